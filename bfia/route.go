@@ -1,0 +1,41 @@
+package bfia
+
+// The paths of the protocol (wire.md's table; part 2 sections in brackets). Server and client both take them from here.
+const (
+	// North-south: a party's own client, or its containers.
+	PathProviderRegister  = "/v2/provider/register"
+	PathProviderQuery     = "/v2/provider/query"
+	PathProviderDelete    = "/v2/provider/delete"
+	PathComponentUpload   = "/v2/component/upload"
+	PathComponentFile     = "/v2/component/upload/file"
+	PathDataUpload        = "/v2/data/component/upload"
+	PathDataFile          = "/v2/data/component/upload/file"
+	PathDataDownload      = "/v2/data/download"
+	PathDataQuery         = "/v2/data/query"
+	PathPlatformCreateAll = "/v1/platform/schedule/job/create_all" // 5.1
+	PathV2CreateAll       = "/v2/schedule/job/create_all"
+	PathPlatformStopAll   = "/v1/platform/schedule/job/stop_all"       // 5.2
+	PathPlatformStatusAll = "/v1/platform/schedule/job/status_all"     // 5.3
+	PathPlatformLogLines  = "/v1/platform/schedule/task/get_log_line"  // 5.4
+	PathPlatformLog       = "/v1/platform/schedule/task/get_log"       // 5.5
+	PathPlatformJobList   = "/v1/platform/schedule/job/query_job_list" // 5.6
+	PathPlatformStopTask  = "/v1/platform/schedule/job/stop_task"      // 5.7
+	PathPlatformCallback  = "/v1/platform/schedule/task/callback"      // 4.1
+	PathJobOutputs        = "/v2/job/output/query"
+
+	// East-west: party to party.
+	PathCreateAll    = "/v1/interconn/schedule/job/create_all" // 3.1
+	PathCreate       = "/v1/interconn/schedule/job/create"     // 3.2
+	PathStart        = "/v1/interconn/schedule/job/start"      // 3.3
+	PathTaskStart    = "/v1/interconn/schedule/task/start"     // 3.4
+	PathStopAll      = "/v1/interconn/schedule/job/stop_all"   // 3.5
+	PathStop         = "/v1/interconn/schedule/job/stop"       // 3.6
+	PathStatusAll    = "/v1/interconn/schedule/job/status_all" // 3.7
+	PathTaskPoll     = "/v1/interconn/schedule/task/poll"      // 3.8
+	PathTaskCallback = "/v1/interconn/schedule/task/callback"  // 3.9
+
+	// Operation.
+	PathHealth  = "/healthz"
+	PathReady   = "/readyz"
+	PathOpenAPI = "/openapi.json"
+)
