@@ -1,0 +1,175 @@
+// Package client speaks the east-west side of BFIA to other parties over HTTP. It tells apart what a caller must know
+// before it sends again: not delivered, delivered and refused, or unknown.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"hutong/bfia"
+)
+
+// Outcome says what became of a request that did not succeed.
+type Outcome string
+
+const (
+	// NotDelivered: the peer has not seen it; sending it again is safe.
+	NotDelivered Outcome = "not delivered"
+	// Refused: the peer answered and said no.
+	Refused Outcome = "refused"
+	// Unknown: it may have arrived; ask before it is sent again, where sending twice is not harmless.
+	Unknown Outcome = "outcome unknown"
+)
+
+// Error is a request to a peer that did not succeed. Its text may be shown to users.
+type Error struct {
+	Node    string
+	Path    string
+	Outcome Outcome
+	Code    bfia.Code // the peer's code, when it refused
+	Text    string    // the peer's words, when it refused
+	Cause   error
+}
+
+// Error tells who did not do what, and why.
+func (e *Error) Error() string {
+	if e.Outcome == Refused {
+		return fmt.Sprintf("%s refused %s: %s (code %d)", e.Node, e.Path, e.Text, e.Code)
+	}
+	return fmt.Sprintf("%s %s: %s: %v", e.Node, e.Path, e.Outcome, e.Cause)
+}
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Cause }
+
+// maxAnswer bounds what is read of a peer's answer.
+const maxAnswer = 16 << 20
+
+// Client sends commands in the name of one party.
+type Client struct {
+	NodeID string
+	// Route gives the base URL of a node, such as http://host:9380.
+	Route func(nodeID string) (string, bool)
+	// HTTP sends; nil is a client with a timeout of 10 s.
+	HTTP *http.Client
+}
+
+// New makes a client with connections of its own and a timeout for each request.
+func New(nodeID string, route func(string) (string, bool), timeout time.Duration) *Client {
+	tr := http.DefaultTransport.(*http.Transport).Clone()
+	tr.MaxIdleConnsPerHost = 64
+	tr.Proxy = nil
+	return &Client{NodeID: nodeID, Route: route, HTTP: &http.Client{Transport: tr, Timeout: timeout}}
+}
+
+// CreateAll asks the scheduler to create a job on every party (3.1).
+func (c *Client) CreateAll(ctx context.Context, node string, doc *bfia.Document) error {
+	return c.send(ctx, node, http.MethodPost, bfia.PathCreateAll, doc.JobID, json.RawMessage(doc.Bytes()), nil)
+}
+
+// Create creates a job at a party (3.2).
+func (c *Client) Create(ctx context.Context, node string, doc *bfia.Document) error {
+	return c.send(ctx, node, http.MethodPost, bfia.PathCreate, doc.JobID, json.RawMessage(doc.Bytes()), nil)
+}
+
+// Start starts a job at a party (3.3).
+func (c *Client) Start(ctx context.Context, node, jobID string) error {
+	return c.send(ctx, node, http.MethodPost, bfia.PathStart, jobID, bfia.JobRef{JobID: jobID}, nil)
+}
+
+// TaskStart starts a task at a party (3.4). FATE-Flow must never be sent it twice: after [Unknown], ask with [Client.TaskPoll].
+func (c *Client) TaskStart(ctx context.Context, node string, ref bfia.TaskRef) error {
+	return c.send(ctx, node, http.MethodPost, bfia.PathTaskStart, ref.JobID, ref, nil)
+}
+
+// Stop stops a job, or a task and what follows it, at a party (3.6).
+func (c *Client) Stop(ctx context.Context, node string, ref bfia.JobRef) error {
+	return c.send(ctx, node, http.MethodPost, bfia.PathStop, ref.JobID, ref, nil)
+}
+
+// StopAll asks the scheduler to stop a job, or a task and what follows it, everywhere (3.5).
+func (c *Client) StopAll(ctx context.Context, node string, ref bfia.JobRef) error {
+	return c.send(ctx, node, http.MethodPost, bfia.PathStopAll, ref.JobID, ref, nil)
+}
+
+// StatusAll asks the scheduler for a job's status (3.7; GET, as FATE-Flow and Kuscia have it).
+func (c *Client) StatusAll(ctx context.Context, node, jobID string) (*bfia.JobStatus, error) {
+	var status bfia.JobStatus
+	path := bfia.PathStatusAll + "?job_id=" + url.QueryEscape(jobID)
+	return &status, c.send(ctx, node, http.MethodGet, path, jobID, bfia.JobRef{JobID: jobID}, &status)
+}
+
+// TaskPoll asks a party for the state of a task (3.8), for all its roles when role is empty.
+func (c *Client) TaskPoll(ctx context.Context, node, taskID, role string) (*bfia.PollResult, error) {
+	var result bfia.PollResult
+	return &result, c.send(ctx, node, http.MethodPost, bfia.PathTaskPoll, taskID, bfia.TaskPoll{TaskID: taskID, Role: role}, &result)
+}
+
+// TaskCallback reports a task's state to the scheduler (3.9).
+func (c *Client) TaskCallback(ctx context.Context, node string, report bfia.TaskReport) error {
+	return c.send(ctx, node, http.MethodPost, bfia.PathTaskCallback, report.TaskID, report, nil)
+}
+
+func (c *Client) send(ctx context.Context, node, method, path, trace string, body, data any) error {
+	fail := func(o Outcome, cause error) error {
+		return &Error{Node: node, Path: path, Outcome: o, Cause: cause}
+	}
+	base, ok := c.Route(node)
+	if !ok {
+		return fail(NotDelivered, bfia.Errorf(bfia.CodeNotFound, "the route table has no node %s", node))
+	}
+	payload, err := json.Marshal(body)
+	if err != nil {
+		return fail(NotDelivered, err)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base, "/")+path, bytes.NewReader(payload))
+	if err != nil {
+		return fail(NotDelivered, err)
+	}
+	bfia.SetHeaders(req.Header, c.NodeID, node, trace, time.Now())
+	resp, err := c.HTTP.Do(req)
+	if err != nil {
+		var dial *net.OpError
+		if errors.As(err, &dial) && dial.Op == "dial" {
+			return fail(NotDelivered, err)
+		}
+		return fail(Unknown, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return fail(Unknown, fmt.Errorf("reading the answer: %w", err))
+	}
+	if len(answer) > maxAnswer {
+		return fail(Unknown, fmt.Errorf("the answer is over %d bytes", maxAnswer))
+	}
+	var env bfia.Envelope
+	if err := json.Unmarshal(answer, &env); err != nil {
+		// No envelope: a proxy's page or a broken peer. A 4xx of that kind did not reach the protocol.
+		return fail(Unknown, fmt.Errorf("HTTP %d with an answer that is no JSON envelope", resp.StatusCode))
+	}
+	if !env.OK() {
+		if resp.StatusCode >= 500 || env.Code == bfia.CodeInternal && resp.StatusCode != http.StatusOK {
+			return fail(Unknown, fmt.Errorf("HTTP %d: %s", resp.StatusCode, env.Text()))
+		}
+		return &Error{Node: node, Path: path, Outcome: Refused, Code: env.Code, Text: env.Text()}
+	}
+	if data != nil {
+		if len(env.Data) == 0 {
+			return fail(Unknown, errors.New("the answer has no data"))
+		}
+		if err := json.Unmarshal(env.Data, data); err != nil {
+			return fail(Unknown, fmt.Errorf("the answer's data is not what was asked for: %w", err))
+		}
+	}
+	return nil
+}

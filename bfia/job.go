@@ -1,0 +1,244 @@
+package bfia
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// Document is what creates a job (part 2, 3.1, 3.2 and 5.1): who takes part, what runs, with which parameters. What Hutong
+// doesn't know of it is kept and passed on, and numbers keep their spelling, since other vendors read it after us.
+type Document struct {
+	JobID    string
+	FlowID   string
+	OldJobID string
+	DAG      DAG
+	Config   Config
+
+	fields map[string]json.RawMessage // all of it, as it came
+}
+
+// DAG says which components run and how their outputs feed others (part 2, 6.7).
+type DAG struct {
+	Version    string      `json:"version"`
+	Components []Component `json:"components"`
+}
+
+// Component is one task of the DAG: an algorithm of a provider under a name that is unique in the job.
+type Component struct {
+	Name          string `json:"name"`
+	ComponentName string `json:"componentName"`
+	Provider      string `json:"provider"`
+	Version       string `json:"version"`
+	Input         []Port `json:"input"`
+	Output        []Port `json:"output"`
+}
+
+// Port is an input ("task.output" of another component) or an output (a key of its own).
+type Port struct {
+	Type string `json:"type"`
+	Key  string `json:"key"`
+}
+
+// Config says who takes part and with which parameters (part 2, 6.6).
+type Config struct {
+	Version    string              `json:"version"`
+	Initiator  Initiator           `json:"initiator"`
+	Role       map[string][]string `json:"role"`
+	JobParams  Params              `json:"job_params"`
+	TaskParams Params              `json:"task_params"`
+}
+
+// Initiator is the party that submitted the job.
+type Initiator struct {
+	Role   string `json:"role"`
+	NodeID string `json:"node_id"`
+}
+
+// ParseDocument reads a job's document. It checks its form, not whether it can run: that is [NewPlan]'s.
+// Every error is an [Error] that names the field.
+func ParseDocument(body []byte) (*Document, error) {
+	var d Document
+	if err := DecodeJSON(body, &d.fields); err != nil {
+		return nil, err
+	}
+	if d.fields == nil {
+		return nil, Errorf(CodeBadRequest, "body: is null, an object is wanted")
+	}
+	for _, f := range []struct {
+		name     string
+		into     any
+		required bool
+	}{
+		{"job_id", &d.JobID, false},
+		{"flow_id", &d.FlowID, false},
+		{"old_job_id", &d.OldJobID, false},
+		{"dag", &d.DAG, true},
+		{"config", &d.Config, true},
+	} {
+		raw, ok := d.fields[f.name]
+		if !ok || string(raw) == "null" {
+			if f.required {
+				return nil, Errorf(CodeBadRequest, "%s: is required", f.name)
+			}
+			continue
+		}
+		if err := DecodeJSON(raw, f.into); err != nil {
+			return nil, prefixed(f.name, err)
+		}
+	}
+	if d.JobID != "" {
+		if err := CheckID("job_id", d.JobID); err != nil {
+			return nil, err
+		}
+	}
+	return &d, nil
+}
+
+// WithJobID is the same document under a job id.
+func (d *Document) WithJobID(id string) *Document {
+	c := *d
+	c.JobID = id
+	c.fields = make(map[string]json.RawMessage, len(d.fields)+1)
+	for k, v := range d.fields {
+		c.fields[k] = v
+	}
+	raw, _ := json.Marshal(id)
+	c.fields["job_id"] = raw
+	return &c
+}
+
+// Bytes is the document as JSON, the same bytes for the same document.
+func (d *Document) Bytes() []byte {
+	// A map of raw messages marshals with sorted keys, compacted; it can't fail since every value was parsed.
+	b, err := json.Marshal(d.fields)
+	if err != nil {
+		panic(fmt.Sprintf("bfia: a parsed document does not marshal: %v", err))
+	}
+	return b
+}
+
+// Nodes are the participants, each once, sorted.
+func (c *Config) Nodes() []string {
+	var nodes []string
+	for _, list := range c.Role {
+		nodes = append(nodes, list...)
+	}
+	slices.Sort(nodes)
+	return slices.Compact(nodes)
+}
+
+// RolesOf are the parts that a node plays, such as guest.0 and host.1, in the order of [Config.Roles].
+func (c *Config) RolesOf(node string) []Part {
+	var parts []Part
+	for _, p := range c.Parts() {
+		if p.NodeID == node {
+			parts = append(parts, p)
+		}
+	}
+	return parts
+}
+
+// Roles are the names of the roles: guest, host and arbiter first, others sorted after them.
+func (c *Config) Roles() []string {
+	order := func(r string) string {
+		if i := slices.Index([]string{"guest", "host", "arbiter"}, r); i >= 0 {
+			return fmt.Sprintf(" %d", i)
+		}
+		return r
+	}
+	roles := make([]string, 0, len(c.Role))
+	for r := range c.Role {
+		roles = append(roles, r)
+	}
+	slices.SortFunc(roles, func(a, b string) int { return strings.Compare(order(a), order(b)) })
+	return roles
+}
+
+// Parts are all roles with their indexes and nodes.
+func (c *Config) Parts() []Part {
+	var parts []Part
+	for _, r := range c.Roles() {
+		for i, node := range c.Role[r] {
+			parts = append(parts, Part{Role: r, Index: i, NodeID: node})
+		}
+	}
+	return parts
+}
+
+// Part is one role with its index, and the node that plays it: what one container does for a task.
+type Part struct {
+	Role   string `json:"role"`
+	Index  int    `json:"index"`
+	NodeID string `json:"node_id"`
+}
+
+// Self is the part as containers know it: guest.0.
+func (p Part) Self() string { return fmt.Sprintf("%s.%d", p.Role, p.Index) }
+
+// DecodeJSON reads exactly one JSON value. Its errors are bad requests that name the field, or the place in the text,
+// and say what was wanted.
+func DecodeJSON(body []byte, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(body))
+	if err := dec.Decode(into); err != nil {
+		return jsonError(err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return Errorf(CodeBadRequest, "body: something follows the JSON value at byte %d", dec.InputOffset())
+	}
+	return nil
+}
+
+func jsonError(err error) error {
+	var typ *json.UnmarshalTypeError
+	var syntax *json.SyntaxError
+	var own *Error
+	switch {
+	case errors.As(err, &own):
+		return own
+	case errors.As(err, &typ):
+		field := typ.Field
+		if field == "" {
+			field = "body"
+		}
+		return Errorf(CodeBadRequest, "%s: is a JSON %s, %s is wanted", field, typ.Value, wanted(typ.Type.Kind().String()))
+	case errors.As(err, &syntax):
+		return Errorf(CodeBadRequest, "body: is not JSON: %v at byte %d", syntax, syntax.Offset)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return Errorf(CodeBadRequest, "body: the JSON ends too early")
+	}
+	return Wrap(CodeBadRequest, err, "body: is not readable as JSON")
+}
+
+func wanted(kind string) string {
+	switch kind {
+	case "struct", "map":
+		return "an object"
+	case "slice", "array":
+		return "a list"
+	case "string":
+		return "a string"
+	case "bool":
+		return "true or false"
+	}
+	return "a number"
+}
+
+// prefixed puts the field's name before an error about its content.
+func prefixed(field string, err error) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	msg := e.Message
+	if rest, ok := strings.CutPrefix(msg, "body: "); ok {
+		msg = field + ": " + rest
+	} else {
+		msg = field + "." + msg
+	}
+	return &Error{Code: e.Code, Message: msg, Cause: e.Cause}
+}

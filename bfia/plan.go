@@ -1,0 +1,312 @@
+package bfia
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Plan is a job made ready to walk: its tasks in an order in which every task stands after those that it depends on.
+// It is compact: a workflow carries it; parameters stay in the document.
+type Plan struct {
+	JobID     string        `json:"job_id"`
+	FlowID    string        `json:"flow_id,omitempty"`
+	Initiator Initiator     `json:"initiator"`
+	Tasks     []PlannedTask `json:"tasks"`
+}
+
+// PlannedTask is one task: where it runs, after what.
+type PlannedTask struct {
+	Name      string   `json:"name"`
+	Component string   `json:"component"`
+	Provider  string   `json:"provider"`
+	Version   string   `json:"version"`
+	DependsOn []string `json:"depends_on,omitempty"`
+	Parts     []Part   `json:"parts"`
+}
+
+// Nodes are the nodes at which the task runs, each once, sorted.
+func (t *PlannedTask) Nodes() []string {
+	var nodes []string
+	for _, p := range t.Parts {
+		nodes = append(nodes, p.NodeID)
+	}
+	slices.Sort(nodes)
+	return slices.Compact(nodes)
+}
+
+// PartsOf are the task's parts at one node.
+func (t *PlannedTask) PartsOf(node string) []Part {
+	var parts []Part
+	for _, p := range t.Parts {
+		if p.NodeID == node {
+			parts = append(parts, p)
+		}
+	}
+	return parts
+}
+
+// Task finds a task by its name.
+func (p *Plan) Task(name string) (*PlannedTask, bool) {
+	for i := range p.Tasks {
+		if p.Tasks[i].Name == name {
+			return &p.Tasks[i], true
+		}
+	}
+	return nil, false
+}
+
+// After are the names of a task and of everything that depends on it, directly or not, in the plan's order.
+func (p *Plan) After(name string) []string {
+	in := map[string]bool{name: true}
+	var names []string
+	for _, t := range p.Tasks { // dependencies stand before dependants, so one pass is enough
+		if t.Name == name || slices.ContainsFunc(t.DependsOn, func(d string) bool { return in[d] }) {
+			in[t.Name] = true
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
+// Describe finds the self-description of a component. For what is not registered it answers an [Error] whose message
+// says which of provider, version and component is unknown.
+type Describe func(provider, version, component string) (*Description, error)
+
+// NewPlan checks that the document's job can run and plans it. What can't run is refused with an error that names the
+// place: a cycle, an unknown upstream or output, an unknown component, provider or version, a role without a node, a
+// missing required parameter. node limits the check of parameters to that node's parts; empty checks all.
+func NewPlan(doc *Document, describe Describe, node string) (*Plan, error) {
+	if err := checkConfig(&doc.Config); err != nil {
+		return nil, err
+	}
+	components := doc.DAG.Components
+	if len(components) == 0 {
+		return nil, Errorf(CodeBadRequest, "dag.components: at least one component is required")
+	}
+	place := map[string]int{}
+	for i, c := range components {
+		if err := checkComponent(i, c); err != nil {
+			return nil, err
+		}
+		if first, dup := place[c.Name]; dup {
+			return nil, Errorf(CodeBadRequest, "dag.components[%d].name: %q is the name of components[%d] already", i, c.Name, first)
+		}
+		place[c.Name] = i
+	}
+	order, err := topological(components, place)
+	if err != nil {
+		return nil, err
+	}
+	plan := &Plan{JobID: doc.JobID, FlowID: doc.FlowID, Initiator: doc.Config.Initiator}
+	for _, i := range order {
+		c := components[i]
+		desc, err := describe(c.Provider, c.Version, c.ComponentName)
+		if err != nil {
+			return nil, prefixed(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
+		}
+		if _, err := wireInputs(c, desc, false); err != nil {
+			return nil, prefixed(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
+		}
+		if _, err := wireOutputs(c, desc); err != nil {
+			return nil, prefixed(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
+		}
+		t := PlannedTask{Name: c.Name, Component: c.ComponentName, Provider: c.Provider, Version: c.Version, DependsOn: upstreams(c)}
+		for _, p := range doc.Config.Parts() {
+			if slices.Contains(desc.RoleList, p.Role) {
+				t.Parts = append(t.Parts, p)
+			}
+		}
+		if len(t.Parts) == 0 {
+			return nil, Errorf(CodeBadRequest, "dag.components[%d] (%s): %s runs at the roles %s, and config.role has a node for none of them",
+				i, c.Name, c.ComponentName, strings.Join(desc.RoleList, ", "))
+		}
+		for _, p := range t.Parts {
+			if node == "" || p.NodeID == node {
+				if err := checkParameters(&doc.Config, c.Name, p, desc); err != nil {
+					return nil, err
+				}
+			}
+		}
+		plan.Tasks = append(plan.Tasks, t)
+	}
+	for _, t := range sortedKeys(doc.Config.TaskParams.Common) {
+		if _, ok := place[t]; !ok {
+			return nil, Errorf(CodeBadRequest, "config.task_params.common.%s: the DAG has no task of that name", t)
+		}
+	}
+	return plan, nil
+}
+
+func checkConfig(c *Config) error {
+	if len(c.Role) == 0 {
+		return Errorf(CodeBadRequest, "config.role: at least one role with a node is required")
+	}
+	for _, role := range c.Roles() {
+		if err := CheckID("config.role", role); err != nil {
+			return err
+		}
+		nodes := c.Role[role]
+		if len(nodes) == 0 {
+			return Errorf(CodeBadRequest, "config.role.%s: has no node", role)
+		}
+		for i, n := range nodes {
+			if err := CheckID(fmt.Sprintf("config.role.%s[%d]", role, i), n); err != nil {
+				return err
+			}
+			if slices.Index(nodes, n) != i {
+				return Errorf(CodeBadRequest, "config.role.%s[%d]: %s holds this role twice", role, i, n)
+			}
+		}
+	}
+	if err := CheckID("config.initiator.node_id", c.Initiator.NodeID); err != nil {
+		return err
+	}
+	for _, kind := range []struct {
+		name string
+		p    *Params
+	}{{"job_params", &c.JobParams}, {"task_params", &c.TaskParams}} {
+		for _, role := range sortedKeys(kind.p.Roles) {
+			nodes, ok := c.Role[role]
+			if !ok && len(kind.p.Roles[role]) > 0 {
+				return Errorf(CodeBadRequest, "config.%s.%s: config.role has no such role", kind.name, role)
+			}
+			for _, key := range sortedKeys(kind.p.Roles[role]) {
+				list, err := indexes(key)
+				if err != nil {
+					return Errorf(CodeBadRequest, "config.%s.%s.%s: %v", kind.name, role, key, err)
+				}
+				for _, i := range list {
+					if i >= len(nodes) {
+						return Errorf(CodeBadRequest, "config.%s.%s.%s: the role has %d nodes, counted from 0", kind.name, role, key, len(nodes))
+					}
+				}
+			}
+		}
+	}
+	for _, p := range c.Parts() {
+		if _, err := c.Resources(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkComponent(i int, c Component) error {
+	for _, f := range []struct{ name, value string }{
+		{"name", c.Name}, {"componentName", c.ComponentName}, {"provider", c.Provider}, {"version", c.Version},
+	} {
+		if err := CheckID(fmt.Sprintf("dag.components[%d].%s", i, f.name), f.value); err != nil {
+			return err
+		}
+	}
+	if strings.Contains(c.Name, ".") {
+		return Errorf(CodeBadRequest, "dag.components[%d].name: %q holds a '.', which separates a task from its output", i, c.Name)
+	}
+	seen := map[Port]bool{}
+	for j, out := range c.Output {
+		if err := CheckID(fmt.Sprintf("dag.components[%d].output[%d].key", i, j), out.Key); err != nil {
+			return err
+		}
+		if !slices.Contains(outputCategories, out.Type) {
+			return Errorf(CodeBadRequest, "dag.components[%d].output[%d].type: %q is none of %s", i, j, out.Type, strings.Join(outputCategories, ", "))
+		}
+		if seen[out] {
+			return Errorf(CodeBadRequest, "dag.components[%d].output[%d]: %s %q stands there twice", i, j, out.Type, out.Key)
+		}
+		seen[out] = true
+	}
+	return nil
+}
+
+// upstreams are the tasks that a component's inputs come from, each once, in the order of the inputs.
+func upstreams(c Component) []string {
+	var names []string
+	for _, in := range c.Input {
+		task, _, _ := strings.Cut(in.Key, ".")
+		if !slices.Contains(names, task) {
+			names = append(names, task)
+		}
+	}
+	return names
+}
+
+// topological orders the components so that each stands after its upstreams, otherwise as the document has them.
+func topological(components []Component, place map[string]int) ([]int, error) {
+	for i, c := range components {
+		for j, in := range c.Input {
+			field := fmt.Sprintf("dag.components[%d].input[%d]", i, j)
+			task, output, ok := strings.Cut(in.Key, ".")
+			if !ok || task == "" || output == "" {
+				return nil, Errorf(CodeBadRequest, "%s.key: %q is not of the form task.output", field, in.Key)
+			}
+			from, known := place[task]
+			if !known {
+				return nil, Errorf(CodeBadRequest, "%s.key: the DAG has no task %q", field, task)
+			}
+			if !slices.ContainsFunc(components[from].Output, func(o Port) bool { return o.Key == output && sameFamily(o.Type, in.Type) }) {
+				return nil, Errorf(CodeBadRequest, "%s.key: task %q has no %s output %q", field, task, in.Type, output)
+			}
+		}
+	}
+	var order []int
+	done := make([]bool, len(components))
+	for len(order) < len(components) {
+		before := len(order)
+		for i, c := range components {
+			if done[i] || slices.ContainsFunc(upstreams(c), func(t string) bool { return !done[place[t]] }) {
+				continue
+			}
+			done[i] = true
+			order = append(order, i)
+		}
+		if len(order) == before {
+			var stuck []string
+			for i, c := range components {
+				if !done[i] {
+					stuck = append(stuck, c.Name)
+				}
+			}
+			return nil, Errorf(CodeBadRequest, "dag.components: the tasks %s wait for each other in a cycle", strings.Join(stuck, ", "))
+		}
+	}
+	return order, nil
+}
+
+func checkParameters(c *Config, task string, part Part, desc *Description) error {
+	values, err := c.TaskParameters(task, part)
+	if err != nil {
+		return err
+	}
+	for _, p := range desc.InputParam {
+		if _, given := values[p.Name]; !given && p.Required() {
+			return Errorf(CodeBadRequest, "config.task_params: task %s at %s lacks the parameter %q, which %s requires",
+				task, part.Self(), p.Name, desc.ComponentName)
+		}
+	}
+	for _, name := range sortedKeys(values) {
+		text, err := ParameterText(values[name])
+		if err != nil {
+			return prefixed(fmt.Sprintf("config.task_params: task %s at %s: %s", task, part.Self(), name), err)
+		}
+		if strings.ContainsRune(name, '=') || strings.ContainsRune(name, 0) || name == "" {
+			return Errorf(CodeBadRequest, "config.task_params: task %s: %q can't be the name of a parameter", task, name)
+		}
+		if strings.ContainsRune(text, 0) {
+			return Errorf(CodeBadRequest, "config.task_params: task %s at %s: %s holds a NUL character", task, part.Self(), name)
+		}
+		if n := len(envParameter) + len(name) + 1 + len(text); n > MaxParameterBytes {
+			return Errorf(CodeTooLarge, "config.task_params: task %s at %s: %s takes %d bytes, one environment variable holds %d",
+				task, part.Self(), name, n, MaxParameterBytes)
+		}
+	}
+	_, err = RootDataset(values)
+	return prefixedTask(task, part, err)
+}
+
+func prefixedTask(task string, part Part, err error) error {
+	if err == nil {
+		return nil
+	}
+	return prefixed(fmt.Sprintf("config.task_params.%s.%d.%s", part.Role, part.Index, task), err)
+}

@@ -1,0 +1,206 @@
+package bfia
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Device is where a provider's algorithms run.
+type Device string
+
+// The devices.
+const (
+	DeviceDocker  Device = "docker"  // an image
+	DeviceProcess Device = "process" // a command that the operator allows
+)
+
+// Registration registers a provider: a vendor's algorithms at one version on one device.
+type Registration struct {
+	Name        string                     `json:"name"`
+	Device      Device                     `json:"device"`
+	Version     string                     `json:"version"`
+	Metadata    Metadata                   `json:"metadata"`
+	Protocol    string                     `json:"protocol"`
+	Description map[string]json.RawMessage `json:"components_description"`
+}
+
+// Metadata says what runs: an image for device docker, a command for device process.
+type Metadata struct {
+	BaseURL string   `json:"base_url"`
+	Image   string   `json:"image,omitempty"`
+	Command []string `json:"command,omitempty"`
+}
+
+// FullName is name:version@device.
+func (r *Registration) FullName() string {
+	return fmt.Sprintf("%s:%s@%s", r.Name, r.Version, r.Device)
+}
+
+// ParseRegistration reads and checks a registration: its structure, not its free text, in which the published
+// descriptions contradict themselves.
+func ParseRegistration(body []byte) (*Registration, error) {
+	var r Registration
+	if err := DecodeJSON(body, &r); err != nil {
+		return nil, err
+	}
+	if err := CheckID("name", r.Name); err != nil {
+		return nil, err
+	}
+	if err := CheckID("version", r.Version); err != nil {
+		return nil, err
+	}
+	if r.Protocol == "" {
+		r.Protocol = "bfia"
+	}
+	if r.Protocol != "bfia" {
+		return nil, Errorf(CodeBadRequest, "protocol: %q is not supported, \"bfia\" is", r.Protocol)
+	}
+	switch r.Device {
+	case DeviceDocker:
+		if strings.TrimSpace(r.Metadata.Image) == "" {
+			return nil, Errorf(CodeBadRequest, "metadata.image: is required for device \"docker\"")
+		}
+	case DeviceProcess:
+		if len(r.Metadata.Command) == 0 || r.Metadata.Command[0] == "" {
+			return nil, Errorf(CodeBadRequest, "metadata.command: is required for device \"process\": a list, the program's path first")
+		}
+	case "":
+		return nil, Errorf(CodeBadRequest, "device: is required: \"docker\" or \"process\"")
+	default:
+		return nil, Errorf(CodeBadRequest, "device: %q is unknown, \"docker\" and \"process\" are supported", r.Device)
+	}
+	if len(r.Description) == 0 {
+		return nil, Errorf(CodeBadRequest, "components_description: at least one component is required")
+	}
+	for name, raw := range r.Description {
+		if _, err := ParseDescription(name, raw); err != nil {
+			return nil, prefixed("components_description."+name, err)
+		}
+	}
+	return &r, nil
+}
+
+// Description is a component's self-description (part 2, 6.1; part 3, 2).
+type Description struct {
+	ComponentName string          `json:"componentName"`
+	Title         string          `json:"title"`
+	Provider      string          `json:"provider"`
+	Version       string          `json:"version"`
+	RoleList      []string        `json:"roleList"`
+	StorageEngine []string        `json:"storageEngine"`
+	InputParam    []InputParam    `json:"inputParam"`
+	InputData     []DataPort      `json:"inputData"`
+	OutputData    []DataPort      `json:"outputData"`
+	Result        json.RawMessage `json:"result"`
+}
+
+// InputParam describes one parameter (part 2, 6.5). Defaults are the component's business and never written into its
+// environment by us.
+type InputParam struct {
+	Name         string          `json:"name"`
+	Type         string          `json:"type"`
+	Optional     flexBool        `json:"optional"`
+	DefaultValue json.RawMessage `json:"defaultValue"`
+}
+
+// Required tells whether a job must give the parameter: it is not optional and has no default.
+func (p InputParam) Required() bool {
+	return p.Optional == "false" && (len(p.DefaultValue) == 0 || string(p.DefaultValue) == "null")
+}
+
+// DataPort describes one input or output (part 2, 6.3 and 6.4).
+type DataPort struct {
+	Name     string `json:"name"`
+	Category string `json:"category"`
+}
+
+// flexBool is true, false, "true" or "false": the specification's examples write all of them.
+type flexBool string
+
+func (f *flexBool) UnmarshalJSON(b []byte) error {
+	switch strings.ToLower(strings.Trim(string(b), `"`)) {
+	case "true", "", "null":
+		*f = "true"
+	case "false":
+		*f = "false"
+	default:
+		return Errorf(CodeBadRequest, "optional: %s is neither true nor false", b)
+	}
+	return nil
+}
+
+var (
+	inputCategories  = []string{"model", "dataset", "training_set", "test_set", "datasets"}
+	outputCategories = []string{"model", "dataset", "training_set", "test_set", "report", "metric"}
+)
+
+// ParseDescription reads and checks the self-description of the component called name.
+func ParseDescription(name string, raw []byte) (*Description, error) {
+	var present map[string]json.RawMessage
+	if err := DecodeJSON(raw, &present); err != nil {
+		return nil, err
+	}
+	for _, field := range []string{"componentName", "title", "provider", "version", "roleList", "storageEngine", "inputParam", "inputData", "outputData", "result"} {
+		if v, ok := present[field]; !ok || string(v) == "null" {
+			return nil, Errorf(CodeBadRequest, "%s: is required", field)
+		}
+	}
+	var d Description
+	if err := DecodeJSON(raw, &d); err != nil {
+		return nil, err
+	}
+	if err := CheckID("componentName", d.ComponentName); err != nil {
+		return nil, err
+	}
+	if d.ComponentName != name {
+		return nil, Errorf(CodeBadRequest, "componentName: is %q under the key %q", d.ComponentName, name)
+	}
+	if len(d.RoleList) == 0 {
+		return nil, Errorf(CodeBadRequest, "roleList: at least one role is required")
+	}
+	for i, role := range d.RoleList {
+		if err := CheckID(fmt.Sprintf("roleList[%d]", i), role); err != nil {
+			return nil, err
+		}
+	}
+	seen := map[string]bool{}
+	for i, p := range d.InputParam {
+		field := fmt.Sprintf("inputParam[%d].name", i)
+		if err := CheckID(field, p.Name); err != nil {
+			return nil, err
+		}
+		if p.Type == "" {
+			return nil, Errorf(CodeBadRequest, "inputParam[%d].type: is required", i)
+		}
+		if seen[p.Name] {
+			return nil, Errorf(CodeBadRequest, "%s: %q stands there twice", field, p.Name)
+		}
+		seen[p.Name] = true
+	}
+	if err := checkPorts("inputData", d.InputData, inputCategories); err != nil {
+		return nil, err
+	}
+	if err := checkPorts("outputData", d.OutputData, outputCategories); err != nil {
+		return nil, err
+	}
+	return &d, nil
+}
+
+func checkPorts(field string, ports []DataPort, categories []string) error {
+	seen := map[string]bool{}
+	for i, p := range ports {
+		if err := CheckID(fmt.Sprintf("%s[%d].name", field, i), p.Name); err != nil {
+			return err
+		}
+		if !slices.Contains(categories, p.Category) {
+			return Errorf(CodeBadRequest, "%s[%d].category: %q is none of %s", field, i, p.Category, strings.Join(categories, ", "))
+		}
+		if seen[p.Name] {
+			return Errorf(CodeBadRequest, "%s[%d].name: %q stands there twice", field, i, p.Name)
+		}
+		seen[p.Name] = true
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+package bfia
+
+import "time"
+
+// JobRef is the body of job/start, job/stop, job/stop_all, job/stop_task and status requests (part 2, 3.3, 3.5 to 3.7).
+type JobRef struct {
+	JobID    string `json:"job_id"`
+	TaskName string `json:"task_name,omitempty"`
+}
+
+// TaskRef is the body of task/start (part 2, 3.4).
+type TaskRef struct {
+	JobID    string `json:"job_id"`
+	TaskID   string `json:"task_id"`
+	TaskName string `json:"task_name"`
+}
+
+// TaskPoll is the body of task/poll (part 2, 3.8). An empty role asks for all roles that the node holds.
+type TaskPoll struct {
+	TaskID string `json:"task_id"`
+	Role   string `json:"role"`
+}
+
+// TaskReport is the body of both callbacks (part 2, 3.9 and 4.1): a container's to its party, a party's to the
+// scheduler. Reason is Hutong's addition: why it failed, in words; others ignore it.
+type TaskReport struct {
+	TaskID string    `json:"task_id"`
+	Status TaskState `json:"status"`
+	Role   string    `json:"role"`
+	Reason string    `json:"reason,omitempty"`
+}
+
+// PollResult is the data of task/poll.
+type PollResult struct {
+	Status TaskState `json:"status"`
+	Reason string    `json:"reason,omitempty"`
+}
+
+// JobCreated is the data of create_all.
+type JobCreated struct {
+	JobID string `json:"job_id"`
+}
+
+// JobStatus is the data of status_all: the protocol's two fields, and what a person wants to know beside them.
+type JobStatus struct {
+	JobID     string               `json:"job_id"`
+	FlowID    string               `json:"flow_id"`
+	State     JobState             `json:"job_status"`
+	Status    map[string]TaskState `json:"status"` // north-south by task_id (5.3), east-west by task name (as FATE-Flow has it)
+	Reason    string               `json:"reason"`
+	Scheduler string               `json:"scheduler"`
+	CreatedAt *time.Time           `json:"created_at"`
+	StartedAt *time.Time           `json:"started_at"`
+	EndedAt   *time.Time           `json:"ended_at"`
+	Tasks     []TaskStatus         `json:"tasks"`
+}
+
+// TaskStatus is one task in [JobStatus], in the plan's order.
+type TaskStatus struct {
+	TaskID    string       `json:"task_id"`
+	Name      string       `json:"task_name"`
+	Component string       `json:"component"`
+	Provider  string       `json:"provider"`
+	State     TaskState    `json:"status"`
+	Reason    string       `json:"reason"`
+	DependsOn []string     `json:"depends_on"`
+	StartedAt *time.Time   `json:"started_at"`
+	EndedAt   *time.Time   `json:"ended_at"`
+	Parties   []PartStatus `json:"parties"`
+}
+
+// PartStatus is one role's part of a task.
+type PartStatus struct {
+	NodeID    string     `json:"node_id"`
+	Role      string     `json:"role"`
+	Index     int        `json:"index"`
+	State     TaskState  `json:"status"`
+	Reason    string     `json:"reason"`
+	StartedAt *time.Time `json:"started_at"`
+	EndedAt   *time.Time `json:"ended_at"`
+}
+
+// JobSummary is one row of a job list.
+type JobSummary struct {
+	JobID     string     `json:"job_id"`
+	FlowID    string     `json:"flow_id"`
+	State     JobState   `json:"job_status"`
+	CreatedAt *time.Time `json:"created_at"`
+	StartedAt *time.Time `json:"started_at"`
+	EndedAt   *time.Time `json:"ended_at"`
+}
+
+// JobList is the data of query_job_list (5.6): states by job id, and the rows, newest first.
+type JobList struct {
+	JobList map[string]JobState `json:"job_list"`
+	Jobs    []JobSummary        `json:"jobs"`
+}
+
+// Output is one thing that a finished task left in the party's storage.
+type Output struct {
+	TaskName  string `json:"task_name"`
+	TaskID    string `json:"task_id"`
+	Role      string `json:"role"` // guest.0
+	Type      string `json:"type"`
+	Key       string `json:"key"`    // the DAG's word
+	Output    string `json:"output"` // the component's word
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+}
