@@ -6,6 +6,9 @@ import "time"
 type JobRef struct {
 	JobID    string `json:"job_id"`
 	TaskName string `json:"task_name,omitempty"`
+	// Undo, Hutong's addition to job/stop: the job was not created everywhere, so nothing of it shall be kept.
+	// Others ignore it and keep a finished job that never ran.
+	Undo bool `json:"undo,omitempty"`
 }
 
 // TaskRef is the body of task/start (part 2, 3.4).

@@ -1,0 +1,125 @@
+package activities
+
+import (
+	"time"
+
+	"hutong/bfia"
+)
+
+// Task queues. Workflows, commands to parties and records run on the control queue; a container is started, watched and
+// stopped on the queues of the host that it runs on, so that a worker that comes back finds its own.
+const ControlQueue = "control"
+
+// RunQueue is the queue of a host's runs; a worker takes as many as the host has slots.
+func RunQueue(hostID string) string { return "host/" + hostID }
+
+// StopQueue is the queue on which runs of a host are stopped. It is apart from the runs' queue: a stop must never wait
+// for a slot that only a stop can free.
+func StopQueue(hostID string) string { return "host/" + hostID + "/stop" }
+
+// The names under which activities are registered. Workflows call them by name, so that they need nothing of their
+// implementation; a name that changes breaks jobs that run.
+const (
+	RecordScheduleJobName = "RecordScheduleJob"
+	RecordProgressName    = "RecordProgress"
+	ForgetScheduleJobName = "ForgetScheduleJob"
+
+	RecordJobName      = "RecordJob"
+	RecordJobStateName = "RecordJobState"
+	ClaimTaskName      = "ClaimTask"
+	RecordTaskEndName  = "RecordTaskEnd"
+	ForgetJobName      = "ForgetJob"
+	RequestStopName    = "RequestStop"
+	FindHostName       = "FindHost"
+
+	SendCreateName     = "SendCreate"
+	SendStartName      = "SendStart"
+	SendTaskStartName  = "SendTaskStart"
+	SendStopName       = "SendStop"
+	SendCallbackName   = "SendCallback"
+	PollTaskName       = "PollTask"
+	ReleaseSessionName = "ReleaseSession"
+
+	RunTaskName  = "RunTask"
+	StopTaskName = "StopTask"
+)
+
+// Failure types of activities that are not retried.
+const (
+	// FailureRefused: a party answered and said no.
+	FailureRefused = "Refused"
+	// FailureUnreachable: a party could not be reached within the limit; it has not seen the request.
+	FailureUnreachable = "Unreachable"
+)
+
+// Progress is what the scheduler knows newly of a job: any of the job's state, tasks' and parts' states. States only
+// move forward, so the same progress twice changes nothing.
+type Progress struct {
+	JobID  string         `json:"job_id"`
+	State  bfia.JobState  `json:"state,omitempty"`
+	Reason string         `json:"reason,omitempty"`
+	Tasks  []TaskProgress `json:"tasks,omitempty"`
+	At     time.Time      `json:"at"`
+}
+
+// TaskProgress is a task's state and those of its parts that changed.
+type TaskProgress struct {
+	TaskID string         `json:"task_id"`
+	State  bfia.TaskState `json:"state"`
+	Reason string         `json:"reason,omitempty"`
+	Parts  []PartProgress `json:"parts,omitempty"`
+}
+
+// PartProgress is one part's state.
+type PartProgress struct {
+	Part   bfia.Part      `json:"part"`
+	State  bfia.TaskState `json:"state"`
+	Reason string         `json:"reason,omitempty"`
+}
+
+// TaskKey names one part of one task of a job at this party.
+type TaskKey struct {
+	JobID string `json:"job_id"`
+	Task  string `json:"task"`
+	Role  string `json:"role"`
+	Index int    `json:"index"`
+}
+
+// Claim is what [Records.ClaimTask] found for one part: the host that runs it, or why it can't run.
+type Claim struct {
+	Part    bfia.Part `json:"part"`
+	HostID  string    `json:"host_id,omitempty"`
+	Attempt int       `json:"attempt"`
+}
+
+// RunRequest asks a host to run one attempt of one part of a task.
+type RunRequest struct {
+	Key     TaskKey   `json:"key"`
+	Part    bfia.Part `json:"part"`
+	TaskID  string    `json:"task_id"`
+	Attempt int       `json:"attempt"`
+}
+
+// RunResult is how it ended.
+type RunResult struct {
+	ExitCode int    `json:"exit_code"`
+	Failed   bool   `json:"failed"`
+	Reason   string `json:"reason,omitempty"`
+}
+
+// PollRequest asks for the state of a task at the nodes that have not told its end.
+type PollRequest struct {
+	JobID  string        `json:"job_id"`
+	TaskID string        `json:"task_id"`
+	Nodes  []string      `json:"nodes"`
+	Every  time.Duration `json:"every"`
+	// GiveUpAfter is how long a node may be out of reach before its part counts as failed.
+	GiveUpAfter time.Duration `json:"give_up_after"`
+}
+
+// PollResult is a node whose part of the task has ended.
+type PollResult struct {
+	Node   string         `json:"node"`
+	State  bfia.TaskState `json:"state"`
+	Reason string         `json:"reason,omitempty"`
+}

@@ -1,0 +1,173 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+
+	"hutong/bfia"
+	"hutong/bfia/client"
+)
+
+// Documents gives the document of a job, as it came.
+type Documents interface {
+	Document(ctx context.Context, jobID string) ([]byte, error)
+}
+
+// Remote holds the commands to other parties, and to this party's own transport.
+type Remote struct {
+	Client    *client.Client
+	Documents Documents
+	// Transport is the base URL of the party's own transport.
+	Transport string
+	HTTP      *http.Client
+	Logger    *slog.Logger
+}
+
+// SendCreate creates a job at a node (part 2, 3.2).
+func (r *Remote) SendCreate(ctx context.Context, jobID, node string) error {
+	body, err := r.Documents.Document(ctx, jobID)
+	if err != nil {
+		return fmt.Errorf("reading the document of job %s: %w", jobID, err)
+	}
+	doc, err := bfia.ParseDocument(body)
+	if err != nil {
+		return refused(err)
+	}
+	return r.sent(ctx, node, r.Client.Create(ctx, node, doc))
+}
+
+// SendStart starts a job at a node (part 2, 3.3).
+func (r *Remote) SendStart(ctx context.Context, node, jobID string) error {
+	return r.sent(ctx, node, r.Client.Start(ctx, node, jobID))
+}
+
+// SendTaskStart starts a task at a node (part 2, 3.4). A peer may run a task that is started twice twice, so when an
+// earlier try may have arrived, it is asked first whether it knows the task.
+func (r *Remote) SendTaskStart(ctx context.Context, node string, ref bfia.TaskRef) error {
+	if activity.GetInfo(ctx).Attempt > 1 {
+		known, err := r.knows(ctx, node, ref.TaskID)
+		if err != nil || known {
+			return r.sent(ctx, node, err)
+		}
+	}
+	return r.sent(ctx, node, r.Client.TaskStart(ctx, node, ref))
+}
+
+// knows asks whether a node has begun a task: a refusal of the question means that it has not.
+func (r *Remote) knows(ctx context.Context, node, taskID string) (bool, error) {
+	result, err := r.Client.TaskPoll(ctx, node, taskID, "")
+	var sent *client.Error
+	switch {
+	case err == nil:
+		return result.Status != bfia.TaskReady && result.Status != bfia.TaskPending, nil
+	case errors.As(err, &sent) && sent.Outcome == client.Refused:
+		return false, nil
+	}
+	return false, err
+}
+
+// SendStop stops a job, or a task and what follows it, at a node (part 2, 3.6).
+func (r *Remote) SendStop(ctx context.Context, node string, ref bfia.JobRef) error {
+	return r.sent(ctx, node, r.Client.Stop(ctx, node, ref))
+}
+
+// SendCallback reports a task's state to the scheduler (part 2, 3.9).
+func (r *Remote) SendCallback(ctx context.Context, node string, report bfia.TaskReport) error {
+	return r.sent(ctx, node, r.Client.TaskCallback(ctx, node, report))
+}
+
+// PollTask asks nodes for the state of a task (part 2, 3.8) until one of them tells its end, and returns those that have
+// ended. A node that is out of reach for longer than the limit, or keeps refusing the question for as long, has failed.
+func (r *Remote) PollTask(ctx context.Context, req PollRequest) ([]PollResult, error) {
+	silent := map[string]time.Time{}
+	tick := time.NewTicker(req.Every)
+	defer tick.Stop()
+	for {
+		var ended []PollResult
+		for _, node := range req.Nodes {
+			result, err := r.Client.TaskPoll(ctx, node, req.TaskID, "")
+			activity.RecordHeartbeat(ctx)
+			if err != nil {
+				if silent[node].IsZero() {
+					silent[node] = time.Now()
+					r.Logger.Warn("a party does not answer for a task", "job_id", req.JobID, "task_id", req.TaskID, "node_id", node, "error", err)
+				} else if time.Since(silent[node]) > req.GiveUpAfter {
+					ended = append(ended, PollResult{Node: node, State: bfia.TaskFailed,
+						Reason: fmt.Sprintf("no good answer for %s: %v", req.GiveUpAfter, err)})
+				}
+				continue
+			}
+			delete(silent, node)
+			if result.Status.Terminal() {
+				ended = append(ended, PollResult{Node: node, State: result.Status, Reason: result.Reason})
+			}
+		}
+		if len(ended) > 0 {
+			return ended, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-activity.GetWorkerStopChannel(ctx):
+			return nil, errors.New("the worker is shutting down; another one goes on asking")
+		case <-tick.C:
+		}
+	}
+}
+
+// ReleaseSession frees what a job's containers left unread in the party's own transport (part 4, 3.2.4).
+func (r *Remote) ReleaseSession(ctx context.Context, session string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.Transport+"/v1/interconn/chan/release", strings.NewReader("{}"))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("x-ptp-session-id", session)
+	req.Header.Set("x-ptp-target-node-id", r.Client.NodeID)
+	resp, err := r.HTTP.Do(req)
+	if err != nil {
+		return fmt.Errorf("releasing the session at the transport: %w", err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("releasing the session at the transport: HTTP %d", resp.StatusCode)
+	}
+	return nil
+}
+
+// sent sorts what became of a command: a refusal is final, all else is worth another try.
+func (r *Remote) sent(ctx context.Context, node string, err error) error {
+	if err == nil {
+		return nil
+	}
+	info := activity.GetInfo(ctx)
+	r.Logger.Warn("command to a party failed", "activity", info.ActivityID, "attempt", info.Attempt, "node_id", node,
+		"workflow_id", info.WorkflowExecution.ID, "error", err)
+	var sent *client.Error
+	if errors.As(err, &sent) && sent.Outcome == client.Refused {
+		return temporal.NewNonRetryableApplicationError(sent.Text, FailureRefused, err, refusalCode(sent.Code))
+	}
+	return err
+}
+
+// refusalCode keeps a peer's code where it is one of ours, since then it tells our caller more.
+func refusalCode(code bfia.Code) bfia.Code {
+	switch code {
+	case bfia.CodeBadRequest, bfia.CodeNotFound, bfia.CodeConflict, bfia.CodeTooLarge, bfia.CodeForbidden:
+		return code
+	}
+	return bfia.CodeRefused
+}
+
+// refused makes an error final, with the code of the answer that it becomes.
+func refused(err error) error {
+	return temporal.NewNonRetryableApplicationError(bfia.MessageOf(err), FailureRefused, err, bfia.CodeOf(err))
+}

@@ -1,0 +1,245 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+	temporal "go.temporal.io/sdk/client"
+
+	"hutong/bfia"
+	"hutong/store"
+	"hutong/workflows"
+)
+
+// createJob creates a job at this participant (part 2, 3.2). The sender is its scheduler from then on.
+func (s *Server) createJob(c *fiber.Ctx) error {
+	doc, err := s.readDocument(c)
+	if err != nil {
+		return err
+	}
+	if err := bfia.CheckID("job_id", doc.JobID); err != nil {
+		return err
+	}
+	scheduler := s.sender(c)
+	if scheduler == "" {
+		scheduler = doc.Config.Initiator.NodeID
+	}
+	own := doc.Config.RolesOf(s.Node)
+	if len(own) == 0 {
+		return bfia.Errorf(bfia.CodeBadRequest, "config.role: %s has no role in job %s", s.Node, doc.JobID)
+	}
+	plan, err := s.plan(c.Context(), doc, s.Node)
+	if err != nil {
+		return err
+	}
+	if err := s.store.PutDocument(c.Context(), doc.JobID, doc.Bytes()); err != nil {
+		return err
+	}
+	if _, err := s.store.Job(c.Context(), doc.JobID); err == nil {
+		return ok(c, nil) // the same again: PutDocument would have refused another
+	} else if bfia.CodeOf(err) != bfia.CodeNotFound {
+		return err
+	}
+	in := workflows.PartyJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: scheduler, Settings: s.Settings}
+	for _, part := range own {
+		in.Roles = append(in.Roles, part.Self())
+	}
+	if err := s.create(c.Context(), workflows.PartyJobID(doc.JobID), workflows.PartyJobName, in, temporal.StartWorkflowOptions{
+		TypedSearchAttributes: workflows.PartyJobAttributes(in),
+		StaticSummary:         fmt.Sprintf("%s in job %s", strings.Join(in.Roles, ", "), doc.JobID),
+	}); err != nil {
+		return err
+	}
+	return ok(c, nil)
+}
+
+// ownPlan is what of a plan one node runs.
+func ownPlan(plan *bfia.Plan, node string) bfia.Plan {
+	own := *plan
+	own.Tasks = nil
+	for _, t := range plan.Tasks {
+		t.Parts = t.PartsOf(node)
+		own.Tasks = append(own.Tasks, t) // also those with no part here: stops follow the DAG through them
+	}
+	return own
+}
+
+// startJob starts a job at this participant (part 2, 3.3).
+func (s *Server) startJob(c *fiber.Ctx) error {
+	ref, _, err := s.readJobCommand(c)
+	if err != nil {
+		return err
+	}
+	return s.signalParty(c, ref.JobID, workflows.SignalStart, nil)
+}
+
+// startTask starts a task at this participant (part 2, 3.4). The same task again starts nothing.
+func (s *Server) startTask(c *fiber.Ctx) error {
+	var ref bfia.TaskRef
+	if err := s.readJSON(c, &ref); err != nil {
+		return err
+	}
+	for _, f := range []struct{ name, value string }{{"job_id", ref.JobID}, {"task_id", ref.TaskID}, {"task_name", ref.TaskName}} {
+		if err := bfia.CheckID(f.name, f.value); err != nil {
+			return err
+		}
+	}
+	job, err := s.jobCommandedBy(c, ref.JobID)
+	if err != nil {
+		return err
+	}
+	tasks, err := s.store.Tasks(c.Context(), ref.JobID)
+	if err != nil {
+		return err
+	}
+	known := false
+	for _, t := range tasks {
+		if t.Name != ref.TaskName {
+			continue
+		}
+		known = true
+		if t.TaskID != "" && t.TaskID != ref.TaskID {
+			return bfia.Errorf(bfia.CodeConflict, "task_id: task %s of job %s runs under the id %s already", ref.TaskName, ref.JobID, t.TaskID)
+		}
+		if t.TaskID == ref.TaskID {
+			return ok(c, nil)
+		}
+	}
+	if !known {
+		return bfia.Errorf(bfia.CodeNotFound, "task_name: job %s has no task %q at %s", ref.JobID, ref.TaskName, s.Node)
+	}
+	if job.State.Terminal() {
+		return bfia.Errorf(bfia.CodeConflict, "job_id: job %s is %s at %s", ref.JobID, job.State, s.Node)
+	}
+	return s.signalParty(c, ref.JobID, workflows.SignalTaskStart, ref)
+}
+
+// stopJob stops a job at this participant, or a task and what follows it (part 2, 3.6). For what has ended, and for a
+// job that never came, there is nothing to do.
+func (s *Server) stopJob(c *fiber.Ctx) error {
+	var ref bfia.JobRef
+	if err := s.readJSON(c, &ref); err != nil {
+		return err
+	}
+	if err := bfia.CheckID("job_id", ref.JobID); err != nil {
+		return err
+	}
+	if _, err := s.jobCommandedBy(c, ref.JobID); bfia.CodeOf(err) == bfia.CodeNotFound {
+		return ok(c, nil)
+	} else if err != nil {
+		return err
+	}
+	by := s.sender(c)
+	if by == "" {
+		by = "an unnamed party"
+	}
+	_, err := s.signal(c.Context(), workflows.PartyJobID(ref.JobID), workflows.SignalStop,
+		workflows.Stop{Task: ref.TaskName, By: by, Undo: ref.Undo})
+	if err != nil {
+		return err
+	}
+	return ok(c, nil)
+}
+
+// readJobCommand reads a command of the scheduler about a job that must be known here.
+func (s *Server) readJobCommand(c *fiber.Ctx) (bfia.JobRef, *store.Job, error) {
+	var ref bfia.JobRef
+	if err := s.readJSON(c, &ref); err != nil {
+		return ref, nil, err
+	}
+	if err := bfia.CheckID("job_id", ref.JobID); err != nil {
+		return ref, nil, err
+	}
+	job, err := s.jobCommandedBy(c, ref.JobID)
+	return ref, job, err
+}
+
+// jobCommandedBy finds a job, and refuses a sender that says it is neither the job's scheduler nor its initiator.
+func (s *Server) jobCommandedBy(c *fiber.Ctx, jobID string) (*store.Job, error) {
+	job, err := s.store.Job(c.Context(), jobID)
+	if err != nil {
+		return nil, unknownJob(err, jobID, s.Node)
+	}
+	if sender := s.sender(c); sender != "" && sender != job.SchedulerNode && sender != job.InitiatorNode {
+		return nil, bfia.Errorf(bfia.CodeForbidden, "%s is neither scheduler nor initiator of job %s", sender, jobID)
+	}
+	return job, nil
+}
+
+// signalParty signals a participant's workflow of a job whose row is there.
+func (s *Server) signalParty(c *fiber.Ctx, jobID, name string, arg any) error {
+	gone, err := s.signal(c.Context(), workflows.PartyJobID(jobID), name, arg)
+	if err != nil {
+		return err
+	}
+	if gone {
+		return bfia.Errorf(bfia.CodeConflict, "job_id: job %s has ended at %s", jobID, s.Node)
+	}
+	return ok(c, nil)
+}
+
+// pollTask tells the state of a task here (part 2, 3.8): of one role, or of all that this node holds.
+func (s *Server) pollTask(c *fiber.Ctx) error {
+	var poll bfia.TaskPoll
+	if err := s.readJSON(c, &poll); err != nil {
+		return err
+	}
+	tasks, err := s.tasksByID(c.Context(), poll.TaskID, poll.Role)
+	if err != nil {
+		return err
+	}
+	var states []bfia.TaskState
+	var reasons []string
+	for _, t := range tasks {
+		states = append(states, t.State)
+		if t.Reason != "" {
+			reasons = append(reasons, t.Reason)
+		}
+	}
+	return ok(c, bfia.PollResult{Status: bfia.MergeTaskStates(states...), Reason: strings.Join(reasons, "; ")})
+}
+
+// tasksByID are this party's parts of a task, in one role or all. None at all is not found.
+func (s *Server) tasksByID(ctx context.Context, taskID, role string) ([]store.Task, error) {
+	if err := bfia.CheckID("task_id", taskID); err != nil {
+		return nil, err
+	}
+	all, err := s.store.TasksByID(ctx, taskID)
+	if err != nil {
+		return nil, err
+	}
+	var tasks []store.Task
+	for _, t := range all {
+		self := bfia.Part{Role: t.Role, Index: t.RoleIndex}.Self()
+		if role == "" || role == t.Role || role == self {
+			tasks = append(tasks, t)
+		}
+	}
+	if len(all) == 0 {
+		return nil, bfia.Errorf(bfia.CodeNotFound, "task_id: %s has no task %s", s.Node, taskID)
+	}
+	if len(tasks) == 0 {
+		return nil, bfia.Errorf(bfia.CodeNotFound, "role: %s has no part %q of task %s", s.Node, role, taskID)
+	}
+	return tasks, nil
+}
+
+// containerCallback takes a container's own word about its task (part 2, 4.1).
+func (s *Server) containerCallback(c *fiber.Ctx) error {
+	report, err := s.readReport(c)
+	if err != nil {
+		return err
+	}
+	tasks, err := s.tasksByID(c.Context(), report.TaskID, report.Role)
+	if err != nil {
+		return err
+	}
+	if !tasks[0].State.Terminal() {
+		if _, err := s.signal(c.Context(), workflows.PartyJobID(tasks[0].JobID), workflows.SignalTaskCallback, *report); err != nil {
+			return err
+		}
+	}
+	return ok(c, nil)
+}

@@ -1,0 +1,64 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/gofiber/fiber/v2"
+
+	"hutong/bfia"
+)
+
+// route is one endpoint.
+type route struct {
+	method, path string
+	handler      fiber.Handler
+	// container: a party's containers may reach it. They reach nothing else.
+	container bool
+}
+
+// routes is the one table of what is served. openapi.json describes the same; a test holds one against the other.
+func (s *Server) routes() []route {
+	return []route{
+		// Clients.
+		{http.MethodPost, bfia.PathProviderRegister, s.registerProvider, false},
+		{http.MethodGet, bfia.PathProviderQuery, s.queryProviders, false},
+		{http.MethodPost, bfia.PathProviderDelete, s.deleteProvider, false},
+		{http.MethodPost, bfia.PathComponentUpload, s.uploadServerFile, false},
+		{http.MethodPost, bfia.PathDataUpload, s.uploadServerFile, false},
+		{http.MethodPost, bfia.PathComponentFile, s.uploadFile, false},
+		{http.MethodPost, bfia.PathDataFile, s.uploadFile, false},
+		{http.MethodGet, bfia.PathDataQuery, s.queryDatasets, false},
+		{http.MethodGet, bfia.PathDataDownload, s.downloadDataset, false},
+		{http.MethodPost, bfia.PathPlatformCreateAll, s.submitJob, false},
+		{http.MethodPost, bfia.PathV2CreateAll, s.submitJob, false},
+		{http.MethodPost, bfia.PathPlatformStopAll, s.platformStop, false},
+		{http.MethodPost, bfia.PathPlatformStopTask, s.platformStopTask, false},
+		{http.MethodGet, bfia.PathPlatformStatusAll, s.platformStatus, false},
+		{http.MethodGet, bfia.PathPlatformJobList, s.listJobs, false},
+		{http.MethodGet, bfia.PathPlatformLogLines, s.countLogLines, false},
+		{http.MethodGet, bfia.PathPlatformLog, s.readLog, false},
+		{http.MethodGet, bfia.PathJobOutputs, s.listOutputs, false},
+
+		// Containers.
+		{http.MethodPost, bfia.PathPlatformCallback, s.containerCallback, true},
+
+		// Other parties: as scheduler.
+		{http.MethodPost, bfia.PathCreateAll, s.createAll, false},
+		{http.MethodPost, bfia.PathStopAll, s.stopAll, false},
+		{http.MethodGet, bfia.PathStatusAll, s.schedulerStatus, false},
+		{http.MethodPost, bfia.PathStatusAll, s.schedulerStatus, false},
+		{http.MethodPost, bfia.PathTaskCallback, s.partyCallback, false},
+
+		// Other parties: as participant.
+		{http.MethodPost, bfia.PathCreate, s.createJob, false},
+		{http.MethodPost, bfia.PathStart, s.startJob, false},
+		{http.MethodPost, bfia.PathTaskStart, s.startTask, false},
+		{http.MethodPost, bfia.PathTaskPoll, s.pollTask, false},
+		{http.MethodPost, bfia.PathStop, s.stopJob, false},
+
+		// Operation.
+		{http.MethodGet, bfia.PathHealth, s.health, false},
+		{http.MethodGet, bfia.PathReady, s.ready, false},
+		{http.MethodGet, bfia.PathOpenAPI, s.openAPI, false},
+	}
+}

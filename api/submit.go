@@ -1,0 +1,136 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"hutong/bfia"
+	"hutong/bfia/client"
+	"hutong/store"
+)
+
+// submitJob takes a job from a client (part 2, 5.1), checks it as far as this party can, and hands it to its scheduler.
+// A client that gives a job_id of its own may send the same again when an answer was lost: it starts nothing twice.
+func (s *Server) submitJob(c *fiber.Ctx) error {
+	doc, err := s.readDocument(c)
+	if err != nil {
+		return err
+	}
+	if doc.JobID == "" {
+		doc = doc.WithJobID(bfia.NewJobID(time.Now(), s.jobSalt))
+	}
+	if doc.Config.Initiator.NodeID != s.Node {
+		return bfia.Errorf(bfia.CodeBadRequest, "config.initiator.node_id: is %q, this party is %s", doc.Config.Initiator.NodeID, s.Node)
+	}
+	if _, err := s.plan(c.Context(), doc, ""); err != nil {
+		return err
+	}
+	if err := s.remote.CreateAll(c.Context(), s.Scheduler, doc); err != nil {
+		return partnerError(err, "the scheduler")
+	}
+	return ok(c, bfia.JobCreated{JobID: doc.JobID})
+}
+
+// readDocument reads a job's document from the body.
+func (s *Server) readDocument(c *fiber.Ctx) (*bfia.Document, error) {
+	body, err := s.readBody(c, s.MaxDocumentBytes)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := bfia.ParseDocument(body)
+	if err != nil {
+		return nil, err
+	}
+	c.Locals(localReached, true)
+	return doc, nil
+}
+
+// plan checks that a job can run, with the providers that are registered here, and that the root datasets of this
+// party's own parts are there. node limits the check of parameters to one node's parts.
+func (s *Server) plan(ctx context.Context, doc *bfia.Document, node string) (*bfia.Plan, error) {
+	plan, err := bfia.NewPlan(doc, s.describe(ctx), node)
+	if err != nil {
+		return nil, err
+	}
+	if !s.CheckDatasets {
+		return plan, nil
+	}
+	for _, t := range plan.Tasks {
+		for _, part := range t.PartsOf(s.Node) {
+			values, err := doc.Config.TaskParameters(t.Name, part)
+			if err != nil {
+				return nil, err
+			}
+			address, err := bfia.RootDataset(values)
+			if err != nil || address == nil {
+				continue // NewPlan refused what is malformed
+			}
+			known, err := s.datasets.Exists(ctx, address.Namespace, address.Name)
+			if err != nil {
+				return nil, bfia.Wrap(bfia.CodeUnavailable, err, "the storage of %s does not answer", s.Node)
+			}
+			if !known {
+				return nil, bfia.Errorf(bfia.CodeNotFound, "config.task_params.%s.%d.%s.dataset_id: %s has no dataset %q",
+					part.Role, part.Index, t.Name, s.Node, address.String())
+			}
+		}
+	}
+	return plan, nil
+}
+
+// describe finds components among the providers that are registered here.
+func (s *Server) describe(ctx context.Context) bfia.Describe {
+	return func(provider, version, component string) (*bfia.Description, error) {
+		found, err := s.store.Providers(ctx, store.ProviderFilter{Name: provider})
+		if err != nil {
+			return nil, bfia.Wrap(bfia.CodeUnavailable, err, "the registry of %s does not answer", s.Node)
+		}
+		if len(found) == 0 {
+			return nil, bfia.Errorf(bfia.CodeNotFound, "provider: %q is not registered at %s", provider, s.Node)
+		}
+		var versions, components []string
+		for _, p := range found {
+			versions = append(versions, p.Version)
+			if p.Version != version {
+				continue
+			}
+			if raw, ok := p.Components[component]; ok {
+				return bfia.ParseDescription(component, raw)
+			}
+			for name := range p.Components {
+				components = append(components, name)
+			}
+		}
+		slices.Sort(versions)
+		slices.Sort(components)
+		if !slices.Contains(versions, version) {
+			return nil, bfia.Errorf(bfia.CodeNotFound, "version: provider %q is registered at %s in version %v, not %q",
+				provider, s.Node, slices.Compact(versions), version)
+		}
+		return nil, bfia.Errorf(bfia.CodeNotFound, "componentName: provider %s:%s has no component %q at %s, it has %v",
+			provider, version, component, s.Node, slices.Compact(components))
+	}
+}
+
+// partnerError makes what became of a command to a partner an answer for our caller.
+func partnerError(err error, who string) error {
+	var sent *client.Error
+	if !errors.As(err, &sent) {
+		return err
+	}
+	if sent.Outcome == client.Refused {
+		code := sent.Code
+		if code < bfia.CodeBadRequest || code >= bfia.CodeInternal && code < bfia.CodeUnavailable {
+			code = bfia.CodeRefused
+		}
+		return bfia.Wrap(code, err, "%s", sent.Text)
+	}
+	if sent.Outcome == client.NotDelivered {
+		return bfia.Wrap(bfia.CodeUnavailable, err, "%s, %s, can't be reached", who, sent.Node)
+	}
+	return bfia.Wrap(bfia.CodeUnavailable, err, "%s, %s, gave no answer; ask for the job's status before you submit it again", who, sent.Node)
+}

@@ -1,0 +1,288 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/workflow"
+
+	"hutong/activities"
+	"hutong/bfia"
+)
+
+// Job is the scheduler's side of a job (the seed's execution chapter): it creates the job on every party, or nowhere;
+// starts it; walks the DAG, each task as soon as its inputs are there; and ends it on every party. When a task fails at
+// one party it stops the job at all of them.
+func Job(ctx workflow.Context, in JobInput) (Result, error) {
+	j := newJob(ctx, in)
+	if err := workflow.SetUpdateHandler(ctx, UpdateCreate, func(ctx workflow.Context) error {
+		_ = workflow.Await(ctx, func() bool { return j.created })
+		return j.createError
+	}); err != nil {
+		return Result{}, err
+	}
+	workflow.Go(ctx, j.recordProgress)
+	workflow.Go(ctx, j.receiveCallbacks)
+	workflow.Go(ctx, j.receiveStops)
+
+	if err := j.create(ctx); err != nil {
+		return Result{}, err
+	}
+	j.start(ctx)
+	j.walk(ctx)
+	return j.end(ctx), workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
+}
+
+type job struct {
+	JobInput
+	logger log.Logger
+
+	created     bool
+	createError error
+
+	state   bfia.JobState
+	tasks   []*scheduledTask
+	byID    map[string]*scheduledTask
+	running int
+	ending  string // why the job ends before its tasks have; empty while it goes on
+	outcome string
+
+	// What is known but not yet written; see recordProgress.
+	unwritten  activities.Progress
+	dirty      map[*scheduledTask]bool
+	dirtyOrder []*scheduledTask
+	dirtyParts map[*scheduledTask]map[int]bool
+	written    bool // nothing is being written
+}
+
+// scheduledTask is a task as its scheduler sees it.
+type scheduledTask struct {
+	plan    *bfia.PlannedTask
+	id      string
+	state   bfia.TaskState
+	reason  string
+	parts   []bfia.TaskState
+	reasons []string
+	stopped string // why it must not start, or must end
+	heard   int    // how many reports came: silence is when none does
+}
+
+func newJob(ctx workflow.Context, in JobInput) *job {
+	j := &job{
+		JobInput: in,
+		logger:   log.With(workflow.GetLogger(ctx), "job_id", in.Plan.JobID, "node_id", in.Node),
+		state:    bfia.JobPending, byID: map[string]*scheduledTask{}, written: true,
+		dirty: map[*scheduledTask]bool{}, dirtyParts: map[*scheduledTask]map[int]bool{},
+	}
+	for i := range in.Plan.Tasks {
+		p := &in.Plan.Tasks[i]
+		t := &scheduledTask{plan: p, id: bfia.TaskID(in.Plan.JobID, p.Name), state: bfia.TaskReady,
+			parts: make([]bfia.TaskState, len(p.Parts)), reasons: make([]string, len(p.Parts))}
+		for k := range t.parts {
+			t.parts[k] = bfia.TaskReady
+		}
+		j.tasks = append(j.tasks, t)
+		j.byID[t.id] = t
+	}
+	return j
+}
+
+// create records the job and creates it on every party. When one does not take it, those that did are told to stop,
+// the record goes, and the caller learns who refused and with what words.
+func (j *job) create(ctx workflow.Context) error {
+	answer := func(err error) error {
+		j.created, j.createError = true, err
+		return err
+	}
+	workflow.SetCurrentDetails(ctx, "Creating the job at "+strings.Join(j.Nodes, ", "))
+	if err := record(ctx, activities.RecordScheduleJobName, "record the job", j.Plan, workflow.Now(ctx)).Get(ctx, nil); err != nil {
+		return answer(err)
+	}
+	futures := make([]workflow.Future, len(j.Nodes))
+	for i, node := range j.Nodes {
+		futures[i] = command(ctx, "create at "+node, createLimit, activities.SendCreateName, j.Plan.JobID, node)
+	}
+	var refused []string
+	var code bfia.Code
+	var undo []string
+	for i, f := range futures {
+		err := f.Get(ctx, nil)
+		if err == nil {
+			undo = append(undo, j.Nodes[i])
+			continue
+		}
+		refused = append(refused, fmt.Sprintf("%s: %s", j.Nodes[i], reasonOf(err)))
+		if c, _, ok := RefusalCode(err); ok {
+			code = max(code, c)
+		} else {
+			code = max(code, bfia.CodeUnavailable)
+			undo = append(undo, j.Nodes[i]) // it may have taken it after all
+		}
+	}
+	if len(refused) == 0 {
+		j.moveTo(bfia.JobReady)
+		return answer(nil)
+	}
+	failure := refusal(code, "the job was not created: "+strings.Join(refused, "; "))
+	workflow.SetCurrentDetails(ctx, failure.Error()+"\n\nUndoing it at "+strings.Join(undo, ", "))
+	j.logger.Warn("job not created", "reason", failure.Error())
+	undone := make([]workflow.Future, len(undo))
+	for i, node := range undo {
+		undone[i] = command(ctx, "undo at "+node, j.Settings.GiveUpAfter, activities.SendStopName, node, bfia.JobRef{JobID: j.Plan.JobID, Undo: true})
+	}
+	// The caller waits for what can be undone now; a party that is out of reach is told when it is back.
+	_, _ = workflow.AwaitWithTimeout(ctx, undoWait, func() bool {
+		for _, f := range undone {
+			if !f.IsReady() {
+				return false
+			}
+		}
+		return true
+	})
+	if err := record(ctx, activities.ForgetScheduleJobName, "forget the job", j.Plan.JobID).Get(ctx, nil); err != nil {
+		return answer(err)
+	}
+	_ = answer(failure)
+	for _, f := range undone {
+		_ = f.Get(ctx, nil)
+	}
+	// The answer must be out before the workflow ends, or its caller would be told of an end instead.
+	_ = workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
+	return failure
+}
+
+const (
+	// createLimit bounds how long the caller of create_all waits for parties that don't answer.
+	createLimit = 15 * time.Second
+	undoWait    = 5 * time.Second
+)
+
+// start starts the job on every party.
+func (j *job) start(ctx workflow.Context) {
+	if j.ending != "" {
+		return
+	}
+	workflow.SetCurrentDetails(ctx, "Starting the job at "+strings.Join(j.Nodes, ", "))
+	futures := make([]workflow.Future, len(j.Nodes))
+	for i, node := range j.Nodes {
+		futures[i] = command(ctx, "start at "+node, j.Settings.GiveUpAfter, activities.SendStartName, node, j.Plan.JobID)
+	}
+	for i, f := range futures {
+		if err := f.Get(ctx, nil); err != nil {
+			j.finish(OutcomeFailed, fmt.Sprintf("%s did not start the job: %s", j.Nodes[i], reasonOf(err)))
+		}
+	}
+	if j.ending == "" {
+		j.moveTo(bfia.JobRunning)
+		_ = workflow.UpsertTypedSearchAttributes(ctx, AttributeState.ValueSet(string(bfia.JobRunning)))
+	}
+}
+
+// walk runs every task as soon as what it depends on has succeeded, a bounded number at once, until nothing can run.
+func (j *job) walk(ctx workflow.Context) {
+	left := len(j.tasks)
+	byName := map[string]*scheduledTask{}
+	for _, t := range j.tasks {
+		byName[t.plan.Name] = t
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			defer func() { left-- }()
+			_ = workflow.Await(ctx, func() bool {
+				if j.ending != "" || t.stopped != "" {
+					return true
+				}
+				for _, d := range t.plan.DependsOn {
+					up := byName[d]
+					if up.stopped != "" || up.state == bfia.TaskFailed {
+						return true
+					}
+					if up.state != bfia.TaskSuccess {
+						return false
+					}
+				}
+				return j.running < j.Settings.TasksInFlight
+			})
+			for _, d := range t.plan.DependsOn {
+				if up := byName[d]; up.state != bfia.TaskSuccess && t.stopped == "" {
+					t.stopped = "its input from " + d + " is missing"
+				}
+			}
+			if j.ending != "" || t.stopped != "" {
+				return
+			}
+			j.running++
+			j.describe(ctx)
+			j.runTask(ctx, t)
+			j.running--
+			j.describe(ctx)
+		})
+	}
+	_ = workflow.Await(ctx, func() bool { return left == 0 })
+}
+
+// end ends the job on every party and says how it went.
+func (j *job) end(ctx workflow.Context) Result {
+	if j.ending == "" {
+		j.outcome = OutcomeSuccess
+		for _, t := range j.tasks {
+			if t.state != bfia.TaskSuccess {
+				j.outcome, j.ending = OutcomeStopped, fmt.Sprintf("task %s was stopped: %s", t.plan.Name, t.stopped)
+				break
+			}
+		}
+	}
+	j.unwritten.Reason = j.ending
+	j.moveTo(bfia.JobFinished)
+	_ = workflow.UpsertTypedSearchAttributes(ctx, AttributeState.ValueSet(j.outcome))
+	workflow.SetCurrentDetails(ctx, "Ending the job at "+strings.Join(j.Nodes, ", ")+"\n\n"+j.table())
+	futures := make([]workflow.Future, len(j.Nodes))
+	for i, node := range j.Nodes {
+		futures[i] = command(ctx, "stop at "+node, j.Settings.GiveUpAfter, activities.SendStopName, node, bfia.JobRef{JobID: j.Plan.JobID})
+	}
+	for i, f := range futures {
+		if err := f.Get(ctx, nil); err != nil {
+			j.logger.Warn("party was not told the job's end", "party", j.Nodes[i], "reason", reasonOf(err))
+		}
+	}
+	_ = workflow.Await(ctx, func() bool { return j.written && len(j.dirty) == 0 && j.unwritten.State == "" })
+	workflow.SetCurrentDetails(ctx, strings.TrimSpace(j.outcome+"\n\n"+j.ending)+"\n\n"+j.table())
+	return Result{State: j.state, Outcome: j.outcome, Reason: j.ending}
+}
+
+// finish makes the job end: no further task starts, and those that run are not waited for.
+func (j *job) finish(outcome, reason string) {
+	if j.ending == "" {
+		j.outcome, j.ending = outcome, reason
+		j.logger.Info("job ends early", "outcome", outcome, "reason", reason)
+	}
+}
+
+func (j *job) moveTo(s bfia.JobState) {
+	j.state = j.state.Next(s)
+	j.unwritten.State = j.state
+}
+
+// describe tells an operator in Temporal's UI what the job does and waits for.
+func (j *job) describe(ctx workflow.Context) { workflow.SetCurrentDetails(ctx, j.table()) }
+
+func (j *job) table() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Job %s is %s\n\n| task | state | after | parts |\n| --- | --- | --- | --- |\n", j.Plan.JobID, j.state)
+	for i, t := range j.tasks {
+		if i == 50 {
+			fmt.Fprintf(&b, "| … %d more | | | |\n", len(j.tasks)-i)
+			break
+		}
+		var parts []string
+		for k, p := range t.plan.Parts {
+			text := fmt.Sprintf("%s at %s: %s", p.Self(), p.NodeID, t.parts[k])
+			if t.reasons[k] != "" {
+				text += " (" + t.reasons[k] + ")"
+			}
+			parts = append(parts, strings.ReplaceAll(text, "|", "/"))
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", t.plan.Name, t.state, strings.Join(t.plan.DependsOn, ", "), strings.Join(parts, "; "))
+	}
+	return b.String()
+}

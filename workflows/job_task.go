@@ -1,0 +1,198 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"hutong/activities"
+	"hutong/bfia"
+)
+
+// runTask starts a task on its parties and waits for its end: callbacks first, questions after a silence.
+func (j *job) runTask(ctx workflow.Context, t *scheduledTask) {
+	for k := range t.parts {
+		j.report(t, k, bfia.TaskRunning, "")
+	}
+	for _, node := range t.plan.Nodes() {
+		f := command(ctx, fmt.Sprintf("start %s at %s", t.plan.Name, node), j.Settings.GiveUpAfter, activities.SendTaskStartName,
+			node, bfia.TaskRef{JobID: j.Plan.JobID, TaskID: t.id, TaskName: t.plan.Name})
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			if err := f.Get(ctx, nil); err != nil {
+				j.reportNode(t, node, "", bfia.TaskFailed, "did not start: "+reasonOf(err))
+			}
+		})
+	}
+	over := func() bool { return t.state.Terminal() || j.ending != "" || t.stopped != "" }
+	for !over() {
+		heard := t.heard
+		quiet, err := workflow.AwaitWithTimeout(ctx, j.Settings.PollAfter, func() bool { return over() || t.heard != heard })
+		if err != nil {
+			return // the workflow itself was cancelled
+		}
+		if !quiet {
+			j.poll(ctx, t, over)
+		}
+	}
+	if t.stopped != "" || j.ending != "" {
+		// Parts that ran are failed by the stop; what had not begun stays READY.
+		why := t.stopped
+		if why == "" {
+			why = "the job was stopped: " + j.ending
+		}
+		for k := range t.parts {
+			if t.parts[k] == bfia.TaskRunning {
+				j.report(t, k, bfia.TaskFailed, why)
+			}
+		}
+	}
+	if t.state == bfia.TaskFailed && t.stopped == "" {
+		j.finish(OutcomeFailed, fmt.Sprintf("task %s failed at %s", t.plan.Name, t.reason))
+	}
+}
+
+// poll asks the nodes that are silent until one of them tells the task's end, or something else is heard.
+func (j *job) poll(ctx workflow.Context, t *scheduledTask, over func() bool) {
+	var nodes []string
+	for k, p := range t.plan.Parts {
+		if !t.parts[k].Terminal() && !slices.Contains(nodes, p.NodeID) {
+			nodes = append(nodes, p.NodeID)
+		}
+	}
+	ctx, cancel := workflow.WithCancel(ctx)
+	defer cancel()
+	f := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		ActivityID: fmt.Sprintf("poll %s (%d)", t.plan.Name, t.heard), TaskQueue: activities.ControlQueue,
+		Summary:             "ask " + strings.Join(nodes, ", ") + " for " + t.plan.Name,
+		StartToCloseTimeout: runLimit, HeartbeatTimeout: heartbeat,
+		RetryPolicy: &temporal.RetryPolicy{InitialInterval: j.Settings.PollEvery, BackoffCoefficient: 1},
+	}), activities.PollTaskName, activities.PollRequest{
+		JobID: j.Plan.JobID, TaskID: t.id, Nodes: nodes, Every: j.Settings.PollEvery, GiveUpAfter: j.Settings.GiveUpAfter})
+	heard := t.heard
+	_ = workflow.Await(ctx, func() bool { return f.IsReady() || over() || t.heard != heard })
+	if !f.IsReady() {
+		return
+	}
+	var ended []activities.PollResult
+	if err := f.Get(ctx, &ended); err != nil {
+		j.logger.Warn("polling ended", "task_id", t.id, "reason", reasonOf(err))
+		return
+	}
+	for _, r := range ended {
+		j.reportNode(t, r.Node, "", r.State, r.Reason)
+	}
+}
+
+// reportNode takes a report about the parts that a node plays in a role; an empty role means all of them.
+func (j *job) reportNode(t *scheduledTask, node, role string, state bfia.TaskState, reason string) {
+	for k, p := range t.plan.Parts {
+		if p.NodeID == node && (role == "" || role == p.Role || role == p.Self()) {
+			j.report(t, k, state, reason)
+		}
+	}
+}
+
+// report moves one part's state forward, and the task's with it.
+func (j *job) report(t *scheduledTask, k int, state bfia.TaskState, reason string) {
+	next := t.parts[k].Next(state)
+	if next == t.parts[k] {
+		return
+	}
+	t.parts[k], t.reasons[k] = next, reason
+	t.heard++
+	if merged := t.state.Next(bfia.MergeTaskStates(t.parts...)); merged != t.state {
+		t.state = merged
+		if merged == bfia.TaskFailed {
+			p := t.plan.Parts[k]
+			t.reason = fmt.Sprintf("%s (%s)", p.NodeID, p.Self())
+			if reason != "" {
+				t.reason += ": " + reason
+			}
+		}
+	}
+	if !j.dirty[t] {
+		j.dirty[t] = true
+		j.dirtyOrder = append(j.dirtyOrder, t)
+		j.dirtyParts[t] = map[int]bool{}
+	}
+	j.dirtyParts[t][k] = true
+}
+
+// receiveCallbacks takes what parties tell of their parts.
+func (j *job) receiveCallbacks(ctx workflow.Context) {
+	ch := workflow.GetSignalChannel(ctx, SignalCallback)
+	for {
+		var c Callback
+		if !ch.Receive(ctx, &c) {
+			return
+		}
+		t, ok := j.byID[c.TaskID]
+		if !ok || t.state == bfia.TaskReady {
+			j.logger.Warn("callback for a task that does not run", "task_id", c.TaskID, "from", c.Node)
+			continue
+		}
+		j.reportNode(t, c.Node, c.Role, c.State, c.Reason)
+	}
+}
+
+// receiveStops takes the wish to end the job, or a task and what follows it.
+func (j *job) receiveStops(ctx workflow.Context) {
+	ch := workflow.GetSignalChannel(ctx, SignalStop)
+	for {
+		var s Stop
+		if !ch.Receive(ctx, &s) {
+			return
+		}
+		if s.Task == "" {
+			j.finish(OutcomeStopped, "stopped by "+s.By)
+			continue
+		}
+		var nodes []string
+		first, ok := j.Plan.Task(s.Task)
+		if !ok || j.byID[bfia.TaskID(j.Plan.JobID, first.Name)].state.Terminal() {
+			continue
+		}
+		for _, name := range j.Plan.After(s.Task) {
+			t := j.byID[bfia.TaskID(j.Plan.JobID, name)]
+			if !t.state.Terminal() && t.stopped == "" {
+				t.stopped = "stopped by " + s.By
+				nodes = append(nodes, t.plan.Nodes()...)
+			}
+		}
+		slices.Sort(nodes)
+		for _, node := range slices.Compact(nodes) {
+			command(ctx, fmt.Sprintf("stop %s at %s", s.Task, node), j.Settings.GiveUpAfter, activities.SendStopName,
+				node, bfia.JobRef{JobID: j.Plan.JobID, TaskName: s.Task})
+		}
+	}
+}
+
+// recordProgress writes what changed to the rows that users read, all that came together in one write.
+func (j *job) recordProgress(ctx workflow.Context) {
+	for {
+		if err := workflow.Await(ctx, func() bool { return j.created && (len(j.dirty) > 0 || j.unwritten.State != "") }); err != nil {
+			return
+		}
+		p := j.unwritten
+		p.JobID, p.At = j.Plan.JobID, workflow.Now(ctx)
+		for _, t := range j.dirtyOrder {
+			tp := activities.TaskProgress{TaskID: t.id, State: t.state, Reason: t.reason}
+			for k := range t.parts {
+				if j.dirtyParts[t][k] {
+					tp.Parts = append(tp.Parts, activities.PartProgress{Part: t.plan.Parts[k], State: t.parts[k], Reason: t.reasons[k]})
+				}
+			}
+			p.Tasks = append(p.Tasks, tp)
+		}
+		j.unwritten = activities.Progress{}
+		j.dirty, j.dirtyOrder, j.dirtyParts = map[*scheduledTask]bool{}, nil, map[*scheduledTask]map[int]bool{}
+		j.written = false
+		if err := record(ctx, activities.RecordProgressName, "record progress", p).Get(ctx, nil); err != nil {
+			j.logger.Error("progress not recorded", "error", err)
+		}
+		j.written = true
+	}
+}

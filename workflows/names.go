@@ -1,0 +1,110 @@
+package workflows
+
+import (
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+
+	"hutong/bfia"
+)
+
+// The names under which the workflows are registered, and their ids.
+const (
+	JobName      = "Job"
+	PartyJobName = "PartyJob"
+)
+
+// JobID is the id of a job's workflow at its scheduler.
+func JobID(jobID string) string { return "job/" + jobID }
+
+// PartyJobID is the id of a job's workflow at a participant.
+func PartyJobID(jobID string) string { return "party-job/" + jobID }
+
+// Updates and signals.
+const (
+	// UpdateCreate answers once the job is created (Job: on every party; PartyJob: here), or why it isn't.
+	UpdateCreate = "create"
+	// SignalCallback tells the scheduler's workflow a part's state: a [Callback].
+	SignalCallback = "callback"
+	// SignalStop stops a job, or a task and what follows it: a [Stop].
+	SignalStop = "stop"
+	// SignalStart is job/start at a participant; it carries nothing.
+	SignalStart = "start"
+	// SignalTaskStart is task/start at a participant: a bfia.TaskRef.
+	SignalTaskStart = "task-start"
+	// SignalTaskCallback is a container's own word: a bfia.TaskReport.
+	SignalTaskCallback = "task-callback"
+)
+
+// Search attributes of both workflows.
+var (
+	AttributeJobID  = temporal.NewSearchAttributeKeyKeyword("HutongJobID")
+	AttributeFlowID = temporal.NewSearchAttributeKeyKeyword("HutongFlowID")
+	AttributeNodeID = temporal.NewSearchAttributeKeyKeyword("HutongNodeID")
+	AttributeRoles  = temporal.NewSearchAttributeKeyKeywordList("HutongRoles")
+	AttributeState  = temporal.NewSearchAttributeKeyKeyword("HutongState")
+)
+
+// What AttributeState says of a job that has ended, beside the job's states: FINISHED alone would not tell an operator
+// whether it went well.
+const (
+	OutcomeSuccess  = "SUCCESS"
+	OutcomeFailed   = "FAILED"
+	OutcomeStopped  = "STOPPED"
+	OutcomeRejected = string(bfia.JobRejected)
+)
+
+// Settings are what a party's configuration says about its jobs; they are fixed when a job is created.
+type Settings struct {
+	// PollAfter is how long the scheduler waits for a callback before it asks.
+	PollAfter time.Duration `json:"poll_after"`
+	// PollEvery is how often it asks then.
+	PollEvery time.Duration `json:"poll_every"`
+	// GiveUpAfter is how long a command to a party is tried, and how long a party may be out of reach.
+	GiveUpAfter time.Duration `json:"give_up_after"`
+	// StopGrace is what a container gets between SIGTERM and SIGKILL.
+	StopGrace time.Duration `json:"stop_grace"`
+	// TasksInFlight bounds the tasks of one job that run at once.
+	TasksInFlight int `json:"tasks_in_flight"`
+}
+
+// JobInput starts [Job].
+type JobInput struct {
+	Plan     bfia.Plan `json:"plan"`
+	Node     string    `json:"node"`
+	Nodes    []string  `json:"nodes"` // the participants, also those that run no task
+	Settings Settings  `json:"settings"`
+}
+
+// PartyJobInput starts [PartyJob]. Its plan has only the tasks and parts of this node.
+type PartyJobInput struct {
+	Plan      bfia.Plan `json:"plan"`
+	Node      string    `json:"node"`
+	Scheduler string    `json:"scheduler"`
+	Roles     []string  `json:"roles"`
+	Settings  Settings  `json:"settings"`
+}
+
+// Callback is a part's state as its party tells it.
+type Callback struct {
+	Node   string         `json:"node"`
+	TaskID string         `json:"task_id"`
+	Role   string         `json:"role"` // guest, guest.0, or empty: all parts of the node
+	State  bfia.TaskState `json:"state"`
+	Reason string         `json:"reason,omitempty"`
+}
+
+// Stop asks to end a job, or a task and what follows it.
+type Stop struct {
+	Task string `json:"task,omitempty"`
+	By   string `json:"by"`
+	// Undo: the job was not created everywhere; nothing of it shall be kept.
+	Undo bool `json:"undo,omitempty"`
+}
+
+// Result is what a workflow ends with.
+type Result struct {
+	State   bfia.JobState `json:"state"`
+	Outcome string        `json:"outcome"`
+	Reason  string        `json:"reason,omitempty"`
+}

@@ -1,0 +1,96 @@
+package workflows
+
+import (
+	"errors"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"hutong/activities"
+	"hutong/bfia"
+)
+
+// record writes to the party's database: short, retried until the database answers.
+func record(ctx workflow.Context, name, summary string, args ...any) workflow.Future {
+	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
+		StartToCloseTimeout: 10 * time.Second,
+		RetryPolicy: &temporal.RetryPolicy{
+			InitialInterval: 100 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: 10 * time.Second,
+			NonRetryableErrorTypes: []string{activities.FailureRefused},
+		},
+		Summary: summary,
+	})
+	return workflow.ExecuteLocalActivity(ctx, name, args...)
+}
+
+// command sends something to a party, until it is taken or refused, or limit is over. Single tries are short: a
+// partner that hangs is asked again.
+func command(ctx workflow.Context, id string, limit time.Duration, name string, args ...any) workflow.Future {
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		ActivityID:             id,
+		TaskQueue:              activities.ControlQueue,
+		Summary:                id,
+		StartToCloseTimeout:    30 * time.Second,
+		ScheduleToCloseTimeout: limit,
+		RetryPolicy: &temporal.RetryPolicy{
+			InitialInterval: 200 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: 10 * time.Second,
+			NonRetryableErrorTypes: []string{activities.FailureRefused},
+		},
+	})
+	return workflow.ExecuteActivity(ctx, name, args...)
+}
+
+// reasonOf is what people should read of an activity's error: its own words, without the engine's wrapping.
+func reasonOf(err error) string {
+	var timeout *temporal.TimeoutError
+	var app *temporal.ApplicationError
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &app):
+		return app.Message()
+	case errors.As(err, &timeout):
+		return "gave up: no answer within the limit"
+	}
+	return err.Error()
+}
+
+const (
+	// heartbeat is how long an activity that watches something may be silent before another worker takes it over.
+	heartbeat = 10 * time.Second
+	// runLimit bounds one container, and one task's polling.
+	runLimit = 30 * 24 * time.Hour
+)
+
+// refusal is an error for the caller of the create update, with the code that its HTTP answer has.
+func refusal(code bfia.Code, message string) error {
+	return temporal.NewNonRetryableApplicationError(message, activities.FailureRefused, nil, code)
+}
+
+// RefusalCode reads what [refusal] wrote.
+func RefusalCode(err error) (bfia.Code, string, bool) {
+	var app *temporal.ApplicationError
+	if !errors.As(err, &app) || app.Type() != activities.FailureRefused {
+		return 0, "", false
+	}
+	code := bfia.CodeRefused
+	_ = app.Details(&code) // without details it is a plain refusal
+	return code, app.Message(), true
+}
+
+func attributes(plan *bfia.Plan, node string, roles []string, state string) temporal.SearchAttributes {
+	return temporal.NewSearchAttributes(
+		AttributeJobID.ValueSet(plan.JobID), AttributeFlowID.ValueSet(plan.FlowID),
+		AttributeNodeID.ValueSet(node), AttributeRoles.ValueSet(roles), AttributeState.ValueSet(state))
+}
+
+// JobAttributes are the search attributes with which [Job] starts.
+func JobAttributes(in JobInput) temporal.SearchAttributes {
+	return attributes(&in.Plan, in.Node, []string{"scheduler"}, string(bfia.JobPending))
+}
+
+// PartyJobAttributes are the search attributes with which [PartyJob] starts.
+func PartyJobAttributes(in PartyJobInput) temporal.SearchAttributes {
+	return attributes(&in.Plan, in.Node, in.Roles, string(bfia.JobPending))
+}

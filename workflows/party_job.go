@@ -1,0 +1,265 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/workflow"
+
+	"hutong/activities"
+	"hutong/bfia"
+)
+
+// PartyJob is a participant's side of a job: from job/create on it waits for the scheduler's word, runs this node's parts
+// of each task as containers, and reports their ends. It ends when job/stop says so, after its containers are gone.
+func PartyJob(ctx workflow.Context, in PartyJobInput) (Result, error) {
+	p := newPartyJob(ctx, in)
+	if err := workflow.SetUpdateHandler(ctx, UpdateCreate, func(ctx workflow.Context) error {
+		_ = workflow.Await(ctx, func() bool { return p.created })
+		return nil
+	}); err != nil {
+		return Result{}, err
+	}
+	if err := record(ctx, activities.RecordJobName, "record the job", in.Plan, in.Roles, in.Scheduler, workflow.Now(ctx)).Get(ctx, nil); err != nil {
+		return Result{}, err
+	}
+	p.created = true
+	p.describe(ctx)
+
+	workflow.Go(ctx, p.receiveStart)
+	workflow.Go(ctx, p.receiveTaskStarts)
+	workflow.Go(ctx, p.receiveCallbacks)
+	workflow.Go(ctx, p.receiveStops)
+	_ = workflow.Await(ctx, func() bool { return p.stopped != "" })
+	if p.undone {
+		return Result{}, p.undo(ctx)
+	}
+	return p.end(ctx)
+}
+
+type partyJob struct {
+	PartyJobInput
+	logger  log.Logger
+	created bool
+	state   bfia.JobState
+	stopped string // by whom the job was ended
+	undone  bool   // it was not created everywhere: nothing of it is kept
+	tasks   map[string]*partyTask
+	active  int // parts whose containers are not yet gone
+}
+
+// partyTask is a task as a participant sees it: its own parts of it.
+type partyTask struct {
+	plan    *bfia.PlannedTask
+	id      string // empty until task/start
+	parts   []*partyPart
+	stopped string // why it must not start, or must end
+}
+
+// partyPart is one container.
+type partyPart struct {
+	part   bfia.Part
+	state  bfia.TaskState
+	reason string
+	claim  activities.Claim
+	told   bfia.TaskState // what the container itself said
+	cancel workflow.CancelFunc
+}
+
+func newPartyJob(ctx workflow.Context, in PartyJobInput) *partyJob {
+	p := &partyJob{
+		PartyJobInput: in,
+		logger:        log.With(workflow.GetLogger(ctx), "job_id", in.Plan.JobID, "node_id", in.Node),
+		state:         bfia.JobReady, tasks: map[string]*partyTask{},
+	}
+	for i := range in.Plan.Tasks {
+		t := &partyTask{plan: &in.Plan.Tasks[i]}
+		for _, part := range t.plan.Parts {
+			t.parts = append(t.parts, &partyPart{part: part, state: bfia.TaskReady})
+		}
+		p.tasks[t.plan.Name] = t
+	}
+	return p
+}
+
+// receiveStart takes job/start.
+func (p *partyJob) receiveStart(ctx workflow.Context) {
+	for workflow.GetSignalChannel(ctx, SignalStart).Receive(ctx, nil) {
+		p.running(ctx)
+	}
+}
+
+// running moves the job to RUNNING; a task that starts implies it, should job/start be late.
+func (p *partyJob) running(ctx workflow.Context) {
+	if p.state.Next(bfia.JobRunning) == p.state {
+		return
+	}
+	p.state = bfia.JobRunning
+	_ = workflow.UpsertTypedSearchAttributes(ctx, AttributeState.ValueSet(string(p.state)))
+	p.describe(ctx)
+	p.recordState(ctx)
+}
+
+func (p *partyJob) recordState(ctx workflow.Context) {
+	if err := record(ctx, activities.RecordJobStateName, "record "+string(p.state), p.Plan.JobID, p.state, p.stopped, workflow.Now(ctx)).Get(ctx, nil); err != nil {
+		p.logger.Error("state not recorded", "error", err)
+	}
+}
+
+// receiveTaskStarts takes task/start. The same task again starts nothing.
+func (p *partyJob) receiveTaskStarts(ctx workflow.Context) {
+	ch := workflow.GetSignalChannel(ctx, SignalTaskStart)
+	for {
+		var ref bfia.TaskRef
+		if !ch.Receive(ctx, &ref) {
+			return
+		}
+		t, ok := p.tasks[ref.TaskName]
+		if !ok || t.id != "" {
+			p.logger.Info("task/start changes nothing", "task_id", ref.TaskID, "task_name", ref.TaskName, "known", ok)
+			continue
+		}
+		t.id = ref.TaskID
+		if p.stopped != "" || t.stopped != "" {
+			p.logger.Info("task/start after stop", "task_id", ref.TaskID)
+			continue
+		}
+		workflow.Go(ctx, func(ctx workflow.Context) { p.runTask(ctx, t) })
+	}
+}
+
+// receiveCallbacks takes what containers say of themselves (part 2, 4.1).
+func (p *partyJob) receiveCallbacks(ctx workflow.Context) {
+	ch := workflow.GetSignalChannel(ctx, SignalTaskCallback)
+	for {
+		var r bfia.TaskReport
+		if !ch.Receive(ctx, &r) {
+			return
+		}
+		for _, planned := range p.Plan.Tasks {
+			t := p.tasks[planned.Name]
+			if t.id != r.TaskID {
+				continue
+			}
+			for _, part := range t.parts {
+				if r.Role == part.part.Role || r.Role == part.part.Self() {
+					part.told = part.told.Next(r.Status)
+				}
+			}
+		}
+	}
+}
+
+// receiveStops takes job/stop: of a task and what follows it, or of the whole job. For what has ended it changes nothing.
+func (p *partyJob) receiveStops(ctx workflow.Context) {
+	ch := workflow.GetSignalChannel(ctx, SignalStop)
+	for {
+		var s Stop
+		if !ch.Receive(ctx, &s) {
+			return
+		}
+		if s.Task == "" {
+			if p.stopped == "" {
+				p.stopped, p.undone = s.By, s.Undo && p.state == bfia.JobReady
+			}
+			continue
+		}
+		if t, ok := p.tasks[s.Task]; !ok || len(t.parts) > 0 && t.ended() {
+			continue
+		}
+		for _, name := range p.Plan.After(s.Task) {
+			if t := p.tasks[name]; !t.ended() && t.stopped == "" {
+				t.stopped = "stopped by " + s.By
+				p.stopTask(ctx, t)
+			}
+		}
+	}
+}
+
+// ended tells whether all parts of the task have reached their end.
+func (t *partyTask) ended() bool {
+	for _, part := range t.parts {
+		if !part.state.Terminal() {
+			return false
+		}
+	}
+	return true
+}
+
+// stopTask ends the parts of a task that run.
+func (p *partyJob) stopTask(ctx workflow.Context, t *partyTask) {
+	for _, part := range t.parts {
+		if part.cancel != nil && !part.state.Terminal() {
+			workflow.Go(ctx, func(ctx workflow.Context) { p.stopPart(ctx, t, part) })
+		}
+	}
+}
+
+// undo removes the job's rows. The workflow ends as failed, so that the same job may be created anew.
+func (p *partyJob) undo(ctx workflow.Context) error {
+	if err := record(ctx, activities.ForgetJobName, "forget the job", p.Plan.JobID).Get(ctx, nil); err != nil {
+		return err
+	}
+	_ = workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
+	return refusal(bfia.CodeRefused, "the job was not created everywhere, so "+p.stopped+" had it undone")
+}
+
+// end ends what still runs, waits for the containers to be gone, and gives back what the job held.
+func (p *partyJob) end(ctx workflow.Context) (Result, error) {
+	workflow.SetCurrentDetails(ctx, "Ending the job, as "+p.stopped+" asked\n\n"+p.table())
+	outcome, reason := OutcomeSuccess, ""
+	for _, planned := range p.Plan.Tasks {
+		t := p.tasks[planned.Name]
+		if !t.ended() {
+			if t.stopped == "" {
+				t.stopped = "stopped by " + p.stopped
+			}
+			if outcome == OutcomeSuccess {
+				outcome, reason = OutcomeStopped, t.stopped
+			}
+			p.stopTask(ctx, t)
+		}
+		for _, part := range t.parts {
+			if part.state == bfia.TaskFailed && outcome != OutcomeFailed {
+				outcome, reason = OutcomeFailed, fmt.Sprintf("task %s failed at %s: %s", planned.Name, part.part.Self(), part.reason)
+			}
+		}
+	}
+	p.state = bfia.JobFinished
+	_ = workflow.UpsertTypedSearchAttributes(ctx, AttributeState.ValueSet(outcome))
+	if err := record(ctx, activities.RecordJobStateName, "record FINISHED", p.Plan.JobID, p.state, reason, workflow.Now(ctx)).Get(ctx, nil); err != nil {
+		p.logger.Error("state not recorded", "error", err)
+	}
+	_ = workflow.Await(ctx, func() bool { return p.active == 0 })
+	release := command(ctx, "release the session", time.Minute, activities.ReleaseSessionName, bfia.SessionID(p.Plan.JobID))
+	if err := release.Get(ctx, nil); err != nil {
+		p.logger.Warn("session not released; it goes when it has been idle for long", "reason", reasonOf(err))
+	}
+	_ = workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
+	workflow.SetCurrentDetails(ctx, strings.TrimSpace(outcome+"\n\n"+reason)+"\n\n"+p.table())
+	return Result{State: p.state, Outcome: outcome, Reason: reason}, nil
+}
+
+// describe tells an operator in Temporal's UI what the job does here and waits for.
+func (p *partyJob) describe(ctx workflow.Context) { workflow.SetCurrentDetails(ctx, p.table()) }
+
+func (p *partyJob) table() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Job %s, scheduled by %s, is %s here\n\n| task | part | state | host |\n| --- | --- | --- | --- |\n", p.Plan.JobID, p.Scheduler, p.state)
+	for i, planned := range p.Plan.Tasks {
+		if i == 50 {
+			fmt.Fprintf(&b, "| … %d more | | | |\n", len(p.Plan.Tasks)-i)
+			break
+		}
+		for _, part := range p.tasks[planned.Name].parts {
+			text := string(part.state)
+			if part.reason != "" {
+				text += " (" + strings.NewReplacer("|", "/", "\n", " ").Replace(part.reason) + ")"
+			}
+			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", planned.Name, part.part.Self(), text, part.claim.HostID)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,153 @@
+package workflows
+
+import (
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"hutong/activities"
+	"hutong/bfia"
+)
+
+// hostWait is how long a task waits before it looks again for a host that can run it.
+const hostWait = 5 * time.Second
+
+// runTask runs this node's parts of a task: a host for each, the container there, its end, the report to the scheduler.
+func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
+	p.active++
+	defer func() { p.active-- }()
+	p.running(ctx)
+	for _, part := range t.parts {
+		part.state = bfia.TaskRunning
+	}
+	failAll := func(reason string) {
+		for _, part := range t.parts {
+			p.endPart(ctx, t, part, bfia.TaskFailed, reason)
+		}
+	}
+	var claims []activities.Claim
+	ref := bfia.TaskRef{JobID: p.Plan.JobID, TaskID: t.id, TaskName: t.plan.Name}
+	for {
+		err := record(ctx, activities.ClaimTaskName, "claim a host for "+t.plan.Name, ref, t.plan.Parts, workflow.Now(ctx)).Get(ctx, &claims)
+		if err == nil {
+			break
+		}
+		if code, reason, refused := RefusalCode(err); refused && code != bfia.CodeUnavailable {
+			failAll(reason)
+			return
+		}
+		// No host that can run it is there now: the task waits for one.
+		workflow.SetCurrentDetails(ctx, "Task "+t.plan.Name+" waits: "+reasonOf(err)+"\n\n"+p.table())
+		if stopped, _ := workflow.AwaitWithTimeout(ctx, hostWait, func() bool { return t.stopped != "" || p.stopped != "" }); stopped {
+			break
+		}
+	}
+	if t.stopped != "" || p.stopped != "" {
+		failAll(p.stopReason(t))
+		return
+	}
+	for i, part := range t.parts {
+		part.claim = claims[i]
+		p.active++
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			defer func() { p.active-- }()
+			p.runPart(ctx, t, part)
+		})
+	}
+	p.describe(ctx)
+}
+
+// runPart runs one container to its end. The container's own word ends the task at once; without one, its exit does.
+func (p *partyJob) runPart(ctx workflow.Context, t *partyTask, part *partyPart) {
+	runCtx, cancel := workflow.WithCancel(ctx)
+	part.cancel = cancel
+	name := t.plan.Name + " " + part.part.Self()
+	run := workflow.ExecuteActivity(workflow.WithActivityOptions(runCtx, workflow.ActivityOptions{
+		ActivityID: "run " + name, TaskQueue: activities.RunQueue(part.claim.HostID),
+		Summary:             fmt.Sprintf("run %s (%s) on %s", name, t.plan.Component, part.claim.HostID),
+		StartToCloseTimeout: runLimit, HeartbeatTimeout: heartbeat, WaitForCancellation: true,
+		RetryPolicy: &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 15 * time.Second},
+	}), activities.RunTaskName, activities.RunRequest{
+		Key:  activities.TaskKey{JobID: p.Plan.JobID, Task: t.plan.Name, Role: part.part.Role, Index: part.part.Index},
+		Part: part.part, TaskID: t.id, Attempt: part.claim.Attempt})
+	_ = workflow.Await(ctx, func() bool { return run.IsReady() || part.told.Terminal() || part.state.Terminal() })
+	if part.told == bfia.TaskFailed && !run.IsReady() {
+		// A container that says it failed ends soon, and its end says why.
+		_, _ = workflow.AwaitWithTimeout(ctx, failureWait, run.IsReady)
+	}
+	switch {
+	case part.state.Terminal(): // it was stopped
+	case part.told == bfia.TaskSuccess:
+		p.endPart(ctx, t, part, bfia.TaskSuccess, "")
+	case run.IsReady():
+		var result activities.RunResult
+		err := run.Get(ctx, &result)
+		switch {
+		case err != nil && (t.stopped != "" || p.stopped != ""):
+			p.endPart(ctx, t, part, bfia.TaskFailed, p.stopReason(t))
+		case err != nil:
+			p.endPart(ctx, t, part, bfia.TaskFailed, reasonOf(err))
+		case result.Failed:
+			p.endPart(ctx, t, part, bfia.TaskFailed, result.Reason)
+		case part.told == bfia.TaskFailed:
+			p.endPart(ctx, t, part, bfia.TaskFailed, "the component reported that it failed")
+		default:
+			p.endPart(ctx, t, part, bfia.TaskSuccess, "")
+		}
+	default:
+		p.endPart(ctx, t, part, bfia.TaskFailed, "the component reported that it failed")
+	}
+	if err := run.Get(ctx, nil); err != nil && !temporal.IsCanceledError(err) {
+		p.logger.Warn("run ended badly", "task_id", t.id, "role", part.part.Self(), "reason", reasonOf(err))
+	}
+}
+
+const failureWait = 10 * time.Second
+
+// endPart fixes a part's end: in the party's rows first, so that who polls reads the same, then at the scheduler.
+func (p *partyJob) endPart(ctx workflow.Context, t *partyTask, part *partyPart, state bfia.TaskState, reason string) {
+	if part.state.Terminal() {
+		return
+	}
+	part.state, part.reason = state, reason
+	p.describe(ctx)
+	key := activities.TaskKey{JobID: p.Plan.JobID, Task: t.plan.Name, Role: part.part.Role, Index: part.part.Index}
+	if err := record(ctx, activities.RecordTaskEndName, fmt.Sprintf("record %s %s of %s", part.part.Self(), state, t.plan.Name),
+		key, t.id, state, reason, workflow.Now(ctx)).Get(ctx, nil); err != nil {
+		p.logger.Error("end of a task not recorded", "task_id", t.id, "role", part.part.Self(), "error", err)
+	}
+	if err := command(ctx, fmt.Sprintf("report %s %s of %s", part.part.Self(), state, t.plan.Name), p.Settings.GiveUpAfter,
+		activities.SendCallbackName, p.Scheduler,
+		bfia.TaskReport{TaskID: t.id, Status: state, Role: part.part.Role, Reason: reason}).Get(ctx, nil); err != nil {
+		// It will ask: polling is the safety net.
+		p.logger.Warn("the scheduler did not take a callback", "task_id", t.id, "role", part.part.Self(), "reason", reasonOf(err))
+	}
+}
+
+func (p *partyJob) stopReason(t *partyTask) string {
+	if t.stopped != "" {
+		return t.stopped
+	}
+	return "stopped by " + p.stopped
+}
+
+// stopPart ends a part that runs. The row's mark comes first: a run that is about to begin reads it and doesn't.
+func (p *partyJob) stopPart(ctx workflow.Context, t *partyTask, part *partyPart) {
+	key := activities.TaskKey{JobID: p.Plan.JobID, Task: t.plan.Name, Role: part.part.Role, Index: part.part.Index}
+	if err := record(ctx, activities.RequestStopName, "stop "+t.plan.Name+" "+part.part.Self(), key).Get(ctx, nil); err != nil {
+		p.logger.Error("stop not recorded", "task_id", t.id, "error", err)
+	}
+	part.cancel()
+	stopped := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		ActivityID: "stop " + t.plan.Name + " " + part.part.Self(), TaskQueue: activities.StopQueue(part.claim.HostID),
+		Summary:             "stop " + t.plan.Name + " " + part.part.Self(),
+		StartToCloseTimeout: p.Settings.StopGrace + time.Minute,
+		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 15 * time.Second},
+	}), activities.StopTaskName, activities.RunRequest{Key: key, Part: part.part, TaskID: t.id, Attempt: part.claim.Attempt}, p.Settings.StopGrace)
+	p.endPart(ctx, t, part, bfia.TaskFailed, p.stopReason(t))
+	if err := stopped.Get(ctx, nil); err != nil {
+		p.logger.Warn("stop ended badly", "task_id", t.id, "role", part.part.Self(), "reason", reasonOf(err))
+	}
+}
