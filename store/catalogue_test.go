@@ -1,0 +1,204 @@
+package store_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"hutong/bfia"
+	"hutong/store"
+	"hutong/store/storetest"
+)
+
+func TestProviders(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), storetest.Open(t, address)
+		p := store.Provider{
+			Name: "unionpay", Version: "2.0.0", Device: "docker", Protocol: "bfia",
+			Metadata: json.RawMessage(`{"image": "unionpay:2.0.0",  "x": 1.00, "nul": "\u0000", "q": "it's ?"}`),
+			Components: map[string]json.RawMessage{
+				"Intersection": json.RawMessage(`{"title": "对齐算法",  "n": 12345678901234567890}`),
+				"HeteroLR":     json.RawMessage(`{}`),
+			},
+		}
+		created, err := s.PutProvider(ctx, p)
+		require.NoError(t, err)
+		require.True(t, created)
+		got, err := s.Providers(ctx, store.ProviderFilter{})
+		require.NoError(t, err)
+		require.Len(t, got, 1)
+		require.WithinDuration(t, time.Now(), got[0].CreatedAt, time.Minute)
+		require.Equal(t, time.UTC, got[0].CreatedAt.Location())
+		want := p
+		want.CreatedAt, want.UpdatedAt = got[0].CreatedAt, got[0].UpdatedAt
+		require.Equal(t, want, got[0], "byte for byte")
+
+		// Components are replaced whole, or added to.
+		p.Components = map[string]json.RawMessage{"HeteroLR": json.RawMessage(`{"v": 2}`)}
+		p.Protocol = "fate"
+		created, err = s.PutProvider(ctx, p)
+		require.NoError(t, err)
+		require.False(t, created)
+		p.Components = map[string]json.RawMessage{"PSI": json.RawMessage(`{}`)}
+		p.Metadata = nil
+		created, err = s.PutComponents(ctx, p)
+		require.NoError(t, err)
+		require.False(t, created)
+		now, err := s.Providers(ctx, store.ProviderFilter{Name: "unionpay"})
+		require.NoError(t, err)
+		require.Len(t, now, 1)
+		require.Equal(t, map[string]json.RawMessage{"HeteroLR": json.RawMessage(`{"v": 2}`), "PSI": json.RawMessage(`{}`)}, now[0].Components)
+		require.Equal(t, "fate", now[0].Protocol)
+		require.Nil(t, now[0].Metadata)
+		require.Equal(t, got[0].CreatedAt, now[0].CreatedAt)
+		require.True(t, now[0].UpdatedAt.After(got[0].UpdatedAt))
+
+		p.Version = "2.1.0"
+		created, err = s.PutComponents(ctx, p)
+		require.NoError(t, err)
+		require.True(t, created)
+		p.Device = "process"
+		p.Components = nil
+		_, err = s.PutProvider(ctx, p)
+		require.NoError(t, err)
+		for f, n := range map[store.ProviderFilter]int{
+			{}: 3, {Name: "unionpay"}: 3, {Version: "2.1.0"}: 2, {Version: "2.1.0", Device: "process"}: 1, {Device: "docker"}: 2, {Name: "no"}: 0,
+		} {
+			got, err := s.Providers(ctx, f)
+			require.NoError(t, err)
+			require.Len(t, got, n, "%+v", f)
+		}
+		n, err := s.DeleteProvider(ctx, store.ProviderFilter{Version: "2.1.0"})
+		require.NoError(t, err)
+		require.Equal(t, 2, n)
+		n, err = s.DeleteProvider(ctx, store.ProviderFilter{Version: "2.1.0"})
+		require.NoError(t, err)
+		require.Zero(t, n)
+		_, err = s.DeleteProvider(ctx, store.ProviderFilter{})
+		requireCode(t, bfia.CodeBadRequest, err)
+		_, err = s.Providers(ctx, store.ProviderFilter{Name: "a\x00"})
+		requireCode(t, bfia.CodeBadRequest, err)
+		p.Components = map[string]json.RawMessage{"bad": json.RawMessage("\"\xff\"")}
+		_, err = s.PutProvider(ctx, p)
+		requireCode(t, bfia.CodeBadRequest, err)
+	})
+}
+
+// Two stores replace a provider's components at once, and delete it: what stays are those of one of them.
+func TestStoresRaceOnAProvider(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx := t.Context()
+		stores := []*store.Store{storetest.Open(t, address), storetest.Open(t, address)}
+		var all errgroup.Group
+		for n := range 8 {
+			all.Go(func() error {
+				p := store.Provider{Name: "p", Version: "1", Device: "docker", Metadata: json.RawMessage(fmt.Sprint(n)), Components: map[string]json.RawMessage{}}
+				for c := range 5 {
+					p.Components[fmt.Sprintf("c%d-%d", n, c)] = json.RawMessage(fmt.Sprint(n))
+				}
+				for i := range 15 {
+					if _, err := stores[n%2].PutProvider(ctx, p); err != nil {
+						return err
+					}
+					if i%5 == 0 && i < 14 {
+						if _, err := stores[n%2].DeleteProvider(ctx, store.ProviderFilter{Name: "p"}); err != nil {
+							return err
+						}
+					}
+				}
+				return nil
+			})
+		}
+		require.NoError(t, all.Wait())
+		got, err := stores[0].Providers(ctx, store.ProviderFilter{})
+		require.NoError(t, err)
+		require.Len(t, got, 1)
+		require.Len(t, got[0].Components, 5)
+		for _, d := range got[0].Components {
+			require.Equal(t, string(got[0].Metadata), string(d))
+		}
+	})
+}
+
+func TestDataTables(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), storetest.Open(t, address)
+		d := store.DataTable{Namespace: "experiment", Name: "guest", Columns: []store.Column{{Name: "id", Type: "string"}, {Name: "标签", Type: "int64"}},
+			Rows: 1 << 40, Partitions: 16, Bytes: 1 << 50, Meta: json.RawMessage(`{"delimiter":  ","}`), CreatedAt: at}
+		require.NoError(t, s.PutDataTable(ctx, d))
+		got, err := s.DataTable(ctx, "experiment", "guest")
+		require.NoError(t, err)
+		want := d
+		want.CreatedAt, want.UpdatedAt = kept, got.UpdatedAt
+		require.Equal(t, want, got)
+		d.Rows, d.CreatedAt = 3, time.Now()
+		require.NoError(t, s.PutDataTable(ctx, d))
+		got, err = s.DataTable(ctx, "experiment", "guest")
+		require.NoError(t, err)
+		require.EqualValues(t, 3, got.Rows)
+		require.Equal(t, kept, got.CreatedAt)
+		require.NoError(t, s.PutDataTable(ctx, store.DataTable{Namespace: "a", Name: "z"}))
+		list, err := s.DataTables(ctx, "")
+		require.NoError(t, err)
+		require.Len(t, list, 2)
+		require.Equal(t, "a", list[0].Namespace)
+		list, err = s.DataTables(ctx, "experiment")
+		require.NoError(t, err)
+		require.Len(t, list, 1)
+		require.NoError(t, s.DeleteDataTable(ctx, "experiment", "guest"))
+		_, err = s.DataTable(ctx, "experiment", "guest")
+		requireCode(t, bfia.CodeNotFound, err)
+	})
+}
+
+func TestOutputs(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), storetest.Open(t, address)
+		job, tasks := partyJob("j1")
+		require.NoError(t, s.CreateJob(ctx, job, tasks))
+		out := []store.Output{
+			{JobID: "j1", TaskName: "b", Role: "guest", Type: "report", Key: "report0", TaskID: "id-b", Namespace: "n", Name: "id-b", CreatedAt: at},
+			{JobID: "j1", TaskName: "a", Role: "guest", Type: "dataset", Key: "train_data", TaskID: "id-a", Namespace: "n", Name: "id-a", Bytes: 1 << 40, CreatedAt: at},
+		}
+		require.NoError(t, s.PutOutputs(ctx, out))
+		require.NoError(t, s.PutOutputs(ctx, out))
+		require.NoError(t, s.PutOutputs(ctx, nil))
+		got, err := s.Outputs(ctx, "j1")
+		require.NoError(t, err)
+		out[0].CreatedAt, out[1].CreatedAt = kept, kept
+		require.Equal(t, []store.Output{out[1], out[0]}, got)
+		requireCode(t, bfia.CodeNotFound, s.PutOutputs(ctx, []store.Output{{JobID: "no"}}))
+	})
+}
+
+func TestHosts(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), storetest.Open(t, address)
+		h := store.Host{HostID: "h1", NodeID: "A", Devices: []string{"docker", "process"}, Queue: "host/h1", Slots: 4, SeenAt: at}
+		require.NoError(t, s.PutHost(ctx, h))
+		require.NoError(t, s.PutHost(ctx, store.Host{HostID: "h0", SeenAt: at.Add(-time.Minute)}))
+		hosts, err := s.Hosts(ctx, at)
+		require.NoError(t, err)
+		want := h
+		want.SeenAt = kept
+		require.Equal(t, []store.Host{want}, hosts)
+		h.Slots, h.SeenAt = 8, at.Add(500*time.Millisecond)
+		require.NoError(t, s.PutHost(ctx, h))
+		hosts, err = s.Hosts(ctx, at.Add(time.Millisecond))
+		require.NoError(t, err)
+		require.Len(t, hosts, 1)
+		require.Equal(t, 8, hosts[0].Slots)
+		hosts, err = s.Hosts(ctx, time.Time{})
+		require.NoError(t, err)
+		require.Len(t, hosts, 2)
+	})
+}

@@ -1,0 +1,109 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/uptrace/bun"
+)
+
+// Column is a column of a dataset.
+type Column struct {
+	Name string `json:"name"`
+	Type string `json:"type"` // int64, float64 or string
+}
+
+// DataTable is what is known of a dataset; its data is in the blob store under <namespace>/<name>.
+type DataTable struct {
+	Namespace  string
+	Name       string
+	Columns    []Column
+	Rows       int64
+	Partitions int
+	Bytes      int64           // of all its objects
+	Meta       json.RawMessage // the meta of the upload, as it came
+	CreatedAt  time.Time       // of the first upload under this name
+	UpdatedAt  time.Time
+}
+
+type dataTableRow struct {
+	bun.BaseModel `bun:"table:t_data_table,alias:d"`
+
+	Namespace  string    `bun:"namespace,pk"`
+	Name       string    `bun:"name,pk"`
+	Columns    []Column  `bun:"columns"`
+	Rows       int64     `bun:"rows"`
+	Partitions int       `bun:"partitions"`
+	Bytes      int64     `bun:"bytes"`
+	Meta       string    `bun:"meta"`
+	CreatedAt  time.Time `bun:"created_at"`
+	UpdatedAt  time.Time `bun:"updated_at"`
+}
+
+func (r dataTableRow) table() DataTable {
+	stamps(&r.CreatedAt, &r.UpdatedAt)
+	t := DataTable{
+		Namespace: r.Namespace, Name: r.Name, Columns: r.Columns, Rows: r.Rows, Partitions: r.Partitions, Bytes: r.Bytes,
+		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
+	}
+	if r.Meta != "" {
+		t.Meta = json.RawMessage(r.Meta)
+	}
+	return t
+}
+
+// PutDataTable records a dataset, in place of what its name had before.
+func (s *Store) PutDataTable(ctx context.Context, t DataTable) error {
+	texts := []string{"namespace", t.Namespace, "name", t.Name, "meta", string(t.Meta)}
+	for _, c := range t.Columns {
+		texts = append(texts, "columns", c.Name, "columns", c.Type)
+	}
+	if err := checkText(texts...); err != nil {
+		return err
+	}
+	row := dataTableRow{
+		Namespace: t.Namespace, Name: t.Name, Columns: t.Columns, Rows: t.Rows, Partitions: t.Partitions, Bytes: t.Bytes,
+		Meta: string(t.Meta), CreatedAt: orNow(t.CreatedAt), UpdatedAt: stamp(time.Now()),
+	}
+	if row.Columns == nil {
+		row.Columns = []Column{}
+	}
+	_, err := s.w.NewInsert().Model(&row).On("CONFLICT (namespace, name) DO UPDATE").
+		Set("columns = EXCLUDED.columns, rows = EXCLUDED.rows, partitions = EXCLUDED.partitions").
+		Set("bytes = EXCLUDED.bytes, meta = EXCLUDED.meta, updated_at = EXCLUDED.updated_at").Exec(ctx)
+	return fail(err, "keep dataset %s#%s", t.Namespace, t.Name)
+}
+
+// DataTable is one dataset; CodeNotFound when there is none.
+func (s *Store) DataTable(ctx context.Context, namespace, name string) (DataTable, error) {
+	var row dataTableRow
+	err := one(ctx, s.r.NewSelect().Where("namespace = ? AND name = ?", namespace, name), &row, "dataset %q in namespace %q", name, namespace)
+	return row.table(), err
+}
+
+// DataTables are the datasets of a namespace, or of all of them when it is empty, by namespace and name.
+func (s *Store) DataTables(ctx context.Context, namespace string) ([]DataTable, error) {
+	if err := checkText("namespace", namespace); err != nil {
+		return nil, err
+	}
+	var rows []dataTableRow
+	q := s.r.NewSelect().Model(&rows).Order("namespace", "name")
+	if namespace != "" {
+		q.Where("namespace = ?", namespace)
+	}
+	if err := q.Scan(ctx); err != nil {
+		return nil, fail(err, "list datasets")
+	}
+	tables := make([]DataTable, 0, len(rows))
+	for _, r := range rows {
+		tables = append(tables, r.table())
+	}
+	return tables, nil
+}
+
+// DeleteDataTable forgets a dataset; there may be none.
+func (s *Store) DeleteDataTable(ctx context.Context, namespace, name string) error {
+	_, err := s.w.NewDelete().Model((*dataTableRow)(nil)).Where("namespace = ? AND name = ?", namespace, name).Exec(ctx)
+	return fail(err, "delete dataset %s#%s", namespace, name)
+}

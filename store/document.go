@@ -1,0 +1,58 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"hutong/bfia"
+)
+
+type document struct {
+	bun.BaseModel `bun:"table:t_job_document,alias:d"`
+
+	JobID     string    `bun:"job_id,pk"`
+	Document  []byte    `bun:"document"`
+	CreatedAt time.Time `bun:"created_at"`
+}
+
+// PutDocument keeps the document of a job (its DAG and config, the bytes as they came). It never changes: the same
+// bytes again are no error, others are CodeConflict.
+func (s *Store) PutDocument(ctx context.Context, jobID string, doc []byte) error {
+	if err := checkText("job_id", jobID); err != nil {
+		return err
+	}
+	if doc == nil {
+		doc = []byte{}
+	}
+	row := document{JobID: jobID, Document: doc, CreatedAt: stamp(time.Now())}
+	return fail(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		n, err := affected(tx.NewInsert().Model(&row).On("CONFLICT (job_id) DO NOTHING").Exec(ctx))
+		if err != nil || n == 1 {
+			return err
+		}
+		var kept document
+		if err := one(ctx, tx.NewSelect().Where("job_id = ?", jobID), &kept, "job_id: the document of job %q", jobID); err != nil {
+			return err
+		}
+		if !bytes.Equal(kept.Document, doc) {
+			return bfia.Errorf(bfia.CodeConflict, "job_id: job %q is known with another document", jobID)
+		}
+		return nil
+	}), "keep the document of job %s", jobID)
+}
+
+// Document is the document of a job, byte for byte; CodeNotFound when there is none.
+func (s *Store) Document(ctx context.Context, jobID string) ([]byte, error) {
+	var row document
+	err := one(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &row, "job_id: the document of job %q", jobID)
+	return row.Document, err
+}
+
+// DeleteDocument forgets the document of a job; there may be none.
+func (s *Store) DeleteDocument(ctx context.Context, jobID string) error {
+	_, err := s.w.NewDelete().Model((*document)(nil)).Where("job_id = ?", jobID).Exec(ctx)
+	return fail(err, "delete the document of job %s", jobID)
+}

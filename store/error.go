@@ -1,0 +1,106 @@
+package store
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/uptrace/bun/driver/pgdriver"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"hutong/bfia"
+)
+
+// fail says what was being done when err came; nil stays nil. A [bfia.Error] keeps its code, a database that can't be
+// reached becomes CodeUnavailable, anything else is internal.
+func fail(err error, doing string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	what := "store: " + fmt.Sprintf(doing, args...)
+	var known *bfia.Error
+	switch {
+	case errors.As(err, &known):
+		return err
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s: %w", what, err)
+	case busy(err) || unreachable(err):
+		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", what, err), "the database doesn't answer now")
+	case notText(err):
+		return bfia.Wrap(bfia.CodeBadRequest, fmt.Errorf("%s: %w", what, err), "a name or id is not UTF-8 text without NUL")
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// unreachable: the connection, or the server behind it, is gone.
+func unreachable(err error) bool {
+	var nerr net.Error
+	if errors.As(err, &nerr) || errors.Is(err, driver.ErrBadConn) {
+		return true
+	}
+	var perr pgdriver.Error
+	if errors.As(err, &perr) {
+		code := perr.Field('C')
+		// 08: connection; 53: out of connections, memory or disk; 57P: shutting down or starting.
+		return strings.HasPrefix(code, "08") || strings.HasPrefix(code, "53") || strings.HasPrefix(code, "57P")
+	}
+	return false
+}
+
+// notText: PostgreSQL was asked for a text that it can't have; writes are checked before, see checkText.
+func notText(err error) bool {
+	var perr pgdriver.Error
+	return errors.As(err, &perr) && perr.Field('C') == "22021"
+}
+
+// busy: the transaction lost against another one; made again it may work.
+func busy(err error) bool {
+	var perr pgdriver.Error
+	if errors.As(err, &perr) {
+		code := perr.Field('C')
+		return code == "40001" || code == "40P01" // serialization failure, deadlock
+	}
+	var serr *sqlite.Error
+	return errors.As(err, &serr) && serr.Code()&0xff == sqlite3.SQLITE_BUSY
+}
+
+// duplicate: a unique index refused the row.
+func duplicate(err error) bool {
+	var perr pgdriver.Error
+	if errors.As(err, &perr) {
+		return perr.Field('C') == "23505"
+	}
+	var serr *sqlite.Error
+	return errors.As(err, &serr) && (serr.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || serr.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
+}
+
+// missingParent: a foreign key found no row that this one belongs to.
+func missingParent(err error) bool {
+	var perr pgdriver.Error
+	if errors.As(err, &perr) {
+		return perr.Field('C') == "23503"
+	}
+	var serr *sqlite.Error
+	return errors.As(err, &serr) && serr.Code() == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY
+}
+
+// retryBusy runs f until it is not [busy], or for as long as one waits for a busy SQLite file.
+func retryBusy(ctx context.Context, f func() error) error {
+	deadline := time.Now().Add(sqliteBusyTimeout)
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		err := f()
+		if err == nil || !busy(err) || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}

@@ -1,0 +1,50 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/uptrace/bun"
+)
+
+// Host is a machine of this party that runs tasks.
+type Host struct {
+	bun.BaseModel `bun:"table:t_host,alias:h" json:"-"`
+
+	HostID  string    `bun:"host_id,pk"`
+	NodeID  string    `bun:"node_id"`
+	Devices []string  `bun:"devices"` // what it can run: docker, process
+	Queue   string    `bun:"queue"`   // its own task queue
+	Slots   int       `bun:"slots"`   // how many tasks it runs at once
+	SeenAt  time.Time `bun:"seen_at"`
+}
+
+var _ bun.AfterScanRowHook = (*Host)(nil)
+
+// AfterScanRow puts the time into UTC.
+func (h *Host) AfterScanRow(context.Context) error {
+	stamps(&h.SeenAt)
+	return nil
+}
+
+// PutHost records that a host is there, as of its SeenAt, or of now when that is not set. It is the host's heartbeat.
+func (s *Store) PutHost(ctx context.Context, h Host) error {
+	if err := checkText(append(withName("devices", h.Devices), "host_id", h.HostID, "node_id", h.NodeID, "queue", h.Queue)...); err != nil {
+		return err
+	}
+	h.SeenAt = orNow(h.SeenAt)
+	if h.Devices == nil {
+		h.Devices = []string{}
+	}
+	_, err := s.w.NewInsert().Model(&h).On("CONFLICT (host_id) DO UPDATE").
+		Set("node_id = EXCLUDED.node_id, devices = EXCLUDED.devices, queue = EXCLUDED.queue").
+		Set("slots = EXCLUDED.slots, seen_at = EXCLUDED.seen_at").Exec(ctx)
+	return fail(err, "keep host %s", h.HostID)
+}
+
+// Hosts are the hosts whose last heartbeat is not before seenSince, by id.
+func (s *Store) Hosts(ctx context.Context, seenSince time.Time) ([]Host, error) {
+	var hosts []Host
+	err := s.r.NewSelect().Model(&hosts).Where("seen_at >= ?", stamp(seenSince)).Order("host_id").Scan(ctx)
+	return hosts, fail(err, "list hosts")
+}

@@ -1,0 +1,130 @@
+package store_test
+
+import (
+	"context"
+	"database/sql"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun/driver/pgdriver"
+	"golang.org/x/sync/errgroup"
+
+	"hutong/store"
+	"hutong/store/storetest"
+)
+
+// rawDB is the database under a store, for what the store doesn't do.
+func rawDB(t *testing.T, address string) *sql.DB {
+	t.Helper()
+	u, err := url.Parse(address)
+	require.NoError(t, err)
+	var db *sql.DB
+	if u.Scheme == "sqlite" {
+		db, err = sql.Open("sqlite", "file:"+u.Path+"?_pragma=busy_timeout(10000)")
+		require.NoError(t, err)
+	} else {
+		q := u.Query()
+		if host := q.Get("host"); host != "" {
+			q.Set("host", filepath.Join(host, ".s.PGSQL.5432"))
+			u.RawQuery = q.Encode()
+		}
+		db = sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(u.String())))
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func TestMigrateTwiceAndTogether(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx := t.Context()
+		var all errgroup.Group
+		for range 8 {
+			all.Go(func() error {
+				s, err := store.Open(ctx, address)
+				if err != nil {
+					return err
+				}
+				defer s.Close()
+				if err := s.Migrate(ctx); err != nil {
+					return err
+				}
+				return s.CheckSchema(ctx)
+			})
+		}
+		require.NoError(t, all.Wait())
+		s := storetest.Open(t, address)
+		require.NoError(t, s.Migrate(ctx))
+		var n int
+		require.NoError(t, rawDB(t, address).QueryRow("SELECT count(*) FROM bun_migrations").Scan(&n))
+		require.Equal(t, 1, n, "each migration is recorded once")
+	})
+}
+
+func TestMigrateRefusesANewerDatabase(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx := t.Context()
+		s := storetest.Open(t, address)
+		_, err := rawDB(t, address).Exec("INSERT INTO bun_migrations (name, group_id, migrated_at) VALUES ('9999', 2, '2026-01-01 00:00:00')")
+		require.NoError(t, err)
+		require.ErrorContains(t, s.Migrate(ctx), "has migration 9999")
+		require.ErrorContains(t, s.CheckSchema(ctx), "newer")
+	})
+}
+
+func TestCheckSchemaOfAnEmptyDatabase(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		s, err := store.Open(t.Context(), address)
+		require.NoError(t, err)
+		defer s.Close()
+		require.NoError(t, s.Ping(t.Context()))
+		require.ErrorContains(t, s.CheckSchema(t.Context()), "run migrate")
+	})
+}
+
+// A migration that fails in the middle leaves nothing behind, and the next one can begin.
+func TestMigrateIsAllOrNothing(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx := t.Context()
+		s, err := store.Open(ctx, address)
+		require.NoError(t, err)
+		defer s.Close()
+		db := rawDB(t, address)
+		_, err = db.Exec("CREATE TABLE t_host (x INTEGER)") // in the way of the last table
+		require.NoError(t, err)
+		require.Error(t, s.Migrate(ctx))
+		_, err = db.Exec("SELECT * FROM t_job")
+		require.Error(t, err, "the tables before it are rolled back")
+		_, err = db.Exec("DROP TABLE t_host")
+		require.NoError(t, err)
+		require.NoError(t, s.Migrate(ctx))
+		require.NoError(t, s.CheckSchema(ctx))
+	})
+}
+
+func TestOpenRefusesAndKeepsThePassword(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{
+		"postgres://hutong:sEcret@127.0.0.1:1/db?sslmode=disable",
+		"postgres://hutong:sEcret@127.0.0.1:1/db?sslmode=sometimes",
+		"postgres://hutong:sEcret@127.0.0.1:1/db?sslmode=disable&connect_timeout=x",
+		"postgres://hutong:sEcret@127.0.0.1:1/",
+		"postgres://hutong:sEcret%zz@127.0.0.1:1/db",
+		"postgres://hutong:sEcret@127.0.0.1:notaport/db",
+		"mysql://hutong:sEcret@127.0.0.1/db",
+		"sqlite://relative/sEcret.db",
+		"sEcret",
+		"",
+	} {
+		s, err := store.Open(context.Background(), address)
+		require.Error(t, err, address)
+		require.Nil(t, s)
+		require.False(t, strings.Contains(err.Error(), "sEcret"), "%v", err)
+	}
+}

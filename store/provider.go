@@ -1,0 +1,190 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"hutong/bfia"
+)
+
+// Provider is a vendor's algorithms at one version on one device. Metadata and the descriptions of the components are
+// kept as they came, byte for byte.
+type Provider struct {
+	Name       string
+	Version    string
+	Device     string
+	Protocol   string
+	Metadata   json.RawMessage
+	Components map[string]json.RawMessage // by the component's name
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
+}
+
+// ProviderFilter says which providers are meant; an empty field is any.
+type ProviderFilter struct {
+	Name, Version, Device string
+}
+
+type providerRow struct {
+	bun.BaseModel `bun:"table:t_provider_info,alias:p"`
+
+	Name      string    `bun:"name,pk"`
+	Version   string    `bun:"version,pk"`
+	Device    string    `bun:"device,pk"`
+	Protocol  string    `bun:"protocol"`
+	Metadata  string    `bun:"metadata"`
+	CreatedAt time.Time `bun:"created_at"`
+	UpdatedAt time.Time `bun:"updated_at"`
+}
+
+type componentRow struct {
+	bun.BaseModel `bun:"table:t_component_info,alias:c"`
+
+	Provider    string `bun:"provider,pk"`
+	Version     string `bun:"version,pk"`
+	Device      string `bun:"device,pk"`
+	Name        string `bun:"name,pk"`
+	Description string `bun:"description"`
+}
+
+// PutProvider records a provider, and its components in place of all that it had. created tells whether it is new.
+func (s *Store) PutProvider(ctx context.Context, p Provider) (created bool, err error) {
+	return s.putProvider(ctx, p, true)
+}
+
+// PutComponents records a provider and adds its components to those that it has, in place of those of the same name.
+func (s *Store) PutComponents(ctx context.Context, p Provider) (created bool, err error) {
+	return s.putProvider(ctx, p, false)
+}
+
+func (s *Store) putProvider(ctx context.Context, p Provider, whole bool) (created bool, err error) {
+	texts := []string{"name", p.Name, "version", p.Version, "device", p.Device, "protocol", p.Protocol, "metadata", string(p.Metadata)}
+	now := stamp(time.Now())
+	row := providerRow{
+		Name: p.Name, Version: p.Version, Device: p.Device, Protocol: p.Protocol, Metadata: string(p.Metadata),
+		CreatedAt: now, UpdatedAt: now,
+	}
+	var components []componentRow
+	for _, name := range slices.Sorted(maps.Keys(p.Components)) {
+		desc := string(p.Components[name])
+		texts = append(texts, "components_description", name, "components_description", desc)
+		components = append(components, componentRow{Provider: p.Name, Version: p.Version, Device: p.Device, Name: name, Description: desc})
+	}
+	if err := checkText(texts...); err != nil {
+		return false, err
+	}
+	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		// The update also locks the provider, so that two writers of its components follow each other. Between the two
+		// statements the provider can be deleted: then it is new after all.
+		for {
+			n, err := affected(tx.NewInsert().Model(&row).On("CONFLICT (name, version, device) DO NOTHING").Exec(ctx))
+			if err != nil {
+				return err
+			}
+			if created = n == 1; created {
+				break
+			}
+			n, err = affected(tx.NewUpdate().Model(&row).Column("protocol", "metadata", "updated_at").WherePK().Exec(ctx))
+			if err != nil {
+				return err
+			}
+			if n == 1 {
+				break
+			}
+		}
+		if whole {
+			if _, err := tx.NewDelete().Model((*componentRow)(nil)).
+				Where("provider = ? AND version = ? AND device = ?", p.Name, p.Version, p.Device).Exec(ctx); err != nil {
+				return err
+			}
+		}
+		if len(components) == 0 {
+			return nil
+		}
+		_, err := tx.NewInsert().Model(&components).
+			On("CONFLICT (provider, version, device, name) DO UPDATE").Set("description = EXCLUDED.description").Exec(ctx)
+		return err
+	})
+	return created, fail(err, "keep provider %s:%s@%s", p.Name, p.Version, p.Device)
+}
+
+// Providers are the providers that the filter means, with their components, by name, version and device.
+func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, error) {
+	if err := f.check(); err != nil {
+		return nil, err
+	}
+	var rows []providerRow
+	q := s.r.NewSelect().Model(&rows)
+	f.where("name", func(where string, arg any) { q.Where(where, arg) })
+	if err := q.Scan(ctx); err != nil {
+		return nil, fail(err, "read providers")
+	}
+	var components []componentRow
+	q = s.r.NewSelect().Model(&components)
+	f.where("provider", func(where string, arg any) { q.Where(where, arg) })
+	if err := q.Scan(ctx); err != nil {
+		return nil, fail(err, "read components")
+	}
+	byProvider := make(map[ProviderFilter]map[string]json.RawMessage)
+	for _, c := range components {
+		key := ProviderFilter{Name: c.Provider, Version: c.Version, Device: c.Device}
+		if byProvider[key] == nil {
+			byProvider[key] = make(map[string]json.RawMessage)
+		}
+		byProvider[key][c.Name] = json.RawMessage(c.Description)
+	}
+	providers := make([]Provider, 0, len(rows))
+	for _, r := range rows {
+		stamps(&r.CreatedAt, &r.UpdatedAt)
+		p := Provider{
+			Name: r.Name, Version: r.Version, Device: r.Device, Protocol: r.Protocol, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
+			Components: byProvider[ProviderFilter{Name: r.Name, Version: r.Version, Device: r.Device}],
+		}
+		if r.Metadata != "" {
+			p.Metadata = json.RawMessage(r.Metadata)
+		}
+		providers = append(providers, p)
+	}
+	slices.SortFunc(providers, func(a, b Provider) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Device, b.Device))
+	})
+	return providers, nil
+}
+
+// DeleteProvider forgets the providers that the filter means, with their components, and answers how many they were.
+// A filter that means all of them is CodeBadRequest.
+func (s *Store) DeleteProvider(ctx context.Context, f ProviderFilter) (int, error) {
+	if f == (ProviderFilter{}) {
+		return 0, bfia.Errorf(bfia.CodeBadRequest, "name: say which provider to delete, by name, version or device")
+	}
+	if err := f.check(); err != nil {
+		return 0, err
+	}
+	q := s.w.NewDelete().Model((*providerRow)(nil))
+	f.where("name", func(where string, arg any) { q.Where(where, arg) })
+	n, err := affected(q.Exec(ctx))
+	return n, fail(err, "delete providers")
+}
+
+func (f ProviderFilter) check() error {
+	return checkText("name", f.Name, "version", f.Version, "device", f.Device)
+}
+
+// where adds the filter's conditions; the column that holds the provider's name has two names.
+func (f ProviderFilter) where(nameColumn string, add func(where string, arg any)) {
+	if f.Name != "" {
+		add(nameColumn+" = ?", f.Name)
+	}
+	if f.Version != "" {
+		add("version = ?", f.Version)
+	}
+	if f.Device != "" {
+		add("device = ?", f.Device)
+	}
+}

@@ -1,0 +1,366 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"hutong/bfia"
+)
+
+// ScheduleJob is a job as its scheduler records it.
+type ScheduleJob struct {
+	bun.BaseModel `bun:"table:t_schedule_job,alias:j" json:"-"`
+
+	JobID         string        `bun:"job_id,pk"`
+	FlowID        string        `bun:"flow_id"`
+	State         bfia.JobState `bun:"state"`
+	InitiatorRole string        `bun:"initiator_role"`
+	InitiatorNode string        `bun:"initiator_node"`
+	SyncType      string        `bun:"sync_type"`
+	Priority      int           `bun:"priority"`
+	Reason        string        `bun:"reason"`
+	CreatedAt     time.Time     `bun:"created_at"`
+	StartedAt     *time.Time    `bun:"started_at"`
+	EndedAt       *time.Time    `bun:"ended_at"`
+}
+
+// ScheduleTask is a task as its scheduler records it: over all parties.
+type ScheduleTask struct {
+	bun.BaseModel `bun:"table:t_schedule_task,alias:t" json:"-"`
+
+	TaskID    string         `bun:"task_id,pk"`
+	JobID     string         `bun:"job_id"`
+	Name      string         `bun:"name"`
+	Component string         `bun:"component"`
+	Provider  string         `bun:"provider"`
+	Version   string         `bun:"version"`
+	Seq       int            `bun:"seq"` // the task's place in the DAG's list
+	DependsOn []string       `bun:"depends_on"`
+	State     bfia.TaskState `bun:"state"`
+	Reason    string         `bun:"reason"`
+	StartedAt *time.Time     `bun:"started_at"`
+	EndedAt   *time.Time     `bun:"ended_at"`
+}
+
+// ScheduleTaskStatus is one role's part of a task, as the scheduler knows it.
+type ScheduleTaskStatus struct {
+	bun.BaseModel `bun:"table:t_schedule_task_status,alias:p" json:"-"`
+
+	TaskID    string         `bun:"task_id,pk"`
+	Role      string         `bun:"role,pk"`
+	RoleIndex int            `bun:"role_index,pk"`
+	JobID     string         `bun:"job_id"`
+	NodeID    string         `bun:"node_id"`
+	State     bfia.TaskState `bun:"state"`
+	Reason    string         `bun:"reason"`
+	StartedAt *time.Time     `bun:"started_at"`
+	EndedAt   *time.Time     `bun:"ended_at"`
+}
+
+// ScheduleTaskChange is what became of a task and of some of its parts. An empty State leaves that state as it is, an
+// empty Reason the reason.
+type ScheduleTaskChange struct {
+	TaskID string
+	State  bfia.TaskState
+	Reason string
+	Parts  []SchedulePartChange
+}
+
+// SchedulePartChange is what became of one role's part of a task.
+type SchedulePartChange struct {
+	Role      string
+	RoleIndex int
+	State     bfia.TaskState
+	Reason    string
+}
+
+var (
+	_ bun.AfterScanRowHook = (*ScheduleJob)(nil)
+	_ bun.AfterScanRowHook = (*ScheduleTask)(nil)
+	_ bun.AfterScanRowHook = (*ScheduleTaskStatus)(nil)
+)
+
+// AfterScanRow puts the times into UTC.
+func (j *ScheduleJob) AfterScanRow(context.Context) error {
+	stamps(&j.CreatedAt, j.StartedAt, j.EndedAt)
+	return nil
+}
+
+// AfterScanRow puts the times into UTC.
+func (t *ScheduleTask) AfterScanRow(context.Context) error {
+	stamps(t.StartedAt, t.EndedAt)
+	return nil
+}
+
+// AfterScanRow puts the times into UTC.
+func (p *ScheduleTaskStatus) AfterScanRow(context.Context) error {
+	stamps(p.StartedAt, p.EndedAt)
+	return nil
+}
+
+// CreateScheduleJob records a job with its tasks and their parts, all or nothing. The JobID of tasks and statuses is
+// filled in; an empty state is PENDING, a missing CreatedAt is now. Made again with the same content it changes
+// nothing, whatever state the job has reached; with other content it is CodeConflict.
+func (s *Store) CreateScheduleJob(ctx context.Context, job ScheduleJob, tasks []ScheduleTask, statuses []ScheduleTaskStatus) error {
+	job, tasks, statuses, err := scheduleRows(job, tasks, statuses)
+	if err != nil {
+		return err
+	}
+	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		n, err := affected(tx.NewInsert().Model(&job).On("CONFLICT (job_id) DO NOTHING").Exec(ctx))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return sameScheduleJob(ctx, tx, job, tasks, statuses)
+		}
+		if len(tasks) > 0 {
+			if _, err := tx.NewInsert().Model(&tasks).Exec(ctx); err != nil {
+				return err
+			}
+		}
+		if len(statuses) > 0 {
+			if _, err := tx.NewInsert().Model(&statuses).Exec(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	switch {
+	case duplicate(err):
+		err = bfia.Wrap(bfia.CodeConflict, err, "job_id: a task of job %q has an id or a name that another task has", job.JobID)
+	case missingParent(err):
+		err = bfia.Wrap(bfia.CodeBadRequest, err, "job_id: a part of job %q names a task that the job doesn't have", job.JobID)
+	}
+	return fail(err, "create schedule job %s", job.JobID)
+}
+
+func scheduleRows(job ScheduleJob, tasks []ScheduleTask, statuses []ScheduleTaskStatus) (ScheduleJob, []ScheduleTask, []ScheduleTaskStatus, error) {
+	job.State = cmp.Or(job.State, bfia.JobPending)
+	job.CreatedAt = orNow(job.CreatedAt)
+	job.Reason = cutReason(job.Reason)
+	if err := checkJobState(job.State); err != nil {
+		return job, nil, nil, err
+	}
+	if err := checkText("job_id", job.JobID, "flow_id", job.FlowID, "initiator.role", job.InitiatorRole,
+		"initiator.node_id", job.InitiatorNode, "sync_type", job.SyncType); err != nil {
+		return job, nil, nil, err
+	}
+	tasks, statuses = slices.Clone(tasks), slices.Clone(statuses)
+	for i := range tasks {
+		t := &tasks[i]
+		t.JobID, t.State, t.Reason = job.JobID, cmp.Or(t.State, bfia.TaskPending), cutReason(t.Reason)
+		if t.DependsOn == nil {
+			t.DependsOn = []string{}
+		}
+		if err := checkTaskState(t.State); err != nil {
+			return job, nil, nil, err
+		}
+		if err := checkText(append(withName("depends_on", t.DependsOn), "task_id", t.TaskID, "name", t.Name,
+			"componentName", t.Component, "provider", t.Provider, "version", t.Version)...); err != nil {
+			return job, nil, nil, err
+		}
+	}
+	for i := range statuses {
+		p := &statuses[i]
+		p.JobID, p.State, p.Reason = job.JobID, cmp.Or(p.State, bfia.TaskPending), cutReason(p.Reason)
+		if err := checkTaskState(p.State); err != nil {
+			return job, nil, nil, err
+		}
+		if err := checkText("task_id", p.TaskID, "role", p.Role, "node_id", p.NodeID); err != nil {
+			return job, nil, nil, err
+		}
+	}
+	return job, tasks, statuses, nil
+}
+
+// sameScheduleJob tells whether the recorded job is the one that is created again: all but times, states and reasons.
+func sameScheduleJob(ctx context.Context, tx bun.Tx, job ScheduleJob, tasks []ScheduleTask, statuses []ScheduleTaskStatus) error {
+	var kept ScheduleJob
+	if err := one(ctx, tx.NewSelect().Where("job_id = ?", job.JobID), &kept, "job_id: job %q", job.JobID); err != nil {
+		return err
+	}
+	keptTasks, err := scheduleTasks(ctx, tx, job.JobID)
+	if err != nil {
+		return err
+	}
+	keptStatuses, err := scheduleTaskStatuses(ctx, tx, job.JobID)
+	if err != nil {
+		return err
+	}
+	same := kept.FlowID == job.FlowID && kept.InitiatorRole == job.InitiatorRole && kept.InitiatorNode == job.InitiatorNode &&
+		kept.SyncType == job.SyncType && kept.Priority == job.Priority
+	byTask := func(a, b ScheduleTask) int { return cmp.Compare(a.TaskID, b.TaskID) }
+	slices.SortFunc(keptTasks, byTask)
+	slices.SortFunc(tasks, byTask)
+	same = same && slices.EqualFunc(keptTasks, tasks, func(a, b ScheduleTask) bool {
+		return a.TaskID == b.TaskID && a.Name == b.Name && a.Component == b.Component && a.Provider == b.Provider &&
+			a.Version == b.Version && a.Seq == b.Seq && slices.Equal(a.DependsOn, b.DependsOn)
+	})
+	byPart := func(a, b ScheduleTaskStatus) int {
+		return cmp.Or(cmp.Compare(a.TaskID, b.TaskID), cmp.Compare(a.Role, b.Role), cmp.Compare(a.RoleIndex, b.RoleIndex))
+	}
+	slices.SortFunc(keptStatuses, byPart)
+	slices.SortFunc(statuses, byPart)
+	same = same && slices.EqualFunc(keptStatuses, statuses, func(a, b ScheduleTaskStatus) bool {
+		return byPart(a, b) == 0 && a.NodeID == b.NodeID
+	})
+	if !same {
+		return bfia.Errorf(bfia.CodeConflict, "job_id: job %q is known with other content", job.JobID)
+	}
+	return nil
+}
+
+// DeleteScheduleJob forgets a job with its tasks and parts; there may be none.
+func (s *Store) DeleteScheduleJob(ctx context.Context, jobID string) error {
+	_, err := s.w.NewDelete().Model((*ScheduleJob)(nil)).Where("job_id = ?", jobID).Exec(ctx)
+	return fail(err, "delete schedule job %s", jobID)
+}
+
+// UpdateScheduleJob moves a job forward to state, as of at. A job that is there already, or further, stays as it is and
+// is no error; an unknown one is CodeNotFound. An empty reason keeps the one that is recorded.
+func (s *Store) UpdateScheduleJob(ctx context.Context, jobID string, state bfia.JobState, reason string, at time.Time) error {
+	return s.moveJob(ctx, (*ScheduleJob)(nil), jobID, state, reason, at)
+}
+
+// moveJob is the one forward move of a job's row, of either side.
+func (s *Store) moveJob(ctx context.Context, model any, jobID string, state bfia.JobState, reason string, at time.Time) error {
+	if err := checkJobState(state); err != nil {
+		return err
+	}
+	if before := jobBefore(state); len(before) > 0 {
+		q := s.w.NewUpdate().Model(model).Set("state = ?", state).Where("job_id = ?", jobID).Where("state IN (?)", bun.List(before))
+		setMove(q, reason, at, state == bfia.JobRunning, state.Terminal())
+		if n, err := affected(q.Exec(ctx)); err != nil || n > 0 {
+			return fail(err, "update job %s to %s", jobID, state)
+		}
+	}
+	known, err := s.w.NewSelect().Model(model).Where("job_id = ?", jobID).Exists(ctx)
+	if err == nil && !known {
+		return bfia.Errorf(bfia.CodeNotFound, "job_id: job %q is not known", jobID)
+	}
+	return fail(err, "update job %s to %s", jobID, state)
+}
+
+// setMove adds to an update what a new state brings along.
+func setMove(q *bun.UpdateQuery, reason string, at time.Time, started, ended bool) {
+	if reason != "" {
+		q.Set("reason = ?", cutReason(reason))
+	}
+	if started {
+		q.Set("started_at = COALESCE(started_at, ?)", stamp(at))
+	}
+	if ended {
+		q.Set("ended_at = ?", stamp(at))
+	}
+}
+
+// UpdateScheduleTasks moves tasks and parts of them forward, as of at, all in one transaction. What is there already,
+// or further, stays as it is; a task or part that is not known is CodeNotFound and nothing changes.
+func (s *Store) UpdateScheduleTasks(ctx context.Context, changes []ScheduleTaskChange, at time.Time) error {
+	// Always in one order, so that two callers don't wait for each other's rows.
+	changes = slices.Clone(changes)
+	slices.SortStableFunc(changes, func(a, b ScheduleTaskChange) int { return cmp.Compare(a.TaskID, b.TaskID) })
+	for _, c := range changes {
+		if err := checkTaskStateOrEmpty(c.State); err != nil {
+			return err
+		}
+		for _, p := range c.Parts {
+			if err := checkTaskStateOrEmpty(p.State); err != nil {
+				return err
+			}
+		}
+	}
+	return fail(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		for _, c := range changes {
+			err := moveTask(ctx, tx, (*ScheduleTask)(nil), c.State, c.Reason, at, "task_id = ?", c.TaskID)
+			if err != nil {
+				return err
+			}
+			parts := slices.Clone(c.Parts)
+			slices.SortStableFunc(parts, func(a, b SchedulePartChange) int {
+				return cmp.Or(cmp.Compare(a.Role, b.Role), cmp.Compare(a.RoleIndex, b.RoleIndex))
+			})
+			for _, p := range parts {
+				err := moveTask(ctx, tx, (*ScheduleTaskStatus)(nil), p.State, p.Reason, at,
+					"task_id = ? AND role = ? AND role_index = ?", c.TaskID, p.Role, p.RoleIndex)
+				if err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}), "update tasks")
+}
+
+func checkTaskStateOrEmpty(s bfia.TaskState) error {
+	if s == "" {
+		return nil
+	}
+	return checkTaskState(s)
+}
+
+// moveTask is the one forward move of a task's row, of either side: where and args name the row.
+func moveTask(ctx context.Context, db bun.IDB, model any, state bfia.TaskState, reason string, at time.Time, where string, args ...any) error {
+	if before := taskBefore(state); len(before) > 0 {
+		q := db.NewUpdate().Model(model).Set("state = ?", state).Where(where, args...).Where("state IN (?)", bun.List(before))
+		setMove(q, reason, at, state == bfia.TaskRunning, state.Terminal())
+		if n, err := affected(q.Exec(ctx)); err != nil || n > 0 {
+			return err
+		}
+	}
+	known, err := db.NewSelect().Model(model).Where(where, args...).Exists(ctx)
+	if err == nil && !known {
+		return bfia.Errorf(bfia.CodeNotFound, "task %v is not known", args)
+	}
+	return err
+}
+
+// ScheduleJob is the scheduler's record of a job; CodeNotFound when there is none.
+func (s *Store) ScheduleJob(ctx context.Context, jobID string) (ScheduleJob, error) {
+	var job ScheduleJob
+	err := one(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &job, "job_id: job %q", jobID)
+	return job, err
+}
+
+// ScheduleTasks are the tasks of a job, in the DAG's order; none for an unknown job.
+func (s *Store) ScheduleTasks(ctx context.Context, jobID string) ([]ScheduleTask, error) {
+	return scheduleTasks(ctx, s.r, jobID)
+}
+
+func scheduleTasks(ctx context.Context, db bun.IDB, jobID string) ([]ScheduleTask, error) {
+	var tasks []ScheduleTask
+	err := db.NewSelect().Model(&tasks).Where("job_id = ?", jobID).Order("seq", "name").Scan(ctx)
+	return tasks, fail(err, "read the tasks of job %s", jobID)
+}
+
+// ScheduleTaskStatuses are the parts of all tasks of a job, by task, role and index; none for an unknown job.
+func (s *Store) ScheduleTaskStatuses(ctx context.Context, jobID string) ([]ScheduleTaskStatus, error) {
+	return scheduleTaskStatuses(ctx, s.r, jobID)
+}
+
+func scheduleTaskStatuses(ctx context.Context, db bun.IDB, jobID string) ([]ScheduleTaskStatus, error) {
+	var parts []ScheduleTaskStatus
+	err := db.NewSelect().Model(&parts).Where("job_id = ?", jobID).Order("task_id", "role", "role_index").Scan(ctx)
+	return parts, fail(err, "read the parts of the tasks of job %s", jobID)
+}
+
+// ScheduleTaskByID is one task by its id; CodeNotFound when there is none.
+func (s *Store) ScheduleTaskByID(ctx context.Context, taskID string) (ScheduleTask, error) {
+	var task ScheduleTask
+	err := one(ctx, s.r.NewSelect().Where("task_id = ?", taskID), &task, "task_id: task %q", taskID)
+	return task, err
+}
+
+// withName makes fields and values for checkText of a list.
+func withName(field string, values []string) []string {
+	var out []string
+	for _, v := range values {
+		out = append(out, field, v)
+	}
+	return out
+}

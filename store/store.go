@@ -1,0 +1,186 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+	"github.com/uptrace/bun/dialect/sqlitedialect"
+	"github.com/uptrace/bun/driver/pgdriver"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"hutong/bfia"
+)
+
+const (
+	// One process waits this long for another one's write to a SQLite file.
+	sqliteBusyTimeout = 10 * time.Second
+	sqliteReaders     = 4
+	postgresConns     = 16
+)
+
+// Store is an open database. It is safe for concurrent use, also by several processes on one database.
+type Store struct {
+	// SQLite has one writer at a time whatever we do: with one connection for writes they queue here, fairly, instead of
+	// colliding in the file; readers have their own and never wait for it. With PostgreSQL both are the same pool.
+	w, r *bun.DB
+	// open makes another connection of the same database, for migrations.
+	open func() (*sql.DB, error)
+	pg   bool
+}
+
+// Open opens a database by its address: "sqlite:///abs/path.db" (made if it isn't there, with its folder), or
+// "postgres://user:password@host:port/database?sslmode=disable", with "host=/folder" among the parameters for a Unix
+// socket. It fails when the database doesn't answer. No error holds the password.
+func Open(ctx context.Context, address string) (*Store, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		// url.Parse quotes the whole address, with the password in it.
+		return nil, errors.New("open database: the address is not a URL; write sqlite:///path.db or postgres://user:password@host/database")
+	}
+	var s *Store
+	switch u.Scheme {
+	case "sqlite":
+		s, err = openSQLite(ctx, u)
+	case "postgres", "postgresql":
+		s, err = openPostgres(u)
+	default:
+		return nil, fmt.Errorf("open database: %q is no scheme that is known; write sqlite:///path.db or postgres://user:password@host/database", u.Scheme)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Ping(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", u.Redacted(), err), s.Close())
+	}
+	return s, nil
+}
+
+func openSQLite(ctx context.Context, u *url.URL) (*Store, error) {
+	path := u.Path
+	if u.Host != "" || !filepath.IsAbs(path) || u.RawQuery != "" || u.Fragment != "" {
+		return nil, errors.New("open database: a SQLite address is sqlite:// and an absolute path, such as sqlite:///var/lib/hutong/hutong.db")
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	pragmas := url.Values{
+		"_txlock": {"immediate"},
+		"_pragma": {
+			fmt.Sprintf("busy_timeout(%d)", sqliteBusyTimeout.Milliseconds()),
+			"journal_mode(WAL)", "synchronous(NORMAL)", "foreign_keys(1)",
+		},
+	}
+	dsn := (&url.URL{Scheme: "file", Path: path, RawQuery: pragmas.Encode()}).String()
+	open := func(conns int) (*sql.DB, error) {
+		db, err := sql.Open("sqlite", dsn)
+		if err != nil {
+			return nil, fmt.Errorf("open database: %w", err)
+		}
+		db.SetMaxOpenConns(conns)
+		db.SetMaxIdleConns(conns)
+		return db, nil
+	}
+	w, err := open(1)
+	if err != nil {
+		return nil, err
+	}
+	// Changing a new file to WAL needs it alone and doesn't wait for its turn, so several processes that start at once
+	// get "busy" here.
+	err = retryBusy(ctx, func() error { return w.PingContext(ctx) })
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), w.Close())
+	}
+	r, err := open(sqliteReaders)
+	if err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	dialect := sqlitedialect.New()
+	return &Store{
+		w: bun.NewDB(w, dialect), r: bun.NewDB(r, dialect),
+		open: func() (*sql.DB, error) { return open(1) },
+	}, nil
+}
+
+func openPostgres(u *url.URL) (_ *Store, err error) {
+	// pgdriver panics at what it doesn't understand, and says the address with it.
+	defer func() {
+		if p := recover(); p != nil {
+			err = errors.New("open database: the parameters of the PostgreSQL address are not understood (sslmode, sslrootcert, connect_timeout, host)")
+		}
+	}()
+	if u.User.Username() == "" || len(u.Path) < 2 {
+		return nil, errors.New("open database: a PostgreSQL address names a user and a database: postgres://user:password@host:5432/database")
+	}
+	dsn := *u
+	if host := u.Query().Get("host"); strings.HasPrefix(host, "/") && !strings.Contains(filepath.Base(host), ".s.PGSQL.") {
+		// As in libpq, host is the socket's folder; pgdriver wants the socket.
+		port := u.Query().Get("port")
+		if port == "" {
+			port = "5432"
+		}
+		q := u.Query()
+		q.Set("host", filepath.Join(host, ".s.PGSQL."+port))
+		q.Del("port")
+		dsn.RawQuery = q.Encode()
+	}
+	connector := pgdriver.NewConnector(
+		pgdriver.WithApplicationName("hutong"),
+		pgdriver.WithTracing(false),
+		pgdriver.WithDSN(dsn.String()),
+	)
+	open := func(conns int) *sql.DB {
+		db := sql.OpenDB(connector)
+		db.SetMaxOpenConns(conns)
+		db.SetMaxIdleConns(conns)
+		db.SetConnMaxIdleTime(5 * time.Minute)
+		return db
+	}
+	db := bun.NewDB(open(postgresConns), pgdialect.New())
+	return &Store{w: db, r: db, pg: true, open: func() (*sql.DB, error) { return open(1), nil }}, nil
+}
+
+// Ping tells whether the database answers.
+func (s *Store) Ping(ctx context.Context) error {
+	return fail(s.w.PingContext(ctx), "ping")
+}
+
+// Close ends all connections.
+func (s *Store) Close() error {
+	if s.r == s.w {
+		return s.w.Close()
+	}
+	return errors.Join(s.r.Close(), s.w.Close())
+}
+
+// tx runs f in a transaction, again from the start when the database took another transaction's side; what it wrote is
+// then undone, so f must not change anything else.
+func (s *Store) tx(ctx context.Context, f func(ctx context.Context, tx bun.Tx) error) error {
+	return retryBusy(ctx, func() error { return s.w.RunInTx(ctx, nil, f) })
+}
+
+// affected is how many rows a statement changed.
+func affected(res sql.Result, err error) (int, error) {
+	if err != nil {
+		return 0, err
+	}
+	n, err := res.RowsAffected()
+	return int(n), err
+}
+
+// one reads a single row; what names it in the error when there is none.
+func one[T any](ctx context.Context, q *bun.SelectQuery, row *T, what string, args ...any) error {
+	err := q.Model(row).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return bfia.Errorf(bfia.CodeNotFound, "%s is not known", fmt.Sprintf(what, args...))
+	}
+	return fail(err, "read "+what, args...)
+}

@@ -1,0 +1,91 @@
+package storetest
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/uptrace/bun/driver/pgdriver"
+
+	"hutong/store"
+)
+
+// Each runs f as two subtests, with the address of an empty SQLite database and of an empty PostgreSQL database.
+func Each(t *testing.T, f func(t *testing.T, address string)) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) { t.Parallel(); f(t, SQLite(t)) })
+	t.Run("postgres", func(t *testing.T) { t.Parallel(); f(t, Postgres(t)) })
+}
+
+// Open opens the database at address, migrated; it is closed with the test.
+func Open(t testing.TB, address string) *store.Store {
+	t.Helper()
+	s, err := store.Open(context.Background(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := s.Migrate(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// SQLite is the address of an empty SQLite database of this test's own.
+func SQLite(t testing.TB) string {
+	t.Helper()
+	return "sqlite://" + filepath.ToSlash(filepath.Join(t.TempDir(), "test.db"))
+}
+
+// Postgres is the address of an empty PostgreSQL database of this test's own, which goes with the test. The server is
+// the one at HUTONG_TEST_POSTGRES (a URL of a role that may create databases), or else one that the test process starts
+// for itself from the installed binaries. Without either the test is skipped, or fails if HUTONG_REQUIRE_POSTGRES is 1.
+func Postgres(t testing.TB) string {
+	t.Helper()
+	server := os.Getenv("HUTONG_TEST_POSTGRES")
+	if server == "" {
+		own, err := startPostgres()
+		if err != nil {
+			if os.Getenv("HUTONG_REQUIRE_POSTGRES") == "1" {
+				t.Fatalf("PostgreSQL is required: %v", err)
+			}
+			t.Skipf("no PostgreSQL: %v", err)
+		}
+		server = own
+	}
+	u, err := url.Parse(server)
+	if err != nil {
+		t.Fatal("HUTONG_TEST_POSTGRES is not a URL")
+	}
+	name := "hutong_test_" + strings.ToLower(rand.Text())
+	admin(t, u, fmt.Sprintf("CREATE DATABASE %s TEMPLATE template0", name))
+	t.Cleanup(func() { admin(t, u, fmt.Sprintf("DROP DATABASE %s WITH (FORCE)", name)) })
+	own := *u
+	own.Path = "/" + name
+	return own.String()
+}
+
+func admin(t testing.TB, server *url.URL, statement string) {
+	t.Helper()
+	dsn := *server
+	if host := dsn.Query().Get("host"); strings.HasPrefix(host, "/") {
+		q := dsn.Query()
+		q.Set("host", filepath.Join(host, ".s.PGSQL.5432"))
+		dsn.RawQuery = q.Encode()
+	}
+	db := sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(dsn.String())))
+	defer db.Close()
+	if _, err := db.Exec(statement); err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+}

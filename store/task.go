@@ -1,0 +1,206 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"hutong/bfia"
+)
+
+// TaskKey names one role's part of a task at a participant.
+type TaskKey struct {
+	JobID     string
+	Name      string
+	Role      string
+	RoleIndex int
+}
+
+// String is the key as messages show it.
+func (k TaskKey) String() string {
+	return fmt.Sprintf("%s/%s %s.%d", k.JobID, k.Name, k.Role, k.RoleIndex)
+}
+
+// Task is one role's part of a task, as the participant that plays it records it.
+type Task struct {
+	bun.BaseModel `bun:"table:t_task,alias:t" json:"-"`
+
+	JobID         string         `bun:"job_id,pk"`
+	Name          string         `bun:"name,pk"`
+	Role          string         `bun:"role,pk"`
+	RoleIndex     int            `bun:"role_index,pk"`
+	Seq           int            `bun:"seq"`     // the task's place in the DAG's list
+	TaskID        string         `bun:"task_id"` // the scheduler's; empty until the task starts
+	Component     string         `bun:"component"`
+	Provider      string         `bun:"provider"`
+	Version       string         `bun:"version"`
+	State         bfia.TaskState `bun:"state"`
+	Attempt       int            `bun:"attempt"` // which run of the task HostID, RunName, RunID and ExitCode tell of
+	HostID        string         `bun:"host_id"`
+	RunName       string         `bun:"run_name"` // the container's name
+	RunID         string         `bun:"run_id"`   // the container's id
+	ExitCode      *int           `bun:"exit_code"`
+	ExitedAt      *time.Time     `bun:"exited_at"`
+	StopRequested bool           `bun:"stop_requested"`
+	Reason        string         `bun:"reason"`
+	StartedAt     *time.Time     `bun:"started_at"`
+	EndedAt       *time.Time     `bun:"ended_at"`
+}
+
+var _ bun.AfterScanRowHook = (*Task)(nil)
+
+// AfterScanRow puts the times into UTC.
+func (t *Task) AfterScanRow(context.Context) error {
+	stamps(t.ExitedAt, t.StartedAt, t.EndedAt)
+	return nil
+}
+
+// Key names the row.
+func (t Task) Key() TaskKey {
+	return TaskKey{JobID: t.JobID, Name: t.Name, Role: t.Role, RoleIndex: t.RoleIndex}
+}
+
+const taskKeyWhere = "job_id = ? AND name = ? AND role = ? AND role_index = ?"
+
+func (k TaskKey) args() []any { return []any{k.JobID, k.Name, k.Role, k.RoleIndex} }
+
+// Tasks are this node's parts of a job's tasks, in the DAG's order; none for an unknown job.
+func (s *Store) Tasks(ctx context.Context, jobID string) ([]Task, error) {
+	return s.tasks(ctx, s.r, "job_id = ?", jobID)
+}
+
+// TasksByID are this node's parts of one task, one for each role that it plays; none for an unknown id.
+func (s *Store) TasksByID(ctx context.Context, taskID string) ([]Task, error) {
+	if taskID == "" { // the id of every task that has not begun
+		return nil, nil
+	}
+	return s.tasks(ctx, s.r, "task_id = ?", taskID)
+}
+
+func (s *Store) tasks(ctx context.Context, db bun.IDB, where string, args ...any) ([]Task, error) {
+	var tasks []Task
+	err := db.NewSelect().Model(&tasks).Where(where, args...).Order("seq", "name", "role", "role_index").Scan(ctx)
+	return tasks, fail(err, "read tasks of %v", args)
+}
+
+// Task is one part of a task; CodeNotFound when there is none.
+func (s *Store) Task(ctx context.Context, key TaskKey) (Task, error) {
+	var task Task
+	err := one(ctx, s.r.NewSelect().Where(taskKeyWhere, key.args()...), &task, "task %s", key)
+	return task, err
+}
+
+// StartTask makes this node's parts of a task RUNNING under the scheduler's task id, and answers them as they then are.
+// Asked again with the same id it changes nothing, also after the task ended. CodeConflict when the task has another
+// id, or another task this one; CodeNotFound when the job has no such task here.
+func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attempt int, at time.Time) ([]Task, error) {
+	if taskID == "" {
+		return nil, bfia.Errorf(bfia.CodeBadRequest, "task_id: is required")
+	}
+	if err := checkText("task_id", taskID, "job_id", jobID, "task_name", name); err != nil {
+		return nil, err
+	}
+	var tasks []Task
+	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		taken, err := tx.NewSelect().Model((*Task)(nil)).Where("task_id = ? AND NOT (job_id = ? AND name = ?)", taskID, jobID, name).Exists(ctx)
+		if err != nil {
+			return err
+		}
+		if taken {
+			return bfia.Errorf(bfia.CodeConflict, "task_id: %q is another task's", taskID)
+		}
+		q := tx.NewUpdate().Model((*Task)(nil)).
+			Set("state = ?", bfia.TaskRunning).Set("task_id = ?", taskID).Set("attempt = ?", attempt).
+			Where("job_id = ? AND name = ? AND task_id IN ('', ?)", jobID, name, taskID).
+			Where("state IN (?)", bun.List(taskBefore(bfia.TaskRunning)))
+		setMove(q, "", at, true, false)
+		if _, err := q.Exec(ctx); err != nil {
+			return err
+		}
+		tasks, err = s.tasks(ctx, tx, "job_id = ? AND name = ?", jobID, name)
+		if err != nil {
+			return err
+		}
+		if len(tasks) == 0 {
+			return bfia.Errorf(bfia.CodeNotFound, "task_name: job %q has no task %q at this node", jobID, name)
+		}
+		for _, t := range tasks {
+			// A part that ended before it was started has no id.
+			if t.TaskID != taskID && (t.TaskID != "" || !t.State.Terminal()) {
+				return bfia.Errorf(bfia.CodeConflict, "task_id: task %q of job %q runs as %q", name, jobID, t.TaskID)
+			}
+		}
+		return nil
+	})
+	if duplicate(err) {
+		err = bfia.Wrap(bfia.CodeConflict, err, "task_id: %q is another task's", taskID)
+	}
+	if err != nil {
+		return nil, fail(err, "start task %s of job %s", name, jobID)
+	}
+	return tasks, nil
+}
+
+// EndTask moves a part of a task forward to state, as of at; SUCCESS and FAILED end it. What is there already, or has
+// ended, stays as it is and is no error; an unknown one is CodeNotFound. An empty reason keeps the one that is recorded.
+func (s *Store) EndTask(ctx context.Context, key TaskKey, state bfia.TaskState, reason string, at time.Time) error {
+	if err := checkTaskState(state); err != nil {
+		return err
+	}
+	return fail(moveTask(ctx, s.w, (*Task)(nil), state, reason, at, taskKeyWhere, key.args()...), "end task %s as %s", key, state)
+}
+
+// FailRunningTasks makes every part of the job's tasks that is RUNNING here FAILED, and answers how many; those that
+// have not started keep their state, as the protocol wants it of a stopped job.
+func (s *Store) FailRunningTasks(ctx context.Context, jobID, reason string, at time.Time) (int, error) {
+	q := s.w.NewUpdate().Model((*Task)(nil)).Set("state = ?", bfia.TaskFailed).
+		Where("job_id = ? AND state = ?", jobID, bfia.TaskRunning)
+	setMove(q, reason, at, false, true)
+	n, err := affected(q.Exec(ctx))
+	return n, fail(err, "fail the running tasks of job %s", jobID)
+}
+
+// SetTaskRun records where an attempt of a task runs. A task that has ended, or has a later attempt, stays as it is; an
+// unknown one is CodeNotFound.
+func (s *Store) SetTaskRun(ctx context.Context, key TaskKey, attempt int, hostID, runName, runID string) error {
+	if err := checkText("host_id", hostID, "run_name", runName, "run_id", runID); err != nil {
+		return err
+	}
+	// A new attempt has not exited; the same one, told again, may have.
+	return s.updateTask(ctx, key, "record the run of", s.w.NewUpdate().
+		Set("exit_code = CASE WHEN attempt = ? THEN exit_code END", attempt).
+		Set("exited_at = CASE WHEN attempt = ? THEN exited_at END", attempt).
+		Set("attempt = ?", attempt).Set("host_id = ?", hostID).Set("run_name = ?", runName).Set("run_id = ?", runID).
+		Where("attempt <= ?", attempt).Where("state NOT IN (?, ?)", bfia.TaskSuccess, bfia.TaskFailed))
+}
+
+// SetTaskExit records the exit code of an attempt's container, once: a second report, or that of another attempt than
+// the recorded one, changes nothing. It doesn't end the task, and a callback may have ended it before. A reason is kept
+// if the task has none.
+func (s *Store) SetTaskExit(ctx context.Context, key TaskKey, attempt, code int, reason string, at time.Time) error {
+	return s.updateTask(ctx, key, "record the exit of", s.w.NewUpdate().
+		Set("exit_code = ?", code).Set("exited_at = ?", stamp(at)).
+		Set("reason = CASE WHEN reason = '' THEN ? ELSE reason END", cutReason(reason)).
+		Where("attempt = ?", attempt).Where("exit_code IS NULL"))
+}
+
+// RequestTaskStop records that a part of a task shall stop. One that has ended stays as it is.
+func (s *Store) RequestTaskStop(ctx context.Context, key TaskKey) error {
+	return s.updateTask(ctx, key, "request the stop of", s.w.NewUpdate().Set("stop_requested = ?", true).
+		Where("state NOT IN (?, ?)", bfia.TaskSuccess, bfia.TaskFailed))
+}
+
+// updateTask runs an update of one row; when its conditions left the row alone, only an unknown row is an error.
+func (s *Store) updateTask(ctx context.Context, key TaskKey, doing string, q *bun.UpdateQuery) error {
+	n, err := affected(q.Model((*Task)(nil)).Where(taskKeyWhere, key.args()...).Exec(ctx))
+	if err != nil || n > 0 {
+		return fail(err, "%s task %s", doing, key)
+	}
+	known, err := s.w.NewSelect().Model((*Task)(nil)).Where(taskKeyWhere, key.args()...).Exists(ctx)
+	if err == nil && !known {
+		return bfia.Errorf(bfia.CodeNotFound, "task %s is not known", key)
+	}
+	return fail(err, "%s task %s", doing, key)
+}
