@@ -37,40 +37,35 @@ func OutputAddress(taskID string, part Part, out Port) Address {
 // RootDataset is the dataset that a task's parameters name for its first input: dataset_id "namespace#name", or name and
 // namespace. It is nil when they name none.
 func RootDataset(values map[string]json.RawMessage) (*Address, error) {
-	text := func(key string) (string, bool, error) {
-		raw, ok := values[key]
-		if !ok || string(raw) == "null" {
-			return "", false, nil
+	address, _, err := rootDataset(values)
+	return address, err
+}
+
+// rootDataset tells also which parameters named the dataset.
+func rootDataset(values map[string]json.RawMessage) (*Address, []string, error) {
+	var id string
+	if err := decodeFields(values, field{"dataset_id", &id, false}); err != nil {
+		return nil, nil, err
+	}
+	if id != "" {
+		namespace, name, _ := strings.Cut(id, "#")
+		if CheckID("", namespace) != nil || CheckID("", name) != nil {
+			return nil, nil, Errorf(CodeBadRequest, "dataset_id: %q is not of the form namespace#name", id)
 		}
-		var s string
-		if err := DecodeJSON(raw, &s); err != nil {
-			return "", false, prefixed(key, err)
-		}
-		return s, s != "", nil
+		return &Address{Name: name, Namespace: namespace}, []string{"dataset_id"}, nil
 	}
-	id, ok, err := text("dataset_id")
-	if err != nil {
-		return nil, err
+	var address Address
+	err := decodeFields(values, field{"name", &address.Name, false}, field{"namespace", &address.Namespace, false})
+	if err != nil || address.Name == "" || address.Namespace == "" {
+		return nil, nil, nil // a component may have parameters of these names for itself
 	}
-	if ok {
-		namespace, name, found := strings.Cut(id, "#")
-		if !found || CheckID("", namespace) != nil || CheckID("", name) != nil {
-			return nil, Errorf(CodeBadRequest, "dataset_id: %q is not of the form namespace#name", id)
-		}
-		return &Address{Name: name, Namespace: namespace}, nil
+	if err := CheckID("name", address.Name); err != nil {
+		return nil, nil, err
 	}
-	name, hasName, nameErr := text("name")
-	namespace, hasNamespace, namespaceErr := text("namespace")
-	if nameErr != nil || namespaceErr != nil || !hasName || !hasNamespace {
-		return nil, nil // a component may have parameters of these names for itself
+	if err := CheckID("namespace", address.Namespace); err != nil {
+		return nil, nil, err
 	}
-	if err := CheckID("name", name); err != nil {
-		return nil, err
-	}
-	if err := CheckID("namespace", namespace); err != nil {
-		return nil, err
-	}
-	return &Address{Name: name, Namespace: namespace}, nil
+	return &address, []string{"name", "namespace"}, nil
 }
 
 // family groups the categories that may stand for each other between a DAG and a description.
@@ -86,6 +81,11 @@ func family(category string) string {
 
 func sameFamily(a, b string) bool { return family(a) == family(b) }
 
+// sameKind is the same word, with report and metric as one.
+func sameKind(a, b string) bool {
+	return a == b || family(a) == "report" && family(b) == "report"
+}
+
 // Binding ties a port of a component to an address.
 type Binding struct {
 	Port    string // the name in the component's description
@@ -94,42 +94,46 @@ type Binding struct {
 	Address Address
 }
 
-// ports hands out a description's ports, each once: the first of the same category, else the first of its family.
-type ports struct {
-	list []DataPort
-	used []bool
-}
-
-func (p *ports) take(category string) (name string) {
-	for _, match := range []func(string) bool{
-		func(c string) bool { return c == category || family(c) == "report" && family(category) == "report" },
-		func(c string) bool { return sameFamily(c, category) },
-	} {
-		for i, port := range p.list {
-			if !p.used[i] && match(port.Category) {
-				p.used[i] = true
-				return port.Name
+// assign gives each of kinds a port of its own: first those get theirs that the description names by the same word, in
+// order, then the others the next that is left of their family. What gets none has -1.
+func assign(ports []DataPort, kinds []string) []int {
+	used := make([]bool, len(ports))
+	assigned := make([]int, len(kinds))
+	for i := range assigned {
+		assigned[i] = -1
+	}
+	for _, fits := range []func(a, b string) bool{sameKind, sameFamily} {
+		for i, kind := range kinds {
+			for j := 0; assigned[i] < 0 && j < len(ports); j++ {
+				if !used[j] && fits(ports[j].Category, kind) {
+					assigned[i], used[j] = j, true
+				}
 			}
 		}
 	}
-	return ""
+	return assigned
 }
 
 // wireInputs gives each input of the DAG the component's next port of its kind. With root, the first dataset port that
 // is left is the root dataset's, under an empty key.
 func wireInputs(c Component, desc *Description, root bool) ([]Binding, error) {
-	free := ports{list: desc.InputData, used: make([]bool, len(desc.InputData))}
+	var kinds []string
+	for _, in := range c.Input {
+		kinds = append(kinds, in.Type)
+	}
+	free := slices.Clone(desc.InputData)
 	var bound []Binding
-	for j, in := range c.Input {
-		port := free.take(in.Type)
-		if port == "" {
+	for j, port := range assign(desc.InputData, kinds) {
+		in := c.Input[j]
+		if port < 0 {
 			return nil, Errorf(CodeBadRequest, "input[%d]: %s takes no further %s (its inputs: %s)", j, c.ComponentName, in.Type, portList(desc.InputData))
 		}
-		bound = append(bound, Binding{Port: port, Type: in.Type, Key: in.Key})
+		bound = append(bound, Binding{Port: desc.InputData[port].Name, Type: in.Type, Key: in.Key})
+		free[port].Category = ""
 	}
 	if root {
-		if port := free.take("dataset"); port != "" {
-			bound = append(bound, Binding{Port: port, Type: "dataset"})
+		if port := assign(free, []string{"dataset"})[0]; port >= 0 {
+			bound = append(bound, Binding{Port: free[port].Name, Type: "dataset"})
 		}
 	}
 	return bound, nil
@@ -137,14 +141,17 @@ func wireInputs(c Component, desc *Description, root bool) ([]Binding, error) {
 
 // wireOutputs gives the n-th output of a kind in the DAG the n-th port of that kind in the description.
 func wireOutputs(c Component, desc *Description) ([]Binding, error) {
-	free := ports{list: desc.OutputData, used: make([]bool, len(desc.OutputData))}
+	var kinds []string
+	for _, out := range c.Output {
+		kinds = append(kinds, out.Type)
+	}
 	var bound []Binding
-	for j, out := range c.Output {
-		port := free.take(out.Type)
-		if port == "" {
+	for j, port := range assign(desc.OutputData, kinds) {
+		out := c.Output[j]
+		if port < 0 {
 			return nil, Errorf(CodeBadRequest, "output[%d]: %s gives no further %s (its outputs: %s)", j, c.ComponentName, out.Type, portList(desc.OutputData))
 		}
-		bound = append(bound, Binding{Port: port, Type: out.Type, Key: out.Key})
+		bound = append(bound, Binding{Port: desc.OutputData[port].Name, Type: out.Type, Key: out.Key})
 	}
 	return bound, nil
 }
@@ -167,78 +174,112 @@ type Run struct {
 	TaskID    string
 	Inputs    []Binding
 	Outputs   []Binding
-	Params    map[string]string // what the job gives, without the root dataset; no defaults
+	Params    map[string]string // what the job gives, without what named the root dataset; no defaults
 	Parts     []Part            // all parts of the task, at all nodes
 	Resources Resources
 }
 
 // NewRun derives what one part of a task needs. taskIDs gives the ids of the tasks by name: an upstream without one
-// can't have run, which is an error.
-func NewRun(doc *Document, desc *Description, task string, part Part, taskIDs map[string]string) (*Run, error) {
-	i := slices.IndexFunc(doc.DAG.Components, func(c Component) bool { return c.Name == task })
-	if i < 0 {
+// can't have run, which is an error. An input whose upstream does not run at this part's role (an arbiter has no data)
+// is left out, as FATE-Flow leaves it out.
+func NewRun(doc *Document, describe Describe, task string, part Part, taskIDs map[string]string) (*Run, error) {
+	c, ok := doc.DAG.component(task)
+	if !ok {
 		return nil, Errorf(CodeNotFound, "task_name: job %s has no task %q", doc.JobID, task)
 	}
-	c := doc.DAG.Components[i]
+	desc, err := describe(c.Provider, c.Version, c.ComponentName)
+	if err != nil {
+		return nil, placed("task "+task, err)
+	}
 	values, err := doc.Config.TaskParameters(task, part)
 	if err != nil {
 		return nil, err
 	}
-	root, err := RootDataset(values)
+	root, rootNames, err := rootDataset(values)
 	if err != nil {
 		return nil, prefixedTask(task, part, err)
 	}
-	r := &Run{Task: c, Part: part, TaskID: taskIDs[task], Params: map[string]string{}}
+	r := &Run{Task: c, Part: part, TaskID: taskIDs[task], Params: map[string]string{}, Parts: partsOf(&doc.Config, desc)}
+	if r.TaskID == "" {
+		return nil, Errorf(CodeConflict, "task %s: has no task id", task)
+	}
+	if !slices.Contains(r.Parts, part) {
+		return nil, Errorf(CodeConflict, "task %s: does not run at %s of %s", task, part.Self(), part.NodeID)
+	}
 	if r.Resources, err = doc.Config.Resources(part); err != nil {
 		return nil, err
 	}
-	for _, p := range doc.Config.Parts() {
-		if slices.Contains(desc.RoleList, p.Role) {
-			r.Parts = append(r.Parts, p)
-		}
-	}
-	if r.Inputs, err = wireInputs(c, desc, root != nil); err != nil {
-		return nil, err
+	inputs, err := wireInputs(c, desc, root != nil)
+	if err != nil {
+		return nil, placed("task "+task, err)
 	}
 	rooted := false
-	for j := range r.Inputs {
-		in := &r.Inputs[j]
+	for _, in := range inputs {
 		if in.Key == "" {
 			in.Address, rooted = *root, true
-			continue
-		}
-		upstream, output, _ := strings.Cut(in.Key, ".")
-		id := taskIDs[upstream]
-		if id == "" {
-			return nil, Errorf(CodeConflict, "task %s: its input %s comes from a task that did not run here", task, in.Key)
-		}
-		// The upstream's own word for the kind makes the address, not the word of the one who reads it.
-		kind := in.Type
-		if u := slices.IndexFunc(doc.DAG.Components, func(c Component) bool { return c.Name == upstream }); u >= 0 {
-			for _, o := range doc.DAG.Components[u].Output {
-				if o.Key == output && sameFamily(o.Type, in.Type) {
-					kind = o.Type
-				}
+		} else {
+			upstream, output, _ := strings.Cut(in.Key, ".")
+			from, ok := doc.DAG.component(upstream)
+			if !ok {
+				return nil, Errorf(CodeConflict, "task %s: its input %s comes from a task that the DAG doesn't have", task, in.Key)
 			}
+			fromDesc, err := describe(from.Provider, from.Version, from.ComponentName)
+			if err != nil {
+				return nil, placed("task "+upstream, err)
+			}
+			if !slices.Contains(fromDesc.RoleList, part.Role) {
+				continue
+			}
+			id := taskIDs[upstream]
+			if id == "" {
+				return nil, Errorf(CodeConflict, "task %s: its input %s comes from a task that did not run here", task, in.Key)
+			}
+			in.Address = OutputAddress(id, part, Port{Type: from.outputType(output, in.Type), Key: output})
 		}
-		in.Address = OutputAddress(id, part, Port{Type: kind, Key: output})
+		r.Inputs = append(r.Inputs, in)
 	}
 	if r.Outputs, err = wireOutputs(c, desc); err != nil {
-		return nil, err
+		return nil, placed("task "+task, err)
 	}
 	for j := range r.Outputs {
 		out := &r.Outputs[j]
 		out.Address = OutputAddress(r.TaskID, part, Port{Type: out.Type, Key: out.Key})
 	}
 	for name, raw := range values {
-		if name == "dataset_id" || rooted && (name == "name" || name == "namespace") && values["dataset_id"] == nil {
+		if rooted && slices.Contains(rootNames, name) {
 			continue
 		}
 		if r.Params[name], err = ParameterText(raw); err != nil {
-			return nil, prefixed("config.task_params: task "+task+": "+name, err)
+			return nil, placed("config.task_params: task "+task+": "+name, err)
 		}
 	}
 	return r, nil
+}
+
+func (d *DAG) component(name string) (Component, bool) {
+	i := slices.IndexFunc(d.Components, func(c Component) bool { return c.Name == name })
+	if i < 0 {
+		return Component{}, false
+	}
+	return d.Components[i], true
+}
+
+// outputType is the component's own word for the kind of an output that another reads as kind: it makes the address.
+func (c *Component) outputType(key, kind string) string {
+	if slices.Contains(c.Output, Port{Type: kind, Key: key}) {
+		return kind
+	}
+	for _, o := range c.Output {
+		if o.Key == key && sameFamily(o.Type, kind) {
+			return o.Type
+		}
+	}
+	return kind
+}
+
+// partsOf are the parts at which a component runs: those whose role its description has.
+func partsOf(c *Config, desc *Description) []Part {
+	return slices.DeleteFunc(c.Parts(), func(p Part) bool { return !slices.Contains(desc.RoleList, p.Role) })
 }
 
 // System is what a party tells its containers of itself (part 3, 3.3).

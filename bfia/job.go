@@ -3,11 +3,11 @@ package bfia
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Document is what creates a job (part 2, 3.1, 3.2 and 5.1): who takes part, what runs, with which parameters. What Hutong
@@ -69,34 +69,62 @@ func ParseDocument(body []byte) (*Document, error) {
 	if d.fields == nil {
 		return nil, Errorf(CodeBadRequest, "body: is null, an object is wanted")
 	}
-	for _, f := range []struct {
-		name     string
-		into     any
-		required bool
-	}{
-		{"job_id", &d.JobID, false},
-		{"flow_id", &d.FlowID, false},
-		{"old_job_id", &d.OldJobID, false},
-		{"dag", &d.DAG, true},
-		{"config", &d.Config, true},
-	} {
-		raw, ok := d.fields[f.name]
-		if !ok || string(raw) == "null" {
-			if f.required {
-				return nil, Errorf(CodeBadRequest, "%s: is required", f.name)
-			}
-			continue
-		}
-		if err := DecodeJSON(raw, f.into); err != nil {
-			return nil, prefixed(f.name, err)
-		}
+	err := decodeFields(d.fields,
+		field{"job_id", &d.JobID, false},
+		field{"flow_id", &d.FlowID, false},
+		field{"old_job_id", &d.OldJobID, false},
+		field{"dag", &d.DAG, true},
+		field{"config", &d.Config, true})
+	if err != nil {
+		return nil, err
 	}
 	if d.JobID != "" {
 		if err := CheckID("job_id", d.JobID); err != nil {
 			return nil, err
 		}
 	}
+	if len(d.FlowID) > 256 || strings.ContainsFunc(d.FlowID, unicode.IsControl) {
+		return nil, Errorf(CodeBadRequest, "flow_id: is longer than 256 bytes or holds a control character")
+	}
 	return &d, nil
+}
+
+// UnmarshalJSON reads the DAG; its errors name the component by its index.
+func (d *DAG) UnmarshalJSON(b []byte) error {
+	var object map[string]json.RawMessage
+	if err := DecodeJSON(b, &object); err != nil {
+		return err
+	}
+	return decodeFields(object, field{"version", &d.Version, false}, field{"components", listOf(&d.Components), false})
+}
+
+// UnmarshalJSON reads the component; its errors name the input or output by its index.
+func (c *Component) UnmarshalJSON(b []byte) error {
+	var object map[string]json.RawMessage
+	if err := DecodeJSON(b, &object); err != nil {
+		return err
+	}
+	return decodeFields(object,
+		field{"name", &c.Name, false},
+		field{"componentName", &c.ComponentName, false},
+		field{"provider", &c.Provider, false},
+		field{"version", &c.Version, false},
+		field{"input", listOf(&c.Input), false},
+		field{"output", listOf(&c.Output), false})
+}
+
+// UnmarshalJSON reads the config; its errors name the role and the index.
+func (c *Config) UnmarshalJSON(b []byte) error {
+	var object map[string]json.RawMessage
+	if err := DecodeJSON(b, &object); err != nil {
+		return err
+	}
+	return decodeFields(object,
+		field{"version", &c.Version, false},
+		field{"initiator", &c.Initiator, false},
+		field{"role", mapOf(&c.Role, func(nodes *[]string) any { return listOf(nodes) }), false},
+		field{"job_params", &c.JobParams, false},
+		field{"task_params", &c.TaskParams, false})
 }
 
 // WithJobID is the same document under a job id.
@@ -114,12 +142,15 @@ func (d *Document) WithJobID(id string) *Document {
 
 // Bytes is the document as JSON, the same bytes for the same document.
 func (d *Document) Bytes() []byte {
-	// A map of raw messages marshals with sorted keys, compacted; it can't fail since every value was parsed.
-	b, err := json.Marshal(d.fields)
-	if err != nil {
+	// A map of raw messages marshals with sorted keys, compacted; it can't fail since every value was parsed. Without
+	// the escaping of HTML the values keep their spelling.
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(d.fields); err != nil {
 		panic(fmt.Sprintf("bfia: a parsed document does not marshal: %v", err))
 	}
-	return b
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
 // Nodes are the participants, each once, sorted.
@@ -178,67 +209,6 @@ type Part struct {
 }
 
 // Self is the part as containers know it: guest.0.
-func (p Part) Self() string { return fmt.Sprintf("%s.%d", p.Role, p.Index) }
+func (p Part) Self() string { return p.Role + "." + itoa(p.Index) }
 
-// DecodeJSON reads exactly one JSON value. Its errors are bad requests that name the field, or the place in the text,
-// and say what was wanted.
-func DecodeJSON(body []byte, into any) error {
-	dec := json.NewDecoder(bytes.NewReader(body))
-	if err := dec.Decode(into); err != nil {
-		return jsonError(err)
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return Errorf(CodeBadRequest, "body: something follows the JSON value at byte %d", dec.InputOffset())
-	}
-	return nil
-}
-
-func jsonError(err error) error {
-	var typ *json.UnmarshalTypeError
-	var syntax *json.SyntaxError
-	var own *Error
-	switch {
-	case errors.As(err, &own):
-		return own
-	case errors.As(err, &typ):
-		field := typ.Field
-		if field == "" {
-			field = "body"
-		}
-		return Errorf(CodeBadRequest, "%s: is a JSON %s, %s is wanted", field, typ.Value, wanted(typ.Type.Kind().String()))
-	case errors.As(err, &syntax):
-		return Errorf(CodeBadRequest, "body: is not JSON: %v at byte %d", syntax, syntax.Offset)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return Errorf(CodeBadRequest, "body: the JSON ends too early")
-	}
-	return Wrap(CodeBadRequest, err, "body: is not readable as JSON")
-}
-
-func wanted(kind string) string {
-	switch kind {
-	case "struct", "map":
-		return "an object"
-	case "slice", "array":
-		return "a list"
-	case "string":
-		return "a string"
-	case "bool":
-		return "true or false"
-	}
-	return "a number"
-}
-
-// prefixed puts the field's name before an error about its content.
-func prefixed(field string, err error) error {
-	var e *Error
-	if !errors.As(err, &e) {
-		return err
-	}
-	msg := e.Message
-	if rest, ok := strings.CutPrefix(msg, "body: "); ok {
-		msg = field + ": " + rest
-	} else {
-		msg = field + "." + msg
-	}
-	return &Error{Code: e.Code, Message: msg, Cause: e.Cause}
-}
+func itoa(n int) string { return strconv.Itoa(n) }

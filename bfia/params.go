@@ -2,7 +2,7 @@ package bfia
 
 import (
 	"encoding/json"
-	"fmt"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,84 +21,85 @@ type Params struct {
 // UnmarshalJSON reads the object; all keys but "common" are roles.
 func (p *Params) UnmarshalJSON(b []byte) error {
 	var top map[string]json.RawMessage
-	if err := json.Unmarshal(b, &top); err != nil {
-		return jsonError(err)
+	if err := DecodeJSON(b, &top); err != nil {
+		return err
 	}
-	p.Roles = map[string]map[string]map[string]json.RawMessage{}
-	for role, raw := range top {
-		if string(raw) == "null" {
-			continue
-		}
+	p.Common, p.Roles = nil, map[string]map[string]map[string]json.RawMessage{}
+	for _, role := range sortedKeys(top) {
 		if role == "common" {
-			if err := DecodeJSON(raw, &p.Common); err != nil {
-				return prefixed("common", err)
+			if err := decodeFields(top, field{"common", &p.Common, false}); err != nil {
+				return err
 			}
 			continue
 		}
 		var byIndex map[string]map[string]json.RawMessage
-		if err := DecodeJSON(raw, &byIndex); err != nil {
-			return prefixed(role, err)
+		if err := decodeFields(top, field{role, mapOf(&byIndex, nil), false}); err != nil {
+			return err
 		}
-		for key := range byIndex {
+		for _, key := range sortedKeys(byIndex) {
 			if _, err := indexes(key); err != nil {
 				return Errorf(CodeBadRequest, "%s.%s: %v", role, key, err)
 			}
 		}
-		p.Roles[role] = byIndex
+		if byIndex != nil {
+			p.Roles[role] = byIndex
+		}
 	}
 	return nil
 }
 
+// indexes reads a key such as "0" or "0|1". Only a number's one usual spelling is taken: "01" would name the same index
+// as "1", and other vendors would not find it.
 func indexes(key string) ([]int, error) {
 	var list []int
 	for _, s := range strings.Split(key, "|") {
-		n, err := strconv.Atoi(strings.TrimSpace(s))
-		if err != nil || n < 0 {
-			return nil, fmt.Errorf("the key is no index such as \"0\" or \"0|1\"")
+		s = strings.TrimSpace(s)
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 0 || strconv.Itoa(n) != s {
+			return nil, errors.New(`the key is no index such as "0" or "0|1"`)
 		}
 		list = append(list, n)
 	}
 	return list, nil
 }
 
-// For gives the values of one role and index in the order in which they apply: a later one wins. Keys that name several
-// indexes come before the one that names just this.
-func (p *Params) For(role string, index int) []map[string]json.RawMessage {
-	layers := []map[string]json.RawMessage{p.Common}
-	byIndex := p.Roles[role]
-	keys := make([]string, 0, len(byIndex))
-	for key := range byIndex {
-		keys = append(keys, key)
-	}
-	slices.SortFunc(keys, func(a, b string) int {
-		if d := strings.Count(b, "|") - strings.Count(a, "|"); d != 0 {
-			return d
-		}
-		return strings.Compare(a, b)
-	})
-	for _, key := range keys {
-		if list, err := indexes(key); err == nil && slices.Contains(list, index) {
-			layers = append(layers, byIndex[key])
-		}
-	}
-	return layers
+// layer is the values of one key of [Params], and the place where they stand.
+type layer struct {
+	place  string // common, guest.0|1
+	values map[string]json.RawMessage
 }
 
-// TaskParams are the parameters that a job gives one part of one task: common ones, those of the role and index over them.
+// layers are the values of one role and index in the order in which they apply.
+func (p *Params) layers(role string, index int) []layer {
+	list := []layer{{"common", p.Common}}
+	byIndex := p.Roles[role]
+	keys := sortedKeys(byIndex)
+	slices.SortStableFunc(keys, func(a, b string) int { return strings.Count(b, "|") - strings.Count(a, "|") })
+	for _, key := range keys {
+		if named, err := indexes(key); err == nil && slices.Contains(named, index) {
+			list = append(list, layer{role + "." + key, byIndex[key]})
+		}
+	}
+	return list
+}
+
+// For gives the values of one role and index in the order in which they apply: a later one wins. The common values come
+// first, keys that name more indexes before those that name fewer, so the key that names just this one comes last.
+func (p *Params) For(role string, index int) []map[string]json.RawMessage {
+	var list []map[string]json.RawMessage
+	for _, l := range p.layers(role, index) {
+		list = append(list, l.values)
+	}
+	return list
+}
+
+// TaskParameters are the parameters that a job gives one part of one task: common ones, those of the role and index over them.
 func (c *Config) TaskParameters(task string, part Part) (map[string]json.RawMessage, error) {
 	merged := map[string]json.RawMessage{}
-	for i, layer := range c.TaskParams.For(part.Role, part.Index) {
-		raw, ok := layer[task]
-		if !ok || string(raw) == "null" {
-			continue
-		}
+	for _, l := range c.TaskParams.layers(part.Role, part.Index) {
 		var values map[string]json.RawMessage
-		if err := DecodeJSON(raw, &values); err != nil {
-			where := "config.task_params.common." + task
-			if i > 0 {
-				where = fmt.Sprintf("config.task_params.%s.%d.%s", part.Role, part.Index, task)
-			}
-			return nil, prefixed(where, err)
+		if err := decodeFields(l.values, field{task, &values, false}); err != nil {
+			return nil, prefixed("config.task_params."+l.place, err)
 		}
 		for k, v := range values {
 			merged[k] = v
@@ -117,13 +118,9 @@ type Resources struct {
 // Resources reads job_params.<role>.<n>.resources.
 func (c *Config) Resources(part Part) (Resources, error) {
 	res := Resources{CPU: -1, Memory: -1, Disk: -1}
-	for _, layer := range c.JobParams.For(part.Role, part.Index) {
-		raw, ok := layer["resources"]
-		if !ok || string(raw) == "null" {
-			continue
-		}
-		if err := DecodeJSON(raw, &res); err != nil {
-			return res, prefixed(fmt.Sprintf("config.job_params.%s.%d.resources", part.Role, part.Index), err)
+	for _, l := range c.JobParams.layers(part.Role, part.Index) {
+		if err := decodeFields(l.values, field{"resources", &res, false}); err != nil {
+			return res, prefixed("config.job_params."+l.place, err)
 		}
 	}
 	return res, nil

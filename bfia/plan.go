@@ -1,6 +1,8 @@
 package bfia
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -98,12 +100,15 @@ func NewPlan(doc *Document, describe Describe, node string) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkTaskNames(&doc.Config.TaskParams, place); err != nil {
+		return nil, err
+	}
 	plan := &Plan{JobID: doc.JobID, FlowID: doc.FlowID, Initiator: doc.Config.Initiator}
 	for _, i := range order {
 		c := components[i]
 		desc, err := describe(c.Provider, c.Version, c.ComponentName)
 		if err != nil {
-			return nil, prefixed(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
+			return nil, placed(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
 		}
 		if _, err := wireInputs(c, desc, false); err != nil {
 			return nil, prefixed(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
@@ -111,12 +116,7 @@ func NewPlan(doc *Document, describe Describe, node string) (*Plan, error) {
 		if _, err := wireOutputs(c, desc); err != nil {
 			return nil, prefixed(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
 		}
-		t := PlannedTask{Name: c.Name, Component: c.ComponentName, Provider: c.Provider, Version: c.Version, DependsOn: upstreams(c)}
-		for _, p := range doc.Config.Parts() {
-			if slices.Contains(desc.RoleList, p.Role) {
-				t.Parts = append(t.Parts, p)
-			}
-		}
+		t := PlannedTask{Name: c.Name, Component: c.ComponentName, Provider: c.Provider, Version: c.Version, DependsOn: upstreams(c), Parts: partsOf(&doc.Config, desc)}
 		if len(t.Parts) == 0 {
 			return nil, Errorf(CodeBadRequest, "dag.components[%d] (%s): %s runs at the roles %s, and config.role has a node for none of them",
 				i, c.Name, c.ComponentName, strings.Join(desc.RoleList, ", "))
@@ -130,33 +130,59 @@ func NewPlan(doc *Document, describe Describe, node string) (*Plan, error) {
 		}
 		plan.Tasks = append(plan.Tasks, t)
 	}
-	for _, t := range sortedKeys(doc.Config.TaskParams.Common) {
-		if _, ok := place[t]; !ok {
-			return nil, Errorf(CodeBadRequest, "config.task_params.common.%s: the DAG has no task of that name", t)
-		}
-	}
 	return plan, nil
 }
 
+// checkTaskNames refuses parameters for a task that the DAG doesn't have: most likely a name is misspelt.
+func checkTaskNames(p *Params, place map[string]int) error {
+	check := func(where string, values map[string]json.RawMessage) error {
+		for _, task := range sortedKeys(values) {
+			if _, ok := place[task]; !ok {
+				return Errorf(CodeBadRequest, "config.task_params.%s.%s: the DAG has no task of that name", where, task)
+			}
+		}
+		return nil
+	}
+	if err := check("common", p.Common); err != nil {
+		return err
+	}
+	for _, role := range sortedKeys(p.Roles) {
+		for _, key := range sortedKeys(p.Roles[role]) {
+			if err := check(role+"."+key, p.Roles[role][key]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// placed puts a place before an error that is a sentence of its own.
+func placed(place string, err error) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return fmt.Errorf("%s: %w", place, err)
+	}
+	return &Error{Code: e.Code, Message: place + ": " + e.Message, Cause: e.Cause}
+}
+
 func checkConfig(c *Config) error {
-	if len(c.Role) == 0 {
+	if len(c.Parts()) == 0 {
 		return Errorf(CodeBadRequest, "config.role: at least one role with a node is required")
 	}
 	for _, role := range c.Roles() {
 		if err := CheckID("config.role", role); err != nil {
 			return err
 		}
-		nodes := c.Role[role]
-		if len(nodes) == 0 {
-			return Errorf(CodeBadRequest, "config.role.%s: has no node", role)
-		}
-		for i, n := range nodes {
+		// A role without a node is as good as absent: the specification's config always names all three (part 2, 6.6).
+		held := map[string]bool{}
+		for i, n := range c.Role[role] {
 			if err := CheckID(fmt.Sprintf("config.role.%s[%d]", role, i), n); err != nil {
 				return err
 			}
-			if slices.Index(nodes, n) != i {
+			if held[n] {
 				return Errorf(CodeBadRequest, "config.role.%s[%d]: %s holds this role twice", role, i, n)
 			}
+			held[n] = true
 		}
 	}
 	if err := CheckID("config.initiator.node_id", c.Initiator.NodeID); err != nil {
@@ -167,19 +193,17 @@ func checkConfig(c *Config) error {
 		p    *Params
 	}{{"job_params", &c.JobParams}, {"task_params", &c.TaskParams}} {
 		for _, role := range sortedKeys(kind.p.Roles) {
-			nodes, ok := c.Role[role]
-			if !ok && len(kind.p.Roles[role]) > 0 {
-				return Errorf(CodeBadRequest, "config.%s.%s: config.role has no such role", kind.name, role)
+			nodes := c.Role[role]
+			if len(nodes) == 0 && len(kind.p.Roles[role]) > 0 {
+				return Errorf(CodeBadRequest, "config.%s.%s: config.role has no node of that role", kind.name, role)
 			}
 			for _, key := range sortedKeys(kind.p.Roles[role]) {
 				list, err := indexes(key)
 				if err != nil {
 					return Errorf(CodeBadRequest, "config.%s.%s.%s: %v", kind.name, role, key, err)
 				}
-				for _, i := range list {
-					if i >= len(nodes) {
-						return Errorf(CodeBadRequest, "config.%s.%s.%s: the role has %d nodes, counted from 0", kind.name, role, key, len(nodes))
-					}
+				if i := slices.Max(list); i >= len(nodes) {
+					return Errorf(CodeBadRequest, "config.%s.%s.%s: index %d, but the role has only %d of them, counted from 0", kind.name, role, key, i, len(nodes))
 				}
 			}
 		}
@@ -231,7 +255,7 @@ func upstreams(c Component) []string {
 	return names
 }
 
-// topological orders the components so that each stands after its upstreams, otherwise as the document has them.
+// topological orders the components as the document has them, with the upstreams that it has later pulled forward.
 func topological(components []Component, place map[string]int) ([]int, error) {
 	for i, c := range components {
 		for j, in := range c.Input {
@@ -249,25 +273,43 @@ func topological(components []Component, place map[string]int) ([]int, error) {
 			}
 		}
 	}
-	var order []int
-	done := make([]bool, len(components))
-	for len(order) < len(components) {
-		before := len(order)
-		for i, c := range components {
-			if done[i] || slices.ContainsFunc(upstreams(c), func(t string) bool { return !done[place[t]] }) {
-				continue
+	const (
+		unseen = iota
+		open
+		done
+	)
+	var order, path []int
+	state := make([]int, len(components))
+	var visit func(i int) error
+	visit = func(i int) error {
+		switch state[i] {
+		case done:
+			return nil
+		case open:
+			var names []string
+			for _, k := range path[slices.Index(path, i):] {
+				names = append(names, components[k].Name)
 			}
-			done[i] = true
-			order = append(order, i)
+			if len(names) == 1 {
+				return Errorf(CodeBadRequest, "dag.components: the task %s waits for itself", names[0])
+			}
+			return Errorf(CodeBadRequest, "dag.components: the tasks %s wait for each other in a cycle", strings.Join(names, ", "))
 		}
-		if len(order) == before {
-			var stuck []string
-			for i, c := range components {
-				if !done[i] {
-					stuck = append(stuck, c.Name)
-				}
+		state[i] = open
+		path = append(path, i)
+		for _, upstream := range upstreams(components[i]) {
+			if err := visit(place[upstream]); err != nil {
+				return err
 			}
-			return nil, Errorf(CodeBadRequest, "dag.components: the tasks %s wait for each other in a cycle", strings.Join(stuck, ", "))
+		}
+		state[i] = done
+		path = path[:len(path)-1]
+		order = append(order, i)
+		return nil
+	}
+	for i := range components {
+		if err := visit(i); err != nil {
+			return nil, err
 		}
 	}
 	return order, nil
@@ -287,7 +329,7 @@ func checkParameters(c *Config, task string, part Part, desc *Description) error
 	for _, name := range sortedKeys(values) {
 		text, err := ParameterText(values[name])
 		if err != nil {
-			return prefixed(fmt.Sprintf("config.task_params: task %s at %s: %s", task, part.Self(), name), err)
+			return placed(fmt.Sprintf("config.task_params: task %s at %s: %s", task, part.Self(), name), err)
 		}
 		if strings.ContainsRune(name, '=') || strings.ContainsRune(name, 0) || name == "" {
 			return Errorf(CodeBadRequest, "config.task_params: task %s: %q can't be the name of a parameter", task, name)

@@ -74,8 +74,8 @@ func ParseRegistration(body []byte) (*Registration, error) {
 	if len(r.Description) == 0 {
 		return nil, Errorf(CodeBadRequest, "components_description: at least one component is required")
 	}
-	for name, raw := range r.Description {
-		if _, err := ParseDescription(name, raw); err != nil {
+	for _, name := range sortedKeys(r.Description) {
+		if _, err := ParseDescription(name, r.Description[name]); err != nil {
 			return nil, prefixed("components_description."+name, err)
 		}
 	}
@@ -142,13 +142,19 @@ func ParseDescription(name string, raw []byte) (*Description, error) {
 	if err := DecodeJSON(raw, &present); err != nil {
 		return nil, err
 	}
-	for _, field := range []string{"componentName", "title", "provider", "version", "roleList", "storageEngine", "inputParam", "inputData", "outputData", "result"} {
-		if v, ok := present[field]; !ok || string(v) == "null" {
-			return nil, Errorf(CodeBadRequest, "%s: is required", field)
-		}
-	}
 	var d Description
-	if err := DecodeJSON(raw, &d); err != nil {
+	err := decodeFields(present,
+		field{"componentName", &d.ComponentName, true},
+		field{"title", &d.Title, true},
+		field{"provider", &d.Provider, true},
+		field{"version", &d.Version, true},
+		field{"roleList", listOf(&d.RoleList), true},
+		field{"storageEngine", listOf(&d.StorageEngine), true},
+		field{"inputParam", listOf(&d.InputParam), true},
+		field{"inputData", listOf(&d.InputData), true},
+		field{"outputData", listOf(&d.OutputData), true},
+		field{"result", &d.Result, true})
+	if err != nil {
 		return nil, err
 	}
 	if err := CheckID("componentName", d.ComponentName); err != nil {

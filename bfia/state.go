@@ -1,5 +1,7 @@
 package bfia
 
+import "slices"
+
 // JobState is the state of a job (part 2, 3.7). A job that was stopped, or whose task failed, is FINISHED:
 // whether it went well is told by its tasks.
 type JobState string
@@ -36,6 +38,9 @@ func (s JobState) rank() int {
 func (s JobState) Next(reported JobState) JobState {
 	if s.Terminal() || reported.rank() <= s.rank() {
 		return s
+	}
+	if reported == JobRejected && s.rank() > JobPending.rank() {
+		return s // a job that all have approved can be stopped, not rejected
 	}
 	return reported
 }
@@ -87,30 +92,15 @@ func ParseTaskState(s string) (TaskState, error) {
 }
 
 // MergeTaskStates is the state of a task whose parts are in the given states: any FAILED makes it FAILED, else any
-// RUNNING, then READY, then PENDING; only all SUCCESS make it SUCCESS. A task that some parts have ended while others
-// have not begun is RUNNING. No parts at all is SUCCESS: there was nothing to do.
+// RUNNING, then READY, then PENDING; only all SUCCESS make it SUCCESS. An unknown word counts as PENDING. No parts at
+// all is SUCCESS: there was nothing to do.
 func MergeTaskStates(parts ...TaskState) TaskState {
-	var seen [5]bool
-	for _, p := range parts {
-		if p == TaskFailed {
-			return TaskFailed
-		}
-		if p == TaskSuccess {
-			seen[4] = true
-		} else {
-			seen[p.rank()] = true
+	for _, state := range []TaskState{TaskFailed, TaskRunning, TaskReady} {
+		if slices.Contains(parts, state) {
+			return state
 		}
 	}
-	switch {
-	case seen[3]:
-		return TaskRunning
-	case seen[4] && (seen[2] || seen[1]):
-		return TaskRunning
-	case seen[2]:
-		return TaskReady
-	case seen[1]:
-		return TaskPending
-	case seen[0]:
+	if slices.ContainsFunc(parts, func(p TaskState) bool { return p != TaskSuccess }) {
 		return TaskPending
 	}
 	return TaskSuccess

@@ -11,8 +11,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"hutong/bfia"
@@ -35,7 +38,7 @@ type Error struct {
 	Node    string
 	Path    string
 	Outcome Outcome
-	Code    bfia.Code // the peer's code, when it refused
+	Code    bfia.Code // the peer's code, when it refused; [bfia.CodeRefused] when it gave none
 	Text    string    // the peer's words, when it refused
 	Cause   error
 }
@@ -65,20 +68,30 @@ type Client struct {
 
 // New makes a client with connections of its own and a timeout for each request.
 func New(nodeID string, route func(string) (string, bool), timeout time.Duration) *Client {
+	return &Client{NodeID: nodeID, Route: route, HTTP: newHTTP(timeout)}
+}
+
+func newHTTP(timeout time.Duration) *http.Client {
 	tr := http.DefaultTransport.(*http.Transport).Clone()
 	tr.MaxIdleConnsPerHost = 64
 	tr.Proxy = nil
-	return &Client{NodeID: nodeID, Route: route, HTTP: &http.Client{Transport: tr, Timeout: timeout}}
+	return &http.Client{Transport: tr, Timeout: timeout, CheckRedirect: func(*http.Request, []*http.Request) error {
+		// A peer may not send us elsewhere: commands go where our route table says, and nowhere else.
+		return http.ErrUseLastResponse
+	}}
 }
+
+// defaultHTTP serves clients that were made without an HTTP client.
+var defaultHTTP = sync.OnceValue(func() *http.Client { return newHTTP(10 * time.Second) })
 
 // CreateAll asks the scheduler to create a job on every party (3.1).
 func (c *Client) CreateAll(ctx context.Context, node string, doc *bfia.Document) error {
-	return c.send(ctx, node, http.MethodPost, bfia.PathCreateAll, doc.JobID, json.RawMessage(doc.Bytes()), nil)
+	return c.send(ctx, node, http.MethodPost, bfia.PathCreateAll, doc.JobID, doc.Bytes(), nil)
 }
 
 // Create creates a job at a party (3.2).
 func (c *Client) Create(ctx context.Context, node string, doc *bfia.Document) error {
-	return c.send(ctx, node, http.MethodPost, bfia.PathCreate, doc.JobID, json.RawMessage(doc.Bytes()), nil)
+	return c.send(ctx, node, http.MethodPost, bfia.PathCreate, doc.JobID, doc.Bytes(), nil)
 }
 
 // Start starts a job at a party (3.3).
@@ -105,13 +118,25 @@ func (c *Client) StopAll(ctx context.Context, node string, ref bfia.JobRef) erro
 func (c *Client) StatusAll(ctx context.Context, node, jobID string) (*bfia.JobStatus, error) {
 	var status bfia.JobStatus
 	path := bfia.PathStatusAll + "?job_id=" + url.QueryEscape(jobID)
-	return &status, c.send(ctx, node, http.MethodGet, path, jobID, bfia.JobRef{JobID: jobID}, &status)
+	if err := c.send(ctx, node, http.MethodGet, path, jobID, bfia.JobRef{JobID: jobID}, &status); err != nil {
+		return nil, err
+	}
+	if status.State == "" {
+		return nil, &Error{Node: node, Path: path, Outcome: Unknown, Cause: errors.New("the answer's data has no job_status")}
+	}
+	return &status, nil
 }
 
 // TaskPoll asks a party for the state of a task (3.8), for all its roles when role is empty.
 func (c *Client) TaskPoll(ctx context.Context, node, taskID, role string) (*bfia.PollResult, error) {
 	var result bfia.PollResult
-	return &result, c.send(ctx, node, http.MethodPost, bfia.PathTaskPoll, taskID, bfia.TaskPoll{TaskID: taskID, Role: role}, &result)
+	if err := c.send(ctx, node, http.MethodPost, bfia.PathTaskPoll, taskID, bfia.TaskPoll{TaskID: taskID, Role: role}, &result); err != nil {
+		return nil, err
+	}
+	if result.Status == "" {
+		return nil, &Error{Node: node, Path: bfia.PathTaskPoll, Outcome: Unknown, Cause: errors.New("the answer's data has no status")}
+	}
+	return &result, nil
 }
 
 // TaskCallback reports a task's state to the scheduler (3.9).
@@ -127,19 +152,29 @@ func (c *Client) send(ctx context.Context, node, method, path, trace string, bod
 	if !ok {
 		return fail(NotDelivered, bfia.Errorf(bfia.CodeNotFound, "the route table has no node %s", node))
 	}
-	payload, err := json.Marshal(body)
-	if err != nil {
+	payload, ok := body.([]byte)
+	if !ok {
+		var err error
+		if payload, err = json.Marshal(body); err != nil {
+			return fail(NotDelivered, err)
+		}
+	}
+	if err := ctx.Err(); err != nil {
 		return fail(NotDelivered, err)
 	}
+	ctx, reached := watch(ctx)
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base, "/")+path, bytes.NewReader(payload))
 	if err != nil {
 		return fail(NotDelivered, err)
 	}
 	bfia.SetHeaders(req.Header, c.NodeID, node, trace, time.Now())
-	resp, err := c.HTTP.Do(req)
+	sender := c.HTTP
+	if sender == nil {
+		sender = defaultHTTP()
+	}
+	resp, err := sender.Do(req)
 	if err != nil {
-		var dial *net.OpError
-		if errors.As(err, &dial) && dial.Op == "dial" {
+		if !reached(err) {
 			return fail(NotDelivered, err)
 		}
 		return fail(Unknown, err)
@@ -152,19 +187,17 @@ func (c *Client) send(ctx context.Context, node, method, path, trace string, bod
 	if len(answer) > maxAnswer {
 		return fail(Unknown, fmt.Errorf("the answer is over %d bytes", maxAnswer))
 	}
-	var env bfia.Envelope
-	if err := json.Unmarshal(answer, &env); err != nil {
-		// No envelope: a proxy's page or a broken peer. A 4xx of that kind did not reach the protocol.
-		return fail(Unknown, fmt.Errorf("HTTP %d with an answer that is no JSON envelope", resp.StatusCode))
-	}
-	if !env.OK() {
-		if resp.StatusCode >= 500 || env.Code == bfia.CodeInternal && resp.StatusCode != http.StatusOK {
-			return fail(Unknown, fmt.Errorf("HTTP %d: %s", resp.StatusCode, env.Text()))
+	env, err := open(resp, answer)
+	if err != nil {
+		var e *Error
+		if errors.As(err, &e) {
+			e.Node, e.Path = node, path
+			return e
 		}
-		return &Error{Node: node, Path: path, Outcome: Refused, Code: env.Code, Text: env.Text()}
+		return fail(Unknown, err)
 	}
 	if data != nil {
-		if len(env.Data) == 0 {
+		if len(env.Data) == 0 || string(env.Data) == "null" {
 			return fail(Unknown, errors.New("the answer has no data"))
 		}
 		if err := json.Unmarshal(env.Data, data); err != nil {
@@ -172,4 +205,57 @@ func (c *Client) send(ctx context.Context, node, method, path, trace string, bod
 		}
 	}
 	return nil
+}
+
+// watch tells, of an error of a request under ctx, whether the peer may have seen something of it: it can't have when
+// no connection stood.
+func watch(ctx context.Context) (context.Context, func(error) bool) {
+	var asked, got atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { asked.Store(true) },
+		GotConn: func(httptrace.GotConnInfo) { got.Store(true) },
+	})
+	return ctx, func(err error) bool {
+		var dial *net.OpError
+		if errors.As(err, &dial) && dial.Op == "dial" {
+			return false
+		}
+		return got.Load() || !asked.Load() // an [http.RoundTripper] that tells nothing may have sent it
+	}
+}
+
+// open reads an answer's envelope. Its error is an [*Error] when the outcome is known.
+func open(resp *http.Response, answer []byte) (*bfia.Envelope, error) {
+	var env struct {
+		bfia.Envelope
+		Code *bfia.Code `json:"code"` // nil when absent: an object without a code is no success
+	}
+	status := resp.StatusCode
+	enveloped := json.Unmarshal(answer, &env) == nil && env.Code != nil
+	if enveloped {
+		env.Envelope.Code = *env.Code
+	}
+	switch {
+	case status == http.StatusRequestTimeout, status == http.StatusTooManyRequests:
+		return nil, &Error{Outcome: NotDelivered, Cause: fmt.Errorf("HTTP %d: %s", status, text(env.Envelope, status))}
+	case status >= 500:
+		return nil, fmt.Errorf("HTTP %d: %s", status, text(env.Envelope, status))
+	case !enveloped && status >= 300:
+		// A proxy's page: what answers so has not reached the protocol, and sent again it would be answered the same.
+		return nil, &Error{Outcome: Refused, Code: bfia.CodeRefused, Text: fmt.Sprintf("HTTP %d %s with an answer that is no JSON envelope", status, http.StatusText(status))}
+	case !enveloped:
+		return nil, fmt.Errorf("HTTP %d with an answer that is no JSON envelope", status)
+	case env.OK() && status >= 300:
+		return nil, fmt.Errorf("HTTP %d with the code %d, which is success", status, env.Envelope.Code)
+	case !env.OK():
+		return nil, &Error{Outcome: Refused, Code: env.Envelope.Code, Text: text(env.Envelope, status)}
+	}
+	return &env.Envelope, nil
+}
+
+func text(env bfia.Envelope, status int) string {
+	if s := env.Text(); s != "" {
+		return s
+	}
+	return http.StatusText(status)
 }

@@ -1,0 +1,151 @@
+package bfia
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+)
+
+// DecodeJSON reads exactly one JSON value. Its errors are bad requests that name the field, or the place in the text,
+// and say what was wanted.
+func DecodeJSON(body []byte, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(body))
+	if err := dec.Decode(into); err != nil {
+		return jsonError(err)
+	}
+	end := dec.InputOffset()
+	if _, err := dec.Token(); err != io.EOF {
+		return Errorf(CodeBadRequest, "body: something follows the JSON value, which ends at byte %d", end)
+	}
+	return nil
+}
+
+// field is one field of an object that is read by hand. encoding/json names neither the index in a list, nor the key
+// in a map, nor the fields around a type that decodes itself, and an error must name the whole place.
+type field struct {
+	name     string
+	into     any // a pointer, or a func([]byte) error
+	required bool
+}
+
+// decodeFields reads the fields of an object. null is as good as absent.
+func decodeFields(object map[string]json.RawMessage, fields ...field) error {
+	for _, f := range fields {
+		raw, ok := object[f.name]
+		if !ok || string(raw) == "null" {
+			if f.required {
+				return Errorf(CodeBadRequest, "%s: is required", f.name)
+			}
+			continue
+		}
+		if err := decodeValue(raw, f.into); err != nil {
+			return prefixed(f.name, err)
+		}
+	}
+	return nil
+}
+
+func decodeValue(raw []byte, into any) error {
+	if decode, ok := into.(func([]byte) error); ok {
+		return decode(raw)
+	}
+	return DecodeJSON(raw, into)
+}
+
+// listOf decodes a list whose errors name the index.
+func listOf[T any](into *[]T) func([]byte) error {
+	return func(b []byte) error {
+		var raws []json.RawMessage
+		if err := DecodeJSON(b, &raws); err != nil {
+			return err
+		}
+		*into = make([]T, len(raws))
+		for i, raw := range raws {
+			if err := DecodeJSON(raw, &(*into)[i]); err != nil {
+				return prefixed("["+itoa(i)+"]", err)
+			}
+		}
+		return nil
+	}
+}
+
+// mapOf decodes an object whose errors name the key; the first in the order of the keys, so that the same text always
+// gives the same error. decode reads one value; nil reads it as it is.
+func mapOf[T any](into *map[string]T, decode func(*T) any) func([]byte) error {
+	return func(b []byte) error {
+		var raws map[string]json.RawMessage
+		if err := DecodeJSON(b, &raws); err != nil {
+			return err
+		}
+		*into = make(map[string]T, len(raws))
+		for _, key := range sortedKeys(raws) {
+			var value T
+			var target any = &value
+			if decode != nil {
+				target = decode(&value)
+			}
+			if err := decodeValue(raws[key], target); err != nil {
+				return prefixed(key, err)
+			}
+			(*into)[key] = value
+		}
+		return nil
+	}
+}
+
+func jsonError(err error) error {
+	var typ *json.UnmarshalTypeError
+	var syntax *json.SyntaxError
+	var own *Error
+	switch {
+	case errors.As(err, &own):
+		return own
+	case errors.As(err, &typ):
+		place := typ.Field
+		if place == "" {
+			place = "body"
+		}
+		if number, ok := strings.CutPrefix(typ.Value, "number "); ok {
+			return Errorf(CodeBadRequest, "%s: the number %s is too large or not whole", place, number)
+		}
+		return Errorf(CodeBadRequest, "%s: is a JSON %s, %s is wanted", place, typ.Value, wanted(typ.Type.Kind().String()))
+	case errors.As(err, &syntax):
+		return Errorf(CodeBadRequest, "body: is not JSON: %v at byte %d", syntax, syntax.Offset)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return Errorf(CodeBadRequest, "body: the JSON ends too early")
+	}
+	return Wrap(CodeBadRequest, err, "body: is not readable as JSON")
+}
+
+func wanted(kind string) string {
+	switch kind {
+	case "struct", "map":
+		return "an object"
+	case "slice", "array":
+		return "a list"
+	case "string":
+		return "a string"
+	case "bool":
+		return "true or false"
+	}
+	return "a number"
+}
+
+// prefixed puts the field's name before an error about its content.
+func prefixed(name string, err error) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	msg := e.Message
+	if rest, ok := strings.CutPrefix(msg, "body: "); ok {
+		msg = name + ": " + rest
+	} else if strings.HasPrefix(msg, "[") {
+		msg = name + msg
+	} else {
+		msg = name + "." + msg
+	}
+	return &Error{Code: e.Code, Message: msg, Cause: e.Cause}
+}
