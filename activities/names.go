@@ -30,7 +30,6 @@ const (
 	RecordTaskEndName  = "RecordTaskEnd"
 	ForgetJobName      = "ForgetJob"
 	RequestStopName    = "RequestStop"
-	FindHostName       = "FindHost"
 
 	SendCreateName     = "SendCreate"
 	SendStartName      = "SendStart"

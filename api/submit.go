@@ -3,14 +3,12 @@ package api
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/bfia"
 	"hutong/bfia/client"
-	"hutong/store"
 )
 
 // submitJob takes a job from a client (part 2, 5.1), checks it as far as this party can, and hands it to its scheduler.
@@ -52,7 +50,7 @@ func (s *Server) readDocument(c *fiber.Ctx) (*bfia.Document, error) {
 // plan checks that a job can run, with the providers that are registered here, and that the root datasets of this
 // party's own parts are there. node limits the check of parameters to one node's parts.
 func (s *Server) plan(ctx context.Context, doc *bfia.Document, node string) (*bfia.Plan, error) {
-	plan, err := bfia.NewPlan(doc, s.describe(ctx), node)
+	plan, err := bfia.NewPlan(doc, s.store.Describe(ctx), node)
 	if err != nil {
 		return nil, err
 	}
@@ -80,40 +78,6 @@ func (s *Server) plan(ctx context.Context, doc *bfia.Document, node string) (*bf
 		}
 	}
 	return plan, nil
-}
-
-// describe finds components among the providers that are registered here.
-func (s *Server) describe(ctx context.Context) bfia.Describe {
-	return func(provider, version, component string) (*bfia.Description, error) {
-		found, err := s.store.Providers(ctx, store.ProviderFilter{Name: provider})
-		if err != nil {
-			return nil, bfia.Wrap(bfia.CodeUnavailable, err, "the registry of %s does not answer", s.Node)
-		}
-		if len(found) == 0 {
-			return nil, bfia.Errorf(bfia.CodeNotFound, "provider: %q is not registered at %s", provider, s.Node)
-		}
-		var versions, components []string
-		for _, p := range found {
-			versions = append(versions, p.Version)
-			if p.Version != version {
-				continue
-			}
-			if raw, ok := p.Components[component]; ok {
-				return bfia.ParseDescription(component, raw)
-			}
-			for name := range p.Components {
-				components = append(components, name)
-			}
-		}
-		slices.Sort(versions)
-		slices.Sort(components)
-		if !slices.Contains(versions, version) {
-			return nil, bfia.Errorf(bfia.CodeNotFound, "version: provider %q is registered at %s in version %v, not %q",
-				provider, s.Node, slices.Compact(versions), version)
-		}
-		return nil, bfia.Errorf(bfia.CodeNotFound, "componentName: provider %s:%s has no component %q at %s, it has %v",
-			provider, version, component, s.Node, slices.Compact(components))
-	}
 }
 
 // partnerError makes what became of a command to a partner an answer for our caller.

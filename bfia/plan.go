@@ -116,7 +116,7 @@ func NewPlan(doc *Document, describe Describe, node string) (*Plan, error) {
 		if _, err := wireOutputs(c, desc); err != nil {
 			return nil, prefixed(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
 		}
-		t := PlannedTask{Name: c.Name, Component: c.ComponentName, Provider: c.Provider, Version: c.Version, DependsOn: upstreams(c), Parts: partsOf(&doc.Config, desc)}
+		t := PlannedTask{Name: c.Name, Component: c.ComponentName, Provider: c.Provider, Version: c.Version, DependsOn: c.Upstreams(), Parts: partsOf(&doc.Config, desc)}
 		if len(t.Parts) == 0 {
 			return nil, Errorf(CodeBadRequest, "dag.components[%d] (%s): %s runs at the roles %s, and config.role has a node for none of them",
 				i, c.Name, c.ComponentName, strings.Join(desc.RoleList, ", "))
@@ -243,8 +243,8 @@ func checkComponent(i int, c Component) error {
 	return nil
 }
 
-// upstreams are the tasks that a component's inputs come from, each once, in the order of the inputs.
-func upstreams(c Component) []string {
+// Upstreams are the tasks that a component's inputs come from, each once, in the order of the inputs.
+func (c Component) Upstreams() []string {
 	var names []string
 	for _, in := range c.Input {
 		task, _, _ := strings.Cut(in.Key, ".")
@@ -297,7 +297,7 @@ func topological(components []Component, place map[string]int) ([]int, error) {
 		}
 		state[i] = open
 		path = append(path, i)
-		for _, upstream := range upstreams(components[i]) {
+		for _, upstream := range components[i].Upstreams() {
 			if err := visit(place[upstream]); err != nil {
 				return err
 			}

@@ -38,6 +38,18 @@ func (r *Registration) FullName() string {
 	return fmt.Sprintf("%s:%s@%s", r.Name, r.Version, r.Device)
 }
 
+// ParseProviderName reads name:version@device; version and device may be missing.
+func ParseProviderName(full string) (*Registration, error) {
+	r := &Registration{}
+	rest, device, _ := strings.Cut(full, "@")
+	r.Name, r.Version, _ = strings.Cut(rest, ":")
+	r.Device = Device(device)
+	if r.Name == "" {
+		return nil, Errorf(CodeBadRequest, "provider_name: %q is not of the form name:version@device", full)
+	}
+	return r, nil
+}
+
 // ParseRegistration reads and checks a registration: its structure, not its free text, in which the published
 // descriptions contradict themselves.
 func ParseRegistration(body []byte) (*Registration, error) {

@@ -97,6 +97,7 @@ type JobSummary struct {
 type JobList struct {
 	JobList map[string]JobState `json:"job_list"`
 	Jobs    []JobSummary        `json:"jobs"`
+	Next    string              `json:"next,omitempty"` // the before of the next page; empty at the end
 }
 
 // Output is one thing that a finished task left in the party's storage.
@@ -109,4 +110,5 @@ type Output struct {
 	Output    string `json:"output"` // the component's word
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
+	Bytes     int64  `json:"bytes"`
 }

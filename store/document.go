@@ -56,3 +56,11 @@ func (s *Store) DeleteDocument(ctx context.Context, jobID string) error {
 	_, err := s.w.NewDelete().Model((*document)(nil)).Where("job_id = ?", jobID).Exec(ctx)
 	return fail(err, "delete the document of job %s", jobID)
 }
+
+// DeleteUnusedDocument forgets the document of a job that is known neither as scheduled here nor as taken part in here.
+func (s *Store) DeleteUnusedDocument(ctx context.Context, jobID string) error {
+	_, err := s.w.NewDelete().Model((*document)(nil)).Where("job_id = ?", jobID).
+		Where("NOT EXISTS (SELECT 1 FROM t_job WHERE job_id = ?)", jobID).
+		Where("NOT EXISTS (SELECT 1 FROM t_schedule_job WHERE job_id = ?)", jobID).Exec(ctx)
+	return fail(err, "delete the unused document of job %s", jobID)
+}

@@ -20,6 +20,7 @@ type Output struct {
 	RoleIndex int       `bun:"role_index,pk"`
 	Type      string    `bun:"type,pk"` // as in the DAG: dataset, model, report
 	Key       string    `bun:"key,pk"`  // as in the DAG
+	Port      string    `bun:"port"`   // the component's own word for it
 	TaskID    string    `bun:"task_id"`
 	Namespace string    `bun:"namespace"`
 	Name      string    `bun:"name"`
@@ -44,13 +45,13 @@ func (s *Store) PutOutputs(ctx context.Context, outputs []Output) error {
 	for i := range rows {
 		o := &rows[i]
 		o.CreatedAt = orNow(o.CreatedAt)
-		if err := checkText("task_name", o.TaskName, "role", o.Role, "type", o.Type, "key", o.Key, "task_id", o.TaskID,
+		if err := checkText("task_name", o.TaskName, "role", o.Role, "type", o.Type, "key", o.Key, "port", o.Port, "task_id", o.TaskID,
 			"namespace", o.Namespace, "name", o.Name); err != nil {
 			return err
 		}
 	}
 	_, err := s.w.NewInsert().Model(&rows).On("CONFLICT (job_id, task_name, role, role_index, type, key) DO UPDATE").
-		Set("task_id = EXCLUDED.task_id, namespace = EXCLUDED.namespace, name = EXCLUDED.name").
+		Set("port = EXCLUDED.port, task_id = EXCLUDED.task_id, namespace = EXCLUDED.namespace, name = EXCLUDED.name").
 		Set("bytes = EXCLUDED.bytes, created_at = EXCLUDED.created_at").Exec(ctx)
 	if missingParent(err) {
 		return bfia.Wrap(bfia.CodeNotFound, err, "job_id: the job of an output is not known")

@@ -106,6 +106,7 @@ CREATE TABLE t_task_output (
   role_index INTEGER     NOT NULL,
   type       TEXT        NOT NULL,
   key        TEXT        NOT NULL,
+  port       TEXT        NOT NULL,
   task_id    TEXT        NOT NULL,
   namespace  TEXT        NOT NULL,
   name       TEXT        NOT NULL,

@@ -1,0 +1,199 @@
+package activities
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"hutong/activities/runner"
+	"hutong/bfia"
+	"hutong/store"
+	"hutong/store/blob"
+)
+
+// The log of a run is kept in the party's storage as chunks, log/<run>/<number>, which are written as lines come, so
+// that any process of the party can read it, while the run goes on and after its container is gone. A watcher that takes
+// over writes the same chunks again from the first line.
+const (
+	logFlushEvery = time.Second
+	logChunkBytes = 256 << 10
+)
+
+// LogPrefix is where a run's chunks lie.
+func LogPrefix(run string) string { return "_log/" + run }
+
+// followLogs keeps a run's log until its end.
+func (r *Runs) followLogs(ctx context.Context, rn runner.Runner, name string) error {
+	w := &chunkWriter{ctx: ctx, blobs: r.Blobs, prefix: LogPrefix(name)}
+	stop := make(chan struct{})
+	var flusher sync.WaitGroup
+	flusher.Go(func() {
+		tick := time.NewTicker(logFlushEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+				w.flush(false)
+			}
+		}
+	})
+	err := rn.Logs(ctx, name, true, w)
+	close(stop)
+	flusher.Wait()
+	w.flush(true)
+	if err != nil {
+		return err
+	}
+	return w.err
+}
+
+// chunkWriter cuts a stream into chunks at line ends. The chunk that is not yet full is written again as it grows.
+type chunkWriter struct {
+	ctx    context.Context
+	blobs  blob.Store
+	prefix string
+
+	mu      sync.Mutex
+	number  int
+	chunk   bytes.Buffer
+	written int // bytes of chunk that are in the storage
+	err     error
+}
+
+func (w *chunkWriter) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := len(b)
+	for len(b) > 0 {
+		line := len(b)
+		if i := bytes.IndexByte(b, '\n'); i >= 0 {
+			line = i + 1
+		}
+		w.chunk.Write(b[:line])
+		if w.chunk.Len() >= logChunkBytes && b[line-1] == '\n' {
+			w.put()
+			w.number++
+			w.chunk.Reset()
+			w.written = 0
+		}
+		b = b[line:]
+	}
+	return n, nil
+}
+
+// flush writes what is new; only whole lines unless it is the end.
+func (w *chunkWriter) flush(end bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.chunk.Len() > w.written && (end || bytes.HasSuffix(w.chunk.Bytes(), []byte("\n"))) {
+		w.put()
+	}
+}
+
+func (w *chunkWriter) put() {
+	key := fmt.Sprintf("%s/%08d", w.prefix, w.number)
+	if err := w.blobs.Put(context.WithoutCancel(w.ctx), key, bytes.NewReader(w.chunk.Bytes())); err != nil {
+		w.err = fmt.Errorf("writing %s: %w", key, err)
+		return
+	}
+	w.written = w.chunk.Len()
+}
+
+// tailLines are how many last lines of a failed run's log its reason quotes.
+const tailLines = 5
+
+// logTail is the end of a failed run's log.
+func (r *Runs) logTail(ctx context.Context, rn runner.Runner, name string) string {
+	ctx, cancel := context.WithTimeout(ctx, logPatience)
+	defer cancel()
+	tail := &tailWriter{}
+	if err := rn.Logs(ctx, name, false, tail); err != nil {
+		return ""
+	}
+	var lines []string
+	for _, line := range tail.lines {
+		if _, text, ok := strings.Cut(line, " "); ok {
+			line = text // without the time
+		}
+		if len(line) > 300 {
+			line = line[:300] + "…"
+		}
+		lines = append(lines, strings.ToValidUTF8(line, "?"))
+	}
+	return strings.Join(lines, "\n")
+}
+
+type tailWriter struct {
+	lines []string
+	rest  []byte
+}
+
+func (t *tailWriter) Write(b []byte) (int, error) {
+	n := len(b)
+	for {
+		i := bytes.IndexByte(b, '\n')
+		if i < 0 {
+			t.rest = append(t.rest, b...)
+			return n, nil
+		}
+		t.lines = append(t.lines, string(append(t.rest, b[:i]...)))
+		if len(t.lines) > tailLines {
+			t.lines = t.lines[1:]
+		}
+		t.rest = nil
+		b = b[i+1:]
+	}
+}
+
+// ReadLog reads the whole log of a run from the storage, its chunks in order.
+func ReadLog(ctx context.Context, blobs blob.Store, run string) (io.ReadCloser, error) {
+	objects, err := blobs.List(ctx, LogPrefix(run))
+	if err != nil {
+		return nil, fmt.Errorf("listing the log of %s: %w", run, err)
+	}
+	var readers []io.Reader
+	var closers []io.Closer
+	for _, o := range objects {
+		rc, err := blobs.Get(ctx, o.Key)
+		if err != nil {
+			for _, c := range closers {
+				_ = c.Close()
+			}
+			return nil, fmt.Errorf("reading the log of %s: %w", run, err)
+		}
+		readers = append(readers, rc)
+		closers = append(closers, rc)
+	}
+	return &multiCloser{io.MultiReader(readers...), closers}, nil
+}
+
+type multiCloser struct {
+	io.Reader
+	closers []io.Closer
+}
+
+func (m *multiCloser) Close() error {
+	var first error
+	for _, c := range m.closers {
+		if err := c.Close(); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// registered reads what a provider's registration says about how it runs.
+func registered(p store.Provider) (bfia.Metadata, error) {
+	var m bfia.Metadata
+	if err := json.Unmarshal(p.Metadata, &m); err != nil {
+		return m, fmt.Errorf("the metadata of provider %s:%s: %w", p.Name, p.Version, err)
+	}
+	return m, nil
+}

@@ -1,0 +1,163 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+
+	"hutong/bfia"
+	"hutong/store"
+)
+
+// Records writes the rows that users read. Its activities are short and run in the workflow's own worker.
+type Records struct {
+	Store *store.Store
+}
+
+// hostSeen is how long a host counts as there after it was last heard of.
+const hostSeen = time.Minute
+
+// RecordScheduleJob writes a job that this node schedules, with its tasks and their parts.
+func (r *Records) RecordScheduleJob(ctx context.Context, plan bfia.Plan, at time.Time) error {
+	job := store.ScheduleJob{JobID: plan.JobID, FlowID: plan.FlowID, State: bfia.JobPending,
+		InitiatorRole: plan.Initiator.Role, InitiatorNode: plan.Initiator.NodeID, CreatedAt: at}
+	var tasks []store.ScheduleTask
+	var parts []store.ScheduleTaskStatus
+	for i, t := range plan.Tasks {
+		id := bfia.TaskID(plan.JobID, t.Name)
+		tasks = append(tasks, store.ScheduleTask{JobID: plan.JobID, TaskID: id, Name: t.Name, Component: t.Component,
+			Provider: t.Provider, Version: t.Version, Seq: i, DependsOn: t.DependsOn, State: bfia.TaskReady})
+		for _, p := range t.Parts {
+			parts = append(parts, store.ScheduleTaskStatus{JobID: plan.JobID, TaskID: id, Role: p.Role, RoleIndex: p.Index,
+				NodeID: p.NodeID, State: bfia.TaskReady})
+		}
+	}
+	return final(r.Store.CreateScheduleJob(ctx, job, tasks, parts))
+}
+
+// RecordProgress writes what changed of a job that this node schedules.
+func (r *Records) RecordProgress(ctx context.Context, p Progress) error {
+	var changes []store.ScheduleTaskChange
+	for _, t := range p.Tasks {
+		c := store.ScheduleTaskChange{TaskID: t.TaskID, State: t.State, Reason: t.Reason}
+		for _, part := range t.Parts {
+			c.Parts = append(c.Parts, store.SchedulePartChange{Role: part.Part.Role, RoleIndex: part.Part.Index, State: part.State, Reason: part.Reason})
+		}
+		changes = append(changes, c)
+	}
+	if len(changes) > 0 {
+		if err := r.Store.UpdateScheduleTasks(ctx, changes, p.At); err != nil {
+			return final(err)
+		}
+	}
+	if p.State == "" {
+		return nil
+	}
+	return final(r.Store.UpdateScheduleJob(ctx, p.JobID, p.State, p.Reason, p.At))
+}
+
+// ForgetScheduleJob removes a job that was not created everywhere, and its document when nothing else needs it.
+func (r *Records) ForgetScheduleJob(ctx context.Context, jobID string) error {
+	if err := r.Store.DeleteScheduleJob(ctx, jobID); err != nil {
+		return final(err)
+	}
+	return final(r.Store.DeleteUnusedDocument(ctx, jobID))
+}
+
+// ForgetJob is the same at a participant.
+func (r *Records) ForgetJob(ctx context.Context, jobID string) error {
+	if err := r.Store.DeleteJob(ctx, jobID); err != nil {
+		return final(err)
+	}
+	return final(r.Store.DeleteUnusedDocument(ctx, jobID))
+}
+
+// RecordJob writes a job in which this node takes part, with its own parts of the tasks.
+func (r *Records) RecordJob(ctx context.Context, plan bfia.Plan, roles []string, scheduler string, at time.Time) error {
+	job := store.Job{JobID: plan.JobID, FlowID: plan.FlowID, State: bfia.JobReady, Roles: roles,
+		InitiatorNode: plan.Initiator.NodeID, SchedulerNode: scheduler, CreatedAt: at}
+	var tasks []store.Task
+	for i, t := range plan.Tasks {
+		for _, p := range t.Parts {
+			tasks = append(tasks, store.Task{JobID: plan.JobID, Name: t.Name, Role: p.Role, RoleIndex: p.Index, Seq: i,
+				Component: t.Component, Provider: t.Provider, Version: t.Version, State: bfia.TaskReady})
+		}
+	}
+	return final(r.Store.CreateJob(ctx, job, tasks))
+}
+
+// RecordJobState moves this node's part of a job forward.
+func (r *Records) RecordJobState(ctx context.Context, jobID string, state bfia.JobState, reason string, at time.Time) error {
+	return final(r.Store.UpdateJob(ctx, jobID, state, reason, at))
+}
+
+// ClaimTask makes the parts of a task RUNNING and finds a host for each. Without a host that can run them it fails with
+// CodeUnavailable, and the task waits for one.
+func (r *Records) ClaimTask(ctx context.Context, ref bfia.TaskRef, parts []bfia.Part, at time.Time) ([]Claim, error) {
+	const attempt = 1
+	rows, err := r.Store.StartTask(ctx, ref.JobID, ref.TaskName, ref.TaskID, attempt, at)
+	if err != nil {
+		return nil, final(err)
+	}
+	hosts, err := r.Store.Hosts(ctx, at.Add(-hostSeen))
+	if err != nil {
+		return nil, final(err)
+	}
+	providers, err := r.Store.Providers(ctx, store.ProviderFilter{Name: rows[0].Provider, Version: rows[0].Version})
+	if err != nil {
+		return nil, final(err)
+	}
+	able := ableHosts(hosts, providers)
+	if len(able) == 0 {
+		var devices []string
+		for _, p := range providers {
+			devices = append(devices, p.Device)
+		}
+		return nil, refused(bfia.Errorf(bfia.CodeUnavailable, "no runner host is there that can run %s:%s (devices %v)",
+			rows[0].Provider, rows[0].Version, devices))
+	}
+	claims := make([]Claim, len(parts))
+	for i, part := range parts {
+		claims[i] = Claim{Part: part, HostID: able[i%len(able)].HostID, Attempt: attempt}
+	}
+	return claims, nil
+}
+
+// ableHosts are the hosts that have a device of one of the providers.
+func ableHosts(hosts []store.Host, providers []store.Provider) []store.Host {
+	var able []store.Host
+	for _, h := range hosts {
+		if _, ok := chooseProvider(providers, h.Devices); ok {
+			able = append(able, h)
+		}
+	}
+	return able
+}
+
+// RecordTaskEnd fixes the end of one part of a task, whether or not it ran.
+func (r *Records) RecordTaskEnd(ctx context.Context, key TaskKey, taskID string, state bfia.TaskState, reason string, at time.Time) error {
+	return final(r.Store.EndTask(ctx, key.row(), state, reason, at))
+}
+
+// RequestStop marks a part that must not run, or must end. A run that is about to begin reads it and doesn't.
+func (r *Records) RequestStop(ctx context.Context, key TaskKey) error {
+	return final(r.Store.RequestTaskStop(ctx, key.row()))
+}
+
+func (k TaskKey) row() store.TaskKey {
+	return store.TaskKey{JobID: k.JobID, Name: k.Task, Role: k.Role, RoleIndex: k.Index}
+}
+
+// final makes what no retry can cure final: what is wrong with a request. A database that is away is worth a retry.
+func final(err error) error {
+	switch code := bfia.CodeOf(err); code {
+	case bfia.CodeOK:
+		return nil
+	case bfia.CodeInternal, bfia.CodeUnavailable:
+		return err
+	default:
+		return temporal.NewNonRetryableApplicationError(fmt.Sprint(bfia.MessageOf(err)), FailureRefused, err, code)
+	}
+}

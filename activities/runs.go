@@ -1,0 +1,356 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+
+	"hutong/activities/runner"
+	"hutong/bfia"
+	"hutong/store"
+	"hutong/store/blob"
+)
+
+// Runs runs containers (or processes) on this host.
+type Runs struct {
+	Node    string
+	HostID  string
+	Store   *store.Store
+	Blobs   blob.Store
+	Runners map[string]runner.Runner // by device
+	// System is what containers of a device are told of the party; Storage and LogPath are filled in for each run.
+	System func(device string) bfia.System
+	// StopGrace is what a run gets between SIGTERM and SIGKILL when it is this activity that stops it.
+	StopGrace time.Duration
+	Logger    *slog.Logger
+}
+
+// heartbeatEvery keeps well below the heartbeat timeout, so that a stop that comes with it is heard soon.
+const heartbeatEvery = 2 * time.Second
+
+// RunTask runs one attempt of one part of a task, to its end: creates its container or finds it, waits, keeps its logs
+// and outputs, records its exit, removes it. Begun again it goes on where the last try was; a container never runs twice.
+func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
+	log := r.Logger.With("job_id", req.Key.JobID, "task_id", req.TaskID, "role", req.Part.Self(), "run", runName(req))
+	row, err := r.Store.Task(ctx, req.Key.row())
+	if err != nil {
+		return RunResult{}, fmt.Errorf("reading the row of %s: %w", runName(req), err)
+	}
+	if row.ExitCode != nil && row.Attempt == req.Attempt {
+		// An earlier try came as far as the exit; only the cleaning is left.
+		for _, rn := range r.Runners {
+			r.remove(ctx, rn, runName(req), log)
+		}
+		return result(*row.ExitCode, row.Reason), nil
+	}
+	rn, spec, outputs, err := r.prepare(ctx, req)
+	if err != nil {
+		return failedBeforeStart(err)
+	}
+	if row.RunID == "" || row.Attempt != req.Attempt {
+		if row.StopRequested {
+			return RunResult{Failed: true, Reason: "stopped before it began"}, nil
+		}
+		id, err := rn.Create(ctx, spec)
+		if err != nil {
+			return failedBeforeStart(fmt.Errorf("creating %s: %w", spec.Name, err))
+		}
+		if err := r.Store.SetTaskRun(ctx, req.Key.row(), req.Attempt, r.HostID, spec.Name, id); err != nil {
+			return RunResult{}, fmt.Errorf("recording the run of %s: %w", spec.Name, err)
+		}
+	}
+	if err := rn.Start(ctx, spec.Name); err != nil && !errors.Is(err, runner.ErrNotFound) && !runner.IsPermanent(err) {
+		return RunResult{}, fmt.Errorf("starting %s: %w", spec.Name, err)
+	}
+	// A stop that was asked for meanwhile found nothing to stop, perhaps; from here on it finds the run.
+	if row, err = r.Store.Task(ctx, req.Key.row()); err != nil {
+		return RunResult{}, fmt.Errorf("reading the row of %s: %w", spec.Name, err)
+	}
+	if row.StopRequested {
+		if err := rn.Stop(ctx, spec.Name, r.StopGrace); err != nil {
+			return RunResult{}, fmt.Errorf("stopping %s: %w", spec.Name, err)
+		}
+	}
+	log.Info("run started", "component", spec.Labels["hutong.component"], "device", rn.Device())
+	exit, err := r.wait(ctx, rn, spec.Name, log)
+	if errors.Is(err, runner.ErrNotFound) {
+		exit, err = runner.Exit{Code: runner.UnknownCode, Reason: "its container was removed by someone else", FinishedAt: time.Now()}, nil
+	}
+	if err != nil {
+		return RunResult{}, err
+	}
+	// From here on nothing may be left half-done because a worker stops or a job is cancelled: it is little, and short.
+	ctx = context.WithoutCancel(ctx)
+	reason := exit.Reason
+	if exit.Code != 0 {
+		if tail := r.logTail(ctx, rn, spec.Name); tail != "" {
+			reason = strings.TrimSpace(reason + "\n" + tail)
+		}
+	}
+	if err := r.recordOutputs(ctx, req, outputs); err != nil {
+		return RunResult{}, err
+	}
+	if err := r.Store.SetTaskExit(ctx, req.Key.row(), req.Attempt, exit.Code, reason, exit.FinishedAt); err != nil {
+		return RunResult{}, fmt.Errorf("recording the exit of %s: %w", spec.Name, err)
+	}
+	log.Info("run ended", "exit_code", exit.Code, "seconds", exit.FinishedAt.Sub(exit.StartedAt).Seconds())
+	r.remove(ctx, rn, spec.Name, log)
+	return result(exit.Code, reason), nil
+}
+
+// wait waits for a run's end, follows its logs meanwhile, and stops it when the job no longer wants it.
+func (r *Runs) wait(ctx context.Context, rn runner.Runner, name string, log *slog.Logger) (runner.Exit, error) {
+	type ended struct {
+		exit runner.Exit
+		err  error
+	}
+	waitCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	done := make(chan ended, 1)
+	go func() {
+		exit, err := rn.Wait(waitCtx, name)
+		done <- ended{exit, err}
+	}()
+	logs := make(chan error, 1)
+	go func() { logs <- r.followLogs(waitCtx, rn, name) }()
+
+	beat := time.NewTicker(heartbeatEvery)
+	defer beat.Stop()
+	cancelled := ctx.Done()
+	for {
+		select {
+		case e := <-done:
+			if e.err != nil {
+				return e.exit, fmt.Errorf("waiting for %s: %w", name, e.err)
+			}
+			// The log's end comes with the run's; a log that can't be read loses lines, not the task.
+			select {
+			case err := <-logs:
+				if err != nil && !errors.Is(err, runner.ErrNotFound) {
+					log.Warn("the logs are not whole", "error", err)
+				}
+			case <-time.After(logPatience):
+				log.Warn("the logs did not end with the run")
+			}
+			return e.exit, nil
+		case <-activity.GetWorkerStopChannel(ctx):
+			return runner.Exit{}, fmt.Errorf("the worker is shutting down; %s goes on and is found again", name)
+		case <-cancelled:
+			cancelled = nil // once is enough
+			log.Info("stopping the run")
+			if err := rn.Stop(waitCtx, name, r.StopGrace); err != nil {
+				return runner.Exit{}, fmt.Errorf("stopping %s: %w", name, err)
+			}
+		case <-beat.C:
+			activity.RecordHeartbeat(ctx)
+		}
+	}
+}
+
+// logPatience is how long the end of a log may come after its run's.
+const logPatience = 10 * time.Second
+
+// StopTask stops a run, or sees to it that it never begins. The RunTask that waits for it then ends by itself.
+func (r *Runs) StopTask(ctx context.Context, req RunRequest, grace time.Duration) error {
+	for device, rn := range r.Runners {
+		if err := rn.Stop(ctx, runName(req), grace); err != nil {
+			return fmt.Errorf("stopping %s on %s: %w", runName(req), device, err)
+		}
+	}
+	return nil
+}
+
+// prepare derives what a run needs from the job's document: the device's runner, the spec, and where its outputs go.
+func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runner.Spec, []bfia.Binding, error) {
+	var none runner.Spec
+	body, err := r.Store.Document(ctx, req.Key.JobID)
+	if err != nil {
+		return nil, none, nil, fmt.Errorf("reading the document of job %s: %w", req.Key.JobID, err)
+	}
+	doc, err := bfia.ParseDocument(body)
+	if err != nil {
+		return nil, none, nil, err
+	}
+	rows, err := r.Store.Tasks(ctx, req.Key.JobID)
+	if err != nil {
+		return nil, none, nil, fmt.Errorf("reading the tasks of job %s: %w", req.Key.JobID, err)
+	}
+	ids := map[string]string{}
+	for _, row := range rows {
+		if row.TaskID != "" {
+			ids[row.Name] = row.TaskID
+		}
+	}
+	run, err := bfia.NewRun(doc, r.Store.Describe(ctx), req.Key.Task, req.Part, ids)
+	if err != nil {
+		return nil, none, nil, err
+	}
+	providers, err := r.Store.Providers(ctx, store.ProviderFilter{Name: run.Task.Provider, Version: run.Task.Version})
+	if err != nil {
+		return nil, none, nil, err
+	}
+	var devices []string
+	for device := range r.Runners {
+		devices = append(devices, device)
+	}
+	provider, ok := chooseProvider(providers, devices)
+	if !ok {
+		return nil, none, nil, bfia.Errorf(bfia.CodeNotFound, "provider %s:%s is registered for no device of this host (%s)",
+			run.Task.Provider, run.Task.Version, strings.Join(devices, ", "))
+	}
+	metadata, err := registered(provider)
+	if err != nil {
+		return nil, none, nil, err
+	}
+	rn := r.Runners[provider.Device]
+	spec := runner.Spec{
+		Name: runName(req), Image: metadata.Image, Command: metadata.Command,
+		Labels: map[string]string{"hutong.job_id": req.Key.JobID, "hutong.task_id": req.TaskID, "hutong.task": req.Key.Task,
+			"hutong.role": req.Part.Self(), "hutong.component": run.Task.ComponentName},
+		Resources: limits(run.Resources),
+	}
+	if spec.Mounts, err = r.mounts(run); err != nil {
+		return nil, none, nil, err
+	}
+	sys := r.System(provider.Device)
+	sys.SessionID = bfia.SessionID(req.Key.JobID)
+	sys.Token, sys.TraceID = sys.SessionID, req.Key.JobID
+	sys.LogPath = rn.LogPath(spec.Name)
+	if _, local := r.Blobs.(*blob.File); local {
+		sys.Storage = "file://" + rn.StorageRoot(spec.Name)
+	}
+	spec.Env = bfia.Environment(run, sys)
+	return rn, spec, run.Outputs, nil
+}
+
+// mounts show a run its own inputs and outputs, where the storage is files, and nothing else of it.
+func (r *Runs) mounts(run *bfia.Run) ([]runner.Mount, error) {
+	local, ok := r.Blobs.(*blob.File)
+	if !ok {
+		return nil, nil // the storage is a service; the container talks to it
+	}
+	var mounts []runner.Mount
+	for _, in := range run.Inputs {
+		key := in.Address.Namespace + "/" + in.Address.Name
+		source, err := local.Path(key)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := os.Stat(source); err != nil {
+			return nil, bfia.Wrap(bfia.CodeNotFound, err, "input %s: the storage has no dataset %q", in.Port, in.Address.String())
+		}
+		mounts = append(mounts, runner.Mount{Source: source, Target: key, ReadOnly: true})
+	}
+	for _, out := range run.Outputs {
+		key := out.Address.Namespace + "/" + out.Address.Name
+		source, err := local.Path(key)
+		if err != nil {
+			return nil, err
+		}
+		if err := os.MkdirAll(source, 0o755); err != nil {
+			return nil, fmt.Errorf("making the folder of output %s: %w", out.Port, err)
+		}
+		mounts = append(mounts, runner.Mount{Source: source, Target: key})
+	}
+	return mounts, nil
+}
+
+// recordOutputs writes down which outputs are there, and tidies away the folders of those that are not.
+func (r *Runs) recordOutputs(ctx context.Context, req RunRequest, outputs []bfia.Binding) error {
+	var rows []store.Output
+	for _, out := range outputs {
+		objects, err := r.Blobs.List(ctx, out.Address.Namespace+"/"+out.Address.Name)
+		if err != nil {
+			return fmt.Errorf("listing output %s of %s: %w", out.Port, runName(req), err)
+		}
+		var bytes int64
+		for _, o := range objects {
+			bytes += o.Size
+		}
+		if len(objects) == 0 {
+			if local, ok := r.Blobs.(*blob.File); ok {
+				if path, err := local.Path(out.Address.Namespace + "/" + out.Address.Name); err == nil {
+					_ = os.Remove(path) // an empty folder that we made
+					_ = os.Remove(filepath.Dir(path))
+				}
+			}
+			continue
+		}
+		rows = append(rows, store.Output{JobID: req.Key.JobID, TaskName: req.Key.Task, Role: req.Part.Role, RoleIndex: req.Part.Index,
+			Type: out.Type, Key: out.Key, Port: out.Port, TaskID: req.TaskID, Namespace: out.Address.Namespace, Name: out.Address.Name, Bytes: bytes})
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	if err := r.Store.PutOutputs(ctx, rows); err != nil {
+		return fmt.Errorf("recording the outputs of %s: %w", runName(req), err)
+	}
+	return nil
+}
+
+func (r *Runs) remove(ctx context.Context, rn runner.Runner, name string, log *slog.Logger) {
+	if err := rn.Remove(ctx, name); err != nil {
+		log.Warn("the run was not removed; the sweep takes it later", "error", err)
+	}
+}
+
+// runName names an attempt's container, the same whenever it is derived.
+func runName(req RunRequest) string {
+	name := fmt.Sprintf("%s-%s-%s-%d", req.Key.JobID, req.Key.Task, req.Part.Self(), req.Attempt)
+	if len(name) > 100 {
+		name = fmt.Sprintf("%s-%s-%d", bfia.TaskID(req.Key.JobID, req.Key.Task), req.Part.Self(), req.Attempt)
+	}
+	return "hutong-" + name
+}
+
+// chooseProvider picks the provider whose device is there, Docker first.
+func chooseProvider(providers []store.Provider, devices []string) (store.Provider, bool) {
+	for _, device := range []bfia.Device{bfia.DeviceDocker, bfia.DeviceProcess} {
+		if i := slices.IndexFunc(providers, func(p store.Provider) bool { return p.Device == string(device) }); i >= 0 &&
+			slices.Contains(devices, string(device)) {
+			return providers[i], true
+		}
+	}
+	return store.Provider{}, false
+}
+
+// failedBeforeStart is the result of a run that can't begin: a task's failure when no retry can cure it, else an error.
+func failedBeforeStart(err error) (RunResult, error) {
+	var protocol *bfia.Error
+	if runner.IsPermanent(err) {
+		return RunResult{Failed: true, Reason: err.Error()}, nil
+	}
+	if errors.As(err, &protocol) && protocol.Code != bfia.CodeInternal && protocol.Code != bfia.CodeUnavailable {
+		return RunResult{Failed: true, Reason: protocol.Message}, nil
+	}
+	return RunResult{}, err
+}
+
+func result(code int, reason string) RunResult {
+	if code == 0 {
+		return RunResult{}
+	}
+	if reason == "" {
+		reason = "no reason is known"
+	}
+	return RunResult{ExitCode: code, Failed: true, Reason: fmt.Sprintf("exit code %d: %s", code, reason)}
+}
+
+func limits(res bfia.Resources) runner.Resources {
+	var l runner.Resources
+	if res.CPU > 0 {
+		l.CPU = res.CPU
+	}
+	if res.Memory > 0 {
+		l.Memory = int64(res.Memory * (1 << 30))
+	}
+	return l
+}

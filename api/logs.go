@@ -1,0 +1,157 @@
+package api
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"hutong/activities"
+	"hutong/bfia"
+)
+
+// maxLogBytes bounds one answer of get_log; who wants more asks again from where it ended.
+const maxLogBytes = 4 << 20
+
+// countLogLines tells how many lines of a level a task's log has (part 2, 5.4).
+func (s *Server) countLogLines(c *fiber.Ctx) error {
+	get, err := s.params(c)
+	if err != nil {
+		return err
+	}
+	num := 0
+	err = s.eachLogLine(c.Context(), get, func(string) bool { num++; return true })
+	if err != nil {
+		return err
+	}
+	return answer(c, "success", map[string]any{"num": num}, map[string]any{"num": num})
+}
+
+// readLog reads lines of a task's log, from line start (counted from 0), length of them or all (part 2, 5.5).
+func (s *Server) readLog(c *fiber.Ctx) error {
+	get, err := s.params(c)
+	if err != nil {
+		return err
+	}
+	start, err := number(get, "start", 0, 0, 1<<31-1)
+	if err != nil {
+		return err
+	}
+	length, err := number(get, "length", 1<<31-1, 0, 1<<31-1)
+	if err != nil {
+		return err
+	}
+	var text strings.Builder
+	n := 0
+	err = s.eachLogLine(c.Context(), get, func(line string) bool {
+		if n >= start && n < start+length {
+			if text.Len() > 0 {
+				text.WriteByte('\n')
+			}
+			text.WriteString(line)
+		}
+		n++
+		return n < start+length && text.Len() < maxLogBytes
+	})
+	if err != nil {
+		return err
+	}
+	return ok(c, map[string]any{"data": text.String()})
+}
+
+// eachLogLine goes through the lines of a task's log at this party that are of the level asked for, or above it: of one
+// role, or of all that this party holds, one after the other.
+func (s *Server) eachLogLine(ctx context.Context, get func(string) string, visit func(string) bool) error {
+	level, known := logLevels[strings.ToLower(get("log_level"))]
+	if !known {
+		return bfia.Errorf(bfia.CodeBadRequest, "log_level: %q is none of debug, info, warning, error", get("log_level"))
+	}
+	tasks, err := s.tasksByID(ctx, get("task_id"), get("role"))
+	if err != nil {
+		return err
+	}
+	for _, t := range tasks {
+		if t.RunName == "" {
+			continue // it has not begun, so there is nothing to read
+		}
+		log, err := activities.ReadLog(ctx, s.blobs, t.RunName)
+		if err != nil {
+			return bfia.Wrap(bfia.CodeUnavailable, err, "the storage of %s does not answer", s.Node)
+		}
+		more, err := scanLog(log, level, visit)
+		_ = log.Close()
+		if err != nil {
+			return bfia.Wrap(bfia.CodeUnavailable, err, "the log of task %s can't be read", t.TaskID)
+		}
+		if !more {
+			return nil
+		}
+	}
+	return nil
+}
+
+func scanLog(r io.Reader, level int, visit func(string) bool) (more bool, err error) {
+	br := bufio.NewReaderSize(r, 64<<10)
+	last := logLevels["info"]
+	for {
+		line, err := br.ReadString('\n')
+		if line = strings.TrimRight(line, "\r\n"); line != "" {
+			last = lineLevel(line, last)
+			if last >= level && !visit(strings.ToValidUTF8(line, "\uFFFD")) {
+				return false, nil
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+var logLevels = map[string]int{"": 1, "debug": 0, "trace": 0, "info": 1, "notice": 1, "warning": 2, "warn": 2, "error": 3, "fatal": 3, "critical": 3, "panic": 3}
+
+var levelWord = regexp.MustCompile(`(?i)(?:\blevel=|\[|^|\s)"?(debug|trace|info|notice|warning|warn|error|fatal|critical|panic)\b`)
+
+// lineLevel finds the level of a line: in JSON its level field, otherwise the word near its beginning. A line that says
+// nothing, such as one of a stack trace, belongs to the one before it.
+func lineLevel(line string, last int) int {
+	_, text, ok := strings.Cut(line, " ") // behind the time
+	if !ok {
+		return last
+	}
+	if strings.HasPrefix(text, "{") {
+		var fields struct{ Level, Severity, Levelname string }
+		if json.Unmarshal([]byte(text), &fields) == nil {
+			for _, word := range []string{fields.Level, fields.Severity, fields.Levelname} {
+				if l, ok := logLevels[strings.ToLower(word)]; ok && word != "" {
+					return l
+				}
+			}
+		}
+	}
+	if m := levelWord.FindStringSubmatch(text[:min(len(text), 120)]); m != nil {
+		return logLevels[strings.ToLower(m[1])]
+	}
+	return last
+}
+
+// number reads a whole number from a request's parameters.
+func number(get func(string) string, name string, unset, least, most int) (int, error) {
+	word := get(name)
+	if word == "" || word == "null" {
+		return unset, nil
+	}
+	n, err := strconv.Atoi(word)
+	if err != nil || n < least || n > most {
+		return 0, bfia.Errorf(bfia.CodeBadRequest, "%s: %q is no whole number from %d to %d", name, word, least, most)
+	}
+	return n, nil
+}

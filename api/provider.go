@@ -1,0 +1,100 @@
+package api
+
+import (
+	"encoding/json"
+
+	"github.com/gofiber/fiber/v2"
+
+	"hutong/bfia"
+	"hutong/store"
+)
+
+// registerProvider creates or updates a provider with its components (the seed's registration).
+func (s *Server) registerProvider(c *fiber.Ctx) error {
+	body, err := s.readBody(c, s.MaxDocumentBytes)
+	if err != nil {
+		return err
+	}
+	reg, err := bfia.ParseRegistration(body)
+	if err != nil {
+		return err
+	}
+	if reg.Device == bfia.DeviceProcess {
+		if err := s.AllowCommand(reg.Metadata.Command); err != nil {
+			return bfia.Wrap(bfia.CodeForbidden, err, "metadata.command: %v", err)
+		}
+	}
+	metadata, err := json.Marshal(reg.Metadata)
+	if err != nil {
+		return err
+	}
+	created, err := s.store.PutProvider(c.Context(), store.Provider{Name: reg.Name, Version: reg.Version, Device: string(reg.Device),
+		Protocol: reg.Protocol, Metadata: metadata, Components: reg.Description})
+	if err != nil {
+		return err
+	}
+	message := "update success"
+	if created {
+		message = "create success"
+	}
+	return c.JSON(map[string]any{"code": bfia.CodeOK, "message": message})
+}
+
+// providerFilter reads name, version, device and provider_name, which is name:version@device in one.
+func providerFilter(get func(string) string) (store.ProviderFilter, error) {
+	f := store.ProviderFilter{Name: get("name"), Version: get("version"), Device: get("device")}
+	if full := get("provider_name"); full != "" {
+		ref, err := bfia.ParseProviderName(full)
+		if err != nil {
+			return f, err
+		}
+		f = store.ProviderFilter{Name: ref.Name, Version: ref.Version, Device: string(ref.Device)}
+	}
+	return f, nil
+}
+
+// queryProviders lists the providers that fit.
+func (s *Server) queryProviders(c *fiber.Ctx) error {
+	get, err := s.params(c)
+	if err != nil {
+		return err
+	}
+	filter, err := providerFilter(get)
+	if err != nil {
+		return err
+	}
+	found, err := s.store.Providers(c.Context(), filter)
+	if err != nil {
+		return err
+	}
+	list := []map[string]any{}
+	for _, p := range found {
+		list = append(list, map[string]any{"name": p.Name, "version": p.Version, "device": p.Device, "protocol": p.Protocol,
+			"provider_name": p.Name + ":" + p.Version + "@" + p.Device, "metadata": p.Metadata,
+			"components_description": p.Components, "create_time": p.CreatedAt.UnixMilli(), "update_time": p.UpdatedAt.UnixMilli()})
+	}
+	return answer(c, "success", list, nil)
+}
+
+// deleteProvider deletes the providers that fit. Jobs that run keep running what they have begun; their later tasks fail.
+func (s *Server) deleteProvider(c *fiber.Ctx) error {
+	var words map[string]json.RawMessage
+	if err := s.readJSON(c, &words); err != nil {
+		return err
+	}
+	filter, err := providerFilter(func(name string) string { return text(words[name]) })
+	if err != nil {
+		return err
+	}
+	if filter == (store.ProviderFilter{}) {
+		return bfia.Errorf(bfia.CodeBadRequest, "name or provider_name: is required")
+	}
+	n, err := s.store.DeleteProvider(c.Context(), filter)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return bfia.Errorf(bfia.CodeNotFound, "no provider fits")
+	}
+	return answer(c, "success", map[string]any{"count": n}, nil)
+}

@@ -1,0 +1,292 @@
+package api
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"hutong/bfia"
+	"hutong/store"
+)
+
+// platformStatus tells a client how a job stands (part 2, 5.3), tasks by their id. Where this party schedules the job it
+// tells of all parties' parts, otherwise of its own.
+func (s *Server) platformStatus(c *fiber.Ctx) error {
+	get, err := s.params(c)
+	if err != nil {
+		return err
+	}
+	status, err := s.jobStatus(c.Context(), get("job_id"))
+	if err != nil {
+		return err
+	}
+	for _, t := range status.Tasks {
+		if t.TaskID != "" {
+			status.Status[t.TaskID] = t.State
+		}
+	}
+	return answer(c, "success", status, map[string]any{"job_status": status.State, "status": status.Status})
+}
+
+// schedulerStatus tells a party how a job stands that this node schedules (part 2, 3.7), tasks by their name.
+func (s *Server) schedulerStatus(c *fiber.Ctx) error {
+	get, err := s.params(c)
+	if err != nil {
+		return err
+	}
+	jobID := get("job_id")
+	if err := bfia.CheckID("job_id", jobID); err != nil {
+		return err
+	}
+	status, err := s.scheduledStatus(c.Context(), jobID)
+	if err != nil {
+		return unknownJob(err, jobID, s.Node)
+	}
+	for _, t := range status.Tasks {
+		status.Status[t.Name] = t.State
+	}
+	return ok(c, status)
+}
+
+func (s *Server) jobStatus(ctx context.Context, jobID string) (*bfia.JobStatus, error) {
+	if err := bfia.CheckID("job_id", jobID); err != nil {
+		return nil, err
+	}
+	status, err := s.scheduledStatus(ctx, jobID)
+	if bfia.CodeOf(err) == bfia.CodeNotFound {
+		status, err = s.ownStatus(ctx, jobID)
+	}
+	if err != nil {
+		return nil, unknownJob(err, jobID, s.Node)
+	}
+	return status, nil
+}
+
+// scheduledStatus reads the rows of a job that this node schedules.
+func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobStatus, error) {
+	job, err := s.store.ScheduleJob(ctx, jobID)
+	if err != nil {
+		return nil, err
+	}
+	tasks, err := s.store.ScheduleTasks(ctx, jobID)
+	if err != nil {
+		return nil, err
+	}
+	parts, err := s.store.ScheduleTaskStatuses(ctx, jobID)
+	if err != nil {
+		return nil, err
+	}
+	status := &bfia.JobStatus{JobID: job.JobID, FlowID: job.FlowID, State: job.State, Status: map[string]bfia.TaskState{},
+		Reason: job.Reason, Scheduler: s.Node, CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
+	for _, t := range tasks {
+		ts := bfia.TaskStatus{TaskID: t.TaskID, Name: t.Name, Component: t.Component, Provider: t.Provider + ":" + t.Version,
+			State: t.State, Reason: t.Reason, DependsOn: t.DependsOn, StartedAt: t.StartedAt, EndedAt: t.EndedAt}
+		for _, p := range parts {
+			if p.TaskID == t.TaskID {
+				ts.Parties = append(ts.Parties, bfia.PartStatus{NodeID: p.NodeID, Role: p.Role, Index: p.RoleIndex, State: p.State,
+					Reason: p.Reason, StartedAt: p.StartedAt, EndedAt: p.EndedAt})
+			}
+		}
+		status.Tasks = append(status.Tasks, ts)
+	}
+	return status, nil
+}
+
+// ownStatus reads the rows of a job in which this node takes part.
+func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, error) {
+	job, err := s.store.Job(ctx, jobID)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.store.Tasks(ctx, jobID)
+	if err != nil {
+		return nil, err
+	}
+	status := &bfia.JobStatus{JobID: job.JobID, FlowID: job.FlowID, State: job.State, Status: map[string]bfia.TaskState{},
+		Reason: job.Reason, Scheduler: job.SchedulerNode, CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
+	for _, r := range rows {
+		i := slices.IndexFunc(status.Tasks, func(t bfia.TaskStatus) bool { return t.Name == r.Name })
+		if i < 0 {
+			i = len(status.Tasks)
+			status.Tasks = append(status.Tasks, bfia.TaskStatus{TaskID: r.TaskID, Name: r.Name, Component: r.Component,
+				Provider: r.Provider + ":" + r.Version, DependsOn: []string{}})
+		}
+		t := &status.Tasks[i]
+		t.Parties = append(t.Parties, bfia.PartStatus{NodeID: s.Node, Role: r.Role, Index: r.RoleIndex, State: r.State,
+			Reason: r.Reason, StartedAt: r.StartedAt, EndedAt: r.EndedAt})
+		t.StartedAt, t.EndedAt = earlier(t.StartedAt, r.StartedAt), later(t.EndedAt, r.EndedAt)
+		var states []bfia.TaskState
+		for _, p := range t.Parties {
+			states = append(states, p.State)
+		}
+		t.State = bfia.MergeTaskStates(states...)
+		if r.Reason != "" && t.Reason == "" {
+			t.Reason = r.Reason
+		}
+	}
+	if doc, err := s.document(ctx, jobID); err == nil {
+		for i := range status.Tasks {
+			for _, c := range doc.DAG.Components {
+				if c.Name == status.Tasks[i].Name {
+					status.Tasks[i].DependsOn = c.Upstreams()
+				}
+			}
+		}
+	}
+	return status, nil
+}
+
+func (s *Server) document(ctx context.Context, jobID string) (*bfia.Document, error) {
+	body, err := s.store.Document(ctx, jobID)
+	if err != nil {
+		return nil, err
+	}
+	return bfia.ParseDocument(body)
+}
+
+func earlier(a, b *time.Time) *time.Time {
+	if a == nil || b != nil && b.Before(*a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b *time.Time) *time.Time {
+	if a == nil || b != nil && b.After(*a) {
+		return b
+	}
+	return a
+}
+
+// jobPage is how many jobs a list shows unless it is asked for another number.
+const jobPage = 100
+
+// listJobs lists jobs, newest first (part 2, 5.6): of a flow, or all. limit and before page through them.
+func (s *Server) listJobs(c *fiber.Ctx) error {
+	get, err := s.params(c)
+	if err != nil {
+		return err
+	}
+	filter := store.JobFilter{Limit: jobPage}
+	if flow := get("flow_id"); flow != "" {
+		filter.FlowID = &flow
+	}
+	if n, err := number(get, "limit", jobPage, 1, store.MaxJobs); err != nil {
+		return err
+	} else {
+		filter.Limit = n
+	}
+	if before := get("before"); before != "" {
+		cursor, err := store.ParseJobCursor(before)
+		if err != nil {
+			return err
+		}
+		filter.Before = &cursor
+	}
+	jobs, err := s.store.Jobs(c.Context(), filter)
+	if err != nil {
+		return err
+	}
+	list := bfia.JobList{JobList: map[string]bfia.JobState{}, Jobs: []bfia.JobSummary{}}
+	for _, j := range jobs {
+		list.JobList[j.JobID] = j.State
+		list.Jobs = append(list.Jobs, bfia.JobSummary{JobID: j.JobID, FlowID: j.FlowID, State: j.State,
+			CreatedAt: &j.CreatedAt, StartedAt: j.StartedAt, EndedAt: j.EndedAt})
+	}
+	if len(jobs) == filter.Limit {
+		list.Next = jobs[len(jobs)-1].Cursor().String()
+	}
+	return answer(c, "success", list, map[string]any{"job_list": list.JobList})
+}
+
+// listOutputs lists what a job's tasks left in this party's storage.
+func (s *Server) listOutputs(c *fiber.Ctx) error {
+	get, err := s.params(c)
+	if err != nil {
+		return err
+	}
+	jobID := get("job_id")
+	if err := bfia.CheckID("job_id", jobID); err != nil {
+		return err
+	}
+	if _, err := s.store.Job(c.Context(), jobID); err != nil {
+		return unknownJob(err, jobID, s.Node)
+	}
+	rows, err := s.store.Outputs(c.Context(), jobID)
+	if err != nil {
+		return err
+	}
+	outputs := []bfia.Output{}
+	for _, o := range rows {
+		outputs = append(outputs, bfia.Output{TaskName: o.TaskName, TaskID: o.TaskID, Role: bfia.Part{Role: o.Role, Index: o.RoleIndex}.Self(),
+			Type: o.Type, Key: o.Key, Output: o.Port, Namespace: o.Namespace, Name: o.Name, Bytes: o.Bytes})
+	}
+	return ok(c, map[string]any{"outputs": outputs})
+}
+
+// platformStop stops a job that this party submitted or takes part in (part 2, 5.2).
+func (s *Server) platformStop(c *fiber.Ctx) error {
+	var ref bfia.JobRef
+	if err := s.readJSON(c, &ref); err != nil {
+		return err
+	}
+	return s.stop(c, bfia.JobRef{JobID: ref.JobID})
+}
+
+// platformStopTask stops a task and what follows it (part 2, 5.7).
+func (s *Server) platformStopTask(c *fiber.Ctx) error {
+	var ref bfia.JobRef
+	if err := s.readJSON(c, &ref); err != nil {
+		return err
+	}
+	if err := bfia.CheckID("task_name", ref.TaskName); err != nil {
+		return err
+	}
+	return s.stop(c, bfia.JobRef{JobID: ref.JobID, TaskName: ref.TaskName})
+}
+
+// stop asks the job's scheduler.
+func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
+	if err := bfia.CheckID("job_id", ref.JobID); err != nil {
+		return err
+	}
+	scheduler := s.Node
+	if _, err := s.store.ScheduleJob(c.Context(), ref.JobID); bfia.CodeOf(err) == bfia.CodeNotFound {
+		job, err := s.store.Job(c.Context(), ref.JobID)
+		if err != nil {
+			return unknownJob(err, ref.JobID, s.Node)
+		}
+		scheduler = job.SchedulerNode
+	} else if err != nil {
+		return err
+	}
+	if err := s.remote.StopAll(c.Context(), scheduler, ref); err != nil {
+		return partnerError(err, "the scheduler")
+	}
+	return ok(c, nil)
+}
+
+// health answers as long as the process serves.
+func (s *Server) health(c *fiber.Ctx) error { return ok(c, map[string]any{"node_id": s.Node}) }
+
+// ready tells whether everything that a request needs answers.
+func (s *Server) ready(c *fiber.Ctx) error {
+	ctx, cancel := context.WithTimeout(c.Context(), 5*time.Second)
+	defer cancel()
+	var missing []string
+	if err := s.store.Ping(ctx); err != nil {
+		s.logger.Warn("not ready", "part", "database", "error", err)
+		missing = append(missing, "the database")
+	}
+	if _, err := s.temporal.CheckHealth(ctx, nil); err != nil {
+		s.logger.Warn("not ready", "part", "engine", "error", err)
+		missing = append(missing, "the engine")
+	}
+	if len(missing) > 0 {
+		return bfia.Errorf(bfia.CodeUnavailable, "%s does not answer", strings.Join(missing, " and "))
+	}
+	return ok(c, map[string]any{"node_id": s.Node})
+}

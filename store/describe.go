@@ -1,0 +1,50 @@
+package store
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"hutong/bfia"
+)
+
+// Describe finds the self-descriptions of components among the registered providers. Where a version is registered for
+// several devices, any of them that has the component will do: a version describes itself alike everywhere.
+func (s *Store) Describe(ctx context.Context) bfia.Describe {
+	byName := map[string][]Provider{} // a plan asks for each of its components, often of one provider
+	return func(provider, version, component string) (*bfia.Description, error) {
+		found, ok := byName[provider]
+		if !ok {
+			var err error
+			if found, err = s.Providers(ctx, ProviderFilter{Name: provider}); err != nil {
+				return nil, err
+			}
+			byName[provider] = found
+		}
+		if len(found) == 0 {
+			return nil, bfia.Errorf(bfia.CodeNotFound, "provider: %q is not registered", provider)
+		}
+		versions, components := map[string]bool{}, map[string]bool{}
+		for _, p := range found {
+			versions[p.Version] = true
+			if p.Version != version {
+				continue
+			}
+			if raw, ok := p.Components[component]; ok {
+				return bfia.ParseDescription(component, raw)
+			}
+			for name := range p.Components {
+				components[name] = true
+			}
+		}
+		if !versions[version] {
+			return nil, bfia.Errorf(bfia.CodeNotFound, "version: provider %q is registered in version %s, not %q",
+				provider, list(versions), version)
+		}
+		return nil, bfia.Errorf(bfia.CodeNotFound, "componentName: provider %s:%s has no component %q, it has %s",
+			provider, version, component, list(components))
+	}
+}
+
+func list(set map[string]bool) string { return strings.Join(slices.Sorted(maps.Keys(set)), ", ") }
