@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	pidsLimit   = 4096
-	logTmpfs    = "rw,nosuid,nodev,noexec,size=256m,mode=1777"
-	logFiles    = 2
+	pidsLimit = 4096
+	logTmpfs  = "rw,nosuid,nodev,noexec,size=256m,mode=1777"
+	logFiles  = 2
 	minMemory = 6 << 20 // the Engine takes no lower memory limit
 )
 

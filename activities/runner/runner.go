@@ -83,7 +83,7 @@ type Spec struct {
 	Command []string
 
 	// Env may hold secrets: it never appears in arguments, labels or
-	// logs. Linux limits name and value together to 131,070 bytes.
+	// logs. Names and values are UTF-8. Linux limits name and value together to 131,070 bytes.
 	Env map[string]string
 
 	Mounts    []Mount

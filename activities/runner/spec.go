@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxEnv is the kernel's MAX_ARG_STRLEN without the final NUL: execve refuses
@@ -34,8 +35,8 @@ func (s *Spec) check() error {
 		return permanentError{err}
 	}
 	for _, arg := range s.Command {
-		if strings.ContainsRune(arg, 0) {
-			return permanentf("command: an argument holds a NUL byte")
+		if strings.ContainsRune(arg, 0) || !utf8.ValidString(arg) {
+			return permanentf("command: an argument holds a NUL byte or is not UTF-8")
 		}
 	}
 	return nil
@@ -47,6 +48,8 @@ func checkEnv(env map[string]string) error {
 		switch {
 		case name == "" || strings.ContainsAny(name, "=\x00"):
 			return fmt.Errorf("env: %q cannot be the name of a variable", name)
+		case !utf8.ValidString(name) || !utf8.ValidString(value):
+			return fmt.Errorf("env %q: it is not UTF-8, and would not arrive as it is", name)
 		case strings.ContainsRune(value, 0):
 			return fmt.Errorf("env %s: the value holds a NUL byte", name)
 		case len(name)+1+len(value) > maxEnv:
