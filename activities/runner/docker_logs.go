@@ -28,7 +28,12 @@ func (d *Docker) logs(ctx context.Context, name string, follow bool, w io.Writer
 		}
 	}
 	out := &frameWriter{w: w}
-	for delay := reconnectFirst; ; delay = min(2*delay, reconnectMax) {
+	for delay := time.Duration(0); ; delay = min(max(2*delay, reconnectFirst), reconnectMax) {
+		// At first at once: the container has ended, most likely. If it has
+		// not, the Engine went away while it ran.
+		if err := pause(ctx, delay); err != nil {
+			return err
+		}
 		last, err := d.logsOnce(ctx, name, follow, out)
 		if out.err != nil {
 			return fmt.Errorf("write the log: %w", out.err)
@@ -37,10 +42,6 @@ func (d *Docker) logs(ctx context.Context, name string, follow bool, w io.Writer
 		case err == nil && last:
 			return out.finish()
 		case err != nil && (!follow || !reconnectable(ctx, err)):
-			return err
-		}
-		// The Engine went away while the container ran.
-		if err := pause(ctx, delay); err != nil {
 			return err
 		}
 	}
@@ -56,11 +57,11 @@ func (d *Docker) logsOnce(ctx context.Context, name string, follow bool, out *fr
 	if stoppedEarly(c) {
 		return true, nil
 	}
-	// Whether it had ended before the log was opened, not after: what is printed
-	// between the two must not be missed.
+	// Only what is opened after the end is read to the end for certain: when a
+	// container ends, the Engine may close a log that is followed before its last lines were read.
 	_, ended := exitOf(c)
 	stream, err := d.stream.ContainerLogs(ctx, c.ID, container.LogsOptions{
-		ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: follow,
+		ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: follow && !ended,
 	})
 	if err != nil {
 		return false, dockerCause(err)
@@ -70,15 +71,7 @@ func (d *Docker) logsOnce(ctx context.Context, name string, follow bool, out *fr
 	if err := out.copy(stream); err != nil {
 		return false, fmt.Errorf("read: %w", err)
 	}
-	if !follow || ended {
-		return true, nil
-	}
-	c, err = d.find(ctx, name, c.ID)
-	if err != nil {
-		return false, err
-	}
-	_, ended = exitOf(c)
-	return ended, nil
+	return !follow || ended, nil
 }
 
 // waitStarted waits until the container was started or cannot be any more; the Engine would not wait.

@@ -110,6 +110,10 @@ func exitOf(c container.InspectResponse) (Exit, bool) {
 		exit.Reason = startFailure(cleanStartError(s.Error))
 		return exit, true
 	}
+	if exit.FinishedAt.Before(exit.StartedAt) {
+		// The Engine's clock readings: it notes the start when it hears of it.
+		exit.FinishedAt = exit.StartedAt
+	}
 	exit.Reason = exitReason(exit.Code)
 	if s.OOMKilled && exit.Code != 0 {
 		exit.Reason = "out of memory"
