@@ -1,0 +1,222 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/client"
+)
+
+// DockerOptions say for which party containers run, and how.
+type DockerOptions struct {
+	// NodeID is the party's; only what carries it as a label is ever touched.
+	NodeID string
+
+	// Network is the name of the party's bridge network, made when it is not
+	// there; "" is "hutong-" and the node id in lower case.
+	Network string
+
+	// HostNetwork runs containers on the host's network instead. They start in about half the
+	// time, reach everything that listens on the host, and are not kept apart from each other.
+	HostNetwork bool
+
+	// PartyHost is the name by which containers reach the host they run on,
+	// where their party listens; "" is "hutong".
+	PartyHost string
+
+	// Host is the Docker Engine's address; "" is DOCKER_HOST or the default socket.
+	Host string
+
+	// MaxLog is how many bytes of each run's output are kept, the last ones; 0 is 100 MiB.
+	MaxLog int64
+}
+
+// Docker runs containers. Make one with NewDocker.
+type Docker struct {
+	opts  DockerOptions
+	locks lockDir
+
+	calls  *client.Client // with a timeout: a hanging Engine must not hang us
+	stream *client.Client // without: for waits and logs, which take as long as a run does
+
+	mu      sync.Mutex
+	network *networkInfo // nil until ensured
+	hostID  string
+}
+
+type networkInfo struct {
+	id      string // containers are attached by it: names are not unique in Docker
+	gateway netip.Addr
+}
+
+const (
+	labelPrefix  = "hutong."
+	labelNode    = labelPrefix + "node_id"
+	labelRun     = labelPrefix + "run"
+	labelStopped = labelPrefix + "stopped" // marks what stands in for a run stopped before its start
+
+	containerRoot = "/hutong"
+	dockerTimeout = 2 * time.Minute
+	defaultMaxLog = 100 << 20
+)
+
+var _ Runner = (*Docker)(nil)
+
+// NewDocker makes a Runner for containers. It does not talk to the Engine yet,
+// so it works while the Engine is down.
+func NewDocker(opts DockerOptions) (*Docker, error) {
+	if opts.NodeID == "" {
+		return nil, permanentf("docker runner: the node id is missing")
+	}
+	if opts.Network == "" {
+		opts.Network = "hutong-" + strings.ToLower(opts.NodeID)
+	}
+	if opts.PartyHost == "" {
+		opts.PartyHost = "hutong"
+	}
+	if opts.MaxLog == 0 {
+		opts.MaxLog = defaultMaxLog
+	}
+	d := &Docker{opts: opts, locks: lockDir(filepath.Join(os.TempDir(), fmt.Sprintf("hutong-locks-%d", os.Getuid())))}
+	clientOpts := []client.Opt{client.FromEnv, client.WithAPIVersionNegotiation()}
+	if opts.Host != "" {
+		clientOpts = append(clientOpts, client.WithHost(opts.Host))
+	}
+	var err error
+	if d.stream, err = client.NewClientWithOpts(clientOpts...); err != nil {
+		return nil, fmt.Errorf("docker runner: %w", err)
+	}
+	if d.calls, err = client.NewClientWithOpts(append(clientOpts, client.WithTimeout(dockerTimeout))...); err != nil {
+		return nil, fmt.Errorf("docker runner: %w", err)
+	}
+	return d, nil
+}
+
+// Close closes idle connections to the Engine. Runs go on.
+func (d *Docker) Close() error {
+	return errors.Join(d.calls.Close(), d.stream.Close())
+}
+
+// Device is "docker".
+func (d *Docker) Device() string { return "docker" }
+
+// HostID is the Docker Engine's id.
+func (d *Docker) HostID(ctx context.Context) (string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.hostID == "" {
+		info, err := d.calls.Info(ctx)
+		if err != nil {
+			return "", opError("ask the Docker Engine for its id", "", dockerCause(err))
+		}
+		d.hostID = info.ID
+	}
+	return d.hostID, nil
+}
+
+// StorageRoot is the same for every container.
+func (d *Docker) StorageRoot(string) string { return path.Join(containerRoot, "storage") }
+
+// LogPath is a file system in memory that goes when the container ends. It counts
+// against the container's memory.
+func (d *Docker) LogPath(string) string { return path.Join(containerRoot, "logs") }
+
+// List tells the party's containers.
+func (d *Docker) List(ctx context.Context) ([]Run, error) {
+	list, err := d.calls.ContainerList(ctx, container.ListOptions{
+		All:     true,
+		Filters: filters.NewArgs(filters.Arg("label", labelNode+"="+d.opts.NodeID), filters.Arg("label", labelRun)),
+	})
+	if err != nil {
+		return nil, opError("list containers", "", dockerCause(err))
+	}
+	runs := make([]Run, 0, len(list))
+	for _, c := range list {
+		run := Run{
+			Name: c.Labels[labelRun], ID: c.ID, State: Exited,
+			Labels: specLabels(c.Labels), CreatedAt: time.Unix(c.Created, 0).UTC(),
+		}
+		switch {
+		case c.Labels[labelStopped] != "":
+		case c.State == container.StateCreated:
+			run.State = Created
+		case c.State == container.StateRunning || c.State == container.StatePaused:
+			run.State = Running
+		}
+		runs = append(runs, run)
+	}
+	return runs, nil
+}
+
+// labels are the container's for the spec's; the party's own win.
+func (d *Docker) labels(spec Spec) map[string]string {
+	labels := map[string]string{}
+	for name, value := range spec.Labels {
+		labels[labelPrefix+name] = value
+	}
+	labels[labelNode] = d.opts.NodeID
+	labels[labelRun] = spec.Name
+	return labels
+}
+
+// specLabels are the labels that the spec had.
+func specLabels(labels map[string]string) map[string]string {
+	spec := map[string]string{}
+	for name, value := range labels {
+		if short, ok := strings.CutPrefix(name, labelPrefix); ok {
+			spec[short] = value
+		}
+	}
+	maps.DeleteFunc(spec, func(name, _ string) bool { return isOwnLabel(labelPrefix + name) })
+	return spec
+}
+
+func isOwnLabel(name string) bool {
+	return name == labelNode || name == labelRun || name == labelStopped
+}
+
+// find inspects the run's container, which is there to stay.
+func (d *Docker) find(ctx context.Context, name, ref string) (container.InspectResponse, error) {
+	c, err := d.inspectOurs(ctx, name, ref)
+	if err == nil && (c.State.Status == container.StateRemoving || c.State.Dead) {
+		err = fmt.Errorf("the container is being removed: %w", ErrNotFound)
+	}
+	return c, err
+}
+
+// inspectOurs inspects the run's container, by its name or id, and makes sure that it is ours.
+func (d *Docker) inspectOurs(ctx context.Context, name, ref string) (container.InspectResponse, error) {
+	c, err := d.calls.ContainerInspect(ctx, ref)
+	if err != nil {
+		return c, dockerCause(err)
+	}
+	if c.Config.Labels[labelNode] != d.opts.NodeID || c.Config.Labels[labelRun] != name {
+		return c, permanentf("the container %q was not made by Hutong for node %s; rename or remove it", ref, d.opts.NodeID)
+	}
+	return c, nil
+}
+
+// dockerCause sorts an error of the Docker API.
+func dockerCause(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case cerrdefs.IsNotFound(err):
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	case cerrdefs.IsInvalidArgument(err):
+		return permanentError{err}
+	}
+	return err
+}

@@ -1,0 +1,80 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"strings"
+
+	"github.com/docker/docker/api/types/container"
+)
+
+// Start starts the container.
+func (d *Docker) Start(ctx context.Context, name string) error {
+	return opError("start", name, d.start(ctx, name))
+}
+
+func (d *Docker) start(ctx context.Context, name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	// The Engine starts an ended container again when asked to, so nobody may
+	// start it between our look and our start.
+	unlock, err := d.locks.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	c, err := d.find(ctx, name, name)
+	if err != nil {
+		return err
+	}
+	if exit, ended := exitOf(c); ended && exit.StartedAt.IsZero() && !stoppedEarly(c) {
+		return permanentError{errors.New(exit.Reason)}
+	} else if ended || c.State.Running {
+		return nil
+	}
+	// Not interrupted, since the Engine would go on without us and the lock
+	// would be given back too early. The client has a timeout.
+	err = d.calls.ContainerStart(context.WithoutCancel(ctx), c.ID, container.StartOptions{})
+	if err == nil {
+		return nil
+	}
+	if programMissing(err.Error()) {
+		return permanentf("%s", startFailure(cleanStartError(err.Error())))
+	}
+	if !d.opts.HostNetwork && networkMissing.MatchString(err.Error()) {
+		// Removed under our feet. The container never ran; the next attempt makes
+		// it anew, on a new network.
+		d.forgetNetwork()
+		err = errors.Join(err, d.calls.ContainerRemove(context.WithoutCancel(ctx), c.ID, container.RemoveOptions{RemoveVolumes: true}))
+	}
+	if cause := dockerCause(err); !errors.Is(cause, ErrNotFound) {
+		return cause
+	}
+	return err // the Engine says "not found" of more than containers
+}
+
+var networkMissing = regexp.MustCompile(`network \S+ not found`)
+
+// programMissing says whether the container's program cannot be started as it is, by the
+// words of the container runtime: there are no codes for it.
+func programMissing(message string) bool {
+	for _, words := range []string{
+		"executable file not found", "no such file or directory", "not a directory", "is a directory",
+		"permission denied", "exec format error", "argument list too long",
+	} {
+		if strings.Contains(message, words) && strings.Contains(message, "exec") {
+			return true
+		}
+	}
+	return false
+}
+
+var runtimeNoise = regexp.MustCompile(`^(Error response from daemon: )?((failed to create (task|shim)[^:]*|OCI runtime create failed|runc create failed|container_linux\.go:\d+|unable to start container process|error during container init): )*(starting container process caused: )?`)
+
+// cleanStartError leaves of the runtime's message the part about the program.
+func cleanStartError(message string) string {
+	message = runtimeNoise.ReplaceAllString(message, "")
+	return strings.TrimSuffix(strings.TrimSpace(message), ": unknown")
+}

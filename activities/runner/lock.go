@@ -1,0 +1,66 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// A lockDir gives locks by name to all processes of the host. The kernel gives a
+// lock back when its holder dies, however it dies.
+//
+// Names share a fixed number of files, so that nothing is left to clean up; so
+// whoever holds one lock must not ask for a second.
+type lockDir string
+
+const lockFiles = 1024
+
+// lock waits for the lock of name. Call the function it returns to give it back.
+func (d lockDir) lock(ctx context.Context, name string) (unlock func(), err error) {
+	hash := fnv.New32a()
+	hash.Write([]byte(name))
+	file := filepath.Join(string(d), fmt.Sprintf("%03x.lock", hash.Sum32()%lockFiles))
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
+	if os.IsNotExist(err) {
+		if err = os.MkdirAll(string(d), 0o700); err == nil {
+			f, err = os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open lock: %w", err)
+	}
+	// Closing gives the lock back.
+	unlock = func() { _ = f.Close() }
+	switch err := flock(f, syscall.LOCK_EX|syscall.LOCK_NB); err {
+	case nil:
+		return unlock, nil
+	case syscall.EWOULDBLOCK:
+	default:
+		unlock()
+		return nil, fmt.Errorf("lock %s: %w", file, err)
+	}
+	locked := make(chan error, 1)
+	go func() { locked <- flock(f, syscall.LOCK_EX) }()
+	select {
+	case err := <-locked:
+		if err != nil {
+			unlock()
+			return nil, fmt.Errorf("lock %s: %w", file, err)
+		}
+		return unlock, nil
+	case <-ctx.Done():
+		go func() { <-locked; unlock() }()
+		return nil, ctx.Err()
+	}
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		if err := syscall.Flock(int(f.Fd()), how); err != syscall.EINTR {
+			return err
+		}
+	}
+}

@@ -1,0 +1,160 @@
+package runner
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// ProcessOptions say where processes run, and which may.
+type ProcessOptions struct {
+	// Dir holds a folder for each run and the supervisor's files. One party's own.
+	Dir string
+
+	// AllowedCommands are the absolute paths of the programs that may be run.
+	AllowedCommands []string
+
+	// Supervisor is the argument vector of a program that calls Supervise with what
+	// follows it, here Dir; nil is this program with the argument "supervise".
+	Supervisor []string
+
+	// MaxLog is how many bytes of each run's output are kept, the last ones; 0 is 100 MiB.
+	MaxLog int64
+}
+
+// Process runs commands as processes. Make one with NewProcess.
+type Process struct {
+	opts       ProcessOptions
+	locks      lockDir
+	supervisor *supervisor
+}
+
+var _ Runner = (*Process)(nil)
+
+// The files of a Process directory that are no runs begin with a dot.
+const (
+	hostIDFile  = ".host-id"
+	lockFolder  = ".locks"
+	tmpPrefix   = ".new-"
+	trashPrefix = ".old-"
+)
+
+// NewProcess makes a Runner for processes. Linux only.
+func NewProcess(opts ProcessOptions) (*Process, error) {
+	if runtime.GOOS != "linux" {
+		return nil, permanentf("process runner: it works on Linux only; use Docker")
+	}
+	dir, err := filepath.Abs(opts.Dir)
+	if err != nil || opts.Dir == "" {
+		return nil, permanentf("process runner: %q cannot be the directory of the runs", opts.Dir)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("process runner: %w", err)
+	}
+	// Symbolic links out of the way: processes are recognised by their working directory.
+	if opts.Dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return nil, fmt.Errorf("process runner: %w", err)
+	}
+	for _, command := range opts.AllowedCommands {
+		if !filepath.IsAbs(command) {
+			return nil, permanentf("process runner: the allowed command %q must be an absolute path", command)
+		}
+	}
+	if opts.Supervisor == nil {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("process runner: find this program to start the supervisor: %w", err)
+		}
+		opts.Supervisor = []string{self, "supervise"}
+	}
+	if opts.MaxLog == 0 {
+		opts.MaxLog = defaultMaxLog
+	}
+	return &Process{
+		opts:       opts,
+		locks:      lockDir(filepath.Join(opts.Dir, lockFolder)),
+		supervisor: &supervisor{dir: opts.Dir, argv: append(slices.Clone(opts.Supervisor), opts.Dir)},
+	}, nil
+}
+
+// Device is "process".
+func (p *Process) Device() string { return "process" }
+
+// HostID is a random id that is kept in the directory.
+func (p *Process) HostID(context.Context) (string, error) {
+	file := filepath.Join(p.opts.Dir, hostIDFile)
+	id, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		// A link is made whole and by one only, whoever else tries.
+		tmp := filepath.Join(p.opts.Dir, tmpPrefix+rand.Text())
+		if err := os.WriteFile(tmp, []byte(rand.Text()), 0o600); err != nil {
+			return "", opError("make the host's id", "", err)
+		}
+		err = os.Link(tmp, file)
+		_ = os.Remove(tmp)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return "", opError("make the host's id", "", err)
+		}
+		id, err = os.ReadFile(file)
+		return string(id), opError("read the host's id", "", err)
+	}
+	return string(id), opError("read the host's id", "", err)
+}
+
+// StorageRoot is a folder of symbolic links.
+func (p *Process) StorageRoot(name string) string { return p.folder(name).path("storage") }
+
+// LogPath is a folder that goes when the run is removed.
+func (p *Process) LogPath(name string) string { return p.folder(name).path("logs") }
+
+func (p *Process) folder(name string) folder { return folder(filepath.Join(p.opts.Dir, name)) }
+
+// List tells the runs of the directory.
+func (p *Process) List(context.Context) ([]Run, error) {
+	entries, err := os.ReadDir(p.opts.Dir)
+	if err != nil {
+		return nil, opError("list runs", "", err)
+	}
+	runs := []Run{}
+	for _, entry := range entries {
+		if !validName.MatchString(entry.Name()) {
+			p.sweep(entry.Name())
+			continue
+		}
+		f := p.folder(entry.Name())
+		spec, err := f.spec()
+		if err != nil {
+			continue // removed meanwhile, or nothing of ours
+		}
+		state, _, err := f.look()
+		if err != nil {
+			continue
+		}
+		if state == Running {
+			if _, alive := f.process(); !alive && !p.supervisor.tracks(f.name()) {
+				state = Exited // Wait will tell how
+			}
+		}
+		runs = append(runs, Run{Name: f.name(), ID: spec.ID, State: state, Labels: spec.Labels, CreatedAt: spec.CreatedAt})
+	}
+	return runs, nil
+}
+
+// sweep removes what a Create or Remove left behind that was killed half-way.
+func (p *Process) sweep(name string) {
+	if !strings.HasPrefix(name, tmpPrefix) && !strings.HasPrefix(name, trashPrefix) {
+		return
+	}
+	path := filepath.Join(p.opts.Dir, name)
+	if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > time.Hour {
+		_ = os.RemoveAll(path)
+	}
+}
