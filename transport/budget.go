@@ -85,8 +85,8 @@ func (b *broker) reserve(ctx context.Context, a *account, n int64) (*hold, error
 }
 
 // fits tells whether n more bytes may be taken. A session that already holds
-// something may hold at most as much as it leaves free: however many sessions
-// are stuck, the next one finds room.
+// something may hold at most as much as it leaves free: every further session
+// that is stuck takes at most half of what was left, never all.
 func (b *broker) fits(a *account, n int64) bool {
 	total := b.used + n
 	own := a.used + a.fixed + n
