@@ -1,0 +1,480 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestSessionsApart(t *testing.T) {
+	net := newNetwork(t, Limits{}, "A", "B")
+	for _, s := range []string{"s1", "s2"} {
+		net["A"].container(t, s).mustPush("B", "x", []byte(s))
+	}
+	for _, s := range []string{"s2", "s1"} {
+		c := net["B"].container(t, s)
+		require.Equal(t, s, string(c.mustPop("x")))
+		require.False(t, c.peek("x").hasPayload)
+	}
+}
+
+// A network that fails before and after the partner took the message: order is
+// kept and nothing comes twice or not at all.
+func TestFlakyNetwork(t *testing.T) {
+	b := New(Config{NodeID: "B", Logger: quiet()})
+	inner := b.Handler()
+	var mu sync.Mutex
+	failed := map[string]int{}
+	flaky := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		kind := rand.IntN(4)
+		mu.Lock()
+		failed[fmt.Sprint(kind)]++
+		mu.Unlock()
+		switch kind {
+		case 0: // a proxy that has lost its upstream
+			http.Error(w, "bad gateway", http.StatusBadGateway)
+		case 1: // it arrives, the answer is lost
+			inner.ServeHTTP(httptest.NewRecorder(), r)
+			panic(http.ErrAbortHandler)
+		case 2: // the connection breaks while the body is sent
+			_, _ = io.CopyN(io.Discard, r.Body, 10)
+			panic(http.ErrAbortHandler)
+		default:
+			inner.ServeHTTP(w, r)
+		}
+	}))
+	defer flaky.Close()
+	a := New(Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return flaky.URL + "/", true }})
+	na, nb := &node{a, serve(t, a)}, &node{b, serve(t, b)}
+
+	const lanes, messages = 3, 40
+	var wg sync.WaitGroup
+	for l := range lanes {
+		wg.Go(func() {
+			c := na.container(t, "s").protobuf()
+			for i := range messages {
+				out := c.push("B", fmt.Sprint("lane-", l), fmt.Append(nil, i))
+				if out.code != CodeOK {
+					t.Errorf("push %d: %s %s", i, out.code, out.message)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	r := nb.container(t, "s")
+	for l := range lanes {
+		for i := range messages {
+			require.Equal(t, fmt.Sprint(i), string(r.mustPop(fmt.Sprint("lane-", l))))
+		}
+	}
+	st := b.Stats()
+	require.Zero(t, st.Messages)
+	require.EqualValues(t, lanes*messages, st.Pushed)
+	require.Len(t, failed, 4)
+	require.NotZero(t, st.Duplicates)
+	require.NotZero(t, a.Stats().Retries)
+	require.EqualValues(t, lanes*messages, a.Stats().Forwarded)
+	require.Zero(t, a.Stats().Bytes)
+}
+
+// A partner that is down when the push begins and comes up within the deadline.
+func TestPartnerComesUp(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := listener.Addr().String()
+	require.NoError(t, listener.Close())
+
+	a := New(Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return "http://" + address, true }})
+	na := &node{a, serve(t, a)}
+	done := make(chan outbound, 1)
+	go func() { done <- na.container(t, "s").push("B", "x", []byte("hello")) }()
+	eventually(t, "some tries failed", func() bool { return a.Stats().Retries >= 2 })
+
+	b := New(Config{NodeID: "B", Logger: quiet()})
+	listener, err = net.Listen("tcp", address)
+	require.NoError(t, err)
+	srv := b.Server()
+	go func() { _ = srv.Serve(listener) }()
+	defer func() { require.NoError(t, srv.Shutdown(context.Background())) }()
+	out := <-done
+	require.Equal(t, CodeOK, out.code, out.message)
+	nb := &node{b, "http://" + address}
+	require.Equal(t, "hello", string(nb.container(t, "s").mustPop("x")))
+}
+
+func TestPartnerStaysDown(t *testing.T) {
+	a := New(Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return "http://127.0.0.1:1", true }})
+	c := (&node{a, serve(t, a)}).container(t, "s").with(headerTimeout, "300")
+	begin := time.Now()
+	out := c.push("B", "x", []byte("hello"))
+	require.Equal(t, CodeNetwork, out.code, out.message)
+	require.Less(t, time.Since(begin), 5*time.Second)
+	require.Greater(t, a.Stats().Retries, uint64(1))
+	require.Zero(t, a.Stats().Bytes)
+}
+
+// Answers that are not the protocol's end the push at once, and a redirect is
+// not followed.
+func TestStrangePartners(t *testing.T) {
+	var followed bool
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { followed = true }))
+	defer elsewhere.Close()
+	for name, answer := range map[string]http.HandlerFunc{
+		"text":      func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") },
+		"not found": http.NotFound,
+		"no code":   func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"message":"fine"}`) },
+		"endless": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write(bytes.Repeat([]byte("x"), 1<<20))
+		},
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			partner := httptest.NewServer(answer)
+			defer partner.Close()
+			a := New(Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return partner.URL, true }})
+			out := (&node{a, serve(t, a)}).container(t, "s").push("B", "x", []byte("hello"))
+			require.Equal(t, CodeNetwork, out.code, out.message)
+			require.Zero(t, a.Stats().Retries)
+		})
+	}
+	require.False(t, followed)
+}
+
+// What goes to the partner: the body as it came and the protocol's headers.
+func TestPassThrough(t *testing.T) {
+	type request struct {
+		header http.Header
+		path   string
+		body   []byte
+	}
+	seen := make(chan request, 1)
+	partner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		seen <- request{r.Header, r.URL.Path, b}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"code":"E0000000000","message":"成功"}`)
+	}))
+	defer partner.Close()
+	a := New(Config{NodeID: "A", Logger: quiet(), Route: func(id string) (string, bool) { return partner.URL + "/prefix/", id == "B" }})
+	n := &node{a, serve(t, a)}
+	body := "{ \"topic\":\"x\", \"payload\":\"bQ==\",\"metadata\":{\"k\":\"v\"} }\n"
+	status, answer := raw(t, "POST", n.url+pathPush, map[string]string{
+		"x_ptp_session_id": "s", "x-ptp-target-node-id": "B", "X-Ptp-Token": "secret", "x_ptp_trace_id": "t",
+		"x-ptp-tech-provider-code": "FATE", "X-Ptp-Source-Node-Id": "liar", "Cookie": "private", "X-Ptp-Version": "7",
+	}, body)
+	require.Equal(t, 200, status)
+	require.Equal(t, map[string]any{"code": "E0000000000", "message": "成功"}, answer)
+	got := <-seen
+	require.Equal(t, "/prefix"+pathInvoke, got.path)
+	require.Equal(t, body, string(got.body))
+	for name, want := range map[string]string{
+		headerVersion: "1", headerURI: pathPush, headerSourceNodeID: "A", headerTargetNodeID: "B", headerSessionID: "s",
+		headerToken: "secret", headerTraceID: "t", "x-ptp-tech-provider-code": "FATE", "Cookie": "", "Content-Type": "application/json",
+	} {
+		require.Equal(t, want, got.header.Get(name), name)
+	}
+	require.NotEmpty(t, got.header.Get(headerMessageID))
+}
+
+// Readers that hang up while they wait take nothing with them.
+func TestDisconnectedPopsLoseNothing(t *testing.T) {
+	net := newNetwork(t, Limits{}, "A")
+	n := net["A"]
+	const readers, messages = 20, 50
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range readers {
+		c := n.container(t, "s")
+		wg.Go(func() {
+			_, _, err := c.post(ctx, pathPop, "", c.readBody("x", time.Hour))
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("a pop that hung up: %v", err)
+			}
+		})
+	}
+	eventually(t, "all wait", func() bool { return n.Stats().Readers == readers })
+	cancel()
+	wg.Wait()
+	eventually(t, "the transport saw them leave", func() bool { return n.Stats().Readers == 0 })
+	c := n.container(t, "s").protobuf()
+	for i := range messages {
+		c.mustPush("A", "x", fmt.Append(nil, i))
+	}
+	for i := range messages {
+		require.Equal(t, fmt.Sprint(i), string(c.mustPop("x")))
+	}
+}
+
+// A reader that hangs up in the middle of its answer leaves the message for the
+// next, whole and still the first.
+func TestBrokenAnswerPutsBack(t *testing.T) {
+	for _, enc := range []encoding{inJSON, inProto} {
+		t.Run(enc.contentType(), func(t *testing.T) {
+			net := newNetwork(t, Limits{}, "A")
+			n := net["A"]
+			c := n.container(t, "s")
+			c.enc = enc
+			large := bytes.Repeat([]byte("0123456789abcdef"), 2<<20)
+			c.protobuf().mustPush("A", "x", large)
+			c.protobuf().mustPush("A", "x", []byte("second"))
+			for range 3 {
+				ctx, cancel := context.WithCancel(t.Context())
+				req, err := http.NewRequestWithContext(ctx, "POST", n.url+pathPop, bytes.NewReader(c.readBody("x", time.Minute)))
+				require.NoError(t, err)
+				req.Header.Set(headerSessionID, "s")
+				req.Header.Set("Content-Type", enc.contentType())
+				resp, err := c.client.Do(req)
+				require.NoError(t, err)
+				_, err = io.CopyN(io.Discard, resp.Body, 1000)
+				require.NoError(t, err)
+				cancel()
+				resp.Body.Close()
+			}
+			require.True(t, bytes.Equal(large, c.mustPop("x")))
+			require.Equal(t, "second", string(c.mustPop("x")))
+			require.EqualValues(t, 3, n.Stats().Returned)
+			// The reader has its answer a moment before the queue is told.
+			eventually(t, "nothing is held", func() bool { st, _ := n.SessionStats("s"); return st.InboundBytes <= queueOverhead+1 })
+		})
+	}
+}
+
+// Twice the budget is pushed at a reader that doesn't read: memory stays
+// within it, another session goes on, and at last all arrives.
+func TestBackPressureOverHTTP(t *testing.T) {
+	const budget, size, messages = 16 * mib, mib, 32
+	limits := Limits{SessionBytes: budget, MessageBytes: 2 * mib, PushTimeout: time.Minute}
+	for _, from := range []string{"A", "B"} {
+		t.Run("from "+from, func(t *testing.T) {
+			net := newNetwork(t, limits, "A", "B")
+			body := protoPush("x", bytes.Repeat([]byte("m"), size))
+			runtime.GC()
+			before := heap()
+			var wg sync.WaitGroup
+			for range messages {
+				c := net[from].container(t, "stuck").protobuf()
+				wg.Go(func() {
+					_, out, err := c.post(context.Background(), pathPush, "B", body)
+					if err != nil || out.code != CodeOK {
+						t.Errorf("push: %v %s %s", err, out.code, out.message)
+					}
+				})
+			}
+			eventually(t, "the queue is full", func() bool {
+				st, _ := net["B"].SessionStats("stuck")
+				return st.Messages == 15 && net["B"].Stats().Writers > 0
+			})
+			runtime.GC()
+			grown := heap() - before
+			// The inbox at B, and when they come from A as much again under way there.
+			limit := int64(budget + 8*mib)
+			if from == "A" {
+				limit += budget
+			}
+			require.Less(t, grown, limit, "heap")
+
+			// Another session has all the room it needs.
+			other := net[from].container(t, "other").protobuf()
+			for range 2 * budget / size {
+				_, out, err := other.post(t.Context(), pathPush, "B", body)
+				require.NoError(t, err)
+				require.Equal(t, CodeOK, out.code, out.message)
+				require.Len(t, net["B"].container(t, "other").protobuf().mustPop("x"), size)
+			}
+
+			r := net["B"].container(t, "stuck").protobuf()
+			for range messages {
+				require.Len(t, r.mustPop("x"), size)
+			}
+			wg.Wait()
+			for _, n := range net {
+				require.LessOrEqual(t, n.Stats().PeakBytes, int64(budget+4*mib))
+				eventually(t, "no message is held", func() bool { return n.Stats().Bytes <= 2*(queueOverhead+1) })
+			}
+		})
+	}
+}
+
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+func TestBufferFullAtDeadline(t *testing.T) {
+	net := newNetwork(t, Limits{SessionBytes: mib, MessageBytes: mib / 4, PushTimeout: 100 * time.Millisecond}, "A", "B")
+	for _, from := range []string{"A", "B"} {
+		c := net[from].container(t, "from "+from).protobuf()
+		var out outbound
+		for i := 0; out.code != CodeBufferFull; i++ {
+			require.Less(t, i, 5)
+			out = c.push("B", "x", make([]byte, mib/4))
+			if out.code != CodeOK {
+				require.Equal(t, CodeBufferFull, out.code, out.message)
+			}
+		}
+		require.Equal(t, CodeOK, c.release("").code)
+	}
+}
+
+// Senders that claim large bodies and don't send them hold their own session's
+// budget only.
+func TestStalledBodiesHoldOneSession(t *testing.T) {
+	net := newNetwork(t, Limits{SessionBytes: 4 * mib, MessageBytes: mib, PushTimeout: 200 * time.Millisecond}, "A")
+	n := net["A"]
+	var conns []io.Closer
+	for range 10 {
+		conn := dial(t, n.url)
+		conns = append(conns, conn)
+		_, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-protobuf\r\nContent-Length: %d\r\nx_ptp_session_id: stalled\r\nx_ptp_target_node_id: A\r\n\r\n", pathPush, mib)
+		require.NoError(t, err)
+	}
+	eventually(t, "they hold their budget", func() bool { st, _ := n.SessionStats("stalled"); return st.InboundBytes > 3*mib })
+	out := n.container(t, "stalled").push("A", "x", make([]byte, mib/2))
+	require.Equal(t, CodeBufferFull, out.code, out.message)
+	n.container(t, "other").mustPush("A", "x", make([]byte, mib/2))
+	for _, c := range conns {
+		require.NoError(t, c.Close())
+	}
+	eventually(t, "all is given back", func() bool { _, ok := n.SessionStats("stalled"); return !ok })
+}
+
+func dial(t *testing.T, url string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	require.NoError(t, err)
+	return conn
+}
+
+func TestReleaseWakesOverHTTP(t *testing.T) {
+	net := newNetwork(t, Limits{SessionBytes: mib, MessageBytes: mib / 4}, "A", "B")
+	a, b := net["A"], net["B"]
+	results := make(chan outbound, 3)
+	rb := b.container(t, "s")
+	go func() { results <- rb.pop("x", 10*time.Hour) }()
+	eventually(t, "the pop waits", func() bool { return b.Stats().Readers == 1 })
+	require.Equal(t, CodeOK, b.container(t, "s").release("other").code)
+	require.Equal(t, 1, b.Stats().Readers)
+	require.Equal(t, CodeOK, b.container(t, "s").release("x").code)
+	require.Equal(t, CodeSessionReleased, (<-results).code)
+	// The session lives on: the next task of the job uses it too.
+	a.container(t, "s").mustPush("B", "x", []byte("next task"))
+	require.Equal(t, "next task", string(rb.mustPop("x")))
+
+	ca := a.container(t, "s").protobuf()
+	for range 3 {
+		ca.mustPush("B", "x", make([]byte, mib/4))
+	}
+	go func() { results <- ca.push("B", "x", make([]byte, mib/4)) }()
+	go func() { results <- rb.pop("y", 10*time.Hour) }()
+	eventually(t, "the push and the pop wait", func() bool { st := b.Stats(); return st.Writers == 1 && st.Readers == 1 })
+	b.ReleaseSession("s")
+	require.Equal(t, CodeSessionReleased, (<-results).code)
+	require.Equal(t, CodeSessionReleased, (<-results).code)
+	require.Equal(t, CodeSessionReleased, ca.push("B", "x", nil).code)
+	require.Equal(t, CodeSessionReleased, rb.pop("x", time.Hour).code)
+	require.Zero(t, b.Stats().Bytes)
+
+	// At the sender: a push that is under way ends too.
+	b2 := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	}))
+	defer b2.Close()
+	a2 := New(Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return b2.URL, true }})
+	na2 := &node{a2, serve(t, a2)}
+	go func() { results <- na2.container(t, "s").push("B", "x", []byte("m")) }()
+	eventually(t, "the push is under way", func() bool { st, _ := a2.SessionStats("s"); return st.OutboundBytes > 0 })
+	a2.ReleaseSession("s")
+	require.Equal(t, CodeSessionReleased, (<-results).code)
+}
+
+// Close wakes whatever waits, and leaves no goroutine behind.
+func TestCloseLeavesNothing(t *testing.T) {
+	before := ours()
+	t.Run("work", func(t *testing.T) {
+		down := "http://127.0.0.1:1"
+		a := New(Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return down, true }, Limits: Limits{SessionBytes: mib}})
+		srv := httptest.NewUnstartedServer(nil)
+		srv.Config = a.Server()
+		srv.Start()
+		n := &node{a, srv.URL}
+		type result struct {
+			status int
+			out    outbound
+		}
+		results := make(chan result, 9)
+		for i := range 3 {
+			c := n.container(t, fmt.Sprint("s", i)).protobuf()
+			for range 3 {
+				c.mustPush("A", "full", make([]byte, mib/4))
+			}
+			for _, call := range []struct {
+				path, target string
+				body         []byte
+			}{
+				{pathPop, "", c.readBody("x", 10*time.Hour)},
+				{pathPush, "A", c.pushBody("full", make([]byte, mib/4))},
+				{pathPush, "B", c.pushBody("x", []byte("m"))},
+			} {
+				go func() {
+					status, out, err := c.post(context.Background(), call.path, call.target, call.body)
+					if err != nil {
+						t.Errorf("%s: %v", call.path, err)
+					}
+					results <- result{status, out}
+				}()
+			}
+		}
+		eventually(t, "all wait", func() bool {
+			st := a.Stats()
+			return st.Readers == 3 && st.Writers == 3 && st.Retries >= 3
+		})
+		// The server's shutdown does not wait for a pop of ten hours.
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		require.NoError(t, srv.Config.Shutdown(ctx))
+		require.NoError(t, a.Close(ctx))
+		for range 9 {
+			r := <-results
+			require.Equal(t, http.StatusServiceUnavailable, r.status, r.out.message)
+			require.Equal(t, CodeNoInstance, r.out.code)
+		}
+		require.Zero(t, a.Stats().Bytes)
+		require.NoError(t, a.Close(ctx), "closing again is no error")
+		srv.Close()
+
+		w := httptest.NewRecorder()
+		a.Handler().ServeHTTP(w, httptest.NewRequest("POST", pathPop, strings.NewReader("{}")))
+		require.Equal(t, http.StatusServiceUnavailable, w.Code)
+	})
+	eventually(t, "no goroutine is left", func() bool { return ours() <= before })
+}
+
+// ours counts goroutines that run this package's code or serve connections.
+func ours() int {
+	buf := make([]byte, 8<<20)
+	buf = buf[:runtime.Stack(buf, true)]
+	n := 0
+	for g := range strings.SplitSeq(string(buf), "\n\n") {
+		if strings.Contains(g, "hutong/transport.(") || strings.Contains(g, "net/http.(") {
+			n++
+		}
+	}
+	return n
+}
