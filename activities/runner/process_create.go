@@ -58,20 +58,30 @@ func (p *Process) create(spec Spec) (string, error) {
 // allowed finds the operator's own path for the program that was asked for:
 // what is checked is what is run, whatever links were given.
 func (p *Process) allowed(command []string) (program string, err error) {
+	return allowed(p.opts.AllowedCommands, command)
+}
+
+// CheckCommand tells why a command may not run where only the given programs are allowed, or nil.
+func CheckCommand(allow, command []string) error {
+	_, err := allowed(allow, command)
+	return err
+}
+
+func allowed(allow, command []string) (program string, err error) {
 	if len(command) == 0 {
 		return "", permanentf("the command is missing")
 	}
 	asked := filepath.Clean(command[0])
 	resolved, resolveErr := filepath.EvalSymlinks(asked)
 	if filepath.IsAbs(asked) {
-		for _, allowed := range p.opts.AllowedCommands {
-			if allowed = filepath.Clean(allowed); allowed == asked {
-				return allowed, nil
+		for _, path := range allow {
+			if path = filepath.Clean(path); path == asked {
+				return path, nil
 			}
 		}
-		for _, allowed := range p.opts.AllowedCommands {
-			if target, err := filepath.EvalSymlinks(allowed); err == nil && resolveErr == nil && target == resolved {
-				return filepath.Clean(allowed), nil
+		for _, path := range allow {
+			if target, err := filepath.EvalSymlinks(path); err == nil && resolveErr == nil && target == resolved {
+				return filepath.Clean(path), nil
 			}
 		}
 	}

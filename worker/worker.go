@@ -1,0 +1,151 @@
+// Package worker runs a party's Temporal workers: control workers, which run workflows, commands to parties and records,
+// and host workers, which run containers on the host that they are on. A party may have any number of each; a host has
+// one host worker.
+package worker
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"hutong/activities"
+	"hutong/store"
+	"hutong/workflows"
+)
+
+const (
+	// stopTimeout is how long a worker that shuts down waits for activities to leave; runs leave at once and go on.
+	stopTimeout = 10 * time.Second
+	// deadlock is how long workflow code may compute at once. Machines are busy; ours computes microseconds.
+	deadlock = 10 * time.Second
+	// seenEvery is how often a host says that it is there.
+	seenEvery = 15 * time.Second
+	// stopSlots is how many runs of a host are stopped at once.
+	stopSlots = 20
+)
+
+// Worker is one or more Temporal workers that live together.
+type Worker struct {
+	workers []worker.Worker
+	cancel  context.CancelFunc
+	done    chan struct{}
+}
+
+// NewControl makes a control worker.
+func NewControl(c client.Client, records *activities.Records, remote *activities.Remote) *Worker {
+	w := worker.New(c, activities.ControlQueue, worker.Options{
+		WorkerStopTimeout: stopTimeout, DeadlockDetectionTimeout: deadlock,
+		MaxConcurrentWorkflowTaskPollers: 4, MaxConcurrentActivityTaskPollers: 4,
+	})
+	w.RegisterWorkflowWithOptions(workflows.Job, workflow.RegisterOptions{Name: workflows.JobName})
+	w.RegisterWorkflowWithOptions(workflows.PartyJob, workflow.RegisterOptions{Name: workflows.PartyJobName})
+	for name, f := range ControlActivities(records, remote) {
+		w.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
+	}
+	return &Worker{workers: []worker.Worker{w}}
+}
+
+// ControlActivities are the activities of a control worker by the names under which workflows call them.
+func ControlActivities(records *activities.Records, remote *activities.Remote) map[string]any {
+	return map[string]any{
+		activities.RecordScheduleJobName: records.RecordScheduleJob,
+		activities.RecordProgressName:    records.RecordProgress,
+		activities.ForgetScheduleJobName: records.ForgetScheduleJob,
+		activities.RecordJobName:         records.RecordJob,
+		activities.RecordJobStateName:    records.RecordJobState,
+		activities.ForgetJobName:         records.ForgetJob,
+		activities.ClaimTaskName:         records.ClaimTask,
+		activities.RecordTaskEndName:     records.RecordTaskEnd,
+		activities.RequestStopName:       records.RequestStop,
+		activities.SendCreateName:        remote.SendCreate,
+		activities.SendStartName:         remote.SendStart,
+		activities.SendTaskStartName:     remote.SendTaskStart,
+		activities.SendStopName:          remote.SendStop,
+		activities.SendCallbackName:      remote.SendCallback,
+		activities.PollTaskName:          remote.PollTask,
+		activities.ReleaseSessionName:    remote.ReleaseSession,
+	}
+}
+
+// NewHost makes the worker of this host, as many runs at once as it has slots, and stops beside them, and tells the
+// control workers of the host; it goes on telling until Stop.
+func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, slots int, logger *slog.Logger) (*Worker, error) {
+	if err := announce(ctx, runs, slots); err != nil {
+		return nil, fmt.Errorf("announcing host %s: %w", runs.HostID, err)
+	}
+	run := worker.New(c, activities.RunQueue(runs.HostID), worker.Options{
+		WorkerStopTimeout: stopTimeout, DisableWorkflowWorker: true,
+		MaxConcurrentActivityExecutionSize: slots, MaxConcurrentActivityTaskPollers: min(slots, 4),
+		// A stop comes with a heartbeat's answer.
+		MaxHeartbeatThrottleInterval: 2 * time.Second,
+	})
+	run.RegisterActivityWithOptions(runs.RunTask, activity.RegisterOptions{Name: activities.RunTaskName})
+	stop := worker.New(c, activities.StopQueue(runs.HostID), worker.Options{
+		WorkerStopTimeout: stopTimeout, DisableWorkflowWorker: true,
+		MaxConcurrentActivityExecutionSize: stopSlots, MaxConcurrentActivityTaskPollers: 2,
+	})
+	stop.RegisterActivityWithOptions(runs.StopTask, activity.RegisterOptions{Name: activities.StopTaskName})
+
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	w := &Worker{workers: []worker.Worker{run, stop}, cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(w.done)
+		tick := time.NewTicker(seenEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				if err := announce(ctx, runs, slots); err != nil && ctx.Err() == nil {
+					logger.Warn("the host could not say that it is there", "host_id", runs.HostID, "error", err)
+				}
+			}
+		}
+	}()
+	return w, nil
+}
+
+// announce writes the row by which control workers find the host.
+func announce(ctx context.Context, runs *activities.Runs, slots int) error {
+	var devices []string
+	for device := range runs.Runners {
+		devices = append(devices, device)
+	}
+	return runs.Store.PutHost(ctx, store.Host{HostID: runs.HostID, NodeID: runs.Node, Devices: devices,
+		Queue: activities.RunQueue(runs.HostID), Slots: slots, SeenAt: time.Now()})
+}
+
+// Start begins to take work. It fails when the engine does not answer.
+func (w *Worker) Start() error {
+	for i, tw := range w.workers {
+		if err := tw.Start(); err != nil {
+			for _, started := range w.workers[:i] {
+				started.Stop()
+			}
+			return fmt.Errorf("starting a worker: %w", err)
+		}
+	}
+	return nil
+}
+
+// Stop takes no more work and lets go of what is under way: another worker, or this one started again, goes on with it.
+func (w *Worker) Stop() {
+	if w.cancel != nil {
+		w.cancel()
+		<-w.done
+	}
+	done := make(chan struct{})
+	for _, tw := range w.workers {
+		go func() { tw.Stop(); done <- struct{}{} }()
+	}
+	for range w.workers {
+		<-done
+	}
+}
