@@ -1,0 +1,110 @@
+package blob
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/url"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"hutong/bfia"
+)
+
+// Store keeps objects. Errors are [bfia.Error]: CodeNotFound for an object that isn't there, CodeBadRequest for a key
+// that can't be one, CodeUnavailable for a server that doesn't answer.
+type Store interface {
+	// Get reads an object; the caller closes it.
+	Get(ctx context.Context, key string) (io.ReadCloser, error)
+	// Put writes an object, in place of one that is there, when r has ended without an error; else nothing changes.
+	Put(ctx context.Context, key string, r io.Reader) error
+	// Stat tells about an object.
+	Stat(ctx context.Context, key string) (Info, error)
+	// List tells about all objects under prefix ("" for all there are), by key. A prefix is whole parts: "a/b" has
+	// "a/b/c" and neither "a/b" nor "a/bc".
+	List(ctx context.Context, prefix string) ([]Info, error)
+	// Delete removes an object; there may be none.
+	Delete(ctx context.Context, key string) error
+	// DeletePrefix removes all objects under prefix; there may be none.
+	DeletePrefix(ctx context.Context, prefix string) error
+	// Replace puts the files that fill leaves in the folder that it is given in place of all objects under prefix. If
+	// fill fails nothing changes and its error is the answer. See the package's text for what readers see meanwhile.
+	Replace(ctx context.Context, prefix string, fill func(dir string) error) error
+	// Sweep completes what a dead process had committed, and removes what dead processes left and what Replace put
+	// aside, if it is older than age. Choose it longer than a container may read its inputs, and an upload may take.
+	Sweep(ctx context.Context, age time.Duration) error
+}
+
+// Info is what is known of an object.
+type Info struct {
+	Key     string
+	Size    int64 // bytes
+	ModTime time.Time
+}
+
+// Open opens the store at address: "file:///dir", made if it isn't there, or "s3://host:port?username=..&password=..&bucket=..",
+// with "&secure=true" for TLS, "&region=.." if the server wants one, and the bucket "storage", as FATE's, when none is
+// named; it is made if it isn't there. No error holds the password.
+func Open(ctx context.Context, address string) (Store, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, errors.New("open storage: the address is not a URL; write file:///dir or s3://host:port?username=..&password=..&bucket=..")
+	}
+	switch u.Scheme {
+	case "file":
+		return openFile(u)
+	case "s3":
+		return openS3(ctx, u)
+	}
+	return nil, errors.New("open storage: the address begins with neither file:// nor s3://")
+}
+
+const (
+	maxKey  = 900 // S3 takes 1024 bytes, of which staging wants some
+	maxPart = 255 // what a file's name may have
+)
+
+// CheckKey tells what is wrong with a key, as CodeBadRequest, or nil. Its parts are not empty, don't begin with ".",
+// and hold valid UTF-8 without control characters and backslashes.
+func CheckKey(key string) error {
+	switch {
+	case key == "":
+		return bfia.Errorf(bfia.CodeBadRequest, "storage key: is empty")
+	case len(key) > maxKey:
+		return bfia.Errorf(bfia.CodeBadRequest, "storage key: is longer than %d bytes", maxKey)
+	case !utf8.ValidString(key):
+		return bfia.Errorf(bfia.CodeBadRequest, "storage key: is not UTF-8")
+	case strings.ContainsFunc(key, func(r rune) bool { return unicode.IsControl(r) || r == '\\' }):
+		return bfia.Errorf(bfia.CodeBadRequest, "storage key %q: holds a control character or a backslash", key)
+	}
+	for part := range strings.SplitSeq(key, "/") {
+		switch {
+		case part == "":
+			return bfia.Errorf(bfia.CodeBadRequest, "storage key %q: has an empty part", key)
+		case part[0] == '.':
+			return bfia.Errorf(bfia.CodeBadRequest, "storage key %q: has a part that begins with '.'", key)
+		case len(part) > maxPart:
+			return bfia.Errorf(bfia.CodeBadRequest, "storage key: has a part that is longer than %d bytes", maxPart)
+		}
+	}
+	return nil
+}
+
+func notFound(key string) error {
+	return bfia.Errorf(bfia.CodeNotFound, "storage: there is no object %q", key)
+}
+
+// contextReader ends a copy when its caller has gone.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}

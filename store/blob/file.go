@@ -1,0 +1,307 @@
+package blob
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// How often something is tried again that another writer undid in the middle.
+const lostRaces = 100
+
+// File is a store in a folder of this machine.
+type File struct {
+	root string
+}
+
+var _ Store = (*File)(nil)
+
+func openFile(u *url.URL) (*File, error) {
+	if u.Host != "" || !filepath.IsAbs(u.Path) || u.RawQuery != "" {
+		return nil, errors.New("open storage: a folder's address is file:// and an absolute path, such as file:///var/lib/hutong/storage")
+	}
+	root := filepath.Clean(u.Path)
+	if err := os.MkdirAll(filepath.Join(root, tmp), 0o750); err != nil {
+		return nil, fmt.Errorf("open storage: %w", err)
+	}
+	// The folders in here are open to the users that containers run as; who may come here is told by the root's own mode.
+	return &File{root: root}, nil
+}
+
+// Path is where the object, or the objects under the prefix, are: for a bind mount. There may be nothing yet.
+func (f *File) Path(key string) (string, error) {
+	if err := CheckKey(key); err != nil {
+		return "", err
+	}
+	return filepath.Join(f.root, filepath.FromSlash(key)), nil
+}
+
+// walk opens the folder of a key part by part, so that no symbolic link leads elsewhere, and answers it with the last
+// part. It makes the folders that are missing if make is set. ErrNotExist when one is missing, or is no folder.
+func (f *File) walk(key string, make bool) (dir int, name string, err error) {
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	dir, err = unix.Open(f.root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, "", &fs.PathError{Op: "open", Path: f.root, Err: err}
+	}
+	parts := strings.Split(key, "/")
+	for _, part := range parts[:len(parts)-1] {
+		next, err := unix.Openat(dir, part, flags, 0)
+		if make && errors.Is(err, fs.ErrNotExist) {
+			if err = unix.Mkdirat(dir, part, 0o755); err == nil {
+				// Whatever the process's mask is: containers that run as other users read in here.
+				err = errors.Join(unix.Fchmodat(dir, part, 0o755, 0), unix.Fsync(dir))
+			}
+			if err == nil || errors.Is(err, fs.ErrExist) {
+				next, err = unix.Openat(dir, part, flags, 0)
+			}
+		}
+		unix.Close(dir)
+		switch {
+		case err == nil:
+		case !make && (errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)):
+			return -1, "", fs.ErrNotExist
+		default:
+			return -1, "", &fs.PathError{Op: "open", Path: key, Err: err}
+		}
+		dir = next
+	}
+	return dir, parts[len(parts)-1], nil
+}
+
+// open opens the regular file of a key; ErrNotExist for anything else.
+func (f *File) open(key string) (*os.File, fs.FileInfo, error) {
+	dir, name, err := f.walk(key, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unix.Close(dir)
+	// Without O_NONBLOCK a named pipe would hold us here.
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) { // a symbolic link, a socket
+		return nil, nil, fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, nil, &fs.PathError{Op: "open", Path: key, Err: err}
+	}
+	file := os.NewFile(uintptr(fd), filepath.Join(f.root, filepath.FromSlash(key)))
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, file.Close())
+	}
+	return file, info, nil
+}
+
+// Get implements [Store].
+func (f *File) Get(_ context.Context, key string) (io.ReadCloser, error) {
+	if err := CheckKey(key); err != nil {
+		return nil, err
+	}
+	file, _, err := f.open(key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, notFound(key)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("storage: get %s: %w", key, err)
+	}
+	return file, nil
+}
+
+// Stat implements [Store].
+func (f *File) Stat(_ context.Context, key string) (Info, error) {
+	if err := CheckKey(key); err != nil {
+		return Info{}, err
+	}
+	file, info, err := f.open(key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Info{}, notFound(key)
+	}
+	if err != nil {
+		return Info{}, fmt.Errorf("storage: stat %s: %w", key, err)
+	}
+	return Info{Key: key, Size: info.Size(), ModTime: info.ModTime().UTC()}, file.Close()
+}
+
+// Put implements [Store].
+func (f *File) Put(ctx context.Context, key string, r io.Reader) error {
+	if err := CheckKey(key); err != nil {
+		return err
+	}
+	s, err := f.stage()
+	if err != nil {
+		return fmt.Errorf("storage: put %s: %w", key, err)
+	}
+	defer s.remove()
+	if err := s.write(ctx, r); err != nil {
+		return fmt.Errorf("storage: put %s: %w", key, err)
+	}
+	if err := f.moveTo(s.data(), key); err != nil {
+		return fmt.Errorf("storage: put %s: %w", key, err)
+	}
+	return nil
+}
+
+// moveTo renames a file or folder to the place of key, durably.
+func (f *File) moveTo(from, key string) error {
+	var err error
+	for range lostRaces {
+		var dir int
+		var name string
+		if dir, name, err = f.walk(key, true); err == nil {
+			if err = unix.Renameat(unix.AT_FDCWD, from, dir, name); err == nil {
+				err = unix.Fsync(dir)
+			}
+			unix.Close(dir)
+		}
+		// A delete removed a folder that had become empty, just as we went through it.
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return err
+}
+
+// List implements [Store].
+func (f *File) List(ctx context.Context, prefix string) ([]Info, error) {
+	top := f.root
+	if prefix != "" {
+		var err error
+		if top, err = f.Path(prefix); err != nil {
+			return nil, err
+		}
+		dir, name, err := f.walk(prefix, false)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("storage: list %s: %w", prefix, err)
+		}
+		var st unix.Stat_t
+		err = unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		unix.Close(dir)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("storage: list %s: %w", prefix, err)
+		}
+	}
+	var infos []Info
+	err := filepath.WalkDir(top, func(p string, d fs.DirEntry, err error) error {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // removed meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		if p != f.root && strings.HasPrefix(d.Name(), ".") {
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !d.Type().IsRegular() {
+			return nil
+		}
+		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(f.root, p)
+		if err != nil {
+			return err
+		}
+		if key := filepath.ToSlash(rel); CheckKey(key) == nil { // a container can make files of any name
+			infos = append(infos, Info{Key: key, Size: info.Size(), ModTime: info.ModTime().UTC()})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("storage: list %s: %w", prefix, err)
+	}
+	slices.SortFunc(infos, func(a, b Info) int { return cmp.Compare(a.Key, b.Key) })
+	return infos, nil
+}
+
+// Delete implements [Store].
+func (f *File) Delete(_ context.Context, key string) error {
+	if err := CheckKey(key); err != nil {
+		return err
+	}
+	dir, name, err := f.walk(key, false)
+	if err == nil {
+		err = unix.Unlinkat(dir, name, 0)
+		unix.Close(dir)
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EISDIR) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("storage: delete %s: %w", key, err)
+	}
+	f.prune(path.Dir(key))
+	return nil
+}
+
+// DeletePrefix implements [Store]. A container that has the folder mounted loses its files.
+func (f *File) DeletePrefix(_ context.Context, prefix string) error {
+	if err := CheckKey(prefix); err != nil {
+		return err
+	}
+	if dir, _, err := f.walk(prefix, false); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err == nil {
+		unix.Close(dir)
+	}
+	root, err := os.OpenRoot(f.root)
+	if err != nil {
+		return fmt.Errorf("storage: delete %s: %w", prefix, err)
+	}
+	defer root.Close()
+	if info, err := root.Lstat(prefix); err != nil || !info.IsDir() {
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			return nil // an object of this key is not under it
+		}
+		return fmt.Errorf("storage: delete %s: %w", prefix, err)
+	}
+	if err := root.RemoveAll(prefix); err != nil {
+		return fmt.Errorf("storage: delete %s: %w", prefix, err)
+	}
+	f.prune(path.Dir(prefix))
+	return nil
+}
+
+// prune removes folders that have become empty, from dir upwards; one that hasn't ends it.
+func (f *File) prune(dir string) {
+	for ; dir != "."; dir = path.Dir(dir) {
+		fd, name, err := f.walk(dir, false)
+		if err != nil {
+			return
+		}
+		err = unix.Unlinkat(fd, name, unix.AT_REMOVEDIR)
+		unix.Close(fd)
+		if err != nil {
+			return
+		}
+	}
+}

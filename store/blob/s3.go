@@ -1,0 +1,224 @@
+package blob
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"hutong/bfia"
+)
+
+// One part of an upload is in memory at a time; S3 allows 10,000 of them, 160 GiB in all for an upload of unknown length.
+const partSize = 16 << 20
+
+// S3 is a store in a bucket of an S3 server.
+type S3 struct {
+	client *minio.Client
+	bucket string
+}
+
+var _ Store = (*S3)(nil)
+
+func openS3(ctx context.Context, u *url.URL) (*S3, error) {
+	q := u.Query()
+	if u.Host == "" || q.Get("username") == "" || q.Get("password") == "" {
+		return nil, errors.New("open storage: an S3 address names a server, a user and a password: s3://host:port?username=..&password=..&bucket=..")
+	}
+	secure := false
+	switch q.Get("secure") {
+	case "", "false":
+	case "true":
+		secure = true
+	default:
+		return nil, errors.New("open storage: secure is true or false")
+	}
+	bucket := q.Get("bucket")
+	if bucket == "" {
+		bucket = "storage"
+	}
+	region := q.Get("region")
+	if region == "" {
+		region = "us-east-1"
+	}
+	client, err := minio.New(u.Host, &minio.Options{
+		Creds: credentials.NewStaticV4(q.Get("username"), q.Get("password"), ""), Secure: secure, Region: region,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open storage: %w", err)
+	}
+	s := &S3{client: client, bucket: bucket}
+	exists, err := client.BucketExists(ctx, bucket)
+	if err == nil && !exists {
+		err = client.MakeBucket(ctx, bucket, minio.MakeBucketOptions{Region: region})
+		if code := minio.ToErrorResponse(err).Code; code == minio.BucketAlreadyOwnedByYou || code == minio.BucketAlreadyExists {
+			err = nil // another process was first
+		}
+	}
+	if err != nil {
+		return nil, s.fail(err, "open bucket "+bucket+" at "+u.Host, "")
+	}
+	return s, nil
+}
+
+// fail says what was being done when err came, and finds its code.
+func (s *S3) fail(err error, doing, key string) error {
+	if err == nil {
+		return nil
+	}
+	var known *bfia.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	doing = strings.TrimSpace("storage: " + doing + " " + key)
+	var resp minio.ErrorResponse
+	if !errors.As(err, &resp) {
+		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+			return fmt.Errorf("%s: %w", doing, err)
+		}
+		var uerr *url.Error
+		if errors.As(err, &uerr) {
+			return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", doing, err), "the storage doesn't answer now")
+		}
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	switch {
+	case resp.Code == minio.NoSuchKey || resp.StatusCode == http.StatusNotFound && key != "":
+		return notFound(key)
+	case resp.StatusCode >= 500:
+		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", doing, err), "the storage doesn't answer now")
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// Get implements [Store].
+func (s *S3) Get(ctx context.Context, key string) (io.ReadCloser, error) {
+	if err := CheckKey(key); err != nil {
+		return nil, err
+	}
+	obj, err := s.client.GetObject(ctx, s.bucket, key, minio.GetObjectOptions{})
+	if err != nil {
+		return nil, s.fail(err, "get", key)
+	}
+	// The request is made now and not with the first read, so that a missing object is told here.
+	if _, err := obj.Stat(); err != nil {
+		obj.Close()
+		return nil, s.fail(err, "get", key)
+	}
+	return obj, nil
+}
+
+// Stat implements [Store].
+func (s *S3) Stat(ctx context.Context, key string) (Info, error) {
+	if err := CheckKey(key); err != nil {
+		return Info{}, err
+	}
+	return s.stat(ctx, key)
+}
+
+func (s *S3) stat(ctx context.Context, key string) (Info, error) {
+	o, err := s.client.StatObject(ctx, s.bucket, key, minio.StatObjectOptions{})
+	if err != nil {
+		return Info{}, s.fail(err, "stat", key)
+	}
+	return Info{Key: key, Size: o.Size, ModTime: o.LastModified.UTC()}, nil
+}
+
+// Put implements [Store].
+func (s *S3) Put(ctx context.Context, key string, r io.Reader) error {
+	if err := CheckKey(key); err != nil {
+		return err
+	}
+	return s.put(ctx, key, r, minio.PutObjectOptions{})
+}
+
+func (s *S3) put(ctx context.Context, key string, r io.Reader, opts minio.PutObjectOptions) error {
+	opts.PartSize = partSize
+	// What is not larger than a part goes in one request; it is buffered here since its length must be known.
+	var first bytes.Buffer
+	n, err := io.CopyN(&first, contextReader{ctx, r}, partSize)
+	switch {
+	case errors.Is(err, io.EOF):
+		_, err = s.client.PutObject(ctx, s.bucket, key, &first, n, opts)
+	case err == nil:
+		_, err = s.client.PutObject(ctx, s.bucket, key, io.MultiReader(&first, contextReader{ctx, r}), -1, opts)
+	}
+	return s.fail(err, "put", key)
+}
+
+// List implements [Store].
+func (s *S3) List(ctx context.Context, prefix string) ([]Info, error) {
+	if prefix != "" {
+		if err := CheckKey(prefix); err != nil {
+			return nil, err
+		}
+		prefix += "/"
+	}
+	all, err := s.list(ctx, prefix)
+	if err != nil {
+		return nil, err
+	}
+	infos := all[:0]
+	for _, o := range all {
+		if CheckKey(o.Key) == nil {
+			infos = append(infos, o)
+		}
+	}
+	return infos, nil
+}
+
+// list is List without the check of keys; prefix is any beginning of a key.
+func (s *S3) list(ctx context.Context, prefix string) ([]Info, error) {
+	var infos []Info
+	for o := range s.client.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true}) {
+		if o.Err != nil {
+			return nil, s.fail(o.Err, "list", prefix)
+		}
+		infos = append(infos, Info{Key: o.Key, Size: o.Size, ModTime: o.LastModified.UTC()})
+	}
+	return infos, ctx.Err()
+}
+
+// Delete implements [Store].
+func (s *S3) Delete(ctx context.Context, key string) error {
+	if err := CheckKey(key); err != nil {
+		return err
+	}
+	return s.delete(ctx, key)
+}
+
+func (s *S3) delete(ctx context.Context, key string) error {
+	err := s.fail(s.client.RemoveObject(ctx, s.bucket, key, minio.RemoveObjectOptions{}), "delete", key)
+	if bfia.CodeOf(err) == bfia.CodeNotFound {
+		return nil
+	}
+	return err
+}
+
+// DeletePrefix implements [Store].
+func (s *S3) DeletePrefix(ctx context.Context, prefix string) error {
+	if err := CheckKey(prefix); err != nil {
+		return err
+	}
+	return s.deletePrefix(ctx, prefix+"/")
+}
+
+func (s *S3) deletePrefix(ctx context.Context, prefix string) error {
+	all, err := s.list(ctx, prefix)
+	if err != nil {
+		return err
+	}
+	for _, o := range all {
+		if err := s.delete(ctx, o.Key); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,249 @@
+package blob
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/minio/minio-go/v7"
+	"golang.org/x/sync/errgroup"
+
+	"hutong/bfia"
+)
+
+const (
+	stagePrefix  = tmp + "/stage/"  // .tmp/stage/<uuid>/<key under the prefix>
+	commitPrefix = tmp + "/commit/" // .tmp/commit/<prefix>: a commit
+	atOnce       = 4
+)
+
+// commit is the record that makes a replacement happen: the staged objects that go to the prefix that it is named after.
+type commit struct {
+	ID   string   `json:"id"`
+	Keys []string `json:"keys"`
+}
+
+// Replace implements [Store]. The folder that fill is given is in the machine's folder for temporary files (TMPDIR),
+// which needs room for all of it.
+func (s *S3) Replace(ctx context.Context, prefix string, fill func(dir string) error) error {
+	if err := CheckKey(prefix); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "hutong-stage-")
+	if err != nil {
+		return fmt.Errorf("storage: replace %s: %w", prefix, err)
+	}
+	defer os.RemoveAll(dir)
+	if err := fill(dir); err != nil {
+		return err
+	}
+	c := commit{ID: uuid.NewString()}
+	if err := s.upload(ctx, dir, prefix, &c); err != nil {
+		// With a context of its own: the caller's may be why it failed. What this leaves, Sweep removes.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		return errors.Join(err, s.deletePrefix(ctx, stagePrefix+c.ID+"/"))
+	}
+	record, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("storage: replace %s: %w", prefix, err)
+	}
+	for {
+		// Only one commit for a prefix at a time: one that is there is completed first, whoever's it is.
+		var opts minio.PutObjectOptions
+		opts.SetMatchETagExcept("*")
+		err := s.put(ctx, commitPrefix+prefix, bytes.NewReader(record), opts)
+		if err == nil {
+			return s.complete(ctx, prefix)
+		}
+		var resp minio.ErrorResponse
+		if !errors.As(err, &resp) || resp.Code != minio.PreconditionFailed {
+			return err
+		}
+		if err := s.complete(ctx, prefix); err != nil {
+			return err
+		}
+	}
+}
+
+// upload stages the files in dir.
+func (s *S3) upload(ctx context.Context, dir, prefix string, c *commit) error {
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(dir, p)
+		if err != nil {
+			return err
+		}
+		c.Keys = append(c.Keys, filepath.ToSlash(rel))
+		return CheckKey(prefix + "/" + filepath.ToSlash(rel))
+	})
+	if err != nil {
+		return fmt.Errorf("storage: replace %s: %w", prefix, err)
+	}
+	all, ctx := errgroup.WithContext(ctx)
+	all.SetLimit(atOnce)
+	for _, key := range c.Keys {
+		all.Go(func() error {
+			_, err := s.client.FPutObject(ctx, s.bucket, stagePrefix+c.ID+"/"+key, filepath.Join(dir, filepath.FromSlash(key)),
+				minio.PutObjectOptions{PartSize: partSize, NumThreads: 1})
+			return s.fail(err, "put", prefix+"/"+key)
+		})
+	}
+	return all.Wait()
+}
+
+// complete does what the commit of prefix says, if there is one. Several processes may do it at once.
+func (s *S3) complete(ctx context.Context, prefix string) error {
+	c, err := s.commit(ctx, prefix)
+	if bfia.CodeOf(err) == bfia.CodeNotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = s.publish(ctx, prefix, c)
+	if err != nil {
+		// Another process may have completed it meanwhile and removed the staged objects under our hands.
+		now, readErr := s.commit(ctx, prefix)
+		if bfia.CodeOf(readErr) == bfia.CodeNotFound || readErr == nil && now.ID != c.ID {
+			return nil
+		}
+		return fmt.Errorf("storage: replace %s: %w", prefix, err)
+	}
+	if err := s.delete(ctx, commitPrefix+prefix); err != nil {
+		return err
+	}
+	return s.deletePrefix(ctx, stagePrefix+c.ID+"/")
+}
+
+func (s *S3) commit(ctx context.Context, prefix string) (commit, error) {
+	obj, err := s.client.GetObject(ctx, s.bucket, commitPrefix+prefix, minio.GetObjectOptions{})
+	if err != nil {
+		return commit{}, s.fail(err, "read the commit of", prefix)
+	}
+	defer obj.Close()
+	record, err := io.ReadAll(obj)
+	if err != nil {
+		return commit{}, s.fail(err, "read the commit of", prefix)
+	}
+	var c commit
+	if err := json.Unmarshal(record, &c); err != nil {
+		return commit{}, fmt.Errorf("storage: the commit of %s: %w", prefix, err)
+	}
+	return c, nil
+}
+
+func (s *S3) publish(ctx context.Context, prefix string, c commit) error {
+	isMetadata := func(key string) bool { return path.Base(key) == "metadata" }
+	old, err := s.list(ctx, prefix+"/")
+	if err != nil {
+		return err
+	}
+	for _, o := range old {
+		if isMetadata(o.Key) {
+			if err := s.delete(ctx, o.Key); err != nil {
+				return err
+			}
+		}
+	}
+	all, copyCtx := errgroup.WithContext(ctx)
+	all.SetLimit(atOnce)
+	var last []string
+	for _, key := range c.Keys {
+		if isMetadata(key) {
+			last = append(last, key)
+			continue
+		}
+		all.Go(func() error { return s.place(copyCtx, prefix, c, key) })
+	}
+	if err := all.Wait(); err != nil {
+		return err
+	}
+	for _, o := range old {
+		if rel := strings.TrimPrefix(o.Key, prefix+"/"); !slices.Contains(c.Keys, rel) {
+			if err := s.delete(ctx, o.Key); err != nil {
+				return err
+			}
+		}
+	}
+	for _, key := range last {
+		if err := s.place(ctx, prefix, c, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// place copies a staged object to its place, inside the server.
+func (s *S3) place(ctx context.Context, prefix string, c commit, key string) error {
+	_, err := s.client.ComposeObject(ctx,
+		minio.CopyDestOptions{Bucket: s.bucket, Object: prefix + "/" + key},
+		minio.CopySrcOptions{Bucket: s.bucket, Object: stagePrefix + c.ID + "/" + key})
+	return s.fail(err, "place", prefix+"/"+key)
+}
+
+// Sweep implements [Store].
+func (s *S3) Sweep(ctx context.Context, age time.Duration) error {
+	commits, err := s.list(ctx, commitPrefix)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	committed := make(map[string]bool)
+	for _, o := range commits {
+		prefix := strings.TrimPrefix(o.Key, commitPrefix)
+		c, err := s.commit(ctx, prefix)
+		if bfia.CodeOf(err) == bfia.CodeNotFound {
+			continue
+		}
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		committed[c.ID] = true
+		// A young one has its process still at work on it, most likely.
+		if time.Since(o.ModTime) >= min(age, time.Minute) {
+			failed = append(failed, s.complete(ctx, prefix))
+		}
+	}
+	staged, err := s.list(ctx, stagePrefix)
+	if err != nil {
+		return errors.Join(append(failed, err)...)
+	}
+	// A stage is as old as its youngest object.
+	youngest := make(map[string]time.Time)
+	for _, o := range staged {
+		id, _, _ := strings.Cut(strings.TrimPrefix(o.Key, stagePrefix), "/")
+		if o.ModTime.After(youngest[id]) {
+			youngest[id] = o.ModTime
+		}
+	}
+	for id, t := range youngest {
+		if !committed[id] && time.Since(t) >= age {
+			failed = append(failed, s.deletePrefix(ctx, stagePrefix+id+"/"))
+		}
+	}
+	for up := range s.client.ListIncompleteUploads(ctx, s.bucket, "", true) {
+		if up.Err != nil {
+			failed = append(failed, s.fail(up.Err, "list the unfinished uploads of", s.bucket))
+			break
+		}
+		if time.Since(up.Initiated) >= age {
+			failed = append(failed, s.fail(s.client.RemoveIncompleteUpload(ctx, s.bucket, up.Key), "remove the unfinished upload of", up.Key))
+		}
+	}
+	return errors.Join(failed...)
+}
