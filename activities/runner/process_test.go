@@ -244,7 +244,7 @@ func TestProcessForeignFolder(t *testing.T) {
 	require.FileExists(t, keep)
 }
 
-// TestProcessLogIsBounded writes more than is kept, to a follower that sees all of it.
+// TestProcessLogIsBounded prints more than is kept.
 func TestProcessLogIsBounded(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
