@@ -368,3 +368,21 @@ func (r *relay) cut() {
 	}
 	r.conns = nil
 }
+
+func TestDockerContainersAreKeptApart(t *testing.T) {
+	t.Parallel()
+	r, _ := bridged(t)
+	ctx := t.Context()
+	server := dockerSpec("listen", "8080", "address", "print", "ready", "forever")
+	begin(t, ctx, r, server)
+	ready(t, ctx, r, server.Name, "ready")
+	address := logs(t, ctx, r, server.Name, false)[0]
+	// From the host it is reached, so the other's failure means something.
+	conn, err := net.DialTimeout("tcp", net.JoinHostPort(address, "8080"), 10*time.Second)
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
+	spec := dockerSpec("cannotget", address+":8080")
+	begin(t, ctx, r, spec)
+	exit := end(t, ctx, r, spec.Name)
+	require.Equal(t, 0, exit.Code, "%v", logs(t, ctx, r, spec.Name, false))
+}

@@ -1,0 +1,130 @@
+package runner
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestSuperviseEndsWhenIdle(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	client := &supervisor{dir: dir}
+	require.False(t, client.lives())
+	ended := make(chan error, 1)
+	go func() { ended <- supervise(dir, 200*time.Millisecond) }()
+	require.Eventually(t, func() bool { c, err := client.dial(); return err == nil && c.Close() == nil }, 10*time.Second, time.Millisecond)
+	require.True(t, client.lives())
+	require.NoError(t, supervise(dir, time.Hour), "a second one leaves at once")
+	select {
+	case err := <-ended:
+		require.NoError(t, err)
+	case <-time.After(20 * time.Second):
+		t.Fatal("it stays")
+	}
+	require.False(t, client.lives())
+	require.NoFileExists(t, dir+"/"+supervisorSocket)
+}
+
+func TestLineLogKeepsWhatIsRecent(t *testing.T) {
+	t.Parallel()
+	dir := folder(t.TempDir())
+	log, err := newLineLog(dir, 1000)
+	require.NoError(t, err)
+	var all strings.Builder
+	for i := range 100 {
+		log.take(fmt.Appendf(nil, "%d\npart", i), time.Now())
+	}
+	log.finish()
+	log.close()
+	for _, file := range []string{olderFile, outputFile} {
+		raw, err := os.ReadFile(dir.path(file))
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(raw), 500)
+		all.Write(raw)
+	}
+	require.True(t, strings.HasSuffix(all.String(), "Z part\n"), "the end is there, and its line is ended")
+	require.Contains(t, all.String(), "Z part99\n")
+	require.NotContains(t, all.String(), "Z part9\n")
+}
+
+func TestTailSeesEachLineOnce(t *testing.T) {
+	t.Parallel()
+	dir := folder(t.TempDir())
+	var out bytes.Buffer
+	tail := &tail{f: dir, w: &out}
+	defer func() { tail.close() }()
+	require.NoError(t, tail.read(), "nothing is there yet")
+	log, err := newLineLog(dir, 1000)
+	require.NoError(t, err)
+	defer func() { log.close() }()
+	for i := range 200 {
+		log.take(fmt.Appendf(nil, "<%d>\n", i), time.Now())
+		// As often as the log is moved on, or less: but for what is gone, all is seen.
+		if i%7 == 0 {
+			require.NoError(t, tail.read())
+		}
+	}
+	require.NoError(t, tail.read())
+	for i := range 200 {
+		require.Equal(t, 1, strings.Count(out.String(), fmt.Sprintf(" <%d>\n", i)), i)
+	}
+}
+
+func frame(stream byte, text string) []byte {
+	header := make([]byte, frameHeader, frameHeader+len(text))
+	header[0] = stream
+	binary.BigEndian.PutUint32(header[4:], uint32(len(text)))
+	return append(header, text...)
+}
+
+func TestFrameWriterJoinsPieces(t *testing.T) {
+	t.Parallel()
+	var stream []byte
+	for _, f := range [][]byte{
+		frame(1, "T1 a"), frame(2, "T2 err\n"), frame(1, "T3 b c"), frame(1, "T4 d\n"), frame(2, "T5 last"),
+	} {
+		stream = append(stream, f...)
+	}
+	var out bytes.Buffer
+	w := &frameWriter{w: &out}
+	// The first connection breaks within the third frame, the second has all.
+	require.Error(t, w.copy(bytes.NewReader(stream[:len(frame(1, "T1 a"))+len(frame(2, "T2 err\n"))+10])))
+	w.restart()
+	require.NoError(t, w.copy(bytes.NewReader(stream)))
+	require.NoError(t, w.finish())
+	require.Equal(t, "T2 err\nT1 ab cd\nT5 last\n", out.String())
+}
+
+func FuzzFrameWriter(f *testing.F) {
+	f.Add(append(frame(1, "T1 a"), frame(2, "T2 b\n")...))
+	f.Add([]byte{1, 0, 0, 0, 255, 255, 255, 255})
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		var out bytes.Buffer
+		w := &frameWriter{w: &out}
+		_ = w.copy(bytes.NewReader(stream))
+		require.NoError(t, w.finish())
+		require.LessOrEqual(t, out.Len(), len(stream))
+		if out.Len() > 0 {
+			require.Equal(t, byte('\n'), out.Bytes()[out.Len()-1])
+		}
+	})
+}
+
+func TestErrorsAreSorted(t *testing.T) {
+	t.Parallel()
+	cause := permanentf("bad: %w", ErrNotFound)
+	err := fmt.Errorf("outer: %w", opError("start", "x", cause))
+	require.True(t, IsPermanent(err))
+	require.ErrorIs(t, err, ErrNotFound)
+	require.EqualError(t, err, "outer: start run x: bad: no such run")
+	require.False(t, IsPermanent(opError("start", "x", errors.New("busy"))))
+	require.NoError(t, opError("start", "x", nil))
+}
