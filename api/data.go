@@ -34,7 +34,7 @@ func (s *Server) uploadServerFile(c *fiber.Ctx) error {
 		return bfia.Errorf(bfia.CodeBadRequest, "file: a path is wanted")
 	}
 	delete(fields, "file")
-	req, err := dataset.ParseRequest(fields)
+	req, err := parseUpload(fields)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (s *Server) uploadFile(c *fiber.Ctx) error {
 	if file == nil {
 		return bfia.Errorf(bfia.CodeBadRequest, "file: is required")
 	}
-	req, err := dataset.ParseRequest(fields)
+	req, err := parseUpload(fields)
 	if err != nil {
 		return err
 	}
@@ -131,9 +131,45 @@ func formValue(b []byte) json.RawMessage {
 	return quoted
 }
 
-func (s *Server) ingest(c *fiber.Ctx, req dataset.Request, r io.Reader) error {
+// parseUpload reads what an upload says besides its file. Unknown fields are refused: they would be silently lost.
+func parseUpload(fields map[string]json.RawMessage) (dataset.IngestRequest, error) {
+	req := dataset.IngestRequest{Head: true, Partitions: 1}
+	for name, raw := range fields {
+		var into any
+		switch name {
+		case "namespace":
+			into = &req.Namespace
+		case "name":
+			into = &req.Name
+		case "head":
+			into = &req.Head
+		case "partitions":
+			into = &req.Partitions
+		case "extend_sid":
+			into = &req.ExtendSID
+		case "meta":
+			req.Meta = raw
+			continue
+		default:
+			return req, bfia.Errorf(bfia.CodeBadRequest, "%s: is no field of an upload (file, head, partitions, extend_sid, meta, namespace, name)", name)
+		}
+		if err := bfia.DecodeJSON(raw, into); err != nil {
+			return req, bfia.Errorf(bfia.CodeBadRequest, "%s: %s", name, strings.TrimPrefix(bfia.MessageOf(err), "body: "))
+		}
+	}
+	// They become parts of dataset_id, so they are held to its form.
+	if err := bfia.CheckID("namespace", req.Namespace); err != nil {
+		return req, err
+	}
+	return req, bfia.CheckID("name", req.Name)
+}
+
+func (s *Server) ingest(c *fiber.Ctx, req dataset.IngestRequest, r io.Reader) error {
 	table, err := s.datasets.Ingest(c.Context(), req, r)
 	if err != nil {
+		return err
+	}
+	if err := s.store.PutDataTable(c.Context(), table); err != nil {
 		return err
 	}
 	s.logger.Info("dataset stored", "namespace", table.Namespace, "name", table.Name, "rows", table.Rows, "partitions", table.Partitions)

@@ -165,7 +165,7 @@ func (s *Server) jobCommandedBy(c *fiber.Ctx, jobID string) (*store.Job, error) 
 	if sender := s.sender(c); sender != "" && sender != job.SchedulerNode && sender != job.InitiatorNode {
 		return nil, bfia.Errorf(bfia.CodeForbidden, "%s is neither scheduler nor initiator of job %s", sender, jobID)
 	}
-	return job, nil
+	return &job, nil
 }
 
 // signalParty signals a participant's workflow of a job whose row is there.

@@ -50,7 +50,7 @@ type Server struct {
 	Config
 	store    *store.Store
 	blobs    blob.Store
-	datasets *dataset.Store
+	datasets *dataset.Datasets
 	temporal temporal.Client
 	remote   *client.Client // waits as long as create_all may take
 	logger   *slog.Logger
@@ -64,7 +64,7 @@ type Server struct {
 type Dependencies struct {
 	Store    *store.Store
 	Blobs    blob.Store
-	Datasets *dataset.Store
+	Datasets *dataset.Datasets
 	Temporal temporal.Client
 	Remote   *client.Client
 	Logger   *slog.Logger
