@@ -160,6 +160,28 @@ func (t *Table) IDs(column string) ([]string, error) {
 	return ids, nil
 }
 
+// Pick is the table of the rows at these positions, in their order. Rows are shared with the original.
+func (t *Table) Pick(positions []int) *Table {
+	out := &Table{Columns: t.Columns, Types: t.Types, Rows: make([][]string, len(positions))}
+	for i, p := range positions {
+		out.Rows[i] = t.Rows[p]
+	}
+	return out
+}
+
+// Only is the table with one column left.
+func (t *Table) Only(column string) (*Table, error) {
+	c, err := t.Column(column)
+	if err != nil {
+		return nil, err
+	}
+	out := &Table{Columns: []string{column}, Types: t.Types, Rows: make([][]string, len(t.Rows))}
+	for i, row := range t.Rows {
+		out.Rows[i] = row[c : c+1]
+	}
+	return out, nil
+}
+
 // WriteTable writes a dataset of one partition, then its metadata, so that who sees the metadata sees a whole dataset.
 func WriteTable(ctx context.Context, s Store, a Address, t *Table, description string) error {
 	var buf bytes.Buffer
