@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"hutong/deploy/provider/channel"
+	"hutong/deploy/provider/parallel"
 )
 
 // Peer is the connection to the other side.
@@ -76,17 +77,16 @@ func Guest(ctx context.Context, peer Peer, ids []string, o Options) (positions [
 	for from := 0; from < len(ids) || from == 0; from += batch {
 		to := min(from+batch, len(ids))
 		blinded := make([]*big.Int, to-from)
-		err := parallel(to-from, func(a, b int) error {
-			for i := from + a; i < from+b; i++ {
-				re, rInv, err := blindingPair(s.n, s.e)
-				if err != nil {
-					return err
-				}
-				hashed[i] = s.hashID(ids[i])
-				unblind[i] = rInv
-				blinded[i-from] = mulMod(hashed[i], re, s.n)
+		err := parallel.Each(ctx, to-from, func(j int) error {
+			i := from + j
+			re, rInv, err := blindingPair(s.n, s.e)
+			if err != nil {
+				return err
 			}
-			return ctx.Err()
+			hashed[i] = s.hashID(ids[i])
+			unblind[i] = rInv
+			blinded[j] = mulMod(hashed[i], re, s.n)
+			return nil
 		})
 		if err != nil {
 			return nil, 0, err
@@ -109,15 +109,14 @@ func Guest(ctx context.Context, peer Peer, ids []string, o Options) (positions [
 		if err != nil {
 			return nil, 0, channel.Errorf("signatures of the host: %v", err)
 		}
-		err = parallel(to-from, func(a, b int) error {
-			for i := from + a; i < from+b; i++ {
-				signature := mulMod(signed[i-from], unblind[i], s.n)
-				if new(big.Int).Exp(signature, s.e, s.n).Cmp(hashed[i]) != 0 {
-					return channel.Errorf("signatures of the host: one is not by its key")
-				}
-				tokens[i] = s.token(signature)
+		err = parallel.Each(ctx, to-from, func(j int) error {
+			i := from + j
+			signature := mulMod(signed[j], unblind[i], s.n)
+			if new(big.Int).Exp(signature, s.e, s.n).Cmp(hashed[i]) != 0 {
+				return channel.Errorf("signatures of the host: one is not by its key")
 			}
-			return ctx.Err()
+			tokens[i] = s.token(signature)
+			return nil
 		})
 		if err != nil {
 			return nil, 0, err
@@ -166,13 +165,8 @@ func Host(ctx context.Context, peer Peer, ids []string, o Options) (positions []
 	for i, id := range ids {
 		own[i] = s.hashID(id)
 	}
-	for from := 0; from < len(own); from += batch {
-		if ctx.Err() != nil {
-			return nil, 0, context.Cause(ctx)
-		}
-		if err := s.sign(own[from:min(from+batch, len(own))]); err != nil {
-			return nil, 0, err
-		}
+	if err := s.sign(ctx, own); err != nil {
+		return nil, 0, err
 	}
 	tokens := make([][]byte, len(ids))
 	for i, signature := range own {
@@ -234,7 +228,7 @@ func signBatches(ctx context.Context, peer Peer, s *signer) (total int, err erro
 		if len(xs) == 0 {
 			return 0, nil
 		}
-		if err := s.sign(xs); err != nil {
+		if err := s.sign(ctx, xs); err != nil {
 			return 0, err
 		}
 		if err := peer.Send(ctx, stepSigned, head, encodeNumbers(xs, s.width())); err != nil {

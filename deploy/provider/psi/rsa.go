@@ -2,6 +2,7 @@ package psi
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -11,9 +12,8 @@ import (
 	"fmt"
 	"hash"
 	"math/big"
-	"runtime"
 
-	"golang.org/x/sync/errgroup"
+	"hutong/deploy/provider/parallel"
 )
 
 var hashes = map[string]func() hash.Hash{"sha256": sha256.New, "sha512": sha512.New}
@@ -75,13 +75,13 @@ func newSigner(bits int, hashMethod, finalHashMethod string) (*signer, error) {
 }
 
 // sign replaces every number, all below n, by its d-th power.
-func (s *signer) sign(xs []*big.Int) error {
-	return parallel(len(xs), func(from, to int) error {
+func (s *signer) sign(ctx context.Context, xs []*big.Int) error {
+	return parallel.Ranges(ctx, len(xs), func(ctx context.Context, from, to int) error {
 		r, rInv, err := blindingPair(s.n, s.e)
 		if err != nil {
 			return err
 		}
-		for i := from; i < to; i++ {
+		for i := from; i < to && ctx.Err() == nil; i++ {
 			x := mulMod(xs[i], r, s.n)
 			y := mulMod(s.power(x), rInv, s.n)
 			if new(big.Int).Exp(y, s.e, s.n).Cmp(xs[i]) != 0 {
@@ -91,7 +91,7 @@ func (s *signer) sign(xs []*big.Int) error {
 			// Squares of the pair are a pair as well, and as good as a fresh one.
 			r, rInv = mulMod(r, r, s.n), mulMod(rInv, rInv, s.n)
 		}
-		return nil
+		return context.Cause(ctx)
 	})
 }
 
@@ -124,16 +124,6 @@ func blindingPair(n, e *big.Int) (re, rInv *big.Int, err error) {
 func mulMod(a, b, n *big.Int) *big.Int {
 	c := new(big.Int).Mul(a, b)
 	return c.Mod(c, n)
-}
-
-// parallel cuts 0..count into a range for each processor.
-func parallel(count int, do func(from, to int) error) error {
-	workers := max(1, min(runtime.GOMAXPROCS(0), count))
-	var g errgroup.Group
-	for w := range workers {
-		g.Go(func() error { return do(count*w/workers, count*(w+1)/workers) })
-	}
-	return g.Wait()
 }
 
 func encodeNumbers(xs []*big.Int, width int) []byte {
