@@ -1,0 +1,177 @@
+package boost
+
+import "context"
+
+// growing is a node of the level that is being worked on.
+type growing struct {
+	index int // in the tree
+	rows  []int32
+	sum   sum
+	hists [][]histogram // by source and feature; nil when the node is to stay a leaf
+
+	sibling *growing      // nil at the root
+	parent  [][]histogram // of the parent, by source and feature
+}
+
+// grow makes one tree, level by level, and adds its leaves' weights to the scores.
+func grow(ctx context.Context, sources []source, labels []uint8, gradients []sum, p Params, scores []float64) (*Tree, error) {
+	tree := &Tree{Nodes: []Node{{}}}
+	root := &growing{rows: make([]int32, len(labels))}
+	for i := range root.rows {
+		root.rows[i] = int32(i)
+		root.sum = root.sum.plus(gradients[i])
+	}
+	level := []*growing{root}
+	for depth := 0; len(level) > 0; depth++ {
+		if depth < p.Tree.MaxDepth {
+			if err := addUp(ctx, sources, level, labels, p.Tree); err != nil {
+				return nil, err
+			}
+		}
+		next, err := splitLevel(ctx, sources, level, gradients, tree, p.Tree)
+		if err != nil {
+			return nil, err
+		}
+		for _, g := range level {
+			if node := &tree.Nodes[g.index]; node.Rule == nil {
+				node.Weight = p.LearningRate * p.Tree.weight(g.sum)
+				for _, row := range g.rows {
+					scores[row] += node.Weight
+				}
+			}
+		}
+		level = next
+	}
+	return tree, nil
+}
+
+// worthSplitting tells whether a node may be split at all: large enough, and of both labels.
+func worthSplitting(g *growing, labels []uint8, t TreeParams) bool {
+	if len(g.rows) < t.MinSampleSplit || len(g.rows) < 2*t.MinLeafNode {
+		return false
+	}
+	for _, row := range g.rows[1:] {
+		if labels[row] != labels[g.rows[0]] {
+			return true
+		}
+	}
+	return false
+}
+
+// addUp gets the histograms of a level's nodes. Of two siblings only the smaller is asked for; the other is the parent
+// without it.
+func addUp(ctx context.Context, sources []source, level []*growing, labels []uint8, t TreeParams) error {
+	var asked []*growing
+	var nodes [][]int32
+	wanted := map[*growing]bool{}
+	for _, g := range level {
+		if worthSplitting(g, labels, t) {
+			wanted[g] = true
+		}
+	}
+	for _, g := range level {
+		pair := wanted[g] || wanted[g.sibling]
+		smaller := g.sibling == nil || len(g.rows) < len(g.sibling.rows) ||
+			len(g.rows) == len(g.sibling.rows) && g.index < g.sibling.index
+		if pair && smaller {
+			asked = append(asked, g)
+			nodes = append(nodes, g.rows)
+		}
+	}
+	if len(asked) == 0 {
+		return nil
+	}
+	for _, s := range sources {
+		hists, err := s.histograms(ctx, nodes)
+		if err != nil {
+			return err
+		}
+		for i, g := range asked {
+			g.hists = append(g.hists, hists[i])
+		}
+	}
+	for _, g := range asked {
+		if wanted[g.sibling] {
+			g.sibling.hists = without(g.parent, g.hists)
+		}
+		if !wanted[g] {
+			g.hists = nil
+		}
+	}
+	return nil
+}
+
+func without(parent, child [][]histogram) [][]histogram {
+	out := make([][]histogram, len(parent))
+	for s := range parent {
+		out[s] = make([]histogram, len(parent[s]))
+		for f, h := range parent[s] {
+			if h == nil {
+				continue
+			}
+			rest := make(histogram, len(h))
+			for b := range h {
+				rest[b] = h[b].minus(child[s][f][b])
+			}
+			out[s][f] = rest
+		}
+	}
+	return out
+}
+
+// splitLevel splits each node of a level by its best split, if there is one, and returns the next level.
+func splitLevel(ctx context.Context, sources []source, level []*growing, gradients []sum, tree *Tree, t TreeParams) ([]*growing, error) {
+	cuts := make([][]cut, len(sources))
+	owners := make([][]*growing, len(sources))
+	for _, g := range level {
+		best := candidate{source: -1, gain: t.MinGain}
+		for s, features := range g.hists {
+			for f, h := range features {
+				if h != nil {
+					best = t.better(best, h, g.sum, s, f)
+				}
+			}
+		}
+		if best.source >= 0 {
+			s := best.source
+			cuts[s] = append(cuts[s], cut{best.feature, best.bin, g.rows})
+			owners[s] = append(owners[s], g)
+		}
+	}
+	answers := map[*growing]parted{}
+	for s, source := range sources {
+		if len(cuts[s]) == 0 {
+			continue
+		}
+		parts, err := source.split(ctx, cuts[s])
+		if err != nil {
+			return nil, err
+		}
+		for i, g := range owners[s] {
+			answers[g] = parts[i]
+		}
+	}
+	var next []*growing
+	for _, g := range level {
+		answer, ok := answers[g]
+		if !ok {
+			continue
+		}
+		left := &growing{index: len(tree.Nodes), parent: g.hists}
+		right := &growing{index: len(tree.Nodes) + 1, parent: g.hists, sibling: left}
+		left.sibling = right
+		tree.Nodes = append(tree.Nodes, Node{}, Node{})
+		node := &tree.Nodes[g.index]
+		node.Rule, node.Left, node.Right = &answer.rule, left.index, right.index
+		for i, row := range g.rows {
+			side := right
+			if answer.left[i] {
+				side = left
+			}
+			side.rows = append(side.rows, row)
+			side.sum = side.sum.plus(gradients[row])
+		}
+		next = append(next, left, right)
+	}
+	return next, nil
+}

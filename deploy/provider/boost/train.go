@@ -1,0 +1,47 @@
+package boost
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+)
+
+// trained is what a training gives.
+type trained struct {
+	trees  []*Tree
+	scores []float64 // of each row, before the sigmoid
+	losses []float64 // after each tree
+}
+
+// train boosts over the features of all sources. It is the whole algorithm: with one local source it trains on a plain
+// table, with a local and a remote one it is SecureBoost.
+func train(ctx context.Context, sources []source, labels []uint8, p Params) (*trained, error) {
+	out := &trained{scores: make([]float64, len(labels))}
+	last := logLoss(labels, out.scores)
+	gradients := make([]sum, len(labels))
+	for t := range p.Trees {
+		for i, label := range labels {
+			gradients[i] = crossEntropy(label, out.scores[i])
+		}
+		for _, s := range sources {
+			if err := s.begin(ctx, t, gradients); err != nil {
+				return nil, fmt.Errorf("tree %d: %w", t+1, err)
+			}
+		}
+		tree, err := grow(ctx, sources, labels, gradients, p, out.scores)
+		if err != nil {
+			return nil, fmt.Errorf("tree %d: %w", t+1, err)
+		}
+		loss := logLoss(labels, out.scores)
+		out.trees = append(out.trees, tree)
+		out.losses = append(out.losses, loss)
+		slog.Info(fmt.Sprintf("tree %d/%d loss %.6f", t+1, p.Trees, loss), "nodes", len(tree.Nodes))
+		if p.StopEarly && math.Abs(last-loss) < p.Tol {
+			slog.Info("the loss changes by less than tol: no more trees", "tol", p.Tol)
+			break
+		}
+		last = loss
+	}
+	return out, nil
+}

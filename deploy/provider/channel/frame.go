@@ -1,0 +1,124 @@
+package channel
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// ChunkSize is the most payload that one push carries.
+const ChunkSize = 1 << 20
+
+// A chunk is: version (1 byte), flags (1 byte), number in its topic (8 bytes, big endian), data.
+const (
+	chunkVersion = 1
+	chunkHeader  = 10
+	flagLast     = 1 // the message ends with this chunk
+)
+
+// maxMessage bounds what a partner can make us hold: 4 GiB.
+const maxMessage = 4 << 30
+
+// maxAhead bounds how many chunks may come before one that is missing.
+const maxAhead = 1024
+
+func encodeChunk(number uint64, last bool, data []byte) []byte {
+	out := make([]byte, chunkHeader, chunkHeader+len(data))
+	out[0] = chunkVersion
+	if last {
+		out[1] = flagLast
+	}
+	binary.BigEndian.PutUint64(out[2:], number)
+	return append(out, data...)
+}
+
+type chunk struct {
+	last bool
+	data []byte
+}
+
+func decodeChunk(b []byte) (uint64, chunk, error) {
+	if len(b) < chunkHeader || b[0] != chunkVersion {
+		return 0, chunk{}, errors.New("a message that this version does not understand")
+	}
+	return binary.BigEndian.Uint64(b[2:]), chunk{last: b[1]&flagLast != 0, data: b[chunkHeader:]}, nil
+}
+
+// assembler puts the chunks of one topic in order and together.
+type assembler struct {
+	next  uint64
+	ahead map[uint64]chunk
+	part  []byte
+	ready [][]byte
+}
+
+// add takes one chunk. A chunk that was there before is dropped.
+func (a *assembler) add(b []byte) error {
+	n, c, err := decodeChunk(b)
+	if err != nil {
+		return err
+	}
+	if n < a.next {
+		return nil
+	}
+	if n-a.next > maxAhead {
+		return fmt.Errorf("chunk %d came while chunk %d is missing", n, a.next)
+	}
+	if a.ahead == nil {
+		a.ahead = map[uint64]chunk{}
+	}
+	a.ahead[n] = c
+	for {
+		c, ok := a.ahead[a.next]
+		if !ok {
+			return nil
+		}
+		delete(a.ahead, a.next)
+		a.next++
+		if len(a.part)+len(c.data) > maxMessage {
+			return fmt.Errorf("a message of more than %d bytes", maxMessage)
+		}
+		a.part = append(a.part, c.data...)
+		if c.last {
+			a.ready = append(a.ready, a.part)
+			a.part = nil
+		}
+	}
+}
+
+// take returns the next whole message, if there is one.
+func (a *assembler) take() ([]byte, bool) {
+	if len(a.ready) == 0 {
+		return nil, false
+	}
+	m := a.ready[0]
+	a.ready = a.ready[1:]
+	return m, true
+}
+
+// A message is: length of the head (4 bytes, big endian), head as JSON, body as it is.
+func encodeMessage(head any, body []byte) ([]byte, error) {
+	h, err := json.Marshal(head)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]byte, 4, 4+len(h)+len(body))
+	binary.BigEndian.PutUint32(out, uint32(len(h)))
+	out = append(out, h...)
+	return append(out, body...), nil
+}
+
+func decodeMessage(m []byte, head any) (body []byte, err error) {
+	if len(m) < 4 {
+		return nil, errors.New("a message without a head")
+	}
+	n := uint64(binary.BigEndian.Uint32(m))
+	if n > uint64(len(m)-4) {
+		return nil, errors.New("a message that ends inside its head")
+	}
+	if err := json.Unmarshal(m[4:4+n], head); err != nil {
+		return nil, fmt.Errorf("a message whose head is not what was expected: %w", err)
+	}
+	return m[4+n:], nil
+}

@@ -1,0 +1,115 @@
+package component
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+)
+
+// Store reads and writes whole objects under keys such as <namespace>/<name>/data_0. A write is seen whole or not at all.
+type Store interface {
+	Read(ctx context.Context, key string) ([]byte, error)
+	Write(ctx context.Context, key string, data []byte) error
+}
+
+// OpenStore opens what system.storage names (API_SPECS, part 3, section 4.1): file:///dir, or
+// s3://host:port?username=..&password=..&bucket=.. with bucket "storage" when none is given. It connects on first use.
+func OpenStore(address string) (Store, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		// url.Parse's error repeats the address, which carries the password.
+		return nil, fmt.Errorf("variable system.storage is not an address such as file:///dir or s3://host:port?username=..&password=..")
+	}
+	switch u.Scheme {
+	case "file":
+		if u.Path == "" {
+			return nil, fmt.Errorf("variable system.storage: file:// needs a directory, such as file:///storage")
+		}
+		return fileStore(filepath.Join(u.Host, u.Path)), nil
+	case "s3":
+		q := u.Query()
+		bucket := q.Get("bucket")
+		if bucket == "" {
+			bucket = "storage"
+		}
+		client, err := minio.New(u.Host, &minio.Options{
+			Creds:        credentials.NewStaticV4(q.Get("username"), q.Get("password"), ""),
+			BucketLookup: minio.BucketLookupPath,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("variable system.storage: s3 address %s: %w", u.Host, err)
+		}
+		return s3Store{client, bucket}, nil
+	}
+	return nil, fmt.Errorf("variable system.storage: scheme %q is not supported; supported: file, s3", u.Scheme)
+}
+
+type fileStore string
+
+func (s fileStore) Read(_ context.Context, key string) ([]byte, error) {
+	return os.ReadFile(filepath.Join(string(s), filepath.FromSlash(key)))
+}
+
+// Write goes to a temporary name in the same directory first: that directory may be a mount of its own.
+func (s fileStore) Write(_ context.Context, key string, data []byte) error {
+	target := filepath.Join(string(s), filepath.FromSlash(key))
+	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(target), "."+filepath.Base(target)+"-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(f.Name()) }() // of no effect once renamed
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Chmod(0o644) // whoever runs the platform must be able to read what a container wrote
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), target)
+}
+
+type s3Store struct {
+	client *minio.Client
+	bucket string
+}
+
+func (s s3Store) Read(ctx context.Context, key string) ([]byte, error) {
+	object, err := s.client.GetObject(ctx, s.bucket, key, minio.GetObjectOptions{})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = object.Close() }()
+	return io.ReadAll(object)
+}
+
+func (s s3Store) Write(ctx context.Context, key string, data []byte) error {
+	_, err := s.client.PutObject(ctx, s.bucket, key, bytes.NewReader(data), int64(len(data)), minio.PutObjectOptions{})
+	return err
+}
+
+// key is where a part of an address lies (API_SPECS, part 3, section 4.2). It refuses names that leave the storage.
+func (a Address) key(part string) (string, error) {
+	k := path.Join(a.Namespace, a.Name, part)
+	if a.Namespace == "" || a.Name == "" || !filepath.IsLocal(k) || k != strings.Join([]string{a.Namespace, a.Name, part}, "/") {
+		return "", fmt.Errorf("namespace %q and name %q do not name a place in the storage", a.Namespace, a.Name)
+	}
+	return k, nil
+}

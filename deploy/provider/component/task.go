@@ -1,0 +1,155 @@
+package component
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Address names a dataset, a model or a report in the storage.
+type Address struct {
+	Name      string `json:"name"`
+	Namespace string `json:"namespace"`
+}
+
+// Party is one role of one node in a task, such as guest.0.
+type Party struct {
+	Role   string
+	Index  int
+	NodeID string
+}
+
+// String is the role and index as the protocol writes them: guest.0.
+func (p Party) String() string { return p.Role + "." + strconv.Itoa(p.Index) }
+
+// Task is everything that a scheduler tells a container (API_SPECS, part 3, sections 3.3 and 3.4).
+type Task struct {
+	Component string // runtime.component.name
+	Self      Party  // config.self_role, with its node id
+	TaskID    string // config.task_id
+	SessionID string // config.session_id
+	TraceID   string // config.trace_id
+	Token     string // config.token
+
+	Storage   string // system.storage
+	Transport string // system.transport
+	Callback  string // system.callback, may be empty
+
+	Parties    map[string]Party   // all roles of the task, by "guest.0"
+	Parameters map[string]string  // runtime.component.parameter.<name>
+	Inputs     map[string]Address // runtime.component.input.<name>
+	Outputs    map[string]Address // runtime.component.output.<name>
+}
+
+// FromEnviron reads a task from os.Environ. Variables that it doesn't know are ignored. Only the component's name is
+// demanded here; each component demands what it uses, so that one that uses no storage runs without. When it fails, the
+// task still carries what could be read, so that the failure can be called back.
+func FromEnviron(environ []string) (Task, error) {
+	t := Task{
+		Parties:    map[string]Party{},
+		Parameters: map[string]string{},
+		Inputs:     map[string]Address{},
+		Outputs:    map[string]Address{},
+	}
+	plain := map[string]*string{
+		"runtime.component.name": &t.Component,
+		"config.task_id":         &t.TaskID,
+		"config.session_id":      &t.SessionID,
+		"config.trace_id":        &t.TraceID,
+		"config.token":           &t.Token,
+		"system.storage":         &t.Storage,
+		"system.transport":       &t.Transport,
+		"system.callback":        &t.Callback,
+	}
+	var errs []error
+	selfRole := ""
+	for _, line := range environ {
+		key, value, found := strings.Cut(line, "=")
+		if !found {
+			continue
+		}
+		if p, ok := plain[key]; ok {
+			*p = value
+			continue
+		}
+		if key == "config.self_role" {
+			selfRole = value
+		} else if name, ok := strings.CutPrefix(key, "config.node_id."); ok {
+			p, err := parseRole(name)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("variable %s: %w", key, err))
+				continue
+			}
+			p.NodeID = value
+			t.Parties[p.String()] = p
+		} else if name, ok := strings.CutPrefix(key, "runtime.component.parameter."); ok {
+			t.Parameters[name] = value
+		} else if name, ok := strings.CutPrefix(key, "runtime.component.input."); ok {
+			errs = append(errs, parseAddress(t.Inputs, key, name, value))
+		} else if name, ok := strings.CutPrefix(key, "runtime.component.output."); ok {
+			errs = append(errs, parseAddress(t.Outputs, key, name, value))
+		}
+	}
+	if selfRole != "" {
+		self, err := parseRole(selfRole)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("variable config.self_role: %w", err))
+		}
+		self.NodeID = t.Parties[self.String()].NodeID
+		t.Self = self
+	}
+	if t.Component == "" {
+		errs = append(errs, errors.New("variable runtime.component.name is missing: it says which component to run"))
+	}
+	return t, errors.Join(errs...)
+}
+
+// parseRole reads "guest.0", and "guest" as guest.0.
+func parseRole(s string) (Party, error) {
+	role, index, found := strings.Cut(s, ".")
+	if !found {
+		index = "0"
+	}
+	n, err := strconv.Atoi(index)
+	if err != nil || n < 0 || role == "" || strings.ContainsAny(role, ", ") {
+		return Party{}, fmt.Errorf("%q is not one role and its number, such as guest.0", s)
+	}
+	return Party{Role: role, Index: n}, nil
+}
+
+func parseAddress(into map[string]Address, key, name, value string) error {
+	var a Address
+	if err := json.Unmarshal([]byte(value), &a); err != nil {
+		return fmt.Errorf("variable %s: not JSON with name and namespace: %w", key, err)
+	}
+	into[name] = a
+	return nil
+}
+
+// Partner finds the only party of a role, for algorithms between two parties: Partner("host") for the guest.
+func (t Task) Partner(role string) (Party, error) {
+	var found []Party
+	for _, p := range t.Parties {
+		if p.Role == role {
+			found = append(found, p)
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return Party{}, fmt.Errorf("variable config.node_id.%s.0 is missing: %s needs a %s", role, t.Component, role)
+	case len(found) > 1:
+		return Party{}, fmt.Errorf("the job has %d parties of role %s: %s runs between one guest and one host only", len(found), role, t.Component)
+	}
+	return found[0], nil
+}
+
+// Input finds an input that the component can't do without.
+func (t Task) Input(name string) (Address, error) {
+	a, ok := t.Inputs[name]
+	if !ok {
+		return Address{}, fmt.Errorf("variable runtime.component.input.%s is missing: the job must give %s this input", name, t.Component)
+	}
+	return a, nil
+}

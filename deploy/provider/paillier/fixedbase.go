@@ -1,0 +1,49 @@
+package paillier
+
+import "math/big"
+
+// window is how many bits of an exponent one multiplication deals with. 6 balances building the table (63
+// multiplications for every window) with using it.
+const window = 6
+
+// fixedBase raises one base to many exponents: table[i][d-1] is base^(d·2^(i·window)).
+type fixedBase struct {
+	modulus *big.Int
+	table   [][]*big.Int
+}
+
+func newFixedBase(base, modulus *big.Int, bits int) *fixedBase {
+	f := &fixedBase{modulus: modulus, table: make([][]*big.Int, (bits+window-1)/window)}
+	b := base
+	for i := range f.table {
+		row := make([]*big.Int, 1<<window-1)
+		row[0] = b
+		for d := 1; d < len(row); d++ {
+			row[d] = f.mul(row[d-1], b)
+		}
+		f.table[i] = row
+		b = f.mul(row[len(row)-1], b)
+	}
+	return f
+}
+
+func (f *fixedBase) mul(a, b *big.Int) *big.Int {
+	c := new(big.Int).Mul(a, b)
+	return c.Rem(c, f.modulus)
+}
+
+// exp takes exponents of no more bits than the table was made for.
+func (f *fixedBase) exp(e *big.Int) *big.Int {
+	result := big.NewInt(1)
+	for i := range f.table {
+		digit := 0
+		for b := range window {
+			digit |= int(e.Bit(i*window+b)) << b
+		}
+		if digit > 0 {
+			result.Mul(result, f.table[i][digit-1])
+			result.Rem(result, f.modulus)
+		}
+	}
+	return result
+}
