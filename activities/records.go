@@ -9,11 +9,13 @@ import (
 
 	"hutong/bfia"
 	"hutong/store"
+	"hutong/store/blob"
 )
 
 // Records writes the rows that users read. Its activities are short and run in the workflow's own worker.
 type Records struct {
 	Store *store.Store
+	Blobs blob.Store
 }
 
 // hostSeen is how long a host counts as there after it was last heard of.
@@ -136,9 +138,41 @@ func ableHosts(hosts []store.Host, providers []store.Provider) []store.Host {
 	return able
 }
 
-// RecordTaskEnd fixes the end of one part of a task, whether or not it ran.
-func (r *Records) RecordTaskEnd(ctx context.Context, key TaskKey, taskID string, state bfia.TaskState, reason string, at time.Time) error {
+// RecordTaskEnd fixes the end of one part of a task, whether or not it ran, and what a successful one left behind.
+func (r *Records) RecordTaskEnd(ctx context.Context, key TaskKey, part bfia.Part, taskID string, state bfia.TaskState, reason string, at time.Time) error {
+	if state == bfia.TaskSuccess {
+		// Before the state, so that who reads SUCCESS finds the outputs.
+		if err := r.recordOutputs(ctx, key, part, taskID); err != nil {
+			return final(err)
+		}
+	}
 	return final(r.Store.EndTask(ctx, key.row(), state, reason, at))
+}
+
+// recordOutputs writes down which outputs of a part are there.
+func (r *Records) recordOutputs(ctx context.Context, key TaskKey, part bfia.Part, taskID string) error {
+	run, err := deriveRun(ctx, r.Store, key, part)
+	if err != nil {
+		return err
+	}
+	var rows []store.Output
+	for _, out := range run.Outputs {
+		objects, err := r.Blobs.List(ctx, out.Address.Namespace+"/"+out.Address.Name)
+		if err != nil {
+			return fmt.Errorf("listing output %s of task %s: %w", out.Port, taskID, err)
+		}
+		if len(objects) == 0 {
+			continue
+		}
+		var bytes int64
+		for _, o := range objects {
+			bytes += o.Size
+		}
+		rows = append(rows, store.Output{JobID: key.JobID, TaskName: key.Task, Role: part.Role, RoleIndex: part.Index,
+			Type: out.Type, Key: out.Key, Port: out.Port, TaskID: taskID,
+			Namespace: out.Address.Namespace, Name: out.Address.Name, Bytes: bytes})
+	}
+	return r.Store.PutOutputs(ctx, rows)
 }
 
 // RequestStop marks a part that must not run, or must end. A run that is about to begin reads it and doesn't.

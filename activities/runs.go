@@ -95,9 +95,7 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 			reason = strings.TrimSpace(reason + "\n" + tail)
 		}
 	}
-	if err := r.recordOutputs(ctx, req, outputs); err != nil {
-		return RunResult{}, err
-	}
+	r.tidyOutputs(outputs)
 	if err := r.Store.SetTaskExit(ctx, req.Key.row(), req.Attempt, exit.Code, reason, exit.FinishedAt); err != nil {
 		return RunResult{}, fmt.Errorf("recording the exit of %s: %w", spec.Name, err)
 	}
@@ -171,25 +169,7 @@ func (r *Runs) StopTask(ctx context.Context, req RunRequest, grace time.Duration
 // prepare derives what a run needs from the job's document: the device's runner, the spec, and where its outputs go.
 func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runner.Spec, []bfia.Binding, error) {
 	var none runner.Spec
-	body, err := r.Store.Document(ctx, req.Key.JobID)
-	if err != nil {
-		return nil, none, nil, fmt.Errorf("reading the document of job %s: %w", req.Key.JobID, err)
-	}
-	doc, err := bfia.ParseDocument(body)
-	if err != nil {
-		return nil, none, nil, err
-	}
-	rows, err := r.Store.Tasks(ctx, req.Key.JobID)
-	if err != nil {
-		return nil, none, nil, fmt.Errorf("reading the tasks of job %s: %w", req.Key.JobID, err)
-	}
-	ids := map[string]string{}
-	for _, row := range rows {
-		if row.TaskID != "" {
-			ids[row.Name] = row.TaskID
-		}
-	}
-	run, err := bfia.NewRun(doc, r.Store.Describe(ctx), req.Key.Task, req.Part, ids)
+	run, err := deriveRun(ctx, r.Store, req.Key, req.Part)
 	if err != nil {
 		return nil, none, nil, err
 	}
@@ -231,6 +211,29 @@ func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runn
 	return rn, spec, run.Outputs, nil
 }
 
+// deriveRun derives from a job's document what one part of a task is: its inputs, outputs and parameters.
+func deriveRun(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part) (*bfia.Run, error) {
+	body, err := db.Document(ctx, key.JobID)
+	if err != nil {
+		return nil, fmt.Errorf("reading the document of job %s: %w", key.JobID, err)
+	}
+	doc, err := bfia.ParseDocument(body)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.Tasks(ctx, key.JobID)
+	if err != nil {
+		return nil, fmt.Errorf("reading the tasks of job %s: %w", key.JobID, err)
+	}
+	ids := map[string]string{}
+	for _, row := range rows {
+		if row.TaskID != "" {
+			ids[row.Name] = row.TaskID
+		}
+	}
+	return bfia.NewRun(doc, db.Describe(ctx), key.Task, part, ids)
+}
+
 // mounts show a run its own inputs and outputs, where the storage is files, and nothing else of it.
 func (r *Runs) mounts(run *bfia.Run) ([]runner.Mount, error) {
 	local, ok := r.Blobs.(*blob.File)
@@ -263,37 +266,18 @@ func (r *Runs) mounts(run *bfia.Run) ([]runner.Mount, error) {
 	return mounts, nil
 }
 
-// recordOutputs writes down which outputs are there, and tidies away the folders of those that are not.
-func (r *Runs) recordOutputs(ctx context.Context, req RunRequest, outputs []bfia.Binding) error {
-	var rows []store.Output
+// tidyOutputs removes the folders that were made for outputs which the run did not write.
+func (r *Runs) tidyOutputs(outputs []bfia.Binding) {
+	local, ok := r.Blobs.(*blob.File)
+	if !ok {
+		return
+	}
 	for _, out := range outputs {
-		objects, err := r.Blobs.List(ctx, out.Address.Namespace+"/"+out.Address.Name)
-		if err != nil {
-			return fmt.Errorf("listing output %s of %s: %w", out.Port, runName(req), err)
+		if path, err := local.Path(out.Address.Namespace + "/" + out.Address.Name); err == nil {
+			_ = os.Remove(path) // fails when something is in it, as it should
+			_ = os.Remove(filepath.Dir(path))
 		}
-		var bytes int64
-		for _, o := range objects {
-			bytes += o.Size
-		}
-		if len(objects) == 0 {
-			if local, ok := r.Blobs.(*blob.File); ok {
-				if path, err := local.Path(out.Address.Namespace + "/" + out.Address.Name); err == nil {
-					_ = os.Remove(path) // an empty folder that we made
-					_ = os.Remove(filepath.Dir(path))
-				}
-			}
-			continue
-		}
-		rows = append(rows, store.Output{JobID: req.Key.JobID, TaskName: req.Key.Task, Role: req.Part.Role, RoleIndex: req.Part.Index,
-			Type: out.Type, Key: out.Key, Port: out.Port, TaskID: req.TaskID, Namespace: out.Address.Namespace, Name: out.Address.Name, Bytes: bytes})
 	}
-	if len(rows) == 0 {
-		return nil
-	}
-	if err := r.Store.PutOutputs(ctx, rows); err != nil {
-		return fmt.Errorf("recording the outputs of %s: %w", runName(req), err)
-	}
-	return nil
 }
 
 func (r *Runs) remove(ctx context.Context, rn runner.Runner, name string, log *slog.Logger) {

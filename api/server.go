@@ -117,7 +117,11 @@ func (s *Server) ServeContainers(l net.Listener) error { return s.containers.Lis
 
 // Shutdown ends both, after the requests that are under way.
 func (s *Server) Shutdown(ctx context.Context) error {
-	return errors.Join(s.app.ShutdownWithContext(ctx), s.containers.ShutdownWithContext(ctx))
+	err := s.app.ShutdownWithContext(ctx)
+	if containersErr := s.containers.ShutdownWithContext(ctx); !errors.Is(containersErr, net.ErrClosed) {
+		err = errors.Join(err, containersErr) // their listener goes with the bridge's address
+	}
+	return err
 }
 
 // isV2 tells the dialect of a path: /v2 says message, all else says msg.

@@ -37,12 +37,16 @@ func (j *job) runTask(ctx workflow.Context, t *scheduledTask) {
 			j.poll(ctx, t, over)
 		}
 	}
-	if t.stopped != "" || j.ending != "" {
-		// Parts that ran are failed by the stop; what had not begun stays READY.
-		why := t.stopped
-		if why == "" {
-			why = "the job was stopped: " + j.ending
-		}
+	// Parts that ran are failed by the stop that follows; what had not begun stays READY.
+	why := t.stopped
+	switch {
+	case why != "":
+	case j.ending != "":
+		why = "the job was stopped: " + j.ending
+	default:
+		why = "stopped, since the task failed at " + t.reason
+	}
+	if t.state != bfia.TaskSuccess {
 		for k := range t.parts {
 			if t.parts[k] == bfia.TaskRunning {
 				j.report(t, k, bfia.TaskFailed, why)

@@ -115,7 +115,7 @@ func (p *partyJob) endPart(ctx workflow.Context, t *partyTask, part *partyPart, 
 	p.describe(ctx)
 	key := activities.TaskKey{JobID: p.Plan.JobID, Task: t.plan.Name, Role: part.part.Role, Index: part.part.Index}
 	if err := record(ctx, activities.RecordTaskEndName, fmt.Sprintf("record %s %s of %s", part.part.Self(), state, t.plan.Name),
-		key, t.id, state, reason, workflow.Now(ctx)).Get(ctx, nil); err != nil {
+		key, part.part, t.id, state, reason, workflow.Now(ctx)).Get(ctx, nil); err != nil {
 		p.logger.Error("end of a task not recorded", "task_id", t.id, "role", part.part.Self(), "error", err)
 	}
 	if err := command(ctx, fmt.Sprintf("report %s %s of %s", part.part.Self(), state, t.plan.Name), p.Settings.GiveUpAfter,

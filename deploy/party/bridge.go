@@ -2,8 +2,10 @@ package party
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"time"
 
 	"hutong/activities/runner"
@@ -72,7 +74,7 @@ func (p *Party) serveBridge(ctx context.Context, docker *runner.Docker, listen s
 			<-ctx.Done()
 			_ = l.Close()
 		}()
-		if err := serve(l); err != nil && ctx.Err() == nil {
+		if err := serve(l); err != nil && ctx.Err() == nil && !errors.Is(err, http.ErrServerClosed) {
 			p.logger.Error("containers can't reach this party any more", "error", err)
 		}
 	}()

@@ -84,14 +84,14 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if err != nil {
 		return nil, fmt.Errorf("opening the storage of party %s: %w", cfg.NodeID, err)
 	}
-	engine, err := Dial(ctx, cfg, p.logger)
+	engine, err := dial(ctx, cfg, p.logger)
 	if err != nil {
 		return nil, err
 	}
 	p.closing(func(context.Context) error { engine.Close(); return nil })
 
 	if roles.Control {
-		if err := p.startControl(engine, db); err != nil {
+		if err := p.startControl(engine, db, blobs); err != nil {
 			return nil, err
 		}
 	}
@@ -126,11 +126,11 @@ func (p *Party) closing(f func(context.Context) error) { p.closers = append(p.cl
 
 func (p *Party) tempDir() string { return filepath.Join(p.cfg.DataDir, "tmp") }
 
-// Dial connects to the party's engine.
-func Dial(ctx context.Context, cfg *Config, logger *slog.Logger) (client.Client, error) {
+// EngineOptions are how the party's engine is reached.
+func EngineOptions(cfg *Config, logger *slog.Logger) (client.Options, error) {
 	tls, err := cfg.Temporal.TLSClient()
 	if err != nil {
-		return nil, err
+		return client.Options{}, err
 	}
 	options := client.Options{
 		HostPort: cfg.Temporal.Address, Namespace: cfg.Temporal.Namespace,
@@ -140,6 +140,15 @@ func Dial(ctx context.Context, cfg *Config, logger *slog.Logger) (client.Client,
 	options.ConnectionOptions.TLS = tls
 	if key := cfg.Temporal.APIKey.Reveal(); key != "" {
 		options.Credentials = client.NewAPIKeyStaticCredentials(key)
+	}
+	return options, nil
+}
+
+// dial connects to the party's engine.
+func dial(ctx context.Context, cfg *Config, logger *slog.Logger) (client.Client, error) {
+	options, err := EngineOptions(cfg, logger)
+	if err != nil {
+		return nil, err
 	}
 	c, err := client.DialContext(ctx, options)
 	if err != nil {
@@ -224,9 +233,9 @@ func (p *Party) startTransport(ctx context.Context, docker *runner.Docker) error
 	return nil
 }
 
-func (p *Party) startControl(engine client.Client, db *store.Store) error {
+func (p *Party) startControl(engine client.Client, db *store.Store, blobs blob.Store) error {
 	httpClient := &http.Client{Timeout: p.cfg.Remote.Timeout}
-	w := worker.NewControl(engine, &activities.Records{Store: db}, &activities.Remote{
+	w := worker.NewControl(engine, &activities.Records{Store: db, Blobs: blobs}, &activities.Remote{
 		Client:    bfiaclient.New(p.cfg.NodeID, p.route, p.cfg.Remote.Timeout),
 		Documents: db, Transport: "http://" + reachable(p.cfg.Transport.Listen), HTTP: httpClient, Logger: p.logger,
 	})

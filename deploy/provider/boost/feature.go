@@ -42,11 +42,14 @@ func newFeature(name string, values []float64, bins int) *feature {
 	return f
 }
 
-// readFeatures takes all columns but the excluded ones as numbers.
+// rowID is the column that a scheduler adds at an upload with extend_sid: it numbers rows, and is no feature.
+const rowID = "sid"
+
+// readFeatures takes all columns but the excluded ones, and the row's own id, as numbers.
 func readFeatures(t *component.Table, bins int, exclude ...string) ([]*feature, error) {
 	var features []*feature
 	for c, name := range t.Columns {
-		if slices.Contains(exclude, name) {
+		if name == rowID || slices.Contains(exclude, name) {
 			continue
 		}
 		values := make([]float64, len(t.Rows))
