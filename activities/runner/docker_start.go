@@ -57,19 +57,11 @@ func (d *Docker) start(ctx context.Context, name string) error {
 
 var networkMissing = regexp.MustCompile(`network \S+ not found`)
 
-// programMissing says whether the container's program cannot be started as it is, by the
-// words of the container runtime: there are no codes for it.
-func programMissing(message string) bool {
-	for _, words := range []string{
-		"executable file not found", "no such file or directory", "not a directory", "is a directory",
-		"permission denied", "exec format error", "argument list too long",
-	} {
-		if strings.Contains(message, words) && strings.Contains(message, "exec") {
-			return true
-		}
-	}
-	return false
-}
+// The words of the container runtime for a program that cannot be started as
+// it is; there are no codes for it.
+var programFault = regexp.MustCompile(`exec:? (["/]|user process).*(executable file not found|no such file or directory|not a directory|is a directory|permission denied|exec format error|argument list too long)`)
+
+func programMissing(message string) bool { return programFault.MatchString(message) }
 
 var runtimeNoise = regexp.MustCompile(`^(Error response from daemon: )?((failed to create (task|shim)[^:]*|OCI runtime create failed|runc create failed|container_linux\.go:\d+|unable to start container process|error during container init): )*(starting container process caused: )?`)
 

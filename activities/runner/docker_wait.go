@@ -31,7 +31,9 @@ func (d *Docker) Wait(ctx context.Context, name string) (Exit, error) {
 		if err == nil || !reconnectable(ctx, err) {
 			return exit, opError("wait for", name, err)
 		}
-		slog.WarnContext(ctx, "lost the Docker Engine while waiting for a container; trying again", "run", name, "node_id", d.opts.NodeID, "error", err)
+		if delay == reconnectFirst {
+			slog.WarnContext(ctx, "lost the Docker Engine while waiting for a container; trying until it is back", "run", name, "node_id", d.opts.NodeID, "error", err)
+		}
 		if err := pause(ctx, delay); err != nil {
 			return Exit{}, opError("wait for", name, err)
 		}

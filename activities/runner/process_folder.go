@@ -62,14 +62,23 @@ func (f folder) name() string            { return filepath.Base(string(f)) }
 func (f folder) path(file string) string { return filepath.Join(string(f), file) }
 
 func (f folder) spec() (spec specRecord, err error) {
-	err = readJSON(f.path(specFile), &spec)
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, statErr := os.Stat(string(f)); errors.Is(statErr, fs.ErrNotExist) {
+	for {
+		err = readJSON(f.path(specFile), &spec)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return spec, err
+		}
+		// No run, or a folder of somebody else: that is certain only of a folder
+		// that was there before and after, since runs come and go meanwhile.
+		before, err := os.Stat(string(f))
+		if errors.Is(err, fs.ErrNotExist) {
 			return spec, ErrNotFound
 		}
-		return spec, permanentf("the folder %s was not made by Hutong; rename or remove it", f)
+		_, specErr := os.Stat(f.path(specFile))
+		after, err := os.Stat(string(f))
+		if err == nil && os.SameFile(before, after) && errors.Is(specErr, fs.ErrNotExist) {
+			return spec, permanentf("the folder %s was not made by Hutong; rename or remove it", f)
+		}
 	}
-	return spec, err
 }
 
 // look tells the run's state as its files do; the exit only of what has ended.
