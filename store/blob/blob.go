@@ -50,7 +50,7 @@ type Info struct {
 func Open(ctx context.Context, address string) (Store, error) {
 	u, err := url.Parse(address)
 	if err != nil {
-		return nil, errors.New("open storage: the address is not a URL; write file:///dir or s3://host:port?username=..&password=..&bucket=..")
+		return nil, errors.New("open storage: the address is not a URL; write file:///dir or s3://host:port?username=NAME&password=SECRET&bucket=NAME")
 	}
 	switch u.Scheme {
 	case "file":

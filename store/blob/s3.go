@@ -30,7 +30,7 @@ var _ Store = (*S3)(nil)
 func openS3(ctx context.Context, u *url.URL) (*S3, error) {
 	q := u.Query()
 	if u.Host == "" || q.Get("username") == "" || q.Get("password") == "" {
-		return nil, errors.New("open storage: an S3 address names a server, a user and a password: s3://host:port?username=..&password=..&bucket=..")
+		return nil, errors.New("open storage: an S3 address names a server, a user and a password: s3://host:port?username=NAME&password=SECRET&bucket=NAME")
 	}
 	secure := false
 	switch q.Get("secure") {

@@ -1,0 +1,126 @@
+package dataset
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+const (
+	idSize    = 24      // bytes of an id on disk
+	idsAtOnce = 1 << 20 // ids in memory: 24 MiB
+	idBuckets = 256
+)
+
+// ids finds an id that comes twice, among more of them than memory holds. It keeps a 128-bit hash of each, with its
+// line; those that are too many go to disk, in files by the hash, and in the end each file is looked at by itself. The
+// hash has random seeds: nobody can make two ids that have the same, and by chance two of a billion do once in 10²⁰ files.
+type ids struct {
+	dir     string
+	limit   int // of recent, and of what is looked at together
+	seeds   [2]maphash.Seed
+	recent  []idEntry
+	spilled bool
+}
+
+type idEntry struct {
+	hi, lo uint64
+	line   int64
+}
+
+func newIDs(dir string) *ids {
+	return &ids{dir: dir, limit: idsAtOnce, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
+}
+
+func compareIDs(a, b idEntry) int {
+	return cmp.Or(cmp.Compare(a.hi, b.hi), cmp.Compare(a.lo, b.lo), cmp.Compare(a.line, b.line))
+}
+
+// add adds the id that is in a line.
+func (s *ids) add(id string, line int64) error {
+	s.recent = append(s.recent, idEntry{hi: maphash.String(s.seeds[0], id), lo: maphash.String(s.seeds[1], id), line: line})
+	if len(s.recent) < s.limit {
+		return nil
+	}
+	return s.spill()
+}
+
+func (s *ids) bucket(i int) string { return filepath.Join(s.dir, fmt.Sprintf("ids_%d", i)) }
+
+// spill moves the recent ids to disk.
+func (s *ids) spill() error {
+	var buckets [idBuckets][]byte
+	for _, e := range s.recent {
+		b := &buckets[e.hi%idBuckets]
+		*b = binary.LittleEndian.AppendUint64(*b, e.hi)
+		*b = binary.LittleEndian.AppendUint64(*b, e.lo)
+		*b = binary.LittleEndian.AppendUint64(*b, uint64(e.line))
+	}
+	for i, b := range buckets {
+		if len(b) == 0 {
+			continue
+		}
+		file, err := os.OpenFile(s.bucket(i), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = file.Write(b)
+		if err := errors.Join(err, file.Close()); err != nil {
+			return err
+		}
+	}
+	s.recent, s.spilled = s.recent[:0], true
+	return nil
+}
+
+// duplicate is the first line whose id an earlier line has, and that line; 0 when there is none.
+func (s *ids) duplicate(ctx context.Context) (first, second int64, err error) {
+	look := func(entries []idEntry) {
+		slices.SortFunc(entries, compareIDs)
+		for i := 1; i < len(entries); i++ {
+			a, b := entries[i-1], entries[i]
+			if a.hi != b.hi || a.lo != b.lo {
+				continue
+			}
+			// Of three that are the same, the first two are neighbours and the second of them has the lowest line.
+			if second == 0 || b.line < second {
+				first, second = a.line, b.line
+			}
+		}
+	}
+	if !s.spilled {
+		look(s.recent)
+		return first, second, nil
+	}
+	if err := s.spill(); err != nil {
+		return 0, 0, err
+	}
+	for i := range idBuckets {
+		info, err := os.Stat(s.bucket(i))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+		// A file of more ids than are looked at together is read more than once, and a share of it looked at each time.
+		shares := uint64(info.Size()/idSize)/uint64(s.limit) + 1
+		for share := range shares {
+			if err := ctx.Err(); err != nil {
+				return 0, 0, err
+			}
+			if s.recent, err = readIDs(s.bucket(i), s.recent[:0], share, shares); err != nil {
+				return 0, 0, err
+			}
+			look(s.recent)
+		}
+	}
+	return first, second, nil
+}

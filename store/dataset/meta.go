@@ -1,0 +1,69 @@
+package dataset
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"unicode/utf8"
+
+	"hutong/bfia"
+)
+
+// meta is the meta of an upload.
+type meta struct {
+	delimiter   rune
+	labelName   string
+	matchIDName string
+	header      []string // only for files without one
+	rest        map[string]json.RawMessage
+}
+
+// parseMeta reads the meta of an upload; none at all is all defaults. Fields that it doesn't know are kept.
+func parseMeta(raw json.RawMessage) (meta, error) {
+	m := meta{delimiter: ',', rest: map[string]json.RawMessage{}}
+	if len(bytes.TrimSpace(raw)) == 0 {
+		return m, nil
+	}
+	// null leaves the map as it is.
+	if err := json.Unmarshal(raw, &m.rest); err != nil {
+		return m, bfia.Errorf(bfia.CodeBadRequest, "meta: is not a JSON object")
+	}
+	if m.rest == nil {
+		m.rest = map[string]json.RawMessage{}
+	}
+	delimiter := ""
+	for field, into := range map[string]*string{"delimiter": &delimiter, "label_name": &m.labelName, "match_id_name": &m.matchIDName} {
+		if err := m.take(field, into); err != nil {
+			return m, bfia.Errorf(bfia.CodeBadRequest, "meta.%s: is not a string", field)
+		}
+	}
+	if delimiter != "" {
+		r, size := utf8.DecodeRuneInString(delimiter)
+		if size != len(delimiter) || r == utf8.RuneError || strings.ContainsRune("\"\r\n\x00", r) {
+			return m, bfia.Errorf(bfia.CodeBadRequest, "meta.delimiter: must be one character, and neither a quote, a line end nor NUL")
+		}
+		m.delimiter = r
+	}
+	var one string
+	if m.take("header", &one) == nil {
+		if one != "" {
+			m.header = strings.Split(one, string(m.delimiter))
+		}
+	} else if m.take("header", &m.header) != nil {
+		return m, bfia.Errorf(bfia.CodeBadRequest, "meta.header: is neither a string nor a list of strings")
+	}
+	return m, nil
+}
+
+// take moves a field out of rest; into keeps its value when the field is missing or null.
+func (m *meta) take(field string, into any) error {
+	raw, ok := m.rest[field]
+	if !ok {
+		return nil
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return err
+	}
+	delete(m.rest, field)
+	return nil
+}
