@@ -167,6 +167,9 @@ func (c *Client) send(ctx context.Context, node, method, path, trace string, bod
 	if err != nil {
 		return fail(NotDelivered, err)
 	}
+	if req.URL.Scheme != "http" && req.URL.Scheme != "https" || req.URL.Host == "" {
+		return fail(NotDelivered, bfia.Errorf(bfia.CodeInternal, "the route table has %q for the node, an address such as http://host:9380 is wanted", base))
+	}
 	bfia.SetHeaders(req.Header, c.NodeID, node, trace, time.Now())
 	sender := c.HTTP
 	if sender == nil {

@@ -1,0 +1,451 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"hutong/bfia"
+)
+
+// to makes a client in the name of node A whose only peer, B, is at base.
+func to(t *testing.T, base string, timeout time.Duration) *Client {
+	t.Helper()
+	c := New("A", func(node string) (string, bool) { return base, node == "B" }, timeout)
+	t.Cleanup(c.HTTP.CloseIdleConnections)
+	return c
+}
+
+func peer(t *testing.T, handler http.HandlerFunc) *Client {
+	t.Helper()
+	s := httptest.NewServer(handler)
+	t.Cleanup(s.Close)
+	return to(t, s.URL, 10*time.Second)
+}
+
+func says(status int, contentType, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", contentType)
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+	}
+}
+
+func outcome(t *testing.T, err error) *Error {
+	t.Helper()
+	var e *Error
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, "B", e.Node)
+	return e
+}
+
+func document(t *testing.T) *bfia.Document {
+	t.Helper()
+	doc, err := bfia.ParseDocument([]byte(`{"job_id":"j1","dag":{"x":"<&>","tol":0.0001},"config":{}}`))
+	require.NoError(t, err)
+	return doc
+}
+
+// Every command goes to its path with its method and body, as a server sees it.
+func TestCommands(t *testing.T) {
+	for _, test := range []struct {
+		name, method, uri, body, trace string
+		send                           func(context.Context, *Client) error
+	}{
+		{"CreateAll", "POST", bfia.PathCreateAll, `{"config":{},"dag":{"x":"<&>","tol":0.0001},"job_id":"j1"}`, "j1",
+			func(ctx context.Context, c *Client) error { return c.CreateAll(ctx, "B", document(t)) }},
+		{"Create", "POST", bfia.PathCreate, `{"config":{},"dag":{"x":"<&>","tol":0.0001},"job_id":"j1"}`, "j1",
+			func(ctx context.Context, c *Client) error { return c.Create(ctx, "B", document(t)) }},
+		{"Start", "POST", bfia.PathStart, `{"job_id":"j1"}`, "j1",
+			func(ctx context.Context, c *Client) error { return c.Start(ctx, "B", "j1") }},
+		{"TaskStart", "POST", bfia.PathTaskStart, `{"job_id":"j1","task_id":"t1","task_name":"psi"}`, "j1",
+			func(ctx context.Context, c *Client) error {
+				return c.TaskStart(ctx, "B", bfia.TaskRef{JobID: "j1", TaskID: "t1", TaskName: "psi"})
+			}},
+		{"Stop", "POST", bfia.PathStop, `{"job_id":"j1","task_name":"psi"}`, "j1",
+			func(ctx context.Context, c *Client) error {
+				return c.Stop(ctx, "B", bfia.JobRef{JobID: "j1", TaskName: "psi"})
+			}},
+		{"Stop a job", "POST", bfia.PathStop, `{"job_id":"j1"}`, "j1",
+			func(ctx context.Context, c *Client) error { return c.Stop(ctx, "B", bfia.JobRef{JobID: "j1"}) }},
+		{"StopAll", "POST", bfia.PathStopAll, `{"job_id":"j1"}`, "j1",
+			func(ctx context.Context, c *Client) error { return c.StopAll(ctx, "B", bfia.JobRef{JobID: "j1"}) }},
+		{"StatusAll", "GET", bfia.PathStatusAll + "?job_id=j%261", `{"job_id":"j\u00261"}`, "j&1",
+			func(ctx context.Context, c *Client) error {
+				s, err := c.StatusAll(ctx, "B", "j&1")
+				if err == nil {
+					require.Equal(t, bfia.JobRunning, s.State)
+					require.Equal(t, map[string]bfia.TaskState{"psi": bfia.TaskSuccess}, s.Status)
+				}
+				return err
+			}},
+		{"TaskPoll", "POST", bfia.PathTaskPoll, `{"task_id":"t1","role":""}`, "t1",
+			func(ctx context.Context, c *Client) error {
+				p, err := c.TaskPoll(ctx, "B", "t1", "")
+				if err == nil {
+					require.Equal(t, &bfia.PollResult{Status: bfia.TaskRunning}, p)
+				}
+				return err
+			}},
+		{"TaskCallback", "POST", bfia.PathTaskCallback, `{"task_id":"t1","status":"FAILED","role":"guest","reason":"exit 1"}`, "t1",
+			func(ctx context.Context, c *Client) error {
+				return c.TaskCallback(ctx, "B", bfia.TaskReport{TaskID: "t1", Status: bfia.TaskFailed, Role: "guest", Reason: "exit 1"})
+			}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			type seen struct {
+				method, uri, body string
+				header            http.Header
+			}
+			requests := make(chan seen, 10)
+			c := peer(t, func(w http.ResponseWriter, r *http.Request) {
+				body, err := io.ReadAll(r.Body)
+				if err != nil {
+					t.Error(err)
+				}
+				requests <- seen{r.Method, r.RequestURI, string(body), r.Header.Clone()}
+				data := `{"status":"RUNNING"}`
+				if r.URL.Path == bfia.PathStatusAll {
+					data = `{"job_status":"RUNNING","status":{"psi":"SUCCESS"}}`
+				}
+				_, _ = io.WriteString(w, `{"code":0,"msg":"success","data":`+data+`}`)
+			})
+			begin := time.Now()
+			require.NoError(t, test.send(t.Context(), c))
+			require.Len(t, requests, 1)
+			r := <-requests
+			require.Equal(t, test.method, r.method)
+			require.Equal(t, test.uri, r.uri)
+			require.Equal(t, test.body, r.body)
+			requireHeaders(t, r.header, test.trace, begin)
+		})
+	}
+}
+
+// requireHeaders checks a request's headers against the specification's list (part 2, 2.2) and against what FATE-Flow reads.
+func requireHeaders(t *testing.T, h http.Header, trace string, begin time.Time) {
+	t.Helper()
+	for _, name := range []string{"x-auth-sign", "x-csrf-protection", "x-source-node-id", "x-target-node-id", "x-nonce", "x-trace-id", "x-timestamp", "x-mprac-token-set"} {
+		require.Len(t, h.Values(name), 1, name)
+	}
+	require.Equal(t, "A", h.Get("x-source-node-id"))
+	require.Equal(t, "B", h.Get("x-target-node-id"))
+	require.Equal(t, trace, h.Get("x-trace-id"))
+	require.Equal(t, "application/json", h.Get("Content-Type"))
+	require.NoError(t, uuid.Validate(h.Get("x-nonce")))
+	require.NoError(t, uuid.Validate(h.Get("x-csrf-protection")))
+	millis, err := strconv.ParseInt(h.Get("x-timestamp"), 10, 64)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, millis, begin.UnixMilli())
+	require.LessOrEqual(t, millis, time.Now().UnixMilli())
+
+	// A WSGI server hands headers over as variables (PEP 3333): HTTP_, upper case, hyphens as underscores. FATE-Flow asks
+	// for the names with underscores.
+	wsgi := map[string]string{}
+	for name := range h {
+		wsgi["HTTP_"+strings.ReplaceAll(strings.ToUpper(name), "-", "_")] = h.Get(name)
+	}
+	for name, want := range map[string]string{"x_node_id": "A", "x_trace_id": trace, "x_timestamp": h.Get("x-timestamp"), "x_nonce": h.Get("x-nonce"), "x_auth_sign": ""} {
+		got, ok := wsgi["HTTP_"+strings.ToUpper(name)]
+		require.True(t, ok, name)
+		require.Equal(t, want, got, name)
+	}
+}
+
+func TestSuccessInEverySpelling(t *testing.T) {
+	for _, body := range []string{
+		`{"code":0,"msg":"success","data":{"status":"SUCCESS"}}`,
+		`{"code":0,"message":"success","data":{"status":"SUCCESS","more":1}}`,
+		`{"code":200,"msg":"success","data":{"status":"SUCCESS"}}`,
+		` {"data":{"status":"SUCCESS"},"code":0} `,
+	} {
+		c := peer(t, says(200, "application/json", body))
+		p, err := c.TaskPoll(t.Context(), "B", "t1", "")
+		require.NoError(t, err, body)
+		require.Equal(t, bfia.TaskSuccess, p.Status, body)
+		require.NoError(t, c.Start(t.Context(), "B", "j1"), body)
+	}
+	// Where no data is asked for, none is needed.
+	for _, body := range []string{`{"code":0}`, `{"code":0,"msg":"success","data":null}`, `{"code":200,"data":""}`} {
+		require.NoError(t, peer(t, says(200, "application/json", body)).Start(t.Context(), "B", "j1"), body)
+	}
+	require.NoError(t, peer(t, says(201, "text/plain", `{"code":0}`)).Start(t.Context(), "B", "j1"))
+}
+
+func TestAnswersThatAreNoSuccess(t *testing.T) {
+	html := "<html><body>Bad Gateway</body></html>"
+	for _, test := range []struct {
+		name    string
+		status  int
+		body    string
+		outcome Outcome
+		code    bfia.Code
+		message string
+	}{
+		{"FATE-Flow's refusal", 200, `{"code":6000,"message":"No found task"}`, Refused, 6000,
+			"B refused /v1/interconn/schedule/task/poll: No found task (code 6000)"},
+		{"FATE-Flow's bad request", 200, `{"code":5001,"message":"bad","data":{"role":"missing"}}`, Refused, 5001,
+			"B refused /v1/interconn/schedule/task/poll: bad (code 5001)"},
+		{"a refusal without words", 200, `{"code":1}`, Refused, 1, "B refused /v1/interconn/schedule/task/poll: OK (code 1)"},
+		{"4xx envelope", 404, `{"code":4040,"msg":"task_id: unknown"}`, Refused, 4040,
+			"B refused /v1/interconn/schedule/task/poll: task_id: unknown (code 4040)"},
+		{"4xx page", 413, html, Refused, bfia.CodeRefused,
+			"B refused /v1/interconn/schedule/task/poll: HTTP 413 Request Entity Too Large with an answer that is no JSON envelope (code 6001)"},
+		{"4xx of a framework", 404, `{"detail":"Not Found"}`, Refused, bfia.CodeRefused,
+			"B refused /v1/interconn/schedule/task/poll: HTTP 404 Not Found with an answer that is no JSON envelope (code 6001)"},
+		{"429", 429, html, NotDelivered, 0, "B /v1/interconn/schedule/task/poll: not delivered: HTTP 429: Too Many Requests"},
+		{"408", 408, `{"code":4080,"msg":"the body did not arrive"}`, NotDelivered, 0,
+			"B /v1/interconn/schedule/task/poll: not delivered: HTTP 408: the body did not arrive"},
+		{"5xx envelope", 500, `{"code":5000,"msg":"internal"}`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 500: internal"},
+		{"503 envelope", 503, `{"code":5030,"msg":"later"}`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 503: later"},
+		{"5xx page", 502, html, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 502: Bad Gateway"},
+		{"5xx of a framework, without a code", 500, `{"status":500,"error":"Internal Server Error","data":{"status":"SUCCESS"}}`, Unknown, 0,
+			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 500: Internal Server Error"},
+		{"5xx that says success", 500, `{"code":0,"msg":"success","data":{"status":"SUCCESS"}}`, Unknown, 0,
+			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 500: success"},
+		{"4xx that says success", 400, `{"code":0,"msg":"success","data":{"status":"SUCCESS"}}`, Unknown, 0,
+			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 400 with the code 0, which is success"},
+		{"HTML with 200", 200, html, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 with an answer that is no JSON envelope"},
+		{"empty", 200, ``, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 with an answer that is no JSON envelope"},
+		{"an object without a code", 200, `{"data":{"status":"SUCCESS"}}`, Unknown, 0,
+			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 with an answer that is no JSON envelope"},
+		{"null", 200, `null`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 with an answer that is no JSON envelope"},
+		{"half an envelope", 200, `{"code":0,"data":{"sta`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 with an answer that is no JSON envelope"},
+		{"missing data", 200, `{"code":0,"msg":"success"}`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: the answer has no data"},
+		{"null data", 200, `{"code":0,"msg":"success","data":null}`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: the answer has no data"},
+		{"data without a status", 200, `{"code":0,"msg":"success","data":{}}`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: the answer's data has no status"},
+		{"data of another kind", 200, `{"code":0,"data":[]}`, Unknown, 0,
+			"B /v1/interconn/schedule/task/poll: outcome unknown: the answer's data is not what was asked for: json: cannot unmarshal array into Go value of type bfia.PollResult"},
+		{"huge", 200, `{"code":0,"msg":"` + strings.Repeat("x", maxAnswer) + `"}`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: the answer is over 16777216 bytes"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p, err := peer(t, says(test.status, "text/html", test.body)).TaskPoll(t.Context(), "B", "t1", "")
+			require.Nil(t, p, "nothing that could be taken for an answer")
+			e := outcome(t, err)
+			require.Equal(t, test.outcome, e.Outcome)
+			require.Equal(t, test.code, e.Code)
+			require.Equal(t, test.message, e.Error())
+		})
+	}
+}
+
+func TestStatusAllWithoutAState(t *testing.T) {
+	s, err := peer(t, says(200, "application/json", `{"code":0,"data":{"status":{}}}`)).StatusAll(t.Context(), "B", "j1")
+	require.Nil(t, s)
+	require.Equal(t, Unknown, outcome(t, err).Outcome)
+	s, err = peer(t, says(200, "application/json", `{"code":4040,"msg":"no"}`)).StatusAll(t.Context(), "B", "j1")
+	require.Nil(t, s)
+	require.Equal(t, Refused, outcome(t, err).Outcome)
+}
+
+// A peer must not send our commands elsewhere, such as into our own network.
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	var visits atomic.Int32
+	victim := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		visits.Add(1)
+		_, _ = io.WriteString(w, `{"code":0}`)
+	}))
+	defer victim.Close()
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		err := peer(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, victim.URL, status) }).Start(t.Context(), "B", "j1")
+		require.Equal(t, Refused, outcome(t, err).Outcome)
+		require.ErrorContains(t, err, strconv.Itoa(status))
+	}
+	require.Zero(t, visits.Load())
+}
+
+func TestNoRoute(t *testing.T) {
+	err := to(t, "http://127.0.0.1:1", time.Second).Start(t.Context(), "X", "j1")
+	var e *Error
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, NotDelivered, e.Outcome)
+	require.EqualError(t, err, "X /v1/interconn/schedule/job/start: not delivered: the route table has no node X")
+	require.Equal(t, bfia.CodeNotFound, bfia.CodeOf(err), "the cause is kept")
+}
+
+func TestNotDelivered(t *testing.T) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	closed := "http://" + free.Addr().String()
+	require.NoError(t, free.Close())
+	plain := httptest.NewServer(says(200, "application/json", `{"code":0}`))
+	defer plain.Close()
+	untrusted := httptest.NewUnstartedServer(says(200, "application/json", `{"code":0}`))
+	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0)
+	untrusted.StartTLS()
+	defer untrusted.Close()
+	for name, base := range map[string]string{
+		"connection refused":    closed,
+		"unfit URL":             "http://[::1",
+		"unknown scheme":        "ftp://127.0.0.1",
+		"no scheme":             "127.0.0.1:9380",
+		"no host":               "http://",
+		"TLS to a plain peer":   strings.Replace(plain.URL, "http:", "https:", 1),
+		"untrusted certificate": untrusted.URL,
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := to(t, base, 10*time.Second).Start(t.Context(), "B", "j1")
+			require.Equal(t, NotDelivered, outcome(t, err).Outcome, "%v", err)
+		})
+	}
+	t.Run("cancelled before", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		err := to(t, plain.URL, 10*time.Second).Start(ctx, "B", "j1")
+		require.Equal(t, NotDelivered, outcome(t, err).Outcome)
+		require.ErrorIs(t, err, context.Canceled)
+	})
+}
+
+// A peer that lets nobody connect has seen nothing, also when it is our own timeout that ends the attempt.
+func TestTimeoutWhileConnecting(t *testing.T) {
+	c := to(t, "http://127.0.0.1:1", 300*time.Millisecond)
+	c.HTTP.Transport.(*http.Transport).DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	err := c.Start(t.Context(), "B", "j1")
+	require.Equal(t, NotDelivered, outcome(t, err).Outcome, "%v", err)
+}
+
+func TestUnknown(t *testing.T) {
+	t.Run("cut before an answer", func(t *testing.T) {
+		var arrived atomic.Int32
+		c := peer(t, func(w http.ResponseWriter, r *http.Request) {
+			arrived.Add(1)
+			hang(w)
+		})
+		err := c.TaskStart(t.Context(), "B", bfia.TaskRef{JobID: "j1", TaskID: "t1", TaskName: "psi"})
+		require.Equal(t, Unknown, outcome(t, err).Outcome, "%v", err)
+		require.EqualValues(t, 1, arrived.Load(), "a task is never started twice by the client itself")
+	})
+	t.Run("cut within the answer", func(t *testing.T) {
+		c := peer(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "100")
+			_, _ = io.WriteString(w, `{"code":0`)
+		})
+		err := c.Start(t.Context(), "B", "j1")
+		require.Equal(t, Unknown, outcome(t, err).Outcome, "%v", err)
+		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	})
+	t.Run("our timeout", func(t *testing.T) {
+		err := waiting(t, make(chan struct{}, 1), time.Second).Start(t.Context(), "B", "j1")
+		require.Equal(t, Unknown, outcome(t, err).Outcome, "%v", err)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	})
+	t.Run("the caller gives up when it has arrived", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		arrived := make(chan struct{}, 1)
+		go func() {
+			<-arrived
+			cancel()
+		}()
+		err := waiting(t, arrived, 10*time.Second).Start(ctx, "B", "j1")
+		require.Equal(t, Unknown, outcome(t, err).Outcome, "%v", err)
+		require.ErrorIs(t, err, context.Canceled)
+	})
+}
+
+// waiting is the client of a peer that tells that a request arrived, and does not answer before the test ends.
+func waiting(t *testing.T, arrived chan<- struct{}, timeout time.Duration) *Client {
+	release := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-release
+	}))
+	t.Cleanup(s.Close)
+	t.Cleanup(func() { close(release) })
+	return to(t, s.URL, timeout)
+}
+
+func hang(w http.ResponseWriter) {
+	conn, _, err := w.(http.Hijacker).Hijack()
+	if err == nil {
+		_ = conn.Close()
+	}
+}
+
+// A peer that is restarted is found again, and what failed meanwhile was not sent a second time by the client itself.
+func TestPeerRestarts(t *testing.T) {
+	var arrived atomic.Int32
+	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		arrived.Add(1)
+		_, _ = io.WriteString(w, `{"code":0}`)
+	})
+	first := httptest.NewServer(handler)
+	address := first.Listener.Addr().String()
+	c := to(t, first.URL, 10*time.Second)
+	require.NoError(t, c.Start(t.Context(), "B", "j1"))
+	first.Close()
+	err := c.Start(t.Context(), "B", "j1")
+	// Which of the two depends on whether the client has noticed yet that its kept connection is closed.
+	require.Contains(t, []Outcome{NotDelivered, Unknown}, outcome(t, err).Outcome, "%v", err)
+
+	listener, err := net.Listen("tcp", address)
+	require.NoError(t, err)
+	second := httptest.NewUnstartedServer(handler)
+	_ = second.Listener.Close()
+	second.Listener = listener
+	second.Start()
+	defer second.Close()
+	require.NoError(t, c.Start(t.Context(), "B", "j1"))
+	require.EqualValues(t, 2, arrived.Load())
+}
+
+// A transport that tells nothing of its connections may have sent what it failed at.
+func TestUnknownTransport(t *testing.T) {
+	broken := errors.New("broken")
+	c := &Client{NodeID: "A", Route: func(string) (string, bool) { return "http://b", true }, HTTP: &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) { return nil, broken })}}
+	err := c.Start(t.Context(), "B", "j1")
+	require.Equal(t, Unknown, outcome(t, err).Outcome)
+	require.ErrorIs(t, err, broken)
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestClientWithoutHTTP(t *testing.T) {
+	s := httptest.NewServer(says(200, "application/json", `{"code":0}`))
+	defer s.Close()
+	c := &Client{NodeID: "A", Route: func(string) (string, bool) { return s.URL + "/", true }}
+	require.NoError(t, c.Start(t.Context(), "B", "j1"))
+	require.Equal(t, 10*time.Second, defaultHTTP().Timeout)
+	defaultHTTP().CloseIdleConnections()
+}
+
+// One client serves all activities of a party at once.
+func TestClientInParallel(t *testing.T) {
+	c := peer(t, func(w http.ResponseWriter, r *http.Request) {
+		var poll bfia.TaskPoll
+		if err := json.NewDecoder(r.Body).Decode(&poll); err != nil {
+			t.Error(err)
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"code": 0, "data": bfia.PollResult{Status: bfia.TaskRunning, Reason: poll.TaskID}})
+	})
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			p, err := c.TaskPoll(t.Context(), "B", strconv.Itoa(i), "")
+			if err != nil || p.Reason != strconv.Itoa(i) {
+				t.Errorf("%d: %v, %v", i, p, err)
+			}
+		})
+	}
+	wg.Wait()
+}

@@ -1,0 +1,144 @@
+package bfia
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"reflect"
+	"slices"
+	"testing"
+)
+
+// requireOwn: what comes from outside is refused in our words, never by a panic or as a fault of ours.
+func requireOwn(t *testing.T, err error) {
+	t.Helper()
+	var e *Error
+	if !errors.As(err, &e) || e.Message == "" || e.Code == CodeInternal {
+		t.Fatalf("no refusal of ours: %v", err)
+	}
+}
+
+func FuzzDocument(f *testing.F) {
+	f.Add(vector(f, "job_create_all.request.json"))
+	f.Add([]byte(labJob))
+	f.Add([]byte(smallDocument + `,"job_id":"1","x":1e400}`))
+	f.Add([]byte(`{"dag":{"components":[{"name":"a","componentName":"psi","provider":"lab","version":"1","input":[{"type":"dataset","key":"a.d"}],"output":[{"type":"dataset","key":"d"}]}]},"config":{"role":{"guest":["A"]},"initiator":{"node_id":"A"}}}`))
+	seed, components := registered(f, vector(f, "provider_register.request.json")), lab(f)
+	describe := func(provider, version, component string) (*Description, error) {
+		if provider == "lab" {
+			return components(provider, version, component)
+		}
+		return seed(provider, version, component)
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		doc, err := ParseDocument(body)
+		if err != nil {
+			requireOwn(t, err)
+			return
+		}
+		again, err := ParseDocument(doc.Bytes())
+		if err != nil {
+			t.Fatalf("our own words are refused: %v", err)
+		}
+		if !bytes.Equal(doc.Bytes(), again.Bytes()) {
+			t.Fatalf("the document changes on its way:\n%s\n%s", doc.Bytes(), again.Bytes())
+		}
+		plan, err := NewPlan(doc, describe, "")
+		if err != nil {
+			requireOwn(t, err)
+			return
+		}
+		if len(plan.Tasks) != len(doc.DAG.Components) {
+			t.Fatalf("%d tasks of %d components", len(plan.Tasks), len(doc.DAG.Components))
+		}
+		ids := map[string]string{}
+		for _, task := range plan.Tasks {
+			for _, d := range task.DependsOn {
+				if ids[d] == "" {
+					t.Fatalf("%s stands before %s, on which it depends", task.Name, d)
+				}
+			}
+			ids[task.Name] = "t-" + task.Name
+			for _, part := range task.Parts {
+				run, err := NewRun(doc, describe, task.Name, part, ids)
+				if err != nil {
+					t.Fatalf("what was planned can't be run: %v", err)
+				}
+				for name, value := range Environment(run, System{}) {
+					if bytes.ContainsAny([]byte(name), "=\x00") || bytes.IndexByte([]byte(value), 0) >= 0 {
+						t.Fatalf("no environment variable: %q=%q", name, value)
+					}
+				}
+			}
+		}
+	})
+}
+
+func FuzzRegistration(f *testing.F) {
+	f.Add(vector(f, "provider_register.request.json"))
+	f.Add([]byte(`{"name":"a","version":"1","device":"process","metadata":{"command":["a"]},"components_description":{"c":{"componentName":"c","title":"","provider":"","version":"","roleList":["guest"],"storageEngine":[],"inputParam":[{"name":"p","type":"int","optional":false}],"inputData":[],"outputData":[],"result":[]}}}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r, err := ParseRegistration(body)
+		if err != nil {
+			requireOwn(t, err)
+			return
+		}
+		if r.Name == "" || r.Version == "" || len(r.Description) == 0 {
+			t.Fatalf("incomplete: %+v", r)
+		}
+		b, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := ParseRegistration(b)
+		if err != nil {
+			t.Fatalf("our own words are refused: %v", err)
+		}
+		if again.FullName() != r.FullName() || !slices.Equal(sortedKeys(again.Description), sortedKeys(r.Description)) {
+			t.Fatalf("%s became %s", r.FullName(), again.FullName())
+		}
+	})
+}
+
+func FuzzParameters(f *testing.F) {
+	f.Add([]byte(`{"dataset_id":"testspace#test_guest","tol":0.0001,"n":12345678901234567890,"l":[1, {"a" : "b:c, \"d\\"}]}`))
+	f.Add([]byte(`{"name":"a","namespace":"b","s":"\u0000\ud800"}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var values map[string]json.RawMessage
+		if json.Unmarshal(body, &values) != nil {
+			return
+		}
+		if a, err := RootDataset(values); err != nil {
+			requireOwn(t, err)
+		} else if a != nil && (CheckID("", a.Name) != nil || CheckID("", a.Namespace) != nil) {
+			t.Fatalf("a dataset that is no place in the storage: %q", a)
+		}
+		for _, raw := range values {
+			text, err := ParameterText(raw)
+			if err != nil {
+				t.Fatalf("%s: %v", raw, err)
+			}
+			if raw[0] == '"' {
+				continue // the string itself, which ParameterText decodes with encoding/json
+			}
+			if got, want := number(t, []byte(text)), number(t, raw); !reflect.DeepEqual(got, want) {
+				t.Fatalf("%s became %s", raw, text)
+			}
+			if spacedJSON([]byte(text)) != text {
+				t.Fatalf("%q changes when it is written again", text)
+			}
+		}
+	})
+}
+
+// number is the value of a JSON text, with numbers in their spelling.
+func number(t *testing.T, raw []byte) any {
+	t.Helper()
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	var v any
+	if err := dec.Decode(&v); err != nil {
+		t.Fatalf("%q is no JSON: %v", raw, err)
+	}
+	return v
+}

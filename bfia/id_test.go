@@ -1,0 +1,87 @@
+package bfia
+
+import (
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+)
+
+func TestNewJobIDForm(t *testing.T) {
+	lastJobID.Lock()
+	lastJobID.micros = 0
+	lastJobID.Unlock()
+	now := time.Date(2031, 5, 6, 23, 59, 59, 123456789, time.FixedZone("CST", 8*3600))
+	id := NewJobID(now, 7)
+	require.Equal(t, "20310506155959"+"123456"+"7", id)
+	require.Len(t, id, 21)
+	require.Equal(t, "20310506155959"+"123457"+"7", NewJobID(now, 17), "the same microsecond gives the next id")
+	require.Equal(t, "20310506155959"+"123458"+"7", NewJobID(now.Add(-time.Hour), -3), "a clock set back does not repeat an id")
+	require.NoError(t, CheckID("job_id", id))
+}
+
+func TestNewJobIDNeverRepeats(t *testing.T) {
+	now := time.Now()
+	ids := make([][]string, 8)
+	var wg sync.WaitGroup
+	for i := range ids {
+		wg.Go(func() {
+			for range 500 {
+				ids[i] = append(ids[i], NewJobID(now, 0))
+			}
+		})
+	}
+	wg.Wait()
+	seen := map[string]bool{}
+	form := regexp.MustCompile(`^\d{21}$`)
+	for _, list := range ids {
+		last := ""
+		for _, id := range list {
+			require.Regexp(t, form, id)
+			require.False(t, seen[id], id)
+			require.Greater(t, id, last)
+			seen[id], last = true, id
+		}
+	}
+	require.Len(t, seen, 8*500)
+}
+
+func TestCheckID(t *testing.T) {
+	for _, id := range []string{"a", "0", "202611221815369700790", "JG0100001100000010", "intersect_rsa_1", "train-ks", "2.0.0", strings.Repeat("x", 128)} {
+		require.NoError(t, CheckID("job_id", id), id)
+	}
+	form := ` may hold only letters, digits, '_', '-' and '.', and must begin with a letter or digit`
+	for _, test := range []struct {
+		id, message string
+		code        Code
+	}{
+		{"", "job_id: is required", CodeBadRequest},
+		{strings.Repeat("x", 129), "job_id: is longer than 128 characters", CodeTooLarge},
+		{"a..b", `job_id: "a..b"` + form, CodeBadRequest},
+		{"../etc", `job_id: "../etc"` + form, CodeBadRequest},
+		{"a/b", `job_id: "a/b"` + form, CodeBadRequest},
+		{".a", `job_id: ".a"` + form, CodeBadRequest},
+		{"-a", `job_id: "-a"` + form, CodeBadRequest},
+		{"a\n", `job_id: "a\n"` + form, CodeBadRequest},
+		{"a b", `job_id: "a b"` + form, CodeBadRequest},
+		{"a\x00", `job_id: "a\x00"` + form, CodeBadRequest},
+		{"任务", `job_id: "任务"` + form, CodeBadRequest},
+		{"a#b", `job_id: "a#b"` + form, CodeBadRequest},
+	} {
+		requireRefusal(t, CheckID("job_id", test.id), test.code, test.message)
+	}
+}
+
+func TestSessionAndTaskID(t *testing.T) {
+	require.Equal(t, "session_202611221759091390050", SessionID("202611221759091390050"))
+	id := TaskID("202611221759091390050", "intersect_rsa_1")
+	require.NoError(t, uuid.Validate(id))
+	require.Equal(t, id, TaskID("202611221759091390050", "intersect_rsa_1"), "a replay names the same task")
+	require.NotEqual(t, id, TaskID("202611221759091390050", "intersect_rsa_2"))
+	require.NotEqual(t, id, TaskID("202611221759091390051", "intersect_rsa_1"))
+	require.NoError(t, CheckID("task_id", id))
+}

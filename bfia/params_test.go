@@ -1,0 +1,160 @@
+package bfia
+
+import (
+	"encoding/json"
+	"errors"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func params(t testing.TB, text string) Params {
+	t.Helper()
+	var p Params
+	require.NoError(t, json.Unmarshal([]byte(text), &p))
+	return p
+}
+
+func TestIndexes(t *testing.T) {
+	for key, want := range map[string][]int{"0": {0}, "0|1": {0, 1}, "2 | 10": {2, 10}, "1|1": {1, 1}} {
+		got, err := indexes(key)
+		require.NoError(t, err, key)
+		require.Equal(t, want, got)
+	}
+	for _, key := range []string{"", "|", "0|", "-1", "-0", "+1", "01", "1.0", "a", "0,1", "99999999999999999999"} {
+		_, err := indexes(key)
+		require.Error(t, err, key)
+	}
+}
+
+func TestTaskParametersPrecedence(t *testing.T) {
+	c := Config{TaskParams: params(t, `{
+		"common": {"t": {"a": "common", "b": "common", "c": "common", "d": "common", "n": 0.10}, "u": {"a": "other task"}},
+		"host": {
+			"0": {"t": {"d": "just 0"}},
+			"0|1|2": {"t": {"b": "three", "c": "three", "d": "three"}},
+			"0|1": {"t": {"c": "two", "d": "two"}},
+			"2": {"u": {"a": "2"}, "t": null},
+			"3": null
+		},
+		"guest": null
+	}`)}
+	for _, test := range []struct {
+		role  string
+		index int
+		want  string
+	}{
+		{"guest", 0, `{"a":"common","b":"common","c":"common","d":"common","n":0.10}`},
+		{"host", 0, `{"a":"common","b":"three","c":"two","d":"just 0","n":0.10}`},
+		{"host", 1, `{"a":"common","b":"three","c":"two","d":"two","n":0.10}`},
+		{"host", 2, `{"a":"common","b":"three","c":"three","d":"three","n":0.10}`},
+		{"host", 3, `{"a":"common","b":"common","c":"common","d":"common","n":0.10}`},
+		{"arbiter", 0, `{"a":"common","b":"common","c":"common","d":"common","n":0.10}`},
+	} {
+		got, err := c.TaskParameters("t", Part{Role: test.role, Index: test.index})
+		require.NoError(t, err)
+		b, err := json.Marshal(got)
+		require.NoError(t, err)
+		require.Equal(t, test.want, string(b), "%s.%d", test.role, test.index)
+	}
+	got, err := c.TaskParameters("unknown", Part{Role: "host"})
+	require.NoError(t, err)
+	require.Empty(t, got)
+	require.Len(t, c.TaskParams.For("host", 0), 4)
+	require.JSONEq(t, `{"d":"just 0"}`, string(c.TaskParams.For("host", 0)[3]["t"]))
+}
+
+func TestTaskParametersRefusals(t *testing.T) {
+	for _, test := range []struct{ text, message string }{
+		{`{"common":{"t":7}}`, "config.task_params.common.t: is a JSON number, an object is wanted"},
+		{`{"host":{"0|1":{"t":[]}}}`, "config.task_params.host.0|1.t: is a JSON array, an object is wanted"},
+	} {
+		c := Config{TaskParams: params(t, test.text)}
+		_, err := c.TaskParameters("t", Part{Role: "host", Index: 1})
+		requireRefusal(t, err, CodeBadRequest, test.message)
+	}
+}
+
+func TestParamsReadTwiceForgetsTheFirst(t *testing.T) {
+	p := params(t, `{"common":{"a":1},"host":{"0":{"a":2}}}`)
+	require.NoError(t, json.Unmarshal([]byte(`{"guest":{}}`), &p))
+	require.Empty(t, p.Common)
+	require.NotContains(t, p.Roles, "host")
+}
+
+func TestResources(t *testing.T) {
+	for _, test := range []struct {
+		text string
+		want Resources
+	}{
+		{`{}`, Resources{-1, -1, -1}},
+		{`{"host":{"1":{"resources":{"cpu":0.5,"memory":2,"disk":-1}}}}`, Resources{0.5, 2, -1}},
+		{`{"host":{"0":{"resources":{"cpu":4}}}}`, Resources{-1, -1, -1}},
+		{`{"host":{"0|1":{"resources":{"cpu":4,"memory":null}}}}`, Resources{4, -1, -1}},
+		{`{"common":{"resources":{"cpu":1,"disk":10}},"host":{"1":{"resources":{"cpu":2}}}}`, Resources{2, -1, 10}},
+		{`{"common":{"resources":null}}`, Resources{-1, -1, -1}},
+	} {
+		c := Config{JobParams: params(t, test.text)}
+		got, err := c.Resources(Part{Role: "host", Index: 1})
+		require.NoError(t, err)
+		require.Equal(t, test.want, got, test.text)
+	}
+	for _, test := range []struct{ text, message string }{
+		{`{"host":{"0|1":{"resources":[]}}}`, "config.job_params.host.0|1.resources: is a JSON array, an object is wanted"},
+		{`{"host":{"1":{"resources":{"cpu":"2"}}}}`, "config.job_params.host.1.resources.cpu: is a JSON string, a number is wanted"},
+		{`{"common":{"resources":{"memory":1e400}}}`, "config.job_params.common.resources.memory: the number 1e400 is too large or not whole"},
+	} {
+		c := Config{JobParams: params(t, test.text)}
+		_, err := c.Resources(Part{Role: "host", Index: 1})
+		requireRefusal(t, err, CodeBadRequest, test.message)
+	}
+}
+
+func TestParameterText(t *testing.T) {
+	for raw, want := range map[string]string{
+		`"text"`:                            `text`,
+		`""`:                                ``,
+		`"a \"quoted\" \u4e2d\n"`:           "a \"quoted\" 中\n",
+		`"True"`:                            `True`,
+		`true`:                              `true`,
+		`false`:                             `false`,
+		`null`:                              `null`,
+		`0.0001`:                            `0.0001`,
+		`1.0`:                               `1.0`,
+		`1e400`:                             `1e400`,
+		`-0`:                                `-0`,
+		`12345678901234567890`:              `12345678901234567890`,
+		`[]`:                                `[]`,
+		`{ }`:                               `{}`,
+		`["auc","ks"]`:                      `["auc", "ks"]`,
+		"{\n\t\"a\" : [ 1 ,2 ],\r\"b\":{}}": `{"a": [1, 2], "b": {}}`,
+		`{"a:b,c":"x, y:\"z\\"}`:            `{"a:b,c": "x, y:\"z\\"}`,
+		`{"html":"<&>","u":"\u00e9"}`:       `{"html": "<&>", "u": "\u00e9"}`,
+		`[0.10,1E5,-1.50]`:                  `[0.10, 1E5, -1.50]`,
+	} {
+		got, err := ParameterText(json.RawMessage(raw))
+		require.NoError(t, err, raw)
+		require.Equal(t, want, got, raw)
+	}
+	_, err := ParameterText(json.RawMessage(`"open`))
+	require.Error(t, err)
+}
+
+// The limit is the kernel's: what is within it can be given to a process, one byte more can't.
+func TestMaxParameterBytes(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the limit is Linux's")
+	}
+	run := func(bytes int) error {
+		cmd := exec.Command("true")
+		cmd.Env = []string{"a=" + strings.Repeat("x", bytes-2)}
+		return cmd.Run()
+	}
+	require.NoError(t, run(MaxParameterBytes))
+	err := run(MaxParameterBytes + 1)
+	require.True(t, errors.Is(err, syscall.E2BIG), "%v", err)
+}

@@ -1,0 +1,124 @@
+package bfia
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// drawDAG draws components whose inputs come from components that are drawn before them, and shuffles them.
+func drawDAG(t *rapid.T) []Component {
+	n := rapid.IntRange(1, 30).Draw(t, "n")
+	var components []Component
+	for i := range n {
+		var from []string
+		for k := range i {
+			if rapid.IntRange(0, 3).Draw(t, "edge") == 0 {
+				from = append(from, fmt.Sprint("t", k))
+			}
+		}
+		components = append(components, testComponent(fmt.Sprint("t", i), from...))
+	}
+	return rapid.Permutation(components).Draw(t, "order")
+}
+
+func planOf(components []Component) (*Plan, error) {
+	var inputs []DataPort
+	for i := range components {
+		inputs = append(inputs, DataPort{Name: fmt.Sprint("in", i), Category: "dataset"})
+	}
+	desc := &Description{ComponentName: "any", RoleList: []string{"guest"}, InputData: inputs, OutputData: []DataPort{{"out", "dataset"}}}
+	doc := &Document{DAG: DAG{Components: components}, Config: Config{Initiator: Initiator{NodeID: "A"}, Role: map[string][]string{"guest": {"A"}}}}
+	return NewPlan(doc, func(string, string, string) (*Description, error) { return desc, nil }, "")
+}
+
+func TestPropertyPlansAreTopological(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		components := drawDAG(t)
+		plan, err := planOf(components)
+		require.NoError(t, err)
+		require.Len(t, plan.Tasks, len(components))
+		stands := map[string]bool{}
+		for _, task := range plan.Tasks {
+			require.False(t, stands[task.Name], "twice")
+			for _, d := range task.DependsOn {
+				require.True(t, stands[d], "%s before its upstream %s", task.Name, d)
+			}
+			stands[task.Name] = true
+		}
+		again, err := planOf(components)
+		require.NoError(t, err)
+		require.Equal(t, plan, again, "a workflow that is replayed plans the same")
+	})
+}
+
+func TestPropertyAfterIsTheDownwardClosure(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		components := drawDAG(t)
+		plan, err := planOf(components)
+		require.NoError(t, err)
+		start := rapid.SampledFrom(components).Draw(t, "start").Name
+		// By its definition: what comes to start by going upstream.
+		byName := map[string]Component{}
+		for _, c := range components {
+			byName[c.Name] = c
+		}
+		comes := map[string]bool{}
+		var goUp func(name string) bool
+		goUp = func(name string) bool {
+			if known, ok := comes[name]; ok {
+				return known
+			}
+			yes := name == start
+			for _, u := range upstreams(byName[name]) {
+				yes = goUp(u) || yes
+			}
+			comes[name] = yes
+			return yes
+		}
+		var want []string
+		for _, task := range plan.Tasks {
+			if goUp(task.Name) {
+				want = append(want, task.Name)
+			}
+		}
+		require.Equal(t, want, plan.After(start))
+	})
+}
+
+// Whatever cycle is put into a DAG, the refusal names a cycle that is there.
+func TestPropertyCyclesAreNamed(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		components := drawDAG(t)
+		n := rapid.IntRange(1, len(components)).Draw(t, "length")
+		for i := range n {
+			c := &components[i]
+			c.Input = append(slices.Clone(c.Input), Port{"dataset", components[(i+1)%n].Name + ".out"})
+		}
+		_, err := planOf(components)
+		require.Error(t, err)
+		require.Equal(t, CodeBadRequest, CodeOf(err))
+		require.Regexp(t, `^dag\.components: the (task t\d+ waits for itself|tasks t\d+(, t\d+)+ wait for each other in a cycle)$`, MessageOf(err))
+	})
+}
+
+func TestPropertyStatesMeet(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		reports := rapid.SliceOf(rapid.SampledFrom(taskStates)).Draw(t, "reports")
+		state := TaskPending
+		for _, r := range reports {
+			next := state.Next(r)
+			require.GreaterOrEqual(t, next.rank(), state.rank(), "never backwards")
+			require.Equal(t, next, next.Next(r), "the same report twice changes nothing")
+			if state.Terminal() {
+				require.Equal(t, state, next)
+			}
+			state = next
+		}
+		shuffled := rapid.Permutation(reports).Draw(t, "shuffled")
+		require.Equal(t, MergeTaskStates(reports...), MergeTaskStates(shuffled...))
+	})
+}
