@@ -20,7 +20,7 @@ type Output struct {
 	RoleIndex int       `bun:"role_index,pk"`
 	Type      string    `bun:"type,pk"` // as in the DAG: dataset, model, report
 	Key       string    `bun:"key,pk"`  // as in the DAG
-	Port      string    `bun:"port"`   // the component's own word for it
+	Port      string    `bun:"port"`    // the component's own word for it
 	TaskID    string    `bun:"task_id"`
 	Namespace string    `bun:"namespace"`
 	Name      string    `bun:"name"`
