@@ -73,7 +73,7 @@ func TestPropertyAfterIsTheDownwardClosure(t *testing.T) {
 				return known
 			}
 			yes := name == start
-			for _, u := range upstreams(byName[name]) {
+			for _, u := range byName[name].Upstreams() {
 				yes = goUp(u) || yes
 			}
 			comes[name] = yes
