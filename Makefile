@@ -1,0 +1,53 @@
+# Hutong. `make help` lists the targets.
+SHELL       := /bin/bash
+GO          ?= go
+# The binaries are static; the race detector of the tests needs cgo.
+STATIC      := CGO_ENABLED=0
+LDFLAGS     := -s -w
+# The embedded Temporal server takes minutes to build once; tests and linters leave it out.
+SLIM        := -tags slim
+DEVICE      ?= auto
+TEST_FLAGS  ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-race test-engine check image bench clean FORCE
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: bin/hutong bin/provider ## build bin/hutong and bin/provider (the first build takes some minutes)
+
+bin/hutong: FORCE
+	@mkdir -p bin
+	$(STATIC) $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/hutong
+
+bin/provider: FORCE
+	@mkdir -p bin
+	$(STATIC) $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./deploy/provider
+
+demo: build ## run the main job: two institutions train a model together (DEVICE=docker, process or auto)
+	bin/hutong demo --device $(DEVICE)
+
+test: build check test-race test-engine ## run all tests, with the race detector, and the linters
+
+test-race:
+	$(GO) test -race $(SLIM) -timeout 20m $(TEST_FLAGS) $$($(GO) list $(SLIM) ./... | grep -v '^hutong/deploy/dev$$')
+
+test-engine:
+	$(STATIC) $(GO) test -timeout 10m $(TEST_FLAGS) ./deploy/dev
+
+check: ## gofmt, go vet, staticcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-clean:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet $(SLIM) ./...
+	$(GO) tool staticcheck $(SLIM) ./...
+
+image: bin/provider ## build the reference provider's image with the Docker command line
+	cp bin/provider deploy/provider/provider
+	docker build -t hutong/provider:1.0.0 deploy/provider; status=$$?; rm -f deploy/provider/provider; exit $$status
+
+bench: build ## measure Hutong against what Docker alone needs
+	$(STATIC) $(GO) build -trimpath -o bin/bench ./bench
+	bin/bench
+
+clean: ## remove what was built
+	rm -rf bin
