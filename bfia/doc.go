@@ -8,6 +8,7 @@
 //   - provider.go: a vendor's algorithms and their self-descriptions;
 //   - plan.go: what the two say together: which task runs where, after what ([NewPlan]); every refusal names the place;
 //   - params.go and env.go: what one container of one task is told ([Environment]);
+//   - decode.go: how JSON is read so that every error names the whole place;
 //   - state.go: the states of jobs and tasks, and how those of several parties make one.
 //
 // Sections quoted as "part 2, 3.1" are those of the public specification (API_SPECS).

@@ -102,6 +102,7 @@ func FuzzRegistration(f *testing.F) {
 
 func FuzzParameters(f *testing.F) {
 	f.Add([]byte(`{"dataset_id":"testspace#test_guest","tol":0.0001,"n":12345678901234567890,"l":[1, {"a" : "b:c, \"d\\"}]}`))
+	f.Add([]byte(`{"l":["\" : , \\", 1]}`))
 	f.Add([]byte(`{"name":"a","namespace":"b","s":"\u0000\ud800"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var values map[string]json.RawMessage

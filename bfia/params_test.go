@@ -134,6 +134,7 @@ func TestParameterText(t *testing.T) {
 		"{\n\t\"a\" : [ 1 ,2 ],\r\"b\":{}}": `{"a": [1, 2], "b": {}}`,
 		`{"a:b,c":"x, y:\"z\\"}`:            `{"a:b,c": "x, y:\"z\\"}`,
 		`{"html":"<&>","u":"\u00e9"}`:       `{"html": "<&>", "u": "\u00e9"}`,
+		`{"k":"\" : ,\t\\","l":1}`:          `{"k": "\" : ,\t\\", "l": 1}`,
 		`[0.10,1E5,-1.50]`:                  `[0.10, 1E5, -1.50]`,
 	} {
 		got, err := ParameterText(json.RawMessage(raw))

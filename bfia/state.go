@@ -33,8 +33,8 @@ func (s JobState) rank() int {
 	return 0
 }
 
-// Next is the state after a report of reported: states only move forward, and a terminal one stays.
-// An unknown word changes nothing.
+// Next is the state after a report of reported: states only move forward, a terminal one stays, and only what is
+// PENDING can be REJECTED. An unknown word changes nothing.
 func (s JobState) Next(reported JobState) JobState {
 	if s.Terminal() || reported.rank() <= s.rank() {
 		return s

@@ -9,10 +9,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -414,6 +416,22 @@ func TestUnknownTransport(t *testing.T) {
 	err := c.Start(t.Context(), "B", "j1")
 	require.Equal(t, Unknown, outcome(t, err).Outcome)
 	require.ErrorIs(t, err, broken)
+}
+
+// A kept connection that turns out to be closed is followed by a new attempt to connect, only if nothing was written:
+// when that one fails, the peer has seen nothing, although there was a connection at first.
+func TestNotDeliveredAfterAKeptConnection(t *testing.T) {
+	refused := &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	send := roundTrip(func(r *http.Request) (*http.Response, error) {
+		trace := httptrace.ContextClientTrace(r.Context())
+		trace.GetConn("b:80")
+		trace.GotConn(httptrace.GotConnInfo{Reused: true})
+		return nil, refused
+	})
+	c := &Client{NodeID: "A", Route: func(string) (string, bool) { return "http://b", true }, HTTP: &http.Client{Transport: send}}
+	err := c.Start(t.Context(), "B", "j1")
+	require.Equal(t, NotDelivered, outcome(t, err).Outcome)
+	require.ErrorIs(t, err, syscall.ECONNREFUSED)
 }
 
 type roundTrip func(*http.Request) (*http.Response, error)
