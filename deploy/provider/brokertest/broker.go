@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // Message is what one push carried.
@@ -28,6 +30,8 @@ type Broker struct {
 	Fault func(verb string, n int, w http.ResponseWriter, r *http.Request) bool
 	// Lose tells for each request that was done whether its answer gets lost: the connection breaks instead.
 	Lose func(verb string, n int) bool
+	// ForgetIDs is a transport that does not know message ids.
+	ForgetIDs bool
 	// PayloadName answers with "payload" as the field's name instead of "content".
 	PayloadName bool
 
@@ -129,6 +133,9 @@ func (b *Broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	key := queueKey{r.Header.Get("x-ptp-target-node-id"), r.Header.Get("x-ptp-session-id"), in.Topic}
 	id := r.Header.Get("x-ptp-message-id")
+	if b.ForgetIDs {
+		id = uuid.NewString()
+	}
 	code, content := "E0000000000", []byte(nil)
 	switch verb {
 	case "push":

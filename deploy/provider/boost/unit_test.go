@@ -1,0 +1,221 @@
+package boost
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"hutong/deploy/provider/component"
+)
+
+func TestReadParams(t *testing.T) {
+	p, err := ReadParams(map[string]string{
+		"objective_param": "cross_entropy", "tree_param": `{"max_depth": "5", "lambda": 1}`, "num_trees": "2.0",
+		"cv_param": `{"need_cv": "False"}`, "encrypt_param": `{"method": "paillier", "key_length": 1024}`,
+		"n_iter_no_change": `"True"`, "metrics": `["ks"]`, "unknown": "ignored",
+	})
+	require.NoError(t, err)
+	require.Equal(t, 5, p.Tree.MaxDepth)
+	require.Equal(t, 1.0, p.Tree.Lambda)
+	require.Equal(t, 2, p.Trees)
+	require.Equal(t, 32, p.Bins)
+	require.Equal(t, 1024, p.KeyBits)
+	require.True(t, p.StopEarly)
+
+	for name, value := range map[string]string{
+		"cv_param":               `{"need_cv": true}`,
+		"early_stopping_rounds":  "5",
+		"encrypt_param":          `{"key_length": 1022}`,
+		"objective_param":        `{"objective": "lse"}`,
+		"metrics":                `["auc", "f1"]`,
+		"num_trees":              "0",
+		"learning_rate":          "fast",
+		"tree_param":             `[5]`,
+		"bin_num":                "1",
+		"subsample_feature_rate": "1.5",
+		"n_iter_no_change":       "5",
+	} {
+		_, err := ReadParams(map[string]string{name: value})
+		require.ErrorContains(t, err, "parameter "+name)
+	}
+	_, err = ReadParams(map[string]string{"encrypt_param": `{"method": "IterativeAffine"}`})
+	require.ErrorContains(t, err, `parameter encrypt_param.method: "IterativeAffine" is not supported; supported: Paillier`)
+}
+
+// Bins follow the order of values, hold equal values together, and are as many as asked for at most.
+func TestNewFeature(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		values := rapid.SliceOfN(rapid.OneOf(rapid.Float64Range(-5, 5), rapid.Map(rapid.IntRange(0, 4), func(i int) float64 { return float64(i) })), 1, 60).Draw(t, "values")
+		bins := rapid.IntRange(2, 12).Draw(t, "bins")
+		f := newFeature("x", values, bins)
+		require.LessOrEqual(t, f.bins(), bins)
+		require.True(t, slices.IsSorted(f.cuts))
+		used := map[uint16]bool{}
+		for i, v := range values {
+			b := int(f.bin[i])
+			used[f.bin[i]] = true
+			if b > 0 {
+				require.Greater(t, v, f.cuts[b-1])
+			}
+			if b < len(f.cuts) {
+				require.LessOrEqual(t, v, f.cuts[b])
+			}
+		}
+		require.Len(t, used, f.bins(), "no bin is empty")
+		distinct := slices.Compact(slices.Sorted(slices.Values(values)))
+		if len(distinct) <= bins {
+			require.Equal(t, len(distinct), f.bins())
+		} else {
+			require.Greater(t, f.bins(), 1)
+		}
+	})
+}
+
+// The search agrees with one that tries every split from scratch, the first of equals included.
+func TestBetter(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		params := TreeParams{Lambda: 0.1, MinLeafNode: rapid.IntRange(1, 3).Draw(t, "leaf")}
+		h := histogram{}
+		var both sum
+		for range rapid.IntRange(1, 8).Draw(t, "bins") {
+			n := rapid.Int64Range(0, 4).Draw(t, "count")
+			s := sum{n, n << 34, rapid.Int64Range(-2, 2).Draw(t, "g") * n << 35}
+			h = append(h, s)
+			both = both.plus(s)
+		}
+		want := candidate{source: -1}
+		for b := 0; b < len(h)-1; b++ {
+			var left, right sum
+			for i, s := range h {
+				if i <= b {
+					left = left.plus(s)
+				} else {
+					right = right.plus(s)
+				}
+			}
+			score := func(s sum) float64 {
+				g := float64(s.gradient) / (1 << 36)
+				return g * g / (float64(s.hessian)/(1<<36) + 0.1)
+			}
+			if g := (score(left) + score(right) - score(both)) / 2; left.count >= int64(params.MinLeafNode) &&
+				right.count >= int64(params.MinLeafNode) && g > want.gain {
+				want = candidate{0, 3, b, g}
+			}
+		}
+		require.Equal(t, want, params.better(candidate{source: -1}, h, both, 0, 3))
+	})
+}
+
+func TestGradients(t *testing.T) {
+	for _, label := range []uint8{0, 1} {
+		for _, score := range []float64{-3, 0, 0.7, 40} {
+			loss := func(s float64) float64 { return logLoss([]uint8{label}, []float64{s}) }
+			const e = 1e-4
+			s := crossEntropy(label, score)
+			require.InDelta(t, (loss(score+e)-loss(score-e))/(2*e), float(s.gradient), 1e-6)
+			require.InDelta(t, (loss(score+e)-2*loss(score)+loss(score-e))/(e*e), float(s.hessian), 1e-5)
+		}
+	}
+	require.InDelta(t, 800, logLoss([]uint8{1}, []float64{-800}), 1e-9, "no overflow")
+	require.Zero(t, TreeParams{}.weight(sum{1, 0, 5}), "no division by zero")
+}
+
+func TestMeasure(t *testing.T) {
+	m := measure([]uint8{1, 1, 0, 0}, []float64{0.9, 0.8, 0.2, 0.1})
+	require.Equal(t, 1.0, m.auc)
+	require.Equal(t, 1.0, m.ks)
+	require.Equal(t, 0.8, m.ksThreshold)
+	m = measure([]uint8{1, 0, 1, 0}, []float64{0.5, 0.5, 0.5, 0.5})
+	require.Equal(t, 0.5, m.auc)
+	require.Zero(t, m.ks)
+	require.Len(t, m.curve, 1)
+	m = measure([]uint8{0, 1, 1}, []float64{0.9, 0.8, 0.7})
+	require.Zero(t, m.auc)
+
+	var curve []Point
+	for i := range 1001 {
+		curve = append(curve, Point{Threshold: float64(i)})
+	}
+	thinned := thin(curve)
+	require.Len(t, thinned, maxPoints)
+	require.Equal(t, curve[0], thinned[0])
+	require.Equal(t, curve[1000], thinned[maxPoints-1])
+}
+
+func TestDraw(t *testing.T) {
+	count := func(b []bool) (n int) {
+		for _, x := range b {
+			if x {
+				n++
+			}
+		}
+		return n
+	}
+	require.Equal(t, 5, count(draw(10, 0.45, 1, 0, "guest.0")))
+	require.Equal(t, 1, count(draw(3, 0.01, 1, 0, "guest.0")))
+	require.Empty(t, draw(0, 0.5, 1, 0, "guest.0"))
+	require.Equal(t, draw(50, 0.5, 1, 2, "host.0"), draw(50, 0.5, 1, 2, "host.0"))
+	require.NotEqual(t, draw(50, 0.5, 1, 2, "host.0"), draw(50, 0.5, 1, 3, "host.0"))
+	require.NotEqual(t, draw(50, 0.5, 1, 2, "host.0"), draw(50, 0.5, 1, 2, "guest.0"))
+}
+
+func TestReadColumns(t *testing.T) {
+	table := &component.Table{Columns: []string{"id", "y", "x"}, Rows: [][]string{{"a", "1", "0.5"}, {"b", "0", ""}}}
+	_, err := readFeatures(table, 8, "id", "y")
+	require.ErrorContains(t, err, `column "x", row 2: not a number`)
+	for _, bad := range []string{"NaN", "Inf", "word"} {
+		table.Rows[1][2] = bad
+		_, err := readFeatures(table, 8, "id", "y")
+		require.Error(t, err)
+		require.NotContains(t, err.Error(), "0.5")
+	}
+	labels, err := readLabels(table, "y")
+	require.NoError(t, err)
+	require.Equal(t, []uint8{1, 0}, labels)
+	table.Rows[1][1] = "1.0"
+	_, err = readLabels(table, "y")
+	require.ErrorContains(t, err, "both 0 and 1 must occur")
+	table.Rows[1][1] = "2"
+	_, err = readLabels(table, "y")
+	require.ErrorContains(t, err, "neither 0 nor 1")
+	_, err = readLabels(table, "z")
+	require.ErrorContains(t, err, `no column "z"`)
+}
+
+func TestLayoutHoldsTheWorstSums(t *testing.T) {
+	for _, rows := range []int{1, 2, 3, 509, 1 << 20, maxRows} {
+		l, err := layout(rows)
+		require.NoError(t, err)
+		n := int64(rows)
+		for _, g := range []int64{-1 << precision * n, 1 << precision * n} {
+			want := []int64{n, fixed(0.25) * n, g}
+			got, err := l.Split(l.Join(want...))
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+		}
+		require.LessOrEqual(t, l.Bits(), 200)
+	}
+	require.Equal(t, int64(math.Round(0.3*(1<<precision))), fixed(0.3))
+}
+
+func FuzzDecodeRows(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 1, 0, 0, 0, 2}, 2, 0)
+	f.Add([]byte{0, 0, 0, 9}, 1, 1)
+	f.Fuzz(func(t *testing.T, body []byte, a, b int) {
+		const total = 10
+		nodes, err := decodeRows([]int{a, b}, body, total)
+		if err != nil {
+			return
+		}
+		counts, again := encodeRows(nodes)
+		require.Equal(t, []int{a, b}, counts)
+		require.Equal(t, body, again)
+		for _, rows := range nodes {
+			require.True(t, slices.IsSorted(rows))
+			require.Less(t, rows[len(rows)-1], int32(total))
+		}
+	})
+}
