@@ -89,7 +89,7 @@ func NewDocker(opts DockerOptions) (*Docker, error) {
 	if opts.MaxLog == 0 {
 		opts.MaxLog = defaultMaxLog
 	}
-	d := &Docker{opts: opts, locks: lockDir(filepath.Join(os.TempDir(), fmt.Sprintf("hutong-locks-%d", os.Getuid())))}
+	d := &Docker{opts: opts, locks: lockDir(filepath.Join(os.TempDir(), fmt.Sprintf("hutong-locks-%d", os.Geteuid())))}
 	clientOpts := []client.Opt{client.FromEnv, client.WithAPIVersionNegotiation()}
 	if opts.Host != "" {
 		clientOpts = append(clientOpts, client.WithHost(opts.Host))

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -274,7 +275,7 @@ func TestDockerComesBack(t *testing.T) {
 	d := dockerDevice(t)
 	ctx := t.Context()
 	dir := tempDir(t)
-	relay := newRelay(t, strings.TrimPrefix(dockerClient(t).DaemonHost(), "unix://"))
+	relay := newRelay(t, nil)
 	runs, err := d.runner.List(ctx)
 	require.NoError(t, err)
 	require.Empty(t, runs)
@@ -317,14 +318,17 @@ func nodeOf(t *testing.T, name string) string {
 // A relay is a socket in front of the Engine's that can be cut.
 type relay struct {
 	address, target string
+	// request sees what the client sends before the Engine does; nil is nothing.
+	request func(b []byte)
 
 	mu       sync.Mutex
 	listener net.Listener
 	conns    []net.Conn
 }
 
-func newRelay(t *testing.T, target string) *relay {
-	r := &relay{address: filepath.Join(t.TempDir(), "s"), target: target}
+func newRelay(t *testing.T, request func(b []byte)) *relay {
+	target := strings.TrimPrefix(dockerClient(t).DaemonHost(), "unix://")
+	r := &relay{address: filepath.Join(t.TempDir(), "s"), target: target, request: request}
 	r.listen(t)
 	t.Cleanup(r.cut)
 	return r
@@ -353,7 +357,7 @@ func (r *relay) listen(t *testing.T) {
 			r.mu.Lock()
 			r.conns = append(r.conns, near, far)
 			r.mu.Unlock()
-			go func() { _, _ = io.Copy(far, near); _ = far.Close() }()
+			go func() { _, _ = io.Copy(watched{far, r.request}, near); _ = far.Close() }()
 			go func() { _, _ = io.Copy(near, far); _ = near.Close() }()
 		}
 	}()
@@ -385,4 +389,58 @@ func TestDockerContainersAreKeptApart(t *testing.T) {
 	begin(t, ctx, r, spec)
 	exit := end(t, ctx, r, spec.Name)
 	require.Equal(t, 0, exit.Code, "%v", logs(t, ctx, r, spec.Name, false))
+}
+
+type watched struct {
+	io.Writer
+	see func(b []byte)
+}
+
+func (w watched) Write(b []byte) (int, error) {
+	if w.see != nil {
+		w.see(b)
+	}
+	return w.Writer.Write(b)
+}
+
+// TestDockerStartsOnce holds a start up after its look and before it reaches
+// the Engine, while another runner starts the same run.
+func TestDockerStartsOnce(t *testing.T) {
+	t.Parallel()
+	d := dockerDevice(t)
+	ctx := t.Context()
+	dir := tempDir(t)
+	spec := dockerSpec("append", d.runner.StorageRoot("")+"/out/ran", "x")
+	spec.Mounts = []runner.Mount{{Source: dir, Target: "out"}}
+	_, err := d.runner.Create(ctx, spec)
+	require.NoError(t, err)
+	asked, release := make(chan struct{}), make(chan struct{})
+	once := sync.OnceFunc(func() { close(asked) })
+	relay := newRelay(t, func(b []byte) {
+		if strings.HasPrefix(string(b), "POST ") && strings.Contains(string(b), "/start") {
+			once()
+			<-release
+		}
+	})
+	slow, err := runner.NewDocker(runner.DockerOptions{NodeID: nodeOf(t, spec.Name), HostNetwork: true, Host: "unix://" + relay.address})
+	require.NoError(t, err)
+	defer func() { _ = slow.Close() }()
+	first, second := make(chan error, 1), make(chan error, 1)
+	go func() { first <- slow.Start(ctx, spec.Name) }()
+	<-asked
+	go func() { second <- d.runner.Start(ctx, spec.Name) }()
+	select {
+	case err := <-second:
+		// It was not kept from starting. When that has ended, the first one's start comes.
+		second <- err
+		end(t, ctx, d.runner, spec.Name)
+	case <-time.After(time.Second):
+	}
+	close(release)
+	require.NoError(t, <-first)
+	require.NoError(t, <-second)
+	require.Equal(t, 0, end(t, ctx, d.runner, spec.Name).Code)
+	ran, err := os.ReadFile(filepath.Join(dir, "ran"))
+	require.NoError(t, err)
+	require.Equal(t, "x", string(ran))
 }

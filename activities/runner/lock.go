@@ -23,12 +23,10 @@ func (d lockDir) lock(ctx context.Context, name string) (unlock func(), err erro
 	hash := fnv.New32a()
 	hash.Write([]byte(name))
 	file := filepath.Join(string(d), fmt.Sprintf("%03x.lock", hash.Sum32()%lockFiles))
-	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
-	if os.IsNotExist(err) {
-		if err = os.MkdirAll(string(d), 0o700); err == nil {
-			f, err = os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
-		}
+	if err := d.ensure(); err != nil {
+		return nil, fmt.Errorf("open lock: %w", err)
 	}
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
@@ -52,9 +50,29 @@ func (d lockDir) lock(ctx context.Context, name string) (unlock func(), err erro
 		}
 		return unlock, nil
 	case <-ctx.Done():
-		go func() { <-locked; unlock() }()
+		go func() { <-locked; _ = f.Close() }()
 		return nil, ctx.Err()
 	}
+}
+
+// ensure makes the directory, which may lie where everybody can write: one that
+// somebody else put there must not be used, for what links it may hold.
+func (d lockDir) ensure() error {
+	info, err := os.Lstat(string(d))
+	if os.IsNotExist(err) {
+		if err := os.MkdirAll(string(d), 0o700); err != nil {
+			return err
+		}
+		info, err = os.Lstat(string(d))
+	}
+	if err != nil {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.IsDir() || int(owner.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
+		return permanentf("%s must be a directory that only this user can write to; remove it", string(d))
+	}
+	return nil
 }
 
 func flock(f *os.File, how int) error {

@@ -83,7 +83,8 @@ type Spec struct {
 	Command []string
 
 	// Env may hold secrets: it never appears in arguments, labels or
-	// logs. Names and values are UTF-8. Linux limits name and value together to 131,070 bytes.
+	// logs. Names and values are UTF-8. Linux limits name and
+	// value together to 131,070 bytes, all of them with the command to some 2 MB.
 	Env map[string]string
 
 	Mounts    []Mount

@@ -17,6 +17,10 @@ import (
 // a longer "name=value" with a bare E2BIG that names no variable.
 const maxEnv = 128<<10 - 1
 
+// maxTotal is what environment and arguments may take together: a quarter of the usual limit
+// of the stack (8 MiB), see execve(2), less room for the image's own environment.
+const maxTotal = 2<<20 - 64<<10
+
 var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}$`)
 
 func checkName(name string) error {
@@ -34,10 +38,18 @@ func (s *Spec) check() error {
 	if err := errors.Join(checkEnv(s.Env), checkMounts(s.Mounts), checkResources(s.Resources)); err != nil {
 		return permanentError{err}
 	}
+	total := 0
+	for name, value := range s.Env {
+		total += len(name) + len(value) + 2 + 8 // '=', NUL and a pointer
+	}
 	for _, arg := range s.Command {
+		total += len(arg) + 1 + 8
 		if strings.ContainsRune(arg, 0) || !utf8.ValidString(arg) {
 			return permanentf("command: an argument holds a NUL byte or is not UTF-8")
 		}
+	}
+	if total > maxTotal {
+		return permanentf("env: all variables and the command take %d bytes together, %d are allowed; pass large values as a file", total, maxTotal)
 	}
 	return nil
 }

@@ -254,6 +254,12 @@ func TestBadSpec(t *testing.T) {
 			"config.large": func(s *runner.Spec) {
 				s.Env = map[string]string{"config.large": strings.Repeat(secret, 12000)}
 			},
+			"all variables": func(s *runner.Spec) {
+				s.Env = map[string]string{}
+				for i := range 20 {
+					s.Env[fmt.Sprint("large.", i)] = strings.Repeat("x", 120_000)
+				}
+			},
 			"absolute":     func(s *runner.Spec) { s.Mounts = []runner.Mount{{Source: "relative", Target: "x"}} },
 			"storage root": func(s *runner.Spec) { s.Mounts = []runner.Mount{{Source: "/tmp", Target: "../x"}} },
 			"within": func(s *runner.Spec) {
@@ -350,6 +356,9 @@ func TestEnvironment(t *testing.T) {
 			"quotes":           `{"a":"b='c' $HOME"}`,
 			large:              strings.Repeat("x", 128<<10-1-1-len(large)),
 			"config.token":     "secret-" + rand.Text(),
+		}
+		for i := range 14 { // together nearly what is allowed
+			env[fmt.Sprint("bulk.", i)] = strings.Repeat("b", 130_000)
 		}
 		spec := d.spec("env")
 		spec.Env = env

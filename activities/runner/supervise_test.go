@@ -2,6 +2,7 @@ package runner
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -127,4 +128,30 @@ func TestErrorsAreSorted(t *testing.T) {
 	require.EqualError(t, err, "outer: start run x: bad: no such run")
 	require.False(t, IsPermanent(opError("start", "x", errors.New("busy"))))
 	require.NoError(t, opError("start", "x", nil))
+}
+
+func TestLockIsExclusive(t *testing.T) {
+	t.Parallel()
+	locks := lockDir(t.TempDir() + "/locks")
+	unlock, err := locks.lock(t.Context(), "a")
+	require.NoError(t, err)
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = locks.lock(short, "a")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	second := make(chan error, 1)
+	go func() {
+		unlock, err := locks.lock(t.Context(), "a")
+		if err == nil {
+			unlock()
+		}
+		second <- err
+	}()
+	unlock()
+	require.NoError(t, <-second)
+
+	link := t.TempDir() + "/link"
+	require.NoError(t, os.Symlink(string(locks), link))
+	_, err = lockDir(link).lock(t.Context(), "a")
+	require.ErrorContains(t, err, "only this user")
 }
