@@ -192,26 +192,25 @@ func TestReplace(t *testing.T) {
 // Writers that race leave what one of them wrote.
 func TestReplaceTogether(t *testing.T) {
 	t.Parallel()
-	t.Run("file", func(t *testing.T) {
-		t.Parallel()
-		s, err := blob.Open(t.Context(), "file://"+t.TempDir())
-		require.NoError(t, err)
-		var all errgroup.Group
-		for n := range 8 {
-			all.Go(func() error {
-				for range 20 {
-					v := fmt.Sprint(n)
-					if err := s.Replace(t.Context(), "ns/d", fill(map[string]string{"data_0": v, "data_1": v, "metadata": v})); err != nil {
-						return err
+	each(t, func(t *testing.T, s blob.Store) {
+		for round := range 5 {
+			var all errgroup.Group
+			for n := range 6 {
+				all.Go(func() error {
+					for range 4 {
+						v := fmt.Sprint(round, n)
+						if err := s.Replace(t.Context(), "ns/d", fill(map[string]string{"data_0": v, "data_1": v, "metadata": v})); err != nil {
+							return err
+						}
 					}
-				}
-				return nil
-			})
+					return nil
+				})
+			}
+			require.NoError(t, all.Wait())
+			require.Equal(t, []string{"ns/d/data_0", "ns/d/data_1", "ns/d/metadata"}, keys(t, s, ""))
+			require.Equal(t, get(t, s, "ns/d/data_0"), get(t, s, "ns/d/data_1"))
+			require.Equal(t, get(t, s, "ns/d/data_0"), get(t, s, "ns/d/metadata"))
 		}
-		require.NoError(t, all.Wait())
-		require.Equal(t, []string{"ns/d/data_0", "ns/d/data_1", "ns/d/metadata"}, keys(t, s, ""))
-		require.Equal(t, get(t, s, "ns/d/data_0"), get(t, s, "ns/d/data_1"))
-		require.Equal(t, get(t, s, "ns/d/data_0"), get(t, s, "ns/d/metadata"))
 	})
 }
 

@@ -13,7 +13,8 @@
 // then they are copied to their places, the objects named "metadata" removed first and copied last. A reader that comes
 // in between finds no metadata, which is an error and not a mixture; one that read the old metadata just before can get
 // new data. A process that dies before the commit has changed nothing; after it, Sweep or the next Replace of the
-// prefix, in any process, completes the work.
+// prefix, in any process, completes the work. Two processes that replace one prefix at the same moment can leave objects
+// of both, each of them whole: let one process take in uploads of a name at a time.
 //
 // Keys whose parts begin with "." are the package's own.
 package blob

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -23,6 +24,9 @@ const partSize = 16 << 20
 type S3 struct {
 	client *minio.Client
 	bucket string
+	// Each for some prefixes. Without it the copies of two commits could overtake each other; between processes they
+	// still can, in the short time that a copy takes.
+	publishing [64]sync.Mutex
 }
 
 var _ Store = (*S3)(nil)

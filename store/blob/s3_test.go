@@ -52,7 +52,7 @@ func TestS3Commit(t *testing.T) {
 		for _, key := range []string{"ns/d/data_0", "ns/d/data_1", "ns/d/metadata"} {
 			require.NoError(t, s.Put(ctx, key, strings.NewReader("old")))
 		}
-		c := commit{ID: "dead-" + completedBy}
+		c := commit{ID: "dead-" + completedBy, Prefix: "ns/d"}
 		require.NoError(t, s.upload(ctx, files("new", "data_0", "metadata"), "ns/d", &c))
 		want := "new"
 		if completedBy == "nobody" {
@@ -60,8 +60,13 @@ func TestS3Commit(t *testing.T) {
 		} else {
 			record, err := json.Marshal(c)
 			require.NoError(t, err)
-			require.NoError(t, s.put(ctx, commitPrefix+"ns/d", bytes.NewReader(record), minio.PutObjectOptions{}))
+			require.NoError(t, s.put(ctx, commitKey("ns/d"), bytes.NewReader(record), minio.PutObjectOptions{}))
 			require.NoError(t, s.delete(ctx, "ns/d/metadata")) // how far it came
+			var only minio.PutObjectOptions
+			only.SetMatchETagExcept("*")
+			var refused minio.ErrorResponse
+			require.ErrorAs(t, s.put(ctx, commitKey("ns/d"), strings.NewReader("{}"), only), &refused, "there is one commit at a time")
+			require.Equal(t, minio.PreconditionFailed, refused.Code)
 		}
 		if completedBy == "replace" {
 			want = "newest"

@@ -3,6 +3,8 @@ package blob
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,14 +27,28 @@ import (
 
 const (
 	stagePrefix  = tmp + "/stage/"  // .tmp/stage/<uuid>/<key under the prefix>
-	commitPrefix = tmp + "/commit/" // .tmp/commit/<prefix>: a commit
+	commitPrefix = tmp + "/commit/" // .tmp/commit/<hash of the prefix>: a commit
 	atOnce       = 4
 )
 
-// commit is the record that makes a replacement happen: the staged objects that go to the prefix that it is named after.
+// commit is the record that makes a replacement happen: the staged objects that go to the prefix. There is one at a time
+// for a prefix.
 type commit struct {
-	ID   string   `json:"id"`
-	Keys []string `json:"keys"`
+	ID     string   `json:"id"`
+	Prefix string   `json:"prefix"`
+	Keys   []string `json:"keys"`
+}
+
+// commitKey is where the commit of a prefix is. Hashed: as a path it would be a folder and an object to some servers.
+func commitKey(prefix string) string {
+	sum := sha256.Sum256([]byte(prefix))
+	return commitPrefix + hex.EncodeToString(sum[:])
+}
+
+// lock keeps apart those who replace one prefix in this process.
+func (s *S3) lock(prefix string) *sync.Mutex {
+	sum := sha256.Sum256([]byte(prefix))
+	return &s.publishing[int(sum[0])%len(s.publishing)]
 }
 
 // Replace implements [Store]. The folder that fill is given is in the machine's folder for temporary files (TMPDIR),
@@ -48,7 +65,7 @@ func (s *S3) Replace(ctx context.Context, prefix string, fill func(dir string) e
 	if err := fill(dir); err != nil {
 		return err
 	}
-	c := commit{ID: uuid.NewString()}
+	c := commit{ID: uuid.NewString(), Prefix: prefix}
 	if err := s.upload(ctx, dir, prefix, &c); err != nil {
 		// With a context of its own: the caller's may be why it failed. What this leaves, Sweep removes.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
@@ -59,19 +76,22 @@ func (s *S3) Replace(ctx context.Context, prefix string, fill func(dir string) e
 	if err != nil {
 		return fmt.Errorf("storage: replace %s: %w", prefix, err)
 	}
+	lock := s.lock(prefix)
+	lock.Lock()
+	defer lock.Unlock()
 	for {
 		// Only one commit for a prefix at a time: one that is there is completed first, whoever's it is.
 		var opts minio.PutObjectOptions
 		opts.SetMatchETagExcept("*")
-		err := s.put(ctx, commitPrefix+prefix, bytes.NewReader(record), opts)
+		err := s.put(ctx, commitKey(prefix), bytes.NewReader(record), opts)
 		if err == nil {
-			return s.complete(ctx, prefix)
+			return s.complete(ctx, commitKey(prefix))
 		}
 		var resp minio.ErrorResponse
 		if !errors.As(err, &resp) || resp.Code != minio.PreconditionFailed {
 			return err
 		}
-		if err := s.complete(ctx, prefix); err != nil {
+		if err := s.complete(ctx, commitKey(prefix)); err != nil {
 			return err
 		}
 	}
@@ -105,50 +125,49 @@ func (s *S3) upload(ctx context.Context, dir, prefix string, c *commit) error {
 	return all.Wait()
 }
 
-// complete does what the commit of prefix says, if there is one. Several processes may do it at once.
-func (s *S3) complete(ctx context.Context, prefix string) error {
-	c, err := s.commit(ctx, prefix)
+// complete does what a commit says, if it is there. Several processes may do it at once.
+func (s *S3) complete(ctx context.Context, key string) error {
+	c, err := s.commit(ctx, key)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	err = s.publish(ctx, prefix, c)
-	if err != nil {
+	if err := s.publish(ctx, c); err != nil {
 		// Another process may have completed it meanwhile and removed the staged objects under our hands.
-		now, readErr := s.commit(ctx, prefix)
+		now, readErr := s.commit(ctx, key)
 		if bfia.CodeOf(readErr) == bfia.CodeNotFound || readErr == nil && now.ID != c.ID {
 			return nil
 		}
-		return fmt.Errorf("storage: replace %s: %w", prefix, err)
+		return fmt.Errorf("storage: replace %s: %w", c.Prefix, err)
 	}
-	if err := s.delete(ctx, commitPrefix+prefix); err != nil {
+	if err := s.delete(ctx, key); err != nil {
 		return err
 	}
 	return s.deletePrefix(ctx, stagePrefix+c.ID+"/")
 }
 
-func (s *S3) commit(ctx context.Context, prefix string) (commit, error) {
-	obj, err := s.client.GetObject(ctx, s.bucket, commitPrefix+prefix, minio.GetObjectOptions{})
+func (s *S3) commit(ctx context.Context, key string) (commit, error) {
+	obj, err := s.client.GetObject(ctx, s.bucket, key, minio.GetObjectOptions{})
 	if err != nil {
-		return commit{}, s.fail(err, "read the commit of", prefix)
+		return commit{}, s.fail(err, "read", key)
 	}
 	defer obj.Close()
 	record, err := io.ReadAll(obj)
 	if err != nil {
-		return commit{}, s.fail(err, "read the commit of", prefix)
+		return commit{}, s.fail(err, "read", key)
 	}
 	var c commit
 	if err := json.Unmarshal(record, &c); err != nil {
-		return commit{}, fmt.Errorf("storage: the commit of %s: %w", prefix, err)
+		return commit{}, fmt.Errorf("storage: read %s: %w", key, err)
 	}
 	return c, nil
 }
 
-func (s *S3) publish(ctx context.Context, prefix string, c commit) error {
+func (s *S3) publish(ctx context.Context, c commit) error {
 	isMetadata := func(key string) bool { return path.Base(key) == "metadata" }
-	old, err := s.list(ctx, prefix+"/")
+	old, err := s.list(ctx, c.Prefix+"/")
 	if err != nil {
 		return err
 	}
@@ -167,20 +186,20 @@ func (s *S3) publish(ctx context.Context, prefix string, c commit) error {
 			last = append(last, key)
 			continue
 		}
-		all.Go(func() error { return s.place(copyCtx, prefix, c, key) })
+		all.Go(func() error { return s.place(copyCtx, c, key) })
 	}
 	if err := all.Wait(); err != nil {
 		return err
 	}
 	for _, o := range old {
-		if rel := strings.TrimPrefix(o.Key, prefix+"/"); !slices.Contains(c.Keys, rel) {
+		if rel := strings.TrimPrefix(o.Key, c.Prefix+"/"); !slices.Contains(c.Keys, rel) {
 			if err := s.delete(ctx, o.Key); err != nil {
 				return err
 			}
 		}
 	}
 	for _, key := range last {
-		if err := s.place(ctx, prefix, c, key); err != nil {
+		if err := s.place(ctx, c, key); err != nil {
 			return err
 		}
 	}
@@ -188,11 +207,11 @@ func (s *S3) publish(ctx context.Context, prefix string, c commit) error {
 }
 
 // place copies a staged object to its place, inside the server.
-func (s *S3) place(ctx context.Context, prefix string, c commit, key string) error {
+func (s *S3) place(ctx context.Context, c commit, key string) error {
 	_, err := s.client.ComposeObject(ctx,
-		minio.CopyDestOptions{Bucket: s.bucket, Object: prefix + "/" + key},
+		minio.CopyDestOptions{Bucket: s.bucket, Object: c.Prefix + "/" + key},
 		minio.CopySrcOptions{Bucket: s.bucket, Object: stagePrefix + c.ID + "/" + key})
-	return s.fail(err, "place", prefix+"/"+key)
+	return s.fail(err, "place", c.Prefix+"/"+key)
 }
 
 // Sweep implements [Store].
@@ -204,8 +223,7 @@ func (s *S3) Sweep(ctx context.Context, age time.Duration) error {
 	var failed []error
 	committed := make(map[string]bool)
 	for _, o := range commits {
-		prefix := strings.TrimPrefix(o.Key, commitPrefix)
-		c, err := s.commit(ctx, prefix)
+		c, err := s.commit(ctx, o.Key)
 		if bfia.CodeOf(err) == bfia.CodeNotFound {
 			continue
 		}
@@ -216,7 +234,10 @@ func (s *S3) Sweep(ctx context.Context, age time.Duration) error {
 		committed[c.ID] = true
 		// A young one has its process still at work on it, most likely.
 		if time.Since(o.ModTime) >= min(age, time.Minute) {
-			failed = append(failed, s.complete(ctx, prefix))
+			lock := s.lock(c.Prefix)
+			lock.Lock()
+			failed = append(failed, s.complete(ctx, o.Key))
+			lock.Unlock()
 		}
 	}
 	staged, err := s.list(ctx, stagePrefix)

@@ -102,7 +102,8 @@ func fill(ctx context.Context, dir string, t *table, req IngestRequest, r io.Rea
 	if err := t.read(ctx, r, parts, ids); err != nil {
 		return 0, err
 	}
-	if err := parts.flush(); err != nil {
+	size, err := parts.flush()
+	if err != nil {
 		return 0, err
 	}
 	first, second, err := ids.duplicate(ctx)
@@ -126,7 +127,7 @@ func fill(ctx context.Context, dir string, t *table, req IngestRequest, r io.Rea
 	if err := os.WriteFile(filepath.Join(dir, metadataObject), raw, 0o644); err != nil {
 		return 0, err
 	}
-	return parts.bytes + int64(len(raw)), nil
+	return size + int64(len(raw)), nil
 }
 
 // Exists tells whether there is a dataset of that name: its metadata, that is.

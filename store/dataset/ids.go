@@ -15,7 +15,7 @@ import (
 
 const (
 	idSize    = 24      // bytes of an id on disk
-	idsAtOnce = 1 << 20 // ids in memory: 24 MiB
+	idsAtOnce = 1 << 18 // ids in memory: 6 MiB
 	idBuckets = 256
 )
 
@@ -27,6 +27,7 @@ type ids struct {
 	limit   int // of recent, and of what is looked at together
 	seeds   [2]maphash.Seed
 	recent  []idEntry
+	buckets [idBuckets][]byte // what spill sorts them into, kept for the next time
 	spilled bool
 }
 
@@ -56,14 +57,13 @@ func (s *ids) bucket(i int) string { return filepath.Join(s.dir, fmt.Sprintf("id
 
 // spill moves the recent ids to disk.
 func (s *ids) spill() error {
-	var buckets [idBuckets][]byte
 	for _, e := range s.recent {
-		b := &buckets[e.hi%idBuckets]
+		b := &s.buckets[e.hi%idBuckets]
 		*b = binary.LittleEndian.AppendUint64(*b, e.hi)
 		*b = binary.LittleEndian.AppendUint64(*b, e.lo)
 		*b = binary.LittleEndian.AppendUint64(*b, uint64(e.line))
 	}
-	for i, b := range buckets {
+	for i, b := range s.buckets {
 		if len(b) == 0 {
 			continue
 		}
@@ -75,6 +75,7 @@ func (s *ids) spill() error {
 		if err := errors.Join(err, file.Close()); err != nil {
 			return err
 		}
+		s.buckets[i] = b[:0]
 	}
 	s.recent, s.spilled = s.recent[:0], true
 	return nil

@@ -47,8 +47,8 @@ func (r *rows) Read(p []byte) (int, error) {
 			for range r.cols {
 				h ^= h >> 29
 				h *= 0xbf58476d1ce4e5b9
-				r.buf = append(r.buf, ',')
-				r.buf = strconv.AppendFloat(r.buf, float64(h>>40)/1e6, 'f', 6, 64)
+				r.buf = append(r.buf, ",0."...)
+				r.buf = strconv.AppendUint(r.buf, h>>40, 10)
 			}
 			r.buf = append(r.buf, '\n')
 		}

@@ -1,7 +1,7 @@
 package dataset
 
 import (
-	"bytes"
+	"bufio"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -12,38 +12,26 @@ import (
 // All partitions together buffer this much.
 const partitionBuffers = 16 << 20
 
-// partitions writes rows to the files data_0, data_1, ... They are opened for each buffer that is full and not held
-// open: a thousand of them may be more than the process may have.
+// partitions writes rows to the files data_0, data_1, ...
 type partitions struct {
-	dir   string
-	limit int // bytes that one buffers
-	parts []partition
-	bytes int64 // written
-}
-
-type partition struct {
-	path string
-	buf  bytes.Buffer
-	csv  *csv.Writer
+	files []appender
+	rows  []*csv.Writer
 }
 
 func newPartitions(dir string, n int) *partitions {
-	p := &partitions{dir: dir, limit: min(256<<10, partitionBuffers/n), parts: make([]partition, n)}
-	for i := range p.parts {
-		p.parts[i].path = filepath.Join(dir, fmt.Sprintf("data_%d", i))
-		p.parts[i].csv = csv.NewWriter(&p.parts[i].buf)
+	p := &partitions{files: make([]appender, n), rows: make([]*csv.Writer, n)}
+	for i := range n {
+		p.files[i].path = filepath.Join(dir, fmt.Sprintf("data_%d", i))
+		// The CSV writer uses this buffer and has none of its own.
+		p.rows[i] = csv.NewWriter(bufio.NewWriterSize(&p.files[i], min(256<<10, partitionBuffers/n)))
 	}
 	return p
 }
 
 // begin writes the header of each partition, so that also one without rows is there.
 func (p *partitions) begin(header []string) error {
-	for i := range p.parts {
-		if err := p.parts[i].csv.Write(header); err != nil {
-			return err
-		}
-		// Wide headers of many partitions are more than the buffers may hold.
-		if err := p.flushPart(&p.parts[i]); err != nil {
+	for _, w := range p.rows {
+		if err := w.Write(header); err != nil {
 			return err
 		}
 	}
@@ -52,14 +40,7 @@ func (p *partitions) begin(header []string) error {
 
 // write writes a row to the partition of its id.
 func (p *partitions) write(id string, row []string) error {
-	part := &p.parts[partitionOf(id, len(p.parts))]
-	if err := part.csv.Write(row); err != nil {
-		return err
-	}
-	if part.buf.Len() < p.limit {
-		return nil
-	}
-	return p.flushPart(part)
+	return p.rows[partitionOf(id, len(p.rows))].Write(row)
 }
 
 // partitionOf is fnv1a64(id) mod n.
@@ -71,29 +52,31 @@ func partitionOf(id string, n int) int {
 	return int(h % uint64(n))
 }
 
-func (p *partitions) flush() error {
-	for i := range p.parts {
-		if err := p.flushPart(&p.parts[i]); err != nil {
-			return err
+// flush brings all rows to the files, and answers the files' size.
+func (p *partitions) flush() (int64, error) {
+	var size int64
+	for i, w := range p.rows {
+		if w.Flush(); w.Error() != nil {
+			return 0, w.Error()
 		}
+		size += p.files[i].size
 	}
-	return nil
+	return size, nil
 }
 
-func (p *partitions) flushPart(part *partition) error {
-	part.csv.Flush()
-	if err := part.csv.Error(); err != nil {
-		return err
-	}
-	file, err := os.OpenFile(part.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+// appender is a file that is opened for each write and not held open: a thousand of them may be more than the process
+// may have.
+type appender struct {
+	path string
+	size int64
+}
+
+func (a *appender) Write(p []byte) (int, error) {
+	file, err := os.OpenFile(a.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	n, err := file.Write(part.buf.Bytes())
-	p.bytes += int64(n)
-	if part.buf.Cap() > 4*p.limit {
-		part.buf = bytes.Buffer{} // a long row's; the writer has its address, which stays
-	}
-	part.buf.Reset()
-	return errors.Join(err, file.Close())
+	n, err := file.Write(p)
+	a.size += int64(n)
+	return n, errors.Join(err, file.Close())
 }
