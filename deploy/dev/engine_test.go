@@ -88,14 +88,15 @@ func gate(ctx workflow.Context) (int, error) {
 	return ten(ctx, false)
 }
 
-func work(t testing.TB, c client.Client) {
+func work(t testing.TB, c client.Client) worker.Worker {
 	t.Helper()
 	w := worker.New(c, "queue", worker.Options{})
 	w.RegisterWorkflow(ten)
 	w.RegisterWorkflow(gate)
 	w.RegisterActivityWithOptions(one, activity.RegisterOptions{})
 	require.NoError(t, w.Start())
-	t.Cleanup(w.Stop)
+	t.Cleanup(func() { w.Stop() })
+	return w
 }
 
 func TestEngineKeepsItsHistory(t *testing.T) {
@@ -103,7 +104,8 @@ func TestEngineKeepsItsHistory(t *testing.T) {
 	e := start(t, dir, "one")
 	func() {
 		c := dial(t, e.Address(), "one")
-		work(t, c)
+		w := work(t, c)
+		defer w.Stop() // a workflow task that is cut off here is tried again only after its timeout, 10 s
 		run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "w", TaskQueue: "queue",
 			TypedSearchAttributes: temporal.NewSearchAttributes(
 				temporal.NewSearchAttributeKeyKeyword(AttributeJobID).ValueSet("j1"),
