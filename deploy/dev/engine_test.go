@@ -104,8 +104,7 @@ func TestEngineKeepsItsHistory(t *testing.T) {
 	e := start(t, dir, "one")
 	func() {
 		c := dial(t, e.Address(), "one")
-		w := work(t, c)
-		defer w.Stop() // a workflow task that is cut off here is tried again only after its timeout, 10 s
+		defer work(t, c).Stop()
 		run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "w", TaskQueue: "queue",
 			TypedSearchAttributes: temporal.NewSearchAttributes(
 				temporal.NewSearchAttributeKeyKeyword(AttributeJobID).ValueSet("j1"),
@@ -116,6 +115,9 @@ func TestEngineKeepsItsHistory(t *testing.T) {
 		require.NoError(t, run.Get(t.Context(), &sum))
 		assert.Equal(t, 10, sum)
 		_, err = c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "open", TaskQueue: "queue"}, gate)
+		require.NoError(t, err)
+		// Until it waits for its signal: a workflow task that is cut off is tried again only after its timeout, 10 s.
+		_, err = c.QueryWorkflow(t.Context(), "open", "", client.QueryTypeStackTrace)
 		require.NoError(t, err)
 	}()
 	e.Stop()
