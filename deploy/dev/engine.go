@@ -129,6 +129,11 @@ func (e *Engine) start(ctx context.Context, o EngineOptions) error {
 	return e.ready(ctx, o)
 }
 
+// The server's worker service is left out: it runs the server's own workflows (schedules, batches, scanners, deletion of
+// namespaces), none of which a development folder needs, and costs half of the start, a second at each stop, and a dozen pollers. The others still want its
+// address.
+var services = []string{string(primitives.FrontendService), string(primitives.HistoryService), string(primitives.MatchingService)}
+
 type servicePorts map[string]int
 
 func (e *Engine) startServer(port servicePorts) (err error) {
@@ -148,7 +153,7 @@ func (e *Engine) startServer(port servicePorts) (err error) {
 	}
 	server, err := temporal.NewServer(
 		temporal.WithConfig(serverConfig(port, e.store.config())),
-		temporal.ForServices(temporal.DefaultServices),
+		temporal.ForServices(services),
 		temporal.WithStaticHosts(hosts),
 		temporal.WithLogger(logger),
 		temporal.WithAuthorizer(authorization.NewNoopAuthorizer()),
@@ -196,7 +201,7 @@ func serverConfig(port servicePorts, database *config.SQL) *config.Config {
 	return c
 }
 
-// dynamicConfig is tuned for one small machine: few hops, and no housekeeping that a development folder doesn't need.
+// dynamicConfig is tuned for one small machine: few hops between its parts.
 func dynamicConfig() dynamicconfig.StaticClient {
 	return dynamicconfig.StaticClient{
 		// With the defaults of four partitions, a task and its poller often meet only after being forwarded.
@@ -211,9 +216,8 @@ func dynamicConfig() dynamicconfig.StaticClient {
 		// The UI alone asks more often than the default of 10 a second.
 		dynamicconfig.FrontendMaxNamespaceVisibilityRPSPerInstance.Key(): 200,
 		dynamicconfig.HistoryCacheHostLevelMaxSize.Key():                 4096,
-		dynamicconfig.TaskQueueScannerEnabled.Key():                      false,
-		dynamicconfig.HistoryScannerEnabled.Key():                        false,
-		dynamicconfig.BuildIdScavengerEnabled.Key():                      false,
+		// Without the worker service, children of a parent that ends are closed where they are, however many.
+		dynamicconfig.EnableParentClosePolicyWorker.Key(): false,
 	}
 }
 
@@ -221,7 +225,7 @@ func (e *Engine) startUI(port int, namespace string) {
 	e.uiAddress = "http://" + hostPort(port)
 	e.ui = uiserver.NewServer(uioptions.WithConfigProvider(&uiconfig.Config{
 		Host: loopback, Port: port, TemporalGRPCAddress: e.address, EnableUI: true, DefaultNamespace: namespace,
-		CORS: uiconfig.CORS{CookieInsecure: true}, DisableNewsFetch: true, HideLogs: true,
+		CORS: uiconfig.CORS{CookieInsecure: true}, DisableNewsFetch: true, HideLogs: true, BatchActionsDisabled: true,
 	}))
 	// Start returns when the UI is stopped; that its port was free was checked before.
 	go func() { _ = e.ui.Start() }()

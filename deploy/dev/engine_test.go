@@ -88,14 +88,15 @@ func gate(ctx workflow.Context) (int, error) {
 	return ten(ctx, false)
 }
 
-func work(t testing.TB, c client.Client) {
+func work(t testing.TB, c client.Client) worker.Worker {
 	t.Helper()
 	w := worker.New(c, "queue", worker.Options{})
 	w.RegisterWorkflow(ten)
 	w.RegisterWorkflow(gate)
 	w.RegisterActivityWithOptions(one, activity.RegisterOptions{})
 	require.NoError(t, w.Start())
-	t.Cleanup(w.Stop)
+	t.Cleanup(func() { w.Stop() })
+	return w
 }
 
 func TestEngineKeepsItsHistory(t *testing.T) {
@@ -103,7 +104,7 @@ func TestEngineKeepsItsHistory(t *testing.T) {
 	e := start(t, dir, "one")
 	func() {
 		c := dial(t, e.Address(), "one")
-		work(t, c)
+		defer work(t, c).Stop()
 		run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "w", TaskQueue: "queue",
 			TypedSearchAttributes: temporal.NewSearchAttributes(
 				temporal.NewSearchAttributeKeyKeyword(AttributeJobID).ValueSet("j1"),
@@ -114,6 +115,9 @@ func TestEngineKeepsItsHistory(t *testing.T) {
 		require.NoError(t, run.Get(t.Context(), &sum))
 		assert.Equal(t, 10, sum)
 		_, err = c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "open", TaskQueue: "queue"}, gate)
+		require.NoError(t, err)
+		// Until it waits for its signal: a workflow task that is cut off is tried again only after its timeout, 10 s.
+		_, err = c.QueryWorkflow(t.Context(), "open", "", client.QueryTypeStackTrace)
 		require.NoError(t, err)
 	}()
 	e.Stop()
