@@ -88,7 +88,7 @@ func TestLoad(t *testing.T) {
 	sleeper, err := cli.ContainerCreate(ctx, &container.Config{
 		Image: tags[0],
 		Env:   []string{"runtime.component.name=Sleep", "runtime.component.parameter.seconds=600"},
-	}, nil, nil, nil, "")
+	}, &container.HostConfig{NetworkMode: "none"}, nil, nil, "")
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, cli.ContainerRemove(context.Background(), sleeper.ID, container.RemoveOptions{Force: true}))
