@@ -222,6 +222,14 @@ func (p *Party) startTransport(ctx context.Context, docker *runner.Docker) error
 	})
 	p.closing(t.Close)
 	srv := t.Server()
+	if partners := p.cfg.Transport.PartnerListen; partners != "" {
+		srv.Handler = t.ContainerHandler()
+		outer := t.Server()
+		outer.Handler = t.PartnerHandler()
+		if err := p.serve(ctx, "transport.partner_listen", partners, outer.Serve, outer.Shutdown); err != nil {
+			return err
+		}
+	}
 	if err := p.serve(ctx, "transport.listen", p.cfg.Transport.Listen, srv.Serve, srv.Shutdown); err != nil {
 		return err
 	}
