@@ -6,6 +6,8 @@ STATIC      := CGO_ENABLED=0
 LDFLAGS     := -s -w
 # The embedded Temporal server takes minutes to build once; tests and linters leave it out.
 SLIM        := -tags slim
+# make build TAGS=slim leaves the embedded engine out of bin/hutong.
+TAGS        ?=
 DEVICE      ?= auto
 TEST_FLAGS  ?=
 
@@ -19,7 +21,7 @@ build: bin/hutong bin/provider ## build bin/hutong and bin/provider (the first b
 
 bin/hutong: FORCE
 	@mkdir -p bin
-	$(STATIC) $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/hutong
+	$(STATIC) $(GO) build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o $@ ./cmd/hutong
 
 bin/provider: FORCE
 	@mkdir -p bin

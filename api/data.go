@@ -1,8 +1,7 @@
 package api
 
 import (
-	"bufio"
-	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -213,22 +212,34 @@ func (s *Server) downloadDataset(c *fiber.Ctx) error {
 	if err := bfia.CheckID("name", name); err != nil {
 		return err
 	}
-	rc, err := s.datasets.Open(c.Context(), namespace, name)
+	rc, contentType, err := s.openData(c.Context(), namespace, name)
 	if err != nil {
 		return err
 	}
-	first := bufio.NewReader(rc)
-	head, _ := first.Peek(1) // an empty one is sent as it is
-	contentType := "text/csv; charset=utf-8"
-	if bytes.HasPrefix(head, []byte("{")) || bytes.HasPrefix(head, []byte("[")) {
-		contentType = fiber.MIMEApplicationJSON
-	}
 	c.Set(fiber.HeaderContentType, contentType)
-	c.Context().SetBodyStream(readCloser{first, rc}, -1)
+	c.Context().SetBodyStream(rc, -1)
 	return nil
 }
 
-type readCloser struct {
-	io.Reader
-	io.Closer
+// openData opens a dataset as CSV, whole, or another output's only object as it is.
+func (s *Server) openData(ctx context.Context, namespace, name string) (io.ReadCloser, string, error) {
+	m, err := s.datasets.Metadata(ctx, namespace, name)
+	if err != nil {
+		return nil, "", err
+	}
+	switch m.FileType {
+	case "", "csv":
+		rc, err := s.datasets.Open(ctx, namespace, name)
+		return rc, "text/csv; charset=utf-8", err
+	}
+	contentType := fiber.MIMEOctetStream
+	if m.FileType == "json" {
+		contentType = fiber.MIMEApplicationJSON
+	}
+	key, err := dataset.Key(namespace, name)
+	if err != nil {
+		return nil, "", err
+	}
+	rc, err := s.blobs.Get(ctx, key+"/data_0")
+	return rc, contentType, err
 }

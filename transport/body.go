@@ -16,11 +16,20 @@ const (
 	smallBody = 64 << 10
 	// bodySlack is room in a push for topic and metadata.
 	bodySlack = 16 << 10
-	// slowest is the rate below which a body's reader or writer is given up, in
-	// bytes a second, after patience.
-	slowest  = 256 << 10
-	patience = 30 * time.Second
 )
+
+// pace is what a caller that sends or reads a body must keep up with.
+type pace struct {
+	patience time.Duration // at any size
+	slowest  int64         // then, bytes a second
+}
+
+var defaultPace = pace{patience: 30 * time.Second, slowest: 256 << 10}
+
+// allowance is how long n bytes may take on the network.
+func (p pace) allowance(n int64) time.Duration {
+	return p.patience + time.Duration(n/p.slowest)*time.Second
+}
 
 // pushForm is a form in which a push arrives.
 type pushForm int
@@ -123,8 +132,7 @@ func (x *exchange) readAll(n, limit int64) ([]byte, error) {
 	if n < 0 {
 		expected = limit
 	}
-	x.readDeadline(allowance(expected))
-	defer x.readDeadline(0)
+	x.readDeadline(x.pace.allowance(expected))
 	var body []byte
 	var err error
 	if n >= 0 {
@@ -137,8 +145,11 @@ func (x *exchange) readAll(n, limit int64) ([]byte, error) {
 		if e, ok := errors.AsType[*Error](err); ok {
 			return nil, e
 		}
+		x.broken = true
 		return nil, refuse(CodeBadRequest, "the body ended or stalled before it was complete")
 	}
+	// The bound on the body is not one on a pop that waits.
+	x.readDeadline(0)
 	return body, nil
 }
 
@@ -169,13 +180,8 @@ func readGrowing(r io.Reader, limit int64) ([]byte, error) {
 	}
 }
 
-// allowance is how long n bytes may take on the network.
-func allowance(n int64) time.Duration {
-	return patience + time.Duration(n/slowest)*time.Second
-}
-
-// readDeadline bounds reads from now on; 0 takes the bound away, so that it
-// doesn't end a pop that waits. Writers that have no deadlines (in tests) do without.
+// readDeadline bounds reads of this request from now on; 0 takes the bound away.
+// Writers that have no deadlines (in tests) do without.
 func (x *exchange) readDeadline(d time.Duration) { _ = x.rc.SetReadDeadline(at(d)) }
 
 func (x *exchange) writeDeadline(d time.Duration) { _ = x.rc.SetWriteDeadline(at(d)) }
@@ -198,7 +204,7 @@ func (x *exchange) answer(status int, out outbound) error {
 		head, tail = encodeJSONAnswer(out)
 		length = base64.StdEncoding.EncodedLen(length)
 	}
-	x.writeDeadline(allowance(int64(length)))
+	x.writeDeadline(x.pace.allowance(int64(length)))
 	defer x.writeDeadline(0)
 	h := x.w.Header()
 	h.Set("Content-Type", x.enc.contentType())
@@ -250,12 +256,18 @@ const maxDiscard = 256 << 20
 
 // refuse answers with a refusal. It first reads what the caller still sends,
 // within reason: many clients look at an answer only after their body is sent.
-// Those that ask first (Expect: 100-continue) are told at once.
+// Those that ask first (Expect: 100-continue) are told at once. The deadline
+// stays: net/http itself reads on before it answers.
 func (x *exchange) refuse(status int, e *Error) {
-	if x.r.ContentLength <= maxDiscard && x.r.Header.Get("Expect") == "" && e != errClosed {
-		x.readDeadline(patience)
+	switch {
+	case x.broken:
+		x.readDeadline(-1)
+		x.w.Header().Set("Connection", "close")
+	case x.r.ContentLength <= maxDiscard && x.r.Header.Get("Expect") == "" && e != errClosed:
+		x.readDeadline(x.pace.patience)
 		_, _ = io.CopyN(io.Discard, x.r.Body, maxDiscard)
-		x.readDeadline(0)
+	default:
+		x.readDeadline(x.pace.patience)
 	}
 	_ = x.answer(status, outbound{code: e.Code, message: e.Message})
 }

@@ -26,6 +26,9 @@ type exchange struct {
 	rc      *http.ResponseController
 	headers headers
 	enc     encoding
+	pace    pace
+	// broken is set when the body ended or stalled: there is no more to read.
+	broken bool
 	// answered is set when an answer was begun; there is only one.
 	answered bool
 }
@@ -64,7 +67,7 @@ func (t *Transport) PartnerHandler() http.Handler { return t.routes(partnerRoute
 
 func (t *Transport) routes(routes map[string]operation) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := &exchange{w: w, r: r, rc: http.NewResponseController(w), headers: readHeaders(r.Header), enc: encodingOf(r.Header)}
+		x := &exchange{w: w, r: r, rc: http.NewResponseController(w), headers: readHeaders(r.Header), enc: encodingOf(r.Header), pace: t.pace}
 		op, known := routes[r.URL.Path]
 		switch {
 		case !known:
@@ -87,8 +90,9 @@ func (t *Transport) serve(x *exchange, op operation) {
 	err := t.inSession(x, op)
 	switch {
 	case err == nil:
-	case x.answered, x.r.Context().Err() != nil:
-		// The caller is gone; there is nobody to tell.
+	case x.answered, x.r.Context().Err() != nil && !x.broken:
+		// The caller is gone; there is nobody to tell. (net/http ends the context of
+		// a stalled body too, but that caller may still listen.)
 		t.log.Debug("caller left", "path", x.r.URL.Path, "session_id", x.headers[headerSessionID], "trace_id", x.headers[headerTraceID], "error", err)
 	default:
 		refusal := asError(err)

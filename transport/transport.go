@@ -95,6 +95,7 @@ type Transport struct {
 	limits    Limits
 	broker    *broker
 	turns     turns
+	pace      pace
 	sent      sentCounts
 
 	ctx    context.Context // ends at Close
@@ -114,6 +115,7 @@ func New(cfg Config) *Transport {
 		authorize: cfg.Authorize,
 		log:       cfg.Logger,
 		limits:    cfg.Limits.withDefaults(),
+		pace:      defaultPace,
 		idle:      make(chan struct{}),
 	}
 	if t.route == nil {

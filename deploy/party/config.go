@@ -36,6 +36,9 @@ type Config struct {
 type TransportConfig struct {
 	// Listen is host:port of the transport, for containers (HTTP and gRPC) and for other parties' transports.
 	Listen string `yaml:"listen" env:"LISTEN"`
+	// PartnerListen is host:port for other parties' transports alone. Empty: they use Listen, where they could also take
+	// messages meant for this party's containers; set it wherever partners are not trusted that far.
+	PartnerListen string `yaml:"partner_listen" env:"PARTNER_LISTEN"`
 	// Advertise is the host:port that containers are told, where it is not the runner's party host and the port of Listen.
 	Advertise string `yaml:"advertise" env:"ADVERTISE"`
 	// MaxMessageMiB bounds one message, SessionMiB what one session may hold, TotalMiB what all sessions may hold in memory.

@@ -222,6 +222,14 @@ func (p *Party) startTransport(ctx context.Context, docker *runner.Docker) error
 	})
 	p.closing(t.Close)
 	srv := t.Server()
+	if partners := p.cfg.Transport.PartnerListen; partners != "" {
+		srv.Handler = t.ContainerHandler()
+		outer := t.Server()
+		outer.Handler = t.PartnerHandler()
+		if err := p.serve(ctx, "transport.partner_listen", partners, outer.Serve, outer.Shutdown); err != nil {
+			return err
+		}
+	}
 	if err := p.serve(ctx, "transport.listen", p.cfg.Transport.Listen, srv.Serve, srv.Shutdown); err != nil {
 		return err
 	}
@@ -292,6 +300,7 @@ func (p *Party) startAPI(ctx context.Context, engine client.Client, db *store.St
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs), Temporal: engine,
 		Remote: bfiaclient.New(p.cfg.NodeID, p.route, callWait), Logger: p.logger,
 	})
+	p.sweep(ctx, blobs)
 	if err := p.serve(ctx, "listen", p.cfg.Listen, s.Serve, s.Shutdown); err != nil {
 		return err
 	}
@@ -299,6 +308,28 @@ func (p *Party) startAPI(ctx context.Context, engine client.Client, db *store.St
 		return s.ServeContainers, func(context.Context) error { return nil } // Shutdown ends both
 	})
 	return nil
+}
+
+// sweepAge is longer than an upload takes, and than a container reads its inputs.
+const sweepAge = 7 * 24 * time.Hour
+
+// sweep removes what uploads of dead processes left.
+func (p *Party) sweep(ctx context.Context, blobs blob.Store) {
+	left, _ := filepath.Glob(filepath.Join(p.tempDir(), "upload-*"))
+	for _, name := range left {
+		if info, err := os.Stat(name); err == nil && time.Since(info.ModTime()) > sweepAge {
+			_ = os.Remove(name)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := blobs.Sweep(ctx, sweepAge); err != nil && ctx.Err() == nil {
+			p.logger.Warn("the storage was not swept", "error", err)
+		}
+	}()
+	p.closing(func(context.Context) error { cancel(); <-done; return nil })
 }
 
 // serve listens on an address and serves there until the party stops.

@@ -25,6 +25,9 @@ func (c *Config) Validate() error {
 	v.routes(c)
 
 	v.address("transport.listen", c.Transport.Listen)
+	if c.Transport.PartnerListen != "" {
+		v.address("transport.partner_listen", c.Transport.PartnerListen)
+	}
 	if c.Transport.Advertise != "" {
 		v.reachable("transport.advertise", c.Transport.Advertise)
 	}

@@ -379,10 +379,10 @@ func (b *bench) checkSecrecy(guest, host [][]string) {
 	ciphertexts := map[string]bool{}
 	for _, m := range b.broker.Messages() {
 		crossed = append(append(crossed, m.Topic...), m.Payload...)
-		require.Greater(t, len(m.Payload), 14)
-		n := binary.BigEndian.Uint32(m.Payload[10:]) // no message here is longer than one chunk
-		require.LessOrEqual(t, int(n), len(m.Payload)-14)
-		head, body := m.Payload[14:14+n], m.Payload[14+n:]
+		require.Greater(t, len(m.Payload), 22)
+		n := binary.BigEndian.Uint32(m.Payload[18:]) // no message here is longer than one chunk
+		require.LessOrEqual(t, int(n), len(m.Payload)-22)
+		head, body := m.Payload[22:22+n], m.Payload[22+n:]
 		var fields map[string]any
 		require.NoError(t, json.Unmarshal(head, &fields), "every message begins with a JSON head")
 		for _, word := range []string{`"y"`, "label", `"x0"`, `"x12"`, "threshold", "leaf", "weight"} {

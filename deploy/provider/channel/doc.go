@@ -8,6 +8,7 @@
 //     session nor two roles on one node take each other's messages.
 //   - Every topic counts its chunks from 0, and a message is cut into chunks of at most 1 MiB. The receiver puts
 //     chunks in order by that number and drops those that it has seen, so a push that was repeated after a lost answer does no harm.
+//   - A program that was started again in the middle is recognised by its run, and ends the task rather than confuse it.
 //   - Every push and every pop carries an x-ptp-message-id, the same when it is repeated. A transport that knows the header
 //     can drop the second push, and can answer the second pop with what the first one lost on its way.
 //   - A side that fails says so on a topic of its own, which the other side watches all the time: it ends at once and with

@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -10,10 +11,10 @@ import (
 // ChunkSize is the most payload that one push carries.
 const ChunkSize = 1 << 20
 
-// A chunk is: version (1 byte), flags (1 byte), number in its topic (8 bytes, big endian), data.
+// A chunk is: version (1 byte), flags (1 byte), the sender's run (8 bytes), number in its topic (8 bytes, big endian), data.
 const (
 	chunkVersion = 1
-	chunkHeader  = 10
+	chunkHeader  = 18
 	flagLast     = 1 // the message ends with this chunk
 )
 
@@ -23,13 +24,22 @@ const maxMessage = 4 << 30
 // maxAhead bounds how many chunks may come before one that is missing.
 const maxAhead = 1024
 
-func encodeChunk(number uint64, last bool, data []byte) []byte {
+// run tells one life of a program from the next, which knows nothing of what the first one sent.
+type run [8]byte
+
+func newRun() (r run) {
+	_, _ = rand.Read(r[:]) // crypto/rand's Read never fails
+	return r
+}
+
+func encodeChunk(r run, number uint64, last bool, data []byte) []byte {
 	out := make([]byte, chunkHeader, chunkHeader+len(data))
 	out[0] = chunkVersion
 	if last {
 		out[1] = flagLast
 	}
-	binary.BigEndian.PutUint64(out[2:], number)
+	copy(out[2:], r[:])
+	binary.BigEndian.PutUint64(out[10:], number)
 	return append(out, data...)
 }
 
@@ -38,15 +48,16 @@ type chunk struct {
 	data []byte
 }
 
-func decodeChunk(b []byte) (uint64, chunk, error) {
+func decodeChunk(b []byte) (run, uint64, chunk, error) {
 	if len(b) < chunkHeader || b[0] != chunkVersion {
-		return 0, chunk{}, errors.New("a message that this version does not understand")
+		return run{}, 0, chunk{}, errors.New("a message that this version does not understand")
 	}
-	return binary.BigEndian.Uint64(b[2:]), chunk{last: b[1]&flagLast != 0, data: b[chunkHeader:]}, nil
+	return run(b[2:10]), binary.BigEndian.Uint64(b[10:]), chunk{last: b[1]&flagLast != 0, data: b[chunkHeader:]}, nil
 }
 
 // assembler puts the chunks of one topic in order and together.
 type assembler struct {
+	from  *run // of the first chunk; shared by the topics of a link
 	next  uint64
 	ahead map[uint64]chunk
 	part  []byte
@@ -55,9 +66,15 @@ type assembler struct {
 
 // add takes one chunk. A chunk that was there before is dropped.
 func (a *assembler) add(b []byte) error {
-	n, c, err := decodeChunk(b)
+	r, n, c, err := decodeChunk(b)
 	if err != nil {
 		return err
+	}
+	if *a.from == (run{}) {
+		*a.from = r
+	}
+	if *a.from != r {
+		return errors.New("it comes from another run of the partner's program, which began again: start the whole task again, under a new id")
 	}
 	if n < a.next {
 		return nil

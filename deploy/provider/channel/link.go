@@ -48,7 +48,9 @@ type Link struct {
 	stop     context.CancelCauseFunc
 	watching sync.WaitGroup
 
+	run      run // of this side
 	mu       sync.Mutex
+	partner  run               // of the other side, once something came
 	sent     map[string]uint64 // chunks pushed, by step
 	received map[string]*assembler
 }
@@ -74,7 +76,7 @@ func Open(ctx context.Context, c Config) (*Link, context.Context, error) {
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	l := &Link{
-		config: c, endpoint: newEndpoint(c), stop: stop,
+		config: c, endpoint: newEndpoint(c), stop: stop, run: newRun(),
 		sent: map[string]uint64{}, received: map[string]*assembler{},
 	}
 	l.watching.Add(1)
@@ -105,7 +107,7 @@ func (l *Link) Send(ctx context.Context, step string, head any, body []byte) err
 		number := l.sent[step]
 		l.sent[step]++
 		l.mu.Unlock()
-		if err := l.endpoint.push(ctx, l.config.OtherNode, l.outTopic(step), encodeChunk(number, last, part)); err != nil {
+		if err := l.endpoint.push(ctx, l.config.OtherNode, l.outTopic(step), encodeChunk(l.run, number, last, part)); err != nil {
 			return fmt.Errorf("send %s to %s: %w", step, l.config.Partner, err)
 		}
 	}
@@ -117,7 +119,7 @@ func (l *Link) Receive(ctx context.Context, step string, head any) ([]byte, erro
 	l.mu.Lock()
 	in := l.received[step]
 	if in == nil {
-		in = &assembler{}
+		in = &assembler{from: &l.partner}
 		l.received[step] = in
 	}
 	l.mu.Unlock()

@@ -169,6 +169,21 @@ func TestRepeatedPush(t *testing.T) {
 	require.Greater(t, len(b.Messages()), 6, "some pushes arrived twice")
 }
 
+// A partner that begins again in the middle is noticed, not taken for a repetition.
+func TestPartnerBeginsAgain(t *testing.T) {
+	b := brokertest.New(t)
+	e := open(t, b, "task-1")
+	require.NoError(t, e.guest.Send(e.guestCtx, "key", head{1}, nil))
+	_, err := e.host.Receive(e.hostCtx, "key", &head{})
+	require.NoError(t, err)
+	again, ctx, err := channel.Open(t.Context(), config(b, "task-1", "guest.0", "host.0"))
+	require.NoError(t, err)
+	defer again.Close()
+	require.NoError(t, again.Send(ctx, "data", head{1}, nil))
+	_, err = e.host.Receive(e.hostCtx, "data", &head{})
+	require.ErrorContains(t, err, "data of guest.0: it comes from another run")
+}
+
 // A partner's failure ends what runs and what waits, with the reason if it may be told.
 func TestAbort(t *testing.T) {
 	for name, c := range map[string]struct {

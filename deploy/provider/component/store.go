@@ -3,6 +3,7 @@ package component
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -27,7 +28,7 @@ func OpenStore(address string) (Store, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		// url.Parse's error repeats the address, which carries the password.
-		return nil, fmt.Errorf("variable system.storage is not an address such as file:///dir or s3://host:port?username=..&password=..")
+		return nil, errors.New("variable system.storage is not an address of the form file:///dir or s3://host:port?username=u&password=p")
 	}
 	switch u.Scheme {
 	case "file":

@@ -83,6 +83,27 @@ func TestLoad(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.Equal(t, map[string]string{"task_id": "task-1", "status": "SUCCESS", "role": "host.0"}, <-called)
+
+	// As process 1 of a container it hears SIGTERM.
+	sleeper, err := cli.ContainerCreate(ctx, &container.Config{
+		Image: tags[0],
+		Env:   []string{"runtime.component.name=Sleep", "runtime.component.parameter.seconds=600"},
+	}, &container.HostConfig{NetworkMode: "none"}, nil, nil, "")
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, cli.ContainerRemove(context.Background(), sleeper.ID, container.RemoveOptions{Force: true}))
+	})
+	require.NoError(t, cli.ContainerStart(ctx, sleeper.ID, container.StartOptions{}))
+	logs, err := cli.ContainerLogs(ctx, sleeper.ID, container.LogsOptions{ShowStdout: true, Follow: true})
+	require.NoError(t, err)
+	_, err = logs.Read(make([]byte, 1)) // its first line: it has begun
+	require.NoError(t, err)
+	require.NoError(t, logs.Close())
+	patience := 30
+	require.NoError(t, cli.ContainerStop(ctx, sleeper.ID, container.StopOptions{Timeout: &patience}))
+	stopped, err := cli.ContainerInspect(ctx, sleeper.ID)
+	require.NoError(t, err)
+	require.Equal(t, 143, stopped.State.ExitCode)
 }
 
 // The Dockerfile that people use and the one inside Load say the same.

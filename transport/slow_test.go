@@ -1,0 +1,75 @@
+package transport
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// impatient is a node that gives slow callers up soon.
+func impatient(t *testing.T, patience time.Duration) *node {
+	tr := New(Config{NodeID: "A", Logger: quiet()})
+	tr.pace = pace{patience: patience, slowest: 1 << 40}
+	return &node{tr, serve(t, tr)}
+}
+
+// The bounds on slow bodies are not bounds on waiting, nor on a connection's
+// next request.
+func TestPopOutlivesPatience(t *testing.T) {
+	const patience = 50 * time.Millisecond
+	n := impatient(t, patience)
+	c := n.container(t, "s")
+	for range 3 {
+		begin := time.Now()
+		require.Equal(t, CodeTimeout, c.pop("x", 4*patience).code)
+		require.GreaterOrEqual(t, time.Since(begin), 4*patience)
+	}
+	got := make(chan []byte)
+	go func() { got <- c.mustPop("x") }()
+	time.AfterFunc(4*patience, func() { n.container(t, "s").push("A", "x", []byte("m")) })
+	require.Equal(t, "m", string(<-got))
+}
+
+func TestStalledBodyIsGivenUp(t *testing.T) {
+	n := impatient(t, 50*time.Millisecond)
+	conn := dial(t, n.url)
+	defer conn.Close()
+	_, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\nx-ptp-session-id: s\r\nx-ptp-target-node-id: A\r\n\r\n{", pathPush)
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	require.Equal(t, http.StatusBadRequest, resp.StatusCode)
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Contains(t, string(b), "stalled")
+	eventually(t, "nothing is held", func() bool { return n.Stats().Bytes == 0 })
+}
+
+// A reader that doesn't read its answer doesn't keep the message from the next.
+func TestStalledReaderIsGivenUp(t *testing.T) {
+	n := impatient(t, 2*time.Second)
+	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
+	c := n.container(t, "s").protobuf()
+	tr := n.Transport
+	s, err := tr.broker.enter("s")
+	require.NoError(t, err)
+	defer tr.broker.leave(s)
+	h, err := tr.broker.reserve(t.Context(), &s.in, int64(len(large)))
+	require.NoError(t, err)
+	_, err = tr.broker.push(s, "x", "", large, h)
+	require.NoError(t, err)
+
+	conn := dial(t, n.url)
+	defer conn.Close()
+	_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 13\r\nx-ptp-session-id: s\r\n\r\n{\"topic\":\"x\"}", pathPop)
+	require.NoError(t, err)
+	eventually(t, "its answer was given up", func() bool { return n.Stats().Returned == 1 })
+	require.True(t, bytes.Equal(large, c.mustPop("x")))
+}
