@@ -261,15 +261,13 @@ func taskLines(status *bfia.JobStatus, now time.Time, v view) []line {
 	for _, r := range shown {
 		nameWidth = max(nameWidth, cells.StringWidth(r.name()))
 	}
-	// "  ✓ name  12.3s   cells": cells are wide (mark and time), else narrow (mark), else left out.
-	wide := make([]int, len(parts))
-	total := 0
-	for i, p := range parts {
-		wide[i] = max(cellWidth, cells.StringWidth(p.role), cells.StringWidth(plain(p.node))) + 2
-		total += wide[i]
-	}
+	// "✓ name  12.3s  cells": cells have mark and time under whole or shortened names of nodes, else the mark, else there are none.
 	const before, timeWidth = 2, 8
 	room := v.width - before - timeWidth - 2
+	wide, total := cellWidths(parts, true)
+	if room-min(nameWidth, 24) < total {
+		wide, total = cellWidths(parts, false)
+	}
 	narrow := room-min(nameWidth, 24) < total
 	if narrow {
 		total = 2 * len(parts)
@@ -292,6 +290,26 @@ func taskLines(status *bfia.JobStatus, now time.Time, v view) []line {
 	return lines
 }
 
+func cellWidths(parts []column, wholeNodes bool) (widths []int, total int) {
+	for _, p := range parts {
+		width := max(cellWidth, cells.StringWidth(p.role))
+		if wholeNodes {
+			width = max(width, cells.StringWidth(plain(p.node)))
+		}
+		widths = append(widths, width+2)
+		total += width + 2
+	}
+	return widths, total
+}
+
+// shortNode keeps the end of a node's name, which is where names of one numbering differ.
+func shortNode(node string, width int) string {
+	if node = plain(node); cells.StringWidth(node) > width {
+		node = cells.TruncateLeft(node, cells.StringWidth(node)-width+1, "…")
+	}
+	return node
+}
+
 func columnHeads(parts []column, wide []int, from int) []line {
 	var roles, nodes line
 	roles.to(from)
@@ -299,7 +317,7 @@ func columnHeads(parts []column, wide []int, from int) []line {
 	at := from
 	for i, p := range parts {
 		roles.add(normal, p.role)
-		nodes.add(dim, plain(p.node))
+		nodes.add(dim, shortNode(p.node, wide[i]-2))
 		at += wide[i]
 		roles.to(at)
 		nodes.to(at)

@@ -64,6 +64,7 @@ func (m Main) newRootCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	c := &client{url: valueOr(m.getenv("HUTONG_URL"), defaultURL), stdoutColour: m.getenv("NO_COLOR") == ""}
 	root.PersistentFlags().StringVar(&c.url, "url", c.url, "the party's API, for client commands (HUTONG_URL)")

@@ -82,7 +82,7 @@ func drawReport(document []byte) string {
 			continue
 		}
 		if field == "data" && len(series) == 1 {
-			out.WriteString(steps(metric, series[0]))
+			out.WriteString(steps(metric, list, series[0]))
 		}
 		if len(series[0]) > 1 {
 			out.WriteString(plot(series, names))
@@ -92,7 +92,15 @@ func drawReport(document []byte) string {
 }
 
 // steps prints the values one by one, the middle ones left out if they are many.
-func steps(metric string, values []float64) string {
+func steps(metric string, points []any, values []float64) string {
+	by := "step"
+	fields, _ := points[0].(map[string]any)
+	for _, name := range abscissae {
+		if fields[name] != nil {
+			by = name
+			break
+		}
+	}
 	const most = 12
 	var words []string
 	for i, v := range values {
@@ -103,7 +111,7 @@ func steps(metric string, values []float64) string {
 			words = append(words, fmt.Sprintf("%.4f", v))
 		}
 	}
-	return fmt.Sprintf("  %s by step: %s\n", metric, strings.Join(words, " "))
+	return fmt.Sprintf("  %s by %s: %s\n", metric, by, strings.Join(words, " "))
 }
 
 // abscissae are the fields of a point that say where it is, not what is there.
@@ -114,6 +122,7 @@ func seriesOf(list []any) (series [][]float64, names []string) {
 	if len(list) == 0 {
 		return nil, nil
 	}
+	const mostSeries = 4 // more are no picture
 	if _, ok := number(list[0]); ok {
 		list = slices.Clone(list)
 		for i, v := range list {
@@ -122,7 +131,7 @@ func seriesOf(list []any) (series [][]float64, names []string) {
 	}
 	first, _ := list[0].(map[string]any)
 	for _, name := range slices.Sorted(maps.Keys(first)) {
-		if slices.Contains(abscissae, name) {
+		if slices.Contains(abscissae, name) || len(series) == mostSeries {
 			continue
 		}
 		values := make([]float64, 0, len(list))
@@ -161,7 +170,9 @@ func plot(series [][]float64, names []string) string {
 	return picture + "\n"
 }
 
+// number is a value that can be drawn; no metric is larger than the bound, and plots of larger values overflow.
 func number(v any) (float64, bool) {
+	const bound = 1e9
 	f, ok := v.(float64)
-	return f, ok && !math.IsNaN(f) && !math.IsInf(f, 0)
+	return f, ok && math.Abs(f) <= bound
 }

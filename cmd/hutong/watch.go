@@ -128,7 +128,7 @@ func joinClose(first, second error) error {
 }
 
 func noAnswerNote(d time.Duration) string {
-	return fmt.Sprintf("the party has not answered for %s; trying again", duration(d.Truncate(time.Second)))
+	return fmt.Sprintf("no answer for %s, trying again", duration(d.Truncate(time.Second)))
 }
 
 // lines tells each change on a line of its own, for logs and pipes.
