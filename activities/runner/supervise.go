@@ -73,18 +73,24 @@ func supervise(dir string, idle time.Duration) error {
 		locks: lockDir(filepath.Join(dir, lockFolder)), runs: map[string]*running{},
 	}
 	s.timer = time.AfterFunc(idle, s.endIfIdle)
-	// When the machine goes down everybody gets a SIGTERM. The commands' ends are still to be written.
-	signal.Ignore(syscall.SIGHUP, syscall.SIGINT)
-	terms := make(chan os.Signal, 1)
-	signal.Notify(terms, syscall.SIGTERM)
-	go func() {
-		<-terms
-		s.mu.Lock()
-		s.idle = 0
-		s.mu.Unlock()
-		s.rest()
-	}()
+	go s.heedSignals()
 	return s.serve()
+}
+
+// heedSignals ends the supervisor by SIGTERM when no command runs any more: when the machine goes
+// down everybody gets one, and the commands' ends are still to be written. The
+// others are caught and not ignored, which the commands would inherit.
+func (s *server) heedSignals() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT)
+	for sig := range signals {
+		if sig == syscall.SIGTERM {
+			s.mu.Lock()
+			s.idle = 0
+			s.mu.Unlock()
+			s.rest()
+		}
+	}
 }
 
 // A server is the supervisor.
