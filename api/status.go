@@ -219,6 +219,15 @@ func (s *Server) listOutputs(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	tasks, err := s.store.Tasks(c.Context(), jobID)
+	if err != nil {
+		return err
+	}
+	place := map[string]int{}
+	for _, t := range tasks {
+		place[t.Name] = t.Seq
+	}
+	slices.SortStableFunc(rows, func(a, b store.Output) int { return place[a.TaskName] - place[b.TaskName] })
 	outputs := []bfia.Output{}
 	for _, o := range rows {
 		outputs = append(outputs, bfia.Output{TaskName: o.TaskName, TaskID: o.TaskID, Role: bfia.Part{Role: o.Role, Index: o.RoleIndex}.Self(),

@@ -17,7 +17,9 @@ import (
 // one party it stops the job at all of them.
 func Job(ctx workflow.Context, in JobInput) (Result, error) {
 	j := newJob(ctx, in)
+	ctx = detached(ctx, func() { j.finish(OutcomeStopped, "stopped by "+operator) })
 	if err := workflow.SetUpdateHandler(ctx, UpdateCreate, func(ctx workflow.Context) error {
+		ctx = detached(ctx, nil)
 		_ = workflow.Await(ctx, func() bool { return j.created })
 		return j.createError
 	}); err != nil {
@@ -28,11 +30,11 @@ func Job(ctx workflow.Context, in JobInput) (Result, error) {
 	workflow.Go(ctx, j.receiveStops)
 
 	if err := j.create(ctx); err != nil {
-		return Result{}, err
+		return Result{}, answered(ctx, err)
 	}
 	j.start(ctx)
 	j.walk(ctx)
-	return j.end(ctx), workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
+	return j.end(ctx), answered(ctx, nil)
 }
 
 type job struct {
@@ -148,8 +150,6 @@ func (j *job) create(ctx workflow.Context) error {
 	for _, f := range undone {
 		_ = f.Get(ctx, nil)
 	}
-	// The answer must be out before the workflow ends, or its caller would be told of an end instead.
-	_ = workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
 	return failure
 }
 
@@ -159,21 +159,25 @@ const (
 	undoWait    = 5 * time.Second
 )
 
-// start starts the job on every party.
+// start starts the job on every party. When the job ends meanwhile, those that have not answered are not asked again.
 func (j *job) start(ctx workflow.Context) {
 	if j.ending != "" {
 		return
 	}
 	workflow.SetCurrentDetails(ctx, "Starting the job at "+strings.Join(j.Nodes, ", "))
-	futures := make([]workflow.Future, len(j.Nodes))
-	for i, node := range j.Nodes {
-		futures[i] = command(ctx, "start at "+node, j.Settings.GiveUpAfter, activities.SendStartName, node, j.Plan.JobID)
+	startCtx, cancel := workflow.WithCancel(ctx)
+	defer cancel()
+	left := len(j.Nodes)
+	for _, node := range j.Nodes {
+		f := command(startCtx, "start at "+node, j.Settings.GiveUpAfter, activities.SendStartName, node, j.Plan.JobID)
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			if err := f.Get(ctx, nil); err != nil {
+				j.finish(OutcomeFailed, fmt.Sprintf("%s did not start the job: %s", node, reasonOf(err)))
+			}
+			left--
+		})
 	}
-	for i, f := range futures {
-		if err := f.Get(ctx, nil); err != nil {
-			j.finish(OutcomeFailed, fmt.Sprintf("%s did not start the job: %s", j.Nodes[i], reasonOf(err)))
-		}
-	}
+	_ = workflow.Await(ctx, func() bool { return left == 0 || j.ending != "" })
 	if j.ending == "" {
 		j.moveTo(bfia.JobRunning)
 		_ = workflow.UpsertTypedSearchAttributes(ctx, AttributeState.ValueSet(string(bfia.JobRunning)))
@@ -250,9 +254,10 @@ func (j *job) end(ctx workflow.Context) Result {
 	return Result{State: j.state, Outcome: j.outcome, Reason: j.ending}
 }
 
-// finish makes the job end: no further task starts, and those that run are not waited for.
+// finish makes the job end: no further task starts, and those that run are not waited for. A job that ends anyway goes
+// on to the end that it has.
 func (j *job) finish(outcome, reason string) {
-	if j.ending == "" {
+	if j.ending == "" && !j.state.Terminal() {
 		j.outcome, j.ending = outcome, reason
 		j.logger.Info("job ends early", "outcome", outcome, "reason", reason)
 	}

@@ -17,8 +17,11 @@ func (j *job) runTask(ctx workflow.Context, t *scheduledTask) {
 	for k := range t.parts {
 		j.report(t, k, bfia.TaskRunning, "")
 	}
+	// What has ended is not started any more where its start was not taken yet.
+	startCtx, cancel := workflow.WithCancel(ctx)
+	defer cancel()
 	for _, node := range t.plan.Nodes() {
-		f := command(ctx, fmt.Sprintf("start %s at %s", t.plan.Name, node), j.Settings.GiveUpAfter, activities.SendTaskStartName,
+		f := command(startCtx, fmt.Sprintf("start %s at %s", t.plan.Name, node), j.Settings.GiveUpAfter, activities.SendTaskStartName,
 			node, bfia.TaskRef{JobID: j.Plan.JobID, TaskID: t.id, TaskName: t.plan.Name})
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			if err := f.Get(ctx, nil); err != nil {

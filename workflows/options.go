@@ -11,12 +11,16 @@ import (
 	"hutong/bfia"
 )
 
+// recordLimit is how long a record is tried. The engine would give up after a single try's limit, unless told so.
+const recordLimit = 24 * time.Hour
+
 // record writes to the party's database: short, retried until the database answers.
 func record(ctx workflow.Context, name, summary string, args ...any) workflow.Future {
 	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
-		StartToCloseTimeout: 10 * time.Second,
+		StartToCloseTimeout:    10 * time.Second,
+		ScheduleToCloseTimeout: recordLimit,
 		RetryPolicy: &temporal.RetryPolicy{
-			InitialInterval: 100 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: 10 * time.Second,
+			InitialInterval: 100 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: 30 * time.Second,
 			NonRetryableErrorTypes: []string{activities.FailureRefused},
 		},
 		Summary: summary,
@@ -39,6 +43,29 @@ func command(ctx workflow.Context, id string, limit time.Duration, name string, 
 		},
 	})
 	return workflow.ExecuteActivity(ctx, name, args...)
+}
+
+// operator is by whom a workflow is stopped that is cancelled in the engine, with its command line or in its UI.
+const operator = "an operator of the engine"
+
+// detached gives a context that outlives the workflow's cancellation, so that even then parties are told and
+// containers are stopped; cancelled, if there is one, learns of it.
+func detached(ctx workflow.Context, cancelled func()) workflow.Context {
+	own, _ := workflow.NewDisconnectedContext(ctx)
+	if cancelled != nil {
+		workflow.Go(own, func(own workflow.Context) {
+			ctx.Done().Receive(own, nil)
+			cancelled()
+		})
+	}
+	return own
+}
+
+// answered gives back err when all callers of updates have their answer: a workflow that ends before would tell them
+// of its end instead.
+func answered(ctx workflow.Context, err error) error {
+	_ = workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
+	return err
 }
 
 // reasonOf is what people should read of an activity's error: its own words, without the engine's wrapping.
@@ -92,5 +119,5 @@ func JobAttributes(in JobInput) temporal.SearchAttributes {
 
 // PartyJobAttributes are the search attributes with which [PartyJob] starts.
 func PartyJobAttributes(in PartyJobInput) temporal.SearchAttributes {
-	return attributes(&in.Plan, in.Node, in.Roles, string(bfia.JobPending))
+	return attributes(&in.Plan, in.Node, in.Roles, string(bfia.JobReady))
 }

@@ -16,16 +16,20 @@ import (
 // of each task as containers, and reports their ends. It ends when job/stop says so, after its containers are gone.
 func PartyJob(ctx workflow.Context, in PartyJobInput) (Result, error) {
 	p := newPartyJob(ctx, in)
+	ctx = detached(ctx, func() { p.stop(Stop{By: operator}) })
+	var createError error
 	if err := workflow.SetUpdateHandler(ctx, UpdateCreate, func(ctx workflow.Context) error {
+		ctx = detached(ctx, nil)
 		_ = workflow.Await(ctx, func() bool { return p.created })
-		return nil
+		return createError
 	}); err != nil {
 		return Result{}, err
 	}
-	if err := record(ctx, activities.RecordJobName, "record the job", in.Plan, in.Roles, in.Scheduler, workflow.Now(ctx)).Get(ctx, nil); err != nil {
-		return Result{}, err
-	}
+	createError = record(ctx, activities.RecordJobName, "record the job", in.Plan, in.Roles, in.Scheduler, workflow.Now(ctx)).Get(ctx, nil)
 	p.created = true
+	if createError != nil {
+		return Result{}, answered(ctx, createError)
+	}
 	p.describe(ctx)
 
 	workflow.Go(ctx, p.receiveStart)
@@ -47,7 +51,7 @@ type partyJob struct {
 	stopped string // by whom the job was ended
 	undone  bool   // it was not created everywhere: nothing of it is kept
 	tasks   map[string]*partyTask
-	active  int // parts whose containers are not yet gone
+	active  int // what still goes on: tasks that look for a host, containers that are not yet gone, and their stops
 }
 
 // partyTask is a task as a participant sees it: its own parts of it.
@@ -65,7 +69,9 @@ type partyPart struct {
 	reason string
 	claim  activities.Claim
 	told   bfia.TaskState // what the container itself said
-	cancel workflow.CancelFunc
+
+	cancel   workflow.CancelFunc // ends its run; nil while there is none
+	stopping bool
 }
 
 func newPartyJob(ctx workflow.Context, in PartyJobInput) *partyJob {
@@ -140,7 +146,7 @@ func (p *partyJob) receiveCallbacks(ctx workflow.Context) {
 		}
 		for _, planned := range p.Plan.Tasks {
 			t := p.tasks[planned.Name]
-			if t.id != r.TaskID {
+			if t.id == "" || t.id != r.TaskID {
 				continue
 			}
 			for _, part := range t.parts {
@@ -161,9 +167,7 @@ func (p *partyJob) receiveStops(ctx workflow.Context) {
 			return
 		}
 		if s.Task == "" {
-			if p.stopped == "" {
-				p.stopped, p.undone = s.By, s.Undo && p.state == bfia.JobReady
-			}
+			p.stop(s)
 			continue
 		}
 		if t, ok := p.tasks[s.Task]; !ok || len(t.parts) > 0 && t.ended() {
@@ -172,9 +176,16 @@ func (p *partyJob) receiveStops(ctx workflow.Context) {
 		for _, name := range p.Plan.After(s.Task) {
 			if t := p.tasks[name]; !t.ended() && t.stopped == "" {
 				t.stopped = "stopped by " + s.By
-				p.stopTask(ctx, t)
+				p.stopTask(ctx, t, false)
 			}
 		}
+	}
+}
+
+// stop ends the job, once.
+func (p *partyJob) stop(s Stop) {
+	if p.stopped == "" {
+		p.stopped, p.undone = s.By, s.Undo && p.state == bfia.JobReady
 	}
 }
 
@@ -188,11 +199,14 @@ func (t *partyTask) ended() bool {
 	return true
 }
 
-// stopTask ends the parts of a task that run.
-func (p *partyJob) stopTask(ctx workflow.Context, t *partyTask) {
+// stopTask ends the containers of a task. Those whose part has ended leave by themselves, but for the stubborn.
+func (p *partyJob) stopTask(ctx workflow.Context, t *partyTask, stubborn bool) {
 	for _, part := range t.parts {
-		if part.cancel != nil && !part.state.Terminal() {
-			workflow.Go(ctx, func(ctx workflow.Context) { p.stopPart(ctx, t, part) })
+		if part.cancel != nil && !part.stopping && (stubborn || !part.state.Terminal()) {
+			part.stopping = true
+			p.active++
+			cancel := part.cancel
+			workflow.Go(ctx, func(ctx workflow.Context) { p.stopPart(ctx, t, part, cancel) })
 		}
 	}
 }
@@ -200,10 +214,9 @@ func (p *partyJob) stopTask(ctx workflow.Context, t *partyTask) {
 // undo removes the job's rows. The workflow ends as failed, so that the same job may be created anew.
 func (p *partyJob) undo(ctx workflow.Context) error {
 	if err := record(ctx, activities.ForgetJobName, "forget the job", p.Plan.JobID).Get(ctx, nil); err != nil {
-		return err
+		return answered(ctx, err)
 	}
-	_ = workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
-	return refusal(bfia.CodeRefused, "the job was not created everywhere, so "+p.stopped+" had it undone")
+	return answered(ctx, refusal(bfia.CodeRefused, "the job was not created everywhere, so "+p.stopped+" had it undone"))
 }
 
 // end ends what still runs, waits for the containers to be gone, and gives back what the job held.
@@ -219,7 +232,7 @@ func (p *partyJob) end(ctx workflow.Context) (Result, error) {
 			if outcome == OutcomeSuccess {
 				outcome, reason = OutcomeStopped, t.stopped
 			}
-			p.stopTask(ctx, t)
+			p.stopTask(ctx, t, false)
 		}
 		for _, part := range t.parts {
 			if part.state == bfia.TaskFailed && outcome != OutcomeFailed {
@@ -232,14 +245,18 @@ func (p *partyJob) end(ctx workflow.Context) (Result, error) {
 	if err := record(ctx, activities.RecordJobStateName, "record FINISHED", p.Plan.JobID, p.state, reason, workflow.Now(ctx)).Get(ctx, nil); err != nil {
 		p.logger.Error("state not recorded", "error", err)
 	}
+	if gone, _ := workflow.AwaitWithTimeout(ctx, exitWait, func() bool { return p.active == 0 }); !gone {
+		for _, planned := range p.Plan.Tasks {
+			p.stopTask(ctx, p.tasks[planned.Name], true)
+		}
+	}
 	_ = workflow.Await(ctx, func() bool { return p.active == 0 })
 	release := command(ctx, "release the session", time.Minute, activities.ReleaseSessionName, bfia.SessionID(p.Plan.JobID))
 	if err := release.Get(ctx, nil); err != nil {
 		p.logger.Warn("session not released; it goes when it has been idle for long", "reason", reasonOf(err))
 	}
-	_ = workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
 	workflow.SetCurrentDetails(ctx, strings.TrimSpace(outcome+"\n\n"+reason)+"\n\n"+p.table())
-	return Result{State: p.state, Outcome: outcome, Reason: reason}, nil
+	return Result{State: p.state, Outcome: outcome, Reason: reason}, answered(ctx, nil)
 }
 
 // describe tells an operator in Temporal's UI what the job does here and waits for.

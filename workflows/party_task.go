@@ -11,8 +11,14 @@ import (
 	"hutong/bfia"
 )
 
-// hostWait is how long a task waits before it looks again for a host that can run it.
-const hostWait = 5 * time.Second
+const (
+	// hostWait is how long a task waits before it looks again for a host that can run it; each time twice as long, up to
+	// maxHostWait, so that days of waiting fit in a history.
+	hostWait    = 5 * time.Second
+	maxHostWait = time.Minute
+	// exitWait is how long a container that has told its end may take to leave.
+	exitWait = 10 * time.Second
+)
 
 // runTask runs this node's parts of a task: a host for each, the container there, its end, the report to the scheduler.
 func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
@@ -29,7 +35,7 @@ func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 	}
 	var claims []activities.Claim
 	ref := bfia.TaskRef{JobID: p.Plan.JobID, TaskID: t.id, TaskName: t.plan.Name}
-	for {
+	for wait := hostWait; ; wait = min(2*wait, maxHostWait) {
 		err := record(ctx, activities.ClaimTaskName, "claim a host for "+t.plan.Name, ref, t.plan.Parts, workflow.Now(ctx)).Get(ctx, &claims)
 		if err == nil {
 			break
@@ -40,7 +46,7 @@ func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 		}
 		// No host that can run it is there now: the task waits for one.
 		workflow.SetCurrentDetails(ctx, "Task "+t.plan.Name+" waits: "+reasonOf(err)+"\n\n"+p.table())
-		if stopped, _ := workflow.AwaitWithTimeout(ctx, hostWait, func() bool { return t.stopped != "" || p.stopped != "" }); stopped {
+		if stopped, _ := workflow.AwaitWithTimeout(ctx, wait, func() bool { return t.stopped != "" || p.stopped != "" }); stopped {
 			break
 		}
 	}
@@ -63,6 +69,7 @@ func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 func (p *partyJob) runPart(ctx workflow.Context, t *partyTask, part *partyPart) {
 	runCtx, cancel := workflow.WithCancel(ctx)
 	part.cancel = cancel
+	defer func() { part.cancel = nil }()
 	name := t.plan.Name + " " + part.part.Self()
 	run := workflow.ExecuteActivity(workflow.WithActivityOptions(runCtx, workflow.ActivityOptions{
 		ActivityID: "run " + name, TaskQueue: activities.RunQueue(part.claim.HostID),
@@ -75,7 +82,7 @@ func (p *partyJob) runPart(ctx workflow.Context, t *partyTask, part *partyPart) 
 	_ = workflow.Await(ctx, func() bool { return run.IsReady() || part.told.Terminal() || part.state.Terminal() })
 	if part.told == bfia.TaskFailed && !run.IsReady() {
 		// A container that says it failed ends soon, and its end says why.
-		_, _ = workflow.AwaitWithTimeout(ctx, failureWait, run.IsReady)
+		_, _ = workflow.AwaitWithTimeout(ctx, exitWait, func() bool { return run.IsReady() || part.state.Terminal() })
 	}
 	switch {
 	case part.state.Terminal(): // it was stopped
@@ -104,8 +111,6 @@ func (p *partyJob) runPart(ctx workflow.Context, t *partyTask, part *partyPart) 
 	}
 }
 
-const failureWait = 10 * time.Second
-
 // endPart fixes a part's end: in the party's rows first, so that who polls reads the same, then at the scheduler.
 func (p *partyJob) endPart(ctx workflow.Context, t *partyTask, part *partyPart, state bfia.TaskState, reason string) {
 	if part.state.Terminal() {
@@ -133,18 +138,20 @@ func (p *partyJob) stopReason(t *partyTask) string {
 	return "stopped by " + p.stopped
 }
 
-// stopPart ends a part that runs. The row's mark comes first: a run that is about to begin reads it and doesn't.
-func (p *partyJob) stopPart(ctx workflow.Context, t *partyTask, part *partyPart) {
+// stopPart ends a part's container. The row's mark comes first: a run that is about to begin reads it and doesn't. The
+// job waits for it: when nobody watches the container just now, the run's end says nothing about it.
+func (p *partyJob) stopPart(ctx workflow.Context, t *partyTask, part *partyPart, cancel workflow.CancelFunc) {
+	defer func() { p.active-- }()
 	key := activities.TaskKey{JobID: p.Plan.JobID, Task: t.plan.Name, Role: part.part.Role, Index: part.part.Index}
 	if err := record(ctx, activities.RequestStopName, "stop "+t.plan.Name+" "+part.part.Self(), key).Get(ctx, nil); err != nil {
 		p.logger.Error("stop not recorded", "task_id", t.id, "error", err)
 	}
-	part.cancel()
+	cancel()
 	stopped := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		ActivityID: "stop " + t.plan.Name + " " + part.part.Self(), TaskQueue: activities.StopQueue(part.claim.HostID),
 		Summary:             "stop " + t.plan.Name + " " + part.part.Self(),
-		StartToCloseTimeout: p.Settings.StopGrace + time.Minute,
-		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 15 * time.Second},
+		StartToCloseTimeout: p.Settings.StopGrace + time.Minute, ScheduleToCloseTimeout: p.Settings.GiveUpAfter,
+		RetryPolicy: &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 15 * time.Second},
 	}), activities.StopTaskName, activities.RunRequest{Key: key, Part: part.part, TaskID: t.id, Attempt: part.claim.Attempt}, p.Settings.StopGrace)
 	p.endPart(ctx, t, part, bfia.TaskFailed, p.stopReason(t))
 	if err := stopped.Get(ctx, nil); err != nil {

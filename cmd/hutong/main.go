@@ -78,7 +78,7 @@ func (m Main) newRootCommand() *cobra.Command {
 	}
 	add("client", newJobCommand(c), newDataCommand(c), newProviderCommand(c))
 	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(), newMigrateCommand(),
-		newEngineCommand(), m.newConfigCommand())
+		newEngineCommand(), m.newConfigCommand(), m.newDemoCommand())
 	root.AddCommand(newVersionCommand(), newSuperviseCommand())
 	return root
 }

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"hutong/bfia"
+)
+
+// document is the seed's job, between this deployment's parties, with the provider of that name.
+func (d *deployment) document(provider string) ([]byte, error) {
+	body, err := os.ReadFile(filepath.Join(vectors, "job_create_all.request.json"))
+	if err != nil {
+		return nil, err
+	}
+	var job map[string]any
+	if err := json.Unmarshal(body, &job); err != nil {
+		return nil, err
+	}
+	for _, c := range job["dag"].(map[string]any)["components"].([]any) {
+		c.(map[string]any)["provider"] = provider
+	}
+	config := job["config"].(map[string]any)
+	config["initiator"] = map[string]any{"role": "guest", "node_id": d.guest}
+	config["role"] = map[string]any{"guest": []string{d.guest}, "host": []string{d.host}}
+	return json.Marshal(job)
+}
+
+// jobTimes are the moments of one job.
+type jobTimes struct {
+	submitted, answered, finished time.Time
+	status                        bfia.JobStatus
+}
+
+// job submits a job and waits until it is FINISHED.
+func (d *deployment) job(ctx context.Context, document []byte, look time.Duration) (t jobTimes, err error) {
+	var created bfia.JobCreated
+	t.submitted = time.Now()
+	if err := call(ctx, http.MethodPost, d.urls[d.guest]+bfia.PathPlatformCreateAll, "application/json", document, &created); err != nil {
+		return t, fmt.Errorf("submit: %w", err)
+	}
+	t.answered = time.Now()
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	for {
+		if err := d.status(ctx, d.guest, created.JobID, &t.status); err != nil {
+			return t, err
+		}
+		if t.status.State == bfia.JobFinished {
+			t.finished = time.Now()
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return t, fmt.Errorf("job %s does not end: %w", created.JobID, ctx.Err())
+		}
+	}
+	for _, task := range t.status.Tasks {
+		if task.State != bfia.TaskSuccess {
+			return t, fmt.Errorf("task %s of job %s is %s: %s", task.Name, created.JobID, task.State, task.Reason)
+		}
+	}
+	return t, nil
+}
+
+func (d *deployment) status(ctx context.Context, node, jobID string, into *bfia.JobStatus) error {
+	err := call(ctx, http.MethodGet, d.urls[node]+bfia.PathPlatformStatusAll+"?job_id="+url.QueryEscape(jobID), "", nil, into)
+	if err != nil {
+		return fmt.Errorf("status of job %s at %s: %w", jobID, node, err)
+	}
+	return nil
+}
+
+// settle waits until both parties have ended the job too, so that nothing of it is left to disturb what comes next.
+func (d *deployment) settle(ctx context.Context, t jobTimes) error {
+	for {
+		var own bfia.JobStatus
+		if err := d.status(ctx, d.host, t.status.JobID, &own); err != nil {
+			return err
+		}
+		if own.State == bfia.JobFinished {
+			return nil
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// many submits n jobs at once and tells how long it took until the last was FINISHED.
+func (d *deployment) many(ctx context.Context, document []byte, n int) (time.Duration, error) {
+	errs := make(chan error, n)
+	began := time.Now()
+	for range n {
+		go func() {
+			_, err := d.job(ctx, document, 100*time.Millisecond)
+			errs <- err
+		}()
+	}
+	var all []error
+	for range n {
+		all = append(all, <-errs)
+	}
+	return time.Since(began), errors.Join(all...)
+}
+
+// profiled writes a CPU profile of hutong while f runs.
+func (d *deployment) profiled(ctx context.Context, o options, name string, f func() error) error {
+	if d.pprof == "" {
+		return f()
+	}
+	// The first answer is the end of the profile, so its length is that of an earlier run.
+	done := make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { done <- d.fetchProfile(ctx, filepath.Join(o.profile, name+".pprof"), 5) }()
+	if err := f(); err != nil {
+		return err
+	}
+	return <-done
+}
+
+func (d *deployment) fetchProfile(ctx context.Context, file string, seconds int) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", d.pprof, seconds), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("profile: HTTP %d", resp.StatusCode)
+	}
+	out, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = out.Close() }()
+	_, err = io.Copy(out, resp.Body)
+	return err
+}
