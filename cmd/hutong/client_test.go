@@ -380,12 +380,12 @@ func TestOutputsAndResults(t *testing.T) {
 	status, stdout, _ := p.run(t, "job", "outputs", "j")
 	assert.Equal(t, exitOK, status)
 	assert.Contains(t, stdout, "boost  guest.0  report  train-loss  2.0 KiB  r          loss")
-	status, stdout, stderr := p.run(t, "job", "results", "j")
+	status, stdout, stderr := p.run(t, "job", "outputs", "j", "--show")
 	assert.Equal(t, exitOK, status, stderr)
 	golden(t, "results.txt", stdout)
 
 	none := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathJobOutputs: data(map[string]any{"outputs": outputs[5:]})})
-	status, stdout, _ = none.run(t, "job", "results", "j")
+	status, stdout, _ = none.run(t, "job", "outputs", "j", "--show")
 	assert.Equal(t, exitOK, status)
 	assert.Equal(t, "This party has no report that can be drawn.\n", stdout)
 }

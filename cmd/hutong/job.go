@@ -21,7 +21,7 @@ import (
 
 func newJobCommand(c *client) *cobra.Command {
 	return group("job", "Submit, watch and stop jobs; read their logs and outputs",
-		newJobSubmit(c), newJobStatus(c), newJobWatch(c), newJobList(c), newJobStop(c), newJobLogs(c), newJobOutputs(c), newJobResults(c))
+		newJobSubmit(c), newJobStatus(c), newJobWatch(c), newJobList(c), newJobStop(c), newJobLogs(c), newJobOutputs(c))
 }
 
 // submitTries is how often a job is sent while the answer gets lost. All of them carry the same job id, so it runs once.
@@ -361,56 +361,40 @@ func (l *logLines) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-func (c *client) outputs(ctx context.Context, jobID string) (data json.RawMessage, outputs []bfia.Output, err error) {
-	if err := c.get(ctx, bfia.PathJobOutputs, url.Values{"job_id": {jobID}}, &data); err != nil {
-		return nil, nil, err
-	}
-	var list struct {
-		Outputs []bfia.Output `json:"outputs"`
-	}
-	if err := json.Unmarshal(data, &list); err != nil {
-		return nil, nil, fmt.Errorf("the list of outputs is not as documented: %w", err)
-	}
-	return data, list.Outputs, nil
-}
-
 func newJobOutputs(c *client) *cobra.Command {
-	var asJSON bool
+	var asJSON, show bool
 	cmd := &cobra.Command{
 		Use:   "outputs ID",
-		Short: "List what a job's tasks left at this party",
-		Long:  "Lists what a job's tasks left at this party. 'hutong data download NAMESPACE NAME' fetches one.",
-		Args:  cobra.ExactArgs(1),
+		Short: "List what a job's tasks left at this party, or draw its reports",
+		Long: "Lists what a job's tasks left at this party. 'hutong data download NAMESPACE NAME' fetches one. With --show the\n" +
+			"reports are drawn.",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			data, outputs, err := c.outputs(cmd.Context(), args[0])
-			if err != nil {
+			var data json.RawMessage
+			if err := c.get(cmd.Context(), bfia.PathJobOutputs, url.Values{"job_id": {args[0]}}, &data); err != nil {
 				return err
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), data)
 			}
+			var list struct {
+				Outputs []bfia.Output `json:"outputs"`
+			}
+			if err := json.Unmarshal(data, &list); err != nil {
+				return fmt.Errorf("the list of outputs is not as documented: %w", err)
+			}
+			if show {
+				return c.showReports(cmd.Context(), cmd.OutOrStdout(), list.Outputs)
+			}
 			rows := [][]string{{"TASK", "ROLE", "TYPE", "OUTPUT", "SIZE", "NAMESPACE", "NAME"}}
-			for _, o := range outputs {
+			for _, o := range list.Outputs {
 				rows = append(rows, []string{o.TaskName, o.Role, o.Type, valueOr(o.Output, o.Key), size(o.Bytes), o.Namespace, o.Name})
 			}
 			return printTable(cmd.OutOrStdout(), rows)
 		},
 	}
+	cmd.Flags().BoolVar(&show, "show", false, "draw the reports instead")
 	jsonFlag(cmd, &asJSON)
+	cmd.MarkFlagsMutuallyExclusive("show", "json")
 	return cmd
-}
-
-func newJobResults(c *client) *cobra.Command {
-	return &cobra.Command{
-		Use:   "results ID",
-		Short: "Draw the reports that a job's tasks left at this party",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			_, outputs, err := c.outputs(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			return c.showReports(cmd.Context(), cmd.OutOrStdout(), outputs)
-		},
-	}
 }

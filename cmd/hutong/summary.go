@@ -42,7 +42,7 @@ func summary(status *bfia.JobStatus, v view) []string {
 		text += " in " + took(status.CreatedAt, status.EndedAt, time.Time{})
 	}
 	if succeeded(status) {
-		text += fmt.Sprintf(": all %d tasks SUCCESS. See 'hutong job results %s'", len(status.Tasks), plain(status.JobID))
+		text += fmt.Sprintf(": all %d tasks SUCCESS. See 'hutong job outputs %s --show'", len(status.Tasks), plain(status.JobID))
 		lines = append(lines, line{{text, green}})
 	} else {
 		text += fmt.Sprintf(": %d of %d tasks SUCCESS", good, len(status.Tasks))
