@@ -1,0 +1,455 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/testsuite"
+
+	"hutong/activities"
+	"hutong/bfia"
+)
+
+// testingT is what these tests need of a *testing.T and of a *rapid.T.
+type testingT interface {
+	require.TestingT
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+// federation is what a Job sees of the world: its parties, whose tasks run in mocked time, and its own rows. It checks
+// the rules of the protocol as it goes: what moves backwards, starts twice or starts too early fails the test.
+type federation struct {
+	t   testingT
+	env *testsuite.TestWorkflowEnvironment
+	in  JobInput
+
+	// How the world behaves. Keys are as in sent: "create A", "start A", "start task A".
+	errors map[string]error
+	ends   map[string]end                    // by "task guest.0"; without an entry a part succeeds after a second
+	onSend func(command string, attempt int) // sees each try
+
+	mu      sync.Mutex
+	sent    []string // commands that arrived, in order
+	times   map[string]time.Duration
+	began   time.Time
+	parts   map[string]bfia.TaskState // what is true at the parties, by "task guest.0"
+	reasons map[string]string
+	polls   []poll
+	polled  []activities.PollRequest
+	inFlght map[string]bool
+	most    int // tasks that ran at once
+	broken  []string
+
+	known    bool // the job has rows
+	forgot   bool
+	job      bfia.JobState
+	reason   string
+	rows     map[string]bfia.TaskState // by task
+	whys     map[string]string
+	partRows map[string]bfia.TaskState // by "task guest.0"
+	partWhys map[string]string
+
+	answers []error // what the callers of the create update were told
+}
+
+// end is how a part ends at its party.
+type end struct {
+	state  bfia.TaskState // empty: never by itself
+	after  time.Duration
+	reason string
+	silent bool // no callback tells of it, not of a stop either
+}
+
+type poll struct {
+	token []byte
+	req   activities.PollRequest
+}
+
+// The parties of these tests.
+const (
+	nodeA = "A" // the scheduler, guest
+	nodeB = "B" // host
+)
+
+var (
+	guestA   = bfia.Part{Role: "guest", NodeID: nodeA}
+	hostB    = bfia.Part{Role: "host", NodeID: nodeB}
+	hostA    = bfia.Part{Role: "host", NodeID: nodeA}
+	twoNodes = []bfia.Part{guestA, hostB}
+)
+
+// plan makes a plan of tasks such as "c<a,b": c after a and b, each with the same parts.
+func plan(parts []bfia.Part, tasks ...string) bfia.Plan {
+	p := bfia.Plan{JobID: "202609010000001234567", FlowID: "flow", Initiator: bfia.Initiator{Role: "guest", NodeID: nodeA}}
+	for _, spec := range tasks {
+		name, after, _ := strings.Cut(spec, "<")
+		t := bfia.PlannedTask{Name: name, Component: "CallbackOnly", Provider: "p", Version: "1", Parts: parts}
+		if after != "" {
+			t.DependsOn = strings.Split(after, ",")
+		}
+		p.Tasks = append(p.Tasks, t)
+	}
+	return p
+}
+
+var settings = Settings{PollAfter: 10 * time.Second, PollEvery: 2 * time.Second, GiveUpAfter: 10 * time.Minute,
+	StopGrace: 5 * time.Second, TasksInFlight: 100}
+
+func newEnv() *testsuite.TestWorkflowEnvironment {
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
+	env := suite.NewTestWorkflowEnvironment()
+	env.SetTestTimeout(time.Minute) // of real time, without any progress: the machine may be busy
+	return env
+}
+
+func newFederation(t testingT, p bfia.Plan) *federation {
+	f := &federation{t: t, env: newEnv(), in: JobInput{Plan: p, Node: nodeA, Settings: settings},
+		errors: map[string]error{}, ends: map[string]end{}, times: map[string]time.Duration{},
+		parts: map[string]bfia.TaskState{}, reasons: map[string]string{}, inFlght: map[string]bool{},
+		rows: map[string]bfia.TaskState{}, whys: map[string]string{},
+		partRows: map[string]bfia.TaskState{}, partWhys: map[string]string{}}
+	for _, task := range p.Tasks {
+		f.in.Nodes = append(f.in.Nodes, task.Nodes()...)
+		for _, part := range task.Parts {
+			f.parts[partKey(task.Name, part)] = bfia.TaskReady
+		}
+	}
+	slices.Sort(f.in.Nodes)
+	f.in.Nodes = slices.Compact(f.in.Nodes)
+	for name, fn := range map[string]any{
+		activities.RecordScheduleJobName: f.recordJob, activities.RecordProgressName: f.recordProgress,
+		activities.ForgetScheduleJobName: f.forget, activities.SendCreateName: f.sendCreate,
+		activities.SendStartName: f.sendStart, activities.SendTaskStartName: f.sendTaskStart,
+		activities.SendStopName: f.sendStop, activities.PollTaskName: f.pollTask,
+	} {
+		f.env.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
+	}
+	return f
+}
+
+// run runs the job to its end, with one caller of its create update.
+func (f *federation) run() (Result, error) {
+	f.began = f.env.Now()
+	f.at(0, f.callCreate)
+	f.env.ExecuteWorkflow(Job, f.in)
+	require.True(f.t, f.env.IsWorkflowCompleted())
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	require.Empty(f.t, f.broken)
+	if err := f.env.GetWorkflowError(); err != nil {
+		return Result{}, err
+	}
+	var r Result
+	require.NoError(f.t, f.env.GetWorkflowResult(&r))
+	f.checkEnd(r)
+	return r, nil
+}
+
+// at does something at a time after the job began; order it well apart from all else, in seconds.
+func (f *federation) at(after time.Duration, do func()) { f.env.RegisterDelayedCallback(do, after) }
+
+func (f *federation) callCreate() {
+	f.env.UpdateWorkflow(UpdateCreate, UpdateCreate, &testsuite.TestUpdateCallback{
+		OnAccept: func() {}, OnReject: func(err error) { f.breaks("create was rejected: %v", err) },
+		OnComplete: func(_ any, err error) { f.answers = append(f.answers, err) },
+	})
+}
+
+func (f *federation) stop(task string) func() {
+	return func() { f.env.SignalWorkflow(SignalStop, Stop{Task: task, By: "someone"}) }
+}
+
+func (f *federation) callback(node, task, role string, state bfia.TaskState, reason string) {
+	f.env.SignalWorkflow(SignalCallback, Callback{Node: node, TaskID: bfia.TaskID(f.in.Plan.JobID, task), Role: role, State: state, Reason: reason})
+}
+
+// breaks notes a broken rule: activities run in goroutines in which a test can't fail.
+func (f *federation) breaks(format string, args ...any) {
+	f.broken = append(f.broken, fmt.Sprintf(format, args...))
+}
+
+func partKey(task string, p bfia.Part) string { return task + " " + p.Self() }
+
+// arrives notes a command, and tells how it is answered.
+func (f *federation) arrives(ctx context.Context, command string) error {
+	if f.onSend != nil {
+		f.onSend(command, int(activity.GetInfo(ctx).Attempt))
+	}
+	if err := f.errors[command]; err != nil {
+		return err
+	}
+	f.sent = append(f.sent, command)
+	f.times[command] = f.env.Now().Sub(f.began)
+	return nil
+}
+
+func (f *federation) sendCreate(ctx context.Context, _, node string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.arrives(ctx, "create "+node)
+}
+
+func (f *federation) sendStart(ctx context.Context, node, _ string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.arrives(ctx, "start "+node)
+}
+
+func (f *federation) sendTaskStart(ctx context.Context, node string, ref bfia.TaskRef) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	task, ok := f.in.Plan.Task(ref.TaskName)
+	if !ok || ref.TaskID != bfia.TaskID(f.in.Plan.JobID, ref.TaskName) || ref.JobID != f.in.Plan.JobID {
+		f.breaks("task/start of %v", ref)
+		return nil
+	}
+	for _, dep := range task.DependsOn {
+		up, _ := f.in.Plan.Task(dep)
+		for _, part := range up.Parts {
+			if s := f.parts[partKey(dep, part)]; s != bfia.TaskSuccess {
+				f.breaks("%s started at %s while %s is %s", ref.TaskName, node, partKey(dep, part), s)
+			}
+		}
+	}
+	command := "start " + ref.TaskName + " " + node
+	if slices.Contains(f.sent, command) {
+		f.breaks("%s came twice", command)
+	}
+	if slices.Contains(f.sent, "stop "+node) || !slices.Contains(f.sent, "start "+node) {
+		f.breaks("%s came before the job's start or after its end", command)
+	}
+	if err := f.arrives(ctx, command); err != nil {
+		return err
+	}
+	f.inFlght[ref.TaskName] = true
+	f.most = max(f.most, len(f.inFlght))
+	for _, part := range task.PartsOf(node) {
+		key := partKey(ref.TaskName, part)
+		f.parts[key] = bfia.TaskRunning
+		e, ok := f.ends[key]
+		if !ok {
+			e = end{state: bfia.TaskSuccess, after: time.Second}
+		}
+		if e.state != "" {
+			f.at(e.after, func() {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				f.endPart(task, part, e.state, e.reason)
+			})
+		}
+	}
+	return nil
+}
+
+// endPart ends a part at its party, which tells so and answers those that ask.
+func (f *federation) endPart(task *bfia.PlannedTask, part bfia.Part, state bfia.TaskState, reason string) {
+	key := partKey(task.Name, part)
+	if f.parts[key] != bfia.TaskRunning {
+		return
+	}
+	f.parts[key], f.reasons[key] = state, reason
+	running := false
+	for _, p := range task.Parts {
+		running = running || f.parts[partKey(task.Name, p)] == bfia.TaskRunning
+	}
+	if !running {
+		delete(f.inFlght, task.Name)
+	}
+	if !f.ends[key].silent {
+		f.callback(part.NodeID, task.Name, part.Role, state, reason)
+	}
+	f.polls = slices.DeleteFunc(f.polls, func(p poll) bool {
+		ended := f.ended(p.req)
+		if len(ended) > 0 {
+			_ = f.env.CompleteActivity(p.token, ended, nil)
+		}
+		return len(ended) > 0
+	})
+}
+
+func (f *federation) sendStop(ctx context.Context, node string, ref bfia.JobRef) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	command, names := "stop "+node, []string(nil)
+	switch {
+	case ref.Undo:
+		command = "undo " + node
+	case ref.TaskName != "":
+		command = "stop " + ref.TaskName + " " + node
+		names = f.in.Plan.After(ref.TaskName)
+	default:
+		for _, t := range f.in.Plan.Tasks {
+			names = append(names, t.Name)
+		}
+	}
+	if slices.Contains(f.sent, command) {
+		f.breaks("%s came twice", command)
+	}
+	if err := f.arrives(ctx, command); err != nil {
+		return err
+	}
+	for _, name := range names {
+		task, _ := f.in.Plan.Task(name)
+		for _, part := range task.PartsOf(node) {
+			f.endPart(task, part, bfia.TaskFailed, "stopped by "+nodeA)
+		}
+	}
+	return nil
+}
+
+func (f *federation) pollTask(ctx context.Context, req activities.PollRequest) ([]activities.PollResult, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.polled = append(f.polled, req)
+	f.times[fmt.Sprintf("poll %d", len(f.polled))] = f.env.Now().Sub(f.began)
+	if ended := f.ended(req); len(ended) > 0 {
+		return ended, nil
+	}
+	f.polls = append(f.polls, poll{activity.GetInfo(ctx).TaskToken, req})
+	return nil, activity.ErrResultPending
+}
+
+// ended is what the activity finds when it asks.
+func (f *federation) ended(req activities.PollRequest) []activities.PollResult {
+	var ended []activities.PollResult
+	for _, task := range f.in.Plan.Tasks {
+		if bfia.TaskID(f.in.Plan.JobID, task.Name) != req.TaskID {
+			continue
+		}
+		for _, node := range req.Nodes {
+			var states []bfia.TaskState
+			var reasons []string
+			for _, part := range task.PartsOf(node) {
+				states = append(states, f.parts[partKey(task.Name, part)])
+				if r := f.reasons[partKey(task.Name, part)]; r != "" {
+					reasons = append(reasons, r)
+				}
+			}
+			if s := bfia.MergeTaskStates(states...); s.Terminal() {
+				ended = append(ended, activities.PollResult{Node: node, State: s, Reason: strings.Join(reasons, "; ")})
+			}
+		}
+	}
+	return ended
+}
+
+var errDatabase = errors.New("the database is away")
+
+func (f *federation) recordJob(_ context.Context, p bfia.Plan, _ time.Time) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.errors["record"]; err != nil {
+		return err
+	}
+	f.known, f.job = true, bfia.JobPending
+	for _, t := range p.Tasks {
+		f.rows[t.Name] = bfia.TaskReady
+		for _, part := range t.Parts {
+			f.partRows[partKey(t.Name, part)] = bfia.TaskReady
+		}
+	}
+	return nil
+}
+
+func (f *federation) forget(context.Context, string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.known, f.forgot = false, true
+	return nil
+}
+
+// recordProgress holds each write against the table of states.
+func (f *federation) recordProgress(_ context.Context, p activities.Progress) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.errors["progress"]; err != nil {
+		return err
+	}
+	if !f.known {
+		f.breaks("progress of a job without rows")
+	}
+	if p.State != "" {
+		if f.job.Next(p.State) != p.State {
+			f.breaks("the job went from %s to %s", f.job, p.State)
+		}
+		f.job, f.reason = p.State, p.Reason
+	}
+	names := map[string]string{}
+	for _, t := range f.in.Plan.Tasks {
+		names[bfia.TaskID(f.in.Plan.JobID, t.Name)] = t.Name
+	}
+	for _, t := range p.Tasks {
+		name := names[t.TaskID]
+		if s := f.rows[name]; s != t.State && s.Next(t.State) != t.State {
+			f.breaks("task %s went from %s to %s", name, s, t.State)
+		}
+		f.rows[name], f.whys[name] = t.State, t.Reason
+		for _, part := range t.Parts {
+			key := partKey(name, part.Part)
+			if f.partRows[key].Next(part.State) != part.State {
+				f.breaks("part %s went from %s to %s", key, f.partRows[key], part.State)
+			}
+			f.partRows[key], f.partWhys[key] = part.State, part.Reason
+		}
+	}
+	for _, t := range f.in.Plan.Tasks {
+		var states []bfia.TaskState
+		for _, part := range t.Parts {
+			states = append(states, f.partRows[partKey(t.Name, part)])
+		}
+		if merged := bfia.MergeTaskStates(states...); merged != f.rows[t.Name] {
+			f.breaks("task %s is %s, its parts are %v", t.Name, f.rows[t.Name], states)
+		}
+		for _, dep := range t.DependsOn {
+			if f.rows[t.Name] != bfia.TaskReady && f.rows[dep] != bfia.TaskSuccess {
+				f.breaks("task %s is %s, but %s is %s", t.Name, f.rows[t.Name], dep, f.rows[dep])
+			}
+		}
+	}
+	return nil
+}
+
+// checkEnd holds the rows and the parties against the rules for a job that was created.
+func (f *federation) checkEnd(r Result) {
+	require.Equal(f.t, bfia.JobFinished, r.State)
+	require.Equal(f.t, bfia.JobFinished, f.job)
+	require.Equal(f.t, r.Reason, f.reason)
+	require.LessOrEqual(f.t, f.most, f.in.Settings.TasksInFlight)
+	success := true
+	for _, t := range f.in.Plan.Tasks {
+		success = success && f.rows[t.Name] == bfia.TaskSuccess
+		require.NotEqual(f.t, bfia.TaskRunning, f.rows[t.Name], "%s of an ended job", t.Name)
+		for _, part := range t.Parts {
+			key := partKey(t.Name, part)
+			require.NotEqual(f.t, bfia.TaskRunning, f.partRows[key], "%s of an ended job", key)
+			if f.errors["stop "+part.NodeID] == nil {
+				require.NotEqual(f.t, bfia.TaskRunning, f.parts[key], "%s was not stopped", key)
+			}
+			if f.parts[key] != bfia.TaskReady {
+				require.NotEqual(f.t, bfia.TaskReady, f.partRows[key], "%s ran", key)
+			}
+			if f.partRows[key] == bfia.TaskSuccess {
+				require.Equal(f.t, bfia.TaskSuccess, f.parts[key], "%s is not what its party says", key)
+			}
+		}
+	}
+	require.Equal(f.t, success, r.Outcome == OutcomeSuccess, "%+v %v", r, f.rows)
+	require.Equal(f.t, success, r.Reason == "", r.Reason)
+	for _, node := range f.in.Nodes {
+		if f.errors["stop "+node] == nil {
+			require.Contains(f.t, f.sent, "stop "+node, "a party was not told the end")
+		}
+	}
+}
