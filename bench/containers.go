@@ -14,7 +14,7 @@ import (
 
 // dockerCase is a measurement of containers on one kind of network. A target of 0 is none.
 type dockerCase struct {
-	name                  string
+	short, name           string
 	hostNetwork           bool
 	targetOne, targetMany float64
 }
@@ -60,7 +60,7 @@ func (c dockerCase) measure(ctx context.Context, o options, docker *client.Clien
 func (c dockerCase) first(ctx context.Context, d *deployment, docker *client.Client, document []byte) (*alone, error) {
 	w := watch(ctx, docker, true, "hutong.node_id", d.guest, d.host)
 	defer w.stop()
-	t, err := d.job(ctx, document, 5*time.Millisecond)
+	t, err := d.job(ctx, document)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func (c dockerCase) single(ctx context.Context, o options, d *deployment, a *alo
 	defer ours.stop()
 	theirs := watch(ctx, docker, false, runLabel, a.id)
 	defer theirs.stop()
-	err := d.profiled(ctx, o, fmt.Sprintf("one-host-network-%v", c.hostNetwork), func() error {
+	err := d.profiled(ctx, o, "one-"+c.short, func() error {
 		for range o.runs {
 			began, ended, err := a.job(ctx)
 			if err != nil {
@@ -98,7 +98,7 @@ func (c dockerCase) single(ctx context.Context, o options, d *deployment, a *alo
 			split := spansOf(happened, began, began, ended)
 			r.alone.add(ended.Sub(began), split[:])
 
-			t, err := d.job(ctx, document, 5*time.Millisecond)
+			t, err := d.job(ctx, document)
 			if err != nil {
 				return err
 			}
@@ -126,7 +126,8 @@ func (c dockerCase) many(ctx context.Context, o options, d *deployment, a *alone
 			return r, err
 		}
 		r.alone.add(took, nil)
-		err = d.profiled(ctx, o, fmt.Sprintf("many-host-network-%v", c.hostNetwork), func() (err error) {
+		before := d.cpu()
+		err = d.profiled(ctx, o, "many-"+c.short, func() (err error) {
 			took, err = d.many(ctx, document, o.jobs)
 			return err
 		})
@@ -134,6 +135,7 @@ func (c dockerCase) many(ctx context.Context, o options, d *deployment, a *alone
 			return r, err
 		}
 		r.hutong.add(took, nil)
+		r.cpu = append(r.cpu, (d.cpu()-before)/time.Duration(o.jobs))
 		r.log(o)
 	}
 	return r, nil

@@ -112,7 +112,7 @@ func (d *deployment) ready(ctx context.Context) error {
 			}
 			select {
 			case <-d.ended:
-				return fmt.Errorf("hutong dev ended early:\n%s", d.log.String())
+				return fmt.Errorf("hutong dev ended early")
 			case <-ctx.Done():
 				return fmt.Errorf("hutong dev is not ready: %w", err)
 			case <-time.After(20 * time.Millisecond):
@@ -122,7 +122,32 @@ func (d *deployment) ready(ctx context.Context) error {
 	return nil
 }
 
+// cpu is the processor time that hutong has taken so far, without the processes that it started.
+func (d *deployment) cpu() time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.process.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	// proc(5): utime and stime are the 12th and 13th field after the name, in hundredths of a second.
+	var ticks time.Duration
+	if _, after, ok := strings.Cut(string(stat), ") "); ok {
+		if fields := strings.Fields(after); len(fields) > 12 {
+			for _, f := range fields[11:13] {
+				n, _ := strconv.Atoi(f)
+				ticks += time.Duration(n)
+			}
+		}
+	}
+	return ticks * 10 * time.Millisecond
+}
+
+// stop stops hutong and says if it was gone before.
 func (d *deployment) stop() {
+	select {
+	case <-d.ended:
+		fmt.Fprintf(os.Stderr, "hutong dev ended early, %v:\n%s", d.process.ProcessState, d.log.String())
+	default:
+	}
 	if d.process != nil && d.process.Process != nil {
 		_ = d.process.Process.Signal(syscall.SIGTERM)
 		select {

@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"hutong/bfia"
@@ -41,7 +41,7 @@ type jobTimes struct {
 }
 
 // job submits a job and waits until it is FINISHED.
-func (d *deployment) job(ctx context.Context, document []byte, look time.Duration) (t jobTimes, err error) {
+func (d *deployment) job(ctx context.Context, document []byte) (t jobTimes, err error) {
 	var created bfia.JobCreated
 	t.submitted = time.Now()
 	if err := call(ctx, http.MethodPost, d.urls[d.guest]+bfia.PathPlatformCreateAll, "application/json", document, &created); err != nil {
@@ -50,7 +50,7 @@ func (d *deployment) job(ctx context.Context, document []byte, look time.Duratio
 	t.answered = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	tick := time.NewTicker(look)
+	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		if err := d.status(ctx, d.guest, created.JobID, &t.status); err != nil {
@@ -66,12 +66,16 @@ func (d *deployment) job(ctx context.Context, document []byte, look time.Duratio
 			return t, fmt.Errorf("job %s does not end: %w", created.JobID, ctx.Err())
 		}
 	}
+	return t, t.succeeded()
+}
+
+func (t *jobTimes) succeeded() error {
 	for _, task := range t.status.Tasks {
 		if task.State != bfia.TaskSuccess {
-			return t, fmt.Errorf("task %s of job %s is %s: %s", task.Name, created.JobID, task.State, task.Reason)
+			return fmt.Errorf("task %s of job %s is %s: %s", task.Name, t.status.JobID, task.State, task.Reason)
 		}
 	}
-	return t, nil
+	return nil
 }
 
 func (d *deployment) status(ctx context.Context, node, jobID string, into *bfia.JobStatus) error {
@@ -100,21 +104,51 @@ func (d *deployment) settle(ctx context.Context, t jobTimes) error {
 	}
 }
 
-// many submits n jobs at once and tells how long it took until the last was FINISHED.
+// many submits n jobs at once and tells how long it took until the last was FINISHED. One request at a time asks for all
+// of them: more would load what is measured.
 func (d *deployment) many(ctx context.Context, document []byte, n int) (time.Duration, error) {
-	errs := make(chan error, n)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
 	began := time.Now()
-	for range n {
-		go func() {
-			_, err := d.job(ctx, document, 100*time.Millisecond)
-			errs <- err
-		}()
+	ids := make([]string, n)
+	if err := parallel(n, n, func(i int) error {
+		var created bfia.JobCreated
+		err := call(ctx, http.MethodPost, d.urls[d.guest]+bfia.PathPlatformCreateAll, "application/json", document, &created)
+		ids[i] = created.JobID
+		return err
+	}); err != nil {
+		return 0, fmt.Errorf("submit: %w", err)
 	}
-	var all []error
-	for range n {
-		all = append(all, <-errs)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var list bfia.JobList
+		if err := call(ctx, http.MethodGet, fmt.Sprintf("%s%s?limit=%d", d.urls[d.guest], bfia.PathPlatformJobList, n), "", nil, &list); err != nil {
+			return 0, err
+		}
+		if !slices.ContainsFunc(ids, func(id string) bool { return list.JobList[id] != bfia.JobFinished }) {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return 0, fmt.Errorf("the jobs do not end: %w", ctx.Err())
+		}
 	}
-	return time.Since(began), errors.Join(all...)
+	took := time.Since(began)
+	for _, id := range ids {
+		var t jobTimes
+		if err := d.status(ctx, d.guest, id, &t.status); err != nil {
+			return 0, err
+		}
+		if err := t.succeeded(); err != nil {
+			return 0, err
+		}
+		if err := d.settle(ctx, t); err != nil {
+			return 0, err
+		}
+	}
+	return took, nil
 }
 
 // profiled writes a CPU profile of hutong while f runs.
@@ -122,11 +156,10 @@ func (d *deployment) profiled(ctx context.Context, o options, name string, f fun
 	if d.pprof == "" {
 		return f()
 	}
-	// The first answer is the end of the profile, so its length is that of an earlier run.
 	done := make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() { done <- d.fetchProfile(ctx, filepath.Join(o.profile, name+".pprof"), 5) }()
+	go func() { done <- d.fetchProfile(ctx, filepath.Join(o.profile, name+".pprof"), 15) }()
 	if err := f(); err != nil {
 		return err
 	}

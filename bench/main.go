@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"syscall"
 
 	"github.com/docker/docker/client"
@@ -24,7 +25,7 @@ import (
 type options struct {
 	runs, rounds, jobs   int
 	hutong, provider     string
-	profile              string
+	profile, only        string
 	strict, quick, noisy bool
 }
 
@@ -35,6 +36,7 @@ func main() {
 	flag.IntVar(&o.jobs, "jobs", 20, "jobs at once in a round")
 	flag.StringVar(&o.hutong, "hutong", "", "the hutong binary (default: the one beside this program)")
 	flag.StringVar(&o.profile, "profile", "", "a folder for CPU profiles of hutong, one of each case")
+	flag.StringVar(&o.only, "only", "", "bridge, host or process: measure just that")
 	flag.BoolVar(&o.strict, "strict", false, "exit with 1 if a ratio is over its target")
 	flag.BoolVar(&o.quick, "quick", false, "few runs: does it work, rather than how fast is it")
 	flag.BoolVar(&o.noisy, "verbose", false, "print every run, and the log of hutong")
@@ -42,6 +44,7 @@ func main() {
 	if o.quick {
 		o.runs, o.rounds = 3, 1
 	}
+	runtime.LockOSThread() // the children that it starts end with this thread
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
 	over, err := run(ctx, o)
@@ -92,15 +95,20 @@ func run(ctx context.Context, o options) (over bool, err error) {
 		if err := image.Load(ctx, docker, o.provider, tag); err != nil {
 			return false, err
 		}
-		for _, c := range []dockerCase{{name: "containers on a bridge", targetOne: targetOne, targetMany: targetMany},
-			{name: "containers on the host's network", hostNetwork: true}} {
+		for _, c := range []dockerCase{{short: "bridge", name: "containers on a bridge", targetOne: targetOne, targetMany: targetMany},
+			{short: "host", name: "containers on the host's network", hostNetwork: true}} {
+			if o.only != "" && o.only != c.short {
+				continue
+			}
 			if err := c.measure(ctx, o, docker, &all); err != nil {
 				return false, fmt.Errorf("%s: %w", c.name, err)
 			}
 		}
 	}
-	if err := measureProcesses(ctx, o, &all); err != nil {
-		return false, fmt.Errorf("processes: %w", err)
+	if o.only == "" || o.only == "process" {
+		if err := measureProcesses(ctx, o, &all); err != nil {
+			return false, fmt.Errorf("processes: %w", err)
+		}
 	}
 	all.print(os.Stdout, o)
 	return all.over(), nil

@@ -108,7 +108,7 @@ func measureProcesses(ctx context.Context, o options, into *report) error {
 		if err != nil {
 			return err
 		}
-		t, err := d.job(ctx, document, 5*time.Millisecond)
+		t, err := d.job(ctx, document)
 		if err != nil {
 			return err
 		}
@@ -133,6 +133,7 @@ func measureProcesses(ctx context.Context, o options, into *report) error {
 			return err
 		}
 		many.alone.add(took, nil)
+		before := d.cpu()
 		err = d.profiled(ctx, o, "many-processes", func() (err error) {
 			took, err = d.many(ctx, document, o.jobs)
 			return err
@@ -141,6 +142,7 @@ func measureProcesses(ctx context.Context, o options, into *report) error {
 			return err
 		}
 		many.hutong.add(took, nil)
+		many.cpu = append(many.cpu, (d.cpu()-before)/time.Duration(o.jobs))
 		many.log(o)
 	}
 	into.rows = append(into.rows, one, many)

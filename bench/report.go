@@ -46,6 +46,7 @@ type row struct {
 	target        float64 // 0: none
 	hutong, alone samples
 	spanNames     []string
+	cpu           []time.Duration // processor time that hutong took for a job
 }
 
 func (r *row) ratio() float64 {
@@ -72,7 +73,7 @@ func (r *report) print(w io.Writer, o options) {
 	_, _ = fmt.Fprintf(w, "Medians of %d single jobs and %d rounds of %d jobs at once; alone: the same containers by the Docker API alone, or plain processes\n\n",
 		o.runs, o.rounds, o.jobs)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "\tHutong\talone\tratio\ttarget\t")
+	_, _ = fmt.Fprintln(table, "\tHutong\talone\tratio\ttarget\t\tHutong's CPU per job")
 	for _, row := range r.rows {
 		target, verdict := "", ""
 		if row.target > 0 {
@@ -81,7 +82,11 @@ func (r *report) print(w io.Writer, o options) {
 				verdict = "OVER"
 			}
 		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%.2f\t%s\t%s\n", row.name, ms(median(row.hutong.total)), ms(median(row.alone.total)), row.ratio(), target, verdict)
+		cpu := ""
+		if len(row.cpu) > 0 {
+			cpu = ms(median(row.cpu))
+		}
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%.2f\t%s\t%s\t%s\n", row.name, ms(median(row.hutong.total)), ms(median(row.alone.total)), row.ratio(), target, verdict, cpu)
 	}
 	_ = table.Flush()
 	for _, row := range r.rows {
