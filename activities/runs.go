@@ -247,7 +247,11 @@ func (r *Runs) mounts(run *bfia.Run) ([]runner.Mount, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := os.Stat(source); err != nil {
+		_, err = os.Stat(source)
+		if err != nil && in.Key != "" {
+			continue // its upstream wrote nothing, as it may; whether that will do is the component's to say
+		}
+		if err != nil {
 			return nil, bfia.Wrap(bfia.CodeNotFound, err, "input %s: the storage has no dataset %q", in.Port, in.Address.String())
 		}
 		mounts = append(mounts, runner.Mount{Source: source, Target: key, ReadOnly: true})

@@ -155,8 +155,8 @@ func (j *job) create(ctx workflow.Context) error {
 
 const (
 	// createLimit bounds how long the caller of create_all waits for parties that don't answer.
-	createLimit = 15 * time.Second
-	undoWait    = 5 * time.Second
+	createLimit = 8 * time.Second
+	undoWait    = 3 * time.Second
 )
 
 // start starts the job on every party. When the job ends meanwhile, those that have not answered are not asked again.
