@@ -48,7 +48,8 @@ type job struct {
 	tasks   []*scheduledTask
 	byID    map[string]*scheduledTask
 	running int
-	ending  string // why the job ends before its tasks have; empty while it goes on
+	starts  map[string]int // commands to start the job or a task that are under way, by node
+	ending  string         // why the job ends before its tasks have; empty while it goes on
 	outcome string
 
 	// What is known but not yet written; see recordProgress.
@@ -75,7 +76,7 @@ func newJob(ctx workflow.Context, in JobInput) *job {
 	j := &job{
 		JobInput: in,
 		logger:   log.With(workflow.GetLogger(ctx), "job_id", in.Plan.JobID, "node_id", in.Node),
-		state:    bfia.JobPending, byID: map[string]*scheduledTask{}, written: true,
+		state:    bfia.JobPending, byID: map[string]*scheduledTask{}, starts: map[string]int{}, written: true,
 		dirty: map[*scheduledTask]bool{}, dirtyParts: map[*scheduledTask]map[int]bool{},
 	}
 	for i := range in.Plan.Tasks {
@@ -170,8 +171,11 @@ func (j *job) start(ctx workflow.Context) {
 	left := len(j.Nodes)
 	for _, node := range j.Nodes {
 		f := command(startCtx, "start at "+node, j.Settings.GiveUpAfter, activities.SendStartName, node, j.Plan.JobID)
+		j.starts[node]++
 		workflow.Go(ctx, func(ctx workflow.Context) {
-			if err := f.Get(ctx, nil); err != nil {
+			err := f.Get(ctx, nil)
+			j.starts[node]--
+			if err != nil {
 				j.finish(OutcomeFailed, fmt.Sprintf("%s did not start the job: %s", node, reasonOf(err)))
 			}
 			left--
@@ -240,16 +244,18 @@ func (j *job) end(ctx workflow.Context) Result {
 	j.moveTo(bfia.JobFinished)
 	_ = workflow.UpsertTypedSearchAttributes(ctx, AttributeState.ValueSet(j.outcome))
 	workflow.SetCurrentDetails(ctx, "Ending the job at "+strings.Join(j.Nodes, ", ")+"\n\n"+j.table())
-	futures := make([]workflow.Future, len(j.Nodes))
-	for i, node := range j.Nodes {
-		futures[i] = command(ctx, "stop at "+node, j.Settings.GiveUpAfter, activities.SendStopName, node, bfia.JobRef{JobID: j.Plan.JobID})
+	left := len(j.Nodes)
+	for _, node := range j.Nodes {
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			defer func() { left-- }()
+			// A start that came after the stop would run with nobody to stop it.
+			_ = workflow.Await(ctx, func() bool { return j.starts[node] == 0 })
+			if err := command(ctx, "stop at "+node, j.Settings.GiveUpAfter, activities.SendStopName, node, bfia.JobRef{JobID: j.Plan.JobID}).Get(ctx, nil); err != nil {
+				j.logger.Warn("party was not told the job's end", "party", node, "reason", reasonOf(err))
+			}
+		})
 	}
-	for i, f := range futures {
-		if err := f.Get(ctx, nil); err != nil {
-			j.logger.Warn("party was not told the job's end", "party", j.Nodes[i], "reason", reasonOf(err))
-		}
-	}
-	_ = workflow.Await(ctx, func() bool { return j.written && len(j.dirty) == 0 && j.unwritten.State == "" })
+	_ = workflow.Await(ctx, func() bool { return left == 0 && j.written && len(j.dirty) == 0 && j.unwritten.State == "" })
 	workflow.SetCurrentDetails(ctx, strings.TrimSpace(j.outcome+"\n\n"+j.ending)+"\n\n"+j.table())
 	return Result{State: j.state, Outcome: j.outcome, Reason: j.ending}
 }

@@ -23,8 +23,11 @@ func (j *job) runTask(ctx workflow.Context, t *scheduledTask) {
 	for _, node := range t.plan.Nodes() {
 		f := command(startCtx, fmt.Sprintf("start %s at %s", t.plan.Name, node), j.Settings.GiveUpAfter, activities.SendTaskStartName,
 			node, bfia.TaskRef{JobID: j.Plan.JobID, TaskID: t.id, TaskName: t.plan.Name})
+		j.starts[node]++
 		workflow.Go(ctx, func(ctx workflow.Context) {
-			if err := f.Get(ctx, nil); err != nil {
+			err := f.Get(ctx, nil)
+			j.starts[node]--
+			if err != nil {
 				j.reportNode(t, node, "", bfia.TaskFailed, "did not start: "+reasonOf(err))
 			}
 		})

@@ -29,7 +29,7 @@ func record(ctx workflow.Context, name, summary string, args ...any) workflow.Fu
 }
 
 // command sends something to a party, until it is taken or refused, or limit is over. Single tries are short: a
-// partner that hangs is asked again.
+// partner that hangs is asked again. Cancelled it is tried no more, and is over when the last try is.
 func command(ctx workflow.Context, id string, limit time.Duration, name string, args ...any) workflow.Future {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		ActivityID:             id,
@@ -37,6 +37,7 @@ func command(ctx workflow.Context, id string, limit time.Duration, name string, 
 		Summary:                id,
 		StartToCloseTimeout:    30 * time.Second,
 		ScheduleToCloseTimeout: limit,
+		WaitForCancellation:    true,
 		RetryPolicy: &temporal.RetryPolicy{
 			InitialInterval: 200 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: 10 * time.Second,
 			NonRetryableErrorTypes: []string{activities.FailureRefused},

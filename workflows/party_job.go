@@ -226,16 +226,14 @@ func (p *partyJob) end(ctx workflow.Context) (Result, error) {
 	for _, planned := range p.Plan.Tasks {
 		t := p.tasks[planned.Name]
 		if !t.ended() {
-			if t.stopped == "" {
-				t.stopped = "stopped by " + p.stopped
-			}
-			if outcome == OutcomeSuccess {
-				outcome, reason = OutcomeStopped, t.stopped
-			}
+			t.stopped = p.stopReason(t)
 			p.stopTask(ctx, t, false)
 		}
+		if t.stopped != "" && outcome == OutcomeSuccess {
+			outcome, reason = OutcomeStopped, t.stopped
+		}
 		for _, part := range t.parts {
-			if part.state == bfia.TaskFailed && outcome != OutcomeFailed {
+			if part.state == bfia.TaskFailed && part.reason != t.stopped && outcome != OutcomeFailed {
 				outcome, reason = OutcomeFailed, fmt.Sprintf("task %s failed at %s: %s", planned.Name, part.part.Self(), part.reason)
 			}
 		}

@@ -51,7 +51,8 @@ func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 		}
 	}
 	if t.stopped != "" || p.stopped != "" {
-		failAll(p.stopReason(t))
+		t.stopped = p.stopReason(t)
+		failAll(t.stopped)
 		return
 	}
 	for i, part := range t.parts {
