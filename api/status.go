@@ -295,7 +295,7 @@ func (s *Server) ready(c *fiber.Ctx) error {
 		missing = append(missing, "the engine")
 	}
 	if len(missing) > 0 {
-		return bfia.Errorf(bfia.CodeUnavailable, "%s does not answer", strings.Join(missing, " and "))
+		return bfia.Errorf(bfia.CodeUnavailable, "no answer from %s", strings.Join(missing, " and "))
 	}
 	return ok(c, map[string]any{"node_id": s.Node})
 }
