@@ -61,7 +61,7 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 	}
 	eastWest := strings.HasPrefix(c.Path(), "/v1/interconn/")
 	reached := c.Locals(localReached) != nil
-	if eastWest && reached && status < 500 {
+	if eastWest && reached && (status < 500 || code == bfia.CodePartnerDown) {
 		status = http.StatusOK
 	}
 	field := "msg"

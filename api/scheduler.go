@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"go.temporal.io/api/enums/v1"
@@ -48,10 +49,14 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 	return ok(c, bfia.JobCreated{JobID: doc.JobID})
 }
 
+// workflowTaskTimeout is how soon another worker goes on with a workflow whose worker died in the middle of a step.
+const workflowTaskTimeout = 5 * time.Second
+
 // create starts a workflow, or finds the one that runs, and waits until its create update has answered.
 func (s *Server) create(ctx context.Context, id, workflow string, in any, options temporal.StartWorkflowOptions) error {
 	options.ID = id
 	options.TaskQueue = activities.ControlQueue
+	options.WorkflowTaskTimeout = workflowTaskTimeout
 	options.WorkflowIDConflictPolicy = enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING
 	options.WorkflowIDReusePolicy = enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY
 	handle, err := s.temporal.UpdateWithStartWorkflow(ctx, temporal.UpdateWithStartWorkflowOptions{

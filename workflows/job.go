@@ -120,7 +120,7 @@ func (j *job) create(ctx workflow.Context) error {
 		if c, _, ok := RefusalCode(err); ok {
 			code = max(code, c)
 		} else {
-			code = max(code, bfia.CodeUnavailable)
+			code = max(code, bfia.CodePartnerDown)
 			undo = append(undo, j.Nodes[i]) // it may have taken it after all
 		}
 	}

@@ -74,7 +74,7 @@ func TestPartnerDown(t *testing.T) {
 	env, status := w.guest.ask(http.MethodPost, bfia.PathPlatformCreateAll, document)
 	require.False(t, env.OK())
 	require.Less(t, time.Since(begun), 25*time.Second)
-	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Equal(t, http.StatusBadGateway, status)
 	require.Contains(t, env.Text(), hostNode)
 	requireForgotten(t, w.guest, jobID)
 }
