@@ -45,7 +45,7 @@ func (s *Server) readJSON(c *fiber.Ctx, into any) error {
 }
 
 // bodyStream reads the body as it arrives.
-func (s *Server) bodyStream(c *fiber.Ctx) *body { return s.body(c.UserContext()) }
+func (s *Server) bodyStream(c *fiber.Ctx) *body { return s.body(c.Context()) }
 
 func (s *Server) body(ctx *fasthttp.RequestCtx) *body {
 	if b, ok := ctx.UserValue(localBody).(*body); ok {
