@@ -21,11 +21,11 @@ build: bin/hutong bin/provider ## build bin/hutong and bin/provider (the first b
 
 bin/hutong: FORCE
 	@mkdir -p bin
-	$(STATIC) $(GO) build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o $@ ./cmd/hutong
+	$(STATIC) $(GO) build -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o $@ ./cmd/hutong
 
 bin/provider: FORCE
 	@mkdir -p bin
-	$(STATIC) $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./deploy/provider
+	$(STATIC) $(GO) build -ldflags '$(LDFLAGS)' -o $@ ./deploy/provider
 
 demo: build ## run the main job: two institutions train a model together (DEVICE=docker, process or auto)
 	bin/hutong demo --device $(DEVICE)
@@ -48,7 +48,7 @@ image: bin/provider ## build the reference provider's image with the Docker comm
 	docker build -t hutong/provider:1.0.0 deploy/provider; status=$$?; rm -f deploy/provider/provider; exit $$status
 
 bench: build ## measure Hutong against what Docker alone needs
-	$(STATIC) $(GO) build -trimpath -o bin/bench ./bench
+	$(STATIC) $(GO) build -o bin/bench ./bench
 	bin/bench
 
 clean: ## remove what was built

@@ -79,7 +79,7 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 			return RunResult{}, fmt.Errorf("stopping %s: %w", spec.Name, err)
 		}
 	}
-	log.Info("run started", "component", spec.Labels["hutong.component"], "device", rn.Device())
+	log.Info("run started", "component", spec.Labels["component"], "device", rn.Device())
 	exit, err := r.wait(ctx, rn, spec.Name, log)
 	if errors.Is(err, runner.ErrNotFound) {
 		exit, err = runner.Exit{Code: runner.UnknownCode, Reason: "its container was removed by someone else", FinishedAt: time.Now()}, nil
@@ -193,8 +193,8 @@ func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runn
 	rn := r.Runners[provider.Device]
 	spec := runner.Spec{
 		Name: runName(req), Image: metadata.Image, Command: metadata.Command,
-		Labels: map[string]string{"hutong.job_id": req.Key.JobID, "hutong.task_id": req.TaskID, "hutong.task": req.Key.Task,
-			"hutong.role": req.Part.Self(), "hutong.component": run.Task.ComponentName},
+		Labels: map[string]string{"job_id": req.Key.JobID, "task_id": req.TaskID, "task": req.Key.Task,
+			"role": req.Part.Self(), "component": run.Task.ComponentName},
 		Resources: limits(run.Resources),
 	}
 	if spec.Mounts, err = r.mounts(run); err != nil {
@@ -247,7 +247,11 @@ func (r *Runs) mounts(run *bfia.Run) ([]runner.Mount, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := os.Stat(source); err != nil {
+		_, err = os.Stat(source)
+		if err != nil && in.Key != "" {
+			continue // its upstream wrote nothing, as it may; whether that will do is the component's to say
+		}
+		if err != nil {
 			return nil, bfia.Wrap(bfia.CodeNotFound, err, "input %s: the storage has no dataset %q", in.Port, in.Address.String())
 		}
 		mounts = append(mounts, runner.Mount{Source: source, Target: key, ReadOnly: true})

@@ -1,32 +1,37 @@
 package api
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"io"
-	"net"
+	"net/http"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 
 	"hutong/bfia"
 )
 
-// readBody reads a request's body up to limit bytes, and marks the request as readable.
+// readBody reads a request's body, which is text of at most limit bytes.
 func (s *Server) readBody(c *fiber.Ctx, limit int64) ([]byte, error) {
-	r := s.bodyStream(c)
-	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if n := c.Context().Request.Header.ContentLength(); int64(n) > limit {
+		return nil, bfia.Errorf(bfia.CodeTooLarge, "body: is over %d bytes", limit)
+	}
+	b, err := io.ReadAll(io.LimitReader(s.bodyStream(c), limit+1))
 	if err != nil {
 		return nil, readError(err)
 	}
 	if int64(len(b)) > limit {
 		return nil, bfia.Errorf(bfia.CodeTooLarge, "body: is over %d bytes", limit)
 	}
+	if !utf8.Valid(b) {
+		return nil, bfia.Errorf(bfia.CodeBadRequest, "body: is not UTF-8")
+	}
 	return b, nil
 }
 
-// readJSON reads a JSON body into something. Where it is a GET, the query's words stand in for a missing body.
+// readJSON reads a JSON body into something, and marks the request as readable.
 func (s *Server) readJSON(c *fiber.Ctx, into any) error {
 	b, err := s.readBody(c, s.MaxDocumentBytes)
 	if err != nil {
@@ -39,32 +44,46 @@ func (s *Server) readJSON(c *fiber.Ctx, into any) error {
 	return nil
 }
 
-// bodyStream reads the body as it arrives. A client may take long over all of it, but not over each piece.
-func (s *Server) bodyStream(c *fiber.Ctx) io.Reader {
-	stream := c.Context().RequestBodyStream()
-	if stream == nil {
-		return bytes.NewReader(c.Body())
+// bodyStream reads the body as it arrives.
+func (s *Server) bodyStream(c *fiber.Ctx) *body { return s.body(c.Context()) }
+
+func (s *Server) body(ctx *fasthttp.RequestCtx) *body {
+	if b, ok := ctx.UserValue(localBody).(*body); ok {
+		return b
 	}
-	return &patientReader{r: stream, conn: c.Context().Conn(), timeout: s.ClientTimeout}
+	b := &body{r: http.NoBody, conn: ctx.Conn(), timeout: s.ClientTimeout, began: time.Now()}
+	if stream := ctx.RequestBodyStream(); stream != nil {
+		b.r = stream
+	}
+	ctx.SetUserValue(localBody, b)
+	return b
 }
 
-type patientReader struct {
-	r       io.Reader
-	conn    net.Conn
-	timeout time.Duration
-}
+// localBody keeps a request's [body].
+const localBody = "body"
 
-func (p *patientReader) Read(b []byte) (int, error) {
-	if p.conn != nil && p.timeout > 0 {
-		_ = p.conn.SetReadDeadline(time.Now().Add(p.timeout))
+// prefetched is what the server reads of a body before a handler has it.
+const prefetched = 8 << 10
+
+// endBody closes a connection after an answer to a request that was not read to its end. What is left of a body must
+// never be taken for the next request.
+func (s *Server) endBody(ctx *fasthttp.RequestCtx) {
+	b := s.body(ctx)
+	if n := ctx.Request.Header.ContentLength(); n >= 0 && n <= prefetched {
+		_, _ = io.Copy(io.Discard, b)
 	}
-	return p.r.Read(b)
+	if b.ended || ctx.RequestBodyStream() == nil {
+		return
+	}
+	ctx.SetConnectionClose()
+	if c, ok := ctx.Conn().(*conn); ok {
+		c.unread.Store(true)
+	}
 }
 
 func readError(err error) error {
-	var netErr net.Error
-	if errors.As(err, &netErr) && netErr.Timeout() {
-		return bfia.Errorf(bfia.CodeTimeout, "body: did not arrive in time")
+	if timedOut(err) {
+		return bfia.Wrap(bfia.CodeTimeout, err, "body: did not arrive in time")
 	}
 	return bfia.Wrap(bfia.CodeBadRequest, err, "body: ended before it was whole")
 }

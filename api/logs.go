@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,7 +27,7 @@ func (s *Server) countLogLines(c *fiber.Ctx) error {
 		return err
 	}
 	num := 0
-	err = s.eachLogLine(c.Context(), get, func(string) bool { num++; return true })
+	err = s.eachLogLine(c.UserContext(), get, func(string) bool { num++; return true })
 	if err != nil {
 		return err
 	}
@@ -49,7 +50,7 @@ func (s *Server) readLog(c *fiber.Ctx) error {
 	}
 	var text strings.Builder
 	n := 0
-	err = s.eachLogLine(c.Context(), get, func(line string) bool {
+	err = s.eachLogLine(c.UserContext(), get, func(line string) bool {
 		if n >= start && n < start+length {
 			if text.Len() > 0 {
 				text.WriteByte('\n')
@@ -96,14 +97,18 @@ func (s *Server) eachLogLine(ctx context.Context, get func(string) string, visit
 	return nil
 }
 
+// scanLog visits the lines of a log that are of a level or above it, until visit says that it is enough.
 func scanLog(r io.Reader, level int, visit func(string) bool) (more bool, err error) {
-	br := bufio.NewReaderSize(r, 64<<10)
+	br := bufio.NewReaderSize(r, maxLogLine)
 	last := logLevels["info"]
 	for {
-		line, err := br.ReadString('\n')
-		if line = strings.TrimRight(line, "\r\n"); line != "" {
-			last = lineLevel(line, last)
-			if last >= level && !visit(strings.ToValidUTF8(line, "\uFFFD")) {
+		line, cut, err := readLogLine(br)
+		if text := strings.TrimRight(string(line), "\r\n"); text != "" {
+			last = lineLevel(text, last)
+			if cut {
+				text += "…"
+			}
+			if last >= level && !visit(strings.ToValidUTF8(text, "\uFFFD")) {
 				return false, nil
 			}
 		}
@@ -116,11 +121,32 @@ func scanLog(r io.Reader, level int, visit func(string) bool) (more bool, err er
 	}
 }
 
+// maxLogLine is how many bytes of a line are told; a container may write any number of them without an end.
+const maxLogLine = 64 << 10
+
+// readLogLine reads a line, of which it keeps what fits into the reader's buffer, until it reads on.
+func readLogLine(br *bufio.Reader) (line []byte, cut bool, err error) {
+	line, err = br.ReadSlice('\n')
+	if !errors.Is(err, bufio.ErrBufferFull) {
+		return line, false, err
+	}
+	line = bytes.Clone(line)
+	for errors.Is(err, bufio.ErrBufferFull) {
+		_, err = br.ReadSlice('\n')
+	}
+	return line, true, err
+}
+
 var logLevels = map[string]int{"": 1, "debug": 0, "trace": 0, "info": 1, "notice": 1, "warning": 2, "warn": 2, "error": 3, "fatal": 3, "critical": 3, "panic": 3}
 
-var levelWord = regexp.MustCompile(`(?i)(?:\blevel=|\[|^|\s)"?(debug|trace|info|notice|warning|warn|error|fatal|critical|panic)\b`)
+// levelWord finds a level in a line's text: a field, a word in brackets or one that begins the text in any case; further
+// on only one in capitals, since prose speaks of errors too.
+var levelWord = func() *regexp.Regexp {
+	const words = "debug|trace|info|notice|warning|warn|error|fatal|critical|panic"
+	return regexp.MustCompile(`(?:(?i:\blevel=|\[|^)"?(?i:(` + words + `))|\s(` + strings.ToUpper(words) + `))\b`)
+}()
 
-// lineLevel finds the level of a line: in JSON its level field, otherwise the word near its beginning. A line that says
+// lineLevel finds the level of a line: in JSON its level field, otherwise a word near its beginning. A line that says
 // nothing, such as one of a stack trace, belongs to the one before it.
 func lineLevel(line string, last int) int {
 	_, text, ok := strings.Cut(line, " ") // behind the time
@@ -138,7 +164,7 @@ func lineLevel(line string, last int) int {
 		}
 	}
 	if m := levelWord.FindStringSubmatch(text[:min(len(text), 120)]); m != nil {
-		return logLevels[strings.ToLower(m[1])]
+		return logLevels[strings.ToLower(m[1]+m[2])]
 	}
 	return last
 }

@@ -30,14 +30,14 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 	if len(own) == 0 {
 		return bfia.Errorf(bfia.CodeBadRequest, "config.role: %s has no role in job %s", s.Node, doc.JobID)
 	}
-	plan, err := s.plan(c.Context(), doc, s.Node)
+	plan, err := s.plan(c.UserContext(), doc, s.Node)
 	if err != nil {
 		return err
 	}
-	if err := s.store.PutDocument(c.Context(), doc.JobID, doc.Bytes()); err != nil {
+	if err := s.store.PutDocument(c.UserContext(), doc.JobID, doc.Bytes()); err != nil {
 		return err
 	}
-	if _, err := s.store.Job(c.Context(), doc.JobID); err == nil {
+	if _, err := s.store.Job(c.UserContext(), doc.JobID); err == nil {
 		return ok(c, nil) // the same again: PutDocument would have refused another
 	} else if bfia.CodeOf(err) != bfia.CodeNotFound {
 		return err
@@ -46,7 +46,7 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 	for _, part := range own {
 		in.Roles = append(in.Roles, part.Self())
 	}
-	if err := s.create(c.Context(), workflows.PartyJobID(doc.JobID), workflows.PartyJobName, in, temporal.StartWorkflowOptions{
+	if err := s.create(c.UserContext(), workflows.PartyJobID(doc.JobID), workflows.PartyJobName, in, temporal.StartWorkflowOptions{
 		TypedSearchAttributes: workflows.PartyJobAttributes(in),
 		StaticSummary:         fmt.Sprintf("%s in job %s", strings.Join(in.Roles, ", "), doc.JobID),
 	}); err != nil {
@@ -90,7 +90,7 @@ func (s *Server) startTask(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	tasks, err := s.store.Tasks(c.Context(), ref.JobID)
+	tasks, err := s.store.Tasks(c.UserContext(), ref.JobID)
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (s *Server) stopJob(c *fiber.Ctx) error {
 	if by == "" {
 		by = "an unnamed party"
 	}
-	_, err := s.signal(c.Context(), workflows.PartyJobID(ref.JobID), workflows.SignalStop,
+	_, err := s.signal(c.UserContext(), workflows.PartyJobID(ref.JobID), workflows.SignalStop,
 		workflows.Stop{Task: ref.TaskName, By: by, Undo: ref.Undo})
 	if err != nil {
 		return err
@@ -158,7 +158,7 @@ func (s *Server) readJobCommand(c *fiber.Ctx) (bfia.JobRef, *store.Job, error) {
 
 // jobCommandedBy finds a job, and refuses a sender that says it is neither the job's scheduler nor its initiator.
 func (s *Server) jobCommandedBy(c *fiber.Ctx, jobID string) (*store.Job, error) {
-	job, err := s.store.Job(c.Context(), jobID)
+	job, err := s.store.Job(c.UserContext(), jobID)
 	if err != nil {
 		return nil, unknownJob(err, jobID, s.Node)
 	}
@@ -170,7 +170,7 @@ func (s *Server) jobCommandedBy(c *fiber.Ctx, jobID string) (*store.Job, error) 
 
 // signalParty signals a participant's workflow of a job whose row is there.
 func (s *Server) signalParty(c *fiber.Ctx, jobID, name string, arg any) error {
-	gone, err := s.signal(c.Context(), workflows.PartyJobID(jobID), name, arg)
+	gone, err := s.signal(c.UserContext(), workflows.PartyJobID(jobID), name, arg)
 	if err != nil {
 		return err
 	}
@@ -186,7 +186,7 @@ func (s *Server) pollTask(c *fiber.Ctx) error {
 	if err := s.readJSON(c, &poll); err != nil {
 		return err
 	}
-	tasks, err := s.tasksByID(c.Context(), poll.TaskID, poll.Role)
+	tasks, err := s.tasksByID(c.UserContext(), poll.TaskID, poll.Role)
 	if err != nil {
 		return err
 	}
@@ -232,12 +232,12 @@ func (s *Server) containerCallback(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	tasks, err := s.tasksByID(c.Context(), report.TaskID, report.Role)
+	tasks, err := s.tasksByID(c.UserContext(), report.TaskID, report.Role)
 	if err != nil {
 		return err
 	}
 	if !tasks[0].State.Terminal() {
-		if _, err := s.signal(c.Context(), workflows.PartyJobID(tasks[0].JobID), workflows.SignalTaskCallback, *report); err != nil {
+		if _, err := s.signal(c.UserContext(), workflows.PartyJobID(tasks[0].JobID), workflows.SignalTaskCallback, *report); err != nil {
 			return err
 		}
 	}

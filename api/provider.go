@@ -28,7 +28,7 @@ func (s *Server) registerProvider(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	created, err := s.store.PutProvider(c.Context(), store.Provider{Name: reg.Name, Version: reg.Version, Device: string(reg.Device),
+	created, err := s.store.PutProvider(c.UserContext(), store.Provider{Name: reg.Name, Version: reg.Version, Device: string(reg.Device),
 		Protocol: reg.Protocol, Metadata: metadata, Components: reg.Description})
 	if err != nil {
 		return err
@@ -63,7 +63,7 @@ func (s *Server) queryProviders(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	found, err := s.store.Providers(c.Context(), filter)
+	found, err := s.store.Providers(c.UserContext(), filter)
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (s *Server) deleteProvider(c *fiber.Ctx) error {
 	if filter == (store.ProviderFilter{}) {
 		return bfia.Errorf(bfia.CodeBadRequest, "name or provider_name: is required")
 	}
-	n, err := s.store.DeleteProvider(c.Context(), filter)
+	n, err := s.store.DeleteProvider(c.UserContext(), filter)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"go.temporal.io/api/enums/v1"
@@ -26,20 +27,20 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 	if err := bfia.CheckID("job_id", doc.JobID); err != nil {
 		return err
 	}
-	plan, err := s.plan(c.Context(), doc, s.Node)
+	plan, err := s.plan(c.UserContext(), doc, s.Node)
 	if err != nil {
 		return err
 	}
-	if err := s.store.PutDocument(c.Context(), doc.JobID, doc.Bytes()); err != nil {
+	if err := s.store.PutDocument(c.UserContext(), doc.JobID, doc.Bytes()); err != nil {
 		return err
 	}
-	if _, err := s.store.ScheduleJob(c.Context(), doc.JobID); err == nil {
+	if _, err := s.store.ScheduleJob(c.UserContext(), doc.JobID); err == nil {
 		return ok(c, bfia.JobCreated{JobID: doc.JobID}) // the same again: PutDocument would have refused another
 	} else if bfia.CodeOf(err) != bfia.CodeNotFound {
 		return err
 	}
 	in := workflows.JobInput{Plan: *plan, Node: s.Node, Nodes: doc.Config.Nodes(), Settings: s.Settings}
-	if err := s.create(c.Context(), workflows.JobID(doc.JobID), workflows.JobName, in, temporal.StartWorkflowOptions{
+	if err := s.create(c.UserContext(), workflows.JobID(doc.JobID), workflows.JobName, in, temporal.StartWorkflowOptions{
 		TypedSearchAttributes: workflows.JobAttributes(in),
 		StaticSummary:         "Schedule job " + doc.JobID,
 	}); err != nil {
@@ -48,10 +49,14 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 	return ok(c, bfia.JobCreated{JobID: doc.JobID})
 }
 
+// workflowTaskTimeout is how soon another worker goes on with a workflow whose worker died in the middle of a step.
+const workflowTaskTimeout = 5 * time.Second
+
 // create starts a workflow, or finds the one that runs, and waits until its create update has answered.
 func (s *Server) create(ctx context.Context, id, workflow string, in any, options temporal.StartWorkflowOptions) error {
 	options.ID = id
 	options.TaskQueue = activities.ControlQueue
+	options.WorkflowTaskTimeout = workflowTaskTimeout
 	options.WorkflowIDConflictPolicy = enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING
 	options.WorkflowIDReusePolicy = enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY
 	handle, err := s.temporal.UpdateWithStartWorkflow(ctx, temporal.UpdateWithStartWorkflowOptions{
@@ -98,13 +103,13 @@ func (s *Server) stopAll(c *fiber.Ctx) error {
 	if err := bfia.CheckID("job_id", ref.JobID); err != nil {
 		return err
 	}
-	job, err := s.store.ScheduleJob(c.Context(), ref.JobID)
+	job, err := s.store.ScheduleJob(c.UserContext(), ref.JobID)
 	if err != nil {
 		return unknownJob(err, ref.JobID, s.Node)
 	}
 	sender := s.sender(c)
 	if sender != "" && sender != job.InitiatorNode {
-		nodes, err := s.participants(c.Context(), ref.JobID)
+		nodes, err := s.participants(c.UserContext(), ref.JobID)
 		if err != nil {
 			return err
 		}
@@ -113,7 +118,7 @@ func (s *Server) stopAll(c *fiber.Ctx) error {
 		}
 	}
 	if ref.TaskName != "" {
-		tasks, err := s.store.ScheduleTasks(c.Context(), ref.JobID)
+		tasks, err := s.store.ScheduleTasks(c.UserContext(), ref.JobID)
 		if err != nil {
 			return err
 		}
@@ -125,7 +130,7 @@ func (s *Server) stopAll(c *fiber.Ctx) error {
 	if by == "" {
 		by = "an unnamed party"
 	}
-	if _, err := s.signal(c.Context(), workflows.JobID(ref.JobID), workflows.SignalStop, workflows.Stop{Task: ref.TaskName, By: by}); err != nil {
+	if _, err := s.signal(c.UserContext(), workflows.JobID(ref.JobID), workflows.SignalStop, workflows.Stop{Task: ref.TaskName, By: by}); err != nil {
 		return err
 	}
 	return ok(c, nil) // a job that has ended is stopped already
@@ -141,21 +146,21 @@ func (s *Server) partyCallback(c *fiber.Ctx) error {
 	if sender == "" {
 		return bfia.Errorf(bfia.CodeBadRequest, "header x-source-node-id: is required, it tells whose part the report is about")
 	}
-	task, err := s.store.ScheduleTaskByID(c.Context(), report.TaskID)
+	task, err := s.store.ScheduleTaskByID(c.UserContext(), report.TaskID)
 	if err != nil {
 		if bfia.CodeOf(err) == bfia.CodeNotFound {
 			return bfia.Errorf(bfia.CodeNotFound, "task_id: %s schedules no task %s", s.Node, report.TaskID)
 		}
 		return err
 	}
-	nodes, err := s.participants(c.Context(), task.JobID)
+	nodes, err := s.participants(c.UserContext(), task.JobID)
 	if err != nil {
 		return err
 	}
 	if !slices.Contains(nodes, sender) {
 		return bfia.Errorf(bfia.CodeForbidden, "%s takes no part in job %s", sender, task.JobID)
 	}
-	if _, err := s.signal(c.Context(), workflows.JobID(task.JobID), workflows.SignalCallback, workflows.Callback{
+	if _, err := s.signal(c.UserContext(), workflows.JobID(task.JobID), workflows.SignalCallback, workflows.Callback{
 		Node: sender, TaskID: report.TaskID, Role: report.Role, State: report.Status, Reason: report.Reason}); err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ func (s *Server) platformStatus(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	status, err := s.jobStatus(c.Context(), get("job_id"))
+	status, err := s.jobStatus(c.UserContext(), get("job_id"))
 	if err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func (s *Server) schedulerStatus(c *fiber.Ctx) error {
 	if err := bfia.CheckID("job_id", jobID); err != nil {
 		return err
 	}
-	status, err := s.scheduledStatus(c.Context(), jobID)
+	status, err := s.scheduledStatus(c.UserContext(), jobID)
 	if err != nil {
 		return unknownJob(err, jobID, s.Node)
 	}
@@ -186,7 +186,7 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 		}
 		filter.Before = &cursor
 	}
-	jobs, err := s.store.Jobs(c.Context(), filter)
+	jobs, err := s.store.Jobs(c.UserContext(), filter)
 	if err != nil {
 		return err
 	}
@@ -212,13 +212,22 @@ func (s *Server) listOutputs(c *fiber.Ctx) error {
 	if err := bfia.CheckID("job_id", jobID); err != nil {
 		return err
 	}
-	if _, err := s.store.Job(c.Context(), jobID); err != nil {
+	if _, err := s.store.Job(c.UserContext(), jobID); err != nil {
 		return unknownJob(err, jobID, s.Node)
 	}
-	rows, err := s.store.Outputs(c.Context(), jobID)
+	rows, err := s.store.Outputs(c.UserContext(), jobID)
 	if err != nil {
 		return err
 	}
+	tasks, err := s.store.Tasks(c.Context(), jobID)
+	if err != nil {
+		return err
+	}
+	place := map[string]int{}
+	for _, t := range tasks {
+		place[t.Name] = t.Seq
+	}
+	slices.SortStableFunc(rows, func(a, b store.Output) int { return place[a.TaskName] - place[b.TaskName] })
 	outputs := []bfia.Output{}
 	for _, o := range rows {
 		outputs = append(outputs, bfia.Output{TaskName: o.TaskName, TaskID: o.TaskID, Role: bfia.Part{Role: o.Role, Index: o.RoleIndex}.Self(),
@@ -254,8 +263,8 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 		return err
 	}
 	scheduler := s.Node
-	if _, err := s.store.ScheduleJob(c.Context(), ref.JobID); bfia.CodeOf(err) == bfia.CodeNotFound {
-		job, err := s.store.Job(c.Context(), ref.JobID)
+	if _, err := s.store.ScheduleJob(c.UserContext(), ref.JobID); bfia.CodeOf(err) == bfia.CodeNotFound {
+		job, err := s.store.Job(c.UserContext(), ref.JobID)
 		if err != nil {
 			return unknownJob(err, ref.JobID, s.Node)
 		}
@@ -263,7 +272,7 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 	} else if err != nil {
 		return err
 	}
-	if err := s.remote.StopAll(c.Context(), scheduler, ref); err != nil {
+	if err := s.remote.StopAll(c.UserContext(), scheduler, ref); err != nil {
 		return partnerError(err, "the scheduler")
 	}
 	return ok(c, nil)
@@ -274,7 +283,7 @@ func (s *Server) health(c *fiber.Ctx) error { return ok(c, map[string]any{"node_
 
 // ready tells whether everything that a request needs answers.
 func (s *Server) ready(c *fiber.Ctx) error {
-	ctx, cancel := context.WithTimeout(c.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(c.UserContext(), 5*time.Second)
 	defer cancel()
 	var missing []string
 	if err := s.store.Ping(ctx); err != nil {
@@ -286,7 +295,7 @@ func (s *Server) ready(c *fiber.Ctx) error {
 		missing = append(missing, "the engine")
 	}
 	if len(missing) > 0 {
-		return bfia.Errorf(bfia.CodeUnavailable, "%s does not answer", strings.Join(missing, " and "))
+		return bfia.Errorf(bfia.CodeUnavailable, "no answer from %s", strings.Join(missing, " and "))
 	}
 	return ok(c, map[string]any{"node_id": s.Node})
 }

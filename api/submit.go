@@ -24,10 +24,10 @@ func (s *Server) submitJob(c *fiber.Ctx) error {
 	if doc.Config.Initiator.NodeID != s.Node {
 		return bfia.Errorf(bfia.CodeBadRequest, "config.initiator.node_id: is %q, this party is %s", doc.Config.Initiator.NodeID, s.Node)
 	}
-	if _, err := s.plan(c.Context(), doc, ""); err != nil {
+	if _, err := s.plan(c.UserContext(), doc, ""); err != nil {
 		return err
 	}
-	if err := s.remote.CreateAll(c.Context(), s.Scheduler, doc); err != nil {
+	if err := s.remote.CreateAll(c.UserContext(), s.Scheduler, doc); err != nil {
 		return partnerError(err, "the scheduler")
 	}
 	return ok(c, bfia.JobCreated{JobID: doc.JobID})

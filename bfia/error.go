@@ -29,6 +29,8 @@ const (
 	CodeTooLarge Code = 4130
 	// CodeRefused: a partner answered and said no; its words are in the message.
 	CodeRefused Code = 6001
+	// CodePartnerDown: a partner that is needed could not be reached, so it was not done.
+	CodePartnerDown Code = 6002
 	// CodeInternal: something broke at our side; the details are in the log, not in the answer.
 	CodeInternal Code = 5000
 	// CodeUnavailable: something that is needed doesn't answer now (a partner, the engine, the database): try again.
@@ -56,6 +58,8 @@ func (c Code) HTTPStatus() int {
 		return http.StatusRequestEntityTooLarge
 	case CodeRefused:
 		return http.StatusUnprocessableEntity
+	case CodePartnerDown:
+		return http.StatusBadGateway
 	case CodeUnavailable:
 		return http.StatusServiceUnavailable
 	}

@@ -120,7 +120,7 @@ func (j *job) create(ctx workflow.Context) error {
 		if c, _, ok := RefusalCode(err); ok {
 			code = max(code, c)
 		} else {
-			code = max(code, bfia.CodeUnavailable)
+			code = max(code, bfia.CodePartnerDown)
 			undo = append(undo, j.Nodes[i]) // it may have taken it after all
 		}
 	}
@@ -156,8 +156,8 @@ func (j *job) create(ctx workflow.Context) error {
 
 const (
 	// createLimit bounds how long the caller of create_all waits for parties that don't answer.
-	createLimit = 15 * time.Second
-	undoWait    = 5 * time.Second
+	createLimit = 8 * time.Second
+	undoWait    = 3 * time.Second
 )
 
 // start starts the job on every party. When the job ends meanwhile, those that have not answered are not asked again.

@@ -91,7 +91,7 @@ func TestJobNotCreated(t *testing.T) {
 		{"one refuses", map[string]error{"create B": refusedBy(bfia.CodeForbidden, "we don't work with A")},
 			bfia.CodeForbidden, "the job was not created: B: we don't work with A", []string{"undo A"}},
 		{"one is out of reach", map[string]error{"create B": errors.New("connection refused")},
-			bfia.CodeUnavailable, "the job was not created: B: connection refused", []string{"undo A", "undo B"}},
+			bfia.CodePartnerDown, "the job was not created: B: connection refused", []string{"undo A", "undo B"}},
 		{"all refuse", map[string]error{"create A": refusedBy(bfia.CodeBadRequest, "no"), "create B": refusedBy(bfia.CodeBadRequest, "never")},
 			bfia.CodeBadRequest, "the job was not created: A: no; B: never", nil},
 		{"one refuses, one is not to be undone", map[string]error{"create B": refusedBy(bfia.CodeNotFound, "no such dataset"), "undo A": errors.New("away")},

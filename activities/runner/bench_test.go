@@ -119,5 +119,5 @@ func bare(b *testing.B, docker *client.Client, host *container.HostConfig) {
 	case err := <-failed:
 		b.Fatal(err)
 	}
-	require.NoError(b, docker.ContainerRemove(ctx, made.ID, container.RemoveOptions{}))
+	require.NoError(b, docker.ContainerRemove(ctx, made.ID, container.RemoveOptions{Force: true}))
 }

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -185,9 +186,12 @@ func writeJSON(file string, v any) error {
 	if err != nil {
 		return err
 	}
-	tmp := file + ".new"
-	if err := os.WriteFile(tmp, raw, 0o600); err != nil {
-		return err
+	tmp := file + "." + rand.Text()
+	if err = os.WriteFile(tmp, raw, 0o600); err == nil {
+		err = os.Rename(tmp, file)
 	}
-	return os.Rename(tmp, file)
+	if err != nil {
+		_ = os.Remove(tmp)
+	}
+	return err
 }

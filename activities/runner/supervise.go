@@ -20,7 +20,7 @@ import (
 const idleTime = time.Minute
 
 // Supervise is the main function of the supervisor of a Process directory, args[0]. It returns
-// the program's exit code: when it has been idle for a minute, or at once when the
+// the program's exit code: when it has been idle for a minute, or soon when the
 // directory has a supervisor already.
 //
 // It must be called before anything that takes time or leaves traces.
@@ -42,9 +42,16 @@ func supervise(dir string, idle time.Duration) error {
 		return err
 	}
 	defer func() { _ = lock.Close() }()
-	if err := flock(lock, syscall.LOCK_EX|syscall.LOCK_NB); err == syscall.EWOULDBLOCK {
-		return nil
-	} else if err != nil {
+	err = flock(lock, syscall.LOCK_EX|syscall.LOCK_NB)
+	for tries := 0; err == syscall.EWOULDBLOCK; tries++ {
+		if tries == 20 {
+			return nil // there is one
+		}
+		// Or somebody who only looks whether there is one, which takes an instant.
+		time.Sleep(10 * time.Millisecond)
+		err = flock(lock, syscall.LOCK_EX|syscall.LOCK_NB)
+	}
+	if err != nil {
 		return err
 	}
 	// Whoever held the lock before is dead, so what is left of its socket is, too.
@@ -66,18 +73,24 @@ func supervise(dir string, idle time.Duration) error {
 		locks: lockDir(filepath.Join(dir, lockFolder)), runs: map[string]*running{},
 	}
 	s.timer = time.AfterFunc(idle, s.endIfIdle)
-	// When the machine goes down everybody gets a SIGTERM. The commands' ends are still to be written.
-	signal.Ignore(syscall.SIGHUP, syscall.SIGINT)
-	terms := make(chan os.Signal, 1)
-	signal.Notify(terms, syscall.SIGTERM)
-	go func() {
-		<-terms
-		s.mu.Lock()
-		s.idle = 0
-		s.mu.Unlock()
-		s.rest()
-	}()
+	go s.heedSignals()
 	return s.serve()
+}
+
+// heedSignals ends the supervisor by SIGTERM when no command runs any more: when the machine goes
+// down everybody gets one, and the commands' ends are still to be written. The
+// others are caught and not ignored, which the commands would inherit.
+func (s *server) heedSignals() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT)
+	for sig := range signals {
+		if sig == syscall.SIGTERM {
+			s.mu.Lock()
+			s.idle = 0
+			s.mu.Unlock()
+			s.rest()
+		}
+	}
 }
 
 // A server is the supervisor.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,10 +21,10 @@ func TestSuperviseEndsWhenIdle(t *testing.T) {
 	client := &supervisor{dir: dir}
 	require.False(t, client.lives())
 	ended := make(chan error, 1)
-	go func() { ended <- supervise(dir, 200*time.Millisecond) }()
+	go func() { ended <- supervise(dir, 3*time.Second) }()
 	require.Eventually(t, func() bool { c, err := client.dial(); return err == nil && c.Close() == nil }, 10*time.Second, time.Millisecond)
 	require.True(t, client.lives())
-	require.NoError(t, supervise(dir, time.Hour), "a second one leaves at once")
+	require.NoError(t, supervise(dir, time.Hour), "a second one leaves")
 	select {
 	case err := <-ended:
 		require.NoError(t, err)
@@ -154,4 +155,38 @@ func TestLockIsExclusive(t *testing.T) {
 	require.NoError(t, os.Symlink(string(locks), link))
 	_, err = lockDir(link).lock(t.Context(), "a")
 	require.ErrorContains(t, err, "only this user")
+}
+
+// TestSupervisorStartsOnce asks for many starts of one run at the same moment.
+func TestSupervisorStartsOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r, err := NewProcess(ProcessOptions{Dir: dir, AllowedCommands: []string{"/bin/echo"}, Supervisor: []string{"/bin/true"}})
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	go func() { ended <- supervise(dir, 5*time.Second) }()
+	require.Eventually(t, r.supervisor.lives, 10*time.Second, time.Millisecond)
+	for i := range 30 {
+		name := fmt.Sprint("run-", i)
+		_, err := r.Create(t.Context(), Spec{Name: name, Command: []string{"/bin/echo", "ran"}})
+		require.NoError(t, err)
+		begin := make(chan struct{})
+		var group sync.WaitGroup
+		for range 8 {
+			group.Go(func() {
+				<-begin
+				if err := r.supervisor.start(t.Context(), name); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		close(begin)
+		group.Wait()
+		_, err = r.Wait(t.Context(), name)
+		require.NoError(t, err)
+		var log bytes.Buffer
+		require.NoError(t, r.Logs(t.Context(), name, true, &log))
+		require.Equal(t, 1, strings.Count(log.String(), "ran\n"), log.String())
+	}
+	require.NoError(t, <-ended)
 }

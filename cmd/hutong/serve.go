@@ -31,6 +31,7 @@ func newDevCommand() *cobra.Command {
 	o := dev.Options{Docker: party.SwitchAuto}
 	var parties []string
 	var verbose, noDocker bool
+	var profile string
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run everything in one process: the engine with its UI, and two or more parties",
@@ -59,6 +60,9 @@ func newDevCommand() *cobra.Command {
 				level = slog.LevelInfo
 			}
 			o.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+			if err := servePprof(cmd.Context(), profile); err != nil {
+				return err
+			}
 			return runDev(cmd.Context(), o, cmd.OutOrStdout())
 		},
 	}
@@ -72,6 +76,8 @@ func newDevCommand() *cobra.Command {
 	f.BoolVar(&o.HostNetwork, "host-network", false, "run containers on the host's network")
 	f.BoolVar(&noDocker, "no-docker", false, "run no containers, processes only")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log what the parties do")
+	f.StringVar(&profile, "pprof", "", "HOST:PORT at which net/http/pprof answers")
+	_ = f.MarkHidden("pprof") // its only error is that there is no such flag
 	return cmd
 }
 

@@ -39,7 +39,8 @@ type Roles struct {
 // Party is a running part of a party, or all of it.
 type Party struct {
 	cfg     *Config
-	logger  *slog.Logger
+	base    *slog.Logger
+	logger  *slog.Logger                  // names the node
 	closers []func(context.Context) error // in the order of starting
 	failed  chan error
 }
@@ -49,7 +50,7 @@ const callWait = time.Minute
 
 // Start starts what roles say of the party that cfg describes. It answers when all of it serves.
 func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (_ *Party, err error) {
-	p := &Party{cfg: cfg, logger: logger.With("node_id", cfg.NodeID), failed: make(chan error, 8)}
+	p := &Party{cfg: cfg, base: logger, logger: logger.With("node_id", cfg.NodeID), failed: make(chan error, 8)}
 	defer func() {
 		if err != nil {
 			p.Stop(context.WithoutCancel(ctx))
@@ -216,7 +217,7 @@ func (p *Party) startTransport(ctx context.Context, docker *runner.Docker) error
 			r, ok := p.cfg.Routes[node]
 			return r.Transport(), ok
 		},
-		Logger: p.logger,
+		Logger: p.base, // it names the node itself
 		Limits: transport.Limits{MessageBytes: int64(p.cfg.Transport.MaxMessageMiB) * mib,
 			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib, TotalBytes: int64(p.cfg.Transport.TotalMiB) * mib},
 	})

@@ -25,7 +25,7 @@ import (
 func main() {
 	stopped := make(chan os.Signal, 1)
 	signal.Notify(stopped, syscall.SIGTERM, syscall.SIGINT)
-	os.Exit(run(os.Environ(), os.Stdout, stopped))
+	os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, stopped))
 }
 
 // abortTime and stopTime bound how long an ending program tries to tell its partner.
@@ -34,10 +34,15 @@ const (
 	stopTime  = time.Second
 )
 
-// run does one task and returns the exit code: 0, 1, or 128 and the signal's number when it was stopped.
-func run(environ []string, logs io.Writer, stopped <-chan os.Signal) int {
+// run does one task and returns the exit code: 0, 1, or 128 and the signal's number when it was stopped. An argument is a
+// component that runs in place of the one that the environment names: so a registration whose command is
+// ["CallbackOnly"] makes any job a measurement of the platform alone.
+func run(args, environ []string, logs io.Writer, stopped <-chan os.Signal) int {
 	slog.SetDefault(slog.New(slog.NewTextHandler(logs, nil)))
 	task, err := component.FromEnviron(environ)
+	if len(args) > 0 {
+		task.Component = args[0]
+	}
 	log := slog.With("component", task.Component, "task_id", task.TaskID, "role", task.Self.String())
 	slog.SetDefault(log)
 

@@ -1,0 +1,361 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/mock"
+	"github.com/stretchr/testify/require"
+	temporal "go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/mocks"
+
+	"hutong/activities"
+	"hutong/bfia"
+	"hutong/bfia/client"
+	"hutong/store"
+	"hutong/store/blob"
+	"hutong/store/dataset"
+	"hutong/store/storetest"
+	"hutong/workflows"
+)
+
+const (
+	guest = "JG0100001100000010"
+	host  = "JG0110017800000000"
+)
+
+// engine records what a server asks of Temporal. A created workflow writes its rows, as the real ones do; what they do
+// later is up to the tests.
+type engine struct {
+	mocks.Client
+	records *activities.Records
+
+	mu      sync.Mutex
+	signals []signal
+	created []string
+	refuse  error // of the next workflow's create
+	down    error
+}
+
+type signal struct {
+	Workflow, Name string
+	Arg            any
+}
+
+type operation struct {
+	temporal.WithStartWorkflowOperation
+	id string
+	in any
+}
+
+func (e *engine) NewWithStartWorkflowOperation(o temporal.StartWorkflowOptions, _ any, args ...any) temporal.WithStartWorkflowOperation {
+	return operation{id: o.ID, in: args[0]}
+}
+
+func (e *engine) UpdateWithStartWorkflow(ctx context.Context, o temporal.UpdateWithStartWorkflowOptions) (temporal.WorkflowUpdateHandle, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.down != nil {
+		return nil, e.down
+	}
+	op := o.StartWorkflowOperation.(operation)
+	handle := &mocks.WorkflowUpdateHandle{}
+	err := e.refuse
+	if err == nil {
+		e.created = append(e.created, op.id)
+		switch in := op.in.(type) {
+		case workflows.JobInput:
+			err = e.records.RecordScheduleJob(ctx, in.Plan, time.Now())
+		case workflows.PartyJobInput:
+			err = e.records.RecordJob(ctx, in.Plan, in.Roles, in.Scheduler, time.Now())
+		}
+	}
+	e.refuse = nil
+	handle.On("Get", mock.Anything, mock.Anything).Return(err)
+	return handle, nil
+}
+
+func (e *engine) SignalWorkflow(_ context.Context, id, _, name string, arg any) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.down != nil {
+		return e.down
+	}
+	e.signals = append(e.signals, signal{id, name, arg})
+	return nil
+}
+
+func (e *engine) CheckHealth(context.Context, *temporal.CheckHealthRequest) (*temporal.CheckHealthResponse, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return &temporal.CheckHealthResponse{}, e.down
+}
+
+// taken are the signals so far; it begins a new list.
+func (e *engine) taken() []signal {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.signals
+	e.signals = nil
+	return s
+}
+
+func (e *engine) started() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return append([]string{}, e.created...)
+}
+
+func (e *engine) set(refuse, down error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.refuse, e.down = refuse, down
+}
+
+// party is a server on a real listener, with a real store and storage.
+type party struct {
+	t         testing.TB
+	server    *Server
+	engine    *engine
+	store     *store.Store
+	blobs     blob.Store
+	address   string // host:port
+	container string // where ServeContainers serves
+	uploads   string
+	temp      string
+	storage   string
+	log       *logBuffer
+
+	mu    sync.Mutex
+	peers map[string]string
+}
+
+// newParty serves the guest's API until the test ends; change changes its configuration.
+func newParty(t testing.TB, change ...func(*Config)) *party {
+	t.Helper()
+	dir := t.TempDir()
+	p := &party{t: t, uploads: filepath.Join(dir, "upload"), temp: filepath.Join(dir, "tmp"), storage: filepath.Join(dir, "storage"),
+		peers: map[string]string{}, log: &logBuffer{}}
+	for _, d := range []string{p.uploads, p.temp, p.storage} {
+		require.NoError(t, os.Mkdir(d, 0o755))
+	}
+	p.store = storetest.Open(t, storetest.SQLite(t))
+	blobs, err := blob.Open(t.Context(), (&url.URL{Scheme: "file", Path: filepath.ToSlash(p.storage)}).String())
+	require.NoError(t, err)
+	p.blobs = blobs
+	p.engine = &engine{records: &activities.Records{Store: p.store, Blobs: blobs}}
+	cfg := Config{Node: guest, Scheduler: guest, CheckDatasets: true, MaxDocumentBytes: 1 << 20, UploadDir: p.uploads,
+		MaxUploadBytes: 4 << 20, TempDir: p.temp, ClientTimeout: time.Minute,
+		AllowCommand: func(command []string) error { return bfia.Errorf(bfia.CodeForbidden, "%s is not allowed", command[0]) }}
+	for _, c := range change {
+		c(&cfg)
+	}
+	remote := client.New(guest, func(node string) (string, bool) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		u, ok := p.peers[node]
+		return u, ok
+	}, time.Minute)
+	p.server = New(cfg, Dependencies{Store: p.store, Blobs: blobs, Datasets: dataset.New(blobs), Temporal: p.engine, Remote: remote,
+		Logger: slog.New(slog.NewTextHandler(p.log, nil))})
+	p.address = p.serve(p.server.Serve)
+	p.container = p.serve(p.server.ServeContainers)
+	p.peer(guest, "http://"+p.address)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := p.server.Shutdown(ctx); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+	})
+	return p
+}
+
+func (p *party) serve(serve func(net.Listener) error) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(p.t, err)
+	ended := make(chan error, 1)
+	go func() { ended <- serve(l) }()
+	p.t.Cleanup(func() {
+		if err := <-ended; err != nil { // after Shutdown, whose cleanup runs before
+			p.t.Errorf("serve: %v", err)
+		}
+	})
+	return l.Addr().String()
+}
+
+func (p *party) peer(node, url string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.peers[node] = url
+}
+
+// answering makes a peer that answers everything alike, and tells the paths that it was asked.
+func (p *party) answering(node string, status int, body string) func() []string {
+	var mu sync.Mutex
+	var paths []string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		mu.Lock()
+		paths = append(paths, r.URL.Path)
+		mu.Unlock()
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+	}))
+	p.t.Cleanup(srv.Close)
+	p.peer(node, srv.URL)
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return append([]string{}, paths...)
+	}
+}
+
+// logBuffer is a log that is read while it is written.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// reply is an answer of a server.
+type reply struct {
+	t      testing.TB
+	Status int
+	Header http.Header
+	Body   []byte
+	bfia.Envelope
+	Fields map[string]json.RawMessage // of the envelope
+}
+
+// call is a request to come.
+type call struct {
+	method, path string
+	body         any // nil, a string or []byte as it is, or anything as JSON
+	header       map[string]string
+}
+
+func get(path string) call            { return call{method: http.MethodGet, path: path} }
+func post(path string, body any) call { return call{method: http.MethodPost, path: path, body: body} }
+func (c call) from(node string) call  { return c.with("x-source-node-id", node) }
+func (c call) with(name, value string) call {
+	header := map[string]string{name: value}
+	for k, v := range c.header {
+		header[k] = v
+	}
+	c.header = header
+	return c
+}
+
+// send makes the request, and holds the answer against the OpenAPI document.
+func (p *party) send(c call) *reply {
+	p.t.Helper()
+	var body io.Reader
+	switch b := c.body.(type) {
+	case nil:
+	case string:
+		body = strings.NewReader(b)
+	case []byte:
+		body = bytes.NewReader(b)
+	case io.Reader:
+		body = b
+	default:
+		raw, err := json.Marshal(b)
+		require.NoError(p.t, err)
+		body = bytes.NewReader(raw)
+	}
+	req, err := http.NewRequestWithContext(p.t.Context(), c.method, "http://"+p.address+c.path, body)
+	require.NoError(p.t, err)
+	for k, v := range c.header {
+		req.Header[k] = []string{v} // as it is spelt
+	}
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(p.t, err, "%s %s", c.method, c.path)
+	return p.read(req, resp)
+}
+
+func (p *party) read(req *http.Request, resp *http.Response) *reply {
+	p.t.Helper()
+	defer func() { _ = resp.Body.Close() }()
+	raw, err := io.ReadAll(resp.Body)
+	require.NoError(p.t, err)
+	r := &reply{t: p.t, Status: resp.StatusCode, Header: resp.Header, Body: raw}
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
+		_ = json.Unmarshal(raw, &r.Envelope)
+		_ = json.Unmarshal(raw, &r.Fields)
+	}
+	described(p.t, req, resp, raw)
+	return r
+}
+
+// good is an answer with code 0.
+func (p *party) good(c call) *reply {
+	p.t.Helper()
+	r := p.send(c)
+	require.Equal(p.t, 200, r.Status, "%s %s: %s", c.method, c.path, r.Body)
+	require.Equal(p.t, bfia.CodeOK, r.Code, "%s %s: %s", c.method, c.path, r.Body)
+	return r
+}
+
+// bad is a refusal, with words that say what is wrong.
+func (p *party) bad(c call, status int, code bfia.Code, words ...string) *reply {
+	p.t.Helper()
+	r := p.send(c)
+	require.Equal(p.t, status, r.Status, "%s %s: %s", c.method, c.path, r.Body)
+	require.Equal(p.t, code, r.Code, "%s %s: %s", c.method, c.path, r.Body)
+	for _, w := range words {
+		require.Contains(p.t, r.Text(), w, "%s %s", c.method, c.path)
+	}
+	return r
+}
+
+// into reads the answer's data.
+func (r *reply) into(v any) {
+	r.t.Helper()
+	require.NoError(r.t, json.Unmarshal(r.Data, v), "%s", r.Body)
+}
+
+// vector is a file of the captures.
+func vector(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("..", "testdata", "vectors", name))
+	require.NoError(t, err)
+	return b
+}
+
+// empty requires that nothing is left in the folder for temporary files, nor in the storage.
+func (p *party) empty() {
+	p.t.Helper()
+	for _, dir := range []string{p.temp, p.storage} {
+		require.NoError(p.t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				p.t.Errorf("%s is left", path)
+			}
+			return err
+		}))
+	}
+}

@@ -1,0 +1,211 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"maps"
+	"mime/multipart"
+	"os"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/gofiber/fiber/v2"
+
+	"hutong/bfia"
+	"hutong/store/dataset"
+)
+
+// uploadServerFile makes a dataset of a file that lies in this party's upload folder (the seed's /v2/component/upload).
+func (s *Server) uploadServerFile(c *fiber.Ctx) error {
+	body, err := s.readBody(c, s.MaxDocumentBytes)
+	if err != nil {
+		return err
+	}
+	var fields map[string]json.RawMessage
+	if err := bfia.DecodeJSON(body, &fields); err != nil {
+		return err
+	}
+	var name string
+	if raw, ok := fields["file"]; !ok {
+		return bfia.Errorf(bfia.CodeBadRequest, "file: is required")
+	} else if err := json.Unmarshal(raw, &name); err != nil || name == "" {
+		return bfia.Errorf(bfia.CodeBadRequest, "file: a path is wanted")
+	}
+	delete(fields, "file")
+	req, err := parseUpload(fields)
+	if err != nil {
+		return err
+	}
+	f, err := s.openUpload(name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	return s.ingest(c, req, f)
+}
+
+// uploadFile makes a dataset of a file that the request carries, in a multipart form (the seed's /v2/component/upload/file).
+// The file goes to disk as it arrives, since the fields that say how to read it may stand after it.
+func (s *Server) uploadFile(c *fiber.Ctx) error {
+	boundary := string(c.Request().Header.MultipartFormBoundary())
+	if boundary == "" {
+		return bfia.Errorf(bfia.CodeBadRequest, "body: a multipart/form-data form with the file is wanted")
+	}
+	stream := s.bodyStream(c)
+	form := uploadForm{fields: map[string]json.RawMessage{}, server: s}
+	defer form.close()
+	for parts := multipart.NewReader(stream, boundary); ; {
+		part, err := parts.NextPart()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return readError(err)
+		}
+		if err := form.take(part, stream); err != nil {
+			return err
+		}
+	}
+	_, _ = io.CopyN(io.Discard, stream, s.MaxDocumentBytes) // what follows the form's end means nothing
+	if form.file == nil {
+		return bfia.Errorf(bfia.CodeBadRequest, "file: is required")
+	}
+	req, err := parseUpload(form.fields)
+	if err != nil {
+		return err
+	}
+	if _, err := form.file.Seek(0, io.SeekStart); err != nil {
+		return bfia.Wrap(bfia.CodeInternal, err, "the file can't be read again")
+	}
+	return s.ingest(c, req, form.file)
+}
+
+// uploadForm is what has come of an upload's form.
+type uploadForm struct {
+	server *Server
+	fields map[string]json.RawMessage
+	file   *os.File
+}
+
+func (f *uploadForm) close() {
+	if f.file != nil {
+		_ = f.file.Close()
+		_ = os.Remove(f.file.Name())
+	}
+}
+
+// take reads one part. Names that mean nothing are refused before their values are read, and so is a second value: else
+// a form could hold any number of them.
+func (f *uploadForm) take(part *multipart.Part, stream *body) error {
+	name := part.FormName()
+	if _, twice := f.fields[name]; twice || name == "file" && f.file != nil {
+		return bfia.Errorf(bfia.CodeBadRequest, "%s: stands there twice", name)
+	}
+	if name == "file" {
+		return f.takeFile(part, stream)
+	}
+	if !slices.Contains(uploadFields, name) {
+		return unknownUploadField(name)
+	}
+	value, err := io.ReadAll(io.LimitReader(part, f.server.MaxDocumentBytes+1))
+	switch {
+	case err != nil:
+		return readError(err)
+	case int64(len(value)) > f.server.MaxDocumentBytes:
+		return bfia.Errorf(bfia.CodeTooLarge, "%s: is over %d bytes", name, f.server.MaxDocumentBytes)
+	case !utf8.Valid(value):
+		return bfia.Errorf(bfia.CodeBadRequest, "%s: is not UTF-8", name)
+	}
+	if name == "namespace" || name == "name" {
+		f.fields[name], _ = json.Marshal(string(value)) // also where it looks like a number
+	} else {
+		f.fields[name] = formValue(value)
+	}
+	return nil
+}
+
+func (f *uploadForm) takeFile(part *multipart.Part, stream *body) (err error) {
+	if f.file, err = os.CreateTemp(f.server.TempDir, "upload-*"); err != nil {
+		return bfia.Wrap(bfia.CodeInternal, err, "there is no room for the file")
+	}
+	n, err := io.Copy(f.file, io.LimitReader(part, f.server.MaxUploadBytes+1))
+	var disk *fs.PathError
+	switch {
+	case stream.err == nil && errors.As(err, &disk):
+		return bfia.Wrap(bfia.CodeInternal, err, "there is no room for the file")
+	case err != nil:
+		return readError(err)
+	case n > f.server.MaxUploadBytes:
+		return bfia.Errorf(bfia.CodeTooLarge, "file: is over %d bytes", f.server.MaxUploadBytes)
+	}
+	return nil
+}
+
+// formValue reads a form's field: JSON where it is an object, a number or true or false, else a string. Python's True and
+// False, which FATE's client writes, are booleans too.
+func formValue(b []byte) json.RawMessage {
+	switch trimmed := strings.TrimSpace(string(b)); {
+	case trimmed == "True" || trimmed == "False":
+		return json.RawMessage(strings.ToLower(trimmed))
+	case trimmed != "" && json.Valid([]byte(trimmed)) && trimmed[0] != '"':
+		return json.RawMessage(trimmed)
+	}
+	quoted, _ := json.Marshal(string(b)) // a string always marshals
+	return quoted
+}
+
+// uploadFields are the fields of an upload beside its file.
+var uploadFields = []string{"head", "partitions", "extend_sid", "meta", "namespace", "name"}
+
+func unknownUploadField(name string) error {
+	return bfia.Errorf(bfia.CodeBadRequest, "%s: is no field of an upload (file, %s)", name, strings.Join(uploadFields, ", "))
+}
+
+// parseUpload reads what an upload says besides its file. Unknown fields are refused: they would be silently lost.
+func parseUpload(fields map[string]json.RawMessage) (dataset.IngestRequest, error) {
+	req := dataset.IngestRequest{Head: true, Partitions: 1}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		raw := fields[name]
+		var into any
+		switch name {
+		case "namespace":
+			into = &req.Namespace
+		case "name":
+			into = &req.Name
+		case "head":
+			into = &req.Head
+		case "partitions":
+			into = &req.Partitions
+		case "extend_sid":
+			into = &req.ExtendSID
+		case "meta":
+			req.Meta = raw
+			continue
+		default:
+			return req, unknownUploadField(name)
+		}
+		if err := bfia.DecodeJSON(raw, into); err != nil {
+			return req, bfia.Errorf(bfia.CodeBadRequest, "%s: %s", name, strings.TrimPrefix(bfia.MessageOf(err), "body: "))
+		}
+	}
+	// They become parts of dataset_id, so they are held to its form.
+	if err := bfia.CheckID("namespace", req.Namespace); err != nil {
+		return req, err
+	}
+	return req, bfia.CheckID("name", req.Name)
+}
+
+func (s *Server) ingest(c *fiber.Ctx, req dataset.IngestRequest, r io.Reader) error {
+	table, err := s.datasets.Ingest(c.UserContext(), req, r)
+	if err != nil {
+		return err
+	}
+	if err := s.store.PutDataTable(c.UserContext(), table); err != nil {
+		return err
+	}
+	s.logger.Info("dataset stored", "namespace", table.Namespace, "name", table.Name, "rows", table.Rows, "partitions", table.Partitions)
+	return answer(c, "success", tableAnswer(table), nil)
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/client"
+)
+
+// watcher keeps Docker's events of containers that carry a label.
+type watcher struct {
+	mu     sync.Mutex
+	events []events.Message
+	seen   []container.InspectResponse
+	failed error
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// watch begins to watch containers on which label has one of the values. With inspect it also keeps what Docker tells of each container when it is made.
+func watch(ctx context.Context, docker *client.Client, inspect bool, label string, values ...string) *watcher {
+	ctx, cancel := context.WithCancel(ctx)
+	w := &watcher{cancel: cancel, done: make(chan struct{})}
+	messages, failed := docker.Events(ctx, events.ListOptions{Filters: filters.NewArgs(
+		filters.Arg("type", string(events.ContainerEventType)), filters.Arg("label", label))})
+	go func() {
+		defer close(w.done)
+		for {
+			select {
+			case m := <-messages:
+				if slices.Contains(values, m.Actor.Attributes[label]) {
+					w.take(ctx, docker, m, inspect)
+				}
+			case err := <-failed:
+				if ctx.Err() == nil {
+					w.mu.Lock()
+					w.failed = fmt.Errorf("events of Docker: %w", err)
+					w.mu.Unlock()
+				}
+				return
+			}
+		}
+	}()
+	return w
+}
+
+func (w *watcher) take(ctx context.Context, docker *client.Client, m events.Message, inspect bool) {
+	if m.Action == events.ActionCreate && inspect {
+		c, err := docker.ContainerInspect(ctx, m.Actor.ID)
+		w.mu.Lock()
+		if err != nil {
+			w.failed = err
+		}
+		w.seen = append(w.seen, c)
+		w.mu.Unlock()
+	}
+	w.mu.Lock()
+	w.events = append(w.events, m)
+	w.mu.Unlock()
+}
+
+// until waits until so many containers were destroyed, gives their events and forgets them.
+func (w *watcher) until(ctx context.Context, destroyed int) ([]events.Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		w.mu.Lock()
+		n := 0
+		for _, m := range w.events {
+			if m.Action == events.ActionDestroy {
+				n++
+			}
+		}
+		err := w.failed
+		if n >= destroyed && err == nil {
+			all := w.events
+			w.events = nil
+			w.mu.Unlock()
+			return all, nil
+		}
+		w.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%d of %d containers were removed: %w", n, destroyed, ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func (w *watcher) stop() {
+	w.cancel()
+	<-w.done
+}
+
+// spans are the parts of one job, in their order; their sum is the whole. Docker's events tell the moments: a
+// container's first one comes when it has been made.
+type spans [8]time.Duration
+
+var spanNames = [8]string{
+	"submitted → answered", "→ first container made", "→ both started", "→ both ended",
+	"→ next container made", "→ both started", "→ both ended", "→ FINISHED (alone: removed)",
+}
+
+func spansOf(all []events.Message, submitted, answered, finished time.Time) spans {
+	at := []time.Time{submitted, answered}
+	for _, task := range waves {
+		var made, started, ended time.Time
+		for _, m := range all {
+			if m.Actor.Attributes["hutong.task"] != task {
+				continue
+			}
+			moment := time.Unix(0, m.TimeNano)
+			switch m.Action {
+			case events.ActionCreate:
+				if made.IsZero() || moment.Before(made) {
+					made = moment
+				}
+			case events.ActionStart:
+				if moment.After(started) {
+					started = moment
+				}
+			case events.ActionDie:
+				if moment.After(ended) {
+					ended = moment
+				}
+			}
+		}
+		at = append(at, made, started, ended)
+	}
+	at = append(at, finished)
+	var s spans
+	for i := range s {
+		s[i] = at[i+1].Sub(at[i])
+	}
+	return s
+}

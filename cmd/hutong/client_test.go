@@ -1,0 +1,553 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"hutong/bfia"
+)
+
+// stubParty answers as the documentation says, and keeps what it was asked.
+type stubParty struct {
+	*httptest.Server
+	mu    sync.Mutex
+	asked []asked
+}
+
+type asked struct {
+	method, path, query, body string
+}
+
+// answers maps "METHOD path" to a handler.
+func newParty(t *testing.T, answers map[string]http.HandlerFunc) *stubParty {
+	t.Helper()
+	p := &stubParty{}
+	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		p.mu.Lock()
+		p.asked = append(p.asked, asked{r.Method, r.URL.Path, r.URL.Query().Encode(), string(body)})
+		p.mu.Unlock()
+		if h := answers[r.Method+" "+r.URL.Path]; h != nil {
+			h(w, r)
+			return
+		}
+		refuse(w, http.StatusNotFound, bfia.CodeNotFound, "no route "+r.URL.Path)
+	}))
+	t.Cleanup(p.Close)
+	return p
+}
+
+func (p *stubParty) requests() []asked {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]asked(nil), p.asked...)
+}
+
+func says(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) }
+}
+
+func data(value any) http.HandlerFunc {
+	b, err := json.Marshal(map[string]any{"code": 0, "msg": "success", "data": value})
+	if err != nil {
+		panic(err)
+	}
+	return says(string(b))
+}
+
+func refuse(w http.ResponseWriter, status int, code bfia.Code, message string) {
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(bfia.Envelope{Code: code, Msg: message})
+}
+
+// run runs one command line against the party.
+func (p *stubParty) run(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	return runMain(t, t.Context(), []string{"HUTONG_URL=" + p.URL}, "", args...)
+}
+
+func runMain(t *testing.T, ctx context.Context, environ []string, stdin string, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	status = Main{Environ: environ}.Run(ctx, args, strings.NewReader(stdin), &out, &errs)
+	return status, out.String(), errs.String()
+}
+
+func file(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+	return path
+}
+
+func TestUsage(t *testing.T) {
+	for _, args := range [][]string{
+		{"nothing"}, {"job"}, {"job", "nothing"}, {"job", "status"}, {"job", "status", "a", "b"}, {"job", "submit"},
+		{"job", "list", "--flaw", "x"}, {"--timeout", "soon", "job", "list"}, {"provider", "delete"}, {"data", "upload"},
+		{"data", "upload", "--file", "a", "--server-file", "b"}, {"data", "upload", "--server-file", "b"},
+		{"data", "download", "a"}, {"--url", "localhost", "job", "list"}, {"version", "x"}, {"worker", "--only", "nothing"},
+	} {
+		status, stdout, stderr := runMain(t, t.Context(), []string{}, "", args...)
+		assert.Equal(t, exitUsage, status, "%v: %s", args, stderr)
+		assert.NotEmpty(t, stderr, args)
+		assert.Empty(t, stdout, args)
+	}
+	status, stdout, _ := runMain(t, t.Context(), []string{}, "", "job", "--help")
+	assert.Equal(t, exitOK, status)
+	assert.Contains(t, stdout, "submit")
+}
+
+func TestNobodyThere(t *testing.T) {
+	status, _, stderr := runMain(t, t.Context(), []string{"HUTONG_URL=http://127.0.0.1:1"}, "", "job", "list")
+	assert.Equal(t, exitFailed, status)
+	assert.Contains(t, stderr, "nothing listens at http://127.0.0.1:1")
+}
+
+func TestRefusals(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		handler http.HandlerFunc
+		want    string
+	}{
+		{"envelope", func(w http.ResponseWriter, _ *http.Request) {
+			refuse(w, http.StatusNotFound, bfia.CodeNotFound, "job x is not known here")
+		}, "hutong: job x is not known here\n"},
+		{"FATE's", says(`{"code":5001,"message":"bad request","data":{}}`), "bad request"},
+		{"gateway", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusBadGateway)
+			_, _ = io.WriteString(w, "<html>")
+		}, "502 Bad Gateway"},
+		{"another server", says("<html>hello"), "is it a party's API?"},
+		{"no state", data(map[string]any{}), "no job_status"},
+		{"wrong type", data("text"), "not as documented"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformStatusAll: c.handler})
+			status, stdout, stderr := p.run(t, "job", "watch", "x")
+			assert.Equal(t, exitFailed, status)
+			assert.Contains(t, stderr, c.want)
+			assert.Empty(t, stdout)
+		})
+	}
+}
+
+func TestTimeout(t *testing.T) {
+	release := make(chan struct{})
+	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformJobList: func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	}})
+	defer close(release)
+	status, _, stderr := p.run(t, "--timeout", "50ms", "job", "list")
+	assert.Equal(t, exitFailed, status)
+	assert.Contains(t, stderr, "gives no answer in time")
+}
+
+func TestSubmit(t *testing.T) {
+	p := newParty(t, map[string]http.HandlerFunc{"POST " + bfia.PathPlatformCreateAll: func(w http.ResponseWriter, r *http.Request) {
+		var body struct {
+			JobID string `json:"job_id"`
+		}
+		_ = json.NewDecoder(r.Body).Decode(&body)
+		data(bfia.JobCreated{JobID: body.JobID})(w, r)
+	}})
+	job := file(t, `{"dag":{},"config":{"tol":0.0001,"big":12345678901234567890,"word":"<a>"}}`)
+	status, stdout, stderr := p.run(t, "job", "submit", "-f", job)
+	require.Equal(t, exitOK, status, stderr)
+	id := strings.TrimSpace(stdout)
+	assert.Regexp(t, regexp.MustCompile(`^\d{21}$`), id)
+	body := p.requests()[0].body
+	assert.Contains(t, body, `"job_id":"`+id+`"`)
+	assert.Contains(t, body, `0.0001`, "numbers stay as they are written")
+	assert.Contains(t, body, `12345678901234567890`)
+
+	status, stdout, _ = p.run(t, "job", "submit", "-f", file(t, `{"job_id":"mine"}`))
+	assert.Equal(t, exitOK, status)
+	assert.Equal(t, "mine\n", stdout)
+
+	status, stdout, _ = runMain(t, t.Context(), []string{"HUTONG_URL=http://127.0.0.1:1"}, `{"job_id":"piped"}`, "--url", p.URL, "job", "submit", "-f", "-")
+	assert.Equal(t, exitOK, status)
+	assert.Equal(t, "piped\n", stdout)
+
+	for content, want := range map[string]string{"{\n\n]": "line 3", "[1]": "is not a JSON object", "null": "not a JSON object", `{"job_id":1}`: "job_id is not a string"} {
+		status, _, stderr := p.run(t, "job", "submit", "-f", file(t, content))
+		assert.Equal(t, exitFailed, status)
+		assert.Contains(t, stderr, want)
+	}
+	status, _, stderr = p.run(t, "job", "submit", "-f", "/nonexistent.json")
+	assert.Equal(t, exitFailed, status)
+	assert.Contains(t, stderr, "/nonexistent.json")
+}
+
+// A lost answer is asked for again, with the same id; one that says no is not.
+func TestSubmitAgain(t *testing.T) {
+	var tries atomic.Int32
+	lose := func(w http.ResponseWriter) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			_ = conn.Close()
+		}
+	}
+	p := newParty(t, map[string]http.HandlerFunc{"POST " + bfia.PathPlatformCreateAll: func(w http.ResponseWriter, r *http.Request) {
+		if tries.Add(1) < 3 {
+			lose(w)
+			return
+		}
+		data(bfia.JobCreated{})(w, r)
+	}})
+	status, stdout, stderr := p.run(t, "job", "submit", "-f", file(t, `{}`))
+	require.Equal(t, exitOK, status, stderr)
+	asked := p.requests()
+	require.Len(t, asked, 3)
+	for _, a := range asked {
+		assert.Contains(t, a.body, strings.TrimSpace(stdout))
+	}
+
+	tries.Store(-100)
+	status, _, stderr = p.run(t, "job", "submit", "-f", file(t, `{"job_id":"j"}`))
+	assert.Equal(t, exitFailed, status)
+	assert.Contains(t, stderr, "job j may have been taken: ask with 'hutong job status j'")
+	assert.Len(t, p.requests(), 3+submitTries)
+
+	no := newParty(t, map[string]http.HandlerFunc{"POST " + bfia.PathPlatformCreateAll: func(w http.ResponseWriter, _ *http.Request) {
+		refuse(w, http.StatusServiceUnavailable, bfia.CodeUnavailable, "the scheduler can't be reached")
+	}})
+	status, _, stderr = no.run(t, "job", "submit", "-f", file(t, `{}`))
+	assert.Equal(t, exitFailed, status)
+	assert.Equal(t, "hutong: the scheduler can't be reached\n", stderr)
+	assert.Len(t, no.requests(), 1)
+}
+
+func TestStatus(t *testing.T) {
+	good := twoTasks()
+	good.State, good.EndedAt, good.Tasks[1].State = bfia.JobFinished, at(3.2), bfia.TaskSuccess
+	for _, c := range []struct {
+		name   string
+		job    *bfia.JobStatus
+		status int
+		want   string
+	}{
+		{"running", twoTasks(), exitOK, "● └ hetero_secureboost_1"},
+		{"good", good, exitOK, "all 2 tasks SUCCESS"},
+		{"failed", failedJob(), exitFailed, "FAILED  hetero_secureboost_1 host.0"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformStatusAll: data(c.job)})
+			status, stdout, stderr := p.run(t, "job", "status", "j1")
+			assert.Equal(t, c.status, status)
+			assert.Contains(t, stdout, c.want)
+			assert.NotContains(t, stdout, "\x1b")
+			assert.Empty(t, stderr)
+			assert.Equal(t, "job_id=j1", p.requests()[0].query)
+			status, stdout, _ = p.run(t, "job", "status", "j1", "--json")
+			assert.Equal(t, c.status, status)
+			var again bfia.JobStatus
+			require.NoError(t, json.Unmarshal([]byte(stdout), &again))
+			assert.Equal(t, c.job.State, again.State)
+		})
+	}
+}
+
+func TestList(t *testing.T) {
+	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformJobList: data(map[string]any{
+		"job_list": map[string]string{"2": "FINISHED", "1": "RUNNING"}, "next": "1",
+		"jobs": []bfia.JobSummary{{JobID: "2", FlowID: "F", State: bfia.JobFinished, CreatedAt: at(0), StartedAt: at(1), EndedAt: at(3.5)}, {JobID: "1", State: bfia.JobRunning}}})})
+	status, stdout, stderr := p.run(t, "job", "list", "--flow", "F")
+	assert.Equal(t, exitOK, status)
+	assert.Equal(t, "flow_id=F", p.requests()[0].query)
+	rows := strings.Split(stdout, "\n")
+	assert.Regexp(t, `^2    FINISHED  F     .* 2\.5s$`, rows[1])
+	assert.Regexp(t, `^1    RUNNING         -$`, rows[2])
+	assert.Contains(t, stderr, "--limit")
+
+	bare := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformJobList: data(map[string]any{"job_list": map[string]string{"1": "RUNNING", "3": "READY", "2": "FINISHED"}})})
+	_, stdout, _ = bare.run(t, "job", "list")
+	assert.Regexp(t, `(?s)3 .*2 .*1 `, stdout, "a party that only speaks the specification")
+}
+
+func TestStop(t *testing.T) {
+	p := newParty(t, map[string]http.HandlerFunc{"POST " + bfia.PathPlatformStopAll: says(`{"code":0,"msg":"success"}`), "POST " + bfia.PathPlatformStopTask: says(`{"code":0,"msg":"success"}`)})
+	status, stdout, _ := p.run(t, "job", "stop", "j")
+	assert.Equal(t, exitOK, status)
+	assert.Equal(t, "job j is being stopped\n", stdout)
+	status, _, _ = p.run(t, "job", "stop", "j", "--task", "t")
+	assert.Equal(t, exitOK, status)
+	assert.JSONEq(t, `{"job_id":"j"}`, p.requests()[0].body)
+	assert.JSONEq(t, `{"job_id":"j","task_name":"t"}`, p.requests()[1].body)
+}
+
+func TestLogs(t *testing.T) {
+	logs := map[string][]string{"t1": {"one", "two\x1b[2J"}, "t2": {"three"}}
+	for _, form := range []string{"specification", "FATE-Flow", "numbered"} {
+		t.Run(form, func(t *testing.T) {
+			known := func(w http.ResponseWriter, r *http.Request) []string {
+				q := r.URL.Query()
+				if q.Get("log_level") != "error" || q.Get("role") != "guest.0" {
+					refuse(w, 400, bfia.CodeBadRequest, "unexpected "+q.Encode())
+				}
+				return logs[q.Get("task_id")]
+			}
+			p := newParty(t, map[string]http.HandlerFunc{
+				"GET " + bfia.PathPlatformStatusAll: data(twoTasks()),
+				"GET " + bfia.PathPlatformLogLines:  func(w http.ResponseWriter, r *http.Request) { data(map[string]int{"num": len(known(w, r))})(w, r) },
+				"GET " + bfia.PathPlatformLog: func(w http.ResponseWriter, r *http.Request) {
+					// One line at a time, whatever is asked for: a party may bound its answers.
+					var start int
+					_, _ = fmt.Sscan(r.URL.Query().Get("start"), &start)
+					line := known(w, r)[start]
+					var page any = line
+					switch form {
+					case "FATE-Flow":
+						page = []string{line + "\n"}
+					case "numbered":
+						page = []map[string]any{{"line_num": start + 1, "content": line}}
+					}
+					data(map[string]any{"data": page})(w, r)
+				},
+			})
+			status, stdout, stderr := p.run(t, "job", "logs", "j", "--role", "guest.0", "--level", "error")
+			assert.Equal(t, exitOK, status, stderr)
+			assert.Equal(t, "==> intersect_rsa_1 <==\none\ntwo[2J\n==> hetero_secureboost_1 <==\nthree\n", stdout)
+			status, stdout, _ = p.run(t, "job", "logs", "j", "--role", "guest.0", "--level", "error", "--task", "hetero_secureboost_1")
+			assert.Equal(t, exitOK, status)
+			assert.Equal(t, "three\n", stdout)
+			status, _, stderr = p.run(t, "job", "logs", "j", "--task", "nothing")
+			assert.Equal(t, exitFailed, status)
+			assert.Contains(t, stderr, "its tasks: intersect_rsa_1, hetero_secureboost_1")
+		})
+	}
+}
+
+func FuzzLogLines(f *testing.F) {
+	for _, seed := range []string{`"a\nb"`, `["a",{"content":"b"}]`, `null`, `[1]`, `{}`, `""`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var l logLines
+		if json.Unmarshal(b, &l) == nil {
+			for _, line := range l {
+				if strings.ContainsAny(plainLog(line), "\x1b\r\n") {
+					t.Fatalf("%q keeps control characters", line)
+				}
+			}
+		}
+	})
+}
+
+const reports = "r"
+
+func TestOutputsAndResults(t *testing.T) {
+	documents := map[string]string{
+		"loss": `{"metric":"loss","data":[{"tree":1,"loss":0.5},{"tree":2,"loss":0.25},{"tree":3,"loss":0.2}]}`,
+		"auc":  `{"metric":"auc","value":0.987654}`,
+		"ks":   `{"metric":"ks","value":0.9,"threshold":0.5,"curve":[{"threshold":1,"tpr":0,"fpr":0},{"threshold":0.5,"tpr":0.95,"fpr":0.05},{"threshold":0,"tpr":1,"fpr":1}]}`,
+		"note": `{"note":"the guest has this report"}`,
+		"odd":  `[1,2`,
+	}
+	var outputs []bfia.Output
+	for _, name := range []string{"loss", "auc", "ks", "note", "odd"} {
+		outputs = append(outputs, bfia.Output{TaskName: "boost", Role: "guest.0", Type: "report", Key: "report0", Output: "train-" + name, Namespace: reports, Name: name, Bytes: 2048})
+	}
+	outputs = append(outputs, bfia.Output{TaskName: "boost", Role: "guest.0", Type: "model", Key: "model0", Namespace: reports, Name: "m"})
+	p := newParty(t, map[string]http.HandlerFunc{
+		"GET " + bfia.PathJobOutputs: data(map[string]any{"outputs": outputs}),
+		"GET " + bfia.PathDataDownload: func(w http.ResponseWriter, r *http.Request) {
+			if document := documents[r.URL.Query().Get("name")]; document != "" && r.URL.Query().Get("namespace") == reports {
+				says(document)(w, r)
+				return
+			}
+			refuse(w, 404, bfia.CodeNotFound, "no such dataset")
+		},
+	})
+	status, stdout, _ := p.run(t, "job", "outputs", "j")
+	assert.Equal(t, exitOK, status)
+	assert.Contains(t, stdout, "boost  guest.0  report  train-loss  2.0 KiB  r          loss")
+	status, stdout, stderr := p.run(t, "job", "outputs", "j", "--show")
+	assert.Equal(t, exitOK, status, stderr)
+	golden(t, "results.txt", stdout)
+
+	none := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathJobOutputs: data(map[string]any{"outputs": outputs[5:]})})
+	status, stdout, _ = none.run(t, "job", "outputs", "j", "--show")
+	assert.Equal(t, exitOK, status)
+	assert.Equal(t, "This party has no report that can be drawn.\n", stdout)
+}
+
+func FuzzDrawReport(f *testing.F) {
+	f.Add([]byte(`{"metric":"loss","data":[{"tree":1,"loss":0.5},{"tree":2,"loss":1e308}]}`))
+	f.Add([]byte(`{"metric":"ks","value":-1e308,"curve":[1,2,-1e308,1e308]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if strings.ContainsAny(drawReport(b), "\x1b\r\x00") {
+			t.Fatal("a report controls the terminal")
+		}
+	})
+}
+
+func TestProvider(t *testing.T) {
+	p := newParty(t, map[string]http.HandlerFunc{
+		"POST " + bfia.PathProviderRegister: says(`{"code":0,"message":"create success"}`),
+		"GET " + bfia.PathProviderQuery: data([]map[string]any{{"name": "v", "version": "1", "device": "docker",
+			"components_description": map[string]any{"B": map[string]any{}, "A": map[string]any{}}}}),
+		"POST " + bfia.PathProviderDelete: data(map[string]int{"count": 2}),
+	})
+	status, stdout, _ := p.run(t, "provider", "register", "-f", file(t, `{"name":"v"}`))
+	assert.Equal(t, exitOK, status)
+	assert.Equal(t, "create success\n", stdout)
+	_, stdout, _ = p.run(t, "provider", "query", "--name", "v", "--device", "docker")
+	assert.Equal(t, "NAME  VERSION  DEVICE  COMPONENTS\nv     1        docker  A, B\n", stdout)
+	_, stdout, _ = p.run(t, "provider", "query", "--json")
+	assert.True(t, json.Valid([]byte(stdout)))
+	_, stdout, _ = p.run(t, "provider", "delete", "--name", "v", "--version", "1")
+	assert.Equal(t, "2 deleted\n", stdout)
+	asked := p.requests()
+	assert.JSONEq(t, `{"name":"v"}`, asked[0].body)
+	assert.Equal(t, "device=docker&name=v", asked[1].query)
+	assert.JSONEq(t, `{"name":"v","version":"1"}`, asked[3].body)
+}
+
+func TestUploadFile(t *testing.T) {
+	type form struct {
+		fields map[string]string
+		file   string
+	}
+	forms := make(chan form, 1)
+	p := newParty(t, map[string]http.HandlerFunc{"POST " + bfia.PathComponentFile: func(w http.ResponseWriter, r *http.Request) {
+		got := form{fields: map[string]string{}}
+		if err := r.ParseMultipartForm(1 << 20); err != nil {
+			refuse(w, 400, bfia.CodeBadRequest, err.Error())
+			return
+		}
+		for name, values := range r.MultipartForm.Value {
+			got.fields[name] = values[0]
+		}
+		f, _, err := r.FormFile("file")
+		if err != nil {
+			refuse(w, 400, bfia.CodeBadRequest, err.Error())
+			return
+		}
+		content, _ := io.ReadAll(f)
+		got.file = string(content)
+		forms <- got
+		data(map[string]any{"namespace": "n", "name": "d", "count": 2})(w, r)
+	}})
+	rows := file(t, "id,y\n1,0\n2,1\n")
+	status, stdout, stderr := p.run(t, "data", "upload", "--file", rows, "--namespace", "n", "--name", "d", "--partitions", "4", "--extend-sid", "--id", "id", "--label", "y")
+	require.Equal(t, exitOK, status, stderr)
+	assert.Equal(t, "n#d, 2 rows\n", stdout)
+	assert.Empty(t, stderr, "no progress where there is no terminal")
+	got := <-forms
+	assert.Equal(t, "id,y\n1,0\n2,1\n", got.file)
+	assert.JSONEq(t, `{"match_id_name":"id","label_name":"y"}`, got.fields["meta"])
+	delete(got.fields, "meta")
+	assert.Equal(t, map[string]string{"namespace": "n", "name": "d", "partitions": "4", "head": "true", "extend_sid": "true"}, got.fields)
+
+	// A request file gives the fields, flags go over it, and --file takes the place of the server's file.
+	request := file(t, `{"file":"server.csv","head":false,"partitions":16,"meta":{"delimiter":";","x":1},"namespace":"a","name":"b"}`)
+	status, _, stderr = p.run(t, "data", "upload", "-f", request, "--file", rows, "--name", "c", "--delimiter", ",")
+	require.Equal(t, exitOK, status, stderr)
+	got = <-forms
+	assert.JSONEq(t, `{"delimiter":",","x":1}`, got.fields["meta"])
+	delete(got.fields, "meta")
+	assert.Equal(t, map[string]string{"namespace": "a", "name": "c", "partitions": "16", "head": "false"}, got.fields)
+
+	status, _, stderr = p.run(t, "data", "upload", "--file", t.TempDir(), "--namespace", "n", "--name", "d")
+	assert.Equal(t, exitFailed, status)
+	assert.Contains(t, stderr, "not a regular file")
+}
+
+func TestUploadServerFile(t *testing.T) {
+	p := newParty(t, map[string]http.HandlerFunc{"POST " + bfia.PathComponentUpload: data(map[string]any{"namespace": "n", "name": "d"})})
+	status, stdout, stderr := p.run(t, "data", "upload", "--server-file", "a.csv", "--namespace", "n", "--name", "d", "--no-header")
+	require.Equal(t, exitOK, status, stderr)
+	assert.Equal(t, "n#d\n", stdout)
+	assert.JSONEq(t, `{"file":"a.csv","head":false,"namespace":"n","name":"d"}`, p.requests()[0].body)
+
+	vector := filepath.Join("..", "..", "testdata", "vectors", "component_upload.request.json")
+	status, _, stderr = p.run(t, "data", "upload", "-f", vector)
+	require.Equal(t, exitOK, status, stderr)
+	want, err := os.ReadFile(vector)
+	require.NoError(t, err)
+	assert.JSONEq(t, string(want), p.requests()[1].body)
+}
+
+func TestDataListAndDownload(t *testing.T) {
+	p := newParty(t, map[string]http.HandlerFunc{
+		"GET " + bfia.PathDataQuery: data([]map[string]any{{"namespace": "n", "name": "数据", "count": 5, "partitions": 4, "bytes": 1536, "update_time": noon.UnixMilli()}}),
+		"GET " + bfia.PathDataDownload: func(w http.ResponseWriter, r *http.Request) {
+			switch r.URL.Query().Get("name") {
+			case "good":
+				says("id\n1\n")(w, r)
+			case "broken":
+				w.Header().Set("Content-Length", "100")
+				says("id\n1\n")(w, r)
+			default:
+				refuse(w, 404, bfia.CodeNotFound, "no such dataset")
+			}
+		},
+	})
+	_, stdout, _ := p.run(t, "data", "list", "--namespace", "n")
+	assert.Regexp(t, `(?m)^n          数据  5     4           1\.5 KiB  \d{4}-`, stdout)
+	assert.Equal(t, "namespace=n", p.requests()[0].query)
+
+	status, stdout, _ := p.run(t, "data", "download", "n", "good")
+	assert.Equal(t, exitOK, status)
+	assert.Equal(t, "id\n1\n", stdout)
+	dir := t.TempDir()
+	out := filepath.Join(dir, "out.csv")
+	status, stdout, _ = p.run(t, "data", "download", "n", "good", "-o", out)
+	assert.Equal(t, exitOK, status)
+	assert.Empty(t, stdout)
+	content, err := os.ReadFile(out)
+	require.NoError(t, err)
+	assert.Equal(t, "id\n1\n", string(content))
+
+	for _, name := range []string{"broken", "missing"} {
+		status, _, stderr := p.run(t, "data", "download", "n", name, "-o", filepath.Join(dir, name))
+		assert.Equal(t, exitFailed, status)
+		assert.Contains(t, stderr, map[string]string{"broken": "what came is not all", "missing": "no such dataset"}[name])
+	}
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Len(t, left, 1, "a transfer that broke off leaves no file")
+	status, _, stderr := p.run(t, "data", "download", "n", "good", "-o", os.DevNull)
+	assert.Equal(t, exitOK, status, stderr)
+	info, err := os.Stat(os.DevNull)
+	require.NoError(t, err)
+	assert.False(t, info.Mode().IsRegular(), "a device stays a device")
+}
+
+func TestConfigAndVersion(t *testing.T) {
+	status, stdout, stderr := runMain(t, t.Context(), []string{"HUTONG_NODE_ID=JG01", "HUTONG_DATABASE_URL=postgres://u:hush@h/d"}, "", "config")
+	require.Equal(t, exitOK, status, stderr)
+	assert.Contains(t, stdout, "node_id: JG01")
+	assert.NotContains(t, stdout, "hush")
+	status, _, stderr = runMain(t, t.Context(), []string{}, "", "config")
+	assert.Equal(t, exitFailed, status)
+	assert.Contains(t, stderr, "node_id: is required")
+	status, stdout, _ = runMain(t, t.Context(), []string{}, "", "version")
+	assert.Equal(t, exitOK, status)
+	assert.Regexp(t, `^hutong .*go1\.`, stdout)
+}
+
+func TestTransferLine(t *testing.T) {
+	assert.Equal(t, "f: 50% of 2.0 KiB", (&transfer{what: "f", done: 1024, total: 2048}).line())
+	assert.Equal(t, "f: 100% of 0 B", (&transfer{what: "f"}).line())
+	assert.Equal(t, "f: 1.0 KiB", (&transfer{what: "f", done: 1024, total: -1}).line())
+}

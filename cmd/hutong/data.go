@@ -1,0 +1,369 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"hutong/bfia"
+)
+
+func newDataCommand(c *client) *cobra.Command {
+	return group("data", "Upload, list and download datasets and outputs", newDataUpload(c), newDataList(c), newDataDownload(c))
+}
+
+// upload is what the flags of data upload say.
+type upload struct {
+	file, serverFile, request string
+	namespace, name           string
+	partitions                int
+	noHeader, extendSID       bool
+	id, label, delimiter      string
+}
+
+func newDataUpload(c *client) *cobra.Command {
+	var u upload
+	cmd := &cobra.Command{
+		Use:   "upload {--file PATH | --server-file PATH | -f REQUEST} --namespace NS --name NAME",
+		Short: "Make a dataset from a CSV file",
+		Long: "Makes a dataset from a CSV file. --file sends a file of this machine; --server-file names one in the party's upload\n" +
+			"folder. -f reads a request as the endpoint takes it, whose file is the server's unless --file sends one; flags go over it.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			fields, err := u.fields(cmd)
+			if err != nil {
+				return err
+			}
+			var stored struct {
+				Namespace string `json:"namespace"`
+				Name      string `json:"name"`
+				Count     *int64 `json:"count"`
+			}
+			if u.file == "" {
+				request, err := jsonRequest(cmd, c, bfia.PathComponentUpload, fields)
+				if err != nil {
+					return err
+				}
+				_, err = c.do(request, &stored)
+				if err != nil {
+					return err
+				}
+			} else if err := c.sendFile(cmd, u.file, fields, &stored); err != nil {
+				return err
+			}
+			rows := ""
+			if stored.Count != nil {
+				rows = fmt.Sprintf(", %d rows", *stored.Count)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s#%s%s\n", stored.Namespace, stored.Name, rows)
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&u.file, "file", "", "a file of this machine, which is sent")
+	f.StringVar(&u.serverFile, "server-file", "", "a file in the party's upload folder")
+	f.StringVarP(&u.request, "request", "f", "", "the request, JSON; - reads standard input")
+	f.StringVar(&u.namespace, "namespace", "", "the dataset's namespace")
+	f.StringVar(&u.name, "name", "", "the dataset's name")
+	f.IntVar(&u.partitions, "partitions", 0, "parts in which it is stored (default: the party's choice)")
+	f.BoolVar(&u.noHeader, "no-header", false, "the first line is data, not the columns' names")
+	f.BoolVar(&u.extendSID, "extend-sid", false, "add a column sid that numbers the rows")
+	f.StringVar(&u.id, "id", "", "the column by which rows are matched")
+	f.StringVar(&u.label, "label", "", "the column of labels")
+	f.StringVar(&u.delimiter, "delimiter", "", "what separates columns (default: a comma)")
+	cmd.MarkFlagsMutuallyExclusive("file", "server-file")
+	cmd.MarkFlagsOneRequired("file", "server-file", "request")
+	return cmd
+}
+
+// fields are the request's: those of the request file, and the flags' over them.
+func (u *upload) fields(cmd *cobra.Command) (map[string]json.RawMessage, error) {
+	fields := map[string]json.RawMessage{}
+	if u.request != "" {
+		var err error
+		if fields, err = readFile(u.request, cmd.InOrStdin()); err != nil {
+			return nil, err
+		}
+	}
+	set := func(into map[string]json.RawMessage, name string, value any, given bool) {
+		if given {
+			into[name], _ = json.Marshal(value) // strings, numbers and booleans always marshal
+		}
+	}
+	changed := cmd.Flags().Changed
+	set(fields, "namespace", u.namespace, changed("namespace"))
+	set(fields, "name", u.name, changed("name"))
+	set(fields, "partitions", u.partitions, changed("partitions"))
+	set(fields, "head", !u.noHeader, changed("no-header") || fields["head"] == nil)
+	set(fields, "extend_sid", u.extendSID, changed("extend-sid"))
+	meta := map[string]json.RawMessage{}
+	if raw := fields["meta"]; raw != nil {
+		if err := json.Unmarshal(raw, &meta); err != nil || meta == nil {
+			return nil, fmt.Errorf("%s: meta is not an object", u.request)
+		}
+	}
+	set(meta, "match_id_name", u.id, changed("id"))
+	set(meta, "label_name", u.label, changed("label"))
+	set(meta, "delimiter", u.delimiter, changed("delimiter"))
+	if len(meta) > 0 {
+		fields["meta"], _ = json.Marshal(meta)
+	}
+	set(fields, "file", u.serverFile, changed("server-file"))
+	if u.file != "" {
+		delete(fields, "file")
+	} else if fields["file"] == nil {
+		return nil, usagef("no file: give --file, --server-file, or one in %s", u.request)
+	}
+	for _, name := range []string{"namespace", "name"} {
+		if fields[name] == nil {
+			return nil, usagef("the dataset has no %s: give --%s", name, name)
+		}
+	}
+	return fields, nil
+}
+
+// jsonRequest has no timeout of its own: making a dataset takes as long as the file is large.
+func jsonRequest(cmd *cobra.Command, c *client, path string, fields map[string]json.RawMessage) (*http.Request, error) {
+	document, err := json.Marshal(fields)
+	if err != nil {
+		return nil, fmt.Errorf("write the request: %w", err)
+	}
+	request, err := c.request(cmd.Context(), http.MethodPost, path, strings.NewReader(string(document)))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	return request, nil
+}
+
+// sendFile sends a file as a form, as it is read, and shows on a terminal how far it is.
+func (c *client) sendFile(cmd *cobra.Command, name string, fields map[string]json.RawMessage, data any) error {
+	file, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", name)
+	}
+	head, tail, contentType, err := formAround(fields, filepath.Base(name))
+	if err != nil {
+		return err
+	}
+	progress := &transfer{reader: io.LimitReader(file, info.Size()), total: info.Size(), what: filepath.Base(name), to: terminal(cmd.ErrOrStderr())}
+	body := io.MultiReader(strings.NewReader(head), progress, strings.NewReader(tail))
+	request, err := c.request(cmd.Context(), http.MethodPost, bfia.PathComponentFile, body)
+	if err != nil {
+		return err
+	}
+	request.ContentLength = int64(len(head)) + info.Size() + int64(len(tail))
+	request.Header.Set("Content-Type", contentType)
+	_, err = c.do(request, data)
+	progress.end()
+	return err
+}
+
+// formAround is what stands before and after the file in a form. The fields come first, so that the server knows what
+// it is to do with the file when it arrives.
+func formAround(fields map[string]json.RawMessage, fileName string) (head, tail, contentType string, err error) {
+	var text strings.Builder
+	form := multipart.NewWriter(&text)
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		value := string(fields[name])
+		var word string
+		if json.Unmarshal(fields[name], &word) == nil {
+			value = word
+		}
+		if err := form.WriteField(name, value); err != nil {
+			return "", "", "", fmt.Errorf("write the form: %w", err)
+		}
+	}
+	if _, err := form.CreateFormFile("file", fileName); err != nil {
+		return "", "", "", fmt.Errorf("write the form: %w", err)
+	}
+	head = text.String()
+	if err := form.Close(); err != nil {
+		return "", "", "", fmt.Errorf("write the form: %w", err)
+	}
+	return head, strings.TrimPrefix(text.String(), head), form.FormDataContentType(), nil
+}
+
+// transfer shows on a terminal how far a stream is. Without one it is only the stream.
+type transfer struct {
+	reader      io.Reader
+	total, done int64 // total is -1 if it is not known
+	what        string
+	to          *os.File
+	shown       time.Time
+}
+
+func (t *transfer) Read(p []byte) (int, error) {
+	n, err := t.reader.Read(p)
+	t.done += int64(n)
+	if t.to != nil && (time.Since(t.shown) > 100*time.Millisecond || err != nil) {
+		t.shown = time.Now()
+		_, _ = fmt.Fprintf(t.to, "\r\x1b[K%s", t.line())
+	}
+	return n, err
+}
+
+func (t *transfer) line() string {
+	if t.total < 0 {
+		return fmt.Sprintf("%s: %s", t.what, size(t.done))
+	}
+	percent := 100
+	if t.total > 0 {
+		percent = int(100 * t.done / t.total)
+	}
+	return fmt.Sprintf("%s: %d%% of %s", t.what, percent, size(t.total))
+}
+
+func (t *transfer) end() {
+	if t.to != nil {
+		_, _ = io.WriteString(t.to, "\r\x1b[K")
+	}
+}
+
+func newDataList(c *client) *cobra.Command {
+	var namespace string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "list", Short: "List the datasets that were uploaded", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			query := url.Values{}
+			if namespace != "" {
+				query.Set("namespace", namespace)
+			}
+			var data json.RawMessage
+			if err := c.get(cmd.Context(), bfia.PathDataQuery, query, &data); err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), data)
+			}
+			var tables []struct {
+				Namespace  string          `json:"namespace"`
+				Name       string          `json:"name"`
+				Count      int64           `json:"count"`
+				Partitions int             `json:"partitions"`
+				Bytes      int64           `json:"bytes"`
+				Columns    json.RawMessage `json:"columns"`
+				Updated    int64           `json:"update_time"` // Unix milliseconds
+			}
+			if err := json.Unmarshal(data, &tables); err != nil {
+				return fmt.Errorf("the list of datasets is not as documented: %w", err)
+			}
+			rows := [][]string{{"NAMESPACE", "NAME", "ROWS", "PARTITIONS", "SIZE", "UPDATED"}}
+			for _, t := range tables {
+				updated := time.UnixMilli(t.Updated)
+				rows = append(rows, []string{t.Namespace, t.Name, strconv.FormatInt(t.Count, 10), strconv.Itoa(t.Partitions), size(t.Bytes), clock(&updated)})
+			}
+			return printTable(cmd.OutOrStdout(), rows)
+		},
+	}
+	cmd.Flags().StringVar(&namespace, "namespace", "", "only this namespace")
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func newDataDownload(c *client) *cobra.Command {
+	var out string
+	cmd := &cobra.Command{
+		Use:   "download NAMESPACE NAME",
+		Short: "Download a dataset as CSV, or an output's document",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, cancel := untilSignal(cmd.Context()) // so that an interrupted one leaves no file behind
+			defer cancel()
+			body, length, err := c.download(ctx, args[0], args[1])
+			if err != nil {
+				return err
+			}
+			defer func() { _ = body.Close() }()
+			if out == "" || out == "-" {
+				_, err = io.Copy(cmd.OutOrStdout(), body)
+				return whole(err)
+			}
+			progress := &transfer{reader: body, total: length, what: filepath.Base(out), to: terminal(cmd.ErrOrStderr())}
+			defer progress.end()
+			return writeWhole(out, progress)
+		},
+	}
+	cmd.Flags().StringVarP(&out, "out", "o", "", "the file to write (default: standard output)")
+	return cmd
+}
+
+// download opens the stream of a dataset or document. length is -1 if it is not known.
+func (c *client) download(ctx context.Context, namespace, name string) (body io.ReadCloser, length int64, err error) {
+	query := url.Values{"namespace": {namespace}, "name": {name}}
+	request, err := c.request(ctx, http.MethodGet, bfia.PathDataDownload+"?"+query.Encode(), nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	response, err := c.send(request)
+	if err != nil {
+		return nil, 0, err
+	}
+	if response.StatusCode == http.StatusOK {
+		return response.Body, response.ContentLength, nil
+	}
+	defer func() { _ = response.Body.Close() }()
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return nil, 0, c.noAnswer(err)
+	}
+	_, err = openEnvelope(response, answer)
+	return nil, 0, err
+}
+
+// whole explains a transfer that broke off.
+func whole(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("the transfer broke off: what came is not all")
+	}
+	return err
+}
+
+// writeWhole writes a file that is there only if all of it came, and that only its owner reads: it may hold data rows.
+// What is no file, such as a pipe, is written to as it is.
+func writeWhole(name string, from io.Reader) error {
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		to, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(to, from)
+		return errors.Join(whole(err), to.Close())
+	}
+	file, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(file, from)
+	err = errors.Join(whole(err), file.Close())
+	if err == nil {
+		err = os.Rename(file.Name(), name)
+	}
+	if err != nil {
+		_ = os.Remove(file.Name())
+	}
+	return err
+}

@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	dockerclient "github.com/docker/docker/client"
+	"github.com/spf13/cobra"
+
+	"hutong/bfia"
+	"hutong/deploy/dev"
+	"hutong/deploy/party"
+	"hutong/deploy/provider/image"
+)
+
+// The demo's files, from the repository's root.
+const (
+	demoProvider = "deploy/provider/provider.json"
+	demoJob      = "deploy/demo/job.json"
+	demoData     = "testdata/breast"
+	demoImage    = "hutong/provider:1.0.0"
+)
+
+func (m Main) newDemoCommand() *cobra.Command {
+	var device, dataDir string
+	var keep bool
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Run the main job: two institutions find their common rows and train a model together",
+		Long: "Starts what 'hutong dev' starts, then types what a user would: registers the reference provider at both parties,\n" +
+			"uploads their data, submits the job, watches it and shows its results. Run it from the repository's root.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d := demo{main: m, device: device, dataDir: dataDir, keep: keep, out: cmd.OutOrStdout(), errOut: cmd.ErrOrStderr()}
+			ctx, cancel := untilSignal(cmd.Context())
+			defer cancel()
+			return d.run(ctx)
+		},
+	}
+	cmd.Flags().StringVar(&device, "device", "auto", "docker, process, or auto: docker where an engine answers")
+	cmd.Flags().StringVar(&dataDir, "data-dir", filepath.Join("data", "demo"), "folder of the engine and the parties")
+	cmd.Flags().BoolVar(&keep, "keep", false, "keep everything running at the end, until Ctrl-C")
+	return cmd
+}
+
+type demo struct {
+	main            Main
+	device, dataDir string
+	keep            bool
+	out, errOut     io.Writer
+}
+
+func (d *demo) run(ctx context.Context) error {
+	providers := referenceProvider()
+	if len(providers) == 0 {
+		return errors.New("the reference provider is not beside this program: make build makes both")
+	}
+	for _, file := range []string{demoProvider, demoJob, demoData} {
+		if _, err := os.Stat(file); err != nil {
+			return fmt.Errorf("%s is not here: run the demo from the repository's root (make demo)", file)
+		}
+	}
+	o, err := d.deployment(providers)
+	if err != nil {
+		return err
+	}
+	registration, err := d.prepareDevice(ctx, providers[0])
+	if err != nil {
+		return err
+	}
+	if o.Docker = party.SwitchOff; d.device == string(bfia.DeviceDocker) {
+		o.Docker = party.SwitchOn
+	}
+	if err := os.MkdirAll(d.dataDir, 0o750); err != nil {
+		return err
+	}
+	log, err := os.OpenFile(filepath.Join(d.dataDir, "hutong.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	o.Logger = slog.New(slog.NewTextHandler(log, nil))
+
+	begun := time.Now()
+	running, err := dev.Start(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer stopWithin(running.Stop)
+	d.say("Two institutions and their engine are up (%.1f s). Algorithms run %s.", time.Since(begun).Seconds(), d.how())
+	for i, role := range []string{"guest", "host"} {
+		p := running.Parties[i]
+		d.say("  %-5s %s  http://%s", role, p.NodeID, p.Listen)
+	}
+	d.say("  Temporal's UI  %s/namespaces/%s/workflows\n", running.Engine.UIAddress(), running.Parties[0].Temporal.Namespace)
+
+	path := filepath.Join(d.dataDir, "provider.json")
+	if err := os.WriteFile(path, registration, 0o640); err != nil {
+		return err
+	}
+	guest, host := "http://"+running.Parties[0].Listen, "http://"+running.Parties[1].Listen
+	steps := [][]string{
+		{guest, "provider", "register", "-f", path},
+		{host, "provider", "register", "-f", path},
+		{guest, "data", "upload", "--file", demoData + "/guest.csv", "--namespace", "demo", "--name", "breast_guest", "--id", "id", "--label", "y", "--partitions", "4"},
+		{host, "data", "upload", "--file", demoData + "/host.csv", "--namespace", "demo", "--name", "breast_host", "--id", "id", "--partitions", "4"},
+	}
+	for _, step := range steps {
+		if err := d.hutong(ctx, step[0], step[1:]...); err != nil {
+			return err
+		}
+	}
+	jobID := bfia.NewJobID(time.Now(), os.Getpid())
+	job, err := withJobID(jobID)
+	if err != nil {
+		return err
+	}
+	jobFile := filepath.Join(d.dataDir, "job.json")
+	if err := os.WriteFile(jobFile, job, 0o640); err != nil {
+		return err
+	}
+	if err := d.hutong(ctx, guest, "job", "submit", "-f", jobFile, "--watch"); err != nil {
+		return err
+	}
+	if err := d.hutong(ctx, guest, "job", "outputs", jobID, "--show"); err != nil {
+		return err
+	}
+	d.say("\nAll of it is kept in %s. To look around: bin/hutong dev --data-dir %s, then %s", d.dataDir, d.dataDir, running.Engine.UIAddress())
+	if d.keep {
+		d.say("Everything goes on running; Ctrl-C stops it.")
+		return wait(ctx, running.Failed())
+	}
+	return nil
+}
+
+// deployment is the demo's: the documented ports where they are free, otherwise others.
+func (d *demo) deployment(providers []string) (dev.Options, error) {
+	o := dev.Options{DataDir: d.dataDir, Parties: dev.DefaultParties(), TemporalPort: 7233, UIPort: 8233, Allow: providers}
+	if portsFree(7233, 8233, 9380, 9381, 9480, 9481) {
+		return o, nil
+	}
+	ports, err := freePorts(6)
+	if err != nil {
+		return o, err
+	}
+	o.TemporalPort, o.UIPort = ports[0], ports[1]
+	for i := range o.Parties {
+		o.Parties[i].Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[2+2*i]))
+	}
+	return o, nil
+}
+
+func portsFree(ports ...int) bool {
+	for _, port := range ports {
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			return false
+		}
+		_ = l.Close()
+	}
+	return true
+}
+
+// freePorts finds n free ports.
+func freePorts(n int) ([]int, error) {
+	var ports []int
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = l.Close() }() // all stay taken until all are found
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
+
+// prepareDevice settles the device and makes what it needs; it answers the provider's registration for it.
+func (d *demo) prepareDevice(ctx context.Context, program string) ([]byte, error) {
+	document, err := os.ReadFile(demoProvider)
+	if err != nil {
+		return nil, err
+	}
+	switch d.device {
+	case "auto", string(bfia.DeviceDocker):
+		err := loadImage(ctx, program)
+		if err == nil {
+			d.device = string(bfia.DeviceDocker)
+			return document, nil
+		}
+		if d.device != "auto" {
+			return nil, fmt.Errorf("making the reference provider's image: %w", err)
+		}
+		d.say("No Docker Engine answers, so the algorithms run as processes.")
+		d.device = string(bfia.DeviceProcess)
+	case string(bfia.DeviceProcess):
+	default:
+		return nil, usagef("--device %q is none of auto, docker, process", d.device)
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(document, &fields); err != nil {
+		return nil, fmt.Errorf("%s: %w", demoProvider, err)
+	}
+	metadata, err := json.Marshal(bfia.Metadata{Command: []string{program}})
+	if err != nil {
+		return nil, err
+	}
+	fields["device"], fields["metadata"] = json.RawMessage(`"process"`), metadata
+	return json.MarshalIndent(fields, "", "  ")
+}
+
+func loadImage(ctx context.Context, program string) error {
+	cli, err := dockerclient.NewClientWithOpts(dockerclient.FromEnv, dockerclient.WithAPIVersionNegotiation())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = cli.Close() }()
+	if _, err := cli.Ping(ctx); err != nil {
+		return err
+	}
+	return image.Load(ctx, cli, program, demoImage)
+}
+
+func withJobID(id string) ([]byte, error) {
+	document, err := os.ReadFile(demoJob)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := bfia.ParseDocument(document)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", demoJob, err)
+	}
+	return doc.WithJobID(id).Bytes(), nil
+}
+
+func (d *demo) how() string {
+	if d.device == string(bfia.DeviceDocker) {
+		return "in containers of the image " + demoImage
+	}
+	return "as processes"
+}
+
+// hutong runs a command of this program, and shows it as a user would type it.
+func (d *demo) hutong(ctx context.Context, url string, args ...string) error {
+	d.say("$ hutong --url %s %s", url, strings.Join(args, " "))
+	if code := d.main.Run(ctx, append([]string{"--url", url}, args...), strings.NewReader(""), d.out, d.errOut); code != exitOK {
+		return errSaid
+	}
+	return nil
+}
+
+func (d *demo) say(format string, args ...any) { _, _ = fmt.Fprintf(d.out, format+"\n", args...) }

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"hutong/bfia"
+)
+
+var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+
+func at(seconds float64) *time.Time {
+	t := noon.Add(time.Duration(seconds * float64(time.Second)))
+	return &t
+}
+
+func part(node, role string, index int, state bfia.TaskState, start, end *time.Time) bfia.PartStatus {
+	return bfia.PartStatus{NodeID: node, Role: role, Index: index, State: state, StartedAt: start, EndedAt: end}
+}
+
+const guestNode, hostNode = "JG0100001100000010", "JG0110017800000000"
+
+// twoTasks is the seed's job while its second task runs.
+func twoTasks() *bfia.JobStatus {
+	return &bfia.JobStatus{JobID: "202601021200000000001", FlowID: "F1", State: bfia.JobRunning, Scheduler: guestNode, CreatedAt: at(0), StartedAt: at(0.2),
+		Tasks: []bfia.TaskStatus{
+			{TaskID: "t1", Name: "intersect_rsa_1", State: bfia.TaskSuccess, StartedAt: at(0.3), EndedAt: at(1.5), Parties: []bfia.PartStatus{
+				part(guestNode, "guest", 0, bfia.TaskSuccess, at(0.3), at(1.5)), part(hostNode, "host", 0, bfia.TaskSuccess, at(0.4), at(1.4))}},
+			{TaskID: "t2", Name: "hetero_secureboost_1", State: bfia.TaskRunning, DependsOn: []string{"intersect_rsa_1"}, StartedAt: at(1.6), Parties: []bfia.PartStatus{
+				part(guestNode, "guest", 0, bfia.TaskRunning, at(1.6), nil), part(hostNode, "host", 0, bfia.TaskReady, nil, nil)}},
+		}}
+}
+
+// failedJob is the seed's job whose second task failed at the host.
+func failedJob() *bfia.JobStatus {
+	s := twoTasks()
+	s.State, s.EndedAt, s.Reason = bfia.JobFinished, at(70), "task hetero_secureboost_1 failed"
+	t := &s.Tasks[1]
+	t.State, t.EndedAt = bfia.TaskFailed, at(69)
+	t.Parties[0].State, t.Parties[0].EndedAt = bfia.TaskFailed, at(69)
+	t.Parties[1] = part(hostNode, "host", 0, bfia.TaskFailed, at(1.7), at(68))
+	t.Parties[1].Reason = "exit code 1: no column \x1b[2J\"标签\""
+	return s
+}
+
+// diamond is a DAG whose tasks stand in the wrong order, at three parties.
+func diamond() *bfia.JobStatus {
+	s := &bfia.JobStatus{JobID: "D", State: bfia.JobRunning, CreatedAt: at(0)}
+	for _, t := range []struct {
+		name string
+		deps []string
+	}{{"evaluate", []string{"left", "right"}}, {"right", []string{"read"}}, {"left", []string{"read"}}, {"read", nil}, {"other", nil}} {
+		s.Tasks = append(s.Tasks, bfia.TaskStatus{Name: t.name, DependsOn: t.deps, State: bfia.TaskPending, Parties: []bfia.PartStatus{
+			part("A", "arbiter", 0, bfia.TaskPending, nil, nil), part("H10", "host", 10, bfia.TaskPending, nil, nil), part("G", "guest", 0, bfia.TaskPending, nil, nil)}})
+	}
+	return s
+}
+
+func many(n int) *bfia.JobStatus {
+	s := &bfia.JobStatus{JobID: "M", State: bfia.JobRunning, CreatedAt: at(0)}
+	for i := range n {
+		state := bfia.TaskPending
+		switch {
+		case i < n/2:
+			state = bfia.TaskSuccess
+		case i == n/2:
+			state = bfia.TaskRunning
+		}
+		s.Tasks = append(s.Tasks, bfia.TaskStatus{Name: fmt.Sprintf("task_%d", i), State: state, Parties: []bfia.PartStatus{part("G", "guest", 0, state, nil, nil)}})
+	}
+	return s
+}
+
+// golden holds text against a file; with HUTONG_GOLDEN=write it writes the file.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if os.Getenv("HUTONG_GOLDEN") == "write" {
+		require.NoError(t, os.MkdirAll("testdata", 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, string(want), got)
+}
+
+func TestDraw(t *testing.T) {
+	now := noon.Add(12300 * time.Millisecond)
+	for _, c := range []struct {
+		name   string
+		status *bfia.JobStatus
+		view   view
+	}{
+		{"wide", twoTasks(), view{width: 100}},
+		{"shortened", twoTasks(), view{width: 70}},
+		{"narrow", twoTasks(), view{width: 50}},
+		{"tiny", twoTasks(), view{width: 20}},
+		{"colour", twoTasks(), view{width: 80, colour: true, note: "no answer for 3.0s, trying again"}},
+		{"failed", failedJob(), view{width: 90}},
+		{"diamond", diamond(), view{width: 90}},
+		{"low", many(40), view{width: 60, height: 12}},
+		{"new", &bfia.JobStatus{JobID: "N", State: bfia.JobPending, CreatedAt: at(12)}, view{width: 60}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			lines := draw(c.status, now, c.view)
+			golden(t, "draw_"+c.name+".txt", strings.Join(lines, "\n")+"\n")
+		})
+	}
+}
+
+// Whatever the size of the terminal, the picture fits.
+func TestDrawFits(t *testing.T) {
+	for _, status := range []*bfia.JobStatus{twoTasks(), failedJob(), diamond(), many(100), {}} {
+		for width := 1; width < 130; width++ {
+			for _, height := range []int{0, 7, 10, 24} {
+				for _, colour := range []bool{false, true} {
+					lines := draw(status, noon, view{width: width, height: height, colour: colour, note: "no answer"})
+					for _, l := range lines {
+						require.LessOrEqual(t, visible(l), width, "%q", l)
+					}
+					if height > 0 && status.Reason == "" {
+						require.LessOrEqual(t, len(lines), height)
+					}
+				}
+			}
+		}
+	}
+}
+
+// A DAG that no party takes must not hang the one who looks at it.
+func TestRowsOfBrokenDAG(t *testing.T) {
+	tasks := []bfia.TaskStatus{{Name: "a", DependsOn: []string{"b"}}, {Name: "b", DependsOn: []string{"a"}}, {Name: "a"}, {Name: "c", DependsOn: []string{"c", "nobody"}}}
+	done := make(chan []row, 1)
+	go func() { done <- rows(tasks) }()
+	select {
+	case got := <-done:
+		assert.NotEmpty(t, got)
+	case <-time.After(5 * time.Second):
+		t.Fatal("rows does not end")
+	}
+}
+
+func TestSummary(t *testing.T) {
+	good := twoTasks()
+	good.State, good.EndedAt, good.Tasks[1].State = bfia.JobFinished, at(3.2), bfia.TaskSuccess
+	rejected := twoTasks()
+	rejected.State, rejected.Reason = bfia.JobRejected, hostNode+" says no"
+	var text string
+	for _, s := range []*bfia.JobStatus{good, failedJob(), rejected} {
+		text += strings.Join(summary(s, view{width: 10}), "\n") + "\n\n"
+	}
+	golden(t, "summary.txt", text)
+}
+
+func TestSucceeded(t *testing.T) {
+	s := twoTasks()
+	assert.False(t, succeeded(s))
+	s.State = bfia.JobFinished
+	assert.False(t, succeeded(s), "a stopped job is FINISHED too")
+	s.Tasks[1].State = bfia.TaskSuccess
+	assert.True(t, succeeded(s))
+	s.State = bfia.JobRejected
+	assert.False(t, succeeded(s))
+	assert.False(t, succeeded(&bfia.JobStatus{State: bfia.JobFinished}), "nothing was done")
+}
+
+func TestChanges(t *testing.T) {
+	first := twoTasks()
+	assert.Equal(t, []string{
+		"job 202601021200000000001 RUNNING",
+		"task intersect_rsa_1 guest.0 at " + guestNode + " SUCCESS",
+		"task intersect_rsa_1 host.0 at " + hostNode + " SUCCESS",
+		"task intersect_rsa_1 SUCCESS",
+		"task hetero_secureboost_1 guest.0 at " + guestNode + " RUNNING",
+		"task hetero_secureboost_1 host.0 at " + hostNode + " READY",
+		"task hetero_secureboost_1 RUNNING",
+	}, changes(nil, first))
+	assert.Empty(t, changes(first, twoTasks()))
+	assert.Equal(t, []string{
+		"task hetero_secureboost_1 guest.0 at " + guestNode + " FAILED",
+		"task hetero_secureboost_1 host.0 at " + hostNode + " FAILED: exit code 1: no column  [2J\"标签\"",
+		"task hetero_secureboost_1 FAILED",
+		"job 202601021200000000001 FINISHED: task hetero_secureboost_1 failed",
+	}, changes(first, failedJob()))
+}
+
+func TestDuration(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-time.Second: "0.0s", 40 * time.Millisecond: "0.0s", 59940 * time.Millisecond: "59.9s", 59960 * time.Millisecond: "1m00s",
+		125 * time.Second: "2m05s", 3*time.Hour + 7*time.Minute + 59*time.Second: "3h07m", 53 * time.Hour: "2d05h",
+	} {
+		assert.Equal(t, want, duration(d))
+	}
+}
+
+func TestSize(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1048575: "1.0 MiB", 8 << 30: "8.0 GiB"} {
+		assert.Equal(t, want, size(n))
+	}
+}
+
+func FuzzDraw(f *testing.F) {
+	f.Add("name", "reason\x1b[31m", "node\u202e", 40)
+	f.Add("名字很长的任务", "", "\xff", 13)
+	f.Fuzz(func(t *testing.T, name, reason, node string, width int) {
+		s := twoTasks()
+		s.Reason, s.Tasks[0].Name, s.Tasks[0].Parties[0].NodeID = reason, name, node
+		width = min(max(width, 1), 200)
+		for _, l := range draw(s, noon, view{width: width}) {
+			if strings.ContainsAny(l, "\x1b\r\n\x00") || visible(l) > width {
+				t.Fatalf("%q does not fit %d columns, or controls the terminal", l, width)
+			}
+		}
+	})
+}

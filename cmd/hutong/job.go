@@ -1,0 +1,400 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"hutong/bfia"
+)
+
+func newJobCommand(c *client) *cobra.Command {
+	return group("job", "Submit, watch and stop jobs; read their logs and outputs",
+		newJobSubmit(c), newJobStatus(c), newJobWatch(c), newJobList(c), newJobStop(c), newJobLogs(c), newJobOutputs(c))
+}
+
+// submitTries is how often a job is sent while the answer gets lost. All of them carry the same job id, so it runs once.
+const submitTries = 4
+
+func newJobSubmit(c *client) *cobra.Command {
+	var file string
+	var follow bool
+	cmd := &cobra.Command{
+		Use:   "submit -f FILE",
+		Short: "Submit a job and print its id",
+		Long: "Submits a job, a JSON document with dag and config, and prints its id. The client makes the id, unless the\n" +
+			"document has one, so that submitting again after a lost answer starts nothing twice. With --watch it then does\n" +
+			"what 'job watch' does.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			document, err := readFile(file, cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			jobID, err := giveJobID(document)
+			if err != nil {
+				return fmt.Errorf("%s: %w", file, err)
+			}
+			if jobID, err = c.submit(cmd.Context(), document, jobID); err != nil {
+				return err
+			}
+			if follow {
+				return c.watch(cmd, jobID)
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), jobID)
+			return err
+		},
+	}
+	cmd.Flags().StringVarP(&file, "file", "f", "", "the job, JSON; - reads standard input")
+	cmd.Flags().BoolVar(&follow, "watch", false, "watch it until it has ended")
+	_ = cmd.MarkFlagRequired("file")
+	return cmd
+}
+
+// giveJobID is the job's id: the document's, or one that is put into it.
+func giveJobID(document map[string]json.RawMessage) (string, error) {
+	if raw := document["job_id"]; raw != nil {
+		var id string
+		if err := json.Unmarshal(raw, &id); err != nil {
+			return "", errors.New("job_id is not a string")
+		}
+		if id != "" {
+			return id, nil
+		}
+	}
+	id := bfia.NewJobID(time.Now(), rand.IntN(10))
+	document["job_id"], _ = json.Marshal(id) // a string always marshals
+	return id, nil
+}
+
+// submit sends a job until there is an answer. What was never delivered is not sent again: that is the user's choice.
+func (c *client) submit(ctx context.Context, document map[string]json.RawMessage, jobID string) (string, error) {
+	var created bfia.JobCreated
+	for try := 1; ; try++ {
+		_, err := c.post(ctx, bfia.PathPlatformCreateAll, document, &created)
+		var lost *unanswered
+		if err == nil {
+			return valueOr(created.JobID, jobID), nil
+		}
+		if !errors.As(err, &lost) || errors.Is(err, syscall.ECONNREFUSED) {
+			return "", err
+		}
+		if try == submitTries || ctx.Err() != nil {
+			return "", fmt.Errorf("%w; job %s may have been taken: ask with 'hutong job status %s'", err, jobID, jobID)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Duration(try) * 200 * time.Millisecond):
+		}
+	}
+}
+
+func (c *client) status(ctx context.Context, jobID string) (*bfia.JobStatus, error) {
+	var status bfia.JobStatus
+	if err := c.get(ctx, bfia.PathPlatformStatusAll, url.Values{"job_id": {jobID}}, &status); err != nil {
+		return nil, err
+	}
+	if status.State == "" {
+		return nil, errors.New("the job's status is not as documented: it has no job_status")
+	}
+	return &status, nil
+}
+
+func newJobStatus(c *client) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status ID",
+		Short: "Show how a job stands",
+		Long:  "Shows how a job stands. The exit status is 1 if it has ended and not every task is SUCCESS.",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var data json.RawMessage
+			if err := c.get(cmd.Context(), bfia.PathPlatformStatusAll, url.Values{"job_id": {args[0]}}, &data); err != nil {
+				return err
+			}
+			var status bfia.JobStatus
+			if err := json.Unmarshal(data, &status); err != nil {
+				return fmt.Errorf("the job's status is not as documented: %w", err)
+			}
+			out := cmd.OutOrStdout()
+			if asJSON {
+				if err := printJSON(out, data); err != nil {
+					return err
+				}
+			} else {
+				view := view{width: noLimit}
+				if screen := terminal(out); screen != nil {
+					view.width, _ = screenSize(screen)
+					view.colour = c.stdoutColour
+				}
+				lines := draw(&status, time.Now(), view)
+				if ended(&status) {
+					lines = append(lines, summary(&status, view)...)
+				}
+				if _, err := fmt.Fprintln(out, strings.Join(lines, "\n")); err != nil {
+					return err
+				}
+			}
+			if ended(&status) && !succeeded(&status) {
+				return errSaid
+			}
+			return nil
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func newJobWatch(c *client) *cobra.Command {
+	return &cobra.Command{
+		Use:   "watch ID",
+		Short: "Watch a job until it has ended",
+		Long: "Watches a job until it has ended: on a terminal as a picture, otherwise a line for each change. Ctrl-C leaves the\n" +
+			"job running. The exit status is 0 only if the job finished and every task is SUCCESS.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return c.watch(cmd, args[0]) },
+	}
+}
+
+func newJobList(c *client) *cobra.Command {
+	var flow string
+	var limit int
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "list", Short: "List jobs, newest first", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			query := url.Values{}
+			if flow != "" {
+				query.Set("flow_id", flow)
+			}
+			if limit > 0 {
+				query.Set("limit", strconv.Itoa(limit))
+			}
+			var data json.RawMessage
+			if err := c.get(cmd.Context(), bfia.PathPlatformJobList, query, &data); err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), data)
+			}
+			var list bfia.JobList
+			if err := json.Unmarshal(data, &list); err != nil {
+				return fmt.Errorf("the list of jobs is not as documented: %w", err)
+			}
+			rows := [][]string{{"JOB", "STATE", "FLOW", "CREATED", "TOOK"}}
+			for _, j := range summaries(list) {
+				rows = append(rows, []string{j.JobID, string(j.State), j.FlowID, clock(j.CreatedAt), took(j.StartedAt, j.EndedAt, time.Now())})
+			}
+			if err := printTable(cmd.OutOrStdout(), rows); err != nil || list.Next == "" {
+				return err
+			}
+			_, err := fmt.Fprintln(cmd.ErrOrStderr(), "There are more: give --limit.")
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&flow, "flow", "", "only the jobs of this flow")
+	cmd.Flags().IntVar(&limit, "limit", 0, "how many (default: the party's choice)")
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+// summaries are the rows of a list. A party that only speaks the specification gives ids and states; ids begin with the time.
+func summaries(list bfia.JobList) []bfia.JobSummary {
+	if list.Jobs != nil {
+		return list.Jobs
+	}
+	var rows []bfia.JobSummary
+	for id, state := range list.JobList {
+		rows = append(rows, bfia.JobSummary{JobID: id, State: state})
+	}
+	slices.SortFunc(rows, func(a, b bfia.JobSummary) int { return strings.Compare(b.JobID, a.JobID) })
+	return rows
+}
+
+func newJobStop(c *client) *cobra.Command {
+	var task string
+	cmd := &cobra.Command{
+		Use: "stop ID", Short: "Stop a job, or one of its tasks and what follows it", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, ref, what := bfia.PathPlatformStopAll, bfia.JobRef{JobID: args[0]}, "job "+args[0]
+			if task != "" {
+				path, ref.TaskName, what = bfia.PathPlatformStopTask, task, "task "+task+" of "+what
+			}
+			if _, err := c.post(cmd.Context(), path, ref, nil); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), what, "is being stopped")
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&task, "task", "", "stop this task only, and what depends on it")
+	return cmd
+}
+
+func newJobLogs(c *client) *cobra.Command {
+	var task, role, level string
+	cmd := &cobra.Command{
+		Use:   "logs ID",
+		Short: "Print what a job's tasks have logged at this party",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			status, err := c.status(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			tasks := slices.DeleteFunc(slices.Clone(status.Tasks), func(t bfia.TaskStatus) bool { return task != "" && t.Name != task })
+			if task != "" && len(tasks) == 0 {
+				return fmt.Errorf("job %s has no task %q; its tasks: %s", args[0], task, strings.Join(taskNames(status), ", "))
+			}
+			for _, t := range tasks {
+				if t.TaskID == "" {
+					continue // it has not begun
+				}
+				if len(tasks) > 1 {
+					if _, err := fmt.Fprintf(cmd.OutOrStdout(), "==> %s <==\n", plain(t.Name)); err != nil {
+						return err
+					}
+				}
+				err := c.printLog(cmd.Context(), cmd.OutOrStdout(), t.TaskID, role, level)
+				var no *refused
+				if len(tasks) > 1 && errors.As(err, &no) && no.code == bfia.CodeNotFound {
+					continue // a task, or a role of it, that this party has no part in
+				}
+				if err != nil {
+					return fmt.Errorf("task %s: %w", t.Name, err)
+				}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&task, "task", "", "only this task")
+	cmd.Flags().StringVar(&role, "role", "", "only this role, such as guest.0 (default: all that this party has)")
+	cmd.Flags().StringVar(&level, "level", "info", "debug, info, warning or error: lines of this level and above")
+	return cmd
+}
+
+func taskNames(status *bfia.JobStatus) []string {
+	var names []string
+	for _, t := range status.Tasks {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
+// logPage is how many lines are asked for at once.
+const logPage = 10000
+
+func (c *client) printLog(ctx context.Context, w io.Writer, taskID, role, level string) error {
+	query := url.Values{"task_id": {taskID}, "log_level": {level}}
+	if role != "" {
+		query.Set("role", role)
+	}
+	var count struct {
+		Num int `json:"num"`
+	}
+	if err := c.get(ctx, bfia.PathPlatformLogLines, query, &count); err != nil {
+		return err
+	}
+	query.Set("length", strconv.Itoa(logPage))
+	for start := 0; start < count.Num; {
+		query.Set("start", strconv.Itoa(start))
+		var page struct {
+			Data logLines `json:"data"`
+		}
+		if err := c.get(ctx, bfia.PathPlatformLog, query, &page); err != nil {
+			return err
+		}
+		if len(page.Data) == 0 {
+			return nil
+		}
+		for _, line := range page.Data {
+			if _, err := fmt.Fprintln(w, plainLog(line)); err != nil {
+				return err
+			}
+		}
+		start += len(page.Data)
+	}
+	return nil
+}
+
+// logLines are the lines of get_log: a string in the specification, a list from FATE-Flow, there with or without numbers.
+type logLines []string
+
+// UnmarshalJSON takes any of the forms.
+func (l *logLines) UnmarshalJSON(b []byte) error {
+	var text string
+	if json.Unmarshal(b, &text) == nil {
+		if *l = nil; text != "" {
+			*l = strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+		}
+		return nil
+	}
+	var list []json.RawMessage
+	if err := json.Unmarshal(b, &list); err != nil {
+		return fmt.Errorf("data is neither a string nor a list of lines: %w", err)
+	}
+	*l = nil
+	for _, raw := range list {
+		var line string
+		var numbered struct {
+			Content string `json:"content"`
+		}
+		if json.Unmarshal(raw, &line) != nil {
+			if err := json.Unmarshal(raw, &numbered); err != nil {
+				return fmt.Errorf("a line of the log is neither a string nor an object: %w", err)
+			}
+			line = numbered.Content
+		}
+		*l = append(*l, strings.TrimSuffix(line, "\n"))
+	}
+	return nil
+}
+
+func newJobOutputs(c *client) *cobra.Command {
+	var asJSON, show bool
+	cmd := &cobra.Command{
+		Use:   "outputs ID",
+		Short: "List what a job's tasks left at this party, or draw its reports",
+		Long: "Lists what a job's tasks left at this party. 'hutong data download NAMESPACE NAME' fetches one. With --show the\n" +
+			"reports are drawn.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var data json.RawMessage
+			if err := c.get(cmd.Context(), bfia.PathJobOutputs, url.Values{"job_id": {args[0]}}, &data); err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), data)
+			}
+			var list struct {
+				Outputs []bfia.Output `json:"outputs"`
+			}
+			if err := json.Unmarshal(data, &list); err != nil {
+				return fmt.Errorf("the list of outputs is not as documented: %w", err)
+			}
+			if show {
+				return c.showReports(cmd.Context(), cmd.OutOrStdout(), list.Outputs)
+			}
+			rows := [][]string{{"TASK", "ROLE", "TYPE", "OUTPUT", "SIZE", "NAMESPACE", "NAME"}}
+			for _, o := range list.Outputs {
+				rows = append(rows, []string{o.TaskName, o.Role, o.Type, valueOr(o.Output, o.Key), size(o.Bytes), o.Namespace, o.Name})
+			}
+			return printTable(cmd.OutOrStdout(), rows)
+		},
+	}
+	cmd.Flags().BoolVar(&show, "show", false, "draw the reports instead")
+	jsonFlag(cmd, &asJSON)
+	cmd.MarkFlagsMutuallyExclusive("show", "json")
+	return cmd
+}

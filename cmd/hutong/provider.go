@@ -1,0 +1,118 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"hutong/bfia"
+)
+
+func newProviderCommand(c *client) *cobra.Command {
+	return group("provider", "Register, list and delete algorithms",
+		newProviderRegister(c), newProviderQuery(c), newProviderDelete(c))
+}
+
+func newProviderRegister(c *client) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use: "register -f FILE", Short: "Register a provider with its components, or update it", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			document, err := readFile(file, cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			message, err := c.post(cmd.Context(), bfia.PathProviderRegister, document, nil)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), message)
+			return err
+		},
+	}
+	cmd.Flags().StringVarP(&file, "file", "f", "", "the registration, JSON; - reads standard input")
+	_ = cmd.MarkFlagRequired("file")
+	return cmd
+}
+
+// providerFilter is which providers are meant.
+type providerFilter struct{ name, version, device string }
+
+func (f *providerFilter) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.name, "name", "", "the provider's name")
+	cmd.Flags().StringVar(&f.version, "version", "", "its version")
+	cmd.Flags().StringVar(&f.device, "device", "", "its device: docker or process")
+}
+
+func (f *providerFilter) values() map[string]string {
+	values := map[string]string{"name": f.name, "version": f.version, "device": f.device}
+	maps.DeleteFunc(values, func(_, value string) bool { return value == "" })
+	return values
+}
+
+func newProviderQuery(c *client) *cobra.Command {
+	var filter providerFilter
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "query", Short: "List providers and their components", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			query := url.Values{}
+			for name, value := range filter.values() {
+				query.Set(name, value)
+			}
+			var data json.RawMessage
+			if err := c.get(cmd.Context(), bfia.PathProviderQuery, query, &data); err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), data)
+			}
+			var providers []struct {
+				Name        string                     `json:"name"`
+				Version     string                     `json:"version"`
+				Device      string                     `json:"device"`
+				Description map[string]json.RawMessage `json:"components_description"`
+			}
+			if err := json.Unmarshal(data, &providers); err != nil {
+				return fmt.Errorf("the list of providers is not as documented: %w", err)
+			}
+			rows := [][]string{{"NAME", "VERSION", "DEVICE", "COMPONENTS"}}
+			for _, p := range providers {
+				rows = append(rows, []string{p.Name, p.Version, p.Device, strings.Join(slices.Sorted(maps.Keys(p.Description)), ", ")})
+			}
+			return printTable(cmd.OutOrStdout(), rows)
+		},
+	}
+	filter.flags(cmd)
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func newProviderDelete(c *client) *cobra.Command {
+	var filter providerFilter
+	cmd := &cobra.Command{
+		Use: "delete --name NAME", Short: "Delete a provider: all versions and devices, or those named", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var data struct {
+				Count int `json:"count"`
+			}
+			if _, err := c.post(cmd.Context(), bfia.PathProviderDelete, filter.values(), &data); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d deleted\n", data.Count)
+			return err
+		},
+	}
+	filter.flags(cmd)
+	_ = cmd.MarkFlagRequired("name")
+	return cmd
+}
+
+func jsonFlag(cmd *cobra.Command, asJSON *bool) {
+	cmd.Flags().BoolVar(asJSON, "json", false, "print the answer's data as it is")
+}
