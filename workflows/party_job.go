@@ -136,7 +136,7 @@ func (p *partyJob) receiveTaskStarts(ctx workflow.Context) {
 	}
 }
 
-// receiveCallbacks takes what containers say of themselves (part 2, 4.1).
+// receiveCallbacks takes what containers say of themselves (part 2, 4.1). What has no container can say nothing.
 func (p *partyJob) receiveCallbacks(ctx workflow.Context) {
 	ch := workflow.GetSignalChannel(ctx, SignalTaskCallback)
 	for {
@@ -146,11 +146,11 @@ func (p *partyJob) receiveCallbacks(ctx workflow.Context) {
 		}
 		for _, planned := range p.Plan.Tasks {
 			t := p.tasks[planned.Name]
-			if t.id == "" || t.id != r.TaskID {
+			if t.id != r.TaskID {
 				continue
 			}
 			for _, part := range t.parts {
-				if r.Role == part.part.Role || r.Role == part.part.Self() {
+				if part.cancel != nil && (r.Role == part.part.Role || r.Role == part.part.Self()) {
 					part.told = part.told.Next(r.Status)
 				}
 			}

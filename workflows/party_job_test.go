@@ -166,6 +166,24 @@ func TestPartyJobWaitsForHost(t *testing.T) {
 	assert.Less(t, c.tried["a"], 20, "each look costs room in the history")
 }
 
+// Nor does what nobody runs yet end because someone says so.
+func TestPartyJobCallbackBeforeRun(t *testing.T) {
+	c := newCourtyard(t, plan(onlyGuest, "a"))
+	c.claims = func(string) error {
+		if c.env.Now().Sub(c.began) < 10*time.Second {
+			return refusedBy(bfia.CodeUnavailable, "no runner host is there")
+		}
+		return nil
+	}
+	c.runs["a guest.0"] = container{exit: 1, reason: "exit code 1", after: time.Second}
+	c.at(time.Second, func() { c.start("a") })
+	c.at(3*time.Second, func() { c.tells("a", "guest", bfia.TaskSuccess) })
+	c.at(time.Minute, func() { c.stop("") })
+	_, err := c.play()
+	require.NoError(t, err)
+	assert.Equal(t, bfia.TaskFailed, c.rows["a guest.0"])
+}
+
 func TestPartyJobNoHostEver(t *testing.T) {
 	c := newCourtyard(t, plan([]bfia.Part{guestA, hostA}, "a"))
 	c.claims = func(string) error { return refusedBy(bfia.CodeConflict, "task a runs as another") }
