@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -247,7 +248,9 @@ func (r *Runs) mounts(run *bfia.Run) ([]runner.Mount, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := os.Stat(source); err != nil {
+		if _, err := os.Stat(source); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("looking for input %s in the storage: %w", in.Port, err) // the storage is away: worth another try
+		} else if err != nil {
 			return nil, bfia.Wrap(bfia.CodeNotFound, err, "input %s: the storage has no dataset %q", in.Port, in.Address.String())
 		}
 		mounts = append(mounts, runner.Mount{Source: source, Target: key, ReadOnly: true})
