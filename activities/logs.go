@@ -22,6 +22,8 @@ import (
 const (
 	logFlushEvery = time.Second
 	logChunkBytes = 256 << 10
+	// logMaxKept is how much of a log waits for a storage that is away; what is more is lost.
+	logMaxKept = 8 << 20
 )
 
 // LogPrefix is where a run's chunks lie.
@@ -78,7 +80,10 @@ func (w *chunkWriter) Write(b []byte) (int, error) {
 		}
 		w.chunk.Write(b[:line])
 		if w.chunk.Len() >= logChunkBytes && b[line-1] == '\n' {
-			w.put()
+			if !w.put() && w.chunk.Len() < logMaxKept {
+				b = b[line:]
+				continue // it stays, and grows, until the storage is back
+			}
 			w.number++
 			w.chunk.Reset()
 			w.written = 0
@@ -97,13 +102,15 @@ func (w *chunkWriter) flush(end bool) {
 	}
 }
 
-func (w *chunkWriter) put() {
+// put writes the chunk, and tells whether that worked.
+func (w *chunkWriter) put() bool {
 	key := fmt.Sprintf("%s/%08d", w.prefix, w.number)
 	if err := w.blobs.Put(context.WithoutCancel(w.ctx), key, bytes.NewReader(w.chunk.Bytes())); err != nil {
 		w.err = fmt.Errorf("writing %s: %w", key, err)
-		return
+		return false
 	}
-	w.written = w.chunk.Len()
+	w.written, w.err = w.chunk.Len(), nil
+	return true
 }
 
 // tailLines are how many last lines of a failed run's log its reason quotes.
@@ -152,41 +159,56 @@ func (t *tailWriter) Write(b []byte) (int, error) {
 	}
 }
 
-// ReadLog reads the whole log of a run from the storage, its chunks in order.
+// ReadLog reads the whole log of a run from the storage, its chunks in order, one open at a time.
 func ReadLog(ctx context.Context, blobs blob.Store, run string) (io.ReadCloser, error) {
 	objects, err := blobs.List(ctx, LogPrefix(run))
 	if err != nil {
 		return nil, fmt.Errorf("listing the log of %s: %w", run, err)
 	}
-	var readers []io.Reader
-	var closers []io.Closer
-	for _, o := range objects {
-		rc, err := blobs.Get(ctx, o.Key)
-		if err != nil {
-			for _, c := range closers {
-				_ = c.Close()
+	return &chunkReader{ctx: ctx, blobs: blobs, left: objects}, nil
+}
+
+type chunkReader struct {
+	ctx   context.Context
+	blobs blob.Store
+	left  []blob.Info
+	open  io.ReadCloser
+}
+
+// Read implements [io.Reader].
+func (c *chunkReader) Read(p []byte) (int, error) {
+	for {
+		if c.open == nil {
+			if len(c.left) == 0 {
+				return 0, io.EOF
 			}
-			return nil, fmt.Errorf("reading the log of %s: %w", run, err)
+			rc, err := c.blobs.Get(c.ctx, c.left[0].Key)
+			if err != nil {
+				return 0, fmt.Errorf("reading %s: %w", c.left[0].Key, err)
+			}
+			c.open, c.left = rc, c.left[1:]
 		}
-		readers = append(readers, rc)
-		closers = append(closers, rc)
-	}
-	return &multiCloser{io.MultiReader(readers...), closers}, nil
-}
-
-type multiCloser struct {
-	io.Reader
-	closers []io.Closer
-}
-
-func (m *multiCloser) Close() error {
-	var first error
-	for _, c := range m.closers {
-		if err := c.Close(); err != nil && first == nil {
-			first = err
+		n, err := c.open.Read(p)
+		if err == nil || n > 0 {
+			return n, nil
+		}
+		if err != io.EOF {
+			return 0, err
+		}
+		if err := c.Close(); err != nil {
+			return 0, err
 		}
 	}
-	return first
+}
+
+// Close implements [io.Closer].
+func (c *chunkReader) Close() error {
+	if c.open == nil {
+		return nil
+	}
+	err := c.open.Close()
+	c.open = nil
+	return err
 }
 
 // registered reads what a provider's registration says about how it runs.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -44,43 +45,36 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	if err != nil {
 		return RunResult{}, fmt.Errorf("reading the row of %s: %w", runName(req), err)
 	}
-	if row.ExitCode != nil && row.Attempt == req.Attempt {
+	name := runName(req)
+	begun := row.RunID != "" && row.Attempt == req.Attempt
+	switch {
+	case row.ExitCode != nil && row.Attempt == req.Attempt:
 		// An earlier try came as far as the exit; only the cleaning is left.
-		for _, rn := range r.Runners {
-			r.remove(ctx, rn, runName(req), log)
-		}
+		r.removeAll(ctx, name, log)
 		return result(*row.ExitCode, row.Reason), nil
+	case row.StopRequested && !begun:
+		// An earlier try may have created it, and come no further.
+		r.removeAll(ctx, name, log)
+		return RunResult{Failed: true, Reason: "stopped before it began"}, nil
 	}
-	rn, spec, outputs, err := r.prepare(ctx, req)
+	rn, err := r.begin(ctx, req, begun)
 	if err != nil {
 		return failedBeforeStart(err)
 	}
-	if row.RunID == "" || row.Attempt != req.Attempt {
-		if row.StopRequested {
-			return RunResult{Failed: true, Reason: "stopped before it began"}, nil
-		}
-		id, err := rn.Create(ctx, spec)
-		if err != nil {
-			return failedBeforeStart(fmt.Errorf("creating %s: %w", spec.Name, err))
-		}
-		if err := r.Store.SetTaskRun(ctx, req.Key.row(), req.Attempt, r.HostID, spec.Name, id); err != nil {
-			return RunResult{}, fmt.Errorf("recording the run of %s: %w", spec.Name, err)
-		}
-	}
-	if err := rn.Start(ctx, spec.Name); err != nil && !errors.Is(err, runner.ErrNotFound) && !runner.IsPermanent(err) {
-		return RunResult{}, fmt.Errorf("starting %s: %w", spec.Name, err)
+	if err := rn.Start(ctx, name); err != nil && !errors.Is(err, runner.ErrNotFound) && !runner.IsPermanent(err) {
+		return RunResult{}, fmt.Errorf("starting %s: %w", name, err)
 	}
 	// A stop that was asked for meanwhile found nothing to stop, perhaps; from here on it finds the run.
 	if row, err = r.Store.Task(ctx, req.Key.row()); err != nil {
-		return RunResult{}, fmt.Errorf("reading the row of %s: %w", spec.Name, err)
+		return RunResult{}, fmt.Errorf("reading the row of %s: %w", name, err)
 	}
 	if row.StopRequested {
-		if err := rn.Stop(ctx, spec.Name, r.StopGrace); err != nil {
-			return RunResult{}, fmt.Errorf("stopping %s: %w", spec.Name, err)
+		if err := rn.Stop(ctx, name, r.StopGrace); err != nil {
+			return RunResult{}, fmt.Errorf("stopping %s: %w", name, err)
 		}
 	}
-	log.Info("run started", "component", spec.Labels["component"], "device", rn.Device())
-	exit, err := r.wait(ctx, rn, spec.Name, log)
+	log.Info("run started", "device", rn.Device())
+	exit, err := r.wait(ctx, rn, name, log)
 	if errors.Is(err, runner.ErrNotFound) {
 		exit, err = runner.Exit{Code: runner.UnknownCode, Reason: "its container was removed by someone else", FinishedAt: time.Now()}, nil
 	}
@@ -91,17 +85,48 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	ctx = context.WithoutCancel(ctx)
 	reason := exit.Reason
 	if exit.Code != 0 {
-		if tail := r.logTail(ctx, rn, spec.Name); tail != "" {
+		if tail := r.logTail(ctx, rn, name); tail != "" {
 			reason = strings.TrimSpace(reason + "\n" + tail)
 		}
 	}
-	r.tidyOutputs(outputs)
+	r.tidyOutputs(ctx, req)
 	if err := r.Store.SetTaskExit(ctx, req.Key.row(), req.Attempt, exit.Code, reason, exit.FinishedAt); err != nil {
-		return RunResult{}, fmt.Errorf("recording the exit of %s: %w", spec.Name, err)
+		return RunResult{}, fmt.Errorf("recording the exit of %s: %w", name, err)
 	}
 	log.Info("run ended", "exit_code", exit.Code, "seconds", exit.FinishedAt.Sub(exit.StartedAt).Seconds())
-	r.remove(ctx, rn, spec.Name, log)
+	r.remove(ctx, rn, name, log)
 	return result(exit.Code, reason), nil
+}
+
+// begin creates a run and records it, or finds the one that an earlier try has begun: whatever became of its provider and
+// its inputs since.
+func (r *Runs) begin(ctx context.Context, req RunRequest, begun bool) (runner.Runner, error) {
+	name := runName(req)
+	if begun {
+		var found runner.Runner
+		for _, rn := range r.Runners {
+			runs, err := rn.List(ctx)
+			if err != nil {
+				return nil, fmt.Errorf("looking for %s on %s: %w", name, rn.Device(), err)
+			}
+			if found == nil || slices.ContainsFunc(runs, func(run runner.Run) bool { return run.Name == name }) {
+				found = rn // where it is; when it is nowhere, any device says so
+			}
+		}
+		return found, nil
+	}
+	rn, spec, err := r.prepare(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	id, err := rn.Create(ctx, spec)
+	if err != nil {
+		return nil, fmt.Errorf("creating %s: %w", name, err)
+	}
+	if err := r.Store.SetTaskRun(ctx, req.Key.row(), req.Attempt, r.HostID, name, id); err != nil {
+		return nil, fmt.Errorf("recording the run of %s: %w", name, err)
+	}
+	return rn, nil
 }
 
 // wait waits for a run's end, follows its logs meanwhile, and stops it when the job no longer wants it.
@@ -166,16 +191,16 @@ func (r *Runs) StopTask(ctx context.Context, req RunRequest, grace time.Duration
 	return nil
 }
 
-// prepare derives what a run needs from the job's document: the device's runner, the spec, and where its outputs go.
-func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runner.Spec, []bfia.Binding, error) {
+// prepare derives what a run needs from the job's document: the device's runner and the spec.
+func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runner.Spec, error) {
 	var none runner.Spec
 	run, err := deriveRun(ctx, r.Store, req.Key, req.Part)
 	if err != nil {
-		return nil, none, nil, err
+		return nil, none, err
 	}
 	providers, err := r.Store.Providers(ctx, store.ProviderFilter{Name: run.Task.Provider, Version: run.Task.Version})
 	if err != nil {
-		return nil, none, nil, err
+		return nil, none, err
 	}
 	var devices []string
 	for device := range r.Runners {
@@ -183,12 +208,12 @@ func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runn
 	}
 	provider, ok := chooseProvider(providers, devices)
 	if !ok {
-		return nil, none, nil, bfia.Errorf(bfia.CodeNotFound, "provider %s:%s is registered for no device of this host (%s)",
+		return nil, none, bfia.Errorf(bfia.CodeNotFound, "provider %s:%s is registered for no device of this host (%s)",
 			run.Task.Provider, run.Task.Version, strings.Join(devices, ", "))
 	}
 	metadata, err := registered(provider)
 	if err != nil {
-		return nil, none, nil, err
+		return nil, none, err
 	}
 	rn := r.Runners[provider.Device]
 	spec := runner.Spec{
@@ -198,7 +223,7 @@ func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runn
 		Resources: limits(run.Resources),
 	}
 	if spec.Mounts, err = r.mounts(run); err != nil {
-		return nil, none, nil, err
+		return nil, none, err
 	}
 	sys := r.System(provider.Device)
 	sys.SessionID = bfia.SessionID(req.Key.JobID)
@@ -208,7 +233,7 @@ func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runn
 		sys.Storage = "file://" + rn.StorageRoot(spec.Name)
 	}
 	spec.Env = bfia.Environment(run, sys)
-	return rn, spec, run.Outputs, nil
+	return rn, spec, nil
 }
 
 // deriveRun derives from a job's document what one part of a task is: its inputs, outputs and parameters.
@@ -248,10 +273,12 @@ func (r *Runs) mounts(run *bfia.Run) ([]runner.Mount, error) {
 			return nil, err
 		}
 		_, err = os.Stat(source)
-		if err != nil && in.Key != "" {
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && in.Key != "":
 			continue // its upstream wrote nothing, as it may; whether that will do is the component's to say
-		}
-		if err != nil {
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("looking for input %s in the storage: %w", in.Port, err) // the storage is away: worth another try
+		case err != nil:
 			return nil, bfia.Wrap(bfia.CodeNotFound, err, "input %s: the storage has no dataset %q", in.Port, in.Address.String())
 		}
 		mounts = append(mounts, runner.Mount{Source: source, Target: key, ReadOnly: true})
@@ -271,16 +298,27 @@ func (r *Runs) mounts(run *bfia.Run) ([]runner.Mount, error) {
 }
 
 // tidyOutputs removes the folders that were made for outputs which the run did not write.
-func (r *Runs) tidyOutputs(outputs []bfia.Binding) {
+func (r *Runs) tidyOutputs(ctx context.Context, req RunRequest) {
 	local, ok := r.Blobs.(*blob.File)
 	if !ok {
 		return
 	}
-	for _, out := range outputs {
+	run, err := deriveRun(ctx, r.Store, req.Key, req.Part)
+	if err != nil {
+		return // then they stay, and are empty
+	}
+	for _, out := range run.Outputs {
 		if path, err := local.Path(out.Address.Namespace + "/" + out.Address.Name); err == nil {
 			_ = os.Remove(path) // fails when something is in it, as it should
 			_ = os.Remove(filepath.Dir(path))
 		}
+	}
+}
+
+// removeAll removes a run from whichever device it is on.
+func (r *Runs) removeAll(ctx context.Context, name string, log *slog.Logger) {
+	for _, rn := range r.Runners {
+		r.remove(ctx, rn, name, log)
 	}
 }
 
