@@ -149,13 +149,19 @@ func (d *demo) deployment(providers []string) (dev.Options, error) {
 	if portsFree(7233, 8233, 9380, 9381, 9480, 9481) {
 		return o, nil
 	}
-	ports, err := freePorts(6)
-	if err != nil {
-		return o, err
+	// A party's transport takes the port behind its API's.
+	var free []int
+	for port := 20000; port < 30000 && len(free) < 4; port += 2 {
+		if portsFree(port, port+1) {
+			free = append(free, port)
+		}
 	}
-	o.TemporalPort, o.UIPort = ports[0], ports[1]
+	if len(free) < 4 {
+		return o, errors.New("no free ports between 20000 and 30000")
+	}
+	o.TemporalPort, o.UIPort = free[0], free[1]
 	for i := range o.Parties {
-		o.Parties[i].Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[2+2*i]))
+		o.Parties[i].Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(free[2+i]))
 	}
 	return o, nil
 }
@@ -169,20 +175,6 @@ func portsFree(ports ...int) bool {
 		_ = l.Close()
 	}
 	return true
-}
-
-// freePorts finds n free ports.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = l.Close() }() // all stay taken until all are found
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
 }
 
 // prepareDevice settles the device and makes what it needs; it answers the provider's registration for it.

@@ -84,11 +84,11 @@ func TestKill(t *testing.T) {
 	for name, signal := range map[string]syscall.Signal{"SIGKILL": syscall.SIGKILL, "SIGTERM": syscall.SIGTERM} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			guest := &node{t: t, url: "http://" + testenv.FreeAddress(t)}
-			host := &node{t: t, url: "http://" + testenv.FreeAddress(t)}
+			guest := &node{t: t, url: "http://" + testenv.FreePair(t)}
+			host := &node{t: t, url: "http://" + testenv.FreePair(t)}
 			port := func(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
 			args := []string{"dev", "--no-docker", "--data-dir", t.TempDir(), "--allow", testenv.Binary(t, "provider"),
-				"--temporal-port", port(testenv.FreeAddress(t)), "--ui-port", port(testenv.FreeAddress(t)),
+				"--temporal-port", port(testenv.FreePair(t)), "--ui-port", port(testenv.FreePair(t)),
 				"--party", guestNode + "=" + strings.TrimPrefix(guest.url, "http://"), "--party", hostNode + "=" + strings.TrimPrefix(host.url, "http://")}
 			p := run(t, nil, args...)
 			p.says("is ready")

@@ -7,10 +7,12 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -59,6 +61,29 @@ func FreeAddress(t testing.TB) string {
 	}
 	defer func() { _ = l.Close() }()
 	return l.Addr().String()
+}
+
+// FreePair is an address on 127.0.0.1 that nothing listens on, nor on the next port, where a development deployment puts
+// a party's transport. It is below the ports that systems hand out by themselves, so that nobody takes it by chance.
+func FreePair(t testing.TB) string {
+	t.Helper()
+	for range 100 {
+		port := 20000 + 2*rand.IntN(6000)
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		if free(address) && free(net.JoinHostPort("127.0.0.1", strconv.Itoa(port+1))) {
+			return address
+		}
+	}
+	t.Fatal("no two free ports beside each other")
+	return ""
+}
+
+func free(address string) bool {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return false
+	}
+	return l.Close() == nil
 }
 
 var engine struct {
