@@ -248,6 +248,7 @@ type reply struct {
 	Status int
 	Header http.Header
 	Body   []byte
+	Close  bool
 	bfia.Envelope
 	Fields map[string]json.RawMessage // of the envelope
 }

@@ -182,7 +182,7 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 	if before := get("before"); before != "" {
 		cursor, err := store.ParseJobCursor(before)
 		if err != nil {
-			return err
+			return bfia.Wrap(bfia.CodeBadRequest, err, "before: %q is not the next of a page", before)
 		}
 		filter.Before = &cursor
 	}
