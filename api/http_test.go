@@ -50,6 +50,31 @@ func raw(t testing.TB, address, request string, want int) []*reply {
 	return list
 }
 
+// exchange sends a request, closes that side, and holds every answer against what an answer must be.
+func exchange(t testing.TB, c net.Conn, request string) {
+	t.Helper()
+	go func() {
+		_, _ = io.WriteString(c, request)
+		_ = c.(*net.TCPConn).CloseWrite()
+	}()
+	r := bufio.NewReader(c)
+	for {
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			return
+		}
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		if resp.StatusCode == http.StatusContinue || len(body) == 0 && resp.ContentLength != 0 {
+			continue // nothing yet, or the answer to a HEAD
+		}
+		if resp.StatusCode == 200 && (resp.Header.Get("Content-Type") != "application/json" || bytes.Equal(body, openAPIDocument)) {
+			continue // a file
+		}
+		envelope(t, &reply{t: t, Status: resp.StatusCode, Header: resp.Header, Body: body})
+	}
+}
+
 // envelope holds what every answer but a file must be: the envelope of JSON, never a 5xx, never a trace.
 func envelope(t testing.TB, r *reply) {
 	t.Helper()
