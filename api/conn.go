@@ -36,6 +36,14 @@ func (l listener) Accept() (net.Conn, error) {
 	return &conn{Conn: c, timeout: l.timeout}, nil
 }
 
+// Close may find it closed: its owner may have taken it away, and a server is shut down while it begins to serve.
+func (l listener) Close() error {
+	if err := l.Listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
 // conn bounds how long a client may take over each piece of an answer. Reading is bounded by the HTTP server, and by
 // [body].
 type conn struct {

@@ -236,6 +236,12 @@ func (b *logBuffer) Write(p []byte) (int, error) {
 	return b.buf.Write(p)
 }
 
+func (b *logBuffer) reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.buf.Reset()
+}
+
 func (b *logBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -248,6 +254,7 @@ type reply struct {
 	Status int
 	Header http.Header
 	Body   []byte
+	Close  bool
 	bfia.Envelope
 	Fields map[string]json.RawMessage // of the envelope
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -59,6 +60,10 @@ type Server struct {
 
 	app        *fiber.App
 	containers *fiber.App
+
+	mu        sync.Mutex
+	listeners []net.Listener
+	ended     bool
 
 	ctx    context.Context // of all requests; ends after Shutdown has waited for them
 	cancel context.CancelFunc
@@ -136,19 +141,32 @@ func (s *Server) newApp(wanted func(route) bool) *fiber.App {
 }
 
 // Serve serves all endpoints on a listener, until [Server.Shutdown].
-func (s *Server) Serve(l net.Listener) error { return s.app.Listener(listener{l, s.ClientTimeout}) }
+func (s *Server) Serve(l net.Listener) error { return s.serve(s.app, l) }
 
 // ServeContainers serves on a listener only what a party's containers may reach.
-func (s *Server) ServeContainers(l net.Listener) error {
-	return s.containers.Listener(listener{l, s.ClientTimeout})
+func (s *Server) ServeContainers(l net.Listener) error { return s.serve(s.containers, l) }
+
+func (s *Server) serve(app *fiber.App, l net.Listener) error {
+	l = listener{l, s.ClientTimeout}
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return l.Close()
+	}
+	s.listeners = append(s.listeners, l)
+	s.mu.Unlock()
+	return app.Listener(l)
 }
 
-// Shutdown ends both, after the requests that are under way, or when ctx ends.
+// Shutdown ends both, after the requests that are under way, or when ctx ends. Nothing can be served after it.
 func (s *Server) Shutdown(ctx context.Context) error {
 	defer s.cancel()
-	err := s.app.ShutdownWithContext(ctx)
-	if containersErr := s.containers.ShutdownWithContext(ctx); !errors.Is(containersErr, net.ErrClosed) {
-		err = errors.Join(err, containersErr) // their listener goes with the bridge's address
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	err := errors.Join(s.app.ShutdownWithContext(ctx), s.containers.ShutdownWithContext(ctx))
+	for _, l := range s.listeners { // those of which Fiber did not know yet
+		err = errors.Join(err, l.Close())
 	}
 	return err
 }
