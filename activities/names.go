@@ -38,6 +38,7 @@ const (
 	SendCallbackName   = "SendCallback"
 	PollTaskName       = "PollTask"
 	ReleaseSessionName = "ReleaseSession"
+	SendAuditName      = "SendAudit"
 
 	RunTaskName  = "RunTask"
 	StopTaskName = "StopTask"

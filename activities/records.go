@@ -76,9 +76,10 @@ func (r *Records) ForgetJob(ctx context.Context, jobID string) error {
 	return final(r.Store.DeleteUnusedDocument(ctx, jobID))
 }
 
-// RecordJob writes a job in which this node takes part, with its own parts of the tasks.
-func (r *Records) RecordJob(ctx context.Context, plan bfia.Plan, roles []string, scheduler string, at time.Time) error {
-	job := store.Job{JobID: plan.JobID, FlowID: plan.FlowID, State: bfia.JobReady, Roles: roles,
+// RecordJob writes a job in which this node takes part, with its own parts of the tasks. It is PENDING where someone
+// must approve it, otherwise READY.
+func (r *Records) RecordJob(ctx context.Context, plan bfia.Plan, roles []string, scheduler string, state bfia.JobState, at time.Time) error {
+	job := store.Job{JobID: plan.JobID, FlowID: plan.FlowID, State: state, Roles: roles,
 		InitiatorNode: plan.Initiator.NodeID, SchedulerNode: scheduler, CreatedAt: at}
 	var tasks []store.Task
 	for i, t := range plan.Tasks {

@@ -31,17 +31,23 @@ type Remote struct {
 	Logger    *slog.Logger
 }
 
-// SendCreate creates a job at a node (part 2, 3.2).
-func (r *Remote) SendCreate(ctx context.Context, jobID, node string) error {
+// SendCreate creates a job at a node (part 2, 3.2), and answers what the node tells beside its acceptance.
+func (r *Remote) SendCreate(ctx context.Context, jobID, node string) (bfia.JobAccepted, error) {
 	body, err := r.Documents.Document(ctx, jobID)
 	if err != nil {
-		return fmt.Errorf("reading the document of job %s: %w", jobID, err)
+		return bfia.JobAccepted{}, fmt.Errorf("reading the document of job %s: %w", jobID, err)
 	}
 	doc, err := bfia.ParseDocument(body)
 	if err != nil {
-		return refused(err)
+		return bfia.JobAccepted{}, refused(err)
 	}
-	return r.sent(ctx, node, r.Client.Create(ctx, node, doc))
+	accepted, err := r.Client.Create(ctx, node, doc)
+	return accepted, r.sent(ctx, node, err)
+}
+
+// SendAudit tells the scheduler this party's approval or rejection of a job (part 2, 3.10).
+func (r *Remote) SendAudit(ctx context.Context, node string, audit bfia.Audit) error {
+	return r.sent(ctx, node, r.Client.AuditConfirm(ctx, node, audit))
 }
 
 // SendStart starts a job at a node (part 2, 3.3).

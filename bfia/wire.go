@@ -9,6 +9,46 @@ type JobRef struct {
 	// Undo, Hutong's addition to job/stop: the job was not created everywhere, so nothing of it shall be kept.
 	// Others ignore it and keep a finished job that never ran.
 	Undo bool `json:"undo,omitempty"`
+	// State, Hutong's addition to job/stop: REJECTED when a party has not approved the job; Reason says who, and why. Others
+	// ignore both.
+	State  JobState `json:"job_status,omitempty"`
+	Reason string   `json:"reason,omitempty"`
+}
+
+// JobAccepted is what Hutong answers to job/create, beside the code; others answer nothing of it.
+type JobAccepted struct {
+	// State is PENDING where someone must approve the job first; the scheduler then waits for audit_confirm.
+	State JobState `json:"job_status,omitempty"`
+	// Callbacks: the party tells the ends of its tasks by itself.
+	Callbacks bool `json:"callbacks,omitempty"`
+}
+
+// Audit is the body of audit_confirm (part 2, 3.10 of the specification's earlier versions, and FATE-Flow): READY is a
+// party's approval, REJECTED its rejection. Reason is Hutong's addition; others ignore it.
+type Audit struct {
+	JobID  string   `json:"job_id"`
+	Status JobState `json:"status"`
+	Reason string   `json:"reason,omitempty"`
+}
+
+// Check tells what is wrong with an audit that came from outside, and reads the word of the management layer for READY.
+func (a *Audit) Check() error {
+	if err := CheckID("job_id", a.JobID); err != nil {
+		return err
+	}
+	switch a.Status {
+	case "APPROVED": // part 1, 8.2
+		a.Status = JobReady
+	case JobReady, JobRejected:
+	default:
+		return Errorf(CodeBadRequest, "status: %q is neither READY, which approves, nor REJECTED", a.Status)
+	}
+	return nil
+}
+
+// TaskStop is the body of Kuscia's task/stop.
+type TaskStop struct {
+	TaskID string `json:"task_id"`
 }
 
 // TaskRef is the body of task/start (part 2, 3.4).

@@ -70,6 +70,7 @@ func ControlActivities(records *activities.Records, remote *activities.Remote) m
 		activities.SendCallbackName:      remote.SendCallback,
 		activities.PollTaskName:          remote.PollTask,
 		activities.ReleaseSessionName:    remote.ReleaseSession,
+		activities.SendAuditName:         remote.SendAudit,
 	}
 }
 

@@ -45,6 +45,8 @@ type courtyard struct {
 	tried     map[string]int    // looks for a host
 	requested map[string]bool   // stops that the rows ask for
 	answers   []error
+	asked     int     // for approvals and rejections
+	audits    []error // what those were told who approved or rejected
 }
 
 // container is how a container behaves.
@@ -64,7 +66,7 @@ func newCourtyard(t testingT, p bfia.Plan) *courtyard {
 		activities.RecordJobName: c.recordJob, activities.RecordJobStateName: c.recordState, activities.ClaimTaskName: c.claim,
 		activities.RecordTaskEndName: c.recordEnd, activities.RequestStopName: c.requestStop, activities.ForgetJobName: c.forget,
 		activities.SendCallbackName: c.report, activities.ReleaseSessionName: c.release,
-		activities.RunTaskName: c.run, activities.StopTaskName: c.stopRun,
+		activities.SendAuditName: c.sendAudit, activities.RunTaskName: c.run, activities.StopTaskName: c.stopRun,
 	} {
 		c.env.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
 	}
@@ -111,6 +113,27 @@ func (c *courtyard) taskID(name string) string { return bfia.TaskID(c.in.Plan.Jo
 
 func (c *courtyard) stop(task string) { c.env.SignalWorkflow(SignalStop, Stop{Task: task, By: nodeB}) }
 
+// audit is the word of someone of the party.
+func (c *courtyard) audit(status bfia.JobState, reason string) {
+	c.asked++
+	c.env.UpdateWorkflow(UpdateAudit, fmt.Sprintf("audit %d", c.asked), &testsuite.TestUpdateCallback{
+		OnAccept: func() {}, OnReject: func(err error) { c.breaks("audit was rejected: %v", err) },
+		OnComplete: func(_ any, err error) { c.audits = append(c.audits, err) },
+	}, Audit{Node: nodeA, Status: status, Reason: reason})
+}
+
+func (c *courtyard) sendAudit(_ context.Context, node string, a bfia.Audit) error {
+	defer c.enter()()
+	if err := c.errors[activities.SendAuditName]; err != nil {
+		return err
+	}
+	if node != nodeB || a.JobID != c.in.Plan.JobID || c.job != a.Status {
+		c.breaks("%s was told %v of a job that is %s", node, a, c.job)
+	}
+	c.happens("audit " + string(a.Status) + " " + a.Reason)
+	return nil
+}
+
 // tells is a container's own word.
 func (c *courtyard) tells(task, role string, state bfia.TaskState) {
 	c.env.SignalWorkflow(SignalTaskCallback, bfia.TaskReport{TaskID: c.taskID(task), Role: role, Status: state})
@@ -135,7 +158,7 @@ func (c *courtyard) happens(what string) {
 	c.times[what] = c.env.Now().Sub(c.began)
 }
 
-func (c *courtyard) recordJob(_ context.Context, p bfia.Plan, roles []string, scheduler string, _ time.Time) error {
+func (c *courtyard) recordJob(_ context.Context, p bfia.Plan, roles []string, scheduler string, state bfia.JobState, _ time.Time) error {
 	defer c.enter()()
 	if err := c.errors[activities.RecordJobName]; err != nil {
 		return err
@@ -143,7 +166,9 @@ func (c *courtyard) recordJob(_ context.Context, p bfia.Plan, roles []string, sc
 	if !slices.Equal(roles, c.in.Roles) || scheduler != nodeB {
 		c.breaks("recorded as %v of %s", roles, scheduler)
 	}
-	c.job = bfia.JobReady
+	if c.job = state; state == bfia.JobPending != c.in.Approval {
+		c.breaks("recorded as %s", state)
+	}
 	for _, t := range p.Tasks {
 		for _, part := range t.Parts {
 			c.rows[partKey(t.Name, part)] = bfia.TaskReady
@@ -292,8 +317,15 @@ func (c *courtyard) forget(context.Context, string) error {
 
 // checkEnd holds the world against the rules for a job that has ended.
 func (c *courtyard) checkEnd(r Result) {
-	require.Equal(c.t, bfia.JobFinished, r.State)
-	require.Equal(c.t, bfia.JobFinished, c.job)
+	if r.Outcome == OutcomeRejected {
+		require.Equal(c.t, bfia.JobRejected, r.State)
+		for key, state := range c.rows {
+			require.Equal(c.t, bfia.TaskReady, state, "%s of a rejected job", key)
+		}
+	} else {
+		require.Equal(c.t, bfia.JobFinished, r.State)
+	}
+	require.Equal(c.t, r.State, c.job)
 	require.Equal(c.t, r.Reason, c.jobReason)
 	require.Empty(c.t, c.running, "containers are left")
 	require.Equal(c.t, "release", c.log[len(c.log)-1])

@@ -36,9 +36,10 @@ type federation struct {
 	in  JobInput
 
 	// How the world behaves. Keys are as in sent: "create A", "start A", "start task A".
-	errors map[string]error
-	ends   map[string]end                    // by "task guest.0"; without an entry a part succeeds after a second
-	onSend func(command string, attempt int) // sees each try
+	errors   map[string]error
+	accepted map[string]bfia.JobAccepted       // by node: what it answers to create
+	ends     map[string]end                    // by "task guest.0"; without an entry a part succeeds after a second
+	onSend   func(command string, attempt int) // sees each try
 
 	mu      sync.Mutex
 	over    bool
@@ -62,7 +63,8 @@ type federation struct {
 	partRows map[string]bfia.TaskState // by "task guest.0"
 	partWhys map[string]string
 
-	answers []error // what the callers of the create update were told
+	stops   []bfia.JobRef // with which words the parties were told the end
+	answers []error       // what the callers of the create update were told
 }
 
 // end is how a part ends at its party.
@@ -118,7 +120,7 @@ func newEnv() *testsuite.TestWorkflowEnvironment {
 
 func newFederation(t testingT, p bfia.Plan) *federation {
 	f := &federation{t: t, env: newEnv(), in: JobInput{Plan: p, Node: nodeA, Settings: settings},
-		errors: map[string]error{}, ends: map[string]end{}, times: map[string]time.Duration{},
+		errors: map[string]error{}, accepted: map[string]bfia.JobAccepted{}, ends: map[string]end{}, times: map[string]time.Duration{},
 		parts: map[string]bfia.TaskState{}, reasons: map[string]string{}, inFlght: map[string]bool{},
 		rows: map[string]bfia.TaskState{}, whys: map[string]string{},
 		partRows: map[string]bfia.TaskState{}, partWhys: map[string]string{}}
@@ -208,9 +210,16 @@ func (f *federation) arrives(ctx context.Context, command string) error {
 	return nil
 }
 
-func (f *federation) sendCreate(ctx context.Context, _, node string) error {
+func (f *federation) sendCreate(ctx context.Context, _, node string) (bfia.JobAccepted, error) {
 	defer f.enter()()
-	return f.arrives(ctx, "create "+node)
+	return f.accepted[node], f.arrives(ctx, "create "+node)
+}
+
+// audit is a party's approval or rejection.
+func (f *federation) audit(node string, status bfia.JobState, reason string) func() {
+	return func() {
+		f.env.SignalWorkflow(SignalAudit, Audit{Node: node, Status: status, Reason: reason})
+	}
 }
 
 func (f *federation) sendStart(ctx context.Context, node, _ string) error {
@@ -311,6 +320,9 @@ func (f *federation) sendStop(ctx context.Context, node string, ref bfia.JobRef)
 	}
 	if err := f.arrives(ctx, command); err != nil {
 		return err
+	}
+	if command == "stop "+node {
+		f.stops = append(f.stops, ref)
 	}
 	for _, name := range names {
 		task, _ := f.in.Plan.Task(name)
@@ -431,8 +443,16 @@ func (f *federation) recordProgress(_ context.Context, p activities.Progress) er
 
 // checkEnd holds the rows and the parties against the rules for a job that was created.
 func (f *federation) checkEnd(r Result) {
-	require.Equal(f.t, bfia.JobFinished, r.State)
-	require.Equal(f.t, bfia.JobFinished, f.job)
+	if r.Outcome == OutcomeRejected {
+		require.Equal(f.t, bfia.JobRejected, r.State)
+		require.Empty(f.t, f.times["start "+nodeA])
+	} else {
+		require.Equal(f.t, bfia.JobFinished, r.State)
+	}
+	require.Equal(f.t, r.State, f.job)
+	for _, ref := range f.stops {
+		require.Equal(f.t, r.Outcome == OutcomeRejected, ref.State == bfia.JobRejected, "%v", ref)
+	}
 	require.Equal(f.t, r.Reason, f.reason)
 	require.LessOrEqual(f.t, f.most, f.in.Settings.TasksInFlight)
 	success := true

@@ -13,7 +13,7 @@ import (
 )
 
 // Job is the scheduler's side of a job (the seed's execution chapter): it creates the job on every party, or nowhere;
-// starts it; walks the DAG, each task as soon as its inputs are there; and ends it on every party. When a task fails at
+// waits until all have approved it; starts it; walks the DAG, each task as soon as its inputs are there; and ends it on every party. When a task fails at
 // one party it stops the job at all of them.
 func Job(ctx workflow.Context, in JobInput) (Result, error) {
 	j := newJob(ctx, in)
@@ -28,10 +28,12 @@ func Job(ctx workflow.Context, in JobInput) (Result, error) {
 	workflow.Go(ctx, j.recordProgress)
 	workflow.Go(ctx, j.receiveCallbacks)
 	workflow.Go(ctx, j.receiveStops)
+	workflow.Go(ctx, j.receiveAudits)
 
 	if err := j.create(ctx); err != nil {
 		return Result{}, answered(ctx, err)
 	}
+	j.awaitApprovals(ctx)
 	j.start(ctx)
 	j.walk(ctx)
 	return j.end(ctx), answered(ctx, nil)
@@ -44,13 +46,15 @@ type job struct {
 	created     bool
 	createError error
 
-	state   bfia.JobState
-	tasks   []*scheduledTask
-	byID    map[string]*scheduledTask
-	running int
-	starts  map[string]int // commands to start the job or a task that are under way, by node
-	ending  string         // why the job ends before its tasks have; empty while it goes on
-	outcome string
+	state    bfia.JobState
+	accepted map[string]bfia.JobAccepted // what parties told at creation
+	audits   map[string]bfia.JobState    // what parties told of their approval
+	tasks    []*scheduledTask
+	byID     map[string]*scheduledTask
+	running  int
+	starts   map[string]int // commands to start the job or a task that are under way, by node
+	ending   string         // why the job ends before its tasks have; empty while it goes on
+	outcome  string
 
 	// What is known but not yet written; see recordProgress.
 	unwritten  activities.Progress
@@ -76,7 +80,8 @@ func newJob(ctx workflow.Context, in JobInput) *job {
 	j := &job{
 		JobInput: in,
 		logger:   log.With(workflow.GetLogger(ctx), "job_id", in.Plan.JobID, "node_id", in.Node),
-		state:    bfia.JobPending, byID: map[string]*scheduledTask{}, starts: map[string]int{}, written: true,
+		state:    bfia.JobPending, accepted: map[string]bfia.JobAccepted{}, audits: map[string]bfia.JobState{},
+		byID: map[string]*scheduledTask{}, starts: map[string]int{}, written: true,
 		dirty: map[*scheduledTask]bool{}, dirtyParts: map[*scheduledTask]map[int]bool{},
 	}
 	for i := range in.Plan.Tasks {
@@ -111,8 +116,10 @@ func (j *job) create(ctx workflow.Context) error {
 	var code bfia.Code
 	var undo []string
 	for i, f := range futures {
-		err := f.Get(ctx, nil)
+		var accepted bfia.JobAccepted
+		err := f.Get(ctx, &accepted)
 		if err == nil {
+			j.accepted[j.Nodes[i]] = accepted
 			undo = append(undo, j.Nodes[i])
 			continue
 		}
@@ -125,7 +132,6 @@ func (j *job) create(ctx workflow.Context) error {
 		}
 	}
 	if len(refused) == 0 {
-		j.moveTo(bfia.JobReady)
 		return answer(nil)
 	}
 	failure := refusal(code, "the job was not created: "+strings.Join(refused, "; "))
@@ -241,6 +247,11 @@ func (j *job) end(ctx workflow.Context) Result {
 		}
 	}
 	j.unwritten.Reason = j.ending
+	stop := bfia.JobRef{JobID: j.Plan.JobID}
+	if j.outcome == OutcomeRejected {
+		j.moveTo(bfia.JobRejected)
+		stop.State, stop.Reason = bfia.JobRejected, j.ending
+	}
 	j.moveTo(bfia.JobFinished)
 	_ = workflow.UpsertTypedSearchAttributes(ctx, AttributeState.ValueSet(j.outcome))
 	workflow.SetCurrentDetails(ctx, "Ending the job at "+strings.Join(j.Nodes, ", ")+"\n\n"+j.table())
@@ -250,7 +261,7 @@ func (j *job) end(ctx workflow.Context) Result {
 			defer func() { left-- }()
 			// A start that came after the stop would run with nobody to stop it.
 			_ = workflow.Await(ctx, func() bool { return j.starts[node] == 0 })
-			if err := command(ctx, "stop at "+node, j.Settings.GiveUpAfter, activities.SendStopName, node, bfia.JobRef{JobID: j.Plan.JobID}).Get(ctx, nil); err != nil {
+			if err := command(ctx, "stop at "+node, j.Settings.GiveUpAfter, activities.SendStopName, node, stop).Get(ctx, nil); err != nil {
 				j.logger.Warn("party was not told the job's end", "party", node, "reason", reasonOf(err))
 			}
 		})

@@ -28,6 +28,10 @@ const (
 	SignalCallback = "callback"
 	// SignalStop stops a job, or a task and what follows it: a [Stop].
 	SignalStop = "stop"
+	// SignalAudit tells the scheduler's workflow a party's approval or rejection: an [Audit].
+	SignalAudit = "audit"
+	// UpdateAudit approves or rejects a job at a participant: an [Audit]. It answers once that is recorded.
+	UpdateAudit = "audit"
 	// SignalStart is job/start at a participant; it carries nothing.
 	SignalStart = "start"
 	// SignalTaskStart is task/start at a participant: a bfia.TaskRef.
@@ -83,6 +87,15 @@ type PartyJobInput struct {
 	Scheduler string    `json:"scheduler"`
 	Roles     []string  `json:"roles"`
 	Settings  Settings  `json:"settings"`
+	// Approval: someone must approve the job here before it starts.
+	Approval bool `json:"approval,omitempty"`
+}
+
+// Audit is an approval (READY) or a rejection (REJECTED) of a job.
+type Audit struct {
+	Node   string        `json:"node"`
+	Status bfia.JobState `json:"status"`
+	Reason string        `json:"reason,omitempty"`
 }
 
 // Callback is a part's state as its party tells it.
@@ -100,6 +113,9 @@ type Stop struct {
 	By   string `json:"by"`
 	// Undo: the job was not created everywhere; nothing of it shall be kept.
 	Undo bool `json:"undo,omitempty"`
+	// Rejected: a party has not approved the job; Reason says who, and why.
+	Rejected bool   `json:"rejected,omitempty"`
+	Reason   string `json:"reason,omitempty"`
 }
 
 // Result is what a workflow ends with.

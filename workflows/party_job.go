@@ -25,7 +25,12 @@ func PartyJob(ctx workflow.Context, in PartyJobInput) (Result, error) {
 	}); err != nil {
 		return Result{}, err
 	}
-	createError = record(ctx, activities.RecordJobName, "record the job", in.Plan, in.Roles, in.Scheduler, workflow.Now(ctx)).Get(ctx, nil)
+	if err := workflow.SetUpdateHandler(ctx, UpdateAudit, func(ctx workflow.Context, a Audit) error {
+		return p.audit(detached(ctx, nil), a)
+	}); err != nil {
+		return Result{}, err
+	}
+	createError = record(ctx, activities.RecordJobName, "record the job", in.Plan, in.Roles, in.Scheduler, p.state, workflow.Now(ctx)).Get(ctx, nil)
 	p.created = true
 	if createError != nil {
 		return Result{}, answered(ctx, createError)
@@ -36,6 +41,7 @@ func PartyJob(ctx workflow.Context, in PartyJobInput) (Result, error) {
 	workflow.Go(ctx, p.receiveTaskStarts)
 	workflow.Go(ctx, p.receiveCallbacks)
 	workflow.Go(ctx, p.receiveStops)
+	workflow.Go(ctx, p.tellAudit)
 	_ = workflow.Await(ctx, func() bool { return p.stopped != "" })
 	if p.undone {
 		return Result{}, p.undo(ctx)
@@ -49,9 +55,14 @@ type partyJob struct {
 	created bool
 	state   bfia.JobState
 	stopped string // by whom the job was ended
+	words   string // why it ended, where that was told
 	undone  bool   // it was not created everywhere: nothing of it is kept
 	tasks   map[string]*partyTask
-	active  int // what still goes on: tasks that look for a host, containers that are not yet gone, and their stops
+
+	decision Audit // what someone of this party decided of the job
+	decided  bool  // it is recorded
+
+	active int // what still goes on: tasks that look for a host, containers that are not yet gone, and their stops
 }
 
 // partyTask is a task as a participant sees it: its own parts of it.
@@ -80,6 +91,9 @@ func newPartyJob(ctx workflow.Context, in PartyJobInput) *partyJob {
 		logger:        log.With(workflow.GetLogger(ctx), "job_id", in.Plan.JobID, "node_id", in.Node),
 		state:         bfia.JobReady, tasks: map[string]*partyTask{},
 	}
+	if in.Approval {
+		p.state = bfia.JobPending
+	}
 	for i := range in.Plan.Tasks {
 		t := &partyTask{plan: &in.Plan.Tasks[i]}
 		for _, part := range t.plan.Parts {
@@ -90,10 +104,12 @@ func newPartyJob(ctx workflow.Context, in PartyJobInput) *partyJob {
 	return p
 }
 
-// receiveStart takes job/start.
+// receiveStart takes job/start. What waits for an approval does not start, whoever says so.
 func (p *partyJob) receiveStart(ctx workflow.Context) {
 	for workflow.GetSignalChannel(ctx, SignalStart).Receive(ctx, nil) {
-		p.running(ctx)
+		if p.state != bfia.JobPending {
+			p.running(ctx)
+		}
 	}
 }
 
@@ -123,7 +139,7 @@ func (p *partyJob) receiveTaskStarts(ctx workflow.Context) {
 			return
 		}
 		t, ok := p.tasks[ref.TaskName]
-		if !ok || t.id != "" {
+		if !ok || t.id != "" || p.state == bfia.JobPending {
 			p.logger.Info("task/start changes nothing", "task_id", ref.TaskID, "task_name", ref.TaskName, "known", ok)
 			continue
 		}
@@ -185,7 +201,11 @@ func (p *partyJob) receiveStops(ctx workflow.Context) {
 // stop ends the job, once.
 func (p *partyJob) stop(s Stop) {
 	if p.stopped == "" {
-		p.stopped, p.undone = s.By, s.Undo && p.state == bfia.JobReady
+		begun := p.state == bfia.JobRunning
+		p.stopped, p.undone = s.By, s.Undo && !begun
+		if s.Rejected && !begun {
+			p.state, p.words = bfia.JobRejected, s.Reason
+		}
 	}
 }
 
@@ -223,6 +243,9 @@ func (p *partyJob) undo(ctx workflow.Context) error {
 func (p *partyJob) end(ctx workflow.Context) (Result, error) {
 	workflow.SetCurrentDetails(ctx, "Ending the job, as "+p.stopped+" asked\n\n"+p.table())
 	outcome, reason := OutcomeSuccess, ""
+	if p.state == bfia.JobRejected {
+		return p.endRejected(ctx)
+	}
 	for _, planned := range p.Plan.Tasks {
 		t := p.tasks[planned.Name]
 		if !t.ended() {
@@ -262,6 +285,9 @@ func (p *partyJob) describe(ctx workflow.Context) { workflow.SetCurrentDetails(c
 
 func (p *partyJob) table() string {
 	var b strings.Builder
+	if p.state == bfia.JobPending {
+		fmt.Fprintf(&b, "Waiting for someone here: hutong job approve %s, or hutong job reject %[1]s\n\n", p.Plan.JobID)
+	}
 	fmt.Fprintf(&b, "Job %s, scheduled by %s, is %s here\n\n| task | part | state | host |\n| --- | --- | --- | --- |\n", p.Plan.JobID, p.Scheduler, p.state)
 	for i, planned := range p.Plan.Tasks {
 		if i == 50 {

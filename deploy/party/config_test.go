@@ -135,7 +135,7 @@ func TestValidate(t *testing.T) {
 		{"document", func(c *Config) { c.Jobs.MaxDocumentBytes = 0 }, "jobs.max_document_bytes:"},
 		{"poll", func(c *Config) { c.Jobs.PollEvery = 0 }, "jobs.poll_every: is 0s"},
 		{"poll after", func(c *Config) { c.Jobs.PollAfter = -1 }, "jobs.poll_after:"},
-		{"approval", func(c *Config) { c.Jobs.Approval = "manual" }, `jobs.approval: "manual" is not one of [auto]`},
+		{"approval", func(c *Config) { c.Jobs.Approval = "never" }, `jobs.approval: "never" is not one of [auto manual]`},
 		{"slots", func(c *Config) { c.Runner.Slots = 0 }, "runner.slots: is 0"},
 		{"grace", func(c *Config) { c.Runner.StopGrace = -time.Second }, "runner.stop_grace: is -1s"},
 		{"docker", func(c *Config) { c.Runner.Docker.Enabled = "yes" }, `runner.docker.enabled: "yes" is not one of [auto true false]`},
