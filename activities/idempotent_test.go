@@ -15,7 +15,6 @@ import (
 	sdk "go.temporal.io/sdk/worker"
 
 	"hutong/activities"
-	"hutong/activities/runner"
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/store/storetest"
@@ -58,9 +57,9 @@ func (h *house) life() []call {
 		{name: activities.RequestStopName, args: []any{h.key("b")}, before: func() {
 			env := h.env(context.Background())
 			go func() { _, err := env.ExecuteActivity(activities.RunTaskName, h.request("b")); ended <- err }()
-			require.Eventually(h.t, func() bool {
-				runs, err := h.device.List(context.Background())
-				return err == nil && len(runs) == 1 && runs[0].State == runner.Running
+			require.Eventually(h.t, func() bool { // it is watched, so that all that comes before is done
+				log, err := h.blobs.List(context.Background(), activities.LogPrefix(h.runName("b")))
+				return err == nil && len(log) == 1
 			}, time.Minute, 10*time.Millisecond)
 		}},
 		{name: activities.StopTaskName, args: []any{h.request("b"), time.Second}, after: func() { require.NoError(h.t, <-ended) }},
@@ -82,7 +81,7 @@ func TestActivitiesAreIdempotent(t *testing.T) {
 	for database, address := range databases {
 		t.Run(database, func(t *testing.T) {
 			eachDevice(t, func(t *testing.T, d device) {
-				h := newHouse(t, address(t), d, []string{"append", "DATA/data_0", "one run\n", "lines", "2000"}, []string{"append", "DATA/data_0", "one run\n", "forever"})
+				h := newHouse(t, address(t), d, []string{"append", "DATA/data_0", "one run\n", "lines", "2000"}, []string{"append", "DATA/data_0", "one run\n", "print", "begun", "forever"})
 				require.NoError(t, h.db.PutHost(t.Context(), store.Host{HostID: "host-1", NodeID: "A", Devices: []string{d.Device()}, Queue: "q", Slots: 1}))
 				life := h.life()
 				var names []string
