@@ -106,14 +106,14 @@ func (r *Remote) PollTask(ctx context.Context, req PollRequest) ([]PollResult, e
 					silent[node] = time.Now()
 					r.Logger.Warn("a party does not answer for a task", "job_id", req.JobID, "task_id", req.TaskID, "node_id", node, "error", err)
 				} else if time.Since(silent[node]) > req.GiveUpAfter {
-					ended = append(ended, PollResult{Node: node, State: bfia.TaskFailed,
-						Reason: fmt.Sprintf("no good answer for %s: %v", req.GiveUpAfter, err)})
+					ended = append(ended, PollResult{Node: node, State: bfia.TaskFailed, Failure: &bfia.Failure{Kind: bfia.FailedTimeout,
+						NodeID: node, Words: fmt.Sprintf("no good answer for %s: %v", req.GiveUpAfter, err)}})
 				}
 				continue
 			}
 			delete(silent, node)
 			if result.Status.Terminal() {
-				ended = append(ended, PollResult{Node: node, State: result.Status, Reason: result.Reason})
+				ended = append(ended, PollResult{Node: node, State: result.Status, Failure: bfia.FailureOf(result.Status, result.Failure, result.Reason)})
 			}
 		}
 		if len(ended) > 0 {

@@ -150,7 +150,8 @@ func (s *Server) stopJob(c *fiber.Ctx) error {
 		by = "an unnamed party"
 	}
 	_, err := s.signal(c.UserContext(), workflows.PartyJobID(ref.JobID), workflows.SignalStop,
-		workflows.Stop{Task: ref.TaskName, By: by, Undo: ref.Undo, Rejected: ref.State == bfia.JobRejected, Reason: ref.Reason})
+		workflows.Stop{Task: ref.TaskName, By: by, Undo: ref.Undo, Rejected: ref.State == bfia.JobRejected, Reason: ref.Reason,
+			Failure: ref.Failure.Bounded()})
 	if err != nil {
 		return err
 	}
@@ -229,14 +230,14 @@ func (s *Server) pollTask(c *fiber.Ctx) error {
 		return err
 	}
 	var states []bfia.TaskState
-	var reasons []string
+	var failure *bfia.Failure // as much as partners may know
 	for _, t := range tasks {
 		states = append(states, t.State)
-		if t.Reason != "" {
-			reasons = append(reasons, t.Reason)
+		if t.State == bfia.TaskFailed && failure == nil {
+			failure = t.Explanation.Shared(s.Settings.Share)
 		}
 	}
-	return ok(c, bfia.PollResult{Status: bfia.MergeTaskStates(states...), Reason: strings.Join(reasons, "; ")})
+	return ok(c, bfia.PollResult{Status: bfia.MergeTaskStates(states...), Reason: failure.Text(), Failure: failure})
 }
 
 // tasksByID are this party's parts of a task, in one role or all. None at all is not found.

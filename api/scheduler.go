@@ -161,7 +161,8 @@ func (s *Server) partyCallback(c *fiber.Ctx) error {
 		return bfia.Errorf(bfia.CodeForbidden, "%s takes no part in job %s", sender, task.JobID)
 	}
 	if _, err := s.signal(c.UserContext(), workflows.JobID(task.JobID), workflows.SignalCallback, workflows.Callback{
-		Node: sender, TaskID: report.TaskID, Role: report.Role, State: report.Status, Reason: report.Reason}); err != nil {
+		Node: sender, TaskID: report.TaskID, Role: report.Role, State: report.Status,
+		Failure: bfia.FailureOf(report.Status, report.Failure, report.Reason)}); err != nil {
 		return err
 	}
 	return ok(c, nil) // for a job that has ended it changes nothing

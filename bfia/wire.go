@@ -13,6 +13,8 @@ type JobRef struct {
 	// ignore both.
 	State  JobState `json:"job_status,omitempty"`
 	Reason string   `json:"reason,omitempty"`
+	// Failure, Hutong's addition to job/stop at a job's end: why it did not go well.
+	Failure *Failure `json:"explanation,omitempty"`
 }
 
 // JobAccepted is what Hutong answers to job/create, beside the code; others answer nothing of it.
@@ -65,18 +67,20 @@ type TaskPoll struct {
 }
 
 // TaskReport is the body of both callbacks (part 2, 3.9 and 4.1): a container's to its party, a party's to the
-// scheduler. Reason is Hutong's addition: why it failed, in words; others ignore it.
+// scheduler. Reason and Failure are Hutong's additions: why it failed; others ignore them.
 type TaskReport struct {
-	TaskID string    `json:"task_id"`
-	Status TaskState `json:"status"`
-	Role   string    `json:"role"`
-	Reason string    `json:"reason,omitempty"`
+	TaskID  string    `json:"task_id"`
+	Status  TaskState `json:"status"`
+	Role    string    `json:"role"`
+	Reason  string    `json:"reason,omitempty"`
+	Failure *Failure  `json:"explanation,omitempty"`
 }
 
 // PollResult is the data of task/poll.
 type PollResult struct {
-	Status TaskState `json:"status"`
-	Reason string    `json:"reason,omitempty"`
+	Status  TaskState `json:"status"`
+	Reason  string    `json:"reason,omitempty"`
+	Failure *Failure  `json:"explanation,omitempty"`
 }
 
 // JobCreated is the data of create_all.
@@ -91,6 +95,7 @@ type JobStatus struct {
 	State     JobState             `json:"job_status"`
 	Status    map[string]TaskState `json:"status"` // north-south by task_id (5.3), east-west by task name (as FATE-Flow has it)
 	Reason    string               `json:"reason"`
+	Failure   *Failure             `json:"explanation,omitempty"`
 	Scheduler string               `json:"scheduler"`
 	CreatedAt *time.Time           `json:"created_at"`
 	StartedAt *time.Time           `json:"started_at"`
@@ -119,6 +124,7 @@ type PartStatus struct {
 	Index     int        `json:"index"`
 	State     TaskState  `json:"status"`
 	Reason    string     `json:"reason"`
+	Failure   *Failure   `json:"explanation,omitempty"`
 	StartedAt *time.Time `json:"started_at"`
 	EndedAt   *time.Time `json:"ended_at"`
 }

@@ -57,6 +57,14 @@ type container struct {
 	stays  bool // until it is stopped
 }
 
+func (how container) result() activities.RunResult {
+	if how.exit == 0 {
+		return activities.RunResult{}
+	}
+	return activities.RunResult{Failure: &bfia.Failure{Kind: bfia.FailedExit, ExitCode: how.exit,
+		Words: strings.TrimPrefix(how.reason, fmt.Sprintf("exit code %d: ", how.exit)), Log: []string{"its last line"}}}
+}
+
 func newCourtyard(t testingT, p bfia.Plan) *courtyard {
 	c := &courtyard{t: t, env: newEnv(), in: PartyJobInput{Plan: p, Node: nodeA, Scheduler: nodeB, Roles: []string{"guest.0"}, Settings: settings},
 		runs: map[string]container{}, claims: func(string) error { return nil }, errors: map[string]error{}, times: map[string]time.Duration{},
@@ -177,7 +185,10 @@ func (c *courtyard) recordJob(_ context.Context, p bfia.Plan, roles []string, sc
 	return nil
 }
 
-func (c *courtyard) recordState(_ context.Context, _ string, s bfia.JobState, reason string, _ time.Time) error {
+func (c *courtyard) recordState(_ context.Context, _ string, s bfia.JobState, reason string, failure *bfia.Failure, _ time.Time) error {
+	if failure.String() != reason && failure.Text() != reason {
+		c.breaks("recorded as %q, explained as %q", reason, failure)
+	}
 	defer c.enter()()
 	// Two writes may be on their way at once, so one may come late; the row only moves forward.
 	if c.job = c.job.Next(s); reason != "" {
@@ -209,7 +220,7 @@ func (c *courtyard) move(key string, s bfia.TaskState, reason string) {
 	c.rows[key], c.reasons[key] = s, reason
 }
 
-func (c *courtyard) recordEnd(_ context.Context, key activities.TaskKey, part bfia.Part, taskID string, s bfia.TaskState, reason string, _ time.Time) error {
+func (c *courtyard) recordEnd(_ context.Context, key activities.TaskKey, part bfia.Part, taskID string, s bfia.TaskState, failure *bfia.Failure, _ time.Time) error {
 	defer c.enter()()
 	if err := c.errors[activities.RecordTaskEndName]; err != nil {
 		return err
@@ -217,7 +228,10 @@ func (c *courtyard) recordEnd(_ context.Context, key activities.TaskKey, part bf
 	if taskID != c.taskID(key.Task) || key.Role != part.Role || key.Index != part.Index {
 		c.breaks("the end of %v %v %s", key, part, taskID)
 	}
-	c.move(partKey(key.Task, part), s, reason)
+	if failure != nil && (failure.NodeID != nodeA || failure.Role != part.Self() || failure.Task != key.Task) || (failure == nil) != (s == bfia.TaskSuccess) {
+		c.breaks("%s of %v explained as %+v", s, key, failure)
+	}
+	c.move(partKey(key.Task, part), s, failure.Text())
 	return nil
 }
 
@@ -232,7 +246,7 @@ func (c *courtyard) report(_ context.Context, node string, r bfia.TaskReport) er
 				continue
 			}
 			key := partKey(t.Name, part)
-			if node != nodeB || c.rows[key] != r.Status || c.reasons[key] != r.Reason {
+			if node != nodeB || c.rows[key] != r.Status || r.Reason != r.Failure.Text() {
 				c.breaks("%s was told %s %s %q, its row says %s %q", node, key, r.Status, r.Reason, c.rows[key], c.reasons[key])
 			}
 			c.happens(fmt.Sprintf("report %s %s", key, r.Status))
@@ -254,7 +268,7 @@ func (c *courtyard) run(ctx context.Context, req activities.RunRequest) (activit
 		c.breaks("%s runs while its row is %s", key, c.rows[key])
 	}
 	if c.requested[key] { // as the activity does
-		return activities.RunResult{Failed: true, Reason: "stopped before it began"}, nil
+		return activities.RunResult{Failure: stoppedBy("its row")}, nil
 	}
 	c.happens("run " + key)
 	c.running[key] = activity.GetInfo(ctx).TaskToken
@@ -265,7 +279,7 @@ func (c *courtyard) run(ctx context.Context, req activities.RunRequest) (activit
 	if !how.stays {
 		c.at(how.after, func() {
 			defer c.enter()()
-			c.exits(key, activities.RunResult{ExitCode: how.exit, Failed: how.exit != 0, Reason: how.reason})
+			c.exits(key, how.result())
 		})
 	}
 	return activities.RunResult{}, activity.ErrResultPending
@@ -295,7 +309,7 @@ func (c *courtyard) stopRun(ctx context.Context, req activities.RunRequest, grac
 		c.breaks("stop %v on %s within %s, asked for in its row: %v", req, queue, grace, c.requested[key])
 	}
 	c.happens("stop " + key)
-	c.exits(key, activities.RunResult{ExitCode: 143, Failed: true, Reason: "exit code 143"})
+	c.exits(key, container{exit: 143}.result())
 	return nil
 }
 

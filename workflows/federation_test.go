@@ -177,7 +177,7 @@ func (f *federation) stop(task string) func() {
 }
 
 func (f *federation) callback(node, task, role string, state bfia.TaskState, reason string) {
-	f.env.SignalWorkflow(SignalCallback, Callback{Node: node, TaskID: bfia.TaskID(f.in.Plan.JobID, task), Role: role, State: state, Reason: reason})
+	f.env.SignalWorkflow(SignalCallback, Callback{Node: node, TaskID: bfia.TaskID(f.in.Plan.JobID, task), Role: role, State: state, Failure: bfia.FailureOf(state, nil, reason)})
 }
 
 // breaks notes a broken rule: activities run in goroutines in which a test can't fail.
@@ -361,7 +361,8 @@ func (f *federation) ended(req activities.PollRequest) []activities.PollResult {
 				}
 			}
 			if s := bfia.MergeTaskStates(states...); s.Terminal() {
-				ended = append(ended, activities.PollResult{Node: node, State: s, Reason: strings.Join(reasons, "; ")})
+				ended = append(ended, activities.PollResult{Node: node, State: s,
+					Failure: bfia.FailureOf(s, nil, strings.Join(reasons, "; "))})
 			}
 		}
 	}
@@ -405,6 +406,9 @@ func (f *federation) recordProgress(_ context.Context, p activities.Progress) er
 			f.breaks("the job went from %s to %s", f.job, p.State)
 		}
 		f.job, f.reason = p.State, p.Reason
+		if p.Failure.String() != p.Reason {
+			f.breaks("the job's end is told as %q and explained as %q", p.Reason, p.Failure)
+		}
 	}
 	names := map[string]string{}
 	for _, t := range f.in.Plan.Tasks {
@@ -421,7 +425,7 @@ func (f *federation) recordProgress(_ context.Context, p activities.Progress) er
 			if f.partRows[key].Next(part.State) != part.State {
 				f.breaks("part %s went from %s to %s", key, f.partRows[key], part.State)
 			}
-			f.partRows[key], f.partWhys[key] = part.State, part.Reason
+			f.partRows[key], f.partWhys[key] = part.State, part.Failure.Text()
 		}
 	}
 	for _, t := range f.in.Plan.Tasks {

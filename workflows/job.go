@@ -17,7 +17,7 @@ import (
 // one party it stops the job at all of them.
 func Job(ctx workflow.Context, in JobInput) (Result, error) {
 	j := newJob(ctx, in)
-	ctx = detached(ctx, func() { j.finish(OutcomeStopped, "stopped by "+operator) })
+	ctx = detached(ctx, func() { j.finish(OutcomeStopped, stoppedBy(operator)) })
 	if err := workflow.SetUpdateHandler(ctx, UpdateCreate, func(ctx workflow.Context) error {
 		ctx = detached(ctx, nil)
 		_ = workflow.Await(ctx, func() bool { return j.created })
@@ -54,6 +54,7 @@ type job struct {
 	running  int
 	starts   map[string]int // commands to start the job or a task that are under way, by node
 	ending   string         // why the job ends before its tasks have; empty while it goes on
+	failure  *bfia.Failure  // ending, in a form for machines
 	outcome  string
 
 	// What is known but not yet written; see recordProgress.
@@ -66,14 +67,16 @@ type job struct {
 
 // scheduledTask is a task as its scheduler sees it.
 type scheduledTask struct {
-	plan    *bfia.PlannedTask
-	id      string
-	state   bfia.TaskState
-	reason  string
-	parts   []bfia.TaskState
-	reasons []string
-	stopped string // why it must not start, or must end
-	heard   int    // how many reports came: silence is when none does
+	plan      *bfia.PlannedTask
+	id        string
+	state     bfia.TaskState
+	reason    string
+	parts     []bfia.TaskState
+	failures  []*bfia.Failure
+	failure   *bfia.Failure // of the part whose failure made the task FAILED
+	stoppedBy string
+	stopped   string // why it must not start, or must end
+	heard     int    // how many reports came: silence is when none does
 }
 
 func newJob(ctx workflow.Context, in JobInput) *job {
@@ -87,7 +90,7 @@ func newJob(ctx workflow.Context, in JobInput) *job {
 	for i := range in.Plan.Tasks {
 		p := &in.Plan.Tasks[i]
 		t := &scheduledTask{plan: p, id: bfia.TaskID(in.Plan.JobID, p.Name), state: bfia.TaskReady,
-			parts: make([]bfia.TaskState, len(p.Parts)), reasons: make([]string, len(p.Parts))}
+			parts: make([]bfia.TaskState, len(p.Parts)), failures: make([]*bfia.Failure, len(p.Parts))}
 		for k := range t.parts {
 			t.parts[k] = bfia.TaskReady
 		}
@@ -182,7 +185,7 @@ func (j *job) start(ctx workflow.Context) {
 			err := f.Get(ctx, nil)
 			j.starts[node]--
 			if err != nil {
-				j.finish(OutcomeFailed, fmt.Sprintf("%s did not start the job: %s", node, reasonOf(err)))
+				j.finish(OutcomeFailed, failureOf(node, "did not start the job", err))
 			}
 			left--
 		})
@@ -219,7 +222,7 @@ func (j *job) walk(ctx workflow.Context) {
 			})
 			for _, d := range t.plan.DependsOn {
 				if up := byName[d]; up.state != bfia.TaskSuccess && t.stopped == "" {
-					t.stopped = "its input from " + d + " is missing"
+					t.stopped, t.stoppedBy = "its input from "+d+" is missing", up.stoppedBy
 				}
 			}
 			if j.ending != "" || t.stopped != "" {
@@ -241,13 +244,14 @@ func (j *job) end(ctx workflow.Context) Result {
 		j.outcome = OutcomeSuccess
 		for _, t := range j.tasks {
 			if t.state != bfia.TaskSuccess {
-				j.outcome, j.ending = OutcomeStopped, fmt.Sprintf("task %s was stopped: %s", t.plan.Name, t.stopped)
+				j.outcome, j.failure = OutcomeStopped, &bfia.Failure{Kind: bfia.FailedStopped, Task: t.plan.Name, By: t.stoppedBy, Words: t.stopped}
+				j.ending = j.failure.String()
 				break
 			}
 		}
 	}
-	j.unwritten.Reason = j.ending
-	stop := bfia.JobRef{JobID: j.Plan.JobID}
+	j.unwritten.Reason, j.unwritten.Failure = j.ending, j.failure
+	stop := bfia.JobRef{JobID: j.Plan.JobID, Failure: j.failure}
 	if j.outcome == OutcomeRejected {
 		j.moveTo(bfia.JobRejected)
 		stop.State, stop.Reason = bfia.JobRejected, j.ending
@@ -255,6 +259,7 @@ func (j *job) end(ctx workflow.Context) Result {
 	j.moveTo(bfia.JobFinished)
 	_ = workflow.UpsertTypedSearchAttributes(ctx, AttributeState.ValueSet(j.outcome))
 	workflow.SetCurrentDetails(ctx, "Ending the job at "+strings.Join(j.Nodes, ", ")+"\n\n"+j.table())
+	explainInMemo(ctx, j.failure)
 	left := len(j.Nodes)
 	for _, node := range j.Nodes {
 		workflow.Go(ctx, func(ctx workflow.Context) {
@@ -267,16 +272,16 @@ func (j *job) end(ctx workflow.Context) Result {
 		})
 	}
 	_ = workflow.Await(ctx, func() bool { return left == 0 && j.written && len(j.dirty) == 0 && j.unwritten.State == "" })
-	workflow.SetCurrentDetails(ctx, strings.TrimSpace(j.outcome+"\n\n"+j.ending)+"\n\n"+j.table())
+	workflow.SetCurrentDetails(ctx, ended(j.outcome, j.ending, j.failure, j.Node, j.Plan.JobID)+j.table())
 	return Result{State: j.state, Outcome: j.outcome, Reason: j.ending}
 }
 
 // finish makes the job end: no further task starts, and those that run are not waited for. A job that ends anyway goes
 // on to the end that it has.
-func (j *job) finish(outcome, reason string) {
+func (j *job) finish(outcome string, failure *bfia.Failure) {
 	if j.ending == "" && !j.state.Terminal() {
-		j.outcome, j.ending = outcome, reason
-		j.logger.Info("job ends early", "outcome", outcome, "reason", reason)
+		j.outcome, j.failure, j.ending = outcome, failure, failure.String()
+		j.logger.Info("job ends early", "outcome", outcome, "reason", j.ending)
 	}
 }
 
@@ -299,10 +304,10 @@ func (j *job) table() string {
 		var parts []string
 		for k, p := range t.plan.Parts {
 			text := fmt.Sprintf("%s at %s: %s", p.Self(), p.NodeID, t.parts[k])
-			if t.reasons[k] != "" {
-				text += " (" + t.reasons[k] + ")"
+			if why := t.failures[k].Text(); why != "" {
+				text += " (" + why + ")"
 			}
-			parts = append(parts, strings.ReplaceAll(text, "|", "/"))
+			parts = append(parts, cell(text))
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", t.plan.Name, t.state, strings.Join(t.plan.DependsOn, ", "), strings.Join(parts, "; "))
 	}

@@ -70,6 +70,8 @@ type Settings struct {
 	StopGrace time.Duration `json:"stop_grace"`
 	// TasksInFlight bounds the tasks of one job that run at once.
 	TasksInFlight int `json:"tasks_in_flight"`
+	// Share is how much of a failure partners are told.
+	Share bfia.Share `json:"share,omitempty"`
 }
 
 // JobInput starts [Job].
@@ -100,11 +102,11 @@ type Audit struct {
 
 // Callback is a part's state as its party tells it.
 type Callback struct {
-	Node   string         `json:"node"`
-	TaskID string         `json:"task_id"`
-	Role   string         `json:"role"` // guest, guest.0, or empty: all parts of the node
-	State  bfia.TaskState `json:"state"`
-	Reason string         `json:"reason,omitempty"`
+	Node    string         `json:"node"`
+	TaskID  string         `json:"task_id"`
+	Role    string         `json:"role"` // guest, guest.0, or empty: all parts of the node
+	State   bfia.TaskState `json:"state"`
+	Failure *bfia.Failure  `json:"failure,omitempty"` // why it FAILED, as far as the party tells
 }
 
 // Stop asks to end a job, or a task and what follows it.
@@ -116,6 +118,8 @@ type Stop struct {
 	// Rejected: a party has not approved the job; Reason says who, and why.
 	Rejected bool   `json:"rejected,omitempty"`
 	Reason   string `json:"reason,omitempty"`
+	// Failure is why the job did not go well, as its scheduler tells.
+	Failure *bfia.Failure `json:"failure,omitempty"`
 }
 
 // Result is what a workflow ends with.

@@ -30,9 +30,9 @@ func (p *partyJob) audit(ctx workflow.Context, a Audit) error {
 	}
 	p.decision = a
 	if a.Status == bfia.JobRejected {
-		p.words = rejection(a)
+		p.failure = rejection(a)
 	}
-	if err := record(ctx, activities.RecordJobStateName, "record "+string(a.Status), p.Plan.JobID, a.Status, p.words, workflow.Now(ctx)).Get(ctx, nil); err != nil {
+	if err := record(ctx, activities.RecordJobStateName, "record "+string(a.Status), p.Plan.JobID, a.Status, p.failure.Text(), p.failure, workflow.Now(ctx)).Get(ctx, nil); err != nil {
 		p.logger.Error("state not recorded", "error", err)
 	}
 	p.decided = true
@@ -75,13 +75,14 @@ func (p *partyJob) tellAudit(ctx workflow.Context) {
 // endRejected ends a job that was rejected here or elsewhere: nothing of it ran.
 func (p *partyJob) endRejected(ctx workflow.Context) (Result, error) {
 	_ = workflow.UpsertTypedSearchAttributes(ctx, AttributeState.ValueSet(OutcomeRejected))
-	if err := record(ctx, activities.RecordJobStateName, "record REJECTED", p.Plan.JobID, p.state, p.words, workflow.Now(ctx)).Get(ctx, nil); err != nil {
+	if err := record(ctx, activities.RecordJobStateName, "record REJECTED", p.Plan.JobID, p.state, p.failure.Text(), p.failure, workflow.Now(ctx)).Get(ctx, nil); err != nil {
 		p.logger.Error("state not recorded", "error", err)
 	}
-	workflow.SetCurrentDetails(ctx, p.words)
+	explainInMemo(ctx, p.failure)
+	workflow.SetCurrentDetails(ctx, ended(OutcomeRejected, p.failure.Text(), p.failure, p.Node, p.Plan.JobID))
 	_ = workflow.Await(ctx, func() bool { return p.active == 0 })
 	if err := command(ctx, "release the session", time.Minute, activities.ReleaseSessionName, bfia.SessionID(p.Plan.JobID)).Get(ctx, nil); err != nil {
 		p.logger.Warn("session not released; it goes when it has been idle for long", "reason", reasonOf(err))
 	}
-	return Result{State: p.state, Outcome: OutcomeRejected, Reason: p.words}, answered(ctx, nil)
+	return Result{State: p.state, Outcome: OutcomeRejected, Reason: p.failure.Text()}, answered(ctx, nil)
 }

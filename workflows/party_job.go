@@ -54,9 +54,9 @@ type partyJob struct {
 	logger  log.Logger
 	created bool
 	state   bfia.JobState
-	stopped string // by whom the job was ended
-	words   string // why it ended, where that was told
-	undone  bool   // it was not created everywhere: nothing of it is kept
+	stopped string        // by whom the job was ended
+	failure *bfia.Failure // why, where that was told
+	undone  bool          // it was not created everywhere: nothing of it is kept
 	tasks   map[string]*partyTask
 
 	decision Audit // what someone of this party decided of the job
@@ -70,16 +70,16 @@ type partyTask struct {
 	plan    *bfia.PlannedTask
 	id      string // empty until task/start
 	parts   []*partyPart
-	stopped string // why it must not start, or must end
+	stopped *bfia.Failure // why it must not start, or must end
 }
 
 // partyPart is one container.
 type partyPart struct {
-	part   bfia.Part
-	state  bfia.TaskState
-	reason string
-	claim  activities.Claim
-	told   bfia.TaskState // what the container itself said
+	part    bfia.Part
+	state   bfia.TaskState
+	failure *bfia.Failure
+	claim   activities.Claim
+	told    bfia.TaskState // what the container itself said
 
 	cancel   workflow.CancelFunc // ends its run; nil while there is none
 	stopping bool
@@ -125,7 +125,7 @@ func (p *partyJob) running(ctx workflow.Context) {
 }
 
 func (p *partyJob) recordState(ctx workflow.Context) {
-	if err := record(ctx, activities.RecordJobStateName, "record "+string(p.state), p.Plan.JobID, p.state, p.stopped, workflow.Now(ctx)).Get(ctx, nil); err != nil {
+	if err := record(ctx, activities.RecordJobStateName, "record "+string(p.state), p.Plan.JobID, p.state, "", (*bfia.Failure)(nil), workflow.Now(ctx)).Get(ctx, nil); err != nil {
 		p.logger.Error("state not recorded", "error", err)
 	}
 }
@@ -144,7 +144,7 @@ func (p *partyJob) receiveTaskStarts(ctx workflow.Context) {
 			continue
 		}
 		t.id = ref.TaskID
-		if p.stopped != "" || t.stopped != "" {
+		if p.stopped != "" || t.stopped != nil {
 			p.logger.Info("task/start after stop", "task_id", ref.TaskID)
 			continue
 		}
@@ -190,8 +190,8 @@ func (p *partyJob) receiveStops(ctx workflow.Context) {
 			continue
 		}
 		for _, name := range p.Plan.After(s.Task) {
-			if t := p.tasks[name]; !t.ended() && t.stopped == "" {
-				t.stopped = "stopped by " + s.By
+			if t := p.tasks[name]; !t.ended() && t.stopped == nil {
+				t.stopped = stoppedBy(s.By)
 				p.stopTask(ctx, t, false)
 			}
 		}
@@ -203,8 +203,12 @@ func (p *partyJob) stop(s Stop) {
 	if p.stopped == "" {
 		begun := p.state == bfia.JobRunning
 		p.stopped, p.undone = s.By, s.Undo && !begun
+		p.failure = s.Failure
 		if s.Rejected && !begun {
-			p.state, p.words = bfia.JobRejected, s.Reason
+			p.state = bfia.JobRejected
+			if p.failure == nil {
+				p.failure = &bfia.Failure{Kind: bfia.FailedRejected, Words: s.Reason}
+			}
 		}
 	}
 }
@@ -242,30 +246,38 @@ func (p *partyJob) undo(ctx workflow.Context) error {
 // end ends what still runs, waits for the containers to be gone, and gives back what the job held.
 func (p *partyJob) end(ctx workflow.Context) (Result, error) {
 	workflow.SetCurrentDetails(ctx, "Ending the job, as "+p.stopped+" asked\n\n"+p.table())
-	outcome, reason := OutcomeSuccess, ""
 	if p.state == bfia.JobRejected {
 		return p.endRejected(ctx)
 	}
+	outcome, failure := OutcomeSuccess, (*bfia.Failure)(nil)
 	for _, planned := range p.Plan.Tasks {
 		t := p.tasks[planned.Name]
 		if !t.ended() {
 			t.stopped = p.stopReason(t)
 			p.stopTask(ctx, t, false)
 		}
-		if t.stopped != "" && outcome == OutcomeSuccess {
-			outcome, reason = OutcomeStopped, t.stopped
+		if t.stopped != nil && outcome == OutcomeSuccess {
+			outcome, failure = OutcomeStopped, t.stopped
 		}
 		for _, part := range t.parts {
-			if part.state == bfia.TaskFailed && part.reason != t.stopped && outcome != OutcomeFailed {
-				outcome, reason = OutcomeFailed, fmt.Sprintf("task %s failed at %s: %s", planned.Name, part.part.Self(), part.reason)
+			if part.state == bfia.TaskFailed && part.failure.Kind != bfia.FailedStopped && outcome != OutcomeFailed {
+				outcome, failure = OutcomeFailed, part.failure
 			}
 		}
 	}
+	// What failed elsewhere explains a stop here; what failed here, this party knows best.
+	if p.failure != nil && outcome == OutcomeStopped {
+		if failure = p.failure; failure.Kind != bfia.FailedStopped {
+			outcome = OutcomeFailed
+		}
+	}
+	reason := failure.String()
 	p.state = bfia.JobFinished
 	_ = workflow.UpsertTypedSearchAttributes(ctx, AttributeState.ValueSet(outcome))
-	if err := record(ctx, activities.RecordJobStateName, "record FINISHED", p.Plan.JobID, p.state, reason, workflow.Now(ctx)).Get(ctx, nil); err != nil {
+	if err := record(ctx, activities.RecordJobStateName, "record FINISHED", p.Plan.JobID, p.state, reason, failure, workflow.Now(ctx)).Get(ctx, nil); err != nil {
 		p.logger.Error("state not recorded", "error", err)
 	}
+	explainInMemo(ctx, failure)
 	if gone, _ := workflow.AwaitWithTimeout(ctx, exitWait, func() bool { return p.active == 0 }); !gone {
 		for _, planned := range p.Plan.Tasks {
 			p.stopTask(ctx, p.tasks[planned.Name], true)
@@ -276,7 +288,7 @@ func (p *partyJob) end(ctx workflow.Context) (Result, error) {
 	if err := release.Get(ctx, nil); err != nil {
 		p.logger.Warn("session not released; it goes when it has been idle for long", "reason", reasonOf(err))
 	}
-	workflow.SetCurrentDetails(ctx, strings.TrimSpace(outcome+"\n\n"+reason)+"\n\n"+p.table())
+	workflow.SetCurrentDetails(ctx, ended(outcome, reason, failure, p.Node, p.Plan.JobID)+p.table())
 	return Result{State: p.state, Outcome: outcome, Reason: reason}, answered(ctx, nil)
 }
 
@@ -296,8 +308,8 @@ func (p *partyJob) table() string {
 		}
 		for _, part := range p.tasks[planned.Name].parts {
 			text := string(part.state)
-			if part.reason != "" {
-				text += " (" + strings.NewReplacer("|", "/", "\n", " ").Replace(part.reason) + ")"
+			if why := part.failure.Text(); why != "" {
+				text += " (" + cell(why) + ")"
 			}
 			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", planned.Name, part.part.Self(), text, part.claim.HostID)
 		}

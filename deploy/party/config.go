@@ -3,6 +3,8 @@ package party
 import (
 	"log/slog"
 	"time"
+
+	"hutong/bfia"
 )
 
 // Config is all that tells one party from another. Get one from [Load], or from [Default] with [Config.Complete] and
@@ -101,6 +103,8 @@ type JobsConfig struct {
 	PollEvery time.Duration `yaml:"poll_every" env:"POLL_EVERY"`
 	// Approval is how this party's part in a job is approved.
 	Approval Approval `yaml:"approval" env:"APPROVAL"`
+	// ShareFailure is how much partners are told of why a part of this party failed.
+	ShareFailure bfia.Share `yaml:"share_failure" env:"SHARE_FAILURE"`
 }
 
 // Approval is how a party approves the jobs in which it takes part.

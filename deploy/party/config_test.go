@@ -136,6 +136,7 @@ func TestValidate(t *testing.T) {
 		{"poll", func(c *Config) { c.Jobs.PollEvery = 0 }, "jobs.poll_every: is 0s"},
 		{"poll after", func(c *Config) { c.Jobs.PollAfter = -1 }, "jobs.poll_after:"},
 		{"approval", func(c *Config) { c.Jobs.Approval = "never" }, `jobs.approval: "never" is not one of [auto manual]`},
+		{"share", func(c *Config) { c.Jobs.ShareFailure = "all" }, `jobs.share_failure: "all" is not one of [kind reason log]`},
 		{"slots", func(c *Config) { c.Runner.Slots = 0 }, "runner.slots: is 0"},
 		{"grace", func(c *Config) { c.Runner.StopGrace = -time.Second }, "runner.stop_grace: is -1s"},
 		{"docker", func(c *Config) { c.Runner.Docker.Enabled = "yes" }, `runner.docker.enabled: "yes" is not one of [auto true false]`},
