@@ -123,7 +123,7 @@ func (w *chunkWriter) put() {
 }
 
 // tailLines are how many last lines of a failed run's log explain its failure.
-const tailLines = 10
+const tailLines = 5
 
 // logTail is the end of a failed run's log.
 func (r *Runs) logTail(ctx context.Context, rn runner.Runner, name string) []string {

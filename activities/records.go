@@ -24,7 +24,7 @@ const hostSeen = time.Minute
 // RecordScheduleJob writes a job that this node schedules, with its tasks and their parts.
 func (r *Records) RecordScheduleJob(ctx context.Context, plan bfia.Plan, at time.Time) error {
 	job := store.ScheduleJob{JobID: plan.JobID, FlowID: plan.FlowID, State: bfia.JobPending,
-		InitiatorRole: plan.Initiator.Role, InitiatorNode: plan.Initiator.NodeID, CreatedAt: at}
+		InitiatorRole: plan.Initiator.Role, InitiatorNode: plan.Initiator.NodeID, SyncType: plan.SyncType, CreatedAt: at}
 	var tasks []store.ScheduleTask
 	var parts []store.ScheduleTaskStatus
 	for i, t := range plan.Tasks {

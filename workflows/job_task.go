@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -35,7 +36,7 @@ func (j *job) runTask(ctx workflow.Context, t *scheduledTask) {
 	over := func() bool { return t.state.Terminal() || j.ending != "" || t.stopped != "" }
 	for !over() {
 		heard := t.heard
-		quiet, err := workflow.AwaitWithTimeout(ctx, j.Settings.PollAfter, func() bool { return over() || t.heard != heard })
+		quiet, err := workflow.AwaitWithTimeout(ctx, j.patience(t), func() bool { return over() || t.heard != heard })
 		if err != nil {
 			return // the workflow itself was cancelled
 		}
@@ -62,6 +63,19 @@ func (j *job) runTask(ctx workflow.Context, t *scheduledTask) {
 	if t.state == bfia.TaskFailed && t.stopped == "" {
 		j.finish(OutcomeFailed, t.failure)
 	}
+}
+
+// patience is how long a task may be silent before its nodes are asked. A job of sync_type poll asks those soon that
+// have not said at creation that they tell by themselves, as every Hutong does.
+func (j *job) patience(t *scheduledTask) time.Duration {
+	if j.Plan.SyncType == bfia.SyncPoll {
+		for k, p := range t.plan.Parts {
+			if !t.parts[k].Terminal() && !j.accepted[p.NodeID].Callbacks {
+				return min(j.Settings.PollEvery, j.Settings.PollAfter)
+			}
+		}
+	}
+	return j.Settings.PollAfter
 }
 
 // poll asks the nodes that are silent until one of them tells the task's end, or something else is heard.

@@ -186,7 +186,12 @@ func (p *partyJob) receiveStops(ctx workflow.Context) {
 			p.stop(s)
 			continue
 		}
-		if t, ok := p.tasks[s.Task]; !ok || len(t.parts) > 0 && t.ended() {
+		t, ok := p.tasks[s.Task]
+		if !ok {
+			continue
+		}
+		if len(t.parts) > 0 && t.ended() {
+			workflow.Go(ctx, func(ctx workflow.Context) { p.cleanUp(ctx, t) })
 			continue
 		}
 		for _, name := range p.Plan.After(s.Task) {
@@ -195,6 +200,22 @@ func (p *partyJob) receiveStops(ctx workflow.Context) {
 				p.stopTask(ctx, t, false)
 			}
 		}
+	}
+}
+
+// cleanUp sees to it that a task that has ended leaves no container: FATE-Flow asks for it after every task. One that
+// has told its end has a while to leave by itself.
+func (p *partyJob) cleanUp(ctx workflow.Context, t *partyTask) {
+	gone := func() bool {
+		for _, part := range t.parts {
+			if part.cancel != nil && !part.stopping {
+				return false
+			}
+		}
+		return true
+	}
+	if left, _ := workflow.AwaitWithTimeout(ctx, exitWait, gone); !left {
+		p.stopTask(ctx, t, true)
 	}
 }
 
