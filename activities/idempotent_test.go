@@ -90,7 +90,9 @@ func TestActivitiesAreIdempotent(t *testing.T) {
 					names = append(names, c.name)
 				}
 				slices.Sort(names)
-				require.Equal(t, slices.Sorted(maps.Keys(h.activities())), slices.Compact(names), "each activity that is registered is tried here, and no other")
+				all := h.activities()
+				delete(all, activities.ReuseTaskName) // needs another job: see TestReuse
+				require.Equal(t, slices.Sorted(maps.Keys(all)), slices.Compact(names), "each activity that is registered is tried here, and no other")
 
 				answers := make([]string, len(life))
 				do := func(i int, when string) {

@@ -27,6 +27,7 @@ const (
 	RecordJobName      = "RecordJob"
 	RecordJobStateName = "RecordJobState"
 	ClaimTaskName      = "ClaimTask"
+	ReuseTaskName      = "ReuseTask"
 	RecordTaskEndName  = "RecordTaskEnd"
 	ForgetJobName      = "ForgetJob"
 	RequestStopName    = "RequestStop"

@@ -261,7 +261,7 @@ func deriveRun(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part
 	ids := map[string]string{}
 	for _, row := range rows {
 		if row.TaskID != "" {
-			ids[row.Name] = row.TaskID
+			ids[row.Name] = row.DataID()
 		}
 	}
 	return bfia.NewRun(doc, db.Describe(ctx), key.Task, part, ids)

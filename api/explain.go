@@ -41,6 +41,9 @@ func (s *Server) explain(ctx context.Context, status *bfia.JobStatus) error {
 					p.Failure, p.Reason = f, f.Text()
 				}
 			}
+			if p.NodeID == s.Node {
+				p.ReusedFrom = reused(rows, status.Tasks[i].Name, p)
+			}
 			p.Failure = p.Failure.For(s.Node, status.JobID)
 		}
 	}
@@ -51,6 +54,16 @@ func (s *Server) explain(ctx context.Context, status *bfia.JobStatus) error {
 		status.Failure = status.Failure.For(s.Node, status.JobID)
 	}
 	return nil
+}
+
+// reused is the job whose outputs stand for a part's own.
+func reused(rows []store.Task, task string, p *bfia.PartStatus) string {
+	for _, r := range rows {
+		if r.Name == task && r.Role == p.Role && r.RoleIndex == p.Index {
+			return r.ReusedJobID
+		}
+	}
+	return ""
 }
 
 // askLimit is how long a status waits for a scheduler elsewhere.

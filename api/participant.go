@@ -37,8 +37,12 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 	if err := s.store.PutDocument(c.UserContext(), doc.JobID, doc.Bytes()); err != nil {
 		return err
 	}
+	reuses, err := s.held(c.UserContext(), doc, plan)
+	if err != nil {
+		return err
+	}
 	if job, err := s.store.Job(c.UserContext(), doc.JobID); err == nil {
-		return ok(c, accepted(job.State)) // the same again: PutDocument would have refused another
+		return ok(c, accepted(job.State, reuses)) // the same again: PutDocument would have refused another
 	} else if bfia.CodeOf(err) != bfia.CodeNotFound {
 		return err
 	}
@@ -53,14 +57,15 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 		return err
 	}
 	if s.Approval {
-		return ok(c, accepted(bfia.JobPending))
+		return ok(c, accepted(bfia.JobPending, reuses))
 	}
-	return ok(c, accepted(bfia.JobReady))
+	return ok(c, accepted(bfia.JobReady, reuses))
 }
 
-// accepted tells the scheduler more than the protocol has: whether the job waits for an approval here.
-func accepted(state bfia.JobState) bfia.JobAccepted {
-	return bfia.JobAccepted{State: state, Callbacks: true}
+// accepted tells the scheduler more than the protocol has: whether the job waits for an approval here, and what of it need
+// not run.
+func accepted(state bfia.JobState, reuses []string) bfia.JobAccepted {
+	return bfia.JobAccepted{State: state, Callbacks: true, Reuses: reuses}
 }
 
 // ownPlan is what of a plan one node runs.

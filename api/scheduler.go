@@ -40,6 +40,9 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 		return err
 	}
 	in := workflows.JobInput{Plan: *plan, Node: s.Node, Nodes: doc.Config.Nodes(), Settings: s.Settings}
+	if in.Reuse, err = s.scheduledReuse(c.UserContext(), doc, plan); err != nil {
+		return err
+	}
 	if err := s.create(c.UserContext(), workflows.JobID(doc.JobID), workflows.JobName, in, temporal.StartWorkflowOptions{
 		TypedSearchAttributes: workflows.JobAttributes(in),
 		StaticSummary:         "Schedule job " + doc.JobID,

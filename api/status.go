@@ -121,7 +121,7 @@ func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 		}
 		t := &status.Tasks[i]
 		t.Parties = append(t.Parties, bfia.PartStatus{NodeID: s.Node, Role: r.Role, Index: r.RoleIndex, State: r.State,
-			Reason: r.Reason, Failure: failureOf(r), StartedAt: r.StartedAt, EndedAt: r.EndedAt})
+			Reason: r.Reason, Failure: failureOf(r), ReusedFrom: r.ReusedJobID, StartedAt: r.StartedAt, EndedAt: r.EndedAt})
 		t.StartedAt, t.EndedAt = earlier(t.StartedAt, r.StartedAt), later(t.EndedAt, r.EndedAt)
 		var states []bfia.TaskState
 		for _, p := range t.Parties {

@@ -23,6 +23,8 @@ type JobAccepted struct {
 	State JobState `json:"job_status,omitempty"`
 	// Callbacks: the party tells the ends of its tasks by itself.
 	Callbacks bool `json:"callbacks,omitempty"`
+	// Reuses are the tasks for which the party still holds what old_job_id left, from the same parameters and inputs.
+	Reuses []string `json:"reuses,omitempty"`
 }
 
 // Audit is the body of audit_confirm (part 2, 3.10 of the specification's earlier versions, and FATE-Flow): READY is a
@@ -58,6 +60,9 @@ type TaskRef struct {
 	JobID    string `json:"job_id"`
 	TaskID   string `json:"task_id"`
 	TaskName string `json:"task_name"`
+	// Reuse, Hutong's addition: the task does not run, the outputs of old_job_id stand for its own. Only parties that said
+	// in job/create that they hold them are told so.
+	Reuse bool `json:"reuse,omitempty"`
 }
 
 // TaskPoll is the body of task/poll (part 2, 3.8). An empty role asks for all roles that the node holds.
@@ -119,14 +124,16 @@ type TaskStatus struct {
 
 // PartStatus is one role's part of a task.
 type PartStatus struct {
-	NodeID    string     `json:"node_id"`
-	Role      string     `json:"role"`
-	Index     int        `json:"index"`
-	State     TaskState  `json:"status"`
-	Reason    string     `json:"reason"`
-	Failure   *Failure   `json:"explanation,omitempty"`
-	StartedAt *time.Time `json:"started_at"`
-	EndedAt   *time.Time `json:"ended_at"`
+	NodeID  string    `json:"node_id"`
+	Role    string    `json:"role"`
+	Index   int       `json:"index"`
+	State   TaskState `json:"status"`
+	Reason  string    `json:"reason"`
+	Failure *Failure  `json:"explanation,omitempty"`
+	// ReusedFrom is the job whose outputs stand for the part's own; told of this party's parts.
+	ReusedFrom string     `json:"reused_from,omitempty"`
+	StartedAt  *time.Time `json:"started_at"`
+	EndedAt    *time.Time `json:"ended_at"`
 }
 
 // JobSummary is one row of a job list.

@@ -74,7 +74,7 @@ func newCourtyard(t testingT, p bfia.Plan) *courtyard {
 		activities.RecordJobName: c.recordJob, activities.RecordJobStateName: c.recordState, activities.ClaimTaskName: c.claim,
 		activities.RecordTaskEndName: c.recordEnd, activities.RequestStopName: c.requestStop, activities.ForgetJobName: c.forget,
 		activities.SendCallbackName: c.report, activities.ReleaseSessionName: c.release,
-		activities.SendAuditName: c.sendAudit, activities.RunTaskName: c.run, activities.StopTaskName: c.stopRun,
+		activities.SendAuditName: c.sendAudit, activities.ReuseTaskName: c.reuse, activities.RunTaskName: c.run, activities.StopTaskName: c.stopRun,
 	} {
 		c.env.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
 	}
@@ -120,6 +120,20 @@ func (c *courtyard) startTask(name string) {
 func (c *courtyard) taskID(name string) string { return bfia.TaskID(c.in.Plan.JobID, name) }
 
 func (c *courtyard) stop(task string) { c.env.SignalWorkflow(SignalStop, Stop{Task: task, By: nodeB}) }
+
+func (c *courtyard) reuse(_ context.Context, ref bfia.TaskRef, p bfia.Plan, _ time.Time) error {
+	defer c.enter()()
+	if err := c.errors[activities.ReuseTaskName]; err != nil {
+		return err
+	}
+	task, _ := p.Task(ref.TaskName)
+	for _, part := range task.Parts {
+		c.move(partKey(ref.TaskName, part), bfia.TaskRunning, "")
+	}
+	c.ids[ref.TaskName] = ref.TaskID
+	c.happens("reuse " + ref.TaskName)
+	return nil
+}
 
 // audit is the word of someone of the party.
 func (c *courtyard) audit(status bfia.JobState, reason string) {

@@ -63,6 +63,7 @@ type federation struct {
 	partRows map[string]bfia.TaskState // by "task guest.0"
 	partWhys map[string]string
 
+	reused  []string      // tasks that were not to run, with their nodes
 	stops   []bfia.JobRef // with which words the parties were told the end
 	answers []error       // what the callers of the create update were told
 }
@@ -255,6 +256,9 @@ func (f *federation) sendTaskStart(ctx context.Context, node string, ref bfia.Ta
 	}
 	if err := f.arrives(ctx, command); err != nil {
 		return err
+	}
+	if ref.Reuse {
+		f.reused = append(f.reused, ref.TaskName+" "+node)
 	}
 	f.inFlght[ref.TaskName] = true
 	f.most = max(f.most, len(f.inFlght))

@@ -23,7 +23,7 @@ func (j *job) runTask(ctx workflow.Context, t *scheduledTask) {
 	defer cancel()
 	for _, node := range t.plan.Nodes() {
 		f := command(startCtx, fmt.Sprintf("start %s at %s", t.plan.Name, node), j.Settings.GiveUpAfter, activities.SendTaskStartName,
-			node, bfia.TaskRef{JobID: j.Plan.JobID, TaskID: t.id, TaskName: t.plan.Name})
+			node, bfia.TaskRef{JobID: j.Plan.JobID, TaskID: t.id, TaskName: t.plan.Name, Reuse: j.reuses(t)})
 		j.starts[node]++
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			err := f.Get(ctx, nil)
@@ -63,6 +63,25 @@ func (j *job) runTask(ctx workflow.Context, t *scheduledTask) {
 	if t.state == bfia.TaskFailed && t.stopped == "" {
 		j.finish(OutcomeFailed, t.failure)
 	}
+}
+
+// reuses tells whether an earlier job's outputs stand for a task's own: the scheduler knows of its success, every party
+// holds its part, and the same is true of all that it depends on.
+func (j *job) reuses(t *scheduledTask) bool {
+	if !slices.Contains(j.Reuse, t.plan.Name) {
+		return false
+	}
+	for _, p := range t.plan.Parts {
+		if !slices.Contains(j.accepted[p.NodeID].Reuses, t.plan.Name) {
+			return false
+		}
+	}
+	for _, d := range t.plan.DependsOn {
+		if !j.reuses(j.byID[bfia.TaskID(j.Plan.JobID, d)]) {
+			return false
+		}
+	}
+	return true
 }
 
 // patience is how long a task may be silent before its nodes are asked. A job of sync_type poll asks those soon that

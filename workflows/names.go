@@ -76,10 +76,12 @@ type Settings struct {
 
 // JobInput starts [Job].
 type JobInput struct {
-	Plan     bfia.Plan `json:"plan"`
-	Node     string    `json:"node"`
-	Nodes    []string  `json:"nodes"` // the participants, also those that run no task
-	Settings Settings  `json:"settings"`
+	Plan  bfia.Plan `json:"plan"`
+	Node  string    `json:"node"`
+	Nodes []string  `json:"nodes"` // the participants, also those that run no task
+	// Reuse are the tasks for which old_job_id may stand, as the scheduler knows; each party says what it holds of them.
+	Reuse    []string `json:"reuse,omitempty"`
+	Settings Settings `json:"settings"`
 }
 
 // PartyJobInput starts [PartyJob]. Its plan has only the tasks and parts of this node.

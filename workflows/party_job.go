@@ -148,7 +148,13 @@ func (p *partyJob) receiveTaskStarts(ctx workflow.Context) {
 			p.logger.Info("task/start after stop", "task_id", ref.TaskID)
 			continue
 		}
-		workflow.Go(ctx, func(ctx workflow.Context) { p.runTask(ctx, t) })
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			if ref.Reuse {
+				p.reuseTask(ctx, t, ref)
+			} else {
+				p.runTask(ctx, t)
+			}
+		})
 	}
 }
 

@@ -66,6 +66,26 @@ func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 	p.describe(ctx)
 }
 
+// reuseTask ends a task at once: the outputs of the job's old_job_id stand for its own.
+func (p *partyJob) reuseTask(ctx workflow.Context, t *partyTask, ref bfia.TaskRef) {
+	p.active++
+	defer func() { p.active-- }()
+	p.running(ctx)
+	for _, part := range t.parts {
+		part.state = bfia.TaskRunning
+	}
+	state, failure := bfia.TaskSuccess, (*bfia.Failure)(nil)
+	if err := record(ctx, activities.ReuseTaskName, "reuse "+t.plan.Name, ref, p.Plan, workflow.Now(ctx)).Get(ctx, nil); err != nil {
+		state, failure = bfia.TaskFailed, &bfia.Failure{Kind: bfia.FailedInput, Words: reasonOf(err)}
+	}
+	if state == bfia.TaskSuccess && t.stopped != nil {
+		state, failure = bfia.TaskFailed, t.stopped
+	}
+	for _, part := range t.parts {
+		p.endPart(ctx, t, part, state, failure)
+	}
+}
+
 // runPart runs one container to its end. The container's own word ends the task at once; without one, its exit does.
 func (p *partyJob) runPart(ctx workflow.Context, t *partyTask, part *partyPart) {
 	runCtx, cancel := workflow.WithCancel(ctx)
