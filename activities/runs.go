@@ -12,7 +12,10 @@ import (
 	"strings"
 	"time"
 
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
 
 	"hutong/activities/runner"
 	"hutong/bfia"
@@ -81,7 +84,7 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 		}
 	}
 	log.Info("run started", "device", rn.Device())
-	exit, err := r.wait(cancelled, rn, name, log)
+	exit, err := r.wait(cancelled, rn, name, req, log)
 	if errors.Is(err, runner.ErrNotFound) {
 		exit, err = runner.Exit{Code: runner.UnknownCode, Reason: "its container was removed by someone else", FinishedAt: time.Now()}, nil
 	}
@@ -138,7 +141,7 @@ func (r *Runs) begin(ctx context.Context, req RunRequest, begun bool) (runner.Ru
 }
 
 // wait waits for a run's end, follows its logs meanwhile, and stops it when the job no longer wants it.
-func (r *Runs) wait(ctx context.Context, rn runner.Runner, name string, log *slog.Logger) (runner.Exit, error) {
+func (r *Runs) wait(ctx context.Context, rn runner.Runner, name string, req RunRequest, log *slog.Logger) (runner.Exit, error) {
 	type ended struct {
 		exit runner.Exit
 		err  error
@@ -176,6 +179,12 @@ func (r *Runs) wait(ctx context.Context, rn runner.Runner, name string, log *slo
 			return runner.Exit{}, fmt.Errorf("the worker is shutting down; %s goes on and is found again", name)
 		case <-cancelled:
 			cancelled = nil // once is enough
+			if wanted, err := r.wanted(ctx, req); err != nil {
+				return runner.Exit{}, err
+			} else if wanted {
+				// The engine heard no heartbeat in time, as happens on a busy machine, and has begun another try, which watches the same run.
+				return runner.Exit{}, fmt.Errorf("another try watches %s: %w", name, context.Cause(ctx))
+			}
 			log.Info("stopping the run")
 			if err := rn.Stop(waitCtx, name, r.StopGrace); err != nil {
 				return runner.Exit{}, fmt.Errorf("stopping %s: %w", name, err)
@@ -184,6 +193,38 @@ func (r *Runs) wait(ctx context.Context, rn runner.Runner, name string, log *slo
 			activity.RecordHeartbeat(ctx)
 		}
 	}
+}
+
+// wanted tells whether a job still wants a run whose activity was cancelled: it was not asked to stop, and its workflow goes
+// on.
+func (r *Runs) wanted(ctx context.Context, req RunRequest) (bool, error) {
+	if temporal.IsCanceledError(context.Cause(ctx)) {
+		return false, nil
+	}
+	cause := context.Cause(ctx)
+	ctx = context.WithoutCancel(ctx)
+	row, err := r.Store.Task(ctx, req.Key.row())
+	if err != nil {
+		return false, fmt.Errorf("reading the row of %s: %w", runName(req), err)
+	}
+	if row.StopRequested {
+		return false, nil
+	}
+	var gone *serviceerror.NotFound
+	if !errors.As(cause, &gone) {
+		return true, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	w := activity.GetInfo(ctx).WorkflowExecution
+	job, err := activity.GetClient(ctx).DescribeWorkflowExecution(ctx, w.ID, w.RunID)
+	if errors.As(err, &gone) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("asking whether %s goes on: %w", w.ID, err)
+	}
+	return job.WorkflowExecutionInfo.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING, nil
 }
 
 // logPatience is how long the end of a log may come after its run's.

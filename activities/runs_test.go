@@ -191,6 +191,22 @@ func TestRunTaskStopped(t *testing.T) {
 	}
 }
 
+// An engine that hears no heartbeat in time begins another try, and cancels this one: that one leaves the run alone.
+func TestRunTaskBelievedDead(t *testing.T) {
+	eachDevice(t, func(t *testing.T, d device) {
+		h := newHouse(t, storetest.SQLite(t), d, []string{"append", "DATA/data_0", "one run\n", "lines", "3000", "sleep", "1s", "print", "the end"}, nil)
+		h.begin()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		_, err := h.run(ctx, &cutRunner{device: d, at: "in Wait", die: func() { cancel(errors.New("this try has timed out")) }}, nil)
+		require.ErrorContains(t, err, "another try watches")
+		r, err := h.run(t.Context(), d, nil)
+		require.NoError(t, err)
+		assert.Equal(t, activities.RunResult{}, r)
+		assert.Equal(t, "one run\n", h.written("a"))
+		checkWholeLog(t, h.log("a"))
+	})
+}
+
 // A run that was asked to stop before it began does not begin, nor does one whose creation nobody recorded.
 func TestRunTaskStoppedBeforeItBegan(t *testing.T) {
 	eachDevice(t, func(t *testing.T, d device) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	temporal "go.temporal.io/sdk/client"
 
 	"hutong/bfia"
 	"hutong/workflows"
@@ -72,6 +73,30 @@ func TestFailure(t *testing.T) {
 		require.Equal(t, bfia.TaskFailed, p.State, "the part at %s ran and was stopped", p.NodeID)
 	}
 	checkNothingLeft(t, w.guest, jobID, bfia.DeviceProcess)
+}
+
+// TestTerminated lets an operator terminate a party's workflow by the engine's own means while a container runs: the run
+// ends, since nothing owns it any more.
+func TestTerminated(t *testing.T) {
+	t.Parallel()
+	w := sleepers(t)
+	jobID := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(300)}, nil))
+	db := w.host.database()
+	require.Eventually(t, func() bool { // RUNNING comes before there is a run
+		tasks, err := db.Tasks(t.Context(), jobID)
+		return err == nil && tasks[0].RunID != ""
+	}, time.Minute, 50*time.Millisecond)
+	c, err := temporal.Dial(temporal.Options{HostPort: w.host.cfg.Temporal.Address, Namespace: w.host.cfg.Temporal.Namespace})
+	require.NoError(t, err)
+	defer c.Close()
+	require.NoError(t, c.TerminateWorkflow(t.Context(), workflows.PartyJobID(jobID), "", "an operator had enough"))
+	require.Eventually(t, func() bool {
+		tasks, err := db.Tasks(t.Context(), jobID)
+		return err == nil && tasks[0].ExitCode != nil
+	}, time.Minute, 100*time.Millisecond)
+	checkNothingLeft(t, w.host, jobID, bfia.DeviceProcess)
+	w.guest.good(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+jobID+`"}`), nil)
+	w.guest.await(jobID, 30*time.Second, finished)
 }
 
 // TestPartnerDown submits while the host is away: a clear error soon, and nothing left at the guest.
