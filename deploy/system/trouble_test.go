@@ -2,6 +2,7 @@ package system
 
 import (
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -56,6 +57,16 @@ func TestFailure(t *testing.T) {
 	for _, word := range []string{"s1", hostNode, "host.0", "exit code 3"} {
 		require.Contains(t, s.Reason, word)
 	}
+	// The initiator learns of the host's part what the host lets out; the host's own users all that is known.
+	require.Equal(t, &bfia.Failure{Kind: bfia.FailedExit, NodeID: hostNode, Role: "host.0", Task: "s1", ExitCode: 3,
+		Hint: "ask " + hostNode + ", whose log of the task tells more"}, s.Failure)
+	at := w.host.await(jobID, 30*time.Second, finished)
+	require.Equal(t, s.Reason, at.Reason)
+	require.Equal(t, "hutong job logs "+jobID+" --task s1 --role host.0", strings.TrimPrefix(at.Failure.Hint, "read its log: "))
+	require.NotEmpty(t, at.Failure.Log)
+	require.Equal(t, at.Failure, at.Tasks[0].Parties[0].Failure)
+	checkExplained(t, w.guest, workflows.JobID(jobID), s.Reason)
+	checkExplained(t, w.host, workflows.PartyJobID(jobID), s.Reason)
 	require.Equal(t, bfia.TaskFailed, s.Tasks[0].State)
 	require.Equal(t, bfia.TaskReady, s.Tasks[1].State)
 	for _, p := range s.Tasks[0].Parties {
