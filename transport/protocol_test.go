@@ -65,7 +65,7 @@ func TestRefusals(t *testing.T) {
 		message string
 	}{
 		{"unknown route", "POST", "/v1/interconn/chan/other", session, good, 404, CodeNotFound, "no such route"},
-		{"stream", "POST", "/v1/interconn/chan/transport", session, good, 404, CodeNotFound, "no such route"},
+		{"stream", "POST", "/v1/interconn/chan/nothing", session, good, 404, CodeNotFound, "no such route"},
 		{"root", "GET", "/", nil, "", 404, CodeNotFound, "no such route"},
 		{"GET", "GET", pathPush, session, "", 405, CodeBadRequest, "POST"},
 		{"HEAD", "HEAD", pathPush, session, "", 405, CodeBadRequest, "POST"},
@@ -225,7 +225,7 @@ func TestMessageIDs(t *testing.T) {
 }
 
 func TestRoutesOfHandlers(t *testing.T) {
-	tr := New(Config{NodeID: "A", Logger: quiet()})
+	tr := open(t, Config{NodeID: "A", Logger: quiet()})
 	for path, who := range map[string]string{pathPush: "c", pathPop: "c", pathPeek: "c", pathRelease: "c", pathInvoke: "p"} {
 		for name, h := range map[string]http.Handler{"c": tr.ContainerHandler(), "p": tr.PartnerHandler(), "cp": tr.Handler()} {
 			req, err := http.NewRequestWithContext(t.Context(), "GET", path, http.NoBody)
@@ -258,7 +258,7 @@ func (w *statusOnly) WriteHeader(status int) { w.status = status }
 
 func TestAuthorize(t *testing.T) {
 	calls := make(chan Call, 10)
-	tr := New(Config{NodeID: "A", Logger: quiet(), Authorize: func(_ context.Context, c Call) error {
+	tr := open(t, Config{NodeID: "A", Logger: quiet(), Authorize: func(_ context.Context, c Call) error {
 		calls <- c
 		if c.Token != "good" {
 			return refuse(CodeForbidden, "token of session %s is not valid", c.SessionID)
@@ -326,7 +326,7 @@ func FuzzProtobufPush(f *testing.F) {
 // fuzzBody sends one body to every route: there is always an answer that can be
 // read, never an internal error, and no memory stays charged after the release.
 func fuzzBody(t *testing.T, enc encoding, body []byte) {
-	tr := New(Config{NodeID: "A", Logger: quiet(), Limits: Limits{MessageBytes: 1 << 16, PopTimeout: time.Nanosecond, MaxPopTimeout: time.Nanosecond, PushTimeout: time.Second}})
+	tr := open(t, Config{NodeID: "A", Logger: quiet(), Limits: Limits{MessageBytes: 1 << 16, PopTimeout: time.Nanosecond, MaxPopTimeout: time.Nanosecond, PushTimeout: time.Second}})
 	defer func() { require.NoError(t, tr.Close(context.Background())) }()
 	h := tr.Handler()
 	for _, path := range []string{pathPush, pathInvoke, pathInvoke + "?pass", pathPeek, pathPop, pathRelease} {
@@ -357,15 +357,13 @@ func FuzzProtobufRoundTrip(f *testing.F) {
 		for _, s := range []*string{&topic, &k, &v} {
 			*s = strings.ToValidUTF8(*s, "?")
 		}
-		w, err := decodeProtoWrapped(protoWrap(map[string]string{k: v}, protoPush(topic, payload)))
+		in, err := parse(wrappedPush, inProto, protoWrap(map[string]string{"x-ptp-" + k: v}, protoPush(topic, payload)))
 		require.NoError(t, err)
-		require.Equal(t, map[string]string{k: v}, w.metadata)
-		in, err := decodeProtoPush(w.payload)
-		require.NoError(t, err)
+		require.Equal(t, normalized(map[string]string{"x-ptp-" + k: v}), in.meta)
 		require.Equal(t, topic, in.topic)
 		require.True(t, bytes.Equal(payload, in.payload))
 
-		head, tail := encodeProtoAnswer(outbound{code: Code(k), message: v, payload: payload})
+		head, tail := encodeProtoAnswer(outbound{code: Code(k), message: v}, int64(len(payload)))
 		out, err := decodeProtoAnswer(bytes.Join([][]byte{head, payload, tail}, nil))
 		require.NoError(t, err)
 		require.Equal(t, Code(k), out.code)
