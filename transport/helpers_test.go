@@ -250,3 +250,5 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	require.Eventually(t, ok, 20*time.Second, time.Millisecond, what)
 }
+
+func b64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
