@@ -71,17 +71,17 @@ func (f framing) around(enc encoding, head, tail []byte, n int64) (_, _ []byte) 
 	return head, tail
 }
 
-// frame makes the next frame's message the body. io.EOF is the end.
-func (x *exchange) frame() error {
+// frame makes the message of r's next frame the body. io.EOF is the end.
+func (x *exchange) frame(r io.Reader) error {
 	var head [5]byte
-	if _, err := io.ReadFull(x.r.Body, head[:]); err != nil {
+	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return err
 	}
 	if head[0] != 0 {
 		return errCompressed
 	}
 	x.length = int64(binary.BigEndian.Uint32(head[1:]))
-	x.in = whole(x.r.Body, x.length)
+	x.in = whole(r, x.length)
 	return nil
 }
 
@@ -112,7 +112,7 @@ func (e *exactly) Read(p []byte) (int, error) {
 // onlyFrame reads the head of a call's one message. It answers if there is none.
 func (x *exchange) onlyFrame() bool {
 	x.readDeadline(x.pace.patience)
-	switch err := x.frame(); err {
+	switch err := x.frame(x.r.Body); err {
 	case nil:
 		x.readDeadline(0)
 		return true

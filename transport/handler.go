@@ -36,7 +36,9 @@ type exchange struct {
 	// in is the body, or of several the one that is served; length is its length, -1 if unknown.
 	in     io.Reader
 	length int64
-	// lines and lineBody are in of a stream of JSON objects, which have no length.
+	// frames is what a stream's messages are read from; lines and lineBody are that
+	// of a stream of JSON objects, which have no length.
+	frames   *bufio.Reader
 	lines    *bufio.Reader
 	lineBody *bodyReader
 	// lost is set while lines stand where no message begins.

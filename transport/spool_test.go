@@ -64,7 +64,7 @@ func TestRestart(t *testing.T) {
 	const n = 300
 	for i := range n {
 		text := fmt.Sprintf("%d|%s", i, strings.Repeat("x", int(size(i))))
-		mustPut(t, b, s, fmt.Sprint("topic-", i%3), fmt.Sprint("id-", i), text)
+		require.NoError(t, put(t.Context(), b, s, fmt.Sprint("topic-", i%3), fmt.Sprint("id-", i), text, int64(len(text))+messageOverhead))
 	}
 	next := [3]int{0, 1, 2}
 	used := s.in.used

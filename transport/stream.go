@@ -54,10 +54,8 @@ func (x *exchange) streamType() string {
 func (t *Transport) serveStream(x *exchange, op operation) {
 	_ = x.rc.EnableFullDuplex() // HTTP/1.1; HTTP/2 is
 	defer context.AfterFunc(t.ctx, func() { _ = x.rc.SetReadDeadline(time.Now()) })()
-	body := bufio.NewReaderSize(x.r.Body, pieces)
 	all := *x
-	all.r = x.r.Clone(x.r.Context())
-	all.r.Body = io.NopCloser(body)
+	all.frames = bufio.NewReaderSize(x.r.Body, pieces)
 	if x.framing == framedStream && x.enc == inJSON {
 		all.lineBody = &bodyReader{r: x.r.Body, left: math.MaxInt64, limit: math.MaxInt64}
 		all.lines = bufio.NewReaderSize(all.lineBody, pieces)
@@ -95,9 +93,9 @@ func (t *Transport) serveStream(x *exchange, op operation) {
 func (x *exchange) nextMessage() error {
 	switch {
 	case x.framing == framedGRPC:
-		return x.frame()
+		return x.frame(x.frames)
 	case x.enc == inProto:
-		n, err := binary.ReadUvarint(x.r.Body.(io.ByteReader))
+		n, err := binary.ReadUvarint(x.frames)
 		if err != nil {
 			return err
 		}
@@ -105,7 +103,7 @@ func (x *exchange) nextMessage() error {
 			return refuse(CodeTooLarge, "a message claims %d bytes", n)
 		}
 		x.length = int64(n)
-		x.in = whole(x.r.Body, x.length)
+		x.in = whole(x.frames, x.length)
 		return nil
 	default:
 		x.length, x.lost = -1, true
