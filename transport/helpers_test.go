@@ -252,3 +252,6 @@ func eventually(t testing.TB, what string, ok func() bool) {
 }
 
 func b64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
+
+// newBytes reads b, and is of no type whose length net/http knows.
+func newBytes(b []byte) io.Reader { return io.MultiReader(bytes.NewReader(b)) }
