@@ -49,8 +49,8 @@ func isGRPCPath(path string) bool {
 type framing int
 
 const (
-	// unframed is one message, which is all of the body.
-	unframed framing = iota
+	// 0 is one message, which is all of the body.
+	_ framing = iota
 	// framedGRPC has before each message: 0 for not compressed, its length in 4 bytes, big endian.
 	framedGRPC
 	// framedStream is the stream over HTTP; see stream.go.

@@ -8,18 +8,18 @@ import (
 
 // pushURIs are the names under which partners push: of HTTP and of gRPC.
 var pushURIs = map[string]bool{
-	pathPush: true,
-	"/org.ppc.ptp.PrivateTransferTransport/push": true,
+	pathPush:               true,
+	grpcContainer + "push": true,
 }
 
 // readURIs may not be called by partners: a node's queues are its own.
 var readURIs = map[string]bool{
-	pathPop:     true,
-	pathPeek:    true,
-	pathRelease: true,
-	"/org.ppc.ptp.PrivateTransferTransport/pop":     true,
-	"/org.ppc.ptp.PrivateTransferTransport/peek":    true,
-	"/org.ppc.ptp.PrivateTransferTransport/release": true,
+	pathPop:                   true,
+	pathPeek:                  true,
+	pathRelease:               true,
+	grpcContainer + "pop":     true,
+	grpcContainer + "peek":    true,
+	grpcContainer + "release": true,
 }
 
 // serveInvoke takes a message from a partner's transport (API_SPECS part 4,

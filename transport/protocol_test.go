@@ -13,6 +13,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"hutong/transport/ptp"
 )
 
 // raw sends a request as it is and gives status, content type and the JSON answer.
@@ -369,5 +372,45 @@ func FuzzProtobufRoundTrip(f *testing.F) {
 		require.Equal(t, Code(k), out.code)
 		require.Equal(t, v, out.message)
 		require.True(t, bytes.Equal(payload, out.payload))
+	})
+}
+
+// A JSON push that is read piece by piece says what encoding/json says of it whole.
+func FuzzJSONPieces(f *testing.F) {
+	for _, s := range []string{`{"topic":"x","payload":"aGk="}`, `{"payload":"a\/\u0047k=\n","x":{"y":["}"]}}`, `{"payload":null}`,
+		`{"payload":[1,2],"PAYLOAD":"aGk="}`, ` {"payload" : "" , "topic":"\u4e92"} `, `{"payload":"aGk=","payload":"aG9sYQ=="}`, `{}x`, `{"payload":"aGk=aGk="}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var whole struct {
+			Topic   string  `json:"topic"`
+			Payload *[]byte `json:"payload"`
+		}
+		want := json.Unmarshal(b, &whole)
+		got, err := parse(plainPush, inJSON, b)
+		if err == nil {
+			require.NoError(t, want)
+			require.NotNil(t, whole.Payload)
+			require.Equal(t, whole.Topic, got.topic)
+			require.True(t, bytes.Equal(*whole.Payload, got.payload))
+		} else if want == nil && whole.Payload != nil {
+			t.Fatalf("refused: %v", err)
+		}
+	})
+}
+
+// A protobuf push that is read piece by piece says what protobuf's library says of it whole.
+func FuzzProtobufPieces(f *testing.F) {
+	f.Add(protoPush("x", []byte("hello")))
+	f.Add(append(protoPush("x", []byte("hello")), protoPush("y", nil)...))
+	f.Add([]byte{0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var whole ptp.PushInbound
+		want := proto.Unmarshal(b, &whole)
+		got, err := parse(plainPush, inProto, b)
+		if err == nil && want == nil { // each is stricter than the other about fields that nobody reads
+			require.Equal(t, whole.Topic, got.topic)
+			require.True(t, bytes.Equal(whole.Payload, got.payload))
+		}
 	})
 }

@@ -32,7 +32,7 @@ type Config struct {
 	HTTP *http.Client
 	// Logger gets what an operator should know; never a message's content.
 	Logger *slog.Logger
-	// Limits bound memory and time.
+	// Limits bound room and time.
 	Limits Limits
 }
 
@@ -40,7 +40,7 @@ type Config struct {
 // their defaults.
 type Limits struct {
 	// MessageBytes is the largest payload, 64 MiB. It is lowered to a quarter of
-	// SessionBytes, since a JSON body needs room for base64 beside its payload.
+	// SessionBytes, so that one message leaves room for others.
 	MessageBytes int64
 	// SessionBytes is what one session may hold unread, and again under way to
 	// partners: 256 MiB, at least 1 MiB. Give it four times the largest message.
