@@ -176,6 +176,8 @@ type delivery struct {
 	generation int
 	id         idKey
 	again      bool
+	// promised is set when it is written down that the pop with this id gets the message.
+	promised bool
 }
 
 // open reads the message. A queue that was emptied meanwhile is the refusal of readers.
@@ -280,6 +282,35 @@ func (b *broker) read(ctx context.Context, s *session, topic string, r *reader, 
 	return d, nil
 }
 
+// promise writes down, before a pop with an id is answered, that it gets the
+// message: the reader may have its answer and this process be killed before it
+// knows. Its next pop must then not get the same message, while the same pop must.
+func (d *delivery) promise() error {
+	if d.again || d.id == (idKey{}) {
+		return nil
+	}
+	b, q := d.b, d.q
+	q.io.Lock()
+	defer q.io.Unlock()
+	b.mu.Lock()
+	stale := d.generation != q.generation
+	b.mu.Unlock()
+	if stale {
+		return nil
+	}
+	if _, _, _, err := b.write(q, record{kind: recordConsumed, seq: d.m.seq, id: d.id}); err != nil {
+		return spoolError(err)
+	}
+	d.promised = true
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if d.generation == q.generation {
+		q.consumed = d.m.seq
+		q.retained, q.retainedFor = d.m, d.id
+	}
+	return nil
+}
+
 // done tells that the reader has the message.
 func (d *delivery) done() {
 	b, q := d.b, d.q
@@ -288,7 +319,7 @@ func (d *delivery) done() {
 	b.mu.Lock()
 	stale := (d.generation != q.generation || q.s.released) && !b.closed
 	b.mu.Unlock()
-	if !d.again && !stale {
+	if !d.again && !d.promised && !stale {
 		b.consume(q, d.m.seq, d.id)
 	}
 	d.finish()
@@ -304,9 +335,7 @@ func (d *delivery) finish() {
 	if !d.again {
 		b.counts.popped++
 		q.consumed = max(q.consumed, d.m.seq)
-		if d.id != (idKey{}) && d.generation == q.generation && !q.s.released {
-			q.retained, q.retainedFor = d.m, d.id
-		} else {
+		if !d.promised || d.generation != q.generation {
 			b.drop(d.m)
 		}
 	}
@@ -315,8 +344,23 @@ func (d *delivery) finish() {
 
 // putBack returns the message to the front of its queue.
 func (d *delivery) putBack() {
-	d.b.mu.Lock()
-	defer d.b.unlock()
+	b, q := d.b, d.q
+	q.io.Lock()
+	defer q.io.Unlock()
+	b.mu.Lock()
+	kept := d.generation == q.generation || b.closed
+	b.mu.Unlock()
+	if d.promised && kept {
+		if _, _, _, err := b.write(q, record{kind: recordReturned, seq: d.m.seq}); err != nil {
+			b.log.Error("that a message is unread again could not be written down", "session_id", q.s.id, "topic", q.topic, "error", err)
+		}
+	}
+	b.mu.Lock()
+	defer b.unlock()
+	if d.promised && d.generation == q.generation {
+		q.retained, q.retainedFor = nil, idKey{}
+		q.consumed = d.m.seq - 1
+	}
 	d.putBackLocked()
 }
 

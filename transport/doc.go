@@ -24,7 +24,8 @@
 //     256 ids. A container that gives its pushes ids of its own may repeat them
 //     too; one that doesn't must not, as it can't know what became of a push.
 //   - Read once, by a reader that gives each pop an id: the same pop, repeated because
-//     its answer was lost, gets the same message again, also after a restart.
+//     its answer was lost, gets the same message again, also after a restart: that it
+//     gets this message is written down before it is answered.
 //     The reader's next pop, with another id, tells that it has it.
 //   - Never lost to a reader without ids, and doubled only by a kill. A message is given only to a
 //     reader that is still there, one reader of a queue at a time, and returns to the front

@@ -368,6 +368,10 @@ func (t *Transport) deliver(x *exchange, s *session, topic string, d *delivery) 
 		return err
 	}
 	defer body.Close()
+	if err := d.promise(); err != nil {
+		d.putBack()
+		return err
+	}
 	err = x.r.Context().Err()
 	if err == nil {
 		err = x.deliver(http.StatusOK, outbound{code: CodeOK, message: "success", hasPayload: true}, body, d.m.size)

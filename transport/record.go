@@ -24,6 +24,8 @@ const (
 	recordBlob    recordKind = 'B'
 	// recordConsumed tells that all messages up to one have been read or dropped.
 	recordConsumed recordKind = 'C'
+	// recordReturned tells that the message that was consumed last is unread again.
+	recordReturned recordKind = 'R'
 )
 
 const recordVersion = 1
@@ -116,7 +118,7 @@ func decodeRecord(body []byte) (r record, err error) {
 		for n := d.uvarint(); n > 0 && d.err == nil; n-- {
 			r.seen = append(r.seen, d.id())
 		}
-	case recordMessage, recordBlob, recordConsumed:
+	case recordMessage, recordBlob, recordConsumed, recordReturned:
 	default:
 		return r, fmt.Errorf("record of an unknown kind %q", byte(r.kind))
 	}

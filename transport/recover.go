@@ -182,6 +182,9 @@ func (b *broker) replay(s *session, path string, records []placed, blobs map[str
 		case recordConsumed:
 			q.consumed = max(q.consumed, r.seq)
 			q.retain(r.seq, r.id)
+		case recordReturned:
+			q.consumed = r.seq - 1
+			q.retain(0, idKey{})
 		case recordMessage, recordBlob:
 			b.spool.used(r.seq)
 			seg.last = r.seq

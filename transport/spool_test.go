@@ -124,6 +124,7 @@ func TestRepeatedPop(t *testing.T) {
 			d, err := b.pop(t.Context(), s, "x", id, time.Minute)
 			require.NoError(t, err)
 			defer d.done()
+			require.NoError(t, d.promise())
 			return read(t, d)
 		}
 		for range 2 {
@@ -142,6 +143,31 @@ func TestRepeatedPop(t *testing.T) {
 		b = life(t, dir, Limits{})
 		s = entered(t, b, "s")
 		require.Equal(t, text(3), pop("p-3"))
+
+		// One whose answer can't be written is the next reader's, also after a crash.
+		mustPut(t, b, s, "x", "", text(4))
+		for range 3 {
+			d, err := b.pop(t.Context(), s, "x", "p-4", time.Minute)
+			require.NoError(t, err)
+			require.NoError(t, d.promise())
+			d.putBack()
+			b.crash()
+			b = life(t, dir, Limits{})
+			s = entered(t, b, "s")
+		}
+		require.Equal(t, text(4), pop("p-5"))
+
+		// A kill while the answer is written: the same pop gets it, and no other.
+		mustPut(t, b, s, "x", "", text(6))
+		mustPut(t, b, s, "x", "", text(7))
+		d, err := b.pop(t.Context(), s, "x", "p-6", time.Minute)
+		require.NoError(t, err)
+		require.NoError(t, d.promise())
+		b.crash()
+		b = life(t, dir, Limits{})
+		s = entered(t, b, "s")
+		require.Equal(t, text(6), pop("p-6"))
+		require.Equal(t, text(7), pop("p-7"))
 		require.NoError(t, b.clearQueues(s, ""))
 		b.crash()
 		b = life(t, dir, Limits{})
