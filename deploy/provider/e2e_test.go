@@ -25,6 +25,7 @@ import (
 
 	"hutong/deploy/provider/boost"
 	"hutong/deploy/provider/brokertest"
+	"hutong/deploy/provider/outcome"
 )
 
 // program is the binary as it goes into the image.
@@ -297,7 +298,7 @@ func (b *bench) checkBoost(task string, guest, host [][]string) {
 	var auc, ks struct {
 		Value     float64
 		Threshold float64
-		Curve     []boost.Point
+		Curve     []outcome.Point
 	}
 	readJSON(t, b.outputPath("guest", task, "train-auc"), &auc)
 	readJSON(t, b.outputPath("guest", task, "train-ks"), &ks)
