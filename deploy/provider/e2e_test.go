@@ -345,7 +345,7 @@ func (b *bench) checkBoost(task string, guest, host [][]string) {
 	require.Len(t, model.Trees, 2)
 	require.NotEmpty(t, hostModel.Splits, "the host's features are of use")
 	for i := range predictions[1:] {
-		score, err := model.Score(hostModel, cells(guest, i+1), cells(host, i+1))
+		score, err := model.Score(cells(guest, i+1), boost.HostRow{Model: hostModel, Row: cells(host, i+1)})
 		require.NoError(t, err)
 		require.Equal(t, predictions[i+1][2], strconv.FormatFloat(score, 'g', -1, 64))
 	}

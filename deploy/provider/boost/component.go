@@ -18,9 +18,9 @@ type treeLoss struct {
 	Loss float64 `json:"loss"` // mean cross entropy over all rows
 }
 
-// Run trains with the partner and writes one's own part of the outputs. The guest's train_data is id, label, predict_score
+// Run trains with the partners and writes one's own part of the outputs. The guest's train_data is id, label, predict_score
 // and predict_result of each row; the host's is the ids alone, since scores are the guest's.
-func Run(ctx context.Context, task component.Task, store component.Store, peer Peer) error {
+func Run(ctx context.Context, task component.Task, store component.Store, peers component.Peers) error {
 	p, err := ReadParams(task.Parameters)
 	if err != nil {
 		return err
@@ -46,9 +46,9 @@ func Run(ctx context.Context, task component.Task, store component.Store, peer P
 	slog.Info("input read", "rows", len(ids), "columns", len(table.Columns))
 	out := outcome.NewWriter(ctx, task, store)
 	if task.Self.Role == "guest" {
-		err = runGuest(ctx, task, table, ids, p, peer, out)
+		err = runGuest(ctx, task, table, ids, p, peers, out)
 	} else {
-		err = runHost(ctx, task, table, ids, p, peer, out)
+		err = runHost(ctx, task, table, ids, p, peers, out)
 	}
 	if err != nil {
 		return err
@@ -56,7 +56,7 @@ func Run(ctx context.Context, task component.Task, store component.Store, peer P
 	return out.Err()
 }
 
-func runGuest(ctx context.Context, task component.Task, table *component.Table, ids []string, p Params, peer Peer, out *outcome.Writer) error {
+func runGuest(ctx context.Context, task component.Task, table *component.Table, ids []string, p Params, peers component.Peers, out *outcome.Writer) error {
 	labels, err := table.Labels(p.Label)
 	if err != nil {
 		return err
@@ -65,22 +65,27 @@ func runGuest(ctx context.Context, task component.Task, table *component.Table, 
 	if err != nil {
 		return err
 	}
-	partner, err := task.Partner("host")
+	hosts, err := task.Some("host")
 	if err != nil {
 		return err
 	}
-	hosts, err := newRemote(ctx, peer, partner.String(), ids, p)
+	sources := []source{newLocal(task.Self.String(), features, p)}
+	remotes := make([]*remote, len(hosts))
+	for i, h := range hosts {
+		if remotes[i], err = newRemote(ctx, peers[h.String()], h.String(), ids, p); err != nil {
+			return err
+		}
+		sources = append(sources, remotes[i])
+	}
+	result, err := train(ctx, sources, labels, p)
 	if err != nil {
 		return err
 	}
-	result, err := train(ctx, []source{newLocal(task.Self.String(), features, p), hosts}, labels, p)
-	if err != nil {
-		return err
+	for _, r := range remotes {
+		if err := r.end(ctx); err != nil {
+			return err
+		}
 	}
-	if err := hosts.end(ctx); err != nil {
-		return err
-	}
-
 	role := task.Self.String()
 	out.JSON("model", "model", "guest's part of the model", Model{
 		name, role, "cross_entropy", p.LearningRate, names(features), result.trees,
@@ -99,7 +104,7 @@ func runGuest(ctx context.Context, task component.Task, table *component.Table, 
 	return nil
 }
 
-func runHost(ctx context.Context, task component.Task, table *component.Table, ids []string, p Params, peer Peer, out *outcome.Writer) error {
+func runHost(ctx context.Context, task component.Task, table *component.Table, ids []string, p Params, peers component.Peers, out *outcome.Writer) error {
 	if slices.Contains(table.Columns, p.Label) {
 		return fmt.Errorf("input train_data has the label column %q: at a host all columns but the id are features; leave the label out", p.Label)
 	}
@@ -110,7 +115,11 @@ func runHost(ctx context.Context, task component.Task, table *component.Table, i
 	if len(features) == 0 {
 		return channel.Errorf("the host has no features")
 	}
-	h := &host{peer: peer, owner: task.Self.String(), features: features, params: p}
+	guest, err := task.Only("guest")
+	if err != nil {
+		return err
+	}
+	h := &host{peer: peers[guest.String()], owner: task.Self.String(), features: features, params: p}
 	splits, err := h.serve(ctx, ids)
 	if err != nil {
 		return err

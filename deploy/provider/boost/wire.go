@@ -1,20 +1,17 @@
 package boost
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/bits"
 
+	"hutong/deploy/provider/component"
 	"hutong/deploy/provider/paillier"
 )
 
 // Peer is the connection to the other side.
-type Peer interface {
-	Send(ctx context.Context, step string, head any, body []byte) error
-	Receive(ctx context.Context, step string, head any) ([]byte, error)
-}
+type Peer = component.Peer
 
 // The guest asks, the host answers.
 const (
