@@ -53,11 +53,12 @@ type dialogue struct {
 	first   bool // pings first
 	timeout time.Duration
 	nonce   string
+	now     func() time.Time
 	theirs  string // nonce
 }
 
-// peer tries the transport in both directions, and compares clocks.
-func peer(ctx context.Context, c channel.Config, timeout, maxOffset time.Duration) []Check {
+// peer tries the transport in both directions, and compares clocks; now is the clock here.
+func peer(ctx context.Context, c channel.Config, timeout, maxOffset time.Duration, now func() time.Time) []Check {
 	check := func(name string) Check { return Check{Name: name, Peer: c.Partner, PeerNodeID: c.OtherNode} }
 	from, to, clock := check("transport_from"), check("transport_to"), check("clock")
 	c.Patience, c.TransportPatience = timeout, timeout
@@ -66,7 +67,7 @@ func peer(ctx context.Context, c channel.Config, timeout, maxOffset time.Duratio
 		return []Check{from.failed(err), to.failed(err)}
 	}
 	defer link.Close()
-	d := &dialogue{link: link, who: c.Partner, first: c.Self < c.Partner, timeout: timeout, nonce: rand.Text()}
+	d := &dialogue{link: link, who: c.Partner, first: c.Self < c.Partner, timeout: timeout, nonce: rand.Text(), now: now}
 
 	sendErr := d.sendHello(ctx)
 	fromErr := d.receiveHello(ctx)
@@ -126,7 +127,7 @@ func (d *dialogue) sendHello(ctx context.Context) error {
 	body := make([]byte, helloSize)
 	_, _ = rand.Read(body) // never fails
 	sum := sha256.Sum256(body)
-	return d.send(ctx, stepHello, hello{d.nonce, time.Now(), sum[:]}, body)
+	return d.send(ctx, stepHello, hello{d.nonce, d.now(), sum[:]}, body)
 }
 
 func (d *dialogue) receiveHello(ctx context.Context) error {
@@ -151,7 +152,7 @@ func (d *dialogue) compareClocks(ctx context.Context) (offset, trip time.Duratio
 	}
 	for round := range rounds {
 		asked := ping{d.nonce, round}
-		left := time.Now()
+		left := d.now()
 		if err := d.send(ctx, stepPing, asked, nil); err != nil {
 			return 0, 0, err
 		}
@@ -159,7 +160,7 @@ func (d *dialogue) compareClocks(ctx context.Context) (offset, trip time.Duratio
 		if _, err := d.receive(ctx, stepPong, &p); err != nil {
 			return 0, 0, err
 		}
-		came := time.Now()
+		came := d.now()
 		if p.ping != asked {
 			return 0, 0, fmt.Errorf("%s answered another ping than the one that was sent", d.who)
 		}
@@ -185,11 +186,11 @@ func (d *dialogue) answerPings(ctx context.Context) error {
 		if _, err := d.receive(ctx, stepPing, &p); err != nil {
 			return err
 		}
-		came := time.Now()
+		came := d.now()
 		if p != (ping{d.theirs, round}) {
 			return fmt.Errorf("%s sent another ping than the one that was due", d.who)
 		}
-		if err := d.send(ctx, stepPong, pong{p, came, time.Now()}, nil); err != nil {
+		if err := d.send(ctx, stepPong, pong{p, came, d.now()}, nil); err != nil {
 			return err
 		}
 	}

@@ -52,7 +52,7 @@ func Run(ctx context.Context, task component.Task, config func(component.Party) 
 	try(func() []Check { return []Check{callback(ctx, task.Callback)} })
 	for _, p := range task.Parties {
 		if p != task.Self {
-			try(func() []Check { return peer(ctx, config(p), timeout, maxOffset) })
+			try(func() []Check { return peer(ctx, config(p), timeout, maxOffset, time.Now) })
 		}
 	}
 	running.Wait()
