@@ -17,11 +17,10 @@ import (
 	"hutong/deploy/provider/lr"
 )
 
-// lrParameters are those of FATE-Flow's example, but for the short key.
+// lrParameters are those of FATE-Flow's example.
 var lrParameters = map[string]string{
 	"alpha": "0.01", "batch_size": "-1", "early_stop": "diff", "id": "id", "init_param": `{"init_method": "zeros", "fit_intercept": "True"}`,
 	"label": "y", "learning_rate": "0.15", "max_iter": "2", "optimizer": "nesterov_momentum_sgd", "penalty": "L2", "tol": "0.0001",
-	"encrypt_param": `{"method": "Paillier", "key_length": 1024}`,
 }
 
 // Three roles, on three nodes, on one, and with S3 as storage.
@@ -35,6 +34,7 @@ func TestHeteroLR(t *testing.T) {
 		"arbiter at the guest, S3": {map[string]string{"guest": "A", "host": "B", "arbiter": "A"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			b := newBench(t, c.nodes)
 			if c.s3 {
 				useS3(b)
@@ -42,7 +42,7 @@ func TestHeteroLR(t *testing.T) {
 			b.upload("guest", "guest.csv", 3)
 			b.upload("host", "host.csv", 1)
 			b.succeed(b.intersection("task-1"))
-			b.succeed(b.train("task-2", "HeteroLR", lrParameters, "task-1"))
+			b.succeed(b.train("task-2", "HeteroLR", withKey(lrParameters, 1024), "task-1"))
 			b.checkLR("task-1", "task-2", "host")
 			require.Zero(t, b.broker.Left())
 			require.Empty(t, b.broker.Headless())
@@ -135,6 +135,7 @@ func (b *bench) checkLR(from, task string, hosts ...string) {
 
 // Two hosts in all three algorithms: the host's columns are cut between them.
 func TestSeveralHosts(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, map[string]string{"guest": "A", "host": "B", "host.1": "C", "arbiter": "C"})
 	b.upload("guest", "guest.csv", 1)
 	data, err := os.ReadFile("../../testdata/breast/host.csv")
@@ -157,11 +158,11 @@ func TestSeveralHosts(t *testing.T) {
 		require.Equal(t, ids, column(b.readCSV(role, "task-1", "train_data"), 0))
 	}
 
-	b.succeed(b.train("task-2", "HeteroLR", lrParameters, "task-1"))
+	b.succeed(b.train("task-2", "HeteroLR", withKey(lrParameters, 1024), "task-1"))
 	b.checkLR("task-1", "task-2", "host", "host.1")
 
 	delete(b.nodes, "arbiter")
-	b.succeed(b.train("task-3", "HeteroSecureBoost", boostParameters, "task-1"))
+	b.succeed(b.train("task-3", "HeteroSecureBoost", withKey(boostParameters, 1024), "task-1"))
 	var model boost.Model
 	b.readJSON("guest", "task-3", "model", &model)
 	parts := []boost.HostRow{{}, {}}
@@ -183,10 +184,11 @@ func TestSeveralHosts(t *testing.T) {
 
 // A party that fails ends all others, with its reason.
 func TestOneOfThreeFails(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, map[string]string{"guest": "A", "host": "B", "arbiter": "C"})
 	b.upload("guest", "guest.csv", 1)
 	b.upload("host", "host.csv", 1) // the rows of the two do not lie alike
-	started := b.startAll([]string{"guest", "host", "arbiter"}, "task-1", "HeteroLR", lrParameters, uploaded, trainingOutputs)
+	started := b.startAll([]string{"guest", "host", "arbiter"}, "task-1", "HeteroLR", withKey(lrParameters, 1024), uploaded, trainingOutputs)
 	for role, p := range started {
 		require.Equal(t, 1, p.end(t, time.Minute), role)
 		require.Contains(t, p.logs.String(), "run Intersection first", role)

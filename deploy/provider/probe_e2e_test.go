@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -64,15 +65,16 @@ func TestProbe(t *testing.T) {
 
 // A party that isn't there, a direction that swallows everything, a storage that can't be written: each is told where it is seen.
 func TestProbeFindsFaults(t *testing.T) {
-	short := map[string]string{"timeout": "3"}
+	short := map[string]string{"timeout": "6"}
 	t.Run("absent", func(t *testing.T) {
+		t.Parallel()
 		b := newBench(t, map[string]string{"guest": "A", "host": "B", "arbiter": "C"})
 		started := b.probe("task-1", []string{"guest", "arbiter"}, short)
 		for role, p := range started {
 			require.Equal(t, 1, p.end(t, time.Minute), role)
 			rep, checks := b.probed(role, "task-1")
 			require.Equal(t, 2, rep.Failed)
-			require.Contains(t, checks["transport_from host.0"].Why, "nothing came for 3s")
+			require.Contains(t, checks["transport_from host.0"].Why, "nothing came for 6s")
 			require.Contains(t, checks["transport_to host.0"].Why, "does not say whether anything arrived")
 			require.NotContains(t, p.logs.String(), "panic")
 			lines := strings.Split(strings.TrimSpace(p.logs.String()), "\n")
@@ -83,6 +85,7 @@ func TestProbeFindsFaults(t *testing.T) {
 		}
 	})
 	t.Run("one direction", func(t *testing.T) {
+		t.Parallel()
 		b := newBench(t, pair("A", "B"))
 		b.broker.Fault = func(verb string, _ int, w http.ResponseWriter, r *http.Request) bool {
 			if verb == "push" && r.Header.Get("x-ptp-target-node-id") == "B" {
@@ -107,15 +110,19 @@ func TestProbeFindsFaults(t *testing.T) {
 		require.True(t, host["transport_to guest.0"].OK)
 	})
 	t.Run("own side", func(t *testing.T) {
+		t.Parallel()
 		b := newBench(t, pair("A", "B"))
 		env := func(role string) []string {
 			return b.environ(role, "task-1", "Probe", short, nil, []string{"probe"})
 		}
 		host := b.start(env("host"))
-		closed, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		require.NoError(t, closed.Close())
-		guest := b.start(append(env("guest"), "system.storage=file:///proc/no/place", "system.callback=http://"+closed.Addr().String(), "config.session_id="))
+		gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet {
+				w.WriteHeader(http.StatusBadGateway)
+			}
+		}))
+		defer gateway.Close()
+		guest := b.start(append(env("guest"), "system.storage=file:///proc/no/place", "system.callback="+gateway.URL, "config.session_id="))
 		require.Equal(t, 1, guest.end(t, time.Minute))
 		logs := guest.logs.String()
 		for _, want := range []string{"missing: config.session_id", "check=storage", "check=callback", "report: "} {
