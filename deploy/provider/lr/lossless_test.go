@@ -167,16 +167,16 @@ func TestLossless(t *testing.T) {
 		batches     [][2]int
 		iterations  int
 	}{
-		"defaults":              {60, 3, []int{4}, nil, [][2]int{{0, 60}}, 4},
-		"sgd, no penalty":       {60, 3, []int{4}, map[string]string{"optimizer": "sgd", "penalty": "none", "learning_rate": "1"}, [][2]int{{0, 60}}, 4},
-		"nesterov, the seed's":  {60, 2, []int{3}, map[string]string{"optimizer": "nesterov_momentum_sgd", "batch_size": "-1", "early_stop": "diff"}, [][2]int{{0, 60}}, 4},
-		"adam, L1, batches":     {65, 3, []int{4}, map[string]string{"optimizer": "adam", "penalty": "L1", "alpha": "0.05", "batch_size": "25", "max_iter": "3"}, [][2]int{{0, 21}, {21, 43}, {43, 65}}, 3},
+		"defaults":              {40, 3, []int{4}, nil, [][2]int{{0, 40}}, 4},
+		"sgd, no penalty":       {40, 3, []int{4}, map[string]string{"optimizer": "sgd", "penalty": "none", "learning_rate": "1"}, [][2]int{{0, 40}}, 4},
+		"nesterov, the seed's":  {40, 2, []int{3}, map[string]string{"optimizer": "nesterov_momentum_sgd", "batch_size": "-1", "early_stop": "diff"}, [][2]int{{0, 40}}, 4},
+		"adam, L1, batches":     {32, 3, []int{4}, map[string]string{"optimizer": "adam", "penalty": "L1", "alpha": "0.05", "batch_size": "12", "max_iter": "3"}, [][2]int{{0, 10}, {10, 21}, {21, 32}}, 3},
 		"adagrad, ones, L2":     {40, 2, []int{2}, map[string]string{"optimizer": "adagrad", "init_param": "ones", "alpha": "0.5"}, [][2]int{{0, 40}}, 4},
 		"no intercept, const":   {40, 2, []int{2}, map[string]string{"init_param": `{"init_method": "const", "init_const": -0.5, "fit_intercept": "False"}`}, [][2]int{{0, 40}}, 4},
 		"guest without feature": {40, 0, []int{3}, nil, [][2]int{{0, 40}}, 4},
-		"three hosts, batches":  {50, 2, []int{3, 1, 2}, map[string]string{"optimizer": "sgd", "batch_size": "25", "max_iter": "3"}, [][2]int{{0, 25}, {25, 50}}, 3},
+		"three hosts, batches":  {30, 1, []int{2, 1, 2}, map[string]string{"optimizer": "sgd", "batch_size": "15", "max_iter": "2"}, [][2]int{{0, 15}, {15, 30}}, 2},
 		"stops by diff":         {60, 3, []int{3}, map[string]string{"early_stop": "diff", "tol": "0.05", "optimizer": "sgd", "max_iter": "50"}, [][2]int{{0, 60}}, 2},
-		"stops by weight_diff":  {60, 3, []int{3}, map[string]string{"tol": "0.02", "optimizer": "sgd", "max_iter": "50"}, [][2]int{{0, 60}}, 0},
+		"stops by weight_diff":  {40, 3, []int{3}, map[string]string{"tol": "0.05", "optimizer": "sgd", "max_iter": "50"}, [][2]int{{0, 40}}, 0},
 		"stops by abs":          {60, 3, []int{3}, map[string]string{"early_stop": "abs", "tol": "0.6", "max_iter": "50"}, [][2]int{{0, 60}}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
