@@ -51,10 +51,10 @@ func run(args, environ []string, logs io.Writer, stopped <-chan os.Signal) int {
 	slog.SetDefault(log)
 
 	control, controlErr := task.OpenControl()
-	defer control.Close()
 	if controlErr != nil {
 		log.Warn("nobody can ask how the task is going; callback and exit code tell how it ended", "error", controlErr.Error())
 	}
+	defer control.Close()
 
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
