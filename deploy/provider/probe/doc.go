@@ -17,6 +17,7 @@
 //	heard  whether the other's hello came
 //	ping   nonce and number, by the party whose role sorts first; pong has them and the times of arrival and of leaving;
 //	       then the other way round
+//	done   the report is written
 //
 // # Report
 //
@@ -42,6 +43,7 @@
 //	  ]
 //	}
 //
-// "why" is there when "ok" is false, and only then. The task fails when a check failed, after the report was written, and its last
-// log line names what failed. The report tells the truth about its own party; what a peer could not do stands in the peer's.
+// "why" is there when "ok" is false, and only then. The task fails when a check failed, and its last log line names what failed. A
+// scheduler stops all parties as soon as one fails, so none ends before those that it hears have written their reports; the log has each
+// check as soon as it is known. The report tells the truth about its own party; what a peer could not do stands in the peer's.
 package probe

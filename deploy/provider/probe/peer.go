@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"hutong/deploy/provider/channel"
@@ -17,6 +18,7 @@ const (
 	stepHeard = "heard"
 	stepPing  = "ping"
 	stepPong  = "pong"
+	stepDone  = "done"
 )
 
 const (
@@ -48,27 +50,53 @@ type pong struct {
 
 // dialogue is the exchange with one other party.
 type dialogue struct {
+	ctx     context.Context // ends when the other party fails
+	config  channel.Config
 	link    *channel.Link
+	err     error // there is no link
 	who     string
 	first   bool // pings first
 	timeout time.Duration
+	now     func() time.Time // the clock here
 	nonce   string
-	now     func() time.Time
-	theirs  string // nonce
+	theirs  string // nonce; empty while nothing came
 }
 
-// peer tries the transport in both directions, and compares clocks; now is the clock here.
-func peer(ctx context.Context, c channel.Config, timeout, maxOffset time.Duration, now func() time.Time) []Check {
+// open begins the exchange.
+func open(ctx context.Context, c channel.Config, timeout time.Duration, now func() time.Time) *dialogue {
+	c.Patience, c.TransportPatience = timeout, timeout
+	d := &dialogue{config: c, who: c.Partner, first: c.Self < c.Partner, timeout: timeout, nonce: rand.Text(), now: now}
+	d.link, d.ctx, d.err = channel.Open(ctx, c)
+	return d
+}
+
+func (d *dialogue) close() {
+	if d.link != nil {
+		d.link.Close()
+	}
+}
+
+// done waits, when the other party can be heard, until it has written its report, and tells it that this one has.
+func (d *dialogue) done() {
+	if d.err != nil {
+		return
+	}
+	sendErr := d.send(d.ctx, stepDone, struct{}{}, nil)
+	if d.theirs != "" && sendErr == nil {
+		if _, err := d.receive(d.ctx, stepDone, &struct{}{}); err != nil {
+			slog.Debug("did not hear of the other's report", "peer", d.who, "error", err.Error())
+		}
+	}
+}
+
+// run tries the transport in both directions, and compares clocks.
+func (d *dialogue) run(maxOffset time.Duration) []Check {
+	ctx, c := d.ctx, d.config
 	check := func(name string) Check { return Check{Name: name, Peer: c.Partner, PeerNodeID: c.OtherNode} }
 	from, to, clock := check("transport_from"), check("transport_to"), check("clock")
-	c.Patience, c.TransportPatience = timeout, timeout
-	link, ctx, err := channel.Open(ctx, c)
-	if err != nil {
-		return []Check{from.failed(err), to.failed(err)}
+	if d.err != nil {
+		return []Check{from.failed(d.err), to.failed(d.err)}
 	}
-	defer link.Close()
-	d := &dialogue{link: link, who: c.Partner, first: c.Self < c.Partner, timeout: timeout, nonce: rand.Text(), now: now}
-
 	sendErr := d.sendHello(ctx)
 	fromErr := d.receiveHello(ctx)
 	h := heard{OK: fromErr == nil}

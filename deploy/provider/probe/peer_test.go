@@ -21,11 +21,19 @@ func config(b *brokertest.Broker, self, partner string) channel.Config {
 	}
 }
 
+func peer(t *testing.T, b *brokertest.Broker, self, partner string, now func() time.Time) []Check {
+	d := open(t.Context(), config(b, self, partner), 3*time.Second, now)
+	defer d.close()
+	checks := d.run(time.Second)
+	d.done()
+	return checks
+}
+
 // both runs the two ends, the second with a clock that is ahead.
 func both(t *testing.T, b *brokertest.Broker, ahead time.Duration) (guest, host map[string]Check) {
 	other := make(chan []Check, 1)
 	go func() {
-		other <- peer(t.Context(), config(b, "host.0", "guest.0"), 3*time.Second, time.Second, func() time.Time { return time.Now().Add(ahead) })
+		other <- peer(t, b, "host.0", "guest.0", func() time.Time { return time.Now().Add(ahead) })
 	}()
 	index := func(checks []Check) map[string]Check {
 		out := map[string]Check{}
@@ -34,7 +42,7 @@ func both(t *testing.T, b *brokertest.Broker, ahead time.Duration) (guest, host 
 		}
 		return out
 	}
-	guest = index(peer(t.Context(), config(b, "guest.0", "host.0"), 3*time.Second, time.Second, time.Now))
+	guest = index(peer(t, b, "guest.0", "host.0", time.Now))
 	return guest, index(<-other)
 }
 
@@ -101,7 +109,7 @@ func TestForgery(t *testing.T) {
 			defer link.Close()
 			require.NoError(t, c.send(ctx, link))
 			require.NoError(t, link.Send(ctx, stepHeard, heard{OK: true}, nil))
-			checks := peer(t.Context(), config(b, "guest.0", "host.0"), 3*time.Second, time.Second, time.Now)
+			checks := peer(t, b, "guest.0", "host.0", time.Now)
 			require.Len(t, checks, 2)
 			require.Contains(t, checks[0].Why, c.want)
 			require.True(t, checks[1].OK)

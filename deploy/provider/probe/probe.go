@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -36,30 +35,53 @@ func Run(ctx context.Context, task component.Task, config func(component.Party) 
 		return err
 	}
 
-	var mu sync.Mutex
-	var checks []Check
-	var running sync.WaitGroup
-	try := func(do func() []Check) {
-		running.Go(func() {
-			done := do()
-			mu.Lock()
-			defer mu.Unlock()
-			checks = append(checks, done...)
-		})
-	}
-	try(func() []Check { return []Check{environment(task)} })
-	try(func() []Check { return []Check{storage(ctx, task)} })
-	try(func() []Check { return []Check{callback(ctx, task.Callback)} })
+	found := &findings{}
+	var heard []*dialogue
+	found.try(func() []Check { return []Check{environment(task)} })
+	found.try(func() []Check { return []Check{storage(ctx, task)} })
+	found.try(func() []Check { return []Check{callback(ctx, task.Callback)} })
 	for _, p := range task.Parties {
-		if p != task.Self {
-			try(func() []Check { return peer(ctx, config(p), timeout, maxOffset, time.Now) })
+		if p == task.Self {
+			continue
 		}
+		d := open(ctx, config(p), timeout, time.Now)
+		defer d.close()
+		heard = append(heard, d)
+		found.try(func() []Check { return d.run(maxOffset) })
 	}
-	running.Wait()
+	found.running.Wait()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return conclude(ctx, task, checks)
+	err := conclude(ctx, task, found.checks)
+
+	// A scheduler stops all as soon as one has failed: nobody ends before all that can be heard have written their reports.
+	var waiting sync.WaitGroup
+	for _, d := range heard {
+		waiting.Go(d.done)
+	}
+	waiting.Wait()
+	return err
+}
+
+// findings are what checks found that run at the same time.
+type findings struct {
+	mu      sync.Mutex
+	checks  []Check
+	running sync.WaitGroup
+}
+
+// try runs checks, and logs each when it is known: a probe that is stopped leaves at least that.
+func (f *findings) try(do func() []Check) {
+	f.running.Go(func() {
+		done := do()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.checks = append(f.checks, done...)
+		for _, c := range done {
+			c.log()
+		}
+	})
 }
 
 // conclude writes the report and says what failed.
@@ -71,25 +93,12 @@ func conclude(ctx context.Context, task component.Task, checks []Check) error {
 	rep := Report{Component: task.Component, Role: task.Self.String(), NodeID: task.Self.NodeID, Time: time.Now().UTC(), Checks: checks}
 	var failures []string
 	for _, c := range checks {
-		log := slog.With("check", c.Name)
-		what := c.Name
-		if c.Peer != "" {
-			log = log.With("peer", c.Peer, "peer_node_id", c.PeerNodeID)
-			what += " " + c.Peer
-		}
-		for name, value := range map[string]*float64{"milliseconds": c.Milliseconds, "offset_milliseconds": c.Offset} {
-			if value != nil {
-				log = log.With(name, *value)
-			}
-		}
 		if c.OK {
 			rep.Passed++
-			log.Info("ok")
 			continue
 		}
 		rep.Failed++
-		failures = append(failures, what+": "+c.Why)
-		log.Warn("failed", "why", c.Why)
+		failures = append(failures, strings.TrimSpace(c.Name+" "+c.Peer)+": "+c.Why)
 	}
 	rep.OK = rep.Failed == 0
 	if err := writeReport(ctx, task, rep); err != nil {

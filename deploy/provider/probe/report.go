@@ -1,6 +1,9 @@
 package probe
 
-import "time"
+import (
+	"log/slog"
+	"time"
+)
 
 // Report is the document that a probe leaves; see the package's comment.
 type Report struct {
@@ -40,4 +43,25 @@ func (c Check) took(d time.Duration) Check {
 func milliseconds(d time.Duration) *float64 {
 	ms := float64(d.Microseconds()) / 1000
 	return &ms
+}
+
+func (c Check) log() {
+	log := slog.With("check", c.Name)
+	if c.Peer != "" {
+		log = log.With("peer", c.Peer, "peer_node_id", c.PeerNodeID)
+	}
+	if c.Milliseconds != nil {
+		log = log.With("milliseconds", *c.Milliseconds)
+	}
+	if c.Offset != nil {
+		log = log.With("offset_milliseconds", *c.Offset, "uncertainty_milliseconds", *c.Uncertainty)
+	}
+	switch {
+	case !c.OK:
+		log.Warn("failed", "why", c.Why)
+	case c.Note != "":
+		log.Info("ok", "note", c.Note)
+	default:
+		log.Info("ok")
+	}
 }
