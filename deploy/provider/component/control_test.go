@@ -1,9 +1,11 @@
 package component
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -48,4 +50,18 @@ func TestControl(t *testing.T) {
 		_, err := Task{Control: port}.OpenControl()
 		require.ErrorContains(t, err, "system.control_port")
 	}
+}
+
+func FuzzControl(f *testing.F) {
+	f.Add("POST", "/v1/platform/algorithm/task/query", `{"task_id": "t1"}`)
+	f.Add("POST", "/v1/platform/algorithm/task/query", `{"task_id": 1}`)
+	f.Fuzz(func(t *testing.T, method, path, body string) {
+		c, err := Task{TaskID: "t1", Self: Party{Role: "host"}}.OpenControl()
+		require.NoError(t, err)
+		w := httptest.NewRecorder()
+		c.ServeHTTP(w, &http.Request{Method: method, URL: &url.URL{Path: path}, Body: io.NopCloser(strings.NewReader(body))})
+		var a controlAnswer
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &a))
+		require.Equal(t, a.Code == 0, w.Code == http.StatusOK)
+	})
 }

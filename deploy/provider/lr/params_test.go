@@ -1,6 +1,7 @@
 package lr
 
 import (
+	"math/big"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -95,4 +96,33 @@ func TestModelShare(t *testing.T) {
 	require.InDelta(t, -0.5, share, 1e-15)
 	_, err = m.Share(map[string]float64{"a": 1})
 	require.ErrorContains(t, err, `no feature "b"`)
+}
+
+func FuzzReadParams(f *testing.F) {
+	f.Add("batch_size", "all")
+	f.Add("init_param", `{"init_method": "const", "init_const": 1e300}`)
+	f.Add("encrypt_param", `{"key_length": 1e9}`)
+	f.Fuzz(func(t *testing.T, name, value string) {
+		p, err := ReadParams(map[string]string{name: value})
+		if err != nil {
+			return
+		}
+		require.GreaterOrEqual(t, p.BatchSize, 0)
+		require.Positive(t, p.MaxIter)
+		require.Contains(t, optimizers, p.Optimizer)
+		require.GreaterOrEqual(t, p.KeyBits, 1024)
+		require.NotEmpty(t, (&party{rows: 10, params: p}).batches())
+	})
+}
+
+func FuzzDecodePlain(f *testing.F) {
+	n := big.NewInt(1<<40 + 15)
+	f.Add([]byte{0, 0, 0, 0, 0, 1}, 1)
+	f.Add([]byte{255, 255, 255, 255, 255, 255}, 1)
+	f.Fuzz(func(t *testing.T, body []byte, count int) {
+		if numbers, err := decodePlain(body, n, count); err == nil {
+			require.Len(t, numbers, count)
+			require.Equal(t, append([]byte{}, body...), append([]byte{}, encodePlain(numbers, n)...))
+		}
+	})
 }
