@@ -22,7 +22,7 @@ import (
 func newJobCommand(c *client) *cobra.Command {
 	return group("job", "Submit, watch and stop jobs; read their logs and outputs",
 		newJobSubmit(c), newJobStatus(c), newJobWatch(c), newJobList(c), newJobStop(c),
-		newJobAudit(c, "approve", bfia.JobReady), newJobAudit(c, "reject", bfia.JobRejected), newJobLogs(c), newJobOutputs(c))
+		newJobAudit(c, "approve", bfia.JobReady), newJobAudit(c, "reject", bfia.JobRejected), newJobLogs(c), newJobOutputs(c), newJobProbe(c))
 }
 
 // submitTries is how often a job is sent while the answer gets lost. All of them carry the same job id, so it runs once.
