@@ -98,7 +98,7 @@ func TestProbeFindsFaults(t *testing.T) {
 	t.Run("one direction", func(t *testing.T) {
 		t.Parallel()
 		b := newBench(t, pair("A", "B"))
-		b.broker.Fault = func(verb string, _ int, w http.ResponseWriter, r *http.Request) bool {
+		b.broker.SetFault(func(verb string, _ int, w http.ResponseWriter, r *http.Request) bool {
 			if verb == "push" && r.Header.Get("x-ptp-target-node-id") == "B" {
 				body, _ := io.ReadAll(r.Body)
 				if bytes.Contains(body, []byte("/hello")) { // lost on the way
@@ -108,7 +108,7 @@ func TestProbeFindsFaults(t *testing.T) {
 				r.Body = io.NopCloser(bytes.NewReader(body))
 			}
 			return false
-		}
+		})
 		started := b.probe("task-1", []string{"guest", "host"}, short)
 		for _, p := range started {
 			require.Equal(t, 1, p.end(t, time.Minute))
