@@ -115,6 +115,9 @@ type InputParam struct {
 	Type         string          `json:"type"`
 	Optional     flexBool        `json:"optional"`
 	DefaultValue json.RawMessage `json:"defaultValue"`
+	BindingData  json.RawMessage `json:"bindingData"` // a list of {label, value}, or a string
+	Validator    json.RawMessage `json:"validator"`   // a string; see parseValidator
+	DependsOn    json.RawMessage `json:"dependsOn"`   // a list of "parameter.value", or a string
 }
 
 // Required tells whether a job must give the parameter: it is not optional and has no default.

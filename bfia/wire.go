@@ -39,9 +39,11 @@ type PollResult struct {
 	Reason string    `json:"reason,omitempty"`
 }
 
-// JobCreated is the data of create_all.
+// JobCreated is the data of create_all. Warnings is Hutong's addition: what of the parameters contradicts the
+// descriptions of their components.
 type JobCreated struct {
-	JobID string `json:"job_id"`
+	JobID    string    `json:"job_id"`
+	Warnings []Warning `json:"warnings,omitempty"`
 }
 
 // JobStatus is the data of status_all: the protocol's two fields, and what a person wants to know beside them.

@@ -46,8 +46,14 @@ func newJobSubmit(c *client) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%s: %w", file, err)
 			}
-			if jobID, err = c.submit(cmd.Context(), document, jobID); err != nil {
+			var warnings []bfia.Warning
+			if jobID, warnings, err = c.submit(cmd.Context(), document, jobID); err != nil {
 				return err
+			}
+			for _, w := range warnings {
+				if _, err := fmt.Fprintln(cmd.ErrOrStderr(), "warning:", plain(w.String())); err != nil {
+					return err
+				}
 			}
 			if follow {
 				return c.watch(cmd, jobID)
@@ -78,20 +84,21 @@ func giveJobID(document map[string]json.RawMessage) (string, error) {
 	return id, nil
 }
 
-// submit sends a job until there is an answer. What was never delivered is not sent again: that is the user's choice.
-func (c *client) submit(ctx context.Context, document map[string]json.RawMessage, jobID string) (string, error) {
+// submit sends a job until there is an answer, and gives its id and what the party warns of. What was never delivered is
+// not sent again: that is the user's choice.
+func (c *client) submit(ctx context.Context, document map[string]json.RawMessage, jobID string) (string, []bfia.Warning, error) {
 	var created bfia.JobCreated
 	for try := 1; ; try++ {
 		_, err := c.post(ctx, bfia.PathPlatformCreateAll, document, &created)
 		var lost *unanswered
 		if err == nil {
-			return valueOr(created.JobID, jobID), nil
+			return valueOr(created.JobID, jobID), created.Warnings, nil
 		}
 		if !errors.As(err, &lost) || errors.Is(err, syscall.ECONNREFUSED) {
-			return "", err
+			return "", nil, err
 		}
 		if try == submitTries || ctx.Err() != nil {
-			return "", fmt.Errorf("%w; job %s may have been taken: ask with 'hutong job status %s'", err, jobID, jobID)
+			return "", nil, fmt.Errorf("%w; job %s may have been taken: ask with 'hutong job status %s'", err, jobID, jobID)
 		}
 		select {
 		case <-ctx.Done():

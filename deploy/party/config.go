@@ -94,6 +94,8 @@ type UploadConfig struct {
 type JobsConfig struct {
 	// CheckDatasets refuses a job at creation if a dataset it names is not here.
 	CheckDatasets bool `yaml:"check_datasets" env:"CHECK_DATASETS"`
+	// Parameters is what becomes of parameters that contradict their component's description.
+	Parameters Parameters `yaml:"parameters" env:"PARAMETERS"`
 	// MaxDocumentBytes is the largest job document that is taken.
 	MaxDocumentBytes int64 `yaml:"max_document_bytes" env:"MAX_DOCUMENT_BYTES"`
 	// PollAfter is the silence of a partner after which its task is asked for, PollEvery the interval from then on.
@@ -102,6 +104,16 @@ type JobsConfig struct {
 	// Approval is how jobs of others are approved.
 	Approval Approval `yaml:"approval" env:"APPROVAL"`
 }
+
+// Parameters is what becomes of a job whose parameters contradict the descriptions of their components: in type, in
+// bindingData, validator or dependsOn.
+type Parameters string
+
+// Published descriptions contradict published jobs, so the usual is to warn of it; strict refuses the job.
+const (
+	ParametersWarn   Parameters = "warn"
+	ParametersStrict Parameters = "strict"
+)
 
 // Approval is how a party approves a job that another one scheduled.
 type Approval string

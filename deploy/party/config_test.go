@@ -135,6 +135,7 @@ func TestValidate(t *testing.T) {
 		{"document", func(c *Config) { c.Jobs.MaxDocumentBytes = 0 }, "jobs.max_document_bytes:"},
 		{"poll", func(c *Config) { c.Jobs.PollEvery = 0 }, "jobs.poll_every: is 0s"},
 		{"poll after", func(c *Config) { c.Jobs.PollAfter = -1 }, "jobs.poll_after:"},
+		{"parameters", func(c *Config) { c.Jobs.Parameters = "lax" }, `jobs.parameters: "lax" is not one of [warn strict]`},
 		{"approval", func(c *Config) { c.Jobs.Approval = "manual" }, `jobs.approval: "manual" is not one of [auto]`},
 		{"slots", func(c *Config) { c.Runner.Slots = 0 }, "runner.slots: is 0"},
 		{"grace", func(c *Config) { c.Runner.StopGrace = -time.Second }, "runner.stop_grace: is -1s"},

@@ -294,7 +294,7 @@ func (p *Party) startAPI(ctx context.Context, engine client.Client, db *store.St
 	allow := p.cfg.Runner.Process.Allow
 	s := api.New(api.Config{
 		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Settings: p.settings(),
-		CheckDatasets: p.cfg.Jobs.CheckDatasets, MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,
+		CheckDatasets: p.cfg.Jobs.CheckDatasets, StrictParameters: p.cfg.Jobs.Parameters == ParametersStrict, MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,
 		UploadDir: p.cfg.Upload.Dir, MaxUploadBytes: p.cfg.Upload.MaxBytes, TempDir: p.tempDir(),
 		AllowCommand: func(command []string) error { return runner.CheckCommand(allow, command) }, ClientTimeout: 30 * time.Second,
 	}, api.Dependencies{

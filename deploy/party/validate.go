@@ -52,6 +52,7 @@ func (c *Config) Validate() error {
 	v.positive("jobs.max_document_bytes", c.Jobs.MaxDocumentBytes)
 	v.duration("jobs.poll_after", c.Jobs.PollAfter)
 	v.duration("jobs.poll_every", c.Jobs.PollEvery)
+	oneOf(&v, "jobs.parameters", c.Jobs.Parameters, ParametersWarn, ParametersStrict)
 	oneOf(&v, "jobs.approval", c.Jobs.Approval, ApprovalAuto)
 
 	v.positive("runner.slots", int64(c.Runner.Slots))
