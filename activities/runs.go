@@ -222,6 +222,9 @@ func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runn
 			"role": req.Part.Self(), "component": run.Task.ComponentName},
 		Resources: limits(run.Resources),
 	}
+	if run.Image != "" {
+		spec.Image = run.Image
+	}
 	if spec.Mounts, err = r.mounts(run); err != nil {
 		return nil, none, err
 	}

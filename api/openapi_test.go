@@ -115,11 +115,12 @@ func TestDocumentExamplesAreTaken(t *testing.T) {
 	}
 	p.file("visits.csv", "id,age\n17,40\n18,41\n")
 	p.good(post(bfia.PathProviderRegister, example(bfia.PathProviderRegister)))
+	p.good(post(bfia.PathComponentRegister, example(bfia.PathComponentRegister)))
 	p.good(post(bfia.PathComponentUpload, example(bfia.PathComponentUpload)))
 	p.good(post(bfia.PathPlatformCreateAll, example(bfia.PathPlatformCreateAll)))
 	p.good(post(bfia.PathCreateAll, example(bfia.PathCreateAll)))
 	p.good(post(bfia.PathCreate, example(bfia.PathCreate)))
-	for _, path := range []string{bfia.PathStart, bfia.PathTaskStart, bfia.PathStop, bfia.PathStopAll, bfia.PathStatusAll} {
+	for _, path := range []string{bfia.PathStart, bfia.PathTaskStart, bfia.PathStop, bfia.PathTaskStop, bfia.PathStopAll, bfia.PathStatusAll} {
 		p.good(post(path, example(path)))
 	}
 	p.good(post(bfia.PathProviderDelete, example(bfia.PathProviderDelete)))

@@ -23,6 +23,7 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathProviderRegister, s.registerProvider, false},
 		{http.MethodGet, bfia.PathProviderQuery, s.queryProviders, false},
 		{http.MethodPost, bfia.PathProviderDelete, s.deleteProvider, false},
+		{http.MethodPost, bfia.PathComponentRegister, s.registerComponent, false},
 		{http.MethodPost, bfia.PathComponentUpload, s.uploadServerFile, false},
 		{http.MethodPost, bfia.PathDataUpload, s.uploadServerFile, false},
 		{http.MethodPost, bfia.PathComponentFile, s.uploadFile, false},
@@ -55,6 +56,7 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathTaskStart, s.startTask, false},
 		{http.MethodPost, bfia.PathTaskPoll, s.pollTask, false},
 		{http.MethodPost, bfia.PathStop, s.stopJob, false},
+		{http.MethodPost, bfia.PathTaskStop, s.stopTask, false},
 
 		// Operation.
 		{http.MethodGet, bfia.PathHealth, s.health, false},

@@ -102,6 +102,8 @@ func TestSlowReader(t *testing.T) {
 	c := dial(t, p.address)
 	_, err := io.WriteString(c, "GET "+bfia.PathDataDownload+"?namespace=n&name=d HTTP/1.1\r\nHost: x\r\n\r\n")
 	require.NoError(t, err)
+	_, err = io.ReadFull(c, make([]byte, 1)) // the answer has begun, so the server has the connection
+	require.NoError(t, err)
 	require.Eventually(t, func() bool { return p.server.app.Server().GetOpenConnectionsCount() == 0 }, 20*time.Second, 20*time.Millisecond,
 		"the server has let go of the connection while nobody reads")
 	n, _ := io.Copy(io.Discard, c)

@@ -177,6 +177,7 @@ type Run struct {
 	Params    map[string]string // what the job gives, without what named the root dataset; no defaults
 	Parts     []Part            // all parts of the task, at all nodes
 	Resources Resources
+	Image     string // the component's own; empty: its provider's
 }
 
 // NewRun derives what one part of a task needs. taskIDs gives the ids of the tasks by name: an upstream without one
@@ -199,7 +200,7 @@ func NewRun(doc *Document, describe Describe, task string, part Part, taskIDs ma
 	if err != nil {
 		return nil, prefixedTask(task, part, err)
 	}
-	r := &Run{Task: c, Part: part, TaskID: taskIDs[task], Params: map[string]string{}, Parts: partsOf(&doc.Config, desc)}
+	r := &Run{Task: c, Part: part, TaskID: taskIDs[task], Image: desc.ImageURL, Params: map[string]string{}, Parts: partsOf(&doc.Config, desc)}
 	if r.TaskID == "" {
 		return nil, Errorf(CodeConflict, "task %s: has no task id", task)
 	}

@@ -106,6 +106,8 @@ type Description struct {
 	InputData     []DataPort      `json:"inputData"`
 	OutputData    []DataPort      `json:"outputData"`
 	Result        json.RawMessage `json:"result"`
+	// ImageURL is the component's own image, where it was registered with one (part 2, 5.8). Empty: its provider's.
+	ImageURL string `json:"imageUrl"`
 }
 
 // InputParam describes one parameter (part 2, 6.5). Defaults are the component's business and never written into its
@@ -168,7 +170,8 @@ func ParseDescription(name string, raw []byte) (*Description, error) {
 		field{"inputParam", listOf(&d.InputParam), true},
 		field{"inputData", listOf(&d.InputData), true},
 		field{"outputData", listOf(&d.OutputData), true},
-		field{"result", &d.Result, true})
+		field{"result", &d.Result, true},
+		field{"imageUrl", &d.ImageURL, false})
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ const (
 	PathPlatformLog       = "/v1/platform/schedule/task/get_log"       // 5.5
 	PathPlatformJobList   = "/v1/platform/schedule/job/query_job_list" // 5.6
 	PathPlatformStopTask  = "/v1/platform/schedule/job/stop_task"      // 5.7
+	PathComponentRegister = "/v1/platform/schedule/component/register" // 5.8
 	PathPlatformCallback  = "/v1/platform/schedule/task/callback"      // 4.1
 	PathJobOutputs        = "/v2/job/output/query"
 
@@ -33,6 +34,7 @@ const (
 	PathStatusAll    = "/v1/interconn/schedule/job/status_all" // 3.7
 	PathTaskPoll     = "/v1/interconn/schedule/task/poll"      // 3.8
 	PathTaskCallback = "/v1/interconn/schedule/task/callback"  // 3.9
+	PathTaskStop     = "/v1/interconn/schedule/task/stop"      // Kuscia's
 
 	// Operation.
 	PathHealth  = "/healthz"
