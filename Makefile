@@ -12,7 +12,7 @@ DEVICE      ?= auto
 TEST_FLAGS  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-race test-engine check image bench clean FORCE
+.PHONY: help build demo test test-race test-engine check histories image bench clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,11 @@ check: ## gofmt, go vet, staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-clean:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet $(SLIM) ./...
 	$(GO) tool staticcheck $(SLIM) ./...
+
+histories: build ## record the workflows' histories again, after a change that may break old ones (nothing released yet)
+	rm -rf workflows/testdata/histories && mkdir -p workflows/testdata/histories
+	HUTONG_RECORD_HISTORIES=$(CURDIR)/workflows/testdata/histories $(GO) test $(SLIM) -count 1 \
+		-run '^(TestStop|TestFailure|TestPartnerDown|TestPartnerRefuses|TestSameJobTwice|TestSeedJob)$$' ./deploy/system
 
 image: bin/provider ## build the reference provider's image with the Docker command line
 	cp bin/provider deploy/provider/provider

@@ -6,9 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 
 	"hutong/activities/runner"
 	"hutong/bfia"
@@ -16,22 +20,23 @@ import (
 	"hutong/store/blob"
 )
 
-// The log of a run is kept in the party's storage as chunks, log/<run>/<number>, which are written as lines come, so
-// that any process of the party can read it, while the run goes on and after its container is gone. A watcher that takes
-// over writes the same chunks again from the first line.
+// The log of a run is kept in the party's storage as chunks, _log/<run>/<watcher>/<number>, which are written as lines
+// come, so that any process of the party can read it, while the run goes on and after its container is gone. A watcher that
+// takes over begins again with the first line, in a folder of its own: one that is only believed dead spoils nothing, since
+// whoever has kept most is read.
 const (
 	logFlushEvery = time.Second
 	logChunkBytes = 256 << 10
-	// logMaxKept is how much of a log waits for a storage that is away; what is more is lost.
-	logMaxKept = 8 << 20
+	// logPatienceBytes is how large a chunk grows while the storage does not take it; then it is lost.
+	logPatienceBytes = 16 << 20
 )
 
-// LogPrefix is where a run's chunks lie.
+// LogPrefix is where the chunks of a run's watchers lie.
 func LogPrefix(run string) string { return "_log/" + run }
 
 // followLogs keeps a run's log until its end.
 func (r *Runs) followLogs(ctx context.Context, rn runner.Runner, name string) error {
-	w := &chunkWriter{ctx: ctx, blobs: r.Blobs, prefix: LogPrefix(name)}
+	w := &chunkWriter{ctx: ctx, blobs: r.Blobs, prefix: LogPrefix(name) + "/" + uuid.NewString()}
 	stop := make(chan struct{})
 	var flusher sync.WaitGroup
 	flusher.Go(func() {
@@ -66,7 +71,9 @@ type chunkWriter struct {
 	number  int
 	chunk   bytes.Buffer
 	written int // bytes of chunk that are in the storage
-	err     error
+	tryAt   int // the size at which a full chunk that was not taken is tried again
+	lost    bool
+	err     error // why not all is in the storage
 }
 
 func (w *chunkWriter) Write(b []byte) (int, error) {
@@ -79,14 +86,15 @@ func (w *chunkWriter) Write(b []byte) (int, error) {
 			line = i + 1
 		}
 		w.chunk.Write(b[:line])
-		if w.chunk.Len() >= logChunkBytes && b[line-1] == '\n' {
-			if !w.put() && w.chunk.Len() < logMaxKept {
-				b = b[line:]
-				continue // it stays, and grows, until the storage is back
+		if w.chunk.Len() >= max(logChunkBytes, w.tryAt) && b[line-1] == '\n' {
+			w.tryAt = w.chunk.Len() + logChunkBytes
+			w.put()
+			if w.written == w.chunk.Len() || w.chunk.Len() >= logPatienceBytes {
+				w.lost = w.lost || w.written < w.chunk.Len()
+				w.number++
+				w.chunk.Reset()
+				w.written, w.tryAt = 0, 0
 			}
-			w.number++
-			w.chunk.Reset()
-			w.written = 0
 		}
 		b = b[line:]
 	}
@@ -102,15 +110,16 @@ func (w *chunkWriter) flush(end bool) {
 	}
 }
 
-// put writes the chunk, and tells whether that worked.
-func (w *chunkWriter) put() bool {
+func (w *chunkWriter) put() {
 	key := fmt.Sprintf("%s/%08d", w.prefix, w.number)
 	if err := w.blobs.Put(context.WithoutCancel(w.ctx), key, bytes.NewReader(w.chunk.Bytes())); err != nil {
 		w.err = fmt.Errorf("writing %s: %w", key, err)
-		return false
+		return
 	}
-	w.written, w.err = w.chunk.Len(), nil
-	return true
+	w.written = w.chunk.Len()
+	if !w.lost {
+		w.err = nil // all that there is, is written
+	}
 }
 
 // tailLines are how many last lines of a failed run's log its reason quotes.
@@ -165,6 +174,16 @@ func ReadLog(ctx context.Context, blobs blob.Store, run string) (io.ReadCloser, 
 	if err != nil {
 		return nil, fmt.Errorf("listing the log of %s: %w", run, err)
 	}
+	kept := map[string]int64{}
+	var most string
+	for _, o := range objects {
+		watcher := path.Dir(o.Key)
+		kept[watcher] += o.Size
+		if most == "" || kept[watcher] > kept[most] {
+			most = watcher
+		}
+	}
+	objects = slices.DeleteFunc(objects, func(o blob.Info) bool { return path.Dir(o.Key) != most })
 	return &chunkReader{ctx: ctx, blobs: blobs, left: objects}, nil
 }
 

@@ -142,7 +142,7 @@ func ableHosts(hosts []store.Host, providers []store.Provider) []store.Host {
 func (r *Records) RecordTaskEnd(ctx context.Context, key TaskKey, part bfia.Part, taskID string, state bfia.TaskState, reason string, at time.Time) error {
 	if state == bfia.TaskSuccess {
 		// Before the state, so that who reads SUCCESS finds the outputs.
-		if err := r.recordOutputs(ctx, key, part, taskID); err != nil {
+		if err := r.recordOutputs(ctx, key, part, taskID, at); err != nil {
 			return final(err)
 		}
 	}
@@ -150,7 +150,7 @@ func (r *Records) RecordTaskEnd(ctx context.Context, key TaskKey, part bfia.Part
 }
 
 // recordOutputs writes down which outputs of a part are there.
-func (r *Records) recordOutputs(ctx context.Context, key TaskKey, part bfia.Part, taskID string) error {
+func (r *Records) recordOutputs(ctx context.Context, key TaskKey, part bfia.Part, taskID string, at time.Time) error {
 	run, err := deriveRun(ctx, r.Store, key, part)
 	if err != nil {
 		return err
@@ -170,7 +170,7 @@ func (r *Records) recordOutputs(ctx context.Context, key TaskKey, part bfia.Part
 		}
 		rows = append(rows, store.Output{JobID: key.JobID, TaskName: key.Task, Role: part.Role, RoleIndex: part.Index,
 			Type: out.Type, Key: out.Key, Port: out.Port, TaskID: taskID,
-			Namespace: out.Address.Namespace, Name: out.Address.Name, Bytes: bytes})
+			Namespace: out.Address.Namespace, Name: out.Address.Name, Bytes: bytes, CreatedAt: at})
 	}
 	return r.Store.PutOutputs(ctx, rows)
 }

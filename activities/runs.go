@@ -40,6 +40,10 @@ const heartbeatEvery = 2 * time.Second
 // RunTask runs one attempt of one part of a task, to its end: creates its container or finds it, waits, keeps its logs
 // and outputs, records its exit, removes it. Begun again it goes on where the last try was; a container never runs twice.
 func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
+	// Only the wait for the run's end heeds a cancellation, which stops the run: cut off anywhere else it would leave a run
+	// that nobody watches. Each other step is short.
+	cancelled := ctx
+	ctx = context.WithoutCancel(ctx)
 	log := r.Logger.With("job_id", req.Key.JobID, "task_id", req.TaskID, "role", req.Part.Self(), "run", runName(req))
 	row, err := r.Store.Task(ctx, req.Key.row())
 	if err != nil {
@@ -74,15 +78,13 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 		}
 	}
 	log.Info("run started", "device", rn.Device())
-	exit, err := r.wait(ctx, rn, name, log)
+	exit, err := r.wait(cancelled, rn, name, log)
 	if errors.Is(err, runner.ErrNotFound) {
 		exit, err = runner.Exit{Code: runner.UnknownCode, Reason: "its container was removed by someone else", FinishedAt: time.Now()}, nil
 	}
 	if err != nil {
 		return RunResult{}, err
 	}
-	// From here on nothing may be left half-done because a worker stops or a job is cancelled: it is little, and short.
-	ctx = context.WithoutCancel(ctx)
 	reason := exit.Reason
 	if exit.Code != 0 {
 		if tail := r.logTail(ctx, rn, name); tail != "" {

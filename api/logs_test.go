@@ -34,7 +34,7 @@ func withLogs(t *testing.T) *party {
 		run := "run-" + role
 		require.NoError(t, p.store.SetTaskRun(t.Context(), store.TaskKey{JobID: "j1", Name: first, Role: role}, 1, "h", run, "c"))
 		for i, chunk := range chunks {
-			require.NoError(t, p.blobs.Put(t.Context(), fmt.Sprintf("%s/%08d", activities.LogPrefix(run), i), strings.NewReader(chunk)))
+			require.NoError(t, p.blobs.Put(t.Context(), fmt.Sprintf("%s/w/%08d", activities.LogPrefix(run), i), strings.NewReader(chunk)))
 		}
 	}
 	return p
@@ -165,7 +165,7 @@ func TestLogsRefuse(t *testing.T) {
 // A line without an end, and a log without one, are told in part: memory and answers stay bounded.
 func TestLongLogs(t *testing.T) {
 	p := withLogs(t)
-	key := activities.LogPrefix("run-host") + "/00000001"
+	key := activities.LogPrefix("run-host") + "/w/00000001"
 	long := "2026-11-23T04:00:07Z ERROR " + strings.Repeat("é", 1<<20)
 	require.NoError(t, p.blobs.Put(t.Context(), key, strings.NewReader(long+"\n2026-11-23T04:00:08Z ERROR after\n")))
 	lines := p.logs("role=host")

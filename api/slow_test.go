@@ -100,11 +100,13 @@ func TestSlowReader(t *testing.T) {
 	require.NoError(t, p.blobs.Put(t.Context(), "n/d/data_0", io.MultiReader(strings.NewReader("id\n"), &counted{limit: 64 << 20})))
 	require.NoError(t, p.blobs.Put(t.Context(), "n/d/metadata", strings.NewReader(`{"partitions":1}`)))
 	c := dial(t, p.address)
+	require.NoError(t, c.(*net.TCPConn).SetReadBuffer(64<<10)) // so that little of the answer finds room on its way
 	_, err := io.WriteString(c, "GET "+bfia.PathDataDownload+"?namespace=n&name=d HTTP/1.1\r\nHost: x\r\n\r\n")
 	require.NoError(t, err)
-	_, err = io.ReadFull(c, make([]byte, 1)) // the answer has begun, so the server has the connection
-	require.NoError(t, err)
-	require.Eventually(t, func() bool { return p.server.app.Server().GetOpenConnectionsCount() == 0 }, 20*time.Second, 20*time.Millisecond,
+	first := make([]byte, 1)
+	_, err = io.ReadFull(c, first)
+	require.NoError(t, err, "the answer has begun")
+	require.Eventually(t, func() bool { return p.server.app.Server().GetOpenConnectionsCount() == 0 }, 50*time.Second, 20*time.Millisecond,
 		"the server has let go of the connection while nobody reads")
 	n, _ := io.Copy(io.Discard, c)
 	require.Less(t, n, int64(64<<20))

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/client"
@@ -28,7 +30,7 @@ func (c dockerCase) measure(ctx context.Context, o options, docker *client.Clien
 	if err != nil {
 		return err
 	}
-	defer d.removeNetworks(context.WithoutCancel(ctx), docker)
+	defer d.clean(context.WithoutCancel(ctx), docker)
 	defer d.stop()
 	const provider = "unionpay"
 	if err := d.prepare(ctx, provider, bfia.DeviceDocker, bfia.Metadata{Image: tag, Command: []string{"CallbackOnly"}}); err != nil {
@@ -141,15 +143,27 @@ func (c dockerCase) many(ctx context.Context, o options, d *deployment, a *alone
 	return r, nil
 }
 
-// removeNetworks removes the networks of this deployment's parties.
-func (d *deployment) removeNetworks(ctx context.Context, docker *client.Client) {
-	for _, node := range []string{d.guest, d.host} {
-		list, err := docker.NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", "hutong.node_id="+node))})
+// clean removes the containers that an interrupted run left, its own only, and the networks of its parties.
+func (d *deployment) clean(ctx context.Context, docker *client.Client) {
+	for _, label := range []string{"hutong.node_id=" + d.guest, "hutong.node_id=" + d.host, runLabel + "=" + d.guest} {
+		filter := filters.NewArgs(filters.Arg("label", label))
+		containers, err := docker.ContainerList(ctx, container.ListOptions{All: true, Filters: filter})
 		if err != nil {
-			continue
+			fmt.Fprintln(os.Stderr, "bench: containers may be left:", err)
 		}
-		for _, n := range list {
-			_ = docker.NetworkRemove(ctx, n.ID)
+		for _, c := range containers {
+			if err := docker.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true}); err != nil {
+				fmt.Fprintln(os.Stderr, "bench: a container is left:", err)
+			}
+		}
+		networks, err := docker.NetworkList(ctx, network.ListOptions{Filters: filter})
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench: networks may be left:", err)
+		}
+		for _, n := range networks {
+			if err := docker.NetworkRemove(ctx, n.ID); err != nil {
+				fmt.Fprintln(os.Stderr, "bench: a network is left:", err)
+			}
 		}
 	}
 }

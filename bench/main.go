@@ -89,6 +89,7 @@ func run(ctx context.Context, o options) (over bool, err error) {
 	}
 	defer func() { _ = docker.Close() }()
 	var all report
+	defer func() { all.print(os.Stdout, o) }() // also what was measured before something broke
 	if _, err := docker.Ping(ctx); err != nil {
 		fmt.Println("No Docker Engine answers, so only processes are measured:", err)
 	} else {
@@ -110,6 +111,5 @@ func run(ctx context.Context, o options) (over bool, err error) {
 			return false, fmt.Errorf("processes: %w", err)
 		}
 	}
-	all.print(os.Stdout, o)
 	return all.over(), nil
 }

@@ -134,7 +134,7 @@ func measureProcesses(ctx context.Context, o options, into *report) error {
 		}
 		many.alone.add(took, nil)
 		before := d.cpu()
-		err = d.profiled(ctx, o, "many-processes", func() (err error) {
+		err = d.profiled(ctx, o, "many-process", func() (err error) {
 			took, err = d.many(ctx, document, o.jobs)
 			return err
 		})

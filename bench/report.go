@@ -70,6 +70,9 @@ func (r *report) over() bool {
 }
 
 func (r *report) print(w io.Writer, o options) {
+	if len(r.rows) == 0 {
+		return
+	}
 	_, _ = fmt.Fprintf(w, "Medians of %d single jobs and %d rounds of %d jobs at once; alone: the same containers by the Docker API alone, or plain processes\n\n",
 		o.runs, o.rounds, o.jobs)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/guptarohit/asciigraph"
@@ -75,6 +76,9 @@ func drawReport(document []byte) string {
 		}
 		out.WriteString("\n")
 	}
+	if out.Len() == 0 && report["data"] == nil && report["curve"] == nil {
+		out.WriteString(counts(report))
+	}
 	for _, field := range []string{"data", "curve"} {
 		list, _ := report[field].([]any)
 		series, names := seriesOf(list)
@@ -89,6 +93,21 @@ func drawReport(document []byte) string {
 		}
 	}
 	return out.String()
+}
+
+// counts prints the single numbers of a report that has nothing to draw, such as how many ids an intersection found.
+func counts(report map[string]any) string {
+	const most = 12
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(report)) {
+		if v, ok := number(report[name]); ok && len(words) < most {
+			words = append(words, strings.ReplaceAll(plain(name), "_", " ")+" "+strconv.FormatFloat(v, 'g', 6, 64))
+		}
+	}
+	if len(words) == 0 {
+		return ""
+	}
+	return "  " + strings.Join(words, ", ") + "\n"
 }
 
 // steps prints the values one by one, the middle ones left out if they are many.

@@ -95,6 +95,7 @@ func newWorld(t *testing.T, change func(*party.Config)) *world {
 		require.NoError(t, n.cfg.Complete())
 		require.NoError(t, n.cfg.Validate())
 		testenv.Namespace(t, address, n.cfg.Temporal.Namespace)
+		t.Cleanup(func() { replayHistories(t, address, n.cfg.Temporal.Namespace, n.cfg.NodeID) }) // after the parties have stopped
 		require.NoError(t, party.Migrate(t.Context(), n.cfg))
 	}
 	return w

@@ -1,0 +1,137 @@
+package activities_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/client"
+	"github.com/stretchr/testify/require"
+
+	"hutong/activities/runner"
+)
+
+// prog is what the runs of these tests run: the program of the runners' own tests, and an image of it.
+var prog struct {
+	path, image string
+	dockerErr   error // why there is no image
+}
+
+func TestMain(m *testing.M) {
+	// The process device starts this program again as its supervisor.
+	if len(os.Args) > 2 && os.Args[1] == "supervise" {
+		os.Exit(runner.Supervise(os.Args[2:]))
+	}
+	os.Exit(runTests(m))
+}
+
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "activities-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	prog.path = filepath.Join(dir, "prog")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", prog.path, "./runner/testdata/prog")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build the test program: %v\n%s", err, out)
+		return 1
+	}
+	prog.image = "hutong-activities-test:" + strings.ToLower(rand.Text())
+	var remove func()
+	remove, prog.dockerErr = importImage(prog.path, prog.image)
+	if remove != nil {
+		defer remove()
+	}
+	return m.Run()
+}
+
+// importImage makes an image of one program.
+func importImage(path, ref string) (remove func(), err error) {
+	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err != nil {
+		return nil, err
+	}
+	binary, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var layer bytes.Buffer
+	w := tar.NewWriter(&layer)
+	if err := w.WriteHeader(&tar.Header{Name: "prog", Mode: 0o755, Size: int64(len(binary))}); err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(binary); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	ctx := context.Background()
+	out, err := docker.ImageImport(ctx, image.ImportSource{Source: &layer, SourceName: "-"}, ref, image.ImportOptions{})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = out.Close() }()
+	if _, err := io.Copy(io.Discard, out); err != nil {
+		return nil, err
+	}
+	return func() {
+		if _, err := docker.ImageRemove(ctx, ref, image.RemoveOptions{Force: true}); err != nil {
+			fmt.Fprintln(os.Stderr, "remove the test image:", err)
+		}
+		_ = docker.Close()
+	}, nil
+}
+
+// device is a real device of this host, and a program for it.
+type device struct {
+	runner.Runner
+	program string // its path in the device's own view
+}
+
+// eachDevice runs f on processes and on Docker, which may be missing unless it is required.
+func eachDevice(t *testing.T, f func(t *testing.T, d device)) {
+	t.Run("process", func(t *testing.T) {
+		t.Parallel()
+		r, err := runner.NewProcess(runner.ProcessOptions{Dir: t.TempDir(), AllowedCommands: []string{prog.path}})
+		require.NoError(t, err)
+		f(t, emptied(t, device{r, prog.path}))
+	})
+	t.Run("docker", func(t *testing.T) {
+		t.Parallel()
+		if prog.dockerErr != nil && os.Getenv("HUTONG_REQUIRE_DOCKER") == "1" {
+			t.Fatalf("Docker is required: %v", prog.dockerErr)
+		}
+		if prog.dockerErr != nil {
+			t.Skipf("no Docker: %v", prog.dockerErr)
+		}
+		r, err := runner.NewDocker(runner.DockerOptions{NodeID: "T" + rand.Text(), HostNetwork: true})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, r.Close()) })
+		f(t, emptied(t, device{r, "/prog"}))
+	})
+}
+
+// emptied sees to it that nothing runs on after a test, also one that fails.
+func emptied(t *testing.T, d device) device {
+	t.Cleanup(func() {
+		runs, err := d.List(context.Background())
+		require.NoError(t, err)
+		for _, run := range runs {
+			require.NoError(t, d.Remove(context.Background(), run.Name))
+		}
+	})
+	return d
+}

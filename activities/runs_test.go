@@ -1,0 +1,300 @@
+package activities_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"hutong/activities"
+	"hutong/activities/runner"
+	"hutong/bfia"
+	"hutong/store"
+	"hutong/store/storetest"
+)
+
+// cutRunner is a device whose worker dies at one step, once: nothing that would come after happens.
+type cutRunner struct {
+	device
+	at   string // such as "before Start"
+	once sync.Once
+	die  func()
+}
+
+var errDied = errors.New("the worker died")
+
+// cut panics, as near as a test comes to a killed worker, or does what die says.
+func (c *cutRunner) cut(step string) {
+	if step == c.at {
+		c.once.Do(func() {
+			if c.die == nil {
+				panic(errDied)
+			}
+			c.die()
+		})
+	}
+}
+
+func (c *cutRunner) Create(ctx context.Context, s runner.Spec) (string, error) {
+	c.cut("before Create")
+	id, err := c.device.Create(ctx, s)
+	c.cut("after Create")
+	return id, err
+}
+
+func (c *cutRunner) Start(ctx context.Context, name string) error {
+	c.cut("before Start")
+	err := c.device.Start(ctx, name)
+	c.cut("after Start")
+	return err
+}
+
+func (c *cutRunner) Wait(ctx context.Context, name string) (runner.Exit, error) {
+	if c.at == "in Wait" {
+		c.cut("in Wait") // which goes on, as the run does
+	}
+	return c.device.Wait(ctx, name)
+}
+
+func (c *cutRunner) Remove(ctx context.Context, name string) error {
+	c.cut("before Remove")
+	err := c.device.Remove(ctx, name)
+	c.cut("after Remove")
+	return err
+}
+
+// run runs RunTask of task a on a worker of its own.
+func (h *house) run(ctx context.Context, r runner.Runner, stop chan struct{}) (activities.RunResult, error) {
+	own := *h
+	own.runs = h.newRuns(r)
+	env := own.env(ctx)
+	if stop != nil {
+		env.SetWorkerStopChannel(stop)
+	}
+	value, err := env.ExecuteActivity(activities.RunTaskName, h.request("a"))
+	var result activities.RunResult
+	if err == nil {
+		require.NoError(h.t, value.Get(&result))
+	}
+	return result, err
+}
+
+// waitUntilBegun waits for a run's first words.
+func (h *house) waitUntilBegun() {
+	require.Eventually(h.t, func() bool { return h.written("a") != "" }, time.Minute, 10*time.Millisecond)
+}
+
+const manyLines = 3000
+
+func checkWholeLog(t *testing.T, log string) {
+	t.Helper()
+	assert.Equal(t, manyLines, strings.Count(log, "of many, to be seen in this order\n"))
+	assert.True(t, strings.HasPrefix(log, "line 0 ") && strings.HasSuffix(log, "the end\n"))
+}
+
+// A worker may die at any step of a run: one that comes after it goes on, and it is as if nothing had happened.
+func TestRunTaskGoesOn(t *testing.T) {
+	for _, at := range []string{"before Create", "after Create", "before Start", "after Start", "in Wait", "before Remove", "after Remove"} {
+		t.Run(at, func(t *testing.T) {
+			eachDevice(t, func(t *testing.T, d device) {
+				h := newHouse(t, storetest.SQLite(t), d, []string{"append", "DATA/data_0", "one run\n", "lines", "3000", "sleep", "300ms", "print", "the end", "exit", "3"}, nil)
+				h.begin()
+				cut := &cutRunner{device: d, at: at}
+				var stop chan struct{}
+				if at == "in Wait" { // a worker that shuts down while it waits
+					stop = make(chan struct{})
+					cut.die = func() { close(stop) }
+				}
+				_, err := h.run(t.Context(), cut, stop)
+				require.Error(t, err)
+
+				r, err := h.run(t.Context(), d, nil)
+				require.NoError(t, err)
+				assert.Equal(t, 3, r.ExitCode)
+				assert.True(t, r.Failed)
+				assert.True(t, strings.HasPrefix(r.Reason, "exit code 3: "), r.Reason)
+				assert.True(t, strings.HasSuffix(r.Reason, "the end"), "the reason quotes the log's end: %s", r.Reason)
+				assert.Equal(t, "one run\n", h.written("a"))
+				checkWholeLog(t, h.log("a"))
+				row := h.row("a")
+				require.NotNil(t, row.ExitCode)
+				assert.Equal(t, 3, *row.ExitCode)
+
+				again, err := h.run(t.Context(), d, nil)
+				require.NoError(t, err)
+				assert.Equal(t, r, again)
+				assert.Equal(t, row, h.row("a"), "the exit is recorded once")
+				assert.Equal(t, "one run\n", h.written("a"))
+				runs, err := d.List(t.Context())
+				require.NoError(t, err)
+				assert.Empty(t, runs)
+			})
+		})
+	}
+}
+
+// Two workers may watch one run, when the first is only believed dead.
+func TestRunTaskAtTheSameTime(t *testing.T) {
+	eachDevice(t, func(t *testing.T, d device) {
+		h := newHouse(t, storetest.SQLite(t), d, []string{"append", "DATA/data_0", "one run\n", "lines", "3000", "sleep", "1s", "print", "the end"}, nil)
+		h.begin()
+		var group sync.WaitGroup
+		for range 3 {
+			group.Go(func() {
+				r, err := h.run(context.Background(), d, nil)
+				assert.NoError(t, err)
+				assert.Equal(t, activities.RunResult{}, r)
+			})
+		}
+		group.Wait()
+		assert.Equal(t, "one run\n", h.written("a"))
+		checkWholeLog(t, h.log("a"))
+		runs, err := d.List(t.Context())
+		require.NoError(t, err)
+		assert.Empty(t, runs)
+	})
+}
+
+// A stop ends a run wherever its activity is, and leaves nothing behind.
+func TestRunTaskStopped(t *testing.T) {
+	for _, at := range []string{"before Create", "after Create", "before Start", "after Start", "in Wait"} {
+		t.Run(at, func(t *testing.T) {
+			eachDevice(t, func(t *testing.T, d device) {
+				h := newHouse(t, storetest.SQLite(t), d, []string{"append", "DATA/data_0", "one run\n", "forever"}, nil)
+				h.begin()
+				ctx, cancel := context.WithCancel(t.Context())
+				cut := &cutRunner{device: d, at: at, die: func() {
+					// As the workflow does: the mark first, then the cancellation; see PartyJob.
+					assert.NoError(t, h.records.RequestStop(context.Background(), h.key("a")))
+					cancel()
+				}}
+				r, err := h.run(ctx, cut, nil)
+				if err == nil { // a worker that tells of the cancellation instead is as good
+					assert.True(t, r.Failed)
+				}
+				row := h.row("a")
+				require.NotNil(t, row.ExitCode, "%v", err)
+				assert.NotZero(t, *row.ExitCode)
+				runs, err := d.List(t.Context())
+				require.NoError(t, err)
+				assert.Empty(t, runs)
+			})
+		})
+	}
+}
+
+// A run that was asked to stop before it began does not begin, nor does one whose creation nobody recorded.
+func TestRunTaskStoppedBeforeItBegan(t *testing.T) {
+	eachDevice(t, func(t *testing.T, d device) {
+		h := newHouse(t, storetest.SQLite(t), d, []string{"append", "DATA/data_0", "one run\n"}, nil)
+		h.begin()
+		_, err := h.run(t.Context(), &cutRunner{device: d, at: "after Create"}, nil)
+		require.Error(t, err)
+		runs, err := d.List(t.Context())
+		require.NoError(t, err)
+		require.Len(t, runs, 1)
+		require.NoError(t, h.records.RequestStop(t.Context(), h.key("a")))
+		r, err := h.run(t.Context(), d, nil)
+		require.NoError(t, err)
+		assert.Equal(t, activities.RunResult{Failed: true, Reason: "stopped before it began"}, r)
+		assert.Empty(t, h.written("a"))
+		runs, err = d.List(t.Context())
+		require.NoError(t, err)
+		assert.Empty(t, runs)
+	})
+}
+
+// What can't be cured by another try is the task's failure, at once and in words.
+func TestRunTaskThatCannotBegin(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(h *house)
+		words string
+	}{
+		{"no provider for a device of this host", func(h *house) {
+			_, err := h.db.DeleteProvider(h.t.Context(), store.ProviderFilter{Name: "vendor-a"})
+			require.NoError(h.t, err)
+			_, err = h.db.PutProvider(h.t.Context(), store.Provider{Name: "vendor-a", Version: "1", Device: "spark", Metadata: []byte("{}"),
+				Components: map[string]json.RawMessage{"C": component("vendor-a")}})
+			require.NoError(h.t, err)
+		}, "is registered for no device of this host"},
+		{"a program that is not allowed or not there", func(h *house) {
+			_, err := h.db.PutProvider(h.t.Context(), store.Provider{Name: "vendor-a", Version: "1", Device: h.device.Device(),
+				Metadata: []byte(`{"image":"no-such-image:1","command":["/not/there"]}`), Components: map[string]json.RawMessage{"C": component("vendor-a")}})
+			require.NoError(h.t, err)
+		}, "creating hutong-"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			eachDevice(t, func(t *testing.T, d device) {
+				h := newHouse(t, storetest.SQLite(t), d, []string{"exit", "0"}, nil)
+				h.begin()
+				c.spoil(h)
+				r, err := h.run(t.Context(), d, nil)
+				require.NoError(t, err)
+				assert.True(t, r.Failed)
+				assert.Contains(t, r.Reason, c.words)
+			})
+		})
+	}
+}
+
+// A run that someone removed has failed, and is not begun anew.
+func TestRunTaskRemovedBySomeone(t *testing.T) {
+	eachDevice(t, func(t *testing.T, d device) {
+		h := newHouse(t, storetest.SQLite(t), d, []string{"append", "DATA/data_0", "one run\n", "forever"}, nil)
+		h.begin()
+		_, err := h.run(t.Context(), &cutRunner{device: d, at: "after Start"}, nil)
+		require.Error(t, err)
+		h.waitUntilBegun()
+		require.NoError(t, d.Remove(t.Context(), h.runName("a")))
+		r, err := h.run(t.Context(), d, nil)
+		require.NoError(t, err)
+		assert.True(t, r.Failed)
+		assert.Contains(t, r.Reason, "removed by someone else")
+		assert.Equal(t, "one run\n", h.written("a"))
+	})
+}
+
+// StopTask sees to the end of what runs, and doesn't mind what isn't there.
+func TestStopTask(t *testing.T) {
+	eachDevice(t, func(t *testing.T, d device) {
+		h := newHouse(t, storetest.SQLite(t), d, []string{"ignoreterm", "append", "DATA/data_0", "one run\n", "forever"}, nil)
+		h.begin()
+		stop := func() {
+			_, err := h.env(t.Context()).ExecuteActivity(activities.StopTaskName, h.request("a"), 200*time.Millisecond)
+			require.NoError(t, err)
+		}
+		stop()
+		ended := make(chan activities.RunResult, 1)
+		go func() {
+			r, err := h.run(context.Background(), d, nil)
+			assert.NoError(t, err)
+			ended <- r
+		}()
+		h.waitUntilBegun()
+		stop()
+		r := <-ended
+		assert.Equal(t, 137, r.ExitCode)
+		stop()
+	})
+}
+
+// Parts without outputs leave no folder for them.
+func TestRunTaskTidiesOutputs(t *testing.T) {
+	eachDevice(t, func(t *testing.T, d device) {
+		h := newHouse(t, storetest.SQLite(t), d, []string{"print", "the end"}, nil)
+		h.begin()
+		_, err := h.run(t.Context(), d, nil)
+		require.NoError(t, err)
+		require.NoError(t, h.records.RecordTaskEnd(t.Context(), h.key("a"), guestA, bfia.TaskID(jobID, "a"), bfia.TaskSuccess, "", time.Now()))
+		outputs, err := h.db.Outputs(t.Context(), jobID)
+		require.NoError(t, err)
+		assert.Empty(t, outputs)
+	})
+}

@@ -1,0 +1,65 @@
+package system
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/history/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"hutong/workflows"
+)
+
+// replayHistories sees to it that all workflows which ran in a namespace are deterministic: each goes through its history
+// again. With HUTONG_RECORD_HISTORIES they are saved in that folder, for the tests of later versions.
+func replayHistories(t *testing.T, address, namespace, node string) {
+	t.Helper()
+	ctx := context.Background()
+	quiet := log.NewStructuredLogger(slog.New(slog.DiscardHandler))
+	c, err := client.NewLazyClient(client.Options{HostPort: address, Namespace: namespace, Logger: quiet})
+	require.NoError(t, err)
+	defer c.Close()
+	list, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Namespace: namespace, PageSize: 100})
+	require.NoError(t, err)
+	for _, e := range list.Executions {
+		var h history.History
+		events := c.GetWorkflowHistory(ctx, e.Execution.WorkflowId, e.Execution.RunId, false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+		for events.HasNext() {
+			event, err := events.Next()
+			require.NoError(t, err)
+			h.Events = append(h.Events, event)
+		}
+		r := worker.NewWorkflowReplayer()
+		r.RegisterWorkflowWithOptions(workflows.Job, workflow.RegisterOptions{Name: workflows.JobName})
+		r.RegisterWorkflowWithOptions(workflows.PartyJob, workflow.RegisterOptions{Name: workflows.PartyJobName})
+		require.NoError(t, r.ReplayWorkflowHistory(quiet, &h), "%s in %s", e.Execution.WorkflowId, namespace)
+		if dir := os.Getenv("HUTONG_RECORD_HISTORIES"); dir != "" {
+			saveHistory(t, dir, node, e.Type.Name, &h)
+		}
+	}
+}
+
+// identity is what workers and clients call themselves: a process and a host, of no interest later.
+var identity = regexp.MustCompile(`"identity":"[^"]*"`)
+
+func saveHistory(t *testing.T, dir, node, kind string, h *history.History) {
+	t.Helper()
+	text, err := protojson.Marshal(h)
+	require.NoError(t, err)
+	text = identity.ReplaceAll(bytes.ReplaceAll(text, []byte(`": `), []byte(`":`)), []byte(`"identity":"worker"`))
+	name := strings.ReplaceAll(t.Name(), "/", "-") + "-" + kind + "-" + node + ".json"
+	require.NoError(t, os.WriteFile(filepath.Join(dir, name), append(text, '\n'), 0o600))
+}
