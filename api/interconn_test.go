@@ -107,14 +107,6 @@ func TestStartAndStop(t *testing.T) {
 	p.good(post(bfia.PathStop, `{"job_id": "never-came"}`).from(host))
 	require.Empty(t, p.engine.taken())
 
-	// Kuscia stops a task by its id.
-	p.good(post(bfia.PathTaskStop, `{"task_id": "t1"}`).with("X-Node-Id", host))
-	require.Equal(t, []signal{{workflows.PartyJobID("j1"), workflows.SignalStop, workflows.Stop{Task: first, By: host}}}, p.engine.taken())
-	p.good(post(bfia.PathTaskStop, `{"task_id": "never-came"}`).from(host))
-	p.bad(post(bfia.PathTaskStop, `{"task_id": "t1"}`).from("stranger"), 200, bfia.CodeForbidden, "neither scheduler nor initiator")
-	p.bad(post(bfia.PathTaskStop, `{}`).from(host), 200, bfia.CodeBadRequest, "task_id: is required")
-	require.Empty(t, p.engine.taken())
-
 	require.NoError(t, p.store.UpdateJob(t.Context(), "j1", bfia.JobFinished, "", time.Now()))
 	p.bad(start(second, "t9"), 200, bfia.CodeConflict, "is FINISHED")
 	p.good(post(bfia.PathStop, `{"job_id": "j1"}`).from(host))

@@ -113,8 +113,7 @@ func TestLineLevel(t *testing.T) {
 		`{"severity":"DEBUG","level":30}`:           debug,
 		`{"log.level":"info","message":"ERROR in"}`: info,
 		`{"lvl":"trace"}`:                           debug,
-		`{"message":"FATAL words","code":7}`:        info,  // it has no level: that of the line before
-		`{"message":"FATAL words"`:                  fault, // no JSON: words
+		`{"message":"FATAL words","code":7}`:        info, // it has no level: that of the line before
 		`[ERROR] [2026-11-23] [pid]`:                fault,
 		`2026-11-23 04:00:00,1 - mod - WARNING - x`: warning,
 		`the error is 3`:                            info,

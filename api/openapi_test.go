@@ -120,7 +120,7 @@ func TestDocumentExamplesAreTaken(t *testing.T) {
 	p.good(post(bfia.PathPlatformCreateAll, example(bfia.PathPlatformCreateAll)))
 	p.good(post(bfia.PathCreateAll, example(bfia.PathCreateAll)))
 	p.good(post(bfia.PathCreate, example(bfia.PathCreate)))
-	for _, path := range []string{bfia.PathStart, bfia.PathTaskStart, bfia.PathStop, bfia.PathTaskStop, bfia.PathStopAll, bfia.PathStatusAll} {
+	for _, path := range []string{bfia.PathStart, bfia.PathTaskStart, bfia.PathStop, bfia.PathStopAll, bfia.PathStatusAll} {
 		p.good(post(path, example(path)))
 	}
 	p.good(post(bfia.PathProviderDelete, example(bfia.PathProviderDelete)))

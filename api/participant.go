@@ -138,11 +138,6 @@ func (s *Server) stopJob(c *fiber.Ctx) error {
 	} else if err != nil {
 		return err
 	}
-	return s.signalStop(c, ref)
-}
-
-// signalStop tells a participant's workflow to stop. One that has ended has nothing to stop.
-func (s *Server) signalStop(c *fiber.Ctx, ref bfia.JobRef) error {
 	by := s.sender(c)
 	if by == "" {
 		by = "an unnamed party"
@@ -153,26 +148,6 @@ func (s *Server) signalStop(c *fiber.Ctx, ref bfia.JobRef) error {
 		return err
 	}
 	return ok(c, nil)
-}
-
-// stopTask stops a task by its id, and what follows it, as Kuscia asks for it. For what has ended, and for a task that
-// never came, there is nothing to do.
-func (s *Server) stopTask(c *fiber.Ctx) error {
-	var ref bfia.TaskRef
-	if err := s.readJSON(c, &ref); err != nil {
-		return err
-	}
-	tasks, err := s.tasksByID(c.UserContext(), ref.TaskID, "")
-	if bfia.CodeOf(err) == bfia.CodeNotFound {
-		return ok(c, nil)
-	}
-	if err != nil {
-		return err
-	}
-	if _, err := s.jobCommandedBy(c, tasks[0].JobID); err != nil {
-		return err
-	}
-	return s.signalStop(c, bfia.JobRef{JobID: tasks[0].JobID, TaskName: tasks[0].Name})
 }
 
 // readJobCommand reads a command of the scheduler about a job that must be known here.

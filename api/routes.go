@@ -56,7 +56,6 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathTaskStart, s.startTask, false},
 		{http.MethodPost, bfia.PathTaskPoll, s.pollTask, false},
 		{http.MethodPost, bfia.PathStop, s.stopJob, false},
-		{http.MethodPost, bfia.PathTaskStop, s.stopTask, false},
 
 		// Operation.
 		{http.MethodGet, bfia.PathHealth, s.health, false},

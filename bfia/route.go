@@ -34,7 +34,6 @@ const (
 	PathStatusAll    = "/v1/interconn/schedule/job/status_all" // 3.7
 	PathTaskPoll     = "/v1/interconn/schedule/task/poll"      // 3.8
 	PathTaskCallback = "/v1/interconn/schedule/task/callback"  // 3.9
-	PathTaskStop     = "/v1/interconn/schedule/task/stop"      // Kuscia's
 
 	// Operation.
 	PathHealth  = "/healthz"
