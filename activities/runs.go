@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -29,6 +30,8 @@ type Runs struct {
 	Runners map[string]runner.Runner // by device
 	// System is what containers of a device are told of the party; Storage and LogPath are filled in for each run.
 	System func(device string) bfia.System
+	// Told passes on what a run says of its end when it is asked; nil leaves it at the run's callback and exit.
+	Told func(ctx context.Context, jobID string, report bfia.TaskReport) error
 	// StopGrace is what a run gets between SIGTERM and SIGKILL when it is this activity that stops it.
 	StopGrace time.Duration
 	Logger    *slog.Logger
@@ -78,7 +81,7 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 		}
 	}
 	log.Info("run started", "device", rn.Device())
-	exit, err := r.wait(cancelled, rn, name, log)
+	exit, err := r.wait(cancelled, rn, req, log)
 	if errors.Is(err, runner.ErrNotFound) {
 		exit, err = runner.Exit{Code: runner.UnknownCode, Reason: "its container was removed by someone else", FinishedAt: time.Now()}, nil
 	}
@@ -132,7 +135,8 @@ func (r *Runs) begin(ctx context.Context, req RunRequest, begun bool) (runner.Ru
 }
 
 // wait waits for a run's end, follows its logs meanwhile, and stops it when the job no longer wants it.
-func (r *Runs) wait(ctx context.Context, rn runner.Runner, name string, log *slog.Logger) (runner.Exit, error) {
+func (r *Runs) wait(ctx context.Context, rn runner.Runner, req RunRequest, log *slog.Logger) (runner.Exit, error) {
+	name := runName(req)
 	type ended struct {
 		exit runner.Exit
 		err  error
@@ -146,6 +150,10 @@ func (r *Runs) wait(ctx context.Context, rn runner.Runner, name string, log *slo
 	}()
 	logs := make(chan error, 1)
 	go func() { logs <- r.followLogs(waitCtx, rn, name) }()
+	var asking sync.WaitGroup
+	asking.Go(func() { r.watchControl(waitCtx, rn, req, log) })
+	defer asking.Wait()
+	defer cancel()
 
 	beat := time.NewTicker(heartbeatEvery)
 	defer beat.Stop()
@@ -236,6 +244,9 @@ func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runn
 	sys.LogPath = rn.LogPath(spec.Name)
 	if _, local := r.Blobs.(*blob.File); local {
 		sys.Storage = "file://" + rn.StorageRoot(spec.Name)
+	}
+	if err := giveControlPort(rn, &spec, &sys); err != nil {
+		return nil, none, err
 	}
 	spec.Env = bfia.Environment(run, sys)
 	return rn, spec, nil

@@ -292,6 +292,8 @@ type System struct {
 	SessionID string
 	Token     string
 	TraceID   string
+	// ControlPort is where the container may tell how it does; 0 is none.
+	ControlPort int
 }
 
 // Environment is a container's environment (part 3, 3.3 and 3.4): nothing but what the protocol names.
@@ -307,6 +309,9 @@ func Environment(r *Run, sys System) map[string]string {
 		"config.trace_id":        sys.TraceID,
 		"config.log.path":        sys.LogPath,
 		"runtime.component.name": r.Task.ComponentName,
+	}
+	if sys.ControlPort > 0 {
+		env["system.control_port"] = itoa(sys.ControlPort)
 	}
 	for _, p := range r.Parts {
 		env["config.node_id."+p.Self()] = p.NodeID

@@ -81,6 +81,7 @@ type PartStatus struct {
 	Index     int        `json:"index"`
 	State     TaskState  `json:"status"`
 	Reason    string     `json:"reason"`
+	Progress  string     `json:"progress,omitempty"` // of a running part of the party that is asked, in the component's words
 	StartedAt *time.Time `json:"started_at"`
 	EndedAt   *time.Time `json:"ended_at"`
 }

@@ -257,7 +257,7 @@ func (p *Party) startControl(engine client.Client, db *store.Store, blobs blob.S
 
 func (p *Party) startRunner(ctx context.Context, engine client.Client, db *store.Store, blobs blob.Store, docker *runner.Docker) error {
 	runs := &activities.Runs{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Runners: map[string]runner.Runner{},
-		System: p.system, StopGrace: p.cfg.Runner.StopGrace, Logger: p.logger}
+		System: p.system, Told: told(engine), StopGrace: p.cfg.Runner.StopGrace, Logger: p.logger}
 	var host runner.Runner
 	if len(p.cfg.Runner.Process.Allow) > 0 {
 		processes, err := runner.NewProcess(runner.ProcessOptions{Dir: filepath.Join(p.cfg.DataDir, "runs"), AllowedCommands: p.cfg.Runner.Process.Allow})
@@ -288,6 +288,13 @@ func (p *Party) startRunner(ctx context.Context, engine client.Client, db *store
 	}
 	p.closing(func(context.Context) error { w.Stop(); return nil })
 	return nil
+}
+
+// told passes on what a run says of its end to the job's workflow, as its callback does.
+func told(engine client.Client) func(context.Context, string, bfia.TaskReport) error {
+	return func(ctx context.Context, jobID string, report bfia.TaskReport) error {
+		return engine.SignalWorkflow(ctx, workflows.PartyJobID(jobID), "", workflows.SignalTaskCallback, report)
+	}
 }
 
 func (p *Party) startAPI(ctx context.Context, engine client.Client, db *store.Store, blobs blob.Store, docker *runner.Docker) error {
