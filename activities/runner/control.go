@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 )
 
@@ -50,12 +51,19 @@ func (p *Process) Address(context.Context, string) (string, error) { return loop
 
 const loopback = "127.0.0.1"
 
-// freePort finds a port of the host on which nothing listens now.
+// The ports that runs on the host's network are given: below those that systems hand out by themselves, so that hardly
+// anybody takes one before its run listens.
+const firstPort, lastPort = 12000, 32000
+
+// freePort finds a port of the host on which nothing listens now. It is any of many, since nothing keeps it free.
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort(loopback, "0"))
-	if err != nil {
-		return 0, fmt.Errorf("finding a free port: %w", err)
+	var err error
+	for range 100 {
+		port := firstPort + rand.IntN(lastPort-firstPort)
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf(":%d", port)); err == nil {
+			return port, l.Close()
+		}
 	}
-	port := l.Addr().(*net.TCPAddr).Port
-	return port, l.Close()
+	return 0, fmt.Errorf("finding a free port: %w", err)
 }
