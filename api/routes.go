@@ -57,6 +57,14 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathTaskPoll, s.pollTask, false},
 		{http.MethodPost, bfia.PathStop, s.stopJob, false},
 
+		// FATE-Flow's own commands to a participant, one for each role.
+		{http.MethodPost, bfia.PathPartnerJobCreate, s.native(nativeCreate, s.createJob), false},
+		{http.MethodPost, bfia.PathPartnerJobStart, s.native(nativeJob, s.startJob), false},
+		{http.MethodPost, bfia.PathPartnerJobStop, s.native(nativeJob, s.stopJob), false},
+		{http.MethodPost, bfia.PathPartnerTaskStart, s.native(nativeTask, s.startTask), false},
+		{http.MethodPost, bfia.PathPartnerTaskCollect, s.native(nativePoll, s.pollTask), false},
+		{http.MethodPost, bfia.PathPartnerTaskStop, s.native(nativeTaskStop, s.stopJob), false},
+
 		// Operation.
 		{http.MethodGet, bfia.PathHealth, s.health, false},
 		{http.MethodGet, bfia.PathReady, s.ready, false},

@@ -35,6 +35,14 @@ const (
 	PathTaskPoll     = "/v1/interconn/schedule/task/poll"      // 3.8
 	PathTaskCallback = "/v1/interconn/schedule/task/callback"  // 3.9
 
+	// East-west, FATE-Flow's own (the seed, steps 10 and 20 of the execution).
+	PathPartnerJobCreate   = "/v2/partner/job/create"
+	PathPartnerJobStart    = "/v2/partner/job/start"
+	PathPartnerJobStop     = "/v2/partner/job/stop"
+	PathPartnerTaskStart   = "/v2/partner/task/start"
+	PathPartnerTaskCollect = "/v2/partner/task/collect"
+	PathPartnerTaskStop    = "/v2/partner/task/stop"
+
 	// Operation.
 	PathHealth  = "/healthz"
 	PathReady   = "/readyz"
