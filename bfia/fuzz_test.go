@@ -160,3 +160,19 @@ func number(t *testing.T, raw []byte) any {
 	}
 	return v
 }
+
+func FuzzProviderName(f *testing.F) {
+	for _, name := range []string{"unionpay:2.0.0@docker", "a", "@docker", ":1", "a:b:c@d@e", "\xff"} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		r, err := ParseProviderName(name)
+		if err != nil {
+			requireOwn(t, err)
+			return
+		}
+		if again, err := ParseProviderName(r.FullName()); err != nil || again.Name != r.Name || again.Version != r.Version || again.Device != r.Device {
+			t.Fatalf("%q became %+v, then %+v (%v)", name, r, again, err)
+		}
+	})
+}
