@@ -12,7 +12,7 @@ DEVICE      ?= auto
 TEST_FLAGS  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-race test-engine check histories image bench clean FORCE
+.PHONY: help build demo test test-race test-memory test-engine check histories image bench clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,10 +30,14 @@ bin/provider: FORCE
 demo: build ## run the main job: two institutions train a model together (DEVICE=docker, process or auto)
 	bin/hutong demo --device $(DEVICE)
 
-test: build check test-race test-engine ## run all tests, with the race detector, and the linters
+test: build check test-race test-memory test-engine ## run all tests, with the race detector, and the linters
 
 test-race:
 	$(GO) test -race $(SLIM) -timeout 20m $(TEST_FLAGS) $$($(GO) list $(SLIM) ./... | grep -v '^hutong/deploy/dev$$')
+
+# What a program needs of memory can't be told under the race detector.
+test-memory:
+	$(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) -run '^(TestMemoryIsBounded|TestLargeUpload)$$' ./store/dataset ./api
 
 test-engine:
 	$(STATIC) $(GO) test -timeout 10m $(TEST_FLAGS) ./deploy/dev
