@@ -34,6 +34,7 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathV2CreateAll, s.submitJob, false},
 		{http.MethodPost, bfia.PathPlatformStopAll, s.platformStop, false},
 		{http.MethodPost, bfia.PathPlatformStopTask, s.platformStopTask, false},
+		{http.MethodPost, bfia.PathPlatformAudit, s.platformAudit, false},
 		{http.MethodGet, bfia.PathPlatformStatusAll, s.platformStatus, false},
 		{http.MethodGet, bfia.PathPlatformJobList, s.listJobs, false},
 		{http.MethodGet, bfia.PathPlatformLogLines, s.countLogLines, false},
@@ -49,6 +50,7 @@ func (s *Server) routes() []route {
 		{http.MethodGet, bfia.PathStatusAll, s.schedulerStatus, false},
 		{http.MethodPost, bfia.PathStatusAll, s.schedulerStatus, false},
 		{http.MethodPost, bfia.PathTaskCallback, s.partyCallback, false},
+		{http.MethodPost, bfia.PathAuditConfirm, s.auditConfirm, false},
 
 		// Other parties: as participant.
 		{http.MethodPost, bfia.PathCreate, s.createJob, false},
@@ -56,6 +58,7 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathTaskStart, s.startTask, false},
 		{http.MethodPost, bfia.PathTaskPoll, s.pollTask, false},
 		{http.MethodPost, bfia.PathStop, s.stopJob, false},
+		{http.MethodPost, bfia.PathTaskStop, s.stopTask, false},
 
 		// FATE-Flow's own commands to a participant, one for each role.
 		{http.MethodPost, bfia.PathPartnerJobCreate, s.native(nativeCreate, s.createJob), false},

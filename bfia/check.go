@@ -92,7 +92,7 @@ func (p *InputParam) contradiction(raw json.RawMessage, desc *Description, value
 		}
 	}
 	if rule := parseValidator(p.Validator); rule != nil && !rule.fits(text) {
-		return fmt.Sprintf("is %s, which its validator %s does not allow", shown(raw), cutText(string(p.Validator), 100))
+		return fmt.Sprintf("is %s, which its validator %s does not allow", shown(raw), shorten(string(p.Validator), 100))
 	}
 	return p.unmet(desc, values)
 }
@@ -158,10 +158,10 @@ func shown(raw json.RawMessage) string {
 	case "an object", "a list", "null":
 		return kind
 	}
-	return cutText(string(raw), 60)
+	return shorten(string(raw), 60)
 }
 
-func cutText(text string, most int) string {
+func shorten(text string, most int) string {
 	if runes := []rune(text); len(runes) > most {
 		return string(runes[:most]) + "…"
 	}

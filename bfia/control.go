@@ -79,7 +79,7 @@ func ParseTaskAnswer(body []byte) (*TaskAnswer, error) {
 			return ' '
 		}
 		return r
-	}, cutText(a.Progress, maxProgress)), "?")
+	}, shorten(a.Progress, maxProgress)), "?")
 	return &a, nil
 }
 
