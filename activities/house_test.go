@@ -20,6 +20,7 @@ import (
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/testsuite"
+	"golang.org/x/sync/semaphore"
 
 	"hutong/activities"
 	"hutong/activities/runner"
@@ -107,7 +108,7 @@ func component(provider string) json.RawMessage {
 // newRuns is what a worker that starts again on the same host has.
 func (h *house) newRuns(r runner.Runner) *activities.Runs {
 	return &activities.Runs{Node: "A", HostID: "host-1", Store: h.db, Blobs: h.blobs, Runners: map[string]runner.Runner{r.Device(): r},
-		System: func(string) bfia.System { return bfia.System{Transport: "hutong:9381", Callback: "http://hutong:9380"} }, StopGrace: time.Second, Logger: quiet, Told: h.told}
+		System: func(string) bfia.System { return bfia.System{Transport: "hutong:9381", Callback: "http://hutong:9380"} }, StopGrace: time.Second, Slots: semaphore.NewWeighted(4), Logger: quiet, Told: h.told}
 }
 
 // activities are all that are registered anywhere.

@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
+	"golang.org/x/sync/semaphore"
 
 	"hutong/activities/runner"
 	"hutong/bfia"
@@ -37,7 +38,9 @@ type Runs struct {
 	Told func(ctx context.Context, jobID string, report bfia.TaskReport) error
 	// StopGrace is what a run gets between SIGTERM and SIGKILL when it is this activity that stops it.
 	StopGrace time.Duration
-	Logger    *slog.Logger
+	// Slots are how many runs this host has room for at the same time.
+	Slots  *semaphore.Weighted
+	Logger *slog.Logger
 }
 
 // heartbeatEvery keeps well below the heartbeat timeout, so that a stop that comes with it is heard soon.
@@ -56,7 +59,22 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 		return RunResult{}, fmt.Errorf("reading the row of %s: %w", runName(req), err)
 	}
 	name := runName(req)
+	stopped := RunResult{Failure: at(&bfia.Failure{Kind: bfia.FailedStopped, Words: "stopped before it began"}, req.Key, req.Part)}
 	begun := row.RunID != "" && row.Attempt == req.Attempt
+	release, err := r.slot(cancelled, begun)
+	if errors.Is(err, errNoSlot) {
+		if wanted, wantedErr := r.wanted(cancelled, req); wantedErr == nil && !wanted {
+			return stopped, nil
+		}
+	}
+	if err != nil {
+		return RunResult{}, fmt.Errorf("%s: %w", name, err)
+	}
+	defer release()
+	if row, err = r.Store.Task(ctx, req.Key.row()); err != nil { // it may have been asked to stop meanwhile
+		return RunResult{}, fmt.Errorf("reading the row of %s again: %w", name, err)
+	}
+	begun = row.RunID != "" && row.Attempt == req.Attempt
 	switch {
 	case row.ExitCode != nil && row.Attempt == req.Attempt:
 		// An earlier try came as far as the exit; only the cleaning is left.
@@ -65,7 +83,7 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	case row.StopRequested && !begun:
 		// An earlier try may have created it, and come no further.
 		r.removeAll(ctx, name, log)
-		return RunResult{Failure: at(&bfia.Failure{Kind: bfia.FailedStopped, Words: "stopped before it began"}, req.Key, req.Part)}, nil
+		return stopped, nil
 	}
 	rn, err := r.begin(ctx, req, begun)
 	if f := startFailure(err); f != nil {
@@ -94,6 +112,7 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	if err != nil {
 		return RunResult{}, err
 	}
+	release() // what is left needs no room
 	var tail []string
 	if exit.Code != 0 {
 		tail = r.logTail(ctx, rn, name)

@@ -43,7 +43,12 @@ type TransportConfig struct {
 	PartnerListen string `yaml:"partner_listen" env:"PARTNER_LISTEN"`
 	// Advertise is the host:port that containers are told, where it is not the runner's party host and the port of Listen.
 	Advertise string `yaml:"advertise" env:"ADVERTISE"`
-	// MaxMessageMiB bounds one message, SessionMiB what one session may hold, TotalMiB what all sessions may hold in memory.
+	// SpoolDir is the folder in which messages are kept until they are read, on a disk of this machine; they survive a
+	// restart. Empty: the folder spool in the data folder.
+	SpoolDir string `yaml:"spool_dir" env:"SPOOL_DIR"`
+	// SessionTTL is the silence after which a session is removed that no job's end removed.
+	SessionTTL time.Duration `yaml:"session_ttl" env:"SESSION_TTL"`
+	// MaxMessageMiB bounds one message, SessionMiB what one session may hold, TotalMiB what all sessions may hold on disk.
 	MaxMessageMiB int `yaml:"max_message_mib" env:"MAX_MESSAGE_MIB"`
 	SessionMiB    int `yaml:"session_mib" env:"SESSION_MIB"`
 	TotalMiB      int `yaml:"total_mib" env:"TOTAL_MIB"`

@@ -211,16 +211,21 @@ func (p *Party) settings() workflows.Settings {
 
 func (p *Party) startTransport(ctx context.Context, docker *runner.Docker) error {
 	const mib = 1 << 20
-	t := transport.New(transport.Config{
+	t, err := transport.New(transport.Config{
 		NodeID: p.cfg.NodeID,
+		Spool:  p.cfg.Transport.SpoolDir,
 		Route: func(node string) (string, bool) {
 			r, ok := p.cfg.Routes[node]
 			return r.Transport(), ok
 		},
 		Logger: p.base, // it names the node itself
 		Limits: transport.Limits{MessageBytes: int64(p.cfg.Transport.MaxMessageMiB) * mib,
-			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib, TotalBytes: int64(p.cfg.Transport.TotalMiB) * mib},
+			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib, TotalBytes: int64(p.cfg.Transport.TotalMiB) * mib,
+			SessionTTL: p.cfg.Transport.SessionTTL},
 	})
+	if err != nil {
+		return fmt.Errorf("the transport of party %s: %w", p.cfg.NodeID, err)
+	}
 	p.closing(t.Close)
 	srv := t.Server()
 	if partners := p.cfg.Transport.PartnerListen; partners != "" {

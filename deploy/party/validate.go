@@ -31,6 +31,8 @@ func (c *Config) Validate() error {
 	if c.Transport.Advertise != "" {
 		v.reachable("transport.advertise", c.Transport.Advertise)
 	}
+	v.required("transport.spool_dir", c.Transport.SpoolDir)
+	v.duration("transport.session_ttl", c.Transport.SessionTTL)
 	v.positive("transport.max_message_mib", int64(c.Transport.MaxMessageMiB))
 	v.atLeast("transport.session_mib", c.Transport.SessionMiB, "transport.max_message_mib", c.Transport.MaxMessageMiB)
 	v.atLeast("transport.total_mib", c.Transport.TotalMiB, "transport.session_mib", c.Transport.SessionMiB)
