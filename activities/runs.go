@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"go.temporal.io/api/enums/v1"
@@ -33,6 +34,8 @@ type Runs struct {
 	Runners map[string]runner.Runner // by device
 	// System is what containers of a device are told of the party; Storage and LogPath are filled in for each run.
 	System func(device string) bfia.System
+	// Told passes on what a run says of its end when it is asked; nil leaves it at the run's callback and exit.
+	Told func(ctx context.Context, jobID string, report bfia.TaskReport) error
 	// StopGrace is what a run gets between SIGTERM and SIGKILL when it is this activity that stops it.
 	StopGrace time.Duration
 	// Slots are how many runs this host has room for at the same time.
@@ -102,7 +105,7 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 		}
 	}
 	log.Info("run started", "device", rn.Device())
-	exit, err := r.wait(cancelled, rn, name, req, log)
+	exit, err := r.wait(cancelled, rn, req, log)
 	if errors.Is(err, runner.ErrNotFound) {
 		exit, err = runner.Exit{Code: runner.UnknownCode, Reason: "its container was removed by someone else", FinishedAt: time.Now()}, nil
 	}
@@ -160,7 +163,8 @@ func (r *Runs) begin(ctx context.Context, req RunRequest, begun bool) (runner.Ru
 }
 
 // wait waits for a run's end, follows its logs meanwhile, and stops it when the job no longer wants it.
-func (r *Runs) wait(ctx context.Context, rn runner.Runner, name string, req RunRequest, log *slog.Logger) (runner.Exit, error) {
+func (r *Runs) wait(ctx context.Context, rn runner.Runner, req RunRequest, log *slog.Logger) (runner.Exit, error) {
+	name := runName(req)
 	type ended struct {
 		exit runner.Exit
 		err  error
@@ -174,6 +178,10 @@ func (r *Runs) wait(ctx context.Context, rn runner.Runner, name string, req RunR
 	}()
 	logs := make(chan error, 1)
 	go func() { logs <- r.followLogs(waitCtx, rn, name) }()
+	var asking sync.WaitGroup
+	asking.Go(func() { r.watchControl(waitCtx, rn, req, log) })
+	defer asking.Wait()
+	defer cancel()
 
 	beat := time.NewTicker(heartbeatEvery)
 	defer beat.Stop()
@@ -290,6 +298,9 @@ func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runn
 			"role": req.Part.Self(), "component": run.Task.ComponentName},
 		Resources: limits(run.Resources),
 	}
+	if run.Image != "" {
+		spec.Image = run.Image
+	}
 	if spec.Mounts, err = r.mounts(run); err != nil {
 		return nil, none, err
 	}
@@ -299,6 +310,9 @@ func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runn
 	sys.LogPath = rn.LogPath(spec.Name)
 	if _, local := r.Blobs.(*blob.File); local {
 		sys.Storage = "file://" + rn.StorageRoot(spec.Name)
+	}
+	if err := giveControlPort(rn, &spec, &sys); err != nil {
+		return nil, none, err
 	}
 	spec.Env = bfia.Environment(run, sys)
 	return rn, spec, nil

@@ -135,6 +135,7 @@ func TestValidate(t *testing.T) {
 		{"document", func(c *Config) { c.Jobs.MaxDocumentBytes = 0 }, "jobs.max_document_bytes:"},
 		{"poll", func(c *Config) { c.Jobs.PollEvery = 0 }, "jobs.poll_every: is 0s"},
 		{"poll after", func(c *Config) { c.Jobs.PollAfter = -1 }, "jobs.poll_after:"},
+		{"parameters", func(c *Config) { c.Jobs.Parameters = "lax" }, `jobs.parameters: "lax" is not one of [warn strict]`},
 		{"approval", func(c *Config) { c.Jobs.Approval = "never" }, `jobs.approval: "never" is not one of [auto manual]`},
 		{"share", func(c *Config) { c.Jobs.ShareFailure = "all" }, `jobs.share_failure: "all" is not one of [kind reason log]`},
 		{"slots", func(c *Config) { c.Runner.Slots = 0 }, "runner.slots: is 0"},
