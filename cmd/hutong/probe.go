@@ -43,7 +43,7 @@ func newJobProbe(c *client) *cobra.Command {
 			}
 			jobID := bfia.NewJobID(time.Now(), rand.IntN(10))
 			document["job_id"] = inJSON(jobID)
-			if _, err := c.submit(cmd.Context(), document, jobID); err != nil {
+			if _, _, err := c.submit(cmd.Context(), document, jobID); err != nil {
 				return fmt.Errorf("the job can't be created: %w", err)
 			}
 			watched := c.watch(cmd, jobID) // which tells how the job ended, also how it failed elsewhere
