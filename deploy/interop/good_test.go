@@ -2,21 +2,28 @@ package interop
 
 import (
 	"bytes"
+	"context"
 	"encoding/csv"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
 	"hutong/store/blob"
 )
 
-// limit is patience with a job on a slow, busy machine.
-const limit = 4 * time.Minute
+// limit is patience with a job on a slow, busy machine, tick how often is looked whether something has come.
+const (
+	limit = 4 * time.Minute
+	tick  = 200 * time.Millisecond
+)
 
 // TestHutongSchedules: Hutong initiates and schedules, FATE-Flow is host. The seed's job ends well at both.
 func TestHutongSchedules(t *testing.T) {
@@ -25,7 +32,7 @@ func TestHutongSchedules(t *testing.T) {
 	w.awaitHutong(t, id, finished)
 	w.requireGood(t, id, "intersect_rsa_1", "hetero_secureboost_1")
 	w.requireTrained(t, id, "guest", "host")
-	w.requireNoContainers(t)
+	w.requireNoContainers(t, id)
 	for _, task := range []string{"intersect_rsa_1", "hetero_secureboost_1"} {
 		require.Len(t, w.toFate.sent(bfia.PathTaskStart, task), 1, "FATE-Flow runs a task twice that is started twice")
 	}
@@ -40,7 +47,7 @@ func TestFateFlowSchedules(t *testing.T) {
 	require.Equal(t, map[string]bfia.TaskState{"intersect_rsa_1": bfia.TaskSuccess, "hetero_secureboost_1": bfia.TaskSuccess},
 		w.fate.scheduledTasks(t, id))
 	w.requireTrained(t, id, "host", "guest")
-	w.requireNoContainers(t)
+	w.requireNoContainers(t, id)
 }
 
 func finished(s bfia.JobStatus) bool { return s.State == bfia.JobFinished }
@@ -116,15 +123,43 @@ func (w *world) hutongTasks(t *testing.T, id string) map[string]bfia.TaskState {
 	return by
 }
 
-// requireNoContainers waits until no container of either party is left.
-func (w *world) requireNoContainers(t *testing.T) {
+// containersOf are the names of a job's containers at both parties, of those that only takes. FATE-Flow's are named by task,
+// Hutong's carry the job's id.
+func (w *world) containersOf(t *testing.T, id string, state string) []string {
+	t.Helper()
+	ids := w.fate.taskIDs(t, id)
+	names, err := w.containers(context.WithoutCancel(t.Context()), func(c container.Summary) bool {
+		if state != "" && string(c.State) != state {
+			return false
+		}
+		for _, taskID := range ids {
+			if strings.Contains(c.Names[0], taskID) {
+				return true
+			}
+		}
+		return strings.Contains(fmt.Sprint(c.Names, c.Labels), id)
+	})
+	require.NoError(t, err)
+	return names
+}
+
+// requireNoContainers waits until no container of a job is left at either party.
+func (w *world) requireNoContainers(t *testing.T, id string) {
 	t.Helper()
 	var left []string
 	require.Eventually(t, func() bool {
-		var err error
-		left, err = w.containers(t.Context())
-		return err == nil && len(left) == 0
-	}, time.Minute, 200*time.Millisecond, "containers are left: %v", left)
+		left = w.containersOf(t, id, "")
+		return len(left) == 0
+	}, time.Minute, 200*time.Millisecond, "containers are left: %v", &left)
+}
+
+// awaitContainers waits until a job's containers run at both parties.
+func (w *world) awaitContainers(t *testing.T, id string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		names := w.containersOf(t, id, "running")
+		return len(names) == 2 && (isFateContainer(names[0]) != isFateContainer(names[1]))
+	}, limit, 200*time.Millisecond, "job %s's containers do not run at both", id)
 }
 
 // requireTrained checks what the seed's job left at both parties' storage.

@@ -53,7 +53,7 @@ func (h *hutongParty) settings(t *testing.T, w *world) map[string]any {
 		"routes":    map[string]any{fateNode: map[string]any{"url": w.toFate.url(), "transport_url": "http://" + w.fate.transport}},
 		// FATE-Flow never reports its tasks, so it is asked soon.
 		"jobs":   map[string]any{"poll_after": "1s", "poll_every": "1s"},
-		"runner": map[string]any{"slots": 4, "stop_grace": "2s", "docker": map[string]any{"enabled": "true"}},
+		"runner": map[string]any{"slots": 16, "stop_grace": "2s", "docker": map[string]any{"enabled": "true"}},
 		"remote": map[string]any{"timeout": "10s", "give_up_after": "5m"},
 		"log":    map[string]any{"level": "debug"},
 	}

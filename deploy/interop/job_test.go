@@ -18,6 +18,11 @@ import (
 	"hutong/store/dataset"
 )
 
+const (
+	lackedByHutong = "lacked-by-hutong"
+	lackedByFate   = "lacked-by-fate"
+)
+
 // register makes the same providers known to both parties: the reference provider, and its test component Sleep.
 func (w *world) register(t *testing.T) {
 	reference := readJSON(t, "deploy", "provider", "provider.json")
@@ -25,8 +30,13 @@ func (w *world) register(t *testing.T) {
 	for _, e := range []endpoint{w.hutong.endpoint, w.fate.endpoint} {
 		e.good(t, http.MethodPost, bfia.PathProviderRegister, reference, nil)
 		e.good(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider("test", providerImage), nil)
-		e.good(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider("absent", "hutong/no-such-image:1"), nil)
 	}
+	// Two providers, each of which lacks its image at one party.
+	const missing = "hutong/no-such-image:1"
+	w.hutong.good(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider(lackedByHutong, missing), nil)
+	w.fate.good(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider(lackedByHutong, providerImage), nil)
+	w.hutong.good(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider(lackedByFate, providerImage), nil)
+	w.fate.good(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider(lackedByFate, missing), nil)
 }
 
 func sleepProvider(name, image string) map[string]any {
@@ -89,19 +99,16 @@ func seedJob(t *testing.T, guest, host string) []byte {
 // sleep is a job of test tasks.
 type sleep struct {
 	guest, host string
-	tasks       int            // a chain of so many, named s1, s2, …
-	seconds     map[string]any // of each task, everywhere
-	exit        map[string]int // the exit code of s1 by role
-	provider    string         // "" is the one that is there
-	dataset     string         // of the host; "" is one that is there
+	tasks       int               // a chain of so many, named s1, s2, …
+	seconds     map[string]int    // of each task, everywhere; 1 where it is not told
+	exit        map[string]int    // the exit code of s1 by role
+	provider    string            // "" is the one that is there
+	data        map[string]string // by role, where it is not the one that is there
 }
 
 func (s sleep) document(t *testing.T) []byte {
 	if s.provider == "" {
 		s.provider = "test"
-	}
-	if s.dataset == "" {
-		s.dataset = "interop#host"
 	}
 	var components []any
 	common := map[string]any{}
@@ -112,15 +119,18 @@ func (s sleep) document(t *testing.T) []byte {
 		}
 		components = append(components, map[string]any{"name": name, "componentName": "Sleep", "provider": s.provider,
 			"version": "1", "input": input, "output": []any{map[string]string{"type": "dataset", "key": "out"}}})
-		seconds := any("1")
+		seconds := 1
 		if v, ok := s.seconds[name]; ok {
 			seconds = v
 		}
-		common[name] = map[string]any{"seconds": seconds}
+		common[name] = map[string]any{"seconds": fmt.Sprint(seconds)}
 	}
 	params := map[string]any{"common": common}
-	for role, data := range map[string]string{"guest": "interop#guest", "host": s.dataset} {
-		first := map[string]any{"dataset_id": data}
+	for _, role := range []string{"guest", "host"} {
+		first := map[string]any{"dataset_id": "interop#" + role}
+		if data, other := s.data[role]; other {
+			first["dataset_id"] = data
+		}
 		if code, ok := s.exit[role]; ok {
 			first["exit_code"] = fmt.Sprint(code)
 		}

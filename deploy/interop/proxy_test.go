@@ -29,8 +29,9 @@ type proxy struct {
 
 // trouble is what becomes of requests.
 type trouble struct {
-	before, after time.Duration // how long a request is held back, and its answer
-	twice         bool          // the party gets each request two times
+	before, after time.Duration          // how long a request is held back, and its answer
+	twice         func(path string) bool // the party gets such a request two times; nil: none
+	echo          bool                   // an answer is sent two times on the same connection
 	// garble makes something else of an answer, and tells whether it did. Nil: never.
 	garble func(path string, count int) (status int, body string, garbled bool)
 }
@@ -103,7 +104,7 @@ func (p *proxy) handle(w http.ResponseWriter, r *http.Request) {
 	time.Sleep(bad.before)
 	x := exchange{at: time.Now(), method: r.Method, path: r.URL.Path, body: string(body)}
 	status, header, answer, err := p.forward(r, body)
-	if bad.twice && err == nil {
+	if bad.twice != nil && bad.twice(r.URL.Path) && err == nil {
 		status, header, answer, err = p.forward(r, body)
 	}
 	time.Sleep(bad.after)
@@ -121,9 +122,27 @@ func (p *proxy) handle(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	if bad.echo {
+		echo(w, status, answer)
+		return
+	}
 	maps.Copy(w.Header(), header)
 	w.WriteHeader(status)
 	_, _ = w.Write(answer)
+}
+
+// echo answers, and answers again, unasked.
+func echo(w http.ResponseWriter, status int, answer []byte) {
+	conn, buffered, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		panic(err) // a server of HTTP/1 can do it
+	}
+	defer func() { _ = conn.Close() }()
+	for range 2 {
+		_, _ = fmt.Fprintf(buffered, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+			status, http.StatusText(status), len(answer), answer)
+	}
+	_ = buffered.Flush()
 }
 
 // keep notes an exchange and tells how many there have been with its path.

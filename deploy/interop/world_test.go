@@ -121,15 +121,15 @@ func (w *world) dockerGateway(t *testing.T) netip.Addr {
 	return gateway
 }
 
-// containers are the names of both parties' containers, whatever their state.
-func (w *world) containers(ctx context.Context) ([]string, error) {
+// containers are the names of both parties' containers, whatever their state, that wanted takes.
+func (w *world) containers(ctx context.Context, wanted func(container.Summary) bool) ([]string, error) {
 	all, err := w.docker.ContainerList(ctx, container.ListOptions{All: true})
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for _, c := range all {
-		if c.Labels["hutong.node_id"] == hutongNode || isFateContainer(c.Names[0]) {
+		if (c.Labels["hutong.node_id"] == hutongNode || isFateContainer(c.Names[0])) && (wanted == nil || wanted(c)) {
 			names = append(names, c.Names[0])
 		}
 	}
@@ -137,7 +137,7 @@ func (w *world) containers(ctx context.Context) ([]string, error) {
 }
 
 func (w *world) removeContainers(ctx context.Context) {
-	names, _ := w.containers(ctx)
+	names, _ := w.containers(ctx, nil)
 	for _, name := range names {
 		_ = w.docker.ContainerRemove(ctx, name, container.RemoveOptions{Force: true})
 	}
