@@ -12,7 +12,7 @@ DEVICE      ?= auto
 TEST_FLAGS  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-race test-engine check histories image bench clean FORCE
+.PHONY: help build demo test test-race test-memory test-engine check histories image bench clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,10 +30,14 @@ bin/provider: FORCE
 demo: build ## run the main job: two institutions train a model together (DEVICE=docker, process or auto)
 	bin/hutong demo --device $(DEVICE)
 
-test: build check test-race test-engine ## run all tests, with the race detector, and the linters
+test: build check test-race test-memory test-engine ## run all tests, with the race detector, and the linters
 
 test-race:
 	$(GO) test -race $(SLIM) -timeout 20m $(TEST_FLAGS) $$($(GO) list $(SLIM) ./... | grep -v '^hutong/deploy/dev$$')
+
+# What a program needs of memory can't be told under the race detector.
+test-memory:
+	$(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) -run '^(TestMemoryIsBounded|TestLargeUpload)$$' ./store/dataset ./api
 
 test-engine:
 	$(STATIC) $(GO) test -timeout 10m $(TEST_FLAGS) ./deploy/dev
@@ -46,7 +50,7 @@ check: ## gofmt, go vet, staticcheck
 histories: build ## record the workflows' histories again, after a change that may break old ones (nothing released yet)
 	rm -rf workflows/testdata/histories && mkdir -p workflows/testdata/histories
 	HUTONG_RECORD_HISTORIES=$(CURDIR)/workflows/testdata/histories $(GO) test $(SLIM) -count 1 \
-		-run '^(TestStop|TestFailure|TestPartnerDown|TestPartnerRefuses|TestSameJobTwice|TestSeedJob)$$' ./deploy/system
+		-run '^(TestStop|TestFailure|TestApproval|TestOldJob|TestPartnerDown|TestPartnerRefuses|TestSameJobTwice|TestSeedJob)$$' ./deploy/system
 
 image: bin/provider ## build the reference provider's image with the Docker command line
 	cp bin/provider deploy/provider/provider

@@ -122,16 +122,16 @@ func (w *chunkWriter) put() {
 	}
 }
 
-// tailLines are how many last lines of a failed run's log its reason quotes.
+// tailLines are how many last lines of a failed run's log explain its failure.
 const tailLines = 5
 
 // logTail is the end of a failed run's log.
-func (r *Runs) logTail(ctx context.Context, rn runner.Runner, name string) string {
+func (r *Runs) logTail(ctx context.Context, rn runner.Runner, name string) []string {
 	ctx, cancel := context.WithTimeout(ctx, logPatience)
 	defer cancel()
 	tail := &tailWriter{}
 	if err := rn.Logs(ctx, name, false, tail); err != nil {
-		return ""
+		return nil
 	}
 	var lines []string
 	for _, line := range tail.lines {
@@ -143,7 +143,7 @@ func (r *Runs) logTail(ctx context.Context, rn runner.Runner, name string) strin
 		}
 		lines = append(lines, strings.ToValidUTF8(line, "?"))
 	}
-	return strings.Join(lines, "\n")
+	return lines
 }
 
 type tailWriter struct {

@@ -27,6 +27,7 @@ const (
 	RecordJobName      = "RecordJob"
 	RecordJobStateName = "RecordJobState"
 	ClaimTaskName      = "ClaimTask"
+	ReuseTaskName      = "ReuseTask"
 	RecordTaskEndName  = "RecordTaskEnd"
 	ForgetJobName      = "ForgetJob"
 	RequestStopName    = "RequestStop"
@@ -38,6 +39,7 @@ const (
 	SendCallbackName   = "SendCallback"
 	PollTaskName       = "PollTask"
 	ReleaseSessionName = "ReleaseSession"
+	SendAuditName      = "SendAudit"
 
 	RunTaskName  = "RunTask"
 	StopTaskName = "StopTask"
@@ -54,11 +56,12 @@ const (
 // Progress is what the scheduler knows newly of a job: any of the job's state, tasks' and parts' states. States only
 // move forward, so the same progress twice changes nothing.
 type Progress struct {
-	JobID  string         `json:"job_id"`
-	State  bfia.JobState  `json:"state,omitempty"`
-	Reason string         `json:"reason,omitempty"`
-	Tasks  []TaskProgress `json:"tasks,omitempty"`
-	At     time.Time      `json:"at"`
+	JobID   string         `json:"job_id"`
+	State   bfia.JobState  `json:"state,omitempty"`
+	Reason  string         `json:"reason,omitempty"`
+	Failure *bfia.Failure  `json:"failure,omitempty"`
+	Tasks   []TaskProgress `json:"tasks,omitempty"`
+	At      time.Time      `json:"at"`
 }
 
 // TaskProgress is a task's state and those of its parts that changed.
@@ -71,9 +74,9 @@ type TaskProgress struct {
 
 // PartProgress is one part's state.
 type PartProgress struct {
-	Part   bfia.Part      `json:"part"`
-	State  bfia.TaskState `json:"state"`
-	Reason string         `json:"reason,omitempty"`
+	Part    bfia.Part      `json:"part"`
+	State   bfia.TaskState `json:"state"`
+	Failure *bfia.Failure  `json:"failure,omitempty"`
 }
 
 // TaskKey names one part of one task of a job at this party.
@@ -101,9 +104,7 @@ type RunRequest struct {
 
 // RunResult is how it ended.
 type RunResult struct {
-	ExitCode int    `json:"exit_code"`
-	Failed   bool   `json:"failed"`
-	Reason   string `json:"reason,omitempty"`
+	Failure *bfia.Failure `json:"failure,omitempty"` // nil when it went well
 }
 
 // PollRequest asks for the state of a task at the nodes that have not told its end.
@@ -118,7 +119,7 @@ type PollRequest struct {
 
 // PollResult is a node whose part of the task has ended.
 type PollResult struct {
-	Node   string         `json:"node"`
-	State  bfia.TaskState `json:"state"`
-	Reason string         `json:"reason,omitempty"`
+	Node    string         `json:"node"`
+	State   bfia.TaskState `json:"state"`
+	Failure *bfia.Failure  `json:"failure,omitempty"`
 }

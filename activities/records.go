@@ -24,7 +24,7 @@ const hostSeen = time.Minute
 // RecordScheduleJob writes a job that this node schedules, with its tasks and their parts.
 func (r *Records) RecordScheduleJob(ctx context.Context, plan bfia.Plan, at time.Time) error {
 	job := store.ScheduleJob{JobID: plan.JobID, FlowID: plan.FlowID, State: bfia.JobPending,
-		InitiatorRole: plan.Initiator.Role, InitiatorNode: plan.Initiator.NodeID, CreatedAt: at}
+		InitiatorRole: plan.Initiator.Role, InitiatorNode: plan.Initiator.NodeID, SyncType: plan.SyncType, CreatedAt: at}
 	var tasks []store.ScheduleTask
 	var parts []store.ScheduleTaskStatus
 	for i, t := range plan.Tasks {
@@ -45,7 +45,10 @@ func (r *Records) RecordProgress(ctx context.Context, p Progress) error {
 	for _, t := range p.Tasks {
 		c := store.ScheduleTaskChange{TaskID: t.TaskID, State: t.State, Reason: t.Reason}
 		for _, part := range t.Parts {
-			c.Parts = append(c.Parts, store.SchedulePartChange{Role: part.Part.Role, RoleIndex: part.Part.Index, State: part.State, Reason: part.Reason})
+			c.Parts = append(c.Parts, store.SchedulePartChange{Role: part.Part.Role, RoleIndex: part.Part.Index, State: part.State, Reason: part.Failure.Text()})
+			if err := r.Store.ExplainSchedulePart(ctx, t.TaskID, part.Part.Role, part.Part.Index, part.Failure); err != nil {
+				return final(err)
+			}
 		}
 		changes = append(changes, c)
 	}
@@ -56,6 +59,9 @@ func (r *Records) RecordProgress(ctx context.Context, p Progress) error {
 	}
 	if p.State == "" {
 		return nil
+	}
+	if err := r.Store.ExplainScheduleJob(ctx, p.JobID, p.Failure); err != nil {
+		return final(err)
 	}
 	return final(r.Store.UpdateScheduleJob(ctx, p.JobID, p.State, p.Reason, p.At))
 }
@@ -76,9 +82,10 @@ func (r *Records) ForgetJob(ctx context.Context, jobID string) error {
 	return final(r.Store.DeleteUnusedDocument(ctx, jobID))
 }
 
-// RecordJob writes a job in which this node takes part, with its own parts of the tasks.
-func (r *Records) RecordJob(ctx context.Context, plan bfia.Plan, roles []string, scheduler string, at time.Time) error {
-	job := store.Job{JobID: plan.JobID, FlowID: plan.FlowID, State: bfia.JobReady, Roles: roles,
+// RecordJob writes a job in which this node takes part, with its own parts of the tasks. It is PENDING where someone
+// must approve it, otherwise READY.
+func (r *Records) RecordJob(ctx context.Context, plan bfia.Plan, roles []string, scheduler string, state bfia.JobState, at time.Time) error {
+	job := store.Job{JobID: plan.JobID, FlowID: plan.FlowID, State: state, Roles: roles,
 		InitiatorNode: plan.Initiator.NodeID, SchedulerNode: scheduler, CreatedAt: at}
 	var tasks []store.Task
 	for i, t := range plan.Tasks {
@@ -90,8 +97,11 @@ func (r *Records) RecordJob(ctx context.Context, plan bfia.Plan, roles []string,
 	return final(r.Store.CreateJob(ctx, job, tasks))
 }
 
-// RecordJobState moves this node's part of a job forward.
-func (r *Records) RecordJobState(ctx context.Context, jobID string, state bfia.JobState, reason string, at time.Time) error {
+// RecordJobState moves this node's part of a job forward, and tells why it ended as it did.
+func (r *Records) RecordJobState(ctx context.Context, jobID string, state bfia.JobState, reason string, failure *bfia.Failure, at time.Time) error {
+	if err := r.Store.ExplainJob(ctx, jobID, failure); err != nil {
+		return final(err)
+	}
 	return final(r.Store.UpdateJob(ctx, jobID, state, reason, at))
 }
 
@@ -139,14 +149,18 @@ func ableHosts(hosts []store.Host, providers []store.Provider) []store.Host {
 }
 
 // RecordTaskEnd fixes the end of one part of a task, whether or not it ran, and what a successful one left behind.
-func (r *Records) RecordTaskEnd(ctx context.Context, key TaskKey, part bfia.Part, taskID string, state bfia.TaskState, reason string, at time.Time) error {
+func (r *Records) RecordTaskEnd(ctx context.Context, key TaskKey, part bfia.Part, taskID string, state bfia.TaskState, failure *bfia.Failure, at time.Time) error {
 	if state == bfia.TaskSuccess {
 		// Before the state, so that who reads SUCCESS finds the outputs.
 		if err := r.recordOutputs(ctx, key, part, taskID, at); err != nil {
 			return final(err)
 		}
 	}
-	return final(r.Store.EndTask(ctx, key.row(), state, reason, at))
+	// The first stays: a part that was stopped was, whatever its container exits with then.
+	if err := r.Store.ExplainTask(ctx, key.row(), failure); err != nil {
+		return final(err)
+	}
+	return final(r.Store.EndTask(ctx, key.row(), state, failure.Text(), at))
 }
 
 // recordOutputs writes down which outputs of a part are there.

@@ -31,17 +31,23 @@ type Remote struct {
 	Logger    *slog.Logger
 }
 
-// SendCreate creates a job at a node (part 2, 3.2).
-func (r *Remote) SendCreate(ctx context.Context, jobID, node string) error {
+// SendCreate creates a job at a node (part 2, 3.2), and answers what the node tells beside its acceptance.
+func (r *Remote) SendCreate(ctx context.Context, jobID, node string) (bfia.JobAccepted, error) {
 	body, err := r.Documents.Document(ctx, jobID)
 	if err != nil {
-		return fmt.Errorf("reading the document of job %s: %w", jobID, err)
+		return bfia.JobAccepted{}, fmt.Errorf("reading the document of job %s: %w", jobID, err)
 	}
 	doc, err := bfia.ParseDocument(body)
 	if err != nil {
-		return refused(err)
+		return bfia.JobAccepted{}, refused(err)
 	}
-	return r.sent(ctx, node, r.Client.Create(ctx, node, doc))
+	accepted, err := r.Client.Create(ctx, node, doc)
+	return accepted, r.sent(ctx, node, err)
+}
+
+// SendAudit tells the scheduler this party's approval or rejection of a job (part 2, 3.10).
+func (r *Remote) SendAudit(ctx context.Context, node string, audit bfia.Audit) error {
+	return r.sent(ctx, node, r.Client.AuditConfirm(ctx, node, audit))
 }
 
 // SendStart starts a job at a node (part 2, 3.3).
@@ -100,14 +106,14 @@ func (r *Remote) PollTask(ctx context.Context, req PollRequest) ([]PollResult, e
 					silent[node] = time.Now()
 					r.Logger.Warn("a party does not answer for a task", "job_id", req.JobID, "task_id", req.TaskID, "node_id", node, "error", err)
 				} else if time.Since(silent[node]) > req.GiveUpAfter {
-					ended = append(ended, PollResult{Node: node, State: bfia.TaskFailed,
-						Reason: fmt.Sprintf("no good answer for %s: %v", req.GiveUpAfter, err)})
+					ended = append(ended, PollResult{Node: node, State: bfia.TaskFailed, Failure: &bfia.Failure{Kind: bfia.FailedTimeout,
+						NodeID: node, Words: fmt.Sprintf("no good answer for %s: %v", req.GiveUpAfter, err)}})
 				}
 				continue
 			}
 			delete(silent, node)
 			if result.Status.Terminal() {
-				ended = append(ended, PollResult{Node: node, State: result.Status, Reason: result.Reason})
+				ended = append(ended, PollResult{Node: node, State: result.Status, Failure: bfia.FailureOf(result.Status, result.Failure, result.Reason)})
 			}
 		}
 		if len(ended) > 0 {

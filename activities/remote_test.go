@@ -121,6 +121,7 @@ func TestCommandsAreTriedAgain(t *testing.T) {
 		path string
 		args []any
 	}{
+		activities.SendAuditName:    {bfia.PathAuditConfirm, []any{"B", bfia.Audit{JobID: jobID, Status: bfia.JobReady}}},
 		activities.SendCreateName:   {bfia.PathCreate, []any{jobID, "B"}},
 		activities.SendStartName:    {bfia.PathStart, []any{"B", jobID}},
 		activities.SendStopName:     {bfia.PathStop, []any{"B", bfia.JobRef{JobID: jobID, TaskName: "a"}}},
@@ -173,7 +174,9 @@ func TestPollTask(t *testing.T) {
 				return bfia.PollResult{Status: bfia.TaskRunning}
 			}
 			return bfia.PollResult{Status: bfia.TaskFailed, Reason: "exit code 1"}
-		}, []activities.PollResult{{Node: "B", State: bfia.TaskFailed, Reason: "exit code 1"}, {Node: "C", State: bfia.TaskFailed, Reason: "exit code 1"}}, 8},
+		}, []activities.PollResult{
+			{Node: "B", State: bfia.TaskFailed, Failure: &bfia.Failure{Kind: bfia.FailedUnknown, Words: "exit code 1"}},
+			{Node: "C", State: bfia.TaskFailed, Failure: &bfia.Failure{Kind: bfia.FailedUnknown, Words: "exit code 1"}}}, 8},
 		{"of one", nil, func(nth int) bfia.PollResult {
 			if nth == 4 {
 				return bfia.PollResult{Status: bfia.TaskSuccess}
@@ -220,7 +223,7 @@ func TestPollTask(t *testing.T) {
 		require.Len(t, got, 1)
 		assert.Equal(t, "B", got[0].Node)
 		assert.Equal(t, bfia.TaskFailed, got[0].State)
-		assert.Contains(t, got[0].Reason, "No found task")
+		assert.Contains(t, got[0].Failure.Text(), "No found task")
 		assert.GreaterOrEqual(t, time.Since(began), request.GiveUpAfter)
 	})
 	t.Run("its worker shuts down", func(t *testing.T) {

@@ -12,7 +12,10 @@ import (
 	"strings"
 	"time"
 
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
 
 	"hutong/activities/runner"
 	"hutong/bfia"
@@ -55,15 +58,18 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	case row.ExitCode != nil && row.Attempt == req.Attempt:
 		// An earlier try came as far as the exit; only the cleaning is left.
 		r.removeAll(ctx, name, log)
-		return result(*row.ExitCode, row.Reason), nil
+		return RunResult{Failure: row.Explanation}, nil
 	case row.StopRequested && !begun:
 		// An earlier try may have created it, and come no further.
 		r.removeAll(ctx, name, log)
-		return RunResult{Failed: true, Reason: "stopped before it began"}, nil
+		return RunResult{Failure: at(&bfia.Failure{Kind: bfia.FailedStopped, Words: "stopped before it began"}, req.Key, req.Part)}, nil
 	}
 	rn, err := r.begin(ctx, req, begun)
+	if f := startFailure(err); f != nil {
+		return RunResult{Failure: at(f, req.Key, req.Part)}, nil
+	}
 	if err != nil {
-		return failedBeforeStart(err)
+		return RunResult{}, err
 	}
 	if err := rn.Start(ctx, name); err != nil && !errors.Is(err, runner.ErrNotFound) && !runner.IsPermanent(err) {
 		return RunResult{}, fmt.Errorf("starting %s: %w", name, err)
@@ -78,26 +84,29 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 		}
 	}
 	log.Info("run started", "device", rn.Device())
-	exit, err := r.wait(cancelled, rn, name, log)
+	exit, err := r.wait(cancelled, rn, name, req, log)
 	if errors.Is(err, runner.ErrNotFound) {
 		exit, err = runner.Exit{Code: runner.UnknownCode, Reason: "its container was removed by someone else", FinishedAt: time.Now()}, nil
 	}
 	if err != nil {
 		return RunResult{}, err
 	}
-	reason := exit.Reason
+	var tail []string
 	if exit.Code != 0 {
-		if tail := r.logTail(ctx, rn, name); tail != "" {
-			reason = strings.TrimSpace(reason + "\n" + tail)
-		}
+		tail = r.logTail(ctx, rn, name)
 	}
+	failure := at(exitFailure(exit, tail), req.Key, req.Part)
 	r.tidyOutputs(ctx, req)
-	if err := r.Store.SetTaskExit(ctx, req.Key.row(), req.Attempt, exit.Code, reason, exit.FinishedAt); err != nil {
+	// Before the exit: once that is recorded, nobody looks at the run any more.
+	if err := r.Store.ExplainTask(ctx, req.Key.row(), failure); err != nil {
+		return RunResult{}, fmt.Errorf("recording the failure of %s: %w", name, err)
+	}
+	if err := r.Store.SetTaskExit(ctx, req.Key.row(), req.Attempt, exit.Code, failure.Text(), exit.FinishedAt); err != nil {
 		return RunResult{}, fmt.Errorf("recording the exit of %s: %w", name, err)
 	}
 	log.Info("run ended", "exit_code", exit.Code, "seconds", exit.FinishedAt.Sub(exit.StartedAt).Seconds())
 	r.remove(ctx, rn, name, log)
-	return result(exit.Code, reason), nil
+	return RunResult{Failure: failure}, nil
 }
 
 // begin creates a run and records it, or finds the one that an earlier try has begun: whatever became of its provider and
@@ -132,7 +141,7 @@ func (r *Runs) begin(ctx context.Context, req RunRequest, begun bool) (runner.Ru
 }
 
 // wait waits for a run's end, follows its logs meanwhile, and stops it when the job no longer wants it.
-func (r *Runs) wait(ctx context.Context, rn runner.Runner, name string, log *slog.Logger) (runner.Exit, error) {
+func (r *Runs) wait(ctx context.Context, rn runner.Runner, name string, req RunRequest, log *slog.Logger) (runner.Exit, error) {
 	type ended struct {
 		exit runner.Exit
 		err  error
@@ -170,6 +179,12 @@ func (r *Runs) wait(ctx context.Context, rn runner.Runner, name string, log *slo
 			return runner.Exit{}, fmt.Errorf("the worker is shutting down; %s goes on and is found again", name)
 		case <-cancelled:
 			cancelled = nil // once is enough
+			if wanted, err := r.wanted(ctx, req); err != nil {
+				return runner.Exit{}, err
+			} else if wanted {
+				// The engine heard no heartbeat in time, as happens on a busy machine, and has begun another try, which watches the same run.
+				return runner.Exit{}, fmt.Errorf("another try watches %s: %w", name, context.Cause(ctx))
+			}
 			log.Info("stopping the run")
 			if err := rn.Stop(waitCtx, name, r.StopGrace); err != nil {
 				return runner.Exit{}, fmt.Errorf("stopping %s: %w", name, err)
@@ -178,6 +193,38 @@ func (r *Runs) wait(ctx context.Context, rn runner.Runner, name string, log *slo
 			activity.RecordHeartbeat(ctx)
 		}
 	}
+}
+
+// wanted tells whether a job still wants a run whose activity was cancelled: it was not asked to stop, and its workflow goes
+// on.
+func (r *Runs) wanted(ctx context.Context, req RunRequest) (bool, error) {
+	if temporal.IsCanceledError(context.Cause(ctx)) {
+		return false, nil
+	}
+	cause := context.Cause(ctx)
+	ctx = context.WithoutCancel(ctx)
+	row, err := r.Store.Task(ctx, req.Key.row())
+	if err != nil {
+		return false, fmt.Errorf("reading the row of %s: %w", runName(req), err)
+	}
+	if row.StopRequested {
+		return false, nil
+	}
+	var gone *serviceerror.NotFound
+	if !errors.As(cause, &gone) {
+		return true, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	w := activity.GetInfo(ctx).WorkflowExecution
+	job, err := activity.GetClient(ctx).DescribeWorkflowExecution(ctx, w.ID, w.RunID)
+	if errors.As(err, &gone) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("asking whether %s goes on: %w", w.ID, err)
+	}
+	return job.WorkflowExecutionInfo.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING, nil
 }
 
 // logPatience is how long the end of a log may come after its run's.
@@ -255,7 +302,7 @@ func deriveRun(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part
 	ids := map[string]string{}
 	for _, row := range rows {
 		if row.TaskID != "" {
-			ids[row.Name] = row.TaskID
+			ids[row.Name] = row.DataID()
 		}
 	}
 	return bfia.NewRun(doc, db.Describe(ctx), key.Task, part, ids)
@@ -348,28 +395,6 @@ func chooseProvider(providers []store.Provider, devices []string) (store.Provide
 		}
 	}
 	return store.Provider{}, false
-}
-
-// failedBeforeStart is the result of a run that can't begin: a task's failure when no retry can cure it, else an error.
-func failedBeforeStart(err error) (RunResult, error) {
-	var protocol *bfia.Error
-	if runner.IsPermanent(err) {
-		return RunResult{Failed: true, Reason: err.Error()}, nil
-	}
-	if errors.As(err, &protocol) && protocol.Code != bfia.CodeInternal && protocol.Code != bfia.CodeUnavailable {
-		return RunResult{Failed: true, Reason: protocol.Message}, nil
-	}
-	return RunResult{}, err
-}
-
-func result(code int, reason string) RunResult {
-	if code == 0 {
-		return RunResult{}
-	}
-	if reason == "" {
-		reason = "no reason is known"
-	}
-	return RunResult{ExitCode: code, Failed: true, Reason: fmt.Sprintf("exit code %d: %s", code, reason)}
 }
 
 func limits(res bfia.Resources) runner.Resources {

@@ -116,10 +116,12 @@ func TestRunTaskGoesOn(t *testing.T) {
 
 				r, err := h.run(t.Context(), d, nil)
 				require.NoError(t, err)
-				assert.Equal(t, 3, r.ExitCode)
-				assert.True(t, r.Failed)
-				assert.True(t, strings.HasPrefix(r.Reason, "exit code 3: "), r.Reason)
-				assert.True(t, strings.HasSuffix(r.Reason, "the end"), "the reason quotes the log's end: %s", r.Reason)
+				require.NotNil(t, r.Failure)
+				assert.Equal(t, "task a failed at A (guest.0): exit code 3", r.Failure.String())
+				assert.Equal(t, bfia.FailedExit, r.Failure.Kind)
+				require.NotEmpty(t, r.Failure.Log)
+				assert.Equal(t, "the end", r.Failure.Log[len(r.Failure.Log)-1], "the log's end explains it")
+				assert.Equal(t, r.Failure, h.row("a").Explanation)
 				assert.Equal(t, "one run\n", h.written("a"))
 				checkWholeLog(t, h.log("a"))
 				row := h.row("a")
@@ -176,7 +178,7 @@ func TestRunTaskStopped(t *testing.T) {
 				}}
 				r, err := h.run(ctx, cut, nil)
 				if err == nil { // a worker that tells of the cancellation instead is as good
-					assert.True(t, r.Failed)
+					assert.NotNil(t, r.Failure)
 				}
 				row := h.row("a")
 				require.NotNil(t, row.ExitCode, "%v", err)
@@ -187,6 +189,22 @@ func TestRunTaskStopped(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An engine that hears no heartbeat in time begins another try, and cancels this one: that one leaves the run alone.
+func TestRunTaskBelievedDead(t *testing.T) {
+	eachDevice(t, func(t *testing.T, d device) {
+		h := newHouse(t, storetest.SQLite(t), d, []string{"append", "DATA/data_0", "one run\n", "lines", "3000", "sleep", "1s", "print", "the end"}, nil)
+		h.begin()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		_, err := h.run(ctx, &cutRunner{device: d, at: "in Wait", die: func() { cancel(errors.New("this try has timed out")) }}, nil)
+		require.ErrorContains(t, err, "another try watches")
+		r, err := h.run(t.Context(), d, nil)
+		require.NoError(t, err)
+		assert.Equal(t, activities.RunResult{}, r)
+		assert.Equal(t, "one run\n", h.written("a"))
+		checkWholeLog(t, h.log("a"))
+	})
 }
 
 // A run that was asked to stop before it began does not begin, nor does one whose creation nobody recorded.
@@ -202,7 +220,8 @@ func TestRunTaskStoppedBeforeItBegan(t *testing.T) {
 		require.NoError(t, h.records.RequestStop(t.Context(), h.key("a")))
 		r, err := h.run(t.Context(), d, nil)
 		require.NoError(t, err)
-		assert.Equal(t, activities.RunResult{Failed: true, Reason: "stopped before it began"}, r)
+		require.NotNil(t, r.Failure)
+		assert.Equal(t, bfia.FailedStopped, r.Failure.Kind)
 		assert.Empty(t, h.written("a"))
 		runs, err = d.List(t.Context())
 		require.NoError(t, err)
@@ -216,6 +235,7 @@ func TestRunTaskThatCannotBegin(t *testing.T) {
 		name  string
 		spoil func(h *house)
 		words string
+		kinds []bfia.FailureKind
 	}{
 		{"no provider for a device of this host", func(h *house) {
 			_, err := h.db.DeleteProvider(h.t.Context(), store.ProviderFilter{Name: "vendor-a"})
@@ -223,12 +243,12 @@ func TestRunTaskThatCannotBegin(t *testing.T) {
 			_, err = h.db.PutProvider(h.t.Context(), store.Provider{Name: "vendor-a", Version: "1", Device: "spark", Metadata: []byte("{}"),
 				Components: map[string]json.RawMessage{"C": component("vendor-a")}})
 			require.NoError(h.t, err)
-		}, "is registered for no device of this host"},
+		}, "is registered for no device of this host", []bfia.FailureKind{bfia.FailedInput}},
 		{"a program that is not allowed or not there", func(h *house) {
 			_, err := h.db.PutProvider(h.t.Context(), store.Provider{Name: "vendor-a", Version: "1", Device: h.device.Device(),
 				Metadata: []byte(`{"image":"no-such-image:1","command":["/not/there"]}`), Components: map[string]json.RawMessage{"C": component("vendor-a")}})
 			require.NoError(h.t, err)
-		}, "creating hutong-"},
+		}, "creating hutong-", []bfia.FailureKind{bfia.FailedImage, bfia.FailedStart}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			eachDevice(t, func(t *testing.T, d device) {
@@ -237,8 +257,9 @@ func TestRunTaskThatCannotBegin(t *testing.T) {
 				c.spoil(h)
 				r, err := h.run(t.Context(), d, nil)
 				require.NoError(t, err)
-				assert.True(t, r.Failed)
-				assert.Contains(t, r.Reason, c.words)
+				require.NotNil(t, r.Failure)
+				assert.Contains(t, r.Failure.Text(), c.words)
+				assert.Contains(t, c.kinds, r.Failure.Kind)
 			})
 		})
 	}
@@ -255,8 +276,9 @@ func TestRunTaskRemovedBySomeone(t *testing.T) {
 		require.NoError(t, d.Remove(t.Context(), h.runName("a")))
 		r, err := h.run(t.Context(), d, nil)
 		require.NoError(t, err)
-		assert.True(t, r.Failed)
-		assert.Contains(t, r.Reason, "removed by someone else")
+		require.NotNil(t, r.Failure)
+		assert.Equal(t, bfia.FailedVanished, r.Failure.Kind)
+		assert.Contains(t, r.Failure.Text(), "removed by someone else")
 		assert.Equal(t, "one run\n", h.written("a"))
 	})
 }
@@ -280,7 +302,8 @@ func TestStopTask(t *testing.T) {
 		h.waitUntilBegun()
 		stop()
 		r := <-ended
-		assert.Equal(t, 137, r.ExitCode)
+		require.NotNil(t, r.Failure)
+		assert.Equal(t, 137, r.Failure.ExitCode)
 		stop()
 	})
 }
@@ -292,7 +315,7 @@ func TestRunTaskTidiesOutputs(t *testing.T) {
 		h.begin()
 		_, err := h.run(t.Context(), d, nil)
 		require.NoError(t, err)
-		require.NoError(t, h.records.RecordTaskEnd(t.Context(), h.key("a"), guestA, bfia.TaskID(jobID, "a"), bfia.TaskSuccess, "", time.Now()))
+		require.NoError(t, h.records.RecordTaskEnd(t.Context(), h.key("a"), guestA, bfia.TaskID(jobID, "a"), bfia.TaskSuccess, nil, time.Now()))
 		outputs, err := h.db.Outputs(t.Context(), jobID)
 		require.NoError(t, err)
 		assert.Empty(t, outputs)

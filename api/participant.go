@@ -37,12 +37,16 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 	if err := s.store.PutDocument(c.UserContext(), doc.JobID, doc.Bytes()); err != nil {
 		return err
 	}
-	if _, err := s.store.Job(c.UserContext(), doc.JobID); err == nil {
-		return ok(c, nil) // the same again: PutDocument would have refused another
+	reuses, err := s.held(c.UserContext(), doc, plan)
+	if err != nil {
+		return err
+	}
+	if job, err := s.store.Job(c.UserContext(), doc.JobID); err == nil {
+		return ok(c, accepted(job.State, reuses)) // the same again: PutDocument would have refused another
 	} else if bfia.CodeOf(err) != bfia.CodeNotFound {
 		return err
 	}
-	in := workflows.PartyJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: scheduler, Settings: s.Settings}
+	in := workflows.PartyJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: scheduler, Settings: s.Settings, Approval: s.Approval}
 	for _, part := range own {
 		in.Roles = append(in.Roles, part.Self())
 	}
@@ -52,7 +56,16 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 	}); err != nil {
 		return err
 	}
-	return ok(c, nil)
+	if s.Approval {
+		return ok(c, accepted(bfia.JobPending, reuses))
+	}
+	return ok(c, accepted(bfia.JobReady, reuses))
+}
+
+// accepted tells the scheduler more than the protocol has: whether the job waits for an approval here, and what of it need
+// not run.
+func accepted(state bfia.JobState, reuses []string) bfia.JobAccepted {
+	return bfia.JobAccepted{State: state, Callbacks: true, Reuses: reuses}
 }
 
 // ownPlan is what of a plan one node runs.
@@ -68,8 +81,11 @@ func ownPlan(plan *bfia.Plan, node string) bfia.Plan {
 
 // startJob starts a job at this participant (part 2, 3.3).
 func (s *Server) startJob(c *fiber.Ctx) error {
-	ref, _, err := s.readJobCommand(c)
+	ref, job, err := s.readJobCommand(c)
 	if err != nil {
+		return err
+	}
+	if err := s.approved(job); err != nil {
 		return err
 	}
 	return s.signalParty(c, ref.JobID, workflows.SignalStart, nil)
@@ -88,6 +104,9 @@ func (s *Server) startTask(c *fiber.Ctx) error {
 	}
 	job, err := s.jobCommandedBy(c, ref.JobID)
 	if err != nil {
+		return err
+	}
+	if err := s.approved(job); err != nil {
 		return err
 	}
 	tasks, err := s.store.Tasks(c.UserContext(), ref.JobID)
@@ -136,8 +155,33 @@ func (s *Server) stopJob(c *fiber.Ctx) error {
 		by = "an unnamed party"
 	}
 	_, err := s.signal(c.UserContext(), workflows.PartyJobID(ref.JobID), workflows.SignalStop,
-		workflows.Stop{Task: ref.TaskName, By: by, Undo: ref.Undo})
+		workflows.Stop{Task: ref.TaskName, By: by, Undo: ref.Undo, Rejected: ref.State == bfia.JobRejected, Reason: ref.Reason,
+			Failure: ref.Failure.Bounded()})
 	if err != nil {
+		return err
+	}
+	return ok(c, nil)
+}
+
+// stopTask is Kuscia's: it stops one task, which must have started here, and what follows it.
+func (s *Server) stopTask(c *fiber.Ctx) error {
+	var ref bfia.TaskStop
+	if err := s.readJSON(c, &ref); err != nil {
+		return err
+	}
+	tasks, err := s.tasksByID(c.UserContext(), ref.TaskID, "")
+	if err != nil {
+		return err
+	}
+	if _, err := s.jobCommandedBy(c, tasks[0].JobID); err != nil {
+		return err
+	}
+	by := s.sender(c)
+	if by == "" {
+		by = "an unnamed party"
+	}
+	if _, err := s.signal(c.UserContext(), workflows.PartyJobID(tasks[0].JobID), workflows.SignalStop,
+		workflows.Stop{Task: tasks[0].Name, By: by}); err != nil {
 		return err
 	}
 	return ok(c, nil)
@@ -191,14 +235,14 @@ func (s *Server) pollTask(c *fiber.Ctx) error {
 		return err
 	}
 	var states []bfia.TaskState
-	var reasons []string
+	var failure *bfia.Failure // as much as partners may know
 	for _, t := range tasks {
 		states = append(states, t.State)
-		if t.Reason != "" {
-			reasons = append(reasons, t.Reason)
+		if t.State == bfia.TaskFailed && failure == nil {
+			failure = t.Explanation.Shared(s.Settings.Share)
 		}
 	}
-	return ok(c, bfia.PollResult{Status: bfia.MergeTaskStates(states...), Reason: strings.Join(reasons, "; ")})
+	return ok(c, bfia.PollResult{Status: bfia.MergeTaskStates(states...), Reason: failure.Text(), Failure: failure})
 }
 
 // tasksByID are this party's parts of a task, in one role or all. None at all is not found.

@@ -80,11 +80,30 @@ func (e *engine) UpdateWithStartWorkflow(ctx context.Context, o temporal.UpdateW
 		case workflows.JobInput:
 			err = e.records.RecordScheduleJob(ctx, in.Plan, time.Now())
 		case workflows.PartyJobInput:
-			err = e.records.RecordJob(ctx, in.Plan, in.Roles, in.Scheduler, time.Now())
+			state := bfia.JobReady
+			if in.Approval {
+				state = bfia.JobPending
+			}
+			err = e.records.RecordJob(ctx, in.Plan, in.Roles, in.Scheduler, state, time.Now())
 		}
 	}
 	e.refuse = nil
 	handle.On("Get", mock.Anything, mock.Anything).Return(err)
+	return handle, nil
+}
+
+func (e *engine) UpdateWorkflow(_ context.Context, o temporal.UpdateWorkflowOptions) (temporal.WorkflowUpdateHandle, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.down != nil {
+		return nil, e.down
+	}
+	handle := &mocks.WorkflowUpdateHandle{}
+	handle.On("Get", mock.Anything, mock.Anything).Return(e.refuse)
+	if e.refuse == nil {
+		e.signals = append(e.signals, signal{o.WorkflowID, o.UpdateName, o.Args[0]})
+	}
+	e.refuse = nil
 	return handle, nil
 }
 

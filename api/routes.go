@@ -33,6 +33,7 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathV2CreateAll, s.submitJob, false},
 		{http.MethodPost, bfia.PathPlatformStopAll, s.platformStop, false},
 		{http.MethodPost, bfia.PathPlatformStopTask, s.platformStopTask, false},
+		{http.MethodPost, bfia.PathPlatformAudit, s.platformAudit, false},
 		{http.MethodGet, bfia.PathPlatformStatusAll, s.platformStatus, false},
 		{http.MethodGet, bfia.PathPlatformJobList, s.listJobs, false},
 		{http.MethodGet, bfia.PathPlatformLogLines, s.countLogLines, false},
@@ -48,6 +49,7 @@ func (s *Server) routes() []route {
 		{http.MethodGet, bfia.PathStatusAll, s.schedulerStatus, false},
 		{http.MethodPost, bfia.PathStatusAll, s.schedulerStatus, false},
 		{http.MethodPost, bfia.PathTaskCallback, s.partyCallback, false},
+		{http.MethodPost, bfia.PathAuditConfirm, s.auditConfirm, false},
 
 		// Other parties: as participant.
 		{http.MethodPost, bfia.PathCreate, s.createJob, false},
@@ -55,6 +57,7 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathTaskStart, s.startTask, false},
 		{http.MethodPost, bfia.PathTaskPoll, s.pollTask, false},
 		{http.MethodPost, bfia.PathStop, s.stopJob, false},
+		{http.MethodPost, bfia.PathTaskStop, s.stopTask, false},
 
 		// Operation.
 		{http.MethodGet, bfia.PathHealth, s.health, false},

@@ -40,6 +40,9 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 		return err
 	}
 	in := workflows.JobInput{Plan: *plan, Node: s.Node, Nodes: doc.Config.Nodes(), Settings: s.Settings}
+	if in.Reuse, err = s.scheduledReuse(c.UserContext(), doc, plan); err != nil {
+		return err
+	}
 	if err := s.create(c.UserContext(), workflows.JobID(doc.JobID), workflows.JobName, in, temporal.StartWorkflowOptions{
 		TypedSearchAttributes: workflows.JobAttributes(in),
 		StaticSummary:         "Schedule job " + doc.JobID,
@@ -161,7 +164,8 @@ func (s *Server) partyCallback(c *fiber.Ctx) error {
 		return bfia.Errorf(bfia.CodeForbidden, "%s takes no part in job %s", sender, task.JobID)
 	}
 	if _, err := s.signal(c.UserContext(), workflows.JobID(task.JobID), workflows.SignalCallback, workflows.Callback{
-		Node: sender, TaskID: report.TaskID, Role: report.Role, State: report.Status, Reason: report.Reason}); err != nil {
+		Node: sender, TaskID: report.TaskID, Role: report.Role, State: report.Status,
+		Failure: bfia.FailureOf(report.Status, report.Failure, report.Reason)}); err != nil {
 		return err
 	}
 	return ok(c, nil) // for a job that has ended it changes nothing

@@ -31,6 +31,8 @@ type Config struct {
 	// Scheduler is the node that schedules the jobs that this party submits.
 	Scheduler string
 	Settings  workflows.Settings
+	// Approval: someone of this party must approve each job before its part of it starts.
+	Approval bool
 	// CheckDatasets refuses jobs whose root datasets this party's storage does not have.
 	CheckDatasets bool
 	// MaxDocumentBytes bounds a job's document and every other JSON body.

@@ -23,6 +23,9 @@ func (s *Server) platformStatus(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	if err := s.explain(c.UserContext(), status); err != nil {
+		return err
+	}
 	for _, t := range status.Tasks {
 		if t.TaskID != "" {
 			status.Status[t.TaskID] = t.State
@@ -57,7 +60,9 @@ func (s *Server) jobStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 	}
 	status, err := s.scheduledStatus(ctx, jobID)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
-		status, err = s.ownStatus(ctx, jobID)
+		if status, err = s.ownStatus(ctx, jobID); err == nil {
+			status = s.asked(ctx, status)
+		}
 	}
 	if err != nil {
 		return nil, unknownJob(err, jobID, s.Node)
@@ -80,14 +85,14 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 		return nil, err
 	}
 	status := &bfia.JobStatus{JobID: job.JobID, FlowID: job.FlowID, State: job.State, Status: map[string]bfia.TaskState{},
-		Reason: job.Reason, Scheduler: s.Node, CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
+		Reason: job.Reason, Failure: job.Explanation, Scheduler: s.Node, CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
 	for _, t := range tasks {
 		ts := bfia.TaskStatus{TaskID: t.TaskID, Name: t.Name, Component: t.Component, Provider: t.Provider + ":" + t.Version,
 			State: t.State, Reason: t.Reason, DependsOn: t.DependsOn, StartedAt: t.StartedAt, EndedAt: t.EndedAt}
 		for _, p := range parts {
 			if p.TaskID == t.TaskID {
 				ts.Parties = append(ts.Parties, bfia.PartStatus{NodeID: p.NodeID, Role: p.Role, Index: p.RoleIndex, State: p.State,
-					Reason: p.Reason, StartedAt: p.StartedAt, EndedAt: p.EndedAt})
+					Reason: p.Reason, Failure: p.Explanation, StartedAt: p.StartedAt, EndedAt: p.EndedAt})
 			}
 		}
 		status.Tasks = append(status.Tasks, ts)
@@ -106,7 +111,7 @@ func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 		return nil, err
 	}
 	status := &bfia.JobStatus{JobID: job.JobID, FlowID: job.FlowID, State: job.State, Status: map[string]bfia.TaskState{},
-		Reason: job.Reason, Scheduler: job.SchedulerNode, CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
+		Reason: job.Reason, Failure: job.Explanation, Scheduler: job.SchedulerNode, CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
 	for _, r := range rows {
 		i := slices.IndexFunc(status.Tasks, func(t bfia.TaskStatus) bool { return t.Name == r.Name })
 		if i < 0 {
@@ -116,7 +121,7 @@ func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 		}
 		t := &status.Tasks[i]
 		t.Parties = append(t.Parties, bfia.PartStatus{NodeID: s.Node, Role: r.Role, Index: r.RoleIndex, State: r.State,
-			Reason: r.Reason, StartedAt: r.StartedAt, EndedAt: r.EndedAt})
+			Reason: r.Reason, Failure: failureOf(r), ReusedFrom: r.ReusedJobID, StartedAt: r.StartedAt, EndedAt: r.EndedAt})
 		t.StartedAt, t.EndedAt = earlier(t.StartedAt, r.StartedAt), later(t.EndedAt, r.EndedAt)
 		var states []bfia.TaskState
 		for _, p := range t.Parties {

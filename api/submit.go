@@ -27,10 +27,25 @@ func (s *Server) submitJob(c *fiber.Ctx) error {
 	if _, err := s.plan(c.UserContext(), doc, ""); err != nil {
 		return err
 	}
+	if err := s.checkOldJob(c.UserContext(), doc); err != nil {
+		return err
+	}
+	if err := s.checkInitiator(doc); err != nil {
+		return err
+	}
 	if err := s.remote.CreateAll(c.UserContext(), s.Scheduler, doc); err != nil {
 		return partnerError(err, "the scheduler")
 	}
 	return ok(c, bfia.JobCreated{JobID: doc.JobID})
+}
+
+// checkInitiator refuses a job of which this party would never hear again: the specification's initiator holds a role,
+// unless it schedules the job itself.
+func (s *Server) checkInitiator(doc *bfia.Document) error {
+	if s.Scheduler == s.Node || len(doc.Config.RolesOf(s.Node)) > 0 {
+		return nil
+	}
+	return bfia.Errorf(bfia.CodeBadRequest, "config.role: the initiator, %s, holds no role; it must where another node, %s, schedules its jobs", s.Node, s.Scheduler)
 }
 
 // readDocument reads a job's document from the body.

@@ -108,6 +108,21 @@ func (c *Config) TaskParameters(task string, part Part) (map[string]json.RawMess
 	return merged, nil
 }
 
+// The values of job_params.common.sync_type (the guide's 2.2; FATE-Flow has it too).
+const (
+	SyncPoll     = "poll"     // the scheduler asks for a task's state
+	SyncCallback = "callback" // the parties tell it
+)
+
+// SyncType reads job_params.common.sync_type; empty where it is neither of its values.
+func (c *Config) SyncType() string {
+	var s string
+	if json.Unmarshal(c.JobParams.Common["sync_type"], &s) != nil || s != SyncPoll && s != SyncCallback {
+		return ""
+	}
+	return s
+}
+
 // Resources are what a job asks for at one part (part 2, 6.6): -1 or nothing is no limit.
 type Resources struct {
 	CPU    float64 `json:"cpu"`    // cores

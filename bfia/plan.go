@@ -11,10 +11,12 @@ import (
 // Plan is a job made ready to walk: its tasks in an order in which every task stands after those that it depends on.
 // It is compact: a workflow carries it; parameters stay in the document.
 type Plan struct {
-	JobID     string        `json:"job_id"`
-	FlowID    string        `json:"flow_id,omitempty"`
-	Initiator Initiator     `json:"initiator"`
-	Tasks     []PlannedTask `json:"tasks"`
+	JobID     string    `json:"job_id"`
+	FlowID    string    `json:"flow_id,omitempty"`
+	Initiator Initiator `json:"initiator"`
+	// SyncType is how parties tell the scheduler of their tasks: poll or callback.
+	SyncType string        `json:"sync_type,omitempty"`
+	Tasks    []PlannedTask `json:"tasks"`
 }
 
 // PlannedTask is one task: where it runs, after what.
@@ -103,7 +105,7 @@ func NewPlan(doc *Document, describe Describe, node string) (*Plan, error) {
 	if err := checkTaskNames(&doc.Config.TaskParams, place); err != nil {
 		return nil, err
 	}
-	plan := &Plan{JobID: doc.JobID, FlowID: doc.FlowID, Initiator: doc.Config.Initiator}
+	plan := &Plan{JobID: doc.JobID, FlowID: doc.FlowID, Initiator: doc.Config.Initiator, SyncType: doc.Config.SyncType()}
 	for _, i := range order {
 		c := components[i]
 		desc, err := describe(c.Provider, c.Version, c.ComponentName)

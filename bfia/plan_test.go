@@ -18,7 +18,7 @@ func TestPlanOfTheSeedsJob(t *testing.T) {
 	require.NoError(t, err)
 	parts := []Part{{"guest", 0, seedNode}, {"host", 0, seedNode}}
 	require.Equal(t, &Plan{
-		JobID: "202611221759091390050", FlowID: "JG0100001100000000", Initiator: Initiator{"guest", seedNode},
+		JobID: "202611221759091390050", FlowID: "JG0100001100000000", Initiator: Initiator{"guest", seedNode}, SyncType: SyncPoll,
 		Tasks: []PlannedTask{
 			{Name: "intersect_rsa_1", Component: "Intersection", Provider: "unionpay", Version: "2.0.0", Parts: parts},
 			{Name: "hetero_secureboost_1", Component: "HeteroSecureBoost", Provider: "unionpay", Version: "2.0.0", DependsOn: []string{"intersect_rsa_1"}, Parts: parts},

@@ -20,19 +20,22 @@ const (
 	PathPlatformLog       = "/v1/platform/schedule/task/get_log"       // 5.5
 	PathPlatformJobList   = "/v1/platform/schedule/job/query_job_list" // 5.6
 	PathPlatformStopTask  = "/v1/platform/schedule/job/stop_task"      // 5.7
+	PathPlatformAudit     = "/v1/platform/schedule/job/audit_confirm"  // Hutong's, as 3.10 is between parties
 	PathPlatformCallback  = "/v1/platform/schedule/task/callback"      // 4.1
 	PathJobOutputs        = "/v2/job/output/query"
 
 	// East-west: party to party.
-	PathCreateAll    = "/v1/interconn/schedule/job/create_all" // 3.1
-	PathCreate       = "/v1/interconn/schedule/job/create"     // 3.2
-	PathStart        = "/v1/interconn/schedule/job/start"      // 3.3
-	PathTaskStart    = "/v1/interconn/schedule/task/start"     // 3.4
-	PathStopAll      = "/v1/interconn/schedule/job/stop_all"   // 3.5
-	PathStop         = "/v1/interconn/schedule/job/stop"       // 3.6
-	PathStatusAll    = "/v1/interconn/schedule/job/status_all" // 3.7
-	PathTaskPoll     = "/v1/interconn/schedule/task/poll"      // 3.8
-	PathTaskCallback = "/v1/interconn/schedule/task/callback"  // 3.9
+	PathCreateAll    = "/v1/interconn/schedule/job/create_all"    // 3.1
+	PathCreate       = "/v1/interconn/schedule/job/create"        // 3.2
+	PathStart        = "/v1/interconn/schedule/job/start"         // 3.3
+	PathTaskStart    = "/v1/interconn/schedule/task/start"        // 3.4
+	PathStopAll      = "/v1/interconn/schedule/job/stop_all"      // 3.5
+	PathStop         = "/v1/interconn/schedule/job/stop"          // 3.6
+	PathStatusAll    = "/v1/interconn/schedule/job/status_all"    // 3.7
+	PathTaskPoll     = "/v1/interconn/schedule/task/poll"         // 3.8
+	PathTaskCallback = "/v1/interconn/schedule/task/callback"     // 3.9
+	PathAuditConfirm = "/v1/interconn/schedule/job/audit_confirm" // 3.10 of the specification's earlier versions
+	PathTaskStop     = "/v1/interconn/schedule/task/stop"         // Kuscia's
 
 	// Operation.
 	PathHealth  = "/healthz"

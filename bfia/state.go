@@ -33,14 +33,15 @@ func (s JobState) rank() int {
 	return 0
 }
 
-// Next is the state after a report of reported: states only move forward, a terminal one stays, and only what is
-// PENDING can be REJECTED. An unknown word changes nothing.
+// Next is the state after a report of reported: states only move forward, a terminal one stays, and what has begun can't
+// be REJECTED any more. (A job of which all have approved is not REJECTED either; but a participant that is READY knows
+// only of its own approval.) An unknown word changes nothing.
 func (s JobState) Next(reported JobState) JobState {
 	if s.Terminal() || reported.rank() <= s.rank() {
 		return s
 	}
-	if reported == JobRejected && s.rank() > JobPending.rank() {
-		return s // a job that all have approved can be stopped, not rejected
+	if reported == JobRejected && s.rank() > JobReady.rank() {
+		return s // it can be stopped, not rejected
 	}
 	return reported
 }

@@ -14,7 +14,7 @@ func TestJobStateNext(t *testing.T) {
 	next := map[JobState][]JobState{
 		"":          {JobPending, JobReady, JobRejected, JobRunning, JobFinished},
 		JobPending:  {JobReady, JobRejected, JobRunning, JobFinished},
-		JobReady:    {JobRunning, JobFinished},
+		JobReady:    {JobRejected, JobRunning, JobFinished},
 		JobRunning:  {JobFinished},
 		JobRejected: {},
 		JobFinished: {},

@@ -9,6 +9,50 @@ type JobRef struct {
 	// Undo, Hutong's addition to job/stop: the job was not created everywhere, so nothing of it shall be kept.
 	// Others ignore it and keep a finished job that never ran.
 	Undo bool `json:"undo,omitempty"`
+	// State, Hutong's addition to job/stop: REJECTED when a party has not approved the job; Reason says who, and why. Others
+	// ignore both.
+	State  JobState `json:"job_status,omitempty"`
+	Reason string   `json:"reason,omitempty"`
+	// Failure, Hutong's addition to job/stop at a job's end: why it did not go well.
+	Failure *Failure `json:"explanation,omitempty"`
+}
+
+// JobAccepted is what Hutong answers to job/create, beside the code; others answer nothing of it.
+type JobAccepted struct {
+	// State is PENDING where someone must approve the job first; the scheduler then waits for audit_confirm.
+	State JobState `json:"job_status,omitempty"`
+	// Callbacks: the party tells the ends of its tasks by itself.
+	Callbacks bool `json:"callbacks,omitempty"`
+	// Reuses are the tasks for which the party still holds what old_job_id left, from the same parameters and inputs.
+	Reuses []string `json:"reuses,omitempty"`
+}
+
+// Audit is the body of audit_confirm (part 2, 3.10 of the specification's earlier versions, and FATE-Flow): READY is a
+// party's approval, REJECTED its rejection. Reason is Hutong's addition; others ignore it.
+type Audit struct {
+	JobID  string   `json:"job_id"`
+	Status JobState `json:"status"`
+	Reason string   `json:"reason,omitempty"`
+}
+
+// Check tells what is wrong with an audit that came from outside, and reads the word of the management layer for READY.
+func (a *Audit) Check() error {
+	if err := CheckID("job_id", a.JobID); err != nil {
+		return err
+	}
+	switch a.Status {
+	case "APPROVED": // part 1, 8.2
+		a.Status = JobReady
+	case JobReady, JobRejected:
+	default:
+		return Errorf(CodeBadRequest, "status: %q is neither READY, which approves, nor REJECTED", a.Status)
+	}
+	return nil
+}
+
+// TaskStop is the body of Kuscia's task/stop.
+type TaskStop struct {
+	TaskID string `json:"task_id"`
 }
 
 // TaskRef is the body of task/start (part 2, 3.4).
@@ -16,6 +60,9 @@ type TaskRef struct {
 	JobID    string `json:"job_id"`
 	TaskID   string `json:"task_id"`
 	TaskName string `json:"task_name"`
+	// Reuse, Hutong's addition: the task does not run, the outputs of old_job_id stand for its own. Only parties that said
+	// in job/create that they hold them are told so.
+	Reuse bool `json:"reuse,omitempty"`
 }
 
 // TaskPoll is the body of task/poll (part 2, 3.8). An empty role asks for all roles that the node holds.
@@ -25,18 +72,20 @@ type TaskPoll struct {
 }
 
 // TaskReport is the body of both callbacks (part 2, 3.9 and 4.1): a container's to its party, a party's to the
-// scheduler. Reason is Hutong's addition: why it failed, in words; others ignore it.
+// scheduler. Reason and Failure are Hutong's additions: why it failed; others ignore them.
 type TaskReport struct {
-	TaskID string    `json:"task_id"`
-	Status TaskState `json:"status"`
-	Role   string    `json:"role"`
-	Reason string    `json:"reason,omitempty"`
+	TaskID  string    `json:"task_id"`
+	Status  TaskState `json:"status"`
+	Role    string    `json:"role"`
+	Reason  string    `json:"reason,omitempty"`
+	Failure *Failure  `json:"explanation,omitempty"`
 }
 
 // PollResult is the data of task/poll.
 type PollResult struct {
-	Status TaskState `json:"status"`
-	Reason string    `json:"reason,omitempty"`
+	Status  TaskState `json:"status"`
+	Reason  string    `json:"reason,omitempty"`
+	Failure *Failure  `json:"explanation,omitempty"`
 }
 
 // JobCreated is the data of create_all.
@@ -51,6 +100,7 @@ type JobStatus struct {
 	State     JobState             `json:"job_status"`
 	Status    map[string]TaskState `json:"status"` // north-south by task_id (5.3), east-west by task name (as FATE-Flow has it)
 	Reason    string               `json:"reason"`
+	Failure   *Failure             `json:"explanation,omitempty"`
 	Scheduler string               `json:"scheduler"`
 	CreatedAt *time.Time           `json:"created_at"`
 	StartedAt *time.Time           `json:"started_at"`
@@ -74,13 +124,16 @@ type TaskStatus struct {
 
 // PartStatus is one role's part of a task.
 type PartStatus struct {
-	NodeID    string     `json:"node_id"`
-	Role      string     `json:"role"`
-	Index     int        `json:"index"`
-	State     TaskState  `json:"status"`
-	Reason    string     `json:"reason"`
-	StartedAt *time.Time `json:"started_at"`
-	EndedAt   *time.Time `json:"ended_at"`
+	NodeID  string    `json:"node_id"`
+	Role    string    `json:"role"`
+	Index   int       `json:"index"`
+	State   TaskState `json:"status"`
+	Reason  string    `json:"reason"`
+	Failure *Failure  `json:"explanation,omitempty"`
+	// ReusedFrom is the job whose outputs stand for the part's own; told of this party's parts.
+	ReusedFrom string     `json:"reused_from,omitempty"`
+	StartedAt  *time.Time `json:"started_at"`
+	EndedAt    *time.Time `json:"ended_at"`
 }
 
 // JobSummary is one row of a job list.

@@ -24,6 +24,7 @@ type Job struct {
 	InitiatorNode string        `bun:"initiator_node"`
 	SchedulerNode string        `bun:"scheduler_node"`
 	Reason        string        `bun:"reason"`
+	Explanation   *bfia.Failure `bun:"explanation"`
 	CreatedAt     time.Time     `bun:"created_at"`
 	StartedAt     *time.Time    `bun:"started_at"`
 	EndedAt       *time.Time    `bun:"ended_at"`

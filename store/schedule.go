@@ -23,6 +23,7 @@ type ScheduleJob struct {
 	SyncType      string        `bun:"sync_type"`
 	Priority      int           `bun:"priority"`
 	Reason        string        `bun:"reason"`
+	Explanation   *bfia.Failure `bun:"explanation"`
 	CreatedAt     time.Time     `bun:"created_at"`
 	StartedAt     *time.Time    `bun:"started_at"`
 	EndedAt       *time.Time    `bun:"ended_at"`
@@ -50,15 +51,16 @@ type ScheduleTask struct {
 type ScheduleTaskStatus struct {
 	bun.BaseModel `bun:"table:t_schedule_task_status,alias:p" json:"-"`
 
-	TaskID    string         `bun:"task_id,pk"`
-	Role      string         `bun:"role,pk"`
-	RoleIndex int            `bun:"role_index,pk"`
-	JobID     string         `bun:"job_id"`
-	NodeID    string         `bun:"node_id"`
-	State     bfia.TaskState `bun:"state"`
-	Reason    string         `bun:"reason"`
-	StartedAt *time.Time     `bun:"started_at"`
-	EndedAt   *time.Time     `bun:"ended_at"`
+	TaskID      string         `bun:"task_id,pk"`
+	Role        string         `bun:"role,pk"`
+	RoleIndex   int            `bun:"role_index,pk"`
+	JobID       string         `bun:"job_id"`
+	NodeID      string         `bun:"node_id"`
+	State       bfia.TaskState `bun:"state"`
+	Reason      string         `bun:"reason"`
+	Explanation *bfia.Failure  `bun:"explanation"`
+	StartedAt   *time.Time     `bun:"started_at"`
+	EndedAt     *time.Time     `bun:"ended_at"`
 }
 
 // ScheduleTaskChange is what became of a task and of some of its parts. An empty State leaves that state as it is, an

@@ -45,6 +45,9 @@ type Task struct {
 	ExitedAt      *time.Time     `bun:"exited_at"`
 	StopRequested bool           `bun:"stop_requested"`
 	Reason        string         `bun:"reason"`
+	Explanation   *bfia.Failure  `bun:"explanation"`
+	ReusedJobID   string         `bun:"reused_job_id"`  // the job whose outputs it took over, instead of a run
+	ReusedTaskID  string         `bun:"reused_task_id"` // the id under which they lie
 	StartedAt     *time.Time     `bun:"started_at"`
 	EndedAt       *time.Time     `bun:"ended_at"`
 }

@@ -61,6 +61,7 @@ func ControlActivities(records *activities.Records, remote *activities.Remote) m
 		activities.RecordJobStateName:    records.RecordJobState,
 		activities.ForgetJobName:         records.ForgetJob,
 		activities.ClaimTaskName:         records.ClaimTask,
+		activities.ReuseTaskName:         records.ReuseTask,
 		activities.RecordTaskEndName:     records.RecordTaskEnd,
 		activities.RequestStopName:       records.RequestStop,
 		activities.SendCreateName:        remote.SendCreate,
@@ -70,6 +71,7 @@ func ControlActivities(records *activities.Records, remote *activities.Remote) m
 		activities.SendCallbackName:      remote.SendCallback,
 		activities.PollTaskName:          remote.PollTask,
 		activities.ReleaseSessionName:    remote.ReleaseSession,
+		activities.SendAuditName:         remote.SendAudit,
 	}
 }
 

@@ -45,6 +45,8 @@ type courtyard struct {
 	tried     map[string]int    // looks for a host
 	requested map[string]bool   // stops that the rows ask for
 	answers   []error
+	asked     int     // for approvals and rejections
+	audits    []error // what those were told who approved or rejected
 }
 
 // container is how a container behaves.
@@ -53,6 +55,14 @@ type container struct {
 	after  time.Duration
 	reason string
 	stays  bool // until it is stopped
+}
+
+func (how container) result() activities.RunResult {
+	if how.exit == 0 {
+		return activities.RunResult{}
+	}
+	return activities.RunResult{Failure: &bfia.Failure{Kind: bfia.FailedExit, ExitCode: how.exit,
+		Words: strings.TrimPrefix(how.reason, fmt.Sprintf("exit code %d: ", how.exit)), Log: []string{"its last line"}}}
 }
 
 func newCourtyard(t testingT, p bfia.Plan) *courtyard {
@@ -64,7 +74,7 @@ func newCourtyard(t testingT, p bfia.Plan) *courtyard {
 		activities.RecordJobName: c.recordJob, activities.RecordJobStateName: c.recordState, activities.ClaimTaskName: c.claim,
 		activities.RecordTaskEndName: c.recordEnd, activities.RequestStopName: c.requestStop, activities.ForgetJobName: c.forget,
 		activities.SendCallbackName: c.report, activities.ReleaseSessionName: c.release,
-		activities.RunTaskName: c.run, activities.StopTaskName: c.stopRun,
+		activities.SendAuditName: c.sendAudit, activities.ReuseTaskName: c.reuse, activities.RunTaskName: c.run, activities.StopTaskName: c.stopRun,
 	} {
 		c.env.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
 	}
@@ -111,6 +121,41 @@ func (c *courtyard) taskID(name string) string { return bfia.TaskID(c.in.Plan.Jo
 
 func (c *courtyard) stop(task string) { c.env.SignalWorkflow(SignalStop, Stop{Task: task, By: nodeB}) }
 
+func (c *courtyard) reuse(_ context.Context, ref bfia.TaskRef, p bfia.Plan, _ time.Time) error {
+	defer c.enter()()
+	if err := c.errors[activities.ReuseTaskName]; err != nil {
+		return err
+	}
+	task, _ := p.Task(ref.TaskName)
+	for _, part := range task.Parts {
+		c.move(partKey(ref.TaskName, part), bfia.TaskRunning, "")
+	}
+	c.ids[ref.TaskName] = ref.TaskID
+	c.happens("reuse " + ref.TaskName)
+	return nil
+}
+
+// audit is the word of someone of the party.
+func (c *courtyard) audit(status bfia.JobState, reason string) {
+	c.asked++
+	c.env.UpdateWorkflow(UpdateAudit, fmt.Sprintf("audit %d", c.asked), &testsuite.TestUpdateCallback{
+		OnAccept: func() {}, OnReject: func(err error) { c.breaks("audit was rejected: %v", err) },
+		OnComplete: func(_ any, err error) { c.audits = append(c.audits, err) },
+	}, Audit{Node: nodeA, Status: status, Reason: reason})
+}
+
+func (c *courtyard) sendAudit(_ context.Context, node string, a bfia.Audit) error {
+	defer c.enter()()
+	if err := c.errors[activities.SendAuditName]; err != nil {
+		return err
+	}
+	if node != nodeB || a.JobID != c.in.Plan.JobID || c.job != a.Status {
+		c.breaks("%s was told %v of a job that is %s", node, a, c.job)
+	}
+	c.happens("audit " + string(a.Status) + " " + a.Reason)
+	return nil
+}
+
 // tells is a container's own word.
 func (c *courtyard) tells(task, role string, state bfia.TaskState) {
 	c.env.SignalWorkflow(SignalTaskCallback, bfia.TaskReport{TaskID: c.taskID(task), Role: role, Status: state})
@@ -135,7 +180,7 @@ func (c *courtyard) happens(what string) {
 	c.times[what] = c.env.Now().Sub(c.began)
 }
 
-func (c *courtyard) recordJob(_ context.Context, p bfia.Plan, roles []string, scheduler string, _ time.Time) error {
+func (c *courtyard) recordJob(_ context.Context, p bfia.Plan, roles []string, scheduler string, state bfia.JobState, _ time.Time) error {
 	defer c.enter()()
 	if err := c.errors[activities.RecordJobName]; err != nil {
 		return err
@@ -143,7 +188,9 @@ func (c *courtyard) recordJob(_ context.Context, p bfia.Plan, roles []string, sc
 	if !slices.Equal(roles, c.in.Roles) || scheduler != nodeB {
 		c.breaks("recorded as %v of %s", roles, scheduler)
 	}
-	c.job = bfia.JobReady
+	if c.job = state; state == bfia.JobPending != c.in.Approval {
+		c.breaks("recorded as %s", state)
+	}
 	for _, t := range p.Tasks {
 		for _, part := range t.Parts {
 			c.rows[partKey(t.Name, part)] = bfia.TaskReady
@@ -152,7 +199,10 @@ func (c *courtyard) recordJob(_ context.Context, p bfia.Plan, roles []string, sc
 	return nil
 }
 
-func (c *courtyard) recordState(_ context.Context, _ string, s bfia.JobState, reason string, _ time.Time) error {
+func (c *courtyard) recordState(_ context.Context, _ string, s bfia.JobState, reason string, failure *bfia.Failure, _ time.Time) error {
+	if failure.String() != reason && failure.Text() != reason {
+		c.breaks("recorded as %q, explained as %q", reason, failure)
+	}
 	defer c.enter()()
 	// Two writes may be on their way at once, so one may come late; the row only moves forward.
 	if c.job = c.job.Next(s); reason != "" {
@@ -184,7 +234,7 @@ func (c *courtyard) move(key string, s bfia.TaskState, reason string) {
 	c.rows[key], c.reasons[key] = s, reason
 }
 
-func (c *courtyard) recordEnd(_ context.Context, key activities.TaskKey, part bfia.Part, taskID string, s bfia.TaskState, reason string, _ time.Time) error {
+func (c *courtyard) recordEnd(_ context.Context, key activities.TaskKey, part bfia.Part, taskID string, s bfia.TaskState, failure *bfia.Failure, _ time.Time) error {
 	defer c.enter()()
 	if err := c.errors[activities.RecordTaskEndName]; err != nil {
 		return err
@@ -192,7 +242,10 @@ func (c *courtyard) recordEnd(_ context.Context, key activities.TaskKey, part bf
 	if taskID != c.taskID(key.Task) || key.Role != part.Role || key.Index != part.Index {
 		c.breaks("the end of %v %v %s", key, part, taskID)
 	}
-	c.move(partKey(key.Task, part), s, reason)
+	if failure != nil && (failure.NodeID != nodeA || failure.Role != part.Self() || failure.Task != key.Task) || (failure == nil) != (s == bfia.TaskSuccess) {
+		c.breaks("%s of %v explained as %+v", s, key, failure)
+	}
+	c.move(partKey(key.Task, part), s, failure.Text())
 	return nil
 }
 
@@ -207,7 +260,7 @@ func (c *courtyard) report(_ context.Context, node string, r bfia.TaskReport) er
 				continue
 			}
 			key := partKey(t.Name, part)
-			if node != nodeB || c.rows[key] != r.Status || c.reasons[key] != r.Reason {
+			if node != nodeB || c.rows[key] != r.Status || r.Reason != r.Failure.Text() {
 				c.breaks("%s was told %s %s %q, its row says %s %q", node, key, r.Status, r.Reason, c.rows[key], c.reasons[key])
 			}
 			c.happens(fmt.Sprintf("report %s %s", key, r.Status))
@@ -229,7 +282,7 @@ func (c *courtyard) run(ctx context.Context, req activities.RunRequest) (activit
 		c.breaks("%s runs while its row is %s", key, c.rows[key])
 	}
 	if c.requested[key] { // as the activity does
-		return activities.RunResult{Failed: true, Reason: "stopped before it began"}, nil
+		return activities.RunResult{Failure: stoppedBy("its row")}, nil
 	}
 	c.happens("run " + key)
 	c.running[key] = activity.GetInfo(ctx).TaskToken
@@ -240,7 +293,7 @@ func (c *courtyard) run(ctx context.Context, req activities.RunRequest) (activit
 	if !how.stays {
 		c.at(how.after, func() {
 			defer c.enter()()
-			c.exits(key, activities.RunResult{ExitCode: how.exit, Failed: how.exit != 0, Reason: how.reason})
+			c.exits(key, how.result())
 		})
 	}
 	return activities.RunResult{}, activity.ErrResultPending
@@ -270,7 +323,7 @@ func (c *courtyard) stopRun(ctx context.Context, req activities.RunRequest, grac
 		c.breaks("stop %v on %s within %s, asked for in its row: %v", req, queue, grace, c.requested[key])
 	}
 	c.happens("stop " + key)
-	c.exits(key, activities.RunResult{ExitCode: 143, Failed: true, Reason: "exit code 143"})
+	c.exits(key, container{exit: 143}.result())
 	return nil
 }
 
@@ -292,8 +345,15 @@ func (c *courtyard) forget(context.Context, string) error {
 
 // checkEnd holds the world against the rules for a job that has ended.
 func (c *courtyard) checkEnd(r Result) {
-	require.Equal(c.t, bfia.JobFinished, r.State)
-	require.Equal(c.t, bfia.JobFinished, c.job)
+	if r.Outcome == OutcomeRejected {
+		require.Equal(c.t, bfia.JobRejected, r.State)
+		for key, state := range c.rows {
+			require.Equal(c.t, bfia.TaskReady, state, "%s of a rejected job", key)
+		}
+	} else {
+		require.Equal(c.t, bfia.JobFinished, r.State)
+	}
+	require.Equal(c.t, r.State, c.job)
 	require.Equal(c.t, r.Reason, c.jobReason)
 	require.Empty(c.t, c.running, "containers are left")
 	require.Equal(c.t, "release", c.log[len(c.log)-1])

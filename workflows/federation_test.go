@@ -36,9 +36,10 @@ type federation struct {
 	in  JobInput
 
 	// How the world behaves. Keys are as in sent: "create A", "start A", "start task A".
-	errors map[string]error
-	ends   map[string]end                    // by "task guest.0"; without an entry a part succeeds after a second
-	onSend func(command string, attempt int) // sees each try
+	errors   map[string]error
+	accepted map[string]bfia.JobAccepted       // by node: what it answers to create
+	ends     map[string]end                    // by "task guest.0"; without an entry a part succeeds after a second
+	onSend   func(command string, attempt int) // sees each try
 
 	mu      sync.Mutex
 	over    bool
@@ -62,7 +63,9 @@ type federation struct {
 	partRows map[string]bfia.TaskState // by "task guest.0"
 	partWhys map[string]string
 
-	answers []error // what the callers of the create update were told
+	reused  []string      // tasks that were not to run, with their nodes
+	stops   []bfia.JobRef // with which words the parties were told the end
+	answers []error       // what the callers of the create update were told
 }
 
 // end is how a part ends at its party.
@@ -118,7 +121,7 @@ func newEnv() *testsuite.TestWorkflowEnvironment {
 
 func newFederation(t testingT, p bfia.Plan) *federation {
 	f := &federation{t: t, env: newEnv(), in: JobInput{Plan: p, Node: nodeA, Settings: settings},
-		errors: map[string]error{}, ends: map[string]end{}, times: map[string]time.Duration{},
+		errors: map[string]error{}, accepted: map[string]bfia.JobAccepted{}, ends: map[string]end{}, times: map[string]time.Duration{},
 		parts: map[string]bfia.TaskState{}, reasons: map[string]string{}, inFlght: map[string]bool{},
 		rows: map[string]bfia.TaskState{}, whys: map[string]string{},
 		partRows: map[string]bfia.TaskState{}, partWhys: map[string]string{}}
@@ -175,7 +178,7 @@ func (f *federation) stop(task string) func() {
 }
 
 func (f *federation) callback(node, task, role string, state bfia.TaskState, reason string) {
-	f.env.SignalWorkflow(SignalCallback, Callback{Node: node, TaskID: bfia.TaskID(f.in.Plan.JobID, task), Role: role, State: state, Reason: reason})
+	f.env.SignalWorkflow(SignalCallback, Callback{Node: node, TaskID: bfia.TaskID(f.in.Plan.JobID, task), Role: role, State: state, Failure: bfia.FailureOf(state, nil, reason)})
 }
 
 // breaks notes a broken rule: activities run in goroutines in which a test can't fail.
@@ -208,9 +211,16 @@ func (f *federation) arrives(ctx context.Context, command string) error {
 	return nil
 }
 
-func (f *federation) sendCreate(ctx context.Context, _, node string) error {
+func (f *federation) sendCreate(ctx context.Context, _, node string) (bfia.JobAccepted, error) {
 	defer f.enter()()
-	return f.arrives(ctx, "create "+node)
+	return f.accepted[node], f.arrives(ctx, "create "+node)
+}
+
+// audit is a party's approval or rejection.
+func (f *federation) audit(node string, status bfia.JobState, reason string) func() {
+	return func() {
+		f.env.SignalWorkflow(SignalAudit, Audit{Node: node, Status: status, Reason: reason})
+	}
 }
 
 func (f *federation) sendStart(ctx context.Context, node, _ string) error {
@@ -246,6 +256,9 @@ func (f *federation) sendTaskStart(ctx context.Context, node string, ref bfia.Ta
 	}
 	if err := f.arrives(ctx, command); err != nil {
 		return err
+	}
+	if ref.Reuse {
+		f.reused = append(f.reused, ref.TaskName+" "+node)
 	}
 	f.inFlght[ref.TaskName] = true
 	f.most = max(f.most, len(f.inFlght))
@@ -312,6 +325,9 @@ func (f *federation) sendStop(ctx context.Context, node string, ref bfia.JobRef)
 	if err := f.arrives(ctx, command); err != nil {
 		return err
 	}
+	if command == "stop "+node {
+		f.stops = append(f.stops, ref)
+	}
 	for _, name := range names {
 		task, _ := f.in.Plan.Task(name)
 		for _, part := range task.PartsOf(node) {
@@ -349,7 +365,8 @@ func (f *federation) ended(req activities.PollRequest) []activities.PollResult {
 				}
 			}
 			if s := bfia.MergeTaskStates(states...); s.Terminal() {
-				ended = append(ended, activities.PollResult{Node: node, State: s, Reason: strings.Join(reasons, "; ")})
+				ended = append(ended, activities.PollResult{Node: node, State: s,
+					Failure: bfia.FailureOf(s, nil, strings.Join(reasons, "; "))})
 			}
 		}
 	}
@@ -393,6 +410,9 @@ func (f *federation) recordProgress(_ context.Context, p activities.Progress) er
 			f.breaks("the job went from %s to %s", f.job, p.State)
 		}
 		f.job, f.reason = p.State, p.Reason
+		if p.Failure.String() != p.Reason {
+			f.breaks("the job's end is told as %q and explained as %q", p.Reason, p.Failure)
+		}
 	}
 	names := map[string]string{}
 	for _, t := range f.in.Plan.Tasks {
@@ -409,7 +429,7 @@ func (f *federation) recordProgress(_ context.Context, p activities.Progress) er
 			if f.partRows[key].Next(part.State) != part.State {
 				f.breaks("part %s went from %s to %s", key, f.partRows[key], part.State)
 			}
-			f.partRows[key], f.partWhys[key] = part.State, part.Reason
+			f.partRows[key], f.partWhys[key] = part.State, part.Failure.Text()
 		}
 	}
 	for _, t := range f.in.Plan.Tasks {
@@ -431,8 +451,16 @@ func (f *federation) recordProgress(_ context.Context, p activities.Progress) er
 
 // checkEnd holds the rows and the parties against the rules for a job that was created.
 func (f *federation) checkEnd(r Result) {
-	require.Equal(f.t, bfia.JobFinished, r.State)
-	require.Equal(f.t, bfia.JobFinished, f.job)
+	if r.Outcome == OutcomeRejected {
+		require.Equal(f.t, bfia.JobRejected, r.State)
+		require.Empty(f.t, f.times["start "+nodeA])
+	} else {
+		require.Equal(f.t, bfia.JobFinished, r.State)
+	}
+	require.Equal(f.t, r.State, f.job)
+	for _, ref := range f.stops {
+		require.Equal(f.t, r.Outcome == OutcomeRejected, ref.State == bfia.JobRejected, "%v", ref)
+	}
 	require.Equal(f.t, r.Reason, f.reason)
 	require.LessOrEqual(f.t, f.most, f.in.Settings.TasksInFlight)
 	success := true

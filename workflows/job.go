@@ -13,11 +13,11 @@ import (
 )
 
 // Job is the scheduler's side of a job (the seed's execution chapter): it creates the job on every party, or nowhere;
-// starts it; walks the DAG, each task as soon as its inputs are there; and ends it on every party. When a task fails at
+// waits until all have approved it; starts it; walks the DAG, each task as soon as its inputs are there; and ends it on every party. When a task fails at
 // one party it stops the job at all of them.
 func Job(ctx workflow.Context, in JobInput) (Result, error) {
 	j := newJob(ctx, in)
-	ctx = detached(ctx, func() { j.finish(OutcomeStopped, "stopped by "+operator) })
+	ctx = detached(ctx, func() { j.finish(OutcomeStopped, stoppedBy(operator)) })
 	if err := workflow.SetUpdateHandler(ctx, UpdateCreate, func(ctx workflow.Context) error {
 		ctx = detached(ctx, nil)
 		_ = workflow.Await(ctx, func() bool { return j.created })
@@ -28,10 +28,12 @@ func Job(ctx workflow.Context, in JobInput) (Result, error) {
 	workflow.Go(ctx, j.recordProgress)
 	workflow.Go(ctx, j.receiveCallbacks)
 	workflow.Go(ctx, j.receiveStops)
+	workflow.Go(ctx, j.receiveAudits)
 
 	if err := j.create(ctx); err != nil {
 		return Result{}, answered(ctx, err)
 	}
+	j.awaitApprovals(ctx)
 	j.start(ctx)
 	j.walk(ctx)
 	return j.end(ctx), answered(ctx, nil)
@@ -44,13 +46,16 @@ type job struct {
 	created     bool
 	createError error
 
-	state   bfia.JobState
-	tasks   []*scheduledTask
-	byID    map[string]*scheduledTask
-	running int
-	starts  map[string]int // commands to start the job or a task that are under way, by node
-	ending  string         // why the job ends before its tasks have; empty while it goes on
-	outcome string
+	state    bfia.JobState
+	accepted map[string]bfia.JobAccepted // what parties told at creation
+	audits   map[string]bfia.JobState    // what parties told of their approval
+	tasks    []*scheduledTask
+	byID     map[string]*scheduledTask
+	running  int
+	starts   map[string]int // commands to start the job or a task that are under way, by node
+	ending   string         // why the job ends before its tasks have; empty while it goes on
+	failure  *bfia.Failure  // ending, in a form for machines
+	outcome  string
 
 	// What is known but not yet written; see recordProgress.
 	unwritten  activities.Progress
@@ -62,27 +67,30 @@ type job struct {
 
 // scheduledTask is a task as its scheduler sees it.
 type scheduledTask struct {
-	plan    *bfia.PlannedTask
-	id      string
-	state   bfia.TaskState
-	reason  string
-	parts   []bfia.TaskState
-	reasons []string
-	stopped string // why it must not start, or must end
-	heard   int    // how many reports came: silence is when none does
+	plan      *bfia.PlannedTask
+	id        string
+	state     bfia.TaskState
+	reason    string
+	parts     []bfia.TaskState
+	failures  []*bfia.Failure
+	failure   *bfia.Failure // of the part whose failure made the task FAILED
+	stoppedBy string
+	stopped   string // why it must not start, or must end
+	heard     int    // how many reports came: silence is when none does
 }
 
 func newJob(ctx workflow.Context, in JobInput) *job {
 	j := &job{
 		JobInput: in,
 		logger:   log.With(workflow.GetLogger(ctx), "job_id", in.Plan.JobID, "node_id", in.Node),
-		state:    bfia.JobPending, byID: map[string]*scheduledTask{}, starts: map[string]int{}, written: true,
+		state:    bfia.JobPending, accepted: map[string]bfia.JobAccepted{}, audits: map[string]bfia.JobState{},
+		byID: map[string]*scheduledTask{}, starts: map[string]int{}, written: true,
 		dirty: map[*scheduledTask]bool{}, dirtyParts: map[*scheduledTask]map[int]bool{},
 	}
 	for i := range in.Plan.Tasks {
 		p := &in.Plan.Tasks[i]
 		t := &scheduledTask{plan: p, id: bfia.TaskID(in.Plan.JobID, p.Name), state: bfia.TaskReady,
-			parts: make([]bfia.TaskState, len(p.Parts)), reasons: make([]string, len(p.Parts))}
+			parts: make([]bfia.TaskState, len(p.Parts)), failures: make([]*bfia.Failure, len(p.Parts))}
 		for k := range t.parts {
 			t.parts[k] = bfia.TaskReady
 		}
@@ -111,8 +119,10 @@ func (j *job) create(ctx workflow.Context) error {
 	var code bfia.Code
 	var undo []string
 	for i, f := range futures {
-		err := f.Get(ctx, nil)
+		var accepted bfia.JobAccepted
+		err := f.Get(ctx, &accepted)
 		if err == nil {
+			j.accepted[j.Nodes[i]] = accepted
 			undo = append(undo, j.Nodes[i])
 			continue
 		}
@@ -125,7 +135,6 @@ func (j *job) create(ctx workflow.Context) error {
 		}
 	}
 	if len(refused) == 0 {
-		j.moveTo(bfia.JobReady)
 		return answer(nil)
 	}
 	failure := refusal(code, "the job was not created: "+strings.Join(refused, "; "))
@@ -176,7 +185,7 @@ func (j *job) start(ctx workflow.Context) {
 			err := f.Get(ctx, nil)
 			j.starts[node]--
 			if err != nil {
-				j.finish(OutcomeFailed, fmt.Sprintf("%s did not start the job: %s", node, reasonOf(err)))
+				j.finish(OutcomeFailed, failureOf(node, "did not start the job", err))
 			}
 			left--
 		})
@@ -213,7 +222,7 @@ func (j *job) walk(ctx workflow.Context) {
 			})
 			for _, d := range t.plan.DependsOn {
 				if up := byName[d]; up.state != bfia.TaskSuccess && t.stopped == "" {
-					t.stopped = "its input from " + d + " is missing"
+					t.stopped, t.stoppedBy = "its input from "+d+" is missing", up.stoppedBy
 				}
 			}
 			if j.ending != "" || t.stopped != "" {
@@ -235,37 +244,44 @@ func (j *job) end(ctx workflow.Context) Result {
 		j.outcome = OutcomeSuccess
 		for _, t := range j.tasks {
 			if t.state != bfia.TaskSuccess {
-				j.outcome, j.ending = OutcomeStopped, fmt.Sprintf("task %s was stopped: %s", t.plan.Name, t.stopped)
+				j.outcome, j.failure = OutcomeStopped, &bfia.Failure{Kind: bfia.FailedStopped, Task: t.plan.Name, By: t.stoppedBy, Words: t.stopped}
+				j.ending = j.failure.String()
 				break
 			}
 		}
 	}
-	j.unwritten.Reason = j.ending
+	j.unwritten.Reason, j.unwritten.Failure = j.ending, j.failure
+	stop := bfia.JobRef{JobID: j.Plan.JobID, Failure: j.failure}
+	if j.outcome == OutcomeRejected {
+		j.moveTo(bfia.JobRejected)
+		stop.State, stop.Reason = bfia.JobRejected, j.ending
+	}
 	j.moveTo(bfia.JobFinished)
 	_ = workflow.UpsertTypedSearchAttributes(ctx, AttributeState.ValueSet(j.outcome))
 	workflow.SetCurrentDetails(ctx, "Ending the job at "+strings.Join(j.Nodes, ", ")+"\n\n"+j.table())
+	explainInMemo(ctx, j.failure)
 	left := len(j.Nodes)
 	for _, node := range j.Nodes {
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer func() { left-- }()
 			// A start that came after the stop would run with nobody to stop it.
 			_ = workflow.Await(ctx, func() bool { return j.starts[node] == 0 })
-			if err := command(ctx, "stop at "+node, j.Settings.GiveUpAfter, activities.SendStopName, node, bfia.JobRef{JobID: j.Plan.JobID}).Get(ctx, nil); err != nil {
+			if err := command(ctx, "stop at "+node, j.Settings.GiveUpAfter, activities.SendStopName, node, stop).Get(ctx, nil); err != nil {
 				j.logger.Warn("party was not told the job's end", "party", node, "reason", reasonOf(err))
 			}
 		})
 	}
 	_ = workflow.Await(ctx, func() bool { return left == 0 && j.written && len(j.dirty) == 0 && j.unwritten.State == "" })
-	workflow.SetCurrentDetails(ctx, strings.TrimSpace(j.outcome+"\n\n"+j.ending)+"\n\n"+j.table())
+	workflow.SetCurrentDetails(ctx, ended(j.outcome, j.ending, j.failure, j.Node, j.Plan.JobID)+j.table())
 	return Result{State: j.state, Outcome: j.outcome, Reason: j.ending}
 }
 
 // finish makes the job end: no further task starts, and those that run are not waited for. A job that ends anyway goes
 // on to the end that it has.
-func (j *job) finish(outcome, reason string) {
+func (j *job) finish(outcome string, failure *bfia.Failure) {
 	if j.ending == "" && !j.state.Terminal() {
-		j.outcome, j.ending = outcome, reason
-		j.logger.Info("job ends early", "outcome", outcome, "reason", reason)
+		j.outcome, j.failure, j.ending = outcome, failure, failure.String()
+		j.logger.Info("job ends early", "outcome", outcome, "reason", j.ending)
 	}
 }
 
@@ -288,10 +304,10 @@ func (j *job) table() string {
 		var parts []string
 		for k, p := range t.plan.Parts {
 			text := fmt.Sprintf("%s at %s: %s", p.Self(), p.NodeID, t.parts[k])
-			if t.reasons[k] != "" {
-				text += " (" + t.reasons[k] + ")"
+			if why := t.failures[k].Text(); why != "" {
+				text += " (" + why + ")"
 			}
-			parts = append(parts, strings.ReplaceAll(text, "|", "/"))
+			parts = append(parts, cell(text))
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", t.plan.Name, t.state, strings.Join(t.plan.DependsOn, ", "), strings.Join(parts, "; "))
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -15,27 +16,27 @@ import (
 // runTask starts a task on its parties and waits for its end: callbacks first, questions after a silence.
 func (j *job) runTask(ctx workflow.Context, t *scheduledTask) {
 	for k := range t.parts {
-		j.report(t, k, bfia.TaskRunning, "")
+		j.report(t, k, bfia.TaskRunning, nil)
 	}
 	// What has ended is not started any more where its start was not taken yet.
 	startCtx, cancel := workflow.WithCancel(ctx)
 	defer cancel()
 	for _, node := range t.plan.Nodes() {
 		f := command(startCtx, fmt.Sprintf("start %s at %s", t.plan.Name, node), j.Settings.GiveUpAfter, activities.SendTaskStartName,
-			node, bfia.TaskRef{JobID: j.Plan.JobID, TaskID: t.id, TaskName: t.plan.Name})
+			node, bfia.TaskRef{JobID: j.Plan.JobID, TaskID: t.id, TaskName: t.plan.Name, Reuse: j.reuses(t)})
 		j.starts[node]++
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			err := f.Get(ctx, nil)
 			j.starts[node]--
 			if err != nil {
-				j.reportNode(t, node, "", bfia.TaskFailed, "did not start: "+reasonOf(err))
+				j.reportNode(t, node, "", bfia.TaskFailed, failureOf(node, "did not start", err))
 			}
 		})
 	}
 	over := func() bool { return t.state.Terminal() || j.ending != "" || t.stopped != "" }
 	for !over() {
 		heard := t.heard
-		quiet, err := workflow.AwaitWithTimeout(ctx, j.Settings.PollAfter, func() bool { return over() || t.heard != heard })
+		quiet, err := workflow.AwaitWithTimeout(ctx, j.patience(t), func() bool { return over() || t.heard != heard })
 		if err != nil {
 			return // the workflow itself was cancelled
 		}
@@ -55,13 +56,45 @@ func (j *job) runTask(ctx workflow.Context, t *scheduledTask) {
 	if t.state != bfia.TaskSuccess {
 		for k := range t.parts {
 			if t.parts[k] == bfia.TaskRunning {
-				j.report(t, k, bfia.TaskFailed, why)
+				j.report(t, k, bfia.TaskFailed, &bfia.Failure{Kind: bfia.FailedStopped, Words: why})
 			}
 		}
 	}
 	if t.state == bfia.TaskFailed && t.stopped == "" {
-		j.finish(OutcomeFailed, fmt.Sprintf("task %s failed at %s", t.plan.Name, t.reason))
+		j.finish(OutcomeFailed, t.failure)
 	}
+}
+
+// reuses tells whether an earlier job's outputs stand for a task's own: the scheduler knows of its success, every party
+// holds its part, and the same is true of all that it depends on.
+func (j *job) reuses(t *scheduledTask) bool {
+	if !slices.Contains(j.Reuse, t.plan.Name) {
+		return false
+	}
+	for _, p := range t.plan.Parts {
+		if !slices.Contains(j.accepted[p.NodeID].Reuses, t.plan.Name) {
+			return false
+		}
+	}
+	for _, d := range t.plan.DependsOn {
+		if !j.reuses(j.byID[bfia.TaskID(j.Plan.JobID, d)]) {
+			return false
+		}
+	}
+	return true
+}
+
+// patience is how long a task may be silent before its nodes are asked. A job of sync_type poll asks those soon that
+// have not said at creation that they tell by themselves, as every Hutong does.
+func (j *job) patience(t *scheduledTask) time.Duration {
+	if j.Plan.SyncType == bfia.SyncPoll {
+		for k, p := range t.plan.Parts {
+			if !t.parts[k].Terminal() && !j.accepted[p.NodeID].Callbacks {
+				return min(j.Settings.PollEvery, j.Settings.PollAfter)
+			}
+		}
+	}
+	return j.Settings.PollAfter
 }
 
 // poll asks the nodes that are silent until one of them tells the task's end, or something else is heard.
@@ -92,35 +125,41 @@ func (j *job) poll(ctx workflow.Context, t *scheduledTask, over func() bool) {
 		return
 	}
 	for _, r := range ended {
-		j.reportNode(t, r.Node, "", r.State, r.Reason)
+		j.reportNode(t, r.Node, "", r.State, r.Failure)
 	}
 }
 
 // reportNode takes a report about the parts that a node plays in a role; an empty role means all of them.
-func (j *job) reportNode(t *scheduledTask, node, role string, state bfia.TaskState, reason string) {
+func (j *job) reportNode(t *scheduledTask, node, role string, state bfia.TaskState, failure *bfia.Failure) {
 	for k, p := range t.plan.Parts {
 		if p.NodeID == node && (role == "" || role == p.Role || role == p.Self()) {
-			j.report(t, k, state, reason)
+			j.report(t, k, state, failure)
 		}
 	}
 }
 
 // report moves one part's state forward, and the task's with it.
-func (j *job) report(t *scheduledTask, k int, state bfia.TaskState, reason string) {
+func (j *job) report(t *scheduledTask, k int, state bfia.TaskState, failure *bfia.Failure) {
 	next := t.parts[k].Next(state)
 	if next == t.parts[k] {
 		return
 	}
-	t.parts[k], t.reasons[k] = next, reason
+	p := t.plan.Parts[k]
+	if next == bfia.TaskFailed {
+		told := bfia.Failure{Kind: bfia.FailedUnknown}
+		if failure != nil {
+			told = *failure
+		}
+		told.NodeID, told.Role, told.Task = p.NodeID, p.Self(), t.plan.Name // whatever the party says
+		t.failures[k] = &told
+	}
+	t.parts[k] = next
 	t.heard++
 	if merged := t.state.Next(bfia.MergeTaskStates(t.parts...)); merged != t.state {
 		t.state = merged
 		if merged == bfia.TaskFailed {
-			p := t.plan.Parts[k]
-			t.reason = fmt.Sprintf("%s (%s)", p.NodeID, p.Self())
-			if reason != "" {
-				t.reason += ": " + reason
-			}
+			t.failure = t.failures[k]
+			t.reason = fmt.Sprintf("%s (%s): %s", p.NodeID, p.Self(), t.failure.Text())
 		}
 	}
 	if !j.dirty[t] {
@@ -144,7 +183,7 @@ func (j *job) receiveCallbacks(ctx workflow.Context) {
 			j.logger.Warn("callback for a task that does not run", "task_id", c.TaskID, "from", c.Node)
 			continue
 		}
-		j.reportNode(t, c.Node, c.Role, c.State, c.Reason)
+		j.reportNode(t, c.Node, c.Role, c.State, c.Failure)
 	}
 }
 
@@ -157,7 +196,7 @@ func (j *job) receiveStops(ctx workflow.Context) {
 			return
 		}
 		if s.Task == "" {
-			j.finish(OutcomeStopped, "stopped by "+s.By)
+			j.finish(OutcomeStopped, stoppedBy(s.By))
 			continue
 		}
 		var nodes []string
@@ -168,7 +207,7 @@ func (j *job) receiveStops(ctx workflow.Context) {
 		for _, name := range j.Plan.After(s.Task) {
 			t := j.byID[bfia.TaskID(j.Plan.JobID, name)]
 			if !t.state.Terminal() && t.stopped == "" {
-				t.stopped = "stopped by " + s.By
+				t.stopped, t.stoppedBy = "stopped by "+s.By, s.By
 				nodes = append(nodes, t.plan.Nodes()...)
 			}
 		}
@@ -192,7 +231,7 @@ func (j *job) recordProgress(ctx workflow.Context) {
 			tp := activities.TaskProgress{TaskID: t.id, State: t.state, Reason: t.reason}
 			for k := range t.parts {
 				if j.dirtyParts[t][k] {
-					tp.Parts = append(tp.Parts, activities.PartProgress{Part: t.plan.Parts[k], State: t.parts[k], Reason: t.reasons[k]})
+					tp.Parts = append(tp.Parts, activities.PartProgress{Part: t.plan.Parts[k], State: t.parts[k], Failure: t.failures[k]})
 				}
 			}
 			p.Tasks = append(p.Tasks, tp)

@@ -167,7 +167,7 @@ func TestJobNotStarted(t *testing.T) {
 	f.errors["start A"] = errors.New("away") // must not delay it
 	r, err := f.run()
 	require.NoError(t, err)
-	assert.Equal(t, Result{bfia.JobFinished, OutcomeFailed, "B did not start the job: out of business"}, r)
+	assert.Equal(t, Result{bfia.JobFinished, OutcomeFailed, "B: did not start the job: out of business"}, r)
 	assert.Less(t, f.times["stop B"], time.Minute)
 	assert.Equal(t, bfia.TaskReady, f.rows[seed[0]])
 }

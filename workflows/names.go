@@ -28,6 +28,10 @@ const (
 	SignalCallback = "callback"
 	// SignalStop stops a job, or a task and what follows it: a [Stop].
 	SignalStop = "stop"
+	// SignalAudit tells the scheduler's workflow a party's approval or rejection: an [Audit].
+	SignalAudit = "audit"
+	// UpdateAudit approves or rejects a job at a participant: an [Audit]. It answers once that is recorded.
+	UpdateAudit = "audit"
 	// SignalStart is job/start at a participant; it carries nothing.
 	SignalStart = "start"
 	// SignalTaskStart is task/start at a participant: a bfia.TaskRef.
@@ -66,14 +70,18 @@ type Settings struct {
 	StopGrace time.Duration `json:"stop_grace"`
 	// TasksInFlight bounds the tasks of one job that run at once.
 	TasksInFlight int `json:"tasks_in_flight"`
+	// Share is how much of a failure partners are told.
+	Share bfia.Share `json:"share,omitempty"`
 }
 
 // JobInput starts [Job].
 type JobInput struct {
-	Plan     bfia.Plan `json:"plan"`
-	Node     string    `json:"node"`
-	Nodes    []string  `json:"nodes"` // the participants, also those that run no task
-	Settings Settings  `json:"settings"`
+	Plan  bfia.Plan `json:"plan"`
+	Node  string    `json:"node"`
+	Nodes []string  `json:"nodes"` // the participants, also those that run no task
+	// Reuse are the tasks for which old_job_id may stand, as the scheduler knows; each party says what it holds of them.
+	Reuse    []string `json:"reuse,omitempty"`
+	Settings Settings `json:"settings"`
 }
 
 // PartyJobInput starts [PartyJob]. Its plan has only the tasks and parts of this node.
@@ -83,15 +91,24 @@ type PartyJobInput struct {
 	Scheduler string    `json:"scheduler"`
 	Roles     []string  `json:"roles"`
 	Settings  Settings  `json:"settings"`
+	// Approval: someone must approve the job here before it starts.
+	Approval bool `json:"approval,omitempty"`
+}
+
+// Audit is an approval (READY) or a rejection (REJECTED) of a job.
+type Audit struct {
+	Node   string        `json:"node"`
+	Status bfia.JobState `json:"status"`
+	Reason string        `json:"reason,omitempty"`
 }
 
 // Callback is a part's state as its party tells it.
 type Callback struct {
-	Node   string         `json:"node"`
-	TaskID string         `json:"task_id"`
-	Role   string         `json:"role"` // guest, guest.0, or empty: all parts of the node
-	State  bfia.TaskState `json:"state"`
-	Reason string         `json:"reason,omitempty"`
+	Node    string         `json:"node"`
+	TaskID  string         `json:"task_id"`
+	Role    string         `json:"role"` // guest, guest.0, or empty: all parts of the node
+	State   bfia.TaskState `json:"state"`
+	Failure *bfia.Failure  `json:"failure,omitempty"` // why it FAILED, as far as the party tells
 }
 
 // Stop asks to end a job, or a task and what follows it.
@@ -100,6 +117,11 @@ type Stop struct {
 	By   string `json:"by"`
 	// Undo: the job was not created everywhere; nothing of it shall be kept.
 	Undo bool `json:"undo,omitempty"`
+	// Rejected: a party has not approved the job; Reason says who, and why.
+	Rejected bool   `json:"rejected,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+	// Failure is why the job did not go well, as its scheduler tells.
+	Failure *bfia.Failure `json:"failure,omitempty"`
 }
 
 // Result is what a workflow ends with.

@@ -84,6 +84,18 @@ func reasonOf(err error) string {
 	return err.Error()
 }
 
+// failureOf explains an error of a command to a party; doing is what the party did not do.
+func failureOf(node, doing string, err error) *bfia.Failure {
+	f := &bfia.Failure{Kind: bfia.FailedTimeout, NodeID: node, Words: doing + ": " + reasonOf(err)}
+	if _, _, refused := RefusalCode(err); refused {
+		f.Kind = bfia.FailedRefused
+	}
+	return f
+}
+
+// stoppedBy explains an end that someone wanted.
+func stoppedBy(who string) *bfia.Failure { return &bfia.Failure{Kind: bfia.FailedStopped, By: who} }
+
 const (
 	// heartbeat is how long an activity that watches something may be silent before another worker takes it over.
 	heartbeat = 10 * time.Second

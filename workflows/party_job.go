@@ -25,7 +25,12 @@ func PartyJob(ctx workflow.Context, in PartyJobInput) (Result, error) {
 	}); err != nil {
 		return Result{}, err
 	}
-	createError = record(ctx, activities.RecordJobName, "record the job", in.Plan, in.Roles, in.Scheduler, workflow.Now(ctx)).Get(ctx, nil)
+	if err := workflow.SetUpdateHandler(ctx, UpdateAudit, func(ctx workflow.Context, a Audit) error {
+		return p.audit(detached(ctx, nil), a)
+	}); err != nil {
+		return Result{}, err
+	}
+	createError = record(ctx, activities.RecordJobName, "record the job", in.Plan, in.Roles, in.Scheduler, p.state, workflow.Now(ctx)).Get(ctx, nil)
 	p.created = true
 	if createError != nil {
 		return Result{}, answered(ctx, createError)
@@ -36,6 +41,7 @@ func PartyJob(ctx workflow.Context, in PartyJobInput) (Result, error) {
 	workflow.Go(ctx, p.receiveTaskStarts)
 	workflow.Go(ctx, p.receiveCallbacks)
 	workflow.Go(ctx, p.receiveStops)
+	workflow.Go(ctx, p.tellAudit)
 	_ = workflow.Await(ctx, func() bool { return p.stopped != "" })
 	if p.undone {
 		return Result{}, p.undo(ctx)
@@ -48,10 +54,15 @@ type partyJob struct {
 	logger  log.Logger
 	created bool
 	state   bfia.JobState
-	stopped string // by whom the job was ended
-	undone  bool   // it was not created everywhere: nothing of it is kept
+	stopped string        // by whom the job was ended
+	failure *bfia.Failure // why, where that was told
+	undone  bool          // it was not created everywhere: nothing of it is kept
 	tasks   map[string]*partyTask
-	active  int // what still goes on: tasks that look for a host, containers that are not yet gone, and their stops
+
+	decision Audit // what someone of this party decided of the job
+	decided  bool  // it is recorded
+
+	active int // what still goes on: tasks that look for a host, containers that are not yet gone, and their stops
 }
 
 // partyTask is a task as a participant sees it: its own parts of it.
@@ -59,16 +70,16 @@ type partyTask struct {
 	plan    *bfia.PlannedTask
 	id      string // empty until task/start
 	parts   []*partyPart
-	stopped string // why it must not start, or must end
+	stopped *bfia.Failure // why it must not start, or must end
 }
 
 // partyPart is one container.
 type partyPart struct {
-	part   bfia.Part
-	state  bfia.TaskState
-	reason string
-	claim  activities.Claim
-	told   bfia.TaskState // what the container itself said
+	part    bfia.Part
+	state   bfia.TaskState
+	failure *bfia.Failure
+	claim   activities.Claim
+	told    bfia.TaskState // what the container itself said
 
 	cancel   workflow.CancelFunc // ends its run; nil while there is none
 	stopping bool
@@ -80,6 +91,9 @@ func newPartyJob(ctx workflow.Context, in PartyJobInput) *partyJob {
 		logger:        log.With(workflow.GetLogger(ctx), "job_id", in.Plan.JobID, "node_id", in.Node),
 		state:         bfia.JobReady, tasks: map[string]*partyTask{},
 	}
+	if in.Approval {
+		p.state = bfia.JobPending
+	}
 	for i := range in.Plan.Tasks {
 		t := &partyTask{plan: &in.Plan.Tasks[i]}
 		for _, part := range t.plan.Parts {
@@ -90,10 +104,12 @@ func newPartyJob(ctx workflow.Context, in PartyJobInput) *partyJob {
 	return p
 }
 
-// receiveStart takes job/start.
+// receiveStart takes job/start. What waits for an approval does not start, whoever says so.
 func (p *partyJob) receiveStart(ctx workflow.Context) {
 	for workflow.GetSignalChannel(ctx, SignalStart).Receive(ctx, nil) {
-		p.running(ctx)
+		if p.state != bfia.JobPending {
+			p.running(ctx)
+		}
 	}
 }
 
@@ -109,7 +125,7 @@ func (p *partyJob) running(ctx workflow.Context) {
 }
 
 func (p *partyJob) recordState(ctx workflow.Context) {
-	if err := record(ctx, activities.RecordJobStateName, "record "+string(p.state), p.Plan.JobID, p.state, p.stopped, workflow.Now(ctx)).Get(ctx, nil); err != nil {
+	if err := record(ctx, activities.RecordJobStateName, "record "+string(p.state), p.Plan.JobID, p.state, "", (*bfia.Failure)(nil), workflow.Now(ctx)).Get(ctx, nil); err != nil {
 		p.logger.Error("state not recorded", "error", err)
 	}
 }
@@ -123,16 +139,22 @@ func (p *partyJob) receiveTaskStarts(ctx workflow.Context) {
 			return
 		}
 		t, ok := p.tasks[ref.TaskName]
-		if !ok || t.id != "" {
+		if !ok || t.id != "" || p.state == bfia.JobPending {
 			p.logger.Info("task/start changes nothing", "task_id", ref.TaskID, "task_name", ref.TaskName, "known", ok)
 			continue
 		}
 		t.id = ref.TaskID
-		if p.stopped != "" || t.stopped != "" {
+		if p.stopped != "" || t.stopped != nil {
 			p.logger.Info("task/start after stop", "task_id", ref.TaskID)
 			continue
 		}
-		workflow.Go(ctx, func(ctx workflow.Context) { p.runTask(ctx, t) })
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			if ref.Reuse {
+				p.reuseTask(ctx, t, ref)
+			} else {
+				p.runTask(ctx, t)
+			}
+		})
 	}
 }
 
@@ -170,22 +192,51 @@ func (p *partyJob) receiveStops(ctx workflow.Context) {
 			p.stop(s)
 			continue
 		}
-		if t, ok := p.tasks[s.Task]; !ok || len(t.parts) > 0 && t.ended() {
+		t, ok := p.tasks[s.Task]
+		if !ok {
+			continue
+		}
+		if len(t.parts) > 0 && t.ended() {
+			workflow.Go(ctx, func(ctx workflow.Context) { p.cleanUp(ctx, t) })
 			continue
 		}
 		for _, name := range p.Plan.After(s.Task) {
-			if t := p.tasks[name]; !t.ended() && t.stopped == "" {
-				t.stopped = "stopped by " + s.By
+			if t := p.tasks[name]; !t.ended() && t.stopped == nil {
+				t.stopped = stoppedBy(s.By)
 				p.stopTask(ctx, t, false)
 			}
 		}
 	}
 }
 
+// cleanUp sees to it that a task that has ended leaves no container: FATE-Flow asks for it after every task. One that
+// has told its end has a while to leave by itself.
+func (p *partyJob) cleanUp(ctx workflow.Context, t *partyTask) {
+	gone := func() bool {
+		for _, part := range t.parts {
+			if part.cancel != nil && !part.stopping {
+				return false
+			}
+		}
+		return true
+	}
+	if left, _ := workflow.AwaitWithTimeout(ctx, exitWait, gone); !left {
+		p.stopTask(ctx, t, true)
+	}
+}
+
 // stop ends the job, once.
 func (p *partyJob) stop(s Stop) {
 	if p.stopped == "" {
-		p.stopped, p.undone = s.By, s.Undo && p.state == bfia.JobReady
+		begun := p.state == bfia.JobRunning
+		p.stopped, p.undone = s.By, s.Undo && !begun
+		p.failure = s.Failure
+		if s.Rejected && !begun {
+			p.state = bfia.JobRejected
+			if p.failure == nil {
+				p.failure = &bfia.Failure{Kind: bfia.FailedRejected, Words: s.Reason}
+			}
+		}
 	}
 }
 
@@ -222,27 +273,38 @@ func (p *partyJob) undo(ctx workflow.Context) error {
 // end ends what still runs, waits for the containers to be gone, and gives back what the job held.
 func (p *partyJob) end(ctx workflow.Context) (Result, error) {
 	workflow.SetCurrentDetails(ctx, "Ending the job, as "+p.stopped+" asked\n\n"+p.table())
-	outcome, reason := OutcomeSuccess, ""
+	if p.state == bfia.JobRejected {
+		return p.endRejected(ctx)
+	}
+	outcome, failure := OutcomeSuccess, (*bfia.Failure)(nil)
 	for _, planned := range p.Plan.Tasks {
 		t := p.tasks[planned.Name]
 		if !t.ended() {
 			t.stopped = p.stopReason(t)
 			p.stopTask(ctx, t, false)
 		}
-		if t.stopped != "" && outcome == OutcomeSuccess {
-			outcome, reason = OutcomeStopped, t.stopped
+		if t.stopped != nil && outcome == OutcomeSuccess {
+			outcome, failure = OutcomeStopped, t.stopped
 		}
 		for _, part := range t.parts {
-			if part.state == bfia.TaskFailed && part.reason != t.stopped && outcome != OutcomeFailed {
-				outcome, reason = OutcomeFailed, fmt.Sprintf("task %s failed at %s: %s", planned.Name, part.part.Self(), part.reason)
+			if part.state == bfia.TaskFailed && part.failure.Kind != bfia.FailedStopped && outcome != OutcomeFailed {
+				outcome, failure = OutcomeFailed, part.failure
 			}
 		}
 	}
+	// What failed elsewhere explains a stop here; what failed here, this party knows best.
+	if p.failure != nil && outcome == OutcomeStopped {
+		if failure = p.failure; failure.Kind != bfia.FailedStopped {
+			outcome = OutcomeFailed
+		}
+	}
+	reason := failure.String()
 	p.state = bfia.JobFinished
 	_ = workflow.UpsertTypedSearchAttributes(ctx, AttributeState.ValueSet(outcome))
-	if err := record(ctx, activities.RecordJobStateName, "record FINISHED", p.Plan.JobID, p.state, reason, workflow.Now(ctx)).Get(ctx, nil); err != nil {
+	if err := record(ctx, activities.RecordJobStateName, "record FINISHED", p.Plan.JobID, p.state, reason, failure, workflow.Now(ctx)).Get(ctx, nil); err != nil {
 		p.logger.Error("state not recorded", "error", err)
 	}
+	explainInMemo(ctx, failure)
 	if gone, _ := workflow.AwaitWithTimeout(ctx, exitWait, func() bool { return p.active == 0 }); !gone {
 		for _, planned := range p.Plan.Tasks {
 			p.stopTask(ctx, p.tasks[planned.Name], true)
@@ -253,7 +315,7 @@ func (p *partyJob) end(ctx workflow.Context) (Result, error) {
 	if err := release.Get(ctx, nil); err != nil {
 		p.logger.Warn("session not released; it goes when it has been idle for long", "reason", reasonOf(err))
 	}
-	workflow.SetCurrentDetails(ctx, strings.TrimSpace(outcome+"\n\n"+reason)+"\n\n"+p.table())
+	workflow.SetCurrentDetails(ctx, ended(outcome, reason, failure, p.Node, p.Plan.JobID)+p.table())
 	return Result{State: p.state, Outcome: outcome, Reason: reason}, answered(ctx, nil)
 }
 
@@ -262,6 +324,9 @@ func (p *partyJob) describe(ctx workflow.Context) { workflow.SetCurrentDetails(c
 
 func (p *partyJob) table() string {
 	var b strings.Builder
+	if p.state == bfia.JobPending {
+		fmt.Fprintf(&b, "Waiting for someone here: hutong job approve %s, or hutong job reject %[1]s\n\n", p.Plan.JobID)
+	}
 	fmt.Fprintf(&b, "Job %s, scheduled by %s, is %s here\n\n| task | part | state | host |\n| --- | --- | --- | --- |\n", p.Plan.JobID, p.Scheduler, p.state)
 	for i, planned := range p.Plan.Tasks {
 		if i == 50 {
@@ -270,8 +335,8 @@ func (p *partyJob) table() string {
 		}
 		for _, part := range p.tasks[planned.Name].parts {
 			text := string(part.state)
-			if part.reason != "" {
-				text += " (" + strings.NewReplacer("|", "/", "\n", " ").Replace(part.reason) + ")"
+			if why := part.failure.Text(); why != "" {
+				text += " (" + cell(why) + ")"
 			}
 			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", planned.Name, part.part.Self(), text, part.claim.HostID)
 		}

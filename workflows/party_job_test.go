@@ -62,7 +62,7 @@ func TestPartyJobContainerEnds(t *testing.T) {
 		{"RUNNING, RUNNING, exit 0", container{after: 4 * time.Second}, map[time.Duration]bfia.TaskState{time.Second: bfia.TaskRunning, 2 * time.Second: bfia.TaskRunning}, "guest", bfia.TaskSuccess, "", 4},
 		{"nonsense, exit 0", container{after: 4 * time.Second}, map[time.Duration]bfia.TaskState{time.Second: "DONE", 2 * time.Second: ""}, "guest", bfia.TaskSuccess, "", 4},
 		{"SUCCESS, then FAILED", container{after: 8 * time.Second}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskSuccess, 5 * time.Second: bfia.TaskFailed}, "guest", bfia.TaskSuccess, "", 2},
-		{"FAILED, then SUCCESS", container{after: 8 * time.Second, exit: 3, reason: "three"}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskFailed, 5 * time.Second: bfia.TaskSuccess}, "guest", bfia.TaskFailed, "three", 8},
+		{"FAILED, then SUCCESS", container{after: 8 * time.Second, exit: 3, reason: "three"}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskFailed, 5 * time.Second: bfia.TaskSuccess}, "guest", bfia.TaskFailed, "exit code 3: three", 8},
 		{"another role's word", container{after: 4 * time.Second}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskFailed}, "host", bfia.TaskSuccess, "", 4},
 		{"another index's word", container{after: 4 * time.Second}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskFailed}, "guest.1", bfia.TaskSuccess, "", 4},
 		{"a word without role", container{after: 4 * time.Second}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskFailed}, "", bfia.TaskSuccess, "", 4},
@@ -191,7 +191,7 @@ func TestPartyJobNoHostEver(t *testing.T) {
 	c.at(time.Minute, func() { c.stop("") })
 	r, err := c.play()
 	require.NoError(t, err)
-	assert.Equal(t, Result{bfia.JobFinished, OutcomeFailed, "task a failed at guest.0: task a runs as another"}, r)
+	assert.Equal(t, Result{bfia.JobFinished, OutcomeFailed, "task a failed at A (guest.0): task a runs as another"}, r)
 	assert.Equal(t, bfia.TaskFailed, c.rows["a host.0"])
 }
 
@@ -215,7 +215,7 @@ func TestPartyJobStopped(t *testing.T) {
 		}, 20 * time.Second, func(c *courtyard) { c.stop("") }, bfia.TaskFailed, "stopped by B",
 			Result{bfia.JobFinished, OutcomeStopped, "stopped by B"}},
 		{"after it failed", container{exit: 1, reason: "exit code 1: x", after: time.Second}, nil, 20 * time.Second, func(c *courtyard) { c.stop("") }, bfia.TaskFailed, "exit code 1: x",
-			Result{bfia.JobFinished, OutcomeFailed, "task a failed at guest.0: exit code 1: x"}},
+			Result{bfia.JobFinished, OutcomeFailed, "task a failed at A (guest.0): exit code 1: x"}},
 		{"by a cancellation of the workflow", container{stays: true}, nil, 20 * time.Second, func(c *courtyard) { c.env.CancelWorkflow() }, bfia.TaskFailed, "stopped by an operator of the engine",
 			Result{bfia.JobFinished, OutcomeStopped, "stopped by an operator of the engine"}},
 		{"with undo, too late for one", container{stays: true}, nil, 20 * time.Second, func(c *courtyard) {

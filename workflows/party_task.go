@@ -28,9 +28,9 @@ func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 	for _, part := range t.parts {
 		part.state = bfia.TaskRunning
 	}
-	failAll := func(reason string) {
+	failAll := func(f *bfia.Failure) {
 		for _, part := range t.parts {
-			p.endPart(ctx, t, part, bfia.TaskFailed, reason)
+			p.endPart(ctx, t, part, bfia.TaskFailed, f)
 		}
 	}
 	var claims []activities.Claim
@@ -41,16 +41,16 @@ func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 			break
 		}
 		if code, reason, refused := RefusalCode(err); refused && code != bfia.CodeUnavailable {
-			failAll(reason)
+			failAll(&bfia.Failure{Kind: bfia.FailedStart, Words: reason})
 			return
 		}
 		// No host that can run it is there now: the task waits for one.
 		workflow.SetCurrentDetails(ctx, "Task "+t.plan.Name+" waits: "+reasonOf(err)+"\n\n"+p.table())
-		if stopped, _ := workflow.AwaitWithTimeout(ctx, wait, func() bool { return t.stopped != "" || p.stopped != "" }); stopped {
+		if stopped, _ := workflow.AwaitWithTimeout(ctx, wait, func() bool { return t.stopped != nil || p.stopped != "" }); stopped {
 			break
 		}
 	}
-	if t.stopped != "" || p.stopped != "" {
+	if t.stopped != nil || p.stopped != "" {
 		t.stopped = p.stopReason(t)
 		failAll(t.stopped)
 		return
@@ -64,6 +64,26 @@ func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 		})
 	}
 	p.describe(ctx)
+}
+
+// reuseTask ends a task at once: the outputs of the job's old_job_id stand for its own.
+func (p *partyJob) reuseTask(ctx workflow.Context, t *partyTask, ref bfia.TaskRef) {
+	p.active++
+	defer func() { p.active-- }()
+	p.running(ctx)
+	for _, part := range t.parts {
+		part.state = bfia.TaskRunning
+	}
+	state, failure := bfia.TaskSuccess, (*bfia.Failure)(nil)
+	if err := record(ctx, activities.ReuseTaskName, "reuse "+t.plan.Name, ref, p.Plan, workflow.Now(ctx)).Get(ctx, nil); err != nil {
+		state, failure = bfia.TaskFailed, &bfia.Failure{Kind: bfia.FailedInput, Words: reasonOf(err)}
+	}
+	if state == bfia.TaskSuccess && t.stopped != nil {
+		state, failure = bfia.TaskFailed, t.stopped
+	}
+	for _, part := range t.parts {
+		p.endPart(ctx, t, part, state, failure)
+	}
 }
 
 // runPart runs one container to its end. The container's own word ends the task at once; without one, its exit does.
@@ -88,24 +108,24 @@ func (p *partyJob) runPart(ctx workflow.Context, t *partyTask, part *partyPart) 
 	switch {
 	case part.state.Terminal(): // it was stopped
 	case part.told == bfia.TaskSuccess:
-		p.endPart(ctx, t, part, bfia.TaskSuccess, "")
+		p.endPart(ctx, t, part, bfia.TaskSuccess, nil)
 	case run.IsReady():
 		var result activities.RunResult
 		err := run.Get(ctx, &result)
 		switch {
-		case err != nil && (t.stopped != "" || p.stopped != ""):
+		case err != nil && (t.stopped != nil || p.stopped != ""):
 			p.endPart(ctx, t, part, bfia.TaskFailed, p.stopReason(t))
 		case err != nil:
-			p.endPart(ctx, t, part, bfia.TaskFailed, reasonOf(err))
-		case result.Failed:
-			p.endPart(ctx, t, part, bfia.TaskFailed, result.Reason)
+			p.endPart(ctx, t, part, bfia.TaskFailed, &bfia.Failure{Kind: bfia.FailedInternal, Words: reasonOf(err)})
+		case result.Failure != nil:
+			p.endPart(ctx, t, part, bfia.TaskFailed, result.Failure)
 		case part.told == bfia.TaskFailed:
-			p.endPart(ctx, t, part, bfia.TaskFailed, "the component reported that it failed")
+			p.endPart(ctx, t, part, bfia.TaskFailed, &bfia.Failure{Kind: bfia.FailedReported})
 		default:
-			p.endPart(ctx, t, part, bfia.TaskSuccess, "")
+			p.endPart(ctx, t, part, bfia.TaskSuccess, nil)
 		}
 	default:
-		p.endPart(ctx, t, part, bfia.TaskFailed, "the component reported that it failed")
+		p.endPart(ctx, t, part, bfia.TaskFailed, &bfia.Failure{Kind: bfia.FailedReported})
 	}
 	if err := run.Get(ctx, nil); err != nil && !temporal.IsCanceledError(err) {
 		p.logger.Warn("run ended badly", "task_id", t.id, "role", part.part.Self(), "reason", reasonOf(err))
@@ -113,30 +133,36 @@ func (p *partyJob) runPart(ctx workflow.Context, t *partyTask, part *partyPart) 
 }
 
 // endPart fixes a part's end: in the party's rows first, so that who polls reads the same, then at the scheduler.
-func (p *partyJob) endPart(ctx workflow.Context, t *partyTask, part *partyPart, state bfia.TaskState, reason string) {
+func (p *partyJob) endPart(ctx workflow.Context, t *partyTask, part *partyPart, state bfia.TaskState, failure *bfia.Failure) {
 	if part.state.Terminal() {
 		return
 	}
-	part.state, part.reason = state, reason
+	if failure != nil {
+		placed := *failure
+		placed.NodeID, placed.Role, placed.Task = p.Node, part.part.Self(), t.plan.Name
+		part.failure = &placed
+	}
+	part.state = state
 	p.describe(ctx)
 	key := activities.TaskKey{JobID: p.Plan.JobID, Task: t.plan.Name, Role: part.part.Role, Index: part.part.Index}
 	if err := record(ctx, activities.RecordTaskEndName, fmt.Sprintf("record %s %s of %s", part.part.Self(), state, t.plan.Name),
-		key, part.part, t.id, state, reason, workflow.Now(ctx)).Get(ctx, nil); err != nil {
+		key, part.part, t.id, state, part.failure, workflow.Now(ctx)).Get(ctx, nil); err != nil {
 		p.logger.Error("end of a task not recorded", "task_id", t.id, "role", part.part.Self(), "error", err)
 	}
+	shared := part.failure.Shared(p.Settings.Share)
 	if err := command(ctx, fmt.Sprintf("report %s %s of %s", part.part.Self(), state, t.plan.Name), p.Settings.GiveUpAfter,
 		activities.SendCallbackName, p.Scheduler,
-		bfia.TaskReport{TaskID: t.id, Status: state, Role: part.part.Role, Reason: reason}).Get(ctx, nil); err != nil {
+		bfia.TaskReport{TaskID: t.id, Status: state, Role: part.part.Role, Reason: shared.Text(), Failure: shared}).Get(ctx, nil); err != nil {
 		// It will ask: polling is the safety net.
 		p.logger.Warn("the scheduler did not take a callback", "task_id", t.id, "role", part.part.Self(), "reason", reasonOf(err))
 	}
 }
 
-func (p *partyJob) stopReason(t *partyTask) string {
-	if t.stopped != "" {
+func (p *partyJob) stopReason(t *partyTask) *bfia.Failure {
+	if t.stopped != nil {
 		return t.stopped
 	}
-	return "stopped by " + p.stopped
+	return stoppedBy(p.stopped)
 }
 
 // stopPart ends a part's container. The row's mark comes first: a run that is about to begin reads it and doesn't. The

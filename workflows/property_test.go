@@ -58,6 +58,21 @@ func TestJobProperties(t *testing.T) {
 				}
 			}
 		}
+		for _, node := range f.in.Nodes { // some approve by hand, or reject, once or twice
+			f.accepted[node] = bfia.JobAccepted{Callbacks: rapid.Bool().Draw(t, "pushes")}
+			if rapid.IntRange(0, 3).Draw(t, "asks someone") > 0 {
+				continue
+			}
+			f.accepted[node] = bfia.JobAccepted{State: bfia.JobPending}
+			word := bfia.JobReady
+			if some("rejects") {
+				word, fails = bfia.JobRejected, true
+			}
+			for range rapid.IntRange(1, 2).Draw(t, "says it") {
+				f.at(drawSeconds(t, "decides at", 0, 300), f.audit(node, word, "so be it"))
+			}
+		}
+		f.in.Plan.SyncType = rapid.SampledFrom([]string{"", bfia.SyncPoll, bfia.SyncCallback}).Draw(t, "sync_type")
 		stopped := false
 		if some("stop") {
 			f.at(drawSeconds(t, "stop at", 0, 200), f.stop(""))
@@ -92,6 +107,7 @@ func TestJobProperties(t *testing.T) {
 			return strings.Contains(f.whys[task.Name], "it failed") || strings.Contains(f.whys[task.Name], "did not start")
 		})
 		require.False(t, r.Outcome == OutcomeSuccess && failed)
+		require.Equal(t, r.Outcome == OutcomeRejected, r.State == bfia.JobRejected)
 		require.False(t, r.Outcome == OutcomeFailed && !failed, "%+v", r)
 	})
 }

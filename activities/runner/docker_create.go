@@ -90,7 +90,7 @@ func (d *Docker) check(spec *Spec) error {
 
 func (d *Docker) imageMissing(ctx context.Context, image string, err error) error {
 	if _, inspectErr := d.calls.ImageInspect(ctx, image); cerrdefs.IsNotFound(inspectErr) {
-		return permanentf("the image %s is not on this host; pull or load it there: docker pull %s", image, image)
+		return permanentError{noImage{fmt.Errorf("the image %s is not on this host; pull or load it there: docker pull %s", image, image)}}
 	}
 	return err
 }

@@ -8,6 +8,13 @@ import (
 // ErrNotFound is wrapped by errors about a run that does not exist (any more).
 var ErrNotFound = errors.New("no such run")
 
+// ErrNoImage is wrapped by errors about an image that is not there.
+var ErrNoImage = errors.New("no such image")
+
+type noImage struct{ error }
+
+func (noImage) Is(target error) bool { return target == ErrNoImage }
+
 // An Error tells which step failed for which run.
 type Error struct {
 	Op        string // "create", "start", ...

@@ -122,6 +122,10 @@ const (
 	// UnknownCode is the Code of a run whose end nobody saw.
 	UnknownCode = -1
 
+	// NotExecutableCode and NotStartedCode are the Codes of a run whose command could not be started.
+	NotExecutableCode = 126
+	NotStartedCode    = 127
+
 	// StoppedCode is the Code of a run that was stopped before it started.
 	StoppedCode = 143
 )

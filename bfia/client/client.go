@@ -89,9 +89,22 @@ func (c *Client) CreateAll(ctx context.Context, node string, doc *bfia.Document)
 	return c.send(ctx, node, http.MethodPost, bfia.PathCreateAll, doc.JobID, doc.Bytes(), nil)
 }
 
-// Create creates a job at a party (3.2).
-func (c *Client) Create(ctx context.Context, node string, doc *bfia.Document) error {
-	return c.send(ctx, node, http.MethodPost, bfia.PathCreate, doc.JobID, doc.Bytes(), nil)
+// Create creates a job at a party (3.2). What a Hutong tells beside its acceptance is empty from others.
+func (c *Client) Create(ctx context.Context, node string, doc *bfia.Document) (bfia.JobAccepted, error) {
+	var data json.RawMessage
+	var accepted bfia.JobAccepted
+	if err := c.send(ctx, node, http.MethodPost, bfia.PathCreate, doc.JobID, doc.Bytes(), &data); err != nil {
+		return accepted, err
+	}
+	if json.Unmarshal(data, &accepted) != nil {
+		return bfia.JobAccepted{}, nil // whatever it is, it is no addition of ours
+	}
+	return accepted, nil
+}
+
+// AuditConfirm tells the scheduler a party's approval or rejection of a job (3.10).
+func (c *Client) AuditConfirm(ctx context.Context, node string, audit bfia.Audit) error {
+	return c.send(ctx, node, http.MethodPost, bfia.PathAuditConfirm, audit.JobID, audit, nil)
 }
 
 // Start starts a job at a party (3.3).
@@ -200,6 +213,10 @@ func (c *Client) send(ctx context.Context, node, method, path, trace string, bod
 		return fail(Unknown, err)
 	}
 	if data != nil {
+		if raw, any := data.(*json.RawMessage); any {
+			*raw = env.Data
+			return nil
+		}
 		if len(env.Data) == 0 || string(env.Data) == "null" {
 			return fail(Unknown, errors.New("the answer has no data"))
 		}

@@ -71,7 +71,7 @@ func TestCommands(t *testing.T) {
 		{"CreateAll", "POST", bfia.PathCreateAll, `{"config":{},"dag":{"x":"<&>","tol":0.0001},"job_id":"j1"}`, "j1",
 			func(ctx context.Context, c *Client) error { return c.CreateAll(ctx, "B", document(t)) }},
 		{"Create", "POST", bfia.PathCreate, `{"config":{},"dag":{"x":"<&>","tol":0.0001},"job_id":"j1"}`, "j1",
-			func(ctx context.Context, c *Client) error { return c.Create(ctx, "B", document(t)) }},
+			func(ctx context.Context, c *Client) error { _, err := c.Create(ctx, "B", document(t)); return err }},
 		{"Start", "POST", bfia.PathStart, `{"job_id":"j1"}`, "j1",
 			func(ctx context.Context, c *Client) error { return c.Start(ctx, "B", "j1") }},
 		{"TaskStart", "POST", bfia.PathTaskStart, `{"job_id":"j1","task_id":"t1","task_name":"psi"}`, "j1",

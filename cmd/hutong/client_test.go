@@ -294,6 +294,18 @@ func TestStop(t *testing.T) {
 	assert.JSONEq(t, `{"job_id":"j","task_name":"t"}`, p.requests()[1].body)
 }
 
+func TestApproveAndReject(t *testing.T) {
+	p := newParty(t, map[string]http.HandlerFunc{"POST " + bfia.PathPlatformAudit: says(`{"code":0,"msg":"success"}`)})
+	status, stdout, _ := p.run(t, "job", "approve", "j")
+	assert.Equal(t, exitOK, status)
+	assert.Equal(t, "job j is approved\n", stdout)
+	status, stdout, _ = p.run(t, "job", "reject", "j", "--reason", "no budget")
+	assert.Equal(t, exitOK, status)
+	assert.Equal(t, "job j is rejected\n", stdout)
+	assert.JSONEq(t, `{"job_id":"j","status":"READY"}`, p.requests()[0].body)
+	assert.JSONEq(t, `{"job_id":"j","status":"REJECTED","reason":"no budget"}`, p.requests()[1].body)
+}
+
 func TestLogs(t *testing.T) {
 	logs := map[string][]string{"t1": {"one", "two\x1b[2J"}, "t2": {"three"}}
 	for _, form := range []string{"specification", "FATE-Flow", "numbered"} {

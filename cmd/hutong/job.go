@@ -21,7 +21,8 @@ import (
 
 func newJobCommand(c *client) *cobra.Command {
 	return group("job", "Submit, watch and stop jobs; read their logs and outputs",
-		newJobSubmit(c), newJobStatus(c), newJobWatch(c), newJobList(c), newJobStop(c), newJobLogs(c), newJobOutputs(c))
+		newJobSubmit(c), newJobStatus(c), newJobWatch(c), newJobList(c), newJobStop(c),
+		newJobAudit(c, "approve", bfia.JobReady), newJobAudit(c, "reject", bfia.JobRejected), newJobLogs(c), newJobOutputs(c))
 }
 
 // submitTries is how often a job is sent while the answer gets lost. All of them carry the same job id, so it runs once.
@@ -239,6 +240,28 @@ func newJobStop(c *client) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&task, "task", "", "stop this task only, and what depends on it")
+	return cmd
+}
+
+// newJobAudit approves or rejects a job for this party.
+func newJobAudit(c *client, verb string, status bfia.JobState) *cobra.Command {
+	audit := bfia.Audit{Status: status}
+	short, done := "Approve a job that waits for this party's approval", "approved"
+	if status == bfia.JobRejected {
+		short, done = "Reject a job that waits for this party's approval: it ends at every party", "rejected"
+	}
+	cmd := &cobra.Command{
+		Use: verb + " ID", Short: short, Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			audit.JobID = args[0]
+			if _, err := c.post(cmd.Context(), bfia.PathPlatformAudit, audit, nil); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "job", args[0], "is", done)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&audit.Reason, "reason", "", "why, for the other parties to read")
 	return cmd
 }
 

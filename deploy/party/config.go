@@ -3,6 +3,8 @@ package party
 import (
 	"log/slog"
 	"time"
+
+	"hutong/bfia"
 )
 
 // Config is all that tells one party from another. Get one from [Load], or from [Default] with [Config.Complete] and
@@ -99,15 +101,21 @@ type JobsConfig struct {
 	// PollAfter is the silence of a partner after which its task is asked for, PollEvery the interval from then on.
 	PollAfter time.Duration `yaml:"poll_after" env:"POLL_AFTER"`
 	PollEvery time.Duration `yaml:"poll_every" env:"POLL_EVERY"`
-	// Approval is how jobs of others are approved.
+	// Approval is how this party's part in a job is approved.
 	Approval Approval `yaml:"approval" env:"APPROVAL"`
+	// ShareFailure is how much partners are told of why a part of this party failed.
+	ShareFailure bfia.Share `yaml:"share_failure" env:"SHARE_FAILURE"`
 }
 
-// Approval is how a party approves a job that another one scheduled.
+// Approval is how a party approves the jobs in which it takes part.
 type Approval string
 
-// ApprovalAuto approves every job that can run here.
-const ApprovalAuto Approval = "auto"
+const (
+	// ApprovalAuto approves every job that can run here.
+	ApprovalAuto Approval = "auto"
+	// ApprovalManual leaves every job PENDING, also one that was submitted here, until someone approves or rejects it.
+	ApprovalManual Approval = "manual"
+)
 
 // RunnerConfig is how algorithms run on this machine.
 type RunnerConfig struct {

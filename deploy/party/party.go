@@ -205,7 +205,7 @@ func reachable(listen string) string {
 func (p *Party) settings() workflows.Settings {
 	return workflows.Settings{
 		PollAfter: p.cfg.Jobs.PollAfter, PollEvery: p.cfg.Jobs.PollEvery, GiveUpAfter: p.cfg.Remote.GiveUpAfter,
-		StopGrace: p.cfg.Runner.StopGrace, TasksInFlight: 100,
+		StopGrace: p.cfg.Runner.StopGrace, TasksInFlight: 100, Share: p.cfg.Jobs.ShareFailure,
 	}
 }
 
@@ -293,7 +293,7 @@ func (p *Party) startRunner(ctx context.Context, engine client.Client, db *store
 func (p *Party) startAPI(ctx context.Context, engine client.Client, db *store.Store, blobs blob.Store, docker *runner.Docker) error {
 	allow := p.cfg.Runner.Process.Allow
 	s := api.New(api.Config{
-		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Settings: p.settings(),
+		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Settings: p.settings(), Approval: p.cfg.Jobs.Approval == ApprovalManual,
 		CheckDatasets: p.cfg.Jobs.CheckDatasets, MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,
 		UploadDir: p.cfg.Upload.Dir, MaxUploadBytes: p.cfg.Upload.MaxBytes, TempDir: p.tempDir(),
 		AllowCommand: func(command []string) error { return runner.CheckCommand(allow, command) }, ClientTimeout: 30 * time.Second,

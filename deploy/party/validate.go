@@ -52,7 +52,8 @@ func (c *Config) Validate() error {
 	v.positive("jobs.max_document_bytes", c.Jobs.MaxDocumentBytes)
 	v.duration("jobs.poll_after", c.Jobs.PollAfter)
 	v.duration("jobs.poll_every", c.Jobs.PollEvery)
-	oneOf(&v, "jobs.approval", c.Jobs.Approval, ApprovalAuto)
+	oneOf(&v, "jobs.approval", c.Jobs.Approval, ApprovalAuto, ApprovalManual)
+	oneOf(&v, "jobs.share_failure", c.Jobs.ShareFailure, bfia.ShareKind, bfia.ShareReason, bfia.ShareLog)
 
 	v.positive("runner.slots", int64(c.Runner.Slots))
 	if c.Runner.StopGrace < 0 {

@@ -13,6 +13,7 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/stretchr/testify/require"
 	temporal "go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 
 	"hutong/activities/runner"
 	"hutong/bfia"
@@ -137,6 +138,19 @@ func checkEngine(t *testing.T, n *node, workflowID string) {
 	state, ok := described.TypedSearchAttributes.GetKeyword(workflows.AttributeState)
 	require.True(t, ok)
 	require.Equal(t, workflows.OutcomeSuccess, state)
+}
+
+// checkExplained sees to it that the engine's own lists say why a job did not go well.
+func checkExplained(t *testing.T, n *node, workflowID, want string) {
+	t.Helper()
+	c, err := temporal.Dial(temporal.Options{HostPort: n.cfg.Temporal.Address, Namespace: n.cfg.Temporal.Namespace})
+	require.NoError(t, err)
+	defer c.Close()
+	described, err := c.DescribeWorkflow(t.Context(), workflowID, "")
+	require.NoError(t, err)
+	var memo string
+	require.NoError(t, converter.GetDefaultDataConverter().FromPayload(described.Memo.GetFields()["explanation"], &memo))
+	require.Equal(t, want, memo)
 }
 
 func removeNetwork(t *testing.T, nodeID string) {

@@ -2,13 +2,16 @@ package system
 
 import (
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	temporal "go.temporal.io/sdk/client"
 
 	"hutong/bfia"
+	"hutong/workflows"
 )
 
 // sleepers starts a guest and a host with the Sleep component.
@@ -54,12 +57,46 @@ func TestFailure(t *testing.T) {
 	for _, word := range []string{"s1", hostNode, "host.0", "exit code 3"} {
 		require.Contains(t, s.Reason, word)
 	}
+	// The initiator learns of the host's part what the host lets out; the host's own users all that is known.
+	require.Equal(t, &bfia.Failure{Kind: bfia.FailedExit, NodeID: hostNode, Role: "host.0", Task: "s1", ExitCode: 3,
+		Hint: "ask " + hostNode + ", whose log of the task tells more"}, s.Failure)
+	at := w.host.await(jobID, 30*time.Second, finished)
+	require.Equal(t, s.Reason, at.Reason)
+	require.Equal(t, "hutong job logs "+jobID+" --task s1 --role host.0", strings.TrimPrefix(at.Failure.Hint, "read its log: "))
+	require.NotEmpty(t, at.Failure.Log)
+	require.Equal(t, at.Failure, at.Tasks[0].Parties[0].Failure)
+	checkExplained(t, w.guest, workflows.JobID(jobID), s.Reason)
+	checkExplained(t, w.host, workflows.PartyJobID(jobID), s.Reason)
 	require.Equal(t, bfia.TaskFailed, s.Tasks[0].State)
 	require.Equal(t, bfia.TaskReady, s.Tasks[1].State)
 	for _, p := range s.Tasks[0].Parties {
 		require.Equal(t, bfia.TaskFailed, p.State, "the part at %s ran and was stopped", p.NodeID)
 	}
 	checkNothingLeft(t, w.guest, jobID, bfia.DeviceProcess)
+}
+
+// TestTerminated lets an operator terminate a party's workflow by the engine's own means while a container runs: the run
+// ends, since nothing owns it any more.
+func TestTerminated(t *testing.T) {
+	t.Parallel()
+	w := sleepers(t)
+	jobID := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(300)}, nil))
+	db := w.host.database()
+	require.Eventually(t, func() bool { // RUNNING comes before there is a run
+		tasks, err := db.Tasks(t.Context(), jobID)
+		return err == nil && tasks[0].RunID != ""
+	}, time.Minute, 50*time.Millisecond)
+	c, err := temporal.Dial(temporal.Options{HostPort: w.host.cfg.Temporal.Address, Namespace: w.host.cfg.Temporal.Namespace})
+	require.NoError(t, err)
+	defer c.Close()
+	require.NoError(t, c.TerminateWorkflow(t.Context(), workflows.PartyJobID(jobID), "", "an operator had enough"))
+	require.Eventually(t, func() bool {
+		tasks, err := db.Tasks(t.Context(), jobID)
+		return err == nil && tasks[0].ExitCode != nil
+	}, time.Minute, 100*time.Millisecond)
+	checkNothingLeft(t, w.host, jobID, bfia.DeviceProcess)
+	w.guest.good(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+jobID+`"}`), nil)
+	w.guest.await(jobID, 30*time.Second, finished)
 }
 
 // TestPartnerDown submits while the host is away: a clear error soon, and nothing left at the guest.

@@ -66,23 +66,7 @@ func newWorld(t *testing.T, change func(*party.Config)) *world {
 	address := testenv.Temporal(t)
 	n := worlds.Add(1)
 	w := &world{t: t}
-	for _, id := range []string{guestNode, hostNode} {
-		cfg := party.Default()
-		cfg.NodeID, cfg.DataDir = id, filepath.Join(t.TempDir(), id)
-		cfg.Listen, cfg.Transport.Listen = testenv.FreeAddress(t), testenv.FreeAddress(t)
-		cfg.Temporal.Address = address
-		cfg.Temporal.Namespace = fmt.Sprintf("test-%d-%d-%s", os.Getpid(), n, strings.ToLower(id))
-		cfg.Runner.Docker.Enabled = party.SwitchOff
-		cfg.Runner.Process.Allow = []string{testenv.Binary(t, "provider")}
-		cfg.Runner.StopGrace = 2 * time.Second
-		cfg.Runner.Slots = 4
-		node := &node{t: t, cfg: cfg, url: "http://" + cfg.Listen}
-		if id == guestNode {
-			w.guest = node
-		} else {
-			w.host = node
-		}
-	}
+	w.guest, w.host = newNode(t, guestNode, address, n), newNode(t, hostNode, address, n)
 	for _, n := range []*node{w.guest, w.host} {
 		other := w.host
 		if n == w.host {
@@ -92,13 +76,35 @@ func newWorld(t *testing.T, change func(*party.Config)) *world {
 		if change != nil {
 			change(n.cfg)
 		}
-		require.NoError(t, n.cfg.Complete())
-		require.NoError(t, n.cfg.Validate())
-		testenv.Namespace(t, address, n.cfg.Temporal.Namespace)
-		t.Cleanup(func() { replayHistories(t, address, n.cfg.Temporal.Namespace, n.cfg.NodeID) }) // after the parties have stopped
-		require.NoError(t, party.Migrate(t.Context(), n.cfg))
+		n.prepare()
 	}
 	return w
+}
+
+// newNode is a party of a world that has no routes yet.
+func newNode(t *testing.T, id, address string, world int32) *node {
+	t.Helper()
+	cfg := party.Default()
+	cfg.NodeID, cfg.DataDir = id, filepath.Join(t.TempDir(), id)
+	cfg.Listen, cfg.Transport.Listen = testenv.FreeAddress(t), testenv.FreeAddress(t)
+	cfg.Temporal.Address = address
+	cfg.Temporal.Namespace = fmt.Sprintf("test-%d-%d-%s", os.Getpid(), world, strings.ToLower(id))
+	cfg.Runner.Docker.Enabled = party.SwitchOff
+	cfg.Runner.Process.Allow = []string{testenv.Binary(t, "provider")}
+	cfg.Runner.StopGrace = 2 * time.Second
+	cfg.Runner.Slots = 4
+	return &node{t: t, cfg: cfg, url: "http://" + cfg.Listen}
+}
+
+// prepare makes what a party needs before it starts.
+func (n *node) prepare() {
+	n.t.Helper()
+	require.NoError(n.t, n.cfg.Complete())
+	require.NoError(n.t, n.cfg.Validate())
+	engine := n.cfg.Temporal
+	testenv.Namespace(n.t, engine.Address, engine.Namespace)
+	n.t.Cleanup(func() { replayHistories(n.t, engine.Address, engine.Namespace, n.cfg.NodeID) }) // after the parties have stopped
+	require.NoError(n.t, party.Migrate(n.t.Context(), n.cfg))
 }
 
 // start runs all of a party in this process, until the test ends or stop is called.

@@ -1,0 +1,58 @@
+package activities
+
+import (
+	"errors"
+	"fmt"
+
+	"hutong/activities/runner"
+	"hutong/bfia"
+)
+
+// exitFailure explains the exit of a run; nil for one that went well.
+func exitFailure(exit runner.Exit, log []string) *bfia.Failure {
+	f := &bfia.Failure{Kind: bfia.FailedExit, ExitCode: exit.Code, Words: exit.Reason, Log: log}
+	switch {
+	case exit.Code == 0:
+		return nil
+	case exit.OOMKilled:
+		f.Kind = bfia.FailedMemory
+	case exit.Code == runner.UnknownCode:
+		f.Kind = bfia.FailedVanished
+	case exit.Code == runner.NotStartedCode || exit.Code == runner.NotExecutableCode:
+		if exit.Reason != plainExit(exit.Code) {
+			f.Kind = bfia.FailedStart
+		}
+	}
+	if f.Words == plainExit(exit.Code) {
+		f.Words = "" // it says no more than the code
+	}
+	return f
+}
+
+func plainExit(code int) string { return fmt.Sprintf("exited with code %d", code) }
+
+// startFailure explains why a run can't begin; nil when another try may cure it.
+func startFailure(err error) *bfia.Failure {
+	var protocol *bfia.Error
+	switch {
+	case errors.Is(err, runner.ErrNoImage):
+		return &bfia.Failure{Kind: bfia.FailedImage, Words: err.Error()}
+	case runner.IsPermanent(err):
+		return &bfia.Failure{Kind: bfia.FailedStart, Words: err.Error()}
+	case errors.As(err, &protocol) && protocol.Code == bfia.CodeNotFound:
+		return &bfia.Failure{Kind: bfia.FailedInput, Words: protocol.Message}
+	case errors.As(err, &protocol) && protocol.Code != bfia.CodeInternal && protocol.Code != bfia.CodeUnavailable:
+		return &bfia.Failure{Kind: bfia.FailedStart, Words: protocol.Message}
+	}
+	return nil
+}
+
+// at tells where a failure happened.
+func at(f *bfia.Failure, key TaskKey, part bfia.Part) *bfia.Failure {
+	if f == nil {
+		return nil
+	}
+	placed := *f
+	placed.NodeID, placed.Role, placed.Task = part.NodeID, part.Self(), key.Task
+	return &placed
+}

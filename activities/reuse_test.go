@@ -1,0 +1,66 @@
+package activities_test
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"hutong/activities"
+	"hutong/bfia"
+	"hutong/store"
+	"hutong/store/storetest"
+)
+
+// A part of an earlier job stands for one of a later job, as often as that is asked, as long as its outputs are there.
+func TestReuse(t *testing.T) {
+	eachDevice(t, func(t *testing.T, d device) {
+		ctx := t.Context()
+		h := newHouse(t, storetest.SQLite(t), d, []string{"exit", "0"}, []string{"exit", "0"})
+		h.begin()
+		const other = "202609010000009999999"
+		body, err := h.db.Document(ctx, jobID)
+		require.NoError(t, err)
+		body = bytes.Replace(body, []byte(jobID), []byte(other), 1)
+		doc, err := bfia.ParseDocument(bytes.Replace(body, []byte("{"), []byte(`{"old_job_id":"`+jobID+`",`), 1))
+		require.NoError(t, err)
+		require.NoError(t, h.db.PutDocument(ctx, other, doc.Bytes()))
+		plan := h.own
+		plan.JobID = other
+		require.NoError(t, h.records.RecordJob(ctx, plan, []string{"guest.0"}, "B", bfia.JobReady, time.Now()))
+		held := func() []string {
+			names, err := h.records.Reusable(ctx, doc, &plan)
+			require.NoError(t, err)
+			return names
+		}
+		assert.Empty(t, held(), "it runs still")
+		output := "guest-A-dataset-d/" + bfia.TaskID(jobID, "a")
+		require.NoError(t, h.blobs.Put(ctx, output+"/data_0", bytes.NewReader([]byte("a row\n"))))
+		require.NoError(t, h.records.RecordTaskEnd(ctx, h.key("a"), guestA, bfia.TaskID(jobID, "a"), bfia.TaskSuccess, nil, time.Now()))
+		assert.Equal(t, []string{"a"}, held(), "b has not run")
+
+		ref := bfia.TaskRef{JobID: other, TaskID: bfia.TaskID(other, "a"), TaskName: "a", Reuse: true}
+		key := activities.TaskKey{JobID: other, Task: "a", Role: "guest"}
+		for range 2 {
+			_, err := h.env(ctx).ExecuteActivity(activities.ReuseTaskName, ref, plan, time.Now())
+			require.NoError(t, err)
+			require.NoError(t, h.records.RecordTaskEnd(ctx, key, guestA, ref.TaskID, bfia.TaskSuccess, nil, time.Now()))
+		}
+		row, err := h.db.Task(ctx, store.TaskKey{JobID: other, Name: "a", Role: "guest"})
+		require.NoError(t, err)
+		assert.Equal(t, []string{jobID, bfia.TaskID(jobID, "a"), ref.TaskID}, []string{row.ReusedJobID, row.DataID(), row.TaskID})
+		assert.Equal(t, bfia.TaskSuccess, row.State)
+		outputs, err := h.db.Outputs(ctx, other)
+		require.NoError(t, err)
+		require.Len(t, outputs, 1)
+		assert.Equal(t, output, outputs[0].Namespace+"/"+outputs[0].Name)
+		assert.EqualValues(t, 6, outputs[0].Bytes)
+
+		require.NoError(t, h.blobs.Delete(ctx, output+"/data_0"))
+		assert.Empty(t, held(), "its outputs are gone")
+		_, err = h.env(ctx).ExecuteActivity(activities.ReuseTaskName, ref, plan, time.Now())
+		require.ErrorContains(t, err, "no longer here")
+	})
+}

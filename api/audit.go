@@ -1,0 +1,112 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/gofiber/fiber/v2"
+	"go.temporal.io/api/serviceerror"
+	temporal "go.temporal.io/sdk/client"
+
+	"hutong/bfia"
+	"hutong/store"
+	"hutong/workflows"
+)
+
+// approved refuses to start what waits for an approval here, whoever schedules it.
+func (s *Server) approved(job *store.Job) error {
+	if job.State == bfia.JobPending {
+		return bfia.Errorf(bfia.CodeConflict, "job_id: job %s waits for the approval of %s", job.JobID, s.Node)
+	}
+	return nil
+}
+
+// platformAudit takes the approval or rejection of someone of this party, for a job in which it takes part.
+func (s *Server) platformAudit(c *fiber.Ctx) error {
+	audit, err := s.readAudit(c)
+	if err != nil {
+		return err
+	}
+	job, err := s.store.Job(c.UserContext(), audit.JobID)
+	if err != nil {
+		return unknownJob(err, audit.JobID, s.Node)
+	}
+	gone, err := s.update(c.UserContext(), workflows.PartyJobID(audit.JobID), workflows.UpdateAudit,
+		workflows.Audit{Node: s.Node, Status: audit.Status, Reason: audit.Reason})
+	if err != nil {
+		return err
+	}
+	if gone && audit.Status != job.State {
+		return bfia.Errorf(bfia.CodeConflict, "job_id: job %s has ended already, it is %s", audit.JobID, job.State)
+	}
+	return ok(c, nil)
+}
+
+// auditConfirm takes a party's approval or rejection, as the job's scheduler (part 2, 3.10).
+func (s *Server) auditConfirm(c *fiber.Ctx) error {
+	audit, err := s.readAudit(c)
+	if err != nil {
+		return err
+	}
+	sender := s.sender(c)
+	if sender == "" {
+		return bfia.Errorf(bfia.CodeBadRequest, "header x-source-node-id: is required, it tells who approves or rejects")
+	}
+	job, err := s.store.ScheduleJob(c.UserContext(), audit.JobID)
+	if err != nil {
+		return unknownJob(err, audit.JobID, s.Node)
+	}
+	doc, err := s.document(c.UserContext(), audit.JobID)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(doc.Config.Nodes(), sender) {
+		return bfia.Errorf(bfia.CodeForbidden, "%s takes no part in job %s", sender, audit.JobID)
+	}
+	switch {
+	case job.State == bfia.JobPending:
+		_, err := s.signal(c.UserContext(), workflows.JobID(audit.JobID), workflows.SignalAudit,
+			workflows.Audit{Node: sender, Status: audit.Status, Reason: audit.Reason})
+		if err != nil {
+			return err
+		}
+	case audit.Status == bfia.JobRejected && job.State != bfia.JobRejected:
+		return bfia.Errorf(bfia.CodeConflict, "job_id: job %s is %s, it can be stopped, not rejected", audit.JobID, job.State)
+	}
+	return ok(c, nil) // what is decided already is no news
+}
+
+// maxAuditReason is how many bytes of words an audit may bring.
+const maxAuditReason = 1 << 10
+
+func (s *Server) readAudit(c *fiber.Ctx) (*bfia.Audit, error) {
+	var audit bfia.Audit
+	if err := s.readJSON(c, &audit); err != nil {
+		return nil, err
+	}
+	if len(audit.Reason) > maxAuditReason {
+		return nil, bfia.Errorf(bfia.CodeTooLarge, "reason: is longer than %d bytes", maxAuditReason)
+	}
+	return &audit, audit.Check()
+}
+
+// update asks a job's workflow and waits for its answer. gone tells that there is none: it never was, or it has ended.
+func (s *Server) update(ctx context.Context, id, name string, arg any) (gone bool, err error) {
+	handle, err := s.temporal.UpdateWorkflow(ctx, temporal.UpdateWorkflowOptions{WorkflowID: id, UpdateName: name, Args: []any{arg},
+		WaitForStage: temporal.WorkflowUpdateStageCompleted})
+	if err == nil {
+		err = handle.Get(ctx, nil)
+	}
+	var notFound *serviceerror.NotFound
+	if errors.As(err, &notFound) {
+		return true, nil
+	}
+	if code, message, refused := workflows.RefusalCode(err); refused {
+		return false, bfia.Wrap(code, err, "%s", message)
+	}
+	if err != nil {
+		return false, bfia.Wrap(bfia.CodeUnavailable, err, "the engine of %s does not answer", s.Node)
+	}
+	return false, nil
+}

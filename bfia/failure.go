@@ -1,0 +1,209 @@
+package bfia
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Failure explains why a part of a task, or a job, did not go well: Hutong's addition to what the protocol tells, in
+// status answers, task callbacks, polls and job/stop. Others ignore it.
+type Failure struct {
+	Kind   FailureKind `json:"kind"`
+	NodeID string      `json:"node_id,omitempty"`   // the party where it happened
+	Role   string      `json:"role,omitempty"`      // guest.0
+	Task   string      `json:"task_name,omitempty"` // empty: the job as a whole
+	// ExitCode is the container's, where the kind is FailedExit or FailedMemory.
+	ExitCode int      `json:"exit_code,omitempty"`
+	By       string   `json:"by,omitempty"`    // who stopped or rejected it
+	Words    string   `json:"words,omitempty"` // a partner's own are quoted
+	Log      []string `json:"log,omitempty"`   // the last lines
+	// Hint is what to try. It is made for the reader, and not kept.
+	Hint string `json:"hint,omitempty"`
+}
+
+// FailureKind is what kind of thing went wrong.
+type FailureKind string
+
+// The kinds of failures.
+const (
+	FailedExit     FailureKind = "exit_code"     // the container's exit code is not 0
+	FailedMemory   FailureKind = "out_of_memory" // the container hit its memory limit
+	FailedImage    FailureKind = "image_missing"
+	FailedStart    FailureKind = "not_started"   // the container could not be made or started
+	FailedInput    FailureKind = "input_missing" // a dataset or a provider is not there
+	FailedReported FailureKind = "reported"      // the component said so
+	FailedVanished FailureKind = "vanished"      // the container was removed by someone else
+	FailedRefused  FailureKind = "refused"       // a party refused a command
+	FailedTimeout  FailureKind = "timeout"       // a party gave no good answer for too long
+	FailedStopped  FailureKind = "stopped"
+	FailedRejected FailureKind = "rejected" // a party did not approve the job
+	FailedInternal FailureKind = "internal" // something of the party's own is broken
+	FailedUnknown  FailureKind = "unknown"  // the party told nothing
+)
+
+// Share is how much of a failure a party lets its partners know.
+type Share string
+
+// The levels of a [Share]: the party, the part, the kind and the exit code; also the words; also the log's last lines.
+const (
+	ShareKind   Share = "kind"
+	ShareReason Share = "reason"
+	ShareLog    Share = "log"
+)
+
+// FailureOf is the failure that a party tells of with a state: what it explains, or its words, or that it says nothing.
+// It is nil for other states than FAILED.
+func FailureOf(state TaskState, told *Failure, words string) *Failure {
+	switch {
+	case state != TaskFailed:
+		return nil
+	case told != nil && told.Kind != "":
+		return told.Bounded()
+	}
+	return (&Failure{Kind: FailedUnknown, Words: words}).Bounded()
+}
+
+// Bounded is the failure as it may be taken from outside: no longer than a person would read, and without what is ours
+// to say.
+func (f *Failure) Bounded() *Failure {
+	if f == nil {
+		return nil
+	}
+	b := *f
+	for _, s := range []*string{(*string)(&b.Kind), &b.NodeID, &b.Role, &b.Task, &b.By} {
+		*s = cutText(*s, 256)
+	}
+	b.Words, b.Hint, b.Log = cutText(b.Words, 2<<10), "", nil
+	for _, line := range f.Log[:min(len(f.Log), 20)] {
+		b.Log = append(b.Log, cutText(line, 512))
+	}
+	return &b
+}
+
+func cutText(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+// Shared is what partners may know of a failure.
+func (f *Failure) Shared(level Share) *Failure {
+	if f == nil {
+		return nil
+	}
+	shared := *f
+	shared.Hint = ""
+	if level != ShareLog {
+		shared.Log = nil
+	}
+	if level != ShareLog && level != ShareReason && f.Kind != FailedStopped && f.Kind != FailedRejected { // those words are no secret
+		shared.Words = ""
+	}
+	return &shared
+}
+
+// Text is why, in words.
+func (f *Failure) Text() string {
+	switch {
+	case f == nil:
+		return ""
+	case f.Kind == FailedExit && f.Words != "":
+		return fmt.Sprintf("exit code %d: %s", f.ExitCode, f.Words)
+	case f.Words != "":
+		return f.Words
+	}
+	switch f.Kind {
+	case FailedExit:
+		return fmt.Sprintf("exit code %d", f.ExitCode)
+	case FailedMemory:
+		return "out of memory"
+	case FailedImage:
+		return "its image is missing"
+	case FailedStart:
+		return "it could not be started"
+	case FailedInput:
+		return "what it needs is not there"
+	case FailedReported:
+		return "the component reported that it failed"
+	case FailedVanished:
+		return "its container was removed by someone else"
+	case FailedRefused:
+		return "refused"
+	case FailedTimeout:
+		return "no answer within the limit"
+	case FailedStopped:
+		return strings.TrimSuffix("stopped by "+f.By, " by ")
+	case FailedRejected:
+		return strings.TrimSuffix("rejected by "+f.By, " by ")
+	case FailedInternal:
+		return "something is broken at the party"
+	}
+	return "no reason is known"
+}
+
+// String is what failed where, and why, in one sentence.
+func (f *Failure) String() string {
+	if f == nil {
+		return ""
+	}
+	place := f.NodeID
+	if f.Role != "" {
+		place = fmt.Sprintf("%s (%s)", f.NodeID, f.Role)
+	}
+	switch {
+	case f.Task != "" && f.NodeID != "" && f.Kind != FailedStopped:
+		return fmt.Sprintf("task %s failed at %s: %s", f.Task, place, f.Text())
+	case f.Task != "":
+		return fmt.Sprintf("task %s was stopped: %s", f.Task, f.Text())
+	case f.NodeID != "" && f.Kind != FailedStopped && f.Kind != FailedRejected:
+		return fmt.Sprintf("%s: %s", place, f.Text())
+	}
+	return f.Text()
+}
+
+// For is the failure as a user of node self reads it: with what to try.
+func (f *Failure) For(self, jobID string) *Failure {
+	if f == nil {
+		return nil
+	}
+	told := *f
+	told.Hint = f.hint(self, jobID)
+	return &told
+}
+
+func (f *Failure) hint(self, jobID string) string {
+	ours := f.NodeID == self
+	logs := fmt.Sprintf("hutong job logs %s --task %s --role %s", jobID, f.Task, f.Role)
+	asks := fmt.Sprintf("ask %s, whose log of the task tells more", f.NodeID)
+	switch f.Kind {
+	case FailedExit, FailedReported, FailedUnknown, FailedVanished:
+		if ours {
+			return "read its log: " + logs
+		}
+		if f.NodeID == "" {
+			return ""
+		}
+		return asks
+	case FailedMemory:
+		role, index, _ := strings.Cut(f.Role, ".")
+		return fmt.Sprintf("give it more memory: config.job_params.%s.%s.resources.memory, in GiB", role, index)
+	case FailedImage:
+		if ours {
+			return "load the image on the runner's host, or register the provider with the image that is there"
+		}
+		return fmt.Sprintf("ask %s to load the provider's image", f.NodeID)
+	case FailedStart, FailedInput, FailedInternal:
+		if ours {
+			return "see whether the provider is registered as it should, its inputs are there and the runner works: the party's own log tells more"
+		}
+		return fmt.Sprintf("ask %s, whose own log tells more", f.NodeID)
+	case FailedRefused:
+		return fmt.Sprintf("ask %s why, or change what it refuses", f.NodeID)
+	case FailedTimeout:
+		return fmt.Sprintf("see whether %s is up and its address in the routes is right, then submit the job again; old_job_id takes over what has succeeded", f.NodeID)
+	case FailedRejected:
+		return fmt.Sprintf("ask %s what it would approve", f.By)
+	}
+	return ""
+}

@@ -1,0 +1,72 @@
+package bfia
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestFailureInWords(t *testing.T) {
+	for _, c := range []struct {
+		f    Failure
+		want string
+	}{
+		{Failure{Kind: FailedExit, NodeID: "B", Role: "host.0", Task: "a", ExitCode: 3}, "task a failed at B (host.0): exit code 3"},
+		{Failure{Kind: FailedExit, NodeID: "B", Role: "host.0", Task: "a", ExitCode: 137, Words: "killed"}, "task a failed at B (host.0): exit code 137: killed"},
+		{Failure{Kind: FailedMemory, NodeID: "B", Role: "host.0", Task: "a"}, "task a failed at B (host.0): out of memory"},
+		{Failure{Kind: FailedStopped, By: "B"}, "stopped by B"},
+		{Failure{Kind: FailedStopped}, "stopped"},
+		{Failure{Kind: FailedStopped, Task: "a", NodeID: "B", By: "C"}, "task a was stopped: stopped by C"},
+		{Failure{Kind: FailedRejected, NodeID: "B", By: "B"}, "rejected by B"},
+		{Failure{Kind: FailedRefused, NodeID: "B", Words: "did not start the job: no"}, "B: did not start the job: no"},
+		{Failure{Kind: "something new", NodeID: "B", Task: "a"}, "task a failed at B: no reason is known"},
+	} {
+		require.Equal(t, c.want, c.f.String())
+	}
+	require.Empty(t, (*Failure)(nil).String()+(*Failure)(nil).Text())
+	require.Nil(t, (*Failure)(nil).For("A", "j"))
+	require.Nil(t, (*Failure)(nil).Shared(ShareLog))
+}
+
+// Partners learn no more than a party lets out.
+func TestFailureShared(t *testing.T) {
+	f := &Failure{Kind: FailedExit, NodeID: "B", Role: "host.0", Task: "a", ExitCode: 3, Words: "customer 17", Log: []string{"row 17"}, Hint: "h"}
+	for level, want := range map[Share]string{
+		ShareKind:   `{"kind":"exit_code","node_id":"B","role":"host.0","task_name":"a","exit_code":3}`,
+		"":          `{"kind":"exit_code","node_id":"B","role":"host.0","task_name":"a","exit_code":3}`,
+		ShareReason: `{"kind":"exit_code","node_id":"B","role":"host.0","task_name":"a","exit_code":3,"words":"customer 17"}`,
+		ShareLog:    `{"kind":"exit_code","node_id":"B","role":"host.0","task_name":"a","exit_code":3,"words":"customer 17","log":["row 17"]}`,
+	} {
+		got, err := json.Marshal(f.Shared(level))
+		require.NoError(t, err)
+		require.JSONEq(t, want, string(got), "%q", level)
+	}
+	require.Equal(t, "h", f.Hint, "the failure itself stays")
+}
+
+func TestFailureOf(t *testing.T) {
+	told := &Failure{Kind: FailedMemory, Hint: "rm -rf", Words: strings.Repeat("x", 1<<20), Log: make([]string, 1000)}
+	require.Nil(t, FailureOf(TaskSuccess, told, "words"))
+	require.Nil(t, FailureOf(TaskRunning, nil, "words"))
+	require.Equal(t, &Failure{Kind: FailedUnknown, Words: "words"}, FailureOf(TaskFailed, nil, "words"))
+	require.Equal(t, &Failure{Kind: FailedUnknown, Words: "words"}, FailureOf(TaskFailed, &Failure{}, "words"))
+	got := FailureOf(TaskFailed, told, "")
+	require.Equal(t, FailedMemory, got.Kind)
+	require.Empty(t, got.Hint)
+	require.Less(t, len(got.Words), 4<<10)
+	require.Less(t, len(got.Log), 100)
+}
+
+// Every kind tells its reader what to try, at the party where it happened and elsewhere, where there is something to try.
+func TestFailureHints(t *testing.T) {
+	for _, kind := range []FailureKind{FailedExit, FailedMemory, FailedImage, FailedStart, FailedInput, FailedReported, FailedVanished,
+		FailedRefused, FailedTimeout, FailedInternal, FailedUnknown} {
+		f := &Failure{Kind: kind, NodeID: "B", Role: "host.0", Task: "a"}
+		require.NotEmpty(t, f.For("B", "j1").Hint, kind)
+		require.NotEmpty(t, f.For("A", "j1").Hint, kind)
+		require.Empty(t, f.Hint)
+	}
+	require.Contains(t, (&Failure{Kind: FailedMemory, Role: "host.1"}).For("A", "j").Hint, "config.job_params.host.1.resources.memory")
+}

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hutong/bfia"
+)
+
+// The first thing to read of a job that did not go well is what went wrong where, the last lines of the log, and what to
+// try; what follows from it comes behind. Nothing of it moves the terminal's cursor.
+func TestSummaryExplains(t *testing.T) {
+	f := &bfia.Failure{Kind: bfia.FailedExit, NodeID: "B", Role: "host.0", Task: "a", ExitCode: 3, Words: "no\x1b[2J column",
+		Log: []string{"reading\x1b[A", "no such column"}}
+	s := &bfia.JobStatus{JobID: "j1", State: bfia.JobFinished, Reason: f.String(), Failure: f.For("B", "j1"), Tasks: []bfia.TaskStatus{
+		{Name: "a", State: bfia.TaskFailed, Reason: "B (host.0): exit code 3", Parties: []bfia.PartStatus{
+			{NodeID: "A", Role: "guest", State: bfia.TaskFailed, Reason: "stopped, since the task failed at B"},
+			{NodeID: "B", Role: "host", State: bfia.TaskFailed, Reason: "exit code 3", Failure: f}}},
+		{Name: "b", State: bfia.TaskReady}}}
+	lines := summary(s, view{width: 10})
+	require.Equal(t, []string{
+		"FAILED  task a failed at B (host.0): exit code 3: no [2J column",
+		"        | reading[A",
+		"        | no such column",
+		"        try: read its log: hutong job logs j1 --task a --role host.0",
+		"FAILED  a guest.0 at A: stopped, since the task failed at B",
+	}, lines[:5], strings.Join(lines, "\n"))
+
+	s.Failure = &bfia.Failure{Kind: bfia.FailedRejected, By: "B", NodeID: "B"}
+	s.State, s.Tasks = bfia.JobRejected, s.Tasks[1:]
+	require.Equal(t, "REJECTED  rejected by B", summary(s, view{})[0])
+	s.Failure = &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}
+	require.Equal(t, "STOPPED  stopped by B", summary(s, view{})[0])
+}

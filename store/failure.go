@@ -1,0 +1,64 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+
+	"hutong/bfia"
+)
+
+// maxLogLine and maxLogLines bound what is kept of a log in a failure.
+const (
+	maxLogLine  = 1 << 10
+	maxLogLines = 50
+)
+
+// explanation is a failure as it is kept: JSON that both databases take.
+func explanation(f *bfia.Failure) (string, error) {
+	kept := *f
+	kept.Hint = ""
+	for _, s := range []*string{&kept.NodeID, &kept.Role, &kept.Task, &kept.By, &kept.Words} {
+		*s = cutReason(*s)
+	}
+	kept.Log = nil
+	for _, line := range f.Log[:min(len(f.Log), maxLogLines)] {
+		line = cutReason(line)
+		kept.Log = append(kept.Log, strings.ToValidUTF8(line[:min(len(line), maxLogLine)], ""))
+	}
+	b, err := json.Marshal(kept)
+	return string(b), err
+}
+
+// explain writes a failure into a row that has none: the first one stays. Nil leaves the row as it is.
+func (s *Store) explain(ctx context.Context, f *bfia.Failure, model any, where string, args ...any) error {
+	if f == nil {
+		return nil
+	}
+	text, err := explanation(f)
+	if err != nil {
+		return fail(err, "explain %v", args)
+	}
+	_, err = s.w.NewUpdate().Model(model).Set("explanation = ?", text).Where(where, args...).Where("explanation IS NULL").Exec(ctx)
+	return fail(err, "explain %v", args)
+}
+
+// ExplainTask records why a part of a task failed. The first stays.
+func (s *Store) ExplainTask(ctx context.Context, key TaskKey, f *bfia.Failure) error {
+	return s.explain(ctx, f, (*Task)(nil), taskKeyWhere, key.args()...)
+}
+
+// ExplainJob records why a job did not go well, as a participant knows it. The first stays.
+func (s *Store) ExplainJob(ctx context.Context, jobID string, f *bfia.Failure) error {
+	return s.explain(ctx, f, (*Job)(nil), "job_id = ?", jobID)
+}
+
+// ExplainScheduleJob records why a job did not go well, as its scheduler knows it. The first stays.
+func (s *Store) ExplainScheduleJob(ctx context.Context, jobID string, f *bfia.Failure) error {
+	return s.explain(ctx, f, (*ScheduleJob)(nil), "job_id = ?", jobID)
+}
+
+// ExplainSchedulePart records why a part of a task failed, as its scheduler knows it. The first stays.
+func (s *Store) ExplainSchedulePart(ctx context.Context, taskID, role string, index int, f *bfia.Failure) error {
+	return s.explain(ctx, f, (*ScheduleTaskStatus)(nil), "task_id = ? AND role = ? AND role_index = ?", taskID, role, index)
+}

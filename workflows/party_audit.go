@@ -1,0 +1,88 @@
+package workflows
+
+import (
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"hutong/activities"
+	"hutong/bfia"
+)
+
+// audit takes the word of someone of this party: READY approves the job, REJECTED ends it. It answers when that is
+// recorded. The same word again changes nothing.
+func (p *partyJob) audit(ctx workflow.Context, a Audit) error {
+	_ = workflow.Await(ctx, func() bool { return p.created })
+	switch {
+	case p.decision.Status == a.Status:
+		_ = workflow.Await(ctx, func() bool { return p.decided })
+		return nil
+	case p.state == bfia.JobPending && p.stopped == "" && p.decision.Status == "":
+	case a.Status == bfia.JobReady && p.stopped == "" && (p.state == bfia.JobReady || p.state == bfia.JobRunning):
+		return nil // it needs no approval
+	case p.decision.Status == bfia.JobRejected:
+		return refusal(bfia.CodeConflict, fmt.Sprintf("job_id: job %s is rejected already", p.Plan.JobID))
+	case p.stopped != "":
+		return refusal(bfia.CodeConflict, fmt.Sprintf("job_id: job %s was ended by %s already", p.Plan.JobID, p.stopped))
+	default:
+		return refusal(bfia.CodeConflict, fmt.Sprintf("job_id: job %s is %s and waits for no approval; it can be stopped", p.Plan.JobID, p.state))
+	}
+	p.decision = a
+	if a.Status == bfia.JobRejected {
+		p.failure = rejection(a)
+	}
+	if err := record(ctx, activities.RecordJobStateName, "record "+string(a.Status), p.Plan.JobID, a.Status, p.failure.Text(), p.failure, workflow.Now(ctx)).Get(ctx, nil); err != nil {
+		p.logger.Error("state not recorded", "error", err)
+	}
+	p.decided = true
+	if p.stopped != "" && p.state != bfia.JobPending {
+		return nil // it has ended otherwise meanwhile
+	}
+	p.state = a.Status
+	_ = workflow.UpsertTypedSearchAttributes(ctx, AttributeState.ValueSet(string(p.state)))
+	p.describe(ctx)
+	if a.Status == bfia.JobRejected && p.stopped == "" {
+		p.stopped = p.Node
+	}
+	return nil
+}
+
+// tellAudit tells the scheduler what was decided, for as long as that matters to it.
+func (p *partyJob) tellAudit(ctx workflow.Context) {
+	p.active++
+	defer func() { p.active-- }()
+	over := func() bool { // the scheduler has heard of it, or goes another way
+		return p.stopped != "" && p.stopped != p.Node || p.state == bfia.JobRunning || !p.Approval
+	}
+	_ = workflow.Await(ctx, func() bool { return p.decided || over() })
+	if over() {
+		return
+	}
+	commandCtx, cancel := workflow.WithCancel(ctx)
+	defer cancel()
+	f := command(commandCtx, "audit_confirm "+string(p.decision.Status), runLimit, activities.SendAuditName, p.Scheduler,
+		bfia.Audit{JobID: p.Plan.JobID, Status: p.decision.Status, Reason: p.decision.Reason})
+	_ = workflow.Await(ctx, func() bool { return f.IsReady() || over() })
+	if !f.IsReady() {
+		return
+	}
+	if err := f.Get(ctx, nil); err != nil {
+		p.logger.Warn("the scheduler did not take the audit", "status", p.decision.Status, "reason", reasonOf(err))
+	}
+}
+
+// endRejected ends a job that was rejected here or elsewhere: nothing of it ran.
+func (p *partyJob) endRejected(ctx workflow.Context) (Result, error) {
+	_ = workflow.UpsertTypedSearchAttributes(ctx, AttributeState.ValueSet(OutcomeRejected))
+	if err := record(ctx, activities.RecordJobStateName, "record REJECTED", p.Plan.JobID, p.state, p.failure.Text(), p.failure, workflow.Now(ctx)).Get(ctx, nil); err != nil {
+		p.logger.Error("state not recorded", "error", err)
+	}
+	explainInMemo(ctx, p.failure)
+	workflow.SetCurrentDetails(ctx, ended(OutcomeRejected, p.failure.Text(), p.failure, p.Node, p.Plan.JobID))
+	_ = workflow.Await(ctx, func() bool { return p.active == 0 })
+	if err := command(ctx, "release the session", time.Minute, activities.ReleaseSessionName, bfia.SessionID(p.Plan.JobID)).Get(ctx, nil); err != nil {
+		p.logger.Warn("session not released; it goes when it has been idle for long", "reason", reasonOf(err))
+	}
+	return Result{State: p.state, Outcome: OutcomeRejected, Reason: p.failure.Text()}, answered(ctx, nil)
+}
