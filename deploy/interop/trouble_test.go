@@ -55,36 +55,25 @@ func (w *world) requireBroken(t *testing.T, d direction, id string) {
 	t.Helper()
 	d.await(t, w, id)
 	w.requireNoContainers(t, id)
-	w.requireEnded(t, id)
+	require.Eventually(t, func() bool { return w.fate.tasks(t, id)["s1"].Terminal() }, limit, tick)
+	w.requireEnded(t, d, id)
 	failed := map[string]bfia.TaskState{"s1": bfia.TaskFailed}
-	require.Eventually(t, func() bool { return w.fate.tasks(t, id)["s1"] == bfia.TaskFailed }, limit, tick)
 	require.Equal(t, failed, w.fate.tasks(t, id), "at FATE-Flow")
 	require.Equal(t, failed, w.hutongTasks(t, id), "at Hutong")
-	if d == fateLeads {
-		require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskFailed, "s2": bfia.TaskReady}, w.fate.scheduledTasks(t, id))
-	} else {
+	if d == hutongLeads {
 		for _, task := range w.hutong.status(t, id).Tasks {
 			require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskFailed, "s2": bfia.TaskReady}[task.Name], task.State, task.Name)
 		}
 	}
 }
 
-// TestFailureAndStop: a task that fails at one side, then at the other; an image that one of them lacks; a stop from
-// either side while containers run.
+// TestFailureAndStop: a task that fails at one side, then at the other: by its own word, killed, and with an image that
+// is not there; a stop from either side while containers run.
 func TestFailureAndStop(t *testing.T) {
 	w := theWorld(t)
 	for _, d := range directions {
 		t.Run(d.name, func(t *testing.T) {
 			for _, role := range []string{"guest", "host"} {
-				t.Run("a task fails at the "+role, func(t *testing.T) {
-					t.Parallel()
-					id := d.submit(t, w, sleep{tasks: 2, seconds: map[string]int{"s1": 4}, exit: map[string]int{role: 3}})
-					w.requireBroken(t, d, id)
-					if d == hutongLeads {
-						node := map[string]string{"guest": d.guest, "host": d.host}[role]
-						require.Contains(t, w.hutong.status(t, id).Reason, "task s1 failed at "+node+" ("+role+".0)")
-					}
-				})
 				t.Run("a stop from the "+role, func(t *testing.T) {
 					t.Parallel()
 					id := d.submit(t, w, sleep{tasks: 2, seconds: map[string]int{"s1": 300}})
@@ -93,11 +82,37 @@ func TestFailureAndStop(t *testing.T) {
 					w.requireBroken(t, d, id)
 				})
 			}
-			for _, provider := range []string{lackedByHutong, lackedByFate} {
-				t.Run("an image is "+provider, func(t *testing.T) {
+			for _, fate := range []bool{false, true} {
+				name, node := "Hutong's container is killed", hutongNode
+				if fate {
+					name, node = "FATE-Flow's container is killed", fateNode
+				}
+				t.Run(name, func(t *testing.T) {
 					t.Parallel()
-					id := d.submit(t, w, sleep{tasks: 2, seconds: map[string]int{"s1": 300}, provider: provider})
+					id := d.submit(t, w, sleep{tasks: 2, seconds: map[string]int{"s1": 300}})
+					for _, container := range w.awaitContainers(t, id) {
+						if isFateContainer(container) == fate {
+							require.NoError(t, w.docker.ContainerKill(t.Context(), container, "KILL"))
+						}
+					}
 					w.requireBroken(t, d, id)
+					if d == hutongLeads {
+						require.Contains(t, w.hutong.status(t, id).Reason, node)
+					}
+				})
+			}
+			for _, c := range []struct{ provider, node string }{
+				{failsAtHutong, hutongNode}, {failsAtFate, fateNode}, {lackedByHutong, hutongNode}, {lackedByFate, fateNode},
+			} {
+				t.Run(c.provider, func(t *testing.T) {
+					t.Parallel()
+					id := d.submit(t, w, sleep{tasks: 2, seconds: map[string]int{"s1": 300}, provider: c.provider})
+					w.requireBroken(t, d, id)
+					if d == hutongLeads {
+						reason := w.hutong.status(t, id).Reason
+						t.Logf("%s: %s", c.provider, reason)
+						require.Contains(t, reason, c.node)
+					}
 				})
 			}
 		})

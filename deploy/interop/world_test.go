@@ -1,7 +1,10 @@
 package interop
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -11,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/docker/docker/api/types/build"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/client"
@@ -23,8 +27,6 @@ import (
 const (
 	hutongNode = "JG0100001100000071"
 	fateNode   = "JG0100001100000072"
-	// providerImage holds the reference provider, under a name that no other test gives to its own build.
-	providerImage = "hutong/interop:1"
 )
 
 // world is one Hutong and one FATE-Flow with all that is around them. All tests share one: starting it takes a while,
@@ -91,6 +93,7 @@ func newWorld(t *testing.T) *world {
 	require.NoError(t, err)
 	atEnd(func() { _ = w.docker.Close() })
 	require.NoError(t, image.Load(t.Context(), w.docker, testenv.Binary(t, "provider"), providerImage))
+	w.loadFailingImage(t)
 	w.removeContainers(t.Context())
 	atEnd(func() {
 		w.removeContainers(context.Background())
@@ -109,6 +112,25 @@ func newWorld(t *testing.T) *world {
 	w.register(t)
 	w.upload(t)
 	return w
+}
+
+// loadFailingImage makes the image whose containers fail at once, with a callback.
+func (w *world) loadFailingImage(t *testing.T) {
+	dockerfile := "FROM " + providerImage + "\nENV runtime.component.parameter.exit_code=none\n"
+	var context bytes.Buffer
+	archive := tar.NewWriter(&context)
+	require.NoError(t, archive.WriteHeader(&tar.Header{Name: "Dockerfile", Mode: 0o600, Size: int64(len(dockerfile))}))
+	_, err := archive.Write([]byte(dockerfile))
+	require.NoError(t, err)
+	require.NoError(t, archive.Close())
+	built, err := w.docker.ImageBuild(t.Context(), &context, build.ImageBuildOptions{Tags: []string{failingImage}, Remove: true})
+	require.NoError(t, err)
+	defer func() { _ = built.Body.Close() }()
+	told, err := io.ReadAll(built.Body)
+	require.NoError(t, err)
+	image, err := w.docker.ImageInspect(t.Context(), failingImage)
+	require.NoError(t, err, "%s", told)
+	require.Contains(t, image.Config.Env, "runtime.component.parameter.exit_code=none")
 }
 
 // dockerGateway is this machine's address on Docker's default network: containers on every network reach it.
