@@ -113,6 +113,19 @@ func (f *fateParty) ready(t *testing.T) {
 	})
 }
 
+// writeAhead puts FATE-Flow's database into a mode in which readers and a writer don't lock each other out: its scheduler's
+// thread ends for good at the first "database is locked", which its own threads alone can bring about.
+func (f *fateParty) writeAhead(t *testing.T) {
+	db, err := sql.Open("sqlite", "file:"+f.database()+"?_pragma=busy_timeout(30000)")
+	require.NoError(t, err)
+	defer func() { _ = db.Close() }()
+	var mode string
+	require.NoError(t, db.QueryRowContext(t.Context(), "pragma journal_mode = wal").Scan(&mode))
+	require.Equal(t, "wal", mode)
+}
+
+func (f *fateParty) database() string { return filepath.Join(f.home, "fate_flow_sqlite.db") }
+
 func (f *fateParty) kill()     { f.process.kill() }
 func (f *fateParty) freeze()   { f.process.signal(syscall.SIGSTOP) }
 func (f *fateParty) unfreeze() { f.process.signal(syscall.SIGCONT) }
@@ -129,7 +142,7 @@ func isFateContainer(name string) bool { return fateContainer.MatchString(name) 
 // rows reads FATE-Flow's own database: strings, one for each column.
 func (f *fateParty) rows(t *testing.T, query string, args ...any) [][]string {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(f.home, "fate_flow_sqlite.db")+"?mode=ro&_pragma=busy_timeout(20000)")
+	db, err := sql.Open("sqlite", "file:"+f.database()+"?mode=ro&_pragma=busy_timeout(20000)")
 	require.NoError(t, err)
 	defer func() { _ = db.Close() }()
 	rows, err := db.QueryContext(context.WithoutCancel(t.Context()), query, args...)

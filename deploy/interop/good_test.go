@@ -21,7 +21,7 @@ import (
 
 // limit is patience with a job on a slow, busy machine, tick how often is looked whether something has come.
 const (
-	limit = 4 * time.Minute
+	limit = 2 * time.Minute
 	tick  = 200 * time.Millisecond
 )
 

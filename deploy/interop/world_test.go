@@ -109,6 +109,7 @@ func newWorld(t *testing.T) *world {
 	w.fate.startTransport(t, w)
 	w.fate.start(t)
 	w.fate.ready(t)
+	w.fate.writeAhead(t)
 	w.register(t)
 	w.upload(t)
 	return w
