@@ -135,6 +135,17 @@ func (f *fateParty) restart(t *testing.T) {
 	f.ready(t)
 }
 
+// forget removes a job that FATE-Flow was left with, and would try to schedule for ever.
+func (f *fateParty) forget(t *testing.T, jobID string) {
+	db, err := sql.Open("sqlite", "file:"+f.database()+"?_pragma=busy_timeout(30000)")
+	require.NoError(t, err)
+	defer func() { _ = db.Close() }()
+	for _, table := range []string{"t_schedule_job", "t_job"} {
+		_, err := db.ExecContext(t.Context(), "delete from "+table+" where f_job_id = ?", jobID)
+		require.NoError(t, err)
+	}
+}
+
 var fateContainer = regexp.MustCompile(`^/?[a-z]+-` + fateNode + `-`)
 
 func isFateContainer(name string) bool { return fateContainer.MatchString(name) }

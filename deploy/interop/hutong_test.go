@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -18,6 +17,9 @@ import (
 	"hutong/deploy/testenv"
 	"hutong/store"
 )
+
+// patience is how long Hutong waits for one answer.
+const patience = 8 * time.Second
 
 // hutongNetwork is the Docker network that Hutong makes for its containers.
 const hutongNetwork = "hutong-jg0100001100000071"
@@ -54,7 +56,7 @@ func (h *hutongParty) settings(t *testing.T, w *world) map[string]any {
 		// FATE-Flow never reports its tasks, so it is asked soon.
 		"jobs":   map[string]any{"poll_after": "1s", "poll_every": "1s"},
 		"runner": map[string]any{"slots": 16, "stop_grace": "2s", "docker": map[string]any{"enabled": "true"}},
-		"remote": map[string]any{"timeout": "10s", "give_up_after": "5m"},
+		"remote": map[string]any{"timeout": patience.String(), "give_up_after": "5m"},
 		"log":    map[string]any{"level": "debug"},
 	}
 }
@@ -103,9 +105,6 @@ func (h *hutongParty) restart(t *testing.T) {
 	h.startPart(t, "api")
 	h.ready(t)
 }
-
-func (h *hutongParty) freeze()   { h.parts["api"].signal(syscall.SIGSTOP) }
-func (h *hutongParty) unfreeze() { h.parts["api"].signal(syscall.SIGCONT) }
 
 func (h *hutongParty) status(t *testing.T, jobID string) bfia.JobStatus {
 	t.Helper()

@@ -155,6 +155,11 @@ func readJSON(t *testing.T, path ...string) map[string]any {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(append([]string{testenv.Root(t)}, path...)...))
 	require.NoError(t, err)
+	return decode(t, b)
+}
+
+func decode(t *testing.T, b []byte) map[string]any {
+	t.Helper()
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber() // numbers stay as they are written
 	var fields map[string]any

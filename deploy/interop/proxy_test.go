@@ -29,9 +29,10 @@ type proxy struct {
 
 // trouble is what becomes of requests.
 type trouble struct {
-	before, after time.Duration          // how long a request is held back, and its answer
-	twice         func(path string) bool // the party gets such a request two times; nil: none
-	echo          bool                   // an answer is sent two times on the same connection
+	before, after time.Duration                   // how long a request is held back, and its answer
+	slow          func(path string) time.Duration // how long answers of a path are held back; nil: none
+	twice         func(path string) bool          // the party gets such a request two times; nil: none
+	echo          bool                            // an answer is sent two times on the same connection
 	// garble makes something else of an answer, and tells whether it did. Nil: never.
 	garble func(path string, count int) (status int, body string, garbled bool)
 }
@@ -107,7 +108,6 @@ func (p *proxy) handle(w http.ResponseWriter, r *http.Request) {
 	if bad.twice != nil && bad.twice(r.URL.Path) && err == nil {
 		status, header, answer, err = p.forward(r, body)
 	}
-	time.Sleep(bad.after)
 	if err != nil {
 		x.answer = err.Error()
 		p.keep(x)
@@ -115,6 +115,10 @@ func (p *proxy) handle(w http.ResponseWriter, r *http.Request) {
 	}
 	x.status, x.answer = status, string(answer)
 	count := p.keep(x)
+	time.Sleep(bad.after)
+	if bad.slow != nil {
+		time.Sleep(bad.slow(r.URL.Path))
+	}
 	if bad.garble != nil {
 		if s, text, garbled := bad.garble(r.URL.Path, count); garbled {
 			w.WriteHeader(s)
