@@ -20,6 +20,7 @@ import (
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/testsuite"
+	"golang.org/x/sync/semaphore"
 
 	"hutong/activities"
 	"hutong/activities/runner"
@@ -50,8 +51,9 @@ type house struct {
 	records *activities.Records
 	remote  *activities.Remote
 	runs    *activities.Runs
-	plan    bfia.Plan // of both parties
-	own     bfia.Plan // this party's parts of it
+	plan    bfia.Plan                                            // of both parties
+	own     bfia.Plan                                            // this party's parts of it
+	told    func(context.Context, string, bfia.TaskReport) error // what runs say when they are asked
 }
 
 // newHouse makes a party with one job of the tasks a and b<a, both for guest A and host B. Task a runs program with
@@ -106,7 +108,7 @@ func component(provider string) json.RawMessage {
 // newRuns is what a worker that starts again on the same host has.
 func (h *house) newRuns(r runner.Runner) *activities.Runs {
 	return &activities.Runs{Node: "A", HostID: "host-1", Store: h.db, Blobs: h.blobs, Runners: map[string]runner.Runner{r.Device(): r},
-		System: func(string) bfia.System { return bfia.System{Transport: "hutong:9381", Callback: "http://hutong:9380"} }, StopGrace: time.Second, Logger: quiet}
+		System: func(string) bfia.System { return bfia.System{Transport: "hutong:9381", Callback: "http://hutong:9380"} }, StopGrace: time.Second, Slots: semaphore.NewWeighted(4), Logger: quiet, Told: h.told}
 }
 
 // activities are all that are registered anywhere.

@@ -157,7 +157,7 @@ func (r *Remote) PollTask(ctx context.Context, req PollRequest) ([]PollResult, e
 	}
 }
 
-// ReleaseSession frees what a job's containers left unread in the party's own transport (part 4, 3.2.4).
+// ReleaseSession ends a job's session in the party's own transport, with what the containers left unread (part 4, 3.2.4).
 func (r *Remote) ReleaseSession(ctx context.Context, session string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.Transport+"/v1/interconn/chan/release", strings.NewReader("{}"))
 	if err != nil {
@@ -166,6 +166,7 @@ func (r *Remote) ReleaseSession(ctx context.Context, session string) error {
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("x-ptp-session-id", session)
 	req.Header.Set("x-ptp-target-node-id", r.Client.NodeID)
+	req.Header.Set("x-ptp-final", "true") // the session is over, not only its messages
 	resp, err := r.HTTP.Do(req)
 	if err != nil {
 		return fmt.Errorf("releasing the session at the transport: %w", err)

@@ -10,12 +10,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
+	"golang.org/x/sync/semaphore"
 
 	"hutong/activities/runner"
 	"hutong/bfia"
@@ -32,9 +34,13 @@ type Runs struct {
 	Runners map[string]runner.Runner // by device
 	// System is what containers of a device are told of the party; Storage and LogPath are filled in for each run.
 	System func(device string) bfia.System
+	// Told passes on what a run says of its end when it is asked; nil leaves it at the run's callback and exit.
+	Told func(ctx context.Context, jobID string, report bfia.TaskReport) error
 	// StopGrace is what a run gets between SIGTERM and SIGKILL when it is this activity that stops it.
 	StopGrace time.Duration
-	Logger    *slog.Logger
+	// Slots are how many runs this host has room for at the same time.
+	Slots  *semaphore.Weighted
+	Logger *slog.Logger
 }
 
 // heartbeatEvery keeps well below the heartbeat timeout, so that a stop that comes with it is heard soon.
@@ -53,7 +59,22 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 		return RunResult{}, fmt.Errorf("reading the row of %s: %w", runName(req), err)
 	}
 	name := runName(req)
+	stopped := RunResult{Failure: at(&bfia.Failure{Kind: bfia.FailedStopped, Words: "stopped before it began"}, req.Key, req.Part)}
 	begun := row.RunID != "" && row.Attempt == req.Attempt
+	release, err := r.slot(cancelled, begun)
+	if errors.Is(err, errNoSlot) {
+		if wanted, wantedErr := r.wanted(cancelled, req); wantedErr == nil && !wanted {
+			return stopped, nil
+		}
+	}
+	if err != nil {
+		return RunResult{}, fmt.Errorf("%s: %w", name, err)
+	}
+	defer release()
+	if row, err = r.Store.Task(ctx, req.Key.row()); err != nil { // it may have been asked to stop meanwhile
+		return RunResult{}, fmt.Errorf("reading the row of %s again: %w", name, err)
+	}
+	begun = row.RunID != "" && row.Attempt == req.Attempt
 	switch {
 	case row.ExitCode != nil && row.Attempt == req.Attempt:
 		// An earlier try came as far as the exit; only the cleaning is left.
@@ -62,7 +83,7 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	case row.StopRequested && !begun:
 		// An earlier try may have created it, and come no further.
 		r.removeAll(ctx, name, log)
-		return RunResult{Failure: at(&bfia.Failure{Kind: bfia.FailedStopped, Words: "stopped before it began"}, req.Key, req.Part)}, nil
+		return stopped, nil
 	}
 	rn, err := r.begin(ctx, req, begun)
 	if f := startFailure(err); f != nil {
@@ -84,13 +105,14 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 		}
 	}
 	log.Info("run started", "device", rn.Device())
-	exit, err := r.wait(cancelled, rn, name, req, log)
+	exit, err := r.wait(cancelled, rn, req, log)
 	if errors.Is(err, runner.ErrNotFound) {
 		exit, err = runner.Exit{Code: runner.UnknownCode, Reason: "its container was removed by someone else", FinishedAt: time.Now()}, nil
 	}
 	if err != nil {
 		return RunResult{}, err
 	}
+	release() // what is left needs no room
 	var tail []string
 	if exit.Code != 0 {
 		tail = r.logTail(ctx, rn, name)
@@ -141,7 +163,8 @@ func (r *Runs) begin(ctx context.Context, req RunRequest, begun bool) (runner.Ru
 }
 
 // wait waits for a run's end, follows its logs meanwhile, and stops it when the job no longer wants it.
-func (r *Runs) wait(ctx context.Context, rn runner.Runner, name string, req RunRequest, log *slog.Logger) (runner.Exit, error) {
+func (r *Runs) wait(ctx context.Context, rn runner.Runner, req RunRequest, log *slog.Logger) (runner.Exit, error) {
+	name := runName(req)
 	type ended struct {
 		exit runner.Exit
 		err  error
@@ -155,6 +178,10 @@ func (r *Runs) wait(ctx context.Context, rn runner.Runner, name string, req RunR
 	}()
 	logs := make(chan error, 1)
 	go func() { logs <- r.followLogs(waitCtx, rn, name) }()
+	var asking sync.WaitGroup
+	asking.Go(func() { r.watchControl(waitCtx, rn, req, log) })
+	defer asking.Wait()
+	defer cancel()
 
 	beat := time.NewTicker(heartbeatEvery)
 	defer beat.Stop()
@@ -271,6 +298,9 @@ func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runn
 			"role": req.Part.Self(), "component": run.Task.ComponentName},
 		Resources: limits(run.Resources),
 	}
+	if run.Image != "" {
+		spec.Image = run.Image
+	}
 	if spec.Mounts, err = r.mounts(run); err != nil {
 		return nil, none, err
 	}
@@ -280,6 +310,9 @@ func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runn
 	sys.LogPath = rn.LogPath(spec.Name)
 	if _, local := r.Blobs.(*blob.File); local {
 		sys.Storage = "file://" + rn.StorageRoot(spec.Name)
+	}
+	if err := giveControlPort(rn, &spec, &sys); err != nil {
+		return nil, none, err
 	}
 	spec.Env = bfia.Environment(run, sys)
 	return rn, spec, nil

@@ -16,10 +16,11 @@ const (
 	leastBytesPerSecond = 4 << 10
 	// writePiece is what a client must take of an answer within ClientTimeout.
 	writePiece = 64 << 10
-	// A connection that is closed with a request half read still takes this much of it for this long. Otherwise the
-	// client's system throws the answer away that tells why.
-	lingerBytes = 4 << 20
-	lingerTime  = time.Second
+	// A connection that is closed with a request half read still takes a little of it now and then for this long. Otherwise
+	// the client's system throws the answer away that tells why. No faster: a client that is only writing needs time to read.
+	lingerTime  = 2 * time.Second
+	lingerEvery = 5 * time.Millisecond
+	lingerBytes = 32 << 10
 )
 
 // listener wraps the connections it accepts in a [conn].
@@ -71,8 +72,14 @@ func (c *conn) Write(b []byte) (int, error) {
 
 func (c *conn) Close() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.unread.Load() && half.CloseWrite() == nil {
-		_ = c.SetReadDeadline(time.Now().Add(lingerTime))
-		_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes)
+		end := time.Now().Add(lingerTime)
+		_ = c.SetReadDeadline(end)
+		for time.Now().Before(end) {
+			if _, err := io.CopyN(io.Discard, c.Conn, lingerBytes); err != nil {
+				break
+			}
+			time.Sleep(lingerEvery)
+		}
 	}
 	return c.Conn.Close()
 }

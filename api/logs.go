@@ -20,18 +20,19 @@ import (
 // maxLogBytes bounds one answer of get_log; who wants more asks again from where it ended.
 const maxLogBytes = 4 << 20
 
-// countLogLines tells how many lines of a level a task's log has (part 2, 5.4).
+// countLogLines tells how many lines of a level a task's log has (part 2, 5.4). complete, Hutong's addition, tells that
+// there will be no more.
 func (s *Server) countLogLines(c *fiber.Ctx) error {
 	get, err := s.params(c)
 	if err != nil {
 		return err
 	}
 	num := 0
-	err = s.eachLogLine(c.UserContext(), get, func(string) bool { num++; return true })
+	complete, err := s.eachLogLine(c.UserContext(), get, func(string) bool { num++; return true })
 	if err != nil {
 		return err
 	}
-	return answer(c, "success", map[string]any{"num": num}, map[string]any{"num": num})
+	return answer(c, "success", map[string]any{"num": num, "complete": complete}, map[string]any{"num": num})
 }
 
 // readLog reads lines of a task's log, from line start (counted from 0), length of them or all (part 2, 5.5).
@@ -50,7 +51,7 @@ func (s *Server) readLog(c *fiber.Ctx) error {
 	}
 	var text strings.Builder
 	n := 0
-	err = s.eachLogLine(c.UserContext(), get, func(line string) bool {
+	_, err = s.eachLogLine(c.UserContext(), get, func(line string) bool {
 		if n >= start && n < start+length {
 			if text.Len() > 0 {
 				text.WriteByte('\n')
@@ -67,34 +68,37 @@ func (s *Server) readLog(c *fiber.Ctx) error {
 }
 
 // eachLogLine goes through the lines of a task's log at this party that are of the level asked for, or above it: of one
-// role, or of all that this party holds, one after the other.
-func (s *Server) eachLogLine(ctx context.Context, get func(string) string, visit func(string) bool) error {
+// role, or of all that this party holds, one after the other. complete tells that their containers had ended before.
+func (s *Server) eachLogLine(ctx context.Context, get func(string) string, visit func(string) bool) (complete bool, err error) {
 	level, known := logLevels[strings.ToLower(get("log_level"))]
 	if !known {
-		return bfia.Errorf(bfia.CodeBadRequest, "log_level: %q is none of debug, info, warning, error", get("log_level"))
+		return false, bfia.Errorf(bfia.CodeBadRequest, "log_level: %q is none of debug, info, warning, error", get("log_level"))
 	}
 	tasks, err := s.tasksByID(ctx, get("task_id"), get("role"))
 	if err != nil {
-		return err
+		return false, err
 	}
+	complete = true
 	for _, t := range tasks {
+		// An exit is recorded after the end of the log; what has ended without a run will have none.
+		complete = complete && t.State.Terminal() && (t.RunName == "" || t.ExitCode != nil)
 		if t.RunName == "" {
 			continue // it has not begun, so there is nothing to read
 		}
 		log, err := activities.ReadLog(ctx, s.blobs, t.RunName)
 		if err != nil {
-			return bfia.Wrap(bfia.CodeUnavailable, err, "the storage of %s does not answer", s.Node)
+			return false, bfia.Wrap(bfia.CodeUnavailable, err, "the storage of %s does not answer", s.Node)
 		}
 		more, err := scanLog(log, level, visit)
 		_ = log.Close()
 		if err != nil {
-			return bfia.Wrap(bfia.CodeUnavailable, err, "the log of task %s can't be read", t.TaskID)
+			return false, bfia.Wrap(bfia.CodeUnavailable, err, "the log of task %s can't be read", t.TaskID)
 		}
 		if !more {
-			return nil
+			return false, nil
 		}
 	}
-	return nil
+	return complete, nil
 }
 
 // scanLog visits the lines of a log that are of a level or above it, until visit says that it is enough.
@@ -154,19 +158,37 @@ func lineLevel(line string, last int) int {
 		return last
 	}
 	if strings.HasPrefix(text, "{") {
-		var fields struct{ Level, Severity, Levelname string }
+		var fields map[string]json.RawMessage
 		if json.Unmarshal([]byte(text), &fields) == nil {
-			for _, word := range []string{fields.Level, fields.Severity, fields.Levelname} {
-				if l, ok := logLevels[strings.ToLower(word)]; ok && word != "" {
-					return l
-				}
+			if l, ok := jsonLevel(fields); ok {
+				return l
 			}
+			return last // words elsewhere in it are not its level
 		}
 	}
 	if m := levelWord.FindStringSubmatch(text[:min(len(text), 120)]); m != nil {
 		return logLevels[strings.ToLower(m[1]+m[2])]
 	}
 	return last
+}
+
+// levelFields are where loggers put the level of a line that is JSON, in any case.
+var levelFields = []string{"level", "lvl", "severity", "levelname", "log_level", "loglevel", "log.level", "@level", "l"}
+
+// jsonLevel finds the level in a line's fields.
+func jsonLevel(fields map[string]json.RawMessage) (int, bool) {
+	for _, name := range levelFields {
+		for key, raw := range fields {
+			if !strings.EqualFold(key, name) {
+				continue
+			}
+			word := strings.ToLower(text(raw))
+			if l, ok := logLevels[word]; ok && word != "" {
+				return l, true
+			}
+		}
+	}
+	return 0, false
 }
 
 // number reads a whole number from a request's parameters.

@@ -1,12 +1,14 @@
 package api
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -66,7 +68,7 @@ func TestLogs(t *testing.T) {
 	} {
 		require.Len(t, p.logs(words), want, words)
 		r := p.good(get(bfia.PathPlatformLogLines + "?task_id=t1&" + words))
-		require.JSONEq(t, fmt.Sprintf(`{"num":%d}`, want), string(r.Data))
+		require.JSONEq(t, fmt.Sprintf(`{"num":%d,"complete":false}`, want), string(r.Data))
 		require.Equal(t, fmt.Sprint(want), string(r.Fields["num"]), "beside data, as FATE-Flow has it")
 	}
 	all := p.logs("log_level=debug")
@@ -92,7 +94,53 @@ func TestLogs(t *testing.T) {
 	_, err := p.store.StartTask(t.Context(), "j1", second, "t2", 1, time.Now())
 	require.NoError(t, err)
 	r = p.good(get(bfia.PathPlatformLogLines + "?task_id=t2"))
-	require.JSONEq(t, `{"num":0}`, string(r.Data))
+	require.JSONEq(t, `{"num":0,"complete":false}`, string(r.Data))
+
+	// The log is whole once the container's exit is known, which comes after its callback.
+	key := store.TaskKey{JobID: "j1", Name: first, Role: "host"}
+	require.NoError(t, p.store.EndTask(t.Context(), key, bfia.TaskSuccess, "", time.Now()))
+	require.JSONEq(t, `{"num":1,"complete":false}`, string(p.good(get(bfia.PathPlatformLogLines+"?task_id=t1&role=host")).Data))
+	require.NoError(t, p.store.SetTaskExit(t.Context(), key, 1, 0, "", time.Now()))
+	require.JSONEq(t, `{"num":1,"complete":true}`, string(p.good(get(bfia.PathPlatformLogLines+"?task_id=t1&role=host")).Data))
+	require.JSONEq(t, `{"num":7,"complete":false}`, string(p.good(get(bfia.PathPlatformLogLines+"?task_id=t1")).Data))
+}
+
+func TestLineLevel(t *testing.T) {
+	const debug, info, warning, fault = 0, 1, 2, 3
+	for line, want := range map[string]int{
+		`{"level":"error","msg":"x"}`:               fault,
+		`{"LEVEL":"Warn"}`:                          warning,
+		`{"severity":"DEBUG","level":30}`:           debug,
+		`{"log.level":"info","message":"ERROR in"}`: info,
+		`{"lvl":"trace"}`:                           debug,
+		`{"message":"FATAL words","code":7}`:        info, // it has no level: that of the line before
+		`[ERROR] [2026-11-23] [pid]`:                fault,
+		`2026-11-23 04:00:00,1 - mod - WARNING - x`: warning,
+		`the error is 3`:                            info,
+	} {
+		require.Equal(t, want, lineLevel("2026-11-23T04:00:00Z "+line, info), line)
+	}
+}
+
+// Whatever a container writes, its lines are counted alike at every level and in every range.
+func FuzzLog(f *testing.F) {
+	f.Add([]byte("t {\"level\":\"error\"}\n\nt WARN x\r\nt  at\n"))
+	f.Add([]byte("t {\"level\":{\"level\":7}}\nERROR\n\xff"))
+	f.Fuzz(func(t *testing.T, log []byte) {
+		counts := map[int]int{}
+		for level := range 4 {
+			more, err := scanLog(bytes.NewReader(log), level, func(line string) bool {
+				require.True(t, utf8.ValidString(line))
+				require.NotEmpty(t, line)
+				require.NotContains(t, line, "\n")
+				counts[level]++
+				return true
+			})
+			require.NoError(t, err)
+			require.True(t, more)
+			require.True(t, level == 0 || counts[level] <= counts[level-1])
+		}
+	})
 }
 
 func TestLogsRefuse(t *testing.T) {

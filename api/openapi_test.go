@@ -115,6 +115,7 @@ func TestDocumentExamplesAreTaken(t *testing.T) {
 	}
 	p.file("visits.csv", "id,age\n17,40\n18,41\n")
 	p.good(post(bfia.PathProviderRegister, example(bfia.PathProviderRegister)))
+	p.good(post(bfia.PathComponentRegister, example(bfia.PathComponentRegister)))
 	p.good(post(bfia.PathComponentUpload, example(bfia.PathComponentUpload)))
 	p.good(post(bfia.PathPlatformCreateAll, example(bfia.PathPlatformCreateAll)))
 	p.good(post(bfia.PathCreateAll, example(bfia.PathCreateAll)))

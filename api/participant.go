@@ -34,6 +34,13 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	warnings, err := s.checkParameters(c.UserContext(), doc, plan, s.Node)
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		s.logger.Info("a parameter contradicts its description", "job_id", doc.JobID, "task", w.Task, "role", w.Role, "parameter", w.Parameter, "warning", w.Message)
+	}
 	if err := s.store.PutDocument(c.UserContext(), doc.JobID, doc.Bytes()); err != nil {
 		return err
 	}

@@ -24,12 +24,14 @@ func (s *Server) registerProvider(c *fiber.Ctx) error {
 			return bfia.Wrap(bfia.CodeForbidden, err, "metadata.command: %v", err)
 		}
 	}
-	metadata, err := json.Marshal(reg.Metadata)
-	if err != nil {
+	var sent struct {
+		Metadata json.RawMessage `json:"metadata"` // with the fields that Hutong doesn't know
+	}
+	if err := bfia.DecodeJSON(body, &sent); err != nil {
 		return err
 	}
 	created, err := s.store.PutProvider(c.UserContext(), store.Provider{Name: reg.Name, Version: reg.Version, Device: string(reg.Device),
-		Protocol: reg.Protocol, Metadata: metadata, Components: reg.Description})
+		Protocol: reg.Protocol, Metadata: sent.Metadata, Components: reg.Description})
 	if err != nil {
 		return err
 	}
@@ -38,6 +40,27 @@ func (s *Server) registerProvider(c *fiber.Ctx) error {
 		message = "create success"
 	}
 	return c.JSON(map[string]any{"code": bfia.CodeOK, "message": message})
+}
+
+// registerComponent creates or updates one component of a provider, in the specification's form (part 2, 5.8).
+func (s *Server) registerComponent(c *fiber.Ctx) error {
+	body, err := s.readBody(c, s.MaxDocumentBytes)
+	if err != nil {
+		return err
+	}
+	reg, err := bfia.ParseComponent(body)
+	if err != nil {
+		return err
+	}
+	metadata, err := json.Marshal(reg.Metadata)
+	if err != nil {
+		return err
+	}
+	if _, err := s.store.PutComponents(c.UserContext(), store.Provider{Name: reg.Name, Version: reg.Version, Device: string(reg.Device),
+		Protocol: reg.Protocol, Metadata: metadata, Components: reg.Description}); err != nil {
+		return err
+	}
+	return ok(c, nil)
 }
 
 // providerFilter reads name, version, device and provider_name, which is name:version@device in one.

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
+	"hutong/store"
 )
 
 // The captured registration works byte for byte: it creates, then updates, and the answer is the captured one.
@@ -35,6 +36,47 @@ func TestRegisterTwice(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal(body, &sent))
 	require.JSONEq(t, string(sent.Parts["Intersection"]), string(list[0].Parts["Intersection"]))
+}
+
+// One component more, in the specification's form, leaves the others of its provider and their image as they are.
+func TestRegisterComponent(t *testing.T) {
+	p := newParty(t).withProvider()
+	info := func(provider, name string) map[string]any {
+		return map[string]any{"imageUrl": "hub/" + name + ":1", "component_info": map[string]any{"componentName": name, "title": name, "provider": provider,
+			"version": "2.0.0", "description": "d", "desVersion": "1.2.0", "roleList": []string{"guest"}, "storageEngine": []string{"s3"},
+			"inputParam": []any{}, "inputData": []any{}, "outputData": []any{}, "result": []any{}, "vendor_field": 1.50}}
+	}
+	for _, name := range []string{"Union", "Difference", "Union"} {
+		r := p.good(post(bfia.PathComponentRegister, info("unionpay", name)))
+		require.JSONEq(t, `{"code":0,"msg":"success","data":{}}`, string(r.Body))
+	}
+	p.good(post(bfia.PathComponentRegister, info("lab", "Union")))
+	found, err := p.store.Providers(t.Context(), store.ProviderFilter{})
+	require.NoError(t, err)
+	require.Len(t, found, 2)
+	require.Equal(t, "lab", found[0].Name)
+	require.JSONEq(t, `{"base_url":"","image":"hub/Union:1"}`, string(found[0].Metadata))
+	require.Len(t, found[1].Components, 5)
+	require.Contains(t, string(found[1].Metadata), "unionpay:2.0.0")
+	require.Contains(t, string(found[1].Components["Union"]), `"vendor_field":1.5`)
+	desc, err := p.store.Describe(t.Context())("unionpay", "2.0.0", "Difference")
+	require.NoError(t, err)
+	require.Equal(t, "hub/Difference:1", desc.ImageURL)
+	desc, err = p.store.Describe(t.Context())("unionpay", "2.0.0", "Intersection")
+	require.NoError(t, err)
+	require.Empty(t, desc.ImageURL, "it runs with its provider's image")
+
+	for _, c := range []struct{ body, words string }{
+		{`{}`, "imageUrl: is required"},
+		{`{"imageUrl":" ","component_info":{}}`, "imageUrl: is required"},
+		{`{"imageUrl":"a"}`, "component_info: is required"},
+		{`{"imageUrl":"a","component_info":[]}`, "component_info: is a JSON array, an object is wanted"},
+		{`{"imageUrl":"a","component_info":{"componentName":"c"}}`, "component_info.provider: is required"},
+		{`{"imageUrl":"a","component_info":{"componentName":"c","provider":"../p","version":"1"}}`, "component_info.provider:"},
+		{`{"imageUrl":"a","component_info":{"componentName":"c","provider":"p","version":"1"}}`, "component_info.title: is required"},
+	} {
+		p.bad(post(bfia.PathComponentRegister, c.body), 400, bfia.CodeBadRequest, c.words)
+	}
 }
 
 func TestQueryAndDeleteProviders(t *testing.T) {

@@ -23,6 +23,7 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathProviderRegister, s.registerProvider, false},
 		{http.MethodGet, bfia.PathProviderQuery, s.queryProviders, false},
 		{http.MethodPost, bfia.PathProviderDelete, s.deleteProvider, false},
+		{http.MethodPost, bfia.PathComponentRegister, s.registerComponent, false},
 		{http.MethodPost, bfia.PathComponentUpload, s.uploadServerFile, false},
 		{http.MethodPost, bfia.PathDataUpload, s.uploadServerFile, false},
 		{http.MethodPost, bfia.PathComponentFile, s.uploadFile, false},
@@ -58,6 +59,14 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathTaskPoll, s.pollTask, false},
 		{http.MethodPost, bfia.PathStop, s.stopJob, false},
 		{http.MethodPost, bfia.PathTaskStop, s.stopTask, false},
+
+		// FATE-Flow's own commands to a participant, one for each role.
+		{http.MethodPost, bfia.PathPartnerJobCreate, s.native(nativeCreate, s.createJob), false},
+		{http.MethodPost, bfia.PathPartnerJobStart, s.native(nativeJob, s.startJob), false},
+		{http.MethodPost, bfia.PathPartnerJobStop, s.native(nativeJob, s.stopJob), false},
+		{http.MethodPost, bfia.PathPartnerTaskStart, s.native(nativeTask, s.startTask), false},
+		{http.MethodPost, bfia.PathPartnerTaskCollect, s.native(nativePoll, s.pollTask), false},
+		{http.MethodPost, bfia.PathPartnerTaskStop, s.native(nativeTaskStop, s.stopJob), false},
 
 		// Operation.
 		{http.MethodGet, bfia.PathHealth, s.health, false},

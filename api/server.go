@@ -35,6 +35,9 @@ type Config struct {
 	Approval bool
 	// CheckDatasets refuses jobs whose root datasets this party's storage does not have.
 	CheckDatasets bool
+	// StrictParameters refuses jobs whose parameters contradict the descriptions of their components. Otherwise the
+	// answer warns of them.
+	StrictParameters bool
 	// MaxDocumentBytes bounds a job's document and every other JSON body.
 	MaxDocumentBytes int64
 	// UploadDir is where files that are named in an upload must lie; empty refuses them all.

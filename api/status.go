@@ -86,13 +86,17 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 	}
 	status := &bfia.JobStatus{JobID: job.JobID, FlowID: job.FlowID, State: job.State, Status: map[string]bfia.TaskState{},
 		Reason: job.Reason, Failure: job.Explanation, Scheduler: s.Node, CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
+	own, err := s.store.Tasks(ctx, jobID)
+	if err != nil {
+		return nil, err
+	}
 	for _, t := range tasks {
 		ts := bfia.TaskStatus{TaskID: t.TaskID, Name: t.Name, Component: t.Component, Provider: t.Provider + ":" + t.Version,
 			State: t.State, Reason: t.Reason, DependsOn: t.DependsOn, StartedAt: t.StartedAt, EndedAt: t.EndedAt}
 		for _, p := range parts {
 			if p.TaskID == t.TaskID {
 				ts.Parties = append(ts.Parties, bfia.PartStatus{NodeID: p.NodeID, Role: p.Role, Index: p.RoleIndex, State: p.State,
-					Reason: p.Reason, Failure: p.Explanation, StartedAt: p.StartedAt, EndedAt: p.EndedAt})
+					Reason: p.Reason, Failure: p.Explanation, Progress: s.progress(own, t.Name, p), StartedAt: p.StartedAt, EndedAt: p.EndedAt})
 			}
 		}
 		status.Tasks = append(status.Tasks, ts)
@@ -120,8 +124,12 @@ func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 				Provider: r.Provider + ":" + r.Version, DependsOn: []string{}})
 		}
 		t := &status.Tasks[i]
+		progress := r.Progress
+		if r.State.Terminal() {
+			progress = ""
+		}
 		t.Parties = append(t.Parties, bfia.PartStatus{NodeID: s.Node, Role: r.Role, Index: r.RoleIndex, State: r.State,
-			Reason: r.Reason, Failure: failureOf(r), ReusedFrom: r.ReusedJobID, StartedAt: r.StartedAt, EndedAt: r.EndedAt})
+			Reason: r.Reason, Progress: progress, Failure: failureOf(r), ReusedFrom: r.ReusedJobID, StartedAt: r.StartedAt, EndedAt: r.EndedAt})
 		t.StartedAt, t.EndedAt = earlier(t.StartedAt, r.StartedAt), later(t.EndedAt, r.EndedAt)
 		var states []bfia.TaskState
 		for _, p := range t.Parties {
@@ -142,6 +150,16 @@ func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 		}
 	}
 	return status, nil
+}
+
+// progress is what a running part at this party says of itself.
+func (s *Server) progress(own []store.Task, task string, p store.ScheduleTaskStatus) string {
+	for _, t := range own {
+		if p.NodeID == s.Node && !p.State.Terminal() && t.Name == task && t.Role == p.Role && t.RoleIndex == p.RoleIndex {
+			return t.Progress
+		}
+	}
+	return ""
 }
 
 func (s *Server) document(ctx context.Context, jobID string) (*bfia.Document, error) {

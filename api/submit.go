@@ -24,7 +24,12 @@ func (s *Server) submitJob(c *fiber.Ctx) error {
 	if doc.Config.Initiator.NodeID != s.Node {
 		return bfia.Errorf(bfia.CodeBadRequest, "config.initiator.node_id: is %q, this party is %s", doc.Config.Initiator.NodeID, s.Node)
 	}
-	if _, err := s.plan(c.UserContext(), doc, ""); err != nil {
+	plan, err := s.plan(c.UserContext(), doc, "")
+	if err != nil {
+		return err
+	}
+	warnings, err := s.checkParameters(c.UserContext(), doc, plan, "")
+	if err != nil {
 		return err
 	}
 	if err := s.checkOldJob(c.UserContext(), doc); err != nil {
@@ -36,7 +41,7 @@ func (s *Server) submitJob(c *fiber.Ctx) error {
 	if err := s.remote.CreateAll(c.UserContext(), s.Scheduler, doc); err != nil {
 		return partnerError(err, "the scheduler")
 	}
-	return ok(c, bfia.JobCreated{JobID: doc.JobID})
+	return ok(c, bfia.JobCreated{JobID: doc.JobID, Warnings: warnings})
 }
 
 // checkInitiator refuses a job of which this party would never hear again: the specification's initiator holds a role,
@@ -93,6 +98,16 @@ func (s *Server) plan(ctx context.Context, doc *bfia.Document, node string) (*bf
 		}
 	}
 	return plan, nil
+}
+
+// checkParameters holds the parameters of one node's parts, or of all, against their descriptions. What contradicts them
+// is refused where this party is strict, and told otherwise.
+func (s *Server) checkParameters(ctx context.Context, doc *bfia.Document, plan *bfia.Plan, node string) ([]bfia.Warning, error) {
+	warnings, err := bfia.CheckParameters(doc, plan, s.store.Describe(ctx), node)
+	if err == nil && s.StrictParameters {
+		err = bfia.Refusal(warnings)
+	}
+	return warnings, err
 }
 
 // partnerError makes what became of a command to a partner an answer for our caller.

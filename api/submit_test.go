@@ -31,11 +31,29 @@ func TestSubmit(t *testing.T) {
 	// With an id of the client's it starts nothing twice, and another job under that id is a conflict.
 	for range 3 {
 		r := p.good(post(bfia.PathPlatformCreateAll, job(t, "own-1")))
-		require.JSONEq(t, `{"job_id":"own-1"}`, string(r.Data))
+		var created bfia.JobCreated
+		r.into(&created)
+		require.Equal(t, "own-1", created.JobID)
 	}
 	require.Len(t, p.engine.started(), 3)
 	p.bad(post(bfia.PathPlatformCreateAll, job(t, "own-1", "0.5", "0.25")), 409, bfia.CodeConflict, "own-1")
 	require.Len(t, p.engine.started(), 3)
+}
+
+// Parameters that contradict the published descriptions are told in the answer, unless the party is strict: then the job
+// is refused, here and at a participant.
+func TestSubmitWarns(t *testing.T) {
+	p := newParty(t).withProvider().withData()
+	var created bfia.JobCreated
+	p.good(post(bfia.PathPlatformCreateAll, vector(t, "job_create_all.request.json"))).into(&created)
+	require.Contains(t, created.Warnings, bfia.Warning{Task: second, Role: "guest.0, host.0", Parameter: "objective_param",
+		Message: "is an object, a string is wanted (type string)"})
+
+	strict := newParty(t, func(c *Config) { c.StrictParameters = true }).withProvider().withData()
+	words := []string{"config.task_params: task hetero_secureboost_1 at guest.0, host.0: parameter ", "more)"}
+	strict.bad(post(bfia.PathPlatformCreateAll, job(t, "j1")), 400, bfia.CodeBadRequest, words...)
+	strict.bad(post(bfia.PathCreate, job(t, "j1")).from(guest), 200, bfia.CodeBadRequest, words...)
+	require.Empty(t, strict.engine.started())
 }
 
 // What can't run is refused before anything is created, with an error that names the place.

@@ -177,6 +177,7 @@ type Run struct {
 	Params    map[string]string // what the job gives, without what named the root dataset; no defaults
 	Parts     []Part            // all parts of the task, at all nodes
 	Resources Resources
+	Image     string // the component's own; empty: its provider's
 }
 
 // NewRun derives what one part of a task needs. taskIDs gives the ids of the tasks by name: an upstream without one
@@ -199,7 +200,7 @@ func NewRun(doc *Document, describe Describe, task string, part Part, taskIDs ma
 	if err != nil {
 		return nil, prefixedTask(task, part, err)
 	}
-	r := &Run{Task: c, Part: part, TaskID: taskIDs[task], Params: map[string]string{}, Parts: partsOf(&doc.Config, desc)}
+	r := &Run{Task: c, Part: part, TaskID: taskIDs[task], Image: desc.ImageURL, Params: map[string]string{}, Parts: partsOf(&doc.Config, desc)}
 	if r.TaskID == "" {
 		return nil, Errorf(CodeConflict, "task %s: has no task id", task)
 	}
@@ -291,6 +292,8 @@ type System struct {
 	SessionID string
 	Token     string
 	TraceID   string
+	// ControlPort is where the container may tell how it does; 0 is none.
+	ControlPort int
 }
 
 // Environment is a container's environment (part 3, 3.3 and 3.4): nothing but what the protocol names.
@@ -306,6 +309,9 @@ func Environment(r *Run, sys System) map[string]string {
 		"config.trace_id":        sys.TraceID,
 		"config.log.path":        sys.LogPath,
 		"runtime.component.name": r.Task.ComponentName,
+	}
+	if sys.ControlPort > 0 {
+		env["system.control_port"] = itoa(sys.ControlPort)
 	}
 	for _, p := range r.Parts {
 		env["config.node_id."+p.Self()] = p.NodeID

@@ -30,6 +30,7 @@ func TestEnvironmentOfTheSeedsJob(t *testing.T) {
 			// Ours adds the trace, and says booleans as the job does where it gave booleans ("True" in
 			// n_iter_no_change is a string of the job's).
 			want["config.trace_id"] = "202611221759091390050"
+			want["system.control_port"] = "10086" // optional in the specification (part 3, 3.3.1); FATE-Flow gives none
 			if task.Name == "intersect_rsa_1" {
 				require.Equal(t, "False", want["runtime.component.parameter.only_output_key"])
 				want["runtime.component.parameter.only_output_key"] = "false"
@@ -51,7 +52,7 @@ func TestEnvironmentOfTheSeedsJob(t *testing.T) {
 				LogPath:   "/data/projects/fate/fate_flow/logs",
 				SessionID: SessionID(doc.JobID),
 				Token:     SessionID(doc.JobID),
-				TraceID:   doc.JobID,
+				TraceID:   doc.JobID, ControlPort: DefaultControlPort,
 			}), "%s %s", task.Name, part.Self())
 			require.Equal(t, Resources{-1, -1, -1}, run.Resources)
 			compared++

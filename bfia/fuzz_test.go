@@ -100,6 +100,23 @@ func FuzzRegistration(f *testing.F) {
 	})
 }
 
+func FuzzComponent(f *testing.F) {
+	f.Add([]byte(`{"imageUrl":"a:1","component_info":{"componentName":"c","title":"","provider":"p","version":"1","roleList":["guest"],"storageEngine":[],"inputParam":[],"inputData":[],"outputData":[],"result":[]}}`))
+	f.Add([]byte(`{"imageUrl":"<a>","component_info":{"imageUrl":7}}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r, err := ParseComponent(body)
+		if err != nil {
+			requireOwn(t, err)
+			return
+		}
+		name := sortedKeys(r.Description)[0]
+		d, err := ParseDescription(name, r.Description[name])
+		if err != nil || d.ImageURL != r.Metadata.Image || d.Provider != r.Name || d.Version != r.Version {
+			t.Fatalf("%+v became %+v: %v", r, d, err)
+		}
+	})
+}
+
 func FuzzParameters(f *testing.F) {
 	f.Add([]byte(`{"dataset_id":"testspace#test_guest","tol":0.0001,"n":12345678901234567890,"l":[1, {"a" : "b:c, \"d\\"}]}`))
 	f.Add([]byte(`{"l":["\" : , \\", 1]}`))
@@ -142,4 +159,20 @@ func number(t *testing.T, raw []byte) any {
 		t.Fatalf("%q is no JSON: %v", raw, err)
 	}
 	return v
+}
+
+func FuzzProviderName(f *testing.F) {
+	for _, name := range []string{"unionpay:2.0.0@docker", "a", "@docker", ":1", "a:b:c@d@e", "\xff"} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		r, err := ParseProviderName(name)
+		if err != nil {
+			requireOwn(t, err)
+			return
+		}
+		if again, err := ParseProviderName(r.FullName()); err != nil || again.Name != r.Name || again.Version != r.Version || again.Device != r.Device {
+			t.Fatalf("%q became %+v, then %+v (%v)", name, r, again, err)
+		}
+	})
 }

@@ -106,6 +106,8 @@ type Description struct {
 	InputData     []DataPort      `json:"inputData"`
 	OutputData    []DataPort      `json:"outputData"`
 	Result        json.RawMessage `json:"result"`
+	// ImageURL is the component's own image, where it was registered with one (part 2, 5.8). Empty: its provider's.
+	ImageURL string `json:"imageUrl"`
 }
 
 // InputParam describes one parameter (part 2, 6.5). Defaults are the component's business and never written into its
@@ -115,6 +117,9 @@ type InputParam struct {
 	Type         string          `json:"type"`
 	Optional     flexBool        `json:"optional"`
 	DefaultValue json.RawMessage `json:"defaultValue"`
+	BindingData  json.RawMessage `json:"bindingData"` // a list of {label, value}, or a string
+	Validator    json.RawMessage `json:"validator"`   // a string; see parseValidator
+	DependsOn    json.RawMessage `json:"dependsOn"`   // a list of "parameter.value", or a string
 }
 
 // Required tells whether a job must give the parameter: it is not optional and has no default.
@@ -165,7 +170,8 @@ func ParseDescription(name string, raw []byte) (*Description, error) {
 		field{"inputParam", listOf(&d.InputParam), true},
 		field{"inputData", listOf(&d.InputData), true},
 		field{"outputData", listOf(&d.OutputData), true},
-		field{"result", &d.Result, true})
+		field{"result", &d.Result, true},
+		field{"imageUrl", &d.ImageURL, false})
 	if err != nil {
 		return nil, err
 	}

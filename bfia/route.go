@@ -20,6 +20,7 @@ const (
 	PathPlatformLog       = "/v1/platform/schedule/task/get_log"       // 5.5
 	PathPlatformJobList   = "/v1/platform/schedule/job/query_job_list" // 5.6
 	PathPlatformStopTask  = "/v1/platform/schedule/job/stop_task"      // 5.7
+	PathComponentRegister = "/v1/platform/schedule/component/register" // 5.8
 	PathPlatformAudit     = "/v1/platform/schedule/job/audit_confirm"  // Hutong's, as 3.10 is between parties
 	PathPlatformCallback  = "/v1/platform/schedule/task/callback"      // 4.1
 	PathJobOutputs        = "/v2/job/output/query"
@@ -36,6 +37,14 @@ const (
 	PathTaskCallback = "/v1/interconn/schedule/task/callback"     // 3.9
 	PathAuditConfirm = "/v1/interconn/schedule/job/audit_confirm" // 3.10 of the specification's earlier versions
 	PathTaskStop     = "/v1/interconn/schedule/task/stop"         // Kuscia's
+
+	// East-west, FATE-Flow's own (the seed, steps 10 and 20 of the execution).
+	PathPartnerJobCreate   = "/v2/partner/job/create"
+	PathPartnerJobStart    = "/v2/partner/job/start"
+	PathPartnerJobStop     = "/v2/partner/job/stop"
+	PathPartnerTaskStart   = "/v2/partner/task/start"
+	PathPartnerTaskCollect = "/v2/partner/task/collect"
+	PathPartnerTaskStop    = "/v2/partner/task/stop"
 
 	// Operation.
 	PathHealth  = "/healthz"

@@ -88,9 +88,11 @@ type PollResult struct {
 	Failure *Failure  `json:"explanation,omitempty"`
 }
 
-// JobCreated is the data of create_all.
+// JobCreated is the data of create_all. Warnings is Hutong's addition: what of the parameters contradicts the
+// descriptions of their components.
 type JobCreated struct {
-	JobID string `json:"job_id"`
+	JobID    string    `json:"job_id"`
+	Warnings []Warning `json:"warnings,omitempty"`
 }
 
 // JobStatus is the data of status_all: the protocol's two fields, and what a person wants to know beside them.
@@ -130,6 +132,8 @@ type PartStatus struct {
 	State   TaskState `json:"status"`
 	Reason  string    `json:"reason"`
 	Failure *Failure  `json:"explanation,omitempty"`
+	// Progress is a running part's, in the component's words; told of this party's parts.
+	Progress string `json:"progress,omitempty"`
 	// ReusedFrom is the job whose outputs stand for the part's own; told of this party's parts.
 	ReusedFrom string     `json:"reused_from,omitempty"`
 	StartedAt  *time.Time `json:"started_at"`

@@ -45,7 +45,7 @@ func TestProviders(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, created)
 		p.Components = map[string]json.RawMessage{"PSI": json.RawMessage(`{}`)}
-		p.Metadata = nil
+		p.Metadata = json.RawMessage(`{"image": "psi:1"}`)
 		created, err = s.PutComponents(ctx, p)
 		require.NoError(t, err)
 		require.False(t, created)
@@ -54,7 +54,7 @@ func TestProviders(t *testing.T) {
 		require.Len(t, now, 1)
 		require.Equal(t, map[string]json.RawMessage{"HeteroLR": json.RawMessage(`{"v": 2}`), "PSI": json.RawMessage(`{}`)}, now[0].Components)
 		require.Equal(t, "fate", now[0].Protocol)
-		require.Nil(t, now[0].Metadata)
+		require.Equal(t, got[0].Metadata, now[0].Metadata, "one component more does not change what the others run with")
 		require.Equal(t, got[0].CreatedAt, now[0].CreatedAt)
 		require.True(t, now[0].UpdatedAt.After(got[0].UpdatedAt))
 

@@ -58,7 +58,8 @@ func (s *Store) PutProvider(ctx context.Context, p Provider) (created bool, err 
 	return s.putProvider(ctx, p, true)
 }
 
-// PutComponents records a provider and adds its components to those that it has, in place of those of the same name.
+// PutComponents adds components to those that a provider has, in place of those of the same name. A provider that is
+// there already keeps its metadata; a new one is recorded.
 func (s *Store) PutComponents(ctx context.Context, p Provider) (created bool, err error) {
 	return s.putProvider(ctx, p, false)
 }
@@ -90,7 +91,11 @@ func (s *Store) putProvider(ctx context.Context, p Provider, whole bool) (create
 			if created = n == 1; created {
 				break
 			}
-			n, err = affected(tx.NewUpdate().Model(&row).Column("protocol", "metadata", "updated_at").WherePK().Exec(ctx))
+			update := tx.NewUpdate().Model(&row).Column("updated_at").WherePK()
+			if whole {
+				update.Column("protocol", "metadata")
+			}
+			n, err = affected(update.Exec(ctx))
 			if err != nil {
 				return err
 			}

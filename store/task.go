@@ -45,6 +45,7 @@ type Task struct {
 	ExitedAt      *time.Time     `bun:"exited_at"`
 	StopRequested bool           `bun:"stop_requested"`
 	Reason        string         `bun:"reason"`
+	Progress      string         `bun:"progress"` // in the run's own words
 	Explanation   *bfia.Failure  `bun:"explanation"`
 	ReusedJobID   string         `bun:"reused_job_id"`  // the job whose outputs it took over, instead of a run
 	ReusedTaskID  string         `bun:"reused_task_id"` // the id under which they lie
@@ -187,6 +188,16 @@ func (s *Store) SetTaskExit(ctx context.Context, key TaskKey, attempt, code int,
 		Set("exit_code = ?", code).Set("exited_at = ?", stamp(at)).
 		Set("reason = CASE WHEN reason = '' THEN ? ELSE reason END", cutReason(reason)).
 		Where("attempt = ?", attempt).Where("exit_code IS NULL"))
+}
+
+// SetTaskProgress records what an attempt's run says of its progress. A task that has ended, or has another attempt,
+// stays as it is.
+func (s *Store) SetTaskProgress(ctx context.Context, key TaskKey, attempt int, progress string) error {
+	if err := checkText("progress", progress); err != nil {
+		return err
+	}
+	return s.updateTask(ctx, key, "record the progress of", s.w.NewUpdate().Set("progress = ?", progress).
+		Where("attempt = ?", attempt).Where("state NOT IN (?, ?)", bfia.TaskSuccess, bfia.TaskFailed))
 }
 
 // RequestTaskStop records that a part of a task shall stop. One that has ended stays as it is.

@@ -43,7 +43,7 @@ func BenchmarkPushPop(b *testing.B) {
 
 // BenchmarkBroker is the queues alone.
 func BenchmarkBroker(b *testing.B) {
-	br := newBroker(Limits{}.withDefaults(), quiet())
+	br := spooled(b, Limits{}.withDefaults())
 	defer br.close()
 	s, err := br.enter("s")
 	if err != nil {
@@ -55,10 +55,12 @@ func BenchmarkBroker(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, err := br.push(s, "x", "", payload, h); err != nil {
+		c := br.spool.newContent(1 << 20)
+		_, _ = c.Write(payload)
+		if _, err := br.push(s, "x", "", c, h); err != nil {
 			b.Fatal(err)
 		}
-		d, err := br.peek(context.Background(), s, "x")
+		d, err := br.peek(context.Background(), s, "x", "")
 		if err != nil || d == nil {
 			b.Fatal(err)
 		}

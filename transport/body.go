@@ -1,6 +1,8 @@
 package transport
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -43,75 +45,123 @@ const (
 	forwardedPush
 )
 
-// limit is the largest body of this form, and need how much memory reading a
-// body of n bytes takes: base64 is decoded beside the body.
+// limit is the largest body of this form.
 func (f pushForm) limit(enc encoding, message int64) int64 {
-	if enc == inJSON {
+	switch {
+	case enc == inProto:
+		return message + bodySlack
+	case f == wrappedPush: // base64 twice
+		return message/9*16 + 2*bodySlack
+	default:
 		return message/3*4 + bodySlack
 	}
-	return message + bodySlack
 }
 
-func (f pushForm) need(enc encoding, n int64) int64 {
+// parse reads the push to its end: its topic, from the wrapped form its metadata, and into payload its bytes.
+func (f pushForm) parse(enc encoding, r *bufio.Reader, payload payloadWriter) (topic string, meta headers, err error) {
 	switch {
-	case f == plainPush && enc == inJSON, f == wrappedPush && enc == inProto:
-		return n * 7 / 4
+	case f == wrappedPush && enc == inProto:
+		return parseProtoWrapped(r, payload)
 	case f == wrappedPush:
-		return n * 5 / 2
+		return parseJSONWrapped(r, payload)
+	case enc == inProto:
+		topic, err = parseProtoPush(r, payload)
+	case f == forwardedPush:
+		topic, err = parseJSONTopic(r)
 	default:
-		return n
+		topic, err = parseJSONPush(r, payload)
 	}
+	return topic, nil, err
 }
 
-// shares tells whether the decoded payload may live in the body's memory.
-func (f pushForm) shares(enc encoding) bool { return enc == inProto }
-
-// decode gives the push and, from the wrapped form, its metadata.
-func (f pushForm) decode(enc encoding, body []byte) (in inbound, meta headers, err error) {
-	switch f {
-	case forwardedPush:
-		in, err = enc.decodeTopic(body)
-	case plainPush:
-		in, err = enc.decodePush(body)
-	case wrappedPush:
-		var w wrapped
-		if w, err = enc.decodeWrapped(body); err == nil {
-			meta = normalized(w.metadata)
-			in, err = innerEncoding(w.payload).decodePush(w.payload)
-		}
-	}
-	if err != nil {
-		return in, nil, unreadable(err)
-	}
-	return in, meta, nil
+// push is one that was read: into the spool, or as it came if it goes on.
+type push struct {
+	topic string
+	meta  headers
+	body  *content
+	hold  *hold
 }
 
-// readBody reads a push's body into memory that was reserved before. Without a
-// Content-Length, what the largest body needs is reserved until its end is known.
-func (t *Transport) readBody(ctx context.Context, x *exchange, a *account, form pushForm) ([]byte, *hold, error) {
+func (p *push) discard() {
+	p.body.discard()
+	p.hold.release()
+}
+
+// readPush reads a push as it arrives, into room that was reserved before.
+// Without a length, what the largest body needs is reserved until its end is known.
+// The caller discards the push, or has it kept.
+func (t *Transport) readPush(ctx context.Context, x *exchange, a *account, form pushForm) (*push, error) {
 	limit := form.limit(x.enc, t.limits.MessageBytes)
-	n := x.r.ContentLength
+	n := x.length
 	if n > limit {
-		return nil, nil, tooLarge(limit)
-	}
-	need := form.need(x.enc, n)
-	if n < 0 {
-		// A growing buffer has its former self beside it: half of the largest.
-		need = max(form.need(x.enc, limit), limit*3/2)
-	}
-	h, err := t.broker.reserve(ctx, a, need+messageOverhead)
-	if err != nil {
-		return nil, nil, err
-	}
-	body, err := x.readAll(n, limit)
-	if err != nil {
-		h.release()
-		return nil, nil, err
+		return nil, tooLarge(limit)
 	}
 	if n < 0 {
-		h.shrink(form.need(x.enc, int64(cap(body))) + messageOverhead)
+		n = limit
 	}
-	return body, h, nil
+	h, err := t.broker.reserve(ctx, a, n+messageOverhead)
+	if err != nil {
+		return nil, err
+	}
+	p := &push{hold: h, body: t.broker.spool.newContent(t.limits.MessageBytes)}
+	var payload payloadWriter = p.body
+	in := &bodyReader{r: x.in, left: limit, limit: limit}
+	var from io.Reader = in
+	if form == forwardedPush {
+		p.body.limit = limit
+		payload, from = nowhere{}, io.TeeReader(in, p.body)
+	}
+	x.readDeadline(x.pace.allowance(n))
+	if x.lines != nil {
+		in = x.lineBody
+		p.topic, p.meta, err = form.parseLine(x.lines, payload)
+		x.lost = err != nil
+	} else {
+		err = buffered(from, func(br *bufio.Reader) (err error) {
+			p.topic, p.meta, err = form.parse(x.enc, br, payload)
+			return err
+		})
+	}
+	switch {
+	case err == nil:
+		// The bound on the body is not one on a pop that waits.
+		x.readDeadline(0)
+		h.shrink(p.body.size + messageOverhead)
+		return p, nil
+	case p.body.err != nil:
+		err = p.body.err
+	case in.err != nil:
+		x.broken = true
+		err = refuse(CodeBadRequest, "the body ended or stalled before it was complete")
+	default:
+		err = unreadable(err)
+	}
+	p.discard()
+	return nil, err
+}
+
+// bodyReader reads a body up to a limit, and remembers how reading failed: that
+// is not the same as a body that can't be read.
+type bodyReader struct {
+	r           io.Reader
+	left, limit int64
+	err         error
+}
+
+func (b *bodyReader) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		var one [1]byte
+		if n, err := io.ReadFull(b.r, one[:]); n == 0 && err == io.EOF {
+			return 0, io.EOF
+		}
+		return 0, tooLarge(b.limit)
+	}
+	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	if err != nil && err != io.EOF {
+		b.err = err
+	}
+	return n, err
 }
 
 func tooLarge(limit int64) *Error {
@@ -120,10 +170,10 @@ func tooLarge(limit int64) *Error {
 
 // readSmall reads a body that needs no reservation.
 func (x *exchange) readSmall() ([]byte, error) {
-	if x.r.ContentLength > smallBody {
+	if x.length > smallBody {
 		return nil, tooLarge(smallBody)
 	}
-	return x.readAll(x.r.ContentLength, smallBody)
+	return x.readAll(x.length, smallBody)
 }
 
 // readAll reads a body of n bytes, or of unknown length if n < 0, up to limit.
@@ -137,9 +187,9 @@ func (x *exchange) readAll(n, limit int64) ([]byte, error) {
 	var err error
 	if n >= 0 {
 		body = make([]byte, n)
-		_, err = io.ReadFull(x.r.Body, body)
+		_, err = io.ReadFull(x.in, body)
 	} else {
-		body, err = readGrowing(x.r.Body, limit)
+		body, err = readGrowing(x.in, limit)
 	}
 	if err != nil {
 		if e, ok := errors.AsType[*Error](err); ok {
@@ -196,22 +246,24 @@ func at(d time.Duration) time.Time {
 // answer writes an answer down to the network, in the encoding of the request.
 // An error means that the caller did not get it.
 func (x *exchange) answer(status int, out outbound) error {
+	return x.deliver(status, out, bytes.NewReader(out.payload), int64(len(out.payload)))
+}
+
+// deliver is answer with a payload of n bytes that is read from r.
+func (x *exchange) deliver(status int, out outbound, r io.Reader, n int64) error {
 	var head, tail []byte
-	length := len(out.payload)
+	length := n
 	if x.enc == inProto {
-		head, tail = encodeProtoAnswer(out)
+		head, tail = encodeProtoAnswer(out, n)
 	} else {
 		head, tail = encodeJSONAnswer(out)
-		length = base64.StdEncoding.EncodedLen(length)
+		length = (n + 2) / 3 * 4
 	}
-	x.writeDeadline(x.pace.allowance(int64(length)))
+	head, tail = x.framing.around(x.enc, head, tail, length)
+	x.writeDeadline(x.pace.allowance(length))
 	defer x.writeDeadline(0)
-	h := x.w.Header()
-	h.Set("Content-Type", x.enc.contentType())
-	h.Set("Content-Length", strconv.Itoa(len(head)+length+len(tail)))
-	x.answered = true
-	x.w.WriteHeader(status)
-	if err := x.write(head, out.payload, tail); err != nil {
+	x.begin(status, int64(len(head))+length+int64(len(tail)))
+	if err := x.write(head, r, n, tail); err != nil {
 		return fmt.Errorf("write the answer: %w", err)
 	}
 	if err := x.rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
@@ -220,33 +272,57 @@ func (x *exchange) answer(status int, out outbound) error {
 	return nil
 }
 
-func (x *exchange) write(head, payload, tail []byte) error {
+// begin writes the answer's headers.
+func (x *exchange) begin(status int, length int64) {
+	x.answered = true
+	if x.begun {
+		return
+	}
+	h := x.w.Header()
+	switch x.framing {
+	case framedGRPC:
+		h.Set("Content-Type", grpcType)
+		h.Set(http.TrailerPrefix+grpcStatus, "0")
+	case framedStream:
+		h.Set("Content-Type", x.streamType())
+	default:
+		h.Set("Content-Type", x.enc.contentType())
+		h.Set("Content-Length", strconv.FormatInt(length, 10))
+	}
+	x.w.WriteHeader(status)
+}
+
+func (x *exchange) write(head []byte, r io.Reader, n int64, tail []byte) error {
 	if _, err := x.w.Write(head); err != nil {
 		return err
 	}
 	if x.enc == inProto {
-		if _, err := x.w.Write(payload); err != nil {
+		if _, err := io.CopyN(x.w, r, n); err != nil {
 			return err
 		}
-	} else if err := writeBase64(x.w, payload); err != nil {
+	} else if err := writeBase64(x.w, r, n); err != nil {
 		return err
 	}
 	_, err := x.w.Write(tail)
 	return err
 }
 
-// writeBase64 encodes in pieces, so that a large message isn't in memory twice.
-func writeBase64(w io.Writer, b []byte) error {
+// writeBase64 encodes n bytes in pieces, so that a large message isn't in memory.
+func writeBase64(w io.Writer, r io.Reader, n int64) error {
 	const piece = 24 << 10 // a multiple of 3: only the last piece is padded
-	buf := make([]byte, base64.StdEncoding.EncodedLen(min(len(b), piece)))
-	for len(b) > 0 {
-		n := min(len(b), piece)
-		out := buf[:base64.StdEncoding.EncodedLen(n)]
-		base64.StdEncoding.Encode(out, b[:n])
+	in := make([]byte, min(n, piece))
+	buf := make([]byte, base64.StdEncoding.EncodedLen(len(in)))
+	for n > 0 {
+		in = in[:min(n, piece)]
+		if _, err := io.ReadFull(r, in); err != nil {
+			return unexpected(err)
+		}
+		out := buf[:base64.StdEncoding.EncodedLen(len(in))]
+		base64.StdEncoding.Encode(out, in)
 		if _, err := w.Write(out); err != nil {
 			return err
 		}
-		b = b[n:]
+		n -= int64(len(in))
 	}
 	return nil
 }
@@ -260,6 +336,11 @@ const maxDiscard = 256 << 20
 // stays: net/http itself reads on before it answers.
 func (x *exchange) refuse(status int, e *Error) {
 	switch {
+	case x.framing == framedGRPC:
+		x.refuseGRPC(e)
+		return
+	case x.framing == framedStream || x.r.ProtoMajor >= 2:
+		// HTTP/2 tells a client by itself that it need not go on sending.
 	case x.broken:
 		x.readDeadline(-1)
 		x.w.Header().Set("Connection", "close")

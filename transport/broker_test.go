@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,12 +17,34 @@ const mib = 1 << 20
 // bench is a broker with one open session.
 func bench(t *testing.T, limits Limits) (*broker, *session) {
 	t.Helper()
-	b := newBroker(limits.withDefaults(), quiet())
+	b := spooled(t, limits.withDefaults())
 	s, err := b.enter("session_1")
 	require.NoError(t, err)
 	// The synctest bubble must end without timers of sessions.
 	t.Cleanup(b.close)
 	return b, s
+}
+
+// spooled is a broker with a spool of its own.
+func spooled(t testing.TB, limits Limits) *broker {
+	t.Helper()
+	sp, err := openSpool(t.TempDir(), quiet())
+	require.NoError(t, err)
+	t.Cleanup(sp.close)
+	b, err := newBroker(sp, limits, quiet())
+	require.NoError(t, err)
+	return b
+}
+
+// read gives a delivery's message.
+func read(t testing.TB, d *delivery) string {
+	t.Helper()
+	r, err := d.open()
+	require.NoError(t, err)
+	defer r.Close()
+	b, err := io.ReadAll(r)
+	require.NoError(t, err)
+	return string(b)
 }
 
 // put pushes n bytes that begin with text; it waits for room until ctx ends.
@@ -30,7 +53,10 @@ func put(ctx context.Context, b *broker, s *session, topic, id, text string, n i
 	if err != nil {
 		return err
 	}
-	_, err = b.push(s, topic, id, []byte(text), h)
+	c := b.spool.newContent(max(n, int64(len(text))))
+	if _, err = c.Write([]byte(text)); err == nil {
+		_, err = b.push(s, topic, id, c, h)
+	}
 	return err
 }
 
@@ -42,10 +68,11 @@ func mustPut(t *testing.T, b *broker, s *session, topic, id, text string) {
 // get pops and confirms.
 func get(t *testing.T, b *broker, s *session, topic string) string {
 	t.Helper()
-	d, err := b.pop(t.Context(), s, topic, time.Minute)
+	d, err := b.pop(t.Context(), s, topic, "", time.Minute)
 	require.NoError(t, err)
+	text := read(t, d)
 	d.done()
-	return string(d.m.payload)
+	return text
 }
 
 func requireCode(t *testing.T, code Code, err error) {
@@ -60,7 +87,7 @@ func TestPopTimesOutExactly(t *testing.T) {
 		b, s := bench(t, Limits{})
 		defer b.close()
 		begin := time.Now()
-		_, err := b.pop(t.Context(), s, "x", 10*time.Hour)
+		_, err := b.pop(t.Context(), s, "x", "", 10*time.Hour)
 		requireCode(t, CodeTimeout, err)
 		require.Equal(t, 10*time.Hour, time.Since(begin))
 		require.Empty(t, s.queues, "a reader alone leaves no queue behind")
@@ -74,7 +101,7 @@ func TestWaitingPopGetsMessageAtOnce(t *testing.T) {
 		defer b.close()
 		begin := time.Now()
 		time.AfterFunc(9*time.Hour, func() { _ = put(context.Background(), b, s, "x", "", "m", 1) })
-		d, err := b.pop(t.Context(), s, "x", 10*time.Hour)
+		d, err := b.pop(t.Context(), s, "x", "", 10*time.Hour)
 		require.NoError(t, err)
 		d.done()
 		require.Equal(t, 9*time.Hour, time.Since(begin))
@@ -100,13 +127,13 @@ func TestReaderThatLeavesLosesNothing(t *testing.T) {
 		if i%2 == 0 {
 			go cancel() // it races with the message
 		}
-		d, err := b.pop(ctx, s, "x", time.Minute)
+		d, err := b.pop(ctx, s, "x", "", time.Minute)
 		cancel()
 		if err != nil {
 			require.ErrorIs(t, err, context.Canceled)
 			continue
 		}
-		require.Equal(t, fmt.Sprint(next), string(d.m.payload))
+		require.Equal(t, fmt.Sprint(next), read(t, d))
 		if i%3 == 0 {
 			d.putBack() // the answer could not be written
 			continue
@@ -123,7 +150,7 @@ func TestOneReaderAtATime(t *testing.T) {
 		defer b.close()
 		mustPut(t, b, s, "x", "", "first")
 		mustPut(t, b, s, "x", "", "second")
-		d, err := b.pop(t.Context(), s, "x", time.Minute)
+		d, err := b.pop(t.Context(), s, "x", "", time.Minute)
 		require.NoError(t, err)
 
 		got := make(chan string)
@@ -139,29 +166,29 @@ func TestPeek(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, s := bench(t, Limits{})
 		defer b.close()
-		d, err := b.peek(t.Context(), s, "x")
+		d, err := b.peek(t.Context(), s, "x", "")
 		require.NoError(t, err)
 		require.Nil(t, d)
 
 		mustPut(t, b, s, "x", "", "first")
 		mustPut(t, b, s, "x", "", "second")
-		first, err := b.peek(t.Context(), s, "x")
+		first, err := b.peek(t.Context(), s, "x", "")
 		require.NoError(t, err)
-		require.Equal(t, "first", string(first.m.payload))
+		require.Equal(t, "first", read(t, first))
 
 		// While the first is being answered, a peek waits for its turn.
 		got := make(chan *delivery)
 		go func() {
-			d, _ := b.peek(context.Background(), s, "x")
+			d, _ := b.peek(context.Background(), s, "x", "")
 			got <- d
 		}()
 		synctest.Wait()
 		first.done()
 		second := <-got
-		require.Equal(t, "second", string(second.m.payload))
+		require.Equal(t, "second", read(t, second))
 
 		// Nothing is unread: a peek says so, whatever becomes of the second.
-		d, err = b.peek(t.Context(), s, "x")
+		d, err = b.peek(t.Context(), s, "x", "")
 		require.NoError(t, err)
 		require.Nil(t, d)
 		second.done()
@@ -253,7 +280,7 @@ func TestWriterThatLeavesMakesRoom(t *testing.T) {
 // Stuck sessions leave room for the next one, and sending has room when the
 // inbox is full.
 func TestStuckSessionsBlockNobody(t *testing.T) {
-	b := newBroker(Limits{SessionBytes: 256 * mib, TotalBytes: 1024 * mib}.withDefaults(), quiet())
+	b := spooled(t, Limits{SessionBytes: 256 * mib, TotalBytes: 1024 * mib}.withDefaults())
 	defer b.close()
 	full, cancel := context.WithCancel(t.Context())
 	cancel() // a push that would have to wait fails at once
@@ -278,11 +305,11 @@ func TestReleaseSession(t *testing.T) {
 		require.NoError(t, put(t.Context(), b, s, "full", "", "m", mib*3/4))
 		reader, writer := make(chan error, 1), make(chan error, 1)
 		go func() {
-			_, err := b.pop(context.Background(), s, "x", time.Hour)
+			_, err := b.pop(context.Background(), s, "x", "", time.Hour)
 			reader <- err
 		}()
 		go func() { writer <- put(context.Background(), b, s, "full", "", "m", mib/2) }()
-		d, err := b.pop(t.Context(), s, "full", time.Hour)
+		d, err := b.pop(t.Context(), s, "full", "", time.Hour)
 		require.NoError(t, err)
 		synctest.Wait()
 
@@ -310,7 +337,7 @@ func TestClearQueuesKeepsSession(t *testing.T) {
 		mustPut(t, b, s, "y", "", "kept")
 		reader := make(chan error, 1)
 		go func() {
-			_, err := b.pop(context.Background(), s, "z", time.Hour)
+			_, err := b.pop(context.Background(), s, "z", "", time.Hour)
 			reader <- err
 		}()
 		synctest.Wait()
@@ -322,7 +349,7 @@ func TestClearQueuesKeepsSession(t *testing.T) {
 
 		// A message that is being answered while its topic is released doesn't come back.
 		mustPut(t, b, s, "x", "", "old")
-		d, err := b.pop(t.Context(), s, "x", time.Hour)
+		d, err := b.pop(t.Context(), s, "x", "", time.Hour)
 		require.NoError(t, err)
 		require.NoError(t, b.clearQueues(s, ""))
 		requireCode(t, CodeSessionReleased, <-reader)
@@ -334,7 +361,7 @@ func TestClearQueuesKeepsSession(t *testing.T) {
 }
 
 func TestReleasedSessionsAreBounded(t *testing.T) {
-	b := newBroker(Limits{ReleasedSessions: 3}.withDefaults(), quiet())
+	b := spooled(t, Limits{ReleasedSessions: 3}.withDefaults())
 	for i := range 5 {
 		b.releaseSession(fmt.Sprint(i))
 		b.releaseSession(fmt.Sprint(i))
@@ -357,7 +384,7 @@ func TestIdleSessionIsReleased(t *testing.T) {
 		require.NoError(t, err)
 		require.Same(t, s, again)
 		// A call that lasts longer than the time to live keeps its session.
-		_, err = b.pop(t.Context(), s, "y", 5*time.Hour)
+		_, err = b.pop(t.Context(), s, "y", "", 5*time.Hour)
 		requireCode(t, CodeTimeout, err)
 		b.leave(s)
 
@@ -376,14 +403,14 @@ func TestIdleSessionIsReleased(t *testing.T) {
 
 // Sessions that hold nothing cost nothing, however they are called.
 func TestEmptySessionsAreForgotten(t *testing.T) {
-	b := newBroker(Limits{}.withDefaults(), quiet())
+	b := spooled(t, Limits{}.withDefaults())
 	for i := range 100 {
 		s, err := b.enter(fmt.Sprint(i))
 		require.NoError(t, err)
-		d, err := b.peek(t.Context(), s, "x")
+		d, err := b.peek(t.Context(), s, "x", "")
 		require.NoError(t, err)
 		require.Nil(t, d)
-		_, err = b.pop(t.Context(), s, "x", time.Nanosecond)
+		_, err = b.pop(t.Context(), s, "x", "", time.Nanosecond)
 		requireCode(t, CodeTimeout, err)
 		b.leave(s)
 	}

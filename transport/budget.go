@@ -28,7 +28,7 @@ type claim struct {
 	err   error
 }
 
-// hold is memory that was reserved. It is released once; later calls do nothing.
+// hold is room that was reserved. It is released once; later calls do nothing.
 type hold struct {
 	b *broker
 	a *account

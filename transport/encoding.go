@@ -22,7 +22,7 @@ func encodingOf(h http.Header) encoding {
 	if t, _, err := mime.ParseMediaType(ct); err == nil {
 		ct = t
 	}
-	if strings.Contains(strings.ToLower(ct), "protobuf") {
+	if ct = strings.ToLower(ct); strings.Contains(ct, "protobuf") || isGRPC(ct) {
 		return inProto
 	}
 	return inJSON
@@ -35,32 +35,11 @@ func (e encoding) contentType() string {
 	return "application/json"
 }
 
-func (e encoding) decodePush(b []byte) (inbound, error) {
-	if e == inProto {
-		return decodeProtoPush(b)
-	}
-	return decodeJSONPush(b)
-}
-
-func (e encoding) decodeTopic(b []byte) (inbound, error) {
-	if e == inProto {
-		return decodeProtoPush(b)
-	}
-	return decodeJSONTopic(b)
-}
-
 func (e encoding) decodeRead(b []byte) (inbound, error) {
 	if e == inProto {
 		return decodeProtoRead(b)
 	}
 	return decodeJSONRead(b)
-}
-
-func (e encoding) decodeWrapped(b []byte) (wrapped, error) {
-	if e == inProto {
-		return decodeProtoWrapped(b)
-	}
-	return decodeJSONWrapped(b)
 }
 
 func (e encoding) decodeAnswer(b []byte) (outbound, error) {

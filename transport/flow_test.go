@@ -34,7 +34,7 @@ func TestSessionsApart(t *testing.T) {
 // A network that fails before and after the partner took the message: order is
 // kept and nothing comes twice or not at all.
 func TestFlakyNetwork(t *testing.T) {
-	b := New(Config{NodeID: "B", Logger: quiet()})
+	b := open(t, Config{NodeID: "B", Logger: quiet()})
 	inner := b.Handler()
 	var mu sync.Mutex
 	failed := map[string]int{}
@@ -57,7 +57,7 @@ func TestFlakyNetwork(t *testing.T) {
 		}
 	}))
 	defer flaky.Close()
-	a := New(Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return flaky.URL + "/", true }})
+	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return flaky.URL + "/", true }})
 	na, nb := &node{a, serve(t, a)}, &node{b, serve(t, b)}
 
 	const lanes, messages = 3, 40
@@ -97,13 +97,13 @@ func TestPartnerComesUp(t *testing.T) {
 	address := listener.Addr().String()
 	require.NoError(t, listener.Close())
 
-	a := New(Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return "http://" + address, true }})
+	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return "http://" + address, true }})
 	na := &node{a, serve(t, a)}
 	done := make(chan outbound, 1)
 	go func() { done <- na.container(t, "s").push("B", "x", []byte("hello")) }()
 	eventually(t, "some tries failed", func() bool { return a.Stats().Retries >= 2 })
 
-	b := New(Config{NodeID: "B", Logger: quiet()})
+	b := open(t, Config{NodeID: "B", Logger: quiet()})
 	listener, err = net.Listen("tcp", address)
 	require.NoError(t, err)
 	srv := b.Server()
@@ -116,7 +116,7 @@ func TestPartnerComesUp(t *testing.T) {
 }
 
 func TestPartnerStaysDown(t *testing.T) {
-	a := New(Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return "http://127.0.0.1:1", true }})
+	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return "http://127.0.0.1:1", true }})
 	c := (&node{a, serve(t, a)}).container(t, "s").with(headerTimeout, "300")
 	begin := time.Now()
 	out := c.push("B", "x", []byte("hello"))
@@ -146,7 +146,7 @@ func TestStrangePartners(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			partner := httptest.NewServer(answer)
 			defer partner.Close()
-			a := New(Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return partner.URL, true }})
+			a := open(t, Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return partner.URL, true }})
 			out := (&node{a, serve(t, a)}).container(t, "s").push("B", "x", []byte("hello"))
 			require.Equal(t, CodeNetwork, out.code, out.message)
 			require.Zero(t, a.Stats().Retries)
@@ -170,7 +170,7 @@ func TestPassThrough(t *testing.T) {
 		_, _ = io.WriteString(w, `{"code":"E0000000000","message":"成功"}`)
 	}))
 	defer partner.Close()
-	a := New(Config{NodeID: "A", Logger: quiet(), Route: func(id string) (string, bool) { return partner.URL + "/prefix/", id == "B" }})
+	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: func(id string) (string, bool) { return partner.URL + "/prefix/", id == "B" }})
 	n := &node{a, serve(t, a)}
 	body := "{ \"topic\":\"x\", \"payload\":\"bQ==\",\"metadata\":{\"k\":\"v\"} }\n"
 	status, answer := raw(t, "POST", n.url+pathPush, map[string]string{
@@ -289,7 +289,7 @@ func TestReleaseWakesOverHTTP(t *testing.T) {
 		<-r.Context().Done()
 	}))
 	defer b2.Close()
-	a2 := New(Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return b2.URL, true }})
+	a2 := open(t, Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return b2.URL, true }})
 	na2 := &node{a2, serve(t, a2)}
 	go func() { results <- na2.container(t, "s").push("B", "x", []byte("m")) }()
 	eventually(t, "the push is under way", func() bool { st, _ := a2.SessionStats("s"); return st.OutboundBytes > 0 })
@@ -302,7 +302,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	before := ours()
 	t.Run("work", func(t *testing.T) {
 		down := "http://127.0.0.1:1"
-		a := New(Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return down, true }, Limits: Limits{SessionBytes: mib}})
+		a := open(t, Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return down, true }, Limits: Limits{SessionBytes: mib}})
 		srv := httptest.NewUnstartedServer(nil)
 		srv.Config = a.Server()
 		srv.Start()
@@ -380,7 +380,7 @@ func TestHopIsSerialPerQueue(t *testing.T) {
 	gate := make(chan struct{})
 	partner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		in, _ := decodeProtoPush(body)
+		in, _ := parse(plainPush, inProto, body)
 		mu.Lock()
 		inside[in.topic]++
 		most[in.topic] = max(most[in.topic], inside[in.topic])
@@ -395,7 +395,7 @@ func TestHopIsSerialPerQueue(t *testing.T) {
 		_, _ = io.WriteString(w, `{"code":"E0000000000","message":"ok"}`)
 	}))
 	defer partner.Close()
-	a := New(Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return partner.URL, true }})
+	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return partner.URL, true }})
 	n := &node{a, serve(t, a)}
 	c := n.container(t, "s").protobuf()
 	var wg sync.WaitGroup

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -30,15 +29,12 @@ func (t *Transport) forward(ctx context.Context, x *exchange, s *session, target
 	if !ok {
 		return refuse(CodeNodeUnknown, "node %.200q has no route here; ask the operator to add it", target)
 	}
-	body, h, err := t.readBody(ctx, x, &s.out, forwardedPush)
+	p, err := t.readPush(ctx, x, &s.out, forwardedPush)
 	if err != nil {
 		return err
 	}
-	defer h.release()
-	in, _, err := forwardedPush.decode(x.enc, body)
-	if err == nil {
-		in.topic, err = topicOf(in.topic, x.headers, nil)
-	}
+	defer p.discard()
+	topic, err := topicOf(p.topic, x.headers)
 	if err != nil {
 		return err
 	}
@@ -49,18 +45,18 @@ func (t *Transport) forward(ctx context.Context, x *exchange, s *session, target
 	defer context.AfterFunc(s.ctx, stopped)()
 	defer context.AfterFunc(t.ctx, stopped)()
 
-	l := lane{s.id, in.topic, target}
+	l := lane{s.id, topic, target}
 	turn, endTurn := context.WithDeadline(ctx, deadline)
 	defer endTurn()
 	if err := t.turns.take(turn, l); err != nil {
 		if gone := t.ended(s); gone != nil {
 			return gone
 		}
-		return refuse(CodeTimeout, "earlier messages of topic %.200q to node %s took all the time", in.topic, target)
+		return refuse(CodeTimeout, "earlier messages of topic %.200q to node %s took all the time", topic, target)
 	}
 	defer t.turns.leave(l)
 
-	out, err := t.send(ctx, x, s, base, target, body, deadline)
+	out, err := t.send(ctx, x, s, base, target, p.body, deadline)
 	if err != nil {
 		return err
 	}
@@ -81,7 +77,7 @@ func (t *Transport) ended(s *session) error {
 
 // send tries until the partner has answered or the deadline is near. A refusal
 // by the partner is an error with its code.
-func (t *Transport) send(ctx context.Context, x *exchange, s *session, base, target string, body []byte, deadline time.Time) (outbound, error) {
+func (t *Transport) send(ctx context.Context, x *exchange, s *session, base, target string, body *content, deadline time.Time) (outbound, error) {
 	header := t.partnerHeaders(x, target)
 	endpoint := strings.TrimRight(base, "/") + pathInvoke
 	log := t.log.With("session_id", s.id, "target_node_id", target, "trace_id", header.Get(headerTraceID))
@@ -117,11 +113,16 @@ func (t *Transport) send(ctx context.Context, x *exchange, s *session, base, tar
 
 // try sends once. again means that the outcome is unknown or the partner is
 // not able at the moment; the message id makes another try harmless.
-func (t *Transport) try(ctx context.Context, endpoint string, header http.Header, enc encoding, body []byte) (out outbound, again bool, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, bytes.NewReader(body))
+func (t *Transport) try(ctx context.Context, endpoint string, header http.Header, enc encoding, body *content) (out outbound, again bool, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, io.NopCloser(body.reader()))
 	if err != nil {
 		return out, false, fmt.Errorf("route %q: %w", endpoint, err)
 	}
+	req.ContentLength = body.size
+	if body.size == 0 {
+		req.Body = http.NoBody
+	}
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(body.reader()), nil }
 	req.Header = header.Clone()
 	resp, err := t.client.Do(req)
 	if err != nil {

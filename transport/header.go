@@ -22,8 +22,12 @@ const (
 	// headerTimeout is how long a push may wait, in milliseconds; it tells a
 	// partner how long we shall wait for its answer.
 	headerTimeout = "x-ptp-timeout"
-	// headerMessageID makes a push repeatable; see the package comment.
+	// headerMessageID makes a push and a pop repeatable; see the package comment.
 	headerMessageID = "x-ptp-message-id"
+	// headerFinal on a release is "true" when the session's job is over.
+	headerFinal = "x-ptp-final"
+	// headerProvider names who wrote the container or the transport.
+	headerProvider = "x-ptp-tech-provider-code"
 )
 
 // passThrough is the x-ptp-version whose body is the container's, untouched

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/base64"
@@ -42,10 +43,27 @@ func newNetwork(t testing.TB, limits Limits, ids ...string) network {
 		return n.url, true
 	}
 	for _, id := range ids {
-		tr := New(Config{NodeID: id, Route: route, Logger: quiet(), Limits: limits})
+		tr := open(t, Config{NodeID: id, Route: route, Logger: quiet(), Limits: limits})
 		*net[id] = node{Transport: tr, url: serve(t, tr)}
 	}
 	return net
+}
+
+// open makes a transport, with a spool of its own if the configuration names none.
+// The test's end closes it.
+func open(t testing.TB, cfg Config) *Transport {
+	t.Helper()
+	if cfg.Spool == "" {
+		cfg.Spool = t.TempDir()
+	}
+	tr, err := New(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		require.NoError(t, tr.Close(ctx))
+	})
+	return tr
 }
 
 // serve starts a transport's own server; the test's end closes both.
@@ -184,6 +202,28 @@ func (c *caller) release(topic string) outbound {
 	return out
 }
 
+// pushed is what parsing a push gives.
+type pushed struct {
+	topic   string
+	meta    headers
+	payload []byte
+}
+
+// written is a payloadWriter in memory.
+type written struct{ bytes.Buffer }
+
+func (w *written) reset() { w.Buffer.Reset() }
+
+func parse(form pushForm, enc encoding, body []byte) (p pushed, err error) {
+	var w written
+	err = buffered(bytes.NewReader(body), func(r *bufio.Reader) error {
+		p.topic, p.meta, err = form.parse(enc, r, &w)
+		return err
+	})
+	p.payload = w.Bytes()
+	return p, err
+}
+
 func protoPush(topic string, payload []byte) []byte {
 	b := protowire.AppendTag(nil, 1, protowire.BytesType)
 	b = protowire.AppendString(b, topic)
@@ -210,3 +250,8 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	require.Eventually(t, ok, 20*time.Second, time.Millisecond, what)
 }
+
+func b64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
+
+// newBytes reads b, and is of no type whose length net/http knows.
+func newBytes(b []byte) io.Reader { return io.MultiReader(bytes.NewReader(b)) }

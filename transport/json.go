@@ -47,20 +47,6 @@ func unmarshal(b []byte, v any) error {
 	return json.Unmarshal(b, v)
 }
 
-func decodeJSONPush(b []byte) (inbound, error) {
-	var v struct {
-		Topic   string  `json:"topic"`
-		Payload *[]byte `json:"payload"`
-	}
-	if err := unmarshal(b, &v); err != nil {
-		return inbound{}, err
-	}
-	if v.Payload == nil {
-		return inbound{}, errors.New("payload is missing")
-	}
-	return inbound{topic: v.Topic, payload: *v.Payload}, nil
-}
-
 func decodeJSONRead(b []byte) (inbound, error) {
 	var v struct {
 		Topic   string `json:"topic"`
@@ -68,25 +54,6 @@ func decodeJSONRead(b []byte) (inbound, error) {
 	}
 	err := unmarshal(b, &v)
 	return inbound{topic: v.Topic, timeoutMS: int64(v.Timeout)}, err
-}
-
-// decodeJSONTopic reads the topic of a push and leaves the payload alone: the
-// receiving transport reads it.
-func decodeJSONTopic(b []byte) (inbound, error) {
-	var v struct {
-		Topic string `json:"topic"`
-	}
-	err := unmarshal(b, &v)
-	return inbound{topic: v.Topic}, err
-}
-
-func decodeJSONWrapped(b []byte) (wrapped, error) {
-	var v struct {
-		Metadata map[string]string `json:"metadata"`
-		Payload  []byte            `json:"payload"`
-	}
-	err := unmarshal(b, &v)
-	return wrapped{metadata: v.Metadata, payload: v.Payload}, err
 }
 
 // decodeJSONAnswer reads a partner's answer to a push.

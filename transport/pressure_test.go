@@ -106,7 +106,7 @@ func TestStalledBodiesHoldOneSession(t *testing.T) {
 		require.NoError(t, err)
 	}
 	eventually(t, "they hold their budget", func() bool { st, _ := n.SessionStats("stalled"); return st.InboundBytes > 3*mib })
-	out := n.container(t, "stalled").push("A", "x", make([]byte, mib/2))
+	out := n.container(t, "stalled").push("A", "x", make([]byte, mib*3/4))
 	require.Equal(t, CodeBufferFull, out.code, out.message)
 	n.container(t, "other").mustPush("A", "x", make([]byte, mib/2))
 	for _, c := range conns {

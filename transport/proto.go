@@ -11,17 +11,10 @@ import (
 // The messages of API_SPECS part 4, 5.1 and 5.2.2. Byte fields that were decoded
 // from protobuf share the memory of the body.
 
-// inbound is any request: PushInbound, PopInbound, PeekInbound and ReleaseInbound.
+// inbound is a PopInbound, PeekInbound or ReleaseInbound.
 type inbound struct {
 	topic     string
-	payload   []byte // push
-	timeoutMS int64  // pop, release; 0 is "not given"
-}
-
-// wrapped is the Inbound of the wrapped form between transports.
-type wrapped struct {
-	metadata map[string]string
-	payload  []byte
+	timeoutMS int64 // 0 is "not given"
 }
 
 // outbound is TransportOutbound, and Outbound, which has the same fields.
@@ -72,20 +65,6 @@ func text(value []byte) (string, error) {
 	return string(value), nil
 }
 
-// decodeProtoPush reads a PushInbound.
-func decodeProtoPush(b []byte) (in inbound, err error) {
-	err = fields(b, func(num protowire.Number, typ protowire.Type, value []byte, _ uint64) (err error) {
-		switch {
-		case num == 1 && typ == protowire.BytesType:
-			in.topic, err = text(value)
-		case num == 2 && typ == protowire.BytesType:
-			in.payload = value
-		}
-		return err
-	})
-	return in, err
-}
-
 // decodeProtoRead reads a PopInbound, PeekInbound or ReleaseInbound.
 func decodeProtoRead(b []byte) (in inbound, err error) {
 	err = fields(b, func(num protowire.Number, typ protowire.Type, value []byte, varint uint64) (err error) {
@@ -98,27 +77,6 @@ func decodeProtoRead(b []byte) (in inbound, err error) {
 		return err
 	})
 	return in, err
-}
-
-// decodeProtoWrapped reads an Inbound.
-func decodeProtoWrapped(b []byte) (w wrapped, err error) {
-	err = fields(b, func(num protowire.Number, typ protowire.Type, value []byte, _ uint64) error {
-		switch {
-		case num == 1 && typ == protowire.BytesType:
-			k, v, err := mapEntry(value)
-			if err != nil {
-				return err
-			}
-			if w.metadata == nil {
-				w.metadata = make(map[string]string)
-			}
-			w.metadata[k] = v
-		case num == 2 && typ == protowire.BytesType:
-			w.payload = value
-		}
-		return nil
-	})
-	return w, err
 }
 
 func mapEntry(b []byte) (k, v string, err error) {
@@ -155,12 +113,12 @@ func decodeProtoAnswer(b []byte) (out outbound, err error) {
 	return out, err
 }
 
-// encodeProtoAnswer gives the parts of a TransportOutbound around the payload,
-// which is written as it is, between them.
-func encodeProtoAnswer(out outbound) (head, tail []byte) {
-	if len(out.payload) > 0 {
+// encodeProtoAnswer gives the parts of a TransportOutbound around a payload of n
+// bytes, which is written as it is, between them.
+func encodeProtoAnswer(out outbound, n int64) (head, tail []byte) {
+	if n > 0 {
 		head = protowire.AppendTag(head, 2, protowire.BytesType)
-		head = protowire.AppendVarint(head, uint64(len(out.payload)))
+		head = protowire.AppendVarint(head, uint64(n))
 	}
 	tail = protowire.AppendTag(tail, 3, protowire.BytesType)
 	tail = protowire.AppendString(tail, string(out.code))

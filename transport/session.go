@@ -15,6 +15,7 @@ type session struct {
 	lastUsed time.Time
 	idle     *time.Timer
 	released bool
+	dir      string // in the spool; made when something is kept
 
 	// ctx ends with the session; its cause is the refusal.
 	ctx    context.Context
@@ -33,26 +34,35 @@ func (b *broker) enter(id string) (*session, error) {
 	}
 	s := b.sessions[id]
 	if s == nil {
-		s = &session{id: id, queues: make(map[string]*queue)}
-		s.in.session, s.out.session = s, s
-		s.ctx, s.cancel = context.WithCancelCause(context.Background())
-		s.idle = time.AfterFunc(b.limits.SessionTTL, func() { b.expire(s) })
-		b.sessions[id] = s
+		s = b.open(id, b.spool.newSessionDir())
 	}
 	s.busy++
 	s.lastUsed = time.Now()
 	return s, nil
 }
 
+// open makes a session.
+func (b *broker) open(id, dir string) *session {
+	s := &session{id: id, queues: make(map[string]*queue), dir: dir, lastUsed: time.Now()}
+	s.in.session, s.out.session = s, s
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	s.idle = time.AfterFunc(b.limits.SessionTTL, func() { b.expire(s) })
+	b.sessions[id] = s
+	return s
+}
+
 // leave ends a call. A session that holds nothing then is forgotten, so that
 // calls with made-up ids cost nothing.
 func (b *broker) leave(s *session) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	defer b.unlock()
 	s.busy--
 	s.lastUsed = time.Now()
 	if s.busy == 0 && len(s.queues) == 0 && !s.released {
 		delete(b.sessions, s.id)
+		if !b.closed {
+			b.trash = append(b.trash, s.dir)
+		}
 		s.idle.Stop()
 		s.cancel(nil)
 	}
@@ -61,7 +71,7 @@ func (b *broker) leave(s *session) {
 // expire runs when a session may have been idle for its time to live.
 func (b *broker) expire(s *session) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	defer b.unlock()
 	if b.sessions[s.id] != s {
 		return
 	}
@@ -74,24 +84,33 @@ func (b *broker) expire(s *session) {
 		return
 	}
 	b.log.Warn("session released: nobody used it", "session_id", s.id, "idle", silence, "bytes", s.in.used)
-	b.released.add(s.id)
+	b.bury(s.id)
 	b.end(s, errReleased(s.id))
+}
+
+// bury remembers that a session was released.
+func (b *broker) bury(id string) {
+	if !b.released.has(id) {
+		b.released.add(id)
+		b.buried = append(b.buried, id)
+	}
 }
 
 // releaseSession closes a session for good and remembers that it was.
 func (b *broker) releaseSession(id string) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	defer b.unlock()
 	if b.closed {
 		return
 	}
-	b.released.add(id)
+	b.bury(id)
 	if s := b.sessions[id]; s != nil {
 		b.end(s, errReleased(id))
 	}
 }
 
 // end drops a session: its messages go, its readers and writers wake with err.
+// At the transport's end its folder stays.
 func (b *broker) end(s *session, err error) {
 	delete(b.sessions, s.id)
 	s.released = true
@@ -101,6 +120,9 @@ func (b *broker) end(s *session, err error) {
 		b.uncharge(q)
 	}
 	clear(s.queues)
+	if !b.closed {
+		b.trash = append(b.trash, s.dir)
+	}
 	b.fail(&s.in, err)
 	b.fail(&s.out, err)
 	b.feed()

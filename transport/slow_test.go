@@ -14,7 +14,7 @@ import (
 
 // impatient is a node that gives slow callers up soon.
 func impatient(t *testing.T, patience time.Duration) *node {
-	tr := New(Config{NodeID: "A", Logger: quiet()})
+	tr := open(t, Config{NodeID: "A", Logger: quiet()})
 	tr.pace = pace{patience: patience, slowest: 1 << 40}
 	return &node{tr, serve(t, tr)}
 }
@@ -63,7 +63,10 @@ func TestStalledReaderIsGivenUp(t *testing.T) {
 	defer tr.broker.leave(s)
 	h, err := tr.broker.reserve(t.Context(), &s.in, int64(len(large)))
 	require.NoError(t, err)
-	_, err = tr.broker.push(s, "x", "", large, h)
+	body := tr.broker.spool.newContent(int64(len(large)))
+	_, err = body.Write(large)
+	require.NoError(t, err)
+	_, err = tr.broker.push(s, "x", "", body, h)
 	require.NoError(t, err)
 
 	conn := dial(t, n.url)

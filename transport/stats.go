@@ -8,7 +8,7 @@ type Stats struct {
 	Sessions, Queues int
 	// Messages are unread.
 	Messages int
-	// Bytes is the memory charged for all bodies and queues, PeakBytes the most there was.
+	// Bytes is the room charged for all bodies and queues, PeakBytes the most there was.
 	Bytes, PeakBytes int64
 	// Readers are pops that wait, Writers pushes that wait for room.
 	Readers, Writers int
@@ -25,7 +25,7 @@ type Stats struct {
 type SessionStats struct {
 	// Queues are its topics, Messages the unread ones.
 	Queues, Messages int
-	// InboundBytes is memory charged for bodies being read or unread and for
+	// InboundBytes is room charged for bodies being read or unread and for
 	// queues, OutboundBytes for bodies on their way to partners.
 	InboundBytes, OutboundBytes int64
 }

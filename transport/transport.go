@@ -12,11 +12,14 @@ import (
 	"time"
 )
 
-// Config is what a transport needs to know of its party. NodeID and Route are
-// required; the zero value of everything else is a good default.
+// Config is what a transport needs to know of its party. NodeID, Spool and Route
+// are required; the zero value of everything else is a good default.
 type Config struct {
 	// NodeID is the party's own node id.
 	NodeID string
+	// Spool is the folder in which messages are kept. It is made if it isn't there,
+	// and belongs to one transport at a time.
+	Spool string
 	// Route finds the base URL of a partner's transport, to which
 	// /v1/interconn/chan/invoke is appended. It is called for every push to
 	// another node and must not block.
@@ -29,7 +32,7 @@ type Config struct {
 	HTTP *http.Client
 	// Logger gets what an operator should know; never a message's content.
 	Logger *slog.Logger
-	// Limits bound memory and time.
+	// Limits bound room and time.
 	Limits Limits
 }
 
@@ -37,7 +40,7 @@ type Config struct {
 // their defaults.
 type Limits struct {
 	// MessageBytes is the largest payload, 64 MiB. It is lowered to a quarter of
-	// SessionBytes, since a JSON body needs room for base64 beside its payload.
+	// SessionBytes, so that one message leaves room for others.
 	MessageBytes int64
 	// SessionBytes is what one session may hold unread, and again under way to
 	// partners: 256 MiB, at least 1 MiB. Give it four times the largest message.
@@ -74,7 +77,7 @@ func (l Limits) withDefaults() Limits {
 
 // Call is what is known of a request before its body is read.
 type Call struct {
-	// Op is push, pop, peek, release or invoke; invoke comes from a partner.
+	// Op is push, pop, peek, release, invoke or transport; the last two come from a partner.
 	Op string
 	// SessionID, Token, TraceID, SourceNodeID and TargetNodeID are the x-ptp-* headers of
 	// these names; SourceNodeID is what the caller says of itself.
@@ -107,8 +110,9 @@ type Transport struct {
 	idle   chan struct{} // closed when closed and no call is left
 }
 
-// New makes a transport. It starts nothing: no goroutine runs but those of calls.
-func New(cfg Config) *Transport {
+// New makes a transport that goes on with what is in its spool. It starts
+// nothing: no goroutine runs but those of calls. Close frees the spool for another.
+func New(cfg Config) (*Transport, error) {
 	t := &Transport{
 		nodeID:    cfg.NodeID,
 		route:     cfg.Route,
@@ -131,9 +135,16 @@ func New(cfg Config) *Transport {
 		client = &http.Client{Transport: t.ownPool}
 	}
 	t.client = withoutRedirects(client)
-	t.broker = newBroker(t.limits, t.log)
+	sp, err := openSpool(cfg.Spool, t.log)
+	if err != nil {
+		return nil, err
+	}
+	if t.broker, err = newBroker(sp, t.limits, t.log); err != nil {
+		sp.close()
+		return nil, err
+	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
-	return t
+	return t, nil
 }
 
 // partnerPool is a connection pool to partners: a dial that hangs must leave
@@ -180,13 +191,20 @@ func (t *Transport) Server() *http.Server {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(t.log.Handler(), slog.LevelWarn),
+		Protocols:         new(http.Protocols),
+		// A container waits in one pop for each topic, all on one connection.
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 10_000, MaxReceiveBufferPerConnection: 4 << 20,
+			SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 	}
+	srv.Protocols.SetHTTP1(true)
+	srv.Protocols.SetHTTP2(true)
+	srv.Protocols.SetUnencryptedHTTP2(true) // gRPC, on the same port
 	srv.RegisterOnShutdown(t.stop)
 	return srv
 }
 
-// Close refuses new calls with CodeNoInstance, wakes those that wait and drops
-// all messages, then waits for the calls to end. The error is ctx's.
+// Close refuses new calls with CodeNoInstance and wakes those that wait, then waits
+// for the calls to end. Messages stay in the spool for the next transport. The error is ctx's.
 func (t *Transport) Close(ctx context.Context) error {
 	t.stop()
 	select {
@@ -194,6 +212,7 @@ func (t *Transport) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("transport: close with calls in progress: %w", ctx.Err())
 	}
+	t.broker.spool.close()
 	if t.ownPool != nil {
 		t.ownPool.CloseIdleConnections()
 	}

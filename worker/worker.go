@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
+	"golang.org/x/sync/semaphore"
 
 	"hutong/activities"
 	"hutong/store"
@@ -76,15 +77,17 @@ func ControlActivities(records *activities.Records, remote *activities.Remote) m
 	}
 }
 
-// NewHost makes the worker of this host, as many runs at once as it has slots, and stops beside them, and tells the
-// control workers of the host; it goes on telling until Stop.
+// NewHost makes the worker of this host, with as many runs at once as it has slots, and stops beside them, and tells the
+// control workers of the host; it goes on telling until Stop. It takes up as many runs again, so that the next is there
+// when a slot gets free, and what follows a run's end costs no slot.
 func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, slots int, logger *slog.Logger) (*Worker, error) {
 	if err := announce(ctx, runs, slots); err != nil {
 		return nil, fmt.Errorf("announcing host %s: %w", runs.HostID, err)
 	}
+	runs.Slots = semaphore.NewWeighted(int64(slots))
 	run := worker.New(c, activities.RunQueue(runs.HostID), worker.Options{
 		WorkerStopTimeout: stopTimeout, DisableWorkflowWorker: true,
-		MaxConcurrentActivityExecutionSize: slots, MaxConcurrentActivityTaskPollers: min(slots, 4),
+		MaxConcurrentActivityExecutionSize: 2 * slots, MaxConcurrentActivityTaskPollers: min(slots, 4),
 		// A stop comes with a heartbeat's answer.
 		MaxHeartbeatThrottleInterval: 2 * time.Second,
 	})

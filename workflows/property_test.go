@@ -20,12 +20,12 @@ func drawSeconds(t *rapid.T, label string, from, to int) time.Duration {
 	return time.Duration(rapid.IntRange(from, to).Draw(t, label)) * time.Second
 }
 
-func drawPlan(t *rapid.T, parts []bfia.Part, most int) bfia.Plan {
+func drawPlan(t *rapid.T, parts []bfia.Part, least, most int) bfia.Plan {
 	p := plan(nil)
-	for i := range rapid.IntRange(1, most).Draw(t, "tasks") {
+	for i := range rapid.IntRange(least, most).Draw(t, "tasks") {
 		task := bfia.PlannedTask{Name: fmt.Sprintf("t%d", i), Component: "CallbackOnly", Provider: "p", Version: "1"}
-		for k := range i {
-			if rapid.IntRange(0, i).Draw(t, "depends") < 2 {
+		if i > 0 {
+			for _, k := range rapid.SliceOfNDistinct(rapid.IntRange(0, i-1), 0, min(i, 4), rapid.ID[int]).Draw(t, "depends") {
 				task.DependsOn = append(task.DependsOn, fmt.Sprintf("t%d", k))
 			}
 		}
@@ -40,7 +40,11 @@ func drawPlan(t *rapid.T, parts []bfia.Part, most int) bfia.Plan {
 // [federation] for the rules.
 func TestJobProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		f := newFederation(t, drawPlan(t, federationParts, 30))
+		least, most := 1, 30
+		if rapid.IntRange(0, 9).Draw(t, "large") == 9 {
+			least, most = 100, 200
+		}
+		f := newFederation(t, drawPlan(t, federationParts, least, most))
 		f.in.Settings.TasksInFlight = rapid.IntRange(1, 10).Draw(t, "in flight")
 		trouble := rapid.IntRange(0, 3).Draw(t, "trouble") // how much of it: 0 is none
 		some := func(label string) bool { return trouble > 0 && rapid.IntRange(0, 40/trouble).Draw(t, label) == 0 }
@@ -116,7 +120,7 @@ func TestJobProperties(t *testing.T) {
 // once and is reported once as its row says, and no container is left. See [courtyard] for the rules.
 func TestPartyJobProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c := newCourtyard(t, drawPlan(t, []bfia.Part{guestA, hostA}, 12))
+		c := newCourtyard(t, drawPlan(t, []bfia.Part{guestA, hostA}, 1, 12))
 		free := drawSeconds(t, "host there at", 0, 60)
 		c.claims = func(string) error {
 			if c.env.Now().Sub(c.began) < free {

@@ -26,6 +26,13 @@ type Runner interface {
 	// (config.log.path). It goes when the run is removed, or earlier.
 	LogPath(name string) string
 
+	// ControlPort is a port on which a new run may listen to be asked how it does.
+	ControlPort() (int, error)
+
+	// Address is at which this host reaches a run that listens. ErrNotFound if the
+	// run is gone or does not run.
+	Address(ctx context.Context, name string) (string, error)
+
 	// Create creates the run, or finds the one of that name, without comparing
 	// specs. The id is the device's own and differs when a name is used again.
 	Create(ctx context.Context, spec Spec) (id string, err error)

@@ -350,8 +350,17 @@ func taskLine(r row, now time.Time, parts []column, wide []int, narrow bool, nam
 		}
 		l.to(at)
 	}
+	var words []string
 	if len(r.after) > 0 {
-		l.add(dim, "after "+plain(strings.Join(r.after, ", ")))
+		words = append(words, "after "+plain(strings.Join(r.after, ", ")))
+	}
+	for _, p := range r.task.Parties {
+		if p.Progress != "" {
+			words = append(words, partName(p)+": "+plain(p.Progress))
+		}
+	}
+	if len(words) > 0 {
+		l.add(dim, strings.Join(words, "  "))
 	}
 	return l
 }

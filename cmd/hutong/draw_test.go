@@ -220,3 +220,12 @@ func FuzzDraw(f *testing.F) {
 		}
 	})
 }
+
+// What a component says of its progress stands at the end of its task's line.
+func TestDrawProgress(t *testing.T) {
+	s := &bfia.JobStatus{JobID: "j", State: bfia.JobRunning, Tasks: []bfia.TaskStatus{{Name: "boost", State: bfia.TaskRunning, Parties: []bfia.PartStatus{
+		{NodeID: guestNode, Role: "guest", State: bfia.TaskRunning, Progress: "42%: tree 3\x1b[2J"}, {NodeID: hostNode, Role: "host", State: bfia.TaskRunning}}}}}
+	text := strings.Join(draw(s, time.Now(), view{width: noLimit}), "\n")
+	require.Contains(t, text, "guest.0: 42%: tree 3 [2J\n")
+	require.NotContains(t, text, "host.0:")
+}

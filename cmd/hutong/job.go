@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/url"
 	"slices"
@@ -22,7 +21,7 @@ import (
 func newJobCommand(c *client) *cobra.Command {
 	return group("job", "Submit, watch and stop jobs; read their logs and outputs",
 		newJobSubmit(c), newJobStatus(c), newJobWatch(c), newJobList(c), newJobStop(c),
-		newJobAudit(c, "approve", bfia.JobReady), newJobAudit(c, "reject", bfia.JobRejected), newJobLogs(c), newJobOutputs(c))
+		newJobAudit(c, "approve", bfia.JobReady), newJobAudit(c, "reject", bfia.JobRejected), newJobLogs(c), newJobOutputs(c), newJobProbe(c))
 }
 
 // submitTries is how often a job is sent while the answer gets lost. All of them carry the same job id, so it runs once.
@@ -47,8 +46,14 @@ func newJobSubmit(c *client) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%s: %w", file, err)
 			}
-			if jobID, err = c.submit(cmd.Context(), document, jobID); err != nil {
+			var warnings []bfia.Warning
+			if jobID, warnings, err = c.submit(cmd.Context(), document, jobID); err != nil {
 				return err
+			}
+			for _, w := range warnings {
+				if _, err := fmt.Fprintln(cmd.ErrOrStderr(), "warning:", plain(w.String())); err != nil {
+					return err
+				}
 			}
 			if follow {
 				return c.watch(cmd, jobID)
@@ -79,20 +84,21 @@ func giveJobID(document map[string]json.RawMessage) (string, error) {
 	return id, nil
 }
 
-// submit sends a job until there is an answer. What was never delivered is not sent again: that is the user's choice.
-func (c *client) submit(ctx context.Context, document map[string]json.RawMessage, jobID string) (string, error) {
+// submit sends a job until there is an answer, and gives its id and what the party warns of. What was never delivered is
+// not sent again: that is the user's choice.
+func (c *client) submit(ctx context.Context, document map[string]json.RawMessage, jobID string) (string, []bfia.Warning, error) {
 	var created bfia.JobCreated
 	for try := 1; ; try++ {
 		_, err := c.post(ctx, bfia.PathPlatformCreateAll, document, &created)
 		var lost *unanswered
 		if err == nil {
-			return valueOr(created.JobID, jobID), nil
+			return valueOr(created.JobID, jobID), created.Warnings, nil
 		}
 		if !errors.As(err, &lost) || errors.Is(err, syscall.ECONNREFUSED) {
-			return "", err
+			return "", nil, err
 		}
 		if try == submitTries || ctx.Err() != nil {
-			return "", fmt.Errorf("%w; job %s may have been taken: ask with 'hutong job status %s'", err, jobID, jobID)
+			return "", nil, fmt.Errorf("%w; job %s may have been taken: ask with 'hutong job status %s'", err, jobID, jobID)
 		}
 		select {
 		case <-ctx.Done():
@@ -263,125 +269,6 @@ func newJobAudit(c *client, verb string, status bfia.JobState) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&audit.Reason, "reason", "", "why, for the other parties to read")
 	return cmd
-}
-
-func newJobLogs(c *client) *cobra.Command {
-	var task, role, level string
-	cmd := &cobra.Command{
-		Use:   "logs ID",
-		Short: "Print what a job's tasks have logged at this party",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			status, err := c.status(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			tasks := slices.DeleteFunc(slices.Clone(status.Tasks), func(t bfia.TaskStatus) bool { return task != "" && t.Name != task })
-			if task != "" && len(tasks) == 0 {
-				return fmt.Errorf("job %s has no task %q; its tasks: %s", args[0], task, strings.Join(taskNames(status), ", "))
-			}
-			for _, t := range tasks {
-				if t.TaskID == "" {
-					continue // it has not begun
-				}
-				if len(tasks) > 1 {
-					if _, err := fmt.Fprintf(cmd.OutOrStdout(), "==> %s <==\n", plain(t.Name)); err != nil {
-						return err
-					}
-				}
-				err := c.printLog(cmd.Context(), cmd.OutOrStdout(), t.TaskID, role, level)
-				var no *refused
-				if len(tasks) > 1 && errors.As(err, &no) && no.code == bfia.CodeNotFound {
-					continue // a task, or a role of it, that this party has no part in
-				}
-				if err != nil {
-					return fmt.Errorf("task %s: %w", t.Name, err)
-				}
-			}
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&task, "task", "", "only this task")
-	cmd.Flags().StringVar(&role, "role", "", "only this role, such as guest.0 (default: all that this party has)")
-	cmd.Flags().StringVar(&level, "level", "info", "debug, info, warning or error: lines of this level and above")
-	return cmd
-}
-
-func taskNames(status *bfia.JobStatus) []string {
-	var names []string
-	for _, t := range status.Tasks {
-		names = append(names, t.Name)
-	}
-	return names
-}
-
-// logPage is how many lines are asked for at once.
-const logPage = 10000
-
-func (c *client) printLog(ctx context.Context, w io.Writer, taskID, role, level string) error {
-	query := url.Values{"task_id": {taskID}, "log_level": {level}}
-	if role != "" {
-		query.Set("role", role)
-	}
-	var count struct {
-		Num int `json:"num"`
-	}
-	if err := c.get(ctx, bfia.PathPlatformLogLines, query, &count); err != nil {
-		return err
-	}
-	query.Set("length", strconv.Itoa(logPage))
-	for start := 0; start < count.Num; {
-		query.Set("start", strconv.Itoa(start))
-		var page struct {
-			Data logLines `json:"data"`
-		}
-		if err := c.get(ctx, bfia.PathPlatformLog, query, &page); err != nil {
-			return err
-		}
-		if len(page.Data) == 0 {
-			return nil
-		}
-		for _, line := range page.Data {
-			if _, err := fmt.Fprintln(w, plainLog(line)); err != nil {
-				return err
-			}
-		}
-		start += len(page.Data)
-	}
-	return nil
-}
-
-// logLines are the lines of get_log: a string in the specification, a list from FATE-Flow, there with or without numbers.
-type logLines []string
-
-// UnmarshalJSON takes any of the forms.
-func (l *logLines) UnmarshalJSON(b []byte) error {
-	var text string
-	if json.Unmarshal(b, &text) == nil {
-		if *l = nil; text != "" {
-			*l = strings.Split(strings.TrimSuffix(text, "\n"), "\n")
-		}
-		return nil
-	}
-	var list []json.RawMessage
-	if err := json.Unmarshal(b, &list); err != nil {
-		return fmt.Errorf("data is neither a string nor a list of lines: %w", err)
-	}
-	*l = nil
-	for _, raw := range list {
-		var line string
-		var numbered struct {
-			Content string `json:"content"`
-		}
-		if json.Unmarshal(raw, &line) != nil {
-			if err := json.Unmarshal(raw, &numbered); err != nil {
-				return fmt.Errorf("a line of the log is neither a string nor an object: %w", err)
-			}
-			line = numbered.Content
-		}
-		*l = append(*l, strings.TrimSuffix(line, "\n"))
-	}
-	return nil
 }
 
 func newJobOutputs(c *client) *cobra.Command {

@@ -76,7 +76,7 @@ func (m Main) newRootCommand() *cobra.Command {
 			root.AddCommand(command)
 		}
 	}
-	add("client", newJobCommand(c), newDataCommand(c), newProviderCommand(c))
+	add("client", newJobCommand(c), newDataCommand(c), newProviderCommand(c), newConformanceCommand(c))
 	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(), newMigrateCommand(),
 		newEngineCommand(), m.newConfigCommand(), m.newDemoCommand())
 	root.AddCommand(newVersionCommand(), newSuperviseCommand())

@@ -21,13 +21,20 @@ func newProviderCommand(c *client) *cobra.Command {
 func newProviderRegister(c *client) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
-		Use: "register -f FILE", Short: "Register a provider with its components, or update it", Args: cobra.NoArgs,
+		Use: "register -f FILE", Short: "Register a provider with its components, or update it",
+		Long: "Registers a provider with its components in place of all that it had, or one component in the specification's\n" +
+			"form (imageUrl and component_info).",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			document, err := readFile(file, cmd.InOrStdin())
 			if err != nil {
 				return err
 			}
-			message, err := c.post(cmd.Context(), bfia.PathProviderRegister, document, nil)
+			path := bfia.PathProviderRegister
+			if _, one := document["component_info"]; one {
+				path = bfia.PathComponentRegister
+			}
+			message, err := c.post(cmd.Context(), path, document, nil)
 			if err != nil {
 				return err
 			}

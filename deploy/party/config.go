@@ -43,7 +43,12 @@ type TransportConfig struct {
 	PartnerListen string `yaml:"partner_listen" env:"PARTNER_LISTEN"`
 	// Advertise is the host:port that containers are told, where it is not the runner's party host and the port of Listen.
 	Advertise string `yaml:"advertise" env:"ADVERTISE"`
-	// MaxMessageMiB bounds one message, SessionMiB what one session may hold, TotalMiB what all sessions may hold in memory.
+	// SpoolDir is the folder in which messages are kept until they are read, on a disk of this machine; they survive a
+	// restart. Empty: the folder spool in the data folder.
+	SpoolDir string `yaml:"spool_dir" env:"SPOOL_DIR"`
+	// SessionTTL is the silence after which a session is removed that no job's end removed.
+	SessionTTL time.Duration `yaml:"session_ttl" env:"SESSION_TTL"`
+	// MaxMessageMiB bounds one message, SessionMiB what one session may hold, TotalMiB what all sessions may hold on disk.
 	MaxMessageMiB int `yaml:"max_message_mib" env:"MAX_MESSAGE_MIB"`
 	SessionMiB    int `yaml:"session_mib" env:"SESSION_MIB"`
 	TotalMiB      int `yaml:"total_mib" env:"TOTAL_MIB"`
@@ -96,6 +101,8 @@ type UploadConfig struct {
 type JobsConfig struct {
 	// CheckDatasets refuses a job at creation if a dataset it names is not here.
 	CheckDatasets bool `yaml:"check_datasets" env:"CHECK_DATASETS"`
+	// Parameters is what becomes of parameters that contradict their component's description.
+	Parameters Parameters `yaml:"parameters" env:"PARAMETERS"`
 	// MaxDocumentBytes is the largest job document that is taken.
 	MaxDocumentBytes int64 `yaml:"max_document_bytes" env:"MAX_DOCUMENT_BYTES"`
 	// PollAfter is the silence of a partner after which its task is asked for, PollEvery the interval from then on.
@@ -106,6 +113,16 @@ type JobsConfig struct {
 	// ShareFailure is how much partners are told of why a part of this party failed.
 	ShareFailure bfia.Share `yaml:"share_failure" env:"SHARE_FAILURE"`
 }
+
+// Parameters is what becomes of a job whose parameters contradict the descriptions of their components: in type, in
+// bindingData, validator or dependsOn.
+type Parameters string
+
+// Published descriptions contradict published jobs, so the usual is to warn of it; strict refuses the job.
+const (
+	ParametersWarn   Parameters = "warn"
+	ParametersStrict Parameters = "strict"
+)
 
 // Approval is how a party approves the jobs in which it takes part.
 type Approval string

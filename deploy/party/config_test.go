@@ -50,7 +50,7 @@ func TestLayers(t *testing.T) {
 	assert.Equal(t, slog.LevelDebug, c.Log.Level)
 	assert.False(t, c.Jobs.CheckDatasets)
 	assert.Equal(t, []string{"/bin/a", "/bin/b"}, c.Runner.Process.Allow)
-	assert.Equal(t, 2048, c.Transport.TotalMiB, "an empty variable is as good as none")
+	assert.Equal(t, 32768, c.Transport.TotalMiB, "an empty variable is as good as none")
 	assert.Equal(t, "/ca.pem", c.Temporal.TLS.CAFile)
 	assert.Equal(t, Routes{"B": {URL: "http://b:1"}}, c.Routes)
 
@@ -122,8 +122,8 @@ func TestValidate(t *testing.T) {
 		{"advertise", func(c *Config) { c.Transport.Advertise = ":9390" }, "transport.advertise:"},
 		{"advertised", func(c *Config) { c.Transport.Advertise = "hutong:9390" }, ""},
 		{"message", func(c *Config) { c.Transport.MaxMessageMiB = 0 }, "transport.max_message_mib: is 0, and must be above 0"},
-		{"session", func(c *Config) { c.Transport.SessionMiB = 1 }, "transport.session_mib: is 1, less than transport.max_message_mib's 256"},
-		{"total", func(c *Config) { c.Transport.TotalMiB = 1000 }, "transport.total_mib: is 1000, less than transport.session_mib's 1024"},
+		{"session", func(c *Config) { c.Transport.SessionMiB = 1 }, "transport.session_mib: is 1, less than transport.max_message_mib's 2048"},
+		{"total", func(c *Config) { c.Transport.TotalMiB = 1000 }, "transport.total_mib: is 1000, less than transport.session_mib's 8192"},
 		{"temporal", func(c *Config) { c.Temporal.Address = "temporal" }, "temporal.address:"},
 		{"key without certificate", func(c *Config) { c.Temporal.TLS.KeyFile = "k" }, "temporal.tls: needs cert_file and key_file"},
 		{"database", func(c *Config) { c.Database.URL = "mysql://u:hush@h" }, "database.url: must begin with one of postgres://"},
@@ -135,6 +135,7 @@ func TestValidate(t *testing.T) {
 		{"document", func(c *Config) { c.Jobs.MaxDocumentBytes = 0 }, "jobs.max_document_bytes:"},
 		{"poll", func(c *Config) { c.Jobs.PollEvery = 0 }, "jobs.poll_every: is 0s"},
 		{"poll after", func(c *Config) { c.Jobs.PollAfter = -1 }, "jobs.poll_after:"},
+		{"parameters", func(c *Config) { c.Jobs.Parameters = "lax" }, `jobs.parameters: "lax" is not one of [warn strict]`},
 		{"approval", func(c *Config) { c.Jobs.Approval = "never" }, `jobs.approval: "never" is not one of [auto manual]`},
 		{"share", func(c *Config) { c.Jobs.ShareFailure = "all" }, `jobs.share_failure: "all" is not one of [kind reason log]`},
 		{"slots", func(c *Config) { c.Runner.Slots = 0 }, "runner.slots: is 0"},

@@ -30,10 +30,10 @@ func Default() *Config {
 	return &Config{
 		Listen:    "127.0.0.1:9380",
 		DataDir:   "hutong-data",
-		Transport: TransportConfig{Listen: "127.0.0.1:9390", MaxMessageMiB: 256, SessionMiB: 1024, TotalMiB: 2048},
+		Transport: TransportConfig{Listen: "127.0.0.1:9390", SessionTTL: 7 * 24 * time.Hour, MaxMessageMiB: 2048, SessionMiB: 8192, TotalMiB: 32768},
 		Temporal:  TemporalConfig{Address: "127.0.0.1:7233"},
 		Upload:    UploadConfig{MaxBytes: 8 << 30},
-		Jobs: JobsConfig{CheckDatasets: true, MaxDocumentBytes: 1 << 20,
+		Jobs: JobsConfig{CheckDatasets: true, Parameters: ParametersWarn, MaxDocumentBytes: 1 << 20,
 			PollAfter: 10 * time.Second, PollEvery: 2 * time.Second, Approval: ApprovalAuto, ShareFailure: bfia.ShareKind},
 		Runner: RunnerConfig{Slots: max(2, runtime.NumCPU()), StopGrace: 10 * time.Second,
 			Docker: DockerConfig{Enabled: SwitchAuto, PartyHost: "hutong"}},
@@ -144,6 +144,12 @@ func (c *Config) Complete() error {
 	}
 	if c.Upload.Dir, err = filepath.Abs(c.Upload.Dir); err != nil {
 		return fmt.Errorf("upload.dir: %w", err)
+	}
+	if c.Transport.SpoolDir == "" {
+		c.Transport.SpoolDir = filepath.Join(dir, "spool")
+	}
+	if c.Transport.SpoolDir, err = filepath.Abs(c.Transport.SpoolDir); err != nil {
+		return fmt.Errorf("transport.spool_dir: %w", err)
 	}
 	if c.Database.URL == "" {
 		c.Database.URL = Secret((&url.URL{Scheme: "sqlite", Path: filepath.ToSlash(filepath.Join(dir, "hutong.db"))}).String())

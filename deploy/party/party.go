@@ -211,16 +211,21 @@ func (p *Party) settings() workflows.Settings {
 
 func (p *Party) startTransport(ctx context.Context, docker *runner.Docker) error {
 	const mib = 1 << 20
-	t := transport.New(transport.Config{
+	t, err := transport.New(transport.Config{
 		NodeID: p.cfg.NodeID,
+		Spool:  p.cfg.Transport.SpoolDir,
 		Route: func(node string) (string, bool) {
 			r, ok := p.cfg.Routes[node]
 			return r.Transport(), ok
 		},
 		Logger: p.base, // it names the node itself
 		Limits: transport.Limits{MessageBytes: int64(p.cfg.Transport.MaxMessageMiB) * mib,
-			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib, TotalBytes: int64(p.cfg.Transport.TotalMiB) * mib},
+			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib, TotalBytes: int64(p.cfg.Transport.TotalMiB) * mib,
+			SessionTTL: p.cfg.Transport.SessionTTL},
 	})
+	if err != nil {
+		return fmt.Errorf("the transport of party %s: %w", p.cfg.NodeID, err)
+	}
 	p.closing(t.Close)
 	srv := t.Server()
 	if partners := p.cfg.Transport.PartnerListen; partners != "" {
@@ -257,7 +262,7 @@ func (p *Party) startControl(engine client.Client, db *store.Store, blobs blob.S
 
 func (p *Party) startRunner(ctx context.Context, engine client.Client, db *store.Store, blobs blob.Store, docker *runner.Docker) error {
 	runs := &activities.Runs{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Runners: map[string]runner.Runner{},
-		System: p.system, StopGrace: p.cfg.Runner.StopGrace, Logger: p.logger}
+		System: p.system, Told: told(engine), StopGrace: p.cfg.Runner.StopGrace, Logger: p.logger}
 	var host runner.Runner
 	if len(p.cfg.Runner.Process.Allow) > 0 {
 		processes, err := runner.NewProcess(runner.ProcessOptions{Dir: filepath.Join(p.cfg.DataDir, "runs"), AllowedCommands: p.cfg.Runner.Process.Allow})
@@ -290,11 +295,18 @@ func (p *Party) startRunner(ctx context.Context, engine client.Client, db *store
 	return nil
 }
 
+// told passes on what a run says of its end to the job's workflow, as its callback does.
+func told(engine client.Client) func(context.Context, string, bfia.TaskReport) error {
+	return func(ctx context.Context, jobID string, report bfia.TaskReport) error {
+		return engine.SignalWorkflow(ctx, workflows.PartyJobID(jobID), "", workflows.SignalTaskCallback, report)
+	}
+}
+
 func (p *Party) startAPI(ctx context.Context, engine client.Client, db *store.Store, blobs blob.Store, docker *runner.Docker) error {
 	allow := p.cfg.Runner.Process.Allow
 	s := api.New(api.Config{
 		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Settings: p.settings(), Approval: p.cfg.Jobs.Approval == ApprovalManual,
-		CheckDatasets: p.cfg.Jobs.CheckDatasets, MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,
+		CheckDatasets: p.cfg.Jobs.CheckDatasets, StrictParameters: p.cfg.Jobs.Parameters == ParametersStrict, MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,
 		UploadDir: p.cfg.Upload.Dir, MaxUploadBytes: p.cfg.Upload.MaxBytes, TempDir: p.tempDir(),
 		AllowCommand: func(command []string) error { return runner.CheckCommand(allow, command) }, ClientTimeout: 30 * time.Second,
 	}, api.Dependencies{

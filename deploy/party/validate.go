@@ -31,6 +31,8 @@ func (c *Config) Validate() error {
 	if c.Transport.Advertise != "" {
 		v.reachable("transport.advertise", c.Transport.Advertise)
 	}
+	v.required("transport.spool_dir", c.Transport.SpoolDir)
+	v.duration("transport.session_ttl", c.Transport.SessionTTL)
 	v.positive("transport.max_message_mib", int64(c.Transport.MaxMessageMiB))
 	v.atLeast("transport.session_mib", c.Transport.SessionMiB, "transport.max_message_mib", c.Transport.MaxMessageMiB)
 	v.atLeast("transport.total_mib", c.Transport.TotalMiB, "transport.session_mib", c.Transport.SessionMiB)
@@ -52,6 +54,7 @@ func (c *Config) Validate() error {
 	v.positive("jobs.max_document_bytes", c.Jobs.MaxDocumentBytes)
 	v.duration("jobs.poll_after", c.Jobs.PollAfter)
 	v.duration("jobs.poll_every", c.Jobs.PollEvery)
+	oneOf(&v, "jobs.parameters", c.Jobs.Parameters, ParametersWarn, ParametersStrict)
 	oneOf(&v, "jobs.approval", c.Jobs.Approval, ApprovalAuto, ApprovalManual)
 	oneOf(&v, "jobs.share_failure", c.Jobs.ShareFailure, bfia.ShareKind, bfia.ShareReason, bfia.ShareLog)
 

@@ -13,13 +13,16 @@ import (
 	"hutong/deploy/provider/boost"
 	"hutong/deploy/provider/channel"
 	"hutong/deploy/provider/component"
+	"hutong/deploy/provider/lr"
+	"hutong/deploy/provider/probe"
 	"hutong/deploy/provider/psi"
 )
 
-// algorithm is one component: it runs either with its partner or alone.
+// algorithm is one component. It runs connected to all other parties of its roles, or alone.
 type algorithm struct {
+	roles                       []string
 	parameters, inputs, outputs []string
-	paired                      func(ctx context.Context, task component.Task, store component.Store, link *channel.Link) error
+	together                    func(ctx context.Context, task component.Task, store component.Store, peers component.Peers) error
 	alone                       func(ctx context.Context, task component.Task) error
 }
 
@@ -27,16 +30,23 @@ type algorithm struct {
 // platform and stand in no registration.
 var components = map[string]algorithm{
 	"Intersection": {
-		psi.Parameters, psi.Inputs, psi.Outputs,
-		func(ctx context.Context, task component.Task, store component.Store, link *channel.Link) error {
-			return psi.Run(ctx, task, store, link)
-		}, nil,
+		roles:      []string{"guest", "host"},
+		parameters: psi.Parameters, inputs: psi.Inputs, outputs: psi.Outputs, together: psi.Run,
 	},
 	"HeteroSecureBoost": {
-		boost.Parameters, boost.Inputs, boost.Outputs,
-		func(ctx context.Context, task component.Task, store component.Store, link *channel.Link) error {
-			return boost.Run(ctx, task, store, link)
-		}, nil,
+		roles:      []string{"guest", "host"},
+		parameters: boost.Parameters, inputs: boost.Inputs, outputs: boost.Outputs, together: boost.Run,
+	},
+	"HeteroLR": {
+		roles:      []string{"guest", "host", "arbiter"},
+		parameters: lr.Parameters, inputs: lr.Inputs, outputs: lr.Outputs, together: lr.Run,
+	},
+	"Probe": {
+		roles:      []string{"guest", "host", "arbiter"},
+		parameters: probe.Parameters, outputs: probe.Outputs,
+		alone: func(ctx context.Context, task component.Task) error {
+			return probe.Run(ctx, task, func(p component.Party) channel.Config { return config(task, p) })
+		},
 	},
 	"CallbackOnly": {alone: emptyOutputs},
 	"Sleep":        {parameters: []string{"seconds", "exit_code"}, alone: sleep},

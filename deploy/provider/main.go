@@ -1,9 +1,10 @@
 // Provider is Hutong's reference provider: one static program with the algorithms of one vendor, as a container under
 // any BFIA scheduler would run it.
 //
-// It is told everything by its environment (package component), talks to its partner through its own party's transport (package
+// It is told everything by its environment (package component), talks to its partners through its own party's transport (package
 // channel), runs one component and ends: exit code 0 or 1, and a callback that says the same. The algorithms are
-// Intersection (package psi) and HeteroSecureBoost (package boost). It uses nothing of Hutong itself, since it stands for what
+// Intersection (package psi), HeteroSecureBoost (package boost) and HeteroLR (package lr); Probe (package probe) tries out what
+// they need. It uses nothing of Hutong itself, since it stands for what
 // a vendor brings.
 package main
 
@@ -15,6 +16,9 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -28,7 +32,7 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, stopped))
 }
 
-// abortTime and stopTime bound how long an ending program tries to tell its partner.
+// abortTime and stopTime bound how long an ending program tries to tell its partners.
 const (
 	abortTime = 5 * time.Second
 	stopTime  = time.Second
@@ -45,6 +49,12 @@ func run(args, environ []string, logs io.Writer, stopped <-chan os.Signal) int {
 	}
 	log := slog.With("component", task.Component, "task_id", task.TaskID, "role", task.Self.String())
 	slog.SetDefault(log)
+
+	control, controlErr := task.OpenControl()
+	if controlErr != nil {
+		log.Warn("nobody can ask how the task is going; callback and exit code tell how it ended", "error", controlErr.Error())
+	}
+	defer control.Close()
 
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -78,6 +88,7 @@ func run(args, environ []string, logs io.Writer, stopped <-chan os.Signal) int {
 	} else {
 		log.Info("done")
 	}
+	control.Set(status)
 	if err := task.Report(context.Background(), status); err != nil {
 		log.Warn("the scheduler could not be told; the exit code tells it", "error", err.Error())
 	}
@@ -95,30 +106,21 @@ func runTask(ctx context.Context, task component.Task) error {
 	if c.alone != nil {
 		return c.alone(ctx, task)
 	}
-	partnerRole := map[string]string{"guest": "host", "host": "guest"}[task.Self.Role]
-	if partnerRole == "" {
-		return fmt.Errorf("variable config.self_role: %s runs as guest or host, not as %q", task.Component, task.Self.Role)
-	}
-	partner, err := task.Partner(partnerRole)
+	peers, links, ctx, err := connect(ctx, task, c.roles)
+	defer func() {
+		for _, l := range links {
+			l.Close()
+		}
+	}()
 	if err != nil {
 		return err
 	}
-	link, ctx, err := channel.Open(ctx, channel.Config{
-		Transport: task.Transport,
-		SessionID: task.SessionID, TaskID: task.TaskID, TraceID: task.TraceID, Token: task.Token,
-		Self: task.Self.String(), SelfNode: task.Self.NodeID,
-		Partner: partner.String(), OtherNode: partner.NodeID,
-	})
-	if err != nil {
-		return err
-	}
-	defer link.Close()
 	err = func() error {
 		store, err := component.OpenStore(task.Storage)
 		if err != nil {
 			return err
 		}
-		return c.paired(ctx, task, store, link)
+		return c.together(ctx, task, store, peers)
 	}()
 	if err == nil {
 		return nil
@@ -130,6 +132,48 @@ func runTask(ctx context.Context, task component.Task) error {
 			limit = stopTime
 		}
 	}
-	link.Abort(err, limit)
+	var telling sync.WaitGroup
+	for _, l := range links {
+		telling.Go(func() { l.Abort(err, limit) })
+	}
+	telling.Wait()
 	return err
+}
+
+// connect opens a link to every other party of the roles, also to those that the algorithm exchanges nothing with: a party that
+// fails tells all. The context ends when one of them does.
+func connect(ctx context.Context, task component.Task, roles []string) (component.Peers, []*channel.Link, context.Context, error) {
+	if !slices.Contains(roles, task.Self.Role) {
+		return nil, nil, ctx, fmt.Errorf("variable config.self_role: %s runs as %s, not as %q", task.Component, strings.Join(roles, " or "), task.Self.Role)
+	}
+	peers := component.Peers{}
+	var links []*channel.Link
+	for _, role := range roles {
+		parties, err := task.Some(role)
+		if err != nil {
+			return nil, links, ctx, err
+		}
+		for _, p := range parties {
+			if p == task.Self {
+				continue
+			}
+			var link *channel.Link
+			link, ctx, err = channel.Open(ctx, config(task, p))
+			if err != nil {
+				return nil, links, ctx, err
+			}
+			links = append(links, link)
+			peers[p.String()] = link
+		}
+	}
+	return peers, links, ctx, nil
+}
+
+func config(task component.Task, partner component.Party) channel.Config {
+	return channel.Config{
+		Transport: task.Transport,
+		SessionID: task.SessionID, TaskID: task.TaskID, TraceID: task.TraceID, Token: task.Token,
+		Self: task.Self.String(), SelfNode: task.Self.NodeID,
+		Partner: partner.String(), OtherNode: partner.NodeID,
+	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"hutong/deploy/provider/boost"
 	"hutong/deploy/provider/component"
+	"hutong/deploy/provider/lr"
 )
 
 // The committed registration says what the program does, no more and no less.
@@ -47,7 +48,7 @@ func TestRegistration(t *testing.T) {
 	}
 	for name, c := range components {
 		described, ok := doc.Components[name]
-		if c.alone != nil {
+		if c.roles == nil {
 			require.False(t, ok, "%s is for tests", name)
 			continue
 		}
@@ -55,23 +56,31 @@ func TestRegistration(t *testing.T) {
 		require.Equal(t, name, described.ComponentName)
 		require.Equal(t, doc.Name, described.Provider)
 		require.Equal(t, doc.Version, described.Version)
-		require.Equal(t, []string{"guest", "host"}, described.RoleList)
+		require.Equal(t, c.roles, described.RoleList)
 		require.Equal(t, slices.Sorted(slices.Values(c.parameters)), slices.Sorted(slices.Values(names(described.InputParam))))
 		require.Equal(t, c.inputs, names(described.InputData))
 		require.Equal(t, c.outputs, names(described.OutputData))
 	}
-	require.Len(t, doc.Components, 2)
+	require.Len(t, doc.Components, 4)
 
 	// The defaults that are described are the ones that hold without parameters.
-	described := map[string]string{}
-	for _, p := range doc.Components["HeteroSecureBoost"].InputParam {
-		described[p.Name] = p.Default
+	described := func(component string) map[string]string {
+		values := map[string]string{}
+		for _, p := range doc.Components[component].InputParam {
+			values[p.Name] = p.Default
+		}
+		return values
 	}
-	want, err := boost.ReadParams(nil)
+	wantBoost, err := boost.ReadParams(nil)
 	require.NoError(t, err)
-	got, err := boost.ReadParams(described)
+	gotBoost, err := boost.ReadParams(described("HeteroSecureBoost"))
 	require.NoError(t, err)
-	require.Equal(t, want, got)
+	require.Equal(t, wantBoost, gotBoost)
+	wantLR, err := lr.ReadParams(nil)
+	require.NoError(t, err)
+	gotLR, err := lr.ReadParams(described("HeteroLR"))
+	require.NoError(t, err)
+	require.Equal(t, wantLR, gotLR)
 }
 
 func TestRunTaskRefuses(t *testing.T) {
@@ -80,14 +89,17 @@ func TestRunTaskRefuses(t *testing.T) {
 		want string
 	}{
 		"arbiter": {component.Task{Component: "Intersection", Self: component.Party{Role: "arbiter"}}, "runs as guest or host"},
-		"no host": {component.Task{Component: "Intersection", Self: component.Party{Role: "guest"}}, "config.node_id.host.0 is missing"},
-		"two hosts": {component.Task{
-			Component: "HeteroSecureBoost", Self: component.Party{Role: "guest", NodeID: "A"},
-			Parties: map[string]component.Party{"host.0": {Role: "host"}, "host.1": {Role: "host", Index: 1}},
-		}, "between one guest and one host"},
+		"no host": {component.Task{
+			Component: "Intersection", TaskID: "t", SessionID: "s", Transport: "localhost:1", Self: component.Party{Role: "guest", NodeID: "A"},
+			Parties: map[string]component.Party{"guest.0": {Role: "guest", NodeID: "A"}},
+		}, "config.node_id.host.0 is missing"},
+		"no arbiter": {component.Task{
+			Component: "HeteroLR", TaskID: "t", SessionID: "s", Transport: "localhost:1", Self: component.Party{Role: "guest", NodeID: "A"},
+			Parties: map[string]component.Party{"guest.0": {Role: "guest", NodeID: "A"}, "host.0": {Role: "host", NodeID: "B"}},
+		}, "config.node_id.arbiter.0 is missing"},
 		"no transport": {component.Task{
 			Component: "Intersection", TaskID: "t", SessionID: "s", Self: component.Party{Role: "guest", NodeID: "A"},
-			Parties: map[string]component.Party{"host.0": {Role: "host", NodeID: "B"}},
+			Parties: map[string]component.Party{"guest.0": {Role: "guest", NodeID: "A"}, "host.0": {Role: "host", NodeID: "B"}},
 		}, "system.transport is missing"},
 	} {
 		t.Run(name, func(t *testing.T) {

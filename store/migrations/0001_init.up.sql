@@ -92,6 +92,7 @@ CREATE TABLE t_task (
   exited_at      TIMESTAMPTZ,
   stop_requested BOOLEAN NOT NULL,
   reason         TEXT    NOT NULL,
+  progress       TEXT    NOT NULL,
   started_at     TIMESTAMPTZ,
   ended_at       TIMESTAMPTZ,
   PRIMARY KEY (job_id, name, role, role_index)

@@ -6,7 +6,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 
 	"hutong/deploy/provider/component"
 )
@@ -42,49 +41,17 @@ func newFeature(name string, values []float64, bins int) *feature {
 	return f
 }
 
-// rowID is the column that a scheduler adds at an upload with extend_sid: it numbers rows, and is no feature.
-const rowID = "sid"
-
-// readFeatures takes all columns but the excluded ones, and the row's own id, as numbers.
+// readFeatures cuts all columns but the excluded ones into bins.
 func readFeatures(t *component.Table, bins int, exclude ...string) ([]*feature, error) {
-	var features []*feature
-	for c, name := range t.Columns {
-		if name == rowID || slices.Contains(exclude, name) {
-			continue
-		}
-		values := make([]float64, len(t.Rows))
-		for i, row := range t.Rows {
-			v, err := strconv.ParseFloat(row[c], 64)
-			if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
-				return nil, fmt.Errorf("column %q, row %d: not a number; missing values and words must be filled or encoded before", name, i+1)
-			}
-			values[i] = v
-		}
-		features = append(features, newFeature(name, values, bins))
-	}
-	return features, nil
-}
-
-// readLabels takes the label column as 0 and 1, both of which must occur.
-func readLabels(t *component.Table, column string) ([]uint8, error) {
-	c, err := t.Column(column)
+	columns, err := t.Features(exclude...)
 	if err != nil {
 		return nil, err
 	}
-	labels := make([]uint8, len(t.Rows))
-	ones := 0
-	for i, row := range t.Rows {
-		v, err := strconv.ParseFloat(row[c], 64)
-		if err != nil || v != 0 && v != 1 {
-			return nil, fmt.Errorf("label column %q, row %d: neither 0 nor 1", column, i+1)
-		}
-		labels[i] = uint8(v)
-		ones += int(v)
+	var features []*feature
+	for _, c := range columns {
+		features = append(features, newFeature(c.Name, c.Values, bins))
 	}
-	if ones == 0 || ones == len(labels) {
-		return nil, fmt.Errorf("label column %q: %d rows of which %d are 1; both 0 and 1 must occur", column, len(labels), ones)
-	}
-	return labels, nil
+	return features, nil
 }
 
 // draw picks the features that a tree may use, by their positions: the same for the same seed, tree and owner, and never none.

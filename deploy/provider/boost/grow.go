@@ -1,6 +1,10 @@
 package boost
 
-import "context"
+import (
+	"context"
+
+	"golang.org/x/sync/errgroup"
+)
 
 // growing is a node of the level that is being worked on.
 type growing struct {
@@ -81,13 +85,17 @@ func addUp(ctx context.Context, sources []source, level []*growing, labels []uin
 	if len(asked) == 0 {
 		return nil
 	}
-	for _, s := range sources {
-		hists, err := s.histograms(ctx, nodes)
-		if err != nil {
-			return err
-		}
+	hists := make([][][]histogram, len(sources))
+	err := together(ctx, sources, func(ctx context.Context, i int, s source) (err error) {
+		hists[i], err = s.histograms(ctx, nodes)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, ofSource := range hists {
 		for i, g := range asked {
-			g.hists = append(g.hists, hists[i])
+			g.hists = append(g.hists, ofSource[i])
 		}
 	}
 	for _, g := range asked {
@@ -174,4 +182,13 @@ func splitLevel(ctx context.Context, sources []source, level []*growing, gradien
 		next = append(next, left, right)
 	}
 	return next, nil
+}
+
+// together does something with all sources at once, since each waits for its host.
+func together(ctx context.Context, sources []source, do func(ctx context.Context, i int, s source) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for i, s := range sources {
+		g.Go(func() error { return do(ctx, i, s) })
+	}
+	return g.Wait()
 }

@@ -8,6 +8,7 @@ import (
 	"math/big"
 
 	"hutong/deploy/provider/channel"
+	"hutong/deploy/provider/component"
 	"hutong/deploy/provider/paillier"
 	"hutong/deploy/provider/parallel"
 )
@@ -67,7 +68,7 @@ func (h *host) setup(s setup, ids []string) (bins []int, err error) {
 		return nil, channel.Errorf("the guest speaks version %d of this algorithm's protocol, the host %d", s.Version, protocolVersion)
 	case s.Agreement != h.params.agreement():
 		return nil, channel.Errorf("guest and host were given different parameters: %+v and %+v", s.Agreement, h.params.agreement())
-	case s.Rows != len(ids) || !bytes.Equal(s.RowDigest, digest(ids)):
+	case s.Rows != len(ids) || !bytes.Equal(s.RowDigest, component.DigestIDs(ids)):
 		return nil, channel.Errorf("the rows of guest and host (%d and %d) do not have the same ids in the same order; run Intersection first", s.Rows, len(ids))
 	}
 	n := new(big.Int).SetBytes(s.N)
@@ -89,7 +90,7 @@ func (h *host) setup(s setup, ids []string) (bins []int, err error) {
 }
 
 func (h *host) begin(ctx context.Context, tree int, body []byte) error {
-	cs, err := decodeCiphertexts(body, h.key.CiphertextBytes(), h.rowCount)
+	cs, err := h.key.DecodeCiphertexts(body, h.rowCount)
 	if err == nil {
 		err = parallel.Each(ctx, len(cs), func(i int) error {
 			if !h.key.Valid(cs[i]) {
@@ -164,7 +165,7 @@ func (h *host) histograms(ctx context.Context, counts []int, body []byte) (fille
 	if err != nil {
 		return nil, nil, err
 	}
-	return filled, encodeCiphertexts(packed, h.key.CiphertextBytes()), nil
+	return filled, h.key.EncodeCiphertexts(packed), nil
 }
 
 func (h *host) split(counts []int, cuts []cutOrder, body []byte) (numbers []int, out []byte, err error) {

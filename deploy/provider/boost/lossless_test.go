@@ -16,6 +16,7 @@ import (
 
 	"hutong/deploy/provider/channel"
 	"hutong/deploy/provider/component"
+	"hutong/deploy/provider/outcome"
 )
 
 // dataset is made up, with values that repeat so that gains tie, and labels that depend on both sides' features.
@@ -208,14 +209,14 @@ func TestBreast(t *testing.T) {
 	table := read("guest.csv")
 	p, err := ReadParams(map[string]string{"learning_rate": "0.5", "num_trees": "2", "tree_param": `{"max_depth": 5}`})
 	require.NoError(t, err)
-	labels, err := readLabels(table, p.Label)
+	labels, err := table.Labels(p.Label)
 	require.NoError(t, err)
 	features, err := readFeatures(table, p.Bins, p.ID, p.Label)
 	require.NoError(t, err)
 	require.Len(t, features, 10)
 	result, err := train(t.Context(), []source{newLocal("guest.0", features, p)}, labels, p)
 	require.NoError(t, err)
-	alone := measure(labels, result.scores).auc
+	alone := outcome.Measure(labels, result.scores).AUC
 	require.Greater(t, alone, 0.9)
 	require.Less(t, alone, 0.9985, "the guest alone is worse than both together")
 }

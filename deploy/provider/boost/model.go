@@ -1,6 +1,9 @@
 package boost
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Model is the guest's part of a trained model. Rows are scored by summing up the weight of the leaf that they reach in each
 // tree; the probability of label 1 is the sigmoid of that sum.
@@ -26,13 +29,13 @@ type Node struct {
 	Weight float64 `json:"weight,omitempty"`
 }
 
-// Rule tells which rows go left: those whose feature is not above the threshold. Of a partner's rule only the number
+// Rule tells which rows go left: those whose feature is not above the threshold. Of a host's rule only the number
 // is known.
 type Rule struct {
 	Owner     string   `json:"owner"` // guest.0
 	Feature   string   `json:"feature,omitempty"`
 	Threshold *float64 `json:"threshold,omitempty"`
-	Split     *int     `json:"split,omitempty"` // number in the partner's HostModel
+	Split     *int     `json:"split,omitempty"` // number in the owner's HostModel
 }
 
 // HostModel is the host's part: what the numbers in the guest's model mean.
@@ -49,9 +52,15 @@ type HostSplit struct {
 	Threshold float64 `json:"threshold"`
 }
 
-// Score is the probability of label 1 for a row, from both parts of the model and both parties' features by name. It is for
-// where both parts may come together: a test, or a host that gave its part away.
-func (m Model) Score(host HostModel, guestRow, hostRow map[string]float64) (float64, error) {
+// HostRow is a host's part of a model and a row of its features, by name.
+type HostRow struct {
+	Model HostModel
+	Row   map[string]float64
+}
+
+// Score is the probability of label 1 for a row, from all parts of the model and all parties' features by name. It is for
+// where all parts may come together: a test, or hosts that gave their parts away.
+func (m Model) Score(guestRow map[string]float64, hosts ...HostRow) (float64, error) {
 	score := 0.0
 	for t, tree := range m.Trees {
 		at := 0
@@ -70,9 +79,13 @@ func (m Model) Score(host HostModel, guestRow, hostRow map[string]float64) (floa
 			case r.Threshold != nil:
 				value, known = guestRow[r.Feature]
 				threshold = *r.Threshold
-			case r.Split != nil && *r.Split >= 0 && *r.Split < len(host.Splits):
-				split := host.Splits[*r.Split]
-				value, known = hostRow[split.Feature]
+			case r.Split != nil:
+				i := slices.IndexFunc(hosts, func(h HostRow) bool { return h.Model.Role == r.Owner })
+				if i < 0 || *r.Split < 0 || *r.Split >= len(hosts[i].Model.Splits) {
+					break
+				}
+				split := hosts[i].Model.Splits[*r.Split]
+				value, known = hosts[i].Row[split.Feature]
 				threshold = split.Threshold
 			}
 			if !known {

@@ -79,12 +79,7 @@ func ReadParams(values map[string]string) (Params, error) {
 	}
 	p.Threshold = r.Object("predict_param").Float("threshold", 0.5, 0, 1)
 
-	e := r.Object("encrypt_param")
-	e.OneOf("method", "Paillier", "Paillier")
-	p.KeyBits = e.Int("key_length", 2048, 0, 1<<20)
-	if p.KeyBits < 1024 || p.KeyBits > 8192 || p.KeyBits%2 != 0 {
-		e.Fail("key_length", "%d is not supported; supported: even numbers from 1024 to 8192, and 2048 for data that matters", p.KeyBits)
-	}
+	p.KeyBits = r.Paillier("encrypt_param")
 	if r.Object("cv_param").Bool("need_cv", false) {
 		r.Object("cv_param").Fail("need_cv", "cross-validation is not supported; leave it out or false")
 	}

@@ -7,6 +7,7 @@ import (
 	"math/big"
 
 	"hutong/deploy/provider/channel"
+	"hutong/deploy/provider/component"
 	"hutong/deploy/provider/paillier"
 	"hutong/deploy/provider/parallel"
 )
@@ -33,7 +34,7 @@ func newRemote(ctx context.Context, peer Peer, owner string, ids []string, p Par
 	}
 	ans, _, err := r.ask(ctx, request{Op: opSetup, Setup: &setup{
 		Version: protocolVersion, Agreement: p.agreement(),
-		Rows: len(ids), RowDigest: digest(ids),
+		Rows: len(ids), RowDigest: component.DigestIDs(ids),
 		N: key.N.Bytes(), HS: key.HS.Bytes(),
 	}}, nil)
 	if err != nil {
@@ -68,7 +69,7 @@ func (r *remote) begin(ctx context.Context, tree int, gradients []sum) error {
 		return fmt.Errorf("encrypt gradients: %w", err)
 	}
 	r.gradients = gradients
-	_, _, err = r.ask(ctx, request{Op: opTree, Tree: tree}, encodeCiphertexts(cs, r.key.CiphertextBytes()))
+	_, _, err = r.ask(ctx, request{Op: opTree, Tree: tree}, r.key.EncodeCiphertexts(cs))
 	return err
 }
 
@@ -101,7 +102,7 @@ func (r *remote) unpack(ctx context.Context, nodes [][]int32, filled [][]byte, b
 		cells += bitset(bits).count(total)
 	}
 	per, width := r.key.PackCount(r.layout.Bits()), r.layout.Bits()
-	packed, err := decodeCiphertexts(body, r.key.CiphertextBytes(), (cells+per-1)/per)
+	packed, err := r.key.DecodeCiphertexts(body, (cells+per-1)/per)
 	if err != nil {
 		return nil, err
 	}

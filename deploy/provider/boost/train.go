@@ -15,7 +15,7 @@ type trained struct {
 }
 
 // train boosts over the features of all sources. It is the whole algorithm: with one local source it trains on a plain
-// table, with a local and a remote one it is SecureBoost.
+// table, with a local one and one for each host it is SecureBoost.
 func train(ctx context.Context, sources []source, labels []uint8, p Params) (*trained, error) {
 	out := &trained{scores: make([]float64, len(labels))}
 	last := logLoss(labels, out.scores)
@@ -24,10 +24,9 @@ func train(ctx context.Context, sources []source, labels []uint8, p Params) (*tr
 		for i, label := range labels {
 			gradients[i] = crossEntropy(label, out.scores[i])
 		}
-		for _, s := range sources {
-			if err := s.begin(ctx, t, gradients); err != nil {
-				return nil, fmt.Errorf("tree %d: %w", t+1, err)
-			}
+		err := together(ctx, sources, func(ctx context.Context, _ int, s source) error { return s.begin(ctx, t, gradients) })
+		if err != nil {
+			return nil, fmt.Errorf("tree %d: %w", t+1, err)
 		}
 		tree, err := grow(ctx, sources, labels, gradients, p, out.scores)
 		if err != nil {

@@ -7,8 +7,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
-
-	"hutong/deploy/provider/component"
 )
 
 func TestReadParams(t *testing.T) {
@@ -123,28 +121,6 @@ func TestGradients(t *testing.T) {
 	require.Zero(t, TreeParams{}.weight(sum{1, 0, 5}), "no division by zero")
 }
 
-func TestMeasure(t *testing.T) {
-	m := measure([]uint8{1, 1, 0, 0}, []float64{0.9, 0.8, 0.2, 0.1})
-	require.Equal(t, 1.0, m.auc)
-	require.Equal(t, 1.0, m.ks)
-	require.Equal(t, 0.8, m.ksThreshold)
-	m = measure([]uint8{1, 0, 1, 0}, []float64{0.5, 0.5, 0.5, 0.5})
-	require.Equal(t, 0.5, m.auc)
-	require.Zero(t, m.ks)
-	require.Len(t, m.curve, 1)
-	m = measure([]uint8{0, 1, 1}, []float64{0.9, 0.8, 0.7})
-	require.Zero(t, m.auc)
-
-	var curve []Point
-	for i := range 1001 {
-		curve = append(curve, Point{Threshold: float64(i)})
-	}
-	thinned := thin(curve)
-	require.Len(t, thinned, maxPoints)
-	require.Equal(t, curve[0], thinned[0])
-	require.Equal(t, curve[1000], thinned[maxPoints-1])
-}
-
 func TestDraw(t *testing.T) {
 	count := func(b []bool) (n int) {
 		for _, x := range b {
@@ -160,29 +136,6 @@ func TestDraw(t *testing.T) {
 	require.Equal(t, draw(50, 0.5, 1, 2, "host.0"), draw(50, 0.5, 1, 2, "host.0"))
 	require.NotEqual(t, draw(50, 0.5, 1, 2, "host.0"), draw(50, 0.5, 1, 3, "host.0"))
 	require.NotEqual(t, draw(50, 0.5, 1, 2, "host.0"), draw(50, 0.5, 1, 2, "guest.0"))
-}
-
-func TestReadColumns(t *testing.T) {
-	table := &component.Table{Columns: []string{"id", "y", "x"}, Rows: [][]string{{"a", "1", "0.5"}, {"b", "0", ""}}}
-	_, err := readFeatures(table, 8, "id", "y")
-	require.ErrorContains(t, err, `column "x", row 2: not a number`)
-	for _, bad := range []string{"NaN", "Inf", "word"} {
-		table.Rows[1][2] = bad
-		_, err := readFeatures(table, 8, "id", "y")
-		require.Error(t, err)
-		require.NotContains(t, err.Error(), "0.5")
-	}
-	labels, err := readLabels(table, "y")
-	require.NoError(t, err)
-	require.Equal(t, []uint8{1, 0}, labels)
-	table.Rows[1][1] = "1.0"
-	_, err = readLabels(table, "y")
-	require.ErrorContains(t, err, "both 0 and 1 must occur")
-	table.Rows[1][1] = "2"
-	_, err = readLabels(table, "y")
-	require.ErrorContains(t, err, "neither 0 nor 1")
-	_, err = readLabels(table, "z")
-	require.ErrorContains(t, err, `no column "z"`)
 }
 
 func TestLayoutHoldsTheWorstSums(t *testing.T) {

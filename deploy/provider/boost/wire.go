@@ -1,22 +1,17 @@
 package boost
 
 import (
-	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/big"
 	"math/bits"
 
+	"hutong/deploy/provider/component"
 	"hutong/deploy/provider/paillier"
 )
 
 // Peer is the connection to the other side.
-type Peer interface {
-	Send(ctx context.Context, step string, head any, body []byte) error
-	Receive(ctx context.Context, step string, head any) ([]byte, error)
-}
+type Peer = component.Peer
 
 // The guest asks, the host answers.
 const (
@@ -82,15 +77,6 @@ type answer struct {
 	Splits []int    `json:"splits,omitempty"` // to split: the number of each in the host's model
 }
 
-// digest fingerprints the ids in their order, so that two sides can see that their rows lie alike.
-func digest(ids []string) []byte {
-	h := sha256.New()
-	for _, id := range ids {
-		_, _ = fmt.Fprintf(h, "%d:%s", len(id), id) // a hash doesn't fail
-	}
-	return h.Sum(nil)
-}
-
 // layout is how a row's count, hessian and gradient lie in a plaintext, wide enough to add up all rows.
 func layout(rows int) (paillier.Layout, error) {
 	n := bits.Len(uint(rows))
@@ -128,26 +114,6 @@ func decodeRows(counts []int, body []byte, total int) ([][]int32, error) {
 		return nil, errors.New("more rows than announced")
 	}
 	return nodes, nil
-}
-
-func encodeCiphertexts(cs []*big.Int, width int) []byte {
-	body := make([]byte, len(cs)*width)
-	for i, c := range cs {
-		c.FillBytes(body[i*width : (i+1)*width])
-	}
-	return body
-}
-
-// decodeCiphertexts takes as many ciphertexts as expected from a partner. They are not yet checked to be valid.
-func decodeCiphertexts(body []byte, width, count int) ([]*big.Int, error) {
-	if len(body) != count*width {
-		return nil, fmt.Errorf("%d bytes where %d ciphertexts of %d bytes are expected", len(body), count, width)
-	}
-	cs := make([]*big.Int, count)
-	for i := range cs {
-		cs[i] = new(big.Int).SetBytes(body[i*width : (i+1)*width])
-	}
-	return cs, nil
 }
 
 // bitset is a list of yes and no, eight in a byte, the first lowest.

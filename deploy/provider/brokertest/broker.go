@@ -65,6 +65,13 @@ func New(t testing.TB) *Broker {
 	return b
 }
 
+// SetFault sets Fault, for who asks from other processes: nothing but the broker's lock orders those after the setting.
+func (b *Broker) SetFault(fault func(verb string, n int, w http.ResponseWriter, r *http.Request) bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.Fault = fault
+}
+
 // Address is host:port, for system.transport.
 func (b *Broker) Address() string { return strings.TrimPrefix(b.server.URL, "http://") }
 

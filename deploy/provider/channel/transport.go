@@ -18,7 +18,7 @@ import (
 const (
 	codeSuccess    = "E0000000000"
 	codeInternal   = "E0000000500"
-	codeTimeout    = "E0000000601" // a pop that found nothing
+	codeTimeout    = "E0000000601" // a pop that found nothing, or a push whose turn did not come
 	codeNoInstance = "E0000000602"
 	codeNetwork    = "E0000000607"
 	codeBufferFull = "E0000000700"
@@ -171,7 +171,10 @@ func (e *endpoint) once(ctx context.Context, verb, node, id string, body inbound
 	case codeSuccess:
 		return a, nil
 	case codeTimeout:
-		return a, errEmpty
+		if verb == "pop" {
+			return a, errEmpty
+		}
+		return a, &passingError{fmt.Errorf("the transport answered %s %q", a.Code, clip(a.Message))}
 	case codeInternal, codeNoInstance, codeNetwork, codeBufferFull:
 		return a, &passingError{fmt.Errorf("the transport answered %s %q", a.Code, clip(a.Message))}
 	}

@@ -39,9 +39,17 @@ func TestFromEnviron(t *testing.T) {
 	require.Equal(t, Address{"c690", "guest-A-report-report0"}, task.Outputs["train-intersection"])
 	_, err = task.Input("model")
 	require.ErrorContains(t, err, "runtime.component.input.model is missing")
-	_, err = task.Partner("host")
+	_, err = task.Only("host")
 	require.ErrorContains(t, err, "2 parties of role host")
-	guest, err := task.Partner("guest")
+	hosts, err := task.Some("host")
+	require.NoError(t, err)
+	require.Equal(t, []Party{{"host", 0, "B"}, {"host", 1, "C"}}, hosts)
+	_, err = task.Some("arbiter")
+	require.ErrorContains(t, err, "config.node_id.arbiter.0 is missing")
+	require.Equal(t, []string{
+		"system.callback", "system.transport", "config.trace_id", "config.log.path", "config.inst_id.host.0", "config.inst_id.host.1",
+	}, task.Missing)
+	guest, err := task.Only("guest")
 	require.NoError(t, err)
 	require.Equal(t, "guest.0", guest.String())
 

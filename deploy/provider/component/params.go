@@ -176,3 +176,14 @@ func clip(v string) string {
 	}
 	return v
 }
+
+// Paillier reads an object with the method Paillier and a key_length, and returns the latter: even, from 1024 to 8192 bits.
+func (r *Reader) Paillier(name string) (keyBits int) {
+	e := r.Object(name)
+	e.OneOf("method", "Paillier", "Paillier")
+	keyBits = e.Int("key_length", 2048, 0, 1<<20)
+	if keyBits < 1024 || keyBits > 8192 || keyBits%2 != 0 {
+		e.Fail("key_length", "%d is not supported; supported: even numbers from 1024 to 8192, and 2048 for data that matters", keyBits)
+	}
+	return keyBits
+}

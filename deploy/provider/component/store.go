@@ -101,9 +101,21 @@ func (s s3Store) Read(ctx context.Context, key string) ([]byte, error) {
 	return io.ReadAll(object)
 }
 
+// Write makes the bucket when there is none, as FATE's containers do: at a party without data of its own nobody has.
 func (s s3Store) Write(ctx context.Context, key string, data []byte) error {
-	_, err := s.client.PutObject(ctx, s.bucket, key, bytes.NewReader(data), int64(len(data)), minio.PutObjectOptions{})
-	return err
+	put := func() error {
+		_, err := s.client.PutObject(ctx, s.bucket, key, bytes.NewReader(data), int64(len(data)), minio.PutObjectOptions{})
+		return err
+	}
+	err := put()
+	if minio.ToErrorResponse(err).Code != minio.NoSuchBucket {
+		return err
+	}
+	err = s.client.MakeBucket(ctx, s.bucket, minio.MakeBucketOptions{})
+	if code := minio.ToErrorResponse(err).Code; err != nil && code != minio.BucketAlreadyOwnedByYou && code != minio.BucketAlreadyExists {
+		return fmt.Errorf("make bucket %s: %w", s.bucket, err)
+	}
+	return put()
 }
 
 // key is where a part of an address lies (API_SPECS, part 3, section 4.2). It refuses names that leave the storage.

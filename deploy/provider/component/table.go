@@ -234,3 +234,19 @@ func write(ctx context.Context, s Store, a Address, data []byte, meta Metadata) 
 	}
 	return nil
 }
+
+// ReadJSON reads what [WriteJSON] wrote.
+func ReadJSON(ctx context.Context, s Store, a Address, v any) error {
+	key, err := a.key("data_0")
+	if err != nil {
+		return err
+	}
+	data, err := s.Read(ctx, key)
+	if err == nil {
+		err = json.Unmarshal(data, v)
+	}
+	if err != nil {
+		return fmt.Errorf("read data_0 of %s#%s: %w", a.Namespace, a.Name, err)
+	}
+	return nil
+}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -36,11 +38,15 @@ type Task struct {
 	Storage   string // system.storage
 	Transport string // system.transport
 	Callback  string // system.callback, may be empty
+	Control   string // system.control_port, where the task may be asked for; may be empty
 
 	Parties    map[string]Party   // all roles of the task, by "guest.0"
 	Parameters map[string]string  // runtime.component.parameter.<name>
 	Inputs     map[string]Address // runtime.component.input.<name>
 	Outputs    map[string]Address // runtime.component.output.<name>
+
+	// Missing names the variables that the specification demands and that were not there, or empty.
+	Missing []string
 }
 
 // FromEnviron reads a task from os.Environ. Variables that it doesn't know are ignored. Only the component's name is
@@ -62,7 +68,9 @@ func FromEnviron(environ []string) (Task, error) {
 		"system.storage":         &t.Storage,
 		"system.transport":       &t.Transport,
 		"system.callback":        &t.Callback,
+		"system.control_port":    &t.Control,
 	}
+	given := map[string]bool{}
 	var errs []error
 	selfRole := ""
 	for _, line := range environ {
@@ -70,6 +78,7 @@ func FromEnviron(environ []string) (Task, error) {
 		if !found {
 			continue
 		}
+		given[key] = value != ""
 		if p, ok := plain[key]; ok {
 			*p = value
 			continue
@@ -103,7 +112,35 @@ func FromEnviron(environ []string) (Task, error) {
 	if t.Component == "" {
 		errs = append(errs, errors.New("variable runtime.component.name is missing: it says which component to run"))
 	}
+	t.Missing = missing(given, t)
 	return t, errors.Join(errs...)
+}
+
+// demanded are the variables that sections 3.3 and 3.4 call mandatory, without those of the parties.
+var demanded = []string{
+	"system.storage", "system.callback", "system.transport",
+	"config.self_role", "config.task_id", "config.session_id", "config.trace_id", "config.token", "config.log.path",
+	"runtime.component.name",
+}
+
+func missing(given map[string]bool, t Task) (names []string) {
+	for _, name := range demanded {
+		if !given[name] {
+			names = append(names, name)
+		}
+	}
+	parties := slices.Sorted(maps.Keys(t.Parties))
+	if self := t.Self.String(); t.Self.Role != "" && !slices.Contains(parties, self) {
+		parties = append(parties, self)
+	}
+	for _, p := range parties {
+		for _, kind := range []string{"config.node_id.", "config.inst_id."} {
+			if !given[kind+p] {
+				names = append(names, kind+p)
+			}
+		}
+	}
+	return names
 }
 
 // parseRole reads "guest.0", and "guest" as guest.0.
@@ -126,23 +163,6 @@ func parseAddress(into map[string]Address, key, name, value string) error {
 	}
 	into[name] = a
 	return nil
-}
-
-// Partner finds the only party of a role, for algorithms between two parties: Partner("host") for the guest.
-func (t Task) Partner(role string) (Party, error) {
-	var found []Party
-	for _, p := range t.Parties {
-		if p.Role == role {
-			found = append(found, p)
-		}
-	}
-	switch {
-	case len(found) == 0:
-		return Party{}, fmt.Errorf("variable config.node_id.%s.0 is missing: %s needs a %s", role, t.Component, role)
-	case len(found) > 1:
-		return Party{}, fmt.Errorf("the job has %d parties of role %s: %s runs between one guest and one host only", len(found), role, t.Component)
-	}
-	return found[0], nil
 }
 
 // Input finds an input that the component can't do without.

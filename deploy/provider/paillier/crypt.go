@@ -114,3 +114,54 @@ func randomExponent(n *big.Int) (*big.Int, error) {
 	}
 	return r, nil
 }
+
+// AddPlain adds m, which may be negative, to what c hides. It does not make c unrecognisable.
+func (pk *PublicKey) AddPlain(c, m *big.Int) *big.Int {
+	g := new(big.Int).Mul(m, pk.N)
+	g.Add(g, one)
+	g.Mod(g, pk.n2)
+	return pk.Add(g, g, c)
+}
+
+// Mask adds a random number to what c hides, drawn evenly from all plaintexts, and makes c unrecognisable: who decrypts
+// it learns nothing. [PublicKey.Unmask] takes the mask off what was decrypted.
+func (pk *PublicKey) Mask(c *big.Int) (masked, mask *big.Int, err error) {
+	if mask, err = rand.Int(rand.Reader, pk.N); err != nil {
+		return nil, nil, fmt.Errorf("draw a mask: %w", err)
+	}
+	masked, err = pk.Randomise(pk.AddPlain(c, mask))
+	return masked, mask, err
+}
+
+// Unmask takes a mask off a decrypted number.
+func (pk *PublicKey) Unmask(m, mask *big.Int) *big.Int {
+	d := new(big.Int).Sub(m, mask)
+	d.Mod(d, pk.N)
+	if d.Cmp(pk.half) > 0 {
+		d.Sub(d, pk.N)
+	}
+	return d
+}
+
+// EncodeCiphertexts writes ciphertexts one after the other, each of [PublicKey.CiphertextBytes].
+func (pk *PublicKey) EncodeCiphertexts(cs []*big.Int) []byte {
+	width := pk.CiphertextBytes()
+	body := make([]byte, len(cs)*width)
+	for i, c := range cs {
+		c.FillBytes(body[i*width : (i+1)*width])
+	}
+	return body
+}
+
+// DecodeCiphertexts reads as many ciphertexts as expected from a partner. They are not yet checked to be valid.
+func (pk *PublicKey) DecodeCiphertexts(body []byte, count int) ([]*big.Int, error) {
+	width := pk.CiphertextBytes()
+	if count < 0 || len(body)%width != 0 || len(body)/width != count {
+		return nil, fmt.Errorf("%d bytes where %d ciphertexts of %d bytes are expected", len(body), count, width)
+	}
+	cs := make([]*big.Int, count)
+	for i := range cs {
+		cs[i] = new(big.Int).SetBytes(body[i*width : (i+1)*width])
+	}
+	return cs, nil
+}

@@ -35,14 +35,14 @@ func (f *fixedBase) mul(a, b *big.Int) *big.Int {
 // exp takes exponents of no more bits than the table was made for.
 func (f *fixedBase) exp(e *big.Int) *big.Int {
 	result := big.NewInt(1)
+	m := multiplier{modulus: f.modulus}
 	for i := range f.table {
 		digit := 0
 		for b := range window {
 			digit |= int(e.Bit(i*window+b)) << b
 		}
 		if digit > 0 {
-			result.Mul(result, f.table[i][digit-1])
-			result.Rem(result, f.modulus)
+			m.mul(result, f.table[i][digit-1])
 		}
 	}
 	return result

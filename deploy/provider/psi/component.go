@@ -25,15 +25,15 @@ type report struct {
 	Component    string  `json:"component"`
 	Role         string  `json:"role"`
 	OwnCount     int     `json:"own_count"`
-	PartnerCount int     `json:"partner_count"`
+	PartnerCount int     `json:"partner_count"`      // ids of the partner; with several hosts, of the one that has fewest
 	Known        bool    `json:"intersection_known"` // false at a host that isn't told the intersection
 	Count        int     `json:"intersect_count"`
 	Rate         float64 `json:"intersect_rate"` // of one's own ids
 }
 
-// Run finds the intersection with the partner and writes one's own rows of it, in the order of their ids, so that both
+// Run finds the intersection with the partners and writes one's own rows of it, in the order of their ids, so that both
 // sides' rows lie alike. A host without sync_intersect_ids writes a dataset without rows.
-func Run(ctx context.Context, task component.Task, store component.Store, peer Peer) error {
+func Run(ctx context.Context, task component.Task, store component.Store, peers component.Peers) error {
 	r := component.NewReader(task.Parameters)
 	idColumn := r.String("id", "id")
 	r.OneOf("intersect_method", "rsa", "rsa")
@@ -63,11 +63,17 @@ func Run(ctx context.Context, task component.Task, store component.Store, peer P
 	}
 	slog.Info("input read", "rows", len(ids), "columns", len(table.Columns))
 
-	side := Guest
-	if task.Self.Role == "host" {
-		side = Host
+	var positions []int
+	var partnerCount int
+	if task.Self.Role == "guest" {
+		positions, partnerCount, err = runGuest(ctx, task, peers, ids, o)
+	} else {
+		var guest component.Party
+		if guest, err = task.Only("guest"); err != nil {
+			return err
+		}
+		positions, partnerCount, err = Host(ctx, peers[guest.String()], ids, o)
 	}
-	positions, partnerCount, err := side(ctx, peer, ids, o)
 	if err != nil {
 		return err
 	}
@@ -96,4 +102,20 @@ func Run(ctx context.Context, task component.Task, store component.Store, peer P
 		}
 	}
 	return nil
+}
+
+func runGuest(ctx context.Context, task component.Task, peers component.Peers, ids []string, o Options) (positions []int, fewest int, err error) {
+	hosts, err := task.Some("host")
+	if err != nil {
+		return nil, 0, err
+	}
+	var links []Peer
+	for _, h := range hosts {
+		links = append(links, peers[h.String()])
+	}
+	positions, counts, err := Guest(ctx, links, ids, o)
+	if err != nil {
+		return nil, 0, err
+	}
+	return positions, slices.Min(counts), nil
 }

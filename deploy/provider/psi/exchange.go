@@ -8,15 +8,15 @@ import (
 	"math/big"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
+
 	"hutong/deploy/provider/channel"
+	"hutong/deploy/provider/component"
 	"hutong/deploy/provider/parallel"
 )
 
 // Peer is the connection to the other side.
-type Peer interface {
-	Send(ctx context.Context, step string, head any, body []byte) error
-	Receive(ctx context.Context, step string, head any) ([]byte, error)
-}
+type Peer = component.Peer
 
 // Options are what both sides must have been given alike.
 type Options struct {
@@ -56,18 +56,55 @@ const exponent = 65537
 // maxIDs is how many ids a partner may announce.
 const maxIDs = 1 << 31
 
-// Guest returns which of its ids the host has as well, by their positions, and how many ids the host has.
-func Guest(ctx context.Context, peer Peer, ids []string, o Options) (positions []int, hostIDs int, err error) {
+// Guest returns which of its ids all hosts have as well, by their positions, and how many ids each host has.
+func Guest(ctx context.Context, hosts []Peer, ids []string, o Options) (positions []int, hostIDs []int, err error) {
+	tokens := make([][][]byte, len(hosts)) // by host and own id
+	common := make([][]bool, len(hosts))
+	hostIDs = make([]int, len(hosts))
+	g, together := errgroup.WithContext(ctx)
+	for h, peer := range hosts {
+		g.Go(func() (err error) {
+			tokens[h], common[h], hostIDs[h], err = meet(together, peer, ids, o)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, nil, err
+	}
+	for i := range ids {
+		if !slices.ContainsFunc(common, func(c []bool) bool { return !c[i] }) {
+			positions = append(positions, i)
+		}
+	}
+	if !o.Sync {
+		return positions, hostIDs, nil
+	}
+	for h, peer := range hosts {
+		matched := make([][]byte, len(positions))
+		for i, p := range positions {
+			matched[i] = tokens[h][p]
+		}
+		slices.SortFunc(matched, bytes.Compare)
+		if err := peer.Send(ctx, stepMatched, tokensHead{}, bytes.Join(matched, nil)); err != nil {
+			return nil, nil, err
+		}
+	}
+	return positions, hostIDs, nil
+}
+
+// meet finds which of its ids the guest has in common with one host, and returns their tokens under that host's key.
+func meet(ctx context.Context, peer Peer, ids []string, o Options) (tokens [][]byte, common []bool, hostIDs int, err error) {
+	fail := func(err error) ([][]byte, []bool, int, error) { return nil, nil, 0, err }
 	var key keyHead
 	if _, err := peer.Receive(ctx, stepKey, &key); err != nil {
-		return nil, 0, err
+		return fail(err)
 	}
 	n := new(big.Int).SetBytes(key.N)
 	if key.Options != o {
-		return nil, 0, channel.Errorf("guest and host were given different parameters: %+v and %+v", o, key.Options)
+		return fail(channel.Errorf("guest and host were given different parameters: %+v and %+v", o, key.Options))
 	}
 	if n.BitLen() != o.KeyBits || n.Bit(0) == 0 || key.E != exponent {
-		return nil, 0, channel.Errorf("the host's RSA key is not one of %d bits with exponent %d", o.KeyBits, exponent)
+		return fail(channel.Errorf("the host's RSA key is not one of %d bits with exponent %d", o.KeyBits, exponent))
 	}
 	s := &scheme{n, big.NewInt(exponent), hashes[o.Hash], hashes[o.FinalHash]}
 
@@ -89,25 +126,25 @@ func Guest(ctx context.Context, peer Peer, ids []string, o Options) (positions [
 			return nil
 		})
 		if err != nil {
-			return nil, 0, err
+			return fail(err)
 		}
 		if err := peer.Send(ctx, stepBlinded, batchHead{len(ids)}, encodeNumbers(blinded, s.width())); err != nil {
-			return nil, 0, err
+			return fail(err)
 		}
 	}
-	tokens := make([][]byte, len(ids))
+	tokens = make([][]byte, len(ids))
 	for from := 0; from < len(ids); from += batch {
 		to := min(from+batch, len(ids))
 		body, err := peer.Receive(ctx, stepSigned, &batchHead{})
 		if err != nil {
-			return nil, 0, err
+			return fail(err)
 		}
 		signed, err := decodeNumbers(body, s.width(), s.n)
 		if err == nil && len(signed) != to-from {
 			err = fmt.Errorf("%d signatures for %d ids", len(signed), to-from)
 		}
 		if err != nil {
-			return nil, 0, channel.Errorf("signatures of the host: %v", err)
+			return fail(channel.Errorf("signatures of the host: %v", err))
 		}
 		err = parallel.Each(ctx, to-from, func(j int) error {
 			i := from + j
@@ -119,35 +156,24 @@ func Guest(ctx context.Context, peer Peer, ids []string, o Options) (positions [
 			return nil
 		})
 		if err != nil {
-			return nil, 0, err
+			return fail(err)
 		}
 		slog.Info("signatures received", "done", to, "of", len(ids))
 	}
 
 	body, err := peer.Receive(ctx, stepTokens, &tokensHead{})
 	if err != nil {
-		return nil, 0, err
+		return fail(err)
 	}
 	theirs, err := decodeTokens(body, s.finalHash().Size())
 	if err != nil {
-		return nil, 0, channel.Errorf("tokens of the host: %v", err)
+		return fail(channel.Errorf("tokens of the host: %v", err))
 	}
+	common = make([]bool, len(ids))
 	for i, token := range tokens {
-		if _, found := slices.BinarySearchFunc(theirs, token, bytes.Compare); found {
-			positions = append(positions, i)
-		}
+		_, common[i] = slices.BinarySearchFunc(theirs, token, bytes.Compare)
 	}
-	if o.Sync {
-		matched := make([][]byte, len(positions))
-		for i, p := range positions {
-			matched[i] = tokens[p]
-		}
-		slices.SortFunc(matched, bytes.Compare)
-		if err := peer.Send(ctx, stepMatched, tokensHead{}, bytes.Join(matched, nil)); err != nil {
-			return nil, 0, err
-		}
-	}
-	return positions, len(theirs), nil
+	return tokens, common, len(theirs), nil
 }
 
 // Host returns which of its ids the guest has as well, by their positions, and how many ids the guest has. Without

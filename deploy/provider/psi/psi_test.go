@@ -47,7 +47,10 @@ func exchange(ctx context.Context, guestIDs, hostIDs []string, guestOptions, hos
 	guest.recorder.Peer, host.recorder.Peer = channel.Pipe()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		guest.positions, guest.partner, err = Guest(ctx, &guest.recorder, guestIDs, guestOptions)
+		var counts []int
+		if guest.positions, counts, err = Guest(ctx, []Peer{&guest.recorder}, guestIDs, guestOptions); err == nil {
+			guest.partner = counts[0]
+		}
 		return err
 	})
 	g.Go(func() (err error) {
@@ -105,6 +108,33 @@ func TestIntersection(t *testing.T) {
 	}
 }
 
+// With several hosts it is what all have; a host learns no more than that.
+func TestSeveralHosts(t *testing.T) {
+	guestIDs := numbered(0, 30)
+	hostIDs := [][]string{numbered(10, 40), numbered(5, 25), numbered(12, 50)}
+	var guestEnds []Peer
+	matched := make([][]int, len(hostIDs))
+	g, ctx := errgroup.WithContext(t.Context())
+	for h, ids := range hostIDs {
+		guestEnd, hostEnd := channel.Pipe()
+		guestEnds = append(guestEnds, guestEnd)
+		g.Go(func() (err error) {
+			matched[h], _, err = Host(ctx, hostEnd, ids, options)
+			return err
+		})
+	}
+	positions, counts, err := Guest(ctx, guestEnds, guestIDs, options)
+	require.NoError(t, err)
+	require.NoError(t, g.Wait())
+	want := numbered(12, 25)
+	slices.Sort(want)
+	require.Equal(t, want, pick(guestIDs, positions))
+	require.Equal(t, []int{30, 20, 38}, counts)
+	for h, ids := range hostIDs {
+		require.Equal(t, want, pick(ids, matched[h]))
+	}
+}
+
 // What crosses does not depend on ids in a way that the other side could try out.
 func TestSecrecy(t *testing.T) {
 	ids := numbered(0, 30)
@@ -135,7 +165,7 @@ func TestSecrecy(t *testing.T) {
 	g, ctx := errgroup.WithContext(t.Context())
 	ctx, cancel := context.WithCancel(ctx)
 	g.Go(func() error {
-		_, _, err := Guest(ctx, guestEnd, ids, options)
+		_, _, err := Guest(ctx, []Peer{guestEnd}, ids, options)
 		require.ErrorIs(t, err, context.Canceled)
 		return nil
 	})
@@ -199,7 +229,7 @@ func TestRefuses(t *testing.T) {
 			guestEnd, hostEnd := channel.Pipe()
 			done := make(chan error, 1)
 			go func() {
-				_, _, err := Guest(t.Context(), guestEnd, numbered(0, 3), options)
+				_, _, err := Guest(t.Context(), []Peer{guestEnd}, numbered(0, 3), options)
 				done <- err
 			}()
 			c.host(t, hostEnd)

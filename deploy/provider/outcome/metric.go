@@ -1,4 +1,4 @@
-package boost
+package outcome
 
 import (
 	"cmp"
@@ -12,16 +12,16 @@ type Point struct {
 	FPR       float64 `json:"fpr"`
 }
 
-// metrics of scores against labels, of which both kinds occur.
-type metrics struct {
-	auc         float64
-	ks          float64
-	ksThreshold float64
-	curve       []Point
+// Metrics of scores against labels.
+type Metrics struct {
+	AUC         float64
+	KS          float64
+	KSThreshold float64 // the score at which KS is reached
+	Curve       []Point // from the highest score down
 }
 
-// measure goes through the scores from the highest; rows of one score count at once.
-func measure(labels []uint8, scores []float64) metrics {
+// Measure compares scores with labels, of which both kinds must occur. It goes through the scores from the highest; rows of one score count at once.
+func Measure(labels []uint8, scores []float64) Metrics {
 	order := make([]int, len(scores))
 	var ones, zeros float64
 	for i := range order {
@@ -33,7 +33,7 @@ func measure(labels []uint8, scores []float64) metrics {
 		}
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(scores[b], scores[a]) })
-	m := metrics{}
+	m := Metrics{}
 	var tp, fp float64
 	for i := 0; i < len(order); {
 		score := scores[order[i]]
@@ -45,14 +45,14 @@ func measure(labels []uint8, scores []float64) metrics {
 				fp++
 			}
 		}
-		m.auc += (fp - fpBefore) * (tp + tpBefore) / 2
+		m.AUC += (fp - fpBefore) * (tp + tpBefore) / 2
 		point := Point{score, tp / ones, fp / zeros}
-		m.curve = append(m.curve, point)
-		if d := point.TPR - point.FPR; d > m.ks {
-			m.ks, m.ksThreshold = d, score
+		m.Curve = append(m.Curve, point)
+		if d := point.TPR - point.FPR; d > m.KS {
+			m.KS, m.KSThreshold = d, score
 		}
 	}
-	m.auc /= ones * zeros
+	m.AUC /= ones * zeros
 	return m
 }
 

@@ -1,0 +1,266 @@
+package bfia
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Warning is a parameter that contradicts its component's self-description. Published descriptions contradict published
+// jobs, so a warning refuses nothing unless a party is configured so: what a job gives is passed on.
+type Warning struct {
+	Task      string `json:"task"`
+	Role      string `json:"role"` // guest.0, or several: guest.0, host.0
+	Parameter string `json:"parameter"`
+	Message   string `json:"message"`
+}
+
+// String is the warning as one sentence.
+func (w Warning) String() string {
+	return fmt.Sprintf("task %s at %s: parameter %s %s", w.Task, w.Role, w.Parameter, w.Message)
+}
+
+// Refusal is what a strict party answers for warnings; nil for none.
+func Refusal(warnings []Warning) error {
+	if len(warnings) == 0 {
+		return nil
+	}
+	more := ""
+	if n := len(warnings) - 1; n > 0 {
+		more = fmt.Sprintf(" (and %d more)", n)
+	}
+	return Errorf(CodeBadRequest, "config.task_params: %s%s", warnings[0], more)
+}
+
+// CheckParameters holds the parameters that a job gives against the descriptions of its components: types, bindingData,
+// validator and dependsOn (part 2, 6.5). Parameters that a description doesn't have are the component's business. node
+// limits it to that node's parts; empty checks all. The document must have a [Plan].
+func CheckParameters(doc *Document, plan *Plan, describe Describe, node string) ([]Warning, error) {
+	var warnings []Warning
+	for _, t := range plan.Tasks {
+		desc, err := describe(t.Provider, t.Version, t.Component)
+		if err != nil {
+			return nil, placed("task "+t.Name, err)
+		}
+		first := len(warnings)
+		for _, part := range t.Parts {
+			if node != "" && part.NodeID != node {
+				continue
+			}
+			values, err := doc.Config.TaskParameters(t.Name, part)
+			if err != nil {
+				return nil, err
+			}
+			for _, p := range desc.InputParam {
+				raw, given := values[p.Name]
+				if !given {
+					continue
+				}
+				message := p.contradiction(raw, desc, values)
+				if message == "" {
+					continue
+				}
+				// What is wrong for all roles is told once.
+				same := slices.IndexFunc(warnings[first:], func(w Warning) bool { return w.Parameter == p.Name && w.Message == message })
+				if same >= 0 {
+					warnings[first+same].Role += ", " + part.Self()
+				} else {
+					warnings = append(warnings, Warning{Task: t.Name, Role: part.Self(), Parameter: p.Name, Message: message})
+				}
+			}
+		}
+	}
+	return warnings, nil
+}
+
+// contradiction says in words how a value contradicts the description; empty when it does not.
+func (p *InputParam) contradiction(raw json.RawMessage, desc *Description, values map[string]json.RawMessage) string {
+	text, err := ParameterText(raw)
+	if err != nil {
+		return "can't be read"
+	}
+	choices := p.choices()
+	chosen := chosenOf(raw, text, choices)
+	if !chosen { // a choice may contradict the type: an integer that can be "all"
+		if wanted := typeWanted(p.Type, raw, text); wanted != "" {
+			return fmt.Sprintf("is %s, %s is wanted (type %s)", shown(raw), wanted, p.Type)
+		}
+		if len(choices) > 0 {
+			return fmt.Sprintf("is %s, and its bindingData has %s", shown(raw), strings.Join(choices, ", "))
+		}
+	}
+	if rule := parseValidator(p.Validator); rule != nil && !rule.fits(text) {
+		return fmt.Sprintf("is %s, which its validator %s does not allow", shown(raw), shorten(string(p.Validator), 100))
+	}
+	return p.unmet(desc, values)
+}
+
+// typeWanted names what a type wants of a value that is not of it. The value's text is what a component sees, so "5" is
+// as good as 5. Types that the specification does not name are not checked.
+func typeWanted(typ string, raw json.RawMessage, text string) string {
+	kind := kindOf(raw)
+	inner := kind
+	if kind == "a string" && json.Valid([]byte(text)) {
+		inner = kindOf(json.RawMessage(strings.TrimSpace(text)))
+	}
+	number, isNumber := numberOf(text)
+	switch strings.ToLower(typ) {
+	case "string", "str":
+		if kind == "an object" || kind == "a list" || kind == "null" {
+			return "a string"
+		}
+	case "integer":
+		if kind != "null" && !(isNumber && number.IsInt()) {
+			return "a whole number or null"
+		}
+	case "int":
+		if !isNumber || !number.IsInt() {
+			return "a whole number"
+		}
+	case "float", "number", "double":
+		if !isNumber {
+			return "a number"
+		}
+	case "boolean", "bool":
+		if text != "true" && text != "false" {
+			return "true or false"
+		}
+	case "object":
+		if inner != "an object" && inner != "a list" {
+			return "an object or a list"
+		}
+	}
+	return ""
+}
+
+// kindOf names the kind of a JSON value.
+func kindOf(raw json.RawMessage) string {
+	switch {
+	case len(raw) == 0 || string(raw) == "null":
+		return "null"
+	case raw[0] == '"':
+		return "a string"
+	case raw[0] == '{':
+		return "an object"
+	case raw[0] == '[':
+		return "a list"
+	case raw[0] == 't' || raw[0] == 'f':
+		return "a boolean"
+	}
+	return "a number"
+}
+
+// shown is a value as messages quote it: short, and objects and lists by their kind.
+func shown(raw json.RawMessage) string {
+	switch kind := kindOf(raw); kind {
+	case "an object", "a list", "null":
+		return kind
+	}
+	return shorten(string(raw), 60)
+}
+
+func shorten(text string, most int) string {
+	if runes := []rune(text); len(runes) > most {
+		return string(runes[:most]) + "…"
+	}
+	return text
+}
+
+// choices are the values of bindingData, a list of {label, value} or a string that holds one. A call_function can be
+// asked by a user interface only.
+func (p *InputParam) choices() []string {
+	raw := p.BindingData
+	var held string
+	if json.Unmarshal(raw, &held) == nil {
+		raw = []byte(held)
+	}
+	var list []struct {
+		Value json.RawMessage `json:"value"`
+	}
+	if json.Unmarshal(raw, &list) != nil {
+		return nil
+	}
+	var choices []string
+	for _, entry := range list {
+		if len(entry.Value) == 0 {
+			continue
+		}
+		if text, err := ParameterText(entry.Value); err == nil {
+			choices = append(choices, text)
+		}
+	}
+	return choices
+}
+
+// chosenOf tells whether a value is one of the choices, or a list of some.
+func chosenOf(raw json.RawMessage, text string, choices []string) bool {
+	if slices.Contains(choices, text) {
+		return true
+	}
+	var several []json.RawMessage
+	if len(choices) == 0 || json.Unmarshal(raw, &several) != nil || len(several) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(several, func(one json.RawMessage) bool {
+		text, err := ParameterText(one)
+		return err != nil || !slices.Contains(choices, text)
+	})
+}
+
+// unmet tells on what a parameter that is given depends in vain: of dependsOn's entries, "parameter.value" or
+// "parameter", one must hold, by what the job gives or by the other's default.
+func (p *InputParam) unmet(desc *Description, values map[string]json.RawMessage) string {
+	var wanted []string
+	for _, entry := range wordsOf(p.DependsOn) {
+		// Names may hold dots: the longest that is a parameter's counts.
+		name, value, ok := entry, "", slices.ContainsFunc(desc.InputParam, func(q InputParam) bool { return q.Name == entry })
+		for at := strings.LastIndexByte(entry, '.'); !ok && at > 0; at = strings.LastIndexByte(entry[:at], '.') {
+			if slices.ContainsFunc(desc.InputParam, func(q InputParam) bool { return q.Name == entry[:at] }) {
+				name, value, ok = entry[:at], entry[at+1:], true
+			}
+		}
+		if !ok {
+			return "" // it depends on something that the description does not tell of
+		}
+		raw := values[name]
+		if raw == nil {
+			i := slices.IndexFunc(desc.InputParam, func(q InputParam) bool { return q.Name == name })
+			raw = desc.InputParam[i].DefaultValue
+		}
+		text := ""
+		if len(raw) > 0 && string(raw) != "null" {
+			text, _ = ParameterText(raw)
+		}
+		if value == "" && strings.TrimSpace(text) != "" || value != "" && text == value {
+			return ""
+		}
+		if value != "" {
+			name += " = " + value
+		}
+		wanted = append(wanted, name)
+	}
+	if len(wanted) == 0 {
+		return ""
+	}
+	return "is given, but has a meaning only with " + strings.Join(wanted, " or ")
+}
+
+// wordsOf reads a list of strings, or one string; empty ones count for nothing.
+func wordsOf(raw json.RawMessage) []string {
+	var one string
+	list := []string{}
+	if json.Unmarshal(raw, &one) == nil {
+		list = []string{one}
+		if trimmed := bytes.TrimSpace([]byte(one)); len(trimmed) > 0 && trimmed[0] == '[' {
+			var held []string
+			if json.Unmarshal(trimmed, &held) == nil {
+				list = held
+			}
+		}
+	} else if json.Unmarshal(raw, &list) != nil {
+		return nil
+	}
+	return slices.DeleteFunc(list, func(word string) bool { return strings.TrimSpace(word) == "" })
+}

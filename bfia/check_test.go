@@ -1,0 +1,139 @@
+package bfia
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// inputParam is one parameter of a description.
+func inputParam(t testing.TB, text string) InputParam {
+	t.Helper()
+	var p InputParam
+	require.NoError(t, DecodeJSON([]byte(text), &p))
+	return p
+}
+
+func TestContradictions(t *testing.T) {
+	for _, test := range []struct{ param, value, message string }{
+		{`{"type":"string"}`, `"a"`, ""},
+		{`{"type":"string"}`, `5`, ""}, // the component reads the same text
+		{`{"type":"string"}`, `{"objective":"x"}`, "is an object, a string is wanted (type string)"},
+		{`{"type":"string"}`, `["auc","ks"]`, "is a list, a string is wanted (type string)"},
+		{`{"type":"int"}`, `5`, ""},
+		{`{"type":"int"}`, `"5"`, ""},
+		{`{"type":"int"}`, `12345678901234567890`, ""},
+		{`{"type":"int"}`, `1e3`, ""},
+		{`{"type":"int"}`, `0.5`, "is 0.5, a whole number is wanted (type int)"},
+		{`{"type":"int"}`, `""`, `is "", a whole number is wanted (type int)`},
+		{`{"type":"int"}`, `"0x10"`, `is "0x10", a whole number is wanted (type int)`},
+		{`{"type":"int"}`, `null`, "is null, a whole number is wanted (type int)"},
+		{`{"type":"integer"}`, `null`, ""},
+		{`{"type":"integer"}`, `"all"`, `is "all", a whole number or null is wanted (type integer)`},
+		{`{"type":"integer","bindingData":[{"label":"all","value":"all"},{"value":"2048"}]}`, `"all"`, ""},
+		{`{"type":"integer","bindingData":[{"label":"all","value":"all"},{"value":"2048"}]}`, `2048`, ""},
+		{`{"type":"integer","bindingData":[{"label":"all","value":"all"},{"value":"2048"}]}`, `7`, "is 7, and its bindingData has all, 2048"},
+		{`{"type":"string","bindingData":"[{\"label\":\"L1\",\"value\":\"L1\"}]"}`, `"L2"`, `is "L2", and its bindingData has L1`},
+		{`{"type":"object","bindingData":[{"value":"auc"},{"value":"ks"}]}`, `["ks","auc"]`, ""},
+		{`{"type":"object","bindingData":[{"value":"auc"},{"value":"ks"}]}`, `["ks","f1"]`, "is a list, and its bindingData has auc, ks"},
+		{`{"type":"string","bindingData":"call_function getKV()"}`, `"x"`, ""},
+		{`{"type":"float"}`, `0.0001`, ""},
+		{`{"type":"float"}`, `true`, "is true, a number is wanted (type float)"},
+		{`{"type":"number"}`, `"1e-3"`, ""},
+		{`{"type":"boolean"}`, `true`, ""},
+		{`{"type":"boolean"}`, `"false"`, ""},
+		{`{"type":"boolean"}`, `"True"`, `is "True", true or false is wanted (type boolean)`},
+		{`{"type":"object"}`, `{"a":1}`, ""},
+		{`{"type":"object"}`, `"{\"a\":1}"`, ""},
+		{`{"type":"object"}`, `"a"`, `is "a", an object or a list is wanted (type object)`},
+		{`{"type":"matrix"}`, `"a"`, ""},
+		{`{"type":"int","validator":"(0,1000)"}`, `2048`, `is 2048, which its validator "(0,1000)" does not allow`},
+		{`{"type":"int","validator":"(0,1000)"}`, `1000`, `is 1000, which its validator "(0,1000)" does not allow`},
+		{`{"type":"int","validator":"(0,1000]"}`, `1000`, ""},
+		{`{"type":"float","validator":"（0，+∞）"}`, `0`, `is 0, which its validator "（0，+∞）" does not allow`},
+		{`{"type":"float","validator":"[-1e-3, sup)"}`, `"-0.001"`, ""},
+		{`{"type":"float","validator":"(inf,0)"}`, `-1e400`, ""},
+		{`{"type":"string","validator":"(0,1)"}`, `"text"`, ""},
+		{`{"type":"string","validator":"regular:'^[a-z]+$'"}`, `"abc"`, ""},
+		{`{"type":"string","validator":"regular:'^[a-z]+$'"}`, `"a1"`, `is "a1", which its validator "regular:'^[a-z]+$'" does not allow`},
+		{`{"type":"string","validator":"regular:/^[0-9]+$/"}`, `7`, ""},
+		{`{"type":"string","validator":"regular:(?=x)"}`, `"y"`, ""}, // another engine's dialect
+		{`{"type":"string","validator":"regular-正则项"}`, `"y"`, ""},
+		{`{"type":"string","validator":7}`, `"y"`, ""},
+	} {
+		p := inputParam(t, test.param)
+		require.Equal(t, test.message, p.contradiction(json.RawMessage(test.value), &Description{}, nil), "%s %s", test.param, test.value)
+	}
+}
+
+func TestDependsOn(t *testing.T) {
+	desc := &Description{InputParam: []InputParam{
+		inputParam(t, `{"name":"optimizer","type":"string","defaultValue":"rmsprop"}`),
+		inputParam(t, `{"name":"init.param","type":"string","defaultValue":" "}`),
+	}}
+	for _, test := range []struct{ dependsOn, values, message string }{
+		{`["optimizer.sgd","optimizer.adam"]`, `{"optimizer":"adam"}`, ""},
+		{`["optimizer.sgd","optimizer.adam"]`, `{}`, "is given, but has a meaning only with optimizer = sgd or optimizer = adam"},
+		{`["optimizer.rmsprop",""]`, `{}`, ""}, // by its default
+		{`["init.param"]`, `{}`, "is given, but has a meaning only with init.param"},
+		{`["init.param"]`, `{"init.param":{"a":1}}`, ""},
+		{`"init.param.x"`, `{"init.param":"x"}`, ""},
+		{`""`, `{}`, ""},
+		{`[]`, `{}`, ""},
+		{`null`, `{}`, ""},
+		{`["somewhere.else"]`, `{}`, ""},
+		{`{"a":1}`, `{}`, ""},
+	} {
+		p := inputParam(t, `{"name":"rate","type":"float","dependsOn":`+test.dependsOn+`}`)
+		var values map[string]json.RawMessage
+		require.NoError(t, json.Unmarshal([]byte(test.values), &values))
+		require.Equal(t, test.message, p.contradiction(json.RawMessage(`0.1`), desc, values), "%s %s", test.dependsOn, test.values)
+	}
+}
+
+// The published registration contradicts the published job: that is told, once for all roles, and refuses nothing.
+func TestCheckParametersVector(t *testing.T) {
+	doc := parse(t, vector(t, "job_create_all.request.json"))
+	describe := registered(t, vector(t, "provider_register.request.json"))
+	plan, err := NewPlan(doc, describe, "")
+	require.NoError(t, err)
+	warnings, err := CheckParameters(doc, plan, describe, "")
+	require.NoError(t, err)
+	var told []string
+	for _, w := range warnings {
+		require.Equal(t, "guest.0, host.0", w.Role)
+		told = append(told, w.String())
+	}
+	require.Contains(t, told, "task hetero_secureboost_1 at guest.0, host.0: parameter objective_param is an object, a string is wanted (type string)")
+	require.Contains(t, strings.Join(told, "\n"), `parameter n_iter_no_change is "True"`)
+	require.ErrorContains(t, Refusal(warnings), "config.task_params: task ")
+	require.NoError(t, Refusal(nil))
+
+	none, err := CheckParameters(doc, plan, describe, "another node")
+	require.NoError(t, err)
+	require.Empty(t, none)
+}
+
+func FuzzContradiction(f *testing.F) {
+	for _, seed := range [][3]string{
+		{`{"type":"int","validator":"(0,1000)","bindingData":[{"value":1}],"dependsOn":["a.b"]}`, `5`, `{"a":"b"}`},
+		{`{"type":"float","validator":"[-1e999999999,∞】"}`, `1e999999999`, `{}`},
+		{`{"type":"object","validator":"regular:'(a+)+$'","bindingData":"[{\"value\":[1]}]","dependsOn":"[\"x\"]"}`, `"\u0000"`, `null`},
+	} {
+		f.Add([]byte(seed[0]), []byte(seed[1]), []byte(seed[2]))
+	}
+	desc := &Description{InputParam: []InputParam{{Name: "a"}, {Name: "x.y", DefaultValue: json.RawMessage(`" "`)}}}
+	f.Fuzz(func(t *testing.T, param, value, values []byte) {
+		var p InputParam
+		var given map[string]json.RawMessage
+		var raw json.RawMessage
+		if DecodeJSON(param, &p) != nil || DecodeJSON(value, &raw) != nil || json.Unmarshal(values, &given) != nil {
+			return
+		}
+		if message := p.contradiction(raw, desc, given); len(message) > 4<<10+len(param) {
+			t.Fatalf("%d bytes of words about one parameter", len(message))
+		}
+	})
+}

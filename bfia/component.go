@@ -1,0 +1,45 @@
+package bfia
+
+import (
+	"encoding/json"
+	"strings"
+)
+
+// ParseComponent reads the registration of one component in the specification's form (part 2, 5.8): imageUrl and
+// component_info. It is the [Registration] of a provider, for Docker, that has this component; the description keeps the
+// image, since another component of the same provider and version may have another.
+func ParseComponent(body []byte) (*Registration, error) {
+	var object map[string]json.RawMessage
+	if err := DecodeJSON(body, &object); err != nil {
+		return nil, err
+	}
+	var image string
+	var info map[string]json.RawMessage
+	if err := decodeFields(object, field{"imageUrl", &image, true}, field{"component_info", &info, true}); err != nil {
+		return nil, err
+	}
+	if strings.TrimSpace(image) == "" {
+		return nil, Errorf(CodeBadRequest, "imageUrl: is required")
+	}
+	var name, provider, version string
+	err := decodeFields(info, field{"componentName", &name, true}, field{"provider", &provider, true}, field{"version", &version, true})
+	if err == nil {
+		err = CheckID("provider", provider)
+	}
+	if err == nil {
+		err = CheckID("version", version)
+	}
+	if err != nil {
+		return nil, prefixed("component_info", err)
+	}
+	info["imageUrl"] = object["imageUrl"]
+	description, err := json.Marshal(info)
+	if err != nil {
+		return nil, Wrap(CodeBadRequest, err, "component_info: can't be kept")
+	}
+	if _, err := ParseDescription(name, description); err != nil {
+		return nil, prefixed("component_info", err)
+	}
+	return &Registration{Name: provider, Device: DeviceDocker, Version: version, Metadata: Metadata{Image: image}, Protocol: "bfia",
+		Description: map[string]json.RawMessage{name: description}}, nil
+}

@@ -1,0 +1,110 @@
+package bfia
+
+import (
+	"encoding/json"
+	"math"
+	"strconv"
+	"strings"
+)
+
+const (
+	// PathAlgorithmQuery is where a component tells how it does, on its control port (part 3, 3.2.1).
+	PathAlgorithmQuery = "/v1/platform/algorithm/task/query"
+	// DefaultControlPort is the control port of a component that is told no other (part 3, 3.3.1).
+	DefaultControlPort = 10086
+	// maxProgress is how many characters of a component's words on its progress are kept.
+	maxProgress = 200
+)
+
+// TaskQuery is the body of the question.
+type TaskQuery struct {
+	TaskID string `json:"task_id"`
+}
+
+// TaskAnswer is a component's own word on its task. The specification has status and role; how far it is, a fraction, a
+// percentage or words, and a message are what components tell beside them.
+type TaskAnswer struct {
+	Status   TaskState
+	Role     string
+	Progress string
+}
+
+// ParseTaskAnswer reads an answer of a component. Its fields stand at the top level, as the specification has it, or
+// inside data.
+func ParseTaskAnswer(body []byte) (*TaskAnswer, error) {
+	var object map[string]json.RawMessage
+	if err := DecodeJSON(body, &object); err != nil {
+		return nil, err
+	}
+	code := Code(-1)
+	if err := decodeFields(object, field{"code", &code, true}); err != nil {
+		return nil, err
+	}
+	if code != CodeOK {
+		return nil, Errorf(CodeRefused, "code: the component answers %d", int(code))
+	}
+	var inner map[string]json.RawMessage
+	_ = json.Unmarshal(object["data"], &inner) // it may be anything, or missing
+	get := func(names ...string) json.RawMessage {
+		for _, name := range names {
+			for _, fields := range []map[string]json.RawMessage{object, inner} {
+				if raw := fields[name]; len(raw) > 0 && string(raw) != "null" {
+					return raw
+				}
+			}
+		}
+		return nil
+	}
+	var a TaskAnswer
+	var status string
+	if err := decodeFields(map[string]json.RawMessage{"status": get("status"), "role": orNull(get("role"))},
+		field{"status", &status, true}, field{"role", &a.Role, false}); err != nil {
+		return nil, err
+	}
+	var err error
+	if a.Status, err = ParseTaskState(strings.ToUpper(status)); err != nil {
+		return nil, err
+	}
+	a.Progress = percentage(get("progress"))
+	var message string
+	if json.Unmarshal(get("message", "msg"), &message) == nil {
+		switch strings.ToLower(message) {
+		case "", "success", "ok":
+		default:
+			a.Progress = strings.TrimPrefix(a.Progress+": "+message, ": ")
+		}
+	}
+	a.Progress = strings.ToValidUTF8(strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, shorten(a.Progress, maxProgress)), "?")
+	return &a, nil
+}
+
+func orNull(raw json.RawMessage) json.RawMessage {
+	if raw == nil {
+		return json.RawMessage("null")
+	}
+	return raw
+}
+
+// percentage makes a fraction of 1, or a number of percent, readable; words stay.
+func percentage(raw json.RawMessage) string {
+	if len(raw) == 0 {
+		return ""
+	}
+	text, err := ParameterText(raw)
+	if err != nil {
+		return ""
+	}
+	n, err := strconv.ParseFloat(text, 64)
+	switch {
+	case err != nil || n < 0 || n > 100 || math.IsNaN(n):
+		return text
+	case n <= 1:
+		n *= 100
+	}
+	return strconv.Itoa(int(math.Round(n))) + "%"
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"hutong/bfia"
+	"hutong/deploy/provider/probe"
+)
+
+// probeTask is the one task of a probe's job, and the key of its output.
+const probeTask = "probe"
+
+func newJobProbe(c *client) *cobra.Command {
+	var provider, version string
+	var timeout time.Duration
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "probe NODE_ID...",
+		Short: "Try out everything between this party and others with a small job",
+		Long: "Runs a job of one task, Probe, at this party and the named ones. That it is created tries the routes; its containers\n" +
+			"try their start, storage, callback, the transport in both directions and the clocks. What is wrong is told, and where.\n" +
+			"Every party needs the reference provider, see deploy/provider. The exit status is 0 if all is well.",
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, nodes []string) error {
+			var own struct {
+				NodeID string `json:"node_id"`
+			}
+			if err := c.get(cmd.Context(), bfia.PathHealth, nil, &own); err != nil {
+				return fmt.Errorf("asking this party who it is: %w", err)
+			}
+			document, err := probeJob(own.NodeID, nodes, provider, version, timeout)
+			if err != nil {
+				return err
+			}
+			jobID := bfia.NewJobID(time.Now(), rand.IntN(10))
+			document["job_id"] = inJSON(jobID)
+			if _, _, err := c.submit(cmd.Context(), document, jobID); err != nil {
+				return fmt.Errorf("the job can't be created: %w", err)
+			}
+			watched := c.watch(cmd, jobID) // which tells how the job ended, also how it failed elsewhere
+			if err := c.showProbe(cmd.Context(), cmd.OutOrStdout(), own.NodeID, jobID, asJSON); err != nil {
+				return errors.Join(watched, err)
+			}
+			return watched
+		},
+	}
+	cmd.Flags().StringVar(&provider, "provider", "hutong", "the provider that has the component Probe")
+	cmd.Flags().StringVar(&version, "version", "1.0.0", "its version")
+	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "how long a party waits for another one")
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+// probeJob makes the job: this party is guest, the others are hosts.
+func probeJob(own string, nodes []string, provider, version string, timeout time.Duration) (map[string]json.RawMessage, error) {
+	seen := []string{own}
+	for _, node := range nodes {
+		switch {
+		case node == own:
+			return nil, fmt.Errorf("%s is this party itself; name the others", node)
+		case slices.Contains(seen, node):
+			return nil, fmt.Errorf("%s is named twice", node)
+		}
+		seen = append(seen, node)
+	}
+	if timeout < time.Second {
+		return nil, errors.New("--timeout: less than a second is too short for a container to start")
+	}
+	return map[string]json.RawMessage{
+		"flow_id": inJSON("probe"),
+		"dag": inJSON(map[string]any{"version": "2.0.0", "components": []any{map[string]any{
+			"name": probeTask, "componentName": "Probe", "provider": provider, "version": version,
+			"input": []any{}, "output": []any{map[string]string{"type": "report", "key": probeTask}},
+		}}}),
+		"config": inJSON(map[string]any{
+			"version":     "2.0.0",
+			"initiator":   map[string]string{"role": "guest", "node_id": own},
+			"role":        map[string][]string{"guest": {own}, "host": nodes},
+			"job_params":  map[string]any{"common": map[string]any{"sync_type": "callback"}},
+			"task_params": map[string]any{"common": map[string]any{probeTask: map[string]any{"timeout": timeout.Seconds()}}},
+		}),
+	}, nil
+}
+
+// showProbe prints what this party's container found.
+func (c *client) showProbe(ctx context.Context, w io.Writer, own, jobID string, asJSON bool) error {
+	status, err := c.status(ctx, jobID)
+	if err != nil {
+		return err
+	}
+	for _, task := range status.Tasks {
+		if task.Name != probeTask {
+			continue
+		}
+		// A failed task's report is no output of the job's; it is where outputs are.
+		body, _, err := c.download(ctx, "guest-"+own+"-report-"+probeTask, task.TaskID)
+		if err != nil {
+			_, err = fmt.Fprintln(w, "This party's container left no report.")
+			return err
+		}
+		defer func() { _ = body.Close() }()
+		text, err := io.ReadAll(io.LimitReader(body, maxReport))
+		if err != nil {
+			return fmt.Errorf("reading the report: %w", err)
+		}
+		if asJSON {
+			return printJSON(w, text)
+		}
+		var report probe.Report
+		if err := json.Unmarshal(text, &report); err != nil {
+			return fmt.Errorf("the report is not as documented: %w", err)
+		}
+		return printTable(w, probeTable(&report))
+	}
+	return nil
+}
+
+func probeTable(r *probe.Report) [][]string {
+	rows := [][]string{{"CHECK", "WITH", "RESULT", ""}}
+	for _, check := range r.Checks {
+		result, words := "ok", check.Note
+		if !check.OK {
+			result, words = "FAILED", check.Why
+		}
+		if check.OK && check.Offset != nil {
+			words = fmt.Sprintf("%+.1f ms", *check.Offset)
+		} else if check.OK && check.Milliseconds != nil && words == "" {
+			words = fmt.Sprintf("%.1f ms", *check.Milliseconds)
+		}
+		with := "this party"
+		if check.Peer != "" {
+			with = check.Peer + " " + check.PeerNodeID
+		}
+		rows = append(rows, []string{check.Name, with, result, words})
+	}
+	return rows
+}
+
+// inJSON is what always marshals: strings, numbers, lists and maps of them.
+func inJSON(v any) json.RawMessage {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return text
+}

@@ -1,0 +1,242 @@
+package conformance
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"hutong/bfia"
+)
+
+// participant are the checks of what a scheduler asks of a participant. The checks are the scheduler.
+func participant() []Check {
+	document := func(s *session) (map[string]any, error) {
+		t, err := s.newTrial()
+		if err != nil {
+			return nil, err
+		}
+		var body map[string]any
+		return body, json.Unmarshal(t.doc.Bytes(), &body)
+	}
+	return []Check{
+		without(bfia.PathCreate, "job_id", "2/3.2", document),
+		without(bfia.PathCreate, "dag", "2/3.2", document),
+		without(bfia.PathCreate, "config", "2/3.2", document),
+		{"POST " + bfia.PathCreate, "a job is taken, with fields that nobody knows", "2/3.2", func(ctx context.Context, s *session) (string, error) {
+			t, err := s.newTrial()
+			if err != nil {
+				return "", err
+			}
+			a, err := s.ask(ctx, http.MethodPost, bfia.PathCreate, t.doc.Bytes())
+			if err != nil {
+				return "", err
+			}
+			if err := a.good(); err != nil && !accepted(err) {
+				return "", err
+			}
+			s.participant = t
+			return a.String(), a.good()
+		}},
+		{"POST " + bfia.PathCreate, "the same job again is taken", "2/3.2", commanded(bfia.PathCreate, func(t *trial) any { return t.doc.Bytes() })},
+		{"GET " + bfia.PathPlatformStatusAll, "a created job is PENDING or READY", "2/5.3", func(ctx context.Context, s *session) (string, error) {
+			return s.jobState(ctx, s.participant, "PENDING", "READY")
+		}},
+		{"POST " + bfia.PathStart, "a job is started", "2/3.3", commanded(bfia.PathStart, jobRef)},
+		{"POST " + bfia.PathStart, "started again it is taken", "2/3.3", commanded(bfia.PathStart, jobRef)},
+		without(bfia.PathStart, "job_id", "2/3.3", fixed(map[string]any{"job_id": unknown})),
+		without(bfia.PathTaskStart, "task_id", "2/3.4", fixed(map[string]any{"job_id": unknown, "task_id": unknown, "task_name": "t"})),
+		without(bfia.PathTaskStart, "job_id", "2/3.4", fixed(map[string]any{"job_id": unknown, "task_id": unknown, "task_name": "t"})),
+		without(bfia.PathTaskStart, "task_name", "2/3.4", fixed(map[string]any{"job_id": unknown, "task_id": unknown, "task_name": "t"})),
+		{"POST " + bfia.PathTaskStart, "tasks run when their upstreams have, and move forward only", "2/3.4, 2/3.8", runTasks},
+		{"POST " + bfia.PathTaskPoll, "a task is told for a role and for all", "2/3.8", func(ctx context.Context, s *session) (string, error) {
+			t, name, id, err := s.ranTask()
+			if err != nil {
+				return "", err
+			}
+			roles := []string{""}
+			for role := range t.doc.Config.Role {
+				roles = append(roles, role)
+			}
+			var all []error
+			for _, role := range roles {
+				state, err := s.poll(ctx, id, role)
+				if err == nil && state != bfia.TaskSuccess {
+					a := fmt.Errorf("task %s of role %q is %s after its end", name, role, state)
+					if role != "" { // a component need not run at every role
+						a = deviates("%v", a)
+					}
+					err = a
+				}
+				if role != "" && err != nil && !accepted(err) {
+					err = deviates("role %q: %v", role, err)
+				}
+				all = append(all, err)
+			}
+			return "SUCCESS", joined(all...)
+		}},
+		without(bfia.PathTaskPoll, "task_id", "2/3.8", fixed(map[string]any{"task_id": unknown, "role": ""})),
+		{"POST " + bfia.PathPlatformCallback, "a container's late word changes nothing", "2/4.1", func(ctx context.Context, s *session) (string, error) {
+			_, _, id, err := s.ranTask()
+			if err != nil {
+				return "", err
+			}
+			a, err := s.ask(ctx, http.MethodPost, bfia.PathPlatformCallback, bfia.TaskReport{TaskID: id, Status: bfia.TaskFailed, Role: s.role()})
+			if err != nil {
+				return "", err
+			}
+			if a.code == nil {
+				return "", fmt.Errorf("is no envelope: %s", a)
+			}
+			state, err := s.poll(ctx, id, "")
+			if err == nil && state != bfia.TaskSuccess {
+				err = fmt.Errorf("the task is %s, and was SUCCESS", state)
+			}
+			return a.String(), err
+		}},
+		without(bfia.PathPlatformCallback, "status", "2/4.1", fixed(map[string]any{"task_id": unknown, "status": "SUCCESS", "role": "guest"})),
+		{"POST " + bfia.PathStop, "after a task that ended well it changes nothing", "2/3.6", func(ctx context.Context, s *session) (string, error) {
+			t, name, id, err := s.ranTask()
+			if err != nil {
+				return "", err
+			}
+			a, err := s.ask(ctx, http.MethodPost, bfia.PathStop, bfia.JobRef{JobID: t.id, TaskName: name})
+			if err != nil {
+				return "", err
+			}
+			state, err := s.poll(ctx, id, "")
+			if err == nil && state != bfia.TaskSuccess {
+				err = fmt.Errorf("the task is %s, and was SUCCESS", state)
+			}
+			return a.String(), joined(a.good(), err)
+		}},
+		{"POST " + bfia.PathStop, "a job is stopped, and is FINISHED", "2/3.6", func(ctx context.Context, s *session) (string, error) {
+			seen, err := commanded(bfia.PathStop, jobRef)(ctx, s)
+			if err != nil && !accepted(err) {
+				return "", err
+			}
+			_, stateErr := s.awaitJob(ctx, s.participant, "FINISHED")
+			return seen, joined(stateErr, err)
+		}},
+		{"POST " + bfia.PathStop, "stopped again it is taken", "2/3.6", commanded(bfia.PathStop, jobRef)},
+		without(bfia.PathStop, "job_id", "2/3.6", fixed(map[string]any{"job_id": unknown})),
+	}
+}
+
+func accepted(err error) bool {
+	var d *deviation
+	return errors.As(err, &d)
+}
+
+func jobRef(t *trial) any { return bfia.JobRef{JobID: t.id} }
+
+// commanded is a command about the job in which the tested party takes part.
+func commanded(path string, body func(*trial) any) func(context.Context, *session) (string, error) {
+	return func(ctx context.Context, s *session) (string, error) {
+		if s.participant == nil {
+			return "", &skipped{"no job was created"}
+		}
+		a, err := s.ask(ctx, http.MethodPost, path, body(s.participant))
+		if err != nil {
+			return "", err
+		}
+		return a.String(), a.good()
+	}
+}
+
+// runTasks walks the DAG: each task is started when its upstreams have ended well, and polled until it has.
+func runTasks(ctx context.Context, s *session) (string, error) {
+	t := s.participant
+	if t == nil {
+		return "", &skipped{"no job was created"}
+	}
+	var problem error
+	for len(t.tasks) < len(t.doc.DAG.Components) {
+		before := len(t.tasks)
+		for _, c := range t.doc.DAG.Components {
+			waits := slices.ContainsFunc(c.Upstreams(), func(up string) bool { return t.tasks[up] == "" })
+			if t.tasks[c.Name] != "" || waits {
+				continue
+			}
+			id := uuid.NewString()
+			a, err := s.ask(ctx, http.MethodPost, bfia.PathTaskStart, bfia.TaskRef{JobID: t.id, TaskID: id, TaskName: c.Name})
+			if err != nil {
+				return "", err
+			}
+			if problem = joined(problem, a.good()); problem != nil && !accepted(problem) {
+				return "", problem
+			}
+			if err := s.awaitTask(ctx, c.Name, id); err != nil && !accepted(err) {
+				return "", err
+			} else if problem == nil {
+				problem = err
+			}
+			t.tasks[c.Name] = id
+		}
+		if len(t.tasks) == before {
+			return "", errors.New("the job's tasks wait for each other")
+		}
+	}
+	t.ended = true
+	return fmt.Sprintf("%d tasks SUCCESS", len(t.tasks)), problem
+}
+
+// awaitTask polls a task until it has ended well.
+func (s *session) awaitTask(ctx context.Context, name, id string) (problem error) {
+	state := bfia.TaskState("")
+	err := s.await(ctx, "task "+name, func() (bool, error) {
+		now, err := s.poll(ctx, id, "")
+		if err != nil && !accepted(err) {
+			if state == "" { // it may be known a moment after it was taken
+				return false, nil
+			}
+			return false, err
+		}
+		problem = joined(problem, err)
+		if state != "" && state.Next(now) != now {
+			return false, fmt.Errorf("task %s was %s and is %s", name, state, now)
+		}
+		state = now
+		if state == bfia.TaskFailed {
+			return false, fmt.Errorf("task %s FAILED; the job must end well at the tested party", name)
+		}
+		return state == bfia.TaskSuccess, nil
+	})
+	return joined(err, problem)
+}
+
+// poll asks for a task's state.
+func (s *session) poll(ctx context.Context, id, role string) (bfia.TaskState, error) {
+	a, err := s.ask(ctx, http.MethodPost, bfia.PathTaskPoll, bfia.TaskPoll{TaskID: id, Role: role})
+	if err != nil {
+		return "", err
+	}
+	form := a.good()
+	if form != nil && !accepted(form) {
+		return "", form
+	}
+	word, err := a.word("status")
+	if err != nil && !accepted(err) {
+		return "", err
+	}
+	state, stateErr := bfia.ParseTaskState(word)
+	return state, joined(stateErr, form, err)
+}
+
+// ranTask is a task of the participant's job that has ended well.
+func (s *session) ranTask() (t *trial, name, id string, err error) {
+	if s.participant == nil || !s.participant.ended {
+		return nil, "", "", &skipped{"no task has run"}
+	}
+	for _, c := range s.participant.doc.DAG.Components {
+		return s.participant, c.Name, s.participant.tasks[c.Name], nil
+	}
+	return nil, "", "", &skipped{"the job has no task"}
+}
+
+// role is one that the tested party plays.
+func (s *session) role() string { return s.participant.doc.Config.Initiator.Role }

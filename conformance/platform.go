@@ -1,0 +1,240 @@
+package conformance
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"hutong/bfia"
+)
+
+// platform are the checks of what a party's own clients ask.
+func platform() []Check {
+	list := func(query string) func(context.Context, *session) (string, error) {
+		return func(ctx context.Context, s *session) (string, error) {
+			t := s.submitted
+			if t == nil {
+				return "", &skipped{"no job was submitted"}
+			}
+			a, err := s.askQuery(ctx, bfia.PathPlatformJobList, strings.ReplaceAll(query, "FLOW", t.flow))
+			if err != nil {
+				return "", err
+			}
+			jobs, err := a.words("job_list")
+			if err != nil && !accepted(err) {
+				return "", err
+			}
+			word, ok := jobs[t.id]
+			if !ok || !slices.Contains(jobStates, word) {
+				return "", fmt.Errorf("job %s is %q in a list of %d", t.id, word, len(jobs))
+			}
+			if query != "" && len(jobs) != 1 {
+				return "", fmt.Errorf("the flow has one job, the list %d", len(jobs))
+			}
+			return fmt.Sprintf("%s of %d", word, len(jobs)), joined(a.good(), err)
+		}
+	}
+	return []Check{
+		without(bfia.PathPlatformCreateAll, "dag", "2/5.1", fixed(map[string]any{"dag": map[string]any{}, "config": map[string]any{}})),
+		without(bfia.PathPlatformCreateAll, "config", "2/5.1", fixed(map[string]any{"dag": map[string]any{}, "config": map[string]any{}})),
+		{"POST " + bfia.PathPlatformCreateAll, "a job is submitted, and gets an id", "2/5.1", func(ctx context.Context, s *session) (string, error) {
+			t, err := s.newTrial()
+			if err != nil {
+				return "", err
+			}
+			fields := map[string]any{"flow_id": t.flow, "dag": jsonOf(t.doc, "dag"), "config": jsonOf(t.doc, "config")}
+			a, err := s.ask(ctx, http.MethodPost, bfia.PathPlatformCreateAll, fields)
+			if err != nil {
+				return "", err
+			}
+			if err := a.good(); err != nil && !accepted(err) {
+				return "", err
+			}
+			id, err := a.word("job_id")
+			if id != "" {
+				t.id = id
+				s.submitted = t
+			}
+			return a.String(), joined(err, a.good())
+		}},
+		{"GET " + bfia.PathPlatformStatusAll, "a submitted job's status, job_id in the query", "2/5.3", func(ctx context.Context, s *session) (string, error) {
+			return s.jobState(ctx, s.submitted, jobStates...)
+		}},
+		{"GET " + bfia.PathPlatformStatusAll, "the job runs to FINISHED, all tasks SUCCESS, by task id", "2/5.3", func(ctx context.Context, s *session) (string, error) {
+			return s.awaitSuccess(ctx, s.submitted)
+		}},
+		{"GET " + bfia.PathPlatformStatusAll, "a job that nobody knows is refused", "2/5.3", func(ctx context.Context, s *session) (string, error) {
+			a, err := s.askQuery(ctx, bfia.PathPlatformStatusAll, "job_id="+unknown)
+			if err != nil {
+				return "", err
+			}
+			if a.code != nil && *a.code == 0 {
+				return "", deviates("is answered: %s", a)
+			}
+			return a.String(), a.refused()
+		}},
+		{"GET " + bfia.PathPlatformJobList, "the jobs of a flow", "2/5.6", list("flow_id=FLOW")},
+		{"GET " + bfia.PathPlatformJobList, "the jobs of all flows", "2/5.6", list("")},
+		{"POST " + bfia.PathPlatformStopAll, "a job is stopped, and is FINISHED", "2/5.2", stopping(bfia.PathPlatformStopAll, false)},
+		{"POST " + bfia.PathPlatformStopTask, "the first task and all that follows is stopped", "2/5.7", stopping(bfia.PathPlatformStopTask, true)},
+		without(bfia.PathPlatformStopAll, "job_id", "2/5.2", fixed(map[string]any{"job_id": unknown})),
+		without(bfia.PathPlatformStopTask, "task_name", "2/5.7", fixed(map[string]any{"job_id": unknown, "task_name": "t"})),
+	}
+}
+
+// jsonOf is one field of a document as it came.
+func jsonOf(doc *bfia.Document, field string) json.RawMessage {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(doc.Bytes(), &fields) != nil {
+		return nil
+	}
+	return fields[field]
+}
+
+// stopping submits a job, stops it, or its first task, and waits for its end.
+func stopping(path string, task bool) func(context.Context, *session) (string, error) {
+	return func(ctx context.Context, s *session) (string, error) {
+		t, err := s.newTrial()
+		if err != nil {
+			return "", err
+		}
+		a, err := s.ask(ctx, http.MethodPost, bfia.PathPlatformCreateAll, map[string]any{"flow_id": t.flow, "dag": jsonOf(t.doc, "dag"), "config": jsonOf(t.doc, "config")})
+		if err != nil {
+			return "", err
+		}
+		if t.id, err = a.word("job_id"); t.id == "" {
+			return "", err
+		}
+		ref := bfia.JobRef{JobID: t.id}
+		if task {
+			for _, c := range t.doc.DAG.Components {
+				if len(c.Input) == 0 {
+					ref.TaskName = c.Name
+					break
+				}
+			}
+		}
+		if a, err = s.ask(ctx, http.MethodPost, path, ref); err != nil {
+			return "", err
+		}
+		if err := a.good(); err != nil && !accepted(err) {
+			return "", err
+		}
+		word, err := s.awaitJob(ctx, t, "FINISHED")
+		return word, joined(err, a.good())
+	}
+}
+
+// askQuery sends a GET with its parameters both in the query, as the specification has them, and, where that is not
+// read, in a JSON body, as FATE-Flow wants them, which deviates.
+func (s *session) askQuery(ctx context.Context, path, query string) (*answer, error) {
+	full := path
+	if query != "" {
+		full += "?" + query
+	}
+	a, err := s.ask(ctx, http.MethodGet, full, nil)
+	if err != nil || a.code != nil && *a.code == 0 {
+		return a, err
+	}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, err
+	}
+	body := map[string]string{}
+	for name := range values {
+		body[name] = values.Get(name)
+	}
+	b, err := s.ask(ctx, http.MethodGet, path, body)
+	if err == nil && b.code != nil && *b.code == 0 {
+		return b, nil
+	}
+	return a, err
+}
+
+// jobState asks the tested party for a job's state, which must be one of the wanted.
+func (s *session) jobState(ctx context.Context, t *trial, wanted ...string) (string, error) {
+	if t == nil {
+		return "", &skipped{"there is no job"}
+	}
+	word, _, err := s.platformStatus(ctx, t)
+	if err != nil && !accepted(err) {
+		return "", err
+	}
+	if word != "" && !slices.Contains(wanted, word) {
+		return "", fmt.Errorf("job_status is %q, of %s", word, strings.Join(wanted, ", "))
+	}
+	return word, err
+}
+
+// platformStatus is a job's state and its tasks' by their ids. FATE-Flow has no job_status here.
+func (s *session) platformStatus(ctx context.Context, t *trial) (string, map[string]string, error) {
+	a, err := s.askQuery(ctx, bfia.PathPlatformStatusAll, "job_id="+url.QueryEscape(t.id))
+	if err != nil {
+		return "", nil, err
+	}
+	form := a.good()
+	if form != nil && !accepted(form) {
+		return "", nil, form
+	}
+	word, wordErr := a.word("job_status")
+	if wordErr != nil && !accepted(wordErr) {
+		wordErr = deviates("has no job_status: %s", a)
+	}
+	tasks, tasksErr := a.words("status")
+	return word, tasks, joined(tasksErr, wordErr, form)
+}
+
+// awaitJob waits until a job is in a state.
+func (s *session) awaitJob(ctx context.Context, t *trial, state string) (word string, problem error) {
+	if t == nil {
+		return "", &skipped{"there is no job"}
+	}
+	err := s.await(ctx, "job "+t.id+" "+state, func() (bool, error) {
+		var err error
+		word, _, err = s.platformStatus(ctx, t)
+		if err != nil && !accepted(err) {
+			return false, err
+		}
+		problem = err
+		return word == state || word == "" && accepted(err), nil
+	})
+	return word, joined(err, problem)
+}
+
+// awaitSuccess waits for a job's end, and wants all its tasks to have ended well. It learns the tasks' ids.
+func (s *session) awaitSuccess(ctx context.Context, t *trial) (string, error) {
+	if t == nil {
+		return "", &skipped{"there is no job"}
+	}
+	var problem error
+	var tasks map[string]string
+	err := s.await(ctx, "job "+t.id, func() (bool, error) {
+		word, now, err := s.platformStatus(ctx, t)
+		if err != nil && !accepted(err) {
+			return false, err
+		}
+		problem, tasks = err, now
+		for id, state := range now {
+			if state == "FAILED" {
+				return false, fmt.Errorf("task %s FAILED; the job must end well at the tested party", id)
+			}
+		}
+		done := len(now) == len(t.doc.DAG.Components)
+		for _, state := range now {
+			done = done && state == "SUCCESS"
+		}
+		return done && (word == "FINISHED" || word == ""), nil
+	})
+	if err != nil {
+		return "", err
+	}
+	t.ended = true
+	for id := range tasks {
+		t.tasks[id] = id
+	}
+	return fmt.Sprintf("FINISHED, %d tasks SUCCESS", len(tasks)), problem
+}

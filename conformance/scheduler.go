@@ -1,0 +1,129 @@
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"hutong/bfia"
+)
+
+// scheduler are the checks of what other parties ask of a scheduler.
+func scheduler() []Check {
+	status := func(method, query string, body any) func(context.Context, *session) (string, error) {
+		return func(ctx context.Context, s *session) (string, error) {
+			t := s.scheduled
+			if t == nil {
+				return "", &skipped{"no job was created"}
+			}
+			a, err := s.ask(ctx, method, bfia.PathStatusAll+strings.ReplaceAll(query, "ID", t.id), bodyOf(body, t))
+			if err != nil {
+				return "", err
+			}
+			if a.status == http.StatusMethodNotAllowed || a.status == http.StatusNotFound && a.code == nil {
+				return "", deviates("is not served this way: HTTP %d", a.status)
+			}
+			if a.code != nil && *a.code != 0 && method == http.MethodGet && body == nil || a.code == nil {
+				return "", deviates("is not read this way: %s", a)
+			}
+			word, err := a.word("job_status")
+			if err == nil && !slices.Contains(jobStates, word) {
+				err = fmt.Errorf("data.job_status is %q", word)
+			}
+			tasks, tasksErr := a.words("status")
+			for name, state := range tasks {
+				if _, wrong := bfia.ParseTaskState(state); wrong != nil {
+					tasksErr = fmt.Errorf("data.status.%s is %q", name, state)
+				}
+			}
+			return fmt.Sprintf("%s, %d tasks", word, len(tasks)), joined(a.good(), err, tasksErr)
+		}
+	}
+	return []Check{
+		without(bfia.PathCreateAll, "job_id", "2/3.1", fixed(map[string]any{"job_id": unknown, "dag": map[string]any{}, "config": map[string]any{}})),
+		without(bfia.PathCreateAll, "dag", "2/3.1", fixed(map[string]any{"job_id": unknown, "dag": map[string]any{}, "config": map[string]any{}})),
+		{"POST " + bfia.PathCreateAll, "a job is created on every party", "2/3.1", func(ctx context.Context, s *session) (string, error) {
+			t, err := s.newTrial()
+			if err != nil {
+				return "", err
+			}
+			a, err := s.ask(ctx, http.MethodPost, bfia.PathCreateAll, t.doc.Bytes())
+			if err != nil {
+				return "", err
+			}
+			if err := a.good(); err != nil && !accepted(err) {
+				return "", err
+			}
+			s.scheduled = t
+			return a.String(), a.good()
+		}},
+		{"POST " + bfia.PathStatusAll, "a scheduled job's status, job_id in the query", "2/3.7", status(http.MethodPost, "?job_id=ID", nil)},
+		{"POST " + bfia.PathStatusAll, "a scheduled job's status, job_id in the body", "2/3.7", status(http.MethodPost, "", jobRef)},
+		{"GET " + bfia.PathStatusAll, "a scheduled job's status, as FATE-Flow and Kuscia ask", "2/3.7", status(http.MethodGet, "", jobRef)},
+		{"GET " + bfia.PathStatusAll, "a scheduled job's status, job_id in the query of a GET", "2/2.1", status(http.MethodGet, "?job_id=ID", nil)},
+		{"POST " + bfia.PathCreateAll, "the scheduler walks the job to FINISHED, all tasks SUCCESS", "2/3.1", func(ctx context.Context, s *session) (string, error) {
+			return s.awaitSuccess(ctx, s.scheduled)
+		}},
+		{"POST " + bfia.PathTaskCallback, "a party's late word changes nothing", "2/3.9", func(ctx context.Context, s *session) (string, error) {
+			t := s.scheduled
+			if t == nil || !t.ended {
+				return "", &skipped{"no scheduled job has run"}
+			}
+			for _, id := range t.tasks {
+				a, err := s.ask(ctx, http.MethodPost, bfia.PathTaskCallback, bfia.TaskReport{TaskID: id, Status: bfia.TaskFailed, Role: t.doc.Config.Initiator.Role})
+				if err != nil {
+					return "", err
+				}
+				if a.code == nil {
+					return "", fmt.Errorf("is no envelope: %s", a)
+				}
+			}
+			return s.awaitSuccess(ctx, t)
+		}},
+		without(bfia.PathTaskCallback, "status", "2/3.9", fixed(map[string]any{"task_id": unknown, "status": "SUCCESS", "role": "guest"})),
+		without(bfia.PathTaskCallback, "task_id", "2/3.9", fixed(map[string]any{"task_id": unknown, "status": "SUCCESS", "role": "guest"})),
+		{"POST " + bfia.PathStopAll, "a job is stopped, and is FINISHED", "2/3.5", func(ctx context.Context, s *session) (string, error) {
+			t, err := s.newTrial()
+			if err != nil {
+				return "", err
+			}
+			if a, err := s.ask(ctx, http.MethodPost, bfia.PathCreateAll, t.doc.Bytes()); err != nil {
+				return "", err
+			} else if err := a.good(); err != nil && !accepted(err) {
+				return "", err
+			}
+			a, err := s.ask(ctx, http.MethodPost, bfia.PathStopAll, jobRef(t))
+			if err != nil {
+				return "", err
+			}
+			if err := a.good(); err != nil && !accepted(err) {
+				return "", err
+			}
+			word, err := s.awaitJob(ctx, t, "FINISHED")
+			return word, joined(err, a.good())
+		}},
+		without(bfia.PathStopAll, "job_id", "2/3.5", fixed(map[string]any{"job_id": unknown})),
+		{"POST " + pathAuditConfirm, "an approval of a job that nobody knows is refused", "FATE-Flow", func(ctx context.Context, s *session) (string, error) {
+			a, err := s.ask(ctx, http.MethodPost, pathAuditConfirm, map[string]string{"job_id": unknown, "status": "READY"})
+			if err != nil {
+				return "", err
+			}
+			if a.code == nil {
+				return "", deviates("is not served: %s", a)
+			}
+			return a.String(), a.refused()
+		}},
+	}
+}
+
+func bodyOf(body any, t *trial) any {
+	if make, ok := body.(func(*trial) any); ok {
+		return make(t)
+	}
+	return body
+}
+
+// pathAuditConfirm is where approvals go: FATE-Flow's, and the specification's earlier versions'.
+const pathAuditConfirm = "/v1/interconn/schedule/job/audit_confirm"

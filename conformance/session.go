@@ -1,0 +1,273 @@
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	"hutong/bfia"
+)
+
+// session is one run of the checks: what is tested, and what the checks so far have begun.
+type session struct {
+	Target
+	participant *trial // the job in which the tested party takes part
+	scheduled   *trial // the job that it schedules
+	submitted   *trial // the job that it was given as a client gives it
+}
+
+// trial is a job of the checks.
+type trial struct {
+	id    string
+	flow  string
+	doc   *bfia.Document
+	tasks map[string]string // ids by name, as far as they are known
+	ended bool              // its tasks have ended well
+}
+
+// dialect is how a caller spells its headers.
+type dialect func(h http.Header, node string)
+
+func specification(h http.Header, node string) {
+	bfia.SetHeaders(h, node, node, "conformance", time.Now())
+}
+
+func fateFlow(h http.Header, node string) {
+	for name, value := range map[string]string{"x_node_id": node, "x_auth_sign": "", "x_nonce": fmt.Sprint(rand.Uint64()), "x_trace_id": "",
+		"x_timestamp": fmt.Sprint(time.Now().UnixMilli())} {
+		h[name] = []string{value} // as it is spelt
+	}
+	h.Set("Content-Type", "application/json")
+}
+
+func kuscia(h http.Header, node string) {
+	for name, value := range map[string]string{"X-Node-Id": node, "X-Auth-Sign": "", "X-Nonce": fmt.Sprint(rand.Uint64()), "X-Trace-Id": "t",
+		"X-Timestamp": fmt.Sprint(time.Now().Unix())} {
+		h.Set(name, value)
+	}
+	h.Set("Content-Type", "application/json")
+}
+
+// answer is what came back.
+type answer struct {
+	status int
+	raw    []byte
+	fields map[string]json.RawMessage
+	code   *int
+	data   map[string]json.RawMessage
+}
+
+// maxAnswer bounds what is read of an answer.
+const maxAnswer = 16 << 20
+
+// ask sends a request with the specification's headers. The body is nil, text, or anything as JSON.
+func (s *session) ask(ctx context.Context, method, path string, body any) (*answer, error) {
+	return s.askAs(ctx, specification, method, path, body)
+}
+
+func (s *session) askAs(ctx context.Context, d dialect, method, path string, body any) (*answer, error) {
+	var payload []byte
+	switch b := body.(type) {
+	case nil:
+	case string:
+		payload = []byte(b)
+	case []byte:
+		payload = b
+	default:
+		var err error
+		if payload, err = json.Marshal(b); err != nil {
+			return nil, err
+		}
+	}
+	request, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(s.URL, "/")+path, bytes.NewReader(payload))
+	if err != nil {
+		return nil, err
+	}
+	d(request.Header, s.Node)
+	response, err := s.HTTP.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("no answer: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	raw, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("the answer broke off: %w", err)
+	}
+	a := &answer{status: response.StatusCode, raw: raw}
+	if json.Unmarshal(raw, &a.fields) == nil {
+		var code int
+		if json.Unmarshal(a.fields["code"], &code) == nil {
+			a.code = &code
+		}
+		_ = json.Unmarshal(a.fields["data"], &a.data)
+	}
+	return a, nil
+}
+
+// String is the answer as a result quotes it.
+func (a *answer) String() string {
+	text := strings.ToValidUTF8(strings.Join(strings.Fields(string(a.raw)), " "), "?")
+	if len(text) > 160 {
+		text = strings.ToValidUTF8(text[:160], "") + "…"
+	}
+	return fmt.Sprintf("HTTP %d %s", a.status, text)
+}
+
+// envelope checks the form of every answer (part 2, 2.3): code, msg and data. FATE-Flow says message for errors; data may
+// be missing where there is nothing to tell.
+func (a *answer) envelope() error {
+	if a.code == nil {
+		return fmt.Errorf("is no envelope with a numeric code: %s", a)
+	}
+	var text string
+	if raw, ok := a.fields["msg"]; ok {
+		if json.Unmarshal(raw, &text) != nil {
+			return fmt.Errorf("msg is no string: %s", a)
+		}
+	} else if json.Unmarshal(a.fields["message"], &text) == nil {
+		return deviates("says message in place of msg: %s", a)
+	} else {
+		return fmt.Errorf("has no msg: %s", a)
+	}
+	if a.data == nil {
+		return deviates("data is no object: %s", a)
+	}
+	return nil
+}
+
+// good wants success.
+func (a *answer) good() error {
+	if a.code != nil && *a.code == 200 {
+		return joined(a.envelope(), deviates("code is 200 for success"))
+	}
+	if a.code == nil || *a.code != 0 {
+		return fmt.Errorf("is not taken: %s", a)
+	}
+	return a.envelope()
+}
+
+// refused wants a refusal: a code that is not 0, in an envelope.
+func (a *answer) refused() error {
+	if a.code != nil && *a.code == 0 {
+		return fmt.Errorf("is taken: %s", a)
+	}
+	return a.envelope()
+}
+
+// text is a field of data as a word, or that beside data, which deviates.
+func (a *answer) word(name string) (string, error) {
+	var word string
+	if raw, ok := a.data[name]; ok {
+		if json.Unmarshal(raw, &word) != nil {
+			return "", fmt.Errorf("data.%s is no string: %s", name, a)
+		}
+		return word, nil
+	}
+	if json.Unmarshal(a.fields[name], &word) == nil && word != "" {
+		return word, deviates("%s stands beside data, not in it", name)
+	}
+	return "", fmt.Errorf("has no data.%s: %s", name, a)
+}
+
+// words is a field of data that maps names to words, or that beside data, which deviates.
+func (a *answer) words(name string) (map[string]string, error) {
+	var words map[string]string
+	if raw, ok := a.data[name]; ok {
+		if json.Unmarshal(raw, &words) != nil {
+			return nil, fmt.Errorf("data.%s is no object of strings: %s", name, a)
+		}
+		return words, nil
+	}
+	if raw, ok := a.fields[name]; ok && json.Unmarshal(raw, &words) == nil {
+		return words, deviates("%s stands beside data, not in it", name)
+	}
+	return nil, fmt.Errorf("has no data.%s: %s", name, a)
+}
+
+// newTrial makes a job of the target's document: all its roles at the tested party, under ids of its own.
+func (s *session) newTrial() (*trial, error) {
+	if len(s.Job) == 0 {
+		return nil, &skipped{"needs a job (--job)"}
+	}
+	var fields map[string]json.RawMessage
+	var config, roles map[string]json.RawMessage
+	if err := json.Unmarshal(s.Job, &fields); err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(fields["config"], &config); err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(config["role"], &roles); err != nil {
+		return nil, err
+	}
+	put := func(into map[string]json.RawMessage, name string, value any) {
+		into[name], _ = json.Marshal(value) // strings, lists and maps of them always marshal
+	}
+	first := ""
+	for role := range roles {
+		put(roles, role, []string{s.Node})
+		if first == "" || role == "guest" {
+			first = role
+		}
+	}
+	put(config, "role", roles)
+	put(config, "initiator", map[string]string{"role": first, "node_id": s.Node})
+	put(fields, "config", config)
+	t := &trial{id: bfia.NewJobID(time.Now(), rand.IntN(10)), tasks: map[string]string{}}
+	t.flow = "conformance-" + t.id
+	put(fields, "flow_id", t.flow)
+	put(fields, "job_id", t.id)
+	put(fields, "old_job_id", "")
+	put(fields, "x_conformance", map[string]any{"unknown": []int{1}}) // what an implementation doesn't know, it must bear
+	body, err := json.Marshal(fields)
+	if err != nil {
+		return nil, err
+	}
+	t.doc, err = bfia.ParseDocument(body)
+	return t, err
+}
+
+// await asks again until done says so, or the patience is over.
+func (s *session) await(ctx context.Context, what string, done func() (bool, error)) error {
+	deadline := time.Now().Add(s.Patience)
+	for wait := 50 * time.Millisecond; ; wait = min(wait*3/2, 2*time.Second) {
+		ok, err := done()
+		if ok || err != nil {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s: not within %s", what, s.Patience)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+// joined is the worst of several: a failure before a deviation.
+func joined(errs ...error) error {
+	var accepted error
+	for _, err := range errs {
+		if err == nil {
+			continue
+		}
+		if d, ok := err.(*deviation); ok {
+			if accepted == nil {
+				accepted = d
+			}
+			continue
+		}
+		return err
+	}
+	return accepted
+}
+
+var jobStates = []string{"PENDING", "READY", "REJECTED", "RUNNING", "FINISHED"}

@@ -1,0 +1,93 @@
+package system
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hutong/bfia"
+	"hutong/conformance"
+)
+
+// TestConformance holds a party against the specification: nothing fails, deviates or is skipped. Seen through a proxy
+// that changes its answers, it is found not to conform, or to deviate.
+func TestConformance(t *testing.T) {
+	w := newWorld(t, nil)
+	w.guest.start()
+	w.guest.register(sleepProvider(t), bfia.DeviceProcess)
+	quick := map[string]any{"seconds": "0.05"}
+	target := conformance.Target{URL: w.guest.url, Node: guestNode, Job: sleepJob(t, 2, map[string]any{"s1": quick, "s2": quick}, nil)}
+	run := func(url string) (results []conformance.Result, counts map[conformance.Outcome]int) {
+		target.URL = url
+		results, err := conformance.Run(t.Context(), target, nil)
+		require.NoError(t, err)
+		counts = map[conformance.Outcome]int{}
+		for _, r := range results {
+			counts[r.Outcome]++
+		}
+		return results, counts
+	}
+	results, _ := run(w.guest.url)
+	for _, r := range results {
+		if r.Outcome != conformance.Pass {
+			t.Errorf("%s: %s (%s): %s: %s", r.Endpoint, r.Aspect, r.Section, r.Outcome, r.Seen)
+		}
+	}
+	t.Log(conformance.Summary(results))
+	require.True(t, conformance.Conforms(results))
+
+	for _, mutation := range []struct {
+		name, from, to string
+		fail           bool
+	}{
+		{"another word for a state", `"status":"SUCCESS"`, `"status":"DONE"`, true},
+		{"refusals are taken", `"code":4`, `"code":0,"was":4`, true},
+		{"no message", `"msg":`, `"words":`, true},
+		{"FATE-Flow's message", `"msg":`, `"message":`, false},
+		{"FATE-Flow's place", `"data":{"job_list"`, `"was":{"job_list"`, false},
+		{"Kuscia's code", `"code":0`, `"code":200`, false},
+	} {
+		t.Run(mutation.name, func(t *testing.T) {
+			results, counts := run(mutating(t, w.guest.url, mutation.from, mutation.to))
+			require.Equal(t, !mutation.fail, conformance.Conforms(results), "%v", results)
+			if !mutation.fail {
+				require.Positive(t, counts[conformance.Deviate])
+			}
+		})
+	}
+	// Without a job, what needs none is tested still.
+	target.Job = nil
+	results, counts := run(w.guest.url)
+	require.True(t, conformance.Conforms(results))
+	require.Positive(t, counts[conformance.Pass])
+	require.Positive(t, counts[conformance.Skip])
+}
+
+// mutating is a proxy that changes words of what a party answers.
+func mutating(t *testing.T, target, from, to string) string {
+	t.Helper()
+	u, err := url.Parse(target)
+	require.NoError(t, err)
+	proxy := httputil.NewSingleHostReverseProxy(u)
+	proxy.ModifyResponse = func(r *http.Response) error {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return err
+		}
+		body = bytes.ReplaceAll(body, []byte(from), []byte(to))
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		r.ContentLength = int64(len(body))
+		r.Header.Set("Content-Length", strconv.Itoa(len(body)))
+		return nil
+	}
+	srv := httptest.NewServer(proxy)
+	t.Cleanup(srv.Close)
+	return srv.URL
+}

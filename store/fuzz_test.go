@@ -1,0 +1,27 @@
+package store_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hutong/bfia"
+	"hutong/store"
+)
+
+// FuzzJobCursor: what a client sends back as a place in the list is that place, or refused.
+func FuzzJobCursor(f *testing.F) {
+	for _, s := range []string{"1795371336998000-202611221815369700790", "-1-x", "1-", "99999999999999999999-x", "", "1-\x00"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		c, err := store.ParseJobCursor(s)
+		if err != nil {
+			require.Equal(t, bfia.CodeBadRequest, bfia.CodeOf(err))
+			return
+		}
+		again, err := store.ParseJobCursor(c.String())
+		require.NoError(t, err)
+		require.Equal(t, c, again)
+	})
+}

@@ -1,0 +1,6 @@
+//go:build !race
+
+package transport
+
+// hugeMessage is what TestHugeMessage sends.
+const hugeMessage = 1 << 30
