@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -121,17 +122,23 @@ func (r *Remote) SendCallback(ctx context.Context, node string, report bfia.Task
 // PollTask asks nodes for the state of a task (part 2, 3.8) until one of them tells its end, and returns those that have
 // ended. A node that is out of reach for longer than the limit, or keeps refusing the question for as long, has failed.
 func (r *Remote) PollTask(ctx context.Context, req PollRequest) ([]PollResult, error) {
-	silent := map[string]time.Time{}
+	silent := map[string]time.Time{} // since when; another worker that takes over goes on counting
+	if activity.HasHeartbeatDetails(ctx) {
+		if err := activity.GetHeartbeatDetails(ctx, &silent); err != nil {
+			return nil, fmt.Errorf("reading what an earlier try has seen: %w", err)
+		}
+	}
 	tick := time.NewTicker(req.Every)
 	defer tick.Stop()
 	for {
 		var ended []PollResult
 		for _, node := range req.Nodes {
+			stop := beating(ctx, maps.Clone(silent)) // a slow party must not look like a dead worker
 			result, err := r.Client.TaskPoll(ctx, node, req.TaskID, "")
-			activity.RecordHeartbeat(ctx)
+			stop()
 			if err != nil {
 				if silent[node].IsZero() {
-					silent[node] = time.Now()
+					silent[node] = time.Now().UTC()
 					r.Logger.Warn("a party does not answer for a task", "job_id", req.JobID, "task_id", req.TaskID, "node_id", node, "error", err)
 				} else if time.Since(silent[node]) > req.GiveUpAfter {
 					ended = append(ended, PollResult{Node: node, State: bfia.TaskFailed, Failure: &bfia.Failure{Kind: bfia.FailedTimeout,
@@ -154,6 +161,29 @@ func (r *Remote) PollTask(ctx context.Context, req PollRequest) ([]PollResult, e
 			return nil, errors.New("the worker is shutting down; another one goes on asking")
 		case <-tick.C:
 		}
+	}
+}
+
+// beating sends heartbeats with details, at once and as long as something takes, until it is stopped.
+func beating(ctx context.Context, details any) (stop func()) {
+	activity.RecordHeartbeat(ctx, details)
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		beat := time.NewTicker(heartbeatEvery)
+		defer beat.Stop()
+		for {
+			select {
+			case <-end:
+				return
+			case <-beat.C:
+				activity.RecordHeartbeat(ctx, details)
+			}
+		}
+	}()
+	return func() {
+		close(end)
+		<-ended
 	}
 }
 

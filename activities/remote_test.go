@@ -299,3 +299,19 @@ func TestReleaseSession(t *testing.T) {
 	require.Error(t, err)
 	assert.True(t, strings.Contains(err.Error(), "HTTP 500"), err)
 }
+
+// The patience with a silent party outlives the worker that asks.
+func TestPollTaskGoesOnCounting(t *testing.T) {
+	p := newPartner(t)
+	p.answer = func(w http.ResponseWriter, _, _ string) bool { return hangUp(w) }
+	env := pollEnv(newRemote(p))
+	env.SetHeartbeatDetails(map[string]time.Time{"B": time.Now().Add(-time.Hour)})
+	value, err := env.ExecuteActivity(activities.PollTaskName, activities.PollRequest{JobID: jobID, TaskID: "task", Nodes: []string{"B"},
+		Every: time.Millisecond, GiveUpAfter: 30 * time.Minute})
+	require.NoError(t, err)
+	var results []activities.PollResult
+	require.NoError(t, value.Get(&results))
+	require.Len(t, results, 1)
+	assert.Equal(t, bfia.FailedTimeout, results[0].Failure.Kind)
+	assert.Len(t, p.got(bfia.PathTaskPoll), 1)
+}
