@@ -12,7 +12,7 @@ DEVICE      ?= auto
 TEST_FLAGS  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-race test-memory test-engine check histories image bench clean FORCE
+.PHONY: help build demo test test-race test-memory test-engine check histories image interop bench clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ histories: build ## record the workflows' histories again, after a change that m
 image: bin/provider ## build the reference provider's image with the Docker command line
 	cp bin/provider deploy/provider/provider
 	docker build -t hutong/provider:1.0.0 deploy/provider; status=$$?; rm -f deploy/provider/provider; exit $$status
+
+interop: build ## run FATE-Flow 2.2.0 and Hutong together, with real containers; installs FATE-Flow (docs/interop.md)
+	deploy/interop/fateflow/install.sh "$${HUTONG_INTEROP_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/hutong/interop}"
+	HUTONG_INTEROP=1 $(GO) test $(SLIM) -count 1 -parallel 16 -timeout 20m $(TEST_FLAGS) -v ./deploy/interop
 
 bench: build ## measure Hutong against what Docker alone needs
 	$(STATIC) $(GO) build -o bin/bench ./bench

@@ -68,6 +68,7 @@ func (h *house) life() []call {
 		{name: activities.RecordTaskEndName, args: []any{h.key("b"), guestA, b, bfia.TaskFailed, &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}, at}},
 
 		{name: activities.SendStopName, args: []any{"B", bfia.JobRef{JobID: jobID}}},
+		{name: activities.SendStopAgainName, args: []any{"B", bfia.JobRef{JobID: jobID}, []string{bfia.TaskID(jobID, "b")}}},
 		{name: activities.RecordJobStateName, args: []any{jobID, bfia.JobFinished, "stopped by B", &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}, at}},
 		{name: activities.ReleaseSessionName, args: []any{bfia.SessionID(jobID)}},
 		{name: activities.ForgetScheduleJobName, args: []any{jobID}},

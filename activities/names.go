@@ -36,6 +36,7 @@ const (
 	SendStartName      = "SendStart"
 	SendTaskStartName  = "SendTaskStart"
 	SendStopName       = "SendStop"
+	SendStopAgainName  = "SendStopAgain"
 	SendCallbackName   = "SendCallback"
 	PollTaskName       = "PollTask"
 	ReleaseSessionName = "ReleaseSession"

@@ -86,6 +86,34 @@ func (r *Remote) SendStop(ctx context.Context, node string, ref bfia.JobRef) err
 	return r.sent(ctx, node, r.Client.Stop(ctx, node, ref))
 }
 
+// How often and how long a party's stopped tasks are looked at, before it is told of the stop again.
+const (
+	endEvery = 200 * time.Millisecond
+	endLimit = 20 * time.Second
+)
+
+// SendStopAgain sends job/stop to a node that has taken it already, when tasks have ended there, or won't within a while.
+func (r *Remote) SendStopAgain(ctx context.Context, node string, ref bfia.JobRef, tasks []string) error {
+	limit := time.Now().Add(endLimit)
+	for _, id := range tasks {
+		for !r.ended(ctx, node, id) && time.Now().Before(limit) {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(endEvery):
+			}
+		}
+	}
+	return r.SendStop(ctx, node, ref)
+}
+
+// ended asks whether a task goes on at a node. What the node does not know, or won't tell, does not.
+func (r *Remote) ended(ctx context.Context, node, taskID string) bool {
+	result, err := r.Client.TaskPoll(ctx, node, taskID, "")
+	var sent *client.Error
+	return err == nil && result.Status.Terminal() || errors.As(err, &sent) && sent.Outcome == client.Refused
+}
+
 // SendCallback reports a task's state to the scheduler (part 2, 3.9).
 func (r *Remote) SendCallback(ctx context.Context, node string, report bfia.TaskReport) error {
 	return r.sent(ctx, node, r.Client.TaskCallback(ctx, node, report))

@@ -62,6 +62,12 @@ func refuse(w http.ResponseWriter, code bfia.Code, words string) bool {
 	return true
 }
 
+// accept answers with data.
+func accept(w http.ResponseWriter, data any) bool {
+	_ = json.NewEncoder(w).Encode(map[string]any{"code": 0, "msg": "success", "data": data})
+	return true
+}
+
 // hangUp reads a request and breaks the connection: its sender can't know what became of it.
 func hangUp(http.ResponseWriter) bool { panic(http.ErrAbortHandler) }
 
@@ -151,6 +157,26 @@ func TestCommandsAreTriedAgain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A stop is sent again when the tasks that it is about have ended, or the party tells nothing of them.
+func TestSendStopAgain(t *testing.T) {
+	p := newPartner(t)
+	p.answer = func(w http.ResponseWriter, path, body string) bool {
+		switch {
+		case path != bfia.PathTaskPoll:
+			return false
+		case strings.Contains(body, "unknown"):
+			return refuse(w, 6000, "No found task")
+		case len(p.got(path)) < 4:
+			return accept(w, bfia.PollResult{Status: bfia.TaskRunning})
+		}
+		assert.Empty(t, p.got(bfia.PathStop))
+		return accept(w, bfia.PollResult{Status: bfia.TaskFailed})
+	}
+	require.NoError(t, tried(newRemote(p), activities.SendStopAgainName, "B", bfia.JobRef{JobID: jobID}, []string{"unknown", "task"}))
+	assert.Len(t, p.got(bfia.PathTaskPoll), 4)
+	assert.Len(t, p.got(bfia.PathStop), 1)
 }
 
 func TestSendCreateOfUnknownJob(t *testing.T) {

@@ -72,6 +72,7 @@ func ControlActivities(records *activities.Records, remote *activities.Remote) m
 		activities.SendStartName:         remote.SendStart,
 		activities.SendTaskStartName:     remote.SendTaskStart,
 		activities.SendStopName:          remote.SendStop,
+		activities.SendStopAgainName:     remote.SendStopAgain,
 		activities.SendCallbackName:      remote.SendCallback,
 		activities.PollTaskName:          remote.PollTask,
 		activities.ReleaseSessionName:    remote.ReleaseSession,

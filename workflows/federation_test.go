@@ -137,7 +137,7 @@ func newFederation(t testingT, p bfia.Plan) *federation {
 		activities.RecordScheduleJobName: f.recordJob, activities.RecordProgressName: f.recordProgress,
 		activities.ForgetScheduleJobName: f.forget, activities.SendCreateName: f.sendCreate,
 		activities.SendStartName: f.sendStart, activities.SendTaskStartName: f.sendTaskStart,
-		activities.SendStopName: f.sendStop, activities.PollTaskName: f.pollTask,
+		activities.SendStopName: f.sendStop, activities.SendStopAgainName: f.sendStopAgain, activities.PollTaskName: f.pollTask,
 	} {
 		f.env.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
 	}
@@ -335,6 +335,25 @@ func (f *federation) sendStop(ctx context.Context, node string, ref bfia.JobRef)
 		}
 	}
 	return nil
+}
+
+// sendStopAgain comes at most once, to a party that is no Hutong, after the stop, for tasks that failed there and for no others.
+func (f *federation) sendStopAgain(ctx context.Context, node string, ref bfia.JobRef, tasks []string) error {
+	defer f.enter()()
+	command := "stop again " + node
+	if slices.Contains(f.sent, command) || !slices.Contains(f.sent, "stop "+node) || f.accepted[node].Callbacks || ref.JobID != f.in.Plan.JobID {
+		f.breaks("%s: %v", command, ref)
+	}
+	if len(tasks) == 0 {
+		f.breaks("%s for nothing", command)
+	}
+	for _, t := range f.in.Plan.Tasks {
+		succeeded := !slices.ContainsFunc(t.PartsOf(node), func(p bfia.Part) bool { return f.partRows[partKey(t.Name, p)] != bfia.TaskSuccess })
+		if succeeded && slices.Contains(tasks, bfia.TaskID(f.in.Plan.JobID, t.Name)) {
+			f.breaks("%s for %s, which succeeded", command, t.Name)
+		}
+	}
+	return f.arrives(ctx, command)
 }
 
 func (f *federation) pollTask(ctx context.Context, req activities.PollRequest) ([]activities.PollResult, error) {

@@ -268,12 +268,44 @@ func (j *job) end(ctx workflow.Context) Result {
 			_ = workflow.Await(ctx, func() bool { return j.starts[node] == 0 })
 			if err := command(ctx, "stop at "+node, j.Settings.GiveUpAfter, activities.SendStopName, node, stop).Get(ctx, nil); err != nil {
 				j.logger.Warn("party was not told the job's end", "party", node, "reason", reasonOf(err))
+				return
 			}
+			j.stopAgain(ctx, node, stop)
 		})
 	}
 	_ = workflow.Await(ctx, func() bool { return left == 0 && j.written && len(j.dirty) == 0 && j.unwritten.State == "" })
 	workflow.SetCurrentDetails(ctx, ended(j.outcome, j.ending, j.failure, j.Node, j.Plan.JobID)+j.table())
 	return Result{State: j.state, Outcome: j.outcome, Reason: j.ending}
+}
+
+// stopAgain tells a party that is no Hutong the job's end once more, when the tasks that failed there have ended there too.
+// FATE-Flow fails what it stops, and what it could not start, only while it takes job/stop; it has looked for failed
+// tasks before, found none, and would keep the job RUNNING.
+func (j *job) stopAgain(ctx workflow.Context, node string, stop bfia.JobRef) {
+	if j.accepted[node].Callbacks {
+		return
+	}
+	var failed []string
+	for _, t := range j.tasks {
+		if j.failedAt(t, node) {
+			failed = append(failed, t.id)
+		}
+	}
+	if len(failed) == 0 {
+		return
+	}
+	if err := command(ctx, "stop again at "+node, j.Settings.GiveUpAfter, activities.SendStopAgainName, node, stop, failed).Get(ctx, nil); err != nil {
+		j.logger.Warn("party was not told the job's end again", "party", node, "reason", reasonOf(err))
+	}
+}
+
+func (j *job) failedAt(t *scheduledTask, node string) bool {
+	for k, p := range t.plan.Parts {
+		if p.NodeID == node && t.parts[k] == bfia.TaskFailed {
+			return true
+		}
+	}
+	return false
 }
 
 // finish makes the job end: no further task starts, and those that run are not waited for. A job that ends anyway goes

@@ -302,7 +302,7 @@ func TestJobTaskStopped(t *testing.T) {
 			assert.Equal(t, c.rows, got)
 			var stops []string
 			for _, command := range f.sent {
-				if strings.HasPrefix(command, "stop ") && strings.Count(command, " ") == 2 {
+				if strings.HasPrefix(command, "stop ") && !strings.HasPrefix(command, "stop again ") && strings.Count(command, " ") == 2 {
 					stops = append(stops, command)
 				}
 			}

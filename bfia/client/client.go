@@ -274,7 +274,10 @@ func open(resp *http.Response, answer []byte) (*bfia.Envelope, error) {
 }
 
 func text(env bfia.Envelope, status int) string {
-	if s := env.Text(); s != "" {
+	switch s := env.Text(); {
+	case s == "success" && !env.OK(): // FATE-Flow says so with every code of its own
+		return "it gave no reason"
+	case s != "":
 		return s
 	}
 	return http.StatusText(status)

@@ -1,0 +1,71 @@
+package interop
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hutong/bfia"
+)
+
+// endpoint speaks to one party's own endpoints, as its operator would.
+type endpoint struct{ url string }
+
+// answer is an envelope with what FATE-Flow puts beside its data.
+type answer struct {
+	bfia.Envelope
+	Status map[string]bfia.TaskState `json:"status"`
+	raw    string
+}
+
+// ask sends a request. An answer that is no JSON fails the test.
+func (c endpoint) ask(t *testing.T, method, path string, body any) answer {
+	t.Helper()
+	payload, ok := body.([]byte)
+	if !ok && body != nil {
+		var err error
+		payload, err = json.Marshal(body)
+		require.NoError(t, err)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, c.url+path, bytes.NewReader(payload))
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := (&http.Client{Timeout: 2 * time.Minute}).Do(req)
+	require.NoError(t, err)
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	a := answer{raw: string(b)}
+	require.NoError(t, json.Unmarshal(b, &a.Envelope), "%s %s answers %s", method, path, b)
+	var beside struct {
+		Status map[string]bfia.TaskState `json:"status"`
+	}
+	if json.Unmarshal(b, &beside) == nil {
+		a.Status = beside.Status
+	}
+	return a
+}
+
+// good is ask where only success will do.
+func (c endpoint) good(t *testing.T, method, path string, body, data any) {
+	t.Helper()
+	a := c.ask(t, method, path, body)
+	require.True(t, a.OK(), "%s %s: %s", method, path, a.raw)
+	if data != nil {
+		require.NoError(t, json.Unmarshal(a.Data, data), "%s %s: %s", method, path, a.raw)
+	}
+}
+
+// submit submits a job and gives its id.
+func (c endpoint) submit(t *testing.T, document []byte) string {
+	t.Helper()
+	var created bfia.JobCreated
+	c.good(t, http.MethodPost, bfia.PathPlatformCreateAll, document, &created)
+	require.NotEmpty(t, created.JobID)
+	return created.JobID
+}

@@ -1,0 +1,262 @@
+package interop
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/stretchr/testify/require"
+
+	"hutong/bfia"
+	"hutong/store/blob"
+)
+
+// limit is patience with a job on a slow, busy machine, tick how often is looked whether something has come.
+const (
+	limit = 2 * time.Minute
+	tick  = 200 * time.Millisecond
+)
+
+// TestHutongSchedules: Hutong initiates and schedules, FATE-Flow is host. The seed's job ends well at both.
+func TestHutongSchedules(t *testing.T) {
+	w := theWorld(t)
+	id := w.hutong.submit(t, seedJob(t, hutongNode, fateNode))
+	w.awaitHutong(t, id, finished)
+	w.requireGood(t, id, "intersect_rsa_1", "hetero_secureboost_1")
+	w.requireTrained(t, id, "guest", "host")
+	w.requireNoContainers(t, id)
+	for _, task := range []string{"intersect_rsa_1", "hetero_secureboost_1"} {
+		require.Len(t, w.toFate.sent(bfia.PathTaskStart, task), 1, "FATE-Flow runs a task twice that is started twice")
+	}
+}
+
+// TestFateFlowSchedules: FATE-Flow initiates and schedules, Hutong is host. The same job ends well at both.
+func TestFateFlowSchedules(t *testing.T) {
+	w := theWorld(t)
+	id := w.fate.submit(t, seedJob(t, fateNode, hutongNode))
+	w.awaitFate(t, id, bfia.JobFinished)
+	w.requireGood(t, id, "intersect_rsa_1", "hetero_secureboost_1")
+	require.Equal(t, map[string]bfia.TaskState{"intersect_rsa_1": bfia.TaskSuccess, "hetero_secureboost_1": bfia.TaskSuccess},
+		w.fate.scheduledTasks(t, id))
+	w.requireTrained(t, id, "host", "guest")
+	w.requireNoContainers(t, id)
+}
+
+func finished(s bfia.JobStatus) bool { return s.State == bfia.JobFinished }
+
+// awaitHutong waits until a job is as wanted at Hutong.
+func (w *world) awaitHutong(t *testing.T, id string, wanted func(bfia.JobStatus) bool) bfia.JobStatus {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	for {
+		status := w.hutong.status(t, id)
+		if wanted(status) {
+			return status
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("job %s is not as wanted at Hutong after %s: %s", id, limit, marshal(t, status))
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// awaitFate waits until FATE-Flow has brought a job that it schedules to a state.
+func (w *world) awaitFate(t *testing.T, id string, state bfia.JobState) {
+	t.Helper()
+	require.Eventually(t, func() bool { return w.fate.scheduledState(t, id) == state }, limit, 200*time.Millisecond,
+		"job %s does not become %s at FATE-Flow", id, state)
+}
+
+// requireGood checks by both parties' own APIs and databases that a job and its tasks ended well.
+func (w *world) requireGood(t *testing.T, id string, tasks ...string) {
+	t.Helper()
+	want := map[string]bfia.TaskState{}
+	for _, name := range tasks {
+		want[name] = bfia.TaskSuccess
+	}
+	// The scheduler is done when it has told both; what follows of it at a party takes a moment.
+	w.requireEnded(t, hutongLeads, id)
+	require.Equal(t, want, w.hutongTasks(t, id))
+	require.Equal(t, want, w.fate.tasks(t, id))
+	status := w.hutong.status(t, id)
+	require.Empty(t, status.Reason)
+}
+
+// requireEnded waits until a job is FINISHED at both parties, in their databases and as their APIs tell it. FATE-Flow 2.2.0
+// as scheduler tells itself of a failed task's end before it has ended it, and then keeps its own part of the job RUNNING
+// for good (docs/interop.md): then it counts what it has as scheduler.
+func (w *world) requireEnded(t *testing.T, d direction, id string) {
+	t.Helper()
+	db := w.hutong.database(t)
+	var ours, theirs bfia.JobState
+	require.Eventually(t, func() bool {
+		if job, err := db.Job(t.Context(), id); err == nil {
+			ours = job.State
+		}
+		theirs = w.fate.jobState(t, id)
+		if d == fateLeads {
+			theirs = w.fate.scheduledState(t, id)
+		}
+		return ours == bfia.JobFinished && theirs == bfia.JobFinished
+	}, time.Minute, tick, "job %s is not FINISHED at both: %s, %s", id, &ours, &theirs)
+	require.Equal(t, bfia.JobFinished, w.hutong.status(t, id).State)
+	// FATE-Flow's own API tells tasks by id.
+	byName := w.fate.tasks(t, id)
+	ids := w.fate.taskIDs(t, id)
+	told := w.fate.ask(t, http.MethodGet, bfia.PathPlatformStatusAll, bfia.JobRef{JobID: id}).Status
+	for name, taskID := range ids {
+		require.Equal(t, byName[name], told[taskID], name)
+	}
+}
+
+// hutongTasks are the states of Hutong's own parts of a job, by task name; those that never began are left out, as
+// FATE-Flow has no rows for them.
+func (w *world) hutongTasks(t *testing.T, id string) map[string]bfia.TaskState {
+	t.Helper()
+	tasks, err := w.hutong.database(t).Tasks(t.Context(), id)
+	require.NoError(t, err)
+	by := map[string]bfia.TaskState{}
+	for _, task := range tasks {
+		if task.TaskID != "" {
+			by[task.Name] = task.State
+		}
+	}
+	return by
+}
+
+// containersOf are the names of a job's containers at both parties, of those that only takes. FATE-Flow's are named by task,
+// Hutong's carry the job's id.
+func (w *world) containersOf(t *testing.T, id string, state string) []string {
+	t.Helper()
+	ids := w.fate.taskIDs(t, id)
+	names, err := w.containers(context.WithoutCancel(t.Context()), func(c container.Summary) bool {
+		if state != "" && string(c.State) != state {
+			return false
+		}
+		for _, taskID := range ids {
+			if strings.Contains(c.Names[0], taskID) {
+				return true
+			}
+		}
+		return strings.Contains(fmt.Sprint(c.Names, c.Labels), id)
+	})
+	require.NoError(t, err)
+	return names
+}
+
+// requireNoContainers waits until no container of a job is left at either party.
+func (w *world) requireNoContainers(t *testing.T, id string) {
+	t.Helper()
+	var left []string
+	require.Eventually(t, func() bool {
+		left = w.containersOf(t, id, "")
+		return len(left) == 0
+	}, time.Minute, 200*time.Millisecond, "containers of job %s are left: %v", id, &left)
+}
+
+// awaitContainers waits until a job's containers run at both parties, and gives their names.
+func (w *world) awaitContainers(t *testing.T, id string) (names []string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		names = w.containersOf(t, id, "running")
+		return len(names) == 2 && (isFateContainer(names[0]) != isFateContainer(names[1]))
+	}, limit, tick, "job %s's containers do not run at both", id)
+	return names
+}
+
+// requireTrained checks what the seed's job left at both parties' storage.
+func (w *world) requireTrained(t *testing.T, id, hutongRole, fateRole string) {
+	t.Helper()
+	ours, theirs := w.hutong.outputs(t, id), w.fate.outputs(t, id)
+	hutongStorage, fateStorage := open(t, w.hutong.storage), open(t, w.fate.storage)
+
+	// The same rows at both sides, in the same order.
+	common := column(t, read(t, hutongStorage, ours["intersect_rsa_1 train_data"].Namespace, ours["intersect_rsa_1 train_data"].Name), "id")
+	address := theirs["intersect_rsa_1 dataset train_data"]
+	require.Equal(t, common, column(t, read(t, fateStorage, address.Namespace, address.Name), "id"))
+	require.Len(t, common, 509)
+
+	// Models at both, of which the guest's has the trees; and one prediction for each common row at the guest.
+	for role, data := range map[string][]byte{
+		hutongRole: read(t, hutongStorage, ours["hetero_secureboost_1 model"].Namespace, ours["hetero_secureboost_1 model"].Name),
+		fateRole:   read(t, fateStorage, theirs["hetero_secureboost_1 model model0"].Namespace, theirs["hetero_secureboost_1 model model0"].Name),
+	} {
+		var model map[string]any
+		require.NoError(t, json.Unmarshal(data, &model), "%s's model", role)
+		if role == "guest" {
+			require.NotEmpty(t, model["trees"], "the guest's model")
+		}
+	}
+	predicted := func(storage blob.Store, namespace, name string) {
+		data := read(t, storage, namespace, name)
+		require.Equal(t, common, column(t, data, "id"))
+		require.Len(t, column(t, data, "predict_score"), 509)
+	}
+	if hutongRole == "guest" {
+		o := ours["hetero_secureboost_1 train_data"]
+		predicted(hutongStorage, o.Namespace, o.Name)
+		require.NotEmpty(t, read(t, hutongStorage, ours["hetero_secureboost_1 train-auc"].Namespace, ours["hetero_secureboost_1 train-auc"].Name))
+	} else {
+		o := theirs["hetero_secureboost_1 dataset data0"]
+		predicted(fateStorage, o.Namespace, o.Name)
+	}
+}
+
+// address is where an output lies.
+type address struct{ Name, Namespace string }
+
+// outputs are what FATE-Flow recorded of a job's outputs, by task, type and key.
+func (f *fateParty) outputs(t *testing.T, id string) map[string]address {
+	t.Helper()
+	by := map[string]address{}
+	for _, r := range f.rows(t, "select f_task_name, f_type, f_key, f_address from t_bfia_component_output where f_job_id = ?", id) {
+		var a address
+		require.NoError(t, json.Unmarshal([]byte(r[3]), &a))
+		by[r[0]+" "+r[1]+" "+r[2]] = a
+	}
+	return by
+}
+
+func open(t *testing.T, url string) blob.Store {
+	t.Helper()
+	s, err := blob.Open(t.Context(), url)
+	require.NoError(t, err)
+	return s
+}
+
+// read is the data of an output.
+func read(t *testing.T, s blob.Store, namespace, name string) []byte {
+	t.Helper()
+	r, err := s.Get(t.Context(), namespace+"/"+name+"/data_0")
+	require.NoError(t, err)
+	defer func() { _ = r.Close() }()
+	b, err := io.ReadAll(r)
+	require.NoError(t, err)
+	return b
+}
+
+func column(t *testing.T, data []byte, name string) []string {
+	t.Helper()
+	records, err := csv.NewReader(bytes.NewReader(data)).ReadAll()
+	require.NoError(t, err)
+	require.NotEmpty(t, records)
+	for i, n := range records[0] {
+		if n == name {
+			var values []string
+			for _, r := range records[1:] {
+				values = append(values, r[i])
+			}
+			return values
+		}
+	}
+	t.Fatalf("no column %q in %v", name, records[0])
+	return nil
+}

@@ -1,0 +1,204 @@
+package interop
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// proxy stands before a party and gives its partner trouble. It keeps what went through.
+type proxy struct {
+	address string
+	target  string
+	http    *http.Client
+
+	mu       sync.Mutex
+	server   *http.Server // nil while the party seems down
+	trouble  trouble
+	requests []exchange
+}
+
+// trouble is what becomes of requests.
+type trouble struct {
+	before, after time.Duration                   // how long a request is held back, and its answer
+	slow          func(path string) time.Duration // how long answers of a path are held back; nil: none
+	twice         func(path string) bool          // the party gets such a request two times; nil: none
+	echo          bool                            // an answer is sent two times on the same connection
+	// garble makes something else of an answer, and tells whether it did. Nil: never.
+	garble func(path string, count int) (status int, body string, garbled bool)
+}
+
+// exchange is a request that went through, and its answer.
+type exchange struct {
+	at     time.Time
+	method string
+	path   string
+	body   string
+	status int
+	answer string
+}
+
+func newProxy(t *testing.T, target string) *proxy {
+	p := &proxy{target: "http://" + target, http: &http.Client{Timeout: 2 * time.Minute}}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p.address = l.Addr().String()
+	p.serve(l)
+	atEnd(p.down)
+	return p
+}
+
+func (p *proxy) url() string { return "http://" + p.address }
+
+func (p *proxy) serve(l net.Listener) {
+	p.server = &http.Server{Handler: http.HandlerFunc(p.handle)}
+	go func(s *http.Server) { _ = s.Serve(l) }(p.server)
+}
+
+// down refuses connections and drops those that stand, as a machine does whose process has died.
+func (p *proxy) down() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.server != nil {
+		_ = p.server.Close()
+		p.server = nil
+	}
+}
+
+// calm ends all trouble and forgets what went through.
+func (p *proxy) calm() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.trouble, p.requests = trouble{}, nil
+	if p.server == nil {
+		l, err := net.Listen("tcp", p.address)
+		if err != nil {
+			panic(fmt.Sprintf("the proxy's port %s is taken: %v", p.address, err))
+		}
+		p.serve(l)
+	}
+}
+
+func (p *proxy) make(t trouble) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.trouble = t
+}
+
+func (p *proxy) handle(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // the client went away
+	}
+	p.mu.Lock()
+	bad := p.trouble
+	p.mu.Unlock()
+	time.Sleep(bad.before)
+	x := exchange{at: time.Now(), method: r.Method, path: r.URL.Path, body: string(body)}
+	status, header, answer, err := p.forward(r, body)
+	if bad.twice != nil && bad.twice(r.URL.Path) && err == nil {
+		status, header, answer, err = p.forward(r, body)
+	}
+	if err != nil {
+		x.answer = err.Error()
+		p.keep(x)
+		panic(http.ErrAbortHandler) // the connection breaks, as the party's did
+	}
+	x.status, x.answer = status, string(answer)
+	count := p.keep(x)
+	time.Sleep(bad.after)
+	if bad.slow != nil {
+		time.Sleep(bad.slow(r.URL.Path))
+	}
+	if bad.garble != nil {
+		if s, text, garbled := bad.garble(r.URL.Path, count); garbled {
+			w.WriteHeader(s)
+			_, _ = io.WriteString(w, text)
+			return
+		}
+	}
+	if bad.echo {
+		echo(w, status, answer)
+		return
+	}
+	maps.Copy(w.Header(), header)
+	w.WriteHeader(status)
+	_, _ = w.Write(answer)
+}
+
+// echo answers, and answers again, unasked.
+func echo(w http.ResponseWriter, status int, answer []byte) {
+	conn, buffered, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		panic(err) // a server of HTTP/1 can do it
+	}
+	defer func() { _ = conn.Close() }()
+	for range 2 {
+		_, _ = fmt.Fprintf(buffered, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+			status, http.StatusText(status), len(answer), answer)
+	}
+	_ = buffered.Flush()
+}
+
+// keep notes an exchange and tells how many there have been with its path.
+func (p *proxy) keep(x exchange) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.requests = append(p.requests, x)
+	n := 0
+	for _, other := range p.requests {
+		if other.path == x.path {
+			n++
+		}
+	}
+	return n
+}
+
+func (p *proxy) forward(r *http.Request, body []byte) (int, http.Header, []byte, error) {
+	req, err := http.NewRequest(r.Method, p.target+r.URL.RequestURI(), bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	req.Header = r.Header.Clone() // as it came, also names with underscores
+	resp, err := p.http.Do(req)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, resp.Header, answer, err
+}
+
+// sent are the exchanges with a path, and, if it is not empty, with a word in the request's body.
+func (p *proxy) sent(path, word string) []exchange {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var found []exchange
+	for _, x := range p.requests {
+		if x.path == path && strings.Contains(x.body, word) {
+			found = append(found, x)
+		}
+	}
+	return found
+}
+
+// recent tells the last exchanges, for a test that failed.
+func (p *proxy) recent() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var b strings.Builder
+	cut := func(s string) string { return s[:min(len(s), 300)] }
+	for _, x := range p.requests[max(0, len(p.requests)-60):] {
+		fmt.Fprintf(&b, "%s %s %s %s\n    -> %d %s\n", x.at.Format("15:04:05.000"), x.method, x.path, cut(x.body), x.status, cut(x.answer))
+	}
+	return b.String()
+}

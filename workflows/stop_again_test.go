@@ -1,0 +1,39 @@
+package workflows
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hutong/bfia"
+)
+
+// TestStopAgain: a party that is no Hutong is told the end of a job twice when something failed there: FATE-Flow would
+// keep the job RUNNING. A Hutong, and who has done its part, is told once.
+func TestStopAgain(t *testing.T) {
+	ours, theirs := bfia.Part{Role: "guest", NodeID: nodeA}, bfia.Part{Role: "host", NodeID: nodeB}
+	for name, c := range map[string]struct {
+		hutong bool
+		end    end
+		again  bool
+	}{
+		"stopped while it ran":           {false, end{}, true},
+		"ended well before":              {false, end{state: bfia.TaskSuccess, after: time.Second}, false},
+		"a Hutong, stopped while it ran": {true, end{}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFederation(t, plan([]bfia.Part{ours, theirs}, "a", "b<a"))
+			f.accepted[nodeA] = bfia.JobAccepted{Callbacks: true}
+			f.accepted[nodeB] = bfia.JobAccepted{Callbacks: c.hutong}
+			f.ends["a guest.0"] = end{state: bfia.TaskFailed, after: 5 * time.Second, reason: "it failed"}
+			f.ends["a host.0"] = c.end
+			r, err := f.run()
+			require.NoError(t, err)
+			require.Equal(t, OutcomeFailed, r.Outcome)
+			require.Equal(t, c.again, slices.Contains(f.sent, "stop again "+nodeB))
+			require.NotContains(t, f.sent, "stop again "+nodeA)
+		})
+	}
+}
