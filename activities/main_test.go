@@ -79,7 +79,8 @@ func importImage(path, ref string) (remove func(), err error) {
 		return nil, err
 	}
 	ctx := context.Background()
-	out, err := docker.ImageImport(ctx, image.ImportSource{Source: &layer, SourceName: "-"}, ref, image.ImportOptions{})
+	out, err := docker.ImageImport(ctx, image.ImportSource{Source: &layer, SourceName: "-"}, ref,
+		image.ImportOptions{Changes: []string{"USER 65534"}}) // as a vendor's may
 	if err != nil {
 		return nil, err
 	}

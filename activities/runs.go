@@ -374,6 +374,10 @@ func (r *Runs) mounts(run *bfia.Run) ([]runner.Mount, error) {
 		if err := os.MkdirAll(source, 0o755); err != nil {
 			return nil, fmt.Errorf("making the folder of output %s: %w", out.Port, err)
 		}
+		// An image may name a user of its own; the storage's root keeps this machine's other users out.
+		if err := os.Chmod(source, 0o777); err != nil {
+			return nil, fmt.Errorf("opening the folder of output %s: %w", out.Port, err)
+		}
 		mounts = append(mounts, runner.Mount{Source: source, Target: key})
 	}
 	return mounts, nil
