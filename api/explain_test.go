@@ -36,7 +36,7 @@ func TestExplanation(t *testing.T) {
 
 	for _, c := range []call{get(bfia.PathStatusAll + "?job_id=j1"), post(bfia.PathTaskPoll, bfia.TaskPoll{TaskID: id})} {
 		r := p.good(c.from(host))
-		require.NotContains(t, string(r.Body), "17", "what partners may not know")
+		require.NotContains(t, string(r.Body), full.Words, "what partners may not know")
 		require.NotContains(t, string(r.Body), "secret")
 		require.Contains(t, string(r.Body), `"exit_code":1`)
 	}
