@@ -152,7 +152,7 @@ func (h *house) begin() {
 	ctx := h.t.Context()
 	require.NoError(h.t, h.records.RecordJob(ctx, h.own, []string{"guest.0"}, "B", bfia.JobReady, time.Now()))
 	require.NoError(h.t, h.db.PutHost(ctx, store.Host{HostID: "host-1", NodeID: "A", Devices: []string{h.device.Device()}, Queue: "q", Slots: 1}))
-	_, err := h.records.ClaimTask(ctx, h.ref("a"), []bfia.Part{guestA}, time.Now())
+	_, err := h.records.ClaimTask(ctx, h.ref("a"), []bfia.Part{guestA}, "", time.Now())
 	require.NoError(h.t, err)
 }
 

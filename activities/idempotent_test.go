@@ -47,14 +47,14 @@ func (h *house) life() []call {
 		{name: activities.SendStartName, args: []any{"B", jobID}},
 		{name: activities.RecordJobStateName, args: []any{jobID, bfia.JobRunning, "", (*bfia.Failure)(nil), at}},
 		{name: activities.SendTaskStartName, args: []any{"B", h.ref("a")}},
-		{name: activities.ClaimTaskName, args: []any{h.ref("a"), []bfia.Part{guestA}, at}},
+		{name: activities.ClaimTaskName, args: []any{h.ref("a"), []bfia.Part{guestA}, "", at}},
 		{name: activities.RunTaskName, args: []any{h.request("a")}},
 		{name: activities.RecordTaskEndName, args: []any{h.key("a"), guestA, a, bfia.TaskSuccess, (*bfia.Failure)(nil), at}},
 		{name: activities.SendCallbackName, args: []any{"B", bfia.TaskReport{TaskID: a, Status: bfia.TaskSuccess, Role: "guest"}}},
 		{name: activities.PollTaskName, args: []any{activities.PollRequest{JobID: jobID, TaskID: a, Nodes: []string{"B"}, Every: time.Millisecond, GiveUpAfter: time.Minute}}},
 		{name: activities.RecordProgressName, args: []any{progress}},
 
-		{name: activities.ClaimTaskName, args: []any{h.ref("b"), []bfia.Part{guestA}, at}},
+		{name: activities.ClaimTaskName, args: []any{h.ref("b"), []bfia.Part{guestA}, "", at}},
 		{name: activities.RequestStopName, args: []any{h.key("b")}, before: func() {
 			env := h.env(context.Background())
 			go func() { _, err := env.ExecuteActivity(activities.RunTaskName, h.request("b")); ended <- err }()

@@ -3,6 +3,8 @@ package activities
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -105,9 +107,10 @@ func (r *Records) RecordJobState(ctx context.Context, jobID string, state bfia.J
 	return final(r.Store.UpdateJob(ctx, jobID, state, reason, at))
 }
 
-// ClaimTask makes the parts of a task RUNNING and finds a host for each. Without a host that can run them it fails with
-// CodeUnavailable, and the task waits for one.
-func (r *Records) ClaimTask(ctx context.Context, ref bfia.TaskRef, parts []bfia.Part, at time.Time) ([]Claim, error) {
+// ClaimTask makes the parts of a task RUNNING and finds a host for each, not the one to avoid if there is another. A part
+// whose run has begun stays with its host. Without a host that can run them it fails with CodeUnavailable, and the task
+// waits for one.
+func (r *Records) ClaimTask(ctx context.Context, ref bfia.TaskRef, parts []bfia.Part, avoid string, at time.Time) ([]Claim, error) {
 	const attempt = 1
 	rows, err := r.Store.StartTask(ctx, ref.JobID, ref.TaskName, ref.TaskID, attempt, at)
 	if err != nil {
@@ -122,17 +125,32 @@ func (r *Records) ClaimTask(ctx context.Context, ref bfia.TaskRef, parts []bfia.
 		return nil, final(err)
 	}
 	able := ableHosts(hosts, providers)
-	if len(able) == 0 {
-		var devices []string
-		for _, p := range providers {
-			devices = append(devices, p.Device)
-		}
-		return nil, refused(bfia.Errorf(bfia.CodeUnavailable, "no runner host is there that can run %s:%s (devices %v)",
-			rows[0].Provider, rows[0].Version, devices))
+	if others := slices.DeleteFunc(slices.Clone(able), func(h store.Host) bool { return h.HostID == avoid }); len(others) > 0 {
+		able = others
 	}
+	begun := map[string]string{}
+	for _, row := range rows {
+		if row.RunID != "" && row.Attempt == attempt {
+			begun[bfia.Part{Role: row.Role, Index: row.RoleIndex}.Self()] = row.HostID
+		}
+	}
+	first := fnv.New32()
+	_, _ = first.Write([]byte(ref.TaskID)) // so that tasks spread over the hosts
 	claims := make([]Claim, len(parts))
 	for i, part := range parts {
-		claims[i] = Claim{Part: part, HostID: able[i%len(able)].HostID, Attempt: attempt}
+		host := begun[part.Self()]
+		if host == "" && len(able) == 0 {
+			var devices []string
+			for _, p := range providers {
+				devices = append(devices, p.Device)
+			}
+			return nil, refused(bfia.Errorf(bfia.CodeUnavailable, "no runner host is there that can run %s:%s (devices %v)",
+				rows[0].Provider, rows[0].Version, devices))
+		}
+		if host == "" {
+			host = able[(int(first.Sum32()%1000)+i)%len(able)].HostID
+		}
+		claims[i] = Claim{Part: part, HostID: host, Attempt: attempt}
 	}
 	return claims, nil
 }

@@ -48,3 +48,9 @@ func (s *Store) Hosts(ctx context.Context, seenSince time.Time) ([]Host, error) 
 	err := s.r.NewSelect().Model(&hosts).Where("seen_at >= ?", stamp(seenSince)).Order("host_id").Scan(ctx)
 	return hosts, fail(err, "list hosts")
 }
+
+// DeleteHost forgets a host that leaves in order. One that nobody knows is no error.
+func (s *Store) DeleteHost(ctx context.Context, hostID string) error {
+	_, err := s.w.NewDelete().Model((*Host)(nil)).Where("host_id = ?", hostID).Exec(ctx)
+	return fail(err, "forget host %s", hostID)
+}

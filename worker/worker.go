@@ -27,6 +27,8 @@ const (
 	deadlock = 10 * time.Second
 	// seenEvery is how often a host says that it is there.
 	seenEvery = 15 * time.Second
+	// leaveTimeout is how long a host that stops tries to say so.
+	leaveTimeout = 5 * time.Second
 	// stopSlots is how many runs of a host are stopped at once.
 	stopSlots = 20
 )
@@ -36,6 +38,7 @@ type Worker struct {
 	workers []worker.Worker
 	cancel  context.CancelFunc
 	done    chan struct{}
+	leave   func() // tells that the host is no longer there
 }
 
 // NewControl makes a control worker.
@@ -100,6 +103,13 @@ func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, slots 
 
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	w := &Worker{workers: []worker.Worker{run, stop}, cancel: cancel, done: make(chan struct{})}
+	w.leave = func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+		defer cancel()
+		if err := runs.Store.DeleteHost(ctx, runs.HostID); err != nil {
+			logger.Warn("the host could not say that it leaves; tasks may wait for it for a while", "host_id", runs.HostID, "error", err)
+		}
+	}
 	go func() {
 		defer close(w.done)
 		tick := time.NewTicker(seenEvery)
@@ -146,6 +156,7 @@ func (w *Worker) Stop() {
 	if w.cancel != nil {
 		w.cancel()
 		<-w.done
+		w.leave()
 	}
 	done := make(chan struct{})
 	for _, tw := range w.workers {

@@ -212,7 +212,7 @@ func (c *courtyard) recordState(_ context.Context, _ string, s bfia.JobState, re
 	return nil
 }
 
-func (c *courtyard) claim(_ context.Context, ref bfia.TaskRef, parts []bfia.Part, _ time.Time) ([]activities.Claim, error) {
+func (c *courtyard) claim(_ context.Context, ref bfia.TaskRef, parts []bfia.Part, _ string, _ time.Time) ([]activities.Claim, error) {
 	defer c.enter()()
 	c.tried[ref.TaskName]++
 	c.ids[ref.TaskName] = ref.TaskID

@@ -1,9 +1,11 @@
 package workflows
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
+	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -16,6 +18,10 @@ const (
 	// maxHostWait, so that days of waiting fit in a history.
 	hostWait    = 5 * time.Second
 	maxHostWait = time.Minute
+	// takeUpWait is how long a host may leave a run that is meant for it before another one is looked for; each time twice
+	// as long, up to maxTakeUpWait: most often the hosts are only busy.
+	takeUpWait    = 15 * time.Second
+	maxTakeUpWait = 10 * time.Minute
 	// exitWait is how long a container that has told its end may take to leave.
 	exitWait = 10 * time.Second
 )
@@ -36,7 +42,7 @@ func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 	var claims []activities.Claim
 	ref := bfia.TaskRef{JobID: p.Plan.JobID, TaskID: t.id, TaskName: t.plan.Name}
 	for wait := hostWait; ; wait = min(2*wait, maxHostWait) {
-		err := record(ctx, activities.ClaimTaskName, "claim a host for "+t.plan.Name, ref, t.plan.Parts, workflow.Now(ctx)).Get(ctx, &claims)
+		err := record(ctx, activities.ClaimTaskName, "claim a host for "+t.plan.Name, ref, t.plan.Parts, "", workflow.Now(ctx)).Get(ctx, &claims)
 		if err == nil {
 			break
 		}
@@ -91,15 +97,7 @@ func (p *partyJob) runPart(ctx workflow.Context, t *partyTask, part *partyPart) 
 	runCtx, cancel := workflow.WithCancel(ctx)
 	part.cancel = cancel
 	defer func() { part.cancel = nil }()
-	name := t.plan.Name + " " + part.part.Self()
-	run := workflow.ExecuteActivity(workflow.WithActivityOptions(runCtx, workflow.ActivityOptions{
-		ActivityID: "run " + name, TaskQueue: activities.RunQueue(part.claim.HostID),
-		Summary:             fmt.Sprintf("run %s (%s) on %s", name, t.plan.Component, part.claim.HostID),
-		StartToCloseTimeout: runLimit, HeartbeatTimeout: heartbeat, WaitForCancellation: true,
-		RetryPolicy: &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 15 * time.Second},
-	}), activities.RunTaskName, activities.RunRequest{
-		Key:  activities.TaskKey{JobID: p.Plan.JobID, Task: t.plan.Name, Role: part.part.Role, Index: part.part.Index},
-		Part: part.part, TaskID: t.id, Attempt: part.claim.Attempt})
+	run := p.startRun(runCtx, t, part)
 	_ = workflow.Await(ctx, func() bool { return run.IsReady() || part.told.Terminal() || part.state.Terminal() })
 	if part.told == bfia.TaskFailed && !run.IsReady() {
 		// A container that says it failed ends soon, and its end says why.
@@ -130,6 +128,46 @@ func (p *partyJob) runPart(ctx workflow.Context, t *partyTask, part *partyPart) 
 	if err := run.Get(ctx, nil); err != nil && !temporal.IsCanceledError(err) {
 		p.logger.Warn("run ended badly", "task_id", t.id, "role", part.part.Self(), "reason", reasonOf(err))
 	}
+}
+
+// startRun begins a part's RunTask on its host, and on another one when that does not take it up.
+func (p *partyJob) startRun(ctx workflow.Context, t *partyTask, part *partyPart) workflow.Future {
+	run, end := workflow.NewFuture(ctx)
+	name := t.plan.Name + " " + part.part.Self()
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		for wait := takeUpWait; ; wait = min(2*wait, maxTakeUpWait) {
+			var result activities.RunResult
+			err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+				ActivityID: "run " + name, TaskQueue: activities.RunQueue(part.claim.HostID),
+				Summary:                fmt.Sprintf("run %s (%s) on %s", name, t.plan.Component, part.claim.HostID),
+				ScheduleToStartTimeout: wait, StartToCloseTimeout: runLimit, HeartbeatTimeout: heartbeat, WaitForCancellation: true,
+				RetryPolicy: &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 15 * time.Second},
+			}), activities.RunTaskName, activities.RunRequest{
+				Key:  activities.TaskKey{JobID: p.Plan.JobID, Task: t.plan.Name, Role: part.part.Role, Index: part.part.Index},
+				Part: part.part, TaskID: t.id, Attempt: part.claim.Attempt}).Get(ctx, &result)
+			var late *temporal.TimeoutError
+			if !errors.As(err, &late) || late.TimeoutType() != enums.TIMEOUT_TYPE_SCHEDULE_TO_START || ctx.Err() != nil {
+				end.Set(result, err)
+				return
+			}
+			p.claimAgain(ctx, t, part)
+		}
+	})
+	return run
+}
+
+// claimAgain looks for another host for a part that its host has not taken up: it is busy, or gone. What has begun stays
+// where it is, see [activities.Records.ClaimTask].
+func (p *partyJob) claimAgain(ctx workflow.Context, t *partyTask, part *partyPart) {
+	ref := bfia.TaskRef{JobID: p.Plan.JobID, TaskID: t.id, TaskName: t.plan.Name}
+	var claims []activities.Claim
+	err := record(ctx, activities.ClaimTaskName, "claim a host for "+t.plan.Name+" again", ref, []bfia.Part{part.part}, part.claim.HostID,
+		workflow.Now(ctx)).Get(ctx, &claims)
+	if err != nil {
+		p.logger.Warn("no other host", "task_id", t.id, "role", part.part.Self(), "host_id", part.claim.HostID, "reason", reasonOf(err))
+		return
+	}
+	part.claim = claims[0]
 }
 
 // endPart fixes a part's end: in the party's rows first, so that who polls reads the same, then at the scheduler.

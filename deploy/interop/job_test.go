@@ -111,7 +111,6 @@ type sleep struct {
 	guest, host string
 	tasks       int               // a chain of so many, named s1, s2, …
 	seconds     map[string]int    // of each task, everywhere; 1 where it is not told
-	exit        map[string]int    // the exit code of s1 by role
 	provider    string            // "" is the one that is there
 	data        map[string]string // by role, where it is not the one that is there
 }

@@ -11,6 +11,8 @@ import (
 	temporal "go.temporal.io/sdk/client"
 
 	"hutong/bfia"
+	"hutong/deploy/party"
+	"hutong/store"
 	"hutong/workflows"
 )
 
@@ -97,6 +99,31 @@ func TestTerminated(t *testing.T) {
 	checkNothingLeft(t, w.host, jobID, bfia.DeviceProcess)
 	w.guest.good(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+jobID+`"}`), nil)
 	w.guest.await(jobID, 30*time.Second, finished)
+}
+
+// TestHostIsGone: a task is meant for a host that was there a moment ago and does not take it up. Another one does.
+func TestHostIsGone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.guest.start()
+	w.host.startAs(party.Roles{API: true, Control: true, Transport: true})
+	for _, n := range []*node{w.guest, w.host} {
+		n.register(sleepProvider(t), bfia.DeviceProcess)
+	}
+	db := w.host.database()
+	require.NoError(t, db.PutHost(t.Context(), store.Host{HostID: "gone", NodeID: hostNode, Devices: []string{"process"}, Queue: "host/gone", Slots: 2}))
+	jobID := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil))
+	w.host.await(jobID, 20*time.Second, running("s1"))
+	stop := w.host.startAs(party.Roles{Runner: true})
+	s := w.guest.await(jobID, 2*time.Minute, finished)
+	require.Equal(t, bfia.TaskSuccess, s.Tasks[0].State)
+	hosts, err := db.Hosts(t.Context(), time.Now().Add(-time.Hour))
+	require.NoError(t, err)
+	require.Len(t, hosts, 2)
+	stop()
+	hosts, err = db.Hosts(t.Context(), time.Now().Add(-time.Hour))
+	require.NoError(t, err)
+	require.Len(t, hosts, 1, "a host that stops in order says so")
 }
 
 // TestPartnerDown submits while the host is away: a clear error soon, and nothing left at the guest.

@@ -110,7 +110,13 @@ func (n *node) prepare() {
 // start runs all of a party in this process, until the test ends or stop is called.
 func (n *node) start() (stop func()) {
 	n.t.Helper()
-	p, err := party.Start(n.t.Context(), n.cfg, party.Roles{API: true, Control: true, Runner: true, Transport: true}, n.logger())
+	return n.startAs(party.Roles{API: true, Control: true, Runner: true, Transport: true})
+}
+
+// startAs runs some roles of a party.
+func (n *node) startAs(roles party.Roles) (stop func()) {
+	n.t.Helper()
+	p, err := party.Start(n.t.Context(), n.cfg, roles, n.logger())
 	require.NoError(n.t, err)
 	stopped := false
 	stop = func() {
