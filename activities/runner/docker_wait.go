@@ -15,6 +15,8 @@ const (
 	// lookCreated is how often a container that does not run yet is looked at,
 	// since the Engine tells nobody when it fails to start.
 	lookCreated = 250 * time.Millisecond
+	// oomPatience is how long a container that was killed is asked whether its limit of memory was why.
+	oomPatience = 2 * time.Second
 	// lookRunning is the net below the Engine's own notice.
 	lookRunning = time.Minute
 
@@ -61,12 +63,19 @@ func (d *Docker) waitOnce(ctx context.Context, name string) (Exit, error) {
 			}()
 		}
 	}()
+	patience := oomPatience
 	for {
 		c, err := d.find(ctx, name, name)
 		if err != nil {
 			return Exit{}, err
 		}
 		if exit, ok := exitOf(c); ok {
+			// That memory was the reason can reach the Engine after the end itself.
+			if exit.Code == 128+9 && !exit.OOMKilled && c.HostConfig.Memory > 0 && patience > 0 {
+				patience -= lookCreated
+				time.Sleep(lookCreated)
+				continue
+			}
 			return exit, nil
 		}
 		look := lookRunning
