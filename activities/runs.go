@@ -107,6 +107,13 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	log.Info("run started", "device", rn.Device())
 	exit, err := r.wait(cancelled, rn, req, log)
 	if errors.Is(err, runner.ErrNotFound) {
+		if row, err = r.Store.Task(ctx, req.Key.row()); err != nil {
+			return RunResult{}, fmt.Errorf("reading the row of %s: %w", name, err)
+		}
+		if row.ExitCode != nil && row.Attempt == req.Attempt {
+			// Another try, which was only believed dead, has seen the end and cleaned up.
+			return RunResult{Failure: row.Explanation}, nil
+		}
 		exit, err = runner.Exit{Code: runner.UnknownCode, Reason: "its container was removed by someone else", FinishedAt: time.Now()}, nil
 	}
 	if err != nil {

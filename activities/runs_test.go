@@ -208,6 +208,22 @@ func TestRunTaskBelievedDead(t *testing.T) {
 	})
 }
 
+// A try that was only believed dead sees the run's end first, and removes it: the one that took over tells the same.
+func TestRunTaskEndedByAnotherTry(t *testing.T) {
+	eachDevice(t, func(t *testing.T, d device) {
+		h := newHouse(t, storetest.SQLite(t), d, []string{"append", "DATA/data_0", "one run\n"}, nil)
+		h.begin()
+		r, err := h.run(t.Context(), &cutRunner{device: d, at: "in Wait", die: func() {
+			first, err := h.run(context.Background(), d, nil)
+			assert.NoError(t, err)
+			assert.Equal(t, activities.RunResult{}, first)
+		}}, nil)
+		require.NoError(t, err)
+		assert.Equal(t, activities.RunResult{}, r)
+		assert.Equal(t, "one run\n", h.written("a"))
+	})
+}
+
 // Runs wait for room; what is stopped while it waits never begins.
 func TestRunTaskWaitsForASlot(t *testing.T) {
 	eachDevice(t, func(t *testing.T, d device) {
