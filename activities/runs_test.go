@@ -249,7 +249,7 @@ func TestRunTaskWaitsForASlot(t *testing.T) {
 
 		ended := make(chan error, 1)
 		go func() { _, err := try(context.Background()); ended <- err }()
-		time.Sleep(300 * time.Millisecond) // in which nothing may begin
+		require.Eventually(t, func() bool { return !runs.Slots.TryAcquire(0) }, time.Minute, time.Millisecond, "it stands in the queue")
 		list, err := d.List(t.Context())
 		require.NoError(t, err)
 		require.Empty(t, list)

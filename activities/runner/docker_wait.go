@@ -71,12 +71,10 @@ func (d *Docker) waitOnce(ctx context.Context, name string) (Exit, error) {
 		}
 		if exit, ok := exitOf(c); ok {
 			// That memory was the reason can reach the Engine after the end itself.
-			if exit.Code == 128+9 && !exit.OOMKilled && c.HostConfig.Memory > 0 && patience > 0 {
-				patience -= lookCreated
-				time.Sleep(lookCreated)
-				continue
+			if exit.Code != 128+9 || exit.OOMKilled || c.HostConfig.Memory == 0 || patience <= 0 {
+				return exit, nil
 			}
-			return exit, nil
+			patience -= lookCreated
 		}
 		look := lookRunning
 		if !c.State.Running || answered {

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
-	"hutong/conformance"
+	"hutong/bfia/conformance"
 )
 
 // TestConformance holds a party against the specification: nothing fails, deviates or is skipped. Seen through a proxy

@@ -13,10 +13,10 @@ import (
 
 // The document names every path of the protocol and of the checks, and no test that is not there.
 func TestDocument(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "docs", "bfia.md"))
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "bfia.md"))
 	require.NoError(t, err)
 	document := string(text)
-	paths, err := os.ReadFile(filepath.Join("..", "bfia", "route.go"))
+	paths, err := os.ReadFile(filepath.Join("..", "route.go"))
 	require.NoError(t, err)
 	for _, m := range regexp.MustCompile(`= "(/[^"]+)"`).FindAllStringSubmatch(string(paths), -1) {
 		require.Contains(t, document, m[1])
@@ -31,7 +31,7 @@ func TestDocument(t *testing.T) {
 		}
 	}
 	tests := map[string]bool{}
-	require.NoError(t, filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+	require.NoError(t, filepath.WalkDir(filepath.Join("..", ".."), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
 			return err
 		}
