@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -41,6 +42,10 @@ type Runs struct {
 	// Slots are how many runs this host has room for at the same time.
 	Slots  *semaphore.Weighted
 	Logger *slog.Logger
+	// Deployment is a label of the runs: Sweep leaves those of others alone.
+	Deployment string
+
+	watched nameSet // the runs that a RunTask has in hand
 }
 
 // heartbeatEvery keeps well below the heartbeat timeout, so that a stop that comes with it is heard soon.
@@ -59,6 +64,7 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 		return RunResult{}, fmt.Errorf("reading the row of %s: %w", runName(req), err)
 	}
 	name := runName(req)
+	defer r.watched.hold(name)()
 	stopped := RunResult{Failure: at(&bfia.Failure{Kind: bfia.FailedStopped, Words: "stopped before it began"}, req.Key, req.Part)}
 	begun := row.RunID != "" && row.Attempt == req.Attempt
 	release, err := r.slot(cancelled, begun)
@@ -302,7 +308,7 @@ func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runn
 	spec := runner.Spec{
 		Name: runName(req), Image: metadata.Image, Command: metadata.Command,
 		Labels: map[string]string{"job_id": req.Key.JobID, "task_id": req.TaskID, "task": req.Key.Task,
-			"role": req.Part.Self(), "component": run.Task.ComponentName},
+			"role": req.Part.Self(), "component": run.Task.ComponentName, labelAttempt: strconv.Itoa(req.Attempt), labelDeployment: r.Deployment},
 		Resources: limits(run.Resources),
 	}
 	if run.Image != "" {
