@@ -31,6 +31,7 @@ func replay(t *testing.T, text []byte) error {
 	r := worker.NewWorkflowReplayer()
 	r.RegisterWorkflowWithOptions(Job, workflow.RegisterOptions{Name: JobName})
 	r.RegisterWorkflowWithOptions(PartyJob, workflow.RegisterOptions{Name: PartyJobName})
+	r.RegisterWorkflowWithOptions(Housekeeping, workflow.RegisterOptions{Name: HousekeepingName})
 	return r.ReplayWorkflowHistory(log.NewStructuredLogger(slog.New(slog.DiscardHandler)), history)
 }
 
