@@ -60,10 +60,11 @@ const (
 // It looks at a batch of jobs behind after.
 func (h *Housekeeping) RemoveExpiredJobs(ctx context.Context, after string) (Removed, error) {
 	var done Removed
-	if h.Keep == 0 {
-		return done, nil
+	var before time.Time // nothing but what was begun, before the configuration said that jobs are kept for ever
+	if h.Keep > 0 {
+		before = time.Now().Add(-h.Keep)
 	}
-	ids, err := h.Store.ExpiredJobs(ctx, time.Now().Add(-h.Keep), after, removeBatch)
+	ids, err := h.Store.ExpiredJobs(ctx, before, after, removeBatch)
 	if err != nil {
 		return done, err
 	}
@@ -85,7 +86,7 @@ func (h *Housekeeping) RemoveExpiredJobs(ctx context.Context, after string) (Rem
 		done.Next = ids[len(ids)-1]
 		return done, nil
 	}
-	if _, err := h.Store.RemoveUnusedDocuments(ctx, time.Now().Add(-max(h.Keep, unusedAge))); err != nil {
+	if _, err := h.Store.RemoveUnusedDocuments(ctx, time.Now().Add(-unusedAge)); err != nil {
 		return done, err
 	}
 	return done, nil

@@ -65,6 +65,7 @@ func TestExpiredJobs(t *testing.T) {
 		require.NoError(t, s.BeginRemoval(ctx, "runs"))
 		require.NoError(t, s.BeginRemoval(ctx, "unknown"))
 		require.Equal(t, []string{"new"}, expired(at, "", 10))
+		require.Equal(t, []string{"new"}, expired(time.Time{}, "", 10))
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
 	"github.com/stretchr/testify/require"
@@ -259,7 +260,7 @@ func TestOrphans(t *testing.T) {
 func there(t *testing.T, cli *client.Client, id string) container.ContainerState {
 	t.Helper()
 	c, err := cli.ContainerInspect(t.Context(), id)
-	if client.IsErrNotFound(err) {
+	if cerrdefs.IsNotFound(err) {
 		return ""
 	}
 	require.NoError(t, err)
