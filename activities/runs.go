@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -308,12 +307,13 @@ func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runn
 	spec := runner.Spec{
 		Name: runName(req), Image: metadata.Image, Command: metadata.Command,
 		Labels: map[string]string{"job_id": req.Key.JobID, "task_id": req.TaskID, "task": req.Key.Task,
-			"role": req.Part.Self(), "component": run.Task.ComponentName, labelAttempt: strconv.Itoa(req.Attempt), labelDeployment: r.Deployment},
+			"role": req.Part.Self(), "component": run.Task.ComponentName},
 		Resources: limits(run.Resources),
 	}
 	if run.Image != "" {
 		spec.Image = run.Image
 	}
+	r.labelOwner(spec.Labels, req)
 	if spec.Mounts, err = r.mounts(run); err != nil {
 		return nil, none, err
 	}

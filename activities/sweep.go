@@ -24,6 +24,11 @@ const (
 	labelAttempt    = "attempt"
 )
 
+// labelOwner tells by a run's labels whose it is.
+func (r *Runs) labelOwner(labels map[string]string, req RunRequest) {
+	labels[labelDeployment], labels[labelAttempt] = r.Deployment, strconv.Itoa(req.Attempt)
+}
+
 // Sweep looks at all runs of this deployment on this host, and ends and removes those that no running job owns: what a
 // crash, a lost host or an operator who terminated a workflow has left. What is just being created, what a RunTask
 // watches, and what one has yet to read the exit of, stays. goesOn asks for the participant's workflow of a job. Made again
