@@ -55,7 +55,7 @@ func (h *house) life() []call {
 		{name: activities.RecordProgressName, args: []any{progress}},
 
 		{name: activities.ClaimTaskName, args: []any{h.ref("b"), []bfia.Part{guestA}, "", at}},
-		{name: activities.RequestStopName, args: []any{h.key("b")}, before: func() {
+		{name: activities.RequestStopName, args: []any{h.key("b"), bfia.TaskID(jobID, "b")}, before: func() {
 			env := h.env(context.Background())
 			go func() { _, err := env.ExecuteActivity(activities.RunTaskName, h.request("b")); ended <- err }()
 			require.Eventually(h.t, func() bool { // it is watched, so that all that comes before is done

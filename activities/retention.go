@@ -192,8 +192,14 @@ func (h *Housekeeping) dataOf(ctx context.Context, jobID string) ([]string, erro
 	return prefixes, nil
 }
 
-// dataIDs are the ids under which a part's outputs lie.
-func dataIDs(t store.Task) []string { return []string{t.TaskID, t.ReusedTaskID} }
+// dataIDs are the ids under which a part's outputs lie, those of its earlier attempts among them.
+func dataIDs(t store.Task) []string {
+	ids := []string{t.TaskID, t.ReusedTaskID}
+	for attempt := 1; attempt < t.Attempt; attempt++ {
+		ids = append(ids, bfia.AttemptID(t.JobID, t.Name, attempt))
+	}
+	return ids
+}
 
 // ports are the outputs of a job's tasks, as its DAG has them: none when its document is not here.
 func (h *Housekeeping) ports(ctx context.Context, jobID string) (map[string][]bfia.Port, error) {

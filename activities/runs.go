@@ -65,6 +65,9 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	name := runName(req)
 	defer r.watched.hold(name)()
 	stopped := RunResult{Failure: at(&bfia.Failure{Kind: bfia.FailedStopped, Words: "stopped before it began"}, req.Key, req.Part)}
+	if row.Attempt > req.Attempt {
+		return r.outdated(ctx, req, log)
+	}
 	begun := row.RunID != "" && row.Attempt == req.Attempt
 	release, err := r.slot(cancelled, begun)
 	if errors.Is(err, errNoSlot) {
@@ -81,6 +84,8 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	}
 	begun = row.RunID != "" && row.Attempt == req.Attempt
 	switch {
+	case row.Attempt > req.Attempt:
+		return r.outdated(ctx, req, log)
 	case row.ExitCode != nil && row.Attempt == req.Attempt:
 		// An earlier try came as far as the exit; only the cleaning is left.
 		r.removeAll(ctx, name, log)
@@ -104,7 +109,7 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	if row, err = r.Store.Task(ctx, req.Key.row()); err != nil {
 		return RunResult{}, fmt.Errorf("reading the row of %s: %w", name, err)
 	}
-	if row.StopRequested {
+	if row.StopRequested || row.Attempt > req.Attempt {
 		if err := rn.Stop(ctx, name, r.StopGrace); err != nil {
 			return RunResult{}, fmt.Errorf("stopping %s: %w", name, err)
 		}
@@ -132,7 +137,7 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	failure := at(exitFailure(exit, tail), req.Key, req.Part)
 	r.tidyOutputs(ctx, req)
 	// Before the exit: once that is recorded, nobody looks at the run any more.
-	if err := r.Store.ExplainTask(ctx, req.Key.row(), failure); err != nil {
+	if err := r.Store.ExplainTask(ctx, req.Key.row(), req.TaskID, failure); err != nil {
 		return RunResult{}, fmt.Errorf("recording the failure of %s: %w", name, err)
 	}
 	if err := r.Store.SetTaskExit(ctx, req.Key.row(), req.Attempt, exit.Code, failure.Text(), exit.FinishedAt); err != nil {
@@ -141,6 +146,15 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	log.Info("run ended", "exit_code", exit.Code, "seconds", exit.FinishedAt.Sub(exit.StartedAt).Seconds())
 	r.remove(ctx, rn, name, log)
 	return RunResult{Failure: failure}, nil
+}
+
+// outdated ends and removes the run of an attempt that another has followed: it counts no more, whatever came of it.
+func (r *Runs) outdated(ctx context.Context, req RunRequest, log *slog.Logger) (RunResult, error) {
+	if err := r.StopTask(ctx, req, r.StopGrace); err != nil {
+		return RunResult{}, err
+	}
+	r.removeAll(ctx, runName(req), log)
+	return RunResult{Failure: at(&bfia.Failure{Kind: bfia.FailedStopped, Words: "another attempt has followed"}, req.Key, req.Part)}, nil
 }
 
 // begin creates a run and records it, or finds the one that an earlier try has begun: whatever became of its provider and
@@ -246,7 +260,7 @@ func (r *Runs) wanted(ctx context.Context, req RunRequest) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("reading the row of %s: %w", runName(req), err)
 	}
-	if row.StopRequested {
+	if row.StopRequested || row.Attempt > req.Attempt {
 		return false, nil
 	}
 	var gone *serviceerror.NotFound
@@ -282,7 +296,7 @@ func (r *Runs) StopTask(ctx context.Context, req RunRequest, grace time.Duration
 // prepare derives what a run needs from the job's document: the device's runner and the spec.
 func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runner.Spec, error) {
 	var none runner.Spec
-	run, err := deriveRun(ctx, r.Store, req.Key, req.Part)
+	run, err := deriveRun(ctx, r.Store, req.Key, req.Part, req.TaskID)
 	if err != nil {
 		return nil, none, err
 	}
@@ -318,7 +332,7 @@ func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runn
 		return nil, none, err
 	}
 	sys := r.System(provider.Device)
-	sys.SessionID = bfia.SessionID(req.Key.JobID)
+	sys.SessionID = bfia.AttemptSessionID(req.Key.JobID, req.TaskID, req.Attempt)
 	sys.Token, sys.TraceID = sys.SessionID, req.Key.JobID
 	sys.LogPath = rn.LogPath(spec.Name)
 	if _, local := r.Blobs.(*blob.File); local {
@@ -331,8 +345,9 @@ func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runn
 	return rn, spec, nil
 }
 
-// deriveRun derives from a job's document what one part of a task is: its inputs, outputs and parameters.
-func deriveRun(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part) (*bfia.Run, error) {
+// deriveRun derives from a job's document what one part of a task is in the attempt that taskID names: its inputs, outputs
+// and parameters.
+func deriveRun(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part, taskID string) (*bfia.Run, error) {
 	body, err := db.Document(ctx, key.JobID)
 	if err != nil {
 		return nil, fmt.Errorf("reading the document of job %s: %w", key.JobID, err)
@@ -349,6 +364,9 @@ func deriveRun(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part
 	for _, row := range rows {
 		if row.TaskID != "" {
 			ids[row.Name] = row.DataID()
+		}
+		if row.Name == key.Task && row.ReusedTaskID == "" {
+			ids[row.Name] = taskID // whatever attempt is now the task's
 		}
 	}
 	return bfia.NewRun(doc, db.Describe(ctx), key.Task, part, ids)
@@ -402,7 +420,7 @@ func (r *Runs) tidyOutputs(ctx context.Context, req RunRequest) {
 	if !ok {
 		return
 	}
-	run, err := deriveRun(ctx, r.Store, req.Key, req.Part)
+	run, err := deriveRun(ctx, r.Store, req.Key, req.Part, req.TaskID)
 	if err != nil {
 		return // then they stay, and are empty
 	}

@@ -174,7 +174,7 @@ func TestRunTaskStopped(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				cut := &cutRunner{device: d, at: at, die: func() {
 					// As the workflow does: the mark first, then the cancellation; see PartyJob.
-					assert.NoError(t, h.records.RequestStop(context.Background(), h.key("a")))
+					assert.NoError(t, h.records.RequestStop(context.Background(), h.key("a"), bfia.TaskID(jobID, "a")))
 					cancel()
 				}}
 				r, err := h.run(ctx, cut, nil)
@@ -266,7 +266,7 @@ func TestRunTaskWaitsForASlot(t *testing.T) {
 			own.runs = h.newRuns(d)
 			own.runs.Slots = semaphore.NewWeighted(0)
 			ctx, cancel := context.WithCancel(t.Context())
-			require.NoError(t, h.records.RequestStop(t.Context(), h.key("a")))
+			require.NoError(t, h.records.RequestStop(t.Context(), h.key("a"), bfia.TaskID(jobID, "a")))
 			cancel()
 			value, err := own.env(ctx).ExecuteActivity(activities.RunTaskName, h.request("a"))
 			require.NoError(t, err)
@@ -288,7 +288,7 @@ func TestRunTaskStoppedBeforeItBegan(t *testing.T) {
 		runs, err := d.List(t.Context())
 		require.NoError(t, err)
 		require.Len(t, runs, 1)
-		require.NoError(t, h.records.RequestStop(t.Context(), h.key("a")))
+		require.NoError(t, h.records.RequestStop(t.Context(), h.key("a"), bfia.TaskID(jobID, "a")))
 		r, err := h.run(t.Context(), d, nil)
 		require.NoError(t, err)
 		require.NotNil(t, r.Failure)

@@ -97,7 +97,7 @@ func TestSweep(t *testing.T) {
 		again := h.newRuns(d)
 		require.NoError(t, again.Sweep(t.Context(), goesOn))
 		assert.Equal(t, stays, h.names())
-		require.NoError(t, h.records.RequestStop(t.Context(), h.key("a")))
+		require.NoError(t, h.records.RequestStop(t.Context(), h.key("a"), bfia.TaskID(jobID, "a")))
 		stop()
 		require.NoError(t, <-ended)
 		assert.Equal(t, []string{"theirs"}, h.names())
@@ -204,6 +204,9 @@ func TestRemoveExpiredJobs(t *testing.T) {
 	h.job("new", day, "taken-over")
 	h.put("guest-A-dataset-d/"+bfia.TaskID("old", "b")+"/part", "what a failed run wrote")
 	_, err := h.db.StartTask(ctx, "old", "b", bfia.TaskID("old", "b"), 1, month)
+	require.NoError(t, err)
+	h.put("guest-A-dataset-d/"+bfia.TaskID("old", "b")+"/earlier", "what an attempt wrote that was given up")
+	_, err = h.db.StartTask(ctx, "old", "b", bfia.AttemptID("old", "b", 2), 2, month)
 	require.NoError(t, err)
 	// A scheduler may send any task id, also one that is a dataset's name here.
 	h.job("nasty", month, "")

@@ -124,6 +124,7 @@ func exitOf(c container.InspectResponse) (Exit, bool) {
 		exit.FinishedAt = exit.StartedAt
 	}
 	exit.Reason = exitReason(exit.Code)
+	exit.Killed = killed(exit.Code) && !s.OOMKilled || exit.Code == codeUnseen && exit.StartedAt.Before(bootTime())
 	if s.OOMKilled && exit.Code != 0 {
 		exit.Reason = "out of memory"
 		if limit := c.HostConfig.Memory; limit > 0 {

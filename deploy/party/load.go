@@ -34,7 +34,7 @@ func Default() *Config {
 		Temporal:  TemporalConfig{Address: "127.0.0.1:7233"},
 		Upload:    UploadConfig{MaxBytes: 8 << 30},
 		Jobs: JobsConfig{CheckDatasets: true, Parameters: ParametersWarn, MaxDocumentBytes: 1 << 20, KeepResults: 30 * 24 * time.Hour,
-			PollAfter: 10 * time.Second, PollEvery: 2 * time.Second, Approval: ApprovalAuto, ShareFailure: bfia.ShareKind},
+			PollAfter: 10 * time.Second, PollEvery: 2 * time.Second, Attempts: 3, HostLostAfter: 5 * time.Minute, Approval: ApprovalAuto, ShareFailure: bfia.ShareKind},
 		Runner: RunnerConfig{Slots: max(2, runtime.NumCPU()), StopGrace: 10 * time.Second,
 			Docker: DockerConfig{Enabled: SwitchAuto, PartyHost: "hutong"}},
 		Remote: RemoteConfig{Timeout: 10 * time.Second, GiveUpAfter: 10 * time.Minute},

@@ -205,7 +205,7 @@ func reachable(listen string) string {
 func (p *Party) settings() workflows.Settings {
 	return workflows.Settings{
 		PollAfter: p.cfg.Jobs.PollAfter, PollEvery: p.cfg.Jobs.PollEvery, GiveUpAfter: p.cfg.Remote.GiveUpAfter,
-		StopGrace: p.cfg.Runner.StopGrace, TasksInFlight: 100, Share: p.cfg.Jobs.ShareFailure,
+		StopGrace: p.cfg.Runner.StopGrace, TasksInFlight: 100, Attempts: p.cfg.Jobs.Attempts, HostLostAfter: p.cfg.Jobs.HostLostAfter, Share: p.cfg.Jobs.ShareFailure,
 	}
 }
 

@@ -54,6 +54,8 @@ func (c *Config) Validate() error {
 	v.positive("jobs.max_document_bytes", c.Jobs.MaxDocumentBytes)
 	v.duration("jobs.poll_after", c.Jobs.PollAfter)
 	v.duration("jobs.poll_every", c.Jobs.PollEvery)
+	v.positive("jobs.attempts", int64(c.Jobs.Attempts))
+	v.duration("jobs.host_lost_after", c.Jobs.HostLostAfter)
 	oneOf(&v, "jobs.parameters", c.Jobs.Parameters, ParametersWarn, ParametersStrict)
 	oneOf(&v, "jobs.approval", c.Jobs.Approval, ApprovalAuto, ApprovalManual)
 	oneOf(&v, "jobs.share_failure", c.Jobs.ShareFailure, bfia.ShareKind, bfia.ShareReason, bfia.ShareLog)
