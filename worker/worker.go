@@ -39,7 +39,7 @@ type Worker struct {
 	workers []worker.Worker
 	cancel  context.CancelFunc
 	done    chan struct{}
-	leave   func() // tells that the host is no longer there
+	leave   func()       // tells that the host is no longer there
 	begin   func() error // what follows the start
 }
 
