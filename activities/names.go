@@ -67,13 +67,13 @@ type Progress struct {
 
 // TaskProgress is a task's state and those of its parts that changed.
 type TaskProgress struct {
-	TaskID string         `json:"task_id"`
-	Name   string         `json:"task_name,omitempty"`
+	TaskID string `json:"task_id"`
+	Name   string `json:"task_name,omitempty"`
 	// Attempt is the one that TaskID names. The first write of a further one replaces the rows of the one before.
-	Attempt int `json:"attempt,omitempty"`
-	State  bfia.TaskState `json:"state"`
-	Reason string         `json:"reason,omitempty"`
-	Parts  []PartProgress `json:"parts,omitempty"`
+	Attempt int            `json:"attempt,omitempty"`
+	State   bfia.TaskState `json:"state"`
+	Reason  string         `json:"reason,omitempty"`
+	Parts   []PartProgress `json:"parts,omitempty"`
 }
 
 // PartProgress is one part's state.

@@ -3,8 +3,8 @@ package runner
 import (
 	"fmt"
 	"strings"
-	"time"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
