@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"os"
@@ -40,6 +41,7 @@ type partRow struct {
 // rows are what one party's database tells of one job.
 type rows struct {
 	job, scheduled string // states; empty: there is no row
+	explanation    string // of the scheduler, why the job did not go well
 	tasks          []taskRow
 	parts          []partRow
 	outputs        map[string]string // by "task role": the task id under which they lie
@@ -89,10 +91,10 @@ func readRows(ctx context.Context, db *sql.DB) (map[string]*rows, error) {
 	}); err != nil {
 		return nil, err
 	}
-	if err := each("SELECT job_id, state FROM t_schedule_job", func(scan func(...any) error) error {
-		var state string
-		err := scan(&id, &state)
-		of(id).scheduled = state
+	if err := each("SELECT job_id, state, COALESCE(explanation, '') FROM t_schedule_job", func(scan func(...any) error) error {
+		var state, explanation string
+		err := scan(&id, &state, &explanation)
+		of(id).scheduled, of(id).explanation = state, explanation
 		return err
 	}); err != nil {
 		return nil, err
@@ -126,7 +128,6 @@ func readRows(ctx context.Context, db *sql.DB) (map[string]*rows, error) {
 // facts are all that the checker looks at.
 type facts struct {
 	jobs    []*jobRun
-	nodes   map[string]string           // by party
 	rows    map[string]map[string]*rows // by party, then job
 	created map[string]map[string]int   // by party, then run
 	left    []string                    // what is there that should be gone
@@ -151,9 +152,6 @@ func judge(f *facts) *findings {
 	}
 	for party, runs := range f.created {
 		for run, n := range runs {
-			if !strings.HasPrefix(run, "hutong-") { // what builds an image is of nobody's job
-				continue
-			}
 			if n > 1 {
 				v.doubled = append(v.doubled, fmt.Sprintf("%s at %s was created %d times", run, party, n))
 			}
@@ -198,13 +196,18 @@ func judgeJob(f *facts, j *jobRun, v *findings) {
 	}
 	switch j.Kind {
 	case jobFails:
-		told := slices.ContainsFunc(scheduler.parts, func(p partRow) bool { return p.task == "s1" && strings.Contains(p.kind, `"exit_code"`) })
-		if failed == 0 || !told {
+		told := slices.ContainsFunc(scheduler.parts, func(p partRow) bool {
+			return p.task == "s1" && p.state == "FAILED" && explains(p.kind, "exit_code", 3)
+		})
+		if failed == 0 || success > 0 || !told || !explains(scheduler.explanation, "exit_code", 3) {
 			wrong("did not fail as it must: %+v", scheduler.parts)
 		}
 	case jobStops:
 		if success > 0 {
 			wrong("a task of 60 seconds succeeded before its stop: %+v", scheduler.parts)
+		}
+		if !explains(scheduler.explanation, "stopped", 0) {
+			wrong("was stopped, and is told as %s", scheduler.explanation)
 		}
 	default:
 		if success != len(scheduler.parts) {
@@ -218,6 +221,15 @@ func judgeJob(f *facts, j *jobRun, v *findings) {
 			}
 		}
 	}
+}
+
+// explains tells whether an explanation, as a database holds it, is of a kind of failure and an exit code.
+func explains(explanation, kind string, exitCode int) bool {
+	var told struct {
+		Kind     string `json:"kind"`
+		ExitCode int    `json:"exit_code"`
+	}
+	return json.Unmarshal([]byte(explanation), &told) == nil && told.Kind == kind && told.ExitCode == exitCode
 }
 
 func judgeTask(f *facts, j *jobRun, party string, r *rows, t taskRow, scheduler *rows, v *findings, wrong func(string, ...any)) {

@@ -56,11 +56,10 @@ func newCreations() *creations { return &creations{ids: map[string]map[string]bo
 
 // watch reads the engine's events, once more from where it stopped when the engine was away: an engine that starts has made
 // nothing before it tells of it, and keeps its last 256 events.
-func (c *creations) watch(ctx context.Context, docker *client.Client) {
-	since := time.Now()
+func (c *creations) watch(ctx context.Context, docker *client.Client, since time.Time) {
 	for ctx.Err() == nil {
 		asked := time.Now()
-		messages, failed := docker.Events(ctx, events.ListOptions{Since: fmt.Sprint(since.Unix()),
+		messages, failed := docker.Events(ctx, events.ListOptions{Since: fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
 			Filters: filters.NewArgs(filters.Arg("type", "container"), filters.Arg("event", "create"))})
 		for open := true; open; {
 			select {

@@ -163,6 +163,9 @@ func (w *world) reference(ctx context.Context, root string) (map[JobKind]map[str
 		if r.ended.IsZero() {
 			return nil, nil, fmt.Errorf("job %s (%s) does not end: %w", r.ID, kind, r.trouble)
 		}
+		if err := w.endedRight(ctx, r); err != nil {
+			return nil, nil, err
+		}
 		results, err := w.results(ctx, r)
 		if err != nil {
 			return nil, nil, err
@@ -174,6 +177,28 @@ func (w *world) reference(ctx context.Context, root string) (map[JobKind]map[str
 		return nil, nil, fmt.Errorf("the jobs left %d and %d outputs", len(want[jobBoost]), len(want[jobLR]))
 	}
 	return want, runs, nil
+}
+
+// endedRight tells whether a job that no fault disturbed ended as its kind must: there is no measure without it.
+func (w *world) endedRight(ctx context.Context, r *jobRun) error {
+	guest := w.parties[r.Roles["guest"]]
+	db, err := guest.openDatabase()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	all, err := readRows(ctx, db)
+	if err != nil {
+		return err
+	}
+	j := all[r.ID]
+	if j == nil {
+		return fmt.Errorf("job %s (%s) is not known to %s, which schedules it", r.ID, r.Kind, guest.name)
+	}
+	if good := j.explanation == ""; good != (r.Kind != jobFails) {
+		return fmt.Errorf("job %s (%s) ends wrongly: %s; %+v", r.ID, r.Kind, j.explanation, j.parts)
+	}
+	return nil
 }
 
 // breakThings does what the plan says, and mends it all before it answers.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -16,34 +17,42 @@ type link struct {
 	mu     sync.Mutex
 	kind   FaultKind // empty: as it should be
 	healed chan struct{}
-	hits   int // requests that the present fault has touched
+	cut    chan struct{} // closed as long as nothing passes
+	hits   int           // requests that the present fault has touched
 }
 
-func newLink() *link { return &link{healed: make(chan struct{})} }
+func newLink() *link { return &link{healed: make(chan struct{}), cut: make(chan struct{})} }
 
 // fault makes the link behave so until it is healed, and answers how many requests it touched.
 func (l *link) fault(kind FaultKind) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.kind, l.hits = kind, 0
+	if kind == faultCut {
+		close(l.cut)
+	}
 }
 
 func (l *link) heal() (hits int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.kind == faultCut {
+		l.cut = make(chan struct{})
+	}
 	l.kind = ""
 	close(l.healed)
 	l.healed = make(chan struct{})
 	return l.hits
 }
 
-func (l *link) now() (FaultKind, <-chan struct{}) {
+// now is the link's fault, what ends when it is healed, and what ends when it is cut.
+func (l *link) now() (kind FaultKind, healed, cut <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.kind != "" {
 		l.hits++
 	}
-	return l.kind, l.healed
+	return l.kind, l.healed, l.cut
 }
 
 // proxy passes on to target what arrives at an address of its own.
@@ -73,7 +82,7 @@ const maxDelay = 2 * time.Second
 
 // ServeHTTP passes one request on, or does to it what the link's fault says.
 func (p *proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	kind, healed := p.link.now()
+	kind, healed, cut := p.link.now()
 	body, err := io.ReadAll(req.Body)
 	if err != nil {
 		hangUp(w)
@@ -103,9 +112,21 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			pause(rand.N(maxDelay))
 		}
 	}
-	status, header, answer, err := p.forward(req, body)
+	ctx, cancel := context.WithCancel(req.Context())
+	defer cancel()
+	go func() {
+		select {
+		case <-cut: // takes with it what was under way
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	status, header, answer, err := p.forward(ctx, req, body)
 	if kind == faultDouble && err == nil {
-		status, header, answer, err = p.forward(req, body)
+		// Either of the two answers may be the one that arrives.
+		if again, againHeader, againAnswer, againErr := p.forward(ctx, req, body); rand.IntN(2) == 0 {
+			status, header, answer, err = again, againHeader, againAnswer, againErr
+		}
 	}
 	if err != nil || kind == faultLose && rand.IntN(2) == 0 {
 		hangUp(w)
@@ -118,8 +139,8 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	_, _ = w.Write(answer)
 }
 
-func (p *proxy) forward(req *http.Request, body []byte) (int, http.Header, []byte, error) {
-	out, err := http.NewRequestWithContext(req.Context(), req.Method, "http://"+p.target+req.URL.RequestURI(), bytes.NewReader(body))
+func (p *proxy) forward(ctx context.Context, req *http.Request, body []byte) (int, http.Header, []byte, error) {
+	out, err := http.NewRequestWithContext(ctx, req.Method, "http://"+p.target+req.URL.RequestURI(), bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, nil, err
 	}

@@ -225,8 +225,11 @@ func (w *world) startDocker(ctx context.Context, p *party, live bool) error {
 	}); err != nil {
 		return err
 	}
-	go p.created.watch(ctx, p.daemon)
-	return image.Load(ctx, p.daemon, filepath.Join(w.bin, "provider"), providerImage)
+	if err := image.Load(ctx, p.daemon, filepath.Join(w.bin, "provider"), providerImage); err != nil {
+		return err
+	}
+	go p.created.watch(ctx, p.daemon, time.Now()) // from here on: the image's own build made containers too
+	return nil
 }
 
 // link is the one between two parties.

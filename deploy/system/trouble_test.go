@@ -142,13 +142,13 @@ func TestPartnerDown(t *testing.T) {
 	require.Contains(t, env.Text(), hostNode)
 	requireForgotten(t, w.guest, jobID)
 
-	// The host is there again, and so the same job, under the same id, is created and runs.
+	// When the partner is back, the same document is taken: the refusal of then is not the answer of now.
 	w.host.start()
 	w.host.register(sleepProvider(t), bfia.DeviceProcess)
 	require.Eventually(t, func() bool {
-		env, _ := w.guest.ask(http.MethodPost, bfia.PathPlatformCreateAll, document)
+		env, _ = w.guest.ask(http.MethodPost, bfia.PathPlatformCreateAll, document)
 		return env.OK()
-	}, time.Minute, 200*time.Millisecond)
+	}, time.Minute, 500*time.Millisecond, "%s", env.Text())
 	requireSuccess(t, w.guest.await(jobID, time.Minute, finished))
 }
 
