@@ -67,7 +67,6 @@ func (s *Server) create(ctx context.Context, id, workflow string, in any, option
 	handle, err := s.temporal.UpdateWithStartWorkflow(ctx, temporal.UpdateWithStartWorkflowOptions{
 		StartWorkflowOperation: s.temporal.NewWithStartWorkflowOperation(options, workflow, in),
 		UpdateOptions: temporal.UpdateWorkflowOptions{
-			// Without an id of its own: the engine would answer the next submission with what came of an earlier, failed run.
 			UpdateName:   workflows.UpdateCreate,
 			WaitForStage: temporal.WorkflowUpdateStageCompleted,
 		},
