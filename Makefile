@@ -10,9 +10,12 @@ SLIM        := -tags slim
 TAGS        ?=
 DEVICE      ?= auto
 TEST_FLAGS  ?=
+# What make chaos does: how long, and which faults and jobs.
+SEED        ?= 1
+FOR         ?= 10m
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-race test-memory test-engine check histories image interop bench clean FORCE
+.PHONY: help build demo test test-race test-memory test-engine check histories image interop chaos bench clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,7 +53,7 @@ check: ## gofmt, go vet, staticcheck
 histories: build ## record the workflows' histories again, after a change that may break old ones (nothing released yet)
 	rm -rf workflows/testdata/histories && mkdir -p workflows/testdata/histories
 	HUTONG_RECORD_HISTORIES=$(CURDIR)/workflows/testdata/histories $(GO) test $(SLIM) -count 1 \
-		-run '^(TestStop|TestFailure|TestApproval|TestOldJob|TestPartnerDown|TestPartnerRefuses|TestSameJobTwice|TestSeedJob)$$' ./deploy/system
+		-run '^(TestStop|TestFailure|TestApproval|TestOldJob|TestPartnerDown|TestPartnerRefuses|TestSameJobTwice|TestSchedulerLost|TestSeedJob)$$' ./deploy/system
 
 image: bin/provider ## build the reference provider's image with the Docker command line
 	cp bin/provider deploy/provider/provider
@@ -59,6 +62,10 @@ image: bin/provider ## build the reference provider's image with the Docker comm
 interop: build ## run FATE-Flow 2.2.0 and Hutong together, with real containers; installs FATE-Flow (docs/interop.md)
 	deploy/interop/fateflow/install.sh "$${HUTONG_INTEROP_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/hutong/interop}"
 	HUTONG_INTEROP=1 $(GO) test $(SLIM) -count 1 -parallel 16 -timeout 20m $(TEST_FLAGS) -v ./deploy/interop
+
+chaos: build ## break everything while jobs run, and check that nothing is lost (FOR=10m SEED=1; SEED=0 draws one)
+	$(STATIC) $(GO) build -o bin/chaos ./deploy/chaos
+	bin/chaos --seed $(SEED) --for $(FOR)
 
 bench: build ## measure Hutong against what Docker alone needs
 	$(STATIC) $(GO) build -o bin/bench ./bench

@@ -16,6 +16,8 @@ func exitFailure(exit runner.Exit, log []string) *bfia.Failure {
 		return nil
 	case exit.OOMKilled:
 		f.Kind = bfia.FailedMemory
+	case exit.Killed:
+		f.Kind = bfia.FailedKilled
 	case exit.Code == runner.UnknownCode:
 		f.Kind = bfia.FailedVanished
 	case exit.Code == runner.NotStartedCode || exit.Code == runner.NotExecutableCode:

@@ -51,6 +51,7 @@ type house struct {
 	records *activities.Records
 	remote  *activities.Remote
 	runs    *activities.Runs
+	keeper  *activities.Housekeeping
 	plan    bfia.Plan                                            // of both parties
 	own     bfia.Plan                                            // this party's parts of it
 	told    func(context.Context, string, bfia.TaskReport) error // what runs say when they are asked
@@ -69,6 +70,7 @@ func newHouse(t *testing.T, address string, d device, a, b []string) *house {
 		Transport: h.partner.URL, HTTP: http.DefaultClient, Logger: quiet,
 	}
 	h.runs = h.newRuns(d)
+	h.keeper = &activities.Housekeeping{Node: "A", Store: h.db, Blobs: blobs, Scheduled: gone, TakenPart: gone, Logger: quiet}
 
 	for name, words := range map[string][]string{"a": a, "b": b} {
 		data := fmt.Sprintf("%s/guest-A-dataset-d/%s", d.StorageRoot(h.runName(name)), bfia.TaskID(jobID, name))
@@ -107,13 +109,13 @@ func component(provider string) json.RawMessage {
 
 // newRuns is what a worker that starts again on the same host has.
 func (h *house) newRuns(r runner.Runner) *activities.Runs {
-	return &activities.Runs{Node: "A", HostID: "host-1", Store: h.db, Blobs: h.blobs, Runners: map[string]runner.Runner{r.Device(): r},
+	return &activities.Runs{Node: "A", HostID: "host-1", Deployment: "ours", Store: h.db, Blobs: h.blobs, Runners: map[string]runner.Runner{r.Device(): r},
 		System: func(string) bfia.System { return bfia.System{Transport: "hutong:9381", Callback: "http://hutong:9380"} }, StopGrace: time.Second, Slots: semaphore.NewWeighted(4), Logger: quiet, Told: h.told}
 }
 
 // activities are all that are registered anywhere.
 func (h *house) activities() map[string]any {
-	all := worker.ControlActivities(h.records, h.remote)
+	all := worker.ControlActivities(h.records, h.remote, h.keeper)
 	all[activities.RunTaskName] = h.runs.RunTask
 	all[activities.StopTaskName] = h.runs.StopTask
 	return all

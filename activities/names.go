@@ -67,10 +67,13 @@ type Progress struct {
 
 // TaskProgress is a task's state and those of its parts that changed.
 type TaskProgress struct {
-	TaskID string         `json:"task_id"`
-	State  bfia.TaskState `json:"state"`
-	Reason string         `json:"reason,omitempty"`
-	Parts  []PartProgress `json:"parts,omitempty"`
+	TaskID string `json:"task_id"`
+	Name   string `json:"task_name,omitempty"`
+	// Attempt is the one that TaskID names. The first write of a further one replaces the rows of the one before.
+	Attempt int            `json:"attempt,omitempty"`
+	State   bfia.TaskState `json:"state"`
+	Reason  string         `json:"reason,omitempty"`
+	Parts   []PartProgress `json:"parts,omitempty"`
 }
 
 // PartProgress is one part's state.
@@ -88,11 +91,19 @@ type TaskKey struct {
 	Index int    `json:"index"`
 }
 
-// Claim is what [Records.ClaimTask] found for one part: the host that runs it, or why it can't run.
+// Claim is what [Records.ClaimTask] found for one part: the host that runs it, and how it is with a run that has begun.
 type Claim struct {
 	Part    bfia.Part `json:"part"`
 	HostID  string    `json:"host_id,omitempty"`
 	Attempt int       `json:"attempt"`
+	// Begun: the run has begun on the host, and stays there. This and what follows is told of a claim that avoids a host.
+	Begun bool `json:"begun,omitempty"`
+	// Seen is when the host of a run that has begun was last heard of; zero when it is not known any more.
+	Seen time.Time `json:"seen,omitzero"`
+	// Elsewhere: another host is there that could run it.
+	Elsewhere bool `json:"elsewhere,omitempty"`
+	// Ended is how the run ended, where that is recorded.
+	Ended *RunResult `json:"ended,omitempty"`
 }
 
 // RunRequest asks a host to run one attempt of one part of a task.

@@ -45,6 +45,11 @@ func (r *Records) RecordScheduleJob(ctx context.Context, plan bfia.Plan, at time
 func (r *Records) RecordProgress(ctx context.Context, p Progress) error {
 	var changes []store.ScheduleTaskChange
 	for _, t := range p.Tasks {
+		if t.Attempt > 1 {
+			if err := r.Store.RestartScheduleTask(ctx, p.JobID, t.Name, t.TaskID, t.Attempt, p.At); err != nil {
+				return final(err)
+			}
+		}
 		c := store.ScheduleTaskChange{TaskID: t.TaskID, State: t.State, Reason: t.Reason}
 		for _, part := range t.Parts {
 			c.Parts = append(c.Parts, store.SchedulePartChange{Role: part.Part.Role, RoleIndex: part.Part.Index, State: part.State, Reason: part.Failure.Text()})
@@ -107,11 +112,11 @@ func (r *Records) RecordJobState(ctx context.Context, jobID string, state bfia.J
 	return final(r.Store.UpdateJob(ctx, jobID, state, reason, at))
 }
 
-// ClaimTask makes the parts of a task RUNNING and finds a host for each, not the one to avoid if there is another. A part
-// whose run has begun stays with its host. Without a host that can run them it fails with CodeUnavailable, and the task
+// ClaimTask makes the parts of an attempt of a task RUNNING and finds a host for each, not the one to avoid if there is
+// another. A part whose run has begun stays with its host; with a host to avoid the claim tells how it is there. Without a host that can run them it fails with CodeUnavailable, and the task
 // waits for one.
 func (r *Records) ClaimTask(ctx context.Context, ref bfia.TaskRef, parts []bfia.Part, avoid string, at time.Time) ([]Claim, error) {
-	const attempt = 1
+	attempt := ref.Which()
 	rows, err := r.Store.StartTask(ctx, ref.JobID, ref.TaskName, ref.TaskID, attempt, at)
 	if err != nil {
 		return nil, final(err)
@@ -128,18 +133,33 @@ func (r *Records) ClaimTask(ctx context.Context, ref bfia.TaskRef, parts []bfia.
 	if others := slices.DeleteFunc(slices.Clone(able), func(h store.Host) bool { return h.HostID == avoid }); len(others) > 0 {
 		able = others
 	}
-	begun := map[string]string{}
+	begun := map[string]Claim{}
 	for _, row := range rows {
-		if row.RunID != "" && row.Attempt == attempt {
-			begun[bfia.Part{Role: row.Role, Index: row.RoleIndex}.Self()] = row.HostID
+		if row.RunID == "" || row.Attempt != attempt {
+			continue
 		}
+		c := Claim{HostID: row.HostID, Attempt: attempt}
+		if avoid != "" {
+			c.Begun, c.Elsewhere = true, slices.ContainsFunc(able, func(h store.Host) bool { return h.HostID != row.HostID })
+			if c.Seen, err = r.Store.HostSeen(ctx, row.HostID); err != nil {
+				return nil, final(err)
+			}
+			if row.ExitCode != nil {
+				c.Ended = &RunResult{Failure: row.Explanation}
+			}
+		}
+		begun[bfia.Part{Role: row.Role, Index: row.RoleIndex}.Self()] = c
 	}
 	first := fnv.New32()
 	_, _ = first.Write([]byte(ref.TaskID)) // so that tasks spread over the hosts
 	claims := make([]Claim, len(parts))
 	for i, part := range parts {
-		host := begun[part.Self()]
-		if host == "" && len(able) == 0 {
+		if c, is := begun[part.Self()]; is {
+			c.Part = part
+			claims[i] = c
+			continue
+		}
+		if len(able) == 0 {
 			var devices []string
 			for _, p := range providers {
 				devices = append(devices, p.Device)
@@ -147,10 +167,7 @@ func (r *Records) ClaimTask(ctx context.Context, ref bfia.TaskRef, parts []bfia.
 			return nil, refused(bfia.Errorf(bfia.CodeUnavailable, "no runner host is there that can run %s:%s (devices %v)",
 				rows[0].Provider, rows[0].Version, devices))
 		}
-		if host == "" {
-			host = able[(int(first.Sum32()%1000)+i)%len(able)].HostID
-		}
-		claims[i] = Claim{Part: part, HostID: host, Attempt: attempt}
+		claims[i] = Claim{Part: part, HostID: able[(int(first.Sum32()%1000)+i)%len(able)].HostID, Attempt: attempt}
 	}
 	return claims, nil
 }
@@ -166,8 +183,16 @@ func ableHosts(hosts []store.Host, providers []store.Provider) []store.Host {
 	return able
 }
 
-// RecordTaskEnd fixes the end of one part of a task, whether or not it ran, and what a successful one left behind.
+// RecordTaskEnd fixes the end of one part of a task, whether or not it ran, and what a successful one left behind. For an
+// attempt that another has followed it changes nothing.
 func (r *Records) RecordTaskEnd(ctx context.Context, key TaskKey, part bfia.Part, taskID string, state bfia.TaskState, failure *bfia.Failure, at time.Time) error {
+	row, err := r.Store.Task(ctx, key.row())
+	if err != nil {
+		return final(err)
+	}
+	if row.TaskID != "" && row.TaskID != taskID {
+		return nil // another attempt has followed
+	}
 	if state == bfia.TaskSuccess {
 		// Before the state, so that who reads SUCCESS finds the outputs.
 		if err := r.recordOutputs(ctx, key, part, taskID, at); err != nil {
@@ -175,15 +200,15 @@ func (r *Records) RecordTaskEnd(ctx context.Context, key TaskKey, part bfia.Part
 		}
 	}
 	// The first stays: a part that was stopped was, whatever its container exits with then.
-	if err := r.Store.ExplainTask(ctx, key.row(), failure); err != nil {
+	if err := r.Store.ExplainTask(ctx, key.row(), taskID, failure); err != nil {
 		return final(err)
 	}
-	return final(r.Store.EndTask(ctx, key.row(), state, failure.Text(), at))
+	return final(r.Store.EndTask(ctx, key.row(), taskID, state, failure.Text(), at))
 }
 
 // recordOutputs writes down which outputs of a part are there.
 func (r *Records) recordOutputs(ctx context.Context, key TaskKey, part bfia.Part, taskID string, at time.Time) error {
-	run, err := deriveRun(ctx, r.Store, key, part)
+	run, err := deriveRun(ctx, r.Store, key, part, taskID)
 	if err != nil {
 		return err
 	}
@@ -207,9 +232,9 @@ func (r *Records) recordOutputs(ctx context.Context, key TaskKey, part bfia.Part
 	return r.Store.PutOutputs(ctx, rows)
 }
 
-// RequestStop marks a part that must not run, or must end. A run that is about to begin reads it and doesn't.
-func (r *Records) RequestStop(ctx context.Context, key TaskKey) error {
-	return final(r.Store.RequestTaskStop(ctx, key.row()))
+// RequestStop marks an attempt of a part that must not run, or must end. A run that is about to begin reads it and doesn't.
+func (r *Records) RequestStop(ctx context.Context, key TaskKey, taskID string) error {
+	return final(r.Store.RequestTaskStop(ctx, key.row(), taskID))
 }
 
 func (k TaskKey) row() store.TaskKey {

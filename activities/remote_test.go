@@ -46,7 +46,7 @@ func tried(remote *activities.Remote, name string, args ...any) error {
 	suite.SetLogger(log.NewStructuredLogger(quiet))
 	env := suite.NewTestWorkflowEnvironment()
 	env.SetTestTimeout(time.Minute)
-	for name, fn := range worker.ControlActivities(nil, remote) {
+	for name, fn := range worker.ControlActivities(nil, remote, nil) {
 		env.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
 	}
 	env.ExecuteWorkflow(func(ctx workflow.Context) error {

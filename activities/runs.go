@@ -41,6 +41,10 @@ type Runs struct {
 	// Slots are how many runs this host has room for at the same time.
 	Slots  *semaphore.Weighted
 	Logger *slog.Logger
+	// Deployment is a label of the runs: Sweep leaves those of others alone.
+	Deployment string
+
+	watched nameSet // the runs that a RunTask has in hand
 }
 
 // heartbeatEvery keeps well below the heartbeat timeout, so that a stop that comes with it is heard soon.
@@ -59,7 +63,11 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 		return RunResult{}, fmt.Errorf("reading the row of %s: %w", runName(req), err)
 	}
 	name := runName(req)
+	defer r.watched.hold(name)()
 	stopped := RunResult{Failure: at(&bfia.Failure{Kind: bfia.FailedStopped, Words: "stopped before it began"}, req.Key, req.Part)}
+	if row.Attempt > req.Attempt {
+		return r.outdated(ctx, req, log)
+	}
 	begun := row.RunID != "" && row.Attempt == req.Attempt
 	release, err := r.slot(cancelled, begun)
 	if errors.Is(err, errNoSlot) {
@@ -76,6 +84,8 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	}
 	begun = row.RunID != "" && row.Attempt == req.Attempt
 	switch {
+	case row.Attempt > req.Attempt:
+		return r.outdated(ctx, req, log)
 	case row.ExitCode != nil && row.Attempt == req.Attempt:
 		// An earlier try came as far as the exit; only the cleaning is left.
 		r.removeAll(ctx, name, log)
@@ -92,14 +102,22 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	if err != nil {
 		return RunResult{}, err
 	}
-	if err := rn.Start(ctx, name); err != nil && !errors.Is(err, runner.ErrNotFound) && !runner.IsPermanent(err) {
-		return RunResult{}, fmt.Errorf("starting %s: %w", name, err)
+	startErr := rn.Start(ctx, name)
+	switch {
+	case startErr == nil || errors.Is(startErr, runner.ErrNotFound):
+	case runner.IsPermanent(startErr):
+		// It never will run. Where the runner has not written that down as its end, this does.
+		if err := rn.Stop(ctx, name, 0); err != nil {
+			return RunResult{}, fmt.Errorf("giving up %s, which can't be started: %w", name, err)
+		}
+	default:
+		return RunResult{}, fmt.Errorf("starting %s: %w", name, startErr)
 	}
 	// A stop that was asked for meanwhile found nothing to stop, perhaps; from here on it finds the run.
 	if row, err = r.Store.Task(ctx, req.Key.row()); err != nil {
 		return RunResult{}, fmt.Errorf("reading the row of %s: %w", name, err)
 	}
-	if row.StopRequested {
+	if row.StopRequested || row.Attempt > req.Attempt {
 		if err := rn.Stop(ctx, name, r.StopGrace); err != nil {
 			return RunResult{}, fmt.Errorf("stopping %s: %w", name, err)
 		}
@@ -107,6 +125,13 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	log.Info("run started", "device", rn.Device())
 	exit, err := r.wait(cancelled, rn, req, log)
 	if errors.Is(err, runner.ErrNotFound) {
+		if row, err = r.Store.Task(ctx, req.Key.row()); err != nil {
+			return RunResult{}, fmt.Errorf("reading the row of %s: %w", name, err)
+		}
+		if row.ExitCode != nil && row.Attempt == req.Attempt {
+			// Another try, which was only believed dead, has seen the end and cleaned up.
+			return RunResult{Failure: row.Explanation}, nil
+		}
 		exit, err = runner.Exit{Code: runner.UnknownCode, Reason: "its container was removed by someone else", FinishedAt: time.Now()}, nil
 	}
 	if err != nil {
@@ -118,9 +143,12 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 		tail = r.logTail(ctx, rn, name)
 	}
 	failure := at(exitFailure(exit, tail), req.Key, req.Part)
+	if exit.Code == runner.StoppedCode && runner.IsPermanent(startErr) {
+		failure = at(&bfia.Failure{Kind: bfia.FailedStart, Words: startErr.Error()}, req.Key, req.Part)
+	}
 	r.tidyOutputs(ctx, req)
 	// Before the exit: once that is recorded, nobody looks at the run any more.
-	if err := r.Store.ExplainTask(ctx, req.Key.row(), failure); err != nil {
+	if err := r.Store.ExplainTask(ctx, req.Key.row(), req.TaskID, failure); err != nil {
 		return RunResult{}, fmt.Errorf("recording the failure of %s: %w", name, err)
 	}
 	if err := r.Store.SetTaskExit(ctx, req.Key.row(), req.Attempt, exit.Code, failure.Text(), exit.FinishedAt); err != nil {
@@ -129,6 +157,15 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	log.Info("run ended", "exit_code", exit.Code, "seconds", exit.FinishedAt.Sub(exit.StartedAt).Seconds())
 	r.remove(ctx, rn, name, log)
 	return RunResult{Failure: failure}, nil
+}
+
+// outdated ends and removes the run of an attempt that another has followed: it counts no more, whatever came of it.
+func (r *Runs) outdated(ctx context.Context, req RunRequest, log *slog.Logger) (RunResult, error) {
+	if err := r.StopTask(ctx, req, r.StopGrace); err != nil {
+		return RunResult{}, err
+	}
+	r.removeAll(ctx, runName(req), log)
+	return RunResult{Failure: at(&bfia.Failure{Kind: bfia.FailedStopped, Words: "another attempt has followed"}, req.Key, req.Part)}, nil
 }
 
 // begin creates a run and records it, or finds the one that an earlier try has begun: whatever became of its provider and
@@ -234,7 +271,7 @@ func (r *Runs) wanted(ctx context.Context, req RunRequest) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("reading the row of %s: %w", runName(req), err)
 	}
-	if row.StopRequested {
+	if row.StopRequested || row.Attempt > req.Attempt {
 		return false, nil
 	}
 	var gone *serviceerror.NotFound
@@ -270,7 +307,7 @@ func (r *Runs) StopTask(ctx context.Context, req RunRequest, grace time.Duration
 // prepare derives what a run needs from the job's document: the device's runner and the spec.
 func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runner.Spec, error) {
 	var none runner.Spec
-	run, err := deriveRun(ctx, r.Store, req.Key, req.Part)
+	run, err := deriveRun(ctx, r.Store, req.Key, req.Part, req.TaskID)
 	if err != nil {
 		return nil, none, err
 	}
@@ -301,11 +338,12 @@ func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runn
 	if run.Image != "" {
 		spec.Image = run.Image
 	}
+	r.labelOwner(spec.Labels, req)
 	if spec.Mounts, err = r.mounts(run); err != nil {
 		return nil, none, err
 	}
 	sys := r.System(provider.Device)
-	sys.SessionID = bfia.SessionID(req.Key.JobID)
+	sys.SessionID = bfia.AttemptSessionID(req.Key.JobID, req.TaskID, req.Attempt)
 	sys.Token, sys.TraceID = sys.SessionID, req.Key.JobID
 	sys.LogPath = rn.LogPath(spec.Name)
 	if _, local := r.Blobs.(*blob.File); local {
@@ -318,8 +356,9 @@ func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runn
 	return rn, spec, nil
 }
 
-// deriveRun derives from a job's document what one part of a task is: its inputs, outputs and parameters.
-func deriveRun(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part) (*bfia.Run, error) {
+// deriveRun derives from a job's document what one part of a task is in the attempt that taskID names: its inputs, outputs
+// and parameters.
+func deriveRun(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part, taskID string) (*bfia.Run, error) {
 	body, err := db.Document(ctx, key.JobID)
 	if err != nil {
 		return nil, fmt.Errorf("reading the document of job %s: %w", key.JobID, err)
@@ -336,6 +375,9 @@ func deriveRun(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part
 	for _, row := range rows {
 		if row.TaskID != "" {
 			ids[row.Name] = row.DataID()
+		}
+		if row.Name == key.Task && row.ReusedTaskID == "" {
+			ids[row.Name] = taskID // whatever attempt is now the task's
 		}
 	}
 	return bfia.NewRun(doc, db.Describe(ctx), key.Task, part, ids)
@@ -356,8 +398,10 @@ func (r *Runs) mounts(run *bfia.Run) ([]runner.Mount, error) {
 		}
 		_, err = os.Stat(source)
 		switch {
-		case errors.Is(err, fs.ErrNotExist) && in.Key != "":
-			continue // its upstream wrote nothing, as it may; whether that will do is the component's to say
+		case in.Key != "" && (errors.Is(err, fs.ErrNotExist) || emptyFolder(source)):
+			// Its upstream wrote nothing, as it may; whether that will do is the component's to say. An empty folder is about to
+			// go, with the upstream's container.
+			continue
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			return nil, fmt.Errorf("looking for input %s in the storage: %w", in.Port, err) // the storage is away: worth another try
 		case err != nil:
@@ -383,13 +427,18 @@ func (r *Runs) mounts(run *bfia.Run) ([]runner.Mount, error) {
 	return mounts, nil
 }
 
+func emptyFolder(path string) bool {
+	content, err := os.ReadDir(path)
+	return err == nil && len(content) == 0
+}
+
 // tidyOutputs removes the folders that were made for outputs which the run did not write.
 func (r *Runs) tidyOutputs(ctx context.Context, req RunRequest) {
 	local, ok := r.Blobs.(*blob.File)
 	if !ok {
 		return
 	}
-	run, err := deriveRun(ctx, r.Store, req.Key, req.Part)
+	run, err := deriveRun(ctx, r.Store, req.Key, req.Part, req.TaskID)
 	if err != nil {
 		return // then they stay, and are empty
 	}

@@ -139,7 +139,7 @@ func TestPoll(t *testing.T) {
 	}
 	require.Equal(t, bfia.TaskRunning, poll(""))
 	key := store.TaskKey{JobID: "j1", Name: first, Role: "guest"}
-	require.NoError(t, p.store.EndTask(t.Context(), key, bfia.TaskSuccess, "", time.Now()))
+	require.NoError(t, p.store.EndTask(t.Context(), key, "t1", bfia.TaskSuccess, "", time.Now()))
 	require.Equal(t, bfia.TaskSuccess, poll("guest"))
 	require.Equal(t, bfia.TaskSuccess, poll("guest.0"))
 	require.Equal(t, bfia.TaskRunning, poll("host"))
@@ -167,7 +167,7 @@ func TestCallbacks(t *testing.T) {
 	want = append(want, signal{workflows.PartyJobID("j1"), workflows.SignalTaskCallback, bfia.TaskReport{TaskID: "t1", Status: "SUCCESS", Role: "guest"}})
 	require.Equal(t, want, p.engine.taken())
 	for _, role := range []string{"guest", "host"} {
-		require.NoError(t, p.store.EndTask(t.Context(), store.TaskKey{JobID: "j1", Name: first, Role: role}, bfia.TaskSuccess, "", time.Now()))
+		require.NoError(t, p.store.EndTask(t.Context(), store.TaskKey{JobID: "j1", Name: first, Role: role}, "t1", bfia.TaskSuccess, "", time.Now()))
 	}
 	p.good(own("FAILED", "guest.0"))
 	require.Empty(t, p.engine.taken(), "what has ended stays as it is")

@@ -98,7 +98,7 @@ func TestLogs(t *testing.T) {
 
 	// The log is whole once the container's exit is known, which comes after its callback.
 	key := store.TaskKey{JobID: "j1", Name: first, Role: "host"}
-	require.NoError(t, p.store.EndTask(t.Context(), key, bfia.TaskSuccess, "", time.Now()))
+	require.NoError(t, p.store.EndTask(t.Context(), key, "t1", bfia.TaskSuccess, "", time.Now()))
 	require.JSONEq(t, `{"num":1,"complete":false}`, string(p.good(get(bfia.PathPlatformLogLines+"?task_id=t1&role=host")).Data))
 	require.NoError(t, p.store.SetTaskExit(t.Context(), key, 1, 0, "", time.Now()))
 	require.JSONEq(t, `{"num":1,"complete":true}`, string(p.good(get(bfia.PathPlatformLogLines+"?task_id=t1&role=host")).Data))

@@ -72,7 +72,7 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 // accepted tells the scheduler more than the protocol has: whether the job waits for an approval here, and what of it need
 // not run.
 func accepted(state bfia.JobState, reuses []string) bfia.JobAccepted {
-	return bfia.JobAccepted{State: state, Callbacks: true, Reuses: reuses}
+	return bfia.JobAccepted{State: state, Callbacks: true, Reuses: reuses, Attempts: true}
 }
 
 // ownPlan is what of a plan one node runs.
@@ -98,7 +98,10 @@ func (s *Server) startJob(c *fiber.Ctx) error {
 	return s.signalParty(c, ref.JobID, workflows.SignalStart, nil)
 }
 
-// startTask starts a task at this participant (part 2, 3.4). The same task again starts nothing.
+// maxAttempts bounds what a scheduler may ask for.
+const maxAttempts = 1000
+
+// startTask starts a task at this participant (part 2, 3.4), or a further attempt of it. The same again starts nothing.
 func (s *Server) startTask(c *fiber.Ctx) error {
 	var ref bfia.TaskRef
 	if err := s.readJSON(c, &ref); err != nil {
@@ -126,11 +129,14 @@ func (s *Server) startTask(c *fiber.Ctx) error {
 			continue
 		}
 		known = true
-		if t.TaskID != "" && t.TaskID != ref.TaskID {
+		if t.TaskID != "" && t.TaskID != ref.TaskID && t.Attempt >= ref.Which() {
 			return bfia.Errorf(bfia.CodeConflict, "task_id: task %s of job %s runs under the id %s already", ref.TaskName, ref.JobID, t.TaskID)
 		}
 		if t.TaskID == ref.TaskID {
 			return ok(c, nil)
+		}
+		if ref.Attempt < 0 || ref.Attempt > maxAttempts {
+			return bfia.Errorf(bfia.CodeBadRequest, "attempt: %d is not between 1 and %d", ref.Attempt, maxAttempts)
 		}
 	}
 	if !known {

@@ -92,7 +92,7 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 	}
 	for _, t := range tasks {
 		ts := bfia.TaskStatus{TaskID: t.TaskID, Name: t.Name, Component: t.Component, Provider: t.Provider + ":" + t.Version,
-			State: t.State, Reason: t.Reason, DependsOn: t.DependsOn, StartedAt: t.StartedAt, EndedAt: t.EndedAt}
+			State: t.State, Reason: t.Reason, DependsOn: t.DependsOn, Attempt: further(t.Attempt), StartedAt: t.StartedAt, EndedAt: t.EndedAt}
 		for _, p := range parts {
 			if p.TaskID == t.TaskID {
 				ts.Parties = append(ts.Parties, bfia.PartStatus{NodeID: p.NodeID, Role: p.Role, Index: p.RoleIndex, State: p.State,
@@ -102,6 +102,14 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 		status.Tasks = append(status.Tasks, ts)
 	}
 	return status, nil
+}
+
+// further is the number of an attempt that is worth telling: there was another before.
+func further(attempt int) int {
+	if attempt > 1 {
+		return attempt
+	}
+	return 0
 }
 
 // ownStatus reads the rows of a job in which this node takes part.
@@ -121,7 +129,7 @@ func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 		if i < 0 {
 			i = len(status.Tasks)
 			status.Tasks = append(status.Tasks, bfia.TaskStatus{TaskID: r.TaskID, Name: r.Name, Component: r.Component,
-				Provider: r.Provider + ":" + r.Version, DependsOn: []string{}})
+				Provider: r.Provider + ":" + r.Version, Attempt: further(r.Attempt), DependsOn: []string{}})
 		}
 		t := &status.Tasks[i]
 		progress := r.Progress

@@ -93,7 +93,6 @@ type uploadForm struct {
 func (f *uploadForm) close() {
 	if f.file != nil {
 		_ = f.file.Close()
-		_ = os.Remove(f.file.Name())
 	}
 }
 
@@ -130,6 +129,10 @@ func (f *uploadForm) take(part *multipart.Part, stream *body) error {
 func (f *uploadForm) takeFile(part *multipart.Part, stream *body) (err error) {
 	if f.file, err = os.CreateTemp(f.server.TempDir, "upload-*"); err != nil {
 		return bfia.Wrap(bfia.CodeInternal, err, "there is no room for the file")
+	}
+	// It needs no name, and without one it goes with this process, however that ends.
+	if err := os.Remove(f.file.Name()); err != nil {
+		return bfia.Wrap(bfia.CodeInternal, err, "the file can't be kept without a name")
 	}
 	n, err := io.Copy(f.file, io.LimitReader(part, f.server.MaxUploadBytes+1))
 	var disk *fs.PathError

@@ -12,7 +12,7 @@ type Failure struct {
 	NodeID string      `json:"node_id,omitempty"`   // the party where it happened
 	Role   string      `json:"role,omitempty"`      // guest.0
 	Task   string      `json:"task_name,omitempty"` // empty: the job as a whole
-	// ExitCode is the container's, where the kind is FailedExit or FailedMemory.
+	// ExitCode is the container's, where the kind is FailedExit, FailedMemory or FailedKilled.
 	ExitCode int      `json:"exit_code,omitempty"`
 	By       string   `json:"by,omitempty"`    // who stopped or rejected it
 	Words    string   `json:"words,omitempty"` // a partner's own are quoted
@@ -33,6 +33,8 @@ const (
 	FailedInput    FailureKind = "input_missing" // a dataset or a provider is not there
 	FailedReported FailureKind = "reported"      // the component said so
 	FailedVanished FailureKind = "vanished"      // the container was removed by someone else
+	FailedKilled   FailureKind = "killed"        // the container was killed from outside: by someone, with its daemon or with its host
+	FailedHost     FailureKind = "host_lost"     // nothing was heard of the container's host for too long
 	FailedRefused  FailureKind = "refused"       // a party refused a command
 	FailedTimeout  FailureKind = "timeout"       // a party gave no good answer for too long
 	FailedStopped  FailureKind = "stopped"
@@ -50,6 +52,11 @@ const (
 	ShareReason Share = "reason"
 	ShareLog    Share = "log"
 )
+
+// Passing tells whether another attempt may well go better: what ended this one was none of its own doing.
+func (f *Failure) Passing() bool {
+	return f != nil && (f.Kind == FailedKilled || f.Kind == FailedHost)
+}
 
 // FailureOf is the failure that a party tells of with a state: what it explains, or its words, or that it says nothing.
 // It is nil for other states than FAILED.
@@ -128,6 +135,10 @@ func (f *Failure) Text() string {
 		return "the component reported that it failed"
 	case FailedVanished:
 		return "its container was removed by someone else"
+	case FailedKilled:
+		return "its container was killed from outside"
+	case FailedHost:
+		return "its host was lost"
 	case FailedRefused:
 		return "refused"
 	case FailedTimeout:
@@ -185,6 +196,11 @@ func (f *Failure) hint(self, jobID string) string {
 			return ""
 		}
 		return asks
+	case FailedKilled, FailedHost:
+		if ours {
+			return "see to the runner's host and its Docker Engine, then submit the job again; old_job_id takes over what has succeeded"
+		}
+		return fmt.Sprintf("ask %s, whose host or Docker Engine had trouble, then submit the job again; old_job_id takes over what has succeeded", f.NodeID)
 	case FailedMemory:
 		role, index, _ := strings.Cut(f.Role, ".")
 		return fmt.Sprintf("give it more memory: config.job_params.%s.%s.resources.memory, in GiB", role, index)

@@ -49,10 +49,29 @@ func CheckID(field, id string) error {
 // SessionID is the id that the containers of a job share on the channel (part 2, 2.2).
 func SessionID(jobID string) string { return "session_" + jobID }
 
+// AttemptSessionID is the same for one attempt of a task. The first attempts of all tasks share the job's; a further one
+// has its own, in which no message of an earlier one can be.
+func AttemptSessionID(jobID, taskID string, attempt int) string {
+	if attempt <= 1 {
+		return SessionID(jobID)
+	}
+	return SessionID(jobID) + "_" + taskID
+}
+
 var taskNamespace = uuid.MustParse("6f1d6a2e-5c1e-4d5a-9a68-0c8a4b6d9f11")
 
 // TaskID is the id that Hutong, as scheduler, gives a task. It follows from the job and the task's name, so that a
 // workflow that is replayed, or a request that is made again, names the same task.
 func TaskID(jobID, taskName string) string {
-	return uuid.NewSHA1(taskNamespace, []byte(jobID+"/"+taskName)).String()
+	return AttemptID(jobID, taskName, 1)
+}
+
+// AttemptID is the id of one attempt of a task: [TaskID] is that of the first. Each has its own, so that nothing late of an
+// attempt that was given up, no callback, output or log, is taken for the next one's.
+func AttemptID(jobID, taskName string, attempt int) string {
+	name := jobID + "/" + taskName
+	if attempt > 1 {
+		name = fmt.Sprintf("%s/%d", name, attempt)
+	}
+	return uuid.NewSHA1(taskNamespace, []byte(name)).String()
 }

@@ -25,6 +25,8 @@ type JobAccepted struct {
 	Callbacks bool `json:"callbacks,omitempty"`
 	// Reuses are the tasks for which the party still holds what old_job_id left, from the same parameters and inputs.
 	Reuses []string `json:"reuses,omitempty"`
+	// Attempts: the party takes a task/start of a further attempt.
+	Attempts bool `json:"attempts,omitempty"`
 }
 
 // Audit is the body of audit_confirm (part 2, 3.10 of the specification's earlier versions, and FATE-Flow): READY is a
@@ -63,7 +65,13 @@ type TaskRef struct {
 	// Reuse, Hutong's addition: the task does not run, the outputs of old_job_id stand for its own. Only parties that said
 	// in job/create that they hold them are told so.
 	Reuse bool `json:"reuse,omitempty"`
+	// Attempt, Hutong's addition, counts from 1; 0 is 1. A further one has a task id of its own, ends the containers of the
+	// one before, and is told only to parties that said at job/create that they know of it.
+	Attempt int `json:"attempt,omitempty"`
 }
+
+// Which is the attempt that a reference means.
+func (r TaskRef) Which() int { return max(r.Attempt, 1) }
 
 // TaskPoll is the body of task/poll (part 2, 3.8). An empty role asks for all roles that the node holds.
 type TaskPoll struct {
@@ -116,6 +124,7 @@ type TaskStatus struct {
 	Name      string       `json:"task_name"`
 	Component string       `json:"component"`
 	Provider  string       `json:"provider"`
+	Attempt   int          `json:"attempt,omitempty"` // above 1 when earlier ones were lost
 	State     TaskState    `json:"status"`
 	Reason    string       `json:"reason"`
 	DependsOn []string     `json:"depends_on"`

@@ -43,9 +43,9 @@ func (s *Store) explain(ctx context.Context, f *bfia.Failure, model any, where s
 	return fail(err, "explain %v", args)
 }
 
-// ExplainTask records why a part of a task failed. The first stays.
-func (s *Store) ExplainTask(ctx context.Context, key TaskKey, f *bfia.Failure) error {
-	return s.explain(ctx, f, (*Task)(nil), taskKeyWhere, key.args()...)
+// ExplainTask records why a part of a task failed, while taskID is its attempt. The first stays.
+func (s *Store) ExplainTask(ctx context.Context, key TaskKey, taskID string, f *bfia.Failure) error {
+	return s.explain(ctx, f, (*Task)(nil), taskKeyWhere+sameAttempt, append(key.args(), taskID)...)
 }
 
 // ExplainJob records why a job did not go well, as a participant knows it. The first stays.

@@ -33,7 +33,7 @@ func TestExplanations(t *testing.T) {
 		key := store.TaskKey{JobID: "j1", Name: "a", Role: "guest"}
 		write := func(f *bfia.Failure) {
 			require.NoError(t, s.ExplainJob(ctx, "j1", f))
-			require.NoError(t, s.ExplainTask(ctx, key, f))
+			require.NoError(t, s.ExplainTask(ctx, key, "t1", f))
 			require.NoError(t, s.ExplainScheduleJob(ctx, "j1", f))
 			require.NoError(t, s.ExplainSchedulePart(ctx, "t1", "guest", 0, f))
 		}

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/uptrace/bun"
+
+	"hutong/bfia"
 )
 
 // Host is a machine of this party that runs tasks.
@@ -47,6 +49,16 @@ func (s *Store) Hosts(ctx context.Context, seenSince time.Time) ([]Host, error) 
 	var hosts []Host
 	err := s.r.NewSelect().Model(&hosts).Where("seen_at >= ?", stamp(seenSince)).Order("host_id").Scan(ctx)
 	return hosts, fail(err, "list hosts")
+}
+
+// HostSeen is when a host was last heard of; zero for one that nobody knows, such as one that has left in order.
+func (s *Store) HostSeen(ctx context.Context, hostID string) (time.Time, error) {
+	var host Host
+	err := one(ctx, s.r.NewSelect().Where("host_id = ?", hostID), &host, "host %q", hostID)
+	if bfia.CodeOf(err) == bfia.CodeNotFound {
+		return time.Time{}, nil
+	}
+	return host.SeenAt, err
 }
 
 // DeleteHost forgets a host that leaves in order. One that nobody knows is no error.

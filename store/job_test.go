@@ -120,11 +120,11 @@ func TestTaskLife(t *testing.T) {
 		require.Equal(t, "cid2", task.RunID)
 		require.Nil(t, task.ExitCode)
 		require.Nil(t, task.ExitedAt)
-		require.NoError(t, s.RequestTaskStop(ctx, guest))
+		require.NoError(t, s.RequestTaskStop(ctx, guest, "id-a"))
 		require.NoError(t, s.SetTaskExit(ctx, guest, 2, 0, "", at))
 		require.NoError(t, s.SetTaskExit(ctx, guest, 2, 1, "", at))
-		require.NoError(t, s.EndTask(ctx, guest, bfia.TaskSuccess, "", at))
-		require.NoError(t, s.EndTask(ctx, guest, bfia.TaskFailed, "late", at))
+		require.NoError(t, s.EndTask(ctx, guest, "id-a", bfia.TaskSuccess, "", at))
+		require.NoError(t, s.EndTask(ctx, guest, "id-a", bfia.TaskFailed, "late", at))
 		require.NoError(t, s.SetTaskRun(ctx, guest, 3, "host3", "run-3", "cid3"))
 		task, err = s.Task(ctx, guest)
 		require.NoError(t, err)
@@ -150,11 +150,11 @@ func TestTaskLife(t *testing.T) {
 		no := store.TaskKey{JobID: "j1", Name: "a", Role: "guest", RoleIndex: 1}
 		_, err = s.Task(ctx, no)
 		requireCode(t, bfia.CodeNotFound, err)
-		requireCode(t, bfia.CodeNotFound, s.EndTask(ctx, no, bfia.TaskFailed, "", at))
+		requireCode(t, bfia.CodeNotFound, s.EndTask(ctx, no, "id-a", bfia.TaskFailed, "", at))
 		requireCode(t, bfia.CodeNotFound, s.SetTaskRun(ctx, no, 1, "", "", ""))
 		requireCode(t, bfia.CodeNotFound, s.SetTaskExit(ctx, no, 1, 0, "", at))
-		requireCode(t, bfia.CodeNotFound, s.RequestTaskStop(ctx, no))
-		require.ErrorContains(t, s.RequestTaskStop(ctx, no), "j1/a guest.1")
+		requireCode(t, bfia.CodeNotFound, s.RequestTaskStop(ctx, no, "id-a"))
+		require.ErrorContains(t, s.RequestTaskStop(ctx, no, "id-a"), "j1/a guest.1")
 	})
 }
 
@@ -259,7 +259,7 @@ func BenchmarkWrites(b *testing.B) {
 					if _, err := s.StartTask(ctx, id, "a", id+"a", 1, at); err != nil {
 						b.Fatal(err)
 					}
-					if err := s.EndTask(ctx, tasks0(id), bfia.TaskSuccess, "", at); err != nil {
+					if err := s.EndTask(ctx, tasks0(id), id+"a", bfia.TaskSuccess, "", at); err != nil {
 						b.Fatal(err)
 					}
 					if err := s.UpdateJob(ctx, id, bfia.JobFinished, "", at); err != nil {

@@ -41,6 +41,7 @@ type ScheduleTask struct {
 	Version   string         `bun:"version"`
 	Seq       int            `bun:"seq"` // the task's place in the DAG's list
 	DependsOn []string       `bun:"depends_on"`
+	Attempt   int            `bun:"attempt"` // the one that TaskID names, from 1
 	State     bfia.TaskState `bun:"state"`
 	Reason    string         `bun:"reason"`
 	StartedAt *time.Time     `bun:"started_at"`
@@ -155,7 +156,7 @@ func scheduleRows(job ScheduleJob, tasks []ScheduleTask, statuses []ScheduleTask
 	tasks, statuses = slices.Clone(tasks), slices.Clone(statuses)
 	for i := range tasks {
 		t := &tasks[i]
-		t.JobID, t.State, t.Reason = job.JobID, cmp.Or(t.State, bfia.TaskPending), cutReason(t.Reason)
+		t.JobID, t.State, t.Reason, t.Attempt = job.JobID, cmp.Or(t.State, bfia.TaskPending), cutReason(t.Reason), max(t.Attempt, 1)
 		if t.DependsOn == nil {
 			t.DependsOn = []string{}
 		}
@@ -320,6 +321,41 @@ func moveTask(ctx context.Context, db bun.IDB, model any, state bfia.TaskState, 
 		return bfia.Errorf(bfia.CodeNotFound, "task %v is not known", args)
 	}
 	return err
+}
+
+// RestartScheduleTask makes a task RUNNING once more, as a further attempt under an id of its own: its parts are READY, and
+// nothing of the attempt before is kept. That attempt, or a later one, again changes nothing; an unknown task is
+// CodeNotFound.
+func (s *Store) RestartScheduleTask(ctx context.Context, jobID, name, taskID string, attempt int, at time.Time) error {
+	return fail(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		var task ScheduleTask
+		if err := one(ctx, tx.NewSelect().Where("job_id = ? AND name = ?", jobID, name), &task, "task_name: task %q of job %q", name, jobID); err != nil {
+			return err
+		}
+		if task.Attempt >= attempt {
+			return nil
+		}
+		var parts []ScheduleTaskStatus
+		if err := tx.NewSelect().Model(&parts).Where("task_id = ?", task.TaskID).Scan(ctx); err != nil {
+			return err
+		}
+		if _, err := tx.NewDelete().Model((*ScheduleTask)(nil)).Where("task_id = ?", task.TaskID).Exec(ctx); err != nil { // its parts go with it
+			return err
+		}
+		task.TaskID, task.Attempt, task.State, task.Reason, task.EndedAt = taskID, attempt, bfia.TaskRunning, "", nil
+		if task.StartedAt == nil {
+			begun := stamp(at)
+			task.StartedAt = &begun
+		}
+		for i := range parts {
+			parts[i] = ScheduleTaskStatus{TaskID: taskID, Role: parts[i].Role, RoleIndex: parts[i].RoleIndex, JobID: jobID, NodeID: parts[i].NodeID, State: bfia.TaskReady}
+		}
+		if _, err := tx.NewInsert().Model(&task).Exec(ctx); err != nil {
+			return err
+		}
+		_, err := tx.NewInsert().Model(&parts).Exec(ctx)
+		return err
+	}), "begin attempt %d of task %s of job %s", attempt, name, jobID)
 }
 
 // ScheduleJob is the scheduler's record of a job; CodeNotFound when there is none.

@@ -68,6 +68,9 @@ func (t Task) Key() TaskKey {
 
 const taskKeyWhere = "job_id = ? AND name = ? AND role = ? AND role_index = ?"
 
+// sameAttempt holds for the attempt that a task id names, and for a task that has none yet.
+const sameAttempt = " AND task_id IN ('', ?)"
+
 func (k TaskKey) args() []any { return []any{k.JobID, k.Name, k.Role, k.RoleIndex} }
 
 // Tasks are this node's parts of a job's tasks, in the DAG's order; none for an unknown job.
@@ -97,8 +100,9 @@ func (s *Store) Task(ctx context.Context, key TaskKey) (Task, error) {
 }
 
 // StartTask makes this node's parts of a task RUNNING under the scheduler's task id, and answers them as they then are.
-// Asked again with the same id it changes nothing, also after the task ended. CodeConflict when the task has another
-// id, or another task this one; CodeNotFound when the job has no such task here.
+// Asked again with the same id it changes nothing, also after the task ended. A later attempt under an id of its own takes
+// the place of the one before: nothing of that is kept but its number. CodeConflict when the task has another id for this
+// attempt or a later attempt, or another task this id; CodeNotFound when the job has no such task here.
 func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attempt int, at time.Time) ([]Task, error) {
 	if taskID == "" {
 		return nil, bfia.Errorf(bfia.CodeBadRequest, "task_id: is required")
@@ -114,6 +118,19 @@ func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attem
 		}
 		if taken {
 			return bfia.Errorf(bfia.CodeConflict, "task_id: %q is another task's", taskID)
+		}
+		if attempt > 1 {
+			if _, err := tx.NewUpdate().Model((*Task)(nil)).
+				Set("state = ?, task_id = '', stop_requested = ?", bfia.TaskReady, false).
+				Set("host_id = '', run_name = '', run_id = '', exit_code = NULL, exited_at = NULL").
+				Set("reason = '', progress = '', explanation = NULL, reused_job_id = '', reused_task_id = ''").
+				Set("started_at = NULL, ended_at = NULL").
+				Where("job_id = ? AND name = ? AND task_id <> ? AND attempt < ?", jobID, name, taskID, attempt).Exec(ctx); err != nil {
+				return err
+			}
+			if _, err := tx.NewDelete().Model((*Output)(nil)).Where("job_id = ? AND task_name = ? AND task_id <> ?", jobID, name, taskID).Exec(ctx); err != nil {
+				return err
+			}
 		}
 		q := tx.NewUpdate().Model((*Task)(nil)).
 			Set("state = ?", bfia.TaskRunning).Set("task_id = ?", taskID).Set("attempt = ?", attempt).
@@ -147,13 +164,18 @@ func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attem
 	return tasks, nil
 }
 
-// EndTask moves a part of a task forward to state, as of at; SUCCESS and FAILED end it. What is there already, or has
-// ended, stays as it is and is no error; an unknown one is CodeNotFound. An empty reason keeps the one that is recorded.
-func (s *Store) EndTask(ctx context.Context, key TaskKey, state bfia.TaskState, reason string, at time.Time) error {
+// EndTask moves the attempt of a part of a task that taskID names forward to state, as of at; SUCCESS and FAILED end it.
+// What is there already, or has ended, or is another attempt, stays as it is and is no error; an unknown one is
+// CodeNotFound. An empty reason keeps the one that is recorded.
+func (s *Store) EndTask(ctx context.Context, key TaskKey, taskID string, state bfia.TaskState, reason string, at time.Time) error {
 	if err := checkTaskState(state); err != nil {
 		return err
 	}
-	return fail(moveTask(ctx, s.w, (*Task)(nil), state, reason, at, taskKeyWhere, key.args()...), "end task %s as %s", key, state)
+	err := moveTask(ctx, s.w, (*Task)(nil), state, reason, at, taskKeyWhere+sameAttempt, append(key.args(), taskID)...)
+	if bfia.CodeOf(err) == bfia.CodeNotFound {
+		_, err = s.Task(ctx, key) // another attempt is no error
+	}
+	return fail(err, "end task %s as %s", key, state)
 }
 
 // FailRunningTasks makes every part of the job's tasks that is RUNNING here FAILED, and answers how many; those that
@@ -200,10 +222,11 @@ func (s *Store) SetTaskProgress(ctx context.Context, key TaskKey, attempt int, p
 		Where("attempt = ?", attempt).Where("state NOT IN (?, ?)", bfia.TaskSuccess, bfia.TaskFailed))
 }
 
-// RequestTaskStop records that a part of a task shall stop. One that has ended stays as it is.
-func (s *Store) RequestTaskStop(ctx context.Context, key TaskKey) error {
+// RequestTaskStop records that the attempt of a part of a task that taskID names shall stop. One that has ended stays as it
+// is.
+func (s *Store) RequestTaskStop(ctx context.Context, key TaskKey, taskID string) error {
 	return s.updateTask(ctx, key, "request the stop of", s.w.NewUpdate().Set("stop_requested = ?", true).
-		Where("state NOT IN (?, ?)", bfia.TaskSuccess, bfia.TaskFailed))
+		Where("task_id IN ('', ?)", taskID).Where("state NOT IN (?, ?)", bfia.TaskSuccess, bfia.TaskFailed))
 }
 
 // updateTask runs an update of one row; when its conditions left the row alone, only an unknown row is an error.

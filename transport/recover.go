@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // found is a file of the spool whose name has a number.
@@ -99,6 +100,7 @@ func (b *broker) recoverSession(dir string) error {
 				break
 			}
 			s = b.open(id, dir)
+			b.agesSince(s, append(logs, blobs...))
 		}
 		if id != s.id {
 			return fmt.Errorf("%s is of another session than the files beside it", f.path)
@@ -125,6 +127,25 @@ func (b *broker) recoverSession(dir string) error {
 		b.trash = append(b.trash, dir)
 	}
 	return nil
+}
+
+// recoveryGrace is what a session gets after a restart whose time to live is over by then: its containers may just be coming
+// back.
+const recoveryGrace = 10 * time.Minute
+
+// agesSince counts the silence of a session that was found from when something last happened to its files: restarts would
+// make it live for ever otherwise.
+func (b *broker) agesSince(s *session, files []found) {
+	var last time.Time
+	for _, f := range files {
+		if info, err := os.Stat(f.path); err == nil && info.ModTime().After(last) {
+			last = info.ModTime()
+		}
+	}
+	if silence := time.Since(last); !last.IsZero() && silence > 0 {
+		s.lastUsed = last
+		s.idle.Reset(max(b.limits.SessionTTL-silence, min(recoveryGrace, b.limits.SessionTTL)))
+	}
 }
 
 // placed is a record and where it lies.

@@ -347,3 +347,46 @@ func FuzzRecover(f *testing.F) {
 		require.Equal(t, "m", get(t, b, s, "fresh"))
 	})
 }
+
+// A session that nobody uses is released after its time to live, however often the transport is started again meanwhile; one
+// whose time is over at a start has a while for its containers to come back.
+func TestIdleSessionIsReleasedAcrossRestarts(t *testing.T) {
+	dir := t.TempDir()
+	limits := Limits{SessionTTL: time.Hour}
+	b := life(t, dir, limits)
+	for _, id := range []string{"old", "older", "used"} {
+		mustPut(t, b, entered(t, b, id), "x", "", "left")
+	}
+	folders := map[string]string{}
+	for id, s := range b.sessions {
+		folders[id] = s.dir
+	}
+	b.crash()
+	age := func(id string, age time.Duration) {
+		for _, f := range files(t, folders[id]) {
+			then := time.Now().Add(-age)
+			require.NoError(t, os.Chtimes(filepath.Join(folders[id], f), then, then))
+		}
+	}
+	age("old", 50*time.Minute)
+	age("older", 2*time.Hour)
+	age("used", 2*time.Hour)
+	b = life(t, dir, limits)
+	entered(t, b, "used")
+	b.mu.Lock()
+	silent := map[string]time.Duration{}
+	var sessions []*session
+	for id, s := range b.sessions {
+		silent[id] = time.Since(s.lastUsed).Round(time.Minute)
+		sessions = append(sessions, s)
+	}
+	b.mu.Unlock()
+	require.Equal(t, map[string]time.Duration{"old": 50 * time.Minute, "older": 2 * time.Hour, "used": 0}, silent)
+	for _, s := range sessions { // as their timers do
+		b.expire(s)
+	}
+	_, err := b.enter("older")
+	requireCode(t, CodeSessionReleased, err)
+	require.Equal(t, "left", get(t, b, entered(t, b, "old"), "x"))
+	require.Equal(t, "left", get(t, b, entered(t, b, "used"), "x"))
+}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -38,25 +39,27 @@ type Worker struct {
 	workers []worker.Worker
 	cancel  context.CancelFunc
 	done    chan struct{}
-	leave   func() // tells that the host is no longer there
+	leave   func()       // tells that the host is no longer there
+	begin   func() error // what follows the start
 }
 
-// NewControl makes a control worker.
-func NewControl(c client.Client, records *activities.Records, remote *activities.Remote) *Worker {
+// NewControl makes a control worker. With its start the party's housekeeping begins, where it has not.
+func NewControl(c client.Client, records *activities.Records, remote *activities.Remote, house *activities.Housekeeping) *Worker {
 	w := worker.New(c, activities.ControlQueue, worker.Options{
 		WorkerStopTimeout: stopTimeout, DeadlockDetectionTimeout: deadlock,
 		MaxConcurrentWorkflowTaskPollers: 4, MaxConcurrentActivityTaskPollers: 4,
 	})
 	w.RegisterWorkflowWithOptions(workflows.Job, workflow.RegisterOptions{Name: workflows.JobName})
 	w.RegisterWorkflowWithOptions(workflows.PartyJob, workflow.RegisterOptions{Name: workflows.PartyJobName})
-	for name, f := range ControlActivities(records, remote) {
+	w.RegisterWorkflowWithOptions(workflows.Housekeeping, workflow.RegisterOptions{Name: workflows.HousekeepingName})
+	for name, f := range ControlActivities(records, remote, owned(c, house)) {
 		w.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
 	}
-	return &Worker{workers: []worker.Worker{w}}
+	return &Worker{workers: []worker.Worker{w}, begin: func() error { return keepHouse(c) }}
 }
 
 // ControlActivities are the activities of a control worker by the names under which workflows call them.
-func ControlActivities(records *activities.Records, remote *activities.Remote) map[string]any {
+func ControlActivities(records *activities.Records, remote *activities.Remote, house *activities.Housekeeping) map[string]any {
 	return map[string]any{
 		activities.RecordScheduleJobName: records.RecordScheduleJob,
 		activities.RecordProgressName:    records.RecordProgress,
@@ -77,6 +80,10 @@ func ControlActivities(records *activities.Records, remote *activities.Remote) m
 		activities.PollTaskName:          remote.PollTask,
 		activities.ReleaseSessionName:    remote.ReleaseSession,
 		activities.SendAuditName:         remote.SendAudit,
+		activities.FindLostJobsName:      house.FindLostJobs,
+		activities.EndLostJobsName:       house.EndLostJobs,
+		activities.RemoveExpiredJobsName: house.RemoveExpiredJobs,
+		activities.SweepStorageName:      house.SweepStorage,
 	}
 }
 
@@ -86,6 +93,10 @@ func ControlActivities(records *activities.Records, remote *activities.Remote) m
 func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, slots int, logger *slog.Logger) (*Worker, error) {
 	if err := announce(ctx, runs, slots); err != nil {
 		return nil, fmt.Errorf("announcing host %s: %w", runs.HostID, err)
+	}
+	var err error
+	if runs.Deployment, err = runs.Store.DeploymentID(ctx); err != nil {
+		return nil, err
 	}
 	runs.Slots = semaphore.NewWeighted(int64(slots))
 	run := worker.New(c, activities.RunQueue(runs.HostID), worker.Options{
@@ -110,8 +121,11 @@ func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, slots 
 			logger.Warn("the host could not say that it leaves; tasks may wait for it for a while", "host_id", runs.HostID, "error", err)
 		}
 	}
+	var sweeping sync.WaitGroup
+	sweeping.Go(func() { sweep(ctx, c, runs, logger) })
 	go func() {
 		defer close(w.done)
+		defer sweeping.Wait()
 		tick := time.NewTicker(seenEvery)
 		defer tick.Stop()
 		for {
@@ -147,6 +161,15 @@ func (w *Worker) Start() error {
 			}
 			return fmt.Errorf("starting a worker: %w", err)
 		}
+	}
+	if w.begin == nil {
+		return nil
+	}
+	if err := w.begin(); err != nil {
+		for _, started := range w.workers {
+			started.Stop()
+		}
+		return err
 	}
 	return nil
 }

@@ -307,7 +307,7 @@ func (c *courtyard) exits(key string, r activities.RunResult) {
 	}
 }
 
-func (c *courtyard) requestStop(_ context.Context, key activities.TaskKey) error {
+func (c *courtyard) requestStop(_ context.Context, key activities.TaskKey, _ string) error {
 	defer c.enter()()
 	c.requested[partKey(key.Task, bfia.Part{Role: key.Role, Index: key.Index})] = true
 	return nil

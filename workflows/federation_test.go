@@ -39,6 +39,7 @@ type federation struct {
 	errors   map[string]error
 	accepted map[string]bfia.JobAccepted       // by node: what it answers to create
 	ends     map[string]end                    // by "task guest.0"; without an entry a part succeeds after a second
+	later    map[string]end                    // the same in the second attempt, by "task guest.0", and in the third, by "task guest.0 3"
 	onSend   func(command string, attempt int) // sees each try
 
 	mu      sync.Mutex
@@ -51,7 +52,9 @@ type federation struct {
 	polls   []poll
 	polled  []activities.PollRequest
 	inFlght map[string]bool
-	most    int // tasks that ran at once
+	attempt map[string]int // by "task node": which attempt its party runs
+	written map[string]int // by task: of which the rows tell
+	most    int            // tasks that ran at once
 	broken  []string
 
 	known    bool // the job has rows
@@ -73,7 +76,8 @@ type end struct {
 	state  bfia.TaskState // empty: never by itself
 	after  time.Duration
 	reason string
-	silent bool // no callback tells of it, not of a stop either
+	silent bool             // no callback tells of it, not of a stop either
+	kind   bfia.FailureKind // of a failure; empty: the party tells only the reason
 }
 
 type poll struct {
@@ -121,7 +125,7 @@ func newEnv() *testsuite.TestWorkflowEnvironment {
 
 func newFederation(t testingT, p bfia.Plan) *federation {
 	f := &federation{t: t, env: newEnv(), in: JobInput{Plan: p, Node: nodeA, Settings: settings},
-		errors: map[string]error{}, accepted: map[string]bfia.JobAccepted{}, ends: map[string]end{}, times: map[string]time.Duration{},
+		errors: map[string]error{}, accepted: map[string]bfia.JobAccepted{}, ends: map[string]end{}, later: map[string]end{}, attempt: map[string]int{}, written: map[string]int{}, times: map[string]time.Duration{},
 		parts: map[string]bfia.TaskState{}, reasons: map[string]string{}, inFlght: map[string]bool{},
 		rows: map[string]bfia.TaskState{}, whys: map[string]string{},
 		partRows: map[string]bfia.TaskState{}, partWhys: map[string]string{}}
@@ -178,7 +182,30 @@ func (f *federation) stop(task string) func() {
 }
 
 func (f *federation) callback(node, task, role string, state bfia.TaskState, reason string) {
-	f.env.SignalWorkflow(SignalCallback, Callback{Node: node, TaskID: bfia.TaskID(f.in.Plan.JobID, task), Role: role, State: state, Failure: bfia.FailureOf(state, nil, reason)})
+	f.signal(node, task, max(f.attempt[task+" "+node], 1), role, state, bfia.FailureOf(state, nil, reason))
+}
+
+func (f *federation) signal(node, task string, attempt int, role string, state bfia.TaskState, failure *bfia.Failure) {
+	f.env.SignalWorkflow(SignalCallback, Callback{Node: node, TaskID: f.taskID(task, attempt), Role: role, State: state, Failure: failure})
+}
+
+func (f *federation) taskID(task string, attempt int) string {
+	return bfia.AttemptID(f.in.Plan.JobID, task, attempt)
+}
+
+// end is how a part ends in an attempt.
+func (f *federation) end(key string, attempt int) end {
+	ends, name := f.ends, key
+	if attempt > 1 {
+		ends = f.later
+	}
+	if attempt > 2 {
+		name = fmt.Sprintf("%s %d", key, attempt)
+	}
+	if e, ok := ends[name]; ok {
+		return e
+	}
+	return end{state: bfia.TaskSuccess, after: time.Second}
 }
 
 // breaks notes a broken rule: activities run in goroutines in which a test can't fail.
@@ -231,7 +258,7 @@ func (f *federation) sendStart(ctx context.Context, node, _ string) error {
 func (f *federation) sendTaskStart(ctx context.Context, node string, ref bfia.TaskRef) error {
 	defer f.enter()()
 	task, ok := f.in.Plan.Task(ref.TaskName)
-	if !ok || ref.TaskID != bfia.TaskID(f.in.Plan.JobID, ref.TaskName) || ref.JobID != f.in.Plan.JobID {
+	if !ok || ref.TaskID != f.taskID(ref.TaskName, ref.Which()) || ref.JobID != f.in.Plan.JobID {
 		f.breaks("task/start of %v", ref)
 		return nil
 	}
@@ -244,6 +271,12 @@ func (f *federation) sendTaskStart(ctx context.Context, node string, ref bfia.Ta
 		}
 	}
 	command := "start " + ref.TaskName + " " + node
+	if ref.Attempt > 1 {
+		command += fmt.Sprintf(" (attempt %d)", ref.Attempt)
+		if !f.accepted[node].Attempts || f.written[ref.TaskName] != ref.Attempt {
+			f.breaks("%s, while the rows tell of attempt %d", command, f.written[ref.TaskName])
+		}
+	}
 	if slices.Contains(f.sent, command) {
 		f.breaks("%s came twice", command)
 	}
@@ -260,19 +293,21 @@ func (f *federation) sendTaskStart(ctx context.Context, node string, ref bfia.Ta
 	if ref.Reuse {
 		f.reused = append(f.reused, ref.TaskName+" "+node)
 	}
+	if attempt := f.attempt[ref.TaskName+" "+node]; attempt >= ref.Which() {
+		f.breaks("%s after attempt %d", command, attempt)
+	}
+	f.attempt[ref.TaskName+" "+node] = ref.Which()
 	f.inFlght[ref.TaskName] = true
 	f.most = max(f.most, len(f.inFlght))
 	for _, part := range task.PartsOf(node) {
 		key := partKey(ref.TaskName, part)
 		f.parts[key] = bfia.TaskRunning
-		e, ok := f.ends[key]
-		if !ok {
-			e = end{state: bfia.TaskSuccess, after: time.Second}
-		}
-		if e.state != "" {
+		if e := f.end(key, ref.Which()); e.state != "" {
 			f.at(e.after, func() {
 				defer f.enter()()
-				f.endPart(task, part, e.state, e.reason)
+				if f.attempt[ref.TaskName+" "+node] == ref.Which() { // otherwise its container is gone
+					f.endPart(task, part, e.state, e.reason)
+				}
 			})
 		}
 	}
@@ -293,8 +328,13 @@ func (f *federation) endPart(task *bfia.PlannedTask, part bfia.Part, state bfia.
 	if !running {
 		delete(f.inFlght, task.Name)
 	}
-	if !f.ends[key].silent {
-		f.callback(part.NodeID, task.Name, part.Role, state, reason)
+	attempt := f.attempt[task.Name+" "+part.NodeID]
+	if e := f.end(key, attempt); !e.silent {
+		failure := bfia.FailureOf(state, nil, reason)
+		if failure != nil && e.kind != "" && e.reason == reason {
+			failure.Kind = e.kind
+		}
+		f.signal(part.NodeID, task.Name, attempt, part.Role, state, failure)
 	}
 	f.polls = slices.DeleteFunc(f.polls, func(p poll) bool {
 		ended := f.ended(p.req)
@@ -349,7 +389,7 @@ func (f *federation) sendStopAgain(ctx context.Context, node string, ref bfia.Jo
 	}
 	for _, t := range f.in.Plan.Tasks {
 		succeeded := !slices.ContainsFunc(t.PartsOf(node), func(p bfia.Part) bool { return f.partRows[partKey(t.Name, p)] != bfia.TaskSuccess })
-		if succeeded && slices.Contains(tasks, bfia.TaskID(f.in.Plan.JobID, t.Name)) {
+		if succeeded && slices.Contains(tasks, f.taskID(t.Name, max(f.written[t.Name], 1))) {
 			f.breaks("%s for %s, which succeeded", command, t.Name)
 		}
 	}
@@ -371,21 +411,28 @@ func (f *federation) pollTask(ctx context.Context, req activities.PollRequest) (
 func (f *federation) ended(req activities.PollRequest) []activities.PollResult {
 	var ended []activities.PollResult
 	for _, task := range f.in.Plan.Tasks {
-		if bfia.TaskID(f.in.Plan.JobID, task.Name) != req.TaskID {
-			continue
-		}
 		for _, node := range req.Nodes {
+			if f.taskID(task.Name, max(f.attempt[task.Name+" "+node], 1)) != req.TaskID {
+				continue
+			}
 			var states []bfia.TaskState
 			var reasons []string
+			var kind bfia.FailureKind
 			for _, part := range task.PartsOf(node) {
+				if e := f.end(partKey(task.Name, part), f.attempt[task.Name+" "+node]); e.kind != "" && f.reasons[partKey(task.Name, part)] == e.reason {
+					kind = e.kind
+				}
 				states = append(states, f.parts[partKey(task.Name, part)])
 				if r := f.reasons[partKey(task.Name, part)]; r != "" {
 					reasons = append(reasons, r)
 				}
 			}
 			if s := bfia.MergeTaskStates(states...); s.Terminal() {
-				ended = append(ended, activities.PollResult{Node: node, State: s,
-					Failure: bfia.FailureOf(s, nil, strings.Join(reasons, "; "))})
+				failure := bfia.FailureOf(s, nil, strings.Join(reasons, "; "))
+				if failure != nil && kind != "" {
+					failure.Kind = kind
+				}
+				ended = append(ended, activities.PollResult{Node: node, State: s, Failure: failure})
 			}
 		}
 	}
@@ -439,6 +486,17 @@ func (f *federation) recordProgress(_ context.Context, p activities.Progress) er
 	}
 	for _, t := range p.Tasks {
 		name := names[t.TaskID]
+		if t.Attempt > 1 {
+			if name = t.Name; t.TaskID != f.taskID(name, t.Attempt) {
+				f.breaks("attempt %d of %s under the id %s", t.Attempt, name, t.TaskID)
+			}
+			if f.written[name] != t.Attempt {
+				f.written[name], f.rows[name] = t.Attempt, bfia.TaskRunning
+				for _, part := range t.Parts {
+					f.partRows[partKey(name, part.Part)] = bfia.TaskReady
+				}
+			}
+		}
 		if s := f.rows[name]; s != t.State && s.Next(t.State) != t.State {
 			f.breaks("task %s went from %s to %s", name, s, t.State)
 		}

@@ -50,7 +50,8 @@ type job struct {
 	accepted map[string]bfia.JobAccepted // what parties told at creation
 	audits   map[string]bfia.JobState    // what parties told of their approval
 	tasks    []*scheduledTask
-	byID     map[string]*scheduledTask
+	byID     map[string]*scheduledTask // by the id of its attempt
+	byName   map[string]*scheduledTask
 	running  int
 	starts   map[string]int // commands to start the job or a task that are under way, by node
 	ending   string         // why the job ends before its tasks have; empty while it goes on
@@ -75,8 +76,10 @@ type scheduledTask struct {
 	failures  []*bfia.Failure
 	failure   *bfia.Failure // of the part whose failure made the task FAILED
 	stoppedBy string
-	stopped   string // why it must not start, or must end
-	heard     int    // how many reports came: silence is when none does
+	stopped   string        // why it must not start, or must end
+	heard     int           // how many reports came: silence is when none does
+	attempt   int           // from 1; each has an id of its own
+	lost      *bfia.Failure // why the attempt is given up and another follows; nil while it goes on
 }
 
 func newJob(ctx workflow.Context, in JobInput) *job {
@@ -84,18 +87,18 @@ func newJob(ctx workflow.Context, in JobInput) *job {
 		JobInput: in,
 		logger:   log.With(workflow.GetLogger(ctx), "job_id", in.Plan.JobID, "node_id", in.Node),
 		state:    bfia.JobPending, accepted: map[string]bfia.JobAccepted{}, audits: map[string]bfia.JobState{},
-		byID: map[string]*scheduledTask{}, starts: map[string]int{}, written: true,
+		byID: map[string]*scheduledTask{}, byName: map[string]*scheduledTask{}, starts: map[string]int{}, written: true,
 		dirty: map[*scheduledTask]bool{}, dirtyParts: map[*scheduledTask]map[int]bool{},
 	}
 	for i := range in.Plan.Tasks {
 		p := &in.Plan.Tasks[i]
-		t := &scheduledTask{plan: p, id: bfia.TaskID(in.Plan.JobID, p.Name), state: bfia.TaskReady,
+		t := &scheduledTask{plan: p, id: bfia.TaskID(in.Plan.JobID, p.Name), state: bfia.TaskReady, attempt: 1,
 			parts: make([]bfia.TaskState, len(p.Parts)), failures: make([]*bfia.Failure, len(p.Parts))}
 		for k := range t.parts {
 			t.parts[k] = bfia.TaskReady
 		}
 		j.tasks = append(j.tasks, t)
-		j.byID[t.id] = t
+		j.byID[t.id], j.byName[p.Name] = t, t
 	}
 	return j
 }
@@ -200,9 +203,7 @@ func (j *job) start(ctx workflow.Context) {
 // walk runs every task as soon as what it depends on has succeeded, a bounded number at once, until nothing can run.
 func (j *job) walk(ctx workflow.Context) {
 	left := len(j.tasks)
-	byName := map[string]*scheduledTask{}
 	for _, t := range j.tasks {
-		byName[t.plan.Name] = t
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer func() { left-- }()
 			_ = workflow.Await(ctx, func() bool {
@@ -210,7 +211,7 @@ func (j *job) walk(ctx workflow.Context) {
 					return true
 				}
 				for _, d := range t.plan.DependsOn {
-					up := byName[d]
+					up := j.byName[d]
 					if up.stopped != "" || up.state == bfia.TaskFailed {
 						return true
 					}
@@ -221,7 +222,7 @@ func (j *job) walk(ctx workflow.Context) {
 				return j.running < j.Settings.TasksInFlight
 			})
 			for _, d := range t.plan.DependsOn {
-				if up := byName[d]; up.state != bfia.TaskSuccess && t.stopped == "" {
+				if up := j.byName[d]; up.state != bfia.TaskSuccess && t.stopped == "" {
 					t.stopped, t.stoppedBy = "its input from "+d+" is missing", up.stoppedBy
 				}
 			}
@@ -341,7 +342,11 @@ func (j *job) table() string {
 			}
 			parts = append(parts, cell(text))
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", t.plan.Name, t.state, strings.Join(t.plan.DependsOn, ", "), strings.Join(parts, "; "))
+		state := string(t.state)
+		if t.attempt > 1 {
+			state += fmt.Sprintf(" (attempt %d)", t.attempt)
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", t.plan.Name, state, strings.Join(t.plan.DependsOn, ", "), strings.Join(parts, "; "))
 	}
 	return b.String()
 }

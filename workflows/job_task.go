@@ -13,37 +13,15 @@ import (
 	"hutong/bfia"
 )
 
-// runTask starts a task on its parties and waits for its end: callbacks first, questions after a silence.
+// runTask runs a task on its parties, in as many attempts as it takes and may.
 func (j *job) runTask(ctx workflow.Context, t *scheduledTask) {
-	for k := range t.parts {
-		j.report(t, k, bfia.TaskRunning, nil)
-	}
-	// What has ended is not started any more where its start was not taken yet.
-	startCtx, cancel := workflow.WithCancel(ctx)
-	defer cancel()
-	for _, node := range t.plan.Nodes() {
-		f := command(startCtx, fmt.Sprintf("start %s at %s", t.plan.Name, node), j.Settings.GiveUpAfter, activities.SendTaskStartName,
-			node, bfia.TaskRef{JobID: j.Plan.JobID, TaskID: t.id, TaskName: t.plan.Name, Reuse: j.reuses(t)})
-		j.starts[node]++
-		workflow.Go(ctx, func(ctx workflow.Context) {
-			err := f.Get(ctx, nil)
-			j.starts[node]--
-			if err != nil {
-				j.reportNode(t, node, "", bfia.TaskFailed, failureOf(node, "did not start", err))
-			}
-		})
-	}
-	over := func() bool { return t.state.Terminal() || j.ending != "" || t.stopped != "" }
-	for !over() {
-		heard := t.heard
-		quiet, err := workflow.AwaitWithTimeout(ctx, j.patience(t), func() bool { return over() || t.heard != heard })
-		if err != nil {
-			return // the workflow itself was cancelled
-		}
-		if !quiet {
-			j.poll(ctx, t, over)
+	j.runAttempt(ctx, t)
+	for t.lost != nil && j.goesOn(t) {
+		if j.beginAgain(ctx, t) {
+			j.runAttempt(ctx, t)
 		}
 	}
+	t.lost = nil // no further attempt
 	// Parts that ran are failed by the stop that follows; what had not begun stays READY.
 	why := t.stopped
 	switch {
@@ -65,6 +43,82 @@ func (j *job) runTask(ctx workflow.Context, t *scheduledTask) {
 	}
 }
 
+// goesOn tells whether a task is still to be brought to its end.
+func (j *job) goesOn(t *scheduledTask) bool {
+	return !t.state.Terminal() && j.ending == "" && t.stopped == ""
+}
+
+// runAttempt starts a task on its parties and waits for its end: callbacks first, questions after a silence.
+func (j *job) runAttempt(ctx workflow.Context, t *scheduledTask) {
+	for k := range t.parts {
+		j.report(t, k, bfia.TaskRunning, nil)
+	}
+	// What has ended is not started any more where its start was not taken yet.
+	startCtx, cancel := workflow.WithCancel(ctx)
+	defer cancel()
+	attempt := t.attempt
+	for _, node := range t.plan.Nodes() {
+		ref := bfia.TaskRef{JobID: j.Plan.JobID, TaskID: t.id, TaskName: t.plan.Name, Reuse: j.reuses(t)}
+		id := fmt.Sprintf("start %s at %s", t.plan.Name, node)
+		if attempt > 1 {
+			ref.Attempt = attempt
+			id += fmt.Sprintf(" (attempt %d)", attempt)
+		}
+		f := command(startCtx, id, j.Settings.GiveUpAfter, activities.SendTaskStartName, node, ref)
+		j.starts[node]++
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			err := f.Get(ctx, nil)
+			j.starts[node]--
+			if err != nil && t.attempt == attempt && t.lost == nil {
+				j.reportNode(t, node, "", bfia.TaskFailed, failureOf(node, "did not start", err))
+			}
+		})
+	}
+	over := func() bool { return t.lost != nil || !j.goesOn(t) }
+	for !over() {
+		heard := t.heard
+		quiet, err := workflow.AwaitWithTimeout(ctx, j.patience(t), func() bool { return over() || t.heard != heard })
+		if err != nil {
+			return // the workflow itself was cancelled
+		}
+		if !quiet {
+			j.poll(ctx, t, over)
+		}
+	}
+}
+
+// mayLose tells whether a part's failure is no end of its task: another attempt follows. All its parties must know of
+// attempts, and start anew, since what the lost container has told the others is not told twice.
+func (j *job) mayLose(t *scheduledTask, failure *bfia.Failure) bool {
+	if !failure.Passing() || t.attempt >= j.Settings.Attempts || !j.goesOn(t) {
+		return false
+	}
+	for _, p := range t.plan.Parts {
+		if !j.accepted[p.NodeID].Attempts {
+			return false
+		}
+	}
+	return true
+}
+
+// beginAgain makes a further attempt of a task known, before its parties are told: what they report of it must find it. It
+// answers false when the job does not go on meanwhile.
+func (j *job) beginAgain(ctx workflow.Context, t *scheduledTask) bool {
+	j.logger.Warn("a task begins again", "task_id", t.id, "task_name", t.plan.Name, "attempt", t.attempt+1, "reason", t.lost.String())
+	delete(j.byID, t.id)
+	t.attempt++
+	t.id, t.lost = bfia.AttemptID(j.Plan.JobID, t.plan.Name, t.attempt), nil
+	j.byID[t.id] = t
+	for k := range t.parts {
+		t.parts[k], t.failures[k] = bfia.TaskRunning, nil
+		j.touch(t, k)
+	}
+	t.heard++
+	j.describe(ctx)
+	_ = workflow.Await(ctx, func() bool { return !j.goesOn(t) || j.written && !j.dirty[t] })
+	return j.goesOn(t)
+}
+
 // reuses tells whether an earlier job's outputs stand for a task's own: the scheduler knows of its success, every party
 // holds its part, and the same is true of all that it depends on.
 func (j *job) reuses(t *scheduledTask) bool {
@@ -77,7 +131,7 @@ func (j *job) reuses(t *scheduledTask) bool {
 		}
 	}
 	for _, d := range t.plan.DependsOn {
-		if !j.reuses(j.byID[bfia.TaskID(j.Plan.JobID, d)]) {
+		if !j.reuses(j.byName[d]) {
 			return false
 		}
 	}
@@ -145,12 +199,20 @@ func (j *job) report(t *scheduledTask, k int, state bfia.TaskState, failure *bfi
 		return
 	}
 	p := t.plan.Parts[k]
+	if t.lost != nil {
+		return // whatever becomes of the attempt's other parts
+	}
 	if next == bfia.TaskFailed {
 		told := bfia.Failure{Kind: bfia.FailedUnknown}
 		if failure != nil {
 			told = *failure
 		}
 		told.NodeID, told.Role, told.Task = p.NodeID, p.Self(), t.plan.Name // whatever the party says
+		if j.mayLose(t, &told) {
+			t.lost = &told
+			t.heard++
+			return
+		}
 		t.failures[k] = &told
 	}
 	t.parts[k] = next
@@ -162,6 +224,11 @@ func (j *job) report(t *scheduledTask, k int, state bfia.TaskState, failure *bfi
 			t.reason = fmt.Sprintf("%s (%s): %s", p.NodeID, p.Self(), t.failure.Text())
 		}
 	}
+	j.touch(t, k)
+}
+
+// touch has a part's state written.
+func (j *job) touch(t *scheduledTask, k int) {
 	if !j.dirty[t] {
 		j.dirty[t] = true
 		j.dirtyOrder = append(j.dirtyOrder, t)
@@ -201,11 +268,11 @@ func (j *job) receiveStops(ctx workflow.Context) {
 		}
 		var nodes []string
 		first, ok := j.Plan.Task(s.Task)
-		if !ok || j.byID[bfia.TaskID(j.Plan.JobID, first.Name)].state.Terminal() {
+		if !ok || j.byName[first.Name].state.Terminal() {
 			continue
 		}
 		for _, name := range j.Plan.After(s.Task) {
-			t := j.byID[bfia.TaskID(j.Plan.JobID, name)]
+			t := j.byName[name]
 			if !t.state.Terminal() && t.stopped == "" {
 				t.stopped, t.stoppedBy = "stopped by "+s.By, s.By
 				nodes = append(nodes, t.plan.Nodes()...)
@@ -229,6 +296,9 @@ func (j *job) recordProgress(ctx workflow.Context) {
 		p.JobID, p.At = j.Plan.JobID, workflow.Now(ctx)
 		for _, t := range j.dirtyOrder {
 			tp := activities.TaskProgress{TaskID: t.id, State: t.state, Reason: t.reason}
+			if t.attempt > 1 {
+				tp.Name, tp.Attempt = t.plan.Name, t.attempt
+			}
 			for k := range t.parts {
 				if j.dirtyParts[t][k] {
 					tp.Parts = append(tp.Parts, activities.PartProgress{Part: t.plan.Parts[k], State: t.parts[k], Failure: t.failures[k]})

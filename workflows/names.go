@@ -70,6 +70,10 @@ type Settings struct {
 	StopGrace time.Duration `json:"stop_grace"`
 	// TasksInFlight bounds the tasks of one job that run at once.
 	TasksInFlight int `json:"tasks_in_flight"`
+	// Attempts is how often a task is begun at most, where nothing of its own doing ended the one before.
+	Attempts int `json:"attempts,omitempty"`
+	// HostLostAfter is the silence after which a host with a task's run is given up, if another one is there.
+	HostLostAfter time.Duration `json:"host_lost_after,omitempty"`
 	// Share is how much of a failure partners are told.
 	Share bfia.Share `json:"share,omitempty"`
 }

@@ -2,7 +2,6 @@ package workflows
 
 import (
 	"fmt"
-	"time"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -81,8 +80,6 @@ func (p *partyJob) endRejected(ctx workflow.Context) (Result, error) {
 	explainInMemo(ctx, p.failure)
 	workflow.SetCurrentDetails(ctx, ended(OutcomeRejected, p.failure.Text(), p.failure, p.Node, p.Plan.JobID))
 	_ = workflow.Await(ctx, func() bool { return p.active == 0 })
-	if err := command(ctx, "release the session", time.Minute, activities.ReleaseSessionName, bfia.SessionID(p.Plan.JobID)).Get(ctx, nil); err != nil {
-		p.logger.Warn("session not released; it goes when it has been idle for long", "reason", reasonOf(err))
-	}
+	p.releaseSessions(ctx)
 	return Result{State: p.state, Outcome: OutcomeRejected, Reason: p.failure.Text()}, answered(ctx, nil)
 }

@@ -58,6 +58,8 @@ type partyJob struct {
 	failure *bfia.Failure // why, where that was told
 	undone  bool          // it was not created everywhere: nothing of it is kept
 	tasks   map[string]*partyTask
+	// sessions are those of further attempts, beside the job's own.
+	sessions []string
 
 	decision Audit // what someone of this party decided of the job
 	decided  bool  // it is recorded
@@ -68,14 +70,17 @@ type partyJob struct {
 // partyTask is a task as a participant sees it: its own parts of it.
 type partyTask struct {
 	plan    *bfia.PlannedTask
-	id      string // empty until task/start
+	id      string // of the attempt; empty until task/start
+	attempt int    // from 1; 0 until task/start
 	parts   []*partyPart
 	stopped *bfia.Failure // why it must not start, or must end
 }
 
-// partyPart is one container.
+// partyPart is one container: a part of a task in one attempt.
 type partyPart struct {
 	part    bfia.Part
+	taskID  string // of its attempt
+	attempt int
 	state   bfia.TaskState
 	failure *bfia.Failure
 	claim   activities.Claim
@@ -139,11 +144,15 @@ func (p *partyJob) receiveTaskStarts(ctx workflow.Context) {
 			return
 		}
 		t, ok := p.tasks[ref.TaskName]
-		if !ok || t.id != "" || p.state == bfia.JobPending {
+		if !ok || t.attempt >= ref.Which() || p.state == bfia.JobPending {
 			p.logger.Info("task/start changes nothing", "task_id", ref.TaskID, "task_name", ref.TaskName, "known", ok)
 			continue
 		}
-		t.id = ref.TaskID
+		if t.attempt > 0 && p.stopped == "" && t.stopped == nil {
+			p.outdate(t)
+			p.sessions = append(p.sessions, bfia.AttemptSessionID(p.Plan.JobID, ref.TaskID, ref.Which()))
+		}
+		t.id, t.attempt = ref.TaskID, ref.Which()
 		if p.stopped != "" || t.stopped != nil {
 			p.logger.Info("task/start after stop", "task_id", ref.TaskID)
 			continue
@@ -155,6 +164,20 @@ func (p *partyJob) receiveTaskStarts(ctx workflow.Context) {
 				p.runTask(ctx, t)
 			}
 		})
+	}
+}
+
+// outdate gives up an attempt of a task, since the scheduler begins another: what still runs of it ends, and its end is told
+// to nobody. What nobody watches just now is ended by its host's sweep: its row names another attempt.
+func (p *partyJob) outdate(t *partyTask) {
+	for i, part := range t.parts {
+		if !part.state.Terminal() {
+			part.state = bfia.TaskFailed
+		}
+		if part.cancel != nil {
+			part.cancel()
+		}
+		t.parts[i] = &partyPart{part: part.part, state: bfia.TaskReady}
 	}
 }
 
@@ -311,12 +334,26 @@ func (p *partyJob) end(ctx workflow.Context) (Result, error) {
 		}
 	}
 	_ = workflow.Await(ctx, func() bool { return p.active == 0 })
-	release := command(ctx, "release the session", time.Minute, activities.ReleaseSessionName, bfia.SessionID(p.Plan.JobID))
-	if err := release.Get(ctx, nil); err != nil {
-		p.logger.Warn("session not released; it goes when it has been idle for long", "reason", reasonOf(err))
-	}
+	p.releaseSessions(ctx)
 	workflow.SetCurrentDetails(ctx, ended(outcome, reason, failure, p.Node, p.Plan.JobID)+p.table())
 	return Result{State: p.state, Outcome: outcome, Reason: reason}, answered(ctx, nil)
+}
+
+// releaseSessions gives back what the job holds at the party's transport.
+func (p *partyJob) releaseSessions(ctx workflow.Context) {
+	var released []workflow.Future
+	for i, session := range append([]string{bfia.SessionID(p.Plan.JobID)}, p.sessions...) {
+		id := "release the session"
+		if i > 0 {
+			id += fmt.Sprintf(" (%d)", i+1)
+		}
+		released = append(released, command(ctx, id, time.Minute, activities.ReleaseSessionName, session))
+	}
+	for _, f := range released {
+		if err := f.Get(ctx, nil); err != nil {
+			p.logger.Warn("session not released; it goes when it has been idle for long", "reason", reasonOf(err))
+		}
+	}
 }
 
 // describe tells an operator in Temporal's UI what the job does here and waits for.
@@ -335,6 +372,9 @@ func (p *partyJob) table() string {
 		}
 		for _, part := range p.tasks[planned.Name].parts {
 			text := string(part.state)
+			if part.attempt > 1 {
+				text += fmt.Sprintf(" in attempt %d", part.attempt)
+			}
 			if why := part.failure.Text(); why != "" {
 				text += " (" + cell(why) + ")"
 			}

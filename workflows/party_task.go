@@ -26,24 +26,24 @@ const (
 	exitWait = 10 * time.Second
 )
 
-// runTask runs this node's parts of a task: a host for each, the container there, its end, the report to the scheduler.
+// runTask runs this node's parts of an attempt of a task: a host for each, the container there, its end, the report to the
+// scheduler.
 func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 	p.active++
 	defer func() { p.active-- }()
 	p.running(ctx)
-	for _, part := range t.parts {
-		part.state = bfia.TaskRunning
-	}
+	parts := p.begin(t)
 	failAll := func(f *bfia.Failure) {
-		for _, part := range t.parts {
+		for _, part := range parts {
 			p.endPart(ctx, t, part, bfia.TaskFailed, f)
 		}
 	}
 	var claims []activities.Claim
-	ref := bfia.TaskRef{JobID: p.Plan.JobID, TaskID: t.id, TaskName: t.plan.Name}
+	ref := p.ref(t)
+	over := func() bool { return t.stopped != nil || p.stopped != "" || t.attempt != ref.Which() }
 	for wait := hostWait; ; wait = min(2*wait, maxHostWait) {
 		err := record(ctx, activities.ClaimTaskName, "claim a host for "+t.plan.Name, ref, t.plan.Parts, "", workflow.Now(ctx)).Get(ctx, &claims)
-		if err == nil {
+		if err == nil || over() {
 			break
 		}
 		if code, reason, refused := RefusalCode(err); refused && code != bfia.CodeUnavailable {
@@ -52,16 +52,19 @@ func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 		}
 		// No host that can run it is there now: the task waits for one.
 		workflow.SetCurrentDetails(ctx, "Task "+t.plan.Name+" waits: "+reasonOf(err)+"\n\n"+p.table())
-		if stopped, _ := workflow.AwaitWithTimeout(ctx, wait, func() bool { return t.stopped != nil || p.stopped != "" }); stopped {
+		if ended, _ := workflow.AwaitWithTimeout(ctx, wait, over); ended {
 			break
 		}
 	}
-	if t.stopped != nil || p.stopped != "" {
+	switch {
+	case t.attempt != ref.Which():
+		return // another attempt has followed
+	case over():
 		t.stopped = p.stopReason(t)
 		failAll(t.stopped)
 		return
 	}
-	for i, part := range t.parts {
+	for i, part := range parts {
 		part.claim = claims[i]
 		p.active++
 		workflow.Go(ctx, func(ctx workflow.Context) {
@@ -72,14 +75,29 @@ func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 	p.describe(ctx)
 }
 
+// begin makes the parts of the task's attempt RUNNING.
+func (p *partyJob) begin(t *partyTask) []*partyPart {
+	for _, part := range t.parts {
+		part.state, part.taskID, part.attempt = bfia.TaskRunning, t.id, t.attempt
+	}
+	return t.parts
+}
+
+// ref names the task's attempt to activities.
+func (p *partyJob) ref(t *partyTask) bfia.TaskRef {
+	ref := bfia.TaskRef{JobID: p.Plan.JobID, TaskID: t.id, TaskName: t.plan.Name}
+	if t.attempt > 1 {
+		ref.Attempt = t.attempt
+	}
+	return ref
+}
+
 // reuseTask ends a task at once: the outputs of the job's old_job_id stand for its own.
 func (p *partyJob) reuseTask(ctx workflow.Context, t *partyTask, ref bfia.TaskRef) {
 	p.active++
 	defer func() { p.active-- }()
 	p.running(ctx)
-	for _, part := range t.parts {
-		part.state = bfia.TaskRunning
-	}
+	parts := p.begin(t)
 	state, failure := bfia.TaskSuccess, (*bfia.Failure)(nil)
 	if err := record(ctx, activities.ReuseTaskName, "reuse "+t.plan.Name, ref, p.Plan, workflow.Now(ctx)).Get(ctx, nil); err != nil {
 		state, failure = bfia.TaskFailed, &bfia.Failure{Kind: bfia.FailedInput, Words: reasonOf(err)}
@@ -87,13 +105,16 @@ func (p *partyJob) reuseTask(ctx workflow.Context, t *partyTask, ref bfia.TaskRe
 	if state == bfia.TaskSuccess && t.stopped != nil {
 		state, failure = bfia.TaskFailed, t.stopped
 	}
-	for _, part := range t.parts {
+	for _, part := range parts {
 		p.endPart(ctx, t, part, state, failure)
 	}
 }
 
 // runPart runs one container to its end. The container's own word ends the task at once; without one, its exit does.
 func (p *partyJob) runPart(ctx workflow.Context, t *partyTask, part *partyPart) {
+	if part.state.Terminal() {
+		return // another attempt has followed already
+	}
 	runCtx, cancel := workflow.WithCancel(ctx)
 	part.cancel = cancel
 	defer func() { part.cancel = nil }()
@@ -126,16 +147,19 @@ func (p *partyJob) runPart(ctx workflow.Context, t *partyTask, part *partyPart) 
 		p.endPart(ctx, t, part, bfia.TaskFailed, &bfia.Failure{Kind: bfia.FailedReported})
 	}
 	if err := run.Get(ctx, nil); err != nil && !temporal.IsCanceledError(err) {
-		p.logger.Warn("run ended badly", "task_id", t.id, "role", part.part.Self(), "reason", reasonOf(err))
+		p.logger.Warn("run ended badly", "task_id", part.taskID, "role", part.part.Self(), "reason", reasonOf(err))
 	}
 }
 
-// startRun begins a part's RunTask on its host, and on another one when that does not take it up.
+// startRun begins a part's RunTask on its host, and on another one when that does not take it up. A run that has begun
+// stays where it is, until nothing has been heard of its host for too long and another host is there.
 func (p *partyJob) startRun(ctx workflow.Context, t *partyTask, part *partyPart) workflow.Future {
 	run, end := workflow.NewFuture(ctx)
-	name := t.plan.Name + " " + part.part.Self()
+	ref, name := p.ref(t), part.title(t)
 	workflow.Go(ctx, func(ctx workflow.Context) {
+		var silent time.Time // since when the host has not taken it up
 		for wait := takeUpWait; ; wait = min(2*wait, maxTakeUpWait) {
+			tried := workflow.Now(ctx)
 			var result activities.RunResult
 			err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 				ActivityID: "run " + name, TaskQueue: activities.RunQueue(part.claim.HostID),
@@ -144,27 +168,58 @@ func (p *partyJob) startRun(ctx workflow.Context, t *partyTask, part *partyPart)
 				RetryPolicy: &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 15 * time.Second},
 			}), activities.RunTaskName, activities.RunRequest{
 				Key:  activities.TaskKey{JobID: p.Plan.JobID, Task: t.plan.Name, Role: part.part.Role, Index: part.part.Index},
-				Part: part.part, TaskID: t.id, Attempt: part.claim.Attempt}).Get(ctx, &result)
+				Part: part.part, TaskID: part.taskID, Attempt: part.attempt}).Get(ctx, &result)
 			var late *temporal.TimeoutError
 			if !errors.As(err, &late) || late.TimeoutType() != enums.TIMEOUT_TYPE_SCHEDULE_TO_START || ctx.Err() != nil {
 				end.Set(result, err)
 				return
 			}
-			p.claimAgain(ctx, t, part)
+			if silent.IsZero() {
+				silent = latest(tried, workflow.Now(ctx).Add(-wait))
+			}
+			p.claimAgain(ctx, ref, part)
+			if part.claim.Ended != nil {
+				end.Set(*part.claim.Ended, nil)
+				return
+			}
+			if part.claim.Begun && part.claim.Elsewhere {
+				heard := latest(silent, part.claim.Seen)
+				lost := workflow.Now(ctx).Sub(heard)
+				if lost >= p.Settings.HostLostAfter {
+					end.Set(activities.RunResult{Failure: &bfia.Failure{Kind: bfia.FailedHost,
+						Words: fmt.Sprintf("nothing was heard for %s of the host that it ran on, %s", lost.Round(time.Second), part.claim.HostID)}}, nil)
+					return
+				}
+				wait = min(wait, max((p.Settings.HostLostAfter-lost)/2, time.Second)) // it is doubled
+			}
 		}
 	})
 	return run
 }
 
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// title is how a part's run is called in the engine, where runs of several attempts may be under way.
+func (part *partyPart) title(t *partyTask) string {
+	if part.attempt > 1 {
+		return fmt.Sprintf("%s %s (attempt %d)", t.plan.Name, part.part.Self(), part.attempt)
+	}
+	return t.plan.Name + " " + part.part.Self()
+}
+
 // claimAgain looks for another host for a part that its host has not taken up: it is busy, or gone. What has begun stays
 // where it is, see [activities.Records.ClaimTask].
-func (p *partyJob) claimAgain(ctx workflow.Context, t *partyTask, part *partyPart) {
-	ref := bfia.TaskRef{JobID: p.Plan.JobID, TaskID: t.id, TaskName: t.plan.Name}
+func (p *partyJob) claimAgain(ctx workflow.Context, ref bfia.TaskRef, part *partyPart) {
 	var claims []activities.Claim
-	err := record(ctx, activities.ClaimTaskName, "claim a host for "+t.plan.Name+" again", ref, []bfia.Part{part.part}, part.claim.HostID,
+	err := record(ctx, activities.ClaimTaskName, "claim a host for "+ref.TaskName+" again", ref, []bfia.Part{part.part}, part.claim.HostID,
 		workflow.Now(ctx)).Get(ctx, &claims)
 	if err != nil {
-		p.logger.Warn("no other host", "task_id", t.id, "role", part.part.Self(), "host_id", part.claim.HostID, "reason", reasonOf(err))
+		p.logger.Warn("no other host", "task_id", ref.TaskID, "role", part.part.Self(), "host_id", part.claim.HostID, "reason", reasonOf(err))
 		return
 	}
 	part.claim = claims[0]
@@ -184,15 +239,19 @@ func (p *partyJob) endPart(ctx workflow.Context, t *partyTask, part *partyPart, 
 	p.describe(ctx)
 	key := activities.TaskKey{JobID: p.Plan.JobID, Task: t.plan.Name, Role: part.part.Role, Index: part.part.Index}
 	if err := record(ctx, activities.RecordTaskEndName, fmt.Sprintf("record %s %s of %s", part.part.Self(), state, t.plan.Name),
-		key, part.part, t.id, state, part.failure, workflow.Now(ctx)).Get(ctx, nil); err != nil {
-		p.logger.Error("end of a task not recorded", "task_id", t.id, "role", part.part.Self(), "error", err)
+		key, part.part, part.taskID, state, part.failure, workflow.Now(ctx)).Get(ctx, nil); err != nil {
+		p.logger.Error("end of a task not recorded", "task_id", part.taskID, "role", part.part.Self(), "error", err)
 	}
 	shared := part.failure.Shared(p.Settings.Share)
-	if err := command(ctx, fmt.Sprintf("report %s %s of %s", part.part.Self(), state, t.plan.Name), p.Settings.GiveUpAfter,
+	id := fmt.Sprintf("report %s %s of %s", part.part.Self(), state, t.plan.Name)
+	if part.attempt > 1 {
+		id += fmt.Sprintf(" (attempt %d)", part.attempt)
+	}
+	if err := command(ctx, id, p.Settings.GiveUpAfter,
 		activities.SendCallbackName, p.Scheduler,
-		bfia.TaskReport{TaskID: t.id, Status: state, Role: part.part.Role, Reason: shared.Text(), Failure: shared}).Get(ctx, nil); err != nil {
+		bfia.TaskReport{TaskID: part.taskID, Status: state, Role: part.part.Role, Reason: shared.Text(), Failure: shared}).Get(ctx, nil); err != nil {
 		// It will ask: polling is the safety net.
-		p.logger.Warn("the scheduler did not take a callback", "task_id", t.id, "role", part.part.Self(), "reason", reasonOf(err))
+		p.logger.Warn("the scheduler did not take a callback", "task_id", part.taskID, "role", part.part.Self(), "reason", reasonOf(err))
 	}
 }
 
@@ -208,18 +267,18 @@ func (p *partyJob) stopReason(t *partyTask) *bfia.Failure {
 func (p *partyJob) stopPart(ctx workflow.Context, t *partyTask, part *partyPart, cancel workflow.CancelFunc) {
 	defer func() { p.active-- }()
 	key := activities.TaskKey{JobID: p.Plan.JobID, Task: t.plan.Name, Role: part.part.Role, Index: part.part.Index}
-	if err := record(ctx, activities.RequestStopName, "stop "+t.plan.Name+" "+part.part.Self(), key).Get(ctx, nil); err != nil {
-		p.logger.Error("stop not recorded", "task_id", t.id, "error", err)
+	if err := record(ctx, activities.RequestStopName, "stop "+part.title(t), key, part.taskID).Get(ctx, nil); err != nil {
+		p.logger.Error("stop not recorded", "task_id", part.taskID, "error", err)
 	}
 	cancel()
 	stopped := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		ActivityID: "stop " + t.plan.Name + " " + part.part.Self(), TaskQueue: activities.StopQueue(part.claim.HostID),
-		Summary:             "stop " + t.plan.Name + " " + part.part.Self(),
+		ActivityID: "stop " + part.title(t), TaskQueue: activities.StopQueue(part.claim.HostID),
+		Summary:             "stop " + part.title(t),
 		StartToCloseTimeout: p.Settings.StopGrace + time.Minute, ScheduleToCloseTimeout: p.Settings.GiveUpAfter,
 		RetryPolicy: &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 15 * time.Second},
-	}), activities.StopTaskName, activities.RunRequest{Key: key, Part: part.part, TaskID: t.id, Attempt: part.claim.Attempt}, p.Settings.StopGrace)
+	}), activities.StopTaskName, activities.RunRequest{Key: key, Part: part.part, TaskID: part.taskID, Attempt: part.attempt}, p.Settings.StopGrace)
 	p.endPart(ctx, t, part, bfia.TaskFailed, p.stopReason(t))
 	if err := stopped.Get(ctx, nil); err != nil {
-		p.logger.Warn("stop ended badly", "task_id", t.id, "role", part.part.Self(), "reason", reasonOf(err))
+		p.logger.Warn("stop ended badly", "task_id", part.taskID, "role", part.part.Self(), "reason", reasonOf(err))
 	}
 }

@@ -48,12 +48,17 @@ func TestJobProperties(t *testing.T) {
 		f.in.Settings.TasksInFlight = rapid.IntRange(1, 10).Draw(t, "in flight")
 		trouble := rapid.IntRange(0, 3).Draw(t, "trouble") // how much of it: 0 is none
 		some := func(label string) bool { return trouble > 0 && rapid.IntRange(0, 40/trouble).Draw(t, label) == 0 }
-		fails := false
+		fails, attempts := false, rapid.Bool().Draw(t, "attempts")
+		f.in.Settings.Attempts = 2
 		for _, task := range f.in.Plan.Tasks {
 			for _, part := range task.Parts {
 				e := end{state: bfia.TaskSuccess, after: drawSeconds(t, "after", 1, 40), silent: rapid.IntRange(0, 5).Draw(t, "silent") == 0}
 				if some("fails") {
 					e.state, e.reason, fails = bfia.TaskFailed, "it failed", true
+				}
+				if e.state == bfia.TaskSuccess && some("is lost") {
+					e.state, e.reason, e.kind = bfia.TaskFailed, "it failed, lost", bfia.FailedHost
+					fails = fails || !attempts
 				}
 				f.ends[partKey(task.Name, part)] = e
 				if some("refuses") {
@@ -63,11 +68,11 @@ func TestJobProperties(t *testing.T) {
 			}
 		}
 		for _, node := range f.in.Nodes { // some approve by hand, or reject, once or twice
-			f.accepted[node] = bfia.JobAccepted{Callbacks: rapid.Bool().Draw(t, "pushes")}
+			f.accepted[node] = bfia.JobAccepted{Callbacks: rapid.Bool().Draw(t, "pushes"), Attempts: attempts}
 			if rapid.IntRange(0, 3).Draw(t, "asks someone") > 0 {
 				continue
 			}
-			f.accepted[node] = bfia.JobAccepted{State: bfia.JobPending}
+			f.accepted[node] = bfia.JobAccepted{State: bfia.JobPending, Attempts: attempts}
 			word := bfia.JobReady
 			if some("rejects") {
 				word, fails = bfia.JobRejected, true

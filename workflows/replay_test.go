@@ -15,7 +15,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// histories are saved runs of both workflows against a real server; deploy/system records them, see docs/architecture.md.
+// histories are saved runs of all workflows against a real server; deploy/system records them, see docs/architecture.md.
 func histories(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("testdata", "histories", "*.json"))
@@ -31,6 +31,7 @@ func replay(t *testing.T, text []byte) error {
 	r := worker.NewWorkflowReplayer()
 	r.RegisterWorkflowWithOptions(Job, workflow.RegisterOptions{Name: JobName})
 	r.RegisterWorkflowWithOptions(PartyJob, workflow.RegisterOptions{Name: PartyJobName})
+	r.RegisterWorkflowWithOptions(Housekeeping, workflow.RegisterOptions{Name: HousekeepingName})
 	return r.ReplayWorkflowHistory(log.NewStructuredLogger(slog.New(slog.DiscardHandler)), history)
 }
 
@@ -42,14 +43,14 @@ func TestReplay(t *testing.T) {
 			text, err := os.ReadFile(file)
 			require.NoError(t, err)
 			require.NoError(t, replay(t, text))
-			for _, kind := range []string{JobName, PartyJobName} {
+			for _, kind := range []string{JobName, PartyJobName, HousekeepingName} {
 				if bytes.Contains(text, []byte(`"workflowType":{"name":"`+kind+`"}`)) {
 					kinds[kind] = true
 				}
 			}
 		})
 	}
-	require.Len(t, kinds, 2, "both workflows have histories")
+	require.Len(t, kinds, 3, "each workflow has histories")
 }
 
 // A history that the code would not have made is refused, so that TestReplay means something.

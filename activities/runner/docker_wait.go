@@ -15,6 +15,8 @@ const (
 	// lookCreated is how often a container that does not run yet is looked at,
 	// since the Engine tells nobody when it fails to start.
 	lookCreated = 250 * time.Millisecond
+	// oomPatience is how long a container that was killed is asked whether its limit of memory was why.
+	oomPatience = 2 * time.Second
 	// lookRunning is the net below the Engine's own notice.
 	lookRunning = time.Minute
 
@@ -61,13 +63,18 @@ func (d *Docker) waitOnce(ctx context.Context, name string) (Exit, error) {
 			}()
 		}
 	}()
+	patience := oomPatience
 	for {
 		c, err := d.find(ctx, name, name)
 		if err != nil {
 			return Exit{}, err
 		}
 		if exit, ok := exitOf(c); ok {
-			return exit, nil
+			// That memory was the reason can reach the Engine after the end itself.
+			if exit.Code != 128+9 || exit.OOMKilled || c.HostConfig.Memory == 0 || patience <= 0 {
+				return exit, nil
+			}
+			patience -= lookCreated
 		}
 		look := lookRunning
 		if !c.State.Running || answered {
@@ -117,6 +124,7 @@ func exitOf(c container.InspectResponse) (Exit, bool) {
 		exit.FinishedAt = exit.StartedAt
 	}
 	exit.Reason = exitReason(exit.Code)
+	exit.Killed = killed(exit.Code) && !s.OOMKilled || exit.Code == codeUnseen && exit.StartedAt.Before(bootTime())
 	if s.OOMKilled && exit.Code != 0 {
 		exit.Reason = "out of memory"
 		if limit := c.HostConfig.Memory; limit > 0 {

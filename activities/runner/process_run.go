@@ -110,7 +110,7 @@ func (p *Process) declareLost(ctx context.Context, f folder) error {
 		return nil
 	}
 	slog.WarnContext(ctx, "a process ended whose supervisor had died", "run", f.name())
-	exit := Exit{Code: UnknownCode, Reason: reasonLost, FinishedAt: time.Now().UTC()}
+	exit := Exit{Code: UnknownCode, Killed: true, Reason: reasonLost, FinishedAt: time.Now().UTC()}
 	if info, err := os.Stat(f.path(startedFile)); err == nil {
 		exit.StartedAt = info.ModTime().UTC()
 	}

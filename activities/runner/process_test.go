@@ -265,3 +265,32 @@ func TestProcessLogIsBounded(t *testing.T) {
 		require.Equal(t, fmt.Sprintf("line %d of many, to be seen in this order", 50_000-len(kept)+1+i), line)
 	}
 }
+
+// What a Create or a Remove has left that was killed half-way goes after a while; what may still be under way, and what is
+// somebody else's, stays.
+func TestProcessLeftovers(t *testing.T) {
+	t.Parallel()
+	opts := processOptions(t)
+	r := newProcess(t, opts)
+	old := time.Now().Add(-2 * time.Hour)
+	var want []string
+	for _, name := range []string{".new-old", ".old-old", ".new-fresh", ".old-fresh", ".other-old"} {
+		dir := filepath.Join(opts.Dir, name)
+		require.NoError(t, os.Mkdir(dir, 0o700))
+		touch(t, filepath.Join(dir, "env.json"))
+		if strings.HasSuffix(name, "-old") {
+			require.NoError(t, os.Chtimes(dir, old, old))
+		}
+		if strings.HasSuffix(name, "-fresh") || strings.HasPrefix(name, ".other") {
+			want = append(want, dir)
+		}
+	}
+	for range 2 {
+		runs, err := r.List(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, runs)
+		left, err := filepath.Glob(filepath.Join(opts.Dir, ".[no]*-*"))
+		require.NoError(t, err)
+		require.ElementsMatch(t, want, left)
+	}
+}

@@ -120,6 +120,7 @@ type Exit struct {
 	// 127 or 126 if it could not be started, and UnknownCode.
 	Code      int
 	OOMKilled bool   // the run's memory limit was hit; Docker only
+	Killed    bool   // by a signal, or with its host, and not for its memory: whether Stop did it is not told
 	Reason    string // why Code is not 0, in words
 	// StartedAt is zero if the run never started.
 	StartedAt, FinishedAt time.Time

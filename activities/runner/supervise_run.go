@@ -32,7 +32,7 @@ func (r *running) start() (started bool, err error) {
 		return false, err
 	}
 	if spec.Boot != bootID() {
-		return false, r.f.end(exitRecord{Exit: Exit{Code: UnknownCode, Reason: reasonHostDown, FinishedAt: time.Now().UTC()}})
+		return false, r.f.end(exitRecord{Exit: Exit{Code: UnknownCode, Killed: true, Reason: reasonHostDown, FinishedAt: time.Now().UTC()}})
 	}
 	var env map[string]string
 	if err := readJSON(r.f.path(envFile), &env); err != nil {
@@ -127,6 +127,7 @@ func (r *running) finish() {
 	default:
 		exit.Code, exit.Reason = status.ExitStatus(), exitReason(status.ExitStatus())
 	}
+	exit.Killed = killed(exit.Code)
 	// As in a container, nothing outlives the command.
 	_ = syscall.Kill(-r.process.Pid, syscall.SIGKILL)
 	select {

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hutong/bfia"
-	"hutong/conformance"
+	"hutong/bfia/conformance"
 )
 
 func newConformanceCommand(c *client) *cobra.Command {

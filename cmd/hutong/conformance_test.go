@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
-	"hutong/conformance"
+	"hutong/bfia/conformance"
 )
 
 func TestConformanceCommand(t *testing.T) {

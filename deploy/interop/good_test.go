@@ -31,7 +31,7 @@ func TestHutongSchedules(t *testing.T) {
 	id := w.hutong.submit(t, seedJob(t, hutongNode, fateNode))
 	w.awaitHutong(t, id, finished)
 	w.requireGood(t, id, "intersect_rsa_1", "hetero_secureboost_1")
-	w.requireTrained(t, id, "guest", "host")
+	w.requireTrained(t, id, "hetero_secureboost_1", hutongLeads)
 	w.requireNoContainers(t, id)
 	for _, task := range []string{"intersect_rsa_1", "hetero_secureboost_1"} {
 		require.Len(t, w.toFate.sent(bfia.PathTaskStart, task), 1, "FATE-Flow runs a task twice that is started twice")
@@ -46,7 +46,7 @@ func TestFateFlowSchedules(t *testing.T) {
 	w.requireGood(t, id, "intersect_rsa_1", "hetero_secureboost_1")
 	require.Equal(t, map[string]bfia.TaskState{"intersect_rsa_1": bfia.TaskSuccess, "hetero_secureboost_1": bfia.TaskSuccess},
 		w.fate.scheduledTasks(t, id))
-	w.requireTrained(t, id, "host", "guest")
+	w.requireTrained(t, id, "hetero_secureboost_1", fateLeads)
 	w.requireNoContainers(t, id)
 }
 
@@ -172,55 +172,51 @@ func (w *world) awaitContainers(t *testing.T, id string) (names []string) {
 	return names
 }
 
-// requireTrained checks what the seed's job left at both parties' storage.
-func (w *world) requireTrained(t *testing.T, id, hutongRole, fateRole string) {
+// requireTrained checks what an intersection and a training left at both parties' storage, and gives the scores that the guest
+// predicts.
+func (w *world) requireTrained(t *testing.T, id, task string, d direction) (scores []string) {
 	t.Helper()
 	ours, theirs := w.hutong.outputs(t, id), w.fate.outputs(t, id)
-	hutongStorage, fateStorage := open(t, w.hutong.storage), open(t, w.fate.storage)
-
-	// The same rows at both sides, in the same order.
-	common := column(t, read(t, hutongStorage, ours["intersect_rsa_1 train_data"].Namespace, ours["intersect_rsa_1 train_data"].Name), "id")
-	address := theirs["intersect_rsa_1 dataset train_data"]
-	require.Equal(t, common, column(t, read(t, fateStorage, address.Namespace, address.Name), "id"))
-	require.Len(t, common, 509)
-
-	// Models at both, of which the guest's has the trees; and one prediction for each common row at the guest.
-	for role, data := range map[string][]byte{
-		hutongRole: read(t, hutongStorage, ours["hetero_secureboost_1 model"].Namespace, ours["hetero_secureboost_1 model"].Name),
-		fateRole:   read(t, fateStorage, theirs["hetero_secureboost_1 model model0"].Namespace, theirs["hetero_secureboost_1 model model0"].Name),
-	} {
-		var model map[string]any
-		require.NoError(t, json.Unmarshal(data, &model), "%s's model", role)
-		if role == "guest" {
-			require.NotEmpty(t, model["trees"], "the guest's model")
+	storage := map[string]blob.Store{hutongNode: open(t, w.hutong.storage), fateNode: open(t, w.fate.storage)}
+	find := func(role, node, ourWord, theirWord string) []byte {
+		t.Helper()
+		a, found := theirs[role+" "+theirWord]
+		if node == hutongNode {
+			a, found = ours[role+".0 "+ourWord]
 		}
+		require.True(t, found, "%s of %s", ourWord, role)
+		return read(t, storage[node], a.Namespace, a.Name)
 	}
-	predicted := func(storage blob.Store, namespace, name string) {
-		data := read(t, storage, namespace, name)
-		require.Equal(t, common, column(t, data, "id"))
-		require.Len(t, column(t, data, "predict_score"), 509)
+	// The same rows at both sides, in the same order.
+	common := column(t, find("guest", d.guest, "intersect_rsa_1 train_data", "intersect_rsa_1 dataset train_data"), "id")
+	require.Len(t, common, 509)
+	require.Equal(t, common, column(t, find("host", d.host, "intersect_rsa_1 train_data", "intersect_rsa_1 dataset train_data"), "id"))
+
+	// A model at each, one prediction for each common row at the guest, and what FATE-Flow keeps of its reports, the last.
+	for role, node := range map[string]string{"guest": d.guest, "host": d.host} {
+		var model map[string]any
+		require.NoError(t, json.Unmarshal(find(role, node, task+" model", task+" model model0"), &model), "%s's model", role)
+		require.NotEmpty(t, model)
+		require.NotEmpty(t, find(role, node, task+" train-ks", task+" report report2"))
 	}
-	if hutongRole == "guest" {
-		o := ours["hetero_secureboost_1 train_data"]
-		predicted(hutongStorage, o.Namespace, o.Name)
-		require.NotEmpty(t, read(t, hutongStorage, ours["hetero_secureboost_1 train-auc"].Namespace, ours["hetero_secureboost_1 train-auc"].Name))
-	} else {
-		o := theirs["hetero_secureboost_1 dataset data0"]
-		predicted(fateStorage, o.Namespace, o.Name)
-	}
+	predicted := find("guest", d.guest, task+" train_data", task+" dataset data0")
+	require.Equal(t, common, column(t, predicted, "id"))
+	scores = column(t, predicted, "predict_score")
+	require.Len(t, scores, 509)
+	return scores
 }
 
 // address is where an output lies.
 type address struct{ Name, Namespace string }
 
-// outputs are what FATE-Flow recorded of a job's outputs, by task, type and key.
+// outputs are what FATE-Flow recorded of a job's outputs, by role, task, type and key.
 func (f *fateParty) outputs(t *testing.T, id string) map[string]address {
 	t.Helper()
 	by := map[string]address{}
-	for _, r := range f.rows(t, "select f_task_name, f_type, f_key, f_address from t_bfia_component_output where f_job_id = ?", id) {
+	for _, r := range f.rows(t, "select f_role, f_task_name, f_type, f_key, f_address from t_bfia_component_output where f_job_id = ?", id) {
 		var a address
-		require.NoError(t, json.Unmarshal([]byte(r[3]), &a))
-		by[r[0]+" "+r[1]+" "+r[2]] = a
+		require.NoError(t, json.Unmarshal([]byte(r[4]), &a))
+		by[strings.Join(r[:4], " ")] = a
 	}
 	return by
 }

@@ -113,14 +113,14 @@ func (h *hutongParty) status(t *testing.T, jobID string) bfia.JobStatus {
 	return status
 }
 
-// outputs are what a job left here, by task and the component's name for it.
-func (h *hutongParty) outputs(t *testing.T, jobID string) map[string]bfia.Output {
+// outputs are what a job left here, by role, task and the component's name for it.
+func (h *hutongParty) outputs(t *testing.T, jobID string) map[string]address {
 	t.Helper()
 	var list struct{ Outputs []bfia.Output }
 	h.good(t, http.MethodGet, bfia.PathJobOutputs+"?job_id="+jobID, nil, &list)
-	byName := map[string]bfia.Output{}
+	byName := map[string]address{}
 	for _, o := range list.Outputs {
-		byName[o.TaskName+" "+o.Output] = o
+		byName[o.Role+" "+o.TaskName+" "+o.Output] = address{Name: o.Name, Namespace: o.Namespace}
 	}
 	return byName
 }

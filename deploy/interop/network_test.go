@@ -198,12 +198,13 @@ func TestGarbage(t *testing.T) {
 func TestKilledAndFrozen(t *testing.T) {
 	w := theWorld(t)
 	for _, c := range []struct {
-		name string
-		away func() (back func())
+		name   string
+		length time.Duration
+		away   func() (back func())
 	}{
-		{"FATE-Flow is killed", func() func() { w.fate.kill(); return func() { w.fate.restart(t) } }},
-		{"FATE-Flow is frozen", func() func() { w.fate.freeze(); return w.fate.unfreeze }},
-		{"Hutong is killed", func() func() { w.hutong.kill(); return func() { w.hutong.restart(t) } }},
+		{"FATE-Flow is killed", 4 * time.Second, func() func() { w.fate.kill(); return func() { w.fate.restart(t) } }},
+		{"FATE-Flow is frozen", patience + 3*time.Second, func() func() { w.fate.freeze(); return w.fate.unfreeze }},
+		{"Hutong is killed", 4 * time.Second, func() func() { w.hutong.kill(); return func() { w.hutong.restart(t) } }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			job := sleep{tasks: 2, seconds: map[string]int{"s1": 20}}
@@ -211,7 +212,7 @@ func TestKilledAndFrozen(t *testing.T) {
 			w.awaitContainers(t, ours)
 			w.awaitContainers(t, theirs)
 			back := c.away()
-			time.Sleep(patience / 2) // it is away for so long
+			time.Sleep(c.length) // it is away for so long
 			back()
 			w.requireBothGood(t, ours, theirs)
 		})

@@ -108,10 +108,16 @@ type JobsConfig struct {
 	// PollAfter is the silence of a partner after which its task is asked for, PollEvery the interval from then on.
 	PollAfter time.Duration `yaml:"poll_after" env:"POLL_AFTER"`
 	PollEvery time.Duration `yaml:"poll_every" env:"POLL_EVERY"`
+	// Attempts is how often a task is begun at most, where a host or a Docker Engine was lost with its containers.
+	Attempts int `yaml:"attempts" env:"ATTEMPTS"`
+	// HostLostAfter is the silence after which a host that runs a task is given up, if another one can run it.
+	HostLostAfter time.Duration `yaml:"host_lost_after" env:"HOST_LOST_AFTER"`
 	// Approval is how this party's part in a job is approved.
 	Approval Approval `yaml:"approval" env:"APPROVAL"`
 	// ShareFailure is how much partners are told of why a part of this party failed.
 	ShareFailure bfia.Share `yaml:"share_failure" env:"SHARE_FAILURE"`
+	// KeepResults is how long a job is kept after its end: its outputs, logs and rows. 0 is for ever.
+	KeepResults time.Duration `yaml:"keep_results" env:"KEEP_RESULTS"`
 }
 
 // Parameters is what becomes of a job whose parameters contradict the descriptions of their components: in type, in

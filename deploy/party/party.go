@@ -205,7 +205,7 @@ func reachable(listen string) string {
 func (p *Party) settings() workflows.Settings {
 	return workflows.Settings{
 		PollAfter: p.cfg.Jobs.PollAfter, PollEvery: p.cfg.Jobs.PollEvery, GiveUpAfter: p.cfg.Remote.GiveUpAfter,
-		StopGrace: p.cfg.Runner.StopGrace, TasksInFlight: 100, Share: p.cfg.Jobs.ShareFailure,
+		StopGrace: p.cfg.Runner.StopGrace, TasksInFlight: 100, Attempts: p.cfg.Jobs.Attempts, HostLostAfter: p.cfg.Jobs.HostLostAfter, Share: p.cfg.Jobs.ShareFailure,
 	}
 }
 
@@ -252,7 +252,7 @@ func (p *Party) startControl(engine client.Client, db *store.Store, blobs blob.S
 	w := worker.NewControl(engine, &activities.Records{Store: db, Blobs: blobs}, &activities.Remote{
 		Client:    bfiaclient.New(p.cfg.NodeID, p.route, p.cfg.Remote.Timeout),
 		Documents: db, Transport: "http://" + reachable(p.cfg.Transport.Listen), HTTP: httpClient, Logger: p.logger,
-	})
+	}, &activities.Housekeeping{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.KeepResults, Logger: p.logger})
 	if err := w.Start(); err != nil {
 		return err
 	}
@@ -313,7 +313,6 @@ func (p *Party) startAPI(ctx context.Context, engine client.Client, db *store.St
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs), Temporal: engine,
 		Remote: bfiaclient.New(p.cfg.NodeID, p.route, callWait), Logger: p.logger,
 	})
-	p.sweep(ctx, blobs)
 	if err := p.serve(ctx, "listen", p.cfg.Listen, s.Serve, s.Shutdown); err != nil {
 		return err
 	}
@@ -321,28 +320,6 @@ func (p *Party) startAPI(ctx context.Context, engine client.Client, db *store.St
 		return s.ServeContainers, func(context.Context) error { return nil } // Shutdown ends both
 	})
 	return nil
-}
-
-// sweepAge is longer than an upload takes, and than a container reads its inputs.
-const sweepAge = 7 * 24 * time.Hour
-
-// sweep removes what uploads of dead processes left.
-func (p *Party) sweep(ctx context.Context, blobs blob.Store) {
-	left, _ := filepath.Glob(filepath.Join(p.tempDir(), "upload-*"))
-	for _, name := range left {
-		if info, err := os.Stat(name); err == nil && time.Since(info.ModTime()) > sweepAge {
-			_ = os.Remove(name)
-		}
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := blobs.Sweep(ctx, sweepAge); err != nil && ctx.Err() == nil {
-			p.logger.Warn("the storage was not swept", "error", err)
-		}
-	}()
-	p.closing(func(context.Context) error { cancel(); <-done; return nil })
 }
 
 // serve listens on an address and serves there until the party stops.

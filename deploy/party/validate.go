@@ -54,9 +54,14 @@ func (c *Config) Validate() error {
 	v.positive("jobs.max_document_bytes", c.Jobs.MaxDocumentBytes)
 	v.duration("jobs.poll_after", c.Jobs.PollAfter)
 	v.duration("jobs.poll_every", c.Jobs.PollEvery)
+	v.positive("jobs.attempts", int64(c.Jobs.Attempts))
+	v.duration("jobs.host_lost_after", c.Jobs.HostLostAfter)
 	oneOf(&v, "jobs.parameters", c.Jobs.Parameters, ParametersWarn, ParametersStrict)
 	oneOf(&v, "jobs.approval", c.Jobs.Approval, ApprovalAuto, ApprovalManual)
 	oneOf(&v, "jobs.share_failure", c.Jobs.ShareFailure, bfia.ShareKind, bfia.ShareReason, bfia.ShareLog)
+	if c.Jobs.KeepResults < 0 {
+		v.wrong("jobs.keep_results", "is %s, and can't be negative; 0 is for ever", c.Jobs.KeepResults)
+	}
 
 	v.positive("runner.slots", int64(c.Runner.Slots))
 	if c.Runner.StopGrace < 0 {

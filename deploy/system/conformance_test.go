@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
-	"hutong/conformance"
+	"hutong/bfia/conformance"
 )
 
 // TestConformance holds a party against the specification: nothing fails, deviates or is skipped. Seen through a proxy
@@ -40,6 +40,9 @@ func TestConformance(t *testing.T) {
 			t.Errorf("%s: %s (%s): %s: %s", r.Endpoint, r.Aspect, r.Section, r.Outcome, r.Seen)
 		}
 	}
+	if !conformance.Conforms(results) {
+		w.guest.tellFailures()
+	}
 	t.Log(conformance.Summary(results))
 	require.True(t, conformance.Conforms(results))
 
@@ -56,6 +59,9 @@ func TestConformance(t *testing.T) {
 	} {
 		t.Run(mutation.name, func(t *testing.T) {
 			results, counts := run(mutating(t, w.guest.url, mutation.from, mutation.to))
+			if !mutation.fail && !conformance.Conforms(results) {
+				w.guest.tellFailures()
+			}
 			require.Equal(t, !mutation.fail, conformance.Conforms(results), "%v", results)
 			if !mutation.fail {
 				require.Positive(t, counts[conformance.Deviate])

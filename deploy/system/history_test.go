@@ -42,9 +42,13 @@ func replayHistories(t *testing.T, address, namespace, node string) {
 			require.NoError(t, err)
 			h.Events = append(h.Events, event)
 		}
+		if len(h.Events) < 3 {
+			continue // it has not begun, such as the next housekeeping
+		}
 		r := worker.NewWorkflowReplayer()
 		r.RegisterWorkflowWithOptions(workflows.Job, workflow.RegisterOptions{Name: workflows.JobName})
 		r.RegisterWorkflowWithOptions(workflows.PartyJob, workflow.RegisterOptions{Name: workflows.PartyJobName})
+		r.RegisterWorkflowWithOptions(workflows.Housekeeping, workflow.RegisterOptions{Name: workflows.HousekeepingName})
 		require.NoError(t, r.ReplayWorkflowHistory(quiet, &h), "%s in %s", e.Execution.WorkflowId, namespace)
 		if dir := os.Getenv("HUTONG_RECORD_HISTORIES"); dir != "" {
 			saveHistory(t, dir, node, e.Type.Name, &h)

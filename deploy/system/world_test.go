@@ -209,6 +209,20 @@ func (n *node) submit(document []byte) string {
 	return created.JobID
 }
 
+// tellFailures logs why jobs of this party did not go well.
+func (n *node) tellFailures() {
+	n.t.Helper()
+	jobs, err := n.database().Jobs(n.t.Context(), store.JobFilter{})
+	require.NoError(n.t, err)
+	for _, job := range jobs {
+		tasks, err := n.database().Tasks(n.t.Context(), job.JobID)
+		require.NoError(n.t, err)
+		for _, task := range tasks {
+			n.t.Logf("job %s %s task %s %s.%d %s: %s", job.JobID, job.Reason, task.Name, task.Role, task.RoleIndex, task.State, task.Reason)
+		}
+	}
+}
+
 func (n *node) status(jobID string) bfia.JobStatus {
 	n.t.Helper()
 	var status bfia.JobStatus

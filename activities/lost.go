@@ -1,0 +1,130 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+
+	"hutong/bfia"
+)
+
+// Lost is a job whose workflow is gone without having brought it to its end, and who should hear of that.
+type Lost struct {
+	JobID string `json:"job_id"`
+	// Nodes are the participants, where this node schedules the job.
+	Nodes   []string      `json:"nodes,omitempty"`
+	Failure *bfia.Failure `json:"failure"`
+}
+
+// LostJobs are what one [Housekeeping.FindLostJobs] has found.
+type LostJobs struct {
+	Jobs []Lost `json:"jobs,omitempty"`
+	// Next is where the next batch begins; empty when there is no more.
+	Next string `json:"next,omitempty"`
+}
+
+const (
+	// lostBatch is how many jobs one activity asks for.
+	lostBatch = 200
+	// lostAge is how old a job is before it is asked for: its workflow may only just begin.
+	lostAge = 5 * time.Minute
+)
+
+// FindLostJobs finds jobs whose rows have not ended, and whose workflow does not go on: an operator terminated it, or the
+// engine's data was lost. scheduled says whether it looks at the jobs that this node schedules, or at those in which it
+// takes part; of them a batch behind after. What is younger than some minutes is not asked for, and where the engine does
+// not answer it fails.
+func (h *Housekeeping) FindLostJobs(ctx context.Context, scheduled bool, after string) (LostJobs, error) {
+	var found LostJobs
+	list, goesOn := h.Store.OpenJobs, h.TakenPart
+	if scheduled {
+		list, goesOn = h.Store.OpenScheduleJobs, h.Scheduled
+	}
+	ids, err := list(ctx, time.Now().Add(-lostAge), after, lostBatch)
+	if err != nil {
+		return found, err
+	}
+	for _, id := range ids {
+		activity.RecordHeartbeat(ctx)
+		on, fate, err := goesOn(ctx, id)
+		if err != nil {
+			return found, fmt.Errorf("asking whether job %s goes on: %w", id, err)
+		}
+		if on {
+			continue
+		}
+		// A workflow that has ended in order meanwhile has written the row before.
+		if open, err := h.open(ctx, id, scheduled); err != nil {
+			return found, err
+		} else if !open {
+			continue
+		}
+		lost := Lost{JobID: id, Failure: &bfia.Failure{Kind: bfia.FailedInternal, NodeID: h.Node,
+			Words: "the engine no longer runs the job: its workflow " + fate}}
+		if scheduled {
+			if lost.Nodes, err = h.participants(ctx, id); err != nil {
+				return found, err
+			}
+		}
+		found.Jobs = append(found.Jobs, lost)
+	}
+	if len(ids) == lostBatch {
+		found.Next = ids[len(ids)-1]
+	}
+	return found, nil
+}
+
+func (h *Housekeeping) open(ctx context.Context, jobID string, scheduled bool) (bool, error) {
+	var state bfia.JobState
+	if scheduled {
+		job, err := h.Store.ScheduleJob(ctx, jobID)
+		if err != nil {
+			return false, known(err)
+		}
+		state = job.State
+	} else {
+		job, err := h.Store.Job(ctx, jobID)
+		if err != nil {
+			return false, known(err)
+		}
+		state = job.State
+	}
+	return !state.Terminal(), nil
+}
+
+// known makes what is not known no error.
+func known(err error) error {
+	if bfia.CodeOf(err) == bfia.CodeNotFound {
+		return nil
+	}
+	return err
+}
+
+// participants are the nodes that take part in a job: none when its document is not here.
+func (h *Housekeeping) participants(ctx context.Context, jobID string) ([]string, error) {
+	doc, err := h.document(ctx, jobID)
+	if doc == nil || err != nil {
+		return nil, err
+	}
+	return doc.Config.Nodes(), nil
+}
+
+// EndLostJobs ends the rows of lost jobs: they are FINISHED, and what ran is FAILED. What has ended stays as it is.
+func (h *Housekeeping) EndLostJobs(ctx context.Context, scheduled bool, jobs []Lost) error {
+	end := h.Store.EndLostJob
+	if scheduled {
+		end = h.Store.EndLostScheduleJob
+	}
+	for _, lost := range jobs {
+		ended, err := end(ctx, lost.JobID, lost.Failure, time.Now())
+		if err != nil {
+			return err
+		}
+		if ended {
+			h.Logger.Warn("a job came to no end of its own", "job_id", lost.JobID, "scheduled", scheduled, "reason", lost.Failure.Words)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,89 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+
+	"hutong/activities"
+	"hutong/workflows"
+)
+
+const (
+	// askTimeout bounds one question to the engine.
+	askTimeout = 10 * time.Second
+	// sweepEvery is how often a host looks for runs that nobody owns.
+	sweepEvery = 5 * time.Minute
+)
+
+// goesOn asks the engine for a job's workflow, of which id gives the id.
+func goesOn(c client.Client, id func(jobID string) string) activities.GoesOn {
+	return func(ctx context.Context, jobID string) (bool, string, error) {
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		found, err := c.DescribeWorkflowExecution(ctx, id(jobID), "")
+		var unknown *serviceerror.NotFound
+		switch {
+		case errors.As(err, &unknown):
+			return false, "is not known to it", nil
+		case err != nil:
+			return false, "", fmt.Errorf("describing workflow %s: %w", id(jobID), err)
+		}
+		switch found.GetWorkflowExecutionInfo().GetStatus() {
+		case enums.WORKFLOW_EXECUTION_STATUS_COMPLETED:
+			return false, "has ended", nil
+		case enums.WORKFLOW_EXECUTION_STATUS_FAILED:
+			return false, "has failed", nil
+		case enums.WORKFLOW_EXECUTION_STATUS_CANCELED:
+			return false, "was cancelled", nil
+		case enums.WORKFLOW_EXECUTION_STATUS_TERMINATED:
+			return false, "was terminated", nil
+		case enums.WORKFLOW_EXECUTION_STATUS_TIMED_OUT:
+			return false, "has timed out", nil
+		}
+		return true, "", nil // also what this version has no word for
+	}
+}
+
+// owned completes a party's housekeeping with the engine's word on jobs.
+func owned(c client.Client, house *activities.Housekeeping) *activities.Housekeeping {
+	house.Scheduled, house.TakenPart = goesOn(c, workflows.JobID), goesOn(c, workflows.PartyJobID)
+	return house
+}
+
+// keepHouse begins the party's housekeeping, or finds it begun by another control worker.
+func keepHouse(c client.Client) error {
+	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	defer cancel()
+	_, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID: workflows.HousekeepingID, TaskQueue: activities.ControlQueue, CronSchedule: workflows.HousekeepingCron,
+		WorkflowRunTimeout: workflows.HousekeepingLimit, WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+		StaticSummary: "removes what was kept for long enough, and ends jobs that the engine lost",
+	}, workflows.HousekeepingName)
+	if err != nil {
+		return fmt.Errorf("beginning the housekeeping: %w", err)
+	}
+	return nil
+}
+
+// sweep looks at once, and then again and again until ctx ends, for runs on this host that nobody owns.
+func sweep(ctx context.Context, c client.Client, runs *activities.Runs, logger *slog.Logger) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		if err := runs.Sweep(ctx, goesOn(c, workflows.PartyJobID)); err != nil && ctx.Err() == nil {
+			logger.Warn("not all runs of this host could be looked at; the next sweep tries again", "host_id", runs.HostID, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
