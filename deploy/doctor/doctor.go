@@ -31,7 +31,7 @@ type Check struct {
 }
 
 // Limit bounds each check, and as they run beside each other nearly all of Examine.
-const Limit = 10 * time.Second
+const Limit = 5 * time.Second
 
 type check struct {
 	name string

@@ -35,6 +35,22 @@ func answering(t *testing.T, as string, date time.Time) *httptest.Server {
 	return s
 }
 
+// fate is a partner that speaks the protocol and is no Hutong, with its transport at the same address.
+func fate(t *testing.T) *httptest.Server {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/v1/interconn/schedule/task/poll":
+			_, _ = fmt.Fprint(w, `{"code":1,"msg":"no task"}`)
+		case "/v1/interconn/chan/invoke":
+			_, _ = fmt.Fprint(w, `{"code":"E0000000602","message":"no session"}`)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
 func examine(t *testing.T, cfg *party.Config) map[string]doctor.Check {
 	t.Helper()
 	require.NoError(t, cfg.Complete())
@@ -63,6 +79,8 @@ func TestBroken(t *testing.T) {
 	impostor := answering(t, "OTHER", time.Now())
 	late := answering(t, "LATE", time.Now().Add(-time.Hour))
 	foreign := answering(t, "FOREIGN", time.Now())
+	web := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(web.Close)
 
 	cfg := party.Default()
 	cfg.NodeID, cfg.DataDir, cfg.Upload.Dir = node, dir, plain
@@ -74,7 +92,8 @@ func TestBroken(t *testing.T) {
 	cfg.Runner.Process.Allow = []string{plain}
 	cfg.Runner.Docker.Enabled = party.SwitchOff
 	cfg.Routes = party.Routes{"IMPOSTOR": {URL: impostor.URL}, "LATE": {URL: late.URL}, "GONE": {URL: "http://" + free(t)},
-		"SILENT": {URL: "http://" + silent.Addr().String()}, "TWIN": {URL: impostor.URL + "/"}}
+		"SILENT": {URL: "http://" + silent.Addr().String()}, "TWIN": {URL: impostor.URL + "/"},
+		"WEB": {URL: web.URL}, "FATE": {URL: fate(t).URL}}
 	found := examine(t, cfg)
 	for name, want := range map[string]struct {
 		state        doctor.State
@@ -94,9 +113,20 @@ func TestBroken(t *testing.T) {
 		"routes":                   {doctor.Warning, "TWIN", "gateway"},
 		"routes.IMPOSTOR":          {doctor.Failed, "OTHER", "node id"},
 		"routes.TWIN":              {doctor.Failed, "OTHER", "node id"},
-		"routes.LATE":              {doctor.Warning, "1h0m0s apart", "NTP"},
+		"routes.LATE":              {doctor.Warning, "apart", "NTP"},
 		"routes.GONE":              {doctor.Failed, "GONE", "firewalls"},
 		"routes.SILENT":            {doctor.Failed, "SILENT", "firewalls"},
+		"routes.WEB":               {doctor.Failed, "not the protocol", "at which URL"},
+		"routes.FATE":              {doctor.OK, "a party answers", ""},
+		"hosts":                    {doctor.Failed, "", "database"},
+
+		"routes.IMPOSTOR.transport_url": {doctor.Failed, "no transport", "transport's address"},
+		"routes.TWIN.transport_url":     {doctor.Failed, "no transport", "transport's address"},
+		"routes.LATE.transport_url":     {doctor.Failed, "no transport", "transport's address"},
+		"routes.WEB.transport_url":      {doctor.Failed, "no transport", "transport's address"},
+		"routes.GONE.transport_url":     {doctor.Failed, "GONE", "firewalls"},
+		"routes.SILENT.transport_url":   {doctor.Failed, "SILENT", "firewalls"},
+		"routes.FATE.transport_url":     {doctor.OK, "a transport answers", ""},
 	} {
 		c := found[name]
 		assert.Equal(t, want.state, c.State, "%+v", c)

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -22,10 +23,10 @@ const clockSlack = 5 * time.Second
 func partners(cfg *party.Config) []check {
 	checks := []check{
 		{"listen", func(ctx context.Context) Check { return own(ctx, cfg) }},
-		{"transport.listen", func(ctx context.Context) Check { return listening(ctx, cfg.Transport.Listen, "hutong transport") }},
+		{"transport.listen", func(ctx context.Context) Check { return ownTransport(ctx, cfg.Transport.Listen) }},
 	}
 	if l := cfg.Transport.PartnerListen; l != "" {
-		checks = append(checks, check{"transport.partner_listen", func(ctx context.Context) Check { return listening(ctx, l, "hutong transport") }})
+		checks = append(checks, check{"transport.partner_listen", func(ctx context.Context) Check { return ownTransport(ctx, l) }})
 	}
 	checks = append(checks, check{"routes", func(context.Context) Check { return table(cfg) }})
 	for _, node := range slices.Sorted(maps.Keys(cfg.Routes)) {
@@ -33,15 +34,13 @@ func partners(cfg *party.Config) []check {
 			continue
 		}
 		route := cfg.Routes[node]
-		checks = append(checks, check{"routes." + node, func(ctx context.Context) Check { return partner(ctx, node, route.URL) }})
-		if route.Transport() != route.URL {
-			checks = append(checks, check{"routes." + node + ".transport_url", func(ctx context.Context) Check {
-				if _, _, err := get(ctx, route.Transport()); err != nil {
-					return failed("ask the partner for its transport's address; see firewalls on the way", "%v", err)
-				}
-				return ok("%s answers HTTP", route.Transport())
-			}})
-		}
+		checks = append(checks, check{"routes." + node, func(ctx context.Context) Check { return partner(ctx, cfg.NodeID, node, route.URL) }})
+		checks = append(checks, check{"routes." + node + ".transport_url", func(ctx context.Context) Check {
+			if err := channel(ctx, route.Transport()); err != nil {
+				return failed("ask the partner for its transport's address and whether it runs; see firewalls on the way", "%s: %v", node, err)
+			}
+			return ok("a transport answers at %s", route.Transport())
+		}})
 	}
 	return checks
 }
@@ -92,7 +91,55 @@ func get(ctx context.Context, base string) (node string, date time.Time, err err
 	return node, date, nil
 }
 
-func partner(ctx context.Context, node, base string) Check {
+// post sends an empty question to a path of the protocol, and reads what it answers.
+func post(ctx context.Context, address, from, to, body string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	bfia.SetHeaders(req.Header, from, to, "doctor", time.Now())
+	tr := http.DefaultTransport.(*http.Transport).Clone()
+	defer tr.CloseIdleConnections()
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	return io.ReadAll(io.LimitReader(resp.Body, 1<<16))
+}
+
+// speaks asks a party for a task that nobody has: whoever speaks the protocol answers with a code.
+func speaks(ctx context.Context, self, node, base string) error {
+	answer, err := post(ctx, strings.TrimRight(base, "/")+bfia.PathTaskPoll, self, node, `{"task_id":"doctor","role":""}`)
+	if err != nil {
+		return err
+	}
+	var envelope struct {
+		Code *json.Number `json:"code"`
+	}
+	if err := json.Unmarshal(answer, &envelope); err != nil || envelope.Code == nil {
+		return fmt.Errorf("%s answers HTTP, but not the protocol: %.100q", base, answer)
+	}
+	return nil
+}
+
+// channel asks a transport to take a message that has no session: it refuses with a code of its own (part 4).
+func channel(ctx context.Context, base string) error {
+	answer, err := post(ctx, strings.TrimRight(base, "/")+"/v1/interconn/chan/invoke", "", "", "{}")
+	if err != nil {
+		return err
+	}
+	var refusal struct {
+		Code string `json:"code"`
+	}
+	if err := json.Unmarshal(answer, &refusal); err != nil || !strings.HasPrefix(refusal.Code, "E") {
+		return fmt.Errorf("%s answers HTTP, but is no transport: %.100q", base, answer)
+	}
+	return nil
+}
+
+func partner(ctx context.Context, self, node, base string) Check {
 	is, date, err := get(ctx, base)
 	switch {
 	case err != nil:
@@ -104,7 +151,10 @@ func partner(ctx context.Context, node, base string) Check {
 		return warning("set both clocks by NTP", "%s answers; its clock and this one are %s apart", node, away.Round(time.Second))
 	}
 	if is == "" {
-		return ok("%s answers HTTP, and does not tell its node id (only Hutong does)", base)
+		if err := speaks(ctx, self, node, base); err != nil {
+			return failed("ask the partner at which URL its API is; a gateway on the way may answer in its place", "%s: %v", node, err)
+		}
+		return ok("a party answers at %s; it does not tell its node id, as only Hutong does", base)
 	}
 	return ok("%s answers as %s", base, node)
 }
@@ -118,6 +168,17 @@ func own(ctx context.Context, cfg *party.Config) Check {
 		return failed("end the other program, or take another port in listen", "another program, not the API of %s, listens on %s", cfg.NodeID, cfg.Listen)
 	}
 	return ok("this party's API answers at %s", cfg.Listen)
+}
+
+func ownTransport(ctx context.Context, address string) Check {
+	c := listening(ctx, address, "hutong transport")
+	if c.State != OK {
+		return c
+	}
+	if err := channel(ctx, "http://"+local127(address)); err != nil {
+		return failed("end the other program, or take another port", "another program listens on %s: %v", address, err)
+	}
+	return ok("a transport answers at %s", address)
 }
 
 // listening tells whether something answers HTTP at an address, or whether it could be listened on.

@@ -7,18 +7,23 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/operatorservice/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
 	"hutong/activities"
 	"hutong/activities/runner"
+	"hutong/deploy/dev"
 	"hutong/deploy/party"
 	"hutong/store"
 	"hutong/store/blob"
@@ -29,6 +34,7 @@ func surroundings(cfg *party.Config) []check {
 		{"temporal", func(ctx context.Context) Check { return temporal(ctx, cfg) }},
 		{"database", func(ctx context.Context) Check { return database(ctx, cfg) }},
 		{"storage", func(ctx context.Context) Check { return storage(ctx, cfg) }},
+		{"hosts", func(ctx context.Context) Check { return hosts(ctx, cfg) }},
 		{"docker", func(ctx context.Context) Check { return docker(ctx, cfg) }},
 	}
 }
@@ -51,6 +57,15 @@ func temporal(ctx context.Context, cfg *party.Config) Check {
 	if err != nil {
 		return failed("see Temporal's log, and that this party may use the namespace", "namespace %s: %v", cfg.Temporal.Namespace, err)
 	}
+	there, err := c.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: cfg.Temporal.Namespace})
+	if err != nil {
+		return failed("see Temporal's log, and that this party may use the namespace", "search attributes of %s: %v", cfg.Temporal.Namespace, err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(dev.SearchAttributes())) {
+		if there.GetCustomAttributes()[name] != dev.SearchAttributes()[name] {
+			return failed("run hutong migrate with this configuration", "namespace %s lacks the search attribute %s", cfg.Temporal.Namespace, name)
+		}
+	}
 	queue, err := c.DescribeTaskQueue(ctx, activities.ControlQueue, enumspb.TASK_QUEUE_TYPE_WORKFLOW)
 	if err != nil {
 		return failed("see Temporal's log", "task queue %s: %v", activities.ControlQueue, err)
@@ -61,6 +76,44 @@ func temporal(ctx context.Context, cfg *party.Config) Check {
 	}
 	return ok("%s answers; namespace %s, histories kept for %s, %d worker(s) seen lately", cfg.Temporal.Address, cfg.Temporal.Namespace,
 		space.GetConfig().GetWorkflowExecutionRetentionTtl().AsDuration(), len(queue.GetPollers()))
+}
+
+// hosts looks whether those that run tasks are there and take work.
+func hosts(ctx context.Context, cfg *party.Config) Check {
+	if path, missing := notThere(cfg.Database.URL.Reveal(), "sqlite"); missing {
+		return failed("run hutong migrate with this configuration", "there is no database %s", path)
+	}
+	db, err := store.Open(ctx, cfg.Database.URL.Reveal())
+	if err != nil {
+		return failed("see what is said of the database", "the table of hosts can't be read: %v", err)
+	}
+	defer func() { _ = db.Close() }()
+	known, err := db.Hosts(ctx, time.Now().Add(-time.Minute))
+	if err != nil {
+		return failed("see what is said of the database", "the table of hosts can't be read: %v", err)
+	}
+	if len(known) == 0 {
+		return warning("start hutong worker on a machine with Docker or with programs in runner.process.allow", "no host of this party was heard of in the last minute; tasks will wait for one")
+	}
+	options, err := party.EngineOptions(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return failed("mend temporal.tls", "%v", err)
+	}
+	c, err := client.DialContext(ctx, options)
+	if err != nil {
+		return failed("see what is said of temporal", "whether hosts take work can't be asked: %v", err)
+	}
+	defer c.Close()
+	for _, h := range known {
+		queue, err := c.DescribeTaskQueue(ctx, activities.RunQueue(h.HostID), enumspb.TASK_QUEUE_TYPE_ACTIVITY)
+		if err != nil {
+			return failed("see Temporal's log", "task queue %s: %v", activities.RunQueue(h.HostID), err)
+		}
+		if len(queue.GetPollers()) == 0 {
+			return failed("see that machine's worker's log: it reaches the database and not Temporal", "host %s says that it is there, and takes no work", h.HostID)
+		}
+	}
+	return ok("%d host(s) take work", len(known))
 }
 
 // notThere tells of a path that Open would make: the doctor makes nothing, least of all as another user than the party's.
