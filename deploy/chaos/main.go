@@ -280,10 +280,13 @@ func pidOf(folder string) int {
 	return 0
 }
 
+// leavePatience is how long what nobody watched at its end may take to be swept: see docs/reliability.md.
+const leavePatience = 3 * time.Minute
+
 // look gathers the facts once all is mended, leaving what is on its way out the time to go.
 func (w *world) look(ctx context.Context, runs []*jobRun, want map[JobKind]map[string]string) (*facts, error) {
 	f := &facts{jobs: runs, rows: map[string]map[string]*rows{}, created: map[string]map[string]int{}, results: map[string]map[string]string{}, want: want}
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(leavePatience)
 	for {
 		open := false
 		for name, p := range w.parties {
