@@ -16,6 +16,8 @@ func exitFailure(exit runner.Exit, log []string) *bfia.Failure {
 		return nil
 	case exit.OOMKilled:
 		f.Kind = bfia.FailedMemory
+	case exit.Code == codeTemporary:
+		f.Kind = bfia.FailedTemporary
 	case exit.Killed:
 		f.Kind = bfia.FailedKilled
 	case exit.Code == runner.UnknownCode:
@@ -30,6 +32,9 @@ func exitFailure(exit runner.Exit, log []string) *bfia.Failure {
 	}
 	return f
 }
+
+// codeTemporary is EX_TEMPFAIL of sysexits.h, by which a component says that another attempt may go well.
+const codeTemporary = 75
 
 func plainExit(code int) string { return fmt.Sprintf("exited with code %d", code) }
 

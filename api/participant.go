@@ -48,11 +48,14 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if job, err := s.store.Job(c.UserContext(), doc.JobID); err == nil {
+	job, err := s.store.Job(c.UserContext(), doc.JobID)
+	switch {
+	case err == nil && (job.State == bfia.JobRunning || job.State.Terminal()):
 		return ok(c, accepted(job.State, reuses)) // the same again: PutDocument would have refused another
-	} else if bfia.CodeOf(err) != bfia.CodeNotFound {
+	case err != nil && bfia.CodeOf(err) != bfia.CodeNotFound:
 		return err
 	}
+	// What has not begun may still be undone: its workflow knows.
 	in := workflows.PartyJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: scheduler, Settings: s.Settings, Approval: s.Approval}
 	for _, part := range own {
 		in.Roles = append(in.Roles, part.Self())
@@ -63,7 +66,10 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 	}); err != nil {
 		return err
 	}
-	if s.Approval {
+	switch {
+	case err == nil:
+		return ok(c, accepted(job.State, reuses))
+	case s.Approval:
 		return ok(c, accepted(bfia.JobPending, reuses))
 	}
 	return ok(c, accepted(bfia.JobReady, reuses))

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -75,7 +76,9 @@ func (e *engine) UpdateWithStartWorkflow(ctx context.Context, o temporal.UpdateW
 	handle := &mocks.WorkflowUpdateHandle{}
 	err := e.refuse
 	if err == nil {
-		e.created = append(e.created, op.id)
+		if !slices.Contains(e.created, op.id) { // otherwise it is the one that runs
+			e.created = append(e.created, op.id)
+		}
 		switch in := op.in.(type) {
 		case workflows.JobInput:
 			err = e.records.RecordScheduleJob(ctx, in.Plan, time.Now())

@@ -34,11 +34,14 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 	if err := s.store.PutDocument(c.UserContext(), doc.JobID, doc.Bytes()); err != nil {
 		return err
 	}
-	if _, err := s.store.ScheduleJob(c.UserContext(), doc.JobID); err == nil {
+	job, err := s.store.ScheduleJob(c.UserContext(), doc.JobID)
+	switch {
+	case err == nil && (job.State == bfia.JobRunning || job.State.Terminal()):
 		return ok(c, bfia.JobCreated{JobID: doc.JobID}) // the same again: PutDocument would have refused another
-	} else if bfia.CodeOf(err) != bfia.CodeNotFound {
+	case err != nil && bfia.CodeOf(err) != bfia.CodeNotFound:
 		return err
 	}
+	// A row alone does not say that all parties have taken the job: its workflow knows.
 	in := workflows.JobInput{Plan: *plan, Node: s.Node, Nodes: doc.Config.Nodes(), Settings: s.Settings}
 	if in.Reuse, err = s.scheduledReuse(c.UserContext(), doc, plan); err != nil {
 		return err

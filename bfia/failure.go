@@ -26,21 +26,22 @@ type FailureKind string
 
 // The kinds of failures.
 const (
-	FailedExit     FailureKind = "exit_code"     // the container's exit code is not 0
-	FailedMemory   FailureKind = "out_of_memory" // the container hit its memory limit
-	FailedImage    FailureKind = "image_missing"
-	FailedStart    FailureKind = "not_started"   // the container could not be made or started
-	FailedInput    FailureKind = "input_missing" // a dataset or a provider is not there
-	FailedReported FailureKind = "reported"      // the component said so
-	FailedVanished FailureKind = "vanished"      // the container was removed by someone else
-	FailedKilled   FailureKind = "killed"        // the container was killed from outside: by someone, with its daemon or with its host
-	FailedHost     FailureKind = "host_lost"     // nothing was heard of the container's host for too long
-	FailedRefused  FailureKind = "refused"       // a party refused a command
-	FailedTimeout  FailureKind = "timeout"       // a party gave no good answer for too long
-	FailedStopped  FailureKind = "stopped"
-	FailedRejected FailureKind = "rejected" // a party did not approve the job
-	FailedInternal FailureKind = "internal" // something of the party's own is broken
-	FailedUnknown  FailureKind = "unknown"  // the party told nothing
+	FailedExit      FailureKind = "exit_code"     // the container's exit code is not 0
+	FailedMemory    FailureKind = "out_of_memory" // the container hit its memory limit
+	FailedImage     FailureKind = "image_missing"
+	FailedStart     FailureKind = "not_started"   // the container could not be made or started
+	FailedInput     FailureKind = "input_missing" // a dataset or a provider is not there
+	FailedReported  FailureKind = "reported"      // the component said so
+	FailedVanished  FailureKind = "vanished"      // the container was removed by someone else
+	FailedKilled    FailureKind = "killed"        // the container was killed from outside: by someone, with its daemon or with its host
+	FailedTemporary FailureKind = "temporary"     // the component says so: its exit code is 75, EX_TEMPFAIL of sysexits.h
+	FailedHost      FailureKind = "host_lost"     // nothing was heard of the container's host for too long
+	FailedRefused   FailureKind = "refused"       // a party refused a command
+	FailedTimeout   FailureKind = "timeout"       // a party gave no good answer for too long
+	FailedStopped   FailureKind = "stopped"
+	FailedRejected  FailureKind = "rejected" // a party did not approve the job
+	FailedInternal  FailureKind = "internal" // something of the party's own is broken
+	FailedUnknown   FailureKind = "unknown"  // the party told nothing
 )
 
 // Share is how much of a failure a party lets its partners know.
@@ -55,7 +56,7 @@ const (
 
 // Passing tells whether another attempt may well go better: what ended this one was none of its own doing.
 func (f *Failure) Passing() bool {
-	return f != nil && (f.Kind == FailedKilled || f.Kind == FailedHost)
+	return f != nil && (f.Kind == FailedKilled || f.Kind == FailedHost || f.Kind == FailedTemporary)
 }
 
 // FailureOf is the failure that a party tells of with a state: what it explains, or its words, or that it says nothing.
@@ -137,6 +138,8 @@ func (f *Failure) Text() string {
 		return "its container was removed by someone else"
 	case FailedKilled:
 		return "its container was killed from outside"
+	case FailedTemporary:
+		return "a temporary failure, as the component says"
 	case FailedHost:
 		return "its host was lost"
 	case FailedRefused:
@@ -196,7 +199,7 @@ func (f *Failure) hint(self, jobID string) string {
 			return ""
 		}
 		return asks
-	case FailedKilled, FailedHost:
+	case FailedKilled, FailedHost, FailedTemporary:
 		if ours {
 			return "see to the runner's host and its Docker Engine, then submit the job again; old_job_id takes over what has succeeded"
 		}

@@ -21,6 +21,10 @@ func PartyJob(ctx workflow.Context, in PartyJobInput) (Result, error) {
 	if err := workflow.SetUpdateHandler(ctx, UpdateCreate, func(ctx workflow.Context) error {
 		ctx = detached(ctx, nil)
 		_ = workflow.Await(ctx, func() bool { return p.created })
+		if createError == nil && p.undone {
+			// Whoever creates it anew must not have it stopped by the undoing of what was before.
+			return refusal(bfia.CodeUnavailable, "an earlier creation of the job is being undone: submit it again")
+		}
 		return createError
 	}); err != nil {
 		return Result{}, err
@@ -30,6 +34,7 @@ func PartyJob(ctx workflow.Context, in PartyJobInput) (Result, error) {
 	}); err != nil {
 		return Result{}, err
 	}
+	workflow.Go(ctx, p.receiveStops) // what comes before the job is recorded counts
 	createError = record(ctx, activities.RecordJobName, "record the job", in.Plan, in.Roles, in.Scheduler, p.state, workflow.Now(ctx)).Get(ctx, nil)
 	p.created = true
 	if createError != nil {
@@ -40,7 +45,6 @@ func PartyJob(ctx workflow.Context, in PartyJobInput) (Result, error) {
 	workflow.Go(ctx, p.receiveStart)
 	workflow.Go(ctx, p.receiveTaskStarts)
 	workflow.Go(ctx, p.receiveCallbacks)
-	workflow.Go(ctx, p.receiveStops)
 	workflow.Go(ctx, p.tellAudit)
 	_ = workflow.Await(ctx, func() bool { return p.stopped != "" })
 	if p.undone {

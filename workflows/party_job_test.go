@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/testsuite"
 
 	"hutong/activities"
 	"hutong/bfia"
@@ -369,4 +370,31 @@ func TestPartyJobNotRecorded(t *testing.T) {
 	assert.True(t, refused)
 	assert.Equal(t, bfia.CodeConflict, code)
 	assert.Equal(t, "job_id: known with other content", words)
+}
+
+// A job that is to be undone before it is recorded, since its scheduler gave up waiting for the answer, is told to nobody as
+// created: who creates it anew in the meantime would have the new one undone.
+func TestPartyJobUndoneBeforeItIsRecorded(t *testing.T) {
+	c := newCourtyard(t, plan(onlyGuest, "a"))
+	c.errors[activities.RecordJobName] = errAway
+	c.at(time.Second, func() { c.env.SignalWorkflow(SignalStop, Stop{By: nodeB, Undo: true}) })
+	c.at(2*time.Second, func() {
+		c.env.UpdateWorkflow(UpdateCreate, "again", &testsuite.TestUpdateCallback{
+			OnAccept: func() {}, OnReject: func(err error) { c.breaks("create was rejected: %v", err) },
+			OnComplete: func(_ any, err error) { c.answers = append(c.answers, err) },
+		})
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.errors, activities.RecordJobName)
+	})
+	_, err := c.play()
+	_, _, refused := RefusalCode(err)
+	require.True(t, refused, "%v", err)
+	assert.Empty(t, c.rows)
+	require.Len(t, c.answers, 2)
+	for _, answer := range c.answers {
+		code, _, refused := RefusalCode(answer)
+		assert.True(t, refused, "%v", answer)
+		assert.Equal(t, bfia.CodeUnavailable, code)
+	}
 }

@@ -79,7 +79,10 @@ func TestBroken(t *testing.T) {
 	impostor := answering(t, "OTHER", time.Now())
 	late := answering(t, "LATE", time.Now().Add(-time.Hour))
 	foreign := answering(t, "FOREIGN", time.Now())
-	web := httptest.NewServer(http.NotFoundHandler())
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
+		http.NotFound(w, r)
+	}))
 	t.Cleanup(web.Close)
 
 	cfg := party.Default()

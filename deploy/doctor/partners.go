@@ -147,13 +147,15 @@ func partner(ctx context.Context, self, node, base string) Check {
 	case is != "" && is != node:
 		return failed("mend the URL or the node id in routes", "%s answers as node %s, not %s", base, is, node)
 	}
-	if away := time.Since(date).Abs(); !date.IsZero() && away > clockSlack {
-		return warning("set both clocks by NTP", "%s answers; its clock and this one are %s apart", node, away.Round(time.Second))
-	}
 	if is == "" {
 		if err := speaks(ctx, self, node, base); err != nil {
 			return failed("ask the partner at which URL its API is; a gateway on the way may answer in its place", "%s: %v", node, err)
 		}
+	}
+	if away := time.Since(date).Abs(); !date.IsZero() && away > clockSlack {
+		return warning("set both clocks by NTP", "%s answers; its clock and this one are %s apart", node, away.Round(time.Second))
+	}
+	if is == "" {
 		return ok("a party answers at %s; it does not tell its node id, as only Hutong does", base)
 	}
 	return ok("%s answers as %s", base, node)

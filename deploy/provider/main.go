@@ -2,7 +2,7 @@
 // any BFIA scheduler would run it.
 //
 // It is told everything by its environment (package component), talks to its partners through its own party's transport (package
-// channel), runs one component and ends: exit code 0 or 1, and a callback that says the same. The algorithms are
+// channel), runs one component and ends: exit code 0 or 1 (75: a partner was stopped), and a callback that says the same. The algorithms are
 // Intersection (package psi), HeteroSecureBoost (package boost) and HeteroLR (package lr); Probe (package probe) tries out what
 // they need. It uses nothing of Hutong itself, since it stands for what
 // a vendor brings.
@@ -38,7 +38,8 @@ const (
 	stopTime  = time.Second
 )
 
-// run does one task and returns the exit code: 0, 1, or 128 and the signal's number when it was stopped. An argument is a
+// run does one task and returns the exit code: 0, 1, 75 when a partner was stopped, or 128 and the signal's number when it was
+// stopped itself. An argument is a
 // component that runs in place of the one that the environment names: so a registration whose command is
 // ["CallbackOnly"] makes any job a measurement of the platform alone.
 func run(args, environ []string, logs io.Writer, stopped <-chan os.Signal) int {
@@ -84,6 +85,9 @@ func run(args, environ []string, logs io.Writer, stopped <-chan os.Signal) int {
 	status, code := component.StatusSuccess, 0
 	if err != nil {
 		status, code = component.StatusFailed, 1
+		if stoppedPartner(err) {
+			code = codeTemporary
+		}
 		log.Error("failed", "error", err.Error())
 	} else {
 		log.Info("done")
@@ -96,6 +100,17 @@ func run(args, environ []string, logs io.Writer, stopped <-chan os.Signal) int {
 }
 
 var errStopped = channel.Errorf("it was stopped")
+
+// codeTemporary is EX_TEMPFAIL of sysexits.h: another attempt may go well. It tells a platform that this end is no failure
+// of the algorithm's.
+const codeTemporary = 75
+
+// stoppedPartner tells whether a partner ended since somebody stopped it, its container or its host: then none of the parties
+// has done anything wrong.
+func stoppedPartner(err error) bool {
+	var partner *channel.PartnerError
+	return errors.As(err, &partner) && partner.Reason == errStopped.Error()
+}
 
 // runTask runs the component that the task names.
 func runTask(ctx context.Context, task component.Task) error {
@@ -132,9 +147,13 @@ func runTask(ctx context.Context, task component.Task) error {
 			limit = stopTime
 		}
 	}
+	told := err
+	if stoppedPartner(err) {
+		told = errStopped // the third party shall know it for what it is
+	}
 	var telling sync.WaitGroup
 	for _, l := range links {
-		telling.Go(func() { l.Abort(err, limit) })
+		telling.Go(func() { l.Abort(told, limit) })
 	}
 	telling.Wait()
 	return err

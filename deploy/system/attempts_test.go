@@ -48,6 +48,16 @@ func TestKilledFromOutside(t *testing.T) {
 	}
 }
 
+// TestTemporary: a component that ends with exit code 75 says that another attempt may go well.
+func TestTemporary(t *testing.T) {
+	t.Parallel()
+	w := sleepers(t)
+	jobID := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(0)}, map[string]map[string]any{"host": {"s1": map[string]any{"seconds": 0, "exit_code": 75}}}))
+	s := w.guest.await(jobID, time.Minute, finished)
+	require.Equal(t, bfia.FailedTemporary, s.Failure.Kind)
+	require.Equal(t, 3, s.Tasks[0].Attempt)
+}
+
 // TestKilledAgainAndAgain kills each attempt: in the end the job says what happened.
 func TestKilledAgainAndAgain(t *testing.T) {
 	t.Parallel()
