@@ -63,7 +63,7 @@ interop: build ## run FATE-Flow 2.2.0 and Hutong together, with real containers;
 	deploy/interop/fateflow/install.sh "$${HUTONG_INTEROP_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/hutong/interop}"
 	HUTONG_INTEROP=1 $(GO) test $(SLIM) -count 1 -parallel 16 -timeout 20m $(TEST_FLAGS) -v ./deploy/interop
 
-chaos: build ## break everything while jobs run, and check that nothing is lost (FOR=10m SEED=1; SEED=0 draws one)
+chaos: build ## break everything while jobs run, and check that nothing is lost (FOR=10m SEED=1; SEED=random)
 	$(STATIC) $(GO) build -o bin/chaos ./deploy/chaos
 	bin/chaos --seed $(SEED) --for $(FOR)
 

@@ -6,13 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/network"
 	"github.com/uptrace/bun/driver/pgdriver"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
@@ -256,39 +253,4 @@ func judgeTask(f *facts, j *jobRun, party string, r *rows, t taskRow, scheduler 
 	if t.state == "SUCCESS" && f.created[party][t.runName] == 0 {
 		v.lost = append(v.lost, fmt.Sprintf("job %s: %s at %s is SUCCESS, and %s was never created", j.ID, part, party, t.runName))
 	}
-}
-
-// leftovers are what is still there of jobs that have all ended.
-func (w *world) leftovers(ctx context.Context) ([]string, error) {
-	var left []string
-	for _, p := range w.parties {
-		if p.docker != "" {
-			containers, err := p.daemon.ContainerList(ctx, container.ListOptions{All: true})
-			if err != nil {
-				return nil, err
-			}
-			for _, c := range containers {
-				left = append(left, fmt.Sprintf("container %s at %s: %s", strings.Join(c.Names, " "), p.name, c.Status))
-			}
-			networks, err := p.daemon.NetworkList(ctx, network.ListOptions{})
-			if err != nil {
-				return nil, err
-			}
-			for _, n := range networks {
-				if n.Name != "host" && n.Name != "none" && n.Name != "bridge" {
-					left = append(left, fmt.Sprintf("network %s at %s", n.Name, p.name))
-				}
-			}
-		}
-		for _, pattern := range []string{"runs/hutong-*", "spool/s[0-9]*", "spool/tmp/*", "tmp/*"} {
-			found, err := filepath.Glob(filepath.Join(p.dir, pattern))
-			if err != nil {
-				return nil, err
-			}
-			for _, path := range found {
-				left = append(left, strings.TrimPrefix(path, w.dir+string(os.PathSeparator)))
-			}
-		}
-	}
-	return left, nil
 }

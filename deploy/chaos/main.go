@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,17 +24,22 @@ func main() {
 		fmt.Fprintln(os.Stderr, "chaos:", runTask())
 		os.Exit(125)
 	}
-	seed := flag.Uint64("seed", 1, "which faults and jobs; 0 draws one")
+	seedText := flag.String("seed", "1", "which faults and jobs; random draws one, and prints it")
 	length := flag.Duration("for", 10*time.Minute, "how long faults go on")
 	settle := flag.Duration("settle", 4*time.Minute, "how long jobs may take to end after the last fault")
 	root := flag.String("root", ".", "the repository's folder")
 	dir := flag.String("dir", "", "the folder of the run; it stays when something is wrong (default: a new one among the temporary files)")
 	show := flag.Bool("plan", false, "only print the plan")
 	flag.Parse()
-	if *seed == 0 {
-		*seed = rand.Uint64N(1<<32) + 1
+	seed, err := strconv.ParseUint(*seedText, 10, 64)
+	if *seedText == "random" {
+		seed, err = rand.Uint64N(1<<32)+1, nil
 	}
-	plan := NewPlan(*seed, *length)
+	if err != nil || flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "chaos: --seed is a number or random, not %q; nothing but flags is taken\n", *seedText)
+		os.Exit(2)
+	}
+	plan := NewPlan(seed, *length)
 	if *show {
 		for _, f := range plan.Faults {
 			fmt.Println(f)
