@@ -102,8 +102,16 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	if err != nil {
 		return RunResult{}, err
 	}
-	if err := rn.Start(ctx, name); err != nil && !errors.Is(err, runner.ErrNotFound) && !runner.IsPermanent(err) {
-		return RunResult{}, fmt.Errorf("starting %s: %w", name, err)
+	startErr := rn.Start(ctx, name)
+	switch {
+	case startErr == nil || errors.Is(startErr, runner.ErrNotFound):
+	case runner.IsPermanent(startErr):
+		// It never will run. Where the runner has not written that down as its end, this does.
+		if err := rn.Stop(ctx, name, 0); err != nil {
+			return RunResult{}, fmt.Errorf("giving up %s, which can't be started: %w", name, err)
+		}
+	default:
+		return RunResult{}, fmt.Errorf("starting %s: %w", name, startErr)
 	}
 	// A stop that was asked for meanwhile found nothing to stop, perhaps; from here on it finds the run.
 	if row, err = r.Store.Task(ctx, req.Key.row()); err != nil {
@@ -135,6 +143,9 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 		tail = r.logTail(ctx, rn, name)
 	}
 	failure := at(exitFailure(exit, tail), req.Key, req.Part)
+	if exit.Code == runner.StoppedCode && runner.IsPermanent(startErr) {
+		failure = at(&bfia.Failure{Kind: bfia.FailedStart, Words: startErr.Error()}, req.Key, req.Part)
+	}
 	r.tidyOutputs(ctx, req)
 	// Before the exit: once that is recorded, nobody looks at the run any more.
 	if err := r.Store.ExplainTask(ctx, req.Key.row(), req.TaskID, failure); err != nil {
@@ -387,8 +398,10 @@ func (r *Runs) mounts(run *bfia.Run) ([]runner.Mount, error) {
 		}
 		_, err = os.Stat(source)
 		switch {
-		case errors.Is(err, fs.ErrNotExist) && in.Key != "":
-			continue // its upstream wrote nothing, as it may; whether that will do is the component's to say
+		case in.Key != "" && (errors.Is(err, fs.ErrNotExist) || emptyFolder(source)):
+			// Its upstream wrote nothing, as it may; whether that will do is the component's to say. An empty folder is about to
+			// go, with the upstream's container.
+			continue
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			return nil, fmt.Errorf("looking for input %s in the storage: %w", in.Port, err) // the storage is away: worth another try
 		case err != nil:
@@ -412,6 +425,11 @@ func (r *Runs) mounts(run *bfia.Run) ([]runner.Mount, error) {
 		mounts = append(mounts, runner.Mount{Source: source, Target: key})
 	}
 	return mounts, nil
+}
+
+func emptyFolder(path string) bool {
+	content, err := os.ReadDir(path)
+	return err == nil && len(content) == 0
 }
 
 // tidyOutputs removes the folders that were made for outputs which the run did not write.
