@@ -4,14 +4,11 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -141,7 +138,7 @@ func chaos(ctx context.Context, plan Plan, settle time.Duration, root, dir strin
 		return false, err
 	}
 	v := judge(f)
-	tell(plan, f, &done, v, time.Since(began))
+	tell(os.Stdout, plan, f, &done, v, time.Since(began))
 	return v.ok(), nil
 }
 
@@ -349,51 +346,6 @@ func report(over <-chan struct{}, began time.Time, done *applied) {
 			}
 			fmt.Printf("%4.0f s  %3d faults done, %d at work; %3d jobs ended\n", time.Since(began).Seconds(), faults, done.active, done.jobs)
 			done.mu.Unlock()
-		}
-	}
-}
-
-func tell(plan Plan, f *facts, done *applied, v *findings, took time.Duration) {
-	fmt.Printf("\nseed %d, %.0f s with the end\n\n", plan.Seed, took.Seconds())
-	kinds, tries := map[JobKind]int{}, 0
-	for _, j := range f.jobs {
-		kinds[j.Kind]++
-		tries += j.tries
-	}
-	fmt.Printf("jobs: %d, submitted in %d tries\n", len(f.jobs), tries)
-	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
-		fmt.Printf("  %-18s %4d\n", kind, kinds[kind])
-	}
-	total := 0
-	for _, n := range done.faults {
-		total += n
-	}
-	fmt.Printf("faults: %d\n", total)
-	for _, kind := range slices.Sorted(maps.Keys(done.faults)) {
-		fmt.Printf("  %-18s %4d", kind, done.faults[kind])
-		if n := done.hits[kind]; n > 0 {
-			fmt.Printf("  of links, touching %d requests", n)
-		}
-		fmt.Println()
-	}
-	runs, further := 0, 0
-	for _, counts := range f.created {
-		runs += len(counts)
-		for run := range counts {
-			if !strings.HasSuffix(run, "-1") {
-				further++
-			}
-		}
-	}
-	fmt.Printf("containers and processes: %d, of which %d in further attempts\n\n", runs, further)
-	for _, part := range []struct {
-		name  string
-		found []string
-	}{{"lost", v.lost}, {"doubled", v.doubled}, {"orphaned", v.orphaned}, {"wrong states", v.wrong}} {
-		fmt.Printf("%-14s %d\n", part.name, len(part.found))
-		slices.Sort(part.found)
-		for _, finding := range part.found {
-			fmt.Printf("    %s\n", finding)
 		}
 	}
 }
