@@ -283,17 +283,13 @@ func pidOf(folder string) int {
 	return 0
 }
 
-// A run whose worker died while its job was stopped is left to the sweep, which comes every five minutes and when a runner
-// starts, and lets a run be for a minute after its exit is recorded.
-const (
-	sweepGrace = 65 * time.Second
-	sweepTime  = 45 * time.Second
-)
+// leavePatience is how long what nobody watched at its end may take to be swept: see docs/reliability.md.
+const leavePatience = 3 * time.Minute
 
 // look gathers the facts once all is mended, leaving what is on its way out the time to go.
 func (w *world) look(ctx context.Context, runs []*jobRun, want map[JobKind]map[string]string) (*facts, error) {
 	f := &facts{jobs: runs, rows: map[string]map[string]*rows{}, created: map[string]map[string]int{}, results: map[string]map[string]string{}, want: want}
-	deadline, swept := time.Now().Add(sweepGrace), false
+	deadline := time.Now().Add(leavePatience)
 	for {
 		open := false
 		for name, p := range w.parties {
@@ -314,15 +310,8 @@ func (w *world) look(ctx context.Context, runs []*jobRun, want map[JobKind]map[s
 		if f.left, err = w.leftovers(ctx); err != nil {
 			return nil, err
 		}
-		if !open && len(f.left) == 0 || swept && time.Now().After(deadline) {
+		if !open && len(f.left) == 0 || time.Now().After(deadline) {
 			break
-		}
-		if time.Now().After(deadline) {
-			fmt.Printf("%d things are left to the sweep of the runners; they are started again, so that it comes now\n", len(f.left))
-			for name := range w.parties {
-				w.processes[name+" runner"].end(syscall.SIGTERM, 0)
-			}
-			deadline, swept = time.Now().Add(sweepTime), true
 		}
 		waitUntil(ctx, time.Now().Add(time.Second))
 	}
