@@ -128,13 +128,14 @@ type facts struct {
 	rows    map[string]map[string]*rows // by party, then job
 	created map[string]map[string]int   // by party, then run
 	left    []string                    // what is there that should be gone
+	unread  []string                    // why results of jobs could not be read
 	results map[string]map[string]string
 	want    map[JobKind]map[string]string
 }
 
 // judge holds the facts of a run against what must be.
 func judge(f *facts) *findings {
-	v := &findings{orphaned: f.left}
+	v := &findings{orphaned: f.left, wrong: f.unread}
 	known := map[string]bool{}
 	for _, j := range f.jobs {
 		known[j.ID] = true
