@@ -6,13 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/network"
 	"github.com/uptrace/bun/driver/pgdriver"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
@@ -131,13 +128,14 @@ type facts struct {
 	rows    map[string]map[string]*rows // by party, then job
 	created map[string]map[string]int   // by party, then run
 	left    []string                    // what is there that should be gone
+	unread  []string                    // why results of jobs could not be read
 	results map[string]map[string]string
 	want    map[JobKind]map[string]string
 }
 
 // judge holds the facts of a run against what must be.
 func judge(f *facts) *findings {
-	v := &findings{orphaned: f.left}
+	v := &findings{orphaned: f.left, wrong: f.unread}
 	known := map[string]bool{}
 	for _, j := range f.jobs {
 		known[j.ID] = true
@@ -256,39 +254,4 @@ func judgeTask(f *facts, j *jobRun, party string, r *rows, t taskRow, scheduler 
 	if t.state == "SUCCESS" && f.created[party][t.runName] == 0 {
 		v.lost = append(v.lost, fmt.Sprintf("job %s: %s at %s is SUCCESS, and %s was never created", j.ID, part, party, t.runName))
 	}
-}
-
-// leftovers are what is still there of jobs that have all ended.
-func (w *world) leftovers(ctx context.Context) ([]string, error) {
-	var left []string
-	for _, p := range w.parties {
-		if p.docker != "" {
-			containers, err := p.daemon.ContainerList(ctx, container.ListOptions{All: true})
-			if err != nil {
-				return nil, err
-			}
-			for _, c := range containers {
-				left = append(left, fmt.Sprintf("container %s at %s: %s", strings.Join(c.Names, " "), p.name, c.Status))
-			}
-			networks, err := p.daemon.NetworkList(ctx, network.ListOptions{})
-			if err != nil {
-				return nil, err
-			}
-			for _, n := range networks {
-				if n.Name != "host" && n.Name != "none" && n.Name != "bridge" {
-					left = append(left, fmt.Sprintf("network %s at %s", n.Name, p.name))
-				}
-			}
-		}
-		for _, pattern := range []string{"runs/hutong-*", "spool/s[0-9]*", "spool/tmp/*", "tmp/*"} {
-			found, err := filepath.Glob(filepath.Join(p.dir, pattern))
-			if err != nil {
-				return nil, err
-			}
-			for _, path := range found {
-				left = append(left, strings.TrimPrefix(path, w.dir+string(os.PathSeparator)))
-			}
-		}
-	}
-	return left, nil
 }

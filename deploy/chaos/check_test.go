@@ -80,9 +80,10 @@ func TestJudgeFindsPlantedFaults(t *testing.T) {
 				f.rows["guest"][failsID].parts[i].kind = `{"kind":"exit_code","exit_code":137}`
 			}
 		}, [4]int{0, 0, 0, 1}},
-		"a stop told as a failure":  {func(f *facts) { f.rows["guest"][stopsID].explanation = `{"kind":"timeout"}` }, [4]int{0, 0, 0, 1}},
-		"an output that is missing": {func(f *facts) { delete(f.results[boostID], "s1 guest out") }, [4]int{0, 0, 0, 1}},
-		"an output that is cut":     {func(f *facts) { f.results[boostID]["s1 guest out"] = "ro" }, [4]int{0, 0, 0, 1}},
+		"a stop told as a failure":   {func(f *facts) { f.rows["guest"][stopsID].explanation = `{"kind":"timeout"}` }, [4]int{0, 0, 0, 1}},
+		"results that can't be read": {func(f *facts) { f.unread = []string{"unknown job"} }, [4]int{0, 0, 0, 1}},
+		"an output that is missing":  {func(f *facts) { delete(f.results[boostID], "s1 guest out") }, [4]int{0, 0, 0, 1}},
+		"an output that is cut":      {func(f *facts) { f.results[boostID]["s1 guest out"] = "ro" }, [4]int{0, 0, 0, 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := goodFacts()

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A program that is killed stays down as long as it should, and comes back; one that is stopped for good does not.
+func TestProcess(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "logs"), 0o755))
+	p := launch(dir, "it", false, func() *exec.Cmd { return exec.Command("sh", "-c", "echo started; exec sleep 600") }, nil)
+	starts := func() int {
+		b, _ := os.ReadFile(p.log)
+		return strings.Count(string(b), "started\n")
+	}
+	soon := func(what string, condition func() bool) {
+		require.Eventually(t, condition, 20*time.Second, 2*time.Millisecond, what)
+	}
+	soon("it starts", func() bool { return starts() == 1 })
+
+	const down = 400 * time.Millisecond
+	begun := time.Now()
+	require.True(t, p.end(syscall.SIGKILL, down))
+	soon("it starts again", func() bool { return starts() == 2 })
+	require.GreaterOrEqual(t, time.Since(begun), down)
+
+	require.True(t, p.signal(syscall.SIGSTOP))
+	p.stop(20 * time.Second) // also what is paused
+	select {
+	case <-p.gone:
+	default:
+		t.Fatal("it is not gone")
+	}
+	require.Equal(t, 2, starts())
+	require.False(t, p.signal(syscall.SIGKILL), "nothing is there to be killed")
+}

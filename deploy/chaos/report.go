@@ -1,0 +1,82 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// tell writes what was done, and what the checker holds against it.
+func tell(w io.Writer, plan Plan, f *facts, done *applied, v *findings, took time.Duration) {
+	say := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+	say("\nseed %d, %.0f s with the end\n\n", plan.Seed, took.Seconds())
+	ends, tries := map[string]int{}, 0
+	for _, j := range f.jobs {
+		ends[fmt.Sprintf("  %-18s %-22s", j.Kind, f.end(j))]++
+		tries += j.tries
+	}
+	say("jobs: %d, submitted in %d tries\n", len(f.jobs), tries)
+	for _, line := range slices.Sorted(maps.Keys(ends)) {
+		say("%s %4d\n", line, ends[line])
+	}
+	planned, hit := map[FaultKind]int{}, 0
+	for _, fault := range plan.Faults {
+		planned[fault.Kind]++
+	}
+	for _, n := range done.faults {
+		hit += n
+	}
+	say("faults: %d of the %d planned hit something that was there\n", hit, len(plan.Faults))
+	for _, kind := range slices.Sorted(maps.Keys(planned)) {
+		say("  %-18s %4d of %d", kind, done.faults[kind], planned[kind])
+		if n := done.hits[kind]; n > 0 {
+			say("  of links, touching %d requests", n)
+		}
+		say("\n")
+	}
+	runs, once, further := 0, 0, 0
+	for _, counts := range f.created {
+		for run, n := range counts {
+			runs++
+			if n == 1 {
+				once++
+			}
+			if !strings.HasSuffix(run, "-1") {
+				further++
+			}
+		}
+	}
+	say("containers and processes: %d, of which %d were created exactly once, and %d are of further attempts\n\n", runs, once, further)
+	for _, part := range []struct {
+		name  string
+		found []string
+	}{{"lost", v.lost}, {"doubled", v.doubled}, {"orphaned", v.orphaned}, {"wrong states", v.wrong}} {
+		say("%-14s %d\n", part.name, len(part.found))
+		slices.Sort(part.found)
+		for _, finding := range part.found {
+			say("    %s\n", finding)
+		}
+	}
+}
+
+// end is how a job ended, as its scheduler's database tells.
+func (f *facts) end(j *jobRun) string {
+	r := f.rows[j.Roles["guest"]][j.ID]
+	switch {
+	case r == nil:
+		return "not known"
+	case r.scheduled != "FINISHED":
+		return r.scheduled
+	case r.explanation == "":
+		return "SUCCESS"
+	}
+	var told struct{ Kind string }
+	if err := json.Unmarshal([]byte(r.explanation), &told); err != nil {
+		return r.explanation
+	}
+	return told.Kind
+}
