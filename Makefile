@@ -14,7 +14,7 @@ TEST_FLAGS  ?=
 CACHE       ?= $${HUTONG_INTEROP_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/hutong/interop}
 # What make chaos does: how long, and which faults and jobs.
 SEED        ?= 1
-FOR         ?= 9m
+FOR         ?= 10m
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-race test-memory test-s3 test-engine check histories image interop chaos bench clean FORCE
@@ -69,7 +69,7 @@ interop: build ## run FATE-Flow 2.2.0 and Hutong together, with real containers;
 	deploy/interop/fateflow/install.sh "$(CACHE)"
 	HUTONG_INTEROP=1 $(GO) test $(SLIM) -count 1 -parallel 16 -timeout 20m $(TEST_FLAGS) -v ./deploy/interop
 
-chaos: build ## break everything while jobs run, and check that nothing is lost (ten minutes with all; FOR=9m SEED=1, SEED=random)
+chaos: build ## break everything while jobs run, and check that nothing is lost (FOR=10m SEED=1; SEED=random draws one)
 	$(STATIC) $(GO) build -o bin/chaos ./deploy/chaos
 	bin/chaos --seed $(SEED) --for $(FOR)
 
