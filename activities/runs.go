@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -385,10 +386,12 @@ func (r *Runs) mounts(run *bfia.Run) ([]runner.Mount, error) {
 		if err != nil {
 			return nil, err
 		}
-		_, err = os.Stat(source)
+		within, err := entries(source)
 		switch {
-		case errors.Is(err, fs.ErrNotExist) && in.Key != "":
-			continue // its upstream wrote nothing, as it may; whether that will do is the component's to say
+		case errors.Is(err, fs.ErrNotExist) && in.Key != "", err == nil && within == 0 && in.Key != "":
+			// Its upstream wrote nothing, as it may; whether that will do is the component's to say. The empty folder that was
+			// made for it may go at any moment, see tidyOutputs.
+			continue
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			return nil, fmt.Errorf("looking for input %s in the storage: %w", in.Port, err) // the storage is away: worth another try
 		case err != nil:
@@ -412,6 +415,26 @@ func (r *Runs) mounts(run *bfia.Run) ([]runner.Mount, error) {
 		mounts = append(mounts, runner.Mount{Source: source, Target: key})
 	}
 	return mounts, nil
+}
+
+// entries is how many things lie at a path of the storage, as far as there are some or none; 1 for a file.
+func entries(path string) (int, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrPermission) {
+		return 1, nil // a container's own, whatever is in it
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = f.Close() }()
+	if info, err := f.Stat(); err != nil || !info.IsDir() {
+		return 1, err
+	}
+	names, err := f.Readdirnames(1)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return len(names), err
 }
 
 // tidyOutputs removes the folders that were made for outputs which the run did not write.
