@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.temporal.io/api/enums/v1"
@@ -103,8 +104,9 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	if err != nil {
 		return RunResult{}, err
 	}
-	if err := rn.Start(ctx, name); err != nil && !errors.Is(err, runner.ErrNotFound) && !runner.IsPermanent(err) {
-		return RunResult{}, fmt.Errorf("starting %s: %w", name, err)
+	startErr := rn.Start(ctx, name)
+	if startErr != nil && !errors.Is(startErr, runner.ErrNotFound) && !runner.IsPermanent(startErr) {
+		return RunResult{}, fmt.Errorf("starting %s: %w", name, startErr)
 	}
 	// A stop that was asked for meanwhile found nothing to stop, perhaps; from here on it finds the run.
 	if row, err = r.Store.Task(ctx, req.Key.row()); err != nil {
@@ -115,8 +117,13 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 			return RunResult{}, fmt.Errorf("stopping %s: %w", name, err)
 		}
 	}
-	log.Info("run started", "device", rn.Device())
-	exit, err := r.wait(cancelled, rn, req, log)
+	var exit runner.Exit
+	if runner.IsPermanent(startErr) {
+		exit, err = notStarted(ctx, rn, name, startErr)
+	} else {
+		log.Info("run started", "device", rn.Device())
+		exit, err = r.wait(cancelled, rn, req, log)
+	}
 	if errors.Is(err, runner.ErrNotFound) {
 		if row, err = r.Store.Task(ctx, req.Key.row()); err != nil {
 			return RunResult{}, fmt.Errorf("reading the row of %s: %w", name, err)
@@ -133,7 +140,7 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	release() // what is left needs no room
 	var tail []string
 	if exit.Code != 0 {
-		tail = r.logTail(ctx, rn, name)
+		tail = r.lastLines(ctx, rn, name)
 	}
 	failure := at(exitFailure(exit, tail), req.Key, req.Part)
 	r.tidyOutputs(ctx, req)
@@ -148,6 +155,22 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	r.remove(ctx, rn, name, log)
 	return RunResult{Failure: failure}, nil
 }
+
+// notStarted is the end of a run that can't be started: as its device knows it, or, since not every device writes down
+// each such end, as the start told it.
+func notStarted(ctx context.Context, rn runner.Runner, name string, cause error) (runner.Exit, error) {
+	ctx, cancel := context.WithTimeout(ctx, notStartedPatience)
+	defer cancel()
+	exit, err := rn.Wait(ctx, name)
+	if err != nil && ctx.Err() != nil {
+		now := time.Now()
+		return runner.Exit{Code: runner.NotStartedCode, Reason: cause.Error(), StartedAt: now, FinishedAt: now}, nil
+	}
+	return exit, err
+}
+
+// notStartedPatience is how long a device may take to tell the end of a run that it could not start.
+const notStartedPatience = 5 * time.Second
 
 // outdated ends and removes the run of an attempt that another has followed: it counts no more, whatever came of it.
 func (r *Runs) outdated(ctx context.Context, req RunRequest, log *slog.Logger) (RunResult, error) {
@@ -204,7 +227,8 @@ func (r *Runs) wait(ctx context.Context, rn runner.Runner, req RunRequest, log *
 		done <- ended{exit, err}
 	}()
 	logs := make(chan error, 1)
-	go func() { logs <- r.followLogs(waitCtx, rn, name) }()
+	var logged atomic.Int64
+	go func() { logs <- r.followLogs(waitCtx, rn, name, &logged) }()
 	var asking sync.WaitGroup
 	asking.Go(func() { r.watchControl(waitCtx, rn, req, log) })
 	defer asking.Wait()
@@ -219,14 +243,8 @@ func (r *Runs) wait(ctx context.Context, rn runner.Runner, req RunRequest, log *
 			if e.err != nil {
 				return e.exit, fmt.Errorf("waiting for %s: %w", name, e.err)
 			}
-			// The log's end comes with the run's; a log that can't be read loses lines, not the task.
-			select {
-			case err := <-logs:
-				if err != nil && !errors.Is(err, runner.ErrNotFound) {
-					log.Warn("the logs are not whole", "error", err)
-				}
-			case <-time.After(logPatience):
-				log.Warn("the logs did not end with the run")
+			if !awaitLog(ctx, logs, &logged, log) {
+				return runner.Exit{}, fmt.Errorf("the worker is shutting down; the end of %s is found again", name)
 			}
 			return e.exit, nil
 		case <-activity.GetWorkerStopChannel(ctx):
@@ -281,8 +299,40 @@ func (r *Runs) wanted(ctx context.Context, req RunRequest) (bool, error) {
 	return job.WorkflowExecutionInfo.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING, nil
 }
 
-// logPatience is how long the end of a log may come after its run's.
-const logPatience = 10 * time.Second
+// logPatience is how long the end of a log may come after its run's, from the last bytes that came; logPatienceMost is for
+// all of it.
+const (
+	logPatience     = 10 * time.Second
+	logPatienceMost = 5 * time.Minute
+)
+
+// awaitLog waits for the end of an ended run's log, as long as more of it comes: one that can't be read loses lines, not
+// the task. It answers false when the worker shuts down before.
+func awaitLog(ctx context.Context, logs <-chan error, logged *atomic.Int64, log *slog.Logger) bool {
+	began := time.Now()
+	beat := time.NewTicker(heartbeatEvery)
+	defer beat.Stop()
+	for seen, since := logged.Load(), began; ; {
+		select {
+		case err := <-logs:
+			if err != nil && !errors.Is(err, runner.ErrNotFound) {
+				log.Warn("the logs are not whole", "error", err)
+			}
+			return true
+		case <-activity.GetWorkerStopChannel(ctx):
+			return false
+		case <-beat.C:
+			activity.RecordHeartbeat(ctx)
+			if n := logged.Load(); n != seen {
+				seen, since = n, time.Now()
+			}
+			if time.Since(since) >= logPatience || time.Since(began) >= logPatienceMost {
+				log.Warn("the logs did not end with the run")
+				return true
+			}
+		}
+	}
+}
 
 // StopTask stops a run, or sees to it that it never begins. The RunTask that waits for it then ends by itself.
 func (r *Runs) StopTask(ctx context.Context, req RunRequest, grace time.Duration) error {

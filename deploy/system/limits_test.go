@@ -4,8 +4,11 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,10 +17,12 @@ import (
 	"github.com/docker/docker/client"
 	"github.com/stretchr/testify/require"
 
+	"hutong/activities"
 	"hutong/bfia"
 	"hutong/deploy/party"
 	"hutong/deploy/provider/image"
 	"hutong/deploy/testenv"
+	"hutong/store/blob"
 )
 
 // limitsImage is the provider's image for these tests: its tag is nobody else's.
@@ -214,12 +219,53 @@ func TestLargeParameter(t *testing.T) {
 		t.Run(string(device), func(t *testing.T) {
 			w := limited(t, device == bfia.DeviceDocker, func(cfg *party.Config) { cfg.Jobs.MaxDocumentBytes = 100 << 20 })
 			unharmed := w.bystander()
-			env, status := w.guest.ask(http.MethodPost, bfia.PathPlatformCreateAll, hostJob(t, map[string]any{"seconds": 0, "note": strings.Repeat("x", 50_000_000)}))
+			env, status := w.guest.ask(http.MethodPost, bfia.PathPlatformCreateAll, hostJob(t, map[string]any{"seconds": 0, "note": strings.Repeat("x", 200_000)}))
 			require.Equal(t, http.StatusRequestEntityTooLarge, status)
-			for _, word := range []string{"task s1", "host.0", "note takes 50000033 bytes", "131071"} {
+			for _, word := range []string{"task s1", "host.0", "note takes 200033 bytes", "131071"} {
 				require.Contains(t, env.Text(), word)
 			}
 			unharmed()
 		})
 	}
+}
+
+// TestLogFlood has both parts of a task log 100,000 lines a second: they end well, and of each log as much is kept as a
+// party keeps, its beginning, its end and how much is missing.
+func TestLogFlood(t *testing.T) {
+	t.Parallel()
+	w := limited(t, true, nil)
+	const lines = 700_000
+	jobID := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": map[string]any{"seconds": 0, "lines": lines, "lines_per_second": 100_000}}, nil))
+	unharmed := w.bystander()
+	requireSuccess(t, w.guest.await(jobID, 2*time.Minute, finished))
+	unharmed()
+	for _, n := range []*node{w.guest, w.host} {
+		db := n.database()
+		var run string
+		require.Eventually(t, func() bool {
+			tasks, err := db.Tasks(t.Context(), jobID)
+			require.NoError(t, err)
+			run = tasks[0].RunName
+			return tasks[0].ExitCode != nil
+		}, time.Minute, 50*time.Millisecond)
+		storage, err := blob.Open(t.Context(), n.cfg.Storage.URL.Reveal())
+		require.NoError(t, err)
+		log, err := activities.ReadLog(t.Context(), storage, run)
+		require.NoError(t, err)
+		text, err := io.ReadAll(log)
+		require.NoError(t, err)
+		require.NoError(t, log.Close())
+		require.Less(t, len(text), 66<<20)
+		kept := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
+		require.Contains(t, string(kept[0]), fmt.Sprintf("line 1 of %d", lines))
+		end := bytes.Join(kept[len(kept)-5:], []byte("\n"))
+		require.Contains(t, string(end), fmt.Sprintf("line %d of %d", lines, lines))
+		note := regexp.MustCompile(`left out here" lines=(\d+)`).FindSubmatch(text)
+		require.NotNil(t, note, "%s has %d lines of %d bytes", n.cfg.NodeID, len(kept), len(text))
+		left, err := strconv.Atoi(string(note[1]))
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, len(kept)-1+left, lines, "%s: what is not here is told", n.cfg.NodeID)
+	}
+	checkNothingLeft(t, w.guest, jobID, bfia.DeviceProcess)
+	checkNothingLeft(t, w.host, jobID, bfia.DeviceDocker)
 }
