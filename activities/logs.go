@@ -231,8 +231,8 @@ func (r *Runs) lastLines(ctx context.Context, rn runner.Runner, name string) []s
 		if _, text, ok := strings.Cut(line, " "); ok {
 			line = text // without the time
 		}
-		if len(line) > 300 {
-			line = line[:300] + "…"
+		if len(line) > 400 {
+			line = line[:150] + "…" + line[len(line)-250:] // causes come last
 		}
 		lines = append(lines, strings.ToValidUTF8(line, "?"))
 	}

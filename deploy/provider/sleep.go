@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -75,9 +76,10 @@ func take(mib int) (held [][]byte) {
 // flood writes lines to standard output, so many each second.
 func flood(ctx context.Context, lines, rate int) error {
 	out := bufio.NewWriterSize(os.Stdout, 32<<10)
+	much := strings.Repeat("what a component says that says too much. ", 5)
 	began := time.Now()
 	for n := range lines {
-		if _, err := fmt.Fprintf(out, "level=info msg=\"line %d of %d: what a component says that says too much\"\n", n+1, lines); err != nil {
+		if _, err := fmt.Fprintf(out, "level=info msg=\"line %d of %d: %s\"\n", n+1, lines, much); err != nil {
 			return err
 		}
 		if n%1000 != 0 {

@@ -3,11 +3,15 @@ package system
 import (
 	"archive/tar"
 	"bytes"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,6 +20,7 @@ import (
 	dockerimage "github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"hutong/activities"
 	"hutong/bfia"
@@ -234,7 +239,7 @@ func TestLargeParameter(t *testing.T) {
 func TestLogFlood(t *testing.T) {
 	t.Parallel()
 	w := limited(t, true, nil)
-	const lines = 700_000
+	const lines = 300_000
 	jobID := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": map[string]any{"seconds": 0, "lines": lines, "lines_per_second": 100_000}}, nil))
 	unharmed := w.bystander()
 	requireSuccess(t, w.guest.await(jobID, 2*time.Minute, finished))
@@ -268,4 +273,61 @@ func TestLogFlood(t *testing.T) {
 	}
 	checkNothingLeft(t, w.guest, jobID, bfia.DeviceProcess)
 	checkNothingLeft(t, w.host, jobID, bfia.DeviceDocker)
+}
+
+// TestDiskFull fills the disk on which all of the host lies, its database too. A task that needs more than there is fails and
+// says so; what others have begun waits until there is room again, and ends well.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	disk := t.TempDir()
+	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=64m"); err != nil {
+		t.Skipf("no file system of a small size can be mounted here: %v", err)
+	}
+	t.Cleanup(func() { require.NoError(t, unix.Unmount(disk, unix.MNT_DETACH)) })
+	w := limited(t, false, func(cfg *party.Config) {
+		if cfg.NodeID == hostNode {
+			cfg.DataDir = filepath.Join(disk, hostNode)
+		}
+	})
+	unharmed := w.bystander()
+	failure := w.requireFailure(w.guest.submit(hostJob(t, map[string]any{"seconds": 60, "write_mib": 200})), bfia.FailedExit)
+	require.Contains(t, strings.Join(failure.Log, "\n"), "no space left on device")
+	unharmed()
+
+	jobID := w.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(3), "s2": map[string]any{"seconds": 0, "write_mib": 1}}, nil))
+	db := w.host.database()
+	require.Eventually(t, func() bool {
+		tasks, err := db.Tasks(t.Context(), jobID)
+		return err == nil && tasks[0].RunID != ""
+	}, time.Minute, 20*time.Millisecond)
+	filler := filepath.Join(disk, "filler")
+	f, err := os.Create(filler)
+	require.NoError(t, err)
+	for block := 1 << 20; block > 0; block /= 2 {
+		for err = nil; err == nil; {
+			_, err = f.Write(make([]byte, block))
+		}
+		require.ErrorIs(t, err, unix.ENOSPC)
+	}
+	require.NoError(t, f.Close())
+	// The guest's part is done, and the host has no room to write down its own.
+	w.guest.await(jobID, time.Minute, func(s bfia.JobStatus) bool {
+		return slices.ContainsFunc(s.Tasks[0].Parties, func(p bfia.PartStatus) bool { return p.NodeID == guestNode && p.State == bfia.TaskSuccess })
+	})
+	env, status := w.host.ask(http.MethodPost, bfia.PathProviderRegister, edit(t, sleepProvider(t), func(f map[string]any) {
+		f["name"], f["metadata"] = "another", map[string]any{"command": []string{testenv.Binary(t, "provider")}, "note": strings.Repeat("x", 500_000)}
+	}))
+	require.Equal(t, http.StatusServiceUnavailable, status, env.Text())
+	require.Contains(t, env.Text(), "no room on its disk")
+	require.False(t, finished(w.guest.status(jobID)))
+	require.NoError(t, os.Remove(filler))
+	requireSuccess(t, w.guest.await(jobID, 2*time.Minute, finished))
+	require.EqualValues(t, 1<<20, w.host.outputs(jobID)["s2 host.0 out"].Bytes)
+	file, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(w.host.cfg.Database.URL.Reveal(), "sqlite://")+"?_pragma=busy_timeout(10000)")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, file.Close()) }()
+	var sound string
+	require.NoError(t, file.QueryRow("PRAGMA integrity_check").Scan(&sound))
+	require.Equal(t, "ok", sound)
+	requireSuccess(t, w.guest.await(w.guest.submit(hostJob(t, seconds(0))), time.Minute, finished))
 }
