@@ -10,9 +10,14 @@ SLIM        := -tags slim
 TAGS        ?=
 DEVICE      ?= auto
 TEST_FLAGS  ?=
+# Where what tests install is kept.
+CACHE       ?= $${HUTONG_INTEROP_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/hutong/interop}
+# What make chaos does: how long, and which faults and jobs.
+SEED        ?= 1
+FOR         ?= 10m
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-race test-memory test-engine check histories image interop bench clean FORCE
+.PHONY: help build demo test test-race test-memory test-s3 test-engine check histories image interop chaos bench clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +35,7 @@ bin/provider: FORCE
 demo: build ## run the main job: two institutions train a model together (DEVICE=docker, process or auto)
 	bin/hutong demo --device $(DEVICE)
 
-test: build check test-race test-memory test-engine ## run all tests, with the race detector, and the linters
+test: build check test-race test-memory test-s3 test-engine ## run all tests, with the race detector, and the linters
 
 test-race:
 	$(GO) test -race $(SLIM) -timeout 20m $(TEST_FLAGS) $$($(GO) list $(SLIM) ./... | grep -v '^hutong/deploy/dev$$')
@@ -38,6 +43,10 @@ test-race:
 # What a program needs of memory can't be told under the race detector.
 test-memory:
 	$(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) -run '^(TestMemoryIsBounded|TestLargeUpload)$$' ./store/dataset ./api
+
+# The storage, and a whole training, on an S3 server, which is installed for it.
+test-s3:
+	deploy/testenv/s3/with.sh "$(CACHE)" $(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) ./store/blob ./store/dataset ./deploy/provider
 
 test-engine:
 	$(STATIC) $(GO) test -timeout 10m $(TEST_FLAGS) ./deploy/dev
@@ -57,8 +66,12 @@ image: bin/provider ## build the reference provider's image with the Docker comm
 	docker build -t hutong/provider:1.0.0 deploy/provider; status=$$?; rm -f deploy/provider/provider; exit $$status
 
 interop: build ## run FATE-Flow 2.2.0 and Hutong together, with real containers; installs FATE-Flow (docs/interop.md)
-	deploy/interop/fateflow/install.sh "$${HUTONG_INTEROP_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/hutong/interop}"
+	deploy/interop/fateflow/install.sh "$(CACHE)"
 	HUTONG_INTEROP=1 $(GO) test $(SLIM) -count 1 -parallel 16 -timeout 20m $(TEST_FLAGS) -v ./deploy/interop
+
+chaos: build ## break everything while jobs run, and check that nothing is lost (FOR=10m SEED=1; SEED=0 draws one)
+	$(STATIC) $(GO) build -o bin/chaos ./deploy/chaos
+	bin/chaos --seed $(SEED) --for $(FOR)
 
 bench: build ## measure Hutong against what Docker alone needs
 	$(STATIC) $(GO) build -o bin/bench ./bench

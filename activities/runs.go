@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -105,7 +104,14 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 		return RunResult{}, err
 	}
 	startErr := rn.Start(ctx, name)
-	if startErr != nil && !errors.Is(startErr, runner.ErrNotFound) && !runner.IsPermanent(startErr) {
+	switch {
+	case startErr == nil || errors.Is(startErr, runner.ErrNotFound):
+	case runner.IsPermanent(startErr):
+		// It never will run. Where the runner has not written that down as its end, this does.
+		if err := rn.Stop(ctx, name, 0); err != nil {
+			return RunResult{}, fmt.Errorf("giving up %s, which can't be started: %w", name, err)
+		}
+	default:
 		return RunResult{}, fmt.Errorf("starting %s: %w", name, startErr)
 	}
 	// A stop that was asked for meanwhile found nothing to stop, perhaps; from here on it finds the run.
@@ -117,13 +123,8 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 			return RunResult{}, fmt.Errorf("stopping %s: %w", name, err)
 		}
 	}
-	var exit runner.Exit
-	if runner.IsPermanent(startErr) {
-		exit, err = notStarted(ctx, rn, name, startErr)
-	} else {
-		log.Info("run started", "device", rn.Device())
-		exit, err = r.wait(cancelled, rn, req, log)
-	}
+	log.Info("run started", "device", rn.Device())
+	exit, err := r.wait(cancelled, rn, req, log)
 	if errors.Is(err, runner.ErrNotFound) {
 		if row, err = r.Store.Task(ctx, req.Key.row()); err != nil {
 			return RunResult{}, fmt.Errorf("reading the row of %s: %w", name, err)
@@ -143,6 +144,9 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 		tail = r.lastLines(ctx, rn, name)
 	}
 	failure := at(exitFailure(exit, tail), req.Key, req.Part)
+	if exit.Code == runner.StoppedCode && runner.IsPermanent(startErr) {
+		failure = at(&bfia.Failure{Kind: bfia.FailedStart, Words: startErr.Error()}, req.Key, req.Part)
+	}
 	r.tidyOutputs(ctx, req)
 	// Before the exit: once that is recorded, nobody looks at the run any more.
 	if err := r.Store.ExplainTask(ctx, req.Key.row(), req.TaskID, failure); err != nil {
@@ -155,22 +159,6 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	r.remove(ctx, rn, name, log)
 	return RunResult{Failure: failure}, nil
 }
-
-// notStarted is the end of a run that can't be started: as its device knows it, or, since not every device writes down
-// each such end, as the start told it.
-func notStarted(ctx context.Context, rn runner.Runner, name string, cause error) (runner.Exit, error) {
-	ctx, cancel := context.WithTimeout(ctx, notStartedPatience)
-	defer cancel()
-	exit, err := rn.Wait(ctx, name)
-	if err != nil && ctx.Err() != nil {
-		now := time.Now()
-		return runner.Exit{Code: runner.NotStartedCode, Reason: cause.Error(), StartedAt: now, FinishedAt: now}, nil
-	}
-	return exit, err
-}
-
-// notStartedPatience is how long a device may take to tell the end of a run that it could not start.
-const notStartedPatience = 5 * time.Second
 
 // outdated ends and removes the run of an attempt that another has followed: it counts no more, whatever came of it.
 func (r *Runs) outdated(ctx context.Context, req RunRequest, log *slog.Logger) (RunResult, error) {
@@ -436,11 +424,11 @@ func (r *Runs) mounts(run *bfia.Run) ([]runner.Mount, error) {
 		if err != nil {
 			return nil, err
 		}
-		within, err := entries(source)
+		_, err = os.Stat(source)
 		switch {
-		case errors.Is(err, fs.ErrNotExist) && in.Key != "", err == nil && within == 0 && in.Key != "":
-			// Its upstream wrote nothing, as it may; whether that will do is the component's to say. The empty folder that was
-			// made for it may go at any moment, see tidyOutputs.
+		case in.Key != "" && (errors.Is(err, fs.ErrNotExist) || emptyFolder(source)):
+			// Its upstream wrote nothing, as it may; whether that will do is the component's to say. An empty folder is about to
+			// go, with the upstream's container.
 			continue
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			return nil, fmt.Errorf("looking for input %s in the storage: %w", in.Port, err) // the storage is away: worth another try
@@ -467,24 +455,9 @@ func (r *Runs) mounts(run *bfia.Run) ([]runner.Mount, error) {
 	return mounts, nil
 }
 
-// entries is how many things lie at a path of the storage, as far as there are some or none; 1 for a file.
-func entries(path string) (int, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrPermission) {
-		return 1, nil // a container's own, whatever is in it
-	}
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = f.Close() }()
-	if info, err := f.Stat(); err != nil || !info.IsDir() {
-		return 1, err
-	}
-	names, err := f.Readdirnames(1)
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	return len(names), err
+func emptyFolder(path string) bool {
+	content, err := os.ReadDir(path)
+	return err == nil && len(content) == 0
 }
 
 // tidyOutputs removes the folders that were made for outputs which the run did not write.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"hutong/activities/runner"
 	"hutong/bfia"
 	"hutong/store"
+	"hutong/store/blob"
 	"hutong/store/storetest"
 )
 
@@ -72,13 +74,17 @@ func (c *cutRunner) Remove(ctx context.Context, name string) error {
 
 // run runs RunTask of task a on a worker of its own.
 func (h *house) run(ctx context.Context, r runner.Runner, stop chan struct{}) (activities.RunResult, error) {
+	return h.runOf(ctx, "a", r, stop)
+}
+
+func (h *house) runOf(ctx context.Context, task string, r runner.Runner, stop chan struct{}) (activities.RunResult, error) {
 	own := *h
 	own.runs = h.newRuns(r)
 	env := own.env(ctx)
 	if stop != nil {
 		env.SetWorkerStopChannel(stop)
 	}
-	value, err := env.ExecuteActivity(activities.RunTaskName, h.request("a"))
+	value, err := env.ExecuteActivity(activities.RunTaskName, h.request(task))
 	var result activities.RunResult
 	if err == nil {
 		require.NoError(h.t, value.Get(&result))
@@ -377,6 +383,59 @@ func TestStopTask(t *testing.T) {
 		assert.Equal(t, 137, r.Failure.ExitCode)
 		stop()
 	})
+}
+
+// A container that can't be started, though it could be made, is a failure of its task, and leaves nothing.
+func TestRunTaskCannotStart(t *testing.T) {
+	eachDevice(t, func(t *testing.T, d device) {
+		if d.Device() != "docker" {
+			t.Skip("a process needs nothing of its mounts to start")
+		}
+		h := newHouse(t, storetest.SQLite(t), d, []string{"print", "the end"}, nil)
+		h.begin()
+		folder, err := h.blobs.(*blob.File).Path("guest-A-dataset-d/" + bfia.TaskID(jobID, "a"))
+		require.NoError(t, err)
+		r, err := h.run(t.Context(), &cutRunner{device: d, at: "before Start", die: func() { assert.NoError(t, os.RemoveAll(folder)) }}, nil)
+		require.NoError(t, err)
+		require.NotNil(t, r.Failure)
+		assert.Equal(t, bfia.FailedStart, r.Failure.Kind)
+		assert.Contains(t, r.Failure.Text(), "does not exist")
+		runs, err := d.List(t.Context())
+		require.NoError(t, err)
+		assert.Empty(t, runs)
+	})
+}
+
+// A task whose upstream wrote nothing begins without that input: the folder that is there for it is about to go.
+func TestRunTaskWithoutInput(t *testing.T) {
+	eachDevice(t, func(t *testing.T, d device) {
+		h := newHouse(t, storetest.SQLite(t), d, []string{"print", "the end"}, []string{"print", "the end"})
+		h.begin()
+		folder, err := h.blobs.(*blob.File).Path("guest-A-dataset-d/" + bfia.TaskID(jobID, "a"))
+		require.NoError(t, err)
+		require.NoError(t, os.MkdirAll(folder, 0o755))
+		_, err = h.records.ClaimTask(t.Context(), h.ref("b"), []bfia.Part{guestA}, "", time.Now())
+		require.NoError(t, err)
+		var sources []string
+		_, err = h.runOf(t.Context(), "b", &specRunner{device: d, seen: func(s runner.Spec) {
+			for _, m := range s.Mounts {
+				sources = append(sources, m.Source)
+			}
+		}}, nil)
+		require.NoError(t, err)
+		assert.NotContains(t, sources, folder)
+	})
+}
+
+// specRunner sees what is created.
+type specRunner struct {
+	device
+	seen func(runner.Spec)
+}
+
+func (s *specRunner) Create(ctx context.Context, spec runner.Spec) (string, error) {
+	s.seen(spec)
+	return s.device.Create(ctx, spec)
 }
 
 // Parts without outputs leave no folder for them.

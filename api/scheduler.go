@@ -55,7 +55,9 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 // workflowTaskTimeout is how soon another worker goes on with a workflow whose worker died in the middle of a step.
 const workflowTaskTimeout = 5 * time.Second
 
-// create starts a workflow, or finds the one that runs, and waits until its create update has answered.
+// create starts a workflow, or finds the one that runs, and waits until its create update has answered. Each call's update
+// has an id of its own: of one that is known the engine repeats the answer, also that of a run which has failed since, and
+// starts nothing.
 func (s *Server) create(ctx context.Context, id, workflow string, in any, options temporal.StartWorkflowOptions) error {
 	options.ID = id
 	options.TaskQueue = activities.ControlQueue
@@ -65,7 +67,7 @@ func (s *Server) create(ctx context.Context, id, workflow string, in any, option
 	handle, err := s.temporal.UpdateWithStartWorkflow(ctx, temporal.UpdateWithStartWorkflowOptions{
 		StartWorkflowOperation: s.temporal.NewWithStartWorkflowOperation(options, workflow, in),
 		UpdateOptions: temporal.UpdateWorkflowOptions{
-			UpdateName: workflows.UpdateCreate, UpdateID: workflows.UpdateCreate,
+			UpdateName:   workflows.UpdateCreate,
 			WaitForStage: temporal.WorkflowUpdateStageCompleted,
 		},
 	})

@@ -19,7 +19,7 @@ const (
 	// askTimeout bounds one question to the engine.
 	askTimeout = 10 * time.Second
 	// sweepEvery is how often a host looks for runs that nobody owns.
-	sweepEvery = 5 * time.Minute
+	sweepEvery = time.Minute
 )
 
 // goesOn asks the engine for a job's workflow, of which id gives the id.

@@ -77,7 +77,7 @@ func (m Main) newRootCommand() *cobra.Command {
 		}
 	}
 	add("client", newJobCommand(c), newDataCommand(c), newProviderCommand(c), newConformanceCommand(c))
-	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(), newMigrateCommand(),
+	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(), newMigrateCommand(), newDoctorCommand(),
 		newEngineCommand(), m.newConfigCommand(), m.newDemoCommand())
 	root.AddCommand(newVersionCommand(), newSuperviseCommand())
 	return root

@@ -141,6 +141,15 @@ func TestPartnerDown(t *testing.T) {
 	require.Equal(t, http.StatusBadGateway, status)
 	require.Contains(t, env.Text(), hostNode)
 	requireForgotten(t, w.guest, jobID)
+
+	// When the partner is back, the same document is taken: the refusal of then is not the answer of now.
+	w.host.start()
+	w.host.register(sleepProvider(t), bfia.DeviceProcess)
+	require.Eventually(t, func() bool {
+		env, _ = w.guest.ask(http.MethodPost, bfia.PathPlatformCreateAll, document)
+		return env.OK()
+	}, time.Minute, 500*time.Millisecond, "%s", env.Text())
+	requireSuccess(t, w.guest.await(jobID, time.Minute, finished))
 }
 
 // TestPartnerRefuses submits a job whose dataset the host does not have: its words reach the submitter.

@@ -5,17 +5,12 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 dir=${1:?"usage: install.sh DIR"}
 fate_flow=2.2.0
-versitygw=v1.8.0
 
 mkdir -p "$dir"
 exec 9>"$dir/lock"
 flock 9
 
-if [ "$(cat "$dir/versitygw.version" 2>/dev/null)" != "$versitygw" ]; then
-  echo "installing versitygw $versitygw"
-  GOBIN="$dir/bin" GOFLAGS= CGO_ENABLED=0 go install "github.com/versity/versitygw/cmd/versitygw@$versitygw"
-  echo "$versitygw" >"$dir/versitygw.version"
-fi
+"$here/../../testenv/s3/install.sh" "$dir"
 
 digest=$(cd "$here" && { echo "$fate_flow"; cat install.sh requirements.txt; find utils -name '*.py' | sort | xargs cat; } | sha256sum)
 [ "$(cat "$dir/fateflow.digest" 2>/dev/null)" = "$digest" ] && exit 0

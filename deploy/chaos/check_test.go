@@ -1,0 +1,95 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	boostID = "chaos0000000000000001"
+	failsID = "chaos0000000000000002"
+	stopsID = "chaos0000000000000003"
+)
+
+// goodFacts are those of a run in which all went as it must: a job that succeeds in a second attempt, one that fails, and one
+// that is stopped.
+func goodFacts() *facts {
+	roles := map[string]string{"guest": "guest", "host": "third"}
+	f := &facts{
+		rows: map[string]map[string]*rows{"guest": {}, "third": {}}, created: map[string]map[string]int{"guest": {}, "third": {}},
+		results: map[string]map[string]string{boostID: {"s1 guest out": "rows"}}, want: map[JobKind]map[string]string{jobBoost: {"s1 guest out": "rows"}},
+	}
+	job := func(id string, kind JobKind, state, explanation string, attempts int) {
+		f.jobs = append(f.jobs, &jobRun{JobPlan: JobPlan{Kind: kind, ID: id, Roles: roles}, ended: time.Now()})
+		scheduler := &rows{job: "FINISHED", scheduled: "FINISHED", explanation: explanation, outputs: map[string]string{}}
+		for role, name := range roles {
+			run := "hutong-" + id + "-s1-" + role + ".0-" + string(rune('0'+attempts))
+			r := scheduler
+			if name != "guest" {
+				r = &rows{job: "FINISHED", outputs: map[string]string{}}
+			}
+			r.tasks = []taskRow{{name: "s1", role: role, state: state, taskID: "t", runName: run, kind: explanation, attempt: attempts}}
+			r.outputs["s1 "+role] = "t"
+			f.rows[name][id] = r
+			for attempt := range attempts {
+				f.created[name]["hutong-"+id+"-s1-"+role+".0-"+string(rune('1'+attempt))] = 1
+			}
+			scheduler.parts = append(scheduler.parts, partRow{task: "s1", role: role, state: state, taskID: "t", kind: explanation, attempt: attempts})
+		}
+	}
+	job(boostID, jobBoost, "SUCCESS", "", 2)
+	job(failsID, jobFails, "FAILED", `{"kind":"exit_code","exit_code":3}`, 1)
+	job(stopsID, jobStops, "FAILED", `{"kind":"stopped","by":"x"}`, 1)
+	return f
+}
+
+// A checker is worth something only if it finds what is wrong.
+func TestJudgeFindsPlantedFaults(t *testing.T) {
+	require.Equal(t, &findings{}, judge(goodFacts()))
+	for name, c := range map[string]struct {
+		plant func(*facts)
+		want  [4]int // lost, doubled, orphaned, wrong
+	}{
+		"a container created twice":         {func(f *facts) { f.created["third"]["hutong-"+boostID+"-s1-host.0-2"] = 2 }, [4]int{0, 1, 0, 0}},
+		"outputs of another attempt":        {func(f *facts) { f.rows["third"][boostID].outputs["s1 host"] = "earlier" }, [4]int{0, 1, 0, 0}},
+		"a job that its client never ended": {func(f *facts) { f.jobs[0].ended = time.Time{} }, [4]int{1, 0, 0, 0}},
+		"a job that its scheduler runs":     {func(f *facts) { f.rows["guest"][boostID].scheduled = "RUNNING" }, [4]int{1, 0, 0, 0}},
+		"a job that its scheduler forgot":   {func(f *facts) { delete(f.rows["guest"], boostID) }, [4]int{1, 0, 0, 0}},
+		"a success without a container": {func(f *facts) {
+			delete(f.created["third"], "hutong-"+boostID+"-s1-host.0-2")
+		}, [4]int{1, 0, 0, 0}},
+		"a container of no job":              {func(f *facts) { f.created["third"]["hutong-other-s1-host.0-1"] = 1 }, [4]int{0, 0, 1, 0}},
+		"something left":                     {func(f *facts) { f.left = []string{"container x"} }, [4]int{0, 0, 1, 0}},
+		"a job of nobody":                    {func(f *facts) { f.rows["third"]["x"] = &rows{job: "FINISHED"} }, [4]int{0, 0, 0, 1}},
+		"a participant that still runs":      {func(f *facts) { f.rows["third"][boostID].job = "RUNNING" }, [4]int{0, 0, 0, 1}},
+		"a participant that forgot":          {func(f *facts) { delete(f.rows["third"], boostID) }, [4]int{0, 0, 0, 1}},
+		"a participant that says otherwise":  {func(f *facts) { f.rows["third"][boostID].tasks[0].state = "FAILED" }, [4]int{0, 0, 0, 1}},
+		"an attempt that its scheduler left": {func(f *facts) { f.rows["third"][boostID].tasks[0].taskID = "u"; f.rows["third"][boostID].outputs = nil }, [4]int{0, 0, 0, 1}},
+		"a success that must fail": {func(f *facts) {
+			for _, p := range []string{"guest", "third"} {
+				f.rows[p][failsID].tasks[0].state = "SUCCESS"
+			}
+			for i := range f.rows["guest"][failsID].parts {
+				f.rows["guest"][failsID].parts[i].state = "SUCCESS"
+			}
+		}, [4]int{0, 0, 0, 1}},
+		"a failure told as another": {func(f *facts) {
+			for i := range f.rows["guest"][failsID].parts {
+				f.rows["guest"][failsID].parts[i].kind = `{"kind":"exit_code","exit_code":137}`
+			}
+		}, [4]int{0, 0, 0, 1}},
+		"a stop told as a failure":  {func(f *facts) { f.rows["guest"][stopsID].explanation = `{"kind":"timeout"}` }, [4]int{0, 0, 0, 1}},
+		"an output that is missing": {func(f *facts) { delete(f.results[boostID], "s1 guest out") }, [4]int{0, 0, 0, 1}},
+		"an output that is cut":     {func(f *facts) { f.results[boostID]["s1 guest out"] = "ro" }, [4]int{0, 0, 0, 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := goodFacts()
+			c.plant(f)
+			v := judge(f)
+			require.Equal(t, c.want, [4]int{len(v.lost), len(v.doubled), len(v.orphaned), len(v.wrong)}, "%+v", v)
+			require.False(t, v.ok())
+		})
+	}
+}

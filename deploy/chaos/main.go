@@ -1,0 +1,396 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "task" { // started by the process device
+		fmt.Fprintln(os.Stderr, "chaos:", runTask())
+		os.Exit(125)
+	}
+	seed := flag.Uint64("seed", 1, "which faults and jobs; 0 draws one")
+	length := flag.Duration("for", 10*time.Minute, "how long faults go on")
+	settle := flag.Duration("settle", 4*time.Minute, "how long jobs may take to end after the last fault")
+	root := flag.String("root", ".", "the repository's folder")
+	dir := flag.String("dir", "", "the folder of the run; it stays when something is wrong (default: a new one among the temporary files)")
+	show := flag.Bool("plan", false, "only print the plan")
+	flag.Parse()
+	if *seed == 0 {
+		*seed = rand.Uint64N(1<<32) + 1
+	}
+	plan := NewPlan(*seed, *length)
+	if *show {
+		for _, f := range plan.Faults {
+			fmt.Println(f)
+		}
+		for _, j := range plan.Jobs {
+			fmt.Printf("%7.1fs  job %s  %-16s %v\n", j.At.Seconds(), j.ID, j.Kind, j.Roles)
+		}
+		return
+	}
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	good, err := chaos(ctx, plan, *settle, *root, *dir)
+	cancel()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+	}
+	if err != nil || !good {
+		os.Exit(1)
+	}
+}
+
+// applied counts what was really done, by kind.
+type applied struct {
+	mu     sync.Mutex
+	faults map[FaultKind]int
+	hits   map[FaultKind]int // requests, for links
+	active int
+	jobs   int // that have ended
+}
+
+func (a *applied) job() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.jobs++
+}
+
+func chaos(ctx context.Context, plan Plan, settle time.Duration, root, dir string) (good bool, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return false, err
+	}
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "hutong-chaos-"); err != nil {
+			return false, err
+		}
+		if err := os.Chmod(dir, 0o755); err != nil { // PostgreSQL runs as another user
+			return false, err
+		}
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return false, err
+	}
+	fmt.Printf("seed %d: %d faults and %d jobs in %s, at three parties; everything is in %s\n", plan.Seed, len(plan.Faults), len(plan.Jobs), plan.Length, dir)
+	w, err := startWorld(ctx, dir, filepath.Dir(self))
+	defer func() {
+		w.stop()
+		if good {
+			_ = os.RemoveAll(dir)
+		} else {
+			fmt.Printf("\nlogs, databases and storage are in %s\n", dir)
+		}
+	}()
+	if err != nil {
+		return false, err
+	}
+	if err := w.prepare(ctx, root); err != nil {
+		return false, err
+	}
+	want, reference, err := w.reference(ctx, root)
+	if err != nil {
+		return false, fmt.Errorf("without any fault: %w", err)
+	}
+	fmt.Printf("three parties run, and without faults each kind of job ends as it must\n\n")
+
+	began := time.Now()
+	done := applied{faults: map[FaultKind]int{}, hits: map[FaultKind]int{}}
+	deadline, cancel := context.WithDeadline(ctx, began.Add(plan.Length+settle))
+	defer cancel()
+	var faults, jobs sync.WaitGroup
+	faults.Go(func() { w.breakThings(deadline, plan, began, &done) })
+	runs := reference
+	for _, j := range plan.Jobs {
+		r := &jobRun{JobPlan: j}
+		runs = append(runs, r)
+		jobs.Go(func() {
+			if waitUntil(deadline, began.Add(j.At)) {
+				w.run(deadline, root, r)
+				done.job()
+			}
+		})
+	}
+	over := make(chan struct{})
+	go func() { jobs.Wait(); faults.Wait(); close(over) }()
+	report(over, began, &done)
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	f, err := w.look(ctx, runs, want)
+	if err != nil {
+		return false, err
+	}
+	v := judge(f)
+	tell(plan, f, &done, v, time.Since(began))
+	return v.ok(), nil
+}
+
+func waitUntil(ctx context.Context, t time.Time) bool {
+	select {
+	case <-time.After(time.Until(t)):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// reference runs one job of each kind before the faults begin, for what they leave.
+func (w *world) reference(ctx context.Context, root string) (map[JobKind]map[string]string, []*jobRun, error) {
+	want := map[JobKind]map[string]string{}
+	var runs []*jobRun
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	for i, kind := range []JobKind{jobBoost, jobLR, jobWide, jobFails} {
+		r := &jobRun{JobPlan: JobPlan{Kind: kind, ID: fmt.Sprintf("calm%017d", i+1), Roles: map[string]string{"guest": "guest", "host": "host"}}}
+		if kind == jobLR {
+			r.Roles["arbiter"] = "third"
+		}
+		w.run(ctx, root, r)
+		if r.ended.IsZero() {
+			return nil, nil, fmt.Errorf("job %s (%s) does not end: %w", r.ID, kind, r.trouble)
+		}
+		if err := w.endedRight(ctx, r); err != nil {
+			return nil, nil, err
+		}
+		results, err := w.results(ctx, r)
+		if err != nil {
+			return nil, nil, err
+		}
+		want[kind] = results
+		runs = append(runs, r)
+	}
+	if len(want[jobBoost]) < 8 || len(want[jobLR]) < 8 {
+		return nil, nil, fmt.Errorf("the jobs left %d and %d outputs", len(want[jobBoost]), len(want[jobLR]))
+	}
+	return want, runs, nil
+}
+
+// endedRight tells whether a job that no fault disturbed ended as its kind must: there is no measure without it.
+func (w *world) endedRight(ctx context.Context, r *jobRun) error {
+	guest := w.parties[r.Roles["guest"]]
+	db, err := guest.openDatabase()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	all, err := readRows(ctx, db)
+	if err != nil {
+		return err
+	}
+	j := all[r.ID]
+	if j == nil {
+		return fmt.Errorf("job %s (%s) is not known to %s, which schedules it", r.ID, r.Kind, guest.name)
+	}
+	if good := j.explanation == ""; good != (r.Kind != jobFails) {
+		return fmt.Errorf("job %s (%s) ends wrongly: %s; %+v", r.ID, r.Kind, j.explanation, j.parts)
+	}
+	return nil
+}
+
+// breakThings does what the plan says, and mends it all before it answers.
+func (w *world) breakThings(ctx context.Context, plan Plan, began time.Time, done *applied) {
+	var under sync.WaitGroup
+	defer under.Wait()
+	for _, f := range plan.Faults {
+		if !waitUntil(ctx, began.Add(f.At)) {
+			return
+		}
+		under.Go(func() {
+			done.mu.Lock()
+			done.active++
+			done.mu.Unlock()
+			hit, touched := w.do(ctx, f)
+			done.mu.Lock()
+			defer done.mu.Unlock()
+			done.active--
+			if hit {
+				done.faults[f.Kind]++
+				done.hits[f.Kind] += touched
+			}
+		})
+	}
+}
+
+// do does one fault, until it is over, and answers whether it hit something.
+func (w *world) do(ctx context.Context, f Fault) (hit bool, touched int) {
+	if l := w.links[f.Target]; l != nil {
+		l.fault(f.Kind)
+		waitUntil(ctx, time.Now().Add(f.For))
+		return true, l.heal()
+	}
+	switch f.Kind {
+	case faultContainer:
+		return w.killContainer(ctx, w.parties[f.Target]), 0
+	case faultKill:
+		hit = w.processes[f.Target].end(syscall.SIGKILL, f.For)
+	case faultTerm:
+		hit = w.processes[f.Target].end(syscall.SIGTERM, f.For)
+	case faultPause:
+		hit = w.processes[f.Target].signal(syscall.SIGSTOP)
+	}
+	waitUntil(ctx, time.Now().Add(f.For))
+	if f.Kind == faultPause {
+		w.processes[f.Target].signal(syscall.SIGCONT)
+	}
+	return hit, 0
+}
+
+// killContainer kills one container, or process, of a party that runs now.
+func (w *world) killContainer(ctx context.Context, p *party) bool {
+	if p.docker == "" {
+		folders, _ := filepath.Glob(filepath.Join(p.dir, "runs", "hutong-*"))
+		for _, folder := range folders {
+			if pid := pidOf(folder); pid > 0 && syscall.Kill(pid, syscall.SIGKILL) == nil {
+				return true
+			}
+		}
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	list, err := p.daemon.ContainerList(ctx, container.ListOptions{})
+	return err == nil && len(list) > 0 && p.daemon.ContainerKill(ctx, list[0].ID, "KILL") == nil
+}
+
+// pidOf is the process that runs in a folder; 0 when there is none.
+func pidOf(folder string) int {
+	entries, _ := filepath.Glob("/proc/[0-9]*/cwd")
+	for _, e := range entries {
+		if cwd, err := os.Readlink(e); err == nil && cwd == folder {
+			var pid int
+			if _, err := fmt.Sscanf(e, "/proc/%d/cwd", &pid); err == nil {
+				return pid
+			}
+		}
+	}
+	return 0
+}
+
+// leavePatience is how long what nobody watched at its end may take to be swept: see docs/reliability.md.
+const leavePatience = 3 * time.Minute
+
+// look gathers the facts once all is mended, leaving what is on its way out the time to go.
+func (w *world) look(ctx context.Context, runs []*jobRun, want map[JobKind]map[string]string) (*facts, error) {
+	f := &facts{jobs: runs, rows: map[string]map[string]*rows{}, created: map[string]map[string]int{}, results: map[string]map[string]string{}, want: want}
+	deadline := time.Now().Add(leavePatience)
+	for {
+		open := false
+		for name, p := range w.parties {
+			db, err := p.openDatabase()
+			if err != nil {
+				return nil, err
+			}
+			f.rows[name], err = readRows(ctx, db)
+			_ = db.Close()
+			if err != nil {
+				return nil, fmt.Errorf("reading the database of %s: %w", name, err)
+			}
+			for _, r := range f.rows[name] {
+				open = open || r.job != "" && r.job != "FINISHED"
+			}
+		}
+		var err error
+		if f.left, err = w.leftovers(ctx); err != nil {
+			return nil, err
+		}
+		if !open && len(f.left) == 0 || time.Now().After(deadline) {
+			break
+		}
+		waitUntil(ctx, time.Now().Add(time.Second))
+	}
+	for name, p := range w.parties {
+		var err error
+		if f.created[name], err = p.counts(); err != nil {
+			return nil, err
+		}
+	}
+	for _, r := range runs {
+		if r.ended.IsZero() || len(want[r.Kind]) == 0 {
+			continue
+		}
+		var err error
+		if f.results[r.ID], err = w.results(ctx, r); err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+// report prints how it goes until it is over.
+func report(over <-chan struct{}, began time.Time, done *applied) {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-over:
+			return
+		case <-tick.C:
+			done.mu.Lock()
+			faults := 0
+			for _, n := range done.faults {
+				faults += n
+			}
+			fmt.Printf("%4.0f s  %3d faults done, %d at work; %3d jobs ended\n", time.Since(began).Seconds(), faults, done.active, done.jobs)
+			done.mu.Unlock()
+		}
+	}
+}
+
+func tell(plan Plan, f *facts, done *applied, v *findings, took time.Duration) {
+	fmt.Printf("\nseed %d, %.0f s with the end\n\n", plan.Seed, took.Seconds())
+	kinds, tries := map[JobKind]int{}, 0
+	for _, j := range f.jobs {
+		kinds[j.Kind]++
+		tries += j.tries
+	}
+	fmt.Printf("jobs: %d, submitted in %d tries\n", len(f.jobs), tries)
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		fmt.Printf("  %-18s %4d\n", kind, kinds[kind])
+	}
+	total := 0
+	for _, n := range done.faults {
+		total += n
+	}
+	fmt.Printf("faults: %d\n", total)
+	for _, kind := range slices.Sorted(maps.Keys(done.faults)) {
+		fmt.Printf("  %-18s %4d", kind, done.faults[kind])
+		if n := done.hits[kind]; n > 0 {
+			fmt.Printf("  of links, touching %d requests", n)
+		}
+		fmt.Println()
+	}
+	runs, further := 0, 0
+	for _, counts := range f.created {
+		runs += len(counts)
+		for run := range counts {
+			if !strings.HasSuffix(run, "-1") {
+				further++
+			}
+		}
+	}
+	fmt.Printf("containers and processes: %d, of which %d in further attempts\n\n", runs, further)
+	for _, part := range []struct {
+		name  string
+		found []string
+	}{{"lost", v.lost}, {"doubled", v.doubled}, {"orphaned", v.orphaned}, {"wrong states", v.wrong}} {
+		fmt.Printf("%-14s %d\n", part.name, len(part.found))
+		slices.Sort(part.found)
+		for _, finding := range part.found {
+			fmt.Printf("    %s\n", finding)
+		}
+	}
+}

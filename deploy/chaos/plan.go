@@ -1,0 +1,170 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// FaultKind is what is done to a target.
+type FaultKind string
+
+// The kinds of faults. Those from cut on are of a link between two parties, the others of a process, or of a container.
+const (
+	faultKill      FaultKind = "kill -9"
+	faultTerm      FaultKind = "restart"
+	faultPause     FaultKind = "pause"
+	faultContainer FaultKind = "kill a container"
+	faultCut       FaultKind = "cut"
+	faultStall     FaultKind = "stall"
+	faultDelay     FaultKind = "delay"
+	faultDouble    FaultKind = "duplicate"
+	faultLose      FaultKind = "lose answers"
+	faultReorder   FaultKind = "reorder"
+)
+
+// Fault is one fault: at a moment of the run, for a while.
+type Fault struct {
+	At, For time.Duration
+	Kind    FaultKind
+	Target  string // a process, such as "guest api", a link, such as "guest-host", or a party
+}
+
+func (f Fault) String() string {
+	return fmt.Sprintf("%7.1fs  %-16s %-18s for %.1fs", f.At.Seconds(), f.Kind, f.Target, f.For.Seconds())
+}
+
+// JobKind is what a job is made of, and how it must end.
+type JobKind string
+
+// The kinds of jobs.
+const (
+	jobBoost JobKind = "PSI, SecureBoost"
+	jobLR    JobKind = "PSI, HeteroLR" // with an arbiter
+	jobWide  JobKind = "ten sleeps"    // a DAG that is wide and deep
+	jobFails JobKind = "must fail"
+	jobStops JobKind = "is stopped"
+)
+
+// JobPlan is one job.
+type JobPlan struct {
+	At     time.Duration
+	Kind   JobKind
+	ID     string
+	Roles  map[string]string // party by role
+	StopAt time.Duration     // after its submission, of one that is stopped
+}
+
+// Plan is all that happens in a run.
+type Plan struct {
+	Seed   uint64
+	Length time.Duration
+	Faults []Fault
+	Jobs   []JobPlan
+}
+
+var (
+	parties = []string{"guest", "host", "third"}
+	links   = []string{"guest-host", "guest-third", "host-third"}
+)
+
+// calm is the time at both ends of a run in which no fault begins, or lasts.
+const calm = 15 * time.Second
+
+// NewPlan makes the plan of a seed. It depends on nothing else.
+func NewPlan(seed uint64, length time.Duration) Plan {
+	p := Plan{Seed: seed, Length: length}
+	r := rand.New(rand.NewPCG(seed, 1))
+	seconds := func(least, most float64) time.Duration {
+		return time.Duration((least + (most-least)*r.Float64()) * float64(time.Second)).Round(100 * time.Millisecond)
+	}
+	busy := map[string]time.Duration{} // until when a target has a fault
+	for at := calm; ; {
+		at += seconds(0.5, 5.5)
+		f := drawFault(r, at, seconds)
+		if f.At+f.For > length-calm {
+			if at > length-calm {
+				break
+			}
+			continue
+		}
+		if busy[f.Target] > at {
+			continue
+		}
+		// What has just come back must get somewhere before the next fault.
+		busy[f.Target] = at + f.For + 5*time.Second
+		if f.Kind == faultKill && (f.Target == "guest dockerd" || f.Target == "host dockerd") {
+			busy[f.Target] += 50 * time.Second // a Docker Engine takes long to come back to its containers
+		}
+		p.Faults = append(p.Faults, f)
+	}
+	for i, at := 0, time.Duration(0); at < length-calm; i++ {
+		p.Jobs = append(p.Jobs, drawJob(r, i, at, seconds))
+		at += seconds(2, 10)
+	}
+	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return cmp.Compare(a.At, b.At) })
+	return p
+}
+
+func drawFault(r *rand.Rand, at time.Duration, seconds func(least, most float64) time.Duration) Fault {
+	party := parties[r.IntN(len(parties))]
+	link := links[r.IntN(len(links))]
+	process := party + " " + []string{"api", "control", "runner", "transport"}[r.IntN(4)]
+	f := Fault{At: at}
+	switch n := r.IntN(100); {
+	case n < 30:
+		f.Kind, f.Target, f.For = faultKill, process, seconds(0, 12)
+	case n < 38:
+		f.Kind, f.Target, f.For = faultTerm, process, seconds(0, 2)
+	case n < 46:
+		f.Kind, f.Target, f.For = faultPause, process, seconds(1, 20)
+	case n < 50:
+		f.Kind, f.Target, f.For = faultKill, "temporal", seconds(0, 8)
+	case n < 52:
+		f.Kind, f.Target, f.For = faultPause, "temporal", seconds(1, 10)
+	case n < 56:
+		f.Kind, f.Target, f.For = faultKill, "postgres", seconds(0, 8)
+	case n < 58:
+		f.Kind, f.Target, f.For = faultPause, "postgres", seconds(1, 10)
+	case n < 62:
+		f.Kind, f.Target, f.For = faultKill, "host dockerd", seconds(0, 5)
+	case n < 64:
+		f.Kind, f.Target, f.For = faultKill, "guest dockerd", seconds(0, 5)
+	case n < 68:
+		f.Kind, f.Target = faultContainer, party
+	case n < 76:
+		f.Kind, f.Target, f.For = faultCut, link, seconds(1, 25)
+	case n < 81:
+		f.Kind, f.Target, f.For = faultStall, link, seconds(1, 20)
+	case n < 86:
+		f.Kind, f.Target, f.For = faultDelay, link, seconds(5, 20)
+	case n < 91:
+		f.Kind, f.Target, f.For = faultDouble, link, seconds(5, 20)
+	case n < 96:
+		f.Kind, f.Target, f.For = faultLose, link, seconds(2, 15)
+	default:
+		f.Kind, f.Target, f.For = faultReorder, link, seconds(5, 20)
+	}
+	return f
+}
+
+func drawJob(r *rand.Rand, i int, at time.Duration, seconds func(least, most float64) time.Duration) JobPlan {
+	order := r.Perm(len(parties))
+	j := JobPlan{At: at, ID: fmt.Sprintf("chaos%016d", i+1), Roles: map[string]string{"guest": parties[order[0]], "host": parties[order[1]]}}
+	stop := seconds(0, 8) // drawn for each, so that what follows does not depend on the kind
+	switch n := r.IntN(20); {
+	case n < 7:
+		j.Kind = jobBoost
+	case n < 10:
+		j.Kind, j.Roles["arbiter"] = jobLR, parties[order[2]]
+	case n < 14:
+		j.Kind = jobWide
+	case n < 17:
+		j.Kind = jobFails
+	default:
+		j.Kind, j.StopAt = jobStops, stop
+	}
+	return j
+}

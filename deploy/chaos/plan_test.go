@@ -1,0 +1,77 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A seed is worth printing only if it gives the same run again.
+func TestPlanIsOfItsSeed(t *testing.T) {
+	first := NewPlan(7, 10*time.Minute)
+	require.Equal(t, first, NewPlan(7, 10*time.Minute))
+	require.NotEqual(t, first.Faults, NewPlan(8, 10*time.Minute).Faults)
+	require.NotEqual(t, first.Jobs, NewPlan(8, 10*time.Minute).Jobs)
+}
+
+// What is begun ends within the run, and a target has one fault at a time, or two could not be told apart.
+func TestPlanIsSound(t *testing.T) {
+	for seed := range uint64(200) {
+		p := NewPlan(seed, 5*time.Minute)
+		until := map[string]time.Duration{}
+		for i, f := range p.Faults {
+			require.GreaterOrEqual(t, f.At, calm)
+			require.LessOrEqual(t, f.At+f.For, p.Length-calm, "%s", f)
+			require.GreaterOrEqual(t, f.At, until[f.Target], "%s", f)
+			until[f.Target] = f.At + f.For
+			if i > 0 {
+				require.GreaterOrEqual(t, f.At, p.Faults[i-1].At)
+			}
+		}
+		ids := map[string]bool{}
+		for _, j := range p.Jobs {
+			require.False(t, ids[j.ID])
+			ids[j.ID] = true
+			require.Less(t, j.At, p.Length)
+			names := map[string]bool{}
+			for _, name := range j.Roles {
+				names[name] = true
+			}
+			require.Len(t, names, len(j.Roles), "job %s has a party twice", j.ID)
+			require.Equal(t, j.Kind == jobLR, j.Roles["arbiter"] != "")
+		}
+	}
+}
+
+// The run of each day must meet every fault and every kind of job.
+func TestDailyPlanHasAll(t *testing.T) {
+	p := NewPlan(1, 10*time.Minute)
+	kinds, targets, jobs := map[FaultKind]int{}, map[string]bool{}, map[JobKind]int{}
+	for _, f := range p.Faults {
+		kinds[f.Kind]++
+		targets[f.Target] = true
+	}
+	for _, j := range p.Jobs {
+		jobs[j.Kind]++
+	}
+	for _, kind := range []FaultKind{faultKill, faultTerm, faultPause, faultContainer, faultCut, faultStall, faultDelay, faultDouble, faultLose, faultReorder} {
+		require.Positive(t, kinds[kind], "%s", kind)
+	}
+	for _, kind := range []JobKind{jobBoost, jobLR, jobWide, jobFails, jobStops} {
+		require.Positive(t, jobs[kind], "%s", kind)
+	}
+	for _, target := range []string{"temporal", "postgres", "guest dockerd", "host dockerd"} {
+		require.True(t, targets[target], "%s", target)
+	}
+	for _, party := range parties {
+		for _, part := range []string{"api", "control", "runner", "transport"} {
+			require.True(t, targets[party+" "+part], "%s %s", party, part)
+		}
+	}
+	for _, l := range links {
+		require.True(t, targets[l], "%s", l)
+	}
+	require.GreaterOrEqual(t, len(p.Faults), 100)
+	require.GreaterOrEqual(t, len(p.Jobs), 60)
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// process is a program that is started again whenever it ends, as an init system would.
+type process struct {
+	name  string
+	log   string
+	group bool // signals go to its whole process group
+	make  func() *exec.Cmd
+	clean func() // before each start
+
+	mu      sync.Mutex
+	cmd     *exec.Cmd
+	down    time.Time // until when it is not started
+	ending  bool
+	starts  int
+	changed chan struct{}
+	gone    chan struct{} // closed when it will never run again
+}
+
+// restartPause is how long a program that ended by itself is left alone.
+const restartPause = 500 * time.Millisecond
+
+func launch(dir, name string, group bool, build func() *exec.Cmd, clean func()) *process {
+	p := &process{name: name, log: filepath.Join(dir, "logs", name+".log"), group: group, make: build, clean: clean,
+		changed: make(chan struct{}, 1), gone: make(chan struct{})}
+	go p.supervise()
+	return p
+}
+
+func (p *process) supervise() {
+	defer close(p.gone)
+	for {
+		p.mu.Lock()
+		wait := time.Until(p.down)
+		if p.ending {
+			p.mu.Unlock()
+			return
+		}
+		if wait > 0 {
+			p.mu.Unlock()
+			select {
+			case <-time.After(wait):
+			case <-p.changed:
+			}
+			continue
+		}
+		cmd, err := p.start()
+		p.mu.Unlock()
+		if err == nil {
+			err = cmd.Wait()
+		}
+		p.mu.Lock()
+		p.cmd = nil
+		if p.down.Before(time.Now()) && !p.ending { // it ended by itself
+			p.down = time.Now().Add(restartPause)
+		}
+		p.note(fmt.Sprintf("ended: %v", err))
+		p.mu.Unlock()
+	}
+}
+
+// start starts the program, with its output added to its log; p.mu is held.
+func (p *process) start() (*exec.Cmd, error) {
+	if p.clean != nil {
+		p.clean()
+	}
+	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = out.Close() }()
+	cmd := p.make()
+	cmd.Stdout, cmd.Stderr = out, out
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = true
+	p.starts++
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting %s: %w", p.name, err)
+	}
+	p.cmd = cmd
+	return cmd, nil
+}
+
+func (p *process) note(text string) {
+	if out, err := os.OpenFile(p.log, os.O_APPEND|os.O_WRONLY, 0); err == nil {
+		_, _ = fmt.Fprintf(out, "== chaos %s: %s\n", time.Now().UTC().Format(time.RFC3339Nano), text)
+		_ = out.Close()
+	}
+}
+
+// signal sends a signal, and answers whether there was a process to take it.
+func (p *process) signal(s syscall.Signal) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.signalLocked(s)
+}
+
+func (p *process) signalLocked(s syscall.Signal) bool {
+	if p.cmd == nil {
+		return false
+	}
+	pid := p.cmd.Process.Pid
+	if p.group {
+		pid = -pid
+	}
+	p.note("signal " + s.String())
+	return syscall.Kill(pid, s) == nil
+}
+
+// end ends it with a signal, and keeps it down for a while.
+func (p *process) end(s syscall.Signal, down time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.down = time.Now().Add(down)
+	return p.signalLocked(s)
+}
+
+// stop ends it for good: in order, if it can within a while.
+func (p *process) stop(within time.Duration) {
+	p.mu.Lock()
+	p.ending = true
+	p.signalLocked(syscall.SIGCONT)
+	p.signalLocked(syscall.SIGTERM)
+	p.mu.Unlock()
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
+	select {
+	case <-p.gone:
+	case <-time.After(within):
+		p.signal(syscall.SIGKILL)
+		<-p.gone
+	}
+}
+
+// tail is the end of its log.
+func (p *process) tail() string {
+	b, _ := os.ReadFile(p.log)
+	return string(b[max(0, len(b)-3000):])
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// link is the way between two parties, in both directions: each reaches the other through proxies of this process.
+type link struct {
+	mu     sync.Mutex
+	kind   FaultKind // empty: as it should be
+	healed chan struct{}
+	cut    chan struct{} // closed as long as nothing passes
+	hits   int           // requests that the present fault has touched
+}
+
+func newLink() *link { return &link{healed: make(chan struct{}), cut: make(chan struct{})} }
+
+// fault makes the link behave so until it is healed, and answers how many requests it touched.
+func (l *link) fault(kind FaultKind) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kind, l.hits = kind, 0
+	if kind == faultCut {
+		close(l.cut)
+	}
+}
+
+func (l *link) heal() (hits int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.kind == faultCut {
+		l.cut = make(chan struct{})
+	}
+	l.kind = ""
+	close(l.healed)
+	l.healed = make(chan struct{})
+	return l.hits
+}
+
+// now is the link's fault, what ends when it is healed, and what ends when it is cut.
+func (l *link) now() (kind FaultKind, healed, cut <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.kind != "" {
+		l.hits++
+	}
+	return l.kind, l.healed, l.cut
+}
+
+// proxy passes on to target what arrives at an address of its own.
+type proxy struct {
+	link   *link
+	target string
+	client *http.Client
+	server *http.Server
+	addr   string
+}
+
+func newProxy(l *link, target string) (*proxy, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &proxy{link: l, target: target, addr: listener.Addr().String(),
+		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16, DisableCompression: true},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	p.server = &http.Server{Handler: p, ReadHeaderTimeout: time.Minute}
+	go func() { _ = p.server.Serve(listener) }()
+	return p, nil
+}
+
+// maxDelay is how long a slow link may take for one request.
+const maxDelay = 2 * time.Second
+
+// ServeHTTP passes one request on, or does to it what the link's fault says.
+func (p *proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	kind, healed, cut := p.link.now()
+	body, err := io.ReadAll(req.Body)
+	if err != nil {
+		hangUp(w)
+		return
+	}
+	pause := func(d time.Duration) {
+		select {
+		case <-time.After(d):
+		case <-req.Context().Done():
+		}
+	}
+	switch kind {
+	case faultCut:
+		hangUp(w)
+		return
+	case faultStall:
+		select { // neither delivered nor refused, for as long as it takes
+		case <-healed:
+		case <-req.Context().Done():
+		}
+		hangUp(w)
+		return
+	case faultDelay:
+		pause(rand.N(maxDelay))
+	case faultReorder:
+		if rand.IntN(2) == 0 { // what comes later passes it
+			pause(rand.N(maxDelay))
+		}
+	}
+	ctx, cancel := context.WithCancel(req.Context())
+	defer cancel()
+	go func() {
+		select {
+		case <-cut: // takes with it what was under way
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	status, header, answer, err := p.forward(ctx, req, body)
+	if kind == faultDouble && err == nil {
+		// Either of the two answers may be the one that arrives.
+		if again, againHeader, againAnswer, againErr := p.forward(ctx, req, body); rand.IntN(2) == 0 {
+			status, header, answer, err = again, againHeader, againAnswer, againErr
+		}
+	}
+	if err != nil || kind == faultLose && rand.IntN(2) == 0 {
+		hangUp(w)
+		return
+	}
+	for name, values := range header {
+		w.Header()[name] = values
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(answer)
+}
+
+func (p *proxy) forward(ctx context.Context, req *http.Request, body []byte) (int, http.Header, []byte, error) {
+	out, err := http.NewRequestWithContext(ctx, req.Method, "http://"+p.target+req.URL.RequestURI(), bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	for name, values := range req.Header {
+		if !strings.EqualFold(name, "Connection") {
+			out.Header[name] = values
+		}
+	}
+	resp, err := p.client.Do(out)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, resp.Header, answer, err
+}
+
+// hangUp closes a connection without an answer.
+func hangUp(w http.ResponseWriter) {
+	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+		_ = conn.Close()
+	}
+}

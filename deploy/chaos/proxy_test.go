@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// partner counts what reaches it, and answers with the count and what it was sent.
+type partner struct {
+	*httptest.Server
+	got  atomic.Int64
+	hold chan struct{} // while open, no answer is given
+}
+
+func newPartner(t *testing.T) *partner {
+	p := &partner{hold: make(chan struct{})}
+	close(p.hold)
+	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		n := p.got.Add(1)
+		<-p.hold
+		w.Header().Set("X-Asked", r.Header.Get("X-Ask"))
+		w.WriteHeader(http.StatusAccepted)
+		_, _ = fmt.Fprintf(w, "%d %s %s", n, r.URL.RequestURI(), body)
+	}))
+	t.Cleanup(p.Close)
+	return p
+}
+
+func newTestProxy(t *testing.T, to *partner) (*link, func(ctx context.Context, body string) (string, error)) {
+	l := newLink()
+	p, err := newProxy(l, strings.TrimPrefix(to.URL, "http://"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = p.server.Close() })
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	return l, func(ctx context.Context, body string) (string, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+p.addr+"/a%2Fb?c=d", strings.NewReader(body))
+		require.NoError(t, err)
+		req.Header.Set("X-Ask", "yes")
+		resp, err := client.Do(req)
+		if err != nil {
+			return "", err
+		}
+		defer func() { _ = resp.Body.Close() }()
+		require.Equal(t, http.StatusAccepted, resp.StatusCode)
+		require.Equal(t, "yes", resp.Header.Get("X-Asked"))
+		b, err := io.ReadAll(resp.Body)
+		return string(b), err
+	}
+}
+
+func TestProxyPassesOn(t *testing.T) {
+	to := newPartner(t)
+	l, ask := newTestProxy(t, to)
+	answer, err := ask(t.Context(), "hello")
+	require.NoError(t, err)
+	require.Equal(t, "1 /a%2Fb?c=d hello", answer)
+	require.Zero(t, l.heal())
+}
+
+func TestCut(t *testing.T) {
+	to := newPartner(t)
+	l, ask := newTestProxy(t, to)
+	l.fault(faultCut)
+	_, err := ask(t.Context(), "")
+	require.Error(t, err)
+	require.Zero(t, to.got.Load(), "nothing is delivered")
+	require.Equal(t, 1, l.heal())
+	_, err = ask(t.Context(), "")
+	require.NoError(t, err)
+}
+
+// A cut also takes the answer to what was delivered before it.
+func TestCutTakesAnswers(t *testing.T) {
+	to := newPartner(t)
+	to.hold = make(chan struct{})
+	l, ask := newTestProxy(t, to)
+	failed := make(chan error, 1)
+	go func() {
+		_, err := ask(t.Context(), "")
+		failed <- err
+	}()
+	require.Eventually(t, func() bool { return to.got.Load() == 1 }, 20*time.Second, time.Millisecond)
+	l.fault(faultCut)
+	require.Error(t, <-failed, "at once, not with the answer")
+	close(to.hold)
+}
+
+func TestStall(t *testing.T) {
+	to := newPartner(t)
+	l, ask := newTestProxy(t, to)
+	l.fault(faultStall)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := ask(ctx, "")
+	require.ErrorIs(t, err, context.DeadlineExceeded, "there is no answer, not even that there is none")
+	failed := make(chan error, 1)
+	go func() {
+		_, err := ask(t.Context(), "")
+		failed <- err
+	}()
+	require.Eventually(t, func() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.hits == 2 }, 20*time.Second, time.Millisecond)
+	l.heal()
+	require.Error(t, <-failed)
+	require.Zero(t, to.got.Load())
+}
+
+func TestDuplicate(t *testing.T) {
+	to := newPartner(t)
+	l, ask := newTestProxy(t, to)
+	l.fault(faultDouble)
+	first, second := 0, 0
+	for i := range 40 {
+		answer, err := ask(t.Context(), "x")
+		require.NoError(t, err)
+		require.EqualValues(t, 2*(i+1), to.got.Load(), "each is delivered twice")
+		switch answer {
+		case fmt.Sprintf("%d /a%%2Fb?c=d x", 2*i+1):
+			first++
+		case fmt.Sprintf("%d /a%%2Fb?c=d x", 2*i+2):
+			second++
+		}
+	}
+	require.Equal(t, 40, first+second)
+	require.Positive(t, first)
+	require.Positive(t, second)
+}
+
+func TestLose(t *testing.T) {
+	to := newPartner(t)
+	l, ask := newTestProxy(t, to)
+	l.fault(faultLose)
+	lost := 0
+	for range 40 {
+		if _, err := ask(t.Context(), ""); err != nil {
+			lost++
+		}
+	}
+	require.EqualValues(t, 40, to.got.Load(), "all are delivered")
+	require.Positive(t, lost)
+	require.Less(t, lost, 40)
+}
+
+// With one held back, what comes later passes it.
+func TestReorder(t *testing.T) {
+	to := newPartner(t)
+	l, ask := newTestProxy(t, to)
+	l.fault(faultReorder)
+	answers := make(chan string, 20)
+	for i := range 20 {
+		l.mu.Lock()
+		before := l.hits
+		l.mu.Unlock()
+		go func() {
+			answer, err := ask(t.Context(), fmt.Sprint(i))
+			if err != nil {
+				answer = err.Error()
+			}
+			answers <- answer
+		}()
+		require.Eventually(t, func() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.hits > before }, 20*time.Second, time.Millisecond)
+	}
+	inOrder := true
+	for range 20 {
+		var arrived, sent int
+		_, err := fmt.Sscanf(<-answers, "%d /a%%2Fb?c=d %d", &arrived, &sent)
+		require.NoError(t, err)
+		inOrder = inOrder && arrived == sent+1
+	}
+	require.False(t, inOrder)
+}
