@@ -75,7 +75,17 @@ func (w *world) bystander() (unharmed func()) {
 	return func() {
 		w.t.Helper()
 		requireSuccess(w.t, w.guest.await(jobID, time.Minute, finished))
+		checkNothingLeft(w.t, w.guest, jobID, bfia.DeviceProcess)
+		checkNothingLeft(w.t, w.host, jobID, w.hostDevice())
 	}
+}
+
+// hostDevice is what the host runs its parts on.
+func (w *world) hostDevice() bfia.Device {
+	if w.host.cfg.Runner.Docker.Enabled == party.SwitchOn {
+		return bfia.DeviceDocker
+	}
+	return bfia.DeviceProcess
 }
 
 // requireFailure awaits a job's end because of its host's part of s1, and gives what is known of it at the host.
@@ -91,11 +101,7 @@ func (w *world) requireFailure(jobID string, kind bfia.FailureKind, words ...str
 		require.Contains(w.t, at.Failure.Text(), word) // the guest is told no more than the kind, unless the host shares more
 	}
 	require.NotEmpty(w.t, at.Failure.Hint)
-	device := bfia.DeviceProcess
-	if w.host.cfg.Runner.Docker.Enabled == party.SwitchOn {
-		device = bfia.DeviceDocker
-	}
-	checkNothingLeft(w.t, w.host, jobID, device)
+	checkNothingLeft(w.t, w.host, jobID, w.hostDevice())
 	checkNothingLeft(w.t, w.guest, jobID, bfia.DeviceProcess)
 	return at.Failure
 }
