@@ -213,3 +213,32 @@ func TestReadLogOfSeveralWatchers(t *testing.T) {
 	put(late, "two\n")
 	assert.Equal(t, "one\ntwo\nthree\n", readLog(t, s))
 }
+
+// TestLogIsBounded floods a log: its beginning and its end are kept, and between them stands how much is not.
+func TestLogIsBounded(t *testing.T) {
+	s := newStorage(t)
+	w := newChunkWriter(s)
+	const lines = 1000
+	line := func(n int) string { return fmt.Sprintf("%0128000d\n", n) }
+	for n := range lines {
+		_, err := io.WriteString(w, line(n))
+		require.NoError(t, err)
+		if n%100 == 0 {
+			w.flush(false)
+		}
+	}
+	w.flush(false)
+	running := strings.Split(strings.TrimSpace(readLog(t, s)), "\n")
+	w.flush(true)
+	require.NoError(t, w.err)
+	kept := strings.Split(strings.TrimSpace(readLog(t, s)), "\n")
+	note := len(running) - 1
+	require.Contains(t, running[note], fmt.Sprintf("left out here\" lines=%d bytes=%d", lines-note, (lines-note)*len(line(0))))
+	tail := len(kept) - note - 1
+	require.Equal(t, running[:note], kept[:note], "what was read stays where it is")
+	require.Contains(t, kept[note], fmt.Sprintf("left out here\" lines=%d bytes=%d", lines-note-tail, (lines-note-tail)*len(line(0))))
+	for i, n := range map[int]int{0: 0, note - 1: note - 1, note + 1: lines - tail, len(kept) - 1: lines - 1} {
+		require.Equal(t, line(n), kept[i]+"\n")
+	}
+	require.InDelta(t, logHeadBytes+logTailBytes, len(readLog(t, s)), 1<<20)
+}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.temporal.io/api/enums/v1"
@@ -140,7 +141,7 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	release() // what is left needs no room
 	var tail []string
 	if exit.Code != 0 {
-		tail = r.logTail(ctx, rn, name)
+		tail = r.lastLines(ctx, rn, name)
 	}
 	failure := at(exitFailure(exit, tail), req.Key, req.Part)
 	if exit.Code == runner.StoppedCode && runner.IsPermanent(startErr) {
@@ -214,7 +215,8 @@ func (r *Runs) wait(ctx context.Context, rn runner.Runner, req RunRequest, log *
 		done <- ended{exit, err}
 	}()
 	logs := make(chan error, 1)
-	go func() { logs <- r.followLogs(waitCtx, rn, name) }()
+	var logged atomic.Int64
+	go func() { logs <- r.followLogs(waitCtx, rn, name, &logged) }()
 	var asking sync.WaitGroup
 	asking.Go(func() { r.watchControl(waitCtx, rn, req, log) })
 	defer asking.Wait()
@@ -229,14 +231,8 @@ func (r *Runs) wait(ctx context.Context, rn runner.Runner, req RunRequest, log *
 			if e.err != nil {
 				return e.exit, fmt.Errorf("waiting for %s: %w", name, e.err)
 			}
-			// The log's end comes with the run's; a log that can't be read loses lines, not the task.
-			select {
-			case err := <-logs:
-				if err != nil && !errors.Is(err, runner.ErrNotFound) {
-					log.Warn("the logs are not whole", "error", err)
-				}
-			case <-time.After(logPatience):
-				log.Warn("the logs did not end with the run")
+			if !awaitLog(ctx, logs, &logged, log) {
+				return runner.Exit{}, fmt.Errorf("the worker is shutting down; the end of %s is found again", name)
 			}
 			return e.exit, nil
 		case <-activity.GetWorkerStopChannel(ctx):
@@ -291,8 +287,40 @@ func (r *Runs) wanted(ctx context.Context, req RunRequest) (bool, error) {
 	return job.WorkflowExecutionInfo.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING, nil
 }
 
-// logPatience is how long the end of a log may come after its run's.
-const logPatience = 10 * time.Second
+// logPatience is how long the end of a log may come after its run's, from the last bytes that came; logPatienceMost is for
+// all of it.
+const (
+	logPatience     = 10 * time.Second
+	logPatienceMost = 5 * time.Minute
+)
+
+// awaitLog waits for the end of an ended run's log, as long as more of it comes: one that can't be read loses lines, not
+// the task. It answers false when the worker shuts down before.
+func awaitLog(ctx context.Context, logs <-chan error, logged *atomic.Int64, log *slog.Logger) bool {
+	began := time.Now()
+	beat := time.NewTicker(heartbeatEvery)
+	defer beat.Stop()
+	for seen, since := logged.Load(), began; ; {
+		select {
+		case err := <-logs:
+			if err != nil && !errors.Is(err, runner.ErrNotFound) {
+				log.Warn("the logs are not whole", "error", err)
+			}
+			return true
+		case <-activity.GetWorkerStopChannel(ctx):
+			return false
+		case <-beat.C:
+			activity.RecordHeartbeat(ctx)
+			if n := logged.Load(); n != seen {
+				seen, since = n, time.Now()
+			}
+			if time.Since(since) >= logPatience || time.Since(began) >= logPatienceMost {
+				log.Warn("the logs did not end with the run")
+				return true
+			}
+		}
+	}
+}
 
 // StopTask stops a run, or sees to it that it never begins. The RunTask that waits for it then ends by itself.
 func (r *Runs) StopTask(ctx context.Context, req RunRequest, grace time.Duration) error {

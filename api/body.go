@@ -16,19 +16,23 @@ import (
 // readBody reads a request's body, which is text of at most limit bytes.
 func (s *Server) readBody(c *fiber.Ctx, limit int64) ([]byte, error) {
 	if n := c.Context().Request.Header.ContentLength(); int64(n) > limit {
-		return nil, bfia.Errorf(bfia.CodeTooLarge, "body: is over %d bytes", limit)
+		return nil, tooLarge(limit)
 	}
 	b, err := io.ReadAll(io.LimitReader(s.bodyStream(c), limit+1))
 	if err != nil {
 		return nil, readError(err)
 	}
 	if int64(len(b)) > limit {
-		return nil, bfia.Errorf(bfia.CodeTooLarge, "body: is over %d bytes", limit)
+		return nil, tooLarge(limit)
 	}
 	if !utf8.Valid(b) {
 		return nil, bfia.Errorf(bfia.CodeBadRequest, "body: is not UTF-8")
 	}
 	return b, nil
+}
+
+func tooLarge(limit int64) error {
+	return bfia.Errorf(bfia.CodeTooLarge, "body: is over %d bytes, this party's jobs.max_document_bytes; pass large values as a dataset", limit)
 }
 
 // readJSON reads a JSON body into something, and marks the request as readable.

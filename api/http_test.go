@@ -290,7 +290,7 @@ func TestOversizedBodies(t *testing.T) {
 			r := p.read(req, resp)
 			require.Equal(t, 413, r.Status, "%s", r.Body)
 			require.Equal(t, bfia.CodeTooLarge, r.Code)
-			require.Contains(t, r.Text(), "body: is over 1048576 bytes")
+			require.Contains(t, r.Text(), "body: is over 1048576 bytes, this party's jobs.max_document_bytes")
 			require.Less(t, body.n.Load(), int64(size/2))
 		}
 	}

@@ -29,6 +29,8 @@ func fail(err error, doing string, args ...any) error {
 		return err
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: %w", what, err)
+	case full(err):
+		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", what, err), "the database has no room on its disk now")
 	case busy(err) || unreachable(err):
 		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", what, err), "the database doesn't answer now")
 	case notText(err):
@@ -67,6 +69,23 @@ func busy(err error) bool {
 	}
 	var serr *sqlite.Error
 	return errors.As(err, &serr) && serr.Code()&0xff == sqlite3.SQLITE_BUSY
+}
+
+// full: there is no room for what was to be written. Once there is, the same works.
+func full(err error) bool {
+	var perr pgdriver.Error
+	if errors.As(err, &perr) {
+		return perr.Field('C') == "53100"
+	}
+	var serr *sqlite.Error
+	if !errors.As(err, &serr) {
+		return false
+	}
+	switch serr.Code() {
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_WRITE:
+		return true
+	}
+	return false
 }
 
 // duplicate: a unique index refused the row.

@@ -102,6 +102,10 @@ type frameWriter struct {
 	partial [3]bytes.Buffer
 	done    int // frames taken in all
 	seen    int // frames of the present stream
+
+	first   []byte // the very first frame: a stream that begins with another has lost its beginning to the Engine's bound
+	last    []byte // the time of the last frame taken
+	rotated bool   // the present stream has
 }
 
 const (
@@ -110,7 +114,25 @@ const (
 )
 
 // restart prepares for a stream that begins with the first frame again.
-func (f *frameWriter) restart() { f.seen = 0 }
+func (f *frameWriter) restart() { f.seen, f.rotated = 0, false }
+
+// known says whether a frame was taken from an earlier stream.
+func (f *frameWriter) known(frame []byte) bool {
+	f.seen++
+	if f.seen == 1 {
+		if f.first == nil {
+			f.first = bytes.Clone(frame)
+		}
+		f.rotated = f.done > 0 && !bytes.Equal(f.first, frame)
+	}
+	stamp, _, _ := bytes.Cut(frame, []byte(" "))
+	if f.rotated && bytes.Compare(stamp, f.last) <= 0 || !f.rotated && f.seen <= f.done {
+		return true // times are of one length
+	}
+	f.done++
+	f.last = append(f.last[:0], stamp...)
+	return false
+}
 
 func (f *frameWriter) copy(r io.Reader) error {
 	var header [frameHeader]byte
@@ -130,11 +152,9 @@ func (f *frameWriter) copy(r io.Reader) error {
 		if _, err := io.ReadFull(r, frame); err != nil {
 			return errors.Join(io.ErrUnexpectedEOF, err)
 		}
-		f.seen++
-		if f.seen <= f.done {
+		if f.known(frame) {
 			continue
 		}
-		f.done++
 		f.take(int(header[0]), frame)
 		if f.err != nil {
 			return f.err

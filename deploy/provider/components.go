@@ -3,12 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"maps"
-	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"hutong/deploy/provider/boost"
 	"hutong/deploy/provider/channel"
@@ -49,7 +46,7 @@ var components = map[string]algorithm{
 		},
 	},
 	"CallbackOnly": {alone: emptyOutputs},
-	"Sleep":        {parameters: []string{"seconds", "exit_code"}, alone: sleep},
+	"Sleep":        {parameters: sleepParameters, alone: sleep},
 }
 
 func known() string {
@@ -71,33 +68,4 @@ func emptyOutputs(ctx context.Context, task component.Task) error {
 		}
 	}
 	return nil
-}
-
-// sleep lasts for parameter seconds and logs one line each; with parameter exit_code it then exits so, without a callback,
-// as a program that crashes does.
-func sleep(ctx context.Context, task component.Task) error {
-	r := component.NewReader(task.Parameters)
-	seconds := r.Float("seconds", 1, 0, 1e6)
-	code := r.Int("exit_code", 0, 0, 255)
-	if err := r.Err(); err != nil {
-		return err
-	}
-	end := time.NewTimer(time.Duration(seconds * float64(time.Second)))
-	defer end.Stop()
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for n := 1; ; n++ {
-		slog.Info(fmt.Sprintf("sleeping, second %d of %v", n, seconds))
-		select {
-		case <-tick.C:
-		case <-end.C:
-			if code != 0 {
-				slog.Error("exits as it was told to", "exit_code", code)
-				os.Exit(code)
-			}
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
 }
