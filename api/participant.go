@@ -164,9 +164,10 @@ func (s *Server) stopJob(c *fiber.Ctx) error {
 	if err := bfia.CheckID("job_id", ref.JobID); err != nil {
 		return err
 	}
-	if _, err := s.jobCommandedBy(c, ref.JobID); bfia.CodeOf(err) == bfia.CodeNotFound {
+	// A job that is to be undone may not be recorded yet; its workflow knows it.
+	if _, err := s.jobCommandedBy(c, ref.JobID); bfia.CodeOf(err) == bfia.CodeNotFound && !ref.Undo {
 		return ok(c, nil)
-	} else if err != nil {
+	} else if err != nil && bfia.CodeOf(err) != bfia.CodeNotFound {
 		return err
 	}
 	by := s.sender(c)

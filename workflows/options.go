@@ -96,6 +96,13 @@ func failureOf(node, doing string, err error) *bfia.Failure {
 // stoppedBy explains an end that someone wanted.
 func stoppedBy(who string) *bfia.Failure { return &bfia.Failure{Kind: bfia.FailedStopped, By: who} }
 
+// hear lets all other coroutines take what has come for them, signals that came before an update, say.
+func hear(ctx workflow.Context) {
+	heard := false
+	workflow.Go(ctx, func(workflow.Context) { heard = true }) // it is the last in the line
+	_ = workflow.Await(ctx, func() bool { return heard })
+}
+
 const (
 	// heartbeat is how long an activity that watches something may be silent before another worker takes it over.
 	heartbeat = 10 * time.Second

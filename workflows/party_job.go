@@ -21,6 +21,7 @@ func PartyJob(ctx workflow.Context, in PartyJobInput) (Result, error) {
 	if err := workflow.SetUpdateHandler(ctx, UpdateCreate, func(ctx workflow.Context) error {
 		ctx = detached(ctx, nil)
 		_ = workflow.Await(ctx, func() bool { return p.created })
+		hear(ctx) // the engine's SDK runs this before whoever reads signals
 		if createError == nil && p.undone {
 			// Whoever creates it anew must not have it stopped by the undoing of what was before.
 			return refusal(bfia.CodeUnavailable, "an earlier creation of the job is being undone: submit it again")

@@ -372,6 +372,26 @@ func TestPartyJobNotRecorded(t *testing.T) {
 	assert.Equal(t, "job_id: known with other content", words)
 }
 
+// A job that is being undone is not told as created to whoever creates it in the same moment: here the undoing and the update
+// come in one step of the engine.
+func TestPartyJobCreatedAsItIsUndone(t *testing.T) {
+	c := newCourtyard(t, plan(onlyGuest, "a"))
+	c.at(time.Minute, func() {
+		c.env.SignalWorkflow(SignalStop, Stop{By: nodeB, Undo: true})
+		c.env.UpdateWorkflow(UpdateCreate, "again", &testsuite.TestUpdateCallback{
+			OnAccept: func() {}, OnReject: func(err error) { c.breaks("create was rejected: %v", err) },
+			OnComplete: func(_ any, err error) { c.answers = append(c.answers, err) },
+		})
+	})
+	_, err := c.play()
+	_, _, refused := RefusalCode(err)
+	require.True(t, refused, "%v", err)
+	require.Len(t, c.answers, 2)
+	require.NoError(t, c.answers[0])
+	_, _, refused = RefusalCode(c.answers[1])
+	assert.True(t, refused, "%v", c.answers[1])
+}
+
 // A job that is to be undone before it is recorded, since its scheduler gave up waiting for the answer, is told to nobody as
 // created: who creates it anew in the meantime would have the new one undone.
 func TestPartyJobUndoneBeforeItIsRecorded(t *testing.T) {
