@@ -1,0 +1,140 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hutong/activities"
+	"hutong/bfia"
+)
+
+var errDatabase = errors.New("the database is away")
+
+func (f *federation) recordJob(_ context.Context, p bfia.Plan, _ time.Time) error {
+	defer f.enter()()
+	if err := f.errors["record"]; err != nil {
+		return err
+	}
+	f.known, f.job = true, bfia.JobPending
+	for _, t := range p.Tasks {
+		f.rows[t.Name] = bfia.TaskReady
+		for _, part := range t.Parts {
+			f.partRows[partKey(t.Name, part)] = bfia.TaskReady
+		}
+	}
+	return nil
+}
+
+func (f *federation) forget(context.Context, string) error {
+	defer f.enter()()
+	f.known, f.forgot = false, true
+	return nil
+}
+
+// recordProgress holds each write against the table of states.
+func (f *federation) recordProgress(_ context.Context, p activities.Progress) error {
+	defer f.enter()()
+	if err := f.errors["progress"]; err != nil {
+		return err
+	}
+	if !f.known {
+		f.breaks("progress of a job without rows")
+	}
+	if p.State != "" {
+		if f.job.Next(p.State) != p.State {
+			f.breaks("the job went from %s to %s", f.job, p.State)
+		}
+		f.job, f.reason = p.State, p.Reason
+		if p.Failure.String() != p.Reason {
+			f.breaks("the job's end is told as %q and explained as %q", p.Reason, p.Failure)
+		}
+	}
+	names := map[string]string{}
+	for _, t := range f.in.Plan.Tasks {
+		names[bfia.TaskID(f.in.Plan.JobID, t.Name)] = t.Name
+	}
+	for _, t := range p.Tasks {
+		name := names[t.TaskID]
+		if t.Attempt > 1 {
+			if name = t.Name; t.TaskID != f.taskID(name, t.Attempt) {
+				f.breaks("attempt %d of %s under the id %s", t.Attempt, name, t.TaskID)
+			}
+			if f.written[name] != t.Attempt {
+				f.written[name], f.rows[name] = t.Attempt, bfia.TaskRunning
+				for _, part := range t.Parts {
+					f.partRows[partKey(name, part.Part)] = bfia.TaskReady
+				}
+			}
+		}
+		if s := f.rows[name]; s != t.State && s.Next(t.State) != t.State {
+			f.breaks("task %s went from %s to %s", name, s, t.State)
+		}
+		f.rows[name], f.whys[name] = t.State, t.Reason
+		for _, part := range t.Parts {
+			key := partKey(name, part.Part)
+			if f.partRows[key].Next(part.State) != part.State {
+				f.breaks("part %s went from %s to %s", key, f.partRows[key], part.State)
+			}
+			f.partRows[key], f.partWhys[key] = part.State, part.Failure.Text()
+		}
+	}
+	for _, t := range f.in.Plan.Tasks {
+		var states []bfia.TaskState
+		for _, part := range t.Parts {
+			states = append(states, f.partRows[partKey(t.Name, part)])
+		}
+		if merged := bfia.MergeTaskStates(states...); merged != f.rows[t.Name] {
+			f.breaks("task %s is %s, its parts are %v", t.Name, f.rows[t.Name], states)
+		}
+		for _, dep := range t.DependsOn {
+			if f.rows[t.Name] != bfia.TaskReady && f.rows[dep] != bfia.TaskSuccess {
+				f.breaks("task %s is %s, but %s is %s", t.Name, f.rows[t.Name], dep, f.rows[dep])
+			}
+		}
+	}
+	return nil
+}
+
+// checkEnd holds the rows and the parties against the rules for a job that was created.
+func (f *federation) checkEnd(r Result) {
+	if r.Outcome == OutcomeRejected {
+		require.Equal(f.t, bfia.JobRejected, r.State)
+		require.Empty(f.t, f.times["start "+nodeA])
+	} else {
+		require.Equal(f.t, bfia.JobFinished, r.State)
+	}
+	require.Equal(f.t, r.State, f.job)
+	for _, ref := range f.stops {
+		require.Equal(f.t, r.Outcome == OutcomeRejected, ref.State == bfia.JobRejected, "%v", ref)
+	}
+	require.Equal(f.t, r.Reason, f.reason)
+	require.LessOrEqual(f.t, f.most, f.in.Settings.TasksInFlight)
+	success := true
+	for _, t := range f.in.Plan.Tasks {
+		success = success && f.rows[t.Name] == bfia.TaskSuccess
+		require.NotEqual(f.t, bfia.TaskRunning, f.rows[t.Name], "%s of an ended job", t.Name)
+		for _, part := range t.Parts {
+			key := partKey(t.Name, part)
+			require.NotEqual(f.t, bfia.TaskRunning, f.partRows[key], "%s of an ended job", key)
+			if f.errors["stop "+part.NodeID] == nil {
+				require.NotEqual(f.t, bfia.TaskRunning, f.parts[key], "%s was not stopped", key)
+			}
+			if f.parts[key] != bfia.TaskReady {
+				require.NotEqual(f.t, bfia.TaskReady, f.partRows[key], "%s ran", key)
+			}
+			if f.partRows[key] == bfia.TaskSuccess {
+				require.Equal(f.t, bfia.TaskSuccess, f.parts[key], "%s is not what its party says", key)
+			}
+		}
+	}
+	require.Equal(f.t, success, r.Outcome == OutcomeSuccess, "%+v %v", r, f.rows)
+	require.Equal(f.t, success, r.Reason == "", r.Reason)
+	for _, node := range f.in.Nodes {
+		if f.errors["stop "+node] == nil {
+			require.Contains(f.t, f.sent, "stop "+node, "a party was not told the end")
+		}
+	}
+}
