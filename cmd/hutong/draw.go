@@ -351,6 +351,9 @@ func taskLine(r row, now time.Time, parts []column, wide []int, narrow bool, nam
 		l.to(at)
 	}
 	var words []string
+	if r.task.Attempt > 1 {
+		words = append(words, fmt.Sprintf("attempt %d", r.task.Attempt))
+	}
 	if len(r.after) > 0 {
 		words = append(words, "after "+plain(strings.Join(r.after, ", ")))
 	}

@@ -229,3 +229,12 @@ func TestDrawProgress(t *testing.T) {
 	require.Contains(t, text, "guest.0: 42%: tree 3 [2J\n")
 	require.NotContains(t, text, "host.0:")
 }
+
+// A task that begins again says so.
+func TestDrawAttempt(t *testing.T) {
+	first := &bfia.JobStatus{JobID: "j", State: bfia.JobRunning, Tasks: []bfia.TaskStatus{{Name: "boost", TaskID: "t1", State: bfia.TaskRunning}}}
+	second := &bfia.JobStatus{JobID: "j", State: bfia.JobRunning, Tasks: []bfia.TaskStatus{{Name: "boost", TaskID: "t2", Attempt: 2, State: bfia.TaskRunning}}}
+	require.Contains(t, strings.Join(draw(second, time.Now(), view{width: noLimit}), "\n"), "attempt 2")
+	require.Equal(t, []string{"task boost begins again, attempt 2"}, changes(first, second))
+	require.Empty(t, changes(second, second))
+}

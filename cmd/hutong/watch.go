@@ -176,6 +176,9 @@ func changes(before, after *bfia.JobStatus) []string {
 	}
 	for _, r := range rows(after.Tasks) {
 		old := findTask(before, r.task.Name)
+		if old.TaskID != "" && r.task.Attempt > max(old.Attempt, 1) {
+			tell("task "+r.task.Name, fmt.Sprintf("begins again, attempt %d", r.task.Attempt), "")
+		}
 		for _, p := range r.task.Parties {
 			was := findPart(old, p)
 			if was.State != p.State || was.Reason != p.Reason {
