@@ -50,7 +50,7 @@ const (
 const (
 	// FailureRefused: a party answered and said no.
 	FailureRefused = "Refused"
-	// FailureUnreachable: a party could not be reached within the limit; it has not seen the request.
+	// FailureUnreachable: a party could not be reached, or what became of the request is not known: it is tried again.
 	FailureUnreachable = "Unreachable"
 )
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"time"
@@ -220,7 +221,24 @@ func (r *Remote) sent(ctx context.Context, node string, err error) error {
 	if errors.As(err, &sent) && sent.Outcome == client.Refused {
 		return temporal.NewNonRetryableApplicationError(sent.Text, FailureRefused, err, refusalCode(sent.Code))
 	}
-	return err
+	return temporal.NewApplicationErrorWithOptions(err.Error(), FailureUnreachable, temporal.ApplicationErrorOptions{
+		Cause: err, NextRetryDelay: PauseBefore(info.Attempt+1, rand.Float64())})
+}
+
+// The pauses between the tries of a command: each twice the one before.
+const (
+	pauseFirst = 200 * time.Millisecond
+	pauseMost  = 10 * time.Second
+)
+
+// PauseBefore is the pause before a try, from the second on. Chance, from 0 to 1, spreads it by a quarter to either side: those
+// that lost a partner together shall not come back to it together.
+func PauseBefore(try int32, chance float64) time.Duration {
+	pause := pauseMost
+	if doublings := try - 2; doublings < 6 {
+		pause = min(pauseMost, pauseFirst<<max(doublings, 0))
+	}
+	return time.Duration(float64(pause) * (0.75 + chance/2))
 }
 
 // refusalCode keeps a peer's code where it is one of ours, since then it tells our caller more.

@@ -315,3 +315,13 @@ func TestPollTaskGoesOnCounting(t *testing.T) {
 	assert.Equal(t, bfia.FailedTimeout, results[0].Failure.Kind)
 	assert.Len(t, p.got(bfia.PathTaskPoll), 1)
 }
+
+// The tries of a command come after pauses that double up to a limit, never at the same moment for all.
+func TestPauses(t *testing.T) {
+	for try, want := range map[int32]time.Duration{2: 200 * time.Millisecond, 3: 400 * time.Millisecond, 7: 6400 * time.Millisecond, 8: 10 * time.Second,
+		1000: 10 * time.Second, 1 << 30: 10 * time.Second} {
+		assert.Equal(t, want, activities.PauseBefore(try, 0.5), "before try %d", try)
+		assert.Equal(t, want*3/4, activities.PauseBefore(try, 0))
+		assert.Equal(t, want*5/4, activities.PauseBefore(try, 1))
+	}
+}
