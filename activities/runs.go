@@ -106,6 +106,11 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 			return RunResult{}, fmt.Errorf("giving up %s, which can't be started: %w", name, err)
 		}
 	default:
+		if errors.Is(startErr, runner.ErrCreateAgain) { // for the next try it has not begun
+			if err := r.Store.SetTaskRun(ctx, req.Key.row(), req.Attempt, "", "", ""); err != nil {
+				return RunResult{}, fmt.Errorf("recording that %s is to be created again: %w", name, err)
+			}
+		}
 		return RunResult{}, fmt.Errorf("starting %s: %w", name, startErr)
 	}
 	// A stop that was asked for meanwhile found nothing to stop, perhaps; from here on it finds the run.

@@ -406,6 +406,30 @@ func TestRunTaskCannotStart(t *testing.T) {
 	})
 }
 
+// A container that had to be removed before it started, its network being gone, is created again.
+func TestRunTaskCreatesAgain(t *testing.T) {
+	eachDevice(t, func(t *testing.T, d device) {
+		h := newHouse(t, storetest.SQLite(t), d, []string{"append", "DATA/data_0", "one run\n"}, nil)
+		h.begin()
+		_, err := h.run(t.Context(), &startRunner{device: d, fails: func(ctx context.Context, name string) error {
+			return errors.Join(runner.ErrCreateAgain, d.Remove(ctx, name))
+		}}, nil)
+		require.ErrorContains(t, err, "to be created again")
+		r, err := h.run(t.Context(), d, nil)
+		require.NoError(t, err)
+		require.Nil(t, r.Failure)
+		assert.Equal(t, "one run\n", h.written("a"))
+	})
+}
+
+// startRunner can't start.
+type startRunner struct {
+	device
+	fails func(ctx context.Context, name string) error
+}
+
+func (s *startRunner) Start(ctx context.Context, name string) error { return s.fails(ctx, name) }
+
 // A task whose upstream wrote nothing begins without that input: the folder that is there for it is about to go.
 func TestRunTaskWithoutInput(t *testing.T) {
 	eachDevice(t, func(t *testing.T, d device) {

@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"errors"
+	"fmt"
 	"regexp"
 	"strings"
 
@@ -47,7 +48,10 @@ func (d *Docker) start(ctx context.Context, name string) error {
 		// Removed under our feet. The container never ran; the next attempt makes
 		// it anew, on a new network.
 		d.forgetNetwork()
-		err = errors.Join(err, d.calls.ContainerRemove(context.WithoutCancel(ctx), c.ID, container.RemoveOptions{RemoveVolumes: true}))
+		if removed := d.calls.ContainerRemove(context.WithoutCancel(ctx), c.ID, container.RemoveOptions{RemoveVolumes: true}); removed != nil {
+			return errors.Join(err, removed)
+		}
+		return fmt.Errorf("%w: %w", err, ErrCreateAgain)
 	}
 	if cause := dockerCause(err); !errors.Is(cause, ErrNotFound) {
 		return cause

@@ -11,6 +11,10 @@ var ErrNotFound = errors.New("no such run")
 // ErrNoImage is wrapped by errors about an image that is not there.
 var ErrNoImage = errors.New("no such image")
 
+// ErrCreateAgain is wrapped by errors of a start for which what was created had to be removed: it never ran, and may be
+// created once more.
+var ErrCreateAgain = errors.New("to be created again")
+
 type noImage struct{ error }
 
 func (noImage) Is(target error) bool { return target == ErrNoImage }
