@@ -180,6 +180,7 @@ func TestDockerNetworkVanishes(t *testing.T) {
 	require.ErrorContains(t, err, "network")
 	require.False(t, runner.IsPermanent(err), "%v", err)
 	require.NotErrorIs(t, err, runner.ErrNotFound)
+	require.ErrorIs(t, err, runner.ErrCreateAgain)
 	begin(t, ctx, r, spec) // the next attempt
 	require.Equal(t, 3, end(t, ctx, r, spec.Name).Code)
 }
