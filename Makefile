@@ -59,7 +59,7 @@ check: ## gofmt, go vet, staticcheck
 histories: build ## record the workflows' histories again, after a change that may break old ones (nothing released yet)
 	rm -rf workflows/testdata/histories && mkdir -p workflows/testdata/histories
 	HUTONG_RECORD_HISTORIES=$(CURDIR)/workflows/testdata/histories $(GO) test $(SLIM) -count 1 \
-		-run '^(TestStop|TestFailure|TestApproval|TestOldJob|TestPartnerDown|TestPartnerRefuses|TestSameJobTwice|TestSchedulerLost|TestSeedJob)$$' ./deploy/system
+		-run '^(TestStop|TestFailure|TestApproval|TestOldJob|TestPartnerDown|TestPartnerRefuses|TestSameJobTwice|TestSchedulerLost|TestKilledAgainAndAgain|TestSeedJob)$$' ./deploy/system
 
 image: bin/provider ## build the reference provider's image with the Docker command line
 	cp bin/provider deploy/provider/provider
