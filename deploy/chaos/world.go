@@ -43,6 +43,9 @@ type party struct {
 	created         *creations
 }
 
+// bridge is the network interface of the party's Docker Engine. No container uses it: they are on the host's network.
+func (p *party) bridge() string { return fmt.Sprintf("hc%d-%s", os.Getpid(), p.name) }
+
 func (p *party) url() string { return "http://" + p.listen }
 
 const providerImage = "hutong/provider:1.0.0"
@@ -210,9 +213,12 @@ func (w *world) startDocker(ctx context.Context, p *party, live bool) error {
 	p.docker = filepath.Join(dir, "docker.sock")
 	pid := filepath.Join(dir, "pid")
 	args := []string{"--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"), "--pidfile", pid,
-		"-H", "unix://" + p.docker, "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false"}
+		"-H", "unix://" + p.docker, "--bridge=" + p.bridge(), "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false"}
 	if live {
 		args = append(args, "--live-restore")
+	}
+	if err := addBridge(p.bridge()); err != nil {
+		return err
 	}
 	proc := w.launch(p.name+" dockerd", false, func() *exec.Cmd { return exec.Command("dockerd", args...) }, func() { _ = os.Remove(pid) })
 	var err error
@@ -308,6 +314,7 @@ func (w *world) stop() {
 	for _, p := range w.parties { // what a killed Docker Engine has left, if it has
 		if p.docker != "" {
 			killAll(filepath.Dir(p.docker))
+			removeBridge(p.bridge())
 		}
 		killAll(p.dir)
 	}
