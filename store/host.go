@@ -19,6 +19,15 @@ type Host struct {
 	Queue   string    `bun:"queue"`   // its own task queue
 	Slots   int       `bun:"slots"`   // how many tasks it runs at once
 	SeenAt  time.Time `bun:"seen_at"`
+
+	// What it has for runs, in thousandths of a core and in bytes; 0 is not known, and bounds nothing.
+	CPUMilli int64 `bun:"cpu_milli"`
+	Memory   int64 `bun:"memory"`
+	Disk     int64 `bun:"disk"`
+	// Labels are what a provider or a task can require of it, such as gpu: "1".
+	Labels map[string]string `bun:"labels"`
+	// Draining: an operator wants no new runs on it. A host's heartbeat leaves it as it is; see [Store.DrainHost].
+	Draining bool `bun:"draining"`
 }
 
 var _ bun.AfterScanRowHook = (*Host)(nil)
@@ -38,9 +47,19 @@ func (s *Store) PutHost(ctx context.Context, h Host) error {
 	if h.Devices == nil {
 		h.Devices = []string{}
 	}
+	if h.Labels == nil {
+		h.Labels = map[string]string{}
+	}
+	for k, v := range h.Labels {
+		if err := checkText("labels", k, "labels."+k, v); err != nil {
+			return err
+		}
+	}
+	h.Draining = false
 	_, err := s.w.NewInsert().Model(&h).On("CONFLICT (host_id) DO UPDATE").
 		Set("node_id = EXCLUDED.node_id, devices = EXCLUDED.devices, queue = EXCLUDED.queue").
-		Set("slots = EXCLUDED.slots, seen_at = EXCLUDED.seen_at").Exec(ctx)
+		Set("slots = EXCLUDED.slots, seen_at = EXCLUDED.seen_at").
+		Set("cpu_milli = EXCLUDED.cpu_milli, memory = EXCLUDED.memory, disk = EXCLUDED.disk, labels = EXCLUDED.labels").Exec(ctx)
 	return fail(err, "keep host %s", h.HostID)
 }
 
@@ -65,4 +84,13 @@ func (s *Store) HostSeen(ctx context.Context, hostID string) (time.Time, error) 
 func (s *Store) DeleteHost(ctx context.Context, hostID string) error {
 	_, err := s.w.NewDelete().Model((*Host)(nil)).Where("host_id = ?", hostID).Exec(ctx)
 	return fail(err, "forget host %s", hostID)
+}
+
+// DrainHost makes a host take no new runs, or take them again. An unknown host is CodeNotFound.
+func (s *Store) DrainHost(ctx context.Context, hostID string, draining bool) error {
+	n, err := affected(s.w.NewUpdate().Model((*Host)(nil)).Set("draining = ?", draining).Where("host_id = ?", hostID).Exec(ctx))
+	if err == nil && n == 0 {
+		return bfia.Errorf(bfia.CodeNotFound, "host_id: host %q is not known", hostID)
+	}
+	return fail(err, "drain host %s", hostID)
 }
