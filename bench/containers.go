@@ -1,8 +1,11 @@
 package main
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -168,6 +171,19 @@ func (o options) roundsOf(n int) int {
 		return 1
 	}
 	return o.rounds
+}
+
+// dockerfile is what an image is built of: that file alone.
+func dockerfile(text string) (io.Reader, error) {
+	var context bytes.Buffer
+	archive := tar.NewWriter(&context)
+	if err := archive.WriteHeader(&tar.Header{Name: "Dockerfile", Mode: 0o600, Size: int64(len(text))}); err != nil {
+		return nil, err
+	}
+	if _, err := archive.Write([]byte(text)); err != nil {
+		return nil, err
+	}
+	return &context, archive.Close()
 }
 
 // clean removes the containers that an interrupted run left, its own only, and the networks of its parties.

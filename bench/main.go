@@ -61,6 +61,7 @@ var sections = []section{
 	{"read", true, measureReads},
 	{"dags", true, measureDAGs},
 	{"jobs", true, measureJobs},
+	{"peer", false, measurePeer},
 }
 
 func main() {
