@@ -105,6 +105,9 @@ func NewPlan(doc *Document, describe Describe, node string) (*Plan, error) {
 	if err := checkTaskNames(&doc.Config.TaskParams, place); err != nil {
 		return nil, err
 	}
+	if err := checkRequires(&doc.Config, place); err != nil {
+		return nil, err
+	}
 	plan := &Plan{JobID: doc.JobID, FlowID: doc.FlowID, Initiator: doc.Config.Initiator, SyncType: doc.Config.SyncType()}
 	for _, i := range order {
 		c := components[i]
