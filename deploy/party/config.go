@@ -144,6 +144,13 @@ const (
 type RunnerConfig struct {
 	// Slots is how many tasks run here at the same time.
 	Slots int `yaml:"slots" env:"SLOTS"`
+	// CPU (cores), Memory and Disk (GiB) are what all tasks here may use together, in the units in which jobs ask for it.
+	// 0: what the machine has.
+	CPU    float64 `yaml:"cpu" env:"CPU"`
+	Memory float64 `yaml:"memory" env:"MEMORY"`
+	Disk   float64 `yaml:"disk" env:"DISK"`
+	// Labels are what a provider or a task can require of this machine. In the environment NAME=VALUE, separated by commas.
+	Labels map[string]string `yaml:"labels" env:"LABELS" envKeyValSeparator:"="`
 	// StopGrace is how long a stopped task may take to end by itself before it is killed.
 	StopGrace time.Duration `yaml:"stop_grace" env:"STOP_GRACE"`
 	Docker    DockerConfig  `yaml:"docker" envPrefix:"DOCKER_"`

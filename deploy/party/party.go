@@ -284,7 +284,7 @@ func (p *Party) startRunner(ctx context.Context, engine client.Client, db *store
 		return fmt.Errorf("naming the host of party %s: %w", p.cfg.NodeID, err)
 	}
 	runs.HostID = id
-	w, err := worker.NewHost(ctx, engine, runs, p.cfg.Runner.Slots, p.logger)
+	w, err := worker.NewHost(ctx, engine, runs, worker.Offer{Slots: p.cfg.Runner.Slots, Labels: p.cfg.Runner.Labels, Capacity: p.cfg.Runner.offered(host)}, p.logger)
 	if err != nil {
 		return err
 	}
