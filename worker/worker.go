@@ -118,7 +118,7 @@ func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, offer 
 	w.leave = func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 		defer cancel()
-		if err := runs.Store.DeleteHost(ctx, runs.HostID); err != nil {
+		if err := runs.Store.LeaveHost(ctx, runs.HostID); err != nil {
 			logger.Warn("the host could not say that it leaves; tasks may wait for it for a while", "host_id", runs.HostID, "error", err)
 		}
 	}
