@@ -41,11 +41,12 @@ func (d *Docker) Capacity(ctx context.Context) (Capacity, error) {
 	return c, err
 }
 
-// Capacity is this machine's, as far as the control groups of this process let it go, and the size of the file system
-// under the runs' folder.
-func (p *Process) Capacity(context.Context) (Capacity, error) {
-	return machine("/", p.opts.Dir)
-}
+// Capacity is [Machine] with the runs' folder.
+func (p *Process) Capacity(context.Context) (Capacity, error) { return Machine(p.opts.Dir) }
+
+// Machine is what this machine has, as far as the control groups of this process let it go, and the size of the file system
+// under a folder.
+func Machine(dir string) (Capacity, error) { return machine("/", dir) }
 
 // machine is the capacity of a machine whose /proc and /sys are under root.
 func machine(root, dir string) (Capacity, error) {
