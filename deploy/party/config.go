@@ -14,6 +14,9 @@ type Config struct {
 	NodeID string `yaml:"node_id" env:"NODE_ID"`
 	// Listen is host:port of the API, for clients, containers and partners. An empty host is every address.
 	Listen string `yaml:"listen" env:"LISTEN"`
+	// Advertise is the host:port of the API that containers are told, where it is not the runner's party host and the port of
+	// Listen: for runners on machines that have no API of their own.
+	Advertise string `yaml:"advertise" env:"ADVERTISE"`
 	// DataDir is the folder for run folders, temporary files and logs, on a disk of this machine.
 	DataDir string `yaml:"data_dir" env:"DATA_DIR"`
 	// Scheduler is the node that walks the DAGs of jobs submitted here. Empty: this party.

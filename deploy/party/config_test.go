@@ -136,6 +136,7 @@ func TestValidate(t *testing.T) {
 		{"listen port", func(c *Config) { c.Listen = ":http" }, `listen: ":http" is not host:port`},
 		{"listen anywhere", func(c *Config) { c.Listen = ":0"; c.Transport.Listen = ":0" }, ""},
 		{"same port", func(c *Config) { c.Transport.Listen = c.Listen }, "transport.listen: is 127.0.0.1:9380, which is the API's"},
+		{"advertise of the API", func(c *Config) { c.Advertise = "hutong" }, `advertise: "hutong" is not host:port`},
 		{"advertise", func(c *Config) { c.Transport.Advertise = ":9390" }, "transport.advertise:"},
 		{"advertised", func(c *Config) { c.Transport.Advertise = "hutong:9390" }, ""},
 		{"message", func(c *Config) { c.Transport.MaxMessageMiB = 0 }, "transport.max_message_mib: is 0, and must be above 0"},

@@ -343,6 +343,9 @@ func (p *Party) system(device string) bfia.System {
 	if device == string(bfia.DeviceDocker) && !p.cfg.Runner.Docker.HostNetwork {
 		api, channel = p.onBridge(p.cfg.Listen), p.onBridge(p.cfg.Transport.Listen)
 	}
+	if p.cfg.Advertise != "" {
+		api = p.cfg.Advertise
+	}
 	if p.cfg.Transport.Advertise != "" {
 		channel = p.cfg.Transport.Advertise
 	}

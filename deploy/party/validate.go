@@ -21,6 +21,9 @@ func (c *Config) Validate() error {
 	v := validation{}
 	v.id("node_id", c.NodeID)
 	v.address("listen", c.Listen)
+	if c.Advertise != "" {
+		v.reachable("advertise", c.Advertise)
+	}
 	v.required("data_dir", c.DataDir)
 	v.routes(c)
 
