@@ -220,9 +220,22 @@ func needsOf(ctx context.Context, db *store.Store, doc *bfia.Document, p taskPar
 	if err != nil {
 		return needs, err
 	}
+	if needs.Labels, err = doc.Config.Requires(p.task, p.part); err != nil {
+		return needs, err
+	}
 	for _, provider := range providers {
 		if !slices.Contains(needs.Devices, provider.Device) {
 			needs.Devices = append(needs.Devices, provider.Device)
+		}
+		labels, err := bfia.ProviderRequires(provider.Metadata)
+		if err != nil {
+			return needs, err
+		}
+		for k, v := range labels {
+			if needs.Labels == nil {
+				needs.Labels = map[string]string{}
+			}
+			needs.Labels[k] = v
 		}
 	}
 	return needs, nil

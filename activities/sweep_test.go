@@ -217,9 +217,15 @@ func TestRemoveExpiredJobs(t *testing.T) {
 	h.put("ns/rows/data_0", "uploaded")
 	before := h.keys()
 
+	require.NoError(t, h.db.PutHost(ctx, store.Host{HostID: "gone", Slots: 1, SeenAt: month}))
+	require.NoError(t, h.db.PutHost(ctx, store.Host{HostID: "silent", Slots: 1, SeenAt: day}))
 	removed := activities.Removed{}
 	require.NoError(t, h.do(&removed, activities.RemoveExpiredJobsName, ""))
 	assert.Zero(t, removed, "jobs are kept for ever")
+	hosts, err := h.db.Hosts(ctx, time.Time{})
+	require.NoError(t, err)
+	assert.False(t, slices.ContainsFunc(hosts, func(h store.Host) bool { return h.HostID == "gone" }))
+	assert.True(t, slices.ContainsFunc(hosts, func(h store.Host) bool { return h.HostID == "silent" }))
 	h.keeper.Keep = 10 * 24 * time.Hour
 	h.keeper.TakenPart = goesOn
 	require.NoError(t, h.do(&removed, activities.RemoveExpiredJobsName, ""))

@@ -74,6 +74,8 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathPartnerTaskStop, s.native(nativeTaskStop, s.stopJob), false},
 
 		// Operation.
+		{http.MethodGet, bfia.PathHostQuery, s.queryHosts, false},
+		{http.MethodPost, bfia.PathHostDrain, s.drainHost, false},
 		{http.MethodGet, bfia.PathHealth, s.health, false},
 		{http.MethodGet, bfia.PathReady, s.ready, false},
 		{http.MethodGet, bfia.PathOpenAPI, s.openAPI, false},

@@ -107,6 +107,9 @@ func NewPlan(doc *Document, describe Describe, node string) (*Plan, error) {
 	if err := checkTaskNames(&doc.Config.TaskParams, place); err != nil {
 		return nil, err
 	}
+	if err := checkRequires(&doc.Config, place); err != nil {
+		return nil, err
+	}
 	priority, err := doc.Config.Priority()
 	if err != nil {
 		return nil, err

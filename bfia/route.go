@@ -6,6 +6,8 @@ const (
 	PathProviderRegister  = "/v2/provider/register"
 	PathProviderQuery     = "/v2/provider/query"
 	PathProviderDelete    = "/v2/provider/delete"
+	PathHostQuery         = "/v2/host/query" // Hutong's, and so is the next
+	PathHostDrain         = "/v2/host/drain"
 	PathComponentUpload   = "/v2/component/upload"
 	PathComponentFile     = "/v2/component/upload/file"
 	PathDataUpload        = "/v2/data/component/upload"

@@ -1,9 +1,7 @@
 package store
 
 import (
-	"cmp"
 	"context"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,10 +25,6 @@ type Seat struct {
 	CPUMilli  int64  `bun:"cpu_milli"`
 	Memory    int64  `bun:"memory"`
 	Disk      int64  `bun:"disk"`
-}
-
-func (s Seat) room() admission.Room {
-	return admission.Room{CPUMilli: s.CPUMilli, Memory: s.Memory, Disk: s.Disk}
 }
 
 // Application is what a job asks of this party before it starts.
@@ -233,37 +227,6 @@ func (s *Store) MoveSeat(ctx context.Context, seat Seat, times AdmissionTimes, c
 		return err
 	})
 	return moved, fail(err, "move a seat of job %s", seat.JobID)
-}
-
-// HostUse is what is taken of a host by the seats of jobs.
-type HostUse struct {
-	HostID string
-	Seats  int
-	Room   admission.Room
-}
-
-// HostUses are the hosts on which jobs hold seats, by id.
-func (s *Store) HostUses(ctx context.Context) ([]HostUse, error) {
-	var seats []Seat
-	if err := s.r.NewSelect().Model(&seats).Scan(ctx); err != nil {
-		return nil, fail(err, "read seats")
-	}
-	uses := map[string]HostUse{}
-	for _, seat := range seats {
-		u := uses[seat.HostID]
-		room := seat.room()
-		u.HostID, u.Seats = seat.HostID, u.Seats+1
-		u.Room.CPUMilli += room.CPUMilli
-		u.Room.Memory += room.Memory
-		u.Room.Disk += room.Disk
-		uses[seat.HostID] = u
-	}
-	var list []HostUse
-	for _, u := range uses {
-		list = append(list, u)
-	}
-	slices.SortFunc(list, func(a, b HostUse) int { return cmp.Compare(a.HostID, b.HostID) })
-	return list, nil
 }
 
 // EndedWithSeats are jobs that ended before, and hold seats all the same, each once.

@@ -63,7 +63,8 @@ func TestAdmit(t *testing.T) {
 
 		uses, err := s.HostUses(ctx)
 		require.NoError(t, err)
-		require.Equal(t, []store.HostUse{{HostID: "h", Seats: 2, Room: admission.Room{CPUMilli: 3000, Memory: 2 << 40, Disk: 14}}}, uses)
+		require.Equal(t, "h", uses[0].HostID)
+		require.Equal(t, []int64{2, 3000, 2 << 40, 14}, []int64{int64(uses[0].Seats), uses[0].UsedCPUMilli, uses[0].UsedMemory, uses[0].UsedDisk})
 
 		waiting, err := s.Release(ctx, "j1", at)
 		require.NoError(t, err)

@@ -16,7 +16,6 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"hutong/activities"
-	"hutong/store"
 	"hutong/workflows"
 )
 
@@ -97,8 +96,10 @@ func ControlActivities(records *activities.Records, remote *activities.Remote, h
 
 // NewHost makes the worker of this host, for its runs, and stops beside them, and tells the control workers of the host; it
 // goes on telling until Stop. It runs what comes: jobs hold seats, of which the host has as many as slots.
-func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, slots int, logger *slog.Logger) (*Worker, error) {
-	if err := announce(ctx, runs, slots); err != nil {
+func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, offer Offer, logger *slog.Logger) (*Worker, error) {
+	slots := offer.Slots
+	host := &announcer{runs: runs, offer: offer, logger: logger}
+	if err := host.announce(ctx); err != nil {
 		return nil, fmt.Errorf("announcing host %s: %w", runs.HostID, err)
 	}
 	var err error
@@ -125,7 +126,7 @@ func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, slots 
 	w.leave = func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 		defer cancel()
-		if err := runs.Store.DeleteHost(ctx, runs.HostID); err != nil {
+		if err := runs.Store.LeaveHost(ctx, runs.HostID); err != nil {
 			logger.Warn("the host could not say that it leaves; tasks may wait for it for a while", "host_id", runs.HostID, "error", err)
 		}
 	}
@@ -141,23 +142,13 @@ func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, slots 
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				if err := announce(ctx, runs, slots); err != nil && ctx.Err() == nil {
+				if err := host.announce(ctx); err != nil && ctx.Err() == nil {
 					logger.Warn("the host could not say that it is there", "host_id", runs.HostID, "error", err)
 				}
 			}
 		}
 	}()
 	return w, nil
-}
-
-// announce writes the row by which control workers find the host.
-func announce(ctx context.Context, runs *activities.Runs, slots int) error {
-	var devices []string
-	for device := range runs.Runners {
-		devices = append(devices, device)
-	}
-	return runs.Store.PutHost(ctx, store.Host{HostID: runs.HostID, NodeID: runs.Node, Devices: devices,
-		Queue: activities.RunQueue(runs.HostID), Slots: slots, SeenAt: time.Now()})
 }
 
 // Start begins to take work. It fails when the engine does not answer.

@@ -290,7 +290,7 @@ func (p *Party) startRunner(ctx context.Context, engine client.Client, db *store
 		return fmt.Errorf("naming the host of party %s: %w", p.cfg.NodeID, err)
 	}
 	runs.HostID = id
-	w, err := worker.NewHost(ctx, engine, runs, p.cfg.Runner.Slots, p.logger)
+	w, err := worker.NewHost(ctx, engine, runs, worker.Offer{Slots: p.cfg.Runner.Slots, Labels: p.cfg.Runner.Labels, Capacity: p.cfg.Runner.offered(host)}, p.logger)
 	if err != nil {
 		return err
 	}
@@ -348,6 +348,9 @@ func (p *Party) system(device string) bfia.System {
 	api, channel := reachable(p.cfg.Listen), reachable(p.cfg.Transport.Listen)
 	if device == string(bfia.DeviceDocker) && !p.cfg.Runner.Docker.HostNetwork {
 		api, channel = p.onBridge(p.cfg.Listen), p.onBridge(p.cfg.Transport.Listen)
+	}
+	if p.cfg.Advertise != "" {
+		api = p.cfg.Advertise
 	}
 	if p.cfg.Transport.Advertise != "" {
 		channel = p.cfg.Transport.Advertise
