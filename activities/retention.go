@@ -30,6 +30,7 @@ type Housekeeping struct {
 // The names of its activities; see [RecordJobName] for what they mean.
 const (
 	FindLostJobsName      = "FindLostJobs"
+	ReleaseLostRoomName   = "ReleaseLostRoom"
 	EndLostJobsName       = "EndLostJobs"
 	RemoveExpiredJobsName = "RemoveExpiredJobs"
 	SweepStorageName      = "SweepStorage"
@@ -50,6 +51,8 @@ const (
 	// unusedAge is how old the document of a job that nobody knows is before it goes: a workflow tries for a day to record
 	// a job.
 	unusedAge = 48 * time.Hour
+	// hostGone is the silence after which a host is forgotten, and with it that it is drained.
+	hostGone = 7 * 24 * time.Hour
 	// storageAge is longer than an upload takes, and than a container reads its inputs.
 	storageAge = 7 * 24 * time.Hour
 )
@@ -89,7 +92,8 @@ func (h *Housekeeping) RemoveExpiredJobs(ctx context.Context, after string) (Rem
 	if _, err := h.Store.RemoveUnusedDocuments(ctx, time.Now().Add(-unusedAge)); err != nil {
 		return done, err
 	}
-	return done, nil
+	_, err = h.Store.ForgetHosts(ctx, time.Now().Add(-hostGone))
+	return done, err
 }
 
 // busy tells whether one of a job's workflows goes on.

@@ -217,9 +217,15 @@ func TestRemoveExpiredJobs(t *testing.T) {
 	h.put("ns/rows/data_0", "uploaded")
 	before := h.keys()
 
+	require.NoError(t, h.db.PutHost(ctx, store.Host{HostID: "gone", Slots: 1, SeenAt: month}))
+	require.NoError(t, h.db.PutHost(ctx, store.Host{HostID: "silent", Slots: 1, SeenAt: day}))
 	removed := activities.Removed{}
 	require.NoError(t, h.do(&removed, activities.RemoveExpiredJobsName, ""))
 	assert.Zero(t, removed, "jobs are kept for ever")
+	hosts, err := h.db.Hosts(ctx, time.Time{})
+	require.NoError(t, err)
+	assert.False(t, slices.ContainsFunc(hosts, func(h store.Host) bool { return h.HostID == "gone" }))
+	assert.True(t, slices.ContainsFunc(hosts, func(h store.Host) bool { return h.HostID == "silent" }))
 	h.keeper.Keep = 10 * 24 * time.Hour
 	h.keeper.TakenPart = goesOn
 	require.NoError(t, h.do(&removed, activities.RemoveExpiredJobsName, ""))
@@ -297,8 +303,10 @@ func TestLostJobs(t *testing.T) {
 			young.JobID = "young"
 			require.NoError(t, h.records.RecordJob(ctx, young, []string{"guest.0"}, "B", bfia.JobReady, time.Now()))
 			require.NoError(t, h.records.RecordJob(ctx, h.own, []string{"guest.0"}, "B", bfia.JobReady, hourAgo))
-			require.NoError(t, h.records.RecordScheduleJob(ctx, h.plan, hourAgo))
-			_, err := h.records.ClaimTask(ctx, h.ref("a"), []bfia.Part{guestA}, "", hourAgo)
+			require.NoError(t, h.records.RecordScheduleJob(ctx, h.plan, nil, hourAgo))
+			_, err := h.records.Admit(ctx, h.application(time.Now()))
+			require.NoError(t, err)
+			_, err = h.records.ClaimTask(ctx, h.ref("a"), []bfia.Part{guestA}, 0, "", hourAgo)
 			require.Error(t, err) // there is no host, but the task is RUNNING
 			job, err := h.db.Job(ctx, jobID)
 			require.NoError(t, err)

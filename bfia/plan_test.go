@@ -137,6 +137,8 @@ func TestPlanRefusals(t *testing.T) {
 			message: "config.task_params.host.0|1: index 1, but the role has only 1 of them, counted from 0"},
 		{name: "resources", changes: []change{{"config.job_params.host.0.resources.cpu", "2"}},
 			message: "config.job_params.host.0.resources.cpu: is a JSON string, a number is wanted"},
+		{name: "requirements of an unknown task", changes: []change{{"config.job_params.common.requires", map[string]any{"intersect": map[string]any{"gpu": "1"}}}},
+			message: "config.job_params.common.requires.intersect: the DAG has no task of that name"},
 		{name: "common parameters of an unknown task", changes: []change{{"config.task_params.common.intersect.a", 1}},
 			message: "config.task_params.common.intersect: the DAG has no task of that name"},
 		{name: "a role's parameters of an unknown task", changes: []change{{"config.task_params.host.0.intersect.a", 1}},

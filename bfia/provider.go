@@ -31,6 +31,8 @@ type Metadata struct {
 	BaseURL string   `json:"base_url"`
 	Image   string   `json:"image,omitempty"`
 	Command []string `json:"command,omitempty"`
+	// Requires are labels of the hosts on which it can run, such as gpu: "1". They are Hutong's own.
+	Requires providerLabels `json:"requires,omitempty"`
 }
 
 // FullName is name:version@device.
@@ -82,6 +84,9 @@ func ParseRegistration(body []byte) (*Registration, error) {
 		return nil, Errorf(CodeBadRequest, "device: is required: \"docker\" or \"process\"")
 	default:
 		return nil, Errorf(CodeBadRequest, "device: %q is unknown, \"docker\" and \"process\" are supported", r.Device)
+	}
+	if err := CheckLabels("metadata.requires", r.Metadata.Requires); err != nil {
+		return nil, err
 	}
 	if len(r.Description) == 0 {
 		return nil, Errorf(CodeBadRequest, "components_description: at least one component is required")

@@ -34,6 +34,10 @@ func TestParseRegistrationDevices(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "unionpay:2.0.0@process", r.FullName())
 	require.Equal(t, []string{"algorithm", "run"}, r.Metadata.Command)
+
+	r, err = ParseRegistration(edit(t, body, "metadata.requires", map[string]any{"gpu": "1"}))
+	require.NoError(t, err)
+	require.EqualValues(t, map[string]string{"gpu": "1"}, r.Metadata.Requires)
 }
 
 func TestParseRegistrationRefusals(t *testing.T) {
@@ -55,6 +59,9 @@ func TestParseRegistrationRefusals(t *testing.T) {
 		{"device", "process", `metadata.command: is required for device "process": a list, the program's path first`},
 		{"metadata", "x", "metadata: is a JSON string, an object is wanted"},
 		{"metadata.command", "x", "metadata.command: is a JSON string, a list is wanted"},
+		{"metadata.requires", []any{"gpu"}, "metadata.requires: is a JSON array, an object is wanted"},
+		{"metadata.requires", map[string]any{"gpu": 1}, "metadata.requires.gpu: is a JSON number, a string is wanted"},
+		{"metadata.requires", map[string]any{"gpu": ""}, "metadata.requires.gpu: is required"},
 		{"metadata.image", nil, `metadata.image: is required for device "docker"`},
 		{"metadata.image", " ", `metadata.image: is required for device "docker"`},
 		{"components_description", nil, "components_description: at least one component is required"},

@@ -186,7 +186,7 @@ func TestHosts(t *testing.T) {
 		h := store.Host{HostID: "h1", NodeID: "A", Devices: []string{"docker", "process"}, Queue: "host/h1", Slots: 4, SeenAt: at,
 			CPUMilli: 1500, Memory: 1 << 40, Disk: 3, Labels: map[string]string{"gpu": "1"}}
 		require.NoError(t, s.PutHost(ctx, h))
-		require.NoError(t, s.PutHost(ctx, store.Host{HostID: "h0", SeenAt: at.Add(-time.Minute)}))
+		require.NoError(t, s.PutHost(ctx, store.Host{HostID: "h0", Slots: 1, SeenAt: at.Add(-time.Minute)}))
 		hosts, err := s.Hosts(ctx, at)
 		require.NoError(t, err)
 		want := h

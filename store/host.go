@@ -6,6 +6,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"hutong/admission"
 	"hutong/bfia"
 )
 
@@ -63,10 +64,10 @@ func (s *Store) PutHost(ctx context.Context, h Host) error {
 	return fail(err, "keep host %s", h.HostID)
 }
 
-// Hosts are the hosts whose last heartbeat is not before seenSince, by id.
+// Hosts are the hosts whose last heartbeat is not before seenSince, by id, without those that have left.
 func (s *Store) Hosts(ctx context.Context, seenSince time.Time) ([]Host, error) {
 	var hosts []Host
-	err := s.r.NewSelect().Model(&hosts).Where("seen_at >= ?", stamp(seenSince)).Order("host_id").Scan(ctx)
+	err := s.r.NewSelect().Model(&hosts).Where("seen_at >= ? AND slots > 0", stamp(seenSince)).Order("host_id").Scan(ctx)
 	return hosts, fail(err, "list hosts")
 }
 
@@ -77,20 +78,46 @@ func (s *Store) HostSeen(ctx context.Context, hostID string) (time.Time, error) 
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
 		return time.Time{}, nil
 	}
+	if host.Slots == 0 {
+		return time.Time{}, err
+	}
 	return host.SeenAt, err
 }
 
-// DeleteHost forgets a host that leaves in order. One that nobody knows is no error.
-func (s *Store) DeleteHost(ctx context.Context, hostID string) error {
-	_, err := s.w.NewDelete().Model((*Host)(nil)).Where("host_id = ?", hostID).Exec(ctx)
-	return fail(err, "forget host %s", hostID)
+// LeaveHost forgets a host that leaves in order. Of one that is drained the operator's word is kept, for when it comes back:
+// it has no slots then. One that nobody knows is no error.
+func (s *Store) LeaveHost(ctx context.Context, hostID string) error {
+	return fail(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if _, err := tx.NewUpdate().Model((*Host)(nil)).Set("slots = 0").Where("host_id = ?", hostID).Exec(ctx); err != nil {
+			return err
+		}
+		return forgetLeft(ctx, tx, hostID)
+	}), "forget host %s", hostID)
+}
+
+// forgetLeft forgets a host that has left and of which nothing is to be kept.
+func forgetLeft(ctx context.Context, tx bun.Tx, hostID string) error {
+	_, err := tx.NewDelete().Model((*Host)(nil)).Where("host_id = ? AND slots = 0 AND NOT draining", hostID).Exec(ctx)
+	return err
 }
 
 // DrainHost makes a host take no new runs, or take them again. An unknown host is CodeNotFound.
 func (s *Store) DrainHost(ctx context.Context, hostID string, draining bool) error {
-	n, err := affected(s.w.NewUpdate().Model((*Host)(nil)).Set("draining = ?", draining).Where("host_id = ?", hostID).Exec(ctx))
+	var n int
+	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
+		if n, err = affected(tx.NewUpdate().Model((*Host)(nil)).Set("draining = ?", draining).Where("host_id = ?", hostID).Exec(ctx)); err != nil {
+			return err
+		}
+		return forgetLeft(ctx, tx, hostID)
+	})
 	if err == nil && n == 0 {
 		return bfia.Errorf(bfia.CodeNotFound, "host_id: host %q is not known", hostID)
 	}
 	return fail(err, "drain host %s", hostID)
+}
+
+// Admission is the host, with nothing taken of it, as admissions are decided on.
+func (h Host) Admission() admission.Host {
+	return admission.Host{ID: h.HostID, Devices: h.Devices, Labels: h.Labels, Slots: h.Slots, Closed: h.Draining,
+		Total: admission.Room{CPUMilli: h.CPUMilli, Memory: h.Memory, Disk: h.Disk}}
 }

@@ -14,10 +14,8 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
-	"golang.org/x/sync/semaphore"
 
 	"hutong/activities"
-	"hutong/store"
 	"hutong/workflows"
 )
 
@@ -71,6 +69,14 @@ func ControlActivities(records *activities.Records, remote *activities.Remote, h
 		activities.ReuseTaskName:         records.ReuseTask,
 		activities.RecordTaskEndName:     records.RecordTaskEnd,
 		activities.RequestStopName:       records.RequestStop,
+		activities.TakeTurnName:          records.TakeTurn,
+		activities.EndTurnName:           records.EndTurn,
+		activities.SetPriorityName:       records.SetPriority,
+		activities.AdmitName:             records.Admit,
+		activities.ReleaseName:           records.Release,
+		activities.SendApplyName:         remote.SendApply,
+		activities.SendReturnName:        remote.SendReturn,
+		activities.SendFreeName:          remote.SendFree,
 		activities.SendCreateName:        remote.SendCreate,
 		activities.SendStartName:         remote.SendStart,
 		activities.SendTaskStartName:     remote.SendTaskStart,
@@ -84,24 +90,27 @@ func ControlActivities(records *activities.Records, remote *activities.Remote, h
 		activities.EndLostJobsName:       house.EndLostJobs,
 		activities.RemoveExpiredJobsName: house.RemoveExpiredJobs,
 		activities.SweepStorageName:      house.SweepStorage,
+		activities.ReleaseLostRoomName:   house.ReleaseLostRoom,
 	}
 }
 
-// NewHost makes the worker of this host, with as many runs at once as it has slots, and stops beside them, and tells the
-// control workers of the host; it goes on telling until Stop. It takes up as many runs again, so that the next is there
-// when a slot gets free, and what follows a run's end costs no slot.
-func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, slots int, logger *slog.Logger) (*Worker, error) {
-	if err := announce(ctx, runs, slots); err != nil {
+// NewHost makes the worker of this host, for its runs, and stops beside them, and tells the control workers of the host; it
+// goes on telling until Stop. It runs what comes: jobs hold seats, of which the host has as many as slots.
+func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, offer Offer, logger *slog.Logger) (*Worker, error) {
+	slots := offer.Slots
+	host := &announcer{runs: runs, offer: offer, logger: logger}
+	if err := host.announce(ctx); err != nil {
 		return nil, fmt.Errorf("announcing host %s: %w", runs.HostID, err)
 	}
 	var err error
 	if runs.Deployment, err = runs.Store.DeploymentID(ctx); err != nil {
 		return nil, err
 	}
-	runs.Slots = semaphore.NewWeighted(int64(slots))
 	run := worker.New(c, activities.RunQueue(runs.HostID), worker.Options{
 		WorkerStopTimeout: stopTimeout, DisableWorkflowWorker: true,
-		MaxConcurrentActivityExecutionSize: 2 * slots, MaxConcurrentActivityTaskPollers: min(slots, 4),
+		// Jobs hold seats for their runs, so this bounds only what comes together by accident: ends that are still being tidied
+		// up, seats that have moved.
+		MaxConcurrentActivityExecutionSize: 4*slots + 20, MaxConcurrentActivityTaskPollers: 4,
 		// A stop comes with a heartbeat's answer.
 		MaxHeartbeatThrottleInterval: 2 * time.Second,
 	})
@@ -117,7 +126,7 @@ func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, slots 
 	w.leave = func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 		defer cancel()
-		if err := runs.Store.DeleteHost(ctx, runs.HostID); err != nil {
+		if err := runs.Store.LeaveHost(ctx, runs.HostID); err != nil {
 			logger.Warn("the host could not say that it leaves; tasks may wait for it for a while", "host_id", runs.HostID, "error", err)
 		}
 	}
@@ -133,23 +142,13 @@ func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, slots 
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				if err := announce(ctx, runs, slots); err != nil && ctx.Err() == nil {
+				if err := host.announce(ctx); err != nil && ctx.Err() == nil {
 					logger.Warn("the host could not say that it is there", "host_id", runs.HostID, "error", err)
 				}
 			}
 		}
 	}()
 	return w, nil
-}
-
-// announce writes the row by which control workers find the host.
-func announce(ctx context.Context, runs *activities.Runs, slots int) error {
-	var devices []string
-	for device := range runs.Runners {
-		devices = append(devices, device)
-	}
-	return runs.Store.PutHost(ctx, store.Host{HostID: runs.HostID, NodeID: runs.Node, Devices: devices,
-		Queue: activities.RunQueue(runs.HostID), Slots: slots, SeenAt: time.Now()})
 }
 
 // Start begins to take work. It fails when the engine does not answer.

@@ -18,6 +18,9 @@ type Runner interface {
 	// HostID names the host in a way that survives restarts of the worker.
 	HostID(ctx context.Context) (string, error)
 
+	// Capacity is what the host has for runs on this device, all of it together.
+	Capacity(ctx context.Context) (Capacity, error)
+
 	// StorageRoot is what the run of that name sees as the root of its file
 	// storage: the place that [Mount].Target is relative to.
 	StorageRoot(name string) string

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -445,5 +446,20 @@ func TestHostID(t *testing.T) {
 		again, err := d.again(t).HostID(ctx)
 		require.NoError(t, err)
 		require.Equal(t, id, again)
+	})
+}
+
+// Each device tells of the machine that this test is on; a Docker Engine elsewhere would not know the disk.
+func TestCapacity(t *testing.T) {
+	each(t, func(t *testing.T, ctx context.Context, d device) {
+		c, err := d.runner.Capacity(ctx)
+		require.NoError(t, err)
+		require.Positive(t, c.CPUMilli)
+		require.Positive(t, c.Memory)
+		require.GreaterOrEqual(t, c.Disk, c.DiskFree)
+		if d.runner.Device() == "process" {
+			require.LessOrEqual(t, c.CPUMilli, int64(runtime.NumCPU())*1000)
+			require.Positive(t, c.DiskFree)
+		}
 	})
 }

@@ -10,7 +10,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"hutong/deploy/provider/image"
+	"hutong/deploy/testenv/dockerd"
 )
 
 // world is three institutions and what they run on, each piece a process.
@@ -39,6 +39,7 @@ type party struct {
 	dir             string
 	database        string
 	docker          string // its Docker Engine's socket; empty: it runs processes
+	own             *dockerd.Daemon
 	daemon          *client.Client
 	created         *creations
 }
@@ -206,21 +207,12 @@ func (w *world) startEngine(ctx context.Context) error {
 
 // startDocker starts a Docker Engine for one party alone: killing it harms nobody else.
 func (w *world) startDocker(ctx context.Context, p *party, live bool) error {
-	dir := filepath.Join(w.dir, p.name+"-docker")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	p.own = &dockerd.Daemon{Dir: filepath.Join(w.dir, p.name+"-docker"), Bridge: p.bridge(), LiveRestore: live}
+	p.docker = p.own.Socket()
+	if err := p.own.Prepare(); err != nil {
 		return err
 	}
-	p.docker = filepath.Join(dir, "docker.sock")
-	pid := filepath.Join(dir, "pid")
-	args := []string{"--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"), "--pidfile", pid,
-		"-H", "unix://" + p.docker, "--bridge=" + p.bridge(), "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false"}
-	if live {
-		args = append(args, "--live-restore")
-	}
-	if err := addBridge(p.bridge()); err != nil {
-		return err
-	}
-	proc := w.launch(p.name+" dockerd", false, func() *exec.Cmd { return exec.Command("dockerd", args...) }, func() { _ = os.Remove(pid) })
+	proc := w.launch(p.name+" dockerd", false, p.own.Command, p.own.Clean)
 	var err error
 	if p.daemon, err = client.NewClientWithOpts(client.WithHost("unix://"+p.docker), client.WithAPIVersionNegotiation()); err != nil {
 		return err
@@ -313,31 +305,9 @@ func (w *world) stop() {
 	}
 	for _, p := range w.parties { // what a killed Docker Engine has left, if it has
 		if p.docker != "" {
-			killAll(filepath.Dir(p.docker))
-			removeBridge(p.bridge())
+			p.own.Remove()
 		}
-		killAll(p.dir)
+		dockerd.KillAll(p.dir)
 	}
-	mounts, _ := os.ReadFile("/proc/mounts")
-	for line := range strings.Lines(string(mounts)) {
-		if fields := strings.Fields(line); len(fields) > 1 && strings.HasPrefix(fields[1], w.dir+"/") {
-			_ = syscall.Unmount(fields[1], syscall.MNT_DETACH)
-		}
-	}
-}
-
-// killAll kills every process whose command line or working directory is of a folder.
-func killAll(dir string) {
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil || pid == os.Getpid() {
-			continue
-		}
-		line, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-		cwd, _ := os.Readlink(filepath.Join("/proc", e.Name(), "cwd"))
-		if strings.Contains(string(line), dir+"/") || strings.HasPrefix(cwd, dir+"/") {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
-	}
+	dockerd.Unmount(w.dir)
 }

@@ -36,6 +36,7 @@ func surroundings(cfg *party.Config) []check {
 		{"storage", func(ctx context.Context) Check { return storage(ctx, cfg) }},
 		{"hosts", func(ctx context.Context) Check { return hosts(ctx, cfg) }},
 		{"docker", func(ctx context.Context) Check { return docker(ctx, cfg) }},
+		{"runner", func(ctx context.Context) Check { return capacity(ctx, cfg) }},
 	}
 }
 

@@ -14,6 +14,9 @@ type Config struct {
 	NodeID string `yaml:"node_id" env:"NODE_ID"`
 	// Listen is host:port of the API, for clients, containers and partners. An empty host is every address.
 	Listen string `yaml:"listen" env:"LISTEN"`
+	// Advertise is the host:port of the API that containers are told, where it is not the runner's party host and the port of
+	// Listen: for runners on machines that have no API of their own.
+	Advertise string `yaml:"advertise" env:"ADVERTISE"`
 	// DataDir is the folder for run folders, temporary files and logs, on a disk of this machine.
 	DataDir string `yaml:"data_dir" env:"DATA_DIR"`
 	// Scheduler is the node that walks the DAGs of jobs submitted here. Empty: this party.
@@ -108,6 +111,12 @@ type JobsConfig struct {
 	// PollAfter is the silence of a partner after which its task is asked for, PollEvery the interval from then on.
 	PollAfter time.Duration `yaml:"poll_after" env:"POLL_AFTER"`
 	PollEvery time.Duration `yaml:"poll_every" env:"POLL_EVERY"`
+	// AtOnce is how many jobs run here at once, TasksAtOnce how many containers they may have together, PerFlow how many of
+	// them may be of one flow, PerPartner how many one other party may have submitted. 0 is no bound beside the hosts' own.
+	AtOnce      int `yaml:"at_once" env:"AT_ONCE"`
+	TasksAtOnce int `yaml:"tasks_at_once" env:"TASKS_AT_ONCE"`
+	PerFlow     int `yaml:"per_flow" env:"PER_FLOW"`
+	PerPartner  int `yaml:"per_partner" env:"PER_PARTNER"`
 	// Attempts is how often a task is begun at most, where a host or a Docker Engine was lost with its containers.
 	Attempts int `yaml:"attempts" env:"ATTEMPTS"`
 	// HostLostAfter is the silence after which a host that runs a task is given up, if another one can run it.
@@ -144,6 +153,13 @@ const (
 type RunnerConfig struct {
 	// Slots is how many tasks run here at the same time.
 	Slots int `yaml:"slots" env:"SLOTS"`
+	// CPU (cores), Memory and Disk (GiB) are what all tasks here may use together, in the units in which jobs ask for it.
+	// 0: what the machine has.
+	CPU    float64 `yaml:"cpu" env:"CPU"`
+	Memory float64 `yaml:"memory" env:"MEMORY"`
+	Disk   float64 `yaml:"disk" env:"DISK"`
+	// Labels are what a provider or a task can require of this machine. In the environment NAME=VALUE, separated by commas.
+	Labels map[string]string `yaml:"labels" env:"LABELS" envKeyValSeparator:"="`
 	// StopGrace is how long a stopped task may take to end by itself before it is killed.
 	StopGrace time.Duration `yaml:"stop_grace" env:"STOP_GRACE"`
 	Docker    DockerConfig  `yaml:"docker" envPrefix:"DOCKER_"`

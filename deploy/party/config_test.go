@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"gopkg.in/yaml.v3"
+
+	"hutong/activities/runner"
 )
 
 func write(t *testing.T, document string) string {
@@ -54,6 +56,12 @@ func TestLayers(t *testing.T) {
 	assert.Equal(t, 32768, c.Transport.TotalMiB, "an empty variable is as good as none")
 	assert.Equal(t, "/ca.pem", c.Temporal.TLS.CAFile)
 	assert.Equal(t, Routes{"B": {URL: "http://b:1"}}, c.Routes)
+
+	c, err = Load(path, []string{"HUTONG_RUNNER_LABELS=gpu=1,region=north", "HUTONG_RUNNER_CPU=1.5", "HUTONG_RUNNER_MEMORY=0.5", "HUTONG_RUNNER_DISK=20"})
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"gpu": "1", "region": "north"}, c.Runner.Labels)
+	assert.Equal(t, runner.Capacity{CPUMilli: 1500, Memory: 1 << 29, Disk: 20 << 30}, c.Runner.Offered(runner.Capacity{CPUMilli: 8000, Memory: 1, Disk: 1}))
+	assert.Equal(t, runner.Capacity{CPUMilli: 1, Memory: 2, Disk: 3}, Default().Runner.Offered(runner.Capacity{CPUMilli: 1, Memory: 2, Disk: 3}))
 
 	c, err = Load(path, []string{"HUTONG_ROUTES= C=https://c/x|https://ct:2\n D=http://d?no "})
 	require.ErrorContains(t, err, `routes.D.url: "http://d?no" is not`)
@@ -98,6 +106,12 @@ func TestWrongEnvironment(t *testing.T) {
 	for _, c := range []struct{ variable, want string }{
 		{"HUTONG_RUNNER_SLOTS=many", `HUTONG_RUNNER_SLOTS: strconv.ParseInt: parsing "many"`},
 		{"HUTONG_REMOTE_TIMEOUT=10", "HUTONG_REMOTE_TIMEOUT:"},
+		{"HUTONG_RUNNER_LABELS=gpu", "HUTONG_RUNNER_LABELS:"},
+		{"HUTONG_RUNNER_LABELS=gpu=", "runner.labels.gpu: is required"},
+		{"HUTONG_RUNNER_MEMORY=4GiB", "HUTONG_RUNNER_MEMORY:"},
+		{"HUTONG_RUNNER_MEMORY=4294967296", "runner.memory: is 4.294967296e+09; it is a number of GiB from 0.001 to 1000000, or 0 for what the machine has"},
+		{"HUTONG_RUNNER_DISK=-1", "runner.disk: is -1; it is a number of GiB"},
+		{"HUTONG_RUNNER_CPU=NaN", "runner.cpu: is NaN; it is a number of cores from 0.001 to"},
 		{"HUTONG_ROUTES=B", `HUTONG_ROUTES: "B" is not NODE=URL`},
 		{"HUTONG_ROUTES=B=http://b B=http://c", "HUTONG_ROUTES: node B is there twice"},
 		{"HUTONG_LOG_LEVEL=loud", "HUTONG_LOG_LEVEL:"},
@@ -122,6 +136,7 @@ func TestValidate(t *testing.T) {
 		{"listen port", func(c *Config) { c.Listen = ":http" }, `listen: ":http" is not host:port`},
 		{"listen anywhere", func(c *Config) { c.Listen = ":0"; c.Transport.Listen = ":0" }, ""},
 		{"same port", func(c *Config) { c.Transport.Listen = c.Listen }, "transport.listen: is 127.0.0.1:9380, which is the API's"},
+		{"advertise of the API", func(c *Config) { c.Advertise = "hutong" }, `advertise: "hutong" is not host:port`},
 		{"advertise", func(c *Config) { c.Transport.Advertise = ":9390" }, "transport.advertise:"},
 		{"advertised", func(c *Config) { c.Transport.Advertise = "hutong:9390" }, ""},
 		{"message", func(c *Config) { c.Transport.MaxMessageMiB = 0 }, "transport.max_message_mib: is 0, and must be above 0"},
@@ -217,7 +232,7 @@ func TestExample(t *testing.T) {
 
 	c.Routes = nil
 	want := Default()
-	want.NodeID, want.Runner.Slots, want.Runner.Process.Allow = c.NodeID, 2, []string{}
+	want.NodeID, want.Runner.Slots, want.Runner.Process.Allow, want.Runner.Labels = c.NodeID, 2, []string{}, map[string]string{}
 	require.NoError(t, want.Complete())
 	assert.Equal(t, want, c)
 }

@@ -16,6 +16,7 @@ import (
 
 	"hutong/activities"
 	"hutong/activities/runner"
+	"hutong/admission"
 	"hutong/api"
 	"hutong/bfia"
 	bfiaclient "hutong/bfia/client"
@@ -209,6 +210,11 @@ func (p *Party) settings() workflows.Settings {
 	}
 }
 
+func (p *Party) limits() admission.Limits {
+	j := p.cfg.Jobs
+	return admission.Limits{Jobs: j.AtOnce, Tasks: j.TasksAtOnce, PerFlow: j.PerFlow, PerPartner: j.PerPartner}
+}
+
 func (p *Party) startTransport(ctx context.Context, docker *runner.Docker) error {
 	const mib = 1 << 20
 	t, err := transport.New(transport.Config{
@@ -249,7 +255,7 @@ func (p *Party) startTransport(ctx context.Context, docker *runner.Docker) error
 
 func (p *Party) startControl(engine client.Client, db *store.Store, blobs blob.Store) error {
 	httpClient := &http.Client{Timeout: p.cfg.Remote.Timeout}
-	w := worker.NewControl(engine, &activities.Records{Store: db, Blobs: blobs}, &activities.Remote{
+	w := worker.NewControl(engine, &activities.Records{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits()}, &activities.Remote{
 		Client:    bfiaclient.New(p.cfg.NodeID, p.route, p.cfg.Remote.Timeout),
 		Documents: db, Transport: "http://" + reachable(p.cfg.Transport.Listen), HTTP: httpClient, Logger: p.logger,
 	}, &activities.Housekeeping{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.KeepResults, Logger: p.logger})
@@ -284,7 +290,7 @@ func (p *Party) startRunner(ctx context.Context, engine client.Client, db *store
 		return fmt.Errorf("naming the host of party %s: %w", p.cfg.NodeID, err)
 	}
 	runs.HostID = id
-	w, err := worker.NewHost(ctx, engine, runs, p.cfg.Runner.Slots, p.logger)
+	w, err := worker.NewHost(ctx, engine, runs, worker.Offer{Slots: p.cfg.Runner.Slots, Labels: p.cfg.Runner.Labels, Capacity: p.cfg.Runner.offered(host)}, p.logger)
 	if err != nil {
 		return err
 	}
@@ -305,7 +311,7 @@ func told(engine client.Client) func(context.Context, string, bfia.TaskReport) e
 func (p *Party) startAPI(ctx context.Context, engine client.Client, db *store.Store, blobs blob.Store, docker *runner.Docker) error {
 	allow := p.cfg.Runner.Process.Allow
 	s := api.New(api.Config{
-		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Settings: p.settings(), Approval: p.cfg.Jobs.Approval == ApprovalManual,
+		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Settings: p.settings(), Limits: p.limits(), Approval: p.cfg.Jobs.Approval == ApprovalManual,
 		CheckDatasets: p.cfg.Jobs.CheckDatasets, StrictParameters: p.cfg.Jobs.Parameters == ParametersStrict, MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,
 		UploadDir: p.cfg.Upload.Dir, MaxUploadBytes: p.cfg.Upload.MaxBytes, TempDir: p.tempDir(),
 		AllowCommand: func(command []string) error { return runner.CheckCommand(allow, command) }, ClientTimeout: 30 * time.Second,
@@ -342,6 +348,9 @@ func (p *Party) system(device string) bfia.System {
 	api, channel := reachable(p.cfg.Listen), reachable(p.cfg.Transport.Listen)
 	if device == string(bfia.DeviceDocker) && !p.cfg.Runner.Docker.HostNetwork {
 		api, channel = p.onBridge(p.cfg.Listen), p.onBridge(p.cfg.Transport.Listen)
+	}
+	if p.cfg.Advertise != "" {
+		api = p.cfg.Advertise
 	}
 	if p.cfg.Transport.Advertise != "" {
 		channel = p.cfg.Transport.Advertise

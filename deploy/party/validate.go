@@ -21,6 +21,9 @@ func (c *Config) Validate() error {
 	v := validation{}
 	v.id("node_id", c.NodeID)
 	v.address("listen", c.Listen)
+	if c.Advertise != "" {
+		v.reachable("advertise", c.Advertise)
+	}
 	v.required("data_dir", c.DataDir)
 	v.routes(c)
 
@@ -55,6 +58,14 @@ func (c *Config) Validate() error {
 	v.duration("jobs.poll_after", c.Jobs.PollAfter)
 	v.duration("jobs.poll_every", c.Jobs.PollEvery)
 	v.positive("jobs.attempts", int64(c.Jobs.Attempts))
+	for _, limit := range []struct {
+		name string
+		n    int
+	}{{"at_once", c.Jobs.AtOnce}, {"tasks_at_once", c.Jobs.TasksAtOnce}, {"per_flow", c.Jobs.PerFlow}, {"per_partner", c.Jobs.PerPartner}} {
+		if limit.n < 0 {
+			v.wrong("jobs."+limit.name, "is %d; 0 is no bound", limit.n)
+		}
+	}
 	v.duration("jobs.host_lost_after", c.Jobs.HostLostAfter)
 	oneOf(&v, "jobs.parameters", c.Jobs.Parameters, ParametersWarn, ParametersStrict)
 	oneOf(&v, "jobs.approval", c.Jobs.Approval, ApprovalAuto, ApprovalManual)
@@ -64,6 +75,12 @@ func (c *Config) Validate() error {
 	}
 
 	v.positive("runner.slots", int64(c.Runner.Slots))
+	v.amount("runner.cpu", c.Runner.CPU, "cores")
+	v.amount("runner.memory", c.Runner.Memory, "GiB")
+	v.amount("runner.disk", c.Runner.Disk, "GiB")
+	if err := bfia.CheckLabels("runner.labels", c.Runner.Labels); err != nil {
+		v.found = append(v.found, err)
+	}
 	if c.Runner.StopGrace < 0 {
 		v.wrong("runner.stop_grace", "is %s, and can't be negative", c.Runner.StopGrace)
 	}
@@ -107,6 +124,13 @@ func (v *validation) id(field, id string) {
 func (v *validation) positive(field string, n int64) {
 	if n <= 0 {
 		v.wrong(field, "is %d, and must be above 0", n)
+	}
+}
+
+// amount checks how much of something there is; 0 is for what the machine has. The bounds find units that were mistaken.
+func (v *validation) amount(field string, n float64, unit string) {
+	if n != 0 && !(n >= 0.001 && n <= 1e6) { // also what is no number
+		v.wrong(field, "is %v; it is a number of %s from 0.001 to 1000000, or 0 for what the machine has", n, unit)
 	}
 }
 

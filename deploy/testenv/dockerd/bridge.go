@@ -1,4 +1,4 @@
-package main
+package dockerd
 
 import (
 	"fmt"
@@ -27,11 +27,11 @@ func removeBridge(name string) {
 		return
 	}
 	if err := setDown(name); err != nil {
-		fmt.Fprintf(os.Stderr, "chaos: bridge %s stays: %v\n", name, err)
+		fmt.Fprintf(os.Stderr, "bridge %s stays: %v\n", name, err)
 		return
 	}
 	if err := bridgeCall(unix.SIOCBRDELBR, name); err != nil {
-		fmt.Fprintf(os.Stderr, "chaos: bridge %s stays: %v\n", name, err)
+		fmt.Fprintf(os.Stderr, "bridge %s stays: %v\n", name, err)
 	}
 }
 

@@ -1,0 +1,73 @@
+package api
+
+import (
+	"math"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"hutong/bfia"
+	"hutong/store"
+)
+
+// hostSilent is the silence after which nothing is placed on a host.
+const hostSilent = time.Minute
+
+// queryHosts lists the machines of this party that run tasks.
+func (s *Server) queryHosts(c *fiber.Ctx) error {
+	if _, err := s.params(c); err != nil {
+		return err
+	}
+	uses, err := s.store.HostUses(c.UserContext())
+	if err != nil {
+		return err
+	}
+	hosts := make([]bfia.Host, len(uses))
+	for i, u := range uses {
+		hosts[i] = hostOf(u, time.Now())
+	}
+	return ok(c, hosts)
+}
+
+// hostOf is a host as clients see it.
+func hostOf(u store.HostUse, now time.Time) bfia.Host {
+	h := bfia.Host{HostID: u.HostID, Devices: u.Devices, Labels: u.Labels, Draining: u.Draining, SeenAt: u.SeenAt, Running: u.Running,
+		Total: hostRoom(u.Slots, u.CPUMilli, u.Memory, u.Disk), Used: hostRoom(u.Seats, u.UsedCPUMilli, u.UsedMemory, u.UsedDisk)}
+	switch {
+	case u.Left:
+		h.State = bfia.HostLeft
+	case now.Sub(u.SeenAt) > hostSilent:
+		h.State = bfia.HostSilent
+	case u.Draining && u.Running == 0:
+		h.State = bfia.HostDrained
+	case u.Draining:
+		h.State = bfia.HostDraining
+	default:
+		h.State = bfia.HostReady
+	}
+	return h
+}
+
+func hostRoom(slots int, cpuMilli, memory, disk int64) bfia.HostRoom {
+	gib := func(bytes int64) float64 { return math.Round(float64(bytes)/(1<<30)*1000) / 1000 }
+	return bfia.HostRoom{Slots: slots, CPU: float64(cpuMilli) / 1000, Memory: gib(memory), Disk: gib(disk)}
+}
+
+// drainHost makes a host take nothing new, or take it again. What runs there goes on.
+func (s *Server) drainHost(c *fiber.Ctx) error {
+	var body bfia.DrainHost
+	if err := s.readJSON(c, &body); err != nil {
+		return err
+	}
+	if body.HostID == "" {
+		return bfia.Errorf(bfia.CodeBadRequest, "host_id: is required")
+	}
+	if body.Draining == nil {
+		return bfia.Errorf(bfia.CodeBadRequest, "draining: is required, true or false")
+	}
+	if err := s.store.DrainHost(c.UserContext(), body.HostID, *body.Draining); err != nil {
+		return err
+	}
+	s.logger.Info("an operator drains a host, or ends that", "host_id", body.HostID, "draining", *body.Draining)
+	return ok(c, nil)
+}

@@ -1,0 +1,54 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"hutong/activities"
+	"hutong/activities/runner"
+	"hutong/store"
+)
+
+// Offer is what a host offers its party for runs.
+type Offer struct {
+	// Slots are how many runs it has at once.
+	Slots int
+	// Labels are what a provider or a task can require of it.
+	Labels map[string]string
+	// Capacity tells what it has for runs; it is asked again and again, since disks grow and limits change.
+	Capacity func(context.Context) (runner.Capacity, error)
+}
+
+// announcer tells the control workers of a host.
+type announcer struct {
+	runs   *activities.Runs
+	offer  Offer
+	logger *slog.Logger
+
+	mu   sync.Mutex
+	last runner.Capacity // what was told last; zero before the first time
+}
+
+// announce writes the row by which control workers find the host. Where the capacity can't be told, what was told before
+// stands: a Docker Engine that restarts has lost nothing of it. The first time that is an error.
+func (a *announcer) announce(ctx context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	has, err := a.offer.Capacity(ctx)
+	switch {
+	case err == nil:
+		a.last = has
+	case a.last == runner.Capacity{}:
+		return fmt.Errorf("what the host has for runs can't be told: %w", err)
+	default:
+		a.logger.Warn("what the host has for runs can't be told now; it stays as it was", "host_id", a.runs.HostID, "error", err)
+	}
+	return a.runs.Store.PutHost(ctx, store.Host{HostID: a.runs.HostID, NodeID: a.runs.Node, Devices: slices.Sorted(maps.Keys(a.runs.Runners)),
+		Queue: activities.RunQueue(a.runs.HostID), Slots: a.offer.Slots, SeenAt: time.Now(),
+		CPUMilli: a.last.CPUMilli, Memory: a.last.Memory, Disk: a.last.Disk, Labels: a.offer.Labels})
+}
