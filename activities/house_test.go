@@ -20,7 +20,6 @@ import (
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/testsuite"
-	"golang.org/x/sync/semaphore"
 
 	"hutong/activities"
 	"hutong/activities/runner"
@@ -64,7 +63,7 @@ func newHouse(t *testing.T, address string, d device, a, b []string) *house {
 	blobs, err := blob.Open(ctx, "file://"+t.TempDir())
 	require.NoError(t, err)
 	h := &house{t: t, db: storetest.Open(t, address), blobs: blobs, device: d, partner: newPartner(t)}
-	h.records = &activities.Records{Store: h.db, Blobs: blobs}
+	h.records = &activities.Records{Node: "A", Store: h.db, Blobs: blobs}
 	h.remote = &activities.Remote{
 		Client: client.New("A", func(node string) (string, bool) { return h.partner.URL, node == "B" }, 10*time.Second), Documents: h.db,
 		Transport: h.partner.URL, HTTP: http.DefaultClient, Logger: quiet,
@@ -110,7 +109,7 @@ func component(provider string) json.RawMessage {
 // newRuns is what a worker that starts again on the same host has.
 func (h *house) newRuns(r runner.Runner) *activities.Runs {
 	return &activities.Runs{Node: "A", HostID: "host-1", Deployment: "ours", Store: h.db, Blobs: h.blobs, Runners: map[string]runner.Runner{r.Device(): r},
-		System: func(string) bfia.System { return bfia.System{Transport: "hutong:9381", Callback: "http://hutong:9380"} }, StopGrace: time.Second, Slots: semaphore.NewWeighted(4), Logger: quiet, Told: h.told}
+		System: func(string) bfia.System { return bfia.System{Transport: "hutong:9381", Callback: "http://hutong:9380"} }, StopGrace: time.Second, Logger: quiet, Told: h.told}
 }
 
 // activities are all that are registered anywhere.
@@ -153,9 +152,17 @@ func (h *house) ref(task string) bfia.TaskRef {
 func (h *house) begin() {
 	ctx := h.t.Context()
 	require.NoError(h.t, h.records.RecordJob(ctx, h.own, []string{"guest.0"}, "B", bfia.JobReady, time.Now()))
-	require.NoError(h.t, h.db.PutHost(ctx, store.Host{HostID: "host-1", NodeID: "A", Devices: []string{h.device.Device()}, Queue: "q", Slots: 1}))
-	_, err := h.records.ClaimTask(ctx, h.ref("a"), []bfia.Part{guestA}, "", time.Now())
+	require.NoError(h.t, h.db.PutHost(ctx, store.Host{HostID: "host-1", NodeID: "A", Devices: []string{h.device.Device()}, Queue: "q", Slots: 2}))
+	grant, err := h.records.Admit(ctx, h.application(time.Now()))
 	require.NoError(h.t, err)
+	require.True(h.t, grant.Granted, grant.Reason)
+	_, err = h.records.ClaimTask(ctx, h.ref("a"), []bfia.Part{guestA}, 0, "", time.Now())
+	require.NoError(h.t, err)
+}
+
+// application is the job's for room at this party.
+func (h *house) application(at time.Time) activities.AdmitRequest {
+	return activities.AdmitRequest{JobID: jobID, Scheduler: "B", Created: at, At: at}
 }
 
 func (h *house) row(task string) store.Task {
@@ -213,6 +220,8 @@ func (h *house) state() string {
 	put("t_schedule_task_status", statuses, err)
 	job, err := h.db.Job(ctx, jobID)
 	put("t_job", job, err)
+	seats, err := h.db.Seats(ctx, jobID)
+	put("t_seat", seats, err)
 	own, err := h.db.Tasks(ctx, jobID)
 	put("t_task", own, err)
 	outputs, err := h.db.Outputs(ctx, jobID)
@@ -261,6 +270,9 @@ func newPartner(t *testing.T) *partner {
 		var data any
 		if req.URL.Path == bfia.PathTaskPoll {
 			data = poll
+		}
+		if req.URL.Path == bfia.PathApply {
+			data = bfia.Grant{Granted: true, Copies: 1}
 		}
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(map[string]any{"code": 0, "msg": "success", "data": data})

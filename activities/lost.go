@@ -128,3 +128,27 @@ func (h *Housekeeping) EndLostJobs(ctx context.Context, scheduled bool, jobs []L
 	}
 	return nil
 }
+
+// ReleaseLostRoom gives back the room of jobs that have ended here, and whose workflow was gone before it could.
+func (h *Housekeeping) ReleaseLostRoom(ctx context.Context) error {
+	now := time.Now()
+	ids, err := h.Store.EndedWithSeats(ctx, now.Add(-lostAge))
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		activity.RecordHeartbeat(ctx)
+		on, fate, err := h.TakenPart(ctx, id)
+		if err != nil {
+			return fmt.Errorf("asking whether job %s goes on: %w", id, err)
+		}
+		if on {
+			continue
+		}
+		h.Logger.Warn("a job that ended held room", "job_id", id, "workflow", fate)
+		if _, err := h.Store.Release(ctx, id, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}

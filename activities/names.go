@@ -10,7 +10,7 @@ import (
 // stopped on the queues of the host that it runs on, so that a worker that comes back finds its own.
 const ControlQueue = "control"
 
-// RunQueue is the queue of a host's runs; a worker takes as many as the host has slots.
+// RunQueue is the queue of a host's runs.
 func RunQueue(hostID string) string { return "host/" + hostID }
 
 // StopQueue is the queue on which runs of a host are stopped. It is apart from the runs' queue: a stop must never wait
@@ -32,6 +32,12 @@ const (
 	ForgetJobName      = "ForgetJob"
 	RequestStopName    = "RequestStop"
 
+	TakeTurnName    = "TakeTurn"
+	EndTurnName     = "EndTurn"
+	SetPriorityName = "SetPriority"
+	AdmitName       = "Admit"
+	ReleaseName     = "Release"
+
 	SendCreateName     = "SendCreate"
 	SendStartName      = "SendStart"
 	SendTaskStartName  = "SendTaskStart"
@@ -41,6 +47,9 @@ const (
 	PollTaskName       = "PollTask"
 	ReleaseSessionName = "ReleaseSession"
 	SendAuditName      = "SendAudit"
+	SendApplyName      = "SendApply"
+	SendReturnName     = "SendReturn"
+	SendFreeName       = "SendFree"
 
 	RunTaskName  = "RunTask"
 	StopTaskName = "StopTask"

@@ -3,12 +3,11 @@ package activities
 import (
 	"context"
 	"fmt"
-	"hash/fnv"
-	"slices"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
 
+	"hutong/admission"
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/store/blob"
@@ -16,16 +15,19 @@ import (
 
 // Records writes the rows that users read. Its activities are short and run in the workflow's own worker.
 type Records struct {
+	Node  string
 	Store *store.Store
 	Blobs blob.Store
+	// Limits bound what goes on at once here.
+	Limits admission.Limits
 }
 
 // hostSeen is how long a host counts as there after it was last heard of.
 const hostSeen = time.Minute
 
 // RecordScheduleJob writes a job that this node schedules, with its tasks and their parts.
-func (r *Records) RecordScheduleJob(ctx context.Context, plan bfia.Plan, at time.Time) error {
-	job := store.ScheduleJob{JobID: plan.JobID, FlowID: plan.FlowID, State: bfia.JobPending,
+func (r *Records) RecordScheduleJob(ctx context.Context, plan bfia.Plan, nodes []string, at time.Time) error {
+	job := store.ScheduleJob{Priority: plan.Priority, Nodes: nodes, JobID: plan.JobID, FlowID: plan.FlowID, State: bfia.JobPending,
 		InitiatorRole: plan.Initiator.Role, InitiatorNode: plan.Initiator.NodeID, SyncType: plan.SyncType, CreatedAt: at}
 	var tasks []store.ScheduleTask
 	var parts []store.ScheduleTaskStatus
@@ -41,8 +43,16 @@ func (r *Records) RecordScheduleJob(ctx context.Context, plan bfia.Plan, at time
 	return final(r.Store.CreateScheduleJob(ctx, job, tasks, parts))
 }
 
-// RecordProgress writes what changed of a job that this node schedules.
-func (r *Records) RecordProgress(ctx context.Context, p Progress) error {
+// RecordProgress writes what changed of a job that this node schedules. Where the job has left the queue, or has ended, it
+// answers whose turn it is then.
+func (r *Records) RecordProgress(ctx context.Context, p Progress) ([]string, error) {
+	if err := r.recordProgress(ctx, p); err != nil || p.State != bfia.JobRunning && !p.State.Terminal() {
+		return nil, err
+	}
+	return r.nextTurns(ctx, p.At)
+}
+
+func (r *Records) recordProgress(ctx context.Context, p Progress) error {
 	var changes []store.ScheduleTaskChange
 	for _, t := range p.Tasks {
 		if t.Attempt > 1 {
@@ -110,77 +120,6 @@ func (r *Records) RecordJobState(ctx context.Context, jobID string, state bfia.J
 		return final(err)
 	}
 	return final(r.Store.UpdateJob(ctx, jobID, state, reason, at))
-}
-
-// ClaimTask makes the parts of an attempt of a task RUNNING and finds a host for each, not the one to avoid if there is
-// another. A part whose run has begun stays with its host; with a host to avoid the claim tells how it is there. Without a host that can run them it fails with CodeUnavailable, and the task
-// waits for one.
-func (r *Records) ClaimTask(ctx context.Context, ref bfia.TaskRef, parts []bfia.Part, avoid string, at time.Time) ([]Claim, error) {
-	attempt := ref.Which()
-	rows, err := r.Store.StartTask(ctx, ref.JobID, ref.TaskName, ref.TaskID, attempt, at)
-	if err != nil {
-		return nil, final(err)
-	}
-	hosts, err := r.Store.Hosts(ctx, at.Add(-hostSeen))
-	if err != nil {
-		return nil, final(err)
-	}
-	providers, err := r.Store.Providers(ctx, store.ProviderFilter{Name: rows[0].Provider, Version: rows[0].Version})
-	if err != nil {
-		return nil, final(err)
-	}
-	able := ableHosts(hosts, providers)
-	if others := slices.DeleteFunc(slices.Clone(able), func(h store.Host) bool { return h.HostID == avoid }); len(others) > 0 {
-		able = others
-	}
-	begun := map[string]Claim{}
-	for _, row := range rows {
-		if row.RunID == "" || row.Attempt != attempt {
-			continue
-		}
-		c := Claim{HostID: row.HostID, Attempt: attempt}
-		if avoid != "" {
-			c.Begun, c.Elsewhere = true, slices.ContainsFunc(able, func(h store.Host) bool { return h.HostID != row.HostID })
-			if c.Seen, err = r.Store.HostSeen(ctx, row.HostID); err != nil {
-				return nil, final(err)
-			}
-			if row.ExitCode != nil {
-				c.Ended = &RunResult{Failure: row.Explanation}
-			}
-		}
-		begun[bfia.Part{Role: row.Role, Index: row.RoleIndex}.Self()] = c
-	}
-	first := fnv.New32()
-	_, _ = first.Write([]byte(ref.TaskID)) // so that tasks spread over the hosts
-	claims := make([]Claim, len(parts))
-	for i, part := range parts {
-		if c, is := begun[part.Self()]; is {
-			c.Part = part
-			claims[i] = c
-			continue
-		}
-		if len(able) == 0 {
-			var devices []string
-			for _, p := range providers {
-				devices = append(devices, p.Device)
-			}
-			return nil, refused(bfia.Errorf(bfia.CodeUnavailable, "no runner host is there that can run %s:%s (devices %v)",
-				rows[0].Provider, rows[0].Version, devices))
-		}
-		claims[i] = Claim{Part: part, HostID: able[(int(first.Sum32()%1000)+i)%len(able)].HostID, Attempt: attempt}
-	}
-	return claims, nil
-}
-
-// ableHosts are the hosts that have a device of one of the providers.
-func ableHosts(hosts []store.Host, providers []store.Provider) []store.Host {
-	var able []store.Host
-	for _, h := range hosts {
-		if _, ok := chooseProvider(providers, h.Devices); ok {
-			able = append(able, h)
-		}
-	}
-	return able
 }
 
 // RecordTaskEnd fixes the end of one part of a task, whether or not it ran, and what a successful one left behind. For an

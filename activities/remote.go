@@ -57,6 +57,23 @@ func (r *Remote) SendStart(ctx context.Context, node, jobID string) error {
 	return r.sent(ctx, node, r.Client.Start(ctx, node, jobID))
 }
 
+// SendApply asks a node for the room that a job needs there.
+func (r *Remote) SendApply(ctx context.Context, node string, apply bfia.Apply) (bfia.Grant, error) {
+	grant, err := r.Client.Apply(ctx, node, apply)
+	return grant, r.sent(ctx, node, err)
+}
+
+// SendReturn gives back to a node what it has granted.
+func (r *Remote) SendReturn(ctx context.Context, node string, back bfia.Return) error {
+	return r.sent(ctx, node, r.Client.Return(ctx, node, back))
+}
+
+// SendFree tells a scheduler that a job of its may find room here now. It is a hint, and tried once: the scheduler asks by
+// itself after a while.
+func (r *Remote) SendFree(ctx context.Context, node, jobID string) error {
+	return r.sent(ctx, node, r.Client.Free(ctx, node, jobID))
+}
+
 // SendTaskStart starts a task at a node (part 2, 3.4). A peer may run a task that is started twice twice, so when an
 // earlier try may have arrived, it is asked first whether it knows the task.
 func (r *Remote) SendTaskStart(ctx context.Context, node string, ref bfia.TaskRef) error {

@@ -30,6 +30,7 @@ type Housekeeping struct {
 // The names of its activities; see [RecordJobName] for what they mean.
 const (
 	FindLostJobsName      = "FindLostJobs"
+	ReleaseLostRoomName   = "ReleaseLostRoom"
 	EndLostJobsName       = "EndLostJobs"
 	RemoveExpiredJobsName = "RemoveExpiredJobs"
 	SweepStorageName      = "SweepStorage"

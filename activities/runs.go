@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"hutong/activities/runner"
 	"hutong/bfia"
 	"hutong/store"
@@ -33,9 +31,7 @@ type Runs struct {
 	Told func(ctx context.Context, jobID string, report bfia.TaskReport) error
 	// StopGrace is what a run gets between SIGTERM and SIGKILL when it is this activity that stops it.
 	StopGrace time.Duration
-	// Slots are how many runs this host has room for at the same time.
-	Slots  *semaphore.Weighted
-	Logger *slog.Logger
+	Logger    *slog.Logger
 	// Deployment is a label of the runs: Sweep leaves those of others alone.
 	Deployment string
 
@@ -60,24 +56,7 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	name := runName(req)
 	defer r.watched.hold(name)()
 	stopped := RunResult{Failure: at(&bfia.Failure{Kind: bfia.FailedStopped, Words: "stopped before it began"}, req.Key, req.Part)}
-	if row.Attempt > req.Attempt {
-		return r.outdated(ctx, req, log)
-	}
 	begun := row.RunID != "" && row.Attempt == req.Attempt
-	release, err := r.slot(cancelled, begun)
-	if errors.Is(err, errNoSlot) {
-		if wanted, wantedErr := r.wanted(cancelled, req); wantedErr == nil && !wanted {
-			return stopped, nil
-		}
-	}
-	if err != nil {
-		return RunResult{}, fmt.Errorf("%s: %w", name, err)
-	}
-	defer release()
-	if row, err = r.Store.Task(ctx, req.Key.row()); err != nil { // it may have been asked to stop meanwhile
-		return RunResult{}, fmt.Errorf("reading the row of %s again: %w", name, err)
-	}
-	begun = row.RunID != "" && row.Attempt == req.Attempt
 	switch {
 	case row.Attempt > req.Attempt:
 		return r.outdated(ctx, req, log)
@@ -137,7 +116,6 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	if err != nil {
 		return RunResult{}, err
 	}
-	release() // what is left needs no room
 	var tail []string
 	if exit.Code != 0 {
 		tail = r.lastLines(ctx, rn, name)
@@ -261,14 +239,19 @@ func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runn
 	return rn, spec, nil
 }
 
+// jobDocument reads a job's document.
+func jobDocument(ctx context.Context, db *store.Store, jobID string) (*bfia.Document, error) {
+	body, err := db.Document(ctx, jobID)
+	if err != nil {
+		return nil, fmt.Errorf("reading the document of job %s: %w", jobID, err)
+	}
+	return bfia.ParseDocument(body)
+}
+
 // deriveRun derives from a job's document what one part of a task is in the attempt that taskID names: its inputs, outputs
 // and parameters.
 func deriveRun(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part, taskID string) (*bfia.Run, error) {
-	body, err := db.Document(ctx, key.JobID)
-	if err != nil {
-		return nil, fmt.Errorf("reading the document of job %s: %w", key.JobID, err)
-	}
-	doc, err := bfia.ParseDocument(body)
+	doc, err := jobDocument(ctx, db, key.JobID)
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sync/semaphore"
 
 	"hutong/activities"
 	"hutong/activities/runner"
@@ -230,60 +229,6 @@ func TestRunTaskEndedByAnotherTry(t *testing.T) {
 	})
 }
 
-// Runs wait for room; what is stopped while it waits never begins.
-func TestRunTaskWaitsForASlot(t *testing.T) {
-	eachDevice(t, func(t *testing.T, d device) {
-		h := newHouse(t, storetest.SQLite(t), d, []string{"append", "DATA/data_0", "one run\n"}, nil)
-		h.begin()
-		runs := h.newRuns(d)
-		runs.Slots = semaphore.NewWeighted(1)
-		require.True(t, runs.Slots.TryAcquire(1), "another run has the slot")
-		try := func(ctx context.Context) (activities.RunResult, error) {
-			own := *h
-			own.runs = runs
-			value, err := own.env(ctx).ExecuteActivity(activities.RunTaskName, h.request("a"))
-			var r activities.RunResult
-			if err == nil {
-				require.NoError(t, value.Get(&r))
-			}
-			return r, err
-		}
-		ctx, cancel := context.WithCancelCause(t.Context())
-		cancel(errors.New("this try has timed out"))
-		_, err := try(ctx)
-		require.ErrorContains(t, err, "cancelled before a slot was free")
-
-		ended := make(chan error, 1)
-		go func() { _, err := try(context.Background()); ended <- err }()
-		require.Eventually(t, func() bool { return !runs.Slots.TryAcquire(0) }, time.Minute, time.Millisecond, "it stands in the queue")
-		list, err := d.List(t.Context())
-		require.NoError(t, err)
-		require.Empty(t, list)
-		runs.Slots.Release(1)
-		require.NoError(t, <-ended)
-		assert.Equal(t, "one run\n", h.written("a"))
-		require.True(t, runs.Slots.TryAcquire(1), "it has given its slot back")
-	})
-	t.Run("stopped", func(t *testing.T) {
-		eachDevice(t, func(t *testing.T, d device) {
-			h := newHouse(t, storetest.SQLite(t), d, []string{"append", "DATA/data_0", "one run\n"}, nil)
-			h.begin()
-			own := *h
-			own.runs = h.newRuns(d)
-			own.runs.Slots = semaphore.NewWeighted(0)
-			ctx, cancel := context.WithCancel(t.Context())
-			require.NoError(t, h.records.RequestStop(t.Context(), h.key("a"), bfia.TaskID(jobID, "a")))
-			cancel()
-			value, err := own.env(ctx).ExecuteActivity(activities.RunTaskName, h.request("a"))
-			require.NoError(t, err)
-			var r activities.RunResult
-			require.NoError(t, value.Get(&r))
-			assert.Equal(t, "stopped before it began", r.Failure.Words)
-			assert.Empty(t, h.written("a"))
-		})
-	})
-}
-
 // A run that was asked to stop before it began does not begin, nor does one whose creation nobody recorded.
 func TestRunTaskStoppedBeforeItBegan(t *testing.T) {
 	eachDevice(t, func(t *testing.T, d device) {
@@ -438,7 +383,7 @@ func TestRunTaskWithoutInput(t *testing.T) {
 		folder, err := h.blobs.(*blob.File).Path("guest-A-dataset-d/" + bfia.TaskID(jobID, "a"))
 		require.NoError(t, err)
 		require.NoError(t, os.MkdirAll(folder, 0o755))
-		_, err = h.records.ClaimTask(t.Context(), h.ref("b"), []bfia.Part{guestA}, "", time.Now())
+		_, err = h.records.ClaimTask(t.Context(), h.ref("b"), []bfia.Part{guestA}, 0, "", time.Now())
 		require.NoError(t, err)
 		var sources []string
 		_, err = h.runOf(t.Context(), "b", &specRunner{device: d, seen: func(s runner.Spec) {

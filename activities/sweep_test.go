@@ -303,8 +303,10 @@ func TestLostJobs(t *testing.T) {
 			young.JobID = "young"
 			require.NoError(t, h.records.RecordJob(ctx, young, []string{"guest.0"}, "B", bfia.JobReady, time.Now()))
 			require.NoError(t, h.records.RecordJob(ctx, h.own, []string{"guest.0"}, "B", bfia.JobReady, hourAgo))
-			require.NoError(t, h.records.RecordScheduleJob(ctx, h.plan, hourAgo))
-			_, err := h.records.ClaimTask(ctx, h.ref("a"), []bfia.Part{guestA}, "", hourAgo)
+			require.NoError(t, h.records.RecordScheduleJob(ctx, h.plan, nil, hourAgo))
+			_, err := h.records.Admit(ctx, h.application(time.Now()))
+			require.NoError(t, err)
+			_, err = h.records.ClaimTask(ctx, h.ref("a"), []bfia.Part{guestA}, 0, "", hourAgo)
 			require.Error(t, err) // there is no host, but the task is RUNNING
 			job, err := h.db.Job(ctx, jobID)
 			require.NoError(t, err)

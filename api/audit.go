@@ -33,7 +33,7 @@ func (s *Server) platformAudit(c *fiber.Ctx) error {
 		return unknownJob(err, audit.JobID, s.Node)
 	}
 	gone, err := s.update(c.UserContext(), workflows.PartyJobID(audit.JobID), workflows.UpdateAudit,
-		workflows.Audit{Node: s.Node, Status: audit.Status, Reason: audit.Reason})
+		workflows.Audit{Node: s.Node, Status: audit.Status, Reason: audit.Reason}, nil)
 	if err != nil {
 		return err
 	}
@@ -91,12 +91,12 @@ func (s *Server) readAudit(c *fiber.Ctx) (*bfia.Audit, error) {
 	return &audit, audit.Check()
 }
 
-// update asks a job's workflow and waits for its answer. gone tells that there is none: it never was, or it has ended.
-func (s *Server) update(ctx context.Context, id, name string, arg any) (gone bool, err error) {
+// update asks a job's workflow and waits for its answer, in result unless that is nil. gone tells that there is none: it never was, or it has ended.
+func (s *Server) update(ctx context.Context, id, name string, arg, result any) (gone bool, err error) {
 	handle, err := s.temporal.UpdateWorkflow(ctx, temporal.UpdateWorkflowOptions{WorkflowID: id, UpdateName: name, Args: []any{arg},
 		WaitForStage: temporal.WorkflowUpdateStageCompleted})
 	if err == nil {
-		err = handle.Get(ctx, nil)
+		err = handle.Get(ctx, result)
 	}
 	var notFound *serviceerror.NotFound
 	if errors.As(err, &notFound) {

@@ -8,6 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	temporal "go.temporal.io/sdk/client"
 
+	"hutong/activities"
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/workflows"
@@ -40,6 +41,9 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 	}
 	for _, w := range warnings {
 		s.logger.Info("a parameter contradicts its description", "job_id", doc.JobID, "task", w.Task, "role", w.Role, "parameter", w.Parameter, "warning", w.Message)
+	}
+	if err := activities.CheckRoom(c.UserContext(), s.store, s.Node, s.Limits, doc, plan); err != nil {
+		return err
 	}
 	if err := s.store.PutDocument(c.UserContext(), doc.JobID, doc.Bytes()); err != nil {
 		return err
@@ -78,7 +82,7 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 // accepted tells the scheduler more than the protocol has: whether the job waits for an approval here, and what of it need
 // not run.
 func accepted(state bfia.JobState, reuses []string) bfia.JobAccepted {
-	return bfia.JobAccepted{State: state, Callbacks: true, Reuses: reuses, Attempts: true}
+	return bfia.JobAccepted{State: state, Callbacks: true, Reuses: reuses, Attempts: true, Applications: true}
 }
 
 // ownPlan is what of a plan one node runs.

@@ -41,6 +41,7 @@ const (
 // engine records what a server asks of Temporal. A created workflow writes its rows, as the real ones do; what they do
 // later is up to the tests.
 type engine struct {
+	grant bfia.Grant // what applications are answered
 	mocks.Client
 	records *activities.Records
 
@@ -81,7 +82,7 @@ func (e *engine) UpdateWithStartWorkflow(ctx context.Context, o temporal.UpdateW
 		}
 		switch in := op.in.(type) {
 		case workflows.JobInput:
-			err = e.records.RecordScheduleJob(ctx, in.Plan, time.Now())
+			err = e.records.RecordScheduleJob(ctx, in.Plan, in.Nodes, time.Now())
 		case workflows.PartyJobInput:
 			state := bfia.JobReady
 			if in.Approval {
@@ -102,7 +103,12 @@ func (e *engine) UpdateWorkflow(_ context.Context, o temporal.UpdateWorkflowOpti
 		return nil, e.down
 	}
 	handle := &mocks.WorkflowUpdateHandle{}
-	handle.On("Get", mock.Anything, mock.Anything).Return(e.refuse)
+	grant := e.grant
+	handle.On("Get", mock.Anything, mock.Anything).Run(func(args mock.Arguments) {
+		if result, is := args.Get(1).(*bfia.Grant); is {
+			*result = grant
+		}
+	}).Return(e.refuse)
 	if e.refuse == nil {
 		e.signals = append(e.signals, signal{o.WorkflowID, o.UpdateName, o.Args[0]})
 	}

@@ -35,6 +35,7 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathPlatformStopAll, s.platformStop, false},
 		{http.MethodPost, bfia.PathPlatformStopTask, s.platformStopTask, false},
 		{http.MethodPost, bfia.PathPlatformAudit, s.platformAudit, false},
+		{http.MethodPost, bfia.PathPlatformPriority, s.platformPriority, false},
 		{http.MethodGet, bfia.PathPlatformStatusAll, s.platformStatus, false},
 		{http.MethodGet, bfia.PathPlatformJobList, s.listJobs, false},
 		{http.MethodGet, bfia.PathPlatformLogLines, s.countLogLines, false},
@@ -51,6 +52,8 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathStatusAll, s.schedulerStatus, false},
 		{http.MethodPost, bfia.PathTaskCallback, s.partyCallback, false},
 		{http.MethodPost, bfia.PathAuditConfirm, s.auditConfirm, false},
+		{http.MethodPost, bfia.PathFree, s.roomFree, false},
+		{http.MethodPost, bfia.PathPriority, s.changePriority, false},
 
 		// Other parties: as participant.
 		{http.MethodPost, bfia.PathCreate, s.createJob, false},
@@ -59,6 +62,8 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathTaskPoll, s.pollTask, false},
 		{http.MethodPost, bfia.PathStop, s.stopJob, false},
 		{http.MethodPost, bfia.PathTaskStop, s.stopTask, false},
+		{http.MethodPost, bfia.PathApply, s.applyForRoom, false},
+		{http.MethodPost, bfia.PathReturn, s.returnRoom, false},
 
 		// FATE-Flow's own commands to a participant, one for each role.
 		{http.MethodPost, bfia.PathPartnerJobCreate, s.native(nativeCreate, s.createJob), false},

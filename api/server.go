@@ -18,6 +18,7 @@ import (
 	"github.com/valyala/fasthttp"
 	temporal "go.temporal.io/sdk/client"
 
+	"hutong/admission"
 	"hutong/bfia/client"
 	"hutong/store"
 	"hutong/store/blob"
@@ -31,6 +32,8 @@ type Config struct {
 	// Scheduler is the node that schedules the jobs that this party submits.
 	Scheduler string
 	Settings  workflows.Settings
+	// Limits bound what goes on at once here.
+	Limits admission.Limits
 	// Approval: someone of this party must approve each job before its part of it starts.
 	Approval bool
 	// CheckDatasets refuses jobs whose root datasets this party's storage does not have.

@@ -86,6 +86,9 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 	}
 	status := &bfia.JobStatus{JobID: job.JobID, FlowID: job.FlowID, State: job.State, Status: map[string]bfia.TaskState{},
 		Reason: job.Reason, Failure: job.Explanation, Scheduler: s.Node, CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
+	if status.Queued, err = s.place(ctx, job); err != nil {
+		return nil, err
+	}
 	own, err := s.store.Tasks(ctx, jobID)
 	if err != nil {
 		return nil, err
@@ -293,14 +296,8 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 	if err := bfia.CheckID("job_id", ref.JobID); err != nil {
 		return err
 	}
-	scheduler := s.Node
-	if _, err := s.store.ScheduleJob(c.UserContext(), ref.JobID); bfia.CodeOf(err) == bfia.CodeNotFound {
-		job, err := s.store.Job(c.UserContext(), ref.JobID)
-		if err != nil {
-			return unknownJob(err, ref.JobID, s.Node)
-		}
-		scheduler = job.SchedulerNode
-	} else if err != nil {
+	scheduler, err := s.schedulerOf(c.UserContext(), ref.JobID)
+	if err != nil {
 		return err
 	}
 	if err := s.remote.StopAll(c.UserContext(), scheduler, ref); err != nil {

@@ -123,6 +123,26 @@ func (c *Config) SyncType() string {
 	return s
 }
 
+// MaxPriority is the highest priority; 0 is the usual one, and the lowest.
+const MaxPriority = 9
+
+// Priority reads job_params.common.priority: which of the jobs that wait starts first, from 0 to [MaxPriority].
+func (c *Config) Priority() (int, error) {
+	p := 0
+	if err := decodeFields(c.JobParams.Common, field{"priority", &p, false}); err != nil {
+		return 0, prefixed("config.job_params.common", err)
+	}
+	return p, prefixed("config.job_params.common", CheckPriority(p))
+}
+
+// CheckPriority refuses what is no priority.
+func CheckPriority(p int) error {
+	if p < 0 || p > MaxPriority {
+		return Errorf(CodeBadRequest, "priority: %d is not between 0 and %d", p, MaxPriority)
+	}
+	return nil
+}
+
 // Resources are what a job asks for at one part (part 2, 6.6): -1 or nothing is no limit.
 type Resources struct {
 	CPU    float64 `json:"cpu"`    // cores

@@ -15,7 +15,9 @@ type Plan struct {
 	FlowID    string    `json:"flow_id,omitempty"`
 	Initiator Initiator `json:"initiator"`
 	// SyncType is how parties tell the scheduler of their tasks: poll or callback.
-	SyncType string        `json:"sync_type,omitempty"`
+	SyncType string `json:"sync_type,omitempty"`
+	// Priority is how soon the job starts among those that wait.
+	Priority int           `json:"priority,omitempty"`
 	Tasks    []PlannedTask `json:"tasks"`
 }
 
@@ -108,7 +110,11 @@ func NewPlan(doc *Document, describe Describe, node string) (*Plan, error) {
 	if err := checkRequires(&doc.Config, place); err != nil {
 		return nil, err
 	}
-	plan := &Plan{JobID: doc.JobID, FlowID: doc.FlowID, Initiator: doc.Config.Initiator, SyncType: doc.Config.SyncType()}
+	priority, err := doc.Config.Priority()
+	if err != nil {
+		return nil, err
+	}
+	plan := &Plan{JobID: doc.JobID, FlowID: doc.FlowID, Initiator: doc.Config.Initiator, SyncType: doc.Config.SyncType(), Priority: priority}
 	for _, i := range order {
 		c := components[i]
 		desc, err := describe(c.Provider, c.Version, c.ComponentName)
@@ -258,6 +264,37 @@ func (c Component) Upstreams() []string {
 		}
 	}
 	return names
+}
+
+// Width is how many of some tasks could run at once at most, judged by how far each is from the DAG's beginning. The DAG
+// must have a [Plan].
+func (d *DAG) Width(of func(task string) bool) int {
+	upstreams := map[string][]string{}
+	for _, c := range d.Components {
+		upstreams[c.Name] = c.Upstreams()
+	}
+	depths := map[string]int{}
+	var depth func(task string) int
+	depth = func(task string) int {
+		if known, is := depths[task]; is {
+			return known
+		}
+		d := 0
+		for _, up := range upstreams[task] {
+			d = max(d, 1+depth(up))
+		}
+		depths[task] = d
+		return d
+	}
+	at := map[int]int{}
+	width := 0
+	for _, c := range d.Components {
+		if of(c.Name) {
+			at[depth(c.Name)]++
+			width = max(width, at[depth(c.Name)])
+		}
+	}
+	return width
 }
 
 // topological orders the components as the document has them, with the upstreams that it has later pulled forward.

@@ -25,6 +25,7 @@ const (
 	PathComponentRegister = "/v1/platform/schedule/component/register" // 5.8
 	PathPlatformAudit     = "/v1/platform/schedule/job/audit_confirm"  // Hutong's, as 3.10 is between parties
 	PathPlatformCallback  = "/v1/platform/schedule/task/callback"      // 4.1
+	PathPlatformPriority  = "/v1/platform/schedule/job/priority"       // Hutong's
 	PathJobOutputs        = "/v2/job/output/query"
 
 	// East-west: party to party.
@@ -39,6 +40,12 @@ const (
 	PathTaskCallback = "/v1/interconn/schedule/task/callback"     // 3.9
 	PathAuditConfirm = "/v1/interconn/schedule/job/audit_confirm" // 3.10 of the specification's earlier versions
 	PathTaskStop     = "/v1/interconn/schedule/task/stop"         // Kuscia's
+
+	// Between Hutongs: room for a job, and its priority.
+	PathApply    = "/v1/interconn/schedule/job/resource/apply"
+	PathReturn   = "/v1/interconn/schedule/job/resource/return"
+	PathFree     = "/v1/interconn/schedule/job/resource/free"
+	PathPriority = "/v1/interconn/schedule/job/priority"
 
 	// East-west, FATE-Flow's own (the seed, steps 10 and 20 of the execution).
 	PathPartnerJobCreate   = "/v2/partner/job/create"

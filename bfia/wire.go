@@ -1,6 +1,9 @@
 package bfia
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // JobRef is the body of job/start, job/stop, job/stop_all, job/stop_task and status requests (part 2, 3.3, 3.5 to 3.7).
 type JobRef struct {
@@ -27,6 +30,8 @@ type JobAccepted struct {
 	Reuses []string `json:"reuses,omitempty"`
 	// Attempts: the party takes a task/start of a further attempt.
 	Attempts bool `json:"attempts,omitempty"`
+	// Applications: the party is to be asked for room before the job starts; see [Apply].
+	Applications bool `json:"applications,omitempty"`
 }
 
 // Audit is the body of audit_confirm (part 2, 3.10 of the specification's earlier versions, and FATE-Flow): READY is a
@@ -112,6 +117,7 @@ type JobStatus struct {
 	Reason    string               `json:"reason"`
 	Failure   *Failure             `json:"explanation,omitempty"`
 	Scheduler string               `json:"scheduler"`
+	Queued    *Queued              `json:"queued,omitempty"` // while it waits for its start
 	CreatedAt *time.Time           `json:"created_at"`
 	StartedAt *time.Time           `json:"started_at"`
 	EndedAt   *time.Time           `json:"ended_at"`
@@ -177,4 +183,57 @@ type Output struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	Bytes     int64  `json:"bytes"`
+}
+
+// Apply asks a party for the room that a job needs there before it starts. It is Hutong's own, for parties that answered
+// job/create with [JobAccepted.Applications]; FATE-Flow's engine does the same within itself (apply_job_resource).
+type Apply struct {
+	JobID    string `json:"job_id"`
+	Priority int    `json:"priority,omitempty"`
+	// Created is when the scheduler took the job: all parties go by it when they decide who has waited longest.
+	Created time.Time `json:"created_at"`
+	// Round counts the applications of a job: what comes late of an earlier one changes nothing.
+	Round int `json:"round"`
+}
+
+// Grant is a party's answer.
+type Grant struct {
+	Granted bool `json:"granted"`
+	// State is the job's at the party: one that has ended there is not to be started.
+	State JobState `json:"job_status,omitempty"`
+	// Copies is how many tasks of the job may run at the party at once; 0 is no bound, and of a party that runs none of it.
+	Copies int `json:"copies,omitempty"`
+	// Why not now, and the job's place among those that wait there.
+	Reason string `json:"reason,omitempty"`
+	Place  int    `json:"place,omitempty"`
+	Of     int    `json:"of,omitempty"`
+}
+
+// Return gives back what was granted, since another party had no room.
+type Return struct {
+	JobID string `json:"job_id"`
+	Round int    `json:"round"` // of the application that was granted
+}
+
+// SetPriority changes the priority of a job that waits for its start.
+type SetPriority struct {
+	JobID    string `json:"job_id"`
+	Priority int    `json:"priority"`
+}
+
+// Queued is where a job that has not started stands in its scheduler's queue.
+type Queued struct {
+	Priority int        `json:"priority"`
+	Place    int        `json:"place"`
+	Of       int        `json:"of"`
+	Reason   string     `json:"reason"`
+	Since    *time.Time `json:"since,omitempty"`
+}
+
+// String tells people what the job waits for; empty when it waits for nothing.
+func (q *Queued) String() string {
+	if q == nil {
+		return ""
+	}
+	return fmt.Sprintf("waits for its start at place %d of %d, with priority %d: %s", q.Place, q.Of, q.Priority, q.Reason)
 }

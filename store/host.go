@@ -6,6 +6,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"hutong/admission"
 	"hutong/bfia"
 )
 
@@ -113,4 +114,10 @@ func (s *Store) DrainHost(ctx context.Context, hostID string, draining bool) err
 		return bfia.Errorf(bfia.CodeNotFound, "host_id: host %q is not known", hostID)
 	}
 	return fail(err, "drain host %s", hostID)
+}
+
+// Admission is the host, with nothing taken of it, as admissions are decided on.
+func (h Host) Admission() admission.Host {
+	return admission.Host{ID: h.HostID, Devices: h.Devices, Labels: h.Labels, Slots: h.Slots, Closed: h.Draining,
+		Total: admission.Room{CPUMilli: h.CPUMilli, Memory: h.Memory, Disk: h.Disk}}
 }

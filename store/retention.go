@@ -83,7 +83,7 @@ func (s *Store) unended(ctx context.Context, model any, before time.Time, after 
 }
 
 // EndLostJob ends a job in which this node takes part, and that nothing brings to its end any more: it is FINISHED, what ran
-// is FAILED, and both tell why. A job that has ended stays as it is, and so does an unknown one; ended tells whether it was
+// is FAILED, and both tell why; the room that it held is free. A job that has ended stays as it is, and so does an unknown one; ended tells whether it was
 // this call that ended it.
 func (s *Store) EndLostJob(ctx context.Context, jobID string, why *bfia.Failure, at time.Time) (ended bool, err error) {
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
@@ -93,6 +93,11 @@ func (s *Store) EndLostJob(ctx context.Context, jobID string, why *bfia.Failure,
 		tasks, err := s.tasks(ctx, tx, "job_id = ? AND state = ?", jobID, bfia.TaskRunning)
 		if err != nil {
 			return err
+		}
+		for _, model := range []any{(*Seat)(nil), (*Application)(nil)} {
+			if _, err := tx.NewDelete().Model(model).Where("job_id = ?", jobID).Exec(ctx); err != nil {
+				return err
+			}
 		}
 		for _, t := range tasks {
 			placed := *why

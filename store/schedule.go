@@ -27,6 +27,13 @@ type ScheduleJob struct {
 	CreatedAt     time.Time     `bun:"created_at"`
 	StartedAt     *time.Time    `bun:"started_at"`
 	EndedAt       *time.Time    `bun:"ended_at"`
+
+	// The queue: since when it waits for its start, since when it has its turn, and which party has denied it room, and why.
+	QueuedAt *time.Time `bun:"queued_at"`
+	TurnAt   *time.Time `bun:"turn_at"`
+	WaitsAt  string     `bun:"waits_at"`
+	WaitsFor string     `bun:"waits_for"`
+	Nodes    []string   `bun:"nodes"` // the participants
 }
 
 // ScheduleTask is a task as its scheduler records it: over all parties.
@@ -89,7 +96,7 @@ var (
 
 // AfterScanRow puts the times into UTC.
 func (j *ScheduleJob) AfterScanRow(context.Context) error {
-	stamps(&j.CreatedAt, j.StartedAt, j.EndedAt)
+	stamps(&j.CreatedAt, j.StartedAt, j.EndedAt, j.QueuedAt, j.TurnAt)
 	return nil
 }
 
@@ -146,6 +153,9 @@ func scheduleRows(job ScheduleJob, tasks []ScheduleTask, statuses []ScheduleTask
 	job.State = cmp.Or(job.State, bfia.JobPending)
 	job.CreatedAt = orNow(job.CreatedAt)
 	job.Reason = cutReason(job.Reason)
+	if job.Nodes == nil {
+		job.Nodes = []string{}
+	}
 	if err := checkJobState(job.State); err != nil {
 		return job, nil, nil, err
 	}
@@ -196,7 +206,7 @@ func sameScheduleJob(ctx context.Context, tx bun.Tx, job ScheduleJob, tasks []Sc
 		return err
 	}
 	same := kept.FlowID == job.FlowID && kept.InitiatorRole == job.InitiatorRole && kept.InitiatorNode == job.InitiatorNode &&
-		kept.SyncType == job.SyncType && kept.Priority == job.Priority
+		kept.SyncType == job.SyncType // a priority may have been changed
 	byTask := func(a, b ScheduleTask) int { return cmp.Compare(a.TaskID, b.TaskID) }
 	slices.SortFunc(keptTasks, byTask)
 	slices.SortFunc(tasks, byTask)

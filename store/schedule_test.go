@@ -27,7 +27,7 @@ func requireCode(t *testing.T, code bfia.Code, err error) {
 }
 
 func scheduleJob(id string) (store.ScheduleJob, []store.ScheduleTask, []store.ScheduleTaskStatus) {
-	return store.ScheduleJob{JobID: id, FlowID: "flow", State: bfia.JobPending, InitiatorRole: "guest", InitiatorNode: "JG0100001100000010", SyncType: "poll", Priority: 1, CreatedAt: at},
+	return store.ScheduleJob{JobID: id, FlowID: "flow", State: bfia.JobPending, InitiatorRole: "guest", InitiatorNode: "JG0100001100000010", SyncType: "poll", Priority: 1, Nodes: []string{"JG0100001100000010"}, CreatedAt: at},
 		[]store.ScheduleTask{
 			{TaskID: id + "-b", Name: "b", Component: "HeteroLR", Provider: "unionpay", Version: "2.0.0", Seq: 1, DependsOn: []string{"a"}, State: bfia.TaskReady},
 			{TaskID: id + "-a", Name: "a", Component: "Intersection", Provider: "unionpay", Version: "2.0.0", Seq: 0, State: bfia.TaskReady},
@@ -104,7 +104,7 @@ func TestScheduleJobIsCreatedOnce(t *testing.T) {
 		require.Equal(t, kept, *got.StartedAt)
 
 		other := job
-		other.Priority = 2
+		other.SyncType = "callback"
 		requireCode(t, bfia.CodeConflict, s.CreateScheduleJob(ctx, other, tasks, parts))
 		requireCode(t, bfia.CodeConflict, s.CreateScheduleJob(ctx, job, tasks[:1], parts[3:]))
 		requireCode(t, bfia.CodeConflict, s.CreateScheduleJob(ctx, job, tasks, parts[:3]))

@@ -14,7 +14,6 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
-	"golang.org/x/sync/semaphore"
 
 	"hutong/activities"
 	"hutong/workflows"
@@ -70,6 +69,14 @@ func ControlActivities(records *activities.Records, remote *activities.Remote, h
 		activities.ReuseTaskName:         records.ReuseTask,
 		activities.RecordTaskEndName:     records.RecordTaskEnd,
 		activities.RequestStopName:       records.RequestStop,
+		activities.TakeTurnName:          records.TakeTurn,
+		activities.EndTurnName:           records.EndTurn,
+		activities.SetPriorityName:       records.SetPriority,
+		activities.AdmitName:             records.Admit,
+		activities.ReleaseName:           records.Release,
+		activities.SendApplyName:         remote.SendApply,
+		activities.SendReturnName:        remote.SendReturn,
+		activities.SendFreeName:          remote.SendFree,
 		activities.SendCreateName:        remote.SendCreate,
 		activities.SendStartName:         remote.SendStart,
 		activities.SendTaskStartName:     remote.SendTaskStart,
@@ -83,12 +90,12 @@ func ControlActivities(records *activities.Records, remote *activities.Remote, h
 		activities.EndLostJobsName:       house.EndLostJobs,
 		activities.RemoveExpiredJobsName: house.RemoveExpiredJobs,
 		activities.SweepStorageName:      house.SweepStorage,
+		activities.ReleaseLostRoomName:   house.ReleaseLostRoom,
 	}
 }
 
-// NewHost makes the worker of this host, with as many runs at once as it has slots, and stops beside them, and tells the
-// control workers of the host; it goes on telling until Stop. It takes up as many runs again, so that the next is there
-// when a slot gets free, and what follows a run's end costs no slot.
+// NewHost makes the worker of this host, for its runs, and stops beside them, and tells the control workers of the host; it
+// goes on telling until Stop. It runs what comes: jobs hold seats, of which the host has as many as slots.
 func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, offer Offer, logger *slog.Logger) (*Worker, error) {
 	slots := offer.Slots
 	host := &announcer{runs: runs, offer: offer, logger: logger}
@@ -99,10 +106,11 @@ func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, offer 
 	if runs.Deployment, err = runs.Store.DeploymentID(ctx); err != nil {
 		return nil, err
 	}
-	runs.Slots = semaphore.NewWeighted(int64(slots))
 	run := worker.New(c, activities.RunQueue(runs.HostID), worker.Options{
 		WorkerStopTimeout: stopTimeout, DisableWorkflowWorker: true,
-		MaxConcurrentActivityExecutionSize: 2 * slots, MaxConcurrentActivityTaskPollers: min(slots, 4),
+		// Jobs hold seats for their runs, so this bounds only what comes together by accident: ends that are still being tidied
+		// up, seats that have moved.
+		MaxConcurrentActivityExecutionSize: 4*slots + 20, MaxConcurrentActivityTaskPollers: 4,
 		// A stop comes with a heartbeat's answer.
 		MaxHeartbeatThrottleInterval: 2 * time.Second,
 	})

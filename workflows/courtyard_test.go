@@ -44,6 +44,11 @@ type courtyard struct {
 	running   map[string][]byte // containers that are there, with the token of their run
 	tried     map[string]int    // looks for a host
 	requested map[string]bool   // stops that the rows ask for
+	admits    func() bfia.Grant // how the party's rows answer an application; nil: there is room
+	seated    bool
+	copies    map[string]int // by task: in which copy of the room it ran
+	hints     []string       // who was told that room got free
+	waiters   []activities.Waiting
 	answers   []error
 	asked     int     // for approvals and rejections
 	audits    []error // what those were told who approved or rejected
@@ -69,11 +74,12 @@ func newCourtyard(t testingT, p bfia.Plan) *courtyard {
 	c := &courtyard{t: t, env: newEnv(), in: PartyJobInput{Plan: p, Node: nodeA, Scheduler: nodeB, Roles: []string{"guest.0"}, Settings: settings},
 		runs: map[string]container{}, claims: func(string) error { return nil }, errors: map[string]error{}, times: map[string]time.Duration{},
 		rows: map[string]bfia.TaskState{}, reasons: map[string]string{}, ids: map[string]string{}, running: map[string][]byte{},
-		tried: map[string]int{}, requested: map[string]bool{}}
+		tried: map[string]int{}, copies: map[string]int{}, requested: map[string]bool{}}
 	for name, fn := range map[string]any{
 		activities.RecordJobName: c.recordJob, activities.RecordJobStateName: c.recordState, activities.ClaimTaskName: c.claim,
 		activities.RecordTaskEndName: c.recordEnd, activities.RequestStopName: c.requestStop, activities.ForgetJobName: c.forget,
 		activities.SendCallbackName: c.report, activities.ReleaseSessionName: c.release,
+		activities.AdmitName: c.admit, activities.ReleaseName: c.giveBack, activities.SendFreeName: c.sendFree,
 		activities.SendAuditName: c.sendAudit, activities.ReuseTaskName: c.reuse, activities.RunTaskName: c.run, activities.StopTaskName: c.stopRun,
 	} {
 		c.env.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
@@ -212,9 +218,13 @@ func (c *courtyard) recordState(_ context.Context, _ string, s bfia.JobState, re
 	return nil
 }
 
-func (c *courtyard) claim(_ context.Context, ref bfia.TaskRef, parts []bfia.Part, _ string, _ time.Time) ([]activities.Claim, error) {
+func (c *courtyard) claim(_ context.Context, ref bfia.TaskRef, parts []bfia.Part, copy int, _ string, _ time.Time) ([]activities.Claim, error) {
 	defer c.enter()()
 	c.tried[ref.TaskName]++
+	if !c.seated {
+		c.breaks("%s looks for a host without room", ref.TaskName)
+	}
+	c.copies[ref.TaskName] = copy
 	c.ids[ref.TaskName] = ref.TaskID
 	if err := c.claims(ref.TaskName); err != nil {
 		return nil, err
@@ -356,6 +366,7 @@ func (c *courtyard) checkEnd(r Result) {
 	require.Equal(c.t, r.State, c.job)
 	require.Equal(c.t, r.Reason, c.jobReason)
 	require.Empty(c.t, c.running, "containers are left")
+	require.False(c.t, c.seated, "room is held")
 	require.Equal(c.t, "release", c.log[len(c.log)-1])
 	for key, state := range c.rows {
 		require.NotEqual(c.t, bfia.TaskRunning, state, "%s of an ended job", key)
@@ -374,3 +385,30 @@ func (c *courtyard) checkEnd(r Result) {
 }
 
 var errAway = errors.New("away")
+
+func (c *courtyard) admit(_ context.Context, req activities.AdmitRequest) (bfia.Grant, error) {
+	defer c.enter()()
+	grant := bfia.Grant{Granted: true, Copies: 100}
+	if c.admits != nil && !c.seated {
+		grant = c.admits()
+	}
+	c.happens(fmt.Sprintf("admit %q %v", req.Scheduler, grant.Granted))
+	c.seated = c.seated || grant.Granted
+	return grant, nil
+}
+
+func (c *courtyard) giveBack(_ context.Context, _ string, _ time.Time) ([]activities.Waiting, error) {
+	defer c.enter()()
+	if len(c.running) > 0 {
+		c.breaks("room given back while %d containers are there", len(c.running))
+	}
+	c.seated = false
+	c.happens("give back")
+	return c.waiters, nil
+}
+
+func (c *courtyard) sendFree(_ context.Context, node, jobID string) error {
+	defer c.enter()()
+	c.hints = append(c.hints, node+" "+jobID)
+	return nil
+}

@@ -13,7 +13,7 @@ import (
 
 var errDatabase = errors.New("the database is away")
 
-func (f *federation) recordJob(_ context.Context, p bfia.Plan, _ time.Time) error {
+func (f *federation) recordJob(_ context.Context, p bfia.Plan, _ []string, _ time.Time) error {
 	defer f.enter()()
 	if err := f.errors["record"]; err != nil {
 		return err

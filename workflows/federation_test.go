@@ -65,6 +65,11 @@ type federation struct {
 	partRows map[string]bfia.TaskState // by "task guest.0"
 	partWhys map[string]string
 
+	turn    func() activities.Turn                  // how it stands in the queue; nil: it has its turn
+	grant   func(node string, round int) bfia.Grant // what a party answers an application; nil: room for all
+	queue   []string                                // what became of turns and applications
+	granted map[string]int                          // by node: the round whose room the job holds
+
 	reused  []string      // tasks that were not to run, with their nodes
 	stops   []bfia.JobRef // with which words the parties were told the end
 	answers []error       // what the callers of the create update were told
@@ -125,7 +130,7 @@ func newEnv() *testsuite.TestWorkflowEnvironment {
 func newFederation(t testingT, p bfia.Plan) *federation {
 	f := &federation{t: t, env: newEnv(), in: JobInput{Plan: p, Node: nodeA, Settings: settings},
 		errors: map[string]error{}, accepted: map[string]bfia.JobAccepted{}, ends: map[string]end{}, later: map[string]end{}, attempt: map[string]int{}, written: map[string]int{}, times: map[string]time.Duration{},
-		parts: map[string]bfia.TaskState{}, reasons: map[string]string{}, inFlght: map[string]bool{},
+		granted: map[string]int{}, parts: map[string]bfia.TaskState{}, reasons: map[string]string{}, inFlght: map[string]bool{},
 		rows: map[string]bfia.TaskState{}, whys: map[string]string{},
 		partRows: map[string]bfia.TaskState{}, partWhys: map[string]string{}}
 	for _, task := range p.Tasks {
@@ -140,6 +145,8 @@ func newFederation(t testingT, p bfia.Plan) *federation {
 		activities.RecordScheduleJobName: f.recordJob, activities.RecordProgressName: f.recordProgress,
 		activities.ForgetScheduleJobName: f.forget, activities.SendCreateName: f.sendCreate,
 		activities.SendStartName: f.sendStart, activities.SendTaskStartName: f.sendTaskStart,
+		activities.TakeTurnName: f.takeTurn, activities.EndTurnName: f.endTurn, activities.SetPriorityName: f.setPriority,
+		activities.SendApplyName: f.sendApply, activities.SendReturnName: f.sendReturn,
 		activities.SendStopName: f.sendStop, activities.SendStopAgainName: f.sendStopAgain, activities.PollTaskName: f.pollTask,
 	} {
 		f.env.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
@@ -279,7 +286,7 @@ func (f *federation) sendTaskStart(ctx context.Context, node string, ref bfia.Ta
 	if slices.Contains(f.sent, command) {
 		f.breaks("%s came twice", command)
 	}
-	if !slices.Contains(f.sent, "start "+node) {
+	if !f.accepted[node].Applications && !slices.Contains(f.sent, "start "+node) {
 		f.breaks("%s came before the job's start", command)
 	}
 	if slices.Contains(f.sent, "stop "+node) {

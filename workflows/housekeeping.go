@@ -67,6 +67,7 @@ func Housekeeping(ctx workflow.Context) (Kept, error) {
 			}
 		}
 	}
+	try("releasing lost room", housework(ctx, activities.ReleaseLostRoomName).Get(ctx, nil))
 	for batch := 0; batch < maxBatches; batch++ {
 		var removed activities.Removed
 		if !try("removing expired jobs", housework(ctx, activities.RemoveExpiredJobsName, done.Removed.Next).Get(ctx, &removed)) {

@@ -33,7 +33,7 @@ type household struct {
 func newHousehold() *household {
 	h := &household{env: newEnv(), lost: map[bool][]string{}, broken: map[string]error{}}
 	for name, fn := range map[string]any{
-		activities.FindLostJobsName: h.find, activities.EndLostJobsName: h.end, activities.RemoveExpiredJobsName: h.remove,
+		activities.FindLostJobsName: h.find, activities.EndLostJobsName: h.end, activities.RemoveExpiredJobsName: h.remove, activities.ReleaseLostRoomName: h.room,
 		activities.SweepStorageName: h.sweep, activities.SendStopName: h.stop, activities.ReleaseSessionName: h.release,
 	} {
 		h.env.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
@@ -90,6 +90,8 @@ func (h *household) remove(_ context.Context, after string) (activities.Removed,
 
 func (h *household) sweep(context.Context) error { return h.do(activities.SweepStorageName, "sweep") }
 
+func (h *household) room(context.Context) error { return h.do(activities.ReleaseLostRoomName, "room") }
+
 func (h *household) stop(_ context.Context, node string, ref bfia.JobRef) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -117,7 +119,7 @@ func TestHousekeeping(t *testing.T) {
 	var done Kept
 	require.NoError(t, h.env.GetWorkflowResult(&done))
 	assert.Equal(t, Kept{Lost: []string{"s1", "p1", "p2"}, Removed: activities.Removed{Jobs: 52, Objects: 4, Bytes: 15}}, done)
-	assert.Equal(t, []string{"find", "end s1", "find", "end p1", "find", "end p2", "remove after ", "remove after j50", "sweep"}, h.did)
+	assert.Equal(t, []string{"find", "end s1", "find", "end p1", "find", "end p2", "room", "remove after ", "remove after j50", "sweep"}, h.did)
 	told := slices.Compact(slices.Sorted(slices.Values(h.told)))
 	assert.Equal(t, []string{"release session_p1", "release session_p2", "stop s1 at " + nodeA + ": it was terminated", "stop s1 at " + nodeB + ": it was terminated"}, told)
 	assert.Less(t, h.env.Now().Sub(began), 2*tellLimit, "a participant out of reach does not hold it up for ever")
@@ -127,7 +129,7 @@ func TestHousekeeping(t *testing.T) {
 
 // What fails is told, and keeps nothing else from being done.
 func TestHousekeepingTrouble(t *testing.T) {
-	for _, name := range []string{activities.FindLostJobsName, activities.EndLostJobsName, activities.RemoveExpiredJobsName, activities.SweepStorageName} {
+	for _, name := range []string{activities.FindLostJobsName, activities.EndLostJobsName, activities.RemoveExpiredJobsName, activities.SweepStorageName, activities.ReleaseLostRoomName} {
 		t.Run(name, func(t *testing.T) {
 			h := newHousehold()
 			h.lost = map[bool][]string{true: {"s1"}}
@@ -135,7 +137,7 @@ func TestHousekeepingTrouble(t *testing.T) {
 			h.env.ExecuteWorkflow(Housekeeping)
 			require.ErrorContains(t, h.env.GetWorkflowError(), "it is broken")
 			want := map[string]string{activities.FindLostJobsName: "find", activities.EndLostJobsName: "end s1",
-				activities.RemoveExpiredJobsName: "remove after ", activities.SweepStorageName: "sweep"}
+				activities.RemoveExpiredJobsName: "remove after ", activities.SweepStorageName: "sweep", activities.ReleaseLostRoomName: "room"}
 			delete(want, name)
 			if name == activities.FindLostJobsName {
 				delete(want, activities.EndLostJobsName)

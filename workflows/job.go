@@ -25,15 +25,22 @@ func Job(ctx workflow.Context, in JobInput) (Result, error) {
 	}); err != nil {
 		return Result{}, err
 	}
+	if err := workflow.SetUpdateHandler(ctx, UpdatePriority, func(ctx workflow.Context, priority int) error {
+		return j.prioritise(detached(ctx, nil), priority)
+	}); err != nil {
+		return Result{}, err
+	}
 	workflow.Go(ctx, j.recordProgress)
 	workflow.Go(ctx, j.receiveCallbacks)
 	workflow.Go(ctx, j.receiveStops)
 	workflow.Go(ctx, j.receiveAudits)
+	workflow.Go(ctx, j.receiveTurns)
 
 	if err := j.create(ctx); err != nil {
 		return Result{}, answered(ctx, err)
 	}
 	j.awaitApprovals(ctx)
+	j.queue(ctx)
 	j.start(ctx)
 	j.walk(ctx)
 	return j.end(ctx), answered(ctx, nil)
@@ -44,7 +51,9 @@ type job struct {
 	logger log.Logger
 
 	created     bool
+	createdAt   time.Time
 	createError error
+	queued
 
 	state    bfia.JobState
 	accepted map[string]bfia.JobAccepted // what parties told at creation
@@ -53,6 +62,7 @@ type job struct {
 	byID     map[string]*scheduledTask // by the id of its attempt
 	byName   map[string]*scheduledTask
 	running  int
+	inFlight map[string]int // tasks, by node
 	starts   map[string]int // commands to start the job or a task that are under way, by node
 	ending   string         // why the job ends before its tasks have; empty while it goes on
 	failure  *bfia.Failure  // ending, in a form for machines
@@ -69,6 +79,7 @@ type job struct {
 // scheduledTask is a task as its scheduler sees it.
 type scheduledTask struct {
 	plan      *bfia.PlannedTask
+	nodes     []string // at which it runs
 	id        string
 	state     bfia.TaskState
 	reason    string
@@ -88,11 +99,12 @@ func newJob(ctx workflow.Context, in JobInput) *job {
 		logger:   log.With(workflow.GetLogger(ctx), "job_id", in.Plan.JobID, "node_id", in.Node),
 		state:    bfia.JobPending, accepted: map[string]bfia.JobAccepted{}, audits: map[string]bfia.JobState{},
 		byID: map[string]*scheduledTask{}, byName: map[string]*scheduledTask{}, starts: map[string]int{}, written: true,
+		inFlight: map[string]int{}, queued: queued{copies: map[string]int{}},
 		dirty: map[*scheduledTask]bool{}, dirtyParts: map[*scheduledTask]map[int]bool{},
 	}
 	for i := range in.Plan.Tasks {
 		p := &in.Plan.Tasks[i]
-		t := &scheduledTask{plan: p, id: bfia.TaskID(in.Plan.JobID, p.Name), state: bfia.TaskReady, attempt: 1,
+		t := &scheduledTask{plan: p, nodes: p.Nodes(), id: bfia.TaskID(in.Plan.JobID, p.Name), state: bfia.TaskReady, attempt: 1,
 			parts: make([]bfia.TaskState, len(p.Parts)), failures: make([]*bfia.Failure, len(p.Parts))}
 		for k := range t.parts {
 			t.parts[k] = bfia.TaskReady
@@ -111,7 +123,8 @@ func (j *job) create(ctx workflow.Context) error {
 		return err
 	}
 	workflow.SetCurrentDetails(ctx, "Creating the job at "+strings.Join(j.Nodes, ", "))
-	if err := record(ctx, activities.RecordScheduleJobName, "record the job", j.Plan, workflow.Now(ctx)).Get(ctx, nil); err != nil {
+	j.createdAt = workflow.Now(ctx)
+	if err := record(ctx, activities.RecordScheduleJobName, "record the job", j.Plan, j.Nodes, j.createdAt).Get(ctx, nil); err != nil {
 		return answer(err)
 	}
 	futures := make([]workflow.Future, len(j.Nodes))
@@ -172,25 +185,36 @@ const (
 	undoWait    = 3 * time.Second
 )
 
-// start starts the job on every party. When the job ends meanwhile, those that have not answered are not asked again.
+// start starts the job on every party. When the job ends meanwhile, those that have not answered are not asked again. Those
+// that have granted it room are not waited for: a task's start implies the job's.
 func (j *job) start(ctx workflow.Context) {
 	if j.ending != "" {
 		return
 	}
 	workflow.SetCurrentDetails(ctx, "Starting the job at "+strings.Join(j.Nodes, ", "))
 	startCtx, cancel := workflow.WithCancel(ctx)
-	defer cancel()
-	left := len(j.Nodes)
+	left, all := 0, len(j.Nodes)
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		_ = workflow.Await(ctx, func() bool { return all == 0 || j.ending != "" })
+		cancel()
+	})
 	for _, node := range j.Nodes {
 		f := command(startCtx, "start at "+node, j.Settings.GiveUpAfter, activities.SendStartName, node, j.Plan.JobID)
 		j.starts[node]++
+		granted := j.accepted[node].Applications
+		if !granted {
+			left++
+		}
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			err := f.Get(ctx, nil)
 			j.starts[node]--
+			all--
 			if err != nil {
 				j.finish(OutcomeFailed, failureOf(node, "did not start the job", err))
 			}
-			left--
+			if !granted {
+				left--
+			}
 		})
 	}
 	_ = workflow.Await(ctx, func() bool { return left == 0 || j.ending != "" })
@@ -219,7 +243,7 @@ func (j *job) walk(ctx workflow.Context) {
 						return false
 					}
 				}
-				return j.running < j.Settings.TasksInFlight
+				return j.fits(t)
 			})
 			for _, d := range t.plan.DependsOn {
 				if up := j.byName[d]; up.state != bfia.TaskSuccess && t.stopped == "" {
@@ -229,10 +253,10 @@ func (j *job) walk(ctx workflow.Context) {
 			if j.ending != "" || t.stopped != "" {
 				return
 			}
-			j.running++
+			release := j.hold(t)
 			j.describe(ctx)
 			j.runTask(ctx, t)
-			j.running--
+			release()
 			j.describe(ctx)
 		})
 	}
@@ -328,6 +352,7 @@ func (j *job) describe(ctx workflow.Context) { workflow.SetCurrentDetails(ctx, j
 
 func (j *job) table() string {
 	var b strings.Builder
+	b.WriteString(j.waiting())
 	fmt.Fprintf(&b, "Job %s is %s\n\n| task | state | after | parts |\n| --- | --- | --- | --- |\n", j.Plan.JobID, j.state)
 	for i, t := range j.tasks {
 		if i == 50 {

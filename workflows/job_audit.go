@@ -17,7 +17,7 @@ func (j *job) awaitApprovals(ctx workflow.Context) {
 		_ = workflow.Await(ctx, func() bool { return j.ending != "" || len(j.unapproved()) < len(nodes) })
 	}
 	if j.ending == "" {
-		j.moveTo(bfia.JobReady)
+		j.state = j.state.Next(bfia.JobReady) // the queue records it
 	}
 }
 

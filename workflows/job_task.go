@@ -309,9 +309,11 @@ func (j *job) recordProgress(ctx workflow.Context) {
 		j.unwritten = activities.Progress{}
 		j.dirty, j.dirtyOrder, j.dirtyParts = map[*scheduledTask]bool{}, nil, map[*scheduledTask]map[int]bool{}
 		j.written = false
-		if err := record(ctx, activities.RecordProgressName, "record progress", p).Get(ctx, nil); err != nil {
+		var next []string
+		if err := record(ctx, activities.RecordProgressName, "record progress", p).Get(ctx, &next); err != nil {
 			j.logger.Error("progress not recorded", "error", err)
 		}
+		j.wake(ctx, next)
 		j.written = true
 	}
 }

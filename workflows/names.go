@@ -32,6 +32,15 @@ const (
 	SignalAudit = "audit"
 	// UpdateAudit approves or rejects a job at a participant: an [Audit]. It answers once that is recorded.
 	UpdateAudit = "audit"
+	// SignalTurn tells the scheduler's workflow of a job that waits for its start that something has changed; it carries nothing.
+	SignalTurn = "turn"
+	// SignalFree tells the same to a participant's workflow that asks for room by itself.
+	SignalFree = "free"
+	// UpdatePriority changes the priority of a job that waits: an int. It answers once that is recorded.
+	UpdatePriority = "priority"
+	// UpdateApply asks a participant for room: a bfia.Apply, answered by a bfia.Grant. UpdateReturn gives it back: a bfia.Return.
+	UpdateApply  = "apply"
+	UpdateReturn = "return"
 	// SignalStart is job/start at a participant; it carries nothing.
 	SignalStart = "start"
 	// SignalTaskStart is task/start at a participant: a bfia.TaskRef.

@@ -46,6 +46,9 @@ func command(ctx workflow.Context, id string, limit time.Duration, name string, 
 	return workflow.ExecuteActivity(ctx, name, args...)
 }
 
+// onlyOnce is for hints.
+var onlyOnce = &temporal.RetryPolicy{MaximumAttempts: 1}
+
 // operator is by whom a workflow is stopped that is cancelled in the engine, with its command line or in its UI.
 const operator = "an operator of the engine"
 

@@ -35,8 +35,19 @@ func PartyJob(ctx workflow.Context, in PartyJobInput) (Result, error) {
 	}); err != nil {
 		return Result{}, err
 	}
+	if err := workflow.SetUpdateHandler(ctx, UpdateApply, func(ctx workflow.Context, a bfia.Apply) (bfia.Grant, error) {
+		return p.apply(detached(ctx, nil), a)
+	}); err != nil {
+		return Result{}, err
+	}
+	if err := workflow.SetUpdateHandler(ctx, UpdateReturn, func(ctx workflow.Context, back bfia.Return) error {
+		return p.giveBack(detached(ctx, nil), back)
+	}); err != nil {
+		return Result{}, err
+	}
+	p.createdAt = workflow.Now(ctx)
 	workflow.Go(ctx, p.receiveStops) // what comes before the job is recorded counts
-	createError = record(ctx, activities.RecordJobName, "record the job", in.Plan, in.Roles, in.Scheduler, p.state, workflow.Now(ctx)).Get(ctx, nil)
+	createError = record(ctx, activities.RecordJobName, "record the job", in.Plan, in.Roles, in.Scheduler, p.state, p.createdAt).Get(ctx, nil)
 	p.created = true
 	if createError != nil {
 		return Result{}, answered(ctx, createError)
@@ -46,6 +57,7 @@ func PartyJob(ctx workflow.Context, in PartyJobInput) (Result, error) {
 	workflow.Go(ctx, p.receiveStart)
 	workflow.Go(ctx, p.receiveTaskStarts)
 	workflow.Go(ctx, p.receiveCallbacks)
+	workflow.Go(ctx, p.receiveFree)
 	workflow.Go(ctx, p.tellAudit)
 	_ = workflow.Await(ctx, func() bool { return p.stopped != "" })
 	if p.undone {
@@ -58,11 +70,14 @@ type partyJob struct {
 	PartyJobInput
 	logger  log.Logger
 	created bool
-	state   bfia.JobState
-	stopped string        // by whom the job was ended
-	failure *bfia.Failure // why, where that was told
-	undone  bool          // it was not created everywhere: nothing of it is kept
-	tasks   map[string]*partyTask
+	// createdAt is when the job came here.
+	createdAt time.Time
+	room      room
+	state     bfia.JobState
+	stopped   string        // by whom the job was ended
+	failure   *bfia.Failure // why, where that was told
+	undone    bool          // it was not created everywhere: nothing of it is kept
+	tasks     map[string]*partyTask
 	// sessions are those of further attempts, beside the job's own.
 	sessions []string
 
@@ -78,6 +93,7 @@ type partyTask struct {
 	id      string // of the attempt; empty until task/start
 	attempt int    // from 1; 0 until task/start
 	parts   []*partyPart
+	copy    int           // of the job's room, in which the attempt runs
 	stopped *bfia.Failure // why it must not start, or must end
 }
 
@@ -130,6 +146,9 @@ func (p *partyJob) running(ctx workflow.Context) {
 	}
 	p.state = bfia.JobRunning
 	_ = workflow.UpsertTypedSearchAttributes(ctx, AttributeState.ValueSet(string(p.state)))
+	if !p.room.granted {
+		workflow.Go(ctx, p.admitSelf)
+	}
 	p.describe(ctx)
 	p.recordState(ctx)
 }
@@ -339,7 +358,9 @@ func (p *partyJob) end(ctx workflow.Context) (Result, error) {
 		}
 	}
 	_ = workflow.Await(ctx, func() bool { return p.active == 0 })
+	p.releaseRoom(ctx)
 	p.releaseSessions(ctx)
+	_ = workflow.Await(ctx, func() bool { return p.active == 0 })
 	workflow.SetCurrentDetails(ctx, ended(outcome, reason, failure, p.Node, p.Plan.JobID)+p.table())
 	return Result{State: p.state, Outcome: outcome, Reason: reason}, answered(ctx, nil)
 }
@@ -368,6 +389,9 @@ func (p *partyJob) table() string {
 	var b strings.Builder
 	if p.state == bfia.JobPending {
 		fmt.Fprintf(&b, "Waiting for someone here: hutong job approve %s, or hutong job reject %[1]s\n\n", p.Plan.JobID)
+	}
+	if p.state == bfia.JobRunning && !p.room.granted && p.room.denied != "" {
+		fmt.Fprintf(&b, "Its tasks wait for room: %s\n\n", p.room.denied)
 	}
 	fmt.Fprintf(&b, "Job %s, scheduled by %s, is %s here\n\n| task | part | state | host |\n| --- | --- | --- | --- |\n", p.Plan.JobID, p.Scheduler, p.state)
 	for i, planned := range p.Plan.Tasks {

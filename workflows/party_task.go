@@ -3,6 +3,7 @@ package workflows
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.temporal.io/api/enums/v1"
@@ -41,13 +42,19 @@ func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 	var claims []activities.Claim
 	ref := p.ref(t)
 	over := func() bool { return t.stopped != nil || p.stopped != "" || t.attempt != ref.Which() }
+	copy, release := p.takeCopy(ctx, over)
+	t.copy = copy
 	for wait := hostWait; ; wait = min(2*wait, maxHostWait) {
-		err := record(ctx, activities.ClaimTaskName, "claim a host for "+t.plan.Name, ref, t.plan.Parts, "", workflow.Now(ctx)).Get(ctx, &claims)
+		if over() {
+			break
+		}
+		err := record(ctx, activities.ClaimTaskName, "claim a host for "+t.plan.Name, ref, t.plan.Parts, copy, "", workflow.Now(ctx)).Get(ctx, &claims)
 		if err == nil || over() {
 			break
 		}
 		if code, reason, refused := RefusalCode(err); refused && code != bfia.CodeUnavailable {
 			failAll(&bfia.Failure{Kind: bfia.FailedStart, Words: reason})
+			release()
 			return
 		}
 		// No host that can run it is there now: the task waits for one.
@@ -58,8 +65,10 @@ func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 	}
 	switch {
 	case t.attempt != ref.Which():
+		release()
 		return // another attempt has followed
 	case over():
+		release()
 		t.stopped = p.stopReason(t)
 		failAll(t.stopped)
 		return
@@ -73,6 +82,11 @@ func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 		})
 	}
 	p.describe(ctx)
+	// What has told its end leaves the room to the task that follows, though it may take a moment to go.
+	_ = workflow.Await(ctx, func() bool {
+		return !slices.ContainsFunc(parts, func(part *partyPart) bool { return !part.state.Terminal() })
+	})
+	release()
 }
 
 // begin makes the parts of the task's attempt RUNNING.
@@ -177,7 +191,7 @@ func (p *partyJob) startRun(ctx workflow.Context, t *partyTask, part *partyPart)
 			if silent.IsZero() {
 				silent = latest(tried, workflow.Now(ctx).Add(-wait))
 			}
-			p.claimAgain(ctx, ref, part)
+			p.claimAgain(ctx, ref, part, t.copy)
 			if part.claim.Ended != nil {
 				end.Set(*part.claim.Ended, nil)
 				return
@@ -214,9 +228,9 @@ func (part *partyPart) title(t *partyTask) string {
 
 // claimAgain looks for another host for a part that its host has not taken up: it is busy, or gone. What has begun stays
 // where it is, see [activities.Records.ClaimTask].
-func (p *partyJob) claimAgain(ctx workflow.Context, ref bfia.TaskRef, part *partyPart) {
+func (p *partyJob) claimAgain(ctx workflow.Context, ref bfia.TaskRef, part *partyPart, copy int) {
 	var claims []activities.Claim
-	err := record(ctx, activities.ClaimTaskName, "claim a host for "+ref.TaskName+" again", ref, []bfia.Part{part.part}, part.claim.HostID,
+	err := record(ctx, activities.ClaimTaskName, "claim a host for "+ref.TaskName+" again", ref, []bfia.Part{part.part}, copy, part.claim.HostID,
 		workflow.Now(ctx)).Get(ctx, &claims)
 	if err != nil {
 		p.logger.Warn("no other host", "task_id", ref.TaskID, "role", part.part.Self(), "host_id", part.claim.HostID, "reason", reasonOf(err))

@@ -112,6 +112,28 @@ func (c *Client) Start(ctx context.Context, node, jobID string) error {
 	return c.send(ctx, node, http.MethodPost, bfia.PathStart, jobID, bfia.JobRef{JobID: jobID}, nil)
 }
 
+// Apply asks a party for a job's room; see [bfia.Apply].
+func (c *Client) Apply(ctx context.Context, node string, apply bfia.Apply) (bfia.Grant, error) {
+	var grant bfia.Grant
+	err := c.send(ctx, node, http.MethodPost, bfia.PathApply, apply.JobID, apply, &grant)
+	return grant, err
+}
+
+// Return gives back to a party what it granted.
+func (c *Client) Return(ctx context.Context, node string, back bfia.Return) error {
+	return c.send(ctx, node, http.MethodPost, bfia.PathReturn, back.JobID, back, nil)
+}
+
+// Free tells a scheduler that a job that waits for room at this party may ask again.
+func (c *Client) Free(ctx context.Context, node, jobID string) error {
+	return c.send(ctx, node, http.MethodPost, bfia.PathFree, jobID, bfia.JobRef{JobID: jobID}, nil)
+}
+
+// Priority asks the scheduler to change the priority of a job that waits.
+func (c *Client) Priority(ctx context.Context, node string, change bfia.SetPriority) error {
+	return c.send(ctx, node, http.MethodPost, bfia.PathPriority, change.JobID, change, nil)
+}
+
 // TaskStart starts a task at a party (3.4). FATE-Flow must never be sent it twice: after [Unknown], ask with [Client.TaskPoll].
 func (c *Client) TaskStart(ctx context.Context, node string, ref bfia.TaskRef) error {
 	return c.send(ctx, node, http.MethodPost, bfia.PathTaskStart, ref.JobID, ref, nil)

@@ -127,6 +127,9 @@ func header(status *bfia.JobStatus, now time.Time) []line {
 	if reason := plain(status.Reason); reason != "" {
 		lines = append(lines, line{{reason, jobStyle(status)}})
 	}
+	if waits := plain(status.Queued.String()); waits != "" {
+		lines = append(lines, line{{waits, jobStyle(status)}})
+	}
 	return lines
 }
 

@@ -21,7 +21,7 @@ import (
 func newJobCommand(c *client) *cobra.Command {
 	return group("job", "Submit, watch and stop jobs; read their logs and outputs",
 		newJobSubmit(c), newJobStatus(c), newJobWatch(c), newJobList(c), newJobStop(c),
-		newJobAudit(c, "approve", bfia.JobReady), newJobAudit(c, "reject", bfia.JobRejected), newJobLogs(c), newJobOutputs(c), newJobProbe(c))
+		newJobAudit(c, "approve", bfia.JobReady), newJobAudit(c, "reject", bfia.JobRejected), newJobPriority(c), newJobLogs(c), newJobOutputs(c), newJobProbe(c))
 }
 
 // submitTries is how often a job is sent while the answer gets lost. All of them carry the same job id, so it runs once.
@@ -247,6 +247,30 @@ func newJobStop(c *client) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&task, "task", "", "stop this task only, and what depends on it")
 	return cmd
+}
+
+// newJobPriority moves a job that waits for its start.
+func newJobPriority(c *client) *cobra.Command {
+	return &cobra.Command{
+		Use: "priority ID PRIORITY", Short: "Change the priority of a job that waits for its start, from 0 to 9",
+		Long: "Changes the priority of a job that waits for its start, from 0, which is usual, to 9. Waiting raises it by one every\n" +
+			"ten minutes. A job is submitted with a priority by config.job_params.common.priority.",
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			priority, err := strconv.Atoi(args[1])
+			if err != nil {
+				return fmt.Errorf("priority: %q is not a number", args[1])
+			}
+			if err := bfia.CheckPriority(priority); err != nil {
+				return err
+			}
+			if _, err := c.post(cmd.Context(), bfia.PathPlatformPriority, bfia.SetPriority{JobID: args[0], Priority: priority}, nil); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "job %s has priority %d\n", args[0], priority)
+			return err
+		},
+	}
 }
 
 // newJobAudit approves or rejects a job for this party.

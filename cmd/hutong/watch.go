@@ -171,6 +171,10 @@ func changes(before, after *bfia.JobStatus) []string {
 		before = &bfia.JobStatus{}
 	}
 	jobTold := before.State == after.State && before.Reason == after.Reason
+	if waits := after.Queued.String(); waits != "" && waits != before.Queued.String() {
+		tell("job "+after.JobID, string(after.State), waits)
+		jobTold = true
+	}
 	if !jobTold && !ended(after) {
 		tell("job "+after.JobID, string(after.State), after.Reason)
 	}

@@ -110,6 +110,7 @@ func TestBroken(t *testing.T) {
 		"database":                 {doctor.Failed, "", "database.url"},
 		"storage":                  {doctor.Failed, "", "storage.url"},
 		"docker":                   {doctor.OK, "off", ""},
+		"runner":                   {doctor.OK, "slot(s)", ""},
 		"listen":                   {doctor.Failed, cfg.Listen, "another port"},
 		"transport.listen":         {doctor.Warning, "not running", "hutong transport"},
 		"transport.partner_listen": {doctor.Failed, "192.0.2.1", "address of this machine"},

@@ -111,6 +111,12 @@ type JobsConfig struct {
 	// PollAfter is the silence of a partner after which its task is asked for, PollEvery the interval from then on.
 	PollAfter time.Duration `yaml:"poll_after" env:"POLL_AFTER"`
 	PollEvery time.Duration `yaml:"poll_every" env:"POLL_EVERY"`
+	// AtOnce is how many jobs run here at once, TasksAtOnce how many containers they may have together, PerFlow how many of
+	// them may be of one flow, PerPartner how many one other party may have submitted. 0 is no bound beside the hosts' own.
+	AtOnce      int `yaml:"at_once" env:"AT_ONCE"`
+	TasksAtOnce int `yaml:"tasks_at_once" env:"TASKS_AT_ONCE"`
+	PerFlow     int `yaml:"per_flow" env:"PER_FLOW"`
+	PerPartner  int `yaml:"per_partner" env:"PER_PARTNER"`
 	// Attempts is how often a task is begun at most, where a host or a Docker Engine was lost with its containers.
 	Attempts int `yaml:"attempts" env:"ATTEMPTS"`
 	// HostLostAfter is the silence after which a host that runs a task is given up, if another one can run it.

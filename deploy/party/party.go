@@ -16,6 +16,7 @@ import (
 
 	"hutong/activities"
 	"hutong/activities/runner"
+	"hutong/admission"
 	"hutong/api"
 	"hutong/bfia"
 	bfiaclient "hutong/bfia/client"
@@ -209,6 +210,11 @@ func (p *Party) settings() workflows.Settings {
 	}
 }
 
+func (p *Party) limits() admission.Limits {
+	j := p.cfg.Jobs
+	return admission.Limits{Jobs: j.AtOnce, Tasks: j.TasksAtOnce, PerFlow: j.PerFlow, PerPartner: j.PerPartner}
+}
+
 func (p *Party) startTransport(ctx context.Context, docker *runner.Docker) error {
 	const mib = 1 << 20
 	t, err := transport.New(transport.Config{
@@ -249,7 +255,7 @@ func (p *Party) startTransport(ctx context.Context, docker *runner.Docker) error
 
 func (p *Party) startControl(engine client.Client, db *store.Store, blobs blob.Store) error {
 	httpClient := &http.Client{Timeout: p.cfg.Remote.Timeout}
-	w := worker.NewControl(engine, &activities.Records{Store: db, Blobs: blobs}, &activities.Remote{
+	w := worker.NewControl(engine, &activities.Records{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits()}, &activities.Remote{
 		Client:    bfiaclient.New(p.cfg.NodeID, p.route, p.cfg.Remote.Timeout),
 		Documents: db, Transport: "http://" + reachable(p.cfg.Transport.Listen), HTTP: httpClient, Logger: p.logger,
 	}, &activities.Housekeeping{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.KeepResults, Logger: p.logger})
@@ -305,7 +311,7 @@ func told(engine client.Client) func(context.Context, string, bfia.TaskReport) e
 func (p *Party) startAPI(ctx context.Context, engine client.Client, db *store.Store, blobs blob.Store, docker *runner.Docker) error {
 	allow := p.cfg.Runner.Process.Allow
 	s := api.New(api.Config{
-		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Settings: p.settings(), Approval: p.cfg.Jobs.Approval == ApprovalManual,
+		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Settings: p.settings(), Limits: p.limits(), Approval: p.cfg.Jobs.Approval == ApprovalManual,
 		CheckDatasets: p.cfg.Jobs.CheckDatasets, StrictParameters: p.cfg.Jobs.Parameters == ParametersStrict, MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,
 		UploadDir: p.cfg.Upload.Dir, MaxUploadBytes: p.cfg.Upload.MaxBytes, TempDir: p.tempDir(),
 		AllowCommand: func(command []string) error { return runner.CheckCommand(allow, command) }, ClientTimeout: 30 * time.Second,

@@ -58,6 +58,14 @@ func (c *Config) Validate() error {
 	v.duration("jobs.poll_after", c.Jobs.PollAfter)
 	v.duration("jobs.poll_every", c.Jobs.PollEvery)
 	v.positive("jobs.attempts", int64(c.Jobs.Attempts))
+	for _, limit := range []struct {
+		name string
+		n    int
+	}{{"at_once", c.Jobs.AtOnce}, {"tasks_at_once", c.Jobs.TasksAtOnce}, {"per_flow", c.Jobs.PerFlow}, {"per_partner", c.Jobs.PerPartner}} {
+		if limit.n < 0 {
+			v.wrong("jobs."+limit.name, "is %d; 0 is no bound", limit.n)
+		}
+	}
 	v.duration("jobs.host_lost_after", c.Jobs.HostLostAfter)
 	oneOf(&v, "jobs.parameters", c.Jobs.Parameters, ParametersWarn, ParametersStrict)
 	oneOf(&v, "jobs.approval", c.Jobs.Approval, ApprovalAuto, ApprovalManual)

@@ -1,0 +1,257 @@
+package activities
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"hutong/admission"
+	"hutong/bfia"
+	"hutong/store"
+)
+
+// Turn is how it stands with a job that waits for its start at its scheduler.
+type Turn struct {
+	// Go: it may ask the parties for room now.
+	Go     bool   `json:"go,omitempty"`
+	Place  int    `json:"place,omitempty"`
+	Of     int    `json:"of,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// AdmitRequest asks for a job's room at this party.
+type AdmitRequest struct {
+	JobID     string    `json:"job_id"`
+	Scheduler string    `json:"scheduler"`
+	Priority  int       `json:"priority,omitempty"`
+	Created   time.Time `json:"created"` // as its scheduler tells
+	At        time.Time `json:"at"`
+}
+
+// Waiting is a job that waits for room at this party.
+type Waiting struct {
+	JobID     string `json:"job_id"`
+	Scheduler string `json:"scheduler"`
+}
+
+// TakeTurn puts a job that is READY into this scheduler's queue, and tells whether it has its turn. The same again changes
+// nothing, and tells how it is then.
+func (r *Records) TakeTurn(ctx context.Context, jobID string, at time.Time) (Turn, error) {
+	var turn Turn
+	err := r.Store.TakeTurn(ctx, jobID, at, func(q admission.Queue) bool {
+		q.Node, q.Limits = r.Node, r.Limits
+		turn = Turn{Of: len(q.Waiting)}
+		for _, t := range q.Turns(at) {
+			if t.JobID == jobID {
+				turn.Go, turn.Place = t.Go, t.Place
+				if !t.Go {
+					turn.Reason = t.Reason
+				}
+			}
+		}
+		return turn.Go
+	})
+	return turn, final(err)
+}
+
+// EndTurn ends a job's turn, since a party has denied it room, and answers whose turn it is instead.
+func (r *Records) EndTurn(ctx context.Context, jobID, node, reason string, at time.Time) ([]string, error) {
+	if err := r.Store.WaitAt(ctx, jobID, node, reason); err != nil {
+		return nil, final(err)
+	}
+	return r.nextTurns(ctx, at)
+}
+
+// nextTurns are the jobs that have their turn and have not been told.
+func (r *Records) nextTurns(ctx context.Context, at time.Time) ([]string, error) {
+	q, err := r.Store.Queue(ctx)
+	if err != nil || len(q.Waiting) == 0 {
+		return nil, final(err)
+	}
+	q.Node, q.Limits = r.Node, r.Limits
+	var next []string
+	for _, t := range q.Turns(at) {
+		if t.Next {
+			next = append(next, t.JobID)
+		}
+	}
+	return next, nil
+}
+
+// SetPriority changes the priority of a job that waits, and answers whose turn it is then.
+func (r *Records) SetPriority(ctx context.Context, jobID string, priority int, at time.Time) ([]string, error) {
+	if err := r.Store.SetPriority(ctx, jobID, priority); err != nil {
+		return nil, final(err)
+	}
+	return r.nextTurns(ctx, at)
+}
+
+// Admit asks for the room that a job needs at this party: all of it, or none. A job that has it gets the same answer again.
+func (r *Records) Admit(ctx context.Context, req AdmitRequest) (bfia.Grant, error) {
+	job, err := r.Store.Job(ctx, req.JobID)
+	if err != nil {
+		return bfia.Grant{}, final(err)
+	}
+	wants, err := r.wants(ctx, req.JobID)
+	if err != nil {
+		return bfia.Grant{}, final(err)
+	}
+	if len(wants.Seats) == 0 { // it runs nothing here
+		return bfia.Grant{Granted: true, State: job.State}, nil
+	}
+	var denial *admission.Denial
+	app := store.Application{JobID: req.JobID, SchedulerNode: req.Scheduler, InitiatorNode: job.InitiatorNode, FlowID: job.FlowID,
+		Priority: req.Priority, CreatedAt: req.Created, Wants: wants}
+	seats, err := r.Store.Admit(ctx, app, admissionTimes(req.At), func(view store.Admission) []string {
+		grant, no := r.party(view).Decide(admission.Application{Job: app.Job(), Wants: wants}, req.At)
+		denial = no
+		return grant.Hosts
+	})
+	if err != nil {
+		return bfia.Grant{}, final(err)
+	}
+	if len(seats) == 0 {
+		return bfia.Grant{State: job.State, Reason: denial.Reason, Place: denial.Place, Of: denial.Of}, nil
+	}
+	return bfia.Grant{Granted: true, State: job.State, Copies: 1 + seats[len(seats)-1].Copy}, nil
+}
+
+func (r *Records) party(view store.Admission) admission.Party {
+	return admission.Party{Node: r.Node, Hosts: view.Hosts, Running: view.Running, Seats: view.Seats, Waiting: view.Waiting, Limits: r.Limits}
+}
+
+func admissionTimes(at time.Time) store.AdmissionTimes {
+	return store.AdmissionTimes{Now: at, HostsSince: at.Add(-hostSeen), AskedSince: at.Add(-admission.Fresh)}
+}
+
+// Release gives back the room that a job holds at this party, and answers who waits for room.
+func (r *Records) Release(ctx context.Context, jobID string, at time.Time) ([]Waiting, error) {
+	apps, err := r.Store.Release(ctx, jobID, at.Add(-admission.Fresh))
+	var waiting []Waiting
+	for _, a := range apps {
+		waiting = append(waiting, Waiting{JobID: a.JobID, Scheduler: a.SchedulerNode})
+	}
+	return waiting[:min(len(waiting), maxTold)], final(err)
+}
+
+// maxTold is how many waiting jobs are told that room got free; the oldest hear of it, others ask by themselves.
+const maxTold = 16
+
+// CheckRoom refuses a job that could never run at this party, with the numbers.
+func CheckRoom(ctx context.Context, db *store.Store, node string, limits admission.Limits, doc *bfia.Document, plan *bfia.Plan) error {
+	var parts []taskPart
+	for _, t := range plan.Tasks {
+		for _, p := range t.PartsOf(node) {
+			parts = append(parts, taskPart{t.Name, t.Provider, t.Version, p})
+		}
+	}
+	wants, err := wantsOf(ctx, db, doc, parts)
+	if err != nil {
+		return err
+	}
+	at := time.Now()
+	hosts, err := db.Hosts(ctx, at.Add(-hostSeen))
+	if err != nil {
+		return err
+	}
+	party := admission.Party{Node: node, Limits: limits}
+	for _, h := range hosts {
+		party.Hosts = append(party.Hosts, h.Admission())
+	}
+	if lack := party.Impossible(wants); lack != "" {
+		return bfia.Errorf(bfia.CodeBadRequest, "config.job_params: %s could never run the job: %s", node, lack)
+	}
+	return nil
+}
+
+// taskPart is one part of a task, and the provider that it needs.
+type taskPart struct {
+	task, provider, version string
+	part                    bfia.Part
+}
+
+// wants derives what a job asks of this party from its document and rows.
+func (r *Records) wants(ctx context.Context, jobID string) (admission.Wants, error) {
+	doc, err := jobDocument(ctx, r.Store, jobID)
+	if err != nil {
+		return admission.Wants{}, err
+	}
+	rows, err := r.Store.Tasks(ctx, jobID)
+	if err != nil {
+		return admission.Wants{}, err
+	}
+	var parts []taskPart
+	for _, row := range rows {
+		parts = append(parts, taskPart{row.Name, row.Provider, row.Version, bfia.Part{Role: row.Role, Index: row.RoleIndex, NodeID: r.Node}})
+	}
+	return wantsOf(ctx, r.Store, doc, parts)
+}
+
+// wantsOf makes one seat for each part and what its tasks need of a host; and as many copies as tasks could run at once.
+func wantsOf(ctx context.Context, db *store.Store, doc *bfia.Document, parts []taskPart) (admission.Wants, error) {
+	var w admission.Wants
+	tasks := map[string]bool{}
+	known := map[string]bool{}
+	for _, p := range parts {
+		tasks[p.task] = true
+		needs, err := needsOf(ctx, db, doc, p)
+		if err != nil {
+			return w, err
+		}
+		key := p.part.Self() + needs.Key()
+		if known[key] {
+			continue
+		}
+		known[key] = true
+		res, err := doc.Config.Resources(p.part)
+		if err != nil {
+			return w, err
+		}
+		w.Seats = append(w.Seats, admission.Seat{Role: p.part.Role, Index: p.part.Index, Needs: needs, Room: room(res)})
+	}
+	w.Copies = doc.DAG.Width(func(task string) bool { return tasks[task] })
+	return w, nil
+}
+
+// needsOf is what a part of a task needs of the host that runs it.
+func needsOf(ctx context.Context, db *store.Store, doc *bfia.Document, p taskPart) (admission.Needs, error) {
+	var needs admission.Needs
+	providers, err := db.Providers(ctx, store.ProviderFilter{Name: p.provider, Version: p.version})
+	if err != nil {
+		return needs, err
+	}
+	if needs.Labels, err = doc.Config.Requires(p.task, p.part); err != nil {
+		return needs, err
+	}
+	for _, provider := range providers {
+		if !slices.Contains(needs.Devices, provider.Device) {
+			needs.Devices = append(needs.Devices, provider.Device)
+		}
+		labels, err := bfia.ProviderRequires(provider.Metadata)
+		if err != nil {
+			return needs, err
+		}
+		for k, v := range labels {
+			if needs.Labels == nil {
+				needs.Labels = map[string]string{}
+			}
+			needs.Labels[k] = v
+		}
+	}
+	return needs, nil
+}
+
+// room is an amount of resources in the units of seats.
+func room(res bfia.Resources) admission.Room {
+	var r admission.Room
+	if res.CPU > 0 {
+		r.CPUMilli = int64(res.CPU * 1000)
+	}
+	if res.Memory > 0 {
+		r.Memory = int64(res.Memory * (1 << 30))
+	}
+	if res.Disk > 0 {
+		r.Disk = int64(res.Disk * (1 << 30))
+	}
+	return r
+}

@@ -1,0 +1,114 @@
+package activities
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"hutong/admission"
+	"hutong/bfia"
+	"hutong/store"
+)
+
+// ClaimTask makes the parts of an attempt of a task RUNNING and tells the host of each, which is that of a seat that its job
+// holds: of the given copy. A seat whose host is gone, is drained, or is the one to avoid moves to another that has room. A
+// part whose run has begun stays with its host; with a host to avoid the claim tells how it is there. Without a host that
+// can run them it fails with CodeUnavailable, and the task waits for one.
+func (r *Records) ClaimTask(ctx context.Context, ref bfia.TaskRef, parts []bfia.Part, copy int, avoid string, at time.Time) ([]Claim, error) {
+	attempt := ref.Which()
+	rows, err := r.Store.StartTask(ctx, ref.JobID, ref.TaskName, ref.TaskID, attempt, at)
+	if err != nil {
+		return nil, final(err)
+	}
+	doc, err := jobDocument(ctx, r.Store, ref.JobID)
+	if err != nil {
+		return nil, final(err)
+	}
+	hosts, err := r.Store.Hosts(ctx, at.Add(-hostSeen))
+	if err != nil {
+		return nil, final(err)
+	}
+	seats, err := r.Store.Seats(ctx, ref.JobID)
+	if err != nil {
+		return nil, final(err)
+	}
+	claims := make([]Claim, len(parts))
+	for i, part := range parts {
+		k := slices.IndexFunc(rows, func(row store.Task) bool { return row.Role == part.Role && row.RoleIndex == part.Index })
+		if k < 0 {
+			return nil, final(bfia.Errorf(bfia.CodeNotFound, "task_name: task %s of job %s has no part %s here", ref.TaskName, ref.JobID, part.Self()))
+		}
+		row := rows[k]
+		needs, err := needsOf(ctx, r.Store, doc, taskPart{row.Name, row.Provider, row.Version, part})
+		if err != nil {
+			return nil, final(err)
+		}
+		if row.RunID != "" && row.Attempt == attempt {
+			if claims[i], err = r.begun(ctx, row, part, needs, hosts, avoid); err != nil {
+				return nil, final(err)
+			}
+			continue
+		}
+		k = slices.IndexFunc(seats, func(s store.Seat) bool {
+			return s.Copy == copy && s.Role == part.Role && s.RoleIndex == part.Index && s.Needs == needs.Key()
+		})
+		if k < 0 {
+			return nil, refused(bfia.Errorf(bfia.CodeUnavailable, "the job holds no room for %s of %s: %s has been registered anew, or the seats were taken from it",
+				part.Self(), row.Name, row.Provider))
+		}
+		host, err := r.seated(ctx, seats[k], needs, hosts, avoid, at)
+		if err != nil {
+			return nil, err
+		}
+		claims[i] = Claim{Part: part, HostID: host, Attempt: attempt}
+	}
+	return claims, nil
+}
+
+// begun is the claim of a run that has begun.
+func (r *Records) begun(ctx context.Context, row store.Task, part bfia.Part, needs admission.Needs, hosts []store.Host, avoid string) (Claim, error) {
+	c := Claim{Part: part, HostID: row.HostID, Attempt: row.Attempt}
+	if avoid == "" {
+		return c, nil
+	}
+	c.Begun, c.Elsewhere = true, slices.ContainsFunc(hosts, func(h store.Host) bool {
+		a := h.Admission()
+		return h.HostID != row.HostID && !h.Draining && a.Lacks(needs) == ""
+	})
+	if row.ExitCode != nil {
+		c.Ended = &RunResult{Failure: row.Explanation}
+	}
+	var err error
+	c.Seen, err = r.Store.HostSeen(ctx, row.HostID)
+	return c, err
+}
+
+// seated is the host of a seat, after it has moved where it must.
+func (r *Records) seated(ctx context.Context, seat store.Seat, needs admission.Needs, hosts []store.Host, avoid string, at time.Time) (string, error) {
+	k := slices.IndexFunc(hosts, func(h store.Host) bool { return h.HostID == seat.HostID })
+	if k >= 0 && seat.HostID != avoid && !hosts[k].Draining {
+		return seat.HostID, nil
+	}
+	lack := ""
+	moved, err := r.Store.MoveSeat(ctx, seat, admissionTimes(at), func(hosts []admission.Host) string {
+		others := slices.DeleteFunc(hosts, func(h admission.Host) bool { return h.ID == seat.HostID || h.ID == avoid })
+		var to []string
+		to, lack = admission.Place(others, []admission.Seat{{Role: seat.Role, Index: seat.RoleIndex, Needs: needs,
+			Room: admission.Room{CPUMilli: seat.CPUMilli, Memory: seat.Memory, Disk: seat.Disk}}})
+		if lack != "" {
+			return ""
+		}
+		return to[0]
+	})
+	if err != nil {
+		return "", final(err)
+	}
+	if lack != "" && (k < 0 || hosts[k].Draining) {
+		state := "is not there"
+		if k >= 0 {
+			state = "is being drained"
+		}
+		return "", refused(bfia.Errorf(bfia.CodeUnavailable, "host %s %s, and %s", seat.HostID, state, lack))
+	}
+	return moved.HostID, nil
+}

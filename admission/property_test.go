@@ -1,0 +1,273 @@
+package admission
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// world is some parties whose room jobs of several schedulers ask for, as the workflows do: one party after the other, in
+// one order, and back with everything when one denies.
+type world struct {
+	now     time.Time
+	names   []string
+	parties map[string]*house
+	jobs    []*wish
+}
+
+// house is a party's rows.
+type house struct {
+	party   Party // without what is taken
+	seats   map[string][]Seat
+	hosts   map[string][]string // of the seats, by job
+	running map[string]Job
+	waiting map[string]applied
+}
+
+type applied struct {
+	Application
+	asked time.Time
+}
+
+// wish is a job: what it wants where, and how far it has come.
+type wish struct {
+	Job
+	wants map[string]Wants
+	nodes []string // sorted
+	held  int      // of its nodes
+	state string   // waiting, applying, running, done
+}
+
+func (h *house) now() Party {
+	p := h.party
+	p.Hosts = slices.Clone(p.Hosts)
+	p.Running, p.Waiting, p.Seats = nil, nil, 0
+	for id, hosts := range h.hosts {
+		p.Running = append(p.Running, h.running[id])
+		p.Seats += len(hosts)
+		for i, host := range hosts {
+			k := slices.IndexFunc(p.Hosts, func(h Host) bool { return h.ID == host })
+			p.Hosts[k].take(h.seats[id][i%len(h.seats[id])])
+		}
+	}
+	return p
+}
+
+func (w *world) apply(t *rapid.T, j *wish) {
+	node := j.nodes[j.held]
+	h := w.parties[node]
+	p := h.now()
+	for id, a := range h.waiting {
+		if id != j.JobID && w.now.Sub(a.asked) <= Fresh {
+			p.Waiting = append(p.Waiting, a.Application)
+		}
+	}
+	slices.SortFunc(p.Waiting, func(a, b Application) int { return a.before(b.Job) })
+	app := Application{Job: j.Job, Wants: j.wants[node]}
+	grant, denial := p.Decide(app, w.now)
+	require.NotEqual(t, denial == nil, grant.Copies == 0, "granted or denied")
+	if denial != nil {
+		require.NotEmpty(t, denial.Reason)
+		h.waiting[j.JobID] = applied{app, w.now}
+		for _, other := range j.nodes[:j.held] {
+			w.parties[other].release(j.JobID)
+		}
+		j.held, j.state = 0, "waiting"
+		return
+	}
+	require.Len(t, grant.Hosts, grant.Copies*len(app.Wants.Seats))
+	delete(h.waiting, j.JobID)
+	h.seats[j.JobID], h.hosts[j.JobID], h.running[j.JobID] = app.Wants.Seats, grant.Hosts, j.Job
+	h.check(t)
+	if j.held++; j.held == len(j.nodes) {
+		j.state = "running"
+	} else {
+		j.state = "applying"
+	}
+}
+
+func (h *house) release(id string) {
+	delete(h.hosts, id)
+	delete(h.seats, id)
+	delete(h.running, id)
+}
+
+func (w *world) end(j *wish) {
+	for _, node := range j.nodes {
+		w.parties[node].release(j.JobID)
+		delete(w.parties[node].waiting, j.JobID)
+	}
+	j.state = "done"
+}
+
+// check holds what is taken against what there is.
+func (h *house) check(t *rapid.T) {
+	p := h.now()
+	for _, host := range p.Hosts {
+		require.LessOrEqual(t, host.Taken, host.Slots)
+		require.False(t, over(host.Total.CPUMilli, host.Used.CPUMilli, 1) && host.Used.CPUMilli > host.Total.CPUMilli, "CPU")
+		require.True(t, host.Total.Memory == 0 || host.Used.Memory <= host.Total.Memory, "memory")
+		require.True(t, host.Total.Disk == 0 || host.Used.Disk <= host.Total.Disk, "disk")
+	}
+	for id, hosts := range h.hosts {
+		for i, host := range hosts {
+			k := slices.IndexFunc(p.Hosts, func(h Host) bool { return h.ID == host })
+			require.Empty(t, p.Hosts[k].Lacks(h.seats[id][i%len(h.seats[id])].Needs))
+		}
+	}
+	require.True(t, p.Limits.Jobs == 0 || len(p.Running) <= p.Limits.Jobs)
+	require.True(t, p.Limits.Tasks == 0 || p.Seats <= p.Limits.Tasks)
+}
+
+func (w *world) String() string {
+	text := ""
+	for _, j := range w.jobs {
+		text += fmt.Sprintf("%+v\n", *j)
+	}
+	for _, name := range w.names {
+		text += fmt.Sprintf("%+v\n", w.parties[name].now())
+	}
+	return text
+}
+
+func drawWorld(t *rapid.T) *world {
+	w := &world{now: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), names: []string{"A", "B", "C"}, parties: map[string]*house{}}
+	small := rapid.Int64Range(0, 4)
+	for _, name := range w.names {
+		p := Party{Node: name, Limits: Limits{Jobs: rapid.IntRange(0, 3).Draw(t, "jobs"), Tasks: rapid.IntRange(0, 6).Draw(t, "tasks"),
+			PerFlow: rapid.IntRange(0, 2).Draw(t, "per flow"), PerPartner: rapid.IntRange(0, 2).Draw(t, "per partner")}}
+		for i := range rapid.IntRange(1, 3).Draw(t, "hosts") {
+			h := Host{ID: fmt.Sprintf("%s%d", name, i), Devices: []string{"docker"}, Slots: rapid.IntRange(1, 4).Draw(t, "slots"),
+				Total: Room{CPUMilli: small.Draw(t, "cpu"), Memory: small.Draw(t, "memory"), Disk: small.Draw(t, "disk")}}
+			if rapid.Bool().Draw(t, "gpu") {
+				h.Labels = map[string]string{"gpu": "1"}
+			}
+			p.Hosts = append(p.Hosts, h)
+		}
+		w.parties[name] = &house{party: p, seats: map[string][]Seat{}, hosts: map[string][]string{}, running: map[string]Job{}, waiting: map[string]applied{}}
+	}
+	for i := range rapid.IntRange(2, 10).Draw(t, "wishes") {
+		j := &wish{Job: Job{JobID: fmt.Sprintf("j%02d", i), Initiator: rapid.SampledFrom(w.names).Draw(t, "initiator"), Flow: rapid.SampledFrom([]string{"", "f", "g"}).Draw(t, "flow"),
+			Priority: rapid.IntRange(0, 9).Draw(t, "priority"), Created: w.now.Add(time.Duration(rapid.IntRange(0, 600).Draw(t, "created")) * time.Second)},
+			wants: map[string]Wants{}, state: "waiting"}
+		for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom(w.names), 1, 3, rapid.ID[string]).Draw(t, "nodes") {
+			var wants Wants
+			for k := range rapid.IntRange(1, 3).Draw(t, "seats") {
+				s := Seat{Role: "guest", Index: k, Needs: Needs{Devices: []string{"docker"}},
+					Room: Room{CPUMilli: small.Draw(t, "cpu"), Memory: small.Draw(t, "memory"), Disk: small.Draw(t, "disk")}}
+				if rapid.IntRange(0, 3).Draw(t, "needs gpu") == 0 {
+					s.Needs.Labels = map[string]string{"gpu": "1"}
+				}
+				wants.Seats = append(wants.Seats, s)
+			}
+			wants.Copies = rapid.IntRange(1, 4).Draw(t, "copies")
+			if w.parties[name].party.Impossible(wants) == "" {
+				j.wants[name] = wants
+				j.nodes = append(j.nodes, name)
+			}
+		}
+		slices.Sort(j.nodes)
+		if len(j.nodes) > 0 {
+			w.jobs = append(w.jobs, j)
+		}
+	}
+	return w
+}
+
+// However jobs ask, wait and end, no host holds more than it has, no job holds anything while it waits, so that no two hold
+// half of what the other needs, and every job that is possible starts at last.
+func TestAdmissionProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := drawWorld(t)
+		step := func(j *wish, ends bool) {
+			switch {
+			case j.state == "running":
+				if ends || rapid.Bool().Draw(t, "ends") {
+					w.end(j)
+				}
+			case j.state != "done" && !j.Created.After(w.now):
+				w.apply(t, j)
+			}
+		}
+		for range rapid.IntRange(0, 60).Draw(t, "steps") {
+			if len(w.jobs) > 0 {
+				step(rapid.SampledFrom(w.jobs).Draw(t, "job"), false)
+			}
+			w.now = w.now.Add(time.Duration(rapid.IntRange(0, 90).Draw(t, "seconds")) * time.Second)
+		}
+		for round := 0; ; round++ {
+			left := 0
+			for _, j := range rapid.Permutation(w.jobs).Draw(t, "order") {
+				step(j, true)
+				if j.state != "done" {
+					left++
+				}
+			}
+			if left == 0 {
+				break
+			}
+			require.Less(t, round, 400, "jobs wait for ever: %s", w)
+			w.now = w.now.Add(time.Minute)
+		}
+		for _, h := range w.parties {
+			require.Empty(t, h.hosts)
+		}
+	})
+}
+
+// A scheduler's queue serves every job at last, whatever comes after it, and never passes its limits.
+func TestQueueProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		now := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+		q := Queue{Node: "A", Limits: Limits{Jobs: rapid.IntRange(0, 4).Draw(t, "jobs"), PerFlow: rapid.IntRange(0, 2).Draw(t, "per flow"), PerPartner: rapid.IntRange(0, 2).Draw(t, "per partner")}}
+		n := 0
+		add := func() {
+			q.Waiting = append(q.Waiting, Queued{Job: Job{JobID: fmt.Sprintf("j%03d", n), Initiator: rapid.SampledFrom([]string{"A", "B", "C"}).Draw(t, "initiator"),
+				Flow: rapid.SampledFrom([]string{"", "f"}).Draw(t, "flow"), Priority: rapid.IntRange(0, 9).Draw(t, "priority"), Created: now}, Nodes: []string{"A", "B"}})
+			n++
+		}
+		served := map[string]bool{}
+		for round := 0; round < 300; round++ {
+			if n < 40 && rapid.IntRange(0, 2).Draw(t, "comes") == 0 || n == 0 {
+				add()
+			}
+			turns := q.Turns(now)
+			require.Len(t, turns, len(q.Waiting))
+			for i, turn := range turns {
+				require.Equal(t, i+1, turn.Place)
+				require.NotEmpty(t, turn.Reason)
+				require.False(t, turn.Next && !turn.Go)
+			}
+			if k := slices.IndexFunc(turns, func(turn Turn) bool { return turn.Go }); k >= 0 {
+				i := slices.IndexFunc(q.Waiting, func(w Queued) bool { return w.JobID == turns[k].JobID })
+				q.Running = append(q.Running, q.Waiting[i].Job)
+				served[turns[k].JobID] = true
+				q.Waiting = slices.Delete(q.Waiting, i, i+1)
+			} else if len(q.Waiting) > 0 {
+				require.NotEmpty(t, q.Running, "nothing runs, and nobody has a turn: %+v", q)
+			}
+			require.True(t, q.Limits.Jobs == 0 || len(q.Running) <= q.Limits.Jobs)
+			if len(q.Running) > 0 && rapid.Bool().Draw(t, "ends") {
+				i := rapid.IntRange(0, len(q.Running)-1).Draw(t, "which")
+				q.Running = slices.Delete(q.Running, i, i+1)
+			}
+			now = now.Add(time.Minute)
+		}
+		for len(q.Waiting) > 0 {
+			before := len(q.Waiting)
+			q.Running = nil
+			for _, turn := range q.Turns(now) {
+				if turn.Go && (q.Limits.Jobs == 0 || len(q.Running) < q.Limits.Jobs) {
+					i := slices.IndexFunc(q.Waiting, func(w Queued) bool { return w.JobID == turn.JobID })
+					q.Running = append(q.Running, q.Waiting[i].Job)
+					q.Waiting = slices.Delete(q.Waiting, i, i+1)
+				}
+			}
+			require.Less(t, len(q.Waiting), before, "somebody has a turn")
+		}
+	})
+}

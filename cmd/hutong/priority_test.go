@@ -1,0 +1,39 @@
+package main
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"hutong/bfia"
+)
+
+func TestJobPriority(t *testing.T) {
+	p := newParty(t, map[string]http.HandlerFunc{"POST " + bfia.PathPlatformPriority: data(nil)})
+	status, stdout, stderr := p.run(t, "job", "priority", "j1", "7")
+	assert.Equal(t, exitOK, status, stderr)
+	assert.Equal(t, "job j1 has priority 7\n", stdout)
+	assert.JSONEq(t, `{"job_id":"j1","priority":7}`, string(p.requests()[0].body))
+	for _, wrong := range []string{"10", "-1", "high"} {
+		status, _, stderr = p.run(t, "job", "priority", "--", "j1", wrong)
+		assert.NotEqual(t, exitOK, status)
+		assert.Contains(t, stderr, "priority: ")
+	}
+	assert.Len(t, p.requests(), 1)
+}
+
+// A job that waits says for what, and that its place has changed.
+func TestWatchWaiting(t *testing.T) {
+	waiting := func(place int, reason string) *bfia.JobStatus {
+		status := twoTasks()
+		status.State = bfia.JobReady
+		status.Queued = &bfia.Queued{Place: place, Of: 3, Reason: reason}
+		return status
+	}
+	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformStatusAll: inTurn(
+		data(waiting(2, "2 jobs run")), data(waiting(1, "B: no room")), data(waiting(1, "B: no room")), data(succeededJob()))})
+	_, stdout, _ := p.run(t, "job", "watch", "j")
+	assert.Regexp(t, `(?s)READY: waits for its start at place 2 of 3, with priority 0: 2 jobs run\n.*READY: waits for its start at place 1 of 3, with priority 0: B: no room\n`, stdout)
+	assert.Equal(t, "waits for its start at place 2 of 3, with priority 0: 2 jobs run", header(waiting(2, "2 jobs run"), *at(9))[1].render(view{width: 200}))
+}

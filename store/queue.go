@@ -1,0 +1,85 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"hutong/admission"
+	"hutong/bfia"
+)
+
+// queued is what the queue knows of a job.
+func (j ScheduleJob) queued() admission.Queued {
+	return admission.Queued{
+		Job:   admission.Job{JobID: j.JobID, Initiator: j.InitiatorNode, Flow: j.FlowID, Priority: j.Priority, Created: j.CreatedAt},
+		Nodes: j.Nodes, Trying: j.TurnAt != nil, WaitsAt: j.WaitsAt, WaitsFor: j.WaitsFor}
+}
+
+// TakeTurn makes a job READY and puts it into its scheduler's queue, where it is not yet, and asks decide whether it has its turn; if so it is
+// kept that it has. A job that waits no more is CodeConflict.
+func (s *Store) TakeTurn(ctx context.Context, jobID string, at time.Time, decide func(admission.Queue) bool) error {
+	return fail(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if err := lock(ctx, tx); err != nil {
+			return err
+		}
+		n, err := affected(tx.NewUpdate().Model((*ScheduleJob)(nil)).Set("state = ?, queued_at = COALESCE(queued_at, ?)", bfia.JobReady, stamp(at)).
+			Where("job_id = ?", jobID).Where("state IN (?)", bun.List([]bfia.JobState{bfia.JobPending, bfia.JobReady})).Exec(ctx))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return bfia.Errorf(bfia.CodeConflict, "job_id: job %q does not wait for its start", jobID)
+		}
+		queue, err := queue(ctx, tx)
+		if err != nil || !decide(queue) {
+			return err
+		}
+		_, err = tx.NewUpdate().Model((*ScheduleJob)(nil)).Set("turn_at = ?", stamp(at)).Where("job_id = ?", jobID).Exec(ctx)
+		return err
+	}), "give job %s its turn", jobID)
+}
+
+// Queue is the scheduler's queue as it is, without its node and limits.
+func (s *Store) Queue(ctx context.Context) (admission.Queue, error) {
+	q, err := queue(ctx, s.r)
+	return q, fail(err, "read the queue")
+}
+
+func queue(ctx context.Context, db bun.IDB) (admission.Queue, error) {
+	var q admission.Queue
+	var rows []ScheduleJob
+	err := db.NewSelect().Model(&rows).
+		Column("job_id", "flow_id", "initiator_node", "priority", "created_at", "state", "turn_at", "waits_at", "waits_for", "nodes").
+		Where("state = ? OR state = ? AND queued_at IS NOT NULL", bfia.JobRunning, bfia.JobReady).Order("created_at", "job_id").Scan(ctx)
+	for _, j := range rows {
+		if j.State == bfia.JobRunning {
+			q.Running = append(q.Running, j.queued().Job)
+		} else {
+			q.Waiting = append(q.Waiting, j.queued())
+		}
+	}
+	return q, err
+}
+
+// WaitAt ends a job's turn: a party has denied it room, and said why.
+func (s *Store) WaitAt(ctx context.Context, jobID, node, reason string) error {
+	_, err := s.w.NewUpdate().Model((*ScheduleJob)(nil)).Set("turn_at = NULL, waits_at = ?, waits_for = ?", node, cutReason(reason)).
+		Where("job_id = ?", jobID).Exec(ctx)
+	return fail(err, "keep what job %s waits for", jobID)
+}
+
+// SetPriority changes the priority of a job that has not started; of one that has it is CodeConflict.
+func (s *Store) SetPriority(ctx context.Context, jobID string, priority int) error {
+	n, err := affected(s.w.NewUpdate().Model((*ScheduleJob)(nil)).Set("priority = ?", priority).
+		Where("job_id = ?", jobID).Where("state IN (?)", bun.List([]bfia.JobState{bfia.JobPending, bfia.JobReady})).Exec(ctx))
+	if err != nil || n > 0 {
+		return fail(err, "change the priority of job %s", jobID)
+	}
+	job, err := s.ScheduleJob(ctx, jobID)
+	if err != nil {
+		return err
+	}
+	return bfia.Errorf(bfia.CodeConflict, "priority: job %s is %s; only what waits can be moved", jobID, job.State)
+}

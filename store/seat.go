@@ -1,0 +1,238 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/uptrace/bun"
+
+	"hutong/admission"
+	"hutong/bfia"
+)
+
+// Seat is room that a job holds at this party: for one container at a time, on one host.
+type Seat struct {
+	bun.BaseModel `bun:"table:t_seat,alias:s" json:"-"`
+
+	JobID     string `bun:"job_id,pk"`
+	Copy      int    `bun:"copy,pk"` // from 0; what one copy has, one task can run with
+	Seat      int    `bun:"seat,pk"` // its place among the job's wants
+	Role      string `bun:"role"`
+	RoleIndex int    `bun:"role_index"`
+	Needs     string `bun:"needs"` // [admission.Needs.Key]
+	HostID    string `bun:"host_id"`
+	CPUMilli  int64  `bun:"cpu_milli"`
+	Memory    int64  `bun:"memory"`
+	Disk      int64  `bun:"disk"`
+}
+
+// Application is what a job asks of this party before it starts.
+type Application struct {
+	bun.BaseModel `bun:"table:t_application,alias:a" json:"-"`
+
+	JobID         string          `bun:"job_id,pk"`
+	SchedulerNode string          `bun:"scheduler_node"`
+	InitiatorNode string          `bun:"initiator_node"`
+	FlowID        string          `bun:"flow_id"`
+	Priority      int             `bun:"priority"`
+	CreatedAt     time.Time       `bun:"created_at"` // of the job, as its scheduler tells
+	Since         time.Time       `bun:"since"`      // it has been denied
+	AskedAt       time.Time       `bun:"asked_at"`   // for the last time
+	Wants         admission.Wants `bun:"wants"`
+}
+
+var _ bun.AfterScanRowHook = (*Application)(nil)
+
+// AfterScanRow puts the times into UTC.
+func (a *Application) AfterScanRow(context.Context) error {
+	stamps(&a.CreatedAt, &a.Since, &a.AskedAt)
+	return nil
+}
+
+// Job is the application in the eyes of the queue.
+func (a Application) Job() admission.Job {
+	return admission.Job{JobID: a.JobID, Initiator: a.InitiatorNode, Flow: a.FlowID, Priority: a.Priority, Created: a.CreatedAt}
+}
+
+// Admission is who asks for room, and who does with what there is: what an application is decided on.
+type Admission struct {
+	Hosts   []admission.Host
+	Running []admission.Job
+	Seats   int
+	Waiting []admission.Application
+}
+
+// AdmissionTimes are from when on hosts and applications count.
+type AdmissionTimes struct {
+	Now, HostsSince, AskedSince time.Time
+}
+
+// Admit puts an application to decide, in one transaction with what it is decided on, and keeps the outcome: the seats, or
+// that it waits. A job that has ended is CodeConflict. decide answers the hosts of the seats, copy by copy, or none. A job that holds seats already keeps those,
+// and decide is not asked.
+func (s *Store) Admit(ctx context.Context, app Application, times AdmissionTimes, decide func(Admission) (hosts []string)) (granted []Seat, err error) {
+	if err := checkText("scheduler", app.SchedulerNode, "initiator", app.InitiatorNode, "flow_id", app.FlowID); err != nil {
+		return nil, err
+	}
+	app.CreatedAt, app.AskedAt = orNow(app.CreatedAt), orNow(times.Now)
+	app.Since = app.AskedAt
+	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		granted = nil
+		if err := lock(ctx, tx); err != nil {
+			return err
+		}
+		if err := tx.NewSelect().Model(&granted).Where("job_id = ?", app.JobID).Order("copy", "seat").Scan(ctx); err != nil || len(granted) > 0 {
+			return err
+		}
+		ended, err := tx.NewSelect().Model((*Job)(nil)).Where("job_id = ?", app.JobID).Where("state IN (?)", bun.List(terminalJobs)).Exists(ctx)
+		if err != nil {
+			return err
+		}
+		if ended {
+			return bfia.Errorf(bfia.CodeConflict, "job_id: job %q has ended", app.JobID)
+		}
+		view, err := admissionView(ctx, tx, app.JobID, times)
+		if err != nil {
+			return err
+		}
+		if view.Waiting, err = waiting(ctx, tx, app.JobID, times.AskedSince); err != nil {
+			return err
+		}
+		hosts := decide(view)
+		if len(hosts) == 0 {
+			_, err := tx.NewInsert().Model(&app).On("CONFLICT (job_id) DO UPDATE").
+				Set("asked_at = EXCLUDED.asked_at, priority = EXCLUDED.priority, wants = EXCLUDED.wants").Exec(ctx)
+			return err
+		}
+		for i, host := range hosts {
+			k := i % len(app.Wants.Seats)
+			w := app.Wants.Seats[k]
+			granted = append(granted, Seat{JobID: app.JobID, Copy: i / len(app.Wants.Seats), Seat: k, Role: w.Role, RoleIndex: w.Index,
+				Needs: w.Needs.Key(), HostID: host, CPUMilli: w.CPUMilli, Memory: w.Memory, Disk: w.Disk})
+		}
+		if _, err := tx.NewInsert().Model(&granted).Exec(ctx); err != nil {
+			return err
+		}
+		_, err = tx.NewDelete().Model((*Application)(nil)).Where("job_id = ?", app.JobID).Exec(ctx)
+		return err
+	})
+	if missingParent(err) {
+		return nil, bfia.Wrap(bfia.CodeNotFound, err, "job_id: job %q is not known", app.JobID)
+	}
+	return granted, fail(err, "admit job %s", app.JobID)
+}
+
+// lock makes transactions that decide over the same room, or over the same queue, follow one another.
+func lock(ctx context.Context, tx bun.Tx) error {
+	row := deployment{One: 1, ID: uuid.NewString()}
+	_, err := tx.NewInsert().Model(&row).On("CONFLICT (one) DO UPDATE").Set("one = EXCLUDED.one").Exec(ctx)
+	return err
+}
+
+// admissionView reads hosts with what is taken of them, and the jobs that hold seats, but for one job.
+func admissionView(ctx context.Context, tx bun.Tx, jobID string, times AdmissionTimes) (Admission, error) {
+	var view Admission
+	var hosts []Host
+	if err := tx.NewSelect().Model(&hosts).Where("seen_at >= ?", stamp(times.HostsSince)).Order("host_id").Scan(ctx); err != nil {
+		return view, err
+	}
+	var taken []struct {
+		HostID                 string
+		Seats                  int
+		CPUMilli, Memory, Disk int64
+	}
+	if err := tx.NewSelect().Model((*Seat)(nil)).ColumnExpr("host_id, COUNT(*) AS seats").
+		ColumnExpr("CAST(SUM(cpu_milli) AS BIGINT) AS cpu_milli, CAST(SUM(memory) AS BIGINT) AS memory, CAST(SUM(disk) AS BIGINT) AS disk").
+		Group("host_id").Scan(ctx, &taken); err != nil {
+		return view, err
+	}
+	for _, h := range hosts {
+		a := h.Admission()
+		for _, t := range taken {
+			if t.HostID == h.HostID {
+				a.Taken, a.Used = t.Seats, admission.Room{CPUMilli: t.CPUMilli, Memory: t.Memory, Disk: t.Disk}
+			}
+		}
+		view.Hosts = append(view.Hosts, a)
+	}
+	for _, t := range taken {
+		view.Seats += t.Seats
+	}
+	var running []Job
+	err := tx.NewSelect().Model(&running).Column("job_id", "flow_id", "initiator_node", "created_at").
+		Where("job_id <> ?", jobID).Where("job_id IN (?)", tx.NewSelect().Model((*Seat)(nil)).Column("job_id")).Order("job_id").Scan(ctx)
+	for _, j := range running {
+		view.Running = append(view.Running, admission.Job{JobID: j.JobID, Initiator: j.InitiatorNode, Flow: j.FlowID, Created: j.CreatedAt})
+	}
+	return view, err
+}
+
+func waiting(ctx context.Context, db bun.IDB, but string, since time.Time) ([]admission.Application, error) {
+	var rows []Application
+	err := db.NewSelect().Model(&rows).Where("asked_at >= ?", stamp(since)).Where("job_id <> ?", but).Order("created_at", "job_id").Scan(ctx)
+	var apps []admission.Application
+	for _, r := range rows {
+		apps = append(apps, admission.Application{Job: r.Job(), Wants: r.Wants})
+	}
+	return apps, err
+}
+
+// Release gives back all seats of a job, and its place among those that wait. Where seats were given back it answers the
+// applications that have been asked for since askedSince, the oldest first.
+func (s *Store) Release(ctx context.Context, jobID string, askedSince time.Time) (waiting []Application, err error) {
+	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		waiting = nil
+		if _, err := tx.NewDelete().Model((*Application)(nil)).Where("job_id = ?", jobID).Exec(ctx); err != nil {
+			return err
+		}
+		n, err := affected(tx.NewDelete().Model((*Seat)(nil)).Where("job_id = ?", jobID).Exec(ctx))
+		if err != nil || n == 0 {
+			return err
+		}
+		return tx.NewSelect().Model(&waiting).Where("asked_at >= ?", stamp(askedSince)).Where("job_id <> ?", jobID).
+			Order("created_at", "job_id").Scan(ctx)
+	})
+	return waiting, fail(err, "release the seats of job %s", jobID)
+}
+
+// Seats are what a job holds at this party, copy by copy.
+func (s *Store) Seats(ctx context.Context, jobID string) ([]Seat, error) {
+	var seats []Seat
+	err := s.r.NewSelect().Model(&seats).Where("job_id = ?", jobID).Order("copy", "seat").Scan(ctx)
+	return seats, fail(err, "read the seats of job %s", jobID)
+}
+
+// MoveSeat puts a seat on another host that has room for it and that is not to be avoided: choose answers which. It is
+// asked in one transaction with what it is told. moved is the seat as it is then; a seat that is gone is CodeNotFound.
+func (s *Store) MoveSeat(ctx context.Context, seat Seat, times AdmissionTimes, choose func([]admission.Host) string) (moved Seat, err error) {
+	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if err := lock(ctx, tx); err != nil {
+			return err
+		}
+		if err := one(ctx, tx.NewSelect().Where("job_id = ? AND copy = ? AND seat = ?", seat.JobID, seat.Copy, seat.Seat), &moved,
+			"job_id: seat %d.%d of job %q", seat.Copy, seat.Seat, seat.JobID); err != nil {
+			return err
+		}
+		view, err := admissionView(ctx, tx, seat.JobID, times)
+		if err != nil {
+			return err
+		}
+		host := choose(view.Hosts)
+		if host == "" || host == moved.HostID {
+			return nil
+		}
+		moved.HostID = host
+		_, err = tx.NewUpdate().Model(&moved).Column("host_id").WherePK().Exec(ctx)
+		return err
+	})
+	return moved, fail(err, "move a seat of job %s", seat.JobID)
+}
+
+// EndedWithSeats are jobs that ended before, and hold seats all the same, each once.
+func (s *Store) EndedWithSeats(ctx context.Context, before time.Time) ([]string, error) {
+	var ids []string
+	err := s.r.NewSelect().Model((*Job)(nil)).Column("job_id").Where("ended_at < ?", stamp(before)).
+		Where("job_id IN (?)", s.r.NewSelect().Model((*Seat)(nil)).Column("job_id")).Order("job_id").Scan(ctx, &ids)
+	return ids, fail(err, "list jobs that have ended and hold seats")
+}

@@ -1,0 +1,178 @@
+package store_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"hutong/admission"
+	"hutong/bfia"
+	"hutong/store"
+	"hutong/store/storetest"
+)
+
+var docker = admission.Needs{Devices: []string{"docker"}}
+
+func applies(id string) store.Application {
+	return store.Application{JobID: id, SchedulerNode: "S", InitiatorNode: "I", FlowID: "f", Priority: 2, CreatedAt: at,
+		Wants: admission.Wants{Copies: 2, Seats: []admission.Seat{{Role: "guest", Needs: docker, Room: admission.Room{CPUMilli: 1500, Memory: 1 << 40, Disk: 7}}}}}
+}
+
+func times(now time.Time) store.AdmissionTimes {
+	return store.AdmissionTimes{Now: now, HostsSince: now.Add(-time.Minute), AskedSince: now.Add(-time.Hour)}
+}
+
+func TestAdmit(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), storetest.Open(t, address)
+		require.NoError(t, s.PutHost(ctx, store.Host{HostID: "h", Devices: []string{"docker"}, Slots: 3, CPUMilli: 4000, SeenAt: at}))
+		require.NoError(t, s.PutHost(ctx, store.Host{HostID: "silent", Devices: []string{"docker"}, Slots: 3, SeenAt: at.Add(-time.Hour)}))
+		for _, id := range []string{"j1", "j2", "j3"} {
+			require.NoError(t, s.CreateJob(ctx, store.Job{JobID: id, FlowID: "flow of " + id, InitiatorNode: "I", CreatedAt: at}, nil))
+		}
+		var seen store.Admission
+		seats, err := s.Admit(ctx, applies("j1"), times(at), func(a store.Admission) []string { seen = a; return []string{"h", "h"} })
+		require.NoError(t, err)
+		require.Equal(t, []admission.Host{{ID: "h", Devices: []string{"docker"}, Labels: map[string]string{}, Slots: 3, Total: admission.Room{CPUMilli: 4000}}}, seen.Hosts)
+		require.Empty(t, seen.Running)
+		require.Equal(t, []store.Seat{
+			{JobID: "j1", Role: "guest", Needs: docker.Key(), HostID: "h", CPUMilli: 1500, Memory: 1 << 40, Disk: 7},
+			{JobID: "j1", Copy: 1, Role: "guest", Needs: docker.Key(), HostID: "h", CPUMilli: 1500, Memory: 1 << 40, Disk: 7}}, seats)
+		again, err := s.Admit(ctx, applies("j1"), times(at), func(store.Admission) []string { t.Error("it has its room"); return nil })
+		require.NoError(t, err)
+		require.Equal(t, seats, again)
+
+		for _, later := range []time.Duration{time.Second, time.Minute} { // asked twice, it waits since the first time
+			none, err := s.Admit(ctx, applies("j2"), times(at.Add(later)), func(a store.Admission) []string { seen = a; return nil })
+			require.NoError(t, err)
+			require.Empty(t, none)
+		}
+		require.Equal(t, []admission.Job{{JobID: "j1", Initiator: "I", Flow: "flow of j1", Created: kept}}, seen.Running)
+		require.Equal(t, 2, seen.Seats)
+		require.Empty(t, seen.Waiting, "but for the one that asks")
+		_, err = s.Admit(ctx, applies("j3"), times(at), func(a store.Admission) []string { seen = a; return nil })
+		require.NoError(t, err)
+		require.Equal(t, 2, seen.Hosts[0].Taken)
+		require.Equal(t, admission.Room{CPUMilli: 3000, Memory: 2 << 40, Disk: 14}, seen.Hosts[0].Used)
+		require.Equal(t, []admission.Application{{Job: admission.Job{JobID: "j2", Initiator: "I", Flow: "f", Priority: 2, Created: kept}, Wants: applies("j2").Wants}}, seen.Waiting)
+
+		uses, err := s.HostUses(ctx)
+		require.NoError(t, err)
+		require.Equal(t, "h", uses[0].HostID)
+		require.Equal(t, []int64{2, 3000, 2 << 40, 14}, []int64{int64(uses[0].Seats), uses[0].UsedCPUMilli, uses[0].UsedMemory, uses[0].UsedDisk})
+
+		waiting, err := s.Release(ctx, "j1", at)
+		require.NoError(t, err)
+		require.Len(t, waiting, 2)
+		require.Equal(t, []string{"j2", "j3"}, []string{waiting[0].JobID, waiting[1].JobID})
+		waiting, err = s.Release(ctx, "j1", at)
+		require.NoError(t, err)
+		require.Empty(t, waiting, "nothing got free")
+		_, err = s.Release(ctx, "j2", at)
+		require.NoError(t, err)
+		_, err = s.Admit(ctx, applies("j3"), times(at), func(a store.Admission) []string { seen = a; return nil })
+		require.NoError(t, err)
+		require.Empty(t, seen.Waiting, "j2 waits no more")
+		_, err = s.Admit(ctx, applies("no"), times(at), func(store.Admission) []string { return nil })
+		requireCode(t, bfia.CodeNotFound, err)
+	})
+}
+
+// Applications at the same moment, from several processes, never share a slot.
+func TestAdmitAtOnce(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx := t.Context()
+		stores := []*store.Store{storetest.Open(t, address), storetest.Open(t, address)}
+		require.NoError(t, stores[0].PutHost(ctx, store.Host{HostID: "h", Devices: []string{"docker"}, Slots: 4, SeenAt: at}))
+		var all sync.WaitGroup
+		for i := range 16 {
+			id := fmt.Sprintf("j%02d", i)
+			require.NoError(t, stores[0].CreateJob(ctx, store.Job{JobID: id, CreatedAt: at}, nil))
+			all.Go(func() {
+				app := applies(id)
+				_, err := stores[i%2].Admit(ctx, app, times(at), func(a store.Admission) []string {
+					p := admission.Party{Hosts: a.Hosts, Running: a.Running, Seats: a.Seats}
+					grant, _ := p.Decide(admission.Application{Job: app.Job(), Wants: admission.Wants{Copies: 1, Seats: []admission.Seat{{Role: "guest", Needs: docker}}}}, at)
+					return grant.Hosts
+				})
+				assert.NoError(t, err)
+			})
+		}
+		all.Wait()
+		uses, err := stores[0].HostUses(ctx)
+		require.NoError(t, err)
+		require.Len(t, uses, 1)
+		require.Equal(t, 4, uses[0].Seats)
+	})
+}
+
+func TestMoveSeat(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), storetest.Open(t, address)
+		require.NoError(t, s.CreateJob(ctx, store.Job{JobID: "j1", CreatedAt: at}, nil))
+		for _, id := range []string{"g", "h"} {
+			require.NoError(t, s.PutHost(ctx, store.Host{HostID: id, Devices: []string{"docker"}, Slots: 1, SeenAt: at}))
+		}
+		seats, err := s.Admit(ctx, applies("j1"), times(at), func(store.Admission) []string { return []string{"h"} })
+		require.NoError(t, err)
+		moved, err := s.MoveSeat(ctx, seats[0], times(at), func(hosts []admission.Host) string {
+			assert.Equal(t, []int{0, 1}, []int{hosts[0].Taken, hosts[1].Taken})
+			return "g"
+		})
+		require.NoError(t, err)
+		require.Equal(t, "g", moved.HostID)
+		moved, err = s.MoveSeat(ctx, seats[0], times(at), func([]admission.Host) string { return "" })
+		require.NoError(t, err)
+		require.Equal(t, "g", moved.HostID, "there is nowhere to go")
+		_, err = s.Release(ctx, "j1", at)
+		require.NoError(t, err)
+		_, err = s.MoveSeat(ctx, seats[0], times(at), func([]admission.Host) string { return "h" })
+		requireCode(t, bfia.CodeNotFound, err)
+	})
+}
+
+func TestQueue(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), storetest.Open(t, address)
+		for _, id := range []string{"j1", "j2"} {
+			job, tasks, parts := scheduleJob(id)
+			require.NoError(t, s.CreateScheduleJob(ctx, job, tasks, parts))
+		}
+		var seen admission.Queue
+		take := func(id string, turn bool) error {
+			return s.TakeTurn(ctx, id, at, func(q admission.Queue) bool { seen = q; return turn })
+		}
+		require.NoError(t, take("j1", false))
+		require.Len(t, seen.Waiting, 1)
+		require.Equal(t, admission.Queued{Job: admission.Job{JobID: "j1", Initiator: "JG0100001100000010", Flow: "flow", Priority: 1, Created: kept},
+			Nodes: []string{"JG0100001100000010"}}, seen.Waiting[0])
+		row, err := s.ScheduleJob(ctx, "j1")
+		require.NoError(t, err)
+		require.Equal(t, bfia.JobReady, row.State)
+		require.Equal(t, kept, *row.QueuedAt)
+		require.NoError(t, take("j1", true))
+		require.NoError(t, take("j2", false))
+		require.Equal(t, []bool{true, false}, []bool{seen.Waiting[0].Trying, seen.Waiting[1].Trying})
+		require.NoError(t, s.WaitAt(ctx, "j1", "B", "no room"))
+		require.NoError(t, s.SetPriority(ctx, "j1", 9))
+		q, err := s.Queue(ctx)
+		require.NoError(t, err)
+		require.Equal(t, admission.Queued{Job: admission.Job{JobID: "j1", Initiator: "JG0100001100000010", Flow: "flow", Priority: 9, Created: kept},
+			Nodes: []string{"JG0100001100000010"}, WaitsAt: "B", WaitsFor: "no room"}, q.Waiting[0])
+		require.NoError(t, s.UpdateScheduleJob(ctx, "j1", bfia.JobRunning, "", at))
+		q, err = s.Queue(ctx)
+		require.NoError(t, err)
+		require.Len(t, q.Running, 1)
+		requireCode(t, bfia.CodeConflict, s.SetPriority(ctx, "j1", 1))
+		requireCode(t, bfia.CodeConflict, take("j1", true))
+		requireCode(t, bfia.CodeNotFound, s.SetPriority(ctx, "no", 1))
+	})
+}

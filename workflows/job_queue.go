@@ -1,0 +1,180 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"hutong/activities"
+	"hutong/bfia"
+)
+
+const (
+	// firstAsk is how long a job that waits leaves it at being told before it asks by itself; each time twice as long, up to
+	// lastAsk, so that weeks of waiting fit in a history. It stays below admission.Fresh: the job keeps its place.
+	firstAsk = 10 * time.Second
+	lastAsk  = 10 * time.Minute
+)
+
+// queued is how it stands with a job before its start.
+type queued struct {
+	waits  activities.Turn
+	woken  bool // something has changed: it may have its turn
+	rounds int  // how often room was asked for
+	copies map[string]int
+}
+
+// queue waits until the job has its turn at this scheduler and the room that it needs at every party, all or none.
+func (j *job) queue(ctx workflow.Context) {
+	for wait := firstAsk; j.ending == ""; wait = min(2*wait, lastAsk) {
+		j.woken = false
+		var turn activities.Turn
+		if err := record(ctx, activities.TakeTurnName, "take the turn", j.Plan.JobID, workflow.Now(ctx)).Get(ctx, &turn); err != nil {
+			j.finish(OutcomeFailed, &bfia.Failure{Kind: bfia.FailedInternal, Words: "the job could not be queued: " + reasonOf(err)})
+			return
+		}
+		if turn.Go {
+			denied, reason := j.apply(ctx)
+			if denied == "" {
+				return
+			}
+			turn.Reason = denied + ": " + reason
+			var next []string
+			if err := record(ctx, activities.EndTurnName, "wait for room at "+denied, j.Plan.JobID, denied, reason, workflow.Now(ctx)).Get(ctx, &next); err != nil {
+				j.logger.Error("what the job waits for is not recorded", "error", err)
+			}
+			j.wake(ctx, next)
+		}
+		j.waits = turn
+		j.describe(ctx)
+		if woken, _ := workflow.AwaitWithTimeout(ctx, wait, func() bool { return j.woken || j.ending != "" }); woken {
+			wait = firstAsk / 2 // it is doubled
+		}
+	}
+}
+
+// apply asks the parties for room, one after the other and all schedulers in the same order, so that no two jobs each hold
+// what the other needs. The first that denies ends it, and what others have granted is given back. It answers that party and
+// its reason; nothing when all have granted, or the job ends.
+func (j *job) apply(ctx workflow.Context) (denied, reason string) {
+	j.rounds++
+	ctx, cancel := workflow.WithCancel(ctx)
+	defer cancel()
+	ask := bfia.Apply{JobID: j.Plan.JobID, Priority: j.Plan.Priority, Created: j.createdAt, Round: j.rounds}
+	var held []string
+	for _, node := range j.Nodes {
+		if !j.accepted[node].Applications {
+			continue
+		}
+		workflow.SetCurrentDetails(ctx, "Asking "+node+" for room\n\n"+j.table())
+		f := command(ctx, "apply at "+node, j.Settings.GiveUpAfter, activities.SendApplyName, node, ask)
+		_ = workflow.Await(ctx, func() bool { return f.IsReady() || j.ending != "" })
+		if j.ending != "" {
+			return "", "" // the job's end gives back what it holds
+		}
+		var grant bfia.Grant
+		switch err := f.Get(ctx, &grant); {
+		case err != nil:
+			j.finish(OutcomeFailed, failureOf(node, "did not answer the application for room", err))
+			return "", ""
+		case grant.State.Terminal():
+			j.finish(OutcomeStopped, stoppedBy(node))
+			return "", ""
+		case grant.Granted:
+			held = append(held, node)
+			if grant.Copies > 0 {
+				j.copies[node] = grant.Copies
+			}
+			continue
+		}
+		j.giveBack(ctx, held)
+		if reason = grant.Reason; grant.Of > 1 {
+			reason += fmt.Sprintf(" (place %d of %d there)", grant.Place, grant.Of)
+		}
+		return node, reason
+	}
+	return "", ""
+}
+
+// giveBack returns what parties have granted, and waits until they have taken that: what is asked of them next must not be
+// overtaken.
+func (j *job) giveBack(ctx workflow.Context, nodes []string) {
+	back := bfia.Return{JobID: j.Plan.JobID, Round: j.rounds}
+	var returned []workflow.Future
+	for _, node := range nodes {
+		delete(j.copies, node)
+		returned = append(returned, command(ctx, "return at "+node, j.Settings.GiveUpAfter, activities.SendReturnName, node, back))
+	}
+	for i, f := range returned {
+		if err := f.Get(ctx, nil); err != nil {
+			j.logger.Warn("a party did not take back its room; it has it at the job's end", "party", nodes[i], "reason", reasonOf(err))
+		}
+	}
+}
+
+// wake tells jobs that their turn may have come.
+func (j *job) wake(ctx workflow.Context, jobIDs []string) {
+	for _, id := range jobIDs {
+		if id == j.Plan.JobID {
+			j.woken = true
+			continue
+		}
+		workflow.SignalExternalWorkflow(ctx, JobID(id), "", SignalTurn, nil) // one that is gone needs no word
+	}
+}
+
+// receiveTurns takes the word that something has changed for the job.
+func (j *job) receiveTurns(ctx workflow.Context) {
+	for workflow.GetSignalChannel(ctx, SignalTurn).Receive(ctx, nil) {
+		j.woken = true
+	}
+}
+
+// prioritise changes the priority while the job waits.
+func (j *job) prioritise(ctx workflow.Context, priority int) error {
+	_ = workflow.Await(ctx, func() bool { return j.created })
+	var next []string
+	if err := record(ctx, activities.SetPriorityName, fmt.Sprintf("change the priority to %d", priority), j.Plan.JobID, priority, workflow.Now(ctx)).Get(ctx, &next); err != nil {
+		return err
+	}
+	j.Plan.Priority = priority
+	j.wake(ctx, next)
+	return nil
+}
+
+// fits tells whether one more task may be in flight: within the job's own bound, and within what its parties have granted.
+func (j *job) fits(t *scheduledTask) bool {
+	if j.running >= j.Settings.TasksInFlight {
+		return false
+	}
+	for _, node := range t.nodes {
+		if copies := j.copies[node]; copies > 0 && j.inFlight[node] >= copies {
+			return false
+		}
+	}
+	return true
+}
+
+// hold counts a task in flight; the function that it gives back ends that.
+func (j *job) hold(t *scheduledTask) (release func()) {
+	j.running++
+	for _, node := range t.nodes {
+		j.inFlight[node]++
+	}
+	return func() {
+		j.running--
+		for _, node := range t.nodes {
+			j.inFlight[node]--
+		}
+	}
+}
+
+// waiting tells people what a job that has not started waits for.
+func (j *job) waiting() string {
+	if j.state != bfia.JobReady || j.waits.Place == 0 {
+		return ""
+	}
+	return fmt.Sprintf("Waiting for its start, at place %d of %d: %s\n\n", j.waits.Place, j.waits.Of, strings.TrimSpace(j.waits.Reason))
+}

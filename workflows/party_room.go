@@ -1,0 +1,135 @@
+package workflows
+
+import (
+	"slices"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"hutong/activities"
+	"hutong/bfia"
+)
+
+// room is what a job holds at this party: as many copies of its seats, each for one task at a time.
+type room struct {
+	granted bool
+	busy    []bool // by copy
+	asking  bool   // an application is under way
+	round   int    // of the scheduler's last application
+	free    bool   // something got free here since it was last denied
+	denied  string // why it has no room
+}
+
+// apply answers the scheduler's application for room (see [bfia.Apply]).
+func (p *partyJob) apply(ctx workflow.Context, a bfia.Apply) (bfia.Grant, error) {
+	_ = workflow.Await(ctx, func() bool { return p.created })
+	hear(ctx)
+	_ = workflow.Await(ctx, func() bool { return !p.room.asking })
+	switch {
+	case p.stopped != "":
+		return bfia.Grant{State: bfia.JobFinished, Reason: "the job was stopped here by " + p.stopped}, nil
+	case p.state == bfia.JobPending:
+		return bfia.Grant{}, refusal(bfia.CodeConflict, "the job waits for its approval here")
+	case a.Round < p.room.round:
+		return bfia.Grant{}, refusal(bfia.CodeConflict, "a later application of the job has been answered")
+	}
+	p.room.round = a.Round
+	return p.admit(ctx, activities.AdmitRequest{JobID: p.Plan.JobID, Scheduler: p.Scheduler, Priority: a.Priority, Created: a.Created})
+}
+
+// admit asks for room, of this party's own rows.
+func (p *partyJob) admit(ctx workflow.Context, req activities.AdmitRequest) (bfia.Grant, error) {
+	p.room.asking = true
+	defer func() { p.room.asking = false }()
+	req.At = workflow.Now(ctx)
+	var grant bfia.Grant
+	if err := record(ctx, activities.AdmitName, "ask for room", req).Get(ctx, &grant); err != nil {
+		return grant, err
+	}
+	p.room.denied = grant.Reason
+	if grant.Granted && !p.room.granted {
+		p.room.granted, p.room.busy = true, make([]bool, grant.Copies)
+	}
+	return grant, nil
+}
+
+// giveBack takes back what was granted, since another party had no room. What a later application got stays.
+func (p *partyJob) giveBack(ctx workflow.Context, back bfia.Return) error {
+	_ = workflow.Await(ctx, func() bool { return p.created && !p.room.asking })
+	if back.Round != p.room.round || !p.room.granted || p.state != bfia.JobReady {
+		return nil
+	}
+	p.room.granted, p.room.busy = false, nil
+	p.room.round++ // what comes late of this round gets nothing
+	return p.release(ctx)
+}
+
+// release gives the room of the job to others, and tells those that wait.
+func (p *partyJob) release(ctx workflow.Context) error {
+	var waiting []activities.Waiting
+	if err := record(ctx, activities.ReleaseName, "give back the room", p.Plan.JobID, workflow.Now(ctx)).Get(ctx, &waiting); err != nil {
+		return err
+	}
+	for _, w := range waiting {
+		if w.Scheduler == "" { // it asks for itself
+			workflow.SignalExternalWorkflow(ctx, PartyJobID(w.JobID), "", SignalFree, nil)
+			continue
+		}
+		hint := workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+			TaskQueue: activities.ControlQueue, Summary: "tell " + w.Scheduler + " that " + w.JobID + " may find room",
+			StartToCloseTimeout: 10 * time.Second, ScheduleToCloseTimeout: time.Minute, RetryPolicy: onlyOnce,
+		})
+		p.active++
+		f := workflow.ExecuteActivity(hint, activities.SendFreeName, w.Scheduler, w.JobID)
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			defer func() { p.active-- }()
+			_ = f.Get(ctx, nil) // the scheduler asks by itself later
+		})
+	}
+	return nil
+}
+
+// releaseRoom gives back, at the job's end, what it holds; nothing of it runs any more.
+func (p *partyJob) releaseRoom(ctx workflow.Context) {
+	_ = workflow.Await(ctx, func() bool { return !p.room.asking })
+	if p.room.round == 0 && !p.room.granted && p.room.denied == "" {
+		return // it never asked for any
+	}
+	if err := p.release(ctx); err != nil {
+		p.logger.Error("the job's room was not given back; housekeeping does", "error", err)
+	}
+}
+
+// receiveFree takes the word that something got free here.
+func (p *partyJob) receiveFree(ctx workflow.Context) {
+	for workflow.GetSignalChannel(ctx, SignalFree).Receive(ctx, nil) {
+		p.room.free = true
+	}
+}
+
+// admitSelf gets room for a job whose scheduler starts it without having asked for any, as FATE-Flow does: its tasks wait
+// for it.
+func (p *partyJob) admitSelf(ctx workflow.Context) {
+	for wait := firstAsk; !p.room.granted && p.stopped == ""; wait = min(2*wait, lastAsk) {
+		p.room.free = false
+		if _, err := p.admit(ctx, activities.AdmitRequest{JobID: p.Plan.JobID, Priority: p.Plan.Priority, Created: p.createdAt}); err != nil {
+			p.logger.Error("room could not be asked for", "reason", reasonOf(err))
+			p.room.denied = reasonOf(err)
+		}
+		p.describe(ctx)
+		if free, _ := workflow.AwaitWithTimeout(ctx, wait, func() bool { return p.room.granted || p.room.free || p.stopped != "" }); free {
+			wait = firstAsk / 2
+		}
+	}
+}
+
+// takeCopy waits for a copy of the job's room for a task, until over. It answers its number, and what gives it back.
+func (p *partyJob) takeCopy(ctx workflow.Context, over func() bool) (copy int, release func()) {
+	_ = workflow.Await(ctx, func() bool { return over() || p.room.granted && slices.Contains(p.room.busy, false) })
+	copy = slices.Index(p.room.busy, false)
+	if over() || copy < 0 {
+		return 0, func() {}
+	}
+	p.room.busy[copy] = true
+	return copy, func() { p.room.busy[copy] = false }
+}

@@ -1,0 +1,193 @@
+package workflows
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/testsuite"
+
+	"hutong/activities"
+	"hutong/bfia"
+)
+
+func hutongs() map[string]bfia.JobAccepted {
+	return map[string]bfia.JobAccepted{nodeA: {Applications: true, Callbacks: true}, nodeB: {Applications: true, Callbacks: true}}
+}
+
+// A job asks its parties for room, one after the other; when one has none, what others granted goes back, and it asks again
+// when it is told, or after a while by itself.
+func TestJobApplies(t *testing.T) {
+	f := newFederation(t, plan(twoNodes, "a"))
+	f.accepted = hutongs()
+	f.grant = func(node string, round int) bfia.Grant {
+		if node == nodeB && round < 3 {
+			return bfia.Grant{State: bfia.JobReady, Reason: "it is full", Place: 2, Of: 3}
+		}
+		return bfia.Grant{Granted: true, State: bfia.JobReady, Copies: 1}
+	}
+	f.at(2*time.Second, func() {
+		assert.Equal(t, bfia.JobReady, f.job)
+		f.env.SignalWorkflow(SignalTurn, nil)
+	})
+	r, err := f.run()
+	require.NoError(t, err)
+	assert.Equal(t, OutcomeSuccess, r.Outcome)
+	const no = "waits at B: it is full (place 2 of 3 there)"
+	assert.Equal(t, []string{"turn true", "apply A 1: true", "apply B 1: false", "return A", no,
+		"turn true", "apply A 2: true", "apply B 2: false", "return A", no, "turn true", "apply A 3: true", "apply B 3: true"}, f.queue)
+	assert.GreaterOrEqual(t, f.times["start a A"], 2*time.Second+firstAsk)
+}
+
+// A job that has no turn asks nobody, until it has.
+func TestJobWaitsForItsTurn(t *testing.T) {
+	f := newFederation(t, plan(twoNodes, "a"))
+	f.accepted = hutongs()
+	turns := []activities.Turn{{Place: 2, Of: 2, Reason: "1 jobs run at A"}, {Go: true, Place: 1, Of: 1}}
+	f.turn = func() activities.Turn {
+		turn := turns[0]
+		turns = turns[1:]
+		return turn
+	}
+	f.at(3*time.Second, func() { f.env.SignalWorkflow(SignalTurn, nil) })
+	_, err := f.run()
+	require.NoError(t, err)
+	assert.Equal(t, []string{"turn false", "turn true", "apply A 1: true", "apply B 1: true"}, f.queue)
+	assert.GreaterOrEqual(t, f.times["start a A"], 3*time.Second)
+	assert.Less(t, f.times["start a A"], firstAsk, "it was told")
+}
+
+// While a job waits its priority can be changed, and it can be stopped.
+func TestJobWaiting(t *testing.T) {
+	f := newFederation(t, plan(twoNodes, "a"))
+	f.accepted = hutongs()
+	f.turn = func() activities.Turn { return activities.Turn{Place: 2, Of: 2, Reason: "others"} }
+	var answered []error
+	f.at(time.Second, func() {
+		f.env.UpdateWorkflow(UpdatePriority, "p", &testsuite.TestUpdateCallback{OnAccept: func() {}, OnReject: func(err error) { f.breaks("%v", err) },
+			OnComplete: func(_ any, err error) { answered = append(answered, err) }}, 7)
+	})
+	f.at(5*time.Second, f.stop(""))
+	r, err := f.run()
+	require.NoError(t, err)
+	assert.Equal(t, OutcomeStopped, r.Outcome)
+	assert.Equal(t, []error{nil}, answered)
+	assert.Contains(t, f.queue, "priority 7")
+	assert.NotContains(t, f.sent, "start A")
+}
+
+// A job that a party has stopped meanwhile is not started, and holds nothing.
+func TestJobStoppedAtAParty(t *testing.T) {
+	f := newFederation(t, plan(twoNodes, "a"))
+	f.accepted = hutongs()
+	f.grant = func(node string, _ int) bfia.Grant {
+		if node == nodeB {
+			return bfia.Grant{State: bfia.JobFinished}
+		}
+		return bfia.Grant{Granted: true, State: bfia.JobReady, Copies: 1}
+	}
+	r, err := f.run()
+	require.NoError(t, err)
+	assert.Equal(t, OutcomeStopped, r.Outcome)
+	assert.Contains(t, r.Reason, nodeB)
+	assert.NotContains(t, f.sent, "start a A")
+	assert.Contains(t, f.sent, "stop A", "which gives back what A granted")
+}
+
+// No more tasks are in flight at a party than it has granted room for, however wide the DAG is.
+func TestJobKeepsToItsRoom(t *testing.T) {
+	f := newFederation(t, plan(twoNodes, "a", "b", "c", "d", "e"))
+	f.accepted = hutongs()
+	f.grant = func(node string, _ int) bfia.Grant {
+		copies := 3
+		if node == nodeB {
+			copies = 2
+		}
+		return bfia.Grant{Granted: true, State: bfia.JobReady, Copies: copies}
+	}
+	r, err := f.run()
+	require.NoError(t, err)
+	assert.Equal(t, OutcomeSuccess, r.Outcome)
+	assert.Equal(t, 2, f.most)
+}
+
+// A participant answers applications from its rows, once each round; what it gave back is gone, and what comes late changes
+// nothing.
+func TestPartyJobApplies(t *testing.T) {
+	c := newCourtyard(t, plan([]bfia.Part{guestA}, "a"))
+	grants := []bfia.Grant{{Reason: "it is full"}, {Granted: true, Copies: 1}, {Granted: true, Copies: 1}}
+	c.admits = func() bfia.Grant {
+		grant := grants[0]
+		grants = grants[1:]
+		return grant
+	}
+	var answers []any
+	ask := func(round int) {
+		c.env.UpdateWorkflow(UpdateApply, "", &testsuite.TestUpdateCallback{OnAccept: func() {}, OnReject: func(err error) { c.breaks("%v", err) },
+			OnComplete: func(v any, err error) {
+				if err != nil {
+					v = reasonOf(err)
+				}
+				answers = append(answers, v)
+			}}, bfia.Apply{JobID: c.in.Plan.JobID, Round: round})
+	}
+	giveBack := func(round int) {
+		c.env.UpdateWorkflow(UpdateReturn, "", &testsuite.TestUpdateCallback{OnAccept: func() {}, OnReject: func(err error) { c.breaks("%v", err) },
+			OnComplete: func(_ any, err error) {
+				if err != nil {
+					c.breaks("%v", err)
+				}
+			}}, bfia.Return{JobID: c.in.Plan.JobID, Round: round})
+	}
+	c.waiters = []activities.Waiting{{JobID: "other", Scheduler: nodeB}}
+	c.at(1*time.Second, func() { ask(1) })
+	c.at(2*time.Second, func() { ask(2) })
+	c.at(3*time.Second, func() { ask(2) })      // the same again
+	c.at(4*time.Second, func() { giveBack(1) }) // late
+	c.at(5*time.Second, func() { assert.True(t, c.seated); giveBack(2) })
+	c.at(6*time.Second, func() { assert.False(t, c.seated); ask(2) }) // late
+	c.at(7*time.Second, func() { ask(4) })
+	c.at(8*time.Second, func() { c.start("a") })
+	c.at(9*time.Second, func() { giveBack(4) }) // of a job that has started: it keeps its room
+	c.at(20*time.Second, func() { c.stop("") })
+	r, err := c.play()
+	require.NoError(t, err)
+	assert.Equal(t, OutcomeSuccess, r.Outcome)
+	yes := bfia.Grant{Granted: true, Copies: 1}
+	assert.Equal(t, []any{bfia.Grant{Reason: "it is full"}, yes, bfia.Grant{Granted: true, Copies: 100}, "a later application of the job has been answered", yes}, answers)
+	assert.Equal(t, []string{"B other", "B other"}, c.hints, "who waits is told, each time")
+}
+
+// A job whose scheduler asks for no room gets it when it starts; its tasks wait for it.
+func TestPartyJobAdmitsItself(t *testing.T) {
+	c := newCourtyard(t, plan([]bfia.Part{guestA}, "a", "b"))
+	full := 2
+	c.admits = func() bfia.Grant {
+		if full--; full >= 0 {
+			return bfia.Grant{Reason: "it is full"}
+		}
+		return bfia.Grant{Granted: true, Copies: 1}
+	}
+	c.at(time.Second, func() { c.start("a", "b") })
+	c.at(3*time.Second, func() { assert.Empty(t, c.tried); c.env.SignalWorkflow(SignalFree, nil) })
+	c.at(time.Minute, func() { c.stop("") })
+	r, err := c.play()
+	require.NoError(t, err)
+	assert.Equal(t, OutcomeSuccess, r.Outcome)
+	assert.GreaterOrEqual(t, c.times["run a guest.0"], 3*time.Second+firstAsk)
+	assert.GreaterOrEqual(t, c.times["run b guest.0"], c.times["exit a guest.0"], "there is room for one at a time")
+	assert.Equal(t, map[string]int{"a": 0, "b": 0}, c.copies)
+}
+
+// A job that is stopped while its tasks wait for room ends, and holds none.
+func TestPartyJobStoppedWithoutRoom(t *testing.T) {
+	c := newCourtyard(t, plan([]bfia.Part{guestA}, "a"))
+	c.admits = func() bfia.Grant { return bfia.Grant{Reason: "it is full"} }
+	c.at(time.Second, func() { c.start("a") })
+	c.at(5*time.Second, func() { c.stop("") })
+	r, err := c.play()
+	require.NoError(t, err)
+	assert.Equal(t, OutcomeStopped, r.Outcome)
+	assert.Empty(t, c.tried)
+}
