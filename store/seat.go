@@ -134,7 +134,7 @@ func lock(ctx context.Context, tx bun.Tx) error {
 func admissionView(ctx context.Context, tx bun.Tx, jobID string, times AdmissionTimes) (Admission, error) {
 	var view Admission
 	var hosts []Host
-	if err := tx.NewSelect().Model(&hosts).Where("seen_at >= ?", stamp(times.HostsSince)).Order("host_id").Scan(ctx); err != nil {
+	if err := tx.NewSelect().Model(&hosts).Where("seen_at >= ? AND slots > 0", stamp(times.HostsSince)).Order("host_id").Scan(ctx); err != nil {
 		return view, err
 	}
 	var taken []struct {
