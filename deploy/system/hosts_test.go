@@ -23,6 +23,7 @@ import (
 	"hutong/deploy/provider/image"
 	"hutong/deploy/testenv"
 	"hutong/deploy/testenv/dockerd"
+	"hutong/store"
 	"hutong/store/storetest"
 )
 
@@ -91,7 +92,10 @@ func (m *machine) stop() {
 }
 
 // bank is a party whose work several machines share.
-type bank struct{ *node }
+type bank struct {
+	*node
+	db *store.Store
+}
 
 // newBank starts a party without a runner: its API and transport, and two control workers that are processes of their own.
 // It gives the file with which runners are started.
@@ -116,18 +120,50 @@ func newBank(t *testing.T) (bank, string) {
 		run(t, []string{"HUTONG_RUNNER_DOCKER_ENABLED=false"}, "worker", "--only", "control", "--config", file).says("is ready")
 	}
 	n.register(edit(t, sleepProvider(t), func(fields map[string]any) { fields["device"] = "docker" }), bfia.DeviceDocker)
-	return bank{n}, file
+	return bank{n, n.database()}, file
 }
 
-// sleep submits a job of one task, which lasts for some seconds; params are its job parameters.
-func (b bank) sleep(lasts float64, params map[string]any) string {
+// document is a job of a chain of tasks, which last for some seconds each; params are its job parameters.
+func (b bank) document(params map[string]any, lasts ...float64) []byte {
 	b.t.Helper()
-	document := edit(b.t, sleepJob(b.t, 1, map[string]any{"s1": seconds(lasts)}, nil), func(fields map[string]any) {
+	each := map[string]any{}
+	for i, n := range lasts {
+		each[fmt.Sprintf("s%d", i+1)] = seconds(n)
+	}
+	return edit(b.t, sleepJob(b.t, len(lasts), each, nil), func(fields map[string]any) {
 		config := fields["config"].(map[string]any)
 		config["role"] = map[string]any{"guest": []string{guestNode}}
 		config["job_params"] = map[string]any{"common": params}
 	})
-	return b.submit(document)
+}
+
+// held submits jobs that last until they are released, waits until all have begun, and tells how many are on each host.
+func (b bank) held(n int, params map[string]any) (jobs []string, on map[string]int) {
+	b.t.Helper()
+	for range n {
+		jobs = append(jobs, b.submit(b.document(params, 1000)))
+	}
+	return jobs, b.placed(jobs)
+}
+
+func (b bank) release(jobs []string) {
+	b.t.Helper()
+	for _, id := range jobs {
+		body, err := json.Marshal(bfia.JobRef{JobID: id})
+		require.NoError(b.t, err)
+		b.good(http.MethodPost, bfia.PathPlatformStopAll, body, nil)
+	}
+	for _, id := range jobs {
+		b.await(id, 2*time.Minute, finished)
+	}
+	require.Eventually(b.t, func() bool { // seats are given back behind the end
+		for _, h := range b.hosts() {
+			if h.Used != (bfia.HostRoom{}) || h.Running > 0 {
+				return false
+			}
+		}
+		return true
+	}, time.Minute, 50*time.Millisecond, "room that jobs held is not given back")
 }
 
 // hosts are what the party tells of its hosts, by id.
@@ -142,25 +178,30 @@ func (b bank) hosts() map[string]bfia.Host {
 	return byID
 }
 
-// ran is the host on which a job's task runs or has run; empty while it has none.
-func (b bank) ran(jobID string) string {
+// ran is the host on which a job's task runs or has run, and its attempt; empty while it has none.
+func (b bank) ran(jobID, task string) (hostID string, attempt int) {
 	b.t.Helper()
-	tasks, err := b.database().Tasks(b.t.Context(), jobID)
+	tasks, err := b.db.Tasks(b.t.Context(), jobID)
 	require.NoError(b.t, err)
-	require.Len(b.t, tasks, 1)
-	if tasks[0].RunID == "" {
-		return ""
+	for _, t := range tasks {
+		if t.Name == task && t.RunID != "" {
+			return t.HostID, t.Attempt
+		}
 	}
-	return tasks[0].HostID
+	return "", 0
 }
 
-// placed waits until the tasks of all jobs have begun, and tells how many did on each host.
+// placed waits until the first tasks of jobs have begun, and tells how many did on each host.
 func (b bank) placed(jobs []string) map[string]int {
 	b.t.Helper()
 	on := map[string]int{}
 	for _, id := range jobs {
-		require.Eventually(b.t, func() bool { return b.ran(id) != "" }, time.Minute, 50*time.Millisecond, "job %s does not begin", id)
-		on[b.ran(id)]++
+		host := ""
+		require.Eventually(b.t, func() bool {
+			host, _ = b.ran(id, "s1")
+			return host != ""
+		}, 2*time.Minute, 50*time.Millisecond, "job %s does not begin", id)
+		on[host]++
 	}
 	return on
 }
@@ -170,13 +211,6 @@ func (b bank) drain(hostID string, draining bool) {
 	body, err := json.Marshal(bfia.DrainHost{HostID: hostID, Draining: &draining})
 	require.NoError(b.t, err)
 	b.good(http.MethodPost, bfia.PathHostDrain, body, nil)
-}
-
-func (b bank) done(jobs ...string) {
-	b.t.Helper()
-	for _, id := range jobs {
-		requireSuccess(b.t, b.await(id, 2*time.Minute, finished))
-	}
 }
 
 // TestHosts has a party's work shared by several machines with a Docker Engine each: by free room, and by labels; one is
@@ -207,66 +241,59 @@ func TestHosts(t *testing.T) {
 	assert.Equal(t, map[string]string{"gpu": "1", "region": "north"}, hosts[gpu.id].Labels)
 
 	t.Log("jobs spread by free room")
-	var jobs []string
-	for range 6 {
-		jobs = append(jobs, b.sleep(8, map[string]any{"resources": map[string]any{"cpu": 1}}))
-	}
-	assert.Equal(t, map[string]int{big.id: 4, gpu.id: 2}, b.placed(jobs))
+	jobs, on := b.held(6, map[string]any{"resources": map[string]any{"cpu": 1}})
+	assert.Equal(t, map[string]int{big.id: 4, gpu.id: 2}, on)
 	hosts = b.hosts()
 	assert.Equal(t, bfia.HostRoom{Slots: 4, CPU: 4}, hosts[big.id].Used)
 	assert.Equal(t, bfia.HostRoom{Slots: 2, CPU: 2}, hosts[gpu.id].Used)
-	b.done(jobs...)
+	assert.Equal(t, 4, hosts[big.id].Running)
+	b.release(jobs)
 
 	t.Log("a label sends its tasks to the machine that has it")
-	jobs = nil
-	for _, labels := range []map[string]string{{"gpu": "1"}, {"gpu": "1", "region": "north"}, {"region": "north"}} {
-		jobs = append(jobs, b.sleep(1, map[string]any{"requires": map[string]any{"s1": labels}}))
+	for _, labels := range []map[string]string{{"gpu": "1"}, {"gpu": "1", "region": "north"}} {
+		jobs, on = b.held(2, map[string]any{"requires": map[string]any{"s1": labels}})
+		assert.Equal(t, map[string]int{gpu.id: 2}, on)
+		b.release(jobs)
 	}
-	b.done(jobs...)
-	assert.Equal(t, map[string]int{gpu.id: 3}, b.placed(jobs))
+	env, _ := b.ask(http.MethodPost, bfia.PathPlatformCreateAll, b.document(map[string]any{"requires": map[string]any{"*": map[string]string{"gpu": "7"}}}, 1))
+	assert.False(t, env.OK())
+	assert.Contains(t, env.Text(), "the label gpu=7")
 
 	t.Log("a drained machine keeps what it has, also over a restart of its worker, and gets nothing new")
-	long := b.sleep(12, map[string]any{"requires": map[string]any{"*": map[string]string{"gpu": "1"}}})
-	require.Equal(t, map[string]int{gpu.id: 1}, b.placed([]string{long}))
+	b.drain(big.id, true)
+	chain := b.submit(b.document(nil, 8, 0))
+	require.Equal(t, map[string]int{gpu.id: 1}, b.placed([]string{chain}))
 	b.drain(gpu.id, true)
+	b.drain(big.id, false)
 	assert.Equal(t, bfia.HostDraining, b.hosts()[gpu.id].State)
 	assert.Equal(t, 1, b.hosts()[gpu.id].Running)
-	jobs = nil
-	for range 3 {
-		jobs = append(jobs, b.sleep(1, nil))
-	}
-	b.done(jobs...)
-	assert.Equal(t, map[string]int{big.id: 3}, b.placed(jobs))
-	assert.False(t, finished(b.status(long)), "it goes on meanwhile")
+	jobs, on = b.held(3, nil)
+	assert.Equal(t, map[string]int{big.id: 3}, on)
 	gpu.stop()
 	assert.Equal(t, bfia.HostLeft, b.hosts()[gpu.id].State)
 	gpu.start()
-	assert.Equal(t, bfia.HostDraining, b.hosts()[gpu.id].State)
-	b.done(long)
-	assert.Equal(t, gpu.id, b.ran(long), "it has not moved")
-	tasks, err := b.database().Tasks(t.Context(), long)
-	require.NoError(t, err)
-	assert.Equal(t, 1, tasks[0].Attempt)
-	require.Eventually(t, func() bool { return b.hosts()[gpu.id].State == bfia.HostDrained }, time.Minute, 50*time.Millisecond)
+	assert.True(t, b.hosts()[gpu.id].Draining)
+	requireSuccess(t, b.await(chain, 2*time.Minute, finished))
+	for task, want := range map[string]string{"s1": gpu.id, "s2": big.id} {
+		host, attempt := b.ran(chain, task)
+		assert.Equal(t, want, host, task)
+		assert.Equal(t, 1, attempt, task)
+	}
+	assert.Equal(t, bfia.HostDrained, b.hosts()[gpu.id].State)
+	b.release(jobs)
 
 	t.Log("a machine is added, and takes its share with no word to anybody")
 	added := newMachine(t, "add", file, "HUTONG_RUNNER_SLOTS=4")
 	added.start()
-	jobs = nil
-	for range 8 {
-		jobs = append(jobs, b.sleep(6, nil))
-	}
-	assert.Equal(t, map[string]int{big.id: 4, added.id: 4}, b.placed(jobs))
-	b.done(jobs...)
+	jobs, on = b.held(8, nil)
+	assert.Equal(t, map[string]int{big.id: 4, added.id: 4}, on)
+	b.release(jobs)
 
 	t.Log("and one is removed, likewise")
 	b.drain(gpu.id, false)
 	big.stop()
 	assert.ElementsMatch(t, []string{gpu.id, added.id}, slices.Collect(maps.Keys(b.hosts())))
-	jobs = nil
-	for range 6 {
-		jobs = append(jobs, b.sleep(5, nil))
-	}
-	assert.Equal(t, map[string]int{gpu.id: 2, added.id: 4}, b.placed(jobs))
-	b.done(jobs...)
+	jobs, on = b.held(6, nil)
+	assert.Equal(t, map[string]int{gpu.id: 2, added.id: 4}, on)
+	b.release(jobs)
 }
