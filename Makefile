@@ -15,9 +15,11 @@ CACHE       ?= $${HUTONG_INTEROP_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/hutong
 # What make chaos does: how long, and which faults and jobs.
 SEED        ?= 1
 FOR         ?= 10m
+# What make bench measures: see bin/bench -help.
+BENCH_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-race test-memory test-s3 test-engine check histories image interop chaos bench clean FORCE
+.PHONY: help build demo test test-race test-memory test-s3 test-engine check histories image interop chaos bench bench-peer clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,9 +75,14 @@ chaos: build ## break everything while jobs run, and check that nothing is lost 
 	$(STATIC) $(GO) build -o bin/chaos ./deploy/chaos
 	bin/chaos --seed $(SEED) --for $(FOR)
 
-bench: build ## measure Hutong against what Docker alone needs
+bench: build ## measure what Hutong costs and how that grows, in about a quarter of an hour (BENCH_FLAGS='-quick -only read')
 	$(STATIC) $(GO) build -o bin/bench ./bench
-	bin/bench
+	bin/bench $(BENCH_FLAGS)
+
+bench-peer: build ## the same jobs on FATE-Flow 2.2.0 and on Hutong; installs FATE-Flow
+	deploy/interop/fateflow/install.sh "$(CACHE)"
+	$(STATIC) $(GO) build -o bin/bench ./bench
+	bin/bench -only peer -cache "$(CACHE)" $(BENCH_FLAGS)
 
 clean: ## remove what was built
 	rm -rf bin

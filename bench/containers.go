@@ -1,8 +1,11 @@
 package main
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -14,19 +17,24 @@ import (
 	"hutong/bfia"
 )
 
-// dockerCase is a measurement of containers on one kind of network. A target of 0 is none.
+// dockerCase is a measurement of containers on one kind of network.
 type dockerCase struct {
-	short, name           string
-	hostNetwork           bool
-	targetOne, targetMany float64
+	short, name string
+	hostNetwork bool
+	one, many   target
 }
 
-func (c dockerCase) measure(ctx context.Context, o options, docker *client.Client, into *report) error {
+func (c dockerCase) run(ctx context.Context, o options, into *report) error {
+	docker, err := o.engine(ctx)
+	if err != nil || docker == nil {
+		return err
+	}
+	defer func() { _ = docker.Close() }()
 	var flags []string
 	if c.hostNetwork {
 		flags = append(flags, "--host-network")
 	}
-	d, err := startDeployment(ctx, o, flags...)
+	d, err := startDeployment(ctx, o, slots, flags...)
 	if err != nil {
 		return err
 	}
@@ -45,16 +53,15 @@ func (c dockerCase) measure(ctx context.Context, o options, docker *client.Clien
 		return fmt.Errorf("first job: %w", err)
 	}
 	defer a.callbacks.close()
-	one, err := c.single(ctx, o, d, a, docker, document)
-	if err != nil {
+	chapter := into.chapter("The seed's job, "+c.name, "Docker alone")
+	if err := c.single(ctx, o, d, a, docker, document, into, chapter); err != nil {
 		return err
 	}
-	into.rows = append(into.rows, one)
-	many, err := c.many(ctx, o, d, a, document)
-	if err != nil {
-		return err
+	for _, n := range o.many {
+		if err := c.atOnce(ctx, o, d, a, document, n, chapter); err != nil {
+			return err
+		}
 	}
-	into.rows = append(into.rows, many)
 	return nil
 }
 
@@ -81,8 +88,8 @@ func (c dockerCase) first(ctx context.Context, d *deployment, docker *client.Cli
 }
 
 // single measures one job at a time.
-func (c dockerCase) single(ctx context.Context, o options, d *deployment, a *alone, docker *client.Client, document []byte) (row, error) {
-	r := row{name: "one job, " + c.name, target: c.targetOne, spanNames: spanNames[:]}
+func (c dockerCase) single(ctx context.Context, o options, d *deployment, a *alone, docker *client.Client, document []byte, into *report, chapter *chapter) error {
+	where := split{name: "one job, " + c.name, spans: spanNames[:]}
 	ours := watch(ctx, docker, false, "hutong.node_id", d.guest, d.host)
 	defer ours.stop()
 	theirs := watch(ctx, docker, false, runLabel, a.id)
@@ -97,8 +104,8 @@ func (c dockerCase) single(ctx context.Context, o options, d *deployment, a *alo
 			if err != nil {
 				return err
 			}
-			split := spansOf(happened, began, began, ended)
-			r.alone.add(ended.Sub(began), split[:])
+			spent := spansOf(happened, began, began, ended)
+			where.alone.add(ended.Sub(began), spent[:])
 
 			t, err := d.job(ctx, document)
 			if err != nil {
@@ -107,40 +114,76 @@ func (c dockerCase) single(ctx context.Context, o options, d *deployment, a *alo
 			if happened, err = ours.until(ctx, 4); err != nil {
 				return err
 			}
-			split = spansOf(happened, t.submitted, t.answered, t.finished)
-			r.hutong.add(t.finished.Sub(t.submitted), split[:])
+			spent = spansOf(happened, t.submitted, t.answered, t.finished)
+			where.hutong.add(t.finished.Sub(t.submitted), spent[:])
 			if err := d.settle(ctx, t); err != nil {
 				return err
 			}
-			r.log(o)
+			where.log(o)
 		}
 		return nil
 	})
-	return r, err
+	if err != nil {
+		return err
+	}
+	chapter.add(timed("one job", where.hutong, where.alone, c.one))
+	into.splits = append(into.splits, where)
+	return nil
 }
 
-// many measures many jobs at once.
-func (c dockerCase) many(ctx context.Context, o options, d *deployment, a *alone, document []byte) (row, error) {
-	r := row{name: fmt.Sprintf("%d jobs at once, %s", o.jobs, c.name), target: c.targetMany}
-	for range o.rounds {
-		took, err := a.many(ctx, o.jobs)
+// log prints the last run.
+func (s *split) log(o options) {
+	if o.noisy {
+		n := len(s.hutong.total) - 1
+		fmt.Printf("%s: hutong %s, alone %s\n", s.name, text(s.hutong.total[n]), text(s.alone.total[n]))
+	}
+}
+
+// atOnce measures n jobs at once.
+func (c dockerCase) atOnce(ctx context.Context, o options, d *deployment, a *alone, document []byte, n int, chapter *chapter) error {
+	where := split{name: fmt.Sprintf("%d jobs at once", n)}
+	var cpu []time.Duration
+	for range o.roundsOf(n) {
+		took, err := a.many(ctx, n)
 		if err != nil {
-			return r, err
+			return err
 		}
-		r.alone.add(took, nil)
+		where.alone.add(took, nil)
 		before := d.cpu()
-		err = d.profiled(ctx, o, "many-"+c.short, func() (err error) {
-			took, err = d.many(ctx, document, o.jobs)
+		err = d.profiled(ctx, o, fmt.Sprintf("many-%d-%s", n, c.short), func() (err error) {
+			took, err = d.many(ctx, document, n)
 			return err
 		})
 		if err != nil {
-			return r, err
+			return err
 		}
-		r.hutong.add(took, nil)
-		r.cpu = append(r.cpu, (d.cpu()-before)/time.Duration(o.jobs))
-		r.log(o)
+		where.hutong.add(took, nil)
+		cpu = append(cpu, (d.cpu()-before)/time.Duration(n))
+		where.log(o)
 	}
-	return r, nil
+	chapter.add(timed(where.name, where.hutong, where.alone, c.many, "Hutong's CPU for each job: "+text(median(cpu))))
+	return nil
+}
+
+// roundsOf is how often n jobs at once are measured.
+func (o options) roundsOf(n int) int {
+	if n > 20 {
+		return 1
+	}
+	return o.rounds
+}
+
+// dockerfile is what an image is built of: that file alone.
+func dockerfile(text string) (io.Reader, error) {
+	var context bytes.Buffer
+	archive := tar.NewWriter(&context)
+	if err := archive.WriteHeader(&tar.Header{Name: "Dockerfile", Mode: 0o600, Size: int64(len(text))}); err != nil {
+		return nil, err
+	}
+	if _, err := archive.Write([]byte(text)); err != nil {
+		return nil, err
+	}
+	return &context, archive.Close()
 }
 
 // clean removes the containers that an interrupted run left, its own only, and the networks of its parties.

@@ -33,13 +33,15 @@ type deployment struct {
 	guest, host string // node ids
 	urls        map[string]string
 	dir         string
+	temporal    string // the engine's address
 	pprof       string
 	process     *exec.Cmd
 	ended       chan struct{}
 	log         bytes.Buffer
 }
 
-func startDeployment(ctx context.Context, o options, flags ...string) (_ *deployment, err error) {
+// startDeployment starts one whose parties run so many containers or processes at once.
+func startDeployment(ctx context.Context, o options, slots int, flags ...string) (_ *deployment, err error) {
 	// Node ids of this run alone: they name Docker's networks.
 	id := strings.ToUpper(rand.Text()[:8])
 	d := &deployment{guest: "BENCH" + id + "G", host: "BENCH" + id + "H", urls: map[string]string{}, ended: make(chan struct{})}
@@ -51,7 +53,7 @@ func startDeployment(ctx context.Context, o options, flags ...string) (_ *deploy
 			d.stop()
 		}
 	}()
-	args := []string{"dev", "--data-dir", d.dir, "--slots", strconv.Itoa(slots), "--allow", o.provider}
+	args := []string{"dev", "--data-dir", d.dir, "--slots", strconv.Itoa(slots), "--allow", o.provider, "--allow", nothing, "--allow", idle}
 	ports, err := freePorts(9)
 	if err != nil {
 		return nil, err
@@ -61,6 +63,7 @@ func startDeployment(ctx context.Context, o options, flags ...string) (_ *deploy
 		d.urls[node] = "http://" + address
 		args = append(args, "--party", node+"="+address)
 	}
+	d.temporal = "127.0.0.1:" + strconv.Itoa(ports[6])
 	args = append(args, "--temporal-port", strconv.Itoa(ports[6]), "--ui-port", strconv.Itoa(ports[7]))
 	if o.profile != "" {
 		d.pprof = "127.0.0.1:" + strconv.Itoa(ports[8])
@@ -141,6 +144,21 @@ func (d *deployment) cpu() time.Duration {
 	return ticks * 10 * time.Millisecond
 }
 
+// memory is what hutong holds of the machine's memory, in bytes.
+func (d *deployment) memory() int64 {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.process.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	_, after, _ := strings.Cut(string(status), "VmRSS:")
+	fields := strings.Fields(after)
+	if len(fields) == 0 {
+		return 0
+	}
+	n, _ := strconv.ParseInt(fields[0], 10, 64)
+	return n << 10
+}
+
 // stop stops hutong and says if it was gone before.
 func (d *deployment) stop() {
 	select {
@@ -207,6 +225,9 @@ func (d *deployment) upload(ctx context.Context, node, name, csv string) error {
 	return call(ctx, http.MethodPost, d.urls[node]+bfia.PathComponentFile, form.FormDataContentType(), body.Bytes(), nil)
 }
 
+// caller keeps a connection for each of many clients.
+var caller = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 200}}
+
 // call sends a request and reads the data of the answer's envelope.
 func call(ctx context.Context, method, url, contentType string, body []byte, data any) error {
 	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
@@ -216,7 +237,7 @@ func call(ctx context.Context, method, url, contentType string, body []byte, dat
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := caller.Do(req)
 	if err != nil {
 		return err
 	}

@@ -104,6 +104,9 @@ func (d *deployment) settle(ctx context.Context, t jobTimes) error {
 	}
 }
 
+// atOnce is how many clients submit at the same time where many jobs are submitted.
+const atOnce = 32
+
 // many submits n jobs at once and tells how long it took until the last was FINISHED. One request at a time asks for all
 // of them: more would load what is measured.
 func (d *deployment) many(ctx context.Context, document []byte, n int) (time.Duration, error) {
@@ -111,7 +114,7 @@ func (d *deployment) many(ctx context.Context, document []byte, n int) (time.Dur
 	defer cancel()
 	began := time.Now()
 	ids := make([]string, n)
-	if err := parallel(n, n, func(i int) error {
+	if err := parallel(n, min(n, atOnce), func(i int) error {
 		var created bfia.JobCreated
 		err := call(ctx, http.MethodPost, d.urls[d.guest]+bfia.PathPlatformCreateAll, "application/json", document, &created)
 		ids[i] = created.JobID

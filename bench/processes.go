@@ -80,7 +80,7 @@ func spansOfStatus(t jobTimes) ([]time.Duration, error) {
 }
 
 func measureProcesses(ctx context.Context, o options, into *report) error {
-	d, err := startDeployment(ctx, o, "--no-docker")
+	d, err := startDeployment(ctx, o, slots, "--no-docker")
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,8 @@ func measureProcesses(ctx context.Context, o options, into *report) error {
 	if p.callback, err = server.serve("http://127.0.0.1:1/callback", nil); err != nil {
 		return err
 	}
-	one := row{name: "one job, processes", spanNames: statusSpans}
+	chapter := into.chapter("The seed's job, processes", "child processes alone")
+	one := split{name: "one job, processes", spans: statusSpans}
 	for i := range o.runs + 1 {
 		took, err := p.job(ctx)
 		if err != nil {
@@ -115,7 +116,7 @@ func measureProcesses(ctx context.Context, o options, into *report) error {
 		if err := d.settle(ctx, t); err != nil {
 			return err
 		}
-		split, err := spansOfStatus(t)
+		spent, err := spansOfStatus(t)
 		if err != nil {
 			return err
 		}
@@ -123,28 +124,33 @@ func measureProcesses(ctx context.Context, o options, into *report) error {
 			continue // to warm up
 		}
 		one.alone.add(took, nil)
-		one.hutong.add(t.finished.Sub(t.submitted), split)
+		one.hutong.add(t.finished.Sub(t.submitted), spent)
 		one.log(o)
 	}
-	many := row{name: fmt.Sprintf("%d jobs at once, processes", o.jobs)}
-	for range o.rounds {
-		took, err := p.many(ctx, o.jobs)
-		if err != nil {
-			return err
+	chapter.add(timed("one job", one.hutong, one.alone, target{}))
+	into.splits = append(into.splits, one)
+	for _, n := range o.many {
+		many := split{name: fmt.Sprintf("%d jobs at once", n)}
+		var cpu []time.Duration
+		for range o.roundsOf(n) {
+			took, err := p.many(ctx, n)
+			if err != nil {
+				return err
+			}
+			many.alone.add(took, nil)
+			before := d.cpu()
+			err = d.profiled(ctx, o, fmt.Sprintf("many-%d-process", n), func() (err error) {
+				took, err = d.many(ctx, document, n)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			many.hutong.add(took, nil)
+			cpu = append(cpu, (d.cpu()-before)/time.Duration(n))
+			many.log(o)
 		}
-		many.alone.add(took, nil)
-		before := d.cpu()
-		err = d.profiled(ctx, o, "many-process", func() (err error) {
-			took, err = d.many(ctx, document, o.jobs)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		many.hutong.add(took, nil)
-		many.cpu = append(many.cpu, (d.cpu()-before)/time.Duration(o.jobs))
-		many.log(o)
+		chapter.add(timed(many.name, many.hutong, many.alone, target{}, "Hutong's CPU for each job: "+text(median(cpu))))
 	}
-	into.rows = append(into.rows, one, many)
 	return nil
 }

@@ -35,6 +35,7 @@ func Job(ctx workflow.Context, in JobInput) (Result, error) {
 	workflow.Go(ctx, j.receiveStops)
 	workflow.Go(ctx, j.receiveAudits)
 	workflow.Go(ctx, j.receiveTurns)
+	workflow.Go(ctx, j.watchSilence)
 
 	if err := j.create(ctx); err != nil {
 		return Result{}, answered(ctx, err)
@@ -62,10 +63,11 @@ type job struct {
 	byID     map[string]*scheduledTask // by the id of its attempt
 	byName   map[string]*scheduledTask
 	running  int
-	inFlight map[string]int // tasks, by node
-	starts   map[string]int // commands to start the job or a task that are under way, by node
-	ending   string         // why the job ends before its tasks have; empty while it goes on
-	failure  *bfia.Failure  // ending, in a form for machines
+	inFlight map[string]int               // tasks, by node
+	starts   map[string]int               // commands to start the job or a task that are under way, by node
+	silentAt map[*scheduledTask]time.Time // when a task that runs counts as silent, unless something is heard before
+	ending   string                       // why the job ends before its tasks have; empty while it goes on
+	failure  *bfia.Failure                // ending, in a form for machines
 	outcome  string
 
 	// What is known but not yet written; see recordProgress.
@@ -98,7 +100,7 @@ func newJob(ctx workflow.Context, in JobInput) *job {
 		JobInput: in,
 		logger:   log.With(workflow.GetLogger(ctx), "job_id", in.Plan.JobID, "node_id", in.Node),
 		state:    bfia.JobPending, accepted: map[string]bfia.JobAccepted{}, audits: map[string]bfia.JobState{},
-		byID: map[string]*scheduledTask{}, byName: map[string]*scheduledTask{}, starts: map[string]int{}, written: true,
+		byID: map[string]*scheduledTask{}, byName: map[string]*scheduledTask{}, starts: map[string]int{}, silentAt: map[*scheduledTask]time.Time{}, written: true,
 		inFlight: map[string]int{}, queued: queued{copies: map[string]int{}},
 		dirty: map[*scheduledTask]bool{}, dirtyParts: map[*scheduledTask]map[int]bool{},
 	}
@@ -161,7 +163,7 @@ func (j *job) create(ctx workflow.Context) error {
 		undone[i] = command(ctx, "undo at "+node, j.Settings.GiveUpAfter, activities.SendStopName, node, bfia.JobRef{JobID: j.Plan.JobID, Undo: true})
 	}
 	// The caller waits for what can be undone now; a party that is out of reach is told when it is back.
-	_, _ = workflow.AwaitWithTimeout(ctx, undoWait, func() bool {
+	awaitFor(ctx, undoWait, func() bool {
 		for _, f := range undone {
 			if !f.IsReady() {
 				return false
@@ -199,7 +201,7 @@ func (j *job) start(ctx workflow.Context) {
 		cancel()
 	})
 	for _, node := range j.Nodes {
-		f := command(startCtx, "start at "+node, j.Settings.GiveUpAfter, activities.SendStartName, node, j.Plan.JobID)
+		f := swift(startCtx, "start at "+node, j.Settings.GiveUpAfter, activities.SendStartName, node, j.Plan.JobID)
 		j.starts[node]++
 		granted := j.accepted[node].Applications
 		if !granted {
@@ -291,7 +293,7 @@ func (j *job) end(ctx workflow.Context) Result {
 			defer func() { left-- }()
 			// A start that came after the stop would run with nobody to stop it.
 			_ = workflow.Await(ctx, func() bool { return j.starts[node] == 0 })
-			if err := command(ctx, "stop at "+node, j.Settings.GiveUpAfter, activities.SendStopName, node, stop).Get(ctx, nil); err != nil {
+			if err := swift(ctx, "stop at "+node, j.Settings.GiveUpAfter, activities.SendStopName, node, stop).Get(ctx, nil); err != nil {
 				j.logger.Warn("party was not told the job's end", "party", node, "reason", reasonOf(err))
 				return
 			}

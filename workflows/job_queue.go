@@ -69,7 +69,7 @@ func (j *job) apply(ctx workflow.Context) (denied, reason string) {
 			continue
 		}
 		workflow.SetCurrentDetails(ctx, "Asking "+node+" for room\n\n"+j.table())
-		f := command(ctx, "apply at "+node, j.Settings.GiveUpAfter, activities.SendApplyName, node, ask)
+		f := swift(ctx, "apply at "+node, j.Settings.GiveUpAfter, activities.SendApplyName, node, ask)
 		_ = workflow.Await(ctx, func() bool { return f.IsReady() || j.ending != "" })
 		if j.ending != "" {
 			return "", "" // the job's end gives back what it holds
@@ -105,7 +105,7 @@ func (j *job) giveBack(ctx workflow.Context, nodes []string) {
 	var returned []workflow.Future
 	for _, node := range nodes {
 		delete(j.copies, node)
-		returned = append(returned, command(ctx, "return at "+node, j.Settings.GiveUpAfter, activities.SendReturnName, node, back))
+		returned = append(returned, swift(ctx, "return at "+node, j.Settings.GiveUpAfter, activities.SendReturnName, node, back))
 	}
 	for i, f := range returned {
 		if err := f.Get(ctx, nil); err != nil {

@@ -64,7 +64,11 @@ func (j *job) runAttempt(ctx workflow.Context, t *scheduledTask) {
 			ref.Attempt = attempt
 			id += fmt.Sprintf(" (attempt %d)", attempt)
 		}
-		f := command(startCtx, id, j.Settings.GiveUpAfter, activities.SendTaskStartName, node, ref)
+		send := swift
+		if !j.accepted[node].Callbacks {
+			send = command // a foreign party may run a task twice that is started twice: a second try asks first
+		}
+		f := send(startCtx, id, j.Settings.GiveUpAfter, activities.SendTaskStartName, node, ref)
 		j.starts[node]++
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			err := f.Get(ctx, nil)
@@ -75,16 +79,46 @@ func (j *job) runAttempt(ctx workflow.Context, t *scheduledTask) {
 		})
 	}
 	over := func() bool { return t.lost != nil || !j.goesOn(t) }
+	defer delete(j.silentAt, t)
 	for !over() {
-		heard := t.heard
-		quiet, err := workflow.AwaitWithTimeout(ctx, j.patience(t), func() bool { return over() || t.heard != heard })
-		if err != nil {
+		heard, silentAt := t.heard, workflow.Now(ctx).Add(j.patience(t))
+		j.silentAt[t] = silentAt
+		if err := workflow.Await(ctx, func() bool { return over() || t.heard != heard || !workflow.Now(ctx).Before(silentAt) }); err != nil {
 			return // the workflow itself was cancelled
 		}
-		if !quiet {
+		if !over() && t.heard == heard {
+			delete(j.silentAt, t)
 			j.poll(ctx, t, over)
 		}
 	}
+}
+
+// watchSilence wakes the tasks of which nothing is heard: one timer for all, since most tasks end before theirs would.
+func (j *job) watchSilence(ctx workflow.Context) {
+	for {
+		// Those whose silence is over take note of it themselves.
+		if err := workflow.Await(ctx, func() bool { return len(j.silentAt) > 0 && j.nextSilence().After(workflow.Now(ctx)) }); err != nil {
+			return
+		}
+		wake := j.nextSilence()
+		timerCtx, cancel := workflow.WithCancel(ctx)
+		timer := workflow.NewTimer(timerCtx, wake.Sub(workflow.Now(ctx)))
+		err := workflow.Await(ctx, func() bool { return timer.IsReady() || len(j.silentAt) > 0 && j.nextSilence().Before(wake) })
+		cancel()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// nextSilence is when the first of the tasks that run counts as silent.
+func (j *job) nextSilence() (next time.Time) {
+	for _, at := range j.silentAt {
+		if next.IsZero() || at.Before(next) {
+			next = at
+		}
+	}
+	return next
 }
 
 // mayLose tells whether a part's failure is no end of its task: another attempt follows. All its parties must know of

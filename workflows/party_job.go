@@ -267,7 +267,7 @@ func (p *partyJob) cleanUp(ctx workflow.Context, t *partyTask) {
 		}
 		return true
 	}
-	if left, _ := workflow.AwaitWithTimeout(ctx, exitWait, gone); !left {
+	if !awaitFor(ctx, exitWait, gone) {
 		p.stopTask(ctx, t, true)
 	}
 }
@@ -352,7 +352,7 @@ func (p *partyJob) end(ctx workflow.Context) (Result, error) {
 		p.logger.Error("state not recorded", "error", err)
 	}
 	explainInMemo(ctx, failure)
-	if gone, _ := workflow.AwaitWithTimeout(ctx, exitWait, func() bool { return p.active == 0 }); !gone {
+	if !awaitFor(ctx, exitWait, func() bool { return p.active == 0 }) {
 		for _, planned := range p.Plan.Tasks {
 			p.stopTask(ctx, p.tasks[planned.Name], true)
 		}
@@ -373,7 +373,7 @@ func (p *partyJob) releaseSessions(ctx workflow.Context) {
 		if i > 0 {
 			id += fmt.Sprintf(" (%d)", i+1)
 		}
-		released = append(released, command(ctx, id, time.Minute, activities.ReleaseSessionName, session))
+		released = append(released, swift(ctx, id, time.Minute, activities.ReleaseSessionName, session))
 	}
 	for _, f := range released {
 		if err := f.Get(ctx, nil); err != nil {

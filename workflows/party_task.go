@@ -59,7 +59,7 @@ func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 		}
 		// No host that can run it is there now: the task waits for one.
 		workflow.SetCurrentDetails(ctx, "Task "+t.plan.Name+" waits: "+reasonOf(err)+"\n\n"+p.table())
-		if ended, _ := workflow.AwaitWithTimeout(ctx, wait, over); ended {
+		if awaitFor(ctx, wait, over) {
 			break
 		}
 	}
@@ -136,7 +136,7 @@ func (p *partyJob) runPart(ctx workflow.Context, t *partyTask, part *partyPart) 
 	_ = workflow.Await(ctx, func() bool { return run.IsReady() || part.told.Terminal() || part.state.Terminal() })
 	if part.told == bfia.TaskFailed && !run.IsReady() {
 		// A container that says it failed ends soon, and its end says why.
-		_, _ = workflow.AwaitWithTimeout(ctx, exitWait, func() bool { return run.IsReady() || part.state.Terminal() })
+		awaitFor(ctx, exitWait, func() bool { return run.IsReady() || part.state.Terminal() })
 	}
 	switch {
 	case part.state.Terminal(): // it was stopped
@@ -261,7 +261,7 @@ func (p *partyJob) endPart(ctx workflow.Context, t *partyTask, part *partyPart, 
 	if part.attempt > 1 {
 		id += fmt.Sprintf(" (attempt %d)", part.attempt)
 	}
-	if err := command(ctx, id, p.Settings.GiveUpAfter,
+	if err := swift(ctx, id, p.Settings.GiveUpAfter,
 		activities.SendCallbackName, p.Scheduler,
 		bfia.TaskReport{TaskID: part.taskID, Status: state, Role: part.part.Role, Reason: shared.Text(), Failure: shared}).Get(ctx, nil); err != nil {
 		// It will ask: polling is the safety net.

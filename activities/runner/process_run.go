@@ -84,8 +84,12 @@ func (p *Process) wait(ctx context.Context, name string) (Exit, error) {
 			}
 			continue
 		}
-		if err := p.declareLost(ctx, f); err != nil {
+		ended, err := p.declareLost(ctx, f)
+		if err != nil {
 			return Exit{}, err
+		}
+		if ended {
+			continue // it had ended before the supervisor was asked
 		}
 		if err := pause(ctx, lookFolder); err != nil {
 			return Exit{}, err
@@ -93,28 +97,29 @@ func (p *Process) wait(ctx context.Context, name string) (Exit, error) {
 	}
 }
 
-// declareLost ends a run that was started, that no supervisor knows and whose process is gone.
-func (p *Process) declareLost(ctx context.Context, f folder) error {
+// declareLost ends a run that was started, that no supervisor knows and whose process is gone. It tells whether the run has
+// ended, then or before.
+func (p *Process) declareLost(ctx context.Context, f folder) (ended bool, err error) {
 	unlock, err := p.locks.lock(ctx, f.name())
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer unlock()
 	// The lock keeps a supervisor from starting it now; one that did before
 	// knows it.
 	state, _, err := f.look()
 	if err != nil || state != Running || p.supervisor.tracks(f.name()) {
-		return err
+		return state == Exited, err
 	}
 	if _, alive := f.process(); alive {
-		return nil
+		return false, nil
 	}
 	slog.WarnContext(ctx, "a process ended whose supervisor had died", "run", f.name())
 	exit := Exit{Code: UnknownCode, Killed: true, Reason: reasonLost, FinishedAt: time.Now().UTC()}
 	if info, err := os.Stat(f.path(startedFile)); err == nil {
 		exit.StartedAt = info.ModTime().UTC()
 	}
-	return f.end(exitRecord{Exit: exit})
+	return true, f.end(exitRecord{Exit: exit})
 }
 
 // Stop stops the command and all processes of its group.

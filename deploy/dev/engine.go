@@ -210,6 +210,10 @@ func dynamicConfig() dynamicconfig.StaticClient {
 		// The defaults, but what the latency rests on.
 		dynamicconfig.EnableActivityEagerExecution.Key(): true,
 		dynamicconfig.EnableEagerWorkflowStart.Key():     true,
+		// What a step brings about is read from the database, for a shard 20 times a second by default. All is in one shard here: a
+		// chain of steps would wait 50 ms for each.
+		dynamicconfig.TransferProcessorMaxPollRPS.Key(): 1000,
+		dynamicconfig.TimerProcessorMaxPollRPS.Key():    1000,
 		// A burst of callbacks for one job is no reason to refuse one.
 		dynamicconfig.WorkflowExecutionMaxInFlightUpdates.Key(): 1000,
 		dynamicconfig.WorkflowExecutionMaxTotalUpdates.Key():    20000,

@@ -100,7 +100,7 @@ func newWorld(t *testing.T) *world {
 		_ = w.docker.NetworkRemove(context.Background(), hutongNetwork)
 	})
 
-	storage := startS3(t, w.dir, filepath.Join(w.cache, "bin", "versitygw"), w.dockerGateway(t))
+	storage := startS3(t, w.dir, w.cache, w.dockerGateway(t))
 	hutongAPI, fateAPI := testenv.FreeAddress(t), testenv.FreeAddress(t)
 	w.toFate, w.toUs = newProxy(t, fateAPI), newProxy(t, hutongAPI)
 	w.hutong = newHutong(t, w.dir, hutongAPI, storage.url("hutong"))
@@ -109,7 +109,7 @@ func newWorld(t *testing.T) *world {
 	w.fate.startTransport(t, w)
 	w.fate.start(t)
 	w.fate.ready(t)
-	w.fate.writeAhead(t)
+	require.NoError(t, w.fate.WriteAhead(t.Context()))
 	w.register(t)
 	w.upload(t)
 	return w

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// room is how many processes each party runs at once where they cost nothing: enough not to be what bounds.
+const room = 16
+
+// measureEngine holds jobs of processes that end at once against what the engine alone does with as many activities. What
+// "as many" means has two answers: the runs of processes that the job is made of, four in two waves, which is the least
+// that any orchestrator on this engine needs; and all activities that the job's three workflows schedule at both parties,
+// commands between the parties among them.
+func measureEngine(ctx context.Context, o options, into *report) error {
+	d, err := startDeployment(ctx, o, room, "--no-docker")
+	if err != nil {
+		return err
+	}
+	defer d.stop()
+	if err := d.registerNothing(ctx, "nothing", 1, nothing); err != nil {
+		return err
+	}
+	document, err := d.dag("nothing", shapes[0], 2)
+	if err != nil {
+		return err
+	}
+	t, err := d.job(ctx, document)
+	if err != nil {
+		return err
+	}
+	if err := d.settle(ctx, t); err != nil {
+		return err
+	}
+	cost, err := d.historyOf(ctx, t.status.JobID)
+	if err != nil {
+		return err
+	}
+	b, err := startBare(d)
+	if err != nil {
+		return err
+	}
+	defer b.stop()
+	var hutong, least, same samples
+	n := 50
+	if _, err := b.many(ctx, n, 2, 2); err != nil { // to warm up
+		return err
+	}
+	for range max(o.rounds, 1) + 1 {
+		took, err := b.many(ctx, n, 2, 2)
+		if err != nil {
+			return err
+		}
+		least.add(took, nil)
+		if took, err = b.many(ctx, n, 2, max(1, cost.activities/2)); err != nil {
+			return err
+		}
+		same.add(took, nil)
+		err = d.profiled(ctx, o, "engine", func() (err error) {
+			took, err = d.many(ctx, document, n)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		hutong.add(took, nil)
+	}
+	c := into.chapter("Jobs of processes that end at once, each second", "the engine alone")
+	rates := func(name string, other samples, t target, notes ...string) {
+		mine, theirs := rate(n, median(hutong.total)), rate(n, median(other.total))
+		c.add(figure{name: name, measured: fmt.Sprintf("%.1f /s", mine), other: fmt.Sprintf("%.1f /s", theirs), ratio: mine / theirs, target: t, notes: notes})
+	}
+	rates("workflows of 4 activities", least, atLeast(0.7), "a job's 4 processes")
+	rates(fmt.Sprintf("workflows of %d activities", max(1, cost.activities/2)*2), same, target{},
+		fmt.Sprintf("all %d activities of a job; its %d workflows have %d steps and %d events", cost.activities, cost.workflows, cost.steps, cost.events))
+	return nil
+}
+
+// measureDAGs tells how the time of a task grows with the size of its DAG.
+func measureDAGs(ctx context.Context, o options, into *report) error {
+	d, err := startDeployment(ctx, o, room, "--no-docker")
+	if err != nil {
+		return err
+	}
+	defer d.stop()
+	most := o.tasks[len(o.tasks)-1]
+	if err := d.registerNothing(ctx, "nothing", most, nothing); err != nil {
+		return err
+	}
+	c := into.chapter("DAGs: time for each task", fmt.Sprintf("with %d tasks", o.tasks[0]))
+	for _, s := range shapes {
+		var first time.Duration
+		for i, n := range o.tasks {
+			document, err := d.dag("nothing", s, n)
+			if err != nil {
+				return err
+			}
+			var took samples
+			var last jobTimes
+			repeat := 1
+			if n <= 20 {
+				repeat = 3
+			}
+			for range repeat {
+				err := d.profiled(ctx, o, fmt.Sprintf("dag-%s-%d", s.name, n), func() (err error) {
+					if last, err = d.job(ctx, document); err != nil {
+						return err
+					}
+					return d.settle(ctx, last)
+				})
+				if err != nil {
+					return fmt.Errorf("%s of %d: %w", s.name, n, err)
+				}
+				took.add(last.finished.Sub(last.submitted), nil)
+			}
+			each := median(took.total) / time.Duration(n)
+			if i == 0 {
+				first = each
+			}
+			cost, err := d.historyOf(ctx, last.status.JobID)
+			if err != nil {
+				return err
+			}
+			c.add(figure{name: fmt.Sprintf("%s of %d", s.name, n), measured: text(each), other: text(first), ratio: float64(each) / float64(first),
+				notes: []string{fmt.Sprintf("submission answered in %s; longest history %d events, largest %.1f MB; %.0f MB of memory", text(last.answered.Sub(last.submitted)),
+					cost.longest, float64(cost.bytes)/1e6, float64(d.memory())/1e6)}})
+		}
+	}
+	return nil
+}
+
+// measureJobs tells how the time of a job, and the memory, grow with the number of jobs that are submitted at once.
+func measureJobs(ctx context.Context, o options, into *report) error {
+	d, err := startDeployment(ctx, o, room, "--no-docker")
+	if err != nil {
+		return err
+	}
+	defer d.stop()
+	if err := d.registerNothing(ctx, "nothing", 1, nothing); err != nil {
+		return err
+	}
+	document, err := d.dag("nothing", shapes[0], 2)
+	if err != nil {
+		return err
+	}
+	if _, err := d.many(ctx, document, 2); err != nil { // to warm up
+		return err
+	}
+	c := into.chapter("Jobs at once: time for each job", fmt.Sprintf("with %d jobs", o.jobs[0]))
+	var first time.Duration
+	var before int64
+	for i, n := range o.jobs {
+		var took time.Duration
+		err := d.profiled(ctx, o, fmt.Sprintf("jobs-%d", n), func() (err error) {
+			took, err = d.many(ctx, document, n)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("%d jobs: %w", n, err)
+		}
+		each, memory := took/time.Duration(n), d.memory()
+		if i == 0 {
+			first, before = each, memory
+		}
+		c.add(figure{name: fmt.Sprintf("%d jobs", n), measured: text(each), other: text(first), ratio: float64(each) / float64(first),
+			notes: []string{fmt.Sprintf("%.0f MB of memory, %.2f times", float64(memory)/1e6, float64(memory)/float64(before))}})
+	}
+	return nil
+}

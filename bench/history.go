@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+
+	"hutong/workflows"
+)
+
+// namespaceOf is a party's namespace in the engine, where its configuration names no other.
+func namespaceOf(node string) string { return "hutong-" + strings.ToLower(node) }
+
+// history is what a job's workflows have cost the engine.
+type history struct {
+	workflows, activities, steps int
+	events                       int   // of all
+	longest                      int   // events of the longest history
+	bytes                        int64 // of the largest history
+}
+
+// historyOf reads the histories of a job's workflows at both parties.
+func (d *deployment) historyOf(ctx context.Context, jobID string) (h history, err error) {
+	for node, ids := range map[string][]string{d.guest: {workflows.JobID(jobID), workflows.PartyJobID(jobID)}, d.host: {workflows.PartyJobID(jobID)}} {
+		c, err := d.dial(node)
+		if err != nil {
+			return h, err
+		}
+		for _, id := range ids {
+			if err := h.add(ctx, c, id); err != nil {
+				c.Close()
+				return h, err
+			}
+		}
+		c.Close()
+	}
+	return h, nil
+}
+
+func (h *history) add(ctx context.Context, c client.Client, id string) error {
+	h.workflows++
+	described, err := c.DescribeWorkflowExecution(ctx, id, "")
+	if err != nil {
+		return err
+	}
+	info := described.WorkflowExecutionInfo
+	h.longest, h.bytes = max(h.longest, int(info.HistoryLength)), max(h.bytes, info.HistorySizeBytes)
+	for events := c.GetWorkflowHistory(ctx, id, "", false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT); events.HasNext(); {
+		event, err := events.Next()
+		if err != nil {
+			return err
+		}
+		h.events++
+		switch event.EventType {
+		case enums.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+			h.activities++
+		case enums.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+			h.steps++
+		}
+	}
+	return nil
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"time"
+
+	"hutong/bfia"
+	"hutong/store"
+)
+
+// measureReads tells how many reads are answered each second with many jobs in the store, and with one. The store is filled
+// beside the running party, through the package that the party uses itself.
+func measureReads(ctx context.Context, o options, into *report) error {
+	d, err := startDeployment(ctx, o, slots, "--no-docker")
+	if err != nil {
+		return err
+	}
+	defer d.stop()
+	db, err := store.Open(ctx, "sqlite://"+filepath.Join(d.dir, d.guest, "hutong.db"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	if err := fill(ctx, db, d.guest, d.host, 0, 1); err != nil {
+		return err
+	}
+	c := into.chapter(fmt.Sprintf("Reads: requests each second, with %d jobs in the store", o.stored), "with 1 job")
+	base := d.urls[d.guest]
+	reads := []struct {
+		name string
+		path func(i, stored int) string
+	}{
+		{"a job's status", func(i, stored int) string {
+			return bfia.PathPlatformStatusAll + "?job_id=" + storedID(i*7919%stored)
+		}},
+		{"a page of 100 of the list", func(int, int) string { return bfia.PathPlatformJobList }},
+		{"the same from the middle", func(_, stored int) string {
+			cursor := store.JobCursor{CreatedAt: storedAt(stored / 2), JobID: storedID(stored / 2)}
+			return bfia.PathPlatformJobList + "?before=" + url.QueryEscape(cursor.String())
+		}},
+		{"the same of one flow", func(int, int) string { return bfia.PathPlatformJobList + "?flow_id=flow0" }},
+	}
+	type result struct {
+		rate float64
+		each []time.Duration
+	}
+	results := map[string]result{}
+	for _, stored := range []int{1, o.stored} {
+		if stored > 1 {
+			began := time.Now()
+			if err := fill(ctx, db, d.guest, d.host, 1, stored); err != nil {
+				return err
+			}
+			fmt.Printf("%d jobs put into the store in %.0f s\n", stored, time.Since(began).Seconds())
+		}
+		for _, read := range reads {
+			for _, n := range clients {
+				each, took, err := requests(n, 2*time.Second, func(i int) error {
+					return call(ctx, http.MethodGet, base+read.path(i, stored), "", nil, nil)
+				})
+				if err != nil {
+					return fmt.Errorf("%s: %w", read.name, err)
+				}
+				name := fmt.Sprintf("%s, %d clients", read.name, n)
+				mine := result{rate(len(each), took), each}
+				if stored == 1 {
+					results[name] = mine
+					continue
+				}
+				before := results[name]
+				c.add(figure{name: name, measured: fmt.Sprintf("%.0f /s", mine.rate), other: fmt.Sprintf("%.0f /s", before.rate), ratio: mine.rate / before.rate,
+					notes: []string{fmt.Sprintf("median %s, p99 %s (before: %s, %s)", text(median(mine.each)), text(percentile(mine.each, 99)),
+						text(median(before.each)), text(percentile(before.each, 99)))}})
+			}
+		}
+	}
+	if o.database == "" {
+		return nil
+	}
+	return measureDatabase(ctx, o, d, into)
+}
+
+// measureDatabase does the same with the store alone, on PostgreSQL.
+func measureDatabase(ctx context.Context, o options, d *deployment, into *report) error {
+	db, err := store.Open(ctx, o.database)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	if err := db.Migrate(ctx); err != nil {
+		return err
+	}
+	if err := fill(ctx, db, d.guest, d.host, 0, 1); err != nil {
+		return err
+	}
+	c := into.chapter(fmt.Sprintf("PostgreSQL: reads of the store, with %d jobs", o.stored), "with 1 job")
+	reads := []struct {
+		name string
+		read func(i, stored int) error
+	}{
+		{"the rows of a job's status", func(i, stored int) error {
+			id := storedID(i * 7919 % stored)
+			_, err := db.ScheduleJob(ctx, id)
+			if err == nil {
+				_, err = db.ScheduleTasks(ctx, id)
+			}
+			if err == nil {
+				_, err = db.ScheduleTaskStatuses(ctx, id)
+			}
+			return err
+		}},
+		{"a page of 100 of the list", func(int, int) error {
+			_, err := db.Jobs(ctx, store.JobFilter{Limit: 100})
+			return err
+		}},
+	}
+	before := map[string]time.Duration{}
+	for _, stored := range []int{1, o.stored} {
+		if stored > 1 {
+			if err := fill(ctx, db, d.guest, d.host, 1, stored); err != nil {
+				return err
+			}
+		}
+		for _, read := range reads {
+			each, _, err := requests(8, 2*time.Second, func(i int) error { return read.read(i, stored) })
+			if err != nil {
+				return fmt.Errorf("%s: %w", read.name, err)
+			}
+			if stored == 1 {
+				before[read.name] = median(each)
+				continue
+			}
+			mine := median(each)
+			c.add(figure{name: read.name + ", 8 clients", measured: text(mine), other: text(before[read.name]), ratio: float64(mine) / float64(before[read.name]),
+				notes: []string{"p99 " + text(percentile(each, 99))}})
+		}
+	}
+	return nil
+}
+
+func storedID(i int) string { return fmt.Sprintf("%021d", i) }
+
+func storedAt(i int) time.Time {
+	return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(i) * time.Second)
+}
+
+// fill puts jobs that have ended into the store, as scheduler and as participant: from a number to below another.
+func fill(ctx context.Context, db *store.Store, guest, host string, from, to int) error {
+	for i := from; i < to; i++ {
+		id, at := storedID(i), storedAt(i)
+		job := store.Job{JobID: id, FlowID: fmt.Sprintf("flow%d", i%100), State: bfia.JobFinished, Roles: []string{"guest.0"}, InitiatorNode: guest,
+			SchedulerNode: guest, CreatedAt: at, StartedAt: &at, EndedAt: &at}
+		scheduled := store.ScheduleJob{JobID: id, FlowID: job.FlowID, State: bfia.JobFinished, InitiatorRole: "guest", InitiatorNode: guest,
+			SyncType: "callback", CreatedAt: at, StartedAt: &at, EndedAt: &at}
+		var own []store.Task
+		var tasks []store.ScheduleTask
+		var parts []store.ScheduleTaskStatus
+		for k, name := range waves {
+			task := bfia.TaskID(id, name)
+			own = append(own, store.Task{Name: name, Role: "guest", Seq: k, TaskID: task, Component: "C", Provider: "p", Version: "1", State: bfia.TaskSuccess, StartedAt: &at, EndedAt: &at})
+			tasks = append(tasks, store.ScheduleTask{TaskID: task, Name: name, Component: "C", Provider: "p", Version: "1", Seq: k, State: bfia.TaskSuccess, StartedAt: &at, EndedAt: &at})
+			for role, node := range map[string]string{"guest": guest, "host": host} {
+				parts = append(parts, store.ScheduleTaskStatus{TaskID: task, Role: role, NodeID: node, State: bfia.TaskSuccess, StartedAt: &at, EndedAt: &at})
+			}
+		}
+		if err := db.CreateScheduleJob(ctx, scheduled, tasks, parts); err != nil {
+			return err
+		}
+		if err := db.CreateJob(ctx, job, own); err != nil {
+			return err
+		}
+	}
+	return nil
+}
