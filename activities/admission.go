@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -220,9 +221,11 @@ func needsOf(ctx context.Context, db *store.Store, doc *bfia.Document, p taskPar
 	if err != nil {
 		return needs, err
 	}
-	if needs.Labels, err = doc.Config.Requires(p.task, p.part); err != nil {
+	job, err := doc.Config.Requires(p.task, p.part)
+	if err != nil {
 		return needs, err
 	}
+	needs.Labels = maps.Clone(job)
 	for _, provider := range providers {
 		if !slices.Contains(needs.Devices, provider.Device) {
 			needs.Devices = append(needs.Devices, provider.Device)
@@ -232,6 +235,10 @@ func needsOf(ctx context.Context, db *store.Store, doc *bfia.Document, p taskPar
 			return needs, err
 		}
 		for k, v := range labels {
+			if wanted, is := job[k]; is && wanted != v {
+				return needs, bfia.Errorf(bfia.CodeBadRequest, "config.job_params: %s at %s requires a host with the label %s=%s, and its provider %s requires %s=%s",
+					p.task, p.part.Self(), k, wanted, p.provider, k, v)
+			}
 			if needs.Labels == nil {
 				needs.Labels = map[string]string{}
 			}
