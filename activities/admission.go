@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -26,6 +27,12 @@ type AdmitRequest struct {
 	Priority  int       `json:"priority,omitempty"`
 	Created   time.Time `json:"created"` // as its scheduler tells
 	At        time.Time `json:"at"`
+}
+
+// Admitted is how an application is answered. Where the job had waited, those that wait still may have room now.
+type Admitted struct {
+	Grant   bfia.Grant `json:"grant"`
+	Waiting []Waiting  `json:"waiting,omitempty"`
 }
 
 // Waiting is a job that waits for room at this party.
@@ -87,33 +94,33 @@ func (r *Records) SetPriority(ctx context.Context, jobID string, priority int, a
 }
 
 // Admit asks for the room that a job needs at this party: all of it, or none. A job that has it gets the same answer again.
-func (r *Records) Admit(ctx context.Context, req AdmitRequest) (bfia.Grant, error) {
+func (r *Records) Admit(ctx context.Context, req AdmitRequest) (Admitted, error) {
 	job, err := r.Store.Job(ctx, req.JobID)
 	if err != nil {
-		return bfia.Grant{}, final(err)
+		return Admitted{}, final(err)
 	}
 	wants, err := r.wants(ctx, req.JobID)
 	if err != nil {
-		return bfia.Grant{}, final(err)
+		return Admitted{}, final(err)
 	}
 	if len(wants.Seats) == 0 { // it runs nothing here
-		return bfia.Grant{Granted: true, State: job.State}, nil
+		return Admitted{Grant: bfia.Grant{Granted: true, State: job.State}}, nil
 	}
 	var denial *admission.Denial
 	app := store.Application{JobID: req.JobID, SchedulerNode: req.Scheduler, InitiatorNode: job.InitiatorNode, FlowID: job.FlowID,
 		Priority: req.Priority, CreatedAt: req.Created, Wants: wants}
-	seats, err := r.Store.Admit(ctx, app, admissionTimes(req.At), func(view store.Admission) []string {
+	seats, waiting, err := r.Store.Admit(ctx, app, admissionTimes(req.At), func(view store.Admission) []string {
 		grant, no := r.party(view).Decide(admission.Application{Job: app.Job(), Wants: wants}, req.At)
 		denial = no
 		return grant.Hosts
 	})
 	if err != nil {
-		return bfia.Grant{}, final(err)
+		return Admitted{}, final(err)
 	}
 	if len(seats) == 0 {
-		return bfia.Grant{State: job.State, Reason: denial.Reason, Place: denial.Place, Of: denial.Of}, nil
+		return Admitted{Grant: bfia.Grant{State: job.State, Reason: denial.Reason, Place: denial.Place, Of: denial.Of}}, nil
 	}
-	return bfia.Grant{Granted: true, State: job.State, Copies: 1 + seats[len(seats)-1].Copy}, nil
+	return Admitted{bfia.Grant{Granted: true, State: job.State, Copies: 1 + seats[len(seats)-1].Copy}, toTell(waiting)}, nil
 }
 
 func (r *Records) party(view store.Admission) admission.Party {
@@ -126,12 +133,16 @@ func admissionTimes(at time.Time) store.AdmissionTimes {
 
 // Release gives back the room that a job holds at this party, and answers who waits for room.
 func (r *Records) Release(ctx context.Context, jobID string, at time.Time) ([]Waiting, error) {
-	apps, err := r.Store.Release(ctx, jobID, at.Add(-admission.Fresh))
+	waiting, err := r.Store.Release(ctx, jobID, at.Add(-admission.Fresh))
+	return toTell(waiting), final(err)
+}
+
+func toTell(apps []store.Application) []Waiting {
 	var waiting []Waiting
-	for _, a := range apps {
+	for _, a := range apps[:min(len(apps), maxTold)] {
 		waiting = append(waiting, Waiting{JobID: a.JobID, Scheduler: a.SchedulerNode})
 	}
-	return waiting[:min(len(waiting), maxTold)], final(err)
+	return waiting
 }
 
 // maxTold is how many waiting jobs are told that room got free; the oldest hear of it, others ask by themselves.
@@ -220,9 +231,11 @@ func needsOf(ctx context.Context, db *store.Store, doc *bfia.Document, p taskPar
 	if err != nil {
 		return needs, err
 	}
-	if needs.Labels, err = doc.Config.Requires(p.task, p.part); err != nil {
+	job, err := doc.Config.Requires(p.task, p.part)
+	if err != nil {
 		return needs, err
 	}
+	needs.Labels = maps.Clone(job)
 	for _, provider := range providers {
 		if !slices.Contains(needs.Devices, provider.Device) {
 			needs.Devices = append(needs.Devices, provider.Device)
@@ -232,6 +245,10 @@ func needsOf(ctx context.Context, db *store.Store, doc *bfia.Document, p taskPar
 			return needs, err
 		}
 		for k, v := range labels {
+			if wanted, is := job[k]; is && wanted != v {
+				return needs, bfia.Errorf(bfia.CodeBadRequest, "config.job_params: %s at %s requires a host with the label %s=%s, and its provider %s requires %s=%s",
+					p.task, p.part.Self(), k, wanted, p.provider, k, v)
+			}
 			if needs.Labels == nil {
 				needs.Labels = map[string]string{}
 			}

@@ -311,7 +311,9 @@ func (j *job) end(ctx workflow.Context) Result {
 			j.stopAgain(ctx, node, stop)
 		})
 	}
-	_ = workflow.Await(ctx, func() bool { return left == 0 && j.written && len(j.dirty) == 0 && j.unwritten.State == "" })
+	_ = workflow.Await(ctx, func() bool {
+		return left == 0 && j.written && len(j.dirty) == 0 && j.unwritten.State == "" && j.signals == 0
+	})
 	workflow.SetCurrentDetails(ctx, ended(j.outcome, j.ending, j.failure, j.Node, j.Plan.JobID)+j.table())
 	return Result{State: j.state, Outcome: j.outcome, Reason: j.ending}
 }

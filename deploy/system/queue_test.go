@@ -50,7 +50,9 @@ func TestQueue(t *testing.T) {
 	third := w.guest.submit(sleeping(t, 0, nil))
 	fourth := w.guest.submit(sleeping(t, 0, map[string]any{"priority": 5}))
 	place := func(want int) func(bfia.JobStatus) bool {
-		return func(s bfia.JobStatus) bool { return s.State == bfia.JobReady && s.Queued != nil && s.Queued.Place == want }
+		return func(s bfia.JobStatus) bool {
+			return s.State == bfia.JobReady && s.Queued != nil && s.Queued.Place == want
+		}
 	}
 	s := w.guest.await(fourth, time.Minute, place(1))
 	assert.Equal(t, "1 jobs run at "+guestNode+", which is its limit", s.Queued.Reason)
