@@ -32,7 +32,7 @@ func TestDrainedHostLeaves(t *testing.T) {
 		job, tasks := partyJob("j1")
 		require.NoError(t, s.CreateJob(ctx, job, tasks))
 		offered := func() (hosts []admission.Host) {
-			_, err := s.Admit(ctx, store.Application{JobID: "j1"}, store.AdmissionTimes{Now: time.Now(), HostsSince: time.Now().Add(-time.Minute)},
+			_, _, err := s.Admit(ctx, store.Application{JobID: "j1"}, store.AdmissionTimes{Now: time.Now(), HostsSince: time.Now().Add(-time.Minute)},
 				func(a store.Admission) []string { hosts = a.Hosts; return nil })
 			require.NoError(t, err)
 			return hosts
