@@ -64,7 +64,7 @@ func (j *job) queue(ctx workflow.Context) {
 		}
 		j.waits = turn
 		j.describe(ctx)
-		if woken, _ := workflow.AwaitWithTimeout(ctx, wait, func() bool { return j.woken || j.ending != "" }); woken {
+		if awaitFor(ctx, wait, func() bool { return j.woken || j.ending != "" }) {
 			wait = firstAsk / 2 // it is doubled
 		}
 	}

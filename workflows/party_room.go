@@ -130,7 +130,7 @@ func (p *partyJob) admitSelf(ctx workflow.Context) {
 			p.room.denied = reasonOf(err)
 		}
 		p.describe(ctx)
-		if free, _ := workflow.AwaitWithTimeout(ctx, wait, func() bool { return p.room.granted || p.room.free || p.stopped != "" }); free {
+		if awaitFor(ctx, wait, func() bool { return p.room.granted || p.room.free || p.stopped != "" }) {
 			wait = firstAsk / 2
 		}
 	}
