@@ -232,30 +232,32 @@ func (j *job) start(ctx workflow.Context) {
 // coroutine looks at those that wait, when something has moved: one for each would be woken by every event.
 func (j *job) walk(ctx workflow.Context) {
 	waiting, running := slices.Clone(j.tasks), 0
-	for {
-		j.moved = false
-		waiting = slices.DeleteFunc(waiting, func(t *scheduledTask) bool { // dependencies stand before dependants
-			begins, over := j.ready(t)
-			if begins {
-				running++
-				release := j.hold(t)
-				workflow.Go(ctx, func(ctx workflow.Context) {
-					j.describe(ctx)
-					j.runTask(ctx, t)
-					release()
-					running--
-					j.moved = true
-					j.describe(ctx)
-				})
-			}
-			return begins || over
+	begin := func(t *scheduledTask) {
+		running++
+		release := j.hold(t)
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			j.describe(ctx)
+			j.runTask(ctx, t)
+			release()
+			running--
+			j.moved = true
+			j.describe(ctx)
 		})
-		if len(waiting) == 0 {
-			break
-		}
-		_ = workflow.Await(ctx, func() bool { return j.moved })
 	}
-	_ = workflow.Await(ctx, func() bool { return running == 0 })
+	workflow.Go(ctx, func(ctx workflow.Context) { // after those that take what is told and write it down
+		for len(waiting) > 0 {
+			j.moved = false
+			waiting = slices.DeleteFunc(waiting, func(t *scheduledTask) bool { // dependencies stand before dependants
+				begins, over := j.ready(t)
+				if begins {
+					begin(t)
+				}
+				return begins || over
+			})
+			_ = workflow.Await(ctx, func() bool { return j.moved || len(waiting) == 0 })
+		}
+	})
+	_ = workflow.Await(ctx, func() bool { return len(waiting) == 0 && running == 0 })
 }
 
 // ready tells whether a task that waits begins now, or never will; then it notes why.
