@@ -44,6 +44,7 @@ const (
 	SendStopName       = "SendStop"
 	SendStopAgainName  = "SendStopAgain"
 	SendCallbackName   = "SendCallback"
+	SendFateReportName = "SendFateReport"
 	PollTaskName       = "PollTask"
 	ReleaseSessionName = "ReleaseSession"
 	SendAuditName      = "SendAudit"

@@ -83,6 +83,7 @@ func ControlActivities(records *activities.Records, remote *activities.Remote, h
 		activities.SendStopName:          remote.SendStop,
 		activities.SendStopAgainName:     remote.SendStopAgain,
 		activities.SendCallbackName:      remote.SendCallback,
+		activities.SendFateReportName:    remote.SendFateReport,
 		activities.PollTaskName:          remote.PollTask,
 		activities.ReleaseSessionName:    remote.ReleaseSession,
 		activities.SendAuditName:         remote.SendAudit,

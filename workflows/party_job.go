@@ -95,6 +95,7 @@ type partyTask struct {
 	parts   []*partyPart
 	copy    int           // of the job's room, in which the attempt runs
 	stopped *bfia.Failure // why it must not start, or must end
+	only    bool          // that is of this attempt only
 }
 
 // partyPart is one container: a part of a task in one attempt.
@@ -107,6 +108,7 @@ type partyPart struct {
 	claim   activities.Claim
 	told    bfia.TaskState // what the container itself said
 
+	begun    workflow.Future     // the report that it runs; nil where none is sent
 	cancel   workflow.CancelFunc // ends its run; nil while there is none
 	stopping bool
 }
@@ -171,6 +173,9 @@ func (p *partyJob) receiveTaskStarts(ctx workflow.Context) {
 		if !ok || t.attempt >= ref.Which() || p.state == bfia.JobPending {
 			p.logger.Info("task/start changes nothing", "task_id", ref.TaskID, "task_name", ref.TaskName, "known", ok)
 			continue
+		}
+		if t.only {
+			t.stopped, t.only = nil, false
 		}
 		if t.attempt > 0 && p.stopped == "" && t.stopped == nil {
 			p.outdate(t)
@@ -240,11 +245,18 @@ func (p *partyJob) receiveStops(ctx workflow.Context) {
 			continue
 		}
 		t, ok := p.tasks[s.Task]
-		if !ok {
+		if !ok || s.Attempt > 0 && t.attempt != s.Attempt {
 			continue
 		}
 		if len(t.parts) > 0 && t.ended() {
 			workflow.Go(ctx, func(ctx workflow.Context) { p.cleanUp(ctx, t) })
+			continue
+		}
+		if s.Attempt > 0 {
+			if t.stopped == nil {
+				t.stopped, t.only = stoppedBy(s.By), true
+				p.stopTask(ctx, t, false)
+			}
 			continue
 		}
 		for _, name := range p.Plan.After(s.Task) {
