@@ -374,7 +374,7 @@ func (p *fateParams) set(role string, index int, task, name string, value json.R
 	return nil
 }
 
-// parameters are those of party_tasks.
+// parameters are those of party_tasks, for this node.
 func (t *fateTranslation) parameters(params *fateParams) error {
 	for _, site := range sortedKeys(t.PartyTasks) {
 		p := t.PartyTasks[site]
@@ -384,7 +384,7 @@ func (t *fateTranslation) parameters(params *fateParams) error {
 			}
 			for _, role := range t.parties {
 				for i, id := range role.PartyID {
-					if !p.names(role.Role, id) {
+					if id != t.node || !p.names(role.Role, id) {
 						continue
 					}
 					values := p.Tasks[task].Parameters

@@ -216,7 +216,7 @@ func (t *fateTranslation) has(task string) bool {
 	return is
 }
 
-// dataset makes a dataset of a party's the parameter that names it, for those for whom it is.
+// dataset makes a dataset of this party's the parameter that names it.
 func (t *fateTranslation) dataset(task string, c fateChannel, params *fateParams) error {
 	if c.JobID != "" || c.Producer != "" {
 		return Errorf(CodeBadRequest, "producer_task: outputs of other jobs are not supported here; name a dataset by namespace and name")
@@ -235,10 +235,7 @@ func (t *fateTranslation) dataset(task string, c fateChannel, params *fateParams
 	}
 	for _, p := range t.parties {
 		for i, id := range p.PartyID {
-			if runs := (fatePartyTasks{Parties: t.partiesOf(task)}).names(p.Role, id); !runs {
-				continue
-			}
-			if len(c.Parties) > 0 && !(fatePartyTasks{Parties: c.Parties}).names(p.Role, id) {
+			if id != t.node || !slices.Contains(t.rolesHere(task), p.Role) || len(c.Parties) > 0 && !(fatePartyTasks{Parties: c.Parties}).names(p.Role, id) {
 				continue
 			}
 			if err := params.set(p.Role, i, task, "dataset_id", value); err != nil {

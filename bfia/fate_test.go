@@ -14,9 +14,9 @@ import (
 // fateCatalog has two components: Split makes two datasets of a dataset, Train a model of one or two.
 func fateCatalog(t testing.TB) FateCatalog {
 	described := map[string]string{
-		"Split": `{"componentName":"Split","title":"Split","provider":"p","version":"1","roleList":["guest","host"],"inputParam":[],
+		"Split": `{"componentName":"Split","title":"Split","provider":"p","version":"1","roleList":["guest","host"],"storageEngine":["s3"],"result":[],"inputParam":[],
 			"inputData":[{"name":"in","category":"dataset"}],"outputData":[{"name":"left","category":"dataset"},{"name":"right","category":"dataset"}]}`,
-		"Train": `{"componentName":"Train","title":"Train","provider":"p","version":"1","roleList":["guest","host"],"inputParam":[{"name":"rounds","optional":"false"}],
+		"Train": `{"componentName":"Train","title":"Train","provider":"p","version":"1","roleList":["guest","host"],"storageEngine":["s3"],"result":[],"inputParam":[{"name":"rounds","type":"integer","optional":"false"}],
 			"inputData":[{"name":"rows","category":"dataset"},{"name":"check","category":"dataset"}],"outputData":[{"name":"model","category":"model"}]}`,
 	}
 	return FateCatalog{
@@ -58,18 +58,18 @@ const fateJob = `{
 }`
 
 func TestTranslateFate(t *testing.T) {
-	for _, node := range []string{"8888", "9999"} {
+	for node, own := range map[string]string{"8888": `"host":{"0":{"cut":{"dataset_id":"bank#host"},"fit":{"rounds":9}}}`,
+		"9999": `"guest":{"0":{"cut":{"dataset_id":"bank#guest"}}}`} {
 		job, err := TranslateFate([]byte(fateJob), "j1", node, fateCatalog(t))
 		require.NoError(t, err)
 		require.Equal(t, "9999", job.Scheduler)
 		require.JSONEq(t, `{"job_id":"j1","dag":{"version":"2.0","components":[
-			{"name":"cut","componentName":"Split","title":"Split","provider":"p","version":"1","input":[],"output":[{"type":"dataset","key":"left"},{"type":"dataset","key":"right"}]},
+			{"name":"cut","componentName":"Split","provider":"p","version":"1","input":[],"output":[{"type":"dataset","key":"left"},{"type":"dataset","key":"right"}]},
 			{"name":"fit","componentName":"Train","provider":"q","version":"1",
 				"input":[{"type":"dataset","key":"cut.left"},{"type":"dataset","key":"cut.right"}],"output":[{"type":"model","key":"model"}]}]},
 		"config":{"version":"2.0.0","initiator":{"role":"guest","node_id":"9999"},"role":{"guest":["9999"],"host":["8888"]},
 			"job_params":{"common":{"sync_type":"callback","priority":3},"guest":{"0":{"resources":{"cpu":2,"memory":-1,"disk":-1}}},"host":{"0":{"resources":{"cpu":2,"memory":-1,"disk":-1}}}},
-			"task_params":{"common":{"cut":{"share":0.50},"fit":{"rounds":7}},"guest":{"0":{"cut":{"dataset_id":"bank#guest"}}},
-				"host":{"0":{"cut":{"dataset_id":"bank#host"},"fit":{"rounds":9}}}}}}`, string(job.Document.Bytes()))
+			"task_params":{"common":{"cut":{"share":0.50},"fit":{"rounds":7}},`+own+`}}}`, string(job.Document.Bytes()))
 		require.Contains(t, string(job.Document.Bytes()), `"share":0.50`, "numbers keep their spelling")
 		plan, err := NewPlan(job.Document, fateCatalog(t).Describe, node)
 		require.NoError(t, err)
@@ -88,9 +88,8 @@ func TestTranslateFateRefuses(t *testing.T) {
 		words    string
 	}{
 		"no party of it": {node: "5555", words: "dag.parties: 5555 has no role"},
-		"no task": {node: at, from: `{"role":"host","party_id":["8888"]}],
-			"inputs":{"data":{"in"`, to: `{"role":"host","party_id":["7777"]}],
-			"inputs":{"data":{"in"`, words: "dag.tasks.fit.inputs"},
+		"no task": {node: "7777", from: `"parties":[{"role":"host","party_id":["7777"]}]`, to: `"parties":[{"role":"host","party_id":["8888"]}]`,
+			words: "dag.tasks: none of them runs at 7777"},
 		"unknown component":     {node: "7777", words: "dag.tasks.psi_0.component_ref: no provider that is registered at 7777 has psi"},
 		"several providers":     {node: at, from: `"q:1@docker"`, to: `null`, words: "dag.tasks.fit.conf.provider: 8888 has Train of several providers, so name one: p:1, q:1"},
 		"any version":           {node: at, from: `"q:1@docker"`, to: `"r:*@*"`, words: "dag.tasks.fit.component_ref: no provider"},
