@@ -29,6 +29,7 @@ const (
 	ClaimTaskName      = "ClaimTask"
 	ReuseTaskName      = "ReuseTask"
 	RecordTaskEndName  = "RecordTaskEnd"
+	ReopenJobName      = "ReopenJob"
 	ForgetJobName      = "ForgetJob"
 	RequestStopName    = "RequestStop"
 

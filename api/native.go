@@ -134,8 +134,11 @@ func (s *Server) nativeHeard(c *fiber.Ctx, in *nativeCommand) error {
 // nativeJobStatus takes what the scheduler makes of the job. One that has ended there, ends here; FATE-Flow's scheduler
 // tells it also of jobs that were not created everywhere.
 func (s *Server) nativeJobStatus(c *fiber.Ctx, in *nativeCommand) error {
-	if bfia.FateEnded(in.Status) {
+	switch {
+	case bfia.FateEnded(in.Status):
 		return s.nativeStop(c, in)
+	case in.Status == bfia.FateWaiting:
+		return s.nativeWaiting(c, in)
 	}
 	return s.nativeHeard(c, in)
 }
@@ -259,18 +262,6 @@ func (s *Server) nativeTaskStop(c *fiber.Ctx, in *nativeCommand) error {
 	if _, err := s.signal(c.UserContext(), workflows.PartyJobID(in.JobID), workflows.SignalStop,
 		workflows.Stop{Task: t.Name, By: job.SchedulerNode, Attempt: in.TaskVersion + 1}); err != nil {
 		return err
-	}
-	return ok(c, nil)
-}
-
-// nativeRerun takes the word that a further version of a task will be started.
-func (s *Server) nativeRerun(c *fiber.Ctx, in *nativeCommand) error {
-	job, _, err := s.nativeTask(c, in)
-	if err != nil {
-		return err
-	}
-	if job.State.Terminal() {
-		return bfia.Errorf(bfia.CodeConflict, "job_id: job %s has ended at %s: submit it again", in.JobID, s.Node)
 	}
 	return ok(c, nil)
 }

@@ -46,6 +46,15 @@ func TranslateFate(dag []byte, jobID, node string, catalog FateCatalog) (*FateJo
 	return &FateJob{Document: parsed, Scheduler: in.Conf.Scheduler}, nil
 }
 
+// fateProtocol marks, as a document's protocol, a job whose scheduler speaks FATE-Flow's own; FATE-Flow itself calls it so.
+const fateProtocol = "fate"
+
+// Fate tells whether the job's scheduler is a FATE-Flow that speaks its own protocol.
+func (d *Document) Fate() bool {
+	var protocol string
+	return json.Unmarshal(d.fields["protocol"], &protocol) == nil && protocol == fateProtocol
+}
+
 type fateTranslation struct {
 	fateDAG
 	node      string
@@ -95,7 +104,7 @@ func (t *fateTranslation) document(jobID string) (object, error) {
 	for role, byIndex := range params.roles {
 		taskParams[role] = byIndex
 	}
-	return object{"job_id": jobID, "dag": object{"version": "2.0", "components": components},
+	return object{"job_id": jobID, "protocol": fateProtocol, "dag": object{"version": "2.0", "components": components},
 		"config": object{"version": "2.0.0", "initiator": object{"role": t.roleOf(t.Conf.Initiator), "node_id": t.Conf.Initiator},
 			"role": roles, "job_params": jobParams, "task_params": taskParams}}, nil
 }

@@ -63,7 +63,8 @@ func TestTranslateFate(t *testing.T) {
 		job, err := TranslateFate([]byte(fateJob), "j1", node, fateCatalog(t))
 		require.NoError(t, err)
 		require.Equal(t, "9999", job.Scheduler)
-		require.JSONEq(t, `{"job_id":"j1","dag":{"version":"2.0","components":[
+		require.True(t, job.Document.Fate())
+		require.JSONEq(t, `{"job_id":"j1","protocol":"fate","dag":{"version":"2.0","components":[
 			{"name":"cut","componentName":"Split","provider":"p","version":"1","input":[],"output":[{"type":"dataset","key":"left"},{"type":"dataset","key":"right"}]},
 			{"name":"fit","componentName":"Train","provider":"q","version":"1",
 				"input":[{"type":"dataset","key":"cut.left"},{"type":"dataset","key":"cut.right"}],"output":[{"type":"model","key":"model"}]}]},

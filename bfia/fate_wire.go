@@ -48,6 +48,12 @@ type FateReport struct {
 	Status      string `json:"status"`
 }
 
+// FateStop asks FATE-Flow's scheduler to stop a job.
+type FateStop struct {
+	JobID  string `json:"job_id"`
+	Status string `json:"stop_status"` // in which the job is to end
+}
+
 // FateTaskID is FATE-Flow's id of a task, the same in all of its versions.
 func FateTaskID(jobID, task string) string { return jobID + "_" + task }
 

@@ -64,6 +64,7 @@ func ControlActivities(records *activities.Records, remote *activities.Remote, h
 		activities.ForgetScheduleJobName: records.ForgetScheduleJob,
 		activities.RecordJobName:         records.RecordJob,
 		activities.RecordJobStateName:    records.RecordJobState,
+		activities.ReopenJobName:         records.ReopenJob,
 		activities.ForgetJobName:         records.ForgetJob,
 		activities.ClaimTaskName:         records.ClaimTask,
 		activities.ReuseTaskName:         records.ReuseTask,

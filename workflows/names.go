@@ -108,6 +108,18 @@ type PartyJobInput struct {
 	Approval bool `json:"approval,omitempty"`
 	// Fate: the scheduler is a FATE-Flow that speaks its own protocol.
 	Fate bool `json:"fate,omitempty"`
+	// Before, where the job has ended here and its scheduler runs it again, is what has become of its parts.
+	Before []PartBefore `json:"before,omitempty"`
+}
+
+// PartBefore is what has become of a part of a task in a run of its job that has ended.
+type PartBefore struct {
+	Task    string         `json:"task"`
+	Part    string         `json:"part"` // guest.0
+	TaskID  string         `json:"task_id,omitempty"`
+	Attempt int            `json:"attempt,omitempty"`
+	State   bfia.TaskState `json:"state"`
+	Failure *bfia.Failure  `json:"failure,omitempty"`
 }
 
 // Audit is an approval (READY) or a rejection (REJECTED) of a job.

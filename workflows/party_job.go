@@ -47,7 +47,11 @@ func PartyJob(ctx workflow.Context, in PartyJobInput) (Result, error) {
 	}
 	p.createdAt = workflow.Now(ctx)
 	workflow.Go(ctx, p.receiveStops) // what comes before the job is recorded counts
-	createError = record(ctx, activities.RecordJobName, "record the job", in.Plan, in.Roles, in.Scheduler, p.state, p.createdAt).Get(ctx, nil)
+	if in.Before == nil {
+		createError = record(ctx, activities.RecordJobName, "record the job", in.Plan, in.Roles, in.Scheduler, p.state, p.createdAt).Get(ctx, nil)
+	} else {
+		createError = record(ctx, activities.ReopenJobName, "open the job again", in.Plan.JobID).Get(ctx, nil)
+	}
 	p.created = true
 	if createError != nil {
 		return Result{}, answered(ctx, createError)
@@ -119,7 +123,7 @@ func newPartyJob(ctx workflow.Context, in PartyJobInput) *partyJob {
 		logger:        log.With(workflow.GetLogger(ctx), "job_id", in.Plan.JobID, "node_id", in.Node),
 		state:         bfia.JobReady, tasks: map[string]*partyTask{},
 	}
-	if in.Approval {
+	if in.Approval && in.Before == nil {
 		p.state = bfia.JobPending
 	}
 	for i := range in.Plan.Tasks {
@@ -128,6 +132,9 @@ func newPartyJob(ctx workflow.Context, in PartyJobInput) *partyJob {
 			t.parts = append(t.parts, &partyPart{part: part, state: bfia.TaskReady})
 		}
 		p.tasks[t.plan.Name] = t
+	}
+	for _, b := range in.Before {
+		p.resume(b)
 	}
 	return p
 }

@@ -48,6 +48,20 @@ func (p *partyJob) tellBegin(ctx workflow.Context, t *partyTask, parts []*partyP
 	}
 }
 
+// resume takes over what has become of a part before the job ended.
+func (p *partyJob) resume(b PartBefore) {
+	t, ok := p.tasks[b.Task]
+	if !ok || b.Attempt == 0 {
+		return
+	}
+	t.id, t.attempt = b.TaskID, b.Attempt
+	for _, part := range t.parts {
+		if part.part.Self() == b.Part {
+			part.state, part.taskID, part.attempt, part.failure = b.State, b.TaskID, b.Attempt, b.Failure
+		}
+	}
+}
+
 func (p *partyJob) fateReport(t *partyTask, part *partyPart, state bfia.TaskState) bfia.FateReport {
 	return bfia.FateReport{JobID: p.Plan.JobID, TaskID: bfia.FateTaskID(p.Plan.JobID, t.plan.Name), TaskVersion: part.attempt - 1,
 		Role: part.part.Role, PartyID: part.part.NodeID, Status: bfia.FateState(state)}

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"testing"
-	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/stretchr/testify/require"
@@ -86,7 +85,6 @@ func TestNativeProtocol(t *testing.T) {
 			require.Equal(t, map[string]bfia.TaskState{"s1": "success", "s2": "success"}, w.fate.scheduledTasks(t, id))
 			require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskSuccess, "s2": bfia.TaskSuccess}, byName(status))
 			require.Equal(t, fateNode, status.Scheduler)
-			require.Contains(t, w.hutong.outputs(t, id), "host.0 s2 out")
 			require.NotEmpty(t, w.toUs.sent(bfia.PathPartnerJobApply, id), "room was applied for before the start")
 			require.NotEmpty(t, w.toFate.sent(bfia.PathSchedulerTaskReport, id), "the scheduler was told")
 		})
@@ -98,6 +96,19 @@ func TestNativeProtocol(t *testing.T) {
 		require.NotEqual(t, bfia.TaskSuccess, byName(status)["s2"])
 		require.Equal(t, map[string]bfia.TaskState{"s1": "failed", "s2": "waiting"}, w.fate.scheduledTasks(t, id))
 	})
+	t.Run("run again", func(t *testing.T) {
+		w.hutong.good(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider("mended", failingImage), nil)
+		id := w.submitFate(t, fateDAG{provider: "mended", seconds: "1", sync: "callback"})
+		status := w.awaitFateOwn(t, id, "failed")
+		require.Equal(t, bfia.TaskFailed, byName(status)["s1"])
+		w.hutong.good(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider("mended", providerImage), nil)
+		a := w.fate.ask(t, http.MethodPost, "/v2/job/rerun", map[string]any{"job_id": id})
+		require.True(t, a.OK(), a.raw)
+		require.Eventually(t, func() bool { return w.fate.scheduledState(t, id) == "success" }, limit, tick, "the job ends well in its second run")
+		status = w.awaitHutong(t, id, func(s bfia.JobStatus) bool { return finished(s) && byName(s)["s2"] == bfia.TaskSuccess })
+		require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskSuccess, "s2": bfia.TaskSuccess}, byName(status))
+		w.requireNoContainers(t, id)
+	})
 	t.Run("stop", func(t *testing.T) {
 		id := w.submitFate(t, fateDAG{seconds: "300", sync: "callback"})
 		require.Eventually(t, func() bool {
@@ -108,6 +119,14 @@ func TestNativeProtocol(t *testing.T) {
 		require.True(t, a.OK(), a.raw)
 		status := w.awaitFateOwn(t, id, "failed") // its own word for a job that was stopped while a task ran
 		require.Equal(t, bfia.TaskFailed, byName(status)["s1"])
+	})
+	t.Run("stop by Hutong's own people", func(t *testing.T) {
+		id := w.submitFate(t, fateDAG{seconds: "300", sync: "poll"})
+		require.Eventually(t, func() bool { return w.hutong.status(t, id).State == bfia.JobRunning }, limit, tick, "the job runs")
+		w.hutong.good(t, http.MethodPost, bfia.PathPlatformStopAll, map[string]any{"job_id": id}, nil)
+		require.Eventually(t, func() bool { s := w.fate.scheduledState(t, id); return s == "failed" || s == "canceled" }, limit, tick, "the job ends at FATE-Flow")
+		w.awaitHutong(t, id, finished)
+		w.requireNoContainers(t, id)
 	})
 	t.Run("refused", func(t *testing.T) {
 		a := w.fate.ask(t, http.MethodPost, "/v2/job/submit", fateDAG{provider: "nobody", seconds: "1", sync: "callback"}.document())
@@ -125,5 +144,3 @@ func byName(status bfia.JobStatus) map[string]bfia.TaskState {
 	}
 	return states
 }
-
-var _ = time.Second
