@@ -90,7 +90,12 @@ func TestNativeProtocol(t *testing.T) {
 		})
 	}
 	t.Run("failure at Hutong", func(t *testing.T) {
-		id := w.submitFate(t, fateDAG{provider: failsAtHutong, seconds: "1", sync: "callback"})
+		// FATE-Flow begins the task a second time, after it has ended the job.
+		id := w.submitFate(t, fateDAG{provider: failsAtHutong, seconds: "1", sync: "callback", retries: 1})
+		require.Eventually(t, func() bool { return len(w.toFate.sent(bfia.PathSchedulerTaskReport, `"task_version":1,`)) == 2 }, limit, tick, "the second try is told of")
+		for _, x := range w.toFate.sent(bfia.PathSchedulerTaskReport, id) {
+			require.Contains(t, x.answer, `"code":0`)
+		}
 		status := w.awaitFateOwn(t, id, "failed")
 		require.Equal(t, bfia.TaskFailed, byName(status)["s1"])
 		require.NotEqual(t, bfia.TaskSuccess, byName(status)["s2"])
