@@ -138,16 +138,11 @@ func (s *Server) beginTask(c *fiber.Ctx, ref bfia.TaskRef) error {
 	if err := s.approved(job); err != nil {
 		return err
 	}
-	tasks, err := s.store.Tasks(c.UserContext(), ref.JobID)
+	tasks, err := s.store.TasksNamed(c.UserContext(), ref.JobID, ref.TaskName)
 	if err != nil {
 		return err
 	}
-	known := false
 	for _, t := range tasks {
-		if t.Name != ref.TaskName {
-			continue
-		}
-		known = true
 		if t.TaskID != "" && t.TaskID != ref.TaskID && t.Attempt >= ref.Which() {
 			return bfia.Errorf(bfia.CodeConflict, "task_id: task %s of job %s runs under the id %s already", ref.TaskName, ref.JobID, t.TaskID)
 		}
@@ -158,7 +153,7 @@ func (s *Server) beginTask(c *fiber.Ctx, ref bfia.TaskRef) error {
 			return bfia.Errorf(bfia.CodeBadRequest, "attempt: %d is not between 1 and %d", ref.Attempt, maxAttempts)
 		}
 	}
-	if !known {
+	if len(tasks) == 0 {
 		return bfia.Errorf(bfia.CodeNotFound, "task_name: job %s has no task %q at %s", ref.JobID, ref.TaskName, s.Node)
 	}
 	if job.State.Terminal() {

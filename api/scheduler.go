@@ -201,11 +201,7 @@ func (s *Server) sender(c *fiber.Ctx) string {
 
 // participants are the nodes that take part in a job that this node schedules.
 func (s *Server) participants(ctx context.Context, jobID string) ([]string, error) {
-	body, err := s.store.Document(ctx, jobID)
-	if err != nil {
-		return nil, err
-	}
-	doc, err := bfia.ParseDocument(body)
+	doc, err := s.document(ctx, jobID)
 	if err != nil {
 		return nil, err
 	}

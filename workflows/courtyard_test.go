@@ -396,7 +396,7 @@ func (c *courtyard) checkEnd(r Result) {
 
 var errAway = errors.New("away")
 
-func (c *courtyard) admit(_ context.Context, req activities.AdmitRequest) (bfia.Grant, error) {
+func (c *courtyard) admit(_ context.Context, req activities.AdmitRequest) (activities.Admitted, error) {
 	defer c.enter()()
 	grant := bfia.Grant{Granted: true, Copies: 100}
 	if c.admits != nil && !c.seated {
@@ -404,7 +404,7 @@ func (c *courtyard) admit(_ context.Context, req activities.AdmitRequest) (bfia.
 	}
 	c.happens(fmt.Sprintf("admit %q %v", req.Scheduler, grant.Granted))
 	c.seated = c.seated || grant.Granted
-	return grant, nil
+	return activities.Admitted{Grant: grant}, nil
 }
 
 func (c *courtyard) giveBack(_ context.Context, _ string, _ time.Time) ([]activities.Waiting, error) {
