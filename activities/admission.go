@@ -203,9 +203,17 @@ func wantsOf(ctx context.Context, db *store.Store, doc *bfia.Document, parts []t
 	var w admission.Wants
 	tasks := map[string]bool{}
 	known := map[string]bool{}
+	provided := map[[2]string]admission.Needs{}
 	for _, p := range parts {
 		tasks[p.task] = true
-		needs, err := needsOf(ctx, db, doc, p)
+		from := [2]string{p.provider, p.version}
+		if _, is := provided[from]; !is { // a job may have very many tasks of a few providers
+			var err error
+			if provided[from], err = providerNeeds(ctx, db, p.provider, p.version); err != nil {
+				return w, err
+			}
+		}
+		needs, err := withRequires(provided[from], doc, p)
 		if err != nil {
 			return w, err
 		}
@@ -226,16 +234,20 @@ func wantsOf(ctx context.Context, db *store.Store, doc *bfia.Document, parts []t
 
 // needsOf is what a part of a task needs of the host that runs it.
 func needsOf(ctx context.Context, db *store.Store, doc *bfia.Document, p taskPart) (admission.Needs, error) {
-	var needs admission.Needs
-	providers, err := db.Providers(ctx, store.ProviderFilter{Name: p.provider, Version: p.version})
+	provided, err := providerNeeds(ctx, db, p.provider, p.version)
+	if err != nil {
+		return admission.Needs{}, err
+	}
+	return withRequires(provided, doc, p)
+}
+
+// providerNeeds is what a provider needs of a host: one of the devices for which it is registered, and its labels.
+func providerNeeds(ctx context.Context, db *store.Store, name, version string) (admission.Needs, error) {
+	needs := admission.Needs{Labels: map[string]string{}}
+	providers, err := db.Providers(ctx, store.ProviderFilter{Name: name, Version: version})
 	if err != nil {
 		return needs, err
 	}
-	job, err := doc.Config.Requires(p.task, p.part)
-	if err != nil {
-		return needs, err
-	}
-	needs.Labels = maps.Clone(job)
 	for _, provider := range providers {
 		if !slices.Contains(needs.Devices, provider.Device) {
 			needs.Devices = append(needs.Devices, provider.Device)
@@ -244,17 +256,25 @@ func needsOf(ctx context.Context, db *store.Store, doc *bfia.Document, p taskPar
 		if err != nil {
 			return needs, err
 		}
-		for k, v := range labels {
-			if wanted, is := job[k]; is && wanted != v {
-				return needs, bfia.Errorf(bfia.CodeBadRequest, "config.job_params: %s at %s requires a host with the label %s=%s, and its provider %s requires %s=%s",
-					p.task, p.part.Self(), k, wanted, p.provider, k, v)
-			}
-			if needs.Labels == nil {
-				needs.Labels = map[string]string{}
-			}
-			needs.Labels[k] = v
-		}
+		maps.Copy(needs.Labels, labels)
 	}
+	return needs, nil
+}
+
+// withRequires adds what the job wants of the host.
+func withRequires(needs admission.Needs, doc *bfia.Document, p taskPart) (admission.Needs, error) {
+	labels, err := doc.Config.Requires(p.task, p.part)
+	if err != nil {
+		return needs, err
+	}
+	for k, v := range needs.Labels {
+		if wanted, is := labels[k]; is && wanted != v {
+			return needs, bfia.Errorf(bfia.CodeBadRequest, "config.job_params: %s at %s requires a host with the label %s=%s, and its provider %s requires %s=%s",
+				p.task, p.part.Self(), k, wanted, p.provider, k, v)
+		}
+		labels[k] = v
+	}
+	needs.Labels = labels
 	return needs, nil
 }
 

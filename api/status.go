@@ -302,7 +302,14 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 	if err != nil {
 		return err
 	}
-	if err := s.remote.StopAll(c.UserContext(), scheduler, ref); err != nil {
+	stop := func() error { return s.remote.StopAll(c.UserContext(), scheduler, ref) }
+	if doc, err := s.document(c.UserContext(), ref.JobID); err == nil && doc.Fate() && scheduler != s.Node {
+		if ref.TaskName != "" {
+			return bfia.Errorf(bfia.CodeRefused, "task_name: %s is a FATE-Flow that schedules by its own protocol, in which a job can be stopped, not a task", scheduler)
+		}
+		stop = func() error { return s.remote.FateStop(c.UserContext(), scheduler, ref.JobID) }
+	}
+	if err := stop(); err != nil {
 		return partnerError(err, "the scheduler")
 	}
 	return ok(c, nil)

@@ -30,6 +30,8 @@ func (p *partyJob) apply(ctx workflow.Context, a bfia.Apply) (bfia.Grant, error)
 		return bfia.Grant{State: bfia.JobFinished, Reason: "the job was stopped here by " + p.stopped}, nil
 	case p.state == bfia.JobPending:
 		return bfia.Grant{}, refusal(bfia.CodeConflict, "the job waits for its approval here")
+	case p.Fate: // it counts no rounds, and asks again by itself
+		return p.admit(ctx, activities.AdmitRequest{JobID: p.Plan.JobID, Priority: p.Plan.Priority, Created: p.createdAt})
 	case a.Round < p.room.round:
 		return bfia.Grant{}, refusal(bfia.CodeConflict, "a later application of the job has been answered")
 	}
@@ -59,7 +61,7 @@ func (p *partyJob) admit(ctx workflow.Context, req activities.AdmitRequest) (bfi
 // a later application got stays.
 func (p *partyJob) giveBack(ctx workflow.Context, back bfia.Return) error {
 	_ = workflow.Await(ctx, func() bool { return p.created && !p.room.asking })
-	if back.Round < p.room.round || p.state != bfia.JobReady {
+	if !p.Fate && back.Round < p.room.round || p.state != bfia.JobReady {
 		return nil
 	}
 	p.room.granted, p.room.busy = false, nil
