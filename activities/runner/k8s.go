@@ -38,6 +38,9 @@ type KubernetesOptions struct {
 
 	// PullPatience is how long an image may fail to be pulled before its run fails; 0 is two minutes.
 	PullPatience time.Duration
+
+	// LostPatience is how long after the moment at which a deleted pod should be gone its node counts as lost; 0 is a minute.
+	LostPatience time.Duration
 }
 
 // Kubernetes runs Jobs of one namespace of a cluster. Make one with NewKubernetes.
@@ -61,6 +64,7 @@ const (
 	k8sContainer = "task"
 
 	defaultPullPatience = 2 * time.Minute
+	defaultLostPatience = time.Minute
 	namespaceFile       = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 )
 
@@ -74,6 +78,9 @@ func NewKubernetes(opts KubernetesOptions) (*Kubernetes, error) {
 	if opts.PullPatience == 0 {
 		opts.PullPatience = defaultPullPatience
 	}
+	if opts.LostPatience == 0 {
+		opts.LostPatience = defaultLostPatience
+	}
 	config, err := clusterConfig(&opts)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes runner: %w", err)
@@ -82,7 +89,7 @@ func NewKubernetes(opts KubernetesOptions) (*Kubernetes, error) {
 		return nil, permanentf("kubernetes runner: the namespace %q: %s", opts.Namespace, strings.Join(problems, "; "))
 	}
 	config.UserAgent = "hutong"
-	config.QPS, config.Burst = 200, 400 // the API server has its own fairness; this only bounds a runaway
+	config.QPS = -1 // the API server has a fairness of its own
 	k := &Kubernetes{opts: opts}
 	if k.stream, err = kubernetes.NewForConfig(config); err != nil {
 		return nil, fmt.Errorf("kubernetes runner: %w", err)

@@ -10,9 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// lostPatience is how long after the moment at which a deleted pod should be gone its node counts as lost.
-const lostPatience = time.Minute
-
 // notStarted tells whether it ended since its program could not be started.
 func (e Exit) notStarted() bool {
 	return e.StartedAt.IsZero() && (e.Code == NotStartedCode || e.Code == NotExecutableCode)
@@ -57,7 +54,7 @@ func (k *Kubernetes) endOf(s jobState, now time.Time) (exit Exit, ended, suspend
 		exit.Code, exit.Killed, exit.Reason = StoppedCode, true, "its pod was deleted before a node took it"
 		return exit, true, true, 0
 	case pod.DeletionTimestamp != nil:
-		if left := pod.DeletionTimestamp.Add(lostPatience).Sub(now); left > 0 {
+		if left := pod.DeletionTimestamp.Add(k.opts.LostPatience).Sub(now); left > 0 {
 			return exit, false, false, left
 		}
 		return lost("its node " + pod.Spec.NodeName + " does not answer")

@@ -35,6 +35,8 @@ func (k *Kubernetes) logs(ctx context.Context, name string, follow bool, w io.Wr
 			return fmt.Errorf("write the log: %w", out.err)
 		case err == nil && last:
 			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("interrupted: %w", ctx.Err())
 		case err != nil && (!follow || !reconnectable(ctx, err)):
 			return err
 		}
