@@ -37,6 +37,11 @@ func (k *Kubernetes) create(ctx context.Context, spec Spec) (string, error) {
 	case len(spec.Mounts) > 0:
 		return "", permanentf("mount %q: pods can't see the files of this machine; use an S3 storage (storage.url)", spec.Mounts[0].Target)
 	}
+	for _, name := range slices.Sorted(maps.Keys(spec.Env)) {
+		if strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r > '~' }) {
+			return "", permanentf("env %q: Kubernetes takes only names of printable ASCII characters", name)
+		}
+	}
 	job, err := k.job(spec)
 	if err != nil {
 		return "", err

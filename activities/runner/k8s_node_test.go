@@ -121,7 +121,7 @@ func (n *k8sNode) look(pod *corev1.Pod) {
 
 // end ends a pod that was deleted: at once the signal, and at the time that is given the other one.
 func (n *k8sNode) end(p *nodePod, pod *corev1.Pod) {
-	kill := pod.DeletionTimestamp.Time // the moment of the request and the grace period
+	kill := time.Now().Add(time.Duration(*pod.DeletionGracePeriodSeconds) * time.Second)
 	first := p.kill.IsZero()
 	if !first && !kill.Before(p.kill) {
 		return

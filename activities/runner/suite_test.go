@@ -378,6 +378,12 @@ func TestEnvironment(t *testing.T) {
 		}
 		spec := d.spec("env")
 		spec.Env = env
+		if d.k8s {
+			_, err := d.runner.Create(ctx, spec)
+			require.ErrorContains(t, err, "printable ASCII")
+			require.True(t, runner.IsPermanent(err))
+			delete(env, "国密.参数")
+		}
 		begin(t, ctx, d.runner, spec)
 		require.Equal(t, 0, end(t, ctx, d.runner, spec.Name).Code)
 		got := map[string]bool{}
