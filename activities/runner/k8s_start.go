@@ -92,6 +92,9 @@ func (k *Kubernetes) Stop(ctx context.Context, name string, grace time.Duration)
 const unseenStart = 10 * time.Second
 
 func (k *Kubernetes) stop(ctx context.Context, name string, grace time.Duration) error {
+	if _, err := k.find(ctx, name); err != nil {
+		return err // an API server that is away now is for the caller to know
+	}
 	began := time.Now()
 	deleted := map[types.UID]bool{}
 	_, err := k.watch(ctx, name, func(s jobState) (Exit, bool, time.Duration, error) {

@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"io"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -282,4 +284,47 @@ func short(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// TestKubernetesComesBack cuts all connections to the API server while a run is waited for and its log followed.
+func TestKubernetesComesBack(t *testing.T) {
+	t.Parallel()
+	kubeconfig, _ := k8sNamespace(t)
+	config, err := clientcmd.LoadFromFile(kubeconfig)
+	require.NoError(t, err)
+	server := config.Clusters["test"].Server
+	relay := &relay{network: "tcp", address: "127.0.0.1:0", target: strings.TrimPrefix(server, "https://")}
+	relay.listen(t)
+	t.Cleanup(relay.cut)
+	opts := runner.KubernetesOptions{NodeID: "T" + rand.Text(), Kubeconfig: kubeconfig}
+	near, err := runner.NewKubernetes(opts)
+	require.NoError(t, err)
+	config.Clusters["test"].Server = "https://" + relay.address
+	opts.Kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
+	require.NoError(t, clientcmd.WriteToFile(*config, opts.Kubeconfig))
+	far, err := runner.NewKubernetes(opts)
+	require.NoError(t, err)
+	cleaned(t, near)
+
+	ctx, dir := t.Context(), tempDir(t)
+	spec := runner.Spec{Name: "comes-back", Image: k8sImage, Command: []string{"/prog", "print", "before", "wait", dir + "/go", "print", "after", "exit", "6"}}
+	begin(t, ctx, far, spec)
+	var group sync.WaitGroup
+	group.Go(func() {
+		exit, err := far.Wait(ctx, spec.Name)
+		if err != nil || exit.Code != 6 {
+			t.Errorf("%+v, %v", exit, err)
+		}
+	})
+	f := &finder{text: "before", found: sync.OnceFunc(func() {
+		relay.cut()
+		touch(t, dir+"/go")
+		if _, err := near.Wait(ctx, spec.Name); err != nil {
+			t.Error(err)
+		}
+		relay.listen(t)
+	})}
+	require.NoError(t, far.Logs(ctx, spec.Name, true, f))
+	group.Wait()
+	require.Equal(t, []string{"before", "after"}, texts(t, f.b.String()))
 }
