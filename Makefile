@@ -42,9 +42,10 @@ test: build check test-race test-memory test-s3 test-k8s test-engine ## run all 
 test-race:
 	$(GO) test -race $(SLIM) -timeout 20m $(TEST_FLAGS) $$($(GO) list $(SLIM) ./... | grep -v '^hutong/deploy/dev$$')
 
-# What a program needs of memory can't be told under the race detector.
+# What a program needs of memory can't be told under the race detector, and a thousand tasks take minutes under it.
 test-memory:
-	$(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) -run '^(TestMemoryIsBounded|TestLargeUpload)$$' ./store/dataset ./api
+	$(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) -run '^(TestMemoryIsBounded|TestLargeUpload|TestJobOfThousandTasks|TestThousandTasks)$$' \
+		./store/dataset ./api ./workflows ./deploy/system
 
 # The storage, and a whole training, on an S3 server, which is installed for it.
 test-s3:

@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -26,6 +27,12 @@ type AdmitRequest struct {
 	Priority  int       `json:"priority,omitempty"`
 	Created   time.Time `json:"created"` // as its scheduler tells
 	At        time.Time `json:"at"`
+}
+
+// Admitted is how an application is answered. Where the job had waited, those that wait still may have room now.
+type Admitted struct {
+	Grant   bfia.Grant `json:"grant"`
+	Waiting []Waiting  `json:"waiting,omitempty"`
 }
 
 // Waiting is a job that waits for room at this party.
@@ -87,33 +94,33 @@ func (r *Records) SetPriority(ctx context.Context, jobID string, priority int, a
 }
 
 // Admit asks for the room that a job needs at this party: all of it, or none. A job that has it gets the same answer again.
-func (r *Records) Admit(ctx context.Context, req AdmitRequest) (bfia.Grant, error) {
+func (r *Records) Admit(ctx context.Context, req AdmitRequest) (Admitted, error) {
 	job, err := r.Store.Job(ctx, req.JobID)
 	if err != nil {
-		return bfia.Grant{}, final(err)
+		return Admitted{}, final(err)
 	}
 	wants, err := r.wants(ctx, req.JobID)
 	if err != nil {
-		return bfia.Grant{}, final(err)
+		return Admitted{}, final(err)
 	}
 	if len(wants.Seats) == 0 { // it runs nothing here
-		return bfia.Grant{Granted: true, State: job.State}, nil
+		return Admitted{Grant: bfia.Grant{Granted: true, State: job.State}}, nil
 	}
 	var denial *admission.Denial
 	app := store.Application{JobID: req.JobID, SchedulerNode: req.Scheduler, InitiatorNode: job.InitiatorNode, FlowID: job.FlowID,
 		Priority: req.Priority, CreatedAt: req.Created, Wants: wants}
-	seats, err := r.Store.Admit(ctx, app, admissionTimes(req.At), func(view store.Admission) []string {
+	seats, waiting, err := r.Store.Admit(ctx, app, admissionTimes(req.At), func(view store.Admission) []string {
 		grant, no := r.party(view).Decide(admission.Application{Job: app.Job(), Wants: wants}, req.At)
 		denial = no
 		return grant.Hosts
 	})
 	if err != nil {
-		return bfia.Grant{}, final(err)
+		return Admitted{}, final(err)
 	}
 	if len(seats) == 0 {
-		return bfia.Grant{State: job.State, Reason: denial.Reason, Place: denial.Place, Of: denial.Of}, nil
+		return Admitted{Grant: bfia.Grant{State: job.State, Reason: denial.Reason, Place: denial.Place, Of: denial.Of}}, nil
 	}
-	return bfia.Grant{Granted: true, State: job.State, Copies: 1 + seats[len(seats)-1].Copy}, nil
+	return Admitted{bfia.Grant{Granted: true, State: job.State, Copies: 1 + seats[len(seats)-1].Copy}, toTell(waiting)}, nil
 }
 
 func (r *Records) party(view store.Admission) admission.Party {
@@ -126,12 +133,16 @@ func admissionTimes(at time.Time) store.AdmissionTimes {
 
 // Release gives back the room that a job holds at this party, and answers who waits for room.
 func (r *Records) Release(ctx context.Context, jobID string, at time.Time) ([]Waiting, error) {
-	apps, err := r.Store.Release(ctx, jobID, at.Add(-admission.Fresh))
+	waiting, err := r.Store.Release(ctx, jobID, at.Add(-admission.Fresh))
+	return toTell(waiting), final(err)
+}
+
+func toTell(apps []store.Application) []Waiting {
 	var waiting []Waiting
-	for _, a := range apps {
+	for _, a := range apps[:min(len(apps), maxTold)] {
 		waiting = append(waiting, Waiting{JobID: a.JobID, Scheduler: a.SchedulerNode})
 	}
-	return waiting[:min(len(waiting), maxTold)], final(err)
+	return waiting
 }
 
 // maxTold is how many waiting jobs are told that room got free; the oldest hear of it, others ask by themselves.
@@ -192,9 +203,17 @@ func wantsOf(ctx context.Context, db *store.Store, doc *bfia.Document, parts []t
 	var w admission.Wants
 	tasks := map[string]bool{}
 	known := map[string]bool{}
+	provided := map[[2]string]admission.Needs{}
 	for _, p := range parts {
 		tasks[p.task] = true
-		needs, err := needsOf(ctx, db, doc, p)
+		from := [2]string{p.provider, p.version}
+		if _, is := provided[from]; !is { // a job may have very many tasks of a few providers
+			var err error
+			if provided[from], err = providerNeeds(ctx, db, p.provider, p.version); err != nil {
+				return w, err
+			}
+		}
+		needs, err := withRequires(provided[from], doc, p)
 		if err != nil {
 			return w, err
 		}
@@ -215,12 +234,18 @@ func wantsOf(ctx context.Context, db *store.Store, doc *bfia.Document, parts []t
 
 // needsOf is what a part of a task needs of the host that runs it.
 func needsOf(ctx context.Context, db *store.Store, doc *bfia.Document, p taskPart) (admission.Needs, error) {
-	var needs admission.Needs
-	providers, err := db.Providers(ctx, store.ProviderFilter{Name: p.provider, Version: p.version})
+	provided, err := providerNeeds(ctx, db, p.provider, p.version)
 	if err != nil {
-		return needs, err
+		return admission.Needs{}, err
 	}
-	if needs.Labels, err = doc.Config.Requires(p.task, p.part); err != nil {
+	return withRequires(provided, doc, p)
+}
+
+// providerNeeds is what a provider needs of a host: one of the devices for which it is registered, and its labels.
+func providerNeeds(ctx context.Context, db *store.Store, name, version string) (admission.Needs, error) {
+	needs := admission.Needs{Labels: map[string]string{}}
+	providers, err := db.Providers(ctx, store.ProviderFilter{Name: name, Version: version})
+	if err != nil {
 		return needs, err
 	}
 	for _, provider := range providers {
@@ -231,13 +256,25 @@ func needsOf(ctx context.Context, db *store.Store, doc *bfia.Document, p taskPar
 		if err != nil {
 			return needs, err
 		}
-		for k, v := range labels {
-			if needs.Labels == nil {
-				needs.Labels = map[string]string{}
-			}
-			needs.Labels[k] = v
-		}
+		maps.Copy(needs.Labels, labels)
 	}
+	return needs, nil
+}
+
+// withRequires adds what the job wants of the host.
+func withRequires(needs admission.Needs, doc *bfia.Document, p taskPart) (admission.Needs, error) {
+	labels, err := doc.Config.Requires(p.task, p.part)
+	if err != nil {
+		return needs, err
+	}
+	for k, v := range needs.Labels {
+		if wanted, is := labels[k]; is && wanted != v {
+			return needs, bfia.Errorf(bfia.CodeBadRequest, "config.job_params: %s at %s requires a host with the label %s=%s, and its provider %s requires %s=%s",
+				p.task, p.part.Self(), k, wanted, p.provider, k, v)
+		}
+		labels[k] = v
+	}
+	needs.Labels = labels
 	return needs, nil
 }
 

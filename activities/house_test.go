@@ -153,9 +153,9 @@ func (h *house) begin() {
 	ctx := h.t.Context()
 	require.NoError(h.t, h.records.RecordJob(ctx, h.own, []string{"guest.0"}, "B", bfia.JobReady, time.Now()))
 	require.NoError(h.t, h.db.PutHost(ctx, store.Host{HostID: "host-1", NodeID: "A", Devices: []string{h.device.Device()}, Queue: "q", Slots: 2}))
-	grant, err := h.records.Admit(ctx, h.application(time.Now()))
+	answer, err := h.records.Admit(ctx, h.application(time.Now()))
 	require.NoError(h.t, err)
-	require.True(h.t, grant.Granted, grant.Reason)
+	require.True(h.t, answer.Grant.Granted, answer.Grant.Reason)
 	_, err = h.records.ClaimTask(ctx, h.ref("a"), []bfia.Part{guestA}, 0, "", time.Now())
 	require.NoError(h.t, err)
 }

@@ -57,6 +57,7 @@ func (h *house) life() []call {
 		{name: activities.RunTaskName, args: []any{h.request("a")}},
 		{name: activities.RecordTaskEndName, args: []any{h.key("a"), guestA, a, bfia.TaskSuccess, (*bfia.Failure)(nil), at}},
 		{name: activities.SendCallbackName, args: []any{"B", bfia.TaskReport{TaskID: a, Status: bfia.TaskSuccess, Role: "guest"}}},
+		{name: activities.SendFateReportName, args: []any{"B", bfia.FateReport{JobID: jobID, TaskID: bfia.FateTaskID(jobID, "a"), Role: "guest", PartyID: "A", Status: bfia.FateRunning}}},
 		{name: activities.PollTaskName, args: []any{activities.PollRequest{JobID: jobID, TaskID: a, Nodes: []string{"B"}, Every: time.Millisecond, GiveUpAfter: time.Minute}}},
 		{name: activities.RecordProgressName, args: []any{progress}},
 
@@ -75,6 +76,8 @@ func (h *house) life() []call {
 
 		{name: activities.SendStopName, args: []any{"B", bfia.JobRef{JobID: jobID}}},
 		{name: activities.SendStopAgainName, args: []any{"B", bfia.JobRef{JobID: jobID}, []string{bfia.TaskID(jobID, "b")}}},
+		{name: activities.RecordJobStateName, args: []any{jobID, bfia.JobFinished, "stopped by B", &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}, at}},
+		{name: activities.ReopenJobName, args: []any{jobID}},
 		{name: activities.RecordJobStateName, args: []any{jobID, bfia.JobFinished, "stopped by B", &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}, at}},
 		{name: activities.ReleaseName, args: []any{jobID, at}},
 		{name: activities.SendFreeName, args: []any{"B", jobID}},

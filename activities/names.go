@@ -29,6 +29,7 @@ const (
 	ClaimTaskName      = "ClaimTask"
 	ReuseTaskName      = "ReuseTask"
 	RecordTaskEndName  = "RecordTaskEnd"
+	ReopenJobName      = "ReopenJob"
 	ForgetJobName      = "ForgetJob"
 	RequestStopName    = "RequestStop"
 
@@ -44,6 +45,7 @@ const (
 	SendStopName       = "SendStop"
 	SendStopAgainName  = "SendStopAgain"
 	SendCallbackName   = "SendCallback"
+	SendFateReportName = "SendFateReport"
 	PollTaskName       = "PollTask"
 	ReleaseSessionName = "ReleaseSession"
 	SendAuditName      = "SendAudit"

@@ -114,6 +114,11 @@ func (r *Records) RecordJob(ctx context.Context, plan bfia.Plan, roles []string,
 	return final(r.Store.CreateJob(ctx, job, tasks))
 }
 
+// ReopenJob makes this node's part of a job that has ended READY again, since its scheduler runs it again.
+func (r *Records) ReopenJob(ctx context.Context, jobID string) error {
+	return final(r.Store.ReopenJob(ctx, jobID))
+}
+
 // RecordJobState moves this node's part of a job forward, and tells why it ended as it did.
 func (r *Records) RecordJobState(ctx context.Context, jobID string, state bfia.JobState, reason string, failure *bfia.Failure, at time.Time) error {
 	if err := r.Store.ExplainJob(ctx, jobID, failure); err != nil {

@@ -137,6 +137,11 @@ func (r *Remote) SendCallback(ctx context.Context, node string, report bfia.Task
 	return r.sent(ctx, node, r.Client.TaskCallback(ctx, node, report))
 }
 
+// SendFateReport tells a FATE-Flow that speaks its own protocol the state of a part.
+func (r *Remote) SendFateReport(ctx context.Context, node string, report bfia.FateReport) error {
+	return r.sent(ctx, node, r.Client.FateReport(ctx, node, report))
+}
+
 // PollTask asks nodes for the state of a task (part 2, 3.8) until one of them tells its end, and returns those that have
 // ended. A node that is out of reach for longer than the limit, or keeps refusing the question for as long, has failed.
 func (r *Remote) PollTask(ctx context.Context, req PollRequest) ([]PollResult, error) {

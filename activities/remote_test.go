@@ -127,11 +127,12 @@ func TestCommandsAreTriedAgain(t *testing.T) {
 		path string
 		args []any
 	}{
-		activities.SendAuditName:    {bfia.PathAuditConfirm, []any{"B", bfia.Audit{JobID: jobID, Status: bfia.JobReady}}},
-		activities.SendCreateName:   {bfia.PathCreate, []any{jobID, "B"}},
-		activities.SendStartName:    {bfia.PathStart, []any{"B", jobID}},
-		activities.SendStopName:     {bfia.PathStop, []any{"B", bfia.JobRef{JobID: jobID, TaskName: "a"}}},
-		activities.SendCallbackName: {bfia.PathTaskCallback, []any{"B", bfia.TaskReport{TaskID: "task", Status: bfia.TaskSuccess, Role: "guest"}}},
+		activities.SendAuditName:      {bfia.PathAuditConfirm, []any{"B", bfia.Audit{JobID: jobID, Status: bfia.JobReady}}},
+		activities.SendCreateName:     {bfia.PathCreate, []any{jobID, "B"}},
+		activities.SendStartName:      {bfia.PathStart, []any{"B", jobID}},
+		activities.SendStopName:       {bfia.PathStop, []any{"B", bfia.JobRef{JobID: jobID, TaskName: "a"}}},
+		activities.SendFateReportName: {bfia.PathSchedulerTaskReport, []any{"B", bfia.FateReport{JobID: jobID, TaskID: bfia.FateTaskID(jobID, "a"), Role: "guest", PartyID: "A", Status: bfia.FateSuccess}}},
+		activities.SendCallbackName:   {bfia.PathTaskCallback, []any{"B", bfia.TaskReport{TaskID: "task", Status: bfia.TaskSuccess, Role: "guest"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

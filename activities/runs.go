@@ -241,11 +241,11 @@ func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runn
 
 // jobDocument reads a job's document.
 func jobDocument(ctx context.Context, db *store.Store, jobID string) (*bfia.Document, error) {
-	body, err := db.Document(ctx, jobID)
+	doc, err := db.JobDocument(ctx, jobID)
 	if err != nil {
 		return nil, fmt.Errorf("reading the document of job %s: %w", jobID, err)
 	}
-	return bfia.ParseDocument(body)
+	return doc, nil
 }
 
 // deriveRun derives from a job's document what one part of a task is in the attempt that taskID names: its inputs, outputs
@@ -255,7 +255,13 @@ func deriveRun(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part
 	if err != nil {
 		return nil, err
 	}
-	rows, err := db.Tasks(ctx, key.JobID)
+	names := []string{key.Task} // the job may have very many
+	for _, c := range doc.DAG.Components {
+		if c.Name == key.Task {
+			names = append(names, c.Upstreams()...)
+		}
+	}
+	rows, err := db.TasksNamed(ctx, key.JobID, names...)
 	if err != nil {
 		return nil, fmt.Errorf("reading the tasks of job %s: %w", key.JobID, err)
 	}

@@ -370,3 +370,49 @@ type nothing struct{ runner.Runner }
 func (nothing) Device() string                             { return "process" }
 func (nothing) StorageRoot(string) string                  { return "" }
 func (nothing) List(context.Context) ([]runner.Run, error) { return nil, nil }
+
+// The room of a job that has ended is given back where its workflow was gone before it could, and not where it still has
+// containers to end.
+func TestReleaseLostRoom(t *testing.T) {
+	h := newHouse(t, storetest.SQLite(t), device{Runner: nothing{}}, nil, nil)
+	ctx := t.Context()
+	require.NoError(t, h.records.RecordJob(ctx, h.own, []string{"guest.0"}, "B", bfia.JobReady, time.Now()))
+	require.NoError(t, h.db.PutHost(ctx, store.Host{HostID: "host-1", Devices: []string{h.device.Device()}, Slots: 2}))
+	answer, err := h.records.Admit(ctx, h.application(time.Now()))
+	require.NoError(t, err)
+	require.True(t, answer.Grant.Granted, answer.Grant.Reason)
+	seats := func() int {
+		seats, err := h.db.Seats(ctx, jobID)
+		require.NoError(t, err)
+		return len(seats)
+	}
+	release := func(engine activities.GoesOn) {
+		h.keeper.TakenPart = engine
+		require.NoError(t, h.do(nil, activities.ReleaseLostRoomName))
+	}
+	release(gone)
+	assert.Equal(t, 1, seats(), "the job has not ended")
+	require.NoError(t, h.records.RecordJobState(ctx, jobID, bfia.JobFinished, "", nil, time.Now().Add(-time.Minute)))
+	release(gone)
+	assert.Equal(t, 1, seats(), "it has ended just now")
+}
+
+// A job that ended long ago.
+func TestReleaseLostRoomLater(t *testing.T) {
+	h := newHouse(t, storetest.SQLite(t), device{Runner: nothing{}}, nil, nil)
+	h.begin()
+	ctx := t.Context()
+	require.NoError(t, h.records.RecordJobState(ctx, jobID, bfia.JobFinished, "", nil, time.Now().Add(-time.Hour)))
+	for _, c := range []struct {
+		engine activities.GoesOn
+		seats  int
+	}{{goesOn, 1}, {gone, 0}, {gone, 0}} {
+		h.keeper.TakenPart = c.engine
+		require.NoError(t, h.do(nil, activities.ReleaseLostRoomName))
+		seats, err := h.db.Seats(ctx, jobID)
+		require.NoError(t, err)
+		assert.Len(t, seats, c.seats)
+	}
+	h.keeper.TakenPart = silent
+	require.NoError(t, h.do(nil, activities.ReleaseLostRoomName), "nobody has to be asked")
+}

@@ -59,7 +59,7 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 	if errors.As(err, &wrong) {
 		c.Set(fiber.HeaderAllow, strings.Join(wrong.allowed, ", "))
 	}
-	eastWest := strings.HasPrefix(c.Path(), "/v1/interconn/") || strings.HasPrefix(c.Path(), "/v2/partner/")
+	eastWest := strings.HasPrefix(c.Path(), "/v1/interconn/") || strings.HasPrefix(c.Path(), "/v2/partner/") || strings.HasPrefix(c.Path(), "/v2/scheduler/")
 	reached := c.Locals(localReached) != nil
 	if eastWest && reached && (status < 500 || code == bfia.CodePartnerDown) {
 		status = http.StatusOK

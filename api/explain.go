@@ -23,12 +23,14 @@ func (s *Server) explain(ctx context.Context, status *bfia.JobStatus) error {
 	if err != nil {
 		return err
 	}
-	own := func(task, role string) *bfia.Failure {
-		for _, r := range rows {
-			if r.Name == task && (bfia.Part{Role: r.Role, Index: r.RoleIndex}).Self() == role {
-				if f := failureOf(r); f != nil && f.Kind != bfia.FailedStopped { // why it was stopped the scheduler knows better
-					return f
-				}
+	mine := map[part]store.Task{} // a job may have very many
+	for _, r := range rows {
+		mine[part{r.Name, r.Role, r.RoleIndex}] = r
+	}
+	own := func(at part) *bfia.Failure {
+		if r, is := mine[at]; is {
+			if f := failureOf(r); f != nil && f.Kind != bfia.FailedStopped { // why it was stopped the scheduler knows better
+				return f
 			}
 		}
 		return nil
@@ -36,34 +38,27 @@ func (s *Server) explain(ctx context.Context, status *bfia.JobStatus) error {
 	for i := range status.Tasks {
 		for k := range status.Tasks[i].Parties {
 			p := &status.Tasks[i].Parties[k]
-			if p.NodeID == s.Node && p.State == bfia.TaskFailed {
-				if f := own(status.Tasks[i].Name, bfia.Part{Role: p.Role, Index: p.Index}.Self()); f != nil {
+			if at := (part{status.Tasks[i].Name, p.Role, p.Index}); p.NodeID == s.Node {
+				if f := own(at); f != nil && p.State == bfia.TaskFailed {
 					p.Failure, p.Reason = f, f.Text()
 				}
-			}
-			if p.NodeID == s.Node {
-				p.ReusedFrom = reused(rows, status.Tasks[i].Name, p)
+				p.ReusedFrom = mine[at].ReusedJobID
 			}
 			p.Failure = p.Failure.For(s.Node, status.JobID)
 		}
 	}
 	if f := status.Failure; f != nil {
-		if mine := own(f.Task, f.Role); f.NodeID == s.Node && mine != nil {
-			status.Failure, status.Reason = mine, mine.String()
+		for at := range mine {
+			if f.NodeID != s.Node || at.task != f.Task || (bfia.Part{Role: at.role, Index: at.index}).Self() != f.Role {
+				continue
+			}
+			if known := own(at); known != nil {
+				status.Failure, status.Reason = known, known.String()
+			}
 		}
 		status.Failure = status.Failure.For(s.Node, status.JobID)
 	}
 	return nil
-}
-
-// reused is the job whose outputs stand for a part's own.
-func reused(rows []store.Task, task string, p *bfia.PartStatus) string {
-	for _, r := range rows {
-		if r.Name == task && r.Role == p.Role && r.RoleIndex == p.Index {
-			return r.ReusedJobID
-		}
-	}
-	return ""
 }
 
 // askLimit is how long a status waits for a scheduler elsewhere.

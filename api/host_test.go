@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -51,4 +52,29 @@ func TestHosts(t *testing.T) {
 	p.bad(post(bfia.PathHostDrain, map[string]any{"draining": true}), 400, bfia.CodeBadRequest, "host_id: is required")
 	p.bad(post(bfia.PathHostDrain, map[string]any{"host_id": "big"}), 400, bfia.CodeBadRequest, "draining: is required, true or false")
 	p.bad(post(bfia.PathHostDrain, map[string]any{"host_id": "big", "draining": "yes"}), 400, bfia.CodeBadRequest, "draining: is a JSON string, true or false is wanted")
+}
+
+// Labels that no host has, or that contradict the provider's, are refused with the job; so is a task that is not there.
+func TestRequiredLabels(t *testing.T) {
+	p := newParty(t).withProvider().withData()
+	require.NoError(t, p.store.PutHost(t.Context(), store.Host{HostID: "h", NodeID: guest, Devices: []string{"docker"}, Queue: "q", Slots: 4,
+		Labels: map[string]string{"gpu": "1", "region": "north"}}))
+	requires := func(id, task string, labels map[string]string) call {
+		return post(bfia.PathCreate, edited(t, id, map[string]any{task: labels}, "config", "job_params", "common", "requires")).from(host)
+	}
+	p.good(requires("j1", "*", map[string]string{"gpu": "1", "region": "north"}))
+	p.bad(requires("j2", "*", map[string]string{"region": "south"}), 200, bfia.CodeBadRequest, "host h lacks the label region=south")
+	p.bad(requires("j2", "train", map[string]string{"gpu": "1"}), 200, bfia.CodeBadRequest,
+		"config.job_params.common.requires.train: the DAG has no task of that name")
+
+	var registration map[string]any
+	require.NoError(t, json.Unmarshal(vector(t, "provider_register.request.json"), &registration))
+	registration["metadata"].(map[string]any)["requires"] = map[string]string{"gpu": "2"}
+	p.good(post(bfia.PathProviderRegister, registration))
+	p.bad(post(bfia.PathCreate, job(t, "j3")).from(host), 200, bfia.CodeBadRequest, "host h lacks the label gpu=2")
+	p.bad(requires("j3", "*", map[string]string{"gpu": "1"}), 200, bfia.CodeBadRequest,
+		"requires a host with the label gpu=1, and its provider unionpay requires gpu=2")
+	registration["metadata"].(map[string]any)["requires"] = map[string]string{"gpu": "1"}
+	p.good(post(bfia.PathProviderRegister, registration))
+	p.good(requires("j3", "*", map[string]string{"gpu": "1"}))
 }

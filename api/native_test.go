@@ -38,14 +38,14 @@ func TestNative(t *testing.T) {
 	require.Equal(t, []signal{start, begin, start, begin}, p.engine.taken())
 	_, err := p.store.StartTask(t.Context(), "j1", first, "j1_"+first, 1, time.Now())
 	require.NoError(t, err)
-	var state bfia.PollResult
+	var state bfia.FateReport
 	p.good(post(bfia.PathPartnerTaskCollect, command("host", task))).into(&state)
-	require.Equal(t, bfia.TaskRunning, state.Status)
+	require.Equal(t, bfia.FateReport{JobID: "j1", TaskID: "j1_" + first, Role: "host", PartyID: guest, Status: "running"}, state)
 	p.good(post(bfia.PathPartnerTaskStop, command("host", task)))
 	p.good(post(bfia.PathPartnerJobStop, command("guest", nil)))
 	require.Equal(t, []signal{
-		{workflows.PartyJobID("j1"), workflows.SignalStop, workflows.Stop{Task: first, By: "an unnamed party"}},
-		{workflows.PartyJobID("j1"), workflows.SignalStop, workflows.Stop{By: "an unnamed party"}},
+		{workflows.PartyJobID("j1"), workflows.SignalStop, workflows.Stop{Task: first, By: guest, Attempt: 1}},
+		{workflows.PartyJobID("j1"), workflows.SignalStop, workflows.Stop{By: guest}},
 	}, p.engine.taken())
 
 	p.bad(post(bfia.PathPartnerJobStart, map[string]any{"job_id": "j1", "role": "guest", "party_id": host}), 200, bfia.CodeBadRequest, "party_id:")

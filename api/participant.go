@@ -27,6 +27,11 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 	if scheduler == "" {
 		scheduler = doc.Config.Initiator.NodeID
 	}
+	return s.acceptJob(c, doc, scheduler, false)
+}
+
+// acceptJob creates a job here, for a scheduler of the protocol or one of FATE-Flow's own.
+func (s *Server) acceptJob(c *fiber.Ctx, doc *bfia.Document, scheduler string, fate bool) error {
 	own := doc.Config.RolesOf(s.Node)
 	if len(own) == 0 {
 		return bfia.Errorf(bfia.CodeBadRequest, "config.role: %s has no role in job %s", s.Node, doc.JobID)
@@ -60,7 +65,7 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 		return err
 	}
 	// What has not begun may still be undone: its workflow knows.
-	in := workflows.PartyJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: scheduler, Settings: s.Settings, Approval: s.Approval}
+	in := workflows.PartyJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: scheduler, Settings: s.Settings, Approval: s.Approval, Fate: fate}
 	for _, part := range own {
 		in.Roles = append(in.Roles, part.Self())
 	}
@@ -117,6 +122,10 @@ func (s *Server) startTask(c *fiber.Ctx) error {
 	if err := s.readJSON(c, &ref); err != nil {
 		return err
 	}
+	return s.beginTask(c, ref)
+}
+
+func (s *Server) beginTask(c *fiber.Ctx, ref bfia.TaskRef) error {
 	for _, f := range []struct{ name, value string }{{"job_id", ref.JobID}, {"task_id", ref.TaskID}, {"task_name", ref.TaskName}} {
 		if err := bfia.CheckID(f.name, f.value); err != nil {
 			return err
@@ -129,16 +138,11 @@ func (s *Server) startTask(c *fiber.Ctx) error {
 	if err := s.approved(job); err != nil {
 		return err
 	}
-	tasks, err := s.store.Tasks(c.UserContext(), ref.JobID)
+	tasks, err := s.store.TasksNamed(c.UserContext(), ref.JobID, ref.TaskName)
 	if err != nil {
 		return err
 	}
-	known := false
 	for _, t := range tasks {
-		if t.Name != ref.TaskName {
-			continue
-		}
-		known = true
 		if t.TaskID != "" && t.TaskID != ref.TaskID && t.Attempt >= ref.Which() {
 			return bfia.Errorf(bfia.CodeConflict, "task_id: task %s of job %s runs under the id %s already", ref.TaskName, ref.JobID, t.TaskID)
 		}
@@ -149,7 +153,7 @@ func (s *Server) startTask(c *fiber.Ctx) error {
 			return bfia.Errorf(bfia.CodeBadRequest, "attempt: %d is not between 1 and %d", ref.Attempt, maxAttempts)
 		}
 	}
-	if !known {
+	if len(tasks) == 0 {
 		return bfia.Errorf(bfia.CodeNotFound, "task_name: job %s has no task %q at %s", ref.JobID, ref.TaskName, s.Node)
 	}
 	if job.State.Terminal() {

@@ -66,7 +66,9 @@ func (s *Server) create(ctx context.Context, id, workflow string, in any, option
 	options.TaskQueue = activities.ControlQueue
 	options.WorkflowTaskTimeout = workflowTaskTimeout
 	options.WorkflowIDConflictPolicy = enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING
-	options.WorkflowIDReusePolicy = enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY
+	if options.WorkflowIDReusePolicy == enums.WORKFLOW_ID_REUSE_POLICY_UNSPECIFIED {
+		options.WorkflowIDReusePolicy = enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY
+	}
 	handle, err := s.temporal.UpdateWithStartWorkflow(ctx, temporal.UpdateWithStartWorkflowOptions{
 		StartWorkflowOperation: s.temporal.NewWithStartWorkflowOperation(options, workflow, in),
 		UpdateOptions: temporal.UpdateWorkflowOptions{
@@ -199,11 +201,7 @@ func (s *Server) sender(c *fiber.Ctx) string {
 
 // participants are the nodes that take part in a job that this node schedules.
 func (s *Server) participants(ctx context.Context, jobID string) ([]string, error) {
-	body, err := s.store.Document(ctx, jobID)
-	if err != nil {
-		return nil, err
-	}
-	doc, err := bfia.ParseDocument(body)
+	doc, err := s.document(ctx, jobID)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/gofiber/fiber/v2/middleware/recover"
 	"github.com/valyala/fasthttp"
 	temporal "go.temporal.io/sdk/client"
+	"golang.org/x/sync/semaphore"
 
 	"hutong/admission"
 	"hutong/bfia/client"
@@ -65,6 +66,8 @@ type Server struct {
 	remote   *client.Client // waits as long as create_all may take
 	logger   *slog.Logger
 	jobSalt  int
+	// submissions are the jobs that are being created for clients.
+	submissions *semaphore.Weighted
 
 	app        *fiber.App
 	containers *fiber.App
@@ -90,7 +93,7 @@ type Dependencies struct {
 // New makes a server; [Server.Serve] serves it.
 func New(cfg Config, d Dependencies) *Server {
 	s := &Server{Config: cfg, store: d.Store, blobs: d.Blobs, datasets: d.Datasets, temporal: d.Temporal, remote: d.Remote,
-		logger: d.Logger, jobSalt: os.Getpid()}
+		logger: d.Logger, jobSalt: os.Getpid(), submissions: semaphore.NewWeighted(submissionsAtOnce)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.app = s.newApp(func(route) bool { return true })
 	s.containers = s.newApp(func(r route) bool { return r.container })

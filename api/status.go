@@ -93,18 +93,34 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 	if err != nil {
 		return nil, err
 	}
+	byTask := map[string][]store.ScheduleTaskStatus{} // a job may have very many
+	for _, p := range parts {
+		byTask[p.TaskID] = append(byTask[p.TaskID], p)
+	}
+	progress := map[part]string{}
+	for _, t := range own {
+		progress[part{t.Name, t.Role, t.RoleIndex}] = t.Progress
+	}
 	for _, t := range tasks {
 		ts := bfia.TaskStatus{TaskID: t.TaskID, Name: t.Name, Component: t.Component, Provider: t.Provider + ":" + t.Version,
 			State: t.State, Reason: t.Reason, DependsOn: t.DependsOn, Attempt: further(t.Attempt), StartedAt: t.StartedAt, EndedAt: t.EndedAt}
-		for _, p := range parts {
-			if p.TaskID == t.TaskID {
-				ts.Parties = append(ts.Parties, bfia.PartStatus{NodeID: p.NodeID, Role: p.Role, Index: p.RoleIndex, State: p.State,
-					Reason: p.Reason, Failure: p.Explanation, Progress: s.progress(own, t.Name, p), StartedAt: p.StartedAt, EndedAt: p.EndedAt})
+		for _, p := range byTask[t.TaskID] {
+			ps := bfia.PartStatus{NodeID: p.NodeID, Role: p.Role, Index: p.RoleIndex, State: p.State,
+				Reason: p.Reason, Failure: p.Explanation, StartedAt: p.StartedAt, EndedAt: p.EndedAt}
+			if p.NodeID == s.Node && !p.State.Terminal() { // what a running part at this party says of itself
+				ps.Progress = progress[part{t.Name, p.Role, p.RoleIndex}]
 			}
+			ts.Parties = append(ts.Parties, ps)
 		}
 		status.Tasks = append(status.Tasks, ts)
 	}
 	return status, nil
+}
+
+// part is one part of a task.
+type part struct {
+	task, role string
+	index      int
 }
 
 // further is the number of an attempt that is worth telling: there was another before.
@@ -127,10 +143,12 @@ func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 	}
 	status := &bfia.JobStatus{JobID: job.JobID, FlowID: job.FlowID, State: job.State, Status: map[string]bfia.TaskState{},
 		Reason: job.Reason, Failure: job.Explanation, Scheduler: job.SchedulerNode, CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
+	place := map[string]int{}
 	for _, r := range rows {
-		i := slices.IndexFunc(status.Tasks, func(t bfia.TaskStatus) bool { return t.Name == r.Name })
-		if i < 0 {
+		i, found := place[r.Name]
+		if !found {
 			i = len(status.Tasks)
+			place[r.Name] = i
 			status.Tasks = append(status.Tasks, bfia.TaskStatus{TaskID: r.TaskID, Name: r.Name, Component: r.Component,
 				Provider: r.Provider + ":" + r.Version, Attempt: further(r.Attempt), DependsOn: []string{}})
 		}
@@ -152,33 +170,17 @@ func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 		}
 	}
 	if doc, err := s.document(ctx, jobID); err == nil {
-		for i := range status.Tasks {
-			for _, c := range doc.DAG.Components {
-				if c.Name == status.Tasks[i].Name {
-					status.Tasks[i].DependsOn = c.Upstreams()
-				}
+		for _, c := range doc.DAG.Components {
+			if i, found := place[c.Name]; found {
+				status.Tasks[i].DependsOn = c.Upstreams()
 			}
 		}
 	}
 	return status, nil
 }
 
-// progress is what a running part at this party says of itself.
-func (s *Server) progress(own []store.Task, task string, p store.ScheduleTaskStatus) string {
-	for _, t := range own {
-		if p.NodeID == s.Node && !p.State.Terminal() && t.Name == task && t.Role == p.Role && t.RoleIndex == p.RoleIndex {
-			return t.Progress
-		}
-	}
-	return ""
-}
-
 func (s *Server) document(ctx context.Context, jobID string) (*bfia.Document, error) {
-	body, err := s.store.Document(ctx, jobID)
-	if err != nil {
-		return nil, err
-	}
-	return bfia.ParseDocument(body)
+	return s.store.JobDocument(ctx, jobID)
 }
 
 func earlier(a, b *time.Time) *time.Time {
@@ -300,7 +302,14 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 	if err != nil {
 		return err
 	}
-	if err := s.remote.StopAll(c.UserContext(), scheduler, ref); err != nil {
+	stop := func() error { return s.remote.StopAll(c.UserContext(), scheduler, ref) }
+	if doc, err := s.document(c.UserContext(), ref.JobID); err == nil && doc.Fate() && scheduler != s.Node {
+		if ref.TaskName != "" {
+			return bfia.Errorf(bfia.CodeRefused, "task_name: %s is a FATE-Flow that schedules by its own protocol, in which a job can be stopped, not a task", scheduler)
+		}
+		stop = func() error { return s.remote.FateStop(c.UserContext(), scheduler, ref.JobID) }
+	}
+	if err := stop(); err != nil {
 		return partnerError(err, "the scheduler")
 	}
 	return ok(c, nil)

@@ -38,10 +38,33 @@ func (s *Server) submitJob(c *fiber.Ctx) error {
 	if err := s.checkInitiator(doc); err != nil {
 		return err
 	}
+	done, err := s.admit(c.UserContext())
+	if err != nil {
+		return err
+	}
+	defer done()
 	if err := s.remote.CreateAll(c.UserContext(), s.Scheduler, doc); err != nil {
 		return partnerError(err, "the scheduler")
 	}
 	return ok(c, bfia.JobCreated{JobID: doc.JobID, Warnings: warnings})
+}
+
+const (
+	// submissionsAtOnce is how many jobs of clients are being created at once. More would only take turns at each step of their
+	// creation, all of them for longer than parties are waited for.
+	submissionsAtOnce = 8
+	// submissionWait is how long a client waits for its job's creation to begin: less than clients do.
+	submissionWait = 20 * time.Second
+)
+
+// admit waits until a job may be created, in the order of the requests.
+func (s *Server) admit(ctx context.Context) (done func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, submissionWait)
+	defer cancel()
+	if err := s.submissions.Acquire(ctx, 1); err != nil {
+		return nil, bfia.Wrap(bfia.CodeUnavailable, err, "%s has more jobs submitted than it can create in %s: submit it again in a while", s.Node, submissionWait)
+	}
+	return func() { s.submissions.Release(1) }, nil
 }
 
 // checkInitiator refuses a job of which this party would never hear again: the specification's initiator holds a role,

@@ -48,9 +48,13 @@ func (d *deployment) job(ctx context.Context, document []byte) (t jobTimes, err 
 		return t, fmt.Errorf("submit: %w", err)
 	}
 	t.answered = time.Now()
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
+	every := 5 * time.Millisecond // of a large job the question is no small matter
+	if len(document) > 20_000 {
+		every = 100 * time.Millisecond
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		if err := d.status(ctx, d.guest, created.JobID, &t.status); err != nil {

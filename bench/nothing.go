@@ -15,18 +15,20 @@ const nothing = "/bin/true"
 // idle is a program that does not end by itself.
 const idle = "/bin/sleep"
 
-// registerNothing makes a provider known to both parties whose component Nothing is a process that runs command, and has
-// as many inputs as a DAG of this bench may have tasks.
+// registerNothing makes a provider known to both parties whose components are processes that run command: Nothing has one
+// input, Join as many as it is told.
 func (d *deployment) registerNothing(ctx context.Context, name string, inputs int, command ...string) error {
-	ports := make([]map[string]string, inputs)
-	for i := range ports {
-		ports[i] = map[string]string{"name": fmt.Sprintf("in%d", i), "category": "dataset"}
+	describe := func(component string, inputs int) map[string]any {
+		ports := make([]map[string]string, inputs)
+		for i := range ports {
+			ports[i] = map[string]string{"name": fmt.Sprintf("in%d", i), "category": "dataset"}
+		}
+		return map[string]any{"componentName": component, "title": component, "provider": name, "version": "1", "roleList": []string{"guest", "host"},
+			"storageEngine": []string{"file"}, "inputParam": []any{}, "inputData": ports,
+			"outputData": []any{map[string]string{"name": "out", "category": "dataset"}}, "result": []any{}}
 	}
 	body, err := json.Marshal(map[string]any{"name": name, "version": "1", "device": bfia.DeviceProcess, "protocol": "bfia",
-		"metadata": map[string]any{"command": command}, "components_description": map[string]any{"Nothing": map[string]any{
-			"componentName": "Nothing", "title": "Nothing", "provider": name, "version": "1", "roleList": []string{"guest", "host"},
-			"storageEngine": []string{"file"}, "inputParam": []any{}, "inputData": ports,
-			"outputData": []any{map[string]string{"name": "out", "category": "dataset"}}, "result": []any{}}}})
+		"metadata": map[string]any{"command": command}, "components_description": map[string]any{"Nothing": describe("Nothing", 1), "Join": describe("Join", inputs)}})
 	if err != nil {
 		return err
 	}
@@ -80,7 +82,11 @@ func (d *deployment) dag(provider string, s shape, n int) ([]byte, error) {
 		for _, up := range s.dependsOn(i, n) {
 			input = append(input, map[string]string{"type": "dataset", "key": fmt.Sprintf("t%d.out", up)})
 		}
-		components = append(components, map[string]any{"name": fmt.Sprintf("t%d", i), "componentName": "Nothing", "provider": provider,
+		component := "Nothing"
+		if len(input) > 1 {
+			component = "Join"
+		}
+		components = append(components, map[string]any{"name": fmt.Sprintf("t%d", i), "componentName": component, "provider": provider,
 			"version": "1", "input": input, "output": []any{map[string]string{"type": "dataset", "key": "out"}}})
 	}
 	return json.Marshal(map[string]any{"flow_id": "bench", "dag": map[string]any{"version": "2.0", "components": components},

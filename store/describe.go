@@ -12,8 +12,13 @@ import (
 // Describe finds the self-descriptions of components among the registered providers. Where a version is registered for
 // several devices, any of them that has the component will do: a version describes itself alike everywhere.
 func (s *Store) Describe(ctx context.Context) bfia.Describe {
-	byName := map[string][]Provider{} // a plan asks for each of its components, often of one provider
+	// A plan asks for each of its components, often of one provider, and of one kind.
+	byName, parsed := map[string][]Provider{}, map[[3]string]*bfia.Description{}
 	return func(provider, version, component string) (*bfia.Description, error) {
+		key := [3]string{provider, version, component}
+		if d, ok := parsed[key]; ok {
+			return d, nil
+		}
 		found, ok := byName[provider]
 		if !ok {
 			var err error
@@ -32,7 +37,11 @@ func (s *Store) Describe(ctx context.Context) bfia.Describe {
 				continue
 			}
 			if raw, ok := p.Components[component]; ok {
-				return bfia.ParseDescription(component, raw)
+				d, err := bfia.ParseDescription(component, raw)
+				if err == nil {
+					parsed[key] = d
+				}
+				return d, err
 			}
 			for name := range p.Components {
 				components[name] = true

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"hutong/admission"
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/store/storetest"
@@ -28,8 +29,20 @@ func TestDrainedHostLeaves(t *testing.T) {
 		require.NoError(t, err)
 		require.WithinDuration(t, time.Now(), seen, time.Minute)
 
+		job, tasks := partyJob("j1")
+		require.NoError(t, s.CreateJob(ctx, job, tasks))
+		offered := func() (hosts []admission.Host) {
+			_, _, err := s.Admit(ctx, store.Application{JobID: "j1"}, store.AdmissionTimes{Now: time.Now(), HostsSince: time.Now().Add(-time.Minute)},
+				func(a store.Admission) []string { hosts = a.Hosts; return nil })
+			require.NoError(t, err)
+			return hosts
+		}
+		require.Len(t, offered(), 1)
+		require.True(t, offered()[0].Closed)
+
 		require.NoError(t, s.LeaveHost(ctx, "h1"))
 		require.Empty(t, there())
+		require.Empty(t, offered())
 		seen, err = s.HostSeen(ctx, "h1")
 		require.NoError(t, err)
 		require.Zero(t, seen, "it has left in order")

@@ -65,6 +65,40 @@ func TestJobIsCreatedOnce(t *testing.T) {
 	})
 }
 
+// A job that has ended can be opened again, with its tasks as they are; nothing else changes.
+func TestReopenJob(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), storetest.Open(t, address)
+		job, tasks := partyJob("j1")
+		require.NoError(t, s.CreateJob(ctx, job, tasks))
+		requireCode(t, bfia.CodeNotFound, s.ReopenJob(ctx, "no"))
+		require.NoError(t, s.ReopenJob(ctx, "j1"))
+		got, err := s.Job(ctx, "j1")
+		require.NoError(t, err)
+		require.Equal(t, bfia.JobPending, got.State, "it had not ended")
+		_, err = s.StartTask(ctx, "j1", "a", "id-a", 1, at)
+		require.NoError(t, err)
+		require.NoError(t, s.UpdateJob(ctx, "j1", bfia.JobRunning, "", at))
+		require.NoError(t, s.UpdateJob(ctx, "j1", bfia.JobFinished, "it hurts", at))
+		require.NoError(t, s.ReopenJob(ctx, "j1"))
+		got, err = s.Job(ctx, "j1")
+		require.NoError(t, err)
+		want := job
+		want.CreatedAt, want.State = kept, bfia.JobReady
+		require.Equal(t, want, got)
+		rows, err := s.Tasks(ctx, "j1")
+		require.NoError(t, err)
+		require.Equal(t, "id-a", rows[0].TaskID)
+		rows, err = s.StartTask(ctx, "j1", "a", "id-a2", 2, at)
+		require.NoError(t, err)
+		require.Equal(t, 2, rows[0].Attempt)
+		require.NoError(t, s.UpdateJob(ctx, "j1", bfia.JobFinished, "", at))
+		require.NoError(t, s.BeginRemoval(ctx, "j1"))
+		requireCode(t, bfia.CodeNotFound, s.ReopenJob(ctx, "j1"))
+	})
+}
+
 func TestTaskLife(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {

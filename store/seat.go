@@ -70,15 +70,16 @@ type AdmissionTimes struct {
 
 // Admit puts an application to decide, in one transaction with what it is decided on, and keeps the outcome: the seats, or
 // that it waits. A job that has ended is CodeConflict. decide answers the hosts of the seats, copy by copy, or none. A job that holds seats already keeps those,
-// and decide is not asked.
-func (s *Store) Admit(ctx context.Context, app Application, times AdmissionTimes, decide func(Admission) (hosts []string)) (granted []Seat, err error) {
+// and decide is not asked. Where it had waited, the others that wait are answered: what was kept for it, and it has not
+// taken, may be for them.
+func (s *Store) Admit(ctx context.Context, app Application, times AdmissionTimes, decide func(Admission) (hosts []string)) (granted []Seat, others []Application, err error) {
 	if err := checkText("scheduler", app.SchedulerNode, "initiator", app.InitiatorNode, "flow_id", app.FlowID); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	app.CreatedAt, app.AskedAt = orNow(app.CreatedAt), orNow(times.Now)
 	app.Since = app.AskedAt
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		granted = nil
+		granted, others = nil, nil
 		if err := lock(ctx, tx); err != nil {
 			return err
 		}
@@ -114,13 +115,27 @@ func (s *Store) Admit(ctx context.Context, app Application, times AdmissionTimes
 		if _, err := tx.NewInsert().Model(&granted).Exec(ctx); err != nil {
 			return err
 		}
-		_, err = tx.NewDelete().Model((*Application)(nil)).Where("job_id = ?", app.JobID).Exec(ctx)
+		others, err = endWaiting(ctx, tx, app.JobID, times.AskedSince)
 		return err
 	})
 	if missingParent(err) {
-		return nil, bfia.Wrap(bfia.CodeNotFound, err, "job_id: job %q is not known", app.JobID)
+		return nil, nil, bfia.Wrap(bfia.CodeNotFound, err, "job_id: job %q is not known", app.JobID)
 	}
-	return granted, fail(err, "admit job %s", app.JobID)
+	return granted, others, fail(err, "admit job %s", app.JobID)
+}
+
+// endWaiting removes a job from those that wait. Where it was among them it answers the others, the oldest first.
+func endWaiting(ctx context.Context, tx bun.Tx, jobID string, askedSince time.Time) (others []Application, err error) {
+	n, err := affected(tx.NewDelete().Model((*Application)(nil)).Where("job_id = ?", jobID).Exec(ctx))
+	if err != nil || n == 0 {
+		return nil, err
+	}
+	return waitingRows(ctx, tx, jobID, askedSince)
+}
+
+func waitingRows(ctx context.Context, db bun.IDB, but string, since time.Time) (rows []Application, err error) {
+	err = db.NewSelect().Model(&rows).Where("asked_at >= ?", stamp(since)).Where("job_id <> ?", but).Order("created_at", "job_id").Scan(ctx)
+	return rows, err
 }
 
 // lock makes transactions that decide over the same room, or over the same queue, follow one another.
@@ -134,7 +149,7 @@ func lock(ctx context.Context, tx bun.Tx) error {
 func admissionView(ctx context.Context, tx bun.Tx, jobID string, times AdmissionTimes) (Admission, error) {
 	var view Admission
 	var hosts []Host
-	if err := tx.NewSelect().Model(&hosts).Where("seen_at >= ?", stamp(times.HostsSince)).Order("host_id").Scan(ctx); err != nil {
+	if err := tx.NewSelect().Model(&hosts).Where("seen_at >= ? AND slots > 0", stamp(times.HostsSince)).Order("host_id").Scan(ctx); err != nil {
 		return view, err
 	}
 	var taken []struct {
@@ -169,8 +184,7 @@ func admissionView(ctx context.Context, tx bun.Tx, jobID string, times Admission
 }
 
 func waiting(ctx context.Context, db bun.IDB, but string, since time.Time) ([]admission.Application, error) {
-	var rows []Application
-	err := db.NewSelect().Model(&rows).Where("asked_at >= ?", stamp(since)).Where("job_id <> ?", but).Order("created_at", "job_id").Scan(ctx)
+	rows, err := waitingRows(ctx, db, but, since)
 	var apps []admission.Application
 	for _, r := range rows {
 		apps = append(apps, admission.Application{Job: r.Job(), Wants: r.Wants})
@@ -178,20 +192,19 @@ func waiting(ctx context.Context, db bun.IDB, but string, since time.Time) ([]ad
 	return apps, err
 }
 
-// Release gives back all seats of a job, and its place among those that wait. Where seats were given back it answers the
+// Release gives back all seats of a job, and its place among those that wait. Where there was something of it, it answers the
 // applications that have been asked for since askedSince, the oldest first.
 func (s *Store) Release(ctx context.Context, jobID string, askedSince time.Time) (waiting []Application, err error) {
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		waiting = nil
-		if _, err := tx.NewDelete().Model((*Application)(nil)).Where("job_id = ?", jobID).Exec(ctx); err != nil {
+		if waiting, err = endWaiting(ctx, tx, jobID, askedSince); err != nil {
 			return err
 		}
 		n, err := affected(tx.NewDelete().Model((*Seat)(nil)).Where("job_id = ?", jobID).Exec(ctx))
 		if err != nil || n == 0 {
 			return err
 		}
-		return tx.NewSelect().Model(&waiting).Where("asked_at >= ?", stamp(askedSince)).Where("job_id <> ?", jobID).
-			Order("created_at", "job_id").Scan(ctx)
+		waiting, err = waitingRows(ctx, tx, jobID, askedSince)
+		return err
 	})
 	return waiting, fail(err, "release the seats of job %s", jobID)
 }

@@ -36,26 +36,26 @@ func TestAdmit(t *testing.T) {
 			require.NoError(t, s.CreateJob(ctx, store.Job{JobID: id, FlowID: "flow of " + id, InitiatorNode: "I", CreatedAt: at}, nil))
 		}
 		var seen store.Admission
-		seats, err := s.Admit(ctx, applies("j1"), times(at), func(a store.Admission) []string { seen = a; return []string{"h", "h"} })
+		seats, _, err := s.Admit(ctx, applies("j1"), times(at), func(a store.Admission) []string { seen = a; return []string{"h", "h"} })
 		require.NoError(t, err)
 		require.Equal(t, []admission.Host{{ID: "h", Devices: []string{"docker"}, Labels: map[string]string{}, Slots: 3, Total: admission.Room{CPUMilli: 4000}}}, seen.Hosts)
 		require.Empty(t, seen.Running)
 		require.Equal(t, []store.Seat{
 			{JobID: "j1", Role: "guest", Needs: docker.Key(), HostID: "h", CPUMilli: 1500, Memory: 1 << 40, Disk: 7},
 			{JobID: "j1", Copy: 1, Role: "guest", Needs: docker.Key(), HostID: "h", CPUMilli: 1500, Memory: 1 << 40, Disk: 7}}, seats)
-		again, err := s.Admit(ctx, applies("j1"), times(at), func(store.Admission) []string { t.Error("it has its room"); return nil })
+		again, _, err := s.Admit(ctx, applies("j1"), times(at), func(store.Admission) []string { t.Error("it has its room"); return nil })
 		require.NoError(t, err)
 		require.Equal(t, seats, again)
 
 		for _, later := range []time.Duration{time.Second, time.Minute} { // asked twice, it waits since the first time
-			none, err := s.Admit(ctx, applies("j2"), times(at.Add(later)), func(a store.Admission) []string { seen = a; return nil })
+			none, _, err := s.Admit(ctx, applies("j2"), times(at.Add(later)), func(a store.Admission) []string { seen = a; return nil })
 			require.NoError(t, err)
 			require.Empty(t, none)
 		}
 		require.Equal(t, []admission.Job{{JobID: "j1", Initiator: "I", Flow: "flow of j1", Created: kept}}, seen.Running)
 		require.Equal(t, 2, seen.Seats)
 		require.Empty(t, seen.Waiting, "but for the one that asks")
-		_, err = s.Admit(ctx, applies("j3"), times(at), func(a store.Admission) []string { seen = a; return nil })
+		_, _, err = s.Admit(ctx, applies("j3"), times(at), func(a store.Admission) []string { seen = a; return nil })
 		require.NoError(t, err)
 		require.Equal(t, 2, seen.Hosts[0].Taken)
 		require.Equal(t, admission.Room{CPUMilli: 3000, Memory: 2 << 40, Disk: 14}, seen.Hosts[0].Used)
@@ -75,10 +75,10 @@ func TestAdmit(t *testing.T) {
 		require.Empty(t, waiting, "nothing got free")
 		_, err = s.Release(ctx, "j2", at)
 		require.NoError(t, err)
-		_, err = s.Admit(ctx, applies("j3"), times(at), func(a store.Admission) []string { seen = a; return nil })
+		_, _, err = s.Admit(ctx, applies("j3"), times(at), func(a store.Admission) []string { seen = a; return nil })
 		require.NoError(t, err)
 		require.Empty(t, seen.Waiting, "j2 waits no more")
-		_, err = s.Admit(ctx, applies("no"), times(at), func(store.Admission) []string { return nil })
+		_, _, err = s.Admit(ctx, applies("no"), times(at), func(store.Admission) []string { return nil })
 		requireCode(t, bfia.CodeNotFound, err)
 	})
 }
@@ -96,7 +96,7 @@ func TestAdmitAtOnce(t *testing.T) {
 			require.NoError(t, stores[0].CreateJob(ctx, store.Job{JobID: id, CreatedAt: at}, nil))
 			all.Go(func() {
 				app := applies(id)
-				_, err := stores[i%2].Admit(ctx, app, times(at), func(a store.Admission) []string {
+				_, _, err := stores[i%2].Admit(ctx, app, times(at), func(a store.Admission) []string {
 					p := admission.Party{Hosts: a.Hosts, Running: a.Running, Seats: a.Seats}
 					grant, _ := p.Decide(admission.Application{Job: app.Job(), Wants: admission.Wants{Copies: 1, Seats: []admission.Seat{{Role: "guest", Needs: docker}}}}, at)
 					return grant.Hosts
@@ -120,7 +120,7 @@ func TestMoveSeat(t *testing.T) {
 		for _, id := range []string{"g", "h"} {
 			require.NoError(t, s.PutHost(ctx, store.Host{HostID: id, Devices: []string{"docker"}, Slots: 1, SeenAt: at}))
 		}
-		seats, err := s.Admit(ctx, applies("j1"), times(at), func(store.Admission) []string { return []string{"h"} })
+		seats, _, err := s.Admit(ctx, applies("j1"), times(at), func(store.Admission) []string { return []string{"h"} })
 		require.NoError(t, err)
 		moved, err := s.MoveSeat(ctx, seats[0], times(at), func(hosts []admission.Host) string {
 			assert.Equal(t, []int{0, 1}, []int{hosts[0].Taken, hosts[1].Taken})

@@ -35,6 +35,8 @@ type Store struct {
 	// open makes another connection of the same database, for migrations.
 	open func() (*sql.DB, error)
 	pg   bool
+
+	parsed *parsed
 }
 
 // Open opens a database by its address: "sqlite:///abs/path.db" (made if it isn't there, with its folder), or
@@ -106,7 +108,8 @@ func openSQLite(ctx context.Context, u *url.URL) (*Store, error) {
 	dialect := sqlitedialect.New()
 	return &Store{
 		w: bun.NewDB(w, dialect), r: bun.NewDB(r, dialect),
-		open: func() (*sql.DB, error) { return open(1) },
+		open:   func() (*sql.DB, error) { return open(1) },
+		parsed: &parsed{},
 	}, nil
 }
 
@@ -145,7 +148,7 @@ func openPostgres(u *url.URL) (_ *Store, err error) {
 		return db
 	}
 	db := bun.NewDB(open(postgresConns), pgdialect.New())
-	return &Store{w: db, r: db, pg: true, open: func() (*sql.DB, error) { return open(1), nil }}, nil
+	return &Store{w: db, r: db, pg: true, parsed: &parsed{}, open: func() (*sql.DB, error) { return open(1), nil }}, nil
 }
 
 // Ping tells whether the database answers.

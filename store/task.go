@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -76,6 +77,20 @@ func (k TaskKey) args() []any { return []any{k.JobID, k.Name, k.Role, k.RoleInde
 // Tasks are this node's parts of a job's tasks, in the DAG's order; none for an unknown job.
 func (s *Store) Tasks(ctx context.Context, jobID string) ([]Task, error) {
 	return s.tasks(ctx, s.r, "job_id = ?", jobID)
+}
+
+// TasksNamed are this node's parts of some of a job's tasks, by the tasks' names; those that it doesn't have are left out.
+func (s *Store) TasksNamed(ctx context.Context, jobID string, names ...string) ([]Task, error) {
+	var tasks []Task
+	const atOnce = 500 // databases bound the length of a statement
+	for names := range slices.Chunk(names, atOnce) {
+		some, err := s.tasks(ctx, s.r, "job_id = ? AND name IN (?)", jobID, bun.List(names))
+		if err != nil {
+			return nil, err
+		}
+		tasks = append(tasks, some...)
+	}
+	return tasks, nil
 }
 
 // TasksByID are this node's parts of one task, one for each role that it plays; none for an unknown id.

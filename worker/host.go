@@ -24,6 +24,9 @@ type Offer struct {
 	Capacity func(context.Context) (runner.Capacity, error)
 }
 
+// capacityTimeout bounds the question for the capacity, so that a Docker Engine that hangs does not silence its host.
+const capacityTimeout = 5 * time.Second
+
 // announcer tells the control workers of a host.
 type announcer struct {
 	runs   *activities.Runs
@@ -39,7 +42,9 @@ type announcer struct {
 func (a *announcer) announce(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	has, err := a.offer.Capacity(ctx)
+	asking, cancel := context.WithTimeout(ctx, capacityTimeout)
+	defer cancel()
+	has, err := a.offer.Capacity(asking)
 	switch {
 	case err == nil:
 		a.last = has

@@ -72,14 +72,16 @@ func keepHouse(c client.Client) error {
 	return nil
 }
 
-// sweep looks at once, and then again and again until ctx ends, for runs on this host that nobody owns.
-func sweep(ctx context.Context, c client.Client, runs *activities.Runs, logger *slog.Logger) {
+// sweep looks at once, and then again and again until ctx ends, for runs on this host that nobody owns; then also looks for
+// what else there is to see.
+func sweep(ctx context.Context, c client.Client, runs *activities.Runs, logger *slog.Logger, also func()) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
 		if err := runs.Sweep(ctx, goesOn(c, workflows.PartyJobID)); err != nil && ctx.Err() == nil {
 			logger.Warn("not all runs of this host could be looked at; the next sweep tries again", "host_id", runs.HostID, "error", err)
 		}
+		also()
 		select {
 		case <-ctx.Done():
 			return

@@ -26,6 +26,8 @@ const (
 	deadlock = 10 * time.Second
 	// seenEvery is how often a host says that it is there.
 	seenEvery = 15 * time.Second
+	// twinMargin is how long the worker before may still poll, by clocks that differ, when a host's worker is replaced.
+	twinMargin = 30 * time.Second
 	// leaveTimeout is how long a host that stops tries to say so.
 	leaveTimeout = 5 * time.Second
 	// stopSlots is how many runs of a host are stopped at once.
@@ -64,6 +66,7 @@ func ControlActivities(records *activities.Records, remote *activities.Remote, h
 		activities.ForgetScheduleJobName: records.ForgetScheduleJob,
 		activities.RecordJobName:         records.RecordJob,
 		activities.RecordJobStateName:    records.RecordJobState,
+		activities.ReopenJobName:         records.ReopenJob,
 		activities.ForgetJobName:         records.ForgetJob,
 		activities.ClaimTaskName:         records.ClaimTask,
 		activities.ReuseTaskName:         records.ReuseTask,
@@ -83,6 +86,7 @@ func ControlActivities(records *activities.Records, remote *activities.Remote, h
 		activities.SendStopName:          remote.SendStop,
 		activities.SendStopAgainName:     remote.SendStopAgain,
 		activities.SendCallbackName:      remote.SendCallback,
+		activities.SendFateReportName:    remote.SendFateReport,
 		activities.PollTaskName:          remote.PollTask,
 		activities.ReleaseSessionName:    remote.ReleaseSession,
 		activities.SendAuditName:         remote.SendAudit,
@@ -106,8 +110,9 @@ func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, offer 
 	if runs.Deployment, err = runs.Store.DeploymentID(ctx); err != nil {
 		return nil, err
 	}
+	self, began := identity(runs.Node), time.Now()
 	run := worker.New(c, activities.RunQueue(runs.HostID), worker.Options{
-		WorkerStopTimeout: stopTimeout, DisableWorkflowWorker: true,
+		Identity: self, WorkerStopTimeout: stopTimeout, DisableWorkflowWorker: true,
 		// Jobs hold seats for their runs, so this bounds only what comes together by accident: ends that are still being tidied
 		// up, seats that have moved.
 		MaxConcurrentActivityExecutionSize: 4*slots + 20, MaxConcurrentActivityTaskPollers: 4,
@@ -131,7 +136,9 @@ func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, offer 
 		}
 	}
 	var sweeping sync.WaitGroup
-	sweeping.Go(func() { sweep(ctx, c, runs, logger) })
+	sweeping.Go(func() {
+		sweep(ctx, c, runs, logger, func() { tellTwins(ctx, c, runs.HostID, self, began.Add(twinMargin), logger) })
+	})
 	go func() {
 		defer close(w.done)
 		defer sweeping.Wait()

@@ -50,8 +50,9 @@ type courtyard struct {
 	hints     []string       // who was told that room got free
 	waiters   []activities.Waiting
 	answers   []error
-	asked     int     // for approvals and rejections
-	audits    []error // what those were told who approved or rejected
+	asked     int            // for approvals and rejections
+	audits    []error        // what those were told who approved or rejected
+	versions  map[string]int // of FATE-Flow's tasks, by name, from 0
 }
 
 // container is how a container behaves.
@@ -74,11 +75,11 @@ func newCourtyard(t testingT, p bfia.Plan) *courtyard {
 	c := &courtyard{t: t, env: newEnv(), in: PartyJobInput{Plan: p, Node: nodeA, Scheduler: nodeB, Roles: []string{"guest.0"}, Settings: settings},
 		runs: map[string]container{}, claims: func(string) error { return nil }, errors: map[string]error{}, times: map[string]time.Duration{},
 		rows: map[string]bfia.TaskState{}, reasons: map[string]string{}, ids: map[string]string{}, running: map[string][]byte{},
-		tried: map[string]int{}, copies: map[string]int{}, requested: map[string]bool{}}
+		tried: map[string]int{}, versions: map[string]int{}, copies: map[string]int{}, requested: map[string]bool{}}
 	for name, fn := range map[string]any{
 		activities.RecordJobName: c.recordJob, activities.RecordJobStateName: c.recordState, activities.ClaimTaskName: c.claim,
 		activities.RecordTaskEndName: c.recordEnd, activities.RequestStopName: c.requestStop, activities.ForgetJobName: c.forget,
-		activities.SendCallbackName: c.report, activities.ReleaseSessionName: c.release,
+		activities.SendCallbackName: c.report, activities.SendFateReportName: c.fateReport, activities.ReopenJobName: c.reopen, activities.ReleaseSessionName: c.release,
 		activities.AdmitName: c.admit, activities.ReleaseName: c.giveBack, activities.SendFreeName: c.sendFree,
 		activities.SendAuditName: c.sendAudit, activities.ReuseTaskName: c.reuse, activities.RunTaskName: c.run, activities.StopTaskName: c.stopRun,
 	} {
@@ -123,7 +124,12 @@ func (c *courtyard) startTask(name string) {
 	c.env.SignalWorkflow(SignalTaskStart, bfia.TaskRef{JobID: c.in.Plan.JobID, TaskID: c.taskID(name), TaskName: name})
 }
 
-func (c *courtyard) taskID(name string) string { return bfia.TaskID(c.in.Plan.JobID, name) }
+func (c *courtyard) taskID(name string) string {
+	if c.in.Fate {
+		return bfia.FateAttempt(c.in.Plan.JobID, name, c.versions[name]).TaskID
+	}
+	return bfia.TaskID(c.in.Plan.JobID, name)
+}
 
 func (c *courtyard) stop(task string) { c.env.SignalWorkflow(SignalStop, Stop{Task: task, By: nodeB}) }
 
@@ -282,10 +288,10 @@ func (c *courtyard) report(_ context.Context, node string, r bfia.TaskReport) er
 func (c *courtyard) run(ctx context.Context, req activities.RunRequest) (activities.RunResult, error) {
 	defer c.enter()()
 	key := partKey(req.Key.Task, req.Part)
-	if queue := activity.GetInfo(ctx).TaskQueue; queue != activities.RunQueue("host-"+req.Part.Role) || req.Attempt != 1 || req.TaskID != c.taskID(req.Key.Task) {
+	if queue := activity.GetInfo(ctx).TaskQueue; queue != activities.RunQueue("host-"+req.Part.Role) || req.Attempt != 1+c.versions[req.Key.Task] || req.TaskID != c.taskID(req.Key.Task) {
 		c.breaks("run %v on %s", req, queue)
 	}
-	if slices.Contains(c.log, "run "+key) {
+	if slices.Contains(c.log, "run "+key) && c.versions[req.Key.Task] == 0 {
 		c.breaks("%s runs twice", key)
 	}
 	if c.rows[key] != bfia.TaskRunning && !c.requested[key] {
@@ -339,7 +345,11 @@ func (c *courtyard) stopRun(ctx context.Context, req activities.RunRequest, grac
 
 func (c *courtyard) release(_ context.Context, session string) error {
 	defer c.enter()()
-	if len(c.running) > 0 || session != bfia.SessionID(c.in.Plan.JobID) {
+	known := session == bfia.SessionID(c.in.Plan.JobID)
+	for task, version := range c.versions {
+		known = known || version > 0 && session == bfia.AttemptSessionID(c.in.Plan.JobID, c.taskID(task), version+1)
+	}
+	if len(c.running) > 0 || !known {
 		c.breaks("session %s released while %d containers are there", session, len(c.running))
 	}
 	c.happens("release")
@@ -370,7 +380,7 @@ func (c *courtyard) checkEnd(r Result) {
 	require.Equal(c.t, "release", c.log[len(c.log)-1])
 	for key, state := range c.rows {
 		require.NotEqual(c.t, bfia.TaskRunning, state, "%s of an ended job", key)
-		if c.errors[activities.SendCallbackName] != nil {
+		if c.errors[activities.SendCallbackName] != nil || c.in.Fate { // it is told in other words
 			continue
 		}
 		reports := 0
@@ -386,7 +396,7 @@ func (c *courtyard) checkEnd(r Result) {
 
 var errAway = errors.New("away")
 
-func (c *courtyard) admit(_ context.Context, req activities.AdmitRequest) (bfia.Grant, error) {
+func (c *courtyard) admit(_ context.Context, req activities.AdmitRequest) (activities.Admitted, error) {
 	defer c.enter()()
 	grant := bfia.Grant{Granted: true, Copies: 100}
 	if c.admits != nil && !c.seated {
@@ -394,7 +404,7 @@ func (c *courtyard) admit(_ context.Context, req activities.AdmitRequest) (bfia.
 	}
 	c.happens(fmt.Sprintf("admit %q %v", req.Scheduler, grant.Granted))
 	c.seated = c.seated || grant.Granted
-	return grant, nil
+	return activities.Admitted{Grant: grant}, nil
 }
 
 func (c *courtyard) giveBack(_ context.Context, _ string, _ time.Time) ([]activities.Waiting, error) {

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,6 +64,7 @@ type job struct {
 	byID     map[string]*scheduledTask // by the id of its attempt
 	byName   map[string]*scheduledTask
 	running  int
+	moved    bool                         // something has changed for tasks that wait: see walk
 	inFlight map[string]int               // tasks, by node
 	starts   map[string]int               // commands to start the job or a task that are under way, by node
 	silentAt map[*scheduledTask]time.Time // when a task that runs counts as silent, unless something is heard before
@@ -100,8 +102,8 @@ func newJob(ctx workflow.Context, in JobInput) *job {
 		JobInput: in,
 		logger:   log.With(workflow.GetLogger(ctx), "job_id", in.Plan.JobID, "node_id", in.Node),
 		state:    bfia.JobPending, accepted: map[string]bfia.JobAccepted{}, audits: map[string]bfia.JobState{},
-		byID: map[string]*scheduledTask{}, byName: map[string]*scheduledTask{}, starts: map[string]int{}, silentAt: map[*scheduledTask]time.Time{}, written: true,
-		inFlight: map[string]int{}, queued: queued{copies: map[string]int{}},
+		byID: map[string]*scheduledTask{}, byName: map[string]*scheduledTask{}, starts: map[string]int{}, written: true,
+		inFlight: map[string]int{}, silentAt: map[*scheduledTask]time.Time{}, queued: queued{copies: map[string]int{}},
 		dirty: map[*scheduledTask]bool{}, dirtyParts: map[*scheduledTask]map[int]bool{},
 	}
 	for i := range in.Plan.Tasks {
@@ -226,43 +228,54 @@ func (j *job) start(ctx workflow.Context) {
 	}
 }
 
-// walk runs every task as soon as what it depends on has succeeded, a bounded number at once, until nothing can run.
+// walk runs every task as soon as what it depends on has succeeded, as many at once as fit, until nothing can run. One
+// coroutine looks at those that wait, when something has moved: one for each would be woken by every event.
 func (j *job) walk(ctx workflow.Context) {
-	left := len(j.tasks)
-	for _, t := range j.tasks {
+	waiting, running := slices.Clone(j.tasks), 0
+	begin := func(t *scheduledTask) {
+		running++
+		release := j.hold(t)
 		workflow.Go(ctx, func(ctx workflow.Context) {
-			defer func() { left-- }()
-			_ = workflow.Await(ctx, func() bool {
-				if j.ending != "" || t.stopped != "" {
-					return true
-				}
-				for _, d := range t.plan.DependsOn {
-					up := j.byName[d]
-					if up.stopped != "" || up.state == bfia.TaskFailed {
-						return true
-					}
-					if up.state != bfia.TaskSuccess {
-						return false
-					}
-				}
-				return j.fits(t)
-			})
-			for _, d := range t.plan.DependsOn {
-				if up := j.byName[d]; up.state != bfia.TaskSuccess && t.stopped == "" {
-					t.stopped, t.stoppedBy = "its input from "+d+" is missing", up.stoppedBy
-				}
-			}
-			if j.ending != "" || t.stopped != "" {
-				return
-			}
-			release := j.hold(t)
 			j.describe(ctx)
 			j.runTask(ctx, t)
 			release()
+			running--
+			j.moved = true
 			j.describe(ctx)
 		})
 	}
-	_ = workflow.Await(ctx, func() bool { return left == 0 })
+	workflow.Go(ctx, func(ctx workflow.Context) { // after those that take what is told and write it down
+		for len(waiting) > 0 {
+			j.moved = false
+			waiting = slices.DeleteFunc(waiting, func(t *scheduledTask) bool { // dependencies stand before dependants
+				begins, over := j.ready(t)
+				if begins {
+					begin(t)
+				}
+				return begins || over
+			})
+			_ = workflow.Await(ctx, func() bool { return j.moved || len(waiting) == 0 })
+		}
+	})
+	_ = workflow.Await(ctx, func() bool { return len(waiting) == 0 && running == 0 })
+}
+
+// ready tells whether a task that waits begins now, or never will; then it notes why.
+func (j *job) ready(t *scheduledTask) (begins, over bool) {
+	if j.ending != "" || t.stopped != "" {
+		return false, true
+	}
+	for _, d := range t.plan.DependsOn {
+		switch up := j.byName[d]; {
+		case up.state == bfia.TaskSuccess:
+		case up.stopped != "" || up.state == bfia.TaskFailed:
+			t.stopped, t.stoppedBy = "its input from "+d+" is missing", up.stoppedBy
+			return false, true
+		default:
+			return false, false
+		}
+	}
+	return j.fits(t), false
 }
 
 // end ends the job on every party and says how it went.
@@ -300,7 +313,9 @@ func (j *job) end(ctx workflow.Context) Result {
 			j.stopAgain(ctx, node, stop)
 		})
 	}
-	_ = workflow.Await(ctx, func() bool { return left == 0 && j.written && len(j.dirty) == 0 && j.unwritten.State == "" })
+	_ = workflow.Await(ctx, func() bool {
+		return left == 0 && j.written && len(j.dirty) == 0 && j.unwritten.State == "" && j.signals == 0
+	})
 	workflow.SetCurrentDetails(ctx, ended(j.outcome, j.ending, j.failure, j.Node, j.Plan.JobID)+j.table())
 	return Result{State: j.state, Outcome: j.outcome, Reason: j.ending}
 }
@@ -339,7 +354,7 @@ func (j *job) failedAt(t *scheduledTask, node string) bool {
 // on to the end that it has.
 func (j *job) finish(outcome string, failure *bfia.Failure) {
 	if j.ending == "" && !j.state.Terminal() {
-		j.outcome, j.failure, j.ending = outcome, failure, failure.String()
+		j.outcome, j.failure, j.ending, j.moved = outcome, failure, failure.String(), true
 		j.logger.Info("job ends early", "outcome", outcome, "reason", j.ending)
 	}
 }

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,22 +14,36 @@ import (
 
 const (
 	// firstAsk is how long a job that waits leaves it at being told before it asks by itself; each time twice as long, up to
-	// lastAsk, so that weeks of waiting fit in a history. It stays below admission.Fresh: the job keeps its place.
-	firstAsk = 10 * time.Second
-	lastAsk  = 10 * time.Minute
+	// soonAsk, and after soonTimes up to lastAsk, so that weeks of waiting fit in a history. All stay below admission.Fresh:
+	// the job keeps its place.
+	firstAsk  = 10 * time.Second
+	soonAsk   = time.Minute
+	lastAsk   = 10 * time.Minute
+	soonTimes = 120
 )
+
+// nextAsk is the pause after one of length wait, before the time'th question.
+func nextAsk(wait time.Duration, time int) time.Duration {
+	if time > soonTimes {
+		return min(2*wait, lastAsk)
+	}
+	return min(2*wait, soonAsk)
+}
 
 // queued is how it stands with a job before its start.
 type queued struct {
-	waits  activities.Turn
-	woken  bool // something has changed: it may have its turn
-	rounds int  // how often room was asked for
-	copies map[string]int
+	waits activities.Turn
+	woken bool // something has changed: it may have its turn
+	// signals to other jobs that are under way.
+	signals  int
+	rounds   int    // how often room was asked for
+	deniedBy string // the party that denied it at last
+	copies   map[string]int
 }
 
 // queue waits until the job has its turn at this scheduler and the room that it needs at every party, all or none.
 func (j *job) queue(ctx workflow.Context) {
-	for wait := firstAsk; j.ending == ""; wait = min(2*wait, lastAsk) {
+	for wait, times := firstAsk, 1; j.ending == ""; wait, times = nextAsk(wait, times), times+1 {
 		j.woken = false
 		var turn activities.Turn
 		if err := record(ctx, activities.TakeTurnName, "take the turn", j.Plan.JobID, workflow.Now(ctx)).Get(ctx, &turn); err != nil {
@@ -49,7 +64,7 @@ func (j *job) queue(ctx workflow.Context) {
 		}
 		j.waits = turn
 		j.describe(ctx)
-		if woken, _ := workflow.AwaitWithTimeout(ctx, wait, func() bool { return j.woken || j.ending != "" }); woken {
+		if awaitFor(ctx, wait, func() bool { return j.woken || j.ending != "" }) {
 			wait = firstAsk / 2 // it is doubled
 		}
 	}
@@ -89,6 +104,11 @@ func (j *job) apply(ctx workflow.Context) (denied, reason string) {
 			}
 			continue
 		}
+		// Where it was denied before, it does not wait any more.
+		if j.deniedBy != "" && j.deniedBy != node && !slices.Contains(held, j.deniedBy) {
+			held = append(held, j.deniedBy)
+		}
+		j.deniedBy = node
 		j.giveBack(ctx, held)
 		if reason = grant.Reason; grant.Of > 1 {
 			reason += fmt.Sprintf(" (place %d of %d there)", grant.Place, grant.Of)
@@ -98,7 +118,7 @@ func (j *job) apply(ctx workflow.Context) (denied, reason string) {
 	return "", ""
 }
 
-// giveBack returns what parties have granted, and waits until they have taken that: what is asked of them next must not be
+// giveBack returns what parties have granted, and the job's place where it waited, and waits until they have taken that: what is asked of them next must not be
 // overtaken.
 func (j *job) giveBack(ctx workflow.Context, nodes []string) {
 	back := bfia.Return{JobID: j.Plan.JobID, Round: j.rounds}
@@ -121,7 +141,12 @@ func (j *job) wake(ctx workflow.Context, jobIDs []string) {
 			j.woken = true
 			continue
 		}
-		workflow.SignalExternalWorkflow(ctx, JobID(id), "", SignalTurn, nil) // one that is gone needs no word
+		j.signals++ // the engine drops those of a workflow that has ended
+		f := workflow.SignalExternalWorkflow(ctx, JobID(id), "", SignalTurn, nil)
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			_ = f.Get(ctx, nil) // one that is gone needs no word
+			j.signals--
+		})
 	}
 }
 

@@ -252,7 +252,7 @@ func (j *job) report(t *scheduledTask, k int, state bfia.TaskState, failure *bfi
 	t.parts[k] = next
 	t.heard++
 	if merged := t.state.Next(bfia.MergeTaskStates(t.parts...)); merged != t.state {
-		t.state = merged
+		t.state, j.moved = merged, true
 		if merged == bfia.TaskFailed {
 			t.failure = t.failures[k]
 			t.reason = fmt.Sprintf("%s (%s): %s", p.NodeID, p.Self(), t.failure.Text())
@@ -308,7 +308,7 @@ func (j *job) receiveStops(ctx workflow.Context) {
 		for _, name := range j.Plan.After(s.Task) {
 			t := j.byName[name]
 			if !t.state.Terminal() && t.stopped == "" {
-				t.stopped, t.stoppedBy = "stopped by "+s.By, s.By
+				t.stopped, t.stoppedBy, j.moved = "stopped by "+s.By, s.By, true
 				nodes = append(nodes, t.plan.Nodes()...)
 			}
 		}

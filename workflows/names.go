@@ -106,6 +106,20 @@ type PartyJobInput struct {
 	Settings  Settings  `json:"settings"`
 	// Approval: someone must approve the job here before it starts.
 	Approval bool `json:"approval,omitempty"`
+	// Fate: the scheduler is a FATE-Flow that speaks its own protocol.
+	Fate bool `json:"fate,omitempty"`
+	// Before, where the job has ended here and its scheduler runs it again, is what has become of its parts.
+	Before []PartBefore `json:"before,omitempty"`
+}
+
+// PartBefore is what has become of a part of a task in a run of its job that has ended.
+type PartBefore struct {
+	Task    string         `json:"task"`
+	Part    string         `json:"part"` // guest.0
+	TaskID  string         `json:"task_id,omitempty"`
+	Attempt int            `json:"attempt,omitempty"`
+	State   bfia.TaskState `json:"state"`
+	Failure *bfia.Failure  `json:"failure,omitempty"`
 }
 
 // Audit is an approval (READY) or a rejection (REJECTED) of a job.
@@ -128,6 +142,8 @@ type Callback struct {
 type Stop struct {
 	Task string `json:"task,omitempty"`
 	By   string `json:"by"`
+	// Attempt, where it is set, is the one attempt of the task that is meant, without what follows it: a further one may begin.
+	Attempt int `json:"attempt,omitempty"`
 	// Undo: the job was not created everywhere; nothing of it shall be kept.
 	Undo bool `json:"undo,omitempty"`
 	// Rejected: a party has not approved the job; Reason says who, and why.

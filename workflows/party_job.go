@@ -47,7 +47,11 @@ func PartyJob(ctx workflow.Context, in PartyJobInput) (Result, error) {
 	}
 	p.createdAt = workflow.Now(ctx)
 	workflow.Go(ctx, p.receiveStops) // what comes before the job is recorded counts
-	createError = record(ctx, activities.RecordJobName, "record the job", in.Plan, in.Roles, in.Scheduler, p.state, p.createdAt).Get(ctx, nil)
+	if in.Before == nil {
+		createError = record(ctx, activities.RecordJobName, "record the job", in.Plan, in.Roles, in.Scheduler, p.state, p.createdAt).Get(ctx, nil)
+	} else {
+		createError = record(ctx, activities.ReopenJobName, "open the job again", in.Plan.JobID).Get(ctx, nil)
+	}
 	p.created = true
 	if createError != nil {
 		return Result{}, answered(ctx, createError)
@@ -95,6 +99,7 @@ type partyTask struct {
 	parts   []*partyPart
 	copy    int           // of the job's room, in which the attempt runs
 	stopped *bfia.Failure // why it must not start, or must end
+	only    bool          // that is of this attempt only
 }
 
 // partyPart is one container: a part of a task in one attempt.
@@ -107,6 +112,7 @@ type partyPart struct {
 	claim   activities.Claim
 	told    bfia.TaskState // what the container itself said
 
+	begun    workflow.Future     // the report that it runs; nil where none is sent
 	cancel   workflow.CancelFunc // ends its run; nil while there is none
 	stopping bool
 }
@@ -117,7 +123,7 @@ func newPartyJob(ctx workflow.Context, in PartyJobInput) *partyJob {
 		logger:        log.With(workflow.GetLogger(ctx), "job_id", in.Plan.JobID, "node_id", in.Node),
 		state:         bfia.JobReady, tasks: map[string]*partyTask{},
 	}
-	if in.Approval {
+	if in.Approval && in.Before == nil {
 		p.state = bfia.JobPending
 	}
 	for i := range in.Plan.Tasks {
@@ -126,6 +132,9 @@ func newPartyJob(ctx workflow.Context, in PartyJobInput) *partyJob {
 			t.parts = append(t.parts, &partyPart{part: part, state: bfia.TaskReady})
 		}
 		p.tasks[t.plan.Name] = t
+	}
+	for _, b := range in.Before {
+		p.resume(b)
 	}
 	return p
 }
@@ -171,6 +180,9 @@ func (p *partyJob) receiveTaskStarts(ctx workflow.Context) {
 		if !ok || t.attempt >= ref.Which() || p.state == bfia.JobPending {
 			p.logger.Info("task/start changes nothing", "task_id", ref.TaskID, "task_name", ref.TaskName, "known", ok)
 			continue
+		}
+		if t.only {
+			t.stopped, t.only = nil, false
 		}
 		if t.attempt > 0 && p.stopped == "" && t.stopped == nil {
 			p.outdate(t)
@@ -240,11 +252,18 @@ func (p *partyJob) receiveStops(ctx workflow.Context) {
 			continue
 		}
 		t, ok := p.tasks[s.Task]
-		if !ok {
+		if !ok || s.Attempt > 0 && t.attempt != s.Attempt {
 			continue
 		}
 		if len(t.parts) > 0 && t.ended() {
 			workflow.Go(ctx, func(ctx workflow.Context) { p.cleanUp(ctx, t) })
+			continue
+		}
+		if s.Attempt > 0 {
+			if t.stopped == nil {
+				t.stopped, t.only = stoppedBy(s.By), true
+				p.stopTask(ctx, t, false)
+			}
 			continue
 		}
 		for _, name := range p.Plan.After(s.Task) {

@@ -30,6 +30,8 @@ func (p *partyJob) apply(ctx workflow.Context, a bfia.Apply) (bfia.Grant, error)
 		return bfia.Grant{State: bfia.JobFinished, Reason: "the job was stopped here by " + p.stopped}, nil
 	case p.state == bfia.JobPending:
 		return bfia.Grant{}, refusal(bfia.CodeConflict, "the job waits for its approval here")
+	case p.Fate: // it counts no rounds, and asks again by itself
+		return p.admit(ctx, activities.AdmitRequest{JobID: p.Plan.JobID, Priority: p.Plan.Priority, Created: p.createdAt})
 	case a.Round < p.room.round:
 		return bfia.Grant{}, refusal(bfia.CodeConflict, "a later application of the job has been answered")
 	}
@@ -42,10 +44,12 @@ func (p *partyJob) admit(ctx workflow.Context, req activities.AdmitRequest) (bfi
 	p.room.asking = true
 	defer func() { p.room.asking = false }()
 	req.At = workflow.Now(ctx)
-	var grant bfia.Grant
-	if err := record(ctx, activities.AdmitName, "ask for room", req).Get(ctx, &grant); err != nil {
-		return grant, err
+	var answer activities.Admitted
+	if err := record(ctx, activities.AdmitName, "ask for room", req).Get(ctx, &answer); err != nil {
+		return answer.Grant, err
 	}
+	p.tell(ctx, answer.Waiting)
+	grant := answer.Grant
 	p.room.denied = grant.Reason
 	if grant.Granted && !p.room.granted {
 		p.room.granted, p.room.busy = true, make([]bool, grant.Copies)
@@ -53,14 +57,15 @@ func (p *partyJob) admit(ctx workflow.Context, req activities.AdmitRequest) (bfi
 	return grant, nil
 }
 
-// giveBack takes back what was granted, since another party had no room. What a later application got stays.
+// giveBack takes back what was granted, since another party had no room, or the job's place among those that wait here. What
+// a later application got stays.
 func (p *partyJob) giveBack(ctx workflow.Context, back bfia.Return) error {
 	_ = workflow.Await(ctx, func() bool { return p.created && !p.room.asking })
-	if back.Round != p.room.round || !p.room.granted || p.state != bfia.JobReady {
+	if !p.Fate && back.Round < p.room.round || p.state != bfia.JobReady {
 		return nil
 	}
 	p.room.granted, p.room.busy = false, nil
-	p.room.round++ // what comes late of this round gets nothing
+	p.room.round = back.Round + 1 // what comes late of this round gets nothing
 	return p.release(ctx)
 }
 
@@ -70,9 +75,20 @@ func (p *partyJob) release(ctx workflow.Context) error {
 	if err := record(ctx, activities.ReleaseName, "give back the room", p.Plan.JobID, workflow.Now(ctx)).Get(ctx, &waiting); err != nil {
 		return err
 	}
+	p.tell(ctx, waiting)
+	return nil
+}
+
+// tell tells jobs that wait for room here that there may be some.
+func (p *partyJob) tell(ctx workflow.Context, waiting []activities.Waiting) {
 	for _, w := range waiting {
 		if w.Scheduler == "" { // it asks for itself
-			workflow.SignalExternalWorkflow(ctx, PartyJobID(w.JobID), "", SignalFree, nil)
+			p.active++
+			f := workflow.SignalExternalWorkflow(ctx, PartyJobID(w.JobID), "", SignalFree, nil)
+			workflow.Go(ctx, func(ctx workflow.Context) {
+				defer func() { p.active-- }()
+				_ = f.Get(ctx, nil)
+			})
 			continue
 		}
 		hint := workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
@@ -86,7 +102,6 @@ func (p *partyJob) release(ctx workflow.Context) error {
 			_ = f.Get(ctx, nil) // the scheduler asks by itself later
 		})
 	}
-	return nil
 }
 
 // releaseRoom gives back, at the job's end, what it holds; nothing of it runs any more.
@@ -110,14 +125,14 @@ func (p *partyJob) receiveFree(ctx workflow.Context) {
 // admitSelf gets room for a job whose scheduler starts it without having asked for any, as FATE-Flow does: its tasks wait
 // for it.
 func (p *partyJob) admitSelf(ctx workflow.Context) {
-	for wait := firstAsk; !p.room.granted && p.stopped == ""; wait = min(2*wait, lastAsk) {
+	for wait, times := firstAsk, 1; !p.room.granted && p.stopped == ""; wait, times = nextAsk(wait, times), times+1 {
 		p.room.free = false
 		if _, err := p.admit(ctx, activities.AdmitRequest{JobID: p.Plan.JobID, Priority: p.Plan.Priority, Created: p.createdAt}); err != nil {
 			p.logger.Error("room could not be asked for", "reason", reasonOf(err))
 			p.room.denied = reasonOf(err)
 		}
 		p.describe(ctx)
-		if free, _ := workflow.AwaitWithTimeout(ctx, wait, func() bool { return p.room.granted || p.room.free || p.stopped != "" }); free {
+		if awaitFor(ctx, wait, func() bool { return p.room.granted || p.room.free || p.stopped != "" }) {
 			wait = firstAsk / 2
 		}
 	}

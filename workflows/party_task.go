@@ -34,6 +34,7 @@ func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 	defer func() { p.active-- }()
 	p.running(ctx)
 	parts := p.begin(t)
+	p.tellBegin(ctx, t, parts)
 	failAll := func(f *bfia.Failure) {
 		for _, part := range parts {
 			p.endPart(ctx, t, part, bfia.TaskFailed, f)
@@ -89,12 +90,12 @@ func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 	release()
 }
 
-// begin makes the parts of the task's attempt RUNNING.
+// begin makes the parts of the task's attempt RUNNING. They stay that attempt's when the next takes their place.
 func (p *partyJob) begin(t *partyTask) []*partyPart {
 	for _, part := range t.parts {
 		part.state, part.taskID, part.attempt = bfia.TaskRunning, t.id, t.attempt
 	}
-	return t.parts
+	return slices.Clone(t.parts)
 }
 
 // ref names the task's attempt to activities.
@@ -256,17 +257,7 @@ func (p *partyJob) endPart(ctx workflow.Context, t *partyTask, part *partyPart, 
 		key, part.part, part.taskID, state, part.failure, workflow.Now(ctx)).Get(ctx, nil); err != nil {
 		p.logger.Error("end of a task not recorded", "task_id", part.taskID, "role", part.part.Self(), "error", err)
 	}
-	shared := part.failure.Shared(p.Settings.Share)
-	id := fmt.Sprintf("report %s %s of %s", part.part.Self(), state, t.plan.Name)
-	if part.attempt > 1 {
-		id += fmt.Sprintf(" (attempt %d)", part.attempt)
-	}
-	if err := swift(ctx, id, p.Settings.GiveUpAfter,
-		activities.SendCallbackName, p.Scheduler,
-		bfia.TaskReport{TaskID: part.taskID, Status: state, Role: part.part.Role, Reason: shared.Text(), Failure: shared}).Get(ctx, nil); err != nil {
-		// It will ask: polling is the safety net.
-		p.logger.Warn("the scheduler did not take a callback", "task_id", part.taskID, "role", part.part.Self(), "reason", reasonOf(err))
-	}
+	p.report(ctx, t, part)
 }
 
 func (p *partyJob) stopReason(t *partyTask) *bfia.Failure {

@@ -118,7 +118,11 @@ func hosts(ctx context.Context, cfg *party.Config) Check {
 			return failed("see that machine's worker's log: it reaches the database and not Temporal", "host %s says that it is there, and takes no work", h.HostID)
 		}
 	}
-	return ok("%d host(s) take work", len(known))
+	open := slices.DeleteFunc(slices.Clone(known), func(h store.Host) bool { return h.Draining })
+	if len(open) == 0 {
+		return warning("hutong host undrain, for one of hutong host list", "all %d host(s) are drained; tasks will wait", len(known))
+	}
+	return ok("%d host(s) take work, %d are drained", len(open), len(known)-len(open))
 }
 
 // notThere tells of a path that Open would make: the doctor makes nothing, least of all as another user than the party's.

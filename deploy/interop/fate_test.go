@@ -36,7 +36,8 @@ func newFate(t *testing.T, w *world, address, storage string) *fateParty {
 	require.NoError(t, err)
 	f := &fateParty{endpoint: endpoint{url: "http://" + address}, world: w, storage: storage, transport: transport,
 		Home: fateflow.Home{Dir: filepath.Join(w.dir, "fate", "fate_flow"), Cache: w.cache, Node: fateNode, Address: address, GRPCPort: grpc,
-			Storage: storage, Transport: transport, Routes: map[string]string{fateNode: address, hutongNode: w.toUs.address}}}
+			Storage: storage, Transport: transport, Routes: map[string]string{fateNode: address, hutongNode: w.toUs.address},
+			Proxy: newRouter(t, map[string]string{fateNode: address, hutongNode: w.toUs.address})}}
 	require.NoError(t, f.LayOut())
 	return f
 }

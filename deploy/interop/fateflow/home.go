@@ -38,6 +38,9 @@ type Home struct {
 	Transport string
 	// Routes is host:port of each party by node id, its own too.
 	Routes map[string]string
+	// Proxy, where it is set, is host:port of the proxy through which it sends all commands of its own protocol, to itself
+	// too. The proxy finds the party in the header dest-party-id. Without one it sends none to other parties.
+	Proxy string
 }
 
 // LayOut makes the folder. The package is copied, since settings and routes are files in it.
@@ -65,10 +68,23 @@ func (h *Home) LayOut() error {
 		return err
 	}
 	// What stands in local.service_conf.yaml goes before service_conf.yaml.
-	if err := writeYAML(filepath.Join(h.Dir, "conf", "local.service_conf.yaml"), map[string]any{
+	local := map[string]any{
 		"party_id": h.Node,
 		"fateflow": map[string]any{"host": host, "http_port": port, "grpc_port": h.GRPCPort, "proxy_name": "osx"},
-	}); err != nil {
+	}
+	if h.Proxy != "" {
+		proxyHost, proxyPort, err := split(h.Proxy)
+		if err != nil {
+			return err
+		}
+		local["fateflow"].(map[string]any)["proxy_name"] = "nginx"
+		// With a standalone federation it would have no other parties.
+		local["default_engines"] = map[string]any{"computing": "standalone", "federation": "osx", "storage": "standalone"}
+		local["federation"] = map[string]any{
+			"osx":   map[string]any{"host": host, "port": h.GRPCPort, "mode": "stream"},
+			"nginx": map[string]any{"host": proxyHost, "http_port": proxyPort, "protocol": "http"}}
+	}
+	if err := writeYAML(filepath.Join(h.Dir, "conf", "local.service_conf.yaml"), local); err != nil {
 		return err
 	}
 	routes := map[string]any{}

@@ -3,6 +3,7 @@
 package dockerd
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,25 +27,35 @@ type Daemon struct {
 // Socket is where it listens.
 func (d *Daemon) Socket() string { return filepath.Join(d.Dir, "docker.sock") }
 
-// Prepare makes its folder and its bridge.
+// Prepare makes its folder, with a configuration of its own in the place of the machine's, and its bridge.
 func (d *Daemon) Prepare() error {
 	if err := os.MkdirAll(d.Dir, 0o755); err != nil {
+		return err
+	}
+	config := map[string]string{}
+	if keyFile() {
+		config["deprecated-key-path"] = filepath.Join(d.Dir, "key.json")
+	}
+	text, err := json.Marshal(config)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(d.configFile(), text, 0o644); err != nil {
 		return err
 	}
 	return addBridge(d.Bridge)
 }
 
+func (d *Daemon) configFile() string { return filepath.Join(d.Dir, "daemon.json") }
+
 func (d *Daemon) pidFile() string { return filepath.Join(d.Dir, "pid") }
 
 // Command starts it; see [Daemon.Prepare].
 func (d *Daemon) Command() *exec.Cmd {
-	args := []string{"--data-root", filepath.Join(d.Dir, "data"), "--exec-root", filepath.Join(d.Dir, "exec"), "--pidfile", d.pidFile(),
+	args := []string{"--config-file", d.configFile(), "--data-root", filepath.Join(d.Dir, "data"), "--exec-root", filepath.Join(d.Dir, "exec"), "--pidfile", d.pidFile(),
 		"-H", "unix://" + d.Socket(), "--bridge=" + d.Bridge, "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false"}
 	if d.LiveRestore {
 		args = append(args, "--live-restore")
-	}
-	if keyFile() {
-		args = append(args, "--deprecated-key-path", filepath.Join(d.Dir, "key.json"))
 	}
 	return exec.Command("dockerd", args...)
 }

@@ -1,0 +1,8 @@
+package worker
+
+// For tests that need the engine: what starts it imports this package.
+var (
+	Identity  = identity
+	Twins     = twins
+	FindTwins = findTwins
+)

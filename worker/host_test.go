@@ -1,0 +1,51 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hutong/activities"
+	"hutong/activities/runner"
+	"hutong/store"
+	"hutong/store/storetest"
+)
+
+// A host tells what it has with each heartbeat; while that can't be asked for, what it told before stands.
+func TestAnnounce(t *testing.T) {
+	ctx, db := t.Context(), storetest.Open(t, storetest.SQLite(t))
+	has, broken := runner.Capacity{CPUMilli: 2000, Memory: 1 << 30, Disk: 1 << 40}, errors.New("the engine is away")
+	a := &announcer{logger: slog.New(slog.DiscardHandler),
+		runs: &activities.Runs{HostID: "h", Node: "A", Store: db, Runners: map[string]runner.Runner{"process": nil, "docker": nil}},
+		offer: Offer{Slots: 3, Labels: map[string]string{"gpu": "1"}, Capacity: func(ctx context.Context) (runner.Capacity, error) {
+			if _, bounded := ctx.Deadline(); !bounded {
+				return has, errors.New("an engine that hangs would silence the host")
+			}
+			return has, broken
+		}}}
+	require.ErrorIs(t, a.announce(ctx), broken, "it was never told")
+	told := func() store.Host {
+		hosts, err := db.Hosts(ctx, time.Now().Add(-time.Minute))
+		require.NoError(t, err)
+		require.Len(t, hosts, 1)
+		h := hosts[0]
+		h.SeenAt = time.Time{}
+		return h
+	}
+	broken = nil
+	require.NoError(t, a.announce(ctx))
+	want := store.Host{HostID: "h", NodeID: "A", Devices: []string{"docker", "process"}, Queue: activities.RunQueue("h"), Slots: 3,
+		CPUMilli: 2000, Memory: 1 << 30, Disk: 1 << 40, Labels: map[string]string{"gpu": "1"}}
+	require.Equal(t, want, told())
+	require.NoError(t, db.DrainHost(ctx, "h", true))
+	has.Memory, want.Memory, want.Draining = 1<<31, 1<<31, true
+	require.NoError(t, a.announce(ctx))
+	require.Equal(t, want, told())
+	has, broken = runner.Capacity{}, errors.New("the engine restarts")
+	require.NoError(t, a.announce(ctx))
+	require.Equal(t, want, told())
+}

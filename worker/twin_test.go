@@ -1,0 +1,69 @@
+package worker_test
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/taskqueue/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"hutong/activities"
+	"hutong/deploy/testenv"
+	host "hutong/worker"
+)
+
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
+
+func TestTwins(t *testing.T) {
+	began := time.Now()
+	polled := func(who string, after time.Duration) *taskqueue.PollerInfo {
+		return &taskqueue.PollerInfo{Identity: who, LastAccessTime: timestamppb.New(began.Add(after))}
+	}
+	pollers := []*taskqueue.PollerInfo{polled("me", time.Minute), polled("the one before", -time.Second), polled("z", time.Minute), polled("a", time.Second), polled("a", time.Hour)}
+	require.Equal(t, []string{"a", "z"}, host.Twins(pollers, "me", began))
+	require.Empty(t, host.Twins(pollers[:2], "me", began))
+	require.NotEqual(t, host.Identity("A"), host.Identity("A"))
+}
+
+// Two workers of one host are found out, and one that took another's place is none.
+func TestFindTwins(t *testing.T) {
+	address := testenv.Temporal(t)
+	testenv.Namespace(t, address, "twins")
+	c, err := client.Dial(client.Options{HostPort: address, Namespace: "twins"})
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	start := func() (string, worker.Worker) {
+		self := host.Identity("A")
+		w := worker.New(c, activities.RunQueue("h"), worker.Options{Identity: self, DisableWorkflowWorker: true})
+		w.RegisterActivity(func() error { return nil })
+		require.NoError(t, w.Start())
+		return self, w
+	}
+	seen := func(self string, since time.Time, want ...string) {
+		t.Helper()
+		var found []string
+		require.Eventually(t, func() bool {
+			found, err = host.FindTwins(t.Context(), c, "h", self, since)
+			return err == nil && len(found) == len(want)
+		}, time.Minute, 100*time.Millisecond)
+		require.ElementsMatch(t, want, found)
+	}
+	began := time.Now()
+	first, w1 := start()
+	seen("someone else", began, first)
+	w1.Stop()
+
+	replaced := time.Now()
+	second, w2 := start()
+	t.Cleanup(w2.Stop)
+	seen("someone else", replaced, second)
+	seen(second, replaced)
+	third, w3 := start()
+	t.Cleanup(w3.Stop)
+	seen(second, replaced, third)
+	seen(third, replaced, second)
+}
