@@ -93,7 +93,7 @@ type Dependencies struct {
 // New makes a server; [Server.Serve] serves it.
 func New(cfg Config, d Dependencies) *Server {
 	s := &Server{Config: cfg, store: d.Store, blobs: d.Blobs, datasets: d.Datasets, temporal: d.Temporal, remote: d.Remote,
-		logger: d.Logger, jobSalt: os.Getpid(), submissions: semaphore.NewWeighted(submissionsAtOnce)}
+		logger: d.Logger, jobSalt: os.Getpid(), submissions: semaphore.NewWeighted(submissionsAtOnce())}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.app = s.newApp(func(route) bool { return true })
 	s.containers = s.newApp(func(r route) bool { return r.container })

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"runtime"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -49,13 +50,12 @@ func (s *Server) submitJob(c *fiber.Ctx) error {
 	return ok(c, bfia.JobCreated{JobID: doc.JobID, Warnings: warnings})
 }
 
-const (
-	// submissionsAtOnce is how many jobs of clients are being created at once. More would only take turns at each step of their
-	// creation, all of them for longer than parties are waited for.
-	submissionsAtOnce = 8
-	// submissionWait is how long a client waits for its job's creation to begin: less than clients do.
-	submissionWait = 20 * time.Second
-)
+// submissionsAtOnce is how many jobs of clients are being created at once. More would only take turns at each step of their
+// creation, all of them for longer than parties are waited for.
+func submissionsAtOnce() int64 { return int64(max(4, 2*runtime.NumCPU())) }
+
+// submissionWait is how long a client waits for its job's creation to begin: less than clients do.
+const submissionWait = 20 * time.Second
 
 // admit waits until a job may be created, in the order of the requests.
 func (s *Server) admit(ctx context.Context) (done func(), err error) {

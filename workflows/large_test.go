@@ -12,7 +12,10 @@ import (
 // TestJobOfThousandTasks: as deep and as wide as a DAG gets. All that the rules of the federation say holds, and no task
 // is left out or started twice.
 func TestJobOfThousandTasks(t *testing.T) {
-	const n = 1000
+	n := 1000
+	if raceEnabled {
+		n = 150 // it takes minutes with the race detector; make test has it without, too
+	}
 	for _, c := range []struct {
 		name  string
 		after func(i int) string // what the i-th task depends on

@@ -90,12 +90,12 @@ func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 	release()
 }
 
-// begin makes the parts of the task's attempt RUNNING.
+// begin makes the parts of the task's attempt RUNNING. They stay that attempt's when the next takes their place.
 func (p *partyJob) begin(t *partyTask) []*partyPart {
 	for _, part := range t.parts {
 		part.state, part.taskID, part.attempt = bfia.TaskRunning, t.id, t.attempt
 	}
-	return t.parts
+	return slices.Clone(t.parts)
 }
 
 // ref names the task's attempt to activities.
