@@ -17,8 +17,8 @@ import (
 func newRouter(t *testing.T, parties map[string]string) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	server := &http.Server{Handler: &httputil.ReverseProxy{Director: func(r *http.Request) {
-		r.URL.Scheme, r.URL.Host = "http", parties[r.Header.Get("dest-party-id")]
+	server := &http.Server{Handler: &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.Out.URL.Scheme, r.Out.URL.Host = "http", parties[r.In.Header.Get("dest-party-id")]
 	}}}
 	go func() { _ = server.Serve(l) }()
 	atEnd(func() { _ = server.Close() })
