@@ -19,7 +19,7 @@ FOR         ?= 10m
 BENCH_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-race test-memory test-s3 test-engine check histories image interop chaos bench bench-peer clean FORCE
+.PHONY: help build demo test test-race test-memory test-s3 test-k8s test-engine check histories image interop chaos bench bench-peer clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,7 +37,7 @@ bin/provider: FORCE
 demo: build ## run the main job: two institutions train a model together (DEVICE=docker, process or auto)
 	bin/hutong demo --device $(DEVICE)
 
-test: build check test-race test-memory test-s3 test-engine ## run all tests, with the race detector, and the linters
+test: build check test-race test-memory test-s3 test-k8s test-engine ## run all tests, with the race detector, and the linters
 
 test-race:
 	$(GO) test -race $(SLIM) -timeout 20m $(TEST_FLAGS) $$($(GO) list $(SLIM) ./... | grep -v '^hutong/deploy/dev$$')
@@ -50,6 +50,11 @@ test-memory:
 # The storage, and a whole training, on an S3 server, which is installed for it.
 test-s3:
 	deploy/testenv/s3/with.sh "$(CACHE)" $(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) ./store/blob ./store/dataset ./deploy/provider
+
+# The k8s device on a real API server, etcd and Job controller, which are built for it: some three minutes, once.
+test-k8s:
+	deploy/testenv/k8s/install.sh "$(CACHE)"
+	HUTONG_TEST_K8S="$(CACHE)/bin/k8s-cluster" $(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) -run '^TestKubernetes|/k8s$$' ./activities/runner
 
 test-engine:
 	$(STATIC) $(GO) test -timeout 10m $(TEST_FLAGS) ./deploy/dev

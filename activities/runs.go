@@ -366,9 +366,9 @@ func runName(req RunRequest) string {
 	return "hutong-" + name
 }
 
-// chooseProvider picks the provider whose device is there, Docker first.
+// chooseProvider picks the provider whose device is there, Docker first, Kubernetes last.
 func chooseProvider(providers []store.Provider, devices []string) (store.Provider, bool) {
-	for _, device := range []bfia.Device{bfia.DeviceDocker, bfia.DeviceProcess} {
+	for _, device := range []bfia.Device{bfia.DeviceDocker, bfia.DeviceProcess, bfia.DeviceKubernetes} {
 		if i := slices.IndexFunc(providers, func(p store.Provider) bool { return p.Device == string(device) }); i >= 0 &&
 			slices.Contains(devices, string(device)) {
 			return providers[i], true
@@ -384,6 +384,9 @@ func limits(res bfia.Resources) runner.Resources {
 	}
 	if res.Memory > 0 {
 		l.Memory = int64(res.Memory * (1 << 30))
+	}
+	if res.Disk > 0 {
+		l.Disk = int64(res.Disk * (1 << 30))
 	}
 	return l
 }

@@ -12,8 +12,9 @@ type Device string
 
 // The devices.
 const (
-	DeviceDocker  Device = "docker"  // an image
-	DeviceProcess Device = "process" // a command that the operator allows
+	DeviceDocker     Device = "docker"  // an image
+	DeviceProcess    Device = "process" // a command that the operator allows
+	DeviceKubernetes Device = "k8s"     // an image, run as a Kubernetes Job
 )
 
 // Registration registers a provider: a vendor's algorithms at one version on one device.
@@ -26,7 +27,7 @@ type Registration struct {
 	Description map[string]json.RawMessage `json:"components_description"`
 }
 
-// Metadata says what runs: an image for device docker, a command for device process.
+// Metadata says what runs: an image for devices docker and k8s, a command for device process.
 type Metadata struct {
 	BaseURL string   `json:"base_url"`
 	Image   string   `json:"image,omitempty"`
@@ -72,18 +73,18 @@ func ParseRegistration(body []byte) (*Registration, error) {
 		return nil, Errorf(CodeBadRequest, "protocol: %q is not supported, \"bfia\" is", r.Protocol)
 	}
 	switch r.Device {
-	case DeviceDocker:
+	case DeviceDocker, DeviceKubernetes:
 		if strings.TrimSpace(r.Metadata.Image) == "" {
-			return nil, Errorf(CodeBadRequest, "metadata.image: is required for device \"docker\"")
+			return nil, Errorf(CodeBadRequest, "metadata.image: is required for device %q", r.Device)
 		}
 	case DeviceProcess:
 		if len(r.Metadata.Command) == 0 || r.Metadata.Command[0] == "" {
 			return nil, Errorf(CodeBadRequest, "metadata.command: is required for device \"process\": a list, the program's path first")
 		}
 	case "":
-		return nil, Errorf(CodeBadRequest, "device: is required: \"docker\" or \"process\"")
+		return nil, Errorf(CodeBadRequest, "device: is required: \"docker\", \"process\" or \"k8s\"")
 	default:
-		return nil, Errorf(CodeBadRequest, "device: %q is unknown, \"docker\" and \"process\" are supported", r.Device)
+		return nil, Errorf(CodeBadRequest, "device: %q is unknown, \"docker\", \"process\" and \"k8s\" are supported", r.Device)
 	}
 	if err := CheckLabels("metadata.requires", r.Metadata.Requires); err != nil {
 		return nil, err

@@ -316,9 +316,9 @@ func nodeOf(t *testing.T, name string) string {
 	return c.Config.Labels["hutong.node_id"]
 }
 
-// A relay is a socket in front of the Engine's that can be cut.
+// A relay is a socket in front of another that can be cut.
 type relay struct {
-	address, target string
+	network, address, target string
 	// request sees what the client sends before the Engine does; nil is nothing.
 	request func(b []byte)
 
@@ -329,18 +329,19 @@ type relay struct {
 
 func newRelay(t *testing.T, request func(b []byte)) *relay {
 	target := strings.TrimPrefix(dockerClient(t).DaemonHost(), "unix://")
-	r := &relay{address: filepath.Join(t.TempDir(), "s"), target: target, request: request}
+	r := &relay{network: "unix", address: filepath.Join(t.TempDir(), "s"), target: target, request: request}
 	r.listen(t)
 	t.Cleanup(r.cut)
 	return r
 }
 
 func (r *relay) listen(t *testing.T) {
-	listener, err := net.Listen("unix", r.address)
+	listener, err := net.Listen(r.network, r.address)
 	if err != nil {
 		t.Error(err)
 		return
 	}
+	r.address = listener.Addr().String()
 	r.mu.Lock()
 	r.listener = listener
 	r.mu.Unlock()
@@ -350,7 +351,7 @@ func (r *relay) listen(t *testing.T) {
 			if err != nil {
 				return
 			}
-			far, err := net.Dial("unix", r.target)
+			far, err := net.Dial(r.network, r.target)
 			if err != nil {
 				_ = near.Close()
 				continue

@@ -60,6 +60,11 @@ func run(m *testing.M) int {
 	if removeImage != nil {
 		defer removeImage()
 	}
+	defer func() {
+		if k8s.stop != nil {
+			k8s.stop()
+		}
+	}()
 	return m.Run()
 }
 

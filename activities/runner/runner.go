@@ -12,7 +12,7 @@ import (
 //
 // Errors are [*Error] values; [IsPermanent] tells those that no retry can cure.
 type Runner interface {
-	// Device is "docker" or "process".
+	// Device is "docker", "process" or "k8s".
 	Device() string
 
 	// HostID names the host in a way that survives restarts of the worker.
@@ -42,7 +42,8 @@ type Runner interface {
 
 	// Start starts a created run. It does nothing if the run runs, has ended or
 	// was stopped before it could start. A program that cannot be started is a
-	// permanent error, the same each time, and an [Exit] for Wait.
+	// permanent error, the same each time, and an [Exit] for Wait. A device that begins later by
+	// itself tells it by Wait first.
 	Start(ctx context.Context, name string) error
 
 	// Wait waits until the run has ended, and answers at once when it already has. It also waits
@@ -85,11 +86,11 @@ type Spec struct {
 	// 2 to 128 characters.
 	Name string
 
-	// Image is the container's image; it must be on the host. Docker only.
+	// Image is the container's image. For Docker it must be on the host; processes have none.
 	Image string
 
 	// Command is the process's argument vector, the program first, by its absolute
-	// path. For Docker it takes the place of the image's CMD and may be empty.
+	// path. For containers it takes the place of the image's CMD and may be empty.
 	Command []string
 
 	// Env may hold secrets: it never appears in arguments, labels or
@@ -115,6 +116,7 @@ type Mount struct {
 type Resources struct {
 	CPU    float64 // cores
 	Memory int64   // bytes; there is no swap beyond it
+	Disk   int64   // bytes; enforced by Kubernetes only
 }
 
 // An Exit tells how a run ended.

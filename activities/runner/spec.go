@@ -101,6 +101,9 @@ func checkResources(r Resources) error {
 	if r.Memory < 0 {
 		return fmt.Errorf("resources: %d is not an amount of memory", r.Memory)
 	}
+	if r.Disk < 0 {
+		return fmt.Errorf("resources: %d is not an amount of disk", r.Disk)
+	}
 	return nil
 }
 

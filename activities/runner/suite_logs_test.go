@@ -42,8 +42,7 @@ func TestFollow(t *testing.T) {
 	each(t, func(t *testing.T, ctx context.Context, d device) {
 		dir := tempDir(t)
 		spec := d.spec()
-		spec.Mounts = []runner.Mount{{Source: dir, Target: "out"}}
-		file := d.runner.StorageRoot(spec.Name) + "/out/go"
+		file := d.share(d.runner, &spec, dir) + "/go"
 		spec.Command = append(spec.Command, "print", "first", "print", "", "wait", file, "unended", "last")
 		begin(t, ctx, d.runner, spec)
 		// The run goes on only when its first line came through.

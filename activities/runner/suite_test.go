@@ -23,14 +23,23 @@ import (
 
 // A device is what the suite needs to know of one.
 type device struct {
-	runner  runner.Runner
-	again   func(t *testing.T) runner.Runner // another value for the same party and host
-	spec    func(args ...string) runner.Spec // of the test program
-	bad     func(spec *runner.Spec)          // makes it a program that cannot be started
+	runner runner.Runner
+	again  func(t *testing.T) runner.Runner // another value for the same party and host
+	spec   func(args ...string) runner.Spec // of the test program
+	bad    func(spec *runner.Spec)          // makes it a program that cannot be started
+	// share lets a program see a directory of this machine, and tells where.
+	share   func(r runner.Runner, spec *runner.Spec, dir string) string
 	process bool
+	k8s     bool
 }
 
-var devices = map[string]func(t *testing.T) device{"docker": dockerDevice, "process": processDevice}
+var devices = map[string]func(t *testing.T) device{"docker": dockerDevice, "process": processDevice, "k8s": k8sDevice}
+
+// shareMount shares by a mount.
+func shareMount(r runner.Runner, spec *runner.Spec, dir string) string {
+	spec.Mounts = []runner.Mount{{Source: dir, Target: "out"}}
+	return r.StorageRoot(spec.Name) + "/out"
+}
 
 func dockerDevice(t *testing.T) device {
 	needDocker(t)
@@ -46,7 +55,8 @@ func dockerDevice(t *testing.T) device {
 		spec: func(args ...string) runner.Spec {
 			return runner.Spec{Name: "test-" + rand.Text(), Image: prog.image, Command: append([]string{"/prog"}, args...)}
 		},
-		bad: func(spec *runner.Spec) { spec.Command = []string{"/not there"} },
+		bad:   func(spec *runner.Spec) { spec.Command = []string{"/not there"} },
+		share: shareMount,
 	}
 }
 
@@ -64,7 +74,8 @@ func processDevice(t *testing.T) device {
 		spec: func(args ...string) runner.Spec {
 			return runner.Spec{Name: "test-" + rand.Text(), Command: append([]string{prog.path}, args...)}
 		},
-		bad: func(spec *runner.Spec) { spec.Command = []string{broken} },
+		bad:   func(spec *runner.Spec) { spec.Command = []string{broken} },
+		share: shareMount,
 	}
 }
 
@@ -167,8 +178,9 @@ func TestRun(t *testing.T) {
 
 func TestKilledBySignal(t *testing.T) {
 	each(t, func(t *testing.T, ctx context.Context, d device) {
-		spec := d.spec("forever")
+		spec := d.spec("ignoreterm", "print", "ready", "forever")
 		begin(t, ctx, d.runner, spec)
+		ready(t, ctx, d.runner, spec.Name, "ready")
 		require.NoError(t, d.runner.Stop(ctx, spec.Name, 0))
 		exit := end(t, ctx, d.runner, spec.Name)
 		require.Equal(t, 137, exit.Code)
@@ -194,8 +206,7 @@ func TestTwice(t *testing.T) {
 		}
 		for range 3 { // short enough to have ended before the last start
 			spec := d.spec()
-			spec.Mounts = []runner.Mount{{Source: dir, Target: "out"}}
-			file := d.runner.StorageRoot(spec.Name) + "/out/" + spec.Name
+			file := d.share(d.runner, &spec, dir) + "/" + spec.Name
 			spec.Command = append(spec.Command, "append", file, "x", "exit", "4")
 			var mu sync.Mutex
 			ids := map[string]bool{}
@@ -266,8 +277,8 @@ func TestBadSpec(t *testing.T) {
 			"within": func(s *runner.Spec) {
 				s.Mounts = []runner.Mount{{Source: "/tmp", Target: "a"}, {Source: "/tmp", Target: "a/b"}}
 			},
-			"does not exist|no such file": func(s *runner.Spec) { s.Mounts = []runner.Mount{{Source: "/not/there", Target: "a"}} },
-			"cores":                       func(s *runner.Spec) { s.Resources.CPU = -1 },
+			"does not exist|no such file|can't see the files": func(s *runner.Spec) { s.Mounts = []runner.Mount{{Source: "/not/there", Target: "a"}} },
+			"cores": func(s *runner.Spec) { s.Resources.CPU = -1 },
 		} {
 			spec := d.spec("exit", "0")
 			spoil(&spec)
@@ -289,6 +300,10 @@ func TestCannotStart(t *testing.T) {
 		d.bad(&spec)
 		_, err := d.runner.Create(ctx, spec)
 		require.NoError(t, err)
+		if d.k8s { // a cluster only tells later
+			require.NoError(t, d.runner.Start(ctx, spec.Name))
+			end(t, ctx, d.runner, spec.Name)
+		}
 		for range 2 {
 			err := d.runner.Start(ctx, spec.Name)
 			require.ErrorContains(t, err, "could not be started")
@@ -363,6 +378,12 @@ func TestEnvironment(t *testing.T) {
 		}
 		spec := d.spec("env")
 		spec.Env = env
+		if d.k8s {
+			_, err := d.runner.Create(ctx, spec)
+			require.ErrorContains(t, err, "printable ASCII")
+			require.True(t, runner.IsPermanent(err))
+			delete(env, "国密.参数")
+		}
 		begin(t, ctx, d.runner, spec)
 		require.Equal(t, 0, end(t, ctx, d.runner, spec.Name).Code)
 		got := map[string]bool{}
@@ -383,6 +404,9 @@ func TestEnvironment(t *testing.T) {
 
 func TestMounts(t *testing.T) {
 	each(t, func(t *testing.T, ctx context.Context, d device) {
+		if d.k8s {
+			t.Skip("pods can't see files of this machine: TestBadSpec")
+		}
 		in, out := tempDir(t), tempDir(t)
 		require.NoError(t, os.WriteFile(filepath.Join(in, "data_0"), []byte("rows\n"), 0o644))
 		spec := d.spec()

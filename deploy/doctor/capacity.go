@@ -48,7 +48,7 @@ func capacity(ctx context.Context, cfg *party.Config) Check {
 			lacks(fmt.Sprintf("a task commonly asks for %.3g %s of %s; jobs that do are refused here", r.unit(r.usual), r.measure, r.name), "run tasks where there is "+r.buy+", or raise "+r.field)
 		}
 	}
-	if has.Disk > 0 && has.DiskFree < lowSpace {
+	if has.Disk > 0 && has.DiskFree < lowSpace && !cfg.Runner.K8s.Enabled { // of a cluster it is not known
 		lacks("its disk is nearly full", "make room on the disk of "+of+": docker image prune, old data")
 	}
 	if mend != "" {
@@ -59,6 +59,14 @@ func capacity(ctx context.Context, cfg *party.Config) Check {
 
 // machineCapacity is what the device that names the host has, and whose it is. It makes nothing.
 func machineCapacity(ctx context.Context, cfg *party.Config) (has runner.Capacity, of string, err error) {
+	if cfg.Runner.K8s.Enabled {
+		k, err := cfg.Runner.K8s.Open(cfg.NodeID)
+		if err != nil {
+			return has, "", err
+		}
+		has, err = k.Capacity(ctx)
+		return has, "Kubernetes", err
+	}
 	o := cfg.Runner.Docker
 	if o.Enabled != party.SwitchOff {
 		d, err := runner.NewDocker(runner.DockerOptions{NodeID: cfg.NodeID, Network: o.Network, HostNetwork: o.HostNetwork, PartyHost: o.PartyHost})

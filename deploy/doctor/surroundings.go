@@ -30,7 +30,7 @@ import (
 )
 
 func surroundings(cfg *party.Config) []check {
-	return []check{
+	checks := []check{
 		{"temporal", func(ctx context.Context) Check { return temporal(ctx, cfg) }},
 		{"database", func(ctx context.Context) Check { return database(ctx, cfg) }},
 		{"storage", func(ctx context.Context) Check { return storage(ctx, cfg) }},
@@ -38,6 +38,10 @@ func surroundings(cfg *party.Config) []check {
 		{"docker", func(ctx context.Context) Check { return docker(ctx, cfg) }},
 		{"runner", func(ctx context.Context) Check { return capacity(ctx, cfg) }},
 	}
+	if cfg.Runner.K8s.Enabled {
+		checks = append(checks, check{"kubernetes", func(ctx context.Context) Check { return cluster(ctx, cfg) }})
+	}
+	return checks
 }
 
 func temporal(ctx context.Context, cfg *party.Config) Check {
@@ -188,7 +192,7 @@ func storage(ctx context.Context, cfg *party.Config) Check {
 
 func docker(ctx context.Context, cfg *party.Config) Check {
 	o := cfg.Runner.Docker
-	if o.Enabled == party.SwitchOff && len(cfg.Runner.Process.Allow) == 0 {
+	if o.Enabled == party.SwitchOff && len(cfg.Runner.Process.Allow) == 0 && !cfg.Runner.K8s.Enabled {
 		return warning("switch runner.docker.enabled on, or list programs in runner.process.allow, where tasks are to run", "off, and so is the process device: hutong worker can't start here")
 	}
 	if o.Enabled == party.SwitchOff {

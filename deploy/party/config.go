@@ -161,9 +161,10 @@ type RunnerConfig struct {
 	// Labels are what a provider or a task can require of this machine. In the environment NAME=VALUE, separated by commas.
 	Labels map[string]string `yaml:"labels" env:"LABELS" envKeyValSeparator:"="`
 	// StopGrace is how long a stopped task may take to end by itself before it is killed.
-	StopGrace time.Duration `yaml:"stop_grace" env:"STOP_GRACE"`
-	Docker    DockerConfig  `yaml:"docker" envPrefix:"DOCKER_"`
-	Process   ProcessConfig `yaml:"process" envPrefix:"PROCESS_"`
+	StopGrace time.Duration    `yaml:"stop_grace" env:"STOP_GRACE"`
+	Docker    DockerConfig     `yaml:"docker" envPrefix:"DOCKER_"`
+	Process   ProcessConfig    `yaml:"process" envPrefix:"PROCESS_"`
+	K8s       KubernetesConfig `yaml:"k8s" envPrefix:"K8S_"`
 }
 
 // DockerConfig is the docker device.
@@ -193,6 +194,21 @@ type ProcessConfig struct {
 	// Allow lists the programs, by absolute path, that providers of the process device may run. Empty: the device is
 	// off. In the environment separated by commas.
 	Allow []string `yaml:"allow" env:"ALLOW"`
+}
+
+// KubernetesConfig is the k8s device. Where it is on, it is a worker's only one.
+type KubernetesConfig struct {
+	// Enabled runs tasks as Jobs of a Kubernetes cluster. The storage must be S3.
+	Enabled bool `yaml:"enabled" env:"ENABLED"`
+	// Kubeconfig is the file that says which cluster and as whom. Empty: the cluster that this process is a pod of.
+	Kubeconfig string `yaml:"kubeconfig" env:"KUBECONFIG"`
+	// Namespace is where the Jobs are. Empty: that of the kubeconfig's context, or of this pod.
+	Namespace string `yaml:"namespace" env:"NAMESPACE"`
+	// ImagePullSecrets are names of secrets of the namespace. In the environment separated by commas.
+	ImagePullSecrets []string `yaml:"image_pull_secrets" env:"IMAGE_PULL_SECRETS"`
+	// Advertise and TransportAdvertise are host:port at which pods reach the party's API and transport. Required.
+	Advertise          string `yaml:"advertise" env:"ADVERTISE"`
+	TransportAdvertise string `yaml:"transport_advertise" env:"TRANSPORT_ADVERTISE"`
 }
 
 // RemoteConfig is the patience with partners.

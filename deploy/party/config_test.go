@@ -161,6 +161,11 @@ func TestValidate(t *testing.T) {
 		{"docker", func(c *Config) { c.Runner.Docker.Enabled = "yes" }, `runner.docker.enabled: "yes" is not one of [auto true false]`},
 		{"networks", func(c *Config) { c.Runner.Docker.HostNetwork, c.Runner.Docker.Network = true, "n" }, "runner.docker.network:"},
 		{"party host", func(c *Config) { c.Runner.Docker.PartyHost = "" }, "runner.docker.party_host: is required"},
+		{"pods and files", func(c *Config) { kubernetes(c); c.Storage.URL = "file:///srv" }, "runner.k8s.enabled: needs an S3 storage: pods can't see"},
+		{"pods and containers", func(c *Config) { kubernetes(c); c.Runner.Docker.Enabled = SwitchAuto }, "runner.k8s.enabled: needs a worker of its own"},
+		{"pods and processes", func(c *Config) { kubernetes(c); c.Runner.Process.Allow = []string{"/ok"} }, "runner.k8s.enabled: needs a worker of its own"},
+		{"pods call", func(c *Config) { kubernetes(c); c.Runner.K8s.Advertise = "" }, "runner.k8s.advertise:"},
+		{"pods talk", func(c *Config) { kubernetes(c); c.Runner.K8s.TransportAdvertise = "x" }, "runner.k8s.transport_advertise:"},
 		{"program", func(c *Config) { c.Runner.Process.Allow = []string{"/ok", "python"} }, `runner.process.allow[1]: "python" is not an absolute path`},
 		{"timeout", func(c *Config) { c.Remote.Timeout = 0 }, "remote.timeout:"},
 		{"give up", func(c *Config) { c.Remote.GiveUpAfter = time.Second }, "remote.give_up_after: is 1s, less than remote.timeout's 10s"},
@@ -233,6 +238,7 @@ func TestExample(t *testing.T) {
 	c.Routes = nil
 	want := Default()
 	want.NodeID, want.Runner.Slots, want.Runner.Process.Allow, want.Runner.Labels = c.NodeID, 2, []string{}, map[string]string{}
+	want.Runner.K8s.ImagePullSecrets = []string{}
 	require.NoError(t, want.Complete())
 	assert.Equal(t, want, c)
 }
@@ -306,4 +312,18 @@ func FuzzRoutes(f *testing.F) {
 			}
 		}
 	})
+}
+
+// kubernetes switches the k8s device on, with all that it needs.
+func kubernetes(c *Config) {
+	c.Storage.URL, c.Runner.Docker.Enabled = "s3://h:9000?bucket=b", SwitchOff
+	c.Runner.K8s = KubernetesConfig{Enabled: true, Advertise: "party:9380", TransportAdvertise: "party:9390"}
+}
+
+func TestKubernetesConfig(t *testing.T) {
+	c := Default()
+	c.NodeID = "A"
+	require.NoError(t, c.Complete())
+	kubernetes(c)
+	require.NoError(t, c.Validate())
 }

@@ -163,6 +163,11 @@ func (c *Config) Complete() error {
 	if c.Scheduler == "" {
 		c.Scheduler = c.NodeID
 	}
+	if c.Runner.K8s.Kubeconfig != "" {
+		if c.Runner.K8s.Kubeconfig, err = filepath.Abs(c.Runner.K8s.Kubeconfig); err != nil {
+			return fmt.Errorf("runner.k8s.kubeconfig: %w", err)
+		}
+	}
 	return nil
 }
 

@@ -282,8 +282,16 @@ func (p *Party) startRunner(ctx context.Context, engine client.Client, db *store
 		runs.Runners[docker.Device()] = docker
 		host = docker // its engine's id names the host also to a worker without this one's data folder
 	}
+	if p.cfg.Runner.K8s.Enabled {
+		cluster, err := p.cfg.Runner.K8s.Open(p.cfg.NodeID)
+		if err != nil {
+			return fmt.Errorf("the k8s device of party %s: %w", p.cfg.NodeID, err)
+		}
+		runs.Runners[cluster.Device()] = cluster
+		host = cluster
+	}
 	if host == nil {
-		return fmt.Errorf("party %s has no device to run on: no Docker Engine answers, and runner.process.allow is empty", p.cfg.NodeID)
+		return fmt.Errorf("party %s has no device to run on: no Docker Engine answers, runner.process.allow is empty, and runner.k8s is off", p.cfg.NodeID)
 	}
 	id, err := host.HostID(ctx)
 	if err != nil {
@@ -354,6 +362,9 @@ func (p *Party) system(device string) bfia.System {
 	}
 	if p.cfg.Transport.Advertise != "" {
 		channel = p.cfg.Transport.Advertise
+	}
+	if device == string(bfia.DeviceKubernetes) {
+		api, channel = p.cfg.Runner.K8s.Advertise, p.cfg.Runner.K8s.TransportAdvertise
 	}
 	return bfia.System{Storage: p.cfg.Storage.URL.Reveal(), Transport: channel, Callback: "http://" + api + bfia.PathPlatformCallback}
 }

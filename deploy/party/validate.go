@@ -94,6 +94,7 @@ func (c *Config) Validate() error {
 			v.wrong(fmt.Sprintf("runner.process.allow[%d]", i), "%q is not an absolute path", program)
 		}
 	}
+	v.kubernetes(c)
 
 	v.duration("remote.timeout", c.Remote.Timeout)
 	if c.Remote.GiveUpAfter < c.Remote.Timeout {
@@ -104,6 +105,22 @@ func (c *Config) Validate() error {
 }
 
 type validation struct{ found []error }
+
+// kubernetes checks what only matters where the k8s device is on.
+func (v *validation) kubernetes(c *Config) {
+	k := c.Runner.K8s
+	if !k.Enabled {
+		return
+	}
+	if strings.HasPrefix(c.Storage.URL.Reveal(), "file:") {
+		v.wrong("runner.k8s.enabled", "needs an S3 storage: pods can't see the files of this machine; set storage.url to s3://...")
+	}
+	if c.Runner.Docker.Enabled != SwitchOff || len(c.Runner.Process.Allow) > 0 {
+		v.wrong("runner.k8s.enabled", "needs a worker of its own: set runner.docker.enabled to false and runner.process.allow to [], and run those devices by another worker")
+	}
+	v.reachable("runner.k8s.advertise", k.Advertise)
+	v.reachable("runner.k8s.transport_advertise", k.TransportAdvertise)
+}
 
 func (v *validation) wrong(field, format string, args ...any) {
 	v.found = append(v.found, fmt.Errorf("%s: %s", field, fmt.Sprintf(format, args...)))
