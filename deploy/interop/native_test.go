@@ -17,8 +17,8 @@ import (
 func newRouter(t *testing.T, parties map[string]string) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	server := &http.Server{Handler: &httputil.ReverseProxy{Director: func(r *http.Request) {
-		r.URL.Scheme, r.URL.Host = "http", parties[r.Header.Get("dest-party-id")]
+	server := &http.Server{Handler: &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.Out.URL.Scheme, r.Out.URL.Host = "http", parties[r.In.Header.Get("dest-party-id")]
 	}}}
 	go func() { _ = server.Serve(l) }()
 	atEnd(func() { _ = server.Close() })
@@ -31,6 +31,7 @@ type fateDAG struct {
 	seconds  string // of the first task
 	sync     string
 	retries  int
+	file     string // that FATE-Flow's own component upload is to take at its own side, in a task of its own; "": none
 }
 
 func (d fateDAG) document() map[string]any {
@@ -42,14 +43,21 @@ func (d fateDAG) document() map[string]any {
 		return map[string]any{"component_ref": "Sleep", "dependent_tasks": depends, "parameters": map[string]any{"seconds": "0"}, "parties": host,
 			"inputs": map[string]any{"data": map[string]any{"in": input}}, "conf": map[string]any{"provider": d.provider + ":1@docker"}}
 	}
+	tasks := map[string]any{
+		"s1": task(d.seconds, map[string]any{"data_warehouse": map[string]any{"namespace": "interop", "name": "host"}}),
+		"s2": task("1", map[string]any{"task_output_artifact": map[string]any{"producer_task": "s1", "output_artifact_key": "out"}}, "s1"),
+	}
+	if d.file != "" {
+		tasks["own"] = map[string]any{"component_ref": "upload", "conf": map[string]any{"provider": "fate_flow:2.2.0@local"},
+			"parties": []any{map[string]any{"role": "guest", "party_id": []string{fateNode}}},
+			"parameters": map[string]any{"file": d.file, "head": true, "partitions": 1, "extend_sid": true, "storage_engine": "standalone",
+				"namespace": "interop", "name": "own", "meta": map[string]any{"delimiter": ",", "match_id_name": "id"}}}
+	}
 	return map[string]any{"dag_schema": map[string]any{"schema_version": "2.2.0", "kind": "fate", "dag": map[string]any{
 		"parties": append([]any{map[string]any{"role": "guest", "party_id": []string{fateNode}}}, host...),
 		"conf":    map[string]any{"sync_type": d.sync, "auto_retries": d.retries, "priority": 2, "cores": 1},
 		"stage":   "train",
-		"tasks": map[string]any{
-			"s1": task(d.seconds, map[string]any{"data_warehouse": map[string]any{"namespace": "interop", "name": "host"}}),
-			"s2": task("1", map[string]any{"task_output_artifact": map[string]any{"producer_task": "s1", "output_artifact_key": "out"}}, "s1"),
-		},
+		"tasks":   tasks,
 		"party_tasks": map[string]any{"hutong": map[string]any{"parties": host,
 			"tasks": map[string]any{"s1": map[string]any{"parameters": map[string]any{"seconds": d.seconds}}}}},
 	}}}
@@ -100,6 +108,12 @@ func TestNativeProtocol(t *testing.T) {
 		require.Equal(t, bfia.TaskFailed, byName(status)["s1"])
 		require.NotEqual(t, bfia.TaskSuccess, byName(status)["s2"])
 		require.Equal(t, map[string]bfia.TaskState{"s1": "failed", "s2": "waiting"}, w.fate.scheduledTasks(t, id))
+	})
+	t.Run("failure at FATE-Flow", func(t *testing.T) {
+		id := w.submitFate(t, fateDAG{seconds: "20", sync: "callback", file: "/no/such/file"})
+		status := w.awaitFateOwn(t, id, "failed")
+		require.Equal(t, map[string]bfia.TaskState{"own": "failed", "s1": "success", "s2": "waiting"}, w.fate.scheduledTasks(t, id))
+		require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskSuccess, "s2": bfia.TaskReady}, byName(status))
 	})
 	t.Run("run again", func(t *testing.T) {
 		w.hutong.good(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider("mended", failingImage), nil)
