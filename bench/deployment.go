@@ -228,6 +228,15 @@ func (d *deployment) upload(ctx context.Context, node, name, csv string) error {
 // caller keeps a connection for each of many clients.
 var caller = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 200}}
 
+// refusal is an answer that is none.
+type refusal struct {
+	status int
+	code   bfia.Code
+	words  string
+}
+
+func (r *refusal) Error() string { return fmt.Sprintf("HTTP %d, code %d: %s", r.status, r.code, r.words) }
+
 // call sends a request and reads the data of the answer's envelope.
 func call(ctx context.Context, method, url, contentType string, body []byte, data any) error {
 	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
@@ -256,7 +265,7 @@ func call(ctx context.Context, method, url, contentType string, body []byte, dat
 		return fmt.Errorf("HTTP %d: %w", resp.StatusCode, err)
 	}
 	if resp.StatusCode != http.StatusOK || envelope.Code != 0 {
-		return fmt.Errorf("HTTP %d, code %d: %s%s", resp.StatusCode, envelope.Code, envelope.Message, envelope.Msg)
+		return &refusal{resp.StatusCode, bfia.Code(envelope.Code), envelope.Message + envelope.Msg}
 	}
 	if data == nil {
 		return nil

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -120,9 +121,14 @@ func (d *deployment) many(ctx context.Context, document []byte, n int) (time.Dur
 	ids := make([]string, n)
 	if err := parallel(n, min(n, atOnce), func(i int) error {
 		var created bfia.JobCreated
-		err := call(ctx, http.MethodPost, d.urls[d.guest]+bfia.PathPlatformCreateAll, "application/json", document, &created)
-		ids[i] = created.JobID
-		return err
+		for {
+			err := call(ctx, http.MethodPost, d.urls[d.guest]+bfia.PathPlatformCreateAll, "application/json", document, &created)
+			ids[i] = created.JobID
+			var busy *refusal
+			if !errors.As(err, &busy) || busy.code != bfia.CodeUnavailable { // it says that it is to be submitted again
+				return err
+			}
+		}
 	}); err != nil {
 		return 0, fmt.Errorf("submit: %w", err)
 	}

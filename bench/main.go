@@ -8,7 +8,7 @@
 //   - process: the same job with processes instead of containers;
 //   - engine: jobs of processes that end at once, against workflows with as many activities that do nothing;
 //   - submit: requests for new jobs by 1, 8 and 64 clients;
-//   - read: a job's status and a page of the list of jobs, with 10,000 jobs in the store and with none;
+//   - read: a job's status and a page of the list of jobs, with 10,000 jobs in the store and with 200;
 //   - dags, jobs: how a task's and a job's time and the memory grow with their number;
 //   - peer: the seed's job on FATE-Flow 2.2.0; only where it is asked for.
 package main
@@ -85,6 +85,9 @@ func main() {
 		o.runs, o.rounds, o.stored, *many, *tasks, *jobs = 3, 1, 1000, "5", "10,50", "5,20"
 	}
 	var wrong error
+	if o.stored <= fewStored {
+		wrong = fmt.Errorf("-stored %d: must be above %d", o.stored, fewStored)
+	}
 	for flag, sizes := range map[*string]*[]int{many: &o.many, tasks: &o.tasks, jobs: &o.jobs} {
 		for _, text := range strings.Split(*flag, ",") {
 			n, err := strconv.Atoi(text)

@@ -12,7 +12,10 @@ import (
 	"hutong/store"
 )
 
-// measureReads tells how many reads are answered each second with many jobs in the store, and with one. The store is filled
+// fewStored is how many jobs are in the store that reads are compared with: enough for a full page.
+const fewStored = 200
+
+// measureReads tells how many reads are answered each second with many jobs in the store, and with few. The store is filled
 // beside the running party, through the package that the party uses itself.
 func measureReads(ctx context.Context, o options, into *report) error {
 	d, err := startDeployment(ctx, o, slots, "--no-docker")
@@ -25,10 +28,10 @@ func measureReads(ctx context.Context, o options, into *report) error {
 		return err
 	}
 	defer func() { _ = db.Close() }()
-	if err := fill(ctx, db, d.guest, d.host, 0, 1); err != nil {
+	if err := fill(ctx, db, d.guest, d.host, 0, fewStored); err != nil {
 		return err
 	}
-	c := into.chapter(fmt.Sprintf("Reads: requests each second, with %d jobs in the store", o.stored), "with 1 job")
+	c := into.chapter(fmt.Sprintf("Reads: requests each second, with %d jobs in the store", o.stored), fmt.Sprintf("with %d jobs", fewStored))
 	base := d.urls[d.guest]
 	reads := []struct {
 		name string
@@ -42,17 +45,17 @@ func measureReads(ctx context.Context, o options, into *report) error {
 			cursor := store.JobCursor{CreatedAt: storedAt(stored / 2), JobID: storedID(stored / 2)}
 			return bfia.PathPlatformJobList + "?before=" + url.QueryEscape(cursor.String())
 		}},
-		{"the same of one flow", func(int, int) string { return bfia.PathPlatformJobList + "?flow_id=flow0" }},
+		{"2 jobs of one flow", func(int, int) string { return bfia.PathPlatformJobList + "?limit=2&flow_id=flow0" }},
 	}
 	type result struct {
 		rate float64
 		each []time.Duration
 	}
 	results := map[string]result{}
-	for _, stored := range []int{1, o.stored} {
-		if stored > 1 {
+	for _, stored := range []int{fewStored, o.stored} {
+		if stored > fewStored {
 			began := time.Now()
-			if err := fill(ctx, db, d.guest, d.host, 1, stored); err != nil {
+			if err := fill(ctx, db, d.guest, d.host, fewStored, stored); err != nil {
 				return err
 			}
 			fmt.Printf("%d jobs put into the store in %.0f s\n", stored, time.Since(began).Seconds())
@@ -67,7 +70,7 @@ func measureReads(ctx context.Context, o options, into *report) error {
 				}
 				name := fmt.Sprintf("%s, %d clients", read.name, n)
 				mine := result{rate(len(each), took), each}
-				if stored == 1 {
+				if stored == fewStored {
 					results[name] = mine
 					continue
 				}
@@ -94,10 +97,10 @@ func measureDatabase(ctx context.Context, o options, d *deployment, into *report
 	if err := db.Migrate(ctx); err != nil {
 		return err
 	}
-	if err := fill(ctx, db, d.guest, d.host, 0, 1); err != nil {
+	if err := fill(ctx, db, d.guest, d.host, 0, fewStored); err != nil {
 		return err
 	}
-	c := into.chapter(fmt.Sprintf("PostgreSQL: reads of the store, with %d jobs", o.stored), "with 1 job")
+	c := into.chapter(fmt.Sprintf("PostgreSQL: reads of the store, with %d jobs", o.stored), fmt.Sprintf("with %d jobs", fewStored))
 	reads := []struct {
 		name string
 		read func(i, stored int) error
@@ -119,9 +122,9 @@ func measureDatabase(ctx context.Context, o options, d *deployment, into *report
 		}},
 	}
 	before := map[string]time.Duration{}
-	for _, stored := range []int{1, o.stored} {
-		if stored > 1 {
-			if err := fill(ctx, db, d.guest, d.host, 1, stored); err != nil {
+	for _, stored := range []int{fewStored, o.stored} {
+		if stored > fewStored {
+			if err := fill(ctx, db, d.guest, d.host, fewStored, stored); err != nil {
 				return err
 			}
 		}
@@ -130,7 +133,7 @@ func measureDatabase(ctx context.Context, o options, d *deployment, into *report
 			if err != nil {
 				return fmt.Errorf("%s: %w", read.name, err)
 			}
-			if stored == 1 {
+			if stored == fewStored {
 				before[read.name] = median(each)
 				continue
 			}

@@ -69,9 +69,9 @@ func (t target) String() string {
 	case t.bound == 0:
 		return ""
 	case t.atLeast:
-		return fmt.Sprintf("≥ %.1f", t.bound)
+		return fmt.Sprintf("≥ %.2g", t.bound)
 	}
-	return fmt.Sprintf("≤ %.1f", t.bound)
+	return fmt.Sprintf("≤ %.2g", t.bound)
 }
 
 func (f *figure) missed() bool {
