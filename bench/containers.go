@@ -57,7 +57,11 @@ func (c dockerCase) run(ctx context.Context, o options, into *report) error {
 	if err := c.single(ctx, o, d, a, docker, document, into, chapter); err != nil {
 		return err
 	}
-	for _, n := range o.many {
+	many := o.many
+	if c.hostNetwork {
+		many = many[:1] // how it grows is told for bridges
+	}
+	for _, n := range many {
 		if err := c.atOnce(ctx, o, d, a, document, n, chapter); err != nil {
 			return err
 		}

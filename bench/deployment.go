@@ -235,7 +235,9 @@ type refusal struct {
 	words  string
 }
 
-func (r *refusal) Error() string { return fmt.Sprintf("HTTP %d, code %d: %s", r.status, r.code, r.words) }
+func (r *refusal) Error() string {
+	return fmt.Sprintf("HTTP %d, code %d: %s", r.status, r.code, r.words)
+}
 
 // call sends a request and reads the data of the answer's envelope.
 func call(ctx context.Context, method, url, contentType string, body []byte, data any) error {
