@@ -6,9 +6,14 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"hutong/admission"
 	"hutong/bfia"
 	"hutong/store"
+	"hutong/workflows"
 )
+
+// maxTold is how many of the jobs that wait for room are told that there may be some; others ask by themselves.
+const maxTold = 16
 
 // hostSilent is the silence after which nothing is placed on a host.
 const hostSilent = time.Minute
@@ -69,5 +74,17 @@ func (s *Server) drainHost(c *fiber.Ctx) error {
 		return err
 	}
 	s.logger.Info("an operator drains a host, or ends that", "host_id", body.HostID, "draining", *body.Draining)
+	if *body.Draining {
+		return ok(c, nil)
+	}
+	waiting, err := s.store.Waiting(c.UserContext(), time.Now().Add(-admission.Fresh))
+	if err != nil {
+		return err
+	}
+	for _, a := range waiting[:min(len(waiting), maxTold)] {
+		if _, err := s.signal(c.UserContext(), workflows.PartyJobID(a.JobID), workflows.SignalFree, nil); err != nil {
+			return err
+		}
+	}
 	return ok(c, nil)
 }

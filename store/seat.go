@@ -216,6 +216,12 @@ func (s *Store) Seats(ctx context.Context, jobID string) ([]Seat, error) {
 	return seats, fail(err, "read the seats of job %s", jobID)
 }
 
+// Waiting are the applications that have been asked for since a time and wait for room, the oldest first.
+func (s *Store) Waiting(ctx context.Context, since time.Time) ([]Application, error) {
+	rows, err := waitingRows(ctx, s.r, "", since)
+	return rows, fail(err, "list applications")
+}
+
 // MoveSeat puts a seat on another host that has room for it and that is not to be avoided: choose answers which. It is
 // asked in one transaction with what it is told. moved is the seat as it is then; a seat that is gone is CodeNotFound.
 func (s *Store) MoveSeat(ctx context.Context, seat Seat, times AdmissionTimes, choose func([]admission.Host) string) (moved Seat, err error) {

@@ -9,9 +9,13 @@ import (
 	"sync"
 	"time"
 
+	"go.temporal.io/sdk/client"
+
 	"hutong/activities"
 	"hutong/activities/runner"
+	"hutong/admission"
 	"hutong/store"
+	"hutong/workflows"
 )
 
 // Offer is what a host offers its party for runs.
@@ -56,4 +60,20 @@ func (a *announcer) announce(ctx context.Context) error {
 	return a.runs.Store.PutHost(ctx, store.Host{HostID: a.runs.HostID, NodeID: a.runs.Node, Devices: slices.Sorted(maps.Keys(a.runs.Runners)),
 		Queue: activities.RunQueue(a.runs.HostID), Slots: a.offer.Slots, SeenAt: time.Now(),
 		CPUMilli: a.last.CPUMilli, Memory: a.last.Memory, Disk: a.last.Disk, Labels: a.offer.Labels})
+}
+
+// maxTold is how many of the jobs that wait for room are told that a host has come; others ask by themselves.
+const maxTold = 16
+
+// tellWaiting tells jobs that wait for room at this party that a host has come.
+func tellWaiting(ctx context.Context, c client.Client, db *store.Store, logger *slog.Logger) {
+	waiting, err := db.Waiting(ctx, time.Now().Add(-admission.Fresh))
+	if err != nil {
+		logger.Warn("jobs that wait are not told of the host; they ask by themselves", "error", err)
+	}
+	for _, a := range waiting[:min(len(waiting), maxTold)] {
+		if err := c.SignalWorkflow(ctx, workflows.PartyJobID(a.JobID), "", workflows.SignalFree, nil); err != nil {
+			logger.Warn("a job that waits is not told of the host; it asks by itself", "job_id", a.JobID, "error", err)
+		}
+	}
 }

@@ -135,6 +135,7 @@ func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, offer 
 			logger.Warn("the host could not say that it leaves; tasks may wait for it for a while", "host_id", runs.HostID, "error", err)
 		}
 	}
+	w.begin = func() error { tellWaiting(ctx, c, runs.Store, logger); return nil }
 	var sweeping sync.WaitGroup
 	sweeping.Go(func() {
 		sweep(ctx, c, runs, logger, func() { tellTwins(ctx, c, runs.HostID, self, began.Add(twinMargin), logger) })

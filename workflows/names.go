@@ -34,7 +34,7 @@ const (
 	UpdateAudit = "audit"
 	// SignalTurn tells the scheduler's workflow of a job that waits for its start that something has changed; it carries nothing.
 	SignalTurn = "turn"
-	// SignalFree tells the same to a participant's workflow that asks for room by itself.
+	// SignalFree tells a participant's workflow of a job that waits for room that there may be some; it carries nothing.
 	SignalFree = "free"
 	// UpdatePriority changes the priority of a job that waits: an int. It answers once that is recorded.
 	UpdatePriority = "priority"

@@ -115,10 +115,13 @@ func (p *partyJob) releaseRoom(ctx workflow.Context) {
 	}
 }
 
-// receiveFree takes the word that something got free here.
+// receiveFree takes the word that there may be room here now: something got free, or a host has come.
 func (p *partyJob) receiveFree(ctx workflow.Context) {
 	for workflow.GetSignalChannel(ctx, SignalFree).Receive(ctx, nil) {
 		p.room.free = true
+		if p.room.round > 0 && p.room.denied != "" && p.state == bfia.JobReady && !p.Fate { // its scheduler asks
+			p.tell(ctx, []activities.Waiting{{JobID: p.Plan.JobID, Scheduler: p.Scheduler}})
+		}
 	}
 }
 

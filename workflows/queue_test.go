@@ -191,3 +191,20 @@ func TestPartyJobStoppedWithoutRoom(t *testing.T) {
 	assert.Equal(t, OutcomeStopped, r.Outcome)
 	assert.Empty(t, c.tried)
 }
+
+// A job that waits for room here hears of a host that comes, and passes that on to its scheduler.
+func TestPartyJobHearsOfRoom(t *testing.T) {
+	c := newCourtyard(t, plan([]bfia.Part{guestA}, "a"))
+	c.admits = func() bfia.Grant { return bfia.Grant{Reason: "it is full"} }
+	c.at(time.Second, func() { c.env.SignalWorkflow(SignalFree, nil) }) // it has not asked
+	c.at(2*time.Second, func() {
+		assert.Empty(t, c.hints)
+		c.env.UpdateWorkflow(UpdateApply, "", &testsuite.TestUpdateCallback{OnAccept: func() {}, OnReject: func(err error) { c.breaks("%v", err) },
+			OnComplete: func(any, error) {}}, bfia.Apply{JobID: c.in.Plan.JobID, Round: 1})
+	})
+	c.at(3*time.Second, func() { c.env.SignalWorkflow(SignalFree, nil) })
+	c.at(5*time.Second, func() { c.stop("") })
+	_, err := c.play()
+	require.NoError(t, err)
+	assert.Equal(t, []string{nodeB + " " + c.in.Plan.JobID}, c.hints)
+}

@@ -137,3 +137,32 @@ func TestImpossible(t *testing.T) {
 		sleeping(t, 0, map[string]any{"requires": map[string]any{"s1": map[string]any{"gpu": "1"}}}))
 	assert.Contains(t, env.Text(), "lacks the label gpu=1")
 }
+
+// Jobs that wait for room hear of a host that comes, and of one that takes new runs again.
+func TestHostComes(t *testing.T) {
+	w := newWorld(t, nil)
+	w.host.start()
+	w.guest.startAs(party.Roles{API: true, Control: true, Transport: true})
+	for _, n := range []*node{w.guest, w.host} {
+		n.register(sleepProvider(t), bfia.DeviceProcess)
+	}
+	jobID := w.guest.submit(sleeping(t, 0, nil))
+	s := w.guest.await(jobID, time.Minute, func(s bfia.JobStatus) bool { return s.Queued != nil && s.Queued.Reason != "asks the parties for room" })
+	assert.Equal(t, guestNode+": no runner host is there", s.Queued.Reason)
+	w.guest.startAs(party.Roles{Runner: true})
+	came := time.Now()
+	requireSuccess(t, w.guest.await(jobID, time.Minute, finished))
+	t.Logf("it has run %s after the host came", time.Since(came))
+
+	hosts, err := w.guest.database().Hosts(t.Context(), time.Now().Add(-time.Minute))
+	require.NoError(t, err)
+	drain := func(draining bool) {
+		w.guest.good(http.MethodPost, "/v2/host/drain", fmt.Appendf(nil, `{"host_id":%q,"draining":%t}`, hosts[0].HostID, draining), nil)
+	}
+	drain(true)
+	jobID = w.guest.submit(sleeping(t, 0, nil))
+	s = w.guest.await(jobID, time.Minute, func(s bfia.JobStatus) bool { return s.Queued != nil && s.Queued.Reason != "asks the parties for room" })
+	assert.Contains(t, s.Queued.Reason, "takes nothing new")
+	drain(false)
+	requireSuccess(t, w.guest.await(jobID, time.Minute, finished))
+}
