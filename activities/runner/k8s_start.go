@@ -145,7 +145,11 @@ func hasCondition(job *batchv1.Job, kind batchv1.JobConditionType) bool {
 
 // deletePod ends a pod after a grace period; an earlier and longer one is cut short.
 func (k *Kubernetes) deletePod(ctx context.Context, pod *corev1.Pod, grace time.Duration) error {
-	seconds := max(int64(math.Ceil(grace.Seconds())), 1)
+	return k.endPod(ctx, pod, max(int64(math.Ceil(grace.Seconds())), 1))
+}
+
+// endPod deletes a pod. With 0 seconds the cluster forgets it without the word of its node.
+func (k *Kubernetes) endPod(ctx context.Context, pod *corev1.Pod, seconds int64) error {
 	err := k.calls.CoreV1().Pods(k.opts.Namespace).Delete(ctx, pod.Name,
 		metav1.DeleteOptions{GracePeriodSeconds: &seconds, Preconditions: &metav1.Preconditions{UID: &pod.UID}})
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // gone, or another one of the name
@@ -154,7 +158,8 @@ func (k *Kubernetes) deletePod(ctx context.Context, pod *corev1.Pod, grace time.
 	return err
 }
 
-// Remove deletes the run's Job with all that belongs to it, and returns when it is gone.
+// Remove deletes the run's Job with all that belongs to it, and returns when it is gone. A pod whose node does not end it
+// within LostPatience is forgotten; what is not gone even so, after as long again, is an error.
 func (k *Kubernetes) Remove(ctx context.Context, name string) error {
 	err := k.remove(ctx, name)
 	if errors.Is(err, ErrNotFound) {
@@ -162,6 +167,9 @@ func (k *Kubernetes) Remove(ctx context.Context, name string) error {
 	}
 	return opError("remove", name, err)
 }
+
+// removeMargin is what a busy cluster may take beyond that.
+const removeMargin = 30 * time.Second
 
 func (k *Kubernetes) remove(ctx context.Context, name string) error {
 	job, err := k.inspectOurs(ctx, name)
@@ -174,8 +182,12 @@ func (k *Kubernetes) remove(ctx context.Context, name string) error {
 	if err != nil && !apierrors.IsConflict(err) {
 		return k8sCause(err)
 	}
-	deleted := map[types.UID]bool{}
+	deleted, forgotten, began := map[types.UID]bool{}, map[types.UID]bool{}, time.Now()
 	for {
+		waited := time.Since(began)
+		if waited > 2*k.opts.LostPatience+removeMargin {
+			return fmt.Errorf("the cluster has not removed the Job for %s", waited.Round(time.Second))
+		}
 		// What belongs to the Job is deleted with the grace period of pods, half a minute; it has none.
 		pods, err := k.pods(ctx, job.Name)
 		if err != nil {
@@ -187,6 +199,11 @@ func (k *Kubernetes) remove(ctx context.Context, name string) error {
 					return k8sCause(err)
 				}
 				deleted[pod.UID] = true
+			} else if waited > k.opts.LostPatience && !forgotten[pod.UID] { // its node is lost
+				if err := k.endPod(ctx, pod, 0); err != nil {
+					return k8sCause(err)
+				}
+				forgotten[pod.UID] = true
 			}
 		}
 		now, err := k.inspectOurs(ctx, name)

@@ -173,7 +173,7 @@ func TestKubernetesNodeLost(t *testing.T) {
 	exit := b.end(t)
 	require.True(t, exit.Killed)
 	require.Contains(t, exit.Reason, "its node stand-in does not answer")
-	require.NoError(t, removeByHand(t, b))
+	require.NoError(t, b.Remove(t.Context(), "by-hand"), "without the node's word")
 }
 
 // TestKubernetesPodDeleted deletes the pod before a node took it.
