@@ -12,7 +12,7 @@ import (
 // nothing is a program that ends at once, well.
 const nothing = "/bin/true"
 
-// idle is a program that does not end by itself.
+// idle is a program that does nothing for as many seconds as it is told.
 const idle = "/bin/sleep"
 
 // registerNothing makes a provider known to both parties whose components are processes that run command: Nothing has one
