@@ -12,6 +12,7 @@ import (
 
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
@@ -46,6 +47,7 @@ type Worker struct {
 // NewControl makes a control worker. With its start the party's housekeeping begins, where it has not.
 func NewControl(c client.Client, records *activities.Records, remote *activities.Remote, house *activities.Housekeeping) *Worker {
 	w := worker.New(c, activities.ControlQueue, worker.Options{
+		Interceptors:      []interceptor.WorkerInterceptor{&tellFailures{}},
 		WorkerStopTimeout: stopTimeout, DeadlockDetectionTimeout: deadlock,
 		MaxConcurrentWorkflowTaskPollers: 4, MaxConcurrentActivityTaskPollers: 4,
 	})

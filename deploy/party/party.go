@@ -203,10 +203,14 @@ func reachable(listen string) string {
 	return net.JoinHostPort(host, port)
 }
 
+// tasksInFlight bounds the tasks of one job that run at once at parties which grant no room, as FATE-Flow. Each step of a
+// job's workflow looks at all of them, so many more make a job slower, not faster.
+const tasksInFlight = 32
+
 func (p *Party) settings() workflows.Settings {
 	return workflows.Settings{
 		PollAfter: p.cfg.Jobs.PollAfter, PollEvery: p.cfg.Jobs.PollEvery, GiveUpAfter: p.cfg.Remote.GiveUpAfter,
-		StopGrace: p.cfg.Runner.StopGrace, TasksInFlight: 100, Attempts: p.cfg.Jobs.Attempts, HostLostAfter: p.cfg.Jobs.HostLostAfter, Share: p.cfg.Jobs.ShareFailure,
+		StopGrace: p.cfg.Runner.StopGrace, TasksInFlight: tasksInFlight, Attempts: p.cfg.Jobs.Attempts, HostLostAfter: p.cfg.Jobs.HostLostAfter, Share: p.cfg.Jobs.ShareFailure,
 	}
 }
 
