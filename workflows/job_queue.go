@@ -165,6 +165,7 @@ func (j *job) prioritise(ctx workflow.Context, priority int) error {
 		return err
 	}
 	j.Plan.Priority = priority
+	j.woken = true // where it waits for room, the party should know
 	j.wake(ctx, next)
 	return nil
 }
