@@ -65,10 +65,11 @@ type federation struct {
 	partRows map[string]bfia.TaskState // by "task guest.0"
 	partWhys map[string]string
 
-	turn    func() activities.Turn                  // how it stands in the queue; nil: it has its turn
-	grant   func(node string, round int) bfia.Grant // what a party answers an application; nil: room for all
-	queue   []string                                // what became of turns and applications
-	granted map[string]int                          // by node: the round whose room the job holds
+	turn        func() activities.Turn                  // how it stands in the queue; nil: it has its turn
+	grant       func(node string, round int) bfia.Grant // what a party answers an application; nil: room for all
+	queue       []string                                // what became of turns and applications
+	unreachable func(node string) bool                  // whether an application gets lost
+	granted     map[string]int                          // by node: the round whose room the job holds
 
 	reused  []string      // tasks that were not to run, with their nodes
 	stops   []bfia.JobRef // with which words the parties were told the end

@@ -103,7 +103,7 @@ func newJob(ctx workflow.Context, in JobInput) *job {
 		logger:   log.With(workflow.GetLogger(ctx), "job_id", in.Plan.JobID, "node_id", in.Node),
 		state:    bfia.JobPending, accepted: map[string]bfia.JobAccepted{}, audits: map[string]bfia.JobState{},
 		byID: map[string]*scheduledTask{}, byName: map[string]*scheduledTask{}, starts: map[string]int{}, written: true,
-		inFlight: map[string]int{}, silentAt: map[*scheduledTask]time.Time{}, queued: queued{copies: map[string]int{}},
+		inFlight: map[string]int{}, silentAt: map[*scheduledTask]time.Time{}, queued: queued{copies: map[string]int{}, silent: map[string]time.Time{}},
 		dirty: map[*scheduledTask]bool{}, dirtyParts: map[*scheduledTask]map[int]bool{},
 	}
 	for i := range in.Plan.Tasks {

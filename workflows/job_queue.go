@@ -22,6 +22,9 @@ const (
 	soonTimes = 120
 )
 
+// applyLimit is how long an application is tried before the job waits for the party.
+const applyLimit = 10 * time.Second
+
 // nextAsk is the pause after one of length wait, before the time'th question.
 func nextAsk(wait time.Duration, time int) time.Duration {
 	if time > soonTimes {
@@ -36,8 +39,9 @@ type queued struct {
 	woken bool // something has changed: it may have its turn
 	// signals to other jobs that are under way.
 	signals  int
-	rounds   int    // how often room was asked for
-	deniedBy string // the party that denied it at last
+	rounds   int                  // how often room was asked for
+	deniedBy string               // the party that denied it at last
+	silent   map[string]time.Time // since when a party does not answer
 	copies   map[string]int
 }
 
@@ -61,6 +65,9 @@ func (j *job) queue(ctx workflow.Context) {
 				j.logger.Error("what the job waits for is not recorded", "error", err)
 			}
 			j.wake(ctx, next)
+			if !j.silent[denied].IsZero() {
+				wait = firstAsk // it does not tell when it is back
+			}
 		}
 		j.waits = turn
 		j.describe(ctx)
@@ -84,16 +91,28 @@ func (j *job) apply(ctx workflow.Context) (denied, reason string) {
 			continue
 		}
 		workflow.SetCurrentDetails(ctx, "Asking "+node+" for room\n\n"+j.table())
-		f := swift(ctx, "apply at "+node, j.Settings.GiveUpAfter, activities.SendApplyName, node, ask)
+		f := swift(ctx, "apply at "+node, applyLimit, activities.SendApplyName, node, ask)
 		_ = workflow.Await(ctx, func() bool { return f.IsReady() || j.ending != "" })
 		if j.ending != "" {
 			return "", "" // the job's end gives back what it holds
 		}
 		var grant bfia.Grant
-		switch err := f.Get(ctx, &grant); {
-		case err != nil:
+		err := f.Get(ctx, &grant)
+		_, _, refused := RefusalCode(err)
+		now := workflow.Now(ctx)
+		switch {
+		case err == nil:
+			delete(j.silent, node)
+		case j.silent[node].IsZero():
+			j.silent[node] = now
+		}
+		switch {
+		case refused, err != nil && now.Sub(j.silent[node]) >= j.Settings.GiveUpAfter:
 			j.finish(OutcomeFailed, failureOf(node, "did not answer the application for room", err))
 			return "", ""
+		case err != nil:
+			// It must not keep what others have granted, nor the turn, for as long as a party may be away.
+			grant.Reason = "does not answer: " + reasonOf(err)
 		case grant.State.Terminal():
 			j.finish(OutcomeStopped, stoppedBy(node))
 			return "", ""

@@ -34,6 +34,9 @@ func (f *federation) setPriority(_ context.Context, _ string, priority int, _ ti
 
 func (f *federation) sendApply(_ context.Context, node string, a bfia.Apply) (bfia.Grant, error) {
 	defer f.enter()()
+	if f.unreachable != nil && f.unreachable(node) {
+		return bfia.Grant{}, errAway
+	}
 	grant := bfia.Grant{Granted: true, State: bfia.JobReady}
 	if f.grant != nil {
 		grant = f.grant(node, a.Round)

@@ -208,3 +208,24 @@ func TestPartyJobHearsOfRoom(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []string{nodeB + " " + c.in.Plan.JobID}, c.hints)
 }
+
+// A party that is away keeps neither the job's turn nor what others have granted: the job waits for it, and is given up when
+// it has been away for too long.
+func TestJobAppliesAtASilentParty(t *testing.T) {
+	for _, away := range []time.Duration{3 * time.Minute, time.Hour} {
+		f := newFederation(t, plan(twoNodes, "a"))
+		f.accepted = hutongs()
+		f.unreachable = func(node string) bool { return node == nodeB && f.env.Now().Sub(f.began) < away }
+		r, err := f.run()
+		require.NoError(t, err)
+		require.Equal(t, []string{"turn true", "apply A 1: true", "return A"}, f.queue[:3])
+		assert.Contains(t, f.queue[3], "waits at B: does not answer: ")
+		if away < settings.GiveUpAfter {
+			assert.Equal(t, OutcomeSuccess, r.Outcome)
+			assert.Less(t, f.times["start a B"], away+applyLimit+2*firstAsk, "it is asked often")
+			continue
+		}
+		assert.Equal(t, OutcomeFailed, r.Outcome)
+		assert.Contains(t, r.Reason, "B: did not answer the application for room")
+	}
+}
