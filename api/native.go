@@ -158,7 +158,7 @@ func (s *Server) nativeApply(c *fiber.Ctx, in *nativeCommand) error {
 	case err != nil:
 		return err
 	case gone, grant.State.Terminal():
-		return nativeRefusal(c, bfia.FateNeverRoom, "the job has ended at "+s.Node+": "+grant.Reason)
+		return nativeRefusal(c, bfia.FateNeverRoom, strings.TrimSuffix("the job has ended at "+s.Node+": "+grant.Reason, ": "))
 	case !grant.Granted:
 		return nativeRefusal(c, bfia.FateNoRoom, grant.Reason)
 	}
