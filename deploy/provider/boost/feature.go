@@ -29,7 +29,9 @@ func newFeature(name string, values []float64, bins int) *feature {
 	} else {
 		for k := 1; k < bins; k++ {
 			cut := sorted[(k*len(sorted)-1)/bins]
-			if cut < distinct[len(distinct)-1] && (len(f.cuts) == 0 || cut > f.cuts[len(f.cuts)-1]) {
+			// A cut at the greatest value would part nothing: where that value is so frequent, it parts from all others.
+			cut = min(cut, distinct[len(distinct)-2])
+			if len(f.cuts) == 0 || cut > f.cuts[len(f.cuts)-1] {
 				f.cuts = append(f.cuts, cut)
 			}
 		}
