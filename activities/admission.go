@@ -109,7 +109,7 @@ func (r *Records) Admit(ctx context.Context, req AdmitRequest) (Admitted, error)
 	var denial *admission.Denial
 	app := store.Application{JobID: req.JobID, SchedulerNode: req.Scheduler, InitiatorNode: job.InitiatorNode, FlowID: job.FlowID,
 		Priority: req.Priority, CreatedAt: req.Created, Wants: wants}
-	seats, waiting, err := r.Store.Admit(ctx, app, admissionTimes(req.At), func(view store.Admission) []string {
+	seats, waited, err := r.Store.Admit(ctx, app, admissionTimes(req.At), func(view store.Admission) []string {
 		grant, no := r.party(view).Decide(admission.Application{Job: app.Job(), Wants: wants}, req.At)
 		denial = no
 		return grant.Hosts
@@ -120,32 +120,50 @@ func (r *Records) Admit(ctx context.Context, req AdmitRequest) (Admitted, error)
 	if len(seats) == 0 {
 		return Admitted{Grant: bfia.Grant{State: job.State, Reason: denial.Reason, Place: denial.Place, Of: denial.Of}}, nil
 	}
-	return Admitted{bfia.Grant{Granted: true, State: job.State, Copies: 1 + seats[len(seats)-1].Copy}, toTell(waiting)}, nil
+	answer := Admitted{Grant: bfia.Grant{Granted: true, State: job.State, Copies: 1 + seats[len(seats)-1].Copy}}
+	if waited {
+		answer.Waiting, err = r.open(ctx, req.At)
+	}
+	return answer, final(err)
 }
 
 func (r *Records) party(view store.Admission) admission.Party {
-	return admission.Party{Node: r.Node, Hosts: view.Hosts, Running: view.Running, Seats: view.Seats, Waiting: view.Waiting, Limits: r.Limits}
+	p := admission.Party{Node: r.Node, Hosts: view.Hosts, Running: view.Running, Seats: view.Seats, Limits: r.Limits}
+	for _, a := range view.Waiting {
+		p.Waiting = append(p.Waiting, a.Application())
+	}
+	return p
 }
 
 func admissionTimes(at time.Time) store.AdmissionTimes {
 	return store.AdmissionTimes{Now: at, HostsSince: at.Add(-hostSeen), AskedSince: at.Add(-admission.Fresh)}
 }
 
-// Release gives back the room that a job holds at this party, and answers who waits for room.
+// Release gives back the room that a job holds at this party, and answers who has room now. Others are not told: each would
+// ask every party again for nothing.
 func (r *Records) Release(ctx context.Context, jobID string, at time.Time) ([]Waiting, error) {
-	waiting, err := r.Store.Release(ctx, jobID, at.Add(-admission.Fresh))
-	return toTell(waiting), final(err)
-}
-
-func toTell(apps []store.Application) []Waiting {
-	var waiting []Waiting
-	for _, a := range apps[:min(len(apps), maxTold)] {
-		waiting = append(waiting, Waiting{JobID: a.JobID, Scheduler: a.SchedulerNode})
+	if err := r.Store.Release(ctx, jobID); err != nil {
+		return nil, final(err)
 	}
-	return waiting
+	open, err := r.open(ctx, at)
+	return open, final(err)
 }
 
-// maxTold is how many waiting jobs are told that room got free; the oldest hear of it, others ask by themselves.
+// open are the jobs that wait for room at this party and would be granted it now.
+func (r *Records) open(ctx context.Context, at time.Time) ([]Waiting, error) {
+	view, err := r.Store.Room(ctx, admissionTimes(at))
+	if err != nil || len(view.Waiting) == 0 {
+		return nil, err
+	}
+	var open []Waiting
+	for _, id := range r.party(view).Open(at) {
+		i := slices.IndexFunc(view.Waiting, func(a store.Application) bool { return a.JobID == id })
+		open = append(open, Waiting{JobID: id, Scheduler: view.Waiting[i].SchedulerNode})
+	}
+	return open[:min(len(open), maxTold)], nil
+}
+
+// maxTold is how many jobs are told at once that they have room; others ask by themselves.
 const maxTold = 16
 
 // CheckRoom refuses a job that could never run at this party, with the numbers.

@@ -131,8 +131,7 @@ func (h *Housekeeping) EndLostJobs(ctx context.Context, scheduled bool, jobs []L
 
 // ReleaseLostRoom gives back the room of jobs that have ended here, and whose workflow was gone before it could.
 func (h *Housekeeping) ReleaseLostRoom(ctx context.Context) error {
-	now := time.Now()
-	ids, err := h.Store.EndedWithSeats(ctx, now.Add(-lostAge))
+	ids, err := h.Store.EndedWithSeats(ctx, time.Now().Add(-lostAge))
 	if err != nil {
 		return err
 	}
@@ -146,7 +145,7 @@ func (h *Housekeeping) ReleaseLostRoom(ctx context.Context) error {
 			continue
 		}
 		h.Logger.Warn("a job that ended held room", "job_id", id, "workflow", fate)
-		if _, err := h.Store.Release(ctx, id, now); err != nil {
+		if err := h.Store.Release(ctx, id); err != nil {
 			return err
 		}
 	}

@@ -107,6 +107,30 @@ func (p Party) Decide(a Application, now time.Time) (Grant, *Denial) {
 	return grant, nil
 }
 
+// Open are the waiting applications that would be granted if they were asked for now, in the queue's order: those whom it
+// helps to be told that something has got free.
+func (p Party) Open(now time.Time) []string {
+	hosts := slices.Clone(p.Hosts)
+	running := slices.Clone(p.Running)
+	seats := p.Seats
+	var open []string
+	for _, k := range order(p.Waiting, func(a Application) Job { return a.Job }, p.Running, now) {
+		a := p.Waiting[k]
+		if p.limited(running, seats, a) != "" {
+			continue
+		}
+		if _, lack := Place(hosts, a.Wants.Seats); lack != "" {
+			continue
+		}
+		running = append(running, a.Job)
+		seats += len(a.Wants.Seats)
+		if _, is := p.patient(a, now); !is {
+			open = append(open, a.JobID)
+		}
+	}
+	return open
+}
+
 // patient is the application that what came later waits for: the oldest of those that have waited for too long, and do not
 // fit, since smaller ones take what gets free.
 func (p Party) patient(a Application, now time.Time) (Application, bool) {

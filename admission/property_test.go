@@ -36,6 +36,7 @@ type applied struct {
 // wish is a job: what it wants where, and how far it has come.
 type wish struct {
 	Job
+	told  bool // it may have room now
 	wants map[string]Wants
 	nodes []string // sorted
 	held  int      // of its nodes
@@ -61,28 +62,30 @@ func (w *world) apply(t *rapid.T, j *wish) {
 	node := j.nodes[j.held]
 	h := w.parties[node]
 	p := h.now()
-	for id, a := range h.waiting {
-		if id != j.JobID && w.now.Sub(a.asked) <= Fresh {
-			p.Waiting = append(p.Waiting, a.Application)
-		}
-	}
-	slices.SortFunc(p.Waiting, func(a, b Application) int { return a.before(b.Job) })
+	p.Waiting = h.others(j.JobID, w.now)
 	app := Application{Job: j.Job, Wants: j.wants[node]}
 	grant, denial := p.Decide(app, w.now)
 	require.NotEqual(t, denial == nil, grant.Copies == 0, "granted or denied")
 	if denial != nil {
 		require.NotEmpty(t, denial.Reason)
 		h.waiting[j.JobID] = applied{app, w.now}
-		for _, other := range j.nodes[:j.held] {
-			w.parties[other].release(j.JobID)
+		for _, other := range w.names {
+			_, waits := w.parties[other].waiting[j.JobID]
+			if slices.Contains(j.nodes[:j.held], other) || waits && other != node {
+				w.release(other, j.JobID)
+			}
 		}
 		j.held, j.state = 0, "waiting"
 		return
 	}
 	require.Len(t, grant.Hosts, grant.Copies*len(app.Wants.Seats))
+	_, waited := h.waiting[j.JobID]
 	delete(h.waiting, j.JobID)
 	h.seats[j.JobID], h.hosts[j.JobID], h.running[j.JobID] = app.Wants.Seats, grant.Hosts, j.Job
 	h.check(t)
+	if waited {
+		w.tell(node)
+	}
 	if j.held++; j.held == len(j.nodes) {
 		j.state = "running"
 	} else {
@@ -90,16 +93,38 @@ func (w *world) apply(t *rapid.T, j *wish) {
 	}
 }
 
-func (h *house) release(id string) {
+// others are those that wait here, but for one.
+func (h *house) others(but string, now time.Time) (waiting []Application) {
+	for id, a := range h.waiting {
+		if id != but && now.Sub(a.asked) <= Fresh {
+			waiting = append(waiting, a.Application)
+		}
+	}
+	slices.SortFunc(waiting, func(a, b Application) int { return a.before(b.Job) })
+	return waiting
+}
+
+func (w *world) release(node, id string) {
+	h := w.parties[node]
 	delete(h.hosts, id)
 	delete(h.seats, id)
 	delete(h.running, id)
+	delete(h.waiting, id)
+	w.tell(node)
+}
+
+// tell tells those that could have room at a party.
+func (w *world) tell(node string) {
+	p := w.parties[node].now()
+	p.Waiting = w.parties[node].others("", w.now)
+	for _, id := range p.Open(w.now) {
+		w.jobs[slices.IndexFunc(w.jobs, func(j *wish) bool { return j.JobID == id })].told = true
+	}
 }
 
 func (w *world) end(j *wish) {
 	for _, node := range j.nodes {
-		w.parties[node].release(j.JobID)
-		delete(w.parties[node].waiting, j.JobID)
+		w.release(node, j.JobID)
 	}
 	j.state = "done"
 }
@@ -215,6 +240,49 @@ func TestAdmissionProperties(t *testing.T) {
 		}
 		for _, h := range w.parties {
 			require.Empty(t, h.hosts)
+		}
+	})
+}
+
+// Those that are told are those that are granted, and nobody else would be: jobs that ask once, and then only when they are told,
+// all start at last, without a minute going by.
+func TestToldAtOnce(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := drawWorld(t)
+		w.now = w.now.Add(time.Duration(rapid.IntRange(600, 2000).Draw(t, "later")) * time.Second)
+		for _, j := range w.jobs {
+			j.told = true
+		}
+		for {
+			var able []*wish
+			for _, j := range w.jobs {
+				if j.state == "running" || j.state == "applying" || j.told && j.state == "waiting" {
+					able = append(able, j)
+				}
+			}
+			if len(able) == 0 {
+				break
+			}
+			j := rapid.SampledFrom(able).Draw(t, "job")
+			if j.state == "running" {
+				w.end(j)
+				continue
+			}
+			j.told = false
+			for node, h := range w.parties {
+				if _, waits := h.waiting[j.JobID]; waits && j.nodes[j.held] == node {
+					p := h.now()
+					p.Waiting = h.others("", w.now)
+					open := slices.Contains(p.Open(w.now), j.JobID)
+					p.Waiting = h.others(j.JobID, w.now)
+					_, denial := p.Decide(Application{Job: j.Job, Wants: j.wants[node]}, w.now)
+					require.Equal(t, denial == nil, open, "%s at %s", j.JobID, node)
+				}
+			}
+			w.apply(t, j)
+		}
+		for _, j := range w.jobs {
+			require.Equal(t, "done", j.state, "%s is told nothing: %s", j.JobID, w)
 		}
 	})
 }

@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	// window is how many jobs of a scheduler ask for room at the same time.
+	// window is how many jobs of a scheduler ask for room at the same time, beside those that a party has told of some.
 	window = 8
 	// overtakes is how many jobs of a scheduler may wait for room at a party, before others that need that party don't ask.
 	overtakes = 4
@@ -73,7 +73,7 @@ func (q Queue) Turns(now time.Time) []Turn {
 		case limit != "":
 			t.Reason = limit
 		case w.WaitsAt != "":
-			t.Go, t.Reason = trying < window, fmt.Sprintf("%s: %s", w.WaitsAt, w.WaitsFor)
+			t.Go, t.Reason = true, fmt.Sprintf("%s: %s", w.WaitsAt, w.WaitsFor)
 			waits[w.WaitsAt]++
 		case crowded != "":
 			t.Reason = fmt.Sprintf("other jobs wait for room at %s", crowded)

@@ -147,6 +147,7 @@ func (s *split) log(o options) {
 func (c dockerCase) atOnce(ctx context.Context, o options, d *deployment, a *alone, document []byte, n int, chapter *chapter) error {
 	where := split{name: fmt.Sprintf("%d jobs at once", n)}
 	var cpu []time.Duration
+	var ids []string
 	for range o.roundsOf(n) {
 		took, err := a.many(ctx, n)
 		if err != nil {
@@ -155,7 +156,7 @@ func (c dockerCase) atOnce(ctx context.Context, o options, d *deployment, a *alo
 		where.alone.add(took, nil)
 		before := d.cpu()
 		err = d.profiled(ctx, o, fmt.Sprintf("many-%d-%s", n, c.short), func() (err error) {
-			took, err = d.many(ctx, document, n)
+			took, ids, err = d.many(ctx, document, n)
 			return err
 		})
 		if err != nil {
@@ -165,7 +166,17 @@ func (c dockerCase) atOnce(ctx context.Context, o options, d *deployment, a *alo
 		cpu = append(cpu, (d.cpu()-before)/time.Duration(n))
 		where.log(o)
 	}
-	chapter.add(timed(where.name, where.hutong, where.alone, c.many, "Hutong's CPU for each job: "+text(median(cpu))))
+	var all history
+	for _, id := range ids {
+		cost, err := d.historyOf(ctx, id)
+		if err != nil {
+			return err
+		}
+		all.steps += cost.steps
+		all.events += cost.events
+	}
+	chapter.add(timed(where.name, where.hutong, where.alone, c.many,
+		fmt.Sprintf("Hutong's CPU for each job: %s, with %d steps of its workflows and %d events", text(median(cpu)), all.steps/n, all.events/n)))
 	return nil
 }
 

@@ -58,7 +58,7 @@ func measureEngine(ctx context.Context, o options, into *report) error {
 		}
 		same.add(took, nil)
 		err = d.profiled(ctx, o, "engine", func() (err error) {
-			took, err = d.many(ctx, document, n)
+			took, _, err = d.many(ctx, document, n)
 			return err
 		})
 		if err != nil {
@@ -145,7 +145,7 @@ func measureJobs(ctx context.Context, o options, into *report) error {
 	if err != nil {
 		return err
 	}
-	if _, err := d.many(ctx, document, 2); err != nil { // to warm up
+	if _, _, err := d.many(ctx, document, 2); err != nil { // to warm up
 		return err
 	}
 	c := into.chapter("Jobs at once: time for each job", fmt.Sprintf("with %d jobs", o.jobs[0]))
@@ -155,7 +155,7 @@ func measureJobs(ctx context.Context, o options, into *report) error {
 		var took time.Duration
 		cpu := d.cpu()
 		err := d.profiled(ctx, o, fmt.Sprintf("jobs-%d", n), func() (err error) {
-			took, err = d.many(ctx, document, n)
+			took, _, err = d.many(ctx, document, n)
 			return err
 		})
 		if err != nil {

@@ -112,9 +112,9 @@ func (d *deployment) settle(ctx context.Context, t jobTimes) error {
 // atOnce is how many clients submit at the same time where many jobs are submitted.
 const atOnce = 32
 
-// many submits n jobs at once and tells how long it took until the last was FINISHED. One request at a time asks for all
+// many submits n jobs at once and tells how long it took until the last was FINISHED, and their ids. One request at a time asks for all
 // of them: more would load what is measured.
-func (d *deployment) many(ctx context.Context, document []byte, n int) (time.Duration, error) {
+func (d *deployment) many(ctx context.Context, document []byte, n int) (time.Duration, []string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	began := time.Now()
@@ -130,14 +130,14 @@ func (d *deployment) many(ctx context.Context, document []byte, n int) (time.Dur
 			}
 		}
 	}); err != nil {
-		return 0, fmt.Errorf("submit: %w", err)
+		return 0, nil, fmt.Errorf("submit: %w", err)
 	}
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		var list bfia.JobList
 		if err := call(ctx, http.MethodGet, fmt.Sprintf("%s%s?limit=%d", d.urls[d.guest], bfia.PathPlatformJobList, n), "", nil, &list); err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 		if !slices.ContainsFunc(ids, func(id string) bool { return list.JobList[id] != bfia.JobFinished }) {
 			break
@@ -145,23 +145,23 @@ func (d *deployment) many(ctx context.Context, document []byte, n int) (time.Dur
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return 0, fmt.Errorf("the jobs do not end: %w", ctx.Err())
+			return 0, nil, fmt.Errorf("the jobs do not end: %w", ctx.Err())
 		}
 	}
 	took := time.Since(began)
 	for _, id := range ids {
 		var t jobTimes
 		if err := d.status(ctx, d.guest, id, &t.status); err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 		if err := t.succeeded(); err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 		if err := d.settle(ctx, t); err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 	}
-	return took, nil
+	return took, ids, nil
 }
 
 // profiled writes a CPU profile of hutong while f runs.

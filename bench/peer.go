@@ -77,7 +77,7 @@ func measurePeer(ctx context.Context, o options, into *report) (err error) {
 	if err != nil {
 		return err
 	}
-	if _, err := d.many(ctx, document, 2); err != nil { // to warm up
+	if _, _, err := d.many(ctx, document, 2); err != nil { // to warm up
 		return err
 	}
 	if _, err := p.many(ctx, document, 1); err != nil {
@@ -96,7 +96,7 @@ func measurePeer(ctx context.Context, o options, into *report) (err error) {
 				return err
 			}
 			where.alone.add(took, nil)
-			if took, err = d.many(ctx, document, n); err != nil {
+			if took, _, err = d.many(ctx, document, n); err != nil {
 				return err
 			}
 			where.hutong.add(took, nil)

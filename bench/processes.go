@@ -140,7 +140,7 @@ func measureProcesses(ctx context.Context, o options, into *report) error {
 			many.alone.add(took, nil)
 			before := d.cpu()
 			err = d.profiled(ctx, o, fmt.Sprintf("many-%d-process", n), func() (err error) {
-				took, err = d.many(ctx, document, n)
+				took, _, err = d.many(ctx, document, n)
 				return err
 			})
 			if err != nil {

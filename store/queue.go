@@ -17,8 +17,8 @@ func (j ScheduleJob) queued() admission.Queued {
 		Nodes: j.Nodes, Trying: j.TurnAt != nil, WaitsAt: j.WaitsAt, WaitsFor: j.WaitsFor}
 }
 
-// TakeTurn makes a job READY and puts it into its scheduler's queue, where it is not yet, and asks decide whether it has its turn; if so it is
-// kept that it has. A job that waits no more is CodeConflict.
+// TakeTurn makes a job READY and puts it into its scheduler's queue, where it is not yet, and asks decide whether it has its
+// turn. If so it is kept that it has; if not, it waits at no party either. A job that waits no more is CodeConflict.
 func (s *Store) TakeTurn(ctx context.Context, jobID string, at time.Time, decide func(admission.Queue) bool) error {
 	return fail(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if err := lock(ctx, tx); err != nil {
@@ -33,10 +33,14 @@ func (s *Store) TakeTurn(ctx context.Context, jobID string, at time.Time, decide
 			return bfia.Errorf(bfia.CodeConflict, "job_id: job %q does not wait for its start", jobID)
 		}
 		queue, err := queue(ctx, tx)
-		if err != nil || !decide(queue) {
+		if err != nil {
 			return err
 		}
-		_, err = tx.NewUpdate().Model((*ScheduleJob)(nil)).Set("turn_at = ?", stamp(at)).Where("job_id = ?", jobID).Exec(ctx)
+		update := tx.NewUpdate().Model((*ScheduleJob)(nil)).Set("turn_at = ?", stamp(at))
+		if !decide(queue) {
+			update = tx.NewUpdate().Model((*ScheduleJob)(nil)).Set("waits_at = '', waits_for = ''")
+		}
+		_, err = update.Where("job_id = ?", jobID).Exec(ctx)
 		return err
 	}), "give job %s its turn", jobID)
 }

@@ -55,12 +55,17 @@ func (a Application) Job() admission.Job {
 	return admission.Job{JobID: a.JobID, Initiator: a.InitiatorNode, Flow: a.FlowID, Priority: a.Priority, Created: a.CreatedAt}
 }
 
-// Admission is who asks for room, and who does with what there is: what an application is decided on.
+// Application is it in the eyes of a party.
+func (a Application) Application() admission.Application {
+	return admission.Application{Job: a.Job(), Wants: a.Wants}
+}
+
+// Admission is what an application is decided on: what there is, who has it, and who waits for it, the oldest first.
 type Admission struct {
 	Hosts   []admission.Host
 	Running []admission.Job
 	Seats   int
-	Waiting []admission.Application
+	Waiting []Application
 }
 
 // AdmissionTimes are from when on hosts and applications count.
@@ -69,17 +74,17 @@ type AdmissionTimes struct {
 }
 
 // Admit puts an application to decide, in one transaction with what it is decided on, and keeps the outcome: the seats, or
-// that it waits. A job that has ended is CodeConflict. decide answers the hosts of the seats, copy by copy, or none. A job that holds seats already keeps those,
-// and decide is not asked. Where it had waited, the others that wait are answered: what was kept for it, and it has not
-// taken, may be for them.
-func (s *Store) Admit(ctx context.Context, app Application, times AdmissionTimes, decide func(Admission) (hosts []string)) (granted []Seat, others []Application, err error) {
+// that it waits. A job that has ended is CodeConflict. decide answers the hosts of the seats, copy by copy, or none. A job
+// that holds seats already keeps those, and decide is not asked. waited tells that it waits no more: what was kept for it,
+// and it has not taken, may be for others.
+func (s *Store) Admit(ctx context.Context, app Application, times AdmissionTimes, decide func(Admission) (hosts []string)) (granted []Seat, waited bool, err error) {
 	if err := checkText("scheduler", app.SchedulerNode, "initiator", app.InitiatorNode, "flow_id", app.FlowID); err != nil {
-		return nil, nil, err
+		return nil, false, err
 	}
 	app.CreatedAt, app.AskedAt = orNow(app.CreatedAt), orNow(times.Now)
 	app.Since = app.AskedAt
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		granted, others = nil, nil
+		granted, waited = nil, false
 		if err := lock(ctx, tx); err != nil {
 			return err
 		}
@@ -115,25 +120,31 @@ func (s *Store) Admit(ctx context.Context, app Application, times AdmissionTimes
 		if _, err := tx.NewInsert().Model(&granted).Exec(ctx); err != nil {
 			return err
 		}
-		others, err = endWaiting(ctx, tx, app.JobID, times.AskedSince)
+		waited, err = endWaiting(ctx, tx, app.JobID)
 		return err
 	})
 	if missingParent(err) {
-		return nil, nil, bfia.Wrap(bfia.CodeNotFound, err, "job_id: job %q is not known", app.JobID)
+		return nil, false, bfia.Wrap(bfia.CodeNotFound, err, "job_id: job %q is not known", app.JobID)
 	}
-	return granted, others, fail(err, "admit job %s", app.JobID)
+	return granted, waited, fail(err, "admit job %s", app.JobID)
 }
 
-// endWaiting removes a job from those that wait. Where it was among them it answers the others, the oldest first.
-func endWaiting(ctx context.Context, tx bun.Tx, jobID string, askedSince time.Time) (others []Application, err error) {
+// Room is what applications are decided on. It is read row by row: what others change meanwhile may be in it or not.
+func (s *Store) Room(ctx context.Context, times AdmissionTimes) (Admission, error) {
+	view, err := admissionView(ctx, s.r, "", times)
+	if err == nil {
+		view.Waiting, err = waiting(ctx, s.r, "", times.AskedSince)
+	}
+	return view, fail(err, "read the room")
+}
+
+// endWaiting removes a job from those that wait, and tells whether it was among them.
+func endWaiting(ctx context.Context, tx bun.Tx, jobID string) (waited bool, err error) {
 	n, err := affected(tx.NewDelete().Model((*Application)(nil)).Where("job_id = ?", jobID).Exec(ctx))
-	if err != nil || n == 0 {
-		return nil, err
-	}
-	return waitingRows(ctx, tx, jobID, askedSince)
+	return n > 0, err
 }
 
-func waitingRows(ctx context.Context, db bun.IDB, but string, since time.Time) (rows []Application, err error) {
+func waiting(ctx context.Context, db bun.IDB, but string, since time.Time) (rows []Application, err error) {
 	err = db.NewSelect().Model(&rows).Where("asked_at >= ?", stamp(since)).Where("job_id <> ?", but).Order("created_at", "job_id").Scan(ctx)
 	return rows, err
 }
@@ -146,10 +157,10 @@ func lock(ctx context.Context, tx bun.Tx) error {
 }
 
 // admissionView reads hosts with what is taken of them, and the jobs that hold seats, but for one job.
-func admissionView(ctx context.Context, tx bun.Tx, jobID string, times AdmissionTimes) (Admission, error) {
+func admissionView(ctx context.Context, db bun.IDB, jobID string, times AdmissionTimes) (Admission, error) {
 	var view Admission
 	var hosts []Host
-	if err := tx.NewSelect().Model(&hosts).Where("seen_at >= ? AND slots > 0", stamp(times.HostsSince)).Order("host_id").Scan(ctx); err != nil {
+	if err := db.NewSelect().Model(&hosts).Where("seen_at >= ? AND slots > 0", stamp(times.HostsSince)).Order("host_id").Scan(ctx); err != nil {
 		return view, err
 	}
 	var taken []struct {
@@ -157,7 +168,7 @@ func admissionView(ctx context.Context, tx bun.Tx, jobID string, times Admission
 		Seats                  int
 		CPUMilli, Memory, Disk int64
 	}
-	if err := tx.NewSelect().Model((*Seat)(nil)).ColumnExpr("host_id, COUNT(*) AS seats").
+	if err := db.NewSelect().Model((*Seat)(nil)).ColumnExpr("host_id, COUNT(*) AS seats").
 		ColumnExpr("CAST(SUM(cpu_milli) AS BIGINT) AS cpu_milli, CAST(SUM(memory) AS BIGINT) AS memory, CAST(SUM(disk) AS BIGINT) AS disk").
 		Group("host_id").Scan(ctx, &taken); err != nil {
 		return view, err
@@ -175,38 +186,23 @@ func admissionView(ctx context.Context, tx bun.Tx, jobID string, times Admission
 		view.Seats += t.Seats
 	}
 	var running []Job
-	err := tx.NewSelect().Model(&running).Column("job_id", "flow_id", "initiator_node", "created_at").
-		Where("job_id <> ?", jobID).Where("job_id IN (?)", tx.NewSelect().Model((*Seat)(nil)).Column("job_id")).Order("job_id").Scan(ctx)
+	err := db.NewSelect().Model(&running).Column("job_id", "flow_id", "initiator_node", "created_at").
+		Where("job_id <> ?", jobID).Where("job_id IN (?)", db.NewSelect().Model((*Seat)(nil)).Column("job_id")).Order("job_id").Scan(ctx)
 	for _, j := range running {
 		view.Running = append(view.Running, admission.Job{JobID: j.JobID, Initiator: j.InitiatorNode, Flow: j.FlowID, Created: j.CreatedAt})
 	}
 	return view, err
 }
 
-func waiting(ctx context.Context, db bun.IDB, but string, since time.Time) ([]admission.Application, error) {
-	rows, err := waitingRows(ctx, db, but, since)
-	var apps []admission.Application
-	for _, r := range rows {
-		apps = append(apps, admission.Application{Job: r.Job(), Wants: r.Wants})
-	}
-	return apps, err
-}
-
-// Release gives back all seats of a job, and its place among those that wait. Where there was something of it, it answers the
-// applications that have been asked for since askedSince, the oldest first.
-func (s *Store) Release(ctx context.Context, jobID string, askedSince time.Time) (waiting []Application, err error) {
-	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		if waiting, err = endWaiting(ctx, tx, jobID, askedSince); err != nil {
+// Release gives back all seats of a job, and its place among those that wait.
+func (s *Store) Release(ctx context.Context, jobID string) error {
+	return fail(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if _, err := endWaiting(ctx, tx, jobID); err != nil {
 			return err
 		}
-		n, err := affected(tx.NewDelete().Model((*Seat)(nil)).Where("job_id = ?", jobID).Exec(ctx))
-		if err != nil || n == 0 {
-			return err
-		}
-		waiting, err = waitingRows(ctx, tx, jobID, askedSince)
+		_, err := tx.NewDelete().Model((*Seat)(nil)).Where("job_id = ?", jobID).Exec(ctx)
 		return err
-	})
-	return waiting, fail(err, "release the seats of job %s", jobID)
+	}), "release the seats of job %s", jobID)
 }
 
 // Seats are what a job holds at this party, copy by copy.
@@ -218,7 +214,7 @@ func (s *Store) Seats(ctx context.Context, jobID string) ([]Seat, error) {
 
 // Waiting are the applications that have been asked for since a time and wait for room, the oldest first.
 func (s *Store) Waiting(ctx context.Context, since time.Time) ([]Application, error) {
-	rows, err := waitingRows(ctx, s.r, "", since)
+	rows, err := waiting(ctx, s.r, "", since)
 	return rows, fail(err, "list applications")
 }
 

@@ -68,6 +68,9 @@ func (j *job) queue(ctx workflow.Context) {
 			if !j.silent[denied].IsZero() {
 				wait = firstAsk // it does not tell when it is back
 			}
+		} else if j.deniedBy != "" { // what comes free there is not kept for a job that could not take it
+			j.giveBack(ctx, []string{j.deniedBy})
+			j.deniedBy = ""
 		}
 		j.waits = turn
 		j.describe(ctx)
@@ -137,8 +140,8 @@ func (j *job) apply(ctx workflow.Context) (denied, reason string) {
 	return "", ""
 }
 
-// giveBack returns what parties have granted, and the job's place where it waited, and waits until they have taken that: what is asked of them next must not be
-// overtaken.
+// giveBack returns what parties have granted, and the job's place where it waited, and waits until they have taken that: what
+// is asked of them next must not be overtaken.
 func (j *job) giveBack(ctx workflow.Context, nodes []string) {
 	back := bfia.Return{JobID: j.Plan.JobID, Round: j.rounds}
 	var returned []workflow.Future
