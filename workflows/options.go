@@ -46,9 +46,6 @@ func command(ctx workflow.Context, id string, limit time.Duration, name string, 
 	return workflow.ExecuteActivity(ctx, name, args...)
 }
 
-// onlyOnce is for hints.
-var onlyOnce = &temporal.RetryPolicy{MaximumAttempts: 1}
-
 // swiftTry bounds the first try of a swift command, for which the workflow's step waits.
 const swiftTry = 2 * time.Second
 

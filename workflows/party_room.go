@@ -79,6 +79,9 @@ func (p *partyJob) release(ctx workflow.Context) error {
 	return nil
 }
 
+// hintLimit is how long a scheduler is told that one of its jobs may find room: it asks by itself later.
+const hintLimit = 10 * time.Second
+
 // tell tells jobs that wait for room here that there may be some.
 func (p *partyJob) tell(ctx workflow.Context, waiting []activities.Waiting) {
 	for _, w := range waiting {
@@ -91,12 +94,8 @@ func (p *partyJob) tell(ctx workflow.Context, waiting []activities.Waiting) {
 			})
 			continue
 		}
-		hint := workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-			TaskQueue: activities.ControlQueue, Summary: "tell " + w.Scheduler + " that " + w.JobID + " may find room",
-			StartToCloseTimeout: 10 * time.Second, ScheduleToCloseTimeout: time.Minute, RetryPolicy: onlyOnce,
-		})
 		p.active++
-		f := workflow.ExecuteActivity(hint, activities.SendFreeName, w.Scheduler, w.JobID)
+		f := swift(ctx, "tell "+w.Scheduler+" that "+w.JobID+" may find room", hintLimit, activities.SendFreeName, w.Scheduler, w.JobID)
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer func() { p.active-- }()
 			_ = f.Get(ctx, nil) // the scheduler asks by itself later
