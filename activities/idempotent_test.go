@@ -70,7 +70,10 @@ func (h *house) life() []call {
 				return err == nil && len(log) == 1
 			}, time.Minute, 10*time.Millisecond)
 		}},
-		{name: activities.StopTaskName, args: []any{h.request("b"), time.Second}, after: func() { require.NoError(h.t, <-ended) }},
+		{name: activities.StopTaskName, args: []any{h.request("b"), time.Second}, after: func() {
+			require.NoError(h.t, <-ended)
+			h.runs.Wait(context.Background())
+		}},
 		{name: activities.RunTaskName, args: []any{h.request("b")}},
 		{name: activities.RecordTaskEndName, args: []any{h.key("b"), guestA, b, bfia.TaskFailed, &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}, at}},
 
@@ -112,6 +115,7 @@ func TestActivitiesAreIdempotent(t *testing.T) {
 				answers := make([]string, len(life))
 				do := func(i int, when string) {
 					value, err := h.env(t.Context()).ExecuteActivity(life[i].name, life[i].args...)
+					h.runs.Wait(t.Context())
 					if strings.HasPrefix(when, "late") && slices.Contains([]string{activities.TakeTurnName, activities.SetPriorityName, activities.AdmitName}, life[i].name) {
 						return // what waits no more may be refused; it must only change nothing
 					}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"hutong/activities/runner"
@@ -35,14 +36,25 @@ type Runs struct {
 	// Deployment is a label of the runs: Sweep leaves those of others alone.
 	Deployment string
 
-	watched nameSet // the runs that a RunTask has in hand
+	watched  nameSet // the runs that a RunTask has in hand
+	removing sync.WaitGroup
+}
+
+// Wait waits for the removals that RunTasks have begun and left behind, until ctx is done: the sweep takes what remains.
+func (r *Runs) Wait(ctx context.Context) {
+	done := make(chan struct{})
+	go func() { r.removing.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
 }
 
 // heartbeatEvery keeps well below the heartbeat timeout, so that a stop that comes with it is heard soon.
 const heartbeatEvery = 2 * time.Second
 
 // RunTask runs one attempt of one part of a task, to its end: creates its container or finds it, waits, keeps its logs
-// and outputs, records its exit, removes it. Begun again it goes on where the last try was; a container never runs twice.
+// and outputs, records its exit, has it removed. Begun again it goes on where the last try was; a container never runs twice.
 func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	// Only the wait for the run's end heeds a cancellation, which stops the run: cut off anywhere else it would leave a run
 	// that nobody watches. Each other step is short.
@@ -133,7 +145,12 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 		return RunResult{}, fmt.Errorf("recording the exit of %s: %w", name, err)
 	}
 	log.Info("run ended", "exit_code", exit.Code, "seconds", exit.FinishedAt.Sub(exit.StartedAt).Seconds())
-	r.remove(ctx, rn, name, log)
+	// It needs nothing of the host any more, and nothing waits for its removal.
+	letGo := r.watched.hold(name)
+	r.removing.Go(func() {
+		defer letGo()
+		r.remove(ctx, rn, name, log)
+	})
 	return RunResult{Failure: failure}, nil
 }
 

@@ -100,6 +100,7 @@ func TestSweep(t *testing.T) {
 		require.NoError(t, h.records.RequestStop(t.Context(), h.key("a"), bfia.TaskID(jobID, "a")))
 		stop()
 		require.NoError(t, <-ended)
+		h.runs.Wait(t.Context())
 		assert.Equal(t, []string{"theirs"}, h.names())
 	})
 }

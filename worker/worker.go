@@ -42,6 +42,7 @@ type Worker struct {
 	done    chan struct{}
 	leave   func()       // tells that the host is no longer there
 	begin   func() error // what follows the start
+	after   func()       // what follows the end of the work
 }
 
 // NewControl makes a control worker. With its start the party's housekeeping begins, where it has not.
@@ -130,6 +131,11 @@ func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, offer 
 
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	w := &Worker{workers: []worker.Worker{run, stop}, cancel: cancel, done: make(chan struct{})}
+	w.after = func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		runs.Wait(ctx)
+	}
 	w.leave = func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 		defer cancel()
@@ -196,5 +202,8 @@ func (w *Worker) Stop() {
 	}
 	for range w.workers {
 		<-done
+	}
+	if w.after != nil {
+		w.after()
 	}
 }
