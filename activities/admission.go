@@ -14,7 +14,9 @@ import (
 // Turn is how it stands with a job that waits for its start at its scheduler.
 type Turn struct {
 	// Go: it may ask the parties for room now.
-	Go     bool   `json:"go,omitempty"`
+	Go bool `json:"go,omitempty"`
+	// Soon: it may not only because of jobs that ask now, and may get none. What it waits for at a party is to be kept for it.
+	Soon   bool   `json:"soon,omitempty"`
 	Place  int    `json:"place,omitempty"`
 	Of     int    `json:"of,omitempty"`
 	Reason string `json:"reason,omitempty"`
@@ -50,7 +52,7 @@ func (r *Records) TakeTurn(ctx context.Context, jobID string, at time.Time) (Tur
 		turn = Turn{Of: len(q.Waiting)}
 		for _, t := range q.Turns(at) {
 			if t.JobID == jobID {
-				turn.Go, turn.Place = t.Go, t.Place
+				turn.Go, turn.Soon, turn.Place = t.Go, t.Soon, t.Place
 				if !t.Go {
 					turn.Reason = t.Reason
 				}

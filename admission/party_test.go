@@ -142,7 +142,7 @@ func TestTurns(t *testing.T) {
 	q := Queue{Node: "A", Limits: Limits{Jobs: 2}, Running: []Job{{JobID: "x", Initiator: "A"}}}
 	q.Waiting = []Queued{waiting("a", "A", 0, 3*time.Second), waiting("b", "A", 0, 2*time.Second)}
 	assert.Equal(t, []Turn{{JobID: "a", Go: true, Next: true, Place: 1, Reason: "its turn has come"},
-		{JobID: "b", Place: 2, Reason: "2 jobs run at A, which is its limit"}}, q.Turns(now))
+		{JobID: "b", Soon: true, Place: 2, Reason: "2 jobs run at A, which is its limit"}}, q.Turns(now))
 
 	q.Limits = Limits{}
 	q.Waiting[0].WaitsAt, q.Waiting[0].WaitsFor = "B", "no room"

@@ -39,6 +39,8 @@ type Turn struct {
 	Go bool
 	// Next: it has not been told so; nothing else will tell it.
 	Next bool
+	// Soon: it has no turn only because of jobs that ask for room, and may get none.
+	Soon bool
 	// Place is its place in the queue, from 1.
 	Place  int
 	Reason string // why it waits
@@ -71,7 +73,7 @@ func (q Queue) Turns(now time.Time) []Turn {
 		case w.Trying:
 			t.Go, t.Reason = true, "asks the parties for room"
 		case limit != "":
-			t.Reason = limit
+			t.Reason, t.Soon = limit, q.Limits.reached(q.Node, q.Running, w.Job) == ""
 		case w.WaitsAt != "":
 			t.Go, t.Reason = true, fmt.Sprintf("%s: %s", w.WaitsAt, w.WaitsFor)
 			waits[w.WaitsAt]++

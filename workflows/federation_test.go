@@ -70,6 +70,7 @@ type federation struct {
 	queue       []string                                // what became of turns and applications
 	unreachable func(node string) bool                  // whether an application gets lost
 	granted     map[string]int                          // by node: the round whose room the job holds
+	waitsAt     map[string]bool                         // by node: whether the job has a place in the queue there
 
 	reused  []string      // tasks that were not to run, with their nodes
 	stops   []bfia.JobRef // with which words the parties were told the end
@@ -131,7 +132,7 @@ func newEnv() *testsuite.TestWorkflowEnvironment {
 func newFederation(t testingT, p bfia.Plan) *federation {
 	f := &federation{t: t, env: newEnv(), in: JobInput{Plan: p, Node: nodeA, Settings: settings},
 		errors: map[string]error{}, accepted: map[string]bfia.JobAccepted{}, ends: map[string]end{}, later: map[string]end{}, attempt: map[string]int{}, written: map[string]int{}, times: map[string]time.Duration{},
-		granted: map[string]int{}, parts: map[string]bfia.TaskState{}, reasons: map[string]string{}, inFlght: map[string]bool{},
+		granted: map[string]int{}, waitsAt: map[string]bool{}, parts: map[string]bfia.TaskState{}, reasons: map[string]string{}, inFlght: map[string]bool{},
 		rows: map[string]bfia.TaskState{}, whys: map[string]string{},
 		partRows: map[string]bfia.TaskState{}, partWhys: map[string]string{}}
 	for _, task := range p.Tasks {

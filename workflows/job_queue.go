@@ -68,9 +68,14 @@ func (j *job) queue(ctx workflow.Context) {
 			if !j.silent[denied].IsZero() {
 				wait = firstAsk // it does not tell when it is back
 			}
-		} else if j.deniedBy != "" { // what comes free there is not kept for a job that could not take it
-			j.giveBack(ctx, []string{j.deniedBy})
-			j.deniedBy = ""
+		} else if j.deniedBy != "" {
+			// What comes free there is not kept for a job that could not take it; for one that soon may, it is.
+			if turn.Soon {
+				wait = firstAsk // and not for long: nobody tells it when those that ask now have started
+			} else {
+				j.giveBack(ctx, []string{j.deniedBy})
+				j.deniedBy = ""
+			}
 		}
 		j.waits = turn
 		j.describe(ctx)

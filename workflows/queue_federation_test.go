@@ -47,18 +47,22 @@ func (f *federation) sendApply(_ context.Context, node string, a bfia.Apply) (bf
 			f.breaks("%s was asked for room while %s holds some", node, other)
 		}
 	}
+	delete(f.waitsAt, node)
 	if grant.Granted {
 		f.granted[node] = a.Round
+	} else {
+		f.waitsAt[node] = true
 	}
 	return grant, nil
 }
 
 func (f *federation) sendReturn(_ context.Context, node string, back bfia.Return) error {
 	defer f.enter()()
-	if f.granted[node] != back.Round {
+	if f.granted[node] != back.Round && !f.waitsAt[node] {
 		f.breaks("%s got back round %d, and granted %d", node, back.Round, f.granted[node])
 	}
 	delete(f.granted, node)
+	delete(f.waitsAt, node)
 	f.queue = append(f.queue, "return "+node)
 	return nil
 }

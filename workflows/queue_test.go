@@ -58,6 +58,39 @@ func TestJobWaitsForItsTurn(t *testing.T) {
 	assert.Less(t, f.times["start a A"], firstAsk, "it was told")
 }
 
+// A job that a party denied, and that has lost its turn since, gives back its place there, unless it lost it to jobs that only
+// ask: one of a lower priority must not be granted before it what gets free meanwhile.
+func TestJobKeepsItsPlace(t *testing.T) {
+	for _, c := range []struct {
+		soon bool
+		then []string
+	}{{true, nil}, {false, []string{"return B"}}} {
+		f := newFederation(t, plan(twoNodes, "a"))
+		f.accepted = hutongs()
+		f.grant = func(node string, round int) bfia.Grant {
+			if node == nodeB && round == 1 {
+				return bfia.Grant{State: bfia.JobReady, Reason: "it is full", Place: 1, Of: 1}
+			}
+			return bfia.Grant{Granted: true, State: bfia.JobReady, Copies: 1}
+		}
+		turns := []activities.Turn{{Go: true, Place: 1, Of: 2}, {Soon: c.soon, Place: 1, Of: 2, Reason: "1 jobs run at A"}, {Go: true, Place: 1, Of: 1}}
+		f.turn = func() activities.Turn {
+			turn := turns[0]
+			turns = turns[1:]
+			return turn
+		}
+		f.at(time.Second, func() { f.env.SignalWorkflow(SignalTurn, nil) })
+		r, err := f.run()
+		require.NoError(t, err)
+		assert.Equal(t, OutcomeSuccess, r.Outcome)
+		want := append([]string{"turn true", "apply A 1: true", "apply B 1: false", "return A", "waits at B: it is full", "turn false"}, c.then...)
+		assert.Equal(t, append(want, "turn true", "apply A 2: true", "apply B 2: true"), f.queue)
+		if c.soon {
+			assert.Less(t, f.times["start a A"], time.Second+firstAsk+time.Second, "it asks again soon")
+		}
+	}
+}
+
 // While a job waits its priority can be changed, and it can be stopped.
 func TestJobWaiting(t *testing.T) {
 	f := newFederation(t, plan(twoNodes, "a"))
