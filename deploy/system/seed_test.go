@@ -146,6 +146,8 @@ func checkExplained(t *testing.T, n *node, workflowID, want string) {
 	c, err := temporal.Dial(temporal.Options{HostPort: n.cfg.Temporal.Address, Namespace: n.cfg.Temporal.Namespace})
 	require.NoError(t, err)
 	defer c.Close()
+	// The job's rows tell its end before the workflow's last step has ended.
+	require.NoError(t, c.GetWorkflow(t.Context(), workflowID, "").Get(t.Context(), nil))
 	described, err := c.DescribeWorkflow(t.Context(), workflowID, "")
 	require.NoError(t, err)
 	var memo string
