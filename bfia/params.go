@@ -143,7 +143,7 @@ func CheckPriority(p int) error {
 	return nil
 }
 
-// Resources are what a job asks for at one part (part 2, 6.6): -1 or nothing is no limit.
+// Resources are what a job asks for at one part (part 2, 6.6): -1, 0 or nothing is no limit.
 type Resources struct {
 	CPU    float64 `json:"cpu"`    // cores
 	Memory float64 `json:"memory"` // GiB
@@ -157,8 +157,36 @@ func (c *Config) Resources(part Part) (Resources, error) {
 		if err := decodeFields(l.values, field{"resources", &res, false}); err != nil {
 			return res, prefixed("config.job_params."+l.place, err)
 		}
+		if err := res.check(); err != nil {
+			return res, prefixed("config.job_params."+l.place+".resources", err)
+		}
 	}
 	return res, nil
+}
+
+// The least and the most that can be asked for. Engines can't hold a container to less; what is more would not fit the
+// numbers that hosts count with, and no host has it.
+const (
+	leastCPU, leastMemory, leastDisk = 0.01, 1.0 / 128, 1.0 / 1024 // cores, GiB
+	mostResources                    = 1_000_000
+)
+
+func (r Resources) check() error {
+	for _, f := range []struct {
+		name, unit   string
+		value, least float64
+	}{{"cpu", "cores", r.CPU, leastCPU}, {"memory", "GiB", r.Memory, leastMemory}, {"disk", "GiB", r.Disk, leastDisk}} {
+		switch {
+		case f.value == -1, f.value == 0:
+		case f.value < 0:
+			return Errorf(CodeBadRequest, "%s: is %v; -1 is no limit, all else is at least %v %s", f.name, f.value, f.least, f.unit)
+		case f.value < f.least:
+			return Errorf(CodeBadRequest, "%s: is %v %s; the least is %v", f.name, f.value, f.unit, f.least)
+		case f.value > mostResources:
+			return Errorf(CodeBadRequest, "%s: is %v %s; the most is %d", f.name, f.value, f.unit, mostResources)
+		}
+	}
+	return nil
 }
 
 // ParameterText is a parameter's value as a container reads it: strings as they are, all else as JSON in one line, with

@@ -97,6 +97,7 @@ func TestResources(t *testing.T) {
 		{`{"host":{"0|1":{"resources":{"cpu":4,"memory":null}}}}`, Resources{4, -1, -1}},
 		{`{"common":{"resources":{"cpu":1,"disk":10}},"host":{"1":{"resources":{"cpu":2}}}}`, Resources{2, -1, 10}},
 		{`{"common":{"resources":null}}`, Resources{-1, -1, -1}},
+		{`{"common":{"resources":{"cpu":0,"memory":0.0078125,"disk":1000000}}}`, Resources{0, 1.0 / 128, 1000000}},
 	} {
 		c := Config{JobParams: params(t, test.text)}
 		got, err := c.Resources(Part{Role: "host", Index: 1})
@@ -106,6 +107,11 @@ func TestResources(t *testing.T) {
 	for _, test := range []struct{ text, message string }{
 		{`{"host":{"0|1":{"resources":[]}}}`, "config.job_params.host.0|1.resources: is a JSON array, an object is wanted"},
 		{`{"host":{"1":{"resources":{"cpu":"2"}}}}`, "config.job_params.host.1.resources.cpu: is a JSON string, a number is wanted"},
+		{`{"common":{"resources":{"cpu":-2}}}`, "config.job_params.common.resources.cpu: is -2; -1 is no limit, all else is at least 0.01 cores"},
+		{`{"common":{"resources":{"cpu":0.001}}}`, "config.job_params.common.resources.cpu: is 0.001 cores; the least is 0.01"},
+		{`{"common":{"resources":{"cpu":1e300}}}`, "config.job_params.common.resources.cpu: is 1e+300 cores; the most is 1000000"},
+		{`{"host":{"1":{"resources":{"memory":0.001}}}}`, "config.job_params.host.1.resources.memory: is 0.001 GiB; the least is 0.0078125"},
+		{`{"host":{"1":{"resources":{"disk":1e10}}}}`, "config.job_params.host.1.resources.disk: is 1e+10 GiB; the most is 1000000"},
 		{`{"common":{"resources":{"memory":1e400}}}`, "config.job_params.common.resources.memory: the number 1e400 is too large or not whole"},
 	} {
 		c := Config{JobParams: params(t, test.text)}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,7 +21,14 @@ const (
 	exitUsage  = 2 // it was not tried: the command line is wrong
 )
 
+// gcPercent lets the heap grow to three times what is in use before it is collected, where Go's default is twice: with many
+// jobs at once, that takes a tenth of the processor time away for a quarter more memory (docs/performance.md).
+const gcPercent = 200
+
 func main() {
+	if os.Getenv("GOGC") == "" { // the operator's own value counts
+		debug.SetGCPercent(gcPercent)
+	}
 	os.Exit(Main{}.Run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
