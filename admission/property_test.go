@@ -11,7 +11,7 @@ import (
 )
 
 // world is some parties whose room jobs of several schedulers ask for, as the workflows do: one party after the other, in
-// one order, and back with everything when one denies.
+// one order, and back with everything when one denies, at once or after a moment in which it could be told.
 type world struct {
 	now     time.Time
 	names   []string
@@ -40,7 +40,7 @@ type wish struct {
 	wants map[string]Wants
 	nodes []string // sorted
 	held  int      // of its nodes
-	state string   // waiting, applying, running, done
+	state string   // waiting, applying, lingering, running, done
 }
 
 func (h *house) now() Party {
@@ -69,13 +69,11 @@ func (w *world) apply(t *rapid.T, j *wish) {
 	if denial != nil {
 		require.NotEmpty(t, denial.Reason)
 		h.waiting[j.JobID] = applied{app, w.now}
-		for _, other := range w.names {
-			_, waits := w.parties[other].waiting[j.JobID]
-			if slices.Contains(j.nodes[:j.held], other) || waits && other != node {
-				w.release(other, j.JobID)
-			}
+		if j.held > 0 && denial.Place == 1 {
+			j.state = "lingering"
+		} else {
+			w.giveUp(j)
 		}
-		j.held, j.state = 0, "waiting"
 		return
 	}
 	require.Len(t, grant.Hosts, grant.Copies*len(app.Wants.Seats))
@@ -91,6 +89,18 @@ func (w *world) apply(t *rapid.T, j *wish) {
 	} else {
 		j.state = "applying"
 	}
+}
+
+// giveUp gives back what a job holds that a party has denied, and its place where it was denied before.
+func (w *world) giveUp(j *wish) {
+	node := j.nodes[j.held]
+	for _, other := range w.names {
+		_, waits := w.parties[other].waiting[j.JobID]
+		if slices.Contains(j.nodes[:j.held], other) || waits && other != node {
+			w.release(other, j.JobID)
+		}
+	}
+	j.held, j.state = 0, "waiting"
 }
 
 // others are those that wait here, but for one.
@@ -203,8 +213,8 @@ func drawWorld(t *rapid.T) *world {
 	return w
 }
 
-// However jobs ask, wait and end, no host holds more than it has, no job holds anything while it waits, so that no two hold
-// half of what the other needs, and every job that is possible starts at last.
+// However jobs ask, wait and end, no host holds more than it has, no job holds anything while it waits for more than a moment,
+// so that no two hold half of what the other needs, and every job that is possible starts at last.
 func TestAdmissionProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t)
@@ -214,7 +224,10 @@ func TestAdmissionProperties(t *testing.T) {
 				if ends || rapid.Bool().Draw(t, "ends") {
 					w.end(j)
 				}
+			case j.state == "lingering" && !j.told:
+				w.giveUp(j)
 			case j.state != "done" && !j.Created.After(w.now):
+				j.told = false
 				w.apply(t, j)
 			}
 		}
@@ -256,7 +269,7 @@ func TestToldAtOnce(t *testing.T) {
 		for {
 			var able []*wish
 			for _, j := range w.jobs {
-				if j.state == "running" || j.state == "applying" || j.told && j.state == "waiting" {
+				if j.state != "done" && j.state != "waiting" || j.told && j.state == "waiting" {
 					able = append(able, j)
 				}
 			}
@@ -266,6 +279,10 @@ func TestToldAtOnce(t *testing.T) {
 			j := rapid.SampledFrom(able).Draw(t, "job")
 			if j.state == "running" {
 				w.end(j)
+				continue
+			}
+			if j.state == "lingering" && !j.told {
+				w.giveUp(j)
 				continue
 			}
 			j.told = false

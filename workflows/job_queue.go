@@ -25,6 +25,11 @@ const (
 // applyLimit is how long an application is tried before the job waits for the party.
 const applyLimit = 10 * time.Second
 
+// linger is how long a job that stands first at a party keeps what others have granted it: a job that ends gives back its
+// room at one party a moment before the next, and who hears of the first would find the next one full. It may keep it, since
+// all ask the parties in the same order: what it waits for is not held by one that waits for what it holds.
+const linger = 500 * time.Millisecond
+
 // nextAsk is the pause after one of length wait, before the time'th question.
 func nextAsk(wait time.Duration, time int) time.Duration {
 	if time > soonTimes {
@@ -92,20 +97,16 @@ func (j *job) apply(ctx workflow.Context) (denied, reason string) {
 	j.rounds++
 	ctx, cancel := workflow.WithCancel(ctx)
 	defer cancel()
-	ask := bfia.Apply{JobID: j.Plan.JobID, Priority: j.Plan.Priority, Created: j.createdAt, Round: j.rounds}
 	var held []string
 	for _, node := range j.Nodes {
 		if !j.accepted[node].Applications {
 			continue
 		}
 		workflow.SetCurrentDetails(ctx, "Asking "+node+" for room\n\n"+j.table())
-		f := swift(ctx, "apply at "+node, applyLimit, activities.SendApplyName, node, ask)
-		_ = workflow.Await(ctx, func() bool { return f.IsReady() || j.ending != "" })
+		grant, err := j.ask(ctx, node, len(held) > 0)
 		if j.ending != "" {
 			return "", "" // the job's end gives back what it holds
 		}
-		var grant bfia.Grant
-		err := f.Get(ctx, &grant)
 		_, _, refused := RefusalCode(err)
 		now := workflow.Now(ctx)
 		switch {
@@ -143,6 +144,33 @@ func (j *job) apply(ctx workflow.Context) (denied, reason string) {
 		return node, reason
 	}
 	return "", ""
+}
+
+// ask asks a party for room. A job that holds some elsewhere already, and stands first here, asks again when it is told soon
+// that something has got free.
+func (j *job) ask(ctx workflow.Context, node string, holds bool) (grant bfia.Grant, err error) {
+	var until time.Time
+	for {
+		ask := bfia.Apply{JobID: j.Plan.JobID, Priority: j.Plan.Priority, Created: j.createdAt, Round: j.rounds}
+		f := swift(ctx, "apply at "+node, applyLimit, activities.SendApplyName, node, ask)
+		_ = workflow.Await(ctx, func() bool { return f.IsReady() || j.ending != "" })
+		if j.ending != "" {
+			return grant, nil
+		}
+		grant = bfia.Grant{}
+		err = f.Get(ctx, &grant)
+		if err != nil || grant.Granted || grant.State.Terminal() || !holds || grant.Place != 1 {
+			return grant, err
+		}
+		now := workflow.Now(ctx)
+		if until.IsZero() {
+			until = now.Add(linger)
+		}
+		if !now.Before(until) || !awaitFor(ctx, until.Sub(now), func() bool { return j.woken || j.ending != "" }) || j.ending != "" {
+			return grant, nil
+		}
+		j.woken = false
+	}
 }
 
 // giveBack returns what parties have granted, and the job's place where it waited, and waits until they have taken that: what

@@ -40,6 +40,58 @@ func TestJobApplies(t *testing.T) {
 	assert.GreaterOrEqual(t, f.times["start a A"], 2*time.Second+firstAsk)
 }
 
+// A job that stands first at a party keeps for a moment what it holds elsewhere: what ends there just now is told soon. When
+// nothing is told, or others stand before it, it gives that back.
+func TestJobLingers(t *testing.T) {
+	asked := []string{"turn true", "apply A 1: true", "apply B 1: false"}
+	for name, c := range map[string]struct {
+		denials, place int
+		told           []time.Duration
+		then           []string
+	}{
+		"told":         {1, 1, []time.Duration{linger / 2}, []string{"apply B 1: true"}},
+		"told in vain": {2, 1, []time.Duration{linger / 4, linger / 2}, []string{"apply B 1: false", "apply B 1: true"}},
+		"not told":     {1, 1, nil, []string{"return A", "waits at B: it is full", "turn true", "apply A 2: true", "apply B 2: true"}},
+		"told late":    {1, 1, []time.Duration{2 * linger}, []string{"return A", "waits at B: it is full", "turn true", "apply A 2: true", "apply B 2: true"}},
+		"not first":    {1, 2, nil, []string{"return A", "waits at B: it is full (place 2 of 2 there)", "turn true", "apply A 2: true", "apply B 2: true"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFederation(t, plan(twoNodes, "a"))
+			f.accepted = hutongs()
+			f.grant = func(node string, _ int) bfia.Grant {
+				if node == nodeB && c.denials > 0 {
+					c.denials--
+					return bfia.Grant{State: bfia.JobReady, Reason: "it is full", Place: c.place, Of: c.place}
+				}
+				return bfia.Grant{Granted: true, State: bfia.JobReady, Copies: 1}
+			}
+			for _, at := range c.told {
+				f.at(at, func() { f.env.SignalWorkflow(SignalTurn, nil) })
+			}
+			r, err := f.run()
+			require.NoError(t, err)
+			assert.Equal(t, OutcomeSuccess, r.Outcome)
+			assert.Equal(t, append(asked, c.then...), f.queue)
+		})
+	}
+}
+
+// A job that is stopped in that moment gives back what it holds with its end.
+func TestJobStoppedWhileItLingers(t *testing.T) {
+	f := newFederation(t, plan(twoNodes, "a"))
+	f.accepted = hutongs()
+	f.grant = func(node string, _ int) bfia.Grant {
+		return bfia.Grant{Granted: node == nodeA, State: bfia.JobReady, Reason: "it is full", Place: 1, Of: 1, Copies: 1}
+	}
+	f.at(linger/2, f.stop(""))
+	r, err := f.run()
+	require.NoError(t, err)
+	assert.Equal(t, OutcomeStopped, r.Outcome)
+	assert.Equal(t, []string{"turn true", "apply A 1: true", "apply B 1: false"}, f.queue)
+	assert.Contains(t, f.sent, "stop A")
+	assert.NotContains(t, f.sent, "start A")
+}
+
 // A job that has no turn asks nobody, until it has.
 func TestJobWaitsForItsTurn(t *testing.T) {
 	f := newFederation(t, plan(twoNodes, "a"))
