@@ -11,7 +11,7 @@ import (
 )
 
 // ClaimTask makes the parts of an attempt of a task RUNNING and tells the host of each, which is that of a seat that its job
-// holds: of the given copy. A seat whose host is gone, is drained, or is the one to avoid moves to another that has room. A
+// holds: of the given copy. A seat whose host is gone, is drained, lacks what the task needs, or is the one to avoid moves to another that has room. A
 // part whose run has begun stays with its host; with a host to avoid the claim tells how it is there. Without a host that
 // can run them it fails with CodeUnavailable, and the task waits for one.
 func (r *Records) ClaimTask(ctx context.Context, ref bfia.TaskRef, parts []bfia.Part, copy int, avoid string, at time.Time) ([]Claim, error) {
@@ -49,20 +49,34 @@ func (r *Records) ClaimTask(ctx context.Context, ref bfia.TaskRef, parts []bfia.
 			}
 			continue
 		}
-		k = slices.IndexFunc(seats, func(s store.Seat) bool {
-			return s.Copy == copy && s.Role == part.Role && s.RoleIndex == part.Index && s.Needs == needs.Key()
-		})
-		if k < 0 {
-			return nil, refused(bfia.Errorf(bfia.CodeUnavailable, "the job holds no room for %s of %s: %s has been registered anew, or the seats were taken from it",
-				part.Self(), row.Name, row.Provider))
+		seat, held := seatOf(seats, copy, part, needs)
+		if !held {
+			return nil, refused(bfia.Errorf(bfia.CodeUnavailable, "the job holds no room for %s of %s: the seats were taken from it", part.Self(), row.Name))
 		}
-		host, err := r.seated(ctx, seats[k], needs, hosts, avoid, at)
+		host, err := r.seated(ctx, seat, needs, hosts, avoid, at)
 		if err != nil {
 			return nil, err
 		}
 		claims[i] = Claim{Part: part, HostID: host, Attempt: attempt}
 	}
 	return claims, nil
+}
+
+// seatOf is the seat of a copy for a part that needs something of its host. When the part's provider has been registered anew
+// since the job got its room, and needs something else now, another seat of that part does: a copy serves one task at a time.
+func seatOf(seats []store.Seat, copy int, part bfia.Part, needs admission.Needs) (seat store.Seat, held bool) {
+	for _, s := range seats {
+		if s.Copy != copy || s.Role != part.Role || s.RoleIndex != part.Index {
+			continue
+		}
+		if s.Needs == needs.Key() {
+			return s, true
+		}
+		if !held {
+			seat, held = s, true
+		}
+	}
+	return seat, held
 }
 
 // begun is the claim of a run that has begun.
@@ -85,13 +99,25 @@ func (r *Records) begun(ctx context.Context, row store.Task, part bfia.Part, nee
 
 // seated is the host of a seat, after it has moved where it must.
 func (r *Records) seated(ctx context.Context, seat store.Seat, needs admission.Needs, hosts []store.Host, avoid string, at time.Time) (string, error) {
-	k := slices.IndexFunc(hosts, func(h store.Host) bool { return h.HostID == seat.HostID })
-	if k >= 0 && seat.HostID != avoid && !hosts[k].Draining {
+	unfit := "is not there" // why it can't stay where it is
+	if k := slices.IndexFunc(hosts, func(h store.Host) bool { return h.HostID == seat.HostID }); k >= 0 {
+		unfit = ""
+		if a := hosts[k].Admission(); hosts[k].Draining {
+			unfit = "is being drained"
+		} else if missing := a.Lacks(needs); missing != "" {
+			unfit = "lacks " + missing
+		}
+	}
+	if unfit == "" && seat.HostID != avoid {
 		return seat.HostID, nil
 	}
 	lack := ""
 	moved, err := r.Store.MoveSeat(ctx, seat, admissionTimes(at), func(hosts []admission.Host) string {
 		others := slices.DeleteFunc(hosts, func(h admission.Host) bool { return h.ID == seat.HostID || h.ID == avoid })
+		if len(others) == 0 {
+			lack = "there is no other"
+			return ""
+		}
 		var to []string
 		to, lack = admission.Place(others, []admission.Seat{{Role: seat.Role, Index: seat.RoleIndex, Needs: needs,
 			Room: admission.Room{CPUMilli: seat.CPUMilli, Memory: seat.Memory, Disk: seat.Disk}}})
@@ -103,12 +129,8 @@ func (r *Records) seated(ctx context.Context, seat store.Seat, needs admission.N
 	if err != nil {
 		return "", final(err)
 	}
-	if lack != "" && (k < 0 || hosts[k].Draining) {
-		state := "is not there"
-		if k >= 0 {
-			state = "is being drained"
-		}
-		return "", refused(bfia.Errorf(bfia.CodeUnavailable, "host %s %s, and %s", seat.HostID, state, lack))
+	if lack != "" && unfit != "" {
+		return "", refused(bfia.Errorf(bfia.CodeUnavailable, "host %s %s, and %s", seat.HostID, unfit, lack))
 	}
 	return moved.HostID, nil
 }
