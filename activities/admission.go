@@ -142,8 +142,15 @@ func admissionTimes(at time.Time) store.AdmissionTimes {
 }
 
 // Release gives back the room that a job holds at this party, and answers who has room now. Others are not told: each would
-// ask every party again for nothing.
-func (r *Records) Release(ctx context.Context, jobID string, at time.Time) ([]Waiting, error) {
+// ask every party again for nothing. With words why the job is over, without its success, parts that its rows still call
+// RUNNING are FAILED: nothing of it runs any more, and a step of its workflow that wrote them has not counted, see
+// docs/architecture.md.
+func (r *Records) Release(ctx context.Context, jobID string, at time.Time, over string) ([]Waiting, error) {
+	if over != "" {
+		if _, err := r.Store.FailRunningTasks(ctx, jobID, over, at); err != nil {
+			return nil, final(err)
+		}
+	}
 	if err := r.Store.Release(ctx, jobID); err != nil {
 		return nil, final(err)
 	}

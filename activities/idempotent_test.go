@@ -82,7 +82,7 @@ func (h *house) life() []call {
 		{name: activities.RecordJobStateName, args: []any{jobID, bfia.JobFinished, "stopped by B", &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}, at}},
 		{name: activities.ReopenJobName, args: []any{jobID}},
 		{name: activities.RecordJobStateName, args: []any{jobID, bfia.JobFinished, "stopped by B", &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}, at}},
-		{name: activities.ReleaseName, args: []any{jobID, at}},
+		{name: activities.ReleaseName, args: []any{jobID, at, ""}},
 		{name: activities.SendFreeName, args: []any{"B", jobID}},
 		{name: activities.ReleaseSessionName, args: []any{bfia.SessionID(jobID)}},
 		{name: activities.ForgetScheduleJobName, args: []any{jobID}},

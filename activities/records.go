@@ -77,6 +77,13 @@ func (r *Records) recordProgress(ctx context.Context, p Progress) error {
 	if p.State == "" {
 		return nil
 	}
+	if p.State.Terminal() && p.Reason != "" {
+		// A step of the workflow that made them RUNNING has not counted: it was cut off, and done anew with the job's end in it.
+		stopped := &bfia.Failure{Kind: bfia.FailedStopped, Words: "the job was stopped: " + p.Reason}
+		if err := r.Store.FailRunningScheduleTasks(ctx, p.JobID, stopped, p.At); err != nil {
+			return final(err)
+		}
+	}
 	if err := r.Store.ExplainScheduleJob(ctx, p.JobID, p.Failure); err != nil {
 		return final(err)
 	}

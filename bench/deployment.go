@@ -5,11 +5,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"mime/multipart"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,6 +18,7 @@ import (
 	"time"
 
 	"hutong/bfia"
+	"hutong/deploy/testenv/ports"
 )
 
 // slots of each of the two parties: four containers at once, as in the measurement of Docker alone.
@@ -54,19 +53,19 @@ func startDeployment(ctx context.Context, o options, slots int, flags ...string)
 		}
 	}()
 	args := []string{"dev", "--data-dir", d.dir, "--slots", strconv.Itoa(slots), "--allow", o.provider, "--allow", nothing, "--allow", idle}
-	ports, err := freePorts(9)
+	first, err := ports.Free("127.0.0.1", 9) // a party takes those after its own too
 	if err != nil {
 		return nil, err
 	}
 	for i, node := range []string{d.guest, d.host} {
-		address := "127.0.0.1:" + strconv.Itoa(ports[3*i])
+		address := "127.0.0.1:" + strconv.Itoa(first+3*i)
 		d.urls[node] = "http://" + address
 		args = append(args, "--party", node+"="+address)
 	}
-	d.temporal = "127.0.0.1:" + strconv.Itoa(ports[6])
-	args = append(args, "--temporal-port", strconv.Itoa(ports[6]), "--ui-port", strconv.Itoa(ports[7]))
+	d.temporal = "127.0.0.1:" + strconv.Itoa(first+6)
+	args = append(args, "--temporal-port", strconv.Itoa(first+6), "--ui-port", strconv.Itoa(first+7))
 	if o.profile != "" {
-		d.pprof = "127.0.0.1:" + strconv.Itoa(ports[8])
+		d.pprof = "127.0.0.1:" + strconv.Itoa(first+8)
 		args = append(args, "--pprof", d.pprof)
 	}
 	d.process = exec.Command(o.hutong, append(args, flags...)...)
@@ -83,25 +82,6 @@ func startDeployment(ctx context.Context, o options, slots int, flags ...string)
 		return nil, err
 	}
 	return d, nil
-}
-
-// freePorts finds n ports in a row that are free: a party takes those after its own too.
-func freePorts(n int) ([]int, error) {
-	for first := 21000 + os.Getpid()%5000; first < 32000; first += n {
-		var ports []int
-		for port := first; port < first+n; port++ {
-			l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
-			if err != nil {
-				break
-			}
-			_ = l.Close()
-			ports = append(ports, port)
-		}
-		if len(ports) == n {
-			return ports, nil
-		}
-	}
-	return nil, errors.New("no free ports in a row")
 }
 
 func (d *deployment) ready(ctx context.Context) error {

@@ -22,6 +22,7 @@ import (
 
 	"hutong/bfia"
 	"hutong/deploy/interop/fateflow"
+	"hutong/deploy/testenv/ports"
 )
 
 // peerTag is the provider's image whose containers do nothing for a fifth of a second and then call back: FATE-Flow gives
@@ -140,11 +141,11 @@ func startPeer(ctx context.Context, o options, d *deployment) (p *peer, err erro
 	if p.dir, err = os.MkdirTemp("", "hutong-bench-peer-"); err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(7)
+	first, err := ports.Free("127.0.0.1", 7)
 	if err != nil {
 		return p, err
 	}
-	local := func(i int) string { return "127.0.0.1:" + strconv.Itoa(ports[i]) }
+	local := func(i int) string { return "127.0.0.1:" + strconv.Itoa(first+i) }
 	storage := local(6)
 	program, args, env, err := fateflow.StorageCommand(o.cache, storage, filepath.Join(p.dir, "s3"), "guest", "host")
 	if err != nil {
@@ -157,7 +158,7 @@ func startPeer(ctx context.Context, o options, d *deployment) (p *peer, err erro
 	for i, node := range []string{d.guest, d.host} {
 		side := []string{"guest", "host"}[i]
 		// The containers only call back, so that no transport is asked for anything: an address that nothing listens on will do.
-		h := &fateflow.Home{Dir: filepath.Join(p.dir, side, "fate_flow"), Cache: o.cache, Node: node, Address: local(i), GRPCPort: ports[2+i],
+		h := &fateflow.Home{Dir: filepath.Join(p.dir, side, "fate_flow"), Cache: o.cache, Node: node, Address: local(i), GRPCPort: first + 2 + i,
 			Storage: fateflow.StorageURL(storage, side), Transport: local(4 + i), Routes: routes}
 		if err := h.LayOut(); err != nil {
 			return p, err

@@ -310,6 +310,28 @@ func (s *Store) UpdateScheduleTasks(ctx context.Context, changes []ScheduleTaskC
 	}), "update tasks")
 }
 
+// FailRunningScheduleTasks makes every task of a job that is RUNNING, and every part of one, FAILED; those that have not
+// started keep their state, as the protocol wants it of a stopped job. The failure is told of parts that tell none.
+func (s *Store) FailRunningScheduleTasks(ctx context.Context, jobID string, failure *bfia.Failure, at time.Time) error {
+	text, err := explanation(failure)
+	if err != nil {
+		return fail(err, "fail the running tasks of job %s", jobID)
+	}
+	return fail(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		for _, model := range []any{(*ScheduleTask)(nil), (*ScheduleTaskStatus)(nil)} {
+			q := tx.NewUpdate().Model(model).Set("state = ?", bfia.TaskFailed).Where("job_id = ? AND state = ?", jobID, bfia.TaskRunning)
+			if _, is := model.(*ScheduleTaskStatus); is {
+				q.Set("explanation = COALESCE(explanation, ?)", text)
+			}
+			setMove(q, failure.Text(), at, false, true)
+			if _, err := q.Exec(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	}), "fail the running tasks of job %s", jobID)
+}
+
 func checkTaskStateOrEmpty(s bfia.TaskState) error {
 	if s == "" {
 		return nil

@@ -175,6 +175,22 @@ func TestScheduleStatesOnlyMoveForward(t *testing.T) {
 		requireCode(t, bfia.CodeNotFound, s.UpdateScheduleTasks(ctx, []store.ScheduleTaskChange{{TaskID: "no"}}, at))
 		requireCode(t, bfia.CodeBadRequest, s.UpdateScheduleTasks(ctx, []store.ScheduleTaskChange{{TaskID: "j1-b", State: "DONE"}}, at))
 
+		// What runs when the job is over is failed; what has not begun, or has ended, stays as it is.
+		for _, words := range []string{"the job was stopped: by B", "again"} {
+			require.NoError(t, s.FailRunningScheduleTasks(ctx, "j1", &bfia.Failure{Kind: bfia.FailedStopped, Words: words}, later))
+		}
+		all, err = s.ScheduleTaskStatuses(ctx, "j1")
+		require.NoError(t, err)
+		require.Equal(t, bfia.TaskFailed, all[0].State)
+		require.Equal(t, &bfia.Failure{Kind: bfia.FailedStopped, Words: "the job was stopped: by B"}, all[0].Explanation)
+		require.Equal(t, all[0].Explanation.Text(), all[0].Reason)
+		require.Equal(t, kept.Add(time.Hour), *all[0].EndedAt)
+		require.Equal(t, bfia.TaskReady, all[1].State)
+		require.Equal(t, "exit code 3", all[2].Reason)
+		task, err = s.ScheduleTaskByID(ctx, "j1-b")
+		require.NoError(t, err)
+		require.Equal(t, bfia.TaskReady, task.State)
+
 		require.NoError(t, s.UpdateScheduleJob(ctx, "j1", bfia.JobFinished, "stopped", at))
 		require.NoError(t, s.UpdateScheduleJob(ctx, "j1", bfia.JobRejected, "late", at))
 		require.NoError(t, s.UpdateScheduleJob(ctx, "j1", bfia.JobRunning, "late", at))

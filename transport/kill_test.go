@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"hutong/deploy/testenv/ports"
 )
 
 // asProcess makes this test binary a transport: node id, spool, address and routes.
@@ -93,10 +95,9 @@ func startProcesses(t *testing.T) (a, b *process) {
 	t.Helper()
 	var addresses []string
 	for range 2 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		address, err := ports.Address()
 		require.NoError(t, err)
-		addresses = append(addresses, l.Addr().String())
-		require.NoError(t, l.Close())
+		addresses = append(addresses, address)
 	}
 	for i, id := range []string{"A", "B"} {
 		spec := []string{id, t.TempDir(), addresses[i], "A=http://" + addresses[0], "B=http://" + addresses[1]}

@@ -407,7 +407,7 @@ func (c *courtyard) admit(_ context.Context, req activities.AdmitRequest) (activ
 	return activities.Admitted{Grant: grant}, nil
 }
 
-func (c *courtyard) giveBack(_ context.Context, _ string, _ time.Time) ([]activities.Waiting, error) {
+func (c *courtyard) giveBack(_ context.Context, _ string, _ time.Time, _ string) ([]activities.Waiting, error) {
 	defer c.enter()()
 	if len(c.running) > 0 {
 		c.breaks("room given back while %d containers are there", len(c.running))

@@ -377,7 +377,7 @@ func (p *partyJob) end(ctx workflow.Context) (Result, error) {
 		}
 	}
 	_ = workflow.Await(ctx, func() bool { return p.active == 0 })
-	p.releaseRoom(ctx)
+	p.releaseRoom(ctx, reason)
 	p.releaseSessions(ctx)
 	_ = workflow.Await(ctx, func() bool { return p.active == 0 })
 	workflow.SetCurrentDetails(ctx, ended(outcome, reason, failure, p.Node, p.Plan.JobID)+p.table())

@@ -66,13 +66,13 @@ func (p *partyJob) giveBack(ctx workflow.Context, back bfia.Return) error {
 	}
 	p.room.granted, p.room.busy = false, nil
 	p.room.round = back.Round + 1 // what comes late of this round gets nothing
-	return p.release(ctx)
+	return p.release(ctx, "")
 }
 
-// release gives the room of the job to others, and tells those that wait.
-func (p *partyJob) release(ctx workflow.Context) error {
+// release gives the room of the job to others, and tells those that wait; see [activities.Records.Release].
+func (p *partyJob) release(ctx workflow.Context, over string) error {
 	var waiting []activities.Waiting
-	if err := record(ctx, activities.ReleaseName, "give back the room", p.Plan.JobID, workflow.Now(ctx)).Get(ctx, &waiting); err != nil {
+	if err := record(ctx, activities.ReleaseName, "give back the room", p.Plan.JobID, workflow.Now(ctx), over).Get(ctx, &waiting); err != nil {
 		return err
 	}
 	p.tell(ctx, waiting)
@@ -103,13 +103,11 @@ func (p *partyJob) tell(ctx workflow.Context, waiting []activities.Waiting) {
 	}
 }
 
-// releaseRoom gives back, at the job's end, what it holds; nothing of it runs any more.
-func (p *partyJob) releaseRoom(ctx workflow.Context) {
+// releaseRoom gives back, at the job's end, what it holds; nothing of it runs any more. It does so also when the job knows of
+// no application: a step that asked for room may not have counted.
+func (p *partyJob) releaseRoom(ctx workflow.Context, over string) {
 	_ = workflow.Await(ctx, func() bool { return !p.room.asking })
-	if p.room.round == 0 && !p.room.granted && p.room.denied == "" {
-		return // it never asked for any
-	}
-	if err := p.release(ctx); err != nil {
+	if err := p.release(ctx, over); err != nil {
 		p.logger.Error("the job's room was not given back; housekeeping does", "error", err)
 	}
 }

@@ -129,13 +129,14 @@ type facts struct {
 	created map[string]map[string]int   // by party, then run
 	left    []string                    // what is there that should be gone
 	unread  []string                    // why results of jobs could not be read
+	room    []string                    // where jobs held more room than they may
 	results map[string]map[string]string
 	want    map[JobKind]map[string]string
 }
 
 // judge holds the facts of a run against what must be.
 func judge(f *facts) *findings {
-	v := &findings{orphaned: f.left, wrong: f.unread}
+	v := &findings{orphaned: f.left, wrong: slices.Concat(f.unread, f.room)}
 	known := map[string]bool{}
 	for _, j := range f.jobs {
 		known[j.ID] = true

@@ -52,6 +52,8 @@ func TestJudgeFindsPlantedFaults(t *testing.T) {
 		plant func(*facts)
 		want  [4]int // lost, doubled, orphaned, wrong
 	}{
+		"more room held than there is":      {func(f *facts) { f.room = []string{"5 seats"} }, [4]int{0, 0, 0, 1}},
+		"a seat that is left":               {func(f *facts) { f.left = []string{"a seat"} }, [4]int{0, 0, 1, 0}},
 		"a container created twice":         {func(f *facts) { f.created["third"]["hutong-"+boostID+"-s1-host.0-2"] = 2 }, [4]int{0, 1, 0, 0}},
 		"outputs of another attempt":        {func(f *facts) { f.rows["third"][boostID].outputs["s1 host"] = "earlier" }, [4]int{0, 1, 0, 0}},
 		"a job that its client never ended": {func(f *facts) { f.jobs[0].ended = time.Time{} }, [4]int{1, 0, 0, 0}},

@@ -118,6 +118,7 @@ func (w *world) document(root string, j JobPlan) ([]byte, error) {
 	for role, name := range j.Roles {
 		roles[role] = []string{w.parties[name].node}
 	}
+	config["job_params"].(map[string]any)["common"].(map[string]any)["priority"] = j.Priority
 	config["role"], config["initiator"] = roles, map[string]any{"role": "guest", "node_id": w.parties[j.Roles["guest"]].node}
 	sleep := func(name string, seconds int, exitCode int, after ...string) (component, values map[string]any) {
 		inputs := []any{}

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -42,7 +43,7 @@ func main() {
 			fmt.Println(f)
 		}
 		for _, j := range plan.Jobs {
-			fmt.Printf("%7.1fs  job %s  %-16s %v\n", j.At.Seconds(), j.ID, j.Kind, j.Roles)
+			fmt.Printf("%7.1fs  job %s  %-16s priority %d  %v\n", j.At.Seconds(), j.ID, j.Kind, j.Priority, j.Roles)
 		}
 		return
 	}
@@ -114,6 +115,10 @@ func chaos(ctx context.Context, plan Plan, settle time.Duration, root, dir strin
 	done := applied{faults: map[FaultKind]int{}, hits: map[FaultKind]int{}}
 	deadline, cancel := context.WithDeadline(ctx, began.Add(plan.Length+settle))
 	defer cancel()
+	room, err := w.watchRoom(deadline)
+	if err != nil {
+		return false, err
+	}
 	var faults, jobs sync.WaitGroup
 	faults.Go(func() { w.breakThings(deadline, plan, began, &done) })
 	runs := reference
@@ -137,8 +142,10 @@ func chaos(ctx context.Context, plan Plan, settle time.Duration, root, dir strin
 	if err != nil {
 		return false, err
 	}
+	f.room = room.findings()
 	v := judge(f)
 	tell(os.Stdout, plan, f, &done, v, time.Since(began))
+	fmt.Printf("\n%s\n", room)
 	return v.ok(), nil
 }
 
@@ -238,6 +245,8 @@ func (w *world) do(ctx context.Context, f Fault) (hit bool, touched int) {
 	switch f.Kind {
 	case faultContainer:
 		return w.killContainer(ctx, w.parties[f.Target]), 0
+	case faultDrain:
+		return w.drain(ctx, w.parties[strings.TrimSuffix(f.Target, " hosts")], f.For), 0
 	case faultKill:
 		hit = w.processes[f.Target].end(syscall.SIGKILL, f.For)
 	case faultTerm:
@@ -292,12 +301,18 @@ func (w *world) look(ctx context.Context, runs []*jobRun, want map[JobKind]map[s
 	deadline := time.Now().Add(leavePatience)
 	for {
 		open := false
+		var held []string
 		for name, p := range w.parties {
 			db, err := p.openDatabase()
 			if err != nil {
 				return nil, err
 			}
 			f.rows[name], err = readRows(ctx, db)
+			if err == nil {
+				var left []string
+				left, err = roomLeft(ctx, db, name)
+				held = append(held, left...)
+			}
 			_ = db.Close()
 			if err != nil {
 				return nil, fmt.Errorf("reading the database of %s: %w", name, err)
@@ -310,6 +325,7 @@ func (w *world) look(ctx context.Context, runs []*jobRun, want map[JobKind]map[s
 		if f.left, err = w.leftovers(ctx); err != nil {
 			return nil, err
 		}
+		f.left = append(f.left, held...)
 		if !open && len(f.left) == 0 || time.Now().After(deadline) {
 			break
 		}

@@ -17,6 +17,7 @@ const (
 	faultTerm      FaultKind = "restart"
 	faultPause     FaultKind = "pause"
 	faultContainer FaultKind = "kill a container"
+	faultDrain     FaultKind = "drain hosts"
 	faultCut       FaultKind = "cut"
 	faultStall     FaultKind = "stall"
 	faultDelay     FaultKind = "delay"
@@ -29,7 +30,7 @@ const (
 type Fault struct {
 	At, For time.Duration
 	Kind    FaultKind
-	Target  string // a process, such as "guest api", a link, such as "guest-host", or a party
+	Target  string // a process, such as "guest api", a link, such as "guest-host", a party, or its hosts
 }
 
 func (f Fault) String() string {
@@ -50,11 +51,13 @@ const (
 
 // JobPlan is one job.
 type JobPlan struct {
-	At     time.Duration
-	Kind   JobKind
-	ID     string
-	Roles  map[string]string // party by role
-	StopAt time.Duration     // after its submission, of one that is stopped
+	At    time.Duration
+	Kind  JobKind
+	ID    string
+	Roles map[string]string // party by role
+	// Priority is job_params.common.priority.
+	Priority int
+	StopAt   time.Duration // after its submission, of one that is stopped
 }
 
 // Plan is all that happens in a run.
@@ -100,12 +103,28 @@ func NewPlan(seed uint64, length time.Duration) Plan {
 		}
 		p.Faults = append(p.Faults, f)
 	}
+	p.Faults = append(p.Faults, drawDrains(seed, length)...)
+	priority := rand.New(rand.NewPCG(seed, 2))
 	for i, at := 0, time.Duration(0); at < length-calm; i++ {
 		p.Jobs = append(p.Jobs, drawJob(r, i, at, seconds))
+		p.Jobs[i].Priority = priority.IntN(10)
 		at += seconds(2, 10)
 	}
 	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return cmp.Compare(a.At, b.At) })
 	return p
+}
+
+// drawDrains are the times at which operators drain the hosts of a party.
+func drawDrains(seed uint64, length time.Duration) (drains []Fault) {
+	r := rand.New(rand.NewPCG(seed, 3))
+	for at := calm; ; {
+		at += time.Duration(20+r.IntN(30)) * time.Second
+		f := Fault{At: at, For: time.Duration(3+r.IntN(12)) * time.Second, Kind: faultDrain, Target: parties[r.IntN(len(parties))] + " hosts"}
+		if f.At+f.For > length-calm {
+			return drains
+		}
+		drains = append(drains, f)
+	}
 }
 
 func drawFault(r *rand.Rand, at time.Duration, seconds func(least, most float64) time.Duration) Fault {

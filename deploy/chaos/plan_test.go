@@ -39,6 +39,7 @@ func TestPlanIsSound(t *testing.T) {
 				names[name] = true
 			}
 			require.Len(t, names, len(j.Roles), "job %s has a party twice", j.ID)
+			require.True(t, 0 <= j.Priority && j.Priority <= 9)
 			require.Equal(t, j.Kind == jobLR, j.Roles["arbiter"] != "")
 		}
 	}
@@ -55,7 +56,7 @@ func TestDailyPlanHasAll(t *testing.T) {
 	for _, j := range p.Jobs {
 		jobs[j.Kind]++
 	}
-	for _, kind := range []FaultKind{faultKill, faultTerm, faultPause, faultContainer, faultCut, faultStall, faultDelay, faultDouble, faultLose, faultReorder} {
+	for _, kind := range []FaultKind{faultKill, faultTerm, faultPause, faultContainer, faultDrain, faultCut, faultStall, faultDelay, faultDouble, faultLose, faultReorder} {
 		require.Positive(t, kinds[kind], "%s", kind)
 	}
 	for _, kind := range []JobKind{jobBoost, jobLR, jobWide, jobFails, jobStops} {

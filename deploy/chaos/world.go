@@ -18,6 +18,7 @@ import (
 
 	"hutong/deploy/provider/image"
 	"hutong/deploy/testenv/dockerd"
+	"hutong/deploy/testenv/ports"
 )
 
 // world is three institutions and what they run on, each piece a process.
@@ -68,10 +69,10 @@ func startWorld(ctx context.Context, dir, bin string) (*world, error) {
 	for i, name := range parties {
 		p := &party{name: name, node: fmt.Sprintf("JG01000010000000%02d", i+1), dir: filepath.Join(dir, name), created: newCreations()}
 		var err error
-		if p.listen, err = freeAddress(); err != nil {
+		if p.listen, err = ports.Address(); err != nil {
 			return w, err
 		}
-		if p.channel, err = freeAddress(); err != nil {
+		if p.channel, err = ports.Address(); err != nil {
 			return w, err
 		}
 		p.database = fmt.Sprintf("postgres://postgres@/%s?host=%s&sslmode=disable", name, w.postgres)
@@ -97,15 +98,6 @@ func startWorld(ctx context.Context, dir, bin string) (*world, error) {
 		}
 	}
 	return w, nil
-}
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String(), nil
 }
 
 func (w *world) launch(name string, group bool, build func() *exec.Cmd, clean func()) *process {
@@ -190,7 +182,7 @@ func (w *world) startPostgres(ctx context.Context) error {
 }
 
 func (w *world) startEngine(ctx context.Context) error {
-	address, err := freeAddress()
+	address, err := ports.Address()
 	if err != nil {
 		return err
 	}
@@ -254,14 +246,14 @@ func (w *world) startParty(ctx context.Context, p *party) error {
 		}
 		routes[other.node] = map[string]any{"url": "http://" + api.addr, "transport_url": "http://" + channel.addr}
 	}
-	runner := map[string]any{"slots": 4, "stop_grace": "2s", "docker": map[string]any{"enabled": strconv.FormatBool(p.docker != ""), "host_network": true}}
+	runner := map[string]any{"slots": slots, "stop_grace": "2s", "docker": map[string]any{"enabled": strconv.FormatBool(p.docker != ""), "host_network": true}}
 	if p.docker == "" {
 		runner["process"] = map[string]any{"allow": []string{filepath.Join(w.bin, "chaos")}}
 	}
 	config := map[string]any{"node_id": p.node, "listen": p.listen, "data_dir": p.dir,
 		"transport": map[string]any{"listen": p.channel}, "temporal": map[string]any{"address": w.engine},
 		"database": map[string]any{"url": p.database}, "routes": routes, "runner": runner,
-		"remote": map[string]any{"timeout": "5s"}}
+		"remote": map[string]any{"timeout": "5s"}, "jobs": bounds[p.name].settings()}
 	text, err := yaml.Marshal(config)
 	if err != nil {
 		return err

@@ -1,9 +1,7 @@
 package interop
 
 import (
-	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -140,12 +138,4 @@ func writeYAML(t *testing.T, path string, content any) {
 	require.NoError(t, err)
 	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o750))
 	require.NoError(t, os.WriteFile(path, b, 0o600))
-}
-
-func freePort(t *testing.T, ip netip.Addr) uint16 {
-	t.Helper()
-	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, 0)))
-	require.NoError(t, err)
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).AddrPort().Port()
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/deploy/interop/fateflow"
+	"hutong/deploy/testenv/ports"
 )
 
 // s3 is an S3 server for both parties' storage, a bucket for each.
@@ -16,7 +17,9 @@ type s3 struct{ address string }
 
 // startS3 serves on an address that containers of both parties reach.
 func startS3(t *testing.T, dir, cache string, ip netip.Addr) *s3 {
-	s := &s3{address: netip.AddrPortFrom(ip, freePort(t, ip)).String()}
+	port, err := ports.Free(ip.String(), 1)
+	require.NoError(t, err)
+	s := &s3{address: netip.AddrPortFrom(ip, uint16(port)).String()}
 	program, args, env, err := fateflow.StorageCommand(cache, s.address, filepath.Join(dir, "s3"), "hutong", "fate")
 	require.NoError(t, err)
 	p := launch(t, dir, "s3", env, program, args...)

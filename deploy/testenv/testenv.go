@@ -7,7 +7,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -22,6 +21,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"hutong/deploy/dev"
+	"hutong/deploy/testenv/ports"
 )
 
 // Root is the repository's folder.
@@ -52,38 +52,19 @@ func Binary(t testing.TB, name string) string {
 	return path
 }
 
-// FreeAddress is an address on 127.0.0.1 that nothing listens on. Nothing keeps it free.
-func FreeAddress(t testing.TB) string {
+// FreeAddress is an address on 127.0.0.1 that nothing listens on, and that nobody takes by chance.
+func FreeAddress(t testing.TB) string { return freeAddresses(t, 1) }
+
+// FreePair is the same, with the next port free too, where a development deployment puts a party's transport.
+func FreePair(t testing.TB) string { return freeAddresses(t, 2) }
+
+func freeAddresses(t testing.TB, n int) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := ports.Free("127.0.0.1", n)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
-// FreePair is an address on 127.0.0.1 that nothing listens on, nor on the next port, where a development deployment puts
-// a party's transport. It is below the ports that systems hand out by themselves, so that nobody takes it by chance.
-func FreePair(t testing.TB) string {
-	t.Helper()
-	for range 100 {
-		port := 20000 + 2*rand.IntN(6000)
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		if free(address) && free(net.JoinHostPort("127.0.0.1", strconv.Itoa(port+1))) {
-			return address
-		}
-	}
-	t.Fatal("no two free ports beside each other")
-	return ""
-}
-
-func free(address string) bool {
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return false
-	}
-	return l.Close() == nil
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
 var engine struct {

@@ -1,0 +1,65 @@
+package activities_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hutong/activities"
+	"hutong/bfia"
+	"hutong/store/storetest"
+)
+
+// A workflow's step writes that a task runs and is cut off before it counts; done anew, the job's stop is in it, and comes
+// first: the workflow ends and knows nothing of the task's start. Its rows must not say for ever that it runs.
+func TestRowsOfAStepThatDidNotCount(t *testing.T) {
+	eachDevice(t, func(t *testing.T, d device) {
+		h := newHouse(t, storetest.SQLite(t), d, []string{"print"}, []string{"print"})
+		ctx, at := t.Context(), time.Now()
+		h.begin() // the party has claimed a host for task a
+		require.NoError(t, h.records.RecordScheduleJob(ctx, h.plan, []string{"A", "B"}, at))
+		running := activities.TaskProgress{TaskID: bfia.TaskID(jobID, "a"), Name: "a", State: bfia.TaskRunning,
+			Parts: []activities.PartProgress{{Part: guestA, State: bfia.TaskRunning}, {Part: hostB, State: bfia.TaskRunning}}}
+		_, err := h.records.RecordProgress(ctx, activities.Progress{JobID: jobID, State: bfia.JobRunning, Tasks: []activities.TaskProgress{running}, At: at})
+		require.NoError(t, err)
+
+		for range 2 {
+			_, err = h.records.RecordProgress(ctx, activities.Progress{JobID: jobID, State: bfia.JobFinished, Reason: "stopped by B",
+				Failure: &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}, At: at})
+			require.NoError(t, err)
+			_, err = h.records.Release(ctx, jobID, at, "stopped by B")
+			require.NoError(t, err)
+		}
+		tasks, err := h.db.ScheduleTasks(ctx, jobID)
+		require.NoError(t, err)
+		require.Equal(t, []bfia.TaskState{bfia.TaskFailed, bfia.TaskReady}, []bfia.TaskState{tasks[0].State, tasks[1].State})
+		parts, err := h.db.ScheduleTaskStatuses(ctx, jobID)
+		require.NoError(t, err)
+		for _, p := range parts {
+			if p.TaskID == tasks[0].TaskID {
+				require.Equal(t, bfia.TaskFailed, p.State)
+				require.Equal(t, &bfia.Failure{Kind: bfia.FailedStopped, Words: "the job was stopped: stopped by B"}, p.Explanation)
+			} else {
+				require.Equal(t, bfia.TaskReady, p.State)
+			}
+		}
+		require.Equal(t, bfia.TaskFailed, h.row("a").State)
+		require.Equal(t, "stopped by B", h.row("a").Reason)
+		require.Equal(t, bfia.TaskReady, h.row("b").State)
+		seats, err := h.db.Seats(ctx, jobID)
+		require.NoError(t, err)
+		require.Empty(t, seats)
+	})
+}
+
+// Room that is given back while the job goes on changes nothing of its tasks.
+func TestReleaseLeavesTasksAlone(t *testing.T) {
+	eachDevice(t, func(t *testing.T, d device) {
+		h := newHouse(t, storetest.SQLite(t), d, []string{"print"}, []string{"print"})
+		h.begin()
+		_, err := h.records.Release(t.Context(), jobID, time.Now(), "")
+		require.NoError(t, err)
+		require.Equal(t, bfia.TaskRunning, h.row("a").State)
+	})
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"hutong/bfia"
+)
+
+// slots are how many containers a party's host runs at once.
+const slots = 4
+
+// limits are what a party's configuration bounds; 0 is no bound.
+type limits struct {
+	atOnce, perPartner, tasksAtOnce int
+}
+
+// bounds are those of the parties: each has another one, that the jobs of a run reach.
+var bounds = map[string]limits{"guest": {atOnce: 3}, "host": {perPartner: 2}, "third": {tasksAtOnce: 3}}
+
+// settings is a party's part of the configuration file.
+func (l limits) settings() map[string]any {
+	return map[string]any{"at_once": l.atOnce, "per_partner": l.perPartner, "tasks_at_once": l.tasksAtOnce}
+}
+
+// holding is a job that holds seats at a party.
+type holding struct {
+	jobID, initiator string
+	seats            int
+}
+
+// passed says which bound the jobs pass that hold seats at a party at one moment; empty when none.
+func (l limits) passed(node string, held []holding) string {
+	seats, partners := 0, map[string]int{}
+	for _, h := range held {
+		seats += h.seats
+		partners[h.initiator]++
+	}
+	if seats > slots {
+		return fmt.Sprintf("%d seats are held, of %d slots: %v", seats, slots, held)
+	}
+	if l.tasksAtOnce > 0 && seats > l.tasksAtOnce {
+		return fmt.Sprintf("%d seats are held, and %d tasks may run at once: %v", seats, l.tasksAtOnce, held)
+	}
+	if l.atOnce > 0 && len(held) > l.atOnce {
+		return fmt.Sprintf("%d jobs hold seats, and %d may: %v", len(held), l.atOnce, held)
+	}
+	for partner, n := range partners {
+		if l.perPartner > 0 && partner != node && n > l.perPartner {
+			return fmt.Sprintf("%d jobs of %s hold seats, and %d may: %v", n, partner, l.perPartner, held)
+		}
+	}
+	return ""
+}
+
+// heldAt reads who holds seats at a party, all at one moment.
+func heldAt(ctx context.Context, db *sql.DB) ([]holding, error) {
+	found, err := db.QueryContext(ctx, `SELECT s.job_id, j.initiator_node, COUNT(*) FROM t_seat s JOIN t_job j ON j.job_id = s.job_id
+		GROUP BY s.job_id, j.initiator_node ORDER BY s.job_id`)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = found.Close() }()
+	var all []holding
+	for found.Next() {
+		var h holding
+		if err := found.Scan(&h.jobID, &h.initiator, &h.seats); err != nil {
+			return nil, err
+		}
+		all = append(all, h)
+	}
+	return all, found.Err()
+}
+
+// roomLeft tells of seats and places in the queue that jobs still have at a party.
+func roomLeft(ctx context.Context, db *sql.DB, party string) (left []string, err error) {
+	for _, kind := range []struct{ what, query string }{
+		{"a seat", "SELECT job_id FROM t_seat"}, {"a place among those that wait", "SELECT job_id FROM t_application"},
+	} {
+		found, err := db.QueryContext(ctx, kind.query)
+		if err != nil {
+			return nil, err
+		}
+		for found.Next() {
+			var id string
+			if err = found.Scan(&id); err != nil {
+				break
+			}
+			left = append(left, fmt.Sprintf("%s of job %s at %s", kind.what, id, party))
+		}
+		_ = found.Close()
+		if err == nil {
+			err = found.Err()
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return left, nil
+}
+
+// roomWatch looks again and again whether a party keeps to its bounds.
+type roomWatch struct {
+	mu     sync.Mutex
+	looks  map[string]int // by party: how often it could be looked at
+	most   map[string]int // by party: jobs that held seats at once
+	passed []string
+}
+
+// watchRoom watches all parties until ctx ends.
+func (w *world) watchRoom(ctx context.Context) (*roomWatch, error) {
+	r := &roomWatch{looks: map[string]int{}, most: map[string]int{}}
+	for name, p := range w.parties {
+		db, err := p.openDatabase()
+		if err != nil {
+			return nil, err
+		}
+		go func() {
+			defer func() { _ = db.Close() }()
+			for waitUntil(ctx, time.Now().Add(500*time.Millisecond)) {
+				look, cancel := context.WithTimeout(ctx, 5*time.Second)
+				held, err := heldAt(look, db)
+				cancel()
+				if err == nil { // its database may be away just now
+					r.saw(name, bounds[name].passed(p.node, held), len(held))
+				}
+			}
+		}()
+	}
+	return r, nil
+}
+
+func (r *roomWatch) saw(party, passed string, jobs int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.looks[party]++
+	r.most[party] = max(r.most[party], jobs)
+	if passed != "" {
+		r.passed = append(r.passed, "at "+party+" "+passed)
+	}
+}
+
+// findings are what was seen that must not be; also that it was looked too seldom for that to mean something.
+func (r *roomWatch) findings() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	found := slices.Clone(r.passed)
+	for _, name := range parties {
+		if r.looks[name] < 10 {
+			found = append(found, fmt.Sprintf("the room of %s could be looked at %d times only", name, r.looks[name]))
+		}
+	}
+	return found
+}
+
+func (r *roomWatch) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	text := "jobs that held room at once, at most:"
+	for _, name := range parties {
+		text += fmt.Sprintf("  %s %d (seen %d times)", name, r.most[name], r.looks[name])
+	}
+	return text
+}
+
+// drain drains a party's hosts for a while, and answers whether that was taken. It is undone whatever is broken meanwhile.
+func (w *world) drain(ctx context.Context, p *party, length time.Duration) bool {
+	if p.setDraining(ctx, true) != nil {
+		return false
+	}
+	waitUntil(ctx, time.Now().Add(length))
+	for p.setDraining(ctx, false) != nil {
+		if !waitUntil(ctx, time.Now().Add(500*time.Millisecond)) {
+			break
+		}
+	}
+	return true
+}
+
+func (p *party) setDraining(ctx context.Context, draining bool) error {
+	data, err := call(ctx, http.MethodGet, p.url()+bfia.PathHostQuery, nil)
+	if err != nil {
+		return err
+	}
+	var hosts []bfia.Host
+	if err := json.Unmarshal(data, &hosts); err != nil {
+		return err
+	}
+	for _, h := range hosts {
+		body, err := json.Marshal(bfia.DrainHost{HostID: h.HostID, Draining: &draining})
+		if err != nil {
+			return err
+		}
+		if _, err := call(ctx, http.MethodPost, p.url()+bfia.PathHostDrain, body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
