@@ -16,10 +16,12 @@ type Turn struct {
 	// Go: it may ask the parties for room now.
 	Go bool `json:"go,omitempty"`
 	// Soon: it may not only because of jobs that ask now, and may get none. What it waits for at a party is to be kept for it.
-	Soon   bool   `json:"soon,omitempty"`
-	Place  int    `json:"place,omitempty"`
-	Of     int    `json:"of,omitempty"`
-	Reason string `json:"reason,omitempty"`
+	Soon bool `json:"soon,omitempty"`
+	// WaitsAt is the party that has denied it room, by the rows: the job may not know, if its step did not count.
+	WaitsAt string `json:"waits_at,omitempty"`
+	Place   int    `json:"place,omitempty"`
+	Of      int    `json:"of,omitempty"`
+	Reason  string `json:"reason,omitempty"`
 }
 
 // AdmitRequest asks for a job's room at this party.
@@ -50,6 +52,9 @@ func (r *Records) TakeTurn(ctx context.Context, jobID string, at time.Time) (Tur
 	err := r.Store.TakeTurn(ctx, jobID, at, func(q admission.Queue) bool {
 		q.Node, q.Limits = r.Node, r.Limits
 		turn = Turn{Of: len(q.Waiting)}
+		if i := slices.IndexFunc(q.Waiting, func(w admission.Queued) bool { return w.JobID == jobID }); i >= 0 {
+			turn.WaitsAt = q.Waiting[i].WaitsAt
+		}
 		for _, t := range q.Turns(at) {
 			if t.JobID == jobID {
 				turn.Go, turn.Soon, turn.Place = t.Go, t.Soon, t.Place

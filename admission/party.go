@@ -56,7 +56,7 @@ func (p Party) Impossible(w Wants) string {
 
 // Decide grants an application, or says why not now. Better ones that wait here come first: what they could have now is not
 // given away; what they could not use may be taken by others, but for what is kept for the one that has waited longest, and
-// longer than [Patience]. All parties agree on which one that is, so that they don't keep room for different ones.
+// longer than [Patience]: the hosts that could serve it. All parties agree on which one that is, so that they don't keep room for different ones.
 func (p Party) Decide(a Application, now time.Time) (Grant, *Denial) {
 	all := append(slices.Clone(p.Waiting), a)
 	ranks := order(all, func(a Application) Job { return a.Job }, p.Running, now)
@@ -70,9 +70,6 @@ func (p Party) Decide(a Application, now time.Time) (Grant, *Denial) {
 	if limit := p.limited(running, seats, a); limit != "" {
 		return deny("%s", limit)
 	}
-	if head, is := p.patient(a, now); is {
-		return deny("room is kept for job %s, which has waited since %s", head.JobID, head.Created.UTC().Format(time.DateTime))
-	}
 	for _, k := range ranks[:own] {
 		better := all[k]
 		if p.limited(running, seats, better) != "" {
@@ -85,6 +82,13 @@ func (p Party) Decide(a Application, now time.Time) (Grant, *Denial) {
 	}
 	if limit := p.limited(running, seats, a); limit != "" {
 		return deny("%s, with those that come before", limit)
+	}
+	if head, is := p.patient(a, now); is {
+		beside, may := p.beside(head, hosts, running, seats, a)
+		if !may {
+			return deny("room is kept for job %s, which has waited since %s", head.JobID, head.Created.UTC().Format(time.DateTime))
+		}
+		hosts, a.Wants.Copies = beside, 1
 	}
 	ids, lack := Place(hosts, a.Wants.Seats)
 	if lack != "" {
@@ -119,12 +123,17 @@ func (p Party) Open(now time.Time) []string {
 		if p.limited(running, seats, a) != "" {
 			continue
 		}
+		head, is := p.patient(a, now)
+		may := !is
+		if is {
+			_, may = p.beside(head, hosts, running, seats, a)
+		}
 		if _, lack := Place(hosts, a.Wants.Seats); lack != "" {
 			continue
 		}
 		running = append(running, a.Job)
 		seats += len(a.Wants.Seats)
-		if _, is := p.patient(a, now); !is {
+		if may {
 			open = append(open, a.JobID)
 		}
 	}
@@ -136,7 +145,7 @@ func (p Party) Open(now time.Time) []string {
 func (p Party) patient(a Application, now time.Time) (Application, bool) {
 	var head Application
 	for _, w := range p.Waiting {
-		if now.Sub(w.Created) < Patience || p.limited(p.Running, p.Seats, w) != "" || p.Impossible(w.Wants) != "" {
+		if now.Sub(w.Created) < Patience || p.limited(p.Running, p.Seats, w) != "" || !p.possible(w.Wants) {
 			continue
 		}
 		if _, lack := Place(slices.Clone(p.Hosts), w.Wants.Seats); lack != "" && (head.JobID == "" || w.before(head.Job) < 0) {
@@ -144,6 +153,32 @@ func (p Party) patient(a Application, now time.Time) (Application, bool) {
 		}
 	}
 	return head, head.JobID != "" && head.before(a.Job) < 0
+}
+
+// possible tells whether what is there now, without what is drained, could take an application if nothing else ran.
+func (p Party) possible(w Wants) bool {
+	empty := slices.Clone(p.Hosts)
+	for i := range empty {
+		empty[i].Taken, empty[i].Used = 0, Room{}
+	}
+	_, lack := Place(empty, w.Seats)
+	return lack == ""
+}
+
+// beside answers hosts with what an application may have of them although room is kept for head: those that could serve head
+// take nothing new. It may have nothing when it has no place on the others, or would take the last that a limit allows.
+func (p Party) beside(head Application, hosts []Host, running []Job, seats int, a Application) (others []Host, may bool) {
+	others = slices.Clone(hosts)
+	for i := range others {
+		h := &others[i]
+		h.Closed = h.Closed || slices.ContainsFunc(head.Wants.Seats, func(s Seat) bool {
+			return h.Lacks(s.Needs) == "" && !over(h.Total.CPUMilli, 0, s.CPUMilli) && !over(h.Total.Memory, 0, s.Memory) && !over(h.Total.Disk, 0, s.Disk)
+		})
+	}
+	if _, lack := Place(slices.Clone(others), a.Wants.Seats); lack != "" {
+		return nil, false
+	}
+	return others, p.limited(append(slices.Clone(running), a.Job), seats+len(a.Wants.Seats), head) == ""
 }
 
 // limited says which limit an application would pass; empty when none.

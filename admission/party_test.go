@@ -120,6 +120,43 @@ func TestImpossible(t *testing.T) {
 	assert.Empty(t, Party{}.Impossible(Wants{Seats: []Seat{seat("guest", 4500, 8)}}), "without a host nothing is known")
 }
 
+// What is kept for one that has waited for long are the hosts that could serve it, not the party; and nothing while they are
+// drained.
+func TestPatientKeepsItsHosts(t *testing.T) {
+	now := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	needs := Needs{Devices: []string{"docker"}, Labels: map[string]string{"gpu": "1"}}
+	any := Wants{Seats: []Seat{{Role: "guest", Needs: Needs{Devices: []string{"docker"}}}}, Copies: 3}
+	for _, c := range []struct {
+		name   string
+		gpu    Host
+		cpu    int // slots
+		limits Limits
+		want   string // the host, or a denial
+	}{
+		{"full", Host{Slots: 2, Taken: 1}, 8, Limits{}, "cpu"},
+		{"nothing else", Host{Slots: 2, Taken: 1}, 0, Limits{}, "room is kept for job x"},
+		{"drained", Host{Slots: 2, Closed: true}, 8, Limits{}, "cpu"},
+		{"the last job", Host{Slots: 2, Taken: 1}, 8, Limits{Jobs: 2}, "room is kept for job x"},
+	} {
+		gpu := c.gpu
+		gpu.ID, gpu.Devices, gpu.Labels = "gpu", []string{"docker"}, map[string]string{"gpu": "1"}
+		p := Party{Node: "A", Limits: c.limits, Hosts: []Host{gpu, {ID: "cpu", Devices: []string{"docker"}, Slots: c.cpu}}, Running: []Job{{JobID: "r", Initiator: "A"}}, Seats: 1,
+			Waiting: []Application{{Job: Job{JobID: "x", Initiator: "B", Created: now.Add(-6 * time.Minute)}, Wants: Wants{Seats: []Seat{{Role: "guest", Needs: needs}, {Role: "guest", Index: 1, Needs: needs}}, Copies: 1}}}}
+		young := Application{Job: Job{JobID: "y", Initiator: "A", Priority: 9, Created: now}, Wants: any}
+		grant, denial := p.Decide(young, now)
+		p.Waiting = append(p.Waiting, young)
+		if denial != nil {
+			assert.Contains(t, denial.Reason, c.want, c.name)
+			assert.NotContains(t, p.Open(now), "y", c.name)
+			continue
+		}
+		for _, host := range grant.Hosts {
+			assert.Equal(t, c.want, host, c.name)
+		}
+		assert.Contains(t, p.Open(now), "y", c.name)
+	}
+}
+
 func TestTurns(t *testing.T) {
 	waiting := func(id, initiator string, priority int, age time.Duration) Queued {
 		return Queued{Job: Job{JobID: id, Initiator: initiator, Priority: priority, Created: now.Add(-age)}, Nodes: []string{"A", "B"}}

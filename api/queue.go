@@ -24,6 +24,9 @@ func (s *Server) applyForRoom(c *fiber.Ctx) error {
 	if err := bfia.CheckPriority(apply.Priority); err != nil {
 		return err
 	}
+	if err := checkRound(apply.Round); err != nil {
+		return err
+	}
 	job, err := s.jobCommandedBy(c, apply.JobID)
 	if err != nil {
 		return err
@@ -46,6 +49,13 @@ func (s *Server) applyForRoom(c *fiber.Ctx) error {
 	return ok(c, grant)
 }
 
+func checkRound(round int) error {
+	if round < 0 || round > bfia.MaxRound {
+		return bfia.Errorf(bfia.CodeBadRequest, "round: %d is not between 0 and %d", round, bfia.MaxRound)
+	}
+	return nil
+}
+
 // clockTolerance is how far a scheduler's clock may be behind.
 const clockTolerance = 5 * time.Minute
 
@@ -56,6 +66,9 @@ func (s *Server) returnRoom(c *fiber.Ctx) error {
 		return err
 	}
 	if err := bfia.CheckID("job_id", back.JobID); err != nil {
+		return err
+	}
+	if err := checkRound(back.Round); err != nil {
 		return err
 	}
 	if _, err := s.jobCommandedBy(c, back.JobID); err != nil {

@@ -196,6 +196,9 @@ type Apply struct {
 	Round int `json:"round"`
 }
 
+// MaxRound bounds [Apply.Round]: no job asks as often.
+const MaxRound = 1_000_000_000
+
 // Grant is a party's answer.
 type Grant struct {
 	Granted bool `json:"granted"`
@@ -203,6 +206,9 @@ type Grant struct {
 	State JobState `json:"job_status,omitempty"`
 	// Copies is how many tasks of the job may run at the party at once; 0 is no bound, and of a party that runs none of it.
 	Copies int `json:"copies,omitempty"`
+	// Round is that of the latest application that the party has answered, where it is a later one than this: nothing was
+	// decided, and a scheduler that has lost count goes on from there.
+	Round int `json:"round,omitempty"`
 	// Why not now, and the job's place among those that wait there.
 	Reason string `json:"reason,omitempty"`
 	Place  int    `json:"place,omitempty"`

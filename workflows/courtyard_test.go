@@ -40,11 +40,12 @@ type courtyard struct {
 	jobReason string
 	rows      map[string]bfia.TaskState // by "task guest.0"; empty when the job is forgotten
 	reasons   map[string]string
-	ids       map[string]string // by task: the scheduler's id
-	running   map[string][]byte // containers that are there, with the token of their run
-	tried     map[string]int    // looks for a host
-	requested map[string]bool   // stops that the rows ask for
-	admits    func() bfia.Grant // how the party's rows answer an application; nil: there is room
+	ids       map[string]string          // by task: the scheduler's id
+	running   map[string][]byte          // containers that are there, with the token of their run
+	tried     map[string]int             // looks for a host
+	requested map[string]bool            // stops that the rows ask for
+	down      func(activity string) bool // what it needs is away just now; nil: nothing is
+	admits    func() bfia.Grant          // how the party's rows answer an application; nil: there is room
 	seated    bool
 	copies    map[string]int // by task: in which copy of the room it ran
 	hints     []string       // who was told that room got free
@@ -409,6 +410,9 @@ func (c *courtyard) admit(_ context.Context, req activities.AdmitRequest) (activ
 
 func (c *courtyard) giveBack(_ context.Context, _ string, _ time.Time, _ string) ([]activities.Waiting, error) {
 	defer c.enter()()
+	if c.down != nil && c.down(activities.ReleaseName) {
+		return nil, errAway
+	}
 	if len(c.running) > 0 {
 		c.breaks("room given back while %d containers are there", len(c.running))
 	}
@@ -419,6 +423,9 @@ func (c *courtyard) giveBack(_ context.Context, _ string, _ time.Time, _ string)
 
 func (c *courtyard) sendFree(_ context.Context, node, jobID string) error {
 	defer c.enter()()
+	if c.down != nil && c.down(activities.SendFreeName) {
+		return errAway
+	}
 	c.hints = append(c.hints, node+" "+jobID)
 	return nil
 }

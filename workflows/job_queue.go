@@ -59,6 +59,9 @@ func (j *job) queue(ctx workflow.Context) {
 			j.finish(OutcomeFailed, &bfia.Failure{Kind: bfia.FailedInternal, Words: "the job could not be queued: " + reasonOf(err)})
 			return
 		}
+		if j.deniedBy == "" {
+			j.deniedBy = turn.WaitsAt
+		}
 		if turn.Go {
 			denied, reason := j.apply(ctx)
 			if denied == "" {
@@ -150,6 +153,7 @@ func (j *job) apply(ctx workflow.Context) (denied, reason string) {
 // that something has got free.
 func (j *job) ask(ctx workflow.Context, node string, holds bool) (grant bfia.Grant, err error) {
 	var until time.Time
+	counted := false
 	for {
 		ask := bfia.Apply{JobID: j.Plan.JobID, Priority: j.Plan.Priority, Created: j.createdAt, Round: j.rounds}
 		f := swift(ctx, "apply at "+node, applyLimit, activities.SendApplyName, node, ask)
@@ -159,6 +163,11 @@ func (j *job) ask(ctx workflow.Context, node string, holds bool) (grant bfia.Gra
 		}
 		grant = bfia.Grant{}
 		err = f.Get(ctx, &grant)
+		if err == nil && grant.Round > j.rounds && grant.Round <= bfia.MaxRound && !counted {
+			// A step in which more rounds were asked for has not counted.
+			j.rounds, counted = grant.Round, true
+			continue
+		}
 		if err != nil || grant.Granted || grant.State.Terminal() || !holds || grant.Place != 1 {
 			return grant, err
 		}
@@ -173,20 +182,25 @@ func (j *job) ask(ctx workflow.Context, node string, holds bool) (grant bfia.Gra
 	}
 }
 
-// giveBack returns what parties have granted, and the job's place where it waited, and waits until they have taken that: what
-// is asked of them next must not be overtaken.
+// giveBack returns what parties have granted, and the job's place where it waited, and waits for a while until they have taken
+// that. One that does not answer is told later: of an earlier round, that changes nothing for a later one.
 func (j *job) giveBack(ctx workflow.Context, nodes []string) {
 	back := bfia.Return{JobID: j.Plan.JobID, Round: j.rounds}
 	var returned []workflow.Future
 	for _, node := range nodes {
 		delete(j.copies, node)
-		returned = append(returned, swift(ctx, "return at "+node, j.Settings.GiveUpAfter, activities.SendReturnName, node, back))
+		returned = append(returned, swift(ctx, fmt.Sprintf("return at %s (%d)", node, j.rounds), j.Settings.GiveUpAfter, activities.SendReturnName, node, back))
 	}
+	left := len(returned)
 	for i, f := range returned {
-		if err := f.Get(ctx, nil); err != nil {
-			j.logger.Warn("a party did not take back its room; it has it at the job's end", "party", nodes[i], "reason", reasonOf(err))
-		}
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			if err := f.Get(ctx, nil); err != nil {
+				j.logger.Warn("a party did not take back its room; it has it at the job's end", "party", nodes[i], "reason", reasonOf(err))
+			}
+			left--
+		})
 	}
+	awaitFor(ctx, applyLimit, func() bool { return left == 0 || j.ending != "" })
 }
 
 // wake tells jobs that their turn may have come.

@@ -121,7 +121,7 @@ func newPartyJob(ctx workflow.Context, in PartyJobInput) *partyJob {
 	p := &partyJob{
 		PartyJobInput: in,
 		logger:        log.With(workflow.GetLogger(ctx), "job_id", in.Plan.JobID, "node_id", in.Node),
-		state:         bfia.JobReady, tasks: map[string]*partyTask{},
+		state:         bfia.JobReady, tasks: map[string]*partyTask{}, room: room{telling: map[activities.Waiting]bool{}},
 	}
 	if in.Approval && in.Before == nil {
 		p.state = bfia.JobPending

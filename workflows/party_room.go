@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -18,6 +19,9 @@ type room struct {
 	round   int    // of the scheduler's last application
 	free    bool   // something got free here since it was last denied
 	denied  string // why it has no room
+	hints   int    // told so far
+	// telling are those that are being told of room; true: once more after that.
+	telling map[activities.Waiting]bool
 }
 
 // apply answers the scheduler's application for room (see [bfia.Apply]).
@@ -33,7 +37,7 @@ func (p *partyJob) apply(ctx workflow.Context, a bfia.Apply) (bfia.Grant, error)
 	case p.Fate: // it counts no rounds, and asks again by itself
 		return p.admit(ctx, activities.AdmitRequest{JobID: p.Plan.JobID, Priority: p.Plan.Priority, Created: p.createdAt})
 	case a.Round < p.room.round:
-		return bfia.Grant{}, refusal(bfia.CodeConflict, "a later application of the job has been answered")
+		return bfia.Grant{State: p.state, Round: p.room.round, Reason: "a later application of the job has been answered"}, nil
 	}
 	p.room.round = a.Round
 	return p.admit(ctx, activities.AdmitRequest{JobID: p.Plan.JobID, Scheduler: p.Scheduler, Priority: a.Priority, Created: a.Created})
@@ -41,6 +45,7 @@ func (p *partyJob) apply(ctx workflow.Context, a bfia.Apply) (bfia.Grant, error)
 
 // admit asks for room, of this party's own rows.
 func (p *partyJob) admit(ctx workflow.Context, req activities.AdmitRequest) (bfia.Grant, error) {
+	_ = workflow.Await(ctx, func() bool { return !p.room.asking })
 	p.room.asking = true
 	defer func() { p.room.asking = false }()
 	req.At = workflow.Now(ctx)
@@ -64,6 +69,9 @@ func (p *partyJob) giveBack(ctx workflow.Context, back bfia.Return) error {
 	if !p.Fate && back.Round < p.room.round || p.state != bfia.JobReady {
 		return nil
 	}
+	// The same return once more, or the next application, waits: what this one releases late would not be its own.
+	p.room.asking = true
+	defer func() { p.room.asking = false }()
 	p.room.granted, p.room.busy = false, nil
 	p.room.round = back.Round + 1 // what comes late of this round gets nothing
 	return p.release(ctx, "")
@@ -94,13 +102,31 @@ func (p *partyJob) tell(ctx workflow.Context, waiting []activities.Waiting) {
 			})
 			continue
 		}
+		if _, telling := p.room.telling[w]; telling {
+			p.room.telling[w] = true // once more: more has got free since
+			continue
+		}
+		p.room.telling[w] = false
 		p.active++
-		f := swift(ctx, "tell "+w.Scheduler+" that "+w.JobID+" may find room", hintLimit, activities.SendFreeName, w.Scheduler, w.JobID)
+		f := p.hint(ctx, w)
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer func() { p.active-- }()
-			_ = f.Get(ctx, nil) // the scheduler asks by itself later
+			for again := true; again; {
+				_ = f.Get(ctx, nil) // the scheduler asks by itself later
+				if again = p.room.telling[w]; again {
+					p.room.telling[w] = false
+					f = p.hint(ctx, w)
+				}
+			}
+			delete(p.room.telling, w)
 		})
 	}
+}
+
+// hint tells one scheduler that its job may find room here.
+func (p *partyJob) hint(ctx workflow.Context, w activities.Waiting) workflow.Future {
+	p.room.hints++
+	return swift(ctx, fmt.Sprintf("tell %s that %s may find room (%d)", w.Scheduler, w.JobID, p.room.hints), hintLimit, activities.SendFreeName, w.Scheduler, w.JobID)
 }
 
 // releaseRoom gives back, at the job's end, what it holds; nothing of it runs any more. It does so also when the job knows of

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -90,6 +91,37 @@ func TestJobStoppedWhileItLingers(t *testing.T) {
 	assert.Equal(t, []string{"turn true", "apply A 1: true", "apply B 1: false"}, f.queue)
 	assert.Contains(t, f.sent, "stop A")
 	assert.NotContains(t, f.sent, "start A")
+}
+
+// A step in which a job asked and gave back does not count, and is done anew: a party knows of a later round than the job, which
+// goes on from there.
+func TestJobGoesOnFromTheRoundOfAParty(t *testing.T) {
+	f := newFederation(t, plan(twoNodes, "a"))
+	f.accepted = hutongs()
+	f.grant = func(node string, round int) bfia.Grant {
+		if node == nodeA && round < 3 {
+			return bfia.Grant{State: bfia.JobReady, Round: 3, Reason: "a later application of the job has been answered"}
+		}
+		return bfia.Grant{Granted: true, State: bfia.JobReady, Copies: 1}
+	}
+	r, err := f.run()
+	require.NoError(t, err)
+	assert.Equal(t, OutcomeSuccess, r.Outcome)
+	assert.Equal(t, []string{"turn true", "apply A 1: false", "apply A 3: true", "apply B 3: true"}, f.queue)
+}
+
+// A party that always knows of a later round does not keep the job in one step for ever.
+func TestJobAndAPartyThatCountsOn(t *testing.T) {
+	f := newFederation(t, plan(twoNodes, "a"))
+	f.accepted = hutongs()
+	f.grant = func(_ string, round int) bfia.Grant {
+		return bfia.Grant{State: bfia.JobReady, Round: round + 1, Reason: "a later application of the job has been answered"}
+	}
+	f.at(5*time.Second, f.stop(""))
+	r, err := f.run()
+	require.NoError(t, err)
+	assert.Equal(t, OutcomeStopped, r.Outcome)
+	assert.Equal(t, []string{"turn true", "apply A 1: false", "apply A 2: false"}, f.queue[:3])
 }
 
 // A job that has no turn asks nobody, until it has.
@@ -240,8 +272,57 @@ func TestPartyJobApplies(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, OutcomeSuccess, r.Outcome)
 	yes := bfia.Grant{Granted: true, Copies: 1}
-	assert.Equal(t, []any{bfia.Grant{Reason: "it is full"}, yes, bfia.Grant{Granted: true, Copies: 100}, "a later application of the job has been answered", yes}, answers)
+	assert.Equal(t, []any{bfia.Grant{Reason: "it is full"}, yes, bfia.Grant{Granted: true, Copies: 100},
+		bfia.Grant{State: bfia.JobReady, Round: 3, Reason: "a later application of the job has been answered"}, yes}, answers)
 	assert.Equal(t, []string{"B other", "B other"}, c.hints, "who waits is told, each time")
+}
+
+// The return of a round comes twice, while the first has not released anything yet: it waits for that, and so does the next
+// application. What that one gets is not released by the one before.
+func TestPartyJobReturnsTwice(t *testing.T) {
+	c := newCourtyard(t, plan([]bfia.Part{guestA}, "a"))
+	c.down = func(name string) bool { // the database is away for some seconds
+		return name == activities.ReleaseName && c.env.Now().Sub(c.began) < 8*time.Second
+	}
+	var order []string
+	update := func(name string, arg any, what string) func() {
+		return func() {
+			c.env.UpdateWorkflow(name, "", &testsuite.TestUpdateCallback{OnAccept: func() {}, OnReject: func(err error) { c.breaks("%v", err) },
+				OnComplete: func(_ any, err error) { order = append(order, fmt.Sprintf("%s: %v", what, err)) }}, arg)
+		}
+	}
+	job := c.in.Plan.JobID
+	c.at(1*time.Second, update(UpdateApply, bfia.Apply{JobID: job, Round: 1}, "apply 1"))
+	c.at(2*time.Second, update(UpdateReturn, bfia.Return{JobID: job, Round: 1}, "return 1"))
+	c.at(4*time.Second, update(UpdateReturn, bfia.Return{JobID: job, Round: 1}, "return 1 again"))
+	c.at(5*time.Second, update(UpdateApply, bfia.Apply{JobID: job, Round: 2}, "apply 2"))
+	c.at(50*time.Second, func() { assert.True(t, c.seated, "the job was told that it has room") })
+	c.at(60*time.Second, func() { c.stop("") })
+	_, err := c.play()
+	require.NoError(t, err)
+	assert.Equal(t, []string{"apply 1: <nil>", "return 1: <nil>"}, order[:2])
+	assert.ElementsMatch(t, []string{"return 1 again: <nil>", "apply 2: <nil>"}, order[2:])
+}
+
+// A scheduler that does not answer is not told twice at a time that a job may find room, and is told once more afterwards.
+func TestPartyJobTellsOneAtATime(t *testing.T) {
+	c := newCourtyard(t, plan([]bfia.Part{guestA}, "a"))
+	c.admits = func() bfia.Grant { return bfia.Grant{Reason: "it is full"} }
+	c.down = func(name string) bool {
+		return name == activities.SendFreeName && c.env.Now().Sub(c.began) < 6*time.Second
+	}
+	c.at(time.Second, func() {
+		c.env.UpdateWorkflow(UpdateApply, "", &testsuite.TestUpdateCallback{OnAccept: func() {}, OnReject: func(err error) { c.breaks("%v", err) },
+			OnComplete: func(any, error) {}}, bfia.Apply{JobID: c.in.Plan.JobID, Round: 1})
+	})
+	for range 3 {
+		c.at(2*time.Second, func() { c.env.SignalWorkflow(SignalFree, nil) })
+	}
+	c.at(30*time.Second, func() { c.stop("") })
+	_, err := c.play()
+	require.NoError(t, err)
+	told := nodeB + " " + c.in.Plan.JobID
+	assert.Equal(t, []string{told, told}, c.hints)
 }
 
 // A job whose scheduler asks for no room gets it when it starts; its tasks wait for it.
