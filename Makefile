@@ -32,7 +32,7 @@ bin/hutong: FORCE
 
 bin/provider: FORCE
 	@mkdir -p bin
-	$(STATIC) $(GO) build -ldflags '$(LDFLAGS)' -o $@ ./deploy/provider
+	$(STATIC) $(GO) build -ldflags '$(LDFLAGS)' -o $@ ./providers/reference
 
 demo: build ## run the main job: two institutions train a model together (DEVICE=docker, process or auto)
 	bin/hutong demo --device $(DEVICE)
@@ -40,24 +40,24 @@ demo: build ## run the main job: two institutions train a model together (DEVICE
 test: build check test-race test-memory test-s3 test-k8s test-engine ## run all tests, with the race detector, and the linters
 
 test-race:
-	$(GO) test -race $(SLIM) -timeout 20m $(TEST_FLAGS) $$($(GO) list $(SLIM) ./... | grep -v '^hutong/deploy/dev$$')
+	$(GO) test -race $(SLIM) -timeout 20m $(TEST_FLAGS) $$($(GO) list $(SLIM) ./... | grep -v '^hutong/internal/devserver$$')
 
 # What a program needs of memory can't be told under the race detector, and a thousand tasks take minutes under it.
 test-memory:
 	$(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) -run '^(TestMemoryIsBounded|TestLargeUpload|TestJobOfThousandTasks|TestThousandTasks)$$' \
-		./store/dataset ./api ./workflows ./deploy/system
+		./store/dataset ./api ./workflows ./test/system
 
 # The storage, and a whole training, on an S3 server, which is installed for it.
 test-s3:
-	deploy/testenv/s3/with.sh "$(CACHE)" $(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) ./store/blob ./store/dataset ./deploy/provider
+	test/testenv/s3/with.sh "$(CACHE)" $(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) ./store/blob ./store/dataset ./providers/reference
 
 # The k8s device on a real API server, etcd and Job controller, which are built for it: some three minutes, once.
 test-k8s:
-	deploy/testenv/k8s/install.sh "$(CACHE)"
+	test/testenv/k8s/install.sh "$(CACHE)"
 	HUTONG_TEST_K8S="$(CACHE)/bin/k8s-cluster" $(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) -run '^TestKubernetes|/k8s$$' ./activities/runner
 
 test-engine:
-	$(STATIC) $(GO) test -timeout 10m $(TEST_FLAGS) ./deploy/dev
+	$(STATIC) $(GO) test -timeout 10m $(TEST_FLAGS) ./internal/devserver
 
 check: ## gofmt, go vet, staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-clean:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
@@ -67,27 +67,27 @@ check: ## gofmt, go vet, staticcheck
 histories: build ## record the workflows' histories again, after a change that may break old ones (nothing released yet)
 	rm -rf workflows/testdata/histories && mkdir -p workflows/testdata/histories
 	HUTONG_RECORD_HISTORIES=$(CURDIR)/workflows/testdata/histories $(GO) test $(SLIM) -count 1 \
-		-run '^(TestStop|TestFailure|TestApproval|TestOldJob|TestPartnerDown|TestPartnerRefuses|TestSameJobTwice|TestSchedulerLost|TestKilledAgainAndAgain|TestSeedJob)$$' ./deploy/system
+		-run '^(TestStop|TestFailure|TestApproval|TestOldJob|TestPartnerDown|TestPartnerRefuses|TestSameJobTwice|TestSchedulerLost|TestKilledAgainAndAgain|TestSeedJob)$$' ./test/system
 
 image: bin/provider ## build the reference provider's image with the Docker command line
-	cp bin/provider deploy/provider/provider
-	docker build -t hutong/provider:1.0.0 deploy/provider; status=$$?; rm -f deploy/provider/provider; exit $$status
+	cp bin/provider providers/reference/provider
+	docker build -t hutong/provider:1.0.0 providers/reference; status=$$?; rm -f providers/reference/provider; exit $$status
 
 interop: build ## run FATE-Flow 2.2.0 and Hutong together, with real containers; installs FATE-Flow (docs/interop.md)
-	deploy/interop/fateflow/install.sh "$(CACHE)"
-	HUTONG_INTEROP=1 $(GO) test $(SLIM) -count 1 -parallel 16 -timeout 20m $(TEST_FLAGS) -v ./deploy/interop
+	test/interop/fateflow/install.sh "$(CACHE)"
+	HUTONG_INTEROP=1 $(GO) test $(SLIM) -count 1 -parallel 16 -timeout 20m $(TEST_FLAGS) -v ./test/interop
 
 chaos: build ## break everything while jobs run, and check that nothing is lost (FOR=10m SEED=1; SEED=random draws one)
-	$(STATIC) $(GO) build -o bin/chaos ./deploy/chaos
+	$(STATIC) $(GO) build -o bin/chaos ./test/chaos
 	bin/chaos --seed $(SEED) --for $(FOR)
 
 bench: build ## measure what Hutong costs and how that grows, in about a quarter of an hour (BENCH_FLAGS='-quick -only read')
-	$(STATIC) $(GO) build -o bin/bench ./bench
+	$(STATIC) $(GO) build -o bin/bench ./test/bench
 	bin/bench $(BENCH_FLAGS)
 
 bench-peer: build ## the same jobs on FATE-Flow 2.2.0 and on Hutong; installs FATE-Flow
-	deploy/interop/fateflow/install.sh "$(CACHE)"
-	$(STATIC) $(GO) build -o bin/bench ./bench
+	test/interop/fateflow/install.sh "$(CACHE)"
+	$(STATIC) $(GO) build -o bin/bench ./test/bench
 	bin/bench -only peer -cache "$(CACHE)" $(BENCH_FLAGS)
 
 clean: ## remove what was built

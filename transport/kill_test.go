@@ -19,7 +19,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"hutong/deploy/testenv/ports"
+	"hutong/test/testenv/ports"
 )
 
 // asProcess makes this test binary a transport: node id, spool, address and routes.

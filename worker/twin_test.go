@@ -12,7 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"hutong/activities"
-	"hutong/deploy/testenv"
+	"hutong/test/testenv"
 	host "hutong/worker"
 )
 

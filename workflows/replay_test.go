@@ -15,7 +15,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// histories are saved runs of all workflows against a real server; deploy/system records them, see docs/architecture.md.
+// histories are saved runs of all workflows against a real server; test/system records them, see docs/architecture.md.
 func histories(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("testdata", "histories", "*.json"))

@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hutong/deploy/dev"
-	"hutong/deploy/party"
+	"hutong/internal/devserver"
+	"hutong/internal/party"
 )
 
 // newVersionCommand tells what is in the binary.
@@ -70,7 +70,7 @@ func (m Main) newConfigCommand() *cobra.Command {
 
 // newEngineCommand runs the embedded engine alone, for parties in processes of their own.
 func newEngineCommand() *cobra.Command {
-	var o dev.EngineOptions
+	var o devserver.EngineOptions
 	cmd := &cobra.Command{
 		Use:   "engine",
 		Short: "Run the embedded Temporal server alone",
@@ -81,7 +81,7 @@ func newEngineCommand() *cobra.Command {
 			ctx, cancel := untilSignal(cmd.Context())
 			defer cancel()
 			o.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-			engine, err := dev.StartEngine(ctx, o)
+			engine, err := devserver.StartEngine(ctx, o)
 			if err != nil {
 				return err
 			}
@@ -98,6 +98,6 @@ func newEngineCommand() *cobra.Command {
 	f.IntVar(&o.Port, "port", 7233, "port on 127.0.0.1; 0 takes a free one")
 	f.IntVar(&o.UIPort, "ui-port", 0, "port of the web UI on 127.0.0.1; 0 is no UI")
 	f.StringArrayVar(&o.Namespaces, "namespace", []string{"default"}, "a namespace that must exist; repeatable")
-	f.DurationVar(&o.Retention, "retention", dev.DefaultRetention, "how long new namespaces keep the history of workflows that have ended")
+	f.DurationVar(&o.Retention, "retention", devserver.DefaultRetention, "how long new namespaces keep the history of workflows that have ended")
 	return cmd
 }

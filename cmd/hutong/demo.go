@@ -18,14 +18,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"hutong/bfia"
-	"hutong/deploy/dev"
-	"hutong/deploy/party"
-	"hutong/deploy/provider/image"
+	"hutong/internal/devserver"
+	"hutong/internal/party"
+	"hutong/internal/image"
 )
 
 // The demo's files, from the repository's root.
 const (
-	demoProvider = "deploy/provider/provider.json"
+	demoProvider = "providers/reference/provider.json"
 	demoJob      = "deploy/demo/job.json"
 	demoData     = "testdata/breast"
 	demoImage    = "hutong/provider:1.0.0"
@@ -92,7 +92,7 @@ func (d *demo) run(ctx context.Context) error {
 	o.Logger = slog.New(slog.NewTextHandler(log, nil))
 
 	begun := time.Now()
-	running, err := dev.Start(ctx, o)
+	running, err := devserver.Start(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -144,8 +144,8 @@ func (d *demo) run(ctx context.Context) error {
 }
 
 // deployment is the demo's: the documented ports where they are free, otherwise others.
-func (d *demo) deployment(providers []string) (dev.Options, error) {
-	o := dev.Options{DataDir: d.dataDir, Parties: dev.DefaultParties(), TemporalPort: 7233, UIPort: 8233, Allow: providers}
+func (d *demo) deployment(providers []string) (devserver.Options, error) {
+	o := devserver.Options{DataDir: d.dataDir, Parties: devserver.DefaultParties(), TemporalPort: 7233, UIPort: 8233, Allow: providers}
 	if portsFree(7233, 8233, 9380, 9381, 9480, 9481) {
 		return o, nil
 	}

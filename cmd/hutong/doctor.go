@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hutong/deploy/doctor"
-	"hutong/deploy/party"
+	"hutong/internal/doctor"
+	"hutong/internal/party"
 )
 
 func newDoctorCommand() *cobra.Command {

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"hutong/deploy/doctor"
+	"hutong/internal/doctor"
 )
 
 func TestDoctorWrongConfiguration(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hutong/bfia"
-	"hutong/deploy/provider/probe"
+	"hutong/providers/reference/probe"
 )
 
 // probeTask is the one task of a probe's job, and the key of its output.
@@ -28,7 +28,7 @@ func newJobProbe(c *client) *cobra.Command {
 		Short: "Try out everything between this party and others with a small job",
 		Long: "Runs a job of one task, Probe, at this party and the named ones. That it is created tries the routes; its containers\n" +
 			"try their start, storage, callback, the transport in both directions and the clocks. What is wrong is told, and where.\n" +
-			"Every party needs the reference provider, see deploy/provider. The exit status is 0 if all is well.",
+			"Every party needs the reference provider, see providers/reference. The exit status is 0 if all is well.",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, nodes []string) error {
 			var own struct {

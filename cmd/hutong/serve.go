@@ -15,8 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"hutong/activities/runner"
-	"hutong/deploy/dev"
-	"hutong/deploy/party"
+	"hutong/internal/devserver"
+	"hutong/internal/party"
 )
 
 // stopLimit is how long a stop may take before the process ends all the same.
@@ -28,7 +28,7 @@ func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 func newDevCommand() *cobra.Command {
-	o := dev.Options{Docker: party.SwitchAuto}
+	o := devserver.Options{Docker: party.SwitchAuto}
 	var parties []string
 	var verbose, noDocker bool
 	var profile string
@@ -40,14 +40,14 @@ func newDevCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, text := range parties {
-				a, err := dev.ParsePartyAddress(text)
+				a, err := devserver.ParsePartyAddress(text)
 				if err != nil {
 					return fmt.Errorf("--party: %w", err)
 				}
 				o.Parties = append(o.Parties, a)
 			}
 			if len(o.Parties) == 0 {
-				o.Parties = dev.DefaultParties()
+				o.Parties = devserver.DefaultParties()
 			}
 			if noDocker {
 				o.Docker = party.SwitchOff
@@ -94,10 +94,10 @@ func referenceProvider() []string {
 	return []string{path}
 }
 
-func runDev(ctx context.Context, o dev.Options, out io.Writer) error {
+func runDev(ctx context.Context, o devserver.Options, out io.Writer) error {
 	ctx, cancel := untilSignal(ctx)
 	defer cancel()
-	d, err := dev.Start(ctx, o)
+	d, err := devserver.Start(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -212,7 +212,7 @@ func newMigrateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := dev.EnsureNamespace(cmd.Context(), options, cfg.Temporal.Namespace, retention); err != nil {
+			if err := devserver.EnsureNamespace(cmd.Context(), options, cfg.Temporal.Namespace, retention); err != nil {
 				return err
 			}
 			_, _ = fmt.Fprintf(cmd.OutOrStdout(), "The database and the namespace %s of party %s are ready\n", cfg.Temporal.Namespace, cfg.NodeID)

@@ -1,0 +1,175 @@
+package doctor_test
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"hutong/internal/doctor"
+	"hutong/internal/party"
+)
+
+const node = "JG0100001100000010"
+
+func free(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+func answering(t *testing.T, as string, date time.Time) *httptest.Server {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Date", date.UTC().Format(http.TimeFormat))
+		_, _ = fmt.Fprintf(w, `{"code":0,"data":{"node_id":%q}}`, as)
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// fate is a partner that speaks the protocol and is no Hutong, with its transport at the same address.
+func fate(t *testing.T) *httptest.Server {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/v1/interconn/schedule/task/poll":
+			_, _ = fmt.Fprint(w, `{"code":1,"msg":"no task"}`)
+		case "/v1/interconn/chan/invoke":
+			_, _ = fmt.Fprint(w, `{"code":"E0000000602","message":"no session"}`)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func examine(t *testing.T, cfg *party.Config) map[string]doctor.Check {
+	t.Helper()
+	require.NoError(t, cfg.Complete())
+	require.NoError(t, cfg.Validate())
+	found := map[string]doctor.Check{}
+	began := time.Now()
+	for _, c := range doctor.Examine(t.Context(), cfg) {
+		require.NotContains(t, found, c.Name)
+		found[c.Name] = c
+		assert.Equal(t, c.State == doctor.OK, c.Mend == "", "%+v", c)
+		assert.NotContains(t, c.Detail, "hush")
+		assert.NotContains(t, c.Detail, "\n")
+	}
+	assert.Less(t, time.Since(began), 15*time.Second)
+	return found
+}
+
+// Everything is broken; each failure names its thing and the mend.
+func TestBroken(t *testing.T) {
+	dir := t.TempDir()
+	plain := filepath.Join(dir, "plain")
+	require.NoError(t, os.WriteFile(plain, nil, 0o600))
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and never answers
+	require.NoError(t, err)
+	defer func() { _ = silent.Close() }()
+	impostor := answering(t, "OTHER", time.Now())
+	late := answering(t, "LATE", time.Now().Add(-time.Hour))
+	foreign := answering(t, "FOREIGN", time.Now())
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
+		http.NotFound(w, r)
+	}))
+	t.Cleanup(web.Close)
+
+	cfg := party.Default()
+	cfg.NodeID, cfg.DataDir, cfg.Upload.Dir = node, dir, plain
+	cfg.Listen, cfg.Transport.Listen = foreign.Listener.Addr().String(), free(t)
+	cfg.Transport.PartnerListen = "192.0.2.1:9391" // an address of no machine
+	cfg.Temporal.Address = free(t)
+	cfg.Database.URL = party.Secret("postgres://u:hush@" + free(t) + "/x?sslmode=disable")
+	cfg.Storage.URL = party.Secret("s3://" + free(t) + "?username=u&password=hush&bucket=b")
+	cfg.Runner.Process.Allow = []string{plain}
+	cfg.Runner.Docker.Enabled = party.SwitchOff
+	cfg.Routes = party.Routes{"IMPOSTOR": {URL: impostor.URL}, "LATE": {URL: late.URL}, "GONE": {URL: "http://" + free(t)},
+		"SILENT": {URL: "http://" + silent.Addr().String()}, "TWIN": {URL: impostor.URL + "/"},
+		"WEB": {URL: web.URL}, "FATE": {URL: fate(t).URL}}
+	found := examine(t, cfg)
+	for name, want := range map[string]struct {
+		state        doctor.State
+		detail, mend string
+	}{
+		"data_dir":                 {doctor.OK, dir, ""},
+		"upload.dir":               {doctor.Failed, plain, "upload.dir"},
+		"transport.spool_dir":      {doctor.Warning, "spool", "make it"},
+		"runner.process.allow[0]":  {doctor.Failed, plain, "chmod +x"},
+		"temporal":                 {doctor.Failed, cfg.Temporal.Address, "temporal.address"},
+		"database":                 {doctor.Failed, "", "database.url"},
+		"storage":                  {doctor.Failed, "", "storage.url"},
+		"docker":                   {doctor.OK, "off", ""},
+		"runner":                   {doctor.OK, "slot(s)", ""},
+		"listen":                   {doctor.Failed, cfg.Listen, "another port"},
+		"transport.listen":         {doctor.Warning, "not running", "hutong transport"},
+		"transport.partner_listen": {doctor.Failed, "192.0.2.1", "address of this machine"},
+		"routes":                   {doctor.Warning, "TWIN", "gateway"},
+		"routes.IMPOSTOR":          {doctor.Failed, "OTHER", "node id"},
+		"routes.TWIN":              {doctor.Failed, "OTHER", "node id"},
+		"routes.LATE":              {doctor.Warning, "apart", "NTP"},
+		"routes.GONE":              {doctor.Failed, "GONE", "firewalls"},
+		"routes.SILENT":            {doctor.Failed, "SILENT", "firewalls"},
+		"routes.WEB":               {doctor.Failed, "not the protocol", "at which URL"},
+		"routes.FATE":              {doctor.OK, "a party answers", ""},
+		"hosts":                    {doctor.Failed, "", "database"},
+
+		"routes.IMPOSTOR.transport_url": {doctor.Failed, "no transport", "transport's address"},
+		"routes.TWIN.transport_url":     {doctor.Failed, "no transport", "transport's address"},
+		"routes.LATE.transport_url":     {doctor.Failed, "no transport", "transport's address"},
+		"routes.WEB.transport_url":      {doctor.Failed, "no transport", "transport's address"},
+		"routes.GONE.transport_url":     {doctor.Failed, "GONE", "firewalls"},
+		"routes.SILENT.transport_url":   {doctor.Failed, "SILENT", "firewalls"},
+		"routes.FATE.transport_url":     {doctor.OK, "a transport answers", ""},
+	} {
+		c := found[name]
+		assert.Equal(t, want.state, c.State, "%+v", c)
+		assert.Contains(t, c.Detail, want.detail, name)
+		assert.Contains(t, c.Mend, want.mend, name)
+		delete(found, name)
+	}
+	assert.Empty(t, found, "each check is in the table")
+}
+
+// A database and a storage on this disk, before and after they are made.
+func TestFiles(t *testing.T) {
+	cfg := party.Default()
+	cfg.NodeID, cfg.DataDir = node, t.TempDir()
+	cfg.Listen, cfg.Transport.Listen, cfg.Temporal.Address = free(t), free(t), free(t)
+	cfg.Runner.Docker.Enabled = party.SwitchOff
+	partner := answering(t, "B", time.Now())
+	cfg.Routes = party.Routes{"B": {URL: partner.URL}}
+	found := examine(t, cfg)
+	assert.Equal(t, doctor.Failed, found["database"].State)
+	assert.Contains(t, found["database"].Mend, "hutong migrate")
+	assert.Equal(t, doctor.Warning, found["storage"].State)
+	assert.Equal(t, doctor.OK, found["routes.B"].State, "%+v", found["routes.B"])
+	left, err := os.ReadDir(cfg.DataDir)
+	require.NoError(t, err)
+	assert.Empty(t, left, "an examination makes nothing")
+
+	require.NoError(t, party.Migrate(t.Context(), cfg))
+	require.NoError(t, os.Mkdir(filepath.Join(cfg.DataDir, "storage"), 0o750))
+	found = examine(t, cfg)
+	assert.Equal(t, doctor.OK, found["database"].State, "%+v", found["database"])
+	assert.Equal(t, doctor.OK, found["storage"].State, "%+v", found["storage"])
+}
+
+func TestPrivate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "party.yaml")
+	assert.Equal(t, doctor.Failed, doctor.Private("f", path).State)
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	assert.Equal(t, doctor.OK, doctor.Private("f", path).State)
+	require.NoError(t, os.Chmod(path, 0o644))
+	assert.Contains(t, doctor.Private("f", path).Mend, "chmod o-rwx "+path)
+}

@@ -1,0 +1,329 @@
+package party
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"gopkg.in/yaml.v3"
+
+	"hutong/activities/runner"
+)
+
+func write(t *testing.T, document string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "hutong.yaml")
+	require.NoError(t, os.WriteFile(path, []byte(document), 0o600))
+	return path
+}
+
+func TestDefaultsComplete(t *testing.T) {
+	t.Chdir(t.TempDir())
+	here, err := os.Getwd()
+	require.NoError(t, err)
+	c, err := Load("", []string{"HUTONG_NODE_ID=JG01"})
+	require.NoError(t, err)
+	assert.Equal(t, "hutong-jg01", c.Temporal.Namespace)
+	assert.Equal(t, "JG01", c.Scheduler)
+	assert.Equal(t, filepath.Join(here, "hutong-data"), c.DataDir)
+	assert.Equal(t, "sqlite://"+here+"/hutong-data/hutong.db", c.Database.URL.Reveal())
+	assert.Equal(t, "file://"+here+"/hutong-data/storage", c.Storage.URL.Reveal())
+	assert.Equal(t, filepath.Join(here, "hutong-data", "upload"), c.Upload.Dir)
+	assert.GreaterOrEqual(t, c.Runner.Slots, 2)
+	assert.Equal(t, 30*24*time.Hour, c.Jobs.KeepResults)
+}
+
+func TestLayers(t *testing.T) {
+	path := write(t, "node_id: A\nlisten: 0.0.0.0:1\nremote: {timeout: 3s}\nroutes: {B: {url: 'http://b:1'}}\n")
+	c, err := Load(path, []string{"HUTONG_LISTEN=0.0.0.0:2", "HUTONG_REMOTE_GIVE_UP_AFTER=1h", "HUTONG_LOG_LEVEL=debug",
+		"HUTONG_JOBS_CHECK_DATASETS=false", "HUTONG_RUNNER_PROCESS_ALLOW=/bin/a,/bin/b", "HUTONG_TRANSPORT_TOTAL_MIB=",
+		"HUTONG_SERVICE_HOST=10.0.0.1", "OTHER=1", "HUTONG_TEMPORAL_TLS_CA_FILE=/ca.pem"})
+	require.NoError(t, err)
+	assert.Equal(t, "0.0.0.0:2", c.Listen)
+	assert.Equal(t, 3*time.Second, c.Remote.Timeout)
+	assert.Equal(t, time.Hour, c.Remote.GiveUpAfter)
+	assert.Equal(t, slog.LevelDebug, c.Log.Level)
+	assert.False(t, c.Jobs.CheckDatasets)
+	assert.Equal(t, []string{"/bin/a", "/bin/b"}, c.Runner.Process.Allow)
+	assert.Equal(t, 32768, c.Transport.TotalMiB, "an empty variable is as good as none")
+	assert.Equal(t, "/ca.pem", c.Temporal.TLS.CAFile)
+	assert.Equal(t, Routes{"B": {URL: "http://b:1"}}, c.Routes)
+
+	c, err = Load(path, []string{"HUTONG_RUNNER_LABELS=gpu=1,region=north", "HUTONG_RUNNER_CPU=1.5", "HUTONG_RUNNER_MEMORY=0.5", "HUTONG_RUNNER_DISK=20"})
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"gpu": "1", "region": "north"}, c.Runner.Labels)
+	assert.Equal(t, runner.Capacity{CPUMilli: 1500, Memory: 1 << 29, Disk: 20 << 30}, c.Runner.Offered(runner.Capacity{CPUMilli: 8000, Memory: 1, Disk: 1}))
+	assert.Equal(t, runner.Capacity{CPUMilli: 1, Memory: 2, Disk: 3}, Default().Runner.Offered(runner.Capacity{CPUMilli: 1, Memory: 2, Disk: 3}))
+
+	c, err = Load(path, []string{"HUTONG_ROUTES= C=https://c/x|https://ct:2\n D=http://d?no "})
+	require.ErrorContains(t, err, `routes.D.url: "http://d?no" is not`)
+	assert.Nil(t, c)
+	c, err = Load(path, []string{"HUTONG_ROUTES= C=https://c/x|https://ct:2\n D=http://d:1 "})
+	require.NoError(t, err)
+	assert.Equal(t, Routes{"C": {URL: "https://c/x", TransportURL: "https://ct:2"}, "D": {URL: "http://d:1"}}, c.Routes)
+	assert.Equal(t, "http://d:1", c.Routes["D"].Transport())
+	assert.Equal(t, "https://ct:2", c.Routes["C"].Transport())
+}
+
+func TestEmptyFile(t *testing.T) {
+	_, err := Load(write(t, "# nothing\n"), []string{"HUTONG_NODE_ID=A"})
+	require.NoError(t, err)
+	_, err = Load(write(t, "node_id: A\ntransport:\n"), nil)
+	require.NoError(t, err)
+}
+
+func TestWrongFile(t *testing.T) {
+	for _, c := range []struct{ name, document, want string }{
+		{"unknown key", "node_id: A\nlistn: x\n", "line 2: unknown field listn"},
+		{"unknown key below", "node_id: A\nrunner:\n  docker:\n    imag: x\n", "line 4: unknown field imag"},
+		{"unknown key in a route", "node_id: A\nroutes:\n  B:\n    uri: x\n", "line 4: unknown field uri"},
+		{"two wrongs", "a: 1\nb: 2\n", "line 1: unknown field a; line 2: unknown field b"},
+		{"twice", "node_id: A\nlisten: a\nlisten: b\n", `mapping key "listen" already defined`},
+		{"type", "node_id: A\nrunner: {slots: many}\n", "line 2: cannot unmarshal !!str `many` into int"},
+		{"duration without unit", "node_id: A\nremote: {timeout: 10}\n", "line 2: cannot unmarshal !!int `10` into time.Duration"},
+		{"level", "node_id: A\nlog: {level: loud}\n", "loud"},
+		{"two documents", "node_id: A\n---\nnode_id: B\n", "more than one YAML document"},
+		{"not YAML", "\tx", "found character"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := Load(write(t, c.document), nil)
+			assert.ErrorContains(t, err, c.want)
+		})
+	}
+	_, err := Load(filepath.Join(t.TempDir(), "none.yaml"), nil)
+	assert.ErrorIs(t, err, os.ErrNotExist)
+}
+
+func TestWrongEnvironment(t *testing.T) {
+	for _, c := range []struct{ variable, want string }{
+		{"HUTONG_RUNNER_SLOTS=many", `HUTONG_RUNNER_SLOTS: strconv.ParseInt: parsing "many"`},
+		{"HUTONG_REMOTE_TIMEOUT=10", "HUTONG_REMOTE_TIMEOUT:"},
+		{"HUTONG_RUNNER_LABELS=gpu", "HUTONG_RUNNER_LABELS:"},
+		{"HUTONG_RUNNER_LABELS=gpu=", "runner.labels.gpu: is required"},
+		{"HUTONG_RUNNER_MEMORY=4GiB", "HUTONG_RUNNER_MEMORY:"},
+		{"HUTONG_RUNNER_MEMORY=4294967296", "runner.memory: is 4.294967296e+09; it is a number of GiB from 0.001 to 1000000, or 0 for what the machine has"},
+		{"HUTONG_RUNNER_DISK=-1", "runner.disk: is -1; it is a number of GiB"},
+		{"HUTONG_RUNNER_CPU=NaN", "runner.cpu: is NaN; it is a number of cores from 0.001 to"},
+		{"HUTONG_ROUTES=B", `HUTONG_ROUTES: "B" is not NODE=URL`},
+		{"HUTONG_ROUTES=B=http://b B=http://c", "HUTONG_ROUTES: node B is there twice"},
+		{"HUTONG_LOG_LEVEL=loud", "HUTONG_LOG_LEVEL:"},
+	} {
+		_, err := Load("", []string{"HUTONG_NODE_ID=A", c.variable})
+		assert.ErrorContains(t, err, c.want)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		wrong func(*Config)
+		want  string // "" for valid
+	}{
+		{"good", func(*Config) {}, ""},
+		{"keep results", func(c *Config) { c.Jobs.KeepResults = -time.Hour }, "jobs.keep_results: is -1h0m0s, and can't be negative; 0 is for ever"},
+		{"keep results for ever", func(c *Config) { c.Jobs.KeepResults = 0 }, ""},
+		{"no node", func(c *Config) { c.NodeID, c.Scheduler = "", "" }, "node_id: is required"},
+		{"node", func(c *Config) { c.NodeID, c.Scheduler = "a/b", "" }, `node_id: "a/b" may hold only`},
+		{"listen", func(c *Config) { c.Listen = "9380" }, `listen: "9380" is not host:port`},
+		{"listen port", func(c *Config) { c.Listen = ":http" }, `listen: ":http" is not host:port`},
+		{"listen anywhere", func(c *Config) { c.Listen = ":0"; c.Transport.Listen = ":0" }, ""},
+		{"same port", func(c *Config) { c.Transport.Listen = c.Listen }, "transport.listen: is 127.0.0.1:9380, which is the API's"},
+		{"advertise of the API", func(c *Config) { c.Advertise = "hutong" }, `advertise: "hutong" is not host:port`},
+		{"advertise", func(c *Config) { c.Transport.Advertise = ":9390" }, "transport.advertise:"},
+		{"advertised", func(c *Config) { c.Transport.Advertise = "hutong:9390" }, ""},
+		{"message", func(c *Config) { c.Transport.MaxMessageMiB = 0 }, "transport.max_message_mib: is 0, and must be above 0"},
+		{"session", func(c *Config) { c.Transport.SessionMiB = 1 }, "transport.session_mib: is 1, less than transport.max_message_mib's 2048"},
+		{"total", func(c *Config) { c.Transport.TotalMiB = 1000 }, "transport.total_mib: is 1000, less than transport.session_mib's 8192"},
+		{"temporal", func(c *Config) { c.Temporal.Address = "temporal" }, "temporal.address:"},
+		{"key without certificate", func(c *Config) { c.Temporal.TLS.KeyFile = "k" }, "temporal.tls: needs cert_file and key_file"},
+		{"database", func(c *Config) { c.Database.URL = "mysql://u:hush@h" }, "database.url: must begin with one of postgres://"},
+		{"database no URL", func(c *Config) { c.Database.URL = "postgres://u:hush%@h" }, "database.url: is not a URL"},
+		{"postgres", func(c *Config) { c.Database.URL = "postgres://u:hush@h/db" }, ""},
+		{"storage", func(c *Config) { c.Storage.URL = "/hush" }, "storage.url: must begin with one of file://, s3://"},
+		{"s3", func(c *Config) { c.Storage.URL = "s3://h:1?username=u&password=hush&bucket=b" }, ""},
+		{"upload", func(c *Config) { c.Upload.MaxBytes = -1 }, "upload.max_bytes: is -1"},
+		{"document", func(c *Config) { c.Jobs.MaxDocumentBytes = 0 }, "jobs.max_document_bytes:"},
+		{"poll", func(c *Config) { c.Jobs.PollEvery = 0 }, "jobs.poll_every: is 0s"},
+		{"poll after", func(c *Config) { c.Jobs.PollAfter = -1 }, "jobs.poll_after:"},
+		{"parameters", func(c *Config) { c.Jobs.Parameters = "lax" }, `jobs.parameters: "lax" is not one of [warn strict]`},
+		{"approval", func(c *Config) { c.Jobs.Approval = "never" }, `jobs.approval: "never" is not one of [auto manual]`},
+		{"share", func(c *Config) { c.Jobs.ShareFailure = "all" }, `jobs.share_failure: "all" is not one of [kind reason log]`},
+		{"slots", func(c *Config) { c.Runner.Slots = 0 }, "runner.slots: is 0"},
+		{"grace", func(c *Config) { c.Runner.StopGrace = -time.Second }, "runner.stop_grace: is -1s"},
+		{"docker", func(c *Config) { c.Runner.Docker.Enabled = "yes" }, `runner.docker.enabled: "yes" is not one of [auto true false]`},
+		{"networks", func(c *Config) { c.Runner.Docker.HostNetwork, c.Runner.Docker.Network = true, "n" }, "runner.docker.network:"},
+		{"party host", func(c *Config) { c.Runner.Docker.PartyHost = "" }, "runner.docker.party_host: is required"},
+		{"pods and files", func(c *Config) { kubernetes(c); c.Storage.URL = "file:///srv" }, "runner.k8s.enabled: needs an S3 storage: pods can't see"},
+		{"pods and containers", func(c *Config) { kubernetes(c); c.Runner.Docker.Enabled = SwitchAuto }, "runner.k8s.enabled: needs a worker of its own"},
+		{"pods and processes", func(c *Config) { kubernetes(c); c.Runner.Process.Allow = []string{"/ok"} }, "runner.k8s.enabled: needs a worker of its own"},
+		{"pods call", func(c *Config) { kubernetes(c); c.Runner.K8s.Advertise = "" }, "runner.k8s.advertise:"},
+		{"pods talk", func(c *Config) { kubernetes(c); c.Runner.K8s.TransportAdvertise = "x" }, "runner.k8s.transport_advertise:"},
+		{"program", func(c *Config) { c.Runner.Process.Allow = []string{"/ok", "python"} }, `runner.process.allow[1]: "python" is not an absolute path`},
+		{"timeout", func(c *Config) { c.Remote.Timeout = 0 }, "remote.timeout:"},
+		{"give up", func(c *Config) { c.Remote.GiveUpAfter = time.Second }, "remote.give_up_after: is 1s, less than remote.timeout's 10s"},
+		{"format", func(c *Config) { c.Log.Format = "xml" }, "log.format:"},
+		{"scheduler", func(c *Config) { c.Scheduler = "Z" }, `scheduler: node "Z" has no entry in routes`},
+		{"known scheduler", func(c *Config) { c.Scheduler = "Z"; c.Routes = Routes{"Z": {URL: "http://z"}} }, ""},
+		{"route", func(c *Config) { c.Routes = Routes{"Z": {URL: "z:1"}} }, "routes.Z.url:"},
+		{"route with password", func(c *Config) { c.Routes = Routes{"Z": {URL: "http://u:hush@z"}} }, "routes.Z.url: must not hold a user or password"},
+		{"route without password, unreadable", func(c *Config) { c.Routes = Routes{"Z": {URL: "http://z", TransportURL: "ftp://z"}} }, "routes.Z.transport_url:"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			config := Default()
+			config.NodeID = "A"
+			require.NoError(t, config.Complete())
+			c.wrong(config)
+			err := config.Validate()
+			if c.want == "" {
+				assert.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, c.want)
+			assert.Len(t, strings.Split(err.Error(), "\n"), 1, "one wrong thing is said once")
+			assert.NotContains(t, err.Error(), "hush")
+		})
+	}
+}
+
+func TestSecretsStayHidden(t *testing.T) {
+	c := Default()
+	c.NodeID, c.Database.URL, c.Storage.URL, c.Temporal.APIKey = "A", "postgres://hush", "file:///hush", "hush"
+	var log strings.Builder
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "config", c, "key", c.Temporal.APIKey)
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "config", c, "key", c.Temporal.APIKey)
+	document, err := c.YAML()
+	require.NoError(t, err)
+	shown := log.String() + string(document)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		shown += fmt.Sprintf(verb, *c) + fmt.Sprintf(verb, c.Temporal.APIKey) + fmt.Sprintf(verb, &c.Database.URL)
+	}
+	assert.NotContains(t, shown, "hush")
+	assert.NotContains(t, shown, fmt.Sprintf("%x", "hush"))
+	assert.Contains(t, string(document), `url: '***'`)
+	assert.Equal(t, "hush", c.Temporal.APIKey.Reveal())
+	assert.Empty(t, Secret("").String())
+}
+
+// What is printed can be read again, secrets aside.
+func TestPrintedIsReadable(t *testing.T) {
+	c, err := Load("../../deploy/config/party.example.yaml", nil)
+	require.NoError(t, err)
+	c.Database.URL, c.Storage.URL, c.Temporal.APIKey = "", "", ""
+	document, err := c.YAML()
+	require.NoError(t, err)
+	var again Config
+	require.NoError(t, again.readYAML(document))
+	assert.Equal(t, *c, again)
+}
+
+// The example is valid, shows every field, and shows the defaults.
+func TestExample(t *testing.T) {
+	c, err := Load("../../deploy/config/party.example.yaml", nil)
+	require.NoError(t, err)
+
+	document, err := os.ReadFile("../../deploy/config/party.example.yaml")
+	require.NoError(t, err)
+	var shown map[string]any
+	require.NoError(t, yaml.Unmarshal(document, &shown))
+	everyField(t, reflect.TypeFor[Config](), shown, "")
+
+	c.Routes = nil
+	want := Default()
+	want.NodeID, want.Runner.Slots, want.Runner.Process.Allow, want.Runner.Labels = c.NodeID, 2, []string{}, map[string]string{}
+	want.Runner.K8s.ImagePullSecrets = []string{}
+	require.NoError(t, want.Complete())
+	assert.Equal(t, want, c)
+}
+
+// everyField holds the keys of a document against a struct's, both ways.
+func everyField(t *testing.T, typ reflect.Type, shown map[string]any, path string) {
+	t.Helper()
+	keys := map[string]bool{}
+	for i := range typ.NumField() {
+		field := typ.Field(i)
+		key, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+		require.NotEmpty(t, key, "%s%s has no key", path, field.Name)
+		keys[key] = true
+		value, there := shown[key]
+		if !assert.True(t, there, "%s%s is not shown", path, key) {
+			continue
+		}
+		switch field.Type.Kind() {
+		case reflect.Struct:
+			assert.NotEmpty(t, field.Tag.Get("envPrefix"), "%s%s", path, key)
+			everyField(t, field.Type, value.(map[string]any), path+key+".")
+		case reflect.Map:
+			for name, entry := range value.(map[string]any) {
+				everyField(t, field.Type.Elem(), entry.(map[string]any), path+key+"."+name+".")
+			}
+		}
+	}
+	for key := range shown {
+		assert.True(t, keys[key], "%s%s is shown and is no field", path, key)
+	}
+}
+
+// Every field's variable is what the documentation says: the path in capitals.
+func TestVariableNames(t *testing.T) {
+	params, err := env.GetFieldParamsWithOptions(&Config{}, env.Options{Prefix: EnvPrefix})
+	require.NoError(t, err)
+	var got []string
+	for _, p := range params {
+		if p.OwnKey != "" {
+			got = append(got, p.Key)
+		}
+	}
+	var want []string
+	var walk func(reflect.Type, string)
+	walk = func(typ reflect.Type, prefix string) {
+		for i := range typ.NumField() {
+			key, _, _ := strings.Cut(typ.Field(i).Tag.Get("yaml"), ",")
+			name := prefix + strings.ToUpper(key)
+			if typ.Field(i).Type.Kind() == reflect.Struct {
+				walk(typ.Field(i).Type, name+"_")
+			} else {
+				want = append(want, name)
+			}
+		}
+	}
+	walk(reflect.TypeFor[Config](), EnvPrefix)
+	assert.Equal(t, want, got)
+}
+
+func FuzzRoutes(f *testing.F) {
+	f.Add("A=http://a B=http://b|http://t")
+	f.Add("=|=")
+	f.Fuzz(func(t *testing.T, text string) {
+		var routes Routes
+		if err := routes.UnmarshalText([]byte(text)); err != nil {
+			return
+		}
+		for node, route := range routes {
+			if node == "" || strings.ContainsAny(node+route.URL+route.TransportURL, " \t\n") {
+				t.Fatalf("%q gave %q: %+v", text, node, route)
+			}
+		}
+	})
+}
+
+// kubernetes switches the k8s device on, with all that it needs.
+func kubernetes(c *Config) {
+	c.Storage.URL, c.Runner.Docker.Enabled = "s3://h:9000?bucket=b", SwitchOff
+	c.Runner.K8s = KubernetesConfig{Enabled: true, Advertise: "party:9380", TransportAdvertise: "party:9390"}
+}
+
+func TestKubernetesConfig(t *testing.T) {
+	c := Default()
+	c.NodeID = "A"
+	require.NoError(t, c.Complete())
+	kubernetes(c)
+	require.NoError(t, c.Validate())
+}

@@ -1,0 +1,199 @@
+package boost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/big"
+
+	"hutong/providers/reference/channel"
+	"hutong/providers/reference/component"
+	"hutong/providers/reference/paillier"
+	"hutong/providers/reference/parallel"
+)
+
+// remote is a host as a source: the guest's end of the encrypted exchange.
+type remote struct {
+	peer      Peer
+	owner     string // "host.0"
+	key       *paillier.PrivateKey
+	layout    paillier.Layout
+	bins      []int // of each feature of the host
+	gradients []sum
+}
+
+// newRemote opens the training with the host.
+func newRemote(ctx context.Context, peer Peer, owner string, ids []string, p Params) (*remote, error) {
+	key, err := paillier.GenerateKey(p.KeyBits)
+	if err != nil {
+		return nil, err
+	}
+	r := &remote{peer: peer, owner: owner, key: key}
+	if r.layout, err = layout(len(ids)); err != nil {
+		return nil, err
+	}
+	ans, _, err := r.ask(ctx, request{Op: opSetup, Setup: &setup{
+		Version: protocolVersion, Agreement: p.agreement(),
+		Rows: len(ids), RowDigest: component.DigestIDs(ids),
+		N: key.N.Bytes(), HS: key.HS.Bytes(),
+	}}, nil)
+	if err != nil {
+		return nil, err
+	}
+	for f, bins := range ans.Bins {
+		if bins < 1 || bins > p.Bins {
+			return nil, channel.Errorf("features of the host: number %d has %d bins, more than the %d that were agreed", f, bins, p.Bins)
+		}
+	}
+	r.bins = ans.Bins
+	return r, nil
+}
+
+func (r *remote) ask(ctx context.Context, req request, body []byte) (answer, []byte, error) {
+	var ans answer
+	if err := r.peer.Send(ctx, stepRequest, req, body); err != nil {
+		return ans, nil, err
+	}
+	out, err := r.peer.Receive(ctx, stepAnswer, &ans)
+	return ans, out, err
+}
+
+func (r *remote) begin(ctx context.Context, tree int, gradients []sum) error {
+	cs := make([]*big.Int, len(gradients))
+	err := parallel.Each(ctx, len(cs), func(i int) (err error) {
+		g := gradients[i]
+		cs[i], err = r.key.Encrypt(r.layout.Join(g.count, g.hessian, g.gradient))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("encrypt gradients: %w", err)
+	}
+	r.gradients = gradients
+	_, _, err = r.ask(ctx, request{Op: opTree, Tree: tree}, r.key.EncodeCiphertexts(cs))
+	return err
+}
+
+func (r *remote) histograms(ctx context.Context, nodes [][]int32) ([][]histogram, error) {
+	counts, body := encodeRows(nodes)
+	ans, body, err := r.ask(ctx, request{Op: opHistograms, Nodes: counts}, body)
+	if err != nil {
+		return nil, err
+	}
+	out, err := r.unpack(ctx, nodes, ans.Filled, body)
+	if err != nil {
+		return nil, channel.Errorf("histograms of %s: %v", r.owner, err)
+	}
+	return out, nil
+}
+
+func (r *remote) unpack(ctx context.Context, nodes [][]int32, filled [][]byte, body []byte) ([][]histogram, error) {
+	total := 0
+	for _, bins := range r.bins {
+		total += bins
+	}
+	if len(filled) != len(nodes) {
+		return nil, fmt.Errorf("%d for %d nodes", len(filled), len(nodes))
+	}
+	cells := 0
+	for _, bits := range filled {
+		if len(bits) != len(newBitset(total)) {
+			return nil, errors.New("a bit set of the wrong length")
+		}
+		cells += bitset(bits).count(total)
+	}
+	per, width := r.key.PackCount(r.layout.Bits()), r.layout.Bits()
+	packed, err := r.key.DecodeCiphertexts(body, (cells+per-1)/per)
+	if err != nil {
+		return nil, err
+	}
+	sums := make([]sum, cells)
+	err = parallel.Each(ctx, len(packed), func(i int) error {
+		plain, err := r.key.Decrypt(packed[i])
+		if err != nil {
+			return err
+		}
+		row, err := paillier.SplitRow(plain, width, min(per, cells-i*per))
+		if err != nil {
+			return err
+		}
+		for j, cell := range row {
+			v, err := r.layout.Split(cell)
+			if err != nil {
+				return err
+			}
+			sums[i*per+j] = sum{v[0], v[1], v[2]}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([][]histogram, len(nodes))
+	for n, rows := range nodes {
+		var want sum
+		for _, row := range rows {
+			want = want.plus(r.gradients[row])
+		}
+		out[n] = make([]histogram, len(r.bins))
+		at := 0
+		for f, bins := range r.bins {
+			var got sum
+			h, some := make(histogram, bins), false
+			for b := range h {
+				if bitset(filled[n]).has(at) {
+					h[b], sums, some = sums[0], sums[1:], true
+					got = got.plus(h[b])
+				}
+				at++
+			}
+			if !some {
+				continue // not drawn for this tree
+			}
+			if got != want {
+				return nil, fmt.Errorf("node %d, feature %d: the bins do not add up to the node", n, f)
+			}
+			out[n][f] = h
+		}
+	}
+	return out, nil
+}
+
+func (r *remote) split(ctx context.Context, cuts []cut) ([]parted, error) {
+	nodes := make([][]int32, len(cuts))
+	orders := make([]cutOrder, len(cuts))
+	for i, c := range cuts {
+		nodes[i], orders[i] = c.rows, cutOrder{c.feature, c.bin}
+	}
+	counts, body := encodeRows(nodes)
+	ans, body, err := r.ask(ctx, request{Op: opSplit, Nodes: counts, Cuts: orders}, body)
+	if err != nil {
+		return nil, err
+	}
+	if len(ans.Splits) != len(cuts) {
+		return nil, channel.Errorf("splits of %s: %d for %d nodes", r.owner, len(ans.Splits), len(cuts))
+	}
+	out := make([]parted, len(cuts))
+	for i, c := range cuts {
+		left := make([]bool, len(c.rows))
+		if len(body) < len(newBitset(len(left))) {
+			return nil, channel.Errorf("splits of %s: an answer that is too short", r.owner)
+		}
+		lefts := 0
+		for j := range left {
+			if left[j] = bitset(body).has(j); left[j] {
+				lefts++
+			}
+		}
+		if lefts == 0 || lefts == len(left) {
+			return nil, channel.Errorf("splits of %s: one that leaves a side empty", r.owner)
+		}
+		body = body[len(newBitset(len(left))):]
+		out[i] = parted{Rule{Owner: r.owner, Split: &ans.Splits[i]}, left}
+	}
+	return out, nil
+}
+
+// end tells the host that the training is over.
+func (r *remote) end(ctx context.Context) error {
+	return r.peer.Send(ctx, stepRequest, request{Op: opEnd}, nil)
+}

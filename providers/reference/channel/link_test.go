@@ -1,0 +1,268 @@
+package channel_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"hutong/providers/reference/brokertest"
+	"hutong/providers/reference/channel"
+)
+
+func config(b *brokertest.Broker, task, self, partner string) channel.Config {
+	return channel.Config{
+		Transport: b.Address(), SessionID: "session", TaskID: task, TraceID: "trace", Token: "token",
+		Self: self, SelfNode: "node", Partner: partner, OtherNode: "node", // both roles on one node
+		TransportPatience: 20 * time.Second,
+	}
+}
+
+type ends struct {
+	guest, host       *channel.Link
+	guestCtx, hostCtx context.Context
+}
+
+func open(t *testing.T, b *brokertest.Broker, task string) ends {
+	var e ends
+	var err error
+	e.guest, e.guestCtx, err = channel.Open(t.Context(), config(b, task, "guest.0", "host.0"))
+	require.NoError(t, err)
+	t.Cleanup(e.guest.Close)
+	e.host, e.hostCtx, err = channel.Open(t.Context(), config(b, task, "host.0", "guest.0"))
+	require.NoError(t, err)
+	t.Cleanup(e.host.Close)
+	return e
+}
+
+type head struct {
+	N int `json:"n"`
+}
+
+// talk sends messages of several sizes both ways at once and checks that they arrive whole and in order.
+func (e ends) talk(t *testing.T, salt byte) {
+	sizes := []int{0, 1, 100, channel.ChunkSize, 2*channel.ChunkSize + 17, 5}
+	body := func(n, size int) []byte {
+		b := make([]byte, size)
+		rng := rand.NewChaCha8([32]byte{byte(n), salt})
+		_, _ = rng.Read(b)
+		return b
+	}
+	var g errgroup.Group
+	for _, way := range []struct {
+		from, to       *channel.Link
+		fromCtx, toCtx context.Context
+	}{{e.guest, e.host, e.guestCtx, e.hostCtx}, {e.host, e.guest, e.hostCtx, e.guestCtx}} {
+		g.Go(func() error {
+			for n, size := range sizes {
+				if err := way.from.Send(way.fromCtx, "data", head{n}, body(n, size)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		g.Go(func() error {
+			for n, size := range sizes {
+				var h head
+				got, err := way.to.Receive(way.toCtx, "data", &h)
+				if err != nil {
+					return err
+				}
+				if h.N != n || !bytes.Equal(got, body(n, size)) {
+					return errors.New("another message than the one that was sent")
+				}
+			}
+			return nil
+		})
+	}
+	require.NoError(t, g.Wait())
+}
+
+func TestLink(t *testing.T) {
+	for _, payload := range []bool{false, true} {
+		b := brokertest.New(t)
+		b.PayloadName = payload
+		first, second := open(t, b, "task-1"), open(t, b, "task-2") // two tasks of one session
+		var g errgroup.Group
+		g.Go(func() error { first.talk(t, 1); return nil })
+		g.Go(func() error { second.talk(t, 2); return nil })
+		require.NoError(t, g.Wait())
+		require.Empty(t, b.Headless())
+		for _, m := range b.Messages() {
+			require.LessOrEqual(t, len(m.Payload), channel.ChunkSize)
+			require.Regexp(t, `^task-[12]/(guest.0/host.0|host.0/guest.0)/data$`, m.Topic)
+		}
+		first.guest.Close()
+		require.ElementsMatch(t, []string{"task-1/host.0/guest.0/abort", "task-1/host.0/guest.0/data"}, b.Released())
+	}
+}
+
+// A transport that fails now and then, refuses for a while, or loses answers, is not noticed.
+func TestTransportMisbehaves(t *testing.T) {
+	code := func(w http.ResponseWriter, code string) bool {
+		_, _ = w.Write([]byte(`{"code":"` + code + `","message":"not now"}`))
+		return true
+	}
+	for name, setup := range map[string]func(b *brokertest.Broker){
+		"5xx": func(b *brokertest.Broker) {
+			b.Fault = func(_ string, n int, w http.ResponseWriter, _ *http.Request) bool {
+				if n%3 != 1 {
+					return false
+				}
+				w.WriteHeader(http.StatusBadGateway)
+				return true
+			}
+		},
+		"buffer full": func(b *brokertest.Broker) {
+			b.Fault = func(verb string, n int, w http.ResponseWriter, _ *http.Request) bool {
+				return verb == "push" && n%2 == 0 && code(w, "E0000000700")
+			}
+		},
+		"nothing yet, at once": func(b *brokertest.Broker) {
+			b.Fault = func(verb string, n int, w http.ResponseWriter, _ *http.Request) bool {
+				return verb == "pop" && n%2 == 0 && code(w, "E0000000601")
+			}
+		},
+		"breaks off": func(b *brokertest.Broker) {
+			b.Fault = func(_ string, n int, _ http.ResponseWriter, _ *http.Request) bool {
+				if n%3 == 0 {
+					panic(http.ErrAbortHandler)
+				}
+				return false
+			}
+		},
+		"loses answers": func(b *brokertest.Broker) {
+			b.Lose = func(verb string, n int) bool { return verb != "release" && n%3 == 0 }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := brokertest.New(t)
+			setup(b)
+			open(t, b, "task-1").talk(t, 0)
+		})
+	}
+}
+
+// A transport that doesn't know message ids delivers a repeated push twice; the receiver takes it once.
+func TestRepeatedPush(t *testing.T) {
+	b := brokertest.New(t)
+	b.ForgetIDs = true
+	b.Lose = func(verb string, n int) bool { return verb == "push" && n%2 == 0 }
+	e := open(t, b, "task-1")
+	for n := range 6 {
+		require.NoError(t, e.guest.Send(e.guestCtx, "data", head{n}, nil))
+	}
+	for n := range 6 {
+		var h head
+		_, err := e.host.Receive(e.hostCtx, "data", &h)
+		require.NoError(t, err)
+		require.Equal(t, n, h.N)
+	}
+	require.Greater(t, len(b.Messages()), 6, "some pushes arrived twice")
+}
+
+// A partner that begins again in the middle is noticed, not taken for a repetition.
+func TestPartnerBeginsAgain(t *testing.T) {
+	b := brokertest.New(t)
+	e := open(t, b, "task-1")
+	require.NoError(t, e.guest.Send(e.guestCtx, "key", head{1}, nil))
+	_, err := e.host.Receive(e.hostCtx, "key", &head{})
+	require.NoError(t, err)
+	again, ctx, err := channel.Open(t.Context(), config(b, "task-1", "guest.0", "host.0"))
+	require.NoError(t, err)
+	defer again.Close()
+	require.NoError(t, again.Send(ctx, "data", head{1}, nil))
+	_, err = e.host.Receive(e.hostCtx, "data", &head{})
+	require.ErrorContains(t, err, "data of guest.0: it comes from another run")
+}
+
+// A partner's failure ends what runs and what waits, with the reason if it may be told.
+func TestAbort(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		want string
+	}{
+		"shared":  {errors.Join(errors.New("x"), channel.Errorf("parameter id: wrong")), "guest.0 failed: parameter id: wrong"},
+		"private": {errors.New("open /secret/path"), "guest.0 failed: an error of its own; its log tells more"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := open(t, brokertest.New(t), "task-1")
+			waits := make(chan error, 1)
+			go func() {
+				_, err := e.host.Receive(e.hostCtx, "data", &head{})
+				waits <- err
+			}()
+			e.guest.Abort(c.err, time.Second)
+			err := <-waits
+			var partner *channel.PartnerError
+			require.ErrorAs(t, err, &partner)
+			require.Equal(t, c.want, partner.Error())
+			<-e.hostCtx.Done()
+			require.ErrorAs(t, context.Cause(e.hostCtx), &partner)
+			// It does not tell the partner that the partner failed.
+			e.host.Abort(err, time.Second)
+			require.NoError(t, e.guestCtx.Err())
+		})
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	b := brokertest.New(t)
+	c := config(b, "task-1", "guest.0", "host.0")
+	c.OtherNode = ""
+	_, _, err := channel.Open(t.Context(), c)
+	require.ErrorContains(t, err, "config.node_id of host.0 is missing")
+
+	// A refusal for good is not repeated.
+	b.Fault = func(verb string, _ int, w http.ResponseWriter, _ *http.Request) bool {
+		if verb != "push" {
+			return false
+		}
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = w.Write([]byte(`{"code":"E0000000618","message":"node unknown"}`))
+		return true
+	}
+	e := open(t, b, "task-1")
+	began := time.Now()
+	err = e.guest.Send(e.guestCtx, "data", head{}, nil)
+	require.ErrorContains(t, err, `E0000000618 "node unknown"`)
+	require.Less(t, time.Since(began), 5*time.Second)
+}
+
+func TestPatience(t *testing.T) {
+	b := brokertest.New(t)
+	b.Fault = func(verb string, _ int, w http.ResponseWriter, _ *http.Request) bool {
+		if verb == "pop" {
+			_, _ = w.Write([]byte(`{"code":"E0000000601"}`))
+		}
+		return verb == "pop"
+	}
+	c := config(b, "task-1", "guest.0", "host.0")
+	c.Patience = 50 * time.Millisecond
+	link, ctx, err := channel.Open(t.Context(), c)
+	require.NoError(t, err)
+	defer link.Close()
+	_, err = link.Receive(ctx, "data", &head{})
+	require.ErrorContains(t, err, "data of host.0: nothing came for 50ms")
+}
+
+func TestOtherForms(t *testing.T) {
+	b := brokertest.New(t)
+	b.Fault = func(verb string, _ int, w http.ResponseWriter, _ *http.Request) bool {
+		if verb == "push" {
+			_, _ = w.Write([]byte(`<html>`))
+		}
+		return verb == "push"
+	}
+	e := open(t, b, "task-1")
+	err := e.guest.Send(e.guestCtx, strings.Repeat("s", 3), head{}, nil)
+	require.ErrorContains(t, err, "not in the protocol's form")
+}

@@ -1,0 +1,132 @@
+package lr
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"hutong/providers/reference/channel"
+	"hutong/providers/reference/component"
+	"hutong/providers/reference/outcome"
+)
+
+type iterationLoss struct {
+	Iteration int     `json:"iteration"` // from 1
+	Loss      float64 `json:"loss"`      // mean over all rows, penalty included, each batch with the weights before its step
+}
+
+// Run does one role's part. The guest's train_data is id, label, predict_score and predict_result of each row; a host's is
+// the ids alone; the arbiter's has no rows, and its model says no more than that it has none.
+func Run(ctx context.Context, task component.Task, store component.Store, peers component.Peers) error {
+	p, err := ReadParams(task.Parameters)
+	if err != nil {
+		return err
+	}
+	guest, err := task.Only("guest")
+	if err != nil {
+		return err
+	}
+	arbiter, err := task.Only("arbiter")
+	if err != nil {
+		return err
+	}
+	hosts, err := task.Some("host")
+	if err != nil {
+		return err
+	}
+	out := outcome.NewWriter(ctx, task, store)
+	if task.Self.Role == "arbiter" {
+		err = runArbiter(ctx, task, p, peers, out)
+	} else {
+		all := roles{guest: guest.String(), arbiter: arbiter.String()}
+		for _, h := range hosts {
+			all.hosts = append(all.hosts, h.String())
+		}
+		err = runParty(ctx, task, store, p, all, peers, out)
+	}
+	if err != nil {
+		return err
+	}
+	return out.Err()
+}
+
+func runArbiter(ctx context.Context, task component.Task, p Params, peers component.Peers, out *outcome.Writer) error {
+	decrypted, err := arbitrate(ctx, peers, p.KeyBits)
+	if err != nil {
+		return err
+	}
+	slog.Info("decrypted for guest and hosts", "numbers", decrypted)
+	note := outcome.Note{Component: task.Component, Role: task.Self.String(), Note: "the arbiter has no part of the model"}
+	out.Table("train_data", "the arbiter has no rows", &component.Table{Columns: []string{p.ID}})
+	out.JSON("model", "model", "marker", note)
+	out.Notes("the guest has this report")
+	return nil
+}
+
+func runParty(ctx context.Context, task component.Task, store component.Store, p Params, all roles, peers component.Peers, out *outcome.Writer) error {
+	address, err := task.Input("train_data")
+	if err != nil {
+		return err
+	}
+	table, err := component.ReadTable(ctx, store, address)
+	if err != nil {
+		return err
+	}
+	ids, err := table.IDs(p.ID)
+	if err != nil {
+		return fmt.Errorf("input train_data: %w", err)
+	}
+	if len(ids) == 0 {
+		return channel.Errorf("there are no rows to train on")
+	}
+	slog.Info("input read", "rows", len(ids), "columns", len(table.Columns))
+	isGuest := task.Self.Role == "guest"
+	var labels []uint8
+	if isGuest {
+		if labels, err = table.Labels(p.Label); err != nil {
+			return err
+		}
+	} else if slices.Contains(table.Columns, p.Label) {
+		return fmt.Errorf("input train_data has the label column %q: at a host all columns but the id are features; leave the label out", p.Label)
+	}
+	features, err := table.Features(p.ID, p.Label)
+	if err != nil {
+		return err
+	}
+	if !isGuest && len(features) == 0 {
+		return channel.Errorf("%s has no features", task.Self)
+	}
+	w, err := newParty(task.Self.String(), all, peers, p, ids, features, labels)
+	if err != nil {
+		return err
+	}
+	losses, scores, err := w.run(ctx)
+	if err != nil {
+		return err
+	}
+	m := w.model(task.Component)
+	if !isGuest {
+		only, err := table.Only(p.ID)
+		if err != nil {
+			return err
+		}
+		out.Table("train_data", "ids of the training data", only)
+		out.JSON("model", "model", "host's part of the model", m)
+		out.Notes("the guest has this report")
+		return nil
+	}
+	m.Iterations = len(losses)
+	out.JSON("model", "model", "guest's part of the model", m)
+	data := []iterationLoss{}
+	for i, loss := range losses {
+		data = append(data, iterationLoss{i + 1, loss})
+	}
+	out.JSON("train-loss", "report", "loss by iteration", outcome.Loss{Component: task.Component, Role: task.Self.String(), Metric: "loss", Data: data})
+	for i := range scores {
+		scores[i] = sigmoid(scores[i])
+	}
+	auc, ks := out.Predictions(p.ID, p.Label, ids, labels, scores, p.Threshold, p.Metrics)
+	slog.Info(fmt.Sprintf("trained %d iterations, auc %.4f, ks %.4f", len(losses), auc, ks))
+	return nil
+}

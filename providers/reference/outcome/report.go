@@ -1,0 +1,104 @@
+package outcome
+
+import (
+	"context"
+	"slices"
+	"strconv"
+
+	"hutong/providers/reference/component"
+)
+
+// Note stands where only another role has something to tell: every declared address holds a document.
+type Note struct {
+	Component string `json:"component"`
+	Role      string `json:"role"`
+	Note      string `json:"note"`
+}
+
+// Loss is the report train-loss. Data has one entry for each step, with the step's number, from 1, and "loss".
+type Loss struct {
+	Component string `json:"component"`
+	Role      string `json:"role"`
+	Metric    string `json:"metric"` // loss
+	Data      any    `json:"data"`
+}
+
+// Metric is the reports train-auc and train-ks. Value is missing when the job didn't ask for that metric.
+type Metric struct {
+	Component string   `json:"component"`
+	Role      string   `json:"role"`
+	Metric    string   `json:"metric"` // auc or ks
+	Value     *float64 `json:"value"`
+	Threshold *float64 `json:"threshold,omitempty"` // of KS: the score at which it is reached
+	Curve     []Point  `json:"curve,omitempty"`
+}
+
+// Reports are the names of the reports that a training component declares.
+var Reports = []string{"train-loss", "train-auc", "train-ks"}
+
+// Writer writes what the job declared and skips the rest; it keeps the first error.
+type Writer struct {
+	ctx   context.Context
+	task  component.Task
+	store component.Store
+	err   error
+}
+
+// NewWriter writes the outputs of a task.
+func NewWriter(ctx context.Context, task component.Task, store component.Store) *Writer {
+	return &Writer{ctx: ctx, task: task, store: store}
+}
+
+// Err is the first error.
+func (w *Writer) Err() error { return w.err }
+
+// Table writes a dataset.
+func (w *Writer) Table(output, description string, t *component.Table) {
+	if address, ok := w.task.Outputs[output]; ok && w.err == nil {
+		w.err = component.WriteTable(w.ctx, w.store, address, t, description)
+	}
+}
+
+// JSON writes a document; kind is "model" or "report".
+func (w *Writer) JSON(output, kind, description string, v any) {
+	if address, ok := w.task.Outputs[output]; ok && w.err == nil {
+		w.err = component.WriteJSON(w.ctx, w.store, address, kind, description, v)
+	}
+}
+
+// Notes writes to all reports that another role has them.
+func (w *Writer) Notes(note string) {
+	for _, report := range Reports {
+		w.JSON(report, "report", "marker", Note{w.task.Component, w.task.Self.String(), note})
+	}
+}
+
+// Predictions writes train_data of the party with the label, id, label, predict_score and predict_result of each row, and the
+// reports train-auc and train-ks as far as metrics names them. It returns AUC and KS.
+func (w *Writer) Predictions(idColumn, labelColumn string, ids []string, labels []uint8, probabilities []float64, threshold float64, metrics []string) (auc, ks float64) {
+	rows := make([][]string, len(ids))
+	for i, p := range probabilities {
+		predicted := "0"
+		if p >= threshold {
+			predicted = "1"
+		}
+		rows[i] = []string{ids[i], strconv.Itoa(int(labels[i])), strconv.FormatFloat(p, 'g', -1, 64), predicted}
+	}
+	w.Table("train_data", "predictions on the training data", &component.Table{
+		Columns: []string{idColumn, labelColumn, "predict_score", "predict_result"},
+		Types:   map[string]string{labelColumn: "int", "predict_score": "float", "predict_result": "int"},
+		Rows:    rows,
+	})
+	m := Measure(labels, probabilities)
+	name, role := w.task.Component, w.task.Self.String()
+	aucReport, ksReport := Metric{Component: name, Role: role, Metric: "auc"}, Metric{Component: name, Role: role, Metric: "ks"}
+	if slices.Contains(metrics, "auc") {
+		aucReport.Value = &m.AUC
+	}
+	if slices.Contains(metrics, "ks") {
+		ksReport.Value, ksReport.Threshold, ksReport.Curve = &m.KS, &m.KSThreshold, thin(m.Curve)
+	}
+	w.JSON("train-auc", "report", "AUC on the training data", aucReport)
+	w.JSON("train-ks", "report", "KS and its curve on the training data", ksReport)
+	return m.AUC, m.KS
+}

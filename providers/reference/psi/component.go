@@ -1,0 +1,121 @@
+package psi
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"hutong/providers/reference/channel"
+	"hutong/providers/reference/component"
+)
+
+// Parameters are the names that the component reads.
+var Parameters = []string{"id", "intersect_method", "sync_intersect_ids", "only_output_key", "rsa_params"}
+
+// Inputs and Outputs are the names under which it finds and leaves data.
+var (
+	Inputs  = []string{"train_data"}
+	Outputs = []string{"train_data", "train-intersection"}
+)
+
+// report is what train-intersection holds.
+type report struct {
+	Component    string  `json:"component"`
+	Role         string  `json:"role"`
+	OwnCount     int     `json:"own_count"`
+	PartnerCount int     `json:"partner_count"`      // ids of the partner; with several hosts, of the one that has fewest
+	Known        bool    `json:"intersection_known"` // false at a host that isn't told the intersection
+	Count        int     `json:"intersect_count"`
+	Rate         float64 `json:"intersect_rate"` // of one's own ids
+}
+
+// Run finds the intersection with the partners and writes one's own rows of it, in the order of their ids, so that both
+// sides' rows lie alike. A host without sync_intersect_ids writes a dataset without rows.
+func Run(ctx context.Context, task component.Task, store component.Store, peers component.Peers) error {
+	r := component.NewReader(task.Parameters)
+	idColumn := r.String("id", "id")
+	r.OneOf("intersect_method", "rsa", "rsa")
+	onlyKey := r.Bool("only_output_key", false)
+	o := Options{Sync: r.Bool("sync_intersect_ids", true)}
+	p := r.Object("rsa_params")
+	o.Hash = p.OneOf("hash_method", "sha256", "sha256", "sha512")
+	o.FinalHash = p.OneOf("final_hash_method", "sha256", "sha256", "sha512")
+	o.KeyBits = p.Int("key_length", 2048, 0, 1<<20)
+	if !slices.Contains([]int{2048, 3072, 4096}, o.KeyBits) {
+		p.Fail("key_length", "%d is not supported; supported: 2048, 3072, 4096", o.KeyBits)
+	}
+	if err := r.Err(); err != nil {
+		return channel.Errorf("%v", err)
+	}
+	address, err := task.Input("train_data")
+	if err != nil {
+		return err
+	}
+	table, err := component.ReadTable(ctx, store, address)
+	if err != nil {
+		return err
+	}
+	ids, err := table.IDs(idColumn)
+	if err != nil {
+		return fmt.Errorf("input train_data: %w", err)
+	}
+	slog.Info("input read", "rows", len(ids), "columns", len(table.Columns))
+
+	var positions []int
+	var partnerCount int
+	if task.Self.Role == "guest" {
+		positions, partnerCount, err = runGuest(ctx, task, peers, ids, o)
+	} else {
+		var guest component.Party
+		if guest, err = task.Only("guest"); err != nil {
+			return err
+		}
+		positions, partnerCount, err = Host(ctx, peers[guest.String()], ids, o)
+	}
+	if err != nil {
+		return err
+	}
+	known := o.Sync || task.Self.Role == "guest"
+	slog.Info("intersection found", "rows", len(positions), "known", known)
+
+	if address, ok := task.Outputs["train_data"]; ok {
+		slices.SortFunc(positions, func(a, b int) int { return strings.Compare(ids[a], ids[b]) })
+		out := table.Pick(positions)
+		if onlyKey {
+			if out, err = out.Only(idColumn); err != nil {
+				return err
+			}
+		}
+		if err := component.WriteTable(ctx, store, address, out, "intersection"); err != nil {
+			return err
+		}
+	}
+	if address, ok := task.Outputs["train-intersection"]; ok {
+		rep := report{"Intersection", task.Self.String(), len(ids), partnerCount, known, len(positions), 0}
+		if len(ids) > 0 {
+			rep.Rate = float64(len(positions)) / float64(len(ids))
+		}
+		if err := component.WriteJSON(ctx, store, address, "report", "intersection counts", rep); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func runGuest(ctx context.Context, task component.Task, peers component.Peers, ids []string, o Options) (positions []int, fewest int, err error) {
+	hosts, err := task.Some("host")
+	if err != nil {
+		return nil, 0, err
+	}
+	var links []Peer
+	for _, h := range hosts {
+		links = append(links, peers[h.String()])
+	}
+	positions, counts, err := Guest(ctx, links, ids, o)
+	if err != nil {
+		return nil, 0, err
+	}
+	return positions, slices.Min(counts), nil
+}

@@ -1,0 +1,267 @@
+package psi
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"hutong/providers/reference/channel"
+	"hutong/providers/reference/component"
+	"hutong/providers/reference/parallel"
+)
+
+// Peer is the connection to the other side.
+type Peer = component.Peer
+
+// Options are what both sides must have been given alike.
+type Options struct {
+	KeyBits   int    `json:"key_bits"`   // of the host's RSA key
+	Hash      string `json:"hash"`       // of ids: sha256 or sha512
+	FinalHash string `json:"final_hash"` // of signatures: sha256 or sha512
+	Sync      bool   `json:"sync"`       // tell the host the intersection
+}
+
+// batch is how many ids are blinded, sent and signed at a time.
+const batch = 2048
+
+// Steps of the exchange; see the package's comment.
+const (
+	stepKey     = "key"
+	stepBlinded = "blinded"
+	stepSigned  = "signed"
+	stepTokens  = "tokens"
+	stepMatched = "matched"
+)
+
+type keyHead struct {
+	Options
+	N []byte `json:"n"`
+	E int    `json:"e"`
+}
+
+type batchHead struct {
+	Total int `json:"total"` // ids that the guest has in all
+}
+
+type tokensHead struct{}
+
+// exponent is the only public exponent that is accepted.
+const exponent = 65537
+
+// maxIDs is how many ids a partner may announce.
+const maxIDs = 1 << 31
+
+// Guest returns which of its ids all hosts have as well, by their positions, and how many ids each host has.
+func Guest(ctx context.Context, hosts []Peer, ids []string, o Options) (positions []int, hostIDs []int, err error) {
+	tokens := make([][][]byte, len(hosts)) // by host and own id
+	common := make([][]bool, len(hosts))
+	hostIDs = make([]int, len(hosts))
+	g, together := errgroup.WithContext(ctx)
+	for h, peer := range hosts {
+		g.Go(func() (err error) {
+			tokens[h], common[h], hostIDs[h], err = meet(together, peer, ids, o)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, nil, err
+	}
+	for i := range ids {
+		if !slices.ContainsFunc(common, func(c []bool) bool { return !c[i] }) {
+			positions = append(positions, i)
+		}
+	}
+	if !o.Sync {
+		return positions, hostIDs, nil
+	}
+	for h, peer := range hosts {
+		matched := make([][]byte, len(positions))
+		for i, p := range positions {
+			matched[i] = tokens[h][p]
+		}
+		slices.SortFunc(matched, bytes.Compare)
+		if err := peer.Send(ctx, stepMatched, tokensHead{}, bytes.Join(matched, nil)); err != nil {
+			return nil, nil, err
+		}
+	}
+	return positions, hostIDs, nil
+}
+
+// meet finds which of its ids the guest has in common with one host, and returns their tokens under that host's key.
+func meet(ctx context.Context, peer Peer, ids []string, o Options) (tokens [][]byte, common []bool, hostIDs int, err error) {
+	fail := func(err error) ([][]byte, []bool, int, error) { return nil, nil, 0, err }
+	var key keyHead
+	if _, err := peer.Receive(ctx, stepKey, &key); err != nil {
+		return fail(err)
+	}
+	n := new(big.Int).SetBytes(key.N)
+	if key.Options != o {
+		return fail(channel.Errorf("guest and host were given different parameters: %+v and %+v", o, key.Options))
+	}
+	if n.BitLen() != o.KeyBits || n.Bit(0) == 0 || key.E != exponent {
+		return fail(channel.Errorf("the host's RSA key is not one of %d bits with exponent %d", o.KeyBits, exponent))
+	}
+	s := &scheme{n, big.NewInt(exponent), hashes[o.Hash], hashes[o.FinalHash]}
+
+	// All is sent before the first answer is awaited, so that both sides compute at the same time.
+	hashed := make([]*big.Int, len(ids))
+	unblind := make([]*big.Int, len(ids))
+	for from := 0; from < len(ids) || from == 0; from += batch {
+		to := min(from+batch, len(ids))
+		blinded := make([]*big.Int, to-from)
+		err := parallel.Each(ctx, to-from, func(j int) error {
+			i := from + j
+			re, rInv, err := blindingPair(s.n, s.e)
+			if err != nil {
+				return err
+			}
+			hashed[i] = s.hashID(ids[i])
+			unblind[i] = rInv
+			blinded[j] = mulMod(hashed[i], re, s.n)
+			return nil
+		})
+		if err != nil {
+			return fail(err)
+		}
+		if err := peer.Send(ctx, stepBlinded, batchHead{len(ids)}, encodeNumbers(blinded, s.width())); err != nil {
+			return fail(err)
+		}
+	}
+	tokens = make([][]byte, len(ids))
+	for from := 0; from < len(ids); from += batch {
+		to := min(from+batch, len(ids))
+		body, err := peer.Receive(ctx, stepSigned, &batchHead{})
+		if err != nil {
+			return fail(err)
+		}
+		signed, err := decodeNumbers(body, s.width(), s.n)
+		if err == nil && len(signed) != to-from {
+			err = fmt.Errorf("%d signatures for %d ids", len(signed), to-from)
+		}
+		if err != nil {
+			return fail(channel.Errorf("signatures of the host: %v", err))
+		}
+		err = parallel.Each(ctx, to-from, func(j int) error {
+			i := from + j
+			signature := mulMod(signed[j], unblind[i], s.n)
+			if new(big.Int).Exp(signature, s.e, s.n).Cmp(hashed[i]) != 0 {
+				return channel.Errorf("signatures of the host: one is not by its key")
+			}
+			tokens[i] = s.token(signature)
+			return nil
+		})
+		if err != nil {
+			return fail(err)
+		}
+		slog.Info("signatures received", "done", to, "of", len(ids))
+	}
+
+	body, err := peer.Receive(ctx, stepTokens, &tokensHead{})
+	if err != nil {
+		return fail(err)
+	}
+	theirs, err := decodeTokens(body, s.finalHash().Size())
+	if err != nil {
+		return fail(channel.Errorf("tokens of the host: %v", err))
+	}
+	common = make([]bool, len(ids))
+	for i, token := range tokens {
+		_, common[i] = slices.BinarySearchFunc(theirs, token, bytes.Compare)
+	}
+	return tokens, common, len(theirs), nil
+}
+
+// Host returns which of its ids the guest has as well, by their positions, and how many ids the guest has. Without
+// Options.Sync it learns no positions.
+func Host(ctx context.Context, peer Peer, ids []string, o Options) (positions []int, guestIDs int, err error) {
+	s, err := newSigner(o.KeyBits, o.Hash, o.FinalHash)
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := peer.Send(ctx, stepKey, keyHead{o, s.n.Bytes(), exponent}, nil); err != nil {
+		return nil, 0, err
+	}
+
+	own := make([]*big.Int, len(ids))
+	for i, id := range ids {
+		own[i] = s.hashID(id)
+	}
+	if err := s.sign(ctx, own); err != nil {
+		return nil, 0, err
+	}
+	tokens := make([][]byte, len(ids))
+	for i, signature := range own {
+		tokens[i] = s.token(signature)
+	}
+
+	if guestIDs, err = signBatches(ctx, peer, s); err != nil {
+		return nil, 0, err
+	}
+
+	sorted := slices.SortedFunc(slices.Values(tokens), bytes.Compare)
+	if err := peer.Send(ctx, stepTokens, tokensHead{}, bytes.Join(sorted, nil)); err != nil {
+		return nil, 0, err
+	}
+	if !o.Sync {
+		return nil, guestIDs, nil
+	}
+	body, err := peer.Receive(ctx, stepMatched, &tokensHead{})
+	if err != nil {
+		return nil, 0, err
+	}
+	matched, err := decodeTokens(body, s.finalHash().Size())
+	if err != nil {
+		return nil, 0, channel.Errorf("intersection of the guest: %v", err)
+	}
+	for i, token := range tokens {
+		if _, found := slices.BinarySearchFunc(matched, token, bytes.Compare); found {
+			positions = append(positions, i)
+		}
+	}
+	if len(positions) != len(matched) {
+		return nil, 0, channel.Errorf("intersection of the guest: it names ids that the host never offered")
+	}
+	return positions, guestIDs, nil
+}
+
+// signBatches signs for the guest until all that it announced is signed.
+func signBatches(ctx context.Context, peer Peer, s *signer) (total int, err error) {
+	for done, first := 0, true; first || done < total; first = false {
+		var head batchHead
+		body, err := peer.Receive(ctx, stepBlinded, &head)
+		if err != nil {
+			return 0, err
+		}
+		if first {
+			total = head.Total
+		}
+		xs, err := decodeNumbers(body, s.width(), s.n)
+		switch {
+		case err != nil:
+		case head.Total != total || total < 0 || total > maxIDs:
+			err = fmt.Errorf("a count of %d ids", head.Total)
+		case len(xs) != min(batch, total-done):
+			err = fmt.Errorf("%d ids in a batch that should have %d", len(xs), min(batch, total-done))
+		}
+		if err != nil {
+			return 0, channel.Errorf("blinded ids of the guest: %v", err)
+		}
+		if len(xs) == 0 {
+			return 0, nil
+		}
+		if err := s.sign(ctx, xs); err != nil {
+			return 0, err
+		}
+		if err := peer.Send(ctx, stepSigned, head, encodeNumbers(xs, s.width())); err != nil {
+			return 0, err
+		}
+		done += len(xs)
+		slog.Info("signed for the guest", "done", done, "of", total)
+	}
+	return total, nil
+}

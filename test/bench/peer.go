@@ -1,0 +1,307 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/docker/docker/api/types/build"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/client"
+
+	"hutong/bfia"
+	"hutong/test/interop/fateflow"
+	"hutong/test/testenv/ports"
+)
+
+// peerTag is the provider's image whose containers do nothing for a fifth of a second and then call back: FATE-Flow gives
+// containers no arguments, so what they do stands in the image. It records that a task runs after it has started the
+// container, also when the container has called back before, and then fails the job: shorter ones it can't run.
+const (
+	peerTag  = "hutong/bench-peer:1"
+	peerFile = "FROM " + tag + "\nENV runtime.component.parameter.seconds=0.2\nCMD [\"Sleep\"]\n"
+)
+
+// How much faster than FATE-Flow Hutong shall be.
+const (
+	peerOne  = 5
+	peerMany = 6
+)
+
+// peer is two FATE-Flow servers, a guest and a host, and the S3 server that their containers store with.
+type peer struct {
+	guest, host *fateflow.Home
+	dir         string
+	processes   []*exec.Cmd
+}
+
+// measurePeer runs the seed's job on two FATE-Flow servers and, in turns, on two parties of Hutong's. Both run containers of
+// the same image on the host's network, which is what FATE-Flow does.
+func measurePeer(ctx context.Context, o options, into *report) (err error) {
+	docker, err := o.engine(ctx)
+	if err != nil || docker == nil {
+		return errors.Join(err, errors.New("FATE-Flow's containers need a Docker Engine"))
+	}
+	defer func() { _ = docker.Close() }()
+	if err := loadPeerImage(ctx, docker); err != nil {
+		return err
+	}
+	d, err := startDeployment(ctx, o, room, "--host-network") // FATE-Flow bounds its containers by nothing either
+	if err != nil {
+		return err
+	}
+	defer d.clean(context.WithoutCancel(ctx), docker)
+	defer d.stop()
+	const provider = "unionpay"
+	if err := d.prepare(ctx, provider, bfia.DeviceDocker, bfia.Metadata{Image: peerTag}); err != nil {
+		return err
+	}
+	document, err := d.document(provider)
+	if err != nil {
+		return err
+	}
+	p, err := startPeer(ctx, o, d)
+	if p != nil {
+		defer p.stop(context.WithoutCancel(ctx), docker)
+	}
+	if err != nil {
+		return err
+	}
+	if _, _, err := d.many(ctx, document, 2); err != nil { // to warm up
+		return err
+	}
+	if _, err := p.many(ctx, document, 1); err != nil {
+		return err
+	}
+	c := into.chapter("The seed's job, containers on the host's network", "FATE-Flow 2.2.0")
+	for _, n := range []int{1, 20} {
+		where := split{name: fmt.Sprintf("%d jobs at once", n)}
+		bound, rounds := atMost(1.0/peerMany), 1
+		if n == 1 {
+			where.name, bound, rounds = "one job", atMost(1.0/peerOne), min(3, o.runs)
+		}
+		for range rounds {
+			took, err := p.many(ctx, document, n)
+			if err != nil {
+				return err
+			}
+			where.alone.add(took, nil)
+			if took, _, err = d.many(ctx, document, n); err != nil {
+				return err
+			}
+			where.hutong.add(took, nil)
+			where.log(o)
+		}
+		f := timed(where.name, where.hutong, where.alone, bound)
+		f.notes = append(f.notes, fmt.Sprintf("%.1f times faster", 1/f.ratio))
+		c.add(f)
+	}
+	return nil
+}
+
+// loadPeerImage makes the image.
+func loadPeerImage(ctx context.Context, docker *client.Client) error {
+	context, err := dockerfile(peerFile)
+	if err != nil {
+		return err
+	}
+	built, err := docker.ImageBuild(ctx, context, build.ImageBuildOptions{Version: build.BuilderV1, Tags: []string{peerTag}, Remove: true})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = built.Body.Close() }()
+	for d := json.NewDecoder(built.Body); d.More(); {
+		var line struct{ Error string }
+		if err := d.Decode(&line); err != nil {
+			return err
+		}
+		if line.Error != "" {
+			return fmt.Errorf("building %s: %s", peerTag, line.Error)
+		}
+	}
+	return nil
+}
+
+func startPeer(ctx context.Context, o options, d *deployment) (p *peer, err error) {
+	if o.cache == "" {
+		return nil, errors.New("-cache is missing: make bench-peer installs FATE-Flow and says where")
+	}
+	p = &peer{}
+	if p.dir, err = os.MkdirTemp("", "hutong-bench-peer-"); err != nil {
+		return nil, err
+	}
+	first, err := ports.Free("127.0.0.1", 7)
+	if err != nil {
+		return p, err
+	}
+	local := func(i int) string { return "127.0.0.1:" + strconv.Itoa(first+i) }
+	storage := local(6)
+	program, args, env, err := fateflow.StorageCommand(o.cache, storage, filepath.Join(p.dir, "s3"), "guest", "host")
+	if err != nil {
+		return p, err
+	}
+	if err := p.launch("s3", program, args, env); err != nil {
+		return p, err
+	}
+	routes := map[string]string{d.guest: local(0), d.host: local(1)}
+	for i, node := range []string{d.guest, d.host} {
+		side := []string{"guest", "host"}[i]
+		// The containers only call back, so that no transport is asked for anything: an address that nothing listens on will do.
+		h := &fateflow.Home{Dir: filepath.Join(p.dir, side, "fate_flow"), Cache: o.cache, Node: node, Address: local(i), GRPCPort: first + 2 + i,
+			Storage: fateflow.StorageURL(storage, side), Transport: local(4 + i), Routes: routes}
+		if err := h.LayOut(); err != nil {
+			return p, err
+		}
+		program, args, env := h.Command()
+		if err := p.launch(side, program, args, env); err != nil {
+			return p, err
+		}
+		if i == 0 {
+			p.guest = h
+		} else {
+			p.host = h
+		}
+	}
+	for _, h := range []*fateflow.Home{p.guest, p.host} {
+		if err := await(ctx, 2*time.Minute, h.Answers); err != nil {
+			return p, fmt.Errorf("FATE-Flow at %s: %w", h.Address, err)
+		}
+		if err := h.WriteAhead(ctx); err != nil {
+			return p, err
+		}
+		if err := p.register(ctx, h); err != nil {
+			return p, err
+		}
+	}
+	return p, await(ctx, time.Minute, func() (bool, error) {
+		c, err := net.Dial("tcp", storage)
+		if err != nil {
+			return false, nil
+		}
+		return true, c.Close()
+	})
+}
+
+// await asks until the answer is yes.
+func await(ctx context.Context, limit time.Duration, ready func() (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		if is, err := ready(); err != nil || is {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not ready after %s", limit)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (p *peer) launch(name, program string, args, env []string) error {
+	out, err := os.Create(filepath.Join(p.dir, name+".log"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = out.Close() }()
+	cmd := exec.Command(program, args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = p.dir, out, out
+	cmd.Env = append(os.Environ(), env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("starting %s: %w", name, err)
+	}
+	p.processes = append(p.processes, cmd)
+	return nil
+}
+
+// stop ends the servers and removes what their containers left.
+func (p *peer) stop(ctx context.Context, docker *client.Client) {
+	for _, cmd := range p.processes {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	if all, err := docker.ContainerList(ctx, container.ListOptions{All: true}); err == nil {
+		for _, c := range all {
+			if c.Image == peerTag && p.guest != nil && (strings.Contains(c.Names[0], p.guest.Node) || strings.Contains(c.Names[0], p.host.Node)) {
+				_ = docker.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true})
+			}
+		}
+	}
+	_ = os.RemoveAll(p.dir)
+}
+
+// register makes the seed's provider known to a FATE-Flow, with the image.
+func (p *peer) register(ctx context.Context, h *fateflow.Home) error {
+	body, err := os.ReadFile(filepath.Join(vectors, "provider_register.request.json"))
+	if err != nil {
+		return err
+	}
+	var registration map[string]any
+	if err := json.Unmarshal(body, &registration); err != nil {
+		return err
+	}
+	registration["metadata"] = map[string]any{"base_url": "", "image": peerTag}
+	if body, err = json.Marshal(registration); err != nil {
+		return err
+	}
+	return call(ctx, http.MethodPost, h.URL()+bfia.PathProviderRegister, "application/json", body, nil)
+}
+
+// many submits n jobs at once to the guest and tells how long it took until the last was FINISHED, as its scheduler has it.
+func (p *peer) many(ctx context.Context, document []byte, n int) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
+	defer cancel()
+	db, err := sql.Open("sqlite", "file:"+p.guest.Database()+"?mode=ro&_pragma=busy_timeout(20000)")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = db.Close() }()
+	began := time.Now()
+	ids := make([]string, n)
+	if err := parallel(n, n, func(i int) error {
+		var created bfia.JobCreated
+		err := call(ctx, http.MethodPost, p.guest.URL()+bfia.PathPlatformCreateAll, "application/json", document, &created)
+		ids[i] = created.JobID
+		return err
+	}); err != nil {
+		return 0, fmt.Errorf("submit to FATE-Flow: %w", err)
+	}
+	for _, id := range ids {
+		err := await(ctx, 15*time.Minute, func() (bool, error) {
+			var state string
+			err := db.QueryRowContext(ctx, "select f_status from t_schedule_job where f_job_id = ?", id).Scan(&state)
+			return state == string(bfia.JobFinished), err
+		})
+		if err != nil {
+			return 0, fmt.Errorf("FATE-Flow's job %s: %w", id, err)
+		}
+	}
+	took := time.Since(began)
+	for _, id := range ids {
+		var bad int
+		err := db.QueryRowContext(ctx, "select count(*) from t_schedule_task_status where f_job_id = ? and f_status <> 'SUCCESS'", id).Scan(&bad)
+		if err != nil {
+			return 0, err
+		}
+		var good int
+		if err := db.QueryRowContext(ctx, "select count(*) from t_schedule_task_status where f_job_id = ?", id).Scan(&good); err != nil {
+			return 0, err
+		}
+		if bad > 0 || good == 0 {
+			return 0, fmt.Errorf("FATE-Flow's job %s: %d of %d parts did not succeed", id, bad, good)
+		}
+	}
+	return took, nil
+}

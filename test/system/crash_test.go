@@ -1,0 +1,200 @@
+package system
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"gopkg.in/yaml.v3"
+
+	"hutong/bfia"
+	"hutong/test/testenv"
+	"hutong/store/storetest"
+)
+
+// program is a running hutong process.
+type program struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	output *lockedBuffer
+	done   chan error
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// run starts bin/hutong.
+func run(t *testing.T, env []string, args ...string) *program {
+	t.Helper()
+	p := &program{t: t, cmd: exec.Command(testenv.Binary(t, "hutong"), args...), output: &lockedBuffer{}, done: make(chan error, 1)}
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
+	require.NoError(t, p.cmd.Start())
+	go func() { p.done <- p.cmd.Wait() }()
+	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
+	return p
+}
+
+// says waits until the program has printed something.
+func (p *program) says(text string) {
+	p.t.Helper()
+	require.Eventually(p.t, func() bool { return strings.Contains(p.output.String(), text) }, time.Minute, 20*time.Millisecond,
+		"%s does not say %q: %s", p.cmd.Args, text, p.output)
+}
+
+// end ends it with a signal and waits.
+func (p *program) end(signal syscall.Signal) {
+	p.t.Helper()
+	require.NoError(p.t, p.cmd.Process.Signal(signal))
+	select {
+	case <-p.done:
+	case <-time.After(40 * time.Second):
+		p.t.Fatalf("%s does not end at %s: %s", p.cmd.Args, signal, p.output)
+	}
+}
+
+// TestKill kills all of a deployment with -9 (and once with SIGTERM) while a task runs, and starts it again: the job ends
+// well, and each part ran once, with its log from the first line.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	for name, signal := range map[string]syscall.Signal{"SIGKILL": syscall.SIGKILL, "SIGTERM": syscall.SIGTERM} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			guest := &node{t: t, url: "http://" + testenv.FreePair(t)}
+			host := &node{t: t, url: "http://" + testenv.FreePair(t)}
+			port := func(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
+			args := []string{"dev", "--no-docker", "--data-dir", t.TempDir(), "--allow", testenv.Binary(t, "provider"),
+				"--temporal-port", port(testenv.FreePair(t)), "--ui-port", port(testenv.FreePair(t)),
+				"--party", guestNode + "=" + strings.TrimPrefix(guest.url, "http://"), "--party", hostNode + "=" + strings.TrimPrefix(host.url, "http://")}
+			p := run(t, nil, args...)
+			p.says("is ready")
+			for _, n := range []*node{guest, host} {
+				n.register(sleepProvider(t), bfia.DeviceProcess)
+			}
+			jobID := guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(6), "s2": seconds(1)}, nil))
+			s := guest.await(jobID, 20*time.Second, running("s1"))
+			task := s.Tasks[0].TaskID
+			for _, n := range []*node{guest, host} {
+				require.Eventually(t, func() bool { return logLines(n, task) > 0 }, 20*time.Second, 50*time.Millisecond, "the task has not begun at %s", n.url)
+			}
+			p.end(signal)
+			p = run(t, nil, args...)
+			p.says("is ready")
+			requireSuccess(t, guest.await(jobID, time.Minute, finished))
+			for _, n := range []*node{guest, host} {
+				var log struct{ Data string }
+				n.good(http.MethodGet, bfia.PathPlatformLog+"?log_level=debug&start=0&task_id="+task, nil, &log)
+				require.Equal(t, 1, strings.Count(log.Data, "second 1 of 6"), "ran once, from the first line: %s", log.Data)
+			}
+			p.end(syscall.SIGTERM)
+		})
+	}
+}
+
+func logLines(n *node, taskID string) int {
+	env, _ := n.ask(http.MethodGet, bfia.PathPlatformLogLines+"?log_level=debug&task_id="+taskID, nil)
+	var lines struct{ Num int }
+	_ = json.Unmarshal(env.Data, &lines) // no data yet is no lines
+	return lines.Num
+}
+
+// TestSeparateProcesses runs the guest as processes of its own against an external engine and PostgreSQL, and kills its
+// API and its runner with -9 while a task runs. Its secret is in none of their outputs.
+func TestSeparateProcesses(t *testing.T) {
+	t.Parallel()
+	const secret = "hunter2-in-no-log"
+	w := newWorld(t, nil)
+	w.host.start()
+	w.host.register(sleepProvider(t), bfia.DeviceProcess)
+
+	cfg := w.guest.cfg
+	database := storetest.Postgres(t)
+	file := filepath.Join(t.TempDir(), "party.yaml")
+	document, err := yaml.Marshal(map[string]any{"node_id": cfg.NodeID, "listen": cfg.Listen, "data_dir": cfg.DataDir,
+		"transport": map[string]any{"listen": cfg.Transport.Listen},
+		"temporal":  map[string]any{"address": cfg.Temporal.Address, "namespace": cfg.Temporal.Namespace},
+		"runner": map[string]any{"docker": map[string]any{"enabled": "false"}, "stop_grace": "2s",
+			"process": map[string]any{"allow": cfg.Runner.Process.Allow}},
+		"routes": map[string]any{hostNode: map[string]any{"url": w.host.url, "transport_url": "http://" + w.host.cfg.Transport.Listen}}})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(file, document, 0o600))
+	env := []string{"HUTONG_DATABASE_URL=" + withPassword(database, secret)}
+
+	var all []*program
+	part := func(says string, args ...string) *program {
+		p := run(t, env, append(args, "--config", file)...)
+		all = append(all, p)
+		p.says(says)
+		return p
+	}
+	part("are ready", "migrate").ends()
+	part("is ready", "transport")
+	control := part("is ready", "worker", "--only", "control")
+	runnerProcess := part("is ready", "worker", "--only", "runner")
+	api := part("is ready", "api")
+
+	w.guest.register(sleepProvider(t), bfia.DeviceProcess)
+	jobID := w.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(5), "s2": seconds(1)}, nil))
+	s := w.guest.await(jobID, 20*time.Second, running("s1"))
+	require.Eventually(t, func() bool { return logLines(w.guest, s.Tasks[0].TaskID) > 0 }, 20*time.Second, 50*time.Millisecond)
+	for _, p := range []*program{api, runnerProcess, control} {
+		p.end(syscall.SIGKILL)
+	}
+	part("is ready", "worker")
+	part("is ready", "api")
+	requireSuccess(t, w.guest.await(jobID, time.Minute, finished))
+
+	env2, _ := w.guest.ask(http.MethodGet, "/no/such/path", nil)
+	require.Equal(t, bfia.CodeNotFound, env2.Code)
+	for _, p := range all {
+		require.NotContains(t, p.output.String(), secret, "%s", p.cmd.Args)
+	}
+	shown, err := exec.Command(testenv.Binary(t, "hutong"), "config", "--config", file).Output()
+	require.NoError(t, err)
+	require.NotContains(t, string(shown), secret)
+}
+
+// ends waits for a program that ends by itself.
+func (p *program) ends() {
+	p.t.Helper()
+	select {
+	case err := <-p.done:
+		require.NoError(p.t, err, "%s", p.output)
+	case <-time.After(time.Minute):
+		p.t.Fatalf("%s does not end: %s", p.cmd.Args, p.output)
+	}
+}
+
+// withPassword puts a password into a database's URL, which the test server does not ask for.
+func withPassword(address, password string) string {
+	user, rest, ok := strings.Cut(strings.TrimPrefix(address, "postgres://"), "@")
+	if !ok {
+		return address
+	}
+	name, _, _ := strings.Cut(user, ":")
+	return fmt.Sprintf("postgres://%s:%s@%s", name, password, rest)
+}

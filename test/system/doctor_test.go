@@ -1,0 +1,50 @@
+package system
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hutong/bfia"
+	"hutong/internal/doctor"
+)
+
+// TestDoctor examines a party that is well, and then one whose worker and partner are gone.
+func TestDoctor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	stop := w.guest.start()
+	gone := w.host.start()
+	for _, n := range []*node{w.guest, w.host} {
+		n.register(sleepProvider(t), bfia.DeviceProcess)
+	}
+	requireSuccess(t, w.guest.await(w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil)), time.Minute, finished))
+	for _, c := range doctor.Examine(t.Context(), w.guest.cfg) {
+		require.Equal(t, doctor.OK, c.State, "%+v", c)
+	}
+	gone()
+	found := map[string]doctor.Check{}
+	for _, c := range doctor.Examine(t.Context(), w.guest.cfg) {
+		found[c.Name] = c
+	}
+	for _, name := range []string{"routes." + hostNode, "routes." + hostNode + ".transport_url"} {
+		require.Equal(t, doctor.Failed, found[name].State, "%+v", found[name])
+		require.Contains(t, found[name].Mend, "ask the partner")
+	}
+	hosts, err := w.guest.database().Hosts(t.Context(), time.Now().Add(-time.Minute))
+	require.NoError(t, err)
+	require.Len(t, hosts, 1)
+	require.NoError(t, w.guest.database().DrainHost(t.Context(), hosts[0].HostID, true))
+	for _, c := range doctor.Examine(t.Context(), w.guest.cfg) {
+		found[c.Name] = c
+	}
+	require.Equal(t, doctor.Warning, found["hosts"].State, "%+v", found["hosts"])
+	require.Contains(t, found["hosts"].Mend, "hutong host undrain")
+	stop()
+	for _, c := range doctor.Examine(t.Context(), w.guest.cfg) {
+		found[c.Name] = c
+	}
+	require.Equal(t, doctor.Warning, found["hosts"].State, "%+v", found["hosts"])
+	require.Contains(t, found["hosts"].Mend, "hutong worker")
+}

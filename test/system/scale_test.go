@@ -1,0 +1,108 @@
+package system
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"hutong/activities"
+	"hutong/bfia"
+	"hutong/test/testenv"
+	"hutong/workflows"
+)
+
+// The engine ends a workflow whose history has grown beyond these.
+const (
+	engineEvents = 51_200
+	engineBytes  = 50 << 20
+)
+
+// TestThousandTasks runs DAGs of 1,000 tasks, as deep and as wide as they get, on a real engine, with parties that tell at once
+// that a task has ended: the history of the job stays far below the engine's limits.
+func TestThousandTasks(t *testing.T) {
+	t.Parallel()
+	n := 1000
+	if raceEnabled {
+		n = 150 // it takes minutes with the race detector; make test has it without, too
+	}
+	address := testenv.Temporal(t)
+	const namespace = "test-thousand-tasks"
+	testenv.Namespace(t, address, namespace)
+	c, err := client.Dial(client.Options{HostPort: address, Namespace: namespace, Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler))})
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	w := worker.New(c, activities.ControlQueue, worker.Options{DeadlockDetectionTimeout: 10 * time.Second})
+	w.RegisterWorkflowWithOptions(workflows.Job, workflow.RegisterOptions{Name: workflows.JobName})
+	for name, f := range partiesThatEndAtOnce(c) {
+		w.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
+	}
+	require.NoError(t, w.Start())
+	t.Cleanup(w.Stop)
+	for name, after := range map[string]func(i int) string{
+		"deep": func(i int) string { return fmt.Sprintf("t%d", i-1) },
+		"wide": func(int) string { return "t0" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := workflows.JobInput{Node: guestNode, Nodes: []string{guestNode, hostNode}, Settings: workflows.Settings{
+				PollAfter: time.Minute, PollEvery: time.Second, GiveUpAfter: 10 * time.Minute, StopGrace: time.Second, TasksInFlight: 100, Attempts: 3}}
+			in.Plan = bfia.Plan{JobID: "thousand-" + name, FlowID: "flow", Initiator: bfia.Initiator{Role: "guest", NodeID: guestNode}}
+			for i := range n {
+				task := bfia.PlannedTask{Name: fmt.Sprintf("t%d", i), Component: "Sleep", Provider: "test", Version: "1",
+					Parts: []bfia.Part{{Role: "guest", NodeID: guestNode}, {Role: "host", NodeID: hostNode}}}
+				if i > 0 {
+					task.DependsOn = []string{after(i)}
+				}
+				in.Plan.Tasks = append(in.Plan.Tasks, task)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: workflows.JobID(in.Plan.JobID), TaskQueue: activities.ControlQueue,
+				TypedSearchAttributes: workflows.JobAttributes(in)}, workflows.JobName, in)
+			require.NoError(t, err)
+			var result workflows.Result
+			require.NoError(t, run.Get(ctx, &result))
+			require.Equal(t, workflows.OutcomeSuccess, result.Outcome, result.Reason)
+			described, err := c.DescribeWorkflowExecution(ctx, run.GetID(), run.GetRunID())
+			require.NoError(t, err)
+			info := described.WorkflowExecutionInfo
+			t.Logf("%d tasks: %d events, %.1f MB, %s", n, info.HistoryLength, float64(info.HistorySizeBytes)/1e6,
+				info.CloseTime.AsTime().Sub(info.StartTime.AsTime()))
+			require.Less(t, info.HistoryLength, int64(engineEvents/2))
+			require.Less(t, info.HistorySizeBytes, int64(engineBytes/4))
+		})
+	}
+}
+
+// partiesThatEndAtOnce are the activities of a job whose parties take all that they are asked for, and whose tasks have
+// ended when they have been started.
+func partiesThatEndAtOnce(c client.Client) map[string]any {
+	return map[string]any{
+		activities.RecordScheduleJobName: func(context.Context, bfia.Plan, []string, time.Time) error { return nil },
+		activities.RecordProgressName:    func(context.Context, activities.Progress) error { return nil },
+		activities.TakeTurnName: func(context.Context, string, time.Time) (activities.Turn, error) {
+			return activities.Turn{Go: true}, nil
+		},
+		activities.SendCreateName: func(context.Context, string, string) (bfia.JobAccepted, error) {
+			return bfia.JobAccepted{Callbacks: true, Attempts: true, Applications: true}, nil
+		},
+		activities.SendApplyName: func(context.Context, string, bfia.Apply) (bfia.Grant, error) {
+			return bfia.Grant{Granted: true, Copies: 20}, nil
+		},
+		activities.SendStartName: func(context.Context, string, string) error { return nil },
+		activities.SendStopName:  func(context.Context, string, bfia.JobRef) error { return nil },
+		activities.SendTaskStartName: func(ctx context.Context, node string, ref bfia.TaskRef) error {
+			return c.SignalWorkflow(ctx, workflows.JobID(ref.JobID), "", workflows.SignalCallback,
+				workflows.Callback{Node: node, TaskID: ref.TaskID, State: bfia.TaskSuccess})
+		},
+	}
+}

@@ -1,0 +1,138 @@
+// Package testenv gives tests of whole deployments what they need from outside: the normally built binaries, and one
+// Temporal server for all tests of a process, so that neither the race detector's build nor the edit-test cycle compiles
+// the server in.
+package testenv
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/client"
+
+	"hutong/internal/devserver"
+	"hutong/test/testenv/ports"
+)
+
+// Root is the repository's folder.
+func Root(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		if filepath.Dir(dir) == dir {
+			t.Fatal("no go.mod above the working directory")
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// Binary is a program that `make build` made.
+func Binary(t testing.TB, name string) string {
+	t.Helper()
+	path := filepath.Join(Root(t), "bin", name)
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("%s is not built: run 'make build' first", path)
+	}
+	return path
+}
+
+// FreeAddress is an address on 127.0.0.1 that nothing listens on, and that nobody takes by chance.
+func FreeAddress(t testing.TB) string { return freeAddresses(t, 1) }
+
+// FreePair is the same, with the next port free too, where a development deployment puts a party's transport.
+func FreePair(t testing.TB) string { return freeAddresses(t, 2) }
+
+func freeAddresses(t testing.TB, n int) string {
+	t.Helper()
+	port, err := ports.Free("127.0.0.1", n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+}
+
+var engine struct {
+	sync.Once
+	address string
+	stop    func()
+	err     error
+}
+
+// Main runs a package's tests and stops what they started. TestMain calls it.
+func Main(m *testing.M) int {
+	code := m.Run()
+	if engine.stop != nil {
+		engine.stop()
+	}
+	return code
+}
+
+// Temporal is the address of the Temporal server that tests share: that of HUTONG_TEST_TEMPORAL, or one that is started
+// from bin/hutong with the first test that asks.
+func Temporal(t testing.TB) string {
+	t.Helper()
+	if address := os.Getenv("HUTONG_TEST_TEMPORAL"); address != "" {
+		return address
+	}
+	program := Binary(t, "hutong")
+	engine.Do(func() { engine.address, engine.stop, engine.err = startEngine(program) })
+	if engine.err != nil {
+		t.Fatal(engine.err)
+	}
+	return engine.address
+}
+
+func startEngine(program string) (address string, stop func(), err error) {
+	dir, err := os.MkdirTemp("", "hutong-engine-")
+	if err != nil {
+		return "", nil, err
+	}
+	cmd := exec.Command(program, "engine", "--data-dir", dir, "--port", "0")
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", nil, err
+	}
+	stop = func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+		_ = os.RemoveAll(dir)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	address, ready := strings.CutPrefix(strings.TrimSpace(line), "ready ")
+	if err != nil || !ready {
+		stop()
+		return "", nil, fmt.Errorf("the engine did not become ready: %q, %v", line, err)
+	}
+	return address, stop, nil
+}
+
+// Namespace makes a namespace with Hutong's search attributes, ready to use.
+func Namespace(t testing.TB, address, name string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := devserver.EnsureNamespace(ctx, client.Options{HostPort: address}, name, 24*time.Hour); err != nil {
+		t.Fatalf("making namespace %s: %v", name, err)
+	}
+}
