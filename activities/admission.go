@@ -11,8 +11,8 @@ import (
 	"hutong/store"
 )
 
-// Turn is how it stands with a job that waits for its start at its scheduler.
-type Turn struct {
+// QueueState is how it stands with a job that waits for its start at its scheduler.
+type QueueState struct {
 	// Go: it may ask the parties for room now.
 	Go bool `json:"go,omitempty"`
 	// Soon: it may not only because of jobs that ask now, and may get none. What it waits for at a party is to be kept for it.
@@ -24,8 +24,8 @@ type Turn struct {
 	Reason  string `json:"reason,omitempty"`
 }
 
-// AdmitRequest asks for a job's room at this party.
-type AdmitRequest struct {
+// ReserveRequest asks for a job's room at this party.
+type ReserveRequest struct {
 	JobID     string    `json:"job_id"`
 	Scheduler string    `json:"scheduler"`
 	Priority  int       `json:"priority,omitempty"`
@@ -33,8 +33,8 @@ type AdmitRequest struct {
 	At        time.Time `json:"at"`
 }
 
-// Admitted is how an application is answered. Where the job had waited, those that wait still may have room now.
-type Admitted struct {
+// ReserveResult is how an application is answered. Where the job had waited, those that wait still may have room now.
+type ReserveResult struct {
 	Grant   bfia.Grant `json:"grant"`
 	Waiting []Waiting  `json:"waiting,omitempty"`
 }
@@ -45,13 +45,13 @@ type Waiting struct {
 	Scheduler string `json:"scheduler"`
 }
 
-// TakeTurn puts a job that is READY into this scheduler's queue, and tells whether it has its turn. The same again changes
+// Dequeue puts a job that is READY into this scheduler's queue, and tells whether it has its turn. The same again changes
 // nothing, and tells how it is then.
-func (r *Records) TakeTurn(ctx context.Context, jobID string, at time.Time) (Turn, error) {
-	var turn Turn
-	err := r.Store.TakeTurn(ctx, jobID, at, func(q admission.Queue) bool {
+func (r *Records) Dequeue(ctx context.Context, jobID string, at time.Time) (QueueState, error) {
+	var turn QueueState
+	err := r.Store.Dequeue(ctx, jobID, at, func(q admission.Queue) bool {
 		q.Node, q.Limits = r.Node, r.Limits
-		turn = Turn{Of: len(q.Waiting)}
+		turn = QueueState{Of: len(q.Waiting)}
 		if i := slices.IndexFunc(q.Waiting, func(w admission.Queued) bool { return w.JobID == jobID }); i >= 0 {
 			turn.WaitsAt = q.Waiting[i].WaitsAt
 		}
@@ -68,9 +68,9 @@ func (r *Records) TakeTurn(ctx context.Context, jobID string, at time.Time) (Tur
 	return turn, final(err)
 }
 
-// EndTurn ends a job's turn, since a party has denied it room, and answers whose turn it is instead.
-func (r *Records) EndTurn(ctx context.Context, jobID, node, reason string, at time.Time) ([]string, error) {
-	if err := r.Store.WaitAt(ctx, jobID, node, reason); err != nil {
+// Requeue ends a job's turn, since a party has denied it room, and answers whose turn it is instead.
+func (r *Records) Requeue(ctx context.Context, jobID, node, reason string, at time.Time) ([]string, error) {
+	if err := r.Store.SetWaitReason(ctx, jobID, node, reason); err != nil {
 		return nil, final(err)
 	}
 	return r.nextTurns(ctx, at)
@@ -100,63 +100,63 @@ func (r *Records) SetPriority(ctx context.Context, jobID string, priority int, a
 	return r.nextTurns(ctx, at)
 }
 
-// Admit asks for the room that a job needs at this party: all of it, or none. A job that has it gets the same answer again.
-func (r *Records) Admit(ctx context.Context, req AdmitRequest) (Admitted, error) {
+// Reserve asks for the room that a job needs at this party: all of it, or none. A job that has it gets the same answer again.
+func (r *Records) Reserve(ctx context.Context, req ReserveRequest) (ReserveResult, error) {
 	job, err := r.Store.Job(ctx, req.JobID)
 	if err != nil {
-		return Admitted{}, final(err)
+		return ReserveResult{}, final(err)
 	}
 	wants, err := r.wants(ctx, req.JobID)
 	if err != nil {
-		return Admitted{}, final(err)
+		return ReserveResult{}, final(err)
 	}
-	if len(wants.Seats) == 0 { // it runs nothing here
-		return Admitted{Grant: bfia.Grant{Granted: true, State: job.State}}, nil
+	if len(wants.Slots) == 0 { // it runs nothing here
+		return ReserveResult{Grant: bfia.Grant{Granted: true, State: job.State}}, nil
 	}
 	var denial *admission.Denial
-	app := store.Application{JobID: req.JobID, SchedulerNode: req.Scheduler, InitiatorNode: job.InitiatorNode, FlowID: job.FlowID,
+	app := store.ReservationRequest{JobID: req.JobID, SchedulerNode: req.Scheduler, InitiatorNode: job.InitiatorNode, FlowID: job.FlowID,
 		Priority: req.Priority, CreatedAt: req.Created, Wants: wants}
-	seats, waited, err := r.Store.Admit(ctx, app, admissionTimes(req.At), func(view store.Admission) []string {
-		grant, no := r.party(view).Decide(admission.Application{Job: app.Job(), Wants: wants}, req.At)
+	seats, waited, err := r.Store.Reserve(ctx, app, admissionTimes(req.At), func(view store.ReservationView) []string {
+		grant, no := r.party(view).Decide(admission.Request{Job: app.AdmissionJob(), Demand: wants}, req.At)
 		denial = no
-		return grant.Hosts
+		return grant.Runners
 	})
 	if err != nil {
-		return Admitted{}, final(err)
+		return ReserveResult{}, final(err)
 	}
 	if len(seats) == 0 {
-		return Admitted{Grant: bfia.Grant{State: job.State, Reason: denial.Reason, Place: denial.Place, Of: denial.Of}}, nil
+		return ReserveResult{Grant: bfia.Grant{State: job.State, Reason: denial.Reason, Place: denial.Position, Of: denial.Total}}, nil
 	}
-	answer := Admitted{Grant: bfia.Grant{Granted: true, State: job.State, Copies: 1 + seats[len(seats)-1].Copy}}
+	answer := ReserveResult{Grant: bfia.Grant{Granted: true, State: job.State, Parallelism: 1 + seats[len(seats)-1].Copy}}
 	if waited {
 		answer.Waiting, err = r.open(ctx, req.At)
 	}
 	return answer, final(err)
 }
 
-func (r *Records) party(view store.Admission) admission.Party {
-	p := admission.Party{Node: r.Node, Hosts: view.Hosts, Running: view.Running, Seats: view.Seats, Limits: r.Limits}
+func (r *Records) party(view store.ReservationView) admission.Party {
+	p := admission.Party{Node: r.Node, Runners: view.Hosts, Running: view.Running, UsedSlots: view.Seats, Limits: r.Limits}
 	for _, a := range view.Waiting {
-		p.Waiting = append(p.Waiting, a.Application())
+		p.Waiting = append(p.Waiting, a.AdmissionRequest())
 	}
 	return p
 }
 
-func admissionTimes(at time.Time) store.AdmissionTimes {
-	return store.AdmissionTimes{Now: at, HostsSince: at.Add(-hostSeen), AskedSince: at.Add(-admission.Fresh)}
+func admissionTimes(at time.Time) store.ReservationTimes {
+	return store.ReservationTimes{Now: at, HostsSince: at.Add(-hostSeen), AskedSince: at.Add(-admission.RequestTTL)}
 }
 
-// Release gives back the room that a job holds at this party, and answers who has room now. Others are not told: each would
+// ReleaseReservation gives back the room that a job holds at this party, and answers who has room now. Others are not told: each would
 // ask every party again for nothing. With words why the job is over, without its success, parts that its rows still call
 // RUNNING are FAILED: nothing of it runs any more, and a step of its workflow that wrote them has not counted, see
 // docs/architecture.md.
-func (r *Records) Release(ctx context.Context, jobID string, at time.Time, over string) ([]Waiting, error) {
+func (r *Records) ReleaseReservation(ctx context.Context, jobID string, at time.Time, over string) ([]Waiting, error) {
 	if over != "" {
 		if _, err := r.Store.FailRunningTasks(ctx, jobID, over, at); err != nil {
 			return nil, final(err)
 		}
 	}
-	if err := r.Store.Release(ctx, jobID); err != nil {
+	if err := r.Store.ReleaseReservation(ctx, jobID); err != nil {
 		return nil, final(err)
 	}
 	open, err := r.open(ctx, at)
@@ -165,13 +165,13 @@ func (r *Records) Release(ctx context.Context, jobID string, at time.Time, over 
 
 // open are the jobs that wait for room at this party and would be granted it now.
 func (r *Records) open(ctx context.Context, at time.Time) ([]Waiting, error) {
-	view, err := r.Store.Room(ctx, admissionTimes(at))
+	view, err := r.Store.ReservationView(ctx, admissionTimes(at))
 	if err != nil || len(view.Waiting) == 0 {
 		return nil, err
 	}
 	var open []Waiting
-	for _, id := range r.party(view).Open(at) {
-		i := slices.IndexFunc(view.Waiting, func(a store.Application) bool { return a.JobID == id })
+	for _, id := range r.party(view).Grantable(at) {
+		i := slices.IndexFunc(view.Waiting, func(a store.ReservationRequest) bool { return a.JobID == id })
 		open = append(open, Waiting{JobID: id, Scheduler: view.Waiting[i].SchedulerNode})
 	}
 	return open[:min(len(open), maxTold)], nil
@@ -180,8 +180,8 @@ func (r *Records) open(ctx context.Context, at time.Time) ([]Waiting, error) {
 // maxTold is how many jobs are told at once that they have room; others ask by themselves.
 const maxTold = 16
 
-// CheckRoom refuses a job that could never run at this party, with the numbers.
-func CheckRoom(ctx context.Context, db *store.Store, node string, limits admission.Limits, doc *bfia.Document, plan *bfia.Plan) error {
+// CheckFeasible refuses a job that could never run at this party, with the numbers.
+func CheckFeasible(ctx context.Context, db *store.Store, node string, limits admission.Limits, doc *bfia.Document, plan *bfia.Plan) error {
 	var parts []taskPart
 	for _, t := range plan.Tasks {
 		for _, p := range t.PartsOf(node) {
@@ -193,15 +193,15 @@ func CheckRoom(ctx context.Context, db *store.Store, node string, limits admissi
 		return err
 	}
 	at := time.Now()
-	hosts, err := db.Hosts(ctx, at.Add(-hostSeen))
+	hosts, err := db.Runners(ctx, at.Add(-hostSeen))
 	if err != nil {
 		return err
 	}
 	party := admission.Party{Node: node, Limits: limits}
 	for _, h := range hosts {
-		party.Hosts = append(party.Hosts, h.Admission())
+		party.Runners = append(party.Runners, h.Admission())
 	}
-	if lack := party.Impossible(wants); lack != "" {
+	if lack := party.Infeasible(wants); lack != "" {
 		return bfia.Errorf(bfia.CodeBadRequest, "config.job_params: %s could never run the job: %s", node, lack)
 	}
 	return nil
@@ -214,14 +214,14 @@ type taskPart struct {
 }
 
 // wants derives what a job asks of this party from its document and rows.
-func (r *Records) wants(ctx context.Context, jobID string) (admission.Wants, error) {
+func (r *Records) wants(ctx context.Context, jobID string) (admission.Demand, error) {
 	doc, err := jobDocument(ctx, r.Store, jobID)
 	if err != nil {
-		return admission.Wants{}, err
+		return admission.Demand{}, err
 	}
 	rows, err := r.Store.Tasks(ctx, jobID)
 	if err != nil {
-		return admission.Wants{}, err
+		return admission.Demand{}, err
 	}
 	var parts []taskPart
 	for _, row := range rows {
@@ -231,11 +231,11 @@ func (r *Records) wants(ctx context.Context, jobID string) (admission.Wants, err
 }
 
 // wantsOf makes one seat for each part and what its tasks need of a host; and as many copies as tasks could run at once.
-func wantsOf(ctx context.Context, db *store.Store, doc *bfia.Document, parts []taskPart) (admission.Wants, error) {
-	var w admission.Wants
+func wantsOf(ctx context.Context, db *store.Store, doc *bfia.Document, parts []taskPart) (admission.Demand, error) {
+	var w admission.Demand
 	tasks := map[string]bool{}
 	known := map[string]bool{}
-	provided := map[[2]string]admission.Needs{}
+	provided := map[[2]string]admission.Constraints{}
 	for _, p := range parts {
 		tasks[p.task] = true
 		from := [2]string{p.provider, p.version}
@@ -258,24 +258,24 @@ func wantsOf(ctx context.Context, db *store.Store, doc *bfia.Document, parts []t
 		if err != nil {
 			return w, err
 		}
-		w.Seats = append(w.Seats, admission.Seat{Role: p.part.Role, Index: p.part.Index, Needs: needs, Room: room(res)})
+		w.Slots = append(w.Slots, admission.Slot{Role: p.part.Role, Index: p.part.Index, Constraints: needs, Resources: room(res)})
 	}
-	w.Copies = doc.DAG.Width(func(task string) bool { return tasks[task] })
+	w.Parallelism = doc.DAG.Width(func(task string) bool { return tasks[task] })
 	return w, nil
 }
 
 // needsOf is what a part of a task needs of the host that runs it.
-func needsOf(ctx context.Context, db *store.Store, doc *bfia.Document, p taskPart) (admission.Needs, error) {
+func needsOf(ctx context.Context, db *store.Store, doc *bfia.Document, p taskPart) (admission.Constraints, error) {
 	provided, err := providerNeeds(ctx, db, p.provider, p.version)
 	if err != nil {
-		return admission.Needs{}, err
+		return admission.Constraints{}, err
 	}
 	return withRequires(provided, doc, p)
 }
 
 // providerNeeds is what a provider needs of a host: one of the devices for which it is registered, and its labels.
-func providerNeeds(ctx context.Context, db *store.Store, name, version string) (admission.Needs, error) {
-	needs := admission.Needs{Labels: map[string]string{}}
+func providerNeeds(ctx context.Context, db *store.Store, name, version string) (admission.Constraints, error) {
+	needs := admission.Constraints{Labels: map[string]string{}}
 	providers, err := db.Providers(ctx, store.ProviderFilter{Name: name, Version: version})
 	if err != nil {
 		return needs, err
@@ -294,7 +294,7 @@ func providerNeeds(ctx context.Context, db *store.Store, name, version string) (
 }
 
 // withRequires adds what the job wants of the host.
-func withRequires(needs admission.Needs, doc *bfia.Document, p taskPart) (admission.Needs, error) {
+func withRequires(needs admission.Constraints, doc *bfia.Document, p taskPart) (admission.Constraints, error) {
 	labels, err := doc.Config.Requires(p.task, p.part)
 	if err != nil {
 		return needs, err
@@ -311,8 +311,8 @@ func withRequires(needs admission.Needs, doc *bfia.Document, p taskPart) (admiss
 }
 
 // room is an amount of resources in the units of seats.
-func room(res bfia.Resources) admission.Room {
-	var r admission.Room
+func room(res bfia.Resources) admission.Resources {
+	var r admission.Resources
 	if res.CPU > 0 {
 		r.CPUMilli = int64(res.CPU * 1000)
 	}

@@ -15,7 +15,7 @@ import (
 // part whose run has begun stays with its host; with a host to avoid the claim tells how it is there. Without a host that
 // can run them it fails with CodeUnavailable, and the task waits for one.
 func (r *Records) ClaimTask(ctx context.Context, ref bfia.TaskRef, parts []bfia.Part, copy int, avoid string, at time.Time) ([]Claim, error) {
-	attempt := ref.Which()
+	attempt := ref.AttemptNumber()
 	rows, err := r.Store.StartTask(ctx, ref.JobID, ref.TaskName, ref.TaskID, attempt, at)
 	if err != nil {
 		return nil, final(err)
@@ -24,11 +24,11 @@ func (r *Records) ClaimTask(ctx context.Context, ref bfia.TaskRef, parts []bfia.
 	if err != nil {
 		return nil, final(err)
 	}
-	hosts, err := r.Store.Hosts(ctx, at.Add(-hostSeen))
+	hosts, err := r.Store.Runners(ctx, at.Add(-hostSeen))
 	if err != nil {
 		return nil, final(err)
 	}
-	seats, err := r.Store.Seats(ctx, ref.JobID)
+	seats, err := r.Store.ReservedSlots(ctx, ref.JobID)
 	if err != nil {
 		return nil, final(err)
 	}
@@ -43,7 +43,7 @@ func (r *Records) ClaimTask(ctx context.Context, ref bfia.TaskRef, parts []bfia.
 		if err != nil {
 			return nil, final(err)
 		}
-		if row.RunID != "" && row.Attempt == attempt {
+		if row.ContainerID != "" && row.Attempt == attempt {
 			if claims[i], err = r.begun(ctx, row, part, needs, hosts, avoid); err != nil {
 				return nil, final(err)
 			}
@@ -57,19 +57,19 @@ func (r *Records) ClaimTask(ctx context.Context, ref bfia.TaskRef, parts []bfia.
 		if err != nil {
 			return nil, err
 		}
-		claims[i] = Claim{Part: part, HostID: host, Attempt: attempt}
+		claims[i] = Claim{Part: part, RunnerID: host, Attempt: attempt}
 	}
 	return claims, nil
 }
 
 // seatOf is the seat of a copy for a part that needs something of its host. When the part's provider has been registered anew
 // since the job got its room, and needs something else now, another seat of that part does: a copy serves one task at a time.
-func seatOf(seats []store.Seat, copy int, part bfia.Part, needs admission.Needs) (seat store.Seat, held bool) {
+func seatOf(seats []store.ReservedSlot, copy int, part bfia.Part, needs admission.Constraints) (seat store.ReservedSlot, held bool) {
 	for _, s := range seats {
 		if s.Copy != copy || s.Role != part.Role || s.RoleIndex != part.Index {
 			continue
 		}
-		if s.Needs == needs.Key() {
+		if s.Constraints == needs.Key() {
 			return s, true
 		}
 		if !held {
@@ -80,47 +80,47 @@ func seatOf(seats []store.Seat, copy int, part bfia.Part, needs admission.Needs)
 }
 
 // begun is the claim of a run that has begun.
-func (r *Records) begun(ctx context.Context, row store.Task, part bfia.Part, needs admission.Needs, hosts []store.Host, avoid string) (Claim, error) {
-	c := Claim{Part: part, HostID: row.HostID, Attempt: row.Attempt}
+func (r *Records) begun(ctx context.Context, row store.Task, part bfia.Part, needs admission.Constraints, hosts []store.Runner, avoid string) (Claim, error) {
+	c := Claim{Part: part, RunnerID: row.RunnerID, Attempt: row.Attempt}
 	if avoid == "" {
 		return c, nil
 	}
-	c.Begun, c.Elsewhere = true, slices.ContainsFunc(hosts, func(h store.Host) bool {
+	c.Begun, c.Elsewhere = true, slices.ContainsFunc(hosts, func(h store.Runner) bool {
 		a := h.Admission()
-		return h.HostID != row.HostID && !h.Draining && a.Lacks(needs) == ""
+		return h.RunnerID != row.RunnerID && !h.Draining && a.Unmet(needs) == ""
 	})
 	if row.ExitCode != nil {
-		c.Ended = &RunResult{Failure: row.Explanation}
+		c.Ended = &PartResult{Failure: row.Explanation}
 	}
 	var err error
-	c.Seen, err = r.Store.HostSeen(ctx, row.HostID)
+	c.HeartbeatAt, err = r.Store.LastHeartbeat(ctx, row.RunnerID)
 	return c, err
 }
 
 // seated is the host of a seat, after it has moved where it must.
-func (r *Records) seated(ctx context.Context, seat store.Seat, needs admission.Needs, hosts []store.Host, avoid string, at time.Time) (string, error) {
+func (r *Records) seated(ctx context.Context, seat store.ReservedSlot, needs admission.Constraints, hosts []store.Runner, avoid string, at time.Time) (string, error) {
 	unfit := "is not there" // why it can't stay where it is
-	if k := slices.IndexFunc(hosts, func(h store.Host) bool { return h.HostID == seat.HostID }); k >= 0 {
+	if k := slices.IndexFunc(hosts, func(h store.Runner) bool { return h.RunnerID == seat.RunnerID }); k >= 0 {
 		unfit = ""
 		if a := hosts[k].Admission(); hosts[k].Draining {
 			unfit = "is being drained"
-		} else if missing := a.Lacks(needs); missing != "" {
+		} else if missing := a.Unmet(needs); missing != "" {
 			unfit = "lacks " + missing
 		}
 	}
-	if unfit == "" && seat.HostID != avoid {
-		return seat.HostID, nil
+	if unfit == "" && seat.RunnerID != avoid {
+		return seat.RunnerID, nil
 	}
 	lack := ""
-	moved, err := r.Store.MoveSeat(ctx, seat, admissionTimes(at), func(hosts []admission.Host) string {
-		others := slices.DeleteFunc(hosts, func(h admission.Host) bool { return h.ID == seat.HostID || h.ID == avoid })
+	moved, err := r.Store.MoveSlot(ctx, seat, admissionTimes(at), func(hosts []admission.Runner) string {
+		others := slices.DeleteFunc(hosts, func(h admission.Runner) bool { return h.ID == seat.RunnerID || h.ID == avoid })
 		if len(others) == 0 {
 			lack = "there is no other"
 			return ""
 		}
 		var to []string
-		to, lack = admission.Place(others, []admission.Seat{{Role: seat.Role, Index: seat.RoleIndex, Needs: needs,
-			Room: admission.Room{CPUMilli: seat.CPUMilli, Memory: seat.Memory, Disk: seat.Disk}}})
+		to, lack = admission.Place(others, []admission.Slot{{Role: seat.Role, Index: seat.RoleIndex, Constraints: needs,
+			Resources: admission.Resources{CPUMilli: seat.CPUMilli, Memory: seat.Memory, Disk: seat.Disk}}})
 		if lack != "" {
 			return ""
 		}
@@ -130,7 +130,7 @@ func (r *Records) seated(ctx context.Context, seat store.Seat, needs admission.N
 		return "", final(err)
 	}
 	if lack != "" && unfit != "" {
-		return "", refused(bfia.Errorf(bfia.CodeUnavailable, "host %s %s, and %s", seat.HostID, unfit, lack))
+		return "", refused(bfia.Errorf(bfia.CodeUnavailable, "host %s %s, and %s", seat.RunnerID, unfit, lack))
 	}
-	return moved.HostID, nil
+	return moved.RunnerID, nil
 }

@@ -37,16 +37,16 @@ func TestClaimAfterProviderIsRegisteredAnew(t *testing.T) {
 		requires(`{"gpu":"a100"}`)
 		_, err := claim()
 		require.ErrorContains(t, err, "host host-1 lacks the label gpu=a100, and there is no other")
-		require.NoError(t, h.db.PutHost(t.Context(), store.Host{HostID: "host-2", NodeID: "A", Devices: []string{h.device.Device()},
+		require.NoError(t, h.db.PutRunner(t.Context(), store.Runner{RunnerID: "host-2", NodeID: "A", Devices: []string{h.device.Device()},
 			Labels: map[string]string{"gpu": "a100"}, Queue: "q2", Slots: 1}))
 		for range 2 {
 			claims, err := claim()
 			require.NoError(t, err)
-			require.Equal(t, []activities.Claim{{Part: guestA, HostID: "host-2", Attempt: 1}}, claims)
+			require.Equal(t, []activities.Claim{{Part: guestA, RunnerID: "host-2", Attempt: 1}}, claims)
 		}
 		requires(`{}`)
 		claims, err := claim()
 		require.NoError(t, err)
-		require.Equal(t, "host-2", claims[0].HostID, "what fits stays where it is")
+		require.Equal(t, "host-2", claims[0].RunnerID, "what fits stays where it is")
 	})
 }

@@ -30,7 +30,7 @@ func askOnControlPort(t *testing.T, d device) {
 	}
 	h.begin()
 	ended := make(chan error, 1)
-	var last activities.RunResult // set before ended is
+	var last activities.PartResult // set before ended is
 	go func() {
 		result, err := h.run(t.Context(), d, nil)
 		if err == nil && result.Failure == nil {

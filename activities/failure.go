@@ -10,7 +10,7 @@ import (
 
 // exitFailure explains the exit of a run; nil for one that went well.
 func exitFailure(exit runner.Exit, log []string) *bfia.Failure {
-	f := &bfia.Failure{Kind: bfia.FailedExit, ExitCode: exit.Code, Words: exit.Reason, Log: log}
+	f := &bfia.Failure{Kind: bfia.FailedExit, ExitCode: exit.Code, Message: exit.Reason, Log: log}
 	switch {
 	case exit.Code == 0:
 		return nil
@@ -20,15 +20,15 @@ func exitFailure(exit runner.Exit, log []string) *bfia.Failure {
 		f.Kind = bfia.FailedTemporary
 	case exit.Killed:
 		f.Kind = bfia.FailedKilled
-	case exit.Code == runner.UnknownCode:
+	case exit.Code == runner.UnknownExitCode:
 		f.Kind = bfia.FailedVanished
-	case exit.Code == runner.NotStartedCode || exit.Code == runner.NotExecutableCode:
+	case exit.Code == runner.NotStartedExitCode || exit.Code == runner.NotExecutableExitCode:
 		if exit.Reason != plainExit(exit.Code) {
 			f.Kind = bfia.FailedStart
 		}
 	}
-	if f.Words == plainExit(exit.Code) {
-		f.Words = "" // it says no more than the code
+	if f.Message == plainExit(exit.Code) {
+		f.Message = "" // it says no more than the code
 	}
 	return f
 }
@@ -43,13 +43,13 @@ func startFailure(err error) *bfia.Failure {
 	var protocol *bfia.Error
 	switch {
 	case errors.Is(err, runner.ErrNoImage):
-		return &bfia.Failure{Kind: bfia.FailedImage, Words: err.Error()}
+		return &bfia.Failure{Kind: bfia.FailedImage, Message: err.Error()}
 	case runner.IsPermanent(err):
-		return &bfia.Failure{Kind: bfia.FailedStart, Words: err.Error()}
+		return &bfia.Failure{Kind: bfia.FailedStart, Message: err.Error()}
 	case errors.As(err, &protocol) && protocol.Code == bfia.CodeNotFound:
-		return &bfia.Failure{Kind: bfia.FailedInput, Words: protocol.Message}
+		return &bfia.Failure{Kind: bfia.FailedInput, Message: protocol.Message}
 	case errors.As(err, &protocol) && protocol.Code != bfia.CodeInternal && protocol.Code != bfia.CodeUnavailable:
-		return &bfia.Failure{Kind: bfia.FailedStart, Words: protocol.Message}
+		return &bfia.Failure{Kind: bfia.FailedStart, Message: protocol.Message}
 	}
 	return nil
 }

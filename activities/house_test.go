@@ -49,7 +49,7 @@ type house struct {
 	partner *partner
 	records *activities.Records
 	remote  *activities.Remote
-	runs    *activities.Runs
+	runs    *activities.Runner
 	keeper  *activities.Housekeeping
 	plan    bfia.Plan                                            // of both parties
 	own     bfia.Plan                                            // this party's parts of it
@@ -107,8 +107,8 @@ func component(provider string) json.RawMessage {
 }
 
 // newRuns is what a worker that starts again on the same host has.
-func (h *house) newRuns(r runner.Runner) *activities.Runs {
-	return &activities.Runs{Node: "A", HostID: "host-1", Deployment: "ours", Store: h.db, Blobs: h.blobs, Runners: map[string]runner.Runner{r.Device(): r},
+func (h *house) newRuns(r runner.Driver) *activities.Runner {
+	return &activities.Runner{Node: "A", RunnerID: "host-1", Deployment: "ours", Store: h.db, Blobs: h.blobs, Drivers: map[string]runner.Driver{r.Device(): r},
 		System: func(string) bfia.System { return bfia.System{Transport: "hutong:9381", Callback: "http://hutong:9380"} }, StopGrace: time.Second, Logger: quiet, Told: h.told}
 }
 
@@ -140,8 +140,8 @@ func (h *house) key(task string) activities.TaskKey {
 	return activities.TaskKey{JobID: jobID, Task: task, Role: "guest"}
 }
 
-func (h *house) request(task string) activities.RunRequest {
-	return activities.RunRequest{Key: h.key(task), Part: guestA, TaskID: bfia.TaskID(jobID, task), Attempt: 1}
+func (h *house) request(task string) activities.PartRequest {
+	return activities.PartRequest{Key: h.key(task), Part: guestA, TaskID: bfia.TaskID(jobID, task), Attempt: 1}
 }
 
 func (h *house) ref(task string) bfia.TaskRef {
@@ -152,8 +152,8 @@ func (h *house) ref(task string) bfia.TaskRef {
 func (h *house) begin() {
 	ctx := h.t.Context()
 	require.NoError(h.t, h.records.RecordJob(ctx, h.own, []string{"guest.0"}, "B", bfia.JobReady, time.Now()))
-	require.NoError(h.t, h.db.PutHost(ctx, store.Host{HostID: "host-1", NodeID: "A", Devices: []string{h.device.Device()}, Queue: "q", Slots: 2}))
-	answer, err := h.records.Admit(ctx, h.application(time.Now()))
+	require.NoError(h.t, h.db.PutRunner(ctx, store.Runner{RunnerID: "host-1", NodeID: "A", Devices: []string{h.device.Device()}, Queue: "q", Slots: 2}))
+	answer, err := h.records.Reserve(ctx, h.application(time.Now()))
 	require.NoError(h.t, err)
 	require.True(h.t, answer.Grant.Granted, answer.Grant.Reason)
 	_, err = h.records.ClaimTask(ctx, h.ref("a"), []bfia.Part{guestA}, 0, "", time.Now())
@@ -161,8 +161,8 @@ func (h *house) begin() {
 }
 
 // application is the job's for room at this party.
-func (h *house) application(at time.Time) activities.AdmitRequest {
-	return activities.AdmitRequest{JobID: jobID, Scheduler: "B", Created: at, At: at}
+func (h *house) application(at time.Time) activities.ReserveRequest {
+	return activities.ReserveRequest{JobID: jobID, Scheduler: "B", Created: at, At: at}
 }
 
 func (h *house) row(task string) store.Task {
@@ -216,11 +216,11 @@ func (h *house) state() string {
 	put("t_schedule_job", scheduled, err)
 	tasks, err := h.db.ScheduleTasks(ctx, jobID)
 	put("t_schedule_task", tasks, err)
-	statuses, err := h.db.ScheduleTaskStatuses(ctx, jobID)
+	statuses, err := h.db.ScheduleParts(ctx, jobID)
 	put("t_schedule_task_status", statuses, err)
 	job, err := h.db.Job(ctx, jobID)
 	put("t_job", job, err)
-	seats, err := h.db.Seats(ctx, jobID)
+	seats, err := h.db.ReservedSlots(ctx, jobID)
 	put("t_seat", seats, err)
 	own, err := h.db.Tasks(ctx, jobID)
 	put("t_task", own, err)
@@ -271,8 +271,8 @@ func newPartner(t *testing.T) *partner {
 		if req.URL.Path == bfia.PathTaskPoll {
 			data = poll
 		}
-		if req.URL.Path == bfia.PathApply {
-			data = bfia.Grant{Granted: true, Copies: 1}
+		if req.URL.Path == bfia.PathReserve {
+			data = bfia.Grant{Granted: true, Parallelism: 1}
 		}
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(map[string]any{"code": 0, "msg": "success", "data": data})

@@ -37,18 +37,18 @@ func (h *house) life() []call {
 	a, b := bfia.TaskID(jobID, "a"), bfia.TaskID(jobID, "b")
 	progress := activities.Progress{JobID: jobID, State: bfia.JobRunning, At: at, Tasks: []activities.TaskProgress{
 		{TaskID: a, State: bfia.TaskRunning, Parts: []activities.PartProgress{{Part: guestA, State: bfia.TaskSuccess}, {Part: hostB, State: bfia.TaskRunning}}},
-		{TaskID: b, State: bfia.TaskFailed, Reason: "B (host.0): no", Parts: []activities.PartProgress{{Part: hostB, State: bfia.TaskFailed, Failure: &bfia.Failure{Kind: bfia.FailedUnknown, Words: "no"}}}}}}
+		{TaskID: b, State: bfia.TaskFailed, Reason: "B (host.0): no", Parts: []activities.PartProgress{{Part: hostB, State: bfia.TaskFailed, Failure: &bfia.Failure{Kind: bfia.FailedUnknown, Message: "no"}}}}}}
 	ended := make(chan error, 1)
 	return []call{
 		{name: activities.RecordScheduleJobName, args: []any{h.plan, []string{"A", "B"}, at}},
 		{name: activities.SendCreateName, args: []any{jobID, "B"}},
 		{name: activities.SendAuditName, args: []any{"B", bfia.Audit{JobID: jobID, Status: bfia.JobReady}}},
 		{name: activities.RecordJobName, args: []any{h.own, []string{"guest.0"}, "B", bfia.JobReady, at}},
-		{name: activities.TakeTurnName, args: []any{jobID, at}},
-		{name: activities.SendApplyName, args: []any{"B", bfia.Apply{JobID: jobID, Created: at, Round: 1}}},
-		{name: activities.AdmitName, args: []any{h.application(at)}},
-		{name: activities.EndTurnName, args: []any{jobID, "B", "it has no room", at}},
-		{name: activities.SendReturnName, args: []any{"B", bfia.Return{JobID: jobID, Round: 1}}},
+		{name: activities.DequeueName, args: []any{jobID, at}},
+		{name: activities.SendReserveName, args: []any{"B", bfia.ReserveRequest{JobID: jobID, Created: at, Generation: 1}}},
+		{name: activities.ReserveName, args: []any{h.application(at)}},
+		{name: activities.RequeueName, args: []any{jobID, "B", "it has no room", at}},
+		{name: activities.SendReleaseName, args: []any{"B", bfia.ReleaseRequest{JobID: jobID, Generation: 1}}},
 		{name: activities.SetPriorityName, args: []any{jobID, 5, at}},
 		{name: activities.SendStartName, args: []any{"B", jobID}},
 		{name: activities.RecordJobStateName, args: []any{jobID, bfia.JobRunning, "", (*bfia.Failure)(nil), at}},
@@ -82,8 +82,8 @@ func (h *house) life() []call {
 		{name: activities.RecordJobStateName, args: []any{jobID, bfia.JobFinished, "stopped by B", &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}, at}},
 		{name: activities.ReopenJobName, args: []any{jobID}},
 		{name: activities.RecordJobStateName, args: []any{jobID, bfia.JobFinished, "stopped by B", &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}, at}},
-		{name: activities.ReleaseName, args: []any{jobID, at, ""}},
-		{name: activities.SendFreeName, args: []any{"B", jobID}},
+		{name: activities.ReleaseReservationName, args: []any{jobID, at, ""}},
+		{name: activities.SendCapacityHintName, args: []any{"B", jobID}},
 		{name: activities.ReleaseSessionName, args: []any{bfia.SessionID(jobID)}},
 		{name: activities.ForgetScheduleJobName, args: []any{jobID}},
 		{name: activities.ForgetJobName, args: []any{jobID}},
@@ -98,7 +98,7 @@ func TestActivitiesAreIdempotent(t *testing.T) {
 		t.Run(database, func(t *testing.T) {
 			eachDevice(t, func(t *testing.T, d device) {
 				h := newHouse(t, address(t), d, []string{"append", "DATA/data_0", "one run\n", "lines", "2000"}, []string{"append", "DATA/data_0", "one run\n", "print", "begun", "forever"})
-				require.NoError(t, h.db.PutHost(t.Context(), store.Host{HostID: "host-1", NodeID: "A", Devices: []string{d.Device()}, Queue: "q", Slots: 2}))
+				require.NoError(t, h.db.PutRunner(t.Context(), store.Runner{RunnerID: "host-1", NodeID: "A", Devices: []string{d.Device()}, Queue: "q", Slots: 2}))
 				life := h.life()
 				var names []string
 				for _, c := range life {
@@ -107,7 +107,7 @@ func TestActivitiesAreIdempotent(t *testing.T) {
 				slices.Sort(names)
 				all := h.activities()
 				delete(all, activities.ReuseTaskName) // needs another job: see TestReuse
-				for _, name := range []string{activities.FindLostJobsName, activities.EndLostJobsName, activities.RemoveExpiredJobsName, activities.SweepStorageName, activities.ReleaseLostRoomName} {
+				for _, name := range []string{activities.FindLostJobsName, activities.EndLostJobsName, activities.RemoveExpiredJobsName, activities.SweepStorageName, activities.ReleaseLostReservationsName} {
 					delete(all, name) // of no job's life: see TestRemoveExpiredJobs, TestLostJobs
 				}
 				require.Equal(t, slices.Sorted(maps.Keys(all)), slices.Compact(names), "each activity that is registered is tried here, and no other")
@@ -116,7 +116,7 @@ func TestActivitiesAreIdempotent(t *testing.T) {
 				do := func(i int, when string) {
 					value, err := h.env(t.Context()).ExecuteActivity(life[i].name, life[i].args...)
 					h.runs.Wait(t.Context())
-					if strings.HasPrefix(when, "late") && slices.Contains([]string{activities.TakeTurnName, activities.SetPriorityName, activities.AdmitName}, life[i].name) {
+					if strings.HasPrefix(when, "late") && slices.Contains([]string{activities.DequeueName, activities.SetPriorityName, activities.ReserveName}, life[i].name) {
 						return // what waits no more may be refused; it must only change nothing
 					}
 					require.NoError(t, err, "%s %s", life[i].name, when)

@@ -15,7 +15,7 @@ func TestJudge(t *testing.T) {
 	now := time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
 	before := func(d time.Duration) *time.Time { at := now.Add(-d); return &at }
 	code := 0
-	running := store.Task{State: bfia.TaskRunning, Attempt: 2, HostID: "here", RunID: "id"}
+	running := store.Task{State: bfia.TaskRunning, Attempt: 2, RunnerID: "here", ContainerID: "id"}
 	with := func(change func(*store.Task)) *store.Task {
 		row := running
 		change(&row)
@@ -33,14 +33,14 @@ func TestJudge(t *testing.T) {
 		{"watched, of an attempt that another has followed: its RunTask ends it", with(func(*store.Task) {}), 1, true, keepRun, "watched"},
 		{"the worker has just come back", with(func(*store.Task) {}), 2, false, askEngine, "nobody watches it"},
 		{"unknown", nil, 2, false, askEngine, "not known here"},
-		{"being created", with(func(r *store.Task) { r.RunID, r.HostID = "", "" }), 2, false, askEngine, "not recorded"},
-		{"being created, claimed for this host", with(func(r *store.Task) { r.RunID = "" }), 2, false, askEngine, "not recorded"},
-		{"being created here, while another was claimed", with(func(r *store.Task) { r.RunID, r.HostID = "", "there" }), 2, false, askEngine, "not recorded"},
+		{"being created", with(func(r *store.Task) { r.ContainerID, r.RunnerID = "", "" }), 2, false, askEngine, "not recorded"},
+		{"being created, claimed for this host", with(func(r *store.Task) { r.ContainerID = "" }), 2, false, askEngine, "not recorded"},
+		{"being created here, while another was claimed", with(func(r *store.Task) { r.ContainerID, r.RunnerID = "", "there" }), 2, false, askEngine, "not recorded"},
 		{"earlier attempt", with(func(*store.Task) {}), 1, false, endRun, "attempt 2 has followed its attempt 1"},
-		{"earlier attempt, the later one not yet begun", with(func(r *store.Task) { r.RunID = "" }), 1, false, endRun, "attempt 2"},
+		{"earlier attempt, the later one not yet begun", with(func(r *store.Task) { r.ContainerID = "" }), 1, false, endRun, "attempt 2"},
 		{"says no attempt", with(func(*store.Task) {}), 0, false, endRun, "attempt 2 has followed"},
 		{"later attempt than is known", with(func(*store.Task) {}), 3, false, askEngine, "is at attempt 2, and this is 3"},
-		{"other host", with(func(r *store.Task) { r.HostID = "there" }), 2, false, endRun, "runs on host there"},
+		{"other host", with(func(r *store.Task) { r.RunnerID = "there" }), 2, false, endRun, "runs on host there"},
 		{"exit to be read", with(func(r *store.Task) { r.State = bfia.TaskSuccess }), 2, false, askEngine, "exit is not recorded"},
 		{"stopped, exit to be read", with(func(r *store.Task) { r.State, r.StopRequested = bfia.TaskFailed, true }), 2, false, askEngine, "exit is not recorded"},
 		{"exit just recorded", with(func(r *store.Task) { r.ExitCode, r.ExitedAt = &code, before(time.Second) }), 2, false, keepRun, "just been recorded"},
@@ -48,7 +48,7 @@ func TestJudge(t *testing.T) {
 		{"ended, exit recorded", with(func(r *store.Task) { r.State, r.ExitCode, r.ExitedAt = bfia.TaskFailed, &code, before(time.Hour) }), 2, false, endRun, "exit is recorded"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := foundRun{run: runner.Run{Name: "run"}, attempt: c.attempt, row: c.row, host: "here", watched: c.watched, now: now}
+			f := foundRun{run: runner.Container{Name: "run"}, attempt: c.attempt, row: c.row, host: "here", watched: c.watched, now: now}
 			got, reason := f.judge()
 			assert.Equal(t, c.want, got, reason)
 			assert.Contains(t, reason, c.reason)

@@ -40,7 +40,7 @@ const (
 func LogPrefix(run string) string { return "_log/" + run }
 
 // followLogs keeps a run's log until its end, and counts its bytes.
-func (r *Runs) followLogs(ctx context.Context, rn runner.Runner, name string, logged *atomic.Int64) error {
+func (r *Runner) followLogs(ctx context.Context, rn runner.Driver, name string, logged *atomic.Int64) error {
 	w := &chunkWriter{ctx: ctx, blobs: r.Blobs, prefix: LogPrefix(name) + "/" + uuid.NewString()}
 	stop := make(chan struct{})
 	var flusher sync.WaitGroup
@@ -219,7 +219,7 @@ func (w *chunkWriter) put() {
 const tailLines = 5
 
 // lastLines is the end of a failed run's log.
-func (r *Runs) lastLines(ctx context.Context, rn runner.Runner, name string) []string {
+func (r *Runner) lastLines(ctx context.Context, rn runner.Driver, name string) []string {
 	ctx, cancel := context.WithTimeout(ctx, logPatience)
 	defer cancel()
 	tail := &tailWriter{}

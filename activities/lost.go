@@ -10,8 +10,8 @@ import (
 	"hutong/bfia"
 )
 
-// Lost is a job whose workflow is gone without having brought it to its end, and who should hear of that.
-type Lost struct {
+// LostJob is a job whose workflow is gone without having brought it to its end, and who should hear of that.
+type LostJob struct {
 	JobID string `json:"job_id"`
 	// Nodes are the participants, where this node schedules the job.
 	Nodes   []string      `json:"nodes,omitempty"`
@@ -20,7 +20,7 @@ type Lost struct {
 
 // LostJobs are what one [Housekeeping.FindLostJobs] has found.
 type LostJobs struct {
-	Jobs []Lost `json:"jobs,omitempty"`
+	Jobs []LostJob `json:"jobs,omitempty"`
 	// Next is where the next batch begins; empty when there is no more.
 	Next string `json:"next,omitempty"`
 }
@@ -38,9 +38,9 @@ const (
 // not answer it fails.
 func (h *Housekeeping) FindLostJobs(ctx context.Context, scheduled bool, after string) (LostJobs, error) {
 	var found LostJobs
-	list, goesOn := h.Store.OpenJobs, h.TakenPart
+	list, goesOn := h.Store.UnendedJobs, h.TakenPart
 	if scheduled {
-		list, goesOn = h.Store.OpenScheduleJobs, h.Scheduled
+		list, goesOn = h.Store.UnendedScheduleJobs, h.Scheduled
 	}
 	ids, err := list(ctx, time.Now().Add(-lostAge), after, lostBatch)
 	if err != nil {
@@ -61,8 +61,8 @@ func (h *Housekeeping) FindLostJobs(ctx context.Context, scheduled bool, after s
 		} else if !open {
 			continue
 		}
-		lost := Lost{JobID: id, Failure: &bfia.Failure{Kind: bfia.FailedInternal, NodeID: h.Node,
-			Words: "the engine no longer runs the job: its workflow " + fate}}
+		lost := LostJob{JobID: id, Failure: &bfia.Failure{Kind: bfia.FailedInternal, NodeID: h.Node,
+			Message: "the engine no longer runs the job: its workflow " + fate}}
 		if scheduled {
 			if lost.Nodes, err = h.participants(ctx, id); err != nil {
 				return found, err
@@ -112,7 +112,7 @@ func (h *Housekeeping) participants(ctx context.Context, jobID string) ([]string
 }
 
 // EndLostJobs ends the rows of lost jobs: they are FINISHED, and what ran is FAILED. What has ended stays as it is.
-func (h *Housekeeping) EndLostJobs(ctx context.Context, scheduled bool, jobs []Lost) error {
+func (h *Housekeeping) EndLostJobs(ctx context.Context, scheduled bool, jobs []LostJob) error {
 	end := h.Store.EndLostJob
 	if scheduled {
 		end = h.Store.EndLostScheduleJob
@@ -123,15 +123,15 @@ func (h *Housekeeping) EndLostJobs(ctx context.Context, scheduled bool, jobs []L
 			return err
 		}
 		if ended {
-			h.Logger.Warn("a job came to no end of its own", "job_id", lost.JobID, "scheduled", scheduled, "reason", lost.Failure.Words)
+			h.Logger.Warn("a job came to no end of its own", "job_id", lost.JobID, "scheduled", scheduled, "reason", lost.Failure.Message)
 		}
 	}
 	return nil
 }
 
-// ReleaseLostRoom gives back the room of jobs that have ended here, and whose workflow was gone before it could.
-func (h *Housekeeping) ReleaseLostRoom(ctx context.Context) error {
-	ids, err := h.Store.EndedWithSeats(ctx, time.Now().Add(-lostAge))
+// ReleaseLostReservations gives back the room of jobs that have ended here, and whose workflow was gone before it could.
+func (h *Housekeeping) ReleaseLostReservations(ctx context.Context) error {
+	ids, err := h.Store.EndedWithReservation(ctx, time.Now().Add(-lostAge))
 	if err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func (h *Housekeeping) ReleaseLostRoom(ctx context.Context) error {
 			continue
 		}
 		h.Logger.Warn("a job that ended held room", "job_id", id, "workflow", fate)
-		if err := h.Store.Release(ctx, id); err != nil {
+		if err := h.Store.ReleaseReservation(ctx, id); err != nil {
 			return err
 		}
 	}

@@ -28,18 +28,18 @@ func TestRowsOfAStepThatDidNotCount(t *testing.T) {
 			_, err = h.records.RecordProgress(ctx, activities.Progress{JobID: jobID, State: bfia.JobFinished, Reason: "stopped by B",
 				Failure: &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}, At: at})
 			require.NoError(t, err)
-			_, err = h.records.Release(ctx, jobID, at, "stopped by B")
+			_, err = h.records.ReleaseReservation(ctx, jobID, at, "stopped by B")
 			require.NoError(t, err)
 		}
 		tasks, err := h.db.ScheduleTasks(ctx, jobID)
 		require.NoError(t, err)
 		require.Equal(t, []bfia.TaskState{bfia.TaskFailed, bfia.TaskReady}, []bfia.TaskState{tasks[0].State, tasks[1].State})
-		parts, err := h.db.ScheduleTaskStatuses(ctx, jobID)
+		parts, err := h.db.ScheduleParts(ctx, jobID)
 		require.NoError(t, err)
 		for _, p := range parts {
 			if p.TaskID == tasks[0].TaskID {
 				require.Equal(t, bfia.TaskFailed, p.State)
-				require.Equal(t, &bfia.Failure{Kind: bfia.FailedStopped, Words: "the job was stopped: stopped by B"}, p.Explanation)
+				require.Equal(t, &bfia.Failure{Kind: bfia.FailedStopped, Message: "the job was stopped: stopped by B"}, p.Explanation)
 			} else {
 				require.Equal(t, bfia.TaskReady, p.State)
 			}
@@ -47,7 +47,7 @@ func TestRowsOfAStepThatDidNotCount(t *testing.T) {
 		require.Equal(t, bfia.TaskFailed, h.row("a").State)
 		require.Equal(t, "stopped by B", h.row("a").Reason)
 		require.Equal(t, bfia.TaskReady, h.row("b").State)
-		seats, err := h.db.Seats(ctx, jobID)
+		seats, err := h.db.ReservedSlots(ctx, jobID)
 		require.NoError(t, err)
 		require.Empty(t, seats)
 	})
@@ -58,7 +58,7 @@ func TestReleaseLeavesTasksAlone(t *testing.T) {
 	eachDevice(t, func(t *testing.T, d device) {
 		h := newHouse(t, storetest.SQLite(t), d, []string{"print"}, []string{"print"})
 		h.begin()
-		_, err := h.records.Release(t.Context(), jobID, time.Now(), "")
+		_, err := h.records.ReleaseReservation(t.Context(), jobID, time.Now(), "")
 		require.NoError(t, err)
 		require.Equal(t, bfia.TaskRunning, h.row("a").State)
 	})

@@ -98,7 +98,7 @@ func importImage(path, ref string) (remove func(), err error) {
 
 // device is a real device of this host, and a program for it.
 type device struct {
-	runner.Runner
+	runner.Driver
 	program string // its path in the device's own view
 }
 

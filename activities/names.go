@@ -10,12 +10,12 @@ import (
 // stopped on the queues of the host that it runs on, so that a worker that comes back finds its own.
 const ControlQueue = "control"
 
-// RunQueue is the queue of a host's runs.
-func RunQueue(hostID string) string { return "host/" + hostID }
+// TaskQueueOfRunner is the queue of a host's runs.
+func TaskQueueOfRunner(hostID string) string { return "host/" + hostID }
 
-// StopQueue is the queue on which runs of a host are stopped. It is apart from the runs' queue: a stop must never wait
+// StopQueueOfRunner is the queue on which runs of a host are stopped. It is apart from the runs' queue: a stop must never wait
 // for a slot that only a stop can free.
-func StopQueue(hostID string) string { return "host/" + hostID + "/stop" }
+func StopQueueOfRunner(hostID string) string { return "host/" + hostID + "/stop" }
 
 // The names under which activities are registered. Workflows call them by name, so that they need nothing of their
 // implementation; a name that changes breaks jobs that run.
@@ -33,25 +33,25 @@ const (
 	ForgetJobName      = "ForgetJob"
 	RequestStopName    = "RequestStop"
 
-	TakeTurnName    = "TakeTurn"
-	EndTurnName     = "EndTurn"
-	SetPriorityName = "SetPriority"
-	AdmitName       = "Admit"
-	ReleaseName     = "Release"
+	DequeueName            = "TakeTurn"
+	RequeueName            = "EndTurn"
+	SetPriorityName        = "SetPriority"
+	ReserveName            = "Admit"
+	ReleaseReservationName = "Release"
 
-	SendCreateName     = "SendCreate"
-	SendStartName      = "SendStart"
-	SendTaskStartName  = "SendTaskStart"
-	SendStopName       = "SendStop"
-	SendStopAgainName  = "SendStopAgain"
-	SendCallbackName   = "SendCallback"
-	SendFateReportName = "SendFateReport"
-	PollTaskName       = "PollTask"
-	ReleaseSessionName = "ReleaseSession"
-	SendAuditName      = "SendAudit"
-	SendApplyName      = "SendApply"
-	SendReturnName     = "SendReturn"
-	SendFreeName       = "SendFree"
+	SendCreateName       = "SendCreate"
+	SendStartName        = "SendStart"
+	SendTaskStartName    = "SendTaskStart"
+	SendStopName         = "SendStop"
+	SendStopAgainName    = "SendStopAgain"
+	SendCallbackName     = "SendCallback"
+	SendFateReportName   = "SendFateReport"
+	PollTaskName         = "PollTask"
+	ReleaseSessionName   = "ReleaseSession"
+	SendAuditName        = "SendAudit"
+	SendReserveName      = "SendApply"
+	SendReleaseName      = "SendReturn"
+	SendCapacityHintName = "SendFree"
 
 	RunTaskName  = "RunTask"
 	StopTaskName = "StopTask"
@@ -104,29 +104,29 @@ type TaskKey struct {
 
 // Claim is what [Records.ClaimTask] found for one part: the host that runs it, and how it is with a run that has begun.
 type Claim struct {
-	Part    bfia.Part `json:"part"`
-	HostID  string    `json:"host_id,omitempty"`
-	Attempt int       `json:"attempt"`
+	Part     bfia.Part `json:"part"`
+	RunnerID string    `json:"host_id,omitempty"`
+	Attempt  int       `json:"attempt"`
 	// Begun: the run has begun on the host, and stays there. This and what follows is told of a claim that avoids a host.
 	Begun bool `json:"begun,omitempty"`
-	// Seen is when the host of a run that has begun was last heard of; zero when it is not known any more.
-	Seen time.Time `json:"seen,omitzero"`
+	// HeartbeatAt is when the host of a run that has begun was last heard of; zero when it is not known any more.
+	HeartbeatAt time.Time `json:"seen,omitzero"`
 	// Elsewhere: another host is there that could run it.
 	Elsewhere bool `json:"elsewhere,omitempty"`
 	// Ended is how the run ended, where that is recorded.
-	Ended *RunResult `json:"ended,omitempty"`
+	Ended *PartResult `json:"ended,omitempty"`
 }
 
-// RunRequest asks a host to run one attempt of one part of a task.
-type RunRequest struct {
+// PartRequest asks a host to run one attempt of one part of a task.
+type PartRequest struct {
 	Key     TaskKey   `json:"key"`
 	Part    bfia.Part `json:"part"`
 	TaskID  string    `json:"task_id"`
 	Attempt int       `json:"attempt"`
 }
 
-// RunResult is how it ended.
-type RunResult struct {
+// PartResult is how it ended.
+type PartResult struct {
 	Failure *bfia.Failure `json:"failure,omitempty"` // nil when it went well
 }
 

@@ -30,13 +30,13 @@ func (r *Records) RecordScheduleJob(ctx context.Context, plan bfia.Plan, nodes [
 	job := store.ScheduleJob{Priority: plan.Priority, Nodes: nodes, JobID: plan.JobID, FlowID: plan.FlowID, State: bfia.JobPending,
 		InitiatorRole: plan.Initiator.Role, InitiatorNode: plan.Initiator.NodeID, SyncType: plan.SyncType, CreatedAt: at}
 	var tasks []store.ScheduleTask
-	var parts []store.ScheduleTaskStatus
+	var parts []store.SchedulePart
 	for i, t := range plan.Tasks {
 		id := bfia.TaskID(plan.JobID, t.Name)
 		tasks = append(tasks, store.ScheduleTask{JobID: plan.JobID, TaskID: id, Name: t.Name, Component: t.Component,
 			Provider: t.Provider, Version: t.Version, Seq: i, DependsOn: t.DependsOn, State: bfia.TaskReady})
 		for _, p := range t.Parts {
-			parts = append(parts, store.ScheduleTaskStatus{JobID: plan.JobID, TaskID: id, Role: p.Role, RoleIndex: p.Index,
+			parts = append(parts, store.SchedulePart{JobID: plan.JobID, TaskID: id, Role: p.Role, RoleIndex: p.Index,
 				NodeID: p.NodeID, State: bfia.TaskReady})
 		}
 	}
@@ -63,7 +63,7 @@ func (r *Records) recordProgress(ctx context.Context, p Progress) error {
 		c := store.ScheduleTaskChange{TaskID: t.TaskID, State: t.State, Reason: t.Reason}
 		for _, part := range t.Parts {
 			c.Parts = append(c.Parts, store.SchedulePartChange{Role: part.Part.Role, RoleIndex: part.Part.Index, State: part.State, Reason: part.Failure.Text()})
-			if err := r.Store.ExplainSchedulePart(ctx, t.TaskID, part.Part.Role, part.Part.Index, part.Failure); err != nil {
+			if err := r.Store.SetSchedulePartFailure(ctx, t.TaskID, part.Part.Role, part.Part.Index, part.Failure); err != nil {
 				return final(err)
 			}
 		}
@@ -79,12 +79,12 @@ func (r *Records) recordProgress(ctx context.Context, p Progress) error {
 	}
 	if p.State.Terminal() && p.Reason != "" {
 		// A step of the workflow that made them RUNNING has not counted: it was cut off, and done anew with the job's end in it.
-		stopped := &bfia.Failure{Kind: bfia.FailedStopped, Words: "the job was stopped: " + p.Reason}
+		stopped := &bfia.Failure{Kind: bfia.FailedStopped, Message: "the job was stopped: " + p.Reason}
 		if err := r.Store.FailRunningScheduleTasks(ctx, p.JobID, stopped, p.At); err != nil {
 			return final(err)
 		}
 	}
-	if err := r.Store.ExplainScheduleJob(ctx, p.JobID, p.Failure); err != nil {
+	if err := r.Store.SetScheduleJobFailure(ctx, p.JobID, p.Failure); err != nil {
 		return final(err)
 	}
 	return final(r.Store.UpdateScheduleJob(ctx, p.JobID, p.State, p.Reason, p.At))
@@ -128,7 +128,7 @@ func (r *Records) ReopenJob(ctx context.Context, jobID string) error {
 
 // RecordJobState moves this node's part of a job forward, and tells why it ended as it did.
 func (r *Records) RecordJobState(ctx context.Context, jobID string, state bfia.JobState, reason string, failure *bfia.Failure, at time.Time) error {
-	if err := r.Store.ExplainJob(ctx, jobID, failure); err != nil {
+	if err := r.Store.SetJobFailure(ctx, jobID, failure); err != nil {
 		return final(err)
 	}
 	return final(r.Store.UpdateJob(ctx, jobID, state, reason, at))
@@ -151,7 +151,7 @@ func (r *Records) RecordTaskEnd(ctx context.Context, key TaskKey, part bfia.Part
 		}
 	}
 	// The first stays: a part that was stopped was, whatever its container exits with then.
-	if err := r.Store.ExplainTask(ctx, key.row(), taskID, failure); err != nil {
+	if err := r.Store.SetTaskFailure(ctx, key.row(), taskID, failure); err != nil {
 		return final(err)
 	}
 	return final(r.Store.EndTask(ctx, key.row(), taskID, state, failure.Text(), at))

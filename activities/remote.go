@@ -57,21 +57,21 @@ func (r *Remote) SendStart(ctx context.Context, node, jobID string) error {
 	return r.sent(ctx, node, r.Client.Start(ctx, node, jobID))
 }
 
-// SendApply asks a node for the room that a job needs there.
-func (r *Remote) SendApply(ctx context.Context, node string, apply bfia.Apply) (bfia.Grant, error) {
-	grant, err := r.Client.Apply(ctx, node, apply)
+// SendReserve asks a node for the room that a job needs there.
+func (r *Remote) SendReserve(ctx context.Context, node string, apply bfia.ReserveRequest) (bfia.Grant, error) {
+	grant, err := r.Client.Reserve(ctx, node, apply)
 	return grant, r.sent(ctx, node, err)
 }
 
-// SendReturn gives back to a node what it has granted.
-func (r *Remote) SendReturn(ctx context.Context, node string, back bfia.Return) error {
-	return r.sent(ctx, node, r.Client.Return(ctx, node, back))
+// SendRelease gives back to a node what it has granted.
+func (r *Remote) SendRelease(ctx context.Context, node string, back bfia.ReleaseRequest) error {
+	return r.sent(ctx, node, r.Client.Release(ctx, node, back))
 }
 
-// SendFree tells a scheduler that a job of its may find room here now. It is a hint, and tried once: the scheduler asks by
+// SendCapacityHint tells a scheduler that a job of its may find room here now. It is a hint, and tried once: the scheduler asks by
 // itself after a while.
-func (r *Remote) SendFree(ctx context.Context, node, jobID string) error {
-	return r.sent(ctx, node, r.Client.Free(ctx, node, jobID))
+func (r *Remote) SendCapacityHint(ctx context.Context, node, jobID string) error {
+	return r.sent(ctx, node, r.Client.CapacityHint(ctx, node, jobID))
 }
 
 // SendTaskStart starts a task at a node (part 2, 3.4). A peer may run a task that is started twice twice, so when an
@@ -165,7 +165,7 @@ func (r *Remote) PollTask(ctx context.Context, req PollRequest) ([]PollResult, e
 					r.Logger.Warn("a party does not answer for a task", "job_id", req.JobID, "task_id", req.TaskID, "node_id", node, "error", err)
 				} else if time.Since(silent[node]) > req.GiveUpAfter {
 					ended = append(ended, PollResult{Node: node, State: bfia.TaskFailed, Failure: &bfia.Failure{Kind: bfia.FailedTimeout,
-						NodeID: node, Words: fmt.Sprintf("no good answer for %s: %v", req.GiveUpAfter, err)}})
+						NodeID: node, Message: fmt.Sprintf("no good answer for %s: %v", req.GiveUpAfter, err)}})
 				}
 				continue
 			}

@@ -202,8 +202,8 @@ func TestPollTask(t *testing.T) {
 			}
 			return bfia.PollResult{Status: bfia.TaskFailed, Reason: "exit code 1"}
 		}, []activities.PollResult{
-			{Node: "B", State: bfia.TaskFailed, Failure: &bfia.Failure{Kind: bfia.FailedUnknown, Words: "exit code 1"}},
-			{Node: "C", State: bfia.TaskFailed, Failure: &bfia.Failure{Kind: bfia.FailedUnknown, Words: "exit code 1"}}}, 8},
+			{Node: "B", State: bfia.TaskFailed, Failure: &bfia.Failure{Kind: bfia.FailedUnknown, Message: "exit code 1"}},
+			{Node: "C", State: bfia.TaskFailed, Failure: &bfia.Failure{Kind: bfia.FailedUnknown, Message: "exit code 1"}}}, 8},
 		{"of one", nil, func(nth int) bfia.PollResult {
 			if nth == 4 {
 				return bfia.PollResult{Status: bfia.TaskSuccess}

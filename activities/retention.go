@@ -23,21 +23,21 @@ type Housekeeping struct {
 	// Keep is how long a job is kept after its end; 0 is for ever.
 	Keep time.Duration
 	// Scheduled and TakenPart ask for a job's workflow at its scheduler and at a participant.
-	Scheduled, TakenPart GoesOn
+	Scheduled, TakenPart JobOpen
 	Logger               *slog.Logger
 }
 
 // The names of its activities; see [RecordJobName] for what they mean.
 const (
-	FindLostJobsName      = "FindLostJobs"
-	ReleaseLostRoomName   = "ReleaseLostRoom"
-	EndLostJobsName       = "EndLostJobs"
-	RemoveExpiredJobsName = "RemoveExpiredJobs"
-	SweepStorageName      = "SweepStorage"
+	FindLostJobsName            = "FindLostJobs"
+	ReleaseLostReservationsName = "ReleaseLostRoom"
+	EndLostJobsName             = "EndLostJobs"
+	RemoveExpiredJobsName       = "RemoveExpiredJobs"
+	SweepStorageName            = "SweepStorage"
 )
 
-// Removed is what one [Housekeeping.RemoveExpiredJobs] has removed.
-type Removed struct {
+// RemovalProgress is what one [Housekeeping.RemoveExpiredJobs] has removed.
+type RemovalProgress struct {
 	Jobs    int   `json:"jobs"`
 	Objects int   `json:"objects"`
 	Bytes   int64 `json:"bytes"`
@@ -61,8 +61,8 @@ const (
 // outputs, logs, rows of both sides and document. Data goes first and rows last, so that what a crash leaves is found again.
 // Outputs that another job has taken over stay for as long as that is kept, and datasets that someone uploaded stay always.
 // It looks at a batch of jobs behind after.
-func (h *Housekeeping) RemoveExpiredJobs(ctx context.Context, after string) (Removed, error) {
-	var done Removed
+func (h *Housekeeping) RemoveExpiredJobs(ctx context.Context, after string) (RemovalProgress, error) {
+	var done RemovalProgress
 	var before time.Time // nothing but what was begun, before the configuration said that jobs are kept for ever
 	if h.Keep > 0 {
 		before = time.Now().Add(-h.Keep)
@@ -92,13 +92,13 @@ func (h *Housekeeping) RemoveExpiredJobs(ctx context.Context, after string) (Rem
 	if _, err := h.Store.RemoveUnusedDocuments(ctx, time.Now().Add(-unusedAge)); err != nil {
 		return done, err
 	}
-	_, err = h.Store.ForgetHosts(ctx, time.Now().Add(-hostGone))
+	_, err = h.Store.ForgetRunners(ctx, time.Now().Add(-hostGone))
 	return done, err
 }
 
 // busy tells whether one of a job's workflows goes on.
 func (h *Housekeeping) busy(ctx context.Context, jobID string) (bool, error) {
-	for _, goesOn := range []GoesOn{h.TakenPart, h.Scheduled} {
+	for _, goesOn := range []JobOpen{h.TakenPart, h.Scheduled} {
 		if on, _, err := goesOn(ctx, jobID); on || err != nil {
 			return on, err
 		}
@@ -106,8 +106,8 @@ func (h *Housekeeping) busy(ctx context.Context, jobID string) (bool, error) {
 	return false, nil
 }
 
-func (h *Housekeeping) removeJob(ctx context.Context, jobID string, done *Removed) error {
-	if err := h.Store.BeginRemoval(ctx, jobID); err != nil {
+func (h *Housekeeping) removeJob(ctx context.Context, jobID string, done *RemovalProgress) error {
+	if err := h.Store.MarkRemoving(ctx, jobID); err != nil {
 		return err
 	}
 	before := *done
@@ -189,7 +189,7 @@ func (h *Housekeeping) dataOf(ctx context.Context, jobID string) ([]string, erro
 			}
 		}
 		for attempt := 1; attempt <= t.Attempt; attempt++ {
-			run := runName(RunRequest{Key: TaskKey{JobID: jobID, Task: t.Name}, Part: part, Attempt: attempt})
+			run := runName(PartRequest{Key: TaskKey{JobID: jobID, Task: t.Name}, Part: part, Attempt: attempt})
 			prefixes = append(prefixes, LogPrefix(run))
 		}
 	}

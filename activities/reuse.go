@@ -110,7 +110,7 @@ func (r *Records) ReuseTask(ctx context.Context, ref bfia.TaskRef, plan bfia.Pla
 	if !held {
 		return refused(bfia.Errorf(bfia.CodeNotFound, "the outputs of task %s of job %s are no longer here, or not for these parameters and inputs", ref.TaskName, doc.OldJobID))
 	}
-	if _, err := r.Store.StartTask(ctx, ref.JobID, ref.TaskName, ref.TaskID, ref.Which(), at); err != nil {
+	if _, err := r.Store.StartTask(ctx, ref.JobID, ref.TaskName, ref.TaskID, ref.AttemptNumber(), at); err != nil {
 		return final(err)
 	}
 	return final(r.Store.ReuseTask(ctx, ref.JobID, ref.TaskName, doc.OldJobID))

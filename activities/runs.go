@@ -19,13 +19,13 @@ import (
 	"hutong/store/blob"
 )
 
-// Runs runs containers (or processes) on this host.
-type Runs struct {
-	Node    string
-	HostID  string
-	Store   *store.Store
-	Blobs   blob.Store
-	Runners map[string]runner.Runner // by device
+// Runner runs containers (or processes) on this host.
+type Runner struct {
+	Node     string
+	RunnerID string
+	Store    *store.Store
+	Blobs    blob.Store
+	Drivers  map[string]runner.Driver // by device
 	// System is what containers of a device are told of the party; Storage and LogPath are filled in for each run.
 	System func(device string) bfia.System
 	// Told passes on what a run says of its end when it is asked; nil leaves it at the run's callback and exit.
@@ -41,7 +41,7 @@ type Runs struct {
 }
 
 // Wait waits for the removals that RunTasks have begun and left behind, until ctx is done: the sweep takes what remains.
-func (r *Runs) Wait(ctx context.Context) {
+func (r *Runner) Wait(ctx context.Context) {
 	done := make(chan struct{})
 	go func() { r.removing.Wait(); close(done) }()
 	select {
@@ -55,7 +55,7 @@ const heartbeatEvery = 2 * time.Second
 
 // RunTask runs one attempt of one part of a task, to its end: creates its container or finds it, waits, keeps its logs
 // and outputs, records its exit, has it removed. Begun again it goes on where the last try was; a container never runs twice.
-func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
+func (r *Runner) RunTask(ctx context.Context, req PartRequest) (PartResult, error) {
 	// Only the wait for the run's end heeds a cancellation, which stops the run: cut off anywhere else it would leave a run
 	// that nobody watches. Each other step is short.
 	cancelled := ctx
@@ -63,19 +63,19 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	log := r.Logger.With("job_id", req.Key.JobID, "task_id", req.TaskID, "role", req.Part.Self(), "run", runName(req))
 	row, err := r.Store.Task(ctx, req.Key.row())
 	if err != nil {
-		return RunResult{}, fmt.Errorf("reading the row of %s: %w", runName(req), err)
+		return PartResult{}, fmt.Errorf("reading the row of %s: %w", runName(req), err)
 	}
 	name := runName(req)
 	defer r.watched.hold(name)()
-	stopped := RunResult{Failure: at(&bfia.Failure{Kind: bfia.FailedStopped, Words: "stopped before it began"}, req.Key, req.Part)}
-	begun := row.RunID != "" && row.Attempt == req.Attempt
+	stopped := PartResult{Failure: at(&bfia.Failure{Kind: bfia.FailedStopped, Message: "stopped before it began"}, req.Key, req.Part)}
+	begun := row.ContainerID != "" && row.Attempt == req.Attempt
 	switch {
 	case row.Attempt > req.Attempt:
 		return r.outdated(ctx, req, log)
 	case row.ExitCode != nil && row.Attempt == req.Attempt:
 		// An earlier try came as far as the exit; only the cleaning is left.
 		r.removeAll(ctx, name, log)
-		return RunResult{Failure: row.Explanation}, nil
+		return PartResult{Failure: row.Explanation}, nil
 	case row.StopRequested && !begun:
 		// An earlier try may have created it, and come no further.
 		r.removeAll(ctx, name, log)
@@ -83,10 +83,10 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	}
 	rn, err := r.begin(ctx, req, begun)
 	if f := startFailure(err); f != nil {
-		return RunResult{Failure: at(f, req.Key, req.Part)}, nil
+		return PartResult{Failure: at(f, req.Key, req.Part)}, nil
 	}
 	if err != nil {
-		return RunResult{}, err
+		return PartResult{}, err
 	}
 	startErr := rn.Start(ctx, name)
 	switch {
@@ -94,55 +94,55 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 	case runner.IsPermanent(startErr):
 		// It never will run. Where the runner has not written that down as its end, this does.
 		if err := rn.Stop(ctx, name, 0); err != nil {
-			return RunResult{}, fmt.Errorf("giving up %s, which can't be started: %w", name, err)
+			return PartResult{}, fmt.Errorf("giving up %s, which can't be started: %w", name, err)
 		}
 	default:
 		if errors.Is(startErr, runner.ErrCreateAgain) { // for the next try it has not begun
-			if err := r.Store.SetTaskRun(ctx, req.Key.row(), req.Attempt, "", "", ""); err != nil {
-				return RunResult{}, fmt.Errorf("recording that %s is to be created again: %w", name, err)
+			if err := r.Store.SetTaskContainer(ctx, req.Key.row(), req.Attempt, "", "", ""); err != nil {
+				return PartResult{}, fmt.Errorf("recording that %s is to be created again: %w", name, err)
 			}
 		}
-		return RunResult{}, fmt.Errorf("starting %s: %w", name, startErr)
+		return PartResult{}, fmt.Errorf("starting %s: %w", name, startErr)
 	}
 	// A stop that was asked for meanwhile found nothing to stop, perhaps; from here on it finds the run.
 	if row, err = r.Store.Task(ctx, req.Key.row()); err != nil {
-		return RunResult{}, fmt.Errorf("reading the row of %s: %w", name, err)
+		return PartResult{}, fmt.Errorf("reading the row of %s: %w", name, err)
 	}
 	if row.StopRequested || row.Attempt > req.Attempt {
 		if err := rn.Stop(ctx, name, r.StopGrace); err != nil {
-			return RunResult{}, fmt.Errorf("stopping %s: %w", name, err)
+			return PartResult{}, fmt.Errorf("stopping %s: %w", name, err)
 		}
 	}
 	log.Info("run started", "device", rn.Device())
 	exit, err := r.wait(cancelled, rn, req, log)
 	if errors.Is(err, runner.ErrNotFound) {
 		if row, err = r.Store.Task(ctx, req.Key.row()); err != nil {
-			return RunResult{}, fmt.Errorf("reading the row of %s: %w", name, err)
+			return PartResult{}, fmt.Errorf("reading the row of %s: %w", name, err)
 		}
 		if row.ExitCode != nil && row.Attempt == req.Attempt {
 			// Another try, which was only believed dead, has seen the end and cleaned up.
-			return RunResult{Failure: row.Explanation}, nil
+			return PartResult{Failure: row.Explanation}, nil
 		}
-		exit, err = runner.Exit{Code: runner.UnknownCode, Reason: "its container was removed by someone else", FinishedAt: time.Now()}, nil
+		exit, err = runner.Exit{Code: runner.UnknownExitCode, Reason: "its container was removed by someone else", FinishedAt: time.Now()}, nil
 	}
 	if err != nil {
-		return RunResult{}, err
+		return PartResult{}, err
 	}
 	var tail []string
 	if exit.Code != 0 {
 		tail = r.lastLines(ctx, rn, name)
 	}
 	failure := at(exitFailure(exit, tail), req.Key, req.Part)
-	if exit.Code == runner.StoppedCode && runner.IsPermanent(startErr) {
-		failure = at(&bfia.Failure{Kind: bfia.FailedStart, Words: startErr.Error()}, req.Key, req.Part)
+	if exit.Code == runner.StoppedExitCode && runner.IsPermanent(startErr) {
+		failure = at(&bfia.Failure{Kind: bfia.FailedStart, Message: startErr.Error()}, req.Key, req.Part)
 	}
 	r.tidyOutputs(ctx, req)
 	// Before the exit: once that is recorded, nobody looks at the run any more.
-	if err := r.Store.ExplainTask(ctx, req.Key.row(), req.TaskID, failure); err != nil {
-		return RunResult{}, fmt.Errorf("recording the failure of %s: %w", name, err)
+	if err := r.Store.SetTaskFailure(ctx, req.Key.row(), req.TaskID, failure); err != nil {
+		return PartResult{}, fmt.Errorf("recording the failure of %s: %w", name, err)
 	}
 	if err := r.Store.SetTaskExit(ctx, req.Key.row(), req.Attempt, exit.Code, failure.Text(), exit.FinishedAt); err != nil {
-		return RunResult{}, fmt.Errorf("recording the exit of %s: %w", name, err)
+		return PartResult{}, fmt.Errorf("recording the exit of %s: %w", name, err)
 	}
 	log.Info("run ended", "exit_code", exit.Code, "seconds", exit.FinishedAt.Sub(exit.StartedAt).Seconds())
 	// It needs nothing of the host any more, and nothing waits for its removal.
@@ -151,30 +151,30 @@ func (r *Runs) RunTask(ctx context.Context, req RunRequest) (RunResult, error) {
 		defer letGo()
 		r.remove(ctx, rn, name, log)
 	})
-	return RunResult{Failure: failure}, nil
+	return PartResult{Failure: failure}, nil
 }
 
 // outdated ends and removes the run of an attempt that another has followed: it counts no more, whatever came of it.
-func (r *Runs) outdated(ctx context.Context, req RunRequest, log *slog.Logger) (RunResult, error) {
+func (r *Runner) outdated(ctx context.Context, req PartRequest, log *slog.Logger) (PartResult, error) {
 	if err := r.StopTask(ctx, req, r.StopGrace); err != nil {
-		return RunResult{}, err
+		return PartResult{}, err
 	}
 	r.removeAll(ctx, runName(req), log)
-	return RunResult{Failure: at(&bfia.Failure{Kind: bfia.FailedStopped, Words: "another attempt has followed"}, req.Key, req.Part)}, nil
+	return PartResult{Failure: at(&bfia.Failure{Kind: bfia.FailedStopped, Message: "another attempt has followed"}, req.Key, req.Part)}, nil
 }
 
 // begin creates a run and records it, or finds the one that an earlier try has begun: whatever became of its provider and
 // its inputs since.
-func (r *Runs) begin(ctx context.Context, req RunRequest, begun bool) (runner.Runner, error) {
+func (r *Runner) begin(ctx context.Context, req PartRequest, begun bool) (runner.Driver, error) {
 	name := runName(req)
 	if begun {
-		var found runner.Runner
-		for _, rn := range r.Runners {
+		var found runner.Driver
+		for _, rn := range r.Drivers {
 			runs, err := rn.List(ctx)
 			if err != nil {
 				return nil, fmt.Errorf("looking for %s on %s: %w", name, rn.Device(), err)
 			}
-			if found == nil || slices.ContainsFunc(runs, func(run runner.Run) bool { return run.Name == name }) {
+			if found == nil || slices.ContainsFunc(runs, func(run runner.Container) bool { return run.Name == name }) {
 				found = rn // where it is; when it is nowhere, any device says so
 			}
 		}
@@ -188,15 +188,15 @@ func (r *Runs) begin(ctx context.Context, req RunRequest, begun bool) (runner.Ru
 	if err != nil {
 		return nil, fmt.Errorf("creating %s: %w", name, err)
 	}
-	if err := r.Store.SetTaskRun(ctx, req.Key.row(), req.Attempt, r.HostID, name, id); err != nil {
+	if err := r.Store.SetTaskContainer(ctx, req.Key.row(), req.Attempt, r.RunnerID, name, id); err != nil {
 		return nil, fmt.Errorf("recording the run of %s: %w", name, err)
 	}
 	return rn, nil
 }
 
 // StopTask stops a run, or sees to it that it never begins. The RunTask that waits for it then ends by itself.
-func (r *Runs) StopTask(ctx context.Context, req RunRequest, grace time.Duration) error {
-	for device, rn := range r.Runners {
+func (r *Runner) StopTask(ctx context.Context, req PartRequest, grace time.Duration) error {
+	for device, rn := range r.Drivers {
 		if err := rn.Stop(ctx, runName(req), grace); err != nil {
 			return fmt.Errorf("stopping %s on %s: %w", runName(req), device, err)
 		}
@@ -205,7 +205,7 @@ func (r *Runs) StopTask(ctx context.Context, req RunRequest, grace time.Duration
 }
 
 // prepare derives what a run needs from the job's document: the device's runner and the spec.
-func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runner.Spec, error) {
+func (r *Runner) prepare(ctx context.Context, req PartRequest) (runner.Driver, runner.Spec, error) {
 	var none runner.Spec
 	run, err := deriveRun(ctx, r.Store, req.Key, req.Part, req.TaskID)
 	if err != nil {
@@ -216,7 +216,7 @@ func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runn
 		return nil, none, err
 	}
 	var devices []string
-	for device := range r.Runners {
+	for device := range r.Drivers {
 		devices = append(devices, device)
 	}
 	provider, ok := chooseProvider(providers, devices)
@@ -228,7 +228,7 @@ func (r *Runs) prepare(ctx context.Context, req RunRequest) (runner.Runner, runn
 	if err != nil {
 		return nil, none, err
 	}
-	rn := r.Runners[provider.Device]
+	rn := r.Drivers[provider.Device]
 	spec := runner.Spec{
 		Name: runName(req), Image: metadata.Image, Command: metadata.Command,
 		Labels: map[string]string{"job_id": req.Key.JobID, "task_id": req.TaskID, "task": req.Key.Task,
@@ -267,7 +267,7 @@ func jobDocument(ctx context.Context, db *store.Store, jobID string) (*bfia.Docu
 
 // deriveRun derives from a job's document what one part of a task is in the attempt that taskID names: its inputs, outputs
 // and parameters.
-func deriveRun(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part, taskID string) (*bfia.Run, error) {
+func deriveRun(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part, taskID string) (*bfia.ContainerSpec, error) {
 	doc, err := jobDocument(ctx, db, key.JobID)
 	if err != nil {
 		return nil, err
@@ -291,11 +291,11 @@ func deriveRun(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part
 			ids[row.Name] = taskID // whatever attempt is now the task's
 		}
 	}
-	return bfia.NewRun(doc, db.Describe(ctx), key.Task, part, ids)
+	return bfia.NewContainerSpec(doc, db.Describe(ctx), key.Task, part, ids)
 }
 
 // mounts show a run its own inputs and outputs, where the storage is files, and nothing else of it.
-func (r *Runs) mounts(run *bfia.Run) ([]runner.Mount, error) {
+func (r *Runner) mounts(run *bfia.ContainerSpec) ([]runner.Mount, error) {
 	local, ok := r.Blobs.(*blob.File)
 	if !ok {
 		return nil, nil // the storage is a service; the container talks to it
@@ -344,7 +344,7 @@ func emptyFolder(path string) bool {
 }
 
 // tidyOutputs removes the folders that were made for outputs which the run did not write.
-func (r *Runs) tidyOutputs(ctx context.Context, req RunRequest) {
+func (r *Runner) tidyOutputs(ctx context.Context, req PartRequest) {
 	local, ok := r.Blobs.(*blob.File)
 	if !ok {
 		return
@@ -362,20 +362,20 @@ func (r *Runs) tidyOutputs(ctx context.Context, req RunRequest) {
 }
 
 // removeAll removes a run from whichever device it is on.
-func (r *Runs) removeAll(ctx context.Context, name string, log *slog.Logger) {
-	for _, rn := range r.Runners {
+func (r *Runner) removeAll(ctx context.Context, name string, log *slog.Logger) {
+	for _, rn := range r.Drivers {
 		r.remove(ctx, rn, name, log)
 	}
 }
 
-func (r *Runs) remove(ctx context.Context, rn runner.Runner, name string, log *slog.Logger) {
+func (r *Runner) remove(ctx context.Context, rn runner.Driver, name string, log *slog.Logger) {
 	if err := rn.Remove(ctx, name); err != nil {
 		log.Warn("the run was not removed; the sweep takes it later", "error", err)
 	}
 }
 
 // runName names an attempt's container, the same whenever it is derived.
-func runName(req RunRequest) string {
+func runName(req PartRequest) string {
 	name := fmt.Sprintf("%s-%s-%s-%d", req.Key.JobID, req.Key.Task, req.Part.Self(), req.Attempt)
 	if len(name) > 100 {
 		name = fmt.Sprintf("%s-%s-%d", bfia.TaskID(req.Key.JobID, req.Key.Task), req.Part.Self(), req.Attempt)

@@ -73,11 +73,11 @@ func (c *cutRunner) Remove(ctx context.Context, name string) error {
 }
 
 // run runs RunTask of task a on a worker of its own.
-func (h *house) run(ctx context.Context, r runner.Runner, stop chan struct{}) (activities.RunResult, error) {
+func (h *house) run(ctx context.Context, r runner.Driver, stop chan struct{}) (activities.PartResult, error) {
 	return h.runOf(ctx, "a", r, stop)
 }
 
-func (h *house) runOf(ctx context.Context, task string, r runner.Runner, stop chan struct{}) (activities.RunResult, error) {
+func (h *house) runOf(ctx context.Context, task string, r runner.Driver, stop chan struct{}) (activities.PartResult, error) {
 	own := *h
 	own.runs = h.newRuns(r)
 	env := own.env(ctx)
@@ -86,7 +86,7 @@ func (h *house) runOf(ctx context.Context, task string, r runner.Runner, stop ch
 	}
 	value, err := env.ExecuteActivity(activities.RunTaskName, h.request(task))
 	own.runs.Wait(context.WithoutCancel(ctx))
-	var result activities.RunResult
+	var result activities.PartResult
 	if err == nil {
 		require.NoError(h.t, value.Get(&result))
 	}
@@ -166,7 +166,7 @@ func TestRunTaskAtTheSameTime(t *testing.T) {
 			group.Go(func() {
 				r, err := h.run(context.Background(), d, nil)
 				assert.NoError(t, err)
-				assert.Equal(t, activities.RunResult{}, r)
+				assert.Equal(t, activities.PartResult{}, r)
 			})
 		}
 		group.Wait()
@@ -216,7 +216,7 @@ func TestRunTaskBelievedDead(t *testing.T) {
 		require.ErrorContains(t, err, "another try watches")
 		r, err := h.run(t.Context(), d, nil)
 		require.NoError(t, err)
-		assert.Equal(t, activities.RunResult{}, r)
+		assert.Equal(t, activities.PartResult{}, r)
 		assert.Equal(t, "one run\n", h.written("a"))
 		checkWholeLog(t, h.log("a"))
 	})
@@ -230,10 +230,10 @@ func TestRunTaskEndedByAnotherTry(t *testing.T) {
 		r, err := h.run(t.Context(), &cutRunner{device: d, at: "in Wait", die: func() {
 			first, err := h.run(context.Background(), d, nil)
 			assert.NoError(t, err)
-			assert.Equal(t, activities.RunResult{}, first)
+			assert.Equal(t, activities.PartResult{}, first)
 		}}, nil)
 		require.NoError(t, err)
-		assert.Equal(t, activities.RunResult{}, r)
+		assert.Equal(t, activities.PartResult{}, r)
 		assert.Equal(t, "one run\n", h.written("a"))
 	})
 }
@@ -324,7 +324,7 @@ func TestStopTask(t *testing.T) {
 			require.NoError(t, err)
 		}
 		stop()
-		ended := make(chan activities.RunResult, 1)
+		ended := make(chan activities.PartResult, 1)
 		go func() {
 			r, err := h.run(context.Background(), d, nil)
 			assert.NoError(t, err)

@@ -18,7 +18,7 @@ import (
 )
 
 // wait waits for a run's end, follows its logs meanwhile, and stops it when the job no longer wants it.
-func (r *Runs) wait(ctx context.Context, rn runner.Runner, req RunRequest, log *slog.Logger) (runner.Exit, error) {
+func (r *Runner) wait(ctx context.Context, rn runner.Driver, req PartRequest, log *slog.Logger) (runner.Exit, error) {
 	name := runName(req)
 	type ended struct {
 		exit runner.Exit
@@ -74,7 +74,7 @@ func (r *Runs) wait(ctx context.Context, rn runner.Runner, req RunRequest, log *
 
 // wanted tells whether a job still wants a run whose activity was cancelled: it was not asked to stop, and its workflow goes
 // on.
-func (r *Runs) wanted(ctx context.Context, req RunRequest) (bool, error) {
+func (r *Runner) wanted(ctx context.Context, req PartRequest) (bool, error) {
 	if temporal.IsCanceledError(context.Cause(ctx)) {
 		return false, nil
 	}

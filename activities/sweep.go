@@ -14,18 +14,18 @@ import (
 	"hutong/store"
 )
 
-// GoesOn asks the engine whether a job's workflow goes on, and if not, what became of it: "was terminated". An error is no
+// JobOpen asks the engine whether a job's workflow goes on, and if not, what became of it: "was terminated". An error is no
 // answer.
-type GoesOn func(ctx context.Context, jobID string) (goesOn bool, fate string, err error)
+type JobOpen func(ctx context.Context, jobID string) (goesOn bool, fate string, err error)
 
-// Labels of a run that tell whose it is; see [Runs.Sweep].
+// Labels of a run that tell whose it is; see [Runner.Sweep].
 const (
 	labelDeployment = "deployment"
 	labelAttempt    = "attempt"
 )
 
 // labelOwner tells by a run's labels whose it is.
-func (r *Runs) labelOwner(labels map[string]string, req RunRequest) {
+func (r *Runner) labelOwner(labels map[string]string, req PartRequest) {
 	labels[labelDeployment], labels[labelAttempt] = r.Deployment, strconv.Itoa(req.Attempt)
 }
 
@@ -33,9 +33,9 @@ func (r *Runs) labelOwner(labels map[string]string, req RunRequest) {
 // crash, a lost host or an operator who terminated a workflow has left. What is just being created, what a RunTask
 // watches, and what one has yet to read the exit of, stays. goesOn asks for the participant's workflow of a job. Made again
 // it finds nothing to do.
-func (r *Runs) Sweep(ctx context.Context, goesOn GoesOn) error {
+func (r *Runner) Sweep(ctx context.Context, goesOn JobOpen) error {
 	var failed []error
-	for device, rn := range r.Runners {
+	for device, rn := range r.Drivers {
 		runs, err := rn.List(ctx)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("listing the runs on %s: %w", device, err))
@@ -50,11 +50,11 @@ func (r *Runs) Sweep(ctx context.Context, goesOn GoesOn) error {
 	return errors.Join(failed...)
 }
 
-func (r *Runs) sweepRun(ctx context.Context, rn runner.Runner, run runner.Run, goesOn GoesOn) error {
+func (r *Runner) sweepRun(ctx context.Context, rn runner.Driver, run runner.Container, goesOn JobOpen) error {
 	if run.Labels[labelDeployment] != r.Deployment {
 		return nil // another deployment of the same party, on the same Docker Engine
 	}
-	f := foundRun{run: run, host: r.HostID, watched: r.watched.has(run.Name), now: time.Now()}
+	f := foundRun{run: run, host: r.RunnerID, watched: r.watched.has(run.Name), now: time.Now()}
 	f.attempt, _ = strconv.Atoi(run.Labels[labelAttempt])
 	jobID := run.Labels["job_id"]
 	key := store.TaskKey{JobID: jobID, Name: run.Labels["task"]}
@@ -105,7 +105,7 @@ const (
 
 // foundRun is all that is known of a run without asking the engine.
 type foundRun struct {
-	run     runner.Run
+	run     runner.Container
 	attempt int         // that of the run; 0 when it does not say
 	row     *store.Task // nil: there is none
 	host    string      // this one
@@ -127,13 +127,13 @@ func (f foundRun) judge() (verdict, string) {
 		return endRun, fmt.Sprintf("attempt %d has followed its attempt %d", row.Attempt, f.attempt)
 	case f.attempt > row.Attempt:
 		return askEngine, fmt.Sprintf("the task is at attempt %d, and this is %d", row.Attempt, f.attempt)
-	case row.RunID != "" && row.HostID != f.host:
-		return endRun, "the task runs on host " + row.HostID
+	case row.ContainerID != "" && row.RunnerID != f.host:
+		return endRun, "the task runs on host " + row.RunnerID
 	case row.ExitCode != nil && row.ExitedAt != nil && f.now.Sub(*row.ExitedAt) >= sweepGrace:
 		return endRun, "its exit is recorded"
 	case row.ExitCode != nil:
 		return keepRun, "its exit has just been recorded"
-	case row.RunID == "":
+	case row.ContainerID == "":
 		return askEngine, "it is created, and not recorded"
 	case row.State.Terminal():
 		return askEngine, "its task has ended, and its exit is not recorded"

@@ -197,7 +197,7 @@ func (f *failingDelete) DeletePrefix(ctx context.Context, prefix string) error {
 // someone uploaded and all that is newer stays.
 func TestRemoveExpiredJobs(t *testing.T) {
 	ctx := t.Context()
-	h := newHouse(t, storetest.SQLite(t), device{Runner: nothing{}}, nil, nil)
+	h := newHouse(t, storetest.SQLite(t), device{Driver: nothing{}}, nil, nil)
 	now := time.Now()
 	month, day := now.Add(-30*24*time.Hour), now.Add(-24*time.Hour)
 	h.job("old", month, "")
@@ -218,15 +218,15 @@ func TestRemoveExpiredJobs(t *testing.T) {
 	h.put("ns/rows/data_0", "uploaded")
 	before := h.keys()
 
-	require.NoError(t, h.db.PutHost(ctx, store.Host{HostID: "gone", Slots: 1, SeenAt: month}))
-	require.NoError(t, h.db.PutHost(ctx, store.Host{HostID: "silent", Slots: 1, SeenAt: day}))
-	removed := activities.Removed{}
+	require.NoError(t, h.db.PutRunner(ctx, store.Runner{RunnerID: "gone", Slots: 1, HeartbeatAt: month}))
+	require.NoError(t, h.db.PutRunner(ctx, store.Runner{RunnerID: "silent", Slots: 1, HeartbeatAt: day}))
+	removed := activities.RemovalProgress{}
 	require.NoError(t, h.do(&removed, activities.RemoveExpiredJobsName, ""))
 	assert.Zero(t, removed, "jobs are kept for ever")
-	hosts, err := h.db.Hosts(ctx, time.Time{})
+	hosts, err := h.db.Runners(ctx, time.Time{})
 	require.NoError(t, err)
-	assert.False(t, slices.ContainsFunc(hosts, func(h store.Host) bool { return h.HostID == "gone" }))
-	assert.True(t, slices.ContainsFunc(hosts, func(h store.Host) bool { return h.HostID == "silent" }))
+	assert.False(t, slices.ContainsFunc(hosts, func(h store.Runner) bool { return h.RunnerID == "gone" }))
+	assert.True(t, slices.ContainsFunc(hosts, func(h store.Runner) bool { return h.RunnerID == "silent" }))
 	h.keeper.Keep = 10 * 24 * time.Hour
 	h.keeper.TakenPart = goesOn
 	require.NoError(t, h.do(&removed, activities.RemoveExpiredJobsName, ""))
@@ -262,10 +262,10 @@ func TestRemoveExpiredJobs(t *testing.T) {
 		require.Len(t, outputs, 1, "what it took over is reached from it")
 	}
 	// With the last that holds it, it goes.
-	require.NoError(t, h.db.BeginRemoval(ctx, "new"))
+	require.NoError(t, h.db.MarkRemoving(ctx, "new"))
 	h.keeper.Keep = 0 // what was begun is brought to its end all the same
 	require.NoError(t, h.do(&removed, activities.RemoveExpiredJobsName, ""))
-	assert.Equal(t, activities.Removed{Jobs: 1, Objects: 1, Bytes: 6}, removed)
+	assert.Equal(t, activities.RemovalProgress{Jobs: 1, Objects: 1, Bytes: 6}, removed)
 	assert.Equal(t, []string{"guest-A-dataset-d/data/data_0", "ns/rows/data_0"}, h.keys())
 	_, err = h.db.Document(ctx, jobID)
 	require.NoError(t, err, "it may be of a job that is just being created")
@@ -273,21 +273,21 @@ func TestRemoveExpiredJobs(t *testing.T) {
 
 // Many jobs go in batches.
 func TestRemoveExpiredJobsInBatches(t *testing.T) {
-	h := newHouse(t, storetest.SQLite(t), device{Runner: nothing{}}, nil, nil)
+	h := newHouse(t, storetest.SQLite(t), device{Driver: nothing{}}, nil, nil)
 	h.keeper.Keep = time.Hour
 	for i := range 70 {
 		h.job(fmt.Sprintf("job-%03d", i), time.Now().Add(-2*time.Hour), "")
 	}
-	all, batches := activities.Removed{}, 0
+	all, batches := activities.RemovalProgress{}, 0
 	for after := ""; batches == 0 || after != ""; batches++ {
-		var removed activities.Removed
+		var removed activities.RemovalProgress
 		require.NoError(t, h.do(&removed, activities.RemoveExpiredJobsName, after))
 		all.Jobs += removed.Jobs
 		all.Objects += removed.Objects
 		after = removed.Next
 	}
 	assert.Equal(t, 2, batches)
-	assert.Equal(t, activities.Removed{Jobs: 70, Objects: 140}, all)
+	assert.Equal(t, activities.RemovalProgress{Jobs: 70, Objects: 140}, all)
 	assert.Empty(t, h.keys())
 }
 
@@ -298,14 +298,14 @@ func TestLostJobs(t *testing.T) {
 	for database, address := range databases {
 		t.Run(database, func(t *testing.T) {
 			ctx := t.Context()
-			h := newHouse(t, address(t), device{Runner: nothing{}}, nil, nil)
+			h := newHouse(t, address(t), device{Driver: nothing{}}, nil, nil)
 			hourAgo := time.Now().Add(-time.Hour)
 			young := h.own
 			young.JobID = "young"
 			require.NoError(t, h.records.RecordJob(ctx, young, []string{"guest.0"}, "B", bfia.JobReady, time.Now()))
 			require.NoError(t, h.records.RecordJob(ctx, h.own, []string{"guest.0"}, "B", bfia.JobReady, hourAgo))
 			require.NoError(t, h.records.RecordScheduleJob(ctx, h.plan, nil, hourAgo))
-			_, err := h.records.Admit(ctx, h.application(time.Now()))
+			_, err := h.records.Reserve(ctx, h.application(time.Now()))
 			require.NoError(t, err)
 			_, err = h.records.ClaimTask(ctx, h.ref("a"), []bfia.Part{guestA}, 0, "", hourAgo)
 			require.Error(t, err) // there is no host, but the task is RUNNING
@@ -314,7 +314,7 @@ func TestLostJobs(t *testing.T) {
 			require.False(t, job.State.Terminal())
 
 			var found activities.LostJobs
-			for _, engine := range []activities.GoesOn{goesOn, silent} {
+			for _, engine := range []activities.JobOpen{goesOn, silent} {
 				h.keeper.Scheduled, h.keeper.TakenPart = engine, engine
 				for _, scheduled := range []bool{true, false} {
 					err := h.do(&found, activities.FindLostJobsName, scheduled, "")
@@ -366,30 +366,30 @@ func TestLostJobs(t *testing.T) {
 }
 
 // nothing is a device on which nothing runs.
-type nothing struct{ runner.Runner }
+type nothing struct{ runner.Driver }
 
-func (nothing) Device() string                             { return "process" }
-func (nothing) StorageRoot(string) string                  { return "" }
-func (nothing) List(context.Context) ([]runner.Run, error) { return nil, nil }
+func (nothing) Device() string                                   { return "process" }
+func (nothing) StorageRoot(string) string                        { return "" }
+func (nothing) List(context.Context) ([]runner.Container, error) { return nil, nil }
 
 // The room of a job that has ended is given back where its workflow was gone before it could, and not where it still has
 // containers to end.
 func TestReleaseLostRoom(t *testing.T) {
-	h := newHouse(t, storetest.SQLite(t), device{Runner: nothing{}}, nil, nil)
+	h := newHouse(t, storetest.SQLite(t), device{Driver: nothing{}}, nil, nil)
 	ctx := t.Context()
 	require.NoError(t, h.records.RecordJob(ctx, h.own, []string{"guest.0"}, "B", bfia.JobReady, time.Now()))
-	require.NoError(t, h.db.PutHost(ctx, store.Host{HostID: "host-1", Devices: []string{h.device.Device()}, Slots: 2}))
-	answer, err := h.records.Admit(ctx, h.application(time.Now()))
+	require.NoError(t, h.db.PutRunner(ctx, store.Runner{RunnerID: "host-1", Devices: []string{h.device.Device()}, Slots: 2}))
+	answer, err := h.records.Reserve(ctx, h.application(time.Now()))
 	require.NoError(t, err)
 	require.True(t, answer.Grant.Granted, answer.Grant.Reason)
 	seats := func() int {
-		seats, err := h.db.Seats(ctx, jobID)
+		seats, err := h.db.ReservedSlots(ctx, jobID)
 		require.NoError(t, err)
 		return len(seats)
 	}
-	release := func(engine activities.GoesOn) {
+	release := func(engine activities.JobOpen) {
 		h.keeper.TakenPart = engine
-		require.NoError(t, h.do(nil, activities.ReleaseLostRoomName))
+		require.NoError(t, h.do(nil, activities.ReleaseLostReservationsName))
 	}
 	release(gone)
 	assert.Equal(t, 1, seats(), "the job has not ended")
@@ -400,20 +400,20 @@ func TestReleaseLostRoom(t *testing.T) {
 
 // A job that ended long ago.
 func TestReleaseLostRoomLater(t *testing.T) {
-	h := newHouse(t, storetest.SQLite(t), device{Runner: nothing{}}, nil, nil)
+	h := newHouse(t, storetest.SQLite(t), device{Driver: nothing{}}, nil, nil)
 	h.begin()
 	ctx := t.Context()
 	require.NoError(t, h.records.RecordJobState(ctx, jobID, bfia.JobFinished, "", nil, time.Now().Add(-time.Hour)))
 	for _, c := range []struct {
-		engine activities.GoesOn
+		engine activities.JobOpen
 		seats  int
 	}{{goesOn, 1}, {gone, 0}, {gone, 0}} {
 		h.keeper.TakenPart = c.engine
-		require.NoError(t, h.do(nil, activities.ReleaseLostRoomName))
-		seats, err := h.db.Seats(ctx, jobID)
+		require.NoError(t, h.do(nil, activities.ReleaseLostReservationsName))
+		seats, err := h.db.ReservedSlots(ctx, jobID)
 		require.NoError(t, err)
 		assert.Len(t, seats, c.seats)
 	}
 	h.keeper.TakenPart = silent
-	require.NoError(t, h.do(nil, activities.ReleaseLostRoomName), "nobody has to be asked")
+	require.NoError(t, h.do(nil, activities.ReleaseLostReservationsName), "nobody has to be asked")
 }

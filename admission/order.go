@@ -7,13 +7,13 @@ import (
 )
 
 const (
-	// AgeStep is the waiting that counts as one step of priority: in an hour and a half the lowest has caught up with whatever
+	// AgingStep is the waiting that counts as one step of priority: in an hour and a half the lowest has caught up with whatever
 	// comes then, so that nobody starves.
-	AgeStep = 10 * time.Minute
-	// Patience is the waiting after which the job that has waited longest is not overtaken any more by smaller ones that fit.
-	Patience = 5 * time.Minute
-	// Fresh is how long a party keeps an application's place that is not asked for again.
-	Fresh = 21 * time.Minute
+	AgingStep = 10 * time.Minute
+	// HeadReservationAfter is the waiting after which the job that has waited longest is not overtaken any more by smaller ones that fit.
+	HeadReservationAfter = 5 * time.Minute
+	// RequestTTL is how long a party keeps an application's place that is not asked for again.
+	RequestTTL = 21 * time.Minute
 )
 
 // Job is a job in the eyes of a queue.
@@ -28,7 +28,7 @@ type Job struct {
 
 // effective is a job's priority with what it has gained by waiting.
 func (j Job) effective(now time.Time) int {
-	return j.Priority + int(max(now.Sub(j.Created), 0)/AgeStep)
+	return j.Priority + int(max(now.Sub(j.Created), 0)/AgingStep)
 }
 
 func (j Job) before(o Job) int {

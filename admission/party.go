@@ -6,133 +6,133 @@ import (
 	"time"
 )
 
-// Application is a job that asks for room at a party.
-type Application struct {
+// Request is a job that asks for room at a party.
+type Request struct {
 	Job
-	Wants Wants
+	Demand Demand
 }
 
 // Party is a party that is asked for room: what it has, who runs there, and who waits.
 type Party struct {
 	Node    string
-	Hosts   []Host
+	Runners []Runner
 	Running []Job
-	// Seats are all that running jobs hold, also on hosts that are not there now.
-	Seats int
+	// UsedSlots are all that running jobs hold, also on hosts that are not there now.
+	UsedSlots int
 	// Waiting are other applications that were denied and whose scheduler keeps asking.
-	Waiting []Application
+	Waiting []Request
 	Limits  Limits
 }
 
 // Grant is the room that a job gets: Copies times its seats, and for each of them, copy by copy, the host.
 type Grant struct {
-	Copies int
-	Hosts  []string
+	Parallelism int
+	Runners     []string
 }
 
 // Denial is why a job gets no room now, and its place among those that wait here.
 type Denial struct {
-	Reason string
-	Place  int
-	Of     int
+	Reason   string
+	Position int
+	Total    int
 }
 
-// Impossible says why an application could not be granted even if nothing else ran, as far as is known; empty when it could.
+// Infeasible says why an application could not be granted even if nothing else ran, as far as is known; empty when it could.
 // Without any host nothing is known.
-func (p Party) Impossible(w Wants) string {
-	if p.Limits.Tasks > 0 && len(w.Seats) > p.Limits.Tasks {
-		return fmt.Sprintf("a task of the job has %d parts here at once, and the limit is %d", len(w.Seats), p.Limits.Tasks)
+func (p Party) Infeasible(w Demand) string {
+	if p.Limits.Tasks > 0 && len(w.Slots) > p.Limits.Tasks {
+		return fmt.Sprintf("a task of the job has %d parts here at once, and the limit is %d", len(w.Slots), p.Limits.Tasks)
 	}
-	if len(p.Hosts) == 0 {
+	if len(p.Runners) == 0 {
 		return ""
 	}
-	empty := slices.Clone(p.Hosts)
+	empty := slices.Clone(p.Runners)
 	for i := range empty {
-		empty[i].Taken, empty[i].Used, empty[i].Closed = 0, Room{}, false
+		empty[i].UsedSlots, empty[i].Used, empty[i].Draining = 0, Resources{}, false
 	}
-	_, lack := Place(empty, w.Seats)
+	_, lack := Place(empty, w.Slots)
 	return lack
 }
 
 // Decide grants an application, or says why not now. Better ones that wait here come first: what they could have now is not
 // given away; what they could not use may be taken by others, but for what is kept for the one that has waited longest, and
-// longer than [Patience]: the hosts that could serve it. All parties agree on which one that is, so that they don't keep room for different ones.
-func (p Party) Decide(a Application, now time.Time) (Grant, *Denial) {
+// longer than [HeadReservationAfter]: the hosts that could serve it. All parties agree on which one that is, so that they don't keep room for different ones.
+func (p Party) Decide(a Request, now time.Time) (Grant, *Denial) {
 	all := append(slices.Clone(p.Waiting), a)
-	ranks := order(all, func(a Application) Job { return a.Job }, p.Running, now)
+	ranks := order(all, func(a Request) Job { return a.Job }, p.Running, now)
 	own := slices.Index(ranks, len(all)-1)
 	deny := func(format string, args ...any) (Grant, *Denial) {
-		return Grant{}, &Denial{Reason: fmt.Sprintf(format, args...), Place: own + 1, Of: len(all)}
+		return Grant{}, &Denial{Reason: fmt.Sprintf(format, args...), Position: own + 1, Total: len(all)}
 	}
-	hosts := slices.Clone(p.Hosts)
+	hosts := slices.Clone(p.Runners)
 	running := slices.Clone(p.Running)
-	seats := p.Seats
-	if limit := p.limited(running, seats, a); limit != "" {
+	seats := p.UsedSlots
+	if limit := p.exceededLimit(running, seats, a); limit != "" {
 		return deny("%s", limit)
 	}
 	for _, k := range ranks[:own] {
 		better := all[k]
-		if p.limited(running, seats, better) != "" {
+		if p.exceededLimit(running, seats, better) != "" {
 			continue
 		}
-		if _, lack := Place(hosts, better.Wants.Seats); lack == "" {
+		if _, lack := Place(hosts, better.Demand.Slots); lack == "" {
 			running = append(running, better.Job)
-			seats += len(better.Wants.Seats)
+			seats += len(better.Demand.Slots)
 		}
 	}
-	if limit := p.limited(running, seats, a); limit != "" {
+	if limit := p.exceededLimit(running, seats, a); limit != "" {
 		return deny("%s, with those that come before", limit)
 	}
-	if head, is := p.patient(a, now); is {
-		beside, may := p.beside(head, hosts, running, seats, a)
+	if head, is := p.headReservation(a, now); is {
+		beside, may := p.backfillRunners(head, hosts, running, seats, a)
 		if !may {
 			return deny("room is kept for job %s, which has waited since %s", head.JobID, head.Created.UTC().Format(time.DateTime))
 		}
-		hosts, a.Wants.Copies = beside, 1
+		hosts, a.Demand.Parallelism = beside, 1
 	}
-	ids, lack := Place(hosts, a.Wants.Seats)
+	ids, lack := Place(hosts, a.Demand.Slots)
 	if lack != "" {
 		return deny("%s", lack)
 	}
-	seats += len(a.Wants.Seats)
-	grant := Grant{Copies: 1, Hosts: ids}
+	seats += len(a.Demand.Slots)
+	grant := Grant{Parallelism: 1, Runners: ids}
 	// Further copies take at most half of what is free then: others will come.
-	for slots, spare := freeSlots(hosts), 0; grant.Copies < a.Wants.Copies; grant.Copies++ {
-		if spare += len(a.Wants.Seats); 2*spare > slots || p.Limits.Tasks > 0 && seats+len(a.Wants.Seats) > p.Limits.Tasks {
+	for slots, spare := freeSlots(hosts), 0; grant.Parallelism < a.Demand.Parallelism; grant.Parallelism++ {
+		if spare += len(a.Demand.Slots); 2*spare > slots || p.Limits.Tasks > 0 && seats+len(a.Demand.Slots) > p.Limits.Tasks {
 			break
 		}
-		more, lack := Place(hosts, a.Wants.Seats)
-		if lack != "" || !halfFree(p.Hosts, hosts) {
+		more, lack := Place(hosts, a.Demand.Slots)
+		if lack != "" || !halfFree(p.Runners, hosts) {
 			break
 		}
-		seats += len(a.Wants.Seats)
-		grant.Hosts = append(grant.Hosts, more...)
+		seats += len(a.Demand.Slots)
+		grant.Runners = append(grant.Runners, more...)
 	}
 	return grant, nil
 }
 
-// Open are the waiting applications that would be granted if they were asked for now, in the queue's order: those whom it
+// Grantable are the waiting applications that would be granted if they were asked for now, in the queue's order: those whom it
 // helps to be told that something has got free.
-func (p Party) Open(now time.Time) []string {
-	hosts := slices.Clone(p.Hosts)
+func (p Party) Grantable(now time.Time) []string {
+	hosts := slices.Clone(p.Runners)
 	running := slices.Clone(p.Running)
-	seats := p.Seats
+	seats := p.UsedSlots
 	var open []string
-	for _, k := range order(p.Waiting, func(a Application) Job { return a.Job }, p.Running, now) {
+	for _, k := range order(p.Waiting, func(a Request) Job { return a.Job }, p.Running, now) {
 		a := p.Waiting[k]
-		if p.limited(running, seats, a) != "" {
+		if p.exceededLimit(running, seats, a) != "" {
 			continue
 		}
-		head, is := p.patient(a, now)
+		head, is := p.headReservation(a, now)
 		may := !is
 		if is {
-			_, may = p.beside(head, hosts, running, seats, a)
+			_, may = p.backfillRunners(head, hosts, running, seats, a)
 		}
-		if _, lack := Place(hosts, a.Wants.Seats); lack != "" {
+		if _, lack := Place(hosts, a.Demand.Slots); lack != "" {
 			continue
 		}
 		running = append(running, a.Job)
-		seats += len(a.Wants.Seats)
+		seats += len(a.Demand.Slots)
 		if may {
 			open = append(open, a.JobID)
 		}
@@ -142,13 +142,13 @@ func (p Party) Open(now time.Time) []string {
 
 // patient is the application that what came later waits for: the oldest of those that have waited for too long, and do not
 // fit, since smaller ones take what gets free.
-func (p Party) patient(a Application, now time.Time) (Application, bool) {
-	var head Application
+func (p Party) headReservation(a Request, now time.Time) (Request, bool) {
+	var head Request
 	for _, w := range p.Waiting {
-		if now.Sub(w.Created) < Patience || p.limited(p.Running, p.Seats, w) != "" || !p.possible(w.Wants) {
+		if now.Sub(w.Created) < HeadReservationAfter || p.exceededLimit(p.Running, p.UsedSlots, w) != "" || !p.feasible(w.Demand) {
 			continue
 		}
-		if _, lack := Place(slices.Clone(p.Hosts), w.Wants.Seats); lack != "" && (head.JobID == "" || w.before(head.Job) < 0) {
+		if _, lack := Place(slices.Clone(p.Runners), w.Demand.Slots); lack != "" && (head.JobID == "" || w.before(head.Job) < 0) {
 			head = w
 		}
 	}
@@ -156,41 +156,41 @@ func (p Party) patient(a Application, now time.Time) (Application, bool) {
 }
 
 // possible tells whether what is there now, without what is drained, could take an application if nothing else ran.
-func (p Party) possible(w Wants) bool {
-	empty := slices.Clone(p.Hosts)
+func (p Party) feasible(w Demand) bool {
+	empty := slices.Clone(p.Runners)
 	for i := range empty {
-		empty[i].Taken, empty[i].Used = 0, Room{}
+		empty[i].UsedSlots, empty[i].Used = 0, Resources{}
 	}
-	_, lack := Place(empty, w.Seats)
+	_, lack := Place(empty, w.Slots)
 	return lack == ""
 }
 
 // beside answers hosts with what an application may have of them although room is kept for head: those that could serve head
 // take nothing new. It may have nothing when it has no place on the others, or would take the last that a limit allows.
-func (p Party) beside(head Application, hosts []Host, running []Job, seats int, a Application) (others []Host, may bool) {
+func (p Party) backfillRunners(head Request, hosts []Runner, running []Job, seats int, a Request) (others []Runner, may bool) {
 	others = slices.Clone(hosts)
 	for i := range others {
 		h := &others[i]
-		h.Closed = h.Closed || slices.ContainsFunc(head.Wants.Seats, func(s Seat) bool {
-			return h.Lacks(s.Needs) == "" && !over(h.Total.CPUMilli, 0, s.CPUMilli) && !over(h.Total.Memory, 0, s.Memory) && !over(h.Total.Disk, 0, s.Disk)
+		h.Draining = h.Draining || slices.ContainsFunc(head.Demand.Slots, func(s Slot) bool {
+			return h.Unmet(s.Constraints) == "" && !over(h.Total.CPUMilli, 0, s.CPUMilli) && !over(h.Total.Memory, 0, s.Memory) && !over(h.Total.Disk, 0, s.Disk)
 		})
 	}
-	if _, lack := Place(slices.Clone(others), a.Wants.Seats); lack != "" {
+	if _, lack := Place(slices.Clone(others), a.Demand.Slots); lack != "" {
 		return nil, false
 	}
-	return others, p.limited(append(slices.Clone(running), a.Job), seats+len(a.Wants.Seats), head) == ""
+	return others, p.exceededLimit(append(slices.Clone(running), a.Job), seats+len(a.Demand.Slots), head) == ""
 }
 
 // limited says which limit an application would pass; empty when none.
-func (p Party) limited(running []Job, seats int, a Application) string {
-	if l := p.Limits.Tasks; l > 0 && seats+len(a.Wants.Seats) > l {
+func (p Party) exceededLimit(running []Job, seats int, a Request) string {
+	if l := p.Limits.Tasks; l > 0 && seats+len(a.Demand.Slots) > l {
 		return fmt.Sprintf("jobs here may have %d containers at once, and have %d", l, seats)
 	}
-	return p.Limits.reached(p.Node, running, a.Job)
+	return p.Limits.exceeded(p.Node, running, a.Job)
 }
 
 // reached says which of the limits on jobs would be passed if a job ran beside those that run; empty when none.
-func (l Limits) reached(node string, running []Job, j Job) string {
+func (l Limits) exceeded(node string, running []Job, j Job) string {
 	flow, partner := 0, 0
 	for _, r := range running {
 		if r.Flow == j.Flow {
@@ -211,21 +211,21 @@ func (l Limits) reached(node string, running []Job, j Job) string {
 	return ""
 }
 
-func freeSlots(hosts []Host) int {
+func freeSlots(hosts []Runner) int {
 	n := 0
 	for i := range hosts {
-		if !hosts[i].Closed {
-			n += max(hosts[i].Slots-hosts[i].Taken, 0)
+		if !hosts[i].Draining {
+			n += max(hosts[i].Slots-hosts[i].UsedSlots, 0)
 		}
 	}
 	return n
 }
 
 // halfFree tells whether after has at least half of what before has free, of CPU and memory that are counted.
-func halfFree(before, after []Host) bool {
-	free := func(hosts []Host) (cpu, memory int64) {
+func halfFree(before, after []Runner) bool {
+	free := func(hosts []Runner) (cpu, memory int64) {
 		for i := range hosts {
-			if h := &hosts[i]; !h.Closed {
+			if h := &hosts[i]; !h.Draining {
 				cpu += max(h.Total.CPUMilli-h.Used.CPUMilli, 0)
 				memory += max(h.Total.Memory-h.Used.Memory, 0)
 			}

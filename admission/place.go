@@ -10,16 +10,16 @@ import (
 	"strings"
 )
 
-// Room is an amount of CPU in thousandths of a core, and of memory and disk in bytes. Of a seat it is what the container may
+// Resources is an amount of CPU in thousandths of a core, and of memory and disk in bytes. Of a seat it is what the container may
 // use, where 0 is no limit and takes nothing; of a host what there is, where 0 is not known and bounds nothing.
-type Room struct {
+type Resources struct {
 	CPUMilli int64 `json:"cpu_milli,omitempty"`
 	Memory   int64 `json:"memory,omitempty"`
 	Disk     int64 `json:"disk,omitempty"`
 }
 
-// Needs are what a task requires of the host that runs it.
-type Needs struct {
+// Constraints are what a task requires of the host that runs it.
+type Constraints struct {
 	// Devices of its provider: the host must have one of them.
 	Devices []string `json:"devices"`
 	// Labels that the host must have, with these values.
@@ -27,43 +27,43 @@ type Needs struct {
 }
 
 // Key is the same for the same needs.
-func (n Needs) Key() string {
+func (n Constraints) Key() string {
 	devices := slices.Compact(slices.Sorted(slices.Values(n.Devices)))
-	raw, _ := json.Marshal(Needs{Devices: devices, Labels: n.Labels}) // strings in a struct, and a map's keys are sorted
+	raw, _ := json.Marshal(Constraints{Devices: devices, Labels: n.Labels}) // strings in a struct, and a map's keys are sorted
 	return string(raw)
 }
 
-// Seat is the room for one container at a time: of one part of a job, for those of its tasks that need the same of a host.
-type Seat struct {
-	Role  string `json:"role"`
-	Index int    `json:"index"`
-	Needs Needs  `json:"needs"`
-	Room
+// Slot is the room for one container at a time: of one part of a job, for those of its tasks that need the same of a host.
+type Slot struct {
+	Role        string      `json:"role"`
+	Index       int         `json:"index"`
+	Constraints Constraints `json:"needs"`
+	Resources
 }
 
-// Wants are what a job asks of a party: the seats with which any one of its tasks can run, and how often it could use them,
+// Demand are what a job asks of a party: the seats with which any one of its tasks can run, and how often it could use them,
 // which is how many of its tasks could run at once.
-type Wants struct {
-	Seats  []Seat `json:"seats"`
-	Copies int    `json:"copies"`
+type Demand struct {
+	Slots       []Slot `json:"seats"`
+	Parallelism int    `json:"copies"`
 }
 
-// Host is a host that is there, with what is taken of it.
-type Host struct {
+// Runner is a host that is there, with what is taken of it.
+type Runner struct {
 	ID      string
 	Devices []string
 	Labels  map[string]string
 	Slots   int
-	Total   Room
+	Total   Resources
 	// Closed: it gets nothing new.
-	Closed bool
+	Draining bool
 
-	Taken int // of its slots
-	Used  Room
+	UsedSlots int // of its slots
+	Used      Resources
 }
 
-// Lacks is what a host lacks for ever to run what has these needs; empty when it has all of it.
-func (h *Host) Lacks(n Needs) string {
+// Unmet is what a host lacks for ever to run what has these needs; empty when it has all of it.
+func (h *Runner) Unmet(n Constraints) string {
 	if !slices.ContainsFunc(n.Devices, func(d string) bool { return slices.Contains(h.Devices, d) }) {
 		return "the device " + strings.Join(n.Devices, " or ")
 	}
@@ -76,14 +76,14 @@ func (h *Host) Lacks(n Needs) string {
 }
 
 // short is what a host lacks at present for a seat; empty when it has room.
-func (h *Host) short(s Seat) string {
-	if lack := h.Lacks(s.Needs); lack != "" {
+func (h *Runner) insufficient(s Slot) string {
+	if lack := h.Unmet(s.Constraints); lack != "" {
 		return "lacks " + lack
 	}
 	switch {
-	case h.Closed:
+	case h.Draining:
 		return "takes nothing new"
-	case h.Taken >= h.Slots:
+	case h.UsedSlots >= h.Slots:
 		return fmt.Sprintf("has all its %d slots taken", h.Slots)
 	case over(h.Total.CPUMilli, h.Used.CPUMilli, s.CPUMilli):
 		return fmt.Sprintf("has %s of %s CPU cores free, asked for %s", cores(h.Total.CPUMilli-h.Used.CPUMilli), cores(h.Total.CPUMilli), cores(s.CPUMilli))
@@ -102,37 +102,37 @@ func gib(bytes int64) string {
 	return strconv.FormatFloat(float64(max(bytes, 0)*100>>30)/100, 'f', -1, 64)
 }
 
-func (h *Host) take(s Seat) {
-	h.Taken++
+func (h *Runner) allocate(s Slot) {
+	h.UsedSlots++
 	h.Used.CPUMilli += s.CPUMilli
 	h.Used.Memory += s.Memory
 	h.Used.Disk += s.Disk
 }
 
-func (h *Host) give(s Seat) {
-	h.Taken--
+func (h *Runner) release(s Slot) {
+	h.UsedSlots--
 	h.Used.CPUMilli -= s.CPUMilli
 	h.Used.Memory -= s.Memory
 	h.Used.Disk -= s.Disk
 }
 
 // free is how much of a host is free, as the least share of its slots, CPU and memory.
-func (h *Host) free() float64 {
+func (h *Runner) freeShare() float64 {
 	share := func(total, used int64) float64 {
 		if total <= 0 {
 			return 1
 		}
 		return float64(total-used) / float64(total)
 	}
-	return min(share(int64(h.Slots), int64(h.Taken)), share(h.Total.CPUMilli, h.Used.CPUMilli), share(h.Total.Memory, h.Used.Memory))
+	return min(share(int64(h.Slots), int64(h.UsedSlots)), share(h.Total.CPUMilli, h.Used.CPUMilli), share(h.Total.Memory, h.Used.Memory))
 }
 
 // searchSteps bounds the search for a place. Among a few hosts the first try is nearly always the answer.
 const searchSteps = 20_000
 
-// Place finds a host for each seat, all or none, and takes them of hosts: the freest first, so that work spreads. lack says
+// Position finds a host for each seat, all or none, and takes them of hosts: the freest first, so that work spreads. lack says
 // why there is no place; then hosts are as they were. Hosts of the same order in give the same answer.
-func Place(hosts []Host, seats []Seat) (ids []string, lack string) {
+func Place(hosts []Runner, seats []Slot) (ids []string, lack string) {
 	order := make([]int, len(seats))
 	for i := range order {
 		order[i] = i
@@ -140,7 +140,7 @@ func Place(hosts []Host, seats []Seat) (ids []string, lack string) {
 	// The largest first: what is left over is for the small ones.
 	slices.SortStableFunc(order, func(a, b int) int {
 		x, y := seats[a], seats[b]
-		return cmp.Or(-cmp.Compare(len(x.Needs.Labels), len(y.Needs.Labels)), -cmp.Compare(x.Memory, y.Memory), -cmp.Compare(x.CPUMilli, y.CPUMilli), -cmp.Compare(x.Disk, y.Disk))
+		return cmp.Or(-cmp.Compare(len(x.Constraints.Labels), len(y.Constraints.Labels)), -cmp.Compare(x.Memory, y.Memory), -cmp.Compare(x.CPUMilli, y.CPUMilli), -cmp.Compare(x.Disk, y.Disk))
 	})
 	chosen := make([]int, len(seats))
 	steps := 0
@@ -154,15 +154,15 @@ func Place(hosts []Host, seats []Seat) (ids []string, lack string) {
 			if steps++; steps > searchSteps {
 				return false
 			}
-			if hosts[h].short(s) != "" {
+			if hosts[h].insufficient(s) != "" {
 				continue
 			}
-			hosts[h].take(s)
+			hosts[h].allocate(s)
 			chosen[order[k]] = h
 			if place(k + 1) {
 				return true
 			}
-			hosts[h].give(s)
+			hosts[h].release(s)
 		}
 		if lack == "" {
 			lack = explain(hosts, s)
@@ -180,17 +180,17 @@ func Place(hosts []Host, seats []Seat) (ids []string, lack string) {
 }
 
 // freest are the places of hosts, the freest first.
-func freest(hosts []Host) []int {
+func freest(hosts []Runner) []int {
 	order := make([]int, len(hosts))
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return -cmp.Compare(hosts[a].free(), hosts[b].free()) })
+	slices.SortStableFunc(order, func(a, b int) int { return -cmp.Compare(hosts[a].freeShare(), hosts[b].freeShare()) })
 	return order
 }
 
 // explain tells why no host has room for a seat.
-func explain(hosts []Host, s Seat) string {
+func explain(hosts []Runner, s Slot) string {
 	if len(hosts) == 0 {
 		return "no runner host is there"
 	}
@@ -200,7 +200,7 @@ func explain(hosts []Host, s Seat) string {
 			why = append(why, fmt.Sprintf("and %d more", len(hosts)-i))
 			break
 		}
-		short := hosts[i].short(s)
+		short := hosts[i].insufficient(s)
 		if short == "" {
 			short = "is taken by the job's other seats"
 		}

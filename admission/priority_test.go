@@ -59,7 +59,7 @@ func (l *line) tell(id string) {
 func (l *line) tellOpen() {
 	p := l.house.now()
 	p.Waiting = l.house.others("", l.now)
-	for _, id := range p.Open(l.now) {
+	for _, id := range p.Grantable(l.now) {
 		l.tell(id)
 	}
 }
@@ -83,7 +83,7 @@ func (l *line) take(j *queuer) {
 
 // apply is what a job does that has its turn: it asks the party.
 func (l *line) apply(t *rapid.T, j *queuer) {
-	app := Application{Job: j.Job, Wants: Wants{Seats: []Seat{{Role: "guest", Needs: Needs{Devices: []string{"docker"}}}}, Copies: 1}}
+	app := Request{Job: j.Job, Demand: Demand{Slots: []Slot{{Role: "guest", Constraints: Constraints{Devices: []string{"docker"}}}}, Parallelism: 1}}
 	p := l.house.now()
 	p.Waiting = l.house.others(j.JobID, l.now)
 	grant, denial := p.Decide(app, l.now)
@@ -94,13 +94,13 @@ func (l *line) apply(t *rapid.T, j *queuer) {
 		return
 	}
 	delete(l.house.waiting, j.JobID)
-	l.house.seats[j.JobID], l.house.hosts[j.JobID], l.house.running[j.JobID] = app.Wants.Seats, grant.Hosts, j.Job
+	l.house.seats[j.JobID], l.house.hosts[j.JobID], l.house.running[j.JobID] = app.Demand.Slots, grant.Runners, j.Job
 	l.house.check(t)
 	p = l.house.now()
 	p.Waiting = l.house.others("", l.now)
 	for _, o := range l.jobs {
 		if asleep := !o.done && !o.running && !o.trying && !o.told; asleep && o.asked && o.Priority > j.Priority {
-			require.Contains(t, p.Open(l.now), o.JobID, "%s starts, and %s sleeps, which has no room beside it", j.JobID, o.JobID)
+			require.Contains(t, p.Grantable(l.now), o.JobID, "%s starts, and %s sleeps, which has no room beside it", j.JobID, o.JobID)
 		}
 	}
 	j.trying, j.running = false, true
@@ -113,8 +113,8 @@ func TestBetterStartsFirst(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limits := Limits{Jobs: rapid.IntRange(0, 3).Draw(t, "jobs")}
 		l := &line{now: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), queue: Queue{Node: "A", Limits: limits}}
-		l.house = &house{party: Party{Node: "A", Hosts: []Host{{ID: "h", Devices: []string{"docker"}, Slots: rapid.IntRange(1, 3).Draw(t, "slots")}}, Limits: limits},
-			seats: map[string][]Seat{}, hosts: map[string][]string{}, running: map[string]Job{}, waiting: map[string]applied{}}
+		l.house = &house{party: Party{Node: "A", Runners: []Runner{{ID: "h", Devices: []string{"docker"}, Slots: rapid.IntRange(1, 3).Draw(t, "slots")}}, Limits: limits},
+			seats: map[string][]Slot{}, hosts: map[string][]string{}, running: map[string]Job{}, waiting: map[string]applied{}}
 		priorities := rapid.Permutation([]int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}).Draw(t, "priorities")
 		for i := range rapid.IntRange(2, 10).Draw(t, "wishes") {
 			l.jobs = append(l.jobs, &queuer{Job: Job{JobID: fmt.Sprintf("j%02d", i), Initiator: "A", Priority: priorities[i], Created: l.now}})

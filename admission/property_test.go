@@ -22,14 +22,14 @@ type world struct {
 // house is a party's rows.
 type house struct {
 	party   Party // without what is taken
-	seats   map[string][]Seat
+	seats   map[string][]Slot
 	hosts   map[string][]string // of the seats, by job
 	running map[string]Job
 	waiting map[string]applied
 }
 
 type applied struct {
-	Application
+	Request
 	asked time.Time
 }
 
@@ -37,7 +37,7 @@ type applied struct {
 type wish struct {
 	Job
 	told  bool // it may have room now
-	wants map[string]Wants
+	wants map[string]Demand
 	nodes []string // sorted
 	held  int      // of its nodes
 	state string   // waiting, applying, lingering, running, done
@@ -45,14 +45,14 @@ type wish struct {
 
 func (h *house) now() Party {
 	p := h.party
-	p.Hosts = slices.Clone(p.Hosts)
-	p.Running, p.Waiting, p.Seats = nil, nil, 0
+	p.Runners = slices.Clone(p.Runners)
+	p.Running, p.Waiting, p.UsedSlots = nil, nil, 0
 	for id, hosts := range h.hosts {
 		p.Running = append(p.Running, h.running[id])
-		p.Seats += len(hosts)
+		p.UsedSlots += len(hosts)
 		for i, host := range hosts {
-			k := slices.IndexFunc(p.Hosts, func(h Host) bool { return h.ID == host })
-			p.Hosts[k].take(h.seats[id][i%len(h.seats[id])])
+			k := slices.IndexFunc(p.Runners, func(h Runner) bool { return h.ID == host })
+			p.Runners[k].allocate(h.seats[id][i%len(h.seats[id])])
 		}
 	}
 	return p
@@ -63,23 +63,23 @@ func (w *world) apply(t *rapid.T, j *wish) {
 	h := w.parties[node]
 	p := h.now()
 	p.Waiting = h.others(j.JobID, w.now)
-	app := Application{Job: j.Job, Wants: j.wants[node]}
+	app := Request{Job: j.Job, Demand: j.wants[node]}
 	grant, denial := p.Decide(app, w.now)
-	require.NotEqual(t, denial == nil, grant.Copies == 0, "granted or denied")
+	require.NotEqual(t, denial == nil, grant.Parallelism == 0, "granted or denied")
 	if denial != nil {
 		require.NotEmpty(t, denial.Reason)
 		h.waiting[j.JobID] = applied{app, w.now}
-		if j.held > 0 && denial.Place == 1 {
+		if j.held > 0 && denial.Position == 1 {
 			j.state = "lingering"
 		} else {
 			w.giveUp(j)
 		}
 		return
 	}
-	require.Len(t, grant.Hosts, grant.Copies*len(app.Wants.Seats))
+	require.Len(t, grant.Runners, grant.Parallelism*len(app.Demand.Slots))
 	_, waited := h.waiting[j.JobID]
 	delete(h.waiting, j.JobID)
-	h.seats[j.JobID], h.hosts[j.JobID], h.running[j.JobID] = app.Wants.Seats, grant.Hosts, j.Job
+	h.seats[j.JobID], h.hosts[j.JobID], h.running[j.JobID] = app.Demand.Slots, grant.Runners, j.Job
 	h.check(t)
 	if waited {
 		w.tell(node)
@@ -104,13 +104,13 @@ func (w *world) giveUp(j *wish) {
 }
 
 // others are those that wait here, but for one.
-func (h *house) others(but string, now time.Time) (waiting []Application) {
+func (h *house) others(but string, now time.Time) (waiting []Request) {
 	for id, a := range h.waiting {
-		if id != but && now.Sub(a.asked) <= Fresh {
-			waiting = append(waiting, a.Application)
+		if id != but && now.Sub(a.asked) <= RequestTTL {
+			waiting = append(waiting, a.Request)
 		}
 	}
-	slices.SortFunc(waiting, func(a, b Application) int { return a.before(b.Job) })
+	slices.SortFunc(waiting, func(a, b Request) int { return a.before(b.Job) })
 	return waiting
 }
 
@@ -127,7 +127,7 @@ func (w *world) release(node, id string) {
 func (w *world) tell(node string) {
 	p := w.parties[node].now()
 	p.Waiting = w.parties[node].others("", w.now)
-	for _, id := range p.Open(w.now) {
+	for _, id := range p.Grantable(w.now) {
 		w.jobs[slices.IndexFunc(w.jobs, func(j *wish) bool { return j.JobID == id })].told = true
 	}
 }
@@ -142,20 +142,20 @@ func (w *world) end(j *wish) {
 // check holds what is taken against what there is.
 func (h *house) check(t *rapid.T) {
 	p := h.now()
-	for _, host := range p.Hosts {
-		require.LessOrEqual(t, host.Taken, host.Slots)
+	for _, host := range p.Runners {
+		require.LessOrEqual(t, host.UsedSlots, host.Slots)
 		require.False(t, over(host.Total.CPUMilli, host.Used.CPUMilli, 1) && host.Used.CPUMilli > host.Total.CPUMilli, "CPU")
 		require.True(t, host.Total.Memory == 0 || host.Used.Memory <= host.Total.Memory, "memory")
 		require.True(t, host.Total.Disk == 0 || host.Used.Disk <= host.Total.Disk, "disk")
 	}
 	for id, hosts := range h.hosts {
 		for i, host := range hosts {
-			k := slices.IndexFunc(p.Hosts, func(h Host) bool { return h.ID == host })
-			require.Empty(t, p.Hosts[k].Lacks(h.seats[id][i%len(h.seats[id])].Needs))
+			k := slices.IndexFunc(p.Runners, func(h Runner) bool { return h.ID == host })
+			require.Empty(t, p.Runners[k].Unmet(h.seats[id][i%len(h.seats[id])].Constraints))
 		}
 	}
 	require.True(t, p.Limits.Jobs == 0 || len(p.Running) <= p.Limits.Jobs)
-	require.True(t, p.Limits.Tasks == 0 || p.Seats <= p.Limits.Tasks)
+	require.True(t, p.Limits.Tasks == 0 || p.UsedSlots <= p.Limits.Tasks)
 }
 
 func (w *world) String() string {
@@ -176,31 +176,31 @@ func drawWorld(t *rapid.T) *world {
 		p := Party{Node: name, Limits: Limits{Jobs: rapid.IntRange(0, 3).Draw(t, "jobs"), Tasks: rapid.IntRange(0, 6).Draw(t, "tasks"),
 			PerFlow: rapid.IntRange(0, 2).Draw(t, "per flow"), PerPartner: rapid.IntRange(0, 2).Draw(t, "per partner")}}
 		for i := range rapid.IntRange(1, 3).Draw(t, "hosts") {
-			h := Host{ID: fmt.Sprintf("%s%d", name, i), Devices: []string{"docker"}, Slots: rapid.IntRange(1, 4).Draw(t, "slots"),
-				Total: Room{CPUMilli: small.Draw(t, "cpu"), Memory: small.Draw(t, "memory"), Disk: small.Draw(t, "disk")}}
+			h := Runner{ID: fmt.Sprintf("%s%d", name, i), Devices: []string{"docker"}, Slots: rapid.IntRange(1, 4).Draw(t, "slots"),
+				Total: Resources{CPUMilli: small.Draw(t, "cpu"), Memory: small.Draw(t, "memory"), Disk: small.Draw(t, "disk")}}
 			if rapid.Bool().Draw(t, "gpu") {
 				h.Labels = map[string]string{"gpu": "1"}
 			}
-			p.Hosts = append(p.Hosts, h)
+			p.Runners = append(p.Runners, h)
 		}
-		w.parties[name] = &house{party: p, seats: map[string][]Seat{}, hosts: map[string][]string{}, running: map[string]Job{}, waiting: map[string]applied{}}
+		w.parties[name] = &house{party: p, seats: map[string][]Slot{}, hosts: map[string][]string{}, running: map[string]Job{}, waiting: map[string]applied{}}
 	}
 	for i := range rapid.IntRange(2, 10).Draw(t, "wishes") {
 		j := &wish{Job: Job{JobID: fmt.Sprintf("j%02d", i), Initiator: rapid.SampledFrom(w.names).Draw(t, "initiator"), Flow: rapid.SampledFrom([]string{"", "f", "g"}).Draw(t, "flow"),
 			Priority: rapid.IntRange(0, 9).Draw(t, "priority"), Created: w.now.Add(time.Duration(rapid.IntRange(0, 600).Draw(t, "created")) * time.Second)},
-			wants: map[string]Wants{}, state: "waiting"}
+			wants: map[string]Demand{}, state: "waiting"}
 		for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom(w.names), 1, 3, rapid.ID[string]).Draw(t, "nodes") {
-			var wants Wants
+			var wants Demand
 			for k := range rapid.IntRange(1, 3).Draw(t, "seats") {
-				s := Seat{Role: "guest", Index: k, Needs: Needs{Devices: []string{"docker"}},
-					Room: Room{CPUMilli: small.Draw(t, "cpu"), Memory: small.Draw(t, "memory"), Disk: small.Draw(t, "disk")}}
+				s := Slot{Role: "guest", Index: k, Constraints: Constraints{Devices: []string{"docker"}},
+					Resources: Resources{CPUMilli: small.Draw(t, "cpu"), Memory: small.Draw(t, "memory"), Disk: small.Draw(t, "disk")}}
 				if rapid.IntRange(0, 3).Draw(t, "needs gpu") == 0 {
-					s.Needs.Labels = map[string]string{"gpu": "1"}
+					s.Constraints.Labels = map[string]string{"gpu": "1"}
 				}
-				wants.Seats = append(wants.Seats, s)
+				wants.Slots = append(wants.Slots, s)
 			}
-			wants.Copies = rapid.IntRange(1, 4).Draw(t, "copies")
-			if w.parties[name].party.Impossible(wants) == "" {
+			wants.Parallelism = rapid.IntRange(1, 4).Draw(t, "copies")
+			if w.parties[name].party.Infeasible(wants) == "" {
 				j.wants[name] = wants
 				j.nodes = append(j.nodes, name)
 			}
@@ -290,9 +290,9 @@ func TestToldAtOnce(t *testing.T) {
 				if _, waits := h.waiting[j.JobID]; waits && j.nodes[j.held] == node {
 					p := h.now()
 					p.Waiting = h.others("", w.now)
-					open := slices.Contains(p.Open(w.now), j.JobID)
+					open := slices.Contains(p.Grantable(w.now), j.JobID)
 					p.Waiting = h.others(j.JobID, w.now)
-					_, denial := p.Decide(Application{Job: j.Job, Wants: j.wants[node]}, w.now)
+					_, denial := p.Decide(Request{Job: j.Job, Demand: j.wants[node]}, w.now)
 					require.Equal(t, denial == nil, open, "%s at %s", j.JobID, node)
 				}
 			}

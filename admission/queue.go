@@ -41,7 +41,7 @@ type Turn struct {
 	Next bool
 	// Soon: it has no turn only because of jobs that ask for room, and may get none.
 	Soon bool
-	// Place is its place in the queue, from 1.
+	// Position is its place in the queue, from 1.
 	Place  int
 	Reason string // why it waits
 }
@@ -68,12 +68,12 @@ func (q Queue) Turns(now time.Time) []Turn {
 				crowded = n
 			}
 		}
-		limit := q.Limits.reached(q.Node, running, w.Job)
+		limit := q.Limits.exceeded(q.Node, running, w.Job)
 		switch {
 		case w.Trying:
 			t.Go, t.Reason = true, "asks the parties for room"
 		case limit != "":
-			t.Reason, t.Soon = limit, q.Limits.reached(q.Node, q.Running, w.Job) == ""
+			t.Reason, t.Soon = limit, q.Limits.exceeded(q.Node, q.Running, w.Job) == ""
 		case w.WaitsAt != "":
 			t.Go, t.Reason = true, fmt.Sprintf("%s: %s", w.WaitsAt, w.WaitsFor)
 			waits[w.WaitsAt]++

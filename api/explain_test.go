@@ -17,15 +17,15 @@ func TestExplanation(t *testing.T) {
 	id := bfia.TaskID("j1", first)
 	_, err := p.store.StartTask(t.Context(), "j1", first, id, 1, time.Now())
 	require.NoError(t, err)
-	full := &bfia.Failure{Kind: bfia.FailedExit, NodeID: guest, Role: "guest.0", Task: first, ExitCode: 1, Words: "row 17 is odd", Log: []string{"secret row"}}
+	full := &bfia.Failure{Kind: bfia.FailedExit, NodeID: guest, Role: "guest.0", Task: first, ExitCode: 1, Message: "row 17 is odd", Log: []string{"secret row"}}
 	key := store.TaskKey{JobID: "j1", Name: first, Role: "guest"}
-	require.NoError(t, p.store.ExplainTask(t.Context(), key, id, full))
+	require.NoError(t, p.store.SetTaskFailure(t.Context(), key, id, full))
 	require.NoError(t, p.store.EndTask(t.Context(), key, id, bfia.TaskFailed, full.Text(), time.Now()))
 	shared := full.Shared(bfia.ShareKind)
-	require.NoError(t, p.store.ExplainSchedulePart(t.Context(), id, "guest", 0, shared))
+	require.NoError(t, p.store.SetSchedulePartFailure(t.Context(), id, "guest", 0, shared))
 	require.NoError(t, p.store.UpdateScheduleTasks(t.Context(), []store.ScheduleTaskChange{{TaskID: id, State: bfia.TaskFailed,
 		Parts: []store.SchedulePartChange{{Role: "guest", State: bfia.TaskFailed, Reason: shared.Text()}}}}, time.Now()))
-	require.NoError(t, p.store.ExplainScheduleJob(t.Context(), "j1", shared))
+	require.NoError(t, p.store.SetScheduleJobFailure(t.Context(), "j1", shared))
 	require.NoError(t, p.store.UpdateScheduleJob(t.Context(), "j1", bfia.JobFinished, shared.String(), time.Now()))
 
 	var own bfia.JobStatus
@@ -36,11 +36,11 @@ func TestExplanation(t *testing.T) {
 
 	for _, c := range []call{get(bfia.PathStatusAll + "?job_id=j1"), post(bfia.PathTaskPoll, bfia.TaskPoll{TaskID: id})} {
 		r := p.good(c.from(host))
-		require.NotContains(t, string(r.Body), full.Words, "what partners may not know")
+		require.NotContains(t, string(r.Body), full.Message, "what partners may not know")
 		require.NotContains(t, string(r.Body), "secret")
 		require.Contains(t, string(r.Body), `"exit_code":1`)
 	}
-	p.server.Settings.Share = bfia.ShareLog
+	p.server.Settings.FailureSharing = bfia.ShareLog
 	require.Contains(t, string(p.good(post(bfia.PathTaskPoll, bfia.TaskPoll{TaskID: id}).from(host)).Body), "secret row")
 }
 

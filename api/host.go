@@ -23,11 +23,11 @@ func (s *Server) queryHosts(c *fiber.Ctx) error {
 	if _, err := s.params(c); err != nil {
 		return err
 	}
-	uses, err := s.store.HostUses(c.UserContext())
+	uses, err := s.store.RunnerUses(c.UserContext())
 	if err != nil {
 		return err
 	}
-	hosts := make([]bfia.Host, len(uses))
+	hosts := make([]bfia.Runner, len(uses))
 	for i, u := range uses {
 		hosts[i] = hostOf(u, time.Now())
 	}
@@ -35,13 +35,13 @@ func (s *Server) queryHosts(c *fiber.Ctx) error {
 }
 
 // hostOf is a host as clients see it.
-func hostOf(u store.HostUse, now time.Time) bfia.Host {
-	h := bfia.Host{HostID: u.HostID, Devices: u.Devices, Labels: u.Labels, Draining: u.Draining, SeenAt: u.SeenAt, Running: u.Running,
+func hostOf(u store.RunnerUse, now time.Time) bfia.Runner {
+	h := bfia.Runner{RunnerID: u.RunnerID, Devices: u.Devices, Labels: u.Labels, Draining: u.Draining, HeartbeatAt: u.HeartbeatAt, Running: u.Running,
 		Total: hostRoom(u.Slots, u.CPUMilli, u.Memory, u.Disk), Used: hostRoom(u.Seats, u.UsedCPUMilli, u.UsedMemory, u.UsedDisk)}
 	switch {
 	case u.Left:
 		h.State = bfia.HostLeft
-	case now.Sub(u.SeenAt) > hostSilent:
+	case now.Sub(u.HeartbeatAt) > hostSilent:
 		h.State = bfia.HostSilent
 	case u.Draining && u.Running == 0:
 		h.State = bfia.HostDrained
@@ -53,36 +53,36 @@ func hostOf(u store.HostUse, now time.Time) bfia.Host {
 	return h
 }
 
-func hostRoom(slots int, cpuMilli, memory, disk int64) bfia.HostRoom {
+func hostRoom(slots int, cpuMilli, memory, disk int64) bfia.RunnerCapacity {
 	gib := func(bytes int64) float64 { return math.Round(float64(bytes)/(1<<30)*1000) / 1000 }
-	return bfia.HostRoom{Slots: slots, CPU: float64(cpuMilli) / 1000, Memory: gib(memory), Disk: gib(disk)}
+	return bfia.RunnerCapacity{Slots: slots, CPU: float64(cpuMilli) / 1000, Memory: gib(memory), Disk: gib(disk)}
 }
 
 // drainHost makes a host take nothing new, or take it again. What runs there goes on.
 func (s *Server) drainHost(c *fiber.Ctx) error {
-	var body bfia.DrainHost
+	var body bfia.DrainRunner
 	if err := s.readJSON(c, &body); err != nil {
 		return err
 	}
-	if body.HostID == "" {
+	if body.RunnerID == "" {
 		return bfia.Errorf(bfia.CodeBadRequest, "host_id: is required")
 	}
 	if body.Draining == nil {
 		return bfia.Errorf(bfia.CodeBadRequest, "draining: is required, true or false")
 	}
-	if err := s.store.DrainHost(c.UserContext(), body.HostID, *body.Draining); err != nil {
+	if err := s.store.DrainRunner(c.UserContext(), body.RunnerID, *body.Draining); err != nil {
 		return err
 	}
-	s.logger.Info("an operator drains a host, or ends that", "host_id", body.HostID, "draining", *body.Draining)
+	s.logger.Info("an operator drains a host, or ends that", "host_id", body.RunnerID, "draining", *body.Draining)
 	if *body.Draining {
 		return ok(c, nil)
 	}
-	waiting, err := s.store.Waiting(c.UserContext(), time.Now().Add(-admission.Fresh))
+	waiting, err := s.store.WaitingRequests(c.UserContext(), time.Now().Add(-admission.RequestTTL))
 	if err != nil {
 		return err
 	}
 	for _, a := range waiting[:min(len(waiting), maxTold)] {
-		if _, err := s.signal(c.UserContext(), workflows.PartyJobID(a.JobID), workflows.SignalFree, nil); err != nil {
+		if _, err := s.signal(c.UserContext(), workflows.PartyJobID(a.JobID), workflows.SignalCapacityHint, nil); err != nil {
 			return err
 		}
 	}

@@ -81,11 +81,11 @@ func (s *Server) eachLogLine(ctx context.Context, get func(string) string, visit
 	complete = true
 	for _, t := range tasks {
 		// An exit is recorded after the end of the log; what has ended without a run will have none.
-		complete = complete && t.State.Terminal() && (t.RunName == "" || t.ExitCode != nil)
-		if t.RunName == "" {
+		complete = complete && t.State.Terminal() && (t.ContainerName == "" || t.ExitCode != nil)
+		if t.ContainerName == "" {
 			continue // it has not begun, so there is nothing to read
 		}
-		log, err := activities.ReadLog(ctx, s.blobs, t.RunName)
+		log, err := activities.ReadLog(ctx, s.blobs, t.ContainerName)
 		if err != nil {
 			return false, bfia.Wrap(bfia.CodeUnavailable, err, "the storage of %s does not answer", s.Node)
 		}

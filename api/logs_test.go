@@ -32,7 +32,7 @@ func withLogs(t *testing.T) *party {
 		"host": {"2026-11-23T04:00:06Z ERROR host\n"},
 	} {
 		run := "run-" + role
-		require.NoError(t, p.store.SetTaskRun(t.Context(), store.TaskKey{JobID: "j1", Name: first, Role: role}, 1, "h", run, "c"))
+		require.NoError(t, p.store.SetTaskContainer(t.Context(), store.TaskKey{JobID: "j1", Name: first, Role: role}, 1, "h", run, "c"))
 		for i, chunk := range chunks {
 			require.NoError(t, p.blobs.Put(t.Context(), fmt.Sprintf("%s/w/%08d", activities.LogPrefix(run), i), strings.NewReader(chunk)))
 		}

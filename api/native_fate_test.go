@@ -46,7 +46,7 @@ func newFateJob(t *testing.T, change ...func(*Config)) *party {
 func TestNativeFate(t *testing.T) {
 	p := newFateJob(t)
 	in := p.engine.party
-	require.True(t, in.Fate)
+	require.True(t, in.FateFlow)
 	require.Equal(t, fateScheduler, in.Scheduler)
 	require.Equal(t, []string{"guest.0"}, in.Roles)
 	p.good(post(bfia.PathPartnerJobCreate, fateCommand(fateCreate(t)))) // the same again
@@ -98,7 +98,7 @@ func TestNativeFate(t *testing.T) {
 	p.bad(post(bfia.PathPartnerTaskRerun, task(1, map[string]any{"new_version": 1})), 200, bfia.CodeBadRequest, "new_version:")
 	p.good(post(bfia.PathPartnerJobStatus, fateCommand(map[string]any{"status": "waiting"})))
 	require.Equal(t, []workflows.PartBefore{{Task: first, Part: "guest.0", TaskID: "j1_" + first, Attempt: 1, State: bfia.TaskFailed,
-		Failure: &bfia.Failure{Kind: bfia.FailedUnknown, Words: "it hurts"}}}, p.engine.party.Before)
+		Failure: &bfia.Failure{Kind: bfia.FailedUnknown, Message: "it hurts"}}}, p.engine.party.Before)
 	job, err = p.store.Job(t.Context(), "j1")
 	require.NoError(t, err)
 	require.Equal(t, bfia.JobReady, job.State)
@@ -130,7 +130,7 @@ func TestNativeRoom(t *testing.T) {
 	p.engine.grant = bfia.Grant{State: bfia.JobFinished, Reason: "the job was stopped here by ops"}
 	p.bad(apply, 200, bfia.FateNeverRoom, "stopped here by ops")
 	p.good(post(bfia.PathPartnerJobReturn, fateCommand(nil)))
-	require.Equal(t, workflows.UpdateReturn, p.engine.taken()[3].Name)
+	require.Equal(t, workflows.UpdateRelease, p.engine.taken()[3].Name)
 
 	waiting := newFateJob(t, func(c *Config) { c.Approval = true })
 	waiting.bad(apply, 200, bfia.CodeConflict, "waits for the approval")

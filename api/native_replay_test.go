@@ -44,7 +44,7 @@ func TestNativeReplay(t *testing.T) {
 		switch x.Path {
 		case bfia.PathPartnerTaskStart: // the workflow runs it, and it fails
 			ref := bfia.FateAttempt(in.JobID, "s1", in.TaskVersion)
-			tasks, err := p.store.StartTask(t.Context(), in.JobID, "s1", ref.TaskID, ref.Which(), time.Now())
+			tasks, err := p.store.StartTask(t.Context(), in.JobID, "s1", ref.TaskID, ref.AttemptNumber(), time.Now())
 			require.NoError(t, err)
 			require.NoError(t, p.store.EndTask(t.Context(), tasks[0].Key(), ref.TaskID, bfia.TaskFailed, "exit code 1", time.Now()))
 		case bfia.PathPartnerJobStop:

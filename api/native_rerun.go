@@ -66,13 +66,13 @@ func (s *Server) reopen(ctx context.Context, job *store.Job) error {
 	if err != nil {
 		return err
 	}
-	in := workflows.PartyJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: job.SchedulerNode, Settings: s.Settings, Fate: true,
+	in := workflows.PartyJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: job.SchedulerNode, Settings: s.Settings, FateFlow: true,
 		Roles: job.Roles, Before: []workflows.PartBefore{}}
 	for _, t := range tasks {
 		b := workflows.PartBefore{Task: t.Name, Part: bfia.Part{Role: t.Role, Index: t.RoleIndex}.Self(), TaskID: t.TaskID, Attempt: t.Attempt,
 			State: t.State, Failure: t.Explanation}
 		if t.State == bfia.TaskFailed && b.Failure == nil {
-			b.Failure = &bfia.Failure{Kind: bfia.FailedUnknown, Words: t.Reason}
+			b.Failure = &bfia.Failure{Kind: bfia.FailedUnknown, Message: t.Reason}
 		}
 		in.Before = append(in.Before, b)
 	}

@@ -47,7 +47,7 @@ func (s *Server) acceptJob(c *fiber.Ctx, doc *bfia.Document, scheduler string, f
 	for _, w := range warnings {
 		s.logger.Info("a parameter contradicts its description", "job_id", doc.JobID, "task", w.Task, "role", w.Role, "parameter", w.Parameter, "warning", w.Message)
 	}
-	if err := activities.CheckRoom(c.UserContext(), s.store, s.Node, s.Limits, doc, plan); err != nil {
+	if err := activities.CheckFeasible(c.UserContext(), s.store, s.Node, s.Limits, doc, plan); err != nil {
 		return err
 	}
 	if err := s.store.PutDocument(c.UserContext(), doc.JobID, doc.Bytes()); err != nil {
@@ -65,7 +65,7 @@ func (s *Server) acceptJob(c *fiber.Ctx, doc *bfia.Document, scheduler string, f
 		return err
 	}
 	// What has not begun may still be undone: its workflow knows.
-	in := workflows.PartyJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: scheduler, Settings: s.Settings, Approval: s.Approval, Fate: fate}
+	in := workflows.PartyJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: scheduler, Settings: s.Settings, Approval: s.Approval, FateFlow: fate}
 	for _, part := range own {
 		in.Roles = append(in.Roles, part.Self())
 	}
@@ -87,7 +87,7 @@ func (s *Server) acceptJob(c *fiber.Ctx, doc *bfia.Document, scheduler string, f
 // accepted tells the scheduler more than the protocol has: whether the job waits for an approval here, and what of it need
 // not run.
 func accepted(state bfia.JobState, reuses []string) bfia.JobAccepted {
-	return bfia.JobAccepted{State: state, Callbacks: true, Reuses: reuses, Attempts: true, Applications: true}
+	return bfia.JobAccepted{State: state, Callbacks: true, Reuses: reuses, Attempts: true, Reservations: true}
 }
 
 // ownPlan is what of a plan one node runs.
@@ -143,7 +143,7 @@ func (s *Server) beginTask(c *fiber.Ctx, ref bfia.TaskRef) error {
 		return err
 	}
 	for _, t := range tasks {
-		if t.TaskID != "" && t.TaskID != ref.TaskID && t.Attempt >= ref.Which() {
+		if t.TaskID != "" && t.TaskID != ref.TaskID && t.Attempt >= ref.AttemptNumber() {
 			return bfia.Errorf(bfia.CodeConflict, "task_id: task %s of job %s runs under the id %s already", ref.TaskName, ref.JobID, t.TaskID)
 		}
 		if t.TaskID == ref.TaskID {
@@ -267,7 +267,7 @@ func (s *Server) pollTask(c *fiber.Ctx) error {
 	for _, t := range tasks {
 		states = append(states, t.State)
 		if t.State == bfia.TaskFailed && failure == nil {
-			failure = t.Explanation.Shared(s.Settings.Share)
+			failure = t.Explanation.Shared(s.Settings.FailureSharing)
 		}
 	}
 	return ok(c, bfia.PollResult{Status: bfia.MergeTaskStates(states...), Reason: failure.Text(), Failure: failure})

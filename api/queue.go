@@ -12,9 +12,9 @@ import (
 	"hutong/workflows"
 )
 
-// applyForRoom answers a scheduler's application for a job's room at this party; see [bfia.Apply].
+// applyForRoom answers a scheduler's application for a job's room at this party; see [bfia.ReserveRequest].
 func (s *Server) applyForRoom(c *fiber.Ctx) error {
-	var apply bfia.Apply
+	var apply bfia.ReserveRequest
 	if err := s.readJSON(c, &apply); err != nil {
 		return err
 	}
@@ -24,7 +24,7 @@ func (s *Server) applyForRoom(c *fiber.Ctx) error {
 	if err := bfia.CheckPriority(apply.Priority); err != nil {
 		return err
 	}
-	if err := checkRound(apply.Round); err != nil {
+	if err := checkRound(apply.Generation); err != nil {
 		return err
 	}
 	job, err := s.jobCommandedBy(c, apply.JobID)
@@ -39,7 +39,7 @@ func (s *Server) applyForRoom(c *fiber.Ctx) error {
 		apply.Created = job.CreatedAt
 	}
 	var grant bfia.Grant
-	gone, err := s.update(c.UserContext(), workflows.PartyJobID(apply.JobID), workflows.UpdateApply, apply, &grant)
+	gone, err := s.update(c.UserContext(), workflows.PartyJobID(apply.JobID), workflows.UpdateReserve, apply, &grant)
 	if err != nil {
 		return err
 	}
@@ -50,8 +50,8 @@ func (s *Server) applyForRoom(c *fiber.Ctx) error {
 }
 
 func checkRound(round int) error {
-	if round < 0 || round > bfia.MaxRound {
-		return bfia.Errorf(bfia.CodeBadRequest, "round: %d is not between 0 and %d", round, bfia.MaxRound)
+	if round < 0 || round > bfia.MaxGeneration {
+		return bfia.Errorf(bfia.CodeBadRequest, "round: %d is not between 0 and %d", round, bfia.MaxGeneration)
 	}
 	return nil
 }
@@ -61,20 +61,20 @@ const clockTolerance = 5 * time.Minute
 
 // returnRoom takes back what was granted, since another party had no room.
 func (s *Server) returnRoom(c *fiber.Ctx) error {
-	var back bfia.Return
+	var back bfia.ReleaseRequest
 	if err := s.readJSON(c, &back); err != nil {
 		return err
 	}
 	if err := bfia.CheckID("job_id", back.JobID); err != nil {
 		return err
 	}
-	if err := checkRound(back.Round); err != nil {
+	if err := checkRound(back.Generation); err != nil {
 		return err
 	}
 	if _, err := s.jobCommandedBy(c, back.JobID); err != nil {
 		return err
 	}
-	if _, err := s.update(c.UserContext(), workflows.PartyJobID(back.JobID), workflows.UpdateReturn, back, nil); err != nil {
+	if _, err := s.update(c.UserContext(), workflows.PartyJobID(back.JobID), workflows.UpdateRelease, back, nil); err != nil {
 		return err
 	}
 	return ok(c, nil) // what has ended holds nothing
@@ -97,7 +97,7 @@ func (s *Server) roomFree(c *fiber.Ctx) error {
 		return bfia.Errorf(bfia.CodeForbidden, "%s takes no part in job %s", sender, ref.JobID)
 	}
 	if job.State == bfia.JobReady {
-		if _, err := s.signal(c.UserContext(), workflows.JobID(ref.JobID), workflows.SignalTurn, nil); err != nil {
+		if _, err := s.signal(c.UserContext(), workflows.JobID(ref.JobID), workflows.SignalQueueChanged, nil); err != nil {
 			return err
 		}
 	}

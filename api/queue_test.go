@@ -21,28 +21,28 @@ func TestApplyForRoom(t *testing.T) {
 	require.NoError(t, err)
 
 	p.engine.grant = bfia.Grant{Reason: "it is full", Place: 1, Of: 2, State: bfia.JobReady}
-	ask := bfia.Apply{JobID: "j1", Priority: 3, Created: row.CreatedAt.Add(-time.Minute), Round: 1}
-	r = p.good(post(bfia.PathApply, ask).from(host))
+	ask := bfia.ReserveRequest{JobID: "j1", Priority: 3, Created: row.CreatedAt.Add(-time.Minute), Generation: 1}
+	r = p.good(post(bfia.PathReserve, ask).from(host))
 	require.JSONEq(t, `{"granted":false,"job_status":"READY","reason":"it is full","place":1,"of":2}`, string(r.Data))
-	require.Equal(t, signal{workflows.PartyJobID("j1"), workflows.UpdateApply, ask}, p.engine.signals[0])
+	require.Equal(t, signal{workflows.PartyJobID("j1"), workflows.UpdateReserve, ask}, p.engine.signals[0])
 
 	for _, claimed := range []time.Time{{}, row.CreatedAt.Add(time.Hour), row.CreatedAt.Add(-time.Hour)} {
 		p.engine.signals = nil
-		p.good(post(bfia.PathApply, bfia.Apply{JobID: "j1", Created: claimed, Round: 2}).from(host))
-		require.Equal(t, row.CreatedAt, p.engine.signals[0].Arg.(bfia.Apply).Created, "nobody waits longer than the job is here")
+		p.good(post(bfia.PathReserve, bfia.ReserveRequest{JobID: "j1", Created: claimed, Generation: 2}).from(host))
+		require.Equal(t, row.CreatedAt, p.engine.signals[0].Arg.(bfia.ReserveRequest).Created, "nobody waits longer than the job is here")
 	}
-	p.bad(post(bfia.PathApply, ask).from("stranger"), 200, bfia.CodeForbidden, "stranger")
-	p.bad(post(bfia.PathApply, bfia.Apply{JobID: "no"}).from(host), 200, bfia.CodeNotFound, "no")
-	p.bad(post(bfia.PathApply, bfia.Apply{JobID: "j1", Priority: 10}).from(host), 200, bfia.CodeBadRequest, "priority: 10 is not between 0 and 9")
+	p.bad(post(bfia.PathReserve, ask).from("stranger"), 200, bfia.CodeForbidden, "stranger")
+	p.bad(post(bfia.PathReserve, bfia.ReserveRequest{JobID: "no"}).from(host), 200, bfia.CodeNotFound, "no")
+	p.bad(post(bfia.PathReserve, bfia.ReserveRequest{JobID: "j1", Priority: 10}).from(host), 200, bfia.CodeBadRequest, "priority: 10 is not between 0 and 9")
 	p.engine.signals = nil
-	p.good(post(bfia.PathReturn, bfia.Return{JobID: "j1", Round: 1}).from(host))
-	require.Equal(t, []signal{{workflows.PartyJobID("j1"), workflows.UpdateReturn, bfia.Return{JobID: "j1", Round: 1}}}, p.engine.signals)
+	p.good(post(bfia.PathRelease, bfia.ReleaseRequest{JobID: "j1", Generation: 1}).from(host))
+	require.Equal(t, []signal{{workflows.PartyJobID("j1"), workflows.UpdateRelease, bfia.ReleaseRequest{JobID: "j1", Generation: 1}}}, p.engine.signals)
 }
 
 // A job that could never run here is refused when it is created, with the numbers.
 func TestImpossibleJob(t *testing.T) {
 	p := newParty(t).withProvider().withData()
-	require.NoError(t, p.store.PutHost(t.Context(), store.Host{HostID: "h", NodeID: guest, Devices: []string{"docker"}, Queue: "q", Slots: 4, CPUMilli: 8000, Memory: 16 << 30}))
+	require.NoError(t, p.store.PutRunner(t.Context(), store.Runner{RunnerID: "h", NodeID: guest, Devices: []string{"docker"}, Queue: "q", Slots: 4, CPUMilli: 8000, Memory: 16 << 30}))
 	greedy := edited(t, "j1", map[string]any{"cpu": 64, "memory": -1, "disk": -1}, "config", "job_params", "guest", "0", "resources")
 	p.bad(post(bfia.PathCreate, greedy).from(host), 200, bfia.CodeBadRequest,
 		"config.job_params: "+guest+" could never run the job: no room for guest.0: host h has 8 of 8 CPU cores free, asked for 64")
@@ -53,13 +53,13 @@ func TestRoomFree(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	p.good(post(bfia.PathCreateAll, withHost(t, "j1")).from(guest))
 	p.engine.signals = nil
-	p.good(post(bfia.PathFree, bfia.JobRef{JobID: "j1"}).from(host))
+	p.good(post(bfia.PathCapacityHint, bfia.JobRef{JobID: "j1"}).from(host))
 	require.Empty(t, p.engine.signals, "it does not wait yet")
-	require.NoError(t, p.store.TakeTurn(t.Context(), "j1", time.Now(), func(admission.Queue) bool { return false }))
-	p.good(post(bfia.PathFree, bfia.JobRef{JobID: "j1"}).from(host))
-	require.Equal(t, []signal{{workflows.JobID("j1"), workflows.SignalTurn, nil}}, p.engine.signals)
-	p.bad(post(bfia.PathFree, bfia.JobRef{JobID: "j1"}).from("stranger"), 200, bfia.CodeForbidden, "stranger")
-	p.bad(post(bfia.PathFree, bfia.JobRef{JobID: "no"}).from(host), 200, bfia.CodeNotFound, "no")
+	require.NoError(t, p.store.Dequeue(t.Context(), "j1", time.Now(), func(admission.Queue) bool { return false }))
+	p.good(post(bfia.PathCapacityHint, bfia.JobRef{JobID: "j1"}).from(host))
+	require.Equal(t, []signal{{workflows.JobID("j1"), workflows.SignalQueueChanged, nil}}, p.engine.signals)
+	p.bad(post(bfia.PathCapacityHint, bfia.JobRef{JobID: "j1"}).from("stranger"), 200, bfia.CodeForbidden, "stranger")
+	p.bad(post(bfia.PathCapacityHint, bfia.JobRef{JobID: "no"}).from(host), 200, bfia.CodeNotFound, "no")
 }
 
 // The place of a waiting job is told, and its priority can be changed by its initiator.
@@ -67,7 +67,7 @@ func TestPriority(t *testing.T) {
 	p := newParty(t, func(c *Config) { c.Limits = admission.Limits{Jobs: 1} }).withProvider().withData()
 	for _, id := range []string{"j1", "j2"} {
 		p.good(post(bfia.PathCreateAll, edited(t, id, 4, "config", "job_params", "common", "priority")).from(guest))
-		require.NoError(t, p.store.TakeTurn(t.Context(), id, time.Now(), func(admission.Queue) bool { return id == "j1" }))
+		require.NoError(t, p.store.Dequeue(t.Context(), id, time.Now(), func(admission.Queue) bool { return id == "j1" }))
 	}
 	queued := func(id string) *bfia.Queued {
 		var status bfia.JobStatus

@@ -80,7 +80,7 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 	if err != nil {
 		return nil, err
 	}
-	parts, err := s.store.ScheduleTaskStatuses(ctx, jobID)
+	parts, err := s.store.ScheduleParts(ctx, jobID)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 	if err != nil {
 		return nil, err
 	}
-	byTask := map[string][]store.ScheduleTaskStatus{} // a job may have very many
+	byTask := map[string][]store.SchedulePart{} // a job may have very many
 	for _, p := range parts {
 		byTask[p.TaskID] = append(byTask[p.TaskID], p)
 	}

@@ -167,8 +167,8 @@ func portList(ports []DataPort) string {
 	return strings.Join(list, ", ")
 }
 
-// Run is what one part of one task needs to run: everything that follows from the document and the description.
-type Run struct {
+// ContainerSpec is what one part of one task needs to run: everything that follows from the document and the description.
+type ContainerSpec struct {
 	Task      Component
 	Part      Part
 	TaskID    string
@@ -180,10 +180,10 @@ type Run struct {
 	Image     string // the component's own; empty: its provider's
 }
 
-// NewRun derives what one part of a task needs. taskIDs gives the ids of the tasks by name: an upstream without one
+// NewContainerSpec derives what one part of a task needs. taskIDs gives the ids of the tasks by name: an upstream without one
 // can't have run, which is an error. An input whose upstream does not run at this part's role (an arbiter has no data)
 // is left out, as FATE-Flow leaves it out.
-func NewRun(doc *Document, describe Describe, task string, part Part, taskIDs map[string]string) (*Run, error) {
+func NewContainerSpec(doc *Document, describe Describe, task string, part Part, taskIDs map[string]string) (*ContainerSpec, error) {
 	c, ok := doc.DAG.component(task)
 	if !ok {
 		return nil, Errorf(CodeNotFound, "task_name: job %s has no task %q", doc.JobID, task)
@@ -200,7 +200,7 @@ func NewRun(doc *Document, describe Describe, task string, part Part, taskIDs ma
 	if err != nil {
 		return nil, prefixedTask(task, part, err)
 	}
-	r := &Run{Task: c, Part: part, TaskID: taskIDs[task], Image: desc.ImageURL, Params: map[string]string{}, Parts: partsOf(&doc.Config, desc)}
+	r := &ContainerSpec{Task: c, Part: part, TaskID: taskIDs[task], Image: desc.ImageURL, Params: map[string]string{}, Parts: partsOf(&doc.Config, desc)}
 	if r.TaskID == "" {
 		return nil, Errorf(CodeConflict, "task %s: has no task id", task)
 	}
@@ -297,7 +297,7 @@ type System struct {
 }
 
 // Environment is a container's environment (part 3, 3.3 and 3.4): nothing but what the protocol names.
-func Environment(r *Run, sys System) map[string]string {
+func Environment(r *ContainerSpec, sys System) map[string]string {
 	env := map[string]string{
 		"system.storage":         sys.Storage,
 		"system.transport":       sys.Transport,

@@ -43,7 +43,7 @@ func TestEnvironmentOfTheSeedsJob(t *testing.T) {
 					want["runtime.component.output."+port] = fmt.Sprintf(`{"name": "%s", "namespace": "%s-%s-report-report%d"}`, ids[task.Name], part.Role, seedNode, i)
 				}
 			}
-			run, err := NewRun(doc, describe, task.Name, part, ids)
+			run, err := NewContainerSpec(doc, describe, task.Name, part, ids)
 			require.NoError(t, err)
 			require.Equal(t, want, Environment(run, System{
 				Storage:   "s3://127.0.0.1:9000?username=admin&password=12345678",
@@ -115,12 +115,12 @@ const labJob = `{
 
 var labIDs = map[string]string{"psi_0": "t-psi", "split_0": "t-split", "lr_0": "t-lr0", "lr_1": "t-lr1"}
 
-func labRun(t testing.TB, job, task string, part Part) *Run {
+func labRun(t testing.TB, job, task string, part Part) *ContainerSpec {
 	t.Helper()
 	doc := parse(t, []byte(job))
 	_, err := NewPlan(doc, lab(t), "")
 	require.NoError(t, err)
-	run, err := NewRun(doc, lab(t), task, part, labIDs)
+	run, err := NewContainerSpec(doc, lab(t), task, part, labIDs)
 	require.NoError(t, err)
 	return run
 }
@@ -160,7 +160,7 @@ func TestRunWithSeveralHosts(t *testing.T) {
 func TestRunOfAnArbiterWithoutData(t *testing.T) {
 	doc := parse(t, []byte(labJob))
 	for _, ids := range []map[string]string{labIDs, {"lr_1": "t-lr1", "lr_0": "t-lr0"}} {
-		run, err := NewRun(doc, lab(t), "lr_1", Part{"arbiter", 0, "C"}, ids)
+		run, err := NewContainerSpec(doc, lab(t), "lr_1", Part{"arbiter", 0, "C"}, ids)
 		require.NoError(t, err)
 		require.Equal(t, []Binding{{"warm", "model", "lr_0.m", Address{"t-lr0", "arbiter-C-model-m"}}}, run.Inputs)
 	}
@@ -298,7 +298,7 @@ func TestNewRunRefusals(t *testing.T) {
 			if test.ids == nil {
 				test.ids = labIDs
 			}
-			_, err := NewRun(parse(t, job), lab(t), test.task, test.part, test.ids)
+			_, err := NewContainerSpec(parse(t, job), lab(t), test.task, test.part, test.ids)
 			requireRefusal(t, err, test.code, test.message)
 		})
 	}

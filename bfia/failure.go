@@ -15,7 +15,7 @@ type Failure struct {
 	// ExitCode is the container's, where the kind is FailedExit, FailedMemory or FailedKilled.
 	ExitCode int      `json:"exit_code,omitempty"`
 	By       string   `json:"by,omitempty"`    // who stopped or rejected it
-	Words    string   `json:"words,omitempty"` // a partner's own are quoted
+	Message  string   `json:"words,omitempty"` // a partner's own are quoted
 	Log      []string `json:"log,omitempty"`   // the last lines
 	// Hint is what to try. It is made for the reader, and not kept.
 	Hint string `json:"hint,omitempty"`
@@ -44,18 +44,18 @@ const (
 	FailedUnknown   FailureKind = "unknown"  // the party told nothing
 )
 
-// Share is how much of a failure a party lets its partners know.
-type Share string
+// FailureSharing is how much of a failure a party lets its partners know.
+type FailureSharing string
 
-// The levels of a [Share]: the party, the part, the kind and the exit code; also the words; also the log's last lines.
+// The levels of a [FailureSharing]: the party, the part, the kind and the exit code; also the words; also the log's last lines.
 const (
-	ShareKind   Share = "kind"
-	ShareReason Share = "reason"
-	ShareLog    Share = "log"
+	ShareKind   FailureSharing = "kind"
+	ShareReason FailureSharing = "reason"
+	ShareLog    FailureSharing = "log"
 )
 
-// Passing tells whether another attempt may well go better: what ended this one was none of its own doing.
-func (f *Failure) Passing() bool {
+// Retryable tells whether another attempt may well go better: what ended this one was none of its own doing.
+func (f *Failure) Retryable() bool {
 	return f != nil && (f.Kind == FailedKilled || f.Kind == FailedHost || f.Kind == FailedTemporary)
 }
 
@@ -68,7 +68,7 @@ func FailureOf(state TaskState, told *Failure, words string) *Failure {
 	case told != nil && told.Kind != "":
 		return told.Bounded()
 	}
-	return (&Failure{Kind: FailedUnknown, Words: words}).Bounded()
+	return (&Failure{Kind: FailedUnknown, Message: words}).Bounded()
 }
 
 // Bounded is the failure as it may be taken from outside: no longer than a person would read, and without what is ours
@@ -81,7 +81,7 @@ func (f *Failure) Bounded() *Failure {
 	for _, s := range []*string{(*string)(&b.Kind), &b.NodeID, &b.Role, &b.Task, &b.By} {
 		*s = cutText(*s, 256)
 	}
-	b.Words, b.Hint, b.Log = cutText(b.Words, 2<<10), "", nil
+	b.Message, b.Hint, b.Log = cutText(b.Message, 2<<10), "", nil
 	for _, line := range f.Log[:min(len(f.Log), 20)] {
 		b.Log = append(b.Log, cutText(line, 512))
 	}
@@ -96,7 +96,7 @@ func cutText(s string, most int) string {
 }
 
 // Shared is what partners may know of a failure.
-func (f *Failure) Shared(level Share) *Failure {
+func (f *Failure) Shared(level FailureSharing) *Failure {
 	if f == nil {
 		return nil
 	}
@@ -106,7 +106,7 @@ func (f *Failure) Shared(level Share) *Failure {
 		shared.Log = nil
 	}
 	if level != ShareLog && level != ShareReason && f.Kind != FailedStopped && f.Kind != FailedRejected { // those words are no secret
-		shared.Words = ""
+		shared.Message = ""
 	}
 	return &shared
 }
@@ -116,10 +116,10 @@ func (f *Failure) Text() string {
 	switch {
 	case f == nil:
 		return ""
-	case f.Kind == FailedExit && f.Words != "":
-		return fmt.Sprintf("exit code %d: %s", f.ExitCode, f.Words)
-	case f.Words != "":
-		return f.Words
+	case f.Kind == FailedExit && f.Message != "":
+		return fmt.Sprintf("exit code %d: %s", f.ExitCode, f.Message)
+	case f.Message != "":
+		return f.Message
 	}
 	switch f.Kind {
 	case FailedExit:

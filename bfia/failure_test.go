@@ -14,13 +14,13 @@ func TestFailureInWords(t *testing.T) {
 		want string
 	}{
 		{Failure{Kind: FailedExit, NodeID: "B", Role: "host.0", Task: "a", ExitCode: 3}, "task a failed at B (host.0): exit code 3"},
-		{Failure{Kind: FailedExit, NodeID: "B", Role: "host.0", Task: "a", ExitCode: 137, Words: "killed"}, "task a failed at B (host.0): exit code 137: killed"},
+		{Failure{Kind: FailedExit, NodeID: "B", Role: "host.0", Task: "a", ExitCode: 137, Message: "killed"}, "task a failed at B (host.0): exit code 137: killed"},
 		{Failure{Kind: FailedMemory, NodeID: "B", Role: "host.0", Task: "a"}, "task a failed at B (host.0): out of memory"},
 		{Failure{Kind: FailedStopped, By: "B"}, "stopped by B"},
 		{Failure{Kind: FailedStopped}, "stopped"},
 		{Failure{Kind: FailedStopped, Task: "a", NodeID: "B", By: "C"}, "task a was stopped: stopped by C"},
 		{Failure{Kind: FailedRejected, NodeID: "B", By: "B"}, "rejected by B"},
-		{Failure{Kind: FailedRefused, NodeID: "B", Words: "did not start the job: no"}, "B: did not start the job: no"},
+		{Failure{Kind: FailedRefused, NodeID: "B", Message: "did not start the job: no"}, "B: did not start the job: no"},
 		{Failure{Kind: "something new", NodeID: "B", Task: "a"}, "task a failed at B: no reason is known"},
 	} {
 		require.Equal(t, c.want, c.f.String())
@@ -32,8 +32,8 @@ func TestFailureInWords(t *testing.T) {
 
 // Partners learn no more than a party lets out.
 func TestFailureShared(t *testing.T) {
-	f := &Failure{Kind: FailedExit, NodeID: "B", Role: "host.0", Task: "a", ExitCode: 3, Words: "customer 17", Log: []string{"row 17"}, Hint: "h"}
-	for level, want := range map[Share]string{
+	f := &Failure{Kind: FailedExit, NodeID: "B", Role: "host.0", Task: "a", ExitCode: 3, Message: "customer 17", Log: []string{"row 17"}, Hint: "h"}
+	for level, want := range map[FailureSharing]string{
 		ShareKind:   `{"kind":"exit_code","node_id":"B","role":"host.0","task_name":"a","exit_code":3}`,
 		"":          `{"kind":"exit_code","node_id":"B","role":"host.0","task_name":"a","exit_code":3}`,
 		ShareReason: `{"kind":"exit_code","node_id":"B","role":"host.0","task_name":"a","exit_code":3,"words":"customer 17"}`,
@@ -47,15 +47,15 @@ func TestFailureShared(t *testing.T) {
 }
 
 func TestFailureOf(t *testing.T) {
-	told := &Failure{Kind: FailedMemory, Hint: "rm -rf", Words: strings.Repeat("x", 1<<20), Log: make([]string, 1000)}
+	told := &Failure{Kind: FailedMemory, Hint: "rm -rf", Message: strings.Repeat("x", 1<<20), Log: make([]string, 1000)}
 	require.Nil(t, FailureOf(TaskSuccess, told, "words"))
 	require.Nil(t, FailureOf(TaskRunning, nil, "words"))
-	require.Equal(t, &Failure{Kind: FailedUnknown, Words: "words"}, FailureOf(TaskFailed, nil, "words"))
-	require.Equal(t, &Failure{Kind: FailedUnknown, Words: "words"}, FailureOf(TaskFailed, &Failure{}, "words"))
+	require.Equal(t, &Failure{Kind: FailedUnknown, Message: "words"}, FailureOf(TaskFailed, nil, "words"))
+	require.Equal(t, &Failure{Kind: FailedUnknown, Message: "words"}, FailureOf(TaskFailed, &Failure{}, "words"))
 	got := FailureOf(TaskFailed, told, "")
 	require.Equal(t, FailedMemory, got.Kind)
 	require.Empty(t, got.Hint)
-	require.Less(t, len(got.Words), 4<<10)
+	require.Less(t, len(got.Message), 4<<10)
 	require.Less(t, len(got.Log), 100)
 }
 

@@ -60,7 +60,7 @@ func FuzzDocument(f *testing.F) {
 			}
 			ids[task.Name] = "t-" + task.Name
 			for _, part := range task.Parts {
-				run, err := NewRun(doc, describe, task.Name, part, ids)
+				run, err := NewContainerSpec(doc, describe, task.Name, part, ids)
 				if err != nil {
 					t.Fatalf("what was planned can't be run: %v", err)
 				}

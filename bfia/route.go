@@ -6,8 +6,8 @@ const (
 	PathProviderRegister  = "/v2/provider/register"
 	PathProviderQuery     = "/v2/provider/query"
 	PathProviderDelete    = "/v2/provider/delete"
-	PathHostQuery         = "/v2/host/query" // Hutong's, and so is the next
-	PathHostDrain         = "/v2/host/drain"
+	PathRunnerQuery       = "/v2/host/query" // Hutong's, and so is the next
+	PathRunnerDrain       = "/v2/host/drain"
 	PathComponentUpload   = "/v2/component/upload"
 	PathComponentFile     = "/v2/component/upload/file"
 	PathDataUpload        = "/v2/data/component/upload"
@@ -42,10 +42,10 @@ const (
 	PathTaskStop     = "/v1/interconn/schedule/task/stop"         // Kuscia's
 
 	// Between Hutongs: room for a job, and its priority.
-	PathApply    = "/v1/interconn/schedule/job/resource/apply"
-	PathReturn   = "/v1/interconn/schedule/job/resource/return"
-	PathFree     = "/v1/interconn/schedule/job/resource/free"
-	PathPriority = "/v1/interconn/schedule/job/priority"
+	PathReserve      = "/v1/interconn/schedule/job/resource/apply"
+	PathRelease      = "/v1/interconn/schedule/job/resource/return"
+	PathCapacityHint = "/v1/interconn/schedule/job/resource/free"
+	PathPriority     = "/v1/interconn/schedule/job/priority"
 
 	// East-west, FATE-Flow's own (the seed, steps 10 and 20 of the execution): its scheduler to a participant.
 	PathPartnerJobCreate   = "/v2/partner/job/create"

@@ -30,8 +30,8 @@ type JobAccepted struct {
 	Reuses []string `json:"reuses,omitempty"`
 	// Attempts: the party takes a task/start of a further attempt.
 	Attempts bool `json:"attempts,omitempty"`
-	// Applications: the party is to be asked for room before the job starts; see [Apply].
-	Applications bool `json:"applications,omitempty"`
+	// Applications: the party is to be asked for room before the job starts; see [ReserveRequest].
+	Reservations bool `json:"applications,omitempty"`
 }
 
 // Audit is the body of audit_confirm (part 2, 3.10 of the specification's earlier versions, and FATE-Flow): READY is a
@@ -75,8 +75,8 @@ type TaskRef struct {
 	Attempt int `json:"attempt,omitempty"`
 }
 
-// Which is the attempt that a reference means.
-func (r TaskRef) Which() int { return max(r.Attempt, 1) }
+// AttemptNumber is the attempt that a reference means.
+func (r TaskRef) AttemptNumber() int { return max(r.Attempt, 1) }
 
 // TaskPoll is the body of task/poll (part 2, 3.8). An empty role asks for all roles that the node holds.
 type TaskPoll struct {
@@ -185,40 +185,40 @@ type Output struct {
 	Bytes     int64  `json:"bytes"`
 }
 
-// Apply asks a party for the room that a job needs there before it starts. It is Hutong's own, for parties that answered
-// job/create with [JobAccepted.Applications]; FATE-Flow's engine does the same within itself (apply_job_resource).
-type Apply struct {
+// ReserveRequest asks a party for the room that a job needs there before it starts. It is Hutong's own, for parties that answered
+// job/create with [JobAccepted.Reservations]; FATE-Flow's engine does the same within itself (apply_job_resource).
+type ReserveRequest struct {
 	JobID    string `json:"job_id"`
 	Priority int    `json:"priority,omitempty"`
 	// Created is when the scheduler took the job: all parties go by it when they decide who has waited longest.
 	Created time.Time `json:"created_at"`
-	// Round counts the applications of a job: what comes late of an earlier one changes nothing.
-	Round int `json:"round"`
+	// Generation counts the applications of a job: what comes late of an earlier one changes nothing.
+	Generation int `json:"round"`
 }
 
-// MaxRound bounds [Apply.Round]: no job asks as often.
-const MaxRound = 1_000_000_000
+// MaxGeneration bounds [Apply.Generation]: no job asks as often.
+const MaxGeneration = 1_000_000_000
 
 // Grant is a party's answer.
 type Grant struct {
 	Granted bool `json:"granted"`
 	// State is the job's at the party: one that has ended there is not to be started.
 	State JobState `json:"job_status,omitempty"`
-	// Copies is how many tasks of the job may run at the party at once; 0 is no bound, and of a party that runs none of it.
-	Copies int `json:"copies,omitempty"`
-	// Round is that of the latest application that the party has answered, where it is a later one than this: nothing was
+	// Parallelism is how many tasks of the job may run at the party at once; 0 is no bound, and of a party that runs none of it.
+	Parallelism int `json:"copies,omitempty"`
+	// Generation is that of the latest application that the party has answered, where it is a later one than this: nothing was
 	// decided, and a scheduler that has lost count goes on from there.
-	Round int `json:"round,omitempty"`
+	Generation int `json:"round,omitempty"`
 	// Why not now, and the job's place among those that wait there.
 	Reason string `json:"reason,omitempty"`
 	Place  int    `json:"place,omitempty"`
 	Of     int    `json:"of,omitempty"`
 }
 
-// Return gives back what was granted, since another party had no room.
-type Return struct {
-	JobID string `json:"job_id"`
-	Round int    `json:"round"` // of the application that was granted
+// ReleaseRequest gives back what was granted, since another party had no room.
+type ReleaseRequest struct {
+	JobID      string `json:"job_id"`
+	Generation int    `json:"round"` // of the application that was granted
 }
 
 // SetPriority changes the priority of a job that waits for its start.

@@ -183,26 +183,26 @@ func TestHosts(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
-		h := store.Host{HostID: "h1", NodeID: "A", Devices: []string{"docker", "process"}, Queue: "host/h1", Slots: 4, SeenAt: at,
+		h := store.Runner{RunnerID: "h1", NodeID: "A", Devices: []string{"docker", "process"}, Queue: "host/h1", Slots: 4, HeartbeatAt: at,
 			CPUMilli: 1500, Memory: 1 << 40, Disk: 3, Labels: map[string]string{"gpu": "1"}}
-		require.NoError(t, s.PutHost(ctx, h))
-		require.NoError(t, s.PutHost(ctx, store.Host{HostID: "h0", Slots: 1, SeenAt: at.Add(-time.Minute)}))
-		hosts, err := s.Hosts(ctx, at)
+		require.NoError(t, s.PutRunner(ctx, h))
+		require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: "h0", Slots: 1, HeartbeatAt: at.Add(-time.Minute)}))
+		hosts, err := s.Runners(ctx, at)
 		require.NoError(t, err)
 		want := h
-		want.SeenAt = kept
-		require.Equal(t, []store.Host{want}, hosts)
-		requireCode(t, bfia.CodeNotFound, s.DrainHost(ctx, "no", true))
-		require.NoError(t, s.DrainHost(ctx, "h1", true))
-		h.Slots, h.SeenAt = 8, at.Add(500*time.Millisecond)
-		require.NoError(t, s.PutHost(ctx, h))
-		hosts, err = s.Hosts(ctx, at.Add(time.Millisecond))
+		want.HeartbeatAt = kept
+		require.Equal(t, []store.Runner{want}, hosts)
+		requireCode(t, bfia.CodeNotFound, s.DrainRunner(ctx, "no", true))
+		require.NoError(t, s.DrainRunner(ctx, "h1", true))
+		h.Slots, h.HeartbeatAt = 8, at.Add(500*time.Millisecond)
+		require.NoError(t, s.PutRunner(ctx, h))
+		hosts, err = s.Runners(ctx, at.Add(time.Millisecond))
 		require.NoError(t, err)
 		require.Len(t, hosts, 1)
 		require.Equal(t, 8, hosts[0].Slots)
 		require.True(t, hosts[0].Draining, "a host's heartbeat leaves it drained")
-		require.NoError(t, s.DrainHost(ctx, "h1", false))
-		hosts, err = s.Hosts(ctx, time.Time{})
+		require.NoError(t, s.DrainRunner(ctx, "h1", false))
+		hosts, err = s.Runners(ctx, time.Time{})
 		require.NoError(t, err)
 		require.Len(t, hosts, 2)
 	})

@@ -18,7 +18,7 @@ const (
 func explanation(f *bfia.Failure) (string, error) {
 	kept := *f
 	kept.Hint = ""
-	for _, s := range []*string{&kept.NodeID, &kept.Role, &kept.Task, &kept.By, &kept.Words} {
+	for _, s := range []*string{&kept.NodeID, &kept.Role, &kept.Task, &kept.By, &kept.Message} {
 		*s = cutReason(*s)
 	}
 	kept.Log = nil
@@ -43,22 +43,22 @@ func (s *Store) explain(ctx context.Context, f *bfia.Failure, model any, where s
 	return fail(err, "explain %v", args)
 }
 
-// ExplainTask records why a part of a task failed, while taskID is its attempt. The first stays.
-func (s *Store) ExplainTask(ctx context.Context, key TaskKey, taskID string, f *bfia.Failure) error {
+// SetTaskFailure records why a part of a task failed, while taskID is its attempt. The first stays.
+func (s *Store) SetTaskFailure(ctx context.Context, key TaskKey, taskID string, f *bfia.Failure) error {
 	return s.explain(ctx, f, (*Task)(nil), taskKeyWhere+sameAttempt, append(key.args(), taskID)...)
 }
 
-// ExplainJob records why a job did not go well, as a participant knows it. The first stays.
-func (s *Store) ExplainJob(ctx context.Context, jobID string, f *bfia.Failure) error {
+// SetJobFailure records why a job did not go well, as a participant knows it. The first stays.
+func (s *Store) SetJobFailure(ctx context.Context, jobID string, f *bfia.Failure) error {
 	return s.explain(ctx, f, (*Job)(nil), "job_id = ?", jobID)
 }
 
-// ExplainScheduleJob records why a job did not go well, as its scheduler knows it. The first stays.
-func (s *Store) ExplainScheduleJob(ctx context.Context, jobID string, f *bfia.Failure) error {
+// SetScheduleJobFailure records why a job did not go well, as its scheduler knows it. The first stays.
+func (s *Store) SetScheduleJobFailure(ctx context.Context, jobID string, f *bfia.Failure) error {
 	return s.explain(ctx, f, (*ScheduleJob)(nil), "job_id = ?", jobID)
 }
 
-// ExplainSchedulePart records why a part of a task failed, as its scheduler knows it. The first stays.
-func (s *Store) ExplainSchedulePart(ctx context.Context, taskID, role string, index int, f *bfia.Failure) error {
-	return s.explain(ctx, f, (*ScheduleTaskStatus)(nil), "task_id = ? AND role = ? AND role_index = ?", taskID, role, index)
+// SetSchedulePartFailure records why a part of a task failed, as its scheduler knows it. The first stays.
+func (s *Store) SetSchedulePartFailure(ctx context.Context, taskID, role string, index int, f *bfia.Failure) error {
+	return s.explain(ctx, f, (*SchedulePart)(nil), "task_id = ? AND role = ? AND role_index = ?", taskID, role, index)
 }

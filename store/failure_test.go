@@ -18,7 +18,7 @@ func TestExplanations(t *testing.T) {
 		ctx, s := t.Context(), storetest.Open(t, address)
 		require.NoError(t, s.CreateJob(ctx, store.Job{JobID: "j1"}, []store.Task{{Name: "a", Role: "guest"}}))
 		require.NoError(t, s.CreateScheduleJob(ctx, store.ScheduleJob{JobID: "j1"}, []store.ScheduleTask{{TaskID: "t1", Name: "a"}},
-			[]store.ScheduleTaskStatus{{TaskID: "t1", Role: "guest", NodeID: "A"}}))
+			[]store.SchedulePart{{TaskID: "t1", Role: "guest", NodeID: "A"}}))
 		read := func() []*bfia.Failure {
 			job, err := s.Job(ctx, "j1")
 			require.NoError(t, err)
@@ -26,21 +26,21 @@ func TestExplanations(t *testing.T) {
 			require.NoError(t, err)
 			scheduled, err := s.ScheduleJob(ctx, "j1")
 			require.NoError(t, err)
-			parts, err := s.ScheduleTaskStatuses(ctx, "j1")
+			parts, err := s.ScheduleParts(ctx, "j1")
 			require.NoError(t, err)
 			return []*bfia.Failure{job.Explanation, task.Explanation, scheduled.Explanation, parts[0].Explanation}
 		}
 		key := store.TaskKey{JobID: "j1", Name: "a", Role: "guest"}
 		write := func(f *bfia.Failure) {
-			require.NoError(t, s.ExplainJob(ctx, "j1", f))
-			require.NoError(t, s.ExplainTask(ctx, key, "t1", f))
-			require.NoError(t, s.ExplainScheduleJob(ctx, "j1", f))
-			require.NoError(t, s.ExplainSchedulePart(ctx, "t1", "guest", 0, f))
+			require.NoError(t, s.SetJobFailure(ctx, "j1", f))
+			require.NoError(t, s.SetTaskFailure(ctx, key, "t1", f))
+			require.NoError(t, s.SetScheduleJobFailure(ctx, "j1", f))
+			require.NoError(t, s.SetSchedulePartFailure(ctx, "t1", "guest", 0, f))
 		}
 		require.Equal(t, []*bfia.Failure{nil, nil, nil, nil}, read())
 		write(nil)
 		require.Equal(t, []*bfia.Failure{nil, nil, nil, nil}, read())
-		one := &bfia.Failure{Kind: bfia.FailedExit, NodeID: "A", Role: "guest.0", Task: "a", ExitCode: 3, Words: "exited", Log: []string{"line 1", "行 2"}}
+		one := &bfia.Failure{Kind: bfia.FailedExit, NodeID: "A", Role: "guest.0", Task: "a", ExitCode: 3, Message: "exited", Log: []string{"line 1", "行 2"}}
 		write(one)
 		require.Equal(t, []*bfia.Failure{one, one, one, one}, read())
 		other := &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}
@@ -48,13 +48,13 @@ func TestExplanations(t *testing.T) {
 		require.Equal(t, []*bfia.Failure{one, one, one, one}, read())
 
 		// What no database takes, or is too long, is made to fit.
-		odd := &bfia.Failure{Kind: bfia.FailedExit, Words: "a\x00b\xff" + strings.Repeat("x", 1<<20), Log: []string{strings.Repeat("行", 1<<20)}, Hint: "not kept"}
+		odd := &bfia.Failure{Kind: bfia.FailedExit, Message: "a\x00b\xff" + strings.Repeat("x", 1<<20), Log: []string{strings.Repeat("行", 1<<20)}, Hint: "not kept"}
 		require.NoError(t, s.CreateJob(ctx, store.Job{JobID: "j2"}, nil))
-		require.NoError(t, s.ExplainJob(ctx, "j2", odd))
+		require.NoError(t, s.SetJobFailure(ctx, "j2", odd))
 		job, err := s.Job(ctx, "j2")
 		require.NoError(t, err)
 		kept := job.Explanation
-		require.Less(t, len(kept.Words)+len(kept.Log[0]), 8<<10)
+		require.Less(t, len(kept.Message)+len(kept.Log[0]), 8<<10)
 		require.Empty(t, kept.Hint)
 
 		// A job is created again with an explanation there.

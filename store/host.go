@@ -10,16 +10,16 @@ import (
 	"hutong/bfia"
 )
 
-// Host is a machine of this party that runs tasks.
-type Host struct {
+// Runner is a machine of this party that runs tasks.
+type Runner struct {
 	bun.BaseModel `bun:"table:t_host,alias:h" json:"-"`
 
-	HostID  string    `bun:"host_id,pk"`
-	NodeID  string    `bun:"node_id"`
-	Devices []string  `bun:"devices"` // what it can run: docker, process
-	Queue   string    `bun:"queue"`   // its own task queue
-	Slots   int       `bun:"slots"`   // how many tasks it runs at once
-	SeenAt  time.Time `bun:"seen_at"`
+	RunnerID    string    `bun:"host_id,pk"`
+	NodeID      string    `bun:"node_id"`
+	Devices     []string  `bun:"devices"` // what it can run: docker, process
+	Queue       string    `bun:"queue"`   // its own task queue
+	Slots       int       `bun:"slots"`   // how many tasks it runs at once
+	HeartbeatAt time.Time `bun:"seen_at"`
 
 	// What it has for runs, in thousandths of a core and in bytes; 0 is not known, and bounds nothing.
 	CPUMilli int64 `bun:"cpu_milli"`
@@ -27,24 +27,24 @@ type Host struct {
 	Disk     int64 `bun:"disk"`
 	// Labels are what a provider or a task can require of it, such as gpu: "1".
 	Labels map[string]string `bun:"labels"`
-	// Draining: an operator wants no new runs on it. A host's heartbeat leaves it as it is; see [Store.DrainHost].
+	// Draining: an operator wants no new runs on it. A host's heartbeat leaves it as it is; see [Store.DrainRunner].
 	Draining bool `bun:"draining"`
 }
 
-var _ bun.AfterScanRowHook = (*Host)(nil)
+var _ bun.AfterScanRowHook = (*Runner)(nil)
 
 // AfterScanRow puts the time into UTC.
-func (h *Host) AfterScanRow(context.Context) error {
-	stamps(&h.SeenAt)
+func (h *Runner) AfterScanRow(context.Context) error {
+	stamps(&h.HeartbeatAt)
 	return nil
 }
 
-// PutHost records that a host is there, as of its SeenAt, or of now when that is not set. It is the host's heartbeat.
-func (s *Store) PutHost(ctx context.Context, h Host) error {
-	if err := checkText(append(withName("devices", h.Devices), "host_id", h.HostID, "node_id", h.NodeID, "queue", h.Queue)...); err != nil {
+// PutRunner records that a host is there, as of its HeartbeatAt, or of now when that is not set. It is the host's heartbeat.
+func (s *Store) PutRunner(ctx context.Context, h Runner) error {
+	if err := checkText(append(withName("devices", h.Devices), "host_id", h.RunnerID, "node_id", h.NodeID, "queue", h.Queue)...); err != nil {
 		return err
 	}
-	h.SeenAt = orNow(h.SeenAt)
+	h.HeartbeatAt = orNow(h.HeartbeatAt)
 	if h.Devices == nil {
 		h.Devices = []string{}
 	}
@@ -61,19 +61,19 @@ func (s *Store) PutHost(ctx context.Context, h Host) error {
 		Set("node_id = EXCLUDED.node_id, devices = EXCLUDED.devices, queue = EXCLUDED.queue").
 		Set("slots = EXCLUDED.slots, seen_at = EXCLUDED.seen_at").
 		Set("cpu_milli = EXCLUDED.cpu_milli, memory = EXCLUDED.memory, disk = EXCLUDED.disk, labels = EXCLUDED.labels").Exec(ctx)
-	return fail(err, "keep host %s", h.HostID)
+	return fail(err, "keep host %s", h.RunnerID)
 }
 
-// Hosts are the hosts whose last heartbeat is not before seenSince, by id, without those that have left.
-func (s *Store) Hosts(ctx context.Context, seenSince time.Time) ([]Host, error) {
-	var hosts []Host
+// Runners are the hosts whose last heartbeat is not before seenSince, by id, without those that have left.
+func (s *Store) Runners(ctx context.Context, seenSince time.Time) ([]Runner, error) {
+	var hosts []Runner
 	err := s.r.NewSelect().Model(&hosts).Where("seen_at >= ? AND slots > 0", stamp(seenSince)).Order("host_id").Scan(ctx)
 	return hosts, fail(err, "list hosts")
 }
 
-// HostSeen is when a host was last heard of; zero for one that nobody knows, such as one that has left in order.
-func (s *Store) HostSeen(ctx context.Context, hostID string) (time.Time, error) {
-	var host Host
+// LastHeartbeat is when a host was last heard of; zero for one that nobody knows, such as one that has left in order.
+func (s *Store) LastHeartbeat(ctx context.Context, hostID string) (time.Time, error) {
+	var host Runner
 	err := one(ctx, s.r.NewSelect().Where("host_id = ?", hostID), &host, "host %q", hostID)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
 		return time.Time{}, nil
@@ -81,14 +81,14 @@ func (s *Store) HostSeen(ctx context.Context, hostID string) (time.Time, error) 
 	if host.Slots == 0 {
 		return time.Time{}, err
 	}
-	return host.SeenAt, err
+	return host.HeartbeatAt, err
 }
 
-// LeaveHost forgets a host that leaves in order. Of one that is drained the operator's word is kept, for when it comes back:
+// DeregisterRunner forgets a host that leaves in order. Of one that is drained the operator's word is kept, for when it comes back:
 // it has no slots then. One that nobody knows is no error.
-func (s *Store) LeaveHost(ctx context.Context, hostID string) error {
+func (s *Store) DeregisterRunner(ctx context.Context, hostID string) error {
 	return fail(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		if _, err := tx.NewUpdate().Model((*Host)(nil)).Set("slots = 0").Where("host_id = ?", hostID).Exec(ctx); err != nil {
+		if _, err := tx.NewUpdate().Model((*Runner)(nil)).Set("slots = 0").Where("host_id = ?", hostID).Exec(ctx); err != nil {
 			return err
 		}
 		return forgetLeft(ctx, tx, hostID)
@@ -97,15 +97,15 @@ func (s *Store) LeaveHost(ctx context.Context, hostID string) error {
 
 // forgetLeft forgets a host that has left and of which nothing is to be kept.
 func forgetLeft(ctx context.Context, tx bun.Tx, hostID string) error {
-	_, err := tx.NewDelete().Model((*Host)(nil)).Where("host_id = ? AND slots = 0 AND NOT draining", hostID).Exec(ctx)
+	_, err := tx.NewDelete().Model((*Runner)(nil)).Where("host_id = ? AND slots = 0 AND NOT draining", hostID).Exec(ctx)
 	return err
 }
 
-// DrainHost makes a host take no new runs, or take them again. An unknown host is CodeNotFound.
-func (s *Store) DrainHost(ctx context.Context, hostID string, draining bool) error {
+// DrainRunner makes a host take no new runs, or take them again. An unknown host is CodeNotFound.
+func (s *Store) DrainRunner(ctx context.Context, hostID string, draining bool) error {
 	var n int
 	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
-		if n, err = affected(tx.NewUpdate().Model((*Host)(nil)).Set("draining = ?", draining).Where("host_id = ?", hostID).Exec(ctx)); err != nil {
+		if n, err = affected(tx.NewUpdate().Model((*Runner)(nil)).Set("draining = ?", draining).Where("host_id = ?", hostID).Exec(ctx)); err != nil {
 			return err
 		}
 		return forgetLeft(ctx, tx, hostID)
@@ -116,8 +116,8 @@ func (s *Store) DrainHost(ctx context.Context, hostID string, draining bool) err
 	return fail(err, "drain host %s", hostID)
 }
 
-// Admission is the host, with nothing taken of it, as admissions are decided on.
-func (h Host) Admission() admission.Host {
-	return admission.Host{ID: h.HostID, Devices: h.Devices, Labels: h.Labels, Slots: h.Slots, Closed: h.Draining,
-		Total: admission.Room{CPUMilli: h.CPUMilli, Memory: h.Memory, Disk: h.Disk}}
+// ReservationView is the host, with nothing taken of it, as admissions are decided on.
+func (h Runner) Admission() admission.Runner {
+	return admission.Runner{ID: h.RunnerID, Devices: h.Devices, Labels: h.Labels, Slots: h.Slots, Draining: h.Draining,
+		Total: admission.Resources{CPUMilli: h.CPUMilli, Memory: h.Memory, Disk: h.Disk}}
 }

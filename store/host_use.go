@@ -7,29 +7,29 @@ import (
 	"hutong/bfia"
 )
 
-// HostUse is a host with what is taken of it.
-type HostUse struct {
-	Host
+// RunnerUse is a host with what is taken of it.
+type RunnerUse struct {
+	Runner
 	// Left: it has left in order, and only an operator's word on it is kept.
 	Left bool
-	// Seats are the containers' rooms that jobs hold there, with what is taken for them, in the units of [Host].
+	// ReservedSlots are the containers' rooms that jobs hold there, with what is taken for them, in the units of [Runner].
 	Seats                              int
 	UsedCPUMilli, UsedMemory, UsedDisk int64
 	// Running are the parts of tasks whose containers are there now.
 	Running int
 }
 
-// HostUses are all hosts that are remembered, by id, also those that were not heard of for long.
-func (s *Store) HostUses(ctx context.Context) ([]HostUse, error) {
-	var hosts []Host
+// RunnerUses are all hosts that are remembered, by id, also those that were not heard of for long.
+func (s *Store) RunnerUses(ctx context.Context) ([]RunnerUse, error) {
+	var hosts []Runner
 	if err := s.r.NewSelect().Model(&hosts).Order("host_id").Scan(ctx); err != nil {
 		return nil, fail(err, "list hosts")
 	}
-	uses := make([]HostUse, len(hosts))
-	byID := map[string]*HostUse{}
+	uses := make([]RunnerUse, len(hosts))
+	byID := map[string]*RunnerUse{}
 	for i, h := range hosts {
-		uses[i] = HostUse{Host: h, Left: h.Slots == 0}
-		byID[h.HostID] = &uses[i]
+		uses[i] = RunnerUse{Runner: h, Left: h.Slots == 0}
+		byID[h.RunnerID] = &uses[i]
 	}
 	var taken []struct {
 		HostID                 string
@@ -61,10 +61,10 @@ func (s *Store) HostUses(ctx context.Context) ([]HostUse, error) {
 	return uses, nil
 }
 
-// ForgetHosts forgets hosts that were last heard of before a time and that run nothing as far as is known, and answers how
+// ForgetRunners forgets hosts that were last heard of before a time and that run nothing as far as is known, and answers how
 // many they were. With them goes the word that they are drained.
-func (s *Store) ForgetHosts(ctx context.Context, before time.Time) (int, error) {
-	n, err := affected(s.w.NewDelete().Model((*Host)(nil)).Where("seen_at < ?", stamp(before)).
+func (s *Store) ForgetRunners(ctx context.Context, before time.Time) (int, error) {
+	n, err := affected(s.w.NewDelete().Model((*Runner)(nil)).Where("seen_at < ?", stamp(before)).
 		Where("NOT EXISTS (SELECT 1 FROM t_task AS t WHERE t.host_id = h.host_id AND t.state = ?)", bfia.TaskRunning).Exec(ctx))
 	return n, fail(err, "forget hosts that are gone")
 }

@@ -13,7 +13,7 @@ import (
 	"hutong/bfia"
 )
 
-// Job is a job as a participant records it.
+// AdmissionJob is a job as a participant records it.
 type Job struct {
 	bun.BaseModel `bun:"table:t_job,alias:j" json:"-"`
 
@@ -185,7 +185,7 @@ func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
 	return fail(err, "reopen job %s", jobID)
 }
 
-// Job is the participant's record of a job; CodeNotFound when there is none.
+// AdmissionJob is the participant's record of a job; CodeNotFound when there is none.
 func (s *Store) Job(ctx context.Context, jobID string) (Job, error) {
 	var job Job
 	err := one(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &job, "job_id: job %q", jobID)

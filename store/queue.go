@@ -17,9 +17,9 @@ func (j ScheduleJob) queued() admission.Queued {
 		Nodes: j.Nodes, Trying: j.TurnAt != nil, WaitsAt: j.WaitsAt, WaitsFor: j.WaitsFor}
 }
 
-// TakeTurn makes a job READY and puts it into its scheduler's queue, where it is not yet, and asks decide whether it has its
+// Dequeue makes a job READY and puts it into its scheduler's queue, where it is not yet, and asks decide whether it has its
 // turn. If so it is kept that it has; if not, it waits at no party either. A job that waits no more is CodeConflict.
-func (s *Store) TakeTurn(ctx context.Context, jobID string, at time.Time, decide func(admission.Queue) bool) error {
+func (s *Store) Dequeue(ctx context.Context, jobID string, at time.Time, decide func(admission.Queue) bool) error {
 	return fail(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if err := lock(ctx, tx); err != nil {
 			return err
@@ -67,8 +67,8 @@ func queue(ctx context.Context, db bun.IDB) (admission.Queue, error) {
 	return q, err
 }
 
-// WaitAt ends a job's turn: a party has denied it room, and said why.
-func (s *Store) WaitAt(ctx context.Context, jobID, node, reason string) error {
+// SetWaitReason ends a job's turn: a party has denied it room, and said why.
+func (s *Store) SetWaitReason(ctx context.Context, jobID, node, reason string) error {
 	_, err := s.w.NewUpdate().Model((*ScheduleJob)(nil)).Set("turn_at = NULL, waits_at = ?, waits_for = ?", node, cutReason(reason)).
 		Where("job_id = ?", jobID).Exec(ctx)
 	return fail(err, "keep what job %s waits for", jobID)

@@ -25,9 +25,9 @@ func (s *Store) ExpiredJobs(ctx context.Context, before time.Time, after string,
 	return ids, fail(err, "list expired jobs")
 }
 
-// BeginRemoval marks a job of this node's that has ended as one that is being removed: from here on no other job can take
+// MarkRemoving marks a job of this node's that has ended as one that is being removed: from here on no other job can take
 // over its outputs. Other jobs, and unknown ones, stay as they are.
-func (s *Store) BeginRemoval(ctx context.Context, jobID string) error {
+func (s *Store) MarkRemoving(ctx context.Context, jobID string) error {
 	_, err := s.w.NewUpdate().Model((*Job)(nil)).Set("removing = ?", true).
 		Where("job_id = ? AND state IN (?)", jobID, bun.List(terminalJobs)).Exec(ctx)
 	return fail(err, "begin the removal of job %s", jobID)
@@ -62,14 +62,14 @@ func (s *Store) RemoveUnusedDocuments(ctx context.Context, before time.Time) (in
 	return n, fail(err, "remove unused documents")
 }
 
-// OpenJobs are the ids of jobs in which this node takes part, were created before a time, and have not ended: by id, those
+// UnendedJobs are the ids of jobs in which this node takes part, were created before a time, and have not ended: by id, those
 // after one, at most limit.
-func (s *Store) OpenJobs(ctx context.Context, before time.Time, after string, limit int) ([]string, error) {
+func (s *Store) UnendedJobs(ctx context.Context, before time.Time, after string, limit int) ([]string, error) {
 	return s.unended(ctx, (*Job)(nil), before, after, limit)
 }
 
-// OpenScheduleJobs is [Store.OpenJobs] of the jobs that this node schedules.
-func (s *Store) OpenScheduleJobs(ctx context.Context, before time.Time, after string, limit int) ([]string, error) {
+// UnendedScheduleJobs is [Store.UnendedJobs] of the jobs that this node schedules.
+func (s *Store) UnendedScheduleJobs(ctx context.Context, before time.Time, after string, limit int) ([]string, error) {
 	return s.unended(ctx, (*ScheduleJob)(nil), before, after, limit)
 }
 
@@ -94,7 +94,7 @@ func (s *Store) EndLostJob(ctx context.Context, jobID string, why *bfia.Failure,
 		if err != nil {
 			return err
 		}
-		for _, model := range []any{(*Seat)(nil), (*Application)(nil)} {
+		for _, model := range []any{(*ReservedSlot)(nil), (*ReservationRequest)(nil)} {
 			if _, err := tx.NewDelete().Model(model).Where("job_id = ?", jobID).Exec(ctx); err != nil {
 				return err
 			}
@@ -124,7 +124,7 @@ func (s *Store) EndLostScheduleJob(ctx context.Context, jobID string, why *bfia.
 		if ended, err = endLost(ctx, tx, (*ScheduleJob)(nil), jobID, why, at); err != nil || !ended {
 			return err
 		}
-		for _, model := range []any{(*ScheduleTask)(nil), (*ScheduleTaskStatus)(nil)} {
+		for _, model := range []any{(*ScheduleTask)(nil), (*SchedulePart)(nil)} {
 			q := tx.NewUpdate().Model(model).Set("state = ?", bfia.TaskFailed).Where("job_id = ? AND state = ?", jobID, bfia.TaskRunning)
 			setMove(q, why.Text(), at, false, true)
 			if _, err := q.Exec(ctx); err != nil {

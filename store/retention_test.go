@@ -26,7 +26,7 @@ func scheduledJob(t *testing.T, s *store.Store, id string) {
 	t.Helper()
 	require.NoError(t, s.CreateScheduleJob(t.Context(), store.ScheduleJob{JobID: id, FlowID: "flow", State: bfia.JobRunning, CreatedAt: at},
 		[]store.ScheduleTask{{TaskID: id + "-1", Name: "a", State: bfia.TaskRunning}, {TaskID: id + "-2", Name: "b", State: bfia.TaskReady}},
-		[]store.ScheduleTaskStatus{{TaskID: id + "-1", Role: "guest", NodeID: "A", State: bfia.TaskSuccess},
+		[]store.SchedulePart{{TaskID: id + "-1", Role: "guest", NodeID: "A", State: bfia.TaskSuccess},
 			{TaskID: id + "-1", Role: "host", NodeID: "B", State: bfia.TaskRunning}, {TaskID: id + "-2", Role: "guest", NodeID: "A", State: bfia.TaskReady}}))
 }
 
@@ -61,9 +61,9 @@ func TestExpiredJobs(t *testing.T) {
 		require.Equal(t, []string{"rejected", "scheduled"}, expired(late, "old", 2))
 
 		// What has begun goes on, whatever the time that results are kept is by then; what has not ended does not begin.
-		require.NoError(t, s.BeginRemoval(ctx, "new"))
-		require.NoError(t, s.BeginRemoval(ctx, "runs"))
-		require.NoError(t, s.BeginRemoval(ctx, "unknown"))
+		require.NoError(t, s.MarkRemoving(ctx, "new"))
+		require.NoError(t, s.MarkRemoving(ctx, "runs"))
+		require.NoError(t, s.MarkRemoving(ctx, "unknown"))
 		require.Equal(t, []string{"new"}, expired(at, "", 10))
 		require.Equal(t, []string{"new"}, expired(time.Time{}, "", 10))
 	})
@@ -89,7 +89,7 @@ func TestRemoveJob(t *testing.T) {
 		}
 		require.True(t, inUse("first", "first-a"))
 		require.False(t, inUse("other", "other-a"))
-		require.NoError(t, s.BeginRemoval(ctx, "first"))
+		require.NoError(t, s.MarkRemoving(ctx, "first"))
 		require.True(t, inUse("first", "first-a"), "two others have taken it over")
 		requireCode(t, bfia.CodeNotFound, s.ReuseTask(ctx, "other", "a", "first"))
 		for range 2 {
@@ -104,7 +104,7 @@ func TestRemoveJob(t *testing.T) {
 		} {
 			requireCode(t, bfia.CodeNotFound, read())
 		}
-		statuses, err := s.ScheduleTaskStatuses(ctx, "first")
+		statuses, err := s.ScheduleParts(ctx, "first")
 		require.NoError(t, err)
 		require.Empty(t, statuses)
 		outputs, err := s.Outputs(ctx, "first")
@@ -113,10 +113,10 @@ func TestRemoveJob(t *testing.T) {
 
 		// Two that are removed at the same time: neither leaves it to the other.
 		require.True(t, inUse("second", "first-a"))
-		require.NoError(t, s.BeginRemoval(ctx, "second"))
+		require.NoError(t, s.MarkRemoving(ctx, "second"))
 		require.True(t, inUse("second", "first-a"))
 		require.False(t, inUse("third", "first-a"))
-		require.NoError(t, s.BeginRemoval(ctx, "third"))
+		require.NoError(t, s.MarkRemoving(ctx, "third"))
 		require.False(t, inUse("second", "first-a"))
 		_, err = s.Document(ctx, "other")
 		require.NoError(t, err)
@@ -151,7 +151,7 @@ func TestLostJobs(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
-		why := &bfia.Failure{Kind: bfia.FailedInternal, NodeID: "A", Words: "the engine lost it"}
+		why := &bfia.Failure{Kind: bfia.FailedInternal, NodeID: "A", Message: "the engine lost it"}
 		job, tasks := partyJob("lost")
 		require.NoError(t, s.CreateJob(ctx, job, tasks))
 		require.NoError(t, s.UpdateJob(ctx, "lost", bfia.JobRunning, "", at))
@@ -160,14 +160,14 @@ func TestLostJobs(t *testing.T) {
 		scheduledJob(t, s, "lost")
 		endedJob(t, s, "ended", at)
 
-		open, err := s.OpenJobs(ctx, at, "", 10)
+		open, err := s.UnendedJobs(ctx, at, "", 10)
 		require.NoError(t, err)
 		require.Empty(t, open, "it is too young")
 		for after, want := range map[string][]string{"": {"lost"}, "lost": nil} {
-			open, err = s.OpenJobs(ctx, at.Add(time.Second), after, 10)
+			open, err = s.UnendedJobs(ctx, at.Add(time.Second), after, 10)
 			require.NoError(t, err)
 			require.Equal(t, want, open)
-			open, err = s.OpenScheduleJobs(ctx, at.Add(time.Second), after, 10)
+			open, err = s.UnendedScheduleJobs(ctx, at.Add(time.Second), after, 10)
 			require.NoError(t, err)
 			require.Equal(t, want, open)
 		}
@@ -197,12 +197,12 @@ func TestLostJobs(t *testing.T) {
 			}
 			require.Equal(t, bfia.TaskFailed, r.State)
 			require.True(t, r.StopRequested)
-			require.Equal(t, &bfia.Failure{Kind: bfia.FailedInternal, NodeID: "A", Role: r.Role + ".0", Task: "a", Words: "the engine lost it"}, r.Explanation)
+			require.Equal(t, &bfia.Failure{Kind: bfia.FailedInternal, NodeID: "A", Role: r.Role + ".0", Task: "a", Message: "the engine lost it"}, r.Explanation)
 		}
 		scheduled, err := s.ScheduleJob(ctx, "lost")
 		require.NoError(t, err)
 		require.Equal(t, bfia.JobFinished, scheduled.State)
-		statuses, err := s.ScheduleTaskStatuses(ctx, "lost")
+		statuses, err := s.ScheduleParts(ctx, "lost")
 		require.NoError(t, err)
 		var states []string
 		for _, p := range statuses {

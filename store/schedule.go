@@ -55,8 +55,8 @@ type ScheduleTask struct {
 	EndedAt   *time.Time     `bun:"ended_at"`
 }
 
-// ScheduleTaskStatus is one role's part of a task, as the scheduler knows it.
-type ScheduleTaskStatus struct {
+// SchedulePart is one role's part of a task, as the scheduler knows it.
+type SchedulePart struct {
 	bun.BaseModel `bun:"table:t_schedule_task_status,alias:p" json:"-"`
 
 	TaskID      string         `bun:"task_id,pk"`
@@ -91,7 +91,7 @@ type SchedulePartChange struct {
 var (
 	_ bun.AfterScanRowHook = (*ScheduleJob)(nil)
 	_ bun.AfterScanRowHook = (*ScheduleTask)(nil)
-	_ bun.AfterScanRowHook = (*ScheduleTaskStatus)(nil)
+	_ bun.AfterScanRowHook = (*SchedulePart)(nil)
 )
 
 // AfterScanRow puts the times into UTC.
@@ -107,7 +107,7 @@ func (t *ScheduleTask) AfterScanRow(context.Context) error {
 }
 
 // AfterScanRow puts the times into UTC.
-func (p *ScheduleTaskStatus) AfterScanRow(context.Context) error {
+func (p *SchedulePart) AfterScanRow(context.Context) error {
 	stamps(p.StartedAt, p.EndedAt)
 	return nil
 }
@@ -115,7 +115,7 @@ func (p *ScheduleTaskStatus) AfterScanRow(context.Context) error {
 // CreateScheduleJob records a job with its tasks and their parts, all or nothing. The JobID of tasks and statuses is
 // filled in; an empty state is PENDING, a missing CreatedAt is now. Made again with the same content it changes
 // nothing, whatever state the job has reached; with other content it is CodeConflict.
-func (s *Store) CreateScheduleJob(ctx context.Context, job ScheduleJob, tasks []ScheduleTask, statuses []ScheduleTaskStatus) error {
+func (s *Store) CreateScheduleJob(ctx context.Context, job ScheduleJob, tasks []ScheduleTask, statuses []SchedulePart) error {
 	job, tasks, statuses, err := scheduleRows(job, tasks, statuses)
 	if err != nil {
 		return err
@@ -149,7 +149,7 @@ func (s *Store) CreateScheduleJob(ctx context.Context, job ScheduleJob, tasks []
 	return fail(err, "create schedule job %s", job.JobID)
 }
 
-func scheduleRows(job ScheduleJob, tasks []ScheduleTask, statuses []ScheduleTaskStatus) (ScheduleJob, []ScheduleTask, []ScheduleTaskStatus, error) {
+func scheduleRows(job ScheduleJob, tasks []ScheduleTask, statuses []SchedulePart) (ScheduleJob, []ScheduleTask, []SchedulePart, error) {
 	job.State = cmp.Or(job.State, bfia.JobPending)
 	job.CreatedAt = orNow(job.CreatedAt)
 	job.Reason = cutReason(job.Reason)
@@ -192,7 +192,7 @@ func scheduleRows(job ScheduleJob, tasks []ScheduleTask, statuses []ScheduleTask
 }
 
 // sameScheduleJob tells whether the recorded job is the one that is created again: all but times, states and reasons.
-func sameScheduleJob(ctx context.Context, tx bun.Tx, job ScheduleJob, tasks []ScheduleTask, statuses []ScheduleTaskStatus) error {
+func sameScheduleJob(ctx context.Context, tx bun.Tx, job ScheduleJob, tasks []ScheduleTask, statuses []SchedulePart) error {
 	var kept ScheduleJob
 	if err := one(ctx, tx.NewSelect().Where("job_id = ?", job.JobID), &kept, "job_id: job %q", job.JobID); err != nil {
 		return err
@@ -214,12 +214,12 @@ func sameScheduleJob(ctx context.Context, tx bun.Tx, job ScheduleJob, tasks []Sc
 		return a.TaskID == b.TaskID && a.Name == b.Name && a.Component == b.Component && a.Provider == b.Provider &&
 			a.Version == b.Version && a.Seq == b.Seq && slices.Equal(a.DependsOn, b.DependsOn)
 	})
-	byPart := func(a, b ScheduleTaskStatus) int {
+	byPart := func(a, b SchedulePart) int {
 		return cmp.Or(cmp.Compare(a.TaskID, b.TaskID), cmp.Compare(a.Role, b.Role), cmp.Compare(a.RoleIndex, b.RoleIndex))
 	}
 	slices.SortFunc(keptStatuses, byPart)
 	slices.SortFunc(statuses, byPart)
-	same = same && slices.EqualFunc(keptStatuses, statuses, func(a, b ScheduleTaskStatus) bool {
+	same = same && slices.EqualFunc(keptStatuses, statuses, func(a, b SchedulePart) bool {
 		return byPart(a, b) == 0 && a.NodeID == b.NodeID
 	})
 	if !same {
@@ -299,7 +299,7 @@ func (s *Store) UpdateScheduleTasks(ctx context.Context, changes []ScheduleTaskC
 				return cmp.Or(cmp.Compare(a.Role, b.Role), cmp.Compare(a.RoleIndex, b.RoleIndex))
 			})
 			for _, p := range parts {
-				err := moveTask(ctx, tx, (*ScheduleTaskStatus)(nil), p.State, p.Reason, at,
+				err := moveTask(ctx, tx, (*SchedulePart)(nil), p.State, p.Reason, at,
 					"task_id = ? AND role = ? AND role_index = ?", c.TaskID, p.Role, p.RoleIndex)
 				if err != nil {
 					return err
@@ -318,9 +318,9 @@ func (s *Store) FailRunningScheduleTasks(ctx context.Context, jobID string, fail
 		return fail(err, "fail the running tasks of job %s", jobID)
 	}
 	return fail(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		for _, model := range []any{(*ScheduleTask)(nil), (*ScheduleTaskStatus)(nil)} {
+		for _, model := range []any{(*ScheduleTask)(nil), (*SchedulePart)(nil)} {
 			q := tx.NewUpdate().Model(model).Set("state = ?", bfia.TaskFailed).Where("job_id = ? AND state = ?", jobID, bfia.TaskRunning)
-			if _, is := model.(*ScheduleTaskStatus); is {
+			if _, is := model.(*SchedulePart); is {
 				q.Set("explanation = COALESCE(explanation, ?)", text)
 			}
 			setMove(q, failure.Text(), at, false, true)
@@ -367,7 +367,7 @@ func (s *Store) RestartScheduleTask(ctx context.Context, jobID, name, taskID str
 		if task.Attempt >= attempt {
 			return nil
 		}
-		var parts []ScheduleTaskStatus
+		var parts []SchedulePart
 		if err := tx.NewSelect().Model(&parts).Where("task_id = ?", task.TaskID).Scan(ctx); err != nil {
 			return err
 		}
@@ -380,7 +380,7 @@ func (s *Store) RestartScheduleTask(ctx context.Context, jobID, name, taskID str
 			task.StartedAt = &begun
 		}
 		for i := range parts {
-			parts[i] = ScheduleTaskStatus{TaskID: taskID, Role: parts[i].Role, RoleIndex: parts[i].RoleIndex, JobID: jobID, NodeID: parts[i].NodeID, State: bfia.TaskReady}
+			parts[i] = SchedulePart{TaskID: taskID, Role: parts[i].Role, RoleIndex: parts[i].RoleIndex, JobID: jobID, NodeID: parts[i].NodeID, State: bfia.TaskReady}
 		}
 		if _, err := tx.NewInsert().Model(&task).Exec(ctx); err != nil {
 			return err
@@ -408,13 +408,13 @@ func scheduleTasks(ctx context.Context, db bun.IDB, jobID string) ([]ScheduleTas
 	return tasks, fail(err, "read the tasks of job %s", jobID)
 }
 
-// ScheduleTaskStatuses are the parts of all tasks of a job, by task, role and index; none for an unknown job.
-func (s *Store) ScheduleTaskStatuses(ctx context.Context, jobID string) ([]ScheduleTaskStatus, error) {
+// ScheduleParts are the parts of all tasks of a job, by task, role and index; none for an unknown job.
+func (s *Store) ScheduleParts(ctx context.Context, jobID string) ([]SchedulePart, error) {
 	return scheduleTaskStatuses(ctx, s.r, jobID)
 }
 
-func scheduleTaskStatuses(ctx context.Context, db bun.IDB, jobID string) ([]ScheduleTaskStatus, error) {
-	var parts []ScheduleTaskStatus
+func scheduleTaskStatuses(ctx context.Context, db bun.IDB, jobID string) ([]SchedulePart, error) {
+	var parts []SchedulePart
 	err := db.NewSelect().Model(&parts).Where("job_id = ?", jobID).Order("task_id", "role", "role_index").Scan(ctx)
 	return parts, fail(err, "read the parts of the tasks of job %s", jobID)
 }

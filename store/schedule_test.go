@@ -26,13 +26,13 @@ func requireCode(t *testing.T, code bfia.Code, err error) {
 	require.Equal(t, code, bfia.CodeOf(err), "%v", err)
 }
 
-func scheduleJob(id string) (store.ScheduleJob, []store.ScheduleTask, []store.ScheduleTaskStatus) {
+func scheduleJob(id string) (store.ScheduleJob, []store.ScheduleTask, []store.SchedulePart) {
 	return store.ScheduleJob{JobID: id, FlowID: "flow", State: bfia.JobPending, InitiatorRole: "guest", InitiatorNode: "JG0100001100000010", SyncType: "poll", Priority: 1, Nodes: []string{"JG0100001100000010"}, CreatedAt: at},
 		[]store.ScheduleTask{
 			{TaskID: id + "-b", Name: "b", Component: "HeteroLR", Provider: "unionpay", Version: "2.0.0", Seq: 1, DependsOn: []string{"a"}, State: bfia.TaskReady},
 			{TaskID: id + "-a", Name: "a", Component: "Intersection", Provider: "unionpay", Version: "2.0.0", Seq: 0, State: bfia.TaskReady},
 		},
-		[]store.ScheduleTaskStatus{
+		[]store.SchedulePart{
 			{TaskID: id + "-a", Role: "guest", NodeID: "JG0100001100000010", State: bfia.TaskReady},
 			{TaskID: id + "-a", Role: "host", NodeID: "JG0100001100000011", State: bfia.TaskReady},
 			{TaskID: id + "-a", Role: "host", RoleIndex: 1, NodeID: "JG0100001100000012", State: bfia.TaskReady},
@@ -88,7 +88,7 @@ func TestScheduleJobIsCreatedOnce(t *testing.T) {
 		require.Equal(t, "a", gotTasks[0].Name)
 		require.Equal(t, []string{}, gotTasks[0].DependsOn)
 		require.Equal(t, []string{"a"}, gotTasks[1].DependsOn)
-		gotParts, err := s.ScheduleTaskStatuses(ctx, "j1")
+		gotParts, err := s.ScheduleParts(ctx, "j1")
 		require.NoError(t, err)
 		require.Len(t, gotParts, 4)
 		require.Equal(t, "JG0100001100000012", gotParts[2].NodeID)
@@ -123,7 +123,7 @@ func TestScheduleJobIsCreatedOnce(t *testing.T) {
 		require.NoError(t, s.DeleteScheduleJob(ctx, "j1"))
 		_, err = s.ScheduleTaskByID(ctx, "j1-a")
 		requireCode(t, bfia.CodeNotFound, err)
-		gotParts, err = s.ScheduleTaskStatuses(ctx, "j1")
+		gotParts, err = s.ScheduleParts(ctx, "j1")
 		require.NoError(t, err)
 		require.Empty(t, gotParts)
 	})
@@ -158,7 +158,7 @@ func TestScheduleStatesOnlyMoveForward(t *testing.T) {
 		require.Equal(t, "host.1: exit code 3", task.Reason)
 		require.Equal(t, kept, *task.StartedAt)
 		require.Equal(t, kept.Add(time.Hour), *task.EndedAt)
-		all, err := s.ScheduleTaskStatuses(ctx, "j1")
+		all, err := s.ScheduleParts(ctx, "j1")
 		require.NoError(t, err)
 		require.Equal(t, bfia.TaskRunning, all[0].State)
 		require.Equal(t, bfia.TaskReady, all[1].State)
@@ -177,12 +177,12 @@ func TestScheduleStatesOnlyMoveForward(t *testing.T) {
 
 		// What runs when the job is over is failed; what has not begun, or has ended, stays as it is.
 		for _, words := range []string{"the job was stopped: by B", "again"} {
-			require.NoError(t, s.FailRunningScheduleTasks(ctx, "j1", &bfia.Failure{Kind: bfia.FailedStopped, Words: words}, later))
+			require.NoError(t, s.FailRunningScheduleTasks(ctx, "j1", &bfia.Failure{Kind: bfia.FailedStopped, Message: words}, later))
 		}
-		all, err = s.ScheduleTaskStatuses(ctx, "j1")
+		all, err = s.ScheduleParts(ctx, "j1")
 		require.NoError(t, err)
 		require.Equal(t, bfia.TaskFailed, all[0].State)
-		require.Equal(t, &bfia.Failure{Kind: bfia.FailedStopped, Words: "the job was stopped: by B"}, all[0].Explanation)
+		require.Equal(t, &bfia.Failure{Kind: bfia.FailedStopped, Message: "the job was stopped: by B"}, all[0].Explanation)
 		require.Equal(t, all[0].Explanation.Text(), all[0].Reason)
 		require.Equal(t, kept.Add(time.Hour), *all[0].EndedAt)
 		require.Equal(t, bfia.TaskReady, all[1].State)

@@ -11,73 +11,73 @@ import (
 	"hutong/bfia"
 )
 
-// Seat is room that a job holds at this party: for one container at a time, on one host.
-type Seat struct {
+// Slot is room that a job holds at this party: for one container at a time, on one host.
+type ReservedSlot struct {
 	bun.BaseModel `bun:"table:t_seat,alias:s" json:"-"`
 
-	JobID     string `bun:"job_id,pk"`
-	Copy      int    `bun:"copy,pk"` // from 0; what one copy has, one task can run with
-	Seat      int    `bun:"seat,pk"` // its place among the job's wants
-	Role      string `bun:"role"`
-	RoleIndex int    `bun:"role_index"`
-	Needs     string `bun:"needs"` // [admission.Needs.Key]
-	HostID    string `bun:"host_id"`
-	CPUMilli  int64  `bun:"cpu_milli"`
-	Memory    int64  `bun:"memory"`
-	Disk      int64  `bun:"disk"`
+	JobID       string `bun:"job_id,pk"`
+	Copy        int    `bun:"copy,pk"` // from 0; what one copy has, one task can run with
+	Slot        int    `bun:"seat,pk"` // its place among the job's wants
+	Role        string `bun:"role"`
+	RoleIndex   int    `bun:"role_index"`
+	Constraints string `bun:"needs"` // [admission.Constraints.Key]
+	RunnerID    string `bun:"host_id"`
+	CPUMilli    int64  `bun:"cpu_milli"`
+	Memory      int64  `bun:"memory"`
+	Disk        int64  `bun:"disk"`
 }
 
-// Application is what a job asks of this party before it starts.
-type Application struct {
+// AdmissionRequest is what a job asks of this party before it starts.
+type ReservationRequest struct {
 	bun.BaseModel `bun:"table:t_application,alias:a" json:"-"`
 
-	JobID         string          `bun:"job_id,pk"`
-	SchedulerNode string          `bun:"scheduler_node"`
-	InitiatorNode string          `bun:"initiator_node"`
-	FlowID        string          `bun:"flow_id"`
-	Priority      int             `bun:"priority"`
-	CreatedAt     time.Time       `bun:"created_at"` // of the job, as its scheduler tells
-	Since         time.Time       `bun:"since"`      // it has been denied
-	AskedAt       time.Time       `bun:"asked_at"`   // for the last time
-	Wants         admission.Wants `bun:"wants"`
+	JobID         string           `bun:"job_id,pk"`
+	SchedulerNode string           `bun:"scheduler_node"`
+	InitiatorNode string           `bun:"initiator_node"`
+	FlowID        string           `bun:"flow_id"`
+	Priority      int              `bun:"priority"`
+	CreatedAt     time.Time        `bun:"created_at"` // of the job, as its scheduler tells
+	Since         time.Time        `bun:"since"`      // it has been denied
+	AskedAt       time.Time        `bun:"asked_at"`   // for the last time
+	Wants         admission.Demand `bun:"wants"`
 }
 
-var _ bun.AfterScanRowHook = (*Application)(nil)
+var _ bun.AfterScanRowHook = (*ReservationRequest)(nil)
 
 // AfterScanRow puts the times into UTC.
-func (a *Application) AfterScanRow(context.Context) error {
+func (a *ReservationRequest) AfterScanRow(context.Context) error {
 	stamps(&a.CreatedAt, &a.Since, &a.AskedAt)
 	return nil
 }
 
-// Job is the application in the eyes of the queue.
-func (a Application) Job() admission.Job {
+// AdmissionJob is the application in the eyes of the queue.
+func (a ReservationRequest) AdmissionJob() admission.Job {
 	return admission.Job{JobID: a.JobID, Initiator: a.InitiatorNode, Flow: a.FlowID, Priority: a.Priority, Created: a.CreatedAt}
 }
 
-// Application is it in the eyes of a party.
-func (a Application) Application() admission.Application {
-	return admission.Application{Job: a.Job(), Wants: a.Wants}
+// AdmissionRequest is it in the eyes of a party.
+func (a ReservationRequest) AdmissionRequest() admission.Request {
+	return admission.Request{Job: a.AdmissionJob(), Demand: a.Wants}
 }
 
-// Admission is what an application is decided on: what there is, who has it, and who waits for it, the oldest first.
-type Admission struct {
-	Hosts   []admission.Host
+// ReservationView is what an application is decided on: what there is, who has it, and who waits for it, the oldest first.
+type ReservationView struct {
+	Hosts   []admission.Runner
 	Running []admission.Job
 	Seats   int
-	Waiting []Application
+	Waiting []ReservationRequest
 }
 
-// AdmissionTimes are from when on hosts and applications count.
-type AdmissionTimes struct {
+// ReservationTimes are from when on hosts and applications count.
+type ReservationTimes struct {
 	Now, HostsSince, AskedSince time.Time
 }
 
-// Admit puts an application to decide, in one transaction with what it is decided on, and keeps the outcome: the seats, or
+// Reserve puts an application to decide, in one transaction with what it is decided on, and keeps the outcome: the seats, or
 // that it waits. A job that has ended is CodeConflict. decide answers the hosts of the seats, copy by copy, or none. A job
 // that holds seats already keeps those, and decide is not asked. waited tells that it waits no more: what was kept for it,
 // and it has not taken, may be for others.
-func (s *Store) Admit(ctx context.Context, app Application, times AdmissionTimes, decide func(Admission) (hosts []string)) (granted []Seat, waited bool, err error) {
+func (s *Store) Reserve(ctx context.Context, app ReservationRequest, times ReservationTimes, decide func(ReservationView) (hosts []string)) (granted []ReservedSlot, waited bool, err error) {
 	if err := checkText("scheduler", app.SchedulerNode, "initiator", app.InitiatorNode, "flow_id", app.FlowID); err != nil {
 		return nil, false, err
 	}
@@ -112,10 +112,10 @@ func (s *Store) Admit(ctx context.Context, app Application, times AdmissionTimes
 			return err
 		}
 		for i, host := range hosts {
-			k := i % len(app.Wants.Seats)
-			w := app.Wants.Seats[k]
-			granted = append(granted, Seat{JobID: app.JobID, Copy: i / len(app.Wants.Seats), Seat: k, Role: w.Role, RoleIndex: w.Index,
-				Needs: w.Needs.Key(), HostID: host, CPUMilli: w.CPUMilli, Memory: w.Memory, Disk: w.Disk})
+			k := i % len(app.Wants.Slots)
+			w := app.Wants.Slots[k]
+			granted = append(granted, ReservedSlot{JobID: app.JobID, Copy: i / len(app.Wants.Slots), Slot: k, Role: w.Role, RoleIndex: w.Index,
+				Constraints: w.Constraints.Key(), RunnerID: host, CPUMilli: w.CPUMilli, Memory: w.Memory, Disk: w.Disk})
 		}
 		if _, err := tx.NewInsert().Model(&granted).Exec(ctx); err != nil {
 			return err
@@ -129,8 +129,8 @@ func (s *Store) Admit(ctx context.Context, app Application, times AdmissionTimes
 	return granted, waited, fail(err, "admit job %s", app.JobID)
 }
 
-// Room is what applications are decided on. It is read row by row: what others change meanwhile may be in it or not.
-func (s *Store) Room(ctx context.Context, times AdmissionTimes) (Admission, error) {
+// ReservationView is what applications are decided on. It is read row by row: what others change meanwhile may be in it or not.
+func (s *Store) ReservationView(ctx context.Context, times ReservationTimes) (ReservationView, error) {
 	view, err := admissionView(ctx, s.r, "", times)
 	if err == nil {
 		view.Waiting, err = waiting(ctx, s.r, "", times.AskedSince)
@@ -140,11 +140,11 @@ func (s *Store) Room(ctx context.Context, times AdmissionTimes) (Admission, erro
 
 // endWaiting removes a job from those that wait, and tells whether it was among them.
 func endWaiting(ctx context.Context, tx bun.Tx, jobID string) (waited bool, err error) {
-	n, err := affected(tx.NewDelete().Model((*Application)(nil)).Where("job_id = ?", jobID).Exec(ctx))
+	n, err := affected(tx.NewDelete().Model((*ReservationRequest)(nil)).Where("job_id = ?", jobID).Exec(ctx))
 	return n > 0, err
 }
 
-func waiting(ctx context.Context, db bun.IDB, but string, since time.Time) (rows []Application, err error) {
+func waiting(ctx context.Context, db bun.IDB, but string, since time.Time) (rows []ReservationRequest, err error) {
 	err = db.NewSelect().Model(&rows).Where("asked_at >= ?", stamp(since)).Where("job_id <> ?", but).Order("created_at", "job_id").Scan(ctx)
 	return rows, err
 }
@@ -157,9 +157,9 @@ func lock(ctx context.Context, tx bun.Tx) error {
 }
 
 // admissionView reads hosts with what is taken of them, and the jobs that hold seats, but for one job.
-func admissionView(ctx context.Context, db bun.IDB, jobID string, times AdmissionTimes) (Admission, error) {
-	var view Admission
-	var hosts []Host
+func admissionView(ctx context.Context, db bun.IDB, jobID string, times ReservationTimes) (ReservationView, error) {
+	var view ReservationView
+	var hosts []Runner
 	if err := db.NewSelect().Model(&hosts).Where("seen_at >= ? AND slots > 0", stamp(times.HostsSince)).Order("host_id").Scan(ctx); err != nil {
 		return view, err
 	}
@@ -168,7 +168,7 @@ func admissionView(ctx context.Context, db bun.IDB, jobID string, times Admissio
 		Seats                  int
 		CPUMilli, Memory, Disk int64
 	}
-	if err := db.NewSelect().Model((*Seat)(nil)).ColumnExpr("host_id, COUNT(*) AS seats").
+	if err := db.NewSelect().Model((*ReservedSlot)(nil)).ColumnExpr("host_id, COUNT(*) AS seats").
 		ColumnExpr("CAST(SUM(cpu_milli) AS BIGINT) AS cpu_milli, CAST(SUM(memory) AS BIGINT) AS memory, CAST(SUM(disk) AS BIGINT) AS disk").
 		Group("host_id").Scan(ctx, &taken); err != nil {
 		return view, err
@@ -176,8 +176,8 @@ func admissionView(ctx context.Context, db bun.IDB, jobID string, times Admissio
 	for _, h := range hosts {
 		a := h.Admission()
 		for _, t := range taken {
-			if t.HostID == h.HostID {
-				a.Taken, a.Used = t.Seats, admission.Room{CPUMilli: t.CPUMilli, Memory: t.Memory, Disk: t.Disk}
+			if t.HostID == h.RunnerID {
+				a.UsedSlots, a.Used = t.Seats, admission.Resources{CPUMilli: t.CPUMilli, Memory: t.Memory, Disk: t.Disk}
 			}
 		}
 		view.Hosts = append(view.Hosts, a)
@@ -187,46 +187,46 @@ func admissionView(ctx context.Context, db bun.IDB, jobID string, times Admissio
 	}
 	var running []Job
 	err := db.NewSelect().Model(&running).Column("job_id", "flow_id", "initiator_node", "created_at").
-		Where("job_id <> ?", jobID).Where("job_id IN (?)", db.NewSelect().Model((*Seat)(nil)).Column("job_id")).Order("job_id").Scan(ctx)
+		Where("job_id <> ?", jobID).Where("job_id IN (?)", db.NewSelect().Model((*ReservedSlot)(nil)).Column("job_id")).Order("job_id").Scan(ctx)
 	for _, j := range running {
 		view.Running = append(view.Running, admission.Job{JobID: j.JobID, Initiator: j.InitiatorNode, Flow: j.FlowID, Created: j.CreatedAt})
 	}
 	return view, err
 }
 
-// Release gives back all seats of a job, and its place among those that wait.
-func (s *Store) Release(ctx context.Context, jobID string) error {
+// ReleaseReservation gives back all seats of a job, and its place among those that wait.
+func (s *Store) ReleaseReservation(ctx context.Context, jobID string) error {
 	return fail(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if _, err := endWaiting(ctx, tx, jobID); err != nil {
 			return err
 		}
-		_, err := tx.NewDelete().Model((*Seat)(nil)).Where("job_id = ?", jobID).Exec(ctx)
+		_, err := tx.NewDelete().Model((*ReservedSlot)(nil)).Where("job_id = ?", jobID).Exec(ctx)
 		return err
 	}), "release the seats of job %s", jobID)
 }
 
-// Seats are what a job holds at this party, copy by copy.
-func (s *Store) Seats(ctx context.Context, jobID string) ([]Seat, error) {
-	var seats []Seat
+// ReservedSlots are what a job holds at this party, copy by copy.
+func (s *Store) ReservedSlots(ctx context.Context, jobID string) ([]ReservedSlot, error) {
+	var seats []ReservedSlot
 	err := s.r.NewSelect().Model(&seats).Where("job_id = ?", jobID).Order("copy", "seat").Scan(ctx)
 	return seats, fail(err, "read the seats of job %s", jobID)
 }
 
-// Waiting are the applications that have been asked for since a time and wait for room, the oldest first.
-func (s *Store) Waiting(ctx context.Context, since time.Time) ([]Application, error) {
+// WaitingRequests are the applications that have been asked for since a time and wait for room, the oldest first.
+func (s *Store) WaitingRequests(ctx context.Context, since time.Time) ([]ReservationRequest, error) {
 	rows, err := waiting(ctx, s.r, "", since)
 	return rows, fail(err, "list applications")
 }
 
-// MoveSeat puts a seat on another host that has room for it and that is not to be avoided: choose answers which. It is
+// MoveSlot puts a seat on another host that has room for it and that is not to be avoided: choose answers which. It is
 // asked in one transaction with what it is told. moved is the seat as it is then; a seat that is gone is CodeNotFound.
-func (s *Store) MoveSeat(ctx context.Context, seat Seat, times AdmissionTimes, choose func([]admission.Host) string) (moved Seat, err error) {
+func (s *Store) MoveSlot(ctx context.Context, seat ReservedSlot, times ReservationTimes, choose func([]admission.Runner) string) (moved ReservedSlot, err error) {
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if err := lock(ctx, tx); err != nil {
 			return err
 		}
-		if err := one(ctx, tx.NewSelect().Where("job_id = ? AND copy = ? AND seat = ?", seat.JobID, seat.Copy, seat.Seat), &moved,
-			"job_id: seat %d.%d of job %q", seat.Copy, seat.Seat, seat.JobID); err != nil {
+		if err := one(ctx, tx.NewSelect().Where("job_id = ? AND copy = ? AND seat = ?", seat.JobID, seat.Copy, seat.Slot), &moved,
+			"job_id: seat %d.%d of job %q", seat.Copy, seat.Slot, seat.JobID); err != nil {
 			return err
 		}
 		view, err := admissionView(ctx, tx, seat.JobID, times)
@@ -234,20 +234,20 @@ func (s *Store) MoveSeat(ctx context.Context, seat Seat, times AdmissionTimes, c
 			return err
 		}
 		host := choose(view.Hosts)
-		if host == "" || host == moved.HostID {
+		if host == "" || host == moved.RunnerID {
 			return nil
 		}
-		moved.HostID = host
+		moved.RunnerID = host
 		_, err = tx.NewUpdate().Model(&moved).Column("host_id").WherePK().Exec(ctx)
 		return err
 	})
 	return moved, fail(err, "move a seat of job %s", seat.JobID)
 }
 
-// EndedWithSeats are jobs that ended before, and hold seats all the same, each once.
-func (s *Store) EndedWithSeats(ctx context.Context, before time.Time) ([]string, error) {
+// EndedWithReservation are jobs that ended before, and hold seats all the same, each once.
+func (s *Store) EndedWithReservation(ctx context.Context, before time.Time) ([]string, error) {
 	var ids []string
 	err := s.r.NewSelect().Model((*Job)(nil)).Column("job_id").Where("ended_at < ?", stamp(before)).
-		Where("job_id IN (?)", s.r.NewSelect().Model((*Seat)(nil)).Column("job_id")).Order("job_id").Scan(ctx, &ids)
+		Where("job_id IN (?)", s.r.NewSelect().Model((*ReservedSlot)(nil)).Column("job_id")).Order("job_id").Scan(ctx, &ids)
 	return ids, fail(err, "list jobs that have ended and hold seats")
 }

@@ -15,78 +15,78 @@ import (
 	"hutong/store/storetest"
 )
 
-var docker = admission.Needs{Devices: []string{"docker"}}
+var docker = admission.Constraints{Devices: []string{"docker"}}
 
-func applies(id string) store.Application {
-	return store.Application{JobID: id, SchedulerNode: "S", InitiatorNode: "I", FlowID: "f", Priority: 2, CreatedAt: at,
-		Wants: admission.Wants{Copies: 2, Seats: []admission.Seat{{Role: "guest", Needs: docker, Room: admission.Room{CPUMilli: 1500, Memory: 1 << 40, Disk: 7}}}}}
+func applies(id string) store.ReservationRequest {
+	return store.ReservationRequest{JobID: id, SchedulerNode: "S", InitiatorNode: "I", FlowID: "f", Priority: 2, CreatedAt: at,
+		Wants: admission.Demand{Parallelism: 2, Slots: []admission.Slot{{Role: "guest", Constraints: docker, Resources: admission.Resources{CPUMilli: 1500, Memory: 1 << 40, Disk: 7}}}}}
 }
 
-func times(now time.Time) store.AdmissionTimes {
-	return store.AdmissionTimes{Now: now, HostsSince: now.Add(-time.Minute), AskedSince: now.Add(-time.Hour)}
+func times(now time.Time) store.ReservationTimes {
+	return store.ReservationTimes{Now: now, HostsSince: now.Add(-time.Minute), AskedSince: now.Add(-time.Hour)}
 }
 
 func TestAdmit(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
-		require.NoError(t, s.PutHost(ctx, store.Host{HostID: "h", Devices: []string{"docker"}, Slots: 3, CPUMilli: 4000, SeenAt: at}))
-		require.NoError(t, s.PutHost(ctx, store.Host{HostID: "silent", Devices: []string{"docker"}, Slots: 3, SeenAt: at.Add(-time.Hour)}))
+		require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: "h", Devices: []string{"docker"}, Slots: 3, CPUMilli: 4000, HeartbeatAt: at}))
+		require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: "silent", Devices: []string{"docker"}, Slots: 3, HeartbeatAt: at.Add(-time.Hour)}))
 		for _, id := range []string{"j1", "j2", "j3"} {
 			require.NoError(t, s.CreateJob(ctx, store.Job{JobID: id, FlowID: "flow of " + id, InitiatorNode: "I", CreatedAt: at}, nil))
 		}
-		var seen store.Admission
-		seats, _, err := s.Admit(ctx, applies("j1"), times(at), func(a store.Admission) []string { seen = a; return []string{"h", "h"} })
+		var seen store.ReservationView
+		seats, _, err := s.Reserve(ctx, applies("j1"), times(at), func(a store.ReservationView) []string { seen = a; return []string{"h", "h"} })
 		require.NoError(t, err)
-		require.Equal(t, []admission.Host{{ID: "h", Devices: []string{"docker"}, Labels: map[string]string{}, Slots: 3, Total: admission.Room{CPUMilli: 4000}}}, seen.Hosts)
+		require.Equal(t, []admission.Runner{{ID: "h", Devices: []string{"docker"}, Labels: map[string]string{}, Slots: 3, Total: admission.Resources{CPUMilli: 4000}}}, seen.Hosts)
 		require.Empty(t, seen.Running)
-		require.Equal(t, []store.Seat{
-			{JobID: "j1", Role: "guest", Needs: docker.Key(), HostID: "h", CPUMilli: 1500, Memory: 1 << 40, Disk: 7},
-			{JobID: "j1", Copy: 1, Role: "guest", Needs: docker.Key(), HostID: "h", CPUMilli: 1500, Memory: 1 << 40, Disk: 7}}, seats)
-		again, _, err := s.Admit(ctx, applies("j1"), times(at), func(store.Admission) []string { t.Error("it has its room"); return nil })
+		require.Equal(t, []store.ReservedSlot{
+			{JobID: "j1", Role: "guest", Constraints: docker.Key(), RunnerID: "h", CPUMilli: 1500, Memory: 1 << 40, Disk: 7},
+			{JobID: "j1", Copy: 1, Role: "guest", Constraints: docker.Key(), RunnerID: "h", CPUMilli: 1500, Memory: 1 << 40, Disk: 7}}, seats)
+		again, _, err := s.Reserve(ctx, applies("j1"), times(at), func(store.ReservationView) []string { t.Error("it has its room"); return nil })
 		require.NoError(t, err)
 		require.Equal(t, seats, again)
 
 		for _, later := range []time.Duration{time.Second, time.Minute} { // asked twice, it waits since the first time
-			none, _, err := s.Admit(ctx, applies("j2"), times(at.Add(later)), func(a store.Admission) []string { seen = a; return nil })
+			none, _, err := s.Reserve(ctx, applies("j2"), times(at.Add(later)), func(a store.ReservationView) []string { seen = a; return nil })
 			require.NoError(t, err)
 			require.Empty(t, none)
 		}
 		require.Equal(t, []admission.Job{{JobID: "j1", Initiator: "I", Flow: "flow of j1", Created: kept}}, seen.Running)
 		require.Equal(t, 2, seen.Seats)
 		require.Empty(t, seen.Waiting, "but for the one that asks")
-		_, _, err = s.Admit(ctx, applies("j3"), times(at), func(a store.Admission) []string { seen = a; return nil })
+		_, _, err = s.Reserve(ctx, applies("j3"), times(at), func(a store.ReservationView) []string { seen = a; return nil })
 		require.NoError(t, err)
-		require.Equal(t, 2, seen.Hosts[0].Taken)
-		require.Equal(t, admission.Room{CPUMilli: 3000, Memory: 2 << 40, Disk: 14}, seen.Hosts[0].Used)
+		require.Equal(t, 2, seen.Hosts[0].UsedSlots)
+		require.Equal(t, admission.Resources{CPUMilli: 3000, Memory: 2 << 40, Disk: 14}, seen.Hosts[0].Used)
 		require.Len(t, seen.Waiting, 1)
-		require.Equal(t, admission.Application{Job: admission.Job{JobID: "j2", Initiator: "I", Flow: "f", Priority: 2, Created: kept}, Wants: applies("j2").Wants}, seen.Waiting[0].Application())
+		require.Equal(t, admission.Request{Job: admission.Job{JobID: "j2", Initiator: "I", Flow: "f", Priority: 2, Created: kept}, Demand: applies("j2").Wants}, seen.Waiting[0].AdmissionRequest())
 
-		uses, err := s.HostUses(ctx)
+		uses, err := s.RunnerUses(ctx)
 		require.NoError(t, err)
-		require.Equal(t, "h", uses[0].HostID)
+		require.Equal(t, "h", uses[0].RunnerID)
 		require.Equal(t, []int64{2, 3000, 2 << 40, 14}, []int64{int64(uses[0].Seats), uses[0].UsedCPUMilli, uses[0].UsedMemory, uses[0].UsedDisk})
 
 		for range 2 { // the same again changes nothing
-			require.NoError(t, s.Release(ctx, "j1"))
-			room, err := s.Room(ctx, times(at))
+			require.NoError(t, s.ReleaseReservation(ctx, "j1"))
+			room, err := s.ReservationView(ctx, times(at))
 			require.NoError(t, err)
 			require.Zero(t, room.Seats)
 			require.Empty(t, room.Running)
 			require.Len(t, room.Waiting, 2)
 			require.Equal(t, []string{"j2", "j3"}, []string{room.Waiting[0].JobID, room.Waiting[1].JobID})
 		}
-		require.NoError(t, s.Release(ctx, "j2"))
-		_, _, err = s.Admit(ctx, applies("j3"), times(at), func(a store.Admission) []string { seen = a; return nil })
+		require.NoError(t, s.ReleaseReservation(ctx, "j2"))
+		_, _, err = s.Reserve(ctx, applies("j3"), times(at), func(a store.ReservationView) []string { seen = a; return nil })
 		require.NoError(t, err)
 		require.Empty(t, seen.Waiting, "j2 waits no more")
-		_, waited, err := s.Admit(ctx, applies("j3"), times(at), func(store.Admission) []string { return []string{"h"} })
+		_, waited, err := s.Reserve(ctx, applies("j3"), times(at), func(store.ReservationView) []string { return []string{"h"} })
 		require.NoError(t, err)
 		require.True(t, waited)
-		_, waited, err = s.Admit(ctx, applies("j2"), times(at), func(store.Admission) []string { return []string{"h"} })
+		_, waited, err = s.Reserve(ctx, applies("j2"), times(at), func(store.ReservationView) []string { return []string{"h"} })
 		require.NoError(t, err)
 		require.False(t, waited)
-		_, _, err = s.Admit(ctx, applies("no"), times(at), func(store.Admission) []string { return nil })
+		_, _, err = s.Reserve(ctx, applies("no"), times(at), func(store.ReservationView) []string { return nil })
 		requireCode(t, bfia.CodeNotFound, err)
 	})
 }
@@ -97,23 +97,23 @@ func TestAdmitAtOnce(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx := t.Context()
 		stores := []*store.Store{storetest.Open(t, address), storetest.Open(t, address)}
-		require.NoError(t, stores[0].PutHost(ctx, store.Host{HostID: "h", Devices: []string{"docker"}, Slots: 4, SeenAt: at}))
+		require.NoError(t, stores[0].PutRunner(ctx, store.Runner{RunnerID: "h", Devices: []string{"docker"}, Slots: 4, HeartbeatAt: at}))
 		var all sync.WaitGroup
 		for i := range 16 {
 			id := fmt.Sprintf("j%02d", i)
 			require.NoError(t, stores[0].CreateJob(ctx, store.Job{JobID: id, CreatedAt: at}, nil))
 			all.Go(func() {
 				app := applies(id)
-				_, _, err := stores[i%2].Admit(ctx, app, times(at), func(a store.Admission) []string {
-					p := admission.Party{Hosts: a.Hosts, Running: a.Running, Seats: a.Seats}
-					grant, _ := p.Decide(admission.Application{Job: app.Job(), Wants: admission.Wants{Copies: 1, Seats: []admission.Seat{{Role: "guest", Needs: docker}}}}, at)
-					return grant.Hosts
+				_, _, err := stores[i%2].Reserve(ctx, app, times(at), func(a store.ReservationView) []string {
+					p := admission.Party{Runners: a.Hosts, Running: a.Running, UsedSlots: a.Seats}
+					grant, _ := p.Decide(admission.Request{Job: app.AdmissionJob(), Demand: admission.Demand{Parallelism: 1, Slots: []admission.Slot{{Role: "guest", Constraints: docker}}}}, at)
+					return grant.Runners
 				})
 				assert.NoError(t, err)
 			})
 		}
 		all.Wait()
-		uses, err := stores[0].HostUses(ctx)
+		uses, err := stores[0].RunnerUses(ctx)
 		require.NoError(t, err)
 		require.Len(t, uses, 1)
 		require.Equal(t, 4, uses[0].Seats)
@@ -126,21 +126,21 @@ func TestMoveSeat(t *testing.T) {
 		ctx, s := t.Context(), storetest.Open(t, address)
 		require.NoError(t, s.CreateJob(ctx, store.Job{JobID: "j1", CreatedAt: at}, nil))
 		for _, id := range []string{"g", "h"} {
-			require.NoError(t, s.PutHost(ctx, store.Host{HostID: id, Devices: []string{"docker"}, Slots: 1, SeenAt: at}))
+			require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: id, Devices: []string{"docker"}, Slots: 1, HeartbeatAt: at}))
 		}
-		seats, _, err := s.Admit(ctx, applies("j1"), times(at), func(store.Admission) []string { return []string{"h"} })
+		seats, _, err := s.Reserve(ctx, applies("j1"), times(at), func(store.ReservationView) []string { return []string{"h"} })
 		require.NoError(t, err)
-		moved, err := s.MoveSeat(ctx, seats[0], times(at), func(hosts []admission.Host) string {
-			assert.Equal(t, []int{0, 1}, []int{hosts[0].Taken, hosts[1].Taken})
+		moved, err := s.MoveSlot(ctx, seats[0], times(at), func(hosts []admission.Runner) string {
+			assert.Equal(t, []int{0, 1}, []int{hosts[0].UsedSlots, hosts[1].UsedSlots})
 			return "g"
 		})
 		require.NoError(t, err)
-		require.Equal(t, "g", moved.HostID)
-		moved, err = s.MoveSeat(ctx, seats[0], times(at), func([]admission.Host) string { return "" })
+		require.Equal(t, "g", moved.RunnerID)
+		moved, err = s.MoveSlot(ctx, seats[0], times(at), func([]admission.Runner) string { return "" })
 		require.NoError(t, err)
-		require.Equal(t, "g", moved.HostID, "there is nowhere to go")
-		require.NoError(t, s.Release(ctx, "j1"))
-		_, err = s.MoveSeat(ctx, seats[0], times(at), func([]admission.Host) string { return "h" })
+		require.Equal(t, "g", moved.RunnerID, "there is nowhere to go")
+		require.NoError(t, s.ReleaseReservation(ctx, "j1"))
+		_, err = s.MoveSlot(ctx, seats[0], times(at), func([]admission.Runner) string { return "h" })
 		requireCode(t, bfia.CodeNotFound, err)
 	})
 }
@@ -155,7 +155,7 @@ func TestQueue(t *testing.T) {
 		}
 		var seen admission.Queue
 		take := func(id string, turn bool) error {
-			return s.TakeTurn(ctx, id, at, func(q admission.Queue) bool { seen = q; return turn })
+			return s.Dequeue(ctx, id, at, func(q admission.Queue) bool { seen = q; return turn })
 		}
 		require.NoError(t, take("j1", false))
 		require.Len(t, seen.Waiting, 1)
@@ -168,7 +168,7 @@ func TestQueue(t *testing.T) {
 		require.NoError(t, take("j1", true))
 		require.NoError(t, take("j2", false))
 		require.Equal(t, []bool{true, false}, []bool{seen.Waiting[0].Trying, seen.Waiting[1].Trying})
-		require.NoError(t, s.WaitAt(ctx, "j1", "B", "no room"))
+		require.NoError(t, s.SetWaitReason(ctx, "j1", "B", "no room"))
 		require.NoError(t, s.SetPriority(ctx, "j1", 9))
 		q, err := s.Queue(ctx)
 		require.NoError(t, err)

@@ -38,10 +38,10 @@ type Task struct {
 	Provider      string         `bun:"provider"`
 	Version       string         `bun:"version"`
 	State         bfia.TaskState `bun:"state"`
-	Attempt       int            `bun:"attempt"` // which run of the task HostID, RunName, RunID and ExitCode tell of
-	HostID        string         `bun:"host_id"`
-	RunName       string         `bun:"run_name"` // the container's name
-	RunID         string         `bun:"run_id"`   // the container's id
+	Attempt       int            `bun:"attempt"` // which run of the task RunnerID, ContainerName, ContainerID and ExitCode tell of
+	RunnerID      string         `bun:"host_id"`
+	ContainerName string         `bun:"run_name"` // the container's name
+	ContainerID   string         `bun:"run_id"`   // the container's id
 	ExitCode      *int           `bun:"exit_code"`
 	ExitedAt      *time.Time     `bun:"exited_at"`
 	StopRequested bool           `bun:"stop_requested"`
@@ -203,9 +203,9 @@ func (s *Store) FailRunningTasks(ctx context.Context, jobID, reason string, at t
 	return n, fail(err, "fail the running tasks of job %s", jobID)
 }
 
-// SetTaskRun records where an attempt of a task runs. A task that has ended, or has a later attempt, stays as it is; an
+// SetTaskContainer records where an attempt of a task runs. A task that has ended, or has a later attempt, stays as it is; an
 // unknown one is CodeNotFound.
-func (s *Store) SetTaskRun(ctx context.Context, key TaskKey, attempt int, hostID, runName, runID string) error {
+func (s *Store) SetTaskContainer(ctx context.Context, key TaskKey, attempt int, hostID, runName, runID string) error {
 	if err := checkText("host_id", hostID, "run_name", runName, "run_id", runID); err != nil {
 		return err
 	}

@@ -3,6 +3,6 @@ package worker
 // For tests that need the engine: what starts it imports this package.
 var (
 	Identity  = identity
-	Twins     = twins
-	FindTwins = findTwins
+	Twins     = duplicateRunners
+	FindTwins = findDuplicateRunners
 )

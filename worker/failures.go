@@ -10,25 +10,25 @@ import (
 	"hutong/workflows"
 )
 
-// tellFailures logs records that fail. They run within a workflow's step, and the engine's SDK tries them again for as long as it
+// failureLogger logs records that fail. They run within a workflow's step, and the engine's SDK tries them again for as long as it
 // takes without a word: people would see a job that does not move, and not that the database refuses it.
-type tellFailures struct {
+type failureLogger struct {
 	interceptor.WorkerInterceptorBase
 }
 
 // InterceptActivity puts the log around an activity.
-func (*tellFailures) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
-	told := &toldActivity{}
+func (*failureLogger) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
+	told := &loggedActivity{}
 	told.Next = next
 	return told
 }
 
-type toldActivity struct {
+type loggedActivity struct {
 	interceptor.ActivityInboundInterceptorBase
 }
 
 // ExecuteActivity runs an activity, and logs its failure unless that is a refusal, or commands, which tell of it themselves.
-func (a *toldActivity) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
+func (a *loggedActivity) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	result, err := a.Next.ExecuteActivity(ctx, in)
 	if info := activity.GetInfo(ctx); err != nil && info.IsLocalActivity && !strings.HasPrefix(info.ActivityType.Name, "Send") {
 		if _, _, refused := workflows.RefusalCode(err); !refused {

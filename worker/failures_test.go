@@ -35,7 +35,7 @@ func TestTellFailures(t *testing.T) {
 		var suite testsuite.WorkflowTestSuite
 		suite.SetLogger(sdklog.NewStructuredLogger(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelWarn}))))
 		env := suite.NewTestActivityEnvironment()
-		env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&tellFailures{}}})
+		env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&failureLogger{}}})
 		f := func(context.Context) error { return c.err }
 		env.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: c.name})
 		_, err := env.ExecuteLocalActivity(f)

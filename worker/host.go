@@ -18,8 +18,8 @@ import (
 	"hutong/workflows"
 )
 
-// Offer is what a host offers its party for runs.
-type Offer struct {
+// RunnerCapacity is what a host offers its party for runs.
+type RunnerCapacity struct {
 	// Slots are how many runs it has at once.
 	Slots int
 	// Labels are what a provider or a task can require of it.
@@ -33,8 +33,8 @@ const capacityTimeout = 5 * time.Second
 
 // announcer tells the control workers of a host.
 type announcer struct {
-	runs   *activities.Runs
-	offer  Offer
+	runs   *activities.Runner
+	offer  RunnerCapacity
 	logger *slog.Logger
 
 	mu   sync.Mutex
@@ -55,24 +55,24 @@ func (a *announcer) announce(ctx context.Context) error {
 	case a.last == runner.Capacity{}:
 		return fmt.Errorf("what the host has for runs can't be told: %w", err)
 	default:
-		a.logger.Warn("what the host has for runs can't be told now; it stays as it was", "host_id", a.runs.HostID, "error", err)
+		a.logger.Warn("what the host has for runs can't be told now; it stays as it was", "host_id", a.runs.RunnerID, "error", err)
 	}
-	return a.runs.Store.PutHost(ctx, store.Host{HostID: a.runs.HostID, NodeID: a.runs.Node, Devices: slices.Sorted(maps.Keys(a.runs.Runners)),
-		Queue: activities.RunQueue(a.runs.HostID), Slots: a.offer.Slots, SeenAt: time.Now(),
+	return a.runs.Store.PutRunner(ctx, store.Runner{RunnerID: a.runs.RunnerID, NodeID: a.runs.Node, Devices: slices.Sorted(maps.Keys(a.runs.Drivers)),
+		Queue: activities.TaskQueueOfRunner(a.runs.RunnerID), Slots: a.offer.Slots, HeartbeatAt: time.Now(),
 		CPUMilli: a.last.CPUMilli, Memory: a.last.Memory, Disk: a.last.Disk, Labels: a.offer.Labels})
 }
 
 // maxTold is how many of the jobs that wait for room are told that a host has come; others ask by themselves.
 const maxTold = 16
 
-// tellWaiting tells jobs that wait for room at this party that a host has come.
-func tellWaiting(ctx context.Context, c client.Client, db *store.Store, logger *slog.Logger) {
-	waiting, err := db.Waiting(ctx, time.Now().Add(-admission.Fresh))
+// hintWaitingJobs tells jobs that wait for room at this party that a host has come.
+func hintWaitingJobs(ctx context.Context, c client.Client, db *store.Store, logger *slog.Logger) {
+	waiting, err := db.WaitingRequests(ctx, time.Now().Add(-admission.RequestTTL))
 	if err != nil {
 		logger.Warn("jobs that wait are not told of the host; they ask by themselves", "error", err)
 	}
 	for _, a := range waiting[:min(len(waiting), maxTold)] {
-		if err := c.SignalWorkflow(ctx, workflows.PartyJobID(a.JobID), "", workflows.SignalFree, nil); err != nil {
+		if err := c.SignalWorkflow(ctx, workflows.PartyJobID(a.JobID), "", workflows.SignalCapacityHint, nil); err != nil {
 			logger.Warn("a job that waits is not told of the host; it asks by itself", "job_id", a.JobID, "error", err)
 		}
 	}

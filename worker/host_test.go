@@ -20,28 +20,28 @@ func TestAnnounce(t *testing.T) {
 	ctx, db := t.Context(), storetest.Open(t, storetest.SQLite(t))
 	has, broken := runner.Capacity{CPUMilli: 2000, Memory: 1 << 30, Disk: 1 << 40}, errors.New("the engine is away")
 	a := &announcer{logger: slog.New(slog.DiscardHandler),
-		runs: &activities.Runs{HostID: "h", Node: "A", Store: db, Runners: map[string]runner.Runner{"process": nil, "docker": nil}},
-		offer: Offer{Slots: 3, Labels: map[string]string{"gpu": "1"}, Capacity: func(ctx context.Context) (runner.Capacity, error) {
+		runs: &activities.Runner{RunnerID: "h", Node: "A", Store: db, Drivers: map[string]runner.Driver{"process": nil, "docker": nil}},
+		offer: RunnerCapacity{Slots: 3, Labels: map[string]string{"gpu": "1"}, Capacity: func(ctx context.Context) (runner.Capacity, error) {
 			if _, bounded := ctx.Deadline(); !bounded {
 				return has, errors.New("an engine that hangs would silence the host")
 			}
 			return has, broken
 		}}}
 	require.ErrorIs(t, a.announce(ctx), broken, "it was never told")
-	told := func() store.Host {
-		hosts, err := db.Hosts(ctx, time.Now().Add(-time.Minute))
+	told := func() store.Runner {
+		hosts, err := db.Runners(ctx, time.Now().Add(-time.Minute))
 		require.NoError(t, err)
 		require.Len(t, hosts, 1)
 		h := hosts[0]
-		h.SeenAt = time.Time{}
+		h.HeartbeatAt = time.Time{}
 		return h
 	}
 	broken = nil
 	require.NoError(t, a.announce(ctx))
-	want := store.Host{HostID: "h", NodeID: "A", Devices: []string{"docker", "process"}, Queue: activities.RunQueue("h"), Slots: 3,
+	want := store.Runner{RunnerID: "h", NodeID: "A", Devices: []string{"docker", "process"}, Queue: activities.TaskQueueOfRunner("h"), Slots: 3,
 		CPUMilli: 2000, Memory: 1 << 30, Disk: 1 << 40, Labels: map[string]string{"gpu": "1"}}
 	require.Equal(t, want, told())
-	require.NoError(t, db.DrainHost(ctx, "h", true))
+	require.NoError(t, db.DrainRunner(ctx, "h", true))
 	has.Memory, want.Memory, want.Draining = 1<<31, 1<<31, true
 	require.NoError(t, a.announce(ctx))
 	require.Equal(t, want, told())

@@ -22,8 +22,8 @@ const (
 	sweepEvery = time.Minute
 )
 
-// goesOn asks the engine for a job's workflow, of which id gives the id.
-func goesOn(c client.Client, id func(jobID string) string) activities.GoesOn {
+// jobOpen asks the engine for a job's workflow, of which id gives the id.
+func jobOpen(c client.Client, id func(jobID string) string) activities.JobOpen {
 	return func(ctx context.Context, jobID string) (bool, string, error) {
 		ctx, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
@@ -52,13 +52,13 @@ func goesOn(c client.Client, id func(jobID string) string) activities.GoesOn {
 }
 
 // owned completes a party's housekeeping with the engine's word on jobs.
-func owned(c client.Client, house *activities.Housekeeping) *activities.Housekeeping {
-	house.Scheduled, house.TakenPart = goesOn(c, workflows.JobID), goesOn(c, workflows.PartyJobID)
+func withJobOpen(c client.Client, house *activities.Housekeeping) *activities.Housekeeping {
+	house.Scheduled, house.TakenPart = jobOpen(c, workflows.JobID), jobOpen(c, workflows.PartyJobID)
 	return house
 }
 
-// keepHouse begins the party's housekeeping, or finds it begun by another control worker.
-func keepHouse(c client.Client) error {
+// startHousekeeping begins the party's housekeeping, or finds it begun by another control worker.
+func startHousekeeping(c client.Client) error {
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
 	_, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
@@ -74,12 +74,12 @@ func keepHouse(c client.Client) error {
 
 // sweep looks at once, and then again and again until ctx ends, for runs on this host that nobody owns; then also looks for
 // what else there is to see.
-func sweep(ctx context.Context, c client.Client, runs *activities.Runs, logger *slog.Logger, also func()) {
+func sweep(ctx context.Context, c client.Client, runs *activities.Runner, logger *slog.Logger, also func()) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
-		if err := runs.Sweep(ctx, goesOn(c, workflows.PartyJobID)); err != nil && ctx.Err() == nil {
-			logger.Warn("not all runs of this host could be looked at; the next sweep tries again", "host_id", runs.HostID, "error", err)
+		if err := runs.Sweep(ctx, jobOpen(c, workflows.PartyJobID)); err != nil && ctx.Err() == nil {
+			logger.Warn("not all runs of this host could be looked at; the next sweep tries again", "host_id", runs.RunnerID, "error", err)
 		}
 		also()
 		select {

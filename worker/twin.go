@@ -27,7 +27,7 @@ func identity(node string) string {
 
 // twins are who polls a host's queue beside its worker since then. A worker that took the place of another finds none: the
 // other polled before.
-func twins(pollers []*taskqueue.PollerInfo, self string, since time.Time) []string {
+func duplicateRunners(pollers []*taskqueue.PollerInfo, self string, since time.Time) []string {
 	var found []string
 	for _, p := range pollers {
 		if p.GetIdentity() != self && p.GetLastAccessTime().AsTime().After(since) && !slices.Contains(found, p.GetIdentity()) {
@@ -38,21 +38,21 @@ func twins(pollers []*taskqueue.PollerInfo, self string, since time.Time) []stri
 	return found
 }
 
-// findTwins asks the engine who else polls a host's queue.
-func findTwins(ctx context.Context, c client.Client, hostID, self string, since time.Time) ([]string, error) {
+// findDuplicateRunners asks the engine who else polls a host's queue.
+func findDuplicateRunners(ctx context.Context, c client.Client, hostID, self string, since time.Time) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	queue, err := c.DescribeTaskQueue(ctx, activities.RunQueue(hostID), enums.TASK_QUEUE_TYPE_ACTIVITY)
+	queue, err := c.DescribeTaskQueue(ctx, activities.TaskQueueOfRunner(hostID), enums.TASK_QUEUE_TYPE_ACTIVITY)
 	if err != nil {
 		return nil, fmt.Errorf("asking who takes the runs of host %s: %w", hostID, err)
 	}
-	return twins(queue.GetPollers(), self, since), nil
+	return duplicateRunners(queue.GetPollers(), self, since), nil
 }
 
-// tellTwins says it loudly when another worker takes the runs of this host: the runs of two machines would be mixed up, and
+// logDuplicateRunners says it loudly when another worker takes the runs of this host: the runs of two machines would be mixed up, and
 // neither would stop the other's.
-func tellTwins(ctx context.Context, c client.Client, hostID, self string, since time.Time, logger *slog.Logger) {
-	found, err := findTwins(ctx, c, hostID, self, since)
+func logDuplicateRunners(ctx context.Context, c client.Client, hostID, self string, since time.Time, logger *slog.Logger) {
+	found, err := findDuplicateRunners(ctx, c, hostID, self, since)
 	if err != nil {
 		if ctx.Err() == nil {
 			logger.Warn("whether another worker takes the runs of this host can't be told; it is asked again", "host_id", hostID, "error", err)

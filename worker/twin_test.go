@@ -38,7 +38,7 @@ func TestFindTwins(t *testing.T) {
 	t.Cleanup(c.Close)
 	start := func() (string, worker.Worker) {
 		self := host.Identity("A")
-		w := worker.New(c, activities.RunQueue("h"), worker.Options{Identity: self, DisableWorkflowWorker: true})
+		w := worker.New(c, activities.TaskQueueOfRunner("h"), worker.Options{Identity: self, DisableWorkflowWorker: true})
 		w.RegisterActivity(func() error { return nil })
 		require.NoError(t, w.Start())
 		return self, w

@@ -25,10 +25,10 @@ const (
 	stopTimeout = 10 * time.Second
 	// deadlock is how long workflow code may compute at once. Machines are busy; ours computes microseconds.
 	deadlock = 10 * time.Second
-	// seenEvery is how often a host says that it is there.
-	seenEvery = 15 * time.Second
-	// twinMargin is how long the worker before may still poll, by clocks that differ, when a host's worker is replaced.
-	twinMargin = 30 * time.Second
+	// heartbeatInterval is how often a host says that it is there.
+	heartbeatInterval = 15 * time.Second
+	// duplicateMargin is how long the worker before may still poll, by clocks that differ, when a host's worker is replaced.
+	duplicateMargin = 30 * time.Second
 	// leaveTimeout is how long a host that stops tries to say so.
 	leaveTimeout = 5 * time.Second
 	// stopSlots is how many runs of a host are stopped at once.
@@ -48,73 +48,73 @@ type Worker struct {
 // NewControl makes a control worker. With its start the party's housekeeping begins, where it has not.
 func NewControl(c client.Client, records *activities.Records, remote *activities.Remote, house *activities.Housekeeping) *Worker {
 	w := worker.New(c, activities.ControlQueue, worker.Options{
-		Interceptors:      []interceptor.WorkerInterceptor{&tellFailures{}},
+		Interceptors:      []interceptor.WorkerInterceptor{&failureLogger{}},
 		WorkerStopTimeout: stopTimeout, DeadlockDetectionTimeout: deadlock,
 		MaxConcurrentWorkflowTaskPollers: 4, MaxConcurrentActivityTaskPollers: 4,
 	})
 	w.RegisterWorkflowWithOptions(workflows.Job, workflow.RegisterOptions{Name: workflows.JobName})
 	w.RegisterWorkflowWithOptions(workflows.PartyJob, workflow.RegisterOptions{Name: workflows.PartyJobName})
 	w.RegisterWorkflowWithOptions(workflows.Housekeeping, workflow.RegisterOptions{Name: workflows.HousekeepingName})
-	for name, f := range ControlActivities(records, remote, owned(c, house)) {
+	for name, f := range ControlActivities(records, remote, withJobOpen(c, house)) {
 		w.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
 	}
-	return &Worker{workers: []worker.Worker{w}, begin: func() error { return keepHouse(c) }}
+	return &Worker{workers: []worker.Worker{w}, begin: func() error { return startHousekeeping(c) }}
 }
 
 // ControlActivities are the activities of a control worker by the names under which workflows call them.
 func ControlActivities(records *activities.Records, remote *activities.Remote, house *activities.Housekeeping) map[string]any {
 	return map[string]any{
-		activities.RecordScheduleJobName: records.RecordScheduleJob,
-		activities.RecordProgressName:    records.RecordProgress,
-		activities.ForgetScheduleJobName: records.ForgetScheduleJob,
-		activities.RecordJobName:         records.RecordJob,
-		activities.RecordJobStateName:    records.RecordJobState,
-		activities.ReopenJobName:         records.ReopenJob,
-		activities.ForgetJobName:         records.ForgetJob,
-		activities.ClaimTaskName:         records.ClaimTask,
-		activities.ReuseTaskName:         records.ReuseTask,
-		activities.RecordTaskEndName:     records.RecordTaskEnd,
-		activities.RequestStopName:       records.RequestStop,
-		activities.TakeTurnName:          records.TakeTurn,
-		activities.EndTurnName:           records.EndTurn,
-		activities.SetPriorityName:       records.SetPriority,
-		activities.AdmitName:             records.Admit,
-		activities.ReleaseName:           records.Release,
-		activities.SendApplyName:         remote.SendApply,
-		activities.SendReturnName:        remote.SendReturn,
-		activities.SendFreeName:          remote.SendFree,
-		activities.SendCreateName:        remote.SendCreate,
-		activities.SendStartName:         remote.SendStart,
-		activities.SendTaskStartName:     remote.SendTaskStart,
-		activities.SendStopName:          remote.SendStop,
-		activities.SendStopAgainName:     remote.SendStopAgain,
-		activities.SendCallbackName:      remote.SendCallback,
-		activities.SendFateReportName:    remote.SendFateReport,
-		activities.PollTaskName:          remote.PollTask,
-		activities.ReleaseSessionName:    remote.ReleaseSession,
-		activities.SendAuditName:         remote.SendAudit,
-		activities.FindLostJobsName:      house.FindLostJobs,
-		activities.EndLostJobsName:       house.EndLostJobs,
-		activities.RemoveExpiredJobsName: house.RemoveExpiredJobs,
-		activities.SweepStorageName:      house.SweepStorage,
-		activities.ReleaseLostRoomName:   house.ReleaseLostRoom,
+		activities.RecordScheduleJobName:       records.RecordScheduleJob,
+		activities.RecordProgressName:          records.RecordProgress,
+		activities.ForgetScheduleJobName:       records.ForgetScheduleJob,
+		activities.RecordJobName:               records.RecordJob,
+		activities.RecordJobStateName:          records.RecordJobState,
+		activities.ReopenJobName:               records.ReopenJob,
+		activities.ForgetJobName:               records.ForgetJob,
+		activities.ClaimTaskName:               records.ClaimTask,
+		activities.ReuseTaskName:               records.ReuseTask,
+		activities.RecordTaskEndName:           records.RecordTaskEnd,
+		activities.RequestStopName:             records.RequestStop,
+		activities.DequeueName:                 records.Dequeue,
+		activities.RequeueName:                 records.Requeue,
+		activities.SetPriorityName:             records.SetPriority,
+		activities.ReserveName:                 records.Reserve,
+		activities.ReleaseReservationName:      records.ReleaseReservation,
+		activities.SendReserveName:             remote.SendReserve,
+		activities.SendReleaseName:             remote.SendRelease,
+		activities.SendCapacityHintName:        remote.SendCapacityHint,
+		activities.SendCreateName:              remote.SendCreate,
+		activities.SendStartName:               remote.SendStart,
+		activities.SendTaskStartName:           remote.SendTaskStart,
+		activities.SendStopName:                remote.SendStop,
+		activities.SendStopAgainName:           remote.SendStopAgain,
+		activities.SendCallbackName:            remote.SendCallback,
+		activities.SendFateReportName:          remote.SendFateReport,
+		activities.PollTaskName:                remote.PollTask,
+		activities.ReleaseSessionName:          remote.ReleaseSession,
+		activities.SendAuditName:               remote.SendAudit,
+		activities.FindLostJobsName:            house.FindLostJobs,
+		activities.EndLostJobsName:             house.EndLostJobs,
+		activities.RemoveExpiredJobsName:       house.RemoveExpiredJobs,
+		activities.SweepStorageName:            house.SweepStorage,
+		activities.ReleaseLostReservationsName: house.ReleaseLostReservations,
 	}
 }
 
-// NewHost makes the worker of this host, for its runs, and stops beside them, and tells the control workers of the host; it
+// NewRunner makes the worker of this host, for its runs, and stops beside them, and tells the control workers of the host; it
 // goes on telling until Stop. It runs what comes: jobs hold seats, of which the host has as many as slots.
-func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, offer Offer, logger *slog.Logger) (*Worker, error) {
+func NewRunner(ctx context.Context, c client.Client, runs *activities.Runner, offer RunnerCapacity, logger *slog.Logger) (*Worker, error) {
 	slots := offer.Slots
 	host := &announcer{runs: runs, offer: offer, logger: logger}
 	if err := host.announce(ctx); err != nil {
-		return nil, fmt.Errorf("announcing host %s: %w", runs.HostID, err)
+		return nil, fmt.Errorf("announcing host %s: %w", runs.RunnerID, err)
 	}
 	var err error
 	if runs.Deployment, err = runs.Store.DeploymentID(ctx); err != nil {
 		return nil, err
 	}
 	self, began := identity(runs.Node), time.Now()
-	run := worker.New(c, activities.RunQueue(runs.HostID), worker.Options{
+	run := worker.New(c, activities.TaskQueueOfRunner(runs.RunnerID), worker.Options{
 		Identity: self, WorkerStopTimeout: stopTimeout, DisableWorkflowWorker: true,
 		// Jobs hold seats for their runs, so this bounds only what comes together by accident: ends that are still being tidied
 		// up, seats that have moved.
@@ -123,7 +123,7 @@ func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, offer 
 		MaxHeartbeatThrottleInterval: 2 * time.Second,
 	})
 	run.RegisterActivityWithOptions(runs.RunTask, activity.RegisterOptions{Name: activities.RunTaskName})
-	stop := worker.New(c, activities.StopQueue(runs.HostID), worker.Options{
+	stop := worker.New(c, activities.StopQueueOfRunner(runs.RunnerID), worker.Options{
 		WorkerStopTimeout: stopTimeout, DisableWorkflowWorker: true,
 		MaxConcurrentActivityExecutionSize: stopSlots, MaxConcurrentActivityTaskPollers: 2,
 	})
@@ -139,19 +139,19 @@ func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, offer 
 	w.leave = func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 		defer cancel()
-		if err := runs.Store.LeaveHost(ctx, runs.HostID); err != nil {
-			logger.Warn("the host could not say that it leaves; tasks may wait for it for a while", "host_id", runs.HostID, "error", err)
+		if err := runs.Store.DeregisterRunner(ctx, runs.RunnerID); err != nil {
+			logger.Warn("the host could not say that it leaves; tasks may wait for it for a while", "host_id", runs.RunnerID, "error", err)
 		}
 	}
-	w.begin = func() error { tellWaiting(ctx, c, runs.Store, logger); return nil }
+	w.begin = func() error { hintWaitingJobs(ctx, c, runs.Store, logger); return nil }
 	var sweeping sync.WaitGroup
 	sweeping.Go(func() {
-		sweep(ctx, c, runs, logger, func() { tellTwins(ctx, c, runs.HostID, self, began.Add(twinMargin), logger) })
+		sweep(ctx, c, runs, logger, func() { logDuplicateRunners(ctx, c, runs.RunnerID, self, began.Add(duplicateMargin), logger) })
 	})
 	go func() {
 		defer close(w.done)
 		defer sweeping.Wait()
-		tick := time.NewTicker(seenEvery)
+		tick := time.NewTicker(heartbeatInterval)
 		defer tick.Stop()
 		for {
 			select {
@@ -159,7 +159,7 @@ func NewHost(ctx context.Context, c client.Client, runs *activities.Runs, offer 
 				return
 			case <-tick.C:
 				if err := host.announce(ctx); err != nil && ctx.Err() == nil {
-					logger.Warn("the host could not say that it is there", "host_id", runs.HostID, "error", err)
+					logger.Warn("the host could not say that it is there", "host_id", runs.RunnerID, "error", err)
 				}
 			}
 		}

@@ -64,12 +64,12 @@ type container struct {
 	stays  bool // until it is stopped
 }
 
-func (how container) result() activities.RunResult {
+func (how container) result() activities.PartResult {
 	if how.exit == 0 {
-		return activities.RunResult{}
+		return activities.PartResult{}
 	}
-	return activities.RunResult{Failure: &bfia.Failure{Kind: bfia.FailedExit, ExitCode: how.exit,
-		Words: strings.TrimPrefix(how.reason, fmt.Sprintf("exit code %d: ", how.exit)), Log: []string{"its last line"}}}
+	return activities.PartResult{Failure: &bfia.Failure{Kind: bfia.FailedExit, ExitCode: how.exit,
+		Message: strings.TrimPrefix(how.reason, fmt.Sprintf("exit code %d: ", how.exit)), Log: []string{"its last line"}}}
 }
 
 func newCourtyard(t testingT, p bfia.Plan) *courtyard {
@@ -81,7 +81,7 @@ func newCourtyard(t testingT, p bfia.Plan) *courtyard {
 		activities.RecordJobName: c.recordJob, activities.RecordJobStateName: c.recordState, activities.ClaimTaskName: c.claim,
 		activities.RecordTaskEndName: c.recordEnd, activities.RequestStopName: c.requestStop, activities.ForgetJobName: c.forget,
 		activities.SendCallbackName: c.report, activities.SendFateReportName: c.fateReport, activities.ReopenJobName: c.reopen, activities.ReleaseSessionName: c.release,
-		activities.AdmitName: c.admit, activities.ReleaseName: c.giveBack, activities.SendFreeName: c.sendFree,
+		activities.ReserveName: c.admit, activities.ReleaseReservationName: c.giveBack, activities.SendCapacityHintName: c.sendFree,
 		activities.SendAuditName: c.sendAudit, activities.ReuseTaskName: c.reuse, activities.RunTaskName: c.run, activities.StopTaskName: c.stopRun,
 	} {
 		c.env.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
@@ -126,7 +126,7 @@ func (c *courtyard) startTask(name string) {
 }
 
 func (c *courtyard) taskID(name string) string {
-	if c.in.Fate {
+	if c.in.FateFlow {
 		return bfia.FateAttempt(c.in.Plan.JobID, name, c.versions[name]).TaskID
 	}
 	return bfia.TaskID(c.in.Plan.JobID, name)
@@ -239,7 +239,7 @@ func (c *courtyard) claim(_ context.Context, ref bfia.TaskRef, parts []bfia.Part
 	var claims []activities.Claim
 	for _, part := range parts {
 		c.move(partKey(ref.TaskName, part), bfia.TaskRunning, "")
-		claims = append(claims, activities.Claim{Part: part, HostID: "host-" + part.Role, Attempt: 1})
+		claims = append(claims, activities.Claim{Part: part, RunnerID: "host-" + part.Role, Attempt: 1})
 	}
 	return claims, nil
 }
@@ -286,10 +286,10 @@ func (c *courtyard) report(_ context.Context, node string, r bfia.TaskReport) er
 	return nil
 }
 
-func (c *courtyard) run(ctx context.Context, req activities.RunRequest) (activities.RunResult, error) {
+func (c *courtyard) run(ctx context.Context, req activities.PartRequest) (activities.PartResult, error) {
 	defer c.enter()()
 	key := partKey(req.Key.Task, req.Part)
-	if queue := activity.GetInfo(ctx).TaskQueue; queue != activities.RunQueue("host-"+req.Part.Role) || req.Attempt != 1+c.versions[req.Key.Task] || req.TaskID != c.taskID(req.Key.Task) {
+	if queue := activity.GetInfo(ctx).TaskQueue; queue != activities.TaskQueueOfRunner("host-"+req.Part.Role) || req.Attempt != 1+c.versions[req.Key.Task] || req.TaskID != c.taskID(req.Key.Task) {
 		c.breaks("run %v on %s", req, queue)
 	}
 	if slices.Contains(c.log, "run "+key) && c.versions[req.Key.Task] == 0 {
@@ -299,7 +299,7 @@ func (c *courtyard) run(ctx context.Context, req activities.RunRequest) (activit
 		c.breaks("%s runs while its row is %s", key, c.rows[key])
 	}
 	if c.requested[key] { // as the activity does
-		return activities.RunResult{Failure: stoppedBy("its row")}, nil
+		return activities.PartResult{Failure: stoppedBy("its row")}, nil
 	}
 	c.happens("run " + key)
 	c.running[key] = activity.GetInfo(ctx).TaskToken
@@ -313,10 +313,10 @@ func (c *courtyard) run(ctx context.Context, req activities.RunRequest) (activit
 			c.exits(key, how.result())
 		})
 	}
-	return activities.RunResult{}, activity.ErrResultPending
+	return activities.PartResult{}, activity.ErrResultPending
 }
 
-func (c *courtyard) exits(key string, r activities.RunResult) {
+func (c *courtyard) exits(key string, r activities.PartResult) {
 	if token, there := c.running[key]; there {
 		delete(c.running, key)
 		c.happens("exit " + key)
@@ -330,13 +330,13 @@ func (c *courtyard) requestStop(_ context.Context, key activities.TaskKey, _ str
 	return nil
 }
 
-func (c *courtyard) stopRun(ctx context.Context, req activities.RunRequest, grace time.Duration) error {
+func (c *courtyard) stopRun(ctx context.Context, req activities.PartRequest, grace time.Duration) error {
 	defer c.enter()()
 	key := partKey(req.Key.Task, req.Part)
 	if err := c.errors[activities.StopTaskName]; err != nil {
 		return err
 	}
-	if queue := activity.GetInfo(ctx).TaskQueue; queue != activities.StopQueue("host-"+req.Part.Role) || grace != settings.StopGrace || !c.requested[key] {
+	if queue := activity.GetInfo(ctx).TaskQueue; queue != activities.StopQueueOfRunner("host-"+req.Part.Role) || grace != settings.StopGrace || !c.requested[key] {
 		c.breaks("stop %v on %s within %s, asked for in its row: %v", req, queue, grace, c.requested[key])
 	}
 	c.happens("stop " + key)
@@ -381,7 +381,7 @@ func (c *courtyard) checkEnd(r Result) {
 	require.Equal(c.t, "release", c.log[len(c.log)-1])
 	for key, state := range c.rows {
 		require.NotEqual(c.t, bfia.TaskRunning, state, "%s of an ended job", key)
-		if c.errors[activities.SendCallbackName] != nil || c.in.Fate { // it is told in other words
+		if c.errors[activities.SendCallbackName] != nil || c.in.FateFlow { // it is told in other words
 			continue
 		}
 		reports := 0
@@ -397,20 +397,20 @@ func (c *courtyard) checkEnd(r Result) {
 
 var errAway = errors.New("away")
 
-func (c *courtyard) admit(_ context.Context, req activities.AdmitRequest) (activities.Admitted, error) {
+func (c *courtyard) admit(_ context.Context, req activities.ReserveRequest) (activities.ReserveResult, error) {
 	defer c.enter()()
-	grant := bfia.Grant{Granted: true, Copies: 100}
+	grant := bfia.Grant{Granted: true, Parallelism: 100}
 	if c.admits != nil && !c.seated {
 		grant = c.admits()
 	}
 	c.happens(fmt.Sprintf("admit %q %v", req.Scheduler, grant.Granted))
 	c.seated = c.seated || grant.Granted
-	return activities.Admitted{Grant: grant}, nil
+	return activities.ReserveResult{Grant: grant}, nil
 }
 
 func (c *courtyard) giveBack(_ context.Context, _ string, _ time.Time, _ string) ([]activities.Waiting, error) {
 	defer c.enter()()
-	if c.down != nil && c.down(activities.ReleaseName) {
+	if c.down != nil && c.down(activities.ReleaseReservationName) {
 		return nil, errAway
 	}
 	if len(c.running) > 0 {
@@ -423,7 +423,7 @@ func (c *courtyard) giveBack(_ context.Context, _ string, _ time.Time, _ string)
 
 func (c *courtyard) sendFree(_ context.Context, node, jobID string) error {
 	defer c.enter()()
-	if c.down != nil && c.down(activities.SendFreeName) {
+	if c.down != nil && c.down(activities.SendCapacityHintName) {
 		return errAway
 	}
 	c.hints = append(c.hints, node+" "+jobID)

@@ -65,7 +65,7 @@ type federation struct {
 	partRows map[string]bfia.TaskState // by "task guest.0"
 	partWhys map[string]string
 
-	turn        func() activities.Turn                  // how it stands in the queue; nil: it has its turn
+	turn        func() activities.QueueState            // how it stands in the queue; nil: it has its turn
 	grant       func(node string, round int) bfia.Grant // what a party answers an application; nil: room for all
 	queue       []string                                // what became of turns and applications
 	unreachable func(node string) bool                  // whether an application gets lost
@@ -147,8 +147,8 @@ func newFederation(t testingT, p bfia.Plan) *federation {
 		activities.RecordScheduleJobName: f.recordJob, activities.RecordProgressName: f.recordProgress,
 		activities.ForgetScheduleJobName: f.forget, activities.SendCreateName: f.sendCreate,
 		activities.SendStartName: f.sendStart, activities.SendTaskStartName: f.sendTaskStart,
-		activities.TakeTurnName: f.takeTurn, activities.EndTurnName: f.endTurn, activities.SetPriorityName: f.setPriority,
-		activities.SendApplyName: f.sendApply, activities.SendReturnName: f.sendReturn,
+		activities.DequeueName: f.takeTurn, activities.RequeueName: f.endTurn, activities.SetPriorityName: f.setPriority,
+		activities.SendReserveName: f.sendApply, activities.SendReleaseName: f.sendReturn,
 		activities.SendStopName: f.sendStop, activities.SendStopAgainName: f.sendStopAgain, activities.PollTaskName: f.pollTask,
 	} {
 		f.env.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
@@ -266,7 +266,7 @@ func (f *federation) sendStart(ctx context.Context, node, _ string) error {
 func (f *federation) sendTaskStart(ctx context.Context, node string, ref bfia.TaskRef) error {
 	defer f.enter()()
 	task, ok := f.in.Plan.Task(ref.TaskName)
-	if !ok || ref.TaskID != f.taskID(ref.TaskName, ref.Which()) || ref.JobID != f.in.Plan.JobID {
+	if !ok || ref.TaskID != f.taskID(ref.TaskName, ref.AttemptNumber()) || ref.JobID != f.in.Plan.JobID {
 		f.breaks("task/start of %v", ref)
 		return nil
 	}
@@ -288,7 +288,7 @@ func (f *federation) sendTaskStart(ctx context.Context, node string, ref bfia.Ta
 	if slices.Contains(f.sent, command) {
 		f.breaks("%s came twice", command)
 	}
-	if !f.accepted[node].Applications && !slices.Contains(f.sent, "start "+node) {
+	if !f.accepted[node].Reservations && !slices.Contains(f.sent, "start "+node) {
 		f.breaks("%s came before the job's start", command)
 	}
 	if slices.Contains(f.sent, "stop "+node) {
@@ -301,19 +301,19 @@ func (f *federation) sendTaskStart(ctx context.Context, node string, ref bfia.Ta
 	if ref.Reuse {
 		f.reused = append(f.reused, ref.TaskName+" "+node)
 	}
-	if attempt := f.attempt[ref.TaskName+" "+node]; attempt >= ref.Which() {
+	if attempt := f.attempt[ref.TaskName+" "+node]; attempt >= ref.AttemptNumber() {
 		f.breaks("%s after attempt %d", command, attempt)
 	}
-	f.attempt[ref.TaskName+" "+node] = ref.Which()
+	f.attempt[ref.TaskName+" "+node] = ref.AttemptNumber()
 	f.inFlght[ref.TaskName] = true
 	f.most = max(f.most, len(f.inFlght))
 	for _, part := range task.PartsOf(node) {
 		key := partKey(ref.TaskName, part)
 		f.parts[key] = bfia.TaskRunning
-		if e := f.end(key, ref.Which()); e.state != "" {
+		if e := f.end(key, ref.AttemptNumber()); e.state != "" {
 			f.at(e.after, func() {
 				defer f.enter()()
-				if f.attempt[ref.TaskName+" "+node] == ref.Which() { // otherwise its container is gone
+				if f.attempt[ref.TaskName+" "+node] == ref.AttemptNumber() { // otherwise its container is gone
 					f.endPart(task, part, e.state, e.reason)
 				}
 			})

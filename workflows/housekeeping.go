@@ -27,16 +27,16 @@ const (
 	tellLimit = 10 * time.Minute
 )
 
-// Kept is what a run of [Housekeeping] did.
-type Kept struct {
-	Lost    []string           `json:"lost,omitempty"` // jobs that the engine had lost, now ended
-	Removed activities.Removed `json:"removed"`        // what was kept long enough
+// HousekeepingResult is what a run of [Housekeeping] did.
+type HousekeepingResult struct {
+	Lost    []string                   `json:"lost,omitempty"` // jobs that the engine had lost, now ended
+	Removed activities.RemovalProgress `json:"removed"`        // what was kept long enough
 }
 
 // Housekeeping sees to it that nothing is left behind at a party: it brings jobs to their end whose workflow is gone,
 // removes what has been kept for long enough, and sweeps the storage. Each is tried whatever becomes of the others.
-func Housekeeping(ctx workflow.Context) (Kept, error) {
-	var done Kept
+func Housekeeping(ctx workflow.Context) (HousekeepingResult, error) {
+	var done HousekeepingResult
 	var failed []error
 	try := func(doing string, err error) bool {
 		if err != nil {
@@ -67,13 +67,13 @@ func Housekeeping(ctx workflow.Context) (Kept, error) {
 			}
 		}
 	}
-	try("releasing lost room", housework(ctx, activities.ReleaseLostRoomName).Get(ctx, nil))
+	try("releasing lost room", housework(ctx, activities.ReleaseLostReservationsName).Get(ctx, nil))
 	for batch := 0; batch < maxBatches; batch++ {
-		var removed activities.Removed
+		var removed activities.RemovalProgress
 		if !try("removing expired jobs", housework(ctx, activities.RemoveExpiredJobsName, done.Removed.Next).Get(ctx, &removed)) {
 			break
 		}
-		done.Removed = activities.Removed{Jobs: done.Removed.Jobs + removed.Jobs, Objects: done.Removed.Objects + removed.Objects,
+		done.Removed = activities.RemovalProgress{Jobs: done.Removed.Jobs + removed.Jobs, Objects: done.Removed.Objects + removed.Objects,
 			Bytes: done.Removed.Bytes + removed.Bytes, Next: removed.Next}
 		workflow.SetCurrentDetails(ctx, done.String())
 		if removed.Next == "" {
@@ -86,7 +86,7 @@ func Housekeeping(ctx workflow.Context) (Kept, error) {
 }
 
 // String tells people what was done.
-func (k Kept) String() string {
+func (k HousekeepingResult) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Removed %d jobs that ended long ago, with %d stored objects of %d bytes", k.Removed.Jobs, k.Removed.Objects, k.Removed.Bytes)
 	if len(k.Lost) > 0 {
@@ -106,7 +106,7 @@ func housework(ctx workflow.Context, name string, args ...any) workflow.Future {
 
 // tellLost tells the participants that a job has ended which this node scheduled, or gives back what it held here. Who can't
 // be reached asks for the job, or ends it when it is told by hand.
-func tellLost(ctx workflow.Context, job activities.Lost) {
+func tellLost(ctx workflow.Context, job activities.LostJob) {
 	if len(job.Nodes) == 0 {
 		_ = command(ctx, "release the session of "+job.JobID, time.Minute, activities.ReleaseSessionName, bfia.SessionID(job.JobID)).Get(ctx, nil)
 		return

@@ -18,16 +18,16 @@ import (
 // one party it stops the job at all of them.
 func Job(ctx workflow.Context, in JobInput) (Result, error) {
 	j := newJob(ctx, in)
-	ctx = detached(ctx, func() { j.finish(OutcomeStopped, stoppedBy(operator)) })
+	ctx = disconnected(ctx, func() { j.finish(OutcomeStopped, stoppedBy(operator)) })
 	if err := workflow.SetUpdateHandler(ctx, UpdateCreate, func(ctx workflow.Context) error {
-		ctx = detached(ctx, nil)
+		ctx = disconnected(ctx, nil)
 		_ = workflow.Await(ctx, func() bool { return j.created })
 		return j.createError
 	}); err != nil {
 		return Result{}, err
 	}
 	if err := workflow.SetUpdateHandler(ctx, UpdatePriority, func(ctx workflow.Context, priority int) error {
-		return j.prioritise(detached(ctx, nil), priority)
+		return j.prioritise(disconnected(ctx, nil), priority)
 	}); err != nil {
 		return Result{}, err
 	}
@@ -39,13 +39,13 @@ func Job(ctx workflow.Context, in JobInput) (Result, error) {
 	workflow.Go(ctx, j.watchSilence)
 
 	if err := j.create(ctx); err != nil {
-		return Result{}, answered(ctx, err)
+		return Result{}, awaitHandlers(ctx, err)
 	}
 	j.awaitApprovals(ctx)
 	j.queue(ctx)
 	j.start(ctx)
 	j.walk(ctx)
-	return j.end(ctx), answered(ctx, nil)
+	return j.end(ctx), awaitHandlers(ctx, nil)
 }
 
 type job struct {
@@ -203,9 +203,9 @@ func (j *job) start(ctx workflow.Context) {
 		cancel()
 	})
 	for _, node := range j.Nodes {
-		f := swift(startCtx, "start at "+node, j.Settings.GiveUpAfter, activities.SendStartName, node, j.Plan.JobID)
+		f := sendLocalFirst(startCtx, "start at "+node, j.Settings.GiveUpAfter, activities.SendStartName, node, j.Plan.JobID)
 		j.starts[node]++
-		granted := j.accepted[node].Applications
+		granted := j.accepted[node].Reservations
 		if !granted {
 			left++
 		}
@@ -284,7 +284,7 @@ func (j *job) end(ctx workflow.Context) Result {
 		j.outcome = OutcomeSuccess
 		for _, t := range j.tasks {
 			if t.state != bfia.TaskSuccess {
-				j.outcome, j.failure = OutcomeStopped, &bfia.Failure{Kind: bfia.FailedStopped, Task: t.plan.Name, By: t.stoppedBy, Words: t.stopped}
+				j.outcome, j.failure = OutcomeStopped, &bfia.Failure{Kind: bfia.FailedStopped, Task: t.plan.Name, By: t.stoppedBy, Message: t.stopped}
 				j.ending = j.failure.String()
 				break
 			}
@@ -306,7 +306,7 @@ func (j *job) end(ctx workflow.Context) Result {
 			defer func() { left-- }()
 			// A start that came after the stop would run with nobody to stop it.
 			_ = workflow.Await(ctx, func() bool { return j.starts[node] == 0 })
-			if err := swift(ctx, "stop at "+node, j.Settings.GiveUpAfter, activities.SendStopName, node, stop).Get(ctx, nil); err != nil {
+			if err := sendLocalFirst(ctx, "stop at "+node, j.Settings.GiveUpAfter, activities.SendStopName, node, stop).Get(ctx, nil); err != nil {
 				j.logger.Warn("party was not told the job's end", "party", node, "reason", reasonOf(err))
 				return
 			}

@@ -51,5 +51,5 @@ func (j *job) receiveAudits(ctx workflow.Context) {
 
 // rejection tells who rejected a job, and why.
 func rejection(a Audit) *bfia.Failure {
-	return &bfia.Failure{Kind: bfia.FailedRejected, NodeID: a.Node, By: a.Node, Words: strings.TrimSuffix("rejected by "+a.Node+": "+a.Reason, ": ")}
+	return &bfia.Failure{Kind: bfia.FailedRejected, NodeID: a.Node, By: a.Node, Message: strings.TrimSuffix("rejected by "+a.Node+": "+a.Reason, ": ")}
 }

@@ -14,7 +14,7 @@ import (
 
 const (
 	// firstAsk is how long a job that waits leaves it at being told before it asks by itself; each time twice as long, up to
-	// soonAsk, and after soonTimes up to lastAsk, so that weeks of waiting fit in a history. All stay below admission.Fresh:
+	// soonAsk, and after soonTimes up to lastAsk, so that weeks of waiting fit in a history. All stay below admission.RequestTTL:
 	// the job keeps its place.
 	firstAsk  = 10 * time.Second
 	soonAsk   = time.Minute
@@ -40,7 +40,7 @@ func nextAsk(wait time.Duration, time int) time.Duration {
 
 // queued is how it stands with a job before its start.
 type queued struct {
-	waits activities.Turn
+	waits activities.QueueState
 	woken bool // something has changed: it may have its turn
 	// signals to other jobs that are under way.
 	signals  int
@@ -54,9 +54,9 @@ type queued struct {
 func (j *job) queue(ctx workflow.Context) {
 	for wait, times := firstAsk, 1; j.ending == ""; wait, times = nextAsk(wait, times), times+1 {
 		j.woken = false
-		var turn activities.Turn
-		if err := record(ctx, activities.TakeTurnName, "take the turn", j.Plan.JobID, workflow.Now(ctx)).Get(ctx, &turn); err != nil {
-			j.finish(OutcomeFailed, &bfia.Failure{Kind: bfia.FailedInternal, Words: "the job could not be queued: " + reasonOf(err)})
+		var turn activities.QueueState
+		if err := record(ctx, activities.DequeueName, "take the turn", j.Plan.JobID, workflow.Now(ctx)).Get(ctx, &turn); err != nil {
+			j.finish(OutcomeFailed, &bfia.Failure{Kind: bfia.FailedInternal, Message: "the job could not be queued: " + reasonOf(err)})
 			return
 		}
 		if j.deniedBy == "" {
@@ -69,7 +69,7 @@ func (j *job) queue(ctx workflow.Context) {
 			}
 			turn.Reason = denied + ": " + reason
 			var next []string
-			if err := record(ctx, activities.EndTurnName, "wait for room at "+denied, j.Plan.JobID, denied, reason, workflow.Now(ctx)).Get(ctx, &next); err != nil {
+			if err := record(ctx, activities.RequeueName, "wait for room at "+denied, j.Plan.JobID, denied, reason, workflow.Now(ctx)).Get(ctx, &next); err != nil {
 				j.logger.Error("what the job waits for is not recorded", "error", err)
 			}
 			j.wake(ctx, next)
@@ -102,7 +102,7 @@ func (j *job) apply(ctx workflow.Context) (denied, reason string) {
 	defer cancel()
 	var held []string
 	for _, node := range j.Nodes {
-		if !j.accepted[node].Applications {
+		if !j.accepted[node].Reservations {
 			continue
 		}
 		workflow.SetCurrentDetails(ctx, "Asking "+node+" for room\n\n"+j.table())
@@ -130,8 +130,8 @@ func (j *job) apply(ctx workflow.Context) (denied, reason string) {
 			return "", ""
 		case grant.Granted:
 			held = append(held, node)
-			if grant.Copies > 0 {
-				j.copies[node] = grant.Copies
+			if grant.Parallelism > 0 {
+				j.copies[node] = grant.Parallelism
 			}
 			continue
 		}
@@ -155,17 +155,17 @@ func (j *job) ask(ctx workflow.Context, node string, holds bool) (grant bfia.Gra
 	var until time.Time
 	counted := false
 	for {
-		ask := bfia.Apply{JobID: j.Plan.JobID, Priority: j.Plan.Priority, Created: j.createdAt, Round: j.rounds}
-		f := swift(ctx, "apply at "+node, applyLimit, activities.SendApplyName, node, ask)
+		ask := bfia.ReserveRequest{JobID: j.Plan.JobID, Priority: j.Plan.Priority, Created: j.createdAt, Generation: j.rounds}
+		f := sendLocalFirst(ctx, "apply at "+node, applyLimit, activities.SendReserveName, node, ask)
 		_ = workflow.Await(ctx, func() bool { return f.IsReady() || j.ending != "" })
 		if j.ending != "" {
 			return grant, nil
 		}
 		grant = bfia.Grant{}
 		err = f.Get(ctx, &grant)
-		if err == nil && grant.Round > j.rounds && grant.Round <= bfia.MaxRound && !counted {
+		if err == nil && grant.Generation > j.rounds && grant.Generation <= bfia.MaxGeneration && !counted {
 			// A step in which more rounds were asked for has not counted.
-			j.rounds, counted = grant.Round, true
+			j.rounds, counted = grant.Generation, true
 			continue
 		}
 		if err != nil || grant.Granted || grant.State.Terminal() || !holds || grant.Place != 1 {
@@ -185,11 +185,11 @@ func (j *job) ask(ctx workflow.Context, node string, holds bool) (grant bfia.Gra
 // giveBack returns what parties have granted, and the job's place where it waited, and waits for a while until they have taken
 // that. One that does not answer is told later: of an earlier round, that changes nothing for a later one.
 func (j *job) giveBack(ctx workflow.Context, nodes []string) {
-	back := bfia.Return{JobID: j.Plan.JobID, Round: j.rounds}
+	back := bfia.ReleaseRequest{JobID: j.Plan.JobID, Generation: j.rounds}
 	var returned []workflow.Future
 	for _, node := range nodes {
 		delete(j.copies, node)
-		returned = append(returned, swift(ctx, fmt.Sprintf("return at %s (%d)", node, j.rounds), j.Settings.GiveUpAfter, activities.SendReturnName, node, back))
+		returned = append(returned, sendLocalFirst(ctx, fmt.Sprintf("return at %s (%d)", node, j.rounds), j.Settings.GiveUpAfter, activities.SendReleaseName, node, back))
 	}
 	left := len(returned)
 	for i, f := range returned {
@@ -211,7 +211,7 @@ func (j *job) wake(ctx workflow.Context, jobIDs []string) {
 			continue
 		}
 		j.signals++ // the engine drops those of a workflow that has ended
-		f := workflow.SignalExternalWorkflow(ctx, JobID(id), "", SignalTurn, nil)
+		f := workflow.SignalExternalWorkflow(ctx, JobID(id), "", SignalQueueChanged, nil)
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			_ = f.Get(ctx, nil) // one that is gone needs no word
 			j.signals--
@@ -221,7 +221,7 @@ func (j *job) wake(ctx workflow.Context, jobIDs []string) {
 
 // receiveTurns takes the word that something has changed for the job.
 func (j *job) receiveTurns(ctx workflow.Context) {
-	for workflow.GetSignalChannel(ctx, SignalTurn).Receive(ctx, nil) {
+	for workflow.GetSignalChannel(ctx, SignalQueueChanged).Receive(ctx, nil) {
 		j.woken = true
 	}
 }

@@ -17,7 +17,7 @@ import (
 func (j *job) runTask(ctx workflow.Context, t *scheduledTask) {
 	j.runAttempt(ctx, t)
 	for t.lost != nil && j.goesOn(t) {
-		if j.beginAgain(ctx, t) {
+		if j.startNextAttempt(ctx, t) {
 			j.runAttempt(ctx, t)
 		}
 	}
@@ -34,7 +34,7 @@ func (j *job) runTask(ctx workflow.Context, t *scheduledTask) {
 	if t.state != bfia.TaskSuccess {
 		for k := range t.parts {
 			if t.parts[k] == bfia.TaskRunning {
-				j.report(t, k, bfia.TaskFailed, &bfia.Failure{Kind: bfia.FailedStopped, Words: why})
+				j.report(t, k, bfia.TaskFailed, &bfia.Failure{Kind: bfia.FailedStopped, Message: why})
 			}
 		}
 	}
@@ -64,7 +64,7 @@ func (j *job) runAttempt(ctx workflow.Context, t *scheduledTask) {
 			ref.Attempt = attempt
 			id += fmt.Sprintf(" (attempt %d)", attempt)
 		}
-		send := swift
+		send := sendLocalFirst
 		if !j.accepted[node].Callbacks {
 			send = command // a foreign party may run a task twice that is started twice: a second try asks first
 		}
@@ -81,7 +81,7 @@ func (j *job) runAttempt(ctx workflow.Context, t *scheduledTask) {
 	over := func() bool { return t.lost != nil || !j.goesOn(t) }
 	defer delete(j.silentAt, t)
 	for !over() {
-		heard, silentAt := t.heard, workflow.Now(ctx).Add(j.patience(t))
+		heard, silentAt := t.heard, workflow.Now(ctx).Add(j.pollDelay(t))
 		j.silentAt[t] = silentAt
 		if err := workflow.Await(ctx, func() bool { return over() || t.heard != heard || !workflow.Now(ctx).Before(silentAt) }); err != nil {
 			return // the workflow itself was cancelled
@@ -121,10 +121,10 @@ func (j *job) nextSilence() (next time.Time) {
 	return next
 }
 
-// mayLose tells whether a part's failure is no end of its task: another attempt follows. All its parties must know of
+// shouldRetry tells whether a part's failure is no end of its task: another attempt follows. All its parties must know of
 // attempts, and start anew, since what the lost container has told the others is not told twice.
-func (j *job) mayLose(t *scheduledTask, failure *bfia.Failure) bool {
-	if !failure.Passing() || t.attempt >= j.Settings.Attempts || !j.goesOn(t) {
+func (j *job) shouldRetry(t *scheduledTask, failure *bfia.Failure) bool {
+	if !failure.Retryable() || t.attempt >= j.Settings.Attempts || !j.goesOn(t) {
 		return false
 	}
 	for _, p := range t.plan.Parts {
@@ -135,9 +135,9 @@ func (j *job) mayLose(t *scheduledTask, failure *bfia.Failure) bool {
 	return true
 }
 
-// beginAgain makes a further attempt of a task known, before its parties are told: what they report of it must find it. It
+// startNextAttempt makes a further attempt of a task known, before its parties are told: what they report of it must find it. It
 // answers false when the job does not go on meanwhile.
-func (j *job) beginAgain(ctx workflow.Context, t *scheduledTask) bool {
+func (j *job) startNextAttempt(ctx workflow.Context, t *scheduledTask) bool {
 	j.logger.Warn("a task begins again", "task_id", t.id, "task_name", t.plan.Name, "attempt", t.attempt+1, "reason", t.lost.String())
 	delete(j.byID, t.id)
 	t.attempt++
@@ -145,7 +145,7 @@ func (j *job) beginAgain(ctx workflow.Context, t *scheduledTask) bool {
 	j.byID[t.id] = t
 	for k := range t.parts {
 		t.parts[k], t.failures[k] = bfia.TaskRunning, nil
-		j.touch(t, k)
+		j.markDirty(t, k)
 	}
 	t.heard++
 	j.describe(ctx)
@@ -174,7 +174,7 @@ func (j *job) reuses(t *scheduledTask) bool {
 
 // patience is how long a task may be silent before its nodes are asked. A job of sync_type poll asks those soon that
 // have not said at creation that they tell by themselves, as every Hutong does.
-func (j *job) patience(t *scheduledTask) time.Duration {
+func (j *job) pollDelay(t *scheduledTask) time.Duration {
 	if j.Plan.SyncType == bfia.SyncPoll {
 		for k, p := range t.plan.Parts {
 			if !t.parts[k].Terminal() && !j.accepted[p.NodeID].Callbacks {
@@ -242,7 +242,7 @@ func (j *job) report(t *scheduledTask, k int, state bfia.TaskState, failure *bfi
 			told = *failure
 		}
 		told.NodeID, told.Role, told.Task = p.NodeID, p.Self(), t.plan.Name // whatever the party says
-		if j.mayLose(t, &told) {
+		if j.shouldRetry(t, &told) {
 			t.lost = &told
 			t.heard++
 			return
@@ -258,11 +258,11 @@ func (j *job) report(t *scheduledTask, k int, state bfia.TaskState, failure *bfi
 			t.reason = fmt.Sprintf("%s (%s): %s", p.NodeID, p.Self(), t.failure.Text())
 		}
 	}
-	j.touch(t, k)
+	j.markDirty(t, k)
 }
 
 // touch has a part's state written.
-func (j *job) touch(t *scheduledTask, k int) {
+func (j *job) markDirty(t *scheduledTask, k int) {
 	if !j.dirty[t] {
 		j.dirty[t] = true
 		j.dirtyOrder = append(j.dirtyOrder, t)

@@ -32,15 +32,15 @@ const (
 	SignalAudit = "audit"
 	// UpdateAudit approves or rejects a job at a participant: an [Audit]. It answers once that is recorded.
 	UpdateAudit = "audit"
-	// SignalTurn tells the scheduler's workflow of a job that waits for its start that something has changed; it carries nothing.
-	SignalTurn = "turn"
-	// SignalFree tells a participant's workflow of a job that waits for room that there may be some; it carries nothing.
-	SignalFree = "free"
+	// SignalQueueChanged tells the scheduler's workflow of a job that waits for its start that something has changed; it carries nothing.
+	SignalQueueChanged = "turn"
+	// SignalCapacityHint tells a participant's workflow of a job that waits for room that there may be some; it carries nothing.
+	SignalCapacityHint = "free"
 	// UpdatePriority changes the priority of a job that waits: an int. It answers once that is recorded.
 	UpdatePriority = "priority"
-	// UpdateApply asks a participant for room: a bfia.Apply, answered by a bfia.Grant. UpdateReturn gives it back: a bfia.Return.
-	UpdateApply  = "apply"
-	UpdateReturn = "return"
+	// UpdateReserve asks a participant for room: a bfia.ReserveRequest, answered by a bfia.Grant. UpdateRelease gives it back: a bfia.ReleaseRequest.
+	UpdateReserve = "apply"
+	UpdateRelease = "return"
 	// SignalStart is job/start at a participant; it carries nothing.
 	SignalStart = "start"
 	// SignalTaskStart is task/start at a participant: a bfia.TaskRef.
@@ -81,10 +81,10 @@ type Settings struct {
 	TasksInFlight int `json:"tasks_in_flight"`
 	// Attempts is how often a task is begun at most, where nothing of its own doing ended the one before.
 	Attempts int `json:"attempts,omitempty"`
-	// HostLostAfter is the silence after which a host with a task's run is given up, if another one is there.
-	HostLostAfter time.Duration `json:"host_lost_after,omitempty"`
-	// Share is how much of a failure partners are told.
-	Share bfia.Share `json:"share,omitempty"`
+	// RunnerLostAfter is the silence after which a host with a task's run is given up, if another one is there.
+	RunnerLostAfter time.Duration `json:"host_lost_after,omitempty"`
+	// FailureSharing is how much of a failure partners are told.
+	FailureSharing bfia.FailureSharing `json:"share,omitempty"`
 }
 
 // JobInput starts [Job].
@@ -107,7 +107,7 @@ type PartyJobInput struct {
 	// Approval: someone must approve the job here before it starts.
 	Approval bool `json:"approval,omitempty"`
 	// Fate: the scheduler is a FATE-Flow that speaks its own protocol.
-	Fate bool `json:"fate,omitempty"`
+	FateFlow bool `json:"fate,omitempty"`
 	// Before, where the job has ended here and its scheduler runs it again, is what has become of its parts.
 	Before []PartBefore `json:"before,omitempty"`
 }

@@ -52,7 +52,7 @@ const swiftTry = 2 * time.Second
 // swift is a command whose first try is a part of the workflow's step, since that costs the engine a tenth of what an activity
 // does, and no hop. One that is not taken then goes on as command does, tries and limit, and shows in the engine's UI. It may reach
 // its party twice, as all that is tried again, but without the activity that tries knowing of it.
-func swift(ctx workflow.Context, id string, limit time.Duration, name string, args ...any) workflow.Future {
+func sendLocalFirst(ctx workflow.Context, id string, limit time.Duration, name string, args ...any) workflow.Future {
 	done, set := workflow.NewFuture(ctx)
 	own, _ := workflow.NewDisconnectedContext(ctx) // a try that has begun is waited for, as is that of a command
 	first := workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(own, workflow.LocalActivityOptions{
@@ -74,7 +74,7 @@ const operator = "an operator of the engine"
 
 // detached gives a context that outlives the workflow's cancellation, so that even then parties are told and
 // containers are stopped; cancelled, if there is one, learns of it.
-func detached(ctx workflow.Context, cancelled func()) workflow.Context {
+func disconnected(ctx workflow.Context, cancelled func()) workflow.Context {
 	own, _ := workflow.NewDisconnectedContext(ctx)
 	if cancelled != nil {
 		workflow.Go(own, func(own workflow.Context) {
@@ -87,7 +87,7 @@ func detached(ctx workflow.Context, cancelled func()) workflow.Context {
 
 // answered gives back err when all callers of updates have their answer: a workflow that ends before would tell them
 // of its end instead.
-func answered(ctx workflow.Context, err error) error {
+func awaitHandlers(ctx workflow.Context, err error) error {
 	_ = workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
 	return err
 }
@@ -122,7 +122,7 @@ func reasonOf(err error) string {
 
 // failureOf explains an error of a command to a party; doing is what the party did not do.
 func failureOf(node, doing string, err error) *bfia.Failure {
-	f := &bfia.Failure{Kind: bfia.FailedTimeout, NodeID: node, Words: doing + ": " + reasonOf(err)}
+	f := &bfia.Failure{Kind: bfia.FailedTimeout, NodeID: node, Message: doing + ": " + reasonOf(err)}
 	if _, _, refused := RefusalCode(err); refused {
 		f.Kind = bfia.FailedRefused
 	}
@@ -133,7 +133,7 @@ func failureOf(node, doing string, err error) *bfia.Failure {
 func stoppedBy(who string) *bfia.Failure { return &bfia.Failure{Kind: bfia.FailedStopped, By: who} }
 
 // hear lets all other coroutines take what has come for them, signals that came before an update, say.
-func hear(ctx workflow.Context) {
+func drainSignals(ctx workflow.Context) {
 	heard := false
 	workflow.Go(ctx, func(workflow.Context) { heard = true }) // it is the last in the line
 	_ = workflow.Await(ctx, func() bool { return heard })

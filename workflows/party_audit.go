@@ -81,5 +81,5 @@ func (p *partyJob) endRejected(ctx workflow.Context) (Result, error) {
 	workflow.SetCurrentDetails(ctx, ended(OutcomeRejected, p.failure.Text(), p.failure, p.Node, p.Plan.JobID))
 	_ = workflow.Await(ctx, func() bool { return p.active == 0 })
 	p.releaseSessions(ctx)
-	return Result{State: p.state, Outcome: OutcomeRejected, Reason: p.failure.Text()}, answered(ctx, nil)
+	return Result{State: p.state, Outcome: OutcomeRejected, Reason: p.failure.Text()}, awaitHandlers(ctx, nil)
 }

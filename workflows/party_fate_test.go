@@ -64,7 +64,7 @@ func (c *courtyard) fateStop(task string, version int) {
 // stops one version, and what follows the task still runs after another.
 func TestPartyJobFate(t *testing.T) {
 	c := newCourtyard(t, plan(onlyGuest, "a", "b<a"))
-	c.in.Fate = true
+	c.in.FateFlow = true
 	c.runs["a guest.0"] = container{stays: true}
 	c.errors[activities.SendFateReportName] = errAway
 	c.at(time.Second, func() { c.start() })
@@ -98,7 +98,7 @@ func TestPartyJobFate(t *testing.T) {
 // A job that its scheduler runs again goes on where it ended: what went well is not run again.
 func TestPartyJobFateAgain(t *testing.T) {
 	c := newCourtyard(t, plan(onlyGuest, "a", "b<a", "c<b"))
-	c.in.Fate, c.in.Approval = true, false
+	c.in.FateFlow, c.in.Approval = true, false
 	c.in.Before = []PartBefore{
 		{Task: "a", Part: "guest.0", TaskID: c.taskID("a"), Attempt: 1, State: bfia.TaskSuccess},
 		{Task: "b", Part: "guest.0", TaskID: c.taskID("b"), Attempt: 1, State: bfia.TaskFailed, Failure: &bfia.Failure{Kind: bfia.FailedExit, ExitCode: 1}},

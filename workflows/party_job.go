@@ -16,12 +16,12 @@ import (
 // of each task as containers, and reports their ends. It ends when job/stop says so, after its containers are gone.
 func PartyJob(ctx workflow.Context, in PartyJobInput) (Result, error) {
 	p := newPartyJob(ctx, in)
-	ctx = detached(ctx, func() { p.stop(Stop{By: operator}) })
+	ctx = disconnected(ctx, func() { p.stop(Stop{By: operator}) })
 	var createError error
 	if err := workflow.SetUpdateHandler(ctx, UpdateCreate, func(ctx workflow.Context) error {
-		ctx = detached(ctx, nil)
+		ctx = disconnected(ctx, nil)
 		_ = workflow.Await(ctx, func() bool { return p.created })
-		hear(ctx) // the engine's SDK runs this before whoever reads signals
+		drainSignals(ctx) // the engine's SDK runs this before whoever reads signals
 		if createError == nil && p.undone {
 			// Whoever creates it anew must not have it stopped by the undoing of what was before.
 			return refusal(bfia.CodeUnavailable, "an earlier creation of the job is being undone: submit it again")
@@ -31,17 +31,17 @@ func PartyJob(ctx workflow.Context, in PartyJobInput) (Result, error) {
 		return Result{}, err
 	}
 	if err := workflow.SetUpdateHandler(ctx, UpdateAudit, func(ctx workflow.Context, a Audit) error {
-		return p.audit(detached(ctx, nil), a)
+		return p.audit(disconnected(ctx, nil), a)
 	}); err != nil {
 		return Result{}, err
 	}
-	if err := workflow.SetUpdateHandler(ctx, UpdateApply, func(ctx workflow.Context, a bfia.Apply) (bfia.Grant, error) {
-		return p.apply(detached(ctx, nil), a)
+	if err := workflow.SetUpdateHandler(ctx, UpdateReserve, func(ctx workflow.Context, a bfia.ReserveRequest) (bfia.Grant, error) {
+		return p.apply(disconnected(ctx, nil), a)
 	}); err != nil {
 		return Result{}, err
 	}
-	if err := workflow.SetUpdateHandler(ctx, UpdateReturn, func(ctx workflow.Context, back bfia.Return) error {
-		return p.giveBack(detached(ctx, nil), back)
+	if err := workflow.SetUpdateHandler(ctx, UpdateRelease, func(ctx workflow.Context, back bfia.ReleaseRequest) error {
+		return p.giveBack(disconnected(ctx, nil), back)
 	}); err != nil {
 		return Result{}, err
 	}
@@ -54,7 +54,7 @@ func PartyJob(ctx workflow.Context, in PartyJobInput) (Result, error) {
 	}
 	p.created = true
 	if createError != nil {
-		return Result{}, answered(ctx, createError)
+		return Result{}, awaitHandlers(ctx, createError)
 	}
 	p.describe(ctx)
 
@@ -177,7 +177,7 @@ func (p *partyJob) receiveTaskStarts(ctx workflow.Context) {
 			return
 		}
 		t, ok := p.tasks[ref.TaskName]
-		if !ok || t.attempt >= ref.Which() || p.state == bfia.JobPending {
+		if !ok || t.attempt >= ref.AttemptNumber() || p.state == bfia.JobPending {
 			p.logger.Info("task/start changes nothing", "task_id", ref.TaskID, "task_name", ref.TaskName, "known", ok)
 			continue
 		}
@@ -185,10 +185,10 @@ func (p *partyJob) receiveTaskStarts(ctx workflow.Context) {
 			t.stopped, t.only = nil, false
 		}
 		if t.attempt > 0 && p.stopped == "" && t.stopped == nil {
-			p.outdate(t)
-			p.sessions = append(p.sessions, bfia.AttemptSessionID(p.Plan.JobID, ref.TaskID, ref.Which()))
+			p.supersede(t)
+			p.sessions = append(p.sessions, bfia.AttemptSessionID(p.Plan.JobID, ref.TaskID, ref.AttemptNumber()))
 		}
-		t.id, t.attempt = ref.TaskID, ref.Which()
+		t.id, t.attempt = ref.TaskID, ref.AttemptNumber()
 		if p.stopped != "" || t.stopped != nil {
 			p.logger.Info("task/start after stop", "task_id", ref.TaskID)
 			continue
@@ -205,7 +205,7 @@ func (p *partyJob) receiveTaskStarts(ctx workflow.Context) {
 
 // outdate gives up an attempt of a task, since the scheduler begins another: what still runs of it ends, and its end is told
 // to nobody. What nobody watches just now is ended by its host's sweep: its row names another attempt.
-func (p *partyJob) outdate(t *partyTask) {
+func (p *partyJob) supersede(t *partyTask) {
 	for i, part := range t.parts {
 		if !part.state.Terminal() {
 			part.state = bfia.TaskFailed
@@ -300,7 +300,7 @@ func (p *partyJob) stop(s Stop) {
 		if s.Rejected && !begun {
 			p.state = bfia.JobRejected
 			if p.failure == nil {
-				p.failure = &bfia.Failure{Kind: bfia.FailedRejected, Words: s.Reason}
+				p.failure = &bfia.Failure{Kind: bfia.FailedRejected, Message: s.Reason}
 			}
 		}
 	}
@@ -331,9 +331,9 @@ func (p *partyJob) stopTask(ctx workflow.Context, t *partyTask, stubborn bool) {
 // undo removes the job's rows. The workflow ends as failed, so that the same job may be created anew.
 func (p *partyJob) undo(ctx workflow.Context) error {
 	if err := record(ctx, activities.ForgetJobName, "forget the job", p.Plan.JobID).Get(ctx, nil); err != nil {
-		return answered(ctx, err)
+		return awaitHandlers(ctx, err)
 	}
-	return answered(ctx, refusal(bfia.CodeRefused, "the job was not created everywhere, so "+p.stopped+" had it undone"))
+	return awaitHandlers(ctx, refusal(bfia.CodeRefused, "the job was not created everywhere, so "+p.stopped+" had it undone"))
 }
 
 // end ends what still runs, waits for the containers to be gone, and gives back what the job held.
@@ -381,7 +381,7 @@ func (p *partyJob) end(ctx workflow.Context) (Result, error) {
 	p.releaseSessions(ctx)
 	_ = workflow.Await(ctx, func() bool { return p.active == 0 })
 	workflow.SetCurrentDetails(ctx, ended(outcome, reason, failure, p.Node, p.Plan.JobID)+p.table())
-	return Result{State: p.state, Outcome: outcome, Reason: reason}, answered(ctx, nil)
+	return Result{State: p.state, Outcome: outcome, Reason: reason}, awaitHandlers(ctx, nil)
 }
 
 // releaseSessions gives back what the job holds at the party's transport.
@@ -392,7 +392,7 @@ func (p *partyJob) releaseSessions(ctx workflow.Context) {
 		if i > 0 {
 			id += fmt.Sprintf(" (%d)", i+1)
 		}
-		released = append(released, swift(ctx, id, time.Minute, activities.ReleaseSessionName, session))
+		released = append(released, sendLocalFirst(ctx, id, time.Minute, activities.ReleaseSessionName, session))
 	}
 	for _, f := range released {
 		if err := f.Get(ctx, nil); err != nil {
@@ -426,7 +426,7 @@ func (p *partyJob) table() string {
 			if why := part.failure.Text(); why != "" {
 				text += " (" + cell(why) + ")"
 			}
-			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", planned.Name, part.part.Self(), text, part.claim.HostID)
+			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", planned.Name, part.part.Self(), text, part.claim.RunnerID)
 		}
 	}
 	return b.String()

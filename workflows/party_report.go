@@ -13,14 +13,14 @@ import (
 func (p *partyJob) report(ctx workflow.Context, t *partyTask, part *partyPart) {
 	id := part.reportID(t, part.state)
 	var told workflow.Future
-	if p.Fate {
+	if p.FateFlow {
 		if part.begun != nil {
 			_ = part.begun.Get(ctx, nil) // FATE-Flow lets nothing end of which it has not heard that it runs
 		}
-		told = swift(ctx, id, p.Settings.GiveUpAfter, activities.SendFateReportName, p.Scheduler, p.fateReport(t, part, part.state))
+		told = sendLocalFirst(ctx, id, p.Settings.GiveUpAfter, activities.SendFateReportName, p.Scheduler, p.fateReport(t, part, part.state))
 	} else {
-		shared := part.failure.Shared(p.Settings.Share)
-		told = swift(ctx, id, p.Settings.GiveUpAfter, activities.SendCallbackName, p.Scheduler,
+		shared := part.failure.Shared(p.Settings.FailureSharing)
+		told = sendLocalFirst(ctx, id, p.Settings.GiveUpAfter, activities.SendCallbackName, p.Scheduler,
 			bfia.TaskReport{TaskID: part.taskID, Status: part.state, Role: part.part.Role, Reason: shared.Text(), Failure: shared})
 	}
 	if err := told.Get(ctx, nil); err != nil {
@@ -39,11 +39,11 @@ func (part *partyPart) reportID(t *partyTask, state bfia.TaskState) string {
 
 // tellBegin tells a FATE-Flow that speaks its own protocol that parts run; others know it.
 func (p *partyJob) tellBegin(ctx workflow.Context, t *partyTask, parts []*partyPart) {
-	if !p.Fate {
+	if !p.FateFlow {
 		return
 	}
 	for _, part := range parts {
-		part.begun = swift(ctx, part.reportID(t, bfia.TaskRunning), p.Settings.GiveUpAfter, activities.SendFateReportName, p.Scheduler,
+		part.begun = sendLocalFirst(ctx, part.reportID(t, bfia.TaskRunning), p.Settings.GiveUpAfter, activities.SendFateReportName, p.Scheduler,
 			p.fateReport(t, part, bfia.TaskRunning))
 	}
 }

@@ -24,63 +24,63 @@ type room struct {
 	telling map[activities.Waiting]bool
 }
 
-// apply answers the scheduler's application for room (see [bfia.Apply]).
-func (p *partyJob) apply(ctx workflow.Context, a bfia.Apply) (bfia.Grant, error) {
+// apply answers the scheduler's application for room (see [bfia.ReserveRequest]).
+func (p *partyJob) apply(ctx workflow.Context, a bfia.ReserveRequest) (bfia.Grant, error) {
 	_ = workflow.Await(ctx, func() bool { return p.created })
-	hear(ctx)
+	drainSignals(ctx)
 	_ = workflow.Await(ctx, func() bool { return !p.room.asking })
 	switch {
 	case p.stopped != "":
 		return bfia.Grant{State: bfia.JobFinished, Reason: "the job was stopped here by " + p.stopped}, nil
 	case p.state == bfia.JobPending:
 		return bfia.Grant{}, refusal(bfia.CodeConflict, "the job waits for its approval here")
-	case p.Fate: // it counts no rounds, and asks again by itself
-		return p.admit(ctx, activities.AdmitRequest{JobID: p.Plan.JobID, Priority: p.Plan.Priority, Created: p.createdAt})
-	case a.Round < p.room.round:
-		return bfia.Grant{State: p.state, Round: p.room.round, Reason: "a later application of the job has been answered"}, nil
+	case p.FateFlow: // it counts no rounds, and asks again by itself
+		return p.admit(ctx, activities.ReserveRequest{JobID: p.Plan.JobID, Priority: p.Plan.Priority, Created: p.createdAt})
+	case a.Generation < p.room.round:
+		return bfia.Grant{State: p.state, Generation: p.room.round, Reason: "a later application of the job has been answered"}, nil
 	}
-	p.room.round = a.Round
-	return p.admit(ctx, activities.AdmitRequest{JobID: p.Plan.JobID, Scheduler: p.Scheduler, Priority: a.Priority, Created: a.Created})
+	p.room.round = a.Generation
+	return p.admit(ctx, activities.ReserveRequest{JobID: p.Plan.JobID, Scheduler: p.Scheduler, Priority: a.Priority, Created: a.Created})
 }
 
 // admit asks for room, of this party's own rows.
-func (p *partyJob) admit(ctx workflow.Context, req activities.AdmitRequest) (bfia.Grant, error) {
+func (p *partyJob) admit(ctx workflow.Context, req activities.ReserveRequest) (bfia.Grant, error) {
 	_ = workflow.Await(ctx, func() bool { return !p.room.asking })
 	p.room.asking = true
 	defer func() { p.room.asking = false }()
 	req.At = workflow.Now(ctx)
-	var answer activities.Admitted
-	if err := record(ctx, activities.AdmitName, "ask for room", req).Get(ctx, &answer); err != nil {
+	var answer activities.ReserveResult
+	if err := record(ctx, activities.ReserveName, "ask for room", req).Get(ctx, &answer); err != nil {
 		return answer.Grant, err
 	}
 	p.tell(ctx, answer.Waiting)
 	grant := answer.Grant
 	p.room.denied = grant.Reason
 	if grant.Granted && !p.room.granted {
-		p.room.granted, p.room.busy = true, make([]bool, grant.Copies)
+		p.room.granted, p.room.busy = true, make([]bool, grant.Parallelism)
 	}
 	return grant, nil
 }
 
 // giveBack takes back what was granted, since another party had no room, or the job's place among those that wait here. What
 // a later application got stays.
-func (p *partyJob) giveBack(ctx workflow.Context, back bfia.Return) error {
+func (p *partyJob) giveBack(ctx workflow.Context, back bfia.ReleaseRequest) error {
 	_ = workflow.Await(ctx, func() bool { return p.created && !p.room.asking })
-	if !p.Fate && back.Round < p.room.round || p.state != bfia.JobReady {
+	if !p.FateFlow && back.Generation < p.room.round || p.state != bfia.JobReady {
 		return nil
 	}
 	// The same return once more, or the next application, waits: what this one releases late would not be its own.
 	p.room.asking = true
 	defer func() { p.room.asking = false }()
 	p.room.granted, p.room.busy = false, nil
-	p.room.round = back.Round + 1 // what comes late of this round gets nothing
+	p.room.round = back.Generation + 1 // what comes late of this round gets nothing
 	return p.release(ctx, "")
 }
 
 // release gives the room of the job to others, and tells those that wait; see [activities.Records.Release].
 func (p *partyJob) release(ctx workflow.Context, over string) error {
 	var waiting []activities.Waiting
-	if err := record(ctx, activities.ReleaseName, "give back the room", p.Plan.JobID, workflow.Now(ctx), over).Get(ctx, &waiting); err != nil {
+	if err := record(ctx, activities.ReleaseReservationName, "give back the room", p.Plan.JobID, workflow.Now(ctx), over).Get(ctx, &waiting); err != nil {
 		return err
 	}
 	p.tell(ctx, waiting)
@@ -95,7 +95,7 @@ func (p *partyJob) tell(ctx workflow.Context, waiting []activities.Waiting) {
 	for _, w := range waiting {
 		if w.Scheduler == "" { // it asks for itself
 			p.active++
-			f := workflow.SignalExternalWorkflow(ctx, PartyJobID(w.JobID), "", SignalFree, nil)
+			f := workflow.SignalExternalWorkflow(ctx, PartyJobID(w.JobID), "", SignalCapacityHint, nil)
 			workflow.Go(ctx, func(ctx workflow.Context) {
 				defer func() { p.active-- }()
 				_ = f.Get(ctx, nil)
@@ -126,7 +126,7 @@ func (p *partyJob) tell(ctx workflow.Context, waiting []activities.Waiting) {
 // hint tells one scheduler that its job may find room here.
 func (p *partyJob) hint(ctx workflow.Context, w activities.Waiting) workflow.Future {
 	p.room.hints++
-	return swift(ctx, fmt.Sprintf("tell %s that %s may find room (%d)", w.Scheduler, w.JobID, p.room.hints), hintLimit, activities.SendFreeName, w.Scheduler, w.JobID)
+	return sendLocalFirst(ctx, fmt.Sprintf("tell %s that %s may find room (%d)", w.Scheduler, w.JobID, p.room.hints), hintLimit, activities.SendCapacityHintName, w.Scheduler, w.JobID)
 }
 
 // releaseRoom gives back, at the job's end, what it holds; nothing of it runs any more. It does so also when the job knows of
@@ -140,9 +140,9 @@ func (p *partyJob) releaseRoom(ctx workflow.Context, over string) {
 
 // receiveFree takes the word that there may be room here now: something got free, or a host has come.
 func (p *partyJob) receiveFree(ctx workflow.Context) {
-	for workflow.GetSignalChannel(ctx, SignalFree).Receive(ctx, nil) {
+	for workflow.GetSignalChannel(ctx, SignalCapacityHint).Receive(ctx, nil) {
 		p.room.free = true
-		if p.room.round > 0 && p.room.denied != "" && p.state == bfia.JobReady && !p.Fate { // its scheduler asks
+		if p.room.round > 0 && p.room.denied != "" && p.state == bfia.JobReady && !p.FateFlow { // its scheduler asks
 			p.tell(ctx, []activities.Waiting{{JobID: p.Plan.JobID, Scheduler: p.Scheduler}})
 		}
 	}
@@ -153,7 +153,7 @@ func (p *partyJob) receiveFree(ctx workflow.Context) {
 func (p *partyJob) admitSelf(ctx workflow.Context) {
 	for wait, times := firstAsk, 1; !p.room.granted && p.stopped == ""; wait, times = nextAsk(wait, times), times+1 {
 		p.room.free = false
-		if _, err := p.admit(ctx, activities.AdmitRequest{JobID: p.Plan.JobID, Priority: p.Plan.Priority, Created: p.createdAt}); err != nil {
+		if _, err := p.admit(ctx, activities.ReserveRequest{JobID: p.Plan.JobID, Priority: p.Plan.Priority, Created: p.createdAt}); err != nil {
 			p.logger.Error("room could not be asked for", "reason", reasonOf(err))
 			p.room.denied = reasonOf(err)
 		}

@@ -42,7 +42,7 @@ func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 	}
 	var claims []activities.Claim
 	ref := p.ref(t)
-	over := func() bool { return t.stopped != nil || p.stopped != "" || t.attempt != ref.Which() }
+	over := func() bool { return t.stopped != nil || p.stopped != "" || t.attempt != ref.AttemptNumber() }
 	copy, release := p.takeCopy(ctx, over)
 	t.copy = copy
 	for wait := hostWait; ; wait = min(2*wait, maxHostWait) {
@@ -54,7 +54,7 @@ func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 			break
 		}
 		if code, reason, refused := RefusalCode(err); refused && code != bfia.CodeUnavailable {
-			failAll(&bfia.Failure{Kind: bfia.FailedStart, Words: reason})
+			failAll(&bfia.Failure{Kind: bfia.FailedStart, Message: reason})
 			release()
 			return
 		}
@@ -65,7 +65,7 @@ func (p *partyJob) runTask(ctx workflow.Context, t *partyTask) {
 		}
 	}
 	switch {
-	case t.attempt != ref.Which():
+	case t.attempt != ref.AttemptNumber():
 		release()
 		return // another attempt has followed
 	case over():
@@ -115,7 +115,7 @@ func (p *partyJob) reuseTask(ctx workflow.Context, t *partyTask, ref bfia.TaskRe
 	parts := p.begin(t)
 	state, failure := bfia.TaskSuccess, (*bfia.Failure)(nil)
 	if err := record(ctx, activities.ReuseTaskName, "reuse "+t.plan.Name, ref, p.Plan, workflow.Now(ctx)).Get(ctx, nil); err != nil {
-		state, failure = bfia.TaskFailed, &bfia.Failure{Kind: bfia.FailedInput, Words: reasonOf(err)}
+		state, failure = bfia.TaskFailed, &bfia.Failure{Kind: bfia.FailedInput, Message: reasonOf(err)}
 	}
 	if state == bfia.TaskSuccess && t.stopped != nil {
 		state, failure = bfia.TaskFailed, t.stopped
@@ -144,13 +144,13 @@ func (p *partyJob) runPart(ctx workflow.Context, t *partyTask, part *partyPart) 
 	case part.told == bfia.TaskSuccess:
 		p.endPart(ctx, t, part, bfia.TaskSuccess, nil)
 	case run.IsReady():
-		var result activities.RunResult
+		var result activities.PartResult
 		err := run.Get(ctx, &result)
 		switch {
 		case err != nil && (t.stopped != nil || p.stopped != ""):
 			p.endPart(ctx, t, part, bfia.TaskFailed, p.stopReason(t))
 		case err != nil:
-			p.endPart(ctx, t, part, bfia.TaskFailed, &bfia.Failure{Kind: bfia.FailedInternal, Words: reasonOf(err)})
+			p.endPart(ctx, t, part, bfia.TaskFailed, &bfia.Failure{Kind: bfia.FailedInternal, Message: reasonOf(err)})
 		case result.Failure != nil:
 			p.endPart(ctx, t, part, bfia.TaskFailed, result.Failure)
 		case part.told == bfia.TaskFailed:
@@ -175,13 +175,13 @@ func (p *partyJob) startRun(ctx workflow.Context, t *partyTask, part *partyPart)
 		var silent time.Time // since when the host has not taken it up
 		for wait := takeUpWait; ; wait = min(2*wait, maxTakeUpWait) {
 			tried := workflow.Now(ctx)
-			var result activities.RunResult
+			var result activities.PartResult
 			err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-				ActivityID: "run " + name, TaskQueue: activities.RunQueue(part.claim.HostID),
-				Summary:                fmt.Sprintf("run %s (%s) on %s", name, t.plan.Component, part.claim.HostID),
+				ActivityID: "run " + name, TaskQueue: activities.TaskQueueOfRunner(part.claim.RunnerID),
+				Summary:                fmt.Sprintf("run %s (%s) on %s", name, t.plan.Component, part.claim.RunnerID),
 				ScheduleToStartTimeout: wait, StartToCloseTimeout: runLimit, HeartbeatTimeout: heartbeat, WaitForCancellation: true,
 				RetryPolicy: &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 15 * time.Second},
-			}), activities.RunTaskName, activities.RunRequest{
+			}), activities.RunTaskName, activities.PartRequest{
 				Key:  activities.TaskKey{JobID: p.Plan.JobID, Task: t.plan.Name, Role: part.part.Role, Index: part.part.Index},
 				Part: part.part, TaskID: part.taskID, Attempt: part.attempt}).Get(ctx, &result)
 			var late *temporal.TimeoutError
@@ -198,14 +198,14 @@ func (p *partyJob) startRun(ctx workflow.Context, t *partyTask, part *partyPart)
 				return
 			}
 			if part.claim.Begun && part.claim.Elsewhere {
-				heard := latest(silent, part.claim.Seen)
+				heard := latest(silent, part.claim.HeartbeatAt)
 				lost := workflow.Now(ctx).Sub(heard)
-				if lost >= p.Settings.HostLostAfter {
-					end.Set(activities.RunResult{Failure: &bfia.Failure{Kind: bfia.FailedHost,
-						Words: fmt.Sprintf("nothing was heard for %s of the host that it ran on, %s", lost.Round(time.Second), part.claim.HostID)}}, nil)
+				if lost >= p.Settings.RunnerLostAfter {
+					end.Set(activities.PartResult{Failure: &bfia.Failure{Kind: bfia.FailedHost,
+						Message: fmt.Sprintf("nothing was heard for %s of the host that it ran on, %s", lost.Round(time.Second), part.claim.RunnerID)}}, nil)
 					return
 				}
-				wait = min(wait, max((p.Settings.HostLostAfter-lost)/2, time.Second)) // it is doubled
+				wait = min(wait, max((p.Settings.RunnerLostAfter-lost)/2, time.Second)) // it is doubled
 			}
 		}
 	})
@@ -231,10 +231,10 @@ func (part *partyPart) title(t *partyTask) string {
 // where it is, see [activities.Records.ClaimTask].
 func (p *partyJob) claimAgain(ctx workflow.Context, ref bfia.TaskRef, part *partyPart, copy int) {
 	var claims []activities.Claim
-	err := record(ctx, activities.ClaimTaskName, "claim a host for "+ref.TaskName+" again", ref, []bfia.Part{part.part}, copy, part.claim.HostID,
+	err := record(ctx, activities.ClaimTaskName, "claim a host for "+ref.TaskName+" again", ref, []bfia.Part{part.part}, copy, part.claim.RunnerID,
 		workflow.Now(ctx)).Get(ctx, &claims)
 	if err != nil {
-		p.logger.Warn("no other host", "task_id", ref.TaskID, "role", part.part.Self(), "host_id", part.claim.HostID, "reason", reasonOf(err))
+		p.logger.Warn("no other host", "task_id", ref.TaskID, "role", part.part.Self(), "host_id", part.claim.RunnerID, "reason", reasonOf(err))
 		return
 	}
 	part.claim = claims[0]
@@ -277,11 +277,11 @@ func (p *partyJob) stopPart(ctx workflow.Context, t *partyTask, part *partyPart,
 	}
 	cancel()
 	stopped := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		ActivityID: "stop " + part.title(t), TaskQueue: activities.StopQueue(part.claim.HostID),
+		ActivityID: "stop " + part.title(t), TaskQueue: activities.StopQueueOfRunner(part.claim.RunnerID),
 		Summary:             "stop " + part.title(t),
 		StartToCloseTimeout: p.Settings.StopGrace + time.Minute, ScheduleToCloseTimeout: p.Settings.GiveUpAfter,
 		RetryPolicy: &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 15 * time.Second},
-	}), activities.StopTaskName, activities.RunRequest{Key: key, Part: part.part, TaskID: part.taskID, Attempt: part.attempt}, p.Settings.StopGrace)
+	}), activities.StopTaskName, activities.PartRequest{Key: key, Part: part.part, TaskID: part.taskID, Attempt: part.attempt}, p.Settings.StopGrace)
 	p.endPart(ctx, t, part, bfia.TaskFailed, p.stopReason(t))
 	if err := stopped.Get(ctx, nil); err != nil {
 		p.logger.Warn("stop ended badly", "task_id", part.taskID, "role", part.part.Self(), "reason", reasonOf(err))

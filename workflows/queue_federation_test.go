@@ -9,9 +9,9 @@ import (
 	"hutong/bfia"
 )
 
-func (f *federation) takeTurn(_ context.Context, _ string, _ time.Time) (activities.Turn, error) {
+func (f *federation) takeTurn(_ context.Context, _ string, _ time.Time) (activities.QueueState, error) {
 	defer f.enter()()
-	turn := activities.Turn{Go: true, Place: 1, Of: 1}
+	turn := activities.QueueState{Go: true, Place: 1, Of: 1}
 	if f.turn != nil {
 		turn = f.turn()
 	}
@@ -32,16 +32,16 @@ func (f *federation) setPriority(_ context.Context, _ string, priority int, _ ti
 	return nil, nil
 }
 
-func (f *federation) sendApply(_ context.Context, node string, a bfia.Apply) (bfia.Grant, error) {
+func (f *federation) sendApply(_ context.Context, node string, a bfia.ReserveRequest) (bfia.Grant, error) {
 	defer f.enter()()
 	if f.unreachable != nil && f.unreachable(node) {
 		return bfia.Grant{}, errAway
 	}
 	grant := bfia.Grant{Granted: true, State: bfia.JobReady}
 	if f.grant != nil {
-		grant = f.grant(node, a.Round)
+		grant = f.grant(node, a.Generation)
 	}
-	f.queue = append(f.queue, fmt.Sprintf("apply %s %d: %v", node, a.Round, grant.Granted))
+	f.queue = append(f.queue, fmt.Sprintf("apply %s %d: %v", node, a.Generation, grant.Granted))
 	for other := range f.granted {
 		if other >= node {
 			f.breaks("%s was asked for room while %s holds some", node, other)
@@ -49,17 +49,17 @@ func (f *federation) sendApply(_ context.Context, node string, a bfia.Apply) (bf
 	}
 	delete(f.waitsAt, node)
 	if grant.Granted {
-		f.granted[node] = a.Round
+		f.granted[node] = a.Generation
 	} else {
 		f.waitsAt[node] = true
 	}
 	return grant, nil
 }
 
-func (f *federation) sendReturn(_ context.Context, node string, back bfia.Return) error {
+func (f *federation) sendReturn(_ context.Context, node string, back bfia.ReleaseRequest) error {
 	defer f.enter()()
-	if f.granted[node] != back.Round && !f.waitsAt[node] {
-		f.breaks("%s got back round %d, and granted %d", node, back.Round, f.granted[node])
+	if f.granted[node] != back.Generation && !f.waitsAt[node] {
+		f.breaks("%s got back round %d, and granted %d", node, back.Generation, f.granted[node])
 	}
 	delete(f.granted, node)
 	delete(f.waitsAt, node)

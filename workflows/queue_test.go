@@ -14,7 +14,7 @@ import (
 )
 
 func hutongs() map[string]bfia.JobAccepted {
-	return map[string]bfia.JobAccepted{nodeA: {Applications: true, Callbacks: true}, nodeB: {Applications: true, Callbacks: true}}
+	return map[string]bfia.JobAccepted{nodeA: {Reservations: true, Callbacks: true}, nodeB: {Reservations: true, Callbacks: true}}
 }
 
 // A job asks its parties for room, one after the other; when one has none, what others granted goes back, and it asks again
@@ -26,11 +26,11 @@ func TestJobApplies(t *testing.T) {
 		if node == nodeB && round < 3 {
 			return bfia.Grant{State: bfia.JobReady, Reason: "it is full", Place: 2, Of: 3}
 		}
-		return bfia.Grant{Granted: true, State: bfia.JobReady, Copies: 1}
+		return bfia.Grant{Granted: true, State: bfia.JobReady, Parallelism: 1}
 	}
 	f.at(2*time.Second, func() {
 		assert.Equal(t, bfia.JobReady, f.job)
-		f.env.SignalWorkflow(SignalTurn, nil)
+		f.env.SignalWorkflow(SignalQueueChanged, nil)
 	})
 	r, err := f.run()
 	require.NoError(t, err)
@@ -64,10 +64,10 @@ func TestJobLingers(t *testing.T) {
 					c.denials--
 					return bfia.Grant{State: bfia.JobReady, Reason: "it is full", Place: c.place, Of: c.place}
 				}
-				return bfia.Grant{Granted: true, State: bfia.JobReady, Copies: 1}
+				return bfia.Grant{Granted: true, State: bfia.JobReady, Parallelism: 1}
 			}
 			for _, at := range c.told {
-				f.at(at, func() { f.env.SignalWorkflow(SignalTurn, nil) })
+				f.at(at, func() { f.env.SignalWorkflow(SignalQueueChanged, nil) })
 			}
 			r, err := f.run()
 			require.NoError(t, err)
@@ -82,7 +82,7 @@ func TestJobStoppedWhileItLingers(t *testing.T) {
 	f := newFederation(t, plan(twoNodes, "a"))
 	f.accepted = hutongs()
 	f.grant = func(node string, _ int) bfia.Grant {
-		return bfia.Grant{Granted: node == nodeA, State: bfia.JobReady, Reason: "it is full", Place: 1, Of: 1, Copies: 1}
+		return bfia.Grant{Granted: node == nodeA, State: bfia.JobReady, Reason: "it is full", Place: 1, Of: 1, Parallelism: 1}
 	}
 	f.at(linger/2, f.stop(""))
 	r, err := f.run()
@@ -100,9 +100,9 @@ func TestJobGoesOnFromTheRoundOfAParty(t *testing.T) {
 	f.accepted = hutongs()
 	f.grant = func(node string, round int) bfia.Grant {
 		if node == nodeA && round < 3 {
-			return bfia.Grant{State: bfia.JobReady, Round: 3, Reason: "a later application of the job has been answered"}
+			return bfia.Grant{State: bfia.JobReady, Generation: 3, Reason: "a later application of the job has been answered"}
 		}
-		return bfia.Grant{Granted: true, State: bfia.JobReady, Copies: 1}
+		return bfia.Grant{Granted: true, State: bfia.JobReady, Parallelism: 1}
 	}
 	r, err := f.run()
 	require.NoError(t, err)
@@ -115,7 +115,7 @@ func TestJobAndAPartyThatCountsOn(t *testing.T) {
 	f := newFederation(t, plan(twoNodes, "a"))
 	f.accepted = hutongs()
 	f.grant = func(_ string, round int) bfia.Grant {
-		return bfia.Grant{State: bfia.JobReady, Round: round + 1, Reason: "a later application of the job has been answered"}
+		return bfia.Grant{State: bfia.JobReady, Generation: round + 1, Reason: "a later application of the job has been answered"}
 	}
 	f.at(5*time.Second, f.stop(""))
 	r, err := f.run()
@@ -128,13 +128,13 @@ func TestJobAndAPartyThatCountsOn(t *testing.T) {
 func TestJobWaitsForItsTurn(t *testing.T) {
 	f := newFederation(t, plan(twoNodes, "a"))
 	f.accepted = hutongs()
-	turns := []activities.Turn{{Place: 2, Of: 2, Reason: "1 jobs run at A"}, {Go: true, Place: 1, Of: 1}}
-	f.turn = func() activities.Turn {
+	turns := []activities.QueueState{{Place: 2, Of: 2, Reason: "1 jobs run at A"}, {Go: true, Place: 1, Of: 1}}
+	f.turn = func() activities.QueueState {
 		turn := turns[0]
 		turns = turns[1:]
 		return turn
 	}
-	f.at(3*time.Second, func() { f.env.SignalWorkflow(SignalTurn, nil) })
+	f.at(3*time.Second, func() { f.env.SignalWorkflow(SignalQueueChanged, nil) })
 	_, err := f.run()
 	require.NoError(t, err)
 	assert.Equal(t, []string{"turn false", "turn true", "apply A 1: true", "apply B 1: true"}, f.queue)
@@ -155,15 +155,15 @@ func TestJobKeepsItsPlace(t *testing.T) {
 			if node == nodeB && round == 1 {
 				return bfia.Grant{State: bfia.JobReady, Reason: "it is full", Place: 1, Of: 1}
 			}
-			return bfia.Grant{Granted: true, State: bfia.JobReady, Copies: 1}
+			return bfia.Grant{Granted: true, State: bfia.JobReady, Parallelism: 1}
 		}
-		turns := []activities.Turn{{Go: true, Place: 1, Of: 2}, {Soon: c.soon, Place: 1, Of: 2, Reason: "1 jobs run at A"}, {Go: true, Place: 1, Of: 1}}
-		f.turn = func() activities.Turn {
+		turns := []activities.QueueState{{Go: true, Place: 1, Of: 2}, {Soon: c.soon, Place: 1, Of: 2, Reason: "1 jobs run at A"}, {Go: true, Place: 1, Of: 1}}
+		f.turn = func() activities.QueueState {
 			turn := turns[0]
 			turns = turns[1:]
 			return turn
 		}
-		f.at(time.Second, func() { f.env.SignalWorkflow(SignalTurn, nil) })
+		f.at(time.Second, func() { f.env.SignalWorkflow(SignalQueueChanged, nil) })
 		r, err := f.run()
 		require.NoError(t, err)
 		assert.Equal(t, OutcomeSuccess, r.Outcome)
@@ -179,7 +179,7 @@ func TestJobKeepsItsPlace(t *testing.T) {
 func TestJobWaiting(t *testing.T) {
 	f := newFederation(t, plan(twoNodes, "a"))
 	f.accepted = hutongs()
-	f.turn = func() activities.Turn { return activities.Turn{Place: 2, Of: 2, Reason: "others"} }
+	f.turn = func() activities.QueueState { return activities.QueueState{Place: 2, Of: 2, Reason: "others"} }
 	var answered []error
 	f.at(time.Second, func() {
 		f.env.UpdateWorkflow(UpdatePriority, "p", &testsuite.TestUpdateCallback{OnAccept: func() {}, OnReject: func(err error) { f.breaks("%v", err) },
@@ -202,7 +202,7 @@ func TestJobStoppedAtAParty(t *testing.T) {
 		if node == nodeB {
 			return bfia.Grant{State: bfia.JobFinished}
 		}
-		return bfia.Grant{Granted: true, State: bfia.JobReady, Copies: 1}
+		return bfia.Grant{Granted: true, State: bfia.JobReady, Parallelism: 1}
 	}
 	r, err := f.run()
 	require.NoError(t, err)
@@ -221,7 +221,7 @@ func TestJobKeepsToItsRoom(t *testing.T) {
 		if node == nodeB {
 			copies = 2
 		}
-		return bfia.Grant{Granted: true, State: bfia.JobReady, Copies: copies}
+		return bfia.Grant{Granted: true, State: bfia.JobReady, Parallelism: copies}
 	}
 	r, err := f.run()
 	require.NoError(t, err)
@@ -233,7 +233,7 @@ func TestJobKeepsToItsRoom(t *testing.T) {
 // nothing.
 func TestPartyJobApplies(t *testing.T) {
 	c := newCourtyard(t, plan([]bfia.Part{guestA}, "a"))
-	grants := []bfia.Grant{{Reason: "it is full"}, {Granted: true, Copies: 1}, {Granted: true, Copies: 1}}
+	grants := []bfia.Grant{{Reason: "it is full"}, {Granted: true, Parallelism: 1}, {Granted: true, Parallelism: 1}}
 	c.admits = func() bfia.Grant {
 		grant := grants[0]
 		grants = grants[1:]
@@ -241,21 +241,21 @@ func TestPartyJobApplies(t *testing.T) {
 	}
 	var answers []any
 	ask := func(round int) {
-		c.env.UpdateWorkflow(UpdateApply, "", &testsuite.TestUpdateCallback{OnAccept: func() {}, OnReject: func(err error) { c.breaks("%v", err) },
+		c.env.UpdateWorkflow(UpdateReserve, "", &testsuite.TestUpdateCallback{OnAccept: func() {}, OnReject: func(err error) { c.breaks("%v", err) },
 			OnComplete: func(v any, err error) {
 				if err != nil {
 					v = reasonOf(err)
 				}
 				answers = append(answers, v)
-			}}, bfia.Apply{JobID: c.in.Plan.JobID, Round: round})
+			}}, bfia.ReserveRequest{JobID: c.in.Plan.JobID, Generation: round})
 	}
 	giveBack := func(round int) {
-		c.env.UpdateWorkflow(UpdateReturn, "", &testsuite.TestUpdateCallback{OnAccept: func() {}, OnReject: func(err error) { c.breaks("%v", err) },
+		c.env.UpdateWorkflow(UpdateRelease, "", &testsuite.TestUpdateCallback{OnAccept: func() {}, OnReject: func(err error) { c.breaks("%v", err) },
 			OnComplete: func(_ any, err error) {
 				if err != nil {
 					c.breaks("%v", err)
 				}
-			}}, bfia.Return{JobID: c.in.Plan.JobID, Round: round})
+			}}, bfia.ReleaseRequest{JobID: c.in.Plan.JobID, Generation: round})
 	}
 	c.waiters = []activities.Waiting{{JobID: "other", Scheduler: nodeB}}
 	c.at(1*time.Second, func() { ask(1) })
@@ -271,9 +271,9 @@ func TestPartyJobApplies(t *testing.T) {
 	r, err := c.play()
 	require.NoError(t, err)
 	assert.Equal(t, OutcomeSuccess, r.Outcome)
-	yes := bfia.Grant{Granted: true, Copies: 1}
-	assert.Equal(t, []any{bfia.Grant{Reason: "it is full"}, yes, bfia.Grant{Granted: true, Copies: 100},
-		bfia.Grant{State: bfia.JobReady, Round: 3, Reason: "a later application of the job has been answered"}, yes}, answers)
+	yes := bfia.Grant{Granted: true, Parallelism: 1}
+	assert.Equal(t, []any{bfia.Grant{Reason: "it is full"}, yes, bfia.Grant{Granted: true, Parallelism: 100},
+		bfia.Grant{State: bfia.JobReady, Generation: 3, Reason: "a later application of the job has been answered"}, yes}, answers)
 	assert.Equal(t, []string{"B other", "B other"}, c.hints, "who waits is told, each time")
 }
 
@@ -282,7 +282,7 @@ func TestPartyJobApplies(t *testing.T) {
 func TestPartyJobReturnsTwice(t *testing.T) {
 	c := newCourtyard(t, plan([]bfia.Part{guestA}, "a"))
 	c.down = func(name string) bool { // the database is away for some seconds
-		return name == activities.ReleaseName && c.env.Now().Sub(c.began) < 8*time.Second
+		return name == activities.ReleaseReservationName && c.env.Now().Sub(c.began) < 8*time.Second
 	}
 	var order []string
 	update := func(name string, arg any, what string) func() {
@@ -292,10 +292,10 @@ func TestPartyJobReturnsTwice(t *testing.T) {
 		}
 	}
 	job := c.in.Plan.JobID
-	c.at(1*time.Second, update(UpdateApply, bfia.Apply{JobID: job, Round: 1}, "apply 1"))
-	c.at(2*time.Second, update(UpdateReturn, bfia.Return{JobID: job, Round: 1}, "return 1"))
-	c.at(4*time.Second, update(UpdateReturn, bfia.Return{JobID: job, Round: 1}, "return 1 again"))
-	c.at(5*time.Second, update(UpdateApply, bfia.Apply{JobID: job, Round: 2}, "apply 2"))
+	c.at(1*time.Second, update(UpdateReserve, bfia.ReserveRequest{JobID: job, Generation: 1}, "apply 1"))
+	c.at(2*time.Second, update(UpdateRelease, bfia.ReleaseRequest{JobID: job, Generation: 1}, "return 1"))
+	c.at(4*time.Second, update(UpdateRelease, bfia.ReleaseRequest{JobID: job, Generation: 1}, "return 1 again"))
+	c.at(5*time.Second, update(UpdateReserve, bfia.ReserveRequest{JobID: job, Generation: 2}, "apply 2"))
 	c.at(50*time.Second, func() { assert.True(t, c.seated, "the job was told that it has room") })
 	c.at(60*time.Second, func() { c.stop("") })
 	_, err := c.play()
@@ -309,14 +309,14 @@ func TestPartyJobTellsOneAtATime(t *testing.T) {
 	c := newCourtyard(t, plan([]bfia.Part{guestA}, "a"))
 	c.admits = func() bfia.Grant { return bfia.Grant{Reason: "it is full"} }
 	c.down = func(name string) bool {
-		return name == activities.SendFreeName && c.env.Now().Sub(c.began) < 6*time.Second
+		return name == activities.SendCapacityHintName && c.env.Now().Sub(c.began) < 6*time.Second
 	}
 	c.at(time.Second, func() {
-		c.env.UpdateWorkflow(UpdateApply, "", &testsuite.TestUpdateCallback{OnAccept: func() {}, OnReject: func(err error) { c.breaks("%v", err) },
-			OnComplete: func(any, error) {}}, bfia.Apply{JobID: c.in.Plan.JobID, Round: 1})
+		c.env.UpdateWorkflow(UpdateReserve, "", &testsuite.TestUpdateCallback{OnAccept: func() {}, OnReject: func(err error) { c.breaks("%v", err) },
+			OnComplete: func(any, error) {}}, bfia.ReserveRequest{JobID: c.in.Plan.JobID, Generation: 1})
 	})
 	for range 3 {
-		c.at(2*time.Second, func() { c.env.SignalWorkflow(SignalFree, nil) })
+		c.at(2*time.Second, func() { c.env.SignalWorkflow(SignalCapacityHint, nil) })
 	}
 	c.at(30*time.Second, func() { c.stop("") })
 	_, err := c.play()
@@ -333,10 +333,10 @@ func TestPartyJobAdmitsItself(t *testing.T) {
 		if full--; full >= 0 {
 			return bfia.Grant{Reason: "it is full"}
 		}
-		return bfia.Grant{Granted: true, Copies: 1}
+		return bfia.Grant{Granted: true, Parallelism: 1}
 	}
 	c.at(time.Second, func() { c.start("a", "b") })
-	c.at(3*time.Second, func() { assert.Empty(t, c.tried); c.env.SignalWorkflow(SignalFree, nil) })
+	c.at(3*time.Second, func() { assert.Empty(t, c.tried); c.env.SignalWorkflow(SignalCapacityHint, nil) })
 	c.at(time.Minute, func() { c.stop("") })
 	r, err := c.play()
 	require.NoError(t, err)
@@ -362,13 +362,13 @@ func TestPartyJobStoppedWithoutRoom(t *testing.T) {
 func TestPartyJobHearsOfRoom(t *testing.T) {
 	c := newCourtyard(t, plan([]bfia.Part{guestA}, "a"))
 	c.admits = func() bfia.Grant { return bfia.Grant{Reason: "it is full"} }
-	c.at(time.Second, func() { c.env.SignalWorkflow(SignalFree, nil) }) // it has not asked
+	c.at(time.Second, func() { c.env.SignalWorkflow(SignalCapacityHint, nil) }) // it has not asked
 	c.at(2*time.Second, func() {
 		assert.Empty(t, c.hints)
-		c.env.UpdateWorkflow(UpdateApply, "", &testsuite.TestUpdateCallback{OnAccept: func() {}, OnReject: func(err error) { c.breaks("%v", err) },
-			OnComplete: func(any, error) {}}, bfia.Apply{JobID: c.in.Plan.JobID, Round: 1})
+		c.env.UpdateWorkflow(UpdateReserve, "", &testsuite.TestUpdateCallback{OnAccept: func() {}, OnReject: func(err error) { c.breaks("%v", err) },
+			OnComplete: func(any, error) {}}, bfia.ReserveRequest{JobID: c.in.Plan.JobID, Generation: 1})
 	})
-	c.at(3*time.Second, func() { c.env.SignalWorkflow(SignalFree, nil) })
+	c.at(3*time.Second, func() { c.env.SignalWorkflow(SignalCapacityHint, nil) })
 	c.at(5*time.Second, func() { c.stop("") })
 	_, err := c.play()
 	require.NoError(t, err)

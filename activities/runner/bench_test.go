@@ -92,7 +92,7 @@ func BenchmarkProcess(b *testing.B) {
 	})
 }
 
-func whole(b *testing.B, r runner.Runner, spec runner.Spec) {
+func whole(b *testing.B, r runner.Driver, spec runner.Spec) {
 	ctx := context.Background()
 	if _, err := r.Create(ctx, spec); err != nil {
 		b.Fatal(err)

@@ -72,7 +72,7 @@ const (
 	defaultMaxLog = 100 << 20
 )
 
-var _ Runner = (*Docker)(nil)
+var _ Driver = (*Docker)(nil)
 
 // NewDocker makes a Runner for containers. It does not talk to the Engine yet,
 // so it works while the Engine is down.
@@ -112,8 +112,8 @@ func (d *Docker) Close() error {
 // Device is "docker".
 func (d *Docker) Device() string { return "docker" }
 
-// HostID is the Docker Engine's id.
-func (d *Docker) HostID(ctx context.Context) (string, error) {
+// RunnerID is the Docker Engine's id.
+func (d *Docker) RunnerID(ctx context.Context) (string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.hostID == "" {
@@ -134,7 +134,7 @@ func (d *Docker) StorageRoot(string) string { return path.Join(containerRoot, "s
 func (d *Docker) LogPath(string) string { return path.Join(containerRoot, "logs") }
 
 // List tells the party's containers.
-func (d *Docker) List(ctx context.Context) ([]Run, error) {
+func (d *Docker) List(ctx context.Context) ([]Container, error) {
 	list, err := d.calls.ContainerList(ctx, container.ListOptions{
 		All:     true,
 		Filters: filters.NewArgs(filters.Arg("label", labelNode+"="+d.opts.NodeID), filters.Arg("label", labelRun)),
@@ -142,9 +142,9 @@ func (d *Docker) List(ctx context.Context) ([]Run, error) {
 	if err != nil {
 		return nil, opError("list containers", "", dockerCause(err))
 	}
-	runs := make([]Run, 0, len(list))
+	runs := make([]Container, 0, len(list))
 	for _, c := range list {
-		run := Run{
+		run := Container{
 			Name: c.Labels[labelRun], ID: c.ID, State: Exited,
 			Labels: specLabels(c.Labels), CreatedAt: time.Unix(c.Created, 0).UTC(),
 		}

@@ -104,7 +104,7 @@ func exitOf(c container.InspectResponse) (Exit, bool) {
 	exit := Exit{Code: s.ExitCode, OOMKilled: s.OOMKilled, StartedAt: parseTime(s.StartedAt), FinishedAt: parseTime(s.FinishedAt)}
 	switch {
 	case stoppedEarly(c):
-		exit.Code, exit.Reason = StoppedCode, reasonNeverStarted
+		exit.Code, exit.Reason = StoppedExitCode, reasonNeverStarted
 		exit.FinishedAt = parseTime(c.Created)
 		return exit, true
 	case s.Running || s.Paused || s.Restarting:

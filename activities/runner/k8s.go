@@ -68,7 +68,7 @@ const (
 	namespaceFile       = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 )
 
-var _ Runner = (*Kubernetes)(nil)
+var _ Driver = (*Kubernetes)(nil)
 
 // NewKubernetes makes a Runner for Kubernetes Jobs. It does not talk to the cluster yet.
 func NewKubernetes(opts KubernetesOptions) (*Kubernetes, error) {
@@ -135,8 +135,8 @@ func clusterConfig(opts *KubernetesOptions) (*rest.Config, error) {
 // Device is "k8s".
 func (k *Kubernetes) Device() string { return "k8s" }
 
-// HostID is the uid of the namespace, unique among all clusters: all workers that use it are one host.
-func (k *Kubernetes) HostID(ctx context.Context) (string, error) {
+// RunnerID is the uid of the namespace, unique among all clusters: all workers that use it are one host.
+func (k *Kubernetes) RunnerID(ctx context.Context) (string, error) {
 	ns, err := k.calls.CoreV1().Namespaces().Get(ctx, k.opts.Namespace, metav1.GetOptions{})
 	if err != nil {
 		return "", opError("ask the cluster for the namespace "+k.opts.Namespace, "", k8sCause(err))
@@ -221,8 +221,8 @@ func takesPods(node corev1.Node) bool {
 }
 
 // List tells the party's Jobs.
-func (k *Kubernetes) List(ctx context.Context) ([]Run, error) {
-	var runs []Run
+func (k *Kubernetes) List(ctx context.Context) ([]Container, error) {
+	var runs []Container
 	options := metav1.ListOptions{LabelSelector: k8sNodeLabel + "=" + k.nodeLabel(), Limit: k8sPage}
 	for {
 		list, err := k.calls.BatchV1().Jobs(k.opts.Namespace).List(ctx, options)
@@ -234,7 +234,7 @@ func (k *Kubernetes) List(ctx context.Context) ([]Run, error) {
 			if job.Annotations[k8sNode] != k.opts.NodeID || job.DeletionTimestamp != nil {
 				continue
 			}
-			run := Run{Name: job.Annotations[k8sRun], ID: string(job.UID), State: stateOf(job), CreatedAt: job.CreationTimestamp.UTC()}
+			run := Container{Name: job.Annotations[k8sRun], ID: string(job.UID), State: stateOf(job), CreatedAt: job.CreationTimestamp.UTC()}
 			if err := json.Unmarshal([]byte(job.Annotations[k8sLabels]), &run.Labels); err != nil {
 				return nil, opError("list Jobs", run.Name, fmt.Errorf("the annotation %s of the Job %s: %w", k8sLabels, job.Name, err))
 			}

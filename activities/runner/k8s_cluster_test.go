@@ -173,7 +173,7 @@ func createManifest(t *testing.T, ctx context.Context, raw map[string]any, names
 func k8sDevice(t *testing.T) device {
 	kubeconfig, _ := k8sNamespace(t)
 	opts := runner.KubernetesOptions{NodeID: "T" + rand.Text(), Kubeconfig: kubeconfig}
-	again := func(t *testing.T) runner.Runner {
+	again := func(t *testing.T) runner.Driver {
 		r, err := runner.NewKubernetes(opts)
 		require.NoError(t, err)
 		return r
@@ -184,6 +184,6 @@ func k8sDevice(t *testing.T) device {
 			return runner.Spec{Name: "Test_1.of-" + rand.Text(), Image: k8sImage, Command: append([]string{"/prog"}, args...)}
 		},
 		bad:   func(spec *runner.Spec) { spec.Command = []string{"/not there"} },
-		share: func(_ runner.Runner, _ *runner.Spec, dir string) string { return dir }, // its programs run on this machine
+		share: func(_ runner.Driver, _ *runner.Spec, dir string) string { return dir }, // its programs run on this machine
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 // notStarted tells whether it ended since its program could not be started.
 func (e Exit) notStarted() bool {
-	return e.StartedAt.IsZero() && (e.Code == NotStartedCode || e.Code == NotExecutableCode)
+	return e.StartedAt.IsZero() && (e.Code == NotStartedExitCode || e.Code == NotExecutableExitCode)
 }
 
 // endOf tells how a run ended, if it did; whether its Job must be suspended for it, lest it goes on or begins after all; and
@@ -25,7 +25,7 @@ func (k *Kubernetes) endOf(s jobState, now time.Time) (exit Exit, ended, suspend
 		case batchv1.JobComplete:
 			return exit, true, false, 0
 		case batchv1.JobFailed:
-			exit.Code, exit.Killed, exit.Reason = UnknownCode, true, "its pod was deleted from the cluster, and nobody saw how it ended"
+			exit.Code, exit.Killed, exit.Reason = UnknownExitCode, true, "its pod was deleted from the cluster, and nobody saw how it ended"
 			return exit, true, false, 0
 		}
 		return exit, false, false, 0 // suspended, or about to have one
@@ -51,7 +51,7 @@ func (k *Kubernetes) endOf(s jobState, now time.Time) (exit Exit, ended, suspend
 	case s.gone[pod.UID]:
 		return lost("its pod was deleted")
 	case pod.DeletionTimestamp != nil && pod.Spec.NodeName == "":
-		exit.Code, exit.Killed, exit.Reason = StoppedCode, true, "its pod was deleted before a node took it"
+		exit.Code, exit.Killed, exit.Reason = StoppedExitCode, true, "its pod was deleted before a node took it"
 		return exit, true, true, 0
 	case pod.DeletionTimestamp != nil:
 		if left := pod.DeletionTimestamp.Add(k.opts.LostPatience).Sub(now); left > 0 {
@@ -68,7 +68,7 @@ func (k *Kubernetes) endOf(s jobState, now time.Time) (exit Exit, ended, suspend
 	if left := pod.CreationTimestamp.Add(patience).Sub(now); left > 0 {
 		return exit, false, false, left
 	}
-	exit.Code, exit.Reason = NotStartedCode, startFailure(failure)
+	exit.Code, exit.Reason = NotStartedExitCode, startFailure(failure)
 	return exit, true, true, 0
 }
 
@@ -96,7 +96,7 @@ func terminated(pod *corev1.Pod, t *corev1.ContainerStateTerminated) Exit {
 	switch t.Reason {
 	case "StartError", "ContainerCannotRun":
 		// The code is the container runtime's own, 128 of most.
-		return Exit{Code: NotStartedCode, Reason: startFailure(t.Message), FinishedAt: exit.FinishedAt}
+		return Exit{Code: NotStartedExitCode, Reason: startFailure(t.Message), FinishedAt: exit.FinishedAt}
 	case "OOMKilled":
 		exit.OOMKilled, exit.Reason = true, "out of memory"
 		if limit := pod.Spec.Containers[0].Resources.Limits.Memory(); !limit.IsZero() {

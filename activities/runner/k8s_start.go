@@ -73,7 +73,7 @@ func recorded(job *batchv1.Job) (exit Exit, ok bool) {
 		return exit, false
 	}
 	if err := json.Unmarshal([]byte(text), &exit); err != nil {
-		exit = Exit{Code: UnknownCode, Reason: fmt.Sprintf("the annotation %s of the Job %s can't be read", k8sExit, job.Name)}
+		exit = Exit{Code: UnknownExitCode, Reason: fmt.Sprintf("the annotation %s of the Job %s can't be read", k8sExit, job.Name)}
 	}
 	return exit, true
 }
@@ -102,7 +102,7 @@ func (k *Kubernetes) stop(ctx context.Context, name string, grace time.Duration)
 		if err != nil || ended {
 			return exit, ended, wake, err
 		}
-		never := Exit{Code: StoppedCode, Reason: reasonNeverStarted, FinishedAt: time.Now().UTC()}
+		never := Exit{Code: StoppedExitCode, Reason: reasonNeverStarted, FinishedAt: time.Now().UTC()}
 		pod := s.pod()
 		suspended := s.job.Spec.Suspend != nil && *s.job.Spec.Suspend
 		switch {

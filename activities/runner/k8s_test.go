@@ -184,7 +184,7 @@ func TestKubernetesPodDeleted(t *testing.T) {
 	require.NoError(t, k8s.admin.CoreV1().Pods(b.namespace).Delete(t.Context(), pod.Name, metav1.DeleteOptions{}))
 	exit := b.end(t)
 	require.True(t, exit.Killed)
-	require.Equal(t, runner.StoppedCode, exit.Code)
+	require.Equal(t, runner.StoppedExitCode, exit.Code)
 	require.NoError(t, removeByHand(t, b))
 }
 
@@ -194,7 +194,7 @@ func TestKubernetesStopsWhatWaits(t *testing.T) {
 	b := newByHand(t, k8sPending)
 	b.pod(t, false)
 	require.NoError(t, b.Stop(t.Context(), "by-hand", time.Minute))
-	require.Equal(t, runner.StoppedCode, b.end(t).Code)
+	require.Equal(t, runner.StoppedExitCode, b.end(t).Code)
 	require.NoError(t, removeByHand(t, b))
 }
 

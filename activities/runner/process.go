@@ -37,7 +37,7 @@ type Process struct {
 	supervisor *supervisor
 }
 
-var _ Runner = (*Process)(nil)
+var _ Driver = (*Process)(nil)
 
 // The files of a Process directory that are no runs begin with a dot.
 const (
@@ -88,8 +88,8 @@ func NewProcess(opts ProcessOptions) (*Process, error) {
 // Device is "process".
 func (p *Process) Device() string { return "process" }
 
-// HostID is a random id that is kept in the directory.
-func (p *Process) HostID(context.Context) (string, error) {
+// RunnerID is a random id that is kept in the directory.
+func (p *Process) RunnerID(context.Context) (string, error) {
 	file := filepath.Join(p.opts.Dir, hostIDFile)
 	id, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -118,12 +118,12 @@ func (p *Process) LogPath(name string) string { return p.folder(name).path("logs
 func (p *Process) folder(name string) folder { return folder(filepath.Join(p.opts.Dir, name)) }
 
 // List tells the runs of the directory.
-func (p *Process) List(context.Context) ([]Run, error) {
+func (p *Process) List(context.Context) ([]Container, error) {
 	entries, err := os.ReadDir(p.opts.Dir)
 	if err != nil {
 		return nil, opError("list runs", "", err)
 	}
-	runs := []Run{}
+	runs := []Container{}
 	for _, entry := range entries {
 		if !validName.MatchString(entry.Name()) {
 			p.sweep(entry.Name())
@@ -143,7 +143,7 @@ func (p *Process) List(context.Context) ([]Run, error) {
 				state = Exited // Wait will tell how
 			}
 		}
-		runs = append(runs, Run{Name: f.name(), ID: spec.ID, State: state, Labels: spec.Labels, CreatedAt: spec.CreatedAt})
+		runs = append(runs, Container{Name: f.name(), ID: spec.ID, State: state, Labels: spec.Labels, CreatedAt: spec.CreatedAt})
 	}
 	return runs, nil
 }

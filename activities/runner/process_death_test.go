@@ -99,7 +99,7 @@ func TestProcessOutlivesTheSupervisor(t *testing.T) {
 	require.Equal(t, 3, end(t, ctx, r, ended.Name).Code)
 	touch(t, dir+"/die")
 	exit := end(t, ctx, r, dead.Name)
-	require.Equal(t, runner.UnknownCode, exit.Code)
+	require.Equal(t, runner.UnknownExitCode, exit.Code)
 	require.Equal(t, "the supervisor died, the exit code is unknown", exit.Reason)
 	// A new supervisor is started for what was created, and does not know the others.
 	require.NoError(t, r.Start(ctx, created.Name))
@@ -115,7 +115,7 @@ func TestProcessOutlivesTheSupervisor(t *testing.T) {
 		require.Equal(t, want, run.State, run.Name)
 	}
 	require.NoError(t, r.Stop(ctx, stopped.Name, time.Minute))
-	require.Equal(t, runner.UnknownCode, end(t, ctx, r, stopped.Name).Code)
+	require.Equal(t, runner.UnknownExitCode, end(t, ctx, r, stopped.Name).Code)
 	select {
 	case exit := <-exits:
 		t.Fatalf("it still ran, but was said to have ended: %+v", exit)
@@ -123,7 +123,7 @@ func TestProcessOutlivesTheSupervisor(t *testing.T) {
 	}
 	touch(t, dir+"/go")
 	group.Wait()
-	require.Equal(t, runner.UnknownCode, (<-exits).Code)
+	require.Equal(t, runner.UnknownExitCode, (<-exits).Code)
 	ran, err := os.ReadFile(dir + "/ran")
 	require.NoError(t, err)
 	require.Equal(t, "x", string(ran))
@@ -145,7 +145,7 @@ func TestProcessDiesInItsStart(t *testing.T) {
 	require.NoError(t, err)
 	touch(t, filepath.Join(opts.Dir, spec.Name, "started"))
 	require.NoError(t, r.Start(ctx, spec.Name))
-	require.Equal(t, runner.UnknownCode, end(t, ctx, r, spec.Name).Code)
+	require.Equal(t, runner.UnknownExitCode, end(t, ctx, r, spec.Name).Code)
 
 	spec = processSpec("forever")
 	_, err = r.Create(ctx, spec)
@@ -186,7 +186,7 @@ func TestProcessFromBeforeTheBoot(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte(changed), 0o600))
 	require.NoError(t, r.Start(ctx, spec.Name))
 	exit := end(t, ctx, r, spec.Name)
-	require.Equal(t, runner.UnknownCode, exit.Code)
+	require.Equal(t, runner.UnknownExitCode, exit.Code)
 	require.Contains(t, exit.Reason, "the host went down")
 	require.NoFileExists(t, file)
 }

@@ -115,7 +115,7 @@ func (p *Process) declareLost(ctx context.Context, f folder) (ended bool, err er
 		return false, nil
 	}
 	slog.WarnContext(ctx, "a process ended whose supervisor had died", "run", f.name())
-	exit := Exit{Code: UnknownCode, Killed: true, Reason: reasonLost, FinishedAt: time.Now().UTC()}
+	exit := Exit{Code: UnknownExitCode, Killed: true, Reason: reasonLost, FinishedAt: time.Now().UTC()}
 	if info, err := os.Stat(f.path(startedFile)); err == nil {
 		exit.StartedAt = info.ModTime().UTC()
 	}
@@ -174,7 +174,7 @@ func (p *Process) forbidStart(ctx context.Context, name string) (running bool, e
 	if err != nil || state != Created {
 		return state == Running, err
 	}
-	return false, f.end(exitRecord{Exit: Exit{Code: StoppedCode, Reason: reasonNeverStarted, FinishedAt: time.Now().UTC()}})
+	return false, f.end(exitRecord{Exit: Exit{Code: StoppedExitCode, Reason: reasonNeverStarted, FinishedAt: time.Now().UTC()}})
 }
 
 // Remove removes the run's folder, and nothing of what its mounts lead to.

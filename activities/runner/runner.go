@@ -11,12 +11,12 @@ import (
 // use the same device with the same options.
 //
 // Errors are [*Error] values; [IsPermanent] tells those that no retry can cure.
-type Runner interface {
+type Driver interface {
 	// Device is "docker", "process" or "k8s".
 	Device() string
 
-	// HostID names the host in a way that survives restarts of the worker.
-	HostID(ctx context.Context) (string, error)
+	// RunnerID names the host in a way that survives restarts of the worker.
+	RunnerID(ctx context.Context) (string, error)
 
 	// Capacity is what the host has for runs on this device, all of it together.
 	Capacity(ctx context.Context) (Capacity, error)
@@ -67,7 +67,7 @@ type Runner interface {
 	Remove(ctx context.Context, name string) error
 
 	// List tells all runs of this party on this device and host.
-	List(ctx context.Context) ([]Run, error)
+	List(ctx context.Context) ([]Container, error)
 }
 
 const (
@@ -122,7 +122,7 @@ type Resources struct {
 // An Exit tells how a run ended.
 type Exit struct {
 	// Code is the program's exit code, 128 plus the signal's number if one killed it,
-	// 127 or 126 if it could not be started, and UnknownCode.
+	// 127 or 126 if it could not be started, and UnknownExitCode.
 	Code      int
 	OOMKilled bool   // the run's memory limit was hit; Docker only
 	Killed    bool   // by a signal, or with its host, and not for its memory: whether Stop did it is not told
@@ -132,15 +132,15 @@ type Exit struct {
 }
 
 const (
-	// UnknownCode is the Code of a run whose end nobody saw.
-	UnknownCode = -1
+	// UnknownExitCode is the Code of a run whose end nobody saw.
+	UnknownExitCode = -1
 
-	// NotExecutableCode and NotStartedCode are the Codes of a run whose command could not be started.
-	NotExecutableCode = 126
-	NotStartedCode    = 127
+	// NotExecutableExitCode and NotStartedExitCode are the Codes of a run whose command could not be started.
+	NotExecutableExitCode = 126
+	NotStartedExitCode    = 127
 
-	// StoppedCode is the Code of a run that was stopped before it started.
-	StoppedCode = 143
+	// StoppedExitCode is the Code of a run that was stopped before it started.
+	StoppedExitCode = 143
 )
 
 const reasonNeverStarted = "stopped before it was started"
@@ -156,7 +156,7 @@ const (
 )
 
 // A Run is what List tells of a run.
-type Run struct {
+type Container struct {
 	Name      string
 	ID        string
 	State     State

@@ -13,7 +13,7 @@ import (
 )
 
 // ready waits until the run has printed the line.
-func ready(t *testing.T, ctx context.Context, r runner.Runner, name, line string) {
+func ready(t *testing.T, ctx context.Context, r runner.Driver, name, line string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -69,7 +69,7 @@ func TestStopBeforeStart(t *testing.T) {
 			require.NoError(t, d.again(t).Start(ctx, spec.Name))
 		}
 		exit := end(t, ctx, d.runner, spec.Name)
-		require.Equal(t, runner.StoppedCode, exit.Code)
+		require.Equal(t, runner.StoppedExitCode, exit.Code)
 		require.Equal(t, "stopped before it was started", exit.Reason)
 		require.True(t, exit.StartedAt.IsZero())
 		require.Empty(t, logs(t, ctx, d.runner, spec.Name, true))
@@ -93,7 +93,7 @@ func TestStopAgainstStart(t *testing.T) {
 			require.NoError(t, d.again(t).Stop(ctx, spec.Name, 0))
 			require.NoError(t, <-started)
 			exit := end(t, ctx, d.runner, spec.Name)
-			codes := []int{137, runner.StoppedCode}
+			codes := []int{137, runner.StoppedExitCode}
 			if d.k8s {
 				codes = append(codes, 2) // there is a grace period of a second always, and so a Go program's own end at SIGTERM
 			}

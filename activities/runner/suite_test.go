@@ -23,12 +23,12 @@ import (
 
 // A device is what the suite needs to know of one.
 type device struct {
-	runner runner.Runner
-	again  func(t *testing.T) runner.Runner // another value for the same party and host
+	runner runner.Driver
+	again  func(t *testing.T) runner.Driver // another value for the same party and host
 	spec   func(args ...string) runner.Spec // of the test program
 	bad    func(spec *runner.Spec)          // makes it a program that cannot be started
 	// share lets a program see a directory of this machine, and tells where.
-	share   func(r runner.Runner, spec *runner.Spec, dir string) string
+	share   func(r runner.Driver, spec *runner.Spec, dir string) string
 	process bool
 	k8s     bool
 }
@@ -36,7 +36,7 @@ type device struct {
 var devices = map[string]func(t *testing.T) device{"docker": dockerDevice, "process": processDevice, "k8s": k8sDevice}
 
 // shareMount shares by a mount.
-func shareMount(r runner.Runner, spec *runner.Spec, dir string) string {
+func shareMount(r runner.Driver, spec *runner.Spec, dir string) string {
 	spec.Mounts = []runner.Mount{{Source: dir, Target: "out"}}
 	return r.StorageRoot(spec.Name) + "/out"
 }
@@ -44,7 +44,7 @@ func shareMount(r runner.Runner, spec *runner.Spec, dir string) string {
 func dockerDevice(t *testing.T) device {
 	needDocker(t)
 	opts := runner.DockerOptions{NodeID: "T" + rand.Text(), HostNetwork: true}
-	again := func(t *testing.T) runner.Runner {
+	again := func(t *testing.T) runner.Driver {
 		r, err := runner.NewDocker(opts)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, r.Close()) })
@@ -64,7 +64,7 @@ func processDevice(t *testing.T) device {
 	broken := filepath.Join(t.TempDir(), "broken")
 	require.NoError(t, os.WriteFile(broken, []byte("no program"), 0o700))
 	opts := processOptions(t, broken)
-	again := func(t *testing.T) runner.Runner {
+	again := func(t *testing.T) runner.Driver {
 		r, err := runner.NewProcess(opts)
 		require.NoError(t, err)
 		return r
@@ -80,7 +80,7 @@ func processDevice(t *testing.T) device {
 }
 
 // cleaned removes all runs at the end, and fails if that is not all.
-func cleaned(t *testing.T, r runner.Runner) runner.Runner {
+func cleaned(t *testing.T, r runner.Driver) runner.Driver {
 	t.Cleanup(func() {
 		ctx := context.Background()
 		runs, err := r.List(ctx)
@@ -108,7 +108,7 @@ func each(t *testing.T, test func(t *testing.T, ctx context.Context, d device)) 
 	}
 }
 
-func begin(t *testing.T, ctx context.Context, r runner.Runner, spec runner.Spec) {
+func begin(t *testing.T, ctx context.Context, r runner.Driver, spec runner.Spec) {
 	t.Helper()
 	id, err := r.Create(ctx, spec)
 	require.NoError(t, err)
@@ -116,7 +116,7 @@ func begin(t *testing.T, ctx context.Context, r runner.Runner, spec runner.Spec)
 	require.NoError(t, r.Start(ctx, spec.Name))
 }
 
-func end(t *testing.T, ctx context.Context, r runner.Runner, name string) runner.Exit {
+func end(t *testing.T, ctx context.Context, r runner.Driver, name string) runner.Exit {
 	t.Helper()
 	exit, err := r.Wait(ctx, name)
 	require.NoError(t, err)
@@ -143,7 +143,7 @@ func texts(t *testing.T, log string) []string {
 	return list
 }
 
-func logs(t *testing.T, ctx context.Context, r runner.Runner, name string, follow bool) []string {
+func logs(t *testing.T, ctx context.Context, r runner.Driver, name string, follow bool) []string {
 	t.Helper()
 	var b bytes.Buffer
 	require.NoError(t, r.Logs(ctx, name, follow, &b))
@@ -194,12 +194,12 @@ func TestTwice(t *testing.T) {
 	each(t, func(t *testing.T, ctx context.Context, d device) {
 		dir := tempDir(t)
 		other := d.again(t)
-		both := func(do func(r runner.Runner) error) {
+		both := func(do func(r runner.Driver) error) {
 			t.Helper()
 			var group sync.WaitGroup
 			errs := make([]error, 8)
 			for i := range errs {
-				group.Go(func() { errs[i] = do([]runner.Runner{d.runner, other}[i%2]) })
+				group.Go(func() { errs[i] = do([]runner.Driver{d.runner, other}[i%2]) })
 			}
 			group.Wait()
 			require.NoError(t, errors.Join(errs...))
@@ -210,7 +210,7 @@ func TestTwice(t *testing.T) {
 			spec.Command = append(spec.Command, "append", file, "x", "exit", "4")
 			var mu sync.Mutex
 			ids := map[string]bool{}
-			both(func(r runner.Runner) error {
+			both(func(r runner.Driver) error {
 				id, err := r.Create(ctx, spec)
 				mu.Lock()
 				defer mu.Unlock()
@@ -218,16 +218,16 @@ func TestTwice(t *testing.T) {
 				return err
 			})
 			require.Len(t, ids, 1)
-			both(func(r runner.Runner) error { return r.Start(ctx, spec.Name) })
-			both(func(r runner.Runner) error {
+			both(func(r runner.Driver) error { return r.Start(ctx, spec.Name) })
+			both(func(r runner.Driver) error {
 				exit, err := r.Wait(ctx, spec.Name)
 				if err == nil && exit.Code != 4 {
 					err = fmt.Errorf("exit code %d", exit.Code)
 				}
 				return err
 			})
-			both(func(r runner.Runner) error { return r.Start(ctx, spec.Name) })
-			both(func(r runner.Runner) error { return r.Stop(ctx, spec.Name, time.Second) })
+			both(func(r runner.Driver) error { return r.Start(ctx, spec.Name) })
+			both(func(r runner.Driver) error { return r.Stop(ctx, spec.Name, time.Second) })
 			id, err := other.Create(ctx, spec)
 			require.NoError(t, err)
 			require.Contains(t, ids, id)
@@ -235,7 +235,7 @@ func TestTwice(t *testing.T) {
 			ran, err := os.ReadFile(filepath.Join(dir, spec.Name))
 			require.NoError(t, err)
 			require.Equal(t, "x", string(ran), "it ran once")
-			both(func(r runner.Runner) error { return r.Remove(ctx, spec.Name) })
+			both(func(r runner.Driver) error { return r.Remove(ctx, spec.Name) })
 			require.ErrorIs(t, d.runner.Start(ctx, spec.Name), runner.ErrNotFound)
 		}
 	})
@@ -464,10 +464,10 @@ func TestList(t *testing.T) {
 
 func TestHostID(t *testing.T) {
 	each(t, func(t *testing.T, ctx context.Context, d device) {
-		id, err := d.runner.HostID(ctx)
+		id, err := d.runner.RunnerID(ctx)
 		require.NoError(t, err)
 		require.NotEmpty(t, id)
-		again, err := d.again(t).HostID(ctx)
+		again, err := d.again(t).RunnerID(ctx)
 		require.NoError(t, err)
 		require.Equal(t, id, again)
 	})

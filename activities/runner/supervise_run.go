@@ -32,7 +32,7 @@ func (r *running) start() (started bool, err error) {
 		return false, err
 	}
 	if spec.Boot != bootID() {
-		return false, r.f.end(exitRecord{Exit: Exit{Code: UnknownCode, Killed: true, Reason: reasonHostDown, FinishedAt: time.Now().UTC()}})
+		return false, r.f.end(exitRecord{Exit: Exit{Code: UnknownExitCode, Killed: true, Reason: reasonHostDown, FinishedAt: time.Now().UTC()}})
 	}
 	var env map[string]string
 	if err := readJSON(r.f.path(envFile), &env); err != nil {
@@ -121,7 +121,7 @@ func (r *running) finish() {
 	exit := Exit{StartedAt: r.startedAt, FinishedAt: time.Now().UTC()}
 	switch status, _ := waitStatus(state); {
 	case err != nil:
-		exit.Code, exit.Reason = UnknownCode, "wait for the process: "+err.Error()
+		exit.Code, exit.Reason = UnknownExitCode, "wait for the process: "+err.Error()
 	case status.Signaled():
 		exit.Code, exit.Reason = 128+int(status.Signal()), signalReason(status.Signal())
 	default:

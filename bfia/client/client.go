@@ -112,21 +112,21 @@ func (c *Client) Start(ctx context.Context, node, jobID string) error {
 	return c.send(ctx, node, http.MethodPost, bfia.PathStart, jobID, bfia.JobRef{JobID: jobID}, nil)
 }
 
-// Apply asks a party for a job's room; see [bfia.Apply].
-func (c *Client) Apply(ctx context.Context, node string, apply bfia.Apply) (bfia.Grant, error) {
+// Reserve asks a party for a job's room; see [bfia.ReserveRequest].
+func (c *Client) Reserve(ctx context.Context, node string, apply bfia.ReserveRequest) (bfia.Grant, error) {
 	var grant bfia.Grant
-	err := c.send(ctx, node, http.MethodPost, bfia.PathApply, apply.JobID, apply, &grant)
+	err := c.send(ctx, node, http.MethodPost, bfia.PathReserve, apply.JobID, apply, &grant)
 	return grant, err
 }
 
-// Return gives back to a party what it granted.
-func (c *Client) Return(ctx context.Context, node string, back bfia.Return) error {
-	return c.send(ctx, node, http.MethodPost, bfia.PathReturn, back.JobID, back, nil)
+// Release gives back to a party what it granted.
+func (c *Client) Release(ctx context.Context, node string, back bfia.ReleaseRequest) error {
+	return c.send(ctx, node, http.MethodPost, bfia.PathRelease, back.JobID, back, nil)
 }
 
-// Free tells a scheduler that a job that waits for room at this party may ask again.
-func (c *Client) Free(ctx context.Context, node, jobID string) error {
-	return c.send(ctx, node, http.MethodPost, bfia.PathFree, jobID, bfia.JobRef{JobID: jobID}, nil)
+// CapacityHint tells a scheduler that a job that waits for room at this party may ask again.
+func (c *Client) CapacityHint(ctx context.Context, node, jobID string) error {
+	return c.send(ctx, node, http.MethodPost, bfia.PathCapacityHint, jobID, bfia.JobRef{JobID: jobID}, nil)
 }
 
 // Priority asks the scheduler to change the priority of a job that waits.

@@ -70,7 +70,7 @@ func (m Main) newConfigCommand() *cobra.Command {
 
 // newEngineCommand runs the embedded engine alone, for parties in processes of their own.
 func newEngineCommand() *cobra.Command {
-	var o devserver.EngineOptions
+	var o devserver.TemporalServerOptions
 	cmd := &cobra.Command{
 		Use:   "engine",
 		Short: "Run the embedded Temporal server alone",
@@ -81,7 +81,7 @@ func newEngineCommand() *cobra.Command {
 			ctx, cancel := untilSignal(cmd.Context())
 			defer cancel()
 			o.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-			engine, err := devserver.StartEngine(ctx, o)
+			engine, err := devserver.StartTemporalServer(ctx, o)
 			if err != nil {
 				return err
 			}

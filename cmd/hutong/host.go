@@ -27,13 +27,13 @@ func newHostList(c *client) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var data json.RawMessage
-			if err := c.get(cmd.Context(), bfia.PathHostQuery, nil, &data); err != nil {
+			if err := c.get(cmd.Context(), bfia.PathRunnerQuery, nil, &data); err != nil {
 				return err
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), data)
 			}
-			var hosts []bfia.Host
+			var hosts []bfia.Runner
 			if err := json.Unmarshal(data, &hosts); err != nil {
 				return fmt.Errorf("the list of hosts is not as documented: %w", err)
 			}
@@ -44,16 +44,16 @@ func newHostList(c *client) *cobra.Command {
 	return cmd
 }
 
-func hostTable(hosts []bfia.Host) [][]string {
+func hostTable(hosts []bfia.Runner) [][]string {
 	rows := [][]string{{"HOST", "STATE", "DEVICES", "SLOTS", "CPU", "MEMORY", "DISK", "RUNNING", "LABELS", "SEEN"}}
 	for _, h := range hosts {
 		var labels []string
 		for _, name := range slices.Sorted(maps.Keys(h.Labels)) {
 			labels = append(labels, name+"="+h.Labels[name])
 		}
-		rows = append(rows, []string{h.HostID, string(h.State), strings.Join(h.Devices, ", "),
+		rows = append(rows, []string{h.RunnerID, string(h.State), strings.Join(h.Devices, ", "),
 			fmt.Sprintf("%d/%d", h.Used.Slots, h.Total.Slots), ofTotal(h.Used.CPU, h.Total.CPU), ofTotal(h.Used.Memory, h.Total.Memory),
-			ofTotal(h.Used.Disk, h.Total.Disk), strconv.Itoa(h.Running), strings.Join(labels, ", "), clock(&h.SeenAt)})
+			ofTotal(h.Used.Disk, h.Total.Disk), strconv.Itoa(h.Running), strings.Join(labels, ", "), clock(&h.HeartbeatAt)})
 	}
 	return rows
 }
@@ -81,7 +81,7 @@ func newHostDrain(c *client, draining bool) *cobra.Command {
 		cmd.Use, cmd.Short, cmd.Long = "undrain HOST", "Place runs on a host again that was drained", ""
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if _, err := c.post(cmd.Context(), bfia.PathHostDrain, bfia.DrainHost{HostID: args[0], Draining: &draining}, nil); err != nil {
+		if _, err := c.post(cmd.Context(), bfia.PathRunnerDrain, bfia.DrainRunner{RunnerID: args[0], Draining: &draining}, nil); err != nil {
 			return err
 		}
 		text := "host %s gets nothing new; hutong host list tells when it is drained\n"

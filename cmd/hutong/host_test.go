@@ -15,12 +15,12 @@ import (
 func TestHost(t *testing.T) {
 	at := time.Date(2026, 11, 23, 4, 5, 6, 0, time.UTC)
 	p := newParty(t, map[string]http.HandlerFunc{
-		"GET " + bfia.PathHostQuery: data([]bfia.Host{
-			{HostID: "a", Devices: []string{"docker"}, Labels: map[string]string{"region": "north", "gpu": "1"}, State: bfia.HostReady, SeenAt: at, Running: 2,
-				Total: bfia.HostRoom{Slots: 8, CPU: 7.5, Memory: 31.125, Disk: 200}, Used: bfia.HostRoom{Slots: 3, CPU: 1.5, Memory: 0.5}},
-			{HostID: "b", Devices: []string{"docker", "process"}, State: bfia.HostDrained, Draining: true, SeenAt: at, Total: bfia.HostRoom{Slots: 2}},
+		"GET " + bfia.PathRunnerQuery: data([]bfia.Runner{
+			{RunnerID: "a", Devices: []string{"docker"}, Labels: map[string]string{"region": "north", "gpu": "1"}, State: bfia.HostReady, HeartbeatAt: at, Running: 2,
+				Total: bfia.RunnerCapacity{Slots: 8, CPU: 7.5, Memory: 31.125, Disk: 200}, Used: bfia.RunnerCapacity{Slots: 3, CPU: 1.5, Memory: 0.5}},
+			{RunnerID: "b", Devices: []string{"docker", "process"}, State: bfia.HostDrained, Draining: true, HeartbeatAt: at, Total: bfia.RunnerCapacity{Slots: 2}},
 		}),
-		"POST " + bfia.PathHostDrain: data(nil),
+		"POST " + bfia.PathRunnerDrain: data(nil),
 	})
 	status, stdout, stderr := p.run(t, "host", "list")
 	require.Equal(t, exitOK, status, stderr)
@@ -41,7 +41,7 @@ func TestHost(t *testing.T) {
 	assert.Equal(t, "host b takes runs again\n", stdout)
 	var sent []string
 	for _, r := range p.requests() {
-		if r.path == bfia.PathHostDrain {
+		if r.path == bfia.PathRunnerDrain {
 			sent = append(sent, r.body)
 		}
 	}

@@ -208,7 +208,7 @@ func newMigrateCommand() *cobra.Command {
 			if err := party.Migrate(cmd.Context(), cfg); err != nil {
 				return err
 			}
-			options, err := party.EngineOptions(cfg, partyLogger(cfg, cmd.ErrOrStderr()))
+			options, err := party.TemporalOptions(cfg, partyLogger(cfg, cmd.ErrOrStderr()))
 			if err != nil {
 				return err
 			}

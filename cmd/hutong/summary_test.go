@@ -12,7 +12,7 @@ import (
 // The first thing to read of a job that did not go well is what went wrong where, the last lines of the log, and what to
 // try; what follows from it comes behind. Nothing of it moves the terminal's cursor.
 func TestSummaryExplains(t *testing.T) {
-	f := &bfia.Failure{Kind: bfia.FailedExit, NodeID: "B", Role: "host.0", Task: "a", ExitCode: 3, Words: "no\x1b[2J column",
+	f := &bfia.Failure{Kind: bfia.FailedExit, NodeID: "B", Role: "host.0", Task: "a", ExitCode: 3, Message: "no\x1b[2J column",
 		Log: []string{"reading\x1b[A", "no such column"}}
 	s := &bfia.JobStatus{JobID: "j1", State: bfia.JobFinished, Reason: f.String(), Failure: f.For("B", "j1"), Tasks: []bfia.TaskStatus{
 		{Name: "a", State: bfia.TaskFailed, Reason: "B (host.0): exit code 3", Parties: []bfia.PartStatus{

@@ -53,7 +53,7 @@ type Options struct {
 // Deployment is a development deployment: the engine and N parties in one process, which talk over HTTP only. Each party
 // is what a production one is, with its own namespace, database, storage, workers and transport.
 type Deployment struct {
-	Engine  *Engine
+	Engine  *TemporalServer
 	Parties []*party.Config
 	running []*party.Party
 }
@@ -73,7 +73,7 @@ func Start(ctx context.Context, o Options) (_ *Deployment, err error) {
 	for _, cfg := range d.Parties {
 		namespaces = append(namespaces, cfg.Temporal.Namespace)
 	}
-	if d.Engine, err = StartEngine(ctx, EngineOptions{DataDir: filepath.Join(o.DataDir, "temporal"), Port: o.TemporalPort,
+	if d.Engine, err = StartTemporalServer(ctx, TemporalServerOptions{DataDir: filepath.Join(o.DataDir, "temporal"), Port: o.TemporalPort,
 		UIPort: o.UIPort, Namespaces: namespaces, Logger: o.Logger}); err != nil {
 		return nil, err
 	}

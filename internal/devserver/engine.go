@@ -29,7 +29,7 @@ import (
 // startTimeout is how long an engine may take from the start of its services until all its namespaces answer.
 const startTimeout = 60 * time.Second
 
-// Engine is a Temporal server in this process, on a database in a folder. It listens on 127.0.0.1 only, where everyone
+// TemporalServer is a Temporal server in this process, on a database in a folder. It listens on 127.0.0.1 only, where everyone
 // who can reach it may do everything: it has no authorisation.
 type Engine struct {
 	address   string
@@ -42,7 +42,7 @@ type Engine struct {
 	stop      sync.Once
 }
 
-// StartEngine starts an engine and returns when all its namespaces can be used. What an earlier engine of the same folder
+// StartTemporalServer starts an engine and returns when all its namespaces can be used. What an earlier engine of the same folder
 // had not finished goes on, also if it was killed.
 func StartEngine(ctx context.Context, o EngineOptions) (*Engine, error) {
 	if len(o.Namespaces) == 0 {

@@ -13,8 +13,8 @@ var ErrSlim = errors.New("built with -tags slim: the embedded engine is not in t
 // DefaultRetention is how long the embedded engine keeps the history of workflows that have ended.
 const DefaultRetention = 30 * 24 * time.Hour
 
-// EngineOptions describe an embedded engine.
-type EngineOptions struct {
+// TemporalServerOptions describe an embedded engine.
+type TemporalServerOptions struct {
 	// DataDir is the folder of its database; it is made when it is not there. One engine at a time can use it.
 	DataDir string
 	// Port of its frontend on 127.0.0.1; 0 takes a free one.

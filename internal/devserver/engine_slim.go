@@ -4,17 +4,19 @@ package devserver
 
 import "context"
 
-// Engine is the embedded Temporal server, which a slim binary does not have.
-type Engine struct{}
+// TemporalServer is the embedded Temporal server, which a slim binary does not have.
+type TemporalServer struct{}
 
-// StartEngine fails with ErrSlim.
-func StartEngine(context.Context, EngineOptions) (*Engine, error) { return nil, ErrSlim }
+// StartTemporalServer fails with ErrSlim.
+func StartTemporalServer(context.Context, TemporalServerOptions) (*TemporalServer, error) {
+	return nil, ErrSlim
+}
 
 // Address is empty.
-func (*Engine) Address() string { return "" }
+func (*TemporalServer) Address() string { return "" }
 
 // UIAddress is empty.
-func (*Engine) UIAddress() string { return "" }
+func (*TemporalServer) UIAddress() string { return "" }
 
 // Stop does nothing.
-func (*Engine) Stop() {}
+func (*TemporalServer) Stop() {}

@@ -13,7 +13,7 @@ func cluster(ctx context.Context, cfg *party.Config) Check {
 	if err != nil {
 		return failed(mend, "%v", err)
 	}
-	if _, err := k.HostID(ctx); err != nil {
+	if _, err := k.RunnerID(ctx); err != nil {
 		return failed(mend, "%v", err)
 	}
 	runs, err := k.List(ctx)

@@ -45,7 +45,7 @@ func surroundings(cfg *party.Config) []check {
 }
 
 func temporal(ctx context.Context, cfg *party.Config) Check {
-	options, err := party.EngineOptions(cfg, slog.New(slog.DiscardHandler))
+	options, err := party.TemporalOptions(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return failed("mend temporal.tls", "%v", err)
 	}
@@ -93,14 +93,14 @@ func hosts(ctx context.Context, cfg *party.Config) Check {
 		return failed("see what is said of the database", "the table of hosts can't be read: %v", err)
 	}
 	defer func() { _ = db.Close() }()
-	known, err := db.Hosts(ctx, time.Now().Add(-time.Minute))
+	known, err := db.Runners(ctx, time.Now().Add(-time.Minute))
 	if err != nil {
 		return failed("see what is said of the database", "the table of hosts can't be read: %v", err)
 	}
 	if len(known) == 0 {
 		return warning("start hutong worker on a machine with Docker or with programs in runner.process.allow", "no host of this party was heard of in the last minute; tasks will wait for one")
 	}
-	options, err := party.EngineOptions(cfg, slog.New(slog.DiscardHandler))
+	options, err := party.TemporalOptions(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return failed("mend temporal.tls", "%v", err)
 	}
@@ -110,15 +110,15 @@ func hosts(ctx context.Context, cfg *party.Config) Check {
 	}
 	defer c.Close()
 	for _, h := range known {
-		queue, err := c.DescribeTaskQueue(ctx, activities.RunQueue(h.HostID), enumspb.TASK_QUEUE_TYPE_ACTIVITY)
+		queue, err := c.DescribeTaskQueue(ctx, activities.TaskQueueOfRunner(h.RunnerID), enumspb.TASK_QUEUE_TYPE_ACTIVITY)
 		if err != nil {
-			return failed("see Temporal's log", "task queue %s: %v", activities.RunQueue(h.HostID), err)
+			return failed("see Temporal's log", "task queue %s: %v", activities.TaskQueueOfRunner(h.RunnerID), err)
 		}
 		if len(queue.GetPollers()) == 0 {
-			return failed("see that machine's worker's log: it reaches the database and not Temporal", "host %s says that it is there, and takes no work", h.HostID)
+			return failed("see that machine's worker's log: it reaches the database and not Temporal", "host %s says that it is there, and takes no work", h.RunnerID)
 		}
 	}
-	open := slices.DeleteFunc(slices.Clone(known), func(h store.Host) bool { return h.Draining })
+	open := slices.DeleteFunc(slices.Clone(known), func(h store.Runner) bool { return h.Draining })
 	if len(open) == 0 {
 		return warning("hutong host undrain, for one of hutong host list", "all %d host(s) are drained; tasks will wait", len(known))
 	}
@@ -201,7 +201,7 @@ func docker(ctx context.Context, cfg *party.Config) Check {
 	d, err := runner.NewDocker(runner.DockerOptions{NodeID: cfg.NodeID, Network: o.Network, HostNetwork: o.HostNetwork, PartyHost: o.PartyHost})
 	if err == nil {
 		defer func() { _ = d.Close() }()
-		_, err = d.HostID(ctx)
+		_, err = d.RunnerID(ctx)
 	}
 	const mend = "start Docker and let the party's user reach its socket (group docker), or set runner.docker.enabled to false"
 	switch {

@@ -19,7 +19,7 @@ func (p *Party) docker(ctx context.Context) (*runner.Docker, error) {
 	d, err := runner.NewDocker(runner.DockerOptions{NodeID: p.cfg.NodeID, Network: p.cfg.Runner.Docker.Network,
 		HostNetwork: p.cfg.Runner.Docker.HostNetwork, PartyHost: p.cfg.Runner.Docker.PartyHost})
 	if err == nil {
-		_, err = d.HostID(ctx)
+		_, err = d.RunnerID(ctx)
 	}
 	if err != nil {
 		if p.cfg.Runner.Docker.Enabled == SwitchOn {

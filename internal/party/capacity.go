@@ -22,7 +22,7 @@ func (c RunnerConfig) Offered(has runner.Capacity) runner.Capacity {
 }
 
 // offered asks a device for the capacity, unless the configuration says all of it.
-func (c RunnerConfig) offered(device runner.Runner) func(context.Context) (runner.Capacity, error) {
+func (c RunnerConfig) offered(device runner.Driver) func(context.Context) (runner.Capacity, error) {
 	return func(ctx context.Context) (runner.Capacity, error) {
 		if c.CPU > 0 && c.Memory > 0 && c.Disk > 0 {
 			return c.Offered(runner.Capacity{}), nil

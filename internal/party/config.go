@@ -124,7 +124,7 @@ type JobsConfig struct {
 	// Approval is how this party's part in a job is approved.
 	Approval Approval `yaml:"approval" env:"APPROVAL"`
 	// ShareFailure is how much partners are told of why a part of this party failed.
-	ShareFailure bfia.Share `yaml:"share_failure" env:"SHARE_FAILURE"`
+	ShareFailure bfia.FailureSharing `yaml:"share_failure" env:"SHARE_FAILURE"`
 	// KeepResults is how long a job is kept after its end: its outputs, logs and rows. 0 is for ever.
 	KeepResults time.Duration `yaml:"keep_results" env:"KEEP_RESULTS"`
 }

@@ -128,8 +128,8 @@ func (p *Party) closing(f func(context.Context) error) { p.closers = append(p.cl
 
 func (p *Party) tempDir() string { return filepath.Join(p.cfg.DataDir, "tmp") }
 
-// EngineOptions are how the party's engine is reached.
-func EngineOptions(cfg *Config, logger *slog.Logger) (client.Options, error) {
+// TemporalOptions are how the party's engine is reached.
+func TemporalOptions(cfg *Config, logger *slog.Logger) (client.Options, error) {
 	tls, err := cfg.Temporal.TLSClient()
 	if err != nil {
 		return client.Options{}, err
@@ -148,7 +148,7 @@ func EngineOptions(cfg *Config, logger *slog.Logger) (client.Options, error) {
 
 // dial connects to the party's engine.
 func dial(ctx context.Context, cfg *Config, logger *slog.Logger) (client.Client, error) {
-	options, err := EngineOptions(cfg, logger)
+	options, err := TemporalOptions(cfg, logger)
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +210,7 @@ const tasksInFlight = 32
 func (p *Party) settings() workflows.Settings {
 	return workflows.Settings{
 		PollAfter: p.cfg.Jobs.PollAfter, PollEvery: p.cfg.Jobs.PollEvery, GiveUpAfter: p.cfg.Remote.GiveUpAfter,
-		StopGrace: p.cfg.Runner.StopGrace, TasksInFlight: tasksInFlight, Attempts: p.cfg.Jobs.Attempts, HostLostAfter: p.cfg.Jobs.HostLostAfter, Share: p.cfg.Jobs.ShareFailure,
+		StopGrace: p.cfg.Runner.StopGrace, TasksInFlight: tasksInFlight, Attempts: p.cfg.Jobs.Attempts, RunnerLostAfter: p.cfg.Jobs.HostLostAfter, FailureSharing: p.cfg.Jobs.ShareFailure,
 	}
 }
 
@@ -271,19 +271,19 @@ func (p *Party) startControl(engine client.Client, db *store.Store, blobs blob.S
 }
 
 func (p *Party) startRunner(ctx context.Context, engine client.Client, db *store.Store, blobs blob.Store, docker *runner.Docker) error {
-	runs := &activities.Runs{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Runners: map[string]runner.Runner{},
+	runs := &activities.Runner{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Drivers: map[string]runner.Driver{},
 		System: p.system, Told: told(engine), StopGrace: p.cfg.Runner.StopGrace, Logger: p.logger}
-	var host runner.Runner
+	var host runner.Driver
 	if len(p.cfg.Runner.Process.Allow) > 0 {
 		processes, err := runner.NewProcess(runner.ProcessOptions{Dir: filepath.Join(p.cfg.DataDir, "runs"), AllowedCommands: p.cfg.Runner.Process.Allow})
 		if err != nil {
 			return fmt.Errorf("the process device of party %s: %w", p.cfg.NodeID, err)
 		}
-		runs.Runners[processes.Device()] = processes
+		runs.Drivers[processes.Device()] = processes
 		host = processes
 	}
 	if docker != nil {
-		runs.Runners[docker.Device()] = docker
+		runs.Drivers[docker.Device()] = docker
 		host = docker // its engine's id names the host also to a worker without this one's data folder
 	}
 	if p.cfg.Runner.K8s.Enabled {
@@ -291,18 +291,18 @@ func (p *Party) startRunner(ctx context.Context, engine client.Client, db *store
 		if err != nil {
 			return fmt.Errorf("the k8s device of party %s: %w", p.cfg.NodeID, err)
 		}
-		runs.Runners[cluster.Device()] = cluster
+		runs.Drivers[cluster.Device()] = cluster
 		host = cluster
 	}
 	if host == nil {
 		return fmt.Errorf("party %s has no device to run on: no Docker Engine answers, runner.process.allow is empty, and runner.k8s is off", p.cfg.NodeID)
 	}
-	id, err := host.HostID(ctx)
+	id, err := host.RunnerID(ctx)
 	if err != nil {
 		return fmt.Errorf("naming the host of party %s: %w", p.cfg.NodeID, err)
 	}
-	runs.HostID = id
-	w, err := worker.NewHost(ctx, engine, runs, worker.Offer{Slots: p.cfg.Runner.Slots, Labels: p.cfg.Runner.Labels, Capacity: p.cfg.Runner.offered(host)}, p.logger)
+	runs.RunnerID = id
+	w, err := worker.NewRunner(ctx, engine, runs, worker.RunnerCapacity{Slots: p.cfg.Runner.Slots, Labels: p.cfg.Runner.Labels, Capacity: p.cfg.Runner.offered(host)}, p.logger)
 	if err != nil {
 		return err
 	}

@@ -112,7 +112,7 @@ func measureDatabase(ctx context.Context, o options, d *deployment, into *report
 				_, err = db.ScheduleTasks(ctx, id)
 			}
 			if err == nil {
-				_, err = db.ScheduleTaskStatuses(ctx, id)
+				_, err = db.ScheduleParts(ctx, id)
 			}
 			return err
 		}},
@@ -161,13 +161,13 @@ func fill(ctx context.Context, db *store.Store, guest, host string, from, to int
 			SyncType: "callback", CreatedAt: at, StartedAt: &at, EndedAt: &at}
 		var own []store.Task
 		var tasks []store.ScheduleTask
-		var parts []store.ScheduleTaskStatus
+		var parts []store.SchedulePart
 		for k, name := range waves {
 			task := bfia.TaskID(id, name)
 			own = append(own, store.Task{Name: name, Role: "guest", Seq: k, TaskID: task, Component: "C", Provider: "p", Version: "1", State: bfia.TaskSuccess, StartedAt: &at, EndedAt: &at})
 			tasks = append(tasks, store.ScheduleTask{TaskID: task, Name: name, Component: "C", Provider: "p", Version: "1", Seq: k, State: bfia.TaskSuccess, StartedAt: &at, EndedAt: &at})
 			for role, node := range map[string]string{"guest": guest, "host": host} {
-				parts = append(parts, store.ScheduleTaskStatus{TaskID: task, Role: role, NodeID: node, State: bfia.TaskSuccess, StartedAt: &at, EndedAt: &at})
+				parts = append(parts, store.SchedulePart{TaskID: task, Role: role, NodeID: node, State: bfia.TaskSuccess, StartedAt: &at, EndedAt: &at})
 			}
 		}
 		if err := db.CreateScheduleJob(ctx, scheduled, tasks, parts); err != nil {

@@ -184,20 +184,20 @@ func (w *world) drain(ctx context.Context, p *party, length time.Duration) bool 
 }
 
 func (p *party) setDraining(ctx context.Context, draining bool) error {
-	data, err := call(ctx, http.MethodGet, p.url()+bfia.PathHostQuery, nil)
+	data, err := call(ctx, http.MethodGet, p.url()+bfia.PathRunnerQuery, nil)
 	if err != nil {
 		return err
 	}
-	var hosts []bfia.Host
+	var hosts []bfia.Runner
 	if err := json.Unmarshal(data, &hosts); err != nil {
 		return err
 	}
 	for _, h := range hosts {
-		body, err := json.Marshal(bfia.DrainHost{HostID: h.HostID, Draining: &draining})
+		body, err := json.Marshal(bfia.DrainRunner{RunnerID: h.RunnerID, Draining: &draining})
 		if err != nil {
 			return err
 		}
-		if _, err := call(ctx, http.MethodPost, p.url()+bfia.PathHostDrain, body); err != nil {
+		if _, err := call(ctx, http.MethodPost, p.url()+bfia.PathRunnerDrain, body); err != nil {
 			return err
 		}
 	}

@@ -34,7 +34,7 @@ func TestKilledFromOutside(t *testing.T) {
 	db := w.host.database()
 	require.Eventually(t, func() bool { // as soon as it is there
 		tasks, err := db.TasksByID(t.Context(), first)
-		return err == nil && len(tasks) > 0 && tasks[0].RunID != "" && cli.ContainerKill(t.Context(), tasks[0].RunID, "KILL") == nil
+		return err == nil && len(tasks) > 0 && tasks[0].ContainerID != "" && cli.ContainerKill(t.Context(), tasks[0].ContainerID, "KILL") == nil
 	}, time.Minute, 5*time.Millisecond)
 	s := w.guest.await(jobID, 2*time.Minute, finished)
 	requireSuccess(t, s)
@@ -88,10 +88,10 @@ func (n *node) pid(taskID string) int {
 	var record struct{ PID int }
 	require.Eventually(n.t, func() bool {
 		tasks, err := db.TasksByID(n.t.Context(), taskID)
-		if err != nil || len(tasks) == 0 || tasks[0].RunName == "" {
+		if err != nil || len(tasks) == 0 || tasks[0].ContainerName == "" {
 			return false
 		}
-		b, err := os.ReadFile(filepath.Join(n.cfg.DataDir, "runs", tasks[0].RunName, "pid.json"))
+		b, err := os.ReadFile(filepath.Join(n.cfg.DataDir, "runs", tasks[0].ContainerName, "pid.json"))
 		return err == nil && json.Unmarshal(b, &record) == nil && record.PID > 0
 	}, time.Minute, 20*time.Millisecond, "task %s does not run at %s", taskID, n.cfg.NodeID)
 	return record.PID
@@ -128,18 +128,18 @@ func TestHostLost(t *testing.T) {
 	db := w.host.database()
 	began, err := db.TasksByID(t.Context(), bfia.TaskID(jobID, "s1"))
 	require.NoError(t, err)
-	lostHost := began[0].HostID
+	lostHost := began[0].RunnerID
 	lost.end(syscall.SIGKILL)
 	w.host.startAs(party.Roles{Runner: true})
 	second := bfia.AttemptID(jobID, "s1", 2)
 	require.Eventually(t, func() bool {
 		tasks, err := db.TasksByID(t.Context(), second)
-		return err == nil && len(tasks) > 0 && tasks[0].RunID != ""
+		return err == nil && len(tasks) > 0 && tasks[0].ContainerID != ""
 	}, 90*time.Second, 50*time.Millisecond, "no second attempt")
 	tasks, err := db.TasksByID(t.Context(), second)
 	require.NoError(t, err)
 	require.Equal(t, 2, tasks[0].Attempt)
-	require.NotEqual(t, lostHost, tasks[0].HostID)
+	require.NotEqual(t, lostHost, tasks[0].RunnerID)
 
 	run(t, env, "worker", "--only", "runner", "--config", file).says("is ready")
 	require.Eventually(t, func() bool { return syscall.Kill(pid, 0) != nil }, time.Minute, 50*time.Millisecond,

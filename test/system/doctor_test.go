@@ -32,10 +32,10 @@ func TestDoctor(t *testing.T) {
 		require.Equal(t, doctor.Failed, found[name].State, "%+v", found[name])
 		require.Contains(t, found[name].Mend, "ask the partner")
 	}
-	hosts, err := w.guest.database().Hosts(t.Context(), time.Now().Add(-time.Minute))
+	hosts, err := w.guest.database().Runners(t.Context(), time.Now().Add(-time.Minute))
 	require.NoError(t, err)
 	require.Len(t, hosts, 1)
-	require.NoError(t, w.guest.database().DrainHost(t.Context(), hosts[0].HostID, true))
+	require.NoError(t, w.guest.database().DrainRunner(t.Context(), hosts[0].RunnerID, true))
 	for _, c := range doctor.Examine(t.Context(), w.guest.cfg) {
 		found[c.Name] = c
 	}

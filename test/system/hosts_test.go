@@ -19,12 +19,12 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"hutong/bfia"
-	"hutong/internal/party"
 	"hutong/internal/image"
-	"hutong/test/testenv"
-	"hutong/test/testenv/dockerd"
+	"hutong/internal/party"
 	"hutong/store"
 	"hutong/store/storetest"
+	"hutong/test/testenv"
+	"hutong/test/testenv/dockerd"
 )
 
 // machine is a Docker Engine of its own, and the runner worker that has it: a host of the party, in all but the hardware.
@@ -158,7 +158,7 @@ func (b bank) release(jobs []string) {
 	}
 	require.Eventually(b.t, func() bool { // seats are given back behind the end
 		for _, h := range b.hosts() {
-			if h.Used != (bfia.HostRoom{}) || h.Running > 0 {
+			if h.Used != (bfia.RunnerCapacity{}) || h.Running > 0 {
 				return false
 			}
 		}
@@ -167,13 +167,13 @@ func (b bank) release(jobs []string) {
 }
 
 // hosts are what the party tells of its hosts, by id.
-func (b bank) hosts() map[string]bfia.Host {
+func (b bank) hosts() map[string]bfia.Runner {
 	b.t.Helper()
-	var list []bfia.Host
-	b.good(http.MethodGet, bfia.PathHostQuery, nil, &list)
-	byID := map[string]bfia.Host{}
+	var list []bfia.Runner
+	b.good(http.MethodGet, bfia.PathRunnerQuery, nil, &list)
+	byID := map[string]bfia.Runner{}
 	for _, h := range list {
-		byID[h.HostID] = h
+		byID[h.RunnerID] = h
 	}
 	return byID
 }
@@ -184,8 +184,8 @@ func (b bank) ran(jobID, task string) (hostID string, attempt int) {
 	tasks, err := b.db.Tasks(b.t.Context(), jobID)
 	require.NoError(b.t, err)
 	for _, t := range tasks {
-		if t.Name == task && t.RunID != "" {
-			return t.HostID, t.Attempt
+		if t.Name == task && t.ContainerID != "" {
+			return t.RunnerID, t.Attempt
 		}
 	}
 	return "", 0
@@ -208,9 +208,9 @@ func (b bank) placed(jobs []string) map[string]int {
 
 func (b bank) drain(hostID string, draining bool) {
 	b.t.Helper()
-	body, err := json.Marshal(bfia.DrainHost{HostID: hostID, Draining: &draining})
+	body, err := json.Marshal(bfia.DrainRunner{RunnerID: hostID, Draining: &draining})
 	require.NoError(b.t, err)
-	b.good(http.MethodPost, bfia.PathHostDrain, body, nil)
+	b.good(http.MethodPost, bfia.PathRunnerDrain, body, nil)
 }
 
 // TestHosts has a party's work shared by several machines with a Docker Engine each: by free room, and by labels; one is
@@ -244,8 +244,8 @@ func TestHosts(t *testing.T) {
 	jobs, on := b.held(6, map[string]any{"resources": map[string]any{"cpu": 1}})
 	assert.Equal(t, map[string]int{big.id: 4, gpu.id: 2}, on)
 	hosts = b.hosts()
-	assert.Equal(t, bfia.HostRoom{Slots: 4, CPU: 4}, hosts[big.id].Used)
-	assert.Equal(t, bfia.HostRoom{Slots: 2, CPU: 2}, hosts[gpu.id].Used)
+	assert.Equal(t, bfia.RunnerCapacity{Slots: 4, CPU: 4}, hosts[big.id].Used)
+	assert.Equal(t, bfia.RunnerCapacity{Slots: 2, CPU: 2}, hosts[gpu.id].Used)
 	assert.Equal(t, 4, hosts[big.id].Running)
 	b.release(jobs)
 

@@ -24,10 +24,10 @@ import (
 
 	"hutong/activities"
 	"hutong/bfia"
-	"hutong/internal/party"
 	"hutong/internal/image"
-	"hutong/test/testenv"
+	"hutong/internal/party"
 	"hutong/store/blob"
+	"hutong/test/testenv"
 )
 
 // limitsImage is the provider's image for these tests: its tag is nobody else's.
@@ -256,7 +256,7 @@ func TestLogFlood(t *testing.T) {
 		require.Eventually(t, func() bool {
 			tasks, err := db.Tasks(t.Context(), jobID)
 			require.NoError(t, err)
-			run = tasks[0].RunName
+			run = tasks[0].ContainerName
 			return tasks[0].ExitCode != nil
 		}, time.Minute, 50*time.Millisecond)
 		storage, err := blob.Open(t.Context(), n.cfg.Storage.URL.Reveal())
@@ -304,7 +304,7 @@ func TestDiskFull(t *testing.T) {
 	db := w.host.database()
 	require.Eventually(t, func() bool {
 		tasks, err := db.Tasks(t.Context(), jobID)
-		return err == nil && tasks[0].RunID != ""
+		return err == nil && tasks[0].ContainerID != ""
 	}, time.Minute, 20*time.Millisecond)
 	filler := filepath.Join(disk, "filler")
 	f, err := os.Create(filler)

@@ -115,11 +115,11 @@ func TestRoomIsAllOrNone(t *testing.T) {
 		for i := 1; i < len(rows); i++ {
 			assert.False(t, rows[i].StartedAt.Before(*rows[i-1].EndedAt), "%s: %s ran beside %s", n.cfg.NodeID, rows[i].JobID, rows[i-1].JobID)
 		}
-		uses, err := n.database().HostUses(t.Context())
+		uses, err := n.database().RunnerUses(t.Context())
 		require.NoError(t, err)
 		require.Len(t, uses, 1)
 		require.Eventually(t, func() bool {
-			uses, err = n.database().HostUses(t.Context())
+			uses, err = n.database().RunnerUses(t.Context())
 			return err == nil && uses[0].Seats == 0
 		}, time.Minute, 50*time.Millisecond, "all room is given back")
 	}
@@ -154,10 +154,10 @@ func TestHostComes(t *testing.T) {
 	requireSuccess(t, w.guest.await(jobID, time.Minute, finished))
 	t.Logf("it has run %s after the host came", time.Since(came))
 
-	hosts, err := w.guest.database().Hosts(t.Context(), time.Now().Add(-time.Minute))
+	hosts, err := w.guest.database().Runners(t.Context(), time.Now().Add(-time.Minute))
 	require.NoError(t, err)
 	drain := func(draining bool) {
-		w.guest.good(http.MethodPost, "/v2/host/drain", fmt.Appendf(nil, `{"host_id":%q,"draining":%t}`, hosts[0].HostID, draining), nil)
+		w.guest.good(http.MethodPost, "/v2/host/drain", fmt.Appendf(nil, `{"host_id":%q,"draining":%t}`, hosts[0].RunnerID, draining), nil)
 	}
 	drain(true)
 	jobID = w.guest.submit(sleeping(t, 0, nil))

@@ -89,14 +89,14 @@ func partiesThatEndAtOnce(c client.Client) map[string]any {
 	return map[string]any{
 		activities.RecordScheduleJobName: func(context.Context, bfia.Plan, []string, time.Time) error { return nil },
 		activities.RecordProgressName:    func(context.Context, activities.Progress) error { return nil },
-		activities.TakeTurnName: func(context.Context, string, time.Time) (activities.Turn, error) {
-			return activities.Turn{Go: true}, nil
+		activities.DequeueName: func(context.Context, string, time.Time) (activities.QueueState, error) {
+			return activities.QueueState{Go: true}, nil
 		},
 		activities.SendCreateName: func(context.Context, string, string) (bfia.JobAccepted, error) {
-			return bfia.JobAccepted{Callbacks: true, Attempts: true, Applications: true}, nil
+			return bfia.JobAccepted{Callbacks: true, Attempts: true, Reservations: true}, nil
 		},
-		activities.SendApplyName: func(context.Context, string, bfia.Apply) (bfia.Grant, error) {
-			return bfia.Grant{Granted: true, Copies: 20}, nil
+		activities.SendReserveName: func(context.Context, string, bfia.ReserveRequest) (bfia.Grant, error) {
+			return bfia.Grant{Granted: true, Parallelism: 20}, nil
 		},
 		activities.SendStartName: func(context.Context, string, string) error { return nil },
 		activities.SendStopName:  func(context.Context, string, bfia.JobRef) error { return nil },

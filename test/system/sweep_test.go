@@ -33,12 +33,12 @@ func (n *node) engine() temporal.Client {
 }
 
 // keepHouse runs a party's housekeeping now, and tells what it did.
-func (n *node) keepHouse() workflows.Kept {
+func (n *node) keepHouse() workflows.HousekeepingResult {
 	n.t.Helper()
 	run, err := n.engine().ExecuteWorkflow(n.t.Context(), temporal.StartWorkflowOptions{ID: "housekeeping-now", TaskQueue: activities.ControlQueue},
 		workflows.HousekeepingName)
 	require.NoError(n.t, err)
-	var done workflows.Kept
+	var done workflows.HousekeepingResult
 	require.NoError(n.t, run.Get(n.t.Context(), &done))
 	return done
 }
@@ -202,7 +202,7 @@ func TestOrphans(t *testing.T) {
 		tasks, err := db.Tasks(t.Context(), jobID)
 		require.NoError(t, err)
 		row = tasks[0]
-		return row.RunID != "" && there(t, cli, row.RunID) == container.StateRunning
+		return row.ContainerID != "" && there(t, cli, row.ContainerID) == container.StateRunning
 	}, time.Minute, 50*time.Millisecond)
 	stop()
 	require.NoError(t, w.host.engine().TerminateWorkflow(t.Context(), workflows.PartyJobID(jobID), "", "an operator had enough"))
@@ -236,7 +236,7 @@ func TestOrphans(t *testing.T) {
 	}
 	w.host.startAs(party.Roles{Runner: true})
 	require.Eventually(t, func() bool {
-		return there(t, cli, row.RunID) == "" && there(t, cli, made["ours, of an unknown job"]) == ""
+		return there(t, cli, row.ContainerID) == "" && there(t, cli, made["ours, of an unknown job"]) == ""
 	}, time.Minute, 100*time.Millisecond)
 	for what, id := range made {
 		if what != "ours, of an unknown job" {
@@ -277,7 +277,7 @@ func TestSchedulerLost(t *testing.T) {
 		db := n.database()
 		require.Eventually(t, func() bool {
 			tasks, err := db.Tasks(t.Context(), jobID)
-			return err == nil && len(tasks) == 2 && tasks[0].RunID != ""
+			return err == nil && len(tasks) == 2 && tasks[0].ContainerID != ""
 		}, time.Minute, 50*time.Millisecond)
 	}
 	require.NoError(t, w.guest.engine().TerminateWorkflow(t.Context(), workflows.JobID(jobID), "", "an operator had enough"))

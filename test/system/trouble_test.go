@@ -86,7 +86,7 @@ func TestTerminated(t *testing.T) {
 	db := w.host.database()
 	require.Eventually(t, func() bool { // RUNNING comes before there is a run
 		tasks, err := db.Tasks(t.Context(), jobID)
-		return err == nil && tasks[0].RunID != ""
+		return err == nil && tasks[0].ContainerID != ""
 	}, time.Minute, 50*time.Millisecond)
 	c, err := temporal.Dial(temporal.Options{HostPort: w.host.cfg.Temporal.Address, Namespace: w.host.cfg.Temporal.Namespace})
 	require.NoError(t, err)
@@ -111,17 +111,17 @@ func TestHostIsGone(t *testing.T) {
 		n.register(sleepProvider(t), bfia.DeviceProcess)
 	}
 	db := w.host.database()
-	require.NoError(t, db.PutHost(t.Context(), store.Host{HostID: "gone", NodeID: hostNode, Devices: []string{"process"}, Queue: "host/gone", Slots: 2}))
+	require.NoError(t, db.PutRunner(t.Context(), store.Runner{RunnerID: "gone", NodeID: hostNode, Devices: []string{"process"}, Queue: "host/gone", Slots: 2}))
 	jobID := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil))
 	w.host.await(jobID, 20*time.Second, running("s1"))
 	stop := w.host.startAs(party.Roles{Runner: true})
 	s := w.guest.await(jobID, 2*time.Minute, finished)
 	require.Equal(t, bfia.TaskSuccess, s.Tasks[0].State)
-	hosts, err := db.Hosts(t.Context(), time.Now().Add(-time.Hour))
+	hosts, err := db.Runners(t.Context(), time.Now().Add(-time.Hour))
 	require.NoError(t, err)
 	require.Len(t, hosts, 2)
 	stop()
-	hosts, err = db.Hosts(t.Context(), time.Now().Add(-time.Hour))
+	hosts, err = db.Runners(t.Context(), time.Now().Add(-time.Hour))
 	require.NoError(t, err)
 	require.Len(t, hosts, 1, "a host that stops in order says so")
 }
