@@ -1,0 +1,67 @@
+package vocabulary
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestVocabulary checks every file of the project. HUTONG_VOCABULARY=transport checks one folder.
+func TestVocabulary(t *testing.T) {
+	only := os.Getenv("HUTONG_VOCABULARY")
+	if only == "" {
+		t.Skip("not yet the whole project")
+	}
+	root := filepath.Join("..", "..")
+	list := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", only)
+	list.Dir = root
+	out, err := list.Output()
+	require.NoError(t, err)
+	for name := range strings.SplitSeq(string(out), "\x00") {
+		if name == "" || exempt(name) {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(root, name))
+		if os.IsNotExist(err) {
+			continue
+		}
+		require.NoError(t, err)
+		var found []Finding
+		switch filepath.Ext(name) {
+		case ".go":
+			found, err = CheckGo(name, text)
+			require.NoError(t, err)
+		case ".md", ".yaml", ".sh", ".sql", "":
+			found = CheckText(name, text)
+		}
+		for _, f := range found {
+			t.Error(f)
+		}
+	}
+}
+
+// exempt reports files that name the replaced words in order to replace them, that are generated, or that others wrote.
+func exempt(name string) bool {
+	return strings.HasPrefix(name, "internal/vocabulary/") || name == "docs/glossary.md" ||
+		strings.HasSuffix(name, ".pb.go") || strings.Contains(name, "testdata/") || name == "go.mod" || name == "go.sum"
+}
+
+func TestCheck(t *testing.T) {
+	found, err := CheckGo("x.go", []byte(`package x
+
+// seatOf tells the seat, and goes on.
+func seatOf(n int) string { return "the engine said no" }
+`))
+	require.NoError(t, err)
+	var got []string
+	for _, f := range found {
+		got = append(got, f.String())
+	}
+	for _, want := range []string{`x.go:3: "tells"`, `x.go:3: "seat"`, `x.go:3: "goes on"`, `x.go:4: "the engine"`, `x.go:4: "seatO"`} {
+		require.Contains(t, strings.Join(got, "\n"), want)
+	}
+}
