@@ -8,7 +8,7 @@ import (
 
 	"hutong-reference/channel"
 	"hutong-reference/component"
-	"hutong-reference/outcome"
+	"hutong-reference/outputs"
 )
 
 const name = "HeteroSecureBoost"
@@ -44,7 +44,7 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 		return channel.Errorf("%d rows are more than the %d that can be trained on", len(ids), maxRows)
 	}
 	slog.Info("input read", "rows", len(ids), "columns", len(table.Columns))
-	out := outcome.NewWriter(ctx, task, store)
+	out := outputs.NewWriter(ctx, task, store)
 	if task.Self.Role == "guest" {
 		err = runGuest(ctx, task, table, ids, p, peers, out)
 	} else {
@@ -56,7 +56,7 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 	return out.Err()
 }
 
-func runGuest(ctx context.Context, task component.Task, table *component.Table, ids []string, p Params, peers component.Peers, out *outcome.Writer) error {
+func runGuest(ctx context.Context, task component.Task, table *component.Table, ids []string, p Params, peers component.Peers, out *outputs.Writer) error {
 	labels, err := table.Labels(p.Label)
 	if err != nil {
 		return err
@@ -65,7 +65,7 @@ func runGuest(ctx context.Context, task component.Task, table *component.Table, 
 	if err != nil {
 		return err
 	}
-	hosts, err := task.Some("host")
+	hosts, err := task.RequireParties("host")
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func runGuest(ctx context.Context, task component.Task, table *component.Table, 
 	for i, loss := range result.losses {
 		losses = append(losses, treeLoss{i + 1, loss})
 	}
-	out.JSON("train-loss", "report", "loss by tree", outcome.Loss{Component: name, Role: role, Metric: "loss", Data: losses})
+	out.JSON("train-loss", "report", "loss by tree", outputs.Loss{Component: name, Role: role, Metric: "loss", Data: losses})
 	probabilities := make([]float64, len(ids))
 	for i, score := range result.scores {
 		probabilities[i] = sigmoid(score)
@@ -104,7 +104,7 @@ func runGuest(ctx context.Context, task component.Task, table *component.Table, 
 	return nil
 }
 
-func runHost(ctx context.Context, task component.Task, table *component.Table, ids []string, p Params, peers component.Peers, out *outcome.Writer) error {
+func runHost(ctx context.Context, task component.Task, table *component.Table, ids []string, p Params, peers component.Peers, out *outputs.Writer) error {
 	if slices.Contains(table.Columns, p.Label) {
 		return fmt.Errorf("input train_data has the label column %q: at a host all columns but the id are features; leave the label out", p.Label)
 	}
@@ -115,7 +115,7 @@ func runHost(ctx context.Context, task component.Task, table *component.Table, i
 	if len(features) == 0 {
 		return channel.Errorf("the host has no features")
 	}
-	guest, err := task.Only("guest")
+	guest, err := task.OnlyParty("guest")
 	if err != nil {
 		return err
 	}
@@ -124,13 +124,13 @@ func runHost(ctx context.Context, task component.Task, table *component.Table, i
 	if err != nil {
 		return err
 	}
-	only, err := table.Only(p.ID)
+	only, err := table.OnlyColumn(p.ID)
 	if err != nil {
 		return err
 	}
 	out.Table("train_data", "ids of the training data", only)
 	out.JSON("model", "model", "host's part of the model", HostModel{name, task.Self.String(), names(features), splits})
-	out.Notes("the guest has this report")
+	out.Markers("the guest has this report")
 	return nil
 }
 

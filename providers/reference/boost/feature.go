@@ -56,8 +56,8 @@ func readFeatures(t *component.Table, bins int, exclude ...string) ([]*feature, 
 	return features, nil
 }
 
-// draw picks the features that a tree may use, by their positions: the same for the same seed, tree and owner, and never none.
-func draw(count int, rate float64, seed uint64, tree int, owner string) []bool {
+// sampleFeatures picks the features that a tree may use, by their positions: the same for the same seed, tree and owner, and never none.
+func sampleFeatures(count int, rate float64, seed uint64, tree int, owner string) []bool {
 	drawn := make([]bool, count)
 	h := fnv.New64a()
 	_, _ = fmt.Fprintf(h, "%d/%s", tree, owner) // a hash doesn't fail

@@ -21,14 +21,14 @@ func (s sum) minus(o sum) sum {
 	return sum{s.count - o.count, s.hessian - o.hessian, s.gradient - o.gradient}
 }
 
-// crossEntropy is the first and second derivative of the loss of one row.
-func crossEntropy(label uint8, score float64) sum {
+// gradientOf is the first and second derivative of the loss of one row.
+func gradientOf(label uint8, score float64) sum {
 	p := sigmoid(score)
-	return sum{1, fixed(p * (1 - p)), fixed(p - float64(label))}
+	return sum{1, toFixed(p * (1 - p)), toFixed(p - float64(label))}
 }
 
-func fixed(x float64) int64 { return int64(math.Round(x * (1 << precision))) }
-func float(x int64) float64 { return float64(x) / (1 << precision) }
+func toFixed(x float64) int64   { return int64(math.Round(x * (1 << precision))) }
+func fromFixed(x int64) float64 { return float64(x) / (1 << precision) }
 
 func sigmoid(score float64) float64 { return 1 / (1 + math.Exp(-score)) }
 
@@ -47,19 +47,19 @@ func logLoss(labels []uint8, scores []float64) float64 {
 
 // weight is the best score of a leaf.
 func (t TreeParams) weight(s sum) float64 {
-	d := float(s.hessian) + t.Lambda
+	d := fromFixed(s.hessian) + t.Lambda
 	if d <= 0 {
 		return 0
 	}
-	return -float(s.gradient) / d
+	return -fromFixed(s.gradient) / d
 }
 
 func (t TreeParams) score(s sum) float64 {
-	d := float(s.hessian) + t.Lambda
+	d := fromFixed(s.hessian) + t.Lambda
 	if d <= 0 {
 		return 0
 	}
-	return float(s.gradient) * float(s.gradient) / d
+	return fromFixed(s.gradient) * fromFixed(s.gradient) / d
 }
 
 // gain is by how much a split lowers the loss.
@@ -76,8 +76,8 @@ type candidate struct {
 	gain                 float64
 }
 
-// better returns the best split of one histogram, if it is better than what was found before. Of equals, the first stays.
-func (t TreeParams) better(best candidate, h histogram, both sum, source, feature int) candidate {
+// bestSplit returns the best split of one histogram, if it is better than what was found before. Of equals, the first stays.
+func (t TreeParams) bestSplit(best candidate, h histogram, both sum, source, feature int) candidate {
 	var left sum
 	for b := range len(h) - 1 {
 		left = left.plus(h[b])

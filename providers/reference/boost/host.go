@@ -23,7 +23,7 @@ type host struct {
 
 	key       *paillier.PublicKey
 	cellBits  int // of one row's or bin's plaintext
-	drawn     []bool
+	sampled   []bool
 	encrypted []*big.Int // of each row, in the current tree
 	splits    []HostSplit
 }
@@ -43,7 +43,7 @@ func (h *host) serve(ctx context.Context, ids []string) ([]HostSplit, error) {
 		case req.Op == opSetup && h.key == nil && req.Setup != nil:
 			ans.Bins, err = h.setup(*req.Setup, ids)
 		case req.Op == opTree && h.key != nil:
-			err = h.begin(ctx, req.Tree, body)
+			err = h.startTree(ctx, req.Tree, body)
 		case req.Op == opHistograms && h.encrypted != nil:
 			ans.Filled, out, err = h.histograms(ctx, req.Nodes, body)
 		case req.Op == opSplit && h.encrypted != nil:
@@ -89,7 +89,7 @@ func (h *host) setup(s setup, ids []string) (bins []int, err error) {
 	return bins, nil
 }
 
-func (h *host) begin(ctx context.Context, tree int, body []byte) error {
+func (h *host) startTree(ctx context.Context, tree int, body []byte) error {
 	cs, err := h.key.DecodeCiphertexts(body, h.rowCount)
 	if err == nil {
 		err = parallel.Each(ctx, len(cs), func(i int) error {
@@ -103,7 +103,7 @@ func (h *host) begin(ctx context.Context, tree int, body []byte) error {
 		return channel.Errorf("gradients of the guest: %v", err)
 	}
 	h.encrypted = cs
-	h.drawn = draw(len(h.features), h.params.FeatureRate, h.params.Seed, tree, h.owner)
+	h.sampled = sampleFeatures(len(h.features), h.params.FeatureRate, h.params.Seed, tree, h.owner)
 	slog.Info(fmt.Sprintf("tree %d/%d", tree+1, h.params.Trees))
 	return nil
 }
@@ -120,7 +120,7 @@ func (h *host) histograms(ctx context.Context, counts []int, body []byte) (fille
 	err = parallel.Each(ctx, len(sums), func(i int) error {
 		n, f := i/len(h.features), i%len(h.features)
 		sums[i] = make([]*big.Int, h.features[f].bins())
-		if !h.drawn[f] {
+		if !h.sampled[f] {
 			return nil
 		}
 		for _, row := range nodes[n] {
@@ -168,7 +168,7 @@ func (h *host) histograms(ctx context.Context, counts []int, body []byte) (fille
 	return filled, h.key.EncodeCiphertexts(packed), nil
 }
 
-func (h *host) split(counts []int, cuts []cutOrder, body []byte) (numbers []int, out []byte, err error) {
+func (h *host) split(counts []int, cuts []splitOrder, body []byte) (numbers []int, out []byte, err error) {
 	nodes, err := decodeRows(counts, body, h.rowCount)
 	if err == nil && len(nodes) != len(cuts) {
 		err = fmt.Errorf("%d cuts for %d nodes", len(cuts), len(nodes))
@@ -177,7 +177,7 @@ func (h *host) split(counts []int, cuts []cutOrder, body []byte) (numbers []int,
 		return nil, nil, channel.Errorf("splits that the guest asked for: %v", err)
 	}
 	for i, c := range cuts {
-		if c.Feature < 0 || c.Feature >= len(h.features) || !h.drawn[c.Feature] ||
+		if c.Feature < 0 || c.Feature >= len(h.features) || !h.sampled[c.Feature] ||
 			c.Bin < 0 || c.Bin >= len(h.features[c.Feature].cuts) {
 			return nil, nil, channel.Errorf("splits that the guest asked for: number %d names a feature or bin that was not offered", i)
 		}
@@ -185,7 +185,7 @@ func (h *host) split(counts []int, cuts []cutOrder, body []byte) (numbers []int,
 		numbers = append(numbers, len(h.splits))
 		h.splits = append(h.splits, HostSplit{f.name, f.cuts[c.Bin]})
 		bits := newBitset(len(nodes[i]))
-		for j, left := range f.part(cut{c.Feature, c.Bin, nodes[i]}) {
+		for j, left := range f.splitRows(split{c.Feature, c.Bin, nodes[i]}) {
 			if left {
 				bits.set(j)
 			}

@@ -16,7 +16,7 @@ import (
 
 	"hutong-reference/channel"
 	"hutong-reference/component"
-	"hutong-reference/outcome"
+	"hutong-reference/outputs"
 )
 
 // dataset is made up, with values that repeat so that gains tie, and labels that depend on both sides' features.
@@ -73,10 +73,10 @@ func asFeatures(columns [][]float64, side string, bins int) []*feature {
 }
 
 // federate trains with a host behind a connection.
-func federate(ctx context.Context, d dataset, p Params) (*trained, []HostSplit, error) {
+func federate(ctx context.Context, d dataset, p Params) (*trainResult, []HostSplit, error) {
 	guestEnd, hostEnd := channel.Pipe()
 	g, ctx := errgroup.WithContext(ctx)
-	var result *trained
+	var result *trainResult
 	var splits []HostSplit
 	g.Go(func() (err error) {
 		h := &host{peer: hostEnd, owner: "host.0", features: asFeatures(d.host, "h", p.Bins), params: p}
@@ -166,7 +166,7 @@ func TestLossless(t *testing.T) {
 	}
 }
 
-func requireSame(t *testing.T, want, got *trained) {
+func requireSame(t *testing.T, want, got *trainResult) {
 	t.Helper()
 	require.Len(t, got.scores, len(want.scores))
 	for i := range want.scores {
@@ -176,7 +176,7 @@ func requireSame(t *testing.T, want, got *trained) {
 }
 
 // Features that are drawn by tree are drawn alike.
-func TestLosslessWithDrawnFeatures(t *testing.T) {
+func TestLosslessWithSampledFeatures(t *testing.T) {
 	for _, seed := range []string{"0", "9"} {
 		p := testParams(t, map[string]string{"subsample_feature_rate": "0.5", "random_seed": seed, "tree_param": `{"max_depth": 4}`})
 		d := makeDataset(8, 100, 4, 5)
@@ -216,7 +216,7 @@ func TestBreast(t *testing.T) {
 	require.Len(t, features, 10)
 	result, err := train(t.Context(), []source{newLocal("guest.0", features, p)}, labels, p)
 	require.NoError(t, err)
-	alone := outcome.Measure(labels, result.scores).AUC
+	alone := outputs.Measure(labels, result.scores).AUC
 	require.Greater(t, alone, 0.9)
 	require.Less(t, alone, 0.9985, "the guest alone is worse than both together")
 }
@@ -278,7 +278,7 @@ func TestRefusesTheOtherSide(t *testing.T) {
 	require.ErrorContains(t, run(func(*host) {}, swapped), "run Intersection first")
 	require.ErrorContains(t, run(func(*host) {}, d.ids[1:]), "run Intersection first")
 
-	err = run(func(h *host) { h.peer = liar{h.peer} }, d.ids)
+	err = run(func(h *host) { h.peer = tamperer{h.peer} }, d.ids)
 	require.ErrorContains(t, err, "histograms of host.0")
 
 	err = run(func(h *host) {
@@ -288,10 +288,10 @@ func TestRefusesTheOtherSide(t *testing.T) {
 	require.ErrorContains(t, err, "has 51 bins")
 }
 
-// liar sends the ciphertexts of a histogram in another order.
-type liar struct{ Peer }
+// tamperer sends the ciphertexts of a histogram in another order.
+type tamperer struct{ Peer }
 
-func (l liar) Send(ctx context.Context, step string, head any, body []byte) error {
+func (l tamperer) Send(ctx context.Context, step string, head any, body []byte) error {
 	if ans, ok := head.(answer); ok && len(ans.Filled) > 0 {
 		if len(body) < 2*256 {
 			return errors.New("the test needs two ciphertexts")

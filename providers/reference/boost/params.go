@@ -61,7 +61,7 @@ func ReadParams(values map[string]string) (Params, error) {
 		Tol:          r.Float("tol", 0.0001, 0, 1e6),
 		Metrics:      r.Strings("metrics", []string{"auc", "ks"}),
 	}
-	r.Subset("metrics", p.Metrics, []string{"auc", "ks"})
+	r.CheckSubset("metrics", p.Metrics, []string{"auc", "ks"})
 	// The protocol's documents write the objective both ways.
 	objective, name := r, "objective_param"
 	if r.IsObject(name) {
@@ -83,7 +83,7 @@ func ReadParams(values map[string]string) (Params, error) {
 	if r.Object("cv_param").Bool("need_cv", false) {
 		r.Object("cv_param").Fail("need_cv", "cross-validation is not supported; leave it out or false")
 	}
-	if r.Given("early_stopping_rounds") {
+	if r.Has("early_stopping_rounds") {
 		r.Fail("early_stopping_rounds", "needs validation data, which is not supported; leave it empty (n_iter_no_change and tol stop on the training loss)")
 	}
 	if err := r.Err(); err != nil {

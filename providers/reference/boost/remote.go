@@ -32,7 +32,7 @@ func newRemote(ctx context.Context, peer Peer, owner string, ids []string, p Par
 	if r.layout, err = layout(len(ids)); err != nil {
 		return nil, err
 	}
-	ans, _, err := r.ask(ctx, request{Op: opSetup, Setup: &setup{
+	ans, _, err := r.call(ctx, request{Op: opSetup, Setup: &setup{
 		Version: protocolVersion, Agreement: p.agreement(),
 		Rows: len(ids), RowDigest: component.DigestIDs(ids),
 		N: key.N.Bytes(), HS: key.HS.Bytes(),
@@ -49,7 +49,7 @@ func newRemote(ctx context.Context, peer Peer, owner string, ids []string, p Par
 	return r, nil
 }
 
-func (r *remote) ask(ctx context.Context, req request, body []byte) (answer, []byte, error) {
+func (r *remote) call(ctx context.Context, req request, body []byte) (answer, []byte, error) {
 	var ans answer
 	if err := r.peer.Send(ctx, stepRequest, req, body); err != nil {
 		return ans, nil, err
@@ -58,7 +58,7 @@ func (r *remote) ask(ctx context.Context, req request, body []byte) (answer, []b
 	return ans, out, err
 }
 
-func (r *remote) begin(ctx context.Context, tree int, gradients []sum) error {
+func (r *remote) startTree(ctx context.Context, tree int, gradients []sum) error {
 	cs := make([]*big.Int, len(gradients))
 	err := parallel.Each(ctx, len(cs), func(i int) (err error) {
 		g := gradients[i]
@@ -69,13 +69,13 @@ func (r *remote) begin(ctx context.Context, tree int, gradients []sum) error {
 		return fmt.Errorf("encrypt gradients: %w", err)
 	}
 	r.gradients = gradients
-	_, _, err = r.ask(ctx, request{Op: opTree, Tree: tree}, r.key.EncodeCiphertexts(cs))
+	_, _, err = r.call(ctx, request{Op: opTree, Tree: tree}, r.key.EncodeCiphertexts(cs))
 	return err
 }
 
 func (r *remote) histograms(ctx context.Context, nodes [][]int32) ([][]histogram, error) {
 	counts, body := encodeRows(nodes)
-	ans, body, err := r.ask(ctx, request{Op: opHistograms, Nodes: counts}, body)
+	ans, body, err := r.call(ctx, request{Op: opHistograms, Nodes: counts}, body)
 	if err != nil {
 		return nil, err
 	}
@@ -158,21 +158,21 @@ func (r *remote) unpack(ctx context.Context, nodes [][]int32, filled [][]byte, b
 	return out, nil
 }
 
-func (r *remote) split(ctx context.Context, cuts []cut) ([]parted, error) {
+func (r *remote) split(ctx context.Context, cuts []split) ([]splitResult, error) {
 	nodes := make([][]int32, len(cuts))
-	orders := make([]cutOrder, len(cuts))
+	orders := make([]splitOrder, len(cuts))
 	for i, c := range cuts {
-		nodes[i], orders[i] = c.rows, cutOrder{c.feature, c.bin}
+		nodes[i], orders[i] = c.rows, splitOrder{c.feature, c.bin}
 	}
 	counts, body := encodeRows(nodes)
-	ans, body, err := r.ask(ctx, request{Op: opSplit, Nodes: counts, Cuts: orders}, body)
+	ans, body, err := r.call(ctx, request{Op: opSplit, Nodes: counts, Cuts: orders}, body)
 	if err != nil {
 		return nil, err
 	}
 	if len(ans.Splits) != len(cuts) {
 		return nil, channel.Errorf("splits of %s: %d for %d nodes", r.owner, len(ans.Splits), len(cuts))
 	}
-	out := make([]parted, len(cuts))
+	out := make([]splitResult, len(cuts))
 	for i, c := range cuts {
 		left := make([]bool, len(c.rows))
 		if len(body) < len(newBitset(len(left))) {
@@ -188,7 +188,7 @@ func (r *remote) split(ctx context.Context, cuts []cut) ([]parted, error) {
 			return nil, channel.Errorf("splits of %s: one that leaves a side empty", r.owner)
 		}
 		body = body[len(newBitset(len(left))):]
-		out[i] = parted{Rule{Owner: r.owner, Split: &ans.Splits[i]}, left}
+		out[i] = splitResult{Rule{Owner: r.owner, Split: &ans.Splits[i]}, left}
 	}
 	return out, nil
 }

@@ -8,23 +8,23 @@ import (
 
 // source is features that a tree can split by, wherever they lie. Rows are numbered alike in all sources of a training.
 type source interface {
-	// begin starts a tree with the gradients of all rows.
-	begin(ctx context.Context, tree int, gradients []sum) error
+	// startTree starts a tree with the gradients of all rows.
+	startTree(ctx context.Context, tree int, gradients []sum) error
 	// histograms adds up the gradients of each node's rows: by node, feature, bin. A feature that this tree does not
 	// draw has a nil histogram.
 	histograms(ctx context.Context, nodes [][]int32) ([][]histogram, error)
 	// split parts the rows of nodes. The nodes that come back know how to part other rows the same way.
-	split(ctx context.Context, cuts []cut) ([]parted, error)
+	split(ctx context.Context, cuts []split) ([]splitResult, error)
 }
 
-// cut asks to part rows: those in bins up to bin of the feature go left.
-type cut struct {
+// split asks to part rows: those in bins up to bin of the feature go left.
+type split struct {
 	feature, bin int
 	rows         []int32
 }
 
-// parted is the answer to a cut: what the model keeps of it, and which of the rows go left, in their order.
-type parted struct {
+// splitResult is the answer to a cut: what the model keeps of it, and which of the rows go left, in their order.
+type splitResult struct {
 	rule Rule
 	left []bool
 }
@@ -35,7 +35,7 @@ type local struct {
 	features  []*feature
 	rate      float64
 	seed      uint64
-	drawn     []bool
+	sampled   []bool
 	gradients []sum
 }
 
@@ -43,8 +43,8 @@ func newLocal(owner string, features []*feature, p Params) *local {
 	return &local{owner: owner, features: features, rate: p.FeatureRate, seed: p.Seed}
 }
 
-func (l *local) begin(_ context.Context, tree int, gradients []sum) error {
-	l.drawn = draw(len(l.features), l.rate, l.seed, tree, l.owner)
+func (l *local) startTree(_ context.Context, tree int, gradients []sum) error {
+	l.sampled = sampleFeatures(len(l.features), l.rate, l.seed, tree, l.owner)
 	l.gradients = gradients
 	return nil
 }
@@ -56,7 +56,7 @@ func (l *local) histograms(ctx context.Context, nodes [][]int32) ([][]histogram,
 	}
 	err := parallel.Each(ctx, len(nodes)*len(l.features), func(i int) error {
 		n, f := i/len(l.features), i%len(l.features)
-		if !l.drawn[f] {
+		if !l.sampled[f] {
 			return nil
 		}
 		feature := l.features[f]
@@ -71,17 +71,17 @@ func (l *local) histograms(ctx context.Context, nodes [][]int32) ([][]histogram,
 	return out, err
 }
 
-func (l *local) split(_ context.Context, cuts []cut) ([]parted, error) {
-	out := make([]parted, len(cuts))
+func (l *local) split(_ context.Context, cuts []split) ([]splitResult, error) {
+	out := make([]splitResult, len(cuts))
 	for i, c := range cuts {
 		f := l.features[c.feature]
 		threshold := f.cuts[c.bin]
-		out[i] = parted{Rule{Owner: l.owner, Feature: f.name, Threshold: &threshold}, f.part(c)}
+		out[i] = splitResult{Rule{Owner: l.owner, Feature: f.name, Threshold: &threshold}, f.splitRows(c)}
 	}
 	return out, nil
 }
 
-func (f *feature) part(c cut) []bool {
+func (f *feature) splitRows(c split) []bool {
 	left := make([]bool, len(c.rows))
 	for i, row := range c.rows {
 		left[i] = int(f.bin[row]) <= c.bin

@@ -7,8 +7,8 @@ import (
 	"math"
 )
 
-// trained is what a training gives.
-type trained struct {
+// trainResult is what a training gives.
+type trainResult struct {
 	trees  []*Tree
 	scores []float64 // of each row, before the sigmoid
 	losses []float64 // after each tree
@@ -16,15 +16,15 @@ type trained struct {
 
 // train boosts over the features of all sources. It is the whole algorithm: with one local source it trains on a plain
 // table, with a local one and one for each host it is SecureBoost.
-func train(ctx context.Context, sources []source, labels []uint8, p Params) (*trained, error) {
-	out := &trained{scores: make([]float64, len(labels))}
+func train(ctx context.Context, sources []source, labels []uint8, p Params) (*trainResult, error) {
+	out := &trainResult{scores: make([]float64, len(labels))}
 	last := logLoss(labels, out.scores)
 	gradients := make([]sum, len(labels))
 	for t := range p.Trees {
 		for i, label := range labels {
-			gradients[i] = crossEntropy(label, out.scores[i])
+			gradients[i] = gradientOf(label, out.scores[i])
 		}
-		err := together(ctx, sources, func(ctx context.Context, _ int, s source) error { return s.begin(ctx, t, gradients) })
+		err := forEachSource(ctx, sources, func(ctx context.Context, _ int, s source) error { return s.startTree(ctx, t, gradients) })
 		if err != nil {
 			return nil, fmt.Errorf("tree %d: %w", t+1, err)
 		}

@@ -33,14 +33,14 @@ const (
 // request is the head of what the guest sends. Bodies: of tree, a ciphertext for each row; of histograms and split, the row
 // numbers of all nodes one after the other, 4 bytes each.
 type request struct {
-	Op    string     `json:"op"`
-	Setup *setup     `json:"setup,omitempty"`
-	Tree  int        `json:"tree,omitempty"`  // from 0
-	Nodes []int      `json:"nodes,omitempty"` // rows of each node
-	Cuts  []cutOrder `json:"cuts,omitempty"`  // one for each node
+	Op    string       `json:"op"`
+	Setup *setup       `json:"setup,omitempty"`
+	Tree  int          `json:"tree,omitempty"`  // from 0
+	Nodes []int        `json:"nodes,omitempty"` // rows of each node
+	Cuts  []splitOrder `json:"cuts,omitempty"`  // one for each node
 }
 
-type cutOrder struct {
+type splitOrder struct {
 	Feature int `json:"feature"`
 	Bin     int `json:"bin"`
 }

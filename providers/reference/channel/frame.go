@@ -24,15 +24,15 @@ const maxMessage = 4 << 30
 // maxAhead bounds how many chunks may come before one that is missing.
 const maxAhead = 1024
 
-// run tells one life of a program from the next, which knows nothing of what the first one sent.
-type run [8]byte
+// instance tells one life of a program from the next, which knows nothing of what the first one sent.
+type instance [8]byte
 
-func newRun() (r run) {
+func newInstance() (r instance) {
 	_, _ = rand.Read(r[:]) // crypto/rand's Read never fails
 	return r
 }
 
-func encodeChunk(r run, number uint64, last bool, data []byte) []byte {
+func encodeChunk(r instance, number uint64, last bool, data []byte) []byte {
 	out := make([]byte, chunkHeader, chunkHeader+len(data))
 	out[0] = chunkVersion
 	if last {
@@ -48,16 +48,16 @@ type chunk struct {
 	data []byte
 }
 
-func decodeChunk(b []byte) (run, uint64, chunk, error) {
+func decodeChunk(b []byte) (instance, uint64, chunk, error) {
 	if len(b) < chunkHeader || b[0] != chunkVersion {
-		return run{}, 0, chunk{}, errors.New("a message that this version does not understand")
+		return instance{}, 0, chunk{}, errors.New("a message that this version does not understand")
 	}
-	return run(b[2:10]), binary.BigEndian.Uint64(b[10:]), chunk{last: b[1]&flagLast != 0, data: b[chunkHeader:]}, nil
+	return instance(b[2:10]), binary.BigEndian.Uint64(b[10:]), chunk{last: b[1]&flagLast != 0, data: b[chunkHeader:]}, nil
 }
 
 // assembler puts the chunks of one topic in order and together.
 type assembler struct {
-	from  *run // of the first chunk; shared by the topics of a link
+	from  *instance // of the first chunk; shared by the topics of a link
 	next  uint64
 	ahead map[uint64]chunk
 	part  []byte
@@ -70,7 +70,7 @@ func (a *assembler) add(b []byte) error {
 	if err != nil {
 		return err
 	}
-	if *a.from == (run{}) {
+	if *a.from == (instance{}) {
 		*a.from = r
 	}
 	if *a.from != r {

@@ -12,17 +12,17 @@ import (
 
 // Config of a link. Roles are written with their number: guest.0.
 type Config struct {
-	Transport          string // host:port of one's own party's transport
-	SessionID, TaskID  string
-	TraceID, Token     string
-	Self, SelfNode     string
-	Partner, OtherNode string
+	Transport            string // host:port of one's own party's transport
+	SessionID, TaskID    string
+	TraceID, Token       string
+	Self, SelfNode       string
+	Partner, PartnerNode string
 
-	// Patience is how long one Receive waits for the partner. Zero: 10 hours, since training can be long and a
+	// ReceiveTimeout is how long one Receive waits for the partner. Zero: 10 hours, since training can be long and a
 	// partner that died without a word is found by the scheduler, which then stops this side.
-	Patience time.Duration
-	// TransportPatience is how long the transport may be out of reach. Zero: 2 minutes, enough for a restart.
-	TransportPatience time.Duration
+	ReceiveTimeout time.Duration
+	// TransportTimeout is how long the transport may be out of reach. Zero: 2 minutes, enough for a restart.
+	TransportTimeout time.Duration
 }
 
 // Error is a failure that the partner may be told in these words. All other errors stay at home, since they can carry
@@ -46,11 +46,11 @@ type Link struct {
 	config   Config
 	endpoint *endpoint
 	stop     context.CancelCauseFunc
-	watching sync.WaitGroup
+	watcher  sync.WaitGroup
 
-	run      run // of this side
+	instance instance // of this side
 	mu       sync.Mutex
-	partner  run               // of the other side, once something came
+	partner  instance          // of the other side, once something came
 	sent     map[string]uint64 // chunks pushed, by step
 	received map[string]*assembler
 }
@@ -62,24 +62,24 @@ const stepAbort = "abort"
 func Open(ctx context.Context, c Config) (*Link, context.Context, error) {
 	for name, value := range map[string]string{
 		"system.transport": c.Transport, "config.session_id": c.SessionID, "config.task_id": c.TaskID,
-		"config.node_id of " + c.Self: c.SelfNode, "config.node_id of " + c.Partner: c.OtherNode,
+		"config.node_id of " + c.Self: c.SelfNode, "config.node_id of " + c.Partner: c.PartnerNode,
 	} {
 		if value == "" {
 			return nil, nil, fmt.Errorf("variable %s is missing: it is needed to reach %s", name, c.Partner)
 		}
 	}
-	if c.Patience == 0 {
-		c.Patience = 10 * time.Hour
+	if c.ReceiveTimeout == 0 {
+		c.ReceiveTimeout = 10 * time.Hour
 	}
-	if c.TransportPatience == 0 {
-		c.TransportPatience = 2 * time.Minute
+	if c.TransportTimeout == 0 {
+		c.TransportTimeout = 2 * time.Minute
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	l := &Link{
-		config: c, endpoint: newEndpoint(c), stop: stop, run: newRun(),
+		config: c, endpoint: newEndpoint(c), stop: stop, instance: newInstance(),
 		sent: map[string]uint64{}, received: map[string]*assembler{},
 	}
-	l.watching.Add(1)
+	l.watcher.Add(1)
 	go l.watch(ctx)
 	return l, ctx, nil
 }
@@ -107,7 +107,7 @@ func (l *Link) Send(ctx context.Context, step string, head any, body []byte) err
 		number := l.sent[step]
 		l.sent[step]++
 		l.mu.Unlock()
-		if err := l.endpoint.push(ctx, l.config.OtherNode, l.outTopic(step), encodeChunk(l.run, number, last, part)); err != nil {
+		if err := l.endpoint.push(ctx, l.config.PartnerNode, l.outTopic(step), encodeChunk(l.instance, number, last, part)); err != nil {
 			return fmt.Errorf("send %s to %s: %w", step, l.config.Partner, err)
 		}
 	}
@@ -123,7 +123,7 @@ func (l *Link) Receive(ctx context.Context, step string, head any) ([]byte, erro
 		l.received[step] = in
 	}
 	l.mu.Unlock()
-	giveUp := time.Now().Add(l.config.Patience)
+	giveUp := time.Now().Add(l.config.ReceiveTimeout)
 	for {
 		if m, ok := in.take(); ok {
 			body, err := decodeMessage(m, head)
@@ -146,7 +146,7 @@ func (l *Link) Receive(ctx context.Context, step string, head any) ([]byte, erro
 			if len(in.ahead) > 0 {
 				return nil, Errorf("%s of %s: chunk %d was lost, later ones came", step, l.config.Partner, in.next)
 			}
-			return nil, Errorf("%s of %s: nothing came for %s", step, l.config.Partner, l.config.Patience)
+			return nil, Errorf("%s of %s: nothing came for %s", step, l.config.Partner, l.config.ReceiveTimeout)
 		}
 	}
 }
@@ -157,20 +157,20 @@ type abortMessage struct {
 
 // watch waits for the partner's word that it failed.
 func (l *Link) watch(ctx context.Context) {
-	defer l.watching.Done()
+	defer l.watcher.Done()
 	for ctx.Err() == nil {
 		b, err := l.endpoint.pop(ctx, l.config.SelfNode, l.inTopic(stepAbort))
 		switch {
 		case err == nil:
 			m := abortMessage{Reason: "it gave no reason"}
 			_ = json.Unmarshal(b, &m)
-			l.stop(&PartnerError{l.config.Partner, clip(m.Reason)})
+			l.stop(&PartnerError{l.config.Partner, truncate(m.Reason)})
 			return
 		case errors.Is(err, errEmpty), ctx.Err() != nil:
 		default:
 			// Send and Receive meet the same trouble and judge it; this is no more than a watch.
 			slog.Warn("can't watch for the partner's end", "partner", l.config.Partner, "error", err.Error())
-			_ = pause(ctx, longestPause)
+			_ = sleep(ctx, maxBackoff)
 		}
 	}
 }
@@ -191,19 +191,19 @@ func (l *Link) Abort(err error, limit time.Duration) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	if err := l.endpoint.push(ctx, l.config.OtherNode, l.outTopic(stepAbort), payload); err != nil {
+	if err := l.endpoint.push(ctx, l.config.PartnerNode, l.outTopic(stepAbort), payload); err != nil {
 		slog.Warn("could not tell the partner that this side failed", "partner", l.config.Partner, "error", err.Error())
 	}
 }
 
-// releaseTime bounds the courtesy of Close.
-const releaseTime = 2 * time.Second
+// releaseTimeout bounds the courtesy of Close.
+const releaseTimeout = 2 * time.Second
 
 // Close ends the link and frees the topics that this side read from.
 func (l *Link) Close() {
 	l.stop(context.Canceled)
-	l.watching.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
+	l.watcher.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
 	steps := []string{stepAbort}
 	for step := range l.received {

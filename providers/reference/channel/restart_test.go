@@ -111,7 +111,7 @@ func TestTransportRestarts(t *testing.T) {
 	open := func(self, partner string) (*channel.Link, context.Context) {
 		link, ctx, err := channel.Open(t.Context(), channel.Config{
 			Transport: p.address, SessionID: "session", TaskID: "task", TraceID: "trace", Token: "token",
-			Self: self, SelfNode: "node", Partner: partner, OtherNode: "node",
+			Self: self, SelfNode: "node", Partner: partner, PartnerNode: "node",
 		})
 		require.NoError(t, err)
 		return link, ctx

@@ -39,17 +39,17 @@ func TestFromEnviron(t *testing.T) {
 	require.Equal(t, Address{"c690", "guest-A-report-report0"}, task.Outputs["train-intersection"])
 	_, err = task.Input("model")
 	require.ErrorContains(t, err, "runtime.component.input.model is missing")
-	_, err = task.Only("host")
+	_, err = task.OnlyParty("host")
 	require.ErrorContains(t, err, "2 parties of role host")
-	hosts, err := task.Some("host")
+	hosts, err := task.RequireParties("host")
 	require.NoError(t, err)
 	require.Equal(t, []Party{{"host", 0, "B"}, {"host", 1, "C"}}, hosts)
-	_, err = task.Some("arbiter")
+	_, err = task.RequireParties("arbiter")
 	require.ErrorContains(t, err, "config.node_id.arbiter.0 is missing")
 	require.Equal(t, []string{
 		"system.callback", "system.transport", "config.trace_id", "config.log.path", "config.inst_id.host.0", "config.inst_id.host.1",
 	}, task.Missing)
-	guest, err := task.Only("guest")
+	guest, err := task.OnlyParty("guest")
 	require.NoError(t, err)
 	require.Equal(t, "guest.0", guest.String())
 
@@ -63,7 +63,7 @@ func TestFromEnviron(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			task, err := FromEnviron([]string{"config.task_id=1", c.variable})
 			require.ErrorContains(t, err, c.want)
-			require.Equal(t, "1", task.TaskID, "what could be read is there, for the callback")
+			require.Equal(t, "1", task.TaskID, "the readable variables are present, for the callback")
 		})
 	}
 	task, err = FromEnviron([]string{"config.self_role=guest", "runtime.component.name=x"})
@@ -84,7 +84,7 @@ func TestReader(t *testing.T) {
 	require.Equal(t, "id", r.String("plain", ""))
 	for _, name := range []string{"none", "null", "empty", "absent"} {
 		require.Equal(t, 7, r.Int(name, 7, 0, 10), name)
-		require.False(t, r.Given(name))
+		require.False(t, r.Has(name))
 	}
 	require.Equal(t, 2, r.Int("int", 0, 0, 10))
 	require.Equal(t, 1e-4, r.Float("float", 0, 0, 1))
@@ -126,7 +126,7 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// s3server keeps objects in memory, as much of S3 as a store needs.
+// s3server starts a server that implements the part of S3 that a store needs. It keeps objects in memory.
 func s3server(t *testing.T) string {
 	var mu sync.Mutex
 	objects := map[string][]byte{}
@@ -165,7 +165,7 @@ func s3server(t *testing.T) string {
 	return strings.TrimPrefix(s.URL, "http://")
 }
 
-// unchunk undoes the client's signed chunks: length in hexadecimal, ";chunk-signature=..", line end, data, line end.
+// unchunk decodes the signed chunks of the S3 client: length in hexadecimal, ";chunk-signature=..", line end, data, line end.
 func unchunk(b []byte) []byte {
 	var out []byte
 	for {
@@ -179,7 +179,7 @@ func unchunk(b []byte) []byte {
 	}
 }
 
-// The same for both kinds of store.
+// TestStores runs the same checks on both kinds of store.
 func TestStores(t *testing.T) {
 	for name, address := range map[string]string{
 		"file": "file://" + t.TempDir(),
@@ -229,14 +229,14 @@ func TestOpenStoreRefuses(t *testing.T) {
 	}
 }
 
-// failing breaks on one key.
-type failing struct {
+// failingStore fails to write keys that end in part.
+type failingStore struct {
 	Store
 	part string
 	keys []string
 }
 
-func (f *failing) Write(_ context.Context, key string, _ []byte) error {
+func (f *failingStore) Write(_ context.Context, key string, _ []byte) error {
 	f.keys = append(f.keys, key)
 	if strings.HasSuffix(key, f.part) {
 		return errors.New("disk full")
@@ -245,9 +245,9 @@ func (f *failing) Write(_ context.Context, key string, _ []byte) error {
 }
 
 func TestMetadataComesLast(t *testing.T) {
-	f := &failing{part: "data_0"}
+	f := &failingStore{part: "data_0"}
 	require.ErrorContains(t, WriteTable(t.Context(), f, Address{"t", "n"}, &Table{Columns: []string{"id"}}, ""), "disk full")
-	require.Equal(t, []string{"n/t/data_0"}, f.keys, "no metadata where there is no data")
+	require.Equal(t, []string{"n/t/data_0"}, f.keys, "no metadata without data")
 }
 
 func TestReadTable(t *testing.T) {
@@ -290,7 +290,7 @@ func TestReadTable(t *testing.T) {
 	}
 	for _, a := range []Address{{"..", "n"}, {"t", "../x"}, {"", "n"}, {"t", ""}, {"t", "/etc"}, {"a/../../../b", "n"}} {
 		_, err := ReadTable(t.Context(), store, a)
-		require.ErrorContains(t, err, "do not name a place", a)
+		require.ErrorContains(t, err, "are not a valid path", a)
 	}
 }
 
@@ -309,7 +309,7 @@ func TestIDs(t *testing.T) {
 	require.ErrorContains(t, err, `no column "z"`)
 }
 
-func TestReport(t *testing.T) {
+func TestReportStatus(t *testing.T) {
 	for name, c := range map[string]struct {
 		answers []string // status and body
 		calls   int
@@ -337,7 +337,7 @@ func TestReport(t *testing.T) {
 				_, _ = w.Write([]byte(body))
 			}))
 			defer s.Close()
-			err := Task{TaskID: "t", Callback: s.URL, Self: Party{Role: "host", Index: 1}}.Report(t.Context(), StatusFailed)
+			err := Task{TaskID: "t", Callback: s.URL, Self: Party{Role: "host", Index: 1}}.ReportStatus(t.Context(), StatusFailed)
 			if c.err == "" {
 				require.NoError(t, err)
 			} else {
@@ -346,7 +346,7 @@ func TestReport(t *testing.T) {
 			require.Equal(t, c.calls, calls)
 		})
 	}
-	require.NoError(t, Task{}.Report(t.Context(), StatusSuccess))
+	require.NoError(t, Task{}.ReportStatus(t.Context(), StatusSuccess))
 }
 
 func FuzzFromEnviron(f *testing.F) {

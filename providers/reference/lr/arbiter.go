@@ -17,9 +17,9 @@ import (
 // maxMasked bounds how many ciphertexts one request may have.
 const maxMasked = 1 << 24
 
-// arbitrate makes the key, hands out its public half, and decrypts what guest and hosts send until each has said that it ends.
+// serveParties makes the key, hands out its public half, and decrypts what guest and hosts send until each has said that it ends.
 // It returns how many numbers it decrypted.
-func arbitrate(ctx context.Context, peers component.Peers, keyBits int) (decrypted int, err error) {
+func serveParties(ctx context.Context, peers component.Peers, keyBits int) (decrypted int, err error) {
 	key, err := paillier.GenerateKey(keyBits)
 	if err != nil {
 		return 0, err

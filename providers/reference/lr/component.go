@@ -8,7 +8,7 @@ import (
 
 	"hutong-reference/channel"
 	"hutong-reference/component"
-	"hutong-reference/outcome"
+	"hutong-reference/outputs"
 )
 
 type iterationLoss struct {
@@ -23,19 +23,19 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 	if err != nil {
 		return err
 	}
-	guest, err := task.Only("guest")
+	guest, err := task.OnlyParty("guest")
 	if err != nil {
 		return err
 	}
-	arbiter, err := task.Only("arbiter")
+	arbiter, err := task.OnlyParty("arbiter")
 	if err != nil {
 		return err
 	}
-	hosts, err := task.Some("host")
+	hosts, err := task.RequireParties("host")
 	if err != nil {
 		return err
 	}
-	out := outcome.NewWriter(ctx, task, store)
+	out := outputs.NewWriter(ctx, task, store)
 	if task.Self.Role == "arbiter" {
 		err = runArbiter(ctx, task, p, peers, out)
 	} else {
@@ -51,20 +51,20 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 	return out.Err()
 }
 
-func runArbiter(ctx context.Context, task component.Task, p Params, peers component.Peers, out *outcome.Writer) error {
-	decrypted, err := arbitrate(ctx, peers, p.KeyBits)
+func runArbiter(ctx context.Context, task component.Task, p Params, peers component.Peers, out *outputs.Writer) error {
+	decrypted, err := serveParties(ctx, peers, p.KeyBits)
 	if err != nil {
 		return err
 	}
 	slog.Info("decrypted for guest and hosts", "numbers", decrypted)
-	note := outcome.Note{Component: task.Component, Role: task.Self.String(), Note: "the arbiter has no part of the model"}
+	note := outputs.Marker{Component: task.Component, Role: task.Self.String(), Note: "the arbiter has no part of the model"}
 	out.Table("train_data", "the arbiter has no rows", &component.Table{Columns: []string{p.ID}})
 	out.JSON("model", "model", "marker", note)
-	out.Notes("the guest has this report")
+	out.Markers("the guest has this report")
 	return nil
 }
 
-func runParty(ctx context.Context, task component.Task, store component.Store, p Params, all roles, peers component.Peers, out *outcome.Writer) error {
+func runParty(ctx context.Context, task component.Task, store component.Store, p Params, all roles, peers component.Peers, out *outputs.Writer) error {
 	address, err := task.Input("train_data")
 	if err != nil {
 		return err
@@ -107,13 +107,13 @@ func runParty(ctx context.Context, task component.Task, store component.Store, p
 	}
 	m := w.model(task.Component)
 	if !isGuest {
-		only, err := table.Only(p.ID)
+		only, err := table.OnlyColumn(p.ID)
 		if err != nil {
 			return err
 		}
 		out.Table("train_data", "ids of the training data", only)
 		out.JSON("model", "model", "host's part of the model", m)
-		out.Notes("the guest has this report")
+		out.Markers("the guest has this report")
 		return nil
 	}
 	m.Iterations = len(losses)
@@ -122,7 +122,7 @@ func runParty(ctx context.Context, task component.Task, store component.Store, p
 	for i, loss := range losses {
 		data = append(data, iterationLoss{i + 1, loss})
 	}
-	out.JSON("train-loss", "report", "loss by iteration", outcome.Loss{Component: task.Component, Role: task.Self.String(), Metric: "loss", Data: data})
+	out.JSON("train-loss", "report", "loss by iteration", outputs.Loss{Component: task.Component, Role: task.Self.String(), Metric: "loss", Data: data})
 	for i := range scores {
 		scores[i] = sigmoid(scores[i])
 	}

@@ -13,21 +13,21 @@ const precision = 32
 
 // limit is how large a feature or a party's share of a score may be.
 const (
-	limitBits = 20
-	limit     = 1 << limitBits
+	maxValueBits = 20
+	maxValue     = 1 << maxValueBits
 )
 
-// fix rounds; v is less than limit.
-func fix(v float64) int64 { return int64(math.Round(math.Ldexp(v, precision))) }
+// toFixed rounds; v is less than limit.
+func toFixed(v float64) int64 { return int64(math.Round(math.Ldexp(v, precision))) }
 
-// float turns a fixed-point number with the given bits behind the point back.
-func float(v *big.Int, behind int) float64 {
+// fromFixed turns a fixed-point number with the given bits behind the point back.
+func fromFixed(v *big.Int, behind int) float64 {
 	f, _ := new(big.Float).SetInt(v).Float64()
 	return math.Ldexp(f, -behind)
 }
 
-// bigFix is v as a fixed-point number with the given bits behind the point, for what is larger than a score.
-func bigFix(v float64, behind int) *big.Int {
+// toBigFixed is v as a fixed-point number with the given bits behind the point, for what is larger than a score.
+func toBigFixed(v float64, behind int) *big.Int {
 	f := new(big.Float).SetMantExp(big.NewFloat(v), behind)
 	out, _ := f.Int(nil)
 	return out
@@ -46,18 +46,18 @@ func dot(a, b []int64) *big.Int {
 // Widths, in bits, of what is packed beside each other for the arbiter, sign included. A party's share of a row is its score, less
 // twice the label at the guest: below limit+2 in size.
 func gradientWidth(rows, parties int) int {
-	return 2*(precision+limitBits) + 1 + bits.Len(uint(rows)) + bits.Len(uint(parties)) + 1
+	return 2*(precision+maxValueBits) + 1 + bits.Len(uint(rows)) + bits.Len(uint(parties)) + 1
 }
 
-func scoreWidth(parties int) int { return precision + limitBits + 1 + bits.Len(uint(parties)) + 1 }
+func scoreWidth(parties int) int { return precision + maxValueBits + 1 + bits.Len(uint(parties)) + 1 }
 
 // statusWidth is for 8 times the loss of all rows, and for the squared length of a step. Beyond squares of scores there is room for
 // penalties: weights are below limit, alpha below 2^20, features fewer than 2^24.
 func statusWidth(rows, parties int) int {
-	return 2*(precision+limitBits) + 72 + bits.Len(uint(rows)) + 2*bits.Len(uint(parties))
+	return 2*(precision+maxValueBits) + 72 + bits.Len(uint(rows)) + 2*bits.Len(uint(parties))
 }
 
 // errTooLarge is told when scores run away.
 func errTooLarge(who string) error {
-	return channel.Errorf("the scores at %s have grown beyond %d: the training runs away; standardise the features or lower learning_rate", who, limit)
+	return channel.Errorf("the scores at %s have grown beyond %d: the training runs away; standardise the features or lower learning_rate", who, maxValue)
 }

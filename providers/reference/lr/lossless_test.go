@@ -16,7 +16,7 @@ import (
 
 	"hutong-reference/channel"
 	"hutong-reference/component"
-	"hutong-reference/outcome"
+	"hutong-reference/outputs"
 )
 
 // tolerance is what the package promises for weights, scores and losses.
@@ -26,17 +26,17 @@ const tolerance = 1e-6
 type dataset struct {
 	ids    []string
 	labels []uint8
-	guest  []component.Numbers
-	hosts  [][]component.Numbers
+	guest  []component.NumericColumn
+	hosts  [][]component.NumericColumn
 }
 
 func makeDataset(seed uint64, rows, guestColumns int, hostColumns ...int) dataset {
 	rng := rand.New(rand.NewPCG(seed, 7))
 	d := dataset{}
 	truth := make([]float64, rows)
-	columns := func(side string, n int) (list []component.Numbers) {
+	columns := func(side string, n int) (list []component.NumericColumn) {
 		for c := range n {
-			f := component.Numbers{Name: fmt.Sprint(side, c)}
+			f := component.NumericColumn{Name: fmt.Sprint(side, c)}
 			weight := rng.NormFloat64()
 			for i := range rows {
 				x := rng.NormFloat64()
@@ -64,7 +64,7 @@ func makeDataset(seed uint64, rows, guestColumns int, hostColumns ...int) datase
 
 func (d dataset) joined(intercept bool) [][]float64 {
 	var out [][]float64
-	for _, list := range append([][]component.Numbers{d.guest}, d.hosts...) {
+	for _, list := range append([][]component.NumericColumn{d.guest}, d.hosts...) {
 		for _, f := range list {
 			out = append(out, f.Values)
 		}
@@ -97,22 +97,22 @@ func mesh(names ...string) map[string]component.Peers {
 	return out
 }
 
-// federated is what a training of several parties gives.
-type federated struct {
+// federatedResult is what a training of several parties gives.
+type federatedResult struct {
 	losses, scores []float64
 	weights        []float64 // in the order of the joined table
 	decrypted      int
 }
 
 // federate trains with all parties in this process; change may alter what one of them is and does.
-func federate(ctx context.Context, d dataset, p Params, change func(*party)) (federated, error) {
+func federate(ctx context.Context, d dataset, p Params, change func(*party)) (federatedResult, error) {
 	all := d.roles()
 	peers := mesh(append([]string{all.guest, all.arbiter}, all.hosts...)...)
 	g, ctx := errgroup.WithContext(ctx)
-	var f federated
+	var f federatedResult
 	parties := make([]*party, 1+len(d.hosts))
 	g.Go(func() (err error) {
-		f.decrypted, err = arbitrate(ctx, peers[all.arbiter], p.KeyBits)
+		f.decrypted, err = serveParties(ctx, peers[all.arbiter], p.KeyBits)
 		return err
 	})
 	for i := range parties {
@@ -183,7 +183,7 @@ func TestLossless(t *testing.T) {
 			t.Parallel()
 			p := testParams(t, c.params)
 			d := makeDataset(uint64(len(name)), c.rows, c.guest, c.hosts...)
-			want := taylor()
+			want := newTaylor()
 			want.train(d.joined(p.Intercept), d.labels, p, c.batches)
 			got, err := federate(t.Context(), d, p, nil)
 			require.NoError(t, err)
@@ -236,7 +236,7 @@ func readBreast(t testing.TB) dataset {
 	require.NoError(t, err)
 	hostFeatures, err := host.Features("id")
 	require.NoError(t, err)
-	return dataset{ids, labels, guestFeatures, [][]component.Numbers{hostFeatures}}
+	return dataset{ids, labels, guestFeatures, [][]component.NumericColumn{hostFeatures}}
 }
 
 // On real data it is the plain regression as well, and ranks as regression with the exact logistic loss does.
@@ -244,7 +244,7 @@ func TestBreast(t *testing.T) {
 	d := readBreast(t)
 	require.Len(t, d.ids, 509)
 	p := testParams(t, map[string]string{"max_iter": "2"})
-	want := taylor()
+	want := newTaylor()
 	want.train(d.joined(true), d.labels, p, [][2]int{{0, 509}})
 	got, err := federate(t.Context(), d, p, nil)
 	require.NoError(t, err)
@@ -254,10 +254,10 @@ func TestBreast(t *testing.T) {
 
 	// The expansion, trained to the end, against the exact loss, in plain: the same rank.
 	p.MaxIter, p.Optimizer, p.LearningRate = 200, "sgd", 0.5
-	expanded, exact := taylor(), exact()
+	expanded, exact := newTaylor(), newExact()
 	expanded.train(d.joined(true), d.labels, p, [][2]int{{0, 509}})
 	exact.train(d.joined(true), d.labels, p, [][2]int{{0, 509}})
-	a, b := outcome.Measure(d.labels, expanded.scores), outcome.Measure(d.labels, exact.scores)
+	a, b := outputs.Measure(d.labels, expanded.scores), outputs.Measure(d.labels, exact.scores)
 	t.Logf("auc %.4f, exact %.4f; ks %.4f, exact %.4f", a.AUC, b.AUC, a.KS, b.KS)
 	require.InDelta(t, b.AUC, a.AUC, 0.01)
 	require.InDelta(t, b.KS, a.KS, 0.05)
@@ -309,7 +309,7 @@ func TestRefusesTheOtherSide(t *testing.T) {
 	}{
 		"zeros":     {stepShares, func(h any, b []byte) (any, []byte) { return h, make([]byte, len(b)) }, "not a ciphertext of the key"},
 		"too few":   {stepShares, func(h any, b []byte) (any, []byte) { return h, b[256:] }, "ciphertexts of 256 bytes are expected"},
-		"old":       {stepShares, func(any, []byte) (any, []byte) { return at{9, 9}, nil }, "iteration 9, batch 9 came where 1, 0 was due"},
+		"old":       {stepShares, func(any, []byte) (any, []byte) { return position{9, 9}, nil }, "iteration 9, batch 9 came where 1, 0 was due"},
 		"status":    {stepStatus, func(h any, b []byte) (any, []byte) { return h, append(b, b...) }, "status of host.0"},
 		"next":      {stepNext, func(any, []byte) (any, []byte) { return nextHead{}, nil }, "the guest judged iteration 0"},
 		"request":   {stepMasked, func(any, []byte) (any, []byte) { return maskedHead{Count: 1 << 30}, nil }, "a request for 1073741824 numbers"},
@@ -319,22 +319,22 @@ func TestRefusesTheOtherSide(t *testing.T) {
 			t.Parallel()
 			_, err := federate(t.Context(), d, testParams(t, nil), func(w *party) {
 				for who, peer := range w.others {
-					w.others[who] = liar{peer, c.step, c.alter}
+					w.others[who] = tamperer{peer, c.step, c.alter}
 				}
-				w.arbiter = liar{w.arbiter, c.step, c.alter}
+				w.arbiter = tamperer{w.arbiter, c.step, c.alter}
 			})
 			require.ErrorContains(t, err, c.want)
 		})
 	}
 }
 
-type liar struct {
+type tamperer struct {
 	component.Peer
 	step  string
 	alter func(head any, body []byte) (any, []byte)
 }
 
-func (l liar) Send(ctx context.Context, step string, head any, body []byte) error {
+func (l tamperer) Send(ctx context.Context, step string, head any, body []byte) error {
 	if step == l.step {
 		head, body = l.alter(head, body)
 	}

@@ -69,7 +69,7 @@ func ReadParams(values map[string]string) (Params, error) {
 		},
 		Metrics: r.Strings("metrics", []string{"auc", "ks"}),
 	}
-	r.Subset("metrics", p.Metrics, []string{"auc", "ks"})
+	r.CheckSubset("metrics", p.Metrics, []string{"auc", "ks"})
 	if !strings.EqualFold(r.String("batch_size", ""), "all") {
 		p.BatchSize = r.Int("batch_size", 2048, -1, 1<<30)
 		switch p.BatchSize {

@@ -69,7 +69,7 @@ func TestBatches(t *testing.T) {
 // The largest numbers that pass the checks fit the fields that are made for them.
 func TestWidths(t *testing.T) {
 	const rows, parties = 1000, 4
-	x := fix(limit - 1)
+	x := toFixed(maxValue - 1)
 	part := x + 2<<precision // of the guest, label -1
 	all := func(v int64) []int64 {
 		out := make([]int64, rows)

@@ -42,7 +42,7 @@ type roles struct {
 }
 
 // newParty takes the features and, at the guest, the labels.
-func newParty(self string, all roles, peers component.Peers, p Params, ids []string, features []component.Numbers, labels []uint8) (*party, error) {
+func newParty(self string, all roles, peers component.Peers, p Params, ids []string, features []component.NumericColumn, labels []uint8) (*party, error) {
 	w := &party{
 		params: p, self: self, ids: ids, rows: len(ids), guest: all.guest, hosts: all.hosts,
 		arbiter: peers[all.arbiter], others: maps.Clone(peers),
@@ -64,10 +64,10 @@ func newParty(self string, all roles, peers component.Peers, p Params, ids []str
 	for j, column := range w.columns {
 		w.fixed[j] = make([]int64, w.rows)
 		for i, x := range column {
-			if x >= limit || x <= -limit {
-				return nil, channel.Errorf("a feature of %s has values of %d and more: standardise the features before", self, limit)
+			if x >= maxValue || x <= -maxValue {
+				return nil, channel.Errorf("a feature of %s has values of %d and more: standardise the features before", self, maxValue)
 			}
-			w.fixed[j][i] = fix(x)
+			w.fixed[j][i] = toFixed(x)
 		}
 	}
 	if fewest := w.batches()[0]; fewest.to-fewest.from <= len(w.columns) {
@@ -96,12 +96,12 @@ func (w *party) batches() []batch {
 	return list
 }
 
-func (w *party) penalised(column int) bool { return column < len(w.names) }
+func (w *party) isPenalised(column int) bool { return column < len(w.names) }
 
-// open gets the arbiter's key and compares rows and parameters with the others.
-func (w *party) open(ctx context.Context) error {
+// handshake gets the arbiter's key and compares rows and parameters with the others.
+func (w *party) handshake(ctx context.Context) error {
 	h := hello{protocolVersion, w.params.Agreement, w.rows, component.DigestIDs(w.ids)}
-	err := w.all(ctx, func(ctx context.Context, _ string, peer component.Peer) error {
+	err := w.exchangeAll(ctx, func(ctx context.Context, _ string, peer component.Peer) error {
 		return peer.Send(ctx, stepHello, h, nil)
 	}, func(ctx context.Context, who string, peer component.Peer) error {
 		var theirs hello
@@ -138,8 +138,8 @@ func (w *party) open(ctx context.Context) error {
 	return nil
 }
 
-// all sends to and receives from all others at once, so that nobody waits for one who waits for them.
-func (w *party) all(ctx context.Context, send, receive func(ctx context.Context, who string, peer component.Peer) error) error {
+// exchangeAll sends to and receives from all others at once, so that nobody waits for one who waits for them.
+func (w *party) exchangeAll(ctx context.Context, send, receive func(ctx context.Context, who string, peer component.Peer) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for who, peer := range w.others {
 		g.Go(func() error { return send(ctx, who, peer) })
@@ -206,7 +206,7 @@ func (w *party) decrypt(ctx context.Context, cs []*big.Int, width int) ([]*big.I
 	return out, nil
 }
 
-// end tells the arbiter that this party is through.
-func (w *party) end(ctx context.Context) error {
+// finish tells the arbiter that this party is through.
+func (w *party) finish(ctx context.Context) error {
 	return w.arbiter.Send(ctx, stepMasked, maskedHead{End: true}, nil)
 }

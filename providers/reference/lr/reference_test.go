@@ -12,14 +12,14 @@ type reference struct {
 	scores      []float64
 }
 
-func taylor() *reference {
+func newTaylor() *reference {
 	return &reference{
 		loss:  func(y, z float64) float64 { return math.Ln2 - y*z/2 + z*z/8 },
 		slope: func(y, z float64) float64 { return z/4 - y/2 },
 	}
 }
 
-func exact() *reference {
+func newExact() *reference {
 	return &reference{
 		loss:  func(y, z float64) float64 { return math.Log1p(math.Exp(-y * z)) },
 		slope: func(y, z float64) float64 { return -y / (1 + math.Exp(y*z)) },

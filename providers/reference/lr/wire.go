@@ -39,14 +39,14 @@ type hello struct {
 	RowDigest []byte    `json:"row_digest"`
 }
 
-// at says to which part of the training a message belongs.
-type at struct {
+// position says to which part of the training a message belongs.
+type position struct {
 	Iteration int `json:"iteration"`
 	Batch     int `json:"batch"`
 }
 
 type nextHead struct {
-	at
+	position
 	Stop bool `json:"stop"`
 }
 
@@ -58,8 +58,8 @@ type maskedHead struct {
 type plainHead struct{}
 
 // receiveCiphertexts takes count ciphertexts that belong to this part of the training.
-func receiveCiphertexts(ctx context.Context, peer component.Peer, who, step string, now at, key *paillier.PublicKey, count int) ([]*big.Int, error) {
-	var head at
+func receiveCiphertexts(ctx context.Context, peer component.Peer, who, step string, now position, key *paillier.PublicKey, count int) ([]*big.Int, error) {
+	var head position
 	body, err := peer.Receive(ctx, step, &head)
 	if err != nil {
 		return nil, err

@@ -102,7 +102,7 @@ func (k *PrivateKey) Decrypt(c *big.Int) (*big.Int, error) {
 
 func (h *half) decrypt(c *big.Int) *big.Int {
 	u := new(big.Int).Mod(c, h.square)
-	m := h.log(u.Exp(u, h.less, h.square))
+	m := h.lFunction(u.Exp(u, h.minusOne, h.square))
 	m.Mul(m, h.hInv)
 	return m.Mod(m, h.prime)
 }

@@ -35,7 +35,7 @@ type PrivateKey struct {
 // half is what is computed modulo the square of one of the two primes.
 type half struct {
 	prime, square *big.Int
-	less          *big.Int // prime-1
+	minusOne      *big.Int // prime-1
 	hInv          *big.Int // L(g^(prime-1)) inverted
 	table         func() *fixedBase
 }
@@ -113,17 +113,17 @@ func newPrivateKey(p, q *big.Int) (*PrivateKey, error) {
 }
 
 func newHalf(prime *big.Int, pk *PublicKey) half {
-	h := half{prime: prime, square: new(big.Int).Mul(prime, prime), less: new(big.Int).Sub(prime, one)}
+	h := half{prime: prime, square: new(big.Int).Mul(prime, prime), minusOne: new(big.Int).Sub(prime, one)}
 	g := new(big.Int).Add(pk.N, one)
-	h.hInv = new(big.Int).ModInverse(h.log(g.Exp(g, h.less, h.square)), prime)
+	h.hInv = new(big.Int).ModInverse(h.lFunction(g.Exp(g, h.minusOne, h.square)), prime)
 	h.table = sync.OnceValue(func() *fixedBase {
 		return newFixedBase(new(big.Int).Mod(pk.HS, h.square), h.square, exponentBits(pk.N))
 	})
 	return h
 }
 
-// log is L(u) = (u-1)/prime.
-func (h *half) log(u *big.Int) *big.Int {
+// lFunction is L(u) = (u-1)/prime.
+func (h *half) lFunction(u *big.Int) *big.Int {
 	u = new(big.Int).Sub(u, one)
 	return u.Quo(u, h.prime)
 }

@@ -50,7 +50,7 @@ func (l Layout) Split(sum *big.Int) ([]int64, error) {
 	values := make([]int64, len(l.widths))
 	rest := new(big.Int).Set(sum)
 	for i, w := range l.widths {
-		values[i] = takeSigned(rest, w).Int64()
+		values[i] = popSigned(rest, w).Int64()
 	}
 	if rest.Sign() != 0 {
 		return nil, errTooLarge
@@ -63,7 +63,7 @@ func SplitRow(sum *big.Int, width, count int) ([]*big.Int, error) {
 	row := make([]*big.Int, count)
 	rest := new(big.Int).Set(sum)
 	for i := range row {
-		row[i] = takeSigned(rest, width)
+		row[i] = popSigned(rest, width)
 	}
 	if rest.Sign() != 0 {
 		return nil, errTooLarge
@@ -71,9 +71,9 @@ func SplitRow(sum *big.Int, width, count int) ([]*big.Int, error) {
 	return row, nil
 }
 
-// takeSigned removes the lowest field from rest and returns it: the number of that width, with its sign, that rest is
+// popSigned removes the lowest field from rest and returns it: the number of that width, with its sign, that rest is
 // congruent to.
-func takeSigned(rest *big.Int, width int) *big.Int {
+func popSigned(rest *big.Int, width int) *big.Int {
 	span := new(big.Int).Lsh(one, uint(width))
 	low := new(big.Int).And(rest, new(big.Int).Sub(span, one)) // And treats rest as two's complement
 	if low.Bit(width-1) == 1 {

@@ -23,8 +23,8 @@ var Parameters = []string{"timeout", "max_clock_offset"}
 // Outputs are the names under which the component leaves data.
 var Outputs = []string{"probe"}
 
-// localTime bounds the checks that need no other party.
-const localTime = 20 * time.Second
+// localTimeout bounds the checks that need no other party.
+const localTimeout = 20 * time.Second
 
 // Run tries everything out, writes the report, and returns an error that names what failed. config is how to reach another party.
 func Run(ctx context.Context, task component.Task, config func(component.Party) channel.Config) error {
@@ -35,44 +35,44 @@ func Run(ctx context.Context, task component.Task, config func(component.Party) 
 		return err
 	}
 
-	found := &findings{}
-	var heard []*dialogue
-	found.try(func() []Check { return []Check{environment(task)} })
-	found.try(func() []Check { return []Check{storage(ctx, task)} })
-	found.try(func() []Check { return []Check{callback(ctx, task.Callback)} })
+	found := &results{}
+	var heard []*peerProbe
+	found.start(func() []Check { return []Check{environment(task)} })
+	found.start(func() []Check { return []Check{storage(ctx, task)} })
+	found.start(func() []Check { return []Check{callback(ctx, task.Callback)} })
 	for _, p := range task.Parties {
 		if p == task.Self {
 			continue
 		}
-		d := open(ctx, config(p), timeout, time.Now)
+		d := openPeer(ctx, config(p), timeout, time.Now)
 		defer d.close()
 		heard = append(heard, d)
-		found.try(func() []Check { return d.run(maxOffset) })
+		found.start(func() []Check { return d.run(maxOffset) })
 	}
 	found.running.Wait()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	err := conclude(ctx, task, found.checks)
+	err := summarize(ctx, task, found.checks)
 
 	// A scheduler stops all as soon as one has failed: nobody ends before all that can be heard have written their reports.
 	var waiting sync.WaitGroup
 	for _, d := range heard {
-		waiting.Go(d.done)
+		waiting.Go(d.finish)
 	}
 	waiting.Wait()
 	return err
 }
 
-// findings are what checks found that run at the same time.
-type findings struct {
+// results are what checks found that run at the same time.
+type results struct {
 	mu      sync.Mutex
 	checks  []Check
 	running sync.WaitGroup
 }
 
-// try runs checks, and logs each when it is known: a probe that is stopped leaves at least that.
-func (f *findings) try(do func() []Check) {
+// start runs checks, and logs each when it is known: a probe that is stopped leaves at least that.
+func (f *results) start(do func() []Check) {
 	f.running.Go(func() {
 		done := do()
 		f.mu.Lock()
@@ -84,8 +84,8 @@ func (f *findings) try(do func() []Check) {
 	})
 }
 
-// conclude writes the report and says what failed.
-func conclude(ctx context.Context, task component.Task, checks []Check) error {
+// summarize writes the report and says what failed.
+func summarize(ctx context.Context, task component.Task, checks []Check) error {
 	order := []string{"environment", "storage", "callback", "transport_from", "transport_to", "clock"}
 	slices.SortStableFunc(checks, func(a, b Check) int {
 		return cmp.Or(cmp.Compare(a.Peer, b.Peer), cmp.Compare(slices.Index(order, a.Name), slices.Index(order, b.Name)))
@@ -119,7 +119,7 @@ func writeReport(ctx context.Context, task component.Task, rep Report) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, localTime)
+	ctx, cancel := context.WithTimeout(ctx, localTimeout)
 	defer cancel()
 	return component.WriteJSON(ctx, store, address, "report", "what a probe found", rep)
 }
@@ -147,7 +147,7 @@ func environment(task component.Task) Check {
 		c.Note = "missing, though not needed here: " + strings.Join(others, ", ")
 	}
 	if len(needed) > 0 {
-		return c.failed(errors.New("missing: " + strings.Join(needed, ", ")))
+		return c.withError(errors.New("missing: " + strings.Join(needed, ", ")))
 	}
 	return c
 }
@@ -156,48 +156,48 @@ func storage(ctx context.Context, task component.Task) Check {
 	c := Check{Name: "storage"}
 	address, err := output(task)
 	if err != nil {
-		return c.failed(err)
+		return c.withError(err)
 	}
 	store, err := component.OpenStore(task.Storage)
 	if err != nil {
-		return c.failed(err)
+		return c.withError(err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, localTime)
+	ctx, cancel := context.WithTimeout(ctx, localTimeout)
 	defer cancel()
 	began := time.Now()
 	wrote, read := rand.Text(), ""
 	if err := component.WriteJSON(ctx, store, address, "report", "a probe that has not ended", wrote); err != nil {
-		return c.failed(err)
+		return c.withError(err)
 	}
 	if err := component.ReadJSON(ctx, store, address, &read); err != nil {
-		return c.failed(err)
+		return c.withError(err)
 	}
 	if wrote != read {
-		return c.failed(errors.New("what was read back is not what was written"))
+		return c.withError(errors.New("what was read back is not what was written"))
 	}
-	return c.took(time.Since(began))
+	return c.withDuration(time.Since(began))
 }
 
 func callback(ctx context.Context, address string) Check {
 	c := Check{Name: "callback"}
 	if address == "" {
-		return c.failed(errors.New("variable system.callback is missing"))
+		return c.withError(errors.New("variable system.callback is missing"))
 	}
-	ctx, cancel := context.WithTimeout(ctx, localTime)
+	ctx, cancel := context.WithTimeout(ctx, localTimeout)
 	defer cancel()
 	began := time.Now()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return c.failed(fmt.Errorf("variable system.callback: %w", err))
+		return c.withError(fmt.Errorf("variable system.callback: %w", err))
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return c.failed(err)
+		return c.withError(err)
 	}
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<16))
 	_ = resp.Body.Close()
 	if resp.StatusCode == http.StatusBadGateway || resp.StatusCode == http.StatusGatewayTimeout {
-		return c.failed(fmt.Errorf("a gateway answered HTTP %d: what is behind it does not", resp.StatusCode))
+		return c.withError(fmt.Errorf("a gateway answered HTTP %d: what is behind it does not", resp.StatusCode))
 	}
-	return c.took(time.Since(began))
+	return c.withDuration(time.Since(began))
 }

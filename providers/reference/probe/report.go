@@ -30,12 +30,12 @@ type Check struct {
 	Uncertainty  *float64 `json:"uncertainty_milliseconds,omitempty"`
 }
 
-func (c Check) failed(err error) Check {
+func (c Check) withError(err error) Check {
 	c.OK, c.Why = false, err.Error()
 	return c
 }
 
-func (c Check) took(d time.Duration) Check {
+func (c Check) withDuration(d time.Duration) Check {
 	c.OK, c.Milliseconds = true, milliseconds(d)
 	return c
 }

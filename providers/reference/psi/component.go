@@ -69,7 +69,7 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 		positions, partnerCount, err = runGuest(ctx, task, peers, ids, o)
 	} else {
 		var guest component.Party
-		if guest, err = task.Only("guest"); err != nil {
+		if guest, err = task.OnlyParty("guest"); err != nil {
 			return err
 		}
 		positions, partnerCount, err = Host(ctx, peers[guest.String()], ids, o)
@@ -82,9 +82,9 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 
 	if address, ok := task.Outputs["train_data"]; ok {
 		slices.SortFunc(positions, func(a, b int) int { return strings.Compare(ids[a], ids[b]) })
-		out := table.Pick(positions)
+		out := table.SelectRows(positions)
 		if onlyKey {
-			if out, err = out.Only(idColumn); err != nil {
+			if out, err = out.OnlyColumn(idColumn); err != nil {
 				return err
 			}
 		}
@@ -105,7 +105,7 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 }
 
 func runGuest(ctx context.Context, task component.Task, peers component.Peers, ids []string, o Options) (positions []int, fewest int, err error) {
-	hosts, err := task.Some("host")
+	hosts, err := task.RequireParties("host")
 	if err != nil {
 		return nil, 0, err
 	}

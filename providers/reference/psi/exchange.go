@@ -64,7 +64,7 @@ func Guest(ctx context.Context, hosts []Peer, ids []string, o Options) (position
 	g, together := errgroup.WithContext(ctx)
 	for h, peer := range hosts {
 		g.Go(func() (err error) {
-			tokens[h], common[h], hostIDs[h], err = meet(together, peer, ids, o)
+			tokens[h], common[h], hostIDs[h], err = intersectWith(together, peer, ids, o)
 			return err
 		})
 	}
@@ -92,8 +92,8 @@ func Guest(ctx context.Context, hosts []Peer, ids []string, o Options) (position
 	return positions, hostIDs, nil
 }
 
-// meet finds which of its ids the guest has in common with one host, and returns their tokens under that host's key.
-func meet(ctx context.Context, peer Peer, ids []string, o Options) (tokens [][]byte, common []bool, hostIDs int, err error) {
+// intersectWith finds which of its ids the guest has in common with one host, and returns their tokens under that host's key.
+func intersectWith(ctx context.Context, peer Peer, ids []string, o Options) (tokens [][]byte, common []bool, hostIDs int, err error) {
 	fail := func(err error) ([][]byte, []bool, int, error) { return nil, nil, 0, err }
 	var key keyHead
 	if _, err := peer.Receive(ctx, stepKey, &key); err != nil {

@@ -15,11 +15,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong-reference/boost"
-	"hutong-reference/outcome"
+	"hutong-reference/outputs"
 )
 
 // The seed's job on the breast data: intersection, then boosting.
-func TestSeedJob(t *testing.T) {
+func TestReferenceJob(t *testing.T) {
 	for name, c := range map[string]struct {
 		guest, host string
 		keyBits     int
@@ -31,7 +31,7 @@ func TestSeedJob(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, pair(c.guest, c.host))
+			b := newTestEnv(t, pair(c.guest, c.host))
 			if c.s3 {
 				useS3(b)
 			}
@@ -53,8 +53,8 @@ func TestSeedJob(t *testing.T) {
 			b.succeed(b.train("task-2", "HeteroSecureBoost", withKey(boostParameters, c.keyBits), "task-1"))
 			b.checkBoost("task-2", guest, host)
 			b.checkSecrecy(guest, host, c.keyBits)
-			require.Empty(t, b.broker.Headless())
-			require.Zero(t, b.broker.Left())
+			require.Empty(t, b.transport.MissingHeaders())
+			require.Zero(t, b.transport.Unread())
 		})
 	}
 }
@@ -66,12 +66,12 @@ func withKey(parameters map[string]string, bits int) map[string]string {
 	return out
 }
 
-func (b *bench) checkBoost(task string, guest, host [][]string) {
+func (b *testEnv) checkBoost(task string, guest, host [][]string) {
 	t := b.t
 	var auc, ks struct {
 		Value     float64
 		Threshold float64
-		Curve     []outcome.Point
+		Curve     []outputs.Point
 	}
 	b.readJSON("guest", task, "train-auc", &auc)
 	b.readJSON("guest", task, "train-ks", &ks)
@@ -147,12 +147,12 @@ func cells(rows [][]string, i int) map[string]float64 {
 }
 
 // checkSecrecy looks for ids, feature values and column names in what crossed, and for ciphertexts that are alike.
-func (b *bench) checkSecrecy(guest, host [][]string, keyBits int) {
+func (b *testEnv) checkSecrecy(guest, host [][]string, keyBits int) {
 	t := b.t
 	width := keyBits / 4 // of a ciphertext in bytes
 	var crossed []byte
 	ciphertexts := map[string]bool{}
-	for _, m := range b.broker.Messages() {
+	for _, m := range b.transport.Messages() {
 		crossed = append(append(crossed, m.Topic...), m.Payload...)
 		require.Greater(t, len(m.Payload), 22)
 		n := binary.BigEndian.Uint32(m.Payload[18:]) // no message here is longer than one chunk
@@ -186,23 +186,23 @@ func (b *bench) checkSecrecy(guest, host [][]string, keyBits int) {
 
 // What fails on one side ends both at once, and both say why.
 func TestPartnerFails(t *testing.T) {
-	b := newBench(t, pair("A", "B"))
+	b := newTestEnv(t, pair("A", "B"))
 	b.upload("guest", "guest.csv", 1) // the host's dataset is missing
 	started := b.intersection("task-1")
 	guest, host := started["guest"], started["host"]
-	require.Equal(t, 1, host.end(t, 20*time.Second))
-	require.Equal(t, 1, guest.end(t, 20*time.Second))
+	require.Equal(t, 1, host.wait(t, 20*time.Second))
+	require.Equal(t, 1, guest.wait(t, 20*time.Second))
 	require.Contains(t, host.logs.String(), "its metadata")
 	require.Contains(t, guest.logs.String(), "host.0 failed: an error of its own")
 	require.NotContains(t, guest.logs.String(), strings.TrimPrefix(b.storage["host"], "file://"), "paths stay at home")
-	for _, c := range b.take() {
+	for _, c := range b.takeCallbacks() {
 		require.Equal(t, "FAILED", c["status"])
 		require.Equal(t, "task-1", c["task_id"])
 	}
 }
 
 func TestPartnerHasOtherParameters(t *testing.T) {
-	b := newBench(t, pair("A", "A"))
+	b := newTestEnv(t, pair("A", "A"))
 	b.upload("guest", "guest.csv", 1)
 	b.upload("host", "host.csv", 1)
 	input := func(role string) map[string]string {
@@ -212,8 +212,8 @@ func TestPartnerHasOtherParameters(t *testing.T) {
 	raw["intersect_method"] = "raw"
 	guest := b.start(b.environ("guest", "task-1", "Intersection", raw, input("guest"), nil))
 	host := b.start(b.environ("host", "task-1", "Intersection", intersectionParameters, input("host"), nil))
-	require.Equal(t, 1, guest.end(t, 20*time.Second))
-	require.Equal(t, 1, host.end(t, 20*time.Second))
+	require.Equal(t, 1, guest.wait(t, 20*time.Second))
+	require.Equal(t, 1, host.wait(t, 20*time.Second))
 	require.Contains(t, host.logs.String(), `guest.0 failed: parameter intersect_method: \"raw\" is not supported; supported: rsa`)
 
 	// Rows that do not lie alike are found before anything is computed.
@@ -221,37 +221,37 @@ func TestPartnerHasOtherParameters(t *testing.T) {
 		return b.start(b.environ(role, "task-2", "HeteroSecureBoost", boostParameters, input(role), nil))
 	}
 	guest, host = boostWith("guest"), boostWith("host")
-	require.Equal(t, 1, guest.end(t, 30*time.Second))
-	require.Equal(t, 1, host.end(t, 30*time.Second))
+	require.Equal(t, 1, guest.wait(t, 30*time.Second))
+	require.Equal(t, 1, host.wait(t, 30*time.Second))
 	require.Contains(t, guest.logs.String(), "run Intersection first")
 	require.Contains(t, host.logs.String(), "run Intersection first")
 }
 
 // A side that is stopped while the other waits for it.
 func TestStop(t *testing.T) {
-	b := newBench(t, pair("A", "B"))
+	b := newTestEnv(t, pair("A", "B"))
 	b.upload("guest", "guest.csv", 1)
 	b.upload("host", "host.csv", 1)
 	guest := b.start(b.environ("guest", "task-1", "Intersection", intersectionParameters,
 		map[string]string{"train_data": addressJSON("test_guest", "testspace")}, nil))
-	require.Eventually(t, func() bool { return b.broker.Waiting() >= 2 }, 10*time.Second, 5*time.Millisecond,
+	require.Eventually(t, func() bool { return b.transport.Waiting() >= 2 }, 10*time.Second, 5*time.Millisecond,
 		"the guest waits for the host's key and its failure")
 	began := time.Now()
 	require.NoError(t, guest.Process.Signal(syscall.SIGTERM))
-	require.Equal(t, 143, guest.end(t, 5*time.Second))
+	require.Equal(t, 143, guest.wait(t, 5*time.Second))
 	require.Less(t, time.Since(began), 3*time.Second)
-	require.Empty(t, b.take(), "who stops a task knows that it ended")
+	require.Empty(t, b.takeCallbacks(), "who stops a task knows that it ended")
 	require.Contains(t, guest.logs.String(), "stopped by a signal")
 	require.NotContains(t, guest.logs.String(), "wdbc")
 
 	host := b.start(b.environ("host", "task-1", "Intersection", intersectionParameters,
 		map[string]string{"train_data": addressJSON("test_host", "testspace")}, nil))
-	require.Equal(t, 75, host.end(t, 10*time.Second), "none of its own doing")
-	require.Contains(t, host.logs.String(), "guest.0 failed: it was stopped")
+	require.Equal(t, 75, host.wait(t, 10*time.Second), "none of its own doing")
+	require.Contains(t, host.logs.String(), "guest.0 failed: stopped by a signal")
 }
 
 func TestAlone(t *testing.T) {
-	b := newBench(t, pair("A", "B"))
+	b := newTestEnv(t, pair("A", "B"))
 	for _, c := range []struct {
 		name       string
 		component  string
@@ -261,16 +261,16 @@ func TestAlone(t *testing.T) {
 		log        string
 	}{
 		{"callback only", "CallbackOnly", nil, 0, "SUCCESS", "done"},
-		{"unknown", "Magic", nil, 1, "FAILED", "this provider has CallbackOnly, HeteroLR, HeteroSecureBoost, Intersection, Probe, Sleep"},
+		{"unknown", "Magic", nil, 1, "FAILED", "this provider has the components CallbackOnly, HeteroLR, HeteroSecureBoost, Intersection, Probe, Sleep"},
 		{"sleep", "Sleep", map[string]string{"seconds": "0.01"}, 0, "SUCCESS", "sleeping, second 1"},
 		{"sleep wrong", "Sleep", map[string]string{"seconds": "long"}, 1, "FAILED", "parameter seconds"},
-		{"crash", "Sleep", map[string]string{"seconds": "0.01", "exit_code": "7"}, 7, "", "exits as it was told"},
+		{"crash", "Sleep", map[string]string{"seconds": "0.01", "exit_code": "7"}, 7, "", "exiting as parameter exit_code requires"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := b.start(b.environ("guest", "task-1", c.component, c.parameters, nil, nil))
-			require.Equal(t, c.code, p.end(t, 10*time.Second))
+			require.Equal(t, c.code, p.wait(t, 10*time.Second))
 			require.Contains(t, p.logs.String(), c.log)
-			got := b.take()
+			got := b.takeCallbacks()
 			if c.status == "" {
 				require.Empty(t, got)
 				return

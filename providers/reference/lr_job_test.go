@@ -35,7 +35,7 @@ func TestHeteroLR(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, c.nodes)
+			b := newTestEnv(t, c.nodes)
 			if c.s3 {
 				useS3(b)
 			}
@@ -44,12 +44,12 @@ func TestHeteroLR(t *testing.T) {
 			b.succeed(b.intersection("task-1"))
 			b.succeed(b.train("task-2", "HeteroLR", withKey(lrParameters, 1024), "task-1"))
 			b.checkLR("task-1", "task-2", "host")
-			require.Zero(t, b.broker.Left())
-			require.Empty(t, b.broker.Headless())
+			require.Zero(t, b.transport.Unread())
+			require.Empty(t, b.transport.MissingHeaders())
 
 			// Not even the shape of ids or labels crosses, and the arbiter gets a few masked numbers.
 			toArbiter := 0
-			for _, m := range b.broker.Messages() {
+			for _, m := range b.transport.Messages() {
 				require.NotContains(t, string(m.Payload), "wdbc")
 				if strings.HasSuffix(m.Topic, "/arbiter.0/masked") {
 					toArbiter += len(m.Payload)
@@ -62,7 +62,7 @@ func TestHeteroLR(t *testing.T) {
 }
 
 // useS3 gives each node a bucket of its own at the S3 server that HUTONG_TEST_S3 names. Nobody makes the arbiter's.
-func useS3(b *bench) {
+func useS3(b *testEnv) {
 	address := os.Getenv("HUTONG_TEST_S3")
 	if address == "" {
 		b.t.Skip("HUTONG_TEST_S3 names no S3 server")
@@ -81,7 +81,7 @@ func useS3(b *bench) {
 	}
 }
 
-func (b *bench) checkLR(from, task string, hosts ...string) {
+func (b *testEnv) checkLR(from, task string, hosts ...string) {
 	t := b.t
 	rows := map[string][][]string{}
 	models := map[string]lr.Model{}
@@ -136,7 +136,7 @@ func (b *bench) checkLR(from, task string, hosts ...string) {
 // Two hosts in all three algorithms: the host's columns are cut between them.
 func TestSeveralHosts(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, map[string]string{"guest": "A", "host": "B", "host.1": "C", "arbiter": "C"})
+	b := newTestEnv(t, map[string]string{"guest": "A", "host": "B", "host.1": "C", "arbiter": "C"})
 	b.upload("guest", "guest.csv", 1)
 	data, err := os.ReadFile("../../testdata/breast/host.csv")
 	require.NoError(t, err)
@@ -185,20 +185,20 @@ func TestSeveralHosts(t *testing.T) {
 // A party that fails ends all others, with its reason.
 func TestOneOfThreeFails(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, map[string]string{"guest": "A", "host": "B", "arbiter": "C"})
+	b := newTestEnv(t, map[string]string{"guest": "A", "host": "B", "arbiter": "C"})
 	b.upload("guest", "guest.csv", 1)
 	b.upload("host", "host.csv", 1) // the rows of the two do not lie alike
-	started := b.startAll([]string{"guest", "host", "arbiter"}, "task-1", "HeteroLR", withKey(lrParameters, 1024), uploaded, trainingOutputs)
+	started := b.startAll([]string{"guest", "host", "arbiter"}, "task-1", "HeteroLR", withKey(lrParameters, 1024), uploadedAddress, trainingOutputs)
 	for role, p := range started {
-		require.Equal(t, 1, p.end(t, time.Minute), role)
+		require.Equal(t, 1, p.wait(t, time.Minute), role)
 		require.Contains(t, p.logs.String(), "run Intersection first", role)
 	}
-	for _, c := range b.take() {
+	for _, c := range b.takeCallbacks() {
 		require.Equal(t, "FAILED", c["status"])
 	}
 	for _, role := range []string{"guest", "host", "arbiter"} {
 		name, namespace := b.output(role, "task-1", "model")
-		_, err := b.open(role).Read(context.Background(), namespace+"/"+name+"/data_0")
+		_, err := b.openStore(role).Read(context.Background(), namespace+"/"+name+"/data_0")
 		require.Error(t, err, "nothing is left that looks like a model")
 	}
 }

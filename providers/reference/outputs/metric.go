@@ -1,4 +1,4 @@
-package outcome
+package outputs
 
 import (
 	"cmp"
@@ -59,8 +59,8 @@ func Measure(labels []uint8, scores []float64) Metrics {
 // maxPoints is how long a curve in a report gets.
 const maxPoints = 200
 
-// thin keeps evenly chosen points of a curve, the first and the last among them.
-func thin(curve []Point) []Point {
+// downsample keeps evenly chosen points of a curve, the first and the last among them.
+func downsample(curve []Point) []Point {
 	if len(curve) <= maxPoints {
 		return curve
 	}

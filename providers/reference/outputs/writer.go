@@ -1,4 +1,4 @@
-package outcome
+package outputs
 
 import (
 	"context"
@@ -8,8 +8,8 @@ import (
 	"hutong-reference/component"
 )
 
-// Note stands where only another role has something to tell: every declared address holds a document.
-type Note struct {
+// Marker stands where only another role has something to tell: every declared address holds a document.
+type Marker struct {
 	Component string `json:"component"`
 	Role      string `json:"role"`
 	Note      string `json:"note"`
@@ -66,10 +66,10 @@ func (w *Writer) JSON(output, kind, description string, v any) {
 	}
 }
 
-// Notes writes to all reports that another role has them.
-func (w *Writer) Notes(note string) {
+// Markers writes to all reports that another role has them.
+func (w *Writer) Markers(note string) {
 	for _, report := range Reports {
-		w.JSON(report, "report", "marker", Note{w.task.Component, w.task.Self.String(), note})
+		w.JSON(report, "report", "marker", Marker{w.task.Component, w.task.Self.String(), note})
 	}
 }
 
@@ -96,7 +96,7 @@ func (w *Writer) Predictions(idColumn, labelColumn string, ids []string, labels 
 		aucReport.Value = &m.AUC
 	}
 	if slices.Contains(metrics, "ks") {
-		ksReport.Value, ksReport.Threshold, ksReport.Curve = &m.KS, &m.KSThreshold, thin(m.Curve)
+		ksReport.Value, ksReport.Threshold, ksReport.Curve = &m.KS, &m.KSThreshold, downsample(m.Curve)
 	}
 	w.JSON("train-auc", "report", "AUC on the training data", aucReport)
 	w.JSON("train-ks", "report", "KS and its curve on the training data", ksReport)

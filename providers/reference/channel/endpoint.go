@@ -25,23 +25,23 @@ const (
 )
 
 const (
-	pollTime       = 20 * time.Second // of one pop at the transport
-	answerTime     = 30 * time.Second // for an answer, beyond pollTime
-	firstPause     = 100 * time.Millisecond
-	longestPause   = 5 * time.Second
-	maxAnswerBytes = 64 << 20
-	providerCode   = "HUTONG"
+	pollTimeout     = 20 * time.Second // of one pop at the transport
+	responseTimeout = 30 * time.Second // for an answer, beyond pollTime
+	minBackoff      = 100 * time.Millisecond
+	maxBackoff      = 5 * time.Second
+	maxAnswerBytes  = 64 << 20
+	providerCode    = "HUTONG"
 )
 
-// answer of the transport. Content is the specification's name for what was popped in JSON, payload the one in protobuf.
-type answer struct {
+// response of the transport. Content is the specification's name for what was popped in JSON, payload the one in protobuf.
+type response struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 	Content []byte `json:"content"`
 	Payload []byte `json:"payload"`
 }
 
-type inbound struct {
+type request struct {
 	Topic    string            `json:"topic"`
 	Payload  []byte            `json:"payload,omitempty"`
 	Metadata map[string]string `json:"metadata,omitempty"`
@@ -50,10 +50,10 @@ type inbound struct {
 
 // endpoint is the transport of one's own party.
 type endpoint struct {
-	base     string // http://host:port/v1/interconn/chan/
-	client   *http.Client
-	header   http.Header
-	patience time.Duration // how long a transport may be out of order before that is an error
+	base    string // http://host:port/v1/interconn/chan/
+	client  *http.Client
+	header  http.Header
+	timeout time.Duration // how long a transport may be out of order before that is an error
 }
 
 func newEndpoint(c Config) *endpoint {
@@ -69,16 +69,16 @@ func newEndpoint(c Config) *endpoint {
 	h.Set("x-ptp-session-id", c.SessionID)
 	h.Set("x-ptp-source-node-id", c.SelfNode)
 	return &endpoint{
-		base:     strings.TrimRight(base, "/") + "/v1/interconn/chan/",
-		client:   &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}},
-		header:   h,
-		patience: c.TransportPatience,
+		base:    strings.TrimRight(base, "/") + "/v1/interconn/chan/",
+		client:  &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}},
+		header:  h,
+		timeout: c.TransportTimeout,
 	}
 }
 
 // push hands one message to the transport, for a topic at a node.
 func (e *endpoint) push(ctx context.Context, node, topic string, payload []byte) error {
-	_, err := e.call(ctx, "push", node, inbound{Topic: topic, Payload: payload}, answerTime)
+	_, err := e.call(ctx, "push", node, request{Topic: topic, Payload: payload}, responseTimeout)
 	return err
 }
 
@@ -88,10 +88,10 @@ var errEmpty = errors.New("nothing there yet")
 // pop takes one message from a topic at our own node, or returns errEmpty.
 func (e *endpoint) pop(ctx context.Context, node, topic string) ([]byte, error) {
 	began := time.Now()
-	a, err := e.call(ctx, "pop", node, inbound{Topic: topic, Timeout: pollTime.Milliseconds()}, pollTime+answerTime)
-	if errors.Is(err, errEmpty) && time.Since(began) < firstPause {
+	a, err := e.call(ctx, "pop", node, request{Topic: topic, Timeout: pollTimeout.Milliseconds()}, pollTimeout+responseTimeout)
+	if errors.Is(err, errEmpty) && time.Since(began) < minBackoff {
 		// A transport that doesn't wait is not to be asked in a circle.
-		if err := pause(ctx, firstPause); err != nil {
+		if err := sleep(ctx, minBackoff); err != nil {
 			return nil, err
 		}
 	}
@@ -106,38 +106,38 @@ func (e *endpoint) pop(ctx context.Context, node, topic string) ([]byte, error) 
 
 // release frees what is left of a topic at our own node.
 func (e *endpoint) release(ctx context.Context, node, topic string) error {
-	_, err := e.once(ctx, "release", node, uuid.NewString(), inbound{Topic: topic}, answerTime)
+	_, err := e.callOnce(ctx, "release", node, uuid.NewString(), request{Topic: topic}, responseTimeout)
 	return err
 }
 
 // call repeats a request with growing pauses for as long as the transport is out of reach or out of order.
-func (e *endpoint) call(ctx context.Context, verb, node string, body inbound, limit time.Duration) (answer, error) {
+func (e *endpoint) call(ctx context.Context, verb, node string, body request, limit time.Duration) (response, error) {
 	id := uuid.NewString()
-	wait := firstPause
-	giveUp := time.Now().Add(limit + e.patience)
+	wait := minBackoff
+	giveUp := time.Now().Add(limit + e.timeout)
 	for {
-		a, err := e.once(ctx, verb, node, id, body, limit)
-		var passing *passingError
+		a, err := e.callOnce(ctx, verb, node, id, body, limit)
+		var passing *retryableError
 		if !errors.As(err, &passing) {
 			return a, err
 		}
 		if time.Now().After(giveUp) {
-			return a, fmt.Errorf("%s on the transport, repeated for %s: %w", verb, e.patience, err)
+			return a, fmt.Errorf("%s on the transport, repeated for %s: %w", verb, e.timeout, err)
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err := sleep(ctx, wait); err != nil {
 			return a, err
 		}
-		wait = min(2*wait, longestPause)
+		wait = min(2*wait, maxBackoff)
 	}
 }
 
-// passingError is worth another attempt.
-type passingError struct{ error }
+// retryableError is worth another attempt.
+type retryableError struct{ error }
 
-func (p *passingError) Unwrap() error { return p.error }
+func (p *retryableError) Unwrap() error { return p.error }
 
-func (e *endpoint) once(ctx context.Context, verb, node, id string, body inbound, limit time.Duration) (answer, error) {
-	var a answer
+func (e *endpoint) callOnce(ctx context.Context, verb, node, id string, body request, limit time.Duration) (response, error) {
+	var a response
 	data, err := json.Marshal(body)
 	if err != nil {
 		return a, err
@@ -156,7 +156,7 @@ func (e *endpoint) once(ctx context.Context, verb, node, id string, body inbound
 		if ctx.Err() != nil {
 			return a, context.Cause(ctx)
 		}
-		return a, &passingError{err}
+		return a, &retryableError{err}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	data, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
@@ -164,7 +164,7 @@ func (e *endpoint) once(ctx context.Context, verb, node, id string, body inbound
 		if ctx.Err() != nil {
 			return a, context.Cause(ctx)
 		}
-		return a, &passingError{err}
+		return a, &retryableError{err}
 	}
 	decodeErr := json.Unmarshal(data, &a)
 	switch a.Code {
@@ -174,22 +174,22 @@ func (e *endpoint) once(ctx context.Context, verb, node, id string, body inbound
 		if verb == "pop" {
 			return a, errEmpty
 		}
-		return a, &passingError{fmt.Errorf("the transport answered %s %q", a.Code, clip(a.Message))}
+		return a, &retryableError{fmt.Errorf("the transport answered %s %q", a.Code, truncate(a.Message))}
 	case codeInternal, codeNoInstance, codeNetwork, codeBufferFull:
-		return a, &passingError{fmt.Errorf("the transport answered %s %q", a.Code, clip(a.Message))}
+		return a, &retryableError{fmt.Errorf("the transport answered %s %q", a.Code, truncate(a.Message))}
 	}
 	switch {
 	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests:
-		return a, &passingError{fmt.Errorf("the transport answered HTTP %d", resp.StatusCode)}
+		return a, &retryableError{fmt.Errorf("the transport answered HTTP %d", resp.StatusCode)}
 	case a.Code != "":
-		return a, fmt.Errorf("%s: the transport answered %s %q", verb, a.Code, clip(a.Message))
+		return a, fmt.Errorf("%s: the transport answered %s %q", verb, a.Code, truncate(a.Message))
 	case decodeErr != nil:
 		return a, fmt.Errorf("%s: the transport answered HTTP %d and not in the protocol's form: %w", verb, resp.StatusCode, decodeErr)
 	}
 	return a, fmt.Errorf("%s: the transport answered HTTP %d without a code", verb, resp.StatusCode)
 }
 
-func pause(ctx context.Context, d time.Duration) error {
+func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -200,8 +200,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// clip bounds text that others wrote.
-func clip(s string) string {
+// truncate bounds text that others wrote.
+func truncate(s string) string {
 	s = strings.ToValidUTF8(s, "?")
 	if r := []rune(s); len(r) > 300 {
 		return string(r[:300]) + "…"
