@@ -55,7 +55,7 @@ func TestProbe(t *testing.T) {
 					to, clock := checks["transport_to "+numberedRole(other)], checks["clock "+numberedRole(other)]
 					require.Equal(t, b.nodes[other], to.PeerNodeID)
 					require.Positive(t, *to.Milliseconds)
-					require.InDelta(t, 0, *clock.Offset, *clock.Uncertainty+1, "it is one clock")
+					require.InDelta(t, 0, *clock.Offset, *clock.Uncertainty+1, "all parties share one clock")
 				}
 			}
 			require.Zero(t, b.transport.Unread())
@@ -63,14 +63,15 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// A party that isn't there, a direction that swallows everything, a storage that can't be written: each is told where it is seen.
+// TestProbeFindsFaults checks an absent party, a direction that loses all messages, and a storage that can't be written.
+// Each fault appears in the report of the party that sees it.
 func TestProbeFindsFaults(t *testing.T) {
 	short := map[string]string{"timeout": "6"}
 	t.Run("absent", func(t *testing.T) {
 		t.Parallel()
 		b := newTestEnv(t, map[string]string{"guest": "A", "host": "B", "arbiter": "C"})
 		started := b.probe("task-1", []string{"guest", "arbiter"}, short)
-		// A scheduler stops a task everywhere once it has failed somewhere: by then all reports are there.
+		// A scheduler stops a task at all parties once one has failed. All reports must exist by then.
 		first, second := started["guest"], started["arbiter"]
 		select {
 		case <-first.done:
@@ -85,9 +86,9 @@ func TestProbeFindsFaults(t *testing.T) {
 		for role, p := range started {
 			rep, checks := b.readProbe(role, "task-1")
 			require.Equal(t, 2, rep.Failed)
-			require.Contains(t, checks["transport_from host.0"].Why, "nothing came for 6s")
-			require.Contains(t, checks["transport_to host.0"].Why, "does not say whether anything arrived")
-			require.Contains(t, p.logs.String(), "level=WARN msg=failed")
+			require.Contains(t, checks["transport_from host.0"].Why, "no message arrived within 6s")
+			require.Contains(t, checks["transport_to host.0"].Why, "sent no receipt")
+			require.Contains(t, p.logs.String(), "level=WARN msg=\"check failed\"")
 		}
 		lines := strings.Split(strings.TrimSpace(first.logs.String()), "\n")
 		require.Contains(t, lines[len(lines)-1], "2 of 8 checks failed: transport_from host.0: ")
@@ -101,7 +102,7 @@ func TestProbeFindsFaults(t *testing.T) {
 		b.transport.SetFault(func(verb string, _ int, w http.ResponseWriter, r *http.Request) bool {
 			if verb == "push" && r.Header.Get("x-ptp-target-node-id") == "B" {
 				body, _ := io.ReadAll(r.Body)
-				if bytes.Contains(body, []byte("/hello")) { // lost on the way
+				if bytes.Contains(body, []byte("/hello")) { // lose it
 					_, _ = w.Write([]byte(`{"code":"E0000000000"}`))
 					return true
 				}
@@ -115,9 +116,9 @@ func TestProbeFindsFaults(t *testing.T) {
 		}
 		_, guest := b.readProbe("guest", "task-1")
 		require.True(t, guest["transport_from host.0"].OK)
-		require.Contains(t, guest["transport_to host.0"].Why, "host.0 waited and says")
+		require.Contains(t, guest["transport_to host.0"].Why, "host.0 reports")
 		_, host := b.readProbe("host", "task-1")
-		require.Contains(t, host["transport_from guest.0"].Why, "nothing came")
+		require.Contains(t, host["transport_from guest.0"].Why, "no message arrived")
 		require.True(t, host["transport_to guest.0"].OK)
 	})
 	t.Run("own side", func(t *testing.T) {
@@ -149,7 +150,7 @@ func TestProbeFindsFaults(t *testing.T) {
 	})
 }
 
-// A scheduler asks a component that runs (API_SPECS, part 3, section 3.2.1).
+// TestControlPort queries the status of a running component (API_SPECS, part 3, section 3.2.1).
 func TestControlPort(t *testing.T) {
 	b := newTestEnv(t, pair("A", "B"))
 	l, err := net.Listen("tcp", ":0")
@@ -174,7 +175,7 @@ func TestControlPort(t *testing.T) {
 	require.Equal(t, "host", answer.Role)
 	require.Zero(t, answer.Code)
 
-	// A port that is taken is no reason to fail.
+	// A port in use does not fail the task.
 	q := b.start(append(b.environ("guest", "task-1", "Sleep", map[string]string{"seconds": "0.01"}, nil, nil), fmt.Sprint("system.control_port=", port)))
 	require.Zero(t, q.wait(t, 20*time.Second))
 	require.Contains(t, q.logs.String(), "system.control_port")

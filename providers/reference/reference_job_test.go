@@ -193,7 +193,7 @@ func TestPartnerFails(t *testing.T) {
 	require.Equal(t, 1, host.wait(t, 20*time.Second))
 	require.Equal(t, 1, guest.wait(t, 20*time.Second))
 	require.Contains(t, host.logs.String(), "its metadata")
-	require.Contains(t, guest.logs.String(), "host.0 failed: an error of its own")
+	require.Contains(t, guest.logs.String(), "host.0 failed: an internal error")
 	require.NotContains(t, guest.logs.String(), strings.TrimPrefix(b.storage["host"], "file://"), "paths stay at home")
 	for _, c := range b.takeCallbacks() {
 		require.Equal(t, "FAILED", c["status"])

@@ -14,26 +14,27 @@ import (
 	"github.com/google/uuid"
 )
 
-// Codes of the transport that mean more than "it failed" (API_SPECS, part 4).
+// Response codes of the transport that this package distinguishes (API_SPECS, part 4).
 const (
 	codeSuccess    = "E0000000000"
 	codeInternal   = "E0000000500"
-	codeTimeout    = "E0000000601" // a pop that found nothing, or a push whose turn did not come
+	codeTimeout    = "E0000000601" // a pop found no message, or a push timed out in the queue
 	codeNoInstance = "E0000000602"
 	codeNetwork    = "E0000000607"
 	codeBufferFull = "E0000000700"
 )
 
 const (
-	pollTimeout     = 20 * time.Second // of one pop at the transport
-	responseTimeout = 30 * time.Second // for an answer, beyond pollTime
+	pollTimeout     = 20 * time.Second // how long the transport may hold one pop
+	responseTimeout = 30 * time.Second // for a response, in addition to pollTimeout
 	minBackoff      = 100 * time.Millisecond
 	maxBackoff      = 5 * time.Second
 	maxAnswerBytes  = 64 << 20
 	providerCode    = "HUTONG"
 )
 
-// response of the transport. Content is the specification's name for what was popped in JSON, payload the one in protobuf.
+// response is the transport's response. The specification names the popped message "content" in JSON and "payload" in
+// protobuf.
 type response struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
@@ -48,12 +49,12 @@ type request struct {
 	Timeout  int64             `json:"timeout,omitempty"` // milliseconds
 }
 
-// endpoint is the transport of one's own party.
+// endpoint is a client of the own party's transport.
 type endpoint struct {
 	base    string // http://host:port/v1/interconn/chan/
 	client  *http.Client
 	header  http.Header
-	timeout time.Duration // how long a transport may be out of order before that is an error
+	timeout time.Duration // how long the transport may be unavailable
 }
 
 func newEndpoint(c Config) *endpoint {
@@ -76,21 +77,21 @@ func newEndpoint(c Config) *endpoint {
 	}
 }
 
-// push hands one message to the transport, for a topic at a node.
+// push sends one message to a topic at a node.
 func (e *endpoint) push(ctx context.Context, node, topic string, payload []byte) error {
 	_, err := e.call(ctx, "push", node, request{Topic: topic, Payload: payload}, responseTimeout)
 	return err
 }
 
-// errEmpty: the transport had nothing in the topic for as long as we asked it to wait.
-var errEmpty = errors.New("nothing there yet")
+// errEmpty reports that no message arrived in the topic within the poll timeout.
+var errEmpty = errors.New("the topic is empty")
 
-// pop takes one message from a topic at our own node, or returns errEmpty.
+// pop removes one message from a topic at the own node, or returns errEmpty.
 func (e *endpoint) pop(ctx context.Context, node, topic string) ([]byte, error) {
 	began := time.Now()
 	a, err := e.call(ctx, "pop", node, request{Topic: topic, Timeout: pollTimeout.Milliseconds()}, pollTimeout+responseTimeout)
 	if errors.Is(err, errEmpty) && time.Since(began) < minBackoff {
-		// A transport that doesn't wait is not to be asked in a circle.
+		// Avoid a busy loop if the transport does not hold the poll.
 		if err := sleep(ctx, minBackoff); err != nil {
 			return nil, err
 		}
@@ -104,13 +105,13 @@ func (e *endpoint) pop(ctx context.Context, node, topic string) ([]byte, error) 
 	return a.Content, nil
 }
 
-// release frees what is left of a topic at our own node.
+// release removes what is left in a topic at the own node.
 func (e *endpoint) release(ctx context.Context, node, topic string) error {
 	_, err := e.callOnce(ctx, "release", node, uuid.NewString(), request{Topic: topic}, responseTimeout)
 	return err
 }
 
-// call repeats a request with growing pauses for as long as the transport is out of reach or out of order.
+// call sends a request and retries it with exponential backoff while the transport is unreachable or unavailable.
 func (e *endpoint) call(ctx context.Context, verb, node string, body request, limit time.Duration) (response, error) {
 	id := uuid.NewString()
 	wait := minBackoff
@@ -122,7 +123,7 @@ func (e *endpoint) call(ctx context.Context, verb, node string, body request, li
 			return a, err
 		}
 		if time.Now().After(giveUp) {
-			return a, fmt.Errorf("%s on the transport, repeated for %s: %w", verb, e.timeout, err)
+			return a, fmt.Errorf("failed to %s at the transport, retried for %s: %w", verb, e.timeout, err)
 		}
 		if err := sleep(ctx, wait); err != nil {
 			return a, err
@@ -131,12 +132,15 @@ func (e *endpoint) call(ctx context.Context, verb, node string, body request, li
 	}
 }
 
-// retryableError is worth another attempt.
+// retryableError marks an error after which the request is repeated.
 type retryableError struct{ error }
 
 func (p *retryableError) Unwrap() error { return p.error }
 
-func (e *endpoint) callOnce(ctx context.Context, verb, node, id string, body request, limit time.Duration) (response, error) {
+// callOnce sends a request once.
+func (e *endpoint) callOnce(
+	ctx context.Context, verb, node, id string, body request, limit time.Duration,
+) (response, error) {
 	var a response
 	data, err := json.Marshal(body)
 	if err != nil {
@@ -174,19 +178,19 @@ func (e *endpoint) callOnce(ctx context.Context, verb, node, id string, body req
 		if verb == "pop" {
 			return a, errEmpty
 		}
-		return a, &retryableError{fmt.Errorf("the transport answered %s %q", a.Code, truncate(a.Message))}
+		return a, &retryableError{fmt.Errorf("the transport returned %s %q", a.Code, truncate(a.Message))}
 	case codeInternal, codeNoInstance, codeNetwork, codeBufferFull:
-		return a, &retryableError{fmt.Errorf("the transport answered %s %q", a.Code, truncate(a.Message))}
+		return a, &retryableError{fmt.Errorf("the transport returned %s %q", a.Code, truncate(a.Message))}
 	}
 	switch {
 	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests:
-		return a, &retryableError{fmt.Errorf("the transport answered HTTP %d", resp.StatusCode)}
+		return a, &retryableError{fmt.Errorf("the transport returned HTTP %d", resp.StatusCode)}
 	case a.Code != "":
-		return a, fmt.Errorf("%s: the transport answered %s %q", verb, a.Code, truncate(a.Message))
+		return a, fmt.Errorf("%s: the transport returned %s %q", verb, a.Code, truncate(a.Message))
 	case decodeErr != nil:
-		return a, fmt.Errorf("%s: the transport answered HTTP %d and not in the protocol's form: %w", verb, resp.StatusCode, decodeErr)
+		return a, fmt.Errorf("%s: the transport returned HTTP %d with a malformed body: %w", verb, resp.StatusCode, decodeErr)
 	}
-	return a, fmt.Errorf("%s: the transport answered HTTP %d without a code", verb, resp.StatusCode)
+	return a, fmt.Errorf("%s: the transport returned HTTP %d without a code", verb, resp.StatusCode)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -200,7 +204,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// truncate bounds text that others wrote.
+// truncate limits text from others in messages.
 func truncate(s string) string {
 	s = strings.ToValidUTF8(s, "?")
 	if r := []rune(s); len(r) > 300 {

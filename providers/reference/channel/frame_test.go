@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Chunks come together in whatever order and however often they arrive.
+// TestAssembler feeds chunks in random order, each of them twice.
 func TestAssembler(t *testing.T) {
 	messages := [][]byte{{}, {1}, bytes.Repeat([]byte{2}, 25), {3, 3}}
 	var chunks [][]byte
@@ -38,7 +38,7 @@ func TestAssembler(t *testing.T) {
 	a := assembler{from: new(instance)}
 	require.ErrorContains(t, a.add(encodeChunk(instance{1}, maxAhead+1, true, nil)), "while chunk 0 is missing")
 	require.Error(t, a.add([]byte{9, 0}))
-	require.ErrorContains(t, a.add(encodeChunk(instance{2}, 0, true, nil)), "another run")
+	require.ErrorContains(t, a.add(encodeChunk(instance{2}, 0, true, nil)), "another process")
 }
 
 func FuzzAssembler(f *testing.F) {

@@ -47,7 +47,8 @@ type head struct {
 	N int `json:"n"`
 }
 
-// talk sends messages of several sizes both ways at once and checks that they arrive whole and in order.
+// talk sends messages of several sizes in both directions at once. It checks that they arrive complete and in order, and
+// calls passed for each.
 func (e ends) talk(t *testing.T, salt byte, passed func()) {
 	sizes := []int{0, 1, 100, channel.ChunkSize, 2*channel.ChunkSize + 17, 5}
 	body := func(n, size int) []byte {
@@ -77,7 +78,7 @@ func (e ends) talk(t *testing.T, salt byte, passed func()) {
 					return err
 				}
 				if h.N != n || !bytes.Equal(got, body(n, size)) {
-					return errors.New("another message than the one that was sent")
+					return errors.New("received another message than the one that was sent")
 				}
 				passed()
 			}
@@ -106,7 +107,7 @@ func TestLink(t *testing.T) {
 	}
 }
 
-// A transport that fails now and then, refuses for a while, or loses answers, is not noticed.
+// TestTransportMisbehaves checks that a link hides a transport that fails at times, refuses for a while, or loses responses.
 func TestTransportMisbehaves(t *testing.T) {
 	code := func(w http.ResponseWriter, code string) bool {
 		_, _ = w.Write([]byte(`{"code":"` + code + `","message":"not now"}`))
@@ -127,12 +128,12 @@ func TestTransportMisbehaves(t *testing.T) {
 				return verb == "push" && n%2 == 0 && code(w, "E0000000700")
 			}
 		},
-		"nothing yet, at once": func(tr *transporttest.Transport) {
+		"empty at once": func(tr *transporttest.Transport) {
 			tr.Fault = func(verb string, n int, w http.ResponseWriter, _ *http.Request) bool {
 				return verb == "pop" && n%2 == 0 && code(w, "E0000000601")
 			}
 		},
-		"breaks off": func(tr *transporttest.Transport) {
+		"breaks connections": func(tr *transporttest.Transport) {
 			tr.Fault = func(_ string, n int, _ http.ResponseWriter, _ *http.Request) bool {
 				if n%3 == 0 {
 					panic(http.ErrAbortHandler)
@@ -140,7 +141,7 @@ func TestTransportMisbehaves(t *testing.T) {
 				return false
 			}
 		},
-		"loses answers": func(tr *transporttest.Transport) {
+		"loses responses": func(tr *transporttest.Transport) {
 			tr.DropResponse = func(verb string, n int) bool { return verb != "release" && n%3 == 0 }
 		},
 	} {
@@ -153,7 +154,7 @@ func TestTransportMisbehaves(t *testing.T) {
 	}
 }
 
-// A transport that doesn't know message ids delivers a repeated push twice; the receiver takes it once.
+// TestRepeatedPush uses a transport without message ids: it delivers a repeated push twice, and the receiver drops one.
 func TestRepeatedPush(t *testing.T) {
 	tr := transporttest.New(t)
 	tr.IgnoreMessageIDs = true
@@ -171,7 +172,7 @@ func TestRepeatedPush(t *testing.T) {
 	require.Greater(t, len(tr.Messages()), 6, "some pushes arrived twice")
 }
 
-// A partner that begins again in the middle is noticed, not taken for a repetition.
+// TestPartnerRestarts checks that a restart of the partner in the middle of a task is detected.
 func TestPartnerRestarts(t *testing.T) {
 	tr := transporttest.New(t)
 	e := open(t, tr, "task-1")
@@ -183,17 +184,17 @@ func TestPartnerRestarts(t *testing.T) {
 	defer again.Close()
 	require.NoError(t, again.Send(ctx, "data", head{1}, nil))
 	_, err = e.host.Receive(e.hostCtx, "data", &head{})
-	require.ErrorContains(t, err, "data of guest.0: it comes from another run")
+	require.ErrorContains(t, err, "data of guest.0: it comes from another process")
 }
 
-// A partner's failure ends what runs and what waits, with the reason if it may be told.
+// TestAbort checks that a partner's failure ends all work here. The reason arrives only if it may be shared.
 func TestAbort(t *testing.T) {
 	for name, c := range map[string]struct {
 		err  error
 		want string
 	}{
 		"shared":  {errors.Join(errors.New("x"), channel.Errorf("parameter id: wrong")), "guest.0 failed: parameter id: wrong"},
-		"private": {errors.New("open /secret/path"), "guest.0 failed: an error of its own; its log tells more"},
+		"private": {errors.New("open /secret/path"), "guest.0 failed: an internal error; see its log"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := open(t, transporttest.New(t), "task-1")
@@ -209,7 +210,7 @@ func TestAbort(t *testing.T) {
 			require.Equal(t, c.want, partner.Error())
 			<-e.hostCtx.Done()
 			require.ErrorAs(t, context.Cause(e.hostCtx), &partner)
-			// It does not tell the partner that the partner failed.
+			// It does not report the failure back to the partner that caused it.
 			e.host.Abort(err, time.Second)
 			require.NoError(t, e.guestCtx.Err())
 		})
@@ -223,7 +224,7 @@ func TestRefusals(t *testing.T) {
 	_, _, err := channel.Open(t.Context(), c)
 	require.ErrorContains(t, err, "config.node_id of host.0 is missing")
 
-	// A refusal for good is not repeated.
+	// A request that is refused permanently is not repeated.
 	tr.Fault = func(verb string, _ int, w http.ResponseWriter, _ *http.Request) bool {
 		if verb != "push" {
 			return false
@@ -253,7 +254,7 @@ func TestReceiveTimeout(t *testing.T) {
 	require.NoError(t, err)
 	defer link.Close()
 	_, err = link.Receive(ctx, "data", &head{})
-	require.ErrorContains(t, err, "data of host.0: nothing came for 50ms")
+	require.ErrorContains(t, err, "data of host.0: no message arrived within 50ms")
 }
 
 func TestMalformedResponse(t *testing.T) {
@@ -266,5 +267,5 @@ func TestMalformedResponse(t *testing.T) {
 	}
 	e := open(t, tr, "task-1")
 	err := e.guest.Send(e.guestCtx, strings.Repeat("s", 3), head{}, nil)
-	require.ErrorContains(t, err, "not in the protocol's form")
+	require.ErrorContains(t, err, "with a malformed body")
 }

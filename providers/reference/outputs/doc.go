@@ -1,3 +1,3 @@
-// Package outcome is what training components leave behind alike: predictions, and reports of loss, AUC and KS that a
-// platform can draw without knowing the algorithm.
+// Package outputs writes the outputs that all training components have in common: predictions, and reports of loss, AUC
+// and KS. A platform can draw these reports without knowledge of the algorithm.
 package outputs

@@ -12,10 +12,10 @@ import (
 	"hutong-reference/channel"
 )
 
-// Steps of the exchange; see the package's comment.
+// Steps of the exchange, as the package comment describes them.
 const (
 	stepHello   = "hello"
-	stepReceipt = "heard"
+	stepReceipt = "receipt"
 	stepPing    = "ping"
 	stepPong    = "pong"
 	stepDone    = "done"
@@ -48,21 +48,21 @@ type pong struct {
 	Left time.Time `json:"left"`
 }
 
-// peerProbe is the exchange with one other party.
+// peerProbe runs the exchange with one other party.
 type peerProbe struct {
 	ctx          context.Context // ends when the other party fails
 	config       channel.Config
 	link         *channel.Link
-	err          error // there is no link
+	err          error // why there is no link
 	partner      string
-	pingsFirst   bool // pings first
+	pingsFirst   bool // whether this party pings first
 	timeout      time.Duration
-	now          func() time.Time // the clock here
+	now          func() time.Time // this party's clock
 	nonce        string
-	partnerNonce string // nonce; empty while nothing came
+	partnerNonce string // empty until its hello arrives
 }
 
-// openPeer begins the exchange.
+// openPeer opens the exchange. If that fails, every check reports the error.
 func openPeer(ctx context.Context, c channel.Config, timeout time.Duration, now func() time.Time) *peerProbe {
 	c.ReceiveTimeout, c.TransportTimeout = timeout, timeout
 	d := &peerProbe{config: c, partner: c.Partner, pingsFirst: c.Self < c.Partner, timeout: timeout, nonce: rand.Text(), now: now}
@@ -76,7 +76,8 @@ func (d *peerProbe) close() {
 	}
 }
 
-// finish waits, when the other party can be heard, until it has written its report, and tells it that this one has.
+// finish notifies the other party that this one has written its report. If messages arrive from it, finish waits until it
+// has written its report, too.
 func (d *peerProbe) finish() {
 	if d.err != nil {
 		return
@@ -84,12 +85,12 @@ func (d *peerProbe) finish() {
 	sendErr := d.send(d.ctx, stepDone, struct{}{}, nil)
 	if d.partnerNonce != "" && sendErr == nil {
 		if _, err := d.receive(d.ctx, stepDone, &struct{}{}); err != nil {
-			slog.Debug("did not hear of the other's report", "peer", d.partner, "error", err.Error())
+			slog.Debug("failed to learn whether the peer wrote its report", "peer", d.partner, "error", err.Error())
 		}
 	}
 }
 
-// run tries the transport in both directions, and compares clocks.
+// run checks the transport in both directions and compares the clocks.
 func (d *peerProbe) run(maxOffset time.Duration) []Check {
 	ctx, c := d.ctx, d.config
 	check := func(name string) Check { return Check{Name: name, Peer: c.Partner, PeerNodeID: c.PartnerNode} }
@@ -101,7 +102,7 @@ func (d *peerProbe) run(maxOffset time.Duration) []Check {
 	fromErr := d.receiveHello(ctx)
 	h := receipt{OK: fromErr == nil}
 	if fromErr != nil {
-		h.Why = "nothing whole came from there"
+		h.Why = "no complete message arrived"
 		from = from.withError(fromErr)
 	} else {
 		from.OK = true
@@ -114,10 +115,10 @@ func (d *peerProbe) run(maxOffset time.Duration) []Check {
 	}
 	var they receipt
 	if _, err := d.receive(ctx, stepReceipt, &they); err != nil {
-		return []Check{from, to.withError(fmt.Errorf("%s does not say whether anything arrived: %w", c.Partner, err))}
+		return []Check{from, to.withError(fmt.Errorf("%s sent no receipt: %w", c.Partner, err))}
 	}
 	if !they.OK {
-		return []Check{from, to.withError(fmt.Errorf("%s waited and says: %s", c.Partner, they.Why))}
+		return []Check{from, to.withError(fmt.Errorf("%s reports: %s", c.Partner, they.Why))}
 	}
 	if fromErr != nil {
 		to.OK = true
@@ -134,19 +135,20 @@ func (d *peerProbe) run(maxOffset time.Duration) []Check {
 		if offset < 0 {
 			side = "behind"
 		}
-		clock = clock.withError(fmt.Errorf("the clock of %s is %s %s the one here, more than %s: set both by NTP", c.Partner, offset.Abs().Round(time.Millisecond), side, maxOffset))
+		clock = clock.withError(fmt.Errorf("the clock of %s is %s %s this party's clock, more than %s: synchronize both by NTP",
+			c.Partner, offset.Abs().Round(time.Millisecond), side, maxOffset))
 	}
 	return []Check{from, to.withDuration(trip), clock}
 }
 
 func (d *peerProbe) send(ctx context.Context, step string, head any, body []byte) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, d.timeout, fmt.Errorf("the transport did not take it for %s", d.timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, d.timeout, fmt.Errorf("the transport did not accept the message within %s", d.timeout))
 	defer cancel()
 	return d.link.Send(ctx, step, head, body)
 }
 
 func (d *peerProbe) receive(ctx context.Context, step string, head any) ([]byte, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, d.timeout, fmt.Errorf("nothing came for %s", d.timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, d.timeout, fmt.Errorf("no message arrived within %s", d.timeout))
 	defer cancel()
 	return d.link.Receive(ctx, step, head)
 }
@@ -165,13 +167,14 @@ func (d *peerProbe) receiveHello(ctx context.Context) error {
 		return err
 	}
 	if sum := sha256.Sum256(body); len(body) != helloSize || string(sum[:]) != string(h.Digest) {
-		return fmt.Errorf("a message of %s arrived changed", d.partner)
+		return fmt.Errorf("a message from %s arrived corrupted", d.partner)
 	}
 	d.partnerNonce = h.Nonce
 	return nil
 }
 
-// compareClocks returns by how much the other's clock is ahead, and the round trip by which that was found.
+// compareClocks returns how far the other party's clock is ahead, and the round trip of that measurement. It uses the
+// algorithm of NTP: the offset is taken from the ping with the shortest round trip.
 func (d *peerProbe) compareClocks(ctx context.Context) (offset, trip time.Duration, err error) {
 	if !d.pingsFirst {
 		if err := d.answerPings(ctx); err != nil {
@@ -190,12 +193,12 @@ func (d *peerProbe) compareClocks(ctx context.Context) (offset, trip time.Durati
 		}
 		came := d.now()
 		if p.ping != asked {
-			return 0, 0, fmt.Errorf("%s answered another ping than the one that was sent", d.partner)
+			return 0, 0, fmt.Errorf("%s answered another ping than the expected one", d.partner)
 		}
-		// What the other took is not part of the trip.
+		// Exclude the time between arrival and departure at the other party.
 		t := came.Sub(left) - p.Left.Sub(p.Came)
 		if t < 0 {
-			return 0, 0, errors.New("an answer that came before it was asked for: a clock was set meanwhile")
+			return 0, 0, errors.New("a response arrived before its request: a clock was set during the measurement")
 		}
 		if round == 0 || t < trip {
 			trip = t
@@ -208,6 +211,7 @@ func (d *peerProbe) compareClocks(ctx context.Context) (offset, trip time.Durati
 	return offset, trip, err
 }
 
+// answerPings answers the pings of the other party.
 func (d *peerProbe) answerPings(ctx context.Context) error {
 	for round := range pings {
 		var p ping
@@ -216,7 +220,7 @@ func (d *peerProbe) answerPings(ctx context.Context) error {
 		}
 		came := d.now()
 		if p != (ping{d.partnerNonce, round}) {
-			return fmt.Errorf("%s sent another ping than the one that was due", d.partner)
+			return fmt.Errorf("%s sent another ping than the expected one", d.partner)
 		}
 		if err := d.send(ctx, stepPong, pong{p, came, d.now()}, nil); err != nil {
 			return err

@@ -29,7 +29,7 @@ func peer(t *testing.T, tr *transporttest.Transport, self, partner string, now f
 	return checks
 }
 
-// both runs the two ends, the second with a clock that is ahead.
+// both runs both ends. The clock of the second one is ahead.
 func both(t *testing.T, tr *transporttest.Transport, ahead time.Duration) (guest, host map[string]Check) {
 	other := make(chan []Check, 1)
 	go func() {
@@ -61,7 +61,7 @@ func TestClocks(t *testing.T) {
 				require.InDelta(t, float64(want.Milliseconds()), *c.Offset, *c.Uncertainty+1)
 				require.Equal(t, ahead == 0, c.OK)
 				if want > 0 {
-					require.Contains(t, c.Why, " ahead of the one here, more than 1s")
+					require.Contains(t, c.Why, " ahead of this party's clock, more than 1s")
 				} else if want < 0 {
 					require.Contains(t, c.Why, "behind")
 				}
@@ -71,7 +71,7 @@ func TestClocks(t *testing.T) {
 	}
 }
 
-// A transport that is out of order is told as such.
+// TestNoTransport checks that an error of the transport appears in the results.
 func TestNoTransport(t *testing.T) {
 	tr := transporttest.New(t)
 	tr.Fault = func(verb string, _ int, w http.ResponseWriter, _ *http.Request) bool {
@@ -88,7 +88,7 @@ func TestNoTransport(t *testing.T) {
 	require.NotContains(t, guest, "clock")
 }
 
-// What arrives otherwise than it was sent is not taken for good.
+// TestForgery checks that corrupted or malformed messages fail the check.
 func TestForgery(t *testing.T) {
 	for name, c := range map[string]struct {
 		step string
@@ -97,8 +97,8 @@ func TestForgery(t *testing.T) {
 	}{
 		"body": {stepHello, func(ctx context.Context, l *channel.Link) error {
 			return l.Send(ctx, stepHello, hello{Nonce: "n", Digest: make([]byte, 32)}, make([]byte, helloSize))
-		}, "arrived changed"},
-		"form": {stepHello, func(ctx context.Context, l *channel.Link) error {
+		}, "arrived corrupted"},
+		"format": {stepHello, func(ctx context.Context, l *channel.Link) error {
 			return l.Send(ctx, stepHello, "no object", nil)
 		}, "hello of host.0"},
 	} {

@@ -1,6 +1,6 @@
-// Package brokertest is a transport for tests: the channel's push, pop and release over real HTTP, with queues by node,
-// session and topic, as a party's transport has them. It stands in for the transports of all parties at once. It records
-// what passed, and can be told to misbehave.
+// Package transporttest provides an in-memory transport for tests of components. It implements the BFIA channel's push,
+// pop and release over real HTTP, with queues by node, session and topic. One instance replaces the transports of all
+// parties. It records all messages and can simulate faults.
 package transporttest
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Message is what one push carried.
+// Message holds the content of one push.
 type Message struct {
 	Session, Source, Target, Topic string
 	Payload                        []byte
@@ -23,16 +23,16 @@ type Message struct {
 
 type queueKey struct{ node, session, topic string }
 
-// Transport keeps queues in memory.
+// Transport is an HTTP server with queues in memory.
 type Transport struct {
-	// Fault is asked before each request with its verb and how many requests there were before; it may answer in the
-	// broker's place by returning true. Set it before use.
+	// Fault is called before each request, with its verb and the number of earlier requests. If it returns true, it has
+	// written the response itself. Set it before use.
 	Fault func(verb string, n int, w http.ResponseWriter, r *http.Request) bool
-	// DropResponse tells for each request that was done whether its answer gets lost: the connection breaks instead.
+	// DropResponse decides for each processed request whether to break the connection in place of the response.
 	DropResponse func(verb string, n int) bool
-	// IgnoreMessageIDs is a transport that does not know message ids.
+	// IgnoreMessageIDs simulates a transport that does not support message ids.
 	IgnoreMessageIDs bool
-	// UsePayloadField answers with "payload" as the field's name instead of "content".
+	// UsePayloadField returns messages in the field "payload" in place of "content".
 	UsePayloadField bool
 
 	server *httptest.Server
@@ -49,7 +49,7 @@ type Transport struct {
 	missingHeaders []string
 }
 
-// New starts a broker that ends with the test.
+// New starts a transport that stops at the end of the test.
 func New(t testing.TB) *Transport {
 	b := &Transport{
 		changed:   make(chan struct{}),
@@ -65,24 +65,24 @@ func New(t testing.TB) *Transport {
 	return b
 }
 
-// SetFault sets Fault, for who asks from other processes: nothing but the broker's lock orders those after the setting.
+// SetFault sets Fault under the lock, for tests whose clients are other processes.
 func (b *Transport) SetFault(fault func(verb string, n int, w http.ResponseWriter, r *http.Request) bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.Fault = fault
 }
 
-// Address is host:port, for system.transport.
+// Address returns host:port, for system.transport.
 func (b *Transport) Address() string { return strings.TrimPrefix(b.server.URL, "http://") }
 
-// Messages is a copy of all that was pushed.
+// Messages returns a copy of all messages that were pushed.
 func (b *Transport) Messages() []Message {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return append([]Message(nil), b.messages...)
 }
 
-// Unread is how many messages nobody has taken.
+// Unread returns the number of messages that nobody has popped.
 func (b *Transport) Unread() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -93,21 +93,21 @@ func (b *Transport) Unread() int {
 	return n
 }
 
-// Waiting is how many pops wait for a message.
+// Waiting returns the number of pops that wait for a message.
 func (b *Transport) Waiting() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.waiting
 }
 
-// Released is the topics that were released.
+// Released returns the topics that were released.
 func (b *Transport) Released() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return append([]string(nil), b.released...)
 }
 
-// MissingHeaders is the required headers that requests lacked.
+// MissingHeaders returns the required headers that were missing in requests.
 func (b *Transport) MissingHeaders() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -120,9 +120,11 @@ func (b *Transport) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.mu.Lock()
 	n := b.requests
 	b.requests++
-	for _, h := range []string{"tech-provider-code", "trace-id", "token", "session-id", "source-node-id", "target-node-id", "message-id"} {
+	for _, h := range []string{
+		"tech-provider-code", "trace-id", "token", "session-id", "source-node-id", "target-node-id", "message-id",
+	} {
 		if r.Header.Get("x-ptp-"+h) == "" {
-			b.missingHeaders = append(b.missingHeaders, verb+" lacks "+h)
+			b.missingHeaders = append(b.missingHeaders, verb+" without "+h)
 		}
 	}
 	b.mu.Unlock()
