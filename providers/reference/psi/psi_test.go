@@ -19,7 +19,7 @@ import (
 
 var options = Options{KeyBits: 2048, Hash: "sha256", FinalHash: "sha256", Sync: true}
 
-// recorder keeps what one side sent.
+// recorder records what one side sends.
 type recorder struct {
 	Peer
 	mu   sync.Mutex
@@ -108,7 +108,7 @@ func TestIntersection(t *testing.T) {
 	}
 }
 
-// With several hosts it is what all have; a host learns no more than that.
+// TestSeveralHosts checks that the result holds the ids of all parties, and that hosts learn no more than that.
 func TestSeveralHosts(t *testing.T) {
 	guestIDs := numbered(0, 30)
 	hostIDs := [][]string{numbered(10, 40), numbered(5, 25), numbered(12, 50)}
@@ -135,7 +135,7 @@ func TestSeveralHosts(t *testing.T) {
 	}
 }
 
-// What crosses does not depend on ids in a way that the other side could try out.
+// TestSecrecy checks that messages differ between sessions and contain no ids, so that guessing ids does not help.
 func TestSecrecy(t *testing.T) {
 	ids := numbered(0, 30)
 	first, firstHost, err := exchange(t.Context(), ids, ids, options, options)
@@ -156,9 +156,9 @@ func TestSecrecy(t *testing.T) {
 		}
 	}
 	_, err = decodeTokens(firstHost.recorder.sent[stepTokens][0], 32)
-	require.NoError(t, err, "sorted, so that their order tells nothing of rows")
+	require.NoError(t, err, "sorted, so that their order reveals nothing about rows")
 
-	// Blinded ids are not the hashes that anyone could compute.
+	// Blinded ids differ from the hashes, which anyone can compute.
 	s, err := newSigner(2048, "sha256", "sha256")
 	require.NoError(t, err)
 	guestEnd, hostEnd := channel.Pipe()
@@ -218,11 +218,11 @@ func TestRefuses(t *testing.T) {
 	}{
 		"short key": {func(t *testing.T, host Peer) {
 			require.NoError(t, host.Send(t.Context(), stepKey, keyHead{options, n[128:], exponent}, nil))
-		}, "not one of 2048 bits"},
+		}, "must have 2048 bits"},
 		"exponent": {func(t *testing.T, host Peer) {
 			require.NoError(t, host.Send(t.Context(), stepKey, keyHead{options, n, 1}, nil))
-		}, "not one of 2048 bits"},
-		"wrong signature": {signed(func(x *big.Int) { x.Rsh(x, 1) }), "not by its key"},
+		}, "must have 2048 bits"},
+		"wrong signature": {signed(func(x *big.Int) { x.Rsh(x, 1) }), "not valid under its key"},
 		"zero":            {signed(func(x *big.Int) { x.SetInt64(0) }), "outside of the key's range"},
 	} {
 		t.Run(name, func(t *testing.T) {
