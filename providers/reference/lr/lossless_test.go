@@ -19,10 +19,10 @@ import (
 	"hutong-reference/outputs"
 )
 
-// tolerance is what the package promises for weights, scores and losses.
+// tolerance is the accuracy that the package promises for weights, scores and losses.
 const tolerance = 1e-6
 
-// dataset is the columns of the guest and of each host.
+// dataset holds the columns of the guest and of each host.
 type dataset struct {
 	ids    []string
 	labels []uint8
@@ -83,7 +83,7 @@ func (d dataset) roles() roles {
 	return all
 }
 
-// mesh connects everyone with everyone.
+// mesh connects each party with each other party.
 func mesh(names ...string) map[string]component.Peers {
 	out := map[string]component.Peers{}
 	for _, a := range names {
@@ -97,14 +97,14 @@ func mesh(names ...string) map[string]component.Peers {
 	return out
 }
 
-// federatedResult is what a training of several parties gives.
+// federatedResult is the result of a training by several parties.
 type federatedResult struct {
 	losses, scores []float64
 	weights        []float64 // in the order of the joined table
 	decrypted      int
 }
 
-// federate trains with all parties in this process; change may alter what one of them is and does.
+// federate trains with all parties in this process. change may modify a party before it runs.
 func federate(ctx context.Context, d dataset, p Params, change func(*party)) (federatedResult, error) {
 	all := d.roles()
 	peers := mesh(append([]string{all.guest, all.arbiter}, all.hosts...)...)
@@ -169,7 +169,7 @@ func TestLossless(t *testing.T) {
 	}{
 		"defaults":              {40, 3, []int{4}, nil, [][2]int{{0, 40}}, 4},
 		"sgd, no penalty":       {40, 3, []int{4}, map[string]string{"optimizer": "sgd", "penalty": "none", "learning_rate": "1"}, [][2]int{{0, 40}}, 4},
-		"nesterov, the seed's":  {40, 2, []int{3}, map[string]string{"optimizer": "nesterov_momentum_sgd", "batch_size": "-1", "early_stop": "diff"}, [][2]int{{0, 40}}, 4},
+		"nesterov, early diff":  {40, 2, []int{3}, map[string]string{"optimizer": "nesterov_momentum_sgd", "batch_size": "-1", "early_stop": "diff"}, [][2]int{{0, 40}}, 4},
 		"adam, L1, batches":     {32, 3, []int{4}, map[string]string{"optimizer": "adam", "penalty": "L1", "alpha": "0.05", "batch_size": "12", "max_iter": "3"}, [][2]int{{0, 10}, {10, 21}, {21, 32}}, 3},
 		"adagrad, ones, L2":     {40, 2, []int{2}, map[string]string{"optimizer": "adagrad", "init_param": "ones", "alpha": "0.5"}, [][2]int{{0, 40}}, 4},
 		"no intercept, const":   {40, 2, []int{2}, map[string]string{"init_param": `{"init_method": "const", "init_const": -0.5, "fit_intercept": "False"}`}, [][2]int{{0, 40}}, 4},
@@ -197,12 +197,12 @@ func TestLossless(t *testing.T) {
 			require.InDeltaSlice(t, want.losses, got.losses, tolerance)
 			require.InDeltaSlice(t, want.weights, got.weights, tolerance)
 			require.InDeltaSlice(t, want.scores, got.scores, tolerance)
-			require.NotEqual(t, want.weights[0], p.Init, "there was something to learn")
+			require.NotEqual(t, want.weights[0], p.Init, "the weights have changed")
 		})
 	}
 }
 
-// readBreast is the rows that both files of the breast data have, sorted by id.
+// readBreast returns the rows that both files of the breast data contain, sorted by id.
 func readBreast(t testing.TB) dataset {
 	read := func(file string) *component.Table {
 		data, err := os.ReadFile(filepath.Join("..", "..", "..", "testdata", "breast", file))
@@ -239,7 +239,8 @@ func readBreast(t testing.TB) dataset {
 	return dataset{ids, labels, guestFeatures, [][]component.NumericColumn{hostFeatures}}
 }
 
-// On real data it is the plain regression as well, and ranks as regression with the exact logistic loss does.
+// TestBreast checks on real data that the result equals plain regression, and that it ranks like regression with the exact
+// logistic loss.
 func TestBreast(t *testing.T) {
 	d := readBreast(t)
 	require.Len(t, d.ids, 509)
@@ -252,7 +253,7 @@ func TestBreast(t *testing.T) {
 	require.InDeltaSlice(t, want.weights, got.weights, tolerance)
 	require.InDeltaSlice(t, want.scores, got.scores, tolerance)
 
-	// The expansion, trained to the end, against the exact loss, in plain: the same rank.
+	// Compare the ranking of the expansion with that of the exact loss, both trained in plaintext to the end.
 	p.MaxIter, p.Optimizer, p.LearningRate = 200, "sgd", 0.5
 	expanded, exact := newTaylor(), newExact()
 	expanded.train(d.joined(true), d.labels, p, [][2]int{{0, 509}})
@@ -263,7 +264,7 @@ func TestBreast(t *testing.T) {
 	require.InDelta(t, b.KS, a.KS, 0.05)
 }
 
-// What would go wrong is refused, in words that all may hear.
+// TestRefuses checks that invalid trainings are refused, with messages that may be sent to all parties.
 func TestRefuses(t *testing.T) {
 	d := makeDataset(1, 40, 2, 2)
 	for name, c := range map[string]struct {
@@ -282,8 +283,8 @@ func TestRefuses(t *testing.T) {
 			}
 		}, "run Intersection first"},
 		"other key":     {nil, func(w *party) { w.params.KeyBits = 2048 }, "key_length must be the same"},
-		"runs away":     {map[string]string{"optimizer": "sgd", "learning_rate": "1000", "max_iter": "20"}, nil, "the training runs away"},
-		"small batches": {map[string]string{"batch_size": "3"}, nil, "a batch only 2 rows"},
+		"diverges":      {map[string]string{"optimizer": "sgd", "learning_rate": "1000", "max_iter": "20"}, nil, "the training diverges"},
+		"small batches": {map[string]string{"batch_size": "3"}, nil, "a batch has only 2 rows"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -299,7 +300,7 @@ func TestRefuses(t *testing.T) {
 	require.ErrorContains(t, err, "standardise the features")
 }
 
-// A partner that sends what is no ciphertext, too few, or of another step is found out.
+// TestRefusesTheOtherSide checks that invalid, missing and misplaced ciphertexts of a partner are detected.
 func TestRefusesTheOtherSide(t *testing.T) {
 	d := makeDataset(1, 40, 2, 2)
 	for name, c := range map[string]struct {
@@ -308,11 +309,11 @@ func TestRefusesTheOtherSide(t *testing.T) {
 		want  string
 	}{
 		"zeros":     {stepShares, func(h any, b []byte) (any, []byte) { return h, make([]byte, len(b)) }, "not a ciphertext of the key"},
-		"too few":   {stepShares, func(h any, b []byte) (any, []byte) { return h, b[256:] }, "ciphertexts of 256 bytes are expected"},
-		"old":       {stepShares, func(any, []byte) (any, []byte) { return position{9, 9}, nil }, "iteration 9, batch 9 came where 1, 0 was due"},
+		"too few":   {stepShares, func(h any, b []byte) (any, []byte) { return h, b[256:] }, "ciphertexts of 256 bytes"},
+		"old":       {stepShares, func(any, []byte) (any, []byte) { return position{9, 9}, nil }, "received iteration 9, batch 9; expected iteration 1, batch 0"},
 		"status":    {stepStatus, func(h any, b []byte) (any, []byte) { return h, append(b, b...) }, "status of host.0"},
-		"next":      {stepNext, func(any, []byte) (any, []byte) { return nextHead{}, nil }, "the guest judged iteration 0"},
-		"request":   {stepMasked, func(any, []byte) (any, []byte) { return maskedHead{Count: 1 << 30}, nil }, "a request for 1073741824 numbers"},
+		"next":      {stepNext, func(any, []byte) (any, []byte) { return nextHead{}, nil }, "the decision for iteration 0"},
+		"request":   {stepMasked, func(any, []byte) (any, []byte) { return maskedHead{Count: 1 << 30}, nil }, "the request has 1073741824 numbers"},
 		"no number": {stepMasked, func(h any, b []byte) (any, []byte) { return h, make([]byte, len(b)) }, "not a ciphertext of this key"},
 	} {
 		t.Run(name, func(t *testing.T) {

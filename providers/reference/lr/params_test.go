@@ -18,7 +18,7 @@ func TestReadParams(t *testing.T) {
 		},
 	}, p)
 
-	// As jobs in the wild write them: other cases, words for numbers, Python's booleans, objects for words.
+	// Variants that occur in real jobs: other case, strings for numbers, Python's booleans, objects for plain values.
 	p, err = ReadParams(map[string]string{
 		"optimizer": "Adam", "penalty": "l1", "batch_size": "ALL", "max_iter": "2.0", "tol": `"1e-4"`,
 		"init_param": `{"init_method": "ones", "fit_intercept": "False"}`, "encrypt_param": `{"method": "paillier", "key_length": "1024"}`,
@@ -49,7 +49,7 @@ func TestReadParams(t *testing.T) {
 	}
 }
 
-// Batches hold each row once, are about equally long, and the first is the shortest.
+// TestBatches checks that batches hold each row once, have about the same size, and that the first one is the smallest.
 func TestBatches(t *testing.T) {
 	for _, c := range []struct{ rows, size, count int }{{10, 0, 1}, {10, 3, 4}, {10, 10, 1}, {10, 100, 1}, {7, 1, 7}, {1000, 333, 4}} {
 		w := party{rows: c.rows, params: Params{Agreement: Agreement{BatchSize: c.size}}}
@@ -66,7 +66,7 @@ func TestBatches(t *testing.T) {
 	}
 }
 
-// The largest numbers that pass the checks fit the fields that are made for them.
+// TestWidths checks that the largest permitted numbers fit into their fields.
 func TestWidths(t *testing.T) {
 	const rows, parties = 1000, 4
 	x := toFixed(maxValue - 1)

@@ -2,9 +2,9 @@ package lr
 
 import "math"
 
-// reference is regression by gradient descent as a textbook has it, on the joined table, in floating point: with the loss of a
-// row as a function of its score, and that function's slope. Nothing of it is shared with the component. The last column is the
-// intercept's, if there is one.
+// reference is a textbook implementation of regression by gradient descent on the joined table, in floating point. It is
+// given the loss of a row as a function of its score, and the function's slope. It shares no code with the component. If
+// there is an intercept, the last column is its column.
 type reference struct {
 	loss, slope func(y, z float64) float64 // of label 1 or -1
 	weights     []float64

@@ -13,7 +13,7 @@ import (
 	"hutong-reference/parallel"
 )
 
-// run trains and returns, at the guest, the loss of each iteration and the score of each row; a host gets neither.
+// run trains the model. At the guest it returns the loss of each iteration and the score of each row; at a host, nothing.
 func (w *party) run(ctx context.Context) (losses, scores []float64, err error) {
 	if err := w.handshake(ctx); err != nil {
 		return nil, nil, err
@@ -37,22 +37,22 @@ func (w *party) run(ctx context.Context) (losses, scores []float64, err error) {
 			slog.Info(fmt.Sprintf("iteration %d/%d loss %.6f", it+1, w.params.MaxIter, loss))
 		}
 		if stop {
-			slog.Info("the training stops early", "early_stop", w.params.EarlyStop, "tol", w.params.Tol)
+			slog.Info("stopping early", "early_stop", w.params.EarlyStop, "tol", w.params.Tol)
 			break
 		}
 	}
 	if scores, err = w.scores(ctx); err != nil {
-		return nil, nil, fmt.Errorf("scores: %w", err)
+		return nil, nil, fmt.Errorf("failed to compute scores: %w", err)
 	}
 	return losses, scores, w.finish(ctx)
 }
 
-// partialSum is a sum of which a part is known and a part encrypted.
+// partialSum is a sum of a plaintext and an encrypted part.
 type partialSum struct{ plain, encrypted *big.Int }
 
 func newPartialSum() *partialSum { return &partialSum{new(big.Int), big.NewInt(1)} }
 
-// forward is this party's share of the scores of some rows.
+// forward returns this party's share of the scores of a batch.
 func (w *party) forward(rows batch) ([]int64, error) {
 	z := make([]int64, rows.to-rows.from)
 	for i := range z {
@@ -60,7 +60,7 @@ func (w *party) forward(rows batch) ([]int64, error) {
 		for j, column := range w.columns {
 			sum += w.weights[j] * column[rows.from+i]
 		}
-		if !(math.Abs(sum) < maxValue) { // also what is not a number
+		if !(math.Abs(sum) < maxValue) { // also true for NaN
 			return nil, errTooLarge(w.self)
 		}
 		z[i] = toFixed(sum)
@@ -68,8 +68,8 @@ func (w *party) forward(rows batch) ([]int64, error) {
 	return z, nil
 }
 
-// step is one batch: it moves the weights and adds 8 times the batch's loss to the objective, beyond what a loss of log 2 for each
-// row is.
+// step processes one batch. It updates the weights and adds 8 times the batch's loss to the objective, without the constant
+// log 2 per row.
 func (w *party) step(ctx context.Context, now position, rows batch, objective *partialSum) error {
 	z, err := w.forward(rows)
 	if err != nil {
@@ -108,7 +108,7 @@ func (w *party) step(ctx context.Context, now position, rows batch, objective *p
 	return w.update(gradient, part, rows)
 }
 
-// exchange tells all others this party's parts, encrypted, and gets theirs.
+// exchange sends this party's encrypted parts to all others and receives theirs.
 func (w *party) exchange(ctx context.Context, now position, part []int64) (map[string][]*big.Int, error) {
 	encrypted, err := w.encrypt(ctx, part)
 	if err != nil {
@@ -146,9 +146,11 @@ func values(shares map[string][]*big.Int) [][]*big.Int {
 	return out
 }
 
-// addLoss adds this party's terms of Σ z² - 4yz, where z is the sum of all shares, and of the penalty: the guest what is
-// its own and its products with all hosts, a host its own square and its products with the hosts before it.
-func (w *party) addLoss(ctx context.Context, z, part []int64, shares map[string][]*big.Int, theirs []*big.Int, objective *partialSum) error {
+// addLoss adds this party's terms of Σ z² - 4yz, where z is the sum of all shares, and of the penalty. The guest adds its
+// own terms and its products with all hosts. A host adds its own square and its products with the hosts of lower number.
+func (w *party) addLoss(
+	ctx context.Context, z, part []int64, shares map[string][]*big.Int, theirs []*big.Int, objective *partialSum,
+) error {
 	penalty := 0.0
 	for j, weight := range w.weights {
 		switch {
@@ -192,7 +194,7 @@ func (w *party) addLoss(ctx context.Context, z, part []int64, shares map[string]
 	return nil
 }
 
-// update moves the weights by the gradient of which the others' part was decrypted.
+// update adds the own part to the decrypted part of the gradient and updates the weights.
 func (w *party) update(theirs []*big.Int, part []int64, rows batch) error {
 	gradient := make([]float64, len(theirs))
 	count := float64(rows.to - rows.from)
@@ -216,9 +218,11 @@ func (w *party) update(theirs []*big.Int, part []int64, rows batch) error {
 	return nil
 }
 
-// endIteration ends an iteration: the guest learns its loss and, if the job stops by it, the length of the step that all weights together
-// made, and tells the hosts whether to go on.
-func (w *party) endIteration(ctx context.Context, iteration int, objective *partialSum, before, losses []float64) (stop bool, loss float64, err error) {
+// endIteration ends an iteration. The guest learns the loss and, for early_stop weight_diff, the length of the step of all
+// weights together. It sends to the hosts whether the training continues.
+func (w *party) endIteration(
+	ctx context.Context, iteration int, objective *partialSum, before, losses []float64,
+) (stop bool, loss float64, err error) {
 	now := position{Iteration: iteration}
 	numbers := []*big.Int{w.key.AddPlain(objective.encrypted, objective.plain)}
 	if w.params.EarlyStop == stopWeightDiff {
@@ -261,7 +265,7 @@ func (w *party) endIteration(ctx context.Context, iteration int, objective *part
 	return stop, loss, nil
 }
 
-// reportToGuest sends a host's part of what the guest judges by, and gets the judgement.
+// reportToGuest sends a host's part of loss and step length to the guest, and receives whether to stop.
 func (w *party) reportToGuest(ctx context.Context, now position, numbers []*big.Int) (stop bool, err error) {
 	for i := range numbers {
 		if numbers[i], err = w.key.Randomise(numbers[i]); err != nil {
@@ -277,12 +281,13 @@ func (w *party) reportToGuest(ctx context.Context, now position, numbers []*big.
 		return false, err
 	}
 	if next.position != now {
-		return false, channel.Errorf("the guest judged iteration %d where %d was due", next.Iteration, now.Iteration)
+		return false, channel.Errorf("the guest sent the decision for iteration %d; expected iteration %d", next.Iteration, now.Iteration)
 	}
 	return next.Stop, nil
 }
 
-// scores gives the guest the scores of all rows under the final weights; of several hosts it learns the sum alone.
+// scores returns, at the guest, the scores of all rows under the final weights. With several hosts the guest learns only
+// the sum of their shares.
 func (w *party) scores(ctx context.Context) ([]float64, error) {
 	z, err := w.forward(batch{0, w.rows})
 	if err != nil {
