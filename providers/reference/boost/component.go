@@ -18,8 +18,8 @@ type treeLoss struct {
 	Loss float64 `json:"loss"` // mean cross entropy over all rows
 }
 
-// Run trains with the partners and writes one's own part of the outputs. The guest's train_data is id, label, predict_score
-// and predict_result of each row; the host's is the ids alone, since scores are the guest's.
+// Run trains with the partners and writes the own part of the outputs. The guest's output train_data holds id, label,
+// predict_score and predict_result of each row. A host's holds only the ids.
 func Run(ctx context.Context, task component.Task, store component.Store, peers component.Peers) error {
 	p, err := ReadParams(task.Parameters)
 	if err != nil {
@@ -38,10 +38,10 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 		return fmt.Errorf("input train_data: %w", err)
 	}
 	if len(ids) == 0 {
-		return channel.Errorf("there are no rows to train on")
+		return channel.Errorf("input train_data has no rows")
 	}
 	if len(ids) > maxRows {
-		return channel.Errorf("%d rows are more than the %d that can be trained on", len(ids), maxRows)
+		return channel.Errorf("input train_data has %d rows; at most %d are supported", len(ids), maxRows)
 	}
 	slog.Info("input read", "rows", len(ids), "columns", len(table.Columns))
 	out := outputs.NewWriter(ctx, task, store)
@@ -56,7 +56,10 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 	return out.Err()
 }
 
-func runGuest(ctx context.Context, task component.Task, table *component.Table, ids []string, p Params, peers component.Peers, out *outputs.Writer) error {
+func runGuest(
+	ctx context.Context, task component.Task, table *component.Table, ids []string, p Params, peers component.Peers,
+	out *outputs.Writer,
+) error {
 	labels, err := table.Labels(p.Label)
 	if err != nil {
 		return err
@@ -69,6 +72,7 @@ func runGuest(ctx context.Context, task component.Task, table *component.Table, 
 	if err != nil {
 		return err
 	}
+
 	sources := []source{newLocal(task.Self.String(), features, p)}
 	remotes := make([]*remote, len(hosts))
 	for i, h := range hosts {
@@ -86,6 +90,7 @@ func runGuest(ctx context.Context, task component.Task, table *component.Table, 
 			return err
 		}
 	}
+
 	role := task.Self.String()
 	out.JSON("model", "model", "guest's part of the model", Model{
 		name, role, "cross_entropy", p.LearningRate, names(features), result.trees,
@@ -104,9 +109,12 @@ func runGuest(ctx context.Context, task component.Task, table *component.Table, 
 	return nil
 }
 
-func runHost(ctx context.Context, task component.Task, table *component.Table, ids []string, p Params, peers component.Peers, out *outputs.Writer) error {
+func runHost(
+	ctx context.Context, task component.Task, table *component.Table, ids []string, p Params, peers component.Peers,
+	out *outputs.Writer,
+) error {
 	if slices.Contains(table.Columns, p.Label) {
-		return fmt.Errorf("input train_data has the label column %q: at a host all columns but the id are features; leave the label out", p.Label)
+		return fmt.Errorf("input train_data has the label column %q: a host must have no label; remove the column", p.Label)
 	}
 	features, err := readFeatures(table, p.Bins, p.ID)
 	if err != nil {
@@ -129,7 +137,9 @@ func runHost(ctx context.Context, task component.Task, table *component.Table, i
 		return err
 	}
 	out.Table("train_data", "ids of the training data", only)
-	out.JSON("model", "model", "host's part of the model", HostModel{name, task.Self.String(), names(features), splits})
+	out.JSON("model", "model", "host's part of the model", HostModel{
+		name, task.Self.String(), names(features), splits,
+	})
 	out.Markers("the guest has this report")
 	return nil
 }

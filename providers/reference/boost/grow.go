@@ -6,19 +6,21 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// growingNode is a node of the level that is being worked on.
+// growingNode is a node of the current level.
 type growingNode struct {
-	index int // in the tree
+	index int // position in the tree
 	rows  []int32
 	sum   sum
-	hists [][]histogram // by source and feature; nil when the node is to stay a leaf
+	hists [][]histogram // by source and feature; nil if the node stays a leaf
 
 	sibling *growingNode  // nil at the root
 	parent  [][]histogram // of the parent, by source and feature
 }
 
-// grow makes one tree, level by level, and adds its leaves' weights to the scores.
-func grow(ctx context.Context, sources []source, labels []uint8, gradients []sum, p Params, scores []float64) (*Tree, error) {
+// grow grows one tree level by level and adds the weights of its leaves to the scores.
+func grow(
+	ctx context.Context, sources []source, labels []uint8, gradients []sum, p Params, scores []float64,
+) (*Tree, error) {
 	tree := &Tree{Nodes: []Node{{}}}
 	root := &growingNode{rows: make([]int32, len(labels))}
 	for i := range root.rows {
@@ -49,7 +51,7 @@ func grow(ctx context.Context, sources []source, labels []uint8, gradients []sum
 	return tree, nil
 }
 
-// canSplit tells whether a node may be split at all: large enough, and of both labels.
+// canSplit reports whether a node is large enough and has rows of both labels.
 func canSplit(g *growingNode, labels []uint8, t TreeParams) bool {
 	if len(g.rows) < t.MinSampleSplit || len(g.rows) < 2*t.MinLeafNode {
 		return false
@@ -62,27 +64,27 @@ func canSplit(g *growingNode, labels []uint8, t TreeParams) bool {
 	return false
 }
 
-// fillHistograms gets the histograms of a level's nodes. Of two siblings only the smaller is asked for; the other is the parent
-// without it.
+// fillHistograms requests the histograms of a level's nodes. For two siblings it requests only the smaller one and computes
+// the other as the parent minus the sibling (histogram subtraction).
 func fillHistograms(ctx context.Context, sources []source, level []*growingNode, labels []uint8, t TreeParams) error {
-	var asked []*growingNode
+	var requested []*growingNode
 	var nodes [][]int32
-	wanted := map[*growingNode]bool{}
+	required := map[*growingNode]bool{}
 	for _, g := range level {
 		if canSplit(g, labels, t) {
-			wanted[g] = true
+			required[g] = true
 		}
 	}
 	for _, g := range level {
-		pair := wanted[g] || wanted[g.sibling]
+		pair := required[g] || required[g.sibling]
 		smaller := g.sibling == nil || len(g.rows) < len(g.sibling.rows) ||
 			len(g.rows) == len(g.sibling.rows) && g.index < g.sibling.index
 		if pair && smaller {
-			asked = append(asked, g)
+			requested = append(requested, g)
 			nodes = append(nodes, g.rows)
 		}
 	}
-	if len(asked) == 0 {
+	if len(requested) == 0 {
 		return nil
 	}
 	hists := make([][][]histogram, len(sources))
@@ -94,21 +96,22 @@ func fillHistograms(ctx context.Context, sources []source, level []*growingNode,
 		return err
 	}
 	for _, ofSource := range hists {
-		for i, g := range asked {
+		for i, g := range requested {
 			g.hists = append(g.hists, ofSource[i])
 		}
 	}
-	for _, g := range asked {
-		if wanted[g.sibling] {
+	for _, g := range requested {
+		if required[g.sibling] {
 			g.sibling.hists = subtract(g.parent, g.hists)
 		}
-		if !wanted[g] {
+		if !required[g] {
 			g.hists = nil
 		}
 	}
 	return nil
 }
 
+// subtract returns the histograms of the parent minus those of a child.
 func subtract(parent, child [][]histogram) [][]histogram {
 	out := make([][]histogram, len(parent))
 	for s := range parent {
@@ -127,8 +130,10 @@ func subtract(parent, child [][]histogram) [][]histogram {
 	return out
 }
 
-// splitLevel splits each node of a level by its best split, if there is one, and returns the next level.
-func splitLevel(ctx context.Context, sources []source, level []*growingNode, gradients []sum, tree *Tree, t TreeParams) ([]*growingNode, error) {
+// splitLevel splits each node of a level by its best split, if any, and returns the next level.
+func splitLevel(
+	ctx context.Context, sources []source, level []*growingNode, gradients []sum, tree *Tree, t TreeParams,
+) ([]*growingNode, error) {
 	cuts := make([][]split, len(sources))
 	owners := make([][]*growingNode, len(sources))
 	for _, g := range level {
@@ -146,6 +151,7 @@ func splitLevel(ctx context.Context, sources []source, level []*growingNode, gra
 			owners[s] = append(owners[s], g)
 		}
 	}
+
 	answers := map[*growingNode]splitResult{}
 	for s, source := range sources {
 		if len(cuts[s]) == 0 {
@@ -159,6 +165,7 @@ func splitLevel(ctx context.Context, sources []source, level []*growingNode, gra
 			answers[g] = parts[i]
 		}
 	}
+
 	var next []*growingNode
 	for _, g := range level {
 		answer, ok := answers[g]
@@ -184,7 +191,7 @@ func splitLevel(ctx context.Context, sources []source, level []*growingNode, gra
 	return next, nil
 }
 
-// forEachSource does something with all sources at once, since each waits for its host.
+// forEachSource calls do for all sources concurrently, since each waits for its host.
 func forEachSource(ctx context.Context, sources []source, do func(ctx context.Context, i int, s source) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for i, s := range sources {

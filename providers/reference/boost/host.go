@@ -13,7 +13,7 @@ import (
 	"hutong-reference/parallel"
 )
 
-// host answers the guest's requests over its own features.
+// host answers the guest's requests about its own features.
 type host struct {
 	peer     Peer
 	owner    string // "host.0"
@@ -22,13 +22,13 @@ type host struct {
 	params   Params
 
 	key       *paillier.PublicKey
-	cellBits  int // of one row's or bin's plaintext
+	cellBits  int // width of the plaintext of a row or bin
 	sampled   []bool
 	encrypted []*big.Int // of each row, in the current tree
 	splits    []HostSplit
 }
 
-// serve answers until the guest ends the training, and returns what the host's model knows by then.
+// serve answers requests until the guest ends the training. It returns the splits of the host's model.
 func (h *host) serve(ctx context.Context, ids []string) ([]HostSplit, error) {
 	h.rowCount = len(ids)
 	for {
@@ -51,7 +51,7 @@ func (h *host) serve(ctx context.Context, ids []string) ([]HostSplit, error) {
 		case req.Op == opEnd:
 			return h.splits, nil
 		default:
-			err = channel.Errorf("the guest asked for %q at the wrong time", req.Op)
+			err = channel.Errorf("the guest sent an unexpected request %q", req.Op)
 		}
 		if err != nil {
 			return nil, err
@@ -65,15 +65,17 @@ func (h *host) serve(ctx context.Context, ids []string) ([]HostSplit, error) {
 func (h *host) setup(s setup, ids []string) (bins []int, err error) {
 	switch {
 	case s.Version != protocolVersion:
-		return nil, channel.Errorf("the guest speaks version %d of this algorithm's protocol, the host %d", s.Version, protocolVersion)
+		return nil, channel.Errorf("the guest runs version %d of this algorithm's protocol, but the host runs version %d",
+			s.Version, protocolVersion)
 	case s.Agreement != h.params.agreement():
-		return nil, channel.Errorf("guest and host were given different parameters: %+v and %+v", s.Agreement, h.params.agreement())
+		return nil, channel.Errorf("guest and host have different parameters: %+v and %+v", s.Agreement, h.params.agreement())
 	case s.Rows != len(ids) || !bytes.Equal(s.RowDigest, component.DigestIDs(ids)):
-		return nil, channel.Errorf("the rows of guest and host (%d and %d) do not have the same ids in the same order; run Intersection first", s.Rows, len(ids))
+		return nil, channel.Errorf("the rows of guest and host (%d and %d) do not have the same ids in the same order; "+
+			"run Intersection first", s.Rows, len(ids))
 	}
 	n := new(big.Int).SetBytes(s.N)
 	if n.BitLen() != h.params.KeyBits {
-		return nil, channel.Errorf("the guest's key has %d bits where %d were agreed", n.BitLen(), h.params.KeyBits)
+		return nil, channel.Errorf("the guest's key has %d bits; %d are agreed", n.BitLen(), h.params.KeyBits)
 	}
 	if h.key, err = paillier.NewPublicKey(n, new(big.Int).SetBytes(s.HS)); err != nil {
 		return nil, channel.Errorf("the guest's key: %v", err)
@@ -108,12 +110,12 @@ func (h *host) startTree(ctx context.Context, tree int, body []byte) error {
 	return nil
 }
 
-// histograms adds up ciphertexts by bin and lays the sums of all bins that hold rows side by side in as few ciphertexts
-// as possible, each made unrecognisable.
+// histograms adds ciphertexts by bin. It packs the sums of all non-empty bins into as few ciphertexts as possible and
+// re-randomises them.
 func (h *host) histograms(ctx context.Context, counts []int, body []byte) (filled [][]byte, out []byte, err error) {
 	nodes, err := decodeRows(counts, body, h.rowCount)
 	if err != nil {
-		return nil, nil, channel.Errorf("histograms that the guest asked for: %v", err)
+		return nil, nil, channel.Errorf("histogram request of the guest: %v", err)
 	}
 	// sums[node*features+feature][bin]
 	sums := make([][]*big.Int, len(nodes)*len(h.features))
@@ -171,15 +173,15 @@ func (h *host) histograms(ctx context.Context, counts []int, body []byte) (fille
 func (h *host) split(counts []int, cuts []splitOrder, body []byte) (numbers []int, out []byte, err error) {
 	nodes, err := decodeRows(counts, body, h.rowCount)
 	if err == nil && len(nodes) != len(cuts) {
-		err = fmt.Errorf("%d cuts for %d nodes", len(cuts), len(nodes))
+		err = fmt.Errorf("received %d splits for %d nodes", len(cuts), len(nodes))
 	}
 	if err != nil {
-		return nil, nil, channel.Errorf("splits that the guest asked for: %v", err)
+		return nil, nil, channel.Errorf("split request of the guest: %v", err)
 	}
 	for i, c := range cuts {
 		if c.Feature < 0 || c.Feature >= len(h.features) || !h.sampled[c.Feature] ||
 			c.Bin < 0 || c.Bin >= len(h.features[c.Feature].cuts) {
-			return nil, nil, channel.Errorf("splits that the guest asked for: number %d names a feature or bin that was not offered", i)
+			return nil, nil, channel.Errorf("split request of the guest: number %d names an unknown feature or bin", i)
 		}
 		f := h.features[c.Feature]
 		numbers = append(numbers, len(h.splits))

@@ -19,7 +19,7 @@ import (
 	"hutong-reference/outputs"
 )
 
-// dataset is made up, with values that repeat so that gains tie, and labels that depend on both sides' features.
+// dataset holds synthetic data. Values repeat, so that gains tie. Labels depend on both sides' features.
 type dataset struct {
 	ids         []string
 	labels      []uint8
@@ -41,13 +41,13 @@ func makeDataset(seed uint64, rows, guestColumns, hostColumns int) dataset {
 			}
 		}
 		if n > 2 {
-			out[2] = out[1] // the same column twice: every gain of one ties with the other's
+			out[2] = out[1] // a duplicate column, so that all gains of the two tie
 		}
 		return out
 	}
 	d.guest, d.host = columns(guestColumns), columns(hostColumns)
 	if guestColumns > 1 && hostColumns > 1 {
-		d.host[1] = d.guest[1] // and once more at the other side
+		d.host[1] = d.guest[1] // and another duplicate at the other side
 	}
 	for i := range rows {
 		d.ids = append(d.ids, fmt.Sprint("row", i))
@@ -72,7 +72,7 @@ func asFeatures(columns [][]float64, side string, bins int) []*feature {
 	return out
 }
 
-// federate trains with a host behind a connection.
+// federate trains with a host over a connection.
 func federate(ctx context.Context, d dataset, p Params) (*trainResult, []HostSplit, error) {
 	guestEnd, hostEnd := channel.Pipe()
 	g, ctx := errgroup.WithContext(ctx)
@@ -107,7 +107,8 @@ func testParams(t testing.TB, over map[string]string) Params {
 	return p
 }
 
-// Federated training gives the predictions of plain training on the joined table, over seeds, depths and parameters.
+// TestLossless checks that federated training gives the predictions of plaintext training on the joined table, for several
+// seeds, depths and parameters.
 func TestLossless(t *testing.T) {
 	for _, c := range []struct {
 		seed                    uint64
@@ -175,7 +176,7 @@ func requireSame(t *testing.T, want, got *trainResult) {
 	require.InDeltaSlice(t, want.losses, got.losses, 1e-9)
 }
 
-// Features that are drawn by tree are drawn alike.
+// TestLosslessWithSampledFeatures does the same with features that are sampled for each tree.
 func TestLosslessWithSampledFeatures(t *testing.T) {
 	for _, seed := range []string{"0", "9"} {
 		p := testParams(t, map[string]string{"subsample_feature_rate": "0.5", "random_seed": seed, "tree_param": `{"max_depth": 4}`})
@@ -191,7 +192,7 @@ func TestLosslessWithSampledFeatures(t *testing.T) {
 	}
 }
 
-// The plain trainer on the breast data: the same figures that the containers reach.
+// TestBreast trains on the guest's part of the breast data alone.
 func TestBreast(t *testing.T) {
 	read := func(file string) *component.Table {
 		data, err := os.ReadFile(filepath.Join("..", "..", "..", "testdata", "breast", file))
@@ -232,7 +233,7 @@ func TestStopsEarly(t *testing.T) {
 	require.GreaterOrEqual(t, math.Abs(result.losses[n-3]-result.losses[n-2]), 0.01)
 }
 
-// A node of one label is not asked about.
+// TestPureNodesAreLeaves checks that a node of one label is not split.
 func TestPureNodesAreLeaves(t *testing.T) {
 	labels := []uint8{0, 0, 0, 1, 1, 1}
 	p := testParams(t, map[string]string{"num_trees": "1", "tree_param": `{"max_depth": 5}`})
@@ -242,7 +243,7 @@ func TestPureNodesAreLeaves(t *testing.T) {
 	require.Equal(t, 3.0, *result.trees[0].Nodes[0].Rule.Threshold)
 }
 
-// A side that is lied to finds out.
+// TestRefusesTheOtherSide checks that each side detects wrong data of the other one.
 func TestRefusesTheOtherSide(t *testing.T) {
 	d := makeDataset(1, 40, 2, 2)
 	p := testParams(t, nil)
@@ -288,13 +289,13 @@ func TestRefusesTheOtherSide(t *testing.T) {
 	require.ErrorContains(t, err, "has 51 bins")
 }
 
-// tamperer sends the ciphertexts of a histogram in another order.
+// tamperer swaps ciphertexts of histograms.
 type tamperer struct{ Peer }
 
 func (l tamperer) Send(ctx context.Context, step string, head any, body []byte) error {
 	if ans, ok := head.(answer); ok && len(ans.Filled) > 0 {
 		if len(body) < 2*256 {
-			return errors.New("the test needs two ciphertexts")
+			return errors.New("the test requires two ciphertexts")
 		}
 		body = append(append([]byte(nil), body[256:]...), body[:256]...)
 	}

@@ -12,7 +12,7 @@ import (
 	"hutong-reference/parallel"
 )
 
-// remote is a host as a source: the guest's end of the encrypted exchange.
+// remote is a source at a host: the guest's side of the encrypted exchange.
 type remote struct {
 	peer      Peer
 	owner     string // "host.0"
@@ -22,7 +22,7 @@ type remote struct {
 	gradients []sum
 }
 
-// newRemote opens the training with the host.
+// newRemote opens the training with a host.
 func newRemote(ctx context.Context, peer Peer, owner string, ids []string, p Params) (*remote, error) {
 	key, err := paillier.GenerateKey(p.KeyBits)
 	if err != nil {
@@ -42,13 +42,14 @@ func newRemote(ctx context.Context, peer Peer, owner string, ids []string, p Par
 	}
 	for f, bins := range ans.Bins {
 		if bins < 1 || bins > p.Bins {
-			return nil, channel.Errorf("features of the host: number %d has %d bins, more than the %d that were agreed", f, bins, p.Bins)
+			return nil, channel.Errorf("features of the host: number %d has %d bins; at most %d are agreed", f, bins, p.Bins)
 		}
 	}
 	r.bins = ans.Bins
 	return r, nil
 }
 
+// call sends a request and receives its answer.
 func (r *remote) call(ctx context.Context, req request, body []byte) (answer, []byte, error) {
 	var ans answer
 	if err := r.peer.Send(ctx, stepRequest, req, body); err != nil {
@@ -66,7 +67,7 @@ func (r *remote) startTree(ctx context.Context, tree int, gradients []sum) error
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("encrypt gradients: %w", err)
+		return fmt.Errorf("failed to encrypt gradients: %w", err)
 	}
 	r.gradients = gradients
 	_, _, err = r.call(ctx, request{Op: opTree, Tree: tree}, r.key.EncodeCiphertexts(cs))
@@ -86,18 +87,19 @@ func (r *remote) histograms(ctx context.Context, nodes [][]int32) ([][]histogram
 	return out, nil
 }
 
+// unpack decrypts the histograms of nodes. It checks that the bins of each feature add up to the node.
 func (r *remote) unpack(ctx context.Context, nodes [][]int32, filled [][]byte, body []byte) ([][]histogram, error) {
 	total := 0
 	for _, bins := range r.bins {
 		total += bins
 	}
 	if len(filled) != len(nodes) {
-		return nil, fmt.Errorf("%d for %d nodes", len(filled), len(nodes))
+		return nil, fmt.Errorf("received %d for %d nodes", len(filled), len(nodes))
 	}
 	cells := 0
 	for _, bits := range filled {
 		if len(bits) != len(newBitset(total)) {
-			return nil, errors.New("a bit set of the wrong length")
+			return nil, errors.New("a bit set has the wrong length")
 		}
 		cells += bitset(bits).count(total)
 	}
@@ -147,7 +149,7 @@ func (r *remote) unpack(ctx context.Context, nodes [][]int32, filled [][]byte, b
 				at++
 			}
 			if !some {
-				continue // not drawn for this tree
+				continue // not sampled for this tree
 			}
 			if got != want {
 				return nil, fmt.Errorf("node %d, feature %d: the bins do not add up to the node", n, f)
@@ -170,13 +172,13 @@ func (r *remote) split(ctx context.Context, cuts []split) ([]splitResult, error)
 		return nil, err
 	}
 	if len(ans.Splits) != len(cuts) {
-		return nil, channel.Errorf("splits of %s: %d for %d nodes", r.owner, len(ans.Splits), len(cuts))
+		return nil, channel.Errorf("splits of %s: received %d for %d nodes", r.owner, len(ans.Splits), len(cuts))
 	}
 	out := make([]splitResult, len(cuts))
 	for i, c := range cuts {
 		left := make([]bool, len(c.rows))
 		if len(body) < len(newBitset(len(left))) {
-			return nil, channel.Errorf("splits of %s: an answer that is too short", r.owner)
+			return nil, channel.Errorf("splits of %s: the answer is too short", r.owner)
 		}
 		lefts := 0
 		for j := range left {
@@ -185,7 +187,7 @@ func (r *remote) split(ctx context.Context, cuts []split) ([]splitResult, error)
 			}
 		}
 		if lefts == 0 || lefts == len(left) {
-			return nil, channel.Errorf("splits of %s: one that leaves a side empty", r.owner)
+			return nil, channel.Errorf("splits of %s: a split leaves one side empty", r.owner)
 		}
 		body = body[len(newBitset(len(left))):]
 		out[i] = splitResult{Rule{Owner: r.owner, Split: &ans.Splits[i]}, left}
@@ -193,7 +195,7 @@ func (r *remote) split(ctx context.Context, cuts []split) ([]splitResult, error)
 	return out, nil
 }
 
-// end tells the host that the training is over.
+// end notifies the host of the end of the training.
 func (r *remote) end(ctx context.Context) error {
 	return r.peer.Send(ctx, stepRequest, request{Op: opEnd}, nil)
 }

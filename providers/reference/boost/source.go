@@ -6,30 +6,31 @@ import (
 	"hutong-reference/parallel"
 )
 
-// source is features that a tree can split by, wherever they lie. Rows are numbered alike in all sources of a training.
+// source provides features by which a tree can split, at this party or another. All sources of a training number rows
+// alike.
 type source interface {
 	// startTree starts a tree with the gradients of all rows.
 	startTree(ctx context.Context, tree int, gradients []sum) error
-	// histograms adds up the gradients of each node's rows: by node, feature, bin. A feature that this tree does not
-	// draw has a nil histogram.
+	// histograms sums the gradients of each node's rows by node, feature and bin. The histogram of a feature that is not
+	// sampled for this tree is nil.
 	histograms(ctx context.Context, nodes [][]int32) ([][]histogram, error)
-	// split parts the rows of nodes. The nodes that come back know how to part other rows the same way.
+	// split divides the rows of nodes. The rules in the results can divide other rows the same way.
 	split(ctx context.Context, cuts []split) ([]splitResult, error)
 }
 
-// split asks to part rows: those in bins up to bin of the feature go left.
+// split is a request to divide rows: those in bins up to bin of the feature go left.
 type split struct {
 	feature, bin int
 	rows         []int32
 }
 
-// splitResult is the answer to a cut: what the model keeps of it, and which of the rows go left, in their order.
+// splitResult is the result of a split: the rule for the model, and for each row whether it goes left.
 type splitResult struct {
 	rule Rule
 	left []bool
 }
 
-// local is a source that one has oneself.
+// local is a source of this party's own features.
 type local struct {
 	owner     string // "guest.0"
 	features  []*feature
@@ -81,6 +82,7 @@ func (l *local) split(_ context.Context, cuts []split) ([]splitResult, error) {
 	return out, nil
 }
 
+// splitRows reports for each row of a split whether it goes left.
 func (f *feature) splitRows(c split) []bool {
 	left := make([]bool, len(c.rows))
 	for i, row := range c.rows {

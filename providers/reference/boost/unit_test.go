@@ -43,7 +43,7 @@ func TestReadParams(t *testing.T) {
 	require.ErrorContains(t, err, `parameter encrypt_param.method: "IterativeAffine" is not supported; supported: Paillier`)
 }
 
-// Bins follow the order of values, hold equal values together, and are as many as asked for at most.
+// TestNewFeature checks that bins follow the order of values, keep equal values together, and do not exceed the maximum.
 func TestNewFeature(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		values := rapid.SliceOfN(rapid.OneOf(rapid.Float64Range(-5, 5), rapid.Map(rapid.IntRange(0, 4), func(i int) float64 { return float64(i) })), 1, 60).Draw(t, "values")
@@ -72,7 +72,7 @@ func TestNewFeature(t *testing.T) {
 	})
 }
 
-// The search agrees with one that tries every split from scratch, the first of equals included.
+// TestBestSplit compares the search with one that evaluates every split from its rows, including the order of equal splits.
 func TestBestSplit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		params := TreeParams{Lambda: 0.1, MinLeafNode: rapid.IntRange(1, 3).Draw(t, "leaf")}
