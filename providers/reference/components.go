@@ -15,18 +15,18 @@ import (
 	"hutong-reference/psi"
 )
 
-// algorithm describes one component. Exactly one of runConnected and runAlone is set: the component runs with links to
-// all other parties of its roles, or without.
+// algorithm describes one component. Exactly one of runConnected and runAlone is set: the component runs with
+// links to all other parties of its roles, or without.
 type algorithm struct {
 	roles                       []string
 	parameters, inputs, outputs []string
 
-	runConnected func(ctx context.Context, task component.Task, store component.Store, peers component.Peers) error
-	runAlone     func(ctx context.Context, task component.Task) error
+	runConnected func(context.Context, component.Task, component.Store, component.Peers) error
+	runAlone     func(context.Context, component.Task) error
 }
 
-// components maps the values of runtime.component.name to the algorithms. CallbackOnly and Sleep serve tests and
-// benchmarks of a platform; the registration does not list them.
+// components maps the values of runtime.component.name to the algorithms. CallbackOnly and Sleep serve tests
+// and benchmarks of a platform; the registration does not list them.
 var components = map[string]algorithm{
 	"Intersection": {
 		roles:      []string{"guest", "host"},

@@ -1,14 +1,15 @@
-// Provider is Hutong's reference provider: one static program with the algorithms of one vendor. Any BFIA scheduler can
-// run it as a container.
+// Provider is Hutong's reference provider: one static program with the algorithms of one vendor. Any BFIA
+// scheduler can run it as a container.
 //
-// The program reads its task from the environment (package component). It talks to its partners through the transport of
-// its own party (package channel). It runs one component and exits with 0, 1, or 75 if a partner was stopped. A callback
-// reports the same result.
+// The program reads its task from the environment (package component). It talks to its partners through the
+// transport of its own party (package channel). It runs one component and exits with 0, 1, or 75 if a partner
+// was stopped. A callback reports the same result.
 //
-// The algorithms are Intersection (package psi), HeteroSecureBoost (package boost) and HeteroLR (package lr). Probe
-// (package probe) checks everything that these algorithms need.
+// The algorithms are Intersection (package psi), HeteroSecureBoost (package boost) and HeteroLR (package lr).
+// Probe (package probe) checks everything that these algorithms need.
 //
-// The program imports nothing of Hutong, because it represents what a vendor brings. It is a Go module of its own.
+// The program imports nothing of Hutong, because it represents what a vendor brings. It is a Go module of its
+// own.
 package main
 
 import (
@@ -41,11 +42,11 @@ const (
 	stopTimeout  = time.Second
 )
 
-// run executes one task and returns the exit code: 0 for success, 1 for failure, 75 if a partner was stopped. If this
-// program is stopped by a signal, the code is 128 plus the signal's number.
+// run executes one task and returns the exit code: 0 for success, 1 for failure, 75 if a partner was stopped.
+// If this program is stopped by a signal, the code is 128 plus the signal's number.
 //
-// An argument overrides the component that the environment names. A registration whose command is ["CallbackOnly"]
-// therefore turns any job into a measurement of the platform alone.
+// An argument overrides the component that the environment names. A registration whose command is
+// ["CallbackOnly"] therefore turns any job into a measurement of the platform alone.
 func run(args, environ []string, logs io.Writer, stopped <-chan os.Signal) int {
 	slog.SetDefault(slog.New(slog.NewTextHandler(logs, nil)))
 	task, err := component.FromEnviron(environ)
@@ -58,7 +59,11 @@ func run(args, environ []string, logs io.Writer, stopped <-chan os.Signal) int {
 
 	control, controlErr := task.ServeControl()
 	if controlErr != nil {
-		log.Warn("failed to serve status queries; callback and exit code still report the result", "error", controlErr.Error())
+		log.Warn(
+			"failed to serve status queries; callback and exit code still report the result",
+			"error",
+			controlErr.Error(),
+		)
 	}
 	defer control.Close()
 
@@ -78,7 +83,7 @@ func run(args, environ []string, logs io.Writer, stopped <-chan os.Signal) int {
 		log.Warn("stopped by a signal", "signal", sig.String())
 		cancel(errStopped)
 		select {
-		case <-ended: // the partners are notified; no callback, because whoever stops a task knows that it ended
+		case <-ended: // partners are notified; no callback, since the scheduler itself stopped the task
 		case <-time.After(stopTimeout):
 		}
 		code := 143
@@ -106,15 +111,16 @@ func run(args, environ []string, logs io.Writer, stopped <-chan os.Signal) int {
 	return code
 }
 
-// errStopped is the reason that partners receive when this program is stopped. [isPartnerStopped] compares with it.
+// errStopped is the reason that partners receive when this program is stopped. [isPartnerStopped] compares
+// with it.
 var errStopped = channel.Errorf("stopped by a signal")
 
-// exitTemporary is EX_TEMPFAIL of sysexits.h. It reports to a platform that the failure is retryable: it has a cause
-// outside of the algorithm.
+// exitTemporary is EX_TEMPFAIL of sysexits.h. It reports to a platform that the failure is retryable: it has
+// a cause outside of the algorithm.
 const exitTemporary = 75
 
-// isPartnerStopped reports whether a partner ended because it, its container or its machine was stopped. In that case no
-// party has failed.
+// isPartnerStopped reports whether a partner ended because it, its container or its machine was stopped. In
+// that case no party has failed.
 func isPartnerStopped(err error) bool {
 	var partner *channel.PartnerError
 	return errors.As(err, &partner) && partner.Reason == errStopped.Error()
@@ -124,7 +130,11 @@ func isPartnerStopped(err error) bool {
 func runTask(ctx context.Context, task component.Task) error {
 	c, ok := components[task.Component]
 	if !ok {
-		return fmt.Errorf("component %q is unknown; this provider has the components %s", task.Component, componentNames())
+		return fmt.Errorf(
+			"component %q is unknown; this provider has the components %s",
+			task.Component,
+			componentNames(),
+		)
 	}
 	if c.runAlone != nil {
 		return c.runAlone(ctx, task)
@@ -171,8 +181,9 @@ func runTask(ctx context.Context, task component.Task) error {
 	return err
 }
 
-// connect opens a link to every other party of the roles. This includes parties with which the algorithm exchanges
-// nothing, because a party that fails notifies all others. The returned context ends when any of them fails.
+// connect opens a link to every other party of the roles. This includes parties with which the algorithm
+// exchanges nothing, because a party that fails notifies all others. The returned context ends when any of
+// them fails.
 func connect(
 	ctx context.Context, task component.Task, roles []string,
 ) (component.Peers, []*channel.Link, context.Context, error) {

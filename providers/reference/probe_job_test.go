@@ -52,7 +52,8 @@ func TestProbe(t *testing.T) {
 					if other == role {
 						continue
 					}
-					to, clock := checks["transport_to "+numberedRole(other)], checks["clock "+numberedRole(other)]
+					to := checks["transport_to "+numberedRole(other)]
+					clock := checks["clock "+numberedRole(other)]
 					require.Equal(t, b.nodes[other], to.PeerNodeID)
 					require.Positive(t, *to.Milliseconds)
 					require.InDelta(t, 0, *clock.Offset, *clock.Uncertainty+1, "all parties share one clock")
@@ -63,8 +64,8 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// TestProbeFindsFaults checks an absent party, a direction that loses all messages, and a storage that can't be written.
-// Each fault appears in the report of the party that sees it.
+// TestProbeFindsFaults checks an absent party, a direction that loses all messages, and a storage that can't
+// be written. Each fault appears in the report of the party that sees it.
 func TestProbeFindsFaults(t *testing.T) {
 	short := map[string]string{"timeout": "6"}
 	t.Run("absent", func(t *testing.T) {
@@ -134,10 +135,19 @@ func TestProbeFindsFaults(t *testing.T) {
 			}
 		}))
 		defer gateway.Close()
-		guest := b.start(append(env("guest"), "system.storage=file:///proc/no/place", "system.callback="+gateway.URL, "config.session_id="))
+		guest := b.start(
+			append(
+				env("guest"),
+				"system.storage=file:///proc/no/place",
+				"system.callback="+gateway.URL,
+				"config.session_id=",
+			),
+		)
 		require.Equal(t, 1, guest.wait(t, time.Minute))
 		logs := guest.logs.String()
-		for _, want := range []string{"missing: config.session_id", "check=storage", "check=callback", "report: "} {
+		for _, want := range []string{
+			"missing: config.session_id", "check=storage", "check=callback", "report: ",
+		} {
 			require.Contains(t, logs, want)
 		}
 		require.Equal(t, 1, host.wait(t, time.Minute))
@@ -157,14 +167,21 @@ func TestControlPort(t *testing.T) {
 	require.NoError(t, err)
 	port := l.Addr().(*net.TCPAddr).Port
 	require.NoError(t, l.Close())
-	env := append(b.environ("host", "task-1", "Sleep", map[string]string{"seconds": "600"}, nil, nil), fmt.Sprint("system.control_port=", port))
+	env := append(
+		b.environ("host", "task-1", "Sleep", map[string]string{"seconds": "600"}, nil, nil),
+		fmt.Sprint("system.control_port=", port),
+	)
 	b.start(env)
 	var answer struct {
 		Code         int
 		Status, Role string
 	}
 	require.Eventually(t, func() bool {
-		resp, err := http.Post(fmt.Sprintf("http://127.0.0.1:%d/v1/platform/algorithm/task/query", port), "application/json", strings.NewReader(`{"task_id":"task-1"}`))
+		resp, err := http.Post(
+			fmt.Sprintf("http://127.0.0.1:%d/v1/platform/algorithm/task/query", port),
+			"application/json",
+			strings.NewReader(`{"task_id":"task-1"}`),
+		)
 		if err != nil {
 			return false
 		}
@@ -176,7 +193,12 @@ func TestControlPort(t *testing.T) {
 	require.Zero(t, answer.Code)
 
 	// A port in use does not fail the task.
-	q := b.start(append(b.environ("guest", "task-1", "Sleep", map[string]string{"seconds": "0.01"}, nil, nil), fmt.Sprint("system.control_port=", port)))
+	q := b.start(
+		append(
+			b.environ("guest", "task-1", "Sleep", map[string]string{"seconds": "0.01"}, nil, nil),
+			fmt.Sprint("system.control_port=", port),
+		),
+	)
 	require.Zero(t, q.wait(t, 20*time.Second))
 	require.Contains(t, q.logs.String(), "system.control_port")
 }

@@ -18,7 +18,7 @@ import (
 	"hutong-reference/outputs"
 )
 
-// The seed's job on the breast data: intersection, then boosting.
+// TestReferenceJob runs the job of the README on the breast data: intersection, then boosting.
 func TestReferenceJob(t *testing.T) {
 	for name, c := range map[string]struct {
 		guest, host string
@@ -42,7 +42,7 @@ func TestReferenceJob(t *testing.T) {
 			guest := b.readCSV("guest", "task-1", "train_data")
 			host := b.readCSV("host", "task-1", "train_data")
 			require.Len(t, guest, 510)
-			require.Equal(t, column(guest, 0), column(host, 0), "both sides' rows lie alike")
+			require.Equal(t, column(guest, 0), column(host, 0), "the rows of both sides match")
 			require.Equal(t, "id,y,x0,x1,x2,x3,x4,x5,x6,x7,x8,x9", strings.Join(guest[0], ","))
 			require.Len(t, host[0], 21)
 			var counts map[string]any
@@ -59,7 +59,7 @@ func TestReferenceJob(t *testing.T) {
 	}
 }
 
-// withKey is parameters with a Paillier key of that length; short ones are quicker.
+// withKey adds a Paillier key length to parameters. Short keys make tests faster.
 func withKey(parameters map[string]string, bits int) map[string]string {
 	out := maps.Clone(parameters)
 	out["encrypt_param"] = fmt.Sprintf(`{"method": "Paillier", "key_length": %d}`, bits)
@@ -86,7 +86,7 @@ func (b *testEnv) checkBoost(task string, guest, host [][]string) {
 	require.Equal(t, column(guest, 0), column(predictions, 0))
 	require.Equal(t, column(host, 0), column(b.readCSV("host", task, "train_data"), 0))
 
-	// The AUC by its definition: how often a row of label 1 scores above one of label 0.
+	// The AUC by its definition: the probability that a row of label 1 scores above a row of label 0.
 	var ones, zeros []float64
 	for _, row := range predictions[1:] {
 		score, err := strconv.ParseFloat(row[2], 64)
@@ -110,13 +110,13 @@ func (b *testEnv) checkBoost(task string, guest, host [][]string) {
 	}
 	require.InDelta(t, won/float64(len(ones)*len(zeros)), auc.Value, 1e-12)
 
-	// The two parts of the model, put together, give the same scores from the raw features.
+	// Both parts of the model together give the same scores from the raw features.
 	var model boost.Model
 	var hostModel boost.HostModel
 	b.readJSON("guest", task, "model", &model)
 	b.readJSON("host", task, "model", &hostModel)
 	require.Len(t, model.Trees, 2)
-	require.NotEmpty(t, hostModel.Splits, "the host's features are of use")
+	require.NotEmpty(t, hostModel.Splits, "the host's features are used")
 	for i := range predictions[1:] {
 		score, err := model.Score(cells(guest, i+1), boost.HostRow{Model: hostModel, Row: cells(host, i+1)})
 		require.NoError(t, err)
@@ -146,7 +146,7 @@ func cells(rows [][]string, i int) map[string]float64 {
 	return out
 }
 
-// checkSecrecy looks for ids, feature values and column names in what crossed, and for ciphertexts that are alike.
+// checkSecrecy checks that messages contain no ids, feature values or column names, and no equal ciphertexts.
 func (b *testEnv) checkSecrecy(guest, host [][]string, keyBits int) {
 	t := b.t
 	width := keyBits / 4 // of a ciphertext in bytes
@@ -166,7 +166,7 @@ func (b *testEnv) checkSecrecy(guest, host [][]string, keyBits int) {
 		if op := fields["op"]; op == "tree" {
 			require.Len(t, body, 509*width)
 			for ; len(body) > 0; body = body[width:] {
-				require.False(t, ciphertexts[string(body[:width])], "equal gradients must not look alike")
+				require.False(t, ciphertexts[string(body[:width])], "ciphertexts of equal gradients differ")
 				ciphertexts[string(body[:width])] = true
 			}
 		}
@@ -176,7 +176,7 @@ func (b *testEnv) checkSecrecy(guest, host [][]string, keyBits int) {
 	for _, rows := range [][][]string{guest, host} {
 		for _, row := range rows[1:] {
 			for _, cell := range row {
-				if len(cell) >= 8 { // every feature value is
+				if len(cell) >= 8 { // all feature values are that long
 					require.False(t, bytes.Contains(crossed, []byte(cell)), "no feature value")
 				}
 			}
@@ -184,7 +184,7 @@ func (b *testEnv) checkSecrecy(guest, host [][]string, keyBits int) {
 	}
 }
 
-// What fails on one side ends both at once, and both say why.
+// TestPartnerFails checks that a failure of one side ends both at once, and that both log the reason.
 func TestPartnerFails(t *testing.T) {
 	b := newTestEnv(t, pair("A", "B"))
 	b.upload("guest", "guest.csv", 1) // the host's dataset is missing
@@ -194,7 +194,12 @@ func TestPartnerFails(t *testing.T) {
 	require.Equal(t, 1, guest.wait(t, 20*time.Second))
 	require.Contains(t, host.logs.String(), "its metadata")
 	require.Contains(t, guest.logs.String(), "host.0 failed: an internal error")
-	require.NotContains(t, guest.logs.String(), strings.TrimPrefix(b.storage["host"], "file://"), "paths stay at home")
+	require.NotContains(
+		t,
+		guest.logs.String(),
+		strings.TrimPrefix(b.storage["host"], "file://"),
+		"paths stay at their party",
+	)
 	for _, c := range b.takeCallbacks() {
 		require.Equal(t, "FAILED", c["status"])
 		require.Equal(t, "task-1", c["task_id"])
@@ -214,9 +219,13 @@ func TestPartnerHasOtherParameters(t *testing.T) {
 	host := b.start(b.environ("host", "task-1", "Intersection", intersectionParameters, input("host"), nil))
 	require.Equal(t, 1, guest.wait(t, 20*time.Second))
 	require.Equal(t, 1, host.wait(t, 20*time.Second))
-	require.Contains(t, host.logs.String(), `guest.0 failed: parameter intersect_method: \"raw\" is not supported; supported: rsa`)
+	require.Contains(
+		t,
+		host.logs.String(),
+		`guest.0 failed: parameter intersect_method: \"raw\" is not supported; supported: rsa`,
+	)
 
-	// Rows that do not lie alike are found before anything is computed.
+	// Rows that do not match are detected before anything is computed.
 	boostWith := func(role string) *process {
 		return b.start(b.environ(role, "task-2", "HeteroSecureBoost", boostParameters, input(role), nil))
 	}
@@ -227,29 +236,35 @@ func TestPartnerHasOtherParameters(t *testing.T) {
 	require.Contains(t, host.logs.String(), "run Intersection first")
 }
 
-// A side that is stopped while the other waits for it.
+// TestStop stops one side while the other one waits for it.
 func TestStop(t *testing.T) {
 	b := newTestEnv(t, pair("A", "B"))
 	b.upload("guest", "guest.csv", 1)
 	b.upload("host", "host.csv", 1)
 	guest := b.start(b.environ("guest", "task-1", "Intersection", intersectionParameters,
 		map[string]string{"train_data": addressJSON("test_guest", "testspace")}, nil))
-	require.Eventually(t, func() bool { return b.transport.Waiting() >= 2 }, 10*time.Second, 5*time.Millisecond,
-		"the guest waits for the host's key and its failure")
+	require.Eventually(
+		t,
+		func() bool { return b.transport.Waiting() >= 2 },
+		10*time.Second,
+		5*time.Millisecond,
+		"the guest polls for the host's key and for its failure",
+	)
 	began := time.Now()
 	require.NoError(t, guest.Process.Signal(syscall.SIGTERM))
 	require.Equal(t, 143, guest.wait(t, 5*time.Second))
 	require.Less(t, time.Since(began), 3*time.Second)
-	require.Empty(t, b.takeCallbacks(), "who stops a task knows that it ended")
+	require.Empty(t, b.takeCallbacks(), "a stopped task sends no callback")
 	require.Contains(t, guest.logs.String(), "stopped by a signal")
 	require.NotContains(t, guest.logs.String(), "wdbc")
 
 	host := b.start(b.environ("host", "task-1", "Intersection", intersectionParameters,
 		map[string]string{"train_data": addressJSON("test_host", "testspace")}, nil))
-	require.Equal(t, 75, host.wait(t, 10*time.Second), "none of its own doing")
+	require.Equal(t, 75, host.wait(t, 10*time.Second), "a retryable failure")
 	require.Contains(t, host.logs.String(), "guest.0 failed: stopped by a signal")
 }
 
+// TestAlone runs components that need no partner.
 func TestAlone(t *testing.T) {
 	b := newTestEnv(t, pair("A", "B"))
 	for _, c := range []struct {
@@ -261,10 +276,16 @@ func TestAlone(t *testing.T) {
 		log        string
 	}{
 		{"callback only", "CallbackOnly", nil, 0, "SUCCESS", "done"},
-		{"unknown", "Magic", nil, 1, "FAILED", "this provider has the components CallbackOnly, HeteroLR, HeteroSecureBoost, Intersection, Probe, Sleep"},
+		{
+			"unknown", "Magic", nil, 1, "FAILED",
+			"has the components CallbackOnly, HeteroLR, HeteroSecureBoost, Intersection, Probe, Sleep",
+		},
 		{"sleep", "Sleep", map[string]string{"seconds": "0.01"}, 0, "SUCCESS", "sleeping, second 1"},
 		{"sleep wrong", "Sleep", map[string]string{"seconds": "long"}, 1, "FAILED", "parameter seconds"},
-		{"crash", "Sleep", map[string]string{"seconds": "0.01", "exit_code": "7"}, 7, "", "exiting as parameter exit_code requires"},
+		{
+			"crash", "Sleep", map[string]string{"seconds": "0.01", "exit_code": "7"}, 7, "",
+			"exiting as parameter exit_code requires",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := b.start(b.environ("guest", "task-1", c.component, c.parameters, nil, nil))
@@ -275,7 +296,11 @@ func TestAlone(t *testing.T) {
 				require.Empty(t, got)
 				return
 			}
-			require.Equal(t, []map[string]string{{"task_id": "task-1", "status": c.status, "role": "guest.0"}}, got)
+			require.Equal(
+				t,
+				[]map[string]string{{"task_id": "task-1", "status": c.status, "role": "guest.0"}},
+				got,
+			)
 		})
 	}
 }

@@ -18,10 +18,11 @@ var sleepParameters = []string{
 	"seconds", "exit_code", "memory_mib", "lines", "lines_per_second", "write_mib", "ignore_stop",
 }
 
-// sleep runs for the parameter seconds and logs one line per second. With the parameter exit_code it then exits with that
-// code and without a callback, as a crashing program does.
+// sleep runs for the parameter seconds and logs one line per second. With the parameter exit_code it then
+// exits with that code and without a callback, as a crashing program does.
 //
-// The other parameters strain the party first: they allocate memory, flood the log, fill the storage or ignore SIGTERM.
+// The other parameters strain the party first: they allocate memory, flood the log, fill the storage or
+// ignore SIGTERM.
 func sleep(ctx context.Context, task component.Task) error {
 	r := component.NewReader(task.Parameters)
 	seconds := r.Float("seconds", 1, 0, 1e6)
@@ -64,7 +65,8 @@ func sleep(ctx context.Context, task component.Task) error {
 	}
 }
 
-// allocate returns the given number of MiB of memory. It writes to every byte, so that the memory is resident.
+// allocate returns the given number of MiB of memory. It writes to every byte, so that the memory is
+// resident.
 func allocate(mib int) (held [][]byte) {
 	for range mib {
 		block := make([]byte, 1<<20)
@@ -82,7 +84,8 @@ func floodLog(ctx context.Context, lines, rate int) error {
 	filler := strings.Repeat("a component that logs far too much. ", 6)
 	began := time.Now()
 	for n := range lines {
-		if _, err := fmt.Fprintf(out, "level=info msg=\"line %d of %d: %s\"\n", n+1, lines, filler); err != nil {
+		_, err := fmt.Fprintf(out, "level=info msg=\"line %d of %d: %s\"\n", n+1, lines, filler)
+		if err != nil {
 			return err
 		}
 		if n%1000 != 0 {
@@ -111,7 +114,8 @@ func fillStorage(ctx context.Context, task component.Task, mib int) error {
 	if !ok {
 		return fmt.Errorf("output out: the job does not declare it, but parameter write_mib needs it")
 	}
-	if err := store.Write(ctx, output.Namespace+"/"+output.Name+"/data_0", make([]byte, mib<<20)); err != nil {
+	key := output.Namespace + "/" + output.Name + "/data_0"
+	if err := store.Write(ctx, key, make([]byte, mib<<20)); err != nil {
 		return fmt.Errorf("output out: %w", err)
 	}
 	return nil

@@ -25,7 +25,7 @@ import (
 	"hutong-reference/transporttest"
 )
 
-// program is the binary as it goes into the image.
+// program is the path of the binary, built as for the image.
 var program string
 
 func TestMain(m *testing.M) {
@@ -45,8 +45,8 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// testEnv is parties that run real provider processes against one broker, and a scheduler that takes callbacks. Roles are
-// written as "guest" for the first of its kind, and as "host.1" for others.
+// testEnv runs real provider processes of several parties against one in-memory transport. It includes a
+// scheduler that receives callbacks. Roles are written as "guest" for number 0, and as "host.1" for others.
 type testEnv struct {
 	t         *testing.T
 	transport *transporttest.Transport
@@ -57,7 +57,7 @@ type testEnv struct {
 	callbacks []map[string]string
 }
 
-// newTestEnv has a folder for each node.
+// newTestEnv returns an environment with one storage folder per node.
 func newTestEnv(t *testing.T, nodes map[string]string) *testEnv {
 	b := &testEnv{t: t, transport: transporttest.New(t), nodes: nodes, storage: map[string]string{}}
 	folders := map[string]string{}
@@ -103,7 +103,7 @@ func (b *testEnv) takeCallbacks() []map[string]string {
 	return c
 }
 
-// upload cuts a file of testdata into partitions at a party's storage.
+// upload writes a file of testdata to a party's storage, split into partitions.
 func (b *testEnv) upload(role, file string, partitions int) {
 	data, err := os.ReadFile(filepath.Join("..", "..", "testdata", "breast", file))
 	require.NoError(b.t, err)
@@ -120,7 +120,14 @@ func (b *testEnv) uploadRows(role string, lines []string, partitions int) {
 		part := append([]string{lines[0]}, rows[len(rows)*p/partitions:len(rows)*(p+1)/partitions]...)
 		put("data_"+strconv.Itoa(p), strings.Join(part, "\n")+"\n")
 	}
-	put("metadata", fmt.Sprintf(`{"column_info":[],"partitions":%d,"count":%d,"file_type":"csv","create_time":1.5}`, partitions, len(rows)))
+	put(
+		"metadata",
+		fmt.Sprintf(
+			`{"column_info":[],"partitions":%d,"count":%d,"file_type":"csv","create_time":1.5}`,
+			partitions,
+			len(rows),
+		),
+	)
 }
 
 func (b *testEnv) openStore(role string) component.Store {
@@ -137,7 +144,7 @@ func (b *testEnv) output(role, task, output string) (name, namespace string) {
 	return task, role + "-" + b.nodes[role] + "-" + output
 }
 
-// read is what a task left at an output.
+// read returns the content of a task's output.
 func (b *testEnv) read(role, task, output string) []byte {
 	name, namespace := b.output(role, task, output)
 	data, err := b.openStore(role).Read(b.t.Context(), namespace+"/"+name+"/data_0")
@@ -155,8 +162,12 @@ func (b *testEnv) readJSON(role, task, output string, v any) {
 	require.NoError(b.t, json.Unmarshal(b.read(role, task, output), v))
 }
 
-// environ is what a scheduler gives one container.
-func (b *testEnv) environ(role, task, component string, parameters, inputs map[string]string, outputs []string) []string {
+// environ returns the environment that a scheduler sets for one container.
+func (b *testEnv) environ(
+	role, task, component string,
+	parameters, inputs map[string]string,
+	outputs []string,
+) []string {
 	env := map[string]string{
 		"system.storage":         b.storage[role],
 		"system.transport":       b.transport.Address(),
@@ -218,7 +229,7 @@ func (p *process) wait(t *testing.T, limit time.Duration) int {
 	case <-p.done:
 		return p.code
 	case <-time.After(limit):
-		require.Fail(t, "a process did not end in time")
+		require.Fail(t, "the process did not end in time")
 		return -1
 	}
 }
@@ -236,8 +247,14 @@ var boostParameters = map[string]string{
 	"subsample_feature_rate": "1", "tol": "0.0001", "tree_param": `{"max_depth": 5}`,
 }
 
-// start runs a component at the roles, with the same inputs, parameters and outputs.
-func (b *testEnv) startAll(roles []string, task, component string, parameters map[string]string, input func(role string) (name, namespace string), outputs []string) map[string]*process {
+// startAll starts a component in several roles with the same parameters and outputs.
+func (b *testEnv) startAll(
+	roles []string,
+	task, component string,
+	parameters map[string]string,
+	input func(role string) (name, namespace string),
+	outputs []string,
+) map[string]*process {
 	started := map[string]*process{}
 	for _, role := range roles {
 		inputs := map[string]string{}
@@ -258,17 +275,28 @@ func (b *testEnv) intersection(task string) map[string]*process {
 			roles = append(roles, role)
 		}
 	}
-	return b.startAll(roles, task, "Intersection", intersectionParameters, uploadedAddress, []string{"train_data", "train-intersection"})
+	return b.startAll(
+		roles,
+		task,
+		"Intersection",
+		intersectionParameters,
+		uploadedAddress,
+		[]string{"train_data", "train-intersection"},
+	)
 }
 
-// outputs of the training components.
+// trainingOutputs lists the outputs of the training components.
 var trainingOutputs = []string{"train_data", "model", "train-loss", "train-auc", "train-ks"}
 
-// train runs a training component on what a task left.
-func (b *testEnv) train(task, component string, parameters map[string]string, from string) map[string]*process {
+// train starts a training component on the output of an earlier task.
+func (b *testEnv) train(
+	task, component string,
+	parameters map[string]string,
+	from string,
+) map[string]*process {
 	roles := slices.Collect(maps.Keys(b.nodes))
 	return b.startAll(roles, task, component, parameters, func(role string) (string, string) {
-		return b.output(role, from, "train_data") // at the arbiter there is nothing
+		return b.output(role, from, "train_data") // the arbiter has no data there
 	}, trainingOutputs)
 }
 

@@ -18,8 +18,8 @@ type treeLoss struct {
 	Loss float64 `json:"loss"` // mean cross entropy over all rows
 }
 
-// Run trains with the partners and writes the own part of the outputs. The guest's output train_data holds id, label,
-// predict_score and predict_result of each row. A host's holds only the ids.
+// Run trains with the partners and writes the own part of the outputs. The guest's output train_data holds
+// id, label, predict_score and predict_result of each row. A host's holds only the ids.
 func Run(ctx context.Context, task component.Task, store component.Store, peers component.Peers) error {
 	p, err := ReadParams(task.Parameters)
 	if err != nil {
@@ -57,7 +57,12 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 }
 
 func runGuest(
-	ctx context.Context, task component.Task, table *component.Table, ids []string, p Params, peers component.Peers,
+	ctx context.Context,
+	task component.Task,
+	table *component.Table,
+	ids []string,
+	p Params,
+	peers component.Peers,
 	out *outputs.Writer,
 ) error {
 	labels, err := table.Labels(p.Label)
@@ -99,7 +104,12 @@ func runGuest(
 	for i, loss := range result.losses {
 		losses = append(losses, treeLoss{i + 1, loss})
 	}
-	out.JSON("train-loss", "report", "loss by tree", outputs.Loss{Component: name, Role: role, Metric: "loss", Data: losses})
+	out.JSON(
+		"train-loss",
+		"report",
+		"loss by tree",
+		outputs.Loss{Component: name, Role: role, Metric: "loss", Data: losses},
+	)
 	probabilities := make([]float64, len(ids))
 	for i, score := range result.scores {
 		probabilities[i] = sigmoid(score)
@@ -110,11 +120,19 @@ func runGuest(
 }
 
 func runHost(
-	ctx context.Context, task component.Task, table *component.Table, ids []string, p Params, peers component.Peers,
+	ctx context.Context,
+	task component.Task,
+	table *component.Table,
+	ids []string,
+	p Params,
+	peers component.Peers,
 	out *outputs.Writer,
 ) error {
 	if slices.Contains(table.Columns, p.Label) {
-		return fmt.Errorf("input train_data has the label column %q: a host must have no label; remove the column", p.Label)
+		return fmt.Errorf(
+			"input train_data has the label column %q: a host must have no label; remove the column",
+			p.Label,
+		)
 	}
 	features, err := readFeatures(table, p.Bins, p.ID)
 	if err != nil {

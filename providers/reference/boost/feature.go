@@ -10,7 +10,8 @@ import (
 	"hutong-reference/component"
 )
 
-// feature is one column divided into bins. Bin b holds the values above cuts[b-1] up to and including cuts[b].
+// feature is one column divided into bins. Bin b holds the values above cuts[b-1] up to and including
+// cuts[b].
 type feature struct {
 	name string
 	cuts []float64 // ascending; one fewer than bins
@@ -19,7 +20,8 @@ type feature struct {
 
 func (f *feature) bins() int { return len(f.cuts) + 1 }
 
-// newFeature divides a column at its quantiles. If there are no more distinct values than bins, each value has its own bin.
+// newFeature divides a column at its quantiles. If there are no more distinct values than bins, each value
+// has its own bin.
 func newFeature(name string, values []float64, bins int) *feature {
 	sorted := slices.Sorted(slices.Values(values))
 	distinct := slices.Compact(slices.Clone(sorted))
@@ -29,7 +31,8 @@ func newFeature(name string, values []float64, bins int) *feature {
 	} else {
 		for k := 1; k < bins; k++ {
 			cut := sorted[(k*len(sorted)-1)/bins]
-			// A cut at the greatest value would separate nothing. Separate this value from all others instead.
+			// A cut at the greatest value would separate nothing. Separate this value from all others
+			// instead.
 			cut = min(cut, distinct[len(distinct)-2])
 			if len(f.cuts) == 0 || cut > f.cuts[len(f.cuts)-1] {
 				f.cuts = append(f.cuts, cut)
@@ -56,8 +59,8 @@ func readFeatures(t *component.Table, bins int, exclude ...string) ([]*feature, 
 	return features, nil
 }
 
-// sampleFeatures selects the features that a tree may use, by position. The selection is deterministic in seed, tree and
-// owner, and never empty.
+// sampleFeatures selects the features that a tree may use, by position. The selection is deterministic in
+// seed, tree and owner, and never empty.
 func sampleFeatures(count int, rate float64, seed uint64, tree int, owner string) []bool {
 	sampled := make([]bool, count)
 	h := fnv.New64a()

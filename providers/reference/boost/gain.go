@@ -76,8 +76,8 @@ type candidate struct {
 	gain                 float64
 }
 
-// bestSplit returns the best split of one histogram if it has a greater gain than best, else best. So the first of several
-// equal splits wins.
+// bestSplit returns the best split of one histogram if it has a greater gain than best, else best. So the
+// first of several equal splits wins.
 func (t TreeParams) bestSplit(best candidate, h histogram, both sum, source, feature int) candidate {
 	var left sum
 	for b := range len(h) - 1 {

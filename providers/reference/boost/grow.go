@@ -64,9 +64,15 @@ func canSplit(g *growingNode, labels []uint8, t TreeParams) bool {
 	return false
 }
 
-// fillHistograms requests the histograms of a level's nodes. For two siblings it requests only the smaller one and computes
-// the other as the parent minus the sibling (histogram subtraction).
-func fillHistograms(ctx context.Context, sources []source, level []*growingNode, labels []uint8, t TreeParams) error {
+// fillHistograms requests the histograms of a level's nodes. For two siblings it requests only the smaller
+// one and computes the other as the parent minus the sibling (histogram subtraction).
+func fillHistograms(
+	ctx context.Context,
+	sources []source,
+	level []*growingNode,
+	labels []uint8,
+	t TreeParams,
+) error {
 	var requested []*growingNode
 	var nodes [][]int32
 	required := map[*growingNode]bool{}
@@ -192,7 +198,11 @@ func splitLevel(
 }
 
 // forEachSource calls do for all sources concurrently, since each waits for its host.
-func forEachSource(ctx context.Context, sources []source, do func(ctx context.Context, i int, s source) error) error {
+func forEachSource(
+	ctx context.Context,
+	sources []source,
+	do func(ctx context.Context, i int, s source) error,
+) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for i, s := range sources {
 		g.Go(func() error { return do(ctx, i, s) })

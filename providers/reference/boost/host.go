@@ -65,13 +65,24 @@ func (h *host) serve(ctx context.Context, ids []string) ([]HostSplit, error) {
 func (h *host) setup(s setup, ids []string) (bins []int, err error) {
 	switch {
 	case s.Version != protocolVersion:
-		return nil, channel.Errorf("the guest runs version %d of this algorithm's protocol, but the host runs version %d",
-			s.Version, protocolVersion)
+		return nil, channel.Errorf(
+			"the guest runs version %d of this algorithm's protocol, but the host runs version %d",
+			s.Version,
+			protocolVersion,
+		)
 	case s.Agreement != h.params.agreement():
-		return nil, channel.Errorf("guest and host have different parameters: %+v and %+v", s.Agreement, h.params.agreement())
+		return nil, channel.Errorf(
+			"guest and host have different parameters: %+v and %+v",
+			s.Agreement,
+			h.params.agreement(),
+		)
 	case s.Rows != len(ids) || !bytes.Equal(s.RowDigest, component.DigestIDs(ids)):
-		return nil, channel.Errorf("the rows of guest and host (%d and %d) do not have the same ids in the same order; "+
-			"run Intersection first", s.Rows, len(ids))
+		return nil, channel.Errorf(
+			"the rows of guest and host (%d and %d) do not have the same ids in the same order; "+
+				"run Intersection first",
+			s.Rows,
+			len(ids),
+		)
 	}
 	n := new(big.Int).SetBytes(s.N)
 	if n.BitLen() != h.params.KeyBits {
@@ -110,9 +121,13 @@ func (h *host) startTree(ctx context.Context, tree int, body []byte) error {
 	return nil
 }
 
-// histograms adds ciphertexts by bin. It packs the sums of all non-empty bins into as few ciphertexts as possible and
-// re-randomises them.
-func (h *host) histograms(ctx context.Context, counts []int, body []byte) (filled [][]byte, out []byte, err error) {
+// histograms adds ciphertexts by bin. It packs the sums of all non-empty bins into as few ciphertexts as
+// possible and re-randomises them.
+func (h *host) histograms(
+	ctx context.Context,
+	counts []int,
+	body []byte,
+) (filled [][]byte, out []byte, err error) {
 	nodes, err := decodeRows(counts, body, h.rowCount)
 	if err != nil {
 		return nil, nil, channel.Errorf("histogram request of the guest: %v", err)
@@ -181,7 +196,10 @@ func (h *host) split(counts []int, cuts []splitOrder, body []byte) (numbers []in
 	for i, c := range cuts {
 		if c.Feature < 0 || c.Feature >= len(h.features) || !h.sampled[c.Feature] ||
 			c.Bin < 0 || c.Bin >= len(h.features[c.Feature].cuts) {
-			return nil, nil, channel.Errorf("split request of the guest: number %d names an unknown feature or bin", i)
+			return nil, nil, channel.Errorf(
+				"split request of the guest: number %d names an unknown feature or bin",
+				i,
+			)
 		}
 		f := h.features[c.Feature]
 		numbers = append(numbers, len(h.splits))

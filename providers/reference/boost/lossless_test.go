@@ -88,7 +88,12 @@ func federate(ctx context.Context, d dataset, p Params) (*trainResult, []HostSpl
 		if err != nil {
 			return err
 		}
-		result, err = train(ctx, []source{newLocal("guest.0", asFeatures(d.guest, "g", p.Bins), p), r}, d.labels, p)
+		result, err = train(
+			ctx,
+			[]source{newLocal("guest.0", asFeatures(d.guest, "g", p.Bins), p), r},
+			d.labels,
+			p,
+		)
 		if err != nil {
 			return err
 		}
@@ -98,7 +103,12 @@ func federate(ctx context.Context, d dataset, p Params) (*trainResult, []HostSpl
 }
 
 func testParams(t testing.TB, over map[string]string) Params {
-	values := map[string]string{"encrypt_param": `{"key_length": 1024}`, "n_iter_no_change": "false", "num_trees": "3", "bin_num": "8"}
+	values := map[string]string{
+		"encrypt_param":    `{"key_length": 1024}`,
+		"n_iter_no_change": "false",
+		"num_trees":        "3",
+		"bin_num":          "8",
+	}
 	for k, v := range over {
 		values[k] = v
 	}
@@ -107,8 +117,8 @@ func testParams(t testing.TB, over map[string]string) Params {
 	return p
 }
 
-// TestLossless checks that federated training gives the predictions of plaintext training on the joined table, for several
-// seeds, depths and parameters.
+// TestLossless checks that federated training gives the predictions of plaintext training on the joined
+// table, for several seeds, depths and parameters.
 func TestLossless(t *testing.T) {
 	for _, c := range []struct {
 		seed                    uint64
@@ -118,10 +128,23 @@ func TestLossless(t *testing.T) {
 	}{
 		{1, 120, 3, 4, map[string]string{"tree_param": `{"max_depth": 1}`}, true, false},
 		{2, 120, 3, 4, map[string]string{"tree_param": `{"max_depth": 3}`}, true, true},
-		{3, 150, 4, 3, map[string]string{"tree_param": `{"max_depth": 5}`, "learning_rate": "0.5"}, true, true},
+		{
+			3, 150, 4, 3, map[string]string{"tree_param": `{"max_depth": 5}`, "learning_rate": "0.5"},
+			true, true,
+		},
 		{4, 80, 0, 3, nil, true, false},
-		{5, 100, 3, 3, map[string]string{"tree_param": `{"max_depth": 4, "min_leaf_node": 7, "min_sample_split": 20, "lambda": 0}`}, true, true},
-		{6, 100, 3, 3, map[string]string{"tree_param": `{"max_depth": 4, "min_impurity_split": 1.5}`, "num_trees": "5"}, true, false},
+		{
+			5, 100, 3, 3,
+			map[string]string{
+				"tree_param": `{"max_depth": 4, "min_leaf_node": 7, "min_sample_split": 20, "lambda": 0}`,
+			},
+			true, true,
+		},
+		{
+			6, 100, 3, 3,
+			map[string]string{"tree_param": `{"max_depth": 4, "min_impurity_split": 1.5}`, "num_trees": "5"},
+			true, false,
+		},
 		{7, 100, 5, 1, map[string]string{"bin_num": "64", "tree_param": `{"max_depth": 6}`}, true, true},
 	} {
 		t.Run(fmt.Sprint("seed ", c.seed), func(t *testing.T) {
@@ -149,7 +172,8 @@ func TestLossless(t *testing.T) {
 					if got.Rule.Split != nil {
 						require.Empty(t, feature, "the guest does not know the host's feature")
 						require.Nil(t, threshold)
-						feature, threshold = splits[*got.Rule.Split].Feature, &splits[*got.Rule.Split].Threshold
+						split := &splits[*got.Rule.Split]
+						feature, threshold = split.Feature, &split.Threshold
 						hostNodes++
 					} else {
 						guestNodes++
@@ -179,7 +203,14 @@ func requireSame(t *testing.T, want, got *trainResult) {
 // TestLosslessWithSampledFeatures does the same with features that are sampled for each tree.
 func TestLosslessWithSampledFeatures(t *testing.T) {
 	for _, seed := range []string{"0", "9"} {
-		p := testParams(t, map[string]string{"subsample_feature_rate": "0.5", "random_seed": seed, "tree_param": `{"max_depth": 4}`})
+		p := testParams(
+			t,
+			map[string]string{
+				"subsample_feature_rate": "0.5",
+				"random_seed":            seed,
+				"tree_param":             `{"max_depth": 4}`,
+			},
+		)
 		d := makeDataset(8, 100, 4, 5)
 		plain, err := train(t.Context(), []source{
 			newLocal("guest.0", asFeatures(d.guest, "g", p.Bins), p),
@@ -208,7 +239,9 @@ func TestBreast(t *testing.T) {
 		return table
 	}
 	table := read("guest.csv")
-	p, err := ReadParams(map[string]string{"learning_rate": "0.5", "num_trees": "2", "tree_param": `{"max_depth": 5}`})
+	p, err := ReadParams(
+		map[string]string{"learning_rate": "0.5", "num_trees": "2", "tree_param": `{"max_depth": 5}`},
+	)
 	require.NoError(t, err)
 	labels, err := table.Labels(p.Label)
 	require.NoError(t, err)
@@ -225,7 +258,12 @@ func TestBreast(t *testing.T) {
 func TestStopsEarly(t *testing.T) {
 	d := makeDataset(1, 60, 3, 3)
 	p := testParams(t, map[string]string{"n_iter_no_change": "True", "tol": "0.01", "num_trees": "200"})
-	result, err := train(t.Context(), []source{newLocal("guest.0", asFeatures(d.guest, "g", 8), p)}, d.labels, p)
+	result, err := train(
+		t.Context(),
+		[]source{newLocal("guest.0", asFeatures(d.guest, "g", 8), p)},
+		d.labels,
+		p,
+	)
 	require.NoError(t, err)
 	n := len(result.losses)
 	require.Less(t, n, 200)
@@ -237,7 +275,12 @@ func TestStopsEarly(t *testing.T) {
 func TestPureNodesAreLeaves(t *testing.T) {
 	labels := []uint8{0, 0, 0, 1, 1, 1}
 	p := testParams(t, map[string]string{"num_trees": "1", "tree_param": `{"max_depth": 5}`})
-	result, err := train(t.Context(), []source{newLocal("guest.0", []*feature{newFeature("x", []float64{1, 2, 3, 4, 5, 6}, 8)}, p)}, labels, p)
+	result, err := train(
+		t.Context(),
+		[]source{newLocal("guest.0", []*feature{newFeature("x", []float64{1, 2, 3, 4, 5, 6}, 8)}, p)},
+		labels,
+		p,
+	)
 	require.NoError(t, err)
 	require.Len(t, result.trees[0].Nodes, 3)
 	require.Equal(t, 3.0, *result.trees[0].Nodes[0].Rule.Threshold)

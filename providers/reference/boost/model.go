@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Model holds the guest's part of a trained model. The score of a row is the sum of the weights of the leaves that it
-// reaches, one per tree. The probability of label 1 is the sigmoid of the score.
+// Model holds the guest's part of a trained model. The score of a row is the sum of the weights of the leaves
+// that it reaches, one per tree. The probability of label 1 is the sigmoid of the score.
 type Model struct {
 	Component    string   `json:"component"`
 	Role         string   `json:"role"`
@@ -29,8 +29,8 @@ type Node struct {
 	Weight float64 `json:"weight,omitempty"`
 }
 
-// Rule decides which rows go left: those whose feature is at most the threshold. For a host's rule, only the number of the
-// split is set.
+// Rule decides which rows go left: those whose feature is at most the threshold. For a host's rule, only the
+// number of the split is set.
 type Rule struct {
 	Owner     string   `json:"owner"` // guest.0
 	Feature   string   `json:"feature,omitempty"`
@@ -58,8 +58,9 @@ type HostRow struct {
 	Row   map[string]float64
 }
 
-// Score returns the probability of label 1 for a row, given all parts of the model and all parties' features by name. It is
-// usable only where all parts may be joined: in a test, or if the hosts have given away their parts.
+// Score returns the probability of label 1 for a row, given all parts of the model and all parties' features
+// by name. It is usable only where all parts may be joined: in a test, or if the hosts have given away their
+// parts.
 func (m Model) Score(guestRow map[string]float64, hosts ...HostRow) (float64, error) {
 	score := 0.0
 	for t, tree := range m.Trees {

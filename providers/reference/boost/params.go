@@ -7,8 +7,10 @@ import (
 
 // Parameters lists the parameters that the component reads.
 var Parameters = []string{
-	"id", "label", "objective_param", "learning_rate", "num_trees", "subsample_feature_rate", "random_seed", "bin_num",
-	"tree_param", "n_iter_no_change", "tol", "early_stopping_rounds", "predict_param", "metrics", "cv_param", "encrypt_param",
+	"id", "label", "objective_param", "learning_rate", "num_trees", "subsample_feature_rate", "random_seed",
+	"bin_num",
+	"tree_param", "n_iter_no_change", "tol", "early_stopping_rounds", "predict_param", "metrics", "cv_param",
+	"encrypt_param",
 }
 
 // Inputs and Outputs list the names of the data that the component reads and writes.
@@ -81,7 +83,8 @@ func ReadParams(values map[string]string) (Params, error) {
 
 	p.KeyBits = r.Paillier("encrypt_param")
 	if r.Object("cv_param").Bool("need_cv", false) {
-		r.Object("cv_param").Fail("need_cv", "cross-validation is not supported; remove the parameter or set it to false")
+		r.Object("cv_param").
+			Fail("need_cv", "cross-validation is not supported; remove the parameter or set it to false")
 	}
 	if r.Has("early_stopping_rounds") {
 		r.Fail("early_stopping_rounds", "validation data is not supported; remove the parameter "+

@@ -42,7 +42,12 @@ func newRemote(ctx context.Context, peer Peer, owner string, ids []string, p Par
 	}
 	for f, bins := range ans.Bins {
 		if bins < 1 || bins > p.Bins {
-			return nil, channel.Errorf("features of the host: number %d has %d bins; at most %d are agreed", f, bins, p.Bins)
+			return nil, channel.Errorf(
+				"features of the host: number %d has %d bins; at most %d are agreed",
+				f,
+				bins,
+				p.Bins,
+			)
 		}
 	}
 	r.bins = ans.Bins
@@ -88,7 +93,12 @@ func (r *remote) histograms(ctx context.Context, nodes [][]int32) ([][]histogram
 }
 
 // unpack decrypts the histograms of nodes. It checks that the bins of each feature add up to the node.
-func (r *remote) unpack(ctx context.Context, nodes [][]int32, filled [][]byte, body []byte) ([][]histogram, error) {
+func (r *remote) unpack(
+	ctx context.Context,
+	nodes [][]int32,
+	filled [][]byte,
+	body []byte,
+) ([][]histogram, error) {
 	total := 0
 	for _, bins := range r.bins {
 		total += bins
@@ -172,7 +182,12 @@ func (r *remote) split(ctx context.Context, cuts []split) ([]splitResult, error)
 		return nil, err
 	}
 	if len(ans.Splits) != len(cuts) {
-		return nil, channel.Errorf("splits of %s: received %d for %d nodes", r.owner, len(ans.Splits), len(cuts))
+		return nil, channel.Errorf(
+			"splits of %s: received %d for %d nodes",
+			r.owner,
+			len(ans.Splits),
+			len(cuts),
+		)
 	}
 	out := make([]splitResult, len(cuts))
 	for i, c := range cuts {

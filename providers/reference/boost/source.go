@@ -6,13 +6,13 @@ import (
 	"hutong-reference/parallel"
 )
 
-// source provides features by which a tree can split, at this party or another. All sources of a training number rows
-// alike.
+// source provides features by which a tree can split, at this party or another. All sources of a training
+// number rows alike.
 type source interface {
 	// startTree starts a tree with the gradients of all rows.
 	startTree(ctx context.Context, tree int, gradients []sum) error
-	// histograms sums the gradients of each node's rows by node, feature and bin. The histogram of a feature that is not
-	// sampled for this tree is nil.
+	// histograms sums the gradients of each node's rows by node, feature and bin. The histogram of a feature
+	// that is not sampled for this tree is nil.
 	histograms(ctx context.Context, nodes [][]int32) ([][]histogram, error)
 	// split divides the rows of nodes. The rules in the results can divide other rows the same way.
 	split(ctx context.Context, cuts []split) ([]splitResult, error)

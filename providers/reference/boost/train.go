@@ -14,8 +14,8 @@ type trainResult struct {
 	losses []float64 // after each tree
 }
 
-// train runs gradient boosting over the features of all sources. With one local source it trains on a plaintext table. With
-// a local source and one for each host it is SecureBoost.
+// train runs gradient boosting over the features of all sources. With one local source it trains on a
+// plaintext table. With a local source and one for each host it is SecureBoost.
 func train(ctx context.Context, sources []source, labels []uint8, p Params) (*trainResult, error) {
 	out := &trainResult{scores: make([]float64, len(labels))}
 	last := logLoss(labels, out.scores)

@@ -11,8 +11,9 @@ import (
 
 func TestReadParams(t *testing.T) {
 	p, err := ReadParams(map[string]string{
-		"objective_param": "cross_entropy", "tree_param": `{"max_depth": "5", "lambda": 1}`, "num_trees": "2.0",
-		"cv_param": `{"need_cv": "False"}`, "encrypt_param": `{"method": "paillier", "key_length": 1024}`,
+		"objective_param": "cross_entropy", "tree_param": `{"max_depth": "5", "lambda": 1}`,
+		"num_trees": "2.0",
+		"cv_param":  `{"need_cv": "False"}`, "encrypt_param": `{"method": "paillier", "key_length": 1024}`,
 		"n_iter_no_change": `"True"`, "metrics": `["ks"]`, "unknown": "ignored",
 	})
 	require.NoError(t, err)
@@ -40,13 +41,25 @@ func TestReadParams(t *testing.T) {
 		require.ErrorContains(t, err, "parameter "+name)
 	}
 	_, err = ReadParams(map[string]string{"encrypt_param": `{"method": "IterativeAffine"}`})
-	require.ErrorContains(t, err, `parameter encrypt_param.method: "IterativeAffine" is not supported; supported: Paillier`)
+	require.ErrorContains(
+		t,
+		err,
+		`parameter encrypt_param.method: "IterativeAffine" is not supported; supported: Paillier`,
+	)
 }
 
-// TestNewFeature checks that bins follow the order of values, keep equal values together, and do not exceed the maximum.
+// TestNewFeature checks that bins follow the order of values, keep equal values together, and do not exceed
+// the maximum.
 func TestNewFeature(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		values := rapid.SliceOfN(rapid.OneOf(rapid.Float64Range(-5, 5), rapid.Map(rapid.IntRange(0, 4), func(i int) float64 { return float64(i) })), 1, 60).Draw(t, "values")
+		values := rapid.SliceOfN(
+			rapid.OneOf(
+				rapid.Float64Range(-5, 5),
+				rapid.Map(rapid.IntRange(0, 4), func(i int) float64 { return float64(i) }),
+			),
+			1, 60,
+		).
+			Draw(t, "values")
 		bins := rapid.IntRange(2, 12).Draw(t, "bins")
 		f := newFeature("x", values, bins)
 		require.LessOrEqual(t, f.bins(), bins)
@@ -72,7 +85,8 @@ func TestNewFeature(t *testing.T) {
 	})
 }
 
-// TestBestSplit compares the search with one that evaluates every split from its rows, including the order of equal splits.
+// TestBestSplit compares the search with one that evaluates every split from its rows, including the order of
+// equal splits.
 func TestBestSplit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		params := TreeParams{Lambda: 0.1, MinLeafNode: rapid.IntRange(1, 3).Draw(t, "leaf")}

@@ -30,8 +30,8 @@ const (
 	opEnd        = "end"
 )
 
-// request is the head of the guest's messages. The body of tree holds a ciphertext per row. The body of histograms and split
-// holds the row numbers of all nodes, 4 bytes each.
+// request is the head of the guest's messages. The body of tree holds a ciphertext per row. The body of
+// histograms and split holds the row numbers of all nodes, 4 bytes each.
 type request struct {
 	Op    string       `json:"op"`
 	Setup *setup       `json:"setup,omitempty"`
@@ -69,15 +69,16 @@ func (p Params) agreement() agreement {
 	return agreement{p.Trees, p.Bins, p.FeatureRate, p.Seed, p.Tree.MaxDepth, p.KeyBits}
 }
 
-// answer is the head of the host's messages. The body of histograms holds packed ciphertexts. The body of split holds one
-// bit per row, which is set if the row goes left; each node starts a new byte.
+// answer is the head of the host's messages. The body of histograms holds packed ciphertexts. The body of
+// split holds one bit per row, which is set if the row goes left; each node starts a new byte.
 type answer struct {
 	Bins   []int    `json:"bins,omitempty"`   // of setup: number of bins of each feature
 	Filled [][]byte `json:"filled,omitempty"` // of histograms: for each node, the bit set of non-empty bins of all features
 	Splits []int    `json:"splits,omitempty"` // of split: the numbers of the splits in the host's model
 }
 
-// layout returns the layout of count, hessian and gradient in a plaintext, wide enough for the sum of all rows.
+// layout returns the layout of count, hessian and gradient in a plaintext, wide enough for the sum of all
+// rows.
 func layout(rows int) (paillier.Layout, error) {
 	n := bits.Len(uint(rows))
 	return paillier.NewLayout(n+1, precision+n-1, precision+n+1)
@@ -99,7 +100,12 @@ func decodeRows(counts []int, body []byte, total int) ([][]int32, error) {
 	nodes := make([][]int32, len(counts))
 	for n, count := range counts {
 		if count < 1 || count > len(body)/4 {
-			return nil, fmt.Errorf("node %d: %d rows announced, but the body has only %d left", n, count, len(body)/4)
+			return nil, fmt.Errorf(
+				"node %d: %d rows announced, but the body has only %d left",
+				n,
+				count,
+				len(body)/4,
+			)
 		}
 		rows := make([]int32, count)
 		for i := range rows {

@@ -33,8 +33,8 @@ const (
 	providerCode    = "HUTONG"
 )
 
-// response is the transport's response. The specification names the popped message "content" in JSON and "payload" in
-// protobuf.
+// response is the transport's response. The specification names the popped message "content" in JSON and
+// "payload" in protobuf.
 type response struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
@@ -89,7 +89,13 @@ var errEmpty = errors.New("the topic is empty")
 // pop removes one message from a topic at the own node, or returns errEmpty.
 func (e *endpoint) pop(ctx context.Context, node, topic string) ([]byte, error) {
 	began := time.Now()
-	a, err := e.call(ctx, "pop", node, request{Topic: topic, Timeout: pollTimeout.Milliseconds()}, pollTimeout+responseTimeout)
+	a, err := e.call(
+		ctx,
+		"pop",
+		node,
+		request{Topic: topic, Timeout: pollTimeout.Milliseconds()},
+		pollTimeout+responseTimeout,
+	)
 	if errors.Is(err, errEmpty) && time.Since(began) < minBackoff {
 		// Avoid a busy loop if the transport does not hold the poll.
 		if err := sleep(ctx, minBackoff); err != nil {
@@ -111,8 +117,14 @@ func (e *endpoint) release(ctx context.Context, node, topic string) error {
 	return err
 }
 
-// call sends a request and retries it with exponential backoff while the transport is unreachable or unavailable.
-func (e *endpoint) call(ctx context.Context, verb, node string, body request, limit time.Duration) (response, error) {
+// call sends a request and retries it with exponential backoff while the transport is unreachable or
+// unavailable.
+func (e *endpoint) call(
+	ctx context.Context,
+	verb, node string,
+	body request,
+	limit time.Duration,
+) (response, error) {
 	id := uuid.NewString()
 	wait := minBackoff
 	giveUp := time.Now().Add(limit + e.timeout)
@@ -188,7 +200,12 @@ func (e *endpoint) callOnce(
 	case a.Code != "":
 		return a, fmt.Errorf("%s: the transport returned %s %q", verb, a.Code, truncate(a.Message))
 	case decodeErr != nil:
-		return a, fmt.Errorf("%s: the transport returned HTTP %d with a malformed body: %w", verb, resp.StatusCode, decodeErr)
+		return a, fmt.Errorf(
+			"%s: the transport returned HTTP %d with a malformed body: %w",
+			verb,
+			resp.StatusCode,
+			decodeErr,
+		)
 	}
 	return a, fmt.Errorf("%s: the transport returned HTTP %d without a code", verb, resp.StatusCode)
 }

@@ -11,8 +11,8 @@ import (
 // ChunkSize is the maximum payload of one push.
 const ChunkSize = 1 << 20
 
-// A chunk consists of the version (1 byte), flags (1 byte), the sender's instance id (8 bytes), its number in the topic (8
-// bytes, big endian), and data.
+// A chunk consists of the version (1 byte), flags (1 byte), the sender's instance id (8 bytes), its number in
+// the topic (8 bytes, big endian), and data.
 const (
 	chunkVersion = 1
 	chunkHeader  = 18
@@ -25,8 +25,8 @@ const maxMessage = 4 << 30
 // maxAhead limits how many chunks may arrive before a missing one.
 const maxAhead = 1024
 
-// instance identifies one process of a program. A restarted program has another one, because it has lost what the first
-// process sent and received.
+// instance identifies one process of a program. A restarted program has another one, because it has lost what
+// the first process sent and received.
 type instance [8]byte
 
 func newInstance() (r instance) {
@@ -52,9 +52,18 @@ type chunk struct {
 
 func decodeChunk(b []byte) (instance, uint64, chunk, error) {
 	if len(b) < chunkHeader || b[0] != chunkVersion {
-		return instance{}, 0, chunk{}, errors.New("unknown message format; the partner may run another version")
+		return instance{}, 0, chunk{}, errors.New(
+			"unknown message format; the partner may run another version",
+		)
 	}
-	return instance(b[2:10]), binary.BigEndian.Uint64(b[10:]), chunk{last: b[1]&flagLast != 0, data: b[chunkHeader:]}, nil
+	return instance(
+			b[2:10],
+		), binary.BigEndian.Uint64(
+			b[10:],
+		), chunk{
+			last: b[1]&flagLast != 0,
+			data: b[chunkHeader:],
+		}, nil
 }
 
 // assembler orders the chunks of one topic and joins them to messages.
@@ -76,7 +85,9 @@ func (a *assembler) add(b []byte) error {
 		*a.from = r
 	}
 	if *a.from != r {
-		return errors.New("it comes from another process: the partner's program restarted; run the task again under a new id")
+		return errors.New(
+			"it comes from another process: the partner restarted; run the task again under a new id",
+		)
 	}
 	if n < a.next {
 		return nil

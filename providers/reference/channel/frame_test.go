@@ -36,7 +36,11 @@ func TestAssembler(t *testing.T) {
 		require.False(t, ok)
 	}
 	a := assembler{from: new(instance)}
-	require.ErrorContains(t, a.add(encodeChunk(instance{1}, maxAhead+1, true, nil)), "while chunk 0 is missing")
+	require.ErrorContains(
+		t,
+		a.add(encodeChunk(instance{1}, maxAhead+1, true, nil)),
+		"while chunk 0 is missing",
+	)
 	require.Error(t, a.add([]byte{9, 0}))
 	require.ErrorContains(t, a.add(encodeChunk(instance{2}, 0, true, nil)), "another process")
 }

@@ -18,15 +18,17 @@ type Config struct {
 	Self, SelfNode       string
 	Partner, PartnerNode string
 
-	// ReceiveTimeout limits one Receive. Zero means 10 hours: training can take long, and the scheduler detects a partner
-	// that died without a report and then stops this side.
+	// ReceiveTimeout limits one Receive. Zero means 10 hours: training can take long, and the scheduler
+	// detects a partner that died without a report and then stops this side.
 	ReceiveTimeout time.Duration
-	// TransportTimeout limits how long the transport may be unreachable. Zero means 2 minutes, enough for a restart.
+	// TransportTimeout limits how long the transport may be unreachable. Zero means 2 minutes, enough for a
+	// restart.
 	TransportTimeout time.Duration
 }
 
-// Error is a failure whose message may be sent to the partner. All other errors stay at this party, because they can
-// contain paths, addresses or column names. For those, the partner learns only that something failed.
+// Error is a failure whose message may be sent to the partner. All other errors stay at this party, because
+// they can contain paths, addresses or column names. For those, the partner learns only that something
+// failed.
 type Error struct{ Reason string }
 
 func (e *Error) Error() string { return e.Reason }
@@ -57,8 +59,8 @@ type Link struct {
 
 const stepAbort = "abort"
 
-// Open opens a link. The context that it returns ends when the partner fails, with a [PartnerError] as its cause. All work
-// of the task should run under this context. The caller must close the link.
+// Open opens a link. The context that it returns ends when the partner fails, with a [PartnerError] as its
+// cause. All work of the task should run under this context. The caller must close the link.
 func Open(ctx context.Context, c Config) (*Link, context.Context, error) {
 	for name, value := range map[string]string{
 		"system.transport": c.Transport, "config.session_id": c.SessionID, "config.task_id": c.TaskID,
@@ -92,9 +94,9 @@ func (l *Link) inTopic(step string) string {
 	return l.config.TaskID + "/" + l.config.Partner + "/" + l.config.Self + "/" + step
 }
 
-// Send sends a message to the partner: a head that is marshalled to JSON, and a body of bytes. It returns when the
-// transport has accepted the message. Messages of one step arrive in the order in which they were sent. Only one Send may
-// run at a time.
+// Send sends a message to the partner: a head that is marshalled to JSON, and a body of bytes. It returns
+// when the transport has accepted the message. Messages of one step arrive in the order in which they were
+// sent. Only one Send may run at a time.
 func (l *Link) Send(ctx context.Context, step string, head any, body []byte) error {
 	message, err := encodeMessage(head, body)
 	if err != nil {
@@ -108,15 +110,17 @@ func (l *Link) Send(ctx context.Context, step string, head any, body []byte) err
 		number := l.sent[step]
 		l.sent[step]++
 		l.mu.Unlock()
-		if err := l.endpoint.push(ctx, l.config.PartnerNode, l.outTopic(step), encodeChunk(l.instance, number, last, part)); err != nil {
+
+		chunk := encodeChunk(l.instance, number, last, part)
+		if err := l.endpoint.push(ctx, l.config.PartnerNode, l.outTopic(step), chunk); err != nil {
 			return fmt.Errorf("failed to send %s to %s: %w", step, l.config.Partner, err)
 		}
 	}
 	return nil
 }
 
-// Receive waits for the partner's next message of a step, decodes its head and returns its body. Only one Receive may run
-// at a time.
+// Receive waits for the partner's next message of a step, decodes its head and returns its body. Only one
+// Receive may run at a time.
 func (l *Link) Receive(ctx context.Context, step string, head any) ([]byte, error) {
 	l.mu.Lock()
 	in := l.received[step]
@@ -146,9 +150,19 @@ func (l *Link) Receive(ctx context.Context, step string, head any) ([]byte, erro
 		}
 		if time.Now().After(giveUp) {
 			if len(in.ahead) > 0 {
-				return nil, Errorf("%s of %s: chunk %d was lost; later chunks arrived", step, l.config.Partner, in.next)
+				return nil, Errorf(
+					"%s of %s: chunk %d was lost; later chunks arrived",
+					step,
+					l.config.Partner,
+					in.next,
+				)
 			}
-			return nil, Errorf("%s of %s: no message arrived within %s", step, l.config.Partner, l.config.ReceiveTimeout)
+			return nil, Errorf(
+				"%s of %s: no message arrived within %s",
+				step,
+				l.config.Partner,
+				l.config.ReceiveTimeout,
+			)
 		}
 	}
 }
@@ -171,14 +185,21 @@ func (l *Link) watch(ctx context.Context) {
 		case errors.Is(err, errEmpty), ctx.Err() != nil:
 		default:
 			// Send and Receive meet the same problem and decide whether it is fatal.
-			slog.Warn("failed to poll for the partner's failure", "partner", l.config.Partner, "error", err.Error())
+			slog.Warn(
+				"failed to poll for the partner's failure",
+				"partner",
+				l.config.Partner,
+				"error",
+				err.Error(),
+			)
 			_ = sleep(ctx, maxBackoff)
 		}
 	}
 }
 
-// Abort notifies the partner that this side failed, so that the partner does not wait. It sends the reason only if the
-// error is, or wraps, an [Error]. It gives up after the limit. It does nothing if the partner itself failed first.
+// Abort notifies the partner that this side failed, so that the partner does not wait. It sends the reason
+// only if the error is, or wraps, an [Error]. It gives up after the limit. It does nothing if the partner
+// itself failed first.
 func (l *Link) Abort(err error, limit time.Duration) {
 	if partner := (*PartnerError)(nil); errors.As(err, &partner) {
 		return
@@ -194,7 +215,13 @@ func (l *Link) Abort(err error, limit time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	if err := l.endpoint.push(ctx, l.config.PartnerNode, l.outTopic(stepAbort), payload); err != nil {
-		slog.Warn("failed to notify the partner of the failure", "partner", l.config.Partner, "error", err.Error())
+		slog.Warn(
+			"failed to notify the partner of the failure",
+			"partner",
+			l.config.Partner,
+			"error",
+			err.Error(),
+		)
 	}
 }
 

@@ -47,8 +47,8 @@ type head struct {
 	N int `json:"n"`
 }
 
-// talk sends messages of several sizes in both directions at once. It checks that they arrive complete and in order, and
-// calls passed for each.
+// talk sends messages of several sizes in both directions at once. It checks that they arrive complete and in
+// order, and calls passed for each.
 func (e ends) talk(t *testing.T, salt byte, passed func()) {
 	sizes := []int{0, 1, 100, channel.ChunkSize, 2*channel.ChunkSize + 17, 5}
 	body := func(n, size int) []byte {
@@ -103,11 +103,16 @@ func TestLink(t *testing.T) {
 			require.Regexp(t, `^task-[12]/(guest.0/host.0|host.0/guest.0)/data$`, m.Topic)
 		}
 		first.guest.Close()
-		require.ElementsMatch(t, []string{"task-1/host.0/guest.0/abort", "task-1/host.0/guest.0/data"}, tr.Released())
+		require.ElementsMatch(
+			t,
+			[]string{"task-1/host.0/guest.0/abort", "task-1/host.0/guest.0/data"},
+			tr.Released(),
+		)
 	}
 }
 
-// TestTransportMisbehaves checks that a link hides a transport that fails at times, refuses for a while, or loses responses.
+// TestTransportMisbehaves checks that a link hides a transport that fails at times, refuses for a while, or
+// loses responses.
 func TestTransportMisbehaves(t *testing.T) {
 	code := func(w http.ResponseWriter, code string) bool {
 		_, _ = w.Write([]byte(`{"code":"` + code + `","message":"not now"}`))
@@ -154,7 +159,8 @@ func TestTransportMisbehaves(t *testing.T) {
 	}
 }
 
-// TestRepeatedPush uses a transport without message ids: it delivers a repeated push twice, and the receiver drops one.
+// TestRepeatedPush uses a transport without message ids: it delivers a repeated push twice, and the receiver
+// drops one.
 func TestRepeatedPush(t *testing.T) {
 	tr := transporttest.New(t)
 	tr.IgnoreMessageIDs = true
@@ -193,7 +199,10 @@ func TestAbort(t *testing.T) {
 		err  error
 		want string
 	}{
-		"shared":  {errors.Join(errors.New("x"), channel.Errorf("parameter id: wrong")), "guest.0 failed: parameter id: wrong"},
+		"shared": {
+			errors.Join(errors.New("x"), channel.Errorf("parameter id: wrong")),
+			"guest.0 failed: parameter id: wrong",
+		},
 		"private": {errors.New("open /secret/path"), "guest.0 failed: an internal error; see its log"},
 	} {
 		t.Run(name, func(t *testing.T) {

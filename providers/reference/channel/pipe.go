@@ -5,7 +5,8 @@ import (
 	"sync"
 )
 
-// Pipe returns two connected ends within one process, for tests of algorithms. It encodes messages as a [Link] does.
+// Pipe returns two connected ends within one process, for tests of algorithms. It encodes messages as a
+// [Link] does.
 func Pipe() (*PipeEnd, *PipeEnd) {
 	p := &pipe{messages: map[string]chan []byte{}}
 	return &PipeEnd{p, "a", "b"}, &PipeEnd{p, "b", "a"}

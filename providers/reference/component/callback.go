@@ -16,21 +16,24 @@ const (
 	StatusFailed  = "FAILED"
 )
 
-// Five attempts with pauses of about seven seconds in total. The exit code reports the same result. A scheduler that is
-// unreachable for longer learns the result from it.
+// Five attempts with pauses of about seven seconds in total. The exit code reports the same result. A
+// scheduler that is unreachable for longer learns the result from it.
 const (
 	callbackAttempts = 5
 	callbackPause    = 500 * time.Millisecond
 	callbackTimeout  = 10 * time.Second
 )
 
-// ReportStatus sends the task's final status to system.callback (API_SPECS, part 3). Without that address it does
-// nothing. It retries a few times and then returns the last error. It does not retry a request that is refused with 4xx.
+// ReportStatus sends the task's final status to system.callback (API_SPECS, part 3). Without that address it
+// does nothing. It retries a few times and then returns the last error. It does not retry a request that is
+// refused with 4xx.
 func (t Task) ReportStatus(ctx context.Context, status string) error {
 	if t.Callback == "" {
 		return nil
 	}
-	body, err := json.Marshal(map[string]string{"task_id": t.TaskID, "status": status, "role": t.Self.String()})
+	body, err := json.Marshal(
+		map[string]string{"task_id": t.TaskID, "status": status, "role": t.Self.String()},
+	)
 	if err != nil {
 		return err
 	}
@@ -75,7 +78,8 @@ func postCallback(ctx context.Context, address string, body []byte) (again bool,
 	}
 	// The envelope's code is 0 for success. Some schedulers send 200 instead.
 	var envelope struct{ Code *float64 }
-	if json.Unmarshal(answer, &envelope) == nil && envelope.Code != nil && *envelope.Code != 0 && *envelope.Code != 200 {
+	if json.Unmarshal(answer, &envelope) == nil && envelope.Code != nil && *envelope.Code != 0 &&
+		*envelope.Code != 200 {
 		return true, fmt.Errorf("the scheduler answered code %v", *envelope.Code)
 	}
 	return false, nil

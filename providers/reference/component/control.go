@@ -24,8 +24,9 @@ type Control struct {
 	server *http.Server
 }
 
-// ServeControl serves POST /v1/platform/algorithm/task/query on the task's control port, at all addresses of the
-// container. Without a port it serves nothing. Status queries are optional, so the caller should log an error and continue.
+// ServeControl serves POST /v1/platform/algorithm/task/query on the task's control port, at all addresses of
+// the container. Without a port it serves nothing. Status queries are optional, so the caller should log an
+// error and continue.
 func (t Task) ServeControl() (*Control, error) {
 	c := &Control{task: t}
 	c.status.Store(StatusRunning)
@@ -55,8 +56,8 @@ func (c *Control) Close() {
 	}
 }
 
-// controlResponse carries status and role twice: next to the code, as in the section's example, and in data, as in the
-// common envelope.
+// controlResponse carries status and role twice: next to the code, as in the section's example, and in data,
+// as in the common envelope.
 type controlResponse struct {
 	Code   int           `json:"code"`
 	Msg    string        `json:"msg"`
@@ -98,7 +99,11 @@ func (c *Control) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(http.StatusNotFound, "task_id: %q does not run in this container", truncate(query.TaskID))
 	default:
 		s := controlState{c.status.Load().(string), c.task.Self.Role}
-		writeResponse(w, http.StatusOK, controlResponse{Msg: "success", Status: s.Status, Role: s.Role, Data: &s})
+		writeResponse(
+			w,
+			http.StatusOK,
+			controlResponse{Msg: "success", Status: s.Status, Role: s.Role, Data: &s},
+		)
 	}
 }
 

@@ -28,7 +28,12 @@ func TestControl(t *testing.T) {
 		c.SetStatus(status)
 		code, answer := ask(http.MethodPost, path, `{"task_id": "t1"}`)
 		require.Equal(t, http.StatusOK, code)
-		require.JSONEq(t, `{"code": 0, "msg": "success", "status": "`+status+`", "role": "host", "data": {"status": "`+status+`", "role": "host"}}`, answer)
+		require.JSONEq(
+			t,
+			`{"code": 0, "msg": "success", "status": "`+status+`", "role": "host",
+				"data": {"status": "`+status+`", "role": "host"}}`,
+			answer,
+		)
 	}
 	for _, bad := range []struct {
 		method, path, body string
@@ -59,7 +64,14 @@ func FuzzControl(f *testing.F) {
 		c, err := Task{TaskID: "t1", Self: Party{Role: "host"}}.ServeControl()
 		require.NoError(t, err)
 		w := httptest.NewRecorder()
-		c.ServeHTTP(w, &http.Request{Method: method, URL: &url.URL{Path: path}, Body: io.NopCloser(strings.NewReader(body))})
+		c.ServeHTTP(
+			w,
+			&http.Request{
+				Method: method,
+				URL:    &url.URL{Path: path},
+				Body:   io.NopCloser(strings.NewReader(body)),
+			},
+		)
 		var a controlResponse
 		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &a))
 		require.Equal(t, a.Code == 0, w.Code == http.StatusOK)

@@ -8,7 +8,8 @@ import (
 	"strconv"
 )
 
-// sidColumn is the column that a scheduler adds during an upload with extend_sid. It numbers rows and is no feature.
+// sidColumn is the column that a scheduler adds during an upload with extend_sid. It numbers rows and is no
+// feature.
 const sidColumn = "sid"
 
 // NumericColumn holds one column of a table as numbers.
@@ -17,8 +18,8 @@ type NumericColumn struct {
 	Values []float64
 }
 
-// Features returns all columns as numbers, except the excluded ones and the column "sid". An error names the column and
-// the row, but not the cell's content.
+// Features returns all columns as numbers, except the excluded ones and the column "sid". An error names the
+// column and the row, but not the cell's content.
 func (t *Table) Features(exclude ...string) ([]NumericColumn, error) {
 	var features []NumericColumn
 	for c, name := range t.Columns {
@@ -29,8 +30,11 @@ func (t *Table) Features(exclude ...string) ([]NumericColumn, error) {
 		for i, row := range t.Rows {
 			v, err := strconv.ParseFloat(row[c], 64)
 			if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
-				return nil, fmt.Errorf("column %q, row %d: not a number; fill missing values and encode text before",
-					name, i+1)
+				return nil, fmt.Errorf(
+					"column %q, row %d: not a number; fill missing values and encode text before",
+					name,
+					i+1,
+				)
 			}
 			values[i] = v
 		}
@@ -56,7 +60,12 @@ func (t *Table) Labels(column string) ([]uint8, error) {
 		ones += int(v)
 	}
 	if ones == 0 || ones == len(labels) {
-		return nil, fmt.Errorf("label column %q: %d rows of which %d are 1; both 0 and 1 must occur", column, len(labels), ones)
+		return nil, fmt.Errorf(
+			"label column %q: %d rows of which %d are 1; both 0 and 1 must occur",
+			column,
+			len(labels),
+			ones,
+		)
 	}
 	return labels, nil
 }

@@ -10,11 +10,11 @@ import (
 	"strings"
 )
 
-// Reader reads parameters one by one and keeps the first error. A component reads all of its parameters and then checks
-// [Reader.Err] once.
+// Reader reads parameters one by one and keeps the first error. A component reads all of its parameters and
+// then checks [Reader.Err] once.
 //
-// A parameter takes its default if it is absent, empty, or null in the spelling of JSON or Python. Parameters that the
-// component does not read are ignored.
+// A parameter takes its default if it is absent, empty, or null in the spelling of JSON or Python. Parameters
+// that the component does not read are ignored.
 type Reader struct {
 	values map[string]string
 	prefix string // of a parameter inside an object, for messages: "tree_param."
@@ -130,8 +130,8 @@ func (r *Reader) Strings(name string, def []string) []string {
 	return list
 }
 
-// Object returns a reader of the fields of a JSON object. Messages name them as name.field. An absent parameter yields an
-// empty object.
+// Object returns a reader of the fields of a JSON object. Messages name them as name.field. An absent
+// parameter yields an empty object.
 func (r *Reader) Object(name string) *Reader {
 	inner := &Reader{values: map[string]string{}, prefix: r.prefix + name + ".", err: r.err}
 	v, ok := r.raw(name)
@@ -149,7 +149,8 @@ func (r *Reader) Object(name string) *Reader {
 	return inner
 }
 
-// IsObject reports whether a parameter's value looks like a JSON object. It serves parameters that may also be plain text.
+// IsObject reports whether a parameter's value looks like a JSON object. It serves parameters that may also
+// be plain text.
 func (r *Reader) IsObject(name string) bool {
 	v, _ := r.raw(name)
 	return strings.HasPrefix(v, "{")
@@ -180,15 +181,18 @@ func truncate(v string) string {
 	return v
 }
 
-// Paillier reads an object with the fields method, which must be Paillier, and key_length. It returns the key length: an
-// even number of bits from 1024 to 8192.
+// Paillier reads an object with the fields method, which must be Paillier, and key_length. It returns the key
+// length: an even number of bits from 1024 to 8192.
 func (r *Reader) Paillier(name string) (keyBits int) {
 	e := r.Object(name)
 	e.OneOf("method", "Paillier", "Paillier")
 	keyBits = e.Int("key_length", 2048, 0, 1<<20)
 	if keyBits < 1024 || keyBits > 8192 || keyBits%2 != 0 {
-		e.Fail("key_length", "%d is not supported; supported: even numbers from 1024 to 8192; use 2048 or more for real data",
-			keyBits)
+		e.Fail(
+			"key_length",
+			"%d is not supported; supported: even numbers from 1024 to 8192; use 2048 or more for real data",
+			keyBits,
+		)
 	}
 	return keyBits
 }

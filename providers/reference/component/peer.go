@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// Peer is the connection to another party of the task. Messages of one step arrive complete and in the order in which
-// they were sent. One Send and one Receive may run at the same time, but no more than one of each.
+// Peer is the connection to another party of the task. Messages of one step arrive complete and in the order
+// in which they were sent. One Send and one Receive may run at the same time, but no more than one of each.
 type Peer interface {
 	// Send transmits a message: a head that is marshalled to JSON, and a body of bytes.
 	Send(ctx context.Context, step string, head any, body []byte) error
@@ -36,9 +36,20 @@ func (t Task) OnlyParty(role string) (Party, error) {
 	found := t.PartiesOf(role)
 	switch {
 	case len(found) == 0:
-		return Party{}, fmt.Errorf("variable config.node_id.%s.0 is missing: %s needs one %s", role, t.Component, role)
+		return Party{}, fmt.Errorf(
+			"variable config.node_id.%s.0 is missing: %s needs one %s",
+			role,
+			t.Component,
+			role,
+		)
 	case len(found) > 1:
-		return Party{}, fmt.Errorf("the job has %d parties of role %s: %s runs with exactly one %s", len(found), role, t.Component, role)
+		return Party{}, fmt.Errorf(
+			"the job has %d parties of role %s: %s runs with exactly one %s",
+			len(found),
+			role,
+			t.Component,
+			role,
+		)
 	}
 	return found[0], nil
 }
@@ -47,7 +58,12 @@ func (t Task) OnlyParty(role string) (Party, error) {
 func (t Task) RequireParties(role string) ([]Party, error) {
 	found := t.PartiesOf(role)
 	if len(found) == 0 {
-		return nil, fmt.Errorf("variable config.node_id.%s.0 is missing: %s needs a %s", role, t.Component, role)
+		return nil, fmt.Errorf(
+			"variable config.node_id.%s.0 is missing: %s needs a %s",
+			role,
+			t.Component,
+			role,
+		)
 	}
 	return found, nil
 }

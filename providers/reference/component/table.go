@@ -61,7 +61,10 @@ func readTable(ctx context.Context, s Store, a Address) (*Table, error) {
 	}
 	doc, err := s.Read(ctx, key)
 	if err != nil {
-		return nil, fmt.Errorf("failed to read its metadata (was it uploaded, or did the previous task write it?): %w", err)
+		return nil, fmt.Errorf(
+			"failed to read its metadata (was it uploaded, or did the previous task write it?): %w",
+			err,
+		)
 	}
 	var meta struct {
 		Partitions *float64     `json:"partitions"`
@@ -73,7 +76,11 @@ func readTable(ctx context.Context, s Store, a Address) (*Table, error) {
 	partitions := 1
 	if meta.Partitions != nil && *meta.Partitions > 1 {
 		if *meta.Partitions > maxPartitions {
-			return nil, fmt.Errorf("its metadata declares %v partitions, more than %d", *meta.Partitions, maxPartitions)
+			return nil, fmt.Errorf(
+				"its metadata declares %v partitions, more than %d",
+				*meta.Partitions,
+				maxPartitions,
+			)
 		}
 		partitions = int(*meta.Partitions)
 	}
@@ -97,7 +104,9 @@ func readTable(ctx context.Context, s Store, a Address) (*Table, error) {
 		if i == 0 {
 			t.Columns = header
 		} else if !slices.Equal(t.Columns, header) {
-			return nil, fmt.Errorf("partition %d of %d begins with another header than partition 0", i, partitions)
+			return nil, fmt.Errorf(
+				"partition %d of %d begins with another header than partition 0", i, partitions,
+			)
 		}
 		t.Rows = append(t.Rows, rows...)
 	}
@@ -133,7 +142,11 @@ func parseCSV(data []byte) (header []string, rows [][]string, err error) {
 func (t *Table) Column(name string) (int, error) {
 	i := slices.Index(t.Columns, name)
 	if i < 0 {
-		return 0, fmt.Errorf("the dataset has no column %q; it has %s", name, truncate(strings.Join(t.Columns, ", ")))
+		return 0, fmt.Errorf(
+			"the dataset has no column %q; it has %s",
+			name,
+			truncate(strings.Join(t.Columns, ", ")),
+		)
 	}
 	return i, nil
 }
@@ -152,7 +165,12 @@ func (t *Table) IDs(column string) ([]string, error) {
 			return nil, fmt.Errorf("row %d has no id in column %q", i+1, column)
 		}
 		if j, dup := first[id]; dup {
-			return nil, fmt.Errorf("rows %d and %d have the same id in column %q; ids must be unique", j+1, i+1, column)
+			return nil, fmt.Errorf(
+				"rows %d and %d have the same id in column %q; ids must be unique",
+				j+1,
+				i+1,
+				column,
+			)
 		}
 		first[id] = i
 		ids[i] = id
@@ -160,7 +178,8 @@ func (t *Table) IDs(column string) ([]string, error) {
 	return ids, nil
 }
 
-// SelectRows returns a table of the rows at these positions, in their order. It shares the rows with the original.
+// SelectRows returns a table of the rows at these positions, in their order. It shares the rows with the
+// original.
 func (t *Table) SelectRows(positions []int) *Table {
 	out := &Table{Columns: t.Columns, Types: t.Types, Rows: make([][]string, len(positions))}
 	for i, p := range positions {
@@ -182,7 +201,8 @@ func (t *Table) OnlyColumn(column string) (*Table, error) {
 	return out, nil
 }
 
-// WriteTable writes a dataset of one partition, then its metadata. Whoever sees the metadata sees a complete dataset.
+// WriteTable writes a dataset of one partition, then its metadata. Whoever sees the metadata sees a complete
+// dataset.
 func WriteTable(ctx context.Context, s Store, a Address, t *Table, description string) error {
 	var buf bytes.Buffer
 	w := csv.NewWriter(&buf)

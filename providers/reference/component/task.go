@@ -51,9 +51,9 @@ type Task struct {
 
 // FromEnviron reads a task from the result of os.Environ. It ignores unknown variables.
 //
-// It requires the component's name only. Each component checks the variables that it uses, so that a component without
-// storage runs without it. If FromEnviron fails, the task still holds the readable variables, so that the program can
-// report the failure by callback.
+// It requires the component's name only. Each component checks the variables that it uses, so that a
+// component without storage runs without it. If FromEnviron fails, the task still holds the readable
+// variables, so that the program can report the failure by callback.
 func FromEnviron(environ []string) (Task, error) {
 	t := Task{
 		Parties:    map[string]Party{},
@@ -112,16 +112,21 @@ func FromEnviron(environ []string) (Task, error) {
 		t.Self = self
 	}
 	if t.Component == "" {
-		errs = append(errs, errors.New("variable runtime.component.name is missing: it names the component to run"))
+		errs = append(
+			errs,
+			errors.New("variable runtime.component.name is missing: it names the component to run"),
+		)
 	}
 	t.Missing = missingVariables(given, t)
 	return t, errors.Join(errs...)
 }
 
-// requiredVariables lists the variables that sections 3.3 and 3.4 call mandatory, except those of the parties.
+// requiredVariables lists the variables that sections 3.3 and 3.4 call mandatory, except those of the
+// parties.
 var requiredVariables = []string{
 	"system.storage", "system.callback", "system.transport",
-	"config.self_role", "config.task_id", "config.session_id", "config.trace_id", "config.token", "config.log.path",
+	"config.self_role", "config.task_id", "config.session_id", "config.trace_id", "config.token",
+	"config.log.path",
 	"runtime.component.name",
 }
 
@@ -172,8 +177,11 @@ func parseAddress(into map[string]Address, key, name, value string) error {
 func (t Task) Input(name string) (Address, error) {
 	a, ok := t.Inputs[name]
 	if !ok {
-		return Address{}, fmt.Errorf("variable runtime.component.input.%s is missing: component %s requires this input",
-			name, t.Component)
+		return Address{}, fmt.Errorf(
+			"variable runtime.component.input.%s is missing: component %s requires this input",
+			name,
+			t.Component,
+		)
 	}
 	return a, nil
 }

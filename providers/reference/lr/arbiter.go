@@ -17,8 +17,8 @@ import (
 // maxMasked limits the number of ciphertexts in one request.
 const maxMasked = 1 << 24
 
-// serveParties generates the key, sends its public part to guest and hosts, and decrypts their requests until each has
-// finished. It returns the number of decrypted numbers.
+// serveParties generates the key, sends its public part to guest and hosts, and decrypts their requests until
+// each has finished. It returns the number of decrypted numbers.
 func serveParties(ctx context.Context, peers component.Peers, keyBits int) (decrypted int, err error) {
 	key, err := paillier.GenerateKey(keyBits)
 	if err != nil {
@@ -45,7 +45,8 @@ func serveParties(ctx context.Context, peers component.Peers, keyBits int) (decr
 
 // serve answers the requests of one party.
 func serve(ctx context.Context, key *paillier.PrivateKey, peer component.Peer) (decrypted int, err error) {
-	if err := peer.Send(ctx, stepKey, keyHead{protocolVersion, key.N.Bytes(), key.HS.Bytes()}, nil); err != nil {
+	head := keyHead{protocolVersion, key.N.Bytes(), key.HS.Bytes()}
+	if err := peer.Send(ctx, stepKey, head, nil); err != nil {
 		return 0, err
 	}
 	for {
@@ -55,7 +56,11 @@ func serve(ctx context.Context, key *paillier.PrivateKey, peer component.Peer) (
 			return decrypted, err
 		}
 		if head.Count < 1 || head.Count > maxMasked {
-			return decrypted, channel.Errorf("%s: the request has %d numbers, which is out of range", stepMasked, head.Count)
+			return decrypted, channel.Errorf(
+				"%s: the request has %d numbers, which is out of range",
+				stepMasked,
+				head.Count,
+			)
 		}
 		cs, err := key.DecodeCiphertexts(body, head.Count)
 		if err != nil {

@@ -17,7 +17,8 @@ type iterationLoss struct {
 }
 
 // Run runs the component in the task's role. The guest's output train_data holds id, label, predict_score and
-// predict_result of each row. A host's holds only the ids. The arbiter's has no rows, and its model is a marker.
+// predict_result of each row. A host's holds only the ids. The arbiter's has no rows, and its model is a
+// marker.
 func Run(ctx context.Context, task component.Task, store component.Store, peers component.Peers) error {
 	p, err := ReadParams(task.Parameters)
 	if err != nil {
@@ -51,13 +52,23 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 	return out.Err()
 }
 
-func runArbiter(ctx context.Context, task component.Task, p Params, peers component.Peers, out *outputs.Writer) error {
+func runArbiter(
+	ctx context.Context,
+	task component.Task,
+	p Params,
+	peers component.Peers,
+	out *outputs.Writer,
+) error {
 	decrypted, err := serveParties(ctx, peers, p.KeyBits)
 	if err != nil {
 		return err
 	}
 	slog.Info("finished decrypting for guest and hosts", "numbers", decrypted)
-	note := outputs.Marker{Component: task.Component, Role: task.Self.String(), Note: "the arbiter has no part of the model"}
+	note := outputs.Marker{
+		Component: task.Component,
+		Role:      task.Self.String(),
+		Note:      "the arbiter has no part of the model",
+	}
 	out.Table("train_data", "the arbiter has no rows", &component.Table{Columns: []string{p.ID}})
 	out.JSON("model", "model", "marker", note)
 	out.Markers("the guest has this report")
@@ -66,7 +77,12 @@ func runArbiter(ctx context.Context, task component.Task, p Params, peers compon
 
 // runParty runs the guest or a host.
 func runParty(
-	ctx context.Context, task component.Task, store component.Store, p Params, all roles, peers component.Peers,
+	ctx context.Context,
+	task component.Task,
+	store component.Store,
+	p Params,
+	all roles,
+	peers component.Peers,
 	out *outputs.Writer,
 ) error {
 	address, err := task.Input("train_data")
@@ -93,7 +109,9 @@ func runParty(
 			return err
 		}
 	} else if slices.Contains(table.Columns, p.Label) {
-		return fmt.Errorf("input train_data has the label column %q: a host must have no label; remove the column", p.Label)
+		return fmt.Errorf(
+			"input train_data has the label column %q: a host must have no label; remove the column", p.Label,
+		)
 	}
 	features, err := table.Features(p.ID, p.Label)
 	if err != nil {

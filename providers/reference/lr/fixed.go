@@ -26,7 +26,8 @@ func fromFixed(v *big.Int, behind int) float64 {
 	return math.Ldexp(f, -behind)
 }
 
-// toBigFixed converts v to a fixed-point number with the given number of fractional bits. v may be larger than a score.
+// toBigFixed converts v to a fixed-point number with the given number of fractional bits. v may be larger
+// than a score.
 func toBigFixed(v float64, behind int) *big.Int {
 	f := new(big.Float).SetMantExp(big.NewFloat(v), behind)
 	out, _ := f.Int(nil)
@@ -43,8 +44,8 @@ func dot(a, b []int64) *big.Int {
 	return sum
 }
 
-// gradientWidth returns the width of a packed gradient in bits, including the sign. A party's share of a row is its score,
-// at the guest minus twice the label. Its absolute value is below maxValue+2.
+// gradientWidth returns the width of a packed gradient in bits, including the sign. A party's share of a row
+// is its score, at the guest minus twice the label. Its absolute value is below maxValue+2.
 func gradientWidth(rows, parties int) int {
 	return 2*(precision+maxValueBits) + 1 + bits.Len(uint(rows)) + bits.Len(uint(parties)) + 1
 }
@@ -52,14 +53,18 @@ func gradientWidth(rows, parties int) int {
 // scoreWidth returns the width of a packed score in bits, including the sign.
 func scoreWidth(parties int) int { return precision + maxValueBits + 1 + bits.Len(uint(parties)) + 1 }
 
-// statusWidth returns the width of 8 times the loss of all rows, and of the squared length of a step. It includes bits for
-// penalties: weights are below maxValue, alpha is below 2^20, and there are fewer than 2^24 features.
+// statusWidth returns the width of 8 times the loss of all rows, and of the squared length of a step. It
+// includes bits for penalties: weights are below maxValue, alpha is below 2^20, and there are fewer than 2^24
+// features.
 func statusWidth(rows, parties int) int {
 	return 2*(precision+maxValueBits) + 72 + bits.Len(uint(rows)) + 2*bits.Len(uint(parties))
 }
 
 // errTooLarge reports that the training diverges.
 func errTooLarge(who string) error {
-	return channel.Errorf("the training diverges: scores at %s exceed %d; standardise the features or lower learning_rate",
-		who, maxValue)
+	return channel.Errorf(
+		"the training diverges: scores at %s exceed %d; standardise the features or lower learning_rate",
+		who,
+		maxValue,
+	)
 }

@@ -167,17 +167,52 @@ func TestLossless(t *testing.T) {
 		batches     [][2]int
 		iterations  int
 	}{
-		"defaults":              {40, 3, []int{4}, nil, [][2]int{{0, 40}}, 4},
-		"sgd, no penalty":       {40, 3, []int{4}, map[string]string{"optimizer": "sgd", "penalty": "none", "learning_rate": "1"}, [][2]int{{0, 40}}, 4},
-		"nesterov, early diff":  {40, 2, []int{3}, map[string]string{"optimizer": "nesterov_momentum_sgd", "batch_size": "-1", "early_stop": "diff"}, [][2]int{{0, 40}}, 4},
-		"adam, L1, batches":     {32, 3, []int{4}, map[string]string{"optimizer": "adam", "penalty": "L1", "alpha": "0.05", "batch_size": "12", "max_iter": "3"}, [][2]int{{0, 10}, {10, 21}, {21, 32}}, 3},
-		"adagrad, ones, L2":     {40, 2, []int{2}, map[string]string{"optimizer": "adagrad", "init_param": "ones", "alpha": "0.5"}, [][2]int{{0, 40}}, 4},
-		"no intercept, const":   {40, 2, []int{2}, map[string]string{"init_param": `{"init_method": "const", "init_const": -0.5, "fit_intercept": "False"}`}, [][2]int{{0, 40}}, 4},
+		"defaults": {40, 3, []int{4}, nil, [][2]int{{0, 40}}, 4},
+		"sgd, no penalty": {
+			40, 3, []int{4}, map[string]string{"optimizer": "sgd", "penalty": "none", "learning_rate": "1"},
+			[][2]int{{0, 40}}, 4,
+		},
+		"nesterov, early diff": {
+			40, 2, []int{3},
+			map[string]string{"optimizer": "nesterov_momentum_sgd", "batch_size": "-1", "early_stop": "diff"},
+			[][2]int{{0, 40}}, 4,
+		},
+		"adam, L1, batches": {
+			32, 3, []int{4},
+			map[string]string{
+				"optimizer": "adam", "penalty": "L1", "alpha": "0.05", "batch_size": "12", "max_iter": "3",
+			},
+			[][2]int{{0, 10}, {10, 21}, {21, 32}}, 3,
+		},
+		"adagrad, ones, L2": {
+			40, 2, []int{2}, map[string]string{"optimizer": "adagrad", "init_param": "ones", "alpha": "0.5"},
+			[][2]int{{0, 40}}, 4,
+		},
+		"no intercept, const": {
+			40, 2, []int{2},
+			map[string]string{
+				"init_param": `{"init_method": "const", "init_const": -0.5, "fit_intercept": "False"}`,
+			},
+			[][2]int{{0, 40}}, 4,
+		},
 		"guest without feature": {40, 0, []int{3}, nil, [][2]int{{0, 40}}, 4},
-		"three hosts, batches":  {30, 1, []int{2, 1, 2}, map[string]string{"optimizer": "sgd", "batch_size": "15", "max_iter": "2"}, [][2]int{{0, 15}, {15, 30}}, 2},
-		"stops by diff":         {60, 3, []int{3}, map[string]string{"early_stop": "diff", "tol": "0.05", "optimizer": "sgd", "max_iter": "50"}, [][2]int{{0, 60}}, 2},
-		"stops by weight_diff":  {40, 3, []int{3}, map[string]string{"tol": "0.05", "optimizer": "sgd", "max_iter": "50"}, [][2]int{{0, 40}}, 0},
-		"stops by abs":          {60, 3, []int{3}, map[string]string{"early_stop": "abs", "tol": "0.6", "max_iter": "50"}, [][2]int{{0, 60}}, 0},
+		"three hosts, batches": {
+			30, 1, []int{2, 1, 2}, map[string]string{"optimizer": "sgd", "batch_size": "15", "max_iter": "2"},
+			[][2]int{{0, 15}, {15, 30}}, 2,
+		},
+		"stops by diff": {
+			60, 3, []int{3},
+			map[string]string{"early_stop": "diff", "tol": "0.05", "optimizer": "sgd", "max_iter": "50"},
+			[][2]int{{0, 60}}, 2,
+		},
+		"stops by weight_diff": {
+			40, 3, []int{3}, map[string]string{"tol": "0.05", "optimizer": "sgd", "max_iter": "50"},
+			[][2]int{{0, 40}}, 0,
+		},
+		"stops by abs": {
+			60, 3, []int{3}, map[string]string{"early_stop": "abs", "tol": "0.6", "max_iter": "50"},
+			[][2]int{{0, 60}}, 0,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -239,8 +274,8 @@ func readBreast(t testing.TB) dataset {
 	return dataset{ids, labels, guestFeatures, [][]component.NumericColumn{hostFeatures}}
 }
 
-// TestBreast checks on real data that the result equals plain regression, and that it ranks like regression with the exact
-// logistic loss.
+// TestBreast checks on real data that the result equals plain regression, and that it ranks like regression
+// with the exact logistic loss.
 func TestBreast(t *testing.T) {
 	d := readBreast(t)
 	require.Len(t, d.ids, 509)
@@ -282,8 +317,11 @@ func TestRefuses(t *testing.T) {
 				w.ids = append([]string{w.ids[1], w.ids[0]}, w.ids[2:]...)
 			}
 		}, "run Intersection first"},
-		"other key":     {nil, func(w *party) { w.params.KeyBits = 2048 }, "key_length must be the same"},
-		"diverges":      {map[string]string{"optimizer": "sgd", "learning_rate": "1000", "max_iter": "20"}, nil, "the training diverges"},
+		"other key": {nil, func(w *party) { w.params.KeyBits = 2048 }, "key_length must be equal everywhere"},
+		"diverges": {
+			map[string]string{"optimizer": "sgd", "learning_rate": "1000", "max_iter": "20"}, nil,
+			"the training diverges",
+		},
 		"small batches": {map[string]string{"batch_size": "3"}, nil, "a batch has only 2 rows"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -308,13 +346,32 @@ func TestRefusesTheOtherSide(t *testing.T) {
 		alter func(head any, body []byte) (any, []byte)
 		want  string
 	}{
-		"zeros":     {stepShares, func(h any, b []byte) (any, []byte) { return h, make([]byte, len(b)) }, "not a ciphertext of the key"},
-		"too few":   {stepShares, func(h any, b []byte) (any, []byte) { return h, b[256:] }, "ciphertexts of 256 bytes"},
-		"old":       {stepShares, func(any, []byte) (any, []byte) { return position{9, 9}, nil }, "received iteration 9, batch 9; expected iteration 1, batch 0"},
-		"status":    {stepStatus, func(h any, b []byte) (any, []byte) { return h, append(b, b...) }, "status of host.0"},
-		"next":      {stepNext, func(any, []byte) (any, []byte) { return nextHead{}, nil }, "the decision for iteration 0"},
-		"request":   {stepMasked, func(any, []byte) (any, []byte) { return maskedHead{Count: 1 << 30}, nil }, "the request has 1073741824 numbers"},
-		"no number": {stepMasked, func(h any, b []byte) (any, []byte) { return h, make([]byte, len(b)) }, "not a ciphertext of this key"},
+		"zeros": {
+			stepShares, func(h any, b []byte) (any, []byte) { return h, make([]byte, len(b)) },
+			"not a ciphertext of the key",
+		},
+		"too few": {
+			stepShares, func(h any, b []byte) (any, []byte) { return h, b[256:] }, "ciphertexts of 256 bytes",
+		},
+		"old": {
+			stepShares, func(any, []byte) (any, []byte) { return position{9, 9}, nil },
+			"received iteration 9, batch 9; expected iteration 1, batch 0",
+		},
+		"status": {
+			stepStatus, func(h any, b []byte) (any, []byte) { return h, append(b, b...) }, "status of host.0",
+		},
+		"next": {
+			stepNext, func(any, []byte) (any, []byte) { return nextHead{}, nil },
+			"the decision for iteration 0",
+		},
+		"request": {
+			stepMasked, func(any, []byte) (any, []byte) { return maskedHead{Count: 1 << 30}, nil },
+			"the request has 1073741824 numbers",
+		},
+		"no number": {
+			stepMasked, func(h any, b []byte) (any, []byte) { return h, make([]byte, len(b)) },
+			"not a ciphertext of this key",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -17,8 +17,8 @@ type Weight struct {
 	Weight  float64 `json:"weight"`
 }
 
-// Share returns this party's share of a row's score, given its features by name. The probability of label 1 is the sigmoid
-// of the sum of all parties' shares.
+// Share returns this party's share of a row's score, given its features by name. The probability of label 1
+// is the sigmoid of the sum of all parties' shares.
 func (m Model) Share(row map[string]float64) (float64, error) {
 	sum := 0.0
 	for _, w := range m.Weights {

@@ -2,8 +2,8 @@ package lr
 
 import "math"
 
-// optimizers lists the optimizers, with FATE's constants. Each treats weights independently. So parties that update their
-// own weights obtain the same result as one party that has all weights.
+// optimizers lists the optimizers, with FATE's constants. Each treats weights independently. So parties that
+// update their own weights obtain the same result as one party that has all weights.
 var optimizers = []string{"rmsprop", "sgd", "nesterov_momentum_sgd", "adam", "adagrad"}
 
 const (
@@ -24,7 +24,12 @@ type optimizer struct {
 }
 
 func newOptimizer(name string, rate float64, weights int) *optimizer {
-	return &optimizer{name: name, rate: rate, first: make([]float64, weights), second: make([]float64, weights)}
+	return &optimizer{
+		name:   name,
+		rate:   rate,
+		first:  make([]float64, weights),
+		second: make([]float64, weights),
+	}
 }
 
 // deltas returns the amounts to subtract from the weights.

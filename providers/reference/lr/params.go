@@ -9,7 +9,8 @@ import (
 
 // Parameters lists the parameters that the component reads.
 var Parameters = []string{
-	"id", "label", "penalty", "tol", "alpha", "optimizer", "batch_size", "learning_rate", "init_param", "max_iter",
+	"id", "label", "penalty", "tol", "alpha", "optimizer", "batch_size", "learning_rate", "init_param",
+	"max_iter",
 	"early_stop", "predict_param", "metrics", "encrypt_param",
 }
 

@@ -43,7 +43,13 @@ type roles struct {
 
 // newParty returns a party with the features and, at the guest, the labels.
 func newParty(
-	self string, all roles, peers component.Peers, p Params, ids []string, features []component.NumericColumn, labels []uint8,
+	self string,
+	all roles,
+	peers component.Peers,
+	p Params,
+	ids []string,
+	features []component.NumericColumn,
+	labels []uint8,
 ) (*party, error) {
 	w := &party{
 		params: p, self: self, ids: ids, rows: len(ids), guest: all.guest, hosts: all.hosts,
@@ -68,16 +74,24 @@ func newParty(
 		w.fixed[j] = make([]int64, w.rows)
 		for i, x := range column {
 			if x >= maxValue || x <= -maxValue {
-				return nil, channel.Errorf("a feature of %s has values of %d or more: standardise the features", self, maxValue)
+				return nil, channel.Errorf(
+					"a feature of %s has values of %d or more: standardise the features",
+					self,
+					maxValue,
+				)
 			}
 			w.fixed[j][i] = toFixed(x)
 		}
 	}
 
 	if fewest := w.batches()[0]; fewest.to-fewest.from <= len(w.columns) {
-		return nil, channel.Errorf("%s has %d features but a batch has only %d rows: the gradients would reveal each row's label; "+
-			"use a larger batch_size, more rows or fewer features",
-			self, len(w.columns), fewest.to-fewest.from)
+		return nil, channel.Errorf(
+			"%s has %d features but a batch has only %d rows: the gradients would reveal each row's label; "+
+				"use a larger batch_size, more rows or fewer features",
+			self,
+			len(w.columns),
+			fewest.to-fewest.from,
+		)
 	}
 	w.weights = slices.Repeat([]float64{p.Init}, len(w.columns))
 	w.optimizer = *newOptimizer(p.Optimizer, p.LearningRate, len(w.columns))
@@ -87,7 +101,8 @@ func newParty(
 // batch holds the rows from..to-1.
 type batch struct{ from, to int }
 
-// batches splits the rows into batches of about equal size, the first one the smallest. A batch always has the same rows.
+// batches splits the rows into batches of about equal size, the first one the smallest. A batch always has
+// the same rows.
 func (w *party) batches() []batch {
 	size := w.params.BatchSize
 	if size == 0 || size > w.rows {
@@ -118,10 +133,22 @@ func (w *party) handshake(ctx context.Context) error {
 			return channel.Errorf("%s runs version %d of this algorithm's protocol, but %s runs version %d",
 				who, theirs.Version, w.self, protocolVersion)
 		case theirs.Agreement != h.Agreement:
-			return channel.Errorf("%s and %s have different parameters: %+v and %+v", w.self, who, h.Agreement, theirs.Agreement)
+			return channel.Errorf(
+				"%s and %s have different parameters: %+v and %+v",
+				w.self,
+				who,
+				h.Agreement,
+				theirs.Agreement,
+			)
 		case theirs.Rows != h.Rows || !bytes.Equal(theirs.RowDigest, h.RowDigest):
-			return channel.Errorf("the rows of %s and %s (%d and %d) do not have the same ids in the same order; "+
-				"run Intersection first", w.self, who, h.Rows, theirs.Rows)
+			return channel.Errorf(
+				"the rows of %s and %s (%d and %d) do not have the same ids in the same order; "+
+					"run Intersection first",
+				w.self,
+				who,
+				h.Rows,
+				theirs.Rows,
+			)
 		}
 		return nil
 	})
@@ -136,11 +163,19 @@ func (w *party) handshake(ctx context.Context) error {
 	n := new(big.Int).SetBytes(k.N)
 	switch {
 	case k.Version != protocolVersion:
-		return channel.Errorf("the arbiter runs version %d of this algorithm's protocol, but %s runs version %d",
-			k.Version, w.self, protocolVersion)
+		return channel.Errorf(
+			"the arbiter runs version %d of this algorithm's protocol, but %s runs version %d",
+			k.Version,
+			w.self,
+			protocolVersion,
+		)
 	case n.BitLen() != w.params.KeyBits:
-		return channel.Errorf("the arbiter's key has %d bits, but %s has %d: encrypt_param.key_length must be the same at all parties",
-			n.BitLen(), w.self, w.params.KeyBits)
+		return channel.Errorf(
+			"the arbiter's key has %d bits, but %s has %d: encrypt_param.key_length must be equal everywhere",
+			n.BitLen(),
+			w.self,
+			w.params.KeyBits,
+		)
 	}
 	if w.key, err = paillier.NewPublicKey(n, new(big.Int).SetBytes(k.HS)); err != nil {
 		return channel.Errorf("the arbiter's key: %v", err)
@@ -185,7 +220,8 @@ func (w *party) sum(ctx context.Context, shares [][]*big.Int) ([]*big.Int, error
 	})
 }
 
-// decrypt has the arbiter decrypt numbers of the given width. It packs many numbers into one ciphertext and masks it.
+// decrypt has the arbiter decrypt numbers of the given width. It packs many numbers into one ciphertext and
+// masks it.
 func (w *party) decrypt(ctx context.Context, cs []*big.Int, width int) ([]*big.Int, error) {
 	per := w.key.PackCount(width)
 	masked := make([]*big.Int, (len(cs)+per-1)/per)
@@ -197,7 +233,8 @@ func (w *party) decrypt(ctx context.Context, cs []*big.Int, width int) ([]*big.I
 	if err != nil {
 		return nil, err
 	}
-	if err := w.arbiter.Send(ctx, stepMasked, maskedHead{Count: len(masked)}, w.key.EncodeCiphertexts(masked)); err != nil {
+	request := w.key.EncodeCiphertexts(masked)
+	if err := w.arbiter.Send(ctx, stepMasked, maskedHead{Count: len(masked)}, request); err != nil {
 		return nil, err
 	}
 	body, err := w.arbiter.Receive(ctx, stepPlain, &plainHead{})

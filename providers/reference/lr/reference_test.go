@@ -2,9 +2,9 @@ package lr
 
 import "math"
 
-// reference is a textbook implementation of regression by gradient descent on the joined table, in floating point. It is
-// given the loss of a row as a function of its score, and the function's slope. It shares no code with the component. If
-// there is an intercept, the last column is its column.
+// reference is a textbook implementation of regression by gradient descent on the joined table, in floating
+// point. It is given the loss of a row as a function of its score, and the function's slope. It shares no
+// code with the component. If there is an intercept, the last column is its column.
 type reference struct {
 	loss, slope func(y, z float64) float64 // of label 1 or -1
 	weights     []float64
@@ -79,7 +79,8 @@ func (r *reference) train(columns [][]float64, labels []uint8, p Params, batches
 				case "adam":
 					m[j] = 0.9*m[j] + 0.1*g[j]
 					v[j] = 0.999*v[j] + 0.001*g[j]*g[j]
-					step = p.LearningRate * (m[j] / (1 - math.Pow(0.9, t))) / (math.Sqrt(v[j]/(1-math.Pow(0.999, t))) + 1e-8)
+					mean, square := m[j]/(1-math.Pow(0.9, t)), v[j]/(1-math.Pow(0.999, t))
+					step = p.LearningRate * mean / (math.Sqrt(square) + 1e-8)
 				case "nesterov_momentum_sgd":
 					was := m[j]
 					m[j] = 0.9*m[j] - p.LearningRate*g[j]
@@ -103,7 +104,8 @@ func (r *reference) train(columns [][]float64, labels []uint8, p Params, batches
 		for _, d := range moved {
 			length += d * d
 		}
-		if p.EarlyStop == "abs" && loss < p.Tol || p.EarlyStop == "weight_diff" && math.Sqrt(length) < p.Tol ||
+		if p.EarlyStop == "abs" && loss < p.Tol ||
+			p.EarlyStop == "weight_diff" && math.Sqrt(length) < p.Tol ||
 			p.EarlyStop == "diff" && len(r.losses) > 1 && math.Abs(r.losses[len(r.losses)-2]-loss) < p.Tol {
 			break
 		}

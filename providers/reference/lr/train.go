@@ -13,7 +13,8 @@ import (
 	"hutong-reference/parallel"
 )
 
-// run trains the model. At the guest it returns the loss of each iteration and the score of each row; at a host, nothing.
+// run trains the model. At the guest it returns the loss of each iteration and the score of each row; at a
+// host, nothing.
 func (w *party) run(ctx context.Context) (losses, scores []float64, err error) {
 	if err := w.handshake(ctx); err != nil {
 		return nil, nil, err
@@ -68,8 +69,8 @@ func (w *party) forward(rows batch) ([]int64, error) {
 	return z, nil
 }
 
-// step processes one batch. It updates the weights and adds 8 times the batch's loss to the objective, without the constant
-// log 2 per row.
+// step processes one batch. It updates the weights and adds 8 times the batch's loss to the objective,
+// without the constant log 2 per row.
 func (w *party) step(ctx context.Context, now position, rows batch, objective *partialSum) error {
 	z, err := w.forward(rows)
 	if err != nil {
@@ -146,10 +147,15 @@ func values(shares map[string][]*big.Int) [][]*big.Int {
 	return out
 }
 
-// addLoss adds this party's terms of Σ z² - 4yz, where z is the sum of all shares, and of the penalty. The guest adds its
-// own terms and its products with all hosts. A host adds its own square and its products with the hosts of lower number.
+// addLoss adds this party's terms of Σ z² - 4yz, where z is the sum of all shares, and of the penalty. The
+// guest adds its own terms and its products with all hosts. A host adds its own square and its products with
+// the hosts of lower number.
 func (w *party) addLoss(
-	ctx context.Context, z, part []int64, shares map[string][]*big.Int, theirs []*big.Int, objective *partialSum,
+	ctx context.Context,
+	z, part []int64,
+	shares map[string][]*big.Int,
+	theirs []*big.Int,
+	objective *partialSum,
 ) error {
 	penalty := 0.0
 	for j, weight := range w.weights {
@@ -218,8 +224,8 @@ func (w *party) update(theirs []*big.Int, part []int64, rows batch) error {
 	return nil
 }
 
-// endIteration ends an iteration. The guest learns the loss and, for early_stop weight_diff, the length of the step of all
-// weights together. It sends to the hosts whether the training continues.
+// endIteration ends an iteration. The guest learns the loss and, for early_stop weight_diff, the length of
+// the step of all weights together. It sends to the hosts whether the training continues.
 func (w *party) endIteration(
 	ctx context.Context, iteration int, objective *partialSum, before, losses []float64,
 ) (stop bool, loss float64, err error) {
@@ -281,13 +287,17 @@ func (w *party) reportToGuest(ctx context.Context, now position, numbers []*big.
 		return false, err
 	}
 	if next.position != now {
-		return false, channel.Errorf("the guest sent the decision for iteration %d; expected iteration %d", next.Iteration, now.Iteration)
+		return false, channel.Errorf(
+			"the guest sent the decision for iteration %d; expected iteration %d",
+			next.Iteration,
+			now.Iteration,
+		)
 	}
 	return next.Stop, nil
 }
 
-// scores returns, at the guest, the scores of all rows under the final weights. With several hosts the guest learns only
-// the sum of their shares.
+// scores returns, at the guest, the scores of all rows under the final weights. With several hosts the guest
+// learns only the sum of their shares.
 func (w *party) scores(ctx context.Context) ([]float64, error) {
 	z, err := w.forward(batch{0, w.rows})
 	if err != nil {

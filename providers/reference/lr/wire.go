@@ -59,7 +59,12 @@ type plainHead struct{}
 
 // receiveCiphertexts receives count ciphertexts, which must belong to this part of the training.
 func receiveCiphertexts(
-	ctx context.Context, peer component.Peer, who, step string, now position, key *paillier.PublicKey, count int,
+	ctx context.Context,
+	peer component.Peer,
+	who, step string,
+	now position,
+	key *paillier.PublicKey,
+	count int,
 ) ([]*big.Int, error) {
 	var head position
 	body, err := peer.Receive(ctx, step, &head)
@@ -67,8 +72,15 @@ func receiveCiphertexts(
 		return nil, err
 	}
 	if head != now {
-		return nil, channel.Errorf("%s of %s: received iteration %d, batch %d; expected iteration %d, batch %d",
-			step, who, head.Iteration, head.Batch, now.Iteration, now.Batch)
+		return nil, channel.Errorf(
+			"%s of %s: received iteration %d, batch %d; expected iteration %d, batch %d",
+			step,
+			who,
+			head.Iteration,
+			head.Batch,
+			now.Iteration,
+			now.Batch,
+		)
 	}
 	cs, err := decodeValid(ctx, key, body, count)
 	if err != nil {

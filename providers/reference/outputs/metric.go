@@ -20,8 +20,8 @@ type Metrics struct {
 	Curve       []Point // from the highest score down
 }
 
-// Measure compares scores with labels. Both labels must occur. It processes scores in descending order and treats rows of
-// equal score as one step.
+// Measure compares scores with labels. Both labels must occur. It processes scores in descending order and
+// treats rows of equal score as one step.
 func Measure(labels []uint8, scores []float64) Metrics {
 	order := make([]int, len(scores))
 	var ones, zeros float64

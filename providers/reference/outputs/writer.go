@@ -8,7 +8,8 @@ import (
 	"hutong-reference/component"
 )
 
-// Marker is the document at a declared output for which this role has no data. Every declared output holds a document.
+// Marker is the document at a declared output for which this role has no data. Every declared output holds a
+// document.
 type Marker struct {
 	Component string `json:"component"`
 	Role      string `json:"role"`
@@ -23,7 +24,8 @@ type Loss struct {
 	Data      any    `json:"data"`
 }
 
-// Metric is the format of the reports train-auc and train-ks. Value is null if the job did not request that metric.
+// Metric is the format of the reports train-auc and train-ks. Value is null if the job did not request that
+// metric.
 type Metric struct {
 	Component string   `json:"component"`
 	Role      string   `json:"role"`
@@ -73,10 +75,16 @@ func (w *Writer) Markers(note string) {
 	}
 }
 
-// Predictions writes the outputs of the party that has the label: train_data, with id, label, predict_score and
-// predict_result of each row, and the reports train-auc and train-ks for the requested metrics. It returns AUC and KS.
+// Predictions writes the outputs of the party that has the label: train_data, with id, label, predict_score
+// and predict_result of each row, and the reports train-auc and train-ks for the requested metrics. It
+// returns AUC and KS.
 func (w *Writer) Predictions(
-	idColumn, labelColumn string, ids []string, labels []uint8, probabilities []float64, threshold float64, metrics []string,
+	idColumn, labelColumn string,
+	ids []string,
+	labels []uint8,
+	probabilities []float64,
+	threshold float64,
+	metrics []string,
 ) (auc, ks float64) {
 	rows := make([][]string, len(ids))
 	for i, p := range probabilities {
@@ -84,7 +92,12 @@ func (w *Writer) Predictions(
 		if p >= threshold {
 			predicted = "1"
 		}
-		rows[i] = []string{ids[i], strconv.Itoa(int(labels[i])), strconv.FormatFloat(p, 'g', -1, 64), predicted}
+		rows[i] = []string{
+			ids[i],
+			strconv.Itoa(int(labels[i])),
+			strconv.FormatFloat(p, 'g', -1, 64),
+			predicted,
+		}
 	}
 	w.Table("train_data", "predictions on the training data", &component.Table{
 		Columns: []string{idColumn, labelColumn, "predict_score", "predict_result"},

@@ -7,7 +7,8 @@ import (
 	"math/big"
 )
 
-// Valid reports whether c can be a ciphertext under this key: a unit modulo n². Use it on everything that a partner sent.
+// Valid reports whether c can be a ciphertext under this key: a unit modulo n². Use it on everything that a
+// partner sent.
 func (pk *PublicKey) Valid(c *big.Int) bool {
 	return c.Sign() > 0 && c.Cmp(pk.n2) < 0 && new(big.Int).GCD(nil, nil, c, pk.N).Cmp(one) == 0
 }
@@ -123,8 +124,8 @@ func (pk *PublicKey) AddPlain(c, m *big.Int) *big.Int {
 	return pk.Add(g, g, c)
 }
 
-// Mask adds a uniformly random number to the plaintext of c and re-randomises it. The party that decrypts the result learns
-// nothing. [PublicKey.Unmask] removes the mask from the decrypted number.
+// Mask adds a uniformly random number to the plaintext of c and re-randomises it. The party that decrypts the
+// result learns nothing. [PublicKey.Unmask] removes the mask from the decrypted number.
 func (pk *PublicKey) Mask(c *big.Int) (masked, mask *big.Int, err error) {
 	if mask, err = rand.Int(rand.Reader, pk.N); err != nil {
 		return nil, nil, fmt.Errorf("failed to draw a mask: %w", err)
@@ -158,7 +159,12 @@ func (pk *PublicKey) EncodeCiphertexts(cs []*big.Int) []byte {
 func (pk *PublicKey) DecodeCiphertexts(body []byte, count int) ([]*big.Int, error) {
 	width := pk.CiphertextBytes()
 	if count < 0 || len(body)%width != 0 || len(body)/width != count {
-		return nil, fmt.Errorf("received %d bytes; expected %d ciphertexts of %d bytes", len(body), count, width)
+		return nil, fmt.Errorf(
+			"received %d bytes; expected %d ciphertexts of %d bytes",
+			len(body),
+			count,
+			width,
+		)
 	}
 	cs := make([]*big.Int, count)
 	for i := range cs {

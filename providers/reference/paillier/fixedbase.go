@@ -2,8 +2,8 @@ package paillier
 
 import "math/big"
 
-// window is the number of exponent bits per multiplication. 6 balances the cost of building the table (63 multiplications
-// per window) against the cost of using it.
+// window is the number of exponent bits per multiplication. 6 balances the cost of building the table (63
+// multiplications per window) against the cost of using it.
 const window = 6
 
 // fixedBase raises one base to many exponents: table[i][d-1] is base^(d·2^(i·window)).

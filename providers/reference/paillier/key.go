@@ -43,7 +43,11 @@ type half struct {
 // NewPublicKey returns the key that a partner sent. It refuses numbers that can't be a key.
 func NewPublicKey(n, hs *big.Int) (*PublicKey, error) {
 	if n.BitLen() < MinKeyBits || n.Bit(0) == 0 {
-		return nil, fmt.Errorf("a Paillier modulus of %d bits: must be odd and have at least %d bits", n.BitLen(), MinKeyBits)
+		return nil, fmt.Errorf(
+			"a Paillier modulus of %d bits: must be odd and have at least %d bits",
+			n.BitLen(),
+			MinKeyBits,
+		)
 	}
 	pk := &PublicKey{N: n, HS: hs, n2: new(big.Int).Mul(n, n), half: new(big.Int).Rsh(n, 1)}
 	if !pk.Valid(hs) || hs.Cmp(one) == 0 {
@@ -56,10 +60,15 @@ func NewPublicKey(n, hs *big.Int) (*PublicKey, error) {
 // exponentBits returns the length of the random exponents, which is half of the key's.
 func exponentBits(n *big.Int) int { return (n.BitLen() + 1) / 2 }
 
-// GenerateKey generates a key of exactly the given number of bits, which must be even and at least [MinKeyBits].
+// GenerateKey generates a key of exactly the given number of bits, which must be even and at least
+// [MinKeyBits].
 func GenerateKey(bits int) (*PrivateKey, error) {
 	if bits < MinKeyBits || bits%2 != 0 {
-		return nil, fmt.Errorf("a Paillier key of %d bits: must be an even number of at least %d", bits, MinKeyBits)
+		return nil, fmt.Errorf(
+			"a Paillier key of %d bits: must be an even number of at least %d",
+			bits,
+			MinKeyBits,
+		)
 	}
 	for {
 		p, err := blumPrime(bits / 2)
@@ -72,15 +81,16 @@ func GenerateKey(bits int) (*PrivateKey, error) {
 		}
 		pLess, qLess := new(big.Int).Sub(p, one), new(big.Int).Sub(q, one)
 		n := new(big.Int).Mul(p, q)
-		if p.Cmp(q) == 0 || n.BitLen() != bits || new(big.Int).GCD(nil, nil, pLess, qLess).Cmp(big.NewInt(2)) != 0 {
+		if p.Cmp(q) == 0 || n.BitLen() != bits ||
+			new(big.Int).GCD(nil, nil, pLess, qLess).Cmp(big.NewInt(2)) != 0 {
 			continue
 		}
 		return newPrivateKey(p, q)
 	}
 }
 
-// blumPrime returns a prime congruent to 3 modulo 4. Its two top bits are set, so that the product of two such primes has
-// the full length.
+// blumPrime returns a prime congruent to 3 modulo 4. Its two top bits are set, so that the product of two
+// such primes has the full length.
 func blumPrime(bits int) (*big.Int, error) {
 	for {
 		p, err := rand.Prime(rand.Reader, bits)

@@ -6,14 +6,15 @@ import (
 	"math/big"
 )
 
-// Layout packs several numbers into one plaintext: adjacent fields, the first one lowest. Each field is wide enough for the
-// sum of its values. A field may be signed: [Layout.Split] returns what it borrowed from the next field. Layouts nest: the
-// result of [Layout.Join] is itself a number for a wider field.
+// Layout packs several numbers into one plaintext: adjacent fields, the first one lowest. Each field is wide
+// enough for the sum of its values. A field may be signed: [Layout.Split] returns what it borrowed from the
+// next field. Layouts nest: the result of [Layout.Join] is itself a number for a wider field.
 type Layout struct {
 	widths []int
 }
 
-// NewLayout returns a layout of fields with the given widths in bits, including the sign. A width is between 1 and 63.
+// NewLayout returns a layout of fields with the given widths in bits, including the sign. A width is between
+// 1 and 63.
 func NewLayout(widths ...int) (Layout, error) {
 	for _, w := range widths {
 		if w < 1 || w > 63 {

@@ -51,7 +51,8 @@ func TestNewPublicKeyRefuses(t *testing.T) {
 	}
 }
 
-// TestHomomorphism compares both kinds of encryption and all operations with the same operations on plain numbers.
+// TestHomomorphism compares both kinds of encryption and all operations with the same operations on plain
+// numbers.
 func TestHomomorphism(t *testing.T) {
 	k := testKey()
 	rapid.Check(t, func(t *rapid.T) {

@@ -5,12 +5,12 @@ import (
 	"math/bits"
 )
 
-// WeightedSum returns a ciphertext of the weighted sum of the plaintexts. It uses Pippenger's algorithm, which is many times
-// faster than scaling each ciphertext: weights are cut into digits, ciphertexts of equal digit are multiplied once, and all
-// share the squarings.
+// WeightedSum returns a ciphertext of the weighted sum of the plaintexts. It uses Pippenger's algorithm,
+// which is many times faster than scaling each ciphertext: weights are cut into digits, ciphertexts of equal
+// digit are multiplied once, and all share the squarings.
 //
-// Without ciphertexts, or if all weights are 0, it returns 1, a ciphertext of 0 without randomness. The result is linkable
-// for a party that knows the randomness of the summands; see [PublicKey.Randomise].
+// Without ciphertexts, or if all weights are 0, it returns 1, a ciphertext of 0 without randomness. The
+// result is linkable for a party that knows the randomness of the summands; see [PublicKey.Randomise].
 func (pk *PublicKey) WeightedSum(cs []*big.Int, weights []int64) *big.Int {
 	var plus, minus terms
 	for i, w := range weights {

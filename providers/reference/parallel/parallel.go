@@ -1,5 +1,5 @@
-// Package parallel runs the iterations of a loop on all CPUs (GOMAXPROCS). Both functions return the first error. They
-// stop early after an error or at the end of the context.
+// Package parallel runs the iterations of a loop on all CPUs (GOMAXPROCS). Both functions return the first
+// error. They stop early after an error or at the end of the context.
 package parallel
 
 import (

@@ -1,23 +1,24 @@
-// Package probe implements the component Probe. It runs inside of containers, where algorithms run, and checks everything
-// that they need, at all parties of a job at once. A job of this one component finds faults before a real job is lost to
-// them.
+// Package probe implements the component Probe. It runs inside of containers, where algorithms run, and
+// checks everything that they need, at all parties of a job at once. A job of this one component finds faults
+// before a real job is lost to them.
 //
 // Checks, by their names in the report:
 //
-//   - environment: all variables are set without which no component works (API_SPECS, part 3, sections 3.3 and 3.4). Other
-//     missing variables that the specification requires are listed in "note".
+//   - environment: all variables are set without which no component works (API_SPECS, part 3, sections 3.3
+//     and 3.4). Other missing variables that the specification requires are listed in "note".
 //   - storage: a document can be written to the address of the report and read back. Nothing else is touched.
 //   - callback: the address answers HTTP. The check sends a GET, accepts any response, and reports no task.
-//   - transport_from and transport_to, for each other party: a message of 1 MiB arrived from it, or at it, complete.
-//   - clock, for each other party with which both directions work: its clock and the own one differ by at most the
-//     parameter max_clock_offset. The check measures five round trips and uses the shortest one.
+//   - transport_from and transport_to, for each other party: a message of 1 MiB arrived from it, or at it,
+//     complete.
+//   - clock, for each other party with which both directions work: its clock and the own one differ by at
+//     most the parameter max_clock_offset. The check measures five round trips and uses the shortest one.
 //
 // Each pair of parties exchanges these messages. Both sides do the same:
 //
 //	hello    a nonce, the time, 1 MiB and its SHA-256
 //	receipt  whether the other party's hello arrived
-//	ping     nonce and number, first from the party whose role sorts first; pong repeats them and adds the times of
-//	         arrival and departure; then in the other direction
+//	ping     nonce and number, first from the party whose role sorts first; pong repeats them and adds the
+//	         times of arrival and departure; then in the other direction
 //	done     the report is written
 //
 // # Report
@@ -44,9 +45,10 @@
 //	  ]
 //	}
 //
-// "why" is present if and only if "ok" is false. The task fails if a check failed, and its last log line names the failed
-// checks. The log also contains each check as soon as its result is known.
+// "why" is present if and only if "ok" is false. The task fails if a check failed, and its last log line
+// names the failed checks. The log also contains each check as soon as its result is known.
 //
-// A scheduler stops all parties as soon as one fails. Therefore no party ends before those that it can reach have written
-// their reports. A report describes its own party's view; what a peer could not do is in the peer's report.
+// A scheduler stops all parties as soon as one fails. Therefore no party ends before those that it can reach
+// have written their reports. A report describes its own party's view; what a peer could not do is in the
+// peer's report.
 package probe

@@ -65,7 +65,14 @@ type peerProbe struct {
 // openPeer opens the exchange. If that fails, every check reports the error.
 func openPeer(ctx context.Context, c channel.Config, timeout time.Duration, now func() time.Time) *peerProbe {
 	c.ReceiveTimeout, c.TransportTimeout = timeout, timeout
-	d := &peerProbe{config: c, partner: c.Partner, pingsFirst: c.Self < c.Partner, timeout: timeout, nonce: rand.Text(), now: now}
+	d := &peerProbe{
+		config:     c,
+		partner:    c.Partner,
+		pingsFirst: c.Self < c.Partner,
+		timeout:    timeout,
+		nonce:      rand.Text(),
+		now:        now,
+	}
 	d.link, d.ctx, d.err = channel.Open(ctx, c)
 	return d
 }
@@ -76,8 +83,8 @@ func (d *peerProbe) close() {
 	}
 }
 
-// finish notifies the other party that this one has written its report. If messages arrive from it, finish waits until it
-// has written its report, too.
+// finish notifies the other party that this one has written its report. If messages arrive from it, finish
+// waits until it has written its report, too.
 func (d *peerProbe) finish() {
 	if d.err != nil {
 		return
@@ -85,7 +92,13 @@ func (d *peerProbe) finish() {
 	sendErr := d.send(d.ctx, stepDone, struct{}{}, nil)
 	if d.partnerNonce != "" && sendErr == nil {
 		if _, err := d.receive(d.ctx, stepDone, &struct{}{}); err != nil {
-			slog.Debug("failed to learn whether the peer wrote its report", "peer", d.partner, "error", err.Error())
+			slog.Debug(
+				"failed to learn whether the peer wrote its report",
+				"peer",
+				d.partner,
+				"error",
+				err.Error(),
+			)
 		}
 	}
 }
@@ -135,20 +148,30 @@ func (d *peerProbe) run(maxOffset time.Duration) []Check {
 		if offset < 0 {
 			side = "behind"
 		}
-		clock = clock.withError(fmt.Errorf("the clock of %s is %s %s this party's clock, more than %s: synchronize both by NTP",
-			c.Partner, offset.Abs().Round(time.Millisecond), side, maxOffset))
+		clock = clock.withError(
+			fmt.Errorf("the clock of %s is %s %s this party's clock, more than %s: synchronize both by NTP",
+				c.Partner, offset.Abs().Round(time.Millisecond), side, maxOffset),
+		)
 	}
 	return []Check{from, to.withDuration(trip), clock}
 }
 
 func (d *peerProbe) send(ctx context.Context, step string, head any, body []byte) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, d.timeout, fmt.Errorf("the transport did not accept the message within %s", d.timeout))
+	ctx, cancel := context.WithTimeoutCause(
+		ctx,
+		d.timeout,
+		fmt.Errorf("the transport did not accept the message within %s", d.timeout),
+	)
 	defer cancel()
 	return d.link.Send(ctx, step, head, body)
 }
 
 func (d *peerProbe) receive(ctx context.Context, step string, head any) ([]byte, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, d.timeout, fmt.Errorf("no message arrived within %s", d.timeout))
+	ctx, cancel := context.WithTimeoutCause(
+		ctx,
+		d.timeout,
+		fmt.Errorf("no message arrived within %s", d.timeout),
+	)
 	defer cancel()
 	return d.link.Receive(ctx, step, head)
 }
@@ -173,8 +196,8 @@ func (d *peerProbe) receiveHello(ctx context.Context) error {
 	return nil
 }
 
-// compareClocks returns how far the other party's clock is ahead, and the round trip of that measurement. It uses the
-// algorithm of NTP: the offset is taken from the ping with the shortest round trip.
+// compareClocks returns how far the other party's clock is ahead, and the round trip of that measurement. It
+// uses the algorithm of NTP: the offset is taken from the ping with the shortest round trip.
 func (d *peerProbe) compareClocks(ctx context.Context) (offset, trip time.Duration, err error) {
 	if !d.pingsFirst {
 		if err := d.answerPings(ctx); err != nil {
@@ -198,7 +221,9 @@ func (d *peerProbe) compareClocks(ctx context.Context) (offset, trip time.Durati
 		// Exclude the time between arrival and departure at the other party.
 		t := came.Sub(left) - p.Left.Sub(p.Came)
 		if t < 0 {
-			return 0, 0, errors.New("a response arrived before its request: a clock was set during the measurement")
+			return 0, 0, errors.New(
+				"a response arrived before its request: a clock was set during the measurement",
+			)
 		}
 		if round == 0 || t < trip {
 			trip = t

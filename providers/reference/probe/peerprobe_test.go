@@ -96,7 +96,9 @@ func TestForgery(t *testing.T) {
 		want string
 	}{
 		"body": {stepHello, func(ctx context.Context, l *channel.Link) error {
-			return l.Send(ctx, stepHello, hello{Nonce: "n", Digest: make([]byte, 32)}, make([]byte, helloSize))
+			return l.Send(
+				ctx, stepHello, hello{Nonce: "n", Digest: make([]byte, 32)}, make([]byte, helloSize),
+			)
 		}, "arrived corrupted"},
 		"format": {stepHello, func(ctx context.Context, l *channel.Link) error {
 			return l.Send(ctx, stepHello, "no object", nil)

@@ -26,8 +26,8 @@ var Outputs = []string{"probe"}
 // localTimeout limits the checks that need no other party.
 const localTimeout = 20 * time.Second
 
-// Run runs all checks, writes the report, and returns an error that names the failed checks. config returns the
-// configuration of the link to another party.
+// Run runs all checks, writes the report, and returns an error that names the failed checks. config returns
+// the configuration of the link to another party.
 func Run(ctx context.Context, task component.Task, config func(component.Party) channel.Config) error {
 	r := component.NewReader(task.Parameters)
 	timeout := time.Duration(r.Float("timeout", 60, 0.1, 3600) * float64(time.Second))
@@ -56,7 +56,8 @@ func Run(ctx context.Context, task component.Task, config func(component.Party) 
 	}
 	err := summarize(ctx, task, found.checks)
 
-	// A scheduler stops all parties as soon as one fails. So wait until all reachable parties have written their reports.
+	// A scheduler stops all parties as soon as one fails. So wait until all reachable parties have written
+	// their reports.
 	var waiting sync.WaitGroup
 	for _, d := range peers {
 		waiting.Go(d.finish)
@@ -72,7 +73,8 @@ type results struct {
 	running sync.WaitGroup
 }
 
-// start runs checks in the background and logs each result at once. So even a stopped probe leaves some results.
+// start runs checks in the background and logs each result at once. So even a stopped probe leaves some
+// results.
 func (f *results) start(do func() []Check) {
 	f.running.Go(func() {
 		done := do()
@@ -89,7 +91,10 @@ func (f *results) start(do func() []Check) {
 func summarize(ctx context.Context, task component.Task, checks []Check) error {
 	order := []string{"environment", "storage", "callback", "transport_from", "transport_to", "clock"}
 	slices.SortStableFunc(checks, func(a, b Check) int {
-		return cmp.Or(cmp.Compare(a.Peer, b.Peer), cmp.Compare(slices.Index(order, a.Name), slices.Index(order, b.Name)))
+		return cmp.Or(
+			cmp.Compare(a.Peer, b.Peer),
+			cmp.Compare(slices.Index(order, a.Name), slices.Index(order, b.Name)),
+		)
 	})
 	rep := Report{
 		Component: task.Component, Role: task.Self.String(), NodeID: task.Self.NodeID,
@@ -131,7 +136,10 @@ func writeReport(ctx context.Context, task component.Task, rep Report) error {
 func output(task component.Task) (component.Address, error) {
 	address, ok := task.Outputs[Outputs[0]]
 	if !ok {
-		return address, fmt.Errorf("variable runtime.component.output.%s is missing: the job does not declare the report", Outputs[0])
+		return address, fmt.Errorf(
+			"variable runtime.component.output.%s is missing: the job does not declare the report",
+			Outputs[0],
+		)
 	}
 	return address, nil
 }
@@ -141,7 +149,10 @@ func environment(task component.Task) Check {
 	var required, others []string
 	for _, name := range task.Missing {
 		switch {
-		case strings.HasPrefix(name, "config.inst_id."), name == "config.trace_id", name == "config.token", name == "config.log.path":
+		case strings.HasPrefix(name, "config.inst_id."),
+			name == "config.trace_id",
+			name == "config.token",
+			name == "config.log.path":
 			others = append(others, name)
 		default:
 			required = append(required, name)
@@ -201,7 +212,9 @@ func callback(ctx context.Context, address string) Check {
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<16))
 	_ = resp.Body.Close()
 	if resp.StatusCode == http.StatusBadGateway || resp.StatusCode == http.StatusGatewayTimeout {
-		return c.withError(fmt.Errorf("a gateway returned HTTP %d: the server behind it does not answer", resp.StatusCode))
+		return c.withError(
+			fmt.Errorf("a gateway returned HTTP %d: the server behind it does not answer", resp.StatusCode),
+		)
 	}
 	return c.withDuration(time.Since(began))
 }

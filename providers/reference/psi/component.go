@@ -31,8 +31,8 @@ type report struct {
 	Rate         float64 `json:"intersect_rate"` // relative to own_count
 }
 
-// Run computes the intersection with the partners and writes the own rows of it. It sorts them by id, so that the rows of
-// all parties match. A host without sync_intersect_ids writes a dataset without rows.
+// Run computes the intersection with the partners and writes the own rows of it. It sorts them by id, so that
+// the rows of all parties match. A host without sync_intersect_ids writes a dataset without rows.
 func Run(ctx context.Context, task component.Task, store component.Store, peers component.Peers) error {
 	r := component.NewReader(task.Parameters)
 	idColumn := r.String("id", "id")

@@ -56,8 +56,14 @@ const exponent = 65537
 // maxIDs limits how many ids a partner may announce.
 const maxIDs = 1 << 31
 
-// Guest runs the guest's side. It returns the positions of its ids that all hosts have, and the number of ids of each host.
-func Guest(ctx context.Context, hosts []Peer, ids []string, o Options) (positions []int, hostIDs []int, err error) {
+// Guest runs the guest's side. It returns the positions of its ids that all hosts have, and the number of ids
+// of each host.
+func Guest(
+	ctx context.Context,
+	hosts []Peer,
+	ids []string,
+	o Options,
+) (positions []int, hostIDs []int, err error) {
 	tokens := make([][][]byte, len(hosts)) // by host and own id
 	common := make([][]bool, len(hosts))
 	hostIDs = make([]int, len(hosts))
@@ -92,8 +98,8 @@ func Guest(ctx context.Context, hosts []Peer, ids []string, o Options) (position
 	return positions, hostIDs, nil
 }
 
-// intersectWith runs the exchange with one host. It returns the tokens of all own ids under that host's key, and reports for
-// each id whether the host has it.
+// intersectWith runs the exchange with one host. It returns the tokens of all own ids under that host's key,
+// and reports for each id whether the host has it.
 func intersectWith(
 	ctx context.Context, peer Peer, ids []string, o Options,
 ) (tokens [][]byte, common []bool, hostIDs int, err error) {
@@ -107,7 +113,9 @@ func intersectWith(
 		return fail(channel.Errorf("guest and host have different parameters: %+v and %+v", o, key.Options))
 	}
 	if n.BitLen() != o.KeyBits || n.Bit(0) == 0 || key.E != exponent {
-		return fail(channel.Errorf("the host's RSA key must have %d bits and exponent %d", o.KeyBits, exponent))
+		return fail(
+			channel.Errorf("the host's RSA key must have %d bits and exponent %d", o.KeyBits, exponent),
+		)
 	}
 	s := &scheme{n, big.NewInt(exponent), hashes[o.Hash], hashes[o.FinalHash]}
 
@@ -131,7 +139,8 @@ func intersectWith(
 		if err != nil {
 			return fail(err)
 		}
-		if err := peer.Send(ctx, stepBlinded, batchHead{len(ids)}, encodeNumbers(blinded, s.width())); err != nil {
+		body := encodeNumbers(blinded, s.width())
+		if err := peer.Send(ctx, stepBlinded, batchHead{len(ids)}, body); err != nil {
 			return fail(err)
 		}
 	}
@@ -179,9 +188,14 @@ func intersectWith(
 	return tokens, common, len(theirs), nil
 }
 
-// Host runs the host's side. It returns the positions of its ids that are in the intersection, and the number of ids of the
-// guest. Without Options.Sync it returns no positions.
-func Host(ctx context.Context, peer Peer, ids []string, o Options) (positions []int, guestIDs int, err error) {
+// Host runs the host's side. It returns the positions of its ids that are in the intersection, and the number
+// of ids of the guest. Without Options.Sync it returns no positions.
+func Host(
+	ctx context.Context,
+	peer Peer,
+	ids []string,
+	o Options,
+) (positions []int, guestIDs int, err error) {
 	s, err := newSigner(o.KeyBits, o.Hash, o.FinalHash)
 	if err != nil {
 		return nil, 0, err

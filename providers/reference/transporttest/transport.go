@@ -1,6 +1,6 @@
-// Package transporttest provides an in-memory transport for tests of components. It implements the BFIA channel's push,
-// pop and release over real HTTP, with queues by node, session and topic. One instance replaces the transports of all
-// parties. It records all messages and can simulate faults.
+// Package transporttest provides an in-memory transport for tests of components. It implements the BFIA
+// channel's push, pop and release over real HTTP, with queues by node, session and topic. One instance
+// replaces the transports of all parties. It records all messages and can simulate faults.
 package transporttest
 
 import (
@@ -25,10 +25,11 @@ type queueKey struct{ node, session, topic string }
 
 // Transport is an HTTP server with queues in memory.
 type Transport struct {
-	// Fault is called before each request, with its verb and the number of earlier requests. If it returns true, it has
-	// written the response itself. Set it before use.
+	// Fault is called before each request, with its verb and the number of earlier requests. If it returns
+	// true, it has written the response itself. Set it before use.
 	Fault func(verb string, n int, w http.ResponseWriter, r *http.Request) bool
-	// DropResponse decides for each processed request whether to break the connection in place of the response.
+	// DropResponse decides for each processed request whether to break the connection in place of the
+	// response.
 	DropResponse func(verb string, n int) bool
 	// IgnoreMessageIDs simulates a transport that does not support message ids.
 	IgnoreMessageIDs bool
@@ -121,7 +122,8 @@ func (b *Transport) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n := b.requests
 	b.requests++
 	for _, h := range []string{
-		"tech-provider-code", "trace-id", "token", "session-id", "source-node-id", "target-node-id", "message-id",
+		"tech-provider-code", "trace-id", "token", "session-id", "source-node-id", "target-node-id",
+		"message-id",
 	} {
 		if r.Header.Get("x-ptp-"+h) == "" {
 			b.missingHeaders = append(b.missingHeaders, verb+" without "+h)
