@@ -54,7 +54,7 @@ test-s3:
 # The k8s device on a real API server, etcd and Job controller, which are built for it: some three minutes, once.
 test-k8s:
 	test/testenv/k8s/install.sh "$(CACHE)"
-	HUTONG_TEST_K8S="$(CACHE)/bin/k8s-cluster" $(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) -run '^TestKubernetes|/k8s$$' ./activities/runner
+	HUTONG_TEST_K8S="$(CACHE)/bin/k8s-cluster" $(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) ./activities/driver/kubernetes
 
 test-engine:
 	$(STATIC) $(GO) test -timeout 10m $(TEST_FLAGS) ./internal/devserver
