@@ -224,7 +224,7 @@ func TestOrphans(t *testing.T) {
 		labels := map[string]string{}
 		for label, value := range c.labels {
 			labels[label] = value
-			labels["hutong.run"], labels["hutong.job_id"], labels["hutong.task"] = name, "202609010000009999999", "s1"
+			labels["hutong.container"], labels["hutong.job_id"], labels["hutong.task"] = name, "202609010000009999999", "s1"
 			labels["hutong.role"], labels["hutong.attempt"] = "host.0", "1"
 		}
 		created, err := cli.ContainerCreate(t.Context(), &container.Config{Image: seedImage, Labels: labels}, &container.HostConfig{NetworkMode: "none"}, nil, nil, name)
