@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
+	"hutong/fateflow"
 )
 
 // newRouter is what stands before FATE-Flows that speak their own protocol: it sends each command to the party that the
@@ -82,9 +83,9 @@ func (w *world) awaitFateOwn(t *testing.T, id, state string) bfia.JobStatus {
 	return status
 }
 
-// TestNativeProtocol: a FATE-Flow that schedules by its own protocol runs jobs of two dependent tasks at Hutong, told of
+// TestFateflowProtocol: a FATE-Flow that schedules by its own protocol runs jobs of two dependent tasks at Hutong, told of
 // their ends by Hutong, or asking for them.
-func TestNativeProtocol(t *testing.T) {
+func TestFateflowProtocol(t *testing.T) {
 	w := theWorld(t)
 	for _, sync := range []string{"callback", "poll"} {
 		t.Run("success by "+sync, func(t *testing.T) {
@@ -93,15 +94,15 @@ func TestNativeProtocol(t *testing.T) {
 			require.Equal(t, map[string]bfia.TaskState{"s1": "success", "s2": "success"}, w.fate.scheduledTasks(t, id))
 			require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskSuccess, "s2": bfia.TaskSuccess}, byName(status))
 			require.Equal(t, fateNode, status.Scheduler)
-			require.NotEmpty(t, w.toUs.sent(bfia.PathPartnerJobApply, id), "room was applied for before the start")
-			require.NotEmpty(t, w.toFate.sent(bfia.PathSchedulerTaskReport, id), "the scheduler was told")
+			require.NotEmpty(t, w.toUs.sent(fateflow.PathJobApply, id), "room was applied for before the start")
+			require.NotEmpty(t, w.toFate.sent(fateflow.PathSchedulerTaskReport, id), "the scheduler was told")
 		})
 	}
 	t.Run("failure at Hutong", func(t *testing.T) {
 		// FATE-Flow begins the task a second time, after it has ended the job.
 		id := w.submitFate(t, fateDAG{provider: failsAtHutong, seconds: "1", sync: "callback", retries: 1})
-		require.Eventually(t, func() bool { return len(w.toFate.sent(bfia.PathSchedulerTaskReport, `"task_version":1,`)) == 2 }, limit, tick, "the second try is told of")
-		for _, x := range w.toFate.sent(bfia.PathSchedulerTaskReport, id) {
+		require.Eventually(t, func() bool { return len(w.toFate.sent(fateflow.PathSchedulerTaskReport, `"task_version":1,`)) == 2 }, limit, tick, "the second try is told of")
+		for _, x := range w.toFate.sent(fateflow.PathSchedulerTaskReport, id) {
 			require.Contains(t, x.answer, `"code":0`)
 		}
 		status := w.awaitFateOwn(t, id, "failed")
