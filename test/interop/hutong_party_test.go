@@ -17,7 +17,7 @@ import (
 )
 
 // patience is how long Hutong waits for one answer.
-const patience = 8 * time.Second
+const answerTimeout = 8 * time.Second
 
 // hutongNetwork is the Docker network that Hutong makes for its containers.
 const hutongNetwork = "hutong-jg0100001100000071"
@@ -43,34 +43,34 @@ func newHutong(t *testing.T, dir, api, storage string) *hutongParty {
 }
 
 // settings are what the configuration of a Hutong must say to work with a FATE-Flow partner.
-func (h *hutongParty) settings(t *testing.T, w *world) map[string]any {
+func (h *hutongParty) settings(t *testing.T, w *environment) map[string]any {
 	return map[string]any{
 		"node_id": hutongNode, "listen": h.api, "data_dir": filepath.Join(h.dir, "data"),
 		"transport": map[string]any{"listen": h.transport},
 		"temporal":  map[string]any{"address": testenv.Temporal(t), "namespace": "interop"},
 		"database":  map[string]any{"url": h.db},
 		"storage":   map[string]any{"url": h.storage},
-		"routes":    map[string]any{fateNode: map[string]any{"url": w.toFate.url(), "transport_url": "http://" + w.fate.transport}},
+		"routes":    map[string]any{fateFlowNode: map[string]any{"url": w.toFateFlow.url(), "transport_url": "http://" + w.fateFlow.transport}},
 		// FATE-Flow never reports its tasks, so it is asked soon.
 		"jobs":   map[string]any{"poll_after": "1s", "poll_every": "1s"},
 		"runner": map[string]any{"slots": 16, "stop_grace": "2s", "docker": map[string]any{"enabled": "true"}},
-		"remote": map[string]any{"timeout": patience.String(), "give_up_after": "5m"},
+		"remote": map[string]any{"timeout": answerTimeout.String(), "give_up_after": "5m"},
 		"log":    map[string]any{"level": "debug"},
 	}
 }
 
-func (h *hutongParty) start(t *testing.T, w *world) {
+func (h *hutongParty) start(t *testing.T, w *environment) {
 	writeYAML(t, h.config, h.settings(t, w))
 	h.run(t, "migrate")
 	for _, part := range []string{"transport", "worker", "api"} {
 		h.startPart(t, part)
 	}
-	h.ready(t)
+	h.awaitReady(t)
 }
 
 func (h *hutongParty) run(t *testing.T, command string) {
 	p := launch(t, h.dir, "hutong-"+command, nil, testenv.Binary(t, "hutong"), command, "--config", h.config)
-	<-p.gone
+	<-p.exited
 	require.True(t, p.cmd.ProcessState.Success(), "hutong %s: %s", command, p.tail())
 }
 
@@ -79,8 +79,8 @@ func (h *hutongParty) startPart(t *testing.T, part string) {
 }
 
 // ready waits until all parts serve.
-func (h *hutongParty) ready(t *testing.T) {
-	h.parts["transport"].await(t, time.Minute, func() bool { return listening(h.transport) })
+func (h *hutongParty) awaitReady(t *testing.T) {
+	h.parts["transport"].await(t, time.Minute, func() bool { return isListening(h.transport) })
 	h.parts["worker"].await(t, time.Minute, func() bool { return strings.Contains(h.parts["worker"].tail(), "is ready") })
 	h.parts["api"].await(t, time.Minute, func() bool {
 		resp, err := http.Get(h.url + bfia.PathReady)
@@ -101,13 +101,13 @@ func (h *hutongParty) kill() {
 func (h *hutongParty) restart(t *testing.T) {
 	h.startPart(t, "worker")
 	h.startPart(t, "api")
-	h.ready(t)
+	h.awaitReady(t)
 }
 
 func (h *hutongParty) status(t *testing.T, jobID string) bfia.JobStatus {
 	t.Helper()
 	var status bfia.JobStatus
-	h.good(t, http.MethodGet, bfia.PathPlatformStatusAll+"?job_id="+jobID, nil, &status)
+	h.mustRequest(t, http.MethodGet, bfia.PathPlatformStatusAll+"?job_id="+jobID, nil, &status)
 	return status
 }
 
@@ -115,7 +115,7 @@ func (h *hutongParty) status(t *testing.T, jobID string) bfia.JobStatus {
 func (h *hutongParty) outputs(t *testing.T, jobID string) map[string]address {
 	t.Helper()
 	var list struct{ Outputs []bfia.Output }
-	h.good(t, http.MethodGet, bfia.PathJobOutputs+"?job_id="+jobID, nil, &list)
+	h.mustRequest(t, http.MethodGet, bfia.PathJobOutputs+"?job_id="+jobID, nil, &list)
 	byName := map[string]address{}
 	for _, o := range list.Outputs {
 		byName[o.Role+" "+o.TaskName+" "+o.Output] = address{Name: o.Name, Namespace: o.Namespace}

@@ -19,22 +19,22 @@ import (
 )
 
 // The tasks of the job, in its order: one wave of two containers each.
-var waves = []string{"intersect_rsa_1", "hetero_secureboost_1"}
+var referenceTasks = []string{"intersect_rsa_1", "hetero_secureboost_1"}
 
 // alone runs the job's containers by the Docker API alone.
-type alone struct {
+type dockerBaseline struct {
 	docker    *client.Client
 	id        string
 	waves     [][]container.InspectResponse // as the job had them
-	callbacks callbacks
+	callbacks callbackServer
 	count     atomic.Int64
 }
 
-// newAlone takes the configurations of a job's containers as Docker tells them, but with places of its own for outputs,
+// newDockerBaseline takes the configurations of a job's containers as Docker tells them, but with places of its own for outputs,
 // and a server of its own that takes the callbacks.
-func newAlone(docker *client.Client, id, dir string, seen []container.InspectResponse) (*alone, error) {
-	a := &alone{docker: docker, id: id}
-	for _, task := range waves {
+func newDockerBaseline(docker *client.Client, id, dir string, seen []container.InspectResponse) (*dockerBaseline, error) {
+	a := &dockerBaseline{docker: docker, id: id}
+	for _, task := range referenceTasks {
 		var wave []container.InspectResponse
 		for _, c := range seen {
 			if c.Config.Labels["hutong.task"] == task {
@@ -81,7 +81,7 @@ func newAlone(docker *client.Client, id, dir string, seen []container.InspectRes
 const runLabel = "bench"
 
 // one makes, starts, waits for and removes one container.
-func (a *alone) one(ctx context.Context, c container.InspectResponse) error {
+func (a *dockerBaseline) runContainer(ctx context.Context, c container.InspectResponse) error {
 	name := fmt.Sprintf("hutong-bench-%s-%d", a.id, a.count.Add(1))
 	made, err := a.docker.ContainerCreate(ctx, c.Config, c.HostConfig, nil, nil, name)
 	if err != nil {
@@ -106,10 +106,10 @@ func (a *alone) one(ctx context.Context, c container.InspectResponse) error {
 }
 
 // job runs the four containers in two waves.
-func (a *alone) job(ctx context.Context) (began, ended time.Time, err error) {
+func (a *dockerBaseline) runJob(ctx context.Context) (began, ended time.Time, err error) {
 	began = time.Now()
 	for _, wave := range a.waves {
-		if err := parallel(len(wave), len(wave), func(i int) error { return a.one(ctx, wave[i]) }); err != nil {
+		if err := forEachParallel(len(wave), len(wave), func(i int) error { return a.runContainer(ctx, wave[i]) }); err != nil {
 			return began, ended, err
 		}
 	}
@@ -117,15 +117,15 @@ func (a *alone) job(ctx context.Context) (began, ended time.Time, err error) {
 }
 
 // many runs the containers of n jobs, so many at once as the parties' slots allow.
-func (a *alone) many(ctx context.Context, n int) (time.Duration, error) {
+func (a *dockerBaseline) runMany(ctx context.Context, n int) (time.Duration, error) {
 	all := slices.Concat(a.waves...)
 	began := time.Now()
-	err := parallel(n*len(all), 2*slots, func(i int) error { return a.one(ctx, all[i%len(all)]) })
+	err := forEachParallel(n*len(all), 2*slots, func(i int) error { return a.runContainer(ctx, all[i%len(all)]) })
 	return time.Since(began), err
 }
 
 // parallel calls f for 0 to n-1, some at once, and tells the first error.
-func parallel(n, atOnce int, f func(int) error) error {
+func forEachParallel(n, atOnce int, f func(int) error) error {
 	var next atomic.Int64
 	errs := make(chan error, n)
 	var group sync.WaitGroup
@@ -147,13 +147,13 @@ func parallel(n, atOnce int, f func(int) error) error {
 }
 
 // callbacks takes callbacks and does nothing with them.
-type callbacks struct {
+type callbackServer struct {
 	servers []*http.Server
 	byHost  map[string]string
 }
 
 // serve listens where the host of address is reached by a container with those extra hosts, and gives the address there.
-func (c *callbacks) serve(address string, extraHosts []string) (string, error) {
+func (c *callbackServer) serve(address string, extraHosts []string) (string, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return "", err
@@ -186,7 +186,7 @@ func (c *callbacks) serve(address string, extraHosts []string) (string, error) {
 	return u.String(), nil
 }
 
-func (c *callbacks) close() {
+func (c *callbackServer) close() {
 	for _, s := range c.servers {
 		_ = s.Close()
 	}

@@ -22,14 +22,14 @@ import (
 	"hutong/workflows"
 )
 
-// TestSeedJob runs the seed's registration and job, byte for byte: both roles on one node, and the host on another one.
-func TestSeedJob(t *testing.T) {
+// TestReferenceJob runs the seed's registration and job, byte for byte: both roles on one node, and the host on another one.
+func TestReferenceJob(t *testing.T) {
 	for _, device := range []bfia.Device{bfia.DeviceProcess, bfia.DeviceDocker} {
 		t.Run(string(device), func(t *testing.T) {
 			if device == bfia.DeviceDocker {
-				docker(t)
+				dockerClient(t)
 			}
-			w := newWorld(t, func(cfg *party.Config) {
+			w := newPartyPair(t, func(cfg *party.Config) {
 				if device == bfia.DeviceDocker {
 					cfg.Runner.Docker.Enabled, cfg.Runner.Process.Allow = party.SwitchOn, nil
 					t.Cleanup(func() { removeNetwork(t, cfg.NodeID) })
@@ -40,34 +40,34 @@ func TestSeedJob(t *testing.T) {
 			})
 			w.guest.start()
 			w.host.start()
-			registration := vector(t, "provider_register.request.json")
-			for _, n := range []*node{w.guest, w.host} {
+			registration := readVector(t, "provider_register.request.json")
+			for _, n := range []*testParty{w.guest, w.host} {
 				n.register(registration, device)
 				n.upload("host.csv", "testspace", "test_host")
 			}
 			w.guest.upload("guest.csv", "testspace", "test_guest")
 			for name, apart := range map[string]bool{"one node": false, "two nodes": true} {
 				t.Run(name, func(t *testing.T) {
-					jobID := w.guest.submit(seedJob(t, apart))
-					requireSuccess(t, w.guest.await(jobID, 3*time.Minute, finished))
+					jobID := w.guest.submit(referenceJob(t, apart))
+					requireSuccess(t, w.guest.awaitJob(jobID, 3*time.Minute, isFinished))
 					host := w.guest
 					if apart {
 						host = w.host
-						requireSuccess(t, host.await(jobID, 10*time.Second, finished))
+						requireSuccess(t, host.awaitJob(jobID, 10*time.Second, isFinished))
 					}
-					checkResults(t, w.guest, host, jobID)
-					checkNothingLeft(t, w.guest, jobID, device)
-					checkNothingLeft(t, host, jobID, device)
-					checkEngine(t, w.guest, workflows.JobID(jobID))
-					checkEngine(t, host, workflows.PartyJobID(jobID))
+					requireResults(t, w.guest, host, jobID)
+					requireNoContainers(t, w.guest, jobID, device)
+					requireNoContainers(t, host, jobID, device)
+					requireWorkflowSuccess(t, w.guest, workflows.JobID(jobID))
+					requireWorkflowSuccess(t, host, workflows.PartyJobID(jobID))
 				})
 			}
 		})
 	}
 }
 
-// checkResults looks at what the parties got.
-func checkResults(t *testing.T, guest, host *node, jobID string) {
+// requireResults looks at what the parties got.
+func requireResults(t *testing.T, guest, host *testParty, jobID string) {
 	t.Helper()
 	g, h := guest.outputs(jobID), host.outputs(jobID)
 	for _, name := range []string{"intersect_rsa_1 guest.0 train_data", "intersect_rsa_1 guest.0 train-intersection",
@@ -80,21 +80,21 @@ func checkResults(t *testing.T, guest, host *node, jobID string) {
 	require.NoError(t, json.Unmarshal([]byte(guest.download(g["hetero_secureboost_1 guest.0 train-auc"])), &auc))
 	require.GreaterOrEqual(t, auc.Value, 0.99)
 
-	guestIDs := ids(t, guest.download(g["intersect_rsa_1 guest.0 train_data"]))
+	guestIDs := readIDs(t, guest.download(g["intersect_rsa_1 guest.0 train_data"]))
 	require.Len(t, guestIDs, 509)
-	require.Equal(t, guestIDs, ids(t, host.download(h["intersect_rsa_1 host.0 train_data"])))
+	require.Equal(t, guestIDs, readIDs(t, host.download(h["intersect_rsa_1 host.0 train_data"])))
 
 	var lines struct{ Num int }
 	task := g["hetero_secureboost_1 guest.0 model"].TaskID
-	guest.good(http.MethodGet, bfia.PathPlatformLogLines+"?log_level=info&role=guest.0&task_id="+task, nil, &lines)
+	guest.mustRequest(http.MethodGet, bfia.PathPlatformLogLines+"?log_level=info&role=guest.0&task_id="+task, nil, &lines)
 	require.Positive(t, lines.Num)
 	var log struct{ Data string }
-	guest.good(http.MethodGet, bfia.PathPlatformLog+"?log_level=info&start=0&length=100&role=guest.0&task_id="+task, nil, &log)
+	guest.mustRequest(http.MethodGet, bfia.PathPlatformLog+"?log_level=info&start=0&length=100&role=guest.0&task_id="+task, nil, &log)
 	require.Contains(t, log.Data, "input read")
 }
 
 // ids is the id column of a CSV file.
-func ids(t *testing.T, csv string) []string {
+func readIDs(t *testing.T, csv string) []string {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(csv), "\n")
 	column := -1
@@ -111,21 +111,21 @@ func ids(t *testing.T, csv string) []string {
 	return list
 }
 
-// checkNothingLeft sees to it that a job's end leaves neither containers nor run folders.
-func checkNothingLeft(t *testing.T, n *node, jobID string, device bfia.Device) {
+// requireNoContainers sees to it that a job's end leaves neither containers nor run folders.
+func requireNoContainers(t *testing.T, n *testParty, jobID string, device bfia.Device) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		if device == bfia.DeviceProcess {
 			left, err := filepath.Glob(filepath.Join(n.cfg.DataDir, "runs", "*"+jobID+"*"))
 			return err == nil && len(left) == 0
 		}
-		left, err := docker(t).ContainerList(t.Context(), container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("name", jobID))})
+		left, err := dockerClient(t).ContainerList(t.Context(), container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("name", jobID))})
 		return err == nil && len(left) == 0
 	}, 20*time.Second, 100*time.Millisecond, "runs of job %s are left at %s", jobID, n.cfg.NodeID)
 }
 
-// checkEngine sees to it that Temporal's UI tells the job's end.
-func checkEngine(t *testing.T, n *node, workflowID string) {
+// requireWorkflowSuccess sees to it that Temporal's UI tells the job's end.
+func requireWorkflowSuccess(t *testing.T, n *testParty, workflowID string) {
 	t.Helper()
 	c, err := temporal.Dial(temporal.Options{HostPort: n.cfg.Temporal.Address, Namespace: n.cfg.Temporal.Namespace})
 	require.NoError(t, err)
@@ -140,8 +140,8 @@ func checkEngine(t *testing.T, n *node, workflowID string) {
 	require.Equal(t, workflows.OutcomeSuccess, state)
 }
 
-// checkExplained sees to it that the engine's own lists say why a job did not go well.
-func checkExplained(t *testing.T, n *node, workflowID, want string) {
+// requireMemo sees to it that the engine's own lists say why a job did not go well.
+func requireMemo(t *testing.T, n *testParty, workflowID, want string) {
 	t.Helper()
 	c, err := temporal.Dial(temporal.Options{HostPort: n.cfg.Temporal.Address, Namespace: n.cfg.Temporal.Namespace})
 	require.NoError(t, err)

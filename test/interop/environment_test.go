@@ -26,97 +26,97 @@ import (
 
 const (
 	hutongNode = "JG0100001100000071"
-	fateNode   = "JG0100001100000072"
+	fateFlowNode   = "JG0100001100000072"
 )
 
 // world is one Hutong and one FATE-Flow with all that is around them. All tests share one: starting it takes a while,
 // and a party that had bad days before must work as well.
-type world struct {
+type environment struct {
 	dir    string // of this run, with everything's logs
 	cache  string // what is kept between runs
 	docker *client.Client
 	hutong *hutongParty
-	fate   *fateParty
-	toFate *proxy // between Hutong and FATE-Flow
-	toUs   *proxy // between FATE-Flow and Hutong
+	fateFlow   *fateFlowParty
+	toFateFlow *proxy // between Hutong and FATE-Flow
+	toHutong   *proxy // between FATE-Flow and Hutong
 }
 
-var shared struct {
+var sharedState struct {
 	sync.Mutex
-	world *world
+	environment *environment
 	tried bool
 	ends  []func()
 }
 
-// atEnd keeps f for the end of all tests.
-func atEnd(f func()) { shared.ends = append(shared.ends, f) }
+// atExit keeps f for the end of all tests.
+func atExit(f func()) { sharedState.ends = append(sharedState.ends, f) }
 
 func TestMain(m *testing.M) {
 	code := testenv.Main(m)
-	for _, f := range slices.Backward(shared.ends) {
+	for _, f := range slices.Backward(sharedState.ends) {
 		f()
 	}
 	os.Exit(code)
 }
 
-// theWorld is the one world, ready and untroubled. Tests are skipped where nobody asked for them.
-func theWorld(t *testing.T) *world {
+// sharedEnvironment is the one world, ready and untroubled. Tests are skipped where nobody asked for them.
+func sharedEnvironment(t *testing.T) *environment {
 	t.Helper()
 	if os.Getenv("HUTONG_INTEROP") != "1" {
 		t.Skip("run 'make interop', which installs FATE-Flow and sets HUTONG_INTEROP=1")
 	}
-	if shared.world == nil {
-		require.False(t, shared.tried, "the parties did not start, as an earlier test told")
-		shared.tried = true
-		shared.world = newWorld(t)
+	if sharedState.environment == nil {
+		require.False(t, sharedState.tried, "the parties did not start, as an earlier test told")
+		sharedState.tried = true
+		sharedState.environment = newEnvironment(t)
 	}
-	w := shared.world
-	w.toFate.calm()
-	w.toUs.calm()
+	w := sharedState.environment
+	w.toFateFlow.reset()
+	w.toHutong.reset()
 	t.Cleanup(func() {
-		w.toFate.calm()
-		w.toUs.calm()
+		w.toFateFlow.reset()
+		w.toHutong.reset()
 		if t.Failed() {
-			t.Logf("Hutong to FATE-Flow:\n%s\nFATE-Flow to Hutong:\n%s\nlogs in %s", w.toFate.recent(), w.toUs.recent(), w.dir)
+			t.Logf("Hutong to FATE-Flow:\n%s\nFATE-Flow to Hutong:\n%s\nlogs in %s", w.toFateFlow.recentExchanges(), w.toHutong.recentExchanges(), w.dir)
 		}
 	})
 	return w
 }
 
-func newWorld(t *testing.T) *world {
-	w := &world{dir: runDir(t), cache: cacheDir(t)}
+func newEnvironment(t *testing.T) *environment {
+	w := &environment{dir: runDir(t), cache: cacheDir(t)}
 	install := exec.Command(filepath.Join(testenv.Root(t), "test", "interop", "fateflow", "install.sh"), w.cache)
 	out, err := install.CombinedOutput()
 	require.NoError(t, err, "install.sh: %s", out)
 
 	w.docker, err = client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 	require.NoError(t, err)
-	atEnd(func() { _ = w.docker.Close() })
+	atExit(func() { _ = w.docker.Close() })
 	require.NoError(t, image.Load(t.Context(), w.docker, testenv.Binary(t, "provider"), providerImage))
 	w.loadFailingImage(t)
 	w.removeContainers(t.Context())
-	atEnd(func() {
+	atExit(func() {
 		w.removeContainers(context.Background())
 		_ = w.docker.NetworkRemove(context.Background(), hutongNetwork)
 	})
 
 	storage := startS3(t, w.dir, w.cache, w.dockerGateway(t))
 	hutongAPI, fateAPI := testenv.FreeAddress(t), testenv.FreeAddress(t)
-	w.toFate, w.toUs = newProxy(t, fateAPI), newProxy(t, hutongAPI)
+	w.toFateFlow, w.toHutong = newProxy(t, fateAPI), newProxy(t, hutongAPI)
 	w.hutong = newHutong(t, w.dir, hutongAPI, storage.url("hutong"))
-	w.fate = newFate(t, w, fateAPI, storage.url("fate"))
+	w.fateFlow = newFateFlow(t, w, fateAPI, storage.url("fate"))
 	w.hutong.start(t, w)
-	w.fate.startTransport(t, w)
-	w.fate.start(t)
-	w.fate.ready(t)
-	require.NoError(t, w.fate.WriteAhead(t.Context()))
-	w.register(t)
-	w.upload(t)
+	w.fateFlow.startTransport(t, w)
+	w.fateFlow.start(t)
+	w.fateFlow.awaitReady(t)
+	require.NoError(t, w.fateFlow.EnableWAL(t.Context()))
+	w.registerProviders(t)
+	w.uploadData(t)
 	return w
 }
 
 // loadFailingImage makes the image whose containers fail at once, with a callback.
-func (w *world) loadFailingImage(t *testing.T) {
+func (w *environment) loadFailingImage(t *testing.T) {
 	dockerfile := "FROM " + providerImage + "\nENV runtime.component.parameter.exit_code=none\n"
 	var context bytes.Buffer
 	archive := tar.NewWriter(&context)
@@ -135,7 +135,7 @@ func (w *world) loadFailingImage(t *testing.T) {
 }
 
 // dockerGateway is this machine's address on Docker's default network: containers on every network reach it.
-func (w *world) dockerGateway(t *testing.T) netip.Addr {
+func (w *environment) dockerGateway(t *testing.T) netip.Addr {
 	bridge, err := w.docker.NetworkInspect(t.Context(), network.NetworkBridge, network.InspectOptions{})
 	require.NoError(t, err)
 	require.NotEmpty(t, bridge.IPAM.Config)
@@ -145,21 +145,21 @@ func (w *world) dockerGateway(t *testing.T) netip.Addr {
 }
 
 // containers are the names of both parties' containers, whatever their state, that wanted takes.
-func (w *world) containers(ctx context.Context, wanted func(container.Summary) bool) ([]string, error) {
+func (w *environment) containers(ctx context.Context, wanted func(container.Summary) bool) ([]string, error) {
 	all, err := w.docker.ContainerList(ctx, container.ListOptions{All: true})
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for _, c := range all {
-		if (c.Labels["hutong.node_id"] == hutongNode || isFateContainer(c.Names[0])) && (wanted == nil || wanted(c)) {
+		if (c.Labels["hutong.node_id"] == hutongNode || isFateFlowContainer(c.Names[0])) && (wanted == nil || wanted(c)) {
 			names = append(names, c.Names[0])
 		}
 	}
 	return names, nil
 }
 
-func (w *world) removeContainers(ctx context.Context) {
+func (w *environment) removeContainers(ctx context.Context) {
 	names, _ := w.containers(ctx, nil)
 	for _, name := range names {
 		_ = w.docker.ContainerRemove(ctx, name, container.RemoveOptions{Force: true})
@@ -177,7 +177,7 @@ func runDir(t *testing.T) string {
 	}
 	dir, err := os.MkdirTemp("", "hutong-interop-")
 	require.NoError(t, err)
-	atEnd(func() { _ = os.RemoveAll(dir) })
+	atExit(func() { _ = os.RemoveAll(dir) })
 	return dir
 }
 
@@ -191,7 +191,7 @@ func cacheDir(t *testing.T) string {
 	return filepath.Join(dir, "hutong", "interop")
 }
 
-func listening(address string) bool {
+func isListening(address string) bool {
 	c, err := net.Dial("tcp", address)
 	if err != nil {
 		return false

@@ -24,7 +24,7 @@ import (
 )
 
 // engine connects to a party's namespace.
-func (n *node) engine() temporal.Client {
+func (n *testParty) temporalClient() temporal.Client {
 	n.t.Helper()
 	c, err := temporal.Dial(temporal.Options{HostPort: n.cfg.Temporal.Address, Namespace: n.cfg.Temporal.Namespace})
 	require.NoError(n.t, err)
@@ -32,10 +32,10 @@ func (n *node) engine() temporal.Client {
 	return c
 }
 
-// keepHouse runs a party's housekeeping now, and tells what it did.
-func (n *node) keepHouse() workflows.HousekeepingResult {
+// runHousekeeping runs a party's housekeeping now, and tells what it did.
+func (n *testParty) runHousekeeping() workflows.HousekeepingResult {
 	n.t.Helper()
-	run, err := n.engine().ExecuteWorkflow(n.t.Context(), temporal.StartWorkflowOptions{ID: "housekeeping-now", TaskQueue: activities.ControlQueue},
+	run, err := n.temporalClient().ExecuteWorkflow(n.t.Context(), temporal.StartWorkflowOptions{ID: "housekeeping-now", TaskQueue: activities.ControlQueue},
 		workflows.HousekeepingName)
 	require.NoError(n.t, err)
 	var done workflows.HousekeepingResult
@@ -43,8 +43,8 @@ func (n *node) keepHouse() workflows.HousekeepingResult {
 	return done
 }
 
-// setBack makes a time of a job's rows lie some hours back.
-func (n *node) setBack(jobID, column string, hours int) {
+// backdate makes a time of a job's rows lie some hours back.
+func (n *testParty) backdate(jobID, column string, hours int) {
 	n.t.Helper()
 	path := strings.TrimPrefix(n.cfg.Database.URL.Reveal(), "sqlite://")
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)")
@@ -58,7 +58,7 @@ func (n *node) setBack(jobID, column string, hours int) {
 }
 
 // stored is how many objects of a party's storage are outputs or logs of a job.
-func (n *node) stored(jobID string) (count int) {
+func (n *testParty) countStoredObjects(jobID string) (count int) {
 	n.t.Helper()
 	blobs, err := blob.Open(n.t.Context(), n.cfg.Storage.URL.Reveal())
 	require.NoError(n.t, err)
@@ -76,8 +76,8 @@ func (n *node) stored(jobID string) (count int) {
 }
 
 // intersection is the seed's job without its training, at two nodes.
-func intersection(t *testing.T, old string) []byte {
-	return edit(t, seedJob(t, true), func(f map[string]any) {
+func intersectionJob(t *testing.T, old string) []byte {
+	return editJSON(t, referenceJob(t, true), func(f map[string]any) {
 		dag := f["dag"].(map[string]any)
 		dag["components"] = dag["components"].([]any)[:1]
 		params := f["config"].(map[string]any)["task_params"].(map[string]any)
@@ -100,83 +100,83 @@ func intersection(t *testing.T, old string) []byte {
 // What another job took over of it stays as long as that one, and all else stays.
 func TestRetention(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	w := newPartyPair(t, nil)
 	w.guest.cfg.Jobs.KeepResults = time.Hour
 	w.guest.start()
 	w.host.start()
-	for _, n := range []*node{w.guest, w.host} {
+	for _, n := range []*testParty{w.guest, w.host} {
 		n.register(sleepProvider(t), bfia.DeviceProcess)
-		n.register(vector(t, "provider_register.request.json"), bfia.DeviceProcess)
+		n.register(readVector(t, "provider_register.request.json"), bfia.DeviceProcess)
 	}
 	w.guest.upload("guest.csv", "testspace", "test_guest")
 	w.host.upload("host.csv", "testspace", "test_host")
 	long := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(300)}, nil))
-	first, second := w.guest.submit(intersection(t, "")), w.guest.submit(intersection(t, ""))
-	requireSuccess(t, w.guest.await(first, 3*time.Minute, finished))
-	requireSuccess(t, w.guest.await(second, 3*time.Minute, finished))
-	heir := w.guest.submit(intersection(t, first))
-	requireSuccess(t, w.guest.await(heir, 3*time.Minute, finished))
+	first, second := w.guest.submit(intersectionJob(t, "")), w.guest.submit(intersectionJob(t, ""))
+	requireSuccess(t, w.guest.awaitJob(first, 3*time.Minute, isFinished))
+	requireSuccess(t, w.guest.awaitJob(second, 3*time.Minute, isFinished))
+	heir := w.guest.submit(intersectionJob(t, first))
+	requireSuccess(t, w.guest.awaitJob(heir, 3*time.Minute, isFinished))
 	const table = "intersect_rsa_1 guest.0 train_data"
 	require.Contains(t, w.guest.outputs(first), table)
 	require.Equal(t, bfia.TaskID(first, "intersect_rsa_1"), w.guest.outputs(heir)[table].Name)
 	rows := w.guest.download(w.guest.outputs(heir)[table])
-	w.guest.await(long, time.Minute, running("s1"))
+	w.guest.awaitJob(long, time.Minute, isTaskRunning("s1"))
 	task := w.guest.status(second).Tasks[0].TaskID
-	require.Positive(t, w.guest.stored(second))
+	require.Positive(t, w.guest.countStoredObjects(second))
 
-	require.Zero(t, w.guest.keepHouse().Removed.Jobs, "all is younger than an hour")
+	require.Zero(t, w.guest.runHousekeeping().Removed.Jobs, "all is younger than an hour")
 	remove := func(jobs ...string) {
 		t.Helper()
 		for _, id := range jobs {
-			w.guest.setBack(id, "ended_at", 2)
+			w.guest.backdate(id, "ended_at", 2)
 		}
 		removed := 0
 		require.Eventually(t, func() bool { // its workflow may still be giving back what it held
-			removed += w.guest.keepHouse().Removed.Jobs
+			removed += w.guest.runHousekeeping().Removed.Jobs
 			return removed == len(jobs)
 		}, time.Minute, 100*time.Millisecond)
-		require.Zero(t, w.guest.keepHouse().Removed.Jobs, "again it finds nothing")
+		require.Zero(t, w.guest.runHousekeeping().Removed.Jobs, "again it finds nothing")
 		for _, id := range jobs {
-			requireForgotten(t, w.guest, id)
+			requireNoRows(t, w.guest, id)
 			for _, path := range []string{bfia.PathPlatformStatusAll, bfia.PathJobOutputs} {
-				env, status := w.guest.ask(http.MethodGet, path+"?job_id="+id, nil)
+				env, status := w.guest.request(http.MethodGet, path+"?job_id="+id, nil)
 				require.Equal(t, http.StatusNotFound, status, "%s: %s", path, env.Text())
 			}
-			env, status := w.guest.ask(http.MethodPost, bfia.PathPlatformCreateAll, intersection(t, id))
+			env, status := w.guest.request(http.MethodPost, bfia.PathPlatformCreateAll, intersectionJob(t, id))
 			require.Equal(t, http.StatusNotFound, status, env.Text())
 		}
 	}
-	w.guest.setBack(long, "created_at", 2)
+	w.guest.backdate(long, "created_at", 2)
 	remove(first, second)
-	require.Zero(t, w.guest.stored(second))
-	env, status := w.guest.ask(http.MethodGet, bfia.PathPlatformLogLines+"?task_id="+task, nil)
+	require.Zero(t, w.guest.countStoredObjects(second))
+	env, status := w.guest.request(http.MethodGet, bfia.PathPlatformLogLines+"?task_id="+task, nil)
 	require.Equal(t, http.StatusNotFound, status, env.Text())
 	require.Equal(t, rows, w.guest.download(w.guest.outputs(heir)[table]))
 	// The other party keeps it for longer, and still tells of it.
-	require.Zero(t, w.host.keepHouse().Removed.Jobs)
-	requireSuccess(t, w.host.await(second, time.Minute, finished))
+	require.Zero(t, w.host.runHousekeeping().Removed.Jobs)
+	requireSuccess(t, w.host.awaitJob(second, time.Minute, isFinished))
 	require.NotEmpty(t, w.host.download(w.host.outputs(second)["intersect_rsa_1 host.0 train_data"]))
 
 	remove(heir)
-	require.Zero(t, w.guest.stored(first), "with its last holder it goes")
+	require.Zero(t, w.guest.countStoredObjects(first), "with its last holder it goes")
 	require.NotEmpty(t, w.guest.download(bfia.Output{Namespace: "testspace", Name: "test_guest"}), "what someone uploaded stays")
-	require.True(t, running("s1")(w.guest.status(long)), "what runs stays")
-	require.Positive(t, w.guest.stored(long))
+	require.True(t, isTaskRunning("s1")(w.guest.status(long)), "what runs stays")
+	require.Positive(t, w.guest.countStoredObjects(long))
 	jobs, err := w.guest.database().Jobs(t.Context(), store.JobFilter{})
 	require.NoError(t, err)
 	require.Len(t, jobs, 1)
-	w.guest.good(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+long+`"}`), nil)
-	w.guest.await(long, time.Minute, finished)
+	w.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+long+`"}`), nil)
+	w.guest.awaitJob(long, time.Minute, isFinished)
 }
 
-// TestHousekeepingBegins: each party has one, however many control workers it starts.
-func TestHousekeepingBegins(t *testing.T) {
+// TestHousekeepingStartsOnce: each party has one, however many control workers it starts.
+func TestHousekeepingStartsOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	w := newPartyPair(t, nil)
 	for range 2 {
 		w.guest.startAs(party.Roles{Control: true})
 	}
-	described, err := w.guest.engine().DescribeWorkflowExecution(t.Context(), workflows.HousekeepingID, "")
+	described, err := w.guest.temporalClient().DescribeWorkflowExecution(t.Context(), workflows.HousekeepingID, "")
 	require.NoError(t, err)
 	require.Equal(t, workflows.HousekeepingName, described.WorkflowExecutionInfo.Type.Name)
 	require.Equal(t, "Running", described.WorkflowExecutionInfo.Status.String())
@@ -187,13 +187,13 @@ func TestHousekeepingBegins(t *testing.T) {
 // learns of it.
 func TestOrphans(t *testing.T) {
 	t.Parallel()
-	cli := docker(t)
-	w := newWorld(t, nil)
+	cli := dockerClient(t)
+	w := newPartyPair(t, nil)
 	w.host.cfg.Runner.Docker.Enabled, w.host.cfg.Runner.Docker.HostNetwork, w.host.cfg.Runner.Process.Allow = party.SwitchOn, true, nil
 	w.guest.start()
 	w.guest.register(sleepProvider(t), bfia.DeviceProcess)
 	w.host.startAs(party.Roles{API: true, Control: true, Transport: true})
-	w.host.register(edit(t, sleepProvider(t), func(f map[string]any) { f["device"] = "docker" }), bfia.DeviceDocker)
+	w.host.register(editJSON(t, sleepProvider(t), func(f map[string]any) { f["device"] = "docker" }), bfia.DeviceDocker)
 	stop := w.host.startAs(party.Roles{Runner: true})
 	jobID := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(300)}, nil))
 	db := w.host.database()
@@ -202,10 +202,10 @@ func TestOrphans(t *testing.T) {
 		tasks, err := db.Tasks(t.Context(), jobID)
 		require.NoError(t, err)
 		row = tasks[0]
-		return row.ContainerID != "" && there(t, cli, row.ContainerID) == container.StateRunning
+		return row.ContainerID != "" && containerState(t, cli, row.ContainerID) == container.StateRunning
 	}, time.Minute, 50*time.Millisecond)
 	stop()
-	require.NoError(t, w.host.engine().TerminateWorkflow(t.Context(), workflows.PartyJobID(jobID), "", "an operator had enough"))
+	require.NoError(t, w.host.temporalClient().TerminateWorkflow(t.Context(), workflows.PartyJobID(jobID), "", "an operator had enough"))
 
 	deployment, err := db.DeploymentID(t.Context())
 	require.NoError(t, err)
@@ -227,7 +227,7 @@ func TestOrphans(t *testing.T) {
 			labels["hutong.run"], labels["hutong.job_id"], labels["hutong.task"] = name, "202609010000009999999", "s1"
 			labels["hutong.role"], labels["hutong.attempt"] = "host.0", "1"
 		}
-		created, err := cli.ContainerCreate(t.Context(), &container.Config{Image: seedImage, Labels: labels}, &container.HostConfig{NetworkMode: "none"}, nil, nil, name)
+		created, err := cli.ContainerCreate(t.Context(), &container.Config{Image: referenceImage, Labels: labels}, &container.HostConfig{NetworkMode: "none"}, nil, nil, name)
 		require.NoError(t, err)
 		made[c.what] = created.ID
 		t.Cleanup(func() {
@@ -236,28 +236,28 @@ func TestOrphans(t *testing.T) {
 	}
 	w.host.startAs(party.Roles{Runner: true})
 	require.Eventually(t, func() bool {
-		return there(t, cli, row.ContainerID) == "" && there(t, cli, made["ours, of an unknown job"]) == ""
+		return containerState(t, cli, row.ContainerID) == "" && containerState(t, cli, made["ours, of an unknown job"]) == ""
 	}, time.Minute, 100*time.Millisecond)
 	for what, id := range made {
 		if what != "ours, of an unknown job" {
-			require.Equal(t, container.StateCreated, there(t, cli, id), what)
+			require.Equal(t, container.StateCreated, containerState(t, cli, id), what)
 		}
 	}
 
-	require.Empty(t, w.host.keepHouse().Lost, "it is too young to be taken for lost")
-	w.host.setBack(jobID, "created_at", 1)
-	require.Equal(t, []string{jobID}, w.host.keepHouse().Lost)
+	require.Empty(t, w.host.runHousekeeping().Lost, "it is too young to be taken for lost")
+	w.host.backdate(jobID, "created_at", 1)
+	require.Equal(t, []string{jobID}, w.host.runHousekeeping().Lost)
 	s := w.host.status(jobID)
 	require.Contains(t, s.Reason, "its workflow was terminated")
 	require.Equal(t, bfia.TaskFailed, s.Tasks[0].State)
-	require.Empty(t, w.host.keepHouse().Lost)
-	s = w.guest.await(jobID, time.Minute, finished)
+	require.Empty(t, w.host.runHousekeeping().Lost)
+	s = w.guest.awaitJob(jobID, time.Minute, isFinished)
 	require.Equal(t, bfia.TaskFailed, s.Tasks[0].State)
-	checkNothingLeft(t, w.guest, jobID, bfia.DeviceProcess)
+	requireNoContainers(t, w.guest, jobID, bfia.DeviceProcess)
 }
 
 // there is a container's state, or nothing when there is none.
-func there(t *testing.T, cli *client.Client, id string) container.ContainerState {
+func containerState(t *testing.T, cli *client.Client, id string) container.ContainerState {
 	t.Helper()
 	c, err := cli.ContainerInspect(t.Context(), id)
 	if cerrdefs.IsNotFound(err) {
@@ -271,28 +271,28 @@ func there(t *testing.T, cli *client.Client, id string) container.ContainerState
 // party.
 func TestSchedulerLost(t *testing.T) {
 	t.Parallel()
-	w := sleepers(t)
+	w := startSleepPair(t)
 	jobID := w.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(300), "s2": seconds(0)}, nil))
-	for _, n := range []*node{w.guest, w.host} {
+	for _, n := range []*testParty{w.guest, w.host} {
 		db := n.database()
 		require.Eventually(t, func() bool {
 			tasks, err := db.Tasks(t.Context(), jobID)
 			return err == nil && len(tasks) == 2 && tasks[0].ContainerID != ""
 		}, time.Minute, 50*time.Millisecond)
 	}
-	require.NoError(t, w.guest.engine().TerminateWorkflow(t.Context(), workflows.JobID(jobID), "", "an operator had enough"))
-	w.guest.setBack(jobID, "created_at", 1)
-	require.Equal(t, []string{jobID}, w.guest.keepHouse().Lost)
+	require.NoError(t, w.guest.temporalClient().TerminateWorkflow(t.Context(), workflows.JobID(jobID), "", "an operator had enough"))
+	w.guest.backdate(jobID, "created_at", 1)
+	require.Equal(t, []string{jobID}, w.guest.runHousekeeping().Lost)
 	s := w.guest.status(jobID)
 	require.Equal(t, bfia.JobFinished, s.State)
 	require.Contains(t, s.Reason, "its workflow was terminated")
 	require.Equal(t, []bfia.TaskState{bfia.TaskFailed, bfia.TaskReady}, []bfia.TaskState{s.Tasks[0].State, s.Tasks[1].State})
-	for _, n := range []*node{w.guest, w.host} {
+	for _, n := range []*testParty{w.guest, w.host} {
 		require.Eventually(t, func() bool {
 			job, err := n.database().Job(t.Context(), jobID)
 			require.NoError(t, err)
 			return job.State == bfia.JobFinished
 		}, time.Minute, 100*time.Millisecond)
-		checkNothingLeft(t, n, jobID, bfia.DeviceProcess)
+		requireNoContainers(t, n, jobID, bfia.DeviceProcess)
 	}
 }

@@ -13,14 +13,14 @@ import (
 )
 
 // audit approves or rejects a job at a party.
-func (n *node) audit(jobID string, status bfia.JobState, reason string) (bfia.Envelope, int) {
+func (n *testParty) audit(jobID string, status bfia.JobState, reason string) (bfia.Envelope, int) {
 	n.t.Helper()
 	body, err := json.Marshal(bfia.Audit{JobID: jobID, Status: status, Reason: reason})
 	require.NoError(n.t, err)
-	return n.ask(http.MethodPost, bfia.PathPlatformAudit, body)
+	return n.request(http.MethodPost, bfia.PathPlatformAudit, body)
 }
 
-func inState(state bfia.JobState) func(bfia.JobStatus) bool {
+func hasState(state bfia.JobState) func(bfia.JobStatus) bool {
 	return func(s bfia.JobStatus) bool { return s.State == state }
 }
 
@@ -28,13 +28,13 @@ func inState(state bfia.JobState) func(bfia.JobStatus) bool {
 // the job as REJECTED at both parties. The parties are started anew while a job waits.
 func TestApproval(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(cfg *party.Config) {
+	w := newPartyPair(t, func(cfg *party.Config) {
 		if cfg.NodeID == hostNode {
 			cfg.Jobs.Approval = party.ApprovalManual
 		}
 	})
 	stopGuest, stopHost := w.guest.start(), w.host.start()
-	for _, n := range []*node{w.guest, w.host} {
+	for _, n := range []*testParty{w.guest, w.host} {
 		n.register(sleepProvider(t), bfia.DeviceProcess)
 	}
 	document := sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil)
@@ -44,7 +44,7 @@ func TestApproval(t *testing.T) {
 		require.Equal(t, bfia.JobPending, w.host.status(id).State)
 	}
 	// A scheduler that doesn't care is refused.
-	env, _ := w.host.ask(http.MethodPost, bfia.PathStart, []byte(`{"job_id":"`+approved+`"}`), "x-source-node-id", guestNode)
+	env, _ := w.host.request(http.MethodPost, bfia.PathStart, []byte(`{"job_id":"`+approved+`"}`), "x-source-node-id", guestNode)
 	require.Equal(t, bfia.CodeConflict, env.Code, env.Text())
 
 	stopGuest() // the scheduler is away while the host decides
@@ -58,9 +58,9 @@ func TestApproval(t *testing.T) {
 	w.host.start()
 	w.guest.start()
 
-	requireSuccess(t, w.guest.await(approved, time.Minute, finished))
-	for _, n := range []*node{w.guest, w.host} {
-		s := n.await(rejected, time.Minute, inState(bfia.JobRejected))
+	requireSuccess(t, w.guest.awaitJob(approved, time.Minute, isFinished))
+	for _, n := range []*testParty{w.guest, w.host} {
+		s := n.awaitJob(rejected, time.Minute, hasState(bfia.JobRejected))
 		require.Equal(t, "rejected by "+hostNode+": not this month", s.Reason)
 		for _, task := range s.Tasks {
 			require.Equal(t, bfia.TaskReady, task.State)

@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// lrJob is the seed's job with a regression of three roles in place of the trees.
-func lrJob(t *testing.T, d direction, arbiter string) []byte {
-	job := decode(t, []byte(strings.ReplaceAll(string(seedJob(t, d.guest, d.host)), "hetero_secureboost_1", "hetero_lr_1")))
+// regressionJob is the seed's job with a regression of three roles in place of the trees.
+func regressionJob(t *testing.T, d direction, arbiter string) []byte {
+	job := decode(t, []byte(strings.ReplaceAll(string(referenceJob(t, d.guest, d.host)), "hetero_secureboost_1", "hetero_lr_1")))
 	for _, c := range job["dag"].(map[string]any)["components"].([]any) {
 		if component := c.(map[string]any); component["name"] == "hetero_lr_1" {
 			component["componentName"] = "HeteroLR"
@@ -30,17 +30,17 @@ func lrJob(t *testing.T, d direction, arbiter string) []byte {
 // TestThreeRoles: the regression with an arbiter at Hutong, then at FATE-Flow, in both directions. The arbiter's node holds
 // two roles. Whoever arbitrates and whoever schedules, the guest's scores are the same.
 func TestThreeRoles(t *testing.T) {
-	w := theWorld(t)
+	w := sharedEnvironment(t)
 	var first []float64
 	for _, d := range directions {
-		for name, arbiter := range map[string]string{"the arbiter at Hutong": hutongNode, "the arbiter at FATE-Flow": fateNode} {
+		for name, arbiter := range map[string]string{"the arbiter at Hutong": hutongNode, "the arbiter at FATE-Flow": fateFlowNode} {
 			t.Run(d.name+", "+name, func(t *testing.T) {
-				id := d.at(w, "guest").submit(t, lrJob(t, d, arbiter))
+				id := d.at(w, "guest").submit(t, regressionJob(t, d, arbiter))
 				d.await(t, w, id)
-				w.requireGood(t, id, "intersect_rsa_1", "hetero_lr_1")
+				w.requireSuccess(t, id, "intersect_rsa_1", "hetero_lr_1")
 				w.requireNoContainers(t, id)
 				var scores []float64
-				for _, text := range w.requireTrained(t, id, "hetero_lr_1", d) {
+				for _, text := range w.requireResults(t, id, "hetero_lr_1", d) {
 					score, err := strconv.ParseFloat(text, 64)
 					require.NoError(t, err)
 					scores = append(scores, score)

@@ -17,7 +17,7 @@ import (
 )
 
 // ledger is the file into which a task that runs as a process writes itself before it begins.
-func (p *party) ledger() string { return filepath.Join(p.dir, "ledger") }
+func (p *party) startLog() string { return filepath.Join(p.dir, "ledger") }
 
 // runTask is what the process device runs: it writes one line for the run whose folder it is in, and becomes the provider.
 // The line is the witness of which runs began, and how often; Hutong has no part in it.
@@ -47,16 +47,16 @@ func runTask() error {
 }
 
 // creations counts how often each run was created, as its Docker Engine tells.
-type creations struct {
+type creationCounter struct {
 	mu  sync.Mutex
 	ids map[string]map[string]bool // by run: the ids of its containers
 }
 
-func newCreations() *creations { return &creations{ids: map[string]map[string]bool{}} }
+func newCreationCounter() *creationCounter { return &creationCounter{ids: map[string]map[string]bool{}} }
 
 // watch reads the engine's events, once more from where it stopped when the engine was away: an engine that starts has made
 // nothing before it tells of it, and keeps its last 256 events.
-func (c *creations) watch(ctx context.Context, docker *client.Client, since time.Time) {
+func (c *creationCounter) watch(ctx context.Context, docker *client.Client, since time.Time) {
 	for ctx.Err() == nil {
 		asked := time.Now()
 		messages, failed := docker.Events(ctx, events.ListOptions{Since: fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
@@ -80,7 +80,7 @@ func (c *creations) watch(ctx context.Context, docker *client.Client, since time
 	}
 }
 
-func (c *creations) add(run, id string) {
+func (c *creationCounter) add(run, id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ids[run] == nil {
@@ -90,17 +90,17 @@ func (c *creations) add(run, id string) {
 }
 
 // counts is how often each run of a party was created.
-func (p *party) counts() (map[string]int, error) {
+func (p *party) countStarts() (map[string]int, error) {
 	counts := map[string]int{}
-	if p.docker != "" {
-		p.created.mu.Lock()
-		defer p.created.mu.Unlock()
-		for run, ids := range p.created.ids {
+	if p.dockerSocket != "" {
+		p.creations.mu.Lock()
+		defer p.creations.mu.Unlock()
+		for run, ids := range p.creations.ids {
 			counts[run] = len(ids)
 		}
 		return counts, nil
 	}
-	f, err := os.Open(p.ledger())
+	f, err := os.Open(p.startLog())
 	if os.IsNotExist(err) {
 		return counts, nil
 	}

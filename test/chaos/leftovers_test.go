@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestLeftProcessesAreSeen(t *testing.T) {
+func TestProcessesInFindsLeftovers(t *testing.T) {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	require.NoError(t, err)
 	run := filepath.Join(dir, "hutong-x-s1-host.0-1")
@@ -27,7 +27,7 @@ func TestLeftProcessesAreSeen(t *testing.T) {
 	require.Empty(t, processesIn(dir))
 }
 
-func TestOpenWorkflowsAreSeen(t *testing.T) {
+func TestOpenWorkflowsFindsRunning(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "engine.db")
 	db, err := sql.Open("sqlite", "file:"+file)
 	require.NoError(t, err)

@@ -13,18 +13,18 @@ import (
 )
 
 // leftovers are what is still there of jobs that have all ended.
-func (w *world) leftovers(ctx context.Context) ([]string, error) {
+func (w *deployment) leftovers(ctx context.Context) ([]string, error) {
 	var left []string
 	for _, p := range w.parties {
-		if p.docker != "" {
-			containers, err := p.daemon.ContainerList(ctx, container.ListOptions{All: true})
+		if p.dockerSocket != "" {
+			containers, err := p.docker.ContainerList(ctx, container.ListOptions{All: true})
 			if err != nil {
 				return nil, err
 			}
 			for _, c := range containers {
 				left = append(left, fmt.Sprintf("container %s at %s: %s", strings.Join(c.Names, " "), p.name, c.Status))
 			}
-			networks, err := p.daemon.NetworkList(ctx, network.ListOptions{})
+			networks, err := p.docker.NetworkList(ctx, network.ListOptions{})
 			if err != nil {
 				return nil, err
 			}

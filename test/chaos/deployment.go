@@ -22,27 +22,27 @@ import (
 )
 
 // world is three institutions and what they run on, each piece a process.
-type world struct {
+type deployment struct {
 	dir       string
 	bin       string // of hutong and provider
 	processes map[string]*process
 	links     map[string]*link
 	parties   map[string]*party
-	engine    string // address of the Temporal server
+	temporal    string // address of the Temporal server
 	postgres  string // folder of its socket
-	deployed  []*process
+	started  []*process
 }
 
 // party is one institution.
 type party struct {
 	name, node      string
-	listen, channel string
+	listen, transport string
 	dir             string
 	database        string
-	docker          string // its Docker Engine's socket; empty: it runs processes
-	own             *dockerd.Daemon
-	daemon          *client.Client
-	created         *creations
+	dockerSocket          string // its Docker Engine's socket; empty: it runs processes
+	dockerd             *dockerd.Daemon
+	docker          *client.Client
+	creations         *creationCounter
 }
 
 // bridge is the network interface of the party's Docker Engine. No container uses it: they are on the host's network.
@@ -52,9 +52,9 @@ func (p *party) url() string { return "http://" + p.listen }
 
 const providerImage = "hutong/provider:1.0.0"
 
-// startWorld starts everything, and waits until it serves.
-func startWorld(ctx context.Context, dir, bin string) (*world, error) {
-	w := &world{dir: dir, bin: bin, processes: map[string]*process{}, links: map[string]*link{}, parties: map[string]*party{}}
+// startDeployment starts everything, and waits until it serves.
+func startDeployment(ctx context.Context, dir, bin string) (*deployment, error) {
+	w := &deployment{dir: dir, bin: bin, processes: map[string]*process{}, links: map[string]*link{}, parties: map[string]*party{}}
 	for _, d := range []string{dir, filepath.Join(dir, "logs")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return nil, err
@@ -63,16 +63,16 @@ func startWorld(ctx context.Context, dir, bin string) (*world, error) {
 	if err := w.startPostgres(ctx); err != nil {
 		return w, err
 	}
-	if err := w.startEngine(ctx); err != nil {
+	if err := w.startTemporal(ctx); err != nil {
 		return w, err
 	}
 	for i, name := range parties {
-		p := &party{name: name, node: fmt.Sprintf("JG01000010000000%02d", i+1), dir: filepath.Join(dir, name), created: newCreations()}
+		p := &party{name: name, node: fmt.Sprintf("JG01000010000000%02d", i+1), dir: filepath.Join(dir, name), creations: newCreationCounter()}
 		var err error
 		if p.listen, err = ports.Address(); err != nil {
 			return w, err
 		}
-		if p.channel, err = ports.Address(); err != nil {
+		if p.transport, err = ports.Address(); err != nil {
 			return w, err
 		}
 		p.database = fmt.Sprintf("postgres://postgres@/%s?host=%s&sslmode=disable", name, w.postgres)
@@ -100,15 +100,15 @@ func startWorld(ctx context.Context, dir, bin string) (*world, error) {
 	return w, nil
 }
 
-func (w *world) launch(name string, group bool, build func() *exec.Cmd, clean func()) *process {
+func (w *deployment) launch(name string, group bool, build func() *exec.Cmd, clean func()) *process {
 	p := launch(w.dir, name, group, build, clean)
 	w.processes[name] = p
-	w.deployed = append(w.deployed, p)
+	w.started = append(w.started, p)
 	return p
 }
 
 // until waits for a condition that a process is to bring about.
-func until(ctx context.Context, what string, p *process, ready func() bool) error {
+func awaitReady(ctx context.Context, what string, p *process, ready func() bool) error {
 	deadline := time.Now().Add(90 * time.Second)
 	for !ready() {
 		if time.Now().After(deadline) || ctx.Err() != nil {
@@ -119,7 +119,7 @@ func until(ctx context.Context, what string, p *process, ready func() bool) erro
 	return nil
 }
 
-func reachable(network, address string) bool {
+func canConnect(network, address string) bool {
 	c, err := net.DialTimeout(network, address, time.Second)
 	if err == nil {
 		_ = c.Close()
@@ -127,7 +127,7 @@ func reachable(network, address string) bool {
 	return err == nil
 }
 
-func (w *world) startPostgres(ctx context.Context) error {
+func (w *deployment) startPostgres(ctx context.Context) error {
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if err != nil || len(found) == 0 {
 		return fmt.Errorf("PostgreSQL's binaries are not installed in /usr/lib/postgresql")
@@ -163,12 +163,12 @@ func (w *world) startPostgres(ctx context.Context) error {
 		return as("postgres", "-D", data, "-k", w.postgres, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200")
 	}, func() { _ = os.Remove(filepath.Join(data, "postmaster.pid")) })
 	socket := filepath.Join(w.postgres, ".s.PGSQL.5432")
-	if err := until(ctx, "PostgreSQL", p, func() bool { return reachable("unix", socket) }); err != nil {
+	if err := awaitReady(ctx, "PostgreSQL", p, func() bool { return canConnect("unix", socket) }); err != nil {
 		return err
 	}
 	for _, name := range []string{"guest", "third"} {
 		var last error
-		if err := until(ctx, "PostgreSQL", p, func() bool {
+		if err := awaitReady(ctx, "PostgreSQL", p, func() bool {
 			out, err := as("psql", "-h", w.postgres, "-U", "postgres", "-c", "CREATE DATABASE "+name).CombinedOutput()
 			if last = err; err != nil {
 				last = fmt.Errorf("%w: %s", err, out)
@@ -181,7 +181,7 @@ func (w *world) startPostgres(ctx context.Context) error {
 	return nil
 }
 
-func (w *world) startEngine(ctx context.Context) error {
+func (w *deployment) startTemporal(ctx context.Context) error {
 	address, err := ports.Address()
 	if err != nil {
 		return err
@@ -190,47 +190,47 @@ func (w *world) startEngine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.engine = address
+	w.temporal = address
 	p := w.launch("temporal", false, func() *exec.Cmd {
 		return exec.Command(filepath.Join(w.bin, "hutong"), "engine", "--data-dir", filepath.Join(w.dir, "temporal"), "--port", port)
 	}, nil)
-	return until(ctx, "the Temporal server", p, func() bool { return reachable("tcp", address) })
+	return awaitReady(ctx, "the Temporal server", p, func() bool { return canConnect("tcp", address) })
 }
 
 // startDocker starts a Docker Engine for one party alone: killing it harms nobody else.
-func (w *world) startDocker(ctx context.Context, p *party, live bool) error {
-	p.own = &dockerd.Daemon{Dir: filepath.Join(w.dir, p.name+"-docker"), Bridge: p.bridge(), LiveRestore: live}
-	p.docker = p.own.Socket()
-	if err := p.own.Prepare(); err != nil {
+func (w *deployment) startDocker(ctx context.Context, p *party, live bool) error {
+	p.dockerd = &dockerd.Daemon{Dir: filepath.Join(w.dir, p.name+"-docker"), Bridge: p.bridge(), LiveRestore: live}
+	p.dockerSocket = p.dockerd.Socket()
+	if err := p.dockerd.Prepare(); err != nil {
 		return err
 	}
-	proc := w.launch(p.name+" dockerd", false, p.own.Command, p.own.Clean)
+	proc := w.launch(p.name+" dockerd", false, p.dockerd.Command, p.dockerd.Clean)
 	var err error
-	if p.daemon, err = client.NewClientWithOpts(client.WithHost("unix://"+p.docker), client.WithAPIVersionNegotiation()); err != nil {
+	if p.docker, err = client.NewClientWithOpts(client.WithHost("unix://"+p.dockerSocket), client.WithAPIVersionNegotiation()); err != nil {
 		return err
 	}
-	if err := until(ctx, "the Docker Engine of "+p.name, proc, func() bool {
-		_, err := p.daemon.Ping(ctx)
+	if err := awaitReady(ctx, "the Docker Engine of "+p.name, proc, func() bool {
+		_, err := p.docker.Ping(ctx)
 		return err == nil
 	}); err != nil {
 		return err
 	}
-	if err := image.Load(ctx, p.daemon, filepath.Join(w.bin, "provider"), providerImage); err != nil {
+	if err := image.Load(ctx, p.docker, filepath.Join(w.bin, "provider"), providerImage); err != nil {
 		return err
 	}
-	go p.created.watch(ctx, p.daemon, time.Now()) // from here on: the image's own build made containers too
+	go p.creations.watch(ctx, p.docker, time.Now()) // from here on: the image's own build made containers too
 	return nil
 }
 
 // link is the one between two parties.
-func (w *world) link(a, b string) *link {
+func (w *deployment) link(a, b string) *link {
 	if l := w.links[a+"-"+b]; l != nil {
 		return l
 	}
 	return w.links[b+"-"+a]
 }
 
-func (w *world) startParty(ctx context.Context, p *party) error {
+func (w *deployment) startParty(ctx context.Context, p *party) error {
 	routes := map[string]any{}
 	for _, other := range w.parties {
 		if other == p {
@@ -240,20 +240,20 @@ func (w *world) startParty(ctx context.Context, p *party) error {
 		if err != nil {
 			return err
 		}
-		channel, err := newProxy(w.link(p.name, other.name), other.channel)
+		channel, err := newProxy(w.link(p.name, other.name), other.transport)
 		if err != nil {
 			return err
 		}
 		routes[other.node] = map[string]any{"url": "http://" + api.addr, "transport_url": "http://" + channel.addr}
 	}
-	runner := map[string]any{"slots": slots, "stop_grace": "2s", "docker": map[string]any{"enabled": strconv.FormatBool(p.docker != ""), "host_network": true}}
-	if p.docker == "" {
+	runner := map[string]any{"slots": slots, "stop_grace": "2s", "docker": map[string]any{"enabled": strconv.FormatBool(p.dockerSocket != ""), "host_network": true}}
+	if p.dockerSocket == "" {
 		runner["process"] = map[string]any{"allow": []string{filepath.Join(w.bin, "chaos")}}
 	}
 	config := map[string]any{"node_id": p.node, "listen": p.listen, "data_dir": p.dir,
-		"transport": map[string]any{"listen": p.channel}, "temporal": map[string]any{"address": w.engine},
+		"transport": map[string]any{"listen": p.transport}, "temporal": map[string]any{"address": w.temporal},
 		"database": map[string]any{"url": p.database}, "routes": routes, "runner": runner,
-		"remote": map[string]any{"timeout": "5s"}, "jobs": bounds[p.name].settings()}
+		"remote": map[string]any{"timeout": "5s"}, "jobs": limitsOf[p.name].settings()}
 	text, err := yaml.Marshal(config)
 	if err != nil {
 		return err
@@ -264,7 +264,7 @@ func (w *world) startParty(ctx context.Context, p *party) error {
 	}
 	hutong := func(args ...string) *exec.Cmd {
 		c := exec.Command(filepath.Join(w.bin, "hutong"), append(args, "--config", file)...)
-		c.Env = append(os.Environ(), "DOCKER_HOST=unix://"+p.docker)
+		c.Env = append(os.Environ(), "DOCKER_HOST=unix://"+p.dockerSocket)
 		return c
 	}
 	if out, err := hutong("migrate").CombinedOutput(); err != nil {
@@ -277,7 +277,7 @@ func (w *world) startParty(ctx context.Context, p *party) error {
 			api = proc
 		}
 	}
-	if err := until(ctx, "the API of "+p.name, api, func() bool {
+	if err := awaitReady(ctx, "the API of "+p.name, api, func() bool {
 		resp, err := http.Get(p.url() + "/openapi.json")
 		if err != nil {
 			return false
@@ -287,17 +287,17 @@ func (w *world) startParty(ctx context.Context, p *party) error {
 	}); err != nil {
 		return err
 	}
-	return until(ctx, "the transport of "+p.name, w.processes[p.name+" transport"], func() bool { return reachable("tcp", p.channel) })
+	return awaitReady(ctx, "the transport of "+p.name, w.processes[p.name+" transport"], func() bool { return canConnect("tcp", p.transport) })
 }
 
 // stop stops everything, what was started last first.
-func (w *world) stop() {
-	for i := len(w.deployed) - 1; i >= 0; i-- {
-		w.deployed[i].stop(20 * time.Second)
+func (w *deployment) stop() {
+	for i := len(w.started) - 1; i >= 0; i-- {
+		w.started[i].stop(20 * time.Second)
 	}
 	for _, p := range w.parties { // what a killed Docker Engine has left, if it has
-		if p.docker != "" {
-			p.own.Remove()
+		if p.dockerSocket != "" {
+			p.dockerd.Remove()
 		}
 		dockerd.KillAll(p.dir)
 	}

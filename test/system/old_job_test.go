@@ -15,15 +15,15 @@ import (
 // parameter runs that task and what follows.
 func TestOldJob(t *testing.T) {
 	t.Parallel()
-	w := sleepers(t)
+	w := startSleepPair(t)
 	job := func(old string, first, last any) []byte {
-		return edit(t, sleepJob(t, 3, map[string]any{"s1": seconds(0), "s2": seconds(first), "s3": last}, nil), func(f map[string]any) {
+		return editJSON(t, sleepJob(t, 3, map[string]any{"s1": seconds(0), "s2": seconds(first), "s3": last}, nil), func(f map[string]any) {
 			if old != "" {
 				f["old_job_id"] = old
 			}
 		})
 	}
-	reused := func(n *node, jobID string) (names []string) {
+	reused := func(n *testParty, jobID string) (names []string) {
 		for _, task := range n.status(jobID).Tasks {
 			for _, p := range task.Parties {
 				if p.NodeID == n.cfg.NodeID && p.ReusedFrom != "" {
@@ -34,17 +34,17 @@ func TestOldJob(t *testing.T) {
 		return names
 	}
 	failed := w.guest.submit(job("", 0, map[string]any{"seconds": 0, "exit_code": 3}))
-	s := w.guest.await(failed, time.Minute, finished)
+	s := w.guest.awaitJob(failed, time.Minute, isFinished)
 	require.Equal(t, bfia.TaskSuccess, s.Tasks[1].State, s.Reason)
 	require.Equal(t, bfia.TaskFailed, s.Tasks[2].State, s.Reason)
 
 	mended := w.guest.submit(job(failed, 0, seconds(0)))
-	requireSuccess(t, w.guest.await(mended, time.Minute, finished))
+	requireSuccess(t, w.guest.awaitJob(mended, time.Minute, isFinished))
 	again := w.guest.submit(job(mended, 0, seconds(0)))
-	requireSuccess(t, w.guest.await(again, time.Minute, finished))
+	requireSuccess(t, w.guest.awaitJob(again, time.Minute, isFinished))
 	other := w.guest.submit(job(again, 0.1, seconds(0)))
-	requireSuccess(t, w.guest.await(other, time.Minute, finished))
-	for _, n := range []*node{w.guest, w.host} {
+	requireSuccess(t, w.guest.awaitJob(other, time.Minute, isFinished))
+	for _, n := range []*testParty{w.guest, w.host} {
 		require.Equal(t, []string{"s1", "s2"}, reused(n, mended))
 		require.Equal(t, []string{"s1", "s2", "s3"}, reused(n, again))
 		require.Equal(t, []string{"s1"}, reused(n, other))
@@ -57,7 +57,7 @@ func TestOldJob(t *testing.T) {
 			require.Equal(t, o.TaskName == "s1", o.Name == first[name].Name, name)
 		}
 	}
-	env, status := w.guest.ask(http.MethodPost, bfia.PathPlatformCreateAll, job("202001010000000000000", 0, seconds(0)))
+	env, status := w.guest.request(http.MethodPost, bfia.PathPlatformCreateAll, job("202001010000000000000", 0, seconds(0)))
 	require.Equal(t, http.StatusNotFound, status)
 	require.Contains(t, env.Text(), "old_job_id")
 }

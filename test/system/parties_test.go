@@ -33,8 +33,8 @@ import (
 const (
 	guestNode = "JG0100001100000010"
 	hostNode  = "JG0110017800000000"
-	// seedImage is what the seed's registration names.
-	seedImage = "unionpay:2.0.0"
+	// referenceImage is what the seed's registration names.
+	referenceImage = "unionpay:2.0.0"
 )
 
 func TestMain(m *testing.M) {
@@ -46,28 +46,28 @@ func TestMain(m *testing.M) {
 }
 
 // world is a guest and a host in this process.
-type world struct {
+type partyPair struct {
 	t           *testing.T
-	guest, host *node
+	guest, host *testParty
 }
 
 // node is one party.
-type node struct {
+type testParty struct {
 	t   *testing.T
 	cfg *party.Config
 	url string
 }
 
-var worlds atomic.Int32
+var pairCount atomic.Int32
 
-// newWorld starts a guest and a host. change may adapt their configurations.
-func newWorld(t *testing.T, change func(*party.Config)) *world {
+// newPartyPair starts a guest and a host. change may adapt their configurations.
+func newPartyPair(t *testing.T, change func(*party.Config)) *partyPair {
 	t.Helper()
 	address := testenv.Temporal(t)
-	n := worlds.Add(1)
-	w := &world{t: t}
-	w.guest, w.host = newNode(t, guestNode, address, n), newNode(t, hostNode, address, n)
-	for _, n := range []*node{w.guest, w.host} {
+	n := pairCount.Add(1)
+	w := &partyPair{t: t}
+	w.guest, w.host = newTestParty(t, guestNode, address, n), newTestParty(t, hostNode, address, n)
+	for _, n := range []*testParty{w.guest, w.host} {
 		other := w.host
 		if n == w.host {
 			other = w.guest
@@ -81,8 +81,8 @@ func newWorld(t *testing.T, change func(*party.Config)) *world {
 	return w
 }
 
-// newNode is a party of a world that has no routes yet.
-func newNode(t *testing.T, id, address string, world int32) *node {
+// newTestParty is a party of a world that has no routes yet.
+func newTestParty(t *testing.T, id, address string, world int32) *testParty {
 	t.Helper()
 	cfg := party.Default()
 	cfg.NodeID, cfg.DataDir = id, filepath.Join(t.TempDir(), id)
@@ -93,11 +93,11 @@ func newNode(t *testing.T, id, address string, world int32) *node {
 	cfg.Runner.Process.Allow = []string{testenv.Binary(t, "provider")}
 	cfg.Runner.StopGrace = 2 * time.Second
 	cfg.Runner.Slots = 4
-	return &node{t: t, cfg: cfg, url: "http://" + cfg.Listen}
+	return &testParty{t: t, cfg: cfg, url: "http://" + cfg.Listen}
 }
 
 // prepare makes what a party needs before it starts.
-func (n *node) prepare() {
+func (n *testParty) prepare() {
 	n.t.Helper()
 	require.NoError(n.t, n.cfg.Complete())
 	require.NoError(n.t, n.cfg.Validate())
@@ -108,13 +108,13 @@ func (n *node) prepare() {
 }
 
 // start runs all of a party in this process, until the test ends or stop is called.
-func (n *node) start() (stop func()) {
+func (n *testParty) start() (stop func()) {
 	n.t.Helper()
 	return n.startAs(party.Roles{API: true, Control: true, Runner: true, Transport: true})
 }
 
 // startAs runs some roles of a party.
-func (n *node) startAs(roles party.Roles) (stop func()) {
+func (n *testParty) startAs(roles party.Roles) (stop func()) {
 	n.t.Helper()
 	p, err := party.Start(n.t.Context(), n.cfg, roles, n.logger())
 	require.NoError(n.t, err)
@@ -131,7 +131,7 @@ func (n *node) startAs(roles party.Roles) (stop func()) {
 	return stop
 }
 
-func (n *node) logger() *slog.Logger {
+func (n *testParty) logger() *slog.Logger {
 	if testing.Verbose() {
 		return slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
@@ -139,7 +139,7 @@ func (n *node) logger() *slog.Logger {
 }
 
 // ask sends a request and gives its envelope.
-func (n *node) ask(method, path string, body []byte, headers ...string) (bfia.Envelope, int) {
+func (n *testParty) request(method, path string, body []byte, headers ...string) (bfia.Envelope, int) {
 	n.t.Helper()
 	req, err := http.NewRequestWithContext(n.t.Context(), method, n.url+path, bytes.NewReader(body))
 	require.NoError(n.t, err)
@@ -158,9 +158,9 @@ func (n *node) ask(method, path string, body []byte, headers ...string) (bfia.En
 }
 
 // good is ask where only success will do.
-func (n *node) good(method, path string, body []byte, data any) {
+func (n *testParty) mustRequest(method, path string, body []byte, data any) {
 	n.t.Helper()
-	env, _ := n.ask(method, path, body)
+	env, _ := n.request(method, path, body)
 	require.True(n.t, env.OK(), "%s %s: %d %s", method, path, env.Code, env.Text())
 	if data != nil {
 		require.NoError(n.t, json.Unmarshal(env.Data, data))
@@ -168,20 +168,20 @@ func (n *node) good(method, path string, body []byte, data any) {
 }
 
 // register registers the provider of a registration, for device process under the reference provider's program.
-func (n *node) register(registration []byte, device bfia.Device) {
+func (n *testParty) register(registration []byte, device bfia.Device) {
 	n.t.Helper()
 	if device == bfia.DeviceProcess {
-		registration = edit(n.t, registration, func(fields map[string]any) {
+		registration = editJSON(n.t, registration, func(fields map[string]any) {
 			fields["device"] = "process"
 			fields["metadata"] = map[string]any{"command": []string{testenv.Binary(n.t, "provider")}}
 		})
 	}
-	env, _ := n.ask(http.MethodPost, bfia.PathProviderRegister, registration)
+	env, _ := n.request(http.MethodPost, bfia.PathProviderRegister, registration)
 	require.True(n.t, env.OK(), env.Text())
 }
 
 // upload sends one of the breast cancer files.
-func (n *node) upload(file, namespace, name string) {
+func (n *testParty) upload(file, namespace, name string) {
 	n.t.Helper()
 	var body bytes.Buffer
 	form := multipart.NewWriter(&body)
@@ -196,21 +196,21 @@ func (n *node) upload(file, namespace, name string) {
 		require.NoError(n.t, form.WriteField(field, value))
 	}
 	require.NoError(n.t, form.Close())
-	env, _ := n.ask(http.MethodPost, bfia.PathComponentFile, body.Bytes(), "Content-Type", form.FormDataContentType())
+	env, _ := n.request(http.MethodPost, bfia.PathComponentFile, body.Bytes(), "Content-Type", form.FormDataContentType())
 	require.True(n.t, env.OK(), env.Text())
 }
 
 // submit submits a job and gives its id.
-func (n *node) submit(document []byte) string {
+func (n *testParty) submit(document []byte) string {
 	n.t.Helper()
 	var created bfia.JobCreated
-	n.good(http.MethodPost, bfia.PathPlatformCreateAll, document, &created)
+	n.mustRequest(http.MethodPost, bfia.PathPlatformCreateAll, document, &created)
 	require.Len(n.t, created.JobID, 21)
 	return created.JobID
 }
 
-// tellFailures logs why jobs of this party did not go well.
-func (n *node) tellFailures() {
+// logFailures logs why jobs of this party did not go well.
+func (n *testParty) logFailures() {
 	n.t.Helper()
 	jobs, err := n.database().Jobs(n.t.Context(), store.JobFilter{})
 	require.NoError(n.t, err)
@@ -223,15 +223,15 @@ func (n *node) tellFailures() {
 	}
 }
 
-func (n *node) status(jobID string) bfia.JobStatus {
+func (n *testParty) status(jobID string) bfia.JobStatus {
 	n.t.Helper()
 	var status bfia.JobStatus
-	n.good(http.MethodGet, bfia.PathPlatformStatusAll+"?job_id="+jobID, nil, &status)
+	n.mustRequest(http.MethodGet, bfia.PathPlatformStatusAll+"?job_id="+jobID, nil, &status)
 	return status
 }
 
 // await waits until a job's status is as wanted.
-func (n *node) await(jobID string, limit time.Duration, wanted func(bfia.JobStatus) bool) bfia.JobStatus {
+func (n *testParty) awaitJob(jobID string, limit time.Duration, wanted func(bfia.JobStatus) bool) bfia.JobStatus {
 	n.t.Helper()
 	deadline := time.Now().Add(limit)
 	for {
@@ -247,9 +247,9 @@ func (n *node) await(jobID string, limit time.Duration, wanted func(bfia.JobStat
 	}
 }
 
-func finished(s bfia.JobStatus) bool { return s.State == bfia.JobFinished }
+func isFinished(s bfia.JobStatus) bool { return s.State == bfia.JobFinished }
 
-func running(task string) func(bfia.JobStatus) bool {
+func isTaskRunning(task string) func(bfia.JobStatus) bool {
 	return func(s bfia.JobStatus) bool {
 		for _, t := range s.Tasks {
 			if t.Name == task {
@@ -274,10 +274,10 @@ func requireSuccess(t *testing.T, s bfia.JobStatus) {
 }
 
 // outputs are what a job left at a party, by task, role and the component's name for it.
-func (n *node) outputs(jobID string) map[string]bfia.Output {
+func (n *testParty) outputs(jobID string) map[string]bfia.Output {
 	n.t.Helper()
 	var list struct{ Outputs []bfia.Output }
-	n.good(http.MethodGet, bfia.PathJobOutputs+"?job_id="+jobID, nil, &list)
+	n.mustRequest(http.MethodGet, bfia.PathJobOutputs+"?job_id="+jobID, nil, &list)
 	byName := map[string]bfia.Output{}
 	for _, o := range list.Outputs {
 		byName[o.TaskName+" "+o.Role+" "+o.Output] = o
@@ -285,7 +285,7 @@ func (n *node) outputs(jobID string) map[string]bfia.Output {
 	return byName
 }
 
-func (n *node) download(o bfia.Output) string {
+func (n *testParty) download(o bfia.Output) string {
 	n.t.Helper()
 	resp, err := http.Get(n.url + bfia.PathDataDownload + "?" + url.Values{"namespace": {o.Namespace}, "name": {o.Name}}.Encode())
 	require.NoError(n.t, err)
@@ -297,7 +297,7 @@ func (n *node) download(o bfia.Output) string {
 }
 
 // database opens a party's own database beside it.
-func (n *node) database() *store.Store {
+func (n *testParty) database() *store.Store {
 	n.t.Helper()
 	db, err := store.Open(n.t.Context(), n.cfg.Database.URL.Reveal())
 	require.NoError(n.t, err)
@@ -306,7 +306,7 @@ func (n *node) database() *store.Store {
 }
 
 // vector reads a captured request.
-func vector(t testing.TB, name string) []byte {
+func readVector(t testing.TB, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(testenv.Root(t), "testdata", "vectors", name))
 	require.NoError(t, err)
@@ -314,7 +314,7 @@ func vector(t testing.TB, name string) []byte {
 }
 
 // edit changes a JSON document.
-func edit(t testing.TB, document []byte, change func(map[string]any)) []byte {
+func editJSON(t testing.TB, document []byte, change func(map[string]any)) []byte {
 	t.Helper()
 	var fields map[string]any
 	require.NoError(t, json.Unmarshal(document, &fields))
@@ -324,9 +324,9 @@ func edit(t testing.TB, document []byte, change func(map[string]any)) []byte {
 	return b
 }
 
-// seedJob is the seed's job, with the host at another node when apart is set.
-func seedJob(t testing.TB, apart bool) []byte {
-	document := vector(t, "job_create_all.request.json")
+// referenceJob is the seed's job, with the host at another node when apart is set.
+func referenceJob(t testing.TB, apart bool) []byte {
+	document := readVector(t, "job_create_all.request.json")
 	if !apart {
 		return document
 	}
@@ -339,7 +339,7 @@ func seedJob(t testing.TB, apart bool) []byte {
 func sleepProvider(t testing.TB) []byte {
 	t.Helper()
 	b, err := json.Marshal(map[string]any{"name": "test", "version": "1", "device": "process", "protocol": "bfia",
-		"metadata": map[string]any{"image": seedImage}, "components_description": map[string]any{"Sleep": map[string]any{
+		"metadata": map[string]any{"image": referenceImage}, "components_description": map[string]any{"Sleep": map[string]any{
 			"componentName": "Sleep", "title": "Sleep", "provider": "test", "version": "1", "roleList": []string{"guest", "host"},
 			"storageEngine": []string{"file"}, "inputParam": []any{},
 			"inputData":  []any{map[string]any{"name": "in", "category": "dataset"}},
@@ -374,7 +374,7 @@ func sleepJob(t testing.TB, tasks int, common map[string]any, roles map[string]m
 
 // docker answers with a client, the reference provider's image being there under the seed's name. Without an engine the
 // test is skipped, or fails where one is required.
-func docker(t *testing.T) *client.Client {
+func dockerClient(t *testing.T) *client.Client {
 	t.Helper()
 	cli, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 	require.NoError(t, err)
@@ -385,6 +385,6 @@ func docker(t *testing.T) *client.Client {
 		}
 		t.Skipf("no Docker Engine answers: %v", err)
 	}
-	require.NoError(t, image.Load(t.Context(), cli, testenv.Binary(t, "provider"), seedImage))
+	require.NoError(t, image.Load(t.Context(), cli, testenv.Binary(t, "provider"), referenceImage))
 	return cli
 }

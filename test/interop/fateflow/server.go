@@ -22,8 +22,8 @@ import (
 	"hutong/bfia"
 )
 
-// Home is a FATE-Flow with a database, settings and a folder of its own.
-type Home struct {
+// Server is a FATE-Flow with a database, settings and a folder of its own.
+type Server struct {
 	// Dir is its folder, where it keeps its database and its logs. Its name must be fate_flow.
 	Dir string
 	// Cache is where install.sh put the package.
@@ -43,8 +43,8 @@ type Home struct {
 	Proxy string
 }
 
-// LayOut makes the folder. The package is copied, since settings and routes are files in it.
-func (h *Home) LayOut() error {
+// Install makes the folder. The package is copied, since settings and routes are files in it.
+func (h *Server) Install() error {
 	if err := os.MkdirAll(h.Dir, 0o750); err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (h *Home) LayOut() error {
 	if err := os.WriteFile(filepath.Join(h.Dir, "fateflow.env"), version, 0o600); err != nil {
 		return err
 	}
-	host, port, err := split(h.Address)
+	host, port, err := splitAddress(h.Address)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (h *Home) LayOut() error {
 		"fateflow": map[string]any{"host": host, "http_port": port, "grpc_port": h.GRPCPort, "proxy_name": "osx"},
 	}
 	if h.Proxy != "" {
-		proxyHost, proxyPort, err := split(h.Proxy)
+		proxyHost, proxyPort, err := splitAddress(h.Proxy)
 		if err != nil {
 			return err
 		}
@@ -89,7 +89,7 @@ func (h *Home) LayOut() error {
 	}
 	routes := map[string]any{}
 	for node, to := range h.Routes {
-		host, port, err := split(to)
+		host, port, err := splitAddress(to)
 		if err != nil {
 			return err
 		}
@@ -110,17 +110,17 @@ func (h *Home) LayOut() error {
 }
 
 // URL is that of its API.
-func (h *Home) URL() string { return "http://" + h.Address }
+func (h *Server) URL() string { return "http://" + h.Address }
 
 // Command is the server's program, with its arguments and what its environment has beside ours.
-func (h *Home) Command() (program string, args, env []string) {
+func (h *Server) Command() (program string, args, env []string) {
 	python := filepath.Join(h.Dir, "python")
 	return filepath.Join(h.Cache, "venv", "bin", "python"), []string{filepath.Join(python, "fate_flow", "fate_flow_server.py")},
 		[]string{"PYTHONPATH=" + python, "PYTHONUNBUFFERED=1"}
 }
 
-// Answers tells whether the server answers BFIA's endpoints. An error means that it never will: the adapter did not load.
-func (h *Home) Answers() (bool, error) {
+// IsReady tells whether the server answers BFIA's endpoints. An error means that it never will: the adapter did not load.
+func (h *Server) IsReady() (bool, error) {
 	resp, err := http.Post(h.URL()+bfia.PathTaskPoll, "application/json", strings.NewReader(`{"task_id":"none","role":""}`))
 	if err != nil {
 		return false, nil // not yet
@@ -137,11 +137,11 @@ func (h *Home) Answers() (bool, error) {
 }
 
 // Database is the file of its database.
-func (h *Home) Database() string { return filepath.Join(h.Dir, "fate_flow_sqlite.db") }
+func (h *Server) Database() string { return filepath.Join(h.Dir, "fate_flow_sqlite.db") }
 
-// WriteAhead puts the database of a server that answers into a mode in which readers and a writer don't lock each other
+// EnableWAL puts the database of a server that answers into a mode in which readers and a writer don't lock each other
 // out: its scheduler's thread ends for good at the first "database is locked", which its own threads alone can bring about.
-func (h *Home) WriteAhead(ctx context.Context) error {
+func (h *Server) EnableWAL(ctx context.Context) error {
 	db, err := sql.Open("sqlite", "file:"+h.Database()+"?_pragma=busy_timeout(30000)")
 	if err != nil {
 		return err
@@ -159,7 +159,7 @@ func (h *Home) WriteAhead(ctx context.Context) error {
 
 // TransportConfig writes the configuration of the Hutong transport through which its containers talk to those of a
 // partner, and gives the file. listen is an address that nothing else uses.
-func (h *Home) TransportConfig(listen string, partners map[string]Partner) (string, error) {
+func (h *Server) TransportConfig(listen string, partners map[string]Partner) (string, error) {
 	routes := map[string]any{}
 	for node, p := range partners {
 		routes[node] = map[string]any{"url": p.URL, "transport_url": p.TransportURL}
@@ -198,7 +198,7 @@ func StorageURL(address, bucket string) string {
 	return fmt.Sprintf("s3://%s?%s", address, url.Values{"username": {storageUser}, "password": {storageSecret}, "bucket": {bucket}}.Encode())
 }
 
-func split(address string) (host string, port int, err error) {
+func splitAddress(address string) (host string, port int, err error) {
 	host, text, err := net.SplitHostPort(address)
 	if err != nil {
 		return "", 0, err

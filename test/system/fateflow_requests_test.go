@@ -15,14 +15,14 @@ import (
 )
 
 // captured is a request of FATE-Flow as scheduler.
-type captured struct {
+type capturedRequest struct {
 	Method, Path string
 	Headers      map[string]string
 	Body         json.RawMessage
 }
 
 // send sends it to a party as it was captured, spelling of the headers included.
-func (c captured) send(n *node) bfia.Envelope {
+func (c capturedRequest) send(n *testParty) bfia.Envelope {
 	n.t.Helper()
 	request, err := http.NewRequestWithContext(n.t.Context(), c.Method, n.url+c.Path, bytes.NewReader(c.Body))
 	require.NoError(n.t, err)
@@ -39,17 +39,17 @@ func (c captured) send(n *node) bfia.Envelope {
 	return env
 }
 
-// TestReplay sends what FATE-Flow sent, in its order, to two parties of which neither schedules the job: their containers
+// TestReplayFateFlowRequests sends what FATE-Flow sent, in its order, to two parties of which neither schedules the job: their containers
 // come up and go, and the job ends well.
-func TestReplay(t *testing.T) {
-	var wire []captured
-	require.NoError(t, json.Unmarshal(vector(t, "fateflow-2.2.0.scheduler-wire.json"), &wire))
+func TestReplayFateFlowRequests(t *testing.T) {
+	var wire []capturedRequest
+	require.NoError(t, json.Unmarshal(readVector(t, "fateflow-2.2.0.scheduler-wire.json"), &wire))
 	for _, device := range []bfia.Device{bfia.DeviceProcess, bfia.DeviceDocker} {
 		t.Run(string(device), func(t *testing.T) {
 			if device == bfia.DeviceDocker {
-				docker(t)
+				dockerClient(t)
 			}
-			w := newWorld(t, func(cfg *party.Config) {
+			w := newPartyPair(t, func(cfg *party.Config) {
 				if device == bfia.DeviceDocker {
 					cfg.Runner.Docker.Enabled, cfg.Runner.Process.Allow = party.SwitchOn, nil
 					t.Cleanup(func() { removeNetwork(t, cfg.NodeID) })
@@ -57,20 +57,20 @@ func TestReplay(t *testing.T) {
 			})
 			w.guest.start()
 			w.host.start()
-			for _, n := range []*node{w.guest, w.host} {
-				n.register(vector(t, "provider_register.request.json"), device)
+			for _, n := range []*testParty{w.guest, w.host} {
+				n.register(readVector(t, "provider_register.request.json"), device)
 			}
 			w.guest.upload("guest.csv", "testspace", "test_guest")
 			w.host.upload("host.csv", "testspace", "test_host")
-			replay(t, wire, w)
-			for _, n := range []*node{w.guest, w.host} {
-				checkNothingLeft(t, n, jobOf(t, wire[0]), device)
+			replayRequests(t, wire, w)
+			for _, n := range []*testParty{w.guest, w.host} {
+				requireNoContainers(t, n, jobIDOf(t, wire[0]), device)
 			}
 		})
 	}
 }
 
-func jobOf(t *testing.T, c captured) string {
+func jobIDOf(t *testing.T, c capturedRequest) string {
 	t.Helper()
 	var ref bfia.JobRef
 	require.NoError(t, json.Unmarshal(c.Body, &ref))
@@ -78,17 +78,17 @@ func jobOf(t *testing.T, c captured) string {
 	return ref.JobID
 }
 
-func replay(t *testing.T, wire []captured, w *world) {
+func replayRequests(t *testing.T, wire []capturedRequest, w *partyPair) {
 	t.Helper()
-	parties := []*node{w.guest, w.host}
-	jobID := jobOf(t, wire[0])
+	parties := []*testParty{w.guest, w.host}
+	jobID := jobIDOf(t, wire[0])
 	for i, c := range wire {
 		for _, n := range parties {
 			c.send(n)
 		}
 		var ref bfia.TaskRef
 		require.NoError(t, json.Unmarshal(c.Body, &ref))
-		state := func(n *node) (bfia.JobState, string) {
+		state := func(n *testParty) (bfia.JobState, string) {
 			s := n.status(jobID)
 			tasks := ""
 			for _, task := range s.Tasks {
@@ -103,9 +103,9 @@ func replay(t *testing.T, wire []captured, w *world) {
 				require.Equal(t, bfia.JobReady, job)
 				require.Equal(t, "READY READY ", tasks)
 			case bfia.PathStart:
-				n.await(jobID, time.Minute, func(s bfia.JobStatus) bool { return s.State == bfia.JobRunning })
+				n.awaitJob(jobID, time.Minute, func(s bfia.JobStatus) bool { return s.State == bfia.JobRunning })
 			case bfia.PathTaskStart:
-				n.await(jobID, time.Minute, func(s bfia.JobStatus) bool {
+				n.awaitJob(jobID, time.Minute, func(s bfia.JobStatus) bool {
 					return len(s.Tasks) == 2 && (s.Tasks[0].TaskID == ref.TaskID || s.Tasks[1].TaskID == ref.TaskID)
 				})
 			case bfia.PathTaskPoll: // the capture has the last one, which told the end
@@ -121,7 +121,7 @@ func replay(t *testing.T, wire []captured, w *world) {
 					require.Equal(t, bfia.JobRunning, job)
 					continue
 				}
-				s := n.await(jobID, time.Minute, finished)
+				s := n.awaitJob(jobID, time.Minute, isFinished)
 				requireSuccess(t, s)
 			}
 		}
@@ -141,12 +141,12 @@ func replay(t *testing.T, wire []captured, w *world) {
 	}
 	query := "?log_level=info&role=host&task_id=" + task
 	require.Eventually(t, func() bool {
-		w.host.good(http.MethodGet, bfia.PathPlatformLogLines+query, nil, &lines)
+		w.host.mustRequest(http.MethodGet, bfia.PathPlatformLogLines+query, nil, &lines)
 		return lines.Complete
 	}, time.Minute, 50*time.Millisecond)
 	require.Positive(t, lines.Num)
 	var log struct{ Data string }
-	w.host.good(http.MethodGet, bfia.PathPlatformLog+fmt.Sprintf("%s&start=%d", query, lines.Num-1), nil, &log)
+	w.host.mustRequest(http.MethodGet, bfia.PathPlatformLog+fmt.Sprintf("%s&start=%d", query, lines.Num-1), nil, &log)
 	require.NotEmpty(t, log.Data)
 	require.NotContains(t, log.Data, "\n")
 }

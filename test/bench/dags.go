@@ -10,14 +10,14 @@ import (
 )
 
 // nothing is a program that ends at once, well.
-const nothing = "/bin/true"
+const exitProgram = "/bin/true"
 
 // idle is a program that does nothing for as many seconds as it is told.
-const idle = "/bin/sleep"
+const sleepProgram = "/bin/sleep"
 
-// registerNothing makes a provider known to both parties whose components are processes that run command: Nothing has one
+// registerProgram makes a provider known to both parties whose components are processes that run command: Nothing has one
 // input, Join as many as it is told.
-func (d *deployment) registerNothing(ctx context.Context, name string, inputs int, command ...string) error {
+func (d *deployment) registerProgram(ctx context.Context, name string, inputs int, command ...string) error {
 	describe := func(component string, inputs int) map[string]any {
 		ports := make([]map[string]string, inputs)
 		for i := range ports {
@@ -75,7 +75,7 @@ var shapes = []shape{
 }
 
 // dag is the document of a job of n tasks between both parties.
-func (d *deployment) dag(provider string, s shape, n int) ([]byte, error) {
+func (d *deployment) dagDocument(provider string, s shape, n int) ([]byte, error) {
 	var components []any
 	for i := range n {
 		input := []any{}

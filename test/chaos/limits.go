@@ -22,7 +22,7 @@ type limits struct {
 }
 
 // bounds are those of the parties: each has another one, that the jobs of a run reach.
-var bounds = map[string]limits{"guest": {atOnce: 3}, "host": {perPartner: 2}, "third": {tasksAtOnce: 3}}
+var limitsOf = map[string]limits{"guest": {atOnce: 3}, "host": {perPartner: 2}, "third": {tasksAtOnce: 3}}
 
 // settings is a party's part of the configuration file.
 func (l limits) settings() map[string]any {
@@ -30,16 +30,16 @@ func (l limits) settings() map[string]any {
 }
 
 // holding is a job that holds seats at a party.
-type holding struct {
+type reservation struct {
 	jobID, initiator string
-	seats            int
+	slots            int
 }
 
 // passed says which bound the jobs pass that hold seats at a party at one moment; empty when none.
-func (l limits) passed(node string, held []holding) string {
+func (l limits) violation(node string, held []reservation) string {
 	seats, partners := 0, map[string]int{}
 	for _, h := range held {
-		seats += h.seats
+		seats += h.slots
 		partners[h.initiator]++
 	}
 	if seats > slots {
@@ -59,18 +59,18 @@ func (l limits) passed(node string, held []holding) string {
 	return ""
 }
 
-// heldAt reads who holds seats at a party, all at one moment.
-func heldAt(ctx context.Context, db *sql.DB) ([]holding, error) {
+// readReservations reads who holds seats at a party, all at one moment.
+func readReservations(ctx context.Context, db *sql.DB) ([]reservation, error) {
 	found, err := db.QueryContext(ctx, `SELECT s.job_id, j.initiator_node, COUNT(*) FROM t_seat s JOIN t_job j ON j.job_id = s.job_id
 		GROUP BY s.job_id, j.initiator_node ORDER BY s.job_id`)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = found.Close() }()
-	var all []holding
+	var all []reservation
 	for found.Next() {
-		var h holding
-		if err := found.Scan(&h.jobID, &h.initiator, &h.seats); err != nil {
+		var h reservation
+		if err := found.Scan(&h.jobID, &h.initiator, &h.slots); err != nil {
 			return nil, err
 		}
 		all = append(all, h)
@@ -78,8 +78,8 @@ func heldAt(ctx context.Context, db *sql.DB) ([]holding, error) {
 	return all, found.Err()
 }
 
-// roomLeft tells of seats and places in the queue that jobs still have at a party.
-func roomLeft(ctx context.Context, db *sql.DB, party string) (left []string, err error) {
+// remainingReservations tells of seats and places in the queue that jobs still have at a party.
+func remainingReservations(ctx context.Context, db *sql.DB, party string) (left []string, err error) {
 	for _, kind := range []struct{ what, query string }{
 		{"a seat", "SELECT job_id FROM t_seat"}, {"a place among those that wait", "SELECT job_id FROM t_application"},
 	} {
@@ -105,17 +105,17 @@ func roomLeft(ctx context.Context, db *sql.DB, party string) (left []string, err
 	return left, nil
 }
 
-// roomWatch looks again and again whether a party keeps to its bounds.
-type roomWatch struct {
+// limitMonitor looks again and again whether a party keeps to its bounds.
+type limitMonitor struct {
 	mu     sync.Mutex
-	looks  map[string]int // by party: how often it could be looked at
-	most   map[string]int // by party: jobs that held seats at once
-	passed []string
+	samples  map[string]int // by party: how often it could be looked at
+	maxJobs   map[string]int // by party: jobs that held seats at once
+	violations []string
 }
 
-// watchRoom watches all parties until ctx ends.
-func (w *world) watchRoom(ctx context.Context) (*roomWatch, error) {
-	r := &roomWatch{looks: map[string]int{}, most: map[string]int{}}
+// monitorLimits watches all parties until ctx ends.
+func (w *deployment) monitorLimits(ctx context.Context) (*limitMonitor, error) {
+	r := &limitMonitor{samples: map[string]int{}, maxJobs: map[string]int{}}
 	for name, p := range w.parties {
 		db, err := p.openDatabase()
 		if err != nil {
@@ -125,10 +125,10 @@ func (w *world) watchRoom(ctx context.Context) (*roomWatch, error) {
 			defer func() { _ = db.Close() }()
 			for waitUntil(ctx, time.Now().Add(500*time.Millisecond)) {
 				look, cancel := context.WithTimeout(ctx, 5*time.Second)
-				held, err := heldAt(look, db)
+				held, err := readReservations(look, db)
 				cancel()
 				if err == nil { // its database may be away just now
-					r.saw(name, bounds[name].passed(p.node, held), len(held))
+					r.record(name, limitsOf[name].violation(p.node, held), len(held))
 				}
 			}
 		}()
@@ -136,41 +136,41 @@ func (w *world) watchRoom(ctx context.Context) (*roomWatch, error) {
 	return r, nil
 }
 
-func (r *roomWatch) saw(party, passed string, jobs int) {
+func (r *limitMonitor) record(party, passed string, jobs int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.looks[party]++
-	r.most[party] = max(r.most[party], jobs)
+	r.samples[party]++
+	r.maxJobs[party] = max(r.maxJobs[party], jobs)
 	if passed != "" {
-		r.passed = append(r.passed, "at "+party+" "+passed)
+		r.violations = append(r.violations, "at "+party+" "+passed)
 	}
 }
 
 // findings are what was seen that must not be; also that it was looked too seldom for that to mean something.
-func (r *roomWatch) findings() []string {
+func (r *limitMonitor) findings() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	found := slices.Clone(r.passed)
+	found := slices.Clone(r.violations)
 	for _, name := range parties {
-		if r.looks[name] < 10 {
-			found = append(found, fmt.Sprintf("the room of %s could be looked at %d times only", name, r.looks[name]))
+		if r.samples[name] < 10 {
+			found = append(found, fmt.Sprintf("the room of %s could be looked at %d times only", name, r.samples[name]))
 		}
 	}
 	return found
 }
 
-func (r *roomWatch) String() string {
+func (r *limitMonitor) String() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	text := "jobs that held room at once, at most:"
 	for _, name := range parties {
-		text += fmt.Sprintf("  %s %d (seen %d times)", name, r.most[name], r.looks[name])
+		text += fmt.Sprintf("  %s %d (seen %d times)", name, r.maxJobs[name], r.samples[name])
 	}
 	return text
 }
 
 // drain drains a party's hosts for a while, and answers whether that was taken. It is undone whatever is broken meanwhile.
-func (w *world) drain(ctx context.Context, p *party, length time.Duration) bool {
+func (w *deployment) drainRunners(ctx context.Context, p *party, length time.Duration) bool {
 	if p.setDraining(ctx, true) != nil {
 		return false
 	}
