@@ -35,7 +35,7 @@ type deployment struct {
 	temporal    string // the engine's address
 	pprof       string
 	process     *exec.Cmd
-	exited       chan struct{}
+	exited      chan struct{}
 	log         bytes.Buffer
 }
 
@@ -210,9 +210,9 @@ var caller = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 200}}
 
 // refusal is an answer that is none.
 type responseError struct {
-	status int
-	code   bfia.Code
-	message  string
+	status  int
+	code    bfia.Code
+	message string
 }
 
 func (r *responseError) Error() string {

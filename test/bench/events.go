@@ -15,12 +15,12 @@ import (
 
 // watcher keeps Docker's events of containers that carry a label.
 type eventWatcher struct {
-	mu     sync.Mutex
-	events []events.Message
-	inspected   []container.InspectResponse
-	failed error
-	cancel context.CancelFunc
-	done   chan struct{}
+	mu        sync.Mutex
+	events    []events.Message
+	inspected []container.InspectResponse
+	failed    error
+	cancel    context.CancelFunc
+	done      chan struct{}
 }
 
 // watch begins to watch containers on which label has one of the values. With inspect it also keeps what Docker tells of each container when it is made.

@@ -16,9 +16,9 @@ func namespaceOf(node string) string { return "hutong-" + strings.ToLower(node) 
 // history is what a job's workflows have cost the engine.
 type historyCost struct {
 	workflows, activities, workflowTasks int
-	events                       int   // of all
-	longest                      int   // events of the longest history
-	bytes                        int64 // of the largest history
+	events                               int   // of all
+	longest                              int   // events of the longest history
+	bytes                                int64 // of the largest history
 }
 
 // historyOf reads the histories of a job's workflows at both parties.

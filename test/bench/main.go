@@ -42,14 +42,14 @@ type options struct {
 	profile          string
 	database         string
 	cache            string
-	verbose            bool
+	verbose          bool
 }
 
 // section is a part of the bench that can be asked for.
 type section struct {
-	name    string
-	byDefault   bool // without being asked for
-	measure func(context.Context, options, *report) error
+	name      string
+	byDefault bool // without being asked for
+	measure   func(context.Context, options, *report) error
 }
 
 var sections = []section{

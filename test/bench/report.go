@@ -48,11 +48,11 @@ func percentile(all []time.Duration, p int) time.Duration {
 
 // figure is a line of the table: what was measured, and what it is held against in the same run.
 type figure struct {
-	name            string
+	name               string
 	measured, baseline string
-	ratio           float64 // measured to other
-	target          target
-	notes           []string
+	ratio              float64 // measured to other
+	target             target
+	notes              []string
 }
 
 // target bounds a figure's ratio; the zero value does not.
@@ -93,13 +93,13 @@ type report struct {
 
 type reportSection struct {
 	title, baseline string
-	figures      []figure
+	figures         []figure
 }
 
 // split tells where the time of one measurement went.
 type breakdown struct {
-	name          string
-	spans         []string
+	name             string
+	spans            []string
 	hutong, baseline samples
 }
 

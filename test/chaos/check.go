@@ -26,19 +26,19 @@ func (f *findings) ok() bool {
 // taskRow is a row of t_task.
 type taskRow struct {
 	name, role, state, taskID, runName, failure string
-	index, attempt                           int
+	index, attempt                              int
 }
 
 // partRow is what a scheduler knows of a part.
 type partRow struct {
 	task, role, node, state, taskID, failure string
-	index, attempt                        int
+	index, attempt                           int
 }
 
 // rows are what one party's database tells of one job.
 type rows struct {
 	job, scheduled string // states; empty: there is no row
-	failure    string // of the scheduler, why the job did not go well
+	failure        string // of the scheduler, why the job did not go well
 	tasks          []taskRow
 	parts          []partRow
 	outputs        map[string]string // by "task role": the task id under which they lie
@@ -124,14 +124,14 @@ func readRows(ctx context.Context, db *sql.DB) (map[string]*rows, error) {
 
 // facts are all that the checker looks at.
 type observations struct {
-	jobs    []*jobRun
-	rows    map[string]map[string]*rows // by party, then job
-	created map[string]map[string]int   // by party, then run
-	leftovers    []string                    // what is there that should be gone
-	unreadable  []string                    // why results of jobs could not be read
-	limitViolations    []string                    // where jobs held more room than they may
-	results map[string]map[string]string
-	expected    map[JobKind]map[string]string
+	jobs            []*jobRun
+	rows            map[string]map[string]*rows // by party, then job
+	created         map[string]map[string]int   // by party, then run
+	leftovers       []string                    // what is there that should be gone
+	unreadable      []string                    // why results of jobs could not be read
+	limitViolations []string                    // where jobs held more room than they may
+	results         map[string]map[string]string
+	expected        map[JobKind]map[string]string
 }
 
 // judge holds the facts of a run against what must be.

@@ -62,13 +62,16 @@ func TestCheckFindsPlantedFaults(t *testing.T) {
 		"a success without a container": {func(f *observations) {
 			delete(f.created["third"], "hutong-"+boostID+"-s1-host.0-2")
 		}, [4]int{1, 0, 0, 0}},
-		"a container of no job":              {func(f *observations) { f.created["third"]["hutong-other-s1-host.0-1"] = 1 }, [4]int{0, 0, 1, 0}},
-		"something left":                     {func(f *observations) { f.leftovers = []string{"container x"} }, [4]int{0, 0, 1, 0}},
-		"a job of nobody":                    {func(f *observations) { f.rows["third"]["x"] = &rows{job: "FINISHED"} }, [4]int{0, 0, 0, 1}},
-		"a participant that still runs":      {func(f *observations) { f.rows["third"][boostID].job = "RUNNING" }, [4]int{0, 0, 0, 1}},
-		"a participant that forgot":          {func(f *observations) { delete(f.rows["third"], boostID) }, [4]int{0, 0, 0, 1}},
-		"a participant that says otherwise":  {func(f *observations) { f.rows["third"][boostID].tasks[0].state = "FAILED" }, [4]int{0, 0, 0, 1}},
-		"an attempt that its scheduler left": {func(f *observations) { f.rows["third"][boostID].tasks[0].taskID = "u"; f.rows["third"][boostID].outputs = nil }, [4]int{0, 0, 0, 1}},
+		"a container of no job":             {func(f *observations) { f.created["third"]["hutong-other-s1-host.0-1"] = 1 }, [4]int{0, 0, 1, 0}},
+		"something left":                    {func(f *observations) { f.leftovers = []string{"container x"} }, [4]int{0, 0, 1, 0}},
+		"a job of nobody":                   {func(f *observations) { f.rows["third"]["x"] = &rows{job: "FINISHED"} }, [4]int{0, 0, 0, 1}},
+		"a participant that still runs":     {func(f *observations) { f.rows["third"][boostID].job = "RUNNING" }, [4]int{0, 0, 0, 1}},
+		"a participant that forgot":         {func(f *observations) { delete(f.rows["third"], boostID) }, [4]int{0, 0, 0, 1}},
+		"a participant that says otherwise": {func(f *observations) { f.rows["third"][boostID].tasks[0].state = "FAILED" }, [4]int{0, 0, 0, 1}},
+		"an attempt that its scheduler left": {func(f *observations) {
+			f.rows["third"][boostID].tasks[0].taskID = "u"
+			f.rows["third"][boostID].outputs = nil
+		}, [4]int{0, 0, 0, 1}},
 		"a success that must fail": {func(f *observations) {
 			for _, p := range []string{"guest", "third"} {
 				f.rows[p][failsID].tasks[0].state = "SUCCESS"

@@ -28,20 +28,20 @@ type deployment struct {
 	processes map[string]*process
 	links     map[string]*link
 	parties   map[string]*party
-	temporal    string // address of the Temporal server
+	temporal  string // address of the Temporal server
 	postgres  string // folder of its socket
-	started  []*process
+	started   []*process
 }
 
 // party is one institution.
 type party struct {
-	name, node      string
+	name, node        string
 	listen, transport string
-	dir             string
-	database        string
-	dockerSocket          string // its Docker Engine's socket; empty: it runs processes
-	dockerd             *dockerd.Daemon
-	docker          *client.Client
+	dir               string
+	database          string
+	dockerSocket      string // its Docker Engine's socket; empty: it runs processes
+	dockerd           *dockerd.Daemon
+	docker            *client.Client
 	creations         *creationCounter
 }
 

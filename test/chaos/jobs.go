@@ -20,8 +20,8 @@ import (
 
 // The providers of the jobs: the reference algorithms, and its component for tests.
 const (
-	algorithms = "hutong"
-	sleepProvider     = "chaos"
+	algorithms    = "hutong"
+	sleepProvider = "chaos"
 )
 
 // prepare registers the providers and uploads the data at every party.
@@ -169,7 +169,7 @@ type jobRun struct {
 	submitted time.Time // when it was taken
 	tries     int
 	ended     time.Time
-	err   error
+	err       error
 }
 
 // run submits a job until it is taken, stops it if it is to be stopped, and waits for its end at the party that submitted

@@ -107,9 +107,9 @@ func remainingReservations(ctx context.Context, db *sql.DB, party string) (left 
 
 // limitMonitor looks again and again whether a party keeps to its bounds.
 type limitMonitor struct {
-	mu     sync.Mutex
-	samples  map[string]int // by party: how often it could be looked at
-	maxJobs   map[string]int // by party: jobs that held seats at once
+	mu         sync.Mutex
+	samples    map[string]int // by party: how often it could be looked at
+	maxJobs    map[string]int // by party: jobs that held seats at once
 	violations []string
 }
 

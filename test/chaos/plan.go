@@ -13,17 +13,17 @@ type FaultKind string
 
 // The kinds of faults. Those from cut on are of a link between two parties, the others of a process, or of a container.
 const (
-	faultKill      FaultKind = "kill -9"
-	faultRestart      FaultKind = "restart"
-	faultPause     FaultKind = "pause"
-	faultContainer FaultKind = "kill a container"
-	faultDrain     FaultKind = "drain hosts"
-	faultCut       FaultKind = "cut"
-	faultStall     FaultKind = "stall"
-	faultDelay     FaultKind = "delay"
-	faultDuplicate    FaultKind = "duplicate"
-	faultLoseAnswers      FaultKind = "lose answers"
-	faultReorder   FaultKind = "reorder"
+	faultKill        FaultKind = "kill -9"
+	faultRestart     FaultKind = "restart"
+	faultPause       FaultKind = "pause"
+	faultContainer   FaultKind = "kill a container"
+	faultDrain       FaultKind = "drain hosts"
+	faultCut         FaultKind = "cut"
+	faultStall       FaultKind = "stall"
+	faultDelay       FaultKind = "delay"
+	faultDuplicate   FaultKind = "duplicate"
+	faultLoseAnswers FaultKind = "lose answers"
+	faultReorder     FaultKind = "reorder"
 )
 
 // Fault is one fault: at a moment of the run, for a while.
@@ -42,11 +42,11 @@ type JobKind string
 
 // The kinds of jobs.
 const (
-	jobBoost JobKind = "PSI, SecureBoost"
-	jobLR    JobKind = "PSI, HeteroLR" // with an arbiter
-	jobSleeps  JobKind = "ten sleeps"    // a DAG that is wide and deep
-	jobFails JobKind = "must fail"
-	jobStops JobKind = "is stopped"
+	jobBoost  JobKind = "PSI, SecureBoost"
+	jobLR     JobKind = "PSI, HeteroLR" // with an arbiter
+	jobSleeps JobKind = "ten sleeps"    // a DAG that is wide and deep
+	jobFails  JobKind = "must fail"
+	jobStops  JobKind = "is stopped"
 )
 
 // JobPlan is one job.

@@ -12,18 +12,18 @@ import (
 
 // process is a program that is started again whenever it ends, as an init system would.
 type process struct {
-	name  string
-	log   string
-	group bool // signals go to its whole process group
-	command  func() *exec.Cmd
-	clean func() // before each start
+	name    string
+	log     string
+	group   bool // signals go to its whole process group
+	command func() *exec.Cmd
+	clean   func() // before each start
 
-	mu      sync.Mutex
-	cmd     *exec.Cmd
-	downUntil    time.Time // until when it is not started
+	mu        sync.Mutex
+	cmd       *exec.Cmd
+	downUntil time.Time // until when it is not started
 	stopping  bool
-	starts  int
-	changed chan struct{}
+	starts    int
+	changed   chan struct{}
 	exited    chan struct{} // closed when it will never run again
 }
 

@@ -14,11 +14,11 @@ import (
 
 // link is the way between two parties, in both directions: each reaches the other through proxies of this process.
 type link struct {
-	mu     sync.Mutex
-	kind   FaultKind // empty: as it should be
+	mu      sync.Mutex
+	kind    FaultKind // empty: as it should be
 	cleared chan struct{}
-	cut    chan struct{} // closed as long as nothing passes
-	hits   int           // requests that the present fault has touched
+	cut     chan struct{} // closed as long as nothing passes
+	hits    int           // requests that the present fault has touched
 }
 
 func newLink() *link { return &link{cleared: make(chan struct{}), cut: make(chan struct{})} }

@@ -52,7 +52,9 @@ type creationCounter struct {
 	ids map[string]map[string]bool // by run: the ids of its containers
 }
 
-func newCreationCounter() *creationCounter { return &creationCounter{ids: map[string]map[string]bool{}} }
+func newCreationCounter() *creationCounter {
+	return &creationCounter{ids: map[string]map[string]bool{}}
+}
 
 // watch reads the engine's events, once more from where it stopped when the engine was away: an engine that starts has made
 // nothing before it tells of it, and keeps its last 256 events.

@@ -25,17 +25,17 @@ import (
 )
 
 const (
-	hutongNode = "JG0100001100000071"
-	fateFlowNode   = "JG0100001100000072"
+	hutongNode   = "JG0100001100000071"
+	fateFlowNode = "JG0100001100000072"
 )
 
 // world is one Hutong and one FATE-Flow with all that is around them. All tests share one: starting it takes a while,
 // and a party that had bad days before must work as well.
 type environment struct {
-	dir    string // of this run, with everything's logs
-	cache  string // what is kept between runs
-	docker *client.Client
-	hutong *hutongParty
+	dir        string // of this run, with everything's logs
+	cache      string // what is kept between runs
+	docker     *client.Client
+	hutong     *hutongParty
 	fateFlow   *fateFlowParty
 	toFateFlow *proxy // between Hutong and FATE-Flow
 	toHutong   *proxy // between FATE-Flow and Hutong
@@ -44,8 +44,8 @@ type environment struct {
 var sharedState struct {
 	sync.Mutex
 	environment *environment
-	tried bool
-	ends  []func()
+	tried       bool
+	ends        []func()
 }
 
 // atExit keeps f for the end of all tests.

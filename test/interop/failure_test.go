@@ -16,9 +16,9 @@ type direction struct {
 }
 
 var (
-	hutongSchedules = direction{"Hutong schedules", hutongNode, fateFlowNode}
-	fateFlowSchedules   = direction{"FATE-Flow schedules", fateFlowNode, hutongNode}
-	directions  = []direction{hutongSchedules, fateFlowSchedules}
+	hutongSchedules   = direction{"Hutong schedules", hutongNode, fateFlowNode}
+	fateFlowSchedules = direction{"FATE-Flow schedules", fateFlowNode, hutongNode}
+	directions        = []direction{hutongSchedules, fateFlowSchedules}
 )
 
 func (d direction) job(s sleepJob) sleepJob {

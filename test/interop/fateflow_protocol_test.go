@@ -100,7 +100,9 @@ func TestFateFlowProtocol(t *testing.T) {
 	t.Run("failure at Hutong", func(t *testing.T) {
 		// FATE-Flow begins the task a second time, after it has ended the job.
 		id := w.submitFateFlow(t, fateFlowDAG{provider: failsAtHutong, seconds: "1", sync: "callback", retries: 1})
-		require.Eventually(t, func() bool { return len(w.toFateFlow.exchangesWith(bfia.PathSchedulerTaskReport, `"task_version":1,`)) == 2 }, jobTimeout, pollInterval, "the second try is told of")
+		require.Eventually(t, func() bool {
+			return len(w.toFateFlow.exchangesWith(bfia.PathSchedulerTaskReport, `"task_version":1,`)) == 2
+		}, jobTimeout, pollInterval, "the second try is told of")
 		for _, x := range w.toFateFlow.exchangesWith(bfia.PathSchedulerTaskReport, id) {
 			require.Contains(t, x.answer, `"code":0`)
 		}

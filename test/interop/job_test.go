@@ -13,16 +13,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
-	"hutong/test/testenv"
 	"hutong/store/blob"
 	"hutong/store/dataset"
+	"hutong/test/testenv"
 )
 
 const (
-	noImageAtHutong = "lacked-by-hutong"
-	noImageAtFateFlow   = "lacked-by-fate"
-	failsAtHutong  = "fails-at-hutong"
-	failsAtFateFlow    = "fails-at-fate"
+	noImageAtHutong   = "lacked-by-hutong"
+	noImageAtFateFlow = "lacked-by-fate"
+	failsAtHutong     = "fails-at-hutong"
+	failsAtFateFlow   = "fails-at-fate"
 
 	// providerImage holds the reference provider, under a name that no other test gives to its own build.
 	providerImage = "hutong/interop:1"

@@ -13,9 +13,9 @@ import (
 
 // process is a program that runs beside the test, with its output in a file.
 type process struct {
-	name string
-	cmd  *exec.Cmd
-	log  string
+	name   string
+	cmd    *exec.Cmd
+	log    string
 	exited chan struct{}
 }
 

@@ -21,17 +21,17 @@ type proxy struct {
 	target  string
 	http    *http.Client
 
-	mu       sync.Mutex
-	server   *http.Server // nil while the party seems down
-	disturbance  disturbance
-	requests []exchange
+	mu          sync.Mutex
+	server      *http.Server // nil while the party seems down
+	disturbance disturbance
+	requests    []exchange
 }
 
 // trouble is what becomes of requests.
 type disturbance struct {
 	before, after time.Duration                   // how long a request is held back, and its answer
 	slow          func(path string) time.Duration // how long answers of a path are held back; nil: none
-	duplicate         func(path string) bool          // the party gets such a request two times; nil: none
+	duplicate     func(path string) bool          // the party gets such a request two times; nil: none
 	echo          bool                            // an answer is sent two times on the same connection
 	// garble makes something else of an answer, and tells whether it did. Nil: never.
 	garble func(path string, count int) (status int, body string, garbled bool)

@@ -21,8 +21,8 @@ import (
 
 // limit is patience with a job on a slow, busy machine, tick how often is looked whether something has come.
 const (
-	jobTimeout = 2 * time.Minute
-	pollInterval  = 200 * time.Millisecond
+	jobTimeout   = 2 * time.Minute
+	pollInterval = 200 * time.Millisecond
 )
 
 // TestHutongSchedules: Hutong initiates and schedules, FATE-Flow is host. The seed's job ends well at both.
