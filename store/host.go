@@ -111,7 +111,7 @@ func (s *Store) DrainRunner(ctx context.Context, hostID string, draining bool) e
 		return forgetLeft(ctx, tx, hostID)
 	})
 	if err == nil && n == 0 {
-		return bfia.Errorf(bfia.CodeNotFound, "host_id: host %q is not known", hostID)
+		return bfia.Errorf(bfia.CodeNotFound, "runner_id: host %q is not known", hostID)
 	}
 	return fail(err, "drain host %s", hostID)
 }
