@@ -15,7 +15,7 @@ import (
 	temporal "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 
-	"hutong/activities/runner"
+	"hutong/activities/driver/docker"
 	"hutong/bfia"
 	"hutong/internal/party"
 	"hutong/store/storetest"
@@ -156,7 +156,7 @@ func requireMemo(t *testing.T, n *testParty, workflowID, want string) {
 }
 
 func removeNetwork(t *testing.T, nodeID string) {
-	d, err := runner.NewDocker(runner.DockerOptions{NodeID: nodeID})
+	d, err := docker.New(docker.Options{NodeID: nodeID})
 	require.NoError(t, err)
 	defer func() { _ = d.Close() }()
 	// Another test, or the machine's own Hutong, may use it still.
