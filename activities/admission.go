@@ -125,7 +125,7 @@ func (r *Records) Reserve(ctx context.Context, req ReserveRequest) (ReserveResul
 		return ReserveResult{}, final(err)
 	}
 	if len(seats) == 0 {
-		return ReserveResult{Grant: bfia.Grant{State: job.State, Reason: denial.Reason, Place: denial.Position, Of: denial.Total}}, nil
+		return ReserveResult{Grant: bfia.Grant{State: job.State, Reason: denial.Reason, Position: denial.Position, Total: denial.Total}}, nil
 	}
 	answer := ReserveResult{Grant: bfia.Grant{Granted: true, State: job.State, Parallelism: 1 + seats[len(seats)-1].ParallelIndex}}
 	if waited {

@@ -40,15 +40,15 @@ func hostOf(u store.RunnerUse, now time.Time) bfia.Runner {
 		Total: hostRoom(u.Slots, u.CPUMilli, u.Memory, u.Disk), Used: hostRoom(u.UsedSlots, u.UsedCPUMilli, u.UsedMemory, u.UsedDisk)}
 	switch {
 	case u.Deregistered:
-		h.State = bfia.HostLeft
+		h.State = bfia.RunnerLeft
 	case now.Sub(u.HeartbeatAt) > hostSilent:
-		h.State = bfia.HostSilent
+		h.State = bfia.RunnerSilent
 	case u.Draining && u.RunningParts == 0:
-		h.State = bfia.HostDrained
+		h.State = bfia.RunnerDrained
 	case u.Draining:
-		h.State = bfia.HostDraining
+		h.State = bfia.RunnerDraining
 	default:
-		h.State = bfia.HostReady
+		h.State = bfia.RunnerReady
 	}
 	return h
 }
@@ -65,7 +65,7 @@ func (s *Server) drainHost(c *fiber.Ctx) error {
 		return err
 	}
 	if body.RunnerID == "" {
-		return bfia.Errorf(bfia.CodeBadRequest, "host_id: is required")
+		return bfia.Errorf(bfia.CodeBadRequest, "runner_id: is required")
 	}
 	if body.Draining == nil {
 		return bfia.Errorf(bfia.CodeBadRequest, "draining: is required, true or false")

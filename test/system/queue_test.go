@@ -51,7 +51,7 @@ func TestQueue(t *testing.T) {
 	fourth := w.guest.submit(sleeping(t, 0, map[string]any{"priority": 5}))
 	place := func(want int) func(bfia.JobStatus) bool {
 		return func(s bfia.JobStatus) bool {
-			return s.State == bfia.JobReady && s.Queued != nil && s.Queued.Place == want
+			return s.State == bfia.JobReady && s.Queued != nil && s.Queued.Position == want
 		}
 	}
 	s := w.guest.await(fourth, time.Minute, place(1))
@@ -157,7 +157,7 @@ func TestHostComes(t *testing.T) {
 	hosts, err := w.guest.database().Runners(t.Context(), time.Now().Add(-time.Minute))
 	require.NoError(t, err)
 	drain := func(draining bool) {
-		w.guest.good(http.MethodPost, "/v2/host/drain", fmt.Appendf(nil, `{"host_id":%q,"draining":%t}`, hosts[0].RunnerID, draining), nil)
+		w.guest.good(http.MethodPost, "/v2/runner/drain", fmt.Appendf(nil, `{"runner_id":%q,"draining":%t}`, hosts[0].RunnerID, draining), nil)
 	}
 	drain(true)
 	jobID = w.guest.submit(sleeping(t, 0, nil))
