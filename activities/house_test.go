@@ -22,7 +22,7 @@ import (
 	"go.temporal.io/sdk/testsuite"
 
 	"hutong/activities"
-	"hutong/activities/runner"
+	"hutong/activities/driver"
 	"hutong/bfia"
 	"hutong/bfia/client"
 	"hutong/store"
@@ -107,8 +107,8 @@ func component(provider string) json.RawMessage {
 }
 
 // newRuns is what a worker that starts again on the same host has.
-func (h *house) newRuns(r runner.Driver) *activities.Runner {
-	return &activities.Runner{Node: "A", RunnerID: "host-1", Deployment: "ours", Store: h.db, Blobs: h.blobs, Drivers: map[string]runner.Driver{r.Device(): r},
+func (h *house) newRuns(r driver.Driver) *activities.Runner {
+	return &activities.Runner{Node: "A", RunnerID: "host-1", Deployment: "ours", Store: h.db, Blobs: h.blobs, Drivers: map[string]driver.Driver{r.Device(): r},
 		System: func(string) bfia.System { return bfia.System{Transport: "hutong:9381", Callback: "http://hutong:9380"} }, StopGrace: time.Second, Logger: quiet, Told: h.told}
 }
 

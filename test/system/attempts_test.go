@@ -19,7 +19,7 @@ import (
 // at both, in a session of its own, and the job ends as if nothing had been.
 func TestKilledFromOutside(t *testing.T) {
 	t.Parallel()
-	cli := docker(t)
+	cli := dockerClient(t)
 	w := newWorld(t, func(cfg *party.Config) {
 		cfg.Runner.Docker.Enabled, cfg.Runner.Docker.HostNetwork = party.SwitchOn, true
 	})

@@ -50,7 +50,7 @@ func limited(t *testing.T, inContainers bool, change func(*party.Config)) *world
 		w.host.register(sleepProvider(t), bfia.DeviceProcess)
 		return w
 	}
-	cli := docker(t)
+	cli := dockerClient(t)
 	require.NoError(t, image.Load(t.Context(), cli, testenv.Binary(t, "provider"), limitsImage))
 	w.host.register(containerProvider(t, limitsImage), bfia.DeviceDocker)
 	return w
@@ -140,7 +140,7 @@ func TestImageCannotStart(t *testing.T) {
 	w := limited(t, true, nil)
 	unharmed := w.bystander()
 	const broken = "hutong-test-limits:broken"
-	importEmpty(t, docker(t), broken, "/no/such/program")
+	importEmpty(t, dockerClient(t), broken, "/no/such/program")
 	w.host.register(edit(t, containerProvider(t, broken), func(f map[string]any) { f["name"] = "broken" }), bfia.DeviceDocker)
 	w.guest.register(edit(t, sleepProvider(t), func(f map[string]any) { f["name"] = "broken" }), bfia.DeviceProcess)
 	jobID := w.guest.submit(ofProvider(t, hostJob(t, seconds(0)), "broken"))

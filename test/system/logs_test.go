@@ -18,7 +18,7 @@ func TestLogsWhileRunning(t *testing.T) {
 	for _, device := range []bfia.Device{bfia.DeviceProcess, bfia.DeviceDocker} {
 		t.Run(string(device), func(t *testing.T) {
 			if device == bfia.DeviceDocker {
-				docker(t)
+				dockerClient(t)
 			}
 			w := newWorld(t, func(cfg *party.Config) {
 				if device == bfia.DeviceDocker {

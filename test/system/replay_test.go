@@ -47,7 +47,7 @@ func TestReplay(t *testing.T) {
 	for _, device := range []bfia.Device{bfia.DeviceProcess, bfia.DeviceDocker} {
 		t.Run(string(device), func(t *testing.T) {
 			if device == bfia.DeviceDocker {
-				docker(t)
+				dockerClient(t)
 			}
 			w := newWorld(t, func(cfg *party.Config) {
 				if device == bfia.DeviceDocker {

@@ -15,7 +15,7 @@ import (
 	temporal "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 
-	"hutong/activities/runner"
+	"hutong/activities/driver/docker"
 	"hutong/bfia"
 	"hutong/internal/party"
 	"hutong/store/storetest"
@@ -27,7 +27,7 @@ func TestSeedJob(t *testing.T) {
 	for _, device := range []bfia.Device{bfia.DeviceProcess, bfia.DeviceDocker} {
 		t.Run(string(device), func(t *testing.T) {
 			if device == bfia.DeviceDocker {
-				docker(t)
+				dockerClient(t)
 			}
 			w := newWorld(t, func(cfg *party.Config) {
 				if device == bfia.DeviceDocker {
@@ -119,7 +119,7 @@ func checkNothingLeft(t *testing.T, n *node, jobID string, device bfia.Device) {
 			left, err := filepath.Glob(filepath.Join(n.cfg.DataDir, "runs", "*"+jobID+"*"))
 			return err == nil && len(left) == 0
 		}
-		left, err := docker(t).ContainerList(t.Context(), container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("name", jobID))})
+		left, err := dockerClient(t).ContainerList(t.Context(), container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("name", jobID))})
 		return err == nil && len(left) == 0
 	}, 20*time.Second, 100*time.Millisecond, "runs of job %s are left at %s", jobID, n.cfg.NodeID)
 }
@@ -156,7 +156,7 @@ func checkExplained(t *testing.T, n *node, workflowID, want string) {
 }
 
 func removeNetwork(t *testing.T, nodeID string) {
-	d, err := runner.NewDocker(runner.DockerOptions{NodeID: nodeID})
+	d, err := docker.New(docker.Options{NodeID: nodeID})
 	require.NoError(t, err)
 	defer func() { _ = d.Close() }()
 	// Another test, or the machine's own Hutong, may use it still.

@@ -187,7 +187,7 @@ func TestHousekeepingBegins(t *testing.T) {
 // learns of it.
 func TestOrphans(t *testing.T) {
 	t.Parallel()
-	cli := docker(t)
+	cli := dockerClient(t)
 	w := newWorld(t, nil)
 	w.host.cfg.Runner.Docker.Enabled, w.host.cfg.Runner.Docker.HostNetwork, w.host.cfg.Runner.Process.Allow = party.SwitchOn, true, nil
 	w.guest.start()

@@ -22,7 +22,7 @@ import (
 	"github.com/docker/docker/client"
 	"github.com/stretchr/testify/require"
 
-	"hutong/activities/runner"
+	"hutong/activities/driver/process"
 	"hutong/bfia"
 	"hutong/internal/image"
 	"hutong/internal/party"
@@ -40,7 +40,7 @@ const (
 func TestMain(m *testing.M) {
 	// The process device starts this program again as its supervisor.
 	if len(os.Args) > 2 && os.Args[1] == "supervise" {
-		os.Exit(runner.Supervise(os.Args[2:]))
+		os.Exit(process.Supervise(os.Args[2:]))
 	}
 	os.Exit(testenv.Main(m))
 }
@@ -374,7 +374,7 @@ func sleepJob(t testing.TB, tasks int, common map[string]any, roles map[string]m
 
 // docker answers with a client, the reference provider's image being there under the seed's name. Without an engine the
 // test is skipped, or fails where one is required.
-func docker(t *testing.T) *client.Client {
+func dockerClient(t *testing.T) *client.Client {
 	t.Helper()
 	cli, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 	require.NoError(t, err)
