@@ -93,7 +93,7 @@ func (s *Server) roomFree(c *fiber.Ctx) error {
 	if err != nil {
 		return unknownJob(err, ref.JobID, s.Node)
 	}
-	if sender := s.sender(c); sender != "" && !slices.Contains(job.Nodes, sender) {
+	if sender := s.sender(c); sender != "" && !slices.Contains(job.ParticipantNodes, sender) {
 		return bfia.Errorf(bfia.CodeForbidden, "%s takes no part in job %s", sender, ref.JobID)
 	}
 	if job.State == bfia.JobReady {

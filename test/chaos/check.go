@@ -88,7 +88,7 @@ func readRows(ctx context.Context, db *sql.DB) (map[string]*rows, error) {
 	}); err != nil {
 		return nil, err
 	}
-	if err := each("SELECT job_id, state, COALESCE(explanation, '') FROM t_schedule_job", func(scan func(...any) error) error {
+	if err := each("SELECT job_id, state, COALESCE(failure, '') FROM t_schedule_job", func(scan func(...any) error) error {
 		var state, explanation string
 		err := scan(&id, &state, &explanation)
 		of(id).scheduled, of(id).failure = state, explanation
@@ -96,7 +96,7 @@ func readRows(ctx context.Context, db *sql.DB) (map[string]*rows, error) {
 	}); err != nil {
 		return nil, err
 	}
-	if err := each("SELECT job_id, name, role, role_index, attempt, state, task_id, run_name, COALESCE(explanation, '') FROM t_task", func(scan func(...any) error) error {
+	if err := each("SELECT job_id, name, role, role_index, attempt, state, task_id, container_name, COALESCE(failure, '') FROM t_task", func(scan func(...any) error) error {
 		var t taskRow
 		err := scan(&id, &t.name, &t.role, &t.index, &t.attempt, &t.state, &t.taskID, &t.runName, &t.failure)
 		of(id).tasks = append(of(id).tasks, t)
@@ -104,8 +104,8 @@ func readRows(ctx context.Context, db *sql.DB) (map[string]*rows, error) {
 	}); err != nil {
 		return nil, err
 	}
-	if err := each(`SELECT t.job_id, t.name, p.role, p.role_index, p.node_id, p.state, t.task_id, t.attempt, COALESCE(p.explanation, '')
-		FROM t_schedule_task t JOIN t_schedule_task_status p ON p.task_id = t.task_id`, func(scan func(...any) error) error {
+	if err := each(`SELECT t.job_id, t.name, p.role, p.role_index, p.node_id, p.state, t.task_id, t.attempt, COALESCE(p.failure, '')
+		FROM t_schedule_task t JOIN t_schedule_part p ON p.task_id = t.task_id`, func(scan func(...any) error) error {
 		var p partRow
 		err := scan(&id, &p.task, &p.role, &p.index, &p.node, &p.state, &p.taskID, &p.attempt, &p.failure)
 		of(id).parts = append(of(id).parts, p)

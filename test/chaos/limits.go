@@ -61,7 +61,7 @@ func (l limits) violation(node string, held []reservation) string {
 
 // readReservations reads who holds seats at a party, all at one moment.
 func readReservations(ctx context.Context, db *sql.DB) ([]reservation, error) {
-	found, err := db.QueryContext(ctx, `SELECT s.job_id, j.initiator_node, COUNT(*) FROM t_seat s JOIN t_job j ON j.job_id = s.job_id
+	found, err := db.QueryContext(ctx, `SELECT s.job_id, j.initiator_node, COUNT(*) FROM t_reservation s JOIN t_job j ON j.job_id = s.job_id
 		GROUP BY s.job_id, j.initiator_node ORDER BY s.job_id`)
 	if err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func readReservations(ctx context.Context, db *sql.DB) ([]reservation, error) {
 // remainingReservations tells of seats and places in the queue that jobs still have at a party.
 func remainingReservations(ctx context.Context, db *sql.DB, party string) (left []string, err error) {
 	for _, kind := range []struct{ what, query string }{
-		{"a seat", "SELECT job_id FROM t_seat"}, {"a place among those that wait", "SELECT job_id FROM t_application"},
+		{"a seat", "SELECT job_id FROM t_reservation"}, {"a place among those that wait", "SELECT job_id FROM t_reservation_request"},
 	} {
 		found, err := db.QueryContext(ctx, kind.query)
 		if err != nil {

@@ -111,7 +111,7 @@ func TestRunnerGone(t *testing.T) {
 		n.register(sleepProvider(t), bfia.DeviceProcess)
 	}
 	db := w.host.database()
-	require.NoError(t, db.PutRunner(t.Context(), store.Runner{RunnerID: "gone", NodeID: hostNode, Devices: []string{"process"}, Queue: "host/gone", Slots: 2}))
+	require.NoError(t, db.PutRunner(t.Context(), store.Runner{RunnerID: "gone", NodeID: hostNode, Devices: []string{"process"}, TaskQueue: "host/gone", Slots: 2}))
 	jobID := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil))
 	w.host.awaitJob(jobID, 20*time.Second, isTaskRunning("s1"))
 	stop := w.host.startAs(party.Roles{Runner: true})

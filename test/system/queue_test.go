@@ -120,7 +120,7 @@ func TestReservationsAreAllOrNothing(t *testing.T) {
 		require.Len(t, uses, 1)
 		require.Eventually(t, func() bool {
 			uses, err = n.database().RunnerUses(t.Context())
-			return err == nil && uses[0].Seats == 0
+			return err == nil && uses[0].UsedSlots == 0
 		}, time.Minute, 50*time.Millisecond, "all room is given back")
 	}
 }

@@ -17,7 +17,7 @@ func TestDrainedHostLeaves(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
-		host := store.Runner{RunnerID: "h1", NodeID: "A", Devices: []string{"docker"}, Queue: "q", Slots: 2}
+		host := store.Runner{RunnerID: "h1", NodeID: "A", Devices: []string{"docker"}, TaskQueue: "q", Slots: 2}
 		there := func() []store.Runner {
 			hosts, err := s.Runners(ctx, time.Now().Add(-time.Minute))
 			require.NoError(t, err)
@@ -32,8 +32,8 @@ func TestDrainedHostLeaves(t *testing.T) {
 		job, tasks := partyJob("j1")
 		require.NoError(t, s.CreateJob(ctx, job, tasks))
 		offered := func() (hosts []admission.Runner) {
-			_, _, err := s.Reserve(ctx, store.ReservationRequest{JobID: "j1"}, store.ReservationTimes{Now: time.Now(), HostsSince: time.Now().Add(-time.Minute)},
-				func(a store.ReservationView) []string { hosts = a.Hosts; return nil })
+			_, _, err := s.Reserve(ctx, store.ReservationRequest{JobID: "j1"}, store.ReservationTimes{Now: time.Now(), HeartbeatSince: time.Now().Add(-time.Minute)},
+				func(a store.ReservationView) []string { hosts = a.Runners; return nil })
 			require.NoError(t, err)
 			return hosts
 		}
@@ -49,7 +49,7 @@ func TestDrainedHostLeaves(t *testing.T) {
 		uses, err := s.RunnerUses(ctx)
 		require.NoError(t, err)
 		require.Len(t, uses, 1)
-		require.True(t, uses[0].Left && uses[0].Draining)
+		require.True(t, uses[0].Deregistered && uses[0].Draining)
 
 		require.NoError(t, s.PutRunner(ctx, host))
 		require.Len(t, there(), 1)
@@ -91,8 +91,8 @@ func TestHostUses(t *testing.T) {
 			require.NoError(t, err)
 			found := map[string]int{}
 			for _, u := range uses {
-				require.False(t, u.Left)
-				found[u.RunnerID] = u.Running
+				require.False(t, u.Deregistered)
+				found[u.RunnerID] = u.RunningParts
 			}
 			return found
 		}

@@ -14,12 +14,12 @@ const maxParsed = 16 << 20
 
 // parsed keeps documents of jobs that were read lately in their parsed form: each run of a job's tasks needs it, and a large
 // DAG takes milliseconds to parse.
-type parsed struct {
+type documentCache struct {
 	mu      sync.Mutex
-	entries []parsedDocument // the last one was used last
+	entries []cachedDocument // the last one was used last
 }
 
-type parsedDocument struct {
+type cachedDocument struct {
 	jobID string
 	body  []byte
 	doc   *bfia.Document
@@ -32,21 +32,21 @@ func (s *Store) JobDocument(ctx context.Context, jobID string) (*bfia.Document, 
 		return nil, err
 	}
 	// The bytes tell whether it is the same: a job that was undone may be created anew with another document.
-	if doc := s.parsed.find(jobID, body); doc != nil {
+	if doc := s.documents.find(jobID, body); doc != nil {
 		return doc, nil
 	}
 	doc, err := bfia.ParseDocument(body)
 	if err != nil {
 		return nil, err
 	}
-	s.parsed.keep(parsedDocument{jobID, body, doc})
+	s.documents.keep(cachedDocument{jobID, body, doc})
 	return doc, nil
 }
 
-func (p *parsed) find(jobID string, body []byte) *bfia.Document {
+func (p *documentCache) find(jobID string, body []byte) *bfia.Document {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i := slices.IndexFunc(p.entries, func(e parsedDocument) bool { return e.jobID == jobID })
+	i := slices.IndexFunc(p.entries, func(e cachedDocument) bool { return e.jobID == jobID })
 	if i < 0 || !bytes.Equal(p.entries[i].body, body) {
 		return nil
 	}
@@ -55,10 +55,10 @@ func (p *parsed) find(jobID string, body []byte) *bfia.Document {
 	return e.doc
 }
 
-func (p *parsed) keep(e parsedDocument) {
+func (p *documentCache) keep(e cachedDocument) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.entries = append(slices.DeleteFunc(p.entries, func(old parsedDocument) bool { return old.jobID == e.jobID }), e)
+	p.entries = append(slices.DeleteFunc(p.entries, func(old cachedDocument) bool { return old.jobID == e.jobID }), e)
 	size := 0
 	for i, e := range slices.Backward(p.entries) {
 		if size += len(e.body); size > maxParsed {

@@ -19,11 +19,11 @@ var docker = admission.Constraints{Devices: []string{"docker"}}
 
 func applies(id string) store.ReservationRequest {
 	return store.ReservationRequest{JobID: id, SchedulerNode: "S", InitiatorNode: "I", FlowID: "f", Priority: 2, CreatedAt: at,
-		Wants: admission.Demand{Parallelism: 2, Slots: []admission.Slot{{Role: "guest", Constraints: docker, Resources: admission.Resources{CPUMilli: 1500, Memory: 1 << 40, Disk: 7}}}}}
+		Demand: admission.Demand{Parallelism: 2, Slots: []admission.Slot{{Role: "guest", Constraints: docker, Resources: admission.Resources{CPUMilli: 1500, Memory: 1 << 40, Disk: 7}}}}}
 }
 
 func times(now time.Time) store.ReservationTimes {
-	return store.ReservationTimes{Now: now, HostsSince: now.Add(-time.Minute), AskedSince: now.Add(-time.Hour)}
+	return store.ReservationTimes{Now: now, HeartbeatSince: now.Add(-time.Minute), RequestedSince: now.Add(-time.Hour)}
 }
 
 func TestAdmit(t *testing.T) {
@@ -38,11 +38,11 @@ func TestAdmit(t *testing.T) {
 		var seen store.ReservationView
 		seats, _, err := s.Reserve(ctx, applies("j1"), times(at), func(a store.ReservationView) []string { seen = a; return []string{"h", "h"} })
 		require.NoError(t, err)
-		require.Equal(t, []admission.Runner{{ID: "h", Devices: []string{"docker"}, Labels: map[string]string{}, Slots: 3, Total: admission.Resources{CPUMilli: 4000}}}, seen.Hosts)
-		require.Empty(t, seen.Running)
+		require.Equal(t, []admission.Runner{{ID: "h", Devices: []string{"docker"}, Labels: map[string]string{}, Slots: 3, Total: admission.Resources{CPUMilli: 4000}}}, seen.Runners)
+		require.Empty(t, seen.Holders)
 		require.Equal(t, []store.ReservedSlot{
 			{JobID: "j1", Role: "guest", Constraints: docker.Key(), RunnerID: "h", CPUMilli: 1500, Memory: 1 << 40, Disk: 7},
-			{JobID: "j1", Copy: 1, Role: "guest", Constraints: docker.Key(), RunnerID: "h", CPUMilli: 1500, Memory: 1 << 40, Disk: 7}}, seats)
+			{JobID: "j1", ParallelIndex: 1, Role: "guest", Constraints: docker.Key(), RunnerID: "h", CPUMilli: 1500, Memory: 1 << 40, Disk: 7}}, seats)
 		again, _, err := s.Reserve(ctx, applies("j1"), times(at), func(store.ReservationView) []string { t.Error("it has its room"); return nil })
 		require.NoError(t, err)
 		require.Equal(t, seats, again)
@@ -52,27 +52,27 @@ func TestAdmit(t *testing.T) {
 			require.NoError(t, err)
 			require.Empty(t, none)
 		}
-		require.Equal(t, []admission.Job{{JobID: "j1", Initiator: "I", Flow: "flow of j1", Created: kept}}, seen.Running)
-		require.Equal(t, 2, seen.Seats)
+		require.Equal(t, []admission.Job{{JobID: "j1", Initiator: "I", Flow: "flow of j1", Created: kept}}, seen.Holders)
+		require.Equal(t, 2, seen.UsedSlots)
 		require.Empty(t, seen.Waiting, "but for the one that asks")
 		_, _, err = s.Reserve(ctx, applies("j3"), times(at), func(a store.ReservationView) []string { seen = a; return nil })
 		require.NoError(t, err)
-		require.Equal(t, 2, seen.Hosts[0].UsedSlots)
-		require.Equal(t, admission.Resources{CPUMilli: 3000, Memory: 2 << 40, Disk: 14}, seen.Hosts[0].Used)
+		require.Equal(t, 2, seen.Runners[0].UsedSlots)
+		require.Equal(t, admission.Resources{CPUMilli: 3000, Memory: 2 << 40, Disk: 14}, seen.Runners[0].Used)
 		require.Len(t, seen.Waiting, 1)
-		require.Equal(t, admission.Request{Job: admission.Job{JobID: "j2", Initiator: "I", Flow: "f", Priority: 2, Created: kept}, Demand: applies("j2").Wants}, seen.Waiting[0].AdmissionRequest())
+		require.Equal(t, admission.Request{Job: admission.Job{JobID: "j2", Initiator: "I", Flow: "f", Priority: 2, Created: kept}, Demand: applies("j2").Demand}, seen.Waiting[0].AdmissionRequest())
 
 		uses, err := s.RunnerUses(ctx)
 		require.NoError(t, err)
 		require.Equal(t, "h", uses[0].RunnerID)
-		require.Equal(t, []int64{2, 3000, 2 << 40, 14}, []int64{int64(uses[0].Seats), uses[0].UsedCPUMilli, uses[0].UsedMemory, uses[0].UsedDisk})
+		require.Equal(t, []int64{2, 3000, 2 << 40, 14}, []int64{int64(uses[0].UsedSlots), uses[0].UsedCPUMilli, uses[0].UsedMemory, uses[0].UsedDisk})
 
 		for range 2 { // the same again changes nothing
 			require.NoError(t, s.ReleaseReservation(ctx, "j1"))
 			room, err := s.ReservationView(ctx, times(at))
 			require.NoError(t, err)
-			require.Zero(t, room.Seats)
-			require.Empty(t, room.Running)
+			require.Zero(t, room.UsedSlots)
+			require.Empty(t, room.Holders)
 			require.Len(t, room.Waiting, 2)
 			require.Equal(t, []string{"j2", "j3"}, []string{room.Waiting[0].JobID, room.Waiting[1].JobID})
 		}
@@ -105,7 +105,7 @@ func TestAdmitAtOnce(t *testing.T) {
 			all.Go(func() {
 				app := applies(id)
 				_, _, err := stores[i%2].Reserve(ctx, app, times(at), func(a store.ReservationView) []string {
-					p := admission.Party{Runners: a.Hosts, Running: a.Running, UsedSlots: a.Seats}
+					p := admission.Party{Runners: a.Runners, Running: a.Holders, UsedSlots: a.UsedSlots}
 					grant, _ := p.Decide(admission.Request{Job: app.AdmissionJob(), Demand: admission.Demand{Parallelism: 1, Slots: []admission.Slot{{Role: "guest", Constraints: docker}}}}, at)
 					return grant.Runners
 				})
@@ -116,7 +116,7 @@ func TestAdmitAtOnce(t *testing.T) {
 		uses, err := stores[0].RunnerUses(ctx)
 		require.NoError(t, err)
 		require.Len(t, uses, 1)
-		require.Equal(t, 4, uses[0].Seats)
+		require.Equal(t, 4, uses[0].UsedSlots)
 	})
 }
 
