@@ -11,10 +11,10 @@ import (
 )
 
 // queued is what the queue knows of a job.
-func (j ScheduleJob) queued() admission.Queued {
-	return admission.Queued{
+func (j ScheduleJob) queued() admission.QueuedJob {
+	return admission.QueuedJob{
 		Job:   admission.Job{JobID: j.JobID, Initiator: j.InitiatorNode, Flow: j.FlowID, Priority: j.Priority, Created: j.CreatedAt},
-		Nodes: j.Nodes, Trying: j.TurnAt != nil, WaitsAt: j.WaitsAt, WaitsFor: j.WaitsFor}
+		Nodes: j.Nodes, Reserving: j.TurnAt != nil, WaitingAt: j.WaitsAt, WaitingFor: j.WaitsFor}
 }
 
 // Dequeue makes a job READY and puts it into its scheduler's queue, where it is not yet, and asks decide whether it has its
