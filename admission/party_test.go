@@ -157,7 +157,7 @@ func TestInfeasible(t *testing.T) {
 	)
 	assert.Equal(
 		t,
-		"a task of the job has 3 parts here, and this party runs at most 2 at once (jobs.tasks_at_once)",
+		"a task of the job has 3 parts here, this party runs at most 2 at once (jobs.tasks_at_once)",
 		p.Infeasible(Demand{Slots: make([]Slot, 3)}),
 	)
 	assert.Empty(

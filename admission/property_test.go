@@ -10,8 +10,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// simulation holds parties and the jobs of several schedulers that reserve resources there, as the workflows do: party by
-// party, in one order. When one party denies, the job releases everything, at once or after the hold grace.
+// simulation holds parties and the jobs of several schedulers that reserve resources there, as the workflows
+// do: party by party, in one order. When one party denies, the job releases everything, at once or after the
+// hold grace.
 type simulation struct {
 	now     time.Time
 	names   []string
