@@ -192,7 +192,7 @@ func (w *world) startEngine(ctx context.Context) error {
 	}
 	w.engine = address
 	p := w.launch("temporal", false, func() *exec.Cmd {
-		return exec.Command(filepath.Join(w.bin, "hutong"), "engine", "--data-dir", filepath.Join(w.dir, "temporal"), "--port", port)
+		return exec.Command(filepath.Join(w.bin, "hutong"), "temporal", "--data-dir", filepath.Join(w.dir, "temporal"), "--port", port)
 	}, nil)
 	return until(ctx, "the Temporal server", p, func() bool { return reachable("tcp", address) })
 }

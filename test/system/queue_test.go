@@ -41,7 +41,7 @@ func sleeping(t *testing.T, d time.Duration, params map[string]any) []byte {
 func TestQueue(t *testing.T) {
 	w := sleepWorld(t, func(c *party.Config) {
 		if c.NodeID == guestNode {
-			c.Jobs.AtOnce = 1
+			c.Jobs.MaxJobs = 1
 		}
 	})
 	first := w.guest.submit(sleeping(t, time.Hour, nil))
