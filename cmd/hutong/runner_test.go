@@ -16,9 +16,9 @@ func TestHost(t *testing.T) {
 	at := time.Date(2026, 11, 23, 4, 5, 6, 0, time.UTC)
 	p := newParty(t, map[string]http.HandlerFunc{
 		"GET " + bfia.PathRunnerQuery: data([]bfia.Runner{
-			{RunnerID: "a", Devices: []string{"docker"}, Labels: map[string]string{"region": "north", "gpu": "1"}, State: bfia.HostReady, HeartbeatAt: at, Running: 2,
+			{RunnerID: "a", Devices: []string{"docker"}, Labels: map[string]string{"region": "north", "gpu": "1"}, State: bfia.RunnerReady, HeartbeatAt: at, Running: 2,
 				Total: bfia.RunnerCapacity{Slots: 8, CPU: 7.5, Memory: 31.125, Disk: 200}, Used: bfia.RunnerCapacity{Slots: 3, CPU: 1.5, Memory: 0.5}},
-			{RunnerID: "b", Devices: []string{"docker", "process"}, State: bfia.HostDrained, Draining: true, HeartbeatAt: at, Total: bfia.RunnerCapacity{Slots: 2}},
+			{RunnerID: "b", Devices: []string{"docker", "process"}, State: bfia.RunnerDrained, Draining: true, HeartbeatAt: at, Total: bfia.RunnerCapacity{Slots: 2}},
 		}),
 		"POST " + bfia.PathRunnerDrain: data(nil),
 	})
@@ -31,7 +31,7 @@ func TestHost(t *testing.T) {
 	assert.Equal(t, "a ready docker 3/8 1.5/7.5 0.5/31.12 0/200 2 gpu=1, region=north "+seen, strings.Join(strings.Fields(lines[1]), " "))
 	assert.Equal(t, "b drained docker, process 0/2 0/? 0/? 0/? 0 "+seen, strings.Join(strings.Fields(lines[2]), " "))
 	_, stdout, _ = p.run(t, "runner", "list", "--json")
-	assert.Contains(t, stdout, `"host_id": "a"`)
+	assert.Contains(t, stdout, `"runner_id": "a"`)
 
 	status, stdout, stderr = p.run(t, "runner", "drain", "b")
 	require.Equal(t, exitOK, status, stderr)
@@ -46,6 +46,6 @@ func TestHost(t *testing.T) {
 		}
 	}
 	require.Len(t, sent, 2)
-	assert.JSONEq(t, `{"host_id":"b","draining":true}`, sent[0])
-	assert.JSONEq(t, `{"host_id":"b","draining":false}`, sent[1])
+	assert.JSONEq(t, `{"runner_id":"b","draining":true}`, sent[0])
+	assert.JSONEq(t, `{"runner_id":"b","draining":false}`, sent[1])
 }

@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hutong/activities/runner"
+	"hutong/activities/driver/process"
 	"hutong/internal/devserver"
 	"hutong/internal/party"
 	"hutong/internal/temporalns"
@@ -230,7 +230,7 @@ func newSuperviseCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "supervise DIR", Hidden: true, Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if code := runner.Supervise(args); code != 0 {
+			if code := process.Supervise(args); code != 0 {
 				return errors.New("the supervisor ended with a failure")
 			}
 			return nil

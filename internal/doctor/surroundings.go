@@ -22,7 +22,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"hutong/activities"
-	"hutong/activities/runner"
+	"hutong/activities/driver/docker"
 	"hutong/internal/party"
 	"hutong/internal/temporalns"
 	"hutong/store"
@@ -35,7 +35,7 @@ func surroundings(cfg *party.Config) []check {
 		{"database", func(ctx context.Context) Check { return database(ctx, cfg) }},
 		{"storage", func(ctx context.Context) Check { return storage(ctx, cfg) }},
 		{"runners", func(ctx context.Context) Check { return hosts(ctx, cfg) }},
-		{"docker", func(ctx context.Context) Check { return docker(ctx, cfg) }},
+		{"docker", func(ctx context.Context) Check { return checkDocker(ctx, cfg) }},
 		{"capacity", func(ctx context.Context) Check { return capacity(ctx, cfg) }},
 	}
 	if cfg.Runner.K8s.Enabled {
@@ -190,7 +190,7 @@ func storage(ctx context.Context, cfg *party.Config) Check {
 	return ok("a probe object was written, read, listed and deleted")
 }
 
-func docker(ctx context.Context, cfg *party.Config) Check {
+func checkDocker(ctx context.Context, cfg *party.Config) Check {
 	o := cfg.Runner.Docker
 	if o.Enabled == party.SwitchOff && len(cfg.Runner.Process.Allow) == 0 && !cfg.Runner.K8s.Enabled {
 		return warning("switch runner.docker.enabled on, or list programs in runner.process.allow, where tasks are to run", "off, and so is the process device: hutong worker can't start here")
@@ -198,7 +198,7 @@ func docker(ctx context.Context, cfg *party.Config) Check {
 	if o.Enabled == party.SwitchOff {
 		return ok("off")
 	}
-	d, err := runner.NewDocker(runner.DockerOptions{NodeID: cfg.NodeID, Network: o.Network, HostNetwork: o.HostNetwork, PartyHost: o.PartyHost})
+	d, err := docker.New(docker.Options{NodeID: cfg.NodeID, Network: o.Network, HostNetwork: o.HostNetwork, PartyHost: o.PartyHost})
 	if err == nil {
 		defer func() { _ = d.Close() }()
 		_, err = d.RunnerID(ctx)

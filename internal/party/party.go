@@ -15,7 +15,9 @@ import (
 	temporallog "go.temporal.io/sdk/log"
 
 	"hutong/activities"
-	"hutong/activities/runner"
+	"hutong/activities/driver"
+	"hutong/activities/driver/docker"
+	"hutong/activities/driver/process"
 	"hutong/admission"
 	"hutong/api"
 	"hutong/bfia"
@@ -219,7 +221,7 @@ func (p *Party) limits() admission.Limits {
 	return admission.Limits{Jobs: j.MaxJobs, Tasks: j.MaxContainers, PerFlow: j.MaxJobsPerFlow, PerPartner: j.MaxJobsPerPartner}
 }
 
-func (p *Party) startTransport(ctx context.Context, docker *runner.Docker) error {
+func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error {
 	const mib = 1 << 20
 	t, err := transport.New(transport.Config{
 		NodeID: p.cfg.NodeID,
@@ -270,12 +272,12 @@ func (p *Party) startControl(engine client.Client, db *store.Store, blobs blob.S
 	return nil
 }
 
-func (p *Party) startRunner(ctx context.Context, engine client.Client, db *store.Store, blobs blob.Store, docker *runner.Docker) error {
-	runs := &activities.Runner{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Drivers: map[string]runner.Driver{},
+func (p *Party) startRunner(ctx context.Context, engine client.Client, db *store.Store, blobs blob.Store, docker *docker.Driver) error {
+	runs := &activities.Runner{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Drivers: map[string]driver.Driver{},
 		System: p.system, Told: told(engine), StopGrace: p.cfg.Runner.StopGrace, Logger: p.logger}
-	var host runner.Driver
+	var host driver.Driver
 	if len(p.cfg.Runner.Process.Allow) > 0 {
-		processes, err := runner.NewProcess(runner.ProcessOptions{Dir: filepath.Join(p.cfg.DataDir, "runs"), AllowedCommands: p.cfg.Runner.Process.Allow})
+		processes, err := process.New(process.Options{Dir: filepath.Join(p.cfg.DataDir, "runs"), AllowedCommands: p.cfg.Runner.Process.Allow})
 		if err != nil {
 			return fmt.Errorf("the process device of party %s: %w", p.cfg.NodeID, err)
 		}
@@ -320,13 +322,13 @@ func told(engine client.Client) func(context.Context, string, bfia.TaskReport) e
 	}
 }
 
-func (p *Party) startAPI(ctx context.Context, engine client.Client, db *store.Store, blobs blob.Store, docker *runner.Docker) error {
+func (p *Party) startAPI(ctx context.Context, engine client.Client, db *store.Store, blobs blob.Store, docker *docker.Driver) error {
 	allow := p.cfg.Runner.Process.Allow
 	s := api.New(api.Config{
 		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Settings: p.settings(), Limits: p.limits(), Approval: p.cfg.Jobs.Approval == ApprovalManual,
 		CheckDatasets: p.cfg.Jobs.CheckDatasets, StrictParameters: p.cfg.Jobs.Parameters == ParametersStrict, MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,
 		UploadDir: p.cfg.Upload.Dir, MaxUploadBytes: p.cfg.Upload.MaxBytes, TempDir: p.tempDir(),
-		AllowCommand: func(command []string) error { return runner.CheckCommand(allow, command) }, ClientTimeout: 30 * time.Second,
+		AllowCommand: func(command []string) error { return process.CheckCommand(allow, command) }, ClientTimeout: 30 * time.Second,
 	}, api.Dependencies{
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs), Temporal: engine,
 		Remote: bfiaclient.New(p.cfg.NodeID, p.route, callWait), Logger: p.logger,

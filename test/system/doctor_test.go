@@ -13,13 +13,13 @@ import (
 // TestDoctor examines a party that is well, and then one whose worker and partner are gone.
 func TestDoctor(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	w := newPartyPair(t, nil)
 	stop := w.guest.start()
 	gone := w.host.start()
-	for _, n := range []*node{w.guest, w.host} {
+	for _, n := range []*testParty{w.guest, w.host} {
 		n.register(sleepProvider(t), bfia.DeviceProcess)
 	}
-	requireSuccess(t, w.guest.await(w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil)), time.Minute, finished))
+	requireSuccess(t, w.guest.awaitJob(w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil)), time.Minute, isFinished))
 	for _, c := range doctor.Examine(t.Context(), w.guest.cfg) {
 		require.Equal(t, doctor.OK, c.State, "%+v", c)
 	}

@@ -67,7 +67,7 @@ func freeAddresses(t testing.TB, n int) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
-var engine struct {
+var temporalServer struct {
 	sync.Once
 	address string
 	stop    func()
@@ -77,8 +77,8 @@ var engine struct {
 // Main runs a package's tests and stops what they started. TestMain calls it.
 func Main(m *testing.M) int {
 	code := m.Run()
-	if engine.stop != nil {
-		engine.stop()
+	if temporalServer.stop != nil {
+		temporalServer.stop()
 	}
 	return code
 }
@@ -91,14 +91,14 @@ func Temporal(t testing.TB) string {
 		return address
 	}
 	program := Binary(t, "hutong")
-	engine.Do(func() { engine.address, engine.stop, engine.err = startEngine(program) })
-	if engine.err != nil {
-		t.Fatal(engine.err)
+	temporalServer.Do(func() { temporalServer.address, temporalServer.stop, temporalServer.err = startTemporal(program) })
+	if temporalServer.err != nil {
+		t.Fatal(temporalServer.err)
 	}
-	return engine.address
+	return temporalServer.address
 }
 
-func startEngine(program string) (address string, stop func(), err error) {
+func startTemporal(program string) (address string, stop func(), err error) {
 	dir, err := os.MkdirTemp("", "hutong-engine-")
 	if err != nil {
 		return "", nil, err
