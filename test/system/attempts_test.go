@@ -61,7 +61,7 @@ func TestTemporaryFailure(t *testing.T) {
 // TestKilledAgainAndAgain kills each attempt: in the end the job says what happened.
 func TestKilledAgainAndAgain(t *testing.T) {
 	t.Parallel()
-	w := newPartyPair(t, func(cfg *party.Config) { cfg.Jobs.Attempts = 2 })
+	w := newPartyPair(t, func(cfg *party.Config) { cfg.Jobs.MaxAttempts = 2 })
 	w.guest.start()
 	w.host.start()
 	for _, n := range []*testParty{w.guest, w.host} {
@@ -101,7 +101,7 @@ func (n *testParty) pid(taskID string) int {
 // takes over, under a new attempt. When the first comes back after all, it ends what it still runs.
 func TestRunnerLost(t *testing.T) {
 	t.Parallel()
-	w := newPartyPair(t, func(cfg *party.Config) { cfg.Jobs.HostLostAfter = 3 * time.Second })
+	w := newPartyPair(t, func(cfg *party.Config) { cfg.Jobs.RunnerLostAfter = 3 * time.Second })
 	w.guest.start()
 	w.host.startAs(party.Roles{API: true, Control: true, Transport: true})
 	for _, n := range []*testParty{w.guest, w.host} {

@@ -41,7 +41,7 @@ func sleepFor(t *testing.T, d time.Duration, params map[string]any) []byte {
 func TestQueue(t *testing.T) {
 	w := startSleepPairWith(t, func(c *party.Config) {
 		if c.NodeID == guestNode {
-			c.Jobs.AtOnce = 1
+			c.Jobs.MaxJobs = 1
 		}
 	})
 	first := w.guest.submit(sleepFor(t, time.Hour, nil))
