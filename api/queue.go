@@ -176,9 +176,9 @@ func (s *Server) place(ctx context.Context, job store.ScheduleJob) (*bfia.Queued
 		return nil, err
 	}
 	q.Node, q.Limits = s.Node, s.Limits
-	for _, t := range q.Turns(time.Now()) {
+	for _, t := range q.Statuses(time.Now()) {
 		if t.JobID == job.JobID {
-			return &bfia.Queued{Priority: job.Priority, Position: t.Place, Total: len(q.Waiting), Reason: t.Reason, Since: job.QueuedAt}, nil
+			return &bfia.Queued{Priority: job.Priority, Position: t.Position, Total: len(q.Waiting), Reason: t.Reason, Since: job.QueuedAt}, nil
 		}
 	}
 	return nil, nil // it has just started

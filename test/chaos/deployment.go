@@ -192,7 +192,7 @@ func (w *deployment) startTemporal(ctx context.Context) error {
 	}
 	w.temporal = address
 	p := w.launch("temporal", false, func() *exec.Cmd {
-		return exec.Command(filepath.Join(w.bin, "hutong"), "engine", "--data-dir", filepath.Join(w.dir, "temporal"), "--port", port)
+		return exec.Command(filepath.Join(w.bin, "hutong"), "temporal", "--data-dir", filepath.Join(w.dir, "temporal"), "--port", port)
 	}, nil)
 	return awaitReady(ctx, "the Temporal server", p, func() bool { return canConnect("tcp", address) })
 }

@@ -47,7 +47,7 @@ func (w *deployment) leftovers(ctx context.Context) ([]string, error) {
 			}
 		}
 	}
-	open, err := openWorkflows(ctx, filepath.Join(w.dir, "temporal", "engine.db"))
+	open, err := openWorkflows(ctx, filepath.Join(w.dir, "temporal", "temporal.db"))
 	return append(left, open...), err
 }
 

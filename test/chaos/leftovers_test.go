@@ -28,7 +28,7 @@ func TestProcessesInFindsLeftovers(t *testing.T) {
 }
 
 func TestOpenWorkflowsFindsRunning(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "engine.db")
+	file := filepath.Join(t.TempDir(), "temporal.db")
 	db, err := sql.Open("sqlite", "file:"+file)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()

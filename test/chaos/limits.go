@@ -26,7 +26,7 @@ var limitsOf = map[string]limits{"guest": {atOnce: 3}, "host": {perPartner: 2}, 
 
 // settings is a party's part of the configuration file.
 func (l limits) settings() map[string]any {
-	return map[string]any{"at_once": l.atOnce, "per_partner": l.perPartner, "tasks_at_once": l.tasksAtOnce}
+	return map[string]any{"max_jobs": l.atOnce, "max_jobs_per_partner": l.perPartner, "max_containers": l.tasksAtOnce}
 }
 
 // holding is a job that holds seats at a party.

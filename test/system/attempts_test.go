@@ -69,7 +69,7 @@ func TestTemporaryFailure(t *testing.T) {
 // TestKilledAgainAndAgain kills each attempt. The job fails and reports that its container was killed.
 func TestKilledAgainAndAgain(t *testing.T) {
 	t.Parallel()
-	w := newPartyPair(t, func(cfg *party.Config) { cfg.Jobs.Attempts = 2 })
+	w := newPartyPair(t, func(cfg *party.Config) { cfg.Jobs.MaxAttempts = 2 })
 	w.guest.start()
 	w.host.start()
 	for _, n := range []*testParty{w.guest, w.host} {
@@ -109,7 +109,7 @@ func (n *testParty) pid(taskID string) int {
 // as a new attempt. When the first runner is online again, it ends what it still runs.
 func TestRunnerLost(t *testing.T) {
 	t.Parallel()
-	w := newPartyPair(t, func(cfg *party.Config) { cfg.Jobs.HostLostAfter = 3 * time.Second })
+	w := newPartyPair(t, func(cfg *party.Config) { cfg.Jobs.RunnerLostAfter = 3 * time.Second })
 	w.guest.start()
 	w.host.startAs(party.Roles{API: true, Control: true, Transport: true})
 	for _, n := range []*testParty{w.guest, w.host} {

@@ -38,7 +38,7 @@ func TestDoctor(t *testing.T) {
 	}
 	for _, name := range []string{"routes." + hostNode, "routes." + hostNode + ".transport_url"} {
 		require.Equal(t, doctor.Failed, found[name].State, "%+v", found[name])
-		require.Contains(t, found[name].Mend, "ask the partner")
+		require.Contains(t, found[name].Fix, "ask the partner")
 	}
 	hosts, err := w.guest.database().Runners(t.Context(), time.Now().Add(-time.Minute))
 	require.NoError(t, err)
@@ -47,12 +47,12 @@ func TestDoctor(t *testing.T) {
 	for _, c := range doctor.Examine(t.Context(), w.guest.cfg) {
 		found[c.Name] = c
 	}
-	require.Equal(t, doctor.Warning, found["hosts"].State, "%+v", found["hosts"])
-	require.Contains(t, found["hosts"].Mend, "hutong host undrain")
+	require.Equal(t, doctor.Warning, found["runners"].State, "%+v", found["runners"])
+	require.Contains(t, found["runners"].Fix, "hutong runner undrain")
 	stop()
 	for _, c := range doctor.Examine(t.Context(), w.guest.cfg) {
 		found[c.Name] = c
 	}
-	require.Equal(t, doctor.Warning, found["hosts"].State, "%+v", found["hosts"])
-	require.Contains(t, found["hosts"].Mend, "hutong worker")
+	require.Equal(t, doctor.Warning, found["runners"].State, "%+v", found["runners"])
+	require.Contains(t, found["runners"].Fix, "hutong worker")
 }

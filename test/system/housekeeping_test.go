@@ -108,7 +108,7 @@ func intersectionJob(t *testing.T, old string) []byte {
 func TestRetention(t *testing.T) {
 	t.Parallel()
 	w := newPartyPair(t, nil)
-	w.guest.cfg.Jobs.KeepResults = time.Hour
+	w.guest.cfg.Jobs.Retention = time.Hour
 	w.guest.start()
 	w.host.start()
 	for _, n := range []*testParty{w.guest, w.host} {

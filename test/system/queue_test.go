@@ -36,7 +36,7 @@ func sleepFor(t *testing.T, d time.Duration, params map[string]any) []byte {
 func TestQueue(t *testing.T) {
 	w := startSleepPair(t, func(c *party.Config) {
 		if c.NodeID == guestNode {
-			c.Jobs.AtOnce = 1
+			c.Jobs.MaxJobs = 1
 		}
 	})
 	first := w.guest.submit(sleepFor(t, time.Hour, nil))

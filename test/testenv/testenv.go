@@ -20,7 +20,7 @@ import (
 
 	"go.temporal.io/sdk/client"
 
-	"hutong/internal/devserver"
+	"hutong/internal/temporalns"
 	"hutong/test/testenv/ports"
 )
 
@@ -103,7 +103,7 @@ func startTemporal(program string) (address string, stop func(), err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	cmd := exec.Command(program, "engine", "--data-dir", dir, "--port", "0")
+	cmd := exec.Command(program, "temporal", "--data-dir", dir, "--port", "0")
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := cmd.StdoutPipe()
@@ -132,7 +132,7 @@ func Namespace(t testing.TB, address, name string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := devserver.EnsureNamespace(ctx, client.Options{HostPort: address}, name, 24*time.Hour); err != nil {
+	if err := temporalns.Ensure(ctx, client.Options{HostPort: address}, name, 24*time.Hour); err != nil {
 		t.Fatalf("making namespace %s: %v", name, err)
 	}
 }

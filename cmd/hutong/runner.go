@@ -13,12 +13,12 @@ import (
 	"hutong/bfia"
 )
 
-func newHostCommand(c *client) *cobra.Command {
-	return group("host", "List and drain the machines that run this party's tasks",
-		newHostList(c), newHostDrain(c, true), newHostDrain(c, false))
+func newRunnerCommand(c *client) *cobra.Command {
+	return group("runner", "List and drain the machines that run this party's tasks",
+		newRunnerList(c), newRunnerDrain(c, true), newRunnerDrain(c, false))
 }
 
-func newHostList(c *client) *cobra.Command {
+func newRunnerList(c *client) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "list", Short: "List hosts: what they have, what jobs hold of it, and how they stand",
@@ -37,14 +37,14 @@ func newHostList(c *client) *cobra.Command {
 			if err := json.Unmarshal(data, &hosts); err != nil {
 				return fmt.Errorf("the list of hosts is not as documented: %w", err)
 			}
-			return printTable(cmd.OutOrStdout(), hostTable(hosts))
+			return printTable(cmd.OutOrStdout(), runnerTable(hosts))
 		},
 	}
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
 
-func hostTable(hosts []bfia.Runner) [][]string {
+func runnerTable(hosts []bfia.Runner) [][]string {
 	rows := [][]string{{"HOST", "STATE", "DEVICES", "SLOTS", "CPU", "MEMORY", "DISK", "RUNNING", "LABELS", "SEEN"}}
 	for _, h := range hosts {
 		var labels []string
@@ -70,11 +70,11 @@ func ofTotal(used, total float64) string {
 	return figure(used) + "/" + figure(total)
 }
 
-func newHostDrain(c *client, draining bool) *cobra.Command {
+func newRunnerDrain(c *client, draining bool) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "drain HOST", Short: "Place nothing new on a host; what runs there goes on",
 		Long: "Places nothing new on a host, also after its worker or machine was started again, until it is undrained. Containers\n" +
-			"that run there go on to their end; when hutong host list says drained, the machine can be switched off.",
+			"that run there go on to their end; when hutong runner list says drained, the machine can be switched off.",
 		Args: cobra.ExactArgs(1),
 	}
 	if !draining {
@@ -84,7 +84,7 @@ func newHostDrain(c *client, draining bool) *cobra.Command {
 		if _, err := c.post(cmd.Context(), bfia.PathRunnerDrain, bfia.DrainRunner{RunnerID: args[0], Draining: &draining}, nil); err != nil {
 			return err
 		}
-		text := "host %s gets nothing new; hutong host list tells when it is drained\n"
+		text := "host %s gets nothing new; hutong runner list tells when it is drained\n"
 		if !draining {
 			text = "host %s takes runs again\n"
 		}

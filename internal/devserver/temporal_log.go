@@ -11,9 +11,9 @@ import (
 	"go.temporal.io/server/common/log/tag"
 )
 
-// engineLog hands the server's warnings and errors to slog. While the server stops, its parts complain about each other's
+// temporalLog hands the server's warnings and errors to slog. While the server stops, its parts complain about each other's
 // absence at every level, so then it keeps all but debug loggers free of it.
-type engineLog struct {
+type temporalLog struct {
 	to       *slog.Logger
 	stopping *atomic.Bool
 }
@@ -22,7 +22,7 @@ type engineLog struct {
 // counts on not going on.
 type fatal struct{ message string }
 
-func (l engineLog) log(level slog.Level, msg string, tags []tag.Tag) {
+func (l temporalLog) log(level slog.Level, msg string, tags []tag.Tag) {
 	if l.stopping.Load() {
 		level = slog.LevelDebug
 	} else if strings.HasPrefix(msg, "HTTP API port has not been set") {
@@ -38,15 +38,15 @@ func (l engineLog) log(level slog.Level, msg string, tags []tag.Tag) {
 	l.to.LogAttrs(context.Background(), level, msg, attrs...)
 }
 
-func (l engineLog) Debug(string, ...tag.Tag)           {}
-func (l engineLog) Info(string, ...tag.Tag)            {}
-func (l engineLog) Warn(msg string, tags ...tag.Tag)   { l.log(slog.LevelWarn, msg, tags) }
-func (l engineLog) Error(msg string, tags ...tag.Tag)  { l.log(slog.LevelError, msg, tags) }
-func (l engineLog) DPanic(msg string, tags ...tag.Tag) { l.log(slog.LevelError, msg, tags) }
-func (l engineLog) Panic(msg string, tags ...tag.Tag)  { l.end(msg, tags) }
-func (l engineLog) Fatal(msg string, tags ...tag.Tag)  { l.end(msg, tags) }
+func (l temporalLog) Debug(string, ...tag.Tag)           {}
+func (l temporalLog) Info(string, ...tag.Tag)            {}
+func (l temporalLog) Warn(msg string, tags ...tag.Tag)   { l.log(slog.LevelWarn, msg, tags) }
+func (l temporalLog) Error(msg string, tags ...tag.Tag)  { l.log(slog.LevelError, msg, tags) }
+func (l temporalLog) DPanic(msg string, tags ...tag.Tag) { l.log(slog.LevelError, msg, tags) }
+func (l temporalLog) Panic(msg string, tags ...tag.Tag)  { l.end(msg, tags) }
+func (l temporalLog) Fatal(msg string, tags ...tag.Tag)  { l.end(msg, tags) }
 
-func (l engineLog) end(msg string, tags []tag.Tag) {
+func (l temporalLog) end(msg string, tags []tag.Tag) {
 	l.log(slog.LevelError, msg, tags)
 	if !l.stopping.Load() {
 		for _, t := range tags {

@@ -53,9 +53,9 @@ type Options struct {
 // Deployment is a development deployment: the engine and N parties in one process, which talk over HTTP only. Each party
 // is what a production one is, with its own namespace, database, storage, workers and transport.
 type Deployment struct {
-	Engine  *TemporalServer
-	Parties []*party.Config
-	running []*party.Party
+	Temporal *TemporalServer
+	Parties  []*party.Config
+	running  []*party.Party
 }
 
 // Start starts a deployment, or goes on with the one whose folder it is: jobs that had not ended go on.
@@ -73,12 +73,12 @@ func Start(ctx context.Context, o Options) (_ *Deployment, err error) {
 	for _, cfg := range d.Parties {
 		namespaces = append(namespaces, cfg.Temporal.Namespace)
 	}
-	if d.Engine, err = StartTemporalServer(ctx, TemporalServerOptions{DataDir: filepath.Join(o.DataDir, "temporal"), Port: o.TemporalPort,
+	if d.Temporal, err = StartTemporalServer(ctx, TemporalServerOptions{DataDir: filepath.Join(o.DataDir, "temporal"), Port: o.TemporalPort,
 		UIPort: o.UIPort, Namespaces: namespaces, Logger: o.Logger}); err != nil {
 		return nil, err
 	}
 	for _, cfg := range d.Parties {
-		cfg.Temporal.Address = d.Engine.Address()
+		cfg.Temporal.Address = d.Temporal.Address()
 		if err := party.Migrate(ctx, cfg); err != nil {
 			return nil, err
 		}
@@ -159,7 +159,7 @@ func (d *Deployment) Stop(ctx context.Context) {
 	for _, p := range d.running {
 		p.Stop(ctx)
 	}
-	if d.Engine != nil {
-		d.Engine.Stop()
+	if d.Temporal != nil {
+		d.Temporal.Stop()
 	}
 }

@@ -24,6 +24,8 @@ import (
 	"go.temporal.io/server/common/membership/static"
 	"go.temporal.io/server/common/primitives"
 	"go.temporal.io/server/temporal"
+
+	"hutong/internal/temporalns"
 )
 
 // startTimeout is how long an engine may take from the start of its services until all its namespaces answer.
@@ -31,12 +33,12 @@ const startTimeout = 60 * time.Second
 
 // TemporalServer is a Temporal server in this process, on a database in a folder. It listens on 127.0.0.1 only, where everyone
 // who can reach it may do everything: it has no authorisation.
-type Engine struct {
+type TemporalServer struct {
 	address   string
 	uiAddress string
 	server    temporal.Server
 	ui        *uiserver.Server
-	store     *engineStore
+	store     *temporalStore
 	log       *slog.Logger
 	stopping  *atomic.Bool
 	stop      sync.Once
@@ -44,7 +46,7 @@ type Engine struct {
 
 // StartTemporalServer starts an engine and returns when all its namespaces can be used. What an earlier engine of the same folder
 // had not finished goes on, also if it was killed.
-func StartEngine(ctx context.Context, o EngineOptions) (*Engine, error) {
+func StartTemporalServer(ctx context.Context, o TemporalServerOptions) (*TemporalServer, error) {
 	if len(o.Namespaces) == 0 {
 		return nil, errors.New("engine: needs at least one namespace")
 	}
@@ -54,11 +56,11 @@ func StartEngine(ctx context.Context, o EngineOptions) (*Engine, error) {
 	if o.Retention == 0 {
 		o.Retention = DefaultRetention
 	}
-	store, err := openEngineStore(o.DataDir)
+	store, err := openTemporalStore(o.DataDir)
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
-	e := &Engine{store: store, log: o.Logger, stopping: &atomic.Bool{}}
+	e := &TemporalServer{store: store, log: o.Logger, stopping: &atomic.Bool{}}
 	if err := e.start(ctx, o); err != nil {
 		e.Stop()
 		return nil, fmt.Errorf("engine: %w", err)
@@ -67,14 +69,14 @@ func StartEngine(ctx context.Context, o EngineOptions) (*Engine, error) {
 }
 
 // Address is host:port of the frontend.
-func (e *Engine) Address() string { return e.address }
+func (e *TemporalServer) Address() string { return e.address }
 
 // UIAddress is the URL of the web UI, "" if there is none.
-func (e *Engine) UIAddress() string { return e.uiAddress }
+func (e *TemporalServer) UIAddress() string { return e.uiAddress }
 
 // Stop ends the engine and waits for that. What was not finished goes on when the folder is used again. Calling it
 // again does nothing.
-func (e *Engine) Stop() {
+func (e *TemporalServer) Stop() {
 	e.stop.Do(func() {
 		e.stopping.Store(true)
 		if e.ui != nil {
@@ -94,7 +96,7 @@ func (e *Engine) Stop() {
 	})
 }
 
-func (e *Engine) start(ctx context.Context, o EngineOptions) error {
+func (e *TemporalServer) start(ctx context.Context, o TemporalServerOptions) error {
 	if o.Port != 0 {
 		if err := checkPort(o.Port, "--port"); err != nil {
 			return err
@@ -136,7 +138,7 @@ var services = []string{string(primitives.FrontendService), string(primitives.Hi
 
 type servicePorts map[string]int
 
-func (e *Engine) startServer(port servicePorts) (err error) {
+func (e *TemporalServer) startServer(port servicePorts) (err error) {
 	defer func() {
 		switch r := recover().(type) {
 		case nil:
@@ -146,7 +148,7 @@ func (e *Engine) startServer(port servicePorts) (err error) {
 			panic(r)
 		}
 	}()
-	logger := engineLog{to: e.log, stopping: e.stopping}
+	logger := temporalLog{to: e.log, stopping: e.stopping}
 	hosts := map[primitives.ServiceName]static.Hosts{}
 	for service, p := range port {
 		hosts[primitives.ServiceName(service)] = static.SingleLocalHost(hostPort(p))
@@ -225,7 +227,7 @@ func dynamicConfig() dynamicconfig.StaticClient {
 	}
 }
 
-func (e *Engine) startUI(port int, namespace string) {
+func (e *TemporalServer) startUI(port int, namespace string) {
 	e.uiAddress = "http://" + hostPort(port)
 	e.ui = uiserver.NewServer(uioptions.WithConfigProvider(&uiconfig.Config{
 		Host: loopback, Port: port, TemporalGRPCAddress: e.address, EnableUI: true, DefaultNamespace: namespace,
@@ -236,11 +238,11 @@ func (e *Engine) startUI(port int, namespace string) {
 }
 
 // ready waits until the frontend answers for every namespace, and the UI if there is one.
-func (e *Engine) ready(ctx context.Context, o EngineOptions) error {
+func (e *TemporalServer) ready(ctx context.Context, o TemporalServerOptions) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	options := client.Options{HostPort: e.address, Logger: sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler))}
-	err := poll(ctx, func() (bool, error) {
+	err := temporalns.Poll(ctx, func() (bool, error) {
 		c, err := client.DialContext(ctx, options)
 		if err != nil {
 			return false, err
@@ -253,14 +255,14 @@ func (e *Engine) ready(ctx context.Context, o EngineOptions) error {
 		return fmt.Errorf("wait for the frontend at %s: %w", e.address, err)
 	}
 	for _, namespace := range o.Namespaces {
-		if err := EnsureNamespace(ctx, options, namespace, o.Retention); err != nil {
+		if err := temporalns.Ensure(ctx, options, namespace, o.Retention); err != nil {
 			return err
 		}
 	}
 	if e.uiAddress == "" {
 		return nil
 	}
-	err = poll(ctx, func() (bool, error) {
+	err = temporalns.Poll(ctx, func() (bool, error) {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, e.uiAddress+"/healthz", nil)
 		if err != nil {
 			return true, err

@@ -18,18 +18,20 @@ import (
 	sqliteschema "go.temporal.io/server/schema/sqlite"
 	"google.golang.org/protobuf/types/known/durationpb"
 	_ "modernc.org/sqlite" // the driver "sqlite", the same that the server uses
+
+	"hutong/internal/temporalns"
 )
 
 const clusterName = "active"
 
-// engineStore is the folder of an engine: its database, and the lock that keeps a second engine away. SQLite alone
+// temporalStore is the folder of an engine: its database, and the lock that keeps a second engine away. SQLite alone
 // would let two servers write in turns, each sure that it owns the history.
-type engineStore struct {
+type temporalStore struct {
 	file string
 	lock *os.File
 }
 
-func openEngineStore(dir string) (*engineStore, error) {
+func openTemporalStore(dir string) (*temporalStore, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
@@ -37,7 +39,7 @@ func openEngineStore(dir string) (*engineStore, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "engine.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.OpenFile(filepath.Join(dir, "temporal.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
@@ -45,14 +47,14 @@ func openEngineStore(dir string) (*engineStore, error) {
 		_ = lock.Close()
 		return nil, fmt.Errorf("data folder %s: another engine uses it: stop that one, or give another folder with --data-dir", dir)
 	}
-	return &engineStore{file: filepath.Join(dir, "engine.db"), lock: lock}, nil
+	return &temporalStore{file: filepath.Join(dir, "temporal.db"), lock: lock}, nil
 }
 
-func (s *engineStore) close() { _ = s.lock.Close() }
+func (s *temporalStore) close() { _ = s.lock.Close() }
 
 // config is how the server opens the database. WAL with NORMAL loses nothing when a process dies; a power cut can take the
 // last moments, but never breaks the file. One connection: SQLite has one writer, and more only wait for each other.
-func (s *engineStore) config() *config.SQL {
+func (s *temporalStore) config() *config.SQL {
 	return &config.SQL{
 		PluginName:   sqliteplugin.PluginName,
 		DatabaseName: s.file,
@@ -64,7 +66,7 @@ func (s *engineStore) config() *config.SQL {
 }
 
 // prepare makes the tables of an empty database, all or none, and the namespaces that are missing.
-func (s *engineStore) prepare(ctx context.Context, namespaces []string, retention time.Duration) error {
+func (s *temporalStore) prepare(ctx context.Context, namespaces []string, retention time.Duration) error {
 	db, err := s.open()
 	if err != nil {
 		return err
@@ -75,7 +77,7 @@ func (s *engineStore) prepare(ctx context.Context, namespaces []string, retentio
 	}
 	var configs []*sqliteschema.NamespaceConfig
 	for _, name := range namespaces {
-		c, err := sqliteschema.NewNamespaceConfig(clusterName, name, false, SearchAttributes())
+		c, err := sqliteschema.NewNamespaceConfig(clusterName, name, false, temporalns.SearchAttributes())
 		if err != nil {
 			return fmt.Errorf("namespace %s: %w", name, err)
 		}
@@ -90,7 +92,7 @@ func (s *engineStore) prepare(ctx context.Context, namespaces []string, retentio
 
 // checkpoint moves all that is in the log beside the database into it. The server keeps its connection open until the
 // process ends, so nothing else would.
-func (s *engineStore) checkpoint(ctx context.Context) error {
+func (s *temporalStore) checkpoint(ctx context.Context) error {
 	db, err := s.open()
 	if err != nil {
 		return err
@@ -100,7 +102,7 @@ func (s *engineStore) checkpoint(ctx context.Context) error {
 	return err
 }
 
-func (s *engineStore) open() (*sql.DB, error) {
+func (s *temporalStore) open() (*sql.DB, error) {
 	address := url.URL{Scheme: "file", Opaque: (&url.URL{Path: s.file}).EscapedPath(),
 		RawQuery: url.Values{"_pragma": {"busy_timeout=10000", "journal_mode=wal"}}.Encode()}
 	db, err := sql.Open("sqlite", address.String())

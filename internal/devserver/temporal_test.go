@@ -26,14 +26,17 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
+
+	"hutong/internal/temporalns"
+	"hutong/workflows"
 )
 
 // The test binary is also an engine of its own process, to be killed.
-const childFolder = "HUTONG_TEST_ENGINE_FOLDER"
+const childFolder = "HUTONG_TEST_TEMPORAL_FOLDER"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childFolder); dir != "" {
-		e, err := StartEngine(context.Background(), EngineOptions{DataDir: dir, Namespaces: []string{"one"}})
+		e, err := StartTemporalServer(context.Background(), TemporalServerOptions{DataDir: dir, Namespaces: []string{"one"}})
 		if err != nil {
 			panic(err)
 		}
@@ -46,9 +49,9 @@ func TestMain(m *testing.M) {
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-func start(t testing.TB, dir string, namespaces ...string) *Engine {
+func start(t testing.TB, dir string, namespaces ...string) *TemporalServer {
 	t.Helper()
-	e, err := StartEngine(t.Context(), EngineOptions{DataDir: dir, Namespaces: namespaces, Logger: quiet()})
+	e, err := StartTemporalServer(t.Context(), TemporalServerOptions{DataDir: dir, Namespaces: namespaces, Logger: quiet()})
 	require.NoError(t, err)
 	t.Cleanup(e.Stop)
 	return e
@@ -99,7 +102,7 @@ func work(t testing.TB, c client.Client) worker.Worker {
 	return w
 }
 
-func TestEngineKeepsItsHistory(t *testing.T) {
+func TestTemporalServerKeepsItsHistory(t *testing.T) {
 	dir := t.TempDir()
 	e := start(t, dir, "one")
 	func() {
@@ -107,8 +110,8 @@ func TestEngineKeepsItsHistory(t *testing.T) {
 		defer work(t, c).Stop()
 		run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "w", TaskQueue: "queue",
 			TypedSearchAttributes: temporal.NewSearchAttributes(
-				temporal.NewSearchAttributeKeyKeyword(AttributeJobID).ValueSet("j1"),
-				temporal.NewSearchAttributeKeyKeywordList(AttributeRoles).ValueSet([]string{"guest.0", "host.0"})),
+				workflows.AttributeJobID.ValueSet("j1"),
+				workflows.AttributeRoles.ValueSet([]string{"guest.0", "host.0"})),
 		}, ten, false)
 		require.NoError(t, err)
 		var sum int
@@ -122,7 +125,7 @@ func TestEngineKeepsItsHistory(t *testing.T) {
 	}()
 	e.Stop()
 	e.Stop()
-	wal, err := os.Stat(dir + "/engine.db-wal")
+	wal, err := os.Stat(dir + "/temporal.db-wal")
 	require.NoError(t, err)
 	assert.Zero(t, wal.Size(), "after Stop the file alone is all")
 
@@ -132,7 +135,7 @@ func TestEngineKeepsItsHistory(t *testing.T) {
 	require.NoError(t, c.GetWorkflow(t.Context(), "w", "").Get(t.Context(), &sum))
 	assert.Equal(t, 10, sum)
 	found, err := c.ListWorkflow(t.Context(), &workflowservice.ListWorkflowExecutionsRequest{
-		Query: AttributeJobID + " = 'j1' AND " + AttributeRoles + " = 'host.0'"})
+		Query: workflows.AttributeJobID.GetName() + " = 'j1' AND " + workflows.AttributeRoles.GetName() + " = 'host.0'"})
 	require.NoError(t, err)
 	assert.Len(t, found.Executions, 1)
 
@@ -146,7 +149,7 @@ func TestEngineKeepsItsHistory(t *testing.T) {
 }
 
 // A killed engine's work goes on in the next one, and the killed one leaves no lock behind.
-func TestEngineKilled(t *testing.T) {
+func TestTemporalServerKilled(t *testing.T) {
 	dir := t.TempDir()
 	child := exec.Command(os.Args[0], "-test.run=^$")
 	child.Env = append(os.Environ(), childFolder+"="+dir)
@@ -162,7 +165,7 @@ func TestEngineKilled(t *testing.T) {
 	require.NoError(t, err)
 	address := strings.TrimSpace(string(buffer[:n]))
 
-	_, err = StartEngine(t.Context(), EngineOptions{DataDir: dir, Namespaces: []string{"one"}, Logger: quiet()})
+	_, err = StartTemporalServer(t.Context(), TemporalServerOptions{DataDir: dir, Namespaces: []string{"one"}, Logger: quiet()})
 	assert.ErrorContains(t, err, "another engine uses it")
 
 	_, err = dial(t, address, "one").ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "w", TaskQueue: "queue"}, gate)
@@ -181,7 +184,7 @@ func TestEngineKilled(t *testing.T) {
 	assert.Less(t, time.Since(began), 20*time.Second)
 }
 
-func TestEngineRefuses(t *testing.T) {
+func TestTemporalServerRefuses(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { _ = l.Close() }()
@@ -190,16 +193,16 @@ func TestEngineRefuses(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	for _, c := range []struct {
 		name    string
-		options EngineOptions
+		options TemporalServerOptions
 		want    []string
 	}{
-		{"port", EngineOptions{DataDir: t.TempDir(), Namespaces: []string{"one"}, Port: taken}, []string{l.Addr().String()[10:], "--port"}},
-		{"UI port", EngineOptions{DataDir: t.TempDir(), Namespaces: []string{"one"}, UIPort: taken}, []string{l.Addr().String()[10:], "--ui-port"}},
-		{"no namespace", EngineOptions{DataDir: t.TempDir()}, []string{"at least one namespace"}},
-		{"folder", EngineOptions{DataDir: file, Namespaces: []string{"one"}}, []string{"data folder", file}},
+		{"port", TemporalServerOptions{DataDir: t.TempDir(), Namespaces: []string{"one"}, Port: taken}, []string{l.Addr().String()[10:], "--port"}},
+		{"UI port", TemporalServerOptions{DataDir: t.TempDir(), Namespaces: []string{"one"}, UIPort: taken}, []string{l.Addr().String()[10:], "--ui-port"}},
+		{"no namespace", TemporalServerOptions{DataDir: t.TempDir()}, []string{"at least one namespace"}},
+		{"folder", TemporalServerOptions{DataDir: file, Namespaces: []string{"one"}}, []string{"data folder", file}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := StartEngine(t.Context(), c.options)
+			_, err := StartTemporalServer(t.Context(), c.options)
 			require.Error(t, err)
 			for _, want := range c.want {
 				assert.ErrorContains(t, err, want)
@@ -208,10 +211,10 @@ func TestEngineRefuses(t *testing.T) {
 	}
 }
 
-func TestEngineUI(t *testing.T) {
+func TestTemporalServerUI(t *testing.T) {
 	port, err := freePort()
 	require.NoError(t, err)
-	e, err := StartEngine(t.Context(), EngineOptions{DataDir: t.TempDir(), Namespaces: []string{"one"}, UIPort: port, Logger: quiet()})
+	e, err := StartTemporalServer(t.Context(), TemporalServerOptions{DataDir: t.TempDir(), Namespaces: []string{"one"}, UIPort: port, Logger: quiet()})
 	require.NoError(t, err)
 	defer e.Stop()
 	answer, err := http.Get(e.UIAddress() + "/api/v1/namespaces/one")
@@ -224,9 +227,9 @@ func TestEngineUI(t *testing.T) {
 }
 
 // What a healthy engine says in its life is nothing.
-func TestEngineIsQuiet(t *testing.T) {
+func TestTemporalServerIsQuiet(t *testing.T) {
 	var said lockedBuffer
-	e, err := StartEngine(t.Context(), EngineOptions{DataDir: t.TempDir(), Namespaces: []string{"one"},
+	e, err := StartTemporalServer(t.Context(), TemporalServerOptions{DataDir: t.TempDir(), Namespaces: []string{"one"},
 		Logger: slog.New(slog.NewTextHandler(&said, nil))})
 	require.NoError(t, err)
 	c := dial(t, e.Address(), "one")
@@ -249,14 +252,14 @@ func TestEnsureNamespace(t *testing.T) {
 	var group sync.WaitGroup
 	for range 3 {
 		group.Go(func() {
-			assert.NoError(t, EnsureNamespace(t.Context(), options, "late", 7*24*time.Hour))
+			assert.NoError(t, temporalns.Ensure(t.Context(), options, "late", 7*24*time.Hour))
 		})
 	}
 	group.Wait()
 	c := dial(t, e.Address(), "late")
 	work(t, c)
 	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{TaskQueue: "queue",
-		TypedSearchAttributes: temporal.NewSearchAttributes(temporal.NewSearchAttributeKeyKeyword(AttributeState).ValueSet("READY")),
+		TypedSearchAttributes: temporal.NewSearchAttributes(workflows.AttributeState.ValueSet("READY")),
 	}, ten, true)
 	require.NoError(t, err)
 	require.NoError(t, run.Get(t.Context(), nil))
@@ -267,14 +270,14 @@ func TestEnsureNamespace(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	err = EnsureNamespace(ctx, client.Options{HostPort: "127.0.0.1:1", Logger: options.Logger}, "x", time.Hour)
-	assert.ErrorContains(t, err, "connect to Temporal at 127.0.0.1:1")
+	err = temporalns.Ensure(ctx, client.Options{HostPort: "127.0.0.1:1", Logger: options.Logger}, "x", time.Hour)
+	assert.ErrorContains(t, err, "failed to connect to Temporal at 127.0.0.1:1")
 }
 
 func BenchmarkStart(b *testing.B) {
 	dir := b.TempDir()
 	for b.Loop() {
-		e, err := StartEngine(b.Context(), EngineOptions{DataDir: dir, Namespaces: []string{"one", "two", "three"}, Logger: quiet()})
+		e, err := StartTemporalServer(b.Context(), TemporalServerOptions{DataDir: dir, Namespaces: []string{"one", "two", "three"}, Logger: quiet()})
 		if err != nil {
 			b.Fatal(err)
 		}

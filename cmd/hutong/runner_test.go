@@ -22,7 +22,7 @@ func TestHost(t *testing.T) {
 		}),
 		"POST " + bfia.PathRunnerDrain: data(nil),
 	})
-	status, stdout, stderr := p.run(t, "host", "list")
+	status, stdout, stderr := p.run(t, "runner", "list")
 	require.Equal(t, exitOK, status, stderr)
 	lines := strings.Split(strings.TrimSpace(stdout), "\n")
 	require.Len(t, lines, 3)
@@ -30,13 +30,13 @@ func TestHost(t *testing.T) {
 	assert.Equal(t, "HOST STATE DEVICES SLOTS CPU MEMORY DISK RUNNING LABELS SEEN", strings.Join(strings.Fields(lines[0]), " "))
 	assert.Equal(t, "a ready docker 3/8 1.5/7.5 0.5/31.12 0/200 2 gpu=1, region=north "+seen, strings.Join(strings.Fields(lines[1]), " "))
 	assert.Equal(t, "b drained docker, process 0/2 0/? 0/? 0/? 0 "+seen, strings.Join(strings.Fields(lines[2]), " "))
-	_, stdout, _ = p.run(t, "host", "list", "--json")
+	_, stdout, _ = p.run(t, "runner", "list", "--json")
 	assert.Contains(t, stdout, `"runner_id": "a"`)
 
-	status, stdout, stderr = p.run(t, "host", "drain", "b")
+	status, stdout, stderr = p.run(t, "runner", "drain", "b")
 	require.Equal(t, exitOK, status, stderr)
-	assert.Equal(t, "host b gets nothing new; hutong host list tells when it is drained\n", stdout)
-	status, stdout, stderr = p.run(t, "host", "undrain", "b")
+	assert.Equal(t, "host b gets nothing new; hutong runner list tells when it is drained\n", stdout)
+	status, stdout, stderr = p.run(t, "runner", "undrain", "b")
 	require.Equal(t, exitOK, status, stderr)
 	assert.Equal(t, "host b takes runs again\n", stdout)
 	var sent []string

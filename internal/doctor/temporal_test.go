@@ -23,11 +23,11 @@ func TestTemporal(t *testing.T) {
 	found := examine(t, cfg)["temporal"]
 	assert.Equal(t, doctor.Failed, found.State, "%+v", found)
 	assert.Contains(t, found.Detail, "doctor-nowhere")
-	assert.Contains(t, found.Mend, "hutong migrate")
+	assert.Contains(t, found.Fix, "hutong migrate")
 
 	cfg.Temporal.Namespace = "doctor-there"
 	testenv.Namespace(t, cfg.Temporal.Address, cfg.Temporal.Namespace)
 	found = examine(t, cfg)["temporal"]
 	assert.Equal(t, doctor.Warning, found.State, "%+v", found)
-	assert.Contains(t, found.Mend, "hutong worker")
+	assert.Contains(t, found.Fix, "hutong worker")
 }
