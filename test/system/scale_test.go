@@ -126,7 +126,7 @@ func fakeJobActivities(c client.Client) map[string]any {
 		activities.RecordScheduleJobName: func(context.Context, bfia.Plan, []string, time.Time) error {
 			return nil
 		},
-		activities.RecordProgressName:    func(context.Context, activities.Progress) error { return nil },
+		activities.RecordProgressName: func(context.Context, activities.Progress) error { return nil },
 		activities.DequeueName: func(context.Context, string, time.Time) (activities.QueueState, error) {
 			return activities.QueueState{Go: true}, nil
 		},
