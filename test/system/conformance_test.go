@@ -19,7 +19,7 @@ import (
 // TestConformance holds a party against the specification: nothing fails, deviates or is skipped. Seen through a proxy
 // that changes its answers, it is found not to conform, or to deviate.
 func TestConformance(t *testing.T) {
-	w := newWorld(t, nil)
+	w := newPartyPair(t, nil)
 	w.guest.start()
 	w.guest.register(sleepProvider(t), bfia.DeviceProcess)
 	quick := map[string]any{"seconds": "0.05"}
@@ -41,7 +41,7 @@ func TestConformance(t *testing.T) {
 		}
 	}
 	if !conformance.Conforms(results) {
-		w.guest.tellFailures()
+		w.guest.logFailures()
 	}
 	t.Log(conformance.Summary(results))
 	require.True(t, conformance.Conforms(results))
@@ -58,9 +58,9 @@ func TestConformance(t *testing.T) {
 		{"Kuscia's code", `"code":0`, `"code":200`, false},
 	} {
 		t.Run(mutation.name, func(t *testing.T) {
-			results, counts := run(mutating(t, w.guest.url, mutation.from, mutation.to))
+			results, counts := run(startMutatingProxy(t, w.guest.url, mutation.from, mutation.to))
 			if !mutation.fail && !conformance.Conforms(results) {
-				w.guest.tellFailures()
+				w.guest.logFailures()
 			}
 			require.Equal(t, !mutation.fail, conformance.Conforms(results), "%v", results)
 			if !mutation.fail {
@@ -77,7 +77,7 @@ func TestConformance(t *testing.T) {
 }
 
 // mutating is a proxy that changes words of what a party answers.
-func mutating(t *testing.T, target, from, to string) string {
+func startMutatingProxy(t *testing.T, target, from, to string) string {
 	t.Helper()
 	u, err := url.Parse(target)
 	require.NoError(t, err)

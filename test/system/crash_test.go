@@ -18,8 +18,8 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"hutong/bfia"
-	"hutong/test/testenv"
 	"hutong/store/storetest"
+	"hutong/test/testenv"
 )
 
 // program is a running hutong process.
@@ -48,7 +48,7 @@ func (l *lockedBuffer) String() string {
 }
 
 // run starts bin/hutong.
-func run(t *testing.T, env []string, args ...string) *program {
+func startHutong(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
 	p := &program{t: t, cmd: exec.Command(testenv.Binary(t, "hutong"), args...), output: &lockedBuffer{}, done: make(chan error, 1)}
 	p.cmd.Env = append(os.Environ(), env...)
@@ -60,14 +60,14 @@ func run(t *testing.T, env []string, args ...string) *program {
 }
 
 // says waits until the program has printed something.
-func (p *program) says(text string) {
+func (p *program) awaitOutput(text string) {
 	p.t.Helper()
 	require.Eventually(p.t, func() bool { return strings.Contains(p.output.String(), text) }, time.Minute, 20*time.Millisecond,
 		"%s does not say %q: %s", p.cmd.Args, text, p.output)
 }
 
 // end ends it with a signal and waits.
-func (p *program) end(signal syscall.Signal) {
+func (p *program) kill(signal syscall.Signal) {
 	p.t.Helper()
 	require.NoError(p.t, p.cmd.Process.Signal(signal))
 	select {
@@ -77,46 +77,46 @@ func (p *program) end(signal syscall.Signal) {
 	}
 }
 
-// TestKill kills all of a deployment with -9 (and once with SIGTERM) while a task runs, and starts it again: the job ends
+// TestKillDeployment kills all of a deployment with -9 (and once with SIGTERM) while a task runs, and starts it again: the job ends
 // well, and each part ran once, with its log from the first line.
-func TestKill(t *testing.T) {
+func TestKillDeployment(t *testing.T) {
 	t.Parallel()
 	for name, signal := range map[string]syscall.Signal{"SIGKILL": syscall.SIGKILL, "SIGTERM": syscall.SIGTERM} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			guest := &node{t: t, url: "http://" + testenv.FreePair(t)}
-			host := &node{t: t, url: "http://" + testenv.FreePair(t)}
+			guest := &testParty{t: t, url: "http://" + testenv.FreePair(t)}
+			host := &testParty{t: t, url: "http://" + testenv.FreePair(t)}
 			port := func(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
 			args := []string{"dev", "--no-docker", "--data-dir", t.TempDir(), "--allow", testenv.Binary(t, "provider"),
 				"--temporal-port", port(testenv.FreePair(t)), "--ui-port", port(testenv.FreePair(t)),
 				"--party", guestNode + "=" + strings.TrimPrefix(guest.url, "http://"), "--party", hostNode + "=" + strings.TrimPrefix(host.url, "http://")}
-			p := run(t, nil, args...)
-			p.says("is ready")
-			for _, n := range []*node{guest, host} {
+			p := startHutong(t, nil, args...)
+			p.awaitOutput("is ready")
+			for _, n := range []*testParty{guest, host} {
 				n.register(sleepProvider(t), bfia.DeviceProcess)
 			}
 			jobID := guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(6), "s2": seconds(1)}, nil))
-			s := guest.await(jobID, 20*time.Second, running("s1"))
+			s := guest.awaitJob(jobID, 20*time.Second, isTaskRunning("s1"))
 			task := s.Tasks[0].TaskID
-			for _, n := range []*node{guest, host} {
-				require.Eventually(t, func() bool { return logLines(n, task) > 0 }, 20*time.Second, 50*time.Millisecond, "the task has not begun at %s", n.url)
+			for _, n := range []*testParty{guest, host} {
+				require.Eventually(t, func() bool { return countLogLines(n, task) > 0 }, 20*time.Second, 50*time.Millisecond, "the task has not begun at %s", n.url)
 			}
-			p.end(signal)
-			p = run(t, nil, args...)
-			p.says("is ready")
-			requireSuccess(t, guest.await(jobID, time.Minute, finished))
-			for _, n := range []*node{guest, host} {
+			p.kill(signal)
+			p = startHutong(t, nil, args...)
+			p.awaitOutput("is ready")
+			requireSuccess(t, guest.awaitJob(jobID, time.Minute, isFinished))
+			for _, n := range []*testParty{guest, host} {
 				var log struct{ Data string }
-				n.good(http.MethodGet, bfia.PathPlatformLog+"?log_level=debug&start=0&task_id="+task, nil, &log)
+				n.mustRequest(http.MethodGet, bfia.PathPlatformLog+"?log_level=debug&start=0&task_id="+task, nil, &log)
 				require.Equal(t, 1, strings.Count(log.Data, "second 1 of 6"), "ran once, from the first line: %s", log.Data)
 			}
-			p.end(syscall.SIGTERM)
+			p.kill(syscall.SIGTERM)
 		})
 	}
 }
 
-func logLines(n *node, taskID string) int {
-	env, _ := n.ask(http.MethodGet, bfia.PathPlatformLogLines+"?log_level=debug&task_id="+taskID, nil)
+func countLogLines(n *testParty, taskID string) int {
+	env, _ := n.request(http.MethodGet, bfia.PathPlatformLogLines+"?log_level=debug&task_id="+taskID, nil)
 	var lines struct{ Num int }
 	_ = json.Unmarshal(env.Data, &lines) // no data yet is no lines
 	return lines.Num
@@ -127,7 +127,7 @@ func logLines(n *node, taskID string) int {
 func TestSeparateProcesses(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2-in-no-log"
-	w := newWorld(t, nil)
+	w := newPartyPair(t, nil)
 	w.host.start()
 	w.host.register(sleepProvider(t), bfia.DeviceProcess)
 
@@ -146,12 +146,12 @@ func TestSeparateProcesses(t *testing.T) {
 
 	var all []*program
 	part := func(says string, args ...string) *program {
-		p := run(t, env, append(args, "--config", file)...)
+		p := startHutong(t, env, append(args, "--config", file)...)
 		all = append(all, p)
-		p.says(says)
+		p.awaitOutput(says)
 		return p
 	}
-	part("are ready", "migrate").ends()
+	part("are ready", "migrate").awaitExit()
 	part("is ready", "transport")
 	control := part("is ready", "worker", "--only", "control")
 	runnerProcess := part("is ready", "worker", "--only", "runner")
@@ -159,16 +159,16 @@ func TestSeparateProcesses(t *testing.T) {
 
 	w.guest.register(sleepProvider(t), bfia.DeviceProcess)
 	jobID := w.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(5), "s2": seconds(1)}, nil))
-	s := w.guest.await(jobID, 20*time.Second, running("s1"))
-	require.Eventually(t, func() bool { return logLines(w.guest, s.Tasks[0].TaskID) > 0 }, 20*time.Second, 50*time.Millisecond)
+	s := w.guest.awaitJob(jobID, 20*time.Second, isTaskRunning("s1"))
+	require.Eventually(t, func() bool { return countLogLines(w.guest, s.Tasks[0].TaskID) > 0 }, 20*time.Second, 50*time.Millisecond)
 	for _, p := range []*program{api, runnerProcess, control} {
-		p.end(syscall.SIGKILL)
+		p.kill(syscall.SIGKILL)
 	}
 	part("is ready", "worker")
 	part("is ready", "api")
-	requireSuccess(t, w.guest.await(jobID, time.Minute, finished))
+	requireSuccess(t, w.guest.awaitJob(jobID, time.Minute, isFinished))
 
-	env2, _ := w.guest.ask(http.MethodGet, "/no/such/path", nil)
+	env2, _ := w.guest.request(http.MethodGet, "/no/such/path", nil)
 	require.Equal(t, bfia.CodeNotFound, env2.Code)
 	for _, p := range all {
 		require.NotContains(t, p.output.String(), secret, "%s", p.cmd.Args)
@@ -179,7 +179,7 @@ func TestSeparateProcesses(t *testing.T) {
 }
 
 // ends waits for a program that ends by itself.
-func (p *program) ends() {
+func (p *program) awaitExit() {
 	p.t.Helper()
 	select {
 	case err := <-p.done:

@@ -22,8 +22,8 @@ import (
 
 // The engine ends a workflow whose history has grown beyond these.
 const (
-	engineEvents = 51_200
-	engineBytes  = 50 << 20
+	maxHistoryEvents = 51_200
+	maxHistoryBytes  = 50 << 20
 )
 
 // TestThousandTasks runs DAGs of 1,000 tasks, as deep and as wide as they get, on a real engine, with parties that tell at once
@@ -42,7 +42,7 @@ func TestThousandTasks(t *testing.T) {
 	t.Cleanup(c.Close)
 	w := worker.New(c, activities.ControlQueue, worker.Options{DeadlockDetectionTimeout: 10 * time.Second})
 	w.RegisterWorkflowWithOptions(workflows.Job, workflow.RegisterOptions{Name: workflows.JobName})
-	for name, f := range partiesThatEndAtOnce(c) {
+	for name, f := range fakeJobActivities(c) {
 		w.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
 	}
 	require.NoError(t, w.Start())
@@ -77,15 +77,15 @@ func TestThousandTasks(t *testing.T) {
 			info := described.WorkflowExecutionInfo
 			t.Logf("%d tasks: %d events, %.1f MB, %s", n, info.HistoryLength, float64(info.HistorySizeBytes)/1e6,
 				info.CloseTime.AsTime().Sub(info.StartTime.AsTime()))
-			require.Less(t, info.HistoryLength, int64(engineEvents/2))
-			require.Less(t, info.HistorySizeBytes, int64(engineBytes/4))
+			require.Less(t, info.HistoryLength, int64(maxHistoryEvents/2))
+			require.Less(t, info.HistorySizeBytes, int64(maxHistoryBytes/4))
 		})
 	}
 }
 
-// partiesThatEndAtOnce are the activities of a job whose parties take all that they are asked for, and whose tasks have
+// fakeJobActivities are the activities of a job whose parties take all that they are asked for, and whose tasks have
 // ended when they have been started.
-func partiesThatEndAtOnce(c client.Client) map[string]any {
+func fakeJobActivities(c client.Client) map[string]any {
 	return map[string]any{
 		activities.RecordScheduleJobName: func(context.Context, bfia.Plan, []string, time.Time) error { return nil },
 		activities.RecordProgressName:    func(context.Context, activities.Progress) error { return nil },
