@@ -1,4 +1,4 @@
-package transport
+package queue
 
 import (
 	"encoding/binary"
@@ -7,46 +7,44 @@ import (
 	"hash/crc32"
 )
 
-// A queue's log is a sequence of records: length of the body (4 bytes, little
-// endian), its CRC-32C (4 bytes), body. A body is its kind (1 byte) and fields.
+// A queue's log is a sequence of records: length of the body (4 bytes, little endian), its CRC-32C (4 bytes), body.
+// A body is its kind (1 byte) and fields.
 const recordHead = 8
 
-// maxRecord is larger than any record: what claims more is not one.
-const maxRecord = inlineBytes + 4*maxName + idWindow*16 + 1024
+// maxRecord exceeds the size of any record. A length above it is corrupt.
+const maxRecord = InlineBytes + 4*MaxName + idWindow*16 + 1024
 
 type recordKind byte
 
 const (
-	// recordQueue begins every log: whose it is, and what was known of the queue.
-	recordQueue recordKind = 'Q'
-	// recordMessage is a message with its bytes, recordBlob one whose bytes are a file of their own.
-	recordMessage recordKind = 'M'
-	recordBlob    recordKind = 'B'
-	// recordConsumed tells that all messages up to one have been read or dropped.
-	recordConsumed recordKind = 'C'
-	// recordReturned tells that the message that was consumed last is unread again.
-	recordReturned recordKind = 'R'
+	// kindQueue starts each segment: whose log it is, and a checkpoint of the queue's state.
+	kindQueue recordKind = 'Q'
+	// kindMessage is a message with its bytes.
+	kindMessage recordKind = 'M'
+	// kindBlob is a message whose bytes are a file of their own.
+	kindBlob recordKind = 'B'
+	// kindConsumed records that all messages up to one were read or dropped.
+	kindConsumed recordKind = 'C'
+	// kindReturned records that the message that was consumed last is unread again.
+	kindReturned recordKind = 'R'
 )
 
 const recordVersion = 1
 
-// idKey is a message id, or a pop's, at a fixed length. The zero key is none.
-type idKey [16]byte
-
-// record is a record's content; which fields count depends on the kind.
+// record is the content of a record. The kind determines which fields it has.
 type record struct {
 	kind recordKind
-	// seq is the message's number, or the last one that was consumed.
+	// seq is the message's sequence number, or that of the last consumed message.
 	seq int64
-	// id is the message's, or the pop's that may be repeated; see queue.retained.
+	// id is the message's, or that of the pop that may be repeated; see topicQueue.redeliverable.
 	id idKey
-	// size is a blob's.
+	// size is the size of a blob.
 	size int64
-	// payload is a message's, within the memory that was decoded.
+	// payload is a message's. It shares the memory that was decoded.
 	payload []byte
 
 	session, topic string
-	retained       int64 // the retained message; its pop is id
+	redeliverable  int64 // a sequence number; the pop's id is id
 	seen           []idKey
 }
 
@@ -55,39 +53,41 @@ var (
 	errTorn    = errors.New("torn record")
 )
 
-// appendTo encodes the record with its head.
+// appendTo appends the encoded record, with its head, to b.
 func (r record) appendTo(b []byte) []byte {
 	start := len(b)
 	b = append(b, make([]byte, recordHead)...)
 	b = append(b, byte(r.kind))
-	if r.kind == recordQueue {
+	if r.kind == kindQueue {
 		b = append(b, recordVersion)
 		b = binary.AppendUvarint(b, uint64(len(r.session)))
 		b = append(b, r.session...)
 		b = binary.AppendUvarint(b, uint64(len(r.topic)))
 		b = append(b, r.topic...)
-		b = binary.AppendUvarint(b, uint64(r.retained))
+		b = binary.AppendUvarint(b, uint64(r.redeliverable))
 		b = binary.AppendUvarint(b, uint64(len(r.seen)))
 		for _, id := range r.seen {
 			b = append(b, id[:]...)
 		}
 	}
+
 	b = binary.AppendUvarint(b, uint64(r.seq))
 	b = append(b, r.id[:]...)
 	switch r.kind {
-	case recordMessage:
+	case kindMessage:
 		b = append(b, r.payload...)
-	case recordBlob:
+	case kindBlob:
 		b = binary.AppendUvarint(b, uint64(r.size))
 	}
+
 	body := b[start+recordHead:]
 	binary.LittleEndian.PutUint32(b[start:], uint32(len(body)))
 	binary.LittleEndian.PutUint32(b[start+4:], crc32.Checksum(body, castagnoli))
 	return b
 }
 
-// nextRecord decodes the record at the beginning of b and tells its length.
-// errTorn is a record that is not whole.
+// nextRecord decodes the record at the beginning of b and returns its length. An incomplete or damaged record is
+// errTorn.
 func nextRecord(b []byte) (record, int, error) {
 	if len(b) < recordHead {
 		return record{}, 0, errTorn
@@ -100,6 +100,7 @@ func nextRecord(b []byte) (record, int, error) {
 	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(b[4:]) {
 		return record{}, 0, errTorn
 	}
+
 	r, err := decodeRecord(body)
 	return r, recordHead + int(n), err
 }
@@ -108,32 +109,33 @@ func decodeRecord(body []byte) (r record, err error) {
 	d := decoder{b: body}
 	r.kind = recordKind(d.byte())
 	switch r.kind {
-	case recordQueue:
+	case kindQueue:
 		if v := d.byte(); v != recordVersion && d.err == nil {
-			return r, fmt.Errorf("version %d of the spool is not one that this program knows", v)
+			return r, fmt.Errorf("the spool has version %d, and this program supports version %d", v, recordVersion)
 		}
 		r.session = string(d.take(d.uvarint()))
 		r.topic = string(d.take(d.uvarint()))
-		r.retained = d.uvarint()
+		r.redeliverable = d.uvarint()
 		for n := d.uvarint(); n > 0 && d.err == nil; n-- {
 			r.seen = append(r.seen, d.id())
 		}
-	case recordMessage, recordBlob, recordConsumed, recordReturned:
+	case kindMessage, kindBlob, kindConsumed, kindReturned:
 	default:
-		return r, fmt.Errorf("record of an unknown kind %q", byte(r.kind))
+		return r, fmt.Errorf("a record has the unknown kind %q", byte(r.kind))
 	}
+
 	r.seq = d.uvarint()
 	r.id = d.id()
 	switch r.kind {
-	case recordMessage:
+	case kindMessage:
 		r.payload = d.b
-	case recordBlob:
+	case kindBlob:
 		r.size = d.uvarint()
 	}
 	return r, d.err
 }
 
-// decoder takes fields off a body; its first error stays.
+// decoder takes fields off a body. Its first error stays.
 type decoder struct {
 	b   []byte
 	err error

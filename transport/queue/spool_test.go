@@ -1,4 +1,4 @@
-package transport
+package queue
 
 import (
 	"bytes"
@@ -13,27 +13,27 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"hutong/transport/status"
 )
 
 // life opens a broker on a folder, as a process does that starts.
-func life(t testing.TB, dir string, limits Limits) *broker {
+func restart(t testing.TB, dir string, limits Limits) *Broker {
 	t.Helper()
-	sp, err := openSpool(dir, quiet())
+	b, err := Open(Config{Dir: dir, Limits: limits, Logger: quiet()})
 	require.NoError(t, err)
-	b, err := newBroker(sp, limits.withDefaults(), quiet())
-	require.NoError(t, err)
-	t.Cleanup(func() { b.close(); sp.close() })
+	t.Cleanup(func() { b.Stop(); b.Close() })
 	return b
 }
 
 // crash leaves the folder as a process does that is killed.
-func (b *broker) crash() { b.spool.lock.Close() }
+func (b *Broker) crash() { b.spool.lock.Close() }
 
-func entered(t testing.TB, b *broker, session string) *session {
+func enter(t testing.TB, b *Broker, session string) *Session {
 	t.Helper()
-	s, err := b.enter(session)
+	s, err := b.Enter(session)
 	require.NoError(t, err)
-	t.Cleanup(func() { b.leave(s) })
+	t.Cleanup(func() { s.Leave() })
 	return s
 }
 
@@ -53,24 +53,24 @@ func files(t testing.TB, dir string) (out []string) {
 func TestRestart(t *testing.T) {
 	dir := t.TempDir()
 	limits := Limits{SessionBytes: 64 * mib}
-	b := life(t, dir, limits)
-	s := entered(t, b, "s")
+	b := restart(t, dir, limits)
+	s := enter(t, b, "s")
 	size := func(i int) int64 {
 		if i%10 == 0 {
-			return inlineBytes + int64(i)
+			return InlineBytes + int64(i)
 		}
 		return int64(i)
 	}
 	const n = 300
 	for i := range n {
 		text := fmt.Sprintf("%d|%s", i, strings.Repeat("x", int(size(i))))
-		require.NoError(t, put(t.Context(), b, s, fmt.Sprint("topic-", i%3), fmt.Sprint("id-", i), text, int64(len(text))+messageOverhead))
+		require.NoError(t, push(t.Context(), s, fmt.Sprint("topic-", i%3), fmt.Sprint("id-", i), text, int64(len(text))+MessageOverhead))
 	}
 	next := [3]int{0, 1, 2}
 	used := s.in.used
 	for round := range 5 {
 		for i := range 45 {
-			got := get(t, b, s, fmt.Sprint("topic-", i%3))
+			got := popAndAck(t, s, fmt.Sprint("topic-", i%3))
 			want, _, _ := strings.Cut(got, "|")
 			require.Equal(t, fmt.Sprint(next[i%3]), want)
 			next[i%3] += 3
@@ -80,28 +80,28 @@ func TestRestart(t *testing.T) {
 		if round%2 == 0 {
 			b.crash()
 		} else {
-			b.close()
-			b.spool.close()
+			b.Stop()
+			b.Close()
 		}
-		b = life(t, dir, limits)
-		s = entered(t, b, "s")
+		b = restart(t, dir, limits)
+		s = enter(t, b, "s")
 		require.Equal(t, used, s.in.used, "what is unread is charged as before")
-		mustPut(t, b, s, "topic-0", fmt.Sprint("id-", 297-3*round), "again")
-		require.EqualValues(t, 1, b.counts.duplicates, "a retry after the crash")
+		mustPush(t, s, "topic-0", fmt.Sprint("id-", 297-3*round), "again")
+		require.EqualValues(t, 1, b.counters.duplicates, "a retry after the crash")
 	}
 	for i := range 75 {
-		get(t, b, s, fmt.Sprint("topic-", i%3))
+		popAndAck(t, s, fmt.Sprint("topic-", i%3))
 	}
 	require.Zero(t, s.in.used)
 	for _, f := range files(t, dir) {
 		require.NotContains(t, f, ".blob")
 	}
-	b.releaseSession("s")
+	b.ReleaseSession("s")
 	require.Empty(t, files(t, dir))
 	b.crash()
-	b = life(t, dir, limits)
-	_, err := b.enter("s")
-	requireCode(t, CodeSessionReleased, err)
+	b = restart(t, dir, limits)
+	_, err := b.Enter("s")
+	requireCode(t, status.SessionReleased, err)
 }
 
 // A pop whose answer was lost comes again with its id and gets the same message,
@@ -109,68 +109,68 @@ func TestRestart(t *testing.T) {
 func TestRepeatedPop(t *testing.T) {
 	for _, large := range []bool{false, true} {
 		dir := t.TempDir()
-		b := life(t, dir, Limits{})
-		s := entered(t, b, "s")
+		b := restart(t, dir, Limits{})
+		s := enter(t, b, "s")
 		text := func(i int) string {
 			if large {
-				return fmt.Sprint(i) + strings.Repeat("x", inlineBytes)
+				return fmt.Sprint(i) + strings.Repeat("x", InlineBytes)
 			}
 			return fmt.Sprint(i)
 		}
 		for i := range 4 {
-			mustPut(t, b, s, "x", "", text(i))
+			mustPush(t, s, "x", "", text(i))
 		}
 		pop := func(id string) string {
-			d, err := b.pop(t.Context(), s, "x", id, time.Minute)
+			d, err := s.Pop(t.Context(), "x", id, time.Minute)
 			require.NoError(t, err)
-			defer d.done()
-			require.NoError(t, d.promise())
+			defer d.Ack()
+			require.NoError(t, d.Prepare())
 			return read(t, d)
 		}
 		for range 2 {
 			require.Equal(t, text(0), pop("p-0"))
 			require.Equal(t, text(0), pop("p-0"))
 			b.crash()
-			b = life(t, dir, Limits{})
-			s = entered(t, b, "s")
+			b = restart(t, dir, Limits{})
+			s = enter(t, b, "s")
 		}
 		require.Equal(t, text(1), pop("p-1"))
 		require.Equal(t, text(1), pop("p-1"))
 		require.Equal(t, text(2), pop(""))
-		require.Nil(t, s.queues["x"].retained, "a pop without an id is not repeated")
+		require.Nil(t, s.queues["x"].redeliverable, "a pop without an id is not repeated")
 		require.Equal(t, text(3), pop("p-3"))
 		b.crash()
-		b = life(t, dir, Limits{})
-		s = entered(t, b, "s")
+		b = restart(t, dir, Limits{})
+		s = enter(t, b, "s")
 		require.Equal(t, text(3), pop("p-3"))
 
 		// One whose answer can't be written is the next reader's, also after a crash.
-		mustPut(t, b, s, "x", "", text(4))
+		mustPush(t, s, "x", "", text(4))
 		for range 3 {
-			d, err := b.pop(t.Context(), s, "x", "p-4", time.Minute)
+			d, err := s.Pop(t.Context(), "x", "p-4", time.Minute)
 			require.NoError(t, err)
-			require.NoError(t, d.promise())
-			d.putBack()
+			require.NoError(t, d.Prepare())
+			d.Requeue()
 			b.crash()
-			b = life(t, dir, Limits{})
-			s = entered(t, b, "s")
+			b = restart(t, dir, Limits{})
+			s = enter(t, b, "s")
 		}
 		require.Equal(t, text(4), pop("p-5"))
 
 		// A kill while the answer is written: the same pop gets it, and no other.
-		mustPut(t, b, s, "x", "", text(6))
-		mustPut(t, b, s, "x", "", text(7))
-		d, err := b.pop(t.Context(), s, "x", "p-6", time.Minute)
+		mustPush(t, s, "x", "", text(6))
+		mustPush(t, s, "x", "", text(7))
+		d, err := s.Pop(t.Context(), "x", "p-6", time.Minute)
 		require.NoError(t, err)
-		require.NoError(t, d.promise())
+		require.NoError(t, d.Prepare())
 		b.crash()
-		b = life(t, dir, Limits{})
-		s = entered(t, b, "s")
+		b = restart(t, dir, Limits{})
+		s = enter(t, b, "s")
 		require.Equal(t, text(6), pop("p-6"))
 		require.Equal(t, text(7), pop("p-7"))
-		require.NoError(t, b.clearQueues(s, ""))
+		require.NoError(t, s.ClearTopic(""))
 		b.crash()
-		b = life(t, dir, Limits{})
+		b = restart(t, dir, Limits{})
 		require.Zero(t, b.used)
 		require.Empty(t, files(t, dir), "nothing is known of the queue")
 	}
@@ -178,10 +178,10 @@ func TestRepeatedPop(t *testing.T) {
 
 // A pop that comes again takes the place of the one whose connection was lost.
 func TestRepeatedPopTakesPlace(t *testing.T) {
-	b, s := bench(t, Limits{})
+	b, s := newBrokerWithSession(t, Limits{})
 	lost := make(chan error, 1)
 	go func() {
-		_, err := b.pop(context.Background(), s, "x", "p", time.Hour)
+		_, err := s.Pop(context.Background(), "x", "p", time.Hour)
 		lost <- err
 	}()
 	eventually(t, "it waits", func() bool {
@@ -189,31 +189,31 @@ func TestRepeatedPopTakesPlace(t *testing.T) {
 		defer b.mu.Unlock()
 		return s.queues["x"] != nil && len(s.queues["x"].readers) == 1
 	})
-	got := make(chan *delivery, 1)
+	got := make(chan *Delivery, 1)
 	go func() {
-		d, _ := b.pop(context.Background(), s, "x", "p", time.Hour)
+		d, _ := s.Pop(context.Background(), "x", "p", time.Hour)
 		got <- d
 	}()
-	requireCode(t, CodeTimeout, <-lost)
-	mustPut(t, b, s, "x", "", "m")
+	requireCode(t, status.Timeout, <-lost)
+	mustPush(t, s, "x", "", "m")
 	d := <-got
 	require.Equal(t, "m", read(t, d))
-	d.done()
+	d.Ack()
 }
 
 // Logs begin anew and old files go: a queue that is read takes little room however much passes.
 func TestLogsStaySmall(t *testing.T) {
 	dir := t.TempDir()
-	b := life(t, dir, Limits{})
-	s := entered(t, b, "s")
+	b := restart(t, dir, Limits{})
+	s := enter(t, b, "s")
 	text := strings.Repeat("x", 60<<10)
 	for i := range 200 {
-		mustPut(t, b, s, "x", fmt.Sprint(i), text)
-		mustPut(t, b, s, "y", "", text)
+		mustPush(t, s, "x", fmt.Sprint(i), text)
+		mustPush(t, s, "y", "", text)
 		if i >= 3 { // x always holds something
-			get(t, b, s, "x")
+			popAndAck(t, s, "x")
 		}
-		get(t, b, s, "y")
+		popAndAck(t, s, "y")
 	}
 	var bytes int64
 	for _, f := range files(t, dir) {
@@ -223,12 +223,12 @@ func TestLogsStaySmall(t *testing.T) {
 	}
 	require.Less(t, bytes, int64(3*segmentBytes))
 	b.crash()
-	b = life(t, dir, Limits{})
-	s = entered(t, b, "s")
-	mustPut(t, b, s, "x", "199", "again")
-	require.EqualValues(t, 1, b.counts.duplicates)
+	b = restart(t, dir, Limits{})
+	s = enter(t, b, "s")
+	mustPush(t, s, "x", "199", "again")
+	require.EqualValues(t, 1, b.counters.duplicates)
 	for range 3 {
-		require.Equal(t, text, get(t, b, s, "x"))
+		require.Equal(t, text, popAndAck(t, s, "x"))
 	}
 }
 
@@ -237,10 +237,10 @@ func TestTornLog(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 60 {
 		dir := t.TempDir()
-		b := life(t, dir, Limits{})
-		s := entered(t, b, "s")
+		b := restart(t, dir, Limits{})
+		s := enter(t, b, "s")
 		for i := range 10 {
-			mustPut(t, b, s, "x", "", fmt.Sprint(i, strings.Repeat("x", rng.IntN(200))))
+			mustPush(t, s, "x", "", fmt.Sprint(i, strings.Repeat("x", rng.IntN(200))))
 		}
 		b.crash()
 		path := filepath.Join(dir, files(t, dir)[0])
@@ -254,39 +254,39 @@ func TestTornLog(t *testing.T) {
 		}
 		require.NoError(t, os.WriteFile(path, data, 0o600))
 
-		b = life(t, dir, Limits{})
-		s = entered(t, b, "s")
+		b = restart(t, dir, Limits{})
+		s = enter(t, b, "s")
 		left := 0
 		if q := s.queues["x"]; q != nil {
 			left = q.unread()
 		}
 		require.Less(t, left, 10)
-		mustPut(t, b, s, "x", "", "after")
+		mustPush(t, s, "x", "", "after")
 		for i := range left {
-			require.True(t, strings.HasPrefix(get(t, b, s, "x"), fmt.Sprint(i)))
+			require.True(t, strings.HasPrefix(popAndAck(t, s, "x"), fmt.Sprint(i)))
 		}
 		b.crash()
-		b = life(t, dir, Limits{})
-		require.Equal(t, "after", get(t, b, entered(t, b, "s"), "x"))
+		b = restart(t, dir, Limits{})
+		require.Equal(t, "after", popAndAck(t, enter(t, b, "s"), "x"))
 	}
 }
 
 // What no session owns goes at the start, and one folder serves one transport.
 func TestSpoolIsCleaned(t *testing.T) {
 	dir := t.TempDir()
-	b := life(t, dir, Limits{})
-	s := entered(t, b, "s")
-	mustPut(t, b, s, "x", "", "kept")
-	mustPut(t, b, s, "y", "", strings.Repeat("x", inlineBytes+1))
+	b := restart(t, dir, Limits{})
+	s := enter(t, b, "s")
+	mustPush(t, s, "x", "", "kept")
+	mustPush(t, s, "y", "", strings.Repeat("x", InlineBytes+1))
 	_, err := openSpool(dir, quiet())
 	require.ErrorContains(t, err, "in use by another transport")
 	b.crash()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "tmp", "7"), []byte("x"), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(s.dir, "1000.blob"), []byte("x"), 0o600))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "s2000"), 0o700))
-	b = life(t, dir, Limits{})
+	b = restart(t, dir, Limits{})
 	require.Len(t, files(t, dir), 3, "two logs and a blob")
-	require.Greater(t, b.spool.number(), int64(2000), "no name is used twice")
+	require.Greater(t, b.spool.nextNumber(), int64(2000), "no name is used twice")
 	require.NoDirExists(t, filepath.Join(dir, "s2000"))
 	// A blob that is cut short is told, not delivered.
 	b.crash()
@@ -295,19 +295,19 @@ func TestSpoolIsCleaned(t *testing.T) {
 			require.NoError(t, os.Truncate(filepath.Join(dir, f), 5))
 		}
 	}
-	b = life(t, dir, Limits{})
-	s = entered(t, b, "s")
-	require.Equal(t, "kept", get(t, b, s, "x"))
-	d, err := b.peek(t.Context(), s, "y", "")
+	b = restart(t, dir, Limits{})
+	s = enter(t, b, "s")
+	require.Equal(t, "kept", popAndAck(t, s, "x"))
+	d, err := s.Peek(t.Context(), "y", "")
 	require.NoError(t, err)
 	require.Nil(t, d)
 }
 
 func FuzzRecord(f *testing.F) {
-	f.Add(record{kind: recordQueue, session: "s", topic: "t", seq: 3, retained: 2, id: idKey{1}, seen: []idKey{{2}, {3}}}.appendTo(nil))
-	f.Add(record{kind: recordMessage, seq: 1 << 40, payload: []byte("hi")}.appendTo(nil))
-	f.Add(record{kind: recordBlob, seq: 7, id: idKey{9}, size: 1 << 33}.appendTo(nil))
-	f.Add(record{kind: recordConsumed, seq: 7}.appendTo(nil))
+	f.Add(record{kind: kindQueue, session: "s", topic: "t", seq: 3, redeliverable: 2, id: idKey{1}, seen: []idKey{{2}, {3}}}.appendTo(nil))
+	f.Add(record{kind: kindMessage, seq: 1 << 40, payload: []byte("hi")}.appendTo(nil))
+	f.Add(record{kind: kindBlob, seq: 7, id: idKey{9}, size: 1 << 33}.appendTo(nil))
+	f.Add(record{kind: kindConsumed, seq: 7}.appendTo(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, n, err := nextRecord(b)
 		if err != nil {
@@ -324,27 +324,25 @@ func FuzzRecord(f *testing.F) {
 
 // A folder with anything in it is read without a crash, and then serves.
 func FuzzRecover(f *testing.F) {
-	head := record{kind: recordQueue, session: "s", topic: "x"}.appendTo(nil)
-	f.Add(record{kind: recordMessage, seq: 1, payload: []byte("hi")}.appendTo(bytes.Clone(head)))
-	f.Add(record{kind: recordConsumed, seq: 9, id: idKey{1}}.appendTo(record{kind: recordMessage, seq: 9, payload: []byte("hi")}.appendTo(bytes.Clone(head))))
+	head := record{kind: kindQueue, session: "s", topic: "x"}.appendTo(nil)
+	f.Add(record{kind: kindMessage, seq: 1, payload: []byte("hi")}.appendTo(bytes.Clone(head)))
+	f.Add(record{kind: kindConsumed, seq: 9, id: idKey{1}}.appendTo(record{kind: kindMessage, seq: 9, payload: []byte("hi")}.appendTo(bytes.Clone(head))))
 	f.Add([]byte("nothing"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		dir := t.TempDir()
 		require.NoError(t, os.MkdirAll(filepath.Join(dir, "s1"), 0o700))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "s1", "2.log"), data, 0o600))
-		sp, err := openSpool(dir, quiet())
-		require.NoError(t, err)
-		defer sp.close()
-		b, err := newBroker(sp, Limits{}.withDefaults(), quiet())
+		b, err := Open(Config{Dir: dir, Logger: quiet()})
 		if err != nil {
-			return // a version or a kind that is not known
+			return // an unknown version or kind
 		}
-		defer b.close()
-		s, err := b.enter("s")
+		defer b.Close()
+		defer b.Stop()
+		s, err := b.Enter("s")
 		require.NoError(t, err)
-		defer b.leave(s)
-		mustPut(t, b, s, "fresh", "", "m")
-		require.Equal(t, "m", get(t, b, s, "fresh"))
+		defer s.Leave()
+		mustPush(t, s, "fresh", "", "m")
+		require.Equal(t, "m", popAndAck(t, s, "fresh"))
 	})
 }
 
@@ -353,9 +351,9 @@ func FuzzRecover(f *testing.F) {
 func TestIdleSessionIsReleasedAcrossRestarts(t *testing.T) {
 	dir := t.TempDir()
 	limits := Limits{SessionTTL: time.Hour}
-	b := life(t, dir, limits)
+	b := restart(t, dir, limits)
 	for _, id := range []string{"old", "older", "used"} {
-		mustPut(t, b, entered(t, b, id), "x", "", "left")
+		mustPush(t, enter(t, b, id), "x", "", "left")
 	}
 	folders := map[string]string{}
 	for id, s := range b.sessions {
@@ -371,11 +369,11 @@ func TestIdleSessionIsReleasedAcrossRestarts(t *testing.T) {
 	age("old", 50*time.Minute)
 	age("older", 2*time.Hour)
 	age("used", 2*time.Hour)
-	b = life(t, dir, limits)
-	entered(t, b, "used")
+	b = restart(t, dir, limits)
+	enter(t, b, "used")
 	b.mu.Lock()
 	silent := map[string]time.Duration{}
-	var sessions []*session
+	var sessions []*Session
 	for id, s := range b.sessions {
 		silent[id] = time.Since(s.lastUsed).Round(time.Minute)
 		sessions = append(sessions, s)
@@ -385,8 +383,8 @@ func TestIdleSessionIsReleasedAcrossRestarts(t *testing.T) {
 	for _, s := range sessions { // as their timers do
 		b.expire(s)
 	}
-	_, err := b.enter("older")
-	requireCode(t, CodeSessionReleased, err)
-	require.Equal(t, "left", get(t, b, entered(t, b, "old"), "x"))
-	require.Equal(t, "left", get(t, b, entered(t, b, "used"), "x"))
+	_, err := b.Enter("older")
+	requireCode(t, status.SessionReleased, err)
+	require.Equal(t, "left", popAndAck(t, enter(t, b, "old"), "x"))
+	require.Equal(t, "left", popAndAck(t, enter(t, b, "used"), "x"))
 }
