@@ -99,7 +99,7 @@ func TestActivitiesAreIdempotent(t *testing.T) {
 		t.Run(database, func(t *testing.T) {
 			eachDevice(t, func(t *testing.T, d device) {
 				h := newHouse(t, address(t), d, []string{"append", "DATA/data_0", "one run\n", "lines", "2000"}, []string{"append", "DATA/data_0", "one run\n", "print", "begun", "forever"})
-				require.NoError(t, h.db.PutRunner(t.Context(), store.Runner{RunnerID: "host-1", NodeID: "A", Devices: []string{d.Device()}, Queue: "q", Slots: 2}))
+				require.NoError(t, h.db.PutRunner(t.Context(), store.Runner{RunnerID: "host-1", NodeID: "A", Devices: []string{d.Device()}, TaskQueue: "q", Slots: 2}))
 				life := h.life()
 				var names []string
 				for _, c := range life {

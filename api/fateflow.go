@@ -13,22 +13,22 @@ import (
 	"hutong/workflows"
 )
 
-// fateflowRoutes returns the routes of FATE-Flow's own protocol. Package fateflow implements it.
-func (s *Server) fateflowRoutes() []route {
+// fateFlowRoutes returns the routes of FATE-Flow's own protocol. Package fateflow implements it.
+func (s *Server) fateFlowRoutes() []route {
 	var routes []route
 	for _, e := range fateflow.Endpoints() {
-		routes = append(routes, route{http.MethodPost, e.Path, s.fateflowCommand(e), false})
+		routes = append(routes, route{http.MethodPost, e.Path, s.fateFlowCommand(e), false})
 	}
 	return append(routes,
-		route{http.MethodPost, fateflow.PathSchedulerJobCreate, s.refuseFateflowJob, false},
+		route{http.MethodPost, fateflow.PathSchedulerJobCreate, s.refuseFateFlowJob, false},
 		route{http.MethodPost, fateflow.PathSchedulerJobStop, s.stopAll, false},
-		route{http.MethodPost, fateflow.PathSchedulerJobRerun, s.refuseFateflowJob, false},
-		route{http.MethodPost, fateflow.PathSchedulerTaskReport, s.receiveFateflowReport, false},
+		route{http.MethodPost, fateflow.PathSchedulerJobRerun, s.refuseFateFlowJob, false},
+		route{http.MethodPost, fateflow.PathSchedulerTaskReport, s.receiveFateFlowReport, false},
 	)
 }
 
-// fateflowCommand returns the handler of a command to a participant.
-func (s *Server) fateflowCommand(e fateflow.Endpoint) fiber.Handler {
+// fateFlowCommand returns the handler of a command to a participant.
+func (s *Server) fateFlowCommand(e fateflow.Endpoint) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		var cmd fateflow.Command
 		if err := s.readJSON(c, &cmd); err != nil {
@@ -36,7 +36,7 @@ func (s *Server) fateflowCommand(e fateflow.Endpoint) fiber.Handler {
 		}
 
 		sender := s.sender(c)
-		data, err := e.Serve(c.UserContext(), &fateflow.Participant{Node: s.Node, Sender: sender, Party: fateflowParty{s, sender}}, &cmd)
+		data, err := e.Serve(c.UserContext(), &fateflow.Participant{Node: s.Node, Sender: sender, Party: fateFlowParty{s, sender}}, &cmd)
 		switch code := bfia.CodeOf(err); code {
 		case bfia.CodeOK:
 			return ok(c, data)
@@ -47,8 +47,8 @@ func (s *Server) fateflowCommand(e fateflow.Endpoint) fiber.Handler {
 	}
 }
 
-// refuseFateflowJob refuses to schedule a job in FATE-Flow's own language.
-func (s *Server) refuseFateflowJob(c *fiber.Ctx) error {
+// refuseFateFlowJob refuses to schedule a job in FATE-Flow's own language.
+func (s *Server) refuseFateFlowJob(c *fiber.Ctx) error {
 	if _, err := s.readBody(c, s.MaxDocumentBytes); err != nil {
 		return err
 	}
@@ -56,43 +56,43 @@ func (s *Server) refuseFateflowJob(c *fiber.Ctx) error {
 	return fateflow.RefuseJob(s.Node)
 }
 
-// receiveFateflowReport receives a participant's report of the state of its part of a task.
-func (s *Server) receiveFateflowReport(c *fiber.Ctx) error {
+// receiveFateFlowReport receives a participant's report of the state of its part of a task.
+func (s *Server) receiveFateFlowReport(c *fiber.Ctx) error {
 	var report fateflow.Report
 	if err := s.readJSON(c, &report); err != nil {
 		return err
 	}
-	if err := fateflow.ReceiveReport(c.UserContext(), fateflowScheduler{s}, s.Node, s.sender(c), report); err != nil {
+	if err := fateflow.ReceiveReport(c.UserContext(), fateFlowScheduler{s}, s.Node, s.sender(c), report); err != nil {
 		return err
 	}
 	return ok(c, nil)
 }
 
-// fateflowScheduler implements [fateflow.Scheduler].
-type fateflowScheduler struct{ *Server }
+// fateFlowScheduler implements [fateflow.Scheduler].
+type fateFlowScheduler struct{ *Server }
 
-func (s fateflowScheduler) JobOfTask(ctx context.Context, taskID string) (string, error) {
+func (s fateFlowScheduler) JobOfTask(ctx context.Context, taskID string) (string, error) {
 	task, err := s.store.ScheduleTaskByID(ctx, taskID)
 	return task.JobID, err
 }
 
-func (s fateflowScheduler) Participants(ctx context.Context, jobID string) ([]string, error) {
+func (s fateFlowScheduler) Participants(ctx context.Context, jobID string) ([]string, error) {
 	return s.participants(ctx, jobID)
 }
 
-func (s fateflowScheduler) ReceiveCallback(ctx context.Context, jobID, participant string, r bfia.TaskReport) error {
+func (s fateFlowScheduler) ReceiveCallback(ctx context.Context, jobID, participant string, r bfia.TaskReport) error {
 	_, err := s.signal(ctx, workflows.JobID(jobID), workflows.SignalCallback,
 		workflows.Callback{Node: participant, TaskID: r.TaskID, Role: r.Role, State: r.Status})
 	return err
 }
 
-// fateflowParty implements [fateflow.Party] for the requests of one sender.
-type fateflowParty struct {
+// fateFlowParty implements [fateflow.Party] for the requests of one sender.
+type fateFlowParty struct {
 	*Server
 	from string
 }
 
-func (p fateflowParty) Catalog(ctx context.Context) fateflow.Catalog {
+func (p fateFlowParty) Catalog(ctx context.Context) fateflow.Catalog {
 	find := func(component string) ([]fateflow.Provider, error) {
 		registered, err := p.store.Providers(ctx, store.ProviderFilter{})
 		if err != nil {
@@ -110,11 +110,11 @@ func (p fateflowParty) Catalog(ctx context.Context) fateflow.Catalog {
 	return fateflow.Catalog{Describe: p.store.Describe(ctx), Find: find}
 }
 
-func (p fateflowParty) CreateJob(ctx context.Context, doc *bfia.Document, scheduler string, ownProtocol bool) (bfia.JobAccepted, error) {
+func (p fateFlowParty) CreateJob(ctx context.Context, doc *bfia.Document, scheduler string, ownProtocol bool) (bfia.JobAccepted, error) {
 	return p.acceptJob(ctx, doc, scheduler, ownProtocol)
 }
 
-func (p fateflowParty) JobState(ctx context.Context, jobID string) (bfia.JobState, error) {
+func (p fateFlowParty) JobState(ctx context.Context, jobID string) (bfia.JobState, error) {
 	job, err := p.jobCommandedBy(ctx, p.from, jobID)
 	if err != nil {
 		return "", err
@@ -122,18 +122,18 @@ func (p fateflowParty) JobState(ctx context.Context, jobID string) (bfia.JobStat
 	return job.State, nil
 }
 
-func (p fateflowParty) StartJob(ctx context.Context, jobID string) error {
+func (p fateFlowParty) StartJob(ctx context.Context, jobID string) error {
 	if _, err := p.approvedJob(ctx, jobID); err != nil {
 		return err
 	}
 	return p.signalParty(ctx, jobID, workflows.SignalStart, nil)
 }
 
-func (p fateflowParty) StopJob(ctx context.Context, jobID string) error {
+func (p fateFlowParty) StopJob(ctx context.Context, jobID string) error {
 	return p.stop(ctx, jobID, workflows.Stop{})
 }
 
-func (p fateflowParty) ReopenJob(ctx context.Context, jobID string) error {
+func (p fateFlowParty) ReopenJob(ctx context.Context, jobID string) error {
 	job, err := p.jobCommandedBy(ctx, p.from, jobID)
 	if err != nil {
 		return err
@@ -141,7 +141,7 @@ func (p fateflowParty) ReopenJob(ctx context.Context, jobID string) error {
 	return p.reopen(ctx, job)
 }
 
-func (p fateflowParty) Reserve(ctx context.Context, jobID string) (bfia.Grant, error) {
+func (p fateFlowParty) Reserve(ctx context.Context, jobID string) (bfia.Grant, error) {
 	job, err := p.approvedJob(ctx, jobID)
 	if err != nil {
 		return bfia.Grant{}, err
@@ -156,7 +156,7 @@ func (p fateflowParty) Reserve(ctx context.Context, jobID string) (bfia.Grant, e
 	return grant, err
 }
 
-func (p fateflowParty) Release(ctx context.Context, jobID string) error {
+func (p fateFlowParty) Release(ctx context.Context, jobID string) error {
 	if _, err := p.jobCommandedBy(ctx, p.from, jobID); err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func (p fateflowParty) Release(ctx context.Context, jobID string) error {
 	return err
 }
 
-func (p fateflowParty) Tasks(ctx context.Context, jobID string) ([]fateflow.Part, error) {
+func (p fateFlowParty) Tasks(ctx context.Context, jobID string) ([]fateflow.Part, error) {
 	if _, err := p.jobCommandedBy(ctx, p.from, jobID); err != nil {
 		return nil, err
 	}
@@ -181,16 +181,16 @@ func (p fateflowParty) Tasks(ctx context.Context, jobID string) ([]fateflow.Part
 	return parts, nil
 }
 
-func (p fateflowParty) StartTask(ctx context.Context, ref bfia.TaskRef) error {
+func (p fateFlowParty) StartTask(ctx context.Context, ref bfia.TaskRef) error {
 	return p.beginTask(ctx, p.from, ref)
 }
 
-func (p fateflowParty) StopTask(ctx context.Context, jobID, task string, attempt int) error {
+func (p fateFlowParty) StopTask(ctx context.Context, jobID, task string, attempt int) error {
 	return p.stop(ctx, jobID, workflows.Stop{Task: task, Attempt: attempt})
 }
 
 // stop signals a stop, in the name of the job's scheduler.
-func (p fateflowParty) stop(ctx context.Context, jobID string, stop workflows.Stop) error {
+func (p fateFlowParty) stop(ctx context.Context, jobID string, stop workflows.Stop) error {
 	job, err := p.jobCommandedBy(ctx, p.from, jobID)
 	if err != nil {
 		return err
@@ -201,7 +201,7 @@ func (p fateflowParty) stop(ctx context.Context, jobID string, stop workflows.St
 }
 
 // approvedJob returns a job that this party has approved.
-func (p fateflowParty) approvedJob(ctx context.Context, jobID string) (*store.Job, error) {
+func (p fateFlowParty) approvedJob(ctx context.Context, jobID string) (*store.Job, error) {
 	job, err := p.jobCommandedBy(ctx, p.from, jobID)
 	if err != nil {
 		return nil, err

@@ -13,7 +13,7 @@ import (
 )
 
 // FATE-Flow's own commands do what the protocol's do, and one more for another role of the same party changes nothing.
-func TestFateflowDocument(t *testing.T) {
+func TestFateFlowDocument(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	command := func(role string, more map[string]any) map[string]any {
 		body := map[string]any{"job_id": "j1", "role": role, "party_id": guest, "task_version": 0}

@@ -71,7 +71,7 @@ func previousParts(tasks []store.Task) []workflows.PartBefore {
 	parts := []workflows.PartBefore{}
 	for _, t := range tasks {
 		part := workflows.PartBefore{Task: t.Name, Part: bfia.Part{Role: t.Role, Index: t.RoleIndex}.Self(),
-			TaskID: t.TaskID, Attempt: t.Attempt, State: t.State, Failure: t.Explanation}
+			TaskID: t.TaskID, Attempt: t.Attempt, State: t.State, Failure: t.Failure}
 		if t.State == bfia.TaskFailed && part.Failure == nil {
 			part.Failure = &bfia.Failure{Kind: bfia.FailedUnknown, Message: t.Reason}
 		}

@@ -16,7 +16,7 @@ import (
 
 // Every request that the real FATE-Flow 2.2.0 sent for a job of its own, whose task failed in two versions, is taken in its
 // order.
-func TestFateflowReplay(t *testing.T) {
+func TestFateFlowReplay(t *testing.T) {
 	p := newParty(t, func(c *Config) { c.CheckDatasets = false })
 	data := func(name string) []any {
 		return []any{map[string]any{"name": name, "description": name, "category": "dataset", "dataFormat": []string{"csv"}}}

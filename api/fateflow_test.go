@@ -44,7 +44,7 @@ func newFateJob(t *testing.T, change ...func(*Config)) *party {
 }
 
 // A FATE-Flow that schedules by its own protocol creates, starts, watches, stops and runs again.
-func TestFateflowJob(t *testing.T) {
+func TestFateFlowJob(t *testing.T) {
 	p := newFateJob(t)
 	in := p.engine.party
 	require.True(t, in.FateFlow)
@@ -112,7 +112,7 @@ func TestFateflowJob(t *testing.T) {
 }
 
 // What the party's own people stop, FATE-Flow's scheduler is asked to stop.
-func TestFateflowStoppedHere(t *testing.T) {
+func TestFateFlowStoppedHere(t *testing.T) {
 	p := newFateJob(t)
 	asked := p.answering(fateScheduler, http.StatusOK, `{"code":0,"message":"success"}`)
 	p.good(post(bfia.PathPlatformStopAll, map[string]any{"job_id": "j1"}))
@@ -121,7 +121,7 @@ func TestFateflowStoppedHere(t *testing.T) {
 }
 
 // FATE-Flow's scheduler keeps a job waiting, or ends it, by the code of the answer.
-func TestFateflowReservation(t *testing.T) {
+func TestFateFlowReservation(t *testing.T) {
 	p := newFateJob(t)
 	apply := post(fateflow.PathJobApply, fateCommand(nil))
 	p.engine.grant = bfia.Grant{Granted: true}
@@ -138,7 +138,7 @@ func TestFateflowReservation(t *testing.T) {
 }
 
 // What can't be done is refused, with words that FATE-Flow shows.
-func TestFateflowRefusals(t *testing.T) {
+func TestFateFlowRefusals(t *testing.T) {
 	p := newFateJob(t)
 	other := fateCreate(t)
 	other["dag"].(map[string]any)["tasks"].(map[string]any)[first].(map[string]any)["component_ref"] = "psi"
@@ -165,7 +165,7 @@ func TestFateflowRefusals(t *testing.T) {
 }
 
 // Of a scheduler's own endpoints, stops and reports do what the protocol's do; the rest is refused.
-func TestFateflowScheduler(t *testing.T) {
+func TestFateFlowScheduler(t *testing.T) {
 	p := running(t, "j1")
 	task := bfia.TaskID("j1", first)
 	p.engine.taken()

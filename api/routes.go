@@ -72,5 +72,5 @@ func (s *Server) routes() []route {
 		{http.MethodGet, bfia.PathReady, s.ready, false},
 		{http.MethodGet, bfia.PathOpenAPI, s.openAPI, false},
 	}
-	return append(routes, s.fateflowRoutes()...)
+	return append(routes, s.fateFlowRoutes()...)
 }

@@ -22,12 +22,12 @@ func newRouter(t *testing.T, parties map[string]string) string {
 		r.Out.URL.Scheme, r.Out.URL.Host = "http", parties[r.In.Header.Get("dest-party-id")]
 	}}}
 	go func() { _ = server.Serve(l) }()
-	atEnd(func() { _ = server.Close() })
+	atExit(func() { _ = server.Close() })
 	return l.Addr().String()
 }
 
-// fateDAG is a job in FATE's own language: a chain of two tasks at Hutong. FATE-Flow is its initiator and its scheduler.
-type fateDAG struct {
+// fateFlowDAG is a job in FATE's own language: a chain of two tasks at Hutong. FATE-Flow is its initiator and its scheduler.
+type fateFlowDAG struct {
 	provider string
 	seconds  string // of the first task
 	sync     string
@@ -35,7 +35,7 @@ type fateDAG struct {
 	file     string // that FATE-Flow's own component upload is to take at its own side, in a task of its own; "": none
 }
 
-func (d fateDAG) document() map[string]any {
+func (d fateFlowDAG) document() map[string]any {
 	if d.provider == "" {
 		d.provider = "test"
 	}
@@ -50,12 +50,12 @@ func (d fateDAG) document() map[string]any {
 	}
 	if d.file != "" {
 		tasks["own"] = map[string]any{"component_ref": "upload", "conf": map[string]any{"provider": "fate_flow:2.2.0@local"},
-			"parties": []any{map[string]any{"role": "guest", "party_id": []string{fateNode}}},
+			"parties": []any{map[string]any{"role": "guest", "party_id": []string{fateFlowNode}}},
 			"parameters": map[string]any{"file": d.file, "head": true, "partitions": 1, "extend_sid": true, "storage_engine": "standalone",
 				"namespace": "interop", "name": "own", "meta": map[string]any{"delimiter": ",", "match_id_name": "id"}}}
 	}
 	return map[string]any{"dag_schema": map[string]any{"schema_version": "2.2.0", "kind": "fate", "dag": map[string]any{
-		"parties": append([]any{map[string]any{"role": "guest", "party_id": []string{fateNode}}}, host...),
+		"parties": append([]any{map[string]any{"role": "guest", "party_id": []string{fateFlowNode}}}, host...),
 		"conf":    map[string]any{"sync_type": d.sync, "auto_retries": d.retries, "priority": 2, "cores": 1},
 		"stage":   "train",
 		"tasks":   tasks,
@@ -64,100 +64,102 @@ func (d fateDAG) document() map[string]any {
 	}}}
 }
 
-// submitFate submits a job in FATE's own language at FATE-Flow.
-func (w *world) submitFate(t *testing.T, d fateDAG) string {
+// submitFateFlow submits a job in FATE's own language at FATE-Flow.
+func (w *environment) submitFateFlow(t *testing.T, d fateFlowDAG) string {
 	t.Helper()
-	a := w.fate.ask(t, http.MethodPost, "/v2/job/submit", d.document())
+	a := w.fateFlow.request(t, http.MethodPost, "/v2/job/submit", d.document())
 	require.True(t, a.OK(), a.raw)
 	id, _ := decode(t, []byte(a.raw))["job_id"].(string)
 	require.NotEmpty(t, id, a.raw)
 	return id
 }
 
-// awaitFateOwn waits for the end of a job at FATE-Flow as scheduler, in its own words, and at Hutong.
-func (w *world) awaitFateOwn(t *testing.T, id, state string) bfia.JobStatus {
+// awaitFateFlowProtocol waits for the end of a job at FATE-Flow as scheduler, in its own words, and at Hutong.
+func (w *environment) awaitFateFlowProtocol(t *testing.T, id, state string) bfia.JobStatus {
 	t.Helper()
-	require.Eventually(t, func() bool { return string(w.fate.scheduledState(t, id)) == state }, limit, tick, "the job ends as %s at FATE-Flow", state)
-	status := w.awaitHutong(t, id, finished)
+	require.Eventually(t, func() bool { return string(w.fateFlow.scheduledState(t, id)) == state }, jobTimeout, pollInterval, "the job ends as %s at FATE-Flow", state)
+	status := w.awaitHutong(t, id, isFinished)
 	w.requireNoContainers(t, id)
 	return status
 }
 
-// TestFateflowProtocol: a FATE-Flow that schedules by its own protocol runs jobs of two dependent tasks at Hutong, told of
+// TestFateFlowProtocol: a FATE-Flow that schedules by its own protocol runs jobs of two dependent tasks at Hutong, told of
 // their ends by Hutong, or asking for them.
-func TestFateflowProtocol(t *testing.T) {
-	w := theWorld(t)
+func TestFateFlowProtocol(t *testing.T) {
+	w := sharedEnvironment(t)
 	for _, sync := range []string{"callback", "poll"} {
 		t.Run("success by "+sync, func(t *testing.T) {
-			id := w.submitFate(t, fateDAG{seconds: "1", sync: sync})
-			status := w.awaitFateOwn(t, id, "success")
-			require.Equal(t, map[string]bfia.TaskState{"s1": "success", "s2": "success"}, w.fate.scheduledTasks(t, id))
-			require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskSuccess, "s2": bfia.TaskSuccess}, byName(status))
-			require.Equal(t, fateNode, status.Scheduler)
-			require.NotEmpty(t, w.toUs.sent(fateflow.PathJobApply, id), "room was applied for before the start")
-			require.NotEmpty(t, w.toFate.sent(fateflow.PathSchedulerTaskReport, id), "the scheduler was told")
+			id := w.submitFateFlow(t, fateFlowDAG{seconds: "1", sync: sync})
+			status := w.awaitFateFlowProtocol(t, id, "success")
+			require.Equal(t, map[string]bfia.TaskState{"s1": "success", "s2": "success"}, w.fateFlow.scheduledTasks(t, id))
+			require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskSuccess, "s2": bfia.TaskSuccess}, statesByName(status))
+			require.Equal(t, fateFlowNode, status.Scheduler)
+			require.NotEmpty(t, w.toHutong.exchangesWith(fateflow.PathJobApply, id), "room was applied for before the start")
+			require.NotEmpty(t, w.toFateFlow.exchangesWith(fateflow.PathSchedulerTaskReport, id), "the scheduler was told")
 		})
 	}
 	t.Run("failure at Hutong", func(t *testing.T) {
 		// FATE-Flow begins the task a second time, after it has ended the job.
-		id := w.submitFate(t, fateDAG{provider: failsAtHutong, seconds: "1", sync: "callback", retries: 1})
-		require.Eventually(t, func() bool { return len(w.toFate.sent(fateflow.PathSchedulerTaskReport, `"task_version":1,`)) == 2 }, limit, tick, "the second try is told of")
-		for _, x := range w.toFate.sent(fateflow.PathSchedulerTaskReport, id) {
+		id := w.submitFateFlow(t, fateFlowDAG{provider: failsAtHutong, seconds: "1", sync: "callback", retries: 1})
+		require.Eventually(t, func() bool {
+			return len(w.toFateFlow.exchangesWith(fateflow.PathSchedulerTaskReport, `"task_version":1,`)) == 2
+		}, jobTimeout, pollInterval, "the second try is told of")
+		for _, x := range w.toFateFlow.exchangesWith(fateflow.PathSchedulerTaskReport, id) {
 			require.Contains(t, x.answer, `"code":0`)
 		}
-		status := w.awaitFateOwn(t, id, "failed")
-		require.Equal(t, bfia.TaskFailed, byName(status)["s1"])
-		require.NotEqual(t, bfia.TaskSuccess, byName(status)["s2"])
-		require.Equal(t, map[string]bfia.TaskState{"s1": "failed", "s2": "waiting"}, w.fate.scheduledTasks(t, id))
+		status := w.awaitFateFlowProtocol(t, id, "failed")
+		require.Equal(t, bfia.TaskFailed, statesByName(status)["s1"])
+		require.NotEqual(t, bfia.TaskSuccess, statesByName(status)["s2"])
+		require.Equal(t, map[string]bfia.TaskState{"s1": "failed", "s2": "waiting"}, w.fateFlow.scheduledTasks(t, id))
 	})
 	t.Run("failure at FATE-Flow", func(t *testing.T) {
-		id := w.submitFate(t, fateDAG{seconds: "20", sync: "callback", file: "/no/such/file"})
-		status := w.awaitFateOwn(t, id, "failed")
-		require.Equal(t, map[string]bfia.TaskState{"own": "failed", "s1": "success", "s2": "waiting"}, w.fate.scheduledTasks(t, id))
-		require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskSuccess, "s2": bfia.TaskReady}, byName(status))
+		id := w.submitFateFlow(t, fateFlowDAG{seconds: "20", sync: "callback", file: "/no/such/file"})
+		status := w.awaitFateFlowProtocol(t, id, "failed")
+		require.Equal(t, map[string]bfia.TaskState{"own": "failed", "s1": "success", "s2": "waiting"}, w.fateFlow.scheduledTasks(t, id))
+		require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskSuccess, "s2": bfia.TaskReady}, statesByName(status))
 	})
 	t.Run("run again", func(t *testing.T) {
-		w.hutong.good(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider("mended", failingImage), nil)
-		id := w.submitFate(t, fateDAG{provider: "mended", seconds: "1", sync: "callback"})
-		status := w.awaitFateOwn(t, id, "failed")
-		require.Equal(t, bfia.TaskFailed, byName(status)["s1"])
-		w.hutong.good(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider("mended", providerImage), nil)
-		a := w.fate.ask(t, http.MethodPost, "/v2/job/rerun", map[string]any{"job_id": id})
+		w.hutong.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider("mended", failingImage), nil)
+		id := w.submitFateFlow(t, fateFlowDAG{provider: "mended", seconds: "1", sync: "callback"})
+		status := w.awaitFateFlowProtocol(t, id, "failed")
+		require.Equal(t, bfia.TaskFailed, statesByName(status)["s1"])
+		w.hutong.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider("mended", providerImage), nil)
+		a := w.fateFlow.request(t, http.MethodPost, "/v2/job/rerun", map[string]any{"job_id": id})
 		require.True(t, a.OK(), a.raw)
-		require.Eventually(t, func() bool { return w.fate.scheduledState(t, id) == "success" }, limit, tick, "the job ends well in its second run")
-		status = w.awaitHutong(t, id, func(s bfia.JobStatus) bool { return finished(s) && byName(s)["s2"] == bfia.TaskSuccess })
-		require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskSuccess, "s2": bfia.TaskSuccess}, byName(status))
+		require.Eventually(t, func() bool { return w.fateFlow.scheduledState(t, id) == "success" }, jobTimeout, pollInterval, "the job ends well in its second run")
+		status = w.awaitHutong(t, id, func(s bfia.JobStatus) bool { return isFinished(s) && statesByName(s)["s2"] == bfia.TaskSuccess })
+		require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskSuccess, "s2": bfia.TaskSuccess}, statesByName(status))
 		w.requireNoContainers(t, id)
 	})
 	t.Run("stop", func(t *testing.T) {
-		id := w.submitFate(t, fateDAG{seconds: "300", sync: "callback"})
+		id := w.submitFateFlow(t, fateFlowDAG{seconds: "300", sync: "callback"})
 		require.Eventually(t, func() bool {
 			names, err := w.containers(t.Context(), func(c container.Summary) bool { return c.Labels["hutong.job_id"] == id && c.State == "running" })
 			return err == nil && len(names) == 1
-		}, limit, tick, "the container runs")
-		a := w.fate.ask(t, http.MethodPost, "/v2/job/stop", map[string]any{"job_id": id})
+		}, jobTimeout, pollInterval, "the container runs")
+		a := w.fateFlow.request(t, http.MethodPost, "/v2/job/stop", map[string]any{"job_id": id})
 		require.True(t, a.OK(), a.raw)
-		status := w.awaitFateOwn(t, id, "failed") // its own word for a job that was stopped while a task ran
-		require.Equal(t, bfia.TaskFailed, byName(status)["s1"])
+		status := w.awaitFateFlowProtocol(t, id, "failed") // its own word for a job that was stopped while a task ran
+		require.Equal(t, bfia.TaskFailed, statesByName(status)["s1"])
 	})
 	t.Run("stop by Hutong's own people", func(t *testing.T) {
-		id := w.submitFate(t, fateDAG{seconds: "300", sync: "poll"})
-		require.Eventually(t, func() bool { return w.hutong.status(t, id).State == bfia.JobRunning }, limit, tick, "the job runs")
-		w.hutong.good(t, http.MethodPost, bfia.PathPlatformStopAll, map[string]any{"job_id": id}, nil)
-		require.Eventually(t, func() bool { s := w.fate.scheduledState(t, id); return s == "failed" || s == "canceled" }, limit, tick, "the job ends at FATE-Flow")
-		w.awaitHutong(t, id, finished)
+		id := w.submitFateFlow(t, fateFlowDAG{seconds: "300", sync: "poll"})
+		require.Eventually(t, func() bool { return w.hutong.status(t, id).State == bfia.JobRunning }, jobTimeout, pollInterval, "the job runs")
+		w.hutong.mustRequest(t, http.MethodPost, bfia.PathPlatformStopAll, map[string]any{"job_id": id}, nil)
+		require.Eventually(t, func() bool { s := w.fateFlow.scheduledState(t, id); return s == "failed" || s == "canceled" }, jobTimeout, pollInterval, "the job ends at FATE-Flow")
+		w.awaitHutong(t, id, isFinished)
 		w.requireNoContainers(t, id)
 	})
 	t.Run("refused", func(t *testing.T) {
-		a := w.fate.ask(t, http.MethodPost, "/v2/job/submit", fateDAG{provider: "nobody", seconds: "1", sync: "callback"}.document())
+		a := w.fateFlow.request(t, http.MethodPost, "/v2/job/submit", fateFlowDAG{provider: "nobody", seconds: "1", sync: "callback"}.document())
 		require.False(t, a.OK())
 		require.Contains(t, a.raw, `provider: \"nobody\" is not registered`)
 		id, _ := decode(t, []byte(a.raw))["job_id"].(string)
-		w.fate.forget(t, id)
+		w.fateFlow.deleteJob(t, id)
 	})
 }
 
-func byName(status bfia.JobStatus) map[string]bfia.TaskState {
+func statesByName(status bfia.JobStatus) map[string]bfia.TaskState {
 	states := map[string]bfia.TaskState{}
 	for _, t := range status.Tasks {
 		states[t.Name] = t.State
