@@ -157,7 +157,7 @@ func (h *Housekeeping) dataOf(ctx context.Context, jobID string) ([]string, erro
 	add := func(a bfia.Address) error {
 		used, asked := inUse[a.Name]
 		if !asked {
-			if used, err = h.Store.DataInUse(ctx, jobID, a.Name); err != nil {
+			if used, err = h.Store.OutputsInUse(ctx, jobID, a.Name); err != nil {
 				return err
 			}
 			inUse[a.Name] = used

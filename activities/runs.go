@@ -75,7 +75,7 @@ func (r *Runner) RunTask(ctx context.Context, req PartRequest) (PartResult, erro
 	case row.ExitCode != nil && row.Attempt == req.Attempt:
 		// An earlier try came as far as the exit; only the cleaning is left.
 		r.removeAll(ctx, name, log)
-		return PartResult{Failure: row.Explanation}, nil
+		return PartResult{Failure: row.Failure}, nil
 	case row.StopRequested && !begun:
 		// An earlier try may have created it, and come no further.
 		r.removeAll(ctx, name, log)
@@ -121,7 +121,7 @@ func (r *Runner) RunTask(ctx context.Context, req PartRequest) (PartResult, erro
 		}
 		if row.ExitCode != nil && row.Attempt == req.Attempt {
 			// Another try, which was only believed dead, has seen the end and cleaned up.
-			return PartResult{Failure: row.Explanation}, nil
+			return PartResult{Failure: row.Failure}, nil
 		}
 		exit, err = driver.Exit{Code: driver.UnknownExitCode, Reason: "its container was removed by someone else", FinishedAt: time.Now()}, nil
 	}
@@ -285,7 +285,7 @@ func deriveRun(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part
 	ids := map[string]string{}
 	for _, row := range rows {
 		if row.TaskID != "" {
-			ids[row.Name] = row.DataID()
+			ids[row.Name] = row.OutputTaskID()
 		}
 		if row.Name == key.Task && row.ReusedTaskID == "" {
 			ids[row.Name] = taskID // whatever attempt is now the task's

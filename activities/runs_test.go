@@ -136,7 +136,7 @@ func TestRunTaskGoesOn(t *testing.T) {
 				assert.Equal(t, bfia.FailedExit, r.Failure.Kind)
 				require.NotEmpty(t, r.Failure.Log)
 				assert.Equal(t, "the end", r.Failure.Log[len(r.Failure.Log)-1], "the log's end explains it")
-				assert.Equal(t, r.Failure, h.row("a").Explanation)
+				assert.Equal(t, r.Failure, h.row("a").Failure)
 				assert.Equal(t, "one run\n", h.written("a"))
 				checkWholeLog(t, h.log("a"))
 				row := h.row("a")
