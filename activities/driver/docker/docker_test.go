@@ -271,9 +271,9 @@ func TestDockerUnreachable(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
-// TestDockerComesBack cuts all connections to the Engine while a run is waited
+// TestDockerReconnects cuts all connections to the Engine while a run is waited
 // for and its log followed, as a restart of the Engine does.
-func TestDockerComesBack(t *testing.T) {
+func TestDockerReconnects(t *testing.T) {
 	t.Parallel()
 	d := newFixture(t)
 	ctx := t.Context()

@@ -167,7 +167,9 @@ func parseTime(s string) time.Time {
 	return t.UTC()
 }
 
-func isStoppedBeforeStart(c container.InspectResponse) bool { return c.Config.Labels[labelStopped] != "" }
+func isStoppedBeforeStart(c container.InspectResponse) bool {
+	return c.Config.Labels[labelStopped] != ""
+}
 
 // bootTime returns a time at or shortly before the boot of this machine.
 func bootTime() time.Time {
