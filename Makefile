@@ -72,7 +72,7 @@ check: ## gofmt, go vet, staticcheck
 histories: build ## record the workflows' histories again, after a change that may break old ones (nothing released yet)
 	rm -rf workflows/testdata/histories && mkdir -p workflows/testdata/histories
 	HUTONG_RECORD_HISTORIES=$(CURDIR)/workflows/testdata/histories $(GO) test $(SLIM) -count 1 \
-		-run '^(TestStop|TestFailure|TestApproval|TestOldJob|TestPartnerDown|TestPartnerRefuses|TestSameJobTwice|TestSchedulerLost|TestKilledAgainAndAgain|TestSeedJob)$$' ./test/system
+		-run '^(TestStop|TestFailure|TestApproval|TestOldJob|TestPartnerDown|TestPartnerRefuses|TestSameJobTwice|TestSchedulerLost|TestKilledAgainAndAgain|TestReferenceJob)$$' ./test/system
 
 image: bin/provider ## build the reference provider's image with the Docker command line
 	cp bin/provider $(REFERENCE)/provider

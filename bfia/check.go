@@ -42,7 +42,7 @@ func CheckParameters(doc *Document, plan *Plan, describe Describe, node string) 
 	for _, t := range plan.Tasks {
 		desc, err := describe(t.Provider, t.Version, t.Component)
 		if err != nil {
-			return nil, placed("task "+t.Name, err)
+			return nil, PrefixPlace("task "+t.Name, err)
 		}
 		first := len(warnings)
 		for _, part := range t.Parts {

@@ -28,9 +28,9 @@ func (c *Config) Requires(task string, part Part) (map[string]string, error) {
 // requires are the labels by task that stand in one layer of job_params.
 func (l layer) requires() (map[string]map[string]string, error) {
 	var byTask map[string]map[string]string
-	labels := func(into *map[string]string) any { return mapOf(into, nil) }
-	if err := decodeFields(l.values, field{"requires", mapOf(&byTask, labels), false}); err != nil {
-		return nil, prefixed("config.job_params."+l.place, err)
+	labels := func(into *map[string]string) any { return MapOf(into, nil) }
+	if err := DecodeFields(l.values, Optional("requires", MapOf(&byTask, labels))); err != nil {
+		return nil, PrefixField("config.job_params."+l.place, err)
 	}
 	for _, task := range sortedKeys(byTask) {
 		if err := CheckLabels(fmt.Sprintf("config.job_params.%s.requires.%s", l.place, task), byTask[task]); err != nil {
@@ -70,7 +70,7 @@ func (l *providerLabels) UnmarshalJSON(b []byte) error {
 	if string(b) == "null" {
 		return nil
 	}
-	return prefixed("metadata.requires", mapOf((*map[string]string)(l), nil)(b))
+	return PrefixField("metadata.requires", MapOf((*map[string]string)(l), nil)(b))
 }
 
 // ProviderRequires are the labels that a provider wants of the hosts on which its components run: metadata.requires of

@@ -7,6 +7,7 @@ import (
 
 	"hutong/activities"
 	"hutong/bfia"
+	"hutong/fateflow"
 )
 
 // report tells the scheduler a part's end.
@@ -62,7 +63,6 @@ func (p *partyJob) resume(b PartBefore) {
 	}
 }
 
-func (p *partyJob) fateReport(t *partyTask, part *partyPart, state bfia.TaskState) bfia.FateReport {
-	return bfia.FateReport{JobID: p.Plan.JobID, TaskID: bfia.FateTaskID(p.Plan.JobID, t.plan.Name), TaskVersion: part.attempt - 1,
-		Role: part.part.Role, PartyID: part.part.NodeID, Status: bfia.FateState(state)}
+func (p *partyJob) fateReport(t *partyTask, part *partyPart, state bfia.TaskState) fateflow.Report {
+	return fateflow.NewReport(p.Plan.JobID, t.plan.Name, part.attempt, part.part, state)
 }

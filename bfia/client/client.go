@@ -179,14 +179,10 @@ func (c *Client) TaskCallback(ctx context.Context, node string, report bfia.Task
 	return c.send(ctx, node, http.MethodPost, bfia.PathTaskCallback, report.TaskID, report, nil)
 }
 
-// FateReport reports a task's state to a FATE-Flow that schedules by its own protocol.
-func (c *Client) FateReport(ctx context.Context, node string, report bfia.FateReport) error {
-	return c.send(ctx, node, http.MethodPost, bfia.PathSchedulerTaskReport, report.TaskID, report, nil)
-}
-
-// FateStop asks a FATE-Flow that schedules by its own protocol to stop a job everywhere.
-func (c *Client) FateStop(ctx context.Context, node, jobID string) error {
-	return c.send(ctx, node, http.MethodPost, bfia.PathSchedulerJobStop, jobID, bfia.FateStop{JobID: jobID, Status: "canceled"}, nil)
+// Post posts body as JSON to a path of a node, for protocols other than BFIA. An answer whose code is not success is
+// an error.
+func (c *Client) Post(ctx context.Context, node, path, traceID string, body any) error {
+	return c.send(ctx, node, http.MethodPost, path, traceID, body, nil)
 }
 
 func (c *Client) send(ctx context.Context, node, method, path, trace string, body, data any) error {

@@ -38,7 +38,7 @@ func TestDefaultsComplete(t *testing.T) {
 	assert.Equal(t, "file://"+here+"/hutong-data/storage", c.Storage.URL.Reveal())
 	assert.Equal(t, filepath.Join(here, "hutong-data", "upload"), c.Upload.Dir)
 	assert.GreaterOrEqual(t, c.Runner.Slots, 2)
-	assert.Equal(t, 30*24*time.Hour, c.Jobs.KeepResults)
+	assert.Equal(t, 30*24*time.Hour, c.Jobs.Retention)
 }
 
 func TestLayers(t *testing.T) {
@@ -128,8 +128,8 @@ func TestValidate(t *testing.T) {
 		want  string // "" for valid
 	}{
 		{"good", func(*Config) {}, ""},
-		{"keep results", func(c *Config) { c.Jobs.KeepResults = -time.Hour }, "jobs.keep_results: is -1h0m0s, and can't be negative; 0 is for ever"},
-		{"keep results for ever", func(c *Config) { c.Jobs.KeepResults = 0 }, ""},
+		{"keep results", func(c *Config) { c.Jobs.Retention = -time.Hour }, "jobs.retention: is -1h0m0s, and can't be negative; 0 is for ever"},
+		{"keep results for ever", func(c *Config) { c.Jobs.Retention = 0 }, ""},
 		{"no node", func(c *Config) { c.NodeID, c.Scheduler = "", "" }, "node_id: is required"},
 		{"node", func(c *Config) { c.NodeID, c.Scheduler = "a/b", "" }, `node_id: "a/b" may hold only`},
 		{"listen", func(c *Config) { c.Listen = "9380" }, `listen: "9380" is not host:port`},

@@ -212,13 +212,13 @@ const tasksInFlight = 32
 func (p *Party) settings() workflows.Settings {
 	return workflows.Settings{
 		PollAfter: p.cfg.Jobs.PollAfter, PollEvery: p.cfg.Jobs.PollEvery, GiveUpAfter: p.cfg.Remote.GiveUpAfter,
-		StopGrace: p.cfg.Runner.StopGrace, TasksInFlight: tasksInFlight, Attempts: p.cfg.Jobs.Attempts, RunnerLostAfter: p.cfg.Jobs.HostLostAfter, FailureSharing: p.cfg.Jobs.ShareFailure,
+		StopGrace: p.cfg.Runner.StopGrace, TasksInFlight: tasksInFlight, Attempts: p.cfg.Jobs.MaxAttempts, RunnerLostAfter: p.cfg.Jobs.RunnerLostAfter, FailureSharing: p.cfg.Jobs.ShareFailure,
 	}
 }
 
 func (p *Party) limits() admission.Limits {
 	j := p.cfg.Jobs
-	return admission.Limits{Jobs: j.AtOnce, Tasks: j.TasksAtOnce, PerFlow: j.PerFlow, PerPartner: j.PerPartner}
+	return admission.Limits{Jobs: j.MaxJobs, Tasks: j.MaxContainers, PerFlow: j.MaxJobsPerFlow, PerPartner: j.MaxJobsPerPartner}
 }
 
 func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error {
@@ -264,7 +264,7 @@ func (p *Party) startControl(engine client.Client, db *store.Store, blobs blob.S
 	w := worker.NewControl(engine, &activities.Records{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits()}, &activities.Remote{
 		Client:    bfiaclient.New(p.cfg.NodeID, p.route, p.cfg.Remote.Timeout),
 		Documents: db, Transport: "http://" + reachable(p.cfg.Transport.Listen), HTTP: httpClient, Logger: p.logger,
-	}, &activities.Housekeeping{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.KeepResults, Logger: p.logger})
+	}, &activities.Housekeeping{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.Retention, Logger: p.logger})
 	if err := w.Start(); err != nil {
 		return err
 	}
