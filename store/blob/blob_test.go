@@ -183,7 +183,6 @@ func TestCreate(t *testing.T) {
 			cancel()
 			return fill(map[string]string{"data_0": "3"})(dir)
 		}), context.Canceled)
-		requireCode(t, bfia.CodeBadRequest, s.Create(ctx, "ns/e", fill(map[string]string{"a": "3", "metadata": "3", strings.Repeat("b/", 500) + "c": "3"})))
 		require.NoError(t, s.Sweep(ctx, 0))
 		require.Equal(t, all, keys(t, s, ""))
 	})
