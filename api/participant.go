@@ -37,7 +37,7 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 // acceptJob creates a job here, for a scheduler of the protocol or one of FATE-Flow's own.
 func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler string, fateFlow bool) (bfia.JobAccepted, error) {
 	var refused bfia.JobAccepted
-	own := doc.Config.RolesOf(s.Node)
+	own := doc.Config.PartsOf(s.Node)
 	if len(own) == 0 {
 		return refused, bfia.Errorf(bfia.CodeBadRequest, "config.role: %s has no role in job %s", s.Node, doc.JobID)
 	}
@@ -192,7 +192,7 @@ func (s *Server) stopJob(c *fiber.Ctx) error {
 	}
 	_, err := s.signal(c.UserContext(), workflows.PartyJobID(ref.JobID), workflows.SignalStop,
 		workflows.Stop{Task: ref.TaskName, By: by, Undo: ref.Undo, Rejected: ref.State == bfia.JobRejected, Reason: ref.Reason,
-			Failure: ref.Failure.Bounded()})
+			Failure: ref.Failure.Truncate()})
 	if err != nil {
 		return err
 	}
@@ -275,7 +275,7 @@ func (s *Server) pollTask(c *fiber.Ctx) error {
 	for _, t := range tasks {
 		states = append(states, t.State)
 		if t.State == bfia.TaskFailed && failure == nil {
-			failure = t.Failure.Shared(s.Settings.FailureSharing)
+			failure = t.Failure.ForPartners(s.Settings.FailureSharing)
 		}
 	}
 	return ok(c, bfia.PollResult{Status: bfia.MergeTaskStates(states...), Reason: failure.Text(), Failure: failure})

@@ -20,7 +20,7 @@ func (p *partyJob) report(ctx workflow.Context, t *partyTask, part *partyPart) {
 		}
 		told = sendLocalFirst(ctx, id, p.Settings.GiveUpAfter, activities.SendFateReportName, p.Scheduler, p.fateReport(t, part, part.state))
 	} else {
-		shared := part.failure.Shared(p.Settings.FailureSharing)
+		shared := part.failure.ForPartners(p.Settings.FailureSharing)
 		told = sendLocalFirst(ctx, id, p.Settings.GiveUpAfter, activities.SendCallbackName, p.Scheduler,
 			bfia.TaskReport{TaskID: part.taskID, Status: part.state, Role: part.part.Role, Reason: shared.Text(), Failure: shared})
 	}
