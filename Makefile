@@ -58,7 +58,7 @@ test-s3:
 # The k8s device on a real API server, etcd and Job controller, which are built for it: some three minutes, once.
 test-k8s:
 	test/testenv/k8s/install.sh "$(CACHE)"
-	HUTONG_TEST_K8S="$(CACHE)/bin/k8s-cluster" $(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) -run '^TestKubernetes|/k8s$$' ./activities/runner
+	HUTONG_TEST_K8S="$(CACHE)/bin/k8s-cluster" $(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) ./activities/driver/kubernetes
 
 test-engine:
 	$(STATIC) $(GO) test -timeout 10m $(TEST_FLAGS) ./internal/devserver
@@ -72,7 +72,7 @@ check: ## gofmt, go vet, staticcheck
 histories: build ## record the workflows' histories again, after a change that may break old ones (nothing released yet)
 	rm -rf workflows/testdata/histories && mkdir -p workflows/testdata/histories
 	HUTONG_RECORD_HISTORIES=$(CURDIR)/workflows/testdata/histories $(GO) test $(SLIM) -count 1 \
-		-run '^(TestStop|TestFailure|TestApproval|TestOldJob|TestPartnerDown|TestPartnerRefuses|TestSameJobTwice|TestSchedulerLost|TestKilledAgainAndAgain|TestSeedJob)$$' ./test/system
+		-run '^(TestStop|TestFailure|TestApproval|TestOldJob|TestPartnerDown|TestPartnerRefuses|TestSameJobTwice|TestSchedulerLost|TestKilledAgainAndAgain|TestReferenceJob)$$' ./test/system
 
 image: bin/provider ## build the reference provider's image with the Docker command line
 	cp bin/provider $(REFERENCE)/provider

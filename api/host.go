@@ -36,14 +36,14 @@ func (s *Server) queryHosts(c *fiber.Ctx) error {
 
 // hostOf is a host as clients see it.
 func hostOf(u store.RunnerUse, now time.Time) bfia.Runner {
-	h := bfia.Runner{RunnerID: u.RunnerID, Devices: u.Devices, Labels: u.Labels, Draining: u.Draining, HeartbeatAt: u.HeartbeatAt, Running: u.Running,
-		Total: hostRoom(u.Slots, u.CPUMilli, u.Memory, u.Disk), Used: hostRoom(u.Seats, u.UsedCPUMilli, u.UsedMemory, u.UsedDisk)}
+	h := bfia.Runner{RunnerID: u.RunnerID, Devices: u.Devices, Labels: u.Labels, Draining: u.Draining, HeartbeatAt: u.HeartbeatAt, Running: u.RunningParts,
+		Total: hostRoom(u.Slots, u.CPUMilli, u.Memory, u.Disk), Used: hostRoom(u.UsedSlots, u.UsedCPUMilli, u.UsedMemory, u.UsedDisk)}
 	switch {
-	case u.Left:
+	case u.Deregistered:
 		h.State = bfia.RunnerLeft
 	case now.Sub(u.HeartbeatAt) > hostSilent:
 		h.State = bfia.RunnerSilent
-	case u.Draining && u.Running == 0:
+	case u.Draining && u.RunningParts == 0:
 		h.State = bfia.RunnerDrained
 	case u.Draining:
 		h.State = bfia.RunnerDraining

@@ -42,7 +42,7 @@ func TestApplyForRoom(t *testing.T) {
 // A job that could never run here is refused when it is created, with the numbers.
 func TestImpossibleJob(t *testing.T) {
 	p := newParty(t).withProvider().withData()
-	require.NoError(t, p.store.PutRunner(t.Context(), store.Runner{RunnerID: "h", NodeID: guest, Devices: []string{"docker"}, Queue: "q", Slots: 4, CPUMilli: 8000, Memory: 16 << 30}))
+	require.NoError(t, p.store.PutRunner(t.Context(), store.Runner{RunnerID: "h", NodeID: guest, Devices: []string{"docker"}, TaskQueue: "q", Slots: 4, CPUMilli: 8000, Memory: 16 << 30}))
 	greedy := edited(t, "j1", map[string]any{"cpu": 64, "memory": -1, "disk": -1}, "config", "job_params", "guest", "0", "resources")
 	p.bad(post(bfia.PathCreate, greedy).from(host), 200, bfia.CodeBadRequest,
 		"config.job_params: "+guest+" could never run the job: no room for guest.0: host h has 8 of 8 CPU cores free, asked for 64")

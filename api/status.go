@@ -9,6 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/bfia"
+	"hutong/fateflow"
 	"hutong/store"
 )
 
@@ -85,7 +86,7 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 		return nil, err
 	}
 	status := &bfia.JobStatus{JobID: job.JobID, FlowID: job.FlowID, State: job.State, Status: map[string]bfia.TaskState{},
-		Reason: job.Reason, Failure: job.Explanation, Scheduler: s.Node, CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
+		Reason: job.Reason, Failure: job.Failure, Scheduler: s.Node, CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
 	if status.Queued, err = s.place(ctx, job); err != nil {
 		return nil, err
 	}
@@ -106,7 +107,7 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 			State: t.State, Reason: t.Reason, DependsOn: t.DependsOn, Attempt: further(t.Attempt), StartedAt: t.StartedAt, EndedAt: t.EndedAt}
 		for _, p := range byTask[t.TaskID] {
 			ps := bfia.PartStatus{NodeID: p.NodeID, Role: p.Role, Index: p.RoleIndex, State: p.State,
-				Reason: p.Reason, Failure: p.Explanation, StartedAt: p.StartedAt, EndedAt: p.EndedAt}
+				Reason: p.Reason, Failure: p.Failure, StartedAt: p.StartedAt, EndedAt: p.EndedAt}
 			if p.NodeID == s.Node && !p.State.Terminal() { // what a running part at this party says of itself
 				ps.Progress = progress[part{t.Name, p.Role, p.RoleIndex}]
 			}
@@ -142,7 +143,7 @@ func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 		return nil, err
 	}
 	status := &bfia.JobStatus{JobID: job.JobID, FlowID: job.FlowID, State: job.State, Status: map[string]bfia.TaskState{},
-		Reason: job.Reason, Failure: job.Explanation, Scheduler: job.SchedulerNode, CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
+		Reason: job.Reason, Failure: job.Failure, Scheduler: job.SchedulerNode, CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
 	place := map[string]int{}
 	for _, r := range rows {
 		i, found := place[r.Name]
@@ -303,11 +304,11 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 		return err
 	}
 	stop := func() error { return s.remote.StopAll(c.UserContext(), scheduler, ref) }
-	if doc, err := s.document(c.UserContext(), ref.JobID); err == nil && doc.Fate() && scheduler != s.Node {
+	if doc, err := s.document(c.UserContext(), ref.JobID); err == nil && fateflow.Scheduled(doc) && scheduler != s.Node {
 		if ref.TaskName != "" {
 			return bfia.Errorf(bfia.CodeRefused, "task_name: %s is a FATE-Flow that schedules by its own protocol, in which a job can be stopped, not a task", scheduler)
 		}
-		stop = func() error { return s.remote.FateStop(c.UserContext(), scheduler, ref.JobID) }
+		stop = func() error { return fateflow.SendStop(c.UserContext(), s.remote, scheduler, ref.JobID) }
 	}
 	if err := stop(); err != nil {
 		return partnerError(err, "the scheduler")
