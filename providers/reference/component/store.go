@@ -58,8 +58,7 @@ func OpenStore(address string) (Store, error) {
 		return s3Store{client, bucket}, nil
 	}
 	return nil, fmt.Errorf(
-		"variable system.storage: scheme %q is not supported; supported: file, s3",
-		u.Scheme,
+		"variable system.storage: scheme %q is not supported; supported: file, s3", u.Scheme,
 	)
 }
 
@@ -115,12 +114,7 @@ func (s s3Store) Read(ctx context.Context, key string) ([]byte, error) {
 func (s s3Store) Write(ctx context.Context, key string, data []byte) error {
 	put := func() error {
 		_, err := s.client.PutObject(
-			ctx,
-			s.bucket,
-			key,
-			bytes.NewReader(data),
-			int64(len(data)),
-			minio.PutObjectOptions{},
+			ctx, s.bucket, key, bytes.NewReader(data), int64(len(data)), minio.PutObjectOptions{},
 		)
 		return err
 	}
@@ -143,9 +137,7 @@ func (a Address) key(part string) (string, error) {
 	if a.Namespace == "" || a.Name == "" || !filepath.IsLocal(k) ||
 		k != strings.Join([]string{a.Namespace, a.Name, part}, "/") {
 		return "", fmt.Errorf(
-			"namespace %q and name %q are not a valid path in the storage",
-			a.Namespace,
-			a.Name,
+			"namespace %q and name %q are not a valid path in the storage", a.Namespace, a.Name,
 		)
 	}
 	return k, nil

@@ -73,6 +73,7 @@ func openPeer(ctx context.Context, c channel.Config, timeout time.Duration, now 
 		nonce:      rand.Text(),
 		now:        now,
 	}
+
 	d.link, d.ctx, d.err = channel.Open(ctx, c)
 	return d
 }
@@ -93,11 +94,7 @@ func (d *peerProbe) finish() {
 	if d.partnerNonce != "" && sendErr == nil {
 		if _, err := d.receive(d.ctx, stepDone, &struct{}{}); err != nil {
 			slog.Debug(
-				"failed to learn whether the peer wrote its report",
-				"peer",
-				d.partner,
-				"error",
-				err.Error(),
+				"failed to learn whether the peer wrote its report", "peer", d.partner, "error", err.Error(),
 			)
 		}
 	}
@@ -158,9 +155,7 @@ func (d *peerProbe) run(maxOffset time.Duration) []Check {
 
 func (d *peerProbe) send(ctx context.Context, step string, head any, body []byte) error {
 	ctx, cancel := context.WithTimeoutCause(
-		ctx,
-		d.timeout,
-		fmt.Errorf("the transport did not accept the message within %s", d.timeout),
+		ctx, d.timeout, fmt.Errorf("the transport did not accept the message within %s", d.timeout),
 	)
 	defer cancel()
 	return d.link.Send(ctx, step, head, body)
@@ -168,9 +163,7 @@ func (d *peerProbe) send(ctx context.Context, step string, head any, body []byte
 
 func (d *peerProbe) receive(ctx context.Context, step string, head any) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(
-		ctx,
-		d.timeout,
-		fmt.Errorf("no message arrived within %s", d.timeout),
+		ctx, d.timeout, fmt.Errorf("no message arrived within %s", d.timeout),
 	)
 	defer cancel()
 	return d.link.Receive(ctx, step, head)
@@ -230,6 +223,7 @@ func (d *peerProbe) compareClocks(ctx context.Context) (offset, trip time.Durati
 			offset = (p.Came.Sub(left) + p.Left.Sub(came)) / 2
 		}
 	}
+
 	if d.pingsFirst {
 		err = d.answerPings(ctx)
 	}
