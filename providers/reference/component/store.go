@@ -68,7 +68,8 @@ func (s fileStore) Read(_ context.Context, key string) ([]byte, error) {
 	return os.ReadFile(filepath.Join(string(s), filepath.FromSlash(key)))
 }
 
-// Write goes to a temporary name in the same directory first: that directory may be a mount of its own.
+// Write writes a temporary file and renames it. Both are in the same directory, which may be a mount of its
+// own.
 func (s fileStore) Write(_ context.Context, key string, data []byte) error {
 	target := filepath.Join(string(s), filepath.FromSlash(key))
 	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
@@ -81,7 +82,7 @@ func (s fileStore) Write(_ context.Context, key string, data []byte) error {
 	defer func() { _ = os.Remove(f.Name()) }() // of no effect once renamed
 	_, err = f.Write(data)
 	if err == nil {
-		err = f.Chmod(0o644) // whoever runs the platform must be able to read what a container wrote
+		err = f.Chmod(0o644) // the platform's user must be able to read the outputs of the container
 	}
 	if err == nil {
 		err = f.Sync()

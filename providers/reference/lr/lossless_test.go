@@ -159,7 +159,8 @@ func testParams(t testing.TB, over map[string]string) Params {
 	return p
 }
 
-// Federated regression gives the weights, scores and losses of the same regression on the joined table.
+// TestLossless checks that federated regression gives the weights, scores and losses of the same regression
+// on the joined table.
 func TestLossless(t *testing.T) {
 	for name, c := range map[string]struct {
 		rows, guest int
