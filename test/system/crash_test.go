@@ -173,11 +173,11 @@ func countLogLines(n *testParty, taskID string) int {
 func TestSeparateProcesses(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2-in-no-log"
-	w := newPartyPair(t, nil)
-	w.host.start()
-	w.host.register(sleepProvider(t), bfia.DeviceProcess)
+	pair := newPartyPair(t, nil)
+	pair.host.start()
+	pair.host.register(sleepProvider(t), bfia.DeviceProcess)
 
-	cfg := w.guest.cfg
+	cfg := pair.guest.cfg
 	database := storetest.Postgres(t)
 	file := filepath.Join(t.TempDir(), "party.yaml")
 	document, err := yaml.Marshal(
@@ -188,8 +188,8 @@ func TestSeparateProcesses(t *testing.T) {
 				"process": map[string]any{"allow": cfg.Runner.Process.Allow}},
 			"routes": map[string]any{
 				hostNode: map[string]any{
-					"url":           w.host.url,
-					"transport_url": "http://" + w.host.cfg.Transport.Listen,
+					"url":           pair.host.url,
+					"transport_url": "http://" + pair.host.cfg.Transport.Listen,
 				},
 			}},
 	)
@@ -210,12 +210,12 @@ func TestSeparateProcesses(t *testing.T) {
 	runnerProcess := part("is ready", "worker", "--only", "runner")
 	api := part("is ready", "api")
 
-	w.guest.register(sleepProvider(t), bfia.DeviceProcess)
-	jobID := w.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(5), "s2": seconds(1)}, nil))
-	s := w.guest.awaitJob(jobID, 20*time.Second, isTaskRunning("s1"))
+	pair.guest.register(sleepProvider(t), bfia.DeviceProcess)
+	jobID := pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(5), "s2": seconds(1)}, nil))
+	s := pair.guest.awaitJob(jobID, 20*time.Second, isTaskRunning("s1"))
 	require.Eventually(
 		t,
-		func() bool { return countLogLines(w.guest, s.Tasks[0].TaskID) > 0 },
+		func() bool { return countLogLines(pair.guest, s.Tasks[0].TaskID) > 0 },
 		20*time.Second,
 		50*time.Millisecond,
 	)
@@ -224,9 +224,9 @@ func TestSeparateProcesses(t *testing.T) {
 	}
 	part("is ready", "worker")
 	part("is ready", "api")
-	requireSuccess(t, w.guest.awaitJob(jobID, time.Minute, isFinished))
+	requireSuccess(t, pair.guest.awaitJob(jobID, time.Minute, isFinished))
 
-	env2, _ := w.guest.request(http.MethodGet, "/no/such/path", nil)
+	env2, _ := pair.guest.request(http.MethodGet, "/no/such/path", nil)
 	require.Equal(t, bfia.CodeNotFound, env2.Code)
 	for _, p := range all {
 		require.NotContains(t, p.output.String(), secret, "%s", p.cmd.Args)

@@ -66,12 +66,12 @@ func newPartyPair(t *testing.T, change func(*party.Config)) *partyPair {
 	t.Helper()
 	address := testenv.Temporal(t)
 	n := pairCount.Add(1)
-	w := &partyPair{t: t}
-	w.guest, w.host = newTestParty(t, guestNode, address, n), newTestParty(t, hostNode, address, n)
-	for _, n := range []*testParty{w.guest, w.host} {
-		other := w.host
-		if n == w.host {
-			other = w.guest
+	pair := &partyPair{t: t}
+	pair.guest, pair.host = newTestParty(t, guestNode, address, n), newTestParty(t, hostNode, address, n)
+	for _, n := range []*testParty{pair.guest, pair.host} {
+		other := pair.host
+		if n == pair.host {
+			other = pair.guest
 		}
 		n.cfg.Routes = party.Routes{
 			other.cfg.NodeID: {URL: other.url, TransportURL: "http://" + other.cfg.Transport.Listen},
@@ -81,7 +81,7 @@ func newPartyPair(t *testing.T, change func(*party.Config)) *partyPair {
 		}
 		n.prepare()
 	}
-	return w
+	return pair
 }
 
 // newTestParty configures a party without routes; pair makes its namespace unique.
@@ -139,12 +139,12 @@ func (n *testParty) startAs(roles party.Roles) (stop func()) {
 // startSleepPair starts a guest and a host with the Sleep component. change may adapt their configurations.
 func startSleepPair(t *testing.T, change func(*party.Config)) *partyPair {
 	t.Helper()
-	w := newPartyPair(t, change)
-	for _, n := range []*testParty{w.guest, w.host} {
+	pair := newPartyPair(t, change)
+	for _, n := range []*testParty{pair.guest, pair.host} {
 		n.start()
 		n.register(sleepProvider(t), bfia.DeviceProcess)
 	}
-	return w
+	return pair
 }
 
 func (n *testParty) logger() *slog.Logger {

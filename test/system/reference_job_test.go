@@ -30,7 +30,7 @@ func TestReferenceJob(t *testing.T) {
 			if device == bfia.DeviceDocker {
 				dockerClient(t)
 			}
-			w := newPartyPair(t, func(cfg *party.Config) {
+			pair := newPartyPair(t, func(cfg *party.Config) {
 				if device == bfia.DeviceDocker {
 					cfg.Runner.Docker.Enabled, cfg.Runner.Process.Allow = party.SwitchOn, nil
 					t.Cleanup(func() { removeNetwork(t, cfg.NodeID) })
@@ -39,27 +39,27 @@ func TestReferenceJob(t *testing.T) {
 					cfg.Database.URL = party.Secret(storetest.Postgres(t)) // the guest has SQLite
 				}
 			})
-			w.guest.start()
-			w.host.start()
+			pair.guest.start()
+			pair.host.start()
 			registration := readVector(t, "provider_register.request.json")
-			for _, n := range []*testParty{w.guest, w.host} {
+			for _, n := range []*testParty{pair.guest, pair.host} {
 				n.register(registration, device)
 				n.upload("host.csv", "testspace", "test_host")
 			}
-			w.guest.upload("guest.csv", "testspace", "test_guest")
+			pair.guest.upload("guest.csv", "testspace", "test_guest")
 			for name, apart := range map[string]bool{"one node": false, "two nodes": true} {
 				t.Run(name, func(t *testing.T) {
-					jobID := w.guest.submit(referenceJob(t, apart))
-					requireSuccess(t, w.guest.awaitJob(jobID, 3*time.Minute, isFinished))
-					host := w.guest
+					jobID := pair.guest.submit(referenceJob(t, apart))
+					requireSuccess(t, pair.guest.awaitJob(jobID, 3*time.Minute, isFinished))
+					host := pair.guest
 					if apart {
-						host = w.host
+						host = pair.host
 						requireSuccess(t, host.awaitJob(jobID, 10*time.Second, isFinished))
 					}
-					requireResults(t, w.guest, host, jobID)
-					requireNoContainers(t, w.guest, jobID, device)
+					requireResults(t, pair.guest, host, jobID)
+					requireNoContainers(t, pair.guest, jobID, device)
 					requireNoContainers(t, host, jobID, device)
-					requireWorkflowSuccess(t, w.guest, workflows.JobID(jobID))
+					requireWorkflowSuccess(t, pair.guest, workflows.JobID(jobID))
 					requireWorkflowSuccess(t, host, workflows.PartyJobID(jobID))
 				})
 			}
