@@ -25,8 +25,8 @@ func (f *findings) ok() bool {
 
 // taskRow is a row of t_task: a part as its participant recorded it.
 type taskRow struct {
-	name, role, state, taskID, runName, failure string
-	index, attempt                              int
+	name, role, state, taskID, containerName, failure string
+	index, attempt                                    int
 }
 
 // partRow is a row of t_schedule_task_status: a part as its scheduler recorded it.
@@ -66,72 +66,81 @@ func (p *party) openDatabase() (*sql.DB, error) {
 	), nil
 }
 
+// jobRows holds the rows of all jobs of a party, by job id.
+type jobRows map[string]*rows
+
+// of returns the rows of a job, which it adds if necessary.
+func (all jobRows) of(id string) *rows {
+	if all[id] == nil {
+		all[id] = &rows{outputs: map[string]string{}}
+	}
+	return all[id]
+}
+
+// tables has a query for each table that the checker reads, and what to do with each row.
+var tables = []struct {
+	query string
+	add   func(all jobRows, scan func(...any) error) error
+}{
+	{"SELECT job_id, state FROM t_job", func(all jobRows, scan func(...any) error) error {
+		var id, state string
+		err := scan(&id, &state)
+		all.of(id).job = state
+		return err
+	}},
+	{`SELECT job_id, state, COALESCE(failure, '') FROM t_schedule_job`, func(all jobRows, scan func(...any) error) error {
+		var id, state, failure string
+		err := scan(&id, &state, &failure)
+		all.of(id).scheduled, all.of(id).failure = state, failure
+		return err
+	}},
+	{`SELECT job_id, name, role, role_index, attempt, state, task_id, container_name, COALESCE(failure, '')
+		FROM t_task`, func(all jobRows, scan func(...any) error) error {
+		var id string
+		var t taskRow
+		err := scan(&id, &t.name, &t.role, &t.index, &t.attempt, &t.state, &t.taskID, &t.containerName, &t.failure)
+		all.of(id).tasks = append(all.of(id).tasks, t)
+		return err
+	}},
+	{`SELECT t.job_id, t.name, p.role, p.role_index, p.node_id, p.state, t.task_id, t.attempt,
+			COALESCE(p.failure, '')
+		FROM t_schedule_task t JOIN t_schedule_part p ON p.task_id = t.task_id`,
+		func(all jobRows, scan func(...any) error) error {
+			var id string
+			var p partRow
+			err := scan(&id, &p.task, &p.role, &p.index, &p.node, &p.state, &p.taskID, &p.attempt, &p.failure)
+			all.of(id).parts = append(all.of(id).parts, p)
+			return err
+		}},
+	{"SELECT job_id, task_name, role, task_id FROM t_task_output", func(all jobRows, scan func(...any) error) error {
+		var id, task, role, taskID string
+		err := scan(&id, &task, &role, &taskID)
+		all.of(id).outputs[task+" "+role] = taskID
+		return err
+	}},
+}
+
 // readRows reads all jobs of a party, by id.
 func readRows(ctx context.Context, db *sql.DB) (map[string]*rows, error) {
-	all := map[string]*rows{}
-	of := func(id string) *rows {
-		if all[id] == nil {
-			all[id] = &rows{outputs: map[string]string{}}
-		}
-		return all[id]
-	}
-	each := func(query string, row func(scan func(...any) error) error) error {
-		found, err := db.QueryContext(ctx, query)
+	all := jobRows{}
+	for _, table := range tables {
+		found, err := db.QueryContext(ctx, table.query)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		defer func() { _ = found.Close() }()
-		for found.Next() {
-			if err := row(found.Scan); err != nil {
-				return err
-			}
+
+		for err == nil && found.Next() {
+			err = table.add(all, found.Scan)
 		}
-		return found.Err()
+		if err == nil {
+			err = found.Err()
+		}
+		_ = found.Close()
+		if err != nil {
+			return nil, err
+		}
 	}
-	var id string
-	if err := each("SELECT job_id, state FROM t_job", func(scan func(...any) error) error {
-		var state string
-		err := scan(&id, &state)
-		of(id).job = state
-		return err
-	}); err != nil {
-		return nil, err
-	}
-	if err := each("SELECT job_id, state, COALESCE(failure, '') FROM t_schedule_job", func(scan func(...any) error) error {
-		var state, explanation string
-		err := scan(&id, &state, &explanation)
-		of(id).scheduled, of(id).failure = state, explanation
-		return err
-	}); err != nil {
-		return nil, err
-	}
-	if err := each("SELECT job_id, name, role, role_index, attempt, state, task_id, container_name, COALESCE(failure, '') FROM t_task", func(scan func(...any) error) error {
-		var t taskRow
-		err := scan(&id, &t.name, &t.role, &t.index, &t.attempt, &t.state, &t.taskID, &t.runName, &t.failure)
-		of(id).tasks = append(of(id).tasks, t)
-		return err
-	}); err != nil {
-		return nil, err
-	}
-	if err := each(`SELECT t.job_id, t.name, p.role, p.role_index, p.node_id, p.state, t.task_id, t.attempt, COALESCE(p.failure, '')
-		FROM t_schedule_task t JOIN t_schedule_part p ON p.task_id = t.task_id`, func(scan func(...any) error) error {
-		var p partRow
-		err := scan(&id, &p.task, &p.role, &p.index, &p.node, &p.state, &p.taskID, &p.attempt, &p.failure)
-		of(id).parts = append(of(id).parts, p)
-		return err
-	}); err != nil {
-		return nil, err
-	}
-	err := each(
-		"SELECT job_id, task_name, role, task_id FROM t_task_output",
-		func(scan func(...any) error) error {
-			var task, role, taskID string
-			err := scan(&id, &task, &role, &taskID)
-			of(id).outputs[task+" "+role] = taskID
-			return err
-		},
-	)
-	return all, err
+	return all, nil
 }
 
 // observations holds everything that the checker examines.
@@ -245,7 +254,8 @@ func checkJob(f *observations, j *jobRun, v *findings) {
 			if got, there := f.results[j.ID][key]; !there {
 				wrong("output %s is missing", key)
 			} else if got != content {
-				wrong("output %s differs from the run without faults (%d bytes, now %d)", key, len(content), len(got))
+				wrong("output %s differs from the run without faults (%d bytes, now %d)",
+					key, len(content), len(got))
 			}
 		}
 	}
@@ -300,7 +310,7 @@ func checkTask(
 			fmt.Sprintf("job %s: %s at %s has outputs of a superseded attempt", j.ID, part, party),
 		)
 	}
-	if t.state == "SUCCESS" && f.created[party][t.runName] == 0 {
+	if t.state == "SUCCESS" && f.created[party][t.containerName] == 0 {
 		v.lost = append(
 			v.lost,
 			fmt.Sprintf(
@@ -308,7 +318,7 @@ func checkTask(
 				j.ID,
 				part,
 				party,
-				t.runName,
+				t.containerName,
 			),
 		)
 	}

@@ -45,13 +45,13 @@ func validObservations() *observations {
 			}
 			r.tasks = []taskRow{
 				{
-					name:    "s1",
-					role:    role,
-					state:   state,
-					taskID:  "t",
-					runName: run,
-					failure: explanation,
-					attempt: attempts,
+					name:          "s1",
+					role:          role,
+					state:         state,
+					taskID:        "t",
+					containerName: run,
+					failure:       explanation,
+					attempt:       attempts,
 				},
 			}
 			r.outputs["s1 "+role] = "t"
@@ -85,22 +85,61 @@ func TestCheckFindsPlantedFaults(t *testing.T) {
 		plant func(*observations)
 		want  [4]int // lost, doubled, orphaned, wrong
 	}{
-		"more slots held than exist":     {func(f *observations) { f.limitViolations = []string{"5 slots"} }, [4]int{0, 0, 0, 1}},
-		"a reservation that is left":     {func(f *observations) { f.leftovers = []string{"a reservation"} }, [4]int{0, 0, 1, 0}},
-		"a container created twice":      {func(f *observations) { f.created["third"]["hutong-"+boostID+"-s1-host.0-2"] = 2 }, [4]int{0, 1, 0, 0}},
-		"outputs of another attempt":     {func(f *observations) { f.rows["third"][boostID].outputs["s1 host"] = "earlier" }, [4]int{0, 1, 0, 0}},
-		"a job that never ends":          {func(f *observations) { f.jobs[0].ended = time.Time{} }, [4]int{1, 0, 0, 0}},
-		"a job that still runs":          {func(f *observations) { f.rows["guest"][boostID].scheduled = "RUNNING" }, [4]int{1, 0, 0, 0}},
-		"a job unknown to its scheduler": {func(f *observations) { delete(f.rows["guest"], boostID) }, [4]int{1, 0, 0, 0}},
+		"more slots held than exist": {
+			func(f *observations) { f.limitViolations = []string{"5 slots"} },
+			[4]int{0, 0, 0, 1},
+		},
+		"a reservation that is left": {
+			func(f *observations) { f.leftovers = []string{"a reservation"} },
+			[4]int{0, 0, 1, 0},
+		},
+		"a container created twice": {
+			func(f *observations) { f.created["third"]["hutong-"+boostID+"-s1-host.0-2"] = 2 },
+			[4]int{0, 1, 0, 0},
+		},
+		"outputs of another attempt": {
+			func(f *observations) { f.rows["third"][boostID].outputs["s1 host"] = "earlier" },
+			[4]int{0, 1, 0, 0},
+		},
+		"a job that never ends": {
+			func(f *observations) { f.jobs[0].ended = time.Time{} },
+			[4]int{1, 0, 0, 0},
+		},
+		"a job that still runs": {
+			func(f *observations) { f.rows["guest"][boostID].scheduled = "RUNNING" },
+			[4]int{1, 0, 0, 0},
+		},
+		"a job unknown to its scheduler": {
+			func(f *observations) { delete(f.rows["guest"], boostID) },
+			[4]int{1, 0, 0, 0},
+		},
 		"a success without a container": {func(f *observations) {
 			delete(f.created["third"], "hutong-"+boostID+"-s1-host.0-2")
 		}, [4]int{1, 0, 0, 0}},
-		"a container of no job":          {func(f *observations) { f.created["third"]["hutong-other-s1-host.0-1"] = 1 }, [4]int{0, 0, 1, 0}},
-		"a leftover":                     {func(f *observations) { f.leftovers = []string{"container x"} }, [4]int{0, 0, 1, 0}},
-		"a job without a client":         {func(f *observations) { f.rows["third"]["x"] = &rows{job: "FINISHED"} }, [4]int{0, 0, 0, 1}},
-		"a participant that still runs":  {func(f *observations) { f.rows["third"][boostID].job = "RUNNING" }, [4]int{0, 0, 0, 1}},
-		"a job unknown to a participant": {func(f *observations) { delete(f.rows["third"], boostID) }, [4]int{0, 0, 0, 1}},
-		"a participant in another state": {func(f *observations) { f.rows["third"][boostID].tasks[0].state = "FAILED" }, [4]int{0, 0, 0, 1}},
+		"a container of no job": {
+			func(f *observations) { f.created["third"]["hutong-other-s1-host.0-1"] = 1 },
+			[4]int{0, 0, 1, 0},
+		},
+		"a leftover": {
+			func(f *observations) { f.leftovers = []string{"container x"} },
+			[4]int{0, 0, 1, 0},
+		},
+		"a job without a client": {
+			func(f *observations) { f.rows["third"]["x"] = &rows{job: "FINISHED"} },
+			[4]int{0, 0, 0, 1},
+		},
+		"a participant that still runs": {
+			func(f *observations) { f.rows["third"][boostID].job = "RUNNING" },
+			[4]int{0, 0, 0, 1},
+		},
+		"a job unknown to a participant": {
+			func(f *observations) { delete(f.rows["third"], boostID) },
+			[4]int{0, 0, 0, 1},
+		},
+		"a participant in another state": {
+			func(f *observations) { f.rows["third"][boostID].tasks[0].state = "FAILED" },
+			[4]int{0, 0, 0, 1},
+		},
 		"another attempt than the scheduler's": {func(f *observations) {
 			f.rows["third"][boostID].tasks[0].taskID = "u"
 			f.rows["third"][boostID].outputs = nil
@@ -118,10 +157,22 @@ func TestCheckFindsPlantedFaults(t *testing.T) {
 				f.rows["guest"][failsID].parts[i].failure = `{"kind":"exit_code","exit_code":137}`
 			}
 		}, [4]int{0, 0, 0, 1}},
-		"a stop recorded as a failure": {func(f *observations) { f.rows["guest"][stopsID].failure = `{"kind":"timeout"}` }, [4]int{0, 0, 0, 1}},
-		"results that can't be read":   {func(f *observations) { f.unreadable = []string{"unknown job"} }, [4]int{0, 0, 0, 1}},
-		"a missing output":             {func(f *observations) { delete(f.results[boostID], "s1 guest out") }, [4]int{0, 0, 0, 1}},
-		"a truncated output":           {func(f *observations) { f.results[boostID]["s1 guest out"] = "ro" }, [4]int{0, 0, 0, 1}},
+		"a stop recorded as a failure": {
+			func(f *observations) { f.rows["guest"][stopsID].failure = `{"kind":"timeout"}` },
+			[4]int{0, 0, 0, 1},
+		},
+		"results that can't be read": {
+			func(f *observations) { f.unreadable = []string{"unknown job"} },
+			[4]int{0, 0, 0, 1},
+		},
+		"a missing output": {
+			func(f *observations) { delete(f.results[boostID], "s1 guest out") },
+			[4]int{0, 0, 0, 1},
+		},
+		"a truncated output": {
+			func(f *observations) { f.results[boostID]["s1 guest out"] = "ro" },
+			[4]int{0, 0, 0, 1},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := validObservations()

@@ -39,7 +39,7 @@ type party struct {
 	listen, transport string
 	dir               string
 	database          string
-	dockerSocket      string // its Docker Engine's socket; empty: it runs processes
+	dockerSocket      string // socket of its Docker Engine; empty for a party that runs processes
 	dockerd           *dockerd.Daemon
 	docker            *client.Client
 	creations         *creationCounter
@@ -171,8 +171,9 @@ func (d *deployment) startPostgres(ctx context.Context) error {
 		return c
 	}
 	data := filepath.Join(d.postgres, "data")
-	if out, err := as("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync").CombinedOutput(); err != nil {
-		return fmt.Errorf("initdb: %d: %s", err, out)
+	initdb := as("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+	if out, err := initdb.CombinedOutput(); err != nil {
+		return fmt.Errorf("failed to initialize PostgreSQL: %w: %s", err, out)
 	}
 	p := d.launch("postgres", true, func() *exec.Cmd {
 		return as(
@@ -190,19 +191,21 @@ func (d *deployment) startPostgres(ctx context.Context) error {
 		)
 	}, func() { _ = os.Remove(filepath.Join(data, "postmaster.pid")) })
 	socket := filepath.Join(d.postgres, ".s.PGSQL.5432")
-	if err := awaitReady(ctx, "PostgreSQL", p, func() bool { return canConnect("unix", socket) }); err != nil {
+	isUp := func() bool { return canConnect("unix", socket) }
+	if err := awaitReady(ctx, "PostgreSQL", p, isUp); err != nil {
 		return err
 	}
 	for _, name := range []string{"guest", "third"} {
 		var last error
 		if err := awaitReady(ctx, "PostgreSQL", p, func() bool {
-			out, err := as("psql", "-h", d.postgres, "-U", "postgres", "-c", "CREATE DATABASE "+name).CombinedOutput()
+			psql := as("psql", "-h", d.postgres, "-U", "postgres", "-c", "CREATE DATABASE "+name)
+			out, err := psql.CombinedOutput()
 			if last = err; err != nil {
-				last = fmt.Errorf("%d: %s", err, out)
+				last = fmt.Errorf("%w: %s", err, out)
 			}
 			return err == nil
 		}); err != nil {
-			return fmt.Errorf("%d (%d)", err, last)
+			return fmt.Errorf("failed to create database %s: %w (%w)", name, err, last)
 		}
 	}
 	return nil
@@ -316,10 +319,12 @@ func (d *deployment) startParty(ctx context.Context, p *party) error {
 		return c
 	}
 	if out, err := hutong("migrate").CombinedOutput(); err != nil {
-		return fmt.Errorf("migrating %s: %d: %s", p.name, err, out)
+		return fmt.Errorf("failed to migrate the database of %s: %w: %s", p.name, err, out)
 	}
 	var api *process
-	for name, args := range map[string][]string{"api": {"api"}, "control": {"worker", "--only", "control"}, "runner": {"worker", "--only", "runner"}, "transport": {"transport"}} {
+	commands := map[string][]string{"api": {"api"}, "control": {"worker", "--only", "control"},
+		"runner": {"worker", "--only", "runner"}, "transport": {"transport"}}
+	for name, args := range commands {
 		proc := d.launch(p.name+" "+name, false, func() *exec.Cmd { return hutong(args...) }, nil)
 		if name == "api" {
 			api = proc

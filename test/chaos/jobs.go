@@ -16,11 +16,11 @@ import (
 	"time"
 
 	"hutong/bfia"
+	"hutong/test/testenv/apiclient"
 )
 
 // The providers of the jobs: the reference algorithms, and their component Sleep for tests.
 const (
-	algorithms    = "hutong"
 	sleepProvider = "chaos"
 )
 
@@ -72,7 +72,7 @@ func (d *deployment) registerAndUpload(ctx context.Context, root string) error {
 			if err != nil {
 				return err
 			}
-			if _, err := call(ctx, http.MethodPost, p.url()+bfia.PathProviderRegister, body); err != nil {
+			if err := call(ctx, http.MethodPost, p.url()+bfia.PathProviderRegister, body, nil); err != nil {
 				return fmt.Errorf("failed to register a provider at %s: %w", p.name, err)
 			}
 		}
@@ -83,39 +83,18 @@ func (d *deployment) registerAndUpload(ctx context.Context, root string) error {
 				append([]string{"--url", p.url(), "data", "upload", "--namespace", "demo", "--id", "id",
 					"--partitions", "4", "--file", filepath.Join(root, "testdata", "breast", file)}, args...)...)
 			if out, err := c.CombinedOutput(); err != nil {
-				return fmt.Errorf("uploading at %s: %d: %s", p.name, err, out)
+				return fmt.Errorf("failed to upload %s to %s: %w: %s", file, p.name, err, out)
 			}
 		}
 	}
 	return nil
 }
 
-// call sends one request and answers the data of a good envelope.
-func call(ctx context.Context, method, url string, body []byte) (json.RawMessage, error) {
+// call sends one request and decodes the data of its answer unless data is nil.
+func call(ctx context.Context, method, url string, body []byte, data any) error {
 	ctx, cancel := context.WithTimeout(ctx, 70*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, err
-	}
-	var env bfia.Envelope
-	if err := json.Unmarshal(answer, &env); err != nil {
-		return nil, fmt.Errorf("%s answers %.200s", url, answer)
-	}
-	if !env.OK() {
-		return nil, fmt.Errorf("%s: code %d: %s", url, env.Code, env.Text())
-	}
-	return env.Data, nil
+	return apiclient.Call(ctx, method, url, body, data)
 }
 
 // jobDocument returns a job's DAG and configuration.
@@ -240,7 +219,7 @@ func (d *deployment) runJob(ctx context.Context, root string, r *jobRun) {
 	}
 	retry(func() (bool, error) {
 		r.tries++
-		_, err := call(ctx, http.MethodPost, guest.url()+bfia.PathPlatformCreateAll, body)
+		err := call(ctx, http.MethodPost, guest.url()+bfia.PathPlatformCreateAll, body, nil)
 		return err == nil, err
 	})
 	r.submitted = time.Now()
@@ -250,21 +229,13 @@ func (d *deployment) runJob(ctx context.Context, root string, r *jobRun) {
 		case <-ctx.Done():
 		}
 		retry(func() (bool, error) {
-			_, err := call(
-				ctx,
-				http.MethodPost,
-				guest.url()+bfia.PathPlatformStopAll,
-				[]byte(`{"job_id":"`+r.ID+`"}`),
-			)
+			err := call(ctx, http.MethodPost, guest.url()+bfia.PathPlatformStopAll, []byte(`{"job_id":"`+r.ID+`"}`), nil)
 			return err == nil, err
 		})
 	}
 	retry(func() (bool, error) {
-		data, err := call(ctx, http.MethodGet, guest.url()+bfia.PathPlatformStatusAll+"?job_id="+r.ID, nil)
 		var status bfia.JobStatus
-		if err == nil {
-			err = json.Unmarshal(data, &status)
-		}
+		err := call(ctx, http.MethodGet, guest.url()+bfia.PathPlatformStatusAll+"?job_id="+r.ID, nil, &status)
 		return err == nil && status.State.Terminal(), err
 	})
 	if ctx.Err() == nil {
@@ -278,14 +249,11 @@ func (d *deployment) results(ctx context.Context, r *jobRun) (map[string]string,
 	found := map[string]string{}
 	for _, name := range slices.Sorted(maps.Values(r.Roles)) {
 		p := d.parties[name]
-		data, err := call(ctx, http.MethodGet, p.url()+bfia.PathJobOutputs+"?job_id="+r.ID, nil)
-		if err != nil {
-			return nil, err
-		}
 		var list struct{ Outputs []bfia.Output }
-		if err := json.Unmarshal(data, &list); err != nil {
+		if err := call(ctx, http.MethodGet, p.url()+bfia.PathJobOutputs+"?job_id="+r.ID, nil, &list); err != nil {
 			return nil, err
 		}
+
 		for _, o := range list.Outputs {
 			role, _, _ := strings.Cut(o.Role, ".")
 			key := o.TaskName + " " + role + " " + o.Output

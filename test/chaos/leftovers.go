@@ -75,7 +75,8 @@ func openWorkflows(ctx context.Context, file string) ([]string, error) {
 	defer func() { _ = db.Close() }()
 	found, err := db.QueryContext(
 		ctx,
-		"SELECT workflow_id FROM executions_visibility WHERE status = 1 AND workflow_type_name <> 'Housekeeping' ORDER BY workflow_id",
+		`SELECT workflow_id FROM executions_visibility WHERE status = 1 AND workflow_type_name <> 'Housekeeping'
+			ORDER BY workflow_id`,
 	)
 	if err != nil {
 		return nil, fmt.Errorf("failed to read the Temporal server's database: %w", err)

@@ -21,7 +21,7 @@ type limits struct {
 	atOnce, perPartner, tasksAtOnce int
 }
 
-// bounds are those of the parties: each has another one, that the jobs of a run reach.
+// limitsOf has a different limit for each party, low enough that the jobs of a run reach it.
 var limitsOf = map[string]limits{"guest": {atOnce: 3}, "host": {perPartner: 2}, "third": {tasksAtOnce: 3}}
 
 // settings returns the section jobs of a party's configuration.
@@ -41,18 +41,18 @@ type reservation struct {
 
 // violation describes the limit that the reservations of a party exceed at one moment, or returns "".
 func (l limits) violation(node string, held []reservation) string {
-	seats, partners := 0, map[string]int{}
+	slotsHeld, partners := 0, map[string]int{}
 	for _, h := range held {
-		seats += h.slots
+		slotsHeld += h.slots
 		partners[h.initiator]++
 	}
-	if seats > slots {
-		return fmt.Sprintf("jobs hold %d of %d slots: %v", seats, slots, held)
+	if slotsHeld > slots {
+		return fmt.Sprintf("jobs hold %d of %d slots: %v", slotsHeld, slots, held)
 	}
-	if l.tasksAtOnce > 0 && seats > l.tasksAtOnce {
+	if l.tasksAtOnce > 0 && slotsHeld > l.tasksAtOnce {
 		return fmt.Sprintf(
 			"jobs hold %d slots, and the limit of tasks at once is %d: %v",
-			seats,
+			slotsHeld,
 			l.tasksAtOnce,
 			held,
 		)
@@ -99,7 +99,8 @@ func readReservations(ctx context.Context, db *sql.DB) ([]reservation, error) {
 // remainingReservations lists the reservations and reservation requests that a party still has.
 func remainingReservations(ctx context.Context, db *sql.DB, party string) (left []string, err error) {
 	for _, kind := range []struct{ what, query string }{
-		{"a reservation", "SELECT job_id FROM t_reservation"}, {"a reservation request", "SELECT job_id FROM t_reservation_request"},
+		{"a reservation", "SELECT job_id FROM t_reservation"},
+		{"a reservation request", "SELECT job_id FROM t_reservation_request"},
 	} {
 		found, err := db.QueryContext(ctx, kind.query)
 		if err != nil {
@@ -206,20 +207,16 @@ func (d *deployment) drainRunners(ctx context.Context, p *party, length time.Dur
 }
 
 func (p *party) setDraining(ctx context.Context, draining bool) error {
-	data, err := call(ctx, http.MethodGet, p.url()+bfia.PathRunnerQuery, nil)
-	if err != nil {
+	var runners []bfia.Runner
+	if err := call(ctx, http.MethodGet, p.url()+bfia.PathRunnerQuery, nil, &runners); err != nil {
 		return err
 	}
-	var hosts []bfia.Runner
-	if err := json.Unmarshal(data, &hosts); err != nil {
-		return err
-	}
-	for _, h := range hosts {
+	for _, h := range runners {
 		body, err := json.Marshal(bfia.DrainRunner{RunnerID: h.RunnerID, Draining: &draining})
 		if err != nil {
 			return err
 		}
-		if _, err := call(ctx, http.MethodPost, p.url()+bfia.PathRunnerDrain, body); err != nil {
+		if err := call(ctx, http.MethodPost, p.url()+bfia.PathRunnerDrain, body, nil); err != nil {
 			return err
 		}
 	}

@@ -26,7 +26,8 @@ func TestLimitViolations(t *testing.T) {
 		{limits{perPartner: 1}, of("A", "A", "B"), ""},
 		{limits{perPartner: 1}, of("B", "B"), "2 jobs of B hold slots, and the limit is 1"},
 		{limits{tasksAtOnce: 3}, []reservation{{"j", "A", 3}}, ""},
-		{limits{tasksAtOnce: 3}, []reservation{{"j", "A", 2}, {"k", "A", 2}}, "jobs hold 4 slots, and the limit of tasks at once is 3"},
+		{limits{tasksAtOnce: 3}, []reservation{{"j", "A", 2}, {"k", "A", 2}},
+			"jobs hold 4 slots, and the limit of tasks at once is 3"},
 	} {
 		got := c.limits.violation("A", c.held)
 		if c.want == "" {

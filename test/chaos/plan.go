@@ -74,10 +74,10 @@ var (
 	links   = []string{"guest-host", "guest-third", "host-third"}
 )
 
-// calm is the time at both ends of a run in which no fault begins, or lasts.
+// quietPeriod is the time at the start and the end of a run without faults.
 const quietPeriod = 15 * time.Second
 
-// NewPlan generates the plan of a seed, which depends on the seed and the length only.
+// NewPlan generates the plan of a random seed. It depends on nothing but the seed and the length.
 func NewPlan(seed uint64, length time.Duration) Plan {
 	p := Plan{Seed: seed, Length: length}
 	r := rand.New(rand.NewPCG(seed, 1))

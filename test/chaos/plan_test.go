@@ -58,7 +58,10 @@ func TestDefaultPlanCoversEverything(t *testing.T) {
 	for _, j := range p.Jobs {
 		jobs[j.Kind]++
 	}
-	for _, kind := range []FaultKind{faultKill, faultRestart, faultPause, faultContainer, faultDrain, faultCut, faultStall, faultDelay, faultDuplicate, faultLoseAnswers, faultReorder} {
+	for _, kind := range []FaultKind{
+		faultKill, faultRestart, faultPause, faultContainer, faultDrain,
+		faultCut, faultStall, faultDelay, faultDuplicate, faultLoseAnswers, faultReorder,
+	} {
 		require.Positive(t, kinds[kind], "%s", kind)
 	}
 	for _, kind := range []JobKind{jobBoost, jobLR, jobSleeps, jobFails, jobStops} {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"mime/multipart"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"hutong/store/blob"
 	"hutong/store/dataset"
 	"hutong/test/testenv"
+	"hutong/test/testenv/apiclient"
 )
 
 const (
@@ -73,23 +73,9 @@ func (env *environment) uploadData(t *testing.T) {
 			ExtendSID: true, Meta: json.RawMessage(`{"delimiter":",","match_id_name":"id"}`)}, bytes.NewReader(rows))
 		require.NoError(t, err)
 
-		var body bytes.Buffer
-		form := multipart.NewWriter(&body)
-		part, err := form.CreateFormFile("file", side+".csv")
-		require.NoError(t, err)
-		_, err = part.Write(rows)
-		require.NoError(t, err)
-		for field, value := range map[string]string{"head": "true", "partitions": "1", "extend_sid": "true",
-			"meta": `{"delimiter":",","match_id_name":"id"}`, "namespace": "interop", "name": side} {
-			require.NoError(t, form.WriteField(field, value))
-		}
-		require.NoError(t, form.Close())
-		resp, err := http.Post(env.hutong.url+bfia.PathComponentFile, form.FormDataContentType(), &body)
-		require.NoError(t, err)
-		var envelope bfia.Envelope
-		require.NoError(t, json.NewDecoder(resp.Body).Decode(&envelope))
-		_ = resp.Body.Close()
-		require.True(t, envelope.OK(), envelope.Text())
+		require.NoError(t, apiclient.Upload(t.Context(), env.hutong.url, side+".csv", rows, map[string]string{
+			"head": "true", "partitions": "1", "extend_sid": "true",
+			"meta": `{"delimiter":",","match_id_name":"id"}`, "namespace": "interop", "name": side}))
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"mime/multipart"
 	"net/http"
 	"net/url"
 	"os"
@@ -28,6 +27,7 @@ import (
 	"hutong/internal/party"
 	"hutong/store"
 	"hutong/test/testenv"
+	"hutong/test/testenv/apiclient"
 )
 
 const (
@@ -157,20 +157,11 @@ func (n *testParty) logger() *slog.Logger {
 // request sends a request and returns the envelope and the HTTP status of its answer.
 func (n *testParty) request(method, path string, body []byte, headers ...string) (bfia.Envelope, int) {
 	n.t.Helper()
-	req, err := http.NewRequestWithContext(n.t.Context(), method, n.url+path, bytes.NewReader(body))
+	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute)
+	defer cancel()
+	a, err := apiclient.Send(ctx, method, n.url+path, body, headers...)
 	require.NoError(n.t, err)
-	req.Header.Set("Content-Type", "application/json")
-	for i := 0; i+1 < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
-	}
-	resp, err := (&http.Client{Timeout: time.Minute}).Do(req)
-	require.NoError(n.t, err)
-	defer func() { _ = resp.Body.Close() }()
-	answer, err := io.ReadAll(resp.Body)
-	require.NoError(n.t, err)
-	var env bfia.Envelope
-	require.NoError(n.t, json.Unmarshal(answer, &env), "%s %s answers %s", method, path, answer)
-	return env, resp.StatusCode
+	return a.Envelope, a.Status
 }
 
 // mustRequest sends a request that must succeed, and decodes the answer's data.
@@ -199,27 +190,11 @@ func (n *testParty) register(registration []byte, device bfia.Device) {
 // upload uploads one of the breast cancer files.
 func (n *testParty) upload(file, namespace, name string) {
 	n.t.Helper()
-	var body bytes.Buffer
-	form := multipart.NewWriter(&body)
-	part, err := form.CreateFormFile("file", file)
-	require.NoError(n.t, err)
 	rows, err := os.ReadFile(filepath.Join(testenv.Root(n.t), "testdata", "breast", file))
 	require.NoError(n.t, err)
-	_, err = part.Write(rows)
-	require.NoError(n.t, err)
-	for field, value := range map[string]string{"head": "true", "partitions": "4", "extend_sid": "true",
-		"meta": `{"delimiter":",","match_id_name":"id"}`, "namespace": namespace, "name": name} {
-		require.NoError(n.t, form.WriteField(field, value))
-	}
-	require.NoError(n.t, form.Close())
-	env, _ := n.request(
-		http.MethodPost,
-		bfia.PathComponentFile,
-		body.Bytes(),
-		"Content-Type",
-		form.FormDataContentType(),
-	)
-	require.True(n.t, env.OK(), env.Text())
+	require.NoError(n.t, apiclient.Upload(n.t.Context(), n.url, file, rows, map[string]string{
+		"head": "true", "partitions": "4", "extend_sid": "true",
+		"meta": `{"delimiter":",","match_id_name":"id"}`, "namespace": namespace, "name": name}))
 }
 
 // submit submits a job and returns its id.
