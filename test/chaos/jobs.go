@@ -30,64 +30,65 @@ func (d *deployment) registerAndUpload(ctx context.Context, root string) error {
 	if err != nil {
 		return err
 	}
-	var inputs []any
-	for i := range 4 {
-		inputs = append(inputs, map[string]any{"name": fmt.Sprintf("in%d", i+1), "category": "dataset"})
-	}
-	sleep, err := json.Marshal(
-		map[string]any{
-			"name":     sleepProvider,
-			"version":  "1",
-			"protocol": "bfia",
-			"components_description": map[string]any{
-				"Sleep": map[string]any{
-					"componentName": "Sleep",
-					"title":         "Sleep",
-					"provider":      sleepProvider,
-					"version":       "1",
-					"roleList":      []string{"guest", "host"},
-					"storageEngine": []string{"file"},
-					"inputParam":    []any{},
-					"inputData":     inputs,
-					"outputData":    []any{map[string]any{"name": "out", "category": "dataset"}},
-					"result":        []any{},
-				}},
-		},
-	)
+	sleep, err := sleepRegistration()
 	if err != nil {
 		return err
 	}
+
 	for _, p := range d.parties {
 		for _, registration := range [][]byte{reference, sleep} {
-			var fields map[string]any
-			if err := json.Unmarshal(registration, &fields); err != nil {
-				return err
-			}
-			if fields["device"], fields["metadata"] = "docker", map[string]any{"image": providerImage}; p.dockerSocket == "" {
-				fields["device"], fields["metadata"] = "process", map[string]any{
-					"command": []string{filepath.Join(d.bin, "chaos"), "task"},
-				}
-			}
-			body, err := json.Marshal(fields)
-			if err != nil {
-				return err
-			}
-			if err := call(ctx, http.MethodPost, p.url()+bfia.PathProviderRegister, body, nil); err != nil {
+			if err := d.register(ctx, p, registration); err != nil {
 				return fmt.Errorf("failed to register a provider at %s: %w", p.name, err)
 			}
 		}
-		for file, args := range map[string][]string{"guest.csv": {"--name", "breast_guest", "--label", "y"}, "host.csv": {"--name", "breast_host"}} {
-			c := exec.CommandContext(
-				ctx,
-				filepath.Join(d.bin, "hutong"),
-				append([]string{"--url", p.url(), "data", "upload", "--namespace", "demo", "--id", "id",
-					"--partitions", "4", "--file", filepath.Join(root, "testdata", "breast", file)}, args...)...)
-			if out, err := c.CombinedOutput(); err != nil {
+		for file, args := range map[string][]string{
+			"guest.csv": {"--name", "breast_guest", "--label", "y"},
+			"host.csv":  {"--name", "breast_host"},
+		} {
+			args = append([]string{"--url", p.url(), "data", "upload", "--namespace", "demo", "--id", "id",
+				"--partitions", "4", "--file", filepath.Join(root, "testdata", "breast", file)}, args...)
+			out, err := exec.CommandContext(ctx, filepath.Join(d.bin, "hutong"), args...).CombinedOutput()
+			if err != nil {
 				return fmt.Errorf("failed to upload %s to %s: %w: %s", file, p.name, err, out)
 			}
 		}
 	}
 	return nil
+}
+
+// sleepRegistration returns the registration of the component Sleep, with up to four inputs.
+func sleepRegistration() ([]byte, error) {
+	var inputs []any
+	for i := range 4 {
+		inputs = append(inputs, map[string]any{"name": fmt.Sprintf("in%d", i+1), "category": "dataset"})
+	}
+	return json.Marshal(map[string]any{
+		"name": sleepProvider, "version": "1", "protocol": "bfia",
+		"components_description": map[string]any{"Sleep": map[string]any{
+			"componentName": "Sleep", "title": "Sleep", "provider": sleepProvider, "version": "1",
+			"roleList": []string{"guest", "host"}, "storageEngine": []string{"file"},
+			"inputParam": []any{}, "inputData": inputs,
+			"outputData": []any{map[string]any{"name": "out", "category": "dataset"}}, "result": []any{},
+		}}})
+}
+
+// register registers a provider at a party, for containers or for processes as the party runs them.
+func (d *deployment) register(ctx context.Context, p *party, registration []byte) error {
+	var fields map[string]any
+	if err := json.Unmarshal(registration, &fields); err != nil {
+		return err
+	}
+	fields["device"], fields["metadata"] = "docker", map[string]any{"image": providerImage}
+	if p.dockerSocket == "" {
+		command := []string{filepath.Join(d.bin, "chaos"), "task"}
+		fields["device"], fields["metadata"] = "process", map[string]any{"command": command}
+	}
+
+	body, err := json.Marshal(fields)
+	if err != nil {
+		return err
+	}
+	return call(ctx, http.MethodPost, p.url()+bfia.PathProviderRegister, body, nil)
 }
 
 // call sends one request and decodes the data of its answer unless data is nil.
@@ -123,67 +124,63 @@ func (d *deployment) jobDocument(root string, j JobPlan) ([]byte, error) {
 		"role":    "guest",
 		"node_id": d.parties[j.Roles["guest"]].node,
 	}
-	sleep := func(name string, seconds int, exitCode int, after ...string) (component, values map[string]any) {
-		inputs := []any{}
-		for _, a := range after {
-			inputs = append(inputs, map[string]string{"type": "dataset", "key": a + ".out"})
-		}
-		return map[string]any{
-				"name":          name,
-				"componentName": "Sleep",
-				"provider":      sleepProvider,
-				"version":       "1",
-				"input":         inputs,
-				"output": []any{
-					map[string]string{"type": "dataset", "key": "out"},
-				},
-			}, map[string]any{
-				"seconds":   seconds,
-				"exit_code": exitCode,
-			}
-	}
-	var components []any
-	common := map[string]any{}
-	add := func(name string, seconds int, exitCode int, after ...string) {
-		c, v := sleep(name, seconds, exitCode, after...)
-		components, common[name] = append(components, c), v
-	}
 	switch j.Kind {
 	case jobBoost:
-		return json.Marshal(job)
 	case jobLR:
 		params["common"].(map[string]any)["hetero_lr_1"] = map[string]any{
-			"id":            "id",
-			"label":         "y",
-			"max_iter":      2,
-			"batch_size":    -1,
-			"learning_rate": 0.15,
-			"penalty":       "L2",
-			"alpha":         0.01,
-			"optimizer":     "rmsprop",
+			"id": "id", "label": "y", "max_iter": 2, "batch_size": -1, "learning_rate": 0.15,
+			"penalty": "L2", "alpha": 0.01, "optimizer": "rmsprop",
 			"encrypt_param": map[string]any{"method": "Paillier", "key_length": 1024},
 		}
-		return json.Marshal(job)
+	default:
+		tasks := sleepTasksOf(j.Kind)
+		job["dag"].(map[string]any)["components"] = tasks.components
+		config["task_params"] = map[string]any{"common": tasks.params}
+	}
+	return json.Marshal(job)
+}
+
+// sleepTasks is a DAG of Sleep tasks with their parameters.
+type sleepTasks struct {
+	components []any
+	params     map[string]any
+}
+
+// add adds a task that depends on others.
+func (s *sleepTasks) add(name string, seconds, exitCode int, after ...string) {
+	inputs := []any{}
+	for _, a := range after {
+		inputs = append(inputs, map[string]string{"type": "dataset", "key": a + ".out"})
+	}
+	s.components = append(s.components, map[string]any{
+		"name": name, "componentName": "Sleep", "provider": sleepProvider, "version": "1", "input": inputs,
+		"output": []any{map[string]string{"type": "dataset", "key": "out"}},
+	})
+	s.params[name] = map[string]any{"seconds": seconds, "exit_code": exitCode}
+}
+
+// sleepTasksOf returns the tasks of a job of a kind that only sleeps.
+func sleepTasksOf(kind JobKind) *sleepTasks {
+	s := &sleepTasks{params: map[string]any{}}
+	switch kind {
 	case jobSleeps:
-		add("first", 1, 0)
+		s.add("first", 1, 0)
 		last := []string{}
 		for i := range 4 {
 			a, b := fmt.Sprintf("a%d", i), fmt.Sprintf("b%d", i)
-			add(a, i%3, 0, "first")
-			add(b, (i+1)%3, 0, a)
+			s.add(a, i%3, 0, "first")
+			s.add(b, (i+1)%3, 0, a)
 			last = append(last, b)
 		}
-		add("last", 1, 0, last...)
+		s.add("last", 1, 0, last...)
 	case jobFails:
-		add("s1", 2, 3)
-		add("s2", 1, 0, "s1")
+		s.add("s1", 2, 3)
+		s.add("s2", 1, 0, "s1")
 	case jobStops:
-		add("s1", 60, 0)
-		add("s2", 1, 0, "s1")
+		s.add("s1", 60, 0)
+		s.add("s2", 1, 0, "s1")
 	}
-	job["dag"].(map[string]any)["components"] = components
-	config["task_params"] = map[string]any{"common": common}
-	return json.Marshal(job)
+	return s
 }
 
 // jobRun is a planned job as its client sees it.

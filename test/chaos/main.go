@@ -88,30 +88,18 @@ func (a *progress) countJob() {
 	a.jobs++
 }
 
+// chaos starts the deployment, runs the plan, and reports whether the checker found nothing wrong.
 func chaos(ctx context.Context, plan Plan, settle time.Duration, root, dir string) (good bool, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return false, err
 	}
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "hutong-chaos-"); err != nil {
-			return false, err
-		}
-		if err := os.Chmod(dir, 0o755); err != nil { // PostgreSQL runs as another user
-			return false, err
-		}
-	}
-	if dir, err = filepath.Abs(dir); err != nil {
+	if dir, err = createRunFolder(dir); err != nil {
 		return false, err
 	}
-	fmt.Printf(
-		"seed %d: %d faults and %d jobs in %s, at three parties; data in %s\n",
-		plan.Seed,
-		len(plan.Faults),
-		len(plan.Jobs),
-		plan.Length,
-		dir,
-	)
+	fmt.Printf("seed %d: %d faults and %d jobs in %s, at three parties; data in %s\n",
+		plan.Seed, len(plan.Faults), len(plan.Jobs), plan.Length, dir)
+
 	d, err := startDeployment(ctx, dir, filepath.Dir(self))
 	defer func() {
 		d.stop()
@@ -124,6 +112,7 @@ func chaos(ctx context.Context, plan Plan, settle time.Duration, root, dir strin
 	if err != nil {
 		return false, err
 	}
+
 	if err := d.registerAndUpload(ctx, root); err != nil {
 		return false, err
 	}
@@ -132,15 +121,37 @@ func chaos(ctx context.Context, plan Plan, settle time.Duration, root, dir strin
 		return false, fmt.Errorf("failed to run the jobs without faults: %w", err)
 	}
 	fmt.Printf("three parties run; without faults each kind of job ended as expected\n\n")
+	return d.runPlan(ctx, plan, settle, root, want, reference)
+}
 
+// createRunFolder creates the folder of a run, a temporary one without a name, and returns its absolute path.
+func createRunFolder(dir string) (string, error) {
+	if dir == "" {
+		var err error
+		if dir, err = os.MkdirTemp("", "hutong-chaos-"); err != nil {
+			return "", err
+		}
+		if err := os.Chmod(dir, 0o755); err != nil { // PostgreSQL runs as another user
+			return "", err
+		}
+	}
+	return filepath.Abs(dir)
+}
+
+// runPlan runs the planned jobs while it injects the planned faults, then checks and reports the outcome.
+func (d *deployment) runPlan(
+	ctx context.Context, plan Plan, settle time.Duration, root string,
+	want map[JobKind]map[string]string, reference []*jobRun,
+) (good bool, err error) {
 	began := time.Now()
 	done := progress{faults: map[FaultKind]int{}, hits: map[FaultKind]int{}}
 	deadline, cancel := context.WithDeadline(ctx, began.Add(plan.Length+settle))
 	defer cancel()
-	room, err := d.monitorLimits(deadline)
+	monitor, err := d.monitorLimits(deadline)
 	if err != nil {
 		return false, err
 	}
+
 	var faults, jobs sync.WaitGroup
 	faults.Go(func() { d.injectFaults(deadline, plan, began, &done) })
 	runs := reference
@@ -160,17 +171,19 @@ func chaos(ctx context.Context, plan Plan, settle time.Duration, root, dir strin
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
+
 	f, err := d.collect(ctx, runs, want)
 	if err != nil {
 		return false, err
 	}
-	f.limitViolations = room.findings()
+	f.limitViolations = monitor.findings()
 	v := check(f)
 	writeReport(os.Stdout, plan, f, &done, v, time.Since(began))
-	fmt.Printf("\n%s\n", room)
+	fmt.Printf("\n%s\n", monitor)
 	return v.ok(), nil
 }
 
+// waitUntil waits until a time, and reports false when ctx ends before.
 func waitUntil(ctx context.Context, t time.Time) bool {
 	select {
 	case <-time.After(time.Until(t)):
@@ -353,37 +366,16 @@ func (d *deployment) collect(
 	}
 	deadline := time.Now().Add(cleanupLimit)
 	for {
-		open := false
-		var held []string
-		for name, p := range d.parties {
-			db, err := p.openDatabase()
-			if err != nil {
-				return nil, err
-			}
-			f.rows[name], err = readRows(ctx, db)
-			if err == nil {
-				var left []string
-				left, err = remainingReservations(ctx, db, name)
-				held = append(held, left...)
-			}
-			_ = db.Close()
-			if err != nil {
-				return nil, fmt.Errorf("failed to read the database of %s: %w", name, err)
-			}
-			for _, r := range f.rows[name] {
-				open = open || r.job != "" && r.job != "FINISHED"
-			}
-		}
-		var err error
-		if f.leftovers, err = d.leftovers(ctx); err != nil {
+		open, err := d.collectState(ctx, f)
+		if err != nil {
 			return nil, err
 		}
-		f.leftovers = append(f.leftovers, held...)
 		if !open && len(f.leftovers) == 0 || time.Now().After(deadline) {
 			break
 		}
 		waitUntil(ctx, time.Now().Add(time.Second))
 	}
+
 	for name, p := range d.parties {
 		var err error
 		if f.created[name], err = p.countStarts(); err != nil {
@@ -400,6 +392,36 @@ func (d *deployment) collect(
 		}
 	}
 	return f, nil
+}
+
+// collectState reads the rows of all parties and lists the leftovers. It reports whether a job is still open.
+func (d *deployment) collectState(ctx context.Context, f *observations) (open bool, err error) {
+	var reservations []string
+	for name, p := range d.parties {
+		db, err := p.openDatabase()
+		if err != nil {
+			return false, err
+		}
+		var left []string
+		if f.rows[name], err = readRows(ctx, db); err == nil {
+			left, err = remainingReservations(ctx, db, name)
+		}
+		_ = db.Close()
+		if err != nil {
+			return false, fmt.Errorf("failed to read the database of %s: %w", name, err)
+		}
+
+		reservations = append(reservations, left...)
+		for _, r := range f.rows[name] {
+			open = open || r.job != "" && r.job != "FINISHED"
+		}
+	}
+
+	if f.leftovers, err = d.leftovers(ctx); err != nil {
+		return false, err
+	}
+	f.leftovers = append(f.leftovers, reservations...)
+	return open, nil
 }
 
 // report prints the progress every ten seconds until the run is over.
