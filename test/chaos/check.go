@@ -88,17 +88,19 @@ var tables = []struct {
 		all.of(id).job = state
 		return err
 	}},
-	{`SELECT job_id, state, COALESCE(failure, '') FROM t_schedule_job`, func(all jobRows, scan func(...any) error) error {
-		var id, state, failure string
-		err := scan(&id, &state, &failure)
-		all.of(id).scheduled, all.of(id).failure = state, failure
-		return err
-	}},
+	{`SELECT job_id, state, COALESCE(failure, '') FROM t_schedule_job`,
+		func(all jobRows, scan func(...any) error) error {
+			var id, state, failure string
+			err := scan(&id, &state, &failure)
+			all.of(id).scheduled, all.of(id).failure = state, failure
+			return err
+		}},
 	{`SELECT job_id, name, role, role_index, attempt, state, task_id, container_name, COALESCE(failure, '')
 		FROM t_task`, func(all jobRows, scan func(...any) error) error {
 		var id string
 		var t taskRow
-		err := scan(&id, &t.name, &t.role, &t.index, &t.attempt, &t.state, &t.taskID, &t.containerName, &t.failure)
+		err := scan(&id, &t.name, &t.role, &t.index, &t.attempt, &t.state, &t.taskID, &t.containerName,
+			&t.failure)
 		all.of(id).tasks = append(all.of(id).tasks, t)
 		return err
 	}},
@@ -112,12 +114,13 @@ var tables = []struct {
 			all.of(id).parts = append(all.of(id).parts, p)
 			return err
 		}},
-	{"SELECT job_id, task_name, role, task_id FROM t_task_output", func(all jobRows, scan func(...any) error) error {
-		var id, task, role, taskID string
-		err := scan(&id, &task, &role, &taskID)
-		all.of(id).outputs[task+" "+role] = taskID
-		return err
-	}},
+	{"SELECT job_id, task_name, role, task_id FROM t_task_output",
+		func(all jobRows, scan func(...any) error) error {
+			var id, task, role, taskID string
+			err := scan(&id, &task, &role, &taskID)
+			all.of(id).outputs[task+" "+role] = taskID
+			return err
+		}},
 }
 
 // readRows reads all jobs of a party, by id.
@@ -173,10 +176,8 @@ func check(f *observations) *findings {
 	for party, runs := range f.created {
 		for run, n := range runs {
 			if n > 1 {
-				v.duplicated = append(
-					v.duplicated,
-					fmt.Sprintf("%s at %s was created %d times", run, party, n),
-				)
+				v.duplicated = append(v.duplicated,
+					fmt.Sprintf("%s at %s was created %d times", run, party, n))
 			}
 			if !slices.ContainsFunc(
 				f.jobs,
@@ -196,14 +197,8 @@ func checkJob(f *observations, j *jobRun, v *findings) {
 	if j.ended.IsZero() || scheduler == nil || scheduler.scheduled != "FINISHED" {
 		v.lost = append(
 			v.lost,
-			fmt.Sprintf(
-				"job %s (%s) of %s has not ended: %+v, last error of its client: %v",
-				j.ID,
-				j.Kind,
-				guest,
-				scheduler,
-				j.err,
-			),
+			fmt.Sprintf("job %s (%s) of %s has not ended: %+v, last error of its client: %v", j.ID,
+				j.Kind, guest, scheduler, j.err),
 		)
 		return
 	}
@@ -231,6 +226,11 @@ func checkJob(f *observations, j *jobRun, v *findings) {
 			wrong("task %s %s is RUNNING at its scheduler", p.task, p.role)
 		}
 	}
+	checkEnd(f, j, scheduler, success, failed, wrong)
+}
+
+// checkEnd checks that a job ended as its kind must, with the numbers of its parts that succeeded and failed.
+func checkEnd(f *observations, j *jobRun, scheduler *rows, success, failed int, wrong func(string, ...any)) {
 	switch j.Kind {
 	case jobFails:
 		reported := slices.ContainsFunc(scheduler.parts, func(p partRow) bool {
@@ -239,6 +239,7 @@ func checkJob(f *observations, j *jobRun, v *findings) {
 		if failed == 0 || success > 0 || !reported || !isFailure(scheduler.failure, "exit_code", 3) {
 			wrong("did not fail as expected: %+v", scheduler.parts)
 		}
+
 	case jobStops:
 		if success > 0 {
 			wrong("a task of 60 seconds succeeded before its stop: %+v", scheduler.parts)
@@ -246,12 +247,13 @@ func checkJob(f *observations, j *jobRun, v *findings) {
 		if !isFailure(scheduler.failure, "stopped", 0) {
 			wrong("was stopped, and its failure is %s", scheduler.failure)
 		}
+
 	default:
 		if success != len(scheduler.parts) {
 			wrong("did not succeed: %+v", scheduler.parts)
 		}
 		for key, content := range f.expected[j.Kind] {
-			if got, there := f.results[j.ID][key]; !there {
+			if got, ok := f.results[j.ID][key]; !ok {
 				wrong("output %s is missing", key)
 			} else if got != content {
 				wrong("output %s differs from the run without faults (%d bytes, now %d)",
@@ -305,21 +307,14 @@ func checkTask(
 		wrong("%s succeeded at %s in another attempt than at its scheduler", part, party)
 	}
 	if id, there := r.outputs[t.name+" "+t.role]; there && id != t.taskID {
-		v.duplicated = append(
-			v.duplicated,
-			fmt.Sprintf("job %s: %s at %s has outputs of a superseded attempt", j.ID, part, party),
-		)
+		v.duplicated = append(v.duplicated,
+			fmt.Sprintf("job %s: %s at %s has outputs of a superseded attempt", j.ID, part, party))
 	}
 	if t.state == "SUCCESS" && f.created[party][t.containerName] == 0 {
 		v.lost = append(
 			v.lost,
-			fmt.Sprintf(
-				"job %s: %s at %s is SUCCESS, but its container %s was never created",
-				j.ID,
-				part,
-				party,
-				t.containerName,
-			),
+			fmt.Sprintf("job %s: %s at %s is SUCCESS, but its container %s was never created", j.ID, part,
+				party, t.containerName),
 		)
 	}
 }

@@ -18,25 +18,17 @@ const (
 func validObservations() *observations {
 	roles := map[string]string{"guest": "guest", "host": "third"}
 	f := &observations{
-		rows: map[string]map[string]*rows{
-			"guest": {},
-			"third": {},
-		}, created: map[string]map[string]int{"guest": {}, "third": {}},
+		rows: map[string]map[string]*rows{"guest": {},
+			"third": {}}, created: map[string]map[string]int{"guest": {}, "third": {}},
 		results: map[string]map[string]string{
 			boostID: {"s1 guest out": "rows"},
 		}, expected: map[JobKind]map[string]string{jobBoost: {"s1 guest out": "rows"}},
 	}
 	job := func(id string, kind JobKind, state, explanation string, attempts int) {
-		f.jobs = append(
-			f.jobs,
-			&jobRun{JobPlan: JobPlan{Kind: kind, ID: id, Roles: roles}, ended: time.Now()},
-		)
-		scheduler := &rows{
-			job:       "FINISHED",
-			scheduled: "FINISHED",
-			failure:   explanation,
-			outputs:   map[string]string{},
-		}
+		f.jobs = append(f.jobs,
+			&jobRun{JobPlan: JobPlan{Kind: kind, ID: id, Roles: roles}, ended: time.Now()})
+		scheduler := &rows{job: "FINISHED", scheduled: "FINISHED", failure: explanation,
+			outputs: map[string]string{}}
 		for role, name := range roles {
 			run := "hutong-" + id + "-s1-" + role + ".0-" + string(rune('0'+attempts))
 			r := scheduler
@@ -44,15 +36,8 @@ func validObservations() *observations {
 				r = &rows{job: "FINISHED", outputs: map[string]string{}}
 			}
 			r.tasks = []taskRow{
-				{
-					name:          "s1",
-					role:          role,
-					state:         state,
-					taskID:        "t",
-					containerName: run,
-					failure:       explanation,
-					attempt:       attempts,
-				},
+				{name: "s1", role: role, state: state, taskID: "t", containerName: run,
+					failure: explanation, attempt: attempts},
 			}
 			r.outputs["s1 "+role] = "t"
 			f.rows[name][id] = r
@@ -61,14 +46,8 @@ func validObservations() *observations {
 			}
 			scheduler.parts = append(
 				scheduler.parts,
-				partRow{
-					task:    "s1",
-					role:    role,
-					state:   state,
-					taskID:  "t",
-					failure: explanation,
-					attempt: attempts,
-				},
+				partRow{task: "s1", role: role, state: state, taskID: "t", failure: explanation,
+					attempt: attempts},
 			)
 		}
 	}
@@ -178,13 +157,8 @@ func TestCheckFindsPlantedFaults(t *testing.T) {
 			f := validObservations()
 			c.plant(f)
 			v := check(f)
-			require.Equal(
-				t,
-				c.want,
-				[4]int{len(v.lost), len(v.duplicated), len(v.orphaned), len(v.wrong)},
-				"%+v",
-				v,
-			)
+			require.Equal(t, c.want,
+				[4]int{len(v.lost), len(v.duplicated), len(v.orphaned), len(v.wrong)}, "%+v", v)
 			require.False(t, v.ok())
 		})
 	}

@@ -55,13 +55,8 @@ const providerImage = "hutong/provider:1.0.0"
 
 // startDeployment starts all processes, and waits until they serve.
 func startDeployment(ctx context.Context, dir, bin string) (*deployment, error) {
-	d := &deployment{
-		dir:       dir,
-		bin:       bin,
-		processes: map[string]*process{},
-		links:     map[string]*link{},
-		parties:   map[string]*party{},
-	}
+	d := &deployment{dir: dir, bin: bin, processes: map[string]*process{}, links: map[string]*link{},
+		parties: map[string]*party{}}
 	for _, d := range []string{dir, filepath.Join(dir, "logs")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return nil, err
@@ -74,12 +69,8 @@ func startDeployment(ctx context.Context, dir, bin string) (*deployment, error) 
 		return d, err
 	}
 	for i, name := range parties {
-		p := &party{
-			name:      name,
-			node:      fmt.Sprintf("JG01000010000000%02d", i+1),
-			dir:       filepath.Join(dir, name),
-			creations: newCreationCounter(),
-		}
+		p := &party{name: name, node: fmt.Sprintf("JG01000010000000%02d", i+1),
+			dir: filepath.Join(dir, name), creations: newCreationCounter()}
 		var err error
 		if p.listen, err = ports.Address(); err != nil {
 			return d, err
@@ -152,43 +143,20 @@ func (d *deployment) startPostgres(ctx context.Context) error {
 	if err := os.MkdirAll(d.postgres, 0o755); err != nil {
 		return err
 	}
-	var credential *syscall.Credential
-	if os.Geteuid() == 0 { // PostgreSQL refuses to run as root
-		u, err := user.Lookup("postgres")
-		if err != nil {
-			return err
-		}
-		uid, _ := strconv.Atoi(u.Uid)
-		gid, _ := strconv.Atoi(u.Gid)
-		credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-		if err := os.Chown(d.postgres, uid, gid); err != nil {
-			return err
-		}
+	as, err := postgresCommand(bin, d.postgres)
+	if err != nil {
+		return err
 	}
-	as := func(program string, args ...string) *exec.Cmd {
-		c := exec.Command(filepath.Join(bin, program), args...)
-		c.Dir, c.SysProcAttr = d.postgres, &syscall.SysProcAttr{Credential: credential}
-		return c
-	}
+
 	data := filepath.Join(d.postgres, "data")
-	initdb := as("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+	initdb := as("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8",
+		"--locale=C.UTF-8", "--no-sync")
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("failed to initialize PostgreSQL: %w: %s", err, out)
 	}
 	p := d.launch("postgres", true, func() *exec.Cmd {
-		return as(
-			"postgres",
-			"-D",
-			data,
-			"-k",
-			d.postgres,
-			"-c",
-			"listen_addresses=",
-			"-c",
-			"fsync=off",
-			"-c",
-			"max_connections=200",
-		)
+		return as("postgres", "-D", data, "-k", d.postgres, "-c", "listen_addresses=", "-c", "fsync=off",
+			"-c", "max_connections=200")
 	}, func() { _ = os.Remove(filepath.Join(data, "postmaster.pid")) })
 	socket := filepath.Join(d.postgres, ".s.PGSQL.5432")
 	isUp := func() bool { return canConnect("unix", socket) }
@@ -211,6 +179,29 @@ func (d *deployment) startPostgres(ctx context.Context) error {
 	return nil
 }
 
+// postgresCommand returns a function for PostgreSQL's commands. As root they run as the user postgres, who
+// gets the folder.
+func postgresCommand(bin, dir string) (func(program string, args ...string) *exec.Cmd, error) {
+	var credential *syscall.Credential
+	if os.Geteuid() == 0 { // PostgreSQL refuses to run as root
+		u, err := user.Lookup("postgres")
+		if err != nil {
+			return nil, err
+		}
+		uid, _ := strconv.Atoi(u.Uid)
+		gid, _ := strconv.Atoi(u.Gid)
+		credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		if err := os.Chown(dir, uid, gid); err != nil {
+			return nil, err
+		}
+	}
+	return func(program string, args ...string) *exec.Cmd {
+		c := exec.Command(filepath.Join(bin, program), args...)
+		c.Dir, c.SysProcAttr = dir, &syscall.SysProcAttr{Credential: credential}
+		return c
+	}, nil
+}
+
 func (d *deployment) startTemporal(ctx context.Context) error {
 	address, err := ports.Address()
 	if err != nil {
@@ -222,25 +213,16 @@ func (d *deployment) startTemporal(ctx context.Context) error {
 	}
 	d.temporal = address
 	p := d.launch("temporal", false, func() *exec.Cmd {
-		return exec.Command(
-			filepath.Join(d.bin, "hutong"),
-			"temporal",
-			"--data-dir",
-			filepath.Join(d.dir, "temporal"),
-			"--port",
-			port,
-		)
+		return exec.Command(filepath.Join(d.bin, "hutong"), "temporal", "--data-dir",
+			filepath.Join(d.dir, "temporal"), "--port", port)
 	}, nil)
 	return awaitReady(ctx, "the Temporal server", p, func() bool { return canConnect("tcp", address) })
 }
 
 // startDocker starts a Docker Engine for one party, so that killing it affects no other party.
 func (d *deployment) startDocker(ctx context.Context, p *party, live bool) error {
-	p.dockerd = &dockerd.Daemon{
-		Dir:         filepath.Join(d.dir, p.name+"-docker"),
-		Bridge:      p.bridge(),
-		LiveRestore: live,
-	}
+	p.dockerd = &dockerd.Daemon{Dir: filepath.Join(d.dir, p.name+"-docker"), Bridge: p.bridge(),
+		LiveRestore: live}
 	p.dockerSocket = p.dockerd.Socket()
 	if err := p.dockerd.Prepare(); err != nil {
 		return err
@@ -271,7 +253,8 @@ func (d *deployment) link(a, b string) *link {
 	return d.links[b+"-"+a]
 }
 
-func (d *deployment) startParty(ctx context.Context, p *party) error {
+// configure writes a party's configuration file, with routes through proxies, and returns its path.
+func (d *deployment) configure(p *party) (file string, err error) {
 	routes := map[string]any{}
 	for _, other := range d.parties {
 		if other == p {
@@ -279,38 +262,40 @@ func (d *deployment) startParty(ctx context.Context, p *party) error {
 		}
 		api, err := newProxy(d.link(p.name, other.name), other.listen)
 		if err != nil {
-			return err
+			return "", err
 		}
-		channel, err := newProxy(d.link(p.name, other.name), other.transport)
+		transport, err := newProxy(d.link(p.name, other.name), other.transport)
 		if err != nil {
-			return err
+			return "", err
 		}
-		routes[other.node] = map[string]any{
-			"url":           "http://" + api.addr,
-			"transport_url": "http://" + channel.addr,
-		}
+		routes[other.node] = map[string]any{"url": "http://" + api.addr, "transport_url": "http://" + transport.addr}
 	}
-	runner := map[string]any{
-		"slots":      slots,
-		"stop_grace": "2s",
-		"docker": map[string]any{
-			"enabled":      strconv.FormatBool(p.dockerSocket != ""),
-			"host_network": true,
-		},
-	}
+
+	docker := map[string]any{"enabled": strconv.FormatBool(p.dockerSocket != ""), "host_network": true}
+	runner := map[string]any{"slots": slots, "stop_grace": "2s", "docker": docker}
 	if p.dockerSocket == "" {
 		runner["process"] = map[string]any{"allow": []string{filepath.Join(d.bin, "chaos")}}
 	}
-	config := map[string]any{"node_id": p.node, "listen": p.listen, "data_dir": p.dir,
-		"transport": map[string]any{"listen": p.transport}, "temporal": map[string]any{"address": d.temporal},
-		"database": map[string]any{"url": p.database}, "routes": routes, "runner": runner,
-		"remote": map[string]any{"timeout": "5s"}, "jobs": limitsOf[p.name].settings()}
-	text, err := yaml.Marshal(config)
+	text, err := yaml.Marshal(map[string]any{
+		"node_id": p.node, "listen": p.listen, "data_dir": p.dir,
+		"transport": map[string]any{"listen": p.transport},
+		"temporal":  map[string]any{"address": d.temporal},
+		"database":  map[string]any{"url": p.database},
+		"routes":    routes, "runner": runner,
+		"remote": map[string]any{"timeout": "5s"},
+		"jobs":   limitsOf[p.name].settings(),
+	})
 	if err != nil {
-		return err
+		return "", err
 	}
-	file := filepath.Join(p.dir, "party.yaml")
-	if err := os.WriteFile(file, text, 0o600); err != nil {
+	file = filepath.Join(p.dir, "party.yaml")
+	return file, os.WriteFile(file, text, 0o600)
+}
+
+// startParty migrates a party's database, starts its processes and waits until they serve.
+func (d *deployment) startParty(ctx context.Context, p *party) error {
+	file, err := d.configure(p)
+	if err != nil {
 		return err
 	}
 	hutong := func(args ...string) *exec.Cmd {

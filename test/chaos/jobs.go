@@ -68,8 +68,7 @@ func sleepRegistration() ([]byte, error) {
 			"componentName": "Sleep", "title": "Sleep", "provider": sleepProvider, "version": "1",
 			"roleList": []string{"guest", "host"}, "storageEngine": []string{"file"},
 			"inputParam": []any{}, "inputData": inputs,
-			"outputData": []any{map[string]any{"name": "out", "category": "dataset"}}, "result": []any{},
-		}}})
+			"outputData": []any{map[string]any{"name": "out", "category": "dataset"}}, "result": []any{}}}})
 }
 
 // register registers a provider at a party, for containers or for processes as the party runs them.
@@ -120,18 +119,15 @@ func (d *deployment) jobDocument(root string, j JobPlan) ([]byte, error) {
 		roles[role] = []string{d.parties[name].node}
 	}
 	config["job_params"].(map[string]any)["common"].(map[string]any)["priority"] = j.Priority
-	config["role"], config["initiator"] = roles, map[string]any{
-		"role":    "guest",
-		"node_id": d.parties[j.Roles["guest"]].node,
-	}
+	config["role"], config["initiator"] = roles, map[string]any{"role": "guest",
+		"node_id": d.parties[j.Roles["guest"]].node}
 	switch j.Kind {
 	case jobBoost:
 	case jobLR:
 		params["common"].(map[string]any)["hetero_lr_1"] = map[string]any{
 			"id": "id", "label": "y", "max_iter": 2, "batch_size": -1, "learning_rate": 0.15,
 			"penalty": "L2", "alpha": 0.01, "optimizer": "rmsprop",
-			"encrypt_param": map[string]any{"method": "Paillier", "key_length": 1024},
-		}
+			"encrypt_param": map[string]any{"method": "Paillier", "key_length": 1024}}
 	default:
 		tasks := sleepTasksOf(j.Kind)
 		job["dag"].(map[string]any)["components"] = tasks.components
@@ -154,8 +150,7 @@ func (s *sleepTasks) add(name string, seconds, exitCode int, after ...string) {
 	}
 	s.components = append(s.components, map[string]any{
 		"name": name, "componentName": "Sleep", "provider": sleepProvider, "version": "1", "input": inputs,
-		"output": []any{map[string]string{"type": "dataset", "key": "out"}},
-	})
+		"output": []any{map[string]string{"type": "dataset", "key": "out"}}})
 	s.params[name] = map[string]any{"seconds": seconds, "exit_code": exitCode}
 }
 
@@ -226,7 +221,8 @@ func (d *deployment) runJob(ctx context.Context, root string, r *jobRun) {
 		case <-ctx.Done():
 		}
 		retry(func() (bool, error) {
-			err := call(ctx, http.MethodPost, guest.url()+bfia.PathPlatformStopAll, []byte(`{"job_id":"`+r.ID+`"}`), nil)
+			body := []byte(`{"job_id":"` + r.ID + `"}`)
+			err := call(ctx, http.MethodPost, guest.url()+bfia.PathPlatformStopAll, body, nil)
 			return err == nil, err
 		})
 	}
@@ -247,7 +243,8 @@ func (d *deployment) results(ctx context.Context, r *jobRun) (map[string]string,
 	for _, name := range slices.Sorted(maps.Values(r.Roles)) {
 		p := d.parties[name]
 		var list struct{ Outputs []bfia.Output }
-		if err := call(ctx, http.MethodGet, p.url()+bfia.PathJobOutputs+"?job_id="+r.ID, nil, &list); err != nil {
+		err := call(ctx, http.MethodGet, p.url()+bfia.PathJobOutputs+"?job_id="+r.ID, nil, &list)
+		if err != nil {
 			return nil, err
 		}
 
@@ -261,13 +258,8 @@ func (d *deployment) results(ctx context.Context, r *jobRun) (map[string]string,
 				strings.HasSuffix(o.Output, "-ks") {
 				text, err := download(ctx, p, o)
 				if err != nil {
-					return nil, fmt.Errorf(
-						"failed to download output %s of job %s at %s: %w",
-						key,
-						r.ID,
-						name,
-						err,
-					)
+					return nil, fmt.Errorf("failed to download output %s of job %s at %s: %w", key, r.ID,
+						name, err)
 				}
 				lines := strings.Split(strings.TrimSpace(text), "\n")
 				slices.Sort(lines)
@@ -279,12 +271,9 @@ func (d *deployment) results(ctx context.Context, r *jobRun) (map[string]string,
 }
 
 func download(ctx context.Context, p *party, o bfia.Output) (string, error) {
-	req, err := http.NewRequestWithContext(
-		ctx,
-		http.MethodGet,
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet,
 		fmt.Sprintf("%s%s?namespace=%s&name=%s", p.url(), bfia.PathDataDownload, o.Namespace, o.Name),
-		nil,
-	)
+		nil)
 	if err != nil {
 		return "", err
 	}

@@ -22,10 +22,8 @@ func (d *deployment) leftovers(ctx context.Context) ([]string, error) {
 				return nil, err
 			}
 			for _, c := range containers {
-				left = append(
-					left,
-					fmt.Sprintf("container %s at %s: %s", strings.Join(c.Names, " "), p.name, c.Status),
-				)
+				left = append(left,
+					fmt.Sprintf("container %s at %s: %s", strings.Join(c.Names, " "), p.name, c.Status))
 			}
 			networks, err := p.docker.NetworkList(ctx, network.ListOptions{})
 			if err != nil {
@@ -75,7 +73,8 @@ func openWorkflows(ctx context.Context, file string) ([]string, error) {
 	defer func() { _ = db.Close() }()
 	found, err := db.QueryContext(
 		ctx,
-		`SELECT workflow_id FROM executions_visibility WHERE status = 1 AND workflow_type_name <> 'Housekeeping'
+		`SELECT workflow_id FROM executions_visibility
+			WHERE status = 1 AND workflow_type_name <> 'Housekeeping'
 			ORDER BY workflow_id`,
 	)
 	if err != nil {

@@ -26,11 +26,8 @@ var limitsOf = map[string]limits{"guest": {atOnce: 3}, "host": {perPartner: 2}, 
 
 // settings returns the section jobs of a party's configuration.
 func (l limits) settings() map[string]any {
-	return map[string]any{
-		"max_jobs":             l.atOnce,
-		"max_jobs_per_partner": l.perPartner,
-		"max_containers":       l.tasksAtOnce,
-	}
+	return map[string]any{"max_jobs": l.atOnce, "max_jobs_per_partner": l.perPartner,
+		"max_containers": l.tasksAtOnce}
 }
 
 // reservation counts the slots that a job holds at a party.
@@ -50,25 +47,16 @@ func (l limits) violation(node string, held []reservation) string {
 		return fmt.Sprintf("jobs hold %d of %d slots: %v", slotsHeld, slots, held)
 	}
 	if l.tasksAtOnce > 0 && slotsHeld > l.tasksAtOnce {
-		return fmt.Sprintf(
-			"jobs hold %d slots, and the limit of tasks at once is %d: %v",
-			slotsHeld,
-			l.tasksAtOnce,
-			held,
-		)
+		return fmt.Sprintf("jobs hold %d slots, and the limit of tasks at once is %d: %v", slotsHeld,
+			l.tasksAtOnce, held)
 	}
 	if l.atOnce > 0 && len(held) > l.atOnce {
 		return fmt.Sprintf("%d jobs hold slots, and the limit is %d: %v", len(held), l.atOnce, held)
 	}
 	for partner, n := range partners {
 		if l.perPartner > 0 && partner != node && n > l.perPartner {
-			return fmt.Sprintf(
-				"%d jobs of %s hold slots, and the limit is %d: %v",
-				n,
-				partner,
-				l.perPartner,
-				held,
-			)
+			return fmt.Sprintf("%d jobs of %s hold slots, and the limit is %d: %v", n, partner,
+				l.perPartner, held)
 		}
 	}
 	return ""
@@ -172,10 +160,8 @@ func (r *limitMonitor) findings() []string {
 	found := slices.Clone(r.violations)
 	for _, name := range parties {
 		if r.samples[name] < 10 {
-			found = append(
-				found,
-				fmt.Sprintf("the reservations of %s were read only %d times", name, r.samples[name]),
-			)
+			found = append(found,
+				fmt.Sprintf("the reservations of %s were read only %d times", name, r.samples[name]))
 		}
 	}
 	return found

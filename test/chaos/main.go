@@ -26,11 +26,8 @@ func main() {
 	length := flag.Duration("for", 10*time.Minute, "how long faults are injected")
 	settle := flag.Duration("settle", 4*time.Minute, "how long jobs may take to end after that")
 	root := flag.String("root", ".", "folder of the repository")
-	dir := flag.String(
-		"dir",
-		"",
-		"folder for the run's data, kept when the run fails (default a new temporary folder)",
-	)
+	dir := flag.String("dir", "",
+		"folder for the run's data, kept when the run fails (default a new temporary folder)")
 	show := flag.Bool("plan", false, "print the planned faults and jobs, and exit")
 	flag.Parse()
 	seed, err := strconv.ParseUint(*seedText, 10, 64)
@@ -38,11 +35,9 @@ func main() {
 		seed, err = rand.Uint64N(1<<32)+1, nil
 	}
 	if err != nil || flag.NArg() > 0 {
-		fmt.Fprintf(
-			os.Stderr,
+		fmt.Fprintf(os.Stderr,
 			"chaos: --seed %q: must be a number or random; arguments other than flags are not accepted\n",
-			*seedText,
-		)
+			*seedText)
 		os.Exit(2)
 	}
 	plan := NewPlan(seed, *length)
@@ -51,14 +46,8 @@ func main() {
 			fmt.Println(f)
 		}
 		for _, j := range plan.Jobs {
-			fmt.Printf(
-				"%7.1fs  job %s  %-16s priority %d  %v\n",
-				j.At.Seconds(),
-				j.ID,
-				j.Kind,
-				j.Priority,
-				j.Roles,
-			)
+			fmt.Printf("%7.1fs  job %s  %-16s priority %d  %v\n", j.At.Seconds(), j.ID, j.Kind,
+				j.Priority, j.Roles)
 		}
 		return
 	}
@@ -139,10 +128,8 @@ func createRunFolder(dir string) (string, error) {
 }
 
 // runPlan runs the planned jobs while it injects the planned faults, then checks and reports the outcome.
-func (d *deployment) runPlan(
-	ctx context.Context, plan Plan, settle time.Duration, root string,
-	want map[JobKind]map[string]string, reference []*jobRun,
-) (good bool, err error) {
+func (d *deployment) runPlan(ctx context.Context, plan Plan, settle time.Duration, root string,
+	want map[JobKind]map[string]string, reference []*jobRun) (good bool, err error) {
 	began := time.Now()
 	done := progress{faults: map[FaultKind]int{}, hits: map[FaultKind]int{}}
 	deadline, cancel := context.WithDeadline(ctx, began.Add(plan.Length+settle))
@@ -194,21 +181,16 @@ func waitUntil(ctx context.Context, t time.Time) bool {
 }
 
 // runReferenceJobs runs one job of each kind without faults, and returns their outputs for comparison.
-func (d *deployment) runReferenceJobs(
-	ctx context.Context,
-	root string,
-) (map[JobKind]map[string]string, []*jobRun, error) {
+func (d *deployment) runReferenceJobs(ctx context.Context,
+	root string) (map[JobKind]map[string]string, []*jobRun, error) {
 	want := map[JobKind]map[string]string{}
 	var runs []*jobRun
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	for i, kind := range []JobKind{jobBoost, jobLR, jobSleeps, jobFails} {
 		r := &jobRun{
-			JobPlan: JobPlan{
-				Kind:  kind,
-				ID:    fmt.Sprintf("calm%017d", i+1),
-				Roles: map[string]string{"guest": "guest", "host": "host"},
-			},
+			JobPlan: JobPlan{Kind: kind, ID: fmt.Sprintf("calm%017d", i+1),
+				Roles: map[string]string{"guest": "guest", "host": "host"}},
 		}
 		if kind == jobLR {
 			r.Roles["arbiter"] = "third"
@@ -228,11 +210,8 @@ func (d *deployment) runReferenceJobs(
 		runs = append(runs, r)
 	}
 	if len(want[jobBoost]) < 8 || len(want[jobLR]) < 8 {
-		return nil, nil, fmt.Errorf(
-			"expected at least 8 outputs of each training job, got %d and %d",
-			len(want[jobBoost]),
-			len(want[jobLR]),
-		)
+		return nil, nil, fmt.Errorf("expected at least 8 outputs of each training job, got %d and %d",
+			len(want[jobBoost]), len(want[jobLR]))
 	}
 	return want, runs, nil
 }
@@ -255,13 +234,8 @@ func (d *deployment) checkOutcome(ctx context.Context, r *jobRun) error {
 		return fmt.Errorf("job %s (%s) is unknown to its scheduler %s", r.ID, r.Kind, guest.name)
 	}
 	if good := j.failure == ""; good != (r.Kind != jobFails) {
-		return fmt.Errorf(
-			"job %s (%s) ended unexpectedly: failure %q, parts %+v",
-			r.ID,
-			r.Kind,
-			j.failure,
-			j.parts,
-		)
+		return fmt.Errorf("job %s (%s) ended unexpectedly: failure %q, parts %+v", r.ID, r.Kind,
+			j.failure, j.parts)
 	}
 	return nil
 }
@@ -352,18 +326,10 @@ func pidOf(folder string) int {
 const cleanupLimit = 3 * time.Minute
 
 // collect gathers the observations after the last fault, once the cleanup is complete or its time is over.
-func (d *deployment) collect(
-	ctx context.Context,
-	runs []*jobRun,
-	want map[JobKind]map[string]string,
-) (*observations, error) {
-	f := &observations{
-		jobs:     runs,
-		rows:     map[string]map[string]*rows{},
-		created:  map[string]map[string]int{},
-		results:  map[string]map[string]string{},
-		expected: want,
-	}
+func (d *deployment) collect(ctx context.Context, runs []*jobRun,
+	want map[JobKind]map[string]string) (*observations, error) {
+	f := &observations{jobs: runs, rows: map[string]map[string]*rows{},
+		created: map[string]map[string]int{}, results: map[string]map[string]string{}, expected: want}
 	deadline := time.Now().Add(cleanupLimit)
 	for {
 		open, err := d.collectState(ctx, f)
@@ -438,13 +404,8 @@ func report(over <-chan struct{}, began time.Time, done *progress) {
 			for _, n := range done.faults {
 				faults += n
 			}
-			fmt.Printf(
-				"%4.0f s  %3d faults injected, %d active; %3d jobs ended\n",
-				time.Since(began).Seconds(),
-				faults,
-				done.active,
-				done.jobs,
-			)
+			fmt.Printf("%4.0f s  %3d faults injected, %d active; %3d jobs ended\n",
+				time.Since(began).Seconds(), faults, done.active, done.jobs)
 			done.mu.Unlock()
 		}
 	}

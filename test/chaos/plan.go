@@ -77,7 +77,7 @@ var (
 // quietPeriod is the time at the start and the end of a run without faults.
 const quietPeriod = 15 * time.Second
 
-// NewPlan generates the plan of a random seed. It depends on nothing but the seed and the length.
+// NewPlan generates the plan of a run from a random seed.
 func NewPlan(seed uint64, length time.Duration) Plan {
 	p := Plan{Seed: seed, Length: length}
 	r := rand.New(rand.NewPCG(seed, 1))
@@ -121,12 +121,8 @@ func drawDrains(seed uint64, length time.Duration) (drains []Fault) {
 	r := rand.New(rand.NewPCG(seed, 3))
 	for at := quietPeriod; ; {
 		at += time.Duration(20+r.IntN(30)) * time.Second
-		f := Fault{
-			At:     at,
-			For:    time.Duration(3+r.IntN(12)) * time.Second,
-			Kind:   faultDrain,
-			Target: parties[r.IntN(len(parties))] + " runners",
-		}
+		f := Fault{At: at, For: time.Duration(3+r.IntN(12)) * time.Second, Kind: faultDrain,
+			Target: parties[r.IntN(len(parties))] + " runners"}
 		if f.At+f.For > length-quietPeriod {
 			return drains
 		}
@@ -178,11 +174,8 @@ func drawFault(r *rand.Rand, at time.Duration, seconds func(least, most float64)
 
 func drawJob(r *rand.Rand, i int, at time.Duration, seconds func(least, most float64) time.Duration) JobPlan {
 	order := r.Perm(len(parties))
-	j := JobPlan{
-		At:    at,
-		ID:    fmt.Sprintf("chaos%016d", i+1),
-		Roles: map[string]string{"guest": parties[order[0]], "host": parties[order[1]]},
-	}
+	j := JobPlan{At: at, ID: fmt.Sprintf("chaos%016d", i+1),
+		Roles: map[string]string{"guest": parties[order[0]], "host": parties[order[1]]}}
 	stop := seconds(0, 8) // drawn for each job, so that later draws do not depend on the kind
 	switch n := r.IntN(20); {
 	case n < 7:

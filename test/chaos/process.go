@@ -31,15 +31,8 @@ type process struct {
 const restartPause = 500 * time.Millisecond
 
 func launch(dir, name string, group bool, build func() *exec.Cmd, clean func()) *process {
-	p := &process{
-		name:    name,
-		log:     filepath.Join(dir, "logs", name+".log"),
-		group:   group,
-		command: build,
-		clean:   clean,
-		changed: make(chan struct{}, 1),
-		exited:  make(chan struct{}),
-	}
+	p := &process{name: name, log: filepath.Join(dir, "logs", name+".log"), group: group, command: build,
+		clean: clean, changed: make(chan struct{}, 1), exited: make(chan struct{})}
 	go p.supervise()
 	return p
 }

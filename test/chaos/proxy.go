@@ -142,17 +142,10 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	_, _ = w.Write(answer)
 }
 
-func (p *proxy) forward(
-	ctx context.Context,
-	req *http.Request,
-	body []byte,
-) (int, http.Header, []byte, error) {
-	out, err := http.NewRequestWithContext(
-		ctx,
-		req.Method,
-		"http://"+p.target+req.URL.RequestURI(),
-		bytes.NewReader(body),
-	)
+func (p *proxy) forward(ctx context.Context, req *http.Request,
+	body []byte) (int, http.Header, []byte, error) {
+	out, err := http.NewRequestWithContext(ctx, req.Method, "http://"+p.target+req.URL.RequestURI(),
+		bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, nil, err
 	}

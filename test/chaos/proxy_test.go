@@ -36,22 +36,16 @@ func newCountingPartner(t *testing.T) *countingPartner {
 	return p
 }
 
-func newTestProxy(
-	t *testing.T,
-	to *countingPartner,
-) (*link, func(ctx context.Context, body string) (string, error)) {
+func newTestProxy(t *testing.T,
+	to *countingPartner) (*link, func(ctx context.Context, body string) (string, error)) {
 	l := newLink()
 	p, err := newProxy(l, strings.TrimPrefix(to.URL, "http://"))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = p.server.Close() })
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	return l, func(ctx context.Context, body string) (string, error) {
-		req, err := http.NewRequestWithContext(
-			ctx,
-			http.MethodPost,
-			"http://"+p.addr+"/a%2Fb?c=d",
-			strings.NewReader(body),
-		)
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+p.addr+"/a%2Fb?c=d",
+			strings.NewReader(body))
 		require.NoError(t, err)
 		req.Header.Set("X-Ask", "yes")
 		resp, err := client.Do(req)

@@ -56,8 +56,8 @@ func newCreationCounter() *creationCounter {
 	return &creationCounter{ids: map[string]map[string]bool{}}
 }
 
-// watch reads the events of the Docker Engine. After an interruption it resumes where it stopped: a Docker Engine
-// that starts creates nothing before it answers, and it keeps its last 256 events.
+// watch reads the events of the Docker Engine. After an interruption it resumes where it stopped: a Docker
+// Engine that starts creates nothing before it answers, and it keeps its last 256 events.
 func (c *creationCounter) watch(ctx context.Context, docker *client.Client, since time.Time) {
 	for ctx.Err() == nil {
 		asked := time.Now()

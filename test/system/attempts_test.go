@@ -54,12 +54,8 @@ func TestTemporaryFailure(t *testing.T) {
 	t.Parallel()
 	pair := startSleepPair(t, nil)
 	jobID := pair.guest.submit(
-		sleepJob(
-			t,
-			1,
-			map[string]any{"s1": seconds(0)},
-			map[string]map[string]any{"host": {"s1": map[string]any{"seconds": 0, "exit_code": 75}}},
-		),
+		sleepJob(t, 1, map[string]any{"s1": seconds(0)},
+			map[string]map[string]any{"host": {"s1": map[string]any{"seconds": 0, "exit_code": 75}}}),
 	)
 	s := pair.guest.awaitJob(jobID, time.Minute, isFinished)
 	require.Equal(t, bfia.FailedTemporary, s.Failure.Kind)
@@ -123,19 +119,13 @@ func TestRunnerLost(t *testing.T) {
 		map[string]any{"node_id": cfg.NodeID, "listen": cfg.Listen, "data_dir": cfg.DataDir,
 			"transport": map[string]any{"listen": cfg.Transport.Listen},
 			"temporal":  map[string]any{"address": cfg.Temporal.Address, "namespace": cfg.Temporal.Namespace},
-			"runner": map[string]any{
-				"docker":     map[string]any{"enabled": "false"},
-				"stop_grace": "2s",
-				"slots":      2,
-				"process":    map[string]any{"allow": cfg.Runner.Process.Allow},
-			}},
+			"runner": map[string]any{"docker": map[string]any{"enabled": "false"}, "stop_grace": "2s",
+				"slots": 2, "process": map[string]any{"allow": cfg.Runner.Process.Allow}}},
 	)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(file, document, 0o600))
-	env := []string{
-		"HUTONG_DATABASE_URL=" + cfg.Database.URL.Reveal(),
-		"HUTONG_STORAGE_URL=" + cfg.Storage.URL.Reveal(),
-	}
+	env := []string{"HUTONG_DATABASE_URL=" + cfg.Database.URL.Reveal(),
+		"HUTONG_STORAGE_URL=" + cfg.Storage.URL.Reveal()}
 	lost := startHutong(t, env, "worker", "--only", "runner", "--config", file)
 	lost.awaitOutput("is ready")
 

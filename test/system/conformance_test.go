@@ -23,11 +23,8 @@ func TestConformance(t *testing.T) {
 	pair.guest.start()
 	pair.guest.register(sleepProvider(t), bfia.DeviceProcess)
 	quick := map[string]any{"seconds": "0.05"}
-	target := conformance.Target{
-		URL:  pair.guest.url,
-		Node: guestNode,
-		Job:  sleepJob(t, 2, map[string]any{"s1": quick, "s2": quick}, nil),
-	}
+	target := conformance.Target{URL: pair.guest.url, Node: guestNode,
+		Job: sleepJob(t, 2, map[string]any{"s1": quick, "s2": quick}, nil)}
 	run := func(url string) (results []conformance.Result, counts map[conformance.Outcome]int) {
 		target.URL = url
 		results, err := conformance.Run(t.Context(), target, nil)

@@ -22,11 +22,8 @@ func TestDoctor(t *testing.T) {
 	}
 	requireSuccess(
 		t,
-		pair.guest.awaitJob(
-			pair.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil)),
-			time.Minute,
-			isFinished,
-		),
+		pair.guest.awaitJob(pair.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil)),
+			time.Minute, isFinished),
 	)
 	for _, c := range doctor.Examine(t.Context(), pair.guest.cfg) {
 		require.Equal(t, doctor.OK, c.State, "%+v", c)

@@ -57,11 +57,8 @@ func TestFailure(t *testing.T) {
 	)
 	at := pair.host.awaitJob(jobID, 30*time.Second, isFinished)
 	require.Equal(t, s.Reason, at.Reason)
-	require.Equal(
-		t,
-		"hutong job logs "+jobID+" --task s1 --role host.0",
-		strings.TrimPrefix(at.Failure.Hint, "read its log: "),
-	)
+	require.Equal(t, "hutong job logs "+jobID+" --task s1 --role host.0",
+		strings.TrimPrefix(at.Failure.Hint, "read its log: "))
 	require.NotEmpty(t, at.Failure.Log)
 	require.Equal(t, at.Failure, at.Tasks[0].Parties[0].Failure)
 	requireMemo(t, pair.guest, workflows.JobID(jobID), s.Reason)
@@ -90,10 +87,8 @@ func TestWorkflowTerminated(t *testing.T) {
 	)
 	require.NoError(t, err)
 	defer c.Close()
-	require.NoError(
-		t,
-		c.TerminateWorkflow(t.Context(), workflows.PartyJobID(jobID), "", "terminated by an operator"),
-	)
+	require.NoError(t,
+		c.TerminateWorkflow(t.Context(), workflows.PartyJobID(jobID), "", "terminated by an operator"))
 	require.Eventually(t, func() bool {
 		tasks, err := db.Tasks(t.Context(), jobID)
 		return err == nil && tasks[0].ExitCode != nil
@@ -118,13 +113,8 @@ func TestRunnerGone(t *testing.T) {
 		t,
 		db.PutRunner(
 			t.Context(),
-			store.Runner{
-				RunnerID:  "gone",
-				NodeID:    hostNode,
-				Devices:   []string{"process"},
-				TaskQueue: "host/gone",
-				Slots:     2,
-			},
+			store.Runner{RunnerID: "gone", NodeID: hostNode, Devices: []string{"process"},
+				TaskQueue: "host/gone", Slots: 2},
 		),
 	)
 	jobID := pair.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil))
@@ -237,10 +227,8 @@ func TestTenJobsAtOnce(t *testing.T) {
 	pair := startSleepPair(t, nil)
 	var jobs []string
 	for range 10 {
-		jobs = append(
-			jobs,
-			pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(0), "s2": seconds(0)}, nil)),
-		)
+		jobs = append(jobs,
+			pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(0), "s2": seconds(0)}, nil)))
 	}
 	for _, id := range jobs {
 		requireSuccess(t, pair.guest.awaitJob(id, time.Minute, isFinished))

@@ -151,12 +151,8 @@ func replayRequests(t *testing.T, wire []capturedRequest, pair *partyPair) {
 	}, time.Minute, 50*time.Millisecond)
 	require.Positive(t, lines.Num)
 	var log struct{ Data string }
-	pair.host.mustRequest(
-		http.MethodGet,
-		bfia.PathPlatformLog+fmt.Sprintf("%s&start=%d", query, lines.Num-1),
-		nil,
-		&log,
-	)
+	pair.host.mustRequest(http.MethodGet,
+		bfia.PathPlatformLog+fmt.Sprintf("%s&start=%d", query, lines.Num-1), nil, &log)
 	require.NotEmpty(t, log.Data)
 	require.NotContains(t, log.Data, "\n")
 }

@@ -55,10 +55,8 @@ func (n *testParty) backdate(jobID, column string, hours int) {
 	then := time.Now().Add(-time.Duration(hours) * time.Hour).UTC().Format("2006-01-02 15:04:05.999999-07:00")
 	for _, table := range []string{"t_job", "t_schedule_job"} {
 		_, err := db.Exec(
-			"UPDATE "+table+" SET "+column+" = ? WHERE job_id = ? AND "+column+" IS NOT NULL",
-			then,
-			jobID,
-		)
+			"UPDATE "+table+" SET "+column+" = ? WHERE job_id = ? AND "+column+" IS NOT NULL", then,
+			jobID)
 		require.NoError(n.t, err)
 	}
 }
@@ -149,11 +147,8 @@ func TestRetention(t *testing.T) {
 				env, status := pair.guest.request(http.MethodGet, path+"?job_id="+id, nil)
 				require.Equal(t, http.StatusNotFound, status, "%s: %s", path, env.Text())
 			}
-			env, status := pair.guest.request(
-				http.MethodPost,
-				bfia.PathPlatformCreateAll,
-				intersectionJob(t, id),
-			)
+			env, status := pair.guest.request(http.MethodPost, bfia.PathPlatformCreateAll,
+				intersectionJob(t, id))
 			require.Equal(t, http.StatusNotFound, status, env.Text())
 		}
 	}
@@ -169,16 +164,10 @@ func TestRetention(t *testing.T) {
 	require.NotEmpty(t, pair.host.download(pair.host.outputs(second)["intersect_rsa_1 host.0 train_data"]))
 
 	remove(heir)
-	require.Zero(
-		t,
-		pair.guest.countStoredObjects(first),
-		"reused outputs are removed with the last job that has them",
-	)
-	require.NotEmpty(
-		t,
-		pair.guest.download(bfia.Output{Namespace: "testspace", Name: "test_guest"}),
-		"uploaded datasets stay",
-	)
+	require.Zero(t, pair.guest.countStoredObjects(first),
+		"reused outputs are removed with the last job that has them")
+	require.NotEmpty(t, pair.guest.download(bfia.Output{Namespace: "testspace", Name: "test_guest"}),
+		"uploaded datasets stay")
 	require.True(t, isTaskRunning("s1")(pair.guest.status(long)), "a running job stays")
 	require.Positive(t, pair.guest.countStoredObjects(long))
 	jobs, err := pair.guest.database().Jobs(t.Context(), store.JobFilter{})
@@ -255,14 +244,9 @@ func TestOrphans(t *testing.T) {
 			labels["hutong.run"], labels["hutong.job_id"] = name, "202609010000009999999"
 			labels["hutong.task"], labels["hutong.role"], labels["hutong.attempt"] = "s1", "host.0", "1"
 		}
-		created, err := cli.ContainerCreate(
-			t.Context(),
+		created, err := cli.ContainerCreate(t.Context(),
 			&container.Config{Image: referenceImage, Labels: labels},
-			&container.HostConfig{NetworkMode: "none"},
-			nil,
-			nil,
-			name,
-		)
+			&container.HostConfig{NetworkMode: "none"}, nil, nil, name)
 		require.NoError(t, err)
 		made[c.what] = created.ID
 		t.Cleanup(func() {
@@ -331,11 +315,8 @@ func TestSchedulerLost(t *testing.T) {
 	s := pair.guest.status(jobID)
 	require.Equal(t, bfia.JobFinished, s.State)
 	require.Contains(t, s.Reason, "its workflow was terminated")
-	require.Equal(
-		t,
-		[]bfia.TaskState{bfia.TaskFailed, bfia.TaskReady},
-		[]bfia.TaskState{s.Tasks[0].State, s.Tasks[1].State},
-	)
+	require.Equal(t, []bfia.TaskState{bfia.TaskFailed, bfia.TaskReady},
+		[]bfia.TaskState{s.Tasks[0].State, s.Tasks[1].State})
 	for _, n := range []*testParty{pair.guest, pair.host} {
 		require.Eventually(t, func() bool {
 			job, err := n.database().Job(t.Context(), jobID)

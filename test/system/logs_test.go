@@ -39,9 +39,7 @@ func TestLogsWhileRunning(t *testing.T) {
 				sleepJob(t, 1, map[string]any{"s1": long}, nil),
 				func(fields map[string]any) {
 					fields["config"].(map[string]any)["role"] = map[string]any{
-						"guest": []string{guestNode},
-						"host":  []string{guestNode},
-					}
+						"guest": []string{guestNode}, "host": []string{guestNode}}
 				},
 			)
 			jobID := pair.guest.submit(document)
@@ -51,11 +49,8 @@ func TestLogsWhileRunning(t *testing.T) {
 					Num      int
 					Complete bool
 				}
-				env, _ := pair.guest.request(
-					http.MethodGet,
-					bfia.PathPlatformLogLines+"?role=host.0&log_level="+level+"&task_id="+task,
-					nil,
-				)
+				env, _ := pair.guest.request(http.MethodGet,
+					bfia.PathPlatformLogLines+"?role=host.0&log_level="+level+"&task_id="+task, nil)
 				if env.OK() { // the scheduler may record the task a moment before the participant
 					require.NoError(t, json.Unmarshal(env.Data, &lines))
 				}
@@ -63,12 +58,9 @@ func TestLogsWhileRunning(t *testing.T) {
 			}
 			read := func(window string) []string {
 				var log struct{ Data string }
-				pair.guest.mustRequest(
-					http.MethodGet,
-					bfia.PathPlatformLog+"?role=host.0&log_level=debug&task_id="+task+"&"+window,
-					nil,
-					&log,
-				)
+				pair.guest.mustRequest(http.MethodGet,
+					bfia.PathPlatformLog+"?role=host.0&log_level=debug&task_id="+task+"&"+window, nil,
+					&log)
 				if log.Data == "" {
 					return nil
 				}

@@ -21,14 +21,10 @@ func TestNeutralScheduler(t *testing.T) {
 	neutral := newTestParty(t, neutralNode, testenv.Temporal(t), pairCount.Add(1))
 	neutral.cfg.Routes = party.Routes{}
 	pair := newPartyPair(t, func(cfg *party.Config) {
-		cfg.Routes[neutralNode] = party.Route{
-			URL:          neutral.url,
-			TransportURL: "http://" + neutral.cfg.Transport.Listen,
-		}
-		neutral.cfg.Routes[cfg.NodeID] = party.Route{
-			URL:          "http://" + cfg.Listen,
-			TransportURL: "http://" + cfg.Transport.Listen,
-		}
+		cfg.Routes[neutralNode] = party.Route{URL: neutral.url,
+			TransportURL: "http://" + neutral.cfg.Transport.Listen}
+		neutral.cfg.Routes[cfg.NodeID] = party.Route{URL: "http://" + cfg.Listen,
+			TransportURL: "http://" + cfg.Transport.Listen}
 		if cfg.NodeID == guestNode {
 			cfg.Scheduler = neutralNode
 		} else {

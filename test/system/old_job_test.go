@@ -61,11 +61,8 @@ func TestOldJob(t *testing.T) {
 			require.Equal(t, o.TaskName == "s1", o.Name == first[name].Name, name)
 		}
 	}
-	env, status := pair.guest.request(
-		http.MethodPost,
-		bfia.PathPlatformCreateAll,
-		job("202001010000000000000", 0, seconds(0)),
-	)
+	env, status := pair.guest.request(http.MethodPost, bfia.PathPlatformCreateAll,
+		job("202001010000000000000", 0, seconds(0)))
 	require.Equal(t, http.StatusNotFound, status)
 	require.Contains(t, env.Text(), "old_job_id")
 }

@@ -215,16 +215,8 @@ func (n *testParty) logFailures() {
 		tasks, err := n.database().Tasks(n.t.Context(), job.JobID)
 		require.NoError(n.t, err)
 		for _, task := range tasks {
-			n.t.Logf(
-				"job %s %s task %s %s.%d %s: %s",
-				job.JobID,
-				job.Reason,
-				task.Name,
-				task.Role,
-				task.RoleIndex,
-				task.State,
-				task.Reason,
-			)
+			n.t.Logf("job %s %s task %s %s.%d %s: %s", job.JobID, job.Reason, task.Name, task.Role,
+				task.RoleIndex, task.State, task.Reason)
 		}
 	}
 }
@@ -298,10 +290,8 @@ func (n *testParty) outputs(jobID string) map[string]bfia.Output {
 func (n *testParty) download(o bfia.Output) string {
 	n.t.Helper()
 	resp, err := http.Get(
-		n.url + bfia.PathDataDownload + "?" + url.Values{
-			"namespace": {o.Namespace},
-			"name":      {o.Name},
-		}.Encode(),
+		n.url + bfia.PathDataDownload + "?" + url.Values{"namespace": {o.Namespace},
+			"name": {o.Name}}.Encode(),
 	)
 	require.NoError(n.t, err)
 	defer func() { _ = resp.Body.Close() }()

@@ -68,15 +68,8 @@ func TestQueue(t *testing.T) {
 	assert.Equal(t, bfia.TaskReady, s.Tasks[0].State)
 
 	pair.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+first+`"}`), nil)
-	a, b := pair.guest.awaitJob(
-		third,
-		time.Minute,
-		isFinished,
-	), pair.guest.awaitJob(
-		fourth,
-		time.Minute,
-		isFinished,
-	)
+	a, b := pair.guest.awaitJob(third, time.Minute, isFinished), pair.guest.awaitJob(fourth, time.Minute,
+		isFinished)
 	requireSuccess(t, a)
 	requireSuccess(t, b)
 	assert.False(t, b.StartedAt.Before(*a.StartedAt), "the job of higher priority started first")
@@ -126,14 +119,8 @@ func TestReservationsAreAllOrNothing(t *testing.T) {
 		}
 		slices.SortFunc(rows, func(a, b store.Task) int { return a.StartedAt.Compare(*b.StartedAt) })
 		for i := 1; i < len(rows); i++ {
-			assert.False(
-				t,
-				rows[i].StartedAt.Before(*rows[i-1].EndedAt),
-				"%s: %s ran at the same time as %s",
-				n.cfg.NodeID,
-				rows[i].JobID,
-				rows[i-1].JobID,
-			)
+			assert.False(t, rows[i].StartedAt.Before(*rows[i-1].EndedAt),
+				"%s: %s ran at the same time as %s", n.cfg.NodeID, rows[i].JobID, rows[i-1].JobID)
 		}
 		uses, err := n.database().RunnerUses(t.Context())
 		require.NoError(t, err)

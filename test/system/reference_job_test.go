@@ -81,10 +81,8 @@ func requireResults(t *testing.T, guest, host *testParty, jobID string) {
 	}
 	require.Contains(t, h, "hetero_secureboost_1 host.0 model")
 	var auc struct{ Value float64 }
-	require.NoError(
-		t,
-		json.Unmarshal([]byte(guest.download(g["hetero_secureboost_1 guest.0 train-auc"])), &auc),
-	)
+	require.NoError(t,
+		json.Unmarshal([]byte(guest.download(g["hetero_secureboost_1 guest.0 train-auc"])), &auc))
 	require.GreaterOrEqual(t, auc.Value, 0.99)
 
 	guestIDs := readIDs(t, guest.download(g["intersect_rsa_1 guest.0 train_data"]))
@@ -93,20 +91,12 @@ func requireResults(t *testing.T, guest, host *testParty, jobID string) {
 
 	var lines struct{ Num int }
 	task := g["hetero_secureboost_1 guest.0 model"].TaskID
-	guest.mustRequest(
-		http.MethodGet,
-		bfia.PathPlatformLogLines+"?log_level=info&role=guest.0&task_id="+task,
-		nil,
-		&lines,
-	)
+	guest.mustRequest(http.MethodGet,
+		bfia.PathPlatformLogLines+"?log_level=info&role=guest.0&task_id="+task, nil, &lines)
 	require.Positive(t, lines.Num)
 	var log struct{ Data string }
-	guest.mustRequest(
-		http.MethodGet,
-		bfia.PathPlatformLog+"?log_level=info&start=0&length=100&role=guest.0&task_id="+task,
-		nil,
-		&log,
-	)
+	guest.mustRequest(http.MethodGet,
+		bfia.PathPlatformLog+"?log_level=info&start=0&length=100&role=guest.0&task_id="+task, nil, &log)
 	require.Contains(t, log.Data, "input read")
 }
 
@@ -173,10 +163,8 @@ func requireMemo(t *testing.T, n *testParty, workflowID, want string) {
 	described, err := c.DescribeWorkflow(t.Context(), workflowID, "")
 	require.NoError(t, err)
 	var memo string
-	require.NoError(
-		t,
-		converter.GetDefaultDataConverter().FromPayload(described.Memo.GetFields()["explanation"], &memo),
-	)
+	require.NoError(t,
+		converter.GetDefaultDataConverter().FromPayload(described.Memo.GetFields()["explanation"], &memo))
 	require.Equal(t, want, memo)
 }
 

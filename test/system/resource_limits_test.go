@@ -103,19 +103,13 @@ func (pair *partyPair) requireFailure(jobID string, kind bfia.FailureKind, words
 	s := pair.guest.awaitJob(jobID, time.Minute, isFinished)
 	require.NotNil(pair.t, s.Failure, "%s", s.Reason)
 	require.Equal(pair.t, kind, s.Failure.Kind, "%s", s.Reason)
-	require.Equal(
-		pair.t,
-		[...]string{hostNode, "host.0", "s1"},
-		[...]string{s.Failure.NodeID, s.Failure.Role, s.Failure.Task},
-	)
+	require.Equal(pair.t, [...]string{hostNode, "host.0", "s1"},
+		[...]string{s.Failure.NodeID, s.Failure.Role, s.Failure.Task})
 	at := pair.host.awaitJob(jobID, time.Minute, isFinished)
 	require.Equal(pair.t, kind, at.Failure.Kind)
 	for _, word := range words {
-		require.Contains(
-			pair.t,
-			at.Failure.Text(),
-			word,
-		) // the guest gets only the kind, unless the host shares more
+		require.Contains(pair.t, at.Failure.Text(),
+			word) // the guest gets only the kind, unless the host shares more
 	}
 	require.NotEmpty(pair.t, at.Failure.Hint)
 	requireNoContainers(pair.t, pair.host, jobID, pair.hostDevice())
@@ -231,12 +225,8 @@ func TestIgnoresStop(t *testing.T) {
 	}
 	requireNoContainers(t, pair.guest, jobID, bfia.DeviceProcess)
 	requireNoContainers(t, pair.host, jobID, bfia.DeviceDocker)
-	require.GreaterOrEqual(
-		t,
-		time.Since(begun),
-		pair.host.cfg.Runner.StopGrace,
-		"killed before the end of the grace period",
-	)
+	require.GreaterOrEqual(t, time.Since(begun), pair.host.cfg.Runner.StopGrace,
+		"killed before the end of the grace period")
 	require.Less(t, time.Since(begun), pair.host.cfg.Runner.StopGrace+20*time.Second)
 	unharmed()
 }
@@ -281,11 +271,8 @@ func TestLargeParameter(t *testing.T) {
 				func(cfg *party.Config) { cfg.Jobs.MaxDocumentBytes = 100 << 20 },
 			)
 			unharmed := pair.submitUnrelatedJob()
-			env, status := pair.guest.request(
-				http.MethodPost,
-				bfia.PathPlatformCreateAll,
-				hostJob(t, map[string]any{"seconds": 0, "note": strings.Repeat("x", 200_000)}),
-			)
+			env, status := pair.guest.request(http.MethodPost, bfia.PathPlatformCreateAll,
+				hostJob(t, map[string]any{"seconds": 0, "note": strings.Repeat("x", 200_000)}))
 			require.Equal(t, http.StatusRequestEntityTooLarge, status)
 			for _, word := range []string{"task s1", "host.0", "note takes 200033 bytes", "131071"} {
 				require.Contains(t, env.Text(), word)
@@ -302,12 +289,9 @@ func TestLogFlood(t *testing.T) {
 	pair := startLimitedPair(t, true, nil)
 	const lines = 300_000
 	jobID := pair.guest.submit(
-		sleepJob(
-			t,
-			1,
+		sleepJob(t, 1,
 			map[string]any{"s1": map[string]any{"seconds": 0, "lines": lines, "lines_per_second": 100_000}},
-			nil,
-		),
+			nil),
 	)
 	unharmed := pair.submitUnrelatedJob()
 	requireSuccess(t, pair.guest.awaitJob(jobID, 2*time.Minute, isFinished))
@@ -337,13 +321,8 @@ func TestLogFlood(t *testing.T) {
 		require.NotNil(t, note, "%s has %d lines of %d bytes", n.cfg.NodeID, len(kept), len(text))
 		left, err := strconv.Atoi(string(note[1]))
 		require.NoError(t, err)
-		require.GreaterOrEqual(
-			t,
-			len(kept)-1+left,
-			lines,
-			"%s: the note counts too few missing lines",
-			n.cfg.NodeID,
-		)
+		require.GreaterOrEqual(t, len(kept)-1+left, lines, "%s: the note counts too few missing lines",
+			n.cfg.NodeID)
 	}
 	requireNoContainers(t, pair.guest, jobID, bfia.DeviceProcess)
 	requireNoContainers(t, pair.host, jobID, bfia.DeviceDocker)
@@ -365,19 +344,13 @@ func TestDiskFull(t *testing.T) {
 	})
 	unharmed := pair.submitUnrelatedJob()
 	failure := pair.requireFailure(
-		pair.guest.submit(hostJob(t, map[string]any{"seconds": 60, "write_mib": 200})),
-		bfia.FailedExit,
-	)
+		pair.guest.submit(hostJob(t, map[string]any{"seconds": 60, "write_mib": 200})), bfia.FailedExit)
 	require.Contains(t, strings.Join(failure.Log, "\n"), "no space left on device")
 	unharmed()
 
 	jobID := pair.guest.submit(
-		sleepJob(
-			t,
-			2,
-			map[string]any{"s1": seconds(3), "s2": map[string]any{"seconds": 0, "write_mib": 1}},
-			nil,
-		),
+		sleepJob(t, 2,
+			map[string]any{"s1": seconds(3), "s2": map[string]any{"seconds": 0, "write_mib": 1}}, nil),
 	)
 	db := pair.host.database()
 	require.Eventually(t, func() bool {
@@ -406,9 +379,7 @@ func TestDiskFull(t *testing.T) {
 		bfia.PathProviderRegister,
 		editJSON(t, sleepProvider(t), func(f map[string]any) {
 			f["name"], f["metadata"] = "another", map[string]any{
-				"command": []string{testenv.Binary(t, "provider")},
-				"note":    strings.Repeat("x", 500_000),
-			}
+				"command": []string{testenv.Binary(t, "provider")}, "note": strings.Repeat("x", 500_000)}
 		}),
 	)
 	require.Equal(t, http.StatusServiceUnavailable, status, env.Text())
@@ -419,10 +390,8 @@ func TestDiskFull(t *testing.T) {
 	require.EqualValues(t, 1<<20, pair.host.outputs(jobID)["s2 host.0 out"].Bytes)
 	file, err := sql.Open(
 		"sqlite",
-		"file:"+strings.TrimPrefix(
-			pair.host.cfg.Database.URL.Reveal(),
-			"sqlite://",
-		)+"?_pragma=busy_timeout(10000)",
+		"file:"+strings.TrimPrefix(pair.host.cfg.Database.URL.Reveal(),
+			"sqlite://")+"?_pragma=busy_timeout(10000)",
 	)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, file.Close()) }()
