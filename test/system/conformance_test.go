@@ -38,7 +38,7 @@ func TestConformance(t *testing.T) {
 	results, _ := run(pair.guest.url)
 	for _, r := range results {
 		if r.Outcome != conformance.Pass {
-			t.Errorf("%s: %s (%s): %s: %s", r.Endpoint, r.Aspect, r.Section, r.Outcome, r.Seen)
+			t.Errorf("%s: %s (%s): %s: %s", r.Endpoint, r.Aspect, r.Section, r.Outcome, r.Observed)
 		}
 	}
 	if !conformance.Conforms(results) {
