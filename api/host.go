@@ -6,17 +6,12 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"hutong/activities"
 	"hutong/admission"
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/workflows"
 )
-
-// maxTold is how many of the jobs that wait for room are told that there may be some; others ask by themselves.
-const maxTold = 16
-
-// hostSilent is the silence after which nothing is placed on a host.
-const hostSilent = time.Minute
 
 // queryHosts lists the machines of this party that run tasks.
 func (s *Server) queryHosts(c *fiber.Ctx) error {
@@ -41,7 +36,7 @@ func hostOf(u store.RunnerUse, now time.Time) bfia.Runner {
 	switch {
 	case u.Left:
 		h.State = bfia.HostLeft
-	case now.Sub(u.HeartbeatAt) > hostSilent:
+	case now.Sub(u.HeartbeatAt) > activities.RunnerSilentAfter:
 		h.State = bfia.HostSilent
 	case u.Draining && u.Running == 0:
 		h.State = bfia.HostDrained
@@ -81,8 +76,8 @@ func (s *Server) drainHost(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	for _, a := range waiting[:min(len(waiting), maxTold)] {
-		if _, err := s.signal(c.UserContext(), workflows.PartyJobID(a.JobID), workflows.SignalCapacityHint, nil); err != nil {
+	for _, a := range waiting[:min(len(waiting), activities.MaxHints)] {
+		if _, err := s.signal(c.UserContext(), workflows.ParticipantJobID(a.JobID), workflows.SignalCapacityHint, nil); err != nil {
 			return err
 		}
 	}

@@ -23,7 +23,7 @@ func TestHosts(t *testing.T) {
 	big := store.Runner{RunnerID: "big", NodeID: "A", Devices: []string{"docker"}, Queue: "q", Slots: 8, HeartbeatAt: now,
 		CPUMilli: 7500, Memory: 32 << 30, Disk: 3 << 29, Labels: map[string]string{"gpu": "1"}}
 	require.NoError(t, p.store.PutRunner(t.Context(), big))
-	require.NoError(t, p.store.PutRunner(t.Context(), store.Runner{RunnerID: "old", NodeID: "A", Devices: []string{"process"}, Queue: "q", Slots: 1, HeartbeatAt: now.Add(-2 * hostSilent)}))
+	require.NoError(t, p.store.PutRunner(t.Context(), store.Runner{RunnerID: "old", NodeID: "A", Devices: []string{"process"}, Queue: "q", Slots: 1, HeartbeatAt: now.Add(-2 * activities.RunnerSilentAfter)}))
 
 	list := hosts()
 	require.Len(t, list, 2)

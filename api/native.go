@@ -153,7 +153,7 @@ func (s *Server) nativeApply(c *fiber.Ctx, in *nativeCommand) error {
 		return err
 	}
 	var grant bfia.Grant
-	gone, err := s.update(c.UserContext(), workflows.PartyJobID(in.JobID), workflows.UpdateReserve, bfia.ReserveRequest{JobID: in.JobID, Created: job.CreatedAt}, &grant)
+	gone, err := s.update(c.UserContext(), workflows.ParticipantJobID(in.JobID), workflows.UpdateReserve, bfia.ReserveRequest{JobID: in.JobID, Created: job.CreatedAt}, &grant)
 	switch {
 	case err != nil:
 		return err
@@ -174,7 +174,7 @@ func (s *Server) nativeReturn(c *fiber.Ctx, in *nativeCommand) error {
 	if _, err := s.jobCommandedBy(c, in.JobID); err != nil {
 		return err
 	}
-	if _, err := s.update(c.UserContext(), workflows.PartyJobID(in.JobID), workflows.UpdateRelease, bfia.ReleaseRequest{JobID: in.JobID}, nil); err != nil {
+	if _, err := s.update(c.UserContext(), workflows.ParticipantJobID(in.JobID), workflows.UpdateRelease, bfia.ReleaseRequest{JobID: in.JobID}, nil); err != nil {
 		return err
 	}
 	return ok(c, nil) // what has ended holds nothing
@@ -189,7 +189,7 @@ func (s *Server) nativeStop(c *fiber.Ctx, in *nativeCommand) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.signal(c.UserContext(), workflows.PartyJobID(in.JobID), workflows.SignalStop, workflows.Stop{By: job.SchedulerNode}); err != nil {
+	if _, err := s.signal(c.UserContext(), workflows.ParticipantJobID(in.JobID), workflows.SignalStop, workflows.Stop{By: job.SchedulerNode}); err != nil {
 		return err
 	}
 	return ok(c, nil)
@@ -259,7 +259,7 @@ func (s *Server) nativeTaskStop(c *fiber.Ctx, in *nativeCommand) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.signal(c.UserContext(), workflows.PartyJobID(in.JobID), workflows.SignalStop,
+	if _, err := s.signal(c.UserContext(), workflows.ParticipantJobID(in.JobID), workflows.SignalStop,
 		workflows.Stop{Task: t.Name, By: job.SchedulerNode, Attempt: in.TaskVersion + 1}); err != nil {
 		return err
 	}

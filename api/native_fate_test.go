@@ -75,7 +75,7 @@ func TestNativeFate(t *testing.T) {
 	p.good(post(bfia.PathPartnerTaskStatus, task(0, map[string]any{"status": "running"})))
 	p.good(post(bfia.PathPartnerTaskStart, task(0, nil)))
 	p.good(post(bfia.PathPartnerJobUpdate, fateCommand(map[string]any{"progress": 50.0})))
-	workflow := workflows.PartyJobID("j1")
+	workflow := workflows.ParticipantJobID("j1")
 	require.Equal(t, []signal{{workflow, workflows.SignalStart, nil},
 		{workflow, workflows.SignalTaskStart, bfia.TaskRef{JobID: "j1", TaskID: "j1_" + first, TaskName: first}}}, p.engine.taken())
 	_, err = p.store.StartTask(t.Context(), "j1", first, "j1_"+first, 1, time.Now())
@@ -171,8 +171,8 @@ func TestNativeScheduler(t *testing.T) {
 	p.good(post(bfia.PathSchedulerTaskReport, bfia.FateReport{JobID: "j1", TaskID: task, Role: "host", PartyID: guest, Status: "success"}))
 	p.good(post(bfia.PathSchedulerJobStop, map[string]any{"job_id": "j1", "stop_status": "canceled"}))
 	require.Equal(t, []signal{
-		{workflows.JobID("j1"), workflows.SignalCallback, workflows.Callback{Node: guest, TaskID: task, Role: "host", State: bfia.TaskSuccess}},
-		{workflows.JobID("j1"), workflows.SignalStop, workflows.Stop{By: "an unnamed party"}}}, p.engine.taken())
+		{workflows.SchedulerJobID("j1"), workflows.SignalCallback, workflows.Callback{Node: guest, TaskID: task, Role: "host", State: bfia.TaskSuccess}},
+		{workflows.SchedulerJobID("j1"), workflows.SignalStop, workflows.Stop{By: "an unnamed party"}}}, p.engine.taken())
 	report := func(change func(*bfia.FateReport)) call {
 		r := bfia.FateReport{JobID: "j1", TaskID: task, Role: "host", PartyID: guest, Status: "success"}
 		change(&r)

@@ -45,7 +45,7 @@ const closing = 8 * time.Second
 func (s *Server) reopen(ctx context.Context, job *store.Job) error {
 	waiting, cancel := context.WithTimeout(ctx, closing)
 	defer cancel()
-	err := s.temporal.GetWorkflow(waiting, workflows.PartyJobID(job.JobID), "").Get(waiting, nil)
+	err := s.temporal.GetWorkflow(waiting, workflows.ParticipantJobID(job.JobID), "").Get(waiting, nil)
 	var gone *serviceerror.NotFound
 	var failed *sdk.WorkflowExecutionError
 	if waiting.Err() != nil {
@@ -66,7 +66,7 @@ func (s *Server) reopen(ctx context.Context, job *store.Job) error {
 	if err != nil {
 		return err
 	}
-	in := workflows.PartyJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: job.SchedulerNode, Settings: s.Settings, FateFlow: true,
+	in := workflows.ParticipantJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: job.SchedulerNode, Settings: s.Settings, FateFlow: true,
 		Roles: job.Roles, Before: []workflows.PartBefore{}}
 	for _, t := range tasks {
 		b := workflows.PartBefore{Task: t.Name, Part: bfia.Part{Role: t.Role, Index: t.RoleIndex}.Self(), TaskID: t.TaskID, Attempt: t.Attempt,
@@ -76,8 +76,8 @@ func (s *Server) reopen(ctx context.Context, job *store.Job) error {
 		}
 		in.Before = append(in.Before, b)
 	}
-	return s.create(ctx, workflows.PartyJobID(job.JobID), workflows.PartyJobName, in, temporal.StartWorkflowOptions{
-		TypedSearchAttributes: workflows.PartyJobAttributes(in),
+	return s.create(ctx, workflows.ParticipantJobID(job.JobID), workflows.ParticipantJobType, in, temporal.StartWorkflowOptions{
+		TypedSearchAttributes: in.SearchAttributes(),
 		StaticSummary:         fmt.Sprintf("%s in job %s, again", strings.Join(in.Roles, ", "), job.JobID),
 		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 	})

@@ -51,7 +51,7 @@ func (s *Server) nativeReport(c *fiber.Ctx) error {
 	if !slices.Contains(nodes, in.PartyID) {
 		return bfia.Errorf(bfia.CodeForbidden, "%s takes no part in job %s", in.PartyID, task.JobID)
 	}
-	if _, err := s.signal(c.UserContext(), workflows.JobID(task.JobID), workflows.SignalCallback,
+	if _, err := s.signal(c.UserContext(), workflows.SchedulerJobID(task.JobID), workflows.SignalCallback,
 		workflows.Callback{Node: in.PartyID, TaskID: in.TaskID, Role: in.Role, State: state}); err != nil {
 		return err
 	}

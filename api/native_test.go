@@ -29,12 +29,12 @@ func TestNative(t *testing.T) {
 	for _, role := range []string{"guest", "host"} {
 		r := p.good(post(bfia.PathPartnerJobCreate, command(role, map[string]any{"dag_schema": inner})))
 		require.Equal(t, "success", r.Message)
-		require.Equal(t, []string{workflows.PartyJobID("j1")}, p.engine.started())
+		require.Equal(t, []string{workflows.ParticipantJobID("j1")}, p.engine.started())
 		p.good(post(bfia.PathPartnerJobStart, command(role, nil)))
 		p.good(post(bfia.PathPartnerTaskStart, command(role, task)))
 	}
-	start := signal{workflows.PartyJobID("j1"), workflows.SignalStart, nil}
-	begin := signal{workflows.PartyJobID("j1"), workflows.SignalTaskStart, bfia.TaskRef{JobID: "j1", TaskID: "j1_" + first, TaskName: first}}
+	start := signal{workflows.ParticipantJobID("j1"), workflows.SignalStart, nil}
+	begin := signal{workflows.ParticipantJobID("j1"), workflows.SignalTaskStart, bfia.TaskRef{JobID: "j1", TaskID: "j1_" + first, TaskName: first}}
 	require.Equal(t, []signal{start, begin, start, begin}, p.engine.taken())
 	_, err := p.store.StartTask(t.Context(), "j1", first, "j1_"+first, 1, time.Now())
 	require.NoError(t, err)
@@ -44,8 +44,8 @@ func TestNative(t *testing.T) {
 	p.good(post(bfia.PathPartnerTaskStop, command("host", task)))
 	p.good(post(bfia.PathPartnerJobStop, command("guest", nil)))
 	require.Equal(t, []signal{
-		{workflows.PartyJobID("j1"), workflows.SignalStop, workflows.Stop{Task: first, By: guest, Attempt: 1}},
-		{workflows.PartyJobID("j1"), workflows.SignalStop, workflows.Stop{By: guest}},
+		{workflows.ParticipantJobID("j1"), workflows.SignalStop, workflows.Stop{Task: first, By: guest, Attempt: 1}},
+		{workflows.ParticipantJobID("j1"), workflows.SignalStop, workflows.Stop{By: guest}},
 	}, p.engine.taken())
 
 	p.bad(post(bfia.PathPartnerJobStart, map[string]any{"job_id": "j1", "role": "guest", "party_id": host}), 200, bfia.CodeBadRequest, "party_id:")

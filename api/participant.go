@@ -8,7 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	temporal "go.temporal.io/sdk/client"
 
-	"hutong/activities"
+	"hutong/activities/participant"
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/workflows"
@@ -47,7 +47,7 @@ func (s *Server) acceptJob(c *fiber.Ctx, doc *bfia.Document, scheduler string, f
 	for _, w := range warnings {
 		s.logger.Info("a parameter contradicts its description", "job_id", doc.JobID, "task", w.Task, "role", w.Role, "parameter", w.Parameter, "warning", w.Message)
 	}
-	if err := activities.CheckFeasible(c.UserContext(), s.store, s.Node, s.Limits, doc, plan); err != nil {
+	if err := participant.CheckFeasible(c.UserContext(), s.store, s.Node, s.Limits, doc, plan); err != nil {
 		return err
 	}
 	if err := s.store.PutDocument(c.UserContext(), doc.JobID, doc.Bytes()); err != nil {
@@ -65,12 +65,12 @@ func (s *Server) acceptJob(c *fiber.Ctx, doc *bfia.Document, scheduler string, f
 		return err
 	}
 	// What has not begun may still be undone: its workflow knows.
-	in := workflows.PartyJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: scheduler, Settings: s.Settings, Approval: s.Approval, FateFlow: fate}
+	in := workflows.ParticipantJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: scheduler, Settings: s.Settings, Approval: s.Approval, FateFlow: fate}
 	for _, part := range own {
 		in.Roles = append(in.Roles, part.Self())
 	}
-	if err := s.create(c.UserContext(), workflows.PartyJobID(doc.JobID), workflows.PartyJobName, in, temporal.StartWorkflowOptions{
-		TypedSearchAttributes: workflows.PartyJobAttributes(in),
+	if err := s.create(c.UserContext(), workflows.ParticipantJobID(doc.JobID), workflows.ParticipantJobType, in, temporal.StartWorkflowOptions{
+		TypedSearchAttributes: in.SearchAttributes(),
 		StaticSummary:         fmt.Sprintf("%s in job %s", strings.Join(in.Roles, ", "), doc.JobID),
 	}); err != nil {
 		return err
@@ -182,7 +182,7 @@ func (s *Server) stopJob(c *fiber.Ctx) error {
 	if by == "" {
 		by = "an unnamed party"
 	}
-	_, err := s.signal(c.UserContext(), workflows.PartyJobID(ref.JobID), workflows.SignalStop,
+	_, err := s.signal(c.UserContext(), workflows.ParticipantJobID(ref.JobID), workflows.SignalStop,
 		workflows.Stop{Task: ref.TaskName, By: by, Undo: ref.Undo, Rejected: ref.State == bfia.JobRejected, Reason: ref.Reason,
 			Failure: ref.Failure.Bounded()})
 	if err != nil {
@@ -208,7 +208,7 @@ func (s *Server) stopTask(c *fiber.Ctx) error {
 	if by == "" {
 		by = "an unnamed party"
 	}
-	if _, err := s.signal(c.UserContext(), workflows.PartyJobID(tasks[0].JobID), workflows.SignalStop,
+	if _, err := s.signal(c.UserContext(), workflows.ParticipantJobID(tasks[0].JobID), workflows.SignalStop,
 		workflows.Stop{Task: tasks[0].Name, By: by}); err != nil {
 		return err
 	}
@@ -242,7 +242,7 @@ func (s *Server) jobCommandedBy(c *fiber.Ctx, jobID string) (*store.Job, error) 
 
 // signalParty signals a participant's workflow of a job whose row is there.
 func (s *Server) signalParty(c *fiber.Ctx, jobID, name string, arg any) error {
-	gone, err := s.signal(c.UserContext(), workflows.PartyJobID(jobID), name, arg)
+	gone, err := s.signal(c.UserContext(), workflows.ParticipantJobID(jobID), name, arg)
 	if err != nil {
 		return err
 	}
@@ -309,7 +309,7 @@ func (s *Server) containerCallback(c *fiber.Ctx) error {
 		return err
 	}
 	if !tasks[0].State.Terminal() {
-		if _, err := s.signal(c.UserContext(), workflows.PartyJobID(tasks[0].JobID), workflows.SignalTaskCallback, *report); err != nil {
+		if _, err := s.signal(c.UserContext(), workflows.ParticipantJobID(tasks[0].JobID), workflows.SignalTaskCallback, *report); err != nil {
 			return err
 		}
 	}

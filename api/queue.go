@@ -39,7 +39,7 @@ func (s *Server) applyForRoom(c *fiber.Ctx) error {
 		apply.Created = job.CreatedAt
 	}
 	var grant bfia.Grant
-	gone, err := s.update(c.UserContext(), workflows.PartyJobID(apply.JobID), workflows.UpdateReserve, apply, &grant)
+	gone, err := s.update(c.UserContext(), workflows.ParticipantJobID(apply.JobID), workflows.UpdateReserve, apply, &grant)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (s *Server) returnRoom(c *fiber.Ctx) error {
 	if _, err := s.jobCommandedBy(c, back.JobID); err != nil {
 		return err
 	}
-	if _, err := s.update(c.UserContext(), workflows.PartyJobID(back.JobID), workflows.UpdateRelease, back, nil); err != nil {
+	if _, err := s.update(c.UserContext(), workflows.ParticipantJobID(back.JobID), workflows.UpdateRelease, back, nil); err != nil {
 		return err
 	}
 	return ok(c, nil) // what has ended holds nothing
@@ -97,7 +97,7 @@ func (s *Server) roomFree(c *fiber.Ctx) error {
 		return bfia.Errorf(bfia.CodeForbidden, "%s takes no part in job %s", sender, ref.JobID)
 	}
 	if job.State == bfia.JobReady {
-		if _, err := s.signal(c.UserContext(), workflows.JobID(ref.JobID), workflows.SignalQueueChanged, nil); err != nil {
+		if _, err := s.signal(c.UserContext(), workflows.SchedulerJobID(ref.JobID), workflows.SignalQueueChanged, nil); err != nil {
 			return err
 		}
 	}
@@ -120,7 +120,7 @@ func (s *Server) changePriority(c *fiber.Ctx) error {
 	if job.State != bfia.JobPending && job.State != bfia.JobReady {
 		return bfia.Errorf(bfia.CodeConflict, "priority: job %s is %s; only what waits can be moved", change.JobID, job.State)
 	}
-	gone, err := s.update(c.UserContext(), workflows.JobID(change.JobID), workflows.UpdatePriority, change.Priority, nil)
+	gone, err := s.update(c.UserContext(), workflows.SchedulerJobID(change.JobID), workflows.UpdatePriority, change.Priority, nil)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,7 @@ package api
 import (
 	"context"
 
-	"hutong/activities"
+	"hutong/activities/participant"
 	"hutong/bfia"
 )
 
@@ -29,7 +29,7 @@ func (s *Server) scheduledReuse(ctx context.Context, doc *bfia.Document, plan *b
 
 // held are the tasks for which this party still has what the job's old_job_id left.
 func (s *Server) held(ctx context.Context, doc *bfia.Document, plan *bfia.Plan) ([]string, error) {
-	return (&activities.Records{Store: s.store, Blobs: s.blobs}).Reusable(ctx, doc, plan)
+	return participant.Reusable(ctx, s.store, s.blobs, doc, plan)
 }
 
 // checkOldJob refuses a job that names an earlier one of which nothing is known here: most likely its id is misspelt.

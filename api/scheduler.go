@@ -42,12 +42,12 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 		return err
 	}
 	// A row alone does not say that all parties have taken the job: its workflow knows.
-	in := workflows.JobInput{Plan: *plan, Node: s.Node, Nodes: doc.Config.Nodes(), Settings: s.Settings}
+	in := workflows.SchedulerJobInput{Plan: *plan, Node: s.Node, Nodes: doc.Config.Nodes(), Settings: s.Settings}
 	if in.Reuse, err = s.scheduledReuse(c.UserContext(), doc, plan); err != nil {
 		return err
 	}
-	if err := s.create(c.UserContext(), workflows.JobID(doc.JobID), workflows.JobName, in, temporal.StartWorkflowOptions{
-		TypedSearchAttributes: workflows.JobAttributes(in),
+	if err := s.create(c.UserContext(), workflows.SchedulerJobID(doc.JobID), workflows.SchedulerJobType, in, temporal.StartWorkflowOptions{
+		TypedSearchAttributes: in.SearchAttributes(),
 		StaticSummary:         "Schedule job " + doc.JobID,
 	}); err != nil {
 		return err
@@ -140,7 +140,7 @@ func (s *Server) stopAll(c *fiber.Ctx) error {
 	if by == "" {
 		by = "an unnamed party"
 	}
-	if _, err := s.signal(c.UserContext(), workflows.JobID(ref.JobID), workflows.SignalStop, workflows.Stop{Task: ref.TaskName, By: by}); err != nil {
+	if _, err := s.signal(c.UserContext(), workflows.SchedulerJobID(ref.JobID), workflows.SignalStop, workflows.Stop{Task: ref.TaskName, By: by}); err != nil {
 		return err
 	}
 	return ok(c, nil) // a job that has ended is stopped already
@@ -170,7 +170,7 @@ func (s *Server) partyCallback(c *fiber.Ctx) error {
 	if !slices.Contains(nodes, sender) {
 		return bfia.Errorf(bfia.CodeForbidden, "%s takes no part in job %s", sender, task.JobID)
 	}
-	if _, err := s.signal(c.UserContext(), workflows.JobID(task.JobID), workflows.SignalCallback, workflows.Callback{
+	if _, err := s.signal(c.UserContext(), workflows.SchedulerJobID(task.JobID), workflows.SignalCallback, workflows.Callback{
 		Node: sender, TaskID: report.TaskID, Role: report.Role, State: report.Status,
 		Failure: bfia.FailureOf(report.Status, report.Failure, report.Reason)}); err != nil {
 		return err

@@ -12,7 +12,8 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"hutong/activities"
-	"hutong/activities/runner"
+	driver "hutong/activities/runner"
+	runner "hutong/activities/taskrunner"
 	"hutong/admission"
 	"hutong/store"
 	"hutong/workflows"
@@ -25,7 +26,7 @@ type RunnerCapacity struct {
 	// Labels are what a provider or a task can require of it.
 	Labels map[string]string
 	// Capacity tells what it has for runs; it is asked again and again, since disks grow and limits change.
-	Capacity func(context.Context) (runner.Capacity, error)
+	Capacity func(context.Context) (driver.Capacity, error)
 }
 
 // capacityTimeout bounds the question for the capacity, so that a Docker Engine that hangs does not silence its host.
@@ -33,12 +34,12 @@ const capacityTimeout = 5 * time.Second
 
 // announcer tells the control workers of a host.
 type announcer struct {
-	runs   *activities.Runner
+	runs   *runner.Runner
 	offer  RunnerCapacity
 	logger *slog.Logger
 
 	mu   sync.Mutex
-	last runner.Capacity // what was told last; zero before the first time
+	last driver.Capacity // what was told last; zero before the first time
 }
 
 // announce writes the row by which control workers find the host. Where the capacity can't be told, what was told before
@@ -52,7 +53,7 @@ func (a *announcer) announce(ctx context.Context) error {
 	switch {
 	case err == nil:
 		a.last = has
-	case a.last == runner.Capacity{}:
+	case a.last == driver.Capacity{}:
 		return fmt.Errorf("what the host has for runs can't be told: %w", err)
 	default:
 		a.logger.Warn("what the host has for runs can't be told now; it stays as it was", "host_id", a.runs.RunnerID, "error", err)
@@ -62,17 +63,14 @@ func (a *announcer) announce(ctx context.Context) error {
 		CPUMilli: a.last.CPUMilli, Memory: a.last.Memory, Disk: a.last.Disk, Labels: a.offer.Labels})
 }
 
-// maxTold is how many of the jobs that wait for room are told that a host has come; others ask by themselves.
-const maxTold = 16
-
 // hintWaitingJobs tells jobs that wait for room at this party that a host has come.
 func hintWaitingJobs(ctx context.Context, c client.Client, db *store.Store, logger *slog.Logger) {
 	waiting, err := db.WaitingRequests(ctx, time.Now().Add(-admission.RequestTTL))
 	if err != nil {
 		logger.Warn("jobs that wait are not told of the host; they ask by themselves", "error", err)
 	}
-	for _, a := range waiting[:min(len(waiting), maxTold)] {
-		if err := c.SignalWorkflow(ctx, workflows.PartyJobID(a.JobID), "", workflows.SignalCapacityHint, nil); err != nil {
+	for _, a := range waiting[:min(len(waiting), activities.MaxHints)] {
+		if err := c.SignalWorkflow(ctx, workflows.ParticipantJobID(a.JobID), "", workflows.SignalCapacityHint, nil); err != nil {
 			logger.Warn("a job that waits is not told of the host; it asks by itself", "job_id", a.JobID, "error", err)
 		}
 	}

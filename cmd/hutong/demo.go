@@ -19,8 +19,8 @@ import (
 
 	"hutong/bfia"
 	"hutong/internal/devserver"
-	"hutong/internal/party"
 	"hutong/internal/image"
+	"hutong/internal/party"
 )
 
 // The demo's files, from the repository's root.

@@ -16,6 +16,7 @@ import (
 
 	"hutong/activities/runner"
 	"hutong/internal/devserver"
+	"hutong/internal/namespace"
 	"hutong/internal/party"
 )
 
@@ -212,7 +213,7 @@ func newMigrateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := devserver.EnsureNamespace(cmd.Context(), options, cfg.Temporal.Namespace, retention); err != nil {
+			if err := namespace.Ensure(cmd.Context(), options, cfg.Temporal.Namespace, retention); err != nil {
 				return err
 			}
 			_, _ = fmt.Fprintf(cmd.OutOrStdout(), "The database and the namespace %s of party %s are ready\n", cfg.Temporal.Namespace, cfg.NodeID)

@@ -24,6 +24,8 @@ import (
 	"go.temporal.io/server/common/membership/static"
 	"go.temporal.io/server/common/primitives"
 	"go.temporal.io/server/temporal"
+
+	"hutong/internal/namespace"
 )
 
 // startTimeout is how long an engine may take from the start of its services until all its namespaces answer.
@@ -240,7 +242,7 @@ func (e *Engine) ready(ctx context.Context, o EngineOptions) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	options := client.Options{HostPort: e.address, Logger: sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler))}
-	err := poll(ctx, func() (bool, error) {
+	err := namespace.Poll(ctx, func() (bool, error) {
 		c, err := client.DialContext(ctx, options)
 		if err != nil {
 			return false, err
@@ -252,15 +254,15 @@ func (e *Engine) ready(ctx context.Context, o EngineOptions) error {
 	if err != nil {
 		return fmt.Errorf("wait for the frontend at %s: %w", e.address, err)
 	}
-	for _, namespace := range o.Namespaces {
-		if err := EnsureNamespace(ctx, options, namespace, o.Retention); err != nil {
+	for _, name := range o.Namespaces {
+		if err := namespace.Ensure(ctx, options, name, o.Retention); err != nil {
 			return err
 		}
 	}
 	if e.uiAddress == "" {
 		return nil
 	}
-	err = poll(ctx, func() (bool, error) {
+	err = namespace.Poll(ctx, func() (bool, error) {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, e.uiAddress+"/healthz", nil)
 		if err != nil {
 			return true, err

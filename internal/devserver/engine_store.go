@@ -18,6 +18,8 @@ import (
 	sqliteschema "go.temporal.io/server/schema/sqlite"
 	"google.golang.org/protobuf/types/known/durationpb"
 	_ "modernc.org/sqlite" // the driver "sqlite", the same that the server uses
+
+	"hutong/workflows"
 )
 
 const clusterName = "active"
@@ -75,7 +77,7 @@ func (s *engineStore) prepare(ctx context.Context, namespaces []string, retentio
 	}
 	var configs []*sqliteschema.NamespaceConfig
 	for _, name := range namespaces {
-		c, err := sqliteschema.NewNamespaceConfig(clusterName, name, false, SearchAttributes())
+		c, err := sqliteschema.NewNamespaceConfig(clusterName, name, false, workflows.SearchAttributes())
 		if err != nil {
 			return fmt.Errorf("namespace %s: %w", name, err)
 		}

@@ -26,6 +26,9 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
+
+	"hutong/internal/namespace"
+	"hutong/workflows"
 )
 
 // The test binary is also an engine of its own process, to be killed.
@@ -107,8 +110,8 @@ func TestEngineKeepsItsHistory(t *testing.T) {
 		defer work(t, c).Stop()
 		run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "w", TaskQueue: "queue",
 			TypedSearchAttributes: temporal.NewSearchAttributes(
-				temporal.NewSearchAttributeKeyKeyword(AttributeJobID).ValueSet("j1"),
-				temporal.NewSearchAttributeKeyKeywordList(AttributeRoles).ValueSet([]string{"guest.0", "host.0"})),
+				workflows.AttributeJobID.ValueSet("j1"),
+				workflows.AttributeRoles.ValueSet([]string{"guest.0", "host.0"})),
 		}, ten, false)
 		require.NoError(t, err)
 		var sum int
@@ -132,7 +135,7 @@ func TestEngineKeepsItsHistory(t *testing.T) {
 	require.NoError(t, c.GetWorkflow(t.Context(), "w", "").Get(t.Context(), &sum))
 	assert.Equal(t, 10, sum)
 	found, err := c.ListWorkflow(t.Context(), &workflowservice.ListWorkflowExecutionsRequest{
-		Query: AttributeJobID + " = 'j1' AND " + AttributeRoles + " = 'host.0'"})
+		Query: workflows.AttributeJobID.GetName() + " = 'j1' AND " + workflows.AttributeRoles.GetName() + " = 'host.0'"})
 	require.NoError(t, err)
 	assert.Len(t, found.Executions, 1)
 
@@ -249,14 +252,14 @@ func TestEnsureNamespace(t *testing.T) {
 	var group sync.WaitGroup
 	for range 3 {
 		group.Go(func() {
-			assert.NoError(t, EnsureNamespace(t.Context(), options, "late", 7*24*time.Hour))
+			assert.NoError(t, namespace.Ensure(t.Context(), options, "late", 7*24*time.Hour))
 		})
 	}
 	group.Wait()
 	c := dial(t, e.Address(), "late")
 	work(t, c)
 	run, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{TaskQueue: "queue",
-		TypedSearchAttributes: temporal.NewSearchAttributes(temporal.NewSearchAttributeKeyKeyword(AttributeState).ValueSet("READY")),
+		TypedSearchAttributes: temporal.NewSearchAttributes(workflows.AttributeState.ValueSet("READY")),
 	}, ten, true)
 	require.NoError(t, err)
 	require.NoError(t, run.Get(t.Context(), nil))
@@ -267,7 +270,7 @@ func TestEnsureNamespace(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	err = EnsureNamespace(ctx, client.Options{HostPort: "127.0.0.1:1", Logger: options.Logger}, "x", time.Hour)
+	err = namespace.Ensure(ctx, client.Options{HostPort: "127.0.0.1:1", Logger: options.Logger}, "x", time.Hour)
 	assert.ErrorContains(t, err, "connect to Temporal at 127.0.0.1:1")
 }
 

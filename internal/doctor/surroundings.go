@@ -23,10 +23,10 @@ import (
 
 	"hutong/activities"
 	"hutong/activities/runner"
-	"hutong/internal/devserver"
 	"hutong/internal/party"
 	"hutong/store"
 	"hutong/store/blob"
+	"hutong/workflows"
 )
 
 func surroundings(cfg *party.Config) []check {
@@ -66,8 +66,8 @@ func temporal(ctx context.Context, cfg *party.Config) Check {
 	if err != nil {
 		return failed("see Temporal's log, and that this party may use the namespace", "search attributes of %s: %v", cfg.Temporal.Namespace, err)
 	}
-	for _, name := range slices.Sorted(maps.Keys(devserver.SearchAttributes())) {
-		if there.GetCustomAttributes()[name] != devserver.SearchAttributes()[name] {
+	for _, name := range slices.Sorted(maps.Keys(workflows.SearchAttributes())) {
+		if there.GetCustomAttributes()[name] != workflows.SearchAttributes()[name] {
 			return failed("run hutong migrate with this configuration", "namespace %s lacks the search attribute %s", cfg.Temporal.Namespace, name)
 		}
 	}

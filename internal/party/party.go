@@ -14,8 +14,11 @@ import (
 	"go.temporal.io/sdk/client"
 	temporallog "go.temporal.io/sdk/log"
 
-	"hutong/activities"
+	"hutong/activities/housekeeping"
+	"hutong/activities/participant"
 	"hutong/activities/runner"
+	"hutong/activities/scheduler"
+	taskrunner "hutong/activities/taskrunner"
 	"hutong/admission"
 	"hutong/api"
 	"hutong/bfia"
@@ -259,10 +262,12 @@ func (p *Party) startTransport(ctx context.Context, docker *runner.Docker) error
 
 func (p *Party) startControl(engine client.Client, db *store.Store, blobs blob.Store) error {
 	httpClient := &http.Client{Timeout: p.cfg.Remote.Timeout}
-	w := worker.NewControl(engine, &activities.Records{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits()}, &activities.Remote{
-		Client:    bfiaclient.New(p.cfg.NodeID, p.route, p.cfg.Remote.Timeout),
-		Documents: db, Transport: "http://" + reachable(p.cfg.Transport.Listen), HTTP: httpClient, Logger: p.logger,
-	}, &activities.Housekeeping{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.KeepResults, Logger: p.logger})
+	partners := bfiaclient.New(p.cfg.NodeID, p.route, p.cfg.Remote.Timeout)
+	w := worker.NewControl(engine,
+		&scheduler.Activities{Node: p.cfg.NodeID, Store: db, Documents: db, Limits: p.limits(), Client: partners, Logger: p.logger},
+		&participant.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits(), Client: partners,
+			Transport: "http://" + reachable(p.cfg.Transport.Listen), HTTP: httpClient, Logger: p.logger},
+		&housekeeping.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.KeepResults, Logger: p.logger})
 	if err := w.Start(); err != nil {
 		return err
 	}
@@ -271,8 +276,8 @@ func (p *Party) startControl(engine client.Client, db *store.Store, blobs blob.S
 }
 
 func (p *Party) startRunner(ctx context.Context, engine client.Client, db *store.Store, blobs blob.Store, docker *runner.Docker) error {
-	runs := &activities.Runner{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Drivers: map[string]runner.Driver{},
-		System: p.system, Told: told(engine), StopGrace: p.cfg.Runner.StopGrace, Logger: p.logger}
+	runs := &taskrunner.Runner{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Drivers: map[string]runner.Driver{},
+		System: p.system, OnReport: forwardReports(engine), StopGrace: p.cfg.Runner.StopGrace, Logger: p.logger}
 	var host runner.Driver
 	if len(p.cfg.Runner.Process.Allow) > 0 {
 		processes, err := runner.NewProcess(runner.ProcessOptions{Dir: filepath.Join(p.cfg.DataDir, "runs"), AllowedCommands: p.cfg.Runner.Process.Allow})
@@ -313,10 +318,10 @@ func (p *Party) startRunner(ctx context.Context, engine client.Client, db *store
 	return nil
 }
 
-// told passes on what a run says of its end to the job's workflow, as its callback does.
-func told(engine client.Client) func(context.Context, string, bfia.TaskReport) error {
+// forwardReports returns a function that forwards the end of a polled container to the job's workflow, as its callback does.
+func forwardReports(engine client.Client) func(context.Context, string, bfia.TaskReport) error {
 	return func(ctx context.Context, jobID string, report bfia.TaskReport) error {
-		return engine.SignalWorkflow(ctx, workflows.PartyJobID(jobID), "", workflows.SignalTaskCallback, report)
+		return engine.SignalWorkflow(ctx, workflows.ParticipantJobID(jobID), "", workflows.SignalTaskCallback, report)
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"hutong/bfia"
-	"hutong/test/testenv"
 	"hutong/store"
+	"hutong/test/testenv"
 )
 
 // patience is how long Hutong waits for one answer.

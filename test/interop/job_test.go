@@ -13,9 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
-	"hutong/test/testenv"
 	"hutong/store/blob"
 	"hutong/store/dataset"
+	"hutong/test/testenv"
 )
 
 const (

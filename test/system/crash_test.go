@@ -18,8 +18,8 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"hutong/bfia"
-	"hutong/test/testenv"
 	"hutong/store/storetest"
+	"hutong/test/testenv"
 )
 
 // program is a running hutong process.

@@ -15,9 +15,11 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"hutong/activities"
+	"hutong/activities/scheduler"
 	"hutong/bfia"
 	"hutong/test/testenv"
 	"hutong/workflows"
+	schedulerworkflow "hutong/workflows/scheduler"
 )
 
 // The engine ends a workflow whose history has grown beyond these.
@@ -41,7 +43,7 @@ func TestThousandTasks(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	w := worker.New(c, activities.ControlQueue, worker.Options{DeadlockDetectionTimeout: 10 * time.Second})
-	w.RegisterWorkflowWithOptions(workflows.Job, workflow.RegisterOptions{Name: workflows.JobName})
+	w.RegisterWorkflowWithOptions(schedulerworkflow.Job, workflow.RegisterOptions{Name: workflows.SchedulerJobType})
 	for name, f := range partiesThatEndAtOnce(c) {
 		w.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
 	}
@@ -53,7 +55,7 @@ func TestThousandTasks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			in := workflows.JobInput{Node: guestNode, Nodes: []string{guestNode, hostNode}, Settings: workflows.Settings{
+			in := workflows.SchedulerJobInput{Node: guestNode, Nodes: []string{guestNode, hostNode}, Settings: workflows.Settings{
 				PollAfter: time.Minute, PollEvery: time.Second, GiveUpAfter: 10 * time.Minute, StopGrace: time.Second, TasksInFlight: 100, Attempts: 3}}
 			in.Plan = bfia.Plan{JobID: "thousand-" + name, FlowID: "flow", Initiator: bfia.Initiator{Role: "guest", NodeID: guestNode}}
 			for i := range n {
@@ -66,8 +68,8 @@ func TestThousandTasks(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
-			run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: workflows.JobID(in.Plan.JobID), TaskQueue: activities.ControlQueue,
-				TypedSearchAttributes: workflows.JobAttributes(in)}, workflows.JobName, in)
+			run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: workflows.SchedulerJobID(in.Plan.JobID), TaskQueue: activities.ControlQueue,
+				TypedSearchAttributes: in.SearchAttributes()}, workflows.SchedulerJobType, in)
 			require.NoError(t, err)
 			var result workflows.Result
 			require.NoError(t, run.Get(ctx, &result))
@@ -87,22 +89,22 @@ func TestThousandTasks(t *testing.T) {
 // ended when they have been started.
 func partiesThatEndAtOnce(c client.Client) map[string]any {
 	return map[string]any{
-		activities.RecordScheduleJobName: func(context.Context, bfia.Plan, []string, time.Time) error { return nil },
-		activities.RecordProgressName:    func(context.Context, activities.Progress) error { return nil },
-		activities.DequeueName: func(context.Context, string, time.Time) (activities.QueueState, error) {
-			return activities.QueueState{Go: true}, nil
+		"RecordScheduleJob": func(context.Context, scheduler.RecordScheduleJobInput) error { return nil },
+		"RecordProgress":    func(context.Context, scheduler.Progress) error { return nil },
+		"Enqueue": func(context.Context, scheduler.EnqueueInput) (scheduler.QueueState, error) {
+			return scheduler.QueueState{Go: true}, nil
 		},
-		activities.SendCreateName: func(context.Context, string, string) (bfia.JobAccepted, error) {
+		"SendCreate": func(context.Context, scheduler.SendCreateInput) (bfia.JobAccepted, error) {
 			return bfia.JobAccepted{Callbacks: true, Attempts: true, Reservations: true}, nil
 		},
-		activities.SendReserveName: func(context.Context, string, bfia.ReserveRequest) (bfia.Grant, error) {
+		"SendReserve": func(context.Context, scheduler.SendReserveInput) (bfia.Grant, error) {
 			return bfia.Grant{Granted: true, Parallelism: 20}, nil
 		},
-		activities.SendStartName: func(context.Context, string, string) error { return nil },
-		activities.SendStopName:  func(context.Context, string, bfia.JobRef) error { return nil },
-		activities.SendTaskStartName: func(ctx context.Context, node string, ref bfia.TaskRef) error {
-			return c.SignalWorkflow(ctx, workflows.JobID(ref.JobID), "", workflows.SignalCallback,
-				workflows.Callback{Node: node, TaskID: ref.TaskID, State: bfia.TaskSuccess})
+		"SendStart": func(context.Context, scheduler.SendStartInput) error { return nil },
+		"SendStop":  func(context.Context, scheduler.SendStopInput) error { return nil },
+		"SendTaskStart": func(ctx context.Context, in scheduler.SendTaskStartInput) error {
+			return c.SignalWorkflow(ctx, workflows.SchedulerJobID(in.Task.JobID), "", workflows.SignalCallback,
+				workflows.Callback{Node: in.Node, TaskID: in.Task.TaskID, State: bfia.TaskSuccess})
 		},
 	}
 }

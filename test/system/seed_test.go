@@ -58,8 +58,8 @@ func TestSeedJob(t *testing.T) {
 					checkResults(t, w.guest, host, jobID)
 					checkNothingLeft(t, w.guest, jobID, device)
 					checkNothingLeft(t, host, jobID, device)
-					checkEngine(t, w.guest, workflows.JobID(jobID))
-					checkEngine(t, host, workflows.PartyJobID(jobID))
+					checkEngine(t, w.guest, workflows.SchedulerJobID(jobID))
+					checkEngine(t, host, workflows.ParticipantJobID(jobID))
 				})
 			}
 		})

@@ -21,6 +21,7 @@ import (
 	"hutong/store"
 	"hutong/store/blob"
 	"hutong/workflows"
+	"hutong/workflows/housekeeping"
 )
 
 // engine connects to a party's namespace.
@@ -33,12 +34,12 @@ func (n *node) engine() temporal.Client {
 }
 
 // keepHouse runs a party's housekeeping now, and tells what it did.
-func (n *node) keepHouse() workflows.HousekeepingResult {
+func (n *node) keepHouse() housekeeping.Result {
 	n.t.Helper()
 	run, err := n.engine().ExecuteWorkflow(n.t.Context(), temporal.StartWorkflowOptions{ID: "housekeeping-now", TaskQueue: activities.ControlQueue},
-		workflows.HousekeepingName)
+		workflows.HousekeepingType)
 	require.NoError(n.t, err)
-	var done workflows.HousekeepingResult
+	var done housekeeping.Result
 	require.NoError(n.t, run.Get(n.t.Context(), &done))
 	return done
 }
@@ -178,7 +179,7 @@ func TestHousekeepingBegins(t *testing.T) {
 	}
 	described, err := w.guest.engine().DescribeWorkflowExecution(t.Context(), workflows.HousekeepingID, "")
 	require.NoError(t, err)
-	require.Equal(t, workflows.HousekeepingName, described.WorkflowExecutionInfo.Type.Name)
+	require.Equal(t, workflows.HousekeepingType, described.WorkflowExecutionInfo.Type.Name)
 	require.Equal(t, "Running", described.WorkflowExecutionInfo.Status.String())
 }
 
@@ -205,7 +206,7 @@ func TestOrphans(t *testing.T) {
 		return row.ContainerID != "" && there(t, cli, row.ContainerID) == container.StateRunning
 	}, time.Minute, 50*time.Millisecond)
 	stop()
-	require.NoError(t, w.host.engine().TerminateWorkflow(t.Context(), workflows.PartyJobID(jobID), "", "an operator had enough"))
+	require.NoError(t, w.host.engine().TerminateWorkflow(t.Context(), workflows.ParticipantJobID(jobID), "", "an operator had enough"))
 
 	deployment, err := db.DeploymentID(t.Context())
 	require.NoError(t, err)
@@ -280,7 +281,7 @@ func TestSchedulerLost(t *testing.T) {
 			return err == nil && len(tasks) == 2 && tasks[0].ContainerID != ""
 		}, time.Minute, 50*time.Millisecond)
 	}
-	require.NoError(t, w.guest.engine().TerminateWorkflow(t.Context(), workflows.JobID(jobID), "", "an operator had enough"))
+	require.NoError(t, w.guest.engine().TerminateWorkflow(t.Context(), workflows.SchedulerJobID(jobID), "", "an operator had enough"))
 	w.guest.setBack(jobID, "created_at", 1)
 	require.Equal(t, []string{jobID}, w.guest.keepHouse().Lost)
 	s := w.guest.status(jobID)

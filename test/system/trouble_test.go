@@ -67,8 +67,8 @@ func TestFailure(t *testing.T) {
 	require.Equal(t, "hutong job logs "+jobID+" --task s1 --role host.0", strings.TrimPrefix(at.Failure.Hint, "read its log: "))
 	require.NotEmpty(t, at.Failure.Log)
 	require.Equal(t, at.Failure, at.Tasks[0].Parties[0].Failure)
-	checkExplained(t, w.guest, workflows.JobID(jobID), s.Reason)
-	checkExplained(t, w.host, workflows.PartyJobID(jobID), s.Reason)
+	checkExplained(t, w.guest, workflows.SchedulerJobID(jobID), s.Reason)
+	checkExplained(t, w.host, workflows.ParticipantJobID(jobID), s.Reason)
 	require.Equal(t, bfia.TaskFailed, s.Tasks[0].State)
 	require.Equal(t, bfia.TaskReady, s.Tasks[1].State)
 	for _, p := range s.Tasks[0].Parties {
@@ -91,7 +91,7 @@ func TestTerminated(t *testing.T) {
 	c, err := temporal.Dial(temporal.Options{HostPort: w.host.cfg.Temporal.Address, Namespace: w.host.cfg.Temporal.Namespace})
 	require.NoError(t, err)
 	defer c.Close()
-	require.NoError(t, c.TerminateWorkflow(t.Context(), workflows.PartyJobID(jobID), "", "an operator had enough"))
+	require.NoError(t, c.TerminateWorkflow(t.Context(), workflows.ParticipantJobID(jobID), "", "an operator had enough"))
 	require.Eventually(t, func() bool {
 		tasks, err := db.Tasks(t.Context(), jobID)
 		return err == nil && tasks[0].ExitCode != nil

@@ -24,10 +24,10 @@ import (
 
 	"hutong/activities/runner"
 	"hutong/bfia"
-	"hutong/internal/party"
 	"hutong/internal/image"
-	"hutong/test/testenv"
+	"hutong/internal/party"
 	"hutong/store"
+	"hutong/test/testenv"
 )
 
 const (

@@ -20,7 +20,7 @@ import (
 
 	"go.temporal.io/sdk/client"
 
-	"hutong/internal/devserver"
+	"hutong/internal/namespace"
 	"hutong/test/testenv/ports"
 )
 
@@ -132,7 +132,7 @@ func Namespace(t testing.TB, address, name string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := devserver.EnsureNamespace(ctx, client.Options{HostPort: address}, name, 24*time.Hour); err != nil {
+	if err := namespace.Ensure(ctx, client.Options{HostPort: address}, name, 24*time.Hour); err != nil {
 		t.Fatalf("making namespace %s: %v", name, err)
 	}
 }
