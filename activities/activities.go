@@ -103,7 +103,7 @@ func ContainerSpec(ctx context.Context, db *store.Store, key TaskKey, part bfia.
 	ids := map[string]string{}
 	for _, row := range rows {
 		if row.TaskID != "" {
-			ids[row.Name] = row.DataID()
+			ids[row.Name] = row.OutputTaskID()
 		}
 		if row.Name == key.Task && row.ReusedTaskID == "" {
 			ids[row.Name] = taskID // the row may name a later attempt

@@ -19,7 +19,7 @@ func TestApprovalByHand(t *testing.T) {
 	p := newParty(t, func(c *Config) { c.Approval = true }).withProvider().withData()
 	for range 2 {
 		r := p.good(post(bfia.PathCreate, job(t, "j1")).from(guest))
-		require.JSONEq(t, `{"job_status":"PENDING","callbacks":true,"attempts":true,"applications":true}`, string(r.Data))
+		require.JSONEq(t, `{"job_status":"PENDING","callbacks":true,"attempts":true,"reservations":true}`, string(r.Data))
 	}
 	task := bfia.TaskRef{JobID: "j1", TaskID: bfia.TaskID("j1", first), TaskName: first}
 	p.bad(post(bfia.PathStart, bfia.JobRef{JobID: "j1"}).from(guest), 200, bfia.CodeConflict, "j1 waits for the approval of "+guest)

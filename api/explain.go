@@ -13,7 +13,7 @@ func failureOf(t store.Task) *bfia.Failure {
 	if t.State != bfia.TaskFailed {
 		return nil
 	}
-	return t.Explanation
+	return t.Failure
 }
 
 // explain makes a status say why a job did not go well, as this party's own users may know it: of its own parts all that

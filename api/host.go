@@ -31,19 +31,19 @@ func (s *Server) queryHosts(c *fiber.Ctx) error {
 
 // hostOf is a host as clients see it.
 func hostOf(u store.RunnerUse, now time.Time) bfia.Runner {
-	h := bfia.Runner{RunnerID: u.RunnerID, Devices: u.Devices, Labels: u.Labels, Draining: u.Draining, HeartbeatAt: u.HeartbeatAt, Running: u.Running,
-		Total: hostRoom(u.Slots, u.CPUMilli, u.Memory, u.Disk), Used: hostRoom(u.Seats, u.UsedCPUMilli, u.UsedMemory, u.UsedDisk)}
+	h := bfia.Runner{RunnerID: u.RunnerID, Devices: u.Devices, Labels: u.Labels, Draining: u.Draining, HeartbeatAt: u.HeartbeatAt, Running: u.RunningParts,
+		Total: hostRoom(u.Slots, u.CPUMilli, u.Memory, u.Disk), Used: hostRoom(u.UsedSlots, u.UsedCPUMilli, u.UsedMemory, u.UsedDisk)}
 	switch {
-	case u.Left:
-		h.State = bfia.HostLeft
+	case u.Deregistered:
+		h.State = bfia.RunnerLeft
 	case now.Sub(u.HeartbeatAt) > activities.RunnerSilentAfter:
-		h.State = bfia.HostSilent
-	case u.Draining && u.Running == 0:
-		h.State = bfia.HostDrained
+		h.State = bfia.RunnerSilent
+	case u.Draining && u.RunningParts == 0:
+		h.State = bfia.RunnerDrained
 	case u.Draining:
-		h.State = bfia.HostDraining
+		h.State = bfia.RunnerDraining
 	default:
-		h.State = bfia.HostReady
+		h.State = bfia.RunnerReady
 	}
 	return h
 }
@@ -60,7 +60,7 @@ func (s *Server) drainHost(c *fiber.Ctx) error {
 		return err
 	}
 	if body.RunnerID == "" {
-		return bfia.Errorf(bfia.CodeBadRequest, "host_id: is required")
+		return bfia.Errorf(bfia.CodeBadRequest, "runner_id: is required")
 	}
 	if body.Draining == nil {
 		return bfia.Errorf(bfia.CodeBadRequest, "draining: is required, true or false")

@@ -70,7 +70,7 @@ func (s *Server) reopen(ctx context.Context, job *store.Job) error {
 		Roles: job.Roles, Before: []workflows.PartBefore{}}
 	for _, t := range tasks {
 		b := workflows.PartBefore{Task: t.Name, Part: bfia.Part{Role: t.Role, Index: t.RoleIndex}.Self(), TaskID: t.TaskID, Attempt: t.Attempt,
-			State: t.State, Failure: t.Explanation}
+			State: t.State, Failure: t.Failure}
 		if t.State == bfia.TaskFailed && b.Failure == nil {
 			b.Failure = &bfia.Failure{Kind: bfia.FailedUnknown, Message: t.Reason}
 		}

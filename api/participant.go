@@ -267,7 +267,7 @@ func (s *Server) pollTask(c *fiber.Ctx) error {
 	for _, t := range tasks {
 		states = append(states, t.State)
 		if t.State == bfia.TaskFailed && failure == nil {
-			failure = t.Explanation.Shared(s.Settings.FailureSharing)
+			failure = t.Failure.Shared(s.Settings.FailureSharing)
 		}
 	}
 	return ok(c, bfia.PollResult{Status: bfia.MergeTaskStates(states...), Reason: failure.Text(), Failure: failure})

@@ -93,7 +93,7 @@ func (s *Server) roomFree(c *fiber.Ctx) error {
 	if err != nil {
 		return unknownJob(err, ref.JobID, s.Node)
 	}
-	if sender := s.sender(c); sender != "" && !slices.Contains(job.Nodes, sender) {
+	if sender := s.sender(c); sender != "" && !slices.Contains(job.ParticipantNodes, sender) {
 		return bfia.Errorf(bfia.CodeForbidden, "%s takes no part in job %s", sender, ref.JobID)
 	}
 	if job.State == bfia.JobReady {
@@ -176,9 +176,9 @@ func (s *Server) place(ctx context.Context, job store.ScheduleJob) (*bfia.Queued
 		return nil, err
 	}
 	q.Node, q.Limits = s.Node, s.Limits
-	for _, t := range q.Turns(time.Now()) {
+	for _, t := range q.Statuses(time.Now()) {
 		if t.JobID == job.JobID {
-			return &bfia.Queued{Priority: job.Priority, Place: t.Place, Of: len(q.Waiting), Reason: t.Reason, Since: job.QueuedAt}, nil
+			return &bfia.Queued{Priority: job.Priority, Position: t.Position, Total: len(q.Waiting), Reason: t.Reason, Since: job.QueuedAt}, nil
 		}
 	}
 	return nil, nil // it has just started

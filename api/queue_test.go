@@ -16,14 +16,14 @@ import (
 func TestApplyForRoom(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	r := p.good(post(bfia.PathCreate, withHost(t, "j1")).from(host))
-	require.Contains(t, string(r.Data), `"applications":true`)
+	require.Contains(t, string(r.Data), `"reservations":true`)
 	row, err := p.store.Job(t.Context(), "j1")
 	require.NoError(t, err)
 
-	p.engine.grant = bfia.Grant{Reason: "it is full", Place: 1, Of: 2, State: bfia.JobReady}
+	p.engine.grant = bfia.Grant{Reason: "it is full", Position: 1, Total: 2, State: bfia.JobReady}
 	ask := bfia.ReserveRequest{JobID: "j1", Priority: 3, Created: row.CreatedAt.Add(-time.Minute), Generation: 1}
 	r = p.good(post(bfia.PathReserve, ask).from(host))
-	require.JSONEq(t, `{"granted":false,"job_status":"READY","reason":"it is full","place":1,"of":2}`, string(r.Data))
+	require.JSONEq(t, `{"granted":false,"job_status":"READY","reason":"it is full","position":1,"total":2}`, string(r.Data))
 	require.Equal(t, signal{workflows.ParticipantJobID("j1"), workflows.UpdateReserve, ask}, p.engine.signals[0])
 
 	for _, claimed := range []time.Time{{}, row.CreatedAt.Add(time.Hour), row.CreatedAt.Add(-time.Hour)} {
@@ -42,7 +42,7 @@ func TestApplyForRoom(t *testing.T) {
 // A job that could never run here is refused when it is created, with the numbers.
 func TestImpossibleJob(t *testing.T) {
 	p := newParty(t).withProvider().withData()
-	require.NoError(t, p.store.PutRunner(t.Context(), store.Runner{RunnerID: "h", NodeID: guest, Devices: []string{"docker"}, Queue: "q", Slots: 4, CPUMilli: 8000, Memory: 16 << 30}))
+	require.NoError(t, p.store.PutRunner(t.Context(), store.Runner{RunnerID: "h", NodeID: guest, Devices: []string{"docker"}, TaskQueue: "q", Slots: 4, CPUMilli: 8000, Memory: 16 << 30}))
 	greedy := edited(t, "j1", map[string]any{"cpu": 64, "memory": -1, "disk": -1}, "config", "job_params", "guest", "0", "resources")
 	p.bad(post(bfia.PathCreate, greedy).from(host), 200, bfia.CodeBadRequest,
 		"config.job_params: "+guest+" could never run the job: no room for guest.0: host h has 8 of 8 CPU cores free, asked for 64")
@@ -79,7 +79,7 @@ func TestPriority(t *testing.T) {
 	require.NotNil(t, second)
 	assert.Equal(t, "asks the parties for room", first.Reason)
 	assert.Equal(t, 4, second.Priority)
-	assert.Equal(t, []int{2, 2}, []int{second.Place, second.Of})
+	assert.Equal(t, []int{2, 2}, []int{second.Position, second.Total})
 	assert.Equal(t, "1 jobs run at "+guest+", which is its limit", second.Reason)
 
 	p.engine.signals = nil

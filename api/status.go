@@ -85,7 +85,7 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 		return nil, err
 	}
 	status := &bfia.JobStatus{JobID: job.JobID, FlowID: job.FlowID, State: job.State, Status: map[string]bfia.TaskState{},
-		Reason: job.Reason, Failure: job.Explanation, Scheduler: s.Node, CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
+		Reason: job.Reason, Failure: job.Failure, Scheduler: s.Node, CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
 	if status.Queued, err = s.place(ctx, job); err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 			State: t.State, Reason: t.Reason, DependsOn: t.DependsOn, Attempt: further(t.Attempt), StartedAt: t.StartedAt, EndedAt: t.EndedAt}
 		for _, p := range byTask[t.TaskID] {
 			ps := bfia.PartStatus{NodeID: p.NodeID, Role: p.Role, Index: p.RoleIndex, State: p.State,
-				Reason: p.Reason, Failure: p.Explanation, StartedAt: p.StartedAt, EndedAt: p.EndedAt}
+				Reason: p.Reason, Failure: p.Failure, StartedAt: p.StartedAt, EndedAt: p.EndedAt}
 			if p.NodeID == s.Node && !p.State.Terminal() { // what a running part at this party says of itself
 				ps.Progress = progress[part{t.Name, p.Role, p.RoleIndex}]
 			}
@@ -142,7 +142,7 @@ func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 		return nil, err
 	}
 	status := &bfia.JobStatus{JobID: job.JobID, FlowID: job.FlowID, State: job.State, Status: map[string]bfia.TaskState{},
-		Reason: job.Reason, Failure: job.Explanation, Scheduler: job.SchedulerNode, CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
+		Reason: job.Reason, Failure: job.Failure, Scheduler: job.SchedulerNode, CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
 	place := map[string]int{}
 	for _, r := range rows {
 		i, found := place[r.Name]

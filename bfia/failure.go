@@ -14,9 +14,9 @@ type Failure struct {
 	Task   string      `json:"task_name,omitempty"` // empty: the job as a whole
 	// ExitCode is the container's, where the kind is FailedExit, FailedMemory or FailedKilled.
 	ExitCode int      `json:"exit_code,omitempty"`
-	By       string   `json:"by,omitempty"`    // who stopped or rejected it
-	Message  string   `json:"words,omitempty"` // a partner's own are quoted
-	Log      []string `json:"log,omitempty"`   // the last lines
+	By       string   `json:"by,omitempty"`      // who stopped or rejected it
+	Message  string   `json:"message,omitempty"` // a partner's own are quoted
+	Log      []string `json:"log,omitempty"`     // the last lines
 	// Hint is what to try. It is made for the reader, and not kept.
 	Hint string `json:"hint,omitempty"`
 }
@@ -26,22 +26,22 @@ type FailureKind string
 
 // The kinds of failures.
 const (
-	FailedExit      FailureKind = "exit_code"     // the container's exit code is not 0
-	FailedMemory    FailureKind = "out_of_memory" // the container hit its memory limit
-	FailedImage     FailureKind = "image_missing"
-	FailedStart     FailureKind = "not_started"   // the container could not be made or started
-	FailedInput     FailureKind = "input_missing" // a dataset or a provider is not there
-	FailedReported  FailureKind = "reported"      // the component said so
-	FailedVanished  FailureKind = "vanished"      // the container was removed by someone else
-	FailedKilled    FailureKind = "killed"        // the container was killed from outside: by someone, with its daemon or with its host
-	FailedTemporary FailureKind = "temporary"     // the component says so: its exit code is 75, EX_TEMPFAIL of sysexits.h
-	FailedHost      FailureKind = "host_lost"     // nothing was heard of the container's host for too long
-	FailedRefused   FailureKind = "refused"       // a party refused a command
-	FailedTimeout   FailureKind = "timeout"       // a party gave no good answer for too long
-	FailedStopped   FailureKind = "stopped"
-	FailedRejected  FailureKind = "rejected" // a party did not approve the job
-	FailedInternal  FailureKind = "internal" // something of the party's own is broken
-	FailedUnknown   FailureKind = "unknown"  // the party told nothing
+	FailedExit       FailureKind = "exit_code"     // the container's exit code is not 0
+	FailedMemory     FailureKind = "out_of_memory" // the container hit its memory limit
+	FailedImage      FailureKind = "image_missing"
+	FailedStart      FailureKind = "not_started"   // the container could not be made or started
+	FailedInput      FailureKind = "input_missing" // a dataset or a provider is not there
+	FailedReported   FailureKind = "reported"      // the component said so
+	FailedVanished   FailureKind = "vanished"      // the container was removed by someone else
+	FailedKilled     FailureKind = "killed"        // the container was killed from outside: by someone, with its daemon or with its host
+	FailedTemporary  FailureKind = "temporary"     // the component says so: its exit code is 75, EX_TEMPFAIL of sysexits.h
+	FailedRunnerLost FailureKind = "runner_lost"   // nothing was heard of the container's host for too long
+	FailedRefused    FailureKind = "refused"       // a party refused a command
+	FailedTimeout    FailureKind = "timeout"       // a party gave no good answer for too long
+	FailedStopped    FailureKind = "stopped"
+	FailedRejected   FailureKind = "rejected" // a party did not approve the job
+	FailedInternal   FailureKind = "internal" // something of the party's own is broken
+	FailedUnknown    FailureKind = "unknown"  // the party told nothing
 )
 
 // FailureSharing is how much of a failure a party lets its partners know.
@@ -56,7 +56,7 @@ const (
 
 // Retryable tells whether another attempt may well go better: what ended this one was none of its own doing.
 func (f *Failure) Retryable() bool {
-	return f != nil && (f.Kind == FailedKilled || f.Kind == FailedHost || f.Kind == FailedTemporary)
+	return f != nil && (f.Kind == FailedKilled || f.Kind == FailedRunnerLost || f.Kind == FailedTemporary)
 }
 
 // FailureOf is the failure that a party tells of with a state: what it explains, or its words, or that it says nothing.
@@ -140,7 +140,7 @@ func (f *Failure) Text() string {
 		return "its container was killed from outside"
 	case FailedTemporary:
 		return "a temporary failure, as the component says"
-	case FailedHost:
+	case FailedRunnerLost:
 		return "its host was lost"
 	case FailedRefused:
 		return "refused"
@@ -199,7 +199,7 @@ func (f *Failure) hint(self, jobID string) string {
 			return ""
 		}
 		return asks
-	case FailedKilled, FailedHost, FailedTemporary:
+	case FailedKilled, FailedRunnerLost, FailedTemporary:
 		if ours {
 			return "see to the runner's host and its Docker Engine, then submit the job again; old_job_id takes over what has succeeded"
 		}

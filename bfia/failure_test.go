@@ -36,8 +36,8 @@ func TestFailureShared(t *testing.T) {
 	for level, want := range map[FailureSharing]string{
 		ShareKind:   `{"kind":"exit_code","node_id":"B","role":"host.0","task_name":"a","exit_code":3}`,
 		"":          `{"kind":"exit_code","node_id":"B","role":"host.0","task_name":"a","exit_code":3}`,
-		ShareReason: `{"kind":"exit_code","node_id":"B","role":"host.0","task_name":"a","exit_code":3,"words":"customer 17"}`,
-		ShareLog:    `{"kind":"exit_code","node_id":"B","role":"host.0","task_name":"a","exit_code":3,"words":"customer 17","log":["row 17"]}`,
+		ShareReason: `{"kind":"exit_code","node_id":"B","role":"host.0","task_name":"a","exit_code":3,"message":"customer 17"}`,
+		ShareLog:    `{"kind":"exit_code","node_id":"B","role":"host.0","task_name":"a","exit_code":3,"message":"customer 17","log":["row 17"]}`,
 	} {
 		got, err := json.Marshal(f.Shared(level))
 		require.NoError(t, err)

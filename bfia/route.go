@@ -6,8 +6,8 @@ const (
 	PathProviderRegister  = "/v2/provider/register"
 	PathProviderQuery     = "/v2/provider/query"
 	PathProviderDelete    = "/v2/provider/delete"
-	PathRunnerQuery       = "/v2/host/query" // Hutong's, and so is the next
-	PathRunnerDrain       = "/v2/host/drain"
+	PathRunnerQuery       = "/v2/runner/query" // Hutong's, and so is the next
+	PathRunnerDrain       = "/v2/runner/drain"
 	PathComponentUpload   = "/v2/component/upload"
 	PathComponentFile     = "/v2/component/upload/file"
 	PathDataUpload        = "/v2/data/component/upload"
@@ -44,7 +44,7 @@ const (
 	// Between Hutongs: room for a job, and its priority.
 	PathReserve      = "/v1/interconn/schedule/job/resource/apply"
 	PathRelease      = "/v1/interconn/schedule/job/resource/return"
-	PathCapacityHint = "/v1/interconn/schedule/job/resource/free"
+	PathCapacityHint = "/v1/interconn/schedule/job/resource/capacity_hint"
 	PathPriority     = "/v1/interconn/schedule/job/priority"
 
 	// East-west, FATE-Flow's own (the seed, steps 10 and 20 of the execution): its scheduler to a participant.

@@ -42,7 +42,7 @@ type dataTableRow struct {
 }
 
 func (r dataTableRow) table() DataTable {
-	stamps(&r.CreatedAt, &r.UpdatedAt)
+	truncateTimes(&r.CreatedAt, &r.UpdatedAt)
 	t := DataTable{
 		Namespace: r.Namespace, Name: r.Name, Columns: r.Columns, Rows: r.Rows, Partitions: r.Partitions, Bytes: r.Bytes,
 		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
@@ -64,7 +64,7 @@ func (s *Store) PutDataTable(ctx context.Context, t DataTable) error {
 	}
 	row := dataTableRow{
 		Namespace: t.Namespace, Name: t.Name, Columns: t.Columns, Rows: t.Rows, Partitions: t.Partitions, Bytes: t.Bytes,
-		Meta: string(t.Meta), CreatedAt: orNow(t.CreatedAt), UpdatedAt: stamp(time.Now()),
+		Meta: string(t.Meta), CreatedAt: timeOrNow(t.CreatedAt), UpdatedAt: truncateTime(time.Now()),
 	}
 	if row.Columns == nil {
 		row.Columns = []Column{}
@@ -72,13 +72,13 @@ func (s *Store) PutDataTable(ctx context.Context, t DataTable) error {
 	_, err := s.w.NewInsert().Model(&row).On("CONFLICT (namespace, name) DO UPDATE").
 		Set("columns = EXCLUDED.columns, rows = EXCLUDED.rows, partitions = EXCLUDED.partitions").
 		Set("bytes = EXCLUDED.bytes, meta = EXCLUDED.meta, updated_at = EXCLUDED.updated_at").Exec(ctx)
-	return fail(err, "keep dataset %s#%s", t.Namespace, t.Name)
+	return wrap(err, "keep dataset %s#%s", t.Namespace, t.Name)
 }
 
 // DataTable is one dataset; CodeNotFound when there is none.
 func (s *Store) DataTable(ctx context.Context, namespace, name string) (DataTable, error) {
 	var row dataTableRow
-	err := one(ctx, s.r.NewSelect().Where("namespace = ? AND name = ?", namespace, name), &row, "dataset %q in namespace %q", name, namespace)
+	err := selectOne(ctx, s.r.NewSelect().Where("namespace = ? AND name = ?", namespace, name), &row, "dataset %q in namespace %q", name, namespace)
 	return row.table(), err
 }
 
@@ -93,7 +93,7 @@ func (s *Store) DataTables(ctx context.Context, namespace string) ([]DataTable, 
 		q.Where("namespace = ?", namespace)
 	}
 	if err := q.Scan(ctx); err != nil {
-		return nil, fail(err, "list datasets")
+		return nil, wrap(err, "list datasets")
 	}
 	tables := make([]DataTable, 0, len(rows))
 	for _, r := range rows {
@@ -105,5 +105,5 @@ func (s *Store) DataTables(ctx context.Context, namespace string) ([]DataTable, 
 // DeleteDataTable forgets a dataset; there may be none.
 func (s *Store) DeleteDataTable(ctx context.Context, namespace, name string) error {
 	_, err := s.w.NewDelete().Model((*dataTableRow)(nil)).Where("namespace = ? AND name = ?", namespace, name).Exec(ctx)
-	return fail(err, "delete dataset %s#%s", namespace, name)
+	return wrap(err, "delete dataset %s#%s", namespace, name)
 }

@@ -17,6 +17,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"hutong/transport/queue"
+	"hutong/transport/status"
+	"hutong/transport/wire"
 )
 
 func TestSessionsApart(t *testing.T) {
@@ -27,7 +31,7 @@ func TestSessionsApart(t *testing.T) {
 	for _, s := range []string{"s2", "s1"} {
 		c := net["B"].container(t, s)
 		require.Equal(t, s, string(c.mustPop("x")))
-		require.False(t, c.peek("x").hasPayload)
+		require.False(t, c.peek("x").HasPayload)
 	}
 }
 
@@ -67,8 +71,8 @@ func TestFlakyNetwork(t *testing.T) {
 			c := na.container(t, "s").protobuf()
 			for i := range messages {
 				out := c.push("B", fmt.Sprint("lane-", l), fmt.Append(nil, i))
-				if out.code != CodeOK {
-					t.Errorf("push %d: %s %s", i, out.code, out.message)
+				if out.Code != status.OK {
+					t.Errorf("push %d: %s %s", i, out.Code, out.Message)
 				}
 			}
 		})
@@ -99,7 +103,7 @@ func TestPartnerComesUp(t *testing.T) {
 
 	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return "http://" + address, true }})
 	na := &node{a, serve(t, a)}
-	done := make(chan outbound, 1)
+	done := make(chan wire.Answer, 1)
 	go func() { done <- na.container(t, "s").push("B", "x", []byte("hello")) }()
 	eventually(t, "some tries failed", func() bool { return a.Stats().Retries >= 2 })
 
@@ -110,17 +114,17 @@ func TestPartnerComesUp(t *testing.T) {
 	go func() { _ = srv.Serve(listener) }()
 	defer func() { require.NoError(t, srv.Shutdown(context.Background())) }()
 	out := <-done
-	require.Equal(t, CodeOK, out.code, out.message)
+	require.Equal(t, status.OK, out.Code, out.Message)
 	nb := &node{b, "http://" + address}
 	require.Equal(t, "hello", string(nb.container(t, "s").mustPop("x")))
 }
 
 func TestPartnerStaysDown(t *testing.T) {
 	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return "http://127.0.0.1:1", true }})
-	c := (&node{a, serve(t, a)}).container(t, "s").with(headerTimeout, "300")
+	c := (&node{a, serve(t, a)}).container(t, "s").with(wire.HeaderTimeout, "300")
 	begin := time.Now()
 	out := c.push("B", "x", []byte("hello"))
-	require.Equal(t, CodeNetwork, out.code, out.message)
+	require.Equal(t, status.Network, out.Code, out.Message)
 	require.Less(t, time.Since(begin), 5*time.Second)
 	require.Greater(t, a.Stats().Retries, uint64(1))
 	require.Zero(t, a.Stats().Bytes)
@@ -148,7 +152,7 @@ func TestStrangePartners(t *testing.T) {
 			defer partner.Close()
 			a := open(t, Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return partner.URL, true }})
 			out := (&node{a, serve(t, a)}).container(t, "s").push("B", "x", []byte("hello"))
-			require.Equal(t, CodeNetwork, out.code, out.message)
+			require.Equal(t, status.Network, out.Code, out.Message)
 			require.Zero(t, a.Stats().Retries)
 		})
 	}
@@ -173,22 +177,22 @@ func TestPassThrough(t *testing.T) {
 	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: func(id string) (string, bool) { return partner.URL + "/prefix/", id == "B" }})
 	n := &node{a, serve(t, a)}
 	body := "{ \"topic\":\"x\", \"payload\":\"bQ==\",\"metadata\":{\"k\":\"v\"} }\n"
-	status, answer := raw(t, "POST", n.url+pathPush, map[string]string{
+	httpCode, answer := raw(t, "POST", n.url+pathPush, map[string]string{
 		"x_ptp_session_id": "s", "x-ptp-target-node-id": "B", "X-Ptp-Token": "secret", "x_ptp_trace_id": "t",
 		"x-ptp-tech-provider-code": "FATE", "X-Ptp-Source-Node-Id": "liar", "Cookie": "private", "X-Ptp-Version": "7",
 	}, body)
-	require.Equal(t, 200, status)
+	require.Equal(t, 200, httpCode)
 	require.Equal(t, map[string]any{"code": "E0000000000", "message": "成功"}, answer)
 	got := <-seen
 	require.Equal(t, "/prefix"+pathInvoke, got.path)
 	require.Equal(t, body, string(got.body))
 	for name, want := range map[string]string{
-		headerVersion: "1", headerURI: pathPush, headerSourceNodeID: "A", headerTargetNodeID: "B", headerSessionID: "s",
-		headerToken: "secret", headerTraceID: "t", "x-ptp-tech-provider-code": "FATE", "Cookie": "", "Content-Type": "application/json",
+		wire.HeaderVersion: "1", wire.HeaderURI: pathPush, wire.HeaderSourceNodeID: "A", wire.HeaderTargetNodeID: "B", wire.HeaderSessionID: "s",
+		wire.HeaderToken: "secret", wire.HeaderTraceID: "t", "x-ptp-tech-provider-code": "FATE", "Cookie": "", "Content-Type": "application/json",
 	} {
 		require.Equal(t, want, got.header.Get(name), name)
 	}
-	require.NotEmpty(t, got.header.Get(headerMessageID))
+	require.NotEmpty(t, got.header.Get(wire.HeaderMessageID))
 }
 
 // Readers that hang up while they wait take nothing with them.
@@ -223,8 +227,8 @@ func TestDisconnectedPopsLoseNothing(t *testing.T) {
 // A reader that hangs up in the middle of its answer leaves the message for the
 // next, whole and still the first.
 func TestBrokenAnswerPutsBack(t *testing.T) {
-	for _, enc := range []encoding{inJSON, inProto} {
-		t.Run(enc.contentType(), func(t *testing.T) {
+	for _, enc := range []wire.Encoding{wire.JSON, wire.Protobuf} {
+		t.Run(enc.ContentType(), func(t *testing.T) {
 			net := newNetwork(t, Limits{}, "A")
 			n := net["A"]
 			c := n.container(t, "s")
@@ -236,8 +240,8 @@ func TestBrokenAnswerPutsBack(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				req, err := http.NewRequestWithContext(ctx, "POST", n.url+pathPop, bytes.NewReader(c.readBody("x", time.Minute)))
 				require.NoError(t, err)
-				req.Header.Set(headerSessionID, "s")
-				req.Header.Set("Content-Type", enc.contentType())
+				req.Header.Set(wire.HeaderSessionID, "s")
+				req.Header.Set("Content-Type", enc.ContentType())
 				resp, err := c.client.Do(req)
 				require.NoError(t, err)
 				_, err = io.CopyN(io.Discard, resp.Body, 1000)
@@ -249,7 +253,7 @@ func TestBrokenAnswerPutsBack(t *testing.T) {
 			require.Equal(t, "second", string(c.mustPop("x")))
 			require.EqualValues(t, 3, n.Stats().Returned)
 			// The reader has its answer a moment before the queue is told.
-			eventually(t, "nothing is held", func() bool { st, _ := n.SessionStats("s"); return st.InboundBytes <= queueOverhead+1 })
+			eventually(t, "nothing is held", func() bool { st, _ := n.SessionStats("s"); return st.InboundBytes <= queue.TopicOverhead+1 })
 		})
 	}
 }
@@ -257,14 +261,14 @@ func TestBrokenAnswerPutsBack(t *testing.T) {
 func TestReleaseWakesOverHTTP(t *testing.T) {
 	net := newNetwork(t, Limits{SessionBytes: mib, MessageBytes: mib / 4}, "A", "B")
 	a, b := net["A"], net["B"]
-	results := make(chan outbound, 3)
+	results := make(chan wire.Answer, 3)
 	rb := b.container(t, "s")
 	go func() { results <- rb.pop("x", 10*time.Hour) }()
 	eventually(t, "the pop waits", func() bool { return b.Stats().Readers == 1 })
-	require.Equal(t, CodeOK, b.container(t, "s").release("other").code)
+	require.Equal(t, status.OK, b.container(t, "s").release("other").Code)
 	require.Equal(t, 1, b.Stats().Readers)
-	require.Equal(t, CodeOK, b.container(t, "s").release("x").code)
-	require.Equal(t, CodeSessionReleased, (<-results).code)
+	require.Equal(t, status.OK, b.container(t, "s").release("x").Code)
+	require.Equal(t, status.SessionReleased, (<-results).Code)
 	// The session lives on: the next task of the job uses it too.
 	a.container(t, "s").mustPush("B", "x", []byte("next task"))
 	require.Equal(t, "next task", string(rb.mustPop("x")))
@@ -277,10 +281,10 @@ func TestReleaseWakesOverHTTP(t *testing.T) {
 	go func() { results <- rb.pop("y", 10*time.Hour) }()
 	eventually(t, "the push and the pop wait", func() bool { st := b.Stats(); return st.Writers == 1 && st.Readers == 1 })
 	b.ReleaseSession("s")
-	require.Equal(t, CodeSessionReleased, (<-results).code)
-	require.Equal(t, CodeSessionReleased, (<-results).code)
-	require.Equal(t, CodeSessionReleased, ca.push("B", "x", nil).code)
-	require.Equal(t, CodeSessionReleased, rb.pop("x", time.Hour).code)
+	require.Equal(t, status.SessionReleased, (<-results).Code)
+	require.Equal(t, status.SessionReleased, (<-results).Code)
+	require.Equal(t, status.SessionReleased, ca.push("B", "x", nil).Code)
+	require.Equal(t, status.SessionReleased, rb.pop("x", time.Hour).Code)
 	require.Zero(t, b.Stats().Bytes)
 
 	// At the sender: a push that is under way ends too.
@@ -294,7 +298,7 @@ func TestReleaseWakesOverHTTP(t *testing.T) {
 	go func() { results <- na2.container(t, "s").push("B", "x", []byte("m")) }()
 	eventually(t, "the push is under way", func() bool { st, _ := a2.SessionStats("s"); return st.OutboundBytes > 0 })
 	a2.ReleaseSession("s")
-	require.Equal(t, CodeSessionReleased, (<-results).code)
+	require.Equal(t, status.SessionReleased, (<-results).Code)
 }
 
 // Close wakes whatever waits, and leaves no goroutine behind.
@@ -309,7 +313,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 		n := &node{a, srv.URL}
 		type result struct {
 			status int
-			out    outbound
+			out    wire.Answer
 		}
 		results := make(chan result, 9)
 		for i := range 3 {
@@ -326,11 +330,11 @@ func TestCloseLeavesNothing(t *testing.T) {
 				{pathPush, "B", c.pushBody("x", []byte("m"))},
 			} {
 				go func() {
-					status, out, err := c.post(context.Background(), call.path, call.target, call.body)
+					httpCode, out, err := c.post(context.Background(), call.path, call.target, call.body)
 					if err != nil {
 						t.Errorf("%s: %v", call.path, err)
 					}
-					results <- result{status, out}
+					results <- result{httpCode, out}
 				}()
 			}
 		}
@@ -345,8 +349,8 @@ func TestCloseLeavesNothing(t *testing.T) {
 		require.NoError(t, a.Close(ctx))
 		for range 9 {
 			r := <-results
-			require.Equal(t, http.StatusServiceUnavailable, r.status, r.out.message)
-			require.Equal(t, CodeNoInstance, r.out.code)
+			require.Equal(t, http.StatusServiceUnavailable, r.status, r.out.Message)
+			require.Equal(t, status.NoInstance, r.out.Code)
 		}
 		require.Zero(t, a.Stats().Bytes)
 		require.NoError(t, a.Close(ctx), "closing again is no error")
@@ -380,16 +384,16 @@ func TestHopIsSerialPerQueue(t *testing.T) {
 	gate := make(chan struct{})
 	partner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		in, _ := parse(plainPush, inProto, body)
+		topic, _, _ := wire.Plain.Parse(wire.Protobuf, wire.NewReader(bytes.NewReader(body)), wire.DiscardPayload)
 		mu.Lock()
-		inside[in.topic]++
-		most[in.topic] = max(most[in.topic], inside[in.topic])
+		inside[topic]++
+		most[topic] = max(most[topic], inside[topic])
 		mu.Unlock()
-		if in.topic == "x" {
+		if topic == "x" {
 			<-gate
 		}
 		mu.Lock()
-		inside[in.topic]--
+		inside[topic]--
 		mu.Unlock()
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = io.WriteString(w, `{"code":"E0000000000","message":"ok"}`)
@@ -401,17 +405,17 @@ func TestHopIsSerialPerQueue(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 5 {
 		wg.Go(func() {
-			if out := c.push("B", "x", []byte("m")); out.code != CodeOK {
-				t.Errorf("push: %s %s", out.code, out.message)
+			if out := c.push("B", "x", []byte("m")); out.Code != status.OK {
+				t.Errorf("push: %s %s", out.Code, out.Message)
 			}
 		})
 	}
 	eventually(t, "all five are at the hop", func() bool {
 		st, _ := n.SessionStats("s")
-		return st.OutboundBytes == 5*int64(len(protoPush("x", []byte("m")))+messageOverhead)
+		return st.OutboundBytes == 5*int64(len(protoPush("x", []byte("m")))+queue.MessageOverhead)
 	})
 	c.mustPush("B", "y", []byte("m"))
-	require.Equal(t, CodeTimeout, c.with(headerTimeout, "50").push("B", "x", []byte("m")).code)
+	require.Equal(t, status.Timeout, c.with(wire.HeaderTimeout, "50").push("B", "x", []byte("m")).Code)
 	close(gate)
 	wg.Wait()
 	require.Equal(t, map[string]int{"x": 1, "y": 1}, most)

@@ -16,10 +16,12 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	_ "google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
+	grpcstatus "google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"hutong/transport/ptp"
+	"hutong/transport/status"
+	"hutong/transport/wire"
 )
 
 // dialGRPC connects a client of gRPC's own library, with FATE's limits.
@@ -39,12 +41,12 @@ func (n *node) ptp(t testing.TB) ptp.PrivateTransferTransportClient {
 
 // as is a context with FATE's metadata: a target only where something is sent.
 func as(ctx context.Context, session, from, target string) context.Context {
-	pairs := []string{headerSessionID, session, headerProvider, "FATE", headerTraceID, "1700000000_77"}
+	pairs := []string{wire.HeaderSessionID, session, wire.HeaderProvider, "FATE", wire.HeaderTraceID, "1700000000_77"}
 	if from != "" {
-		pairs = append(pairs, headerFromNodeID, from)
+		pairs = append(pairs, wire.HeaderFromNodeID, from)
 	}
 	if target != "" {
-		pairs = append(pairs, headerTargetNodeID, target)
+		pairs = append(pairs, wire.HeaderTargetNodeID, target)
 	}
 	return metadata.AppendToOutgoingContext(ctx, pairs...)
 }
@@ -60,28 +62,28 @@ func TestGRPC(t *testing.T) {
 			for _, payload := range [][]byte{nil, {0}, large, []byte("last")} {
 				out, err := guest.Push(as(t.Context(), session, "A", "B"), &ptp.PushInbound{Topic: topic, Payload: payload})
 				require.NoError(t, err)
-				require.Equal(t, string(CodeOK), out.Code)
+				require.Equal(t, string(status.OK), out.Code)
 			}
 			for _, want := range [][]byte{nil, {0}, large} {
 				out, err := host.Pop(as(t.Context(), session, "B", ""), &ptp.PopInbound{Topic: topic, Timeout: 36_000_000})
 				require.NoError(t, err)
-				require.Equal(t, string(CodeOK), out.Code)
+				require.Equal(t, string(status.OK), out.Code)
 				require.True(t, bytes.Equal(want, out.Payload))
 			}
 			require.Equal(t, "last", string(net["B"].container(t, session).mustPop(topic)), "the same queue over HTTP")
 
 			out, err := host.Peek(as(t.Context(), session, "B", ""), &ptp.PeekInbound{Topic: topic})
 			require.NoError(t, err)
-			require.Equal(t, string(CodeOK), out.Code)
+			require.Equal(t, string(status.OK), out.Code)
 			require.Empty(t, out.Payload)
 			out, err = host.Pop(as(t.Context(), session, "B", ""), &ptp.PopInbound{Topic: topic, Timeout: 1})
 			require.NoError(t, err)
-			require.Equal(t, string(CodeTimeout), out.Code, "the one code that FATE looks at")
+			require.Equal(t, string(status.Timeout), out.Code, "the one code that FATE looks at")
 
 			net["B"].container(t, session).mustPush("B", "left", []byte("m"))
 			out, err = host.Release(as(t.Context(), session, "", ""), &ptp.ReleaseInbound{})
 			require.NoError(t, err)
-			require.Equal(t, string(CodeOK), out.Code)
+			require.Equal(t, string(status.OK), out.Code)
 			st, _ := net["B"].SessionStats(session)
 			require.Zero(t, st.Messages)
 		})
@@ -92,36 +94,36 @@ func TestGRPC(t *testing.T) {
 func TestGRPCRefusals(t *testing.T) {
 	net := newNetwork(t, Limits{SessionBytes: mib, MessageBytes: mib / 4, PushTimeout: 50 * time.Millisecond}, "A")
 	client := net["A"].ptp(t)
-	other := metadata.AppendToOutgoingContext(t.Context(), headerSessionID, "s", headerTargetNodeID, "Z")
+	other := metadata.AppendToOutgoingContext(t.Context(), wire.HeaderSessionID, "s", wire.HeaderTargetNodeID, "Z")
 	out, err := client.Push(other, &ptp.PushInbound{Topic: "x"})
 	require.NoError(t, err)
-	require.Equal(t, string(CodeNodeUnknown), out.Code)
-	out, err = client.Push(metadata.AppendToOutgoingContext(t.Context(), headerTargetNodeID, "A"), &ptp.PushInbound{Topic: "x"})
+	require.Equal(t, string(status.NodeUnknown), out.Code)
+	out, err = client.Push(metadata.AppendToOutgoingContext(t.Context(), wire.HeaderTargetNodeID, "A"), &ptp.PushInbound{Topic: "x"})
 	require.NoError(t, err)
-	require.Equal(t, string(CodeBadRequest), out.Code)
+	require.Equal(t, string(status.BadRequest), out.Code)
 
 	_, err = client.Push(as(t.Context(), "s", "A", "Z"), &ptp.PushInbound{Topic: "x"})
-	require.Equal(t, codes.Aborted, status.Code(err))
-	require.ErrorContains(t, err, "E0000000618: node \"Z\" has no route here")
+	require.Equal(t, codes.Aborted, grpcstatus.Code(err))
+	require.ErrorContains(t, err, "E0000000618: no route to node \"Z\"; ask the operator to add this partner")
 	_, err = client.Push(as(t.Context(), "s", "A", "A"), &ptp.PushInbound{Payload: make([]byte, mib)})
-	require.ErrorContains(t, err, string(CodeTooLarge))
+	require.ErrorContains(t, err, string(status.TooLarge))
 
 	// A caller's own deadline bounds its push, where no room comes.
-	for i := 0; err == nil || !strings.Contains(err.Error(), string(CodeBufferFull)); i++ {
+	for i := 0; err == nil || !strings.Contains(err.Error(), string(status.BufferFull)); i++ {
 		require.Less(t, i, 6, "%v", err)
 		ctx, cancel := context.WithTimeout(as(t.Context(), "s", "A", "A"), 20*time.Second)
-		ctx = metadata.AppendToOutgoingContext(ctx, headerTimeout, "50")
+		ctx = metadata.AppendToOutgoingContext(ctx, wire.HeaderTimeout, "50")
 		_, err = client.Push(ctx, &ptp.PushInbound{Topic: "x", Payload: make([]byte, mib/4)})
 		cancel()
 	}
 
 	_, err = client.Push(as(t.Context(), "s", "A", "A"), &ptp.PushInbound{Topic: "x"}, grpc.UseCompressor("gzip"))
-	require.Equal(t, codes.Unimplemented, status.Code(err))
+	require.Equal(t, codes.Unimplemented, grpcstatus.Code(err))
 	err = net["A"].dialGRPC(t).Invoke(t.Context(), grpcContainer+"nothing", &ptp.PeekInbound{}, &ptp.TransportOutbound{})
-	require.Equal(t, codes.Unimplemented, status.Code(err))
+	require.Equal(t, codes.Unimplemented, grpcstatus.Code(err))
 
-	status, _ := raw(t, "POST", net["A"].url+grpcContainer+"pop", map[string]string{headerSessionID: "s"}, "{}")
-	require.Equal(t, http.StatusUnsupportedMediaType, status)
+	httpCode, _ := raw(t, "POST", net["A"].url+grpcContainer+"pop", map[string]string{wire.HeaderSessionID: "s"}, "{}")
+	require.Equal(t, http.StatusUnsupportedMediaType, httpCode)
 }
 
 // A pop whose caller leaves loses nothing; one that waits when the transport ends is told so.
@@ -136,7 +138,7 @@ func TestGRPCPopEnds(t *testing.T) {
 	}()
 	eventually(t, "it waits", func() bool { return net["A"].Stats().Readers == 1 })
 	cancel()
-	require.Equal(t, codes.Canceled, status.Code(<-left))
+	require.Equal(t, codes.Canceled, grpcstatus.Code(<-left))
 	eventually(t, "it is gone", func() bool { return net["A"].Stats().Readers == 0 })
 	net["A"].container(t, "s").mustPush("A", "x", []byte("m"))
 	out, err := client.Pop(as(t.Context(), "s", "A", ""), &ptp.PopInbound{Topic: "x"})
@@ -149,7 +151,7 @@ func TestGRPCPopEnds(t *testing.T) {
 	}()
 	eventually(t, "it waits", func() bool { return net["A"].Stats().Readers == 1 })
 	require.NoError(t, net["A"].Close(t.Context()))
-	require.Equal(t, codes.Unavailable, status.Code(<-left))
+	require.Equal(t, codes.Unavailable, grpcstatus.Code(<-left))
 }
 
 // wrap is a push inside an Inbound, with metadata.
@@ -169,14 +171,14 @@ func TestGRPCInvoke(t *testing.T) {
 	net := newNetwork(t, Limits{}, "B")
 	client := ptp.NewPrivateTransferProtocolClient(net["B"].dialGRPC(t))
 	uri := "https://ptp.cn" + grpcContainer + "push"
-	ctx := metadata.AppendToOutgoingContext(t.Context(), headerURI, uri)
+	ctx := metadata.AppendToOutgoingContext(t.Context(), wire.HeaderURI, uri)
 	message := func(session, target string) *ptp.Inbound {
-		return wrap(t, "x", "m", headerSessionID, session, headerTargetNodeID, target, headerMessageID, "1")
+		return wrap(t, "x", "m", wire.HeaderSessionID, session, wire.HeaderTargetNodeID, target, wire.HeaderMessageID, "1")
 	}
 	for _, c := range []struct {
 		session, target string
-		code            Code
-	}{{"s", "B", CodeOK}, {"s", "B", CodeOK}, {"s", "A", CodeNodeUnknown}, {"", "B", CodeBadRequest}} {
+		code            status.Code
+	}{{"s", "B", status.OK}, {"s", "B", status.OK}, {"s", "A", status.NodeUnknown}, {"", "B", status.BadRequest}} {
 		out, err := client.Invoke(ctx, message(c.session, c.target))
 		require.NoError(t, err)
 		require.Equal(t, string(c.code), out.Code, out.Message)
@@ -188,16 +190,16 @@ func TestGRPCInvoke(t *testing.T) {
 	_, there := net["B"].SessionStats("")
 	require.False(t, there, "nothing is kept on nobody's account")
 
-	out, err := client.Invoke(metadata.AppendToOutgoingContext(t.Context(), headerURI, grpcContainer+"pop", headerSessionID, "s"), message("s", "B"))
+	out, err := client.Invoke(metadata.AppendToOutgoingContext(t.Context(), wire.HeaderURI, grpcContainer+"pop", wire.HeaderSessionID, "s"), message("s", "B"))
 	require.NoError(t, err)
-	require.Equal(t, string(CodeForbidden), out.Code)
+	require.Equal(t, string(status.Forbidden), out.Code)
 }
 
 // Many messages in one call, each answered when it is kept; one that is refused does not end the others.
 func TestGRPCStream(t *testing.T) {
 	net := newNetwork(t, Limits{}, "B")
 	client := ptp.NewPrivateTransferProtocolClient(net["B"].dialGRPC(t))
-	ctx := metadata.AppendToOutgoingContext(t.Context(), headerURI, grpcContainer+"push", headerSessionID, "s", headerTargetNodeID, "B")
+	ctx := metadata.AppendToOutgoingContext(t.Context(), wire.HeaderURI, grpcContainer+"push", wire.HeaderSessionID, "s", wire.HeaderTargetNodeID, "B")
 	stream, err := client.Transport(ctx)
 	require.NoError(t, err)
 	for i := range 50 {
@@ -208,9 +210,9 @@ func TestGRPCStream(t *testing.T) {
 		require.NoError(t, stream.Send(in))
 		out, err := stream.Recv()
 		require.NoError(t, err)
-		want := CodeOK
+		want := status.OK
 		if i == 20 {
-			want = CodeBadRequest
+			want = status.BadRequest
 		}
 		require.Equal(t, string(want), out.Code, out.Message)
 	}
@@ -236,5 +238,5 @@ func TestGRPCStream(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, net["B"].Close(t.Context()), "an open stream does not hold up the end")
 	_, err = waits.Recv()
-	require.Equal(t, codes.Unavailable, status.Code(err), "%v", err)
+	require.Equal(t, codes.Unavailable, grpcstatus.Code(err), "%v", err)
 }

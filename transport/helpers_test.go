@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/base64"
@@ -15,7 +14,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"hutong/transport/status"
+	"hutong/transport/wire"
 )
+
+const mib = 1 << 20
 
 // node is a transport served on the loopback.
 type node struct {
@@ -87,7 +91,7 @@ type caller struct {
 	client  *http.Client
 	url     string
 	session string
-	enc     encoding
+	enc     wire.Encoding
 	header  http.Header
 }
 
@@ -106,42 +110,42 @@ func (c *caller) with(name, value string) *caller {
 
 func (c *caller) protobuf() *caller {
 	copied := *c
-	copied.enc = inProto
+	copied.enc = wire.Protobuf
 	return &copied
 }
 
 // post sends a body; err is a transport error of HTTP.
-func (c *caller) post(ctx context.Context, path, target string, body []byte) (int, outbound, error) {
+func (c *caller) post(ctx context.Context, path, target string, body []byte) (int, wire.Answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+path, bytes.NewReader(body))
 	if err != nil {
-		return 0, outbound{}, err
+		return 0, wire.Answer{}, err
 	}
 	req.Header = c.header.Clone()
-	req.Header.Set("Content-Type", c.enc.contentType())
+	req.Header.Set("Content-Type", c.enc.ContentType())
 	if c.session != "" {
-		req.Header.Set(headerSessionID, c.session)
+		req.Header.Set(wire.HeaderSessionID, c.session)
 	}
 	if target != "" {
-		req.Header.Set(headerTargetNodeID, target)
+		req.Header.Set(wire.HeaderTargetNodeID, target)
 	}
 	resp, err := c.client.Do(req)
 	if err != nil {
-		return 0, outbound{}, err
+		return 0, wire.Answer{}, err
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return resp.StatusCode, outbound{}, err
+		return resp.StatusCode, wire.Answer{}, err
 	}
-	if ct := resp.Header.Get("Content-Type"); ct != c.enc.contentType() {
-		c.t.Errorf("answer of %s has content type %q, the request %q", path, ct, c.enc.contentType())
+	if ct := resp.Header.Get("Content-Type"); ct != c.enc.ContentType() {
+		c.t.Errorf("answer of %s has content type %q, the request %q", path, ct, c.enc.ContentType())
 	}
-	out, err := c.enc.decodeAnswer(b)
+	out, err := c.enc.DecodeAnswer(b)
 	return resp.StatusCode, out, err
 }
 
 func (c *caller) pushBody(topic string, payload []byte) []byte {
-	if c.enc == inProto {
+	if c.enc == wire.Protobuf {
 		return protoPush(topic, payload)
 	}
 	b, err := json.Marshal(map[string]any{"topic": topic, "payload": base64.StdEncoding.EncodeToString(payload)})
@@ -150,7 +154,7 @@ func (c *caller) pushBody(topic string, payload []byte) []byte {
 }
 
 func (c *caller) readBody(topic string, wait time.Duration) []byte {
-	if c.enc == inProto {
+	if c.enc == wire.Protobuf {
 		b := protowire.AppendTag(nil, 1, protowire.BytesType)
 		b = protowire.AppendString(b, topic)
 		b = protowire.AppendTag(b, 2, protowire.VarintType)
@@ -161,7 +165,7 @@ func (c *caller) readBody(topic string, wait time.Duration) []byte {
 	return b
 }
 
-func (c *caller) push(target, topic string, payload []byte) outbound {
+func (c *caller) push(target, topic string, payload []byte) wire.Answer {
 	c.t.Helper()
 	_, out, err := c.post(context.Background(), pathPush, target, c.pushBody(topic, payload))
 	require.NoError(c.t, err)
@@ -171,10 +175,10 @@ func (c *caller) push(target, topic string, payload []byte) outbound {
 func (c *caller) mustPush(target, topic string, payload []byte) {
 	c.t.Helper()
 	out := c.push(target, topic, payload)
-	require.Equal(c.t, CodeOK, out.code, out.message)
+	require.Equal(c.t, status.OK, out.Code, out.Message)
 }
 
-func (c *caller) pop(topic string, wait time.Duration) outbound {
+func (c *caller) pop(topic string, wait time.Duration) wire.Answer {
 	c.t.Helper()
 	_, out, err := c.post(context.Background(), pathPop, "", c.readBody(topic, wait))
 	require.NoError(c.t, err)
@@ -184,44 +188,22 @@ func (c *caller) pop(topic string, wait time.Duration) outbound {
 func (c *caller) mustPop(topic string) []byte {
 	c.t.Helper()
 	out := c.pop(topic, 30*time.Second)
-	require.Equal(c.t, CodeOK, out.code, out.message)
-	return out.payload
+	require.Equal(c.t, status.OK, out.Code, out.Message)
+	return out.Payload
 }
 
-func (c *caller) peek(topic string) outbound {
+func (c *caller) peek(topic string) wire.Answer {
 	c.t.Helper()
 	_, out, err := c.post(context.Background(), pathPeek, "", c.readBody(topic, 0))
 	require.NoError(c.t, err)
 	return out
 }
 
-func (c *caller) release(topic string) outbound {
+func (c *caller) release(topic string) wire.Answer {
 	c.t.Helper()
 	_, out, err := c.post(context.Background(), pathRelease, "", c.readBody(topic, 0))
 	require.NoError(c.t, err)
 	return out
-}
-
-// pushed is what parsing a push gives.
-type pushed struct {
-	topic   string
-	meta    headers
-	payload []byte
-}
-
-// written is a payloadWriter in memory.
-type written struct{ bytes.Buffer }
-
-func (w *written) reset() { w.Buffer.Reset() }
-
-func parse(form pushForm, enc encoding, body []byte) (p pushed, err error) {
-	var w written
-	err = buffered(bytes.NewReader(body), func(r *bufio.Reader) error {
-		p.topic, p.meta, err = form.parse(enc, r, &w)
-		return err
-	})
-	p.payload = w.Bytes()
-	return p, err
 }
 
 func protoPush(topic string, payload []byte) []byte {

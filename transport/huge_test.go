@@ -18,6 +18,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"hutong/transport/queue"
+	"hutong/transport/status"
+	"hutong/transport/wire"
 )
 
 // pattern is n bytes that repeat after a prime number of them.
@@ -42,7 +46,7 @@ func (p *pattern) Read(b []byte) (int, error) {
 // checksum reads all, which must be n bytes.
 func checksum(t *testing.T, r io.Reader, n int64) uint32 {
 	t.Helper()
-	h := crc32.New(castagnoli)
+	h := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	got, err := io.Copy(h, r)
 	require.NoError(t, err)
 	require.Equal(t, n, got)
@@ -103,7 +107,7 @@ func TestHugeMessage(t *testing.T) {
 		{"protobuf", "application/x-protobuf", pathPush, pathPop, http.DefaultTransport, n, int64(len(head)) + n,
 			func() io.Reader { return io.MultiReader(newBytes(head), &pattern{n: n}) }, "\x0a\x01x",
 			func(r *bufio.Reader) io.Reader { return protoContent(t, r) }},
-		{"gRPC", grpcType, grpcContainer + "push", grpcContainer + "pop", h2c, n, -1,
+		{"gRPC", wire.GRPCType, grpcContainer + "push", grpcContainer + "pop", h2c, n, -1,
 			func() io.Reader {
 				frame := binary.BigEndian.AppendUint32([]byte{0}, uint32(int64(len(head))+n))
 				return io.MultiReader(newBytes(append(frame, head...)), &pattern{n: n})
@@ -133,9 +137,9 @@ func TestHugeMessage(t *testing.T) {
 				require.NoError(t, err)
 				req.ContentLength = length
 				req.Header.Set("Content-Type", c.contentType)
-				req.Header.Set(headerSessionID, "s")
+				req.Header.Set(wire.HeaderSessionID, "s")
 				if target != "" {
-					req.Header.Set(headerTargetNodeID, target)
+					req.Header.Set(wire.HeaderTargetNodeID, target)
 				}
 				resp, err := c.client.RoundTrip(req)
 				require.NoError(t, err)
@@ -146,7 +150,7 @@ func TestHugeMessage(t *testing.T) {
 			answer, err := io.ReadAll(resp.Body)
 			require.NoError(t, err)
 			require.NoError(t, resp.Body.Close())
-			require.Contains(t, string(answer), CodeOK, "%s", answer)
+			require.Contains(t, string(answer), status.OK, "%s", answer)
 			resp = call(c.pop, net["B"].url, newBytes([]byte(c.popBody)), int64(len(c.popBody)), "")
 			r := bufio.NewReader(resp.Body)
 			got := checksum(t, io.LimitReader(c.skip(r), c.size), c.size)
@@ -155,7 +159,7 @@ func TestHugeMessage(t *testing.T) {
 			require.NoError(t, resp.Body.Close())
 			require.Less(t, stop(), int64(48*mib), "the heap's growth, of client and both transports")
 			require.Equal(t, checksum(t, &pattern{n: c.size}, c.size), got)
-			eventually(t, "nothing is held", func() bool { return net["A"].Stats().Bytes+net["B"].Stats().Bytes <= 2*(queueOverhead+1) })
+			eventually(t, "nothing is held", func() bool { return net["A"].Stats().Bytes+net["B"].Stats().Bytes <= 2*(queue.TopicOverhead+1) })
 		})
 	}
 }

@@ -20,6 +20,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/test/testenv/ports"
+	"hutong/transport/queue"
+	"hutong/transport/status"
+	"hutong/transport/wire"
 )
 
 // asProcess makes this test binary a transport: node id, spool, address and routes.
@@ -110,16 +113,16 @@ func startProcesses(t *testing.T) (a, b *process) {
 }
 
 // insist repeats a call with one id until it is answered for good.
-func (c *caller) insist(ctx context.Context, id, path, target string, body []byte) (outbound, error) {
-	c = c.with(headerMessageID, id)
+func (c *caller) insist(ctx context.Context, id, path, target string, body []byte) (wire.Answer, error) {
+	c = c.with(wire.HeaderMessageID, id)
 	for {
 		_, out, err := c.post(ctx, path, target, body)
-		if err == nil && (out.code == CodeOK || out.code == CodeForbidden) {
+		if err == nil && (out.Code == status.OK || out.Code == status.Forbidden) {
 			return out, nil
 		}
 		select {
 		case <-ctx.Done():
-			return out, fmt.Errorf("%s: %w, %s %s", path, errors.Join(ctx.Err(), err), out.code, out.message)
+			return out, fmt.Errorf("%s: %w, %s %s", path, errors.Join(ctx.Err(), err), out.Code, out.Message)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
@@ -135,7 +138,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	payload := func(lane, i int) []byte {
 		text := fmt.Sprintf("%d/%d|", lane, i)
 		if (lane+i)%7 == 0 {
-			return append([]byte(text), bytes.Repeat([]byte{byte(i)}, inlineBytes+i)...)
+			return append([]byte(text), bytes.Repeat([]byte{byte(i)}, queue.InlineBytes+i)...)
 		}
 		return []byte(text)
 	}
@@ -174,16 +177,16 @@ func TestKilledAtAnyMoment(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if want := payload(lane, i); !bytes.Equal(want, out.payload) {
-					t.Errorf("lane %d: message %d is %.10q", lane, i, out.payload)
+				if want := payload(lane, i); !bytes.Equal(want, out.Payload) {
+					t.Errorf("lane %d: message %d is %.10q", lane, i, out.Payload)
 					cancel()
 					return
 				}
 				arrived.Add(1)
 			}
 			// Nothing came twice: after the last there is none.
-			if _, out, err := c.post(ctx, pathPeek, "", c.readBody(topic, 0)); err == nil && out.hasPayload {
-				t.Errorf("lane %d: %.10q came after the last message", lane, out.payload)
+			if _, out, err := c.post(ctx, pathPeek, "", c.readBody(topic, 0)); err == nil && out.HasPayload {
+				t.Errorf("lane %d: %.10q came after the last message", lane, out.Payload)
 			}
 		})
 	}

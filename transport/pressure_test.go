@@ -13,6 +13,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"hutong/transport/queue"
+	"hutong/transport/status"
+	"hutong/transport/wire"
 )
 
 // Twice the budget is pushed at a reader that doesn't read: memory stays
@@ -31,8 +35,8 @@ func TestBackPressureOverHTTP(t *testing.T) {
 				c := net[from].container(t, "stuck").protobuf()
 				wg.Go(func() {
 					_, out, err := c.post(context.Background(), pathPush, "B", body)
-					if err != nil || out.code != CodeOK {
-						t.Errorf("push: %v %s %s", err, out.code, out.message)
+					if err != nil || out.Code != status.OK {
+						t.Errorf("push: %v %s %s", err, out.Code, out.Message)
 					}
 				})
 			}
@@ -54,7 +58,7 @@ func TestBackPressureOverHTTP(t *testing.T) {
 			for range 2 * budget / size {
 				_, out, err := other.post(t.Context(), pathPush, "B", body)
 				require.NoError(t, err)
-				require.Equal(t, CodeOK, out.code, out.message)
+				require.Equal(t, status.OK, out.Code, out.Message)
 				require.Len(t, net["B"].container(t, "other").protobuf().mustPop("x"), size)
 			}
 
@@ -65,7 +69,7 @@ func TestBackPressureOverHTTP(t *testing.T) {
 			wg.Wait()
 			for _, n := range net {
 				require.LessOrEqual(t, n.Stats().PeakBytes, int64(budget+4*mib))
-				eventually(t, "no message is held", func() bool { return n.Stats().Bytes <= 2*(queueOverhead+1) })
+				eventually(t, "no message is held", func() bool { return n.Stats().Bytes <= 2*(queue.TopicOverhead+1) })
 			}
 		})
 	}
@@ -81,15 +85,15 @@ func TestBufferFullAtDeadline(t *testing.T) {
 	net := newNetwork(t, Limits{SessionBytes: mib, MessageBytes: mib / 4, PushTimeout: 100 * time.Millisecond}, "A", "B")
 	for _, from := range []string{"A", "B"} {
 		c := net[from].container(t, "from "+from).protobuf()
-		var out outbound
-		for i := 0; out.code != CodeBufferFull; i++ {
+		var out wire.Answer
+		for i := 0; out.Code != status.BufferFull; i++ {
 			require.Less(t, i, 5)
 			out = c.push("B", "x", make([]byte, mib/4))
-			if out.code != CodeOK {
-				require.Equal(t, CodeBufferFull, out.code, out.message)
+			if out.Code != status.OK {
+				require.Equal(t, status.BufferFull, out.Code, out.Message)
 			}
 		}
-		require.Equal(t, CodeOK, c.release("").code)
+		require.Equal(t, status.OK, c.release("").Code)
 	}
 }
 
@@ -107,7 +111,7 @@ func TestStalledBodiesHoldOneSession(t *testing.T) {
 	}
 	eventually(t, "they hold their budget", func() bool { st, _ := n.SessionStats("stalled"); return st.InboundBytes > 3*mib })
 	out := n.container(t, "stalled").push("A", "x", make([]byte, mib*3/4))
-	require.Equal(t, CodeBufferFull, out.code, out.message)
+	require.Equal(t, status.BufferFull, out.Code, out.Message)
 	n.container(t, "other").mustPush("A", "x", make([]byte, mib/2))
 	for _, c := range conns {
 		require.NoError(t, c.Close())

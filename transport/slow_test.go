@@ -10,29 +10,32 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"hutong/transport/queue"
+	"hutong/transport/status"
 )
 
 // impatient is a node that gives slow callers up soon.
-func impatient(t *testing.T, patience time.Duration) *node {
+func impatient(t *testing.T, grace time.Duration) *node {
 	tr := open(t, Config{NodeID: "A", Logger: quiet()})
-	tr.pace = pace{patience: patience, slowest: 1 << 40}
+	tr.minRate = minRate{grace: grace, bytesPerSecond: 1 << 40}
 	return &node{tr, serve(t, tr)}
 }
 
 // The bounds on slow bodies are not bounds on waiting, nor on a connection's
 // next request.
 func TestPopOutlivesPatience(t *testing.T) {
-	const patience = 50 * time.Millisecond
-	n := impatient(t, patience)
+	const grace = 50 * time.Millisecond
+	n := impatient(t, grace)
 	c := n.container(t, "s")
 	for range 3 {
 		begin := time.Now()
-		require.Equal(t, CodeTimeout, c.pop("x", 4*patience).code)
-		require.GreaterOrEqual(t, time.Since(begin), 4*patience)
+		require.Equal(t, status.Timeout, c.pop("x", 4*grace).Code)
+		require.GreaterOrEqual(t, time.Since(begin), 4*grace)
 	}
 	got := make(chan []byte)
 	go func() { got <- c.mustPop("x") }()
-	time.AfterFunc(4*patience, func() { n.container(t, "s").push("A", "x", []byte("m")) })
+	time.AfterFunc(4*grace, func() { n.container(t, "s").push("A", "x", []byte("m")) })
 	require.Equal(t, "m", string(<-got))
 }
 
@@ -58,15 +61,15 @@ func TestStalledReaderIsGivenUp(t *testing.T) {
 	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
 	c := n.container(t, "s").protobuf()
 	tr := n.Transport
-	s, err := tr.broker.enter("s")
+	s, err := tr.broker.Enter("s")
 	require.NoError(t, err)
-	defer tr.broker.leave(s)
-	h, err := tr.broker.reserve(t.Context(), &s.in, int64(len(large)))
+	defer s.Leave()
+	allocation, err := s.Allocate(t.Context(), queue.Inbound, int64(len(large)))
 	require.NoError(t, err)
-	body := tr.broker.spool.newContent(int64(len(large)))
+	body := tr.broker.NewBody(int64(len(large)))
 	_, err = body.Write(large)
 	require.NoError(t, err)
-	_, err = tr.broker.push(s, "x", "", body, h)
+	_, err = s.Push("x", "", body, allocation)
 	require.NoError(t, err)
 
 	conn := dial(t, n.url)

@@ -12,8 +12,8 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"hutong/activities"
-	driver "hutong/activities/runner"
-	runner "hutong/activities/taskrunner"
+	"hutong/activities/driver"
+	"hutong/activities/runner"
 	"hutong/admission"
 	"hutong/store"
 	"hutong/workflows"
@@ -59,7 +59,7 @@ func (a *announcer) announce(ctx context.Context) error {
 		a.logger.Warn("what the host has for runs can't be told now; it stays as it was", "host_id", a.runs.RunnerID, "error", err)
 	}
 	return a.runs.Store.PutRunner(ctx, store.Runner{RunnerID: a.runs.RunnerID, NodeID: a.runs.Node, Devices: slices.Sorted(maps.Keys(a.runs.Drivers)),
-		Queue: activities.TaskQueueOfRunner(a.runs.RunnerID), Slots: a.offer.Slots, HeartbeatAt: time.Now(),
+		TaskQueue: activities.TaskQueueOfRunner(a.runs.RunnerID), Slots: a.offer.Slots, HeartbeatAt: time.Now(),
 		CPUMilli: a.last.CPUMilli, Memory: a.last.Memory, Disk: a.last.Disk, Labels: a.offer.Labels})
 }
 

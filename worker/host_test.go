@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/activities"
-	driver "hutong/activities/runner"
-	runner "hutong/activities/taskrunner"
+	"hutong/activities/driver"
+	"hutong/activities/runner"
 	"hutong/store"
 	"hutong/store/storetest"
 )
@@ -39,7 +39,7 @@ func TestAnnounce(t *testing.T) {
 	}
 	broken = nil
 	require.NoError(t, a.announce(ctx))
-	want := store.Runner{RunnerID: "h", NodeID: "A", Devices: []string{"docker", "process"}, Queue: activities.TaskQueueOfRunner("h"), Slots: 3,
+	want := store.Runner{RunnerID: "h", NodeID: "A", Devices: []string{"docker", "process"}, TaskQueue: activities.TaskQueueOfRunner("h"), Slots: 3,
 		CPUMilli: 2000, Memory: 1 << 30, Disk: 1 << 40, Labels: map[string]string{"gpu": "1"}}
 	require.Equal(t, want, told())
 	require.NoError(t, db.DrainRunner(ctx, "h", true))

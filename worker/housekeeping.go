@@ -13,7 +13,7 @@ import (
 
 	"hutong/activities"
 	housekeepingacts "hutong/activities/housekeeping"
-	runner "hutong/activities/taskrunner"
+	"hutong/activities/runner"
 	"hutong/workflows"
 )
 

@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 
 	"hutong/bfia"
@@ -15,16 +14,6 @@ var (
 	AttributeRoles  = temporal.NewSearchAttributeKeyKeywordList("HutongRoles")
 	AttributeState  = temporal.NewSearchAttributeKeyKeyword("HutongState")
 )
-
-// SearchAttributes returns the names and types of all search attributes, which every namespace must have.
-func SearchAttributes() map[string]enums.IndexedValueType {
-	all := map[string]enums.IndexedValueType{}
-	for _, key := range []temporal.SearchAttributeKey{AttributeJobID, AttributeFlowID, AttributeNodeID, AttributeRoles, AttributeState} {
-		all[key.GetName()] = key.GetValueType()
-	}
-
-	return all
-}
 
 func attributes(plan *bfia.Plan, node string, roles []string, state bfia.JobState) temporal.SearchAttributes {
 	return temporal.NewSearchAttributes(

@@ -44,9 +44,9 @@ type FindLostJobsInput struct {
 // not answer it fails.
 func (a *Activities) FindLostJobs(ctx context.Context, in FindLostJobsInput) (LostJobs, error) {
 	var found LostJobs
-	list, goesOn := a.Store.UnendedJobs, a.TakenPart
+	list, goesOn := a.Store.UnfinishedJobs, a.TakenPart
 	if in.Scheduled {
-		list, goesOn = a.Store.UnendedScheduleJobs, a.Scheduled
+		list, goesOn = a.Store.UnfinishedScheduleJobs, a.Scheduled
 	}
 	ids, err := list(ctx, time.Now().Add(-lostAge), in.After, lostBatch)
 	if err != nil {
@@ -143,7 +143,7 @@ func (a *Activities) EndLostJobs(ctx context.Context, in EndLostJobsInput) error
 
 // ReleaseLostReservations gives back the room of jobs that have ended here, and whose workflow was gone before it could.
 func (a *Activities) ReleaseLostReservations(ctx context.Context) error {
-	ids, err := a.Store.EndedWithReservation(ctx, time.Now().Add(-lostAge))
+	ids, err := a.Store.EndedJobsWithReservation(ctx, time.Now().Add(-lostAge))
 	if err != nil {
 		return err
 	}

@@ -140,7 +140,7 @@ func (a *Activities) dataOf(ctx context.Context, jobID string) ([]string, error)
 	add := func(at bfia.Address) error {
 		used, asked := inUse[at.Name]
 		if !asked {
-			if used, err = a.Store.DataInUse(ctx, jobID, at.Name); err != nil {
+			if used, err = a.Store.OutputsInUse(ctx, jobID, at.Name); err != nil {
 				return err
 			}
 			inUse[at.Name] = used

@@ -106,7 +106,7 @@ func (a *Activities) claimPart(ctx context.Context, in ClaimTaskInput, part bfia
 // since the job got its room, and needs something else now, another seat of that part does: a copy serves one task at a time.
 func seatOf(seats []store.ReservedSlot, copy int, part bfia.Part, needs admission.Constraints) (seat store.ReservedSlot, held bool) {
 	for _, s := range seats {
-		if s.Copy != copy || s.Role != part.Role || s.RoleIndex != part.Index {
+		if s.ParallelIndex != copy || s.Role != part.Role || s.RoleIndex != part.Index {
 			continue
 		}
 		if s.Constraints == needs.Key() {
@@ -126,11 +126,11 @@ func (a *Activities) begun(ctx context.Context, row store.Task, part bfia.Part, 
 		return c, nil
 	}
 	c.Begun, c.Elsewhere = true, slices.ContainsFunc(hosts, func(h store.Runner) bool {
-		offer := h.Admission()
+		offer := h.AdmissionRunner()
 		return h.RunnerID != row.RunnerID && !h.Draining && offer.Unmet(needs) == ""
 	})
 	if row.ExitCode != nil {
-		c.Ended = &activities.PartResult{Failure: row.Explanation}
+		c.Ended = &activities.PartResult{Failure: row.Failure}
 	}
 	var err error
 	c.HeartbeatAt, err = a.Store.LastHeartbeat(ctx, row.RunnerID)
@@ -142,7 +142,7 @@ func (a *Activities) seated(ctx context.Context, seat store.ReservedSlot, needs 
 	unfit := "is not there" // why it can't stay where it is
 	if k := slices.IndexFunc(hosts, func(h store.Runner) bool { return h.RunnerID == seat.RunnerID }); k >= 0 {
 		unfit = ""
-		if offer := hosts[k].Admission(); hosts[k].Draining {
+		if offer := hosts[k].AdmissionRunner(); hosts[k].Draining {
 			unfit = "is being drained"
 		} else if missing := offer.Unmet(needs); missing != "" {
 			unfit = "lacks " + missing

@@ -48,7 +48,7 @@ func (a *Activities) Reserve(ctx context.Context, req ReserveInput) (ReserveResu
 	}
 	var denial *admission.Denial
 	app := store.ReservationRequest{JobID: req.JobID, SchedulerNode: req.Scheduler, InitiatorNode: job.InitiatorNode, FlowID: job.FlowID,
-		Priority: req.Priority, CreatedAt: req.Created, Wants: wants}
+		Priority: req.Priority, CreatedAt: req.Created, Demand: wants}
 	seats, waited, err := a.Store.Reserve(ctx, app, admissionTimes(req.At), func(view store.ReservationView) []string {
 		grant, no := a.party(view).Decide(admission.Request{Job: app.AdmissionJob(), Demand: wants}, req.At)
 		denial = no
@@ -58,9 +58,9 @@ func (a *Activities) Reserve(ctx context.Context, req ReserveInput) (ReserveResu
 		return ReserveResult{}, activities.Classify(err)
 	}
 	if len(seats) == 0 {
-		return ReserveResult{Grant: bfia.Grant{State: job.State, Reason: denial.Reason, Place: denial.Position, Of: denial.Total}}, nil
+		return ReserveResult{Grant: bfia.Grant{State: job.State, Reason: denial.Reason, Position: denial.Position, Total: denial.Total}}, nil
 	}
-	answer := ReserveResult{Grant: bfia.Grant{Granted: true, State: job.State, Parallelism: 1 + seats[len(seats)-1].Copy}}
+	answer := ReserveResult{Grant: bfia.Grant{Granted: true, State: job.State, Parallelism: 1 + seats[len(seats)-1].ParallelIndex}}
 	if waited {
 		answer.Waiting, err = a.open(ctx, req.At)
 	}
@@ -68,7 +68,7 @@ func (a *Activities) Reserve(ctx context.Context, req ReserveInput) (ReserveResu
 }
 
 func (a *Activities) party(view store.ReservationView) admission.Party {
-	p := admission.Party{Node: a.Node, Runners: view.Hosts, Running: view.Running, UsedSlots: view.Seats, Limits: a.Limits}
+	p := admission.Party{Node: a.Node, Runners: view.Runners, Running: view.Holders, UsedSlots: view.UsedSlots, Limits: a.Limits}
 	for _, w := range view.Waiting {
 		p.Waiting = append(p.Waiting, w.AdmissionRequest())
 	}
@@ -76,7 +76,7 @@ func (a *Activities) party(view store.ReservationView) admission.Party {
 }
 
 func admissionTimes(at time.Time) store.ReservationTimes {
-	return store.ReservationTimes{Now: at, HostsSince: at.Add(-activities.RunnerSilentAfter), AskedSince: at.Add(-admission.RequestTTL)}
+	return store.ReservationTimes{Now: at, HeartbeatSince: at.Add(-activities.RunnerSilentAfter), RequestedSince: at.Add(-admission.RequestTTL)}
 }
 
 // ReleaseReservationInput names a job that gives up its reservation.
@@ -137,7 +137,7 @@ func CheckFeasible(ctx context.Context, db *store.Store, node string, limits adm
 	}
 	party := admission.Party{Node: node, Limits: limits}
 	for _, h := range hosts {
-		party.Runners = append(party.Runners, h.Admission())
+		party.Runners = append(party.Runners, h.AdmissionRunner())
 	}
 	if lack := party.Infeasible(wants); lack != "" {
 		return bfia.Errorf(bfia.CodeBadRequest, "config.job_params: %s could never run the job: %s", node, lack)

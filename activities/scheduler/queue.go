@@ -35,15 +35,15 @@ func (a *Activities) Enqueue(ctx context.Context, in EnqueueInput) (QueueState, 
 	err := a.Store.Dequeue(ctx, in.JobID, in.At, func(q admission.Queue) bool {
 		q.Node, q.Limits = a.Node, a.Limits
 		state = QueueState{Total: len(q.Waiting)}
-		if i := slices.IndexFunc(q.Waiting, func(w admission.Queued) bool { return w.JobID == in.JobID }); i >= 0 {
-			state.WaitsAt = q.Waiting[i].WaitsAt
+		if i := slices.IndexFunc(q.Waiting, func(w admission.QueuedJob) bool { return w.JobID == in.JobID }); i >= 0 {
+			state.WaitsAt = q.Waiting[i].WaitingAt
 		}
-		for _, t := range q.Turns(in.At) {
+		for _, t := range q.Statuses(in.At) {
 			if t.JobID != in.JobID {
 				continue
 			}
-			state.Go, state.Soon, state.Position = t.Go, t.Soon, t.Place
-			if !t.Go {
+			state.Go, state.Soon, state.Position = t.MayReserve, t.OnlyCandidatesAhead, t.Position
+			if !t.MayReserve {
 				state.Reason = t.Reason
 			}
 		}
@@ -96,8 +96,8 @@ func (a *Activities) startable(ctx context.Context, at time.Time) ([]string, err
 
 	q.Node, q.Limits = a.Node, a.Limits
 	var next []string
-	for _, t := range q.Turns(at) {
-		if t.Next {
+	for _, t := range q.Statuses(at) {
+		if t.Notify {
 			next = append(next, t.JobID)
 		}
 	}

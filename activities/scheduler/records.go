@@ -19,7 +19,7 @@ type RecordScheduleJobInput struct {
 // RecordScheduleJob writes a job of this scheduler, with its tasks and their parts.
 func (a *Activities) RecordScheduleJob(ctx context.Context, in RecordScheduleJobInput) error {
 	plan := in.Plan
-	job := store.ScheduleJob{Priority: plan.Priority, Nodes: in.Nodes, JobID: plan.JobID, FlowID: plan.FlowID, State: bfia.JobPending,
+	job := store.ScheduleJob{Priority: plan.Priority, ParticipantNodes: in.Nodes, JobID: plan.JobID, FlowID: plan.FlowID, State: bfia.JobPending,
 		InitiatorRole: plan.Initiator.Role, InitiatorNode: plan.Initiator.NodeID, SyncType: plan.SyncType, CreatedAt: in.At}
 
 	var tasks []store.ScheduleTask

@@ -68,11 +68,11 @@ func (m Main) newConfigCommand() *cobra.Command {
 	return cmd
 }
 
-// newEngineCommand runs the embedded engine alone, for parties in processes of their own.
-func newEngineCommand() *cobra.Command {
+// newTemporalCommand runs the embedded engine alone, for parties in processes of their own.
+func newTemporalCommand() *cobra.Command {
 	var o devserver.TemporalServerOptions
 	cmd := &cobra.Command{
-		Use:   "engine",
+		Use:   "temporal",
 		Short: "Run the embedded Temporal server alone",
 		Long: "Runs the embedded Temporal server on 127.0.0.1 until it is stopped by a signal. Prints the line 'ready ADDRESS'\n" +
 			"when all namespaces can be used. Started again on the same folder it goes on with unfinished workflows.",

@@ -102,7 +102,7 @@ func TestUsage(t *testing.T) {
 		{"job", "list", "--flaw", "x"}, {"--timeout", "soon", "job", "list"}, {"provider", "delete"}, {"data", "upload"},
 		{"data", "upload", "--file", "a", "--server-file", "b"}, {"data", "upload", "--server-file", "b"},
 		{"data", "download", "a"}, {"--url", "localhost", "job", "list"}, {"version", "x"}, {"worker", "--only", "nothing"},
-		{"host", "drain"}, {"host", "undrain", "a", "b"}, {"host", "list", "a"},
+		{"runner", "drain"}, {"runner", "undrain", "a", "b"}, {"runner", "list", "a"},
 	} {
 		status, stdout, stderr := runMain(t, t.Context(), []string{}, "", args...)
 		assert.Equal(t, exitUsage, status, "%v: %s", args, stderr)

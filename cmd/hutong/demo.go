@@ -102,7 +102,7 @@ func (d *demo) run(ctx context.Context) error {
 		p := running.Parties[i]
 		d.say("  %-5s %s  http://%s", role, p.NodeID, p.Listen)
 	}
-	d.say("  Temporal's UI  %s/namespaces/%s/workflows\n", running.Engine.UIAddress(), running.Parties[0].Temporal.Namespace)
+	d.say("  Temporal's UI  %s/namespaces/%s/workflows\n", running.Temporal.UIAddress(), running.Parties[0].Temporal.Namespace)
 
 	path := filepath.Join(d.dataDir, "provider.json")
 	if err := os.WriteFile(path, registration, 0o640); err != nil {
@@ -135,7 +135,7 @@ func (d *demo) run(ctx context.Context) error {
 	if err := d.hutong(ctx, guest, "job", "outputs", jobID, "--show"); err != nil {
 		return err
 	}
-	d.say("\nAll of it is kept in %s. To look around: bin/hutong dev --data-dir %s, then %s", d.dataDir, d.dataDir, running.Engine.UIAddress())
+	d.say("\nAll of it is kept in %s. To look around: bin/hutong dev --data-dir %s, then %s", d.dataDir, d.dataDir, running.Temporal.UIAddress())
 	if d.keep {
 		d.say("Everything goes on running; Ctrl-C stops it.")
 		return wait(ctx, running.Failed())

@@ -26,7 +26,7 @@ func newDoctorCommand() *cobra.Command {
 			var found []doctor.Check
 			if cfg, err := party.Load(file, os.Environ()); err != nil {
 				found = []doctor.Check{{Name: "configuration", State: doctor.Failed, Detail: strings.ReplaceAll(err.Error(), "\n", "; "),
-					Mend: "mend the file or the variable; nothing else was checked"}}
+					Fix: "mend the file or the variable; nothing else was checked"}}
 			} else {
 				found = []doctor.Check{{Name: "configuration", State: doctor.OK, Detail: "is valid, node " + cfg.NodeID}}
 				if file != "" {
@@ -46,8 +46,8 @@ func newDoctorCommand() *cobra.Command {
 				w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 				for _, c := range found {
 					_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", c.State, c.Name, c.Detail)
-					if c.Mend != "" {
-						_, _ = fmt.Fprintf(w, "\t\t-> %s\n", c.Mend)
+					if c.Fix != "" {
+						_, _ = fmt.Fprintf(w, "\t\t-> %s\n", c.Fix)
 					}
 				}
 				if err := w.Flush(); err != nil {

@@ -1,5 +1,5 @@
 // Command hutong is all of Hutong in one binary: the parts of a party (api, worker, transport), everything at once for
-// development (dev), and the client of a party's endpoints (provider, data, job, host).
+// development (dev), and the client of a party's endpoints (job, data, provider, runner).
 package main
 
 import (
@@ -84,9 +84,9 @@ func (m Main) newRootCommand() *cobra.Command {
 			root.AddCommand(command)
 		}
 	}
-	add("client", newJobCommand(c), newDataCommand(c), newProviderCommand(c), newHostCommand(c), newConformanceCommand(c))
+	add("client", newJobCommand(c), newDataCommand(c), newProviderCommand(c), newRunnerCommand(c), newConformanceCommand(c))
 	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(), newMigrateCommand(), newDoctorCommand(),
-		newEngineCommand(), m.newConfigCommand(), m.newDemoCommand())
+		newTemporalCommand(), m.newConfigCommand(), m.newDemoCommand())
 	root.AddCommand(newVersionCommand(), newSuperviseCommand())
 	return root
 }

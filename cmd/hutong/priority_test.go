@@ -28,7 +28,7 @@ func TestWatchWaiting(t *testing.T) {
 	waiting := func(place int, reason string) *bfia.JobStatus {
 		status := twoTasks()
 		status.State = bfia.JobReady
-		status.Queued = &bfia.Queued{Place: place, Of: 3, Reason: reason}
+		status.Queued = &bfia.Queued{Position: place, Total: 3, Reason: reason}
 		return status
 	}
 	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformStatusAll: inTurn(

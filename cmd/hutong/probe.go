@@ -13,8 +13,25 @@ import (
 	"github.com/spf13/cobra"
 
 	"hutong/bfia"
-	"hutong/providers/reference/probe"
 )
+
+// probeReport holds the fields of a probe's report that this command shows. The report's format is the contract with the
+// reference provider, which documents it in its package probe.
+type probeReport struct {
+	Checks []probeCheck `json:"checks"`
+}
+
+// probeCheck is the result of one check.
+type probeCheck struct {
+	Name         string   `json:"name"`
+	Peer         string   `json:"peer"`
+	PeerNodeID   string   `json:"peer_node_id"`
+	OK           bool     `json:"ok"`
+	Why          string   `json:"why"`  // why the check failed
+	Note         string   `json:"note"` // a remark about a check that passed
+	Milliseconds *float64 `json:"milliseconds"`
+	Offset       *float64 `json:"offset_milliseconds"`
+}
 
 // probeTask is the one task of a probe's job, and the key of its output.
 const probeTask = "probe"
@@ -115,7 +132,7 @@ func (c *client) showProbe(ctx context.Context, w io.Writer, own, jobID string, 
 		if asJSON {
 			return printJSON(w, text)
 		}
-		var report probe.Report
+		var report probeReport
 		if err := json.Unmarshal(text, &report); err != nil {
 			return fmt.Errorf("the report is not as documented: %w", err)
 		}
@@ -124,7 +141,7 @@ func (c *client) showProbe(ctx context.Context, w io.Writer, own, jobID string, 
 	return nil
 }
 
-func probeTable(r *probe.Report) [][]string {
+func probeTable(r *probeReport) [][]string {
 	rows := [][]string{{"CHECK", "WITH", "RESULT", ""}}
 	for _, check := range r.Checks {
 		result, words := "ok", check.Note

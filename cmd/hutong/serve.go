@@ -14,10 +14,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hutong/activities/runner"
+	"hutong/activities/driver/process"
 	"hutong/internal/devserver"
-	"hutong/internal/namespace"
 	"hutong/internal/party"
+	"hutong/internal/temporalns"
 )
 
 // stopLimit is how long a stop may take before the process ends all the same.
@@ -107,7 +107,7 @@ func runDev(ctx context.Context, o devserver.Options, out io.Writer) error {
 		_, _ = fmt.Fprintf(out, "  party %-20s http://%s  transport %s  namespace %s\n", p.NodeID, p.Listen, p.Transport.Listen, p.Temporal.Namespace)
 	}
 	_, _ = fmt.Fprintf(out, "  %-26s %s\n  %-26s %s\n\nCtrl-C stops it; unfinished jobs go on when it is started again.\n",
-		"Temporal", d.Engine.Address(), "Temporal's UI", d.Engine.UIAddress())
+		"Temporal", d.Temporal.Address(), "Temporal's UI", d.Temporal.UIAddress())
 	err = wait(ctx, d.Failed())
 	stopWithin(func(ctx context.Context) { d.Stop(ctx) })
 	return err
@@ -213,7 +213,7 @@ func newMigrateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := namespace.Ensure(cmd.Context(), options, cfg.Temporal.Namespace, retention); err != nil {
+			if err := temporalns.Ensure(cmd.Context(), options, cfg.Temporal.Namespace, retention); err != nil {
 				return err
 			}
 			_, _ = fmt.Fprintf(cmd.OutOrStdout(), "The database and the namespace %s of party %s are ready\n", cfg.Temporal.Namespace, cfg.NodeID)
@@ -230,7 +230,7 @@ func newSuperviseCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "supervise DIR", Hidden: true, Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if code := runner.Supervise(args); code != 0 {
+			if code := process.Supervise(args); code != 0 {
 				return errors.New("the supervisor ended with a failure")
 			}
 			return nil

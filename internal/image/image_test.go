@@ -19,6 +19,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// reference is the folder of the reference provider, a Go module of its own.
+var reference = filepath.Join("..", "..", "providers", "reference")
+
 // The image is built by the real daemon, runs and calls back.
 func TestLoad(t *testing.T) {
 	cli, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
@@ -30,7 +33,8 @@ func TestLoad(t *testing.T) {
 		t.Skipf("no Docker daemon: %v", err)
 	}
 	binary := filepath.Join(t.TempDir(), "provider")
-	build := exec.Command("go", "build", "-trimpath", "-o", binary, "..")
+	build := exec.Command("go", "build", "-trimpath", "-o", binary, ".")
+	build.Dir = reference
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, string(out))
@@ -108,7 +112,7 @@ func TestLoad(t *testing.T) {
 
 // The Dockerfile that people use and the one inside Load say the same.
 func TestDockerfile(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join("..", "Dockerfile"))
+	data, err := os.ReadFile(filepath.Join(reference, "Dockerfile"))
 	require.NoError(t, err)
 	var lines []string
 	for line := range strings.Lines(string(data)) {

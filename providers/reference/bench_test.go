@@ -21,8 +21,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"hutong/providers/reference/brokertest"
-	"hutong/providers/reference/component"
+	"hutong-reference/brokertest"
+	"hutong-reference/component"
 )
 
 // program is the binary as it goes into the image.

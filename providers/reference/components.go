@@ -7,12 +7,12 @@ import (
 	"slices"
 	"strings"
 
-	"hutong/providers/reference/boost"
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
-	"hutong/providers/reference/lr"
-	"hutong/providers/reference/probe"
-	"hutong/providers/reference/psi"
+	"hutong-reference/boost"
+	"hutong-reference/channel"
+	"hutong-reference/component"
+	"hutong-reference/lr"
+	"hutong-reference/probe"
+	"hutong-reference/psi"
 )
 
 // algorithm is one component. It runs connected to all other parties of its roles, or alone.

@@ -14,8 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"hutong/providers/reference/boost"
-	"hutong/providers/reference/outcome"
+	"hutong-reference/boost"
+	"hutong-reference/outcome"
 )
 
 // The seed's job on the breast data: intersection, then boosting.

@@ -13,8 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"hutong/providers/reference/boost"
-	"hutong/providers/reference/lr"
+	"hutong-reference/boost"
+	"hutong-reference/lr"
 )
 
 // lrParameters are those of FATE-Flow's example.

@@ -22,8 +22,8 @@ import (
 	"syscall"
 	"time"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
+	"hutong-reference/channel"
+	"hutong-reference/component"
 )
 
 func main() {

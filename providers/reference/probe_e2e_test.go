@@ -14,7 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"hutong/providers/reference/probe"
+	"hutong-reference/probe"
 )
 
 func (b *bench) probe(task string, roles []string, parameters map[string]string) map[string]*process {

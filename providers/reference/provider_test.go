@@ -8,9 +8,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"hutong/providers/reference/boost"
-	"hutong/providers/reference/component"
-	"hutong/providers/reference/lr"
+	"hutong-reference/boost"
+	"hutong-reference/component"
+	"hutong-reference/lr"
 )
 
 // The committed registration says what the program does, no more and no less.

@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"hutong/providers/reference/component"
+	"hutong-reference/component"
 )
 
 var sleepParameters = []string{"seconds", "exit_code", "memory_mib", "lines", "lines_per_second", "write_mib", "ignore_stop"}

@@ -15,7 +15,7 @@ import (
 
 	"hutong/activities"
 	"hutong/activities/participant"
-	runner "hutong/activities/taskrunner"
+	"hutong/activities/runner"
 	"hutong/bfia"
 	"hutong/workflows"
 	"hutong/workflows/internal/flowtest"

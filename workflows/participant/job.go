@@ -9,7 +9,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"hutong/activities/participant"
-	runner "hutong/activities/taskrunner"
+	"hutong/activities/runner"
 	"hutong/bfia"
 	"hutong/workflows"
 )

@@ -12,7 +12,7 @@ import (
 
 	"hutong/activities"
 	"hutong/activities/participant"
-	runner "hutong/activities/taskrunner"
+	"hutong/activities/runner"
 	"hutong/bfia"
 	"hutong/workflows"
 )
@@ -206,7 +206,7 @@ func (p *job) startRun(ctx workflow.Context, t *task, part *taskPart) workflow.F
 				heard := latest(silent, part.claim.HeartbeatAt)
 				lost := workflow.Now(ctx).Sub(heard)
 				if lost >= p.Settings.RunnerLostAfter {
-					end.Set(activities.PartResult{Failure: &bfia.Failure{Kind: bfia.FailedHost,
+					end.Set(activities.PartResult{Failure: &bfia.Failure{Kind: bfia.FailedRunnerLost,
 						Message: fmt.Sprintf("nothing was heard for %s of the host that it ran on, %s", lost.Round(time.Second), part.claim.RunnerID)}}, nil)
 					return
 				}

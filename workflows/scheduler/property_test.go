@@ -38,7 +38,7 @@ func TestJobProperties(t *testing.T) {
 					e.state, e.reason, fails = bfia.TaskFailed, "it failed", true
 				}
 				if e.state == bfia.TaskSuccess && some("is lost") {
-					e.state, e.reason, e.kind = bfia.TaskFailed, "it failed, lost", bfia.FailedHost
+					e.state, e.reason, e.kind = bfia.TaskFailed, "it failed, lost", bfia.FailedRunnerLost
 					fails = fails || !attempts
 				}
 				f.ends[flowtest.PartKey(task.Name, part)] = e

@@ -7,7 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"hutong/providers/reference/component"
+	"hutong-reference/component"
 )
 
 // feature is one column cut into bins: bin b holds the values above cuts[b-1] and up to cuts[b].

@@ -1,8 +1,8 @@
 package boost
 
 import (
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
+	"hutong-reference/channel"
+	"hutong-reference/component"
 )
 
 // Parameters are the names that the component reads.

@@ -3,7 +3,7 @@ package boost
 import (
 	"context"
 
-	"hutong/providers/reference/parallel"
+	"hutong-reference/parallel"
 )
 
 // source is features that a tree can split by, wherever they lie. Rows are numbered alike in all sources of a training.

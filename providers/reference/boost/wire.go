@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"math/bits"
 
-	"hutong/providers/reference/component"
-	"hutong/providers/reference/paillier"
+	"hutong-reference/component"
+	"hutong-reference/paillier"
 )
 
 // Peer is the connection to the other side.

@@ -6,9 +6,9 @@ import (
 	"log/slog"
 	"slices"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
-	"hutong/providers/reference/outcome"
+	"hutong-reference/channel"
+	"hutong-reference/component"
+	"hutong-reference/outcome"
 )
 
 type iterationLoss struct {

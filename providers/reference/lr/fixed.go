@@ -5,7 +5,7 @@ import (
 	"math/big"
 	"math/bits"
 
-	"hutong/providers/reference/channel"
+	"hutong-reference/channel"
 )
 
 // precision is how many bits of a number lie behind the binary point: features and scores are rounded to 2^-32.

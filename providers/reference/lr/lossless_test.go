@@ -14,9 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
-	"hutong/providers/reference/outcome"
+	"hutong-reference/channel"
+	"hutong-reference/component"
+	"hutong-reference/outcome"
 )
 
 // tolerance is what the package promises for weights, scores and losses.

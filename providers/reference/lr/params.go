@@ -3,8 +3,8 @@ package lr
 import (
 	"strings"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
+	"hutong-reference/channel"
+	"hutong-reference/component"
 )
 
 // Parameters are the names that the component reads.

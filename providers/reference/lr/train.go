@@ -8,9 +8,9 @@ import (
 	"math/big"
 	"slices"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
-	"hutong/providers/reference/parallel"
+	"hutong-reference/channel"
+	"hutong-reference/component"
+	"hutong-reference/parallel"
 )
 
 // run trains and returns, at the guest, the loss of each iteration and the score of each row; a host gets neither.

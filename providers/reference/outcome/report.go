@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strconv"
 
-	"hutong/providers/reference/component"
+	"hutong-reference/component"
 )
 
 // Note stands where only another role has something to tell: every declared address holds a document.

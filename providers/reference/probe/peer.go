@@ -9,7 +9,7 @@ import (
 	"log/slog"
 	"time"
 
-	"hutong/providers/reference/channel"
+	"hutong-reference/channel"
 )
 
 // Steps of the exchange; see the package's comment.

@@ -10,8 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"hutong/providers/reference/brokertest"
-	"hutong/providers/reference/channel"
+	"hutong-reference/brokertest"
+	"hutong-reference/channel"
 )
 
 func config(b *brokertest.Broker, self, partner string) channel.Config {

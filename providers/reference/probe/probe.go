@@ -13,8 +13,8 @@ import (
 	"sync"
 	"time"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
+	"hutong-reference/channel"
+	"hutong-reference/component"
 )
 
 // Parameters are the names that the component reads.

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
+	"hutong-reference/channel"
+	"hutong-reference/component"
 )
 
 // Parameters are the names that the component reads.

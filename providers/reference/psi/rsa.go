@@ -13,7 +13,7 @@ import (
 	"hash"
 	"math/big"
 
-	"hutong/providers/reference/parallel"
+	"hutong-reference/parallel"
 )
 
 var hashes = map[string]func() hash.Hash{"sha256": sha256.New, "sha512": sha512.New}
