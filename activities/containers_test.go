@@ -281,7 +281,7 @@ func TestRunTaskThatCannotBegin(t *testing.T) {
 			_, err := h.db.PutProvider(h.t.Context(), store.Provider{Name: "vendor-a", Version: "1", Device: h.device.Device(),
 				Metadata: []byte(`{"image":"no-such-image:1","command":["/not/there"]}`), Components: map[string]json.RawMessage{"C": component("vendor-a")}})
 			require.NoError(h.t, err)
-		}, "creating hutong-", []bfia.FailureKind{bfia.FailedImage, bfia.FailedStart}},
+		}, "failed to create container hutong-", []bfia.FailureKind{bfia.FailedImage, bfia.FailedStart}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			eachDevice(t, func(t *testing.T, d device) {

@@ -137,7 +137,7 @@ func (t *taskRun) createNew(ctx context.Context) error {
 	}
 	id, err := d.Create(ctx, spec)
 	if err != nil {
-		return fmt.Errorf("failed to create %s: %w", t.name, err)
+		return err
 	}
 	if err := t.Store.SetTaskContainer(ctx, t.req.Key.Row(), t.req.Attempt, t.RunnerID, t.name, id); err != nil {
 		return fmt.Errorf("failed to record the container %s: %w", t.name, err)
