@@ -20,6 +20,7 @@ import (
 	"hutong/activities/scheduler"
 	"hutong/bfia"
 	"hutong/bfia/client"
+	"hutong/fateflow"
 )
 
 // documents has one job's.
@@ -140,7 +141,7 @@ func TestCommandsAreTriedAgain(t *testing.T) {
 		"SendCreate":     {bfia.PathCreate, scheduler.SendCreateInput{Node: "B", JobID: jobID}},
 		"SendStart":      {bfia.PathStart, scheduler.SendStartInput{Node: "B", JobID: jobID}},
 		"SendStop":       {bfia.PathStop, scheduler.SendStopInput{Node: "B", Job: bfia.JobRef{JobID: jobID, TaskName: "a"}}},
-		"SendFateReport": {bfia.PathSchedulerTaskReport, participant.SendFateReportInput{Node: "B", Report: bfia.FateReport{JobID: jobID, TaskID: bfia.FateTaskID(jobID, "a"), Role: "guest", PartyID: "A", Status: bfia.FateSuccess}}},
+		"SendFateReport": {fateflow.PathSchedulerTaskReport, participant.SendFateReportInput{Node: "B", Report: fateflow.Report{JobID: jobID, TaskID: fateflow.TaskID(jobID, "a"), Role: "guest", PartyID: "A", Status: fateflow.Success}}},
 		"SendCallback":   {bfia.PathTaskCallback, participant.SendCallbackInput{Node: "B", Report: bfia.TaskReport{TaskID: "task", Status: bfia.TaskSuccess, Role: "guest"}}},
 	} {
 		t.Run(name, func(t *testing.T) {

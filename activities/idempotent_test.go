@@ -18,6 +18,7 @@ import (
 	"hutong/activities/runner"
 	"hutong/activities/scheduler"
 	"hutong/bfia"
+	"hutong/fateflow"
 	"hutong/store"
 	"hutong/store/storetest"
 )
@@ -60,7 +61,7 @@ func (h *testParty) life() []call {
 		{name: "RunTask", arg: h.request("a")},
 		{name: "RecordTaskEnd", arg: participant.RecordTaskEndInput{Key: h.key("a"), Part: guestA, TaskID: a, State: bfia.TaskSuccess, At: at}},
 		{name: "SendCallback", arg: participant.SendCallbackInput{Node: "B", Report: bfia.TaskReport{TaskID: a, Status: bfia.TaskSuccess, Role: "guest"}}},
-		{name: "SendFateReport", arg: participant.SendFateReportInput{Node: "B", Report: bfia.FateReport{JobID: jobID, TaskID: bfia.FateTaskID(jobID, "a"), Role: "guest", PartyID: "A", Status: bfia.FateRunning}}},
+		{name: "SendFateReport", arg: participant.SendFateReportInput{Node: "B", Report: fateflow.Report{JobID: jobID, TaskID: fateflow.TaskID(jobID, "a"), Role: "guest", PartyID: "A", Status: fateflow.Running}}},
 		{name: "PollTask", arg: scheduler.PollTaskInput{JobID: jobID, TaskID: a, Nodes: []string{"B"}, Every: time.Millisecond, GiveUpAfter: time.Minute}},
 		{name: "RecordProgress", arg: progress},
 

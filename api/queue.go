@@ -27,7 +27,7 @@ func (s *Server) applyForRoom(c *fiber.Ctx) error {
 	if err := checkRound(apply.Generation); err != nil {
 		return err
 	}
-	job, err := s.jobCommandedBy(c, apply.JobID)
+	job, err := s.jobCommandedBy(c.UserContext(), s.sender(c), apply.JobID)
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (s *Server) returnRoom(c *fiber.Ctx) error {
 	if err := checkRound(back.Generation); err != nil {
 		return err
 	}
-	if _, err := s.jobCommandedBy(c, back.JobID); err != nil {
+	if _, err := s.jobCommandedBy(c.UserContext(), s.sender(c), back.JobID); err != nil {
 		return err
 	}
 	if _, err := s.update(c.UserContext(), workflows.ParticipantJobID(back.JobID), workflows.UpdateRelease, back, nil); err != nil {

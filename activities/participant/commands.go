@@ -8,6 +8,7 @@ import (
 
 	"hutong/activities"
 	"hutong/bfia"
+	"hutong/fateflow"
 )
 
 // SendAuditInput is this party's approval or rejection of a job.
@@ -35,12 +36,12 @@ func (a *Activities) SendCallback(ctx context.Context, in SendCallbackInput) err
 // SendFateReportInput is the state of a part of a task in FATE-Flow's own protocol.
 type SendFateReportInput struct {
 	Node   string          `json:"node"`
-	Report bfia.FateReport `json:"report"`
+	Report fateflow.Report `json:"report"`
 }
 
 // SendFateReport reports the state of a part to a FATE-Flow that speaks its own protocol.
 func (a *Activities) SendFateReport(ctx context.Context, in SendFateReportInput) error {
-	return a.result(ctx, in.Node, a.Client.FateReport(ctx, in.Node, in.Report))
+	return a.result(ctx, in.Node, fateflow.SendReport(ctx, a.Client, in.Node, in.Report))
 }
 
 // SendCapacityHintInput names a waiting job and its scheduler.

@@ -41,7 +41,7 @@ func TestConformance(t *testing.T) {
 	results, _ := run(w.guest.url)
 	for _, r := range results {
 		if r.Outcome != conformance.Pass {
-			t.Errorf("%s: %s (%s): %s: %s", r.Endpoint, r.Aspect, r.Section, r.Outcome, r.Seen)
+			t.Errorf("%s: %s (%s): %s: %s", r.Endpoint, r.Aspect, r.Section, r.Outcome, r.Observed)
 		}
 	}
 	if !conformance.Conforms(results) {

@@ -121,7 +121,7 @@ func tellLost(ctx workflow.Context, job housekeeping.LostJob) {
 	var stops []workflow.Future
 	for _, node := range job.Nodes {
 		stops = append(stops, workflows.SendCommand(ctx, "stop "+job.JobID+" at "+node, tellLimit, schedulerAct.SendStop,
-			scheduler.SendStopInput{Node: node, Job: bfia.JobRef{JobID: job.JobID, Failure: job.Failure.Shared(bfia.ShareReason)}}))
+			scheduler.SendStopInput{Node: node, Job: bfia.JobRef{JobID: job.JobID, Failure: job.Failure.ForPartners(bfia.ShareReason)}}))
 	}
 	for _, stop := range stops {
 		_ = stop.Get(ctx, nil)

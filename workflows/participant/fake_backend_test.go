@@ -17,6 +17,7 @@ import (
 	"hutong/activities/participant"
 	"hutong/activities/runner"
 	"hutong/bfia"
+	"hutong/fateflow"
 	"hutong/workflows"
 	"hutong/workflows/internal/flowtest"
 )
@@ -130,7 +131,7 @@ func (c *fakeBackend) startTask(name string) {
 
 func (c *fakeBackend) taskID(name string) string {
 	if c.in.FateFlow {
-		return bfia.FateAttempt(c.in.Plan.JobID, name, c.versions[name]).TaskID
+		return fateflow.Attempt(c.in.Plan.JobID, name, c.versions[name]).TaskID
 	}
 	return bfia.TaskID(c.in.Plan.JobID, name)
 }

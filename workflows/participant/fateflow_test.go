@@ -11,6 +11,7 @@ import (
 
 	"hutong/activities/participant"
 	"hutong/bfia"
+	"hutong/fateflow"
 	"hutong/workflows"
 	"hutong/workflows/internal/flowtest"
 )
@@ -56,7 +57,7 @@ func (c *fakeBackend) fateStart(task string, version int) {
 		}
 	}
 	c.mu.Unlock()
-	c.env.SignalWorkflow(workflows.SignalTaskStart, bfia.FateAttempt(c.in.Plan.JobID, task, version))
+	c.env.SignalWorkflow(workflows.SignalTaskStart, fateflow.Attempt(c.in.Plan.JobID, task, version))
 }
 
 func (c *fakeBackend) fateStop(task string, version int) {

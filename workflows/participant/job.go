@@ -280,7 +280,7 @@ func (p *job) receiveStops(ctx workflow.Context) {
 			}
 			continue
 		}
-		for _, name := range p.Plan.After(s.Task) {
+		for _, name := range p.Plan.WithDependents(s.Task) {
 			if t := p.tasks[name]; !t.ended() && t.stopped == nil {
 				t.stopped = workflows.StoppedBy(s.By)
 				p.stopTask(ctx, t, false)

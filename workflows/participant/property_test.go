@@ -37,7 +37,7 @@ func TestPartyJobProperties(t *testing.T) {
 			if rapid.IntRange(0, 6).Draw(t, "stop it") == 0 {
 				own := flowtest.DrawSeconds(t, "stop it at", 0, 150)
 				c.at(own, func() { c.stop(task.Name) })
-				cut = append(cut, c.in.Plan.After(task.Name)...)
+				cut = append(cut, c.in.Plan.WithDependents(task.Name)...)
 			}
 			for _, part := range task.Parts {
 				key := flowtest.PartKey(task.Name, part)

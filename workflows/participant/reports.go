@@ -7,6 +7,7 @@ import (
 
 	"hutong/activities/participant"
 	"hutong/bfia"
+	"hutong/fateflow"
 	"hutong/workflows"
 )
 
@@ -21,7 +22,7 @@ func (p *job) report(ctx workflow.Context, t *task, part *taskPart) {
 		told = workflows.SendLocalFirst(ctx, id, p.Settings.GiveUpAfter, act.SendFateReport,
 			participant.SendFateReportInput{Node: p.Scheduler, Report: p.fateReport(t, part, part.state)})
 	} else {
-		shared := part.failure.Shared(p.Settings.FailureSharing)
+		shared := part.failure.ForPartners(p.Settings.FailureSharing)
 		told = workflows.SendLocalFirst(ctx, id, p.Settings.GiveUpAfter, act.SendCallback,
 			participant.SendCallbackInput{Node: p.Scheduler, Report: bfia.TaskReport{
 				TaskID: part.taskID, Status: part.state, Role: part.part.Role, Reason: shared.Text(), Failure: shared}})
@@ -65,7 +66,6 @@ func (p *job) resume(b workflows.PartBefore) {
 	}
 }
 
-func (p *job) fateReport(t *task, part *taskPart, state bfia.TaskState) bfia.FateReport {
-	return bfia.FateReport{JobID: p.Plan.JobID, TaskID: bfia.FateTaskID(p.Plan.JobID, t.plan.Name), TaskVersion: part.attempt - 1,
-		Role: part.part.Role, PartyID: part.part.NodeID, Status: bfia.FateState(state)}
+func (p *job) fateReport(t *task, part *taskPart, state bfia.TaskState) fateflow.Report {
+	return fateflow.NewReport(p.Plan.JobID, t.plan.Name, part.attempt, part.part, state)
 }

@@ -315,7 +315,7 @@ func (f *fakeParties) sendStop(ctx context.Context, in scheduler.SendStopInput) 
 		command = "undo " + node
 	case ref.TaskName != "":
 		command = "stop " + ref.TaskName + " " + node
-		names = f.in.Plan.After(ref.TaskName)
+		names = f.in.Plan.WithDependents(ref.TaskName)
 	default:
 		for _, t := range f.in.Plan.Tasks {
 			names = append(names, t.Name)
