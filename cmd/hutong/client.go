@@ -41,7 +41,7 @@ type refused struct {
 func (r *refused) Error() string { return r.text }
 
 // passing tells whether the same question may be answered later: the party, or what it needs, is not there now.
-func (r *refused) passing() bool {
+func (r *refused) retryable() bool {
 	return r.code == bfia.CodeUnavailable || r.status == http.StatusBadGateway || r.status == http.StatusServiceUnavailable ||
 		r.status == http.StatusGatewayTimeout || r.status == http.StatusTooManyRequests
 }
@@ -66,10 +66,10 @@ func (u *unanswered) Error() string {
 func (u *unanswered) Unwrap() error { return u.err }
 
 // passing tells whether err may be gone at the next try.
-func passing(err error) bool {
+func isRetryable(err error) bool {
 	var no *refused
 	if errors.As(err, &no) {
-		return no.passing()
+		return no.retryable()
 	}
 	var none *unanswered
 	return errors.As(err, &none)

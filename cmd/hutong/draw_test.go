@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/charmbracelet/x/ansi"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -78,7 +79,7 @@ func many(n int) *bfia.JobStatus {
 	return s
 }
 
-// golden holds text against a file; with HUTONG_GOLDEN=write it writes the file.
+// golden compares text with a file. With HUTONG_GOLDEN=write it writes the file.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
@@ -102,7 +103,7 @@ func TestDraw(t *testing.T) {
 		{"shortened", twoTasks(), view{width: 70}},
 		{"narrow", twoTasks(), view{width: 50}},
 		{"tiny", twoTasks(), view{width: 20}},
-		{"colour", twoTasks(), view{width: 80, colour: true, note: "no answer for 3.0s, trying again"}},
+		{"colour", twoTasks(), view{width: 80, colour: true, note: "no answer for 3.0s, retrying"}},
 		{"failed", failedJob(), view{width: 90}},
 		{"diamond", diamond(), view{width: 90}},
 		{"low", many(40), view{width: 60, height: 12}},
@@ -123,7 +124,7 @@ func TestDrawFits(t *testing.T) {
 				for _, colour := range []bool{false, true} {
 					lines := draw(status, noon, view{width: width, height: height, colour: colour, note: "no answer"})
 					for _, l := range lines {
-						require.LessOrEqual(t, visible(l), width, "%q", l)
+						require.LessOrEqual(t, ansi.StringWidth(l), width, "%q", l)
 					}
 					if height > 0 && status.Reason == "" {
 						require.LessOrEqual(t, len(lines), height)
@@ -201,7 +202,7 @@ func TestDuration(t *testing.T) {
 }
 
 func TestSize(t *testing.T) {
-	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1048575: "1.0 MiB", 8 << 30: "8.0 GiB"} {
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1048575: "1024 KiB", 1 << 20: "1.0 MiB", 8 << 30: "8.0 GiB"} {
 		assert.Equal(t, want, size(n))
 	}
 }
@@ -214,7 +215,7 @@ func FuzzDraw(f *testing.F) {
 		s.Reason, s.Tasks[0].Name, s.Tasks[0].Parties[0].NodeID = reason, name, node
 		width = min(max(width, 1), 200)
 		for _, l := range draw(s, noon, view{width: width}) {
-			if strings.ContainsAny(l, "\x1b\r\n\x00") || visible(l) > width {
+			if strings.ContainsAny(l, "\x1b\r\n\x00") || ansi.StringWidth(l) > width {
 				t.Fatalf("%q does not fit %d columns, or controls the terminal", l, width)
 			}
 		}
@@ -235,6 +236,6 @@ func TestDrawAttempt(t *testing.T) {
 	first := &bfia.JobStatus{JobID: "j", State: bfia.JobRunning, Tasks: []bfia.TaskStatus{{Name: "boost", TaskID: "t1", State: bfia.TaskRunning}}}
 	second := &bfia.JobStatus{JobID: "j", State: bfia.JobRunning, Tasks: []bfia.TaskStatus{{Name: "boost", TaskID: "t2", Attempt: 2, State: bfia.TaskRunning}}}
 	require.Contains(t, strings.Join(draw(second, time.Now(), view{width: noLimit}), "\n"), "attempt 2")
-	require.Equal(t, []string{"task boost begins again, attempt 2"}, changes(first, second))
+	require.Equal(t, []string{"task boost is retried, attempt 2"}, changes(first, second))
 	require.Empty(t, changes(second, second))
 }

@@ -130,7 +130,7 @@ func (l *logReader) follow(ctx context.Context, jobID string) error {
 			if ended(status) && (whole || time.Since(lastLine) > quietAfter) {
 				return nil
 			}
-		case !passing(err) || time.Since(lastAnswer) > patience:
+		case !isRetryable(err) || time.Since(lastAnswer) > maxOutage:
 			return err
 		}
 		select {

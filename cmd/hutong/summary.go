@@ -79,7 +79,7 @@ func failures(jobID string, t bfia.TaskStatus, first *bfia.Failure) []line {
 		}
 	}
 	lines := append(told, rest...)
-	if reason := plain(t.Reason); reason != "" && !strings.Contains(render(lines), reason) && (first == nil || first.Task != t.Name) {
+	if reason := plain(t.Reason); reason != "" && !strings.Contains(renderAll(lines), reason) && (first == nil || first.Task != t.Name) {
 		lines = append([]line{{{"FAILED", red}, {"  " + plain(t.Name), bold}, {": " + reason, normal}}}, lines...)
 	}
 	if len(lines) == 0 && (first == nil || first.Task != t.Name) {
@@ -111,10 +111,3 @@ func explained(f *bfia.Failure) []line {
 	return lines
 }
 
-func render(lines []line) string {
-	var out strings.Builder
-	for _, l := range lines {
-		out.WriteString(l.render(view{width: noLimit}) + "\n")
-	}
-	return out.String()
-}

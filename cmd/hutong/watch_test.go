@@ -81,7 +81,7 @@ func TestWatchInterrupted(t *testing.T) {
 	})})
 	status, _, stderr := runMain(t, ctx, []string{"HUTONG_URL=" + p.URL}, "", "job", "watch", "j1")
 	assert.Equal(t, exitFailed, status)
-	assert.Equal(t, "No longer watched; job j1 goes on. Stop it with 'hutong job stop j1'.\n", stderr)
+	assert.Equal(t, "Stopped watching; job j1 continues. Stop it with 'hutong job stop j1'.\n", stderr)
 	for _, a := range p.requests() {
 		assert.Equal(t, bfia.PathPlatformStatusAll, a.path)
 	}
@@ -171,9 +171,9 @@ func TestPictureRedraws(t *testing.T) {
 	assert.Equal(t, strings.Join(draw(many(30), noon, view{width: width - 1}), "\n"), s.text(), "the last picture is whole")
 }
 
-func TestLinesTaken(t *testing.T) {
-	assert.Equal(t, 4, linesTaken([]string{"", "\x1b[31mabcdefgh\x1b[0m", "abcdef"}, 6))
-	assert.Equal(t, 0, linesTaken(nil, 80))
+func TestTerminalLines(t *testing.T) {
+	assert.Equal(t, 4, terminalLines([]string{"", "\x1b[31mabcdefgh\x1b[0m", "abcdef"}, 6))
+	assert.Equal(t, 0, terminalLines(nil, 80))
 }
 
 func TestPictureOfOutage(t *testing.T) {
@@ -183,7 +183,7 @@ func TestPictureOfOutage(t *testing.T) {
 	status, err := c.follow(t.Context(), "j", &picture{w: &drawn, size: func() (int, int) { return 120, 24 }})
 	require.NoError(t, err)
 	assert.Equal(t, bfia.JobFinished, status.State)
-	assert.Contains(t, drawn.String(), "no answer for 0.0s, trying again")
+	assert.Contains(t, drawn.String(), "no answer for 0.0s, retrying")
 	last := drawn.String()[strings.LastIndex(drawn.String(), "job 2026"):]
 	assert.NotContains(t, last, "no answer")
 	assert.Contains(t, last, "4 of 4 parts")
