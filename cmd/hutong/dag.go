@@ -24,7 +24,8 @@ func (r row) name() string {
 	return strings.Repeat("  ", indent-1) + "└ " + plain(r.task.Name)
 }
 
-// rows sorts the tasks topologically. A task follows directly after one of its dependencies where that is possible.
+// rows sorts the tasks topologically. A task follows directly after one of its dependencies where that is
+// possible.
 func rows(tasks []bfia.TaskStatus) []row {
 	depths := taskDepths(tasks)
 	known := map[string]bool{}
@@ -44,7 +45,10 @@ func rows(tasks []bfia.TaskStatus) []row {
 		out = append(out, r)
 	}
 	isReady := func(t bfia.TaskStatus) bool {
-		return !slices.ContainsFunc(t.DependsOn, func(name string) bool { return known[name] && !placed[name] })
+		return !slices.ContainsFunc(
+			t.DependsOn,
+			func(name string) bool { return known[name] && !placed[name] },
+		)
 	}
 
 	for len(out) < len(tasks) {
@@ -62,7 +66,8 @@ func rows(tasks []bfia.TaskStatus) []row {
 			}
 		}
 
-		// Parties reject a DAG with a cycle or a duplicate name. The loop must end for such a DAG all the same.
+		// Parties reject a DAG with a cycle or a duplicate name. The loop must end for such a DAG all the
+		// same.
 		if next < 0 {
 			next = slices.IndexFunc(tasks, func(t bfia.TaskStatus) bool { return !placed[t.Name] })
 			if next < 0 {
@@ -102,8 +107,8 @@ func taskDepths(tasks []bfia.TaskStatus) []int {
 	return depths
 }
 
-// selectRows chooses which rows a low terminal shows: failed and running tasks first, then those that have not started,
-// then those that succeeded. The order of the rows stays.
+// selectRows chooses which rows a low terminal shows: failed and running tasks first, then those that have
+// not started, then those that succeeded. The order of the rows stays.
 func selectRows(all []row, limit int) (shown, hidden []row) {
 	if limit = max(limit, 1); limit >= len(all) {
 		return all, nil

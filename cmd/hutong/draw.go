@@ -13,8 +13,8 @@ import (
 	"hutong/bfia"
 )
 
-// draw returns a picture of a job: a header, a line for each task in topological order with a cell for each part, and a
-// progress bar. It fits the width of the view, and its height if that is at least five lines.
+// draw returns a picture of a job: a header, a line for each task in topological order with a cell for each
+// part, and a progress bar. It fits the width of the view, and its height if that is at least five lines.
 func draw(status *bfia.JobStatus, now time.Time, v view) []string {
 	lines := header(status, now)
 	lines = append(lines, taskLines(status, now, v)...)
@@ -121,7 +121,8 @@ const (
 	symbolWidth = 2 // the state's symbol and a space
 	timeWidth   = 8
 	gapWidth    = 2
-	// cellWidth holds a symbol and the longest duration, and a shortened node id that can still be recognised.
+	// cellWidth holds a symbol and the longest duration, and a shortened node id that can still be
+	// recognised.
 	cellWidth = 9
 	// minNameWidth is the width of a task's name below which the parts' cells lose their durations.
 	minNameWidth = 24
@@ -135,8 +136,8 @@ type layout struct {
 	name   int
 }
 
-// layoutFor chooses the most detailed layout that fits: cells with durations below whole node ids, below shortened node
-// ids, symbols only, no cells.
+// layoutFor chooses the most detailed layout that fits: cells with durations below whole node ids, below
+// shortened node ids, symbols only, no cells.
 func layoutFor(status *bfia.JobStatus, shown []row, v view) layout {
 	l := layout{parts: columns(status), name: len("task")}
 	for _, r := range shown {
@@ -260,7 +261,8 @@ func taskLine(r row, now time.Time, layout layout) line {
 	return l
 }
 
-// remarks returns what a task's line shows behind its cells: the attempt, the dependencies, and reported progress.
+// remarks returns what a task's line shows behind its cells: the attempt, the dependencies, and reported
+// progress.
 func remarks(r row) []string {
 	var out []string
 	if r.task.Attempt > 1 {

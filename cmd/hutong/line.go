@@ -55,8 +55,8 @@ func (l line) width() (n int) {
 	return n
 }
 
-// render returns the line, cut at the view's width. Without colour it contains no escape sequences and no trailing
-// spaces.
+// render returns the line, cut at the view's width. Without colour it contains no escape sequences and no
+// trailing spaces.
 func (l line) render(v view) string {
 	var out strings.Builder
 	for _, s := range l {

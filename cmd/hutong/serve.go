@@ -69,11 +69,26 @@ func newDevCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.DataDir, "data-dir", "hutong-data", "folder of the engine and the parties")
-	f.StringArrayVar(&parties, "party", nil, "a party as NODE_ID=HOST:PORT; repeatable (default: guest JG0100001100000010 on 9380, host JG0110017800000000 on 9480)")
+	f.StringArrayVar(
+		&parties,
+		"party",
+		nil,
+		"a party as NODE_ID=HOST:PORT; repeatable (default: guest JG0100001100000010 on 9380, host JG0110017800000000 on 9480)",
+	)
 	f.IntVar(&o.TemporalPort, "temporal-port", 7233, "port of the engine on 127.0.0.1")
 	f.IntVar(&o.UIPort, "ui-port", 8233, "port of the engine's web UI on 127.0.0.1")
-	f.StringArrayVar(&o.Allow, "allow", nil, "a program that providers of device process may run; repeatable (default: the reference provider beside this binary)")
-	f.IntVar(&o.Slots, "slots", 0, "containers that each party runs at once (default: the number of cores, at least 2)")
+	f.StringArrayVar(
+		&o.Allow,
+		"allow",
+		nil,
+		"a program that providers of device process may run; repeatable (default: the reference provider beside this binary)",
+	)
+	f.IntVar(
+		&o.Slots,
+		"slots",
+		0,
+		"containers that each party runs at once (default: the number of cores, at least 2)",
+	)
 	f.BoolVar(&o.HostNetwork, "host-network", false, "run containers on the host's network")
 	f.BoolVar(&noDocker, "no-docker", false, "run no containers, processes only")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log what the parties do")
@@ -104,10 +119,23 @@ func runDev(ctx context.Context, o devserver.Options, out io.Writer) error {
 	}
 	_, _ = fmt.Fprintf(out, "Hutong is ready; its data is in %s\n\n", o.DataDir)
 	for _, p := range d.Parties {
-		_, _ = fmt.Fprintf(out, "  party %-20s http://%s  transport %s  namespace %s\n", p.NodeID, p.Listen, p.Transport.Listen, p.Temporal.Namespace)
+		_, _ = fmt.Fprintf(
+			out,
+			"  party %-20s http://%s  transport %s  namespace %s\n",
+			p.NodeID,
+			p.Listen,
+			p.Transport.Listen,
+			p.Temporal.Namespace,
+		)
 	}
-	_, _ = fmt.Fprintf(out, "  %-26s %s\n  %-26s %s\n\nCtrl-C stops it; unfinished jobs go on when it is started again.\n",
-		"Temporal", d.Temporal.Address(), "Temporal's UI", d.Temporal.UIAddress())
+	_, _ = fmt.Fprintf(
+		out,
+		"  %-26s %s\n  %-26s %s\n\nCtrl-C stops it; unfinished jobs go on when it is started again.\n",
+		"Temporal",
+		d.Temporal.Address(),
+		"Temporal's UI",
+		d.Temporal.UIAddress(),
+	)
 	err = wait(ctx, d.Failed())
 	stopWithin(func(ctx context.Context) { d.Stop(ctx) })
 	return err
@@ -159,7 +187,8 @@ func newPartCommand(use, short string, roles func() party.Roles, flags func(*cob
 }
 
 func configFlag(cmd *cobra.Command, file *string) {
-	cmd.Flags().StringVarP(file, "config", "c", os.Getenv("HUTONG_CONFIG"), "the party's configuration file (YAML); every value also by environment variable")
+	cmd.Flags().
+		StringVarP(file, "config", "c", os.Getenv("HUTONG_CONFIG"), "the party's configuration file (YAML); every value also by environment variable")
 }
 
 func partyLogger(cfg *party.Config, w io.Writer) *slog.Logger {
@@ -171,22 +200,36 @@ func partyLogger(cfg *party.Config, w io.Writer) *slog.Logger {
 }
 
 func newAPICommand() *cobra.Command {
-	return newPartCommand("api", "Run a party's HTTP endpoints", func() party.Roles { return party.Roles{API: true} }, nil)
+	return newPartCommand(
+		"api",
+		"Run a party's HTTP endpoints",
+		func() party.Roles { return party.Roles{API: true} },
+		nil,
+	)
 }
 
 func newTransportCommand() *cobra.Command {
-	return newPartCommand("transport", "Run a party's transport, the channel between containers", func() party.Roles { return party.Roles{Transport: true} }, nil)
+	return newPartCommand(
+		"transport",
+		"Run a party's transport, the channel between containers",
+		func() party.Roles { return party.Roles{Transport: true} },
+		nil,
+	)
 }
 
 func newWorkerCommand() *cobra.Command {
 	var only string
-	cmd := newPartCommand("worker", "Run a party's workers: control (workflows, commands) and runner (containers on this host)",
+	cmd := newPartCommand(
+		"worker",
+		"Run a party's workers: control (workflows, commands) and runner (containers on this host)",
 		func() party.Roles {
 			return party.Roles{Control: only != "runner", Runner: only != "control"}
 		},
 		func(cmd *cobra.Command) {
-			cmd.Flags().StringVar(&only, "only", "", "control or runner: run just that, so that they scale apart")
-		})
+			cmd.Flags().
+				StringVar(&only, "only", "", "control or runner: run just that, so that they scale apart")
+		},
+	)
 	cmd.PreRunE = func(*cobra.Command, []string) error {
 		if only != "" && only != "control" && only != "runner" {
 			return fmt.Errorf("--only: %q is neither control nor runner", only)
@@ -216,12 +259,18 @@ func newMigrateCommand() *cobra.Command {
 			if err := temporalns.Ensure(cmd.Context(), options, cfg.Temporal.Namespace, retention); err != nil {
 				return err
 			}
-			_, _ = fmt.Fprintf(cmd.OutOrStdout(), "The database and the namespace %s of party %s are ready\n", cfg.Temporal.Namespace, cfg.NodeID)
+			_, _ = fmt.Fprintf(
+				cmd.OutOrStdout(),
+				"The database and the namespace %s of party %s are ready\n",
+				cfg.Temporal.Namespace,
+				cfg.NodeID,
+			)
 			return nil
 		},
 	}
 	configFlag(cmd, &file)
-	cmd.Flags().DurationVar(&retention, "retention", 7*24*time.Hour, "how long Temporal keeps the history of jobs that have ended")
+	cmd.Flags().
+		DurationVar(&retention, "retention", 7*24*time.Hour, "how long Temporal keeps the history of jobs that have ended")
 	return cmd
 }
 

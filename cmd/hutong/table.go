@@ -12,7 +12,8 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// printTable prints rows in aligned columns, without borders. A cell of several lines is joined into one line.
+// printTable prints rows in aligned columns, without borders. A cell of several lines is joined into one
+// line.
 func printTable(w io.Writer, rows [][]string) error {
 	cell := lipgloss.NewStyle().PaddingRight(2)
 	t := table.New().
@@ -39,8 +40,8 @@ func printTable(w io.Writer, rows [][]string) error {
 	return nil
 }
 
-// plain returns text from another party as one printable line. Control characters become spaces, because they could
-// move the cursor or change the terminal's state.
+// plain returns text from another party as one printable line. Control characters become spaces, because they
+// could move the cursor or change the terminal's state.
 func plain(s string) string {
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
 		if isControl(r) {
@@ -91,8 +92,8 @@ func took(start, end *time.Time, now time.Time) string {
 	return duration(now.Sub(*start))
 }
 
-// duration formats d in at most six characters: 0.3s, 12.3s, 2m05s, 3h07m, 2d05h. A growing duration never switches back to
-// a smaller unit. go-humanize has no format for running clocks.
+// duration formats d in at most six characters: 0.3s, 12.3s, 2m05s, 3h07m, 2d05h. A growing duration never
+// switches back to a smaller unit. go-humanize has no format for running clocks.
 func duration(d time.Duration) string {
 	d = max(d, 0)
 

@@ -28,7 +28,8 @@ const (
 
 // watcher shows the progress of a job.
 type watcher interface {
-	// show shows a status. While the party does not answer, it gets the last known status and a note about the outage.
+	// show shows a status. While the party does not answer, it gets the last known status and a note about
+	// the outage.
 	show(status *bfia.JobStatus, now time.Time, note string) error
 	// close shows the last status. Other lines can follow it.
 	close(status *bfia.JobStatus, now time.Time) error
@@ -167,7 +168,8 @@ func (l *lines) show(status *bfia.JobStatus, now time.Time, note string) error {
 
 func (l *lines) close(status *bfia.JobStatus, now time.Time) error { return l.show(status, now, "") }
 
-// changes describes the differences between two statuses of a job. A nil before stands for a job without any status.
+// changes describes the differences between two statuses of a job. A nil before stands for a job without any
+// status.
 func changes(before, after *bfia.JobStatus) []string {
 	var out []string
 	add := func(what, state, reason string) {
@@ -197,7 +199,11 @@ func changes(before, after *bfia.JobStatus) []string {
 		for _, p := range r.task.Parties {
 			was := findPart(old, p)
 			if was.State != p.State || was.Reason != p.Reason {
-				add(fmt.Sprintf("task %s %s at %s", r.task.Name, partName(p), p.NodeID), string(p.State), p.Reason)
+				add(
+					fmt.Sprintf("task %s %s at %s", r.task.Name, partName(p), p.NodeID),
+					string(p.State),
+					p.Reason,
+				)
 			}
 		}
 		if old.State != r.task.State || old.Reason != r.task.Reason {
@@ -233,8 +239,8 @@ func findPart(t bfia.TaskStatus, like bfia.PartStatus) bfia.PartStatus {
 	return bfia.PartStatus{}
 }
 
-// picture draws the job on a terminal, each time over the previous picture. It writes each picture in one call and
-// overwrites lines instead of clearing them first, so that nothing flickers.
+// picture draws the job on a terminal, each time over the previous picture. It writes each picture in one
+// call and overwrites lines instead of clearing them first, so that nothing flickers.
 type picture struct {
 	w      io.Writer
 	colour bool
@@ -246,7 +252,10 @@ func (p *picture) show(status *bfia.JobStatus, now time.Time, note string) error
 	width, height := p.size()
 
 	// The last column stays empty, because some terminals wrap the line there.
-	return p.put(draw(status, now, view{width: max(width-1, 1), height: height - 1, colour: p.colour, note: note}), width)
+	return p.put(
+		draw(status, now, view{width: max(width-1, 1), height: height - 1, colour: p.colour, note: note}),
+		width,
+	)
 }
 
 // close draws the last picture with all tasks, also those that did not fit on a low terminal.
@@ -272,8 +281,8 @@ func (p *picture) put(picture []string, width int) error {
 	return err
 }
 
-// terminalLines returns how many lines a picture occupies on a terminal of the given width. A terminal that became
-// narrower has wrapped the longer ones.
+// terminalLines returns how many lines a picture occupies on a terminal of the given width. A terminal that
+// became narrower has wrapped the longer ones.
 func terminalLines(picture []string, width int) (n int) {
 	for _, l := range picture {
 		n += max(1, (ansi.StringWidth(l)+width-1)/max(width, 1))
