@@ -57,8 +57,8 @@ func (m Main) newConfigCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Print a party's effective configuration, without secrets",
-		Long: "Prints the configuration that a party would use if it started now: the defaults, then the file, then the\n" +
-			"environment. Secrets are shown as ***.",
+		Long: "Prints the configuration that a party would use if it started now: the defaults, then\n" +
+			"the file, then the environment. Secrets are shown as ***.",
 		Example: "  HUTONG_LISTEN=0.0.0.0:9380 hutong config -c party.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -86,8 +86,9 @@ func newTemporalCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "temporal",
 		Short: "Run the embedded Temporal server alone",
-		Long: "Runs the embedded Temporal server on 127.0.0.1 until a signal stops it. Prints the line 'ready ADDRESS' when all\n" +
-			"namespaces can be used. Unfinished workflows resume when the server is started again on the same folder.",
+		Long: "Runs the embedded Temporal server on 127.0.0.1 until a signal stops it. Prints the line\n" +
+			"'ready ADDRESS' when all namespaces can be used. Unfinished workflows resume when the\n" +
+			"server is started again on the same folder.",
 		Example: "  hutong temporal --data-dir data/temporal --namespace hutong-jg0100001100000010 --ui-port 8233",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -20,13 +20,15 @@ func newConformanceCommand(c *client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "conformance --url URL --node NODE_ID [--job FILE]",
 		Short: "Test an implementation of the BFIA control layer",
-		Long: "Tests an implementation of the BFIA control layer (API specification v1.2.0, parts 2 and 3) at --url.\n" +
-			"Prints a table with each aspect of each endpoint, the section of the specification, the result and the\n" +
-			"observation. 'deviates' marks a known deviation of other implementations that Hutong accepts. 'FAIL' marks a\n" +
-			"violation of the protocol; the exit status is then 1.\n\n" +
-			"Most checks need a job that succeeds when the tested party plays all roles; give its document with --job.\n" +
-			"The checks set its initiator, nodes and ids, and run it about six times. They are skipped without it.\n" +
-			"The checks also register an unused component of provider \"conformance\".",
+		Long: "Tests an implementation of the BFIA control layer (API specification v1.2.0, parts 2 and\n" +
+			"3) at --url. Prints a table with each aspect of each endpoint, the section of the\n" +
+			"specification, the result and the observation. 'deviates' marks a known deviation of\n" +
+			"other implementations that Hutong accepts. 'FAIL' marks a violation of the protocol; the\n" +
+			"exit status is then 1.\n\n" +
+			"Most checks need a job that succeeds when the tested party plays all roles; give its\n" +
+			"document with --job. The checks set its initiator, nodes and ids, and run it about six\n" +
+			"times. They are skipped without it. The checks also register an unused component of\n" +
+			"provider \"conformance\".",
 		Example: "  hutong conformance --url http://127.0.0.1:9380 --job job.json --markdown",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -55,10 +57,10 @@ func newConformanceCommand(c *client) *cobra.Command {
 		},
 	}
 	cmd.Flags().
-		StringVar(&node, "node", "", "the tested party's node id (default: the id that a Hutong party reports)")
+		StringVar(&node, "node", "", "node id of the tested party (default: as reported by it)")
 	cmd.Flags().
 		StringVar(&jobFile, "job", "", "a job that succeeds with the tested party in all roles (JSON)")
-	cmd.Flags().DurationVar(&target.Patience, "patience", 0, "time limit of the job (default 5m)")
+	cmd.Flags().DurationVar(&target.Patience, "job-timeout", 0, "time limit of the job (default 5m)")
 	cmd.Flags().BoolVar(&markdown, "markdown", false, "print the table as Markdown")
 	jsonFlag(cmd, &asJSON)
 	cmd.MarkFlagsMutuallyExclusive("json", "markdown")

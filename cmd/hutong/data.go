@@ -41,8 +41,9 @@ func newDataUpload(c *client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "upload {--file PATH | --server-file PATH | -f REQUEST} --namespace NS --name NAME",
 		Short: "Create a dataset from a CSV file",
-		Long: "Creates a dataset from a CSV file. --file uploads a file of this machine. --server-file names a file in the\n" +
-			"party's upload folder. -f reads a request in the endpoint's format; other flags override its fields.",
+		Long: "Creates a dataset from a CSV file. --file uploads a file of this machine. --server-file\n" +
+			"names a file in the party's upload folder. -f reads a request in the endpoint's format;\n" +
+			"other flags override its fields.",
 		Example: "  hutong data upload --file guest.csv --namespace demo --name breast_guest --id id --label y",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -310,8 +311,8 @@ func newDataDownload(c *client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "download NAMESPACE NAME",
 		Short: "Download a dataset as CSV, or another output as JSON",
-		Long: "Downloads a dataset as CSV, or another output as its JSON document. The file appears only when the download is\n" +
-			"complete, and only its owner can read it.",
+		Long: "Downloads a dataset as CSV, or another output as its JSON document. The file appears\n" +
+			"only when the download is complete, and only its owner can read it.",
 		Example: "  hutong data download demo breast_guest -o guest.csv",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -37,9 +37,9 @@ func (m Main) newDemoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Run the reference job: two parties intersect their data and train a model",
-		Long: "Starts the same processes as 'hutong dev', then runs the commands of a user: registers the reference provider at\n" +
-			"both parties, uploads their data, submits the reference job, watches it and shows its results.\n" +
-			"Run it in the repository's root.",
+		Long: "Starts the same processes as 'hutong dev', then runs the commands of a user: registers\n" +
+			"the reference provider at both parties, uploads their data, submits the reference job,\n" +
+			"watches it and shows its results. Run it in the repository's root.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d := demo{main: m, device: device, dataDir: dataDir, keep: keep,

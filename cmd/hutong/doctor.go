@@ -17,8 +17,9 @@ func newDoctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check a party's configuration and environment, and suggest fixes",
-		Long: "Checks folders, Temporal, the database, the storage, Docker, addresses and partners. The party need not run.\n" +
-			"Run it as the party's user on the party's machine. The exit status is 1 if a check failed.",
+		Long: "Checks folders, Temporal, the database, the storage, Docker, addresses and partners. The\n" +
+			"party need not run. Run it as the party's user on the party's machine. The exit status\n" +
+			"is 1 if a check failed.",
 		Example: "  hutong doctor -c party.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

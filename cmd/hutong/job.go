@@ -35,9 +35,10 @@ func newJobSubmit(c *client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "submit -f FILE",
 		Short: "Submit a job and print its id",
-		Long: "Submits a job, which is a JSON document with the fields dag and config, and prints its id. The client generates\n" +
-			"the id if the document has none. A lost response is safe: the client submits the same id again, and the party\n" +
-			"creates the job once. --watch then watches the job like 'hutong job watch'.",
+		Long: "Submits a job, which is a JSON document with the fields dag and config, and prints its\n" +
+			"id. The client generates the id if the document has none. A lost response is safe: the\n" +
+			"client submits the same id again, and the party creates the job once. --watch then\n" +
+			"watches the job like 'hutong job watch'.",
 		Example: "  hutong job submit -f deploy/demo/job.json --watch",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -135,8 +136,9 @@ func newJobStatus(c *client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status ID",
 		Short: "Show a job's status",
-		Long:  "Shows a job's status. The exit status is 1 if the job has ended and a task is not SUCCESS.",
-		Args:  cobra.ExactArgs(1),
+		Long: "Shows a job's status. The exit status is 1 if the job has ended and a task is not\n" +
+			"SUCCESS.",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var data json.RawMessage
 			if err := c.get(cmd.Context(), bfia.PathPlatformStatusAll, url.Values{"job_id": {args[0]}}, &data); err != nil {
@@ -179,9 +181,9 @@ func newJobWatch(c *client) *cobra.Command {
 	return &cobra.Command{
 		Use:   "watch ID",
 		Short: "Watch a job until it has ended",
-		Long: "Watches a job until it has ended. On a terminal it draws the DAG with the state of each part; otherwise it prints\n" +
-			"a line for each change. Ctrl-C stops watching, not the job. The exit status is 0 if the job finished and every\n" +
-			"task is SUCCESS.",
+		Long: "Watches a job until it has ended. On a terminal it draws the DAG with the state of each\n" +
+			"part; otherwise it prints a line for each change. Ctrl-C stops watching, not the job.\n" +
+			"The exit status is 0 if the job finished and every task is SUCCESS.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.watch(cmd, args[0]) },
 	}
@@ -267,8 +269,9 @@ func newJobStop(c *client) *cobra.Command {
 func newJobPriority(c *client) *cobra.Command {
 	return &cobra.Command{
 		Use: "priority ID PRIORITY", Short: "Change the priority of a queued job, from 0 to 9",
-		Long: "Changes the priority of a queued job, from 0 (default) to 9. Every ten minutes in the queue raise it by one\n" +
-			"(priority aging). Set it in the job's document with config.job_params.common.priority.",
+		Long: "Changes the priority of a queued job, from 0 (default) to 9. Every ten minutes in the\n" +
+			"queue raise it by one (priority aging). Set it in the job's document with\n" +
+			"config.job_params.common.priority.",
 		Example: "  hutong job priority 202601021200000000001 5",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -316,8 +319,8 @@ func newJobOutputs(c *client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "outputs ID",
 		Short: "List the outputs of a job at this party, or draw its reports",
-		Long: "Lists the outputs of a job's tasks at this party. Download one with 'hutong data download NAMESPACE NAME'.\n" +
-			"--show draws the reports.",
+		Long: "Lists the outputs of a job's tasks at this party. Download one with 'hutong data\n" +
+			"download NAMESPACE NAME'. --show draws the reports.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var data json.RawMessage

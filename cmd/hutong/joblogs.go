@@ -21,9 +21,10 @@ func newJobLogs(c *client) *cobra.Command {
 	var l logReader
 	var follow bool
 	cmd := &cobra.Command{
-		Use:     "logs ID",
-		Short:   "Print the logs of a job's tasks at this party",
-		Long:    "Prints the logs of a job's tasks at this party. -f also prints new lines until the job has ended.",
+		Use:   "logs ID",
+		Short: "Print the logs of a job's tasks at this party",
+		Long: "Prints the logs of a job's tasks at this party. -f also prints new lines until the job\n" +
+			"has ended.",
 		Example: "  hutong job logs 202601021200000000001 --task intersect_rsa_1 --level debug",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -159,7 +159,7 @@ func extractSeries(list []any) (series [][]float64, names []string) {
 	if len(list) == 0 {
 		return nil, nil
 	}
-	const maxSeries = 4 // more can't be told apart
+	const maxSeries = 4 // more can't be distinguished
 	if _, ok := number(list[0]); ok {
 		list = slices.Clone(list)
 		for i, v := range list {

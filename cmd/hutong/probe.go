@@ -43,9 +43,10 @@ func newJobProbe(c *client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "probe NODE_ID...",
 		Short: "Test the connections between this party and partners with a small job",
-		Long: "Runs a job with one task, Probe, at this party and the given partners. Creating the job tests the routes. Its\n" +
-			"containers test their start, the storage, the callback, the transport in both directions and the clocks.\n" +
-			"Every party needs the reference provider (providers/reference). The exit status is 0 if all checks pass.",
+		Long: "Runs a job with one task, Probe, at this party and the given partners. Creating the job\n" +
+			"tests the routes. Its containers test their start, the storage, the callback, the\n" +
+			"transport in both directions and the clocks. Every party needs the reference provider\n" +
+			"(providers/reference). The exit status is 0 if all checks pass.",
 		Example: "  hutong job probe JG0110017800000000",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, nodes []string) error {

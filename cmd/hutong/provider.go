@@ -22,8 +22,9 @@ func newProviderRegister(c *client) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use: "register -f FILE", Short: "Register or replace a provider, or register one component",
-		Long: "Registers a provider with its components and replaces those registered before. A document in the specification's\n" +
-			"format (imageUrl and component_info) registers one component.",
+		Long: "Registers a provider with its components and replaces those registered before. A\n" +
+			"document in the specification's format (imageUrl and component_info) registers one\n" +
+			"component.",
 		Example: "  hutong provider register -f providers/reference/provider.json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -107,8 +108,9 @@ func newProviderDelete(c *client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete --name NAME",
 		Short: "Delete a provider",
-		Long:  "Deletes all versions of a provider on all devices. --version and --device restrict what is deleted.",
-		Args:  cobra.NoArgs,
+		Long: "Deletes all versions of a provider on all devices. --version and --device restrict what\n" +
+			"is deleted.",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var data struct {
 				Count int `json:"count"`

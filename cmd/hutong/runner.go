@@ -22,8 +22,9 @@ func newRunnerList(c *client) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "list", Short: "List runners with their state, reserved resources and labels",
-		Long: "Lists the runners of this party. SLOTS, CPU (cores), MEMORY and DISK (GiB) show what jobs have reserved of the\n" +
-			"total. RUNNING counts containers. Only a runner in state ready gets new tasks.",
+		Long: "Lists the runners of this party. SLOTS, CPU (cores), MEMORY and DISK (GiB) show what\n" +
+			"jobs have reserved of the total. RUNNING counts containers. Only a runner in state ready\n" +
+			"gets new tasks.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var data json.RawMessage
@@ -76,8 +77,9 @@ func ofTotal(used, total float64) string {
 func newRunnerDrain(c *client, draining bool) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "drain RUNNER", Short: "Give a runner no new tasks; running containers continue",
-		Long: "Gives a runner no new tasks until 'hutong runner undrain', also after a restart of its worker or machine. Running\n" +
-			"containers continue to their end. When 'hutong runner list' shows drained, the machine can be switched off.",
+		Long: "Gives a runner no new tasks until 'hutong runner undrain', also after a restart of its\n" +
+			"worker or machine. Running containers continue to their end. When 'hutong runner list'\n" +
+			"shows drained, the machine can be switched off.",
 		Args: cobra.ExactArgs(1),
 	}
 	if !draining {
