@@ -52,13 +52,13 @@ func (r *Records) Dequeue(ctx context.Context, jobID string, at time.Time) (Queu
 	err := r.Store.Dequeue(ctx, jobID, at, func(q admission.Queue) bool {
 		q.Node, q.Limits = r.Node, r.Limits
 		turn = QueueState{Of: len(q.Waiting)}
-		if i := slices.IndexFunc(q.Waiting, func(w admission.Queued) bool { return w.JobID == jobID }); i >= 0 {
-			turn.WaitsAt = q.Waiting[i].WaitsAt
+		if i := slices.IndexFunc(q.Waiting, func(w admission.QueuedJob) bool { return w.JobID == jobID }); i >= 0 {
+			turn.WaitsAt = q.Waiting[i].WaitingAt
 		}
-		for _, t := range q.Turns(at) {
+		for _, t := range q.Statuses(at) {
 			if t.JobID == jobID {
-				turn.Go, turn.Soon, turn.Place = t.Go, t.Soon, t.Place
-				if !t.Go {
+				turn.Go, turn.Soon, turn.Place = t.MayReserve, t.OnlyCandidatesAhead, t.Position
+				if !t.MayReserve {
 					turn.Reason = t.Reason
 				}
 			}
@@ -84,8 +84,8 @@ func (r *Records) nextTurns(ctx context.Context, at time.Time) ([]string, error)
 	}
 	q.Node, q.Limits = r.Node, r.Limits
 	var next []string
-	for _, t := range q.Turns(at) {
-		if t.Next {
+	for _, t := range q.Statuses(at) {
+		if t.Notify {
 			next = append(next, t.JobID)
 		}
 	}
@@ -284,7 +284,7 @@ func providerNeeds(ctx context.Context, db *store.Store, name, version string) (
 		if !slices.Contains(needs.Devices, provider.Device) {
 			needs.Devices = append(needs.Devices, provider.Device)
 		}
-		labels, err := bfia.ProviderRequires(provider.Metadata)
+		labels, err := bfia.ProviderConstraints(provider.Metadata)
 		if err != nil {
 			return needs, err
 		}
@@ -295,7 +295,7 @@ func providerNeeds(ctx context.Context, db *store.Store, name, version string) (
 
 // withRequires adds what the job wants of the host.
 func withRequires(needs admission.Constraints, doc *bfia.Document, p taskPart) (admission.Constraints, error) {
-	labels, err := doc.Config.Requires(p.task, p.part)
+	labels, err := doc.Config.Constraints(p.task, p.part)
 	if err != nil {
 		return needs, err
 	}

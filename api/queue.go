@@ -27,7 +27,7 @@ func (s *Server) applyForRoom(c *fiber.Ctx) error {
 	if err := checkRound(apply.Generation); err != nil {
 		return err
 	}
-	job, err := s.jobCommandedBy(c, apply.JobID)
+	job, err := s.jobCommandedBy(c.UserContext(), s.sender(c), apply.JobID)
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (s *Server) returnRoom(c *fiber.Ctx) error {
 	if err := checkRound(back.Generation); err != nil {
 		return err
 	}
-	if _, err := s.jobCommandedBy(c, back.JobID); err != nil {
+	if _, err := s.jobCommandedBy(c.UserContext(), s.sender(c), back.JobID); err != nil {
 		return err
 	}
 	if _, err := s.update(c.UserContext(), workflows.PartyJobID(back.JobID), workflows.UpdateRelease, back, nil); err != nil {
@@ -176,9 +176,9 @@ func (s *Server) place(ctx context.Context, job store.ScheduleJob) (*bfia.Queued
 		return nil, err
 	}
 	q.Node, q.Limits = s.Node, s.Limits
-	for _, t := range q.Turns(time.Now()) {
+	for _, t := range q.Statuses(time.Now()) {
 		if t.JobID == job.JobID {
-			return &bfia.Queued{Priority: job.Priority, Position: t.Place, Total: len(q.Waiting), Reason: t.Reason, Since: job.QueuedAt}, nil
+			return &bfia.Queued{Priority: job.Priority, Position: t.Position, Total: len(q.Waiting), Reason: t.Reason, Since: job.QueuedAt}, nil
 		}
 	}
 	return nil, nil // it has just started

@@ -9,6 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/bfia"
+	"hutong/fateflow"
 	"hutong/store"
 )
 
@@ -303,11 +304,11 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 		return err
 	}
 	stop := func() error { return s.remote.StopAll(c.UserContext(), scheduler, ref) }
-	if doc, err := s.document(c.UserContext(), ref.JobID); err == nil && doc.Fate() && scheduler != s.Node {
+	if doc, err := s.document(c.UserContext(), ref.JobID); err == nil && fateflow.Scheduled(doc) && scheduler != s.Node {
 		if ref.TaskName != "" {
 			return bfia.Errorf(bfia.CodeRefused, "task_name: %s is a FATE-Flow that schedules by its own protocol, in which a job can be stopped, not a task", scheduler)
 		}
-		stop = func() error { return s.remote.FateStop(c.UserContext(), scheduler, ref.JobID) }
+		stop = func() error { return fateflow.SendStop(c.UserContext(), s.remote, scheduler, ref.JobID) }
 	}
 	if err := stop(); err != nil {
 		return partnerError(err, "the scheduler")

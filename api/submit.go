@@ -70,7 +70,7 @@ func (s *Server) admit(ctx context.Context) (done func(), err error) {
 // checkInitiator refuses a job of which this party would never hear again: the specification's initiator holds a role,
 // unless it schedules the job itself.
 func (s *Server) checkInitiator(doc *bfia.Document) error {
-	if s.Scheduler == s.Node || len(doc.Config.RolesOf(s.Node)) > 0 {
+	if s.Scheduler == s.Node || len(doc.Config.PartsOf(s.Node)) > 0 {
 		return nil
 	}
 	return bfia.Errorf(bfia.CodeBadRequest, "config.role: the initiator, %s, holds no role; it must where another node, %s, schedules its jobs", s.Node, s.Scheduler)
@@ -128,7 +128,7 @@ func (s *Server) plan(ctx context.Context, doc *bfia.Document, node string) (*bf
 func (s *Server) checkParameters(ctx context.Context, doc *bfia.Document, plan *bfia.Plan, node string) ([]bfia.Warning, error) {
 	warnings, err := bfia.CheckParameters(doc, plan, s.store.Describe(ctx), node)
 	if err == nil && s.StrictParameters {
-		err = bfia.Refusal(warnings)
+		err = bfia.RefuseWarnings(warnings)
 	}
 	return warnings, err
 }

@@ -11,10 +11,10 @@ import (
 )
 
 // queued is what the queue knows of a job.
-func (j ScheduleJob) admissionQueued() admission.Queued {
-	return admission.Queued{
+func (j ScheduleJob) admissionQueued() admission.QueuedJob {
+	return admission.QueuedJob{
 		Job:   admission.Job{JobID: j.JobID, Initiator: j.InitiatorNode, Flow: j.FlowID, Priority: j.Priority, Created: j.CreatedAt},
-		Nodes: j.ParticipantNodes, Trying: j.DequeuedAt != nil, WaitsAt: j.WaitNode, WaitsFor: j.WaitReason}
+		Nodes: j.ParticipantNodes, Reserving: j.DequeuedAt != nil, WaitingAt: j.WaitNode, WaitingFor: j.WaitReason}
 }
 
 // Dequeue makes a job READY and puts it into its scheduler's queue, where it is not yet, and asks decide whether it has its

@@ -159,7 +159,7 @@ func TestQueue(t *testing.T) {
 		}
 		require.NoError(t, take("j1", false))
 		require.Len(t, seen.Waiting, 1)
-		require.Equal(t, admission.Queued{Job: admission.Job{JobID: "j1", Initiator: "JG0100001100000010", Flow: "flow", Priority: 1, Created: kept},
+		require.Equal(t, admission.QueuedJob{Job: admission.Job{JobID: "j1", Initiator: "JG0100001100000010", Flow: "flow", Priority: 1, Created: kept},
 			Nodes: []string{"JG0100001100000010"}}, seen.Waiting[0])
 		row, err := s.ScheduleJob(ctx, "j1")
 		require.NoError(t, err)
@@ -167,13 +167,13 @@ func TestQueue(t *testing.T) {
 		require.Equal(t, kept, *row.QueuedAt)
 		require.NoError(t, take("j1", true))
 		require.NoError(t, take("j2", false))
-		require.Equal(t, []bool{true, false}, []bool{seen.Waiting[0].Trying, seen.Waiting[1].Trying})
+		require.Equal(t, []bool{true, false}, []bool{seen.Waiting[0].Reserving, seen.Waiting[1].Reserving})
 		require.NoError(t, s.SetWaitReason(ctx, "j1", "B", "no room"))
 		require.NoError(t, s.SetPriority(ctx, "j1", 9))
 		q, err := s.Queue(ctx)
 		require.NoError(t, err)
-		require.Equal(t, admission.Queued{Job: admission.Job{JobID: "j1", Initiator: "JG0100001100000010", Flow: "flow", Priority: 9, Created: kept},
-			Nodes: []string{"JG0100001100000010"}, WaitsAt: "B", WaitsFor: "no room"}, q.Waiting[0])
+		require.Equal(t, admission.QueuedJob{Job: admission.Job{JobID: "j1", Initiator: "JG0100001100000010", Flow: "flow", Priority: 9, Created: kept},
+			Nodes: []string{"JG0100001100000010"}, WaitingAt: "B", WaitingFor: "no room"}, q.Waiting[0])
 		require.NoError(t, s.UpdateScheduleJob(ctx, "j1", bfia.JobRunning, "", at))
 		q, err = s.Queue(ctx)
 		require.NoError(t, err)

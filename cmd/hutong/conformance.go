@@ -56,11 +56,10 @@ func newConformanceCommand(c *client) *cobra.Command {
 			return printConformance(cmd, results, asJSON, markdown)
 		},
 	}
-	cmd.Flags().
-		StringVar(&node, "node", "", "node id of the tested party (default: as reported by it)")
-	cmd.Flags().
-		StringVar(&jobFile, "job", "", "a job that succeeds with the tested party in all roles (JSON)")
-	cmd.Flags().DurationVar(&target.Patience, "job-timeout", 0, "time limit of the job (default 5m)")
+	f := cmd.Flags()
+	f.StringVar(&node, "node", "", "node id of the tested party (default: as reported by it)")
+	f.StringVar(&jobFile, "job", "", "a job that succeeds with the tested party in all roles (JSON)")
+	f.DurationVar(&target.Timeout, "job-timeout", 0, "time limit of the job (default 5m)")
 	cmd.Flags().BoolVar(&markdown, "markdown", false, "print the table as Markdown")
 	jsonFlag(cmd, &asJSON)
 	cmd.MarkFlagsMutuallyExclusive("json", "markdown")
@@ -80,7 +79,7 @@ func printConformance(cmd *cobra.Command, results []conformance.Result, asJSON, 
 		}
 		list := []row{}
 		for _, r := range results {
-			list = append(list, row{r.Endpoint, r.Aspect, r.Section, r.Outcome, r.Seen})
+			list = append(list, row{r.Endpoint, r.Aspect, r.Section, r.Outcome, r.Observed})
 		}
 		var text []byte
 		if text, err = json.Marshal(list); err == nil {
@@ -89,7 +88,7 @@ func printConformance(cmd *cobra.Command, results []conformance.Result, asJSON, 
 	case markdown:
 		err = conformance.Markdown(cmd.OutOrStdout(), results)
 	default:
-		rows := [][]string{conformance.Head()}
+		rows := [][]string{conformance.Header()}
 		for _, r := range results {
 			rows = append(rows, r.Row())
 		}

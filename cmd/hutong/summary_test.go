@@ -25,7 +25,7 @@ func TestSummaryFailure(t *testing.T) {
 		JobID:   "j1",
 		State:   bfia.JobFinished,
 		Reason:  f.String(),
-		Failure: f.For("B", "j1"),
+		Failure: f.WithHint("B", "j1"),
 		Tasks: []bfia.TaskStatus{
 			{Name: "a", State: bfia.TaskFailed, Reason: "B (host.0): exit code 3", Parties: []bfia.PartStatus{
 				{
