@@ -100,7 +100,7 @@ func ContainerSpec(ctx context.Context, db *store.Store, key TaskKey, part bfia.
 		return nil, fmt.Errorf("failed to read the tasks of job %s: %w", key.JobID, err)
 	}
 
-	ids := map[string]string{}
+	ids, generation := map[string]string{}, ""
 	for _, row := range rows {
 		if row.TaskID != "" {
 			ids[row.Name] = row.OutputTaskID()
@@ -108,7 +108,16 @@ func ContainerSpec(ctx context.Context, db *store.Store, key TaskKey, part bfia.
 		if row.Name == key.Task && row.ReusedTaskID == "" {
 			ids[row.Name] = taskID // the row may name a later attempt
 		}
+		if row.Name == key.Task && row.Role == part.Role && row.RoleIndex == part.Index {
+			generation = row.DatasetGeneration
+		}
 	}
 
-	return bfia.NewContainerSpec(doc, db.Describe(ctx), key.Task, part, ids)
+	spec, err := bfia.NewContainerSpec(doc, db.Describe(ctx), key.Task, part, ids)
+	if err != nil {
+		return nil, err
+	}
+	readGeneration(spec, generation)
+
+	return spec, nil
 }

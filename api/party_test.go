@@ -213,7 +213,7 @@ func newParty(t testing.TB, change ...func(*Config)) *party {
 		u, ok := p.peers[node]
 		return u, ok
 	}, time.Minute)
-	p.server = New(cfg, Dependencies{Store: p.store, Blobs: blobs, Datasets: dataset.New(blobs), Temporal: p.engine, Remote: remote,
+	p.server = New(cfg, Dependencies{Store: p.store, Blobs: blobs, Datasets: dataset.New(blobs, p.store), Temporal: p.engine, Remote: remote,
 		Logger: slog.New(slog.NewTextHandler(p.log, nil))})
 	p.address = p.serve(p.server.Serve)
 	p.container = p.serve(p.server.ServeContainers)

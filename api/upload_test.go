@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
+	"hutong/store/dataset"
 )
 
 const rows = "id,y,x0\na,1,0.5\nb,0,0.25\n"
@@ -228,6 +229,7 @@ func TestUploadReplaces(t *testing.T) {
 	require.Len(t, list, 1)
 	require.Equal(t, 1, list[0].Count)
 	require.Equal(t, 1, list[0].Partitions)
+	require.NoError(t, dataset.New(p.blobs, p.store).Sweep(t.Context(), 0))
 	objects, err := p.blobs.List(t.Context(), "n")
 	require.NoError(t, err)
 	require.Len(t, objects, 2, "data_0 and metadata")

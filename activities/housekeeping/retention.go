@@ -12,6 +12,7 @@ import (
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/store/blob"
+	"hutong/store/dataset"
 )
 
 // RemoveExpiredJobsInput names where a batch starts.
@@ -210,7 +211,8 @@ func (a *Activities) document(ctx context.Context, jobID string) (*bfia.Document
 	return bfia.ParseDocument(body)
 }
 
-// SweepStorage removes what dead processes left half-written in the storage, and what was replaced there.
+// SweepStorage removes what dead processes left half-written in the storage, and superseded generations of datasets that
+// no job reads.
 func (a *Activities) SweepStorage(ctx context.Context) error {
-	return a.Blobs.Sweep(ctx, storageAge)
+	return dataset.New(a.Blobs, a.Store).Sweep(ctx, storageAge)
 }

@@ -33,6 +33,10 @@ func (a *Activities) RecordJob(ctx context.Context, in RecordJobInput) error {
 		}
 	}
 
+	if err := activities.ResolveGenerations(ctx, a.Store, plan.JobID, tasks); err != nil {
+		return activities.Classify(err)
+	}
+
 	return activities.Classify(a.Store.CreateJob(ctx, job, tasks))
 }
 

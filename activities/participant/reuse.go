@@ -67,7 +67,7 @@ func holds(ctx context.Context, db *store.Store, blobs blob.Store, old *bfia.Doc
 			return false, nil
 		case err != nil:
 			return false, err
-		case table.UpdatedAt.After(*row.StartedAt):
+		case table.Generation != row.DatasetGeneration: // it was uploaded again
 			return false, nil
 		}
 	}

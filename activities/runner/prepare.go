@@ -21,6 +21,9 @@ import (
 // prepare derives what a run needs from the job's document: the device's runner and the spec.
 func (r *Runner) prepare(ctx context.Context, req activities.PartRequest) (driver.Driver, driver.Spec, error) {
 	var none driver.Spec
+	if err := activities.RecordGeneration(ctx, r.Store, req.Key, req.Part); err != nil {
+		return nil, none, err
+	}
 	run, err := activities.ContainerSpec(ctx, r.Store, req.Key, req.Part, req.TaskID)
 	if err != nil {
 		return nil, none, err
