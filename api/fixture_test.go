@@ -33,7 +33,8 @@ func (p *party) withData() *party {
 	p.t.Helper()
 	for _, name := range []string{"test_guest", "test_host"} {
 		p.file(name+".csv", "id,y,x0\n1,0,0.5\n2,1,0.25\n")
-		p.good(post(bfia.PathComponentUpload, map[string]any{"file": name + ".csv", "namespace": "testspace", "name": name}))
+		p.good(post(bfia.PathComponentUpload,
+			map[string]any{"file": name + ".csv", "namespace": "testspace", "name": name}))
 	}
 	return p
 }

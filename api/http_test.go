@@ -69,7 +69,8 @@ func exchange(t testing.TB, c net.Conn, request string) {
 		if resp.StatusCode == http.StatusContinue || len(body) == 0 && resp.ContentLength != 0 {
 			continue // nothing yet, or the answer to a HEAD
 		}
-		if resp.StatusCode == 200 && (resp.Header.Get("Content-Type") != "application/json" || bytes.Equal(body, openAPIDocument)) {
+		if resp.StatusCode == 200 && (resp.Header.Get("Content-Type") != "application/json" ||
+			bytes.Equal(body, openAPIDocument)) {
 			continue // a file
 		}
 		envelope(t, &reply{t: t, Status: resp.StatusCode, Header: resp.Header, Body: body})
@@ -99,11 +100,12 @@ func TestBodiesThatAreNoJSON(t *testing.T) {
 		body  string
 		words string
 	}{
-		"empty":            {"", "body: the JSON ends too early"},
-		"space":            {" \n", "body: the JSON ends too early"},
-		"half":             {`{"job_id": "a`, "body: the JSON ends too early"},
-		"words":            {"hello", "body: is not JSON"},
-		"trailing":         {`{"job_id": "a"} x`, "body: something follows the JSON value, which ends at byte 15"},
+		"empty": {"", "body: the JSON ends too early"},
+		"space": {" \n", "body: the JSON ends too early"},
+		"half":  {`{"job_id": "a`, "body: the JSON ends too early"},
+		"words": {"hello", "body: is not JSON"},
+		"trailing": {`{"job_id": "a"} x`,
+			"body: something follows the JSON value, which ends at byte 15"},
 		"two":              {`{"job_id": "a"}{"job_id": "b"}`, "body: something follows"},
 		"deep":             {deep, "body:"},
 		"deep object":      {strings.Repeat(`{"job_id":`, 20_000), "body:"},
@@ -125,7 +127,8 @@ func TestBodiesThatAreNoJSON(t *testing.T) {
 		"markup, verbatim": {`{"job_id": "<script>"}`, "job_id"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, path := range []string{bfia.PathPlatformStopAll, bfia.PathStart, bfia.PathCreateAll, bfia.PathPlatformCreateAll, bfia.PathV2CreateAll} {
+			for _, path := range []string{bfia.PathPlatformStopAll, bfia.PathStart, bfia.PathCreateAll,
+				bfia.PathPlatformCreateAll, bfia.PathV2CreateAll} {
 				r := p.send(post(path, c.body))
 				require.Less(t, r.Status, 500)
 				envelope(t, r)
@@ -143,7 +146,8 @@ func TestBodiesThatAreNoJSON(t *testing.T) {
 
 func TestRoutes(t *testing.T) {
 	p := newParty(t)
-	for _, path := range []string{"/", "/v1", "/v2/nothing", "/v1/interconn/schedule/job/nothing", "/v2/provider/register/", "/V2/provider/register",
+	for _, path := range []string{"/", "/v1", "/v2/nothing", "/v1/interconn/schedule/job/nothing",
+		"/v2/provider/register/", "/V2/provider/register",
 		"//v2/provider/register", "/v2/provider/register/../query", "/%76%32/provider/query", "/v2/provider%2fquery", "/healthz%00", "/../../etc/passwd"} {
 		for _, method := range []string{"GET", "POST", "PUT", "OPTIONS"} {
 			r := raw(t, p.address, method+" "+path+" HTTP/1.1\r\nHost: x\r\n\r\n", 1)
@@ -184,25 +188,34 @@ func TestBrokenHTTP(t *testing.T) {
 		request string
 		status  int
 	}{
-		"words":              {"hello\r\n\r\n", 400},
-		"TLS":                {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + strings.Repeat("\x00", 64) + "\r\n\r\n", 400},
-		"HTTP/2":             {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0},
-		"HTTP/0.9":           {"GET /healthz\r\n\r\n", 0},
-		"long line":          {"GET /" + strings.Repeat("x", 64<<10) + " HTTP/1.1\r\n\r\n", 413},
-		"huge header":        {"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("y", 1<<20) + "\r\n\r\n", 413},
-		"many headers":       {"GET /healthz HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("X: y\r\n", 100_000) + "\r\n", 413},
-		"bad length":         {"POST " + bfia.PathStart + " HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n{}", 400},
-		"negative length":    {"POST " + bfia.PathStart + " HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n{}", 400},
-		"overflowing length": {"POST " + bfia.PathStart + " HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n{}", 400},
-		"bad chunk":          {"POST " + bfia.PathStart + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n", 400},
-		"huge chunk":         {"POST " + bfia.PathStart + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{}\r\n", 400},
-		"chunk without end":  {"POST " + bfia.PathStart + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}x", 400},
-		"NUL in the path":    {"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n", 404},
-		"NUL in a header":    {"GET /healthz HTTP/1.1\r\nHost: x\r\nx-node-id: \x00\r\n\r\n", 0},
-		"UTF-8 in the path":  {"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n", 404},
-		"garbage behind it":  {good + "garbage\r\n\r\n", 0},
-		"POST, no length":    {"POST " + bfia.PathStart + " HTTP/1.1\r\nHost: x\r\n\r\n", 400},
-		"empty lines":        {"\r\n\r\n\r\n" + good, 0},
+		"words": {"hello\r\n\r\n", 400},
+		"TLS": {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + strings.Repeat("\x00", 64) +
+			"\r\n\r\n", 400},
+		"HTTP/2":    {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0},
+		"HTTP/0.9":  {"GET /healthz\r\n\r\n", 0},
+		"long line": {"GET /" + strings.Repeat("x", 64<<10) + " HTTP/1.1\r\n\r\n", 413},
+		"huge header": {"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("y", 1<<20) +
+			"\r\n\r\n", 413},
+		"many headers": {"GET /healthz HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("X: y\r\n", 100_000) +
+			"\r\n", 413},
+		"bad length": {"POST " + bfia.PathStart +
+			" HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n{}", 400},
+		"negative length": {"POST " + bfia.PathStart +
+			" HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n{}", 400},
+		"overflowing length": {"POST " + bfia.PathStart +
+			" HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n{}", 400},
+		"bad chunk": {"POST " + bfia.PathStart +
+			" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n", 400},
+		"huge chunk": {"POST " + bfia.PathStart +
+			" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{}\r\n", 400},
+		"chunk without end": {"POST " + bfia.PathStart +
+			" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}x", 400},
+		"NUL in the path":   {"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n", 404},
+		"NUL in a header":   {"GET /healthz HTTP/1.1\r\nHost: x\r\nx-node-id: \x00\r\n\r\n", 0},
+		"UTF-8 in the path": {"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n", 404},
+		"garbage behind it": {good + "garbage\r\n\r\n", 0},
+		"POST, no length":   {"POST " + bfia.PathStart + " HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+		"empty lines":       {"\r\n\r\n\r\n" + good, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			list := raw(t, p.address, c.request, 1)
@@ -214,14 +227,16 @@ func TestBrokenHTTP(t *testing.T) {
 	}
 	p.good(get(bfia.PathHealth))
 	require.NotContains(t, p.log.String(), "level=ERROR")
-	require.NotContains(t, p.log.String(), "yyyyyyyy", "a request's headers, which may be secret, are not logged")
+	require.NotContains(t, p.log.String(), "yyyyyyyy",
+		"a request's headers, which may be secret, are not logged")
 }
 
 // What is left of a body is never taken for the next request.
 func TestPipelining(t *testing.T) {
 	p := newParty(t)
 	const good = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-	hidden := "POST " + bfia.PathProviderDelete + " HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n{\"name\": \"pp\"}"
+	hidden := "POST " + bfia.PathProviderDelete +
+		" HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n{\"name\": \"pp\"}"
 
 	list := raw(t, p.address, good+good+good, 3)
 	require.Len(t, list, 3)
@@ -229,7 +244,8 @@ func TestPipelining(t *testing.T) {
 		require.Equal(t, 200, r.Status)
 	}
 	// A short body that nobody reads is skipped, and the connection goes on.
-	short := fmt.Sprintf("POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(hidden), hidden)
+	short := fmt.Sprintf("POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(hidden),
+		hidden)
 	list = raw(t, p.address, short+good, 2)
 	require.Len(t, list, 2)
 	require.Equal(t, 404, list[0].Status)
@@ -246,7 +262,12 @@ func TestPipelining(t *testing.T) {
 		require.True(t, list[0].Close)
 	}
 	// Chunks that a handler has read to their end leave the connection as it was.
-	list = raw(t, p.address, "POST "+bfia.PathStart+" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"+good, 2)
+	list = raw(
+		t,
+		p.address,
+		"POST "+bfia.PathStart+" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"+good,
+		2,
+	)
 	require.Len(t, list, 2)
 	require.Equal(t, 200, list[1].Status)
 	// Garbage behind a good request: the good one is answered, and the rest is not.
@@ -279,10 +300,12 @@ func (c *counted) Read(b []byte) (int, error) {
 func TestOversizedBodies(t *testing.T) {
 	p := newParty(t)
 	const size = 1 << 30
-	for _, path := range []string{bfia.PathPlatformCreateAll, bfia.PathCreateAll, bfia.PathProviderRegister, bfia.PathStart, bfia.PathTaskPoll, bfia.PathComponentUpload} {
+	for _, path := range []string{bfia.PathPlatformCreateAll, bfia.PathCreateAll, bfia.PathProviderRegister,
+		bfia.PathStart, bfia.PathTaskPoll, bfia.PathComponentUpload} {
 		for _, length := range []int64{size, -1} {
 			body := &counted{limit: size}
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+p.address+path, body)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+p.address+path,
+				body)
 			require.NoError(t, err)
 			req.ContentLength = length
 			resp, err := http.DefaultClient.Do(req)
@@ -295,7 +318,15 @@ func TestOversizedBodies(t *testing.T) {
 		}
 	}
 	// With an Expect header, as curl sends it.
-	list := raw(t, p.address, "POST "+bfia.PathPlatformCreateAll+" HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\nExpect: 100-continue\r\n\r\n"+strings.Repeat(" ", 10_000), 1)
+	list := raw(
+		t,
+		p.address,
+		"POST "+bfia.PathPlatformCreateAll+" HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\nExpect: 100-continue\r\n\r\n"+strings.Repeat(
+			" ",
+			10_000,
+		),
+		1,
+	)
 	require.Len(t, list, 1)
 	require.Equal(t, 413, list[0].Status)
 	// A body of just the limit is read.
@@ -313,7 +344,8 @@ func TestContainersReachTheCallbackOnly(t *testing.T) {
 	p.engine.taken()
 	for _, r := range p.server.routes() {
 		body := `{"task_id":"t1","status":"SUCCESS","role":"guest.0"}`
-		list := raw(t, p.container, fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", r.method, r.path, len(body), body), 1)
+		list := raw(t, p.container, fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s",
+			r.method, r.path, len(body), body), 1)
 		require.Len(t, list, 1)
 		if r.path == bfia.PathPlatformCallback {
 			require.Equal(t, 200, list[0].Status, "%s", list[0].Body)

@@ -32,9 +32,11 @@ func withLogs(t *testing.T) *party {
 		"host": {"2026-11-23T04:00:06Z ERROR host\n"},
 	} {
 		run := "run-" + role
-		require.NoError(t, p.store.SetTaskContainer(t.Context(), store.TaskKey{JobID: "j1", Name: first, Role: role}, 1, "h", run, "c"))
+		require.NoError(t, p.store.SetTaskContainer(t.Context(),
+			store.TaskKey{JobID: "j1", Name: first, Role: role}, 1, "h", run, "c"))
 		for i, chunk := range chunks {
-			require.NoError(t, p.blobs.Put(t.Context(), fmt.Sprintf("%s/w/%08d", activities.LogPrefix(run), i), strings.NewReader(chunk)))
+			require.NoError(t, p.blobs.Put(t.Context(),
+				fmt.Sprintf("%s/w/%08d", activities.LogPrefix(run), i), strings.NewReader(chunk)))
 		}
 	}
 	return p
@@ -87,7 +89,8 @@ func TestLogs(t *testing.T) {
 	}
 	// Ranges count the lines of the level.
 	require.Equal(t, all[3:5], p.logs("role=guest&log_level=error&start=0&length=2"))
-	r := p.good(call{method: http.MethodGet, path: bfia.PathPlatformLog, body: `{"task_id":"t1","role":"guest","log_level":"debug","start":1,"length":1}`})
+	r := p.good(call{method: http.MethodGet, path: bfia.PathPlatformLog,
+		body: `{"task_id":"t1","role":"guest","log_level":"debug","start":1,"length":1}`})
 	require.JSONEq(t, `{"data":"2026-11-23T04:00:01Z INFO the mean error is 3"}`, string(r.Data))
 
 	// A task that has not begun has no lines, and is no error.
@@ -99,10 +102,13 @@ func TestLogs(t *testing.T) {
 	// The log is whole once the container's exit is known, which comes after its callback.
 	key := store.TaskKey{JobID: "j1", Name: first, Role: "host"}
 	require.NoError(t, p.store.EndTask(t.Context(), key, "t1", bfia.TaskSuccess, "", time.Now()))
-	require.JSONEq(t, `{"num":1,"complete":false}`, string(p.good(get(bfia.PathPlatformLogLines+"?task_id=t1&role=host")).Data))
+	require.JSONEq(t, `{"num":1,"complete":false}`,
+		string(p.good(get(bfia.PathPlatformLogLines+"?task_id=t1&role=host")).Data))
 	require.NoError(t, p.store.SetTaskExit(t.Context(), key, 1, 0, "", time.Now()))
-	require.JSONEq(t, `{"num":1,"complete":true}`, string(p.good(get(bfia.PathPlatformLogLines+"?task_id=t1&role=host")).Data))
-	require.JSONEq(t, `{"num":7,"complete":false}`, string(p.good(get(bfia.PathPlatformLogLines+"?task_id=t1")).Data))
+	require.JSONEq(t, `{"num":1,"complete":true}`,
+		string(p.good(get(bfia.PathPlatformLogLines+"?task_id=t1&role=host")).Data))
+	require.JSONEq(t, `{"num":7,"complete":false}`,
+		string(p.good(get(bfia.PathPlatformLogLines+"?task_id=t1")).Data))
 }
 
 func TestLineLevel(t *testing.T) {
@@ -166,7 +172,8 @@ func TestLongLogs(t *testing.T) {
 	p := withLogs(t)
 	key := activities.LogPrefix("run-host") + "/w/00000001"
 	long := "2026-11-23T04:00:07Z ERROR " + strings.Repeat("é", 1<<20)
-	require.NoError(t, p.blobs.Put(t.Context(), key, strings.NewReader(long+"\n2026-11-23T04:00:08Z ERROR after\n")))
+	require.NoError(t, p.blobs.Put(t.Context(), key,
+		strings.NewReader(long+"\n2026-11-23T04:00:08Z ERROR after\n")))
 	lines := p.logs("role=host")
 	require.Len(t, lines, 3)
 	require.Less(t, len(lines[1]), maxLogLine+16)

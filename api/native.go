@@ -13,8 +13,8 @@ import (
 	"hutong/workflows"
 )
 
-// nativeCommand is the body of FATE-Flow's own commands to a partner (the seed, steps 10 and 20 of the execution): one
-// call for each role and party, where the protocol has one for each party.
+// nativeCommand is the body of FATE-Flow's own commands to a partner (the seed, steps 10 and 20 of the
+// execution): one call for each role and party, where the protocol has one for each party.
 type nativeCommand struct {
 	JobID       string `json:"job_id"`
 	Role        string `json:"role"`
@@ -25,7 +25,8 @@ type nativeCommand struct {
 	Status      string `json:"status"`
 	// DAG is the job in FATE's own language, as 2.2.0 sends it.
 	DAG json.RawMessage `json:"dag"`
-	// Schema holds a job of the BFIA protocol, where one comes by this way: dag, config, flow_id and old_job_id.
+	// Schema holds a job of the BFIA protocol, where one comes by this way: dag, config, flow_id and
+	// old_job_id.
 	Schema struct {
 		DAG map[string]json.RawMessage `json:"dag"`
 	} `json:"dag_schema"`
@@ -48,7 +49,8 @@ func (s *Server) native(handle func(*fiber.Ctx, *nativeCommand) error) fiber.Han
 		}
 		for _, v := range []int{in.TaskVersion, in.NewVersion} {
 			if v < 0 || v >= maxAttempts {
-				return bfia.Errorf(bfia.CodeBadRequest, "task_version: %d is not between 0 and %d", v, maxAttempts-1)
+				return bfia.Errorf(bfia.CodeBadRequest, "task_version: %d is not between 0 and %d", v,
+					maxAttempts-1)
 			}
 		}
 		return handle(c, &in)
@@ -63,12 +65,14 @@ func (s *Server) nativeCreate(c *fiber.Ctx, in *nativeCommand) error {
 	if len(in.DAG) == 0 {
 		return bfia.Errorf(bfia.CodeBadRequest, "dag: is required")
 	}
-	job, err := bfia.TranslateFate(in.DAG, in.JobID, s.Node, bfia.FateCatalog{Describe: s.store.Describe(c.UserContext()), Find: s.findComponent(c.UserContext())})
+	job, err := bfia.TranslateFate(in.DAG, in.JobID, s.Node,
+		bfia.FateCatalog{Describe: s.store.Describe(c.UserContext()), Find: s.findComponent(c.UserContext())})
 	if err != nil {
 		return err
 	}
 	if sender := s.sender(c); sender != "" && sender != job.Scheduler {
-		return bfia.Errorf(bfia.CodeForbidden, "dag.conf.scheduler_party_id: is %s, and the job comes from %s", job.Scheduler, sender)
+		return bfia.Errorf(bfia.CodeForbidden,
+			"dag.conf.scheduler_party_id: is %s, and the job comes from %s", job.Scheduler, sender)
 	}
 	return s.acceptJob(c, job.Document, job.Scheduler, true)
 }
@@ -77,7 +81,11 @@ func (s *Server) nativeCreate(c *fiber.Ctx, in *nativeCommand) error {
 func (s *Server) nativeDocument(c *fiber.Ctx, in *nativeCommand) error {
 	for _, field := range []string{"dag", "config"} {
 		if len(in.Schema.DAG[field]) == 0 {
-			return bfia.Errorf(bfia.CodeBadRequest, "dag_schema.dag.%s: is required: a job of the BFIA protocol; one in FATE's own language comes as dag", field)
+			return bfia.Errorf(
+				bfia.CodeBadRequest,
+				"dag_schema.dag.%s: is required: a job of the BFIA protocol; one in FATE's own language comes as dag",
+				field,
+			)
 		}
 	}
 	raw, err := json.Marshal(in.Schema.DAG)
@@ -105,7 +113,8 @@ func (s *Server) findComponent(ctx context.Context) func(string) ([][2]string, e
 		var found [][2]string
 		for _, p := range providers {
 			if _, has := p.Components[component]; has {
-				found = append(found, [2]string{p.Name, p.Version}) // by name and version, several devices side by side
+				// by name and version, several devices side by side
+				found = append(found, [2]string{p.Name, p.Version})
 			}
 		}
 		return slices.Compact(found), nil
@@ -117,7 +126,7 @@ func (s *Server) nativeStart(c *fiber.Ctx, in *nativeCommand) error {
 	if err != nil {
 		return err
 	}
-	if err := s.approved(job); err != nil {
+	if err := s.checkApproved(job); err != nil {
 		return err
 	}
 	return s.signalParty(c, in.JobID, workflows.SignalStart, nil)
@@ -131,8 +140,8 @@ func (s *Server) nativeHeard(c *fiber.Ctx, in *nativeCommand) error {
 	return ok(c, nil)
 }
 
-// nativeJobStatus takes what the scheduler makes of the job. One that has ended there, ends here; FATE-Flow's scheduler
-// tells it also of jobs that were not created everywhere.
+// nativeJobStatus takes what the scheduler makes of the job. One that has ended there, ends here; FATE-Flow's
+// scheduler tells it also of jobs that were not created everywhere.
 func (s *Server) nativeJobStatus(c *fiber.Ctx, in *nativeCommand) error {
 	switch {
 	case bfia.FateEnded(in.Status):
@@ -149,16 +158,18 @@ func (s *Server) nativeApply(c *fiber.Ctx, in *nativeCommand) error {
 	if err != nil {
 		return err
 	}
-	if err := s.approved(job); err != nil {
+	if err := s.checkApproved(job); err != nil {
 		return err
 	}
 	var grant bfia.Grant
-	gone, err := s.update(c.UserContext(), workflows.PartyJobID(in.JobID), workflows.UpdateReserve, bfia.ReserveRequest{JobID: in.JobID, Created: job.CreatedAt}, &grant)
+	gone, err := s.update(c.UserContext(), workflows.PartyJobID(in.JobID), workflows.UpdateReserve,
+		bfia.ReserveRequest{JobID: in.JobID, Created: job.CreatedAt}, &grant)
 	switch {
 	case err != nil:
 		return err
 	case gone, grant.State.Terminal():
-		return nativeRefusal(c, bfia.FateNeverRoom, strings.TrimSuffix("the job has ended at "+s.Node+": "+grant.Reason, ": "))
+		return nativeRefusal(c, bfia.FateNeverRoom,
+			strings.TrimSuffix("the job has ended at "+s.Node+": "+grant.Reason, ": "))
 	case !grant.Granted:
 		return nativeRefusal(c, bfia.FateNoRoom, grant.Reason)
 	}
@@ -174,7 +185,8 @@ func (s *Server) nativeReturn(c *fiber.Ctx, in *nativeCommand) error {
 	if _, err := s.jobCommandedBy(c, in.JobID); err != nil {
 		return err
 	}
-	if _, err := s.update(c.UserContext(), workflows.PartyJobID(in.JobID), workflows.UpdateRelease, bfia.ReleaseRequest{JobID: in.JobID}, nil); err != nil {
+	if _, err := s.update(c.UserContext(), workflows.PartyJobID(in.JobID), workflows.UpdateRelease,
+		bfia.ReleaseRequest{JobID: in.JobID}, nil); err != nil {
 		return err
 	}
 	return ok(c, nil) // what has ended holds nothing
@@ -189,7 +201,8 @@ func (s *Server) nativeStop(c *fiber.Ctx, in *nativeCommand) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.signal(c.UserContext(), workflows.PartyJobID(in.JobID), workflows.SignalStop, workflows.Stop{By: job.SchedulerNode}); err != nil {
+	if _, err := s.signal(c.UserContext(), workflows.PartyJobID(in.JobID), workflows.SignalStop,
+		workflows.Stop{By: job.SchedulerNode}); err != nil {
 		return err
 	}
 	return ok(c, nil)
@@ -199,7 +212,8 @@ func (s *Server) nativeStop(c *fiber.Ctx, in *nativeCommand) error {
 func (s *Server) nativeTask(c *fiber.Ctx, in *nativeCommand) (*store.Job, *store.Task, error) {
 	name, named := strings.CutPrefix(in.TaskID, in.JobID+"_")
 	if !named || name == "" {
-		return nil, nil, bfia.Errorf(bfia.CodeBadRequest, "task_id: %q is not of the form <job_id>_<task name>", in.TaskID)
+		return nil, nil, bfia.Errorf(bfia.CodeBadRequest,
+			"task_id: %q is not of the form <job_id>_<task name>", in.TaskID)
 	}
 	job, err := s.jobCommandedBy(c, in.JobID)
 	if err != nil {
@@ -214,11 +228,13 @@ func (s *Server) nativeTask(c *fiber.Ctx, in *nativeCommand) (*store.Job, *store
 			return job, &tasks[i], nil
 		}
 	}
-	return nil, nil, bfia.Errorf(bfia.CodeNotFound, "task_id: job %s has no task %q for %s of %s", in.JobID, name, in.Role, s.Node)
+	return nil, nil, bfia.Errorf(bfia.CodeNotFound, "task_id: job %s has no task %q for %s of %s", in.JobID,
+		name, in.Role, s.Node)
 }
 
-// nativeTaskHeard takes what needs no doing here, of a task that is known: the job holds the room for its tasks, which wait
-// for their turn by themselves, and a party knows its tasks' states better than its scheduler.
+// nativeTaskHeard takes what needs no doing here, of a task that is known: the job holds the room for its
+// tasks, which wait for their turn by themselves, and a party knows its tasks' states better than its
+// scheduler.
 func (s *Server) nativeTaskHeard(c *fiber.Ctx, in *nativeCommand) error {
 	if _, _, err := s.nativeTask(c, in); err != nil {
 		return err
@@ -226,7 +242,8 @@ func (s *Server) nativeTaskHeard(c *fiber.Ctx, in *nativeCommand) error {
 	return ok(c, nil)
 }
 
-// nativeTaskStart starts a version of a task, in all roles that this party plays: the call for the next role changes nothing.
+// nativeTaskStart starts a version of a task, in all roles that this party plays: the call for the next role
+// changes nothing.
 func (s *Server) nativeTaskStart(c *fiber.Ctx, in *nativeCommand) error {
 	_, t, err := s.nativeTask(c, in)
 	if err != nil {
@@ -248,12 +265,13 @@ func (s *Server) nativeCollect(c *fiber.Ctx, in *nativeCommand) error {
 	case t.Attempt < in.TaskVersion+1:
 		state = bfia.TaskReady
 	}
-	return ok(c, bfia.FateReport{JobID: in.JobID, TaskID: in.TaskID, TaskVersion: in.TaskVersion, Role: in.Role, PartyID: in.PartyID,
+	return ok(c, bfia.FateReport{JobID: in.JobID, TaskID: in.TaskID, TaskVersion: in.TaskVersion,
+		Role: in.Role, PartyID: in.PartyID,
 		Status: bfia.FateState(state)})
 }
 
-// nativeTaskStop stops a version of a task, and only that: FATE-Flow may begin another. Of one that has ended it removes
-// what is left.
+// nativeTaskStop stops a version of a task, and only that: FATE-Flow may begin another. Of one that has ended
+// it removes what is left.
 func (s *Server) nativeTaskStop(c *fiber.Ctx, in *nativeCommand) error {
 	job, t, err := s.nativeTask(c, in)
 	if err != nil {

@@ -14,17 +14,25 @@ import (
 
 const fateScheduler = "9999"
 
-// fateCreate is a job in FATE's own language: the reference provider's two tasks, at this party as guest and host.
+// fateCreate is a job in FATE's own language: the reference provider's two tasks, at this party as guest and
+// host.
 func fateCreate(t testing.TB) map[string]any {
 	t.Helper()
 	return map[string]any{"schema_version": "2.2.0", "kind": "fate", "dag": map[string]any{
-		"parties": []any{map[string]any{"role": "guest", "party_id": []string{guest}}, map[string]any{"role": "host", "party_id": []string{host}},
+		"parties": []any{map[string]any{"role": "guest", "party_id": []string{guest}},
+			map[string]any{"role": "host", "party_id": []string{host}},
 			map[string]any{"role": "arbiter", "party_id": []string{fateScheduler}}},
-		"conf": map[string]any{"scheduler_party_id": fateScheduler, "initiator_party_id": fateScheduler, "sync_type": "callback", "priority": nil},
-		"tasks": map[string]any{first: map[string]any{"component_ref": "Intersection", "parameters": map[string]any{}, "dependent_tasks": nil,
-			"parties": []any{map[string]any{"role": "guest", "party_id": []string{guest}}, map[string]any{"role": "host", "party_id": []string{host}}},
-			"inputs": map[string]any{"data": map[string]any{"train_data": map[string]any{"data_warehouse": map[string]any{
-				"namespace": "testspace", "name": "test_guest", "job_id": nil}}}, "model": nil}}},
+		"conf": map[string]any{"scheduler_party_id": fateScheduler, "initiator_party_id": fateScheduler,
+			"sync_type": "callback", "priority": nil},
+		"tasks": map[string]any{first: map[string]any{"component_ref": "Intersection",
+			"parameters": map[string]any{}, "dependent_tasks": nil,
+			"parties": []any{map[string]any{"role": "guest", "party_id": []string{guest}},
+				map[string]any{"role": "host", "party_id": []string{host}}},
+			"inputs": map[string]any{
+				"data": map[string]any{"train_data": map[string]any{"data_warehouse": map[string]any{
+					"namespace": "testspace", "name": "test_guest", "job_id": nil}}},
+				"model": nil,
+			}}},
 	}}
 }
 
@@ -65,7 +73,8 @@ func TestNativeFate(t *testing.T) {
 	collect := func(version int) string {
 		var report bfia.FateReport
 		p.good(post(bfia.PathPartnerTaskCollect, task(version, nil))).into(&report)
-		require.Equal(t, bfia.FateReport{JobID: "j1", TaskID: "j1_" + first, TaskVersion: version, Role: "guest", PartyID: guest, Status: report.Status}, report)
+		require.Equal(t, bfia.FateReport{JobID: "j1", TaskID: "j1_" + first, TaskVersion: version,
+			Role: "guest", PartyID: guest, Status: report.Status}, report)
 		return report.Status
 	}
 	p.good(post(bfia.PathPartnerJobStatus, fateCommand(map[string]any{"status": "waiting"})))
@@ -77,7 +86,8 @@ func TestNativeFate(t *testing.T) {
 	p.good(post(bfia.PathPartnerJobUpdate, fateCommand(map[string]any{"progress": 50.0})))
 	workflow := workflows.PartyJobID("j1")
 	require.Equal(t, []signal{{workflow, workflows.SignalStart, nil},
-		{workflow, workflows.SignalTaskStart, bfia.TaskRef{JobID: "j1", TaskID: "j1_" + first, TaskName: first}}}, p.engine.taken())
+		{workflow, workflows.SignalTaskStart,
+			bfia.TaskRef{JobID: "j1", TaskID: "j1_" + first, TaskName: first}}}, p.engine.taken())
 	_, err = p.store.StartTask(t.Context(), "j1", first, "j1_"+first, 1, time.Now())
 	require.NoError(t, err)
 	require.Equal(t, "running", collect(0))
@@ -86,24 +96,31 @@ func TestNativeFate(t *testing.T) {
 	// It fails; FATE-Flow ends the job, and then runs the task again.
 	tasks, err := p.store.Tasks(t.Context(), "j1")
 	require.NoError(t, err)
-	require.NoError(t, p.store.EndTask(t.Context(), tasks[0].Key(), "j1_"+first, bfia.TaskFailed, "it hurts", time.Now()))
+	require.NoError(t, p.store.EndTask(t.Context(), tasks[0].Key(), "j1_"+first, bfia.TaskFailed, "it hurts",
+		time.Now()))
 	require.Equal(t, "failed", collect(0))
 	p.good(post(bfia.PathPartnerTaskStop, task(0, map[string]any{"status": "failed"})))
 	p.good(post(bfia.PathPartnerJobStatus, fateCommand(map[string]any{"status": "failed"})))
 	p.good(post(bfia.PathPartnerJobStop, fateCommand(nil)))
-	require.Equal(t, []signal{{workflow, workflows.SignalStop, workflows.Stop{Task: first, By: fateScheduler, Attempt: 1}},
-		{workflow, workflows.SignalStop, workflows.Stop{By: fateScheduler}}, {workflow, workflows.SignalStop, workflows.Stop{By: fateScheduler}}}, p.engine.taken())
+	require.Equal(t, []signal{{workflow, workflows.SignalStop,
+		workflows.Stop{Task: first, By: fateScheduler, Attempt: 1}},
+		{workflow, workflows.SignalStop, workflows.Stop{By: fateScheduler}}, {workflow, workflows.SignalStop,
+			workflows.Stop{By: fateScheduler}}}, p.engine.taken())
 	require.NoError(t, p.store.UpdateJob(t.Context(), "j1", bfia.JobFinished, "it hurts", time.Now()))
 	p.good(post(bfia.PathPartnerTaskRerun, task(0, map[string]any{"new_version": 1})))
-	p.bad(post(bfia.PathPartnerTaskRerun, task(1, map[string]any{"new_version": 1})), 200, bfia.CodeBadRequest, "new_version:")
+	p.bad(post(bfia.PathPartnerTaskRerun, task(1, map[string]any{"new_version": 1})), 200,
+		bfia.CodeBadRequest, "new_version:")
 	p.good(post(bfia.PathPartnerJobStatus, fateCommand(map[string]any{"status": "waiting"})))
-	require.Equal(t, []workflows.PartBefore{{Task: first, Part: "guest.0", TaskID: "j1_" + first, Attempt: 1, State: bfia.TaskFailed,
+	require.Equal(t, []workflows.PartBefore{{Task: first, Part: "guest.0", TaskID: "j1_" + first, Attempt: 1,
+		State:   bfia.TaskFailed,
 		Failure: &bfia.Failure{Kind: bfia.FailedUnknown, Message: "it hurts"}}}, p.engine.party.Before)
 	job, err = p.store.Job(t.Context(), "j1")
 	require.NoError(t, err)
 	require.Equal(t, bfia.JobReady, job.State)
 	p.good(post(bfia.PathPartnerTaskStart, task(1, nil)))
-	require.Equal(t, []signal{{workflow, workflows.SignalTaskStart, bfia.TaskRef{JobID: "j1", TaskID: "j1_" + first + ".v1", TaskName: first, Attempt: 2}}}, p.engine.taken())
+	require.Equal(t, []signal{{workflow, workflows.SignalTaskStart,
+		bfia.TaskRef{JobID: "j1", TaskID: "j1_" + first + ".v1", TaskName: first,
+			Attempt: 2}}}, p.engine.taken())
 	_, err = p.store.StartTask(t.Context(), "j1", first, "j1_"+first+".v1", 2, time.Now())
 	require.NoError(t, err)
 	require.Equal(t, "failed", collect(0))
@@ -116,7 +133,8 @@ func TestNativeStoppedHere(t *testing.T) {
 	asked := p.answering(fateScheduler, http.StatusOK, `{"code":0,"message":"success"}`)
 	p.good(post(bfia.PathPlatformStopAll, map[string]any{"job_id": "j1"}))
 	require.Equal(t, []string{bfia.PathSchedulerJobStop}, asked())
-	p.bad(post(bfia.PathPlatformStopTask, map[string]any{"job_id": "j1", "task_name": first}), 422, bfia.CodeRefused, "not a task")
+	p.bad(post(bfia.PathPlatformStopTask, map[string]any{"job_id": "j1", "task_name": first}), 422,
+		bfia.CodeRefused, "not a task")
 }
 
 // FATE-Flow's scheduler keeps a job waiting, or ends it, by the code of the answer.
@@ -147,20 +165,30 @@ func TestNativeRefusals(t *testing.T) {
 		code  bfia.Code
 		words string
 	}{
-		{bfia.PathPartnerJobCreate, fateCommand(other), bfia.CodeNotFound, "dag.tasks." + first + ".component_ref: no provider that is registered at " + guest + " has psi"},
+		{bfia.PathPartnerJobCreate, fateCommand(other), bfia.CodeNotFound, "dag.tasks." + first +
+			".component_ref: no provider that is registered at " + guest + " has psi"},
 		{bfia.PathPartnerJobCreate, fateCommand(nil), bfia.CodeBadRequest, "dag: is required"},
-		{bfia.PathPartnerJobStart, fateCommand(map[string]any{"job_id": "j0"}), bfia.CodeNotFound, "does not know job j0"},
-		{bfia.PathPartnerJobStatus, fateCommand(map[string]any{"job_id": "j0", "status": "waiting"}), bfia.CodeNotFound, "does not know job j0"},
-		{bfia.PathPartnerTaskStart, fateCommand(map[string]any{"task_id": "j1_no"}), bfia.CodeNotFound, `no task "no"`},
-		{bfia.PathPartnerTaskStart, fateCommand(map[string]any{"task_id": "j1_" + first, "role": "host"}), bfia.CodeNotFound, "for host of"},
-		{bfia.PathPartnerTaskStart, fateCommand(map[string]any{"task_id": "j1_" + first, "task_version": -1}), bfia.CodeBadRequest, "task_version:"},
-		{bfia.PathPartnerTaskStart, fateCommand(map[string]any{"task_id": "j1_" + first, "task_version": 1 << 40}), bfia.CodeBadRequest, "task_version:"},
+		{bfia.PathPartnerJobStart, fateCommand(map[string]any{"job_id": "j0"}), bfia.CodeNotFound,
+			"does not know job j0"},
+		{bfia.PathPartnerJobStatus, fateCommand(map[string]any{"job_id": "j0", "status": "waiting"}),
+			bfia.CodeNotFound, "does not know job j0"},
+		{bfia.PathPartnerTaskStart, fateCommand(map[string]any{"task_id": "j1_no"}), bfia.CodeNotFound,
+			`no task "no"`},
+		{bfia.PathPartnerTaskStart, fateCommand(map[string]any{"task_id": "j1_" + first, "role": "host"}),
+			bfia.CodeNotFound, "for host of"},
+		{bfia.PathPartnerTaskStart, fateCommand(map[string]any{"task_id": "j1_" + first, "task_version": -1}),
+			bfia.CodeBadRequest, "task_version:"},
+		{bfia.PathPartnerTaskStart, fateCommand(map[string]any{"task_id": "j1_" + first,
+			"task_version": 1 << 40}), bfia.CodeBadRequest, "task_version:"},
 	} {
 		p.bad(post(c.path, c.body), 200, c.code, c.words)
 	}
-	p.good(post(bfia.PathPartnerJobStop, fateCommand(map[string]any{"job_id": "j0"}))) // it is stopped already
-	p.bad(post(bfia.PathPartnerJobCreate, fateCommand(fateCreate(t))).from(host), 200, bfia.CodeForbidden, "dag.conf.scheduler_party_id:")
-	p.bad(post(bfia.PathPartnerJobStart, fateCommand(nil)).from(host), 200, bfia.CodeForbidden, "neither scheduler nor initiator")
+	// it is stopped already
+	p.good(post(bfia.PathPartnerJobStop, fateCommand(map[string]any{"job_id": "j0"})))
+	p.bad(post(bfia.PathPartnerJobCreate, fateCommand(fateCreate(t))).from(host), 200, bfia.CodeForbidden,
+		"dag.conf.scheduler_party_id:")
+	p.bad(post(bfia.PathPartnerJobStart, fateCommand(nil)).from(host), 200, bfia.CodeForbidden,
+		"neither scheduler nor initiator")
 }
 
 // Of a scheduler's own endpoints, stops and reports do what the protocol's do; the rest is refused.
@@ -168,23 +196,28 @@ func TestNativeScheduler(t *testing.T) {
 	p := running(t, "j1")
 	task := bfia.TaskID("j1", first)
 	p.engine.taken()
-	p.good(post(bfia.PathSchedulerTaskReport, bfia.FateReport{JobID: "j1", TaskID: task, Role: "host", PartyID: guest, Status: "success"}))
+	p.good(post(bfia.PathSchedulerTaskReport,
+		bfia.FateReport{JobID: "j1", TaskID: task, Role: "host", PartyID: guest, Status: "success"}))
 	p.good(post(bfia.PathSchedulerJobStop, map[string]any{"job_id": "j1", "stop_status": "canceled"}))
 	require.Equal(t, []signal{
-		{workflows.JobID("j1"), workflows.SignalCallback, workflows.Callback{Node: guest, TaskID: task, Role: "host", State: bfia.TaskSuccess}},
-		{workflows.JobID("j1"), workflows.SignalStop, workflows.Stop{By: "an unnamed party"}}}, p.engine.taken())
+		{workflows.JobID("j1"), workflows.SignalCallback,
+			workflows.Callback{Node: guest, TaskID: task, Role: "host", State: bfia.TaskSuccess}},
+		{workflows.JobID("j1"), workflows.SignalStop,
+			workflows.Stop{By: "an unnamed party"}}}, p.engine.taken())
 	report := func(change func(*bfia.FateReport)) call {
 		r := bfia.FateReport{JobID: "j1", TaskID: task, Role: "host", PartyID: guest, Status: "success"}
 		change(&r)
 		return post(bfia.PathSchedulerTaskReport, r)
 	}
 	p.bad(report(func(r *bfia.FateReport) { r.Status = "DONE" }), 200, bfia.CodeBadRequest, "status:")
-	p.bad(report(func(r *bfia.FateReport) { r.TaskID = "none" }), 200, bfia.CodeNotFound, "schedules no task none")
+	p.bad(report(func(r *bfia.FateReport) { r.TaskID = "none" }), 200, bfia.CodeNotFound,
+		"schedules no task none")
 	p.bad(report(func(r *bfia.FateReport) { r.PartyID = "5555" }), 200, bfia.CodeForbidden, "takes no part")
 	p.bad(report(func(r *bfia.FateReport) { r.Role = "" }), 200, bfia.CodeBadRequest, "role: is required")
 	p.bad(report(func(*bfia.FateReport) {}).from(host), 200, bfia.CodeForbidden, "comes from")
 	for _, path := range []string{bfia.PathSchedulerJobCreate, bfia.PathSchedulerJobRerun} {
-		r := p.bad(post(path, map[string]any{"job_id": "j1"}), 200, bfia.CodeRefused, "schedules jobs of the BFIA protocol")
+		r := p.bad(post(path, map[string]any{"job_id": "j1"}), 200, bfia.CodeRefused,
+			"schedules jobs of the BFIA protocol")
 		require.True(t, strings.Contains(r.Text(), bfia.PathCreateAll))
 	}
 }

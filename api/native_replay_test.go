@@ -13,14 +13,16 @@ import (
 	"hutong/bfia"
 )
 
-// Every request that the real FATE-Flow 2.2.0 sent for a job of its own, whose task failed in two versions, is taken in its
-// order.
+// Every request that the real FATE-Flow 2.2.0 sent for a job of its own, whose task failed in two versions,
+// is taken in its order.
 func TestNativeReplay(t *testing.T) {
 	p := newParty(t, func(c *Config) { c.CheckDatasets = false })
 	data := func(name string) []any {
-		return []any{map[string]any{"name": name, "description": name, "category": "dataset", "dataFormat": []string{"csv"}}}
+		return []any{map[string]any{"name": name, "description": name, "category": "dataset",
+			"dataFormat": []string{"csv"}}}
 	}
-	p.good(post(bfia.PathProviderRegister, map[string]any{"name": "fails-at-hutong", "version": "1", "device": "docker", "protocol": "bfia",
+	p.good(post(bfia.PathProviderRegister, map[string]any{"name": "fails-at-hutong", "version": "1",
+		"device": "docker", "protocol": "bfia",
 		"metadata": map[string]any{"base_url": "", "image": "sleep:1"},
 		"components_description": map[string]any{"Sleep": map[string]any{
 			"componentName": "Sleep", "title": "Sleep", "provider": "fails-at-hutong", "version": "1", "description": "sleeps", "desVersion": "1",
@@ -33,7 +35,8 @@ func TestNativeReplay(t *testing.T) {
 		Path string
 		Body json.RawMessage
 	}
-	require.NoError(t, json.Unmarshal([]byte(strings.ReplaceAll(string(text), "JG0100001100000071", guest)), &wire))
+	require.NoError(t, json.Unmarshal([]byte(strings.ReplaceAll(string(text), "JG0100001100000071", guest)),
+		&wire))
 	seen := map[string]int{}
 	ended := 0
 	for _, x := range wire {
@@ -44,18 +47,22 @@ func TestNativeReplay(t *testing.T) {
 		switch x.Path {
 		case bfia.PathPartnerTaskStart: // the workflow runs it, and it fails
 			ref := bfia.FateAttempt(in.JobID, "s1", in.TaskVersion)
-			tasks, err := p.store.StartTask(t.Context(), in.JobID, "s1", ref.TaskID, ref.AttemptNumber(), time.Now())
+			tasks, err := p.store.StartTask(t.Context(), in.JobID, "s1", ref.TaskID, ref.AttemptNumber(),
+				time.Now())
 			require.NoError(t, err)
-			require.NoError(t, p.store.EndTask(t.Context(), tasks[0].Key(), ref.TaskID, bfia.TaskFailed, "exit code 1", time.Now()))
+			require.NoError(t, p.store.EndTask(t.Context(), tasks[0].Key(), ref.TaskID, bfia.TaskFailed,
+				"exit code 1", time.Now()))
 		case bfia.PathPartnerJobStop:
-			require.NoError(t, p.store.UpdateJob(t.Context(), in.JobID, bfia.JobFinished, "exit code 1", time.Now()))
+			require.NoError(t, p.store.UpdateJob(t.Context(), in.JobID, bfia.JobFinished, "exit code 1",
+				time.Now()))
 			ended++
 		}
 	}
 	for _, path := range []string{bfia.PathPartnerJobCreate, bfia.PathPartnerTaskRerun} {
 		require.Equal(t, 1, seen[path], path)
 	}
-	for _, path := range []string{bfia.PathPartnerJobStart, bfia.PathPartnerTaskStart, bfia.PathPartnerJobApply, bfia.PathPartnerTaskApply} {
+	for _, path := range []string{bfia.PathPartnerJobStart, bfia.PathPartnerTaskStart,
+		bfia.PathPartnerJobApply, bfia.PathPartnerTaskApply} {
 		require.Equal(t, 2, seen[path], path)
 	}
 	require.Equal(t, 2, ended)

@@ -15,8 +15,9 @@ func (s *Server) nativeSchedule(c *fiber.Ctx) error {
 		return err
 	}
 	c.Locals(localReached, true)
-	return bfia.Errorf(bfia.CodeRefused, "%s schedules jobs of the BFIA protocol, not of FATE's own, and runs none of them again: "+
-		"submit the job with %s, or let a FATE-Flow schedule it (dag.conf.scheduler_party_id)", s.Node, bfia.PathCreateAll)
+	return bfia.Errorf(bfia.CodeRefused,
+		"%s schedules jobs of the BFIA protocol, not of FATE's own, and runs none of them again: "+
+			"submit the job with %s, or let a FATE-Flow schedule it (dag.conf.scheduler_party_id)", s.Node, bfia.PathCreateAll)
 }
 
 // nativeReport takes a party's word about its part of a task, in FATE-Flow's own form.
@@ -25,13 +26,15 @@ func (s *Server) nativeReport(c *fiber.Ctx) error {
 	if err := s.readJSON(c, &in); err != nil {
 		return err
 	}
-	for _, f := range []struct{ name, value string }{{"task_id", in.TaskID}, {"role", in.Role}, {"party_id", in.PartyID}} {
+	for _, f := range []struct{ name, value string }{{"task_id", in.TaskID}, {"role", in.Role},
+		{"party_id", in.PartyID}} {
 		if err := bfia.CheckID(f.name, f.value); err != nil {
 			return err
 		}
 	}
 	if sender := s.sender(c); sender != "" && sender != in.PartyID {
-		return bfia.Errorf(bfia.CodeForbidden, "party_id: is %s, and the report comes from %s", in.PartyID, sender)
+		return bfia.Errorf(bfia.CodeForbidden, "party_id: is %s, and the report comes from %s", in.PartyID,
+			sender)
 	}
 	state, err := bfia.TaskStateOfFate(in.Status)
 	if err != nil {

@@ -38,8 +38,8 @@ const (
 	host  = "JG0110017800000000"
 )
 
-// engine records what a server asks of Temporal. A created workflow writes its rows, as the real ones do; what they do
-// later is up to the tests.
+// engine records what a server asks of Temporal. A created workflow writes its rows, as the real ones do;
+// what they do later is up to the tests.
 type engine struct {
 	grant bfia.Grant // what applications are answered
 	mocks.Client
@@ -64,11 +64,13 @@ type operation struct {
 	in any
 }
 
-func (e *engine) NewWithStartWorkflowOperation(o temporal.StartWorkflowOptions, _ any, args ...any) temporal.WithStartWorkflowOperation {
+func (e *engine) NewWithStartWorkflowOperation(o temporal.StartWorkflowOptions, _ any,
+	args ...any) temporal.WithStartWorkflowOperation {
 	return operation{id: o.ID, in: args[0]}
 }
 
-func (e *engine) UpdateWithStartWorkflow(ctx context.Context, o temporal.UpdateWithStartWorkflowOptions) (temporal.WorkflowUpdateHandle, error) {
+func (e *engine) UpdateWithStartWorkflow(ctx context.Context,
+	o temporal.UpdateWithStartWorkflowOptions) (temporal.WorkflowUpdateHandle, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.down != nil {
@@ -102,7 +104,8 @@ func (e *engine) UpdateWithStartWorkflow(ctx context.Context, o temporal.UpdateW
 	return handle, nil
 }
 
-func (e *engine) UpdateWorkflow(_ context.Context, o temporal.UpdateWorkflowOptions) (temporal.WorkflowUpdateHandle, error) {
+func (e *engine) UpdateWorkflow(_ context.Context,
+	o temporal.UpdateWorkflowOptions) (temporal.WorkflowUpdateHandle, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.down != nil {
@@ -139,7 +142,8 @@ func (e *engine) SignalWorkflow(_ context.Context, id, _, name string, arg any) 
 	return nil
 }
 
-func (e *engine) CheckHealth(context.Context, *temporal.CheckHealthRequest) (*temporal.CheckHealthResponse, error) {
+func (e *engine) CheckHealth(context.Context, *temporal.CheckHealthRequest) (*temporal.CheckHealthResponse,
+	error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return &temporal.CheckHealthResponse{}, e.down
@@ -188,19 +192,25 @@ type party struct {
 func newParty(t testing.TB, change ...func(*Config)) *party {
 	t.Helper()
 	dir := t.TempDir()
-	p := &party{t: t, uploads: filepath.Join(dir, "upload"), temp: filepath.Join(dir, "tmp"), storage: filepath.Join(dir, "storage"),
-		peers: map[string]string{}, log: &logBuffer{}}
+	p := &party{t: t, uploads: filepath.Join(dir, "upload"), temp: filepath.Join(dir, "tmp"),
+		storage: filepath.Join(dir, "storage"),
+		peers:   map[string]string{}, log: &logBuffer{}}
 	for _, d := range []string{p.uploads, p.temp, p.storage} {
 		require.NoError(t, os.Mkdir(d, 0o755))
 	}
 	p.store = storetest.Open(t, storetest.SQLite(t))
-	blobs, err := blob.Open(t.Context(), (&url.URL{Scheme: "file", Path: filepath.ToSlash(p.storage)}).String())
+	blobs, err := blob.Open(t.Context(), (&url.URL{Scheme: "file",
+		Path: filepath.ToSlash(p.storage)}).String())
 	require.NoError(t, err)
 	p.blobs = blobs
 	p.engine = &engine{records: &activities.Records{Store: p.store, Blobs: blobs}}
-	cfg := Config{Node: guest, Scheduler: guest, CheckDatasets: true, MaxDocumentBytes: 1 << 20, UploadDir: p.uploads,
+	cfg := Config{Node: guest, Scheduler: guest, CheckDatasets: true, MaxDocumentBytes: 1 << 20,
+		UploadDir:      p.uploads,
 		MaxUploadBytes: 4 << 20, TempDir: p.temp, ClientTimeout: time.Minute,
-		AllowCommand: func(command []string) error { return bfia.Errorf(bfia.CodeForbidden, "%s is not allowed", command[0]) }}
+		AllowCommand: func(command []string) error {
+			return bfia.Errorf(bfia.CodeForbidden,
+				"%s is not allowed", command[0])
+		}}
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -210,7 +220,8 @@ func newParty(t testing.TB, change ...func(*Config)) *party {
 		u, ok := p.peers[node]
 		return u, ok
 	}, time.Minute)
-	p.server = New(cfg, Dependencies{Store: p.store, Blobs: blobs, Datasets: dataset.New(blobs), Temporal: p.engine, Remote: remote,
+	p.server = New(cfg, Dependencies{Store: p.store, Blobs: blobs, Datasets: dataset.New(blobs),
+		Temporal: p.engine, Remote: remote,
 		Logger: slog.New(slog.NewTextHandler(p.log, nil))})
 	p.address = p.serve(p.server.Serve)
 	p.container = p.serve(p.server.ServeContainers)
