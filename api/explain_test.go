@@ -11,7 +11,7 @@ import (
 	"hutong/store"
 )
 
-// A party's own users read all that it knows of its own parts; partners what it shares.
+// A party's own users see all about its own parts. Partners see what it shares.
 func TestExplanation(t *testing.T) {
 	p := running(t, "j1")
 	id := bfia.TaskID("j1", first)
@@ -50,8 +50,8 @@ func TestExplanation(t *testing.T) {
 		"secret row")
 }
 
-// The initiator of a job that another node schedules reads that one's status; when it is away, its own
-// parts'.
+// The initiator of a job that another party schedules returns the scheduler's status. If the scheduler does
+// not answer, it returns the status of its own parts.
 func TestStatusOfSchedulerElsewhere(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	p.good(post(bfia.PathCreate, job(t, "j1")).from(host))

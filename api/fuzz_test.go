@@ -11,9 +11,8 @@ import (
 	"hutong/bfia"
 )
 
-// FuzzRequests drives the handlers with any method, path, header and body: the answer is always the envelope,
-// or the end of the connection where HTTP itself is broken; never a 5xx, never a trace; and the party serves
-// on.
+// FuzzRequests sends any method, path, header and body. The answer is always the envelope, or a closed
+// connection after malformed HTTP, and never a 5xx or a stack trace. The party keeps serving.
 func FuzzRequests(f *testing.F) {
 	p := newParty(f, func(c *Config) { c.ClientTimeout = 5 * time.Second }).withProvider().withData()
 	p.good(post(bfia.PathCreateAll, job(f, "j1")).from(guest))
@@ -60,6 +59,6 @@ func FuzzRequests(f *testing.F) {
 		require.NotContains(t, p.log.String(), "a handler panicked")
 		require.NotContains(t, p.log.String(), "level=ERROR", "a request made something fail")
 		p.log.reset()
-		p.engine.taken()
+		p.engine.takeSignals()
 	})
 }

@@ -18,7 +18,7 @@ import (
 	"hutong/bfia"
 )
 
-// dial opens a connection that ends with the test.
+// dial opens a connection that is closed when the test ends.
 func dial(t testing.TB, address string) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", address)
@@ -28,7 +28,7 @@ func dial(t testing.TB, address string) net.Conn {
 	return c
 }
 
-// raw sends bytes and reads all answers until the connection ends, or until there are want of them.
+// raw sends bytes and reads answers until the connection ends, or until it has want of them.
 func raw(t testing.TB, address, request string, want int) []*reply {
 	t.Helper()
 	c := dial(t, address)
@@ -51,7 +51,7 @@ func raw(t testing.TB, address, request string, want int) []*reply {
 	return list
 }
 
-// exchange sends a request, closes that side, and holds every answer against what an answer must be.
+// exchange sends a request, closes its side and checks every answer.
 func exchange(t testing.TB, c net.Conn, request string) {
 	t.Helper()
 	go func() {
@@ -77,7 +77,7 @@ func exchange(t testing.TB, c net.Conn, request string) {
 	}
 }
 
-// envelope holds what every answer but a file must be: the envelope of JSON, never a 5xx, never a trace.
+// envelope requires that an answer is the JSON envelope, and neither a 5xx nor a stack trace.
 func envelope(t testing.TB, r *reply) {
 	t.Helper()
 	require.Less(t, r.Status, 500, "%s", r.Body)
@@ -141,7 +141,7 @@ func TestBodiesThatAreNoJSON(t *testing.T) {
 		})
 	}
 	require.Empty(t, p.engine.started())
-	require.Empty(t, p.engine.taken())
+	require.Empty(t, p.engine.takeSignals())
 }
 
 func TestRoutes(t *testing.T) {
@@ -154,15 +154,15 @@ func TestRoutes(t *testing.T) {
 			require.Len(t, r, 1)
 			require.Equal(t, 404, r[0].Status, "%s %s", method, path)
 			require.Equal(t, bfia.CodeNotFound, r[0].Code)
-			require.Contains(t, r[0].Text(), "there is no such endpoint")
+			require.Contains(t, r[0].Text(), "no such endpoint")
 		}
 	}
 	for _, c := range []struct{ method, path, allowed, words string }{
-		{"GET", bfia.PathProviderRegister, "POST", "this path takes POST"},
+		{"GET", bfia.PathProviderRegister, "POST", "this path accepts POST"},
 		{"DELETE", bfia.PathProviderQuery, "GET", "this path takes GET"},
 		{"PUT", bfia.PathStatusAll, "GET, POST", "this path takes GET and POST"},
 		{"OPTIONS", bfia.PathStatusAll, "GET, POST", "this path takes GET and POST"},
-		{"PATCH", bfia.PathCreate, "POST", "this path takes POST"},
+		{"PATCH", bfia.PathCreate, "POST", "this path accepts POST"},
 		{"TRACE", bfia.PathHealth, "GET", "this path takes GET"},
 		{"CONNECT", bfia.PathHealth, "GET", "this path takes GET"},
 		{"PROPFIND", bfia.PathHealth, "GET", "PROPFIND /healthz: this path takes GET"},
@@ -180,7 +180,7 @@ func TestRoutes(t *testing.T) {
 	require.Equal(t, 405, r.Status)
 }
 
-// What is no HTTP is answered with the envelope, or with the end of the connection.
+// Malformed HTTP is answered with the envelope, or the connection is closed.
 func TestBrokenHTTP(t *testing.T) {
 	p := newParty(t)
 	const good = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -231,7 +231,7 @@ func TestBrokenHTTP(t *testing.T) {
 		"a request's headers, which may be secret, are not logged")
 }
 
-// What is left of a body is never taken for the next request.
+// The rest of a body is never parsed as the next request.
 func TestPipelining(t *testing.T) {
 	p := newParty(t)
 	const good = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -243,7 +243,7 @@ func TestPipelining(t *testing.T) {
 	for _, r := range list {
 		require.Equal(t, 200, r.Status)
 	}
-	// A short body that nobody reads is skipped, and the connection goes on.
+	// A short body that nobody reads is skipped, and the connection stays open.
 	short := fmt.Sprintf("POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(hidden),
 		hidden)
 	list = raw(t, p.address, short+good, 2)
@@ -277,7 +277,7 @@ func TestPipelining(t *testing.T) {
 	require.LessOrEqual(t, len(list), 2)
 }
 
-// counted is a body of spaces that tells how much of it was taken.
+// counted is a body of spaces that counts how much of it was read.
 type counted struct {
 	n     atomic.Int64
 	limit int64
@@ -296,7 +296,7 @@ func (c *counted) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// An oversized body is refused without reading all of it, whether its length was told or not.
+// An oversized body is refused without reading all of it, whether its length was given or not.
 func TestOversizedBodies(t *testing.T) {
 	p := newParty(t)
 	const size = 1 << 30
@@ -313,7 +313,7 @@ func TestOversizedBodies(t *testing.T) {
 			r := p.read(req, resp)
 			require.Equal(t, 413, r.Status, "%s", r.Body)
 			require.Equal(t, bfia.CodeTooLarge, r.Code)
-			require.Contains(t, r.Text(), "body: is over 1048576 bytes, this party's jobs.max_document_bytes")
+			require.Contains(t, r.Text(), "body: is longer than 1048576 bytes, the limit jobs.max_document_bytes of this party")
 			require.Less(t, body.n.Load(), int64(size/2))
 		}
 	}
@@ -336,12 +336,12 @@ func TestOversizedBodies(t *testing.T) {
 	require.Equal(t, 413, r.Status, "%s", r.Body)
 }
 
-// A container reaches the callback, and nothing else.
+// A container reaches the callback endpoint, and no other.
 func TestContainersReachTheCallbackOnly(t *testing.T) {
 	p := running(t, "j1")
 	_, err := p.store.StartTask(t.Context(), "j1", first, "t1", 1, time.Now())
 	require.NoError(t, err)
-	p.engine.taken()
+	p.engine.takeSignals()
 	for _, r := range p.server.routes() {
 		body := `{"task_id":"t1","status":"SUCCESS","role":"guest.0"}`
 		list := raw(t, p.container, fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s",
@@ -352,9 +352,9 @@ func TestContainersReachTheCallbackOnly(t *testing.T) {
 			continue
 		}
 		require.Equal(t, 404, list[0].Status, "%s %s", r.method, r.path)
-		require.Contains(t, list[0].Text(), "there is no such endpoint")
+		require.Contains(t, list[0].Text(), "no such endpoint")
 	}
-	require.Len(t, p.engine.taken(), 1)
+	require.Len(t, p.engine.takeSignals(), 1)
 	list := raw(t, p.container, "GET "+bfia.PathPlatformCallback+" HTTP/1.1\r\nHost: x\r\n\r\n", 1)
 	require.Equal(t, 405, list[0].Status)
 }

@@ -11,7 +11,7 @@ import (
 	"hutong/workflows"
 )
 
-// withHost is a job in which the host is another node.
+// withHost returns a job in which another party is the host.
 func withHost(t testing.TB, id string) string {
 	return job(t, id, guest+`"
       ]
@@ -42,8 +42,8 @@ func TestCreateAllAndCreateTwice(t *testing.T) {
 	require.Equal(t, host, stored.SchedulerNode, "whoever sent it")
 }
 
-// The sender is read in the specification's, FATE-Flow's and Kuscia's spelling; only scheduler and initiator
-// command.
+// The sender's header is read in the spelling of the specification, of FATE-Flow and of Kuscia. Only the
+// scheduler and the initiator may send commands.
 func TestSender(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	p.good(post(bfia.PathCreate, withHost(t, "j1")).with("x_node_id", host))
@@ -89,12 +89,12 @@ func TestStartAndStop(t *testing.T) {
 			bfia.TaskRef{JobID: "j1", TaskID: "t1", TaskName: first}},
 		{workflows.PartyJobID("j1"), workflows.SignalStart, nil},
 		{workflows.PartyJobID("j1"), workflows.SignalStart, nil},
-	}, p.engine.taken())
+	}, p.engine.takeSignals())
 	_, err := p.store.StartTask(t.Context(), "j1", first, "t1", 1, time.Now())
 	require.NoError(t, err)
 	p.good(start(first, "t1"))
-	require.Empty(t, p.engine.taken(), "it runs already")
-	p.bad(start(first, "t2"), 200, bfia.CodeConflict, "runs under the id t1 already")
+	require.Empty(t, p.engine.takeSignals(), "it runs already")
+	p.bad(start(first, "t2"), 200, bfia.CodeConflict, "already runs under the id t1")
 	p.bad(start("nothing", "t3"), 200, bfia.CodeNotFound, `has no task "nothing"`)
 	p.bad(start(first, ""), 200, bfia.CodeBadRequest, "task_id: is required")
 	p.bad(start("", "t1"), 200, bfia.CodeBadRequest, "task_name: is required")
@@ -110,9 +110,9 @@ func TestStartAndStop(t *testing.T) {
 		{workflows.PartyJobID("j1"), workflows.SignalStop, workflows.Stop{Task: first, By: host}},
 		{workflows.PartyJobID("j1"), workflows.SignalStop, workflows.Stop{By: host, Undo: true}},
 		{workflows.PartyJobID("j1"), workflows.SignalStop, workflows.Stop{By: "an unnamed party"}},
-	}, p.engine.taken())
+	}, p.engine.takeSignals())
 	p.good(post(bfia.PathStop, `{"job_id": "never-came"}`).from(host))
-	require.Empty(t, p.engine.taken())
+	require.Empty(t, p.engine.takeSignals())
 
 	require.NoError(t, p.store.UpdateJob(t.Context(), "j1", bfia.JobFinished, "", time.Now()))
 	p.bad(start(second, "t9"), 200, bfia.CodeConflict, "is FINISHED")
@@ -121,20 +121,20 @@ func TestStartAndStop(t *testing.T) {
 
 func TestStopAll(t *testing.T) {
 	p := running(t, "j1")
-	p.engine.taken()
+	p.engine.takeSignals()
 	p.good(post(bfia.PathStopAll, `{"job_id": "j1"}`).from(guest))
 	p.good(post(bfia.PathStopAll, `{"job_id": "j1", "task_name": "intersect_rsa_1"}`))
 	require.Equal(t, []signal{
 		{workflows.JobID("j1"), workflows.SignalStop, workflows.Stop{By: guest}},
 		{workflows.JobID("j1"), workflows.SignalStop, workflows.Stop{By: "an unnamed party", Task: first}},
-	}, p.engine.taken())
+	}, p.engine.takeSignals())
 	p.bad(post(bfia.PathStopAll, `{"job_id": "j1"}`).from(host), 200, bfia.CodeForbidden,
-		host+" takes no part in job j1")
+		host+" is not a participant of job j1")
 	p.bad(post(bfia.PathStopAll, `{"job_id": "nobody"}`).from(guest), 200, bfia.CodeNotFound,
 		"does not know job nobody")
 	p.bad(post(bfia.PathStopAll, `{"job_id": "j1", "task_name": "nothing"}`).from(guest), 200,
 		bfia.CodeNotFound, "has no task")
-	require.Empty(t, p.engine.taken())
+	require.Empty(t, p.engine.takeSignals())
 }
 
 func TestPoll(t *testing.T) {
@@ -160,13 +160,12 @@ func TestPoll(t *testing.T) {
 	p.bad(post(bfia.PathTaskPoll, `{}`), 200, bfia.CodeBadRequest, "task_id: is required")
 }
 
-// Both callbacks pass on what they are told, as often and in whatever order it comes: the workflows sort it
-// out.
+// Both callbacks pass reports on in any number and order. The workflows order them.
 func TestCallbacks(t *testing.T) {
 	p := running(t, "j1")
 	_, err := p.store.StartTask(t.Context(), "j1", first, "t1", 1, time.Now())
 	require.NoError(t, err)
-	p.engine.taken()
+	p.engine.takeSignals()
 	own := func(status, role string) call {
 		return post(bfia.PathPlatformCallback,
 			map[string]string{"task_id": "t1", "status": status, "role": role})
@@ -180,13 +179,13 @@ func TestCallbacks(t *testing.T) {
 	p.good(own("SUCCESS", "guest"))
 	want = append(want, signal{workflows.PartyJobID("j1"), workflows.SignalTaskCallback,
 		bfia.TaskReport{TaskID: "t1", Status: "SUCCESS", Role: "guest"}})
-	require.Equal(t, want, p.engine.taken())
+	require.Equal(t, want, p.engine.takeSignals())
 	for _, role := range []string{"guest", "host"} {
 		require.NoError(t, p.store.EndTask(t.Context(), store.TaskKey{JobID: "j1", Name: first, Role: role},
 			"t1", bfia.TaskSuccess, "", time.Now()))
 	}
 	p.good(own("FAILED", "guest.0"))
-	require.Empty(t, p.engine.taken(), "what has ended stays as it is")
+	require.Empty(t, p.engine.takeSignals(), "what has ended stays as it is")
 	p.bad(own("DONE", "guest"), 400, bfia.CodeBadRequest,
 		`status: "DONE" is none of PENDING, READY, RUNNING, SUCCESS, FAILED`)
 	p.bad(own("SUCCESS", ""), 400, bfia.CodeBadRequest, "role: is required")
@@ -203,12 +202,12 @@ func TestCallbacks(t *testing.T) {
 	p.good(report.with("x_node_id", guest))
 	callback := workflows.Callback{Node: guest, TaskID: id, Role: "host.0", State: bfia.TaskSuccess}
 	require.Equal(t, []signal{{workflows.JobID("j1"), workflows.SignalCallback, callback},
-		{workflows.JobID("j1"), workflows.SignalCallback, callback}}, p.engine.taken())
+		{workflows.JobID("j1"), workflows.SignalCallback, callback}}, p.engine.takeSignals())
 	p.bad(report, 200, bfia.CodeBadRequest, "header x-source-node-id: is required")
-	p.bad(report.from(host), 200, bfia.CodeForbidden, host+" takes no part in job j1")
+	p.bad(report.from(host), 200, bfia.CodeForbidden, host+" is not a participant of job j1")
 	p.bad(post(bfia.PathTaskCallback, `{"task_id": "t9", "status": "SUCCESS", "role": "guest"}`).from(guest),
 		200, bfia.CodeNotFound, "schedules no task t9")
-	require.Empty(t, p.engine.taken())
+	require.Empty(t, p.engine.takeSignals())
 	p.engine.set(nil, errDown)
-	p.bad(report.from(guest), 503, bfia.CodeUnavailable, "the engine of")
+	p.bad(report.from(guest), 503, bfia.CodeUnavailable, "Temporal of")
 }

@@ -150,7 +150,7 @@ var logLevels = map[string]int{"": 1, "debug": 0, "trace": 0, "info": 1, "notice
 	"error": 3, "fatal": 3, "critical": 3, "panic": 3}
 
 // levelWord finds a level in a line's text: as a field, in brackets, or as the first word, in any case. Later
-// in the text only a word in capitals counts, since prose mentions errors too.
+// in the text only capitals count, since prose mentions errors too.
 var levelWord = func() *regexp.Regexp {
 	const words = "debug|trace|info|notice|warning|warn|error|fatal|critical|panic"
 	return regexp.MustCompile(`(?:(?i:\blevel=|\[|^)"?(?i:(` + words + `))|\s(` + strings.ToUpper(words) +

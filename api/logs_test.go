@@ -17,7 +17,7 @@ import (
 	"hutong/store"
 )
 
-// withLogs is a job whose first task has a log of each role, of which the guest's is in two chunks.
+// withLogs returns a job whose first task has a log of each role. The guest's log has two chunks.
 func withLogs(t *testing.T) *party {
 	p := running(t, "j1")
 	_, err := p.store.StartTask(t.Context(), "j1", first, "t1", 1, time.Now())
@@ -71,7 +71,7 @@ func TestLogs(t *testing.T) {
 		require.Len(t, p.logs(words), want, words)
 		r := p.good(get(bfia.PathPlatformLogLines + "?task_id=t1&" + words))
 		require.JSONEq(t, fmt.Sprintf(`{"num":%d,"complete":false}`, want), string(r.Data))
-		require.Equal(t, fmt.Sprint(want), string(r.Fields["num"]), "beside data, as FATE-Flow has it")
+		require.Equal(t, fmt.Sprint(want), string(r.Fields["num"]), "next to data, as in FATE-Flow")
 	}
 	all := p.logs("log_level=debug")
 	require.Equal(t, "2026-11-23T04:00:05Z info: done \uFFFD", all[6])
@@ -128,7 +128,7 @@ func TestLineLevel(t *testing.T) {
 	}
 }
 
-// Whatever a container writes, its lines are counted alike at every level and in every range.
+// Whatever a container writes, counting and reading agree at every level and in every range.
 func FuzzLog(f *testing.F) {
 	f.Add([]byte("t {\"level\":\"error\"}\n\nt WARN x\r\nt  at\n"))
 	f.Add([]byte("t {\"level\":{\"level\":7}}\nERROR\n\xff"))
@@ -154,7 +154,7 @@ func TestLogsRefuse(t *testing.T) {
 	for words, want := range map[string]string{
 		"task_id=t1&log_level=loud":              `log_level: "loud" is none of debug, info, warning, error`,
 		"task_id=t1&start=-1":                    "start:",
-		"task_id=t1&start=x":                     `start: "x" is no whole number from 0 to 2147483647`,
+		"task_id=t1&start=x":                     `start: "x" is not an integer from 0 to 2147483647`,
 		"task_id=t1&length=1.5":                  "length:",
 		"task_id=t1&length=99999999999999999999": "length:",
 		"role=guest":                             "task_id: is required",
@@ -167,7 +167,7 @@ func TestLogsRefuse(t *testing.T) {
 	p.bad(get(bfia.PathPlatformLogLines+"?task_id=t1&log_level=loud"), 400, bfia.CodeBadRequest, "log_level")
 }
 
-// A line without an end, and a log without one, are told in part: memory and answers stay bounded.
+// Endless lines and endless logs are cut, so that memory and answers stay bounded.
 func TestLongLogs(t *testing.T) {
 	p := withLogs(t)
 	key := activities.LogPrefix("run-host") + "/w/00000001"

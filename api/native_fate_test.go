@@ -87,7 +87,7 @@ func TestNativeFate(t *testing.T) {
 	workflow := workflows.PartyJobID("j1")
 	require.Equal(t, []signal{{workflow, workflows.SignalStart, nil},
 		{workflow, workflows.SignalTaskStart,
-			bfia.TaskRef{JobID: "j1", TaskID: "j1_" + first, TaskName: first}}}, p.engine.taken())
+			bfia.TaskRef{JobID: "j1", TaskID: "j1_" + first, TaskName: first}}}, p.engine.takeSignals())
 	_, err = p.store.StartTask(t.Context(), "j1", first, "j1_"+first, 1, time.Now())
 	require.NoError(t, err)
 	require.Equal(t, "running", collect(0))
@@ -105,7 +105,7 @@ func TestNativeFate(t *testing.T) {
 	require.Equal(t, []signal{{workflow, workflows.SignalStop,
 		workflows.Stop{Task: first, By: fateScheduler, Attempt: 1}},
 		{workflow, workflows.SignalStop, workflows.Stop{By: fateScheduler}}, {workflow, workflows.SignalStop,
-			workflows.Stop{By: fateScheduler}}}, p.engine.taken())
+			workflows.Stop{By: fateScheduler}}}, p.engine.takeSignals())
 	require.NoError(t, p.store.UpdateJob(t.Context(), "j1", bfia.JobFinished, "it hurts", time.Now()))
 	p.good(post(bfia.PathPartnerTaskRerun, task(0, map[string]any{"new_version": 1})))
 	p.bad(post(bfia.PathPartnerTaskRerun, task(1, map[string]any{"new_version": 1})), 200,
@@ -120,7 +120,7 @@ func TestNativeFate(t *testing.T) {
 	p.good(post(bfia.PathPartnerTaskStart, task(1, nil)))
 	require.Equal(t, []signal{{workflow, workflows.SignalTaskStart,
 		bfia.TaskRef{JobID: "j1", TaskID: "j1_" + first + ".v1", TaskName: first,
-			Attempt: 2}}}, p.engine.taken())
+			Attempt: 2}}}, p.engine.takeSignals())
 	_, err = p.store.StartTask(t.Context(), "j1", first, "j1_"+first+".v1", 2, time.Now())
 	require.NoError(t, err)
 	require.Equal(t, "failed", collect(0))
@@ -148,10 +148,10 @@ func TestNativeRoom(t *testing.T) {
 	p.engine.grant = bfia.Grant{State: bfia.JobFinished, Reason: "the job was stopped here by ops"}
 	p.bad(apply, 200, bfia.FateNeverRoom, "stopped here by ops")
 	p.good(post(bfia.PathPartnerJobReturn, fateCommand(nil)))
-	require.Equal(t, workflows.UpdateRelease, p.engine.taken()[3].Name)
+	require.Equal(t, workflows.UpdateRelease, p.engine.takeSignals()[3].Name)
 
 	waiting := newFateJob(t, func(c *Config) { c.Approval = true })
-	waiting.bad(apply, 200, bfia.CodeConflict, "waits for the approval")
+	waiting.bad(apply, 200, bfia.CodeConflict, "waits for an approval")
 }
 
 // What can't be done is refused, with words that FATE-Flow shows.
@@ -195,7 +195,7 @@ func TestNativeRefusals(t *testing.T) {
 func TestNativeScheduler(t *testing.T) {
 	p := running(t, "j1")
 	task := bfia.TaskID("j1", first)
-	p.engine.taken()
+	p.engine.takeSignals()
 	p.good(post(bfia.PathSchedulerTaskReport,
 		bfia.FateReport{JobID: "j1", TaskID: task, Role: "host", PartyID: guest, Status: "success"}))
 	p.good(post(bfia.PathSchedulerJobStop, map[string]any{"job_id": "j1", "stop_status": "canceled"}))
@@ -203,7 +203,7 @@ func TestNativeScheduler(t *testing.T) {
 		{workflows.JobID("j1"), workflows.SignalCallback,
 			workflows.Callback{Node: guest, TaskID: task, Role: "host", State: bfia.TaskSuccess}},
 		{workflows.JobID("j1"), workflows.SignalStop,
-			workflows.Stop{By: "an unnamed party"}}}, p.engine.taken())
+			workflows.Stop{By: "an unnamed party"}}}, p.engine.takeSignals())
 	report := func(change func(*bfia.FateReport)) call {
 		r := bfia.FateReport{JobID: "j1", TaskID: task, Role: "host", PartyID: guest, Status: "success"}
 		change(&r)
@@ -212,7 +212,7 @@ func TestNativeScheduler(t *testing.T) {
 	p.bad(report(func(r *bfia.FateReport) { r.Status = "DONE" }), 200, bfia.CodeBadRequest, "status:")
 	p.bad(report(func(r *bfia.FateReport) { r.TaskID = "none" }), 200, bfia.CodeNotFound,
 		"schedules no task none")
-	p.bad(report(func(r *bfia.FateReport) { r.PartyID = "5555" }), 200, bfia.CodeForbidden, "takes no part")
+	p.bad(report(func(r *bfia.FateReport) { r.PartyID = "5555" }), 200, bfia.CodeForbidden, "is not a participant")
 	p.bad(report(func(r *bfia.FateReport) { r.Role = "" }), 200, bfia.CodeBadRequest, "role: is required")
 	p.bad(report(func(*bfia.FateReport) {}).from(host), 200, bfia.CodeForbidden, "comes from")
 	for _, path := range []string{bfia.PathSchedulerJobCreate, bfia.PathSchedulerJobRerun} {

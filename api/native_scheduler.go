@@ -52,7 +52,7 @@ func (s *Server) nativeReport(c *fiber.Ctx) error {
 		return err
 	}
 	if !slices.Contains(nodes, in.PartyID) {
-		return bfia.Errorf(bfia.CodeForbidden, "%s takes no part in job %s", in.PartyID, task.JobID)
+		return bfia.Errorf(bfia.CodeForbidden, "%s is not a participant of job %s", in.PartyID, task.JobID)
 	}
 	if _, err := s.signal(c.UserContext(), workflows.JobID(task.JobID), workflows.SignalCallback,
 		workflows.Callback{Node: in.PartyID, TaskID: in.TaskID, Role: in.Role, State: state}); err != nil {

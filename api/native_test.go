@@ -37,7 +37,7 @@ func TestNative(t *testing.T) {
 	start := signal{workflows.PartyJobID("j1"), workflows.SignalStart, nil}
 	begin := signal{workflows.PartyJobID("j1"), workflows.SignalTaskStart,
 		bfia.TaskRef{JobID: "j1", TaskID: "j1_" + first, TaskName: first}}
-	require.Equal(t, []signal{start, begin, start, begin}, p.engine.taken())
+	require.Equal(t, []signal{start, begin, start, begin}, p.engine.takeSignals())
 	_, err := p.store.StartTask(t.Context(), "j1", first, "j1_"+first, 1, time.Now())
 	require.NoError(t, err)
 	var state bfia.FateReport
@@ -50,7 +50,7 @@ func TestNative(t *testing.T) {
 		{workflows.PartyJobID("j1"), workflows.SignalStop,
 			workflows.Stop{Task: first, By: guest, Attempt: 1}},
 		{workflows.PartyJobID("j1"), workflows.SignalStop, workflows.Stop{By: guest}},
-	}, p.engine.taken())
+	}, p.engine.takeSignals())
 
 	p.bad(post(bfia.PathPartnerJobStart, map[string]any{"job_id": "j1", "role": "guest", "party_id": host}),
 		200, bfia.CodeBadRequest, "party_id:")

@@ -15,20 +15,20 @@ import (
 	"hutong/bfia"
 )
 
-// document is the OpenAPI document, loaded once.
+// document returns the OpenAPI document, loaded once.
 var document = sync.OnceValues(func() (*openapi3.T, error) {
 	doc, err := openapi3.NewLoader().LoadFromData(openAPIDocument)
 	return doc, err
 })
 
-// described holds an answer against the document: its status, its media type and its content.
+// described requires that the document allows an answer's status, media type and content.
 func described(t testing.TB, req *http.Request, resp *http.Response, body []byte) {
 	t.Helper()
 	doc, err := document()
 	require.NoError(t, err)
 	item := doc.Paths.Value(req.URL.Path)
 	if item == nil || item.GetOperation(req.Method) == nil || req.Method == http.MethodHead {
-		return // what no route takes is told of in the tests of it
+		return // other tests cover requests that no route accepts
 	}
 	op := item.GetOperation(req.Method)
 	response := op.Responses.Status(resp.StatusCode)
@@ -56,14 +56,14 @@ func TestDocumentIsValid(t *testing.T) {
 		openapi3.EnableSchemaDefaultsValidation()))
 }
 
-// Every route is described, and what is described is a route.
+// The document describes exactly the routes.
 func TestDocumentHasTheRoutes(t *testing.T) {
 	doc, err := document()
 	require.NoError(t, err)
 	served := map[string]bool{}
 	for _, r := range (&Server{}).routes() {
 		name := r.method + " " + r.path
-		require.False(t, served[name], "%s stands in the table twice", name)
+		require.False(t, served[name], "%s is in the table twice", name)
 		served[name] = true
 	}
 	ids := map[string]string{}
@@ -82,8 +82,7 @@ func TestDocumentHasTheRoutes(t *testing.T) {
 	require.Empty(t, served, "served and not described")
 }
 
-// The schema of answers is as closed as it says: a field too many, or one of the other dialect, would be
-// found.
+// The schemas of answers are closed: an additional field, or one of the other dialect, is rejected.
 func TestDocumentRefusesOtherAnswers(t *testing.T) {
 	doc, err := document()
 	require.NoError(t, err)
@@ -112,7 +111,7 @@ func TestDocumentIsServed(t *testing.T) {
 	require.True(t, bytes.Equal(openAPIDocument, r.Body))
 }
 
-// The document's own examples of requests are taken by the server.
+// The server accepts the document's own examples of requests.
 func TestDocumentExamplesAreTaken(t *testing.T) {
 	p := newParty(t, func(c *Config) { c.CheckDatasets = false })
 	doc, err := document()

@@ -38,9 +38,9 @@ const (
 	host  = "JG0110017800000000"
 )
 
-// engine records what a server asks of Temporal. A created workflow writes its rows, as the real ones do;
-// what they do later is up to the tests.
-type engine struct {
+// fakeTemporal records a server's requests to Temporal. Starting a workflow writes its rows, as real
+// workflows do. Tests do the rest.
+type fakeTemporal struct {
 	grant bfia.Grant // what applications are answered
 	mocks.Client
 	records *activities.Records
@@ -64,12 +64,12 @@ type operation struct {
 	in any
 }
 
-func (e *engine) NewWithStartWorkflowOperation(o temporal.StartWorkflowOptions, _ any,
+func (e *fakeTemporal) NewWithStartWorkflowOperation(o temporal.StartWorkflowOptions, _ any,
 	args ...any) temporal.WithStartWorkflowOperation {
 	return operation{id: o.ID, in: args[0]}
 }
 
-func (e *engine) UpdateWithStartWorkflow(ctx context.Context,
+func (e *fakeTemporal) UpdateWithStartWorkflow(ctx context.Context,
 	o temporal.UpdateWithStartWorkflowOptions) (temporal.WorkflowUpdateHandle, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -104,7 +104,7 @@ func (e *engine) UpdateWithStartWorkflow(ctx context.Context,
 	return handle, nil
 }
 
-func (e *engine) UpdateWorkflow(_ context.Context,
+func (e *fakeTemporal) UpdateWorkflow(_ context.Context,
 	o temporal.UpdateWorkflowOptions) (temporal.WorkflowUpdateHandle, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -125,14 +125,14 @@ func (e *engine) UpdateWorkflow(_ context.Context,
 	return handle, nil
 }
 
-// GetWorkflow answers for a run that has ended.
-func (e *engine) GetWorkflow(context.Context, string, string) temporal.WorkflowRun {
+// GetWorkflow returns a run that has ended.
+func (e *fakeTemporal) GetWorkflow(context.Context, string, string) temporal.WorkflowRun {
 	run := &mocks.WorkflowRun{}
 	run.On("Get", mock.Anything, mock.Anything).Return(nil)
 	return run
 }
 
-func (e *engine) SignalWorkflow(_ context.Context, id, _, name string, arg any) error {
+func (e *fakeTemporal) SignalWorkflow(_ context.Context, id, _, name string, arg any) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.down != nil {
@@ -142,15 +142,15 @@ func (e *engine) SignalWorkflow(_ context.Context, id, _, name string, arg any) 
 	return nil
 }
 
-func (e *engine) CheckHealth(context.Context, *temporal.CheckHealthRequest) (*temporal.CheckHealthResponse,
+func (e *fakeTemporal) CheckHealth(context.Context, *temporal.CheckHealthRequest) (*temporal.CheckHealthResponse,
 	error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return &temporal.CheckHealthResponse{}, e.down
 }
 
-// taken are the signals so far; it begins a new list.
-func (e *engine) taken() []signal {
+// takeSignals returns the signals so far and forgets them.
+func (e *fakeTemporal) takeSignals() []signal {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.signals
@@ -158,13 +158,13 @@ func (e *engine) taken() []signal {
 	return s
 }
 
-func (e *engine) started() []string {
+func (e *fakeTemporal) started() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return append([]string{}, e.created...)
 }
 
-func (e *engine) set(refuse, down error) {
+func (e *fakeTemporal) set(refuse, down error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.refuse, e.down = refuse, down
@@ -174,7 +174,7 @@ func (e *engine) set(refuse, down error) {
 type party struct {
 	t         testing.TB
 	server    *Server
-	engine    *engine
+	engine    *fakeTemporal
 	store     *store.Store
 	blobs     blob.Store
 	address   string // host:port
@@ -188,7 +188,7 @@ type party struct {
 	peers map[string]string
 }
 
-// newParty serves the guest's API until the test ends; change changes its configuration.
+// newParty serves the guest's API until the test ends. change edits its configuration.
 func newParty(t testing.TB, change ...func(*Config)) *party {
 	t.Helper()
 	dir := t.TempDir()
@@ -203,7 +203,7 @@ func newParty(t testing.TB, change ...func(*Config)) *party {
 		Path: filepath.ToSlash(p.storage)}).String())
 	require.NoError(t, err)
 	p.blobs = blobs
-	p.engine = &engine{records: &activities.Records{Store: p.store, Blobs: blobs}}
+	p.engine = &fakeTemporal{records: &activities.Records{Store: p.store, Blobs: blobs}}
 	cfg := Config{Node: guest, Scheduler: guest, CheckDatasets: true, MaxDocumentBytes: 1 << 20,
 		UploadDir:      p.uploads,
 		MaxUploadBytes: 4 << 20, TempDir: p.temp, ClientTimeout: time.Minute,
@@ -255,7 +255,7 @@ func (p *party) peer(node, url string) {
 	p.peers[node] = url
 }
 
-// answering makes a peer that answers everything alike, and tells the paths that it was asked.
+// answering starts a partner that gives every request the same answer. It returns the paths of the requests.
 func (p *party) answering(node string, status int, body string) func() []string {
 	var mu sync.Mutex
 	var paths []string
@@ -276,7 +276,7 @@ func (p *party) answering(node string, status int, body string) func() []string 
 	}
 }
 
-// logBuffer is a log that is read while it is written.
+// logBuffer is a log that can be read while it is written.
 type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -311,7 +311,7 @@ type reply struct {
 	Fields map[string]json.RawMessage // of the envelope
 }
 
-// call is a request to come.
+// call is a request to send.
 type call struct {
 	method, path string
 	body         any // nil, a string or []byte as it is, or anything as JSON
@@ -330,7 +330,7 @@ func (c call) with(name, value string) call {
 	return c
 }
 
-// send makes the request, and holds the answer against the OpenAPI document.
+// send sends the request and checks the answer against the OpenAPI document.
 func (p *party) send(c call) *reply {
 	p.t.Helper()
 	var body io.Reader
@@ -371,7 +371,7 @@ func (p *party) read(req *http.Request, resp *http.Response) *reply {
 	return r
 }
 
-// good is an answer with code 0.
+// good requires an answer with code 0.
 func (p *party) good(c call) *reply {
 	p.t.Helper()
 	r := p.send(c)
@@ -380,7 +380,7 @@ func (p *party) good(c call) *reply {
 	return r
 }
 
-// bad is a refusal, with words that say what is wrong.
+// bad requires a refusal whose message contains text.
 func (p *party) bad(c call, status int, code bfia.Code, words ...string) *reply {
 	p.t.Helper()
 	r := p.send(c)
@@ -392,13 +392,13 @@ func (p *party) bad(c call, status int, code bfia.Code, words ...string) *reply 
 	return r
 }
 
-// into reads the answer's data.
+// into decodes the answer's data.
 func (r *reply) into(v any) {
 	r.t.Helper()
 	require.NoError(r.t, json.Unmarshal(r.Data, v), "%s", r.Body)
 }
 
-// vector is a file of the captures.
+// vector returns a captured file.
 func vector(t testing.TB, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("..", "testdata", "vectors", name))
@@ -406,7 +406,7 @@ func vector(t testing.TB, name string) []byte {
 	return b
 }
 
-// empty requires that nothing is left in the folder for temporary files, nor in the storage.
+// empty requires that the temporary folder and the storage are empty.
 func (p *party) empty() {
 	p.t.Helper()
 	for _, dir := range []string{p.temp, p.storage} {

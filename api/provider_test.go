@@ -11,8 +11,7 @@ import (
 	"hutong/store"
 )
 
-// The captured registration works byte for byte: it creates, then updates, and the answer is the captured
-// one.
+// The captured registration works byte for byte. It creates, then updates, with the captured answer.
 func TestRegisterTwice(t *testing.T) {
 	p := newParty(t)
 	body := vector(t, "provider_register.request.json")
@@ -39,8 +38,8 @@ func TestRegisterTwice(t *testing.T) {
 	require.JSONEq(t, string(sent.Parts["Intersection"]), string(list[0].Parts["Intersection"]))
 }
 
-// One component more, in the specification's form, leaves the others of its provider and their image as they
-// are.
+// Registering one more component, in the specification's form, leaves the provider's other components and
+// their images unchanged.
 func TestRegisterComponent(t *testing.T) {
 	p := newParty(t).withProvider()
 	info := func(provider, name string) map[string]any {

@@ -13,7 +13,7 @@ import (
 	"hutong/workflows"
 )
 
-func TestApplyForRoom(t *testing.T) {
+func TestReserve(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	r := p.good(post(bfia.PathCreate, withHost(t, "j1")).from(host))
 	require.Contains(t, string(r.Data), `"reservations":true`)
@@ -45,8 +45,8 @@ func TestApplyForRoom(t *testing.T) {
 		bfia.ReleaseRequest{JobID: "j1", Generation: 1}}}, p.engine.signals)
 }
 
-// A job that could never run here is refused when it is created, with the numbers.
-func TestImpossibleJob(t *testing.T) {
+// A job that would not fit even on idle runners is rejected at its creation, with the numbers.
+func TestInfeasibleJob(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	require.NoError(t, p.store.PutRunner(t.Context(),
 		store.Runner{RunnerID: "h", NodeID: guest, Devices: []string{"docker"}, TaskQueue: "q", Slots: 4,
@@ -57,13 +57,13 @@ func TestImpossibleJob(t *testing.T) {
 		post(bfia.PathCreate, greedy).from(host),
 		200,
 		bfia.CodeBadRequest,
-		"config.job_params: "+guest+" could never run the job: no room for guest.0: host h has 8 of 8 CPU cores free, asked for 64",
+		"config.job_params: "+guest+" could never run the job: no runner has the resources for guest.0: runner h has 8 of 8 CPU cores free, asked for 64",
 	)
 	p.good(post(bfia.PathCreate, edited(t, "j2", map[string]any{"cpu": 8, "memory": 0.5, "disk": 10},
 		"config", "job_params", "guest", "0", "resources")).from(host))
 }
 
-func TestRoomFree(t *testing.T) {
+func TestCapacityHint(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	p.good(post(bfia.PathCreateAll, withHost(t, "j1")).from(guest))
 	p.engine.signals = nil
@@ -78,7 +78,7 @@ func TestRoomFree(t *testing.T) {
 	p.bad(post(bfia.PathCapacityHint, bfia.JobRef{JobID: "no"}).from(host), 200, bfia.CodeNotFound, "no")
 }
 
-// The place of a waiting job is told, and its priority can be changed by its initiator.
+// The status shows a queued job's position. Its initiator can change its priority.
 func TestPriority(t *testing.T) {
 	p := newParty(t, func(c *Config) { c.Limits = admission.Limits{Jobs: 1} }).withProvider().withData()
 	for _, id := range []string{"j1", "j2"} {
@@ -95,7 +95,7 @@ func TestPriority(t *testing.T) {
 	first, second := queued("j1"), queued("j2")
 	require.NotNil(t, first)
 	require.NotNil(t, second)
-	assert.Equal(t, "asks the parties for room", first.Reason)
+	assert.Equal(t, "is asking its parties for resources", first.Reason)
 	assert.Equal(t, 4, second.Priority)
 	assert.Equal(t, []int{2, 2}, []int{second.Position, second.Total})
 	assert.Equal(t, "1 jobs run at "+guest+", which is its limit", second.Reason)
@@ -110,7 +110,7 @@ func TestPriority(t *testing.T) {
 		"not the initiator")
 	require.NoError(t, p.store.UpdateScheduleJob(t.Context(), "j1", bfia.JobRunning, "", time.Now()))
 	p.bad(post(bfia.PathPriority, bfia.SetPriority{JobID: "j1"}).from(guest), 200, bfia.CodeConflict,
-		"only what waits can be moved")
+		"only a job that has not started can be moved")
 	p.bad(post(bfia.PathCreateAll, edited(t, "j3", 10, "config", "job_params", "common",
 		"priority")).from(guest), 200, bfia.CodeBadRequest,
 		"config.job_params.common.priority: 10 is not between 0 and 9")

@@ -64,8 +64,8 @@ func TestHosts(t *testing.T) {
 		bfia.CodeBadRequest, "draining: is a JSON string, true or false is wanted")
 }
 
-// Labels that no host has, or that contradict the provider's, are refused with the job; so is a task that is
-// not there.
+// A job is rejected if it requires labels that no runner has or that contradict the provider's, or if it
+// names an unknown task.
 func TestRequiredLabels(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	require.NoError(t, p.store.PutRunner(t.Context(),
@@ -77,7 +77,7 @@ func TestRequiredLabels(t *testing.T) {
 	}
 	p.good(requires("j1", "*", map[string]string{"gpu": "1", "region": "north"}))
 	p.bad(requires("j2", "*", map[string]string{"region": "south"}), 200, bfia.CodeBadRequest,
-		"host h lacks the label region=south")
+		"runner h lacks the label region=south")
 	p.bad(requires("j2", "train", map[string]string{"gpu": "1"}), 200, bfia.CodeBadRequest,
 		"config.job_params.common.requires.train: the DAG has no task of that name")
 
@@ -86,7 +86,7 @@ func TestRequiredLabels(t *testing.T) {
 	registration["metadata"].(map[string]any)["requires"] = map[string]string{"gpu": "2"}
 	p.good(post(bfia.PathProviderRegister, registration))
 	p.bad(post(bfia.PathCreate, job(t, "j3")).from(host), 200, bfia.CodeBadRequest,
-		"host h lacks the label gpu=2")
+		"runner h lacks the label gpu=2")
 	p.bad(requires("j3", "*", map[string]string{"gpu": "1"}), 200, bfia.CodeBadRequest,
 		"requires a host with the label gpu=1, and its provider unionpay requires gpu=2")
 	registration["metadata"].(map[string]any)["requires"] = map[string]string{"gpu": "1"}

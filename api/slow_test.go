@@ -16,7 +16,7 @@ import (
 	"hutong/bfia"
 )
 
-// dribble sends a byte now and then until the connection ends, and answers what the server said, and when.
+// dribble sends a byte now and then until the connection ends. It returns the server's answer and its time.
 func dribble(t *testing.T, c net.Conn, begin string) (*reply, time.Duration) {
 	t.Helper()
 	began := time.Now()
@@ -52,8 +52,8 @@ func dribble(t *testing.T, c net.Conn, begin string) (*reply, time.Duration) {
 	return r, took
 }
 
-// A slow client gets a 408, or the end of its connection, in time; it leaves nothing, and others are not held
-// up.
+// A slow client gets a 408, or its connection is closed, in time. It leaves nothing behind and delays no
+// other client.
 func TestSlowClients(t *testing.T) {
 	const patience = 500 * time.Millisecond
 	p := newParty(t, func(c *Config) { c.ClientTimeout = patience })
@@ -81,7 +81,7 @@ func TestSlowClients(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				r, took := dribble(t, dial(t, p.address), begin)
-				// Ten thousand bytes buy 2.5 s at the least rate; the rest is room for a machine that is
+				// Ten thousand bytes allow 2.5 s at the least rate; the rest is slack for a machine that is
 				// busy.
 				require.Less(t, took, 20*time.Second)
 				if r != nil {
@@ -100,14 +100,14 @@ func TestSlowClients(t *testing.T) {
 	p.empty()
 }
 
-// A client that doesn't take its answer is left in time.
+// A client that does not read its answer is disconnected in time.
 func TestSlowReader(t *testing.T) {
 	p := newParty(t, func(c *Config) { c.ClientTimeout = 300 * time.Millisecond })
 	require.NoError(t, p.blobs.Put(t.Context(), "n/d/data_0",
 		io.MultiReader(strings.NewReader("id\n"), &counted{limit: 64 << 20})))
 	require.NoError(t, p.blobs.Put(t.Context(), "n/d/metadata", strings.NewReader(`{"partitions":1}`)))
 	c := dial(t, p.address)
-	// so that little of the answer finds room on its way
+	// so that the network buffers little of the answer
 	require.NoError(t, c.(*net.TCPConn).SetReadBuffer(64<<10))
 	_, err := io.WriteString(c,
 		"GET "+bfia.PathDataDownload+"?namespace=n&name=d HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -37,7 +37,7 @@ func TestStatus(t *testing.T) {
 		require.Len(t, status.Tasks[0].Parties, 2)
 		require.Equal(t, "RUNNING", string(status.Tasks[0].Parties[0].State))
 		require.NotNil(t, status.Tasks[0].StartedAt)
-		require.JSONEq(t, `"PENDING"`, string(r.Fields["job_status"]), "beside data, as FATE-Flow has it")
+		require.JSONEq(t, `"PENDING"`, string(r.Fields["job_status"]), "next to data, as in FATE-Flow")
 		require.Contains(t, string(r.Fields["status"]), id)
 	}
 	// East-west by the tasks' names, with GET and POST.
@@ -64,7 +64,7 @@ func TestStatus(t *testing.T) {
 	p.bad(post(bfia.PathStatusAll, `{`), 400, bfia.CodeBadRequest, "body:")
 }
 
-// A party that only takes part tells of its own parts.
+// A party that is only a participant reports its own parts.
 func TestStatusAtAParticipant(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	p.good(post(bfia.PathCreate, job(t, "j2", guest+`"
@@ -102,7 +102,7 @@ func TestJobList(t *testing.T) {
 	require.Len(t, list.Jobs, 4)
 	require.Equal(t, "d", list.Jobs[0].JobID, "newest first")
 	require.JSONEq(t, `{"a":"READY","b":"READY","c":"READY","d":"READY"}`, string(r.Fields["job_list"]),
-		"beside data, as FATE-Flow has it")
+		"next to data, as in FATE-Flow")
 	list = bfia.JobList{}
 	p.good(call{method: http.MethodGet, path: bfia.PathPlatformJobList,
 		body: `{"flow_id": "other"}`}).into(&list)
@@ -133,13 +133,13 @@ func TestJobList(t *testing.T) {
 
 func TestStop(t *testing.T) {
 	p := running(t, "j1")
-	p.engine.taken()
+	p.engine.takeSignals()
 	p.good(post(bfia.PathPlatformStopAll, `{"job_id": "j1"}`))
 	p.good(post(bfia.PathPlatformStopTask, map[string]string{"job_id": "j1", "task_name": first}))
 	require.Equal(t, []signal{
 		{workflows.JobID("j1"), workflows.SignalStop, workflows.Stop{By: guest}},
 		{workflows.JobID("j1"), workflows.SignalStop, workflows.Stop{By: guest, Task: first}},
-	}, p.engine.taken())
+	}, p.engine.takeSignals())
 	p.bad(post(bfia.PathPlatformStopAll, `{"job_id": "nobody"}`), 404, bfia.CodeNotFound,
 		"does not know job nobody")
 	p.bad(post(bfia.PathPlatformStopAll, `{}`), 400, bfia.CodeBadRequest, "job_id: is required")
@@ -149,7 +149,7 @@ func TestStop(t *testing.T) {
 		`has no task "nothing"`)
 	p.bad(post(bfia.PathPlatformStopTask, `{"job_id": "j1", "task_name": 1}`), 400, bfia.CodeBadRequest,
 		"task_name: is a JSON number")
-	require.Empty(t, p.engine.taken())
+	require.Empty(t, p.engine.takeSignals())
 
 	// Where another node schedules the job, it is asked.
 	p.good(post(bfia.PathCreate, job(t, "j2")).from(host))
@@ -182,10 +182,10 @@ func TestHealth(t *testing.T) {
 	require.Equal(t, 200, r.Status)
 	require.Empty(t, r.Body)
 	p.engine.set(nil, errDown)
-	p.bad(get(bfia.PathReady), 503, bfia.CodeUnavailable, "no answer from the engine")
+	p.bad(get(bfia.PathReady), 503, bfia.CodeUnavailable, "no answer from Temporal")
 	p.good(get(bfia.PathHealth))
 	require.NoError(t, p.store.Close())
-	r = p.bad(get(bfia.PathReady), 503, bfia.CodeUnavailable, "no answer from the database and the engine")
+	r = p.bad(get(bfia.PathReady), 503, bfia.CodeUnavailable, "no answer from the database and Temporal")
 	require.NotContains(t, string(r.Body), "secret-db", "what is behind it is for the log")
 	require.Contains(t, p.log.String(), "secret-db")
 }

@@ -13,7 +13,8 @@ import (
 	"hutong/workflows"
 )
 
-// The captured job works byte for byte, in both dialects: platform, then scheduler, then the workflow.
+// The captured job works byte for byte, in both dialects, from the platform through the scheduler to the
+// workflow.
 func TestSubmit(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	body := vector(t, "job_create_all.request.json")
@@ -40,8 +41,8 @@ func TestSubmit(t *testing.T) {
 	require.Len(t, p.engine.started(), 3)
 }
 
-// Parameters that contradict the published descriptions are told in the answer, unless the party is strict:
-// then the job is refused, here and at a participant.
+// Parameters that contradict the published descriptions become warnings in the answer. A strict party refuses
+// the job, as initiator and as participant.
 func TestSubmitWarns(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	var created bfia.JobCreated
@@ -57,7 +58,7 @@ func TestSubmitWarns(t *testing.T) {
 	require.Empty(t, strict.engine.started())
 }
 
-// What can't run is refused before anything is created, with an error that names the place.
+// A job that can't run is refused before anything is created, with an error that names the field.
 func TestSubmitRefuses(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	component := func(i int, more ...any) []any { return append([]any{"dag", "components", i}, more...) }
@@ -160,7 +161,7 @@ func TestSubmitRefuses(t *testing.T) {
 	require.Equal(t, bfia.CodeNotFound, bfia.CodeOf(err), "nothing of it is kept")
 }
 
-// A required parameter is one that is not optional and has no default.
+// A parameter is required if it is not optional and has no default.
 func TestSubmitRequiresParameters(t *testing.T) {
 	p := newParty(t).withData()
 	var reg map[string]any
@@ -179,7 +180,7 @@ func TestSubmitRequiresParameters(t *testing.T) {
 	)
 }
 
-// A party whose vendors keep data elsewhere turns the check off.
+// A party whose vendors keep data elsewhere can turn the check off.
 func TestSubmitWithoutCheckOfDatasets(t *testing.T) {
 	p := newParty(t, func(c *Config) { c.CheckDatasets = false }).withProvider()
 	p.good(post(bfia.PathPlatformCreateAll, job(t, "")))
@@ -187,11 +188,12 @@ func TestSubmitWithoutCheckOfDatasets(t *testing.T) {
 	p.good(post(bfia.PathCreate, job(t, "b")).from(host))
 }
 
-// What the scheduler says is told in its words; that it can't be reached, or gave no answer, is told apart.
+// The scheduler's refusal is returned with its message. An unreachable scheduler and a missing answer give
+// different errors.
 func TestSubmitToAnotherScheduler(t *testing.T) {
 	p := newParty(t, func(c *Config) { c.Scheduler = host }).withProvider().withData()
 	submit := post(bfia.PathPlatformCreateAll, job(t, "x"))
-	p.bad(submit, 503, bfia.CodeUnavailable, "the scheduler, "+host, "can't be reached")
+	p.bad(submit, 503, bfia.CodeUnavailable, "the scheduler, "+host, "failed to reach the scheduler")
 	asked := p.answering(host, 200, `{"code":0,"msg":"success","data":{"job_id":"x"}}`)
 	p.good(submit)
 	require.Equal(t, []string{bfia.PathCreateAll}, asked())
@@ -219,8 +221,8 @@ func TestSubmitToAnotherScheduler(t *testing.T) {
 	}
 }
 
-// When a workflow's create update refuses, its words and code are the answer; when the engine is away, it is
-// a 503.
+// If a workflow's create update refuses, its message and code are the answer. If Temporal does not answer, it
+// is a 503.
 func TestSubmitRefusedByTheWorkflow(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	p.engine.set(temporal.NewNonRetryableApplicationError("JG0110017800000000: no such image",
@@ -229,8 +231,8 @@ func TestSubmitRefusedByTheWorkflow(t *testing.T) {
 	p.engine.set(nil, errDown)
 	p.bad(post(bfia.PathPlatformCreateAll, job(t, "x")), 503, bfia.CodeUnavailable)
 	p.bad(post(bfia.PathCreateAll, job(t, "x")).from(guest), 503, bfia.CodeUnavailable,
-		"the engine of "+guest)
-	p.bad(post(bfia.PathCreate, job(t, "x")).from(guest), 503, bfia.CodeUnavailable, "the engine of "+guest)
+		"Temporal of "+guest)
+	p.bad(post(bfia.PathCreate, job(t, "x")).from(guest), 503, bfia.CodeUnavailable, "Temporal of "+guest)
 	p.engine.set(nil, nil)
 	p.good(post(bfia.PathPlatformCreateAll, job(t, "x")))
 }

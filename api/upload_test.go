@@ -87,9 +87,9 @@ func TestUploadServerFileRefuses(t *testing.T) {
 		{"good.csv/x", 404, bfia.CodeNotFound, "not in the upload folder"},
 		{"a\x00b", 404, bfia.CodeNotFound, "file:"},
 		{".", 403, bfia.CodeForbidden, "outside"},
-		{"folder", 400, bfia.CodeBadRequest, "no regular file"},
-		{"pipe", 400, bfia.CodeBadRequest, "no regular file"},
-		{"large.csv", 413, bfia.CodeTooLarge, "is over 4194304 bytes"},
+		{"folder", 400, bfia.CodeBadRequest, "not a regular file"},
+		{"pipe", 400, bfia.CodeBadRequest, "not a regular file"},
+		{"large.csv", 413, bfia.CodeTooLarge, "is longer than 4194304 bytes"},
 		{"", 400, bfia.CodeBadRequest, "file:"},
 		{7, 400, bfia.CodeBadRequest, "file:"},
 		{nil, 400, bfia.CodeBadRequest, "file:"},
@@ -124,7 +124,7 @@ func TestUploadServerFileRefuses(t *testing.T) {
 			"name": "d"}), 403, bfia.CodeForbidden, "upload.dir is not set")
 }
 
-// Fields may stand before the file or behind it, as strings or JSON, as Python writes them too.
+// Fields may precede or follow the file, as strings, as JSON, or as Python writes them.
 func TestUploadForm(t *testing.T) {
 	p := newParty(t)
 	file := field{"file", rows}
@@ -160,7 +160,7 @@ func TestUploadForm(t *testing.T) {
 	require.Empty(t, list)
 }
 
-// A failed upload leaves nothing behind: no temporary file, no dataset.
+// A failed upload leaves neither a temporary file nor a dataset.
 func TestUploadFormRefuses(t *testing.T) {
 	p := newParty(t)
 	to := []field{{"namespace", "n"}, {"name", "d"}}
@@ -183,10 +183,10 @@ func TestUploadFormRefuses(t *testing.T) {
 		"NUL":           {with(field{"file", "id\n\x00\n"}), 400, "line 2"},
 		"invalid UTF-8": {with(field{"file", "id,x\n1,\xff\n"}), 400, "line 2"},
 		"no file":       {to, 400, "file: is required"},
-		"two files":     {with(field{"file", rows}, field{"file", rows}), 400, "file: stands there twice"},
-		"a field twice": {with(field{"name", "e"}, field{"file", rows}), 400, "name: stands there twice"},
+		"two files":     {with(field{"file", rows}, field{"file", rows}), 400, "file: is given twice"},
+		"a field twice": {with(field{"name", "e"}, field{"file", rows}), 400, "name: is given twice"},
 		"unknown field": {with(field{"colour", "red"}, field{"file", rows}), 400,
-			"colour: is no field of an upload"},
+			"colour: is not a field of an upload"},
 		"no name":         {[]field{{"namespace", "n"}, {"file", rows}}, 400, "name: is required"},
 		"partitions":      {with(field{"partitions", "many"}, field{"file", rows}), 400, "partitions:"},
 		"many partitions": {with(field{"partitions", "100000"}, field{"file", rows}), 400, "partitions:"},
@@ -195,7 +195,7 @@ func TestUploadFormRefuses(t *testing.T) {
 		"path":            {[]field{{"namespace", "n"}, {"name", "../../x"}, {"file", rows}}, 400, "name:"},
 		"field UTF-8":     {with(field{"meta", "\xff"}, field{"file", rows}), 400, "meta: is not UTF-8"},
 		"large file": {with(field{"file", "id\n" + strings.Repeat("x", 4<<20)}), 413,
-			"file: is over 4194304 bytes"},
+			"file: is longer than 4194304 bytes"},
 		"large field": {with(field{"meta", strings.Repeat("x", 2<<20)}), 413,
 			"meta: is over 1048576 bytes"},
 	} {
@@ -224,7 +224,7 @@ func TestUploadFormRefuses(t *testing.T) {
 	require.Empty(t, list)
 }
 
-// An upload over an existing dataset replaces it whole, or not at all.
+// An upload replaces an existing dataset completely or not at all.
 func TestUploadReplaces(t *testing.T) {
 	p := newParty(t)
 	up := func(file, partitions string) call {
@@ -258,7 +258,7 @@ func TestDownloadRefuses(t *testing.T) {
 	p.bad(get(bfia.PathDataDownload+"?namespace=n&name=x"), 404, bfia.CodeNotFound)
 }
 
-// Models and reports are objects of one part: they come as they are.
+// Models and reports are single objects. They are returned unchanged.
 func TestDownloadOutput(t *testing.T) {
 	p := newParty(t)
 	secret := []byte(rand.Text())

@@ -15,10 +15,10 @@ import (
 	"hutong/bfia"
 )
 
-// A file that is just being uploaded has no name, so that nothing of it is left however this process ends.
+// A file has no name while it is uploaded. So nothing of it is left, however this process ends.
 func TestUploadLeavesNothingWhenKilled(t *testing.T) {
 	if _, err := os.Stat("/proc/self/fd"); err != nil {
-		t.Skip("this system does not tell which files are open")
+		t.Skip("this system does not list open files")
 	}
 	p := newParty(t)
 	body, send := io.Pipe()
