@@ -284,7 +284,7 @@ func providerNeeds(ctx context.Context, db *store.Store, name, version string) (
 		if !slices.Contains(needs.Devices, provider.Device) {
 			needs.Devices = append(needs.Devices, provider.Device)
 		}
-		labels, err := bfia.ProviderRequires(provider.Metadata)
+		labels, err := bfia.ProviderConstraints(provider.Metadata)
 		if err != nil {
 			return needs, err
 		}
@@ -295,7 +295,7 @@ func providerNeeds(ctx context.Context, db *store.Store, name, version string) (
 
 // withRequires adds what the job wants of the host.
 func withRequires(needs admission.Constraints, doc *bfia.Document, p taskPart) (admission.Constraints, error) {
-	labels, err := doc.Config.Requires(p.task, p.part)
+	labels, err := doc.Config.Constraints(p.task, p.part)
 	if err != nil {
 		return needs, err
 	}

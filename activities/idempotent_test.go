@@ -16,6 +16,7 @@ import (
 
 	"hutong/activities"
 	"hutong/bfia"
+	"hutong/fateflow"
 	"hutong/store"
 	"hutong/store/storetest"
 )
@@ -57,7 +58,7 @@ func (h *house) life() []call {
 		{name: activities.RunTaskName, args: []any{h.request("a")}},
 		{name: activities.RecordTaskEndName, args: []any{h.key("a"), guestA, a, bfia.TaskSuccess, (*bfia.Failure)(nil), at}},
 		{name: activities.SendCallbackName, args: []any{"B", bfia.TaskReport{TaskID: a, Status: bfia.TaskSuccess, Role: "guest"}}},
-		{name: activities.SendFateReportName, args: []any{"B", bfia.FateReport{JobID: jobID, TaskID: bfia.FateTaskID(jobID, "a"), Role: "guest", PartyID: "A", Status: bfia.FateRunning}}},
+		{name: activities.SendFateReportName, args: []any{"B", fateflow.Report{JobID: jobID, TaskID: fateflow.TaskID(jobID, "a"), Role: "guest", PartyID: "A", Status: fateflow.Running}}},
 		{name: activities.PollTaskName, args: []any{activities.PollRequest{JobID: jobID, TaskID: a, Nodes: []string{"B"}, Every: time.Millisecond, GiveUpAfter: time.Minute}}},
 		{name: activities.RecordProgressName, args: []any{progress}},
 

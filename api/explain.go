@@ -46,7 +46,7 @@ func (s *Server) explain(ctx context.Context, status *bfia.JobStatus) error {
 				}
 				p.ReusedFrom = mine[at].ReusedJobID
 			}
-			p.Failure = p.Failure.For(s.Node, status.JobID)
+			p.Failure = p.Failure.WithHint(s.Node, status.JobID)
 		}
 	}
 	if f := status.Failure; f != nil {
@@ -59,7 +59,7 @@ func (s *Server) explain(ctx context.Context, status *bfia.JobStatus) error {
 				status.Failure, status.Reason = full, full.String()
 			}
 		}
-		status.Failure = status.Failure.For(s.Node, status.JobID)
+		status.Failure = status.Failure.WithHint(s.Node, status.JobID)
 	}
 	return nil
 }
@@ -88,14 +88,14 @@ func (s *Server) askScheduler(ctx context.Context, own *bfia.JobStatus) *bfia.Jo
 	}
 	status.Status = map[string]bfia.TaskState{}
 	status.Scheduler = job.SchedulerNode
-	status.Failure = status.Failure.Bounded()
+	status.Failure = status.Failure.Truncate()
 	for i := range status.Tasks {
 		t := &status.Tasks[i]
 		if t.DependsOn == nil {
 			t.DependsOn = []string{}
 		}
 		for k := range t.Parties {
-			t.Parties[k].Failure = t.Parties[k].Failure.Bounded()
+			t.Parties[k].Failure = t.Parties[k].Failure.Truncate()
 		}
 	}
 	return status

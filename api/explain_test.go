@@ -22,7 +22,7 @@ func TestExplanation(t *testing.T) {
 	key := store.TaskKey{JobID: "j1", Name: first, Role: "guest"}
 	require.NoError(t, p.store.SetTaskFailure(t.Context(), key, id, full))
 	require.NoError(t, p.store.EndTask(t.Context(), key, id, bfia.TaskFailed, full.Text(), time.Now()))
-	shared := full.Shared(bfia.ShareKind)
+	shared := full.ForPartners(bfia.ShareKind)
 	require.NoError(t, p.store.SetSchedulePartFailure(t.Context(), id, "guest", 0, shared))
 	require.NoError(t, p.store.UpdateScheduleTasks(t.Context(),
 		[]store.ScheduleTaskChange{{TaskID: id, State: bfia.TaskFailed,
@@ -34,9 +34,9 @@ func TestExplanation(t *testing.T) {
 
 	var own bfia.JobStatus
 	p.good(get(bfia.PathPlatformStatusAll + "?job_id=j1")).into(&own)
-	require.Equal(t, full.For(guest, "j1"), own.Failure)
+	require.Equal(t, full.WithHint(guest, "j1"), own.Failure)
 	require.Equal(t, full.String(), own.Reason)
-	require.Equal(t, full.For(guest, "j1"), own.Tasks[0].Parties[0].Failure)
+	require.Equal(t, full.WithHint(guest, "j1"), own.Tasks[0].Parties[0].Failure)
 
 	for _, c := range []call{get(bfia.PathStatusAll + "?job_id=j1"),
 		post(bfia.PathTaskPoll, bfia.TaskPoll{TaskID: id})} {

@@ -159,14 +159,14 @@ func TestRoutes(t *testing.T) {
 	}
 	for _, c := range []struct{ method, path, allowed, words string }{
 		{"GET", bfia.PathProviderRegister, "POST", "this path accepts POST"},
-		{"DELETE", bfia.PathProviderQuery, "GET", "this path takes GET"},
-		{"PUT", bfia.PathStatusAll, "GET, POST", "this path takes GET and POST"},
-		{"OPTIONS", bfia.PathStatusAll, "GET, POST", "this path takes GET and POST"},
+		{"DELETE", bfia.PathProviderQuery, "GET", "this path accepts GET"},
+		{"PUT", bfia.PathStatusAll, "GET, POST", "this path accepts GET and POST"},
+		{"OPTIONS", bfia.PathStatusAll, "GET, POST", "this path accepts GET and POST"},
 		{"PATCH", bfia.PathCreate, "POST", "this path accepts POST"},
-		{"TRACE", bfia.PathHealth, "GET", "this path takes GET"},
-		{"CONNECT", bfia.PathHealth, "GET", "this path takes GET"},
-		{"PROPFIND", bfia.PathHealth, "GET", "PROPFIND /healthz: this path takes GET"},
-		{"get", bfia.PathHealth, "GET", "this path takes GET"},
+		{"TRACE", bfia.PathHealth, "GET", "this path accepts GET"},
+		{"CONNECT", bfia.PathHealth, "GET", "this path accepts GET"},
+		{"PROPFIND", bfia.PathHealth, "GET", "PROPFIND /healthz: this path accepts GET"},
+		{"get", bfia.PathHealth, "GET", "this path accepts GET"},
 	} {
 		r := raw(t, p.address, c.method+" "+c.path+" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 1)
 		require.Len(t, r, 1, "%s", c.method)
@@ -313,7 +313,8 @@ func TestOversizedBodies(t *testing.T) {
 			r := p.read(req, resp)
 			require.Equal(t, 413, r.Status, "%s", r.Body)
 			require.Equal(t, bfia.CodeTooLarge, r.Code)
-			require.Contains(t, r.Text(), "body: is longer than 1048576 bytes, the limit jobs.max_document_bytes of this party")
+			require.Contains(t, r.Text(),
+				"body: is longer than 1048576 bytes, the limit jobs.max_document_bytes of this party")
 			require.Less(t, body.n.Load(), int64(size/2))
 		}
 	}

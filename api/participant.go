@@ -27,44 +27,51 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 	if scheduler == "" {
 		scheduler = doc.Config.Initiator.NodeID
 	}
-	return s.acceptJob(c, doc, scheduler, false)
+	answer, err := s.acceptJob(c.UserContext(), doc, scheduler, false)
+	if err != nil {
+		return err
+	}
+	return ok(c, answer)
 }
 
 // acceptJob creates a job at this party, for a BFIA scheduler or for one that speaks FATE-Flow's own
 // protocol.
-func (s *Server) acceptJob(c *fiber.Ctx, doc *bfia.Document, scheduler string, fateFlow bool) error {
-	own := doc.Config.RolesOf(s.Node)
+func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler string,
+	fateFlow bool) (bfia.JobAccepted, error) {
+	var refused bfia.JobAccepted
+	own := doc.Config.PartsOf(s.Node)
 	if len(own) == 0 {
-		return bfia.Errorf(bfia.CodeBadRequest, "config.role: %s has no role in job %s", s.Node, doc.JobID)
+		return refused, bfia.Errorf(bfia.CodeBadRequest, "config.role: %s has no role in job %s", s.Node,
+			doc.JobID)
 	}
-	plan, err := s.plan(c.UserContext(), doc, s.Node)
+	plan, err := s.plan(ctx, doc, s.Node)
 	if err != nil {
-		return err
+		return refused, err
 	}
-	warnings, err := s.checkParameters(c.UserContext(), doc, plan, s.Node)
+	warnings, err := s.checkParameters(ctx, doc, plan, s.Node)
 	if err != nil {
-		return err
+		return refused, err
 	}
 	for _, w := range warnings {
 		s.logger.Info("a parameter contradicts its description", "job_id", doc.JobID, "task", w.Task, "role",
 			w.Role, "parameter", w.Parameter, "warning", w.Message)
 	}
-	if err := activities.CheckFeasible(c.UserContext(), s.store, s.Node, s.Limits, doc, plan); err != nil {
-		return err
+	if err := activities.CheckFeasible(ctx, s.store, s.Node, s.Limits, doc, plan); err != nil {
+		return refused, err
 	}
-	if err := s.store.PutDocument(c.UserContext(), doc.JobID, doc.Bytes()); err != nil {
-		return err
+	if err := s.store.PutDocument(ctx, doc.JobID, doc.Bytes()); err != nil {
+		return refused, err
 	}
-	reuses, err := s.reusable(c.UserContext(), doc, plan)
+	reuses, err := s.reusable(ctx, doc, plan)
 	if err != nil {
-		return err
+		return refused, err
 	}
-	job, err := s.store.Job(c.UserContext(), doc.JobID)
+	job, err := s.store.Job(ctx, doc.JobID)
 	switch {
 	case err == nil && (job.State == bfia.JobRunning || job.State.Terminal()):
-		return ok(c, accepted(job.State, reuses)) // a repeated request; PutDocument refuses another document
+		return accepted(job.State, reuses), nil // a repeated request; PutDocument refuses another document
 	case err != nil && bfia.CodeOf(err) != bfia.CodeNotFound:
-		return err
+		return refused, err
 	}
 	// A job that has not started may be undone at the same time. Its workflow decides.
 	in := workflows.PartyJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: scheduler,
@@ -72,20 +79,20 @@ func (s *Server) acceptJob(c *fiber.Ctx, doc *bfia.Document, scheduler string, f
 	for _, part := range own {
 		in.Roles = append(in.Roles, part.Self())
 	}
-	if err := s.create(c.UserContext(), workflows.PartyJobID(doc.JobID), workflows.PartyJobName, in,
+	if err := s.create(ctx, workflows.PartyJobID(doc.JobID), workflows.PartyJobName, in,
 		temporal.StartWorkflowOptions{
 			TypedSearchAttributes: workflows.PartyJobAttributes(in),
 			StaticSummary:         fmt.Sprintf("%s in job %s", strings.Join(in.Roles, ", "), doc.JobID),
 		}); err != nil {
-		return err
+		return refused, err
 	}
 	switch {
 	case err == nil:
-		return ok(c, accepted(job.State, reuses))
+		return accepted(job.State, reuses), nil
 	case s.Approval:
-		return ok(c, accepted(bfia.JobPending, reuses))
+		return accepted(bfia.JobPending, reuses), nil
 	}
-	return ok(c, accepted(bfia.JobReady, reuses))
+	return accepted(bfia.JobReady, reuses), nil
 }
 
 // accepted returns what this party answers to job/create in addition to the protocol.
@@ -114,11 +121,11 @@ func (s *Server) startJob(c *fiber.Ctx) error {
 	if err := s.checkApproved(job); err != nil {
 		return err
 	}
-	return s.signalParty(c, ref.JobID, workflows.SignalStart, nil)
+	if err := s.signalParty(c.UserContext(), ref.JobID, workflows.SignalStart, nil); err != nil {
+		return err
+	}
+	return ok(c, nil)
 }
-
-// maxAttempts bounds the attempt number that a scheduler may send.
-const maxAttempts = 1000
 
 // startTask starts a task at this participant, or its next attempt (part 2, 3.4). A repeated request starts
 // nothing.
@@ -127,25 +134,28 @@ func (s *Server) startTask(c *fiber.Ctx) error {
 	if err := s.readJSON(c, &ref); err != nil {
 		return err
 	}
-	return s.beginTask(c, ref)
+	if err := s.beginTask(c.UserContext(), s.sender(c), ref); err != nil {
+		return err
+	}
+	return ok(c, nil)
 }
 
 // beginTask checks a task/start and signals it to the job's workflow.
-func (s *Server) beginTask(c *fiber.Ctx, ref bfia.TaskRef) error {
+func (s *Server) beginTask(ctx context.Context, sender string, ref bfia.TaskRef) error {
 	for _, f := range []struct{ name, value string }{{"job_id", ref.JobID}, {"task_id", ref.TaskID},
 		{"task_name", ref.TaskName}} {
 		if err := bfia.CheckID(f.name, f.value); err != nil {
 			return err
 		}
 	}
-	job, err := s.jobCommandedBy(c, ref.JobID)
+	job, err := s.jobCommandedBy(ctx, sender, ref.JobID)
 	if err != nil {
 		return err
 	}
 	if err := s.checkApproved(job); err != nil {
 		return err
 	}
-	tasks, err := s.store.TasksNamed(c.UserContext(), ref.JobID, ref.TaskName)
+	tasks, err := s.store.TasksNamed(ctx, ref.JobID, ref.TaskName)
 	if err != nil {
 		return err
 	}
@@ -155,11 +165,11 @@ func (s *Server) beginTask(c *fiber.Ctx, ref bfia.TaskRef) error {
 				ref.TaskName, ref.JobID, t.TaskID)
 		}
 		if t.TaskID == ref.TaskID {
-			return ok(c, nil)
+			return nil
 		}
-		if ref.Attempt < 0 || ref.Attempt > maxAttempts {
+		if ref.Attempt < 0 || ref.Attempt > bfia.MaxAttempts {
 			return bfia.Errorf(bfia.CodeBadRequest, "attempt: %d is not between 1 and %d", ref.Attempt,
-				maxAttempts)
+				bfia.MaxAttempts)
 		}
 	}
 	if len(tasks) == 0 {
@@ -169,7 +179,7 @@ func (s *Server) beginTask(c *fiber.Ctx, ref bfia.TaskRef) error {
 	if job.State.Terminal() {
 		return bfia.Errorf(bfia.CodeConflict, "job_id: job %s is %s at %s", ref.JobID, job.State, s.Node)
 	}
-	return s.signalParty(c, ref.JobID, workflows.SignalTaskStart, ref)
+	return s.signalParty(ctx, ref.JobID, workflows.SignalTaskStart, ref)
 }
 
 // stopJob stops a job at this participant, or a task and its successors (part 2, 3.6). It succeeds for jobs
@@ -183,7 +193,8 @@ func (s *Server) stopJob(c *fiber.Ctx) error {
 		return err
 	}
 	// A job that is undone may not be recorded yet, but its workflow exists.
-	if _, err := s.jobCommandedBy(c, ref.JobID); bfia.CodeOf(err) == bfia.CodeNotFound && !ref.Undo {
+	if _, err := s.jobCommandedBy(c.UserContext(), s.sender(c),
+		ref.JobID); bfia.CodeOf(err) == bfia.CodeNotFound && !ref.Undo {
 		return ok(c, nil)
 	} else if err != nil && bfia.CodeOf(err) != bfia.CodeNotFound {
 		return err
@@ -195,7 +206,7 @@ func (s *Server) stopJob(c *fiber.Ctx) error {
 	_, err := s.signal(c.UserContext(), workflows.PartyJobID(ref.JobID), workflows.SignalStop,
 		workflows.Stop{Task: ref.TaskName, By: by, Undo: ref.Undo, Rejected: ref.State == bfia.JobRejected,
 			Reason:  ref.Reason,
-			Failure: ref.Failure.Bounded()})
+			Failure: ref.Failure.Truncate()})
 	if err != nil {
 		return err
 	}
@@ -212,7 +223,7 @@ func (s *Server) stopTask(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.jobCommandedBy(c, tasks[0].JobID); err != nil {
+	if _, err := s.jobCommandedBy(c.UserContext(), s.sender(c), tasks[0].JobID); err != nil {
 		return err
 	}
 	by := s.sender(c)
@@ -235,17 +246,17 @@ func (s *Server) readJobCommand(c *fiber.Ctx) (bfia.JobRef, *store.Job, error) {
 	if err := bfia.CheckID("job_id", ref.JobID); err != nil {
 		return ref, nil, err
 	}
-	job, err := s.jobCommandedBy(c, ref.JobID)
+	job, err := s.jobCommandedBy(c.UserContext(), s.sender(c), ref.JobID)
 	return ref, job, err
 }
 
 // jobCommandedBy returns a job. It refuses a sender that is neither the job's scheduler nor its initiator.
-func (s *Server) jobCommandedBy(c *fiber.Ctx, jobID string) (*store.Job, error) {
-	job, err := s.store.Job(c.UserContext(), jobID)
+func (s *Server) jobCommandedBy(ctx context.Context, sender, jobID string) (*store.Job, error) {
+	job, err := s.store.Job(ctx, jobID)
 	if err != nil {
 		return nil, unknownJob(err, jobID, s.Node)
 	}
-	if sender := s.sender(c); sender != "" && sender != job.SchedulerNode && sender != job.InitiatorNode {
+	if sender != "" && sender != job.SchedulerNode && sender != job.InitiatorNode {
 		return nil, bfia.Errorf(bfia.CodeForbidden, "%s is neither scheduler nor initiator of job %s", sender,
 			jobID)
 	}
@@ -253,15 +264,15 @@ func (s *Server) jobCommandedBy(c *fiber.Ctx, jobID string) (*store.Job, error) 
 }
 
 // signalParty signals the participant's workflow of a recorded job.
-func (s *Server) signalParty(c *fiber.Ctx, jobID, name string, arg any) error {
-	gone, err := s.signal(c.UserContext(), workflows.PartyJobID(jobID), name, arg)
+func (s *Server) signalParty(ctx context.Context, jobID, name string, arg any) error {
+	gone, err := s.signal(ctx, workflows.PartyJobID(jobID), name, arg)
 	if err != nil {
 		return err
 	}
 	if gone {
 		return bfia.Errorf(bfia.CodeConflict, "job_id: job %s has ended at %s", jobID, s.Node)
 	}
-	return ok(c, nil)
+	return nil
 }
 
 // pollTask returns the state of a task at this party (part 2, 3.8): of one role, or of all roles that it
@@ -280,7 +291,7 @@ func (s *Server) pollTask(c *fiber.Ctx) error {
 	for _, t := range tasks {
 		states = append(states, t.State)
 		if t.State == bfia.TaskFailed && failure == nil {
-			failure = t.Failure.Shared(s.Settings.FailureSharing)
+			failure = t.Failure.ForPartners(s.Settings.FailureSharing)
 		}
 	}
 	return ok(c, bfia.PollResult{Status: bfia.MergeTaskStates(states...), Reason: failure.Text(),

@@ -142,7 +142,8 @@ func (e *fakeTemporal) SignalWorkflow(_ context.Context, id, _, name string, arg
 	return nil
 }
 
-func (e *fakeTemporal) CheckHealth(context.Context, *temporal.CheckHealthRequest) (*temporal.CheckHealthResponse,
+func (e *fakeTemporal) CheckHealth(context.Context,
+	*temporal.CheckHealthRequest) (*temporal.CheckHealthResponse,
 	error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -220,7 +221,7 @@ func newParty(t testing.TB, change ...func(*Config)) *party {
 		u, ok := p.peers[node]
 		return u, ok
 	}, time.Minute)
-	p.server = New(cfg, Dependencies{Store: p.store, Blobs: blobs, Datasets: dataset.New(blobs),
+	p.server = New(cfg, Dependencies{Store: p.store, Blobs: blobs, Datasets: dataset.New(blobs, p.store),
 		Temporal: p.engine, Remote: remote,
 		Logger: slog.New(slog.NewTextHandler(p.log, nil))})
 	p.address = p.serve(p.server.Serve)

@@ -27,7 +27,7 @@ func (s *Server) reserve(c *fiber.Ctx) error {
 	if err := checkGeneration(req.Generation); err != nil {
 		return err
 	}
-	job, err := s.jobCommandedBy(c, req.JobID)
+	job, err := s.jobCommandedBy(c.UserContext(), s.sender(c), req.JobID)
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (s *Server) release(c *fiber.Ctx) error {
 	if err := checkGeneration(req.Generation); err != nil {
 		return err
 	}
-	if _, err := s.jobCommandedBy(c, req.JobID); err != nil {
+	if _, err := s.jobCommandedBy(c.UserContext(), s.sender(c), req.JobID); err != nil {
 		return err
 	}
 	if _, err := s.update(c.UserContext(), workflows.PartyJobID(req.JobID), workflows.UpdateRelease, req,

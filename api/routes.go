@@ -18,7 +18,7 @@ type route struct {
 
 // routes returns the table of all endpoints. A test compares it with openapi.json.
 func (s *Server) routes() []route {
-	return []route{
+	routes := []route{
 		// Clients.
 		{http.MethodPost, bfia.PathProviderRegister, s.registerProvider, false},
 		{http.MethodGet, bfia.PathProviderQuery, s.queryProviders, false},
@@ -65,28 +65,6 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathReserve, s.reserve, false},
 		{http.MethodPost, bfia.PathRelease, s.release, false},
 
-		// FATE-Flow's own commands to a participant, one for each role.
-		{http.MethodPost, bfia.PathPartnerJobCreate, s.native(s.nativeCreate), false},
-		{http.MethodPost, bfia.PathPartnerJobStart, s.native(s.nativeStart), false},
-		{http.MethodPost, bfia.PathPartnerJobStatus, s.native(s.nativeJobStatus), false},
-		{http.MethodPost, bfia.PathPartnerJobUpdate, s.native(s.nativeHeard), false},
-		{http.MethodPost, bfia.PathPartnerJobApply, s.native(s.nativeApply), false},
-		{http.MethodPost, bfia.PathPartnerJobReturn, s.native(s.nativeReturn), false},
-		{http.MethodPost, bfia.PathPartnerJobStop, s.native(s.nativeStop), false},
-		{http.MethodPost, bfia.PathPartnerTaskApply, s.native(s.nativeTaskHeard), false},
-		{http.MethodPost, bfia.PathPartnerTaskReturn, s.native(s.nativeTaskHeard), false},
-		{http.MethodPost, bfia.PathPartnerTaskStart, s.native(s.nativeTaskStart), false},
-		{http.MethodPost, bfia.PathPartnerTaskStatus, s.native(s.nativeTaskHeard), false},
-		{http.MethodPost, bfia.PathPartnerTaskCollect, s.native(s.nativeCollect), false},
-		{http.MethodPost, bfia.PathPartnerTaskStop, s.native(s.nativeTaskStop), false},
-		{http.MethodPost, bfia.PathPartnerTaskRerun, s.native(s.nativeRerun), false},
-
-		// FATE-Flow's own, of a party to the scheduler.
-		{http.MethodPost, bfia.PathSchedulerJobCreate, s.nativeSchedule, false},
-		{http.MethodPost, bfia.PathSchedulerJobStop, s.stopAll, false},
-		{http.MethodPost, bfia.PathSchedulerJobRerun, s.nativeSchedule, false},
-		{http.MethodPost, bfia.PathSchedulerTaskReport, s.nativeReport, false},
-
 		// Operation.
 		{http.MethodGet, bfia.PathRunnerQuery, s.queryRunners, false},
 		{http.MethodPost, bfia.PathRunnerDrain, s.drainRunner, false},
@@ -94,4 +72,5 @@ func (s *Server) routes() []route {
 		{http.MethodGet, bfia.PathReady, s.ready, false},
 		{http.MethodGet, bfia.PathOpenAPI, s.openAPI, false},
 	}
+	return append(routes, s.fateFlowRoutes()...)
 }

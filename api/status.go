@@ -9,6 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/bfia"
+	"hutong/fateflow"
 	"hutong/store"
 )
 
@@ -311,7 +312,8 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 		return err
 	}
 	stop := func() error { return s.remote.StopAll(c.UserContext(), scheduler, ref) }
-	if doc, err := s.document(c.UserContext(), ref.JobID); err == nil && doc.Fate() && scheduler != s.Node {
+	if doc, err := s.document(c.UserContext(), ref.JobID); err == nil && fateflow.Scheduled(doc) &&
+		scheduler != s.Node {
 		if ref.TaskName != "" {
 			return bfia.Errorf(
 				bfia.CodeRefused,
@@ -319,7 +321,7 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 				scheduler,
 			)
 		}
-		stop = func() error { return s.remote.FateStop(c.UserContext(), scheduler, ref.JobID) }
+		stop = func() error { return fateflow.SendStop(c.UserContext(), s.remote, scheduler, ref.JobID) }
 	}
 	if err := stop(); err != nil {
 		return partnerError(err, "the scheduler")

@@ -79,7 +79,7 @@ func (s *Server) admit(ctx context.Context) (done func(), err error) {
 // checkInitiator refuses a job about which this party would get no reports: an initiator that does not
 // schedule the job itself must hold a role.
 func (s *Server) checkInitiator(doc *bfia.Document) error {
-	if s.Scheduler == s.Node || len(doc.Config.RolesOf(s.Node)) > 0 {
+	if s.Scheduler == s.Node || len(doc.Config.PartsOf(s.Node)) > 0 {
 		return nil
 	}
 	return bfia.Errorf(
@@ -145,7 +145,7 @@ func (s *Server) checkParameters(ctx context.Context, doc *bfia.Document, plan *
 	node string) ([]bfia.Warning, error) {
 	warnings, err := bfia.CheckParameters(doc, plan, s.store.Describe(ctx), node)
 	if err == nil && s.StrictParameters {
-		err = bfia.Refusal(warnings)
+		err = bfia.RefuseWarnings(warnings)
 	}
 	return warnings, err
 }

@@ -213,9 +213,6 @@ func (s *Server) ingest(c *fiber.Ctx, req dataset.IngestRequest, r io.Reader) er
 	if err != nil {
 		return err
 	}
-	if err := s.store.PutDataTable(c.UserContext(), table); err != nil {
-		return err
-	}
 	s.logger.Info("dataset stored", "namespace", table.Namespace, "name", table.Name, "rows", table.Rows,
 		"partitions", table.Partitions)
 	return answer(c, "success", tableAnswer(table), nil)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
+	"hutong/store/dataset"
 )
 
 const rows = "id,y,x0\na,1,0.5\nb,0,0.25\n"
@@ -108,7 +109,7 @@ func TestUploadServerFileRefuses(t *testing.T) {
 		`{"file":"good.csv","namespace":"n","name":"d","partitions":-1}`:  "partitions:",
 		`{"file":"good.csv","namespace":"n","name":"d","head":"yes"}`:     "head:",
 		`{"file":"good.csv","namespace":"n","name":"d","meta":[]}`:        "meta:",
-		`{"file":"good.csv","namespace":"n","name":"d","shape":"round"}`:  "shape: is no field of an upload",
+		`{"file":"good.csv","namespace":"n","name":"d","shape":"round"}`:  "shape: is not a field of an upload",
 		`{"file":"good.csv","namespace":"n","name":"d"`:                   "body:",
 		`[]`:   "body:",
 		`null`: "file: is required",
@@ -197,7 +198,7 @@ func TestUploadFormRefuses(t *testing.T) {
 		"large file": {with(field{"file", "id\n" + strings.Repeat("x", 4<<20)}), 413,
 			"file: is longer than 4194304 bytes"},
 		"large field": {with(field{"meta", strings.Repeat("x", 2<<20)}), 413,
-			"meta: is over 1048576 bytes"},
+			"meta: is longer than 1048576 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code := bfia.CodeBadRequest
@@ -211,7 +212,7 @@ func TestUploadFormRefuses(t *testing.T) {
 	whole := form(t, bfia.PathComponentFile, with(field{"file", rows})...)
 	short := whole
 	short.body = whole.body.([]byte)[:len(whole.body.([]byte))-40]
-	p.bad(short, 400, bfia.CodeBadRequest, "body: ended before it was whole")
+	p.bad(short, 400, bfia.CodeBadRequest, "body: ended too early")
 	p.bad(post(bfia.PathComponentFile, rows).with("Content-Type", "text/csv"), 400, bfia.CodeBadRequest,
 		"multipart/form-data")
 	p.bad(post(bfia.PathComponentFile, rows).with("Content-Type", "multipart/form-data"), 400,
@@ -245,6 +246,7 @@ func TestUploadReplaces(t *testing.T) {
 	require.Len(t, list, 1)
 	require.Equal(t, 1, list[0].Count)
 	require.Equal(t, 1, list[0].Partitions)
+	require.NoError(t, dataset.New(p.blobs, p.store).Sweep(t.Context(), 0))
 	objects, err := p.blobs.List(t.Context(), "n")
 	require.NoError(t, err)
 	require.Len(t, objects, 2, "data_0 and metadata")

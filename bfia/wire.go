@@ -75,6 +75,9 @@ type TaskRef struct {
 	Attempt int `json:"attempt,omitempty"`
 }
 
+// MaxAttempts bounds the attempts of a task that a scheduler may start.
+const MaxAttempts = 1000
+
 // AttemptNumber is the attempt that a reference means.
 func (r TaskRef) AttemptNumber() int { return max(r.Attempt, 1) }
 

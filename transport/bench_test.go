@@ -8,8 +8,8 @@ import (
 	"hutong/transport/status"
 )
 
-// BenchmarkPushPop is one container that pushes and one that pops, each call
-// over HTTP with protobuf bodies, as many pairs at once as there are processors.
+// BenchmarkPushPop measures a container that pushes and one that pops, each call over HTTP with protobuf
+// bodies, with one pair for each processor.
 func BenchmarkPushPop(b *testing.B) {
 	for _, nodes := range []int{1, 2} {
 		for _, size := range []int{1 << 10, 1 << 20} {
@@ -27,7 +27,8 @@ func BenchmarkPushPop(b *testing.B) {
 					r := net["B"].container(b, "s").protobuf()
 					body := s.pushBody(topic, payload)
 					for pb.Next() {
-						if _, out, err := s.post(context.Background(), pathPush, "B", body); err != nil || out.Code != status.OK {
+						if _, out, err := s.post(context.Background(), pathPush, "B", body); err != nil ||
+							out.Code != status.OK {
 							b.Errorf("push: %v %s", err, out.Code)
 							return
 						}

@@ -40,8 +40,8 @@ type exchange struct {
 	// body is the message's body, and length its length, -1 if unknown.
 	body   io.Reader
 	length int64
-	// frames reads the messages of a stream. objects and objectsBody read those of a stream of JSON objects, which
-	// have no length.
+	// frames reads the messages of a stream. objects and objectsBody read those of a stream of JSON objects,
+	// which have no length.
 	frames      *bufio.Reader
 	objects     *bufio.Reader
 	objectsBody *wire.BodyReader
@@ -107,8 +107,8 @@ func (x *exchange) readParameters() ([]byte, error) {
 	return body, nil
 }
 
-// setReadTimeout bounds the reads of this request from now on; 0 removes the bound. Writers without deadlines (in
-// tests) ignore it.
+// setReadTimeout bounds the reads of this request from now on; 0 removes the bound. Writers without deadlines
+// (in tests) ignore it.
 func (x *exchange) setReadTimeout(d time.Duration) { _ = x.rc.SetReadDeadline(deadlineIn(d)) }
 
 func (x *exchange) setWriteTimeout(d time.Duration) { _ = x.rc.SetWriteDeadline(deadlineIn(d)) }
@@ -120,7 +120,8 @@ func deadlineIn(d time.Duration) time.Time {
 	return time.Now().Add(d)
 }
 
-// answer writes an answer to the network, in the encoding of the request. After an error the caller did not get it.
+// answer writes an answer to the network, in the encoding of the request. After an error the caller did not
+// get it.
 func (x *exchange) answer(httpStatus int, out wire.Answer) error {
 	return x.answerFrom(httpStatus, out, bytes.NewReader(out.Payload), int64(len(out.Payload)))
 }
@@ -176,9 +177,9 @@ func (x *exchange) write(head []byte, r io.Reader, n int64, tail []byte) error {
 // maxDiscard bounds what is read of a refused body.
 const maxDiscard = 256 << 20
 
-// refuse answers with a refusal. It first reads what the caller still sends, up to maxDiscard: many clients read an
-// answer only after they have sent their body. Those that ask first (Expect: 100-continue) are refused at once. The
-// read deadline stays: net/http continues to read before it answers.
+// refuse answers with a refusal. It first reads what the caller still sends, up to maxDiscard: many clients
+// read an answer only after they have sent their body. Those that ask first (Expect: 100-continue) are
+// refused at once. The read deadline stays: net/http continues to read before it answers.
 func (x *exchange) refuse(httpStatus int, e *status.Error) {
 	switch {
 	case x.framing == wire.GRPC:
@@ -198,7 +199,8 @@ func (x *exchange) refuse(httpStatus int, e *status.Error) {
 	_ = x.answer(httpStatus, wire.Answer{Code: e.Code, Message: e.Message})
 }
 
-// httpStatus returns 200 for decisions of the protocol, and an error status for requests that did not get that far.
+// httpStatus returns 200 for decisions of the protocol, and an error status for requests that did not get
+// that far.
 func httpStatus(code status.Code) int {
 	switch code {
 	case status.BadRequest:

@@ -19,20 +19,22 @@ import (
 const (
 	firstBackoff = 50 * time.Millisecond
 	maxBackoff   = 5 * time.Second
-	// answerGrace is how long after a push's deadline the partner's answer, which has the reason, may still arrive.
+	// answerGrace is how long after a push's deadline the partner's answer, which has the reason, may still
+	// arrive.
 	answerGrace = 2 * time.Second
 	// maxAnswer bounds a partner's answer to a push, which holds no message.
 	maxAnswer = 64 << 10
 )
 
-// forward sends a container's push to the target's transport, pass-through (API_SPECS part 4, 5.2.1), and returns
-// the partner's answer to the container.
+// forward sends a container's push to the target's transport, pass-through (API_SPECS part 4, 5.2.1), and
+// returns the partner's answer to the container.
 func (t *Transport) forward(
 	ctx context.Context, x *exchange, s *queue.Session, target string, deadline time.Time,
 ) error {
 	base, ok := t.route(target)
 	if !ok {
-		return status.Errorf(status.NodeUnknown, "no route to node %.200q; ask the operator to add this partner", target)
+		return status.Errorf(status.NodeUnknown,
+			"no route to node %.200q; ask the operator to add this partner", target)
 	}
 	p, err := t.receivePush(ctx, x, s, queue.Outbound, wire.Forwarded)
 	if err != nil {
@@ -55,8 +57,16 @@ func (t *Transport) forward(
 	}
 	defer t.forwards.unlock(key)
 
-	f := forwardedPush{t: t, x: x, s: s, target: target, body: p.body, deadline: deadline, header: t.partnerHeaders(x, target),
-		endpoint: strings.TrimRight(base, "/") + pathInvoke}
+	f := forwardedPush{
+		t:        t,
+		x:        x,
+		s:        s,
+		target:   target,
+		body:     p.body,
+		deadline: deadline,
+		header:   t.partnerHeaders(x, target),
+		endpoint: strings.TrimRight(base, "/") + pathInvoke,
+	}
 	out, err := f.send(ctx)
 	if err != nil {
 		return err
@@ -66,15 +76,17 @@ func (t *Transport) forward(
 }
 
 // lockForward waits until the earlier pushes of the same queue were forwarded.
-func (t *Transport) lockForward(ctx context.Context, s *queue.Session, key forwardKey, deadline time.Time) error {
+func (t *Transport) lockForward(
+	ctx context.Context, s *queue.Session, key forwardKey, deadline time.Time,
+) error {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	if err := t.forwards.lock(ctx, key); err != nil {
 		if ended := t.endedReason(s); ended != nil {
 			return ended
 		}
-		return status.Errorf(status.Timeout, "earlier messages of topic %.200q to node %s were not sent in time",
-			key.topic, key.target)
+		return status.Errorf(status.Timeout,
+			"earlier messages of topic %.200q to node %s were not sent in time", key.topic, key.target)
 	}
 	return nil
 }
@@ -102,11 +114,12 @@ type forwardedPush struct {
 	deadline time.Time
 }
 
-// send tries with exponential backoff until the partner answers or the deadline is near. A refusal by the partner is
-// an error with its code.
+// send tries with exponential backoff until the partner answers or the deadline is near. A refusal by the
+// partner is an error with its code.
 func (f *forwardedPush) send(ctx context.Context) (wire.Answer, error) {
 	t := f.t
-	log := t.log.With("session_id", f.s.ID(), "target_node_id", f.target, "trace_id", f.header.Get(wire.HeaderTraceID))
+	log := t.log.With("session_id", f.s.ID(), "target_node_id", f.target,
+		"trace_id", f.header.Get(wire.HeaderTraceID))
 	backoff := firstBackoff
 	for try := 1; ; try++ {
 		left := max(time.Until(f.deadline).Milliseconds(), 1)
@@ -127,7 +140,8 @@ func (f *forwardedPush) send(ctx context.Context) (wire.Answer, error) {
 		backoff = min(backoff*2, maxBackoff)
 		if time.Until(f.deadline) <= wait {
 			log.Warn("failed to reach partner in time", "tries", try, "error", err)
-			return wire.Answer{}, status.Errorf(status.Network, "failed to reach node %s in %d tries", f.target, try)
+			return wire.Answer{}, status.Errorf(status.Network, "failed to reach node %s in %d tries",
+				f.target, try)
 		}
 		log.Debug("failed to reach partner; retrying", "try", try, "in", wait, "error", err)
 		sleep(ctx, wait)
@@ -144,8 +158,8 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// try sends once. The error is retryable if the outcome is unknown or the partner is unavailable; the message id
-// makes another try safe.
+// try sends once. The error is retryable if the outcome is unknown or the partner is unavailable; the message
+// id makes another try safe.
 func (f *forwardedPush) try(ctx context.Context) (out wire.Answer, retryable bool, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.endpoint, io.NopCloser(f.body.Reader()))
 	if err != nil {

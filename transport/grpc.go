@@ -11,9 +11,9 @@ import (
 	"hutong/transport/wire"
 )
 
-// The services of API_SPECS part 4, 5.1 and 5.2.2, as ptp/ptp.proto defines them. gRPC is HTTP/2 with messages in
-// frames, so the same handlers serve it on the same port. A gRPC library would hold every message whole in memory,
-// several times.
+// The services of API_SPECS part 4, 5.1 and 5.2.2, as ptp/ptp.proto defines them. gRPC is HTTP/2 with
+// messages in frames, so the same handlers serve it on the same port. A gRPC library would hold every message
+// whole in memory, several times.
 const (
 	grpcContainer = "/org.ppc.ptp.PrivateTransferTransport/"
 	grpcPartner   = "/org.ppc.ptp.PrivateTransferProtocol/"
@@ -47,7 +47,8 @@ func (x *exchange) nextFrame(r io.Reader) (err error) {
 	return err
 }
 
-// readOnlyFrame makes the only message of a unary call the body. If there is none, it answers and returns false.
+// readOnlyFrame makes the only message of a unary call the body. If there is none, it answers and returns
+// false.
 func (x *exchange) readOnlyFrame() bool {
 	x.setReadTimeout(x.minRate.grace)
 	switch err := x.nextFrame(x.r.Body); err {
@@ -81,12 +82,13 @@ func (x *exchange) failGRPC(code int, message string) {
 	}
 }
 
-// refuseGRPC answers with a refusal: in an answer's code, as the protocol says. FATE's containers check no code but
-// that of a pop's timeout and would continue as if a refused push had been accepted, so their calls fail with a gRPC
-// status.
+// refuseGRPC answers with a refusal: in an answer's code, as the protocol says. FATE's containers check no
+// code but that of a pop's timeout and would continue as if a refused push had been accepted, so their calls
+// fail with a gRPC status.
 func (x *exchange) refuseGRPC(e *status.Error) {
 	path := x.r.URL.Path
-	fate := strings.HasPrefix(path, grpcContainer) && strings.EqualFold(x.headers[wire.HeaderProvider], "FATE")
+	fate := strings.HasPrefix(path, grpcContainer) &&
+		strings.EqualFold(x.headers[wire.HeaderProvider], "FATE")
 	switch {
 	case !fate, e.Code == status.Timeout && path == grpcContainer+"pop":
 		_ = x.answer(http.StatusOK, wire.Answer{Code: e.Code, Message: e.Message})

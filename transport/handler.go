@@ -21,8 +21,8 @@ const (
 	pathStream  = "/v1/interconn/chan/transport"
 )
 
-// operation serves one call of a session. If it returns nil, it has answered; otherwise its caller answers with the
-// error.
+// operation serves one call of a session. If it returns nil, it has answered; otherwise its caller answers
+// with the error.
 type operation func(t *Transport, x *exchange, s *queue.Session) error
 
 var (
@@ -55,12 +55,12 @@ func mergeRoutes(tables ...map[string]operation) map[string]operation {
 	return all
 }
 
-// Handler returns a handler for all routes, of containers and of partners. Anyone who reaches it can read queues;
-// where partners connect, use PartnerHandler.
+// Handler returns a handler for all routes, of containers and of partners. Anyone who reaches it can read
+// queues; where partners connect, use PartnerHandler.
 func (t *Transport) Handler() http.Handler { return t.routes(allRoutes) }
 
-// ContainerHandler returns a handler for push, pop, peek and release, over HTTP and gRPC: the routes for a party's
-// own containers.
+// ContainerHandler returns a handler for push, pop, peek and release, over HTTP and gRPC: the routes for a
+// party's own containers.
 func (t *Transport) ContainerHandler() http.Handler { return t.routes(containerRoutes) }
 
 // PartnerHandler returns a handler for invoke and transport, over HTTP and gRPC: the routes for a partner's
@@ -75,13 +75,15 @@ func (t *Transport) routes(routes map[string]operation) http.Handler {
 		case !ok && x.framing == wire.GRPC:
 			x.failGRPC(grpcUnimplemented, "no such method: "+r.URL.Path)
 		case !ok:
-			x.refuse(http.StatusNotFound, status.Errorf(status.NotFound, "no such route: %s %.200q", r.Method, r.URL.Path))
+			x.refuse(http.StatusNotFound,
+				status.Errorf(status.NotFound, "no such route: %s %.200q", r.Method, r.URL.Path))
 		case (x.framing == wire.GRPC) != isGRPCPath(r.URL.Path):
 			x.refuse(http.StatusUnsupportedMediaType, status.Errorf(status.BadRequest,
 				"%.200q does not accept Content-Type %.200q", r.URL.Path, r.Header.Get("Content-Type")))
 		case r.Method != http.MethodPost:
 			w.Header().Set("Allow", http.MethodPost)
-			x.refuse(http.StatusMethodNotAllowed, status.Errorf(status.BadRequest, "%s accepts POST only", r.URL.Path))
+			x.refuse(http.StatusMethodNotAllowed,
+				status.Errorf(status.BadRequest, "%s accepts POST only", r.URL.Path))
 		default:
 			t.serve(x, op)
 		}
@@ -117,8 +119,8 @@ func (t *Transport) serveMessage(x *exchange, op operation) {
 	log := t.log.With("path", x.r.URL.Path, "session_id", x.headers[wire.HeaderSessionID],
 		"trace_id", x.headers[wire.HeaderTraceID], "error", err)
 	if x.answered || x.r.Context().Err() != nil && !x.bodyFailed {
-		// The caller disconnected and can't be answered. (net/http ends the context of a stalled body too, but that
-		// caller may still read.)
+		// The caller disconnected and can't be answered. (net/http ends the context of a stalled body too,
+		// but that caller may still read.)
 		log.Debug("caller disconnected")
 		return
 	}
@@ -248,8 +250,8 @@ func (t *Transport) deliver(x *exchange, s *queue.Session, topic string, d *queu
 	return nil
 }
 
-// serveRelease clears queues. With the header x-ptp-final the party itself releases the whole session at the job's
-// end.
+// serveRelease clears queues. With the header x-ptp-final the party itself releases the whole session at the
+// job's end.
 func (t *Transport) serveRelease(x *exchange, s *queue.Session) error {
 	in, err := t.readRequest(x)
 	if err != nil {

@@ -21,13 +21,13 @@ import (
 
 const mib = 1 << 20
 
-// node is a transport served on the loopback.
+// node is a transport that listens on the loopback interface.
 type node struct {
 	*Transport
 	url string
 }
 
-// network is nodes by id; a node's route is its URL.
+// network maps node ids to nodes. The route to a node is its URL.
 type network map[string]*node
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -53,8 +53,8 @@ func newNetwork(t testing.TB, limits Limits, ids ...string) network {
 	return net
 }
 
-// open makes a transport, with a spool of its own if the configuration names none.
-// The test's end closes it.
+// open creates a transport, with a spool of its own if the configuration names none. The end of the test
+// closes it.
 func open(t testing.TB, cfg Config) *Transport {
 	t.Helper()
 	if cfg.Spool == "" {
@@ -70,7 +70,7 @@ func open(t testing.TB, cfg Config) *Transport {
 	return tr
 }
 
-// serve starts a transport's own server; the test's end closes both.
+// serve starts a transport's own server. The end of the test closes both.
 func serve(t testing.TB, tr *Transport) string {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(nil)
@@ -85,7 +85,7 @@ func serve(t testing.TB, tr *Transport) string {
 	return srv.URL
 }
 
-// caller is a container of one node, in one session.
+// caller sends requests like a container of one node, in one session.
 type caller struct {
 	t       testing.TB
 	client  *http.Client
@@ -98,7 +98,13 @@ type caller struct {
 func (n *node) container(t testing.TB, session string) *caller {
 	pool := &http.Transport{MaxIdleConnsPerHost: 64, WriteBufferSize: 64 << 10, ReadBufferSize: 64 << 10}
 	t.Cleanup(pool.CloseIdleConnections)
-	return &caller{t: t, client: &http.Client{Transport: pool}, url: n.url, session: session, header: http.Header{}}
+	return &caller{
+		t:       t,
+		client:  &http.Client{Transport: pool},
+		url:     n.url,
+		session: session,
+		header:  http.Header{},
+	}
 }
 
 func (c *caller) with(name, value string) *caller {
@@ -114,7 +120,7 @@ func (c *caller) protobuf() *caller {
 	return &copied
 }
 
-// post sends a body; err is a transport error of HTTP.
+// post sends a body. The error is a failure of HTTP, not a refusal.
 func (c *caller) post(ctx context.Context, path, target string, body []byte) (int, wire.Answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+path, bytes.NewReader(body))
 	if err != nil {
@@ -148,7 +154,8 @@ func (c *caller) pushBody(topic string, payload []byte) []byte {
 	if c.enc == wire.Protobuf {
 		return protoPush(topic, payload)
 	}
-	b, err := json.Marshal(map[string]any{"topic": topic, "payload": base64.StdEncoding.EncodeToString(payload)})
+	b, err := json.Marshal(
+		map[string]any{"topic": topic, "payload": base64.StdEncoding.EncodeToString(payload)})
 	require.NoError(c.t, err)
 	return b
 }
@@ -227,6 +234,11 @@ func protoWrap(metadata map[string]string, payload []byte) []byte {
 	return protowire.AppendBytes(b, payload)
 }
 
+// routeTo returns a route that leads to url, whatever the node.
+func routeTo(url string) func(string) (string, bool) {
+	return func(string) (string, bool) { return url, true }
+}
+
 // eventually waits for a state that other goroutines bring about.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
@@ -235,5 +247,5 @@ func eventually(t testing.TB, what string, ok func() bool) {
 
 func b64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
 
-// newBytes reads b, and is of no type whose length net/http knows.
+// newBytes returns a reader of b that hides its length from net/http.
 func newBytes(b []byte) io.Reader { return io.MultiReader(bytes.NewReader(b)) }

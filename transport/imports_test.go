@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestLayers checks the imports of the packages below this one, tests included: neither the queues nor the parsers
-// know HTTP, and the parsers do not know the queues.
+// TestLayers checks the imports of the packages below this one, tests included: neither the queues nor the
+// parsers know HTTP, and the parsers do not know the queues.
 func TestLayers(t *testing.T) {
 	allowed := map[string][]string{
 		"queue":  {"hutong/transport/status"},
@@ -31,7 +31,8 @@ func TestLayers(t *testing.T) {
 				require.NoError(t, err)
 				require.NotEqual(t, "net", path, name)
 				require.False(t, strings.HasPrefix(path, "net/"), "%s imports %s", name, path)
-				require.False(t, strings.HasPrefix(path, "google.golang.org/grpc"), "%s imports %s", name, path)
+				require.False(t, strings.HasPrefix(path, "google.golang.org/grpc"), "%s imports %s", name,
+					path)
 				if strings.HasPrefix(path, "hutong/") {
 					require.Contains(t, own, path, name)
 				}

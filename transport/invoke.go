@@ -26,8 +26,8 @@ var readURIs = map[string]bool{
 	grpcContainer + "release": true,
 }
 
-// serveInvoke accepts a message from a partner's transport (API_SPECS part 4, 2.2.1 and 5.2). It never forwards one
-// to a third node.
+// serveInvoke accepts a message from a partner's transport (API_SPECS part 4, 2.2.1 and 5.2). It never
+// forwards one to a third node.
 func (t *Transport) serveInvoke(x *exchange, s *queue.Session) error {
 	uri := x.headers[wire.HeaderURI]
 	if uri == "" {
@@ -43,7 +43,8 @@ func (t *Transport) serveInvoke(x *exchange, s *queue.Session) error {
 	case readURIs[path]:
 		return status.Errorf(status.Forbidden, "%s %s is for a node's own containers", wire.HeaderURI, path)
 	case !pushURIs[path]:
-		return status.Errorf(status.NotFound, "%s %.200q is not a route of this transport", wire.HeaderURI, uri)
+		return status.Errorf(status.NotFound, "%s %.200q is not a route of this transport",
+			wire.HeaderURI, uri)
 	}
 	if err := t.checkTarget(x); err != nil {
 		return err
@@ -62,8 +63,8 @@ func (t *Transport) serveInvoke(x *exchange, s *queue.Session) error {
 	return t.accept(ctx, x, s, form)
 }
 
-// mayNameSessionInside reports whether the metadata inside the body may name the session, as some partners' gRPC
-// does.
+// mayNameSessionInside reports whether the metadata inside the body may name the session, as some partners'
+// gRPC does.
 func (x *exchange) mayNameSessionInside() bool {
 	if x.headers[wire.HeaderVersion] == wire.PassThrough {
 		return false
@@ -75,7 +76,8 @@ func (x *exchange) mayNameSessionInside() bool {
 // checkTarget refuses a message that names another node as its target.
 func (t *Transport) checkTarget(x *exchange) error {
 	if target := x.headers[wire.HeaderTargetNodeID]; target != "" && target != t.nodeID {
-		return status.Errorf(status.NodeUnknown, "this is node %s, the message is for node %.200q", t.nodeID, target)
+		return status.Errorf(status.NodeUnknown, "this is node %s, the message is for node %.200q",
+			t.nodeID, target)
 	}
 	return nil
 }

@@ -29,8 +29,8 @@ func (p *incomingPush) discard() {
 func (t *Transport) servePush(x *exchange, s *queue.Session) error {
 	target := x.headers[wire.HeaderTargetNodeID]
 	if target == "" {
-		return status.Errorf(status.BadRequest, "header %s is missing: it names the node that receives the message",
-			wire.HeaderTargetNodeID)
+		return status.Errorf(status.BadRequest,
+			"header %s is missing: it names the node that receives the message", wire.HeaderTargetNodeID)
 	}
 	deadline, err := t.pushDeadline(x)
 	if err != nil {
@@ -50,7 +50,8 @@ func (t *Transport) pushDeadline(x *exchange) (time.Time, error) {
 	wait := t.pushTimeout(x)
 	ms, err := wire.ParseMilliseconds(x.headers[wire.HeaderTimeout])
 	if err != nil || ms < 0 {
-		return time.Time{}, status.Errorf(status.BadRequest, "header %s is not a number of milliseconds", wire.HeaderTimeout)
+		return time.Time{}, status.Errorf(status.BadRequest, "header %s is not a number of milliseconds",
+			wire.HeaderTimeout)
 	}
 	if ms > 0 {
 		wait = min(wait, time.Duration(ms)*time.Millisecond)
@@ -58,8 +59,8 @@ func (t *Transport) pushDeadline(x *exchange) (time.Time, error) {
 	return time.Now().Add(wait), nil
 }
 
-// pushTimeout returns how long a push without x-ptp-timeout may take. gRPC callers that set no deadline get longer:
-// they don't repeat a push, and FATE's don't even check whether it was accepted.
+// pushTimeout returns how long a push without x-ptp-timeout may take. gRPC callers that set no deadline get
+// longer: they don't repeat a push, and FATE's don't even check whether it was accepted.
 func (t *Transport) pushTimeout(x *exchange) time.Duration {
 	if x.framing != wire.GRPC {
 		return t.limits.PushTimeout
@@ -89,8 +90,8 @@ func (t *Transport) accept(ctx context.Context, x *exchange, s *queue.Session, f
 	return x.answer(http.StatusOK, wire.Answer{Code: status.OK, Message: message})
 }
 
-// receivePush allocates bytes and receives a push into them. A body of unknown length gets an allocation for the
-// largest body until its end is reached. The caller must discard the push or enqueue it.
+// receivePush allocates bytes and receives a push into them. A body of unknown length gets an allocation for
+// the largest body until its end is reached. The caller must discard the push or enqueue it.
 func (t *Transport) receivePush(
 	ctx context.Context, x *exchange, s *queue.Session, d queue.Direction, form wire.PushForm,
 ) (*incomingPush, error) {
@@ -155,8 +156,11 @@ func (t *Transport) parsePush(x *exchange, p *incomingPush, form wire.PushForm, 
 	}
 }
 
-// enqueue pushes a received message into its queue. Metadata of the wrapped form counts where a header is missing.
-func (t *Transport) enqueue(ctx context.Context, x *exchange, s *queue.Session, p *incomingPush) (duplicate bool, err error) {
+// enqueue pushes a received message into its queue. Metadata of the wrapped form counts where a header is
+// missing.
+func (t *Transport) enqueue(
+	ctx context.Context, x *exchange, s *queue.Session, p *incomingPush,
+) (duplicate bool, err error) {
 	for name, value := range p.metadata {
 		if x.headers[name] == "" {
 			x.headers[name] = value
@@ -177,9 +181,11 @@ func (t *Transport) enqueue(ctx context.Context, x *exchange, s *queue.Session, 
 	return s.Push(topic, id, p.body, p.allocation)
 }
 
-// enqueueInNamedSession enqueues a push that names its session only in its metadata. It was received on the budget
-// of the session "" and moves to that of its own session.
-func (t *Transport) enqueueInNamedSession(ctx context.Context, x *exchange, topic string, p *incomingPush) (duplicate bool, err error) {
+// enqueueInNamedSession enqueues a push that names its session only in its metadata. It was received on the
+// budget of the session "" and moves to that of its own session.
+func (t *Transport) enqueueInNamedSession(
+	ctx context.Context, x *exchange, topic string, p *incomingPush,
+) (duplicate bool, err error) {
 	err = t.inSession(x, func(_ *Transport, x *exchange, s *queue.Session) error {
 		if s.ID() == "" {
 			return errNoSession
@@ -194,7 +200,8 @@ func (t *Transport) enqueueInNamedSession(ctx context.Context, x *exchange, topi
 			return err
 		}
 		p.allocation = allocation
-		duplicate, err = t.enqueue(ctx, x, s, &incomingPush{topic: topic, body: p.body, allocation: allocation})
+		duplicate, err = t.enqueue(ctx, x, s,
+			&incomingPush{topic: topic, body: p.body, allocation: allocation})
 		return err
 	})
 	return duplicate, err
@@ -211,4 +218,5 @@ func topicOf(topic string, h wire.Headers) (string, error) {
 	return topic, nil
 }
 
-var errNoSession = status.Errorf(status.BadRequest, "header %s is missing: it names the session", wire.HeaderSessionID)
+var errNoSession = status.Errorf(status.BadRequest, "header %s is missing: it names the session",
+	wire.HeaderSessionID)

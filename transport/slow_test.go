@@ -15,18 +15,18 @@ import (
 	"hutong/transport/status"
 )
 
-// impatient is a node that gives slow callers up soon.
-func impatient(t *testing.T, grace time.Duration) *node {
+// newStrictNode returns a node that gives slow callers a short grace.
+func newStrictNode(t *testing.T, grace time.Duration) *node {
 	tr := open(t, Config{NodeID: "A", Logger: quiet()})
 	tr.minRate = minRate{grace: grace, bytesPerSecond: 1 << 40}
 	return &node{tr, serve(t, tr)}
 }
 
-// The bounds on slow bodies are not bounds on waiting, nor on a connection's
-// next request.
-func TestPopOutlivesPatience(t *testing.T) {
+// TestPopOutlivesGrace checks that the bounds on slow bodies bound neither a pop that waits nor a
+// connection's next request.
+func TestPopOutlivesGrace(t *testing.T) {
 	const grace = 50 * time.Millisecond
-	n := impatient(t, grace)
+	n := newStrictNode(t, grace)
 	c := n.container(t, "s")
 	for range 3 {
 		begin := time.Now()
@@ -39,11 +39,17 @@ func TestPopOutlivesPatience(t *testing.T) {
 	require.Equal(t, "m", string(<-got))
 }
 
-func TestStalledBodyIsGivenUp(t *testing.T) {
-	n := impatient(t, 50*time.Millisecond)
+// TestStalledBodyIsRefused checks the refusal of a body that stalls.
+func TestStalledBodyIsRefused(t *testing.T) {
+	n := newStrictNode(t, 50*time.Millisecond)
 	conn := dial(t, n.url)
 	defer conn.Close()
-	_, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\nx-ptp-session-id: s\r\nx-ptp-target-node-id: A\r\n\r\n{", pathPush)
+	_, err := fmt.Fprintf(
+		conn,
+		"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n"+
+			"x-ptp-session-id: s\r\nx-ptp-target-node-id: A\r\n\r\n{",
+		pathPush,
+	)
 	require.NoError(t, err)
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	require.NoError(t, err)
@@ -55,9 +61,10 @@ func TestStalledBodyIsGivenUp(t *testing.T) {
 	eventually(t, "nothing is held", func() bool { return n.Stats().Bytes == 0 })
 }
 
-// A reader that doesn't read its answer doesn't keep the message from the next.
-func TestStalledReaderIsGivenUp(t *testing.T) {
-	n := impatient(t, 2*time.Second)
+// TestStalledReaderIsDisconnected checks that a reader that does not read its answer does not keep the
+// message.
+func TestStalledReaderIsDisconnected(t *testing.T) {
+	n := newStrictNode(t, 2*time.Second)
 	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
 	c := n.container(t, "s").protobuf()
 	tr := n.Transport
@@ -74,8 +81,10 @@ func TestStalledReaderIsGivenUp(t *testing.T) {
 
 	conn := dial(t, n.url)
 	defer conn.Close()
-	_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 13\r\nx-ptp-session-id: s\r\n\r\n{\"topic\":\"x\"}", pathPop)
+	_, err = fmt.Fprintf(conn,
+		"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 13\r\nx-ptp-session-id: s\r\n\r\n{\"topic\":\"x\"}",
+		pathPop)
 	require.NoError(t, err)
-	eventually(t, "its answer was given up", func() bool { return n.Stats().Returned == 1 })
+	eventually(t, "its message was requeued", func() bool { return n.Stats().Returned == 1 })
 	require.True(t, bytes.Equal(large, c.mustPop("x")))
 }

@@ -15,12 +15,12 @@ import (
 	"hutong/transport/wire"
 )
 
-// A stream (API_SPECS part 4, 2.2.2) is many invokes in one call. Each message is answered when it is in its queue,
-// in order of arrival. Over gRPC its frames delimit the messages. The specification does not define the body over
-// HTTP. This transport accepts:
+// A stream (API_SPECS part 4, 2.2.2) is many invokes in one call. Each message is answered when it is in its
+// queue, in order of arrival. Over gRPC its frames delimit the messages. The specification does not define
+// the body over HTTP. This transport accepts:
 //
-//   - Content-Type application/x-protobuf;delimited=true: each message and each answer has its length before it, as
-//     a varint;
+//   - Content-Type application/x-protobuf;delimited=true: each message and each answer has its length before
+//     it, as a varint;
 //   - Content-Type application/x-ndjson: messages are consecutive JSON objects, and each answer is a line;
 //   - any other type: one message, as for invoke. Kuscia does the same.
 
@@ -49,8 +49,8 @@ func (x *exchange) streamType() string {
 	return wire.NDJSONType
 }
 
-// serveStream serves messages until the caller ends the stream. After a refused message it continues, if it can find
-// the next one.
+// serveStream serves messages until the caller ends the stream. After a refused message it continues, if it
+// can find the next one.
 func (t *Transport) serveStream(x *exchange, op operation) {
 	_ = x.rc.EnableFullDuplex() // for HTTP/1.1; HTTP/2 always is
 	defer context.AfterFunc(t.ctx, func() { _ = x.rc.SetReadDeadline(time.Now()) })()
@@ -114,8 +114,8 @@ func (x *exchange) nextMessage() (err error) {
 	}
 }
 
-// skipRest reads the rest of a message that was refused before it was read. It returns false if the next message
-// can't be found.
+// skipRest reads the rest of a message that was refused before it was read. It returns false if the next
+// message can't be found.
 func (x *exchange) skipRest() bool {
 	if x.objects != nil {
 		return !x.desynchronized

@@ -16,7 +16,7 @@ import (
 	"hutong/transport/wire"
 )
 
-// The stream over HTTP/1.1: answers come while messages are still being sent.
+// TestHTTPStream checks that a stream over HTTP/1.1 is answered while messages are still being sent.
 func TestHTTPStream(t *testing.T) {
 	for _, c := range []struct {
 		contentType, version string
@@ -36,7 +36,8 @@ func TestHTTPStream(t *testing.T) {
 			return err
 		}, lineAnswer},
 		{wire.NDJSONType, "2", func(w io.Writer, n int) error {
-			_, err := fmt.Fprintf(w, `{"metadata":{"a":"b"},"payload":%q}`, b64(fmt.Appendf(nil, `{"payload":%q,"topic":"x"}`, b64(fmt.Append(nil, n)))))
+			push := fmt.Appendf(nil, `{"payload":%q,"topic":"x"}`, b64(fmt.Append(nil, n)))
+			_, err := fmt.Fprintf(w, `{"metadata":{"a":"b"},"payload":%q}`, b64(push))
 			return err
 		}, lineAnswer},
 	} {
@@ -45,11 +46,13 @@ func TestHTTPStream(t *testing.T) {
 			in, out := io.Pipe()
 			req, err := http.NewRequestWithContext(t.Context(), "POST", net["B"].url+pathStream, in)
 			require.NoError(t, err)
-			for name, value := range map[string]string{"Content-Type": c.contentType, wire.HeaderVersion: c.version,
-				wire.HeaderSessionID: "s", wire.HeaderTargetNodeID: "B", wire.HeaderURI: pathPush} {
+			for name, value := range map[string]string{
+				"Content-Type": c.contentType, wire.HeaderVersion: c.version, wire.HeaderURI: pathPush,
+				wire.HeaderSessionID: "s", wire.HeaderTargetNodeID: "B",
+			} {
 				req.Header.Set(name, value)
 			}
-			// The first message is on its way before there is an answer to read.
+			// The first message is sent before there is an answer to read.
 			sent := make(chan error, 1)
 			go func() { sent <- c.send(out, 0) }()
 			resp, err := http.DefaultTransport.RoundTrip(req)
@@ -62,7 +65,8 @@ func TestHTTPStream(t *testing.T) {
 				code, err := c.answer(answers)
 				require.NoError(t, err)
 				require.Equal(t, string(status.OK), code)
-				require.Equal(t, fmt.Sprint(i), string(net["B"].container(t, "s").mustPop("x")), "it is there as soon as it is answered")
+				require.Equal(t, fmt.Sprint(i), string(net["B"].container(t, "s").mustPop("x")),
+					"the message is in its queue when it is answered")
 				if i < 19 {
 					require.NoError(t, c.send(out, i+1))
 				}
@@ -89,10 +93,16 @@ func lineAnswer(r *bufio.Reader) (string, error) {
 	return string(out.Code), err
 }
 
-// One message without a frame is what Kuscia takes at the same path; a stream that breaks says where.
+// TestStreamEdges checks a single message without a frame, which Kuscia accepts at the same path, and streams
+// that break.
 func TestStreamEdges(t *testing.T) {
 	net := newNetwork(t, Limits{}, "B")
-	header := map[string]string{"Content-Type": "application/json", wire.HeaderVersion: wire.PassThrough, wire.HeaderSessionID: "s", wire.HeaderURI: pathPush}
+	header := map[string]string{
+		"Content-Type":       "application/json",
+		wire.HeaderVersion:   wire.PassThrough,
+		wire.HeaderSessionID: "s",
+		wire.HeaderURI:       pathPush,
+	}
 	httpCode, answer := raw(t, "POST", net["B"].url+pathStream, header, `{"topic":"x","payload":"aGk="}`)
 	require.Equal(t, 200, httpCode)
 	require.EqualValues(t, status.OK, answer["code"])
@@ -100,7 +110,8 @@ func TestStreamEdges(t *testing.T) {
 
 	header["Content-Type"] = wire.NDJSONType
 	post := func(body string) []string {
-		req, err := http.NewRequestWithContext(t.Context(), "POST", net["B"].url+pathStream, bytes.NewReader([]byte(body)))
+		req, err := http.NewRequestWithContext(t.Context(), "POST", net["B"].url+pathStream,
+			bytes.NewReader([]byte(body)))
 		require.NoError(t, err)
 		for name, value := range header {
 			req.Header.Set(name, value)
@@ -120,7 +131,8 @@ func TestStreamEdges(t *testing.T) {
 	}
 	good := `{"topic":"x","payload":"aGk="}`
 	require.Equal(t, []string{string(status.OK), string(status.OK)}, post(good+good))
-	require.Equal(t, []string{string(status.OK), string(status.BadRequest)}, post(good+`{"topic":1}`+good), "what follows can't be found")
+	require.Equal(t, []string{string(status.OK), string(status.BadRequest)}, post(good+`{"topic":1}`+good),
+		"the next message can't be found")
 	require.Equal(t, []string{string(status.OK), string(status.BadRequest)}, post(good+`{"topic":"x","payl`))
 	require.Equal(t, []string{string(status.BadRequest)}, post(`nothing`))
 	require.Empty(t, post(""))

@@ -14,20 +14,21 @@ import (
 	"hutong/transport/queue"
 )
 
-// Config configures a transport for its party. NodeID, Spool and Route are required; the zero value of everything
-// else is a good default.
+// Config configures a transport for its party. NodeID, Spool and Route are required; the zero value of
+// everything else is a good default.
 type Config struct {
 	// NodeID is the party's own node id.
 	NodeID string
 	// Spool is the folder that holds the messages. New creates it. It belongs to one transport at a time.
 	Spool string
-	// Route returns the base URL of a partner's transport, to which /v1/interconn/chan/invoke is appended. It is called
-	// for every push to another node and must not block.
+	// Route returns the base URL of a partner's transport, to which /v1/interconn/chan/invoke is appended. It
+	// is called for every push to another node and must not block.
 	Route func(nodeID string) (baseURL string, ok bool)
-	// Authorize, if set, decides on every call before its body is read. Its error is sent with status.Forbidden.
+	// Authorize, if set, decides on every call before its body is read. Its error is sent with
+	// status.Forbidden.
 	Authorize func(ctx context.Context, call Call) error
-	// HTTP calls partners. It must not have a Timeout below Limits.PushTimeout. Redirects are never followed. The
-	// default has its own connection pool.
+	// HTTP calls partners. It must not have a Timeout below Limits.PushTimeout. Redirects are never followed.
+	// The default has its own connection pool.
 	HTTP *http.Client
 	// Logger receives what an operator should know; never a message's content.
 	Logger *slog.Logger
@@ -37,16 +38,16 @@ type Config struct {
 
 // Limits bounds what a transport holds and how long it waits. Zero fields get their defaults.
 type Limits struct {
-	// MessageBytes is the largest payload, 64 MiB. It is lowered to a quarter of SessionBytes, so that one message
-	// leaves space for others.
+	// MessageBytes is the largest payload, 64 MiB. It is lowered to a quarter of SessionBytes, so that one
+	// message leaves space for others.
 	MessageBytes int64
-	// SessionBytes is what one session may hold unread, and again in transit to partners: 256 MiB, at least 1 MiB. Set
-	// it to four times the largest message.
+	// SessionBytes is what one session may hold unread, and again in transit to partners: 256 MiB, at least 1
+	// MiB. Set it to four times the largest message.
 	SessionBytes int64
 	// TotalBytes is what all sessions together may hold: 1 GiB.
 	TotalBytes int64
-	// PushTimeout is how long a push waits for its allocation, and for its partner: 60 s. A call's x-ptp-timeout
-	// (milliseconds) can shorten it.
+	// PushTimeout is how long a push waits for its allocation, and for its partner: 60 s. A call's
+	// x-ptp-timeout (milliseconds) can shorten it.
 	PushTimeout time.Duration
 	// PopTimeout is how long a pop waits that names no timeout: 120 s (API_SPECS part 4, 3.2.2).
 	PopTimeout time.Duration
@@ -84,8 +85,8 @@ func (l Limits) queueLimits() queue.Limits {
 type Call struct {
 	// Op is push, pop, peek, release, invoke or transport. The last two come from a partner.
 	Op string
-	// SessionID, Token, TraceID, SourceNodeID and TargetNodeID are the x-ptp-* headers of these names. SourceNodeID is
-	// the caller's claim.
+	// SessionID, Token, TraceID, SourceNodeID and TargetNodeID are the x-ptp-* headers of these names.
+	// SourceNodeID is the caller's claim.
 	SessionID, Token, TraceID, SourceNodeID, TargetNodeID string
 	// RemoteAddr is the caller's network address. TLS is its connection, if encrypted.
 	RemoteAddr string
@@ -115,8 +116,8 @@ type Transport struct {
 	idle   chan struct{} // closed when the transport is closed and the last call has ended
 }
 
-// New returns a transport that recovers the messages in its spool. It starts no goroutine; only calls have some.
-// Close unlocks the spool for another transport.
+// New returns a transport that recovers the messages in its spool. It starts no goroutine; only calls have
+// some. Close unlocks the spool for another transport.
 func New(cfg Config) (*Transport, error) {
 	t := &Transport{
 		nodeID:    cfg.NodeID,
@@ -151,8 +152,8 @@ func New(cfg Config) (*Transport, error) {
 	return t, nil
 }
 
-// newPartnerPool returns a connection pool for partners. A dial that hangs must leave time for another try, and a
-// partner that vanished must be detected.
+// newPartnerPool returns a connection pool for partners. A dial that hangs must leave time for another try,
+// and a partner that vanished must be detected.
 func newPartnerPool() *http.Transport {
 	dialer := &net.Dialer{
 		Timeout: 5 * time.Second,
@@ -173,22 +174,24 @@ func newPartnerPool() *http.Transport {
 	}
 }
 
-// withoutRedirects returns a copy of a client that follows no redirects: a partner must not send a message on to an
-// address of its choice.
+// withoutRedirects returns a copy of a client that follows no redirects: a partner must not send a message on
+// to an address of its choice.
 func withoutRedirects(c *http.Client) *http.Client {
 	clone := *c
 	clone.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &clone
 }
 
-// ReleaseSession closes a session: it drops the messages, wakes the readers and writers, and refuses later calls
-// with status.SessionReleased. It is called at the job's end. It may be repeated, and the session may be unknown.
+// ReleaseSession closes a session: it drops the messages, wakes the readers and writers, and refuses later
+// calls with status.SessionReleased. It is called at the job's end. It may be repeated, and the session may
+// be unknown.
 func (t *Transport) ReleaseSession(sessionID string) { t.broker.ReleaseSession(sessionID) }
 
-// Server returns an http.Server for all routes, without an address. For another set of routes replace its Handler.
+// Server returns an http.Server for all routes, without an address. For another set of routes replace its
+// Handler.
 //
-// It bounds headers and idle connections, not whole requests: a pop may wait for hours, and bodies have deadlines by
-// their size. Its Shutdown stops this transport, so that waiting pops do not delay it.
+// It bounds headers and idle connections, not whole requests: a pop may wait for hours, and bodies have
+// deadlines by their size. Its Shutdown stops this transport, so that waiting pops do not delay it.
 func (t *Transport) Server() *http.Server {
 	srv := &http.Server{
 		Handler:           t.Handler(),
@@ -208,8 +211,8 @@ func (t *Transport) Server() *http.Server {
 	return srv
 }
 
-// Close refuses new calls with status.NoInstance, wakes those that wait, and waits until all have ended. Messages
-// stay in the spool for the next transport. The error is ctx's.
+// Close refuses new calls with status.NoInstance, wakes those that wait, and waits until all have ended.
+// Messages stay in the spool for the next transport. The error is ctx's.
 func (t *Transport) Close(ctx context.Context) error {
 	t.stop()
 	select {

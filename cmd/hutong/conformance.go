@@ -54,7 +54,7 @@ func newConformanceCommand(c *client) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&node, "node", "", "the tested party's node id (default: what a Hutong says of itself)")
 	cmd.Flags().StringVar(&jobFile, "job", "", "a job that the tested party can run by itself, JSON")
-	cmd.Flags().DurationVar(&target.Patience, "patience", 0, "how long the job may take (default 5m)")
+	cmd.Flags().DurationVar(&target.Timeout, "patience", 0, "how long the job may take (default 5m)")
 	cmd.Flags().BoolVar(&markdown, "markdown", false, "print the table as Markdown")
 	jsonFlag(cmd, &asJSON)
 	cmd.MarkFlagsMutuallyExclusive("json", "markdown")
@@ -74,7 +74,7 @@ func printConformance(cmd *cobra.Command, results []conformance.Result, asJSON, 
 		}
 		list := []row{}
 		for _, r := range results {
-			list = append(list, row{r.Endpoint, r.Aspect, r.Section, r.Outcome, r.Seen})
+			list = append(list, row{r.Endpoint, r.Aspect, r.Section, r.Outcome, r.Observed})
 		}
 		var text []byte
 		if text, err = json.Marshal(list); err == nil {
@@ -83,7 +83,7 @@ func printConformance(cmd *cobra.Command, results []conformance.Result, asJSON, 
 	case markdown:
 		err = conformance.Markdown(cmd.OutOrStdout(), results)
 	default:
-		rows := [][]string{conformance.Head()}
+		rows := [][]string{conformance.Header()}
 		for _, r := range results {
 			rows = append(rows, r.Row())
 		}

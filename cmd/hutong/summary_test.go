@@ -14,7 +14,7 @@ import (
 func TestSummaryExplains(t *testing.T) {
 	f := &bfia.Failure{Kind: bfia.FailedExit, NodeID: "B", Role: "host.0", Task: "a", ExitCode: 3, Message: "no\x1b[2J column",
 		Log: []string{"reading\x1b[A", "no such column"}}
-	s := &bfia.JobStatus{JobID: "j1", State: bfia.JobFinished, Reason: f.String(), Failure: f.For("B", "j1"), Tasks: []bfia.TaskStatus{
+	s := &bfia.JobStatus{JobID: "j1", State: bfia.JobFinished, Reason: f.String(), Failure: f.WithHint("B", "j1"), Tasks: []bfia.TaskStatus{
 		{Name: "a", State: bfia.TaskFailed, Reason: "B (host.0): exit code 3", Parties: []bfia.PartStatus{
 			{NodeID: "A", Role: "guest", State: bfia.TaskFailed, Reason: "stopped, since the task failed at B"},
 			{NodeID: "B", Role: "host", State: bfia.TaskFailed, Reason: "exit code 3", Failure: f}}},

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
+	"hutong/fateflow"
 )
 
 // newRouter is what stands before FATE-Flows that speak their own protocol: it sends each command to the party that the
@@ -93,17 +94,17 @@ func TestFateFlowProtocol(t *testing.T) {
 			require.Equal(t, map[string]bfia.TaskState{"s1": "success", "s2": "success"}, w.fateFlow.scheduledTasks(t, id))
 			require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskSuccess, "s2": bfia.TaskSuccess}, statesByName(status))
 			require.Equal(t, fateFlowNode, status.Scheduler)
-			require.NotEmpty(t, w.toHutong.exchangesWith(bfia.PathPartnerJobApply, id), "room was applied for before the start")
-			require.NotEmpty(t, w.toFateFlow.exchangesWith(bfia.PathSchedulerTaskReport, id), "the scheduler was told")
+			require.NotEmpty(t, w.toHutong.exchangesWith(fateflow.PathJobApply, id), "room was applied for before the start")
+			require.NotEmpty(t, w.toFateFlow.exchangesWith(fateflow.PathSchedulerTaskReport, id), "the scheduler was told")
 		})
 	}
 	t.Run("failure at Hutong", func(t *testing.T) {
 		// FATE-Flow begins the task a second time, after it has ended the job.
 		id := w.submitFateFlow(t, fateFlowDAG{provider: failsAtHutong, seconds: "1", sync: "callback", retries: 1})
 		require.Eventually(t, func() bool {
-			return len(w.toFateFlow.exchangesWith(bfia.PathSchedulerTaskReport, `"task_version":1,`)) == 2
+			return len(w.toFateFlow.exchangesWith(fateflow.PathSchedulerTaskReport, `"task_version":1,`)) == 2
 		}, jobTimeout, pollInterval, "the second try is told of")
-		for _, x := range w.toFateFlow.exchangesWith(bfia.PathSchedulerTaskReport, id) {
+		for _, x := range w.toFateFlow.exchangesWith(fateflow.PathSchedulerTaskReport, id) {
 			require.Contains(t, x.answer, `"code":0`)
 		}
 		status := w.awaitFateFlowProtocol(t, id, "failed")

@@ -24,8 +24,8 @@ func hasState(state bfia.JobState) func(bfia.JobStatus) bool {
 	return func(s bfia.JobStatus) bool { return s.State == state }
 }
 
-// TestApproval has a host that approves its jobs by hand: nothing runs before, one word is enough, and a rejection ends
-// the job as REJECTED at both parties. The parties are started anew while a job waits.
+// TestApproval has a host that approves its jobs by hand. Nothing runs before the approval, and a rejected
+// job is REJECTED at both parties. Both parties restart while a job waits for approval.
 func TestApproval(t *testing.T) {
 	t.Parallel()
 	w := newPartyPair(t, func(cfg *party.Config) {
@@ -43,11 +43,17 @@ func TestApproval(t *testing.T) {
 		require.Equal(t, bfia.JobPending, w.guest.status(id).State)
 		require.Equal(t, bfia.JobPending, w.host.status(id).State)
 	}
-	// A scheduler that doesn't care is refused.
-	env, _ := w.host.request(http.MethodPost, bfia.PathStart, []byte(`{"job_id":"`+approved+`"}`), "x-source-node-id", guestNode)
+	// A scheduler that starts the job without the approval is refused.
+	env, _ := w.host.request(
+		http.MethodPost,
+		bfia.PathStart,
+		[]byte(`{"job_id":"`+approved+`"}`),
+		"x-source-node-id",
+		guestNode,
+	)
 	require.Equal(t, bfia.CodeConflict, env.Code, env.Text())
 
-	stopGuest() // the scheduler is away while the host decides
+	stopGuest() // the scheduler is down while the host decides
 	env, _ = w.host.audit(approved, bfia.JobReady, "")
 	require.True(t, env.OK(), env.Text())
 	env, _ = w.host.audit(rejected, bfia.JobRejected, "not this month")
@@ -65,7 +71,7 @@ func TestApproval(t *testing.T) {
 		for _, task := range s.Tasks {
 			require.Equal(t, bfia.TaskReady, task.State)
 		}
-		// Its own row too, also where it schedules the job.
+		// The participant's own row is REJECTED too, also at the party that schedules the job.
 		db := n.database()
 		require.Eventually(t, func() bool {
 			row, err := db.Job(t.Context(), rejected)

@@ -10,7 +10,8 @@ import (
 	"hutong/internal/doctor"
 )
 
-// TestDoctor examines a party that is well, and then one whose worker and partner are gone.
+// TestDoctor examines a healthy party, then one whose partner is down, whose runner drains and whose worker
+// has stopped.
 func TestDoctor(t *testing.T) {
 	t.Parallel()
 	w := newPartyPair(t, nil)
@@ -19,7 +20,14 @@ func TestDoctor(t *testing.T) {
 	for _, n := range []*testParty{w.guest, w.host} {
 		n.register(sleepProvider(t), bfia.DeviceProcess)
 	}
-	requireSuccess(t, w.guest.awaitJob(w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil)), time.Minute, isFinished))
+	requireSuccess(
+		t,
+		w.guest.awaitJob(
+			w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil)),
+			time.Minute,
+			isFinished,
+		),
+	)
 	for _, c := range doctor.Examine(t.Context(), w.guest.cfg) {
 		require.Equal(t, doctor.OK, c.State, "%+v", c)
 	}

@@ -14,14 +14,14 @@ import (
 	"hutong/internal/party"
 )
 
-// captured is a request of FATE-Flow as scheduler.
+// capturedRequest is a request that FATE-Flow sent as scheduler.
 type capturedRequest struct {
 	Method, Path string
 	Headers      map[string]string
 	Body         json.RawMessage
 }
 
-// send sends it to a party as it was captured, spelling of the headers included.
+// send sends the request to a party as it was captured, including the spelling of its headers.
 func (c capturedRequest) send(n *testParty) bfia.Envelope {
 	n.t.Helper()
 	request, err := http.NewRequestWithContext(n.t.Context(), c.Method, n.url+c.Path, bytes.NewReader(c.Body))
@@ -39,8 +39,8 @@ func (c capturedRequest) send(n *testParty) bfia.Envelope {
 	return env
 }
 
-// TestReplayFateFlowRequests sends what FATE-Flow sent, in its order, to two parties of which neither schedules the job: their containers
-// come up and go, and the job ends well.
+// TestReplayFateFlowRequests sends what FATE-Flow sent, in its order, to two parties of which neither
+// schedules the job: their containers come up and go, and the job ends well.
 func TestReplayFateFlowRequests(t *testing.T) {
 	var wire []capturedRequest
 	require.NoError(t, json.Unmarshal(readVector(t, "fateflow-2.2.0.scheduler-wire.json"), &wire))
@@ -103,12 +103,17 @@ func replayRequests(t *testing.T, wire []capturedRequest, w *partyPair) {
 				require.Equal(t, bfia.JobReady, job)
 				require.Equal(t, "READY READY ", tasks)
 			case bfia.PathStart:
-				n.awaitJob(jobID, time.Minute, func(s bfia.JobStatus) bool { return s.State == bfia.JobRunning })
+				n.awaitJob(
+					jobID,
+					time.Minute,
+					func(s bfia.JobStatus) bool { return s.State == bfia.JobRunning },
+				)
 			case bfia.PathTaskStart:
 				n.awaitJob(jobID, time.Minute, func(s bfia.JobStatus) bool {
-					return len(s.Tasks) == 2 && (s.Tasks[0].TaskID == ref.TaskID || s.Tasks[1].TaskID == ref.TaskID)
+					return len(s.Tasks) == 2 &&
+						(s.Tasks[0].TaskID == ref.TaskID || s.Tasks[1].TaskID == ref.TaskID)
 				})
-			case bfia.PathTaskPoll: // the capture has the last one, which told the end
+			case bfia.PathTaskPoll: // the capture has only the last one, which returned the end
 				require.Eventually(t, func() bool {
 					var result bfia.PollResult
 					require.NoError(t, json.Unmarshal(c.send(n).Data, &result))
@@ -116,7 +121,7 @@ func replayRequests(t *testing.T, wire []capturedRequest, w *partyPair) {
 					return result.Status == bfia.TaskSuccess
 				}, 3*time.Minute, 100*time.Millisecond, "task %s at %s", ref.TaskID, n.cfg.NodeID)
 			case bfia.PathStop:
-				if i < len(wire)-1 { // after a task that ended well: it cleans up, and changes nothing else
+				if i < len(wire)-1 { // after a task that succeeded: it cleans up, and changes nothing else
 					job, _ := state(n)
 					require.Equal(t, bfia.JobRunning, job)
 					continue
@@ -126,14 +131,14 @@ func replayRequests(t *testing.T, wire []capturedRequest, w *partyPair) {
 			}
 		}
 	}
-	// A job that ended is as it was when all of it comes once more.
+	// Sending all requests again does not change a job that has ended.
 	for _, c := range wire {
 		if c.Path != bfia.PathStart {
 			c.send(w.host)
 		}
 	}
 	requireSuccess(t, w.host.status(jobID))
-	// What the containers logged is there after they are gone, by level and by range.
+	// The logs of removed containers can be read by level and by range.
 	task := w.host.status(jobID).Tasks[0].TaskID
 	var lines struct {
 		Num      int
@@ -146,7 +151,12 @@ func replayRequests(t *testing.T, wire []capturedRequest, w *partyPair) {
 	}, time.Minute, 50*time.Millisecond)
 	require.Positive(t, lines.Num)
 	var log struct{ Data string }
-	w.host.mustRequest(http.MethodGet, bfia.PathPlatformLog+fmt.Sprintf("%s&start=%d", query, lines.Num-1), nil, &log)
+	w.host.mustRequest(
+		http.MethodGet,
+		bfia.PathPlatformLog+fmt.Sprintf("%s&start=%d", query, lines.Num-1),
+		nil,
+		&log,
+	)
 	require.NotEmpty(t, log.Data)
 	require.NotContains(t, log.Data, "\n")
 }

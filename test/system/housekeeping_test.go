@@ -23,27 +23,29 @@ import (
 	"hutong/workflows"
 )
 
-// engine connects to a party's namespace.
+// temporalClient returns a client for the party's namespace.
 func (n *testParty) temporalClient() temporal.Client {
 	n.t.Helper()
-	c, err := temporal.Dial(temporal.Options{HostPort: n.cfg.Temporal.Address, Namespace: n.cfg.Temporal.Namespace})
+	c, err := temporal.Dial(
+		temporal.Options{HostPort: n.cfg.Temporal.Address, Namespace: n.cfg.Temporal.Namespace},
+	)
 	require.NoError(n.t, err)
 	n.t.Cleanup(c.Close)
 	return c
 }
 
-// runHousekeeping runs a party's housekeeping now, and tells what it did.
+// runHousekeeping runs the party's housekeeping now, and returns its result.
 func (n *testParty) runHousekeeping() workflows.HousekeepingResult {
 	n.t.Helper()
-	run, err := n.temporalClient().ExecuteWorkflow(n.t.Context(), temporal.StartWorkflowOptions{ID: "housekeeping-now", TaskQueue: activities.ControlQueue},
-		workflows.HousekeepingName)
+	options := temporal.StartWorkflowOptions{ID: "housekeeping-now", TaskQueue: activities.ControlQueue}
+	run, err := n.temporalClient().ExecuteWorkflow(n.t.Context(), options, workflows.HousekeepingName)
 	require.NoError(n.t, err)
 	var done workflows.HousekeepingResult
 	require.NoError(n.t, run.Get(n.t.Context(), &done))
 	return done
 }
 
-// backdate makes a time of a job's rows lie some hours back.
+// backdate moves a time in a job's rows some hours into the past.
 func (n *testParty) backdate(jobID, column string, hours int) {
 	n.t.Helper()
 	path := strings.TrimPrefix(n.cfg.Database.URL.Reveal(), "sqlite://")
@@ -52,12 +54,16 @@ func (n *testParty) backdate(jobID, column string, hours int) {
 	defer func() { require.NoError(n.t, db.Close()) }()
 	then := time.Now().Add(-time.Duration(hours) * time.Hour).UTC().Format("2006-01-02 15:04:05.999999-07:00")
 	for _, table := range []string{"t_job", "t_schedule_job"} {
-		_, err := db.Exec("UPDATE "+table+" SET "+column+" = ? WHERE job_id = ? AND "+column+" IS NOT NULL", then, jobID)
+		_, err := db.Exec(
+			"UPDATE "+table+" SET "+column+" = ? WHERE job_id = ? AND "+column+" IS NOT NULL",
+			then,
+			jobID,
+		)
 		require.NoError(n.t, err)
 	}
 }
 
-// stored is how many objects of a party's storage are outputs or logs of a job.
+// countStoredObjects counts the objects in a party's storage that are outputs or logs of a job.
 func (n *testParty) countStoredObjects(jobID string) (count int) {
 	n.t.Helper()
 	blobs, err := blob.Open(n.t.Context(), n.cfg.Storage.URL.Reveal())
@@ -65,8 +71,9 @@ func (n *testParty) countStoredObjects(jobID string) (count int) {
 	objects, err := blobs.List(n.t.Context(), "")
 	require.NoError(n.t, err)
 	for _, o := range objects {
-		for _, sign := range []string{jobID, bfia.TaskID(jobID, "s1"), bfia.TaskID(jobID, "intersect_rsa_1")} {
-			if strings.Contains(o.Key, sign) {
+		ids := []string{jobID, bfia.TaskID(jobID, "s1"), bfia.TaskID(jobID, "intersect_rsa_1")}
+		for _, id := range ids {
+			if strings.Contains(o.Key, id) {
 				count++
 				break
 			}
@@ -75,7 +82,7 @@ func (n *testParty) countStoredObjects(jobID string) (count int) {
 	return count
 }
 
-// intersection is the seed's job without its training, at two nodes.
+// intersectionJob returns the reference job without its training, at two parties.
 func intersectionJob(t *testing.T, old string) []byte {
 	return editJSON(t, referenceJob(t, true), func(f map[string]any) {
 		dag := f["dag"].(map[string]any)
@@ -96,8 +103,8 @@ func intersectionJob(t *testing.T, old string) []byte {
 	})
 }
 
-// TestRetention: a job that ended longer ago than a party keeps results is gone from that party, as if it had never been.
-// What another job took over of it stays as long as that one, and all else stays.
+// TestRetention checks that housekeeping removes a job from a party when its retention has passed, without a
+// trace. Outputs that another job reuses stay as long as that job. Everything else stays.
 func TestRetention(t *testing.T) {
 	t.Parallel()
 	w := newPartyPair(t, nil)
@@ -124,25 +131,29 @@ func TestRetention(t *testing.T) {
 	task := w.guest.status(second).Tasks[0].TaskID
 	require.Positive(t, w.guest.countStoredObjects(second))
 
-	require.Zero(t, w.guest.runHousekeeping().Removed.Jobs, "all is younger than an hour")
+	require.Zero(t, w.guest.runHousekeeping().Removed.Jobs, "all jobs ended less than an hour ago")
 	remove := func(jobs ...string) {
 		t.Helper()
 		for _, id := range jobs {
 			w.guest.backdate(id, "ended_at", 2)
 		}
 		removed := 0
-		require.Eventually(t, func() bool { // its workflow may still be giving back what it held
+		require.Eventually(t, func() bool { // its workflow may still be releasing reservations
 			removed += w.guest.runHousekeeping().Removed.Jobs
 			return removed == len(jobs)
 		}, time.Minute, 100*time.Millisecond)
-		require.Zero(t, w.guest.runHousekeeping().Removed.Jobs, "again it finds nothing")
+		require.Zero(t, w.guest.runHousekeeping().Removed.Jobs, "the second housekeeping removes nothing")
 		for _, id := range jobs {
 			requireNoRows(t, w.guest, id)
 			for _, path := range []string{bfia.PathPlatformStatusAll, bfia.PathJobOutputs} {
 				env, status := w.guest.request(http.MethodGet, path+"?job_id="+id, nil)
 				require.Equal(t, http.StatusNotFound, status, "%s: %s", path, env.Text())
 			}
-			env, status := w.guest.request(http.MethodPost, bfia.PathPlatformCreateAll, intersectionJob(t, id))
+			env, status := w.guest.request(
+				http.MethodPost,
+				bfia.PathPlatformCreateAll,
+				intersectionJob(t, id),
+			)
 			require.Equal(t, http.StatusNotFound, status, env.Text())
 		}
 	}
@@ -152,15 +163,23 @@ func TestRetention(t *testing.T) {
 	env, status := w.guest.request(http.MethodGet, bfia.PathPlatformLogLines+"?task_id="+task, nil)
 	require.Equal(t, http.StatusNotFound, status, env.Text())
 	require.Equal(t, rows, w.guest.download(w.guest.outputs(heir)[table]))
-	// The other party keeps it for longer, and still tells of it.
+	// The other party has a longer retention, and still has the job.
 	require.Zero(t, w.host.runHousekeeping().Removed.Jobs)
 	requireSuccess(t, w.host.awaitJob(second, time.Minute, isFinished))
 	require.NotEmpty(t, w.host.download(w.host.outputs(second)["intersect_rsa_1 host.0 train_data"]))
 
 	remove(heir)
-	require.Zero(t, w.guest.countStoredObjects(first), "with its last holder it goes")
-	require.NotEmpty(t, w.guest.download(bfia.Output{Namespace: "testspace", Name: "test_guest"}), "what someone uploaded stays")
-	require.True(t, isTaskRunning("s1")(w.guest.status(long)), "what runs stays")
+	require.Zero(
+		t,
+		w.guest.countStoredObjects(first),
+		"reused outputs are removed with the last job that has them",
+	)
+	require.NotEmpty(
+		t,
+		w.guest.download(bfia.Output{Namespace: "testspace", Name: "test_guest"}),
+		"uploaded datasets stay",
+	)
+	require.True(t, isTaskRunning("s1")(w.guest.status(long)), "a running job stays")
 	require.Positive(t, w.guest.countStoredObjects(long))
 	jobs, err := w.guest.database().Jobs(t.Context(), store.JobFilter{})
 	require.NoError(t, err)
@@ -169,31 +188,36 @@ func TestRetention(t *testing.T) {
 	w.guest.awaitJob(long, time.Minute, isFinished)
 }
 
-// TestHousekeepingStartsOnce: each party has one, however many control workers it starts.
+// TestHousekeepingStartsOnce checks that a party has one housekeeping workflow, however many control workers
+// it starts.
 func TestHousekeepingStartsOnce(t *testing.T) {
 	t.Parallel()
 	w := newPartyPair(t, nil)
 	for range 2 {
 		w.guest.startAs(party.Roles{Control: true})
 	}
-	described, err := w.guest.temporalClient().DescribeWorkflowExecution(t.Context(), workflows.HousekeepingID, "")
+	described, err := w.guest.temporalClient().
+		DescribeWorkflowExecution(t.Context(), workflows.HousekeepingID, "")
 	require.NoError(t, err)
 	require.Equal(t, workflows.HousekeepingName, described.WorkflowExecutionInfo.Type.Name)
 	require.Equal(t, "Running", described.WorkflowExecutionInfo.Status.String())
 }
 
-// TestOrphans: while a host's worker is away, an operator terminates a job's workflow, and others leave containers. When it
-// is back it ends what is its own and nobody's, and touches nothing else. Then the rows are ended too, and the other party
-// learns of it.
+// TestOrphans terminates a job's workflow while the runner is stopped, and adds containers of other owners.
+// When the runner starts, it removes the containers that it owns and that no job owns, and no others.
+// Housekeeping then fails the job's rows, and the other party ends its job too.
 func TestOrphans(t *testing.T) {
 	t.Parallel()
 	cli := dockerClient(t)
 	w := newPartyPair(t, nil)
-	w.host.cfg.Runner.Docker.Enabled, w.host.cfg.Runner.Docker.HostNetwork, w.host.cfg.Runner.Process.Allow = party.SwitchOn, true, nil
+	useContainers(w.host.cfg)
 	w.guest.start()
 	w.guest.register(sleepProvider(t), bfia.DeviceProcess)
 	w.host.startAs(party.Roles{API: true, Control: true, Transport: true})
-	w.host.register(editJSON(t, sleepProvider(t), func(f map[string]any) { f["device"] = "docker" }), bfia.DeviceDocker)
+	w.host.register(
+		editJSON(t, sleepProvider(t), func(f map[string]any) { f["device"] = "docker" }),
+		bfia.DeviceDocker,
+	)
 	stop := w.host.startAs(party.Roles{Runner: true})
 	jobID := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(300)}, nil))
 	db := w.host.database()
@@ -205,7 +229,11 @@ func TestOrphans(t *testing.T) {
 		return row.ContainerID != "" && containerState(t, cli, row.ContainerID) == container.StateRunning
 	}, time.Minute, 50*time.Millisecond)
 	stop()
-	require.NoError(t, w.host.temporalClient().TerminateWorkflow(t.Context(), workflows.PartyJobID(jobID), "", "an operator had enough"))
+	require.NoError(
+		t,
+		w.host.temporalClient().
+			TerminateWorkflow(t.Context(), workflows.PartyJobID(jobID), "", "terminated by an operator"),
+	)
 
 	deployment, err := db.DeploymentID(t.Context())
 	require.NoError(t, err)
@@ -214,20 +242,27 @@ func TestOrphans(t *testing.T) {
 		what   string
 		labels map[string]string
 	}{
-		{"ours, of an unknown job", map[string]string{"hutong.node_id": hostNode, "hutong.deployment": deployment}},
+		{"this deployment's, of an unknown job", ownerLabels(hostNode, deployment)},
 		{"without labels", nil},
-		{"another party's", map[string]string{"hutong.node_id": guestNode, "hutong.deployment": deployment}},
-		{"another deployment's of this party", map[string]string{"hutong.node_id": hostNode, "hutong.deployment": "other"}},
-		{"of this party, which does not say of which deployment", map[string]string{"hutong.node_id": hostNode}},
+		{"another party's", ownerLabels(guestNode, deployment)},
+		{"another deployment's of this party", ownerLabels(hostNode, "other")},
+		{"this party's, without a deployment", map[string]string{"hutong.node_id": hostNode}},
 	} {
 		name := fmt.Sprintf("hutong-orphans-%d-%d", os.Getpid(), i)
 		labels := map[string]string{}
 		for label, value := range c.labels {
 			labels[label] = value
-			labels["hutong.run"], labels["hutong.job_id"], labels["hutong.task"] = name, "202609010000009999999", "s1"
-			labels["hutong.role"], labels["hutong.attempt"] = "host.0", "1"
+			labels["hutong.container"], labels["hutong.job_id"] = name, "202609010000009999999"
+			labels["hutong.task"], labels["hutong.role"], labels["hutong.attempt"] = "s1", "host.0", "1"
 		}
-		created, err := cli.ContainerCreate(t.Context(), &container.Config{Image: referenceImage, Labels: labels}, &container.HostConfig{NetworkMode: "none"}, nil, nil, name)
+		created, err := cli.ContainerCreate(
+			t.Context(),
+			&container.Config{Image: referenceImage, Labels: labels},
+			&container.HostConfig{NetworkMode: "none"},
+			nil,
+			nil,
+			name,
+		)
 		require.NoError(t, err)
 		made[c.what] = created.ID
 		t.Cleanup(func() {
@@ -236,15 +271,16 @@ func TestOrphans(t *testing.T) {
 	}
 	w.host.startAs(party.Roles{Runner: true})
 	require.Eventually(t, func() bool {
-		return containerState(t, cli, row.ContainerID) == "" && containerState(t, cli, made["ours, of an unknown job"]) == ""
+		return containerState(t, cli, row.ContainerID) == "" &&
+			containerState(t, cli, made["this deployment's, of an unknown job"]) == ""
 	}, time.Minute, 100*time.Millisecond)
 	for what, id := range made {
-		if what != "ours, of an unknown job" {
+		if what != "this deployment's, of an unknown job" {
 			require.Equal(t, container.StateCreated, containerState(t, cli, id), what)
 		}
 	}
 
-	require.Empty(t, w.host.runHousekeeping().Lost, "it is too young to be taken for lost")
+	require.Empty(t, w.host.runHousekeeping().Lost, "a new job is not considered lost")
 	w.host.backdate(jobID, "created_at", 1)
 	require.Equal(t, []string{jobID}, w.host.runHousekeeping().Lost)
 	s := w.host.status(jobID)
@@ -256,7 +292,12 @@ func TestOrphans(t *testing.T) {
 	requireNoContainers(t, w.guest, jobID, bfia.DeviceProcess)
 }
 
-// there is a container's state, or nothing when there is none.
+// ownerLabels returns the labels that name the owner of a container.
+func ownerLabels(node, deployment string) map[string]string {
+	return map[string]string{"hutong.node_id": node, "hutong.deployment": deployment}
+}
+
+// containerState returns a container's state, or "" when the container does not exist.
 func containerState(t *testing.T, cli *client.Client, id string) container.ContainerState {
 	t.Helper()
 	c, err := cli.ContainerInspect(t.Context(), id)
@@ -267,11 +308,11 @@ func containerState(t *testing.T, cli *client.Client, id string) container.Conta
 	return c.State.Status
 }
 
-// TestSchedulerLost: an operator terminates the scheduler's workflow of a job. The job ends there all the same, and at every
-// party.
+// TestSchedulerLost terminates a job's scheduler workflow. Housekeeping fails the job there, and it ends at
+// every party.
 func TestSchedulerLost(t *testing.T) {
 	t.Parallel()
-	w := startSleepPair(t)
+	w := startSleepPair(t, nil)
 	jobID := w.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(300), "s2": seconds(0)}, nil))
 	for _, n := range []*testParty{w.guest, w.host} {
 		db := n.database()
@@ -280,13 +321,21 @@ func TestSchedulerLost(t *testing.T) {
 			return err == nil && len(tasks) == 2 && tasks[0].ContainerID != ""
 		}, time.Minute, 50*time.Millisecond)
 	}
-	require.NoError(t, w.guest.temporalClient().TerminateWorkflow(t.Context(), workflows.JobID(jobID), "", "an operator had enough"))
+	require.NoError(
+		t,
+		w.guest.temporalClient().
+			TerminateWorkflow(t.Context(), workflows.JobID(jobID), "", "terminated by an operator"),
+	)
 	w.guest.backdate(jobID, "created_at", 1)
 	require.Equal(t, []string{jobID}, w.guest.runHousekeeping().Lost)
 	s := w.guest.status(jobID)
 	require.Equal(t, bfia.JobFinished, s.State)
 	require.Contains(t, s.Reason, "its workflow was terminated")
-	require.Equal(t, []bfia.TaskState{bfia.TaskFailed, bfia.TaskReady}, []bfia.TaskState{s.Tasks[0].State, s.Tasks[1].State})
+	require.Equal(
+		t,
+		[]bfia.TaskState{bfia.TaskFailed, bfia.TaskReady},
+		[]bfia.TaskState{s.Tasks[0].State, s.Tasks[1].State},
+	)
 	for _, n := range []*testParty{w.guest, w.host} {
 		require.Eventually(t, func() bool {
 			job, err := n.database().Job(t.Context(), jobID)

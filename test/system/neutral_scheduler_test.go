@@ -14,15 +14,21 @@ import (
 
 const neutralNode = "JG0100009900000000"
 
-// TestNeutralScheduler has a third node, which plays no role, schedule the guest's jobs: the guest forwards what its users
-// want, and tells them of all parties.
+// TestNeutralScheduler has a third party without a role schedule the guest's jobs. The guest forwards its
+// users' requests, and reports the state of all parties to them.
 func TestNeutralScheduler(t *testing.T) {
 	t.Parallel()
 	neutral := newTestParty(t, neutralNode, testenv.Temporal(t), pairCount.Add(1))
 	neutral.cfg.Routes = party.Routes{}
 	w := newPartyPair(t, func(cfg *party.Config) {
-		cfg.Routes[neutralNode] = party.Route{URL: neutral.url, TransportURL: "http://" + neutral.cfg.Transport.Listen}
-		neutral.cfg.Routes[cfg.NodeID] = party.Route{URL: "http://" + cfg.Listen, TransportURL: "http://" + cfg.Transport.Listen}
+		cfg.Routes[neutralNode] = party.Route{
+			URL:          neutral.url,
+			TransportURL: "http://" + neutral.cfg.Transport.Listen,
+		}
+		neutral.cfg.Routes[cfg.NodeID] = party.Route{
+			URL:          "http://" + cfg.Listen,
+			TransportURL: "http://" + cfg.Transport.Listen,
+		}
 		if cfg.NodeID == guestNode {
 			cfg.Scheduler = neutralNode
 		} else {
@@ -44,7 +50,7 @@ func TestNeutralScheduler(t *testing.T) {
 	s := w.guest.awaitJob(jobID, time.Minute, isFinished)
 	requireSuccess(t, s)
 	require.Equal(t, neutralNode, s.Scheduler)
-	require.Len(t, s.Tasks[0].Parties, 2, "the initiator reads of all parties")
+	require.Len(t, s.Tasks[0].Parties, 2, "the initiator reads the state of all parties")
 	requireSuccess(t, w.host.awaitJob(jobID, time.Minute, isFinished))
 
 	stopped := w.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(60), "s2": seconds(0)}, nil))
@@ -57,11 +63,15 @@ func TestNeutralScheduler(t *testing.T) {
 	for _, n := range []*testParty{w.guest, w.host} {
 		requireNoContainers(t, n, stopped, bfia.DeviceProcess)
 	}
-	// Without a role the guest would hear of its job no more.
-	env, status := w.guest.request(http.MethodPost, bfia.PathPlatformCreateAll, editJSON(t, sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil),
-		func(f map[string]any) {
-			f["config"].(map[string]any)["role"] = map[string]any{"host": []string{hostNode}}
-		}))
+	// Without a role the guest would receive no report of its job.
+	env, status := w.guest.request(
+		http.MethodPost,
+		bfia.PathPlatformCreateAll,
+		editJSON(t, sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil),
+			func(f map[string]any) {
+				f["config"].(map[string]any)["role"] = map[string]any{"host": []string{hostNode}}
+			}),
+	)
 	require.Equal(t, http.StatusBadRequest, status)
 	require.Contains(t, env.Text(), "holds no role")
 }

@@ -10,18 +10,22 @@ import (
 	"hutong/bfia"
 )
 
-// TestOldJob submits a job again after one of its tasks failed: what succeeded is taken over at both parties, what failed
-// runs, and reads the outputs of the first job. A third job takes over all that the second one has; one with another
-// parameter runs that task and what follows.
+// TestOldJob submits a job again after one of its tasks failed. Both parties reuse the tasks that succeeded;
+// the failed one runs and reads the outputs of the first job. A third job reuses all tasks of the second one.
+// A job with another parameter runs that task and those after it.
 func TestOldJob(t *testing.T) {
 	t.Parallel()
-	w := startSleepPair(t)
+	w := startSleepPair(t, nil)
 	job := func(old string, first, last any) []byte {
-		return editJSON(t, sleepJob(t, 3, map[string]any{"s1": seconds(0), "s2": seconds(first), "s3": last}, nil), func(f map[string]any) {
-			if old != "" {
-				f["old_job_id"] = old
-			}
-		})
+		return editJSON(
+			t,
+			sleepJob(t, 3, map[string]any{"s1": seconds(0), "s2": seconds(first), "s3": last}, nil),
+			func(f map[string]any) {
+				if old != "" {
+					f["old_job_id"] = old
+				}
+			},
+		)
 	}
 	reused := func(n *testParty, jobID string) (names []string) {
 		for _, task := range n.status(jobID).Tasks {
@@ -49,7 +53,7 @@ func TestOldJob(t *testing.T) {
 		require.Equal(t, []string{"s1", "s2", "s3"}, reused(n, again))
 		require.Equal(t, []string{"s1"}, reused(n, other))
 		first, third, fourth := n.outputs(failed), n.outputs(again), n.outputs(other)
-		for name, o := range first { // s1 and s2 lie where the first job put them
+		for name, o := range first { // s1 and s2 keep the address that the first job gave them
 			require.Equal(t, o.Name, third[name].Name, name)
 			require.Equal(t, o.Bytes, third[name].Bytes, name)
 		}
@@ -57,7 +61,11 @@ func TestOldJob(t *testing.T) {
 			require.Equal(t, o.TaskName == "s1", o.Name == first[name].Name, name)
 		}
 	}
-	env, status := w.guest.request(http.MethodPost, bfia.PathPlatformCreateAll, job("202001010000000000000", 0, seconds(0)))
+	env, status := w.guest.request(
+		http.MethodPost,
+		bfia.PathPlatformCreateAll,
+		job("202001010000000000000", 0, seconds(0)),
+	)
 	require.Equal(t, http.StatusNotFound, status)
 	require.Contains(t, env.Text(), "old_job_id")
 }

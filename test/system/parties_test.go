@@ -1,5 +1,5 @@
-// Package system tests whole deployments: parties over real HTTP, a real Temporal server, real databases, and the
-// reference provider as processes and in containers.
+// Package system tests whole deployments: parties over real HTTP, a real Temporal server, real databases, and
+// the reference provider as processes and in containers.
 package system
 
 import (
@@ -33,25 +33,25 @@ import (
 const (
 	guestNode = "JG0100001100000010"
 	hostNode  = "JG0110017800000000"
-	// referenceImage is what the seed's registration names.
+	// referenceImage is the image that the captured registration names.
 	referenceImage = "unionpay:2.0.0"
 )
 
 func TestMain(m *testing.M) {
-	// The process device starts this program again as its supervisor.
+	// The process driver starts this program again as its supervisor.
 	if len(os.Args) > 2 && os.Args[1] == "supervise" {
 		os.Exit(process.Supervise(os.Args[2:]))
 	}
 	os.Exit(testenv.Main(m))
 }
 
-// world is a guest and a host in this process.
+// partyPair is a guest and a host that run in this process.
 type partyPair struct {
 	t           *testing.T
 	guest, host *testParty
 }
 
-// node is one party.
+// testParty is one party that runs in this process.
 type testParty struct {
 	t   *testing.T
 	cfg *party.Config
@@ -60,7 +60,8 @@ type testParty struct {
 
 var pairCount atomic.Int32
 
-// newPartyPair starts a guest and a host. change may adapt their configurations.
+// newPartyPair configures a guest and a host and prepares them to be started. change may adapt their
+// configurations.
 func newPartyPair(t *testing.T, change func(*party.Config)) *partyPair {
 	t.Helper()
 	address := testenv.Temporal(t)
@@ -72,7 +73,9 @@ func newPartyPair(t *testing.T, change func(*party.Config)) *partyPair {
 		if n == w.host {
 			other = w.guest
 		}
-		n.cfg.Routes = party.Routes{other.cfg.NodeID: {URL: other.url, TransportURL: "http://" + other.cfg.Transport.Listen}}
+		n.cfg.Routes = party.Routes{
+			other.cfg.NodeID: {URL: other.url, TransportURL: "http://" + other.cfg.Transport.Listen},
+		}
 		if change != nil {
 			change(n.cfg)
 		}
@@ -81,14 +84,14 @@ func newPartyPair(t *testing.T, change func(*party.Config)) *partyPair {
 	return w
 }
 
-// newTestParty is a party of a world that has no routes yet.
-func newTestParty(t *testing.T, id, address string, world int32) *testParty {
+// newTestParty configures a party without routes; pair makes its namespace unique.
+func newTestParty(t *testing.T, id, address string, pair int32) *testParty {
 	t.Helper()
 	cfg := party.Default()
 	cfg.NodeID, cfg.DataDir = id, filepath.Join(t.TempDir(), id)
 	cfg.Listen, cfg.Transport.Listen = testenv.FreeAddress(t), testenv.FreeAddress(t)
 	cfg.Temporal.Address = address
-	cfg.Temporal.Namespace = fmt.Sprintf("test-%d-%d-%s", os.Getpid(), world, strings.ToLower(id))
+	cfg.Temporal.Namespace = fmt.Sprintf("test-%d-%d-%s", os.Getpid(), pair, strings.ToLower(id))
 	cfg.Runner.Docker.Enabled = party.SwitchOff
 	cfg.Runner.Process.Allow = []string{testenv.Binary(t, "provider")}
 	cfg.Runner.StopGrace = 2 * time.Second
@@ -96,24 +99,26 @@ func newTestParty(t *testing.T, id, address string, world int32) *testParty {
 	return &testParty{t: t, cfg: cfg, url: "http://" + cfg.Listen}
 }
 
-// prepare makes what a party needs before it starts.
+// prepare completes the configuration, creates the namespace and migrates the database.
 func (n *testParty) prepare() {
 	n.t.Helper()
 	require.NoError(n.t, n.cfg.Complete())
 	require.NoError(n.t, n.cfg.Validate())
-	engine := n.cfg.Temporal
-	testenv.Namespace(n.t, engine.Address, engine.Namespace)
-	n.t.Cleanup(func() { replayHistories(n.t, engine.Address, engine.Namespace, n.cfg.NodeID) }) // after the parties have stopped
+	temporal := n.cfg.Temporal
+	testenv.Namespace(n.t, temporal.Address, temporal.Namespace)
+	n.t.Cleanup(func() { // after the parties have stopped
+		replayHistories(n.t, temporal.Address, temporal.Namespace, n.cfg.NodeID)
+	})
 	require.NoError(n.t, party.Migrate(n.t.Context(), n.cfg))
 }
 
-// start runs all of a party in this process, until the test ends or stop is called.
+// start starts all roles of a party in this process, until the test ends or stop is called.
 func (n *testParty) start() (stop func()) {
 	n.t.Helper()
 	return n.startAs(party.Roles{API: true, Control: true, Runner: true, Transport: true})
 }
 
-// startAs runs some roles of a party.
+// startAs starts some roles of a party.
 func (n *testParty) startAs(roles party.Roles) (stop func()) {
 	n.t.Helper()
 	p, err := party.Start(n.t.Context(), n.cfg, roles, n.logger())
@@ -131,6 +136,17 @@ func (n *testParty) startAs(roles party.Roles) (stop func()) {
 	return stop
 }
 
+// startSleepPair starts a guest and a host with the Sleep component. change may adapt their configurations.
+func startSleepPair(t *testing.T, change func(*party.Config)) *partyPair {
+	t.Helper()
+	w := newPartyPair(t, change)
+	for _, n := range []*testParty{w.guest, w.host} {
+		n.start()
+		n.register(sleepProvider(t), bfia.DeviceProcess)
+	}
+	return w
+}
+
 func (n *testParty) logger() *slog.Logger {
 	if testing.Verbose() {
 		return slog.New(slog.NewTextHandler(os.Stderr, nil))
@@ -138,7 +154,7 @@ func (n *testParty) logger() *slog.Logger {
 	return slog.New(slog.DiscardHandler)
 }
 
-// ask sends a request and gives its envelope.
+// request sends a request and returns the envelope and the HTTP status of its answer.
 func (n *testParty) request(method, path string, body []byte, headers ...string) (bfia.Envelope, int) {
 	n.t.Helper()
 	req, err := http.NewRequestWithContext(n.t.Context(), method, n.url+path, bytes.NewReader(body))
@@ -157,7 +173,7 @@ func (n *testParty) request(method, path string, body []byte, headers ...string)
 	return env, resp.StatusCode
 }
 
-// good is ask where only success will do.
+// mustRequest sends a request that must succeed, and decodes the answer's data.
 func (n *testParty) mustRequest(method, path string, body []byte, data any) {
 	n.t.Helper()
 	env, _ := n.request(method, path, body)
@@ -167,7 +183,7 @@ func (n *testParty) mustRequest(method, path string, body []byte, data any) {
 	}
 }
 
-// register registers the provider of a registration, for device process under the reference provider's program.
+// register registers a provider; on the device process it runs the reference provider's program.
 func (n *testParty) register(registration []byte, device bfia.Device) {
 	n.t.Helper()
 	if device == bfia.DeviceProcess {
@@ -180,7 +196,7 @@ func (n *testParty) register(registration []byte, device bfia.Device) {
 	require.True(n.t, env.OK(), env.Text())
 }
 
-// upload sends one of the breast cancer files.
+// upload uploads one of the breast cancer files.
 func (n *testParty) upload(file, namespace, name string) {
 	n.t.Helper()
 	var body bytes.Buffer
@@ -196,11 +212,17 @@ func (n *testParty) upload(file, namespace, name string) {
 		require.NoError(n.t, form.WriteField(field, value))
 	}
 	require.NoError(n.t, form.Close())
-	env, _ := n.request(http.MethodPost, bfia.PathComponentFile, body.Bytes(), "Content-Type", form.FormDataContentType())
+	env, _ := n.request(
+		http.MethodPost,
+		bfia.PathComponentFile,
+		body.Bytes(),
+		"Content-Type",
+		form.FormDataContentType(),
+	)
 	require.True(n.t, env.OK(), env.Text())
 }
 
-// submit submits a job and gives its id.
+// submit submits a job and returns its id.
 func (n *testParty) submit(document []byte) string {
 	n.t.Helper()
 	var created bfia.JobCreated
@@ -209,7 +231,7 @@ func (n *testParty) submit(document []byte) string {
 	return created.JobID
 }
 
-// logFailures logs why jobs of this party did not go well.
+// logFailures logs the state and reason of all tasks of this party.
 func (n *testParty) logFailures() {
 	n.t.Helper()
 	jobs, err := n.database().Jobs(n.t.Context(), store.JobFilter{})
@@ -218,7 +240,16 @@ func (n *testParty) logFailures() {
 		tasks, err := n.database().Tasks(n.t.Context(), job.JobID)
 		require.NoError(n.t, err)
 		for _, task := range tasks {
-			n.t.Logf("job %s %s task %s %s.%d %s: %s", job.JobID, job.Reason, task.Name, task.Role, task.RoleIndex, task.State, task.Reason)
+			n.t.Logf(
+				"job %s %s task %s %s.%d %s: %s",
+				job.JobID,
+				job.Reason,
+				task.Name,
+				task.Role,
+				task.RoleIndex,
+				task.State,
+				task.Reason,
+			)
 		}
 	}
 }
@@ -230,8 +261,12 @@ func (n *testParty) status(jobID string) bfia.JobStatus {
 	return status
 }
 
-// await waits until a job's status is as wanted.
-func (n *testParty) awaitJob(jobID string, limit time.Duration, wanted func(bfia.JobStatus) bool) bfia.JobStatus {
+// awaitJob waits until a job's status satisfies a condition, and returns that status.
+func (n *testParty) awaitJob(
+	jobID string,
+	limit time.Duration,
+	wanted func(bfia.JobStatus) bool,
+) bfia.JobStatus {
 	n.t.Helper()
 	deadline := time.Now().Add(limit)
 	for {
@@ -241,7 +276,7 @@ func (n *testParty) awaitJob(jobID string, limit time.Duration, wanted func(bfia
 		}
 		if time.Now().After(deadline) {
 			text, _ := json.MarshalIndent(status, "", "  ")
-			n.t.Fatalf("job %s is not as wanted after %s: %s", jobID, limit, text)
+			n.t.Fatalf("job %s did not reach the expected status within %s: %s", jobID, limit, text)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
@@ -260,7 +295,7 @@ func isTaskRunning(task string) func(bfia.JobStatus) bool {
 	}
 }
 
-// requireSuccess checks that a job and all parts of all its tasks ended well.
+// requireSuccess checks that a job and all parts of all its tasks succeeded.
 func requireSuccess(t *testing.T, s bfia.JobStatus) {
 	t.Helper()
 	require.Equal(t, bfia.JobFinished, s.State)
@@ -273,7 +308,7 @@ func requireSuccess(t *testing.T, s bfia.JobStatus) {
 	}
 }
 
-// outputs are what a job left at a party, by task, role and the component's name for it.
+// outputs returns a job's outputs at a party, by task, role and output name.
 func (n *testParty) outputs(jobID string) map[string]bfia.Output {
 	n.t.Helper()
 	var list struct{ Outputs []bfia.Output }
@@ -287,7 +322,12 @@ func (n *testParty) outputs(jobID string) map[string]bfia.Output {
 
 func (n *testParty) download(o bfia.Output) string {
 	n.t.Helper()
-	resp, err := http.Get(n.url + bfia.PathDataDownload + "?" + url.Values{"namespace": {o.Namespace}, "name": {o.Name}}.Encode())
+	resp, err := http.Get(
+		n.url + bfia.PathDataDownload + "?" + url.Values{
+			"namespace": {o.Namespace},
+			"name":      {o.Name},
+		}.Encode(),
+	)
 	require.NoError(n.t, err)
 	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)
@@ -296,7 +336,7 @@ func (n *testParty) download(o bfia.Output) string {
 	return string(b)
 }
 
-// database opens a party's own database beside it.
+// database opens a second connection to the party's database.
 func (n *testParty) database() *store.Store {
 	n.t.Helper()
 	db, err := store.Open(n.t.Context(), n.cfg.Database.URL.Reveal())
@@ -305,7 +345,7 @@ func (n *testParty) database() *store.Store {
 	return db
 }
 
-// vector reads a captured request.
+// readVector reads a captured request from testdata/vectors.
 func readVector(t testing.TB, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(testenv.Root(t), "testdata", "vectors", name))
@@ -313,7 +353,7 @@ func readVector(t testing.TB, name string) []byte {
 	return b
 }
 
-// edit changes a JSON document.
+// editJSON returns a changed copy of a JSON object.
 func editJSON(t testing.TB, document []byte, change func(map[string]any)) []byte {
 	t.Helper()
 	var fields map[string]any
@@ -324,7 +364,8 @@ func editJSON(t testing.TB, document []byte, change func(map[string]any)) []byte
 	return b
 }
 
-// referenceJob is the seed's job, with the host at another node when apart is set.
+// referenceJob returns the captured job of intersection and boosting, with the host at another party when
+// apart is set.
 func referenceJob(t testing.TB, apart bool) []byte {
 	document := readVector(t, "job_create_all.request.json")
 	if !apart {
@@ -335,20 +376,27 @@ func referenceJob(t testing.TB, apart bool) []byte {
         "`+hostNode+`"`), 1)
 }
 
-// sleepProvider describes the provider's test component Sleep, for both roles.
+// sleepProvider returns a registration of the reference provider's test component Sleep, for both roles.
 func sleepProvider(t testing.TB) []byte {
 	t.Helper()
-	b, err := json.Marshal(map[string]any{"name": "test", "version": "1", "device": "process", "protocol": "bfia",
-		"metadata": map[string]any{"image": referenceImage}, "components_description": map[string]any{"Sleep": map[string]any{
-			"componentName": "Sleep", "title": "Sleep", "provider": "test", "version": "1", "roleList": []string{"guest", "host"},
-			"storageEngine": []string{"file"}, "inputParam": []any{},
-			"inputData":  []any{map[string]any{"name": "in", "category": "dataset"}},
-			"outputData": []any{map[string]any{"name": "out", "category": "dataset"}}, "result": []any{}}}})
+	b, err := json.Marshal(
+		map[string]any{"name": "test", "version": "1", "device": "process", "protocol": "bfia",
+			"metadata": map[string]any{
+				"image": referenceImage,
+			}, "components_description": map[string]any{"Sleep": map[string]any{
+				"componentName": "Sleep", "title": "Sleep", "provider": "test", "version": "1",
+				"roleList": []string{"guest", "host"}, "storageEngine": []string{"file"}, "inputParam": []any{},
+				"inputData": []any{map[string]any{"name": "in", "category": "dataset"}},
+				"outputData": []any{
+					map[string]any{"name": "out", "category": "dataset"},
+				}, "result": []any{}}}},
+	)
 	require.NoError(t, err)
 	return b
 }
 
-// sleepJob is a chain of Sleep tasks named s1, s2, …; params gives each role's parameters by task.
+// sleepJob returns a job with a chain of Sleep tasks s1, s2, …, with common parameters and those of each role
+// by task.
 func sleepJob(t testing.TB, tasks int, common map[string]any, roles map[string]map[string]any) []byte {
 	t.Helper()
 	var components []any
@@ -357,23 +405,35 @@ func sleepJob(t testing.TB, tasks int, common map[string]any, roles map[string]m
 		if i > 1 {
 			input = []any{map[string]string{"type": "dataset", "key": fmt.Sprintf("s%d.out", i-1)}}
 		}
-		components = append(components, map[string]any{"name": fmt.Sprintf("s%d", i), "componentName": "Sleep", "provider": "test",
-			"version": "1", "input": input, "output": []any{map[string]string{"type": "dataset", "key": "out"}}})
+		components = append(
+			components,
+			map[string]any{"name": fmt.Sprintf("s%d", i), "componentName": "Sleep", "provider": "test",
+				"version": "1", "input": input,
+				"output": []any{map[string]string{"type": "dataset", "key": "out"}}},
+		)
 	}
 	params := map[string]any{"common": common}
 	for role, values := range roles {
 		params[role] = map[string]any{"0": values}
 	}
-	b, err := json.Marshal(map[string]any{"flow_id": "sleep", "dag": map[string]any{"version": "2.0", "components": components},
-		"config": map[string]any{"version": "2.0.0", "initiator": map[string]string{"role": "guest", "node_id": guestNode},
-			"role":       map[string]any{"guest": []string{guestNode}, "host": []string{hostNode}},
-			"job_params": map[string]any{"common": map[string]any{"sync_type": "callback"}}, "task_params": params}})
+	b, err := json.Marshal(
+		map[string]any{"flow_id": "sleep", "dag": map[string]any{"version": "2.0", "components": components},
+			"config": map[string]any{
+				"version":   "2.0.0",
+				"initiator": map[string]string{"role": "guest", "node_id": guestNode},
+				"role":      map[string]any{"guest": []string{guestNode}, "host": []string{hostNode}},
+				"job_params": map[string]any{
+					"common": map[string]any{"sync_type": "callback"},
+				},
+				"task_params": params,
+			}},
+	)
 	require.NoError(t, err)
 	return b
 }
 
-// docker answers with a client, the reference provider's image being there under the seed's name. Without an engine the
-// test is skipped, or fails where one is required.
+// dockerClient returns a client of the Docker Engine and loads the reference provider's image under the name
+// of the captured registration. Without a Docker Engine the test is skipped, or fails where one is required.
 func dockerClient(t *testing.T) *client.Client {
 	t.Helper()
 	cli, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
@@ -381,7 +441,7 @@ func dockerClient(t *testing.T) *client.Client {
 	t.Cleanup(func() { _ = cli.Close() })
 	if _, err := cli.Ping(t.Context()); err != nil {
 		if os.Getenv("HUTONG_REQUIRE_DOCKER") == "1" {
-			t.Fatalf("a Docker Engine is required: %v", err)
+			t.Fatalf("HUTONG_REQUIRE_DOCKER=1, but no Docker Engine answers: %v", err)
 		}
 		t.Skipf("no Docker Engine answers: %v", err)
 	}

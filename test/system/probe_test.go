@@ -15,20 +15,25 @@ import (
 
 // probe runs `hutong job probe` at the guest.
 func (w *partyPair) probe(args ...string) (out string, err error) {
-	cmd := exec.CommandContext(w.t.Context(), testenv.Binary(w.t, "hutong"), append([]string{"--url", w.guest.url, "job", "probe"}, args...)...)
+	cmd := exec.CommandContext(
+		w.t.Context(),
+		testenv.Binary(w.t, "hutong"),
+		append([]string{"--url", w.guest.url, "job", "probe"}, args...)...)
 	text, err := cmd.CombinedOutput()
 	return string(text), err
 }
 
 func (w *partyPair) registerReference() {
-	registration, err := os.ReadFile(filepath.Join(testenv.Root(w.t), "providers", "reference", "provider.json"))
+	registration, err := os.ReadFile(
+		filepath.Join(testenv.Root(w.t), "providers", "reference", "provider.json"),
+	)
 	require.NoError(w.t, err)
 	for _, n := range []*testParty{w.guest, w.host} {
 		n.register(registration, bfia.DeviceProcess)
 	}
 }
 
-// TestProbe tries out two parties between which all is well.
+// TestProbe probes two healthy parties.
 func TestProbe(t *testing.T) {
 	t.Parallel()
 	w := newPartyPair(t, nil)
@@ -36,7 +41,7 @@ func TestProbe(t *testing.T) {
 	w.host.start()
 	out, err := w.probe(hostNode)
 	require.Error(t, err)
-	require.Contains(t, out, `provider: "hutong" is not registered`, "it says what is missing")
+	require.Contains(t, out, `provider: "hutong" is not registered`, "the missing provider is named")
 	w.registerReference()
 	out, err = w.probe(hostNode)
 	require.NoError(t, err, out)
@@ -47,7 +52,7 @@ func TestProbe(t *testing.T) {
 	require.Contains(t, out, "the route table has no node JG0199999900000000")
 }
 
-// TestProbeFindsUnreachableTransport: the guest's route to the host's transport leads nowhere.
+// TestProbeFindsUnreachableTransport has a guest whose route to the host's transport leads to a closed port.
 func TestProbeFindsUnreachableTransport(t *testing.T) {
 	t.Parallel()
 	w := newPartyPair(t, func(c *party.Config) {

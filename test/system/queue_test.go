@@ -16,30 +16,25 @@ import (
 	"hutong/store"
 )
 
-// startSleepPairWith is a world with the component Sleep.
-func startSleepPairWith(t *testing.T, change func(*party.Config)) *partyPair {
-	t.Helper()
-	w := newPartyPair(t, change)
-	for _, n := range []*testParty{w.guest, w.host} {
-		n.start()
-		n.register(sleepProvider(t), bfia.DeviceProcess)
-	}
-	return w
-}
-
-// sleeping is a job of one task that sleeps; params stand in job_params.common.
+// sleepFor returns a job of one task that sleeps. params are added to job_params.common.
 func sleepFor(t *testing.T, d time.Duration, params map[string]any) []byte {
-	return editJSON(t, sleepJob(t, 1, map[string]any{"s1": map[string]any{"seconds": fmt.Sprintf("%g", d.Seconds())}}, nil), func(fields map[string]any) {
-		common := fields["config"].(map[string]any)["job_params"].(map[string]any)["common"].(map[string]any)
-		for k, v := range params {
-			common[k] = v
-		}
-	})
+	return editJSON(
+		t,
+		sleepJob(t, 1, map[string]any{"s1": map[string]any{"seconds": fmt.Sprintf("%g", d.Seconds())}}, nil),
+		func(fields map[string]any) {
+			jobParams := fields["config"].(map[string]any)["job_params"].(map[string]any)
+			common := jobParams["common"].(map[string]any)
+			for k, v := range params {
+				common[k] = v
+			}
+		},
+	)
 }
 
-// Jobs beyond a party's limit wait, tell why and where, start by priority, and can be moved and stopped while they wait.
+// TestQueue submits more jobs than a party's limit. They wait with a reason and a position, start by
+// priority, and can be reprioritized and stopped while they wait.
 func TestQueue(t *testing.T) {
-	w := startSleepPairWith(t, func(c *party.Config) {
+	w := startSleepPair(t, func(c *party.Config) {
 		if c.NodeID == guestNode {
 			c.Jobs.MaxJobs = 1
 		}
@@ -59,27 +54,45 @@ func TestQueue(t *testing.T) {
 	assert.Equal(t, 5, s.Queued.Priority)
 	w.guest.awaitJob(second, time.Minute, place(2))
 	w.guest.awaitJob(third, time.Minute, place(3))
-	w.guest.mustRequest(http.MethodPost, bfia.PathPlatformPriority, []byte(`{"job_id":"`+third+`","priority":9}`), nil)
+	w.guest.mustRequest(
+		http.MethodPost,
+		bfia.PathPlatformPriority,
+		[]byte(`{"job_id":"`+third+`","priority":9}`),
+		nil,
+	)
 	w.guest.awaitJob(third, time.Minute, place(1))
 
 	w.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+second+`"}`), nil)
 	s = w.guest.awaitJob(second, time.Minute, isFinished)
-	assert.Nil(t, s.StartedAt, "it was stopped while it waited")
+	assert.Nil(t, s.StartedAt, "the job was stopped while it waited")
 	assert.Equal(t, bfia.TaskReady, s.Tasks[0].State)
 
 	w.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+first+`"}`), nil)
-	a, b := w.guest.awaitJob(third, time.Minute, isFinished), w.guest.awaitJob(fourth, time.Minute, isFinished)
+	a, b := w.guest.awaitJob(
+		third,
+		time.Minute,
+		isFinished,
+	), w.guest.awaitJob(
+		fourth,
+		time.Minute,
+		isFinished,
+	)
 	requireSuccess(t, a)
 	requireSuccess(t, b)
-	assert.False(t, b.StartedAt.Before(*a.StartedAt), "the one of the higher priority started first")
-	env, _ := w.guest.request(http.MethodPost, bfia.PathPlatformPriority, []byte(`{"job_id":"`+third+`","priority":1}`))
+	assert.False(t, b.StartedAt.Before(*a.StartedAt), "the job of higher priority started first")
+	env, _ := w.guest.request(
+		http.MethodPost,
+		bfia.PathPlatformPriority,
+		[]byte(`{"job_id":"`+third+`","priority":1}`),
+	)
 	assert.Equal(t, bfia.CodeConflict, env.Code)
 }
 
-// Jobs of two schedulers that want all of what both parties have run one after the other: none holds half of what another
-// needs. Each party's limits are what its hosts have.
+// TestReservationsAreAllOrNothing submits jobs of two schedulers that each need all resources of both
+// parties. They run one after the other: no job holds part of what another needs. Each party's limit is the
+// resources of its runners.
 func TestReservationsAreAllOrNothing(t *testing.T) {
-	w := startSleepPairWith(t, func(c *party.Config) { c.Runner.CPU, c.Runner.Slots = 2, 2 })
+	w := startSleepPair(t, func(c *party.Config) { c.Runner.CPU, c.Runner.Slots = 2, 2 })
 	all := map[string]any{"resources": map[string]any{"cpu": 1.5, "memory": -1, "disk": -1}}
 	var mu sync.Mutex
 	jobs := map[string]*testParty{}
@@ -113,7 +126,14 @@ func TestReservationsAreAllOrNothing(t *testing.T) {
 		}
 		slices.SortFunc(rows, func(a, b store.Task) int { return a.StartedAt.Compare(*b.StartedAt) })
 		for i := 1; i < len(rows); i++ {
-			assert.False(t, rows[i].StartedAt.Before(*rows[i-1].EndedAt), "%s: %s ran beside %s", n.cfg.NodeID, rows[i].JobID, rows[i-1].JobID)
+			assert.False(
+				t,
+				rows[i].StartedAt.Before(*rows[i-1].EndedAt),
+				"%s: %s ran at the same time as %s",
+				n.cfg.NodeID,
+				rows[i].JobID,
+				rows[i-1].JobID,
+			)
 		}
 		uses, err := n.database().RunnerUses(t.Context())
 		require.NoError(t, err)
@@ -121,13 +141,14 @@ func TestReservationsAreAllOrNothing(t *testing.T) {
 		require.Eventually(t, func() bool {
 			uses, err = n.database().RunnerUses(t.Context())
 			return err == nil && uses[0].UsedSlots == 0
-		}, time.Minute, 50*time.Millisecond, "all room is given back")
+		}, time.Minute, 50*time.Millisecond, "reservations were not released")
 	}
 }
 
-// What a party could never run is refused at once by it, with the numbers, and created nowhere.
+// TestJobThatNeverFits submits jobs that would not fit even on idle runners: they are rejected at once, with
+// the numbers.
 func TestJobThatNeverFits(t *testing.T) {
-	w := startSleepPairWith(t, func(c *party.Config) { c.Runner.CPU = 2 })
+	w := startSleepPair(t, func(c *party.Config) { c.Runner.CPU = 2 })
 	env, _ := w.guest.request(http.MethodPost, bfia.PathPlatformCreateAll,
 		sleepFor(t, 0, map[string]any{"resources": map[string]any{"cpu": 3, "memory": -1, "disk": -1}}))
 	require.False(t, env.OK())
@@ -138,7 +159,8 @@ func TestJobThatNeverFits(t *testing.T) {
 	assert.Contains(t, env.Text(), "lacks the label gpu=1")
 }
 
-// Jobs that wait for room hear of a host that comes, and of one that takes new runs again.
+// TestRunnerComesOnline checks that a waiting job starts when a runner comes online, and when one is
+// undrained.
 func TestRunnerComesOnline(t *testing.T) {
 	w := newPartyPair(t, nil)
 	w.host.start()
@@ -147,21 +169,34 @@ func TestRunnerComesOnline(t *testing.T) {
 		n.register(sleepProvider(t), bfia.DeviceProcess)
 	}
 	jobID := w.guest.submit(sleepFor(t, 0, nil))
-	s := w.guest.awaitJob(jobID, time.Minute, func(s bfia.JobStatus) bool { return s.Queued != nil && s.Queued.Reason != "asks the parties for room" })
+	s := w.guest.awaitJob(
+		jobID,
+		time.Minute,
+		func(s bfia.JobStatus) bool { return s.Queued != nil && s.Queued.Reason != "asks the parties for room" },
+	)
 	assert.Equal(t, guestNode+": no runner host is there", s.Queued.Reason)
 	w.guest.startAs(party.Roles{Runner: true})
-	came := time.Now()
+	started := time.Now()
 	requireSuccess(t, w.guest.awaitJob(jobID, time.Minute, isFinished))
-	t.Logf("it has run %s after the host came", time.Since(came))
+	t.Logf("the job ended %s after the runner came online", time.Since(started))
 
 	hosts, err := w.guest.database().Runners(t.Context(), time.Now().Add(-time.Minute))
 	require.NoError(t, err)
 	drain := func(draining bool) {
-		w.guest.mustRequest(http.MethodPost, "/v2/runner/drain", fmt.Appendf(nil, `{"runner_id":%q,"draining":%t}`, hosts[0].RunnerID, draining), nil)
+		w.guest.mustRequest(
+			http.MethodPost,
+			"/v2/runner/drain",
+			fmt.Appendf(nil, `{"runner_id":%q,"draining":%t}`, hosts[0].RunnerID, draining),
+			nil,
+		)
 	}
 	drain(true)
 	jobID = w.guest.submit(sleepFor(t, 0, nil))
-	s = w.guest.awaitJob(jobID, time.Minute, func(s bfia.JobStatus) bool { return s.Queued != nil && s.Queued.Reason != "asks the parties for room" })
+	s = w.guest.awaitJob(
+		jobID,
+		time.Minute,
+		func(s bfia.JobStatus) bool { return s.Queued != nil && s.Queued.Reason != "asks the parties for room" },
+	)
 	assert.Contains(t, s.Queued.Reason, "takes nothing new")
 	drain(false)
 	requireSuccess(t, w.guest.awaitJob(jobID, time.Minute, isFinished))

@@ -22,7 +22,8 @@ import (
 	"hutong/workflows"
 )
 
-// TestReferenceJob runs the seed's registration and job, byte for byte: both roles on one node, and the host on another one.
+// TestReferenceJob runs the captured registration and job, byte for byte: both roles at one party, then at
+// two parties.
 func TestReferenceJob(t *testing.T) {
 	for _, device := range []bfia.Device{bfia.DeviceProcess, bfia.DeviceDocker} {
 		t.Run(string(device), func(t *testing.T) {
@@ -35,7 +36,7 @@ func TestReferenceJob(t *testing.T) {
 					t.Cleanup(func() { removeNetwork(t, cfg.NodeID) })
 				}
 				if cfg.NodeID == hostNode && device == bfia.DeviceProcess {
-					cfg.Database.URL = party.Secret(storetest.Postgres(t)) // one of each
+					cfg.Database.URL = party.Secret(storetest.Postgres(t)) // the guest has SQLite
 				}
 			})
 			w.guest.start()
@@ -66,18 +67,24 @@ func TestReferenceJob(t *testing.T) {
 	}
 }
 
-// requireResults looks at what the parties got.
+// requireResults checks the outputs and logs of the reference job at both parties.
 func requireResults(t *testing.T, guest, host *testParty, jobID string) {
 	t.Helper()
 	g, h := guest.outputs(jobID), host.outputs(jobID)
-	for _, name := range []string{"intersect_rsa_1 guest.0 train_data", "intersect_rsa_1 guest.0 train-intersection",
-		"hetero_secureboost_1 guest.0 train_data", "hetero_secureboost_1 guest.0 model", "hetero_secureboost_1 guest.0 train-loss",
-		"hetero_secureboost_1 guest.0 train-auc", "hetero_secureboost_1 guest.0 train-ks"} {
+	for _, name := range []string{
+		"intersect_rsa_1 guest.0 train_data", "intersect_rsa_1 guest.0 train-intersection",
+		"hetero_secureboost_1 guest.0 train_data", "hetero_secureboost_1 guest.0 model",
+		"hetero_secureboost_1 guest.0 train-loss", "hetero_secureboost_1 guest.0 train-auc",
+		"hetero_secureboost_1 guest.0 train-ks",
+	} {
 		require.Contains(t, g, name)
 	}
 	require.Contains(t, h, "hetero_secureboost_1 host.0 model")
 	var auc struct{ Value float64 }
-	require.NoError(t, json.Unmarshal([]byte(guest.download(g["hetero_secureboost_1 guest.0 train-auc"])), &auc))
+	require.NoError(
+		t,
+		json.Unmarshal([]byte(guest.download(g["hetero_secureboost_1 guest.0 train-auc"])), &auc),
+	)
 	require.GreaterOrEqual(t, auc.Value, 0.99)
 
 	guestIDs := readIDs(t, guest.download(g["intersect_rsa_1 guest.0 train_data"]))
@@ -86,14 +93,24 @@ func requireResults(t *testing.T, guest, host *testParty, jobID string) {
 
 	var lines struct{ Num int }
 	task := g["hetero_secureboost_1 guest.0 model"].TaskID
-	guest.mustRequest(http.MethodGet, bfia.PathPlatformLogLines+"?log_level=info&role=guest.0&task_id="+task, nil, &lines)
+	guest.mustRequest(
+		http.MethodGet,
+		bfia.PathPlatformLogLines+"?log_level=info&role=guest.0&task_id="+task,
+		nil,
+		&lines,
+	)
 	require.Positive(t, lines.Num)
 	var log struct{ Data string }
-	guest.mustRequest(http.MethodGet, bfia.PathPlatformLog+"?log_level=info&start=0&length=100&role=guest.0&task_id="+task, nil, &log)
+	guest.mustRequest(
+		http.MethodGet,
+		bfia.PathPlatformLog+"?log_level=info&start=0&length=100&role=guest.0&task_id="+task,
+		nil,
+		&log,
+	)
 	require.Contains(t, log.Data, "input read")
 }
 
-// ids is the id column of a CSV file.
+// readIDs returns the id column of a CSV file.
 func readIDs(t *testing.T, csv string) []string {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(csv), "\n")
@@ -111,7 +128,7 @@ func readIDs(t *testing.T, csv string) []string {
 	return list
 }
 
-// requireNoContainers sees to it that a job's end leaves neither containers nor run folders.
+// requireNoContainers waits until a job has neither containers nor container folders at a party.
 func requireNoContainers(t *testing.T, n *testParty, jobID string, device bfia.Device) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -119,15 +136,18 @@ func requireNoContainers(t *testing.T, n *testParty, jobID string, device bfia.D
 			left, err := filepath.Glob(filepath.Join(n.cfg.DataDir, "runs", "*"+jobID+"*"))
 			return err == nil && len(left) == 0
 		}
-		left, err := dockerClient(t).ContainerList(t.Context(), container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("name", jobID))})
+		ofJob := container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("name", jobID))}
+		left, err := dockerClient(t).ContainerList(t.Context(), ofJob)
 		return err == nil && len(left) == 0
-	}, 20*time.Second, 100*time.Millisecond, "runs of job %s are left at %s", jobID, n.cfg.NodeID)
+	}, 20*time.Second, 100*time.Millisecond, "containers of job %s are left at %s", jobID, n.cfg.NodeID)
 }
 
-// requireWorkflowSuccess sees to it that Temporal's UI tells the job's end.
+// requireWorkflowSuccess checks the result of a workflow and its search attribute for the state.
 func requireWorkflowSuccess(t *testing.T, n *testParty, workflowID string) {
 	t.Helper()
-	c, err := temporal.Dial(temporal.Options{HostPort: n.cfg.Temporal.Address, Namespace: n.cfg.Temporal.Namespace})
+	c, err := temporal.Dial(
+		temporal.Options{HostPort: n.cfg.Temporal.Address, Namespace: n.cfg.Temporal.Namespace},
+	)
 	require.NoError(t, err)
 	defer c.Close()
 	var result workflows.Result
@@ -140,18 +160,23 @@ func requireWorkflowSuccess(t *testing.T, n *testParty, workflowID string) {
 	require.Equal(t, workflows.OutcomeSuccess, state)
 }
 
-// requireMemo sees to it that the engine's own lists say why a job did not go well.
+// requireMemo checks that a workflow's memo has the reason why its job failed.
 func requireMemo(t *testing.T, n *testParty, workflowID, want string) {
 	t.Helper()
-	c, err := temporal.Dial(temporal.Options{HostPort: n.cfg.Temporal.Address, Namespace: n.cfg.Temporal.Namespace})
+	c, err := temporal.Dial(
+		temporal.Options{HostPort: n.cfg.Temporal.Address, Namespace: n.cfg.Temporal.Namespace},
+	)
 	require.NoError(t, err)
 	defer c.Close()
-	// The job's rows tell its end before the workflow's last step has ended.
+	// The job's rows have its end before the last workflow task completes.
 	require.NoError(t, c.GetWorkflow(t.Context(), workflowID, "").Get(t.Context(), nil))
 	described, err := c.DescribeWorkflow(t.Context(), workflowID, "")
 	require.NoError(t, err)
 	var memo string
-	require.NoError(t, converter.GetDefaultDataConverter().FromPayload(described.Memo.GetFields()["explanation"], &memo))
+	require.NoError(
+		t,
+		converter.GetDefaultDataConverter().FromPayload(described.Memo.GetFields()["explanation"], &memo),
+	)
 	require.Equal(t, want, memo)
 }
 
@@ -159,7 +184,7 @@ func removeNetwork(t *testing.T, nodeID string) {
 	d, err := docker.New(docker.Options{NodeID: nodeID})
 	require.NoError(t, err)
 	defer func() { _ = d.Close() }()
-	// Another test, or the machine's own Hutong, may use it still.
+	// Another test, or a party that runs on this machine, may still use it.
 	if err := d.RemoveNetwork(t.Context()); err != nil {
 		_, _ = os.Stderr.WriteString(err.Error() + "\n")
 	}

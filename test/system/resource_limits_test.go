@@ -30,17 +30,18 @@ import (
 	"hutong/test/testenv"
 )
 
-// limitsImage is the provider's image for these tests: its tag is nobody else's.
+// limitsImage names the provider's image for these tests; no other test uses this tag.
 const limitsImage = "hutong-test-limits:1"
 
-// limited starts a guest and a host, each with the Sleep component; the host runs it in containers where docker is set.
+// startLimitedPair starts a guest and a host with the Sleep component. With inContainers the host runs it in
+// containers.
 func startLimitedPair(t *testing.T, inContainers bool, change func(*party.Config)) *partyPair {
 	w := newPartyPair(t, func(cfg *party.Config) {
 		if change != nil {
 			change(cfg)
 		}
 		if inContainers && cfg.NodeID == hostNode {
-			cfg.Runner.Docker.Enabled, cfg.Runner.Docker.HostNetwork, cfg.Runner.Process.Allow = party.SwitchOn, true, nil
+			useContainers(cfg)
 		}
 	})
 	w.guest.start()
@@ -56,19 +57,26 @@ func startLimitedPair(t *testing.T, inContainers bool, change func(*party.Config
 	return w
 }
 
-// containerProvider is [sleepProvider] in an image.
+// useContainers has a party run its tasks in containers on the host network, and no processes.
+func useContainers(cfg *party.Config) {
+	cfg.Runner.Docker.Enabled, cfg.Runner.Docker.HostNetwork = party.SwitchOn, true
+	cfg.Runner.Process.Allow = nil
+}
+
+// containerProvider returns the registration [sleepProvider] for containers of an image.
 func containerProvider(t testing.TB, name string) []byte {
 	return editJSON(t, sleepProvider(t), func(f map[string]any) {
 		f["device"], f["metadata"] = "docker", map[string]any{"image": name}
 	})
 }
 
-// hostJob is a job of one task whose host part gets parameters, and the guest's nothing but time.
+// hostJob returns a job of one task with parameters for the host's part; the guest's part ends at once.
 func hostJob(t testing.TB, params map[string]any) []byte {
 	return sleepJob(t, 1, map[string]any{"s1": seconds(0)}, map[string]map[string]any{"host": {"s1": params}})
 }
 
-// bystander begins a job at the same parties, and sees at the test's call that the trouble of others has not harmed it.
+// submitUnrelatedJob submits a job between the same parties. The returned function checks that the job
+// succeeded although another one failed meanwhile.
 func (w *partyPair) submitUnrelatedJob() (unharmed func()) {
 	w.t.Helper()
 	jobID := w.guest.submit(sleepJob(w.t, 2, map[string]any{"s1": seconds(2), "s2": seconds(0)}, nil))
@@ -80,7 +88,7 @@ func (w *partyPair) submitUnrelatedJob() (unharmed func()) {
 	}
 }
 
-// hostDevice is what the host runs its parts on.
+// hostDevice returns the device on which the host runs its parts.
 func (w *partyPair) hostDevice() bfia.Device {
 	if w.host.cfg.Runner.Docker.Enabled == party.SwitchOn {
 		return bfia.DeviceDocker
@@ -88,17 +96,26 @@ func (w *partyPair) hostDevice() bfia.Device {
 	return bfia.DeviceProcess
 }
 
-// requireFailure awaits a job's end because of its host's part of s1, and gives what is known of it at the host.
+// requireFailure awaits a job's end because of its host's part of s1, and gives what is known of it at the
+// host.
 func (w *partyPair) requireFailure(jobID string, kind bfia.FailureKind, words ...string) *bfia.Failure {
 	w.t.Helper()
 	s := w.guest.awaitJob(jobID, time.Minute, isFinished)
 	require.NotNil(w.t, s.Failure, "%s", s.Reason)
 	require.Equal(w.t, kind, s.Failure.Kind, "%s", s.Reason)
-	require.Equal(w.t, [...]string{hostNode, "host.0", "s1"}, [...]string{s.Failure.NodeID, s.Failure.Role, s.Failure.Task})
+	require.Equal(
+		w.t,
+		[...]string{hostNode, "host.0", "s1"},
+		[...]string{s.Failure.NodeID, s.Failure.Role, s.Failure.Task},
+	)
 	at := w.host.awaitJob(jobID, time.Minute, isFinished)
 	require.Equal(w.t, kind, at.Failure.Kind)
 	for _, word := range words {
-		require.Contains(w.t, at.Failure.Text(), word) // the guest is told no more than the kind, unless the host shares more
+		require.Contains(
+			w.t,
+			at.Failure.Text(),
+			word,
+		) // the guest gets only the kind, unless the host shares more
 	}
 	require.NotEmpty(w.t, at.Failure.Hint)
 	requireNoContainers(w.t, w.host, jobID, w.hostDevice())
@@ -106,15 +123,17 @@ func (w *partyPair) requireFailure(jobID string, kind bfia.FailureKind, words ..
 	return at.Failure
 }
 
-// TestOutOfMemory gives a container less memory than it takes.
+// TestOutOfMemory gives a container less memory than it needs.
 func TestOutOfMemory(t *testing.T) {
 	t.Parallel()
 	w := startLimitedPair(t, true, nil)
 	unharmed := w.submitUnrelatedJob()
-	jobID := w.guest.submit(editJSON(t, hostJob(t, map[string]any{"seconds": 60, "memory_mib": 256}), func(f map[string]any) {
-		f["config"].(map[string]any)["job_params"].(map[string]any)["host"] =
-			map[string]any{"0": map[string]any{"resources": map[string]any{"memory": 0.0625}}}
-	}))
+	jobID := w.guest.submit(
+		editJSON(t, hostJob(t, map[string]any{"seconds": 60, "memory_mib": 256}), func(f map[string]any) {
+			f["config"].(map[string]any)["job_params"].(map[string]any)["host"] =
+				map[string]any{"0": map[string]any{"resources": map[string]any{"memory": 0.0625}}}
+		}),
+	)
 	failure := w.requireFailure(jobID, bfia.FailedMemory, "out of memory", "the limit is 67108864 bytes")
 	require.Contains(t, failure.Hint, "config.job_params.host.0.resources.memory")
 	unharmed()
@@ -126,29 +145,41 @@ func TestImageMissing(t *testing.T) {
 	w := startLimitedPair(t, true, nil)
 	unharmed := w.submitUnrelatedJob()
 	const absent = "hutong-test-limits:absent"
-	w.host.register(editJSON(t, containerProvider(t, absent), func(f map[string]any) { f["name"] = "absent" }), bfia.DeviceDocker)
-	w.guest.register(editJSON(t, sleepProvider(t), func(f map[string]any) { f["name"] = "absent" }), bfia.DeviceProcess)
+	w.host.register(
+		editJSON(t, containerProvider(t, absent), func(f map[string]any) { f["name"] = "absent" }),
+		bfia.DeviceDocker,
+	)
+	w.guest.register(
+		editJSON(t, sleepProvider(t), func(f map[string]any) { f["name"] = "absent" }),
+		bfia.DeviceProcess,
+	)
 	jobID := w.guest.submit(withProvider(t, hostJob(t, seconds(0)), "absent"))
 	failure := w.requireFailure(jobID, bfia.FailedImage, absent, "not on this host")
 	require.Contains(t, failure.Hint, "load the image")
 	unharmed()
 }
 
-// TestImageCannotStart has an image whose program is not there.
+// TestImageCannotStart uses an image without the program that it names.
 func TestImageCannotStart(t *testing.T) {
 	t.Parallel()
 	w := startLimitedPair(t, true, nil)
 	unharmed := w.submitUnrelatedJob()
 	const broken = "hutong-test-limits:broken"
 	importEmptyImage(t, dockerClient(t), broken, "/no/such/program")
-	w.host.register(editJSON(t, containerProvider(t, broken), func(f map[string]any) { f["name"] = "broken" }), bfia.DeviceDocker)
-	w.guest.register(editJSON(t, sleepProvider(t), func(f map[string]any) { f["name"] = "broken" }), bfia.DeviceProcess)
+	w.host.register(
+		editJSON(t, containerProvider(t, broken), func(f map[string]any) { f["name"] = "broken" }),
+		bfia.DeviceDocker,
+	)
+	w.guest.register(
+		editJSON(t, sleepProvider(t), func(f map[string]any) { f["name"] = "broken" }),
+		bfia.DeviceProcess,
+	)
 	jobID := w.guest.submit(withProvider(t, hostJob(t, seconds(0)), "broken"))
 	w.requireFailure(jobID, bfia.FailedStart, "could not be started", "/no/such/program")
 	unharmed()
 }
 
-// withProvider is a job whose components are another provider's.
+// withProvider returns a job with all components of another provider.
 func withProvider(t testing.TB, document []byte, name string) []byte {
 	return editJSON(t, document, func(f map[string]any) {
 		for _, c := range f["dag"].(map[string]any)["components"].([]any) {
@@ -157,29 +188,40 @@ func withProvider(t testing.TB, document []byte, name string) []byte {
 	})
 }
 
-// importEmptyImage makes an image with no program in it, though it names one.
+// importEmptyImage creates an image that names a program and does not contain it.
 func importEmptyImage(t *testing.T, cli *client.Client, tag, program string) {
 	t.Helper()
 	var files bytes.Buffer
 	w := tar.NewWriter(&files)
 	require.NoError(t, w.WriteHeader(&tar.Header{Name: "empty/", Typeflag: tar.TypeDir, Mode: 0o755}))
 	require.NoError(t, w.Close())
-	progress, err := cli.ImageImport(t.Context(), dockerimage.ImportSource{Source: &files, SourceName: "-"}, tag,
-		dockerimage.ImportOptions{Changes: []string{`ENTRYPOINT ["` + program + `"]`}})
+	progress, err := cli.ImageImport(
+		t.Context(),
+		dockerimage.ImportSource{Source: &files, SourceName: "-"},
+		tag,
+		dockerimage.ImportOptions{Changes: []string{`ENTRYPOINT ["` + program + `"]`}},
+	)
 	require.NoError(t, err)
 	_, err = io.Copy(io.Discard, progress)
 	require.NoError(t, err)
 	require.NoError(t, progress.Close())
 }
 
-// TestIgnoresStop stops a job whose containers ignore SIGTERM: after the grace they are killed.
+// TestIgnoresStop stops a job whose containers ignore SIGTERM: they are killed after the grace period.
 func TestIgnoresStop(t *testing.T) {
 	t.Parallel()
 	w := startLimitedPair(t, true, nil)
-	jobID := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": map[string]any{"seconds": 600, "ignore_stop": true}}, nil))
+	jobID := w.guest.submit(
+		sleepJob(t, 1, map[string]any{"s1": map[string]any{"seconds": 600, "ignore_stop": true}}, nil),
+	)
 	unharmed := w.submitUnrelatedJob()
 	for _, n := range []*testParty{w.guest, w.host} {
-		require.Eventually(t, func() bool { return strings.Contains(n.log(jobID, "s1"), "sleeping, second") }, time.Minute, 50*time.Millisecond)
+		require.Eventually(
+			t,
+			func() bool { return strings.Contains(n.log(jobID, "s1"), "sleeping, second") },
+			time.Minute,
+			50*time.Millisecond,
+		)
 	}
 	begun := time.Now()
 	w.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+jobID+`"}`), nil)
@@ -189,12 +231,17 @@ func TestIgnoresStop(t *testing.T) {
 	}
 	requireNoContainers(t, w.guest, jobID, bfia.DeviceProcess)
 	requireNoContainers(t, w.host, jobID, bfia.DeviceDocker)
-	require.GreaterOrEqual(t, time.Since(begun), w.host.cfg.Runner.StopGrace, "it had its grace")
+	require.GreaterOrEqual(
+		t,
+		time.Since(begun),
+		w.host.cfg.Runner.StopGrace,
+		"killed before the end of the grace period",
+	)
 	require.Less(t, time.Since(begun), w.host.cfg.Runner.StopGrace+20*time.Second)
 	unharmed()
 }
 
-// log is what this party has kept of the log of a job's task, or "" where there is none yet.
+// log returns this party's log of a job's task, or "" while there is none.
 func (n *testParty) log(jobID, task string) string {
 	n.t.Helper()
 	for _, s := range n.status(jobID).Tasks {
@@ -211,8 +258,8 @@ func (n *testParty) log(jobID, task string) string {
 	return ""
 }
 
-// TestLargeParameter submits a parameter of 50 MB, which no job may have; and where the operator allows large documents, one
-// of more bytes than Linux lets an environment variable have.
+// TestLargeParameter submits a parameter of 50 MB, more than a document may have. Where the operator allows
+// large documents, it submits one of more bytes than Linux allows an environment variable.
 func TestLargeParameter(t *testing.T) {
 	t.Parallel()
 	t.Run("document", func(t *testing.T) {
@@ -228,9 +275,17 @@ func TestLargeParameter(t *testing.T) {
 	})
 	for _, device := range []bfia.Device{bfia.DeviceProcess, bfia.DeviceDocker} {
 		t.Run(string(device), func(t *testing.T) {
-			w := startLimitedPair(t, device == bfia.DeviceDocker, func(cfg *party.Config) { cfg.Jobs.MaxDocumentBytes = 100 << 20 })
+			w := startLimitedPair(
+				t,
+				device == bfia.DeviceDocker,
+				func(cfg *party.Config) { cfg.Jobs.MaxDocumentBytes = 100 << 20 },
+			)
 			unharmed := w.submitUnrelatedJob()
-			env, status := w.guest.request(http.MethodPost, bfia.PathPlatformCreateAll, hostJob(t, map[string]any{"seconds": 0, "note": strings.Repeat("x", 200_000)}))
+			env, status := w.guest.request(
+				http.MethodPost,
+				bfia.PathPlatformCreateAll,
+				hostJob(t, map[string]any{"seconds": 0, "note": strings.Repeat("x", 200_000)}),
+			)
 			require.Equal(t, http.StatusRequestEntityTooLarge, status)
 			for _, word := range []string{"task s1", "host.0", "note takes 200033 bytes", "131071"} {
 				require.Contains(t, env.Text(), word)
@@ -240,13 +295,20 @@ func TestLargeParameter(t *testing.T) {
 	}
 }
 
-// TestLogFlood has both parts of a task log 100,000 lines a second: they end well, and of each log as much is kept as a
-// party keeps, its beginning, its end and how much is missing.
+// TestLogFlood has both parts of a task log 100,000 lines a second. Both succeed. Each party keeps the
+// beginning and the end of its log, with a note of how many lines are left out between them.
 func TestLogFlood(t *testing.T) {
 	t.Parallel()
 	w := startLimitedPair(t, true, nil)
 	const lines = 300_000
-	jobID := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": map[string]any{"seconds": 0, "lines": lines, "lines_per_second": 100_000}}, nil))
+	jobID := w.guest.submit(
+		sleepJob(
+			t,
+			1,
+			map[string]any{"s1": map[string]any{"seconds": 0, "lines": lines, "lines_per_second": 100_000}},
+			nil,
+		),
+	)
 	unharmed := w.submitUnrelatedJob()
 	requireSuccess(t, w.guest.awaitJob(jobID, 2*time.Minute, isFinished))
 	unharmed()
@@ -275,19 +337,25 @@ func TestLogFlood(t *testing.T) {
 		require.NotNil(t, note, "%s has %d lines of %d bytes", n.cfg.NodeID, len(kept), len(text))
 		left, err := strconv.Atoi(string(note[1]))
 		require.NoError(t, err)
-		require.GreaterOrEqual(t, len(kept)-1+left, lines, "%s: what is not here is told", n.cfg.NodeID)
+		require.GreaterOrEqual(
+			t,
+			len(kept)-1+left,
+			lines,
+			"%s: the note counts too few missing lines",
+			n.cfg.NodeID,
+		)
 	}
 	requireNoContainers(t, w.guest, jobID, bfia.DeviceProcess)
 	requireNoContainers(t, w.host, jobID, bfia.DeviceDocker)
 }
 
-// TestDiskFull fills the disk on which all of the host lies, its database too. A task that needs more than there is fails and
-// says so; what others have begun waits until there is room again, and ends well.
+// TestDiskFull fills the disk with all of the host's data, its database too. A task that writes more than
+// fits fails and reports it. Jobs that run meanwhile wait until there is free space again, and succeed.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	disk := t.TempDir()
 	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=64m"); err != nil {
-		t.Skipf("no file system of a small size can be mounted here: %v", err)
+		t.Skipf("failed to mount a small file system: %v", err)
 	}
 	t.Cleanup(func() { require.NoError(t, unix.Unmount(disk, unix.MNT_DETACH)) })
 	w := startLimitedPair(t, false, func(cfg *party.Config) {
@@ -296,11 +364,21 @@ func TestDiskFull(t *testing.T) {
 		}
 	})
 	unharmed := w.submitUnrelatedJob()
-	failure := w.requireFailure(w.guest.submit(hostJob(t, map[string]any{"seconds": 60, "write_mib": 200})), bfia.FailedExit)
+	failure := w.requireFailure(
+		w.guest.submit(hostJob(t, map[string]any{"seconds": 60, "write_mib": 200})),
+		bfia.FailedExit,
+	)
 	require.Contains(t, strings.Join(failure.Log, "\n"), "no space left on device")
 	unharmed()
 
-	jobID := w.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(3), "s2": map[string]any{"seconds": 0, "write_mib": 1}}, nil))
+	jobID := w.guest.submit(
+		sleepJob(
+			t,
+			2,
+			map[string]any{"s1": seconds(3), "s2": map[string]any{"seconds": 0, "write_mib": 1}},
+			nil,
+		),
+	)
 	db := w.host.database()
 	require.Eventually(t, func() bool {
 		tasks, err := db.Tasks(t.Context(), jobID)
@@ -316,20 +394,36 @@ func TestDiskFull(t *testing.T) {
 		require.ErrorIs(t, err, unix.ENOSPC)
 	}
 	require.NoError(t, f.Close())
-	// The guest's part is done, and the host has no room to write down its own.
+	// The guest's part has ended, and the host has no disk space to record its own.
 	w.guest.awaitJob(jobID, time.Minute, func(s bfia.JobStatus) bool {
-		return slices.ContainsFunc(s.Tasks[0].Parties, func(p bfia.PartStatus) bool { return p.NodeID == guestNode && p.State == bfia.TaskSuccess })
+		return slices.ContainsFunc(
+			s.Tasks[0].Parties,
+			func(p bfia.PartStatus) bool { return p.NodeID == guestNode && p.State == bfia.TaskSuccess },
+		)
 	})
-	env, status := w.host.request(http.MethodPost, bfia.PathProviderRegister, editJSON(t, sleepProvider(t), func(f map[string]any) {
-		f["name"], f["metadata"] = "another", map[string]any{"command": []string{testenv.Binary(t, "provider")}, "note": strings.Repeat("x", 500_000)}
-	}))
+	env, status := w.host.request(
+		http.MethodPost,
+		bfia.PathProviderRegister,
+		editJSON(t, sleepProvider(t), func(f map[string]any) {
+			f["name"], f["metadata"] = "another", map[string]any{
+				"command": []string{testenv.Binary(t, "provider")},
+				"note":    strings.Repeat("x", 500_000),
+			}
+		}),
+	)
 	require.Equal(t, http.StatusServiceUnavailable, status, env.Text())
 	require.Contains(t, env.Text(), "no room on its disk")
 	require.False(t, isFinished(w.guest.status(jobID)))
 	require.NoError(t, os.Remove(filler))
 	requireSuccess(t, w.guest.awaitJob(jobID, 2*time.Minute, isFinished))
 	require.EqualValues(t, 1<<20, w.host.outputs(jobID)["s2 host.0 out"].Bytes)
-	file, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(w.host.cfg.Database.URL.Reveal(), "sqlite://")+"?_pragma=busy_timeout(10000)")
+	file, err := sql.Open(
+		"sqlite",
+		"file:"+strings.TrimPrefix(
+			w.host.cfg.Database.URL.Reveal(),
+			"sqlite://",
+		)+"?_pragma=busy_timeout(10000)",
+	)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, file.Close()) }()
 	var sound string

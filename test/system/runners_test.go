@@ -27,7 +27,7 @@ import (
 	"hutong/test/testenv/dockerd"
 )
 
-// machine is a Docker Engine of its own, and the runner worker that has it: a host of the party, in all but the hardware.
+// runnerMachine is a Docker Engine with a runner worker of its own. For the party it is a separate machine.
 type runnerMachine struct {
 	t      *testing.T
 	env    []string
@@ -36,7 +36,7 @@ type runnerMachine struct {
 	worker *program
 }
 
-// newRunnerMachine starts a Docker Engine that has the reference provider's image, or skips the test where there can be none.
+// newRunnerMachine starts a Docker Engine with the reference provider's image.
 func newRunnerMachine(t *testing.T, name, file string, settings ...string) *runnerMachine {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hutong-"+name+"-") // short, for the paths of sockets
@@ -61,7 +61,10 @@ func newRunnerMachine(t *testing.T, name, file string, settings ...string) *runn
 		_ = log.Close()
 		_ = os.RemoveAll(dir)
 	})
-	cli, err := client.NewClientWithOpts(client.WithHost("unix://"+d.Socket()), client.WithAPIVersionNegotiation())
+	cli, err := client.NewClientWithOpts(
+		client.WithHost("unix://"+d.Socket()),
+		client.WithAPIVersionNegotiation(),
+	)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = cli.Close() })
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
@@ -69,17 +72,26 @@ func newRunnerMachine(t *testing.T, name, file string, settings ...string) *runn
 			break
 		}
 		if time.Now().After(deadline) {
-			said, _ := os.ReadFile(log.Name())
-			t.Fatalf("the Docker Engine of %s does not answer: %v; it says: %s", name, err, said)
+			output, _ := os.ReadFile(log.Name())
+			t.Fatalf("the Docker Engine of %s does not answer: %v; its log: %s", name, err, output)
 		}
 	}
 	info, err := cli.Info(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, image.Load(t.Context(), cli, testenv.Binary(t, "provider"), referenceImage))
-	return &runnerMachine{t: t, file: file, id: info.ID, env: append(settings, "DOCKER_HOST=unix://"+d.Socket(), "HUTONG_DATA_DIR="+filepath.Join(dir, "hutong"))}
+	return &runnerMachine{
+		t:    t,
+		file: file,
+		id:   info.ID,
+		env: append(
+			settings,
+			"DOCKER_HOST=unix://"+d.Socket(),
+			"HUTONG_DATA_DIR="+filepath.Join(dir, "hutong"),
+		),
+	}
 }
 
-// start starts the machine's worker.
+// start starts the machine's runner worker.
 func (m *runnerMachine) start() {
 	m.t.Helper()
 	m.worker = startHutong(m.t, m.env, "worker", "--only", "runner", "--config", m.file)
@@ -91,14 +103,14 @@ func (m *runnerMachine) stop() {
 	m.worker.kill(syscall.SIGTERM)
 }
 
-// bank is a party whose work several machines share.
+// multiRunnerParty is a party with several runners.
 type multiRunnerParty struct {
 	*testParty
 	db *store.Store
 }
 
-// newMultiRunnerParty starts a party without a runner: its API and transport, and two control workers that are processes of their own.
-// It gives the file with which runners are started.
+// newMultiRunnerParty starts a party without a runner: its API, its transport, and two control workers in
+// processes of their own. It returns the configuration file for its runners.
 func newMultiRunnerParty(t *testing.T) (multiRunnerParty, string) {
 	t.Helper()
 	n := newTestParty(t, guestNode, testenv.Temporal(t), pairCount.Add(1))
@@ -109,35 +121,60 @@ func newMultiRunnerParty(t *testing.T) (multiRunnerParty, string) {
 	n.prepare()
 	n.startAs(party.Roles{API: true, Transport: true})
 	file := filepath.Join(t.TempDir(), "party.yaml")
-	document, err := yaml.Marshal(map[string]any{"node_id": n.cfg.NodeID, "listen": n.cfg.Listen, "data_dir": filepath.Join(dir, "control"),
-		"transport": map[string]any{"listen": n.cfg.Transport.Listen},
-		"temporal":  map[string]any{"address": n.cfg.Temporal.Address, "namespace": n.cfg.Temporal.Namespace},
-		"database":  map[string]any{"url": n.cfg.Database.URL.Reveal()}, "storage": map[string]any{"url": n.cfg.Storage.URL.Reveal()},
-		"runner": map[string]any{"stop_grace": "2s", "docker": map[string]any{"host_network": true}}})
+	document, err := yaml.Marshal(
+		map[string]any{
+			"node_id":   n.cfg.NodeID,
+			"listen":    n.cfg.Listen,
+			"data_dir":  filepath.Join(dir, "control"),
+			"transport": map[string]any{"listen": n.cfg.Transport.Listen},
+			"temporal": map[string]any{
+				"address":   n.cfg.Temporal.Address,
+				"namespace": n.cfg.Temporal.Namespace,
+			},
+			"database": map[string]any{
+				"url": n.cfg.Database.URL.Reveal(),
+			},
+			"storage": map[string]any{"url": n.cfg.Storage.URL.Reveal()},
+			"runner":  map[string]any{"stop_grace": "2s", "docker": map[string]any{"host_network": true}},
+		},
+	)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(file, document, 0o600))
 	for range 2 {
-		startHutong(t, []string{"HUTONG_RUNNER_DOCKER_ENABLED=false"}, "worker", "--only", "control", "--config", file).awaitOutput("is ready")
+		startHutong(
+			t,
+			[]string{"HUTONG_RUNNER_DOCKER_ENABLED=false"},
+			"worker",
+			"--only",
+			"control",
+			"--config",
+			file,
+		).awaitOutput("is ready")
 	}
-	n.register(editJSON(t, sleepProvider(t), func(fields map[string]any) { fields["device"] = "docker" }), bfia.DeviceDocker)
+	n.register(
+		editJSON(t, sleepProvider(t), func(fields map[string]any) { fields["device"] = "docker" }),
+		bfia.DeviceDocker,
+	)
 	return multiRunnerParty{n, n.database()}, file
 }
 
-// document is a job of a chain of tasks, which last for some seconds each; params are its job parameters.
-func (b multiRunnerParty) document(params map[string]any, lasts ...float64) []byte {
+// document returns a job with a chain of tasks that sleep for some seconds each; params are its job
+// parameters.
+func (b multiRunnerParty) document(params map[string]any, durations ...float64) []byte {
 	b.t.Helper()
 	each := map[string]any{}
-	for i, n := range lasts {
+	for i, n := range durations {
 		each[fmt.Sprintf("s%d", i+1)] = seconds(n)
 	}
-	return editJSON(b.t, sleepJob(b.t, len(lasts), each, nil), func(fields map[string]any) {
+	return editJSON(b.t, sleepJob(b.t, len(durations), each, nil), func(fields map[string]any) {
 		config := fields["config"].(map[string]any)
 		config["role"] = map[string]any{"guest": []string{guestNode}}
 		config["job_params"] = map[string]any{"common": params}
 	})
 }
 
-// held submits jobs that last until they are released, waits until all have begun, and tells how many are on each host.
+// submitHeldJobs submits jobs that run until they are released. It waits until all have started, and returns
+// how many run on each runner.
 func (b multiRunnerParty) submitHeldJobs(n int, params map[string]any) (jobs []string, on map[string]int) {
 	b.t.Helper()
 	for range n {
@@ -146,6 +183,7 @@ func (b multiRunnerParty) submitHeldJobs(n int, params map[string]any) (jobs []s
 	return jobs, b.countByRunner(jobs)
 }
 
+// release stops jobs and waits until their reservations are released.
 func (b multiRunnerParty) release(jobs []string) {
 	b.t.Helper()
 	for _, id := range jobs {
@@ -156,17 +194,17 @@ func (b multiRunnerParty) release(jobs []string) {
 	for _, id := range jobs {
 		b.awaitJob(id, 2*time.Minute, isFinished)
 	}
-	require.Eventually(b.t, func() bool { // seats are given back behind the end
+	require.Eventually(b.t, func() bool { // reservations are released shortly after the job's end
 		for _, h := range b.runners() {
 			if h.Used != (bfia.RunnerCapacity{}) || h.Running > 0 {
 				return false
 			}
 		}
 		return true
-	}, time.Minute, 50*time.Millisecond, "room that jobs held is not given back")
+	}, time.Minute, 50*time.Millisecond, "reservations of ended jobs were not released")
 }
 
-// hosts are what the party tells of its hosts, by id.
+// runners returns the party's runners as its API reports them, by id.
 func (b multiRunnerParty) runners() map[string]bfia.Runner {
 	b.t.Helper()
 	var list []bfia.Runner
@@ -178,7 +216,7 @@ func (b multiRunnerParty) runners() map[string]bfia.Runner {
 	return byID
 }
 
-// ran is the host on which a job's task runs or has run, and its attempt; empty while it has none.
+// runnerOf returns the runner and the attempt of a job's task, or "" while the task has no container.
 func (b multiRunnerParty) runnerOf(jobID, task string) (hostID string, attempt int) {
 	b.t.Helper()
 	tasks, err := b.db.Tasks(b.t.Context(), jobID)
@@ -191,7 +229,7 @@ func (b multiRunnerParty) runnerOf(jobID, task string) (hostID string, attempt i
 	return "", 0
 }
 
-// placed waits until the first tasks of jobs have begun, and tells how many did on each host.
+// countByRunner waits until the first tasks of jobs have started, and returns how many run on each runner.
 func (b multiRunnerParty) countByRunner(jobs []string) map[string]int {
 	b.t.Helper()
 	on := map[string]int{}
@@ -200,7 +238,7 @@ func (b multiRunnerParty) countByRunner(jobs []string) map[string]int {
 		require.Eventually(b.t, func() bool {
 			host, _ = b.runnerOf(id, "s1")
 			return host != ""
-		}, 2*time.Minute, 50*time.Millisecond, "job %s does not begin", id)
+		}, 2*time.Minute, 50*time.Millisecond, "job %s did not start", id)
 		on[host]++
 	}
 	return on
@@ -213,19 +251,33 @@ func (b multiRunnerParty) drain(hostID string, draining bool) {
 	b.mustRequest(http.MethodPost, bfia.PathRunnerDrain, body, nil)
 }
 
-// TestRunners has a party's work shared by several machines with a Docker Engine each: by free room, and by labels; one is
-// drained, one is added and removed, and nothing is configured for that elsewhere.
+// TestRunners distributes a party's tasks to several runners with a Docker Engine each, by free resources and
+// by labels. One runner is drained, one is added and one removed, without configuration elsewhere.
 func TestRunners(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("dockerd"); err != nil || os.Geteuid() != 0 {
 		if os.Getenv("HUTONG_REQUIRE_DOCKER") == "1" {
-			t.Fatalf("dockerd and root are required")
+			t.Fatalf("HUTONG_REQUIRE_DOCKER=1, but this test needs dockerd and root")
 		}
-		t.Skip("Docker Engines of its own take dockerd and root")
+		t.Skip("this test runs dockerd for each runner, which needs dockerd and root")
 	}
 	b, file := newMultiRunnerParty(t)
-	big := newRunnerMachine(t, "big", file, "HUTONG_RUNNER_SLOTS=4", "HUTONG_RUNNER_CPU=4", "HUTONG_RUNNER_MEMORY=8")
-	gpu := newRunnerMachine(t, "gpu", file, "HUTONG_RUNNER_SLOTS=2", "HUTONG_RUNNER_CPU=2", "HUTONG_RUNNER_LABELS=gpu=1,region=north")
+	big := newRunnerMachine(
+		t,
+		"big",
+		file,
+		"HUTONG_RUNNER_SLOTS=4",
+		"HUTONG_RUNNER_CPU=4",
+		"HUTONG_RUNNER_MEMORY=8",
+	)
+	gpu := newRunnerMachine(
+		t,
+		"gpu",
+		file,
+		"HUTONG_RUNNER_SLOTS=2",
+		"HUTONG_RUNNER_CPU=2",
+		"HUTONG_RUNNER_LABELS=gpu=1,region=north",
+	)
 	require.NotEqual(t, big.id, gpu.id)
 	big.start()
 	gpu.start()
@@ -236,11 +288,11 @@ func TestRunners(t *testing.T) {
 	assert.Equal(t, 4, hosts[big.id].Total.Slots)
 	assert.Equal(t, 4.0, hosts[big.id].Total.CPU)
 	assert.Equal(t, 8.0, hosts[big.id].Total.Memory)
-	assert.Positive(t, hosts[gpu.id].Total.Memory, "what its engine tells")
+	assert.Positive(t, hosts[gpu.id].Total.Memory, "as its Docker Engine reports it")
 	assert.Positive(t, hosts[gpu.id].Total.Disk)
 	assert.Equal(t, map[string]string{"gpu": "1", "region": "north"}, hosts[gpu.id].Labels)
 
-	t.Log("jobs spread by free room")
+	t.Log("jobs are spread by free resources")
 	jobs, on := b.submitHeldJobs(6, map[string]any{"resources": map[string]any{"cpu": 1}})
 	assert.Equal(t, map[string]int{big.id: 4, gpu.id: 2}, on)
 	hosts = b.runners()
@@ -249,17 +301,21 @@ func TestRunners(t *testing.T) {
 	assert.Equal(t, 4, hosts[big.id].Running)
 	b.release(jobs)
 
-	t.Log("a label sends its tasks to the machine that has it")
+	t.Log("a required label selects the runner that has it")
 	for _, labels := range []map[string]string{{"gpu": "1"}, {"gpu": "1", "region": "north"}} {
 		jobs, on = b.submitHeldJobs(2, map[string]any{"requires": map[string]any{"s1": labels}})
 		assert.Equal(t, map[string]int{gpu.id: 2}, on)
 		b.release(jobs)
 	}
-	env, _ := b.request(http.MethodPost, bfia.PathPlatformCreateAll, b.document(map[string]any{"requires": map[string]any{"*": map[string]string{"gpu": "7"}}}, 1))
+	env, _ := b.request(
+		http.MethodPost,
+		bfia.PathPlatformCreateAll,
+		b.document(map[string]any{"requires": map[string]any{"*": map[string]string{"gpu": "7"}}}, 1),
+	)
 	assert.False(t, env.OK())
 	assert.Contains(t, env.Text(), "the label gpu=7")
 
-	t.Log("a drained machine keeps what it has, also over a restart of its worker, and gets nothing new")
+	t.Log("a draining runner keeps its containers, also across a restart of its worker, and gets no new ones")
 	b.drain(big.id, true)
 	chain := b.submit(b.document(nil, 8, 0))
 	require.Equal(t, map[string]int{gpu.id: 1}, b.countByRunner([]string{chain}))
@@ -282,14 +338,14 @@ func TestRunners(t *testing.T) {
 	assert.Equal(t, bfia.RunnerDrained, b.runners()[gpu.id].State)
 	b.release(jobs)
 
-	t.Log("a machine is added, and takes its share with no word to anybody")
+	t.Log("an added runner takes its share without configuration elsewhere")
 	added := newRunnerMachine(t, "add", file, "HUTONG_RUNNER_SLOTS=4")
 	added.start()
 	jobs, on = b.submitHeldJobs(8, nil)
 	assert.Equal(t, map[string]int{big.id: 4, added.id: 4}, on)
 	b.release(jobs)
 
-	t.Log("and one is removed, likewise")
+	t.Log("a removed runner gets nothing more, without configuration elsewhere")
 	b.drain(gpu.id, false)
 	big.stop()
 	assert.ElementsMatch(t, []string{gpu.id, added.id}, slices.Collect(maps.Keys(b.runners())))

@@ -10,8 +10,8 @@ import (
 	"hutong/transport/status"
 )
 
-// InlineBytes is the largest body that is held in memory during a call and stored in a queue's log. Larger bodies
-// are files.
+// InlineBytes is the largest body that is held in memory during a call and stored in a queue's log. Larger
+// bodies are files.
 const InlineBytes = 64 << 10
 
 // Body is a body in transit, into a queue or to a partner. Its owner must Discard it or Push it.
@@ -30,12 +30,14 @@ func (b *Broker) NewBody(limit int64) *Body { return &Body{sp: b.spool, limit: l
 // Size returns the number of bytes written.
 func (c *Body) Size() int64 { return c.size }
 
-// Err returns the failure of the last Write. It tells a full disk from a reader that failed while it was copied.
+// Err returns the failure of the last Write. It distinguishes a full disk from a reader that failed while it
+// was copied.
 func (c *Body) Err() error { return c.err }
 
 func (c *Body) Write(p []byte) (int, error) {
 	if c.size+int64(len(p)) > c.limit {
-		c.err = status.Errorf(status.TooLarge, "the message is larger than %d bytes; send smaller messages", c.limit)
+		c.err = status.Errorf(status.TooLarge, "the message is larger than %d bytes; send smaller messages",
+			c.limit)
 		return 0, c.err
 	}
 

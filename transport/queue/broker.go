@@ -24,7 +24,8 @@ type Config struct {
 
 // Limits bounds what a broker holds. Zero fields get their defaults.
 type Limits struct {
-	// SessionBytes is what one session may hold unread, and again in transit to partners: 256 MiB, at least 1 MiB.
+	// SessionBytes is what one session may hold unread, and again in transit to partners: 256 MiB, at least 1
+	// MiB.
 	SessionBytes int64
 	// TotalBytes is what all sessions together may hold: 1 GiB.
 	TotalBytes int64
@@ -59,8 +60,8 @@ type Broker struct {
 	waiting  int // allocations
 	closed   bool
 	counters counters
-	// removals are files to remove, and releases the ids of sessions to record as released, once mu is unlocked; see
-	// unlock.
+	// removals are files to remove, and releases the ids of sessions to record as released, once mu is
+	// unlocked; see unlock.
 	removals, releases []string
 }
 

@@ -36,7 +36,7 @@ func newBrokerWithSession(t *testing.T, limits Limits) (*Broker, *Session) {
 	return b, s
 }
 
-// spooled is a broker with a spool of its own.
+// newBroker returns a broker with a spool of its own.
 func newBroker(t testing.TB, limits Limits) *Broker {
 	t.Helper()
 	b, err := Open(Config{Dir: t.TempDir(), Limits: limits, Logger: quiet()})
@@ -45,7 +45,7 @@ func newBroker(t testing.TB, limits Limits) *Broker {
 	return b
 }
 
-// read gives a delivery's message.
+// read returns a delivery's message.
 func read(t testing.TB, d *Delivery) string {
 	t.Helper()
 	r, err := d.Open()
@@ -56,7 +56,7 @@ func read(t testing.TB, d *Delivery) string {
 	return string(b)
 }
 
-// put pushes n bytes that begin with text; it waits for room until ctx ends.
+// push allocates n bytes, for which it waits until ctx ends, and pushes text.
 func push(ctx context.Context, s *Session, topic, id, text string, n int64) error {
 	h, err := s.Allocate(ctx, Inbound, n)
 	if err != nil {
@@ -74,7 +74,7 @@ func mustPush(t *testing.T, s *Session, topic, id, text string) {
 	require.NoError(t, push(t.Context(), s, topic, id, text, int64(len(text))))
 }
 
-// get pops and confirms.
+// popAndAck pops a message and acknowledges it.
 func popAndAck(t *testing.T, s *Session, topic string) string {
 	t.Helper()
 	d, err := s.Pop(t.Context(), topic, "", time.Minute)
@@ -91,7 +91,8 @@ func requireCode(t *testing.T, code status.Code, err error) {
 	require.Equal(t, code, e.Code, e.Message)
 }
 
-func TestPopTimesOutExactly(t *testing.T) {
+// TestPopTimesOut checks the refusal of a pop without a message, and its time.
+func TestPopTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, s := newBrokerWithSession(t, Limits{})
 		defer b.Stop()
@@ -99,11 +100,12 @@ func TestPopTimesOutExactly(t *testing.T) {
 		_, err := s.Pop(t.Context(), "x", "", 10*time.Hour)
 		requireCode(t, status.Timeout, err)
 		require.Equal(t, 10*time.Hour, time.Since(begin))
-		require.Empty(t, s.queues, "a reader alone leaves no queue behind")
+		require.Empty(t, s.queues, "a reader alone leaves no queue")
 		require.Zero(t, b.used)
 	})
 }
 
+// TestWaitingPopGetsMessageAtOnce checks that a push wakes a waiting pop.
 func TestWaitingPopGetsMessageAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, s := newBrokerWithSession(t, Limits{})
@@ -117,8 +119,8 @@ func TestWaitingPopGetsMessageAtOnce(t *testing.T) {
 	})
 }
 
-// A reader that leaves at the moment it is given a message gives it back, and
-// readers behind it get nothing out of order meanwhile.
+// TestReaderThatLeavesLosesNothing checks that a reader that leaves while it gets a message returns it, and
+// that the next readers get the messages in order.
 func TestReaderThatLeavesLosesNothing(t *testing.T) {
 	_, s := newBrokerWithSession(t, Limits{})
 	const messages = 2000
@@ -153,6 +155,7 @@ func TestReaderThatLeavesLosesNothing(t *testing.T) {
 	require.Zero(t, s.in.used)
 }
 
+// TestOneReaderAtATime checks that the second reader waits until the first was answered.
 func TestOneReaderAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, s := newBrokerWithSession(t, Limits{})
@@ -164,13 +167,14 @@ func TestOneReaderAtATime(t *testing.T) {
 
 		got := make(chan string)
 		go func() { got <- popAndAck(t, s, "x") }()
-		synctest.Wait() // the second reader is in line
+		synctest.Wait() // the second reader waits
 		d.Requeue()
 		require.Equal(t, "first", <-got)
 		require.Equal(t, "second", popAndAck(t, s, "x"))
 	})
 }
 
+// TestPeek checks peeks of an empty queue, of one with messages, and during a delivery.
 func TestPeek(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, s := newBrokerWithSession(t, Limits{})
@@ -185,7 +189,7 @@ func TestPeek(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "first", read(t, first))
 
-		// While the first is being answered, a peek waits for its turn.
+		// While the first reader is being answered, a peek waits.
 		got := make(chan *Delivery)
 		go func() {
 			d, _ := s.Peek(context.Background(), "x", "")
@@ -196,7 +200,7 @@ func TestPeek(t *testing.T) {
 		second := <-got
 		require.Equal(t, "second", read(t, second))
 
-		// Nothing is unread: a peek says so, whatever becomes of the second.
+		// Nothing is unread: a peek returns nil, whatever happens to the second message.
 		d, err = s.Peek(t.Context(), "x", "")
 		require.NoError(t, err)
 		require.Nil(t, d)
@@ -204,6 +208,7 @@ func TestPeek(t *testing.T) {
 	})
 }
 
+// TestDuplicates checks that a repeated id is dropped, also after its message was read.
 func TestDuplicates(t *testing.T) {
 	b, s := newBrokerWithSession(t, Limits{})
 	mustPush(t, s, "x", "id-1", "m")
@@ -216,9 +221,9 @@ func TestDuplicates(t *testing.T) {
 	mustPush(t, s, "x", "id-1", "again, after the release of the topic")
 	require.Zero(t, s.queues["x"].unread())
 	require.EqualValues(t, 3, b.counters.duplicates)
-	require.Zero(t, s.in.used, "what was dropped holds no memory")
+	require.Zero(t, s.in.used, "dropped messages hold no bytes")
 
-	// The memory of ids is bounded: the oldest go first.
+	// The window of ids is bounded: the oldest are dropped first.
 	for i := range 10 * idWindow {
 		mustPush(t, s, "x", fmt.Sprint("more-", i), "m")
 		popAndAck(t, s, "x")
@@ -228,6 +233,7 @@ func TestDuplicates(t *testing.T) {
 	require.Zero(t, s.queues["x"].unread())
 }
 
+// TestBackPressure checks that pushes wait for the budget, in order.
 func TestBackPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, s := newBrokerWithSession(t, Limits{SessionBytes: mib, TotalBytes: 1 << 30})
@@ -235,14 +241,14 @@ func TestBackPressure(t *testing.T) {
 		for range 3 {
 			require.NoError(t, push(t.Context(), s, "x", "", "m", mib/4))
 		}
-		// No room: it waits, then says so.
+		// The budget is full: the push waits, and is then refused.
 		begin := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		requireCode(t, status.BufferFull, push(ctx, s, "x", "", "m", mib/4))
 		require.Equal(t, time.Minute, time.Since(begin))
 
-		// Room: it goes on at once. A smaller one behind it keeps its place.
+		// Bytes are released: the push continues at once. A smaller push after it keeps its position.
 		order := make(chan string, 2)
 		go func() {
 			_ = push(context.Background(), s, "x", "", "large", mib/4)
@@ -266,8 +272,8 @@ func TestBackPressure(t *testing.T) {
 	})
 }
 
-// A writer that leaves its place in line must not keep those behind it waiting.
-func TestWriterThatLeavesMakesRoom(t *testing.T) {
+// TestWriterThatLeavesUnblocksNext checks that a writer that stops waiting does not block those after it.
+func TestWriterThatLeavesUnblocksNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, s := newBrokerWithSession(t, Limits{SessionBytes: mib, TotalBytes: 1 << 30})
 		defer b.Stop()
@@ -286,8 +292,8 @@ func TestWriterThatLeavesMakesRoom(t *testing.T) {
 	})
 }
 
-// Stuck sessions leave room for the next one, and sending has room when the
-// inbox is full.
+// TestStuckSessionsBlockNobody checks that stuck sessions leave bytes for the next session, and that a
+// session with a full inbox can send.
 func TestStuckSessionsBlockNobody(t *testing.T) {
 	b := newBroker(t, Limits{SessionBytes: 256 * mib, TotalBytes: 1024 * mib})
 	defer b.Stop()
@@ -300,13 +306,14 @@ func TestStuckSessionsBlockNobody(t *testing.T) {
 		for push(full, s, "x", "", "m", mib/2) == nil {
 			messages++
 		}
-		require.NotZero(t, messages, "session %d found no room", i)
+		require.NotZero(t, messages, "session %d got no bytes", i)
 		_, err = s.Allocate(full, Outbound, mib/4)
 		require.NoError(t, err, "session %d can't send", i)
 	}
 	require.LessOrEqual(t, b.peak, int64(1024*mib))
 }
 
+// TestReleaseSession checks that a release wakes readers and writers and refuses later calls.
 func TestReleaseSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, s := newBrokerWithSession(t, Limits{SessionBytes: mib})
@@ -326,19 +333,20 @@ func TestReleaseSession(t *testing.T) {
 		requireCode(t, status.SessionReleased, <-reader)
 		requireCode(t, status.SessionReleased, <-writer)
 		requireCode(t, status.SessionReleased, context.Cause(s.ctx))
-		d.Requeue() // a message that comes back to a released session goes
+		d.Requeue() // a message requeued in a released session is dropped
 		require.Zero(t, b.used)
 		s.Leave()
 
 		_, err = b.Enter("session_1")
 		requireCode(t, status.SessionReleased, err)
-		b.ReleaseSession("never seen")
-		_, err = b.Enter("never seen")
+		b.ReleaseSession("unknown")
+		_, err = b.Enter("unknown")
 		requireCode(t, status.SessionReleased, err)
 	})
 }
 
-func TestClearQueuesKeepsSession(t *testing.T) {
+// TestClearTopicKeepsSession checks that a session stays usable after its topics were cleared.
+func TestClearTopicKeepsSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, s := newBrokerWithSession(t, Limits{})
 		defer b.Stop()
@@ -356,7 +364,7 @@ func TestClearQueuesKeepsSession(t *testing.T) {
 		require.Equal(t, "new", popAndAck(t, s, "x"))
 		require.Equal(t, "kept", popAndAck(t, s, "y"))
 
-		// A message that is being answered while its topic is released doesn't come back.
+		// A message in delivery while its topic is released is not requeued.
 		mustPush(t, s, "x", "", "old")
 		d, err := s.Pop(t.Context(), "x", "", time.Hour)
 		require.NoError(t, err)
@@ -369,6 +377,7 @@ func TestClearQueuesKeepsSession(t *testing.T) {
 	})
 }
 
+// TestReleasedSessionsAreBounded checks that only the last released sessions are remembered.
 func TestReleasedSessionsAreBounded(t *testing.T) {
 	b := newBroker(t, Limits{ReleasedSessions: 3})
 	for i := range 5 {
@@ -381,6 +390,7 @@ func TestReleasedSessionsAreBounded(t *testing.T) {
 	require.Len(t, b.released.ids, 3)
 }
 
+// TestIdleSessionIsReleased checks that a session expires without calls, and not during one.
 func TestIdleSessionIsReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, s := newBrokerWithSession(t, Limits{SessionTTL: time.Hour})
@@ -410,8 +420,8 @@ func TestIdleSessionIsReleased(t *testing.T) {
 	})
 }
 
-// Sessions that hold nothing cost nothing, however they are called.
-func TestEmptySessionsAreForgotten(t *testing.T) {
+// TestEmptySessionsAreDropped checks that sessions without messages use no memory.
+func TestEmptySessionsAreDropped(t *testing.T) {
 	b := newBroker(t, Limits{})
 	for i := range 100 {
 		s, err := b.Enter(fmt.Sprint(i))

@@ -8,12 +8,12 @@ import (
 	"hutong/transport/status"
 )
 
-// MessageOverhead is charged for each message in addition to its bytes, so that a flood of empty messages is bounded
-// too.
+// MessageOverhead is charged for each message in addition to its bytes, so that a flood of empty messages is
+// bounded too.
 const MessageOverhead = 256
 
-// Direction selects one of a session's budgets. They are separate so that a session with a full inbox can still
-// send, which is what empties inboxes elsewhere.
+// Direction selects one of a session's budgets. They are separate so that a session with a full inbox can
+// still send, which is what empties inboxes elsewhere.
 type Direction int
 
 const (
@@ -45,9 +45,9 @@ type Allocation struct {
 	n      int64 // guarded by b.mu
 }
 
-// Allocate takes n bytes of a budget before they are written. It waits for them until ctx ends, and then returns
-// status.BufferFull if the deadline passed and ctx's error if ctx was cancelled. Allocations of one budget are
-// granted in order, so a large one does not starve.
+// Allocate takes n bytes of a budget before they are written. It waits for them until ctx ends, and then
+// returns status.BufferFull if the deadline passed and ctx's error if ctx was cancelled. Allocations of one
+// budget are granted in order, so a large one does not starve.
 func (s *Session) Allocate(ctx context.Context, d Direction, n int64) (*Allocation, error) {
 	u := &s.in
 	if d == Outbound {
@@ -112,8 +112,8 @@ func (b *Broker) stopWaiting(ctx context.Context, u *budget, w *waiter) error {
 		w.n, u.session.id, u.used+u.overhead, b.limits.SessionBytes, b.used, b.limits.TotalBytes)
 }
 
-// fits reports whether n more bytes may be taken. A session that already holds something may hold at most as much
-// as it leaves free: each further session that is stuck takes at most half of what was left, never all.
+// fits reports whether n more bytes may be taken. A session that already holds something may hold at most as
+// much as it leaves free: each further session that is stuck takes at most half of what was left, never all.
 func (b *Broker) fits(u *budget, n int64) bool {
 	total := b.used + n
 	own := u.used + u.overhead + n
@@ -163,8 +163,8 @@ func (b *Broker) refund(u *budget, n int64) {
 	b.grantWaiting()
 }
 
-// grantWaiting grants the waiting allocations that fit: budget by budget in the order in which they began to wait,
-// and first in, first out within each.
+// grantWaiting grants the waiting allocations that fit: budget by budget in the order in which they began to
+// wait, and first in, first out within each.
 func (b *Broker) grantWaiting() {
 	b.starved = slices.DeleteFunc(b.starved, func(u *budget) bool {
 		for len(u.waiting) > 0 && b.fits(u, u.waiting[0].n) {

@@ -9,8 +9,8 @@ import (
 	"hutong/transport/status"
 )
 
-// Delivery is a message that left its queue for a reader. The caller must call either Ack or Requeue, once. Prepare
-// comes before the answer.
+// Delivery is a message that left its queue for a reader. The caller must call either Ack or Requeue, once.
+// Prepare comes before the answer.
 type Delivery struct {
 	b           *Broker
 	q           *topicQueue
@@ -47,16 +47,17 @@ func (d *Delivery) Open() (io.ReadCloser, error) {
 	if d.generation != d.q.generation {
 		return nil, errTopicReleased(d.q)
 	}
-	return nil, fmt.Errorf("failed to read a message of session %s, topic %q from the spool: %w", d.q.s.id, d.q.topic, err)
+	return nil, fmt.Errorf("failed to read a message of session %s, topic %q from the spool: %w",
+		d.q.s.id, d.q.topic, err)
 }
 
 func errTopicReleased(q *topicQueue) error {
 	return status.Errorf(status.SessionReleased, "session %s, topic %q was released", q.s.id, q.topic)
 }
 
-// Prepare records, before a pop with an id is answered, that this pop gets the message. The reader may receive its
-// answer and the process be killed before Ack: then the same pop must get the message again, and the reader's next
-// pop must not.
+// Prepare records, before a pop with an id is answered, that this pop gets the message. The reader may
+// receive its answer and the process be killed before Ack: then the same pop must get the message again, and
+// the reader's next pop must not.
 func (d *Delivery) Prepare() error {
 	if d.redelivered || d.id == (idKey{}) {
 		return nil
@@ -130,7 +131,8 @@ func (d *Delivery) Requeue() {
 
 	if d.prepared && kept {
 		if _, _, _, err := b.writeRecord(q, record{kind: kindReturned, seq: d.m.seq}); err != nil {
-			b.log.Error("failed to record a message as unread", "session_id", q.s.id, "topic", q.topic, "error", err)
+			b.log.Error("failed to record a message as unread", "session_id", q.s.id, "topic", q.topic,
+				"error", err)
 		}
 	}
 

@@ -7,9 +7,9 @@ import (
 	"strconv"
 )
 
-// Push appends a message, whose bytes are allocated, to a topic's queue. When it returns, the message is in the
-// spool. A repeated id is reported as a duplicate and dropped. Push takes over the body and the allocation, unless
-// it returns an error.
+// Push appends a message, whose bytes are allocated, to a topic's queue. When it returns, the message is in
+// the spool. A repeated id is reported as a duplicate and dropped. Push takes over the body and the
+// allocation, unless it returns an error.
 func (s *Session) Push(topic, id string, body *Body, a *Allocation) (duplicate bool, err error) {
 	b := s.b
 	b.mu.Lock()
@@ -32,9 +32,11 @@ func (s *Session) Push(topic, id string, body *Body, a *Allocation) (duplicate b
 	return duplicate, err
 }
 
-// appendMessage writes a message to the queue's log and makes it visible to readers. The caller holds logMu, so the
-// order is the same in both.
-func (b *Broker) appendMessage(q *topicQueue, id idKey, body *Body, a *Allocation) (duplicate bool, err error) {
+// appendMessage writes a message to the queue's log and makes it visible to readers. The caller holds logMu,
+// so the order is the same in both.
+func (b *Broker) appendMessage(
+	q *topicQueue, id idKey, body *Body, a *Allocation,
+) (duplicate bool, err error) {
 	b.mu.Lock()
 	if q.hasSeen(id) {
 		a.releaseLocked()

@@ -9,9 +9,9 @@ import (
 	"hutong/transport/status"
 )
 
-// Pop takes the first message of a topic's queue. It waits until wait is over (status.Timeout), the session or the
-// topic is released (status.SessionReleased) or ctx ends (its error). None of these loses a message. A pop with the
-// id of the last one gets the same message again.
+// Pop takes the first message of a topic's queue. It waits until wait is over (status.Timeout), the session
+// or the topic is released (status.SessionReleased) or ctx ends (its error). None of these loses a message. A
+// pop with the id of the last one gets the same message again.
 func (s *Session) Pop(ctx context.Context, topic, id string, wait time.Duration) (*Delivery, error) {
 	d, err := s.read(ctx, topic, &reader{id: keyOf(id), ready: make(chan struct{})}, wait)
 	if d == nil && err == nil {
@@ -20,8 +20,8 @@ func (s *Session) Pop(ctx context.Context, topic, id string, wait time.Duration)
 	return d, err
 }
 
-// Peek takes the first message of a topic's queue, or returns nil if there is none. It waits only while another
-// reader of the queue is being answered.
+// Peek takes the first message of a topic's queue, or returns nil if there is none. It waits only while
+// another reader of the queue is being answered.
 func (s *Session) Peek(ctx context.Context, topic, id string) (*Delivery, error) {
 	return s.read(ctx, topic, &reader{peek: true, id: keyOf(id), ready: make(chan struct{})}, 0)
 }
@@ -62,8 +62,8 @@ func (s *Session) read(ctx context.Context, topic string, r *reader, wait time.D
 	return d, nil
 }
 
-// addReader appends a reader. It replaces a reader with the same id, whose connection was lost: that one must not
-// take the message for which this one waits.
+// addReader appends a reader. It replaces a reader with the same id, whose connection was lost: that one must
+// not take the message for which this one waits.
 func (q *topicQueue) addReader(r *reader) {
 	if r.id != (idKey{}) {
 		q.readers = slices.DeleteFunc(q.readers, func(old *reader) bool {
@@ -76,7 +76,8 @@ func (q *topicQueue) addReader(r *reader) {
 	q.readers = append(q.readers, r)
 }
 
-// wait blocks until the reader is ready, ctx ends or, unless it is a peek, the time is over. It returns ctx's error.
+// wait blocks until the reader is ready, ctx ends or, unless it is a peek, the time is over. It returns ctx's
+// error.
 func (r *reader) wait(ctx context.Context, d time.Duration) error {
 	var timeout <-chan time.Time
 	if !r.peek {

@@ -7,8 +7,8 @@ import (
 	"hash/crc32"
 )
 
-// A queue's log is a sequence of records: length of the body (4 bytes, little endian), its CRC-32C (4 bytes), body.
-// A body is its kind (1 byte) and fields.
+// A queue's log is a sequence of records: length of the body (4 bytes, little endian), its CRC-32C (4 bytes),
+// body. A body is its kind (1 byte) and fields.
 const recordHead = 8
 
 // maxRecord exceeds the size of any record. A length above it is corrupt.
@@ -86,8 +86,8 @@ func (r record) appendTo(b []byte) []byte {
 	return b
 }
 
-// nextRecord decodes the record at the beginning of b and returns its length. An incomplete or damaged record is
-// errTorn.
+// nextRecord decodes the record at the beginning of b and returns its length. An incomplete or damaged record
+// is errTorn.
 func nextRecord(b []byte) (record, int, error) {
 	if len(b) < recordHead {
 		return record{}, 0, errTorn
@@ -111,7 +111,8 @@ func decodeRecord(body []byte) (r record, err error) {
 	switch r.kind {
 	case kindQueue:
 		if v := d.byte(); v != recordVersion && d.err == nil {
-			return r, fmt.Errorf("the spool has version %d, and this program supports version %d", v, recordVersion)
+			return r, fmt.Errorf("the spool has version %d, and this program supports version %d",
+				v, recordVersion)
 		}
 		r.session = string(d.take(d.uvarint()))
 		r.topic = string(d.take(d.uvarint()))

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// recoveryGrace is how long a session stays after a restart if its time to live is over by then: its containers may
-// be reconnecting.
+// recoveryGrace is how long a session stays after a restart if its time to live is over by then: its
+// containers may be reconnecting.
 const recoveryGrace = 10 * time.Minute
 
 // numberedFile is a file or folder of the spool whose name holds a number.
@@ -43,7 +43,8 @@ func listNumbered(dir, prefix, suffix string) ([]numberedFile, error) {
 	return out, nil
 }
 
-// recover loads the spool. Torn ends of files are cut off and logged; files that belong to no session are removed.
+// recover loads the spool. Torn ends of files are cut off and logged; files that belong to no session are
+// removed.
 func (b *Broker) recover() error {
 	released, err := b.spool.loadReleased(b.limits.ReleasedSessions)
 	if err != nil {
@@ -113,8 +114,8 @@ func (b *Broker) recoverSession(dir string) error {
 	return nil
 }
 
-// replayLogs replays all logs of a session's folder. It returns nil if the folder holds no session, one that was
-// released, or an older copy.
+// replayLogs replays all logs of a session's folder. It returns nil if the folder holds no session, one that
+// was released, or an older copy.
 func (b *Broker) replayLogs(dir string, logs, blobs []numberedFile) (*Session, error) {
 	var s *Session
 	for _, f := range logs {
@@ -137,15 +138,16 @@ func (b *Broker) replayLogs(dir string, logs, blobs []numberedFile) (*Session, e
 			b.restoreIdleTime(s, slices.Concat(logs, blobs))
 		}
 		if id != s.id {
-			return nil, fmt.Errorf("%s belongs to session %s, and other files in its folder to session %s", f.path, id, s.id)
+			return nil, fmt.Errorf("%s belongs to session %s, and other files in its folder to session %s",
+				f.path, id, s.id)
 		}
 		b.replay(s, f.path, records)
 	}
 	return s, nil
 }
 
-// restoreIdleTime counts the idle time of a recovered session from the last write to its files. Otherwise restarts
-// would extend its life without end.
+// restoreIdleTime counts the idle time of a recovered session from the last write to its files. Otherwise
+// restarts would extend its life without end.
 func (b *Broker) restoreIdleTime(s *Session, files []numberedFile) {
 	var last time.Time
 	for _, f := range files {
@@ -232,7 +234,8 @@ func (b *Broker) replay(s *Session, path string, records []storedRecord) {
 	}
 }
 
-// setRedeliverable marks a message as the one that the pop with this id got. Without an id it clears the mark.
+// setRedeliverable marks a message as the one that the pop with this id got. Without an id it clears the
+// mark.
 func (q *topicQueue) setRedeliverable(seq int64, by idKey) {
 	q.redeliverable, q.redeliverableTo = nil, idKey{}
 	if by == (idKey{}) {
@@ -243,8 +246,8 @@ func (q *topicQueue) setRedeliverable(seq int64, by idKey) {
 	}
 }
 
-// restoreMessages drops a replayed queue's consumed messages and charges the others to the session. It removes from
-// blobSizes the blobs that are still needed.
+// restoreMessages drops a replayed queue's consumed messages and charges the others to the session. It
+// removes from blobSizes the blobs that are still needed.
 func (b *Broker) restoreMessages(q *topicQueue, blobSizes map[string]int64) {
 	isComplete := func(m *message) bool {
 		if m.blob == "" {
@@ -269,7 +272,8 @@ func (b *Broker) restoreMessages(q *topicQueue, blobSizes map[string]int64) {
 	if q.redeliverable != nil {
 		charge(q.redeliverable)
 	}
-	q.messages = slices.DeleteFunc(q.messages, func(m *message) bool { return m.seq <= q.consumed || !isComplete(m) })
+	q.messages = slices.DeleteFunc(q.messages,
+		func(m *message) bool { return m.seq <= q.consumed || !isComplete(m) })
 	for _, m := range q.messages {
 		charge(m)
 	}

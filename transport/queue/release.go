@@ -1,7 +1,7 @@
 package queue
 
-// ClearTopic drops the unread messages of one topic, or of all topics if topic is "", and wakes their readers with
-// status.SessionReleased. The session stays usable: the next task of its job has the same session.
+// ClearTopic drops the unread messages of one topic, or of all topics if topic is "", and wakes their readers
+// with status.SessionReleased. The session stays usable: the next task of its job has the same session.
 func (s *Session) ClearTopic(topic string) error {
 	b := s.b
 	b.mu.Lock()

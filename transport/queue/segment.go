@@ -25,8 +25,8 @@ type segment struct {
 	last int64 // the highest sequence number of its messages
 }
 
-// writeRecord appends a record to the queue's log, in a new segment if the current one is large. The caller holds
-// the queue's logMu, and not Broker.mu.
+// writeRecord appends a record to the queue's log, in a new segment if the current one is large. The caller
+// holds the queue's logMu, and not Broker.mu.
 func (b *Broker) writeRecord(q *topicQueue, r record) (seg *segment, offset int64, length int, err error) {
 	encoded := r.appendTo(nil)
 	n := int64(len(encoded))
@@ -61,8 +61,8 @@ func writeAt(path string, flags int, b []byte, offset int64) error {
 	return errors.Join(err, f.Close())
 }
 
-// startSegment starts a new segment of the queue's log with a checkpoint of the queue's state, and removes the
-// segments that are not needed.
+// startSegment starts a new segment of the queue's log with a checkpoint of the queue's state, and removes
+// the segments that are not needed.
 func (b *Broker) startSegment(q *topicQueue) error {
 	b.mu.Lock()
 	head := record{kind: kindQueue, session: q.s.id, topic: q.topic, seq: q.consumed, seen: q.seenIDs()}
@@ -97,7 +97,8 @@ func createDir(dir string) error {
 	return nil
 }
 
-// removeOldSegments removes the log's segments whose messages are all consumed. The caller holds the queue's logMu.
+// removeOldSegments removes the log's segments whose messages are all consumed. The caller holds the queue's
+// logMu.
 func (b *Broker) removeOldSegments(q *topicQueue) {
 	if len(q.segments) < 2 {
 		return
@@ -132,13 +133,14 @@ func (q *topicQueue) oldestNeeded() int64 {
 	return first
 }
 
-// recordConsumed records that a queue's messages up to seq were read or dropped, the last one by the pop with this
-// id. The caller holds the queue's logMu.
+// recordConsumed records that a queue's messages up to seq were read or dropped, the last one by the pop with
+// this id. The caller holds the queue's logMu.
 func (b *Broker) recordConsumed(q *topicQueue, seq int64, by idKey) {
 	_, _, _, err := b.writeRecord(q, record{kind: kindConsumed, seq: seq, id: by})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		// The message was read. It is read again only if this process is killed before the next record.
-		b.log.Error("failed to record a message as read", "session_id", q.s.id, "topic", q.topic, "error", err)
+		b.log.Error("failed to record a message as read", "session_id", q.s.id, "topic", q.topic,
+			"error", err)
 	}
 }
 
@@ -157,7 +159,8 @@ func (b *Broker) compact(q *topicQueue) {
 
 	if drained && q.segments[len(q.segments)-1].size > drainedBytes {
 		if err := b.startSegment(q); err != nil {
-			b.log.Warn("failed to compact a queue's log", "session_id", q.s.id, "topic", q.topic, "error", err)
+			b.log.Warn("failed to compact a queue's log", "session_id", q.s.id, "topic", q.topic,
+				"error", err)
 		}
 		return
 	}
@@ -181,7 +184,8 @@ func readPayload(m *message) ([]byte, error) {
 		return nil, err
 	}
 	if r.kind != kindMessage || r.seq != m.seq {
-		return nil, fmt.Errorf("%s has another record at offset %d than message %d", m.segment.path, m.offset, m.seq)
+		return nil, fmt.Errorf("%s has another record at offset %d than message %d",
+			m.segment.path, m.offset, m.seq)
 	}
 	return r.payload, nil
 }

@@ -54,10 +54,12 @@ func (b *Broker) newSession(id, dir string) *Session {
 // ID returns the session's id.
 func (s *Session) ID() string { return s.id }
 
-// Context returns a context that ends with the session. Its cause is the refusal for the calls of the session.
+// Context returns a context that ends with the session. Its cause is the refusal for the calls of the
+// session.
 func (s *Session) Context() context.Context { return s.ctx }
 
-// Leave ends a call. A session that holds nothing then is dropped, so that calls with made-up ids cost nothing.
+// Leave ends a call. A session that holds nothing then is dropped, so that calls with made-up ids cost
+// nothing.
 func (s *Session) Leave() {
 	b := s.b
 	b.mu.Lock()
@@ -110,8 +112,8 @@ func (b *Broker) markReleased(id string) {
 	}
 }
 
-// ReleaseSession drops a session's messages, wakes its readers and writers, and refuses its later calls. It may be
-// repeated, and the session may be unknown.
+// ReleaseSession drops a session's messages, wakes its readers and writers, and refuses its later calls. It
+// may be repeated, and the session may be unknown.
 func (b *Broker) ReleaseSession(id string) {
 	b.mu.Lock()
 	defer b.unlock()

@@ -26,9 +26,9 @@ import (
 //	s<n>/<m>.log    a segment of one queue's log
 //	s<n>/<m>.blob   the bytes of a message that is too large for a log
 //
-// All numbers are from one counter, so a name is never reused and the order of the names is the order of a queue's
-// segments. Nothing is synced (fsync): what was written survives the process, but a crash of the machine only as far
-// as its kernel has written it.
+// All numbers are from one counter, so a name is never reused and the order of the names is the order of a
+// queue's segments. Nothing is synced (fsync): what was written survives the process, but a crash of the
+// machine only as far as its kernel has written it.
 type spool struct {
 	dir    string
 	log    *slog.Logger
@@ -165,7 +165,8 @@ func encodeLines(lines []string) (out []byte) {
 // spoolError returns the error of a failed write as callers see it: a full disk is status.BufferFull.
 func spoolError(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return status.Errorf(status.BufferFull, "the disk of this transport's spool is full; contact the operator")
+		return status.Errorf(status.BufferFull,
+			"the disk of this transport's spool is full; contact the operator")
 	}
 	return fmt.Errorf("failed to write to the spool: %w", err)
 }

@@ -17,7 +17,7 @@ import (
 	"hutong/transport/status"
 )
 
-// life opens a broker on a folder, as a process does that starts.
+// restart opens a broker on a folder, as a new process does.
 func restart(t testing.TB, dir string, limits Limits) *Broker {
 	t.Helper()
 	b, err := Open(Config{Dir: dir, Limits: limits, Logger: quiet()})
@@ -26,7 +26,7 @@ func restart(t testing.TB, dir string, limits Limits) *Broker {
 	return b
 }
 
-// crash leaves the folder as a process does that is killed.
+// crash leaves the folder as a killed process does.
 func (b *Broker) crash() { b.spool.lock.Close() }
 
 func enter(t testing.TB, b *Broker, session string) *Session {
@@ -40,7 +40,8 @@ func enter(t testing.TB, b *Broker, session string) *Session {
 func files(t testing.TB, dir string) (out []string) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if name, _ := filepath.Rel(dir, path); err == nil && !d.IsDir() && name != "lock" && name != "released" {
+		if name, _ := filepath.Rel(dir, path); err == nil && !d.IsDir() && name != "lock" &&
+			name != "released" {
 			out = append(out, name)
 		}
 		return err
@@ -48,8 +49,8 @@ func files(t testing.TB, dir string) (out []string) {
 	return out
 }
 
-// Everything unread is there after a crash, in order, with the ids that were
-// seen; what was read is not, and what it took is free.
+// TestRestart checks that unread messages and known ids survive a crash, in order, and that the bytes of
+// messages that were read are released.
 func TestRestart(t *testing.T) {
 	dir := t.TempDir()
 	limits := Limits{SessionBytes: 64 * mib}
@@ -64,11 +65,15 @@ func TestRestart(t *testing.T) {
 	const n = 300
 	for i := range n {
 		text := fmt.Sprintf("%d|%s", i, strings.Repeat("x", int(size(i))))
-		require.NoError(t, push(t.Context(), s, fmt.Sprint("topic-", i%3), fmt.Sprint("id-", i), text, int64(len(text))+MessageOverhead))
+		require.NoError(
+			t,
+			push(t.Context(), s, fmt.Sprint("topic-", i%3), fmt.Sprint("id-", i), text,
+				int64(len(text))+MessageOverhead),
+		)
 	}
 	next := [3]int{0, 1, 2}
 	used := s.in.used
-	for round := range 5 {
+	for life := range 5 {
 		for i := range 45 {
 			got := popAndAck(t, s, fmt.Sprint("topic-", i%3))
 			want, _, _ := strings.Cut(got, "|")
@@ -77,7 +82,7 @@ func TestRestart(t *testing.T) {
 		}
 		require.Less(t, s.in.used, used)
 		used = s.in.used
-		if round%2 == 0 {
+		if life%2 == 0 {
 			b.crash()
 		} else {
 			b.Stop()
@@ -85,8 +90,8 @@ func TestRestart(t *testing.T) {
 		}
 		b = restart(t, dir, limits)
 		s = enter(t, b, "s")
-		require.Equal(t, used, s.in.used, "what is unread is charged as before")
-		mustPush(t, s, "topic-0", fmt.Sprint("id-", 297-3*round), "again")
+		require.Equal(t, used, s.in.used, "unread messages are charged as before")
+		mustPush(t, s, "topic-0", fmt.Sprint("id-", 297-3*life), "again")
 		require.EqualValues(t, 1, b.counters.duplicates, "a retry after the crash")
 	}
 	for i := range 75 {
@@ -104,13 +109,18 @@ func TestRestart(t *testing.T) {
 	requireCode(t, status.SessionReleased, err)
 }
 
-// A pop whose answer was lost comes again with its id and gets the same message,
-// also after a crash; any other reader goes on.
+// TestRepeatedPop checks that a pop whose answer was lost, repeated with its id, gets the same message, also
+// after a crash, and that any other reader gets the next one.
 func TestRepeatedPop(t *testing.T) {
 	for _, large := range []bool{false, true} {
 		dir := t.TempDir()
 		b := restart(t, dir, Limits{})
 		s := enter(t, b, "s")
+		crashAndRestart := func() {
+			b.crash()
+			b = restart(t, dir, Limits{})
+			s = enter(t, b, "s")
+		}
 		text := func(i int) string {
 			if large {
 				return fmt.Sprint(i) + strings.Repeat("x", InlineBytes)
@@ -130,30 +140,24 @@ func TestRepeatedPop(t *testing.T) {
 		for range 2 {
 			require.Equal(t, text(0), pop("p-0"))
 			require.Equal(t, text(0), pop("p-0"))
-			b.crash()
-			b = restart(t, dir, Limits{})
-			s = enter(t, b, "s")
+			crashAndRestart()
 		}
 		require.Equal(t, text(1), pop("p-1"))
 		require.Equal(t, text(1), pop("p-1"))
 		require.Equal(t, text(2), pop(""))
 		require.Nil(t, s.queues["x"].redeliverable, "a pop without an id is not repeated")
 		require.Equal(t, text(3), pop("p-3"))
-		b.crash()
-		b = restart(t, dir, Limits{})
-		s = enter(t, b, "s")
+		crashAndRestart()
 		require.Equal(t, text(3), pop("p-3"))
 
-		// One whose answer can't be written is the next reader's, also after a crash.
+		// A message whose answer can't be written is for the next reader, also after a crash.
 		mustPush(t, s, "x", "", text(4))
 		for range 3 {
 			d, err := s.Pop(t.Context(), "x", "p-4", time.Minute)
 			require.NoError(t, err)
 			require.NoError(t, d.Prepare())
 			d.Requeue()
-			b.crash()
-			b = restart(t, dir, Limits{})
-			s = enter(t, b, "s")
+			crashAndRestart()
 		}
 		require.Equal(t, text(4), pop("p-5"))
 
@@ -163,21 +167,19 @@ func TestRepeatedPop(t *testing.T) {
 		d, err := s.Pop(t.Context(), "x", "p-6", time.Minute)
 		require.NoError(t, err)
 		require.NoError(t, d.Prepare())
-		b.crash()
-		b = restart(t, dir, Limits{})
-		s = enter(t, b, "s")
+		crashAndRestart()
 		require.Equal(t, text(6), pop("p-6"))
 		require.Equal(t, text(7), pop("p-7"))
 		require.NoError(t, s.ClearTopic(""))
 		b.crash()
 		b = restart(t, dir, Limits{})
 		require.Zero(t, b.used)
-		require.Empty(t, files(t, dir), "nothing is known of the queue")
+		require.Empty(t, files(t, dir), "the queue is empty and forgotten")
 	}
 }
 
-// A pop that comes again takes the place of the one whose connection was lost.
-func TestRepeatedPopTakesPlace(t *testing.T) {
+// TestRepeatedPopReplacesReader checks that a repeated pop replaces the one whose connection was lost.
+func TestRepeatedPopReplacesReader(t *testing.T) {
 	b, s := newBrokerWithSession(t, Limits{})
 	lost := make(chan error, 1)
 	go func() {
@@ -201,7 +203,8 @@ func TestRepeatedPopTakesPlace(t *testing.T) {
 	d.Ack()
 }
 
-// Logs begin anew and old files go: a queue that is read takes little room however much passes.
+// TestLogsStaySmall checks that the log of a queue that is read stays small, however many messages pass
+// through it.
 func TestLogsStaySmall(t *testing.T) {
 	dir := t.TempDir()
 	b := restart(t, dir, Limits{})
@@ -232,7 +235,7 @@ func TestLogsStaySmall(t *testing.T) {
 	}
 }
 
-// However a log is torn, what stands before the tear is there, and the queue goes on.
+// TestTornLog damages logs. The messages before the damage are recovered, and the queue stays usable.
 func TestTornLog(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 60 {
@@ -271,7 +274,8 @@ func TestTornLog(t *testing.T) {
 	}
 }
 
-// What no session owns goes at the start, and one folder serves one transport.
+// TestSpoolIsCleaned checks that Open removes files without a session, and that a folder has one broker at a
+// time.
 func TestSpoolIsCleaned(t *testing.T) {
 	dir := t.TempDir()
 	b := restart(t, dir, Limits{})
@@ -286,9 +290,9 @@ func TestSpoolIsCleaned(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "s2000"), 0o700))
 	b = restart(t, dir, Limits{})
 	require.Len(t, files(t, dir), 3, "two logs and a blob")
-	require.Greater(t, b.spool.nextNumber(), int64(2000), "no name is used twice")
+	require.Greater(t, b.spool.nextNumber(), int64(2000), "names are not reused")
 	require.NoDirExists(t, filepath.Join(dir, "s2000"))
-	// A blob that is cut short is told, not delivered.
+	// A truncated blob is logged, not delivered.
 	b.crash()
 	for _, f := range files(t, dir) {
 		if strings.HasSuffix(f, ".blob") {
@@ -303,15 +307,26 @@ func TestSpoolIsCleaned(t *testing.T) {
 	require.Nil(t, d)
 }
 
+// FuzzRecord checks that decoded records encode to the same, and that damaged ones do not panic.
 func FuzzRecord(f *testing.F) {
-	f.Add(record{kind: kindQueue, session: "s", topic: "t", seq: 3, redeliverable: 2, id: idKey{1}, seen: []idKey{{2}, {3}}}.appendTo(nil))
+	f.Add(
+		record{
+			kind:          kindQueue,
+			session:       "s",
+			topic:         "t",
+			seq:           3,
+			redeliverable: 2,
+			id:            idKey{1},
+			seen:          []idKey{{2}, {3}},
+		}.appendTo(nil),
+	)
 	f.Add(record{kind: kindMessage, seq: 1 << 40, payload: []byte("hi")}.appendTo(nil))
 	f.Add(record{kind: kindBlob, seq: 7, id: idKey{9}, size: 1 << 33}.appendTo(nil))
 	f.Add(record{kind: kindConsumed, seq: 7}.appendTo(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, n, err := nextRecord(b)
 		if err != nil {
-			// A body without its right sum is still not a crash.
+			// A body with a wrong checksum must not panic either.
 			_, _ = decodeRecord(b)
 			return
 		}
@@ -322,11 +337,17 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
-// A folder with anything in it is read without a crash, and then serves.
+// FuzzRecover opens folders with arbitrary content. Open must not panic, and the broker must work afterwards.
 func FuzzRecover(f *testing.F) {
 	head := record{kind: kindQueue, session: "s", topic: "x"}.appendTo(nil)
 	f.Add(record{kind: kindMessage, seq: 1, payload: []byte("hi")}.appendTo(bytes.Clone(head)))
-	f.Add(record{kind: kindConsumed, seq: 9, id: idKey{1}}.appendTo(record{kind: kindMessage, seq: 9, payload: []byte("hi")}.appendTo(bytes.Clone(head))))
+	f.Add(
+		record{
+			kind: kindConsumed,
+			seq:  9,
+			id:   idKey{1},
+		}.appendTo(record{kind: kindMessage, seq: 9, payload: []byte("hi")}.appendTo(bytes.Clone(head))),
+	)
 	f.Add([]byte("nothing"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		dir := t.TempDir()
@@ -346,8 +367,8 @@ func FuzzRecover(f *testing.F) {
 	})
 }
 
-// A session that nobody uses is released after its time to live, however often the transport is started again meanwhile; one
-// whose time is over at a start has a while for its containers to come back.
+// TestIdleSessionIsReleasedAcrossRestarts checks that restarts do not extend the life of an idle session. One
+// whose time is over at a start stays for recoveryGrace, so that its containers can reconnect.
 func TestIdleSessionIsReleasedAcrossRestarts(t *testing.T) {
 	dir := t.TempDir()
 	limits := Limits{SessionTTL: time.Hour}
@@ -379,7 +400,8 @@ func TestIdleSessionIsReleasedAcrossRestarts(t *testing.T) {
 		sessions = append(sessions, s)
 	}
 	b.mu.Unlock()
-	require.Equal(t, map[string]time.Duration{"old": 50 * time.Minute, "older": 2 * time.Hour, "used": 0}, silent)
+	require.Equal(t, map[string]time.Duration{"old": 50 * time.Minute, "older": 2 * time.Hour, "used": 0},
+		silent)
 	for _, s := range sessions { // as their timers do
 		b.expire(s)
 	}

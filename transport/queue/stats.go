@@ -12,8 +12,8 @@ type Stats struct {
 	Readers, Writers int
 	// Released is the number of released sessions that are remembered.
 	Released int
-	// Pushed, Popped and Returned count messages into, out of, and back into queues. Duplicates counts messages that
-	// were dropped because their id was seen before.
+	// Pushed, Popped and Returned count messages into, out of, and back into queues. Duplicates counts
+	// messages that were dropped because their id was seen before.
 	Pushed, Popped, Returned, Duplicates uint64
 }
 
@@ -21,8 +21,8 @@ type Stats struct {
 type SessionStats struct {
 	// Queues are its topics. Messages are the unread ones.
 	Queues, Messages int
-	// InboundBytes are charged for bodies that are being received or unread, and for queues. OutboundBytes are charged
-	// for bodies in transit to partners.
+	// InboundBytes are charged for bodies that are being received or unread, and for queues. OutboundBytes
+	// are charged for bodies in transit to partners.
 	InboundBytes, OutboundBytes int64
 }
 

@@ -7,26 +7,26 @@ import (
 )
 
 const (
-	// idWindow is how many message ids a queue remembers. A sender repeats only its last message of a queue, so
-	// several senders fit.
+	// idWindow is how many message ids a queue remembers. A sender repeats only its last message of a queue,
+	// so several senders fit.
 	idWindow = 256
 	// TopicOverhead is charged for each queue in addition to its topic's bytes: the struct and its ids.
 	TopicOverhead = 512 + idWindow*16
 )
 
-// topicQueue holds the messages of one topic of a session, first in, first out. Broker.mu guards its fields, except
-// logMu and segments.
+// topicQueue holds the messages of one topic of a session, first in, first out. Broker.mu guards its fields,
+// except logMu and segments.
 type topicQueue struct {
 	s        *Session
 	topic    string
 	messages []*message // messages[head:] are unread
 	head     int
 	readers  []*reader
-	// delivering is the message with which a reader is being answered. No other message is delivered meanwhile: it
-	// might be requeued, and order must not change.
+	// delivering is the message with which a reader is being answered. No other message is delivered
+	// meanwhile: it might be requeued, and order must not change.
 	delivering *message
-	// redeliverable is the message that was read last, if its pop had an id. If the answer is lost, the same pop comes
-	// again and gets it again. Any other read confirms that it arrived.
+	// redeliverable is the message that was read last, if its pop had an id. If the answer is lost, the same
+	// pop comes again and gets it again. Any other read confirms that it arrived.
 	redeliverable   *message
 	redeliverableTo idKey
 	// consumed is the highest sequence number that was read or dropped.
@@ -46,7 +46,8 @@ type topicQueue struct {
 type message struct {
 	seq  int64
 	size int64
-	// blob is the path of its file. If it is "", the message is a record of recordBytes bytes in segment, at offset.
+	// blob is the path of its file. If it is "", the message is a record of recordBytes bytes in segment, at
+	// offset.
 	blob        string
 	segment     *segment
 	offset      int64
@@ -97,8 +98,8 @@ func (b *Broker) removeIfUnused(q *topicQueue) {
 }
 
 func (q *topicQueue) inUse() bool {
-	return q.unread() > 0 || len(q.readers) > 0 || q.delivering != nil || q.redeliverable != nil || q.writers > 0 ||
-		len(q.seen) > 0
+	return q.unread() > 0 || len(q.readers) > 0 || q.delivering != nil || q.redeliverable != nil ||
+		q.writers > 0 || len(q.seen) > 0
 }
 
 func (q *topicQueue) unread() int { return len(q.messages) - q.head }
@@ -119,7 +120,8 @@ func (q *topicQueue) popFront() *message {
 	q.messages[q.head] = nil
 	q.head++
 	if q.head*2 >= len(q.messages) {
-		// The read half is dropped in one move, so the amortized cost of a pop does not depend on the queue's length.
+		// The read half is dropped in one move, so the amortized cost of a pop does not depend on the queue's
+		// length.
 		n := copy(q.messages, q.messages[q.head:])
 		clear(q.messages[n:])
 		q.messages, q.head = q.messages[:n], 0
@@ -161,11 +163,12 @@ func (q *topicQueue) seenIDs() []idKey {
 	return slices.Concat(q.seen[q.nextSeen:], q.seen[:q.nextSeen])
 }
 
-// dispatch delivers the first message to the first reader, unless another reader is being answered. A pop that
-// comes again gets its message again. If nothing is unread, peeks return without a message.
+// dispatch delivers the first message to the first reader, unless another reader is being answered. A pop
+// that comes again gets its message again. If nothing is unread, peeks return without a message.
 func (b *Broker) dispatch(q *topicQueue) {
 	if q.delivering == nil && q.redeliverable != nil {
-		if i := slices.IndexFunc(q.readers, func(r *reader) bool { return r.id == q.redeliverableTo }); i >= 0 {
+		isRepeated := func(r *reader) bool { return r.id == q.redeliverableTo }
+		if i := slices.IndexFunc(q.readers, isRepeated); i >= 0 {
 			q.deliver(i, q.redeliverable, true)
 		}
 	}
@@ -209,8 +212,8 @@ func (b *Broker) dropMessage(m *message) {
 	}
 }
 
-// clear drops a queue's messages and wakes its readers with err. The ids stay, so that a late retry of a dropped
-// message is still recognized.
+// clear drops a queue's messages and wakes its readers with err. The ids stay, so that a late retry of a
+// dropped message is still recognized.
 func (b *Broker) clear(q *topicQueue, err error) {
 	for _, m := range q.messages[q.head:] {
 		b.dropMessage(m)

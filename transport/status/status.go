@@ -38,8 +38,8 @@ const (
 	BufferFull Code = "E0000000700"
 )
 
-// Error is a refusal with its protocol code. Message is sent to the caller: it names the thing and what to do,
-// and holds no internals.
+// Error is a refusal with its protocol code. Message is sent to the caller: it names the thing and what to
+// do, and holds no internals.
 type Error struct {
 	Code    Code
 	Message string

@@ -21,8 +21,8 @@ const (
 	Unframed Framing = iota
 	// GRPC has 5 bytes before each message: 0 for not compressed, and its length, big endian.
 	GRPC
-	// Stream is the stream over HTTP. A protobuf message has its length before it, as a varint. JSON objects follow
-	// one another without a length.
+	// Stream is the stream over HTTP. A protobuf message has its length before it, as a varint. JSON objects
+	// follow one another without a length.
 	Stream
 )
 
@@ -38,10 +38,13 @@ func IsGRPC(contentType string) bool {
 }
 
 // ErrCompressed refuses a gRPC message that is compressed.
-var ErrCompressed = status.Errorf(status.BadRequest, "compressed messages are not supported; send them uncompressed")
+var ErrCompressed = status.Errorf(
+	status.BadRequest,
+	"compressed messages are not supported; send them uncompressed",
+)
 
-// ReadGRPCFrame reads the head of the next gRPC frame and returns its message's bytes and length. io.EOF is the end
-// of the stream.
+// ReadGRPCFrame reads the head of the next gRPC frame and returns its message's bytes and length. io.EOF is
+// the end of the stream.
 func ReadGRPCFrame(r io.Reader) (message io.Reader, length int64, err error) {
 	var head [5]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -54,8 +57,8 @@ func ReadGRPCFrame(r io.Reader) (message io.Reader, length int64, err error) {
 	return &fixedReader{r, length}, length, nil
 }
 
-// ReadDelimited reads the length before the next protobuf message and returns its bytes and length. io.EOF is the
-// end of the stream.
+// ReadDelimited reads the length before the next protobuf message and returns its bytes and length. io.EOF is
+// the end of the stream.
 func ReadDelimited(r *bufio.Reader) (message io.Reader, length int64, err error) {
 	n, err := binary.ReadUvarint(r)
 	if err != nil {

@@ -2,7 +2,8 @@ package wire
 
 import "strings"
 
-// Headers of the transport layer (API_SPECS part 4, 2.1 and 3.1). Any case is accepted, and underscores for hyphens.
+// Headers of the transport layer (API_SPECS part 4, 2.1 and 3.1). Any case is accepted, and underscores for
+// hyphens.
 const (
 	headerPrefix = "x-ptp-"
 
@@ -17,8 +18,8 @@ const (
 	HeaderTargetNodeID = "x-ptp-target-node-id"
 	// HeaderTopic names the topic when the body names none. Other transports send it.
 	HeaderTopic = "x-ptp-topic"
-	// HeaderTimeout limits how long a push may wait, in milliseconds. A partner reads from it how long the sender
-	// waits for the answer.
+	// HeaderTimeout limits how long a push may wait, in milliseconds. A partner reads from it how long the
+	// sender waits for the answer.
 	HeaderTimeout = "x-ptp-timeout"
 	// HeaderMessageID makes a push or a pop idempotent; see the comment of package transport.
 	HeaderMessageID = "x-ptp-message-id"
@@ -28,8 +29,8 @@ const (
 	HeaderProvider = "x-ptp-tech-provider-code"
 )
 
-// PassThrough is the value of HeaderVersion for a body that holds the container's push unchanged (API_SPECS part 4,
-// 5.2.1).
+// PassThrough is the value of HeaderVersion for a body that holds the container's push unchanged (API_SPECS
+// part 4, 5.2.1).
 const PassThrough = "1"
 
 // Headers maps a call's x-ptp-* headers from their lower-case, hyphenated names to their values.
@@ -55,8 +56,8 @@ func headersFromMetadata(metadata map[string]string) Headers {
 	return out
 }
 
-// Add sets a header if it is one of the protocol's. If it comes in two spellings, the one with a value counts, and
-// of two values the smaller: the result must not depend on the order of a map.
+// Add sets a header if it is one of the protocol's. If it comes in two spellings, the one with a value
+// counts, and of two values the smaller: the result must not depend on the order of a map.
 func (h Headers) Add(name, value string) {
 	name = strings.ReplaceAll(strings.ToLower(name), "_", "-")
 	if !strings.HasPrefix(name, headerPrefix) {

@@ -30,7 +30,8 @@ func (m *milliseconds) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// ParseMilliseconds parses whole milliseconds. An empty string is 0; a value out of range becomes the nearest limit.
+// ParseMilliseconds parses whole milliseconds. An empty string is 0; a value out of range becomes the nearest
+// limit.
 func ParseMilliseconds(s string) (int64, error) {
 	if s == "" {
 		return 0, nil
@@ -71,8 +72,9 @@ func decodeJSONAnswer(b []byte) (Answer, error) {
 	return out, nil
 }
 
-// encodeJSONAnswer returns the parts of an answer before and after its content, which the caller writes between
-// them in base64. The field `content` is absent if there is no message, and "" if the message is empty.
+// encodeJSONAnswer returns the parts of an answer before and after its content, which the caller writes
+// between them in base64. The field `content` is absent if there is no message, and "" if the message is
+// empty.
 func encodeJSONAnswer(out Answer) (head, tail []byte) {
 	// Strings never fail to marshal.
 	code, _ := json.Marshal(string(out.Code))

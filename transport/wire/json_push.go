@@ -17,7 +17,8 @@ var (
 	errNotObject = errors.New("it is not a JSON object")
 )
 
-// parseJSONPush reads a push to the end of r. It decodes the payload as it arrives, wherever the object has it.
+// parseJSONPush reads a push to the end of r. It decodes the payload as it arrives, wherever the object has
+// it.
 func parseJSONPush(r *bufio.Reader, payload PayloadWriter) (topic string, err error) {
 	if _, err := nextByte(r); err == io.ErrUnexpectedEOF {
 		return "", errNoPayload
@@ -35,8 +36,8 @@ func parseJSONPush(r *bufio.Reader, payload PayloadWriter) (topic string, err er
 	return topic, err
 }
 
-// parseJSONTopic reads a push to the end of r and returns its topic only. The node that receives the push checks
-// the payload.
+// parseJSONTopic reads a push to the end of r and returns its topic only. The node that receives the push
+// checks the payload.
 func parseJSONTopic(r *bufio.Reader) (topic string, err error) {
 	err = readObject(r, func(key string, r *bufio.Reader) error {
 		switch {
@@ -75,8 +76,8 @@ func readJSONPush(r *bufio.Reader, payload PayloadWriter) (topic string, hasPayl
 	return topic, hasPayload, err
 }
 
-// readJSONPayload reads the value of a payload: a string of base64, or a short array of numbers. It returns false
-// for null.
+// readJSONPayload reads the value of a payload: a string of base64, or a short array of numbers. It returns
+// false for null.
 func readJSONPayload(r *bufio.Reader, payload PayloadWriter) (hasPayload bool, err error) {
 	if nextIsString(r) {
 		return true, readBase64(r, func(data io.Reader) error {

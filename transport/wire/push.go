@@ -6,7 +6,8 @@ import (
 )
 
 const (
-	// MaxParameters is the largest body of a pop, peek or release, and the largest field other than a payload.
+	// MaxParameters is the largest body of a pop, peek or release, and the largest field other than a
+	// payload.
 	MaxParameters = 64 << 10
 	// pushOverhead is what the body of a push may hold besides its payload: topic and metadata.
 	pushOverhead = 16 << 10
@@ -14,8 +15,8 @@ const (
 	bufferSize = 32 << 10
 )
 
-// PayloadWriter receives a push's payload as it is read. A payload may come more than once in a body; each Reset
-// drops what was written before, so the last one counts.
+// PayloadWriter receives a push's payload as it is read. A payload may come more than once in a body; each
+// Reset drops what was written before, so the last one counts.
 type PayloadWriter interface {
 	io.Writer
 	Reset()
@@ -54,7 +55,9 @@ func (f PushForm) MaxBody(enc Encoding, message int64) int64 {
 }
 
 // Parse reads a push to the end of r and writes its payload. metadata comes from the wrapped form only.
-func (f PushForm) Parse(enc Encoding, r *bufio.Reader, payload PayloadWriter) (topic string, metadata Headers, err error) {
+func (f PushForm) Parse(
+	enc Encoding, r *bufio.Reader, payload PayloadWriter,
+) (topic string, metadata Headers, err error) {
 	switch {
 	case f == Wrapped && enc == Protobuf:
 		return parseProtobufWrapped(r, payload)
@@ -70,8 +73,11 @@ func (f PushForm) Parse(enc Encoding, r *bufio.Reader, payload PayloadWriter) (t
 	return topic, nil, err
 }
 
-// ParseNextJSON reads one push of a stream of JSON objects. After an error the position in the stream is unknown.
-func (f PushForm) ParseNextJSON(r *bufio.Reader, payload PayloadWriter) (topic string, metadata Headers, err error) {
+// ParseNextJSON reads one push of a stream of JSON objects. After an error the position in the stream is
+// unknown.
+func (f PushForm) ParseNextJSON(
+	r *bufio.Reader, payload PayloadWriter,
+) (topic string, metadata Headers, err error) {
 	if f == Wrapped {
 		return readJSONWrapped(r, payload)
 	}

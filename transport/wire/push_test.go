@@ -15,14 +15,14 @@ import (
 	"hutong/transport/status"
 )
 
-// pushed is what parsing a push gives.
+// pushed is the result of parsing a push.
 type pushed struct {
 	topic   string
 	meta    Headers
 	payload []byte
 }
 
-// written is a payloadWriter in memory.
+// written is a PayloadWriter in memory.
 type written struct{ bytes.Buffer }
 
 func (w *written) Reset() { w.Buffer.Reset() }
@@ -58,14 +58,15 @@ func protoWrap(metadata map[string]string, payload []byte) []byte {
 	return protowire.AppendBytes(b, payload)
 }
 
-// What is encoded decodes to the same.
+// FuzzProtobufRoundTrip checks that encoded messages decode to the same values.
 func FuzzProtobufRoundTrip(f *testing.F) {
 	f.Add("topic", []byte("payload"), "key", "value")
 	f.Fuzz(func(t *testing.T, topic string, payload []byte, k, v string) {
 		for _, s := range []*string{&topic, &k, &v} {
 			*s = strings.ToValidUTF8(*s, "?")
 		}
-		in, err := parse(Wrapped, Protobuf, protoWrap(map[string]string{"x-ptp-" + k: v}, protoPush(topic, payload)))
+		in, err := parse(Wrapped, Protobuf,
+			protoWrap(map[string]string{"x-ptp-" + k: v}, protoPush(topic, payload)))
 		require.NoError(t, err)
 		require.Equal(t, headersFromMetadata(map[string]string{"x-ptp-" + k: v}), in.meta)
 		require.Equal(t, topic, in.topic)
@@ -80,10 +81,18 @@ func FuzzProtobufRoundTrip(f *testing.F) {
 	})
 }
 
-// A JSON push that is read piece by piece says what encoding/json says of it whole.
+// FuzzJSONPieces compares the streaming JSON parser with encoding/json.
 func FuzzJSONPieces(f *testing.F) {
-	for _, s := range []string{`{"topic":"x","payload":"aGk="}`, `{"payload":"a\/\u0047k=\n","x":{"y":["}"]}}`, `{"payload":null}`,
-		`{"payload":[1,2],"PAYLOAD":"aGk="}`, ` {"payload" : "" , "topic":"\u4e92"} `, `{"payload":"aGk=","payload":"aG9sYQ=="}`, `{}x`, `{"payload":"aGk=aGk="}`} {
+	for _, s := range []string{
+		`{"topic":"x","payload":"aGk="}`,
+		`{"payload":"a\/\u0047k=\n","x":{"y":["}"]}}`,
+		`{"payload":null}`,
+		`{"payload":[1,2],"PAYLOAD":"aGk="}`,
+		` {"payload" : "" , "topic":"\u4e92"} `,
+		`{"payload":"aGk=","payload":"aG9sYQ=="}`,
+		`{}x`,
+		`{"payload":"aGk=aGk="}`,
+	} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -104,7 +113,7 @@ func FuzzJSONPieces(f *testing.F) {
 	})
 }
 
-// A protobuf push that is read piece by piece says what protobuf's library says of it whole.
+// FuzzProtobufPieces compares the streaming protobuf parser with the protobuf library.
 func FuzzProtobufPieces(f *testing.F) {
 	f.Add(protoPush("x", []byte("hello")))
 	f.Add(append(protoPush("x", []byte("hello")), protoPush("y", nil)...))
@@ -113,7 +122,7 @@ func FuzzProtobufPieces(f *testing.F) {
 		var whole ptp.PushInbound
 		want := proto.Unmarshal(b, &whole)
 		got, err := parse(Plain, Protobuf, b)
-		if err == nil && want == nil { // each is stricter than the other about fields that nobody reads
+		if err == nil && want == nil { // each is stricter than the other about unused fields
 			require.Equal(t, whole.Topic, got.topic)
 			require.True(t, bytes.Equal(whole.Payload, got.payload))
 		}

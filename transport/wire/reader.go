@@ -30,8 +30,8 @@ func TooLarge(limit int64) *status.Error {
 	return status.Errorf(status.TooLarge, "the body is larger than %d bytes; send smaller messages", limit)
 }
 
-// BodyReader reads a body up to a limit. It records failures of the underlying reader, which differ from a body
-// that can't be parsed.
+// BodyReader reads a body up to a limit. It records failures of the underlying reader, which differ from a
+// body that can't be parsed.
 type BodyReader struct {
 	r           io.Reader
 	left, limit int64

@@ -1,4 +1,4 @@
-package bfia
+package fateflow
 
 import (
 	"encoding/json"
@@ -9,36 +9,38 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"hutong/bfia"
 )
 
-// fateCatalog has two components: Split makes two datasets of a dataset, Train a model of one or two.
-func fateCatalog(t testing.TB) FateCatalog {
+// catalog has two components: Split makes two datasets of a dataset, Train a model of one or two.
+func catalog(t testing.TB) Catalog {
 	described := map[string]string{
 		"Split": `{"componentName":"Split","title":"Split","provider":"p","version":"1","roleList":["guest","host"],"storageEngine":["s3"],"result":[],"inputParam":[],
 			"inputData":[{"name":"in","category":"dataset"}],"outputData":[{"name":"left","category":"dataset"},{"name":"right","category":"dataset"}]}`,
 		"Train": `{"componentName":"Train","title":"Train","provider":"p","version":"1","roleList":["guest","host"],"storageEngine":["s3"],"result":[],"inputParam":[{"name":"rounds","type":"integer","optional":"false"}],
 			"inputData":[{"name":"rows","category":"dataset"},{"name":"check","category":"dataset"}],"outputData":[{"name":"model","category":"model"}]}`,
 	}
-	return FateCatalog{
-		Describe: func(provider, version, component string) (*Description, error) {
+	return Catalog{
+		Describe: func(provider, version, component string) (*bfia.Description, error) {
 			if provider != "p" && provider != "q" || version != "1" || described[component] == "" {
-				return nil, Errorf(CodeNotFound, "provider: %s:%s has no %s", provider, version, component)
+				return nil, bfia.Errorf(bfia.CodeNotFound, "provider: %s:%s has no %s", provider, version, component)
 			}
-			return ParseDescription(component, []byte(described[component]))
+			return bfia.ParseDescription(component, []byte(described[component]))
 		},
-		Find: func(component string) ([][2]string, error) {
+		Find: func(component string) ([]Provider, error) {
 			switch component {
 			case "Split":
-				return [][2]string{{"p", "1"}}, nil
+				return []Provider{{"p", "1"}}, nil
 			case "Train":
-				return [][2]string{{"p", "1"}, {"q", "1"}}, nil
+				return []Provider{{"p", "1"}, {"q", "1"}}, nil
 			}
 			return nil, nil
 		},
 	}
 }
 
-const fateJob = `{
+const exampleJob = `{
 	"parties": [{"role":"guest","party_id":["9999"]},{"role":"host","party_id":["8888","7777"]},{"role":"arbiter","party_id":["9999"]}],
 	"conf": {"scheduler_party_id":"9999","initiator_party_id":"9999","priority":3,"sync_type":"callback","auto_retries":0,"cores":2,"model_id":"m","task":{"provider":null},"inheritance":null},
 	"stage": "train",
@@ -57,13 +59,13 @@ const fateJob = `{
 	"party_tasks": {"host_8888":{"parties":[{"role":"host","party_id":["8888"]}],"tasks":{"fit":{"parameters":{"rounds":9},"conf":null},"psi_0":{"parameters":{"x":1}}},"conf":{}}}
 }`
 
-func TestTranslateFate(t *testing.T) {
+func TestTranslate(t *testing.T) {
 	for node, own := range map[string]string{"8888": `"host":{"0":{"cut":{"dataset_id":"bank#host"},"fit":{"rounds":9}}}`,
 		"9999": `"guest":{"0":{"cut":{"dataset_id":"bank#guest"}}}`} {
-		job, err := TranslateFate([]byte(fateJob), "j1", node, fateCatalog(t))
+		job, err := Translate([]byte(exampleJob), "j1", node, catalog(t))
 		require.NoError(t, err)
 		require.Equal(t, "9999", job.Scheduler)
-		require.True(t, job.Document.Fate())
+		require.True(t, Scheduled(job.Document))
 		require.JSONEq(t, `{"job_id":"j1","protocol":"fate","dag":{"version":"2.0","components":[
 			{"name":"cut","componentName":"Split","provider":"p","version":"1","input":[],"output":[{"type":"dataset","key":"left"},{"type":"dataset","key":"right"}]},
 			{"name":"fit","componentName":"Train","provider":"q","version":"1",
@@ -72,7 +74,7 @@ func TestTranslateFate(t *testing.T) {
 			"job_params":{"common":{"sync_type":"callback","priority":3},"guest":{"0":{"resources":{"cpu":2,"memory":-1,"disk":-1}}},"host":{"0":{"resources":{"cpu":2,"memory":-1,"disk":-1}}}},
 			"task_params":{"common":{"cut":{"share":0.50},"fit":{"rounds":7}},`+own+`}}}`, string(job.Document.Bytes()))
 		require.Contains(t, string(job.Document.Bytes()), `"share":0.50`, "numbers keep their spelling")
-		plan, err := NewPlan(job.Document, fateCatalog(t).Describe, node)
+		plan, err := bfia.NewPlan(job.Document, catalog(t).Describe, node)
 		require.NoError(t, err)
 		require.Equal(t, []string{"cut", "fit"}, []string{plan.Tasks[0].Name, plan.Tasks[1].Name})
 		require.Equal(t, []string{"cut"}, plan.Tasks[1].DependsOn)
@@ -81,7 +83,7 @@ func TestTranslateFate(t *testing.T) {
 }
 
 // What the protocol has no words for is refused, with the place.
-func TestTranslateFateRefuses(t *testing.T) {
+func TestTranslateRefuses(t *testing.T) {
 	const at = "8888"
 	for name, c := range map[string]struct {
 		node     string
@@ -92,14 +94,14 @@ func TestTranslateFateRefuses(t *testing.T) {
 		"no task": {node: "7777", from: `"parties":[{"role":"host","party_id":["7777"]}]`, to: `"parties":[{"role":"host","party_id":["8888"]}]`,
 			words: "dag.tasks: none of them runs at 7777"},
 		"unknown component":     {node: "7777", words: "dag.tasks.psi_0.component_ref: no provider that is registered at 7777 has psi"},
-		"several providers":     {node: at, from: `"q:1@docker"`, to: `null`, words: "dag.tasks.fit.conf.provider: 8888 has Train of several providers, so name one: p:1, q:1"},
+		"several providers":     {node: at, from: `"q:1@docker"`, to: `null`, words: "dag.tasks.fit.conf.provider: 8888 has Train of several providers; name one of p:1, q:1"},
 		"any version":           {node: at, from: `"q:1@docker"`, to: `"r:*@*"`, words: "dag.tasks.fit.component_ref: no provider"},
 		"unregistered provider": {node: at, from: `"q:1@docker"`, to: `"r:1@docker"`, words: "dag.tasks.fit.component_ref: provider: r:1 has no Train"},
 		"no provider's name":    {node: at, from: `"q:1@docker"`, to: `":1"`, words: "dag.tasks.fit.conf.provider_name:"},
-		"unknown input":         {node: at, from: `"check":{`, to: `"test":{`, words: "dag.tasks.fit.inputs.data.test: Train takes none (its inputs: dataset rows, dataset check)"},
+		"unknown input":         {node: at, from: `"check":{`, to: `"test":{`, words: "dag.tasks.fit.inputs.data.test: Train has no such input (its inputs: dataset rows, dataset check)"},
 		"second without first": {node: at, from: `,
-				"rows":{"task_output_artifact":[{"producer_task":"cut","output_artifact_key":"left"}]}`, words: "dag.tasks.fit.inputs: Train fills its inputs in their order (dataset rows, dataset check), so check can't be had without rows"},
-		"unknown output":         {node: at, from: `"right":{"output`, to: `"middle":{"output`, words: "dag.tasks.cut.outputs.data.middle: Split gives none"},
+				"rows":{"task_output_artifact":[{"producer_task":"cut","output_artifact_key":"left"}]}`, words: "dag.tasks.fit.inputs: Train fills its inputs in their order (dataset rows, dataset check); check can't be given without rows"},
+		"unknown output":         {node: at, from: `"right":{"output`, to: `"middle":{"output`, words: "dag.tasks.cut.outputs.data.middle: Split has no such output"},
 		"several for one":        {node: at, from: `[{"producer_task":"cut","output_artifact_key":"left"}]`, to: `[{"producer_task":"cut","output_artifact_key":"left"},{"producer_task":"cut","output_artifact_key":"right"}]`, words: "several outputs for one input"},
 		"another job's output":   {node: at, from: `"namespace":"bank","name":"host"`, to: `"job_id":"j0","producer_task":"cut","output_artifact_key":"left"`, words: "data_warehouse.producer_task: outputs of other jobs"},
 		"a bad dataset":          {node: at, from: `"name":"host"`, to: `"name":"../x"`, words: "dag.tasks.cut.inputs.data.in.data_warehouse.name:"},
@@ -122,35 +124,35 @@ func TestTranslateFateRefuses(t *testing.T) {
 			words: "dag.party_tasks.host_8888.tasks.fit.parameters.rounds: is given twice"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			text := fateJob
+			text := exampleJob
 			if c.from != "" {
 				require.Contains(t, text, c.from)
 				text = strings.Replace(text, c.from, c.to, 1)
 			}
-			_, err := TranslateFate([]byte(text), "j1", c.node, fateCatalog(t))
+			_, err := Translate([]byte(text), "j1", c.node, catalog(t))
 			require.ErrorContains(t, err, c.words)
-			require.NotEqual(t, CodeInternal, CodeOf(err))
+			require.NotEqual(t, bfia.CodeInternal, bfia.CodeOf(err))
 		})
 	}
 }
 
-func TestFateWords(t *testing.T) {
-	for _, s := range []TaskState{TaskReady, TaskRunning, TaskSuccess, TaskFailed} {
-		back, err := TaskStateOfFate(FateState(s))
+func TestStatesAndVersions(t *testing.T) {
+	for _, s := range []bfia.TaskState{bfia.TaskReady, bfia.TaskRunning, bfia.TaskSuccess, bfia.TaskFailed} {
+		back, err := ParseState(StateOf(s))
 		require.NoError(t, err)
 		require.Equal(t, s, back)
 	}
-	_, err := TaskStateOfFate("SUCCESS")
+	_, err := ParseState("SUCCESS")
 	require.ErrorContains(t, err, "status:")
-	require.Equal(t, TaskRef{JobID: "j", TaskID: "j_a", TaskName: "a"}, FateAttempt("j", "a", 0))
-	require.Equal(t, TaskRef{JobID: "j", TaskID: "j_a.v2", TaskName: "a", Attempt: 3}, FateAttempt("j", "a", 2))
-	require.True(t, FateEnded("canceled") && FateEnded("success") && !FateEnded("waiting") && !FateEnded("running") && !FateEnded("ready"))
+	require.Equal(t, bfia.TaskRef{JobID: "j", TaskID: "j_a", TaskName: "a"}, Attempt("j", "a", 0))
+	require.Equal(t, bfia.TaskRef{JobID: "j", TaskID: "j_a.v2", TaskName: "a", Attempt: 3}, Attempt("j", "a", 2))
+	require.True(t, JobEnded("canceled") && JobEnded("success") && !JobEnded("waiting") && !JobEnded("running") && !JobEnded("ready"))
 }
 
-// FuzzTranslateFate: whatever comes, it is refused as a bad request or what is not found, or is a document of which nothing
+// FuzzTranslate: whatever comes, it is refused as a bad request or what is not found, or is a document of which nothing
 // but this node's tasks can be planned.
-func FuzzTranslateFate(f *testing.F) {
-	f.Add(fateJob, "8888")
+func FuzzTranslate(f *testing.F) {
+	f.Add(exampleJob, "8888")
 	f.Add(`{"parties":[{"role":"guest","party_id":["9999"]}],"conf":{"scheduler_party_id":"9999","initiator_party_id":"9999"},"tasks":{"a":{"component_ref":"Split","inputs":{"data":{"in":{"task_output_artifact":{"producer_task":"a","output_artifact_key":"left"}}}}}}}`, "9999")
 	b, err := os.ReadFile(filepath.Join("..", "testdata", "fate", "native-wire.json"))
 	require.NoError(f, err)
@@ -158,21 +160,21 @@ func FuzzTranslateFate(f *testing.F) {
 	require.NoError(f, json.Unmarshal(b, &captured))
 	f.Add(string(captured[0].Body.DAG), "JG0100001100000071")
 	f.Fuzz(func(t *testing.T, dag, node string) {
-		job, err := TranslateFate([]byte(dag), "j1", node, fateCatalog(t))
+		job, err := Translate([]byte(dag), "j1", node, catalog(t))
 		if err != nil {
-			require.Contains(t, []Code{CodeBadRequest, CodeNotFound, CodeTooLarge}, CodeOf(err), "%v", err)
+			require.Contains(t, []bfia.Code{bfia.CodeBadRequest, bfia.CodeNotFound, bfia.CodeTooLarge}, bfia.CodeOf(err), "%v", err)
 			return
 		}
-		again, err := TranslateFate([]byte(dag), "j1", node, fateCatalog(t))
+		again, err := Translate([]byte(dag), "j1", node, catalog(t))
 		require.NoError(t, err)
 		require.Equal(t, job.Document.Bytes(), again.Document.Bytes(), "the second role's call must find the same")
-		plan, err := NewPlan(job.Document, fateCatalog(t).Describe, node)
+		plan, err := bfia.NewPlan(job.Document, catalog(t).Describe, node)
 		if err != nil {
-			require.NotEqual(t, CodeInternal, CodeOf(err), "%v", err)
+			require.NotEqual(t, bfia.CodeInternal, bfia.CodeOf(err), "%v", err)
 			return
 		}
 		for _, task := range plan.Tasks {
-			require.True(t, slices.ContainsFunc(task.Parts, func(p Part) bool { return p.NodeID == node }), "%s", task.Name)
+			require.True(t, slices.ContainsFunc(task.Parts, func(p bfia.Part) bool { return p.NodeID == node }), "%s", task.Name)
 		}
 	})
 }

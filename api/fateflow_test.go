@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
+	"hutong/fateflow"
 	"hutong/workflows"
 )
 
@@ -46,18 +47,18 @@ func fateCommand(more map[string]any) map[string]any {
 
 func newFateJob(t *testing.T, change ...func(*Config)) *party {
 	p := newParty(t, change...).withProvider().withData()
-	p.good(post(bfia.PathPartnerJobCreate, fateCommand(fateCreate(t))).with("dest-party-id", guest))
+	p.good(post(fateflow.PathJobCreate, fateCommand(fateCreate(t))).with("dest-party-id", guest))
 	return p
 }
 
 // A FATE-Flow that schedules by its own protocol creates, starts, watches, stops and runs again.
-func TestNativeFate(t *testing.T) {
+func TestFateFlowJob(t *testing.T) {
 	p := newFateJob(t)
 	in := p.engine.party
 	require.True(t, in.FateFlow)
 	require.Equal(t, fateScheduler, in.Scheduler)
 	require.Equal(t, []string{"guest.0"}, in.Roles)
-	p.good(post(bfia.PathPartnerJobCreate, fateCommand(fateCreate(t)))) // the same again
+	p.good(post(fateflow.PathJobCreate, fateCommand(fateCreate(t)))) // the same again
 	require.Len(t, p.engine.started(), 1)
 	job, err := p.store.Job(t.Context(), "j1")
 	require.NoError(t, err)
@@ -71,19 +72,19 @@ func TestNativeFate(t *testing.T) {
 		return body
 	}
 	collect := func(version int) string {
-		var report bfia.FateReport
-		p.good(post(bfia.PathPartnerTaskCollect, task(version, nil))).into(&report)
-		require.Equal(t, bfia.FateReport{JobID: "j1", TaskID: "j1_" + first, TaskVersion: version,
+		var report fateflow.Report
+		p.good(post(fateflow.PathTaskCollect, task(version, nil))).into(&report)
+		require.Equal(t, fateflow.Report{JobID: "j1", TaskID: "j1_" + first, TaskVersion: version,
 			Role: "guest", PartyID: guest, Status: report.Status}, report)
 		return report.Status
 	}
-	p.good(post(bfia.PathPartnerJobStatus, fateCommand(map[string]any{"status": "waiting"})))
+	p.good(post(fateflow.PathJobStatus, fateCommand(map[string]any{"status": "waiting"})))
 	require.Equal(t, "waiting", collect(0))
-	p.good(post(bfia.PathPartnerJobStart, fateCommand(nil)))
-	p.good(post(bfia.PathPartnerTaskApply, task(0, nil)))
-	p.good(post(bfia.PathPartnerTaskStatus, task(0, map[string]any{"status": "running"})))
-	p.good(post(bfia.PathPartnerTaskStart, task(0, nil)))
-	p.good(post(bfia.PathPartnerJobUpdate, fateCommand(map[string]any{"progress": 50.0})))
+	p.good(post(fateflow.PathJobStart, fateCommand(nil)))
+	p.good(post(fateflow.PathTaskApply, task(0, nil)))
+	p.good(post(fateflow.PathTaskStatus, task(0, map[string]any{"status": "running"})))
+	p.good(post(fateflow.PathTaskStart, task(0, nil)))
+	p.good(post(fateflow.PathJobUpdate, fateCommand(map[string]any{"progress": 50.0})))
 	workflow := workflows.PartyJobID("j1")
 	require.Equal(t, []signal{{workflow, workflows.SignalStart, nil},
 		{workflow, workflows.SignalTaskStart,
@@ -99,25 +100,25 @@ func TestNativeFate(t *testing.T) {
 	require.NoError(t, p.store.EndTask(t.Context(), tasks[0].Key(), "j1_"+first, bfia.TaskFailed, "it hurts",
 		time.Now()))
 	require.Equal(t, "failed", collect(0))
-	p.good(post(bfia.PathPartnerTaskStop, task(0, map[string]any{"status": "failed"})))
-	p.good(post(bfia.PathPartnerJobStatus, fateCommand(map[string]any{"status": "failed"})))
-	p.good(post(bfia.PathPartnerJobStop, fateCommand(nil)))
+	p.good(post(fateflow.PathTaskStop, task(0, map[string]any{"status": "failed"})))
+	p.good(post(fateflow.PathJobStatus, fateCommand(map[string]any{"status": "failed"})))
+	p.good(post(fateflow.PathJobStop, fateCommand(nil)))
 	require.Equal(t, []signal{{workflow, workflows.SignalStop,
 		workflows.Stop{Task: first, By: fateScheduler, Attempt: 1}},
 		{workflow, workflows.SignalStop, workflows.Stop{By: fateScheduler}}, {workflow, workflows.SignalStop,
 			workflows.Stop{By: fateScheduler}}}, p.engine.takeSignals())
 	require.NoError(t, p.store.UpdateJob(t.Context(), "j1", bfia.JobFinished, "it hurts", time.Now()))
-	p.good(post(bfia.PathPartnerTaskRerun, task(0, map[string]any{"new_version": 1})))
-	p.bad(post(bfia.PathPartnerTaskRerun, task(1, map[string]any{"new_version": 1})), 200,
-		bfia.CodeBadRequest, "new_version:")
-	p.good(post(bfia.PathPartnerJobStatus, fateCommand(map[string]any{"status": "waiting"})))
+	p.good(post(fateflow.PathTaskRerun, task(0, map[string]any{"new_version": 1})))
+	p.bad(post(fateflow.PathTaskRerun, task(1, map[string]any{"new_version": 1})), 200, bfia.CodeBadRequest,
+		"new_version:")
+	p.good(post(fateflow.PathJobStatus, fateCommand(map[string]any{"status": "waiting"})))
 	require.Equal(t, []workflows.PartBefore{{Task: first, Part: "guest.0", TaskID: "j1_" + first, Attempt: 1,
 		State:   bfia.TaskFailed,
 		Failure: &bfia.Failure{Kind: bfia.FailedUnknown, Message: "it hurts"}}}, p.engine.party.Before)
 	job, err = p.store.Job(t.Context(), "j1")
 	require.NoError(t, err)
 	require.Equal(t, bfia.JobReady, job.State)
-	p.good(post(bfia.PathPartnerTaskStart, task(1, nil)))
+	p.good(post(fateflow.PathTaskStart, task(1, nil)))
 	require.Equal(t, []signal{{workflow, workflows.SignalTaskStart,
 		bfia.TaskRef{JobID: "j1", TaskID: "j1_" + first + ".v1", TaskName: first,
 			Attempt: 2}}}, p.engine.takeSignals())
@@ -128,26 +129,26 @@ func TestNativeFate(t *testing.T) {
 }
 
 // What the party's own people stop, FATE-Flow's scheduler is asked to stop.
-func TestNativeStoppedHere(t *testing.T) {
+func TestFateFlowStoppedHere(t *testing.T) {
 	p := newFateJob(t)
 	asked := p.answering(fateScheduler, http.StatusOK, `{"code":0,"message":"success"}`)
 	p.good(post(bfia.PathPlatformStopAll, map[string]any{"job_id": "j1"}))
-	require.Equal(t, []string{bfia.PathSchedulerJobStop}, asked())
+	require.Equal(t, []string{fateflow.PathSchedulerJobStop}, asked())
 	p.bad(post(bfia.PathPlatformStopTask, map[string]any{"job_id": "j1", "task_name": first}), 422,
 		bfia.CodeRefused, "not a task")
 }
 
 // FATE-Flow's scheduler keeps a job waiting, or ends it, by the code of the answer.
-func TestNativeRoom(t *testing.T) {
+func TestFateFlowReservation(t *testing.T) {
 	p := newFateJob(t)
-	apply := post(bfia.PathPartnerJobApply, fateCommand(nil))
+	apply := post(fateflow.PathJobApply, fateCommand(nil))
 	p.engine.grant = bfia.Grant{Granted: true}
 	p.good(apply)
 	p.engine.grant = bfia.Grant{Reason: "all seats are taken"}
-	p.bad(apply, 200, bfia.FateNoRoom, "all seats are taken")
+	p.bad(apply, 200, fateflow.CodeInsufficient, "all seats are taken")
 	p.engine.grant = bfia.Grant{State: bfia.JobFinished, Reason: "the job was stopped here by ops"}
-	p.bad(apply, 200, bfia.FateNeverRoom, "stopped here by ops")
-	p.good(post(bfia.PathPartnerJobReturn, fateCommand(nil)))
+	p.bad(apply, 200, fateflow.CodeNeverAvailable, "stopped here by ops")
+	p.good(post(fateflow.PathJobReturn, fateCommand(nil)))
 	require.Equal(t, workflows.UpdateRelease, p.engine.takeSignals()[3].Name)
 
 	waiting := newFateJob(t, func(c *Config) { c.Approval = true })
@@ -155,7 +156,7 @@ func TestNativeRoom(t *testing.T) {
 }
 
 // What can't be done is refused, with words that FATE-Flow shows.
-func TestNativeRefusals(t *testing.T) {
+func TestFateFlowRefusals(t *testing.T) {
 	p := newFateJob(t)
 	other := fateCreate(t)
 	other["dag"].(map[string]any)["tasks"].(map[string]any)[first].(map[string]any)["component_ref"] = "psi"
@@ -165,57 +166,56 @@ func TestNativeRefusals(t *testing.T) {
 		code  bfia.Code
 		words string
 	}{
-		{bfia.PathPartnerJobCreate, fateCommand(other), bfia.CodeNotFound, "dag.tasks." + first +
+		{fateflow.PathJobCreate, fateCommand(other), bfia.CodeNotFound, "dag.tasks." + first +
 			".component_ref: no provider that is registered at " + guest + " has psi"},
-		{bfia.PathPartnerJobCreate, fateCommand(nil), bfia.CodeBadRequest, "dag: is required"},
-		{bfia.PathPartnerJobStart, fateCommand(map[string]any{"job_id": "j0"}), bfia.CodeNotFound,
+		{fateflow.PathJobCreate, fateCommand(nil), bfia.CodeBadRequest, "dag: is required"},
+		{fateflow.PathJobStart, fateCommand(map[string]any{"job_id": "j0"}), bfia.CodeNotFound,
 			"does not know job j0"},
-		{bfia.PathPartnerJobStatus, fateCommand(map[string]any{"job_id": "j0", "status": "waiting"}),
+		{fateflow.PathJobStatus, fateCommand(map[string]any{"job_id": "j0", "status": "waiting"}),
 			bfia.CodeNotFound, "does not know job j0"},
-		{bfia.PathPartnerTaskStart, fateCommand(map[string]any{"task_id": "j1_no"}), bfia.CodeNotFound,
+		{fateflow.PathTaskStart, fateCommand(map[string]any{"task_id": "j1_no"}), bfia.CodeNotFound,
 			`no task "no"`},
-		{bfia.PathPartnerTaskStart, fateCommand(map[string]any{"task_id": "j1_" + first, "role": "host"}),
+		{fateflow.PathTaskStart, fateCommand(map[string]any{"task_id": "j1_" + first, "role": "host"}),
 			bfia.CodeNotFound, "for host of"},
-		{bfia.PathPartnerTaskStart, fateCommand(map[string]any{"task_id": "j1_" + first, "task_version": -1}),
+		{fateflow.PathTaskStart, fateCommand(map[string]any{"task_id": "j1_" + first, "task_version": -1}),
 			bfia.CodeBadRequest, "task_version:"},
-		{bfia.PathPartnerTaskStart, fateCommand(map[string]any{"task_id": "j1_" + first,
+		{fateflow.PathTaskStart, fateCommand(map[string]any{"task_id": "j1_" + first,
 			"task_version": 1 << 40}), bfia.CodeBadRequest, "task_version:"},
 	} {
 		p.bad(post(c.path, c.body), 200, c.code, c.words)
 	}
-	// it is stopped already
-	p.good(post(bfia.PathPartnerJobStop, fateCommand(map[string]any{"job_id": "j0"})))
-	p.bad(post(bfia.PathPartnerJobCreate, fateCommand(fateCreate(t))).from(host), 200, bfia.CodeForbidden,
+	p.good(post(fateflow.PathJobStop, fateCommand(map[string]any{"job_id": "j0"}))) // it is stopped already
+	p.bad(post(fateflow.PathJobCreate, fateCommand(fateCreate(t))).from(host), 200, bfia.CodeForbidden,
 		"dag.conf.scheduler_party_id:")
-	p.bad(post(bfia.PathPartnerJobStart, fateCommand(nil)).from(host), 200, bfia.CodeForbidden,
+	p.bad(post(fateflow.PathJobStart, fateCommand(nil)).from(host), 200, bfia.CodeForbidden,
 		"neither scheduler nor initiator")
 }
 
 // Of a scheduler's own endpoints, stops and reports do what the protocol's do; the rest is refused.
-func TestNativeScheduler(t *testing.T) {
+func TestFateFlowScheduler(t *testing.T) {
 	p := running(t, "j1")
 	task := bfia.TaskID("j1", first)
 	p.engine.takeSignals()
-	p.good(post(bfia.PathSchedulerTaskReport,
-		bfia.FateReport{JobID: "j1", TaskID: task, Role: "host", PartyID: guest, Status: "success"}))
-	p.good(post(bfia.PathSchedulerJobStop, map[string]any{"job_id": "j1", "stop_status": "canceled"}))
+	p.good(post(fateflow.PathSchedulerTaskReport,
+		fateflow.Report{JobID: "j1", TaskID: task, Role: "host", PartyID: guest, Status: "success"}))
+	p.good(post(fateflow.PathSchedulerJobStop, map[string]any{"job_id": "j1", "stop_status": "canceled"}))
 	require.Equal(t, []signal{
 		{workflows.JobID("j1"), workflows.SignalCallback,
 			workflows.Callback{Node: guest, TaskID: task, Role: "host", State: bfia.TaskSuccess}},
 		{workflows.JobID("j1"), workflows.SignalStop,
 			workflows.Stop{By: "an unnamed party"}}}, p.engine.takeSignals())
-	report := func(change func(*bfia.FateReport)) call {
-		r := bfia.FateReport{JobID: "j1", TaskID: task, Role: "host", PartyID: guest, Status: "success"}
+	report := func(change func(*fateflow.Report)) call {
+		r := fateflow.Report{JobID: "j1", TaskID: task, Role: "host", PartyID: guest, Status: "success"}
 		change(&r)
-		return post(bfia.PathSchedulerTaskReport, r)
+		return post(fateflow.PathSchedulerTaskReport, r)
 	}
-	p.bad(report(func(r *bfia.FateReport) { r.Status = "DONE" }), 200, bfia.CodeBadRequest, "status:")
-	p.bad(report(func(r *bfia.FateReport) { r.TaskID = "none" }), 200, bfia.CodeNotFound,
+	p.bad(report(func(r *fateflow.Report) { r.Status = "DONE" }), 200, bfia.CodeBadRequest, "status:")
+	p.bad(report(func(r *fateflow.Report) { r.TaskID = "none" }), 200, bfia.CodeNotFound,
 		"schedules no task none")
-	p.bad(report(func(r *bfia.FateReport) { r.PartyID = "5555" }), 200, bfia.CodeForbidden, "is not a participant")
-	p.bad(report(func(r *bfia.FateReport) { r.Role = "" }), 200, bfia.CodeBadRequest, "role: is required")
-	p.bad(report(func(*bfia.FateReport) {}).from(host), 200, bfia.CodeForbidden, "comes from")
-	for _, path := range []string{bfia.PathSchedulerJobCreate, bfia.PathSchedulerJobRerun} {
+	p.bad(report(func(r *fateflow.Report) { r.PartyID = "5555" }), 200, bfia.CodeForbidden, "takes no part")
+	p.bad(report(func(r *fateflow.Report) { r.Role = "" }), 200, bfia.CodeBadRequest, "role: is required")
+	p.bad(report(func(*fateflow.Report) {}).from(host), 200, bfia.CodeForbidden, "comes from")
+	for _, path := range []string{fateflow.PathSchedulerJobCreate, fateflow.PathSchedulerJobRerun} {
 		r := p.bad(post(path, map[string]any{"job_id": "j1"}), 200, bfia.CodeRefused,
 			"schedules jobs of the BFIA protocol")
 		require.True(t, strings.Contains(r.Text(), bfia.PathCreateAll))

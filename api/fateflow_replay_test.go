@@ -11,11 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
+	"hutong/fateflow"
 )
 
 // Every request that the real FATE-Flow 2.2.0 sent for a job of its own, whose task failed in two versions,
 // is taken in its order.
-func TestNativeReplay(t *testing.T) {
+func TestFateFlowReplay(t *testing.T) {
 	p := newParty(t, func(c *Config) { c.CheckDatasets = false })
 	data := func(name string) []any {
 		return []any{map[string]any{"name": name, "description": name, "category": "dataset",
@@ -42,27 +43,27 @@ func TestNativeReplay(t *testing.T) {
 	for _, x := range wire {
 		p.good(post(x.Path, string(x.Body)))
 		seen[x.Path]++
-		var in nativeCommand
+		var in fateflow.Command
 		require.NoError(t, json.Unmarshal(x.Body, &in))
 		switch x.Path {
-		case bfia.PathPartnerTaskStart: // the workflow runs it, and it fails
-			ref := bfia.FateAttempt(in.JobID, "s1", in.TaskVersion)
+		case fateflow.PathTaskStart: // the workflow runs it, and it fails
+			ref := fateflow.Attempt(in.JobID, "s1", in.TaskVersion)
 			tasks, err := p.store.StartTask(t.Context(), in.JobID, "s1", ref.TaskID, ref.AttemptNumber(),
 				time.Now())
 			require.NoError(t, err)
 			require.NoError(t, p.store.EndTask(t.Context(), tasks[0].Key(), ref.TaskID, bfia.TaskFailed,
 				"exit code 1", time.Now()))
-		case bfia.PathPartnerJobStop:
+		case fateflow.PathJobStop:
 			require.NoError(t, p.store.UpdateJob(t.Context(), in.JobID, bfia.JobFinished, "exit code 1",
 				time.Now()))
 			ended++
 		}
 	}
-	for _, path := range []string{bfia.PathPartnerJobCreate, bfia.PathPartnerTaskRerun} {
+	for _, path := range []string{fateflow.PathJobCreate, fateflow.PathTaskRerun} {
 		require.Equal(t, 1, seen[path], path)
 	}
-	for _, path := range []string{bfia.PathPartnerJobStart, bfia.PathPartnerTaskStart,
-		bfia.PathPartnerJobApply, bfia.PathPartnerTaskApply} {
+	for _, path := range []string{fateflow.PathJobStart, fateflow.PathTaskStart, fateflow.PathJobApply,
+		fateflow.PathTaskApply} {
 		require.Equal(t, 2, seen[path], path)
 	}
 	require.Equal(t, 2, ended)
