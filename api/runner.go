@@ -13,8 +13,8 @@ import (
 	"hutong/workflows"
 )
 
-// queryHosts lists the machines of this party that run tasks.
-func (s *Server) queryHosts(c *fiber.Ctx) error {
+// queryRunners lists this party's runners.
+func (s *Server) queryRunners(c *fiber.Ctx) error {
 	if _, err := s.params(c); err != nil {
 		return err
 	}
@@ -22,17 +22,19 @@ func (s *Server) queryHosts(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	hosts := make([]bfia.Runner, len(uses))
+	runners := make([]bfia.Runner, len(uses))
 	for i, u := range uses {
-		hosts[i] = hostOf(u, time.Now())
+		runners[i] = runnerOf(u, time.Now())
 	}
-	return ok(c, hosts)
+	return ok(c, runners)
 }
 
-// hostOf is a host as clients see it.
-func hostOf(u store.RunnerUse, now time.Time) bfia.Runner {
-	h := bfia.Runner{RunnerID: u.RunnerID, Devices: u.Devices, Labels: u.Labels, Draining: u.Draining, HeartbeatAt: u.HeartbeatAt, Running: u.RunningParts,
-		Total: hostRoom(u.Slots, u.CPUMilli, u.Memory, u.Disk), Used: hostRoom(u.UsedSlots, u.UsedCPUMilli, u.UsedMemory, u.UsedDisk)}
+// runnerOf returns a runner as clients see it.
+func runnerOf(u store.RunnerUse, now time.Time) bfia.Runner {
+	h := bfia.Runner{RunnerID: u.RunnerID, Devices: u.Devices, Labels: u.Labels, Draining: u.Draining,
+		HeartbeatAt: u.HeartbeatAt, Running: u.RunningParts,
+		Total: capacityOf(u.Slots, u.CPUMilli, u.Memory, u.Disk), Used: capacityOf(u.UsedSlots,
+			u.UsedCPUMilli, u.UsedMemory, u.UsedDisk)}
 	switch {
 	case u.Deregistered:
 		h.State = bfia.RunnerLeft
@@ -48,13 +50,14 @@ func hostOf(u store.RunnerUse, now time.Time) bfia.Runner {
 	return h
 }
 
-func hostRoom(slots int, cpuMilli, memory, disk int64) bfia.RunnerCapacity {
+func capacityOf(slots int, cpuMilli, memory, disk int64) bfia.RunnerCapacity {
 	gib := func(bytes int64) float64 { return math.Round(float64(bytes)/(1<<30)*1000) / 1000 }
-	return bfia.RunnerCapacity{Slots: slots, CPU: float64(cpuMilli) / 1000, Memory: gib(memory), Disk: gib(disk)}
+	return bfia.RunnerCapacity{Slots: slots, CPU: float64(cpuMilli) / 1000, Memory: gib(memory),
+		Disk: gib(disk)}
 }
 
-// drainHost makes a host take nothing new, or take it again. What runs there goes on.
-func (s *Server) drainHost(c *fiber.Ctx) error {
+// drainRunner starts or ends the draining of a runner. Containers that run there continue.
+func (s *Server) drainRunner(c *fiber.Ctx) error {
 	var body bfia.DrainRunner
 	if err := s.readJSON(c, &body); err != nil {
 		return err
@@ -68,7 +71,7 @@ func (s *Server) drainHost(c *fiber.Ctx) error {
 	if err := s.store.DrainRunner(c.UserContext(), body.RunnerID, *body.Draining); err != nil {
 		return err
 	}
-	s.logger.Info("an operator drains a host, or ends that", "host_id", body.RunnerID, "draining", *body.Draining)
+	s.logger.Info("runner's draining changed", "runner_id", body.RunnerID, "draining", *body.Draining)
 	if *body.Draining {
 		return ok(c, nil)
 	}
@@ -77,7 +80,8 @@ func (s *Server) drainHost(c *fiber.Ctx) error {
 		return err
 	}
 	for _, a := range waiting[:min(len(waiting), activities.MaxHints)] {
-		if _, err := s.signal(c.UserContext(), workflows.ParticipantJobID(a.JobID), workflows.SignalCapacityHint, nil); err != nil {
+		if _, err := s.signal(c.UserContext(), workflows.ParticipantJobID(a.JobID), workflows.SignalCapacityHint,
+			nil); err != nil {
 			return err
 		}
 	}
