@@ -61,8 +61,8 @@ func TestFailure(t *testing.T) {
 		strings.TrimPrefix(at.Failure.Hint, "read its log: "))
 	require.NotEmpty(t, at.Failure.Log)
 	require.Equal(t, at.Failure, at.Tasks[0].Parties[0].Failure)
-	requireMemo(t, pair.guest, workflows.JobID(jobID), s.Reason)
-	requireMemo(t, pair.host, workflows.PartyJobID(jobID), s.Reason)
+	requireMemo(t, pair.guest, workflows.SchedulerJobID(jobID), s.Reason)
+	requireMemo(t, pair.host, workflows.ParticipantJobID(jobID), s.Reason)
 	require.Equal(t, bfia.TaskFailed, s.Tasks[0].State)
 	require.Equal(t, bfia.TaskReady, s.Tasks[1].State)
 	for _, p := range s.Tasks[0].Parties {
@@ -87,8 +87,10 @@ func TestWorkflowTerminated(t *testing.T) {
 	)
 	require.NoError(t, err)
 	defer c.Close()
-	require.NoError(t,
-		c.TerminateWorkflow(t.Context(), workflows.PartyJobID(jobID), "", "terminated by an operator"))
+	require.NoError(
+		t,
+		c.TerminateWorkflow(t.Context(), workflows.ParticipantJobID(jobID), "", "terminated by an operator"),
+	)
 	require.Eventually(t, func() bool {
 		tasks, err := db.Tasks(t.Context(), jobID)
 		return err == nil && tasks[0].ExitCode != nil

@@ -59,8 +59,8 @@ func TestReferenceJob(t *testing.T) {
 					requireResults(t, pair.guest, host, jobID)
 					requireNoContainers(t, pair.guest, jobID, device)
 					requireNoContainers(t, host, jobID, device)
-					requireWorkflowSuccess(t, pair.guest, workflows.JobID(jobID))
-					requireWorkflowSuccess(t, host, workflows.PartyJobID(jobID))
+					requireWorkflowSuccess(t, pair.guest, workflows.SchedulerJobID(jobID))
+					requireWorkflowSuccess(t, host, workflows.ParticipantJobID(jobID))
 				})
 			}
 		})
