@@ -9,7 +9,7 @@ import (
 	"hutong/bfia"
 )
 
-// direction is who initiates and schedules, as the guest; the other is the host.
+// direction determines which party initiates and schedules a job as the guest. The other party is the host.
 type direction struct {
 	name        string
 	guest, host string
@@ -26,7 +26,7 @@ func (d direction) job(s sleepJob) sleepJob {
 	return s
 }
 
-// at is the endpoint of a role's party.
+// at returns the endpoint of a role's party.
 func (d direction) at(env *environment, role string) endpoint {
 	if node := map[string]string{"guest": d.guest, "host": d.host}[role]; node == fateFlowNode {
 		return env.fateFlow.endpoint
@@ -49,8 +49,8 @@ func (d direction) await(t *testing.T, env *environment, id string) {
 	}
 }
 
-// requireFailed checks that a job whose first task did not end well is over at both parties, as both tell it: that task
-// failed at both, the next one never began, and no container is left.
+// requireFailed checks that a job is over at both parties after its first task failed, as both report it. The
+// second task never started, and no container is left.
 func (env *environment) requireFailed(t *testing.T, d direction, id string) {
 	t.Helper()
 	d.await(t, env, id)
@@ -67,8 +67,8 @@ func (env *environment) requireFailed(t *testing.T, d direction, id string) {
 	}
 }
 
-// TestFailureAndStop: a task that fails at one side, then at the other: by its own word, killed, and with an image that
-// is not there; a stop from either side while containers run.
+// TestFailureAndStop has a task fail at each side: on its own, killed, and with a missing image. It also
+// stops a job from each side while its containers run.
 func TestFailureAndStop(t *testing.T) {
 	env := sharedEnvironment(t)
 	for _, d := range directions {

@@ -24,13 +24,14 @@ const (
 	failsAtHutong     = "fails-at-hutong"
 	failsAtFateFlow   = "fails-at-fate"
 
-	// providerImage holds the reference provider, under a name that no other test gives to its own build.
+	// providerImage is the image of the reference provider, under a name that no other test uses.
 	providerImage = "hutong/interop:1"
 	failingImage  = "hutong/interop-failing:1"
 	missingImage  = "hutong/no-such-image:1"
 )
 
-// register makes the same providers known to both parties: the reference provider, and its test component Sleep.
+// registerProviders registers the same providers at both parties: the reference provider and its test
+// component Sleep.
 func (env *environment) registerProviders(t *testing.T) {
 	reference := readJSON(t, "providers", "reference", "provider.json")
 	reference["metadata"] = map[string]any{"base_url": "", "image": providerImage}
@@ -38,8 +39,8 @@ func (env *environment) registerProviders(t *testing.T) {
 		e.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, reference, nil)
 		e.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider("test", providerImage), nil)
 	}
-	// Providers that have another image at one party: none, or one whose containers fail. (A parameter of one role would
-	// not do: FATE-Flow 2.2.0 gives its containers common parameters only.)
+	// These providers have a missing or a failing image at one party. Parameters of one role can't achieve the same, since
+	// FATE-Flow 2.2.0 passes only common parameters to its containers.
 	for name, images := range map[string][2]string{
 		noImageAtHutong: {missingImage, providerImage}, noImageAtFateFlow: {providerImage, missingImage},
 		failsAtHutong: {failingImage, providerImage}, failsAtFateFlow: {providerImage, failingImage},
@@ -61,8 +62,8 @@ func sleepProvider(name, image string) map[string]any {
 			"inputData": data("in"), "outputData": data("out"), "result": []any{}}}}
 }
 
-// upload puts both parties' rows into both parties' storage, so that each may be guest or host. FATE-Flow 2.2.0 has no
-// upload for BFIA jobs: its datasets are put into its storage.
+// uploadData puts both datasets into both parties' storage, so that each party can be guest or host.
+// FATE-Flow 2.2.0 has no upload for BFIA jobs, so its datasets are written to its storage.
 func (env *environment) uploadData(t *testing.T) {
 	blobs, err := blob.Open(t.Context(), env.fateFlow.storage)
 	require.NoError(t, err)
@@ -80,7 +81,7 @@ func (env *environment) uploadData(t *testing.T) {
 	}
 }
 
-// referenceJob is the seed's job, PSI and then boosted trees, between two nodes.
+// referenceJob returns the job of the demo, intersection and then boosted trees, between two parties.
 func referenceJob(t *testing.T, guest, host string) []byte {
 	job := readJSON(t, "deploy", "demo", "job.json")
 	config := job["config"].(map[string]any)
@@ -93,13 +94,13 @@ func referenceJob(t *testing.T, guest, host string) []byte {
 	return marshal(t, job)
 }
 
-// sleep is a job of test tasks.
+// sleepJob describes a job of Sleep tasks.
 type sleepJob struct {
 	guest, host string
-	tasks       int               // a chain of so many, named s1, s2, …
-	seconds     map[string]int    // of each task, everywhere; 1 where it is not told
-	provider    string            // "" is the one that is there
-	data        map[string]string // by role, where it is not the one that is there
+	tasks       int               // length of the chain s1, s2, …
+	seconds     map[string]int    // duration by task; 1 by default
+	provider    string            // "" for the provider test
+	data        map[string]string // dataset by role; by default the uploaded one
 }
 
 func (s sleepJob) document(t *testing.T) []byte {
