@@ -78,7 +78,8 @@ func sharedEnvironment(t *testing.T) *environment {
 		env.toFateFlow.reset()
 		env.toHutong.reset()
 		if t.Failed() {
-			t.Logf("Hutong to FATE-Flow:\n%s\nFATE-Flow to Hutong:\n%s\nlogs in %s", env.toFateFlow.recentExchanges(), env.toHutong.recentExchanges(), env.dir)
+			t.Logf("Hutong to FATE-Flow:\n%s\nFATE-Flow to Hutong:\n%s\nlogs in %s",
+				env.toFateFlow.recentExchanges(), env.toHutong.recentExchanges(), env.dir)
 		}
 	})
 	return env
@@ -86,7 +87,8 @@ func sharedEnvironment(t *testing.T) *environment {
 
 func newEnvironment(t *testing.T) *environment {
 	env := &environment{dir: runDir(t), cache: cacheDir(t)}
-	install := exec.Command(filepath.Join(testenv.Root(t), "test", "interop", "fateflow", "install.sh"), env.cache)
+	install := exec.Command(filepath.Join(testenv.Root(t), "test", "interop", "fateflow", "install.sh"),
+		env.cache)
 	out, err := install.CombinedOutput()
 	require.NoError(t, err, "install.sh: %s", out)
 
@@ -121,11 +123,13 @@ func (env *environment) loadFailingImage(t *testing.T) {
 	dockerfile := "FROM " + providerImage + "\nENV runtime.component.parameter.exit_code=none\n"
 	var context bytes.Buffer
 	archive := tar.NewWriter(&context)
-	require.NoError(t, archive.WriteHeader(&tar.Header{Name: "Dockerfile", Mode: 0o600, Size: int64(len(dockerfile))}))
+	require.NoError(t,
+		archive.WriteHeader(&tar.Header{Name: "Dockerfile", Mode: 0o600, Size: int64(len(dockerfile))}))
 	_, err := archive.Write([]byte(dockerfile))
 	require.NoError(t, err)
 	require.NoError(t, archive.Close())
-	built, err := env.docker.ImageBuild(t.Context(), &context, build.ImageBuildOptions{Tags: []string{failingImage}, Remove: true})
+	built, err := env.docker.ImageBuild(t.Context(), &context,
+		build.ImageBuildOptions{Tags: []string{failingImage}, Remove: true})
 	require.NoError(t, err)
 	defer func() { _ = built.Body.Close() }()
 	output, err := io.ReadAll(built.Body)
@@ -147,14 +151,18 @@ func (env *environment) dockerGateway(t *testing.T) netip.Addr {
 }
 
 // containers returns the names of both parties' containers in any state that satisfy a condition.
-func (env *environment) containers(ctx context.Context, wanted func(container.Summary) bool) ([]string, error) {
+func (env *environment) containers(
+	ctx context.Context,
+	wanted func(container.Summary) bool,
+) ([]string, error) {
 	all, err := env.docker.ContainerList(ctx, container.ListOptions{All: true})
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for _, c := range all {
-		if (c.Labels["hutong.node_id"] == hutongNode || isFateFlowContainer(c.Names[0])) && (wanted == nil || wanted(c)) {
+		if (c.Labels["hutong.node_id"] == hutongNode || isFateFlowContainer(c.Names[0])) &&
+			(wanted == nil || wanted(c)) {
 			names = append(names, c.Names[0])
 		}
 	}

@@ -55,14 +55,21 @@ func (env *environment) requireFailed(t *testing.T, d direction, id string) {
 	t.Helper()
 	d.await(t, env, id)
 	env.requireNoContainers(t, id)
-	require.Eventually(t, func() bool { return env.fateFlow.tasks(t, id)["s1"].Terminal() }, jobTimeout, pollInterval)
+	require.Eventually(
+		t,
+		func() bool { return env.fateFlow.tasks(t, id)["s1"].Terminal() },
+		jobTimeout,
+		pollInterval,
+	)
 	env.requireEnded(t, d, id)
 	failed := map[string]bfia.TaskState{"s1": bfia.TaskFailed}
 	require.Equal(t, failed, env.fateFlow.tasks(t, id), "at FATE-Flow")
 	require.Equal(t, failed, env.hutongTasks(t, id), "at Hutong")
 	if d == hutongSchedules {
 		for _, task := range env.hutong.status(t, id).Tasks {
-			require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskFailed, "s2": bfia.TaskReady}[task.Name], task.State, task.Name)
+			require.Equal(t,
+				map[string]bfia.TaskState{"s1": bfia.TaskFailed, "s2": bfia.TaskReady}[task.Name],
+				task.State, task.Name)
 		}
 	}
 }
@@ -78,7 +85,8 @@ func TestFailureAndStop(t *testing.T) {
 					t.Parallel()
 					id := d.submit(t, env, sleepJob{tasks: 2, seconds: map[string]int{"s1": 300}})
 					env.awaitContainers(t, id)
-					d.at(env, role).mustRequest(t, http.MethodPost, bfia.PathPlatformStopAll, bfia.JobRef{JobID: id}, nil)
+					d.at(env, role).
+						mustRequest(t, http.MethodPost, bfia.PathPlatformStopAll, bfia.JobRef{JobID: id}, nil)
 					env.requireFailed(t, d, id)
 				})
 			}
@@ -102,11 +110,13 @@ func TestFailureAndStop(t *testing.T) {
 				})
 			}
 			for _, c := range []struct{ provider, node string }{
-				{failsAtHutong, hutongNode}, {failsAtFateFlow, fateFlowNode}, {noImageAtHutong, hutongNode}, {noImageAtFateFlow, fateFlowNode},
+				{failsAtHutong, hutongNode}, {failsAtFateFlow, fateFlowNode},
+				{noImageAtHutong, hutongNode}, {noImageAtFateFlow, fateFlowNode},
 			} {
 				t.Run(c.provider, func(t *testing.T) {
 					t.Parallel()
-					id := d.submit(t, env, sleepJob{tasks: 2, seconds: map[string]int{"s1": 300}, provider: c.provider})
+					id := d.submit(t, env,
+						sleepJob{tasks: 2, seconds: map[string]int{"s1": 300}, provider: c.provider})
 					env.requireFailed(t, d, id)
 					if d == hutongSchedules {
 						reason := env.hutong.status(t, id).Reason

@@ -18,11 +18,11 @@ import (
 	"hutong/test/testenv"
 )
 
-// fateFlowParty is a FATE-Flow server, and a Hutong transport for its containers.
+// fateFlowParty is a FATE-Flow server, with a transport of Hutong for its containers.
 type fateFlowParty struct {
 	endpoint
 	fateflow.Server
-	world     *environment
+	env       *environment
 	storage   string
 	transport string // the Hutong transport that its containers use
 	process   *process
@@ -34,10 +34,24 @@ func newFateFlow(t *testing.T, env *environment, address, storage string) *fateF
 	require.NoError(t, err)
 	grpc, err := strconv.Atoi(grpcPort)
 	require.NoError(t, err)
-	f := &fateFlowParty{endpoint: endpoint{url: "http://" + address}, world: env, storage: storage, transport: transport,
-		Server: fateflow.Server{Dir: filepath.Join(env.dir, "fate", "fate_flow"), Cache: env.cache, Node: fateFlowNode, Address: address, GRPCPort: grpc,
-			Storage: storage, Transport: transport, Routes: map[string]string{fateFlowNode: address, hutongNode: env.toHutong.address},
-			Proxy: newRouter(t, map[string]string{fateFlowNode: address, hutongNode: env.toHutong.address})}}
+	f := &fateFlowParty{
+		endpoint:  endpoint{url: "http://" + address},
+		env:       env,
+		storage:   storage,
+		transport: transport,
+		Server: fateflow.Server{
+			Dir:       filepath.Join(env.dir, "fate", "fate_flow"),
+			Cache:     env.cache,
+			Node:      fateFlowNode,
+			Address:   address,
+			GRPCPort:  grpc,
+			Storage:   storage,
+			Transport: transport,
+			Routes:    map[string]string{fateFlowNode: address, hutongNode: env.toHutong.address},
+			Proxy: newRouter(t,
+				map[string]string{fateFlowNode: address, hutongNode: env.toHutong.address}),
+		},
+	}
 	require.NoError(t, f.Install())
 	return f
 }
@@ -47,13 +61,14 @@ func (f *fateFlowParty) startTransport(t *testing.T, env *environment) {
 	config, err := f.TransportConfig(testenv.FreeAddress(t), map[string]fateflow.Partner{
 		hutongNode: {URL: env.hutong.url, TransportURL: "http://" + env.hutong.transport}})
 	require.NoError(t, err)
-	p := launch(t, env.dir, "fate-transport", nil, testenv.Binary(t, "hutong"), "transport", "--config", config)
+	p := launch(t, env.dir, "fate-transport", nil, testenv.Binary(t, "hutong"), "transport", "--config",
+		config)
 	p.await(t, time.Minute, func() bool { return isListening(f.transport) })
 }
 
 func (f *fateFlowParty) start(t *testing.T) {
 	program, args, env := f.Command()
-	f.process = launch(t, f.world.dir, "fateflow", env, program, args...)
+	f.process = launch(t, f.env.dir, "fateflow", env, program, args...)
 }
 
 // awaitReady waits until FATE-Flow answers BFIA's endpoints.
@@ -142,7 +157,9 @@ func (f *fateFlowParty) tasks(t *testing.T, jobID string) map[string]bfia.TaskSt
 
 // scheduledTasks returns the states of a job's tasks at FATE-Flow as scheduler, by task name.
 func (f *fateFlowParty) scheduledTasks(t *testing.T, jobID string) map[string]bfia.TaskState {
-	return states(f.query(t, "select f_task_name, f_status from t_schedule_task_status where f_job_id = ?", jobID))
+	return states(
+		f.query(t, "select f_task_name, f_status from t_schedule_task_status where f_job_id = ?", jobID),
+	)
 }
 
 func states(rows [][]string) map[string]bfia.TaskState {

@@ -22,7 +22,7 @@ const answerTimeout = 8 * time.Second
 // hutongNetwork is the Docker network that Hutong creates for its containers.
 const hutongNetwork = "hutong-jg0100001100000071"
 
-// hutongParty is a Hutong party whose roles are separate processes, as in production.
+// hutongParty is a party of Hutong whose roles are separate processes, as in production.
 type hutongParty struct {
 	endpoint
 	dir       string
@@ -35,14 +35,14 @@ type hutongParty struct {
 }
 
 func newHutong(t *testing.T, dir, api, storage string) *hutongParty {
-	h := &hutongParty{endpoint: endpoint{url: "http://" + api}, dir: filepath.Join(dir, "hutong"), api: api, storage: storage,
-		transport: testenv.FreeAddress(t), parts: map[string]*process{}}
+	h := &hutongParty{endpoint: endpoint{url: "http://" + api}, dir: filepath.Join(dir, "hutong"),
+		api: api, storage: storage, transport: testenv.FreeAddress(t), parts: map[string]*process{}}
 	h.config = filepath.Join(h.dir, "party.yaml")
 	h.db = "sqlite://" + filepath.Join(h.dir, "hutong.db")
 	return h
 }
 
-// settings returns the configuration of a Hutong party with a FATE-Flow partner.
+// settings returns the configuration of the party with a FATE-Flow partner.
 func (h *hutongParty) settings(t *testing.T, env *environment) map[string]any {
 	return map[string]any{
 		"node_id": hutongNode, "listen": h.api, "data_dir": filepath.Join(h.dir, "data"),
@@ -50,10 +50,14 @@ func (h *hutongParty) settings(t *testing.T, env *environment) map[string]any {
 		"temporal":  map[string]any{"address": testenv.Temporal(t), "namespace": "interop"},
 		"database":  map[string]any{"url": h.db},
 		"storage":   map[string]any{"url": h.storage},
-		"routes":    map[string]any{fateFlowNode: map[string]any{"url": env.toFateFlow.url(), "transport_url": "http://" + env.fateFlow.transport}},
+		"routes": map[string]any{
+			fateFlowNode: map[string]any{"url": env.toFateFlow.url(),
+				"transport_url": "http://" + env.fateFlow.transport},
+		},
 		// FATE-Flow sends no callbacks for its tasks, so they are polled early.
-		"jobs":   map[string]any{"poll_after": "1s", "poll_every": "1s"},
-		"runner": map[string]any{"slots": 16, "stop_grace": "2s", "docker": map[string]any{"enabled": "true"}},
+		"jobs": map[string]any{"poll_after": "1s", "poll_every": "1s"},
+		"runner": map[string]any{"slots": 16, "stop_grace": "2s",
+			"docker": map[string]any{"enabled": "true"}},
 		"remote": map[string]any{"timeout": answerTimeout.String(), "give_up_after": "5m"},
 		"log":    map[string]any{"level": "debug"},
 	}
@@ -75,13 +79,18 @@ func (h *hutongParty) run(t *testing.T, command string) {
 }
 
 func (h *hutongParty) startPart(t *testing.T, part string) {
-	h.parts[part] = launch(t, h.dir, "hutong-"+part, nil, testenv.Binary(t, "hutong"), part, "--config", h.config)
+	h.parts[part] = launch(t, h.dir, "hutong-"+part, nil, testenv.Binary(t, "hutong"), part, "--config",
+		h.config)
 }
 
 // awaitReady waits until all processes serve.
 func (h *hutongParty) awaitReady(t *testing.T) {
 	h.parts["transport"].await(t, time.Minute, func() bool { return isListening(h.transport) })
-	h.parts["worker"].await(t, time.Minute, func() bool { return strings.Contains(h.parts["worker"].tail(), "is ready") })
+	h.parts["worker"].await(
+		t,
+		time.Minute,
+		func() bool { return strings.Contains(h.parts["worker"].tail(), "is ready") },
+	)
 	h.parts["api"].await(t, time.Minute, func() bool {
 		resp, err := http.Get(h.url + bfia.PathReady)
 		if err != nil {

@@ -24,12 +24,22 @@ func TestRejectedJob(t *testing.T) {
 		require.Contains(t, a.Text(), fateFlowNode+":", a.raw)
 		require.Contains(t, a.Text(), "version", "FATE-Flow's own message: %s", a.raw)
 		env.requireNoOpenJobsAtHutong(t)
-		require.Empty(t, env.fateFlow.query(t, "select 1 from t_job where f_status <> 'FINISHED' and f_scheduler_party_id = ?", hutongNode))
+		require.Empty(
+			t,
+			env.fateFlow.query(t,
+				"select 1 from t_job where f_status <> 'FINISHED' and f_scheduler_party_id = ?",
+				hutongNode),
+		)
 	})
 	t.Run("by Hutong", func(t *testing.T) {
 		before := env.fateFlow.query(t, "select f_job_id from t_schedule_job")
-		a := env.fateFlow.request(t, http.MethodPost, bfia.PathPlatformCreateAll,
-			fateFlowSchedules.job(sleepJob{tasks: 1, data: map[string]string{"host": "interop#unknown"}}).document(t))
+		a := env.fateFlow.request(
+			t,
+			http.MethodPost,
+			bfia.PathPlatformCreateAll,
+			fateFlowSchedules.job(sleepJob{tasks: 1, data: map[string]string{"host": "interop#unknown"}}).
+				document(t),
+		)
 		require.False(t, a.OK(), a.raw)
 		require.Contains(t, a.raw, "interop#unknown", "Hutong's message must reach FATE-Flow's client")
 		env.requireNoOpenJobsAtHutong(t)
@@ -43,7 +53,8 @@ func TestPartnerDownAtCreation(t *testing.T) {
 	t.Run("FATE-Flow is down", func(t *testing.T) {
 		env.toFateFlow.down()
 		began := time.Now()
-		a := env.hutong.request(t, http.MethodPost, bfia.PathPlatformCreateAll, hutongSchedules.job(sleepJob{tasks: 1}).document(t))
+		a := env.hutong.request(t, http.MethodPost, bfia.PathPlatformCreateAll,
+			hutongSchedules.job(sleepJob{tasks: 1}).document(t))
 		require.False(t, a.OK(), a.raw)
 		require.Equal(t, bfia.CodePartnerDown, a.Code, a.raw)
 		require.Contains(t, a.Text(), fateFlowNode+":")
@@ -55,7 +66,8 @@ func TestPartnerDownAtCreation(t *testing.T) {
 	t.Run("Hutong is down", func(t *testing.T) {
 		before := env.fateFlow.query(t, "select f_job_id from t_schedule_job")
 		env.toHutong.down()
-		a := env.fateFlow.request(t, http.MethodPost, bfia.PathPlatformCreateAll, fateFlowSchedules.job(sleepJob{tasks: 1}).document(t))
+		a := env.fateFlow.request(t, http.MethodPost, bfia.PathPlatformCreateAll,
+			fateFlowSchedules.job(sleepJob{tasks: 1}).document(t))
 		require.False(t, a.OK(), a.raw)
 		require.Contains(t, a.raw, "Connection refused")
 		env.toHutong.reset()
@@ -73,7 +85,12 @@ func (env *environment) requireStuckJob(t *testing.T, before [][]string) {
 		if slices.ContainsFunc(before, func(b []string) bool { return b[0] == row[0] }) {
 			continue
 		}
-		require.Eventually(t, func() bool { return len(env.toHutong.exchangesWith(bfia.PathStart, row[0])) > 0 }, jobTimeout, pollInterval)
+		require.Eventually(
+			t,
+			func() bool { return len(env.toHutong.exchangesWith(bfia.PathStart, row[0])) > 0 },
+			jobTimeout,
+			pollInterval,
+		)
 		for _, start := range env.toHutong.exchangesWith(bfia.PathStart, row[0]) {
 			require.Contains(t, start.answer, "does not know job")
 		}
@@ -107,7 +124,8 @@ func TestOutage(t *testing.T) {
 	back := time.Now().Add(time.Minute)
 	for _, id := range []string{ours, theirs} { // both parties record the end of their own part
 		require.Eventually(t, func() bool {
-			return env.fateFlow.tasks(t, id)["s1"] == bfia.TaskSuccess && env.hutongTasks(t, id)["s1"] == bfia.TaskSuccess
+			return env.fateFlow.tasks(t, id)["s1"] == bfia.TaskSuccess &&
+				env.hutongTasks(t, id)["s1"] == bfia.TaskSuccess
 		}, jobTimeout, pollInterval)
 	}
 	require.Equal(t, bfia.JobRunning, env.hutong.status(t, ours).State)
@@ -165,7 +183,9 @@ func TestSlowerThanTimeout(t *testing.T) {
 func TestDuplicatedMessages(t *testing.T) {
 	env := sharedEnvironment(t)
 	env.toHutong.disturb(disturbance{duplicate: func(string) bool { return true }, echo: true})
-	env.toFateFlow.disturb(disturbance{duplicate: func(path string) bool { return path != bfia.PathTaskStart }, echo: true})
+	env.toFateFlow.disturb(
+		disturbance{duplicate: func(path string) bool { return path != bfia.PathTaskStart }, echo: true},
+	)
 	job := sleepJob{tasks: 2}
 	ours, theirs := hutongSchedules.submit(t, env, job), fateFlowSchedules.submit(t, env, job)
 	env.requireBothSucceed(t, ours, theirs)
@@ -176,7 +196,14 @@ func TestDuplicatedMessages(t *testing.T) {
 // start is answered so, so only its polls and callbacks are affected.
 func TestGarbledAnswers(t *testing.T) {
 	env := sharedEnvironment(t)
-	nonsense := []string{"<html>sorry</html>", `{}`, `[]`, `{"code":"zero"}`, "", `{"code":0,"data":{"status":17}}`}
+	nonsense := []string{
+		"<html>sorry</html>",
+		`{}`,
+		`[]`,
+		`{"code":"zero"}`,
+		"",
+		`{"code":0,"data":{"status":17}}`,
+	}
 	garble := func(paths ...string) func(string, int) (int, string, bool) {
 		return func(path string, count int) (int, string, bool) {
 			if len(paths) > 0 && !slices.Contains(paths, path) {
@@ -204,9 +231,18 @@ func TestKilledAndFrozen(t *testing.T) {
 		length time.Duration
 		away   func() (back func())
 	}{
-		{"FATE-Flow is killed", 4 * time.Second, func() func() { env.fateFlow.kill(); return func() { env.fateFlow.restart(t) } }},
-		{"FATE-Flow is frozen", answerTimeout + 3*time.Second, func() func() { env.fateFlow.freeze(); return env.fateFlow.unfreeze }},
-		{"Hutong is killed", 4 * time.Second, func() func() { env.hutong.kill(); return func() { env.hutong.restart(t) } }},
+		{"FATE-Flow is killed", 4 * time.Second, func() func() {
+			env.fateFlow.kill()
+			return func() { env.fateFlow.restart(t) }
+		}},
+		{"FATE-Flow is frozen", answerTimeout + 3*time.Second, func() func() {
+			env.fateFlow.freeze()
+			return env.fateFlow.unfreeze
+		}},
+		{"Hutong is killed", 4 * time.Second, func() func() {
+			env.hutong.kill()
+			return func() { env.hutong.restart(t) }
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			job := sleepJob{tasks: 2, seconds: map[string]int{"s1": 20}}

@@ -88,7 +88,8 @@ func (p *process) await(t *testing.T, limit time.Duration, ready func() bool) {
 	deadline := time.Now().Add(limit)
 	for !ready() {
 		if !p.running() || time.Now().After(deadline) {
-			t.Fatalf("%s is not ready after %s (running: %v); its log %s ends:\n%s", p.name, limit, p.running(), p.log, p.tail())
+			t.Fatalf("%s is not ready after %s (running: %v); its log %s ends:\n%s", p.name, limit,
+				p.running(), p.log, p.tail())
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

@@ -31,7 +31,7 @@ type proxy struct {
 type disturbance struct {
 	before, after time.Duration                   // delays of requests and of answers
 	slow          func(path string) time.Duration // additional delay of answers by path; nil for none
-	duplicate     func(path string) bool          // whether requests to a path are delivered twice; nil for none
+	duplicate     func(path string) bool          // whether a request is delivered twice; nil for none
 	echo          bool                            // whether answers are sent twice on their connection
 	// garble returns another answer, and whether to send it. It may be nil.
 	garble func(path string, count int) (status int, body string, garbled bool)
@@ -143,8 +143,9 @@ func answerTwice(w http.ResponseWriter, status int, answer []byte) {
 	}
 	defer func() { _ = conn.Close() }()
 	for range 2 {
-		_, _ = fmt.Fprintf(buffered, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
-			status, http.StatusText(status), len(answer), answer)
+		_, _ = fmt.Fprintf(buffered,
+			"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", status,
+			http.StatusText(status), len(answer), answer)
 	}
 	_ = buffered.Flush()
 }
@@ -198,7 +199,8 @@ func (p *proxy) recentExchanges() string {
 	var b strings.Builder
 	cut := func(s string) string { return s[:min(len(s), 300)] }
 	for _, x := range p.requests[max(0, len(p.requests)-60):] {
-		fmt.Fprintf(&b, "%s %s %s %s\n    -> %d %s\n", x.at.Format("15:04:05.000"), x.method, x.path, cut(x.body), x.status, cut(x.answer))
+		fmt.Fprintf(&b, "%s %s %s %s\n    -> %d %s\n", x.at.Format("15:04:05.000"), x.method, x.path,
+			cut(x.body), x.status, cut(x.answer))
 	}
 	return b.String()
 }

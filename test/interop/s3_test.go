@@ -20,7 +20,8 @@ func startS3(t *testing.T, dir, cache string, ip netip.Addr) *s3 {
 	port, err := ports.Free(ip.String(), 1)
 	require.NoError(t, err)
 	s := &s3{address: netip.AddrPortFrom(ip, uint16(port)).String()}
-	program, args, env, err := fateflow.StorageCommand(cache, s.address, filepath.Join(dir, "s3"), "hutong", "fate")
+	program, args, env, err := fateflow.StorageCommand(cache, s.address, filepath.Join(dir, "s3"),
+		"hutong", "fate")
 	require.NoError(t, err)
 	p := launch(t, dir, "s3", env, program, args...)
 	p.await(t, time.Minute, func() bool { return isListening(s.address) })

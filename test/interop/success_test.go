@@ -19,7 +19,8 @@ import (
 	"hutong/store/blob"
 )
 
-// jobTimeout is enough for a job on a slow, busy machine. pollInterval is the interval between checks of a condition.
+// jobTimeout is enough for a job on a slow, busy machine. pollInterval is the interval between checks of a
+// condition.
 const (
 	jobTimeout   = 2 * time.Minute
 	pollInterval = 200 * time.Millisecond
@@ -35,7 +36,8 @@ func TestHutongSchedules(t *testing.T) {
 	env.requireResults(t, id, "hetero_secureboost_1", hutongSchedules)
 	env.requireNoContainers(t, id)
 	for _, task := range []string{"intersect_rsa_1", "hetero_secureboost_1"} {
-		require.Len(t, env.toFateFlow.exchangesWith(bfia.PathTaskStart, task), 1, "a task must be started once, since FATE-Flow runs it at each start")
+		require.Len(t, env.toFateFlow.exchangesWith(bfia.PathTaskStart, task), 1,
+			"a task must be started once, since FATE-Flow runs it at each start")
 	}
 }
 
@@ -46,8 +48,12 @@ func TestFateFlowSchedules(t *testing.T) {
 	id := env.fateFlow.submit(t, referenceJob(t, fateFlowNode, hutongNode))
 	env.awaitFateFlow(t, id, bfia.JobFinished)
 	env.requireSuccess(t, id, "intersect_rsa_1", "hetero_secureboost_1")
-	require.Equal(t, map[string]bfia.TaskState{"intersect_rsa_1": bfia.TaskSuccess, "hetero_secureboost_1": bfia.TaskSuccess},
-		env.fateFlow.scheduledTasks(t, id))
+	require.Equal(
+		t,
+		map[string]bfia.TaskState{"intersect_rsa_1": bfia.TaskSuccess,
+			"hetero_secureboost_1": bfia.TaskSuccess},
+		env.fateFlow.scheduledTasks(t, id),
+	)
 	env.requireResults(t, id, "hetero_secureboost_1", fateFlowSchedules)
 	env.requireNoContainers(t, id)
 }
@@ -55,7 +61,11 @@ func TestFateFlowSchedules(t *testing.T) {
 func isFinished(s bfia.JobStatus) bool { return s.State == bfia.JobFinished }
 
 // awaitHutong waits until a job's status at Hutong satisfies a condition, and returns that status.
-func (env *environment) awaitHutong(t *testing.T, id string, wanted func(bfia.JobStatus) bool) bfia.JobStatus {
+func (env *environment) awaitHutong(
+	t *testing.T,
+	id string,
+	wanted func(bfia.JobStatus) bool,
+) bfia.JobStatus {
 	t.Helper()
 	deadline := time.Now().Add(jobTimeout)
 	for {
@@ -64,7 +74,8 @@ func (env *environment) awaitHutong(t *testing.T, id string, wanted func(bfia.Jo
 			return status
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("job %s did not reach the expected status at Hutong within %s: %s", id, jobTimeout, marshal(t, status))
+			t.Fatalf("job %s did not reach the expected status at Hutong within %s: %s", id, jobTimeout,
+				marshal(t, status))
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
@@ -73,8 +84,15 @@ func (env *environment) awaitHutong(t *testing.T, id string, wanted func(bfia.Jo
 // awaitFateFlow waits until a job that FATE-Flow schedules reaches a state there.
 func (env *environment) awaitFateFlow(t *testing.T, id string, state bfia.JobState) {
 	t.Helper()
-	require.Eventually(t, func() bool { return env.fateFlow.scheduledState(t, id) == state }, jobTimeout, 200*time.Millisecond,
-		"job %s did not become %s at FATE-Flow", id, state)
+	require.Eventually(
+		t,
+		func() bool { return env.fateFlow.scheduledState(t, id) == state },
+		jobTimeout,
+		200*time.Millisecond,
+		"job %s did not become %s at FATE-Flow",
+		id,
+		state,
+	)
 }
 
 // requireSuccess checks in both parties' APIs and databases that a job and its tasks succeeded.
@@ -113,7 +131,8 @@ func (env *environment) requireEnded(t *testing.T, d direction, id string) {
 	// FATE-Flow's own API reports tasks by id.
 	byName := env.fateFlow.tasks(t, id)
 	ids := env.fateFlow.taskIDs(t, id)
-	reported := env.fateFlow.request(t, http.MethodGet, bfia.PathPlatformStatusAll, bfia.JobRef{JobID: id}).Status
+	reported := env.fateFlow.request(t, http.MethodGet, bfia.PathPlatformStatusAll,
+		bfia.JobRef{JobID: id}).Status
 	for name, taskID := range ids {
 		require.Equal(t, byName[name], reported[taskID], name)
 	}
@@ -179,7 +198,8 @@ func (env *environment) awaitContainers(t *testing.T, id string) (names []string
 func (env *environment) requireResults(t *testing.T, id, task string, d direction) (scores []string) {
 	t.Helper()
 	ours, theirs := env.hutong.outputs(t, id), env.fateFlow.outputs(t, id)
-	storage := map[string]blob.Store{hutongNode: openStorage(t, env.hutong.storage), fateFlowNode: openStorage(t, env.fateFlow.storage)}
+	storage := map[string]blob.Store{hutongNode: openStorage(t, env.hutong.storage),
+		fateFlowNode: openStorage(t, env.fateFlow.storage)}
 	find := func(role, node, ourWord, theirWord string) []byte {
 		t.Helper()
 		a, found := theirs[role+" "+theirWord]
@@ -190,14 +210,23 @@ func (env *environment) requireResults(t *testing.T, id, task string, d directio
 		return readOutput(t, storage[node], a.Namespace, a.Name)
 	}
 	// Both parties have the same rows in the same order.
-	common := readColumn(t, find("guest", d.guest, "intersect_rsa_1 train_data", "intersect_rsa_1 dataset train_data"), "id")
+	common := readColumn(t,
+		find("guest", d.guest, "intersect_rsa_1 train_data", "intersect_rsa_1 dataset train_data"), "id")
 	require.Len(t, common, 509)
-	require.Equal(t, common, readColumn(t, find("host", d.host, "intersect_rsa_1 train_data", "intersect_rsa_1 dataset train_data"), "id"))
+	require.Equal(
+		t,
+		common,
+		readColumn(t,
+			find("host", d.host, "intersect_rsa_1 train_data", "intersect_rsa_1 dataset train_data"),
+			"id"),
+	)
 
-	// Each party has a model and the last report, which is all that FATE-Flow keeps. The guest has a prediction for each row.
+	// Each party has a model and the last report, which is all that FATE-Flow keeps. The guest has a
+	// prediction for each row.
 	for role, node := range map[string]string{"guest": d.guest, "host": d.host} {
 		var model map[string]any
-		require.NoError(t, json.Unmarshal(find(role, node, task+" model", task+" model model0"), &model), "%s's model", role)
+		require.NoError(t, json.Unmarshal(find(role, node, task+" model", task+" model model0"), &model),
+			"%s's model", role)
 		require.NotEmpty(t, model)
 		require.NotEmpty(t, find(role, node, task+" train-ks", task+" report report2"))
 	}
@@ -215,7 +244,9 @@ type address struct{ Name, Namespace string }
 func (f *fateFlowParty) outputs(t *testing.T, id string) map[string]address {
 	t.Helper()
 	by := map[string]address{}
-	for _, r := range f.query(t, "select f_role, f_task_name, f_type, f_key, f_address from t_bfia_component_output where f_job_id = ?", id) {
+	const outputs = `select f_role, f_task_name, f_type, f_key, f_address from t_bfia_component_output
+		where f_job_id = ?`
+	for _, r := range f.query(t, outputs, id) {
 		var a address
 		require.NoError(t, json.Unmarshal([]byte(r[4]), &a))
 		by[strings.Join(r[:4], " ")] = a

@@ -1,5 +1,5 @@
-// Package fateflow prepares FATE-Flow 2.2.0 servers, from the package that install.sh has installed, and the S3 server for
-// their containers. The tests of test/interop and bench start and stop them.
+// Package fateflow prepares FATE-Flow 2.2.0 servers, from the package that install.sh has installed, and the
+// S3 server for their containers. The tests of test/interop and bench start and stop them.
 package fateflow
 
 import (
@@ -38,8 +38,9 @@ type Server struct {
 	Transport string
 	// Routes holds the host:port of each party by node id, including its own.
 	Routes map[string]string
-	// Proxy is the host:port of the proxy for all commands of FATE-Flow's own protocol, also those to itself. The proxy
-	// finds the party in the header dest-party-id. Without a proxy the server sends no such commands to other parties.
+	// Proxy is the host:port of the proxy for all commands of FATE-Flow's own protocol, also those to itself.
+	// The proxy finds the party in the header dest-party-id. Without a proxy the server sends no such
+	// commands to other parties.
 	Proxy string
 }
 
@@ -49,7 +50,8 @@ func (h *Server) Install() error {
 		return err
 	}
 	python := filepath.Join(h.Dir, "python")
-	if out, err := exec.Command("cp", "-a", filepath.Join(h.Cache, "fate_flow", "python"), python).CombinedOutput(); err != nil {
+	source := filepath.Join(h.Cache, "fate_flow", "python")
+	if out, err := exec.Command("cp", "-a", source, python).CombinedOutput(); err != nil {
 		return fmt.Errorf("failed to copy FATE-Flow's package: %w: %s", err, out)
 	}
 	pkg := filepath.Join(python, "fate_flow")
@@ -70,7 +72,8 @@ func (h *Server) Install() error {
 	// Settings in local.service_conf.yaml override those in service_conf.yaml.
 	local := map[string]any{
 		"party_id": h.Node,
-		"fateflow": map[string]any{"host": host, "http_port": port, "grpc_port": h.GRPCPort, "proxy_name": "osx"},
+		"fateflow": map[string]any{"host": host, "http_port": port, "grpc_port": h.GRPCPort,
+			"proxy_name": "osx"},
 	}
 	if h.Proxy != "" {
 		proxyHost, proxyPort, err := splitAddress(h.Proxy)
@@ -79,7 +82,8 @@ func (h *Server) Install() error {
 		}
 		local["fateflow"].(map[string]any)["proxy_name"] = "nginx"
 		// With a standalone federation the server knows no other parties.
-		local["default_engines"] = map[string]any{"computing": "standalone", "federation": "osx", "storage": "standalone"}
+		local["default_engines"] = map[string]any{"computing": "standalone", "federation": "osx",
+			"storage": "standalone"}
 		local["federation"] = map[string]any{
 			"osx":   map[string]any{"host": host, "port": h.GRPCPort, "mode": "stream"},
 			"nginx": map[string]any{"host": proxyHost, "http_port": proxyPort, "protocol": "http"}}
@@ -104,7 +108,8 @@ func (h *Server) Install() error {
 		return err
 	}
 	defer func() { _ = settings.Close() }()
-	_, err = fmt.Fprintf(settings, "\nSTORAGE_ADDRESS = %q\nTRANSPORT = %q\nCALLBACK_ADDRESS = %q\nCALLBACK = CALLBACK_ADDRESS + %q\n",
+	_, err = fmt.Fprintf(settings,
+		"\nSTORAGE_ADDRESS = %q\nTRANSPORT = %q\nCALLBACK_ADDRESS = %q\nCALLBACK = CALLBACK_ADDRESS + %q\n",
 		h.Storage, h.Transport, h.URL(), bfia.PathPlatformCallback)
 	return err
 }
@@ -115,14 +120,25 @@ func (h *Server) URL() string { return "http://" + h.Address }
 // Command returns the server's program, its arguments, and the additions to its environment.
 func (h *Server) Command() (program string, args, env []string) {
 	python := filepath.Join(h.Dir, "python")
-	return filepath.Join(h.Cache, "venv", "bin", "python"), []string{filepath.Join(python, "fate_flow", "fate_flow_server.py")},
+	return filepath.Join(
+			h.Cache,
+			"venv",
+			"bin",
+			"python",
+		), []string{
+			filepath.Join(python, "fate_flow", "fate_flow_server.py"),
+		},
 		[]string{"PYTHONPATH=" + python, "PYTHONUNBUFFERED=1"}
 }
 
 // IsReady reports whether the server answers BFIA's endpoints. An error means that it never will, since its
 // adapter failed to load.
 func (h *Server) IsReady() (bool, error) {
-	resp, err := http.Post(h.URL()+bfia.PathTaskPoll, "application/json", strings.NewReader(`{"task_id":"none","role":""}`))
+	resp, err := http.Post(
+		h.URL()+bfia.PathTaskPoll,
+		"application/json",
+		strings.NewReader(`{"task_id":"none","role":""}`),
+	)
 	if err != nil {
 		return false, nil // not yet
 	}
@@ -154,7 +170,8 @@ func (h *Server) EnableWAL(ctx context.Context) error {
 		return err
 	}
 	if mode != "wal" {
-		return fmt.Errorf("failed to switch FATE-Flow's database to journal mode wal: it stays in mode %s", mode)
+		return fmt.Errorf(
+			"failed to switch FATE-Flow's database to journal mode wal: it stays in mode %s", mode)
 	}
 	return nil
 }
@@ -169,10 +186,8 @@ func (h *Server) TransportConfig(listen string, partners map[string]Partner) (st
 	file := filepath.Join(h.Dir, "transport.yaml")
 	return file, writeYAML(file, map[string]any{
 		"node_id": h.Node, "listen": listen, "data_dir": filepath.Join(h.Dir, "transport"),
-		"transport": map[string]any{"listen": h.Transport},
-		"routes":    routes,
-		"runner":    map[string]any{"docker": map[string]any{"enabled": "false"}},
-	})
+		"transport": map[string]any{"listen": h.Transport}, "routes": routes,
+		"runner": map[string]any{"docker": map[string]any{"enabled": "false"}}})
 }
 
 // Partner holds the addresses of another party.
@@ -185,7 +200,8 @@ const (
 
 // StorageCommand returns the command of an S3 server on an address that the containers of all parties reach.
 // Its buckets are folders of root, which it creates.
-func StorageCommand(cache, address, root string, buckets ...string) (program string, args, env []string, err error) {
+func StorageCommand(cache, address, root string,
+	buckets ...string) (program string, args, env []string, err error) {
 	for _, bucket := range buckets {
 		if err := os.MkdirAll(filepath.Join(root, bucket), 0o750); err != nil { // a folder is a bucket
 			return "", nil, nil, err
@@ -197,7 +213,8 @@ func StorageCommand(cache, address, root string, buckets ...string) (program str
 
 // StorageURL returns the URL of a bucket of that server.
 func StorageURL(address, bucket string) string {
-	return fmt.Sprintf("s3://%s?%s", address, url.Values{"username": {storageUser}, "password": {storageSecret}, "bucket": {bucket}}.Encode())
+	return fmt.Sprintf("s3://%s?%s", address,
+		url.Values{"username": {storageUser}, "password": {storageSecret}, "bucket": {bucket}}.Encode())
 }
 
 func splitAddress(address string) (host string, port int, err error) {
