@@ -32,18 +32,18 @@ func (s *Store) JobDocument(ctx context.Context, jobID string) (*bfia.Document, 
 		return nil, err
 	}
 	// The bytes tell whether it is the same: a job that was undone may be created anew with another document.
-	if doc := s.documents.find(jobID, body); doc != nil {
+	if doc := s.documents.get(jobID, body); doc != nil {
 		return doc, nil
 	}
 	doc, err := bfia.ParseDocument(body)
 	if err != nil {
 		return nil, err
 	}
-	s.documents.keep(cachedDocument{jobID, body, doc})
+	s.documents.put(cachedDocument{jobID, body, doc})
 	return doc, nil
 }
 
-func (p *documentCache) find(jobID string, body []byte) *bfia.Document {
+func (p *documentCache) get(jobID string, body []byte) *bfia.Document {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	i := slices.IndexFunc(p.entries, func(e cachedDocument) bool { return e.jobID == jobID })
@@ -55,10 +55,13 @@ func (p *documentCache) find(jobID string, body []byte) *bfia.Document {
 	return e.doc
 }
 
-func (p *documentCache) keep(e cachedDocument) {
+func (p *documentCache) put(e cachedDocument) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.entries = append(slices.DeleteFunc(p.entries, func(old cachedDocument) bool { return old.jobID == e.jobID }), e)
+	p.entries = append(
+		slices.DeleteFunc(p.entries, func(old cachedDocument) bool { return old.jobID == e.jobID }),
+		e,
+	)
 	size := 0
 	for i, e := range slices.Backward(p.entries) {
 		if size += len(e.body); size > maxParsed {

@@ -30,11 +30,23 @@ func wrap(err error, doing string, args ...any) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: %w", what, err)
 	case diskFull(err):
-		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", what, err), "the database has no room on its disk now")
+		return bfia.Wrap(
+			bfia.CodeUnavailable,
+			fmt.Errorf("%s: %w", what, err),
+			"the database has no room on its disk now",
+		)
 	case isBusy(err) || isUnreachable(err):
-		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", what, err), "the database doesn't answer now")
+		return bfia.Wrap(
+			bfia.CodeUnavailable,
+			fmt.Errorf("%s: %w", what, err),
+			"the database doesn't answer now",
+		)
 	case isNotText(err):
-		return bfia.Wrap(bfia.CodeBadRequest, fmt.Errorf("%s: %w", what, err), "a name or id is not UTF-8 text without NUL")
+		return bfia.Wrap(
+			bfia.CodeBadRequest,
+			fmt.Errorf("%s: %w", what, err),
+			"a name or id is not UTF-8 text without NUL",
+		)
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }
@@ -49,7 +61,8 @@ func isUnreachable(err error) bool {
 	if errors.As(err, &perr) {
 		code := perr.Field('C')
 		// 08: connection; 53: out of connections, memory or disk; 57P: shutting down or starting.
-		return strings.HasPrefix(code, "08") || strings.HasPrefix(code, "53") || strings.HasPrefix(code, "57P")
+		return strings.HasPrefix(code, "08") || strings.HasPrefix(code, "53") ||
+			strings.HasPrefix(code, "57P")
 	}
 	return false
 }
@@ -95,7 +108,8 @@ func isDuplicate(err error) bool {
 		return perr.Field('C') == "23505"
 	}
 	var serr *sqlite.Error
-	return errors.As(err, &serr) && (serr.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || serr.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
+	return errors.As(err, &serr) &&
+		(serr.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || serr.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 }
 
 // isMissingParent: a foreign key found no row that this one belongs to.

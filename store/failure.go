@@ -39,7 +39,12 @@ func (s *Store) setFailure(ctx context.Context, f *bfia.Failure, model any, wher
 	if err != nil {
 		return wrap(err, "explain %v", args)
 	}
-	_, err = s.w.NewUpdate().Model(model).Set("failure = ?", text).Where(where, args...).Where("failure IS NULL").Exec(ctx)
+	_, err = s.w.NewUpdate().
+		Model(model).
+		Set("failure = ?", text).
+		Where(where, args...).
+		Where("failure IS NULL").
+		Exec(ctx)
 	return wrap(err, "explain %v", args)
 }
 
@@ -59,6 +64,19 @@ func (s *Store) SetScheduleJobFailure(ctx context.Context, jobID string, f *bfia
 }
 
 // SetSchedulePartFailure records why a part of a task failed, as its scheduler knows it. The first stays.
-func (s *Store) SetSchedulePartFailure(ctx context.Context, taskID, role string, index int, f *bfia.Failure) error {
-	return s.setFailure(ctx, f, (*SchedulePart)(nil), "task_id = ? AND role = ? AND role_index = ?", taskID, role, index)
+func (s *Store) SetSchedulePartFailure(
+	ctx context.Context,
+	taskID, role string,
+	index int,
+	f *bfia.Failure,
+) error {
+	return s.setFailure(
+		ctx,
+		f,
+		(*SchedulePart)(nil),
+		"task_id = ? AND role = ? AND role_index = ?",
+		taskID,
+		role,
+		index,
+	)
 }

@@ -57,7 +57,11 @@ func ParseJobCursor(s string) (JobCursor, error) {
 	micros, id, ok := strings.Cut(s, "-")
 	n, err := strconv.ParseInt(micros, 10, 64)
 	if !ok || err != nil || id == "" || checkText("cursor", id) != nil {
-		return JobCursor{}, bfia.Errorf(bfia.CodeBadRequest, "cursor: %q is not a place in the list of jobs", s)
+		return JobCursor{}, bfia.Errorf(
+			bfia.CodeBadRequest,
+			"cursor: %q is not a place in the list of jobs",
+			s,
+		)
 	}
 	return JobCursor{CreatedAt: time.UnixMicro(n).UTC(), JobID: id}, nil
 }
@@ -95,7 +99,12 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 		return err
 	})
 	if isDuplicate(err) {
-		err = bfia.Wrap(bfia.CodeConflict, err, "job_id: a task of job %q has an id or a name that another task has", job.JobID)
+		err = bfia.Wrap(
+			bfia.CodeConflict,
+			err,
+			"job_id: a task of job %q has an id or a name that another task has",
+			job.JobID,
+		)
 	}
 	return wrap(err, "create job %s", job.JobID)
 }
@@ -142,14 +151,19 @@ func checkSameJob(ctx context.Context, tx bun.Tx, job Job, tasks []Task) error {
 	same := kept.FlowID == job.FlowID && slices.Equal(kept.Roles, job.Roles) &&
 		kept.InitiatorNode == job.InitiatorNode && kept.SchedulerNode == job.SchedulerNode
 	byKey := func(a, b Task) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Role, b.Role), cmp.Compare(a.RoleIndex, b.RoleIndex))
+		return cmp.Or(
+			cmp.Compare(a.Name, b.Name),
+			cmp.Compare(a.Role, b.Role),
+			cmp.Compare(a.RoleIndex, b.RoleIndex),
+		)
 	}
 	slices.SortFunc(keptTasks, byKey)
 	slices.SortFunc(tasks, byKey)
 	same = same && slices.EqualFunc(keptTasks, tasks, func(a, b Task) bool {
 		// A task id that came with the start of the task is no difference.
 		return byKey(a, b) == 0 && a.Component == b.Component && a.Provider == b.Provider && a.Version == b.Version &&
-			a.Seq == b.Seq && (b.TaskID == "" || a.TaskID == b.TaskID)
+			a.Seq == b.Seq &&
+			(b.TaskID == "" || a.TaskID == b.TaskID)
 	})
 	if !same {
 		return bfia.Errorf(bfia.CodeConflict, "job_id: job %q is known with other content", job.JobID)
@@ -165,7 +179,13 @@ func (s *Store) DeleteJob(ctx context.Context, jobID string) error {
 
 // UpdateJob moves a job forward to state, as of at. A job that is there already, or further, stays as it is and is no
 // error; an unknown one is CodeNotFound. An empty reason keeps the one that is recorded.
-func (s *Store) UpdateJob(ctx context.Context, jobID string, state bfia.JobState, reason string, at time.Time) error {
+func (s *Store) UpdateJob(
+	ctx context.Context,
+	jobID string,
+	state bfia.JobState,
+	reason string,
+	at time.Time,
+) error {
 	return s.advanceJob(ctx, (*Job)(nil), jobID, state, reason, at)
 }
 
@@ -189,8 +209,8 @@ func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
 		return wrap(err, "reopen job %s", jobID)
 	}
 
-	known, err := s.w.NewSelect().Model((*Job)(nil)).Where("job_id = ? AND NOT removing", jobID).Exists(ctx)
-	if err == nil && !known {
+	exists, err := s.w.NewSelect().Model((*Job)(nil)).Where("job_id = ? AND NOT removing", jobID).Exists(ctx)
+	if err == nil && !exists {
 		return bfia.Errorf(bfia.CodeNotFound, "job_id: job %q is not known", jobID)
 	}
 	return wrap(err, "reopen job %s", jobID)
@@ -210,7 +230,10 @@ func (s *Store) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
 		return nil, bfia.Errorf(bfia.CodeBadRequest, "limit: %d is not between 1 and %d", f.Limit, MaxJobs)
 	}
 	var jobs []Job
-	q := s.r.NewSelect().Model(&jobs).OrderExpr("created_at DESC, job_id DESC").Limit(cmp.Or(f.Limit, MaxJobs))
+	q := s.r.NewSelect().
+		Model(&jobs).
+		OrderExpr("created_at DESC, job_id DESC").
+		Limit(cmp.Or(f.Limit, MaxJobs))
 	if f.FlowID != nil {
 		if err := checkText("flow_id", *f.FlowID); err != nil {
 			return nil, err

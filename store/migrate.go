@@ -107,7 +107,10 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 		return wrap(err, "check the schema (run migrate first)")
 	}
 	if missing := status.Unapplied(); len(missing) > 0 {
-		return fmt.Errorf("store: the database lacks migration %s of this binary: run migrate", missing[0].Name)
+		return fmt.Errorf(
+			"store: the database lacks migration %s of this binary: run migrate",
+			missing[0].Name,
+		)
 	}
 	return nil
 }
@@ -126,7 +129,11 @@ func checkNewer(ctx context.Context, m *migrate.Migrator, all *migrate.Migration
 	}
 	for _, mig := range applied {
 		if !known[mig.Name] {
-			return fmt.Errorf("the database has migration %s, this binary knows them up to %s: the database is newer, use the binary that migrated it", mig.Name, newest)
+			return fmt.Errorf(
+				"the database has migration %s, this binary knows them up to %s: the database is newer, use the binary that migrated it",
+				mig.Name,
+				newest,
+			)
 		}
 	}
 	return nil

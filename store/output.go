@@ -50,9 +50,12 @@ func (s *Store) PutOutputs(ctx context.Context, outputs []Output) error {
 			return err
 		}
 	}
-	_, err := s.w.NewInsert().Model(&rows).On("CONFLICT (job_id, task_name, role, role_index, type, key) DO UPDATE").
+	_, err := s.w.NewInsert().
+		Model(&rows).
+		On("CONFLICT (job_id, task_name, role, role_index, type, key) DO UPDATE").
 		Set("port = EXCLUDED.port, task_id = EXCLUDED.task_id, namespace = EXCLUDED.namespace, name = EXCLUDED.name").
-		Set("bytes = EXCLUDED.bytes, created_at = EXCLUDED.created_at").Exec(ctx)
+		Set("bytes = EXCLUDED.bytes, created_at = EXCLUDED.created_at").
+		Exec(ctx)
 	if isMissingParent(err) {
 		return bfia.Wrap(bfia.CodeNotFound, err, "job_id: the job of an output is not known")
 	}

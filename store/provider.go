@@ -64,8 +64,19 @@ func (s *Store) PutComponents(ctx context.Context, p Provider) (created bool, er
 	return s.putProvider(ctx, p, false)
 }
 
-func (s *Store) putProvider(ctx context.Context, p Provider, whole bool) (created bool, err error) {
-	texts := []string{"name", p.Name, "version", p.Version, "device", p.Device, "protocol", p.Protocol, "metadata", string(p.Metadata)}
+func (s *Store) putProvider(ctx context.Context, p Provider, replace bool) (created bool, err error) {
+	texts := []string{
+		"name",
+		p.Name,
+		"version",
+		p.Version,
+		"device",
+		p.Device,
+		"protocol",
+		p.Protocol,
+		"metadata",
+		string(p.Metadata),
+	}
 	now := truncateTime(time.Now())
 	row := providerRow{
 		Name: p.Name, Version: p.Version, Device: p.Device, Protocol: p.Protocol, Metadata: string(p.Metadata),
@@ -75,7 +86,16 @@ func (s *Store) putProvider(ctx context.Context, p Provider, whole bool) (create
 	for _, name := range slices.Sorted(maps.Keys(p.Components)) {
 		desc := string(p.Components[name])
 		texts = append(texts, "components_description", name, "components_description", desc)
-		components = append(components, componentRow{Provider: p.Name, Version: p.Version, Device: p.Device, Name: name, Description: desc})
+		components = append(
+			components,
+			componentRow{
+				Provider:    p.Name,
+				Version:     p.Version,
+				Device:      p.Device,
+				Name:        name,
+				Description: desc,
+			},
+		)
 	}
 	if err := checkText(texts...); err != nil {
 		return false, err
@@ -84,7 +104,9 @@ func (s *Store) putProvider(ctx context.Context, p Provider, whole bool) (create
 		// The update also locks the provider, so that two writers of its components follow each other. Between the two
 		// statements the provider can be deleted: then it is new after all.
 		for {
-			n, err := affected(tx.NewInsert().Model(&row).On("CONFLICT (name, version, device) DO NOTHING").Exec(ctx))
+			n, err := affected(
+				tx.NewInsert().Model(&row).On("CONFLICT (name, version, device) DO NOTHING").Exec(ctx),
+			)
 			if err != nil {
 				return err
 			}
@@ -92,7 +114,7 @@ func (s *Store) putProvider(ctx context.Context, p Provider, whole bool) (create
 				break
 			}
 			update := tx.NewUpdate().Model(&row).Column("updated_at").WherePK()
-			if whole {
+			if replace {
 				update.Column("protocol", "metadata")
 			}
 			n, err = affected(update.Exec(ctx))
@@ -103,7 +125,7 @@ func (s *Store) putProvider(ctx context.Context, p Provider, whole bool) (create
 				break
 			}
 		}
-		if whole {
+		if replace {
 			if _, err := tx.NewDelete().Model((*componentRow)(nil)).
 				Where("provider = ? AND version = ? AND device = ?", p.Name, p.Version, p.Device).Exec(ctx); err != nil {
 				return err
@@ -113,7 +135,8 @@ func (s *Store) putProvider(ctx context.Context, p Provider, whole bool) (create
 			return nil
 		}
 		_, err := tx.NewInsert().Model(&components).
-			On("CONFLICT (provider, version, device, name) DO UPDATE").Set("description = EXCLUDED.description").Exec(ctx)
+			On("CONFLICT (provider, version, device, name) DO UPDATE").
+			Set("description = EXCLUDED.description").Exec(ctx)
 		return err
 	})
 	return created, wrap(err, "keep provider %s:%s@%s", p.Name, p.Version, p.Device)
@@ -157,7 +180,11 @@ func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, er
 		providers = append(providers, p)
 	}
 	slices.SortFunc(providers, func(a, b Provider) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Device, b.Device))
+		return cmp.Or(
+			cmp.Compare(a.Name, b.Name),
+			cmp.Compare(a.Version, b.Version),
+			cmp.Compare(a.Device, b.Device),
+		)
 	})
 	return providers, nil
 }
@@ -166,7 +193,10 @@ func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, er
 // A filter that means all of them is CodeBadRequest.
 func (s *Store) DeleteProvider(ctx context.Context, f ProviderFilter) (int, error) {
 	if f == (ProviderFilter{}) {
-		return 0, bfia.Errorf(bfia.CodeBadRequest, "name: say which provider to delete, by name, version or device")
+		return 0, bfia.Errorf(
+			bfia.CodeBadRequest,
+			"name: say which provider to delete, by name, version or device",
+		)
 	}
 	if err := f.check(); err != nil {
 		return 0, err

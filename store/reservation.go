@@ -52,7 +52,13 @@ func (a *ReservationRequest) AfterScanRow(context.Context) error {
 
 // AdmissionJob is the application in the eyes of the queue.
 func (a ReservationRequest) AdmissionJob() admission.Job {
-	return admission.Job{JobID: a.JobID, Initiator: a.InitiatorNode, Flow: a.FlowID, Priority: a.Priority, Created: a.CreatedAt}
+	return admission.Job{
+		JobID:     a.JobID,
+		Initiator: a.InitiatorNode,
+		Flow:      a.FlowID,
+		Priority:  a.Priority,
+		Created:   a.CreatedAt,
+	}
 }
 
 // AdmissionRequest is it in the eyes of a party.
@@ -77,56 +83,80 @@ type ReservationTimes struct {
 // that it waits. A job that has ended is CodeConflict. decide answers the hosts of the seats, copy by copy, or none. A job
 // that holds seats already keeps those, and decide is not asked. waited tells that it waits no more: what was kept for it,
 // and it has not taken, may be for others.
-func (s *Store) Reserve(ctx context.Context, app ReservationRequest, times ReservationTimes, decide func(ReservationView) (hosts []string)) (granted []ReservedSlot, waited bool, err error) {
-	if err := checkText("scheduler", app.SchedulerNode, "initiator", app.InitiatorNode, "flow_id", app.FlowID); err != nil {
+func (s *Store) Reserve(
+	ctx context.Context,
+	request ReservationRequest,
+	times ReservationTimes,
+	decide func(ReservationView) (runners []string),
+) (granted []ReservedSlot, waited bool, err error) {
+	if err := checkText("scheduler", request.SchedulerNode, "initiator", request.InitiatorNode, "flow_id", request.FlowID); err != nil {
 		return nil, false, err
 	}
-	app.CreatedAt, app.RequestedAt = timeOrNow(app.CreatedAt), timeOrNow(times.Now)
-	app.WaitingSince = app.RequestedAt
+	request.CreatedAt, request.RequestedAt = timeOrNow(request.CreatedAt), timeOrNow(times.Now)
+	request.WaitingSince = request.RequestedAt
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		granted, waited = nil, false
 		if err := lockAdmission(ctx, tx); err != nil {
 			return err
 		}
-		if err := tx.NewSelect().Model(&granted).Where("job_id = ?", app.JobID).Order("parallel_index", "slot_index").Scan(ctx); err != nil || len(granted) > 0 {
+		if err := tx.NewSelect().Model(&granted).Where("job_id = ?", request.JobID).Order("parallel_index", "slot_index").Scan(ctx); err != nil ||
+			len(granted) > 0 {
 			return err
 		}
-		ended, err := tx.NewSelect().Model((*Job)(nil)).Where("job_id = ?", app.JobID).Where("state IN (?)", bun.List(terminalJobs)).Exists(ctx)
+		ended, err := tx.NewSelect().
+			Model((*Job)(nil)).
+			Where("job_id = ?", request.JobID).
+			Where("state IN (?)", bun.List(terminalJobs)).
+			Exists(ctx)
 		if err != nil {
 			return err
 		}
 		if ended {
-			return bfia.Errorf(bfia.CodeConflict, "job_id: job %q has ended", app.JobID)
+			return bfia.Errorf(bfia.CodeConflict, "job_id: job %q has ended", request.JobID)
 		}
-		view, err := readView(ctx, tx, app.JobID, times)
+		view, err := readView(ctx, tx, request.JobID, times)
 		if err != nil {
 			return err
 		}
-		if view.Waiting, err = waitingRequests(ctx, tx, app.JobID, times.RequestedSince); err != nil {
+		if view.Waiting, err = waitingRequests(ctx, tx, request.JobID, times.RequestedSince); err != nil {
 			return err
 		}
-		hosts := decide(view)
-		if len(hosts) == 0 {
-			_, err := tx.NewInsert().Model(&app).On("CONFLICT (job_id) DO UPDATE").
-				Set("requested_at = EXCLUDED.requested_at, priority = EXCLUDED.priority, demand = EXCLUDED.demand").Exec(ctx)
+		runners := decide(view)
+		if len(runners) == 0 {
+			_, err := tx.NewInsert().Model(&request).On("CONFLICT (job_id) DO UPDATE").
+				Set("requested_at = EXCLUDED.requested_at, priority = EXCLUDED.priority, demand = EXCLUDED.demand").
+				Exec(ctx)
 			return err
 		}
-		for i, host := range hosts {
-			k := i % len(app.Demand.Slots)
-			w := app.Demand.Slots[k]
-			granted = append(granted, ReservedSlot{JobID: app.JobID, ParallelIndex: i / len(app.Demand.Slots), SlotIndex: k, Role: w.Role, RoleIndex: w.Index,
-				Constraints: w.Constraints.Key(), RunnerID: host, CPUMilli: w.CPUMilli, Memory: w.Memory, Disk: w.Disk})
+		for i, runnerID := range runners {
+			slot := i % len(request.Demand.Slots)
+			s := request.Demand.Slots[slot]
+			granted = append(
+				granted,
+				ReservedSlot{
+					JobID:         request.JobID,
+					ParallelIndex: i / len(request.Demand.Slots),
+					SlotIndex:     slot,
+					Role:          s.Role,
+					RoleIndex:     s.Index,
+					Constraints:   s.Constraints.Key(),
+					RunnerID:      runnerID,
+					CPUMilli:      s.CPUMilli,
+					Memory:        s.Memory,
+					Disk:          s.Disk,
+				},
+			)
 		}
 		if _, err := tx.NewInsert().Model(&granted).Exec(ctx); err != nil {
 			return err
 		}
-		waited, err = deleteRequest(ctx, tx, app.JobID)
+		waited, err = deleteRequest(ctx, tx, request.JobID)
 		return err
 	})
 	if isMissingParent(err) {
-		return nil, false, bfia.Wrap(bfia.CodeNotFound, err, "job_id: job %q is not known", app.JobID)
+		return nil, false, bfia.Wrap(bfia.CodeNotFound, err, "job_id: job %q is not known", request.JobID)
 	}
-	return granted, waited, wrap(err, "admit job %s", app.JobID)
+	return granted, waited, wrap(err, "admit job %s", request.JobID)
 }
 
 // ReservationView is what applications are decided on. It is read row by row: what others change meanwhile may be in it or not.
@@ -144,46 +174,74 @@ func deleteRequest(ctx context.Context, tx bun.Tx, jobID string) (waited bool, e
 	return n > 0, err
 }
 
-func waitingRequests(ctx context.Context, db bun.IDB, but string, since time.Time) (rows []ReservationRequest, err error) {
-	err = db.NewSelect().Model(&rows).Where("requested_at >= ?", truncateTime(since)).Where("job_id <> ?", but).Order("created_at", "job_id").Scan(ctx)
+func waitingRequests(
+	ctx context.Context,
+	db bun.IDB,
+	except string,
+	since time.Time,
+) (rows []ReservationRequest, err error) {
+	err = db.NewSelect().
+		Model(&rows).
+		Where("requested_at >= ?", truncateTime(since)).
+		Where("job_id <> ?", except).
+		Order("created_at", "job_id").
+		Scan(ctx)
 	return rows, err
 }
 
 // lock makes transactions that decide over the same room, or over the same queue, follow one another.
 func lockAdmission(ctx context.Context, tx bun.Tx) error {
 	row := deployment{Singleton: 1, ID: uuid.NewString()}
-	_, err := tx.NewInsert().Model(&row).On("CONFLICT (singleton) DO UPDATE").Set("singleton = EXCLUDED.singleton").Exec(ctx)
+	_, err := tx.NewInsert().
+		Model(&row).
+		On("CONFLICT (singleton) DO UPDATE").
+		Set("singleton = EXCLUDED.singleton").
+		Exec(ctx)
 	return err
 }
 
 // readView reads hosts with what is taken of them, and the jobs that hold seats, but for one job.
-func readView(ctx context.Context, db bun.IDB, jobID string, times ReservationTimes) (ReservationView, error) {
+func readView(
+	ctx context.Context,
+	db bun.IDB,
+	except string,
+	times ReservationTimes,
+) (ReservationView, error) {
 	var view ReservationView
-	var hosts []Runner
-	if err := db.NewSelect().Model(&hosts).Where("heartbeat_at >= ? AND slots > 0", truncateTime(times.HeartbeatSince)).Order("runner_id").Scan(ctx); err != nil {
+	var runners []Runner
+	if err := db.NewSelect().Model(&runners).Where("heartbeat_at >= ? AND slots > 0", truncateTime(times.HeartbeatSince)).Order("runner_id").Scan(ctx); err != nil {
 		return view, err
 	}
-	taken, err := readUsedResources(ctx, db)
+	used, err := readUsedResources(ctx, db)
 	if err != nil {
 		return view, err
 	}
-	for _, h := range hosts {
+	for _, h := range runners {
 		a := h.AdmissionRunner()
-		for _, t := range taken {
+		for _, t := range used {
 			if t.RunnerID == h.RunnerID {
-				a.UsedSlots, a.Used = t.Slots, admission.Resources{CPUMilli: t.CPUMilli, Memory: t.Memory, Disk: t.Disk}
+				a.UsedSlots, a.Used = t.Slots, admission.Resources{
+					CPUMilli: t.CPUMilli,
+					Memory:   t.Memory,
+					Disk:     t.Disk,
+				}
 			}
 		}
 		view.Runners = append(view.Runners, a)
 	}
-	for _, t := range taken {
+	for _, t := range used {
 		view.UsedSlots += t.Slots
 	}
-	var running []Job
-	err = db.NewSelect().Model(&running).Column("job_id", "flow_id", "initiator_node", "created_at").
-		Where("job_id <> ?", jobID).Where("job_id IN (?)", db.NewSelect().Model((*ReservedSlot)(nil)).Column("job_id")).Order("job_id").Scan(ctx)
-	for _, j := range running {
-		view.Holders = append(view.Holders, admission.Job{JobID: j.JobID, Initiator: j.InitiatorNode, Flow: j.FlowID, Created: j.CreatedAt})
+	var holders []Job
+	err = db.NewSelect().Model(&holders).Column("job_id", "flow_id", "initiator_node", "created_at").
+		Where("job_id <> ?", except).
+		Where("job_id IN (?)", db.NewSelect().Model((*ReservedSlot)(nil)).Column("job_id")).
+		Order("job_id").Scan(ctx)
+	for _, j := range holders {
+		view.Holders = append(
+			view.Holders,
+			admission.Job{JobID: j.JobID, Initiator: j.InitiatorNode, Flow: j.FlowID, Created: j.CreatedAt},
+		)
 	}
 	return view, err
 }
@@ -201,9 +259,13 @@ func (s *Store) ReleaseReservation(ctx context.Context, jobID string) error {
 
 // ReservedSlots are what a job holds at this party, copy by copy.
 func (s *Store) ReservedSlots(ctx context.Context, jobID string) ([]ReservedSlot, error) {
-	var seats []ReservedSlot
-	err := s.r.NewSelect().Model(&seats).Where("job_id = ?", jobID).Order("parallel_index", "slot_index").Scan(ctx)
-	return seats, wrap(err, "read the seats of job %s", jobID)
+	var slots []ReservedSlot
+	err := s.r.NewSelect().
+		Model(&slots).
+		Where("job_id = ?", jobID).
+		Order("parallel_index", "slot_index").
+		Scan(ctx)
+	return slots, wrap(err, "read the seats of job %s", jobID)
 }
 
 // WaitingRequests are the applications that have been asked for since a time and wait for room, the oldest first.
@@ -214,34 +276,40 @@ func (s *Store) WaitingRequests(ctx context.Context, since time.Time) ([]Reserva
 
 // MoveSlot puts a seat on another host that has room for it and that is not to be avoided: choose answers which. It is
 // asked in one transaction with what it is told. moved is the seat as it is then; a seat that is gone is CodeNotFound.
-func (s *Store) MoveSlot(ctx context.Context, seat ReservedSlot, times ReservationTimes, choose func([]admission.Runner) string) (moved ReservedSlot, err error) {
+func (s *Store) MoveSlot(
+	ctx context.Context,
+	slot ReservedSlot,
+	times ReservationTimes,
+	choose func([]admission.Runner) string,
+) (moved ReservedSlot, err error) {
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if err := lockAdmission(ctx, tx); err != nil {
 			return err
 		}
-		if err := selectOne(ctx, tx.NewSelect().Where("job_id = ? AND parallel_index = ? AND slot_index = ?", seat.JobID, seat.ParallelIndex, seat.SlotIndex), &moved,
-			"job_id: seat %d.%d of job %q", seat.ParallelIndex, seat.SlotIndex, seat.JobID); err != nil {
+		if err := selectOne(ctx, tx.NewSelect().Where("job_id = ? AND parallel_index = ? AND slot_index = ?", slot.JobID, slot.ParallelIndex, slot.SlotIndex), &moved,
+			"job_id: seat %d.%d of job %q", slot.ParallelIndex, slot.SlotIndex, slot.JobID); err != nil {
 			return err
 		}
-		view, err := readView(ctx, tx, seat.JobID, times)
+		view, err := readView(ctx, tx, slot.JobID, times)
 		if err != nil {
 			return err
 		}
-		host := choose(view.Runners)
-		if host == "" || host == moved.RunnerID {
+		runnerID := choose(view.Runners)
+		if runnerID == "" || runnerID == moved.RunnerID {
 			return nil
 		}
-		moved.RunnerID = host
+		moved.RunnerID = runnerID
 		_, err = tx.NewUpdate().Model(&moved).Column("runner_id").WherePK().Exec(ctx)
 		return err
 	})
-	return moved, wrap(err, "move a seat of job %s", seat.JobID)
+	return moved, wrap(err, "move a seat of job %s", slot.JobID)
 }
 
 // EndedJobsWithReservation are jobs that ended before, and hold seats all the same, each once.
 func (s *Store) EndedJobsWithReservation(ctx context.Context, before time.Time) ([]string, error) {
 	var ids []string
 	err := s.r.NewSelect().Model((*Job)(nil)).Column("job_id").Where("ended_at < ?", truncateTime(before)).
-		Where("job_id IN (?)", s.r.NewSelect().Model((*ReservedSlot)(nil)).Column("job_id")).Order("job_id").Scan(ctx, &ids)
+		Where("job_id IN (?)", s.r.NewSelect().Model((*ReservedSlot)(nil)).Column("job_id")).
+		Order("job_id").Scan(ctx, &ids)
 	return ids, wrap(err, "list jobs that have ended and hold seats")
 }

@@ -14,7 +14,12 @@ var terminalJobs = []bfia.JobState{bfia.JobFinished, bfia.JobRejected}
 
 // ExpiredJobs are the ids of jobs that had ended before a time, on each side that this node has of them, and of those whose
 // removal has begun: by id, those after one, at most limit.
-func (s *Store) ExpiredJobs(ctx context.Context, before time.Time, after string, limit int) ([]string, error) {
+func (s *Store) ExpiredJobs(
+	ctx context.Context,
+	before time.Time,
+	after string,
+	limit int,
+) ([]string, error) {
 	var ids []string
 	before = truncateTime(before)
 	err := s.r.NewRaw(`SELECT job_id FROM t_job AS j WHERE (ended_at < ? OR removing) AND job_id > ?
@@ -37,7 +42,8 @@ func (s *Store) MarkRemoving(ctx context.Context, jobID string) error {
 // it over.
 func (s *Store) OutputsInUse(ctx context.Context, jobID, dataID string) (bool, error) {
 	used, err := s.w.NewSelect().Model((*Task)(nil)).Join("JOIN t_job AS j ON j.job_id = t.job_id").
-		Where("t.job_id <> ? AND NOT j.removing AND (t.task_id = ? OR t.reused_task_id = ?)", jobID, dataID, dataID).Exists(ctx)
+		Where("t.job_id <> ? AND NOT j.removing AND (t.task_id = ? OR t.reused_task_id = ?)", jobID, dataID, dataID).
+		Exists(ctx)
 	return used, wrap(err, "look who uses the outputs of task %s", dataID)
 }
 
@@ -64,16 +70,32 @@ func (s *Store) RemoveUnusedDocuments(ctx context.Context, before time.Time) (in
 
 // UnfinishedJobs are the ids of jobs in which this node takes part, were created before a time, and have not ended: by id, those
 // after one, at most limit.
-func (s *Store) UnfinishedJobs(ctx context.Context, before time.Time, after string, limit int) ([]string, error) {
+func (s *Store) UnfinishedJobs(
+	ctx context.Context,
+	before time.Time,
+	after string,
+	limit int,
+) ([]string, error) {
 	return s.unfinishedJobs(ctx, (*Job)(nil), before, after, limit)
 }
 
 // UnfinishedScheduleJobs is [Store.UnfinishedJobs] of the jobs that this node schedules.
-func (s *Store) UnfinishedScheduleJobs(ctx context.Context, before time.Time, after string, limit int) ([]string, error) {
+func (s *Store) UnfinishedScheduleJobs(
+	ctx context.Context,
+	before time.Time,
+	after string,
+	limit int,
+) ([]string, error) {
 	return s.unfinishedJobs(ctx, (*ScheduleJob)(nil), before, after, limit)
 }
 
-func (s *Store) unfinishedJobs(ctx context.Context, model any, before time.Time, after string, limit int) ([]string, error) {
+func (s *Store) unfinishedJobs(
+	ctx context.Context,
+	model any,
+	before time.Time,
+	after string,
+	limit int,
+) ([]string, error) {
 	var ids []string
 	// From the database that is written to: the caller has the engine's word that came before.
 	err := s.w.NewSelect().Model(model).Column("job_id").
@@ -85,9 +107,14 @@ func (s *Store) unfinishedJobs(ctx context.Context, model any, before time.Time,
 // EndLostJob ends a job in which this node takes part, and that nothing brings to its end any more: it is FINISHED, what ran
 // is FAILED, and both tell why; the room that it held is free. A job that has ended stays as it is, and so does an unknown one; ended tells whether it was
 // this call that ended it.
-func (s *Store) EndLostJob(ctx context.Context, jobID string, why *bfia.Failure, at time.Time) (ended bool, err error) {
+func (s *Store) EndLostJob(
+	ctx context.Context,
+	jobID string,
+	failure *bfia.Failure,
+	at time.Time,
+) (ended bool, err error) {
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		if ended, err = endLostJob(ctx, tx, (*Job)(nil), jobID, why, at); err != nil || !ended {
+		if ended, err = endLostJob(ctx, tx, (*Job)(nil), jobID, failure, at); err != nil || !ended {
 			return err
 		}
 		tasks, err := s.tasks(ctx, tx, "job_id = ? AND state = ?", jobID, bfia.TaskRunning)
@@ -100,15 +127,19 @@ func (s *Store) EndLostJob(ctx context.Context, jobID string, why *bfia.Failure,
 			}
 		}
 		for _, t := range tasks {
-			placed := *why
-			placed.Role, placed.Task = bfia.Part{Role: t.Role, Index: t.RoleIndex}.Self(), t.Name
-			text, err := encodeFailure(&placed)
+			partFailure := *failure
+			partFailure.Role, partFailure.Task = bfia.Part{Role: t.Role, Index: t.RoleIndex}.Self(), t.Name
+			text, err := encodeFailure(&partFailure)
 			if err != nil {
 				return err
 			}
-			q := tx.NewUpdate().Model((*Task)(nil)).Set("state = ?", bfia.TaskFailed).Set("stop_requested = ?", true).
-				Set("failure = COALESCE(failure, ?)", text).Where(taskKeyWhere, t.Key().args()...)
-			setTransition(q, placed.Text(), at, false, true)
+			q := tx.NewUpdate().
+				Model((*Task)(nil)).
+				Set("state = ?", bfia.TaskFailed).
+				Set("stop_requested = ?", true).
+				Set("failure = COALESCE(failure, ?)", text).
+				Where(taskKeyWhere, t.Key().args()...)
+			setTransition(q, partFailure.Text(), at, false, true)
 			if _, err := q.Exec(ctx); err != nil {
 				return err
 			}
@@ -119,14 +150,22 @@ func (s *Store) EndLostJob(ctx context.Context, jobID string, why *bfia.Failure,
 }
 
 // EndLostScheduleJob is [Store.EndLostJob] of a job that this node schedules.
-func (s *Store) EndLostScheduleJob(ctx context.Context, jobID string, why *bfia.Failure, at time.Time) (ended bool, err error) {
+func (s *Store) EndLostScheduleJob(
+	ctx context.Context,
+	jobID string,
+	failure *bfia.Failure,
+	at time.Time,
+) (ended bool, err error) {
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		if ended, err = endLostJob(ctx, tx, (*ScheduleJob)(nil), jobID, why, at); err != nil || !ended {
+		if ended, err = endLostJob(ctx, tx, (*ScheduleJob)(nil), jobID, failure, at); err != nil || !ended {
 			return err
 		}
 		for _, model := range []any{(*ScheduleTask)(nil), (*SchedulePart)(nil)} {
-			q := tx.NewUpdate().Model(model).Set("state = ?", bfia.TaskFailed).Where("job_id = ? AND state = ?", jobID, bfia.TaskRunning)
-			setTransition(q, why.Text(), at, false, true)
+			q := tx.NewUpdate().
+				Model(model).
+				Set("state = ?", bfia.TaskFailed).
+				Where("job_id = ? AND state = ?", jobID, bfia.TaskRunning)
+			setTransition(q, failure.Text(), at, false, true)
 			if _, err := q.Exec(ctx); err != nil {
 				return err
 			}
@@ -136,14 +175,24 @@ func (s *Store) EndLostScheduleJob(ctx context.Context, jobID string, why *bfia.
 	return ended, wrap(err, "end the lost job %s", jobID)
 }
 
-func endLostJob(ctx context.Context, tx bun.Tx, model any, jobID string, why *bfia.Failure, at time.Time) (bool, error) {
-	text, err := encodeFailure(why)
+func endLostJob(
+	ctx context.Context,
+	tx bun.Tx,
+	model any,
+	jobID string,
+	failure *bfia.Failure,
+	at time.Time,
+) (bool, error) {
+	text, err := encodeFailure(failure)
 	if err != nil {
 		return false, err
 	}
-	q := tx.NewUpdate().Model(model).Set("state = ?", bfia.JobFinished).Set("failure = COALESCE(failure, ?)", text).
+	q := tx.NewUpdate().
+		Model(model).
+		Set("state = ?", bfia.JobFinished).
+		Set("failure = COALESCE(failure, ?)", text).
 		Where("job_id = ? AND state NOT IN (?)", jobID, bun.List(terminalJobs))
-	setTransition(q, why.String(), at, false, true)
+	setTransition(q, failure.String(), at, false, true)
 	n, err := affected(q.Exec(ctx))
 	return n > 0, err
 }

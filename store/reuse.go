@@ -14,12 +14,22 @@ import (
 func (s *Store) ReuseTask(ctx context.Context, jobID, name, oldJobID string) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		// Not while its outputs are being removed; and until this is written, nobody begins with that.
-		kept, err := affected(tx.NewUpdate().Model((*Job)(nil)).Set("removing = removing").Where("job_id = ? AND NOT removing", oldJobID).Exec(ctx))
+		kept, err := affected(
+			tx.NewUpdate().
+				Model((*Job)(nil)).
+				Set("removing = removing").
+				Where("job_id = ? AND NOT removing", oldJobID).
+				Exec(ctx),
+		)
 		if err != nil {
 			return err
 		}
 		if kept == 0 {
-			return bfia.Errorf(bfia.CodeNotFound, "old_job_id: job %q is not known at this node, or not any more", oldJobID)
+			return bfia.Errorf(
+				bfia.CodeNotFound,
+				"old_job_id: job %q is not known at this node, or not any more",
+				oldJobID,
+			)
 		}
 		parts, err := s.tasks(ctx, tx, "job_id = ? AND name = ?", jobID, name)
 		if err != nil {
@@ -42,7 +52,14 @@ func (s *Store) ReuseTask(ctx context.Context, jobID, name, oldJobID string) err
 				}
 			}
 			if !found {
-				return bfia.Errorf(bfia.CodeNotFound, "old_job_id: job %q has no task %q in the role %s.%d at this node", oldJobID, name, part.Role, part.RoleIndex)
+				return bfia.Errorf(
+					bfia.CodeNotFound,
+					"old_job_id: job %q has no task %q in the role %s.%d at this node",
+					oldJobID,
+					name,
+					part.Role,
+					part.RoleIndex,
+				)
 			}
 		}
 		return nil

@@ -23,34 +23,34 @@ type RunnerUse struct {
 
 // RunnerUses are all hosts that are remembered, by id, also those that were not heard of for long.
 func (s *Store) RunnerUses(ctx context.Context) ([]RunnerUse, error) {
-	var hosts []Runner
-	if err := s.r.NewSelect().Model(&hosts).Order("runner_id").Scan(ctx); err != nil {
+	var runners []Runner
+	if err := s.r.NewSelect().Model(&runners).Order("runner_id").Scan(ctx); err != nil {
 		return nil, wrap(err, "list hosts")
 	}
-	uses := make([]RunnerUse, len(hosts))
+	uses := make([]RunnerUse, len(runners))
 	byID := map[string]*RunnerUse{}
-	for i, h := range hosts {
+	for i, h := range runners {
 		uses[i] = RunnerUse{Runner: h, Deregistered: h.Slots == 0}
 		byID[h.RunnerID] = &uses[i]
 	}
-	taken, err := readUsedResources(ctx, s.r)
+	used, err := readUsedResources(ctx, s.r)
 	if err != nil {
 		return nil, wrap(err, "read what is taken of hosts")
 	}
-	for _, t := range taken {
+	for _, t := range used {
 		if u := byID[t.RunnerID]; u != nil {
 			u.UsedSlots, u.UsedCPUMilli, u.UsedMemory, u.UsedDisk = t.Slots, t.CPUMilli, t.Memory, t.Disk
 		}
 	}
-	var running []struct {
+	var parts []struct {
 		RunnerID string
 		Parts    int
 	}
 	if err := s.r.NewSelect().Model((*Task)(nil)).ColumnExpr("runner_id, COUNT(*) AS parts").
-		Where("state = ? AND container_id <> '' AND exit_code IS NULL", bfia.TaskRunning).Group("runner_id").Scan(ctx, &running); err != nil {
+		Where("state = ? AND container_id <> '' AND exit_code IS NULL", bfia.TaskRunning).Group("runner_id").Scan(ctx, &parts); err != nil {
 		return nil, wrap(err, "count what runs on hosts")
 	}
-	for _, r := range running {
+	for _, r := range parts {
 		if u := byID[r.RunnerID]; u != nil {
 			u.RunningParts = r.Parts
 		}
@@ -62,7 +62,8 @@ func (s *Store) RunnerUses(ctx context.Context) ([]RunnerUse, error) {
 // many they were. With them goes the word that they are drained.
 func (s *Store) ForgetRunners(ctx context.Context, before time.Time) (int, error) {
 	n, err := affected(s.w.NewDelete().Model((*Runner)(nil)).Where("heartbeat_at < ?", truncateTime(before)).
-		Where("NOT EXISTS (SELECT 1 FROM t_task AS t WHERE t.runner_id = r.runner_id AND t.state = ?)", bfia.TaskRunning).Exec(ctx))
+		Where("NOT EXISTS (SELECT 1 FROM t_task AS t WHERE t.runner_id = r.runner_id AND t.state = ?)", bfia.TaskRunning).
+		Exec(ctx))
 	return n, wrap(err, "forget hosts that are gone")
 }
 

@@ -115,8 +115,13 @@ func (p *SchedulePart) AfterScanRow(context.Context) error {
 // CreateScheduleJob records a job with its tasks and their parts, all or nothing. The JobID of tasks and statuses is
 // filled in; an empty state is PENDING, a missing CreatedAt is now. Made again with the same content it changes
 // nothing, whatever state the job has reached; with other content it is CodeConflict.
-func (s *Store) CreateScheduleJob(ctx context.Context, job ScheduleJob, tasks []ScheduleTask, statuses []SchedulePart) error {
-	job, tasks, statuses, err := scheduleRows(job, tasks, statuses)
+func (s *Store) CreateScheduleJob(
+	ctx context.Context,
+	job ScheduleJob,
+	tasks []ScheduleTask,
+	parts []SchedulePart,
+) error {
+	job, tasks, parts, err := scheduleRows(job, tasks, parts)
 	if err != nil {
 		return err
 	}
@@ -126,15 +131,15 @@ func (s *Store) CreateScheduleJob(ctx context.Context, job ScheduleJob, tasks []
 			return err
 		}
 		if n == 0 {
-			return checkSameScheduleJob(ctx, tx, job, tasks, statuses)
+			return checkSameScheduleJob(ctx, tx, job, tasks, parts)
 		}
 		if len(tasks) > 0 {
 			if _, err := tx.NewInsert().Model(&tasks).Exec(ctx); err != nil {
 				return err
 			}
 		}
-		if len(statuses) > 0 {
-			if _, err := tx.NewInsert().Model(&statuses).Exec(ctx); err != nil {
+		if len(parts) > 0 {
+			if _, err := tx.NewInsert().Model(&parts).Exec(ctx); err != nil {
 				return err
 			}
 		}
@@ -142,14 +147,28 @@ func (s *Store) CreateScheduleJob(ctx context.Context, job ScheduleJob, tasks []
 	})
 	switch {
 	case isDuplicate(err):
-		err = bfia.Wrap(bfia.CodeConflict, err, "job_id: a task of job %q has an id or a name that another task has", job.JobID)
+		err = bfia.Wrap(
+			bfia.CodeConflict,
+			err,
+			"job_id: a task of job %q has an id or a name that another task has",
+			job.JobID,
+		)
 	case isMissingParent(err):
-		err = bfia.Wrap(bfia.CodeBadRequest, err, "job_id: a part of job %q names a task that the job doesn't have", job.JobID)
+		err = bfia.Wrap(
+			bfia.CodeBadRequest,
+			err,
+			"job_id: a part of job %q names a task that the job doesn't have",
+			job.JobID,
+		)
 	}
 	return wrap(err, "create schedule job %s", job.JobID)
 }
 
-func scheduleRows(job ScheduleJob, tasks []ScheduleTask, statuses []SchedulePart) (ScheduleJob, []ScheduleTask, []SchedulePart, error) {
+func scheduleRows(
+	job ScheduleJob,
+	tasks []ScheduleTask,
+	parts []SchedulePart,
+) (ScheduleJob, []ScheduleTask, []SchedulePart, error) {
 	job.State = cmp.Or(job.State, bfia.JobPending)
 	job.CreatedAt = timeOrNow(job.CreatedAt)
 	job.Reason = cleanReason(job.Reason)
@@ -163,10 +182,18 @@ func scheduleRows(job ScheduleJob, tasks []ScheduleTask, statuses []SchedulePart
 		"initiator.node_id", job.InitiatorNode, "sync_type", job.SyncType); err != nil {
 		return job, nil, nil, err
 	}
-	tasks, statuses = slices.Clone(tasks), slices.Clone(statuses)
+	tasks, parts = slices.Clone(tasks), slices.Clone(parts)
 	for i := range tasks {
 		t := &tasks[i]
-		t.JobID, t.State, t.Reason, t.Attempt = job.JobID, cmp.Or(t.State, bfia.TaskPending), cleanReason(t.Reason), max(t.Attempt, 1)
+		t.JobID, t.State, t.Reason, t.Attempt = job.JobID, cmp.Or(
+			t.State,
+			bfia.TaskPending,
+		), cleanReason(
+			t.Reason,
+		), max(
+			t.Attempt,
+			1,
+		)
 		if t.DependsOn == nil {
 			t.DependsOn = []string{}
 		}
@@ -178,8 +205,8 @@ func scheduleRows(job ScheduleJob, tasks []ScheduleTask, statuses []SchedulePart
 			return job, nil, nil, err
 		}
 	}
-	for i := range statuses {
-		p := &statuses[i]
+	for i := range parts {
+		p := &parts[i]
 		p.JobID, p.State, p.Reason = job.JobID, cmp.Or(p.State, bfia.TaskPending), cleanReason(p.Reason)
 		if err := checkTaskState(p.State); err != nil {
 			return job, nil, nil, err
@@ -188,11 +215,17 @@ func scheduleRows(job ScheduleJob, tasks []ScheduleTask, statuses []SchedulePart
 			return job, nil, nil, err
 		}
 	}
-	return job, tasks, statuses, nil
+	return job, tasks, parts, nil
 }
 
 // checkSameScheduleJob tells whether the recorded job is the one that is created again: all but times, states and reasons.
-func checkSameScheduleJob(ctx context.Context, tx bun.Tx, job ScheduleJob, tasks []ScheduleTask, statuses []SchedulePart) error {
+func checkSameScheduleJob(
+	ctx context.Context,
+	tx bun.Tx,
+	job ScheduleJob,
+	tasks []ScheduleTask,
+	parts []SchedulePart,
+) error {
 	var kept ScheduleJob
 	if err := selectOne(ctx, tx.NewSelect().Where("job_id = ?", job.JobID), &kept, "job_id: job %q", job.JobID); err != nil {
 		return err
@@ -201,25 +234,31 @@ func checkSameScheduleJob(ctx context.Context, tx bun.Tx, job ScheduleJob, tasks
 	if err != nil {
 		return err
 	}
-	keptStatuses, err := scheduleParts(ctx, tx, job.JobID)
+	keptParts, err := scheduleParts(ctx, tx, job.JobID)
 	if err != nil {
 		return err
 	}
-	same := kept.FlowID == job.FlowID && kept.InitiatorRole == job.InitiatorRole && kept.InitiatorNode == job.InitiatorNode &&
+	same := kept.FlowID == job.FlowID && kept.InitiatorRole == job.InitiatorRole &&
+		kept.InitiatorNode == job.InitiatorNode &&
 		kept.SyncType == job.SyncType // a priority may have been changed
 	byTask := func(a, b ScheduleTask) int { return cmp.Compare(a.TaskID, b.TaskID) }
 	slices.SortFunc(keptTasks, byTask)
 	slices.SortFunc(tasks, byTask)
 	same = same && slices.EqualFunc(keptTasks, tasks, func(a, b ScheduleTask) bool {
 		return a.TaskID == b.TaskID && a.Name == b.Name && a.Component == b.Component && a.Provider == b.Provider &&
-			a.Version == b.Version && a.Seq == b.Seq && slices.Equal(a.DependsOn, b.DependsOn)
+			a.Version == b.Version && a.Seq == b.Seq &&
+			slices.Equal(a.DependsOn, b.DependsOn)
 	})
 	byPart := func(a, b SchedulePart) int {
-		return cmp.Or(cmp.Compare(a.TaskID, b.TaskID), cmp.Compare(a.Role, b.Role), cmp.Compare(a.RoleIndex, b.RoleIndex))
+		return cmp.Or(
+			cmp.Compare(a.TaskID, b.TaskID),
+			cmp.Compare(a.Role, b.Role),
+			cmp.Compare(a.RoleIndex, b.RoleIndex),
+		)
 	}
-	slices.SortFunc(keptStatuses, byPart)
-	slices.SortFunc(statuses, byPart)
-	same = same && slices.EqualFunc(keptStatuses, statuses, func(a, b SchedulePart) bool {
+	slices.SortFunc(keptParts, byPart)
+	slices.SortFunc(parts, byPart)
+	same = same && slices.EqualFunc(keptParts, parts, func(a, b SchedulePart) bool {
 		return byPart(a, b) == 0 && a.NodeID == b.NodeID
 	})
 	if !same {
@@ -236,24 +275,41 @@ func (s *Store) DeleteScheduleJob(ctx context.Context, jobID string) error {
 
 // UpdateScheduleJob moves a job forward to state, as of at. A job that is there already, or further, stays as it is and
 // is no error; an unknown one is CodeNotFound. An empty reason keeps the one that is recorded.
-func (s *Store) UpdateScheduleJob(ctx context.Context, jobID string, state bfia.JobState, reason string, at time.Time) error {
+func (s *Store) UpdateScheduleJob(
+	ctx context.Context,
+	jobID string,
+	state bfia.JobState,
+	reason string,
+	at time.Time,
+) error {
 	return s.advanceJob(ctx, (*ScheduleJob)(nil), jobID, state, reason, at)
 }
 
 // advanceJob is the one forward move of a job's row, of either side.
-func (s *Store) advanceJob(ctx context.Context, model any, jobID string, state bfia.JobState, reason string, at time.Time) error {
+func (s *Store) advanceJob(
+	ctx context.Context,
+	model any,
+	jobID string,
+	state bfia.JobState,
+	reason string,
+	at time.Time,
+) error {
 	if err := checkJobState(state); err != nil {
 		return err
 	}
 	if before := jobStatesBefore(state); len(before) > 0 {
-		q := s.w.NewUpdate().Model(model).Set("state = ?", state).Where("job_id = ?", jobID).Where("state IN (?)", bun.List(before))
+		q := s.w.NewUpdate().
+			Model(model).
+			Set("state = ?", state).
+			Where("job_id = ?", jobID).
+			Where("state IN (?)", bun.List(before))
 		setTransition(q, reason, at, state == bfia.JobRunning, state.Terminal())
 		if n, err := affected(q.Exec(ctx)); err != nil || n > 0 {
 			return wrap(err, "update job %s to %s", jobID, state)
 		}
 	}
-	known, err := s.w.NewSelect().Model(model).Where("job_id = ?", jobID).Exists(ctx)
-	if err == nil && !known {
+	exists, err := s.w.NewSelect().Model(model).Where("job_id = ?", jobID).Exists(ctx)
+	if err == nil && !exists {
 		return bfia.Errorf(bfia.CodeNotFound, "job_id: job %q is not known", jobID)
 	}
 	return wrap(err, "update job %s to %s", jobID, state)
@@ -277,7 +333,10 @@ func setTransition(q *bun.UpdateQuery, reason string, at time.Time, started, end
 func (s *Store) UpdateScheduleTasks(ctx context.Context, changes []ScheduleTaskChange, at time.Time) error {
 	// Always in one order, so that two callers don't wait for each other's rows.
 	changes = slices.Clone(changes)
-	slices.SortStableFunc(changes, func(a, b ScheduleTaskChange) int { return cmp.Compare(a.TaskID, b.TaskID) })
+	slices.SortStableFunc(
+		changes,
+		func(a, b ScheduleTaskChange) int { return cmp.Compare(a.TaskID, b.TaskID) },
+	)
 	for _, c := range changes {
 		if err := checkTaskStateOrEmpty(c.State); err != nil {
 			return err
@@ -312,15 +371,23 @@ func (s *Store) UpdateScheduleTasks(ctx context.Context, changes []ScheduleTaskC
 
 // FailRunningScheduleTasks makes every task of a job that is RUNNING, and every part of one, FAILED; those that have not
 // started keep their state, as the protocol wants it of a stopped job. The failure is told of parts that tell none.
-func (s *Store) FailRunningScheduleTasks(ctx context.Context, jobID string, failure *bfia.Failure, at time.Time) error {
+func (s *Store) FailRunningScheduleTasks(
+	ctx context.Context,
+	jobID string,
+	failure *bfia.Failure,
+	at time.Time,
+) error {
 	text, err := encodeFailure(failure)
 	if err != nil {
 		return wrap(err, "fail the running tasks of job %s", jobID)
 	}
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		for _, model := range []any{(*ScheduleTask)(nil), (*SchedulePart)(nil)} {
-			q := tx.NewUpdate().Model(model).Set("state = ?", bfia.TaskFailed).Where("job_id = ? AND state = ?", jobID, bfia.TaskRunning)
-			if _, is := model.(*SchedulePart); is {
+			q := tx.NewUpdate().
+				Model(model).
+				Set("state = ?", bfia.TaskFailed).
+				Where("job_id = ? AND state = ?", jobID, bfia.TaskRunning)
+			if _, isPart := model.(*SchedulePart); isPart {
 				q.Set("failure = COALESCE(failure, ?)", text)
 			}
 			setTransition(q, failure.Text(), at, false, true)
@@ -340,16 +407,29 @@ func checkTaskStateOrEmpty(s bfia.TaskState) error {
 }
 
 // advanceTask is the one forward move of a task's row, of either side: where and args name the row.
-func advanceTask(ctx context.Context, db bun.IDB, model any, state bfia.TaskState, reason string, at time.Time, where string, args ...any) error {
+func advanceTask(
+	ctx context.Context,
+	db bun.IDB,
+	model any,
+	state bfia.TaskState,
+	reason string,
+	at time.Time,
+	where string,
+	args ...any,
+) error {
 	if before := taskStatesBefore(state); len(before) > 0 {
-		q := db.NewUpdate().Model(model).Set("state = ?", state).Where(where, args...).Where("state IN (?)", bun.List(before))
+		q := db.NewUpdate().
+			Model(model).
+			Set("state = ?", state).
+			Where(where, args...).
+			Where("state IN (?)", bun.List(before))
 		setTransition(q, reason, at, state == bfia.TaskRunning, state.Terminal())
 		if n, err := affected(q.Exec(ctx)); err != nil || n > 0 {
 			return err
 		}
 	}
-	known, err := db.NewSelect().Model(model).Where(where, args...).Exists(ctx)
-	if err == nil && !known {
+	exists, err := db.NewSelect().Model(model).Where(where, args...).Exists(ctx)
+	if err == nil && !exists {
 		return bfia.Errorf(bfia.CodeNotFound, "task %v is not known", args)
 	}
 	return err
@@ -358,7 +438,12 @@ func advanceTask(ctx context.Context, db bun.IDB, model any, state bfia.TaskStat
 // RestartScheduleTask makes a task RUNNING once more, as a further attempt under an id of its own: its parts are READY, and
 // nothing of the attempt before is kept. That attempt, or a later one, again changes nothing; an unknown task is
 // CodeNotFound.
-func (s *Store) RestartScheduleTask(ctx context.Context, jobID, name, taskID string, attempt int, at time.Time) error {
+func (s *Store) RestartScheduleTask(
+	ctx context.Context,
+	jobID, name, taskID string,
+	attempt int,
+	at time.Time,
+) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		var task ScheduleTask
 		if err := selectOne(ctx, tx.NewSelect().Where("job_id = ? AND name = ?", jobID, name), &task, "task_name: task %q of job %q", name, jobID); err != nil {
@@ -376,11 +461,18 @@ func (s *Store) RestartScheduleTask(ctx context.Context, jobID, name, taskID str
 		}
 		task.TaskID, task.Attempt, task.State, task.Reason, task.EndedAt = taskID, attempt, bfia.TaskRunning, "", nil
 		if task.StartedAt == nil {
-			begun := truncateTime(at)
-			task.StartedAt = &begun
+			startedAt := truncateTime(at)
+			task.StartedAt = &startedAt
 		}
 		for i := range parts {
-			parts[i] = SchedulePart{TaskID: taskID, Role: parts[i].Role, RoleIndex: parts[i].RoleIndex, JobID: jobID, NodeID: parts[i].NodeID, State: bfia.TaskReady}
+			parts[i] = SchedulePart{
+				TaskID:    taskID,
+				Role:      parts[i].Role,
+				RoleIndex: parts[i].RoleIndex,
+				JobID:     jobID,
+				NodeID:    parts[i].NodeID,
+				State:     bfia.TaskReady,
+			}
 		}
 		if _, err := tx.NewInsert().Model(&task).Exec(ctx); err != nil {
 			return err
@@ -415,7 +507,11 @@ func (s *Store) ScheduleParts(ctx context.Context, jobID string) ([]SchedulePart
 
 func scheduleParts(ctx context.Context, db bun.IDB, jobID string) ([]SchedulePart, error) {
 	var parts []SchedulePart
-	err := db.NewSelect().Model(&parts).Where("job_id = ?", jobID).Order("task_id", "role", "role_index").Scan(ctx)
+	err := db.NewSelect().
+		Model(&parts).
+		Where("job_id = ?", jobID).
+		Order("task_id", "role", "role_index").
+		Scan(ctx)
 	return parts, wrap(err, "read the parts of the tasks of job %s", jobID)
 }
 

@@ -46,7 +46,9 @@ func Open(ctx context.Context, address string) (*Store, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		// url.Parse quotes the whole address, with the password in it.
-		return nil, errors.New("open database: the address is not a URL; write sqlite:///path.db or postgres://user:password@host/database")
+		return nil, errors.New(
+			"open database: the address is not a URL; write sqlite:///path.db or postgres://user:password@host/database",
+		)
 	}
 	var s *Store
 	switch u.Scheme {
@@ -55,7 +57,10 @@ func Open(ctx context.Context, address string) (*Store, error) {
 	case "postgres", "postgresql":
 		s, err = openPostgres(u)
 	default:
-		return nil, fmt.Errorf("open database: %q is no scheme that is known; write sqlite:///path.db or postgres://user:password@host/database", u.Scheme)
+		return nil, fmt.Errorf(
+			"open database: %q is no scheme that is known; write sqlite:///path.db or postgres://user:password@host/database",
+			u.Scheme,
+		)
 	}
 	if err != nil {
 		return nil, err
@@ -69,7 +74,9 @@ func Open(ctx context.Context, address string) (*Store, error) {
 func openSQLite(ctx context.Context, u *url.URL) (*Store, error) {
 	path := u.Path
 	if u.Host != "" || !filepath.IsAbs(path) || u.RawQuery != "" || u.Fragment != "" {
-		return nil, errors.New("open database: a SQLite address is sqlite:// and an absolute path, such as sqlite:///var/lib/hutong/hutong.db")
+		return nil, errors.New(
+			"open database: a SQLite address is sqlite:// and an absolute path, such as sqlite:///var/lib/hutong/hutong.db",
+		)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
@@ -117,14 +124,19 @@ func openPostgres(u *url.URL) (_ *Store, err error) {
 	// pgdriver panics at what it doesn't understand, and says the address with it.
 	defer func() {
 		if p := recover(); p != nil {
-			err = errors.New("open database: the parameters of the PostgreSQL address are not understood (sslmode, sslrootcert, connect_timeout, host)")
+			err = errors.New(
+				"open database: the parameters of the PostgreSQL address are not understood (sslmode, sslrootcert, connect_timeout, host)",
+			)
 		}
 	}()
 	if u.User.Username() == "" || len(u.Path) < 2 {
-		return nil, errors.New("open database: a PostgreSQL address names a user and a database: postgres://user:password@host:5432/database")
+		return nil, errors.New(
+			"open database: a PostgreSQL address names a user and a database: postgres://user:password@host:5432/database",
+		)
 	}
 	dsn := *u
-	if host := u.Query().Get("host"); strings.HasPrefix(host, "/") && !strings.Contains(filepath.Base(host), ".s.PGSQL.") {
+	if host := u.Query().Get("host"); strings.HasPrefix(host, "/") &&
+		!strings.Contains(filepath.Base(host), ".s.PGSQL.") {
 		// As in libpq, host is the socket's folder; pgdriver wants the socket.
 		port := u.Query().Get("port")
 		if port == "" {
@@ -148,7 +160,13 @@ func openPostgres(u *url.URL) (_ *Store, err error) {
 		return db
 	}
 	db := bun.NewDB(open(postgresConns), pgdialect.New())
-	return &Store{w: db, r: db, pg: true, documents: &documentCache{}, openConn: func() (*sql.DB, error) { return open(1), nil }}, nil
+	return &Store{
+		w:         db,
+		r:         db,
+		pg:        true,
+		documents: &documentCache{},
+		openConn:  func() (*sql.DB, error) { return open(1), nil },
+	}, nil
 }
 
 // Ping tells whether the database answers.

@@ -105,7 +105,11 @@ func (s *Store) TasksByID(ctx context.Context, taskID string) ([]Task, error) {
 
 func (s *Store) tasks(ctx context.Context, db bun.IDB, where string, args ...any) ([]Task, error) {
 	var tasks []Task
-	err := db.NewSelect().Model(&tasks).Where(where, args...).Order("seq", "name", "role", "role_index").Scan(ctx)
+	err := db.NewSelect().
+		Model(&tasks).
+		Where(where, args...).
+		Order("seq", "name", "role", "role_index").
+		Scan(ctx)
 	return tasks, wrap(err, "read tasks of %v", args)
 }
 
@@ -120,7 +124,12 @@ func (s *Store) Task(ctx context.Context, key TaskKey) (Task, error) {
 // Asked again with the same id it changes nothing, also after the task ended. A later attempt under an id of its own takes
 // the place of the one before: nothing of that is kept but its number. CodeConflict when the task has another id for this
 // attempt or a later attempt, or another task this id; CodeNotFound when the job has no such task here.
-func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attempt int, at time.Time) ([]Task, error) {
+func (s *Store) StartTask(
+	ctx context.Context,
+	jobID, name, taskID string,
+	attempt int,
+	at time.Time,
+) ([]Task, error) {
 	if taskID == "" {
 		return nil, bfia.Errorf(bfia.CodeBadRequest, "task_id: is required")
 	}
@@ -129,7 +138,10 @@ func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attem
 	}
 	var tasks []Task
 	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		taken, err := tx.NewSelect().Model((*Task)(nil)).Where("task_id = ? AND NOT (job_id = ? AND name = ?)", taskID, jobID, name).Exists(ctx)
+		taken, err := tx.NewSelect().
+			Model((*Task)(nil)).
+			Where("task_id = ? AND NOT (job_id = ? AND name = ?)", taskID, jobID, name).
+			Exists(ctx)
 		if err != nil {
 			return err
 		}
@@ -162,12 +174,23 @@ func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attem
 			return err
 		}
 		if len(tasks) == 0 {
-			return bfia.Errorf(bfia.CodeNotFound, "task_name: job %q has no task %q at this node", jobID, name)
+			return bfia.Errorf(
+				bfia.CodeNotFound,
+				"task_name: job %q has no task %q at this node",
+				jobID,
+				name,
+			)
 		}
 		for _, t := range tasks {
 			// A part that ended before it was started has no id.
 			if t.TaskID != taskID && (t.TaskID != "" || !t.State.Terminal()) {
-				return bfia.Errorf(bfia.CodeConflict, "task_id: task %q of job %q runs as %q", name, jobID, t.TaskID)
+				return bfia.Errorf(
+					bfia.CodeConflict,
+					"task_id: task %q of job %q runs as %q",
+					name,
+					jobID,
+					t.TaskID,
+				)
 			}
 		}
 		return nil
@@ -184,11 +207,26 @@ func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attem
 // EndTask moves the attempt of a part of a task that taskID names forward to state, as of at; SUCCESS and FAILED end it.
 // What is there already, or has ended, or is another attempt, stays as it is and is no error; an unknown one is
 // CodeNotFound. An empty reason keeps the one that is recorded.
-func (s *Store) EndTask(ctx context.Context, key TaskKey, taskID string, state bfia.TaskState, reason string, at time.Time) error {
+func (s *Store) EndTask(
+	ctx context.Context,
+	key TaskKey,
+	taskID string,
+	state bfia.TaskState,
+	reason string,
+	at time.Time,
+) error {
 	if err := checkTaskState(state); err != nil {
 		return err
 	}
-	err := advanceTask(ctx, s.w, (*Task)(nil), state, reason, at, taskKeyWhere+sameAttempt, append(key.args(), taskID)...)
+	err := advanceTask(
+		ctx,
+		s.w,
+		(*Task)(nil),
+		state,
+		reason,
+		at,
+		taskKeyWhere+sameAttempt,
+		append(key.args(), taskID)...)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
 		_, err = s.Task(ctx, key) // another attempt is no error
 	}
@@ -207,22 +245,35 @@ func (s *Store) FailRunningTasks(ctx context.Context, jobID, reason string, at t
 
 // SetTaskContainer records where an attempt of a task runs. A task that has ended, or has a later attempt, stays as it is; an
 // unknown one is CodeNotFound.
-func (s *Store) SetTaskContainer(ctx context.Context, key TaskKey, attempt int, hostID, runName, runID string) error {
-	if err := checkText("runner_id", hostID, "container_name", runName, "container_id", runID); err != nil {
+func (s *Store) SetTaskContainer(
+	ctx context.Context,
+	key TaskKey,
+	attempt int,
+	runnerID, containerName, containerID string,
+) error {
+	if err := checkText("runner_id", runnerID, "container_name", containerName, "container_id", containerID); err != nil {
 		return err
 	}
 	// A new attempt has not exited; the same one, told again, may have.
 	return s.updateTask(ctx, key, "record the run of", s.w.NewUpdate().
 		Set("exit_code = CASE WHEN attempt = ? THEN exit_code END", attempt).
 		Set("exited_at = CASE WHEN attempt = ? THEN exited_at END", attempt).
-		Set("attempt = ?", attempt).Set("runner_id = ?", hostID).Set("container_name = ?", runName).Set("container_id = ?", runID).
+		Set("attempt = ?", attempt).
+		Set("runner_id = ?", runnerID).
+		Set("container_name = ?", containerName).Set("container_id = ?", containerID).
 		Where("attempt <= ?", attempt).Where("state NOT IN (?, ?)", bfia.TaskSuccess, bfia.TaskFailed))
 }
 
 // SetTaskExit records the exit code of an attempt's container, once: a second report, or that of another attempt than
 // the recorded one, changes nothing. It doesn't end the task, and a callback may have ended it before. A reason is kept
 // if the task has none.
-func (s *Store) SetTaskExit(ctx context.Context, key TaskKey, attempt, code int, reason string, at time.Time) error {
+func (s *Store) SetTaskExit(
+	ctx context.Context,
+	key TaskKey,
+	attempt, code int,
+	reason string,
+	at time.Time,
+) error {
 	return s.updateTask(ctx, key, "record the exit of", s.w.NewUpdate().
 		Set("exit_code = ?", code).Set("exited_at = ?", truncateTime(at)).
 		Set("reason = CASE WHEN reason = '' THEN ? ELSE reason END", cleanReason(reason)).
@@ -252,8 +303,8 @@ func (s *Store) updateTask(ctx context.Context, key TaskKey, doing string, q *bu
 	if err != nil || n > 0 {
 		return wrap(err, "%s task %s", doing, key)
 	}
-	known, err := s.w.NewSelect().Model((*Task)(nil)).Where(taskKeyWhere, key.args()...).Exists(ctx)
-	if err == nil && !known {
+	exists, err := s.w.NewSelect().Model((*Task)(nil)).Where(taskKeyWhere, key.args()...).Exists(ctx)
+	if err == nil && !exists {
 		return bfia.Errorf(bfia.CodeNotFound, "task %s is not known", key)
 	}
 	return wrap(err, "%s task %s", doing, key)

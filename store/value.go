@@ -56,8 +56,20 @@ func checkText(fieldsAndValues ...string) error {
 }
 
 var (
-	jobStates  = []bfia.JobState{bfia.JobPending, bfia.JobReady, bfia.JobRunning, bfia.JobRejected, bfia.JobFinished}
-	taskStates = []bfia.TaskState{bfia.TaskPending, bfia.TaskReady, bfia.TaskRunning, bfia.TaskSuccess, bfia.TaskFailed}
+	jobStates = []bfia.JobState{
+		bfia.JobPending,
+		bfia.JobReady,
+		bfia.JobRunning,
+		bfia.JobRejected,
+		bfia.JobFinished,
+	}
+	taskStates = []bfia.TaskState{
+		bfia.TaskPending,
+		bfia.TaskReady,
+		bfia.TaskRunning,
+		bfia.TaskSuccess,
+		bfia.TaskFailed,
+	}
 )
 
 // jobStatesBefore are the states from which a job may move to s. None for an unknown word.

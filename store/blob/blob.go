@@ -49,7 +49,9 @@ type Info struct {
 func Open(ctx context.Context, address string) (Store, error) {
 	u, err := url.Parse(address)
 	if err != nil {
-		return nil, errors.New("open storage: the address is not a URL; write file:///dir or s3://host:port?username=NAME&password=SECRET&bucket=NAME")
+		return nil, errors.New(
+			"open storage: the address is not a URL; write file:///dir or s3://host:port?username=NAME&password=SECRET&bucket=NAME",
+		)
 	}
 	switch u.Scheme {
 	case "file":
@@ -76,7 +78,11 @@ func CheckKey(key string) error {
 	case !utf8.ValidString(key):
 		return bfia.Errorf(bfia.CodeBadRequest, "storage key: is not UTF-8")
 	case strings.ContainsFunc(key, func(r rune) bool { return unicode.IsControl(r) || r == '\\' }):
-		return bfia.Errorf(bfia.CodeBadRequest, "storage key %q: holds a control character or a backslash", key)
+		return bfia.Errorf(
+			bfia.CodeBadRequest,
+			"storage key %q: holds a control character or a backslash",
+			key,
+		)
 	}
 	for part := range strings.SplitSeq(key, "/") {
 		switch {
@@ -85,7 +91,11 @@ func CheckKey(key string) error {
 		case part[0] == '.':
 			return bfia.Errorf(bfia.CodeBadRequest, "storage key %q: has a part that begins with '.'", key)
 		case len(part) > maxPart:
-			return bfia.Errorf(bfia.CodeBadRequest, "storage key: has a part that is longer than %d bytes", maxPart)
+			return bfia.Errorf(
+				bfia.CodeBadRequest,
+				"storage key: has a part that is longer than %d bytes",
+				maxPart,
+			)
 		}
 	}
 	return nil

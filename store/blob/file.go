@@ -29,7 +29,9 @@ var _ Store = (*File)(nil)
 
 func openFile(u *url.URL) (*File, error) {
 	if u.Host != "" || !filepath.IsAbs(u.Path) || u.RawQuery != "" {
-		return nil, errors.New("open storage: a folder's address is file:// and an absolute path, such as file:///var/lib/hutong/storage")
+		return nil, errors.New(
+			"open storage: a folder's address is file:// and an absolute path, such as file:///var/lib/hutong/storage",
+		)
 	}
 	root := filepath.Clean(u.Path)
 	if err := os.MkdirAll(filepath.Join(root, tmp), 0o750); err != nil {
@@ -49,7 +51,7 @@ func (f *File) Path(key string) (string, error) {
 
 // walk opens the folder of a key part by part, so that no symbolic link leads elsewhere, and answers it with the last
 // part. It makes the folders that are missing if make is set. ErrNotExist when one is missing, or is no folder.
-func (f *File) walk(key string, make bool) (dir int, name string, err error) {
+func (f *File) walk(key string, create bool) (dir int, name string, err error) {
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	dir, err = unix.Open(f.root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -58,7 +60,7 @@ func (f *File) walk(key string, make bool) (dir int, name string, err error) {
 	parts := strings.Split(key, "/")
 	for _, part := range parts[:len(parts)-1] {
 		next, err := unix.Openat(dir, part, flags, 0)
-		if make && errors.Is(err, fs.ErrNotExist) {
+		if create && errors.Is(err, fs.ErrNotExist) {
 			if err = unix.Mkdirat(dir, part, 0o755); err == nil {
 				// Whatever the process's mask is: containers that run as other users read in here.
 				err = errors.Join(unix.Fchmodat(dir, part, 0o755, 0), unix.Fsync(dir))
@@ -70,7 +72,7 @@ func (f *File) walk(key string, make bool) (dir int, name string, err error) {
 		unix.Close(dir)
 		switch {
 		case err == nil:
-		case !make && (errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)):
+		case !create && (errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)):
 			return -1, "", fs.ErrNotExist
 		default:
 			return -1, "", &fs.PathError{Op: "open", Path: key, Err: err}

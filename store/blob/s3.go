@@ -30,7 +30,9 @@ var _ Store = (*S3)(nil)
 func openS3(ctx context.Context, u *url.URL) (*S3, error) {
 	q := u.Query()
 	if u.Host == "" || q.Get("username") == "" || q.Get("password") == "" {
-		return nil, errors.New("open storage: an S3 address names a server, a user and a password: s3://host:port?username=NAME&password=SECRET&bucket=NAME")
+		return nil, errors.New(
+			"open storage: an S3 address names a server, a user and a password: s3://host:port?username=NAME&password=SECRET&bucket=NAME",
+		)
 	}
 	secure := false
 	switch q.Get("secure") {
@@ -49,7 +51,11 @@ func openS3(ctx context.Context, u *url.URL) (*S3, error) {
 		region = "us-east-1"
 	}
 	client, err := minio.New(u.Host, &minio.Options{
-		Creds: credentials.NewStaticV4(q.Get("username"), q.Get("password"), ""), Secure: secure, Region: region,
+		Creds: credentials.NewStaticV4(
+			q.Get("username"),
+			q.Get("password"),
+			"",
+		), Secure: secure, Region: region,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open storage: %w", err)
@@ -58,7 +64,8 @@ func openS3(ctx context.Context, u *url.URL) (*S3, error) {
 	exists, err := client.BucketExists(ctx, bucket)
 	if err == nil && !exists {
 		err = client.MakeBucket(ctx, bucket, minio.MakeBucketOptions{Region: region})
-		if code := minio.ToErrorResponse(err).Code; code == minio.BucketAlreadyOwnedByYou || code == minio.BucketAlreadyExists {
+		if code := minio.ToErrorResponse(err).Code; code == minio.BucketAlreadyOwnedByYou ||
+			code == minio.BucketAlreadyExists {
 			err = nil // another process was first
 		}
 	}
@@ -85,7 +92,11 @@ func (s *S3) wrap(err error, doing, key string) error {
 		}
 		var uerr *url.Error
 		if errors.As(err, &uerr) {
-			return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", doing, err), "the storage doesn't answer now")
+			return bfia.Wrap(
+				bfia.CodeUnavailable,
+				fmt.Errorf("%s: %w", doing, err),
+				"the storage doesn't answer now",
+			)
 		}
 		return fmt.Errorf("%s: %w", doing, err)
 	}
@@ -93,7 +104,11 @@ func (s *S3) wrap(err error, doing, key string) error {
 	case resp.Code == minio.NoSuchKey || resp.StatusCode == http.StatusNotFound && key != "":
 		return notFound(key)
 	case resp.StatusCode >= 500:
-		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", doing, err), "the storage doesn't answer now")
+		return bfia.Wrap(
+			bfia.CodeUnavailable,
+			fmt.Errorf("%s: %w", doing, err),
+			"the storage doesn't answer now",
+		)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }
@@ -141,7 +156,14 @@ func (s *S3) Put(ctx context.Context, key string, r io.Reader) error {
 	case errors.Is(err, io.EOF):
 		_, err = s.client.PutObject(ctx, s.bucket, key, &first, n, opts)
 	case err == nil:
-		_, err = s.client.PutObject(ctx, s.bucket, key, io.MultiReader(&first, contextReader{ctx, r}), -1, opts)
+		_, err = s.client.PutObject(
+			ctx,
+			s.bucket,
+			key,
+			io.MultiReader(&first, contextReader{ctx, r}),
+			-1,
+			opts,
+		)
 	}
 	return s.wrap(err, "put", key)
 }

@@ -51,7 +51,13 @@ func Key(namespace, name string) (string, error) {
 			return "", bfia.Errorf(bfia.CodeBadRequest, "%s: %q may hold neither '/' nor '#'", field, value)
 		}
 		if err := blob.CheckKey(value); err != nil {
-			return "", bfia.Wrap(bfia.CodeBadRequest, err, "%s: %q must be UTF-8 without control characters and backslashes, at most 255 bytes, and not begin with '.'", field, value)
+			return "", bfia.Wrap(
+				bfia.CodeBadRequest,
+				err,
+				"%s: %q must be UTF-8 without control characters and backslashes, at most 255 bytes, and not begin with '.'",
+				field,
+				value,
+			)
 		}
 	}
 	return namespace + "/" + name, nil
@@ -108,7 +114,10 @@ func (d *Datasets) discard(ctx context.Context, req IngestRequest, generation st
 	case err == nil && current.Generation == generation:
 		return nil
 	}
-	return d.removeGeneration(ctx, store.DataGeneration{Namespace: req.Namespace, Name: req.Name, Generation: generation})
+	return d.removeGeneration(
+		ctx,
+		store.DataGeneration{Namespace: req.Namespace, Name: req.Name, Generation: generation},
+	)
 }
 
 // removeGeneration removes the objects of a generation, then its row.
@@ -126,7 +135,13 @@ func (d *Datasets) removeGeneration(ctx context.Context, g store.DataGeneration)
 
 // Write reads a CSV file and writes it under the address of a generation, which must have no objects; see the package's
 // text. Without a generation it writes under the dataset's own address, where other platforms look for their datasets.
-func Write(ctx context.Context, blobs blob.Store, req IngestRequest, generation string, r io.Reader) (store.DataTable, error) {
+func Write(
+	ctx context.Context,
+	blobs blob.Store,
+	req IngestRequest,
+	generation string,
+	r io.Reader,
+) (store.DataTable, error) {
 	address := GenerationAddress(req.Namespace, req.Name, generation)
 	key, err := Key(address.Namespace, address.Name)
 	if err != nil {
@@ -152,7 +167,12 @@ func Write(ctx context.Context, blobs blob.Store, req IngestRequest, generation 
 		return err
 	})
 	if err != nil {
-		return store.DataTable{}, fmt.Errorf("failed to upload dataset %s/%s: %w", req.Namespace, req.Name, err)
+		return store.DataTable{}, fmt.Errorf(
+			"failed to upload dataset %s/%s: %w",
+			req.Namespace,
+			req.Name,
+			err,
+		)
 	}
 	return store.DataTable{
 		Namespace: req.Namespace, Name: req.Name, Generation: generation, Columns: t.columns(), Rows: t.rows,
@@ -161,7 +181,14 @@ func Write(ctx context.Context, blobs blob.Store, req IngestRequest, generation 
 }
 
 // fill writes the objects of an upload as files in dir, and answers their size.
-func fill(ctx context.Context, dir string, t *table, req IngestRequest, r io.Reader, now time.Time) (int64, error) {
+func fill(
+	ctx context.Context,
+	dir string,
+	t *table,
+	req IngestRequest,
+	r io.Reader,
+	now time.Time,
+) (int64, error) {
 	// Beside the objects, and away before they become such.
 	work := filepath.Join(dir, ".work")
 	if err := os.Mkdir(work, 0o700); err != nil {
@@ -181,7 +208,13 @@ func fill(ctx context.Context, dir string, t *table, req IngestRequest, r io.Rea
 		return 0, err
 	}
 	if second > 0 {
-		return 0, bfia.Errorf(bfia.CodeBadRequest, "line %d: has the same id (column %q) as line %d", second, t.names[t.id], first)
+		return 0, bfia.Errorf(
+			bfia.CodeBadRequest,
+			"line %d: has the same id (column %q) as line %d",
+			second,
+			t.names[t.id],
+			first,
+		)
 	}
 	if err := os.RemoveAll(work); err != nil {
 		return 0, err

@@ -46,7 +46,10 @@ func compareIDs(a, b idEntry) int {
 
 // add adds the id that is in a line.
 func (s *ids) add(id string, line int64) error {
-	s.recent = append(s.recent, idEntry{hi: maphash.String(s.seeds[0], id), lo: maphash.String(s.seeds[1], id), line: line})
+	s.recent = append(
+		s.recent,
+		idEntry{hi: maphash.String(s.seeds[0], id), lo: maphash.String(s.seeds[1], id), line: line},
+	)
 	if len(s.recent) < s.limit {
 		return nil
 	}
@@ -83,7 +86,7 @@ func (s *ids) spill() error {
 
 // duplicate is the first line whose id an earlier line has, and that line; 0 when there is none.
 func (s *ids) duplicate(ctx context.Context) (first, second int64, err error) {
-	look := func(entries []idEntry) {
+	findIn := func(entries []idEntry) {
 		slices.SortFunc(entries, compareIDs)
 		for i := 1; i < len(entries); i++ {
 			a, b := entries[i-1], entries[i]
@@ -97,7 +100,7 @@ func (s *ids) duplicate(ctx context.Context) (first, second int64, err error) {
 		}
 	}
 	if !s.spilled {
-		look(s.recent)
+		findIn(s.recent)
 		return first, second, nil
 	}
 	if err := s.spill(); err != nil {
@@ -120,7 +123,7 @@ func (s *ids) duplicate(ctx context.Context) (first, second int64, err error) {
 			if s.recent, err = readIDs(s.bucket(i), s.recent[:0], share, shares); err != nil {
 				return 0, 0, err
 			}
-			look(s.recent)
+			findIn(s.recent)
 		}
 	}
 	return first, second, nil

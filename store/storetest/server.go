@@ -72,8 +72,15 @@ rmdir "$1" 2>/dev/null || true
 
 	address := &url.URL{Scheme: "postgres", User: url.User("postgres"), Path: "/postgres",
 		RawQuery: url.Values{"host": {dir}, "sslmode": {"disable"}}.Encode()}
-	db := sql.OpenDB(pgdriver.NewConnector(pgdriver.WithNetwork("unix"), pgdriver.WithAddr(filepath.Join(dir, ".s.PGSQL.5432")),
-		pgdriver.WithUser("postgres"), pgdriver.WithDatabase("postgres"), pgdriver.WithInsecure(true)))
+	db := sql.OpenDB(
+		pgdriver.NewConnector(
+			pgdriver.WithNetwork("unix"),
+			pgdriver.WithAddr(filepath.Join(dir, ".s.PGSQL.5432")),
+			pgdriver.WithUser("postgres"),
+			pgdriver.WithDatabase("postgres"),
+			pgdriver.WithInsecure(true),
+		),
+	)
 	defer db.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -100,7 +107,9 @@ func postgresBin() (string, error) {
 	}
 	if len(found) > 0 {
 		version := func(path string) int {
-			n, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path)))) // another name is the oldest
+			n, _ := strconv.Atoi(
+				filepath.Base(filepath.Dir(filepath.Dir(path))),
+			) // another name is the oldest
 			return n
 		}
 		newest := slices.MaxFunc(found, func(a, b string) int { return version(a) - version(b) })
@@ -108,7 +117,9 @@ func postgresBin() (string, error) {
 	}
 	path, err := exec.LookPath("postgres")
 	if err != nil {
-		return "", errors.New("its binaries are not installed (in /usr/lib/postgresql or on the path), and HUTONG_TEST_POSTGRES is not set")
+		return "", errors.New(
+			"its binaries are not installed (in /usr/lib/postgresql or on the path), and HUTONG_TEST_POSTGRES is not set",
+		)
 	}
 	return filepath.Dir(path), nil
 }

@@ -84,7 +84,9 @@ func admin(t testing.TB, server *url.URL, statement string) {
 		q.Set("host", filepath.Join(host, ".s.PGSQL.5432"))
 		dsn.RawQuery = q.Encode()
 	}
-	db := sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(dsn.String()), pgdriver.WithTimeout(5*time.Minute)))
+	db := sql.OpenDB(
+		pgdriver.NewConnector(pgdriver.WithDSN(dsn.String()), pgdriver.WithTimeout(5*time.Minute)),
+	)
 	defer db.Close()
 	if _, err := db.Exec(statement); err != nil {
 		t.Fatalf("%s: %v", statement, err)
