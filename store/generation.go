@@ -23,7 +23,7 @@ type DataGeneration struct {
 
 var _ bun.AfterScanRowHook = (*DataGeneration)(nil)
 
-// AfterScanRow puts the times into UTC.
+// AfterScanRow converts the times to UTC.
 func (g *DataGeneration) AfterScanRow(context.Context) error {
 	truncateTimes(&g.CreatedAt, g.SupersededAt)
 	return nil

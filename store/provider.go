@@ -13,8 +13,8 @@ import (
 	"hutong/bfia"
 )
 
-// Provider is a vendor's algorithms at one version on one device. Metadata and the descriptions of the components are
-// kept as they came, byte for byte.
+// Provider holds a vendor's algorithms at one version on one device. Metadata and descriptions are stored
+// byte for byte.
 type Provider struct {
 	Name       string
 	Version    string
@@ -26,7 +26,7 @@ type Provider struct {
 	UpdatedAt  time.Time
 }
 
-// ProviderFilter says which providers are meant; an empty field is any.
+// ProviderFilter selects providers; an empty field matches all.
 type ProviderFilter struct {
 	Name, Version, Device string
 }
@@ -53,13 +53,13 @@ type componentRow struct {
 	Description string `bun:"description"`
 }
 
-// PutProvider records a provider, and its components in place of all that it had. created tells whether it is new.
+// PutProvider records a provider and replaces all its components. created reports whether it is new.
 func (s *Store) PutProvider(ctx context.Context, p Provider) (created bool, err error) {
 	return s.putProvider(ctx, p, true)
 }
 
-// PutComponents adds components to those that a provider has, in place of those of the same name. A provider that is
-// there already keeps its metadata; a new one is recorded.
+// PutComponents adds components to a provider, or replaces those of the same names. An existing provider
+// keeps its metadata; a new one is recorded.
 func (s *Store) PutComponents(ctx context.Context, p Provider) (created bool, err error) {
 	return s.putProvider(ctx, p, false)
 }
@@ -101,8 +101,8 @@ func (s *Store) putProvider(ctx context.Context, p Provider, replace bool) (crea
 		return false, err
 	}
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		// The update also locks the provider, so that two writers of its components follow each other. Between the two
-		// statements the provider can be deleted: then it is new after all.
+		// The update also locks the provider, which serialises writers of its components. If the provider is deleted between
+		// the two statements, it is new after all.
 		for {
 			n, err := affected(
 				tx.NewInsert().Model(&row).On("CONFLICT (name, version, device) DO NOTHING").Exec(ctx),
@@ -139,10 +139,10 @@ func (s *Store) putProvider(ctx context.Context, p Provider, replace bool) (crea
 			Set("description = EXCLUDED.description").Exec(ctx)
 		return err
 	})
-	return created, wrap(err, "keep provider %s:%s@%s", p.Name, p.Version, p.Device)
+	return created, wrap(err, "record provider %s:%s@%s", p.Name, p.Version, p.Device)
 }
 
-// Providers are the providers that the filter means, with their components, by name, version and device.
+// Providers returns the providers that match the filter, with their components, by name, version and device.
 func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, error) {
 	if err := f.check(); err != nil {
 		return nil, err
@@ -189,13 +189,13 @@ func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, er
 	return providers, nil
 }
 
-// DeleteProvider forgets the providers that the filter means, with their components, and answers how many they were.
-// A filter that means all of them is CodeBadRequest.
+// DeleteProvider deletes the providers that match the filter, with their components, and returns how many. An
+// empty filter is CodeBadRequest.
 func (s *Store) DeleteProvider(ctx context.Context, f ProviderFilter) (int, error) {
 	if f == (ProviderFilter{}) {
 		return 0, bfia.Errorf(
 			bfia.CodeBadRequest,
-			"name: say which provider to delete, by name, version or device",
+			"name: is required, or version or device, to select the providers to delete",
 		)
 	}
 	if err := f.check(); err != nil {
@@ -211,7 +211,8 @@ func (f ProviderFilter) check() error {
 	return checkText("name", f.Name, "version", f.Version, "device", f.Device)
 }
 
-// where adds the filter's conditions; the column that holds the provider's name has two names.
+// where adds the filter's conditions. nameColumn is the column of the provider's name, which differs between
+// tables.
 func (f ProviderFilter) where(nameColumn string, add func(where string, arg any)) {
 	if f.Name != "" {
 		add(nameColumn+" = ?", f.Name)

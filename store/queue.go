@@ -10,7 +10,7 @@ import (
 	"hutong/bfia"
 )
 
-// queued is what the queue knows of a job.
+// admissionQueued returns what the queue needs to know of the job.
 func (j ScheduleJob) admissionQueued() admission.QueuedJob {
 	return admission.QueuedJob{
 		Job: admission.Job{
@@ -23,8 +23,9 @@ func (j ScheduleJob) admissionQueued() admission.QueuedJob {
 		Nodes: j.ParticipantNodes, Reserving: j.DequeuedAt != nil, WaitingAt: j.WaitNode, WaitingFor: j.WaitReason}
 }
 
-// Dequeue makes a job READY and puts it into its scheduler's queue, where it is not yet, and asks decide whether it has its
-// turn. If so it is kept that it has; if not, it waits at no party either. A job that waits no more is CodeConflict.
+// Dequeue makes a job READY, enters it into the scheduler's queue if it is not there, and asks decide whether
+// the job may leave the queue. If so, Dequeue records that the job now requests its reservations. If not, it
+// clears the party and the reason of the last denial. A job that no longer waits is CodeConflict.
 func (s *Store) Dequeue(
 	ctx context.Context,
 	jobID string,
@@ -47,7 +48,7 @@ func (s *Store) Dequeue(
 			return err
 		}
 		if n == 0 {
-			return bfia.Errorf(bfia.CodeConflict, "job_id: job %q does not wait for its start", jobID)
+			return bfia.Errorf(bfia.CodeConflict, "job_id: job %q no longer waits for its start", jobID)
 		}
 		q, err := readQueue(ctx, tx)
 		if err != nil {
@@ -59,10 +60,10 @@ func (s *Store) Dequeue(
 		}
 		_, err = update.Where("job_id = ?", jobID).Exec(ctx)
 		return err
-	}), "give job %s its turn", jobID)
+	}), "dequeue job %s", jobID)
 }
 
-// TaskQueue is the scheduler's queue as it is, without its node and limits.
+// Queue returns the scheduler's queue, without its node and limits.
 func (s *Store) Queue(ctx context.Context) (admission.Queue, error) {
 	q, err := readQueue(ctx, s.r)
 	return q, wrap(err, "read the queue")
@@ -85,17 +86,17 @@ func readQueue(ctx context.Context, db bun.IDB) (admission.Queue, error) {
 	return q, err
 }
 
-// SetWaitReason ends a job's turn: a party has denied it room, and said why.
+// SetWaitReason puts a job back into the queue, since a party has denied it a reservation for this reason.
 func (s *Store) SetWaitReason(ctx context.Context, jobID, node, reason string) error {
 	_, err := s.w.NewUpdate().
 		Model((*ScheduleJob)(nil)).
 		Set("dequeued_at = NULL, wait_node = ?, wait_reason = ?", node, cleanReason(reason)).
 		Where("job_id = ?", jobID).
 		Exec(ctx)
-	return wrap(err, "keep what job %s waits for", jobID)
+	return wrap(err, "record why job %s waits", jobID)
 }
 
-// SetPriority changes the priority of a job that has not started; of one that has it is CodeConflict.
+// SetPriority changes the priority of a job that has not started; one that has started is CodeConflict.
 func (s *Store) SetPriority(ctx context.Context, jobID string, priority int) error {
 	n, err := affected(s.w.NewUpdate().Model((*ScheduleJob)(nil)).Set("priority = ?", priority).
 		Where("job_id = ?", jobID).
@@ -109,7 +110,7 @@ func (s *Store) SetPriority(ctx context.Context, jobID string, priority int) err
 	}
 	return bfia.Errorf(
 		bfia.CodeConflict,
-		"priority: job %s is %s; only what waits can be moved",
+		"priority: job %s is %s; only a waiting job can change its priority",
 		jobID,
 		job.State,
 	)

@@ -11,7 +11,7 @@ import (
 	"hutong/bfia"
 )
 
-// ScheduleJob is a job as its scheduler records it.
+// ScheduleJob is the record of a job at its scheduler.
 type ScheduleJob struct {
 	bun.BaseModel `bun:"table:t_schedule_job,alias:j" json:"-"`
 
@@ -28,15 +28,15 @@ type ScheduleJob struct {
 	StartedAt     *time.Time    `bun:"started_at"`
 	EndedAt       *time.Time    `bun:"ended_at"`
 
-	// The queue: since when it waits for its start, since when it has its turn, and which party has denied it room, and why.
+	// The scheduler's queue: when the job entered and left it, and which party denied a reservation last, with its reason.
 	QueuedAt         *time.Time `bun:"queued_at"`
 	DequeuedAt       *time.Time `bun:"dequeued_at"`
 	WaitNode         string     `bun:"wait_node"`
 	WaitReason       string     `bun:"wait_reason"`
-	ParticipantNodes []string   `bun:"participant_nodes"` // the participants
+	ParticipantNodes []string   `bun:"participant_nodes"`
 }
 
-// ScheduleTask is a task as its scheduler records it: over all parties.
+// ScheduleTask is the record of a task at its scheduler, over all parties.
 type ScheduleTask struct {
 	bun.BaseModel `bun:"table:t_schedule_task,alias:t" json:"-"`
 
@@ -46,16 +46,16 @@ type ScheduleTask struct {
 	Component string         `bun:"component"`
 	Provider  string         `bun:"provider"`
 	Version   string         `bun:"version"`
-	Seq       int            `bun:"seq"` // the task's place in the DAG's list
+	Seq       int            `bun:"seq"` // the task's position in the DAG's list
 	DependsOn []string       `bun:"depends_on"`
-	Attempt   int            `bun:"attempt"` // the one that TaskID names, from 1
+	Attempt   int            `bun:"attempt"` // the attempt that TaskID names, from 1
 	State     bfia.TaskState `bun:"state"`
 	Reason    string         `bun:"reason"`
 	StartedAt *time.Time     `bun:"started_at"`
 	EndedAt   *time.Time     `bun:"ended_at"`
 }
 
-// SchedulePart is one role's part of a task, as the scheduler knows it.
+// SchedulePart is the record of one part of a task at its scheduler.
 type SchedulePart struct {
 	bun.BaseModel `bun:"table:t_schedule_part,alias:p" json:"-"`
 
@@ -71,8 +71,8 @@ type SchedulePart struct {
 	EndedAt   *time.Time     `bun:"ended_at"`
 }
 
-// ScheduleTaskChange is what became of a task and of some of its parts. An empty State leaves that state as it is, an
-// empty Reason the reason.
+// ScheduleTaskChange is a change of a task and of some of its parts. An empty State or Reason leaves the
+// recorded one.
 type ScheduleTaskChange struct {
 	TaskID string
 	State  bfia.TaskState
@@ -80,7 +80,7 @@ type ScheduleTaskChange struct {
 	Parts  []SchedulePartChange
 }
 
-// SchedulePartChange is what became of one role's part of a task.
+// SchedulePartChange is a change of one part of a task.
 type SchedulePartChange struct {
 	Role      string
 	RoleIndex int
@@ -94,27 +94,27 @@ var (
 	_ bun.AfterScanRowHook = (*SchedulePart)(nil)
 )
 
-// AfterScanRow puts the times into UTC.
+// AfterScanRow converts the times to UTC.
 func (j *ScheduleJob) AfterScanRow(context.Context) error {
 	truncateTimes(&j.CreatedAt, j.StartedAt, j.EndedAt, j.QueuedAt, j.DequeuedAt)
 	return nil
 }
 
-// AfterScanRow puts the times into UTC.
+// AfterScanRow converts the times to UTC.
 func (t *ScheduleTask) AfterScanRow(context.Context) error {
 	truncateTimes(t.StartedAt, t.EndedAt)
 	return nil
 }
 
-// AfterScanRow puts the times into UTC.
+// AfterScanRow converts the times to UTC.
 func (p *SchedulePart) AfterScanRow(context.Context) error {
 	truncateTimes(p.StartedAt, p.EndedAt)
 	return nil
 }
 
-// CreateScheduleJob records a job with its tasks and their parts, all or nothing. The JobID of tasks and statuses is
-// filled in; an empty state is PENDING, a missing CreatedAt is now. Made again with the same content it changes
-// nothing, whatever state the job has reached; with other content it is CodeConflict.
+// CreateScheduleJob records a job with its tasks and their parts, all or nothing. It fills in the JobID of
+// tasks and parts. The default state is PENDING, the default CreatedAt is now. Called again with the same
+// content it changes nothing, whatever state the job has reached; other content is CodeConflict.
 func (s *Store) CreateScheduleJob(
 	ctx context.Context,
 	job ScheduleJob,
@@ -218,7 +218,8 @@ func scheduleRows(
 	return job, tasks, parts, nil
 }
 
-// checkSameScheduleJob tells whether the recorded job is the one that is created again: all but times, states and reasons.
+// checkSameScheduleJob fails if the recorded job has other content than the given one. It ignores times,
+// states and reasons.
 func checkSameScheduleJob(
 	ctx context.Context,
 	tx bun.Tx,
@@ -240,7 +241,7 @@ func checkSameScheduleJob(
 	}
 	same := kept.FlowID == job.FlowID && kept.InitiatorRole == job.InitiatorRole &&
 		kept.InitiatorNode == job.InitiatorNode &&
-		kept.SyncType == job.SyncType // a priority may have been changed
+		kept.SyncType == job.SyncType // not the priority, which may have changed
 	byTask := func(a, b ScheduleTask) int { return cmp.Compare(a.TaskID, b.TaskID) }
 	slices.SortFunc(keptTasks, byTask)
 	slices.SortFunc(tasks, byTask)
@@ -262,19 +263,19 @@ func checkSameScheduleJob(
 		return byPart(a, b) == 0 && a.NodeID == b.NodeID
 	})
 	if !same {
-		return bfia.Errorf(bfia.CodeConflict, "job_id: job %q is known with other content", job.JobID)
+		return bfia.Errorf(bfia.CodeConflict, "job_id: job %q already exists with other content", job.JobID)
 	}
 	return nil
 }
 
-// DeleteScheduleJob forgets a job with its tasks and parts; there may be none.
+// DeleteScheduleJob deletes a job with its tasks and parts; there may be none.
 func (s *Store) DeleteScheduleJob(ctx context.Context, jobID string) error {
 	_, err := s.w.NewDelete().Model((*ScheduleJob)(nil)).Where("job_id = ?", jobID).Exec(ctx)
 	return wrap(err, "delete schedule job %s", jobID)
 }
 
-// UpdateScheduleJob moves a job forward to state, as of at. A job that is there already, or further, stays as it is and
-// is no error; an unknown one is CodeNotFound. An empty reason keeps the one that is recorded.
+// UpdateScheduleJob moves a job forward to state, as of at. It does nothing if the job is in that state or a
+// later one. An unknown job is CodeNotFound. An empty reason leaves the recorded one.
 func (s *Store) UpdateScheduleJob(
 	ctx context.Context,
 	jobID string,
@@ -285,7 +286,7 @@ func (s *Store) UpdateScheduleJob(
 	return s.advanceJob(ctx, (*ScheduleJob)(nil), jobID, state, reason, at)
 }
 
-// advanceJob is the one forward move of a job's row, of either side.
+// advanceJob moves a job's row forward, on either side. All changes of a job's state but a reopening use it.
 func (s *Store) advanceJob(
 	ctx context.Context,
 	model any,
@@ -315,7 +316,7 @@ func (s *Store) advanceJob(
 	return wrap(err, "update job %s to %s", jobID, state)
 }
 
-// setTransition adds to an update what a new state brings along.
+// setTransition adds the reason and the times of a new state to an update.
 func setTransition(q *bun.UpdateQuery, reason string, at time.Time, started, ended bool) {
 	if reason != "" {
 		q.Set("reason = ?", cleanReason(reason))
@@ -328,10 +329,10 @@ func setTransition(q *bun.UpdateQuery, reason string, at time.Time, started, end
 	}
 }
 
-// UpdateScheduleTasks moves tasks and parts of them forward, as of at, all in one transaction. What is there already,
-// or further, stays as it is; a task or part that is not known is CodeNotFound and nothing changes.
+// UpdateScheduleTasks moves tasks and parts of them forward, as of at, in one transaction. It leaves alone
+// what is in that state or a later one. An unknown task or part is CodeNotFound, and nothing changes.
 func (s *Store) UpdateScheduleTasks(ctx context.Context, changes []ScheduleTaskChange, at time.Time) error {
-	// Always in one order, so that two callers don't wait for each other's rows.
+	// Sort, so that two callers do not deadlock on each other's rows.
 	changes = slices.Clone(changes)
 	slices.SortStableFunc(
 		changes,
@@ -369,8 +370,9 @@ func (s *Store) UpdateScheduleTasks(ctx context.Context, changes []ScheduleTaskC
 	}), "update tasks")
 }
 
-// FailRunningScheduleTasks makes every task of a job that is RUNNING, and every part of one, FAILED; those that have not
-// started keep their state, as the protocol wants it of a stopped job. The failure is told of parts that tell none.
+// FailRunningScheduleTasks makes all tasks of a job that are RUNNING, and all their RUNNING parts, FAILED.
+// Those that have not started keep their state, as the protocol requires for a stopped job. Parts without a
+// failure get this one.
 func (s *Store) FailRunningScheduleTasks(
 	ctx context.Context,
 	jobID string,
@@ -406,7 +408,7 @@ func checkTaskStateOrEmpty(s bfia.TaskState) error {
 	return checkTaskState(s)
 }
 
-// advanceTask is the one forward move of a task's row, of either side: where and args name the row.
+// advanceTask moves a task's row forward, on either side; where and args select the row.
 func advanceTask(
 	ctx context.Context,
 	db bun.IDB,
@@ -435,9 +437,9 @@ func advanceTask(
 	return err
 }
 
-// RestartScheduleTask makes a task RUNNING once more, as a further attempt under an id of its own: its parts are READY, and
-// nothing of the attempt before is kept. That attempt, or a later one, again changes nothing; an unknown task is
-// CodeNotFound.
+// RestartScheduleTask makes a task RUNNING again, as a further attempt under an id of its own. Its parts are
+// READY; nothing of the previous attempt stays. It does nothing if the task has this attempt or a later one.
+// An unknown task is CodeNotFound.
 func (s *Store) RestartScheduleTask(
 	ctx context.Context,
 	jobID, name, taskID string,
@@ -456,7 +458,7 @@ func (s *Store) RestartScheduleTask(
 		if err := tx.NewSelect().Model(&parts).Where("task_id = ?", task.TaskID).Scan(ctx); err != nil {
 			return err
 		}
-		if _, err := tx.NewDelete().Model((*ScheduleTask)(nil)).Where("task_id = ?", task.TaskID).Exec(ctx); err != nil { // its parts go with it
+		if _, err := tx.NewDelete().Model((*ScheduleTask)(nil)).Where("task_id = ?", task.TaskID).Exec(ctx); err != nil { // and, by the foreign key, its parts
 			return err
 		}
 		task.TaskID, task.Attempt, task.State, task.Reason, task.EndedAt = taskID, attempt, bfia.TaskRunning, "", nil
@@ -479,17 +481,17 @@ func (s *Store) RestartScheduleTask(
 		}
 		_, err := tx.NewInsert().Model(&parts).Exec(ctx)
 		return err
-	}), "begin attempt %d of task %s of job %s", attempt, name, jobID)
+	}), "start attempt %d of task %s of job %s", attempt, name, jobID)
 }
 
-// ScheduleJob is the scheduler's record of a job; CodeNotFound when there is none.
+// ScheduleJob returns the scheduler's record of a job; CodeNotFound when there is none.
 func (s *Store) ScheduleJob(ctx context.Context, jobID string) (ScheduleJob, error) {
 	var job ScheduleJob
 	err := selectOne(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &job, "job_id: job %q", jobID)
 	return job, err
 }
 
-// ScheduleTasks are the tasks of a job, in the DAG's order; none for an unknown job.
+// ScheduleTasks returns the tasks of a job, in the DAG's order; none for an unknown job.
 func (s *Store) ScheduleTasks(ctx context.Context, jobID string) ([]ScheduleTask, error) {
 	return scheduleTasks(ctx, s.r, jobID)
 }
@@ -500,7 +502,7 @@ func scheduleTasks(ctx context.Context, db bun.IDB, jobID string) ([]ScheduleTas
 	return tasks, wrap(err, "read the tasks of job %s", jobID)
 }
 
-// ScheduleParts are the parts of all tasks of a job, by task, role and index; none for an unknown job.
+// ScheduleParts returns the parts of all tasks of a job, by task, role and index; none for an unknown job.
 func (s *Store) ScheduleParts(ctx context.Context, jobID string) ([]SchedulePart, error) {
 	return scheduleParts(ctx, s.r, jobID)
 }
@@ -515,14 +517,14 @@ func scheduleParts(ctx context.Context, db bun.IDB, jobID string) ([]SchedulePar
 	return parts, wrap(err, "read the parts of the tasks of job %s", jobID)
 }
 
-// ScheduleTaskByID is one task by its id; CodeNotFound when there is none.
+// ScheduleTaskByID returns one task by its id; CodeNotFound when there is none.
 func (s *Store) ScheduleTaskByID(ctx context.Context, taskID string) (ScheduleTask, error) {
 	var task ScheduleTask
 	err := selectOne(ctx, s.r.NewSelect().Where("task_id = ?", taskID), &task, "task_id: task %q", taskID)
 	return task, err
 }
 
-// fieldValues makes fields and values for checkText of a list.
+// fieldValues returns alternating fields and values for checkText, for a list of values.
 func fieldValues(field string, values []string) []string {
 	var out []string
 	for _, v := range values {

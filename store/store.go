@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	// Singleton process waits this long for another one's write to a SQLite file.
+	// How long a process waits for another one's write to a SQLite file.
 	sqliteBusyTimeout = 10 * time.Second
 	sqliteReaders     = 4
 	postgresConns     = 16
@@ -29,19 +29,19 @@ const (
 
 // Store is an open database. It is safe for concurrent use, also by several processes on one database.
 type Store struct {
-	// SQLite has one writer at a time whatever we do: with one connection for writes they queue here, fairly, instead of
-	// colliding in the file; readers have their own and never wait for it. With PostgreSQL both are the same pool.
+	// w writes and r reads. SQLite allows one writer at a time. With one connection for writes, writers queue here, in
+	// order, and do not collide in the file; readers never wait for them. With PostgreSQL both are the same pool.
 	w, r *bun.DB
-	// open makes another connection of the same database, for migrations.
+	// openConn opens another connection to the same database, for migrations.
 	openConn func() (*sql.DB, error)
 	pg       bool
 
 	documents *documentCache
 }
 
-// Open opens a database by its address: "sqlite:///abs/path.db" (made if it isn't there, with its folder), or
+// Open opens a database by its address: "sqlite:///abs/path.db" (created if missing, with its folder), or
 // "postgres://user:password@host:port/database?sslmode=disable", with "host=/folder" among the parameters for a Unix
-// socket. It fails when the database doesn't answer. No error holds the password.
+// socket. It fails if the database does not answer. No error contains the password.
 func Open(ctx context.Context, address string) (*Store, error) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -58,7 +58,7 @@ func Open(ctx context.Context, address string) (*Store, error) {
 		s, err = openPostgres(u)
 	default:
 		return nil, fmt.Errorf(
-			"open database: %q is no scheme that is known; write sqlite:///path.db or postgres://user:password@host/database",
+			"open database: unknown scheme %q; write sqlite:///path.db or postgres://user:password@host/database",
 			u.Scheme,
 		)
 	}
@@ -102,8 +102,8 @@ func openSQLite(ctx context.Context, u *url.URL) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Changing a new file to WAL needs it alone and doesn't wait for its turn, so several processes that start at once
-	// get "busy" here.
+	// Switching a new file to WAL needs exclusive access and does not wait for it. Several processes that start at once get
+	// "busy" here.
 	err = retryBusy(ctx, func() error { return w.PingContext(ctx) })
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), w.Close())
@@ -121,7 +121,7 @@ func openSQLite(ctx context.Context, u *url.URL) (*Store, error) {
 }
 
 func openPostgres(u *url.URL) (_ *Store, err error) {
-	// pgdriver panics at what it doesn't understand, and says the address with it.
+	// pgdriver panics at parameters that it does not know, with the address in the message.
 	defer func() {
 		if p := recover(); p != nil {
 			err = errors.New(
@@ -169,12 +169,12 @@ func openPostgres(u *url.URL) (_ *Store, err error) {
 	}, nil
 }
 
-// Ping tells whether the database answers.
+// Ping fails if the database does not answer.
 func (s *Store) Ping(ctx context.Context) error {
 	return wrap(s.w.PingContext(ctx), "ping")
 }
 
-// Close ends all connections.
+// Close closes all connections.
 func (s *Store) Close() error {
 	if s.r == s.w {
 		return s.w.Close()
@@ -182,13 +182,13 @@ func (s *Store) Close() error {
 	return errors.Join(s.r.Close(), s.w.Close())
 }
 
-// tx runs f in a transaction, again from the start when the database took another transaction's side; what it wrote is
-// then undone, so f must not change anything else.
+// tx runs f in a transaction. If the database aborts it in favour of another transaction, tx runs f again: f must not
+// change anything but the database.
 func (s *Store) tx(ctx context.Context, f func(ctx context.Context, tx bun.Tx) error) error {
 	return retryBusy(ctx, func() error { return s.w.RunInTx(ctx, nil, f) })
 }
 
-// affected is how many rows a statement changed.
+// affected returns how many rows a statement changed.
 func affected(res sql.Result, err error) (int, error) {
 	if err != nil {
 		return 0, err
@@ -197,7 +197,7 @@ func affected(res sql.Result, err error) (int, error) {
 	return int(n), err
 }
 
-// one reads a single row; what names it in the error when there is none.
+// selectOne reads a single row. what names the row in errors.
 func selectOne[T any](ctx context.Context, q *bun.SelectQuery, row *T, what string, args ...any) error {
 	err := q.Model(row).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
