@@ -116,7 +116,7 @@ func jsonError(err error) error {
 		if number, ok := strings.CutPrefix(typ.Value, "number "); ok {
 			return Errorf(CodeBadRequest, "%s: the number %s is too large or not whole", place, number)
 		}
-		return Errorf(CodeBadRequest, "%s: is a JSON %s, %s is wanted", place, typ.Value, wanted(typ.Type.Kind().String()))
+		return Errorf(CodeBadRequest, "%s: is a JSON %s, %s is wanted", place, typ.Value, expectedKind(typ.Type.Kind().String()))
 	case errors.As(err, &syntax):
 		return Errorf(CodeBadRequest, "body: is not JSON: %v at byte %d", syntax, syntax.Offset)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
@@ -125,7 +125,7 @@ func jsonError(err error) error {
 	return Wrap(CodeBadRequest, err, "body: is not readable as JSON")
 }
 
-func wanted(kind string) string {
+func expectedKind(kind string) string {
 	switch kind {
 	case "struct", "map":
 		return "an object"

@@ -61,42 +61,42 @@ func (f *Failure) Retryable() bool {
 
 // FailureOf is the failure that a party tells of with a state: what it explains, or its words, or that it says nothing.
 // It is nil for other states than FAILED.
-func FailureOf(state TaskState, told *Failure, words string) *Failure {
+func FailureOf(state TaskState, reported *Failure, message string) *Failure {
 	switch {
 	case state != TaskFailed:
 		return nil
-	case told != nil && told.Kind != "":
-		return told.Bounded()
+	case reported != nil && reported.Kind != "":
+		return reported.Truncate()
 	}
-	return (&Failure{Kind: FailedUnknown, Message: words}).Bounded()
+	return (&Failure{Kind: FailedUnknown, Message: message}).Truncate()
 }
 
-// Bounded is the failure as it may be taken from outside: no longer than a person would read, and without what is ours
+// Truncate is the failure as it may be taken from outside: no longer than a person would read, and without what is ours
 // to say.
-func (f *Failure) Bounded() *Failure {
+func (f *Failure) Truncate() *Failure {
 	if f == nil {
 		return nil
 	}
 	b := *f
 	for _, s := range []*string{(*string)(&b.Kind), &b.NodeID, &b.Role, &b.Task, &b.By} {
-		*s = cutText(*s, 256)
+		*s = truncate(*s, 256)
 	}
-	b.Message, b.Hint, b.Log = cutText(b.Message, 2<<10), "", nil
+	b.Message, b.Hint, b.Log = truncate(b.Message, 2<<10), "", nil
 	for _, line := range f.Log[:min(len(f.Log), 20)] {
-		b.Log = append(b.Log, cutText(line, 512))
+		b.Log = append(b.Log, truncate(line, 512))
 	}
 	return &b
 }
 
-func cutText(s string, most int) string {
+func truncate(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}
 	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
-// Shared is what partners may know of a failure.
-func (f *Failure) Shared(level FailureSharing) *Failure {
+// ForPartners is what partners may know of a failure.
+func (f *Failure) ForPartners(level FailureSharing) *Failure {
 	if f == nil {
 		return nil
 	}
@@ -176,8 +176,8 @@ func (f *Failure) String() string {
 	return f.Text()
 }
 
-// For is the failure as a user of node self reads it: with what to try.
-func (f *Failure) For(self, jobID string) *Failure {
+// WithHint is the failure as a user of node self reads it: with what to try.
+func (f *Failure) WithHint(self, jobID string) *Failure {
 	if f == nil {
 		return nil
 	}

@@ -166,8 +166,8 @@ func (c *Config) Nodes() []string {
 	return slices.Compact(nodes)
 }
 
-// RolesOf are the parts that a node plays, such as guest.0 and host.1, in the order of [Config.Roles].
-func (c *Config) RolesOf(node string) []Part {
+// PartsOf are the parts that a node plays, such as guest.0 and host.1, in the order of [Config.Roles].
+func (c *Config) PartsOf(node string) []Part {
 	var parts []Part
 	for _, p := range c.Parts() {
 		if p.NodeID == node {

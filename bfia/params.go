@@ -83,7 +83,7 @@ func (p *Params) layers(role string, index int) []layer {
 	return list
 }
 
-// For gives the values of one role and index in the order in which they apply: a later one wins. The common values come
+// WithHint gives the values of one role and index in the order in which they apply: a later one wins. The common values come
 // first, keys that name more indexes before those that name fewer, so the key that names just this one comes last.
 func (p *Params) For(role string, index int) []map[string]json.RawMessage {
 	var list []map[string]json.RawMessage

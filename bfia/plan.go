@@ -62,8 +62,8 @@ func (p *Plan) Task(name string) (*PlannedTask, bool) {
 	return nil, false
 }
 
-// After are the names of a task and of everything that depends on it, directly or not, in the plan's order.
-func (p *Plan) After(name string) []string {
+// WithDependents are the names of a task and of everything that depends on it, directly or not, in the plan's order.
+func (p *Plan) WithDependents(name string) []string {
 	in := map[string]bool{name: true}
 	var names []string
 	for _, t := range p.Tasks { // dependencies stand before dependants, so one pass is enough
@@ -107,7 +107,7 @@ func NewPlan(doc *Document, describe Describe, node string) (*Plan, error) {
 	if err := checkTaskNames(&doc.Config.TaskParams, place); err != nil {
 		return nil, err
 	}
-	if err := checkRequires(&doc.Config, place); err != nil {
+	if err := checkConstraints(&doc.Config, place); err != nil {
 		return nil, err
 	}
 	priority, err := doc.Config.Priority()

@@ -32,8 +32,8 @@ type Metadata struct {
 	BaseURL string   `json:"base_url"`
 	Image   string   `json:"image,omitempty"`
 	Command []string `json:"command,omitempty"`
-	// Requires are labels of the hosts on which it can run, such as gpu: "1". They are Hutong's own.
-	Requires providerLabels `json:"requires,omitempty"`
+	// Constraints are labels of the hosts on which it can run, such as gpu: "1". They are Hutong's own.
+	Constraints providerLabels `json:"requires,omitempty"`
 }
 
 // FullName is name:version@device.
@@ -86,7 +86,7 @@ func ParseRegistration(body []byte) (*Registration, error) {
 	default:
 		return nil, Errorf(CodeBadRequest, "device: %q is unknown, \"docker\", \"process\" and \"k8s\" are supported", r.Device)
 	}
-	if err := CheckLabels("metadata.requires", r.Metadata.Requires); err != nil {
+	if err := CheckLabels("metadata.requires", r.Metadata.Constraints); err != nil {
 		return nil, err
 	}
 	if len(r.Description) == 0 {

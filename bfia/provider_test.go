@@ -37,7 +37,7 @@ func TestParseRegistrationDevices(t *testing.T) {
 
 	r, err = ParseRegistration(edit(t, body, "metadata.requires", map[string]any{"gpu": "1"}))
 	require.NoError(t, err)
-	require.EqualValues(t, map[string]string{"gpu": "1"}, r.Metadata.Requires)
+	require.EqualValues(t, map[string]string{"gpu": "1"}, r.Metadata.Constraints)
 }
 
 func TestParseRegistrationRefusals(t *testing.T) {
