@@ -40,11 +40,8 @@ func TestThousandTasks(t *testing.T) {
 	const namespace = "test-thousand-tasks"
 	testenv.Namespace(t, address, namespace)
 	c, err := client.Dial(
-		client.Options{
-			HostPort:  address,
-			Namespace: namespace,
-			Logger:    log.NewStructuredLogger(slog.New(slog.DiscardHandler)),
-		},
+		client.Options{HostPort: address, Namespace: namespace,
+			Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler))},
 	)
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
@@ -68,11 +65,8 @@ func TestThousandTasks(t *testing.T) {
 					PollAfter: time.Minute, PollEvery: time.Second, GiveUpAfter: 10 * time.Minute,
 					StopGrace: time.Second, TasksInFlight: 100, Attempts: 3},
 			}
-			in.Plan = bfia.Plan{
-				JobID:     "thousand-" + name,
-				FlowID:    "flow",
-				Initiator: bfia.Initiator{Role: "guest", NodeID: guestNode},
-			}
+			in.Plan = bfia.Plan{JobID: "thousand-" + name, FlowID: "flow",
+				Initiator: bfia.Initiator{Role: "guest", NodeID: guestNode}}
 			for i := range n {
 				task := bfia.PlannedTask{
 					Name:      fmt.Sprintf("t%d", i),
@@ -108,13 +102,8 @@ func TestThousandTasks(t *testing.T) {
 			described, err := c.DescribeWorkflowExecution(ctx, run.GetID(), run.GetRunID())
 			require.NoError(t, err)
 			info := described.WorkflowExecutionInfo
-			t.Logf(
-				"%d tasks: %d events, %.1f MB, %s",
-				n,
-				info.HistoryLength,
-				float64(info.HistorySizeBytes)/1e6,
-				info.CloseTime.AsTime().Sub(info.StartTime.AsTime()),
-			)
+			t.Logf("%d tasks: %d events, %.1f MB, %s", n, info.HistoryLength,
+				float64(info.HistorySizeBytes)/1e6, info.CloseTime.AsTime().Sub(info.StartTime.AsTime()))
 			require.Less(t, info.HistoryLength, int64(maxHistoryEvents/2))
 			require.Less(t, info.HistorySizeBytes, int64(maxHistoryBytes/4))
 		})
