@@ -48,7 +48,7 @@ test-race:
 # The race detector changes how much memory a program uses, and makes the tests of 1,000 tasks take minutes.
 test-memory:
 	$(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) -run '^(TestMemoryIsBounded|TestLargeUpload|TestJobOfThousandTasks|TestThousandTasks)$$' \
-		./store/dataset ./api ./workflows ./test/system
+		./store/dataset ./api ./workflows/scheduler ./test/system
 
 # Tests of the storage, and of a whole training, with an S3 server, which it installs.
 test-s3:

@@ -1,5 +1,6 @@
-// Package testenv provides what tests of whole deployments share: the built binaries, and one Temporal server for all
-// tests of a process. So neither the race detector's build nor a test's compilation includes the Temporal server.
+// Package testenv provides what tests of whole deployments share: the built binaries, and one Temporal server
+// for all tests of a process. So neither the race detector's build nor a test's compilation includes the
+// Temporal server.
 package testenv
 
 import (
@@ -124,7 +125,11 @@ func startTemporal(program string) (address string, stop func(), err error) {
 	address, ready := strings.CutPrefix(strings.TrimSpace(line), "ready ")
 	if err != nil || !ready {
 		stop()
-		return "", nil, fmt.Errorf("failed to start the Temporal server: it printed %q instead of its address: %v", line, err)
+		return "", nil, fmt.Errorf(
+			"failed to start the Temporal server: it printed %q instead of its address: %v",
+			line,
+			err,
+		)
 	}
 	return address, stop, nil
 }

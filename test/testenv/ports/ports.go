@@ -1,5 +1,5 @@
-// Package ports finds free ports for servers of tests, benchmarks and chaos. A port must be known before its server
-// listens, and must not be taken by others while the server is down.
+// Package ports finds free ports for servers of tests, benchmarks and chaos. A port must be known before its
+// server listens, and must not be taken by others while the server is down.
 package ports
 
 import (
@@ -10,7 +10,8 @@ import (
 	"sync"
 )
 
-// The range of ports. It is below the ephemeral ports of the system, and below those that the process driver assigns.
+// The range of ports. It is below the ephemeral ports of the system, and below those that the process driver
+// assigns.
 const first, last = 3000, 11999
 
 var (
