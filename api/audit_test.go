@@ -27,7 +27,7 @@ func TestApprovalByHand(t *testing.T) {
 	require.Empty(t, p.engine.taken())
 
 	p.bad(post(bfia.PathPlatformAudit, bfia.Audit{JobID: "nobody", Status: bfia.JobReady}), 404, bfia.CodeNotFound, "nobody")
-	p.bad(post(bfia.PathPlatformAudit, bfia.Audit{JobID: "j1", Status: bfia.JobRunning}), 400, bfia.CodeBadRequest, `status: "RUNNING" is neither`)
+	p.bad(post(bfia.PathPlatformAudit, bfia.Audit{JobID: "j1", Status: bfia.JobRunning}), 400, bfia.CodeBadRequest, `status: is "RUNNING", must be READY`)
 	p.bad(post(bfia.PathPlatformAudit, bfia.Audit{Status: bfia.JobReady}), 400, bfia.CodeBadRequest, "job_id: is required")
 	p.good(post(bfia.PathPlatformAudit, bfia.Audit{JobID: "j1", Status: bfia.JobRejected, Reason: "no"}))
 	p.good(post(bfia.PathPlatformAudit, map[string]string{"job_id": "j1", "status": "APPROVED"}))

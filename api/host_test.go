@@ -51,7 +51,7 @@ func TestHosts(t *testing.T) {
 	p.bad(post(bfia.PathRunnerDrain, map[string]any{"runner_id": "none", "draining": true}), 404, bfia.CodeNotFound, `runner_id: runner "none" is not known`)
 	p.bad(post(bfia.PathRunnerDrain, map[string]any{"draining": true}), 400, bfia.CodeBadRequest, "runner_id: is required")
 	p.bad(post(bfia.PathRunnerDrain, map[string]any{"runner_id": "big"}), 400, bfia.CodeBadRequest, "draining: is required, true or false")
-	p.bad(post(bfia.PathRunnerDrain, map[string]any{"runner_id": "big", "draining": "yes"}), 400, bfia.CodeBadRequest, "draining: is a JSON string, true or false is wanted")
+	p.bad(post(bfia.PathRunnerDrain, map[string]any{"runner_id": "big", "draining": "yes"}), 400, bfia.CodeBadRequest, "draining: is a JSON string, must be true or false")
 }
 
 // Labels that no host has, or that contradict the provider's, are refused with the job; so is a task that is not there.

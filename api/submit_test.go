@@ -47,7 +47,7 @@ func TestSubmitWarns(t *testing.T) {
 	var created bfia.JobCreated
 	p.good(post(bfia.PathPlatformCreateAll, vector(t, "job_create_all.request.json"))).into(&created)
 	require.Contains(t, created.Warnings, bfia.Warning{Task: second, Role: "guest.0, host.0", Parameter: "objective_param",
-		Message: "is an object, a string is wanted (type string)"})
+		Message: "is an object, must be a string (type string)"})
 
 	strict := newParty(t, func(c *Config) { c.StrictParameters = true }).withProvider().withData()
 	words := []string{"config.task_params: task hetero_secureboost_1 at guest.0, host.0: parameter ", "more)"}
@@ -68,9 +68,9 @@ func TestSubmitRefuses(t *testing.T) {
 		words  string
 	}{
 		"cycle": {component(0, "input"), []any{map[string]any{"type": "dataset", "key": second + ".data0"}}, 400,
-			"dag.components: the tasks intersect_rsa_1, hetero_secureboost_1 wait for each other in a cycle"},
+			"dag.components: the tasks intersect_rsa_1, hetero_secureboost_1 form a cycle"},
 		"itself": {component(0, "input"), []any{map[string]any{"type": "dataset", "key": first + ".train_data"}}, 400,
-			"dag.components: the task intersect_rsa_1 waits for itself"},
+			"dag.components: task intersect_rsa_1 depends on itself"},
 		"unknown upstream":   {component(1, "input", 0, "key"), "nobody.data", 400, `dag.components[1].input[0].key: the DAG has no task "nobody"`},
 		"unknown output":     {component(1, "input", 0, "key"), first + ".nothing", 400, `dag.components[1].input[0].key: task "intersect_rsa_1" has no dataset output "nothing"`},
 		"output's kind":      {component(1, "input", 0, "type"), "model", 400, "dag.components[1].input[0]"},
@@ -83,16 +83,16 @@ func TestSubmitRefuses(t *testing.T) {
 		"too many outputs":   {component(0, "output", 1, "type"), "model", 400, "dag.components[0] (intersect_rsa_1)"},
 		"no components":      {[]any{"dag", "components"}, []any{}, 400, "dag.components: at least one"},
 		"no dag":             {[]any{"dag"}, nil, 400, "dag: is required"},
-		"dag's type":         {[]any{"dag"}, "graph", 400, "dag: is a JSON string, an object is wanted"},
-		"components' type":   {[]any{"dag", "components"}, map[string]any{}, 400, "dag.components: is a JSON object, a list is wanted"},
-		"a component's type": {component(1), 7, 400, "dag.components[1]: is a JSON number, an object is wanted"},
-		"a name's type":      {component(1, "name"), true, 400, "dag.components[1].name: is a JSON bool, a string is wanted"},
+		"dag's type":         {[]any{"dag"}, "graph", 400, "dag: is a JSON string, must be an object"},
+		"components' type":   {[]any{"dag", "components"}, map[string]any{}, 400, "dag.components: is a JSON object, must be a list"},
+		"a component's type": {component(1), 7, 400, "dag.components[1]: is a JSON number, must be an object"},
+		"a name's type":      {component(1, "name"), true, 400, "dag.components[1].name: is a JSON bool, must be a string"},
 		"a key's type":       {component(1, "input", 0, "key"), 1, 400, "dag.components[1].input[0].key: is a JSON number"},
 		"no config":          {config(), nil, 400, "config: is required"},
 		"no role":            {config("role"), map[string]any{}, 400, "config.role: at least one role"},
 		"no node for a role": {config("role", "host"), []any{}, 400, "config.job_params.host: config.role has no node of that role"},
-		"role's type":        {config("role", "host"), "x", 400, "config.role.host: is a JSON string, a list is wanted"},
-		"node's type":        {config("role", "host"), []any{5}, 400, "config.role.host[0]: is a JSON number, a string is wanted"},
+		"role's type":        {config("role", "host"), "x", 400, "config.role.host: is a JSON string, must be a list"},
+		"node's type":        {config("role", "host"), []any{5}, 400, "config.role.host[0]: is a JSON number, must be a string"},
 		"role twice":         {config("role", "host"), []any{guest, guest}, 400, "config.role.host[1]"},
 		"role for no one":    {config("role"), map[string]any{"observer": []any{guest}}, 400, ""},
 		"no index":           {config("task_params", "host"), map[string]any{"1": map[string]any{}}, 400, "config.task_params.host.1: index 1"},
@@ -107,9 +107,9 @@ func TestSubmitRefuses(t *testing.T) {
 		"initiator":          {config("initiator", "node_id"), host, 400, "config.initiator.node_id: is \"JG0110017800000000\", this party is JG0100001100000010"},
 		"no initiator":       {config("initiator"), nil, 400, "config.initiator.node_id"},
 		"job_id's form":      {[]any{"job_id"}, "../x", 400, "job_id:"},
-		"job_id's type":      {[]any{"job_id"}, 5, 400, "job_id: is a JSON number, a string is wanted"},
+		"job_id's type":      {[]any{"job_id"}, 5, 400, "job_id: is a JSON number, must be a string"},
 		"job_id's length":    {[]any{"job_id"}, strings.Repeat("1", 129), 413, "job_id:"},
-		"flow_id's type":     {[]any{"flow_id"}, []any{}, 400, "flow_id: is a JSON array, a string is wanted"},
+		"flow_id's type":     {[]any{"flow_id"}, []any{}, 400, "flow_id: is a JSON array, must be a string"},
 		"flow_id's NUL":      {[]any{"flow_id"}, "\x00", 400, "flow_id:"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -144,7 +144,7 @@ func TestSubmitRequiresParameters(t *testing.T) {
 	p.good(post(bfia.PathProviderRegister, reg))
 	p.good(post(bfia.PathPlatformCreateAll, job(t, "with")))
 	p.bad(post(bfia.PathPlatformCreateAll, edited(t, "without", nil, "config", "task_params", "common", first, "id")), 400, bfia.CodeBadRequest,
-		`config.task_params: task intersect_rsa_1 at guest.0 lacks the parameter "id", which Intersection requires`)
+		`config.task_params: task intersect_rsa_1 at guest.0 has no parameter "id", which Intersection requires`)
 }
 
 // A party whose vendors keep data elsewhere turns the check off.

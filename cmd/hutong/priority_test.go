@@ -34,6 +34,6 @@ func TestWatchWaiting(t *testing.T) {
 	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformStatusAll: inTurn(
 		data(waiting(2, "2 jobs run")), data(waiting(1, "B: no room")), data(waiting(1, "B: no room")), data(succeededJob()))})
 	_, stdout, _ := p.run(t, "job", "watch", "j")
-	assert.Regexp(t, `(?s)READY: waits for its start at place 2 of 3, with priority 0: 2 jobs run\n.*READY: waits for its start at place 1 of 3, with priority 0: B: no room\n`, stdout)
-	assert.Equal(t, "waits for its start at place 2 of 3, with priority 0: 2 jobs run", header(waiting(2, "2 jobs run"), *at(9))[1].render(view{width: 200}))
+	assert.Regexp(t, `(?s)READY: queued at position 2 of 3, with priority 0: 2 jobs run\n.*READY: queued at position 1 of 3, with priority 0: B: no room\n`, stdout)
+	assert.Equal(t, "queued at position 2 of 3, with priority 0: 2 jobs run", header(waiting(2, "2 jobs run"), *at(9))[1].render(view{width: 200}))
 }
