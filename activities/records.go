@@ -118,6 +118,9 @@ func (r *Records) RecordJob(ctx context.Context, plan bfia.Plan, roles []string,
 				Component: t.Component, Provider: t.Provider, Version: t.Version, State: bfia.TaskReady})
 		}
 	}
+	if err := resolveGenerations(ctx, r.Store, plan.JobID, tasks); err != nil {
+		return final(err)
+	}
 	return final(r.Store.CreateJob(ctx, job, tasks))
 }
 

@@ -207,6 +207,9 @@ func (r *Runner) StopTask(ctx context.Context, req PartRequest, grace time.Durat
 // prepare derives what a run needs from the job's document: the device's runner and the spec.
 func (r *Runner) prepare(ctx context.Context, req PartRequest) (driver.Driver, driver.Spec, error) {
 	var none driver.Spec
+	if err := recordGeneration(ctx, r.Store, req.Key, req.Part); err != nil {
+		return nil, none, err
+	}
 	run, err := deriveRun(ctx, r.Store, req.Key, req.Part, req.TaskID)
 	if err != nil {
 		return nil, none, err
@@ -282,8 +285,11 @@ func deriveRun(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part
 	if err != nil {
 		return nil, fmt.Errorf("reading the tasks of job %s: %w", key.JobID, err)
 	}
-	ids := map[string]string{}
+	ids, generation := map[string]string{}, ""
 	for _, row := range rows {
+		if row.Name == key.Task && row.Role == part.Role && row.RoleIndex == part.Index {
+			generation = row.DatasetGeneration
+		}
 		if row.TaskID != "" {
 			ids[row.Name] = row.OutputTaskID()
 		}
@@ -291,7 +297,12 @@ func deriveRun(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part
 			ids[row.Name] = taskID // whatever attempt is now the task's
 		}
 	}
-	return bfia.NewContainerSpec(doc, db.Describe(ctx), key.Task, part, ids)
+	spec, err := bfia.NewContainerSpec(doc, db.Describe(ctx), key.Task, part, ids)
+	if err != nil {
+		return nil, err
+	}
+	readGeneration(spec, generation)
+	return spec, nil
 }
 
 // mounts show a run its own inputs and outputs, where the storage is files, and nothing else of it.

@@ -172,12 +172,23 @@ func (s *Store) UpdateJob(ctx context.Context, jobID string, state bfia.JobState
 // ReopenJob makes a job that is FINISHED READY again, without what its end told; its tasks stay as they are until they are
 // started anew. A job that is in another state stays as it is; one that is not known, or is being removed, is CodeNotFound.
 func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
-	n, err := affected(s.w.NewUpdate().Model((*Job)(nil)).Set("state = ?", bfia.JobReady).
-		Set("reason = '', failure = NULL, started_at = NULL, ended_at = NULL").
-		Where("job_id = ? AND state = ? AND NOT removing", jobID, bfia.JobFinished).Exec(ctx))
+	var n int
+	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
+		if err := lockAdmission(ctx, tx); err != nil { // ClaimRemovableGenerations takes it too
+			return err
+		}
+		n, err = affected(tx.NewUpdate().Model((*Job)(nil)).Set("state = ?", bfia.JobReady).
+			Set("reason = '', failure = NULL, started_at = NULL, ended_at = NULL").
+			Where("job_id = ? AND state = ? AND NOT removing", jobID, bfia.JobFinished).Exec(ctx))
+		if err != nil || n == 0 {
+			return err
+		}
+		return forgetRemovedGenerations(ctx, tx, jobID)
+	})
 	if err != nil || n > 0 {
 		return wrap(err, "reopen job %s", jobID)
 	}
+
 	known, err := s.w.NewSelect().Model((*Job)(nil)).Where("job_id = ? AND NOT removing", jobID).Exists(ctx)
 	if err == nil && !known {
 		return bfia.Errorf(bfia.CodeNotFound, "job_id: job %q is not known", jobID)

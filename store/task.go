@@ -50,8 +50,10 @@ type Task struct {
 	Failure       *bfia.Failure  `bun:"failure"`
 	ReusedJobID   string         `bun:"reused_job_id"`  // the job whose outputs it took over, instead of a run
 	ReusedTaskID  string         `bun:"reused_task_id"` // the id under which they lie
-	StartedAt     *time.Time     `bun:"started_at"`
-	EndedAt       *time.Time     `bun:"ended_at"`
+	// DatasetGeneration is the generation of the uploaded dataset that it reads; every attempt reads the same.
+	DatasetGeneration string     `bun:"dataset_generation"`
+	StartedAt         *time.Time `bun:"started_at"`
+	EndedAt           *time.Time `bun:"ended_at"`
 }
 
 var _ bun.AfterScanRowHook = (*Task)(nil)

@@ -6,140 +6,143 @@ import (
 	"time"
 )
 
-// A Runner runs programs on one device of this host. All methods are idempotent,
-// safe for concurrent use, and safe against other processes of the host that
-// use the same device with the same options.
+// Driver runs containers on one device of a runner. All methods are idempotent and safe for concurrent use, also by
+// several processes of the runner that use the same device with the same options.
 //
-// Errors are [*Error] values; [IsNonRetryable] tells those that no retry can cure.
+// Errors are [*Error] values. [IsNonRetryable] reports those that no retry can resolve.
 type Driver interface {
-	// Device is "docker", "process" or "k8s".
+	// Device returns "docker", "process" or "k8s".
 	Device() string
 
-	// RunnerID names the host in a way that survives restarts of the worker.
+	// RunnerID returns an id of the runner that survives restarts of the worker.
 	RunnerID(ctx context.Context) (string, error)
 
-	// Capacity is what the host has for runs on this device, all of it together.
+	// Capacity returns the total resources that the runner has for containers of this device.
 	Capacity(ctx context.Context) (Capacity, error)
 
-	// StorageRoot is what the run of that name sees as the root of its file
-	// storage: the place that [Mount].Target is relative to.
+	// StorageRoot returns the root of the file storage as the named container sees it. [Mount].Target is relative
+	// to it.
 	StorageRoot(name string) string
 
-	// LogPath is a folder that the run can write its own log files to
-	// (config.log.path). It goes when the run is removed, or earlier.
+	// LogPath returns a folder to which the container can write its own log files (config.log.path). The folder is
+	// deleted when the container is removed, or earlier.
 	LogPath(name string) string
 
-	// ControlPort is a port on which a new run may listen to be asked how it does.
+	// ControlPort returns a port on which a new container may listen for status requests.
 	ControlPort() (int, error)
 
-	// Address is at which this host reaches a run that listens. ErrNotFound if the
-	// run is gone or does not run.
+	// Address returns the address at which this runner reaches a listening container. It returns ErrNotFound if the
+	// container was removed or does not run.
 	Address(ctx context.Context, name string) (string, error)
 
-	// Create creates the run, or finds the one of that name, without comparing
-	// specs. The id is the device's own and differs when a name is used again.
+	// Create creates a container, or finds the one of that name without comparing specs. The id is the device's own.
+	// A later container of the same name has another id.
 	Create(ctx context.Context, spec Spec) (id string, err error)
 
-	// Start starts a created run. It does nothing if the run runs, has ended or
-	// was stopped before it could start. A program that cannot be started is a
-	// permanent error, the same each time, and an [Exit] for Wait. A device that begins later by
-	// itself tells it by Wait first.
+	// Start starts a created container. It does nothing if the container runs, has ended, or was stopped before its
+	// start. A program that cannot be started is a non-retryable error of every call, and an [Exit] of Wait. A
+	// device that starts containers asynchronously reports it by Wait first.
 	Start(ctx context.Context, name string) error
 
-	// Wait waits until the run has ended, and answers at once when it already has. It also waits
-	// for a run that is not started yet. It outlasts restarts of the
-	// Docker Engine and of the supervisor. ErrNotFound if the run is gone.
+	// Wait waits until the container has ended, and returns at once if it already has. It also waits for a container
+	// that is not started yet. It survives restarts of Docker Engine, the API server and the supervisor. It returns
+	// ErrNotFound if the container was removed.
 	Wait(ctx context.Context, name string) (Exit, error)
 
-	// Logs writes what the run printed, stdout and stderr together, from the
-	// first line: each line behind its time in LogTimeFormat and a space, lines
-	// longer than MaxLogLine in pieces. With follow it waits for the start and
-	// returns when the run has ended and all is written. ErrNotFound
-	// if the run is gone.
+	// Logs writes the container's output, stdout and stderr together, from the first line. Each line follows its
+	// time in LogTimeFormat and a space. Lines longer than MaxLogLine are split. With follow it waits for the start
+	// and returns when the container has ended and all output is written. It returns ErrNotFound if the container
+	// was removed.
 	Logs(ctx context.Context, name string, follow bool, w io.Writer) error
 
-	// Stop sends SIGTERM, after the grace period SIGKILL, and returns when the
-	// run has ended. A run that was created but not started will never start,
-	// and Wait answers for it. An unknown name is no error.
+	// Stop sends SIGTERM, and SIGKILL after the grace period, and returns when the container has ended. A container
+	// that was created but not started can never start afterwards, and Wait returns an [Exit] for it. An unknown
+	// name is not an error.
 	Stop(ctx context.Context, name string, grace time.Duration) error
 
-	// Remove kills the run if it still runs and removes all that is left of it.
+	// Remove kills the container if it still runs, and deletes all its data.
 	Remove(ctx context.Context, name string) error
 
-	// List tells all runs of this party on this device and host.
+	// List returns all containers of this party on this device and runner.
 	List(ctx context.Context) ([]Container, error)
 }
 
 const (
-	// LogTimeFormat is the form of the time before each line of Logs: RFC 3339
-	// in UTC, always with nine digits of the second, so that lines sort.
+	// LogTimeFormat is the format of the time before each line of Logs: RFC 3339 in UTC. The seconds always have
+	// nine decimals, so that lines sort.
 	LogTimeFormat = "2006-01-02T15:04:05.000000000Z07:00"
 
-	// MaxLogLine is the length in bytes at which Logs breaks a line.
+	// MaxLogLine is the length in bytes at which Logs splits a line.
 	MaxLogLine = 1 << 20
 )
 
-// A Spec says what to run.
+// Spec describes a container.
 type Spec struct {
-	// Name is unique for each attempt on the host: it names the container or the
-	// run's folder. Letters, digits and "_.-", beginning with a letter or digit,
-	// 2 to 128 characters.
+	// Name is unique on the runner for each attempt. It names the container or its folder. It has 2 to 128
+	// characters: letters, digits and "_.-", the first one a letter or digit.
 	Name string
 
-	// Image is the container's image. For Docker it must be on the host; processes have none.
+	// Image is the container's image. For Docker it must exist on the runner. Processes have none.
 	Image string
 
-	// Command is the process's argument vector, the program first, by its absolute
-	// path. For containers it takes the place of the image's CMD and may be empty.
+	// Command is the argument vector of a process, with the absolute path of the program first. For containers it
+	// replaces the image's CMD and may be empty.
 	Command []string
 
-	// Env may hold secrets: it never appears in arguments, labels or
-	// logs. Names and values are UTF-8. Linux limits name and
-	// value together to 131,070 bytes, all of them with the command to some 2 MB.
+	// Env may hold secrets. It never appears in arguments, labels or logs. Names and values are UTF-8. Linux limits
+	// each name with its value to 131,070 bytes, and all of them with the command to about 2 MB.
 	Env map[string]string
 
 	Mounts    []Mount
 	Resources Resources
 
-	// Labels come back from List. Not for secrets.
+	// Labels are returned by List. They must not hold secrets.
 	Labels map[string]string
 }
 
-// A Mount shows a directory of the host to the run.
+// Mount makes a directory or file of the runner available to a container.
 type Mount struct {
-	Source   string // absolute path of an existing directory or file of the host
-	Target   string // relative to StorageRoot; mounts do not lie within each other
-	ReadOnly bool   // enforced for containers, a promise for processes
+	Source   string // absolute path of an existing directory or file of the runner
+	Target   string // relative to StorageRoot; mounts must not be nested
+	ReadOnly bool   // not enforced for processes
 }
 
-// Resources are limits; 0 is none. They are not enforced for processes.
+// Resources are limits. 0 means unlimited. They are not enforced for processes.
 type Resources struct {
 	CPU    float64 // cores
-	Memory int64   // bytes; there is no swap beyond it
+	Memory int64   // bytes, swap included
 	Disk   int64   // bytes; enforced by Kubernetes only
 }
 
-// An Exit tells how a run ended.
+// Exit describes how a container ended.
 type Exit struct {
-	// Code is the program's exit code, 128 plus the signal's number if one killed it,
-	// 127 or 126 if it could not be started, and UnknownExitCode.
-	Code      int
-	OOMKilled bool   // the run's memory limit was hit; Docker only
-	Killed    bool   // by a signal, or with its host, and not for its memory: whether Stop did it is not told
-	Reason    string // why Code is not 0, in words
-	// StartedAt is zero if the run never started.
+	// Code is the program's exit code. It is 128 plus the number of the signal that killed the program, 127 or 126
+	// if it could not be started, or UnknownExitCode.
+	Code int
+
+	// OOMKilled reports that the container exceeded its memory limit. The process device never sets it.
+	OOMKilled bool
+
+	// Killed reports that a signal, or the loss of its runner, ended the container. It is not set for an exceeded
+	// memory limit. It does not say whether Stop caused it.
+	Killed bool
+
+	// Reason says why Code is not 0.
+	Reason string
+
+	// StartedAt is zero if the container never started.
 	StartedAt, FinishedAt time.Time
 }
 
 const (
-	// UnknownExitCode is the Code of a run whose end nobody saw.
+	// UnknownExitCode is the Code of a container whose end nobody observed.
 	UnknownExitCode = -1
 
-	// NotExecutableExitCode and NotStartedExitCode are the Codes of a run whose command could not be started.
+	// NotExecutableExitCode and NotStartedExitCode are the Codes of a container whose command could not be started.
 	NotExecutableExitCode = 126
 	NotStartedExitCode    = 127
 
-	// StoppedExitCode is the Code of a run that was stopped before it started.
+	// StoppedExitCode is the Code of a container that was stopped before it started.
 	StoppedExitCode = 143
 )
 
@@ -154,17 +157,17 @@ const (
 	DefaultMaxLog = 100 << 20
 )
 
-// State of a Run.
+// State is the state of a container.
 type State string
 
-// The states of a Run.
+// The states of a container.
 const (
 	Created State = "created" // never started, and can be
 	Running State = "running"
 	Exited  State = "exited" // ended, failed to start, or stopped before its start
 )
 
-// A Run is what List tells of a run.
+// Container describes a container to the callers of List.
 type Container struct {
 	Name      string
 	ID        string

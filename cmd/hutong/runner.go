@@ -21,9 +21,10 @@ func newRunnerCommand(c *client) *cobra.Command {
 func newRunnerList(c *client) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "list", Short: "List hosts: what they have, what jobs hold of it, and how they stand",
-		Long: "Lists the machines that run this party's tasks. SLOTS, CPU (cores), MEMORY and DISK (GiB) are what jobs hold of what\n" +
-			"there is; RUNNING are containers that are there now. Nothing new is placed on a host that is not ready.",
+		Use: "list", Short: "List runners with their state, reserved resources and labels",
+		Long: "Lists the runners of this party. SLOTS, CPU (cores), MEMORY and DISK (GiB) show what\n" +
+			"jobs have reserved of the total. RUNNING counts containers. Only a runner in state ready\n" +
+			"gets new tasks.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var data json.RawMessage
@@ -33,32 +34,35 @@ func newRunnerList(c *client) *cobra.Command {
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), data)
 			}
-			var hosts []bfia.Runner
-			if err := json.Unmarshal(data, &hosts); err != nil {
-				return fmt.Errorf("the list of hosts is not as documented: %w", err)
+			var runners []bfia.Runner
+			if err := json.Unmarshal(data, &runners); err != nil {
+				return fmt.Errorf("failed to decode the list of runners: %w", err)
 			}
-			return printTable(cmd.OutOrStdout(), runnerTable(hosts))
+			return printTable(cmd.OutOrStdout(), runnerTable(runners))
 		},
 	}
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
 
-func runnerTable(hosts []bfia.Runner) [][]string {
-	rows := [][]string{{"HOST", "STATE", "DEVICES", "SLOTS", "CPU", "MEMORY", "DISK", "RUNNING", "LABELS", "SEEN"}}
-	for _, h := range hosts {
+func runnerTable(runners []bfia.Runner) [][]string {
+	rows := [][]string{
+		{"RUNNER", "STATE", "DEVICES", "SLOTS", "CPU", "MEMORY", "DISK", "RUNNING", "LABELS", "HEARTBEAT"},
+	}
+	for _, r := range runners {
 		var labels []string
-		for _, name := range slices.Sorted(maps.Keys(h.Labels)) {
-			labels = append(labels, name+"="+h.Labels[name])
+		for _, name := range slices.Sorted(maps.Keys(r.Labels)) {
+			labels = append(labels, name+"="+r.Labels[name])
 		}
-		rows = append(rows, []string{h.RunnerID, string(h.State), strings.Join(h.Devices, ", "),
-			fmt.Sprintf("%d/%d", h.Used.Slots, h.Total.Slots), ofTotal(h.Used.CPU, h.Total.CPU), ofTotal(h.Used.Memory, h.Total.Memory),
-			ofTotal(h.Used.Disk, h.Total.Disk), strconv.Itoa(h.Running), strings.Join(labels, ", "), clock(&h.HeartbeatAt)})
+		rows = append(rows, []string{r.RunnerID, string(r.State), strings.Join(r.Devices, ", "),
+			fmt.Sprintf("%d/%d", r.Used.Slots, r.Total.Slots), ofTotal(r.Used.CPU, r.Total.CPU),
+			ofTotal(r.Used.Memory, r.Total.Memory), ofTotal(r.Used.Disk, r.Total.Disk),
+			strconv.Itoa(r.Running), strings.Join(labels, ", "), clock(&r.HeartbeatAt)})
 	}
 	return rows
 }
 
-// ofTotal is what is used of what there is.
+// ofTotal formats an amount in use and the total: 1.5/8. A total of 0 is unknown.
 func ofTotal(used, total float64) string {
 	figure := func(n float64) string {
 		text := strconv.FormatFloat(n, 'f', 2, 64)
@@ -72,21 +76,24 @@ func ofTotal(used, total float64) string {
 
 func newRunnerDrain(c *client, draining bool) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "drain HOST", Short: "Place nothing new on a host; what runs there goes on",
-		Long: "Places nothing new on a host, also after its worker or machine was started again, until it is undrained. Containers\n" +
-			"that run there go on to their end; when hutong runner list says drained, the machine can be switched off.",
+		Use: "drain RUNNER", Short: "Give a runner no new tasks; running containers continue",
+		Long: "Gives a runner no new tasks until 'hutong runner undrain', also after a restart of its\n" +
+			"worker or machine. Running containers continue to their end. When 'hutong runner list'\n" +
+			"shows drained, the machine can be switched off.",
 		Args: cobra.ExactArgs(1),
 	}
 	if !draining {
-		cmd.Use, cmd.Short, cmd.Long = "undrain HOST", "Place runs on a host again that was drained", ""
+		cmd.Use, cmd.Short, cmd.Long = "undrain RUNNER", "Give a drained runner new tasks again", ""
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if _, err := c.post(cmd.Context(), bfia.PathRunnerDrain, bfia.DrainRunner{RunnerID: args[0], Draining: &draining}, nil); err != nil {
+		body := bfia.DrainRunner{RunnerID: args[0], Draining: &draining}
+		if _, err := c.post(cmd.Context(), bfia.PathRunnerDrain, body, nil); err != nil {
 			return err
 		}
-		text := "host %s gets nothing new; hutong runner list tells when it is drained\n"
+
+		text := "runner %s is draining; see 'hutong runner list' for when it is drained\n"
 		if !draining {
-			text = "host %s takes runs again\n"
+			text = "runner %s gets new tasks again\n"
 		}
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), text, args[0])
 		return err

@@ -330,7 +330,7 @@ func (p *Party) startAPI(ctx context.Context, engine client.Client, db *store.St
 		UploadDir: p.cfg.Upload.Dir, MaxUploadBytes: p.cfg.Upload.MaxBytes, TempDir: p.tempDir(),
 		AllowCommand: func(command []string) error { return process.CheckCommand(allow, command) }, ClientTimeout: 30 * time.Second,
 	}, api.Dependencies{
-		Store: db, Blobs: blobs, Datasets: dataset.New(blobs), Temporal: engine,
+		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: engine,
 		Remote: bfiaclient.New(p.cfg.NodeID, p.route, callWait), Logger: p.logger,
 	})
 	if err := p.serve(ctx, "listen", p.cfg.Listen, s.Serve, s.Shutdown); err != nil {

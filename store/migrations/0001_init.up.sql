@@ -105,6 +105,9 @@ CREATE INDEX i_job_ended ON t_job (ended_at);
 --   runner_id       the runner of the attempt's container, with the container's name and id
 --   reused_job_id   the earlier job whose outputs the part reuses instead of running a container
 --   reused_task_id  the task id under which these outputs are stored
+--   dataset_generation
+--                   the generation of the uploaded dataset that the part reads; empty where it reads none, or one that
+--                   was not uploaded through this party
 CREATE TABLE t_task (
   job_id         TEXT    NOT NULL REFERENCES t_job (job_id) ON DELETE CASCADE,
   name           TEXT    NOT NULL,
@@ -128,6 +131,7 @@ CREATE TABLE t_task (
   progress       TEXT    NOT NULL,
   reused_job_id  TEXT    NOT NULL,
   reused_task_id TEXT    NOT NULL,
+  dataset_generation TEXT NOT NULL,
   started_at     TIMESTAMPTZ,
   ended_at       TIMESTAMPTZ,
   PRIMARY KEY (job_id, name, role, role_index)
@@ -136,6 +140,8 @@ CREATE TABLE t_task (
 CREATE UNIQUE INDEX i_task_id ON t_task (task_id, role, role_index) WHERE task_id <> '';
 --bun:split
 CREATE INDEX i_task_reused ON t_task (reused_task_id) WHERE reused_task_id <> '';
+--bun:split
+CREATE INDEX i_task_generation ON t_task (dataset_generation) WHERE dataset_generation <> '';
 --bun:split
 -- Outputs of these parts, with their address (namespace, name) in the object storage.
 CREATE TABLE t_task_output (
@@ -176,10 +182,11 @@ CREATE TABLE t_component_info (
   FOREIGN KEY (provider, version, device) REFERENCES t_provider_info (name, version, device) ON DELETE CASCADE
 );
 --bun:split
--- Uploaded datasets.
+-- Uploaded datasets. generation names the upload that is current.
 CREATE TABLE t_data_table (
   namespace  TEXT        NOT NULL,
   name       TEXT        NOT NULL,
+  generation TEXT        NOT NULL,
   columns    TEXT        NOT NULL,
   rows       BIGINT      NOT NULL,
   partitions INTEGER     NOT NULL,
@@ -189,6 +196,21 @@ CREATE TABLE t_data_table (
   updated_at TIMESTAMPTZ NOT NULL,
   PRIMARY KEY (namespace, name)
 );
+--bun:split
+-- Generations of datasets: every upload writes objects of its own (store/dataset), and never changes those of another. The
+-- row is written before the objects, so that housekeeping finds what a dead process left.
+--   superseded_at  when another generation became current; NULL for the current one, and for an upload that has not ended
+--   removing       housekeeping removes its objects
+CREATE TABLE t_data_generation (
+  generation    TEXT        NOT NULL PRIMARY KEY,
+  namespace     TEXT        NOT NULL,
+  name          TEXT        NOT NULL,
+  removing      BOOLEAN     NOT NULL,
+  created_at    TIMESTAMPTZ NOT NULL,
+  superseded_at TIMESTAMPTZ
+);
+--bun:split
+CREATE INDEX i_data_generation_name ON t_data_generation (namespace, name);
 --bun:split
 -- The id of the deployment that owns this database. Containers carry it as a label, so that no deployment removes those
 -- of another. There is one row.

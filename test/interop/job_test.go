@@ -69,8 +69,9 @@ func (w *environment) uploadData(t *testing.T) {
 	for _, side := range []string{"guest", "host"} {
 		rows, err := os.ReadFile(filepath.Join(testenv.Root(t), "testdata", "breast", side+".csv"))
 		require.NoError(t, err)
-		_, err = dataset.New(blobs).Ingest(t.Context(), dataset.IngestRequest{Namespace: "interop", Name: side, Head: true, Partitions: 1,
-			ExtendSID: true, Meta: json.RawMessage(`{"delimiter":",","match_id_name":"id"}`)}, bytes.NewReader(rows))
+		require.NoError(t, blobs.DeletePrefix(t.Context(), "interop/"+side))
+		_, err = dataset.Write(t.Context(), blobs, dataset.IngestRequest{Namespace: "interop", Name: side, Head: true, Partitions: 1,
+			ExtendSID: true, Meta: json.RawMessage(`{"delimiter":",","match_id_name":"id"}`)}, "", bytes.NewReader(rows))
 		require.NoError(t, err)
 
 		var body bytes.Buffer

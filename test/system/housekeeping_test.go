@@ -252,7 +252,7 @@ func TestOrphans(t *testing.T) {
 		labels := map[string]string{}
 		for label, value := range c.labels {
 			labels[label] = value
-			labels["hutong.run"], labels["hutong.job_id"] = name, "202609010000009999999"
+			labels["hutong.container"], labels["hutong.job_id"] = name, "202609010000009999999"
 			labels["hutong.task"], labels["hutong.role"], labels["hutong.attempt"] = "s1", "host.0", "1"
 		}
 		created, err := cli.ContainerCreate(

@@ -13,6 +13,7 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
+	"github.com/dustin/go-humanize"
 
 	"hutong/activities/driver"
 )
@@ -21,12 +22,13 @@ const (
 	pidsLimit = 4096
 	logTmpfs  = "rw,nosuid,nodev,noexec,size=256m,mode=1777"
 	logFiles  = 2
-	minMemory = 6 << 20 // the Engine takes no lower memory limit
+	minMemory = 6 << 20 // Docker Engine refuses a lower memory limit
 )
 
-// Create makes the container, and the party's network before the first one.
+// Create creates the container, and the party's network before the first one.
 func (d *Driver) Create(ctx context.Context, spec driver.Spec) (string, error) {
 	id, err := d.create(ctx, spec)
+
 	return id, driver.WrapError("create", spec.Name, err)
 }
 
@@ -34,35 +36,41 @@ func (d *Driver) create(ctx context.Context, spec driver.Spec) (string, error) {
 	if err := d.check(&spec); err != nil {
 		return "", err
 	}
+
 	network, err := d.ensureNetwork(ctx)
 	if err != nil {
 		return "", err
 	}
+
 	unlock, err := d.locks.Lock(ctx, spec.Name)
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
+
 	config, host := d.containerConfig(spec, network)
 	for attempt := 0; ; attempt++ {
-		made, err := d.calls.ContainerCreate(ctx, config, host, nil, nil, spec.Name)
+		created, err := d.calls.ContainerCreate(ctx, config, host, nil, nil, spec.Name)
 		switch {
 		case err == nil:
-			return made.ID, nil
+			return created.ID, nil
 		case cerrdefs.IsNotFound(err):
-			return "", d.imageMissing(ctx, spec.Image, err)
+			return "", d.checkImage(ctx, spec.Image, err)
 		case !cerrdefs.IsConflict(err):
 			return "", classify(err)
 		}
+
 		found, err := d.find(ctx, spec.Name, spec.Name)
 		if err == nil {
 			return found.ID, nil
 		}
-		// The name is taken but nothing is there: it is being made by a request
-		// whose caller died, or being removed.
+
+		// The name is taken, but no container has it: a request whose caller died still creates it, or it is being
+		// removed.
 		if !errors.Is(err, driver.ErrNotFound) || attempt == 50 {
 			return "", err
 		}
+
 		if err := driver.Sleep(ctx, 100*time.Millisecond); err != nil {
 			return "", err
 		}
@@ -73,31 +81,47 @@ func (d *Driver) check(spec *driver.Spec) error {
 	if err := spec.Check(); err != nil {
 		return err
 	}
+
 	if spec.Image == "" {
 		return driver.NonRetryablef("the image is missing")
 	}
+
 	if m := spec.Resources.Memory; m > 0 && m < minMemory {
-		return driver.NonRetryablef("resources: %d bytes of memory; Docker takes no less than %d", m, minMemory)
+		return driver.NonRetryablef("resources: %s of memory are too little; Docker requires at least %s",
+			humanize.IBytes(uint64(m)), humanize.IBytes(minMemory))
 	}
+
 	if strings.HasSuffix(spec.Name, markerSuffix) {
-		return driver.NonRetryablef("name %q: the ending %q is reserved", spec.Name, markerSuffix)
+		return driver.NonRetryablef("name %q: the suffix %q is reserved", spec.Name, markerSuffix)
 	}
+
 	for name := range spec.Labels {
-		if name == "" || isOwnLabel(labelPrefix+name) {
+		if name == "" || isReservedLabel(labelPrefix+name) {
 			return driver.NonRetryablef("label %q is reserved", name)
 		}
 	}
+
 	return nil
 }
 
-func (d *Driver) imageMissing(ctx context.Context, image string, err error) error {
+// missingImage is an ErrNoImage with a message of its own.
+type missingImage struct{ error }
+
+func (missingImage) Is(target error) bool { return target == driver.ErrNoImage }
+
+// checkImage returns a non-retryable error if the runner does not have the image, and otherwise err.
+func (d *Driver) checkImage(ctx context.Context, image string, err error) error {
 	if _, inspectErr := d.calls.ImageInspect(ctx, image); cerrdefs.IsNotFound(inspectErr) {
-		return driver.NonRetryable(noImage{fmt.Errorf("the image %s is not on this host; pull or load it there: docker pull %s", image, image)})
+		return driver.NonRetryable(missingImage{fmt.Errorf(
+			"the image %s is not on this runner; pull or load it there: docker pull %s", image, image)})
 	}
+
 	return err
 }
 
-func (d *Driver) containerConfig(spec driver.Spec, network networkInfo) (*container.Config, *container.HostConfig) {
+func (d *Driver) containerConfig(
+	spec driver.Spec, network networkInfo,
+) (*container.Config, *container.HostConfig) {
 	initProcess, limit := false, int64(pidsLimit)
 	config := &container.Config{
 		Image:       spec.Image,
@@ -124,14 +148,17 @@ func (d *Driver) containerConfig(spec driver.Spec, network networkInfo) (*contai
 			PidsLimit: &limit,
 		},
 	}
+
 	if spec.Resources.Memory > 0 {
 		host.MemorySwap = spec.Resources.Memory
 	}
+
 	if os.Geteuid() != 0 {
-		// The directories it mounts belong to the worker's user, and without this
-		// root in the container could not write to them.
+		// The mounted directories belong to the worker's user. Without this capability, root in the container could
+		// not write to them.
 		host.CapAdd = []string{"DAC_OVERRIDE"}
 	}
+
 	for _, m := range spec.Mounts {
 		host.Mounts = append(host.Mounts, mount.Mount{
 			Type:     mount.TypeBind,
@@ -140,9 +167,6 @@ func (d *Driver) containerConfig(spec driver.Spec, network networkInfo) (*contai
 			ReadOnly: m.ReadOnly,
 		})
 	}
+
 	return config, host
 }
-
-type noImage struct{ error }
-
-func (noImage) Is(target error) bool { return target == driver.ErrNoImage }

@@ -21,63 +21,63 @@ import (
 	"hutong/activities/driver"
 )
 
-// Options say for which party containers run, and how.
+// Options configure a Driver.
 type Options struct {
-	// NodeID is the party's; only what carries it as a label is ever touched.
+	// NodeID is the party's node id. The driver only touches what is labelled with it.
 	NodeID string
 
-	// Network is the name of the party's bridge network, made when it is not
-	// there; "" is "hutong-" and the node id in lower case.
+	// Network is the name of the party's bridge network, which is created on demand. "" is "hutong-" and the node id
+	// in lower case.
 	Network string
 
-	// HostNetwork runs containers on the host's network instead. They start in about half the
-	// time, reach everything that listens on the host, and are not kept apart from each other.
+	// HostNetwork runs containers on the host network instead. They start in about half the time, reach everything
+	// that listens on the machine, and are not isolated from each other.
 	HostNetwork bool
 
-	// PartyHost is the name by which containers reach the host they run on,
-	// where their party listens; "" is "hutong".
+	// PartyHost is the host name by which containers reach the machine that they run on, where their party listens.
+	// "" is "hutong".
 	PartyHost string
 
-	// Host is the Docker Engine's address; "" is DOCKER_HOST or the default socket.
+	// Host is the address of Docker Engine. "" is DOCKER_HOST or the default socket.
 	Host string
 
-	// MaxLog is how many bytes of each run's output are kept, the last ones; 0 is 100 MiB.
+	// MaxLog limits the stored output of each container, in bytes. The oldest output is dropped. 0 is 100 MiB.
 	MaxLog int64
 }
 
-// Driver runs containers. Make one with New.
+// Driver runs containers. Create one with New.
 type Driver struct {
 	opts  Options
 	locks driver.LockDir
 
-	calls  *client.Client // with a timeout: a hanging Engine must not hang us
-	stream *client.Client // without: for waits and logs, which take as long as a run does
+	calls  *client.Client // with a timeout, for a Docker Engine that hangs
+	stream *client.Client // without a timeout, for waits and logs, which take as long as the container runs
 
-	mu      sync.Mutex
-	network *networkInfo // nil until ensured
-	hostID  string
+	mu       sync.Mutex
+	network  *networkInfo // nil until it is ensured
+	runnerID string
 }
 
 type networkInfo struct {
-	id      string // containers are attached by it: names are not unique in Docker
+	id      string // containers are attached by id, because names are not unique in Docker
 	gateway netip.Addr
 }
 
 const (
 	labelPrefix    = "hutong."
 	labelNode      = labelPrefix + "node_id"
-	labelRun       = labelPrefix + "run"
-	labelStopped   = labelPrefix + "stopped" // marks what stands in for a run stopped before its start
+	labelContainer = labelPrefix + "container"
+	labelStopped   = labelPrefix + "stopped" // marks the placeholder of a container that was stopped before its start
+
 	requestTimeout = 2 * time.Minute
 )
 
 var _ driver.Driver = (*Driver)(nil)
 
-// New makes a Runner for containers. It does not talk to the Engine yet,
-// so it works while the Engine is down.
+// New returns a driver for Docker containers. It does not connect to Docker Engine, so it works while that is down.
 func New(opts Options) (*Driver, error) {
 	if opts.NodeID == "" {
-		return nil, driver.NonRetryablef("docker runner: the node id is missing")
+		return nil, driver.NonRetryablef("docker driver: the node id is missing")
 	}
 	if opts.Network == "" {
 		opts.Network = "hutong-" + strings.ToLower(opts.NodeID)
@@ -88,89 +88,106 @@ func New(opts Options) (*Driver, error) {
 	if opts.MaxLog == 0 {
 		opts.MaxLog = driver.DefaultMaxLog
 	}
-	d := &Driver{opts: opts, locks: driver.LockDir(filepath.Join(os.TempDir(), fmt.Sprintf("hutong-locks-%d", os.Geteuid())))}
+
+	locks := filepath.Join(os.TempDir(), fmt.Sprintf("hutong-locks-%d", os.Geteuid()))
+	d := &Driver{opts: opts, locks: driver.LockDir(locks)}
+
 	clientOpts := []client.Opt{client.FromEnv, client.WithAPIVersionNegotiation()}
 	if opts.Host != "" {
 		clientOpts = append(clientOpts, client.WithHost(opts.Host))
 	}
+
 	var err error
 	if d.stream, err = client.NewClientWithOpts(clientOpts...); err != nil {
-		return nil, fmt.Errorf("docker runner: %w", err)
+		return nil, fmt.Errorf("docker driver: %w", err)
 	}
-	if d.calls, err = client.NewClientWithOpts(append(clientOpts, client.WithTimeout(requestTimeout))...); err != nil {
-		return nil, fmt.Errorf("docker runner: %w", err)
+
+	clientOpts = append(clientOpts, client.WithTimeout(requestTimeout))
+	if d.calls, err = client.NewClientWithOpts(clientOpts...); err != nil {
+		return nil, fmt.Errorf("docker driver: %w", err)
 	}
+
 	return d, nil
 }
 
-// Close closes idle connections to the Engine. Runs go on.
+// Close closes idle connections to Docker Engine. Containers continue to run.
 func (d *Driver) Close() error {
 	return errors.Join(d.calls.Close(), d.stream.Close())
 }
 
-// Device is "docker".
+// Device returns "docker".
 func (d *Driver) Device() string { return "docker" }
 
-// RunnerID is the Docker Engine's id.
+// RunnerID returns the id of Docker Engine.
 func (d *Driver) RunnerID(ctx context.Context) (string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.hostID == "" {
+
+	if d.runnerID == "" {
 		info, err := d.calls.Info(ctx)
 		if err != nil {
-			return "", driver.WrapError("ask the Docker Engine for its id", "", classify(err))
+			return "", driver.WrapError("get the id of Docker Engine", "", classify(err))
 		}
-		d.hostID = info.ID
+		d.runnerID = info.ID
 	}
-	return d.hostID, nil
+
+	return d.runnerID, nil
 }
 
-// StorageRoot is the same for every container.
+// StorageRoot returns the same folder for every container.
 func (d *Driver) StorageRoot(string) string { return path.Join(driver.ContainerRoot, "storage") }
 
-// LogPath is a file system in memory that goes when the container ends. It counts
-// against the container's memory.
+// LogPath returns a file system in memory that is deleted when the container ends. It counts against the container's
+// memory.
 func (d *Driver) LogPath(string) string { return path.Join(driver.ContainerRoot, "logs") }
 
-// List tells the party's containers.
+// List returns the party's containers.
 func (d *Driver) List(ctx context.Context) ([]driver.Container, error) {
 	list, err := d.calls.ContainerList(ctx, container.ListOptions{
-		All:     true,
-		Filters: filters.NewArgs(filters.Arg("label", labelNode+"="+d.opts.NodeID), filters.Arg("label", labelRun)),
+		All: true,
+		Filters: filters.NewArgs(
+			filters.Arg("label", labelNode+"="+d.opts.NodeID),
+			filters.Arg("label", labelContainer),
+		),
 	})
 	if err != nil {
 		return nil, driver.WrapError("list containers", "", classify(err))
 	}
-	runs := make([]driver.Container, 0, len(list))
+
+	containers := make([]driver.Container, 0, len(list))
 	for _, c := range list {
-		run := driver.Container{
-			Name: c.Labels[labelRun], ID: c.ID, State: driver.Exited,
+		found := driver.Container{
+			Name: c.Labels[labelContainer], ID: c.ID, State: driver.Exited,
 			Labels: specLabels(c.Labels), CreatedAt: time.Unix(c.Created, 0).UTC(),
 		}
+
 		switch {
 		case c.Labels[labelStopped] != "":
 		case c.State == container.StateCreated:
-			run.State = driver.Created
+			found.State = driver.Created
 		case c.State == container.StateRunning || c.State == container.StatePaused:
-			run.State = driver.Running
+			found.State = driver.Running
 		}
-		runs = append(runs, run)
+
+		containers = append(containers, found)
 	}
-	return runs, nil
+
+	return containers, nil
 }
 
-// labels are the container's for the spec's; the party's own win.
+// labels returns the container's labels for a spec. The driver's own labels take precedence.
 func (d *Driver) labels(spec driver.Spec) map[string]string {
 	labels := map[string]string{}
 	for name, value := range spec.Labels {
 		labels[labelPrefix+name] = value
 	}
 	labels[labelNode] = d.opts.NodeID
-	labels[labelRun] = spec.Name
+	labels[labelContainer] = spec.Name
+
 	return labels
 }
 
-// specLabels are the labels that the spec had.
+// specLabels returns the labels of the spec from a container's labels.
 func specLabels(labels map[string]string) map[string]string {
 	spec := map[string]string{}
 	for name, value := range labels {
@@ -178,36 +195,41 @@ func specLabels(labels map[string]string) map[string]string {
 			spec[short] = value
 		}
 	}
-	maps.DeleteFunc(spec, func(name, _ string) bool { return isOwnLabel(labelPrefix + name) })
+	maps.DeleteFunc(spec, func(name, _ string) bool { return isReservedLabel(labelPrefix + name) })
+
 	return spec
 }
 
-func isOwnLabel(name string) bool {
-	return name == labelNode || name == labelRun || name == labelStopped
+func isReservedLabel(name string) bool {
+	return name == labelNode || name == labelContainer || name == labelStopped
 }
 
-// find inspects the run's container, which is there to stay.
+// find inspects the container, and returns ErrNotFound if it is being removed.
 func (d *Driver) find(ctx context.Context, name, ref string) (container.InspectResponse, error) {
-	c, err := d.inspectOurs(ctx, name, ref)
+	c, err := d.inspectOwned(ctx, name, ref)
 	if err == nil && (c.State.Status == container.StateRemoving || c.State.Dead) {
 		err = fmt.Errorf("the container is being removed: %w", driver.ErrNotFound)
 	}
+
 	return c, err
 }
 
-// inspectOurs inspects the run's container, by its name or id, and makes sure that it is ours.
-func (d *Driver) inspectOurs(ctx context.Context, name, ref string) (container.InspectResponse, error) {
+// inspectOwned inspects the container, by its name or id, and verifies that the party owns it.
+func (d *Driver) inspectOwned(ctx context.Context, name, ref string) (container.InspectResponse, error) {
 	c, err := d.calls.ContainerInspect(ctx, ref)
 	if err != nil {
 		return c, classify(err)
 	}
-	if c.Config.Labels[labelNode] != d.opts.NodeID || c.Config.Labels[labelRun] != name {
-		return c, driver.NonRetryablef("the container %q was not made by Hutong for node %s; rename or remove it", ref, d.opts.NodeID)
+
+	if c.Config.Labels[labelNode] != d.opts.NodeID || c.Config.Labels[labelContainer] != name {
+		return c, driver.NonRetryablef("the container %q was not created by Hutong for node %s; rename or remove it",
+			ref, d.opts.NodeID)
 	}
+
 	return c, nil
 }
 
-// classify sorts an error of the Docker API.
+// classify maps an error of the Docker API to ErrNotFound or a non-retryable error.
 func classify(err error) error {
 	switch {
 	case err == nil:
@@ -217,5 +239,6 @@ func classify(err error) error {
 	case cerrdefs.IsInvalidArgument(err):
 		return driver.NonRetryable(err)
 	}
+
 	return err
 }

@@ -215,7 +215,7 @@ func TestDockerLimits(t *testing.T) {
 	exit := drivertest.End(t, ctx, d.Driver, spec.Name)
 	require.Equal(t, 137, exit.Code)
 	require.True(t, exit.OOMKilled)
-	require.Equal(t, "out of memory: the limit is 33554432 bytes", exit.Reason)
+	require.Equal(t, "out of memory: the limit is 32 MiB", exit.Reason)
 
 	c, err := dockerClient(t).ContainerInspect(ctx, spec.Name)
 	require.NoError(t, err)
@@ -246,7 +246,7 @@ func TestDockerForeignContainer(t *testing.T) {
 		"create": createErr, "wait": waitErr, "start": d.Driver.Start(ctx, spec.Name), "stop": d.Driver.Stop(ctx, spec.Name, 0),
 		"logs": d.Driver.Logs(ctx, spec.Name, false, io.Discard), "remove": d.Driver.Remove(ctx, spec.Name),
 	} {
-		require.ErrorContains(t, err, "was not made by Hutong", what)
+		require.ErrorContains(t, err, "was not created by Hutong", what)
 		require.True(t, driver.IsNonRetryable(err), what)
 	}
 	runs, err := d.Driver.List(ctx)
@@ -271,9 +271,9 @@ func TestDockerUnreachable(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
-// TestDockerComesBack cuts all connections to the Engine while a run is waited
+// TestDockerReconnects cuts all connections to the Engine while a run is waited
 // for and its log followed, as a restart of the Engine does.
-func TestDockerComesBack(t *testing.T) {
+func TestDockerReconnects(t *testing.T) {
 	t.Parallel()
 	d := newFixture(t)
 	ctx := t.Context()

@@ -21,58 +21,78 @@ func (d *Driver) start(ctx context.Context, name string) error {
 	if err := driver.CheckName(name); err != nil {
 		return err
 	}
-	// The Engine starts an ended container again when asked to, so nobody may
-	// start it between our look and our start.
+
+	// Docker Engine also starts an ended container. The lock keeps others from starting it between inspection and
+	// start.
 	unlock, err := d.locks.Lock(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+
 	c, err := d.find(ctx, name, name)
 	if err != nil {
 		return err
 	}
-	if exit, ended := exitOf(c); ended && exit.StartedAt.IsZero() && !stoppedBeforeStart(c) {
+
+	if exit, ended := exitOf(c); ended && exit.StartedAt.IsZero() && !isStoppedBeforeStart(c) {
 		return driver.NonRetryable(errors.New(exit.Reason))
 	} else if ended || c.State.Running {
 		return nil
 	}
-	// Not interrupted, since the Engine would go on without us and the lock
-	// would be given back too early. The client has a timeout.
+
+	// The request must not be cancelled: Docker Engine would continue with it, and the lock would be released too
+	// early. The client has a timeout.
 	err = d.calls.ContainerStart(context.WithoutCancel(ctx), c.ID, container.StartOptions{})
 	if err == nil {
 		return nil
 	}
-	if programMissing(err.Error()) {
-		return driver.NonRetryablef("%s", driver.StartFailureReason(cleanStartError(err.Error())))
+
+	return d.startError(ctx, c.ID, err)
+}
+
+// startError classifies the error of a start. If the network is missing it removes the container.
+func (d *Driver) startError(ctx context.Context, id string, err error) error {
+	if isProgramFault(err.Error()) {
+		return driver.NonRetryablef("%s", driver.StartFailureReason(trimStartError(err.Error())))
 	}
+
 	if !d.opts.HostNetwork && networkMissing.MatchString(err.Error()) {
-		// Removed under our feet. The container never ran; the next attempt makes
-		// it anew, on a new network.
+		// The network was removed after the container was created. The container never ran. The next attempt creates
+		// both again.
 		d.forgetNetwork()
-		if removed := d.calls.ContainerRemove(context.WithoutCancel(ctx), c.ID, container.RemoveOptions{RemoveVolumes: true}); removed != nil {
-			return errors.Join(err, removed)
+
+		options := container.RemoveOptions{RemoveVolumes: true}
+		if removeErr := d.calls.ContainerRemove(context.WithoutCancel(ctx), id, options); removeErr != nil {
+			return errors.Join(err, removeErr)
 		}
+
 		return fmt.Errorf("%w: %w", err, driver.ErrCreateAgain)
 	}
+
 	if cause := classify(err); !errors.Is(cause, driver.ErrNotFound) {
 		return cause
 	}
-	return err // the Engine says "not found" of more than containers
+
+	return err // Docker Engine returns "not found" also for other things than containers
 }
 
 var networkMissing = regexp.MustCompile(`network \S+ not found`)
 
-// The words of the container runtime for a program that cannot be started as
-// it is; there are no codes for it.
-var programFault = regexp.MustCompile(`exec:? (["/]|user process).*(executable file not found|no such file or directory|not a directory|is a directory|permission denied|exec format error|argument list too long)`)
+// programFault matches the container runtime's messages about a program that cannot be started. There are no codes.
+var programFault = regexp.MustCompile(`exec:? (["/]|user process).*(executable file not found` +
+	`|no such file or directory|not a directory|is a directory|permission denied|exec format error` +
+	`|argument list too long)`)
 
-func programMissing(message string) bool { return programFault.MatchString(message) }
+func isProgramFault(message string) bool { return programFault.MatchString(message) }
 
-var runtimeNoise = regexp.MustCompile(`^(Error response from daemon: )?((failed to create (task|shim)[^:]*|OCI runtime create failed|runc create failed|container_linux\.go:\d+|unable to start container process|error during container init): )*(starting container process caused: )?`)
+var runtimeNoise = regexp.MustCompile(`^(Error response from daemon: )?` +
+	`((failed to create (task|shim)[^:]*|OCI runtime create failed|runc create failed|container_linux\.go:\d+` +
+	`|unable to start container process|error during container init): )*(starting container process caused: )?`)
 
-// cleanStartError leaves of the runtime's message the part about the program.
-func cleanStartError(message string) string {
+// trimStartError reduces the runtime's message to the part about the program.
+func trimStartError(message string) string {
 	message = runtimeNoise.ReplaceAllString(message, "")
+
 	return strings.TrimSuffix(strings.TrimSpace(message), ": unknown")
 }

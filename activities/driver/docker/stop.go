@@ -11,13 +11,14 @@ import (
 	"hutong/activities/driver"
 )
 
-// Stop stops the container. A program that does not handle SIGTERM is not ended by it when it
-// is a container's first process, and lives for the whole grace period.
+// Stop stops the container. As the first process of a container, a program without a handler of SIGTERM ignores it and
+// runs for the whole grace period.
 func (d *Driver) Stop(ctx context.Context, name string, grace time.Duration) error {
 	err := d.stop(ctx, name, grace)
 	if errors.Is(err, driver.ErrNotFound) {
 		return nil
 	}
+
 	return driver.WrapError("stop", name, err)
 }
 
@@ -25,14 +26,17 @@ func (d *Driver) stop(ctx context.Context, name string, grace time.Duration) err
 	if err := driver.CheckName(name); err != nil {
 		return err
 	}
-	running, err := d.forbidStart(ctx, name)
+
+	running, err := d.preventStart(ctx, name)
 	if err != nil || !running {
 		return err
 	}
+
 	if grace > 0 {
 		if err := d.signal(ctx, name, "SIGTERM"); err != nil {
 			return err
 		}
+
 		waitCtx, cancel := context.WithTimeout(ctx, grace)
 		_, err := d.Wait(waitCtx, name)
 		cancel()
@@ -40,48 +44,54 @@ func (d *Driver) stop(ctx context.Context, name string, grace time.Duration) err
 			return err
 		}
 	}
+
 	if err := d.signal(ctx, name, "SIGKILL"); err != nil {
 		return err
 	}
 	_, err = d.Wait(ctx, name)
+
 	return err
 }
 
-// signal sends a signal; that the container has ended meanwhile is no error.
+// signal sends a signal. It ignores that the container has ended in the meantime.
 func (d *Driver) signal(ctx context.Context, name, signal string) error {
 	err := d.calls.ContainerKill(ctx, name, signal)
 	if cerrdefs.IsConflict(err) {
 		return nil
 	}
+
 	return classify(err)
 }
 
-// forbidStart makes sure that a container that was never started never will be,
-// and says whether it runs.
+// preventStart ensures that a container that was never started cannot start later, and reports whether it runs.
 //
-// Docker can neither mark a container nor refuse a start, so another container
-// takes the name of this one: made for nothing but to carry the label.
-func (d *Driver) forbidStart(ctx context.Context, name string) (running bool, err error) {
+// Docker Engine can neither label an existing container nor refuse a start. So a placeholder container, created only
+// to carry the label, replaces this one under its name.
+func (d *Driver) preventStart(ctx context.Context, name string) (running bool, err error) {
 	unlock, err := d.locks.Lock(ctx, name)
 	if err != nil {
 		return false, err
 	}
 	defer unlock()
+
 	marker := name + markerSuffix
 	c, err := d.find(ctx, name, name)
 	if errors.Is(err, driver.ErrNotFound) {
-		// A stop that died half-way may have left the marker under its first name.
+		// An interrupted stop may have left the placeholder under its first name.
 		if c, err = d.find(ctx, name, marker); err != nil {
 			return false, err
 		}
+
 		return false, classify(d.calls.ContainerRename(ctx, c.ID, name))
 	}
 	if err != nil {
 		return false, err
 	}
+
 	if _, ended := exitOf(c); ended || c.State.Running {
 		return !ended, nil
 	}
+
 	labels := d.labels(driver.Spec{Name: name, Labels: specLabels(c.Config.Labels)})
 	labels[labelStopped] = "true"
 	_, err = d.calls.ContainerCreate(ctx,
@@ -90,14 +100,15 @@ func (d *Driver) forbidStart(ctx context.Context, name string) (running bool, er
 	if err != nil && !cerrdefs.IsConflict(err) {
 		return false, classify(err)
 	}
+
 	if err := d.removeByID(ctx, c.ID); err != nil {
 		return false, err
 	}
+
 	return false, classify(d.calls.ContainerRename(ctx, marker, name))
 }
 
-// markerSuffix makes the marker's name until the run's is free. Create refuses
-// names that end in it.
+// markerSuffix ends the placeholder's name until the container's name is free. Create refuses names that end in it.
 const markerSuffix = ".stopped-before-start"
 
 // Remove removes the container.
@@ -109,15 +120,17 @@ func (d *Driver) remove(ctx context.Context, name string) error {
 	if err := driver.CheckName(name); err != nil {
 		return err
 	}
+
 	unlock, err := d.locks.Lock(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	// The name of what is being removed is free only when it is gone, so that is waited for, too.
-	c, err := d.inspectOurs(ctx, name, name)
+
+	// A container that is already being removed keeps its name until it is gone, so this waits for it, too.
+	c, err := d.inspectOwned(ctx, name, name)
 	if errors.Is(err, driver.ErrNotFound) {
-		c, err = d.inspectOurs(ctx, name, name+markerSuffix)
+		c, err = d.inspectOwned(ctx, name, name+markerSuffix)
 	}
 	if errors.Is(err, driver.ErrNotFound) {
 		return nil
@@ -125,6 +138,7 @@ func (d *Driver) remove(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+
 	return d.removeByID(ctx, c.ID)
 }
 
@@ -138,7 +152,8 @@ func (d *Driver) removeByID(ctx context.Context, id string) error {
 		case !cerrdefs.IsConflict(err):
 			return classify(err)
 		}
-		// Somebody else is at it. Ask until it is done.
+
+		// Another request already removes it. Repeat until it is gone.
 		if err := driver.Sleep(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}

@@ -2,7 +2,6 @@ package docker
 
 import (
 	"context"
-
 	"fmt"
 	"log/slog"
 	"time"
@@ -15,11 +14,16 @@ import (
 )
 
 const (
-	// lookCreated is how often a container that does not run yet is looked at,
-	// since the Engine tells nobody when it fails to start.
-	lookCreated = 250 * time.Millisecond
-	// oomPatience is how long a container that was killed is asked whether its limit of memory was why.
-	oomPatience = 2 * time.Second
+	// pollCreated is the polling interval of a container that does not run yet. Docker Engine sends no event when a
+	// start fails.
+	pollCreated = 250 * time.Millisecond
+
+	// oomDelay is how long to poll a killed container for the report that it exceeded its memory limit.
+	oomDelay = 2 * time.Second
+
+	// unseenCode is the exit code that Docker Engine records if it did not observe the end, for example after a
+	// reboot.
+	unseenCode = 255
 )
 
 // Wait waits for the container's end.
@@ -27,14 +31,18 @@ func (d *Driver) Wait(ctx context.Context, name string) (driver.Exit, error) {
 	if err := driver.CheckName(name); err != nil {
 		return driver.Exit{}, driver.WrapError("wait for", name, err)
 	}
+
 	for delay := driver.MinReconnectDelay; ; delay = min(2*delay, driver.MaxReconnectDelay) {
 		exit, err := d.waitOnce(ctx, name)
 		if err == nil || !driver.ShouldReconnect(ctx, err) {
 			return exit, driver.WrapError("wait for", name, err)
 		}
+
 		if delay == driver.MinReconnectDelay {
-			slog.WarnContext(ctx, "lost the Docker Engine while waiting for a container; trying until it is back", "run", name, "node_id", d.opts.NodeID, "error", err)
+			slog.WarnContext(ctx, "lost the connection to Docker Engine while waiting for a container; reconnecting",
+				"container", name, "node_id", d.opts.NodeID, "error", err)
 		}
+
 		if err := driver.Sleep(ctx, delay); err != nil {
 			return driver.Exit{}, driver.WrapError("wait for", name, err)
 		}
@@ -43,13 +51,15 @@ func (d *Driver) Wait(ctx context.Context, name string) (driver.Exit, error) {
 
 func (d *Driver) waitOnce(ctx context.Context, name string) (driver.Exit, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	// Asking before looking leaves no gap through which the end could slip.
+
+	// The wait is requested before the inspection, so that an end between the two is not missed.
 	ended, failed := d.stream.ContainerWait(ctx, name, container.WaitConditionNextExit)
 	answered := false
 	defer func() {
 		cancel()
+
 		if !answered {
-			// The client's goroutine must get rid of the answer that nobody wants any more.
+			// The client's goroutine blocks until somebody receives its answer.
 			go func() {
 				select {
 				case <-ended:
@@ -58,34 +68,40 @@ func (d *Driver) waitOnce(ctx context.Context, name string) (driver.Exit, error)
 			}()
 		}
 	}()
-	patience := oomPatience
+
+	oomLeft := oomDelay
 	for {
 		c, err := d.find(ctx, name, name)
 		if err != nil {
 			return driver.Exit{}, err
 		}
+
 		if exit, ok := exitOf(c); ok {
-			// That memory was the reason can reach the Engine after the end itself.
-			if exit.Code != 128+9 || exit.OOMKilled || c.HostConfig.Memory == 0 || patience <= 0 {
+			// The report of an exceeded memory limit can reach Docker Engine after the end itself.
+			if exit.Code != 128+9 || exit.OOMKilled || c.HostConfig.Memory == 0 || oomLeft <= 0 {
 				return exit, nil
 			}
-			patience -= lookCreated
+			oomLeft -= pollCreated
 		}
-		look := driver.PollRunning
+
+		interval := driver.PollRunning
 		if !c.State.Running || answered {
-			look = lookCreated
+			interval = pollCreated
 		}
-		timer := time.NewTimer(look)
+
+		timer := time.NewTimer(interval)
 		select {
 		case <-ended:
-			// Another round finds the end, or an Engine that still has to write it down.
+			// The next inspection returns the end, unless Docker Engine has not recorded it yet.
 			answered, ended = true, nil
 		case err := <-failed:
 			answered = true
 			timer.Stop()
+
 			if cerrdefs.IsNotFound(err) {
 				return driver.Exit{}, classify(err)
 			}
+
 			return driver.Exit{}, fmt.Errorf("wait: %w", err)
 		case <-timer.C:
 		}
@@ -93,65 +109,75 @@ func (d *Driver) waitOnce(ctx context.Context, name string) (driver.Exit, error)
 	}
 }
 
-// exitOf tells how the container ended, if it did.
+// exitOf returns how the container ended, and false if it has not ended.
 func exitOf(c container.InspectResponse) (driver.Exit, bool) {
 	s := c.State
-	exit := driver.Exit{Code: s.ExitCode, OOMKilled: s.OOMKilled, StartedAt: parseTime(s.StartedAt), FinishedAt: parseTime(s.FinishedAt)}
+	exit := driver.Exit{
+		Code: s.ExitCode, OOMKilled: s.OOMKilled,
+		StartedAt: parseTime(s.StartedAt), FinishedAt: parseTime(s.FinishedAt),
+	}
+
 	switch {
-	case stoppedBeforeStart(c):
+	case isStoppedBeforeStart(c):
 		exit.Code, exit.Reason = driver.StoppedExitCode, driver.ReasonStoppedBeforeStart
 		exit.FinishedAt = parseTime(c.Created)
+
 		return exit, true
 	case s.Running || s.Paused || s.Restarting:
 		return driver.Exit{}, false
 	case exit.StartedAt.IsZero():
-		if !programMissing(s.Error) {
-			return driver.Exit{}, false // never started; if that was tried, it can be tried again
+		if !isProgramFault(s.Error) {
+			return driver.Exit{}, false // never started; a failed start can be retried
 		}
+
 		if exit.Code == 0 {
-			exit.Code = 127
+			exit.Code = driver.NotStartedExitCode
 		}
-		exit.Reason = driver.StartFailureReason(cleanStartError(s.Error))
+		exit.Reason = driver.StartFailureReason(trimStartError(s.Error))
+
 		return exit, true
 	}
+
 	if exit.FinishedAt.Before(exit.StartedAt) {
-		// The Engine's clock readings: it notes the start when it hears of it.
+		// Docker Engine records the start when it is notified of it, which can be after the end.
 		exit.FinishedAt = exit.StartedAt
 	}
+
 	exit.Reason = driver.ExitReason(exit.Code)
-	exit.Killed = driver.IsKillCode(exit.Code) && !s.OOMKilled || exit.Code == codeUnseen && exit.StartedAt.Before(bootTime())
+	exit.Killed = driver.IsKillCode(exit.Code) && !s.OOMKilled ||
+		exit.Code == unseenCode && exit.StartedAt.Before(bootTime())
+
 	if s.OOMKilled && exit.Code != 0 {
-		exit.Reason = "out of memory"
-		if limit := c.HostConfig.Memory; limit > 0 {
-			exit.Reason = fmt.Sprintf("out of memory: the limit is %d bytes", limit)
-		}
+		exit.Reason = driver.OutOfMemoryReason(c.HostConfig.Memory)
 	}
 	if s.Error != "" && exit.Code != 0 {
 		exit.Reason += ": " + s.Error
 	}
+
 	return exit, true
 }
 
-// parseTime reads the Engine's times; year 1 is its word for never.
+// parseTime parses Docker Engine's times. Year 1 means never.
 func parseTime(s string) time.Time {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil || t.Year() <= 1 {
 		return time.Time{}
 	}
+
 	return t.UTC()
 }
 
-func stoppedBeforeStart(c container.InspectResponse) bool { return c.Config.Labels[labelStopped] != "" }
+func isStoppedBeforeStart(c container.InspectResponse) bool {
+	return c.Config.Labels[labelStopped] != ""
+}
 
-// codeUnseen is what Docker writes down for a container whose end it did not see, such as one that a reboot ended.
-const codeUnseen = 255
-
-// bootTime is when this machine began to run, at the latest.
+// bootTime returns a time at or shortly before the boot of this machine.
 func bootTime() time.Time {
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
 		return time.Time{}
 	}
-	// Clocks are set while a machine runs.
+
+	// The margin is for clocks that are set while the machine runs.
 	return time.Now().Add(-time.Duration(info.Uptime)*time.Second - 30*time.Second)
 }

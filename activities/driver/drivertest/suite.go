@@ -198,7 +198,7 @@ func testInvalidSpec(t *testing.T, ctx context.Context, d Fixture) {
 		"within": func(s *driver.Spec) {
 			s.Mounts = []driver.Mount{{Source: "/tmp", Target: "a"}, {Source: "/tmp", Target: "a/b"}}
 		},
-		"does not exist|no such file|can't see the files": func(s *driver.Spec) { s.Mounts = []driver.Mount{{Source: "/not/there", Target: "a"}} },
+		"does not exist|no such file|cannot access the files": func(s *driver.Spec) { s.Mounts = []driver.Mount{{Source: "/not/there", Target: "a"}} },
 		"cores": func(s *driver.Spec) { s.Resources.CPU = -1 },
 	} {
 		spec := d.Spec("exit", "0")

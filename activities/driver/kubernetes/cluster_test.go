@@ -28,28 +28,29 @@ import (
 	"hutong/activities/driver/kubernetes"
 )
 
-// The control plane that the tests share, begun by the first that needs it; it ends with the test binary's pipe to it.
+// k8s is the control plane that the tests share. The first test that needs it starts it. It exits when the test binary
+// closes its pipe.
 var k8s struct {
 	once       sync.Once
 	err        error
 	kubeconfig string
 	admin      *clientset.Clientset
-	node       *k8sNode
+	node       *fakeNode
 	stop       func()
 }
 
-// needK8s skips, or starts the control plane.
+// needK8s starts the control plane, or skips the test.
 func needK8s(t *testing.T) {
 	program := os.Getenv("HUTONG_TEST_K8S")
 	if program == "" {
-		t.Skip("HUTONG_TEST_K8S names no control plane: make test-k8s")
+		t.Skip("HUTONG_TEST_K8S names no control plane; run make test-k8s")
 	}
 	k8s.once.Do(func() { k8s.err = startK8s(program) })
 	require.NoError(t, k8s.err)
 }
 
 func startK8s(program string) error {
-	dir, err := os.MkdirTemp("", "runner-k8s-")
+	dir, err := os.MkdirTemp("", "driver-k8s-")
 	if err != nil {
 		return err
 	}
@@ -97,7 +98,7 @@ func startK8s(program string) error {
 	return err
 }
 
-// k8sNamespace makes a namespace with what the manifest gives to a party, and a kubeconfig of that party.
+// k8sNamespace creates a namespace with the objects of the manifest for a party, and a kubeconfig of that party.
 func k8sNamespace(t *testing.T) (kubeconfig, namespace string) {
 	needK8s(t)
 	ctx := t.Context()
@@ -105,8 +106,8 @@ func k8sNamespace(t *testing.T) (kubeconfig, namespace string) {
 	manifest, err := os.ReadFile("../../../deploy/kubernetes/rbac.yaml")
 	require.NoError(t, err)
 	documents := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(manifest), 4096)
-	made := 0
-	for ; ; made++ {
+	created := 0
+	for ; ; created++ {
 		var raw map[string]any
 		err := documents.Decode(&raw)
 		if err == io.EOF {
@@ -115,8 +116,8 @@ func k8sNamespace(t *testing.T) (kubeconfig, namespace string) {
 		require.NoError(t, err)
 		createManifest(t, ctx, raw, namespace)
 	}
-	require.Equal(t, 6, made)
-	// Made here since its controller does not run.
+	require.Equal(t, 6, created)
+	// Its controller does not run here.
 	_, err = k8s.admin.CoreV1().ServiceAccounts(namespace).Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}, metav1.CreateOptions{})
 	require.NoError(t, err)
 	config, err := clientcmd.LoadFromFile(k8s.kubeconfig)
@@ -167,7 +168,7 @@ func createManifest(t *testing.T, ctx context.Context, raw map[string]any, names
 		o.Name, o.RoleRef.Name, o.Subjects[0].Namespace = o.Name+"-"+namespace, o.RoleRef.Name+"-"+namespace, namespace
 		_, err = k8s.admin.RbacV1().ClusterRoleBindings().Create(ctx, &o, metav1.CreateOptions{})
 	default:
-		t.Fatalf("the manifest holds a %v", kind)
+		t.Fatalf("the manifest contains an unexpected %v", kind)
 	}
 	require.NoError(t, err)
 }
@@ -190,7 +191,7 @@ func newFixture(t *testing.T) drivertest.Fixture {
 	return drivertest.Fixture{
 		Driver: drivertest.RemoveAllAfter(t, another(t)), Another: another, Kubernetes: true,
 		Spec: func(args ...string) driver.Spec {
-			return driver.Spec{Name: "Test_1.of-" + rand.Text(), Image: k8sImage, Command: append([]string{"/prog"}, args...)}
+			return driver.Spec{Name: "Test_1.of-" + rand.Text(), Image: progImage, Command: append([]string{"/prog"}, args...)}
 		},
 		MakeUnstartable: func(spec *driver.Spec) { spec.Command = []string{"/not there"} },
 

@@ -1,7 +1,6 @@
 package kubernetes
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -12,150 +11,200 @@ import (
 	"hutong/activities/driver"
 )
 
-// notStarted tells whether it ended since its program could not be started.
-func notStarted(e driver.Exit) bool {
+// isStartFailure reports whether the container ended because its program could not be started.
+func isStartFailure(e driver.Exit) bool {
 	return e.StartedAt.IsZero() && (e.Code == driver.NotStartedExitCode || e.Code == driver.NotExecutableExitCode)
 }
 
-// endOf tells how a run ended, if it did; whether its Job must be suspended for it, lest it goes on or begins after all; and
-// when time alone may change the answer.
-func (k *Driver) endOf(s jobState, now time.Time) (exit driver.Exit, ended, suspend bool, wake time.Duration) {
+// progress is the result of one inspection of a container.
+type progress struct {
+	ended bool
+	exit  driver.Exit // if ended
+
+	// suspend means that the Job must be suspended, so that an ended container does not continue or start later.
+	suspend bool
+
+	// recheck is when to inspect the container again even without an event. 0 means not soon.
+	recheck time.Duration
+}
+
+// inspect determines from the cluster's objects whether and how a container ended.
+func (k *Driver) inspect(s jobState, now time.Time) progress {
 	pod := s.pod()
 	if pod == nil {
-		exit = driver.Exit{FinishedAt: now.UTC(), StartedAt: startOf(s.job)}
-		switch finished(s.job) {
-		case batchv1.JobComplete:
-			return exit, true, false, 0
-		case batchv1.JobFailed:
-			exit.Code, exit.Killed, exit.Reason = driver.UnknownExitCode, true, "its pod was deleted from the cluster, and nobody saw how it ended"
-			return exit, true, false, 0
-		}
-		return exit, false, false, 0 // suspended, or about to have one
+		return inspectWithoutPod(s.job, now)
 	}
+
 	status := containerStatus(pod)
-	exit = driver.Exit{FinishedAt: now.UTC()}
+	exit := driver.Exit{FinishedAt: now.UTC()}
 	if status != nil && status.State.Running != nil {
 		exit.StartedAt = status.State.Running.StartedAt.UTC()
 	}
-	lost := func(reason string) (driver.Exit, bool, bool, time.Duration) {
+	lost := func(reason string) progress {
 		exit.Code, exit.Killed, exit.Reason = 128+9, true, reason+podReason(pod)
-		return exit, true, true, 0
+		return progress{ended: true, exit: exit, suspend: true}
 	}
+
 	switch {
 	case status != nil && status.State.Terminated != nil:
-		return terminated(pod, status.State.Terminated), true, false, 0
+		return progress{ended: true, exit: terminated(pod, status.State.Terminated)}
 	case pod.Status.Phase == corev1.PodFailed:
-		if pod.Status.Reason == "Evicted" && !disrupted(pod) { // for what it used itself, beyond its limit
+		if isEvictedForOwnUse(pod) {
 			exit.Code, exit.Reason = 128+9, "evicted"+podReason(pod)
-			return exit, true, false, 0
+			return progress{ended: true, exit: exit}
 		}
+
 		return lost("its pod failed")
 	case s.gone[pod.UID]:
 		return lost("its pod was deleted")
 	case pod.DeletionTimestamp != nil && pod.Spec.NodeName == "":
-		exit.Code, exit.Killed, exit.Reason = driver.StoppedExitCode, true, "its pod was deleted before a node took it"
-		return exit, true, true, 0
+		exit.Code, exit.Killed = driver.StoppedExitCode, true
+		exit.Reason = "its pod was deleted before it was scheduled to a node"
+		return progress{ended: true, exit: exit, suspend: true}
 	case pod.DeletionTimestamp != nil:
-		if left := pod.DeletionTimestamp.Add(k.opts.LostPatience).Sub(now); left > 0 {
-			return exit, false, false, left
+		if left := pod.DeletionTimestamp.Add(k.opts.LostTimeout).Sub(now); left > 0 {
+			return progress{recheck: left}
 		}
-		return lost("its node " + pod.Spec.NodeName + " does not answer")
+
+		return lost("its node " + pod.Spec.NodeName + " does not respond")
 	case status == nil || status.State.Waiting == nil:
-		return exit, false, false, 0
+		return progress{}
 	}
-	failure, patience := startTrouble(*status.State.Waiting, k.opts.PullPatience)
+
+	failure, timeout := startProblem(*status.State.Waiting, k.opts.PullTimeout)
 	if failure == "" {
-		return exit, false, false, 0
+		return progress{}
 	}
-	if left := pod.CreationTimestamp.Add(patience).Sub(now); left > 0 {
-		return exit, false, false, left
+	if left := pod.CreationTimestamp.Add(timeout).Sub(now); left > 0 {
+		return progress{recheck: left}
 	}
 	exit.Code, exit.Reason = driver.NotStartedExitCode, driver.StartFailureReason(failure)
-	return exit, true, true, 0
+
+	return progress{ended: true, exit: exit, suspend: true}
 }
 
-// startTrouble puts into words why a container waits, if that won't end by itself, and how long it is still given.
-func startTrouble(w corev1.ContainerStateWaiting, pull time.Duration) (failure string, patience time.Duration) {
+// inspectWithoutPod determines it from a Job that has no pod.
+func inspectWithoutPod(job *batchv1.Job, now time.Time) progress {
+	exit := driver.Exit{FinishedAt: now.UTC(), StartedAt: startTime(job)}
+
+	switch endCondition(job) {
+	case batchv1.JobComplete:
+		return progress{ended: true, exit: exit}
+	case batchv1.JobFailed:
+		exit.Code, exit.Killed = driver.UnknownExitCode, true
+		exit.Reason = "its pod was deleted from the cluster before its end was observed"
+		return progress{ended: true, exit: exit}
+	}
+
+	return progress{} // suspended, or about to get a pod
+}
+
+// startProblem returns why a container waits if it cannot recover without help, and how long to tolerate that.
+func startProblem(w corev1.ContainerStateWaiting, pull time.Duration) (failure string, timeout time.Duration) {
 	switch w.Reason {
 	case "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "SignatureValidationFailed":
-		return "its image is of no use: " + w.Reason + ": " + w.Message, 0
+		return "its image is unusable: " + w.Reason + ": " + w.Message, 0
 	case "ErrImagePull", "ImagePullBackOff", "RegistryUnavailable":
-		return "its image can't be pulled: " + w.Reason + ": " + w.Message, pull
+		return "its image cannot be pulled: " + w.Reason + ": " + w.Message, pull
 	case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
 		return w.Reason + ": " + w.Message, pull
 	}
+
 	return "", 0
 }
 
+// terminated returns the exit of a pod's terminated container.
 func terminated(pod *corev1.Pod, t *corev1.ContainerStateTerminated) driver.Exit {
-	exit := driver.Exit{Code: int(t.ExitCode), StartedAt: t.StartedAt.UTC(), FinishedAt: t.FinishedAt.UTC(), Reason: driver.ExitReason(int(t.ExitCode))}
+	exit := driver.Exit{
+		Code: int(t.ExitCode), StartedAt: t.StartedAt.UTC(), FinishedAt: t.FinishedAt.UTC(),
+		Reason: driver.ExitReason(int(t.ExitCode)),
+	}
 	if t.StartedAt.Unix() <= 0 {
 		exit.StartedAt = time.Time{}
 	}
 	if exit.FinishedAt.Before(exit.StartedAt) {
 		exit.FinishedAt = exit.StartedAt
 	}
+
 	switch t.Reason {
 	case "StartError", "ContainerCannotRun":
-		// The code is the container runtime's own, 128 of most.
-		return driver.Exit{Code: driver.NotStartedExitCode, Reason: driver.StartFailureReason(t.Message), FinishedAt: exit.FinishedAt}
-	case "OOMKilled":
-		exit.OOMKilled, exit.Reason = true, "out of memory"
-		if limit := pod.Spec.Containers[0].Resources.Limits.Memory(); !limit.IsZero() {
-			exit.Reason = fmt.Sprintf("out of memory: the limit is %d bytes", limit.Value())
+		// The code is the container runtime's own, usually 128.
+		return driver.Exit{
+			Code: driver.NotStartedExitCode, Reason: driver.StartFailureReason(t.Message), FinishedAt: exit.FinishedAt,
 		}
+	case "OOMKilled":
+		exit.OOMKilled = true
+		exit.Reason = driver.OutOfMemoryReason(pod.Spec.Containers[0].Resources.Limits.Memory().Value())
 		return exit
 	}
-	if pod.Status.Reason == "Evicted" && !disrupted(pod) {
+
+	if isEvictedForOwnUse(pod) {
 		exit.Reason = "evicted" + podReason(pod)
 		return exit
 	}
-	exit.Killed = driver.IsKillCode(exit.Code) || exit.Code != 0 && disrupted(pod) || t.Reason == "ContainerStatusUnknown"
+
+	exit.Killed = driver.IsKillCode(exit.Code) || exit.Code != 0 && disruption(pod) != nil ||
+		t.Reason == "ContainerStatusUnknown"
 	if exit.Code != 0 {
 		exit.Reason += podReason(pod)
 	}
+
 	return exit
 }
 
-// disrupted tells whether the cluster ended a pod for reasons of its own: preemption, a drain, a lost node, a node short of something.
-func disrupted(pod *corev1.Pod) bool {
-	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue
-	})
+// isEvictedForOwnUse reports whether the pod was evicted because it exceeded its own limits.
+func isEvictedForOwnUse(pod *corev1.Pod) bool {
+	return pod.Status.Reason == "Evicted" && disruption(pod) == nil
 }
 
-// podReason is what the cluster says of a pod's end, to stand behind other words.
+// disruption returns the condition with which the cluster ended a pod for a reason outside the pod, such as preemption,
+// a drain, a lost node or a node under resource pressure. It returns nil if there is none.
+func disruption(pod *corev1.Pod) *corev1.PodCondition {
+	i := slices.IndexFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue
+	})
+	if i < 0 {
+		return nil
+	}
+
+	return &pod.Status.Conditions[i]
+}
+
+// podReason returns the cluster's reason for a pod's end, as a suffix of a message.
 func podReason(pod *corev1.Pod) string {
-	var words []string
-	for _, word := range []string{pod.Status.Reason, pod.Status.Message} {
-		if word != "" {
-			words = append(words, word)
+	var parts []string
+	for _, part := range []string{pod.Status.Reason, pod.Status.Message} {
+		if part != "" {
+			parts = append(parts, part)
 		}
 	}
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue && pod.Status.Reason == "" {
-			words = append(words, c.Reason, c.Message)
-		}
+
+	if c := disruption(pod); c != nil && pod.Status.Reason == "" {
+		parts = append(parts, c.Reason, c.Message)
 	}
-	if len(words) == 0 {
+
+	if len(parts) == 0 {
 		return ""
 	}
-	return ": " + strings.Join(words, ": ")
+
+	return ": " + strings.Join(parts, ": ")
 }
 
 func containerStatus(pod *corev1.Pod) *corev1.ContainerStatus {
 	for i := range pod.Status.ContainerStatuses {
-		if pod.Status.ContainerStatuses[i].Name == k8sContainer {
+		if pod.Status.ContainerStatuses[i].Name == containerName {
 			return &pod.Status.ContainerStatuses[i]
 		}
 	}
+
 	return nil
 }
 
-func startOf(job *batchv1.Job) time.Time {
-	at, err := time.Parse(time.RFC3339Nano, job.Annotations[k8sStarted])
+func startTime(job *batchv1.Job) time.Time {
+	at, err := time.Parse(time.RFC3339Nano, job.Annotations[startedAnnotation])
 	if err != nil {
 		return time.Time{}
 	}
+
 	return at
 }

@@ -23,33 +23,35 @@ import (
 	"hutong/activities/driver/kubernetes"
 )
 
-// byHand is a runner with a run whose node the test plays.
-type byHand struct {
+// manual is a driver with a container whose kubelet the test replaces.
+type manual struct {
 	*kubernetes.Driver
 	namespace string
 	opts      kubernetes.Options
 	spec      driver.Spec
 }
 
-func newByHand(t *testing.T, image string) byHand {
+func newManual(t *testing.T, image string) manual {
 	kubeconfig, namespace := k8sNamespace(t)
-	opts := kubernetes.Options{NodeID: "T" + rand.Text(), Kubeconfig: kubeconfig, PullPatience: time.Second, LostPatience: time.Second}
+	opts := kubernetes.Options{
+		NodeID: "T" + rand.Text(), Kubeconfig: kubeconfig, PullTimeout: time.Second, LostTimeout: time.Second,
+	}
 	r, err := kubernetes.New(opts)
 	require.NoError(t, err)
-	b := byHand{r, namespace, opts, driver.Spec{Name: "by-hand", Image: image, Resources: driver.Resources{CPU: 0.25, Memory: 64 << 20, Disk: 1 << 30}}}
+	b := manual{r, namespace, opts, driver.Spec{Name: "manual", Image: image, Resources: driver.Resources{CPU: 0.25, Memory: 64 << 20, Disk: 1 << 30}}}
 	drivertest.Begin(t, t.Context(), r, b.spec)
 	return b
 }
 
-func (b byHand) job(t *testing.T) *batchv1.Job {
+func (b manual) job(t *testing.T) *batchv1.Job {
 	jobs, err := k8s.admin.BatchV1().Jobs(b.namespace).List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	require.Len(t, jobs.Items, 1)
 	return &jobs.Items[0]
 }
 
-// pod waits for the run's pod, on its node if it is to have one.
-func (b byHand) pod(t *testing.T, bound bool) *corev1.Pod {
+// pod waits for the container's pod, and with bound until it has a node.
+func (b manual) pod(t *testing.T, bound bool) *corev1.Pod {
 	var found *corev1.Pod
 	require.Eventually(t, func() bool {
 		pods, err := k8s.admin.CoreV1().Pods(b.namespace).List(t.Context(), metav1.ListOptions{})
@@ -62,17 +64,17 @@ func (b byHand) pod(t *testing.T, bound bool) *corev1.Pod {
 	return found
 }
 
-func (b byHand) end(t *testing.T) driver.Exit {
+func (b manual) end(t *testing.T) driver.Exit {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	exit := drivertest.End(t, ctx, b.Driver, "by-hand")
+	exit := drivertest.End(t, ctx, b.Driver, "manual")
 	again, err := kubernetes.New(b.opts)
 	require.NoError(t, err)
-	require.Equal(t, exit, drivertest.End(t, ctx, again, "by-hand"), "the same to whoever asks")
+	require.Equal(t, exit, drivertest.End(t, ctx, again, "manual"), "another driver returns the same exit")
 	return exit
 }
 
-// status is a pod's with one container.
+// status returns the status of a pod with one container.
 func status(phase corev1.PodPhase, state corev1.ContainerState, reason, message string, conditions ...corev1.PodCondition) corev1.PodStatus {
 	return corev1.PodStatus{Phase: phase, Reason: reason, Message: message, Conditions: conditions,
 		ContainerStatuses: []corev1.ContainerStatus{{Name: "task", State: state}}}
@@ -84,10 +86,10 @@ func endedState(code int32, reason string) corev1.ContainerState {
 }
 
 func waiting(reason string) corev1.ContainerState {
-	return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: "said the node"}}
+	return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: "kubelet message"}}
 }
 
-// TestKubernetesEnds sets each state in which a kubelet or the cluster leaves a pod.
+// TestKubernetesEnds sets each final status that a kubelet or the cluster gives a pod.
 func TestKubernetesEnds(t *testing.T) {
 	t.Parallel()
 	needK8s(t)
@@ -98,21 +100,21 @@ func TestKubernetesEnds(t *testing.T) {
 		oom, killed bool
 		reason      string
 	}{
-		"memory":           {status(corev1.PodFailed, endedState(137, "OOMKilled"), "", ""), 137, true, false, "out of memory: the limit is 67108864 bytes"},
-		"its own disk":     {status(corev1.PodFailed, endedState(137, "Error"), "Evicted", "usage exceeds the limit"), 137, false, false, "evicted: Evicted: usage exceeds the limit"},
-		"the node's disk":  {status(corev1.PodFailed, corev1.ContainerState{}, "Evicted", "the node is low", target), 137, false, true, "its pod failed: Evicted: the node is low"},
-		"preempted":        {status(corev1.PodFailed, endedState(143, "Error"), "", "", target), 143, false, true, "killed by signal 15 (SIGTERM): PreemptionByScheduler: for another"},
-		"node shut down":   {status(corev1.PodFailed, corev1.ContainerState{}, "Terminated", "node shutdown"), 137, false, true, "its pod failed: Terminated: node shutdown"},
-		"no such program":  {status(corev1.PodFailed, endedState(128, "StartError"), "", ""), 127, false, false, `the command could not be started: exec: "x" is not there`},
-		"no image":         {status(corev1.PodPending, waiting("ImagePullBackOff"), "", ""), 127, false, false, "the command could not be started: its image can't be pulled: ImagePullBackOff: said the node"},
-		"no image at all":  {status(corev1.PodPending, waiting("InvalidImageName"), "", ""), 127, false, false, "the command could not be started: its image is of no use: InvalidImageName: said the node"},
-		"its own exit":     {status(corev1.PodFailed, endedState(9, "Error"), "", ""), 9, false, false, "exited with code 9"},
-		"all is well":      {status(corev1.PodSucceeded, endedState(0, "Completed"), "", ""), 0, false, false, ""},
-		"nobody knows how": {status(corev1.PodFailed, endedState(137, "ContainerStatusUnknown"), "", ""), 137, false, true, "killed by signal 9 (SIGKILL)"},
+		"memory limit":          {status(corev1.PodFailed, endedState(137, "OOMKilled"), "", ""), 137, true, false, "out of memory: the limit is 64 MiB"},
+		"disk limit":            {status(corev1.PodFailed, endedState(137, "Error"), "Evicted", "usage exceeds the limit"), 137, false, false, "evicted: Evicted: usage exceeds the limit"},
+		"disk pressure of node": {status(corev1.PodFailed, corev1.ContainerState{}, "Evicted", "the node is low", target), 137, false, true, "its pod failed: Evicted: the node is low"},
+		"preempted":             {status(corev1.PodFailed, endedState(143, "Error"), "", "", target), 143, false, true, "killed by signal 15 (SIGTERM): PreemptionByScheduler: for another"},
+		"node shutdown":         {status(corev1.PodFailed, corev1.ContainerState{}, "Terminated", "node shutdown"), 137, false, true, "its pod failed: Terminated: node shutdown"},
+		"missing program":       {status(corev1.PodFailed, endedState(128, "StartError"), "", ""), 127, false, false, `the command could not be started: exec: "x" is not there`},
+		"missing image":         {status(corev1.PodPending, waiting("ImagePullBackOff"), "", ""), 127, false, false, "the command could not be started: its image cannot be pulled: ImagePullBackOff: kubelet message"},
+		"invalid image name":    {status(corev1.PodPending, waiting("InvalidImageName"), "", ""), 127, false, false, "the command could not be started: its image is unusable: InvalidImageName: kubelet message"},
+		"exit code":             {status(corev1.PodFailed, endedState(9, "Error"), "", ""), 9, false, false, "exited with code 9"},
+		"success":               {status(corev1.PodSucceeded, endedState(0, "Completed"), "", ""), 0, false, false, ""},
+		"unknown status":        {status(corev1.PodFailed, endedState(137, "ContainerStatusUnknown"), "", ""), 137, false, true, "killed by signal 9 (SIGKILL)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newByHand(t, k8sByHand)
+			b := newManual(t, manualImage)
 			require.NoError(t, setPodStatus(k8s.admin, b.pod(t, true), test.status))
 			exit := b.end(t)
 			require.Equal(t, test.code, exit.Code)
@@ -120,18 +122,18 @@ func TestKubernetesEnds(t *testing.T) {
 			require.Equal(t, test.killed, exit.Killed)
 			require.Equal(t, test.reason, exit.Reason)
 			if test.status.Phase == corev1.PodPending {
-				require.True(t, *b.job(t).Spec.Suspend, "what is said not to run must not begin after all")
-				require.True(t, driver.IsNonRetryable(b.Start(t.Context(), "by-hand")))
+				require.True(t, *b.job(t).Spec.Suspend, "a container that was reported as not started must not start later")
+				require.True(t, driver.IsNonRetryable(b.Start(t.Context(), "manual")))
 			}
-			require.NoError(t, removeByHand(t, b))
+			require.NoError(t, removeManual(t, b))
 		})
 	}
 }
 
-// removeByHand removes a run whose pods no kubelet lets go.
-func removeByHand(t *testing.T, b byHand) error {
+// removeManual removes a container and confirms the deletion of its pods instead of a kubelet.
+func removeManual(t *testing.T, b manual) error {
 	removed := make(chan error, 1)
-	go func() { removed <- b.Remove(t.Context(), "by-hand") }()
+	go func() { removed <- b.Remove(t.Context(), "manual") }()
 	for {
 		select {
 		case err := <-removed:
@@ -142,7 +144,7 @@ func removeByHand(t *testing.T, b byHand) error {
 	}
 }
 
-// forgetPods does what a kubelet does last of a pod that was deleted.
+// forgetPods does the last step of a kubelet for pods that were deleted.
 func forgetPods(t *testing.T, namespace string) {
 	pods, err := k8s.admin.CoreV1().Pods(namespace).List(context.Background(), metav1.ListOptions{})
 	require.NoError(t, err)
@@ -150,7 +152,7 @@ func forgetPods(t *testing.T, namespace string) {
 		if pod.DeletionTimestamp == nil {
 			continue
 		}
-		// A kubelet tells first that the container ended, and the Job's controller counts only that.
+		// A kubelet first reports that the container has ended. The Job controller counts nothing else.
 		if pod.Status.Phase != corev1.PodFailed && pod.Status.Phase != corev1.PodSucceeded {
 			if err := setPodStatus(k8s.admin, &pod, status(corev1.PodFailed, corev1.ContainerState{}, "", "")); err != nil {
 				require.True(t, apierrors.IsNotFound(err), "%v", err)
@@ -164,43 +166,43 @@ func forgetPods(t *testing.T, namespace string) {
 	}
 }
 
-// TestKubernetesNodeLost deletes a running pod, as a cluster does when its node is silent, and nobody answers for it.
+// TestKubernetesNodeLost deletes a running pod, as a cluster does when a node is silent, without a kubelet.
 func TestKubernetesNodeLost(t *testing.T) {
 	t.Parallel()
-	b := newByHand(t, k8sByHand)
+	b := newManual(t, manualImage)
 	pod := b.pod(t, true)
 	require.NoError(t, setPodStatus(k8s.admin, pod, status(corev1.PodRunning, corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}}, "", "")))
 	grace := int64(1)
 	require.NoError(t, k8s.admin.CoreV1().Pods(b.namespace).Delete(t.Context(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &grace}))
 	exit := b.end(t)
 	require.True(t, exit.Killed)
-	require.Contains(t, exit.Reason, "its node stand-in does not answer")
-	require.NoError(t, b.Remove(t.Context(), "by-hand"), "without the node's word")
+	require.Contains(t, exit.Reason, "its node fake-node does not respond")
+	require.NoError(t, b.Remove(t.Context(), "manual"), "without a confirmation of the node")
 }
 
-// TestKubernetesPodDeleted deletes the pod before a node took it.
+// TestKubernetesPodDeleted deletes the pod before it is scheduled.
 func TestKubernetesPodDeleted(t *testing.T) {
 	t.Parallel()
-	b := newByHand(t, k8sPending)
+	b := newManual(t, pendingImage)
 	pod := b.pod(t, false)
 	require.NoError(t, k8s.admin.CoreV1().Pods(b.namespace).Delete(t.Context(), pod.Name, metav1.DeleteOptions{}))
 	exit := b.end(t)
 	require.True(t, exit.Killed)
 	require.Equal(t, driver.StoppedExitCode, exit.Code)
-	require.NoError(t, removeByHand(t, b))
+	require.NoError(t, removeManual(t, b))
 }
 
-// TestKubernetesStopsWhatWaits stops a run that no node has taken.
-func TestKubernetesStopsWhatWaits(t *testing.T) {
+// TestKubernetesStopPending stops a container whose pod is not scheduled.
+func TestKubernetesStopPending(t *testing.T) {
 	t.Parallel()
-	b := newByHand(t, k8sPending)
+	b := newManual(t, pendingImage)
 	b.pod(t, false)
-	require.NoError(t, b.Stop(t.Context(), "by-hand", time.Minute))
+	require.NoError(t, b.Stop(t.Context(), "manual", time.Minute))
 	require.Equal(t, driver.StoppedExitCode, b.end(t).Code)
-	require.NoError(t, removeByHand(t, b))
+	require.NoError(t, removeManual(t, b))
 }
 
-// TestKubernetesJob looks at what the cluster is given: limits, no privileges, no token, and no value of a variable.
+// TestKubernetesJob checks the Job: limits, no privileges, no token, and no value of a variable.
 func TestKubernetesJob(t *testing.T) {
 	t.Parallel()
 	kubeconfig, namespace := k8sNamespace(t)
@@ -208,7 +210,7 @@ func TestKubernetesJob(t *testing.T) {
 	opts := kubernetes.Options{NodeID: long, Kubeconfig: kubeconfig, ImagePullSecrets: []string{"pull"}}
 	r, err := kubernetes.New(opts)
 	require.NoError(t, err)
-	spec := driver.Spec{Name: "A_" + strings.Repeat("x", 126), Image: k8sByHand, Command: []string{"$(config.token)"},
+	spec := driver.Spec{Name: "A_" + strings.Repeat("x", 126), Image: manualImage, Command: []string{"$(config.token)"},
 		Env: map[string]string{"config.token": "very secret"}, Labels: map[string]string{"task_id": long, "role": "互通"},
 		Resources: driver.Resources{CPU: 0.25, Memory: 64 << 20, Disk: 1 << 30}}
 	id, err := r.Create(t.Context(), spec)
@@ -234,7 +236,7 @@ func TestKubernetesJob(t *testing.T) {
 	require.Equal(t, spec.Name, runs[0].Name)
 	require.Equal(t, spec.Labels, runs[0].Labels)
 
-	// Another party of the namespace neither sees nor touches it.
+	// Another party in the same namespace neither lists nor changes it.
 	opts.NodeID = "other"
 	other, err := kubernetes.New(opts)
 	require.NoError(t, err)
@@ -251,7 +253,7 @@ func TestKubernetesJob(t *testing.T) {
 	}
 	require.Equal(t, 1, secrets())
 	require.NoError(t, r.Remove(t.Context(), spec.Name))
-	require.Eventually(t, func() bool { return secrets() == 0 }, time.Minute, 20*time.Millisecond, "the environment goes with its Job")
+	require.Eventually(t, func() bool { return secrets() == 0 }, time.Minute, 20*time.Millisecond, "the environment is deleted with its Job")
 }
 
 func TestKubernetesCapacity(t *testing.T) {
@@ -262,7 +264,7 @@ func TestKubernetesCapacity(t *testing.T) {
 	require.Equal(t, driver.Capacity{CPUMilli: 3500, Memory: 7 << 30, Disk: 90 << 30}, c)
 }
 
-// TestKubernetesUnreachable asks an API server that is not there.
+// TestKubernetesUnreachable calls an API server that does not exist.
 func TestKubernetesUnreachable(t *testing.T) {
 	t.Parallel()
 	kubeconfig, _ := k8sNamespace(t)
@@ -272,7 +274,7 @@ func TestKubernetesUnreachable(t *testing.T) {
 	require.NoError(t, clientcmd.WriteToFile(*config, kubeconfig))
 	r, err := kubernetes.New(kubernetes.Options{NodeID: "n", Kubeconfig: kubeconfig})
 	require.NoError(t, err)
-	_, createErr := r.Create(t.Context(), driver.Spec{Name: "name", Image: k8sImage})
+	_, createErr := r.Create(t.Context(), driver.Spec{Name: "name", Image: progImage})
 	for _, err := range []error{createErr, r.Start(t.Context(), "name"), r.Stop(short(t), "name", 0), r.Remove(t.Context(), "name"), r.Logs(t.Context(), "name", false, io.Discard)} {
 		require.Error(t, err)
 		require.False(t, driver.IsNonRetryable(err), "%v", err)
@@ -288,8 +290,8 @@ func short(t *testing.T) context.Context {
 	return ctx
 }
 
-// TestKubernetesComesBack cuts all connections to the API server while a run is waited for and its log followed.
-func TestKubernetesComesBack(t *testing.T) {
+// TestKubernetesReconnects cuts all connections to the API server during a Wait and a followed log.
+func TestKubernetesReconnects(t *testing.T) {
 	t.Parallel()
 	kubeconfig, _ := k8sNamespace(t)
 	config, err := clientcmd.LoadFromFile(kubeconfig)
@@ -309,7 +311,7 @@ func TestKubernetesComesBack(t *testing.T) {
 	drivertest.RemoveAllAfter(t, near)
 
 	ctx, dir := t.Context(), drivertest.TempDir(t)
-	spec := driver.Spec{Name: "comes-back", Image: k8sImage, Command: []string{"/prog", "print", "before", "wait", dir + "/go", "print", "after", "exit", "6"}}
+	spec := driver.Spec{Name: "reconnects", Image: progImage, Command: []string{"/prog", "print", "before", "wait", dir + "/go", "print", "after", "exit", "6"}}
 	drivertest.Begin(t, ctx, far, spec)
 	var group sync.WaitGroup
 	group.Go(func() {

@@ -28,15 +28,14 @@ import (
 )
 
 const (
-	k8sImage   = "hutong-runner-test:prog"   // the stand-in runs it
-	k8sByHand  = "hutong-runner-test:byhand" // a test plays its node
-	k8sPending = "hutong-runner-test:nowhere"
+	progImage    = "hutong-driver-test:prog"    // the fake node runs it
+	manualImage  = "hutong-driver-test:manual"  // scheduled, but not run
+	pendingImage = "hutong-driver-test:pending" // not scheduled
 )
 
-// A k8sNode stands in for the scheduler and for one node's kubelet: it binds pods, runs their command as the first process
-// of a PID namespace, reports their states and serves their logs. It knows one image. It is not a kubelet: no containers,
-// cgroups, volumes or probes.
-type k8sNode struct {
+// fakeNode replaces the scheduler and one node's kubelet. It binds pods, runs their command as the first process of a PID
+// namespace, reports their status and serves their logs. It has one image, and no containers, cgroups, volumes or probes.
+type fakeNode struct {
 	client *clientset.Clientset
 	mu     sync.Mutex
 	pods   map[types.UID]*nodePod
@@ -45,15 +44,15 @@ type k8sNode struct {
 type nodePod struct {
 	pod    *corev1.Pod
 	cmd    *exec.Cmd
-	kill   time.Time // when it is killed, once it is to end
+	kill   time.Time // when it is killed; set when it is deleted
 	log    *nodeLog
 	exited chan struct{}
 }
 
-const nodeName = "stand-in"
+const nodeName = "fake-node"
 
-func startNode(client *clientset.Clientset) (*k8sNode, error) {
-	n := &k8sNode{client: client, pods: map[types.UID]*nodePod{}}
+func startNode(client *clientset.Clientset) (*fakeNode, error) {
+	n := &fakeNode{client: client, pods: map[types.UID]*nodePod{}}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(n.serveLog))
 	server.TLS = &tls.Config{}
 	server.StartTLS()
@@ -70,7 +69,7 @@ func startNode(client *clientset.Clientset) (*k8sNode, error) {
 	if err != nil {
 		return nil, err
 	}
-	node.Spec.Taints = nil // not ready, says the API server of a new one
+	node.Spec.Taints = nil // the API server marks a new node as not ready
 	if node, err = client.CoreV1().Nodes().Update(ctx, node, metav1.UpdateOptions{}); err != nil {
 		return nil, err
 	}
@@ -85,8 +84,8 @@ func startNode(client *clientset.Clientset) (*k8sNode, error) {
 	}
 	factory := informers.NewSharedInformerFactory(client, 0)
 	_, err = factory.Core().V1().Pods().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { n.look(o.(*corev1.Pod)) },
-		UpdateFunc: func(_, o any) { n.look(o.(*corev1.Pod)) },
+		AddFunc:    func(o any) { n.handle(o.(*corev1.Pod)) },
+		UpdateFunc: func(_, o any) { n.handle(o.(*corev1.Pod)) },
 	})
 	if err != nil {
 		return nil, err
@@ -95,20 +94,20 @@ func startNode(client *clientset.Clientset) (*k8sNode, error) {
 	return n, nil
 }
 
-func (n *k8sNode) look(pod *corev1.Pod) {
+func (n *fakeNode) handle(pod *corev1.Pod) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	p := n.pods[pod.UID]
 	image := pod.Spec.Containers[0].Image
 	switch {
 	case pod.Spec.NodeName == "":
-		if image != k8sPending && pod.DeletionTimestamp == nil {
+		if image != pendingImage && pod.DeletionTimestamp == nil {
 			go func() {
 				_ = n.client.CoreV1().Pods(pod.Namespace).Bind(context.Background(), &corev1.Binding{
 					ObjectMeta: metav1.ObjectMeta{Name: pod.Name, UID: pod.UID}, Target: corev1.ObjectReference{Kind: "Node", Name: nodeName}}, metav1.CreateOptions{})
 			}()
 		}
-	case image == k8sByHand:
+	case image == manualImage:
 	case p == nil:
 		p = &nodePod{pod: pod, log: newNodeLog(), exited: make(chan struct{})}
 		n.pods[pod.UID] = p
@@ -119,8 +118,8 @@ func (n *k8sNode) look(pod *corev1.Pod) {
 	}
 }
 
-// end ends a pod that was deleted: at once the signal, and at the time that is given the other one.
-func (n *k8sNode) end(p *nodePod, pod *corev1.Pod) {
+// end ends a pod that was deleted: by SIGTERM at once, and by SIGKILL at its deadline.
+func (n *fakeNode) end(p *nodePod, pod *corev1.Pod) {
 	kill := time.Now().Add(time.Duration(*pod.DeletionGracePeriodSeconds) * time.Second)
 	first := p.kill.IsZero()
 	if !first && !kill.Before(p.kill) {
@@ -150,11 +149,11 @@ func (n *k8sNode) end(p *nodePod, pod *corev1.Pod) {
 	}()
 }
 
-func (n *k8sNode) run(p *nodePod) {
+func (n *fakeNode) run(p *nodePod) {
 	defer close(p.exited)
 	container := p.pod.Spec.Containers[0]
-	if container.Image != k8sImage {
-		n.report(p, corev1.PodPending, corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull", Message: "there is no " + container.Image}})
+	if container.Image != progImage {
+		n.report(p, corev1.PodPending, corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull", Message: "no such image " + container.Image}})
 		p.log.end()
 		return
 	}
@@ -170,7 +169,7 @@ func (n *k8sNode) run(p *nodePod) {
 		}
 		n.mu.Unlock()
 		if deleted {
-			err = errors.New("deleted before it began")
+			err = errors.New("deleted before it started")
 		}
 	}
 	if err != nil {
@@ -195,8 +194,8 @@ func (n *k8sNode) run(p *nodePod) {
 	n.report(p, phase, corev1.ContainerState{Terminated: t})
 }
 
-// command is a container's, with its environment from the secrets that it names.
-func (n *k8sNode) command(p *nodePod, container corev1.Container) (*exec.Cmd, error) {
+// command returns a container's command, with its environment from the secrets that it references.
+func (n *fakeNode) command(p *nodePod, container corev1.Container) (*exec.Cmd, error) {
 	secrets := map[string]*corev1.Secret{}
 	var env []string
 	for _, v := range container.Env {
@@ -228,13 +227,13 @@ func (n *k8sNode) command(p *nodePod, container corev1.Container) (*exec.Cmd, er
 	return cmd, nil
 }
 
-func (n *k8sNode) report(p *nodePod, phase corev1.PodPhase, state corev1.ContainerState) {
+func (n *fakeNode) report(p *nodePod, phase corev1.PodPhase, state corev1.ContainerState) {
 	err := setPodStatus(n.client, p.pod, corev1.PodStatus{Phase: phase, PodIP: "127.0.0.1", PodIPs: []corev1.PodIP{{IP: "127.0.0.1"}},
 		ContainerStatuses: []corev1.ContainerStatus{{Name: "task", State: state}}})
 	if err != nil {
 		p.log.mu.Lock()
 		defer p.log.mu.Unlock()
-		fmt.Fprintf(&p.log.b, "the node could not report: %v\n", err) // no line of a log: a test sees it
+		fmt.Fprintf(&p.log.b, "failed to report a status: %v\n", err) // without a timestamp, so that a test fails
 	}
 }
 
@@ -247,11 +246,11 @@ func setPodStatus(client *clientset.Clientset, pod *corev1.Pod, status corev1.Po
 	return err
 }
 
-// serveLog answers GET /containerLogs/NAMESPACE/POD/CONTAINER as a kubelet does.
-func (n *k8sNode) serveLog(w http.ResponseWriter, r *http.Request) {
+// serveLog serves GET /containerLogs/NAMESPACE/POD/CONTAINER as a kubelet does.
+func (n *fakeNode) serveLog(w http.ResponseWriter, r *http.Request) {
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	if len(parts) != 4 || parts[0] != "containerLogs" || r.URL.Query().Get("timestamps") != "true" {
-		http.Error(w, "not served: "+r.URL.String(), http.StatusNotFound)
+		http.Error(w, "unsupported request: "+r.URL.String(), http.StatusNotFound)
 		return
 	}
 	n.mu.Lock()
@@ -269,7 +268,7 @@ func (n *k8sNode) serveLog(w http.ResponseWriter, r *http.Request) {
 	found.log.serve(r.Context(), w, r.URL.Query().Get("follow") == "true")
 }
 
-// A nodeLog is a container's log as a kubelet serves it: each line behind its time, in the node's own time zone.
+// nodeLog is a container's log as a kubelet serves it: each line after its time, in the node's own time zone.
 type nodeLog struct {
 	mu      sync.Mutex
 	b       bytes.Buffer

@@ -189,7 +189,7 @@ func TestProcessFromBeforeTheBoot(t *testing.T) {
 	require.NoError(t, r.Start(ctx, spec.Name))
 	exit := drivertest.End(t, ctx, r, spec.Name)
 	require.Equal(t, driver.UnknownExitCode, exit.Code)
-	require.Contains(t, exit.Reason, "the host went down")
+	require.Contains(t, exit.Reason, "the machine rebooted")
 	require.NoFileExists(t, file)
 }
 

@@ -16,14 +16,14 @@ import (
 	"hutong/activities/driver"
 )
 
-// A folder is a run of the process device. Its files tell its state:
+// folder is the folder of a container. Its files define the container's state:
 //
-//	spec.json   what to run, without the environment
-//	env.json    the environment, gone after the start
-//	started     made before the command is started, so that it never is a second time
-//	pid.json    which process it is
-//	output.log  what it printed; output.1.log: what it printed earlier
-//	exit.json   how it ended, or that it must not start; the last word
+//	spec.json   the command, without the environment
+//	env.json    the environment, deleted at the start
+//	started     created before the command is started, so that it is started at most once
+//	pid.json    the process
+//	output.log  the output; output.1.log: the earlier output
+//	exit.json   how it ended, or that it must not start; never overwritten by another state
 //	storage/    links to the mounts
 //	logs/       for the command's own log files
 type folder string
@@ -44,12 +44,13 @@ type specRecord struct {
 	Labels    map[string]string `json:"labels"`
 	CreatedAt time.Time         `json:"created_at"`
 	MaxLog    int64             `json:"max_log"`
-	// Boot tells whether the host went down since: then the mark of a start may
-	// be lost, for nothing here waits for the disk.
+
+	// Boot detects a reboot of the machine since. Files are not synced to disk, so the file startedFile may be lost
+	// then.
 	Boot string `json:"boot"`
 }
 
-// A pidRecord names a process for good: process ids are used again.
+// pidRecord identifies a process. A process id alone does not, because it is reused.
 type pidRecord struct {
 	PID   int    `json:"pid"`
 	Ticks string `json:"start_ticks"` // field 22 of /proc/<pid>/stat
@@ -70,26 +71,29 @@ func (f folder) spec() (spec specRecord, err error) {
 		if !errors.Is(err, fs.ErrNotExist) {
 			return spec, err
 		}
-		// No run, or a folder of somebody else: that is certain only of a folder
-		// that was there before and after, since runs come and go meanwhile.
+
+		// Either there is no such container, or the folder is not ours. Containers are created and removed
+		// concurrently, so the second case is certain only if the folder is the same before and after.
 		before, err := os.Stat(string(f))
 		if errors.Is(err, fs.ErrNotExist) {
 			return spec, driver.ErrNotFound
 		}
+
 		_, specErr := os.Stat(f.path(specFile))
 		after, err := os.Stat(string(f))
 		if err == nil && os.SameFile(before, after) && errors.Is(specErr, fs.ErrNotExist) {
-			return spec, driver.NonRetryablef("the folder %s was not made by Hutong; rename or remove it", f)
+			return spec, driver.NonRetryablef("the folder %s was not created by Hutong; rename or remove it", f)
 		}
 	}
 }
 
-// look tells the run's state as its files do; the exit only of what has ended.
-// Running may also be what nobody has noticed the end of.
-func (f folder) look() (driver.State, exitRecord, error) {
+// state returns the container's state according to its files, and the exit of one that has ended. Running includes
+// containers whose end nobody has observed.
+func (f folder) state() (driver.State, exitRecord, error) {
 	if _, err := f.spec(); err != nil {
 		return "", exitRecord{}, err
 	}
+
 	var exit exitRecord
 	err := readJSON(f.path(exitFile), &exit)
 	if err == nil {
@@ -98,22 +102,25 @@ func (f folder) look() (driver.State, exitRecord, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return "", exit, err
 	}
+
 	if _, err := os.Stat(f.path(startedFile)); err == nil {
 		return driver.Running, exit, nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return "", exit, err
 	}
+
 	return driver.Created, exit, nil
 }
 
-// end writes the last word, once.
-func (f folder) end(exit exitRecord) error {
+// recordExit records how the container ended.
+func (f folder) recordExit(exit exitRecord) error {
 	_ = os.Remove(f.path(envFile))
+
 	return writeJSON(f.path(exitFile), exit)
 }
 
-// process finds the run's process, if it still lives. Without a record of it,
-// since the supervisor was killed in between, it goes by the working directory.
+// process finds the container's process if it is alive. If the supervisor was killed before it wrote pidFile, it
+// searches by the working directory.
 func (f folder) process() (pid int, alive bool) {
 	var record pidRecord
 	switch err := readJSON(f.path(pidFile), &record); {
@@ -122,6 +129,7 @@ func (f folder) process() (pid int, alive bool) {
 	case errors.Is(err, fs.ErrNotExist):
 		return f.searchProcess()
 	}
+
 	return 0, false
 }
 
@@ -131,19 +139,23 @@ func (f folder) searchProcess() (pid int, alive bool) {
 		if cwd, err := os.Readlink(dir); err != nil || cwd != string(f) {
 			continue
 		}
+
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(dir)))
 		if err != nil {
 			continue
 		}
+
 		if stat, err := readStat(pid); err == nil && stat.session == strconv.Itoa(pid) && !stat.zombie {
 			return pid, true
 		}
 	}
+
 	return 0, false
 }
 
 func (r pidRecord) alive() bool {
 	stat, err := readStat(r.PID)
+
 	return err == nil && r.Boot == bootID() && stat.ticks == r.Ticks && !stat.zombie
 }
 
@@ -152,22 +164,27 @@ type procStat struct {
 	zombie         bool
 }
 
-// readStat reads /proc/<pid>/stat, see proc(5). The second field is the
-// program's name in parentheses and may hold anything.
+// readStat reads /proc/<pid>/stat, see proc(5). The second field is the program's name in parentheses, which may
+// contain any character.
 func readStat(pid int) (procStat, error) {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return procStat{}, err
 	}
+
 	fields := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+1:]))
 	if len(fields) < 20 {
 		return procStat{}, fmt.Errorf("/proc/%d/stat has too few fields", pid)
 	}
-	return procStat{session: fields[3], ticks: fields[19], zombie: fields[0] == "Z" || fields[0] == "X"}, nil
+
+	return procStat{
+		session: fields[3], ticks: fields[19], zombie: fields[0] == "Z" || fields[0] == "X",
+	}, nil
 }
 
 var bootID = sync.OnceValue(func() string {
 	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+
 	return strings.TrimSpace(string(id))
 })
 
@@ -176,18 +193,21 @@ func readJSON(file string, v any) error {
 	if err != nil {
 		return err
 	}
+
 	if err := json.Unmarshal(raw, v); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
+
 	return nil
 }
 
-// writeJSON writes a whole file or none.
+// writeJSON writes a file atomically.
 func writeJSON(file string, v any) error {
 	raw, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
+
 	tmp := file + "." + rand.Text()
 	if err = os.WriteFile(tmp, raw, 0o600); err == nil {
 		err = os.Rename(tmp, file)
@@ -195,5 +215,6 @@ func writeJSON(file string, v any) error {
 	if err != nil {
 		_ = os.Remove(tmp)
 	}
+
 	return err
 }

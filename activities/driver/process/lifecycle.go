@@ -14,16 +14,16 @@ import (
 )
 
 const (
-	lookFolder = 50 * time.Millisecond  // how often a run that does not run yet is looked at
-	lookOrphan = 200 * time.Millisecond // how often a process is looked at whose supervisor died
+	pollFolder = 50 * time.Millisecond  // polling interval of a container that does not run yet
+	pollOrphan = 200 * time.Millisecond // polling interval of a process whose supervisor died
 )
 
 const (
-	reasonLost     = "the supervisor died, the exit code is unknown"
-	reasonHostDown = "the host went down before the command was known to have ended; whether it ran is unknown"
+	reasonLost   = "the supervisor died, the exit code is unknown"
+	reasonReboot = "the machine rebooted before the end of the command was recorded; whether it ran is unknown"
 )
 
-// Start has the supervisor start the command, and starts the supervisor before if none is there.
+// Start starts the command by the supervisor, and the supervisor first if it does not run.
 func (p *Driver) Start(ctx context.Context, name string) error {
 	return driver.WrapError("start", name, p.start(ctx, name))
 }
@@ -32,27 +32,31 @@ func (p *Driver) start(ctx context.Context, name string) error {
 	if err := driver.CheckName(name); err != nil {
 		return err
 	}
-	state, exit, err := p.folder(name).look()
+
+	state, exit, err := p.folder(name).state()
 	if err != nil {
 		return err
 	}
 	if state == driver.Created {
 		return p.supervisor.start(ctx, name)
 	}
+
 	return exit.startError()
 }
 
-// startError is the permanent error that the start ended in, if it did.
+// startError returns the non-retryable error of a failed start, or nil.
 func (e exitRecord) startError() error {
 	if e.StartFailed {
 		return driver.NonRetryable(errors.New(e.Reason))
 	}
+
 	return nil
 }
 
 // Wait waits for the command's end.
 func (p *Driver) Wait(ctx context.Context, name string) (driver.Exit, error) {
 	exit, err := p.wait(ctx, name)
+
 	return exit, driver.WrapError("wait for", name, err)
 }
 
@@ -60,68 +64,81 @@ func (p *Driver) wait(ctx context.Context, name string) (driver.Exit, error) {
 	if err := driver.CheckName(name); err != nil {
 		return driver.Exit{}, err
 	}
+
 	f := p.folder(name)
 	for {
-		state, exit, err := f.look()
+		state, exit, err := f.state()
 		switch {
 		case err != nil:
 			return driver.Exit{}, err
 		case state == driver.Exited:
 			return exit.Exit, nil
-		case state == driver.Created:
-			if err := driver.Sleep(ctx, lookFolder); err != nil {
+		}
+
+		interval := pollFolder
+		if state == driver.Running {
+			if interval, err = p.awaitSupervised(ctx, f); err != nil {
 				return driver.Exit{}, err
 			}
-			continue
 		}
-		if p.supervisor.wait(ctx, name) {
-			continue // it wrote the end before it answered
-		}
-		if err := ctx.Err(); err != nil {
-			return driver.Exit{}, err
-		}
-		if _, alive := f.process(); alive {
-			if err := driver.Sleep(ctx, lookOrphan); err != nil {
+
+		if interval > 0 {
+			if err := driver.Sleep(ctx, interval); err != nil {
 				return driver.Exit{}, err
 			}
-			continue
-		}
-		ended, err := p.declareLost(ctx, f)
-		if err != nil {
-			return driver.Exit{}, err
-		}
-		if ended {
-			continue // it had ended before the supervisor was asked
-		}
-		if err := driver.Sleep(ctx, lookFolder); err != nil {
-			return driver.Exit{}, err
 		}
 	}
 }
 
-// declareLost ends a run that was started, that no supervisor knows and whose process is gone. It tells whether the run has
-// ended, then or before.
+// awaitSupervised waits for the end of a started container as long as a supervisor tracks it. It returns after which
+// interval to check the state again. 0 means that the end is recorded.
+func (p *Driver) awaitSupervised(ctx context.Context, f folder) (time.Duration, error) {
+	if p.supervisor.wait(ctx, f.name()) {
+		return 0, nil // the supervisor records the end before it answers
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+
+	if _, alive := f.process(); alive {
+		return pollOrphan, nil
+	}
+
+	ended, err := p.declareLost(ctx, f)
+	if err != nil || ended {
+		return 0, err
+	}
+
+	return pollFolder, nil
+}
+
+// declareLost records the end of a container that was started, that no supervisor tracks and whose process is gone. It
+// reports whether the container has ended, now or before.
 func (p *Driver) declareLost(ctx context.Context, f folder) (ended bool, err error) {
 	unlock, err := p.locks.Lock(ctx, f.name())
 	if err != nil {
 		return false, err
 	}
 	defer unlock()
-	// The lock keeps a supervisor from starting it now; one that did before
-	// knows it.
-	state, _, err := f.look()
+
+	// The lock prevents a supervisor from starting it now. One that started it before tracks it.
+	state, _, err := f.state()
 	if err != nil || state != driver.Running || p.supervisor.tracks(f.name()) {
 		return state == driver.Exited, err
 	}
 	if _, alive := f.process(); alive {
 		return false, nil
 	}
-	slog.WarnContext(ctx, "a process ended whose supervisor had died", "run", f.name())
-	exit := driver.Exit{Code: driver.UnknownExitCode, Killed: true, Reason: reasonLost, FinishedAt: time.Now().UTC()}
+
+	slog.WarnContext(ctx, "a process ended after its supervisor had died", "container", f.name())
+	exit := driver.Exit{
+		Code: driver.UnknownExitCode, Killed: true, Reason: reasonLost, FinishedAt: time.Now().UTC(),
+	}
 	if info, err := os.Stat(f.path(startedFile)); err == nil {
 		exit.StartedAt = info.ModTime().UTC()
 	}
-	return true, f.end(exitRecord{Exit: exit})
+
+	return true, f.recordExit(exitRecord{Exit: exit})
 }
 
 // Stop stops the command and all processes of its group.
@@ -130,6 +147,7 @@ func (p *Driver) Stop(ctx context.Context, name string, grace time.Duration) err
 	if errors.Is(err, driver.ErrNotFound) {
 		return nil
 	}
+
 	return driver.WrapError("stop", name, err)
 }
 
@@ -137,13 +155,16 @@ func (p *Driver) stop(ctx context.Context, name string, grace time.Duration) err
 	if err := driver.CheckName(name); err != nil {
 		return err
 	}
-	running, err := p.forbidStart(ctx, name)
+
+	running, err := p.preventStart(ctx, name)
 	if err != nil || !running {
 		return err
 	}
+
 	f := p.folder(name)
 	if grace > 0 {
 		f.signal(syscall.SIGTERM)
+
 		waitCtx, cancel := context.WithTimeout(ctx, grace)
 		_, err := p.Wait(waitCtx, name)
 		cancel()
@@ -151,35 +172,40 @@ func (p *Driver) stop(ctx context.Context, name string, grace time.Duration) err
 			return err
 		}
 	}
+
 	f.signal(syscall.SIGKILL)
 	_, err = p.Wait(ctx, name)
+
 	return err
 }
 
-// signal signals the run's process group, if its leader still lives.
+// signal signals the container's process group if its leader is alive.
 func (f folder) signal(sig syscall.Signal) {
 	if pid, alive := f.process(); alive {
-		_ = syscall.Kill(-pid, sig) // the only error is that it just ended
+		_ = syscall.Kill(-pid, sig) // it fails only if the process just ended
 	}
 }
 
-// forbidStart makes sure that a run that was never started never will be, and
-// says whether it runs.
-func (p *Driver) forbidStart(ctx context.Context, name string) (running bool, err error) {
+// preventStart ensures that a container that was never started cannot start later, and reports whether it runs.
+func (p *Driver) preventStart(ctx context.Context, name string) (running bool, err error) {
 	unlock, err := p.locks.Lock(ctx, name)
 	if err != nil {
 		return false, err
 	}
 	defer unlock()
+
 	f := p.folder(name)
-	state, _, err := f.look()
+	state, _, err := f.state()
 	if err != nil || state != driver.Created {
 		return state == driver.Running, err
 	}
-	return false, f.end(exitRecord{Exit: driver.Exit{Code: driver.StoppedExitCode, Reason: driver.ReasonStoppedBeforeStart, FinishedAt: time.Now().UTC()}})
+
+	return false, f.recordExit(exitRecord{Exit: driver.Exit{
+		Code: driver.StoppedExitCode, Reason: driver.ReasonStoppedBeforeStart, FinishedAt: time.Now().UTC(),
+	}})
 }
 
-// Remove removes the run's folder, and nothing of what its mounts lead to.
+// Remove removes the container's folder. It does not touch the sources of its mounts.
 func (p *Driver) Remove(ctx context.Context, name string) error {
 	return driver.WrapError("remove", name, p.remove(ctx, name))
 }
@@ -191,7 +217,8 @@ func (p *Driver) remove(ctx context.Context, name string) error {
 		} else if err != nil {
 			return err
 		}
-		trash, err := p.moveAway(ctx, name)
+
+		trash, err := p.moveToTrash(ctx, name)
 		if err != nil {
 			return err
 		}
@@ -201,19 +228,21 @@ func (p *Driver) remove(ctx context.Context, name string) error {
 	}
 }
 
-// moveAway takes the name from a run that has ended, in one step.
-func (p *Driver) moveAway(ctx context.Context, name string) (trash string, err error) {
+// moveToTrash renames the folder of a container that has ended, which frees its name atomically. It returns "" if the
+// container is gone or was created again since it was stopped.
+func (p *Driver) moveToTrash(ctx context.Context, name string) (trash string, err error) {
 	unlock, err := p.locks.Lock(ctx, name)
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
+
 	f := p.folder(name)
-	if state, _, err := f.look(); err != nil || state != driver.Exited {
-		// Gone, or made anew since it was stopped.
+	if state, _, err := f.state(); err != nil || state != driver.Exited {
 		return "", ignoreNotFound(err)
 	}
 	trash = filepath.Join(p.opts.Dir, trashPrefix+rand.Text())
+
 	return trash, os.Rename(string(f), trash)
 }
 
@@ -221,5 +250,6 @@ func ignoreNotFound(err error) error {
 	if errors.Is(err, driver.ErrNotFound) {
 		return nil
 	}
+
 	return err
 }

@@ -12,9 +12,10 @@ import (
 	"hutong/activities/driver"
 )
 
-const lookLog = 50 * time.Millisecond // how often a log that is followed is read on
+// pollLog is the polling interval of a followed log.
+const pollLog = 50 * time.Millisecond
 
-// Logs writes the run's log.
+// Logs writes the container's log.
 func (p *Driver) Logs(ctx context.Context, name string, follow bool, w io.Writer) error {
 	return driver.WrapError("read the logs of", name, p.logs(ctx, name, follow, w))
 }
@@ -23,107 +24,119 @@ func (p *Driver) logs(ctx context.Context, name string, follow bool, w io.Writer
 	if err := driver.CheckName(name); err != nil {
 		return err
 	}
+
 	f := p.folder(name)
-	tail := &tail{f: f, w: w}
-	defer tail.close()
+	reader := &logReader{f: f, w: w}
+	defer reader.close()
+
 	for {
-		// Looked at before reading: when it has ended now, all is in the file.
-		ended, err := p.ended(f)
+		// The state is checked before reading: if the container has ended now, the file is complete.
+		complete, err := p.logComplete(f)
 		if err != nil {
 			return err
 		}
-		if err := tail.read(); err != nil {
+		if err := reader.read(); err != nil {
 			return err
 		}
-		if ended || !follow {
+		if complete || !follow {
 			return nil
 		}
-		if err := driver.Sleep(ctx, lookLog); err != nil {
+
+		if err := driver.Sleep(ctx, pollLog); err != nil {
 			return err
 		}
 	}
 }
 
-// ended says whether nothing more can be printed.
-func (p *Driver) ended(f folder) (bool, error) {
-	state, _, err := f.look()
+// logComplete reports whether no more output can be added to the log.
+func (p *Driver) logComplete(f folder) (bool, error) {
+	state, _, err := f.state()
 	if err != nil || state != driver.Running {
 		return state == driver.Exited, err
 	}
+
 	if _, alive := f.process(); alive || p.supervisor.tracks(f.name()) {
 		return false, nil
 	}
-	// Without a supervisor nobody writes the log; whoever waits writes the end.
-	state, _, err = f.look()
+
+	// Without a supervisor nobody writes to the log. Wait records the end.
+	state, _, err = f.state()
+
 	return state != driver.Created, err
 }
 
-// A tail reads a log that is written to and at times moved on to olderFile.
-type tail struct {
+// logReader reads a log that is written to and occasionally renamed to olderFile.
+type logReader struct {
 	f    folder
 	w    io.Writer
 	file *os.File
 }
 
-// read writes what is there since the last call.
-func (t *tail) read() error {
-	if t.file == nil {
-		file, err := t.open(olderFile, outputFile)
+// read writes what was added since the last call.
+func (r *logReader) read() error {
+	if r.file == nil {
+		file, err := r.open(olderFile, outputFile)
 		if err != nil || file == nil {
 			return err
 		}
-		t.file = file
+		r.file = file
 	}
+
 	for {
-		next, err := t.successor()
+		next, err := r.successor()
 		if err != nil {
 			return err
 		}
-		// When there is a successor, nothing is added to this one any more.
-		if _, err := io.Copy(t.w, t.file); err != nil {
-			return fmt.Errorf("copy the log: %w", err)
+
+		// Nothing is added to a file that has a successor.
+		if _, err := io.Copy(r.w, r.file); err != nil {
+			return fmt.Errorf("failed to copy the log: %w", err)
 		}
 		if next == nil {
 			return nil
 		}
-		t.close()
-		t.file = next
+
+		r.close()
+		r.file = next
 	}
 }
 
-// successor opens the file that is next after the present one, if there is.
-func (t *tail) successor() (*os.File, error) {
-	if t.is(outputFile) {
+// successor opens the file that follows the current one, or returns nil.
+func (r *logReader) successor() (*os.File, error) {
+	if r.is(outputFile) {
 		return nil, nil
 	}
-	if t.is(olderFile) {
-		return t.open(outputFile)
+	if r.is(olderFile) {
+		return r.open(outputFile)
 	}
-	return t.open(olderFile, outputFile) // moved on more than once
+
+	return r.open(olderFile, outputFile) // rotated more than once
 }
 
-func (t *tail) is(name string) bool {
-	here, err := t.file.Stat()
+func (r *logReader) is(name string) bool {
+	current, err := r.file.Stat()
 	if err != nil {
 		return false
 	}
-	there, err := os.Stat(t.f.path(name))
-	return err == nil && os.SameFile(here, there)
+	named, err := os.Stat(r.f.path(name))
+
+	return err == nil && os.SameFile(current, named)
 }
 
-// open opens the first that exists.
-func (t *tail) open(names ...string) (*os.File, error) {
+// open opens the first file that exists, or returns nil.
+func (r *logReader) open(names ...string) (*os.File, error) {
 	for _, name := range names {
-		file, err := os.Open(t.f.path(name))
+		file, err := os.Open(r.f.path(name))
 		if err == nil || !errors.Is(err, fs.ErrNotExist) {
 			return file, err
 		}
 	}
+
 	return nil, nil
 }
 
-func (t *tail) close() {
-	if t.file != nil {
-		_ = t.file.Close()
+func (r *logReader) close() {
+	if r.file != nil {
+		_ = r.file.Close()
 	}
 }

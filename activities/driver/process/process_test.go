@@ -235,7 +235,7 @@ func TestProcessForeignFolder(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Dir(keep), 0o700))
 	drivertest.Touch(t, keep)
 	_, err := r.Create(t.Context(), spec)
-	require.ErrorContains(t, err, "was not made by Hutong")
+	require.ErrorContains(t, err, "was not created by Hutong")
 	require.True(t, driver.IsNonRetryable(err))
 	require.Error(t, r.Remove(t.Context(), spec.Name))
 	require.FileExists(t, keep)

@@ -18,23 +18,24 @@ import (
 	"hutong/activities/driver"
 )
 
-// idleTime is how long a supervisor with nothing to do stays.
-const idleTime = time.Minute
+// idleTimeout is how long an idle supervisor stays alive.
+const idleTimeout = time.Minute
 
-// Supervise is the main function of the supervisor of a Process directory, args[0]. It returns
-// the program's exit code: when it has been idle for a minute, or soon when the
-// directory has a supervisor already.
+// Supervise is the main function of the supervisor of a directory, args[0]. It returns the program's exit code after
+// one idle minute, or soon if the directory already has a supervisor.
 //
-// It must be called before anything that takes time or leaves traces.
+// The program must call it before anything that takes time or has side effects.
 func Supervise(args []string) int {
 	if len(args) != 1 {
-		fmt.Fprintln(os.Stderr, "usage: supervise <directory of the process runner>")
+		fmt.Fprintln(os.Stderr, "usage: supervise <directory of the process driver>")
 		return 2
 	}
-	if err := supervise(args[0], idleTime); err != nil {
+
+	if err := supervise(args[0], idleTimeout); err != nil {
 		slog.Error("the supervisor failed", "error", err)
 		return 1
 	}
+
 	return 0
 }
 
@@ -44,45 +45,51 @@ func supervise(dir string, idle time.Duration) error {
 		return err
 	}
 	defer func() { _ = lock.Close() }()
+
 	err = driver.Flock(lock, syscall.LOCK_EX|syscall.LOCK_NB)
 	for tries := 0; err == syscall.EWOULDBLOCK; tries++ {
 		if tries == 20 {
-			return nil // there is one
+			return nil // another supervisor is active
 		}
-		// Or somebody who only looks whether there is one, which takes an instant.
+
+		// The holder may also be a client that only checks for a supervisor, for an instant.
 		time.Sleep(10 * time.Millisecond)
 		err = driver.Flock(lock, syscall.LOCK_EX|syscall.LOCK_NB)
 	}
 	if err != nil {
 		return err
 	}
-	// Whoever held the lock before is dead, so what is left of its socket is, too.
+
+	// The previous holder of the lock is dead, so its socket is stale.
 	if err := os.Remove(filepath.Join(dir, supervisorSocket)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	address, done, err := socketAddress(dir)
+
+	address, release, err := socketAddress(dir)
 	if err != nil {
 		return err
 	}
 	listener, err := net.Listen("unix", address)
-	done()
+	release()
 	if err != nil {
 		return err
 	}
 	listener.(*net.UnixListener).SetUnlinkOnClose(false)
-	s := &server{
+
+	s := &supervisor{
 		dir: dir, idle: idle, listener: listener,
-		locks: driver.LockDir(filepath.Join(dir, lockFolder)), runs: map[string]*running{},
+		locks: driver.LockDir(filepath.Join(dir, lockFolder)), commands: map[string]*command{},
 	}
-	s.timer = time.AfterFunc(idle, s.endIfIdle)
-	go s.heedSignals()
+	s.timer = time.AfterFunc(idle, s.exitIfIdle)
+	go s.handleSignals()
+
 	return s.serve()
 }
 
-// heedSignals ends the supervisor by SIGTERM when no command runs any more: when the machine goes
-// down everybody gets one, and the commands' ends are still to be written. The
-// others are caught and not ignored, which the commands would inherit.
-func (s *server) heedSignals() {
+// handleSignals lets SIGTERM end the supervisor when no command runs any more. At a shutdown of the machine every
+// process gets a SIGTERM, and the ends of the commands must still be recorded. The other signals are caught and not
+// ignored, because commands would inherit that they are ignored.
+func (s *supervisor) handleSignals() {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT)
 	for sig := range signals {
@@ -90,26 +97,26 @@ func (s *server) heedSignals() {
 			s.mu.Lock()
 			s.idle = 0
 			s.mu.Unlock()
-			s.rest()
+			s.resetIdleTimer()
 		}
 	}
 }
 
-// A server is the supervisor.
-type server struct {
+// supervisor starts and tracks commands for its clients.
+type supervisor struct {
 	dir      string
 	locks    driver.LockDir
 	listener net.Listener
 
-	mu     sync.Mutex
-	runs   map[string]*running // those under our care
-	busy   int                 // connections
-	idle   time.Duration
-	timer  *time.Timer
-	closed bool
+	mu       sync.Mutex
+	commands map[string]*command // those that it tracks
+	busy     int                 // connections
+	idle     time.Duration
+	timer    *time.Timer
+	closed   bool
 }
 
-func (s *server) serve() error {
+func (s *supervisor) serve() error {
 	for {
 		conn, err := s.listener.Accept()
 		if err != nil {
@@ -119,11 +126,13 @@ func (s *server) serve() error {
 			if closed {
 				return nil
 			}
-			// Too many open files, say. That passes, and the runs need us.
-			slog.Error("cannot accept a connection", "error", err)
+
+			// For example too many open files. That is temporary, and the commands need the supervisor.
+			slog.Error("failed to accept a connection", "error", err)
 			time.Sleep(time.Second)
 			continue
 		}
+
 		s.mu.Lock()
 		s.busy++
 		closed := s.closed
@@ -132,8 +141,9 @@ func (s *server) serve() error {
 			_ = conn.Close()
 			return nil
 		}
+
 		go func() {
-			defer s.rest()
+			defer s.resetIdleTimer()
 			defer func() {
 				_ = conn.Close()
 				s.mu.Lock()
@@ -145,106 +155,119 @@ func (s *server) serve() error {
 	}
 }
 
-// rest begins a new period of idleness.
-func (s *server) rest() {
+func (s *supervisor) resetIdleTimer() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.timer.Reset(s.idle)
 }
 
-// endIfIdle ends serve. A client that connects at that moment gets no answer, and
-// starts another supervisor.
-func (s *server) endIfIdle() {
+// exitIfIdle ends serve. A client that connects at that moment gets no answer, and starts another supervisor.
+func (s *supervisor) exitIfIdle() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.busy > 0 || len(s.runs) > 0 {
-		return // what ends later begins a new period
+
+	if s.busy > 0 || len(s.commands) > 0 {
+		return // their end resets the timer
 	}
 	s.closed = true
 	_ = os.Remove(filepath.Join(s.dir, supervisorSocket))
 	_ = s.listener.Close()
 }
 
-func (s *server) handle(conn net.Conn) {
+func (s *supervisor) handle(conn net.Conn) {
 	var r request
 	decoder := json.NewDecoder(conn)
 	if err := decoder.Decode(&r); err != nil {
 		return
 	}
+
 	var answer response
 	switch r.Op {
 	case opStart:
 		err := s.start(r.Name)
 		answer.Known = err == nil
 		if err != nil {
-			answer.Error, answer.Permanent, answer.NotFound = err.Error(), driver.IsNonRetryable(err), errors.Is(err, driver.ErrNotFound)
+			answer.Error = err.Error()
+			answer.NonRetryable = driver.IsNonRetryable(err)
+			answer.NotFound = errors.Is(err, driver.ErrNotFound)
 		}
 	case opKnows:
-		answer.Known = s.known(r.Name) != nil
+		answer.Known = s.command(r.Name) != nil
 	case opWait:
-		if run := s.known(r.Name); run != nil {
-			gone := make(chan struct{})
+		if c := s.command(r.Name); c != nil {
+			closed := make(chan struct{})
 			go func() {
-				defer close(gone)
-				_ = decoder.Decode(new(request)) // ends when the client closes
+				defer close(closed)
+				_ = decoder.Decode(new(request)) // returns when the client closes the connection
 			}()
+
 			select {
-			case <-run.ended:
-			case <-gone:
+			case <-c.ended:
+			case <-closed:
 				return
 			}
 			answer.Known = true
 		}
 	default:
-		answer.Error = fmt.Sprintf("this supervisor does not know %q", r.Op)
+		answer.Error = fmt.Sprintf("this supervisor does not support the operation %q", r.Op)
 	}
+
 	_ = json.NewEncoder(conn).Encode(answer)
 }
 
-func (s *server) known(name string) *running {
+// command returns a tracked command, or nil.
+func (s *supervisor) command(name string) *command {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.runs[name]
+
+	return s.commands[name]
 }
 
-// start starts the command if it never was.
-func (s *server) start(name string) error {
+// start starts the command if it was never started.
+func (s *supervisor) start(name string) error {
 	if err := driver.CheckName(name); err != nil {
 		return err
 	}
+
 	unlock, err := s.locks.Lock(context.Background(), name)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+
 	f := folder(filepath.Join(s.dir, name))
-	state, exit, err := f.look()
+	state, exit, err := f.state()
 	if err != nil {
 		return err
 	}
 	if state != driver.Created {
 		return exit.startError()
 	}
-	run := &running{f: f, ended: make(chan struct{})}
+
+	c := &command{f: f, ended: make(chan struct{})}
 	s.mu.Lock()
-	s.runs[name] = run
+	s.commands[name] = c
 	s.mu.Unlock()
-	// It must not be forgotten before its end is written.
-	forget := func() {
+
+	// The command must stay tracked until its end is recorded.
+	untrack := func() {
 		s.mu.Lock()
-		delete(s.runs, name)
+		delete(s.commands, name)
 		s.mu.Unlock()
-		close(run.ended)
-		s.rest()
+		close(c.ended)
+		s.resetIdleTimer()
 	}
-	started, err := run.start()
+
+	started, err := c.start()
 	if !started {
-		forget()
+		untrack()
 		return err
 	}
+
 	go func() {
-		run.finish()
-		forget()
+		c.finish()
+		untrack()
 	}()
+
 	return nil
 }

@@ -22,7 +22,8 @@ import (
 	"hutong-reference/channel"
 )
 
-// transportProcess is a party's real transport, as a process. It restarts at the same address with the same spool folder.
+// transportProcess is a party's real transport, as a process. It restarts at the same address with the same
+// spool folder.
 type transportProcess struct {
 	t                        *testing.T
 	program, folder, address string
@@ -73,8 +74,13 @@ func newTransportProcess(t *testing.T) *transportProcess {
 
 func (p *transportProcess) start() {
 	p.command = exec.Command(p.program, "transport")
-	p.command.Env = append(os.Environ(),
-		"HUTONG_NODE_ID=node", "HUTONG_TRANSPORT_LISTEN="+p.address, "HUTONG_DATA_DIR="+p.folder, "HUTONG_LOG_LEVEL=warn")
+	p.command.Env = append(
+		os.Environ(),
+		"HUTONG_NODE_ID=node",
+		"HUTONG_TRANSPORT_LISTEN="+p.address,
+		"HUTONG_DATA_DIR="+p.folder,
+		"HUTONG_LOG_LEVEL=warn",
+	)
 	p.command.Stdout, p.command.Stderr = &p.log, &p.log
 	require.NoError(p.t, p.command.Start())
 }
@@ -88,7 +94,11 @@ func (p *transportProcess) kill() {
 // pop asks the transport once for a message of a topic, without waiting, and returns the answer's code.
 func (p *transportProcess) pop(topic string) (code string) {
 	body := fmt.Sprintf(`{"topic":%q,"timeout":1}`, topic)
-	req, err := http.NewRequest(http.MethodPost, "http://"+p.address+"/v1/interconn/chan/pop", strings.NewReader(body))
+	req, err := http.NewRequest(
+		http.MethodPost,
+		"http://"+p.address+"/v1/interconn/chan/pop",
+		strings.NewReader(body),
+	)
 	require.NoError(p.t, err)
 	for name, value := range map[string]string{
 		"Content-Type": "application/json", "x-ptp-tech-provider-code": "TEST", "x-ptp-trace-id": "trace",
@@ -105,13 +115,14 @@ func (p *transportProcess) pop(topic string) (code string) {
 	return answer.Code
 }
 
-// TestTransportRestarts kills a real transport again and again in the middle of a conversation. Neither side notices.
+// TestTransportRestarts kills a real transport again and again in the middle of a conversation. Neither side
+// notices.
 func TestTransportRestarts(t *testing.T) {
 	p := newTransportProcess(t)
 	open := func(self, partner string) (*channel.Link, context.Context) {
 		link, ctx, err := channel.Open(t.Context(), channel.Config{
 			Transport: p.address, SessionID: "session", TaskID: "task", TraceID: "trace", Token: "token",
-			Self: self, SelfNode: "node", Partner: partner, OtherNode: "node",
+			Self: self, SelfNode: "node", Partner: partner, PartnerNode: "node",
 		})
 		require.NoError(t, err)
 		return link, ctx
@@ -133,7 +144,12 @@ func TestTransportRestarts(t *testing.T) {
 	for range 4 {
 		// At least one message passes between two restarts.
 		before := passed.Load()
-		require.Eventually(t, func() bool { return passed.Load() > before || t.Failed() }, 30*time.Second, time.Millisecond)
+		require.Eventually(
+			t,
+			func() bool { return passed.Load() > before || t.Failed() },
+			30*time.Second,
+			time.Millisecond,
+		)
 		p.kill()
 		p.start()
 	}
@@ -142,7 +158,9 @@ func TestTransportRestarts(t *testing.T) {
 
 	e.guest.Close()
 	e.host.Close()
-	for _, topic := range []string{"guest.0/host.0/data", "host.0/guest.0/data", "guest.0/host.0/abort", "host.0/guest.0/abort"} {
+	for _, topic := range []string{
+		"guest.0/host.0/data", "host.0/guest.0/data", "guest.0/host.0/abort", "host.0/guest.0/abort",
+	} {
 		require.Equal(t, "E0000000601", p.pop("task/"+topic), "a message is left in %s", topic)
 	}
 }

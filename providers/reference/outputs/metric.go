@@ -1,18 +1,18 @@
-package outcome
+package outputs
 
 import (
 	"cmp"
 	"slices"
 )
 
-// Point of the KS curve: the share of each label that scores at least the threshold.
+// Point is a point of the KS curve: for each label, the share of rows that score at least the threshold.
 type Point struct {
 	Threshold float64 `json:"threshold"`
 	TPR       float64 `json:"tpr"`
 	FPR       float64 `json:"fpr"`
 }
 
-// Metrics of scores against labels.
+// Metrics measures how well scores separate the labels.
 type Metrics struct {
 	AUC         float64
 	KS          float64
@@ -20,7 +20,8 @@ type Metrics struct {
 	Curve       []Point // from the highest score down
 }
 
-// Measure compares scores with labels, of which both kinds must occur. It goes through the scores from the highest; rows of one score count at once.
+// Measure compares scores with labels. Both labels must occur. It processes scores in descending order and
+// treats rows of equal score as one step.
 func Measure(labels []uint8, scores []float64) Metrics {
 	order := make([]int, len(scores))
 	var ones, zeros float64
@@ -56,11 +57,11 @@ func Measure(labels []uint8, scores []float64) Metrics {
 	return m
 }
 
-// maxPoints is how long a curve in a report gets.
+// maxPoints limits the length of a curve in a report.
 const maxPoints = 200
 
-// thin keeps evenly chosen points of a curve, the first and the last among them.
-func thin(curve []Point) []Point {
+// downsample returns evenly spaced points of a curve, including the first and the last.
+func downsample(curve []Point) []Point {
 	if len(curve) <= maxPoints {
 		return curve
 	}

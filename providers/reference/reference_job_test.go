@@ -15,11 +15,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong-reference/boost"
-	"hutong-reference/outcome"
+	"hutong-reference/outputs"
 )
 
-// The seed's job on the breast data: intersection, then boosting.
-func TestSeedJob(t *testing.T) {
+// TestReferenceJob runs the job of the README on the breast data: intersection, then boosting.
+func TestReferenceJob(t *testing.T) {
 	for name, c := range map[string]struct {
 		guest, host string
 		keyBits     int
@@ -31,7 +31,7 @@ func TestSeedJob(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, pair(c.guest, c.host))
+			b := newTestEnv(t, pair(c.guest, c.host))
 			if c.s3 {
 				useS3(b)
 			}
@@ -42,7 +42,7 @@ func TestSeedJob(t *testing.T) {
 			guest := b.readCSV("guest", "task-1", "train_data")
 			host := b.readCSV("host", "task-1", "train_data")
 			require.Len(t, guest, 510)
-			require.Equal(t, column(guest, 0), column(host, 0), "both sides' rows lie alike")
+			require.Equal(t, column(guest, 0), column(host, 0), "the rows of both sides match")
 			require.Equal(t, "id,y,x0,x1,x2,x3,x4,x5,x6,x7,x8,x9", strings.Join(guest[0], ","))
 			require.Len(t, host[0], 21)
 			var counts map[string]any
@@ -53,25 +53,25 @@ func TestSeedJob(t *testing.T) {
 			b.succeed(b.train("task-2", "HeteroSecureBoost", withKey(boostParameters, c.keyBits), "task-1"))
 			b.checkBoost("task-2", guest, host)
 			b.checkSecrecy(guest, host, c.keyBits)
-			require.Empty(t, b.broker.Headless())
-			require.Zero(t, b.broker.Left())
+			require.Empty(t, b.transport.MissingHeaders())
+			require.Zero(t, b.transport.Unread())
 		})
 	}
 }
 
-// withKey is parameters with a Paillier key of that length; short ones are quicker.
+// withKey adds a Paillier key length to parameters. Short keys make tests faster.
 func withKey(parameters map[string]string, bits int) map[string]string {
 	out := maps.Clone(parameters)
 	out["encrypt_param"] = fmt.Sprintf(`{"method": "Paillier", "key_length": %d}`, bits)
 	return out
 }
 
-func (b *bench) checkBoost(task string, guest, host [][]string) {
+func (b *testEnv) checkBoost(task string, guest, host [][]string) {
 	t := b.t
 	var auc, ks struct {
 		Value     float64
 		Threshold float64
-		Curve     []outcome.Point
+		Curve     []outputs.Point
 	}
 	b.readJSON("guest", task, "train-auc", &auc)
 	b.readJSON("guest", task, "train-ks", &ks)
@@ -86,7 +86,7 @@ func (b *bench) checkBoost(task string, guest, host [][]string) {
 	require.Equal(t, column(guest, 0), column(predictions, 0))
 	require.Equal(t, column(host, 0), column(b.readCSV("host", task, "train_data"), 0))
 
-	// The AUC by its definition: how often a row of label 1 scores above one of label 0.
+	// The AUC by its definition: the probability that a row of label 1 scores above a row of label 0.
 	var ones, zeros []float64
 	for _, row := range predictions[1:] {
 		score, err := strconv.ParseFloat(row[2], 64)
@@ -110,13 +110,13 @@ func (b *bench) checkBoost(task string, guest, host [][]string) {
 	}
 	require.InDelta(t, won/float64(len(ones)*len(zeros)), auc.Value, 1e-12)
 
-	// The two parts of the model, put together, give the same scores from the raw features.
+	// Both parts of the model together give the same scores from the raw features.
 	var model boost.Model
 	var hostModel boost.HostModel
 	b.readJSON("guest", task, "model", &model)
 	b.readJSON("host", task, "model", &hostModel)
 	require.Len(t, model.Trees, 2)
-	require.NotEmpty(t, hostModel.Splits, "the host's features are of use")
+	require.NotEmpty(t, hostModel.Splits, "the host's features are used")
 	for i := range predictions[1:] {
 		score, err := model.Score(cells(guest, i+1), boost.HostRow{Model: hostModel, Row: cells(host, i+1)})
 		require.NoError(t, err)
@@ -146,13 +146,13 @@ func cells(rows [][]string, i int) map[string]float64 {
 	return out
 }
 
-// checkSecrecy looks for ids, feature values and column names in what crossed, and for ciphertexts that are alike.
-func (b *bench) checkSecrecy(guest, host [][]string, keyBits int) {
+// checkSecrecy checks that messages contain no ids, feature values or column names, and no equal ciphertexts.
+func (b *testEnv) checkSecrecy(guest, host [][]string, keyBits int) {
 	t := b.t
 	width := keyBits / 4 // of a ciphertext in bytes
 	var crossed []byte
 	ciphertexts := map[string]bool{}
-	for _, m := range b.broker.Messages() {
+	for _, m := range b.transport.Messages() {
 		crossed = append(append(crossed, m.Topic...), m.Payload...)
 		require.Greater(t, len(m.Payload), 22)
 		n := binary.BigEndian.Uint32(m.Payload[18:]) // no message here is longer than one chunk
@@ -166,7 +166,7 @@ func (b *bench) checkSecrecy(guest, host [][]string, keyBits int) {
 		if op := fields["op"]; op == "tree" {
 			require.Len(t, body, 509*width)
 			for ; len(body) > 0; body = body[width:] {
-				require.False(t, ciphertexts[string(body[:width])], "equal gradients must not look alike")
+				require.False(t, ciphertexts[string(body[:width])], "ciphertexts of equal gradients differ")
 				ciphertexts[string(body[:width])] = true
 			}
 		}
@@ -176,7 +176,7 @@ func (b *bench) checkSecrecy(guest, host [][]string, keyBits int) {
 	for _, rows := range [][][]string{guest, host} {
 		for _, row := range rows[1:] {
 			for _, cell := range row {
-				if len(cell) >= 8 { // every feature value is
+				if len(cell) >= 8 { // all feature values are that long
 					require.False(t, bytes.Contains(crossed, []byte(cell)), "no feature value")
 				}
 			}
@@ -184,25 +184,30 @@ func (b *bench) checkSecrecy(guest, host [][]string, keyBits int) {
 	}
 }
 
-// What fails on one side ends both at once, and both say why.
+// TestPartnerFails checks that a failure of one side ends both at once, and that both log the reason.
 func TestPartnerFails(t *testing.T) {
-	b := newBench(t, pair("A", "B"))
+	b := newTestEnv(t, pair("A", "B"))
 	b.upload("guest", "guest.csv", 1) // the host's dataset is missing
 	started := b.intersection("task-1")
 	guest, host := started["guest"], started["host"]
-	require.Equal(t, 1, host.end(t, 20*time.Second))
-	require.Equal(t, 1, guest.end(t, 20*time.Second))
+	require.Equal(t, 1, host.wait(t, 20*time.Second))
+	require.Equal(t, 1, guest.wait(t, 20*time.Second))
 	require.Contains(t, host.logs.String(), "its metadata")
-	require.Contains(t, guest.logs.String(), "host.0 failed: an error of its own")
-	require.NotContains(t, guest.logs.String(), strings.TrimPrefix(b.storage["host"], "file://"), "paths stay at home")
-	for _, c := range b.take() {
+	require.Contains(t, guest.logs.String(), "host.0 failed: an internal error")
+	require.NotContains(
+		t,
+		guest.logs.String(),
+		strings.TrimPrefix(b.storage["host"], "file://"),
+		"paths stay at their party",
+	)
+	for _, c := range b.takeCallbacks() {
 		require.Equal(t, "FAILED", c["status"])
 		require.Equal(t, "task-1", c["task_id"])
 	}
 }
 
 func TestPartnerHasOtherParameters(t *testing.T) {
-	b := newBench(t, pair("A", "A"))
+	b := newTestEnv(t, pair("A", "A"))
 	b.upload("guest", "guest.csv", 1)
 	b.upload("host", "host.csv", 1)
 	input := func(role string) map[string]string {
@@ -212,46 +217,56 @@ func TestPartnerHasOtherParameters(t *testing.T) {
 	raw["intersect_method"] = "raw"
 	guest := b.start(b.environ("guest", "task-1", "Intersection", raw, input("guest"), nil))
 	host := b.start(b.environ("host", "task-1", "Intersection", intersectionParameters, input("host"), nil))
-	require.Equal(t, 1, guest.end(t, 20*time.Second))
-	require.Equal(t, 1, host.end(t, 20*time.Second))
-	require.Contains(t, host.logs.String(), `guest.0 failed: parameter intersect_method: \"raw\" is not supported; supported: rsa`)
+	require.Equal(t, 1, guest.wait(t, 20*time.Second))
+	require.Equal(t, 1, host.wait(t, 20*time.Second))
+	require.Contains(
+		t,
+		host.logs.String(),
+		`guest.0 failed: parameter intersect_method: \"raw\" is not supported; supported: rsa`,
+	)
 
-	// Rows that do not lie alike are found before anything is computed.
+	// Rows that do not match are detected before anything is computed.
 	boostWith := func(role string) *process {
 		return b.start(b.environ(role, "task-2", "HeteroSecureBoost", boostParameters, input(role), nil))
 	}
 	guest, host = boostWith("guest"), boostWith("host")
-	require.Equal(t, 1, guest.end(t, 30*time.Second))
-	require.Equal(t, 1, host.end(t, 30*time.Second))
+	require.Equal(t, 1, guest.wait(t, 30*time.Second))
+	require.Equal(t, 1, host.wait(t, 30*time.Second))
 	require.Contains(t, guest.logs.String(), "run Intersection first")
 	require.Contains(t, host.logs.String(), "run Intersection first")
 }
 
-// A side that is stopped while the other waits for it.
+// TestStop stops one side while the other one waits for it.
 func TestStop(t *testing.T) {
-	b := newBench(t, pair("A", "B"))
+	b := newTestEnv(t, pair("A", "B"))
 	b.upload("guest", "guest.csv", 1)
 	b.upload("host", "host.csv", 1)
 	guest := b.start(b.environ("guest", "task-1", "Intersection", intersectionParameters,
 		map[string]string{"train_data": addressJSON("test_guest", "testspace")}, nil))
-	require.Eventually(t, func() bool { return b.broker.Waiting() >= 2 }, 10*time.Second, 5*time.Millisecond,
-		"the guest waits for the host's key and its failure")
+	require.Eventually(
+		t,
+		func() bool { return b.transport.Waiting() >= 2 },
+		10*time.Second,
+		5*time.Millisecond,
+		"the guest polls for the host's key and for its failure",
+	)
 	began := time.Now()
 	require.NoError(t, guest.Process.Signal(syscall.SIGTERM))
-	require.Equal(t, 143, guest.end(t, 5*time.Second))
+	require.Equal(t, 143, guest.wait(t, 5*time.Second))
 	require.Less(t, time.Since(began), 3*time.Second)
-	require.Empty(t, b.take(), "who stops a task knows that it ended")
+	require.Empty(t, b.takeCallbacks(), "a stopped task sends no callback")
 	require.Contains(t, guest.logs.String(), "stopped by a signal")
 	require.NotContains(t, guest.logs.String(), "wdbc")
 
 	host := b.start(b.environ("host", "task-1", "Intersection", intersectionParameters,
 		map[string]string{"train_data": addressJSON("test_host", "testspace")}, nil))
-	require.Equal(t, 75, host.end(t, 10*time.Second), "none of its own doing")
-	require.Contains(t, host.logs.String(), "guest.0 failed: it was stopped")
+	require.Equal(t, 75, host.wait(t, 10*time.Second), "a retryable failure")
+	require.Contains(t, host.logs.String(), "guest.0 failed: stopped by a signal")
 }
 
+// TestAlone runs components that need no partner.
 func TestAlone(t *testing.T) {
-	b := newBench(t, pair("A", "B"))
+	b := newTestEnv(t, pair("A", "B"))
 	for _, c := range []struct {
 		name       string
 		component  string
@@ -261,21 +276,31 @@ func TestAlone(t *testing.T) {
 		log        string
 	}{
 		{"callback only", "CallbackOnly", nil, 0, "SUCCESS", "done"},
-		{"unknown", "Magic", nil, 1, "FAILED", "this provider has CallbackOnly, HeteroLR, HeteroSecureBoost, Intersection, Probe, Sleep"},
+		{
+			"unknown", "Magic", nil, 1, "FAILED",
+			"has the components CallbackOnly, HeteroLR, HeteroSecureBoost, Intersection, Probe, Sleep",
+		},
 		{"sleep", "Sleep", map[string]string{"seconds": "0.01"}, 0, "SUCCESS", "sleeping, second 1"},
 		{"sleep wrong", "Sleep", map[string]string{"seconds": "long"}, 1, "FAILED", "parameter seconds"},
-		{"crash", "Sleep", map[string]string{"seconds": "0.01", "exit_code": "7"}, 7, "", "exits as it was told"},
+		{
+			"crash", "Sleep", map[string]string{"seconds": "0.01", "exit_code": "7"}, 7, "",
+			"exiting as parameter exit_code requires",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := b.start(b.environ("guest", "task-1", c.component, c.parameters, nil, nil))
-			require.Equal(t, c.code, p.end(t, 10*time.Second))
+			require.Equal(t, c.code, p.wait(t, 10*time.Second))
 			require.Contains(t, p.logs.String(), c.log)
-			got := b.take()
+			got := b.takeCallbacks()
 			if c.status == "" {
 				require.Empty(t, got)
 				return
 			}
-			require.Equal(t, []map[string]string{{"task_id": "task-1", "status": c.status, "role": "guest.0"}}, got)
+			require.Equal(
+				t,
+				[]map[string]string{{"task_id": "task-1", "status": c.status, "role": "guest.0"}},
+				got,
+			)
 		})
 	}
 }

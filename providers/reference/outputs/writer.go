@@ -1,4 +1,4 @@
-package outcome
+package outputs
 
 import (
 	"context"
@@ -8,14 +8,15 @@ import (
 	"hutong-reference/component"
 )
 
-// Note stands where only another role has something to tell: every declared address holds a document.
-type Note struct {
+// Marker is the document at a declared output for which this role has no data. Every declared output holds a
+// document.
+type Marker struct {
 	Component string `json:"component"`
 	Role      string `json:"role"`
 	Note      string `json:"note"`
 }
 
-// Loss is the report train-loss. Data has one entry for each step, with the step's number, from 1, and "loss".
+// Loss is the report train-loss. Data has one entry per step, with the step's number, from 1, and "loss".
 type Loss struct {
 	Component string `json:"component"`
 	Role      string `json:"role"`
@@ -23,7 +24,8 @@ type Loss struct {
 	Data      any    `json:"data"`
 }
 
-// Metric is the reports train-auc and train-ks. Value is missing when the job didn't ask for that metric.
+// Metric is the format of the reports train-auc and train-ks. Value is null if the job did not request that
+// metric.
 type Metric struct {
 	Component string   `json:"component"`
 	Role      string   `json:"role"`
@@ -33,10 +35,10 @@ type Metric struct {
 	Curve     []Point  `json:"curve,omitempty"`
 }
 
-// Reports are the names of the reports that a training component declares.
+// Reports lists the names of the reports that a training component declares.
 var Reports = []string{"train-loss", "train-auc", "train-ks"}
 
-// Writer writes what the job declared and skips the rest; it keeps the first error.
+// Writer writes the outputs that the job declares and skips all others. It keeps the first error.
 type Writer struct {
 	ctx   context.Context
 	task  component.Task
@@ -44,12 +46,12 @@ type Writer struct {
 	err   error
 }
 
-// NewWriter writes the outputs of a task.
+// NewWriter returns a writer of the outputs of a task.
 func NewWriter(ctx context.Context, task component.Task, store component.Store) *Writer {
 	return &Writer{ctx: ctx, task: task, store: store}
 }
 
-// Err is the first error.
+// Err returns the first error.
 func (w *Writer) Err() error { return w.err }
 
 // Table writes a dataset.
@@ -66,37 +68,52 @@ func (w *Writer) JSON(output, kind, description string, v any) {
 	}
 }
 
-// Notes writes to all reports that another role has them.
-func (w *Writer) Notes(note string) {
+// Markers writes a [Marker] to each report, for a role without reports.
+func (w *Writer) Markers(note string) {
 	for _, report := range Reports {
-		w.JSON(report, "report", "marker", Note{w.task.Component, w.task.Self.String(), note})
+		w.JSON(report, "report", "marker", Marker{w.task.Component, w.task.Self.String(), note})
 	}
 }
 
-// Predictions writes train_data of the party with the label, id, label, predict_score and predict_result of each row, and the
-// reports train-auc and train-ks as far as metrics names them. It returns AUC and KS.
-func (w *Writer) Predictions(idColumn, labelColumn string, ids []string, labels []uint8, probabilities []float64, threshold float64, metrics []string) (auc, ks float64) {
+// Predictions writes the outputs of the party that has the label: train_data, with id, label, predict_score
+// and predict_result of each row, and the reports train-auc and train-ks for the requested metrics. It
+// returns AUC and KS.
+func (w *Writer) Predictions(
+	idColumn, labelColumn string,
+	ids []string,
+	labels []uint8,
+	probabilities []float64,
+	threshold float64,
+	metrics []string,
+) (auc, ks float64) {
 	rows := make([][]string, len(ids))
 	for i, p := range probabilities {
 		predicted := "0"
 		if p >= threshold {
 			predicted = "1"
 		}
-		rows[i] = []string{ids[i], strconv.Itoa(int(labels[i])), strconv.FormatFloat(p, 'g', -1, 64), predicted}
+		rows[i] = []string{
+			ids[i],
+			strconv.Itoa(int(labels[i])),
+			strconv.FormatFloat(p, 'g', -1, 64),
+			predicted,
+		}
 	}
 	w.Table("train_data", "predictions on the training data", &component.Table{
 		Columns: []string{idColumn, labelColumn, "predict_score", "predict_result"},
 		Types:   map[string]string{labelColumn: "int", "predict_score": "float", "predict_result": "int"},
 		Rows:    rows,
 	})
+
 	m := Measure(labels, probabilities)
 	name, role := w.task.Component, w.task.Self.String()
-	aucReport, ksReport := Metric{Component: name, Role: role, Metric: "auc"}, Metric{Component: name, Role: role, Metric: "ks"}
+	aucReport := Metric{Component: name, Role: role, Metric: "auc"}
+	ksReport := Metric{Component: name, Role: role, Metric: "ks"}
 	if slices.Contains(metrics, "auc") {
 		aucReport.Value = &m.AUC
 	}
 	if slices.Contains(metrics, "ks") {
-		ksReport.Value, ksReport.Threshold, ksReport.Curve = &m.KS, &m.KSThreshold, thin(m.Curve)
+		ksReport.Value, ksReport.Threshold, ksReport.Curve = &m.KS, &m.KSThreshold, downsample(m.Curve)
 	}
 	w.JSON("train-auc", "report", "AUC on the training data", aucReport)
 	w.JSON("train-ks", "report", "KS and its curve on the training data", ksReport)

@@ -17,13 +17,15 @@ import (
 	"hutong-reference/lr"
 )
 
-// lrParameters are those of FATE-Flow's example.
+// lrParameters holds the parameters of FATE-Flow's example.
 var lrParameters = map[string]string{
-	"alpha": "0.01", "batch_size": "-1", "early_stop": "diff", "id": "id", "init_param": `{"init_method": "zeros", "fit_intercept": "True"}`,
-	"label": "y", "learning_rate": "0.15", "max_iter": "2", "optimizer": "nesterov_momentum_sgd", "penalty": "L2", "tol": "0.0001",
+	"alpha": "0.01", "batch_size": "-1", "early_stop": "diff", "id": "id",
+	"init_param": `{"init_method": "zeros", "fit_intercept": "True"}`,
+	"label":      "y", "learning_rate": "0.15", "max_iter": "2", "optimizer": "nesterov_momentum_sgd",
+	"penalty": "L2", "tol": "0.0001",
 }
 
-// Three roles, on three nodes, on one, and with S3 as storage.
+// TestHeteroLR runs three roles on three nodes, on one node, and with S3 as storage.
 func TestHeteroLR(t *testing.T) {
 	for name, c := range map[string]struct {
 		nodes map[string]string
@@ -35,7 +37,7 @@ func TestHeteroLR(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, c.nodes)
+			b := newTestEnv(t, c.nodes)
 			if c.s3 {
 				useS3(b)
 			}
@@ -44,25 +46,26 @@ func TestHeteroLR(t *testing.T) {
 			b.succeed(b.intersection("task-1"))
 			b.succeed(b.train("task-2", "HeteroLR", withKey(lrParameters, 1024), "task-1"))
 			b.checkLR("task-1", "task-2", "host")
-			require.Zero(t, b.broker.Left())
-			require.Empty(t, b.broker.Headless())
+			require.Zero(t, b.transport.Unread())
+			require.Empty(t, b.transport.MissingHeaders())
 
-			// Not even the shape of ids or labels crosses, and the arbiter gets a few masked numbers.
+			// No ids are sent, and the arbiter receives only a few masked numbers.
 			toArbiter := 0
-			for _, m := range b.broker.Messages() {
+			for _, m := range b.transport.Messages() {
 				require.NotContains(t, string(m.Payload), "wdbc")
 				if strings.HasSuffix(m.Topic, "/arbiter.0/masked") {
 					toArbiter += len(m.Payload)
 				}
 			}
 			require.Positive(t, toArbiter)
-			require.Less(t, toArbiter, 509*256, "not a number for each row")
+			require.Less(t, toArbiter, 509*256, "fewer numbers than rows")
 		})
 	}
 }
 
-// useS3 gives each node a bucket of its own at the S3 server that HUTONG_TEST_S3 names. Nobody makes the arbiter's.
-func useS3(b *bench) {
+// useS3 assigns each node a bucket of its own at the S3 server that HUTONG_TEST_S3 names. Nobody creates the
+// arbiter's bucket in advance.
+func useS3(b *testEnv) {
 	address := os.Getenv("HUTONG_TEST_S3")
 	if address == "" {
 		b.t.Skip("HUTONG_TEST_S3 names no S3 server")
@@ -81,7 +84,7 @@ func useS3(b *bench) {
 	}
 }
 
-func (b *bench) checkLR(from, task string, hosts ...string) {
+func (b *testEnv) checkLR(from, task string, hosts ...string) {
 	t := b.t
 	rows := map[string][][]string{}
 	models := map[string]lr.Model{}
@@ -93,7 +96,7 @@ func (b *bench) checkLR(from, task string, hosts ...string) {
 		require.Len(t, m.Weights, strings.Count(strings.Join(rows[role][0], " "), "x"))
 		models[role] = m
 	}
-	// The parts of the model, put together, give the predictions from the raw features.
+	// All parts of the model together give the predictions from the raw features.
 	predictions := b.readCSV("guest", task, "train_data")
 	require.Equal(t, []string{"id", "y", "predict_score", "predict_result"}, predictions[0])
 	require.Equal(t, column(rows["guest"], 0), column(predictions, 0))
@@ -121,7 +124,7 @@ func (b *bench) checkLR(from, task string, hosts ...string) {
 	b.readJSON("guest", task, "train-loss", &loss)
 	require.Equal(t, "loss", loss.Metric)
 	require.Len(t, loss.Data, 2)
-	require.InDelta(t, math.Ln2, loss.Data[0].Loss, 1e-6, "all weights are 0 at first")
+	require.InDelta(t, math.Ln2, loss.Data[0].Loss, 1e-6, "all weights start at 0")
 	require.Less(t, loss.Data[1].Loss, loss.Data[0].Loss)
 
 	require.Equal(t, [][]string{{"id"}}, b.readCSV("arbiter", task, "train_data"))
@@ -133,10 +136,10 @@ func (b *bench) checkLR(from, task string, hosts ...string) {
 	}
 }
 
-// Two hosts in all three algorithms: the host's columns are cut between them.
+// TestSeveralHosts runs all three algorithms with two hosts, which share the host's columns.
 func TestSeveralHosts(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, map[string]string{"guest": "A", "host": "B", "host.1": "C", "arbiter": "C"})
+	b := newTestEnv(t, map[string]string{"guest": "A", "host": "B", "host.1": "C", "arbiter": "C"})
 	b.upload("guest", "guest.csv", 1)
 	data, err := os.ReadFile("../../testdata/breast/host.csv")
 	require.NoError(t, err)
@@ -144,7 +147,7 @@ func TestSeveralHosts(t *testing.T) {
 	for i, line := range strings.Split(strings.TrimSpace(string(data)), "\n") {
 		cells := strings.Split(line, ",")
 		left = append(left, strings.Join(cells[:12], ","))
-		if i == 0 || i > 9 { // the second host lacks some rows
+		if i == 0 || i > 9 { // the second host does not have all rows
 			right = append(right, strings.Join(append(cells[:1:1], cells[12:]...), ","))
 		}
 	}
@@ -166,7 +169,10 @@ func TestSeveralHosts(t *testing.T) {
 	var model boost.Model
 	b.readJSON("guest", "task-3", "model", &model)
 	parts := []boost.HostRow{{}, {}}
-	rows := [][][]string{b.readCSV("host", "task-1", "train_data"), b.readCSV("host.1", "task-1", "train_data")}
+	rows := [][][]string{
+		b.readCSV("host", "task-1", "train_data"),
+		b.readCSV("host.1", "task-1", "train_data"),
+	}
 	b.readJSON("host", "task-3", "model", &parts[0].Model)
 	b.readJSON("host.1", "task-3", "model", &parts[1].Model)
 	require.NotEmpty(t, parts[0].Model.Splits)
@@ -182,23 +188,30 @@ func TestSeveralHosts(t *testing.T) {
 	}
 }
 
-// A party that fails ends all others, with its reason.
+// TestOneOfThreeFails checks that a failing party ends all others and sends its reason.
 func TestOneOfThreeFails(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, map[string]string{"guest": "A", "host": "B", "arbiter": "C"})
+	b := newTestEnv(t, map[string]string{"guest": "A", "host": "B", "arbiter": "C"})
 	b.upload("guest", "guest.csv", 1)
-	b.upload("host", "host.csv", 1) // the rows of the two do not lie alike
-	started := b.startAll([]string{"guest", "host", "arbiter"}, "task-1", "HeteroLR", withKey(lrParameters, 1024), uploaded, trainingOutputs)
+	b.upload("host", "host.csv", 1) // the rows of the two do not match
+	started := b.startAll(
+		[]string{"guest", "host", "arbiter"},
+		"task-1",
+		"HeteroLR",
+		withKey(lrParameters, 1024),
+		uploadedAddress,
+		trainingOutputs,
+	)
 	for role, p := range started {
-		require.Equal(t, 1, p.end(t, time.Minute), role)
+		require.Equal(t, 1, p.wait(t, time.Minute), role)
 		require.Contains(t, p.logs.String(), "run Intersection first", role)
 	}
-	for _, c := range b.take() {
+	for _, c := range b.takeCallbacks() {
 		require.Equal(t, "FAILED", c["status"])
 	}
 	for _, role := range []string{"guest", "host", "arbiter"} {
 		name, namespace := b.output(role, "task-1", "model")
-		_, err := b.open(role).Read(context.Background(), namespace+"/"+name+"/data_0")
-		require.Error(t, err, "nothing is left that looks like a model")
+		_, err := b.openStore(role).Read(context.Background(), namespace+"/"+name+"/data_0")
+		require.Error(t, err, "no model is written")
 	}
 }

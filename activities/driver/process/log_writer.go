@@ -9,33 +9,33 @@ import (
 	"hutong/activities/driver"
 )
 
-// A lineLog puts a time before each line that is written to it, and keeps the
-// last lines in two files of half the size.
-type lineLog struct {
+// logWriter writes lines with a timestamp each, and rotates two files of half the maximum size.
+type logWriter struct {
 	f       folder
-	max     int64
+	limit   int64 // of one file
 	file    *os.File
 	size    int64
-	partial []byte // a line without its end yet, after its time
+	partial []byte // an incomplete line with its timestamp
 	out     []byte
 }
 
-func newLineLog(f folder, limit int64) (*lineLog, error) {
+func newLogWriter(f folder, maxLog int64) (*logWriter, error) {
 	file, err := os.OpenFile(f.path(outputFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	return &lineLog{f: f, max: max(limit/2, 1), file: file}, nil
+
+	return &logWriter{f: f, limit: max(maxLog/2, 1), file: file}, nil
 }
 
-// ReadFrom logs until r ends.
-func (l *lineLog) ReadFrom(r io.Reader) (int64, error) {
+// ReadFrom logs what it reads until r ends.
+func (l *logWriter) ReadFrom(r io.Reader) (int64, error) {
 	buf := make([]byte, 64<<10)
 	var total int64
 	for {
 		n, err := r.Read(buf)
 		total += int64(n)
-		l.take(buf[:n], time.Now())
+		l.add(buf[:n], time.Now())
 		if err != nil {
 			l.finish()
 			return total, err
@@ -43,18 +43,20 @@ func (l *lineLog) ReadFrom(r io.Reader) (int64, error) {
 	}
 }
 
-func (l *lineLog) take(b []byte, now time.Time) {
+func (l *logWriter) add(b []byte, now time.Time) {
 	stamp := append(now.UTC().AppendFormat(nil, driver.LogTimeFormat), ' ')
 	for len(b) > 0 {
 		line, rest, ended := bytes.Cut(b, []byte("\n"))
-		room := driver.MaxLogLine
+
+		left := driver.MaxLogLine
 		if len(l.partial) > 0 {
-			room += len(stamp) - len(l.partial) // all times are of one length
+			left += len(stamp) - len(l.partial) // all timestamps have the same length
 		}
-		if len(line) > room {
-			line, rest, ended = b[:room], b[room:], true
+		if len(line) > left {
+			line, rest, ended = b[:left], b[left:], true
 		}
 		b = rest
+
 		if len(l.partial) == 0 {
 			l.partial = append(l.partial, stamp...)
 		}
@@ -64,16 +66,18 @@ func (l *lineLog) take(b []byte, now time.Time) {
 			l.partial = l.partial[:0]
 		}
 	}
+
 	l.flush()
 }
 
-// flush writes whole lines. A log that cannot be written, for want of space
-// say, must not stop the program: what cannot be written is lost.
-func (l *lineLog) flush() {
+// flush writes complete lines. A log that cannot be written, for example on a full disk, must not block the program, so
+// the lines are dropped then.
+func (l *logWriter) flush() {
 	if len(l.out) == 0 {
 		return
 	}
-	if l.size > 0 && l.size+int64(len(l.out)) > l.max {
+
+	if l.size > 0 && l.size+int64(len(l.out)) > l.limit {
 		l.rotate()
 	}
 	n, _ := l.file.Write(l.out)
@@ -81,10 +85,11 @@ func (l *lineLog) flush() {
 	l.out = l.out[:0]
 }
 
-func (l *lineLog) rotate() {
+func (l *logWriter) rotate() {
 	if err := os.Rename(l.f.path(outputFile), l.f.path(olderFile)); err != nil {
 		return
 	}
+
 	file, err := os.OpenFile(l.f.path(outputFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return
@@ -93,7 +98,7 @@ func (l *lineLog) rotate() {
 	l.file, l.size = file, 0
 }
 
-func (l *lineLog) finish() {
+func (l *logWriter) finish() {
 	if len(l.partial) > 0 {
 		l.out = append(append(l.out, l.partial...), '\n')
 		l.partial = nil
@@ -101,4 +106,4 @@ func (l *lineLog) finish() {
 	l.flush()
 }
 
-func (l *lineLog) close() { _ = l.file.Close() }
+func (l *logWriter) close() { _ = l.file.Close() }

@@ -21,11 +21,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"hutong-reference/brokertest"
 	"hutong-reference/component"
+	"hutong-reference/transporttest"
 )
 
-// program is the binary as it goes into the image.
+// program is the path of the binary, built as for the image.
 var program string
 
 func TestMain(m *testing.M) {
@@ -45,11 +45,11 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// bench is parties that run real provider processes against one broker, and a scheduler that takes callbacks. Roles are
-// written as "guest" for the first of its kind, and as "host.1" for others.
-type bench struct {
+// testEnv runs real provider processes of several parties against one in-memory transport. It includes a
+// scheduler that receives callbacks. Roles are written as "guest" for number 0, and as "host.1" for others.
+type testEnv struct {
 	t         *testing.T
-	broker    *brokertest.Broker
+	transport *transporttest.Transport
 	nodes     map[string]string // by role
 	storage   map[string]string // address, by role
 	callback  string
@@ -57,9 +57,9 @@ type bench struct {
 	callbacks []map[string]string
 }
 
-// newBench has a folder for each node.
-func newBench(t *testing.T, nodes map[string]string) *bench {
-	b := &bench{t: t, broker: brokertest.New(t), nodes: nodes, storage: map[string]string{}}
+// newTestEnv returns an environment with one storage folder per node.
+func newTestEnv(t *testing.T, nodes map[string]string) *testEnv {
+	b := &testEnv{t: t, transport: transporttest.New(t), nodes: nodes, storage: map[string]string{}}
 	folders := map[string]string{}
 	for role, node := range nodes {
 		if folders[node] == "" {
@@ -95,7 +95,7 @@ func numberedRole(role string) string {
 	return role + ".0"
 }
 
-func (b *bench) take() []map[string]string {
+func (b *testEnv) takeCallbacks() []map[string]string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := b.callbacks
@@ -103,15 +103,15 @@ func (b *bench) take() []map[string]string {
 	return c
 }
 
-// upload cuts a file of testdata into partitions at a party's storage.
-func (b *bench) upload(role, file string, partitions int) {
+// upload writes a file of testdata to a party's storage, split into partitions.
+func (b *testEnv) upload(role, file string, partitions int) {
 	data, err := os.ReadFile(filepath.Join("..", "..", "testdata", "breast", file))
 	require.NoError(b.t, err)
 	b.uploadRows(role, strings.Split(strings.TrimSpace(string(data)), "\n"), partitions)
 }
 
-func (b *bench) uploadRows(role string, lines []string, partitions int) {
-	store := b.open(role)
+func (b *testEnv) uploadRows(role string, lines []string, partitions int) {
+	store := b.openStore(role)
 	put := func(name, content string) {
 		require.NoError(b.t, store.Write(b.t.Context(), "testspace/test_"+role+"/"+name, []byte(content)))
 	}
@@ -120,10 +120,17 @@ func (b *bench) uploadRows(role string, lines []string, partitions int) {
 		part := append([]string{lines[0]}, rows[len(rows)*p/partitions:len(rows)*(p+1)/partitions]...)
 		put("data_"+strconv.Itoa(p), strings.Join(part, "\n")+"\n")
 	}
-	put("metadata", fmt.Sprintf(`{"column_info":[],"partitions":%d,"count":%d,"file_type":"csv","create_time":1.5}`, partitions, len(rows)))
+	put(
+		"metadata",
+		fmt.Sprintf(
+			`{"column_info":[],"partitions":%d,"count":%d,"file_type":"csv","create_time":1.5}`,
+			partitions,
+			len(rows),
+		),
+	)
 }
 
-func (b *bench) open(role string) component.Store {
+func (b *testEnv) openStore(role string) component.Store {
 	store, err := component.OpenStore(b.storage[role])
 	require.NoError(b.t, err)
 	return store
@@ -133,33 +140,37 @@ func addressJSON(name, namespace string) string {
 	return fmt.Sprintf(`{"name": %q, "namespace": %q}`, name, namespace)
 }
 
-func (b *bench) output(role, task, output string) (name, namespace string) {
+func (b *testEnv) output(role, task, output string) (name, namespace string) {
 	return task, role + "-" + b.nodes[role] + "-" + output
 }
 
-// read is what a task left at an output.
-func (b *bench) read(role, task, output string) []byte {
+// read returns the content of a task's output.
+func (b *testEnv) read(role, task, output string) []byte {
 	name, namespace := b.output(role, task, output)
-	data, err := b.open(role).Read(b.t.Context(), namespace+"/"+name+"/data_0")
+	data, err := b.openStore(role).Read(b.t.Context(), namespace+"/"+name+"/data_0")
 	require.NoError(b.t, err)
 	return data
 }
 
-func (b *bench) readCSV(role, task, output string) [][]string {
+func (b *testEnv) readCSV(role, task, output string) [][]string {
 	rows, err := csv.NewReader(bytes.NewReader(b.read(role, task, output))).ReadAll()
 	require.NoError(b.t, err)
 	return rows
 }
 
-func (b *bench) readJSON(role, task, output string, v any) {
+func (b *testEnv) readJSON(role, task, output string, v any) {
 	require.NoError(b.t, json.Unmarshal(b.read(role, task, output), v))
 }
 
-// environ is what a scheduler gives one container.
-func (b *bench) environ(role, task, component string, parameters, inputs map[string]string, outputs []string) []string {
+// environ returns the environment that a scheduler sets for one container.
+func (b *testEnv) environ(
+	role, task, component string,
+	parameters, inputs map[string]string,
+	outputs []string,
+) []string {
 	env := map[string]string{
 		"system.storage":         b.storage[role],
-		"system.transport":       b.broker.Address(),
+		"system.transport":       b.transport.Address(),
 		"system.callback":        b.callback,
 		"config.self_role":       numberedRole(role),
 		"config.task_id":         task,
@@ -197,7 +208,7 @@ type process struct {
 	code int
 }
 
-func (b *bench) start(env []string) *process {
+func (b *testEnv) start(env []string) *process {
 	p := &process{Cmd: exec.Command(program), done: make(chan struct{})}
 	p.Env, p.Stdout, p.Stderr = env, &p.logs, &p.logs
 	require.NoError(b.t, p.Start())
@@ -213,12 +224,12 @@ func (b *bench) start(env []string) *process {
 	return p
 }
 
-func (p *process) end(t *testing.T, limit time.Duration) int {
+func (p *process) wait(t *testing.T, limit time.Duration) int {
 	select {
 	case <-p.done:
 		return p.code
 	case <-time.After(limit):
-		require.Fail(t, "a process did not end in time")
+		require.Fail(t, "the process did not end in time")
 		return -1
 	}
 }
@@ -236,8 +247,14 @@ var boostParameters = map[string]string{
 	"subsample_feature_rate": "1", "tol": "0.0001", "tree_param": `{"max_depth": 5}`,
 }
 
-// start runs a component at the roles, with the same inputs, parameters and outputs.
-func (b *bench) startAll(roles []string, task, component string, parameters map[string]string, input func(role string) (name, namespace string), outputs []string) map[string]*process {
+// startAll starts a component in several roles with the same parameters and outputs.
+func (b *testEnv) startAll(
+	roles []string,
+	task, component string,
+	parameters map[string]string,
+	input func(role string) (name, namespace string),
+	outputs []string,
+) map[string]*process {
 	started := map[string]*process{}
 	for _, role := range roles {
 		inputs := map[string]string{}
@@ -249,42 +266,53 @@ func (b *bench) startAll(roles []string, task, component string, parameters map[
 	return started
 }
 
-func uploaded(role string) (name, namespace string) { return "test_" + role, "testspace" }
+func uploadedAddress(role string) (name, namespace string) { return "test_" + role, "testspace" }
 
-func (b *bench) intersection(task string) map[string]*process {
+func (b *testEnv) intersection(task string) map[string]*process {
 	var roles []string
 	for role := range b.nodes {
 		if role != "arbiter" {
 			roles = append(roles, role)
 		}
 	}
-	return b.startAll(roles, task, "Intersection", intersectionParameters, uploaded, []string{"train_data", "train-intersection"})
+	return b.startAll(
+		roles,
+		task,
+		"Intersection",
+		intersectionParameters,
+		uploadedAddress,
+		[]string{"train_data", "train-intersection"},
+	)
 }
 
-// outputs of the training components.
+// trainingOutputs lists the outputs of the training components.
 var trainingOutputs = []string{"train_data", "model", "train-loss", "train-auc", "train-ks"}
 
-// train runs a training component on what a task left.
-func (b *bench) train(task, component string, parameters map[string]string, from string) map[string]*process {
+// train starts a training component on the output of an earlier task.
+func (b *testEnv) train(
+	task, component string,
+	parameters map[string]string,
+	from string,
+) map[string]*process {
 	roles := slices.Collect(maps.Keys(b.nodes))
 	return b.startAll(roles, task, component, parameters, func(role string) (string, string) {
-		return b.output(role, from, "train_data") // at the arbiter there is nothing
+		return b.output(role, from, "train_data") // the arbiter has no data there
 	}, trainingOutputs)
 }
 
-func (b *bench) succeed(started map[string]*process) {
+func (b *testEnv) succeed(started map[string]*process) {
 	b.t.Helper()
 	began := time.Now()
 	var want []string
 	for role, p := range started {
 		want = append(want, numberedRole(role))
-		if !assert.Zero(b.t, p.end(b.t, 3*time.Minute), role) {
+		if !assert.Zero(b.t, p.wait(b.t, 3*time.Minute), role) {
 			b.t.Log(p.logs.String())
 		}
 	}
 	b.t.Logf("all ended after %s", time.Since(began).Round(time.Millisecond))
 	var roles []string
-	for _, c := range b.take() {
+	for _, c := range b.takeCallbacks() {
 		assert.Equal(b.t, "SUCCESS", c["status"])
 		roles = append(roles, c["role"])
 	}

@@ -10,30 +10,30 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"hutong-reference/brokertest"
 	"hutong-reference/channel"
+	"hutong-reference/transporttest"
 )
 
-func config(b *brokertest.Broker, self, partner string) channel.Config {
+func config(tr *transporttest.Transport, self, partner string) channel.Config {
 	return channel.Config{
-		Transport: b.Address(), SessionID: "s", TaskID: "t", TraceID: "x", Token: "y",
-		Self: self, SelfNode: "node-" + self, Partner: partner, OtherNode: "node-" + partner,
+		Transport: tr.Address(), SessionID: "s", TaskID: "t", TraceID: "x", Token: "y",
+		Self: self, SelfNode: "node-" + self, Partner: partner, PartnerNode: "node-" + partner,
 	}
 }
 
-func peer(t *testing.T, b *brokertest.Broker, self, partner string, now func() time.Time) []Check {
-	d := open(t.Context(), config(b, self, partner), 3*time.Second, now)
+func peer(t *testing.T, tr *transporttest.Transport, self, partner string, now func() time.Time) []Check {
+	d := openPeer(t.Context(), config(tr, self, partner), 3*time.Second, now)
 	defer d.close()
 	checks := d.run(time.Second)
-	d.done()
+	d.finish()
 	return checks
 }
 
-// both runs the two ends, the second with a clock that is ahead.
-func both(t *testing.T, b *brokertest.Broker, ahead time.Duration) (guest, host map[string]Check) {
+// both runs both ends. The clock of the second one is ahead.
+func both(t *testing.T, tr *transporttest.Transport, ahead time.Duration) (guest, host map[string]Check) {
 	other := make(chan []Check, 1)
 	go func() {
-		other <- peer(t, b, "host.0", "guest.0", func() time.Time { return time.Now().Add(ahead) })
+		other <- peer(t, tr, "host.0", "guest.0", func() time.Time { return time.Now().Add(ahead) })
 	}()
 	index := func(checks []Check) map[string]Check {
 		out := map[string]Check{}
@@ -42,7 +42,7 @@ func both(t *testing.T, b *brokertest.Broker, ahead time.Duration) (guest, host 
 		}
 		return out
 	}
-	guest = index(peer(t, b, "guest.0", "host.0", time.Now))
+	guest = index(peer(t, tr, "guest.0", "host.0", time.Now))
 	return guest, index(<-other)
 }
 
@@ -50,7 +50,7 @@ func TestClocks(t *testing.T) {
 	for _, ahead := range []time.Duration{0, time.Minute, -time.Hour} {
 		t.Run(fmt.Sprint(ahead), func(t *testing.T) {
 			t.Parallel()
-			guest, host := both(t, brokertest.New(t), ahead)
+			guest, host := both(t, transporttest.New(t), ahead)
 			for who, c := range map[string]Check{"host.0": guest["clock"], "guest.0": host["clock"]} {
 				want := ahead
 				if who == "guest.0" {
@@ -61,7 +61,7 @@ func TestClocks(t *testing.T) {
 				require.InDelta(t, float64(want.Milliseconds()), *c.Offset, *c.Uncertainty+1)
 				require.Equal(t, ahead == 0, c.OK)
 				if want > 0 {
-					require.Contains(t, c.Why, " ahead of the one here, more than 1s")
+					require.Contains(t, c.Why, " ahead of this party's clock, more than 1s")
 				} else if want < 0 {
 					require.Contains(t, c.Why, "behind")
 				}
@@ -71,10 +71,10 @@ func TestClocks(t *testing.T) {
 	}
 }
 
-// A transport that is out of order is told as such.
+// TestNoTransport checks that an error of the transport appears in the results.
 func TestNoTransport(t *testing.T) {
-	b := brokertest.New(t)
-	b.Fault = func(verb string, _ int, w http.ResponseWriter, _ *http.Request) bool {
+	tr := transporttest.New(t)
+	tr.Fault = func(verb string, _ int, w http.ResponseWriter, _ *http.Request) bool {
 		if verb != "push" {
 			return false
 		}
@@ -82,13 +82,13 @@ func TestNoTransport(t *testing.T) {
 		_, _ = w.Write([]byte(`{"code":"E0000000403","message":"no route"}`))
 		return true
 	}
-	guest, _ := both(t, b, 0)
+	guest, _ := both(t, tr, 0)
 	require.Contains(t, guest["transport_to"].Why, `E0000000403 "no route"`)
 	require.False(t, guest["transport_from"].OK)
 	require.NotContains(t, guest, "clock")
 }
 
-// What arrives otherwise than it was sent is not taken for good.
+// TestForgery checks that corrupted or malformed messages fail the check.
 func TestForgery(t *testing.T) {
 	for name, c := range map[string]struct {
 		step string
@@ -96,20 +96,22 @@ func TestForgery(t *testing.T) {
 		want string
 	}{
 		"body": {stepHello, func(ctx context.Context, l *channel.Link) error {
-			return l.Send(ctx, stepHello, hello{Nonce: "n", Digest: make([]byte, 32)}, make([]byte, helloSize))
-		}, "arrived changed"},
-		"form": {stepHello, func(ctx context.Context, l *channel.Link) error {
+			return l.Send(
+				ctx, stepHello, hello{Nonce: "n", Digest: make([]byte, 32)}, make([]byte, helloSize),
+			)
+		}, "arrived corrupted"},
+		"format": {stepHello, func(ctx context.Context, l *channel.Link) error {
 			return l.Send(ctx, stepHello, "no object", nil)
 		}, "hello of host.0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := brokertest.New(t)
-			link, ctx, err := channel.Open(t.Context(), config(b, "host.0", "guest.0"))
+			tr := transporttest.New(t)
+			link, ctx, err := channel.Open(t.Context(), config(tr, "host.0", "guest.0"))
 			require.NoError(t, err)
 			defer link.Close()
 			require.NoError(t, c.send(ctx, link))
-			require.NoError(t, link.Send(ctx, stepHeard, heard{OK: true}, nil))
-			checks := peer(t, b, "guest.0", "host.0", time.Now)
+			require.NoError(t, link.Send(ctx, stepReceipt, receipt{OK: true}, nil))
+			checks := peer(t, tr, "guest.0", "host.0", time.Now)
 			require.Len(t, checks, 2)
 			require.Contains(t, checks[0].Why, c.want)
 			require.True(t, checks[1].OK)

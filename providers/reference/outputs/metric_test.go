@@ -1,4 +1,4 @@
-package outcome
+package outputs
 
 import (
 	"testing"
@@ -22,7 +22,7 @@ func TestMeasure(t *testing.T) {
 	for i := range 1001 {
 		curve = append(curve, Point{Threshold: float64(i)})
 	}
-	thinned := thin(curve)
+	thinned := downsample(curve)
 	require.Len(t, thinned, maxPoints)
 	require.Equal(t, curve[0], thinned[0])
 	require.Equal(t, curve[1000], thinned[maxPoints-1])

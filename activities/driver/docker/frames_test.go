@@ -26,9 +26,9 @@ func TestFrameWriterJoinsPieces(t *testing.T) {
 	var out bytes.Buffer
 	w := &frameWriter{w: &out}
 	// The first connection breaks within the third frame, the second has all.
-	require.Error(t, w.copy(bytes.NewReader(stream[:len(frame(1, "T1 a"))+len(frame(2, "T2 err\n"))+10])))
+	require.Error(t, w.copyFrom(bytes.NewReader(stream[:len(frame(1, "T1 a"))+len(frame(2, "T2 err\n"))+10])))
 	w.restart()
-	require.NoError(t, w.copy(bytes.NewReader(stream)))
+	require.NoError(t, w.copyFrom(bytes.NewReader(stream)))
 	require.NoError(t, w.finish())
 	require.Equal(t, "T2 err\nT1 ab cd\nT5 last\n", out.String())
 }
@@ -39,7 +39,7 @@ func FuzzFrameWriter(f *testing.F) {
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		var out bytes.Buffer
 		w := &frameWriter{w: &out}
-		_ = w.copy(bytes.NewReader(stream))
+		_ = w.copyFrom(bytes.NewReader(stream))
 		require.NoError(t, w.finish())
 		require.LessOrEqual(t, out.Len(), len(stream))
 		if out.Len() > 0 {
