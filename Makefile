@@ -8,6 +8,8 @@ LDFLAGS     := -s -w
 SLIM        := -tags slim
 # make build TAGS=slim leaves the embedded engine out of bin/hutong.
 TAGS        ?=
+# The reference provider is a Go module of its own.
+REFERENCE   := providers/reference
 DEVICE      ?= auto
 TEST_FLAGS  ?=
 # Where what tests install is kept.
@@ -32,7 +34,7 @@ bin/hutong: FORCE
 
 bin/provider: FORCE
 	@mkdir -p bin
-	$(STATIC) $(GO) build -ldflags '$(LDFLAGS)' -o $@ ./providers/reference
+	cd $(REFERENCE) && $(STATIC) $(GO) build -ldflags '$(LDFLAGS)' -o ../../$@ .
 
 demo: build ## run the main job: two institutions train a model together (DEVICE=docker, process or auto)
 	bin/hutong demo --device $(DEVICE)
@@ -41,6 +43,7 @@ test: build check test-race test-memory test-s3 test-k8s test-engine ## run all 
 
 test-race:
 	$(GO) test -race $(SLIM) -timeout 20m $(TEST_FLAGS) $$($(GO) list $(SLIM) ./... | grep -v '^hutong/internal/devserver$$')
+	cd $(REFERENCE) && $(GO) test -race -timeout 20m $(TEST_FLAGS) ./...
 
 # What a program needs of memory can't be told under the race detector, and a thousand tasks take minutes under it.
 test-memory:
@@ -49,12 +52,13 @@ test-memory:
 
 # The storage, and a whole training, on an S3 server, which is installed for it.
 test-s3:
-	test/testenv/s3/with.sh "$(CACHE)" $(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) ./store/blob ./store/dataset ./providers/reference
+	test/testenv/s3/with.sh "$(CACHE)" $(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) ./store/blob ./store/dataset
+	cd $(REFERENCE) && ../../test/testenv/s3/with.sh "$(CACHE)" $(GO) test -timeout 10m $(TEST_FLAGS) .
 
 # The k8s device on a real API server, etcd and Job controller, which are built for it: some three minutes, once.
 test-k8s:
 	test/testenv/k8s/install.sh "$(CACHE)"
-	HUTONG_TEST_K8S="$(CACHE)/bin/k8s-cluster" $(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) -run '^TestKubernetes|/k8s$$' ./activities/runner
+	HUTONG_TEST_K8S="$(CACHE)/bin/k8s-cluster" $(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) ./activities/driver/kubernetes
 
 test-engine:
 	$(STATIC) $(GO) test -timeout 10m $(TEST_FLAGS) ./internal/devserver
@@ -63,15 +67,16 @@ check: ## gofmt, go vet, staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-clean:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet $(SLIM) ./...
 	$(GO) tool staticcheck $(SLIM) ./...
+	cd $(REFERENCE) && $(GO) vet ./... && $(GO) tool staticcheck ./...
 
 histories: build ## record the workflows' histories again, after a change that may break old ones (nothing released yet)
 	rm -rf workflows/testdata/histories && mkdir -p workflows/testdata/histories
 	HUTONG_RECORD_HISTORIES=$(CURDIR)/workflows/testdata/histories $(GO) test $(SLIM) -count 1 \
-		-run '^(TestStop|TestFailure|TestApproval|TestOldJob|TestPartnerDown|TestPartnerRefuses|TestSameJobTwice|TestSchedulerLost|TestKilledAgainAndAgain|TestSeedJob)$$' ./test/system
+		-run '^(TestStop|TestFailure|TestApproval|TestOldJob|TestPartnerDown|TestPartnerRefuses|TestSameJobTwice|TestSchedulerLost|TestKilledAgainAndAgain|TestReferenceJob)$$' ./test/system
 
 image: bin/provider ## build the reference provider's image with the Docker command line
-	cp bin/provider providers/reference/provider
-	docker build -t hutong/provider:1.0.0 providers/reference; status=$$?; rm -f providers/reference/provider; exit $$status
+	cp bin/provider $(REFERENCE)/provider
+	docker build -t hutong/provider:1.0.0 $(REFERENCE); status=$$?; rm -f $(REFERENCE)/provider; exit $$status
 
 interop: build ## run FATE-Flow 2.2.0 and Hutong together, with real containers; installs FATE-Flow (docs/interop.md)
 	test/interop/fateflow/install.sh "$(CACHE)"

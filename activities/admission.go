@@ -52,13 +52,13 @@ func (r *Records) Dequeue(ctx context.Context, jobID string, at time.Time) (Queu
 	err := r.Store.Dequeue(ctx, jobID, at, func(q admission.Queue) bool {
 		q.Node, q.Limits = r.Node, r.Limits
 		turn = QueueState{Of: len(q.Waiting)}
-		if i := slices.IndexFunc(q.Waiting, func(w admission.Queued) bool { return w.JobID == jobID }); i >= 0 {
-			turn.WaitsAt = q.Waiting[i].WaitsAt
+		if i := slices.IndexFunc(q.Waiting, func(w admission.QueuedJob) bool { return w.JobID == jobID }); i >= 0 {
+			turn.WaitsAt = q.Waiting[i].WaitingAt
 		}
-		for _, t := range q.Turns(at) {
+		for _, t := range q.Statuses(at) {
 			if t.JobID == jobID {
-				turn.Go, turn.Soon, turn.Place = t.Go, t.Soon, t.Place
-				if !t.Go {
+				turn.Go, turn.Soon, turn.Place = t.MayReserve, t.OnlyCandidatesAhead, t.Position
+				if !t.MayReserve {
 					turn.Reason = t.Reason
 				}
 			}
@@ -84,8 +84,8 @@ func (r *Records) nextTurns(ctx context.Context, at time.Time) ([]string, error)
 	}
 	q.Node, q.Limits = r.Node, r.Limits
 	var next []string
-	for _, t := range q.Turns(at) {
-		if t.Next {
+	for _, t := range q.Statuses(at) {
+		if t.Notify {
 			next = append(next, t.JobID)
 		}
 	}
@@ -115,7 +115,7 @@ func (r *Records) Reserve(ctx context.Context, req ReserveRequest) (ReserveResul
 	}
 	var denial *admission.Denial
 	app := store.ReservationRequest{JobID: req.JobID, SchedulerNode: req.Scheduler, InitiatorNode: job.InitiatorNode, FlowID: job.FlowID,
-		Priority: req.Priority, CreatedAt: req.Created, Wants: wants}
+		Priority: req.Priority, CreatedAt: req.Created, Demand: wants}
 	seats, waited, err := r.Store.Reserve(ctx, app, admissionTimes(req.At), func(view store.ReservationView) []string {
 		grant, no := r.party(view).Decide(admission.Request{Job: app.AdmissionJob(), Demand: wants}, req.At)
 		denial = no
@@ -125,9 +125,9 @@ func (r *Records) Reserve(ctx context.Context, req ReserveRequest) (ReserveResul
 		return ReserveResult{}, final(err)
 	}
 	if len(seats) == 0 {
-		return ReserveResult{Grant: bfia.Grant{State: job.State, Reason: denial.Reason, Place: denial.Position, Of: denial.Total}}, nil
+		return ReserveResult{Grant: bfia.Grant{State: job.State, Reason: denial.Reason, Position: denial.Position, Total: denial.Total}}, nil
 	}
-	answer := ReserveResult{Grant: bfia.Grant{Granted: true, State: job.State, Parallelism: 1 + seats[len(seats)-1].Copy}}
+	answer := ReserveResult{Grant: bfia.Grant{Granted: true, State: job.State, Parallelism: 1 + seats[len(seats)-1].ParallelIndex}}
 	if waited {
 		answer.Waiting, err = r.open(ctx, req.At)
 	}
@@ -135,7 +135,7 @@ func (r *Records) Reserve(ctx context.Context, req ReserveRequest) (ReserveResul
 }
 
 func (r *Records) party(view store.ReservationView) admission.Party {
-	p := admission.Party{Node: r.Node, Runners: view.Hosts, Running: view.Running, UsedSlots: view.Seats, Limits: r.Limits}
+	p := admission.Party{Node: r.Node, Runners: view.Runners, Running: view.Holders, UsedSlots: view.UsedSlots, Limits: r.Limits}
 	for _, a := range view.Waiting {
 		p.Waiting = append(p.Waiting, a.AdmissionRequest())
 	}
@@ -143,7 +143,7 @@ func (r *Records) party(view store.ReservationView) admission.Party {
 }
 
 func admissionTimes(at time.Time) store.ReservationTimes {
-	return store.ReservationTimes{Now: at, HostsSince: at.Add(-hostSeen), AskedSince: at.Add(-admission.RequestTTL)}
+	return store.ReservationTimes{Now: at, HeartbeatSince: at.Add(-hostSeen), RequestedSince: at.Add(-admission.RequestTTL)}
 }
 
 // ReleaseReservation gives back the room that a job holds at this party, and answers who has room now. Others are not told: each would
@@ -199,7 +199,7 @@ func CheckFeasible(ctx context.Context, db *store.Store, node string, limits adm
 	}
 	party := admission.Party{Node: node, Limits: limits}
 	for _, h := range hosts {
-		party.Runners = append(party.Runners, h.Admission())
+		party.Runners = append(party.Runners, h.AdmissionRunner())
 	}
 	if lack := party.Infeasible(wants); lack != "" {
 		return bfia.Errorf(bfia.CodeBadRequest, "config.job_params: %s could never run the job: %s", node, lack)
@@ -284,7 +284,7 @@ func providerNeeds(ctx context.Context, db *store.Store, name, version string) (
 		if !slices.Contains(needs.Devices, provider.Device) {
 			needs.Devices = append(needs.Devices, provider.Device)
 		}
-		labels, err := bfia.ProviderRequires(provider.Metadata)
+		labels, err := bfia.ProviderConstraints(provider.Metadata)
 		if err != nil {
 			return needs, err
 		}
@@ -295,7 +295,7 @@ func providerNeeds(ctx context.Context, db *store.Store, name, version string) (
 
 // withRequires adds what the job wants of the host.
 func withRequires(needs admission.Constraints, doc *bfia.Document, p taskPart) (admission.Constraints, error) {
-	labels, err := doc.Config.Requires(p.task, p.part)
+	labels, err := doc.Config.Constraints(p.task, p.part)
 	if err != nil {
 		return needs, err
 	}

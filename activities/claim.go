@@ -66,7 +66,7 @@ func (r *Records) ClaimTask(ctx context.Context, ref bfia.TaskRef, parts []bfia.
 // since the job got its room, and needs something else now, another seat of that part does: a copy serves one task at a time.
 func seatOf(seats []store.ReservedSlot, copy int, part bfia.Part, needs admission.Constraints) (seat store.ReservedSlot, held bool) {
 	for _, s := range seats {
-		if s.Copy != copy || s.Role != part.Role || s.RoleIndex != part.Index {
+		if s.ParallelIndex != copy || s.Role != part.Role || s.RoleIndex != part.Index {
 			continue
 		}
 		if s.Constraints == needs.Key() {
@@ -86,11 +86,11 @@ func (r *Records) begun(ctx context.Context, row store.Task, part bfia.Part, nee
 		return c, nil
 	}
 	c.Begun, c.Elsewhere = true, slices.ContainsFunc(hosts, func(h store.Runner) bool {
-		a := h.Admission()
+		a := h.AdmissionRunner()
 		return h.RunnerID != row.RunnerID && !h.Draining && a.Unmet(needs) == ""
 	})
 	if row.ExitCode != nil {
-		c.Ended = &PartResult{Failure: row.Explanation}
+		c.Ended = &PartResult{Failure: row.Failure}
 	}
 	var err error
 	c.HeartbeatAt, err = r.Store.LastHeartbeat(ctx, row.RunnerID)
@@ -102,7 +102,7 @@ func (r *Records) seated(ctx context.Context, seat store.ReservedSlot, needs adm
 	unfit := "is not there" // why it can't stay where it is
 	if k := slices.IndexFunc(hosts, func(h store.Runner) bool { return h.RunnerID == seat.RunnerID }); k >= 0 {
 		unfit = ""
-		if a := hosts[k].Admission(); hosts[k].Draining {
+		if a := hosts[k].AdmissionRunner(); hosts[k].Draining {
 			unfit = "is being drained"
 		} else if missing := a.Unmet(needs); missing != "" {
 			unfit = "lacks " + missing

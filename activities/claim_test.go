@@ -38,7 +38,7 @@ func TestClaimAfterProviderIsRegisteredAnew(t *testing.T) {
 		_, err := claim()
 		require.ErrorContains(t, err, "host host-1 lacks the label gpu=a100, and there is no other")
 		require.NoError(t, h.db.PutRunner(t.Context(), store.Runner{RunnerID: "host-2", NodeID: "A", Devices: []string{h.device.Device()},
-			Labels: map[string]string{"gpu": "a100"}, Queue: "q2", Slots: 1}))
+			Labels: map[string]string{"gpu": "a100"}, TaskQueue: "q2", Slots: 1}))
 		for range 2 {
 			claims, err := claim()
 			require.NoError(t, err)

@@ -13,7 +13,7 @@ import (
 	"strconv"
 	"time"
 
-	"hutong/activities/runner"
+	"hutong/activities/driver"
 	"hutong/bfia"
 )
 
@@ -40,7 +40,7 @@ type control struct {
 
 // watchControl asks a run on its control port how it does (part 3, 3.2.1), until ctx ends, records what it tells, and
 // passes its end on. Components need not listen there: then nothing comes of it.
-func (r *Runner) watchControl(ctx context.Context, rn runner.Driver, req PartRequest, log *slog.Logger) {
+func (r *Runner) watchControl(ctx context.Context, rn driver.Driver, req PartRequest, log *slog.Logger) {
 	var c *control
 	last := ""
 	for wait := askFirst; ; {
@@ -86,12 +86,12 @@ func (r *Runner) watchControl(ctx context.Context, rn runner.Driver, req PartReq
 }
 
 // findControl finds where a run is asked; nil when it has no control port.
-func (r *Runner) findControl(ctx context.Context, rn runner.Driver, name string) (*control, error) {
+func (r *Runner) findControl(ctx context.Context, rn driver.Driver, name string) (*control, error) {
 	runs, err := rn.List(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("looking for %s: %w", name, err)
 	}
-	i := slices.IndexFunc(runs, func(run runner.Container) bool { return run.Name == name })
+	i := slices.IndexFunc(runs, func(run driver.Container) bool { return run.Name == name })
 	if i < 0 || runs[i].Labels[labelControlPort] == "" {
 		return nil, nil
 	}
@@ -137,7 +137,7 @@ func (c *control) ask(ctx context.Context, node, taskID, trace string) (*bfia.Ta
 }
 
 // giveControlPort gives a run the port on which it may tell how it does.
-func giveControlPort(rn runner.Driver, spec *runner.Spec, sys *bfia.System) error {
+func giveControlPort(rn driver.Driver, spec *driver.Spec, sys *bfia.System) error {
 	port, err := rn.ControlPort()
 	if err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/activities"
-	"hutong/activities/runner"
+	"hutong/activities/driver/docker"
 	"hutong/bfia"
 	"hutong/store/storetest"
 )
@@ -59,7 +59,7 @@ func TestControlPortOnABridge(t *testing.T) {
 		require.NotEqual(t, "1", os.Getenv("HUTONG_REQUIRE_DOCKER"), "Docker is required: %v", prog.dockerErr)
 		t.Skipf("no Docker: %v", prog.dockerErr)
 	}
-	r, err := runner.NewDocker(runner.DockerOptions{NodeID: "T" + rand.Text()})
+	r, err := docker.New(docker.Options{NodeID: "T" + rand.Text()})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.Close()) })
 	t.Cleanup(func() { require.NoError(t, r.RemoveNetwork(context.Background())) })

@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 
-	"hutong/activities/runner"
+	"hutong/activities/driver"
 	"hutong/bfia"
 )
 
 // exitFailure explains the exit of a run; nil for one that went well.
-func exitFailure(exit runner.Exit, log []string) *bfia.Failure {
+func exitFailure(exit driver.Exit, log []string) *bfia.Failure {
 	f := &bfia.Failure{Kind: bfia.FailedExit, ExitCode: exit.Code, Message: exit.Reason, Log: log}
 	switch {
 	case exit.Code == 0:
@@ -20,9 +20,9 @@ func exitFailure(exit runner.Exit, log []string) *bfia.Failure {
 		f.Kind = bfia.FailedTemporary
 	case exit.Killed:
 		f.Kind = bfia.FailedKilled
-	case exit.Code == runner.UnknownExitCode:
+	case exit.Code == driver.UnknownExitCode:
 		f.Kind = bfia.FailedVanished
-	case exit.Code == runner.NotStartedExitCode || exit.Code == runner.NotExecutableExitCode:
+	case exit.Code == driver.NotStartedExitCode || exit.Code == driver.NotExecutableExitCode:
 		if exit.Reason != plainExit(exit.Code) {
 			f.Kind = bfia.FailedStart
 		}
@@ -42,9 +42,9 @@ func plainExit(code int) string { return fmt.Sprintf("exited with code %d", code
 func startFailure(err error) *bfia.Failure {
 	var protocol *bfia.Error
 	switch {
-	case errors.Is(err, runner.ErrNoImage):
+	case errors.Is(err, driver.ErrNoImage):
 		return &bfia.Failure{Kind: bfia.FailedImage, Message: err.Error()}
-	case runner.IsPermanent(err):
+	case driver.IsNonRetryable(err):
 		return &bfia.Failure{Kind: bfia.FailedStart, Message: err.Error()}
 	case errors.As(err, &protocol) && protocol.Code == bfia.CodeNotFound:
 		return &bfia.Failure{Kind: bfia.FailedInput, Message: protocol.Message}

@@ -22,7 +22,7 @@ import (
 	"go.temporal.io/sdk/testsuite"
 
 	"hutong/activities"
-	"hutong/activities/runner"
+	"hutong/activities/driver"
 	"hutong/bfia"
 	"hutong/bfia/client"
 	"hutong/store"
@@ -107,8 +107,8 @@ func component(provider string) json.RawMessage {
 }
 
 // newRuns is what a worker that starts again on the same host has.
-func (h *house) newRuns(r runner.Driver) *activities.Runner {
-	return &activities.Runner{Node: "A", RunnerID: "host-1", Deployment: "ours", Store: h.db, Blobs: h.blobs, Drivers: map[string]runner.Driver{r.Device(): r},
+func (h *house) newRuns(r driver.Driver) *activities.Runner {
+	return &activities.Runner{Node: "A", RunnerID: "host-1", Deployment: "ours", Store: h.db, Blobs: h.blobs, Drivers: map[string]driver.Driver{r.Device(): r},
 		System: func(string) bfia.System { return bfia.System{Transport: "hutong:9381", Callback: "http://hutong:9380"} }, StopGrace: time.Second, Logger: quiet, Told: h.told}
 }
 
@@ -152,7 +152,7 @@ func (h *house) ref(task string) bfia.TaskRef {
 func (h *house) begin() {
 	ctx := h.t.Context()
 	require.NoError(h.t, h.records.RecordJob(ctx, h.own, []string{"guest.0"}, "B", bfia.JobReady, time.Now()))
-	require.NoError(h.t, h.db.PutRunner(ctx, store.Runner{RunnerID: "host-1", NodeID: "A", Devices: []string{h.device.Device()}, Queue: "q", Slots: 2}))
+	require.NoError(h.t, h.db.PutRunner(ctx, store.Runner{RunnerID: "host-1", NodeID: "A", Devices: []string{h.device.Device()}, TaskQueue: "q", Slots: 2}))
 	answer, err := h.records.Reserve(ctx, h.application(time.Now()))
 	require.NoError(h.t, err)
 	require.True(h.t, answer.Grant.Granted, answer.Grant.Reason)
@@ -217,11 +217,11 @@ func (h *house) state() string {
 	tasks, err := h.db.ScheduleTasks(ctx, jobID)
 	put("t_schedule_task", tasks, err)
 	statuses, err := h.db.ScheduleParts(ctx, jobID)
-	put("t_schedule_task_status", statuses, err)
+	put("t_schedule_part", statuses, err)
 	job, err := h.db.Job(ctx, jobID)
 	put("t_job", job, err)
 	seats, err := h.db.ReservedSlots(ctx, jobID)
-	put("t_seat", seats, err)
+	put("t_reservation", seats, err)
 	own, err := h.db.Tasks(ctx, jobID)
 	put("t_task", own, err)
 	outputs, err := h.db.Outputs(ctx, jobID)

@@ -16,6 +16,7 @@ import (
 
 	"hutong/activities"
 	"hutong/bfia"
+	"hutong/fateflow"
 	"hutong/store"
 	"hutong/store/storetest"
 )
@@ -57,7 +58,7 @@ func (h *house) life() []call {
 		{name: activities.RunTaskName, args: []any{h.request("a")}},
 		{name: activities.RecordTaskEndName, args: []any{h.key("a"), guestA, a, bfia.TaskSuccess, (*bfia.Failure)(nil), at}},
 		{name: activities.SendCallbackName, args: []any{"B", bfia.TaskReport{TaskID: a, Status: bfia.TaskSuccess, Role: "guest"}}},
-		{name: activities.SendFateReportName, args: []any{"B", bfia.FateReport{JobID: jobID, TaskID: bfia.FateTaskID(jobID, "a"), Role: "guest", PartyID: "A", Status: bfia.FateRunning}}},
+		{name: activities.SendFateReportName, args: []any{"B", fateflow.Report{JobID: jobID, TaskID: fateflow.TaskID(jobID, "a"), Role: "guest", PartyID: "A", Status: fateflow.Running}}},
 		{name: activities.PollTaskName, args: []any{activities.PollRequest{JobID: jobID, TaskID: a, Nodes: []string{"B"}, Every: time.Millisecond, GiveUpAfter: time.Minute}}},
 		{name: activities.RecordProgressName, args: []any{progress}},
 
@@ -98,7 +99,7 @@ func TestActivitiesAreIdempotent(t *testing.T) {
 		t.Run(database, func(t *testing.T) {
 			eachDevice(t, func(t *testing.T, d device) {
 				h := newHouse(t, address(t), d, []string{"append", "DATA/data_0", "one run\n", "lines", "2000"}, []string{"append", "DATA/data_0", "one run\n", "print", "begun", "forever"})
-				require.NoError(t, h.db.PutRunner(t.Context(), store.Runner{RunnerID: "host-1", NodeID: "A", Devices: []string{d.Device()}, Queue: "q", Slots: 2}))
+				require.NoError(t, h.db.PutRunner(t.Context(), store.Runner{RunnerID: "host-1", NodeID: "A", Devices: []string{d.Device()}, TaskQueue: "q", Slots: 2}))
 				life := h.life()
 				var names []string
 				for _, c := range life {

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
-	"hutong/activities/runner"
+	"hutong/activities/driver"
 	"hutong/bfia"
 	"hutong/store"
 )
@@ -48,7 +48,7 @@ func TestJudge(t *testing.T) {
 		{"ended, exit recorded", with(func(r *store.Task) { r.State, r.ExitCode, r.ExitedAt = bfia.TaskFailed, &code, before(time.Hour) }), 2, false, endRun, "exit is recorded"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := foundRun{run: runner.Container{Name: "run"}, attempt: c.attempt, row: c.row, host: "here", watched: c.watched, now: now}
+			f := foundRun{run: driver.Container{Name: "run"}, attempt: c.attempt, row: c.row, host: "here", watched: c.watched, now: now}
 			got, reason := f.judge()
 			assert.Equal(t, c.want, got, reason)
 			assert.Contains(t, reason, c.reason)

@@ -15,7 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"hutong/activities/runner"
+	"hutong/activities/driver"
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/store/blob"
@@ -40,7 +40,7 @@ const (
 func LogPrefix(run string) string { return "_log/" + run }
 
 // followLogs keeps a run's log until its end, and counts its bytes.
-func (r *Runner) followLogs(ctx context.Context, rn runner.Driver, name string, logged *atomic.Int64) error {
+func (r *Runner) followLogs(ctx context.Context, rn driver.Driver, name string, logged *atomic.Int64) error {
 	w := &chunkWriter{ctx: ctx, blobs: r.Blobs, prefix: LogPrefix(name) + "/" + uuid.NewString()}
 	stop := make(chan struct{})
 	var flusher sync.WaitGroup
@@ -179,7 +179,7 @@ func (w *chunkWriter) flushTail(end bool) {
 	if left > 0 && (left != w.noted || end) {
 		w.chunk.Reset()
 		_, _ = fmt.Fprintf(&w.chunk, "%s level=WARN msg=\"hutong: the log is too long; left out here\" lines=%d bytes=%d\n",
-			time.Now().UTC().Format(runner.LogTimeFormat), left, leftBytes)
+			time.Now().UTC().Format(driver.LogTimeFormat), left, leftBytes)
 		w.put()
 		w.noted = left
 	}
@@ -219,7 +219,7 @@ func (w *chunkWriter) put() {
 const tailLines = 5
 
 // lastLines is the end of a failed run's log.
-func (r *Runner) lastLines(ctx context.Context, rn runner.Driver, name string) []string {
+func (r *Runner) lastLines(ctx context.Context, rn driver.Driver, name string) []string {
 	ctx, cancel := context.WithTimeout(ctx, logPatience)
 	defer cancel()
 	tail := &tailWriter{}

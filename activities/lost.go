@@ -38,9 +38,9 @@ const (
 // not answer it fails.
 func (h *Housekeeping) FindLostJobs(ctx context.Context, scheduled bool, after string) (LostJobs, error) {
 	var found LostJobs
-	list, goesOn := h.Store.UnendedJobs, h.TakenPart
+	list, goesOn := h.Store.UnfinishedJobs, h.TakenPart
 	if scheduled {
-		list, goesOn = h.Store.UnendedScheduleJobs, h.Scheduled
+		list, goesOn = h.Store.UnfinishedScheduleJobs, h.Scheduled
 	}
 	ids, err := list(ctx, time.Now().Add(-lostAge), after, lostBatch)
 	if err != nil {
@@ -131,7 +131,7 @@ func (h *Housekeeping) EndLostJobs(ctx context.Context, scheduled bool, jobs []L
 
 // ReleaseLostReservations gives back the room of jobs that have ended here, and whose workflow was gone before it could.
 func (h *Housekeeping) ReleaseLostReservations(ctx context.Context) error {
-	ids, err := h.Store.EndedWithReservation(ctx, time.Now().Add(-lostAge))
+	ids, err := h.Store.EndedJobsWithReservation(ctx, time.Now().Add(-lostAge))
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func TestRowsOfAStepThatDidNotCount(t *testing.T) {
 		for _, p := range parts {
 			if p.TaskID == tasks[0].TaskID {
 				require.Equal(t, bfia.TaskFailed, p.State)
-				require.Equal(t, &bfia.Failure{Kind: bfia.FailedStopped, Message: "the job was stopped: stopped by B"}, p.Explanation)
+				require.Equal(t, &bfia.Failure{Kind: bfia.FailedStopped, Message: "the job was stopped: stopped by B"}, p.Failure)
 			} else {
 				require.Equal(t, bfia.TaskReady, p.State)
 			}

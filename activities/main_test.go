@@ -17,7 +17,9 @@ import (
 	"github.com/docker/docker/client"
 	"github.com/stretchr/testify/require"
 
-	"hutong/activities/runner"
+	"hutong/activities/driver"
+	"hutong/activities/driver/docker"
+	"hutong/activities/driver/process"
 )
 
 // prog is what the runs of these tests run: the program of the runners' own tests, and an image of it.
@@ -29,7 +31,7 @@ var prog struct {
 func TestMain(m *testing.M) {
 	// The process device starts this program again as its supervisor.
 	if len(os.Args) > 2 && os.Args[1] == "supervise" {
-		os.Exit(runner.Supervise(os.Args[2:]))
+		os.Exit(process.Supervise(os.Args[2:]))
 	}
 	os.Exit(runTests(m))
 }
@@ -42,7 +44,7 @@ func runTests(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	prog.path = filepath.Join(dir, "prog")
-	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", prog.path, "./runner/testdata/prog")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", prog.path, "./driver/drivertest/testdata/prog")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the test program: %v\n%s", err, out)
@@ -98,7 +100,7 @@ func importImage(path, ref string) (remove func(), err error) {
 
 // device is a real device of this host, and a program for it.
 type device struct {
-	runner.Driver
+	driver.Driver
 	program string // its path in the device's own view
 }
 
@@ -106,7 +108,7 @@ type device struct {
 func eachDevice(t *testing.T, f func(t *testing.T, d device)) {
 	t.Run("process", func(t *testing.T) {
 		t.Parallel()
-		r, err := runner.NewProcess(runner.ProcessOptions{Dir: t.TempDir(), AllowedCommands: []string{prog.path}})
+		r, err := process.New(process.Options{Dir: t.TempDir(), AllowedCommands: []string{prog.path}})
 		require.NoError(t, err)
 		f(t, emptied(t, device{r, prog.path}))
 	})
@@ -118,7 +120,7 @@ func eachDevice(t *testing.T, f func(t *testing.T, d device)) {
 		if prog.dockerErr != nil {
 			t.Skipf("no Docker: %v", prog.dockerErr)
 		}
-		r, err := runner.NewDocker(runner.DockerOptions{NodeID: "T" + rand.Text(), HostNetwork: true})
+		r, err := docker.New(docker.Options{NodeID: "T" + rand.Text(), HostNetwork: true})
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, r.Close()) })
 		f(t, emptied(t, device{r, "/prog"}))

@@ -27,7 +27,7 @@ const hostSeen = time.Minute
 
 // RecordScheduleJob writes a job that this node schedules, with its tasks and their parts.
 func (r *Records) RecordScheduleJob(ctx context.Context, plan bfia.Plan, nodes []string, at time.Time) error {
-	job := store.ScheduleJob{Priority: plan.Priority, Nodes: nodes, JobID: plan.JobID, FlowID: plan.FlowID, State: bfia.JobPending,
+	job := store.ScheduleJob{Priority: plan.Priority, ParticipantNodes: nodes, JobID: plan.JobID, FlowID: plan.FlowID, State: bfia.JobPending,
 		InitiatorRole: plan.Initiator.Role, InitiatorNode: plan.Initiator.NodeID, SyncType: plan.SyncType, CreatedAt: at}
 	var tasks []store.ScheduleTask
 	var parts []store.SchedulePart
@@ -117,6 +117,9 @@ func (r *Records) RecordJob(ctx context.Context, plan bfia.Plan, roles []string,
 			tasks = append(tasks, store.Task{JobID: plan.JobID, Name: t.Name, Role: p.Role, RoleIndex: p.Index, Seq: i,
 				Component: t.Component, Provider: t.Provider, Version: t.Version, State: bfia.TaskReady})
 		}
+	}
+	if err := resolveGenerations(ctx, r.Store, plan.JobID, tasks); err != nil {
+		return final(err)
 	}
 	return final(r.Store.CreateJob(ctx, job, tasks))
 }

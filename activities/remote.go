@@ -16,6 +16,7 @@ import (
 
 	"hutong/bfia"
 	"hutong/bfia/client"
+	"hutong/fateflow"
 )
 
 // Documents gives the document of a job, as it came.
@@ -138,8 +139,8 @@ func (r *Remote) SendCallback(ctx context.Context, node string, report bfia.Task
 }
 
 // SendFateReport tells a FATE-Flow that speaks its own protocol the state of a part.
-func (r *Remote) SendFateReport(ctx context.Context, node string, report bfia.FateReport) error {
-	return r.sent(ctx, node, r.Client.FateReport(ctx, node, report))
+func (r *Remote) SendFateReport(ctx context.Context, node string, report fateflow.Report) error {
+	return r.sent(ctx, node, fateflow.SendReport(ctx, r.Client, node, report))
 }
 
 // PollTask asks nodes for the state of a task (part 2, 3.8) until one of them tells its end, and returns those that have

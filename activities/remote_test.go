@@ -19,6 +19,7 @@ import (
 	"hutong/activities"
 	"hutong/bfia"
 	"hutong/bfia/client"
+	"hutong/fateflow"
 	"hutong/worker"
 )
 
@@ -131,7 +132,7 @@ func TestCommandsAreTriedAgain(t *testing.T) {
 		activities.SendCreateName:     {bfia.PathCreate, []any{jobID, "B"}},
 		activities.SendStartName:      {bfia.PathStart, []any{"B", jobID}},
 		activities.SendStopName:       {bfia.PathStop, []any{"B", bfia.JobRef{JobID: jobID, TaskName: "a"}}},
-		activities.SendFateReportName: {bfia.PathSchedulerTaskReport, []any{"B", bfia.FateReport{JobID: jobID, TaskID: bfia.FateTaskID(jobID, "a"), Role: "guest", PartyID: "A", Status: bfia.FateSuccess}}},
+		activities.SendFateReportName: {fateflow.PathSchedulerTaskReport, []any{"B", fateflow.Report{JobID: jobID, TaskID: fateflow.TaskID(jobID, "a"), Role: "guest", PartyID: "A", Status: fateflow.Success}}},
 		activities.SendCallbackName:   {bfia.PathTaskCallback, []any{"B", bfia.TaskReport{TaskID: "task", Status: bfia.TaskSuccess, Role: "guest"}}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/store/blob"
+	"hutong/store/dataset"
 )
 
 // Housekeeping sees to it that a party keeps nothing for longer than it should, and that each job comes to an end. Its
@@ -157,7 +158,7 @@ func (h *Housekeeping) dataOf(ctx context.Context, jobID string) ([]string, erro
 	add := func(a bfia.Address) error {
 		used, asked := inUse[a.Name]
 		if !asked {
-			if used, err = h.Store.DataInUse(ctx, jobID, a.Name); err != nil {
+			if used, err = h.Store.OutputsInUse(ctx, jobID, a.Name); err != nil {
 				return err
 			}
 			inUse[a.Name] = used
@@ -227,7 +228,8 @@ func (h *Housekeeping) document(ctx context.Context, jobID string) (*bfia.Docume
 	return bfia.ParseDocument(body)
 }
 
-// SweepStorage removes what dead processes left half-written in the storage, and what was replaced there.
+// SweepStorage removes what dead processes left half-written in the storage, and superseded generations of datasets that
+// no job reads.
 func (h *Housekeeping) SweepStorage(ctx context.Context) error {
-	return h.Blobs.Sweep(ctx, storageAge)
+	return dataset.New(h.Blobs, h.Store).Sweep(ctx, storageAge)
 }

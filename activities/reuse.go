@@ -65,7 +65,7 @@ func (r *Records) holds(ctx context.Context, old *bfia.Document, row store.Task)
 			return false, nil
 		case err != nil:
 			return false, err
-		case table.UpdatedAt.After(*row.StartedAt):
+		case table.Generation != row.DatasetGeneration: // it was uploaded again
 			return false, nil
 		}
 	}

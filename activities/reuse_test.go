@@ -50,7 +50,7 @@ func TestReuse(t *testing.T) {
 		}
 		row, err := h.db.Task(ctx, store.TaskKey{JobID: other, Name: "a", Role: "guest"})
 		require.NoError(t, err)
-		assert.Equal(t, []string{jobID, bfia.TaskID(jobID, "a"), ref.TaskID}, []string{row.ReusedJobID, row.DataID(), row.TaskID})
+		assert.Equal(t, []string{jobID, bfia.TaskID(jobID, "a"), ref.TaskID}, []string{row.ReusedJobID, row.OutputTaskID(), row.TaskID})
 		assert.Equal(t, bfia.TaskSuccess, row.State)
 		outputs, err := h.db.Outputs(ctx, other)
 		require.NoError(t, err)

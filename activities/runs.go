@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"hutong/activities/runner"
+	"hutong/activities/driver"
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/store/blob"
@@ -25,7 +25,7 @@ type Runner struct {
 	RunnerID string
 	Store    *store.Store
 	Blobs    blob.Store
-	Drivers  map[string]runner.Driver // by device
+	Drivers  map[string]driver.Driver // by device
 	// System is what containers of a device are told of the party; Storage and LogPath are filled in for each run.
 	System func(device string) bfia.System
 	// Told passes on what a run says of its end when it is asked; nil leaves it at the run's callback and exit.
@@ -75,7 +75,7 @@ func (r *Runner) RunTask(ctx context.Context, req PartRequest) (PartResult, erro
 	case row.ExitCode != nil && row.Attempt == req.Attempt:
 		// An earlier try came as far as the exit; only the cleaning is left.
 		r.removeAll(ctx, name, log)
-		return PartResult{Failure: row.Explanation}, nil
+		return PartResult{Failure: row.Failure}, nil
 	case row.StopRequested && !begun:
 		// An earlier try may have created it, and come no further.
 		r.removeAll(ctx, name, log)
@@ -90,14 +90,14 @@ func (r *Runner) RunTask(ctx context.Context, req PartRequest) (PartResult, erro
 	}
 	startErr := rn.Start(ctx, name)
 	switch {
-	case startErr == nil || errors.Is(startErr, runner.ErrNotFound):
-	case runner.IsPermanent(startErr):
+	case startErr == nil || errors.Is(startErr, driver.ErrNotFound):
+	case driver.IsNonRetryable(startErr):
 		// It never will run. Where the runner has not written that down as its end, this does.
 		if err := rn.Stop(ctx, name, 0); err != nil {
 			return PartResult{}, fmt.Errorf("giving up %s, which can't be started: %w", name, err)
 		}
 	default:
-		if errors.Is(startErr, runner.ErrCreateAgain) { // for the next try it has not begun
+		if errors.Is(startErr, driver.ErrCreateAgain) { // for the next try it has not begun
 			if err := r.Store.SetTaskContainer(ctx, req.Key.row(), req.Attempt, "", "", ""); err != nil {
 				return PartResult{}, fmt.Errorf("recording that %s is to be created again: %w", name, err)
 			}
@@ -115,15 +115,15 @@ func (r *Runner) RunTask(ctx context.Context, req PartRequest) (PartResult, erro
 	}
 	log.Info("run started", "device", rn.Device())
 	exit, err := r.wait(cancelled, rn, req, log)
-	if errors.Is(err, runner.ErrNotFound) {
+	if errors.Is(err, driver.ErrNotFound) {
 		if row, err = r.Store.Task(ctx, req.Key.row()); err != nil {
 			return PartResult{}, fmt.Errorf("reading the row of %s: %w", name, err)
 		}
 		if row.ExitCode != nil && row.Attempt == req.Attempt {
 			// Another try, which was only believed dead, has seen the end and cleaned up.
-			return PartResult{Failure: row.Explanation}, nil
+			return PartResult{Failure: row.Failure}, nil
 		}
-		exit, err = runner.Exit{Code: runner.UnknownExitCode, Reason: "its container was removed by someone else", FinishedAt: time.Now()}, nil
+		exit, err = driver.Exit{Code: driver.UnknownExitCode, Reason: "its container was removed by someone else", FinishedAt: time.Now()}, nil
 	}
 	if err != nil {
 		return PartResult{}, err
@@ -133,7 +133,7 @@ func (r *Runner) RunTask(ctx context.Context, req PartRequest) (PartResult, erro
 		tail = r.lastLines(ctx, rn, name)
 	}
 	failure := at(exitFailure(exit, tail), req.Key, req.Part)
-	if exit.Code == runner.StoppedExitCode && runner.IsPermanent(startErr) {
+	if exit.Code == driver.StoppedExitCode && driver.IsNonRetryable(startErr) {
 		failure = at(&bfia.Failure{Kind: bfia.FailedStart, Message: startErr.Error()}, req.Key, req.Part)
 	}
 	r.tidyOutputs(ctx, req)
@@ -165,16 +165,16 @@ func (r *Runner) outdated(ctx context.Context, req PartRequest, log *slog.Logger
 
 // begin creates a run and records it, or finds the one that an earlier try has begun: whatever became of its provider and
 // its inputs since.
-func (r *Runner) begin(ctx context.Context, req PartRequest, begun bool) (runner.Driver, error) {
+func (r *Runner) begin(ctx context.Context, req PartRequest, begun bool) (driver.Driver, error) {
 	name := runName(req)
 	if begun {
-		var found runner.Driver
+		var found driver.Driver
 		for _, rn := range r.Drivers {
 			runs, err := rn.List(ctx)
 			if err != nil {
 				return nil, fmt.Errorf("looking for %s on %s: %w", name, rn.Device(), err)
 			}
-			if found == nil || slices.ContainsFunc(runs, func(run runner.Container) bool { return run.Name == name }) {
+			if found == nil || slices.ContainsFunc(runs, func(run driver.Container) bool { return run.Name == name }) {
 				found = rn // where it is; when it is nowhere, any device says so
 			}
 		}
@@ -205,8 +205,11 @@ func (r *Runner) StopTask(ctx context.Context, req PartRequest, grace time.Durat
 }
 
 // prepare derives what a run needs from the job's document: the device's runner and the spec.
-func (r *Runner) prepare(ctx context.Context, req PartRequest) (runner.Driver, runner.Spec, error) {
-	var none runner.Spec
+func (r *Runner) prepare(ctx context.Context, req PartRequest) (driver.Driver, driver.Spec, error) {
+	var none driver.Spec
+	if err := recordGeneration(ctx, r.Store, req.Key, req.Part); err != nil {
+		return nil, none, err
+	}
 	run, err := deriveRun(ctx, r.Store, req.Key, req.Part, req.TaskID)
 	if err != nil {
 		return nil, none, err
@@ -229,7 +232,7 @@ func (r *Runner) prepare(ctx context.Context, req PartRequest) (runner.Driver, r
 		return nil, none, err
 	}
 	rn := r.Drivers[provider.Device]
-	spec := runner.Spec{
+	spec := driver.Spec{
 		Name: runName(req), Image: metadata.Image, Command: metadata.Command,
 		Labels: map[string]string{"job_id": req.Key.JobID, "task_id": req.TaskID, "task": req.Key.Task,
 			"role": req.Part.Self(), "component": run.Task.ComponentName},
@@ -282,25 +285,33 @@ func deriveRun(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part
 	if err != nil {
 		return nil, fmt.Errorf("reading the tasks of job %s: %w", key.JobID, err)
 	}
-	ids := map[string]string{}
+	ids, generation := map[string]string{}, ""
 	for _, row := range rows {
+		if row.Name == key.Task && row.Role == part.Role && row.RoleIndex == part.Index {
+			generation = row.DatasetGeneration
+		}
 		if row.TaskID != "" {
-			ids[row.Name] = row.DataID()
+			ids[row.Name] = row.OutputTaskID()
 		}
 		if row.Name == key.Task && row.ReusedTaskID == "" {
 			ids[row.Name] = taskID // whatever attempt is now the task's
 		}
 	}
-	return bfia.NewContainerSpec(doc, db.Describe(ctx), key.Task, part, ids)
+	spec, err := bfia.NewContainerSpec(doc, db.Describe(ctx), key.Task, part, ids)
+	if err != nil {
+		return nil, err
+	}
+	readGeneration(spec, generation)
+	return spec, nil
 }
 
 // mounts show a run its own inputs and outputs, where the storage is files, and nothing else of it.
-func (r *Runner) mounts(run *bfia.ContainerSpec) ([]runner.Mount, error) {
+func (r *Runner) mounts(run *bfia.ContainerSpec) ([]driver.Mount, error) {
 	local, ok := r.Blobs.(*blob.File)
 	if !ok {
 		return nil, nil // the storage is a service; the container talks to it
 	}
-	var mounts []runner.Mount
+	var mounts []driver.Mount
 	for _, in := range run.Inputs {
 		key := in.Address.Namespace + "/" + in.Address.Name
 		source, err := local.Path(key)
@@ -318,7 +329,7 @@ func (r *Runner) mounts(run *bfia.ContainerSpec) ([]runner.Mount, error) {
 		case err != nil:
 			return nil, bfia.Wrap(bfia.CodeNotFound, err, "input %s: the storage has no dataset %q", in.Port, in.Address.String())
 		}
-		mounts = append(mounts, runner.Mount{Source: source, Target: key, ReadOnly: true})
+		mounts = append(mounts, driver.Mount{Source: source, Target: key, ReadOnly: true})
 	}
 	for _, out := range run.Outputs {
 		key := out.Address.Namespace + "/" + out.Address.Name
@@ -333,7 +344,7 @@ func (r *Runner) mounts(run *bfia.ContainerSpec) ([]runner.Mount, error) {
 		if err := os.Chmod(source, 0o777); err != nil {
 			return nil, fmt.Errorf("opening the folder of output %s: %w", out.Port, err)
 		}
-		mounts = append(mounts, runner.Mount{Source: source, Target: key})
+		mounts = append(mounts, driver.Mount{Source: source, Target: key})
 	}
 	return mounts, nil
 }
@@ -368,7 +379,7 @@ func (r *Runner) removeAll(ctx context.Context, name string, log *slog.Logger) {
 	}
 }
 
-func (r *Runner) remove(ctx context.Context, rn runner.Driver, name string, log *slog.Logger) {
+func (r *Runner) remove(ctx context.Context, rn driver.Driver, name string, log *slog.Logger) {
 	if err := rn.Remove(ctx, name); err != nil {
 		log.Warn("the run was not removed; the sweep takes it later", "error", err)
 	}
@@ -394,8 +405,8 @@ func chooseProvider(providers []store.Provider, devices []string) (store.Provide
 	return store.Provider{}, false
 }
 
-func limits(res bfia.Resources) runner.Resources {
-	var l runner.Resources
+func limits(res bfia.Resources) driver.Resources {
+	var l driver.Resources
 	if res.CPU > 0 {
 		l.CPU = res.CPU
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/activities"
-	"hutong/activities/runner"
+	"hutong/activities/driver"
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/store/blob"
@@ -43,7 +43,7 @@ func (c *cutRunner) cut(step string) {
 	}
 }
 
-func (c *cutRunner) Create(ctx context.Context, s runner.Spec) (string, error) {
+func (c *cutRunner) Create(ctx context.Context, s driver.Spec) (string, error) {
 	c.cut("before Create")
 	id, err := c.device.Create(ctx, s)
 	c.cut("after Create")
@@ -57,7 +57,7 @@ func (c *cutRunner) Start(ctx context.Context, name string) error {
 	return err
 }
 
-func (c *cutRunner) Wait(ctx context.Context, name string) (runner.Exit, error) {
+func (c *cutRunner) Wait(ctx context.Context, name string) (driver.Exit, error) {
 	if c.at == "in Wait" {
 		c.cut("in Wait") // which goes on, as the run does
 	}
@@ -73,11 +73,11 @@ func (c *cutRunner) Remove(ctx context.Context, name string) error {
 }
 
 // run runs RunTask of task a on a worker of its own.
-func (h *house) run(ctx context.Context, r runner.Driver, stop chan struct{}) (activities.PartResult, error) {
+func (h *house) run(ctx context.Context, r driver.Driver, stop chan struct{}) (activities.PartResult, error) {
 	return h.runOf(ctx, "a", r, stop)
 }
 
-func (h *house) runOf(ctx context.Context, task string, r runner.Driver, stop chan struct{}) (activities.PartResult, error) {
+func (h *house) runOf(ctx context.Context, task string, r driver.Driver, stop chan struct{}) (activities.PartResult, error) {
 	own := *h
 	own.runs = h.newRuns(r)
 	env := own.env(ctx)
@@ -136,7 +136,7 @@ func TestRunTaskGoesOn(t *testing.T) {
 				assert.Equal(t, bfia.FailedExit, r.Failure.Kind)
 				require.NotEmpty(t, r.Failure.Log)
 				assert.Equal(t, "the end", r.Failure.Log[len(r.Failure.Log)-1], "the log's end explains it")
-				assert.Equal(t, r.Failure, h.row("a").Explanation)
+				assert.Equal(t, r.Failure, h.row("a").Failure)
 				assert.Equal(t, "one run\n", h.written("a"))
 				checkWholeLog(t, h.log("a"))
 				row := h.row("a")
@@ -366,7 +366,7 @@ func TestRunTaskCreatesAgain(t *testing.T) {
 		h := newHouse(t, storetest.SQLite(t), d, []string{"append", "DATA/data_0", "one run\n"}, nil)
 		h.begin()
 		_, err := h.run(t.Context(), &startRunner{device: d, fails: func(ctx context.Context, name string) error {
-			return errors.Join(runner.ErrCreateAgain, d.Remove(ctx, name))
+			return errors.Join(driver.ErrCreateAgain, d.Remove(ctx, name))
 		}}, nil)
 		require.ErrorContains(t, err, "to be created again")
 		r, err := h.run(t.Context(), d, nil)
@@ -395,7 +395,7 @@ func TestRunTaskWithoutInput(t *testing.T) {
 		_, err = h.records.ClaimTask(t.Context(), h.ref("b"), []bfia.Part{guestA}, 0, "", time.Now())
 		require.NoError(t, err)
 		var sources []string
-		_, err = h.runOf(t.Context(), "b", &specRunner{device: d, seen: func(s runner.Spec) {
+		_, err = h.runOf(t.Context(), "b", &specRunner{device: d, seen: func(s driver.Spec) {
 			for _, m := range s.Mounts {
 				sources = append(sources, m.Source)
 			}
@@ -408,10 +408,10 @@ func TestRunTaskWithoutInput(t *testing.T) {
 // specRunner sees what is created.
 type specRunner struct {
 	device
-	seen func(runner.Spec)
+	seen func(driver.Spec)
 }
 
-func (s *specRunner) Create(ctx context.Context, spec runner.Spec) (string, error) {
+func (s *specRunner) Create(ctx context.Context, spec driver.Spec) (string, error) {
 	s.seen(spec)
 	return s.device.Create(ctx, spec)
 }

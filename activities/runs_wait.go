@@ -14,14 +14,14 @@ import (
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 
-	"hutong/activities/runner"
+	"hutong/activities/driver"
 )
 
 // wait waits for a run's end, follows its logs meanwhile, and stops it when the job no longer wants it.
-func (r *Runner) wait(ctx context.Context, rn runner.Driver, req PartRequest, log *slog.Logger) (runner.Exit, error) {
+func (r *Runner) wait(ctx context.Context, rn driver.Driver, req PartRequest, log *slog.Logger) (driver.Exit, error) {
 	name := runName(req)
 	type ended struct {
-		exit runner.Exit
+		exit driver.Exit
 		err  error
 	}
 	waitCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -49,22 +49,22 @@ func (r *Runner) wait(ctx context.Context, rn runner.Driver, req PartRequest, lo
 				return e.exit, fmt.Errorf("waiting for %s: %w", name, e.err)
 			}
 			if !awaitLog(ctx, logs, &logged, log) {
-				return runner.Exit{}, fmt.Errorf("the worker is shutting down; the end of %s is found again", name)
+				return driver.Exit{}, fmt.Errorf("the worker is shutting down; the end of %s is found again", name)
 			}
 			return e.exit, nil
 		case <-activity.GetWorkerStopChannel(ctx):
-			return runner.Exit{}, fmt.Errorf("the worker is shutting down; %s goes on and is found again", name)
+			return driver.Exit{}, fmt.Errorf("the worker is shutting down; %s goes on and is found again", name)
 		case <-cancelled:
 			cancelled = nil // once is enough
 			if wanted, err := r.wanted(ctx, req); err != nil {
-				return runner.Exit{}, err
+				return driver.Exit{}, err
 			} else if wanted {
 				// The engine heard no heartbeat in time, as happens on a busy machine, and has begun another try, which watches the same run.
-				return runner.Exit{}, fmt.Errorf("another try watches %s: %w", name, context.Cause(ctx))
+				return driver.Exit{}, fmt.Errorf("another try watches %s: %w", name, context.Cause(ctx))
 			}
 			log.Info("stopping the run")
 			if err := rn.Stop(waitCtx, name, r.StopGrace); err != nil {
-				return runner.Exit{}, fmt.Errorf("stopping %s: %w", name, err)
+				return driver.Exit{}, fmt.Errorf("stopping %s: %w", name, err)
 			}
 		case <-beat.C:
 			activity.RecordHeartbeat(ctx)
@@ -120,7 +120,7 @@ func awaitLog(ctx context.Context, logs <-chan error, logged *atomic.Int64, log 
 	for seen, since := logged.Load(), began; ; {
 		select {
 		case err := <-logs:
-			if err != nil && !errors.Is(err, runner.ErrNotFound) {
+			if err != nil && !errors.Is(err, driver.ErrNotFound) {
 				log.Warn("the logs are not whole", "error", err)
 			}
 			return true

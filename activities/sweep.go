@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"hutong/activities/runner"
+	"hutong/activities/driver"
 	"hutong/bfia"
 	"hutong/store"
 )
@@ -50,7 +50,7 @@ func (r *Runner) Sweep(ctx context.Context, goesOn JobOpen) error {
 	return errors.Join(failed...)
 }
 
-func (r *Runner) sweepRun(ctx context.Context, rn runner.Driver, run runner.Container, goesOn JobOpen) error {
+func (r *Runner) sweepRun(ctx context.Context, rn driver.Driver, run driver.Container, goesOn JobOpen) error {
 	if run.Labels[labelDeployment] != r.Deployment {
 		return nil // another deployment of the same party, on the same Docker Engine
 	}
@@ -105,7 +105,7 @@ const (
 
 // foundRun is all that is known of a run without asking the engine.
 type foundRun struct {
-	run     runner.Container
+	run     driver.Container
 	attempt int         // that of the run; 0 when it does not say
 	row     *store.Task // nil: there is none
 	host    string      // this one

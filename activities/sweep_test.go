@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/activities"
-	"hutong/activities/runner"
+	"hutong/activities/driver"
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/store/blob"
@@ -32,7 +32,7 @@ func silent(context.Context, string) (bool, string, error) {
 // left makes a run as an earlier worker has left it, with other labels where change says so, and starts it.
 func (h *house) left(name string, change map[string]string) string {
 	h.t.Helper()
-	spec := runner.Spec{Name: "hutong-" + jobID + "-" + name, Image: prog.image, Command: []string{h.device.program, "forever"},
+	spec := driver.Spec{Name: "hutong-" + jobID + "-" + name, Image: prog.image, Command: []string{h.device.program, "forever"},
 		Labels: map[string]string{"job_id": jobID, "task_id": bfia.TaskID(jobID, "a"), "task": "a", "role": "guest.0", "attempt": "1", "deployment": "ours"}}
 	for label, value := range change {
 		spec.Labels[label] = value
@@ -366,11 +366,11 @@ func TestLostJobs(t *testing.T) {
 }
 
 // nothing is a device on which nothing runs.
-type nothing struct{ runner.Driver }
+type nothing struct{ driver.Driver }
 
 func (nothing) Device() string                                   { return "process" }
 func (nothing) StorageRoot(string) string                        { return "" }
-func (nothing) List(context.Context) ([]runner.Container, error) { return nil, nil }
+func (nothing) List(context.Context) ([]driver.Container, error) { return nil, nil }
 
 // The room of a job that has ended is given back where its workflow was gone before it could, and not where it still has
 // containers to end.

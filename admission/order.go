@@ -7,42 +7,45 @@ import (
 )
 
 const (
-	// AgingStep is the waiting that counts as one step of priority: in an hour and a half the lowest has caught up with whatever
-	// comes then, so that nobody starves.
+	// AgingStep is the waiting time that raises a job's priority by one level. After an hour and a half the
+	// lowest priority equals the highest of a new job, so no job starves.
 	AgingStep = 10 * time.Minute
-	// HeadReservationAfter is the waiting after which the job that has waited longest is not overtaken any more by smaller ones that fit.
+	// HeadReservationAfter is the waiting time after which backfilling no longer takes resources that the
+	// longest-waiting job could use.
 	HeadReservationAfter = 5 * time.Minute
-	// RequestTTL is how long a party keeps an application's place that is not asked for again.
+	// RequestTTL is how long a party keeps a denied request that its scheduler does not repeat.
 	RequestTTL = 21 * time.Minute
 )
 
-// Job is a job in the eyes of a queue.
+// Job holds what the order of jobs depends on.
 type Job struct {
 	JobID     string
 	Initiator string
 	Flow      string
 	Priority  int
-	// Created is when its scheduler took it: the same at all parties.
+	// Created is when the scheduler accepted the job. All parties know the same time.
 	Created time.Time
 }
 
-// effective is a job's priority with what it has gained by waiting.
-func (j Job) effective(now time.Time) int {
+// agedPriority returns the job's priority with what it has gained by waiting (priority aging).
+func (j Job) agedPriority(now time.Time) int {
 	return j.Priority + int(max(now.Sub(j.Created), 0)/AgingStep)
 }
 
+// before compares two jobs by creation time, then by id.
 func (j Job) before(o Job) int {
 	return cmp.Or(j.Created.Compare(o.Created), cmp.Compare(j.JobID, o.JobID))
 }
 
-// order sorts waiting jobs: by priority; among equals the initiator comes first that has fewest jobs running, or standing
-// before; then creation time. It gives places in waiting.
+// order returns the indexes of waiting in the order of the queue: by aged priority, then fair share, then
+// creation time. Fair share prefers the initiator with the fewest jobs that run or come earlier.
 func order[T any](waiting []T, job func(T) Job, running []Job, now time.Time) []int {
 	has := map[string]int{}
 	for _, r := range running {
 		has[r.Initiator]++
 	}
-	lines := map[string][]int{} // each initiator's own, in its order
+
+	lines := map[string][]int{} // each initiator's jobs, in their order
 	var names []string
 	for i, w := range waiting {
 		name := job(w).Initiator
@@ -54,13 +57,13 @@ func order[T any](waiting []T, job func(T) Job, running []Job, now time.Time) []
 	for _, name := range names {
 		slices.SortFunc(lines[name], func(a, b int) int {
 			x, y := job(waiting[a]), job(waiting[b])
-			return cmp.Or(-cmp.Compare(x.effective(now), y.effective(now)), x.before(y))
+			return cmp.Or(-cmp.Compare(x.agedPriority(now), y.agedPriority(now)), x.before(y))
 		})
 	}
+
 	out := make([]int, 0, len(waiting))
 	for len(out) < len(waiting) {
-		best := ""
-		found := false
+		best, found := "", false
 		for _, name := range names {
 			if len(lines[name]) == 0 {
 				continue
@@ -70,7 +73,11 @@ func order[T any](waiting []T, job func(T) Job, running []Job, now time.Time) []
 				continue
 			}
 			x, y := job(waiting[lines[name][0]]), job(waiting[lines[best][0]])
-			if cmp.Or(-cmp.Compare(x.effective(now), y.effective(now)), cmp.Compare(has[name], has[best]), x.before(y)) < 0 {
+			if cmp.Or(
+				-cmp.Compare(x.agedPriority(now), y.agedPriority(now)),
+				cmp.Compare(has[name], has[best]),
+				x.before(y),
+			) < 0 {
 				best = name
 			}
 		}
@@ -81,13 +88,13 @@ func order[T any](waiting []T, job func(T) Job, running []Job, now time.Time) []
 	return out
 }
 
-// Limits bound what goes on at once; 0 is no bound.
+// Limits bounds what a party runs at once. 0 sets no limit.
 type Limits struct {
-	// Jobs that run.
+	// Jobs bounds running jobs.
 	Jobs int `json:"jobs,omitempty"`
-	// Tasks are parts of tasks, each a container, that the running jobs may have at once.
+	// Tasks bounds the containers that running jobs may have at once.
 	Tasks int `json:"tasks,omitempty"`
-	// PerFlow are running jobs of one flow, PerPartner those that one other party has submitted.
+	// PerFlow bounds running jobs of one flow. PerPartner bounds those that one other party submitted.
 	PerFlow    int `json:"per_flow,omitempty"`
 	PerPartner int `json:"per_partner,omitempty"`
 }

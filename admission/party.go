@@ -6,42 +6,47 @@ import (
 	"time"
 )
 
-// Request is a job that asks for room at a party.
+// Request is a job's request for a reservation at a party.
 type Request struct {
 	Job
 	Demand Demand
 }
 
-// Party is a party that is asked for room: what it has, who runs there, and who waits.
+// Party is the state of a party that decides on a request: its runners, running jobs and waiting requests.
 type Party struct {
 	Node    string
 	Runners []Runner
 	Running []Job
-	// UsedSlots are all that running jobs hold, also on hosts that are not there now.
+	// UsedSlots counts all slots that running jobs hold, also on runners that are offline.
 	UsedSlots int
-	// Waiting are other applications that were denied and whose scheduler keeps asking.
+	// Waiting holds other requests that were denied and that their schedulers still repeat.
 	Waiting []Request
 	Limits  Limits
 }
 
-// Grant is the room that a job gets: Copies times its seats, and for each of them, copy by copy, the host.
+// Grant is a granted reservation: Parallelism times the slots of the demand. Runners names the runner of each
+// slot, one set of slots after the other.
 type Grant struct {
 	Parallelism int
 	Runners     []string
 }
 
-// Denial is why a job gets no room now, and its place among those that wait here.
+// Denial says why a job gets no reservation now, and its position among the requests that wait here.
 type Denial struct {
 	Reason   string
 	Position int
 	Total    int
 }
 
-// Infeasible says why an application could not be granted even if nothing else ran, as far as is known; empty when it could.
-// Without any host nothing is known.
-func (p Party) Infeasible(w Demand) string {
-	if p.Limits.Tasks > 0 && len(w.Slots) > p.Limits.Tasks {
-		return fmt.Sprintf("a task of the job has %d parts here at once, and the limit is %d", len(w.Slots), p.Limits.Tasks)
+// Infeasible returns why a demand would not fit even on idle runners, or "" if it would. It returns "" for a
+// party without known runners, since one may come online.
+func (p Party) Infeasible(d Demand) string {
+	if p.Limits.Tasks > 0 && len(d.Slots) > p.Limits.Tasks {
+		return fmt.Sprintf(
+			"a task of the job has %d parts here, this party runs at most %d at once (jobs.tasks_at_once)",
+			len(d.Slots),
+			p.Limits.Tasks,
+		)
 	}
 	if len(p.Runners) == 0 {
 		return ""
@@ -50,146 +55,160 @@ func (p Party) Infeasible(w Demand) string {
 	for i := range empty {
 		empty[i].UsedSlots, empty[i].Used, empty[i].Draining = 0, Resources{}, false
 	}
-	_, lack := Place(empty, w.Slots)
-	return lack
+	_, unmet := Place(empty, d.Slots)
+	return unmet
 }
 
-// Decide grants an application, or says why not now. Better ones that wait here come first: what they could have now is not
-// given away; what they could not use may be taken by others, but for what is kept for the one that has waited longest, and
-// longer than [HeadReservationAfter]: the hosts that could serve it. All parties agree on which one that is, so that they don't keep room for different ones.
-func (p Party) Decide(a Request, now time.Time) (Grant, *Denial) {
-	all := append(slices.Clone(p.Waiting), a)
-	ranks := order(all, func(a Request) Job { return a.Job }, p.Running, now)
+// Decide grants a request, or denies it for now.
+//
+// Earlier requests come first: what they could get now stays free. What they can't use may be granted
+// (backfilling), except on runners with a head reservation: see headReservation. All parties choose the same
+// head, so that they don't keep resources for different jobs.
+func (p Party) Decide(r Request, now time.Time) (Grant, *Denial) {
+	all := append(slices.Clone(p.Waiting), r)
+	ranks := order(all, func(r Request) Job { return r.Job }, p.Running, now)
 	own := slices.Index(ranks, len(all)-1)
 	deny := func(format string, args ...any) (Grant, *Denial) {
 		return Grant{}, &Denial{Reason: fmt.Sprintf(format, args...), Position: own + 1, Total: len(all)}
 	}
-	hosts := slices.Clone(p.Runners)
-	running := slices.Clone(p.Running)
-	seats := p.UsedSlots
-	if limit := p.exceededLimit(running, seats, a); limit != "" {
+
+	runners, running, used := slices.Clone(p.Runners), slices.Clone(p.Running), p.UsedSlots
+	if limit := p.exceededLimit(running, used, r); limit != "" {
 		return deny("%s", limit)
 	}
+
 	for _, k := range ranks[:own] {
-		better := all[k]
-		if p.exceededLimit(running, seats, better) != "" {
+		earlier := all[k]
+		if p.exceededLimit(running, used, earlier) != "" {
 			continue
 		}
-		if _, lack := Place(hosts, better.Demand.Slots); lack == "" {
-			running = append(running, better.Job)
-			seats += len(better.Demand.Slots)
+		if _, unmet := Place(runners, earlier.Demand.Slots); unmet == "" {
+			running = append(running, earlier.Job)
+			used += len(earlier.Demand.Slots)
 		}
 	}
-	if limit := p.exceededLimit(running, seats, a); limit != "" {
-		return deny("%s, with those that come before", limit)
+	if limit := p.exceededLimit(running, used, r); limit != "" {
+		return deny("%s, counting the jobs ahead in the queue", limit)
 	}
-	if head, is := p.headReservation(a, now); is {
-		beside, may := p.backfillRunners(head, hosts, running, seats, a)
-		if !may {
-			return deny("room is kept for job %s, which has waited since %s", head.JobID, head.Created.UTC().Format(time.DateTime))
+
+	if head, found := p.headReservation(r, now); found {
+		others, fits := p.backfillRunners(head, runners, running, used, r)
+		if !fits {
+			return deny("resources are reserved for job %s, which has waited since %s",
+				head.JobID, head.Created.UTC().Format(time.DateTime))
 		}
-		hosts, a.Demand.Parallelism = beside, 1
+		runners, r.Demand.Parallelism = others, 1
 	}
-	ids, lack := Place(hosts, a.Demand.Slots)
-	if lack != "" {
-		return deny("%s", lack)
+
+	ids, unmet := Place(runners, r.Demand.Slots)
+	if unmet != "" {
+		return deny("%s", unmet)
 	}
-	seats += len(a.Demand.Slots)
-	grant := Grant{Parallelism: 1, Runners: ids}
-	// Further copies take at most half of what is free then: others will come.
-	for slots, spare := freeSlots(hosts), 0; grant.Parallelism < a.Demand.Parallelism; grant.Parallelism++ {
-		if spare += len(a.Demand.Slots); 2*spare > slots || p.Limits.Tasks > 0 && seats+len(a.Demand.Slots) > p.Limits.Tasks {
+	return p.raiseParallelism(Grant{Parallelism: 1, Runners: ids}, r, runners, used+len(r.Demand.Slots)), nil
+}
+
+// raiseParallelism adds further sets of slots to a grant, up to what the job can use. They take at most half
+// of what is free, since other jobs will come.
+func (p Party) raiseParallelism(grant Grant, r Request, runners []Runner, used int) Grant {
+	size, free := len(r.Demand.Slots), freeSlots(runners)
+	for added := size; grant.Parallelism < r.Demand.Parallelism; added += size {
+		if 2*added > free || p.Limits.Tasks > 0 && used+size > p.Limits.Tasks {
 			break
 		}
-		more, lack := Place(hosts, a.Demand.Slots)
-		if lack != "" || !halfFree(p.Runners, hosts) {
+		more, unmet := Place(runners, r.Demand.Slots)
+		if unmet != "" || !halfStaysFree(p.Runners, runners) {
 			break
 		}
-		seats += len(a.Demand.Slots)
+		used += size
 		grant.Runners = append(grant.Runners, more...)
+		grant.Parallelism++
 	}
-	return grant, nil
+	return grant
 }
 
-// Grantable are the waiting applications that would be granted if they were asked for now, in the queue's order: those whom it
-// helps to be told that something has got free.
+// Grantable returns the ids of the waiting jobs that would be granted if they asked now, in the queue's
+// order. A party sends capacity hints to the schedulers of exactly these.
 func (p Party) Grantable(now time.Time) []string {
-	hosts := slices.Clone(p.Runners)
-	running := slices.Clone(p.Running)
-	seats := p.UsedSlots
-	var open []string
-	for _, k := range order(p.Waiting, func(a Request) Job { return a.Job }, p.Running, now) {
-		a := p.Waiting[k]
-		if p.exceededLimit(running, seats, a) != "" {
+	runners, running, used := slices.Clone(p.Runners), slices.Clone(p.Running), p.UsedSlots
+	var grantable []string
+	for _, k := range order(p.Waiting, func(r Request) Job { return r.Job }, p.Running, now) {
+		r := p.Waiting[k]
+		if p.exceededLimit(running, used, r) != "" {
 			continue
 		}
-		head, is := p.headReservation(a, now)
-		may := !is
-		if is {
-			_, may = p.backfillRunners(head, hosts, running, seats, a)
+
+		head, found := p.headReservation(r, now)
+		fits := !found
+		if found {
+			_, fits = p.backfillRunners(head, runners, running, used, r)
 		}
-		if _, lack := Place(hosts, a.Demand.Slots); lack != "" {
+		if _, unmet := Place(runners, r.Demand.Slots); unmet != "" {
 			continue
 		}
-		running = append(running, a.Job)
-		seats += len(a.Demand.Slots)
-		if may {
-			open = append(open, a.JobID)
+		running = append(running, r.Job)
+		used += len(r.Demand.Slots)
+		if fits {
+			grantable = append(grantable, r.JobID)
 		}
 	}
-	return open
+	return grantable
 }
 
-// patient is the application that what came later waits for: the oldest of those that have waited for too long, and do not
-// fit, since smaller ones take what gets free.
-func (p Party) headReservation(a Request, now time.Time) (Request, bool) {
+// headReservation returns the waiting request for which resources are kept from r. It is the oldest one that
+// has waited longer than [HeadReservationAfter], does not fit now and could fit on the online runners.
+// Without it, smaller jobs would take whatever gets free.
+func (p Party) headReservation(r Request, now time.Time) (Request, bool) {
 	var head Request
 	for _, w := range p.Waiting {
-		if now.Sub(w.Created) < HeadReservationAfter || p.exceededLimit(p.Running, p.UsedSlots, w) != "" || !p.feasible(w.Demand) {
+		if now.Sub(w.Created) < HeadReservationAfter || p.exceededLimit(p.Running, p.UsedSlots, w) != "" ||
+			!p.feasible(w.Demand) {
 			continue
 		}
-		if _, lack := Place(slices.Clone(p.Runners), w.Demand.Slots); lack != "" && (head.JobID == "" || w.before(head.Job) < 0) {
+		if _, unmet := Place(slices.Clone(p.Runners), w.Demand.Slots); unmet == "" {
+			continue
+		}
+		if head.JobID == "" || w.before(head.Job) < 0 {
 			head = w
 		}
 	}
-	return head, head.JobID != "" && head.before(a.Job) < 0
+	return head, head.JobID != "" && head.before(r.Job) < 0
 }
 
-// possible tells whether what is there now, without what is drained, could take an application if nothing else ran.
-func (p Party) feasible(w Demand) bool {
-	empty := slices.Clone(p.Runners)
-	for i := range empty {
-		empty[i].UsedSlots, empty[i].Used = 0, Resources{}
+// feasible reports whether the online runners that are not draining could serve a demand if they were idle.
+func (p Party) feasible(d Demand) bool {
+	idle := slices.Clone(p.Runners)
+	for i := range idle {
+		idle[i].UsedSlots, idle[i].Used = 0, Resources{}
 	}
-	_, lack := Place(empty, w.Slots)
-	return lack == ""
+	_, unmet := Place(idle, d.Slots)
+	return unmet == ""
 }
 
-// beside answers hosts with what an application may have of them although room is kept for head: those that could serve head
-// take nothing new. It may have nothing when it has no place on the others, or would take the last that a limit allows.
-func (p Party) backfillRunners(head Request, hosts []Runner, running []Job, seats int, a Request) (others []Runner, may bool) {
-	others = slices.Clone(hosts)
+// backfillRunners returns the runners that r may use despite the head reservation: all but those that could
+// serve head. It reports false if r does not fit on them, or if r would use up a limit that head needs.
+func (p Party) backfillRunners(
+	head Request, runners []Runner, running []Job, used int, r Request,
+) (others []Runner, fits bool) {
+	others = slices.Clone(runners)
 	for i := range others {
-		h := &others[i]
-		h.Draining = h.Draining || slices.ContainsFunc(head.Demand.Slots, func(s Slot) bool {
-			return h.Unmet(s.Constraints) == "" && !over(h.Total.CPUMilli, 0, s.CPUMilli) && !over(h.Total.Memory, 0, s.Memory) && !over(h.Total.Disk, 0, s.Disk)
-		})
+		o := &others[i]
+		o.Draining = o.Draining || slices.ContainsFunc(head.Demand.Slots, o.couldServe)
 	}
-	if _, lack := Place(slices.Clone(others), a.Demand.Slots); lack != "" {
+	if _, unmet := Place(slices.Clone(others), r.Demand.Slots); unmet != "" {
 		return nil, false
 	}
-	return others, p.exceededLimit(append(slices.Clone(running), a.Job), seats+len(a.Demand.Slots), head) == ""
+	return others, p.exceededLimit(append(slices.Clone(running), r.Job), used+len(r.Demand.Slots), head) == ""
 }
 
-// limited says which limit an application would pass; empty when none.
-func (p Party) exceededLimit(running []Job, seats int, a Request) string {
-	if l := p.Limits.Tasks; l > 0 && seats+len(a.Demand.Slots) > l {
-		return fmt.Sprintf("jobs here may have %d containers at once, and have %d", l, seats)
+// exceededLimit returns the limit that a request would exceed, or "".
+func (p Party) exceededLimit(running []Job, used int, r Request) string {
+	if l := p.Limits.Tasks; l > 0 && used+len(r.Demand.Slots) > l {
+		return fmt.Sprintf("this party limits its jobs to %d containers at once, and they have %d", l, used)
 	}
-	return p.Limits.exceeded(p.Node, running, a.Job)
+	return p.Limits.exceeded(p.Node, running, r.Job)
 }
 
-// reached says which of the limits on jobs would be passed if a job ran beside those that run; empty when none.
+// exceeded returns the limit on jobs that would be exceeded if j ran together with running, or "".
 func (l Limits) exceeded(node string, running []Job, j Job) string {
 	flow, partner := 0, 0
 	for _, r := range running {
@@ -200,39 +219,46 @@ func (l Limits) exceeded(node string, running []Job, j Job) string {
 			partner++
 		}
 	}
+
 	switch {
 	case l.Jobs > 0 && len(running) >= l.Jobs:
 		return fmt.Sprintf("%d jobs run at %s, which is its limit", len(running), node)
 	case l.PerFlow > 0 && j.Flow != "" && flow >= l.PerFlow:
 		return fmt.Sprintf("%d jobs of the flow %s run at %s, which is its limit", flow, j.Flow, node)
 	case l.PerPartner > 0 && j.Initiator != node && partner >= l.PerPartner:
-		return fmt.Sprintf("%d jobs of %s run at %s, which is its limit for a partner", partner, j.Initiator, node)
+		return fmt.Sprintf(
+			"%d jobs of %s run at %s, which is its limit for a partner",
+			partner,
+			j.Initiator,
+			node,
+		)
 	}
 	return ""
 }
 
-func freeSlots(hosts []Runner) int {
+// freeSlots counts the free slots of runners that are not draining.
+func freeSlots(runners []Runner) int {
 	n := 0
-	for i := range hosts {
-		if !hosts[i].Draining {
-			n += max(hosts[i].Slots-hosts[i].UsedSlots, 0)
+	for i := range runners {
+		if !runners[i].Draining {
+			n += max(runners[i].Slots-runners[i].UsedSlots, 0)
 		}
 	}
 	return n
 }
 
-// halfFree tells whether after has at least half of what before has free, of CPU and memory that are counted.
-func halfFree(before, after []Runner) bool {
-	free := func(hosts []Runner) (cpu, memory int64) {
-		for i := range hosts {
-			if h := &hosts[i]; !h.Draining {
-				cpu += max(h.Total.CPUMilli-h.Used.CPUMilli, 0)
-				memory += max(h.Total.Memory-h.Used.Memory, 0)
+// halfStaysFree reports whether after has at least half of the free CPU and memory that before has.
+func halfStaysFree(before, after []Runner) bool {
+	free := func(runners []Runner) (cpu, memory int64) {
+		for i := range runners {
+			if r := &runners[i]; !r.Draining {
+				cpu += max(r.Total.CPUMilli-r.Used.CPUMilli, 0)
+				memory += max(r.Total.Memory-r.Used.Memory, 0)
 			}
 		}
 		return cpu, memory
 	}
-	c0, m0 := free(before)
-	c1, m1 := free(after)
-	return 2*c1 >= c0 && 2*m1 >= m0
+	cpuBefore, memoryBefore := free(before)
+	cpuAfter, memoryAfter := free(after)
+	return 2*cpuAfter >= cpuBefore && 2*memoryAfter >= memoryBefore
 }

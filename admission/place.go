@@ -10,201 +10,250 @@ import (
 	"strings"
 )
 
-// Resources is an amount of CPU in thousandths of a core, and of memory and disk in bytes. Of a seat it is what the container may
-// use, where 0 is no limit and takes nothing; of a host what there is, where 0 is not known and bounds nothing.
+// Resources is an amount of CPU in thousandths of a core, and of memory and disk in bytes. Of a slot it is
+// what the container may use: 0 sets no limit and reserves nothing. Of a runner it is what the runner has: 0
+// is unknown and limits nothing.
 type Resources struct {
 	CPUMilli int64 `json:"cpu_milli,omitempty"`
 	Memory   int64 `json:"memory,omitempty"`
 	Disk     int64 `json:"disk,omitempty"`
 }
 
-// Constraints are what a task requires of the host that runs it.
+// Constraints holds what a task requires of its runner.
 type Constraints struct {
-	// Devices of its provider: the host must have one of them.
+	// Devices of the provider. The runner must have one of them.
 	Devices []string `json:"devices"`
-	// Labels that the host must have, with these values.
+	// Labels that the runner must have, with these values.
 	Labels map[string]string `json:"labels,omitempty"`
 }
 
-// Key is the same for the same needs.
+// Key returns a text that is equal for equal constraints.
 func (n Constraints) Key() string {
 	devices := slices.Compact(slices.Sorted(slices.Values(n.Devices)))
-	raw, _ := json.Marshal(Constraints{Devices: devices, Labels: n.Labels}) // strings in a struct, and a map's keys are sorted
+	raw, _ := json.Marshal(
+		Constraints{Devices: devices, Labels: n.Labels},
+	) // strings in a struct, and a map's keys are sorted
 	return string(raw)
 }
 
-// Slot is the room for one container at a time: of one part of a job, for those of its tasks that need the same of a host.
+// Slot is the right of a job to run one container at a time on one runner. It serves one part, in those tasks
+// of the job that have the same constraints.
 type Slot struct {
 	Role        string      `json:"role"`
 	Index       int         `json:"index"`
-	Constraints Constraints `json:"needs"`
+	Constraints Constraints `json:"constraints"`
 	Resources
 }
 
-// Demand are what a job asks of a party: the seats with which any one of its tasks can run, and how often it could use them,
-// which is how many of its tasks could run at once.
+// Demand is what a job requests of a party. Slots suffice for any one of its tasks. Parallelism is the number
+// of its tasks that could run at once, and so the greatest useful number of such sets of slots.
 type Demand struct {
-	Slots       []Slot `json:"seats"`
-	Parallelism int    `json:"copies"`
+	Slots       []Slot `json:"slots"`
+	Parallelism int    `json:"parallelism"`
 }
 
-// Runner is a host that is there, with what is taken of it.
+// Runner is an online runner, with what jobs use of it.
 type Runner struct {
 	ID      string
 	Devices []string
 	Labels  map[string]string
 	Slots   int
 	Total   Resources
-	// Closed: it gets nothing new.
+	// Draining runners get no new containers.
 	Draining bool
 
-	UsedSlots int // of its slots
+	UsedSlots int
 	Used      Resources
 }
 
-// Unmet is what a host lacks for ever to run what has these needs; empty when it has all of it.
-func (h *Runner) Unmet(n Constraints) string {
-	if !slices.ContainsFunc(n.Devices, func(d string) bool { return slices.Contains(h.Devices, d) }) {
+// Unmet returns a constraint that the runner can never meet, or "".
+func (r *Runner) Unmet(n Constraints) string {
+	if !slices.ContainsFunc(n.Devices, func(d string) bool { return slices.Contains(r.Devices, d) }) {
 		return "the device " + strings.Join(n.Devices, " or ")
 	}
 	for _, k := range slices.Sorted(maps.Keys(n.Labels)) {
-		if v, has := h.Labels[k]; !has || v != n.Labels[k] {
+		if v, has := r.Labels[k]; !has || v != n.Labels[k] {
 			return fmt.Sprintf("the label %s=%s", k, n.Labels[k])
 		}
 	}
 	return ""
 }
 
-// short is what a host lacks at present for a seat; empty when it has room.
-func (h *Runner) insufficient(s Slot) string {
-	if lack := h.Unmet(s.Constraints); lack != "" {
-		return "lacks " + lack
+// insufficient returns why the runner can't take a slot now, or "" if it can.
+func (r *Runner) insufficient(s Slot) string {
+	if unmet := r.Unmet(s.Constraints); unmet != "" {
+		return "lacks " + unmet
 	}
+
 	switch {
-	case h.Draining:
-		return "takes nothing new"
-	case h.UsedSlots >= h.Slots:
-		return fmt.Sprintf("has all its %d slots taken", h.Slots)
-	case over(h.Total.CPUMilli, h.Used.CPUMilli, s.CPUMilli):
-		return fmt.Sprintf("has %s of %s CPU cores free, asked for %s", cores(h.Total.CPUMilli-h.Used.CPUMilli), cores(h.Total.CPUMilli), cores(s.CPUMilli))
-	case over(h.Total.Memory, h.Used.Memory, s.Memory):
-		return fmt.Sprintf("has %s of %s GiB of memory free, asked for %s", gib(h.Total.Memory-h.Used.Memory), gib(h.Total.Memory), gib(s.Memory))
-	case over(h.Total.Disk, h.Used.Disk, s.Disk):
-		return fmt.Sprintf("has %s of %s GiB of disk free, asked for %s", gib(h.Total.Disk-h.Used.Disk), gib(h.Total.Disk), gib(s.Disk))
+	case r.Draining:
+		return "is draining"
+	case r.UsedSlots >= r.Slots:
+		return fmt.Sprintf("uses all its %d slots", r.Slots)
+	case exceeds(r.Total.CPUMilli, r.Used.CPUMilli, s.CPUMilli):
+		return fmt.Sprintf(
+			"has %s of %s CPU cores free, asked for %s",
+			cores(r.Total.CPUMilli-r.Used.CPUMilli),
+			cores(r.Total.CPUMilli),
+			cores(s.CPUMilli),
+		)
+	case exceeds(r.Total.Memory, r.Used.Memory, s.Memory):
+		return fmt.Sprintf(
+			"has %s of %s GiB of memory free, asked for %s",
+			gib(r.Total.Memory-r.Used.Memory),
+			gib(r.Total.Memory),
+			gib(s.Memory),
+		)
+	case exceeds(r.Total.Disk, r.Used.Disk, s.Disk):
+		return fmt.Sprintf(
+			"has %s of %s GiB of disk free, asked for %s",
+			gib(r.Total.Disk-r.Used.Disk),
+			gib(r.Total.Disk),
+			gib(s.Disk),
+		)
 	}
 	return ""
 }
 
-func over(total, used, want int64) bool { return total > 0 && want > 0 && used+want > total }
+// exceeds reports whether want does not fit into what used leaves of total. A total of 0 is unknown and never
+// exceeded.
+func exceeds(total, used, want int64) bool { return total > 0 && want > 0 && used+want > total }
 
 func cores(milli int64) string { return strconv.FormatFloat(float64(max(milli, 0))/1000, 'f', -1, 64) }
+
 func gib(bytes int64) string {
 	return strconv.FormatFloat(float64(max(bytes, 0)*100>>30)/100, 'f', -1, 64)
 }
 
-func (h *Runner) allocate(s Slot) {
-	h.UsedSlots++
-	h.Used.CPUMilli += s.CPUMilli
-	h.Used.Memory += s.Memory
-	h.Used.Disk += s.Disk
+// allocate marks a slot and its resources as used.
+func (r *Runner) allocate(s Slot) {
+	r.UsedSlots++
+	r.Used.CPUMilli += s.CPUMilli
+	r.Used.Memory += s.Memory
+	r.Used.Disk += s.Disk
 }
 
-func (h *Runner) release(s Slot) {
-	h.UsedSlots--
-	h.Used.CPUMilli -= s.CPUMilli
-	h.Used.Memory -= s.Memory
-	h.Used.Disk -= s.Disk
+// release reverses allocate.
+func (r *Runner) release(s Slot) {
+	r.UsedSlots--
+	r.Used.CPUMilli -= s.CPUMilli
+	r.Used.Memory -= s.Memory
+	r.Used.Disk -= s.Disk
 }
 
-// free is how much of a host is free, as the least share of its slots, CPU and memory.
-func (h *Runner) freeShare() float64 {
+// couldServe reports whether the idle runner could take a slot.
+func (r *Runner) couldServe(s Slot) bool {
+	return r.Unmet(s.Constraints) == "" && !exceeds(r.Total.CPUMilli, 0, s.CPUMilli) &&
+		!exceeds(r.Total.Memory, 0, s.Memory) && !exceeds(r.Total.Disk, 0, s.Disk)
+}
+
+// freeShare returns the smallest free share of the runner's slots, CPU and memory, between 0 and 1.
+func (r *Runner) freeShare() float64 {
 	share := func(total, used int64) float64 {
 		if total <= 0 {
 			return 1
 		}
 		return float64(total-used) / float64(total)
 	}
-	return min(share(int64(h.Slots), int64(h.UsedSlots)), share(h.Total.CPUMilli, h.Used.CPUMilli), share(h.Total.Memory, h.Used.Memory))
+	return min(
+		share(int64(r.Slots), int64(r.UsedSlots)),
+		share(r.Total.CPUMilli, r.Used.CPUMilli),
+		share(r.Total.Memory, r.Used.Memory),
+	)
 }
 
-// searchSteps bounds the search for a place. Among a few hosts the first try is nearly always the answer.
+// searchSteps bounds the backtracking search of [Place]. With few runners the first try nearly always
+// succeeds.
 const searchSteps = 20_000
 
-// Position finds a host for each seat, all or none, and takes them of hosts: the freest first, so that work spreads. lack says
-// why there is no place; then hosts are as they were. Hosts of the same order in give the same answer.
-func Place(hosts []Runner, seats []Slot) (ids []string, lack string) {
-	order := make([]int, len(seats))
+// Place chooses a runner for each slot, all or none, and allocates the slots on runners. It prefers the
+// runners with the greatest free share, so that work spreads, and places the largest slots first, so that
+// small ones fill gaps. If it fails, it returns why, and leaves runners unchanged. Equal inputs give equal
+// results.
+func Place(runners []Runner, slots []Slot) (ids []string, unmet string) {
+	order := make([]int, len(slots))
 	for i := range order {
 		order[i] = i
 	}
-	// The largest first: what is left over is for the small ones.
 	slices.SortStableFunc(order, func(a, b int) int {
-		x, y := seats[a], seats[b]
-		return cmp.Or(-cmp.Compare(len(x.Constraints.Labels), len(y.Constraints.Labels)), -cmp.Compare(x.Memory, y.Memory), -cmp.Compare(x.CPUMilli, y.CPUMilli), -cmp.Compare(x.Disk, y.Disk))
+		x, y := slots[a], slots[b]
+		return cmp.Or(
+			-cmp.Compare(len(x.Constraints.Labels), len(y.Constraints.Labels)),
+			-cmp.Compare(
+				x.Memory,
+				y.Memory,
+			),
+			-cmp.Compare(x.CPUMilli, y.CPUMilli),
+			-cmp.Compare(x.Disk, y.Disk),
+		)
 	})
-	chosen := make([]int, len(seats))
+
+	chosen := make([]int, len(slots))
 	steps := 0
 	var place func(k int) bool
 	place = func(k int) bool {
 		if k == len(order) {
 			return true
 		}
-		s := seats[order[k]]
-		for _, h := range freest(hosts) {
+		s := slots[order[k]]
+		for _, r := range byFreeShare(runners) {
 			if steps++; steps > searchSteps {
 				return false
 			}
-			if hosts[h].insufficient(s) != "" {
+			if runners[r].insufficient(s) != "" {
 				continue
 			}
-			hosts[h].allocate(s)
-			chosen[order[k]] = h
+			runners[r].allocate(s)
+			chosen[order[k]] = r
 			if place(k + 1) {
 				return true
 			}
-			hosts[h].release(s)
+			runners[r].release(s)
 		}
-		if lack == "" {
-			lack = explain(hosts, s)
+		if unmet == "" {
+			unmet = explainNoPlace(runners, s)
 		}
 		return false
 	}
 	if !place(0) {
-		return nil, lack
+		return nil, unmet
 	}
-	ids = make([]string, len(seats))
-	for i, h := range chosen {
-		ids[i] = hosts[h].ID
+
+	ids = make([]string, len(slots))
+	for i, r := range chosen {
+		ids[i] = runners[r].ID
 	}
 	return ids, ""
 }
 
-// freest are the places of hosts, the freest first.
-func freest(hosts []Runner) []int {
-	order := make([]int, len(hosts))
+// byFreeShare returns the indexes of runners, the one with the greatest free share first.
+func byFreeShare(runners []Runner) []int {
+	order := make([]int, len(runners))
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return -cmp.Compare(hosts[a].freeShare(), hosts[b].freeShare()) })
+	slices.SortStableFunc(order, func(a, b int) int {
+		return -cmp.Compare(runners[a].freeShare(), runners[b].freeShare())
+	})
 	return order
 }
 
-// explain tells why no host has room for a seat.
-func explain(hosts []Runner, s Slot) string {
-	if len(hosts) == 0 {
-		return "no runner host is there"
+// explainNoPlace returns why no runner can take a slot.
+func explainNoPlace(runners []Runner, s Slot) string {
+	if len(runners) == 0 {
+		return "no runner is online"
 	}
 	var why []string
-	for i := range hosts {
+	for i := range runners {
 		if len(why) == 4 {
-			why = append(why, fmt.Sprintf("and %d more", len(hosts)-i))
+			why = append(why, fmt.Sprintf("and %d more", len(runners)-i))
 			break
 		}
-		short := hosts[i].insufficient(s)
-		if short == "" {
-			short = "is taken by the job's other seats"
+		reason := runners[i].insufficient(s)
+		if reason == "" {
+			reason = "is used by the job's other slots"
 		}
-		why = append(why, fmt.Sprintf("host %s %s", hosts[i].ID, short))
+		why = append(why, fmt.Sprintf("runner %s %s", runners[i].ID, reason))
 	}
-	return fmt.Sprintf("no room for %s.%d: %s", s.Role, s.Index, strings.Join(why, "; "))
+	return fmt.Sprintf("no runner has the resources for %s.%d: %s", s.Role, s.Index, strings.Join(why, "; "))
 }

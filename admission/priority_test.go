@@ -10,25 +10,25 @@ import (
 	"pgregory.net/rapid"
 )
 
-// line is a scheduler that is a party, too, with rows for each of the two, and jobs that differ in their priority only.
-type line struct {
+// schedulerSimulation is a scheduler that is also the only party. Its jobs differ only in priority.
+type schedulerSimulation struct {
 	now   time.Time
-	queue Queue // its Waiting and Running are made of the jobs
-	house *house
-	jobs  []*queuer
+	queue Queue // Waiting and Running follow from jobs
+	party *simulatedParty
+	jobs  []*queuingJob
 }
 
-// queuer is a job with what its workflow knows.
-type queuer struct {
+// queuingJob is a job with what its workflow knows.
+type queuingJob struct {
 	Job
-	told, trying  bool
-	waitsAt       string // as its scheduler knows
-	denied        bool   // it waits at the party, for all that its workflow knows
-	asked         bool   // it has waited there
-	running, done bool   // at its scheduler
+	signaled, reserving bool
+	waitingAt           string // in its scheduler's row
+	denied              bool   // its workflow knows that it waits at the party
+	askedBefore         bool   // it was denied once
+	running, done       bool   // at its scheduler
 }
 
-func (l *line) turns() []Turn {
+func (l *schedulerSimulation) statuses() []QueueStatus {
 	l.queue.Waiting, l.queue.Running = nil, nil
 	for _, j := range l.jobs {
 		switch {
@@ -36,107 +36,153 @@ func (l *line) turns() []Turn {
 		case j.running:
 			l.queue.Running = append(l.queue.Running, j.Job)
 		default:
-			l.queue.Waiting = append(l.queue.Waiting, Queued{Job: j.Job, Nodes: []string{"A"}, Trying: j.trying, WaitsAt: j.waitsAt})
+			l.queue.Waiting = append(
+				l.queue.Waiting,
+				QueuedJob{Job: j.Job, Nodes: []string{"A"}, Reserving: j.reserving, WaitingAt: j.waitingAt},
+			)
 		}
 	}
-	return l.queue.Turns(l.now)
+	return l.queue.Statuses(l.now)
 }
 
-// tellNext tells those whose turn the scheduler says it is.
-func (l *line) tellNext() {
-	for _, turn := range l.turns() {
-		if turn.Next {
-			l.tell(turn.JobID)
+// signalNext signals the jobs that may ask now.
+func (l *schedulerSimulation) signalNext() {
+	for _, status := range l.statuses() {
+		if status.Notify {
+			l.signal(status.JobID)
 		}
 	}
 }
 
-func (l *line) tell(id string) {
-	l.jobs[slices.IndexFunc(l.jobs, func(j *queuer) bool { return j.JobID == id })].told = true
+func (l *schedulerSimulation) signal(id string) {
+	l.jobs[slices.IndexFunc(l.jobs, func(j *queuingJob) bool { return j.JobID == id })].signaled = true
 }
 
-// tellOpen tells those that the party says have room.
-func (l *line) tellOpen() {
-	p := l.house.now()
-	p.Waiting = l.house.others("", l.now)
+// sendHints signals the jobs that the party would grant now.
+func (l *schedulerSimulation) sendHints() {
+	p := l.party.state()
+	p.Waiting = l.party.others("", l.now)
 	for _, id := range p.Grantable(l.now) {
-		l.tell(id)
+		l.signal(id)
 	}
 }
 
-// take is what a job does first that was told: it asks its scheduler.
-func (l *line) take(j *queuer) {
-	j.told = false
-	turns := l.turns()
-	turn := turns[slices.IndexFunc(turns, func(t Turn) bool { return t.JobID == j.JobID })]
-	if turn.Go {
-		j.trying = true
+// dequeue is a signaled job's first step: it asks its scheduler.
+func (l *schedulerSimulation) dequeue(j *queuingJob) {
+	j.signaled = false
+	statuses := l.statuses()
+	status := statuses[slices.IndexFunc(statuses, func(t QueueStatus) bool { return t.JobID == j.JobID })]
+	if status.MayReserve {
+		j.reserving = true
 		return
 	}
-	j.waitsAt = ""
-	if j.denied && !turn.Soon {
+	j.waitingAt = ""
+	if j.denied && !status.OnlyCandidatesAhead {
 		j.denied = false
-		delete(l.house.waiting, j.JobID)
-		l.tellOpen()
+		delete(l.party.waiting, j.JobID)
+		l.sendHints()
 	}
 }
 
-// apply is what a job does that has its turn: it asks the party.
-func (l *line) apply(t *rapid.T, j *queuer) {
-	app := Request{Job: j.Job, Demand: Demand{Slots: []Slot{{Role: "guest", Constraints: Constraints{Devices: []string{"docker"}}}}, Parallelism: 1}}
-	p := l.house.now()
-	p.Waiting = l.house.others(j.JobID, l.now)
-	grant, denial := p.Decide(app, l.now)
+// reserve is the second step: the job asks the party.
+func (l *schedulerSimulation) reserve(t *rapid.T, j *queuingJob) {
+	request := Request{
+		Job: j.Job,
+		Demand: Demand{
+			Slots:       []Slot{{Role: "guest", Constraints: Constraints{Devices: []string{"docker"}}}},
+			Parallelism: 1,
+		},
+	}
+	p := l.party.state()
+	p.Waiting = l.party.others(j.JobID, l.now)
+	grant, denial := p.Decide(request, l.now)
 	if denial != nil {
-		l.house.waiting[j.JobID] = applied{app, l.now}
-		j.trying, j.asked, j.denied, j.waitsAt = false, true, true, "A"
-		l.tellNext()
+		l.party.waiting[j.JobID] = simulatedRequest{request, l.now}
+		j.reserving, j.askedBefore, j.denied, j.waitingAt = false, true, true, "A"
+		l.signalNext()
 		return
 	}
-	delete(l.house.waiting, j.JobID)
-	l.house.seats[j.JobID], l.house.hosts[j.JobID], l.house.running[j.JobID] = app.Demand.Slots, grant.Runners, j.Job
-	l.house.check(t)
-	p = l.house.now()
-	p.Waiting = l.house.others("", l.now)
+	delete(l.party.waiting, j.JobID)
+	l.party.slots[j.JobID], l.party.runners[j.JobID] = request.Demand.Slots, grant.Runners
+	l.party.running[j.JobID] = j.Job
+	l.party.check(t)
+	p = l.party.state()
+	p.Waiting = l.party.others("", l.now)
 	for _, o := range l.jobs {
-		if asleep := !o.done && !o.running && !o.trying && !o.told; asleep && o.asked && o.Priority > j.Priority {
-			require.Contains(t, p.Grantable(l.now), o.JobID, "%s starts, and %s sleeps, which has no room beside it", j.JobID, o.JobID)
+		if asleep := !o.done && !o.running && !o.reserving && !o.signaled; asleep && o.askedBefore &&
+			o.Priority > j.Priority {
+			require.Contains(
+				t,
+				p.Grantable(l.now),
+				o.JobID,
+				"%s starts before %s, which has the higher priority and gets no hint",
+				j.JobID,
+				o.JobID,
+			)
 		}
 	}
-	j.trying, j.running = false, true
-	l.tellOpen()
+	j.reserving, j.running = false, true
+	l.sendHints()
 }
 
-// Whichever of a scheduler's limits and its own room gets free first when a job ends, and whenever jobs hear of it: none that
-// has asked for room is overtaken by one of lower priority that takes what it could have, and none is forgotten.
-func TestBetterStartsFirst(t *testing.T) {
+// When a job ends, a scheduler's limit and its own runners get free in any order, and signals arrive at any
+// time. Even so, no job of lower priority takes what a job of higher priority that asked before could use,
+// and no job is forgotten.
+func TestHigherPriorityStartsFirst(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limits := Limits{Jobs: rapid.IntRange(0, 3).Draw(t, "jobs")}
-		l := &line{now: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), queue: Queue{Node: "A", Limits: limits}}
-		l.house = &house{party: Party{Node: "A", Runners: []Runner{{ID: "h", Devices: []string{"docker"}, Slots: rapid.IntRange(1, 3).Draw(t, "slots")}}, Limits: limits},
-			seats: map[string][]Slot{}, hosts: map[string][]string{}, running: map[string]Job{}, waiting: map[string]applied{}}
-		priorities := rapid.Permutation([]int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}).Draw(t, "priorities")
-		for i := range rapid.IntRange(2, 10).Draw(t, "wishes") {
-			l.jobs = append(l.jobs, &queuer{Job: Job{JobID: fmt.Sprintf("j%02d", i), Initiator: "A", Priority: priorities[i], Created: l.now}})
+		l := &schedulerSimulation{
+			now:   time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC),
+			queue: Queue{Node: "A", Limits: limits},
 		}
-		l.tellNext() // all are there before the first starts
+		l.party = &simulatedParty{
+			party: Party{
+				Node: "A",
+				Runners: []Runner{
+					{ID: "h", Devices: []string{"docker"}, Slots: rapid.IntRange(1, 3).Draw(t, "slots")},
+				},
+				Limits: limits,
+			},
+			slots:   map[string][]Slot{},
+			runners: map[string][]string{},
+			running: map[string]Job{},
+			waiting: map[string]simulatedRequest{},
+		}
+		priorities := rapid.Permutation([]int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}).Draw(t, "priorities")
+		for i := range rapid.IntRange(2, 10).Draw(t, "simulated jobs") {
+			l.jobs = append(
+				l.jobs,
+				&queuingJob{
+					Job: Job{
+						JobID:     fmt.Sprintf("j%02d", i),
+						Initiator: "A",
+						Priority:  priorities[i],
+						Created:   l.now,
+					},
+				},
+			)
+		}
+		l.signalNext() // all are queued before the first starts
 		for {
 			var steps []func()
 			for _, j := range l.jobs {
 				switch {
 				case j.running:
-					steps = append(steps, func() { t.Log("ends", j.JobID); j.running, j.done = false, true; l.tellNext() })
-				case j.trying:
-					steps = append(steps, func() { t.Log("asks", j.JobID); l.apply(t, j) })
-				case !j.done && j.told:
-					steps = append(steps, func() { t.Log("takes", j.JobID); l.take(j) })
+					steps = append(
+						steps,
+						func() { t.Log("ends", j.JobID); j.running, j.done = false, true; l.signalNext() },
+					)
+				case j.reserving:
+					steps = append(steps, func() { t.Log("asks", j.JobID); l.reserve(t, j) })
+				case !j.done && j.signaled:
+					steps = append(steps, func() { t.Log("dequeues", j.JobID); l.dequeue(j) })
 				}
-				if _, holds := l.house.hosts[j.JobID]; holds {
+				if _, holds := l.party.runners[j.JobID]; holds {
 					steps = append(steps, func() {
 						t.Log("is released", j.JobID)
-						delete(l.house.hosts, j.JobID)
-						delete(l.house.running, j.JobID)
-						l.tellOpen()
+						delete(l.party.runners, j.JobID)
+						delete(l.party.running, j.JobID)
+						l.sendHints()
 					})
 				}
 			}
@@ -146,7 +192,7 @@ func TestBetterStartsFirst(t *testing.T) {
 			steps[rapid.IntRange(0, len(steps)-1).Draw(t, "step")]()
 		}
 		for _, j := range l.jobs {
-			require.True(t, j.done, "%s is told nothing: %+v", j.JobID, *j)
+			require.True(t, j.done, "%s gets no signal: %+v", j.JobID, *j)
 		}
 	})
 }

@@ -10,103 +10,104 @@ import (
 	"pgregory.net/rapid"
 )
 
-// world is some parties whose room jobs of several schedulers ask for, as the workflows do: one party after the other, in
-// one order, and back with everything when one denies, at once or after a moment in which it could be told.
-type world struct {
+// simulation holds parties and the jobs of several schedulers that reserve resources there, as the workflows
+// do: party by party, in one order. When one party denies, the job releases everything, at once or after the
+// hold grace.
+type simulation struct {
 	now     time.Time
 	names   []string
-	parties map[string]*house
-	jobs    []*wish
+	parties map[string]*simulatedParty
+	jobs    []*simulatedJob
 }
 
 // house is a party's rows.
-type house struct {
-	party   Party // without what is taken
-	seats   map[string][]Slot
-	hosts   map[string][]string // of the seats, by job
+type simulatedParty struct {
+	party   Party // idle
+	slots   map[string][]Slot
+	runners map[string][]string // of the slots, by job
 	running map[string]Job
-	waiting map[string]applied
+	waiting map[string]simulatedRequest
 }
 
-type applied struct {
+type simulatedRequest struct {
 	Request
-	asked time.Time
+	askedAt time.Time
 }
 
-// wish is a job: what it wants where, and how far it has come.
-type wish struct {
+// simulatedJob is a job: its demands by party, and its progress.
+type simulatedJob struct {
 	Job
-	told  bool // it may have room now
-	wants map[string]Demand
-	nodes []string // sorted
-	held  int      // of its nodes
-	state string   // waiting, applying, lingering, running, done
+	hinted  bool // a capacity hint came
+	demands map[string]Demand
+	nodes   []string // sorted
+	granted int      // number of its nodes that granted
+	state   string   // waiting, reserving, holding, running, done
 }
 
-func (h *house) now() Party {
+func (h *simulatedParty) state() Party {
 	p := h.party
 	p.Runners = slices.Clone(p.Runners)
 	p.Running, p.Waiting, p.UsedSlots = nil, nil, 0
-	for id, hosts := range h.hosts {
+	for id, runners := range h.runners {
 		p.Running = append(p.Running, h.running[id])
-		p.UsedSlots += len(hosts)
-		for i, host := range hosts {
-			k := slices.IndexFunc(p.Runners, func(h Runner) bool { return h.ID == host })
-			p.Runners[k].allocate(h.seats[id][i%len(h.seats[id])])
+		p.UsedSlots += len(runners)
+		for i, runnerID := range runners {
+			k := slices.IndexFunc(p.Runners, func(h Runner) bool { return h.ID == runnerID })
+			p.Runners[k].allocate(h.slots[id][i%len(h.slots[id])])
 		}
 	}
 	return p
 }
 
-func (w *world) apply(t *rapid.T, j *wish) {
-	node := j.nodes[j.held]
+func (w *simulation) reserve(t *rapid.T, j *simulatedJob) {
+	node := j.nodes[j.granted]
 	h := w.parties[node]
-	p := h.now()
+	p := h.state()
 	p.Waiting = h.others(j.JobID, w.now)
-	app := Request{Job: j.Job, Demand: j.wants[node]}
-	grant, denial := p.Decide(app, w.now)
+	request := Request{Job: j.Job, Demand: j.demands[node]}
+	grant, denial := p.Decide(request, w.now)
 	require.NotEqual(t, denial == nil, grant.Parallelism == 0, "granted or denied")
 	if denial != nil {
 		require.NotEmpty(t, denial.Reason)
-		h.waiting[j.JobID] = applied{app, w.now}
-		if j.held > 0 && denial.Position == 1 {
-			j.state = "lingering"
+		h.waiting[j.JobID] = simulatedRequest{request, w.now}
+		if j.granted > 0 && denial.Position == 1 {
+			j.state = "holding"
 		} else {
-			w.giveUp(j)
+			w.releaseAll(j)
 		}
 		return
 	}
-	require.Len(t, grant.Runners, grant.Parallelism*len(app.Demand.Slots))
+	require.Len(t, grant.Runners, grant.Parallelism*len(request.Demand.Slots))
 	_, waited := h.waiting[j.JobID]
 	delete(h.waiting, j.JobID)
-	h.seats[j.JobID], h.hosts[j.JobID], h.running[j.JobID] = app.Demand.Slots, grant.Runners, j.Job
+	h.slots[j.JobID], h.runners[j.JobID], h.running[j.JobID] = request.Demand.Slots, grant.Runners, j.Job
 	h.check(t)
 	if waited {
-		w.tell(node)
+		w.hint(node)
 	}
-	if j.held++; j.held == len(j.nodes) {
+	if j.granted++; j.granted == len(j.nodes) {
 		j.state = "running"
 	} else {
-		j.state = "applying"
+		j.state = "reserving"
 	}
 }
 
-// giveUp gives back what a job holds that a party has denied, and its place where it was denied before.
-func (w *world) giveUp(j *wish) {
-	node := j.nodes[j.held]
+// releaseAll releases what a denied job holds, and its waiting requests at other parties.
+func (w *simulation) releaseAll(j *simulatedJob) {
+	node := j.nodes[j.granted]
 	for _, other := range w.names {
 		_, waits := w.parties[other].waiting[j.JobID]
-		if slices.Contains(j.nodes[:j.held], other) || waits && other != node {
+		if slices.Contains(j.nodes[:j.granted], other) || waits && other != node {
 			w.release(other, j.JobID)
 		}
 	}
-	j.held, j.state = 0, "waiting"
+	j.granted, j.state = 0, "waiting"
 }
 
-// others are those that wait here, but for one.
-func (h *house) others(but string, now time.Time) (waiting []Request) {
+// others returns the waiting requests, except that of one job.
+func (h *simulatedParty) others(except string, now time.Time) (waiting []Request) {
 	for id, a := range h.waiting {
-		if id != but && now.Sub(a.asked) <= RequestTTL {
+		if id != except && now.Sub(a.askedAt) <= RequestTTL {
 			waiting = append(waiting, a.Request)
 		}
 	}
@@ -114,94 +115,139 @@ func (h *house) others(but string, now time.Time) (waiting []Request) {
 	return waiting
 }
 
-func (w *world) release(node, id string) {
+func (w *simulation) release(node, id string) {
 	h := w.parties[node]
-	delete(h.hosts, id)
-	delete(h.seats, id)
+	delete(h.runners, id)
+	delete(h.slots, id)
 	delete(h.running, id)
 	delete(h.waiting, id)
-	w.tell(node)
+	w.hint(node)
 }
 
-// tell tells those that could have room at a party.
-func (w *world) tell(node string) {
-	p := w.parties[node].now()
+// hint sends capacity hints to the jobs that a party would grant now.
+func (w *simulation) hint(node string) {
+	p := w.parties[node].state()
 	p.Waiting = w.parties[node].others("", w.now)
 	for _, id := range p.Grantable(w.now) {
-		w.jobs[slices.IndexFunc(w.jobs, func(j *wish) bool { return j.JobID == id })].told = true
+		w.jobs[slices.IndexFunc(w.jobs, func(j *simulatedJob) bool { return j.JobID == id })].hinted = true
 	}
 }
 
-func (w *world) end(j *wish) {
+func (w *simulation) end(j *simulatedJob) {
 	for _, node := range j.nodes {
 		w.release(node, j.JobID)
 	}
 	j.state = "done"
 }
 
-// check holds what is taken against what there is.
-func (h *house) check(t *rapid.T) {
-	p := h.now()
-	for _, host := range p.Runners {
-		require.LessOrEqual(t, host.UsedSlots, host.Slots)
-		require.False(t, over(host.Total.CPUMilli, host.Used.CPUMilli, 1) && host.Used.CPUMilli > host.Total.CPUMilli, "CPU")
-		require.True(t, host.Total.Memory == 0 || host.Used.Memory <= host.Total.Memory, "memory")
-		require.True(t, host.Total.Disk == 0 || host.Used.Disk <= host.Total.Disk, "disk")
+// check requires that no runner and no limit is exceeded.
+func (h *simulatedParty) check(t *rapid.T) {
+	p := h.state()
+	for _, runnerID := range p.Runners {
+		require.LessOrEqual(t, runnerID.UsedSlots, runnerID.Slots)
+		require.False(
+			t,
+			exceeds(runnerID.Total.CPUMilli, runnerID.Used.CPUMilli, 1) &&
+				runnerID.Used.CPUMilli > runnerID.Total.CPUMilli,
+			"CPU",
+		)
+		require.True(t, runnerID.Total.Memory == 0 || runnerID.Used.Memory <= runnerID.Total.Memory, "memory")
+		require.True(t, runnerID.Total.Disk == 0 || runnerID.Used.Disk <= runnerID.Total.Disk, "disk")
 	}
-	for id, hosts := range h.hosts {
-		for i, host := range hosts {
-			k := slices.IndexFunc(p.Runners, func(h Runner) bool { return h.ID == host })
-			require.Empty(t, p.Runners[k].Unmet(h.seats[id][i%len(h.seats[id])].Constraints))
+	for id, runners := range h.runners {
+		for i, runnerID := range runners {
+			k := slices.IndexFunc(p.Runners, func(h Runner) bool { return h.ID == runnerID })
+			require.Empty(t, p.Runners[k].Unmet(h.slots[id][i%len(h.slots[id])].Constraints))
 		}
 	}
 	require.True(t, p.Limits.Jobs == 0 || len(p.Running) <= p.Limits.Jobs)
 	require.True(t, p.Limits.Tasks == 0 || p.UsedSlots <= p.Limits.Tasks)
 }
 
-func (w *world) String() string {
+func (w *simulation) String() string {
 	text := ""
 	for _, j := range w.jobs {
 		text += fmt.Sprintf("%+v\n", *j)
 	}
 	for _, name := range w.names {
-		text += fmt.Sprintf("%+v\n", w.parties[name].now())
+		text += fmt.Sprintf("%+v\n", w.parties[name].state())
 	}
 	return text
 }
 
-func drawWorld(t *rapid.T) *world {
-	w := &world{now: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), names: []string{"A", "B", "C"}, parties: map[string]*house{}}
+func drawSimulation(t *rapid.T) *simulation {
+	w := &simulation{
+		now:     time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC),
+		names:   []string{"A", "B", "C"},
+		parties: map[string]*simulatedParty{},
+	}
 	small := rapid.Int64Range(0, 4)
 	for _, name := range w.names {
-		p := Party{Node: name, Limits: Limits{Jobs: rapid.IntRange(0, 3).Draw(t, "jobs"), Tasks: rapid.IntRange(0, 6).Draw(t, "tasks"),
-			PerFlow: rapid.IntRange(0, 2).Draw(t, "per flow"), PerPartner: rapid.IntRange(0, 2).Draw(t, "per partner")}}
-		for i := range rapid.IntRange(1, 3).Draw(t, "hosts") {
-			h := Runner{ID: fmt.Sprintf("%s%d", name, i), Devices: []string{"docker"}, Slots: rapid.IntRange(1, 4).Draw(t, "slots"),
-				Total: Resources{CPUMilli: small.Draw(t, "cpu"), Memory: small.Draw(t, "memory"), Disk: small.Draw(t, "disk")}}
+		p := Party{
+			Node: name,
+			Limits: Limits{
+				Jobs:  rapid.IntRange(0, 3).Draw(t, "jobs"),
+				Tasks: rapid.IntRange(0, 6).Draw(t, "tasks"),
+				PerFlow: rapid.IntRange(0, 2).
+					Draw(t, "per flow"),
+				PerPartner: rapid.IntRange(0, 2).Draw(t, "per partner"),
+			},
+		}
+		for i := range rapid.IntRange(1, 3).Draw(t, "runners") {
+			h := Runner{
+				ID:      fmt.Sprintf("%s%d", name, i),
+				Devices: []string{"docker"},
+				Slots:   rapid.IntRange(1, 4).Draw(t, "slots"),
+				Total: Resources{
+					CPUMilli: small.Draw(t, "cpu"),
+					Memory:   small.Draw(t, "memory"),
+					Disk:     small.Draw(t, "disk"),
+				},
+			}
 			if rapid.Bool().Draw(t, "gpu") {
 				h.Labels = map[string]string{"gpu": "1"}
 			}
 			p.Runners = append(p.Runners, h)
 		}
-		w.parties[name] = &house{party: p, seats: map[string][]Slot{}, hosts: map[string][]string{}, running: map[string]Job{}, waiting: map[string]applied{}}
+		w.parties[name] = &simulatedParty{
+			party:   p,
+			slots:   map[string][]Slot{},
+			runners: map[string][]string{},
+			running: map[string]Job{},
+			waiting: map[string]simulatedRequest{},
+		}
 	}
-	for i := range rapid.IntRange(2, 10).Draw(t, "wishes") {
-		j := &wish{Job: Job{JobID: fmt.Sprintf("j%02d", i), Initiator: rapid.SampledFrom(w.names).Draw(t, "initiator"), Flow: rapid.SampledFrom([]string{"", "f", "g"}).Draw(t, "flow"),
-			Priority: rapid.IntRange(0, 9).Draw(t, "priority"), Created: w.now.Add(time.Duration(rapid.IntRange(0, 600).Draw(t, "created")) * time.Second)},
-			wants: map[string]Demand{}, state: "waiting"}
-		for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom(w.names), 1, 3, rapid.ID[string]).Draw(t, "nodes") {
-			var wants Demand
-			for k := range rapid.IntRange(1, 3).Draw(t, "seats") {
+	for i := range rapid.IntRange(2, 10).Draw(t, "simulated jobs") {
+		j := &simulatedJob{
+			Job: Job{
+				JobID:     fmt.Sprintf("j%02d", i),
+				Initiator: rapid.SampledFrom(w.names).Draw(t, "initiator"),
+				Flow:      rapid.SampledFrom([]string{"", "f", "g"}).Draw(t, "flow"),
+				Priority: rapid.IntRange(0, 9).
+					Draw(t, "priority"),
+				Created: w.now.Add(time.Duration(rapid.IntRange(0, 600).Draw(t, "created")) * time.Second),
+			},
+			demands: map[string]Demand{},
+			state:   "waiting",
+		}
+		for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom(w.names), 1, 3,
+			rapid.ID[string]).Draw(t, "nodes") {
+			var demand Demand
+			for k := range rapid.IntRange(1, 3).Draw(t, "slots of the demand") {
 				s := Slot{Role: "guest", Index: k, Constraints: Constraints{Devices: []string{"docker"}},
-					Resources: Resources{CPUMilli: small.Draw(t, "cpu"), Memory: small.Draw(t, "memory"), Disk: small.Draw(t, "disk")}}
-				if rapid.IntRange(0, 3).Draw(t, "needs gpu") == 0 {
+					Resources: Resources{
+						CPUMilli: small.Draw(t, "cpu"),
+						Memory:   small.Draw(t, "memory"),
+						Disk:     small.Draw(t, "disk"),
+					}}
+				if rapid.IntRange(0, 3).Draw(t, "requires gpu") == 0 {
 					s.Constraints.Labels = map[string]string{"gpu": "1"}
 				}
-				wants.Slots = append(wants.Slots, s)
+				demand.Slots = append(demand.Slots, s)
 			}
-			wants.Parallelism = rapid.IntRange(1, 4).Draw(t, "copies")
-			if w.parties[name].party.Infeasible(wants) == "" {
-				j.wants[name] = wants
+			demand.Parallelism = rapid.IntRange(1, 4).Draw(t, "parallelism")
+			if w.parties[name].party.Infeasible(demand) == "" {
+				j.demands[name] = demand
 				j.nodes = append(j.nodes, name)
 			}
 		}
@@ -213,22 +259,22 @@ func drawWorld(t *rapid.T) *world {
 	return w
 }
 
-// However jobs ask, wait and end, no host holds more than it has, no job holds anything while it waits for more than a moment,
-// so that no two hold half of what the other needs, and every job that is possible starts at last.
+// However jobs ask, wait and end: no runner is overcommitted, no waiting job holds anything longer than the
+// hold grace (so no two jobs deadlock), and every feasible job starts in the end.
 func TestAdmissionProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := drawWorld(t)
-		step := func(j *wish, ends bool) {
+		w := drawSimulation(t)
+		step := func(j *simulatedJob, ends bool) {
 			switch {
 			case j.state == "running":
 				if ends || rapid.Bool().Draw(t, "ends") {
 					w.end(j)
 				}
-			case j.state == "lingering" && !j.told:
-				w.giveUp(j)
+			case j.state == "holding" && !j.hinted:
+				w.releaseAll(j)
 			case j.state != "done" && !j.Created.After(w.now):
-				j.told = false
-				w.apply(t, j)
+				j.hinted = false
+				w.reserve(t, j)
 			}
 		}
 		for range rapid.IntRange(0, 60).Draw(t, "steps") {
@@ -237,7 +283,7 @@ func TestAdmissionProperties(t *testing.T) {
 			}
 			w.now = w.now.Add(time.Duration(rapid.IntRange(0, 90).Draw(t, "seconds")) * time.Second)
 		}
-		for round := 0; ; round++ {
+		for pass := 0; ; pass++ {
 			left := 0
 			for _, j := range rapid.Permutation(w.jobs).Draw(t, "order") {
 				step(j, true)
@@ -248,28 +294,28 @@ func TestAdmissionProperties(t *testing.T) {
 			if left == 0 {
 				break
 			}
-			require.Less(t, round, 400, "jobs wait for ever: %s", w)
+			require.Less(t, pass, 400, "jobs wait for ever: %s", w)
 			w.now = w.now.Add(time.Minute)
 		}
 		for _, h := range w.parties {
-			require.Empty(t, h.hosts)
+			require.Empty(t, h.runners)
 		}
 	})
 }
 
-// Those that are told are those that are granted, and nobody else would be: jobs that ask once, and then only when they are told,
-// all start at last, without a minute going by.
-func TestToldAtOnce(t *testing.T) {
+// Hints go to exactly the jobs that would be granted. So jobs that ask once, and then only after a hint, all
+// start, without any polling.
+func TestCapacityHints(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := drawWorld(t)
+		w := drawSimulation(t)
 		w.now = w.now.Add(time.Duration(rapid.IntRange(600, 2000).Draw(t, "later")) * time.Second)
 		for _, j := range w.jobs {
-			j.told = true
+			j.hinted = true
 		}
 		for {
-			var able []*wish
+			var able []*simulatedJob
 			for _, j := range w.jobs {
-				if j.state != "done" && j.state != "waiting" || j.told && j.state == "waiting" {
+				if j.state != "done" && j.state != "waiting" || j.hinted && j.state == "waiting" {
 					able = append(able, j)
 				}
 			}
@@ -281,59 +327,83 @@ func TestToldAtOnce(t *testing.T) {
 				w.end(j)
 				continue
 			}
-			if j.state == "lingering" && !j.told {
-				w.giveUp(j)
+			if j.state == "holding" && !j.hinted {
+				w.releaseAll(j)
 				continue
 			}
-			j.told = false
+			j.hinted = false
 			for node, h := range w.parties {
-				if _, waits := h.waiting[j.JobID]; waits && j.nodes[j.held] == node {
-					p := h.now()
+				if _, waits := h.waiting[j.JobID]; waits && j.nodes[j.granted] == node {
+					p := h.state()
 					p.Waiting = h.others("", w.now)
-					open := slices.Contains(p.Grantable(w.now), j.JobID)
+					grantable := slices.Contains(p.Grantable(w.now), j.JobID)
 					p.Waiting = h.others(j.JobID, w.now)
-					_, denial := p.Decide(Request{Job: j.Job, Demand: j.wants[node]}, w.now)
-					require.Equal(t, denial == nil, open, "%s at %s", j.JobID, node)
+					_, denial := p.Decide(Request{Job: j.Job, Demand: j.demands[node]}, w.now)
+					require.Equal(t, denial == nil, grantable, "%s at %s", j.JobID, node)
 				}
 			}
-			w.apply(t, j)
+			w.reserve(t, j)
 		}
 		for _, j := range w.jobs {
-			require.Equal(t, "done", j.state, "%s is told nothing: %s", j.JobID, w)
+			require.Equal(t, "done", j.state, "%s gets no hint: %s", j.JobID, w)
 		}
 	})
 }
 
-// A scheduler's queue serves every job at last, whatever comes after it, and never passes its limits.
+// A scheduler's queue serves every job in the end, whatever comes later, and never exceeds its limits.
 func TestQueueProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
-		q := Queue{Node: "A", Limits: Limits{Jobs: rapid.IntRange(0, 4).Draw(t, "jobs"), PerFlow: rapid.IntRange(0, 2).Draw(t, "per flow"), PerPartner: rapid.IntRange(0, 2).Draw(t, "per partner")}}
+		q := Queue{
+			Node: "A",
+			Limits: Limits{
+				Jobs:       rapid.IntRange(0, 4).Draw(t, "jobs"),
+				PerFlow:    rapid.IntRange(0, 2).Draw(t, "per flow"),
+				PerPartner: rapid.IntRange(0, 2).Draw(t, "per partner"),
+			},
+		}
 		n := 0
 		add := func() {
-			q.Waiting = append(q.Waiting, Queued{Job: Job{JobID: fmt.Sprintf("j%03d", n), Initiator: rapid.SampledFrom([]string{"A", "B", "C"}).Draw(t, "initiator"),
-				Flow: rapid.SampledFrom([]string{"", "f"}).Draw(t, "flow"), Priority: rapid.IntRange(0, 9).Draw(t, "priority"), Created: now}, Nodes: []string{"A", "B"}})
+			q.Waiting = append(
+				q.Waiting,
+				QueuedJob{
+					Job: Job{
+						JobID:     fmt.Sprintf("j%03d", n),
+						Initiator: rapid.SampledFrom([]string{"A", "B", "C"}).Draw(t, "initiator"),
+						Flow: rapid.SampledFrom([]string{"", "f"}).
+							Draw(t, "flow"),
+						Priority: rapid.IntRange(0, 9).
+							Draw(t, "priority"),
+						Created: now,
+					},
+					Nodes: []string{"A", "B"},
+				},
+			)
 			n++
 		}
 		served := map[string]bool{}
-		for round := 0; round < 300; round++ {
+		for pass := 0; pass < 300; pass++ {
 			if n < 40 && rapid.IntRange(0, 2).Draw(t, "comes") == 0 || n == 0 {
 				add()
 			}
-			turns := q.Turns(now)
-			require.Len(t, turns, len(q.Waiting))
-			for i, turn := range turns {
-				require.Equal(t, i+1, turn.Place)
-				require.NotEmpty(t, turn.Reason)
-				require.False(t, turn.Next && !turn.Go)
+			statuses := q.Statuses(now)
+			require.Len(t, statuses, len(q.Waiting))
+			for i, status := range statuses {
+				require.Equal(t, i+1, status.Position)
+				require.NotEmpty(t, status.Reason)
+				require.False(t, status.Notify && !status.MayReserve)
 			}
-			if k := slices.IndexFunc(turns, func(turn Turn) bool { return turn.Go }); k >= 0 {
-				i := slices.IndexFunc(q.Waiting, func(w Queued) bool { return w.JobID == turns[k].JobID })
+			if k := slices.IndexFunc(statuses,
+				func(status QueueStatus) bool { return status.MayReserve }); k >= 0 {
+				i := slices.IndexFunc(
+					q.Waiting,
+					func(w QueuedJob) bool { return w.JobID == statuses[k].JobID },
+				)
 				q.Running = append(q.Running, q.Waiting[i].Job)
-				served[turns[k].JobID] = true
+				served[statuses[k].JobID] = true
 				q.Waiting = slices.Delete(q.Waiting, i, i+1)
 			} else if len(q.Waiting) > 0 {
-				require.NotEmpty(t, q.Running, "nothing runs, and nobody has a turn: %+v", q)
+				require.NotEmpty(t, q.Running, "nothing runs, and no job may reserve: %+v", q)
 			}
 			require.True(t, q.Limits.Jobs == 0 || len(q.Running) <= q.Limits.Jobs)
 			if len(q.Running) > 0 && rapid.Bool().Draw(t, "ends") {
@@ -345,14 +415,17 @@ func TestQueueProperties(t *testing.T) {
 		for len(q.Waiting) > 0 {
 			before := len(q.Waiting)
 			q.Running = nil
-			for _, turn := range q.Turns(now) {
-				if turn.Go && (q.Limits.Jobs == 0 || len(q.Running) < q.Limits.Jobs) {
-					i := slices.IndexFunc(q.Waiting, func(w Queued) bool { return w.JobID == turn.JobID })
+			for _, status := range q.Statuses(now) {
+				if status.MayReserve && (q.Limits.Jobs == 0 || len(q.Running) < q.Limits.Jobs) {
+					i := slices.IndexFunc(
+						q.Waiting,
+						func(w QueuedJob) bool { return w.JobID == status.JobID },
+					)
 					q.Running = append(q.Running, q.Waiting[i].Job)
 					q.Waiting = slices.Delete(q.Waiting, i, i+1)
 				}
 			}
-			require.Less(t, len(q.Waiting), before, "somebody has a turn")
+			require.Less(t, len(q.Waiting), before, "some job may reserve")
 		}
 	})
 }

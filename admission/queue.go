@@ -7,86 +7,89 @@ import (
 )
 
 const (
-	// window is how many jobs of a scheduler ask for room at the same time, beside those that a party has told of some.
-	window = 8
-	// overtakes is how many jobs of a scheduler may wait for room at a party, before others that need that party don't ask.
-	overtakes = 4
+	// maxReserving bounds the jobs of a scheduler that ask for reservations at the same time. Jobs that
+	// follow a capacity hint don't count.
+	maxReserving = 8
+	// maxWaitingAtParty is the number of jobs of a scheduler that wait for resources at one party, from which
+	// on further jobs that need this party don't ask.
+	maxWaitingAtParty = 4
 )
 
-// Queued is a job that waits for its start at its scheduler.
-type Queued struct {
+// QueuedJob is a job in its scheduler's queue.
+type QueuedJob struct {
 	Job
-	// Nodes take part in it.
+	// Nodes are its participants.
 	Nodes []string
-	// Trying: it has its turn, and asks for room.
-	Trying bool
-	// WaitsAt is the party that has denied it room, and WaitsFor what it said.
-	WaitsAt, WaitsFor string
+	// Reserving: it asks the parties for reservations now.
+	Reserving bool
+	// WaitingAt is the party that denied it a reservation, and WaitingFor that party's reason.
+	WaitingAt, WaitingFor string
 }
 
 // Queue is a scheduler's queue.
 type Queue struct {
 	Node    string
-	Waiting []Queued
+	Waiting []QueuedJob
 	Running []Job
 	Limits  Limits
 }
 
-// Turn is how it stands with a job that waits.
-type Turn struct {
+// QueueStatus says what a queued job may do now, and why it waits.
+type QueueStatus struct {
 	JobID string
-	// Go: it may ask for room now.
-	Go bool
-	// Next: it has not been told so; nothing else will tell it.
-	Next bool
-	// Soon: it has no turn only because of jobs that ask for room, and may get none.
-	Soon bool
-	// Position is its place in the queue, from 1.
-	Place  int
-	Reason string // why it waits
+	// MayReserve: it may ask for reservations now.
+	MayReserve bool
+	// Notify: it may ask, and does not know yet; somebody must signal it.
+	Notify bool
+	// OnlyCandidatesAhead: it waits only for jobs that ask for reservations now and may get none.
+	OnlyCandidatesAhead bool
+	// Position counts from 1.
+	Position int
+	Reason   string // why it waits
 }
 
-// Turns are all waiting jobs in the queue's order.
-func (q Queue) Turns(now time.Time) []Turn {
-	ranks := order(q.Waiting, func(w Queued) Job { return w.Job }, q.Running, now)
-	running := slices.Clone(q.Running)
-	trying := 0
+// Statuses returns the status of every queued job, in the queue's order.
+func (q Queue) Statuses(now time.Time) []QueueStatus {
+	ranks := order(q.Waiting, func(w QueuedJob) Job { return w.Job }, q.Running, now)
+	running, reserving := slices.Clone(q.Running), 0
 	for _, w := range q.Waiting {
-		if w.Trying {
-			trying++
+		if w.Reserving {
+			reserving++
 			running = append(running, w.Job)
 		}
 	}
-	waits := map[string]int{} // at each party
-	turns := make([]Turn, 0, len(ranks))
+
+	waitingAt := map[string]int{} // jobs, by party
+	statuses := make([]QueueStatus, 0, len(ranks))
 	for i, k := range ranks {
 		w := q.Waiting[k]
-		t := Turn{JobID: w.JobID, Place: i + 1}
+		s := QueueStatus{JobID: w.JobID, Position: i + 1}
 		crowded := ""
 		for _, n := range w.Nodes {
-			if waits[n] >= overtakes {
+			if waitingAt[n] >= maxWaitingAtParty {
 				crowded = n
 			}
 		}
+
 		limit := q.Limits.exceeded(q.Node, running, w.Job)
 		switch {
-		case w.Trying:
-			t.Go, t.Reason = true, "asks the parties for room"
+		case w.Reserving:
+			s.MayReserve, s.Reason = true, "is asking its parties for resources"
 		case limit != "":
-			t.Reason, t.Soon = limit, q.Limits.exceeded(q.Node, q.Running, w.Job) == ""
-		case w.WaitsAt != "":
-			t.Go, t.Reason = true, fmt.Sprintf("%s: %s", w.WaitsAt, w.WaitsFor)
-			waits[w.WaitsAt]++
+			s.Reason, s.OnlyCandidatesAhead = limit, q.Limits.exceeded(q.Node, q.Running, w.Job) == ""
+		case w.WaitingAt != "":
+			s.MayReserve, s.Reason = true, fmt.Sprintf("%s: %s", w.WaitingAt, w.WaitingFor)
+			waitingAt[w.WaitingAt]++
 		case crowded != "":
-			t.Reason = fmt.Sprintf("other jobs wait for room at %s", crowded)
-		case trying >= window:
-			t.Reason = "jobs before it ask the parties for room"
+			s.Reason = fmt.Sprintf("other jobs wait for resources at %s", crowded)
+		case reserving >= maxReserving:
+			s.Reason = "jobs ahead of it are asking their parties for resources"
 		default:
-			t.Go, t.Next, t.Reason = true, true, "its turn has come"
-			trying++
+			s.MayReserve, s.Notify, s.Reason = true, true, "may ask its parties for resources now"
+			reserving++
 			running = append(running, w.Job)
 		}
-		turns = append(turns, t)
+		statuses = append(statuses, s)
 	}
-	return turns
+	return statuses
 }

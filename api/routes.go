@@ -8,17 +8,17 @@ import (
 	"hutong/bfia"
 )
 
-// route is one endpoint.
+// route is an endpoint.
 type route struct {
 	method, path string
 	handler      fiber.Handler
-	// container: a party's containers may reach it. They reach nothing else.
+	// container: the party's containers may call it. They may call nothing else.
 	container bool
 }
 
-// routes is the one table of what is served. openapi.json describes the same; a test holds one against the other.
+// routes returns the table of all endpoints. A test compares it with openapi.json.
 func (s *Server) routes() []route {
-	return []route{
+	routes := []route{
 		// Clients.
 		{http.MethodPost, bfia.PathProviderRegister, s.registerProvider, false},
 		{http.MethodGet, bfia.PathProviderQuery, s.queryProviders, false},
@@ -52,7 +52,7 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathStatusAll, s.schedulerStatus, false},
 		{http.MethodPost, bfia.PathTaskCallback, s.partyCallback, false},
 		{http.MethodPost, bfia.PathAuditConfirm, s.auditConfirm, false},
-		{http.MethodPost, bfia.PathCapacityHint, s.roomFree, false},
+		{http.MethodPost, bfia.PathCapacityHint, s.capacityHint, false},
 		{http.MethodPost, bfia.PathPriority, s.changePriority, false},
 
 		// Other parties: as participant.
@@ -62,36 +62,15 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathTaskPoll, s.pollTask, false},
 		{http.MethodPost, bfia.PathStop, s.stopJob, false},
 		{http.MethodPost, bfia.PathTaskStop, s.stopTask, false},
-		{http.MethodPost, bfia.PathReserve, s.applyForRoom, false},
-		{http.MethodPost, bfia.PathRelease, s.returnRoom, false},
-
-		// FATE-Flow's own commands to a participant, one for each role.
-		{http.MethodPost, bfia.PathPartnerJobCreate, s.native(s.nativeCreate), false},
-		{http.MethodPost, bfia.PathPartnerJobStart, s.native(s.nativeStart), false},
-		{http.MethodPost, bfia.PathPartnerJobStatus, s.native(s.nativeJobStatus), false},
-		{http.MethodPost, bfia.PathPartnerJobUpdate, s.native(s.nativeHeard), false},
-		{http.MethodPost, bfia.PathPartnerJobApply, s.native(s.nativeApply), false},
-		{http.MethodPost, bfia.PathPartnerJobReturn, s.native(s.nativeReturn), false},
-		{http.MethodPost, bfia.PathPartnerJobStop, s.native(s.nativeStop), false},
-		{http.MethodPost, bfia.PathPartnerTaskApply, s.native(s.nativeTaskHeard), false},
-		{http.MethodPost, bfia.PathPartnerTaskReturn, s.native(s.nativeTaskHeard), false},
-		{http.MethodPost, bfia.PathPartnerTaskStart, s.native(s.nativeTaskStart), false},
-		{http.MethodPost, bfia.PathPartnerTaskStatus, s.native(s.nativeTaskHeard), false},
-		{http.MethodPost, bfia.PathPartnerTaskCollect, s.native(s.nativeCollect), false},
-		{http.MethodPost, bfia.PathPartnerTaskStop, s.native(s.nativeTaskStop), false},
-		{http.MethodPost, bfia.PathPartnerTaskRerun, s.native(s.nativeRerun), false},
-
-		// FATE-Flow's own, of a party to the scheduler.
-		{http.MethodPost, bfia.PathSchedulerJobCreate, s.nativeSchedule, false},
-		{http.MethodPost, bfia.PathSchedulerJobStop, s.stopAll, false},
-		{http.MethodPost, bfia.PathSchedulerJobRerun, s.nativeSchedule, false},
-		{http.MethodPost, bfia.PathSchedulerTaskReport, s.nativeReport, false},
+		{http.MethodPost, bfia.PathReserve, s.reserve, false},
+		{http.MethodPost, bfia.PathRelease, s.release, false},
 
 		// Operation.
-		{http.MethodGet, bfia.PathRunnerQuery, s.queryHosts, false},
-		{http.MethodPost, bfia.PathRunnerDrain, s.drainHost, false},
+		{http.MethodGet, bfia.PathRunnerQuery, s.queryRunners, false},
+		{http.MethodPost, bfia.PathRunnerDrain, s.drainRunner, false},
 		{http.MethodGet, bfia.PathHealth, s.health, false},
 		{http.MethodGet, bfia.PathReady, s.ready, false},
 		{http.MethodGet, bfia.PathOpenAPI, s.openAPI, false},
 	}
+	return append(routes, s.fateFlowRoutes()...)
 }

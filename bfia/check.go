@@ -22,8 +22,8 @@ func (w Warning) String() string {
 	return fmt.Sprintf("task %s at %s: parameter %s %s", w.Task, w.Role, w.Parameter, w.Message)
 }
 
-// Refusal is what a strict party answers for warnings; nil for none.
-func Refusal(warnings []Warning) error {
+// RefuseWarnings is what a strict party answers for warnings; nil for none.
+func RefuseWarnings(warnings []Warning) error {
 	if len(warnings) == 0 {
 		return nil
 	}
@@ -42,7 +42,7 @@ func CheckParameters(doc *Document, plan *Plan, describe Describe, node string) 
 	for _, t := range plan.Tasks {
 		desc, err := describe(t.Provider, t.Version, t.Component)
 		if err != nil {
-			return nil, placed("task "+t.Name, err)
+			return nil, PrefixPlace("task "+t.Name, err)
 		}
 		first := len(warnings)
 		for _, part := range t.Parts {
@@ -82,24 +82,24 @@ func (p *InputParam) contradiction(raw json.RawMessage, desc *Description, value
 		return "can't be read"
 	}
 	choices := p.choices()
-	chosen := chosenOf(raw, text, choices)
+	chosen := isChoice(raw, text, choices)
 	if !chosen { // a choice may contradict the type: an integer that can be "all"
-		if wanted := typeWanted(p.Type, raw, text); wanted != "" {
-			return fmt.Sprintf("is %s, %s is wanted (type %s)", shown(raw), wanted, p.Type)
+		if wanted := expectedType(p.Type, raw, text); wanted != "" {
+			return fmt.Sprintf("is %s, %s is wanted (type %s)", quoteValue(raw), wanted, p.Type)
 		}
 		if len(choices) > 0 {
-			return fmt.Sprintf("is %s, and its bindingData has %s", shown(raw), strings.Join(choices, ", "))
+			return fmt.Sprintf("is %s, and its bindingData has %s", quoteValue(raw), strings.Join(choices, ", "))
 		}
 	}
-	if rule := parseValidator(p.Validator); rule != nil && !rule.fits(text) {
-		return fmt.Sprintf("is %s, which its validator %s does not allow", shown(raw), shorten(string(p.Validator), 100))
+	if rule := parseValidator(p.Validator); rule != nil && !rule.allows(text) {
+		return fmt.Sprintf("is %s, which its validator %s does not allow", quoteValue(raw), shorten(string(p.Validator), 100))
 	}
 	return p.unmet(desc, values)
 }
 
-// typeWanted names what a type wants of a value that is not of it. The value's text is what a component sees, so "5" is
+// expectedType names what a type wants of a value that is not of it. The value's text is what a component sees, so "5" is
 // as good as 5. Types that the specification does not name are not checked.
-func typeWanted(typ string, raw json.RawMessage, text string) string {
+func expectedType(typ string, raw json.RawMessage, text string) string {
 	kind := kindOf(raw)
 	inner := kind
 	if kind == "a string" && json.Valid([]byte(text)) {
@@ -153,7 +153,7 @@ func kindOf(raw json.RawMessage) string {
 }
 
 // shown is a value as messages quote it: short, and objects and lists by their kind.
-func shown(raw json.RawMessage) string {
+func quoteValue(raw json.RawMessage) string {
 	switch kind := kindOf(raw); kind {
 	case "an object", "a list", "null":
 		return kind
@@ -194,8 +194,8 @@ func (p *InputParam) choices() []string {
 	return choices
 }
 
-// chosenOf tells whether a value is one of the choices, or a list of some.
-func chosenOf(raw json.RawMessage, text string, choices []string) bool {
+// isChoice tells whether a value is one of the choices, or a list of some.
+func isChoice(raw json.RawMessage, text string, choices []string) bool {
 	if slices.Contains(choices, text) {
 		return true
 	}
@@ -213,7 +213,7 @@ func chosenOf(raw json.RawMessage, text string, choices []string) bool {
 // "parameter", one must hold, by what the job gives or by the other's default.
 func (p *InputParam) unmet(desc *Description, values map[string]json.RawMessage) string {
 	var wanted []string
-	for _, entry := range wordsOf(p.DependsOn) {
+	for _, entry := range stringList(p.DependsOn) {
 		// Names may hold dots: the longest that is a parameter's counts.
 		name, value, ok := entry, "", slices.ContainsFunc(desc.InputParam, func(q InputParam) bool { return q.Name == entry })
 		for at := strings.LastIndexByte(entry, '.'); !ok && at > 0; at = strings.LastIndexByte(entry[:at], '.') {
@@ -247,8 +247,8 @@ func (p *InputParam) unmet(desc *Description, values map[string]json.RawMessage)
 	return "is given, but has a meaning only with " + strings.Join(wanted, " or ")
 }
 
-// wordsOf reads a list of strings, or one string; empty ones count for nothing.
-func wordsOf(raw json.RawMessage) []string {
+// stringList reads a list of strings, or one string; empty ones count for nothing.
+func stringList(raw json.RawMessage) []string {
 	var one string
 	list := []string{}
 	if json.Unmarshal(raw, &one) == nil {

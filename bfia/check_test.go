@@ -108,8 +108,8 @@ func TestCheckParametersVector(t *testing.T) {
 	}
 	require.Contains(t, told, "task hetero_secureboost_1 at guest.0, host.0: parameter objective_param is an object, a string is wanted (type string)")
 	require.Contains(t, strings.Join(told, "\n"), `parameter n_iter_no_change is "True"`)
-	require.ErrorContains(t, Refusal(warnings), "config.task_params: task ")
-	require.NoError(t, Refusal(nil))
+	require.ErrorContains(t, RefuseWarnings(warnings), "config.task_params: task ")
+	require.NoError(t, RefuseWarnings(nil))
 
 	none, err := CheckParameters(doc, plan, describe, "another node")
 	require.NoError(t, err)

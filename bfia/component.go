@@ -15,14 +15,14 @@ func ParseComponent(body []byte) (*Registration, error) {
 	}
 	var image string
 	var info map[string]json.RawMessage
-	if err := decodeFields(object, field{"imageUrl", &image, true}, field{"component_info", &info, true}); err != nil {
+	if err := DecodeFields(object, Required("imageUrl", &image), Required("component_info", &info)); err != nil {
 		return nil, err
 	}
 	if strings.TrimSpace(image) == "" {
 		return nil, Errorf(CodeBadRequest, "imageUrl: is required")
 	}
 	var name, provider, version string
-	err := decodeFields(info, field{"componentName", &name, true}, field{"provider", &provider, true}, field{"version", &version, true})
+	err := DecodeFields(info, Required("componentName", &name), Required("provider", &provider), Required("version", &version))
 	if err == nil {
 		err = CheckID("provider", provider)
 	}
@@ -30,7 +30,7 @@ func ParseComponent(body []byte) (*Registration, error) {
 		err = CheckID("version", version)
 	}
 	if err != nil {
-		return nil, prefixed("component_info", err)
+		return nil, PrefixField("component_info", err)
 	}
 	info["imageUrl"] = object["imageUrl"]
 	description, err := json.Marshal(info)
@@ -38,7 +38,7 @@ func ParseComponent(body []byte) (*Registration, error) {
 		return nil, Wrap(CodeBadRequest, err, "component_info: can't be kept")
 	}
 	if _, err := ParseDescription(name, description); err != nil {
-		return nil, prefixed("component_info", err)
+		return nil, PrefixField("component_info", err)
 	}
 	return &Registration{Name: provider, Device: DeviceDocker, Version: version, Metadata: Metadata{Image: image}, Protocol: "bfia",
 		Description: map[string]json.RawMessage{name: description}}, nil

@@ -37,7 +37,7 @@ func ParseTaskAnswer(body []byte) (*TaskAnswer, error) {
 		return nil, err
 	}
 	code := Code(-1)
-	if err := decodeFields(object, field{"code", &code, true}); err != nil {
+	if err := DecodeFields(object, Required("code", &code)); err != nil {
 		return nil, err
 	}
 	if code != CodeOK {
@@ -57,8 +57,8 @@ func ParseTaskAnswer(body []byte) (*TaskAnswer, error) {
 	}
 	var a TaskAnswer
 	var status string
-	if err := decodeFields(map[string]json.RawMessage{"status": get("status"), "role": orNull(get("role"))},
-		field{"status", &status, true}, field{"role", &a.Role, false}); err != nil {
+	if err := DecodeFields(map[string]json.RawMessage{"status": get("status"), "role": orNull(get("role"))},
+		Required("status", &status), Optional("role", &a.Role)); err != nil {
 		return nil, err
 	}
 	var err error

@@ -24,14 +24,20 @@ func DecodeJSON(body []byte, into any) error {
 
 // field is one field of an object that is read by hand. encoding/json names neither the index in a list, nor the key
 // in a map, nor the fields around a type that decodes itself, and an error must name the whole place.
-type field struct {
+type Field struct {
 	name     string
 	into     any // a pointer, or a func([]byte) error
 	required bool
 }
 
-// decodeFields reads the fields of an object. null is as good as absent.
-func decodeFields(object map[string]json.RawMessage, fields ...field) error {
+// Required returns a field that must be present.
+func Required(name string, into any) Field { return Field{name, into, true} }
+
+// Optional returns a field that may be absent or null.
+func Optional(name string, into any) Field { return Field{name, into, false} }
+
+// DecodeFields reads the fields of an object. null is as good as absent.
+func DecodeFields(object map[string]json.RawMessage, fields ...Field) error {
 	for _, f := range fields {
 		raw, ok := object[f.name]
 		if !ok || string(raw) == "null" {
@@ -41,7 +47,7 @@ func decodeFields(object map[string]json.RawMessage, fields ...field) error {
 			continue
 		}
 		if err := decodeValue(raw, f.into); err != nil {
-			return prefixed(f.name, err)
+			return PrefixField(f.name, err)
 		}
 	}
 	return nil
@@ -54,8 +60,8 @@ func decodeValue(raw []byte, into any) error {
 	return DecodeJSON(raw, into)
 }
 
-// listOf decodes a list whose errors name the index.
-func listOf[T any](into *[]T) func([]byte) error {
+// ListOf decodes a list whose errors name the index.
+func ListOf[T any](into *[]T) func([]byte) error {
 	return func(b []byte) error {
 		var raws []json.RawMessage
 		if err := DecodeJSON(b, &raws); err != nil {
@@ -64,16 +70,16 @@ func listOf[T any](into *[]T) func([]byte) error {
 		*into = make([]T, len(raws))
 		for i, raw := range raws {
 			if err := DecodeJSON(raw, &(*into)[i]); err != nil {
-				return prefixed("["+itoa(i)+"]", err)
+				return PrefixField("["+itoa(i)+"]", err)
 			}
 		}
 		return nil
 	}
 }
 
-// mapOf decodes an object whose errors name the key; the first in the order of the keys, so that the same text always
+// MapOf decodes an object whose errors name the key; the first in the order of the keys, so that the same text always
 // gives the same error. decode reads one value; nil reads it as it is.
-func mapOf[T any](into *map[string]T, decode func(*T) any) func([]byte) error {
+func MapOf[T any](into *map[string]T, decode func(*T) any) func([]byte) error {
 	return func(b []byte) error {
 		var raws map[string]json.RawMessage
 		if err := DecodeJSON(b, &raws); err != nil {
@@ -87,7 +93,7 @@ func mapOf[T any](into *map[string]T, decode func(*T) any) func([]byte) error {
 				target = decode(&value)
 			}
 			if err := decodeValue(raws[key], target); err != nil {
-				return prefixed(key, err)
+				return PrefixField(key, err)
 			}
 			(*into)[key] = value
 		}
@@ -110,7 +116,7 @@ func jsonError(err error) error {
 		if number, ok := strings.CutPrefix(typ.Value, "number "); ok {
 			return Errorf(CodeBadRequest, "%s: the number %s is too large or not whole", place, number)
 		}
-		return Errorf(CodeBadRequest, "%s: is a JSON %s, %s is wanted", place, typ.Value, wanted(typ.Type.Kind().String()))
+		return Errorf(CodeBadRequest, "%s: is a JSON %s, %s is wanted", place, typ.Value, expectedKind(typ.Type.Kind().String()))
 	case errors.As(err, &syntax):
 		return Errorf(CodeBadRequest, "body: is not JSON: %v at byte %d", syntax, syntax.Offset)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
@@ -119,7 +125,7 @@ func jsonError(err error) error {
 	return Wrap(CodeBadRequest, err, "body: is not readable as JSON")
 }
 
-func wanted(kind string) string {
+func expectedKind(kind string) string {
 	switch kind {
 	case "struct", "map":
 		return "an object"
@@ -134,7 +140,7 @@ func wanted(kind string) string {
 }
 
 // prefixed puts the field's name before an error about its content.
-func prefixed(name string, err error) error {
+func PrefixField(name string, err error) error {
 	var e *Error
 	if !errors.As(err, &e) {
 		return err

@@ -44,7 +44,7 @@ func RootDataset(values map[string]json.RawMessage) (*Address, error) {
 // rootDataset tells also which parameters named the dataset.
 func rootDataset(values map[string]json.RawMessage) (*Address, []string, error) {
 	var id string
-	if err := decodeFields(values, field{"dataset_id", &id, false}); err != nil {
+	if err := DecodeFields(values, Optional("dataset_id", &id)); err != nil {
 		return nil, nil, err
 	}
 	if id != "" {
@@ -55,7 +55,7 @@ func rootDataset(values map[string]json.RawMessage) (*Address, []string, error) 
 		return &Address{Name: name, Namespace: namespace}, []string{"dataset_id"}, nil
 	}
 	var address Address
-	err := decodeFields(values, field{"name", &address.Name, false}, field{"namespace", &address.Namespace, false})
+	err := DecodeFields(values, Optional("name", &address.Name), Optional("namespace", &address.Namespace))
 	if err != nil || address.Name == "" || address.Namespace == "" {
 		return nil, nil, nil // a component may have parameters of these names for itself
 	}
@@ -114,9 +114,9 @@ func assign(ports []DataPort, kinds []string) []int {
 	return assigned
 }
 
-// wireInputs gives each input of the DAG the component's next port of its kind. With root, the first dataset port that
+// BindInputs gives each input of the DAG the component's next port of its kind. With root, the first dataset port that
 // is left is the root dataset's, under an empty key.
-func wireInputs(c Component, desc *Description, root bool) ([]Binding, error) {
+func BindInputs(c Component, desc *Description, root bool) ([]Binding, error) {
 	var kinds []string
 	for _, in := range c.Input {
 		kinds = append(kinds, in.Type)
@@ -126,7 +126,7 @@ func wireInputs(c Component, desc *Description, root bool) ([]Binding, error) {
 	for j, port := range assign(desc.InputData, kinds) {
 		in := c.Input[j]
 		if port < 0 {
-			return nil, Errorf(CodeBadRequest, "input[%d]: %s takes no further %s (its inputs: %s)", j, c.ComponentName, in.Type, portList(desc.InputData))
+			return nil, Errorf(CodeBadRequest, "input[%d]: %s takes no further %s (its inputs: %s)", j, c.ComponentName, in.Type, DescribePorts(desc.InputData))
 		}
 		bound = append(bound, Binding{Port: desc.InputData[port].Name, Type: in.Type, Key: in.Key})
 		free[port].Category = ""
@@ -139,8 +139,8 @@ func wireInputs(c Component, desc *Description, root bool) ([]Binding, error) {
 	return bound, nil
 }
 
-// wireOutputs gives the n-th output of a kind in the DAG the n-th port of that kind in the description.
-func wireOutputs(c Component, desc *Description) ([]Binding, error) {
+// bindOutputs gives the n-th output of a kind in the DAG the n-th port of that kind in the description.
+func bindOutputs(c Component, desc *Description) ([]Binding, error) {
 	var kinds []string
 	for _, out := range c.Output {
 		kinds = append(kinds, out.Type)
@@ -149,14 +149,14 @@ func wireOutputs(c Component, desc *Description) ([]Binding, error) {
 	for j, port := range assign(desc.OutputData, kinds) {
 		out := c.Output[j]
 		if port < 0 {
-			return nil, Errorf(CodeBadRequest, "output[%d]: %s gives no further %s (its outputs: %s)", j, c.ComponentName, out.Type, portList(desc.OutputData))
+			return nil, Errorf(CodeBadRequest, "output[%d]: %s gives no further %s (its outputs: %s)", j, c.ComponentName, out.Type, DescribePorts(desc.OutputData))
 		}
 		bound = append(bound, Binding{Port: desc.OutputData[port].Name, Type: out.Type, Key: out.Key})
 	}
 	return bound, nil
 }
 
-func portList(ports []DataPort) string {
+func DescribePorts(ports []DataPort) string {
 	if len(ports) == 0 {
 		return "none"
 	}
@@ -190,7 +190,7 @@ func NewContainerSpec(doc *Document, describe Describe, task string, part Part, 
 	}
 	desc, err := describe(c.Provider, c.Version, c.ComponentName)
 	if err != nil {
-		return nil, placed("task "+task, err)
+		return nil, PrefixPlace("task "+task, err)
 	}
 	values, err := doc.Config.TaskParameters(task, part)
 	if err != nil {
@@ -210,9 +210,9 @@ func NewContainerSpec(doc *Document, describe Describe, task string, part Part, 
 	if r.Resources, err = doc.Config.Resources(part); err != nil {
 		return nil, err
 	}
-	inputs, err := wireInputs(c, desc, root != nil)
+	inputs, err := BindInputs(c, desc, root != nil)
 	if err != nil {
-		return nil, placed("task "+task, err)
+		return nil, PrefixPlace("task "+task, err)
 	}
 	rooted := false
 	for _, in := range inputs {
@@ -226,7 +226,7 @@ func NewContainerSpec(doc *Document, describe Describe, task string, part Part, 
 			}
 			fromDesc, err := describe(from.Provider, from.Version, from.ComponentName)
 			if err != nil {
-				return nil, placed("task "+upstream, err)
+				return nil, PrefixPlace("task "+upstream, err)
 			}
 			if !slices.Contains(fromDesc.RoleList, part.Role) {
 				continue
@@ -239,8 +239,8 @@ func NewContainerSpec(doc *Document, describe Describe, task string, part Part, 
 		}
 		r.Inputs = append(r.Inputs, in)
 	}
-	if r.Outputs, err = wireOutputs(c, desc); err != nil {
-		return nil, placed("task "+task, err)
+	if r.Outputs, err = bindOutputs(c, desc); err != nil {
+		return nil, PrefixPlace("task "+task, err)
 	}
 	for j := range r.Outputs {
 		out := &r.Outputs[j]
@@ -251,7 +251,7 @@ func NewContainerSpec(doc *Document, describe Describe, task string, part Part, 
 			continue
 		}
 		if r.Params[name], err = ParameterText(raw); err != nil {
-			return nil, placed("config.task_params: task "+task+": "+name, err)
+			return nil, PrefixPlace("config.task_params: task "+task+": "+name, err)
 		}
 	}
 	return r, nil

@@ -14,9 +14,9 @@ type Failure struct {
 	Task   string      `json:"task_name,omitempty"` // empty: the job as a whole
 	// ExitCode is the container's, where the kind is FailedExit, FailedMemory or FailedKilled.
 	ExitCode int      `json:"exit_code,omitempty"`
-	By       string   `json:"by,omitempty"`    // who stopped or rejected it
-	Message  string   `json:"words,omitempty"` // a partner's own are quoted
-	Log      []string `json:"log,omitempty"`   // the last lines
+	By       string   `json:"by,omitempty"`      // who stopped or rejected it
+	Message  string   `json:"message,omitempty"` // a partner's own are quoted
+	Log      []string `json:"log,omitempty"`     // the last lines
 	// Hint is what to try. It is made for the reader, and not kept.
 	Hint string `json:"hint,omitempty"`
 }
@@ -26,22 +26,22 @@ type FailureKind string
 
 // The kinds of failures.
 const (
-	FailedExit      FailureKind = "exit_code"     // the container's exit code is not 0
-	FailedMemory    FailureKind = "out_of_memory" // the container hit its memory limit
-	FailedImage     FailureKind = "image_missing"
-	FailedStart     FailureKind = "not_started"   // the container could not be made or started
-	FailedInput     FailureKind = "input_missing" // a dataset or a provider is not there
-	FailedReported  FailureKind = "reported"      // the component said so
-	FailedVanished  FailureKind = "vanished"      // the container was removed by someone else
-	FailedKilled    FailureKind = "killed"        // the container was killed from outside: by someone, with its daemon or with its host
-	FailedTemporary FailureKind = "temporary"     // the component says so: its exit code is 75, EX_TEMPFAIL of sysexits.h
-	FailedHost      FailureKind = "host_lost"     // nothing was heard of the container's host for too long
-	FailedRefused   FailureKind = "refused"       // a party refused a command
-	FailedTimeout   FailureKind = "timeout"       // a party gave no good answer for too long
-	FailedStopped   FailureKind = "stopped"
-	FailedRejected  FailureKind = "rejected" // a party did not approve the job
-	FailedInternal  FailureKind = "internal" // something of the party's own is broken
-	FailedUnknown   FailureKind = "unknown"  // the party told nothing
+	FailedExit       FailureKind = "exit_code"     // the container's exit code is not 0
+	FailedMemory     FailureKind = "out_of_memory" // the container hit its memory limit
+	FailedImage      FailureKind = "image_missing"
+	FailedStart      FailureKind = "not_started"   // the container could not be made or started
+	FailedInput      FailureKind = "input_missing" // a dataset or a provider is not there
+	FailedReported   FailureKind = "reported"      // the component said so
+	FailedVanished   FailureKind = "vanished"      // the container was removed by someone else
+	FailedKilled     FailureKind = "killed"        // the container was killed from outside: by someone, with its daemon or with its host
+	FailedTemporary  FailureKind = "temporary"     // the component says so: its exit code is 75, EX_TEMPFAIL of sysexits.h
+	FailedRunnerLost FailureKind = "runner_lost"   // nothing was heard of the container's host for too long
+	FailedRefused    FailureKind = "refused"       // a party refused a command
+	FailedTimeout    FailureKind = "timeout"       // a party gave no good answer for too long
+	FailedStopped    FailureKind = "stopped"
+	FailedRejected   FailureKind = "rejected" // a party did not approve the job
+	FailedInternal   FailureKind = "internal" // something of the party's own is broken
+	FailedUnknown    FailureKind = "unknown"  // the party told nothing
 )
 
 // FailureSharing is how much of a failure a party lets its partners know.
@@ -56,47 +56,47 @@ const (
 
 // Retryable tells whether another attempt may well go better: what ended this one was none of its own doing.
 func (f *Failure) Retryable() bool {
-	return f != nil && (f.Kind == FailedKilled || f.Kind == FailedHost || f.Kind == FailedTemporary)
+	return f != nil && (f.Kind == FailedKilled || f.Kind == FailedRunnerLost || f.Kind == FailedTemporary)
 }
 
 // FailureOf is the failure that a party tells of with a state: what it explains, or its words, or that it says nothing.
 // It is nil for other states than FAILED.
-func FailureOf(state TaskState, told *Failure, words string) *Failure {
+func FailureOf(state TaskState, reported *Failure, message string) *Failure {
 	switch {
 	case state != TaskFailed:
 		return nil
-	case told != nil && told.Kind != "":
-		return told.Bounded()
+	case reported != nil && reported.Kind != "":
+		return reported.Truncate()
 	}
-	return (&Failure{Kind: FailedUnknown, Message: words}).Bounded()
+	return (&Failure{Kind: FailedUnknown, Message: message}).Truncate()
 }
 
-// Bounded is the failure as it may be taken from outside: no longer than a person would read, and without what is ours
+// Truncate is the failure as it may be taken from outside: no longer than a person would read, and without what is ours
 // to say.
-func (f *Failure) Bounded() *Failure {
+func (f *Failure) Truncate() *Failure {
 	if f == nil {
 		return nil
 	}
 	b := *f
 	for _, s := range []*string{(*string)(&b.Kind), &b.NodeID, &b.Role, &b.Task, &b.By} {
-		*s = cutText(*s, 256)
+		*s = truncate(*s, 256)
 	}
-	b.Message, b.Hint, b.Log = cutText(b.Message, 2<<10), "", nil
+	b.Message, b.Hint, b.Log = truncate(b.Message, 2<<10), "", nil
 	for _, line := range f.Log[:min(len(f.Log), 20)] {
-		b.Log = append(b.Log, cutText(line, 512))
+		b.Log = append(b.Log, truncate(line, 512))
 	}
 	return &b
 }
 
-func cutText(s string, most int) string {
+func truncate(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}
 	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
-// Shared is what partners may know of a failure.
-func (f *Failure) Shared(level FailureSharing) *Failure {
+// ForPartners is what partners may know of a failure.
+func (f *Failure) ForPartners(level FailureSharing) *Failure {
 	if f == nil {
 		return nil
 	}
@@ -140,7 +140,7 @@ func (f *Failure) Text() string {
 		return "its container was killed from outside"
 	case FailedTemporary:
 		return "a temporary failure, as the component says"
-	case FailedHost:
+	case FailedRunnerLost:
 		return "its host was lost"
 	case FailedRefused:
 		return "refused"
@@ -176,8 +176,8 @@ func (f *Failure) String() string {
 	return f.Text()
 }
 
-// For is the failure as a user of node self reads it: with what to try.
-func (f *Failure) For(self, jobID string) *Failure {
+// WithHint is the failure as a user of node self reads it: with what to try.
+func (f *Failure) WithHint(self, jobID string) *Failure {
 	if f == nil {
 		return nil
 	}
@@ -199,7 +199,7 @@ func (f *Failure) hint(self, jobID string) string {
 			return ""
 		}
 		return asks
-	case FailedKilled, FailedHost, FailedTemporary:
+	case FailedKilled, FailedRunnerLost, FailedTemporary:
 		if ours {
 			return "see to the runner's host and its Docker Engine, then submit the job again; old_job_id takes over what has succeeded"
 		}

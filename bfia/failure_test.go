@@ -26,8 +26,8 @@ func TestFailureInWords(t *testing.T) {
 		require.Equal(t, c.want, c.f.String())
 	}
 	require.Empty(t, (*Failure)(nil).String()+(*Failure)(nil).Text())
-	require.Nil(t, (*Failure)(nil).For("A", "j"))
-	require.Nil(t, (*Failure)(nil).Shared(ShareLog))
+	require.Nil(t, (*Failure)(nil).WithHint("A", "j"))
+	require.Nil(t, (*Failure)(nil).ForPartners(ShareLog))
 }
 
 // Partners learn no more than a party lets out.
@@ -36,10 +36,10 @@ func TestFailureShared(t *testing.T) {
 	for level, want := range map[FailureSharing]string{
 		ShareKind:   `{"kind":"exit_code","node_id":"B","role":"host.0","task_name":"a","exit_code":3}`,
 		"":          `{"kind":"exit_code","node_id":"B","role":"host.0","task_name":"a","exit_code":3}`,
-		ShareReason: `{"kind":"exit_code","node_id":"B","role":"host.0","task_name":"a","exit_code":3,"words":"customer 17"}`,
-		ShareLog:    `{"kind":"exit_code","node_id":"B","role":"host.0","task_name":"a","exit_code":3,"words":"customer 17","log":["row 17"]}`,
+		ShareReason: `{"kind":"exit_code","node_id":"B","role":"host.0","task_name":"a","exit_code":3,"message":"customer 17"}`,
+		ShareLog:    `{"kind":"exit_code","node_id":"B","role":"host.0","task_name":"a","exit_code":3,"message":"customer 17","log":["row 17"]}`,
 	} {
-		got, err := json.Marshal(f.Shared(level))
+		got, err := json.Marshal(f.ForPartners(level))
 		require.NoError(t, err)
 		require.JSONEq(t, want, string(got), "%q", level)
 	}
@@ -64,9 +64,9 @@ func TestFailureHints(t *testing.T) {
 	for _, kind := range []FailureKind{FailedExit, FailedMemory, FailedImage, FailedStart, FailedInput, FailedReported, FailedVanished,
 		FailedRefused, FailedTimeout, FailedInternal, FailedUnknown} {
 		f := &Failure{Kind: kind, NodeID: "B", Role: "host.0", Task: "a"}
-		require.NotEmpty(t, f.For("B", "j1").Hint, kind)
-		require.NotEmpty(t, f.For("A", "j1").Hint, kind)
+		require.NotEmpty(t, f.WithHint("B", "j1").Hint, kind)
+		require.NotEmpty(t, f.WithHint("A", "j1").Hint, kind)
 		require.Empty(t, f.Hint)
 	}
-	require.Contains(t, (&Failure{Kind: FailedMemory, Role: "host.1"}).For("A", "j").Hint, "config.job_params.host.1.resources.memory")
+	require.Contains(t, (&Failure{Kind: FailedMemory, Role: "host.1"}).WithHint("A", "j").Hint, "config.job_params.host.1.resources.memory")
 }

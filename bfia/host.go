@@ -4,13 +4,13 @@ import "time"
 
 // Runner is a machine of a party that runs its tasks, as the party tells its own clients.
 type Runner struct {
-	RunnerID string            `json:"host_id"`
+	RunnerID string            `json:"runner_id"`
 	Devices  []string          `json:"devices"`
 	Labels   map[string]string `json:"labels"`
 	State    RunnerState       `json:"state"`
 	// Draining: an operator wants nothing new to run there.
 	Draining    bool      `json:"draining"`
-	HeartbeatAt time.Time `json:"seen_at"`
+	HeartbeatAt time.Time `json:"heartbeat_at"`
 	// Running are containers that are there now. A drained host can be switched off when there are none.
 	Running int            `json:"running"`
 	Total   RunnerCapacity `json:"total"`
@@ -31,15 +31,15 @@ type RunnerState string
 
 // The states of hosts. Nothing new is placed on any but those that are ready.
 const (
-	HostReady    RunnerState = "ready"
-	HostDraining RunnerState = "draining" // it is there, and still has containers
-	HostDrained  RunnerState = "drained"  // it has none
-	HostSilent   RunnerState = "silent"   // it was not heard of for a minute
-	HostLeft     RunnerState = "left"     // it was stopped in order while it was drained
+	RunnerReady    RunnerState = "ready"
+	RunnerDraining RunnerState = "draining" // it is there, and still has containers
+	RunnerDrained  RunnerState = "drained"  // it has none
+	RunnerSilent   RunnerState = "silent"   // it was not heard of for a minute
+	RunnerLeft     RunnerState = "left"     // it was stopped in order while it was drained
 )
 
 // DrainRunner is the body of host/drain.
 type DrainRunner struct {
-	RunnerID string `json:"host_id"`
+	RunnerID string `json:"runner_id"`
 	Draining *bool  `json:"draining"`
 }

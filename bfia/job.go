@@ -69,12 +69,12 @@ func ParseDocument(body []byte) (*Document, error) {
 	if d.fields == nil {
 		return nil, Errorf(CodeBadRequest, "body: is null, an object is wanted")
 	}
-	err := decodeFields(d.fields,
-		field{"job_id", &d.JobID, false},
-		field{"flow_id", &d.FlowID, false},
-		field{"old_job_id", &d.OldJobID, false},
-		field{"dag", &d.DAG, true},
-		field{"config", &d.Config, true})
+	err := DecodeFields(d.fields,
+		Optional("job_id", &d.JobID),
+		Optional("flow_id", &d.FlowID),
+		Optional("old_job_id", &d.OldJobID),
+		Required("dag", &d.DAG),
+		Required("config", &d.Config))
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func (d *DAG) UnmarshalJSON(b []byte) error {
 	if err := DecodeJSON(b, &object); err != nil {
 		return err
 	}
-	return decodeFields(object, field{"version", &d.Version, false}, field{"components", listOf(&d.Components), false})
+	return DecodeFields(object, Optional("version", &d.Version), Optional("components", ListOf(&d.Components)))
 }
 
 // UnmarshalJSON reads the component; its errors name the input or output by its index.
@@ -104,13 +104,13 @@ func (c *Component) UnmarshalJSON(b []byte) error {
 	if err := DecodeJSON(b, &object); err != nil {
 		return err
 	}
-	return decodeFields(object,
-		field{"name", &c.Name, false},
-		field{"componentName", &c.ComponentName, false},
-		field{"provider", &c.Provider, false},
-		field{"version", &c.Version, false},
-		field{"input", listOf(&c.Input), false},
-		field{"output", listOf(&c.Output), false})
+	return DecodeFields(object,
+		Optional("name", &c.Name),
+		Optional("componentName", &c.ComponentName),
+		Optional("provider", &c.Provider),
+		Optional("version", &c.Version),
+		Optional("input", ListOf(&c.Input)),
+		Optional("output", ListOf(&c.Output)))
 }
 
 // UnmarshalJSON reads the config; its errors name the role and the index.
@@ -119,12 +119,12 @@ func (c *Config) UnmarshalJSON(b []byte) error {
 	if err := DecodeJSON(b, &object); err != nil {
 		return err
 	}
-	return decodeFields(object,
-		field{"version", &c.Version, false},
-		field{"initiator", &c.Initiator, false},
-		field{"role", mapOf(&c.Role, func(nodes *[]string) any { return listOf(nodes) }), false},
-		field{"job_params", &c.JobParams, false},
-		field{"task_params", &c.TaskParams, false})
+	return DecodeFields(object,
+		Optional("version", &c.Version),
+		Optional("initiator", &c.Initiator),
+		Optional("role", MapOf(&c.Role, func(nodes *[]string) any { return ListOf(nodes) })),
+		Optional("job_params", &c.JobParams),
+		Optional("task_params", &c.TaskParams))
 }
 
 // WithJobID is the same document under a job id.
@@ -153,6 +153,9 @@ func (d *Document) Bytes() []byte {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
+// Field returns a top-level field of the document as it arrived, or nil.
+func (d *Document) Field(name string) json.RawMessage { return d.fields[name] }
+
 // Nodes are the participants, each once, sorted.
 func (c *Config) Nodes() []string {
 	var nodes []string
@@ -163,8 +166,8 @@ func (c *Config) Nodes() []string {
 	return slices.Compact(nodes)
 }
 
-// RolesOf are the parts that a node plays, such as guest.0 and host.1, in the order of [Config.Roles].
-func (c *Config) RolesOf(node string) []Part {
+// PartsOf are the parts that a node plays, such as guest.0 and host.1, in the order of [Config.Roles].
+func (c *Config) PartsOf(node string) []Part {
 	var parts []Part
 	for _, p := range c.Parts() {
 		if p.NodeID == node {

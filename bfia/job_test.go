@@ -157,7 +157,7 @@ func TestConfigParts(t *testing.T) {
 	require.Equal(t, []Part{
 		{"guest", 0, "A"}, {"host", 0, "B"}, {"host", 1, "A"}, {"arbiter", 0, "C"}, {"auditor", 0, "D"}, {"trainer", 0, "E"},
 	}, c.Parts())
-	require.Equal(t, []Part{{"guest", 0, "A"}, {"host", 1, "A"}}, c.RolesOf("A"))
-	require.Empty(t, c.RolesOf("X"))
+	require.Equal(t, []Part{{"guest", 0, "A"}, {"host", 1, "A"}}, c.PartsOf("A"))
+	require.Empty(t, c.PartsOf("X"))
 	require.Equal(t, "host.1", Part{"host", 1, "A"}.Self())
 }

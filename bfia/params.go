@@ -27,13 +27,13 @@ func (p *Params) UnmarshalJSON(b []byte) error {
 	p.Common, p.Roles = nil, map[string]map[string]map[string]json.RawMessage{}
 	for _, role := range sortedKeys(top) {
 		if role == "common" {
-			if err := decodeFields(top, field{"common", &p.Common, false}); err != nil {
+			if err := DecodeFields(top, Optional("common", &p.Common)); err != nil {
 				return err
 			}
 			continue
 		}
 		var byIndex map[string]map[string]json.RawMessage
-		if err := decodeFields(top, field{role, mapOf(&byIndex, nil), false}); err != nil {
+		if err := DecodeFields(top, Optional(role, MapOf(&byIndex, nil))); err != nil {
 			return err
 		}
 		for _, key := range sortedKeys(byIndex) {
@@ -83,7 +83,7 @@ func (p *Params) layers(role string, index int) []layer {
 	return list
 }
 
-// For gives the values of one role and index in the order in which they apply: a later one wins. The common values come
+// WithHint gives the values of one role and index in the order in which they apply: a later one wins. The common values come
 // first, keys that name more indexes before those that name fewer, so the key that names just this one comes last.
 func (p *Params) For(role string, index int) []map[string]json.RawMessage {
 	var list []map[string]json.RawMessage
@@ -98,8 +98,8 @@ func (c *Config) TaskParameters(task string, part Part) (map[string]json.RawMess
 	merged := map[string]json.RawMessage{}
 	for _, l := range c.TaskParams.layers(part.Role, part.Index) {
 		var values map[string]json.RawMessage
-		if err := decodeFields(l.values, field{task, &values, false}); err != nil {
-			return nil, prefixed("config.task_params."+l.place, err)
+		if err := DecodeFields(l.values, Optional(task, &values)); err != nil {
+			return nil, PrefixField("config.task_params."+l.place, err)
 		}
 		for k, v := range values {
 			merged[k] = v
@@ -129,10 +129,10 @@ const MaxPriority = 9
 // Priority reads job_params.common.priority: which of the jobs that wait starts first, from 0 to [MaxPriority].
 func (c *Config) Priority() (int, error) {
 	p := 0
-	if err := decodeFields(c.JobParams.Common, field{"priority", &p, false}); err != nil {
-		return 0, prefixed("config.job_params.common", err)
+	if err := DecodeFields(c.JobParams.Common, Optional("priority", &p)); err != nil {
+		return 0, PrefixField("config.job_params.common", err)
 	}
-	return p, prefixed("config.job_params.common", CheckPriority(p))
+	return p, PrefixField("config.job_params.common", CheckPriority(p))
 }
 
 // CheckPriority refuses what is no priority.
@@ -154,11 +154,11 @@ type Resources struct {
 func (c *Config) Resources(part Part) (Resources, error) {
 	res := Resources{CPU: -1, Memory: -1, Disk: -1}
 	for _, l := range c.JobParams.layers(part.Role, part.Index) {
-		if err := decodeFields(l.values, field{"resources", &res, false}); err != nil {
-			return res, prefixed("config.job_params."+l.place, err)
+		if err := DecodeFields(l.values, Optional("resources", &res)); err != nil {
+			return res, PrefixField("config.job_params."+l.place, err)
 		}
 		if err := res.check(); err != nil {
-			return res, prefixed("config.job_params."+l.place+".resources", err)
+			return res, PrefixField("config.job_params."+l.place+".resources", err)
 		}
 	}
 	return res, nil

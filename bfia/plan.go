@@ -62,8 +62,8 @@ func (p *Plan) Task(name string) (*PlannedTask, bool) {
 	return nil, false
 }
 
-// After are the names of a task and of everything that depends on it, directly or not, in the plan's order.
-func (p *Plan) After(name string) []string {
+// WithDependents are the names of a task and of everything that depends on it, directly or not, in the plan's order.
+func (p *Plan) WithDependents(name string) []string {
 	in := map[string]bool{name: true}
 	var names []string
 	for _, t := range p.Tasks { // dependencies stand before dependants, so one pass is enough
@@ -107,7 +107,7 @@ func NewPlan(doc *Document, describe Describe, node string) (*Plan, error) {
 	if err := checkTaskNames(&doc.Config.TaskParams, place); err != nil {
 		return nil, err
 	}
-	if err := checkRequires(&doc.Config, place); err != nil {
+	if err := checkConstraints(&doc.Config, place); err != nil {
 		return nil, err
 	}
 	priority, err := doc.Config.Priority()
@@ -119,13 +119,13 @@ func NewPlan(doc *Document, describe Describe, node string) (*Plan, error) {
 		c := components[i]
 		desc, err := describe(c.Provider, c.Version, c.ComponentName)
 		if err != nil {
-			return nil, placed(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
+			return nil, PrefixPlace(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
 		}
-		if _, err := wireInputs(c, desc, false); err != nil {
-			return nil, prefixed(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
+		if _, err := BindInputs(c, desc, false); err != nil {
+			return nil, PrefixField(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
 		}
-		if _, err := wireOutputs(c, desc); err != nil {
-			return nil, prefixed(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
+		if _, err := bindOutputs(c, desc); err != nil {
+			return nil, PrefixField(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
 		}
 		t := PlannedTask{Name: c.Name, Component: c.ComponentName, Provider: c.Provider, Version: c.Version, DependsOn: c.Upstreams(), Parts: partsOf(&doc.Config, desc)}
 		if len(t.Parts) == 0 {
@@ -168,7 +168,7 @@ func checkTaskNames(p *Params, place map[string]int) error {
 }
 
 // placed puts a place before an error that is a sentence of its own.
-func placed(place string, err error) error {
+func PrefixPlace(place string, err error) error {
 	var e *Error
 	if !errors.As(err, &e) {
 		return fmt.Errorf("%s: %w", place, err)
@@ -371,7 +371,7 @@ func checkParameters(c *Config, task string, part Part, desc *Description) error
 	for _, name := range sortedKeys(values) {
 		text, err := ParameterText(values[name])
 		if err != nil {
-			return placed(fmt.Sprintf("config.task_params: task %s at %s: %s", task, part.Self(), name), err)
+			return PrefixPlace(fmt.Sprintf("config.task_params: task %s at %s: %s", task, part.Self(), name), err)
 		}
 		if strings.ContainsRune(name, '=') || strings.ContainsRune(name, 0) || name == "" {
 			return Errorf(CodeBadRequest, "config.task_params: task %s: %q can't be the name of a parameter", task, name)
@@ -392,5 +392,5 @@ func prefixedTask(task string, part Part, err error) error {
 	if err == nil {
 		return nil
 	}
-	return prefixed(fmt.Sprintf("config.task_params.%s.%d.%s", part.Role, part.Index, task), err)
+	return PrefixField(fmt.Sprintf("config.task_params.%s.%d.%s", part.Role, part.Index, task), err)
 }

@@ -31,9 +31,9 @@ func TestPlanOfTheSeedsJob(t *testing.T) {
 	require.Empty(t, task.PartsOf("other"))
 	_, ok = plan.Task("other")
 	require.False(t, ok)
-	require.Equal(t, []string{"intersect_rsa_1", "hetero_secureboost_1"}, plan.After("intersect_rsa_1"))
-	require.Equal(t, []string{"hetero_secureboost_1"}, plan.After("hetero_secureboost_1"))
-	require.Empty(t, plan.After("other"))
+	require.Equal(t, []string{"intersect_rsa_1", "hetero_secureboost_1"}, plan.WithDependents("intersect_rsa_1"))
+	require.Equal(t, []string{"hetero_secureboost_1"}, plan.WithDependents("hetero_secureboost_1"))
+	require.Empty(t, plan.WithDependents("other"))
 }
 
 // The specification's config names all three roles (part 2, 6.6): one without nodes takes no part.

@@ -85,7 +85,7 @@ func TestPropertyAfterIsTheDownwardClosure(t *testing.T) {
 				want = append(want, task.Name)
 			}
 		}
-		require.Equal(t, want, plan.After(start))
+		require.Equal(t, want, plan.WithDependents(start))
 	})
 }
 

@@ -32,8 +32,8 @@ type Metadata struct {
 	BaseURL string   `json:"base_url"`
 	Image   string   `json:"image,omitempty"`
 	Command []string `json:"command,omitempty"`
-	// Requires are labels of the hosts on which it can run, such as gpu: "1". They are Hutong's own.
-	Requires providerLabels `json:"requires,omitempty"`
+	// Constraints are labels of the hosts on which it can run, such as gpu: "1". They are Hutong's own.
+	Constraints providerLabels `json:"requires,omitempty"`
 }
 
 // FullName is name:version@device.
@@ -86,7 +86,7 @@ func ParseRegistration(body []byte) (*Registration, error) {
 	default:
 		return nil, Errorf(CodeBadRequest, "device: %q is unknown, \"docker\", \"process\" and \"k8s\" are supported", r.Device)
 	}
-	if err := CheckLabels("metadata.requires", r.Metadata.Requires); err != nil {
+	if err := CheckLabels("metadata.requires", r.Metadata.Constraints); err != nil {
 		return nil, err
 	}
 	if len(r.Description) == 0 {
@@ -94,7 +94,7 @@ func ParseRegistration(body []byte) (*Registration, error) {
 	}
 	for _, name := range sortedKeys(r.Description) {
 		if _, err := ParseDescription(name, r.Description[name]); err != nil {
-			return nil, prefixed("components_description."+name, err)
+			return nil, PrefixField("components_description."+name, err)
 		}
 	}
 	return &r, nil
@@ -166,18 +166,18 @@ func ParseDescription(name string, raw []byte) (*Description, error) {
 		return nil, err
 	}
 	var d Description
-	err := decodeFields(present,
-		field{"componentName", &d.ComponentName, true},
-		field{"title", &d.Title, true},
-		field{"provider", &d.Provider, true},
-		field{"version", &d.Version, true},
-		field{"roleList", listOf(&d.RoleList), true},
-		field{"storageEngine", listOf(&d.StorageEngine), true},
-		field{"inputParam", listOf(&d.InputParam), true},
-		field{"inputData", listOf(&d.InputData), true},
-		field{"outputData", listOf(&d.OutputData), true},
-		field{"result", &d.Result, true},
-		field{"imageUrl", &d.ImageURL, false})
+	err := DecodeFields(present,
+		Required("componentName", &d.ComponentName),
+		Required("title", &d.Title),
+		Required("provider", &d.Provider),
+		Required("version", &d.Version),
+		Required("roleList", ListOf(&d.RoleList)),
+		Required("storageEngine", ListOf(&d.StorageEngine)),
+		Required("inputParam", ListOf(&d.InputParam)),
+		Required("inputData", ListOf(&d.InputData)),
+		Required("outputData", ListOf(&d.OutputData)),
+		Required("result", &d.Result),
+		Optional("imageUrl", &d.ImageURL))
 	if err != nil {
 		return nil, err
 	}

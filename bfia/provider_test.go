@@ -37,7 +37,7 @@ func TestParseRegistrationDevices(t *testing.T) {
 
 	r, err = ParseRegistration(edit(t, body, "metadata.requires", map[string]any{"gpu": "1"}))
 	require.NoError(t, err)
-	require.EqualValues(t, map[string]string{"gpu": "1"}, r.Metadata.Requires)
+	require.EqualValues(t, map[string]string{"gpu": "1"}, r.Metadata.Constraints)
 }
 
 func TestParseRegistrationRefusals(t *testing.T) {
@@ -109,7 +109,7 @@ func TestParseRegistrationRefusals(t *testing.T) {
 	requireRefusal(t, err, CodeBadRequest, "body: the JSON ends too early")
 }
 
-// Of several faults the same one is told each time.
+// Total several faults the same one is told each time.
 func TestParseRegistrationIsDeterministic(t *testing.T) {
 	body := vector(t, "provider_register.request.json")
 	for _, name := range []string{"Intersection", "HeteroLR", "HeteroSecureBoost"} {

@@ -9,13 +9,13 @@ import (
 // AnyTask stands in a job's requires for all tasks.
 const AnyTask = "*"
 
-// Requires are the labels that a job wants of the host on which a part of a task runs: job_params.common.requires, and
+// Constraints are the labels that a job wants of the host on which a part of a task runs: job_params.common.requires, and
 // job_params.<role>.<n>.requires over it, are {"<task, or *>": {"label": "value"}}. In each of them the task's own labels
 // stand over those of "*". It is Hutong's own, and other vendors' parties pass over it.
-func (c *Config) Requires(task string, part Part) (map[string]string, error) {
+func (c *Config) Constraints(task string, part Part) (map[string]string, error) {
 	merged := map[string]string{}
 	for _, l := range c.JobParams.layers(part.Role, part.Index) {
-		byTask, err := l.requires()
+		byTask, err := l.constraints()
 		if err != nil {
 			return nil, err
 		}
@@ -26,11 +26,11 @@ func (c *Config) Requires(task string, part Part) (map[string]string, error) {
 }
 
 // requires are the labels by task that stand in one layer of job_params.
-func (l layer) requires() (map[string]map[string]string, error) {
+func (l layer) constraints() (map[string]map[string]string, error) {
 	var byTask map[string]map[string]string
-	labels := func(into *map[string]string) any { return mapOf(into, nil) }
-	if err := decodeFields(l.values, field{"requires", mapOf(&byTask, labels), false}); err != nil {
-		return nil, prefixed("config.job_params."+l.place, err)
+	labels := func(into *map[string]string) any { return MapOf(into, nil) }
+	if err := DecodeFields(l.values, Optional("requires", MapOf(&byTask, labels))); err != nil {
+		return nil, PrefixField("config.job_params."+l.place, err)
 	}
 	for _, task := range sortedKeys(byTask) {
 		if err := CheckLabels(fmt.Sprintf("config.job_params.%s.requires.%s", l.place, task), byTask[task]); err != nil {
@@ -40,8 +40,8 @@ func (l layer) requires() (map[string]map[string]string, error) {
 	return byTask, nil
 }
 
-// checkRequires refuses what is no requirement, and one of a task that the DAG doesn't have, at all parts.
-func checkRequires(c *Config, place map[string]int) error {
+// checkConstraints refuses what is no requirement, and one of a task that the DAG doesn't have, at all parts.
+func checkConstraints(c *Config, place map[string]int) error {
 	all := []layer{{"common", c.JobParams.Common}}
 	for _, role := range sortedKeys(c.JobParams.Roles) {
 		for _, key := range sortedKeys(c.JobParams.Roles[role]) {
@@ -49,7 +49,7 @@ func checkRequires(c *Config, place map[string]int) error {
 		}
 	}
 	for _, l := range all {
-		byTask, err := l.requires()
+		byTask, err := l.constraints()
 		if err != nil {
 			return err
 		}
@@ -70,12 +70,12 @@ func (l *providerLabels) UnmarshalJSON(b []byte) error {
 	if string(b) == "null" {
 		return nil
 	}
-	return prefixed("metadata.requires", mapOf((*map[string]string)(l), nil)(b))
+	return PrefixField("metadata.requires", MapOf((*map[string]string)(l), nil)(b))
 }
 
-// ProviderRequires are the labels that a provider wants of the hosts on which its components run: metadata.requires of
+// ProviderConstraints are the labels that a provider wants of the hosts on which its components run: metadata.requires of
 // its registration, as the store keeps it.
-func ProviderRequires(metadata json.RawMessage) (map[string]string, error) {
+func ProviderConstraints(metadata json.RawMessage) (map[string]string, error) {
 	if len(metadata) == 0 {
 		return nil, nil
 	}

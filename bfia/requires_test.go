@@ -29,11 +29,11 @@ func TestRequires(t *testing.T) {
 		{"train", "host", 1, map[string]string{"region": "south", "gpu": "none", "disk": "ssd"}},
 		{"train", "host", 2, map[string]string{"region": "south", "gpu": "1"}},
 	} {
-		got, err := c.Requires(test.task, Part{Role: test.role, Index: test.index})
+		got, err := c.Constraints(test.task, Part{Role: test.role, Index: test.index})
 		require.NoError(t, err)
 		require.Equal(t, test.want, got, "%s at %s.%d", test.task, test.role, test.index)
 	}
-	got, err := (&Config{}).Requires("train", Part{Role: "host"})
+	got, err := (&Config{}).Constraints("train", Part{Role: "host"})
 	require.NoError(t, err)
 	require.Empty(t, got)
 }
@@ -48,14 +48,14 @@ func TestRequiresRefusals(t *testing.T) {
 		{`{"host":{"1":{"requires":{"*":{"gpu":""}}}}}`, `config.job_params.host.1.requires.*.gpu: is required`},
 	} {
 		c := Config{JobParams: params(t, test.text)}
-		_, err := c.Requires("t", Part{Role: "host", Index: 1})
+		_, err := c.Constraints("t", Part{Role: "host", Index: 1})
 		requireRefusal(t, err, CodeBadRequest, test.message)
-		requireRefusal(t, checkRequires(&c, map[string]int{"t": 0}), CodeBadRequest, test.message)
+		requireRefusal(t, checkConstraints(&c, map[string]int{"t": 0}), CodeBadRequest, test.message)
 	}
 	c := Config{JobParams: params(t, `{"host":{"1":{"requires":{"*":{"gpu":"1"},"u":{}}}}}`)}
-	requireRefusal(t, checkRequires(&c, map[string]int{"t": 0}), CodeBadRequest,
+	requireRefusal(t, checkConstraints(&c, map[string]int{"t": 0}), CodeBadRequest,
 		"config.job_params.host.1.requires.u: the DAG has no task of that name")
-	require.NoError(t, checkRequires(&c, map[string]int{"u": 0}))
+	require.NoError(t, checkConstraints(&c, map[string]int{"u": 0}))
 }
 
 func TestProviderRequires(t *testing.T) {
@@ -66,7 +66,7 @@ func TestProviderRequires(t *testing.T) {
 		`{"requires":{}}`:                  {},
 		`{"requires":{"gpu":"1","a":"b"}}`: {"gpu": "1", "a": "b"},
 	} {
-		got, err := ProviderRequires(json.RawMessage(metadata))
+		got, err := ProviderConstraints(json.RawMessage(metadata))
 		require.NoError(t, err)
 		require.Equal(t, want, got, metadata)
 	}
@@ -75,7 +75,7 @@ func TestProviderRequires(t *testing.T) {
 		`{"requires":{"gpu":1}}`:    "metadata.requires.gpu: is a JSON number, a string is wanted",
 		`{"requires":{"gpu":null}}`: "metadata.requires.gpu: is required",
 	} {
-		_, err := ProviderRequires(json.RawMessage(metadata))
+		_, err := ProviderConstraints(json.RawMessage(metadata))
 		requireRefusal(t, err, CodeBadRequest, message)
 	}
 }

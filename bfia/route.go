@@ -6,8 +6,8 @@ const (
 	PathProviderRegister  = "/v2/provider/register"
 	PathProviderQuery     = "/v2/provider/query"
 	PathProviderDelete    = "/v2/provider/delete"
-	PathRunnerQuery       = "/v2/host/query" // Hutong's, and so is the next
-	PathRunnerDrain       = "/v2/host/drain"
+	PathRunnerQuery       = "/v2/runner/query" // Hutong's, and so is the next
+	PathRunnerDrain       = "/v2/runner/drain"
 	PathComponentUpload   = "/v2/component/upload"
 	PathComponentFile     = "/v2/component/upload/file"
 	PathDataUpload        = "/v2/data/component/upload"
@@ -44,30 +44,8 @@ const (
 	// Between Hutongs: room for a job, and its priority.
 	PathReserve      = "/v1/interconn/schedule/job/resource/apply"
 	PathRelease      = "/v1/interconn/schedule/job/resource/return"
-	PathCapacityHint = "/v1/interconn/schedule/job/resource/free"
+	PathCapacityHint = "/v1/interconn/schedule/job/resource/capacity_hint"
 	PathPriority     = "/v1/interconn/schedule/job/priority"
-
-	// East-west, FATE-Flow's own (the seed, steps 10 and 20 of the execution): its scheduler to a participant.
-	PathPartnerJobCreate   = "/v2/partner/job/create"
-	PathPartnerJobStart    = "/v2/partner/job/start"
-	PathPartnerJobStatus   = "/v2/partner/job/status/update"
-	PathPartnerJobUpdate   = "/v2/partner/job/update"
-	PathPartnerJobApply    = "/v2/partner/job/resource/apply"
-	PathPartnerJobReturn   = "/v2/partner/job/resource/return"
-	PathPartnerJobStop     = "/v2/partner/job/stop"
-	PathPartnerTaskApply   = "/v2/partner/task/resource/apply"
-	PathPartnerTaskReturn  = "/v2/partner/task/resource/return"
-	PathPartnerTaskStart   = "/v2/partner/task/start"
-	PathPartnerTaskStatus  = "/v2/partner/task/status/update"
-	PathPartnerTaskCollect = "/v2/partner/task/collect"
-	PathPartnerTaskStop    = "/v2/partner/task/stop"
-	PathPartnerTaskRerun   = "/v2/partner/task/rerun"
-
-	// The same, a party to its scheduler.
-	PathSchedulerJobCreate  = "/v2/scheduler/job/create"
-	PathSchedulerJobStop    = "/v2/scheduler/job/stop"
-	PathSchedulerJobRerun   = "/v2/scheduler/job/rerun"
-	PathSchedulerTaskReport = "/v2/scheduler/task/report"
 
 	// Operation.
 	PathHealth  = "/healthz"

@@ -9,7 +9,7 @@ import (
 
 // validator is what a description's validator allows (part 2, 6.5): (inf,sup) bounds a number, regular:'...' is a
 // regular expression.
-type validator interface{ fits(text string) bool }
+type validator interface{ allows(text string) bool }
 
 type bounds struct {
 	low, high         *big.Float // nil is unbounded
@@ -85,7 +85,7 @@ func numberOf(text string) (*big.Float, bool) {
 	return new(big.Float).SetString(text)
 }
 
-func (b bounds) fits(text string) bool {
+func (b bounds) allows(text string) bool {
 	n, ok := numberOf(text)
 	if !ok {
 		return true // what is no number is the type's matter
@@ -103,4 +103,4 @@ func (b bounds) fits(text string) bool {
 	return true
 }
 
-func (p pattern) fits(text string) bool { return p.re.MatchString(text) }
+func (p pattern) allows(text string) bool { return p.re.MatchString(text) }

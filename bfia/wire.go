@@ -17,7 +17,7 @@ type JobRef struct {
 	State  JobState `json:"job_status,omitempty"`
 	Reason string   `json:"reason,omitempty"`
 	// Failure, Hutong's addition to job/stop at a job's end: why it did not go well.
-	Failure *Failure `json:"explanation,omitempty"`
+	Failure *Failure `json:"failure,omitempty"`
 }
 
 // JobAccepted is what Hutong answers to job/create, beside the code; others answer nothing of it.
@@ -31,7 +31,7 @@ type JobAccepted struct {
 	// Attempts: the party takes a task/start of a further attempt.
 	Attempts bool `json:"attempts,omitempty"`
 	// Applications: the party is to be asked for room before the job starts; see [ReserveRequest].
-	Reservations bool `json:"applications,omitempty"`
+	Reservations bool `json:"reservations,omitempty"`
 }
 
 // Audit is the body of audit_confirm (part 2, 3.10 of the specification's earlier versions, and FATE-Flow): READY is a
@@ -75,6 +75,9 @@ type TaskRef struct {
 	Attempt int `json:"attempt,omitempty"`
 }
 
+// MaxAttempts bounds the attempts of a task that a scheduler may start.
+const MaxAttempts = 1000
+
 // AttemptNumber is the attempt that a reference means.
 func (r TaskRef) AttemptNumber() int { return max(r.Attempt, 1) }
 
@@ -91,14 +94,14 @@ type TaskReport struct {
 	Status  TaskState `json:"status"`
 	Role    string    `json:"role"`
 	Reason  string    `json:"reason,omitempty"`
-	Failure *Failure  `json:"explanation,omitempty"`
+	Failure *Failure  `json:"failure,omitempty"`
 }
 
 // PollResult is the data of task/poll.
 type PollResult struct {
 	Status  TaskState `json:"status"`
 	Reason  string    `json:"reason,omitempty"`
-	Failure *Failure  `json:"explanation,omitempty"`
+	Failure *Failure  `json:"failure,omitempty"`
 }
 
 // JobCreated is the data of create_all. Warnings is Hutong's addition: what of the parameters contradicts the
@@ -115,7 +118,7 @@ type JobStatus struct {
 	State     JobState             `json:"job_status"`
 	Status    map[string]TaskState `json:"status"` // north-south by task_id (5.3), east-west by task name (as FATE-Flow has it)
 	Reason    string               `json:"reason"`
-	Failure   *Failure             `json:"explanation,omitempty"`
+	Failure   *Failure             `json:"failure,omitempty"`
 	Scheduler string               `json:"scheduler"`
 	Queued    *Queued              `json:"queued,omitempty"` // while it waits for its start
 	CreatedAt *time.Time           `json:"created_at"`
@@ -146,7 +149,7 @@ type PartStatus struct {
 	Index   int       `json:"index"`
 	State   TaskState `json:"status"`
 	Reason  string    `json:"reason"`
-	Failure *Failure  `json:"explanation,omitempty"`
+	Failure *Failure  `json:"failure,omitempty"`
 	// Progress is a running part's, in the component's words; told of this party's parts.
 	Progress string `json:"progress,omitempty"`
 	// ReusedFrom is the job whose outputs stand for the part's own; told of this party's parts.
@@ -193,7 +196,7 @@ type ReserveRequest struct {
 	// Created is when the scheduler took the job: all parties go by it when they decide who has waited longest.
 	Created time.Time `json:"created_at"`
 	// Generation counts the applications of a job: what comes late of an earlier one changes nothing.
-	Generation int `json:"round"`
+	Generation int `json:"generation"`
 }
 
 // MaxGeneration bounds [Apply.Generation]: no job asks as often.
@@ -205,20 +208,20 @@ type Grant struct {
 	// State is the job's at the party: one that has ended there is not to be started.
 	State JobState `json:"job_status,omitempty"`
 	// Parallelism is how many tasks of the job may run at the party at once; 0 is no bound, and of a party that runs none of it.
-	Parallelism int `json:"copies,omitempty"`
+	Parallelism int `json:"parallelism,omitempty"`
 	// Generation is that of the latest application that the party has answered, where it is a later one than this: nothing was
 	// decided, and a scheduler that has lost count goes on from there.
-	Generation int `json:"round,omitempty"`
+	Generation int `json:"generation,omitempty"`
 	// Why not now, and the job's place among those that wait there.
-	Reason string `json:"reason,omitempty"`
-	Place  int    `json:"place,omitempty"`
-	Of     int    `json:"of,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+	Position int    `json:"position,omitempty"`
+	Total    int    `json:"total,omitempty"`
 }
 
 // ReleaseRequest gives back what was granted, since another party had no room.
 type ReleaseRequest struct {
 	JobID      string `json:"job_id"`
-	Generation int    `json:"round"` // of the application that was granted
+	Generation int    `json:"generation"` // of the application that was granted
 }
 
 // SetPriority changes the priority of a job that waits for its start.
@@ -230,8 +233,8 @@ type SetPriority struct {
 // Queued is where a job that has not started stands in its scheduler's queue.
 type Queued struct {
 	Priority int        `json:"priority"`
-	Place    int        `json:"place"`
-	Of       int        `json:"of"`
+	Position int        `json:"position"`
+	Total    int        `json:"total"`
 	Reason   string     `json:"reason"`
 	Since    *time.Time `json:"since,omitempty"`
 }
@@ -241,5 +244,5 @@ func (q *Queued) String() string {
 	if q == nil {
 		return ""
 	}
-	return fmt.Sprintf("waits for its start at place %d of %d, with priority %d: %s", q.Place, q.Of, q.Priority, q.Reason)
+	return fmt.Sprintf("waits for its start at place %d of %d, with priority %d: %s", q.Position, q.Total, q.Priority, q.Reason)
 }

@@ -183,7 +183,7 @@ func TestHosts(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
-		h := store.Runner{RunnerID: "h1", NodeID: "A", Devices: []string{"docker", "process"}, Queue: "host/h1", Slots: 4, HeartbeatAt: at,
+		h := store.Runner{RunnerID: "h1", NodeID: "A", Devices: []string{"docker", "process"}, TaskQueue: "host/h1", Slots: 4, HeartbeatAt: at,
 			CPUMilli: 1500, Memory: 1 << 40, Disk: 3, Labels: map[string]string{"gpu": "1"}}
 		require.NoError(t, s.PutRunner(ctx, h))
 		require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: "h0", Slots: 1, HeartbeatAt: at.Add(-time.Minute)}))

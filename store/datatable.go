@@ -14,10 +14,11 @@ type Column struct {
 	Type string `json:"type"` // int64, float64 or string
 }
 
-// DataTable is what is known of a dataset; its data is in the blob store under <namespace>/<name>.
+// DataTable describes the current generation of an uploaded dataset. store/dataset has the keys of its objects.
 type DataTable struct {
 	Namespace  string
 	Name       string
+	Generation string
 	Columns    []Column
 	Rows       int64
 	Partitions int
@@ -32,6 +33,7 @@ type dataTableRow struct {
 
 	Namespace  string    `bun:"namespace,pk"`
 	Name       string    `bun:"name,pk"`
+	Generation string    `bun:"generation"`
 	Columns    []Column  `bun:"columns"`
 	Rows       int64     `bun:"rows"`
 	Partitions int       `bun:"partitions"`
@@ -42,9 +44,9 @@ type dataTableRow struct {
 }
 
 func (r dataTableRow) table() DataTable {
-	stamps(&r.CreatedAt, &r.UpdatedAt)
+	truncateTimes(&r.CreatedAt, &r.UpdatedAt)
 	t := DataTable{
-		Namespace: r.Namespace, Name: r.Name, Columns: r.Columns, Rows: r.Rows, Partitions: r.Partitions, Bytes: r.Bytes,
+		Namespace: r.Namespace, Name: r.Name, Generation: r.Generation, Columns: r.Columns, Rows: r.Rows, Partitions: r.Partitions, Bytes: r.Bytes,
 		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
 	}
 	if r.Meta != "" {
@@ -53,32 +55,42 @@ func (r dataTableRow) table() DataTable {
 	return t
 }
 
-// PutDataTable records a dataset, in place of what its name had before.
+// PutDataTable makes a generation of a dataset the current one. It is CodeConflict when housekeeping has removed the
+// generation.
 func (s *Store) PutDataTable(ctx context.Context, t DataTable) error {
-	texts := []string{"namespace", t.Namespace, "name", t.Name, "meta", string(t.Meta)}
+	texts := []string{"namespace", t.Namespace, "name", t.Name, "generation", t.Generation, "meta", string(t.Meta)}
 	for _, c := range t.Columns {
 		texts = append(texts, "columns", c.Name, "columns", c.Type)
 	}
 	if err := checkText(texts...); err != nil {
 		return err
 	}
+
 	row := dataTableRow{
-		Namespace: t.Namespace, Name: t.Name, Columns: t.Columns, Rows: t.Rows, Partitions: t.Partitions, Bytes: t.Bytes,
-		Meta: string(t.Meta), CreatedAt: orNow(t.CreatedAt), UpdatedAt: stamp(time.Now()),
+		Namespace: t.Namespace, Name: t.Name, Generation: t.Generation, Columns: t.Columns, Rows: t.Rows,
+		Partitions: t.Partitions, Bytes: t.Bytes, Meta: string(t.Meta),
+		CreatedAt: timeOrNow(t.CreatedAt), UpdatedAt: truncateTime(time.Now()),
 	}
 	if row.Columns == nil {
 		row.Columns = []Column{}
 	}
-	_, err := s.w.NewInsert().Model(&row).On("CONFLICT (namespace, name) DO UPDATE").
-		Set("columns = EXCLUDED.columns, rows = EXCLUDED.rows, partitions = EXCLUDED.partitions").
-		Set("bytes = EXCLUDED.bytes, meta = EXCLUDED.meta, updated_at = EXCLUDED.updated_at").Exec(ctx)
-	return fail(err, "keep dataset %s#%s", t.Namespace, t.Name)
+
+	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		// The row comes first: it also locks the dataset against another upload.
+		if _, err := tx.NewInsert().Model(&row).On("CONFLICT (namespace, name) DO UPDATE").
+			Set("generation = EXCLUDED.generation, columns = EXCLUDED.columns, rows = EXCLUDED.rows").
+			Set("partitions = EXCLUDED.partitions, bytes = EXCLUDED.bytes, meta = EXCLUDED.meta").
+			Set("updated_at = EXCLUDED.updated_at").Exec(ctx); err != nil {
+			return err
+		}
+		return supersedeGenerations(ctx, tx, t.Namespace, t.Name, t.Generation, row.UpdatedAt)
+	}), "record dataset %s#%s", t.Namespace, t.Name)
 }
 
 // DataTable is one dataset; CodeNotFound when there is none.
 func (s *Store) DataTable(ctx context.Context, namespace, name string) (DataTable, error) {
 	var row dataTableRow
-	err := one(ctx, s.r.NewSelect().Where("namespace = ? AND name = ?", namespace, name), &row, "dataset %q in namespace %q", name, namespace)
+	err := selectOne(ctx, s.r.NewSelect().Where("namespace = ? AND name = ?", namespace, name), &row, "dataset %q in namespace %q", name, namespace)
 	return row.table(), err
 }
 
@@ -93,7 +105,7 @@ func (s *Store) DataTables(ctx context.Context, namespace string) ([]DataTable, 
 		q.Where("namespace = ?", namespace)
 	}
 	if err := q.Scan(ctx); err != nil {
-		return nil, fail(err, "list datasets")
+		return nil, wrap(err, "list datasets")
 	}
 	tables := make([]DataTable, 0, len(rows))
 	for _, r := range rows {
@@ -102,8 +114,13 @@ func (s *Store) DataTables(ctx context.Context, namespace string) ([]DataTable, 
 	return tables, nil
 }
 
-// DeleteDataTable forgets a dataset; there may be none.
+// DeleteDataTable deletes a dataset's row; there may be none. Housekeeping removes its objects later.
 func (s *Store) DeleteDataTable(ctx context.Context, namespace, name string) error {
-	_, err := s.w.NewDelete().Model((*dataTableRow)(nil)).Where("namespace = ? AND name = ?", namespace, name).Exec(ctx)
-	return fail(err, "delete dataset %s#%s", namespace, name)
+	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if _, err := tx.NewDelete().Model((*dataTableRow)(nil)).
+			Where("namespace = ? AND name = ?", namespace, name).Exec(ctx); err != nil {
+			return err
+		}
+		return supersedeGenerations(ctx, tx, namespace, name, "", time.Now())
+	}), "delete dataset %s#%s", namespace, name)
 }

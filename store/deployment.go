@@ -10,18 +10,18 @@ import (
 type deployment struct {
 	bun.BaseModel `bun:"table:t_deployment,alias:d"`
 
-	One int    `bun:"one,pk"`
-	ID  string `bun:"id"`
+	Singleton int    `bun:"singleton,pk"`
+	ID        string `bun:"id"`
 }
 
 // DeploymentID names the deployment that this database is of, the same for as long as the database is kept. Two deployments
 // of one party, such as a test beside the real one, have different ones.
 func (s *Store) DeploymentID(ctx context.Context) (string, error) {
-	row := deployment{One: 1, ID: uuid.NewString()}
-	if _, err := s.w.NewInsert().Model(&row).On("CONFLICT (one) DO NOTHING").Exec(ctx); err != nil {
-		return "", fail(err, "name the deployment")
+	row := deployment{Singleton: 1, ID: uuid.NewString()}
+	if _, err := s.w.NewInsert().Model(&row).On("CONFLICT (singleton) DO NOTHING").Exec(ctx); err != nil {
+		return "", wrap(err, "name the deployment")
 	}
 	var kept deployment
-	err := one(ctx, s.w.NewSelect().Where("one = 1"), &kept, "the deployment's name")
+	err := selectOne(ctx, s.w.NewSelect().Where("singleton = 1"), &kept, "the deployment's name")
 	return kept.ID, err
 }

@@ -27,14 +27,14 @@ func (s *Store) PutDocument(ctx context.Context, jobID string, doc []byte) error
 	if doc == nil {
 		doc = []byte{}
 	}
-	row := document{JobID: jobID, Document: doc, CreatedAt: stamp(time.Now())}
-	return fail(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	row := document{JobID: jobID, Document: doc, CreatedAt: truncateTime(time.Now())}
+	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		n, err := affected(tx.NewInsert().Model(&row).On("CONFLICT (job_id) DO NOTHING").Exec(ctx))
 		if err != nil || n == 1 {
 			return err
 		}
 		var kept document
-		if err := one(ctx, tx.NewSelect().Where("job_id = ?", jobID), &kept, "job_id: the document of job %q", jobID); err != nil {
+		if err := selectOne(ctx, tx.NewSelect().Where("job_id = ?", jobID), &kept, "job_id: the document of job %q", jobID); err != nil {
 			return err
 		}
 		if !bytes.Equal(kept.Document, doc) {
@@ -47,14 +47,14 @@ func (s *Store) PutDocument(ctx context.Context, jobID string, doc []byte) error
 // Document is the document of a job, byte for byte; CodeNotFound when there is none.
 func (s *Store) Document(ctx context.Context, jobID string) ([]byte, error) {
 	var row document
-	err := one(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &row, "job_id: the document of job %q", jobID)
+	err := selectOne(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &row, "job_id: the document of job %q", jobID)
 	return row.Document, err
 }
 
 // DeleteDocument forgets the document of a job; there may be none.
 func (s *Store) DeleteDocument(ctx context.Context, jobID string) error {
 	_, err := s.w.NewDelete().Model((*document)(nil)).Where("job_id = ?", jobID).Exec(ctx)
-	return fail(err, "delete the document of job %s", jobID)
+	return wrap(err, "delete the document of job %s", jobID)
 }
 
 // DeleteUnusedDocument forgets the document of a job that is known neither as scheduled here nor as taken part in here.
@@ -62,5 +62,5 @@ func (s *Store) DeleteUnusedDocument(ctx context.Context, jobID string) error {
 	_, err := s.w.NewDelete().Model((*document)(nil)).Where("job_id = ?", jobID).
 		Where("NOT EXISTS (SELECT 1 FROM t_job WHERE job_id = ?)", jobID).
 		Where("NOT EXISTS (SELECT 1 FROM t_schedule_job WHERE job_id = ?)", jobID).Exec(ctx)
-	return fail(err, "delete the unused document of job %s", jobID)
+	return wrap(err, "delete the unused document of job %s", jobID)
 }

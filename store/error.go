@@ -18,7 +18,7 @@ import (
 
 // fail says what was being done when err came; nil stays nil. A [bfia.Error] keeps its code, a database that can't be
 // reached becomes CodeUnavailable, anything else is internal.
-func fail(err error, doing string, args ...any) error {
+func wrap(err error, doing string, args ...any) error {
 	if err == nil {
 		return nil
 	}
@@ -29,18 +29,18 @@ func fail(err error, doing string, args ...any) error {
 		return err
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: %w", what, err)
-	case full(err):
+	case diskFull(err):
 		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", what, err), "the database has no room on its disk now")
-	case busy(err) || unreachable(err):
+	case isBusy(err) || isUnreachable(err):
 		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", what, err), "the database doesn't answer now")
-	case notText(err):
+	case isNotText(err):
 		return bfia.Wrap(bfia.CodeBadRequest, fmt.Errorf("%s: %w", what, err), "a name or id is not UTF-8 text without NUL")
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }
 
 // unreachable: the connection, or the server behind it, is gone.
-func unreachable(err error) bool {
+func isUnreachable(err error) bool {
 	var nerr net.Error
 	if errors.As(err, &nerr) || errors.Is(err, driver.ErrBadConn) {
 		return true
@@ -54,14 +54,14 @@ func unreachable(err error) bool {
 	return false
 }
 
-// notText: PostgreSQL was asked for a text that it can't have; writes are checked before, see checkText.
-func notText(err error) bool {
+// isNotText: PostgreSQL was asked for a text that it can't have; writes are checked before, see checkText.
+func isNotText(err error) bool {
 	var perr pgdriver.Error
 	return errors.As(err, &perr) && perr.Field('C') == "22021"
 }
 
 // busy: the transaction lost against another one; made again it may work.
-func busy(err error) bool {
+func isBusy(err error) bool {
 	var perr pgdriver.Error
 	if errors.As(err, &perr) {
 		code := perr.Field('C')
@@ -72,7 +72,7 @@ func busy(err error) bool {
 }
 
 // full: there is no room for what was to be written. Once there is, the same works.
-func full(err error) bool {
+func diskFull(err error) bool {
 	var perr pgdriver.Error
 	if errors.As(err, &perr) {
 		return perr.Field('C') == "53100"
@@ -89,7 +89,7 @@ func full(err error) bool {
 }
 
 // duplicate: a unique index refused the row.
-func duplicate(err error) bool {
+func isDuplicate(err error) bool {
 	var perr pgdriver.Error
 	if errors.As(err, &perr) {
 		return perr.Field('C') == "23505"
@@ -98,8 +98,8 @@ func duplicate(err error) bool {
 	return errors.As(err, &serr) && (serr.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || serr.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 }
 
-// missingParent: a foreign key found no row that this one belongs to.
-func missingParent(err error) bool {
+// isMissingParent: a foreign key found no row that this one belongs to.
+func isMissingParent(err error) bool {
 	var perr pgdriver.Error
 	if errors.As(err, &perr) {
 		return perr.Field('C') == "23503"
@@ -113,7 +113,7 @@ func retryBusy(ctx context.Context, f func() error) error {
 	deadline := time.Now().Add(sqliteBusyTimeout)
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		err := f()
-		if err == nil || !busy(err) || time.Now().After(deadline) {
+		if err == nil || !isBusy(err) || time.Now().After(deadline) {
 			return err
 		}
 		select {

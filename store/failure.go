@@ -15,15 +15,15 @@ const (
 )
 
 // explanation is a failure as it is kept: JSON that both databases take.
-func explanation(f *bfia.Failure) (string, error) {
+func encodeFailure(f *bfia.Failure) (string, error) {
 	kept := *f
 	kept.Hint = ""
 	for _, s := range []*string{&kept.NodeID, &kept.Role, &kept.Task, &kept.By, &kept.Message} {
-		*s = cutReason(*s)
+		*s = cleanReason(*s)
 	}
 	kept.Log = nil
 	for _, line := range f.Log[:min(len(f.Log), maxLogLines)] {
-		line = cutReason(line)
+		line = cleanReason(line)
 		kept.Log = append(kept.Log, strings.ToValidUTF8(line[:min(len(line), maxLogLine)], ""))
 	}
 	b, err := json.Marshal(kept)
@@ -31,34 +31,34 @@ func explanation(f *bfia.Failure) (string, error) {
 }
 
 // explain writes a failure into a row that has none: the first one stays. Nil leaves the row as it is.
-func (s *Store) explain(ctx context.Context, f *bfia.Failure, model any, where string, args ...any) error {
+func (s *Store) setFailure(ctx context.Context, f *bfia.Failure, model any, where string, args ...any) error {
 	if f == nil {
 		return nil
 	}
-	text, err := explanation(f)
+	text, err := encodeFailure(f)
 	if err != nil {
-		return fail(err, "explain %v", args)
+		return wrap(err, "explain %v", args)
 	}
-	_, err = s.w.NewUpdate().Model(model).Set("explanation = ?", text).Where(where, args...).Where("explanation IS NULL").Exec(ctx)
-	return fail(err, "explain %v", args)
+	_, err = s.w.NewUpdate().Model(model).Set("failure = ?", text).Where(where, args...).Where("failure IS NULL").Exec(ctx)
+	return wrap(err, "explain %v", args)
 }
 
 // SetTaskFailure records why a part of a task failed, while taskID is its attempt. The first stays.
 func (s *Store) SetTaskFailure(ctx context.Context, key TaskKey, taskID string, f *bfia.Failure) error {
-	return s.explain(ctx, f, (*Task)(nil), taskKeyWhere+sameAttempt, append(key.args(), taskID)...)
+	return s.setFailure(ctx, f, (*Task)(nil), taskKeyWhere+sameAttempt, append(key.args(), taskID)...)
 }
 
 // SetJobFailure records why a job did not go well, as a participant knows it. The first stays.
 func (s *Store) SetJobFailure(ctx context.Context, jobID string, f *bfia.Failure) error {
-	return s.explain(ctx, f, (*Job)(nil), "job_id = ?", jobID)
+	return s.setFailure(ctx, f, (*Job)(nil), "job_id = ?", jobID)
 }
 
 // SetScheduleJobFailure records why a job did not go well, as its scheduler knows it. The first stays.
 func (s *Store) SetScheduleJobFailure(ctx context.Context, jobID string, f *bfia.Failure) error {
-	return s.explain(ctx, f, (*ScheduleJob)(nil), "job_id = ?", jobID)
+	return s.setFailure(ctx, f, (*ScheduleJob)(nil), "job_id = ?", jobID)
 }
 
 // SetSchedulePartFailure records why a part of a task failed, as its scheduler knows it. The first stays.
 func (s *Store) SetSchedulePartFailure(ctx context.Context, taskID, role string, index int, f *bfia.Failure) error {
-	return s.explain(ctx, f, (*SchedulePart)(nil), "task_id = ? AND role = ? AND role_index = ?", taskID, role, index)
+	return s.setFailure(ctx, f, (*SchedulePart)(nil), "task_id = ? AND role = ? AND role_index = ?", taskID, role, index)
 }

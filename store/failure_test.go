@@ -28,7 +28,7 @@ func TestExplanations(t *testing.T) {
 			require.NoError(t, err)
 			parts, err := s.ScheduleParts(ctx, "j1")
 			require.NoError(t, err)
-			return []*bfia.Failure{job.Explanation, task.Explanation, scheduled.Explanation, parts[0].Explanation}
+			return []*bfia.Failure{job.Failure, task.Failure, scheduled.Failure, parts[0].Failure}
 		}
 		key := store.TaskKey{JobID: "j1", Name: "a", Role: "guest"}
 		write := func(f *bfia.Failure) {
@@ -53,7 +53,7 @@ func TestExplanations(t *testing.T) {
 		require.NoError(t, s.SetJobFailure(ctx, "j2", odd))
 		job, err := s.Job(ctx, "j2")
 		require.NoError(t, err)
-		kept := job.Explanation
+		kept := job.Failure
 		require.Less(t, len(kept.Message)+len(kept.Log[0]), 8<<10)
 		require.Empty(t, kept.Hint)
 

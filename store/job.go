@@ -24,7 +24,7 @@ type Job struct {
 	InitiatorNode string        `bun:"initiator_node"`
 	SchedulerNode string        `bun:"scheduler_node"`
 	Reason        string        `bun:"reason"`
-	Explanation   *bfia.Failure `bun:"explanation"`
+	Failure       *bfia.Failure `bun:"failure"`
 	CreatedAt     time.Time     `bun:"created_at"`
 	StartedAt     *time.Time    `bun:"started_at"`
 	EndedAt       *time.Time    `bun:"ended_at"`
@@ -34,7 +34,7 @@ var _ bun.AfterScanRowHook = (*Job)(nil)
 
 // AfterScanRow puts the times into UTC.
 func (j *Job) AfterScanRow(context.Context) error {
-	stamps(&j.CreatedAt, j.StartedAt, j.EndedAt)
+	truncateTimes(&j.CreatedAt, j.StartedAt, j.EndedAt)
 	return nil
 }
 
@@ -87,37 +87,37 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 			return err
 		}
 		if n == 0 {
-			return sameJob(ctx, tx, job, tasks)
+			return checkSameJob(ctx, tx, job, tasks)
 		}
 		if len(tasks) > 0 {
 			_, err = tx.NewInsert().Model(&tasks).Exec(ctx)
 		}
 		return err
 	})
-	if duplicate(err) {
+	if isDuplicate(err) {
 		err = bfia.Wrap(bfia.CodeConflict, err, "job_id: a task of job %q has an id or a name that another task has", job.JobID)
 	}
-	return fail(err, "create job %s", job.JobID)
+	return wrap(err, "create job %s", job.JobID)
 }
 
 func jobRows(job Job, tasks []Task) (Job, []Task, error) {
 	job.State = cmp.Or(job.State, bfia.JobPending)
-	job.CreatedAt = orNow(job.CreatedAt)
-	job.Reason = cutReason(job.Reason)
+	job.CreatedAt = timeOrNow(job.CreatedAt)
+	job.Reason = cleanReason(job.Reason)
 	if job.Roles == nil {
 		job.Roles = []string{}
 	}
 	if err := checkJobState(job.State); err != nil {
 		return job, nil, err
 	}
-	if err := checkText(append(withName("roles", job.Roles), "job_id", job.JobID, "flow_id", job.FlowID,
+	if err := checkText(append(fieldValues("roles", job.Roles), "job_id", job.JobID, "flow_id", job.FlowID,
 		"initiator.node_id", job.InitiatorNode, "scheduler.node_id", job.SchedulerNode)...); err != nil {
 		return job, nil, err
 	}
 	tasks = slices.Clone(tasks)
 	for i := range tasks {
 		t := &tasks[i]
-		t.JobID, t.State, t.Reason = job.JobID, cmp.Or(t.State, bfia.TaskReady), cutReason(t.Reason)
+		t.JobID, t.State, t.Reason = job.JobID, cmp.Or(t.State, bfia.TaskReady), cleanReason(t.Reason)
 		if err := checkTaskState(t.State); err != nil {
 			return job, nil, err
 		}
@@ -129,10 +129,10 @@ func jobRows(job Job, tasks []Task) (Job, []Task, error) {
 	return job, tasks, nil
 }
 
-// sameJob tells whether the recorded job is the one that is created again: all but times, states and what ran.
-func sameJob(ctx context.Context, tx bun.Tx, job Job, tasks []Task) error {
+// checkSameJob tells whether the recorded job is the one that is created again: all but times, states and what ran.
+func checkSameJob(ctx context.Context, tx bun.Tx, job Job, tasks []Task) error {
 	var kept Job
-	if err := one(ctx, tx.NewSelect().Where("job_id = ?", job.JobID), &kept, "job_id: job %q", job.JobID); err != nil {
+	if err := selectOne(ctx, tx.NewSelect().Where("job_id = ?", job.JobID), &kept, "job_id: job %q", job.JobID); err != nil {
 		return err
 	}
 	var keptTasks []Task
@@ -160,35 +160,46 @@ func sameJob(ctx context.Context, tx bun.Tx, job Job, tasks []Task) error {
 // DeleteJob forgets a job with its tasks and outputs; there may be none.
 func (s *Store) DeleteJob(ctx context.Context, jobID string) error {
 	_, err := s.w.NewDelete().Model((*Job)(nil)).Where("job_id = ?", jobID).Exec(ctx)
-	return fail(err, "delete job %s", jobID)
+	return wrap(err, "delete job %s", jobID)
 }
 
 // UpdateJob moves a job forward to state, as of at. A job that is there already, or further, stays as it is and is no
 // error; an unknown one is CodeNotFound. An empty reason keeps the one that is recorded.
 func (s *Store) UpdateJob(ctx context.Context, jobID string, state bfia.JobState, reason string, at time.Time) error {
-	return s.moveJob(ctx, (*Job)(nil), jobID, state, reason, at)
+	return s.advanceJob(ctx, (*Job)(nil), jobID, state, reason, at)
 }
 
 // ReopenJob makes a job that is FINISHED READY again, without what its end told; its tasks stay as they are until they are
 // started anew. A job that is in another state stays as it is; one that is not known, or is being removed, is CodeNotFound.
 func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
-	n, err := affected(s.w.NewUpdate().Model((*Job)(nil)).Set("state = ?", bfia.JobReady).
-		Set("reason = '', explanation = NULL, started_at = NULL, ended_at = NULL").
-		Where("job_id = ? AND state = ? AND NOT removing", jobID, bfia.JobFinished).Exec(ctx))
+	var n int
+	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
+		if err := lockAdmission(ctx, tx); err != nil { // ClaimRemovableGenerations takes it too
+			return err
+		}
+		n, err = affected(tx.NewUpdate().Model((*Job)(nil)).Set("state = ?", bfia.JobReady).
+			Set("reason = '', failure = NULL, started_at = NULL, ended_at = NULL").
+			Where("job_id = ? AND state = ? AND NOT removing", jobID, bfia.JobFinished).Exec(ctx))
+		if err != nil || n == 0 {
+			return err
+		}
+		return forgetRemovedGenerations(ctx, tx, jobID)
+	})
 	if err != nil || n > 0 {
-		return fail(err, "reopen job %s", jobID)
+		return wrap(err, "reopen job %s", jobID)
 	}
+
 	known, err := s.w.NewSelect().Model((*Job)(nil)).Where("job_id = ? AND NOT removing", jobID).Exists(ctx)
 	if err == nil && !known {
 		return bfia.Errorf(bfia.CodeNotFound, "job_id: job %q is not known", jobID)
 	}
-	return fail(err, "reopen job %s", jobID)
+	return wrap(err, "reopen job %s", jobID)
 }
 
 // AdmissionJob is the participant's record of a job; CodeNotFound when there is none.
 func (s *Store) Job(ctx context.Context, jobID string) (Job, error) {
 	var job Job
-	err := one(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &job, "job_id: job %q", jobID)
+	err := selectOne(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &job, "job_id: job %q", jobID)
 	return job, err
 }
 
@@ -210,10 +221,10 @@ func (s *Store) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
 		q.Where("state IN (?)", bun.List(f.States))
 	}
 	if f.Before != nil {
-		q.Where("(created_at, job_id) < (?, ?)", stamp(f.Before.CreatedAt), f.Before.JobID)
+		q.Where("(created_at, job_id) < (?, ?)", truncateTime(f.Before.CreatedAt), f.Before.JobID)
 	}
 	if err := q.Scan(ctx); err != nil {
-		return nil, fail(err, "list jobs")
+		return nil, wrap(err, "list jobs")
 	}
 	return jobs, nil
 }

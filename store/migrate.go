@@ -38,13 +38,13 @@ func migrations() (*migrate.Migrations, error) {
 // The lock and the transaction are the database's own, around bun's migrator, and not bun's lock table: that one stays
 // locked when a process dies.
 func (s *Store) Migrate(ctx context.Context) (err error) {
-	defer func() { err = fail(err, "migrate") }()
+	defer func() { err = wrap(err, "migrate") }()
 	all, err := migrations()
 	if err != nil {
 		return err
 	}
 	// bun's migrator takes a database, not a transaction, so it gets a database of one connection that is in one.
-	conn, err := s.open()
+	conn, err := s.openConn()
 	if err != nil {
 		return err
 	}
@@ -99,12 +99,12 @@ func (s *Store) beginMigration(ctx context.Context, conn *sql.DB) error {
 func (s *Store) CheckSchema(ctx context.Context) error {
 	all, err := migrations()
 	if err != nil {
-		return fail(err, "check the schema")
+		return wrap(err, "check the schema")
 	}
 	m := migrate.NewMigrator(s.r, all)
 	status, err := m.MigrationsWithStatus(ctx)
 	if err != nil {
-		return fail(err, "check the schema (run migrate first)")
+		return wrap(err, "check the schema (run migrate first)")
 	}
 	if missing := status.Unapplied(); len(missing) > 0 {
 		return fmt.Errorf("store: the database lacks migration %s of this binary: run migrate", missing[0].Name)

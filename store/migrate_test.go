@@ -120,12 +120,12 @@ func TestMigrateIsAllOrNothing(t *testing.T) {
 		require.NoError(t, err)
 		defer s.Close()
 		db := rawDB(t, address)
-		_, err = db.Exec("CREATE TABLE t_host (x INTEGER)") // in the way of the last table
+		_, err = db.Exec("CREATE TABLE t_reservation (x INTEGER)") // in the way of the last table
 		require.NoError(t, err)
 		require.Error(t, s.Migrate(ctx))
 		_, err = db.Exec("SELECT * FROM t_job")
 		require.Error(t, err, "the tables before it are rolled back")
-		_, err = db.Exec("DROP TABLE t_host")
+		_, err = db.Exec("DROP TABLE t_reservation")
 		require.NoError(t, err)
 		require.NoError(t, s.Migrate(ctx))
 		require.NoError(t, s.CheckSchema(ctx))

@@ -32,7 +32,7 @@ var _ bun.AfterScanRowHook = (*Output)(nil)
 
 // AfterScanRow puts the time into UTC.
 func (o *Output) AfterScanRow(context.Context) error {
-	stamps(&o.CreatedAt)
+	truncateTimes(&o.CreatedAt)
 	return nil
 }
 
@@ -44,7 +44,7 @@ func (s *Store) PutOutputs(ctx context.Context, outputs []Output) error {
 	rows := slices.Clone(outputs)
 	for i := range rows {
 		o := &rows[i]
-		o.CreatedAt = orNow(o.CreatedAt)
+		o.CreatedAt = timeOrNow(o.CreatedAt)
 		if err := checkText("task_name", o.TaskName, "role", o.Role, "type", o.Type, "key", o.Key, "port", o.Port, "task_id", o.TaskID,
 			"namespace", o.Namespace, "name", o.Name); err != nil {
 			return err
@@ -53,10 +53,10 @@ func (s *Store) PutOutputs(ctx context.Context, outputs []Output) error {
 	_, err := s.w.NewInsert().Model(&rows).On("CONFLICT (job_id, task_name, role, role_index, type, key) DO UPDATE").
 		Set("port = EXCLUDED.port, task_id = EXCLUDED.task_id, namespace = EXCLUDED.namespace, name = EXCLUDED.name").
 		Set("bytes = EXCLUDED.bytes, created_at = EXCLUDED.created_at").Exec(ctx)
-	if missingParent(err) {
+	if isMissingParent(err) {
 		return bfia.Wrap(bfia.CodeNotFound, err, "job_id: the job of an output is not known")
 	}
-	return fail(err, "keep outputs of job %s", rows[0].JobID)
+	return wrap(err, "keep outputs of job %s", rows[0].JobID)
 }
 
 // Outputs are what this node's parts of a job's tasks made, by task, role, type and key.
@@ -64,5 +64,5 @@ func (s *Store) Outputs(ctx context.Context, jobID string) ([]Output, error) {
 	var outputs []Output
 	err := s.r.NewSelect().Model(&outputs).Where("job_id = ?", jobID).
 		Order("task_name", "role", "role_index", "type", "key").Scan(ctx)
-	return outputs, fail(err, "read the outputs of job %s", jobID)
+	return outputs, wrap(err, "read the outputs of job %s", jobID)
 }

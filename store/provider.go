@@ -66,7 +66,7 @@ func (s *Store) PutComponents(ctx context.Context, p Provider) (created bool, er
 
 func (s *Store) putProvider(ctx context.Context, p Provider, whole bool) (created bool, err error) {
 	texts := []string{"name", p.Name, "version", p.Version, "device", p.Device, "protocol", p.Protocol, "metadata", string(p.Metadata)}
-	now := stamp(time.Now())
+	now := truncateTime(time.Now())
 	row := providerRow{
 		Name: p.Name, Version: p.Version, Device: p.Device, Protocol: p.Protocol, Metadata: string(p.Metadata),
 		CreatedAt: now, UpdatedAt: now,
@@ -116,7 +116,7 @@ func (s *Store) putProvider(ctx context.Context, p Provider, whole bool) (create
 			On("CONFLICT (provider, version, device, name) DO UPDATE").Set("description = EXCLUDED.description").Exec(ctx)
 		return err
 	})
-	return created, fail(err, "keep provider %s:%s@%s", p.Name, p.Version, p.Device)
+	return created, wrap(err, "keep provider %s:%s@%s", p.Name, p.Version, p.Device)
 }
 
 // Providers are the providers that the filter means, with their components, by name, version and device.
@@ -128,13 +128,13 @@ func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, er
 	q := s.r.NewSelect().Model(&rows)
 	f.where("name", func(where string, arg any) { q.Where(where, arg) })
 	if err := q.Scan(ctx); err != nil {
-		return nil, fail(err, "read providers")
+		return nil, wrap(err, "read providers")
 	}
 	var components []componentRow
 	q = s.r.NewSelect().Model(&components)
 	f.where("provider", func(where string, arg any) { q.Where(where, arg) })
 	if err := q.Scan(ctx); err != nil {
-		return nil, fail(err, "read components")
+		return nil, wrap(err, "read components")
 	}
 	byProvider := make(map[ProviderFilter]map[string]json.RawMessage)
 	for _, c := range components {
@@ -146,7 +146,7 @@ func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, er
 	}
 	providers := make([]Provider, 0, len(rows))
 	for _, r := range rows {
-		stamps(&r.CreatedAt, &r.UpdatedAt)
+		truncateTimes(&r.CreatedAt, &r.UpdatedAt)
 		p := Provider{
 			Name: r.Name, Version: r.Version, Device: r.Device, Protocol: r.Protocol, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
 			Components: byProvider[ProviderFilter{Name: r.Name, Version: r.Version, Device: r.Device}],
@@ -174,7 +174,7 @@ func (s *Store) DeleteProvider(ctx context.Context, f ProviderFilter) (int, erro
 	q := s.w.NewDelete().Model((*providerRow)(nil))
 	f.where("name", func(where string, arg any) { q.Where(where, arg) })
 	n, err := affected(q.Exec(ctx))
-	return n, fail(err, "delete providers")
+	return n, wrap(err, "delete providers")
 }
 
 func (f ProviderFilter) check() error {

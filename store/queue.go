@@ -11,20 +11,20 @@ import (
 )
 
 // queued is what the queue knows of a job.
-func (j ScheduleJob) queued() admission.Queued {
-	return admission.Queued{
+func (j ScheduleJob) admissionQueued() admission.QueuedJob {
+	return admission.QueuedJob{
 		Job:   admission.Job{JobID: j.JobID, Initiator: j.InitiatorNode, Flow: j.FlowID, Priority: j.Priority, Created: j.CreatedAt},
-		Nodes: j.Nodes, Trying: j.TurnAt != nil, WaitsAt: j.WaitsAt, WaitsFor: j.WaitsFor}
+		Nodes: j.ParticipantNodes, Reserving: j.DequeuedAt != nil, WaitingAt: j.WaitNode, WaitingFor: j.WaitReason}
 }
 
 // Dequeue makes a job READY and puts it into its scheduler's queue, where it is not yet, and asks decide whether it has its
 // turn. If so it is kept that it has; if not, it waits at no party either. A job that waits no more is CodeConflict.
 func (s *Store) Dequeue(ctx context.Context, jobID string, at time.Time, decide func(admission.Queue) bool) error {
-	return fail(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		if err := lock(ctx, tx); err != nil {
+	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+		if err := lockAdmission(ctx, tx); err != nil {
 			return err
 		}
-		n, err := affected(tx.NewUpdate().Model((*ScheduleJob)(nil)).Set("state = ?, queued_at = COALESCE(queued_at, ?)", bfia.JobReady, stamp(at)).
+		n, err := affected(tx.NewUpdate().Model((*ScheduleJob)(nil)).Set("state = ?, queued_at = COALESCE(queued_at, ?)", bfia.JobReady, truncateTime(at)).
 			Where("job_id = ?", jobID).Where("state IN (?)", bun.List([]bfia.JobState{bfia.JobPending, bfia.JobReady})).Exec(ctx))
 		if err != nil {
 			return err
@@ -32,36 +32,36 @@ func (s *Store) Dequeue(ctx context.Context, jobID string, at time.Time, decide 
 		if n == 0 {
 			return bfia.Errorf(bfia.CodeConflict, "job_id: job %q does not wait for its start", jobID)
 		}
-		queue, err := queue(ctx, tx)
+		queue, err := readQueue(ctx, tx)
 		if err != nil {
 			return err
 		}
-		update := tx.NewUpdate().Model((*ScheduleJob)(nil)).Set("turn_at = ?", stamp(at))
+		update := tx.NewUpdate().Model((*ScheduleJob)(nil)).Set("dequeued_at = ?", truncateTime(at))
 		if !decide(queue) {
-			update = tx.NewUpdate().Model((*ScheduleJob)(nil)).Set("waits_at = '', waits_for = ''")
+			update = tx.NewUpdate().Model((*ScheduleJob)(nil)).Set("wait_node = '', wait_reason = ''")
 		}
 		_, err = update.Where("job_id = ?", jobID).Exec(ctx)
 		return err
 	}), "give job %s its turn", jobID)
 }
 
-// Queue is the scheduler's queue as it is, without its node and limits.
+// TaskQueue is the scheduler's queue as it is, without its node and limits.
 func (s *Store) Queue(ctx context.Context) (admission.Queue, error) {
-	q, err := queue(ctx, s.r)
-	return q, fail(err, "read the queue")
+	q, err := readQueue(ctx, s.r)
+	return q, wrap(err, "read the queue")
 }
 
-func queue(ctx context.Context, db bun.IDB) (admission.Queue, error) {
+func readQueue(ctx context.Context, db bun.IDB) (admission.Queue, error) {
 	var q admission.Queue
 	var rows []ScheduleJob
 	err := db.NewSelect().Model(&rows).
-		Column("job_id", "flow_id", "initiator_node", "priority", "created_at", "state", "turn_at", "waits_at", "waits_for", "nodes").
+		Column("job_id", "flow_id", "initiator_node", "priority", "created_at", "state", "dequeued_at", "wait_node", "wait_reason", "participant_nodes").
 		Where("state = ? OR state = ? AND queued_at IS NOT NULL", bfia.JobRunning, bfia.JobReady).Order("created_at", "job_id").Scan(ctx)
 	for _, j := range rows {
 		if j.State == bfia.JobRunning {
-			q.Running = append(q.Running, j.queued().Job)
+			q.Running = append(q.Running, j.admissionQueued().Job)
 		} else {
-			q.Waiting = append(q.Waiting, j.queued())
+			q.Waiting = append(q.Waiting, j.admissionQueued())
 		}
 	}
 	return q, err
@@ -69,9 +69,9 @@ func queue(ctx context.Context, db bun.IDB) (admission.Queue, error) {
 
 // SetWaitReason ends a job's turn: a party has denied it room, and said why.
 func (s *Store) SetWaitReason(ctx context.Context, jobID, node, reason string) error {
-	_, err := s.w.NewUpdate().Model((*ScheduleJob)(nil)).Set("turn_at = NULL, waits_at = ?, waits_for = ?", node, cutReason(reason)).
+	_, err := s.w.NewUpdate().Model((*ScheduleJob)(nil)).Set("dequeued_at = NULL, wait_node = ?, wait_reason = ?", node, cleanReason(reason)).
 		Where("job_id = ?", jobID).Exec(ctx)
-	return fail(err, "keep what job %s waits for", jobID)
+	return wrap(err, "keep what job %s waits for", jobID)
 }
 
 // SetPriority changes the priority of a job that has not started; of one that has it is CodeConflict.
@@ -79,7 +79,7 @@ func (s *Store) SetPriority(ctx context.Context, jobID string, priority int) err
 	n, err := affected(s.w.NewUpdate().Model((*ScheduleJob)(nil)).Set("priority = ?", priority).
 		Where("job_id = ?", jobID).Where("state IN (?)", bun.List([]bfia.JobState{bfia.JobPending, bfia.JobReady})).Exec(ctx))
 	if err != nil || n > 0 {
-		return fail(err, "change the priority of job %s", jobID)
+		return wrap(err, "change the priority of job %s", jobID)
 	}
 	job, err := s.ScheduleJob(ctx, jobID)
 	if err != nil {

@@ -83,7 +83,7 @@ func TestRemoveJob(t *testing.T) {
 		require.NoError(t, s.ReuseTask(ctx, "second", "a", "first"))
 		require.NoError(t, s.ReuseTask(ctx, "third", "a", "second"))
 		inUse := func(jobID, dataID string) bool {
-			used, err := s.DataInUse(ctx, jobID, dataID)
+			used, err := s.OutputsInUse(ctx, jobID, dataID)
 			require.NoError(t, err)
 			return used
 		}
@@ -160,14 +160,14 @@ func TestLostJobs(t *testing.T) {
 		scheduledJob(t, s, "lost")
 		endedJob(t, s, "ended", at)
 
-		open, err := s.UnendedJobs(ctx, at, "", 10)
+		open, err := s.UnfinishedJobs(ctx, at, "", 10)
 		require.NoError(t, err)
 		require.Empty(t, open, "it is too young")
 		for after, want := range map[string][]string{"": {"lost"}, "lost": nil} {
-			open, err = s.UnendedJobs(ctx, at.Add(time.Second), after, 10)
+			open, err = s.UnfinishedJobs(ctx, at.Add(time.Second), after, 10)
 			require.NoError(t, err)
 			require.Equal(t, want, open)
-			open, err = s.UnendedScheduleJobs(ctx, at.Add(time.Second), after, 10)
+			open, err = s.UnfinishedScheduleJobs(ctx, at.Add(time.Second), after, 10)
 			require.NoError(t, err)
 			require.Equal(t, want, open)
 		}
@@ -184,7 +184,7 @@ func TestLostJobs(t *testing.T) {
 		got, err := s.Job(ctx, "lost")
 		require.NoError(t, err)
 		require.Equal(t, bfia.JobFinished, got.State)
-		require.Equal(t, why, got.Explanation)
+		require.Equal(t, why, got.Failure)
 		require.Equal(t, why.String(), got.Reason)
 		require.Equal(t, kept.Add(time.Hour), *got.EndedAt)
 		rows, err := s.Tasks(ctx, "lost")
@@ -192,12 +192,12 @@ func TestLostJobs(t *testing.T) {
 		for _, r := range rows {
 			if r.Name == "b" {
 				require.Equal(t, bfia.TaskReady, r.State, "what had not begun stays as it is")
-				require.Nil(t, r.Explanation)
+				require.Nil(t, r.Failure)
 				continue
 			}
 			require.Equal(t, bfia.TaskFailed, r.State)
 			require.True(t, r.StopRequested)
-			require.Equal(t, &bfia.Failure{Kind: bfia.FailedInternal, NodeID: "A", Role: r.Role + ".0", Task: "a", Message: "the engine lost it"}, r.Explanation)
+			require.Equal(t, &bfia.Failure{Kind: bfia.FailedInternal, NodeID: "A", Role: r.Role + ".0", Task: "a", Message: "the engine lost it"}, r.Failure)
 		}
 		scheduled, err := s.ScheduleJob(ctx, "lost")
 		require.NoError(t, err)
@@ -220,7 +220,7 @@ func TestLostJobs(t *testing.T) {
 		}
 		got, err = s.Job(ctx, "ended")
 		require.NoError(t, err)
-		require.Nil(t, got.Explanation)
+		require.Nil(t, got.Failure)
 	})
 }
 

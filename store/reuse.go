@@ -12,7 +12,7 @@ import (
 // ReuseTask records that this node's parts of a task stand for those of the same name of an earlier job: their outputs
 // lie where that job's do. CodeNotFound when the earlier job has no such parts here.
 func (s *Store) ReuseTask(ctx context.Context, jobID, name, oldJobID string) error {
-	return fail(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		// Not while its outputs are being removed; and until this is written, nobody begins with that.
 		kept, err := affected(tx.NewUpdate().Model((*Job)(nil)).Set("removing = removing").Where("job_id = ? AND NOT removing", oldJobID).Exec(ctx))
 		if err != nil {
@@ -37,7 +37,7 @@ func (s *Store) ReuseTask(ctx context.Context, jobID, name, oldJobID string) err
 				}
 				found = true
 				if _, err := tx.NewUpdate().Model((*Task)(nil)).Where(taskKeyWhere, part.Key().args()...).
-					Set("reused_job_id = ?", cmp.Or(o.ReusedJobID, oldJobID)).Set("reused_task_id = ?", o.DataID()).Exec(ctx); err != nil {
+					Set("reused_job_id = ?", cmp.Or(o.ReusedJobID, oldJobID)).Set("reused_task_id = ?", o.OutputTaskID()).Exec(ctx); err != nil {
 					return err
 				}
 			}
@@ -49,5 +49,5 @@ func (s *Store) ReuseTask(ctx context.Context, jobID, name, oldJobID string) err
 	}), "reuse task %s of job %s", name, oldJobID)
 }
 
-// DataID is the task id under which the outputs of a part lie: its own, or that of the earlier task that it stands for.
-func (t Task) DataID() string { return cmp.Or(t.ReusedTaskID, t.TaskID) }
+// OutputTaskID is the task id under which the outputs of a part lie: its own, or that of the earlier task that it stands for.
+func (t Task) OutputTaskID() string { return cmp.Or(t.ReusedTaskID, t.TaskID) }

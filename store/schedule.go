@@ -23,17 +23,17 @@ type ScheduleJob struct {
 	SyncType      string        `bun:"sync_type"`
 	Priority      int           `bun:"priority"`
 	Reason        string        `bun:"reason"`
-	Explanation   *bfia.Failure `bun:"explanation"`
+	Failure       *bfia.Failure `bun:"failure"`
 	CreatedAt     time.Time     `bun:"created_at"`
 	StartedAt     *time.Time    `bun:"started_at"`
 	EndedAt       *time.Time    `bun:"ended_at"`
 
 	// The queue: since when it waits for its start, since when it has its turn, and which party has denied it room, and why.
-	QueuedAt *time.Time `bun:"queued_at"`
-	TurnAt   *time.Time `bun:"turn_at"`
-	WaitsAt  string     `bun:"waits_at"`
-	WaitsFor string     `bun:"waits_for"`
-	Nodes    []string   `bun:"nodes"` // the participants
+	QueuedAt         *time.Time `bun:"queued_at"`
+	DequeuedAt       *time.Time `bun:"dequeued_at"`
+	WaitNode         string     `bun:"wait_node"`
+	WaitReason       string     `bun:"wait_reason"`
+	ParticipantNodes []string   `bun:"participant_nodes"` // the participants
 }
 
 // ScheduleTask is a task as its scheduler records it: over all parties.
@@ -57,18 +57,18 @@ type ScheduleTask struct {
 
 // SchedulePart is one role's part of a task, as the scheduler knows it.
 type SchedulePart struct {
-	bun.BaseModel `bun:"table:t_schedule_task_status,alias:p" json:"-"`
+	bun.BaseModel `bun:"table:t_schedule_part,alias:p" json:"-"`
 
-	TaskID      string         `bun:"task_id,pk"`
-	Role        string         `bun:"role,pk"`
-	RoleIndex   int            `bun:"role_index,pk"`
-	JobID       string         `bun:"job_id"`
-	NodeID      string         `bun:"node_id"`
-	State       bfia.TaskState `bun:"state"`
-	Reason      string         `bun:"reason"`
-	Explanation *bfia.Failure  `bun:"explanation"`
-	StartedAt   *time.Time     `bun:"started_at"`
-	EndedAt     *time.Time     `bun:"ended_at"`
+	TaskID    string         `bun:"task_id,pk"`
+	Role      string         `bun:"role,pk"`
+	RoleIndex int            `bun:"role_index,pk"`
+	JobID     string         `bun:"job_id"`
+	NodeID    string         `bun:"node_id"`
+	State     bfia.TaskState `bun:"state"`
+	Reason    string         `bun:"reason"`
+	Failure   *bfia.Failure  `bun:"failure"`
+	StartedAt *time.Time     `bun:"started_at"`
+	EndedAt   *time.Time     `bun:"ended_at"`
 }
 
 // ScheduleTaskChange is what became of a task and of some of its parts. An empty State leaves that state as it is, an
@@ -96,19 +96,19 @@ var (
 
 // AfterScanRow puts the times into UTC.
 func (j *ScheduleJob) AfterScanRow(context.Context) error {
-	stamps(&j.CreatedAt, j.StartedAt, j.EndedAt, j.QueuedAt, j.TurnAt)
+	truncateTimes(&j.CreatedAt, j.StartedAt, j.EndedAt, j.QueuedAt, j.DequeuedAt)
 	return nil
 }
 
 // AfterScanRow puts the times into UTC.
 func (t *ScheduleTask) AfterScanRow(context.Context) error {
-	stamps(t.StartedAt, t.EndedAt)
+	truncateTimes(t.StartedAt, t.EndedAt)
 	return nil
 }
 
 // AfterScanRow puts the times into UTC.
 func (p *SchedulePart) AfterScanRow(context.Context) error {
-	stamps(p.StartedAt, p.EndedAt)
+	truncateTimes(p.StartedAt, p.EndedAt)
 	return nil
 }
 
@@ -126,7 +126,7 @@ func (s *Store) CreateScheduleJob(ctx context.Context, job ScheduleJob, tasks []
 			return err
 		}
 		if n == 0 {
-			return sameScheduleJob(ctx, tx, job, tasks, statuses)
+			return checkSameScheduleJob(ctx, tx, job, tasks, statuses)
 		}
 		if len(tasks) > 0 {
 			if _, err := tx.NewInsert().Model(&tasks).Exec(ctx); err != nil {
@@ -141,20 +141,20 @@ func (s *Store) CreateScheduleJob(ctx context.Context, job ScheduleJob, tasks []
 		return nil
 	})
 	switch {
-	case duplicate(err):
+	case isDuplicate(err):
 		err = bfia.Wrap(bfia.CodeConflict, err, "job_id: a task of job %q has an id or a name that another task has", job.JobID)
-	case missingParent(err):
+	case isMissingParent(err):
 		err = bfia.Wrap(bfia.CodeBadRequest, err, "job_id: a part of job %q names a task that the job doesn't have", job.JobID)
 	}
-	return fail(err, "create schedule job %s", job.JobID)
+	return wrap(err, "create schedule job %s", job.JobID)
 }
 
 func scheduleRows(job ScheduleJob, tasks []ScheduleTask, statuses []SchedulePart) (ScheduleJob, []ScheduleTask, []SchedulePart, error) {
 	job.State = cmp.Or(job.State, bfia.JobPending)
-	job.CreatedAt = orNow(job.CreatedAt)
-	job.Reason = cutReason(job.Reason)
-	if job.Nodes == nil {
-		job.Nodes = []string{}
+	job.CreatedAt = timeOrNow(job.CreatedAt)
+	job.Reason = cleanReason(job.Reason)
+	if job.ParticipantNodes == nil {
+		job.ParticipantNodes = []string{}
 	}
 	if err := checkJobState(job.State); err != nil {
 		return job, nil, nil, err
@@ -166,21 +166,21 @@ func scheduleRows(job ScheduleJob, tasks []ScheduleTask, statuses []SchedulePart
 	tasks, statuses = slices.Clone(tasks), slices.Clone(statuses)
 	for i := range tasks {
 		t := &tasks[i]
-		t.JobID, t.State, t.Reason, t.Attempt = job.JobID, cmp.Or(t.State, bfia.TaskPending), cutReason(t.Reason), max(t.Attempt, 1)
+		t.JobID, t.State, t.Reason, t.Attempt = job.JobID, cmp.Or(t.State, bfia.TaskPending), cleanReason(t.Reason), max(t.Attempt, 1)
 		if t.DependsOn == nil {
 			t.DependsOn = []string{}
 		}
 		if err := checkTaskState(t.State); err != nil {
 			return job, nil, nil, err
 		}
-		if err := checkText(append(withName("depends_on", t.DependsOn), "task_id", t.TaskID, "name", t.Name,
+		if err := checkText(append(fieldValues("depends_on", t.DependsOn), "task_id", t.TaskID, "name", t.Name,
 			"componentName", t.Component, "provider", t.Provider, "version", t.Version)...); err != nil {
 			return job, nil, nil, err
 		}
 	}
 	for i := range statuses {
 		p := &statuses[i]
-		p.JobID, p.State, p.Reason = job.JobID, cmp.Or(p.State, bfia.TaskPending), cutReason(p.Reason)
+		p.JobID, p.State, p.Reason = job.JobID, cmp.Or(p.State, bfia.TaskPending), cleanReason(p.Reason)
 		if err := checkTaskState(p.State); err != nil {
 			return job, nil, nil, err
 		}
@@ -191,17 +191,17 @@ func scheduleRows(job ScheduleJob, tasks []ScheduleTask, statuses []SchedulePart
 	return job, tasks, statuses, nil
 }
 
-// sameScheduleJob tells whether the recorded job is the one that is created again: all but times, states and reasons.
-func sameScheduleJob(ctx context.Context, tx bun.Tx, job ScheduleJob, tasks []ScheduleTask, statuses []SchedulePart) error {
+// checkSameScheduleJob tells whether the recorded job is the one that is created again: all but times, states and reasons.
+func checkSameScheduleJob(ctx context.Context, tx bun.Tx, job ScheduleJob, tasks []ScheduleTask, statuses []SchedulePart) error {
 	var kept ScheduleJob
-	if err := one(ctx, tx.NewSelect().Where("job_id = ?", job.JobID), &kept, "job_id: job %q", job.JobID); err != nil {
+	if err := selectOne(ctx, tx.NewSelect().Where("job_id = ?", job.JobID), &kept, "job_id: job %q", job.JobID); err != nil {
 		return err
 	}
 	keptTasks, err := scheduleTasks(ctx, tx, job.JobID)
 	if err != nil {
 		return err
 	}
-	keptStatuses, err := scheduleTaskStatuses(ctx, tx, job.JobID)
+	keptStatuses, err := scheduleParts(ctx, tx, job.JobID)
 	if err != nil {
 		return err
 	}
@@ -231,44 +231,44 @@ func sameScheduleJob(ctx context.Context, tx bun.Tx, job ScheduleJob, tasks []Sc
 // DeleteScheduleJob forgets a job with its tasks and parts; there may be none.
 func (s *Store) DeleteScheduleJob(ctx context.Context, jobID string) error {
 	_, err := s.w.NewDelete().Model((*ScheduleJob)(nil)).Where("job_id = ?", jobID).Exec(ctx)
-	return fail(err, "delete schedule job %s", jobID)
+	return wrap(err, "delete schedule job %s", jobID)
 }
 
 // UpdateScheduleJob moves a job forward to state, as of at. A job that is there already, or further, stays as it is and
 // is no error; an unknown one is CodeNotFound. An empty reason keeps the one that is recorded.
 func (s *Store) UpdateScheduleJob(ctx context.Context, jobID string, state bfia.JobState, reason string, at time.Time) error {
-	return s.moveJob(ctx, (*ScheduleJob)(nil), jobID, state, reason, at)
+	return s.advanceJob(ctx, (*ScheduleJob)(nil), jobID, state, reason, at)
 }
 
-// moveJob is the one forward move of a job's row, of either side.
-func (s *Store) moveJob(ctx context.Context, model any, jobID string, state bfia.JobState, reason string, at time.Time) error {
+// advanceJob is the one forward move of a job's row, of either side.
+func (s *Store) advanceJob(ctx context.Context, model any, jobID string, state bfia.JobState, reason string, at time.Time) error {
 	if err := checkJobState(state); err != nil {
 		return err
 	}
-	if before := jobBefore(state); len(before) > 0 {
+	if before := jobStatesBefore(state); len(before) > 0 {
 		q := s.w.NewUpdate().Model(model).Set("state = ?", state).Where("job_id = ?", jobID).Where("state IN (?)", bun.List(before))
-		setMove(q, reason, at, state == bfia.JobRunning, state.Terminal())
+		setTransition(q, reason, at, state == bfia.JobRunning, state.Terminal())
 		if n, err := affected(q.Exec(ctx)); err != nil || n > 0 {
-			return fail(err, "update job %s to %s", jobID, state)
+			return wrap(err, "update job %s to %s", jobID, state)
 		}
 	}
 	known, err := s.w.NewSelect().Model(model).Where("job_id = ?", jobID).Exists(ctx)
 	if err == nil && !known {
 		return bfia.Errorf(bfia.CodeNotFound, "job_id: job %q is not known", jobID)
 	}
-	return fail(err, "update job %s to %s", jobID, state)
+	return wrap(err, "update job %s to %s", jobID, state)
 }
 
-// setMove adds to an update what a new state brings along.
-func setMove(q *bun.UpdateQuery, reason string, at time.Time, started, ended bool) {
+// setTransition adds to an update what a new state brings along.
+func setTransition(q *bun.UpdateQuery, reason string, at time.Time, started, ended bool) {
 	if reason != "" {
-		q.Set("reason = ?", cutReason(reason))
+		q.Set("reason = ?", cleanReason(reason))
 	}
 	if started {
-		q.Set("started_at = COALESCE(started_at, ?)", stamp(at))
+		q.Set("started_at = COALESCE(started_at, ?)", truncateTime(at))
 	}
 	if ended {
-		q.Set("ended_at = ?", stamp(at))
+		q.Set("ended_at = ?", truncateTime(at))
 	}
 }
 
@@ -288,9 +288,9 @@ func (s *Store) UpdateScheduleTasks(ctx context.Context, changes []ScheduleTaskC
 			}
 		}
 	}
-	return fail(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		for _, c := range changes {
-			err := moveTask(ctx, tx, (*ScheduleTask)(nil), c.State, c.Reason, at, "task_id = ?", c.TaskID)
+			err := advanceTask(ctx, tx, (*ScheduleTask)(nil), c.State, c.Reason, at, "task_id = ?", c.TaskID)
 			if err != nil {
 				return err
 			}
@@ -299,7 +299,7 @@ func (s *Store) UpdateScheduleTasks(ctx context.Context, changes []ScheduleTaskC
 				return cmp.Or(cmp.Compare(a.Role, b.Role), cmp.Compare(a.RoleIndex, b.RoleIndex))
 			})
 			for _, p := range parts {
-				err := moveTask(ctx, tx, (*SchedulePart)(nil), p.State, p.Reason, at,
+				err := advanceTask(ctx, tx, (*SchedulePart)(nil), p.State, p.Reason, at,
 					"task_id = ? AND role = ? AND role_index = ?", c.TaskID, p.Role, p.RoleIndex)
 				if err != nil {
 					return err
@@ -313,17 +313,17 @@ func (s *Store) UpdateScheduleTasks(ctx context.Context, changes []ScheduleTaskC
 // FailRunningScheduleTasks makes every task of a job that is RUNNING, and every part of one, FAILED; those that have not
 // started keep their state, as the protocol wants it of a stopped job. The failure is told of parts that tell none.
 func (s *Store) FailRunningScheduleTasks(ctx context.Context, jobID string, failure *bfia.Failure, at time.Time) error {
-	text, err := explanation(failure)
+	text, err := encodeFailure(failure)
 	if err != nil {
-		return fail(err, "fail the running tasks of job %s", jobID)
+		return wrap(err, "fail the running tasks of job %s", jobID)
 	}
-	return fail(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		for _, model := range []any{(*ScheduleTask)(nil), (*SchedulePart)(nil)} {
 			q := tx.NewUpdate().Model(model).Set("state = ?", bfia.TaskFailed).Where("job_id = ? AND state = ?", jobID, bfia.TaskRunning)
 			if _, is := model.(*SchedulePart); is {
-				q.Set("explanation = COALESCE(explanation, ?)", text)
+				q.Set("failure = COALESCE(failure, ?)", text)
 			}
-			setMove(q, failure.Text(), at, false, true)
+			setTransition(q, failure.Text(), at, false, true)
 			if _, err := q.Exec(ctx); err != nil {
 				return err
 			}
@@ -339,11 +339,11 @@ func checkTaskStateOrEmpty(s bfia.TaskState) error {
 	return checkTaskState(s)
 }
 
-// moveTask is the one forward move of a task's row, of either side: where and args name the row.
-func moveTask(ctx context.Context, db bun.IDB, model any, state bfia.TaskState, reason string, at time.Time, where string, args ...any) error {
-	if before := taskBefore(state); len(before) > 0 {
+// advanceTask is the one forward move of a task's row, of either side: where and args name the row.
+func advanceTask(ctx context.Context, db bun.IDB, model any, state bfia.TaskState, reason string, at time.Time, where string, args ...any) error {
+	if before := taskStatesBefore(state); len(before) > 0 {
 		q := db.NewUpdate().Model(model).Set("state = ?", state).Where(where, args...).Where("state IN (?)", bun.List(before))
-		setMove(q, reason, at, state == bfia.TaskRunning, state.Terminal())
+		setTransition(q, reason, at, state == bfia.TaskRunning, state.Terminal())
 		if n, err := affected(q.Exec(ctx)); err != nil || n > 0 {
 			return err
 		}
@@ -359,9 +359,9 @@ func moveTask(ctx context.Context, db bun.IDB, model any, state bfia.TaskState, 
 // nothing of the attempt before is kept. That attempt, or a later one, again changes nothing; an unknown task is
 // CodeNotFound.
 func (s *Store) RestartScheduleTask(ctx context.Context, jobID, name, taskID string, attempt int, at time.Time) error {
-	return fail(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
+	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		var task ScheduleTask
-		if err := one(ctx, tx.NewSelect().Where("job_id = ? AND name = ?", jobID, name), &task, "task_name: task %q of job %q", name, jobID); err != nil {
+		if err := selectOne(ctx, tx.NewSelect().Where("job_id = ? AND name = ?", jobID, name), &task, "task_name: task %q of job %q", name, jobID); err != nil {
 			return err
 		}
 		if task.Attempt >= attempt {
@@ -376,7 +376,7 @@ func (s *Store) RestartScheduleTask(ctx context.Context, jobID, name, taskID str
 		}
 		task.TaskID, task.Attempt, task.State, task.Reason, task.EndedAt = taskID, attempt, bfia.TaskRunning, "", nil
 		if task.StartedAt == nil {
-			begun := stamp(at)
+			begun := truncateTime(at)
 			task.StartedAt = &begun
 		}
 		for i := range parts {
@@ -393,7 +393,7 @@ func (s *Store) RestartScheduleTask(ctx context.Context, jobID, name, taskID str
 // ScheduleJob is the scheduler's record of a job; CodeNotFound when there is none.
 func (s *Store) ScheduleJob(ctx context.Context, jobID string) (ScheduleJob, error) {
 	var job ScheduleJob
-	err := one(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &job, "job_id: job %q", jobID)
+	err := selectOne(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &job, "job_id: job %q", jobID)
 	return job, err
 }
 
@@ -405,29 +405,29 @@ func (s *Store) ScheduleTasks(ctx context.Context, jobID string) ([]ScheduleTask
 func scheduleTasks(ctx context.Context, db bun.IDB, jobID string) ([]ScheduleTask, error) {
 	var tasks []ScheduleTask
 	err := db.NewSelect().Model(&tasks).Where("job_id = ?", jobID).Order("seq", "name").Scan(ctx)
-	return tasks, fail(err, "read the tasks of job %s", jobID)
+	return tasks, wrap(err, "read the tasks of job %s", jobID)
 }
 
 // ScheduleParts are the parts of all tasks of a job, by task, role and index; none for an unknown job.
 func (s *Store) ScheduleParts(ctx context.Context, jobID string) ([]SchedulePart, error) {
-	return scheduleTaskStatuses(ctx, s.r, jobID)
+	return scheduleParts(ctx, s.r, jobID)
 }
 
-func scheduleTaskStatuses(ctx context.Context, db bun.IDB, jobID string) ([]SchedulePart, error) {
+func scheduleParts(ctx context.Context, db bun.IDB, jobID string) ([]SchedulePart, error) {
 	var parts []SchedulePart
 	err := db.NewSelect().Model(&parts).Where("job_id = ?", jobID).Order("task_id", "role", "role_index").Scan(ctx)
-	return parts, fail(err, "read the parts of the tasks of job %s", jobID)
+	return parts, wrap(err, "read the parts of the tasks of job %s", jobID)
 }
 
 // ScheduleTaskByID is one task by its id; CodeNotFound when there is none.
 func (s *Store) ScheduleTaskByID(ctx context.Context, taskID string) (ScheduleTask, error) {
 	var task ScheduleTask
-	err := one(ctx, s.r.NewSelect().Where("task_id = ?", taskID), &task, "task_id: task %q", taskID)
+	err := selectOne(ctx, s.r.NewSelect().Where("task_id = ?", taskID), &task, "task_id: task %q", taskID)
 	return task, err
 }
 
-// withName makes fields and values for checkText of a list.
-func withName(field string, values []string) []string {
+// fieldValues makes fields and values for checkText of a list.
+func fieldValues(field string, values []string) []string {
 	var out []string
 	for _, v := range values {
 		out = append(out, field, v)

@@ -27,7 +27,7 @@ func requireCode(t *testing.T, code bfia.Code, err error) {
 }
 
 func scheduleJob(id string) (store.ScheduleJob, []store.ScheduleTask, []store.SchedulePart) {
-	return store.ScheduleJob{JobID: id, FlowID: "flow", State: bfia.JobPending, InitiatorRole: "guest", InitiatorNode: "JG0100001100000010", SyncType: "poll", Priority: 1, Nodes: []string{"JG0100001100000010"}, CreatedAt: at},
+	return store.ScheduleJob{JobID: id, FlowID: "flow", State: bfia.JobPending, InitiatorRole: "guest", InitiatorNode: "JG0100001100000010", SyncType: "poll", Priority: 1, ParticipantNodes: []string{"JG0100001100000010"}, CreatedAt: at},
 		[]store.ScheduleTask{
 			{TaskID: id + "-b", Name: "b", Component: "HeteroLR", Provider: "unionpay", Version: "2.0.0", Seq: 1, DependsOn: []string{"a"}, State: bfia.TaskReady},
 			{TaskID: id + "-a", Name: "a", Component: "Intersection", Provider: "unionpay", Version: "2.0.0", Seq: 0, State: bfia.TaskReady},
@@ -182,8 +182,8 @@ func TestScheduleStatesOnlyMoveForward(t *testing.T) {
 		all, err = s.ScheduleParts(ctx, "j1")
 		require.NoError(t, err)
 		require.Equal(t, bfia.TaskFailed, all[0].State)
-		require.Equal(t, &bfia.Failure{Kind: bfia.FailedStopped, Message: "the job was stopped: by B"}, all[0].Explanation)
-		require.Equal(t, all[0].Explanation.Text(), all[0].Reason)
+		require.Equal(t, &bfia.Failure{Kind: bfia.FailedStopped, Message: "the job was stopped: by B"}, all[0].Failure)
+		require.Equal(t, all[0].Failure.Text(), all[0].Reason)
 		require.Equal(t, kept.Add(time.Hour), *all[0].EndedAt)
 		require.Equal(t, bfia.TaskReady, all[1].State)
 		require.Equal(t, "exit code 3", all[2].Reason)

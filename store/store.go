@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	// One process waits this long for another one's write to a SQLite file.
+	// Singleton process waits this long for another one's write to a SQLite file.
 	sqliteBusyTimeout = 10 * time.Second
 	sqliteReaders     = 4
 	postgresConns     = 16
@@ -33,10 +33,10 @@ type Store struct {
 	// colliding in the file; readers have their own and never wait for it. With PostgreSQL both are the same pool.
 	w, r *bun.DB
 	// open makes another connection of the same database, for migrations.
-	open func() (*sql.DB, error)
-	pg   bool
+	openConn func() (*sql.DB, error)
+	pg       bool
 
-	parsed *parsed
+	documents *documentCache
 }
 
 // Open opens a database by its address: "sqlite:///abs/path.db" (made if it isn't there, with its folder), or
@@ -108,8 +108,8 @@ func openSQLite(ctx context.Context, u *url.URL) (*Store, error) {
 	dialect := sqlitedialect.New()
 	return &Store{
 		w: bun.NewDB(w, dialect), r: bun.NewDB(r, dialect),
-		open:   func() (*sql.DB, error) { return open(1) },
-		parsed: &parsed{},
+		openConn:  func() (*sql.DB, error) { return open(1) },
+		documents: &documentCache{},
 	}, nil
 }
 
@@ -148,12 +148,12 @@ func openPostgres(u *url.URL) (_ *Store, err error) {
 		return db
 	}
 	db := bun.NewDB(open(postgresConns), pgdialect.New())
-	return &Store{w: db, r: db, pg: true, parsed: &parsed{}, open: func() (*sql.DB, error) { return open(1), nil }}, nil
+	return &Store{w: db, r: db, pg: true, documents: &documentCache{}, openConn: func() (*sql.DB, error) { return open(1), nil }}, nil
 }
 
 // Ping tells whether the database answers.
 func (s *Store) Ping(ctx context.Context) error {
-	return fail(s.w.PingContext(ctx), "ping")
+	return wrap(s.w.PingContext(ctx), "ping")
 }
 
 // Close ends all connections.
@@ -180,10 +180,10 @@ func affected(res sql.Result, err error) (int, error) {
 }
 
 // one reads a single row; what names it in the error when there is none.
-func one[T any](ctx context.Context, q *bun.SelectQuery, row *T, what string, args ...any) error {
+func selectOne[T any](ctx context.Context, q *bun.SelectQuery, row *T, what string, args ...any) error {
 	err := q.Model(row).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
 		return bfia.Errorf(bfia.CodeNotFound, "%s is not known", fmt.Sprintf(what, args...))
 	}
-	return fail(err, "read "+what, args...)
+	return wrap(err, "read "+what, args...)
 }

@@ -39,26 +39,28 @@ type Task struct {
 	Version       string         `bun:"version"`
 	State         bfia.TaskState `bun:"state"`
 	Attempt       int            `bun:"attempt"` // which run of the task RunnerID, ContainerName, ContainerID and ExitCode tell of
-	RunnerID      string         `bun:"host_id"`
-	ContainerName string         `bun:"run_name"` // the container's name
-	ContainerID   string         `bun:"run_id"`   // the container's id
+	RunnerID      string         `bun:"runner_id"`
+	ContainerName string         `bun:"container_name"` // the container's name
+	ContainerID   string         `bun:"container_id"`   // the container's id
 	ExitCode      *int           `bun:"exit_code"`
 	ExitedAt      *time.Time     `bun:"exited_at"`
 	StopRequested bool           `bun:"stop_requested"`
 	Reason        string         `bun:"reason"`
 	Progress      string         `bun:"progress"` // in the run's own words
-	Explanation   *bfia.Failure  `bun:"explanation"`
+	Failure       *bfia.Failure  `bun:"failure"`
 	ReusedJobID   string         `bun:"reused_job_id"`  // the job whose outputs it took over, instead of a run
 	ReusedTaskID  string         `bun:"reused_task_id"` // the id under which they lie
-	StartedAt     *time.Time     `bun:"started_at"`
-	EndedAt       *time.Time     `bun:"ended_at"`
+	// DatasetGeneration is the generation of the uploaded dataset that it reads; every attempt reads the same.
+	DatasetGeneration string     `bun:"dataset_generation"`
+	StartedAt         *time.Time `bun:"started_at"`
+	EndedAt           *time.Time `bun:"ended_at"`
 }
 
 var _ bun.AfterScanRowHook = (*Task)(nil)
 
 // AfterScanRow puts the times into UTC.
 func (t *Task) AfterScanRow(context.Context) error {
-	stamps(t.ExitedAt, t.StartedAt, t.EndedAt)
+	truncateTimes(t.ExitedAt, t.StartedAt, t.EndedAt)
 	return nil
 }
 
@@ -104,13 +106,13 @@ func (s *Store) TasksByID(ctx context.Context, taskID string) ([]Task, error) {
 func (s *Store) tasks(ctx context.Context, db bun.IDB, where string, args ...any) ([]Task, error) {
 	var tasks []Task
 	err := db.NewSelect().Model(&tasks).Where(where, args...).Order("seq", "name", "role", "role_index").Scan(ctx)
-	return tasks, fail(err, "read tasks of %v", args)
+	return tasks, wrap(err, "read tasks of %v", args)
 }
 
 // Task is one part of a task; CodeNotFound when there is none.
 func (s *Store) Task(ctx context.Context, key TaskKey) (Task, error) {
 	var task Task
-	err := one(ctx, s.r.NewSelect().Where(taskKeyWhere, key.args()...), &task, "task %s", key)
+	err := selectOne(ctx, s.r.NewSelect().Where(taskKeyWhere, key.args()...), &task, "task %s", key)
 	return task, err
 }
 
@@ -137,8 +139,8 @@ func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attem
 		if attempt > 1 {
 			if _, err := tx.NewUpdate().Model((*Task)(nil)).
 				Set("state = ?, task_id = '', stop_requested = ?", bfia.TaskReady, false).
-				Set("host_id = '', run_name = '', run_id = '', exit_code = NULL, exited_at = NULL").
-				Set("reason = '', progress = '', explanation = NULL, reused_job_id = '', reused_task_id = ''").
+				Set("runner_id = '', container_name = '', container_id = '', exit_code = NULL, exited_at = NULL").
+				Set("reason = '', progress = '', failure = NULL, reused_job_id = '', reused_task_id = ''").
 				Set("started_at = NULL, ended_at = NULL").
 				Where("job_id = ? AND name = ? AND task_id <> ? AND attempt < ?", jobID, name, taskID, attempt).Exec(ctx); err != nil {
 				return err
@@ -150,8 +152,8 @@ func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attem
 		q := tx.NewUpdate().Model((*Task)(nil)).
 			Set("state = ?", bfia.TaskRunning).Set("task_id = ?", taskID).Set("attempt = ?", attempt).
 			Where("job_id = ? AND name = ? AND task_id IN ('', ?)", jobID, name, taskID).
-			Where("state IN (?)", bun.List(taskBefore(bfia.TaskRunning)))
-		setMove(q, "", at, true, false)
+			Where("state IN (?)", bun.List(taskStatesBefore(bfia.TaskRunning)))
+		setTransition(q, "", at, true, false)
 		if _, err := q.Exec(ctx); err != nil {
 			return err
 		}
@@ -170,11 +172,11 @@ func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attem
 		}
 		return nil
 	})
-	if duplicate(err) {
+	if isDuplicate(err) {
 		err = bfia.Wrap(bfia.CodeConflict, err, "task_id: %q is another task's", taskID)
 	}
 	if err != nil {
-		return nil, fail(err, "start task %s of job %s", name, jobID)
+		return nil, wrap(err, "start task %s of job %s", name, jobID)
 	}
 	return tasks, nil
 }
@@ -186,11 +188,11 @@ func (s *Store) EndTask(ctx context.Context, key TaskKey, taskID string, state b
 	if err := checkTaskState(state); err != nil {
 		return err
 	}
-	err := moveTask(ctx, s.w, (*Task)(nil), state, reason, at, taskKeyWhere+sameAttempt, append(key.args(), taskID)...)
+	err := advanceTask(ctx, s.w, (*Task)(nil), state, reason, at, taskKeyWhere+sameAttempt, append(key.args(), taskID)...)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
 		_, err = s.Task(ctx, key) // another attempt is no error
 	}
-	return fail(err, "end task %s as %s", key, state)
+	return wrap(err, "end task %s as %s", key, state)
 }
 
 // FailRunningTasks makes every part of the job's tasks that is RUNNING here FAILED, and answers how many; those that
@@ -198,22 +200,22 @@ func (s *Store) EndTask(ctx context.Context, key TaskKey, taskID string, state b
 func (s *Store) FailRunningTasks(ctx context.Context, jobID, reason string, at time.Time) (int, error) {
 	q := s.w.NewUpdate().Model((*Task)(nil)).Set("state = ?", bfia.TaskFailed).
 		Where("job_id = ? AND state = ?", jobID, bfia.TaskRunning)
-	setMove(q, reason, at, false, true)
+	setTransition(q, reason, at, false, true)
 	n, err := affected(q.Exec(ctx))
-	return n, fail(err, "fail the running tasks of job %s", jobID)
+	return n, wrap(err, "fail the running tasks of job %s", jobID)
 }
 
 // SetTaskContainer records where an attempt of a task runs. A task that has ended, or has a later attempt, stays as it is; an
 // unknown one is CodeNotFound.
 func (s *Store) SetTaskContainer(ctx context.Context, key TaskKey, attempt int, hostID, runName, runID string) error {
-	if err := checkText("host_id", hostID, "run_name", runName, "run_id", runID); err != nil {
+	if err := checkText("runner_id", hostID, "container_name", runName, "container_id", runID); err != nil {
 		return err
 	}
 	// A new attempt has not exited; the same one, told again, may have.
 	return s.updateTask(ctx, key, "record the run of", s.w.NewUpdate().
 		Set("exit_code = CASE WHEN attempt = ? THEN exit_code END", attempt).
 		Set("exited_at = CASE WHEN attempt = ? THEN exited_at END", attempt).
-		Set("attempt = ?", attempt).Set("host_id = ?", hostID).Set("run_name = ?", runName).Set("run_id = ?", runID).
+		Set("attempt = ?", attempt).Set("runner_id = ?", hostID).Set("container_name = ?", runName).Set("container_id = ?", runID).
 		Where("attempt <= ?", attempt).Where("state NOT IN (?, ?)", bfia.TaskSuccess, bfia.TaskFailed))
 }
 
@@ -222,8 +224,8 @@ func (s *Store) SetTaskContainer(ctx context.Context, key TaskKey, attempt int, 
 // if the task has none.
 func (s *Store) SetTaskExit(ctx context.Context, key TaskKey, attempt, code int, reason string, at time.Time) error {
 	return s.updateTask(ctx, key, "record the exit of", s.w.NewUpdate().
-		Set("exit_code = ?", code).Set("exited_at = ?", stamp(at)).
-		Set("reason = CASE WHEN reason = '' THEN ? ELSE reason END", cutReason(reason)).
+		Set("exit_code = ?", code).Set("exited_at = ?", truncateTime(at)).
+		Set("reason = CASE WHEN reason = '' THEN ? ELSE reason END", cleanReason(reason)).
 		Where("attempt = ?", attempt).Where("exit_code IS NULL"))
 }
 
@@ -248,11 +250,11 @@ func (s *Store) RequestTaskStop(ctx context.Context, key TaskKey, taskID string)
 func (s *Store) updateTask(ctx context.Context, key TaskKey, doing string, q *bun.UpdateQuery) error {
 	n, err := affected(q.Model((*Task)(nil)).Where(taskKeyWhere, key.args()...).Exec(ctx))
 	if err != nil || n > 0 {
-		return fail(err, "%s task %s", doing, key)
+		return wrap(err, "%s task %s", doing, key)
 	}
 	known, err := s.w.NewSelect().Model((*Task)(nil)).Where(taskKeyWhere, key.args()...).Exists(ctx)
 	if err == nil && !known {
 		return bfia.Errorf(bfia.CodeNotFound, "task %s is not known", key)
 	}
-	return fail(err, "%s task %s", doing, key)
+	return wrap(err, "%s task %s", doing, key)
 }

@@ -12,27 +12,27 @@ import (
 const MaxReason = 4 << 10
 
 // stamp is a time as both databases keep it.
-func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+func truncateTime(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
 // stamps puts every time that is set into that form, in place. (A driver hands out times in its session's zone.)
-func stamps(times ...*time.Time) {
+func truncateTimes(times ...*time.Time) {
 	for _, t := range times {
 		if t != nil {
-			*t = stamp(*t)
+			*t = truncateTime(*t)
 		}
 	}
 }
 
-// orNow is t, or the present when t is not set.
-func orNow(t time.Time) time.Time {
+// timeOrNow is t, or the present when t is not set.
+func timeOrNow(t time.Time) time.Time {
 	if t.IsZero() {
 		t = time.Now()
 	}
-	return stamp(t)
+	return truncateTime(t)
 }
 
-// cutReason makes a reason that both databases take: valid UTF-8 without NUL, at most [MaxReason] bytes.
-func cutReason(s string) string {
+// cleanReason makes a reason that both databases take: valid UTF-8 without NUL, at most [MaxReason] bytes.
+func cleanReason(s string) string {
 	s = strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD")
 	if len(s) <= MaxReason {
 		return s
@@ -60,8 +60,8 @@ var (
 	taskStates = []bfia.TaskState{bfia.TaskPending, bfia.TaskReady, bfia.TaskRunning, bfia.TaskSuccess, bfia.TaskFailed}
 )
 
-// jobBefore are the states from which a job may move to s. None for an unknown word.
-func jobBefore(s bfia.JobState) []bfia.JobState {
+// jobStatesBefore are the states from which a job may move to s. None for an unknown word.
+func jobStatesBefore(s bfia.JobState) []bfia.JobState {
 	var before []bfia.JobState
 	for _, from := range jobStates {
 		if from != s && from.Next(s) == s {
@@ -71,8 +71,8 @@ func jobBefore(s bfia.JobState) []bfia.JobState {
 	return before
 }
 
-// taskBefore are the states from which a task may move to s. None for an unknown word.
-func taskBefore(s bfia.TaskState) []bfia.TaskState {
+// taskStatesBefore are the states from which a task may move to s. None for an unknown word.
+func taskStatesBefore(s bfia.TaskState) []bfia.TaskState {
 	var before []bfia.TaskState
 	for _, from := range taskStates {
 		if from != s && from.Next(s) == s {

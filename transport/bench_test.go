@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"testing"
+
+	"hutong/transport/status"
 )
 
-// BenchmarkPushPop is one container that pushes and one that pops, each call
-// over HTTP with protobuf bodies, as many pairs at once as there are processors.
+// BenchmarkPushPop measures a container that pushes and one that pops, each call over HTTP with protobuf
+// bodies, with one pair for each processor.
 func BenchmarkPushPop(b *testing.B) {
 	for _, nodes := range []int{1, 2} {
 		for _, size := range []int{1 << 10, 1 << 20} {
@@ -25,12 +27,13 @@ func BenchmarkPushPop(b *testing.B) {
 					r := net["B"].container(b, "s").protobuf()
 					body := s.pushBody(topic, payload)
 					for pb.Next() {
-						if _, out, err := s.post(context.Background(), pathPush, "B", body); err != nil || out.code != CodeOK {
-							b.Errorf("push: %v %s", err, out.code)
+						if _, out, err := s.post(context.Background(), pathPush, "B", body); err != nil ||
+							out.Code != status.OK {
+							b.Errorf("push: %v %s", err, out.Code)
 							return
 						}
-						if out := r.pop(topic, 0); out.code != CodeOK {
-							b.Errorf("pop: %s", out.code)
+						if out := r.pop(topic, 0); out.Code != status.OK {
+							b.Errorf("pop: %s", out.Code)
 							return
 						}
 					}
@@ -38,32 +41,5 @@ func BenchmarkPushPop(b *testing.B) {
 				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
 			})
 		}
-	}
-}
-
-// BenchmarkBroker is the queues alone.
-func BenchmarkBroker(b *testing.B) {
-	br := spooled(b, Limits{}.withDefaults())
-	defer br.close()
-	s, err := br.enter("s")
-	if err != nil {
-		b.Fatal(err)
-	}
-	payload := make([]byte, 1<<10)
-	for b.Loop() {
-		h, err := br.reserve(context.Background(), &s.in, int64(len(payload)))
-		if err != nil {
-			b.Fatal(err)
-		}
-		c := br.spool.newContent(1 << 20)
-		_, _ = c.Write(payload)
-		if _, err := br.push(s, "x", "", c, h); err != nil {
-			b.Fatal(err)
-		}
-		d, err := br.peek(context.Background(), s, "x", "")
-		if err != nil || d == nil {
-			b.Fatal(err)
-		}
-		d.done()
 	}
 }

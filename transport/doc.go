@@ -1,53 +1,47 @@
-// Package transport is the channel between the containers of different parties
-// (BFIA API_SPECS part 4, transport layer, v1.2.0).
+// Package transport carries messages between the containers of different parties (BFIA API_SPECS part 4,
+// transport layer, v1.2.0).
 //
-// A container speaks to its own party's transport only. It pushes a message
-// with the node that shall get it; the transport puts it into a queue of its
-// own, or hands it to the target node's transport, which does. The container on
-// the other side pops it there. A queue is a session and a topic, first in,
+// A container calls its own party's transport only. It pushes a message and names the node that receives it.
+// The transport puts the message into a queue of its own, or forwards it to the target node's transport,
+// which does. The container at the other party pops it there. Each session and topic has one queue, first in,
 // first out.
 //
 //	container A --push--> transport A --invoke--> transport B <--pop-- container B
 //
-// What is guaranteed:
+// Guarantees:
 //
-//   - Order. Messages of one queue leave in the order in which their pushes
-//     were answered. The hop to a partner is serial for each session, topic and
-//     target, retries included.
-//   - Kept. A push is answered when its message is in the spool, a folder on disk,
-//     and stays there until it is read. The process may be killed at any moment: the next one goes on
-//     with what is there. Nothing is synced, so a crash of the whole host can
-//     lose what its kernel had not written; torn ends of files are cut off and told.
-//   - Pushed once. Every message between parties carries an id (x-ptp-message-id); an
-//     id that a queue has seen, also before a restart, is answered good and dropped.
-//     So a retry whose first try arrived is not doubled. A queue remembers its last
-//     256 ids. A container that gives its pushes ids of its own may repeat them
-//     too; one that doesn't must not, as it can't know what became of a push.
-//   - Read once, by a reader that gives each pop an id: the same pop, repeated because
-//     its answer was lost, gets the same message again, also after a restart: that it
-//     gets this message is written down before it is answered.
-//     The reader's next pop, with another id, tells that it has it.
-//   - Never lost to a reader without ids, and doubled only by a kill. A message is given only to a
-//     reader that is still there, one reader of a queue at a time, and returns to the front
-//     when the answer can't be written. What the reader's kernel has accepted
-//     counts as read, and is then written down: a process that is killed between the two gives the
-//     message again. The other order could lose one, which a reader would wait for in vain.
-//   - Bounded. All bodies, unread, being read or under way to a partner,
-//     are reserved before they are read: in their session's account, and in the
-//     total. A session may hold no more than what it leaves free for others, so
-//     a reader that is stuck fills its own session and nobody else's. A push
-//     waits for room until its deadline. This is room on disk; in memory a call
-//     takes some 100 KiB and an unread message some 100 bytes, however large it is.
+//   - Order. Messages leave a queue in the order in which their pushes were answered. Forwarding to a partner
+//     is serial for each session, topic and target, retries included.
+//   - Durability. A push is answered when its message is in the spool, a folder on disk, where it stays until
+//     it is read. The process may be killed at any moment; the next one recovers the spool. Nothing is synced
+//     (fsync), so a crash of the machine can lose what its kernel had not written. Torn ends of files are cut
+//     off and logged.
+//   - Pushed once. Every message between parties has an id (x-ptp-message-id). A push whose id the queue has
+//     seen, also before a restart, succeeds and is dropped. So the retry of a push that had arrived makes no
+//     duplicate. A queue remembers its last 256 ids. A container may repeat a push to which it gave an id.
+//     Without an id it must not, since it can't know whether the push arrived.
+//   - Read once, by a reader that gives each pop an id. If an answer is lost, the same pop, repeated, gets
+//     the same message again, also after a restart: which pop gets the message is recorded before the answer.
+//     The reader's next pop, with another id, confirms the message.
+//   - Never lost, for readers without ids; duplicated only if the process is killed. A queue answers one
+//     reader at a time. A message is given only to a reader that is still connected, and returns to the front
+//     of its queue if the answer can't be written. Bytes that the reader's kernel accepted count as read,
+//     which is recorded afterwards. A kill between the two delivers the message twice. The reverse order
+//     could lose a message, and its reader would wait for ever.
+//   - Bounded. Bytes for all bodies (unread, being read, or in transit to a partner) are allocated before the
+//     body is received, from the budget of the session and from the total. A session may hold no more than it
+//     leaves free for others, so a reader that is stuck fills its own session only. A push waits for its
+//     allocation until its deadline. These are bytes on disk. In memory a call takes some 100 KiB and an
+//     unread message some 100 bytes, whatever its size.
 //
-// One session is a whole job: config.session_id is the same for all its tasks.
-// So a container's release empties queues and wakes their readers, but leaves
-// the session usable for the next task. Only the job's end
-// ([Transport.ReleaseSession]) or a long silence closes a session for good.
+// A session is a whole job: config.session_id is the same for all its tasks. So a container's release clears
+// queues and wakes their readers, but the next task can still use the session. Only the job's end
+// ([Transport.ReleaseSession]) or a long idle time closes a session.
 //
-// FATE's containers give no ids and repeat nothing: a transport that is restarted
-// under a call of theirs ends that call, and so their task.
+// FATE's containers give no ids and repeat nothing. If a transport restarts during a call of theirs, the call
+// fails, and with it the task.
 //
-// broker.go, queue.go, session.go and budget.go are the queues, spool.go, log.go, record.go and
-// recover.go what is on disk; they know no HTTP. handler.go, body.go, invoke.go and
-// forward.go put HTTP around them, grpc.go and stream.go two more ways in.
+// This package is the front: the HTTP and gRPC handlers, and forwarding to partners. Package queue holds the
+// queues and the spool and knows no HTTP. Package wire reads and writes the messages in bounded memory,
+// package status holds the codes. Package ptp is generated code for clients in Go.
 package transport

@@ -17,9 +17,14 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"hutong/transport/queue"
+	"hutong/transport/status"
+	"hutong/transport/wire"
 )
 
-func TestSessionsApart(t *testing.T) {
+// TestSessionsAreIsolated checks that the same topic of two sessions has two queues.
+func TestSessionsAreIsolated(t *testing.T) {
 	net := newNetwork(t, Limits{}, "A", "B")
 	for _, s := range []string{"s1", "s2"} {
 		net["A"].container(t, s).mustPush("B", "x", []byte(s))
@@ -27,12 +32,12 @@ func TestSessionsApart(t *testing.T) {
 	for _, s := range []string{"s2", "s1"} {
 		c := net["B"].container(t, s)
 		require.Equal(t, s, string(c.mustPop("x")))
-		require.False(t, c.peek("x").hasPayload)
+		require.False(t, c.peek("x").HasPayload)
 	}
 }
 
-// A network that fails before and after the partner took the message: order is
-// kept and nothing comes twice or not at all.
+// TestFlakyNetwork lets the network fail before and after the partner accepts a message. Messages arrive in
+// order, without loss and without duplicates.
 func TestFlakyNetwork(t *testing.T) {
 	b := open(t, Config{NodeID: "B", Logger: quiet()})
 	inner := b.Handler()
@@ -44,9 +49,9 @@ func TestFlakyNetwork(t *testing.T) {
 		failed[fmt.Sprint(kind)]++
 		mu.Unlock()
 		switch kind {
-		case 0: // a proxy that has lost its upstream
+		case 0: // a proxy lost its upstream
 			http.Error(w, "bad gateway", http.StatusBadGateway)
-		case 1: // it arrives, the answer is lost
+		case 1: // the message arrives, the answer is lost
 			inner.ServeHTTP(httptest.NewRecorder(), r)
 			panic(http.ErrAbortHandler)
 		case 2: // the connection breaks while the body is sent
@@ -57,49 +62,49 @@ func TestFlakyNetwork(t *testing.T) {
 		}
 	}))
 	defer flaky.Close()
-	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return flaky.URL + "/", true }})
+	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: routeTo(flaky.URL + "/")})
 	na, nb := &node{a, serve(t, a)}, &node{b, serve(t, b)}
 
-	const lanes, messages = 3, 40
+	const topics, messages = 3, 40
 	var wg sync.WaitGroup
-	for l := range lanes {
+	for topic := range topics {
 		wg.Go(func() {
 			c := na.container(t, "s").protobuf()
 			for i := range messages {
-				out := c.push("B", fmt.Sprint("lane-", l), fmt.Append(nil, i))
-				if out.code != CodeOK {
-					t.Errorf("push %d: %s %s", i, out.code, out.message)
+				out := c.push("B", fmt.Sprint("topic-", topic), fmt.Append(nil, i))
+				if out.Code != status.OK {
+					t.Errorf("push %d: %s %s", i, out.Code, out.Message)
 				}
 			}
 		})
 	}
 	wg.Wait()
 	r := nb.container(t, "s")
-	for l := range lanes {
+	for topic := range topics {
 		for i := range messages {
-			require.Equal(t, fmt.Sprint(i), string(r.mustPop(fmt.Sprint("lane-", l))))
+			require.Equal(t, fmt.Sprint(i), string(r.mustPop(fmt.Sprint("topic-", topic))))
 		}
 	}
 	st := b.Stats()
 	require.Zero(t, st.Messages)
-	require.EqualValues(t, lanes*messages, st.Pushed)
+	require.EqualValues(t, topics*messages, st.Pushed)
 	require.Len(t, failed, 4)
 	require.NotZero(t, st.Duplicates)
 	require.NotZero(t, a.Stats().Retries)
-	require.EqualValues(t, lanes*messages, a.Stats().Forwarded)
+	require.EqualValues(t, topics*messages, a.Stats().Forwarded)
 	require.Zero(t, a.Stats().Bytes)
 }
 
-// A partner that is down when the push begins and comes up within the deadline.
+// TestPartnerComesUp starts a partner after a push to it began, within its deadline.
 func TestPartnerComesUp(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	address := listener.Addr().String()
 	require.NoError(t, listener.Close())
 
-	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return "http://" + address, true }})
+	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: routeTo("http://" + address)})
 	na := &node{a, serve(t, a)}
-	done := make(chan outbound, 1)
+	done := make(chan wire.Answer, 1)
 	go func() { done <- na.container(t, "s").push("B", "x", []byte("hello")) }()
 	eventually(t, "some tries failed", func() bool { return a.Stats().Retries >= 2 })
 
@@ -110,32 +115,36 @@ func TestPartnerComesUp(t *testing.T) {
 	go func() { _ = srv.Serve(listener) }()
 	defer func() { require.NoError(t, srv.Shutdown(context.Background())) }()
 	out := <-done
-	require.Equal(t, CodeOK, out.code, out.message)
+	require.Equal(t, status.OK, out.Code, out.Message)
 	nb := &node{b, "http://" + address}
 	require.Equal(t, "hello", string(nb.container(t, "s").mustPop("x")))
 }
 
+// TestPartnerStaysDown checks the refusal of a push whose partner can't be reached.
 func TestPartnerStaysDown(t *testing.T) {
-	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return "http://127.0.0.1:1", true }})
-	c := (&node{a, serve(t, a)}).container(t, "s").with(headerTimeout, "300")
+	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: routeTo("http://127.0.0.1:1")})
+	c := (&node{a, serve(t, a)}).container(t, "s").with(wire.HeaderTimeout, "300")
 	begin := time.Now()
 	out := c.push("B", "x", []byte("hello"))
-	require.Equal(t, CodeNetwork, out.code, out.message)
+	require.Equal(t, status.Network, out.Code, out.Message)
 	require.Less(t, time.Since(begin), 5*time.Second)
 	require.Greater(t, a.Stats().Retries, uint64(1))
 	require.Zero(t, a.Stats().Bytes)
 }
 
-// Answers that are not the protocol's end the push at once, and a redirect is
-// not followed.
-func TestStrangePartners(t *testing.T) {
+// TestInvalidPartnerAnswers checks that an answer that is not the protocol's fails the push without a retry,
+// and that a redirect is not followed.
+func TestInvalidPartnerAnswers(t *testing.T) {
 	var followed bool
-	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { followed = true }))
+	elsewhere := httptest.NewServer(
+		http.HandlerFunc(func(http.ResponseWriter, *http.Request) { followed = true }))
 	defer elsewhere.Close()
 	for name, answer := range map[string]http.HandlerFunc{
 		"text":      func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") },
 		"not found": http.NotFound,
-		"no code":   func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"message":"fine"}`) },
+		"no code": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, `{"message":"fine"}`)
+		},
 		"endless": func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write(bytes.Repeat([]byte("x"), 1<<20))
 		},
@@ -146,16 +155,16 @@ func TestStrangePartners(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			partner := httptest.NewServer(answer)
 			defer partner.Close()
-			a := open(t, Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return partner.URL, true }})
+			a := open(t, Config{NodeID: "A", Logger: quiet(), Route: routeTo(partner.URL)})
 			out := (&node{a, serve(t, a)}).container(t, "s").push("B", "x", []byte("hello"))
-			require.Equal(t, CodeNetwork, out.code, out.message)
+			require.Equal(t, status.Network, out.Code, out.Message)
 			require.Zero(t, a.Stats().Retries)
 		})
 	}
 	require.False(t, followed)
 }
 
-// What goes to the partner: the body as it came and the protocol's headers.
+// TestPassThrough checks what is sent to the partner: the unchanged body and the protocol's headers.
 func TestPassThrough(t *testing.T) {
 	type request struct {
 		header http.Header
@@ -170,28 +179,38 @@ func TestPassThrough(t *testing.T) {
 		_, _ = io.WriteString(w, `{"code":"E0000000000","message":"成功"}`)
 	}))
 	defer partner.Close()
-	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: func(id string) (string, bool) { return partner.URL + "/prefix/", id == "B" }})
+	route := func(id string) (string, bool) { return partner.URL + "/prefix/", id == "B" }
+	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: route})
 	n := &node{a, serve(t, a)}
 	body := "{ \"topic\":\"x\", \"payload\":\"bQ==\",\"metadata\":{\"k\":\"v\"} }\n"
-	status, answer := raw(t, "POST", n.url+pathPush, map[string]string{
+	httpCode, answer := raw(t, "POST", n.url+pathPush, map[string]string{
 		"x_ptp_session_id": "s", "x-ptp-target-node-id": "B", "X-Ptp-Token": "secret", "x_ptp_trace_id": "t",
-		"x-ptp-tech-provider-code": "FATE", "X-Ptp-Source-Node-Id": "liar", "Cookie": "private", "X-Ptp-Version": "7",
+		"x-ptp-tech-provider-code": "FATE", "X-Ptp-Source-Node-Id": "liar", "Cookie": "private",
+		"X-Ptp-Version": "7",
 	}, body)
-	require.Equal(t, 200, status)
+	require.Equal(t, 200, httpCode)
 	require.Equal(t, map[string]any{"code": "E0000000000", "message": "成功"}, answer)
 	got := <-seen
 	require.Equal(t, "/prefix"+pathInvoke, got.path)
 	require.Equal(t, body, string(got.body))
 	for name, want := range map[string]string{
-		headerVersion: "1", headerURI: pathPush, headerSourceNodeID: "A", headerTargetNodeID: "B", headerSessionID: "s",
-		headerToken: "secret", headerTraceID: "t", "x-ptp-tech-provider-code": "FATE", "Cookie": "", "Content-Type": "application/json",
+		wire.HeaderVersion:      "1",
+		wire.HeaderURI:          pathPush,
+		wire.HeaderSourceNodeID: "A",
+		wire.HeaderTargetNodeID: "B",
+		wire.HeaderSessionID:    "s",
+		wire.HeaderToken:        "secret",
+		wire.HeaderTraceID:      "t",
+		wire.HeaderProvider:     "FATE",
+		"Cookie":                "",
+		"Content-Type":          "application/json",
 	} {
 		require.Equal(t, want, got.header.Get(name), name)
 	}
-	require.NotEmpty(t, got.header.Get(headerMessageID))
+	require.NotEmpty(t, got.header.Get(wire.HeaderMessageID))
 }
 
-// Readers that hang up while they wait take nothing with them.
+// TestDisconnectedPopsLoseNothing checks that readers that disconnect while they wait take no message.
 func TestDisconnectedPopsLoseNothing(t *testing.T) {
 	net := newNetwork(t, Limits{}, "A")
 	n := net["A"]
@@ -203,11 +222,11 @@ func TestDisconnectedPopsLoseNothing(t *testing.T) {
 		wg.Go(func() {
 			_, _, err := c.post(ctx, pathPop, "", c.readBody("x", time.Hour))
 			if !errors.Is(err, context.Canceled) {
-				t.Errorf("a pop that hung up: %v", err)
+				t.Errorf("a disconnected pop: %v", err)
 			}
 		})
 	}
-	eventually(t, "all wait", func() bool { return n.Stats().Readers == readers })
+	eventually(t, "all calls wait", func() bool { return n.Stats().Readers == readers })
 	cancel()
 	wg.Wait()
 	eventually(t, "the transport saw them leave", func() bool { return n.Stats().Readers == 0 })
@@ -220,11 +239,11 @@ func TestDisconnectedPopsLoseNothing(t *testing.T) {
 	}
 }
 
-// A reader that hangs up in the middle of its answer leaves the message for the
-// next, whole and still the first.
-func TestBrokenAnswerPutsBack(t *testing.T) {
-	for _, enc := range []encoding{inJSON, inProto} {
-		t.Run(enc.contentType(), func(t *testing.T) {
+// TestBrokenAnswerRequeues checks that a reader that disconnects during its answer leaves the message to the
+// next reader, complete and still first.
+func TestBrokenAnswerRequeues(t *testing.T) {
+	for _, enc := range []wire.Encoding{wire.JSON, wire.Protobuf} {
+		t.Run(enc.ContentType(), func(t *testing.T) {
 			net := newNetwork(t, Limits{}, "A")
 			n := net["A"]
 			c := n.container(t, "s")
@@ -234,10 +253,11 @@ func TestBrokenAnswerPutsBack(t *testing.T) {
 			c.protobuf().mustPush("A", "x", []byte("second"))
 			for range 3 {
 				ctx, cancel := context.WithCancel(t.Context())
-				req, err := http.NewRequestWithContext(ctx, "POST", n.url+pathPop, bytes.NewReader(c.readBody("x", time.Minute)))
+				req, err := http.NewRequestWithContext(ctx, "POST", n.url+pathPop,
+					bytes.NewReader(c.readBody("x", time.Minute)))
 				require.NoError(t, err)
-				req.Header.Set(headerSessionID, "s")
-				req.Header.Set("Content-Type", enc.contentType())
+				req.Header.Set(wire.HeaderSessionID, "s")
+				req.Header.Set("Content-Type", enc.ContentType())
 				resp, err := c.client.Do(req)
 				require.NoError(t, err)
 				_, err = io.CopyN(io.Discard, resp.Body, 1000)
@@ -248,24 +268,26 @@ func TestBrokenAnswerPutsBack(t *testing.T) {
 			require.True(t, bytes.Equal(large, c.mustPop("x")))
 			require.Equal(t, "second", string(c.mustPop("x")))
 			require.EqualValues(t, 3, n.Stats().Returned)
-			// The reader has its answer a moment before the queue is told.
-			eventually(t, "nothing is held", func() bool { st, _ := n.SessionStats("s"); return st.InboundBytes <= queueOverhead+1 })
+			// The reader gets its answer shortly before the message is acknowledged.
+			eventually(t, "nothing is held",
+				func() bool { st, _ := n.SessionStats("s"); return st.InboundBytes <= queue.TopicOverhead+1 })
 		})
 	}
 }
 
+// TestReleaseWakesOverHTTP checks that a release wakes readers, writers and forwarded pushes.
 func TestReleaseWakesOverHTTP(t *testing.T) {
 	net := newNetwork(t, Limits{SessionBytes: mib, MessageBytes: mib / 4}, "A", "B")
 	a, b := net["A"], net["B"]
-	results := make(chan outbound, 3)
+	results := make(chan wire.Answer, 3)
 	rb := b.container(t, "s")
 	go func() { results <- rb.pop("x", 10*time.Hour) }()
 	eventually(t, "the pop waits", func() bool { return b.Stats().Readers == 1 })
-	require.Equal(t, CodeOK, b.container(t, "s").release("other").code)
+	require.Equal(t, status.OK, b.container(t, "s").release("other").Code)
 	require.Equal(t, 1, b.Stats().Readers)
-	require.Equal(t, CodeOK, b.container(t, "s").release("x").code)
-	require.Equal(t, CodeSessionReleased, (<-results).code)
-	// The session lives on: the next task of the job uses it too.
+	require.Equal(t, status.OK, b.container(t, "s").release("x").Code)
+	require.Equal(t, status.SessionReleased, (<-results).Code)
+	// The session stays usable for the next task of the job.
 	a.container(t, "s").mustPush("B", "x", []byte("next task"))
 	require.Equal(t, "next task", string(rb.mustPop("x")))
 
@@ -275,41 +297,44 @@ func TestReleaseWakesOverHTTP(t *testing.T) {
 	}
 	go func() { results <- ca.push("B", "x", make([]byte, mib/4)) }()
 	go func() { results <- rb.pop("y", 10*time.Hour) }()
-	eventually(t, "the push and the pop wait", func() bool { st := b.Stats(); return st.Writers == 1 && st.Readers == 1 })
+	eventually(t, "the push and the pop wait",
+		func() bool { st := b.Stats(); return st.Writers == 1 && st.Readers == 1 })
 	b.ReleaseSession("s")
-	require.Equal(t, CodeSessionReleased, (<-results).code)
-	require.Equal(t, CodeSessionReleased, (<-results).code)
-	require.Equal(t, CodeSessionReleased, ca.push("B", "x", nil).code)
-	require.Equal(t, CodeSessionReleased, rb.pop("x", time.Hour).code)
+	require.Equal(t, status.SessionReleased, (<-results).Code)
+	require.Equal(t, status.SessionReleased, (<-results).Code)
+	require.Equal(t, status.SessionReleased, ca.push("B", "x", nil).Code)
+	require.Equal(t, status.SessionReleased, rb.pop("x", time.Hour).Code)
 	require.Zero(t, b.Stats().Bytes)
 
-	// At the sender: a push that is under way ends too.
+	// At the sender, a push in transit ends too.
 	b2 := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
 	}))
 	defer b2.Close()
-	a2 := open(t, Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return b2.URL, true }})
+	a2 := open(t, Config{NodeID: "A", Logger: quiet(), Route: routeTo(b2.URL)})
 	na2 := &node{a2, serve(t, a2)}
 	go func() { results <- na2.container(t, "s").push("B", "x", []byte("m")) }()
-	eventually(t, "the push is under way", func() bool { st, _ := a2.SessionStats("s"); return st.OutboundBytes > 0 })
+	eventually(t, "the push is in transit",
+		func() bool { st, _ := a2.SessionStats("s"); return st.OutboundBytes > 0 })
 	a2.ReleaseSession("s")
-	require.Equal(t, CodeSessionReleased, (<-results).code)
+	require.Equal(t, status.SessionReleased, (<-results).Code)
 }
 
-// Close wakes whatever waits, and leaves no goroutine behind.
+// TestCloseLeavesNothing checks that Close wakes all waiting calls and leaves no goroutine.
 func TestCloseLeavesNothing(t *testing.T) {
-	before := ours()
+	before := countGoroutines()
 	t.Run("work", func(t *testing.T) {
 		down := "http://127.0.0.1:1"
-		a := open(t, Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return down, true }, Limits: Limits{SessionBytes: mib}})
+		limits := Limits{SessionBytes: mib}
+		a := open(t, Config{NodeID: "A", Logger: quiet(), Route: routeTo(down), Limits: limits})
 		srv := httptest.NewUnstartedServer(nil)
 		srv.Config = a.Server()
 		srv.Start()
 		n := &node{a, srv.URL}
 		type result struct {
 			status int
-			out    outbound
+			out    wire.Answer
 		}
 		results := make(chan result, 9)
 		for i := range 3 {
@@ -326,15 +351,15 @@ func TestCloseLeavesNothing(t *testing.T) {
 				{pathPush, "B", c.pushBody("x", []byte("m"))},
 			} {
 				go func() {
-					status, out, err := c.post(context.Background(), call.path, call.target, call.body)
+					httpCode, out, err := c.post(context.Background(), call.path, call.target, call.body)
 					if err != nil {
 						t.Errorf("%s: %v", call.path, err)
 					}
-					results <- result{status, out}
+					results <- result{httpCode, out}
 				}()
 			}
 		}
-		eventually(t, "all wait", func() bool {
+		eventually(t, "all calls wait", func() bool {
 			st := a.Stats()
 			return st.Readers == 3 && st.Writers == 3 && st.Retries >= 3
 		})
@@ -345,22 +370,22 @@ func TestCloseLeavesNothing(t *testing.T) {
 		require.NoError(t, a.Close(ctx))
 		for range 9 {
 			r := <-results
-			require.Equal(t, http.StatusServiceUnavailable, r.status, r.out.message)
-			require.Equal(t, CodeNoInstance, r.out.code)
+			require.Equal(t, http.StatusServiceUnavailable, r.status, r.out.Message)
+			require.Equal(t, status.NoInstance, r.out.Code)
 		}
 		require.Zero(t, a.Stats().Bytes)
-		require.NoError(t, a.Close(ctx), "closing again is no error")
+		require.NoError(t, a.Close(ctx), "Close may be repeated")
 		srv.Close()
 
 		w := httptest.NewRecorder()
 		a.Handler().ServeHTTP(w, httptest.NewRequest("POST", pathPop, strings.NewReader("{}")))
 		require.Equal(t, http.StatusServiceUnavailable, w.Code)
 	})
-	eventually(t, "no goroutine is left", func() bool { return ours() <= before })
+	eventually(t, "no goroutine is left", func() bool { return countGoroutines() <= before })
 }
 
-// ours counts goroutines that run this package's code or serve connections.
-func ours() int {
+// countGoroutines counts goroutines that run this package's code or serve connections.
+func countGoroutines() int {
 	buf := make([]byte, 8<<20)
 	buf = buf[:runtime.Stack(buf, true)]
 	n := 0
@@ -372,46 +397,47 @@ func ours() int {
 	return n
 }
 
-// Pushes of one queue go to the partner one after the other; another topic's
-// don't wait for them, and one whose turn doesn't come says so.
-func TestHopIsSerialPerQueue(t *testing.T) {
+// TestForwardingIsSerialPerQueue checks that pushes of one queue are forwarded one after the other, that
+// another topic does not wait for them, and that a push that waits too long is refused.
+func TestForwardingIsSerialPerQueue(t *testing.T) {
 	var mu sync.Mutex
 	inside, most := map[string]int{}, map[string]int{}
 	gate := make(chan struct{})
 	partner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		in, _ := parse(plainPush, inProto, body)
+		topic, _, _ := wire.Plain.Parse(wire.Protobuf, wire.NewReader(bytes.NewReader(body)),
+			wire.DiscardPayload)
 		mu.Lock()
-		inside[in.topic]++
-		most[in.topic] = max(most[in.topic], inside[in.topic])
+		inside[topic]++
+		most[topic] = max(most[topic], inside[topic])
 		mu.Unlock()
-		if in.topic == "x" {
+		if topic == "x" {
 			<-gate
 		}
 		mu.Lock()
-		inside[in.topic]--
+		inside[topic]--
 		mu.Unlock()
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = io.WriteString(w, `{"code":"E0000000000","message":"ok"}`)
 	}))
 	defer partner.Close()
-	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: func(string) (string, bool) { return partner.URL, true }})
+	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: routeTo(partner.URL)})
 	n := &node{a, serve(t, a)}
 	c := n.container(t, "s").protobuf()
 	var wg sync.WaitGroup
 	for range 5 {
 		wg.Go(func() {
-			if out := c.push("B", "x", []byte("m")); out.code != CodeOK {
-				t.Errorf("push: %s %s", out.code, out.message)
+			if out := c.push("B", "x", []byte("m")); out.Code != status.OK {
+				t.Errorf("push: %s %s", out.Code, out.Message)
 			}
 		})
 	}
-	eventually(t, "all five are at the hop", func() bool {
+	eventually(t, "all five are received", func() bool {
 		st, _ := n.SessionStats("s")
-		return st.OutboundBytes == 5*int64(len(protoPush("x", []byte("m")))+messageOverhead)
+		return st.OutboundBytes == 5*int64(len(protoPush("x", []byte("m")))+queue.MessageOverhead)
 	})
 	c.mustPush("B", "y", []byte("m"))
-	require.Equal(t, CodeTimeout, c.with(headerTimeout, "50").push("B", "x", []byte("m")).code)
+	require.Equal(t, status.Timeout, c.with(wire.HeaderTimeout, "50").push("B", "x", []byte("m")).Code)
 	close(gate)
 	wg.Wait()
 	require.Equal(t, map[string]int{"x": 1, "y": 1}, most)

@@ -10,26 +10,33 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"hutong/transport/queue"
+	"hutong/transport/status"
+	"hutong/transport/wire"
 )
 
 const (
 	firstBackoff = 50 * time.Millisecond
-	lastBackoff  = 5 * time.Second
-	// answerGrace is how long after a push's deadline the partner's answer, which
-	// then tells why, may still arrive.
+	maxBackoff   = 5 * time.Second
+	// answerGrace is how long after a push's deadline the partner's answer, which has the reason, may still
+	// arrive.
 	answerGrace = 2 * time.Second
 	// maxAnswer bounds a partner's answer to a push, which holds no message.
 	maxAnswer = 64 << 10
 )
 
-// forward hands a container's push to the target's transport, pass-through
-// (API_SPECS part 4, 5.2.1), and answers what it answered.
-func (t *Transport) forward(ctx context.Context, x *exchange, s *session, target string, deadline time.Time) error {
+// forward sends a container's push to the target's transport, pass-through (API_SPECS part 4, 5.2.1), and
+// returns the partner's answer to the container.
+func (t *Transport) forward(
+	ctx context.Context, x *exchange, s *queue.Session, target string, deadline time.Time,
+) error {
 	base, ok := t.route(target)
 	if !ok {
-		return refuse(CodeNodeUnknown, "node %.200q has no route here; ask the operator to add it", target)
+		return status.Errorf(status.NodeUnknown,
+			"no route to node %.200q; ask the operator to add this partner", target)
 	}
-	p, err := t.readPush(ctx, x, &s.out, forwardedPush)
+	p, err := t.receivePush(ctx, x, s, queue.Outbound, wire.Forwarded)
 	if err != nil {
 		return err
 	}
@@ -41,132 +48,181 @@ func (t *Transport) forward(ctx context.Context, x *exchange, s *session, target
 
 	ctx, cancel := context.WithDeadline(x.r.Context(), deadline.Add(answerGrace))
 	defer cancel()
-	stopped := func() { cancel() }
-	defer context.AfterFunc(s.ctx, stopped)()
-	defer context.AfterFunc(t.ctx, stopped)()
+	defer context.AfterFunc(s.Context(), func() { cancel() })()
+	defer context.AfterFunc(t.ctx, func() { cancel() })()
 
-	l := lane{s.id, topic, target}
-	turn, endTurn := context.WithDeadline(ctx, deadline)
-	defer endTurn()
-	if err := t.turns.take(turn, l); err != nil {
-		if gone := t.ended(s); gone != nil {
-			return gone
-		}
-		return refuse(CodeTimeout, "earlier messages of topic %.200q to node %s took all the time", topic, target)
+	key := forwardKey{s.ID(), topic, target}
+	if err := t.lockForward(ctx, s, key, deadline); err != nil {
+		return err
 	}
-	defer t.turns.leave(l)
+	defer t.forwards.unlock(key)
 
-	out, err := t.send(ctx, x, s, base, target, p.body, deadline)
+	f := forwardedPush{
+		t:        t,
+		x:        x,
+		s:        s,
+		target:   target,
+		body:     p.body,
+		deadline: deadline,
+		header:   t.partnerHeaders(x, target),
+		endpoint: strings.TrimRight(base, "/") + pathInvoke,
+	}
+	out, err := f.send(ctx)
 	if err != nil {
 		return err
 	}
-	t.sent.forwarded.Add(1)
+	t.counters.forwarded.Add(1)
 	return x.answer(http.StatusOK, out)
 }
 
-// ended is the refusal of a session or a transport that ended, else nil.
-func (t *Transport) ended(s *session) error {
-	if t.ctx.Err() != nil {
-		return errClosed
-	}
-	if s.ctx.Err() != nil {
-		return context.Cause(s.ctx)
+// lockForward waits until the earlier pushes of the same queue were forwarded.
+func (t *Transport) lockForward(
+	ctx context.Context, s *queue.Session, key forwardKey, deadline time.Time,
+) error {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	if err := t.forwards.lock(ctx, key); err != nil {
+		if ended := t.endedReason(s); ended != nil {
+			return ended
+		}
+		return status.Errorf(status.Timeout,
+			"earlier messages of topic %.200q to node %s were not sent in time", key.topic, key.target)
 	}
 	return nil
 }
 
-// send tries until the partner has answered or the deadline is near. A refusal
-// by the partner is an error with its code.
-func (t *Transport) send(ctx context.Context, x *exchange, s *session, base, target string, body *content, deadline time.Time) (outbound, error) {
-	header := t.partnerHeaders(x, target)
-	endpoint := strings.TrimRight(base, "/") + pathInvoke
-	log := t.log.With("session_id", s.id, "target_node_id", target, "trace_id", header.Get(headerTraceID))
+// endedReason returns the refusal for a session or a transport that ended, else nil.
+func (t *Transport) endedReason(s *queue.Session) error {
+	if t.ctx.Err() != nil {
+		return queue.ErrClosed
+	}
+	if s.Context().Err() != nil {
+		return context.Cause(s.Context())
+	}
+	return nil
+}
+
+// forwardedPush is a push on its way to a partner.
+type forwardedPush struct {
+	t        *Transport
+	x        *exchange
+	s        *queue.Session
+	target   string
+	endpoint string
+	header   http.Header
+	body     *queue.Body
+	deadline time.Time
+}
+
+// send tries with exponential backoff until the partner answers or the deadline is near. A refusal by the
+// partner is an error with its code.
+func (f *forwardedPush) send(ctx context.Context) (wire.Answer, error) {
+	t := f.t
+	log := t.log.With("session_id", f.s.ID(), "target_node_id", f.target,
+		"trace_id", f.header.Get(wire.HeaderTraceID))
 	backoff := firstBackoff
 	for try := 1; ; try++ {
-		header.Set(headerTimeout, strconv.FormatInt(max(time.Until(deadline).Milliseconds(), 1), 10))
-		out, again, err := t.try(ctx, endpoint, header, x.enc, body)
-		if !again {
+		left := max(time.Until(f.deadline).Milliseconds(), 1)
+		f.header.Set(wire.HeaderTimeout, strconv.FormatInt(left, 10))
+		out, retryable, err := f.try(ctx)
+		if !retryable {
 			return out, err
 		}
-		if gone := t.ended(s); gone != nil {
-			return outbound{}, gone
+		if ended := t.endedReason(f.s); ended != nil {
+			return wire.Answer{}, ended
 		}
-		if x.r.Context().Err() != nil {
-			return outbound{}, x.r.Context().Err()
+		if err := f.x.r.Context().Err(); err != nil {
+			return wire.Answer{}, err
 		}
-		t.sent.retries.Add(1)
+
+		t.counters.retries.Add(1)
 		wait := backoff/2 + mathrand.N(backoff/2)
-		backoff = min(backoff*2, lastBackoff)
-		if time.Until(deadline) <= wait {
-			log.Warn("partner could not be reached in time", "tries", try, "error", err)
-			return outbound{}, refuse(CodeNetwork, "node %s could not be reached in %d tries", target, try)
+		backoff = min(backoff*2, maxBackoff)
+		if time.Until(f.deadline) <= wait {
+			log.Warn("failed to reach partner in time", "tries", try, "error", err)
+			return wire.Answer{}, status.Errorf(status.Network, "failed to reach node %s in %d tries",
+				f.target, try)
 		}
-		log.Debug("partner could not be reached, another try follows", "try", try, "in", wait, "error", err)
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-		}
+		log.Debug("failed to reach partner; retrying", "try", try, "in", wait, "error", err)
+		sleep(ctx, wait)
 	}
 }
 
-// try sends once. again means that the outcome is unknown or the partner is
-// not able at the moment; the message id makes another try harmless.
-func (t *Transport) try(ctx context.Context, endpoint string, header http.Header, enc encoding, body *content) (out outbound, again bool, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, io.NopCloser(body.reader()))
-	if err != nil {
-		return out, false, fmt.Errorf("route %q: %w", endpoint, err)
+// sleep waits for d, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
-	req.ContentLength = body.size
-	if body.size == 0 {
+}
+
+// try sends once. The error is retryable if the outcome is unknown or the partner is unavailable; the message
+// id makes another try safe.
+func (f *forwardedPush) try(ctx context.Context) (out wire.Answer, retryable bool, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.endpoint, io.NopCloser(f.body.Reader()))
+	if err != nil {
+		return out, false, fmt.Errorf("failed to call the route %q: %w", f.endpoint, err)
+	}
+	req.ContentLength = f.body.Size()
+	if f.body.Size() == 0 {
 		req.Body = http.NoBody
 	}
-	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(body.reader()), nil }
-	req.Header = header.Clone()
-	resp, err := t.client.Do(req)
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(f.body.Reader()), nil }
+	req.Header = f.header.Clone()
+
+	resp, err := f.t.client.Do(req)
 	if err != nil {
 		return out, true, err
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return out, true, fmt.Errorf("read the partner's answer: %w", err)
+		return out, true, fmt.Errorf("failed to read the partner's answer: %w", err)
 	}
 	if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests {
 		return out, true, fmt.Errorf("partner answered HTTP %d", resp.StatusCode)
 	}
-	answered := encodingOf(resp.Header)
-	if resp.Header.Get("Content-Type") == "" {
-		answered = enc
-	}
-	out, err = answered.decodeAnswer(b)
-	if err != nil || out.code == "" {
-		return out, false, refuse(CodeNetwork, "the partner's answer (HTTP %d) is not the protocol's; check the route", resp.StatusCode)
-	}
-	if out.code != CodeOK {
-		return out, false, &Error{Code: out.code, Message: out.message}
-	}
-	return outbound{code: CodeOK, message: out.message}, false, nil
+	out, err = f.decodeAnswer(resp, b)
+	return out, false, err
 }
 
-// partnerHeaders are a push's headers between parties: the container's, and what
-// the transport answers for (API_SPECS part 4, 2.2.1).
+// decodeAnswer decodes the partner's answer. Without a Content-Type it has the encoding of the request.
+func (f *forwardedPush) decodeAnswer(resp *http.Response, b []byte) (wire.Answer, error) {
+	enc := f.x.enc
+	if contentType := resp.Header.Get("Content-Type"); contentType != "" {
+		enc = wire.EncodingOf(contentType)
+	}
+	out, err := enc.DecodeAnswer(b)
+	if err != nil || out.Code == "" {
+		return wire.Answer{}, status.Errorf(status.Network,
+			"the partner's answer (HTTP %d) is not the protocol's; check the route", resp.StatusCode)
+	}
+	if out.Code != status.OK {
+		return wire.Answer{}, &status.Error{Code: out.Code, Message: out.Message}
+	}
+	return wire.Answer{Code: status.OK, Message: out.Message}, nil
+}
+
+// partnerHeaders returns a push's headers between parties: the container's, and those that the transport sets
+// (API_SPECS part 4, 2.2.1).
 func (t *Transport) partnerHeaders(x *exchange, target string) http.Header {
 	header := make(http.Header, len(x.headers)+6)
 	for name, value := range x.headers {
 		header.Set(name, value)
 	}
-	header.Set("Content-Type", x.enc.contentType())
-	header.Set(headerVersion, passThrough)
-	header.Set(headerURI, pathPush)
-	header.Set(headerSourceNodeID, t.nodeID)
-	header.Set(headerTargetNodeID, target)
-	if x.headers[headerMessageID] == "" {
-		header.Set(headerMessageID, rand.Text())
+
+	header.Set("Content-Type", x.enc.ContentType())
+	header.Set(wire.HeaderVersion, wire.PassThrough)
+	header.Set(wire.HeaderURI, pathPush)
+	header.Set(wire.HeaderSourceNodeID, t.nodeID)
+	header.Set(wire.HeaderTargetNodeID, target)
+	if x.headers[wire.HeaderMessageID] == "" {
+		header.Set(wire.HeaderMessageID, rand.Text())
 	}
-	if x.headers[headerTraceID] == "" {
-		header.Set(headerTraceID, rand.Text())
+	if x.headers[wire.HeaderTraceID] == "" {
+		header.Set(wire.HeaderTraceID, rand.Text())
 	}
 	return header
 }

@@ -16,10 +16,12 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	_ "google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
+	grpcstatus "google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"hutong/transport/ptp"
+	"hutong/transport/status"
+	"hutong/transport/wire"
 )
 
 // dialGRPC connects a client of gRPC's own library, with FATE's limits.
@@ -37,19 +39,21 @@ func (n *node) ptp(t testing.TB) ptp.PrivateTransferTransportClient {
 	return ptp.NewPrivateTransferTransportClient(n.dialGRPC(t))
 }
 
-// as is a context with FATE's metadata: a target only where something is sent.
-func as(ctx context.Context, session, from, target string) context.Context {
-	pairs := []string{headerSessionID, session, headerProvider, "FATE", headerTraceID, "1700000000_77"}
+// fateContext returns a context with FATE's metadata. Only pushes have a target.
+func fateContext(ctx context.Context, session, from, target string) context.Context {
+	pairs := []string{wire.HeaderSessionID, session, wire.HeaderProvider, "FATE", wire.HeaderTraceID,
+		"1700000000_77"}
 	if from != "" {
-		pairs = append(pairs, headerFromNodeID, from)
+		pairs = append(pairs, wire.HeaderFromNodeID, from)
 	}
 	if target != "" {
-		pairs = append(pairs, headerTargetNodeID, target)
+		pairs = append(pairs, wire.HeaderTargetNodeID, target)
 	}
 	return metadata.AppendToOutgoingContext(ctx, pairs...)
 }
 
-// What FATE's containers do, on one node and across two: HTTP and gRPC share a port and their queues.
+// TestGRPC makes the calls of FATE's containers, on one node and across two. HTTP and gRPC share a port and
+// queues.
 func TestGRPC(t *testing.T) {
 	net := newNetwork(t, Limits{}, "A", "B")
 	for _, from := range []string{"A", "B"} {
@@ -58,77 +62,89 @@ func TestGRPC(t *testing.T) {
 			guest, host := net[from].ptp(t), net["B"].ptp(t)
 			large := bytes.Repeat([]byte("0123456789abcdef"), 5<<16)
 			for _, payload := range [][]byte{nil, {0}, large, []byte("last")} {
-				out, err := guest.Push(as(t.Context(), session, "A", "B"), &ptp.PushInbound{Topic: topic, Payload: payload})
+				out, err := guest.Push(fateContext(t.Context(), session, "A", "B"),
+					&ptp.PushInbound{Topic: topic, Payload: payload})
 				require.NoError(t, err)
-				require.Equal(t, string(CodeOK), out.Code)
+				require.Equal(t, string(status.OK), out.Code)
 			}
 			for _, want := range [][]byte{nil, {0}, large} {
-				out, err := host.Pop(as(t.Context(), session, "B", ""), &ptp.PopInbound{Topic: topic, Timeout: 36_000_000})
+				out, err := host.Pop(fateContext(t.Context(), session, "B", ""),
+					&ptp.PopInbound{Topic: topic, Timeout: 36_000_000})
 				require.NoError(t, err)
-				require.Equal(t, string(CodeOK), out.Code)
+				require.Equal(t, string(status.OK), out.Code)
 				require.True(t, bytes.Equal(want, out.Payload))
 			}
-			require.Equal(t, "last", string(net["B"].container(t, session).mustPop(topic)), "the same queue over HTTP")
+			require.Equal(t, "last", string(net["B"].container(t, session).mustPop(topic)),
+				"the same queue over HTTP")
 
-			out, err := host.Peek(as(t.Context(), session, "B", ""), &ptp.PeekInbound{Topic: topic})
+			out, err := host.Peek(fateContext(t.Context(), session, "B", ""), &ptp.PeekInbound{Topic: topic})
 			require.NoError(t, err)
-			require.Equal(t, string(CodeOK), out.Code)
+			require.Equal(t, string(status.OK), out.Code)
 			require.Empty(t, out.Payload)
-			out, err = host.Pop(as(t.Context(), session, "B", ""), &ptp.PopInbound{Topic: topic, Timeout: 1})
+			out, err = host.Pop(fateContext(t.Context(), session, "B", ""),
+				&ptp.PopInbound{Topic: topic, Timeout: 1})
 			require.NoError(t, err)
-			require.Equal(t, string(CodeTimeout), out.Code, "the one code that FATE looks at")
+			require.Equal(t, string(status.Timeout), out.Code, "the only code that FATE checks")
 
 			net["B"].container(t, session).mustPush("B", "left", []byte("m"))
-			out, err = host.Release(as(t.Context(), session, "", ""), &ptp.ReleaseInbound{})
+			out, err = host.Release(fateContext(t.Context(), session, "", ""), &ptp.ReleaseInbound{})
 			require.NoError(t, err)
-			require.Equal(t, string(CodeOK), out.Code)
+			require.Equal(t, string(status.OK), out.Code)
 			st, _ := net["B"].SessionStats(session)
 			require.Zero(t, st.Messages)
 		})
 	}
 }
 
-// A push that is refused ends as an error where nobody reads its code.
+// TestGRPCRefusals checks that a refused push fails with a gRPC status for callers that do not read its code.
 func TestGRPCRefusals(t *testing.T) {
-	net := newNetwork(t, Limits{SessionBytes: mib, MessageBytes: mib / 4, PushTimeout: 50 * time.Millisecond}, "A")
+	net := newNetwork(t, Limits{SessionBytes: mib, MessageBytes: mib / 4, PushTimeout: 50 * time.Millisecond},
+		"A")
 	client := net["A"].ptp(t)
-	other := metadata.AppendToOutgoingContext(t.Context(), headerSessionID, "s", headerTargetNodeID, "Z")
+	other := metadata.AppendToOutgoingContext(t.Context(), wire.HeaderSessionID, "s", wire.HeaderTargetNodeID,
+		"Z")
 	out, err := client.Push(other, &ptp.PushInbound{Topic: "x"})
 	require.NoError(t, err)
-	require.Equal(t, string(CodeNodeUnknown), out.Code)
-	out, err = client.Push(metadata.AppendToOutgoingContext(t.Context(), headerTargetNodeID, "A"), &ptp.PushInbound{Topic: "x"})
+	require.Equal(t, string(status.NodeUnknown), out.Code)
+	out, err = client.Push(metadata.AppendToOutgoingContext(t.Context(), wire.HeaderTargetNodeID, "A"),
+		&ptp.PushInbound{Topic: "x"})
 	require.NoError(t, err)
-	require.Equal(t, string(CodeBadRequest), out.Code)
+	require.Equal(t, string(status.BadRequest), out.Code)
 
-	_, err = client.Push(as(t.Context(), "s", "A", "Z"), &ptp.PushInbound{Topic: "x"})
-	require.Equal(t, codes.Aborted, status.Code(err))
-	require.ErrorContains(t, err, "E0000000618: node \"Z\" has no route here")
-	_, err = client.Push(as(t.Context(), "s", "A", "A"), &ptp.PushInbound{Payload: make([]byte, mib)})
-	require.ErrorContains(t, err, string(CodeTooLarge))
+	_, err = client.Push(fateContext(t.Context(), "s", "A", "Z"), &ptp.PushInbound{Topic: "x"})
+	require.Equal(t, codes.Aborted, grpcstatus.Code(err))
+	require.ErrorContains(t, err, "E0000000618: no route to node \"Z\"; ask the operator to add this partner")
+	_, err = client.Push(fateContext(t.Context(), "s", "A", "A"),
+		&ptp.PushInbound{Payload: make([]byte, mib)})
+	require.ErrorContains(t, err, string(status.TooLarge))
 
-	// A caller's own deadline bounds its push, where no room comes.
-	for i := 0; err == nil || !strings.Contains(err.Error(), string(CodeBufferFull)); i++ {
+	// A caller's own deadline bounds its wait for an allocation.
+	for i := 0; err == nil || !strings.Contains(err.Error(), string(status.BufferFull)); i++ {
 		require.Less(t, i, 6, "%v", err)
-		ctx, cancel := context.WithTimeout(as(t.Context(), "s", "A", "A"), 20*time.Second)
-		ctx = metadata.AppendToOutgoingContext(ctx, headerTimeout, "50")
+		ctx, cancel := context.WithTimeout(fateContext(t.Context(), "s", "A", "A"), 20*time.Second)
+		ctx = metadata.AppendToOutgoingContext(ctx, wire.HeaderTimeout, "50")
 		_, err = client.Push(ctx, &ptp.PushInbound{Topic: "x", Payload: make([]byte, mib/4)})
 		cancel()
 	}
 
-	_, err = client.Push(as(t.Context(), "s", "A", "A"), &ptp.PushInbound{Topic: "x"}, grpc.UseCompressor("gzip"))
-	require.Equal(t, codes.Unimplemented, status.Code(err))
-	err = net["A"].dialGRPC(t).Invoke(t.Context(), grpcContainer+"nothing", &ptp.PeekInbound{}, &ptp.TransportOutbound{})
-	require.Equal(t, codes.Unimplemented, status.Code(err))
+	_, err = client.Push(fateContext(t.Context(), "s", "A", "A"), &ptp.PushInbound{Topic: "x"},
+		grpc.UseCompressor("gzip"))
+	require.Equal(t, codes.Unimplemented, grpcstatus.Code(err))
+	err = net["A"].dialGRPC(t).
+		Invoke(t.Context(), grpcContainer+"nothing", &ptp.PeekInbound{}, &ptp.TransportOutbound{})
+	require.Equal(t, codes.Unimplemented, grpcstatus.Code(err))
 
-	status, _ := raw(t, "POST", net["A"].url+grpcContainer+"pop", map[string]string{headerSessionID: "s"}, "{}")
-	require.Equal(t, http.StatusUnsupportedMediaType, status)
+	httpCode, _ := raw(t, "POST", net["A"].url+grpcContainer+"pop",
+		map[string]string{wire.HeaderSessionID: "s"}, "{}")
+	require.Equal(t, http.StatusUnsupportedMediaType, httpCode)
 }
 
-// A pop whose caller leaves loses nothing; one that waits when the transport ends is told so.
+// TestGRPCPopEnds checks that a pop whose caller disconnects loses nothing, and that a waiting pop is refused
+// when the transport closes.
 func TestGRPCPopEnds(t *testing.T) {
 	net := newNetwork(t, Limits{}, "A")
 	client := net["A"].ptp(t)
-	ctx, cancel := context.WithCancel(as(t.Context(), "s", "A", ""))
+	ctx, cancel := context.WithCancel(fateContext(t.Context(), "s", "A", ""))
 	left := make(chan error, 1)
 	go func() {
 		_, err := client.Pop(ctx, &ptp.PopInbound{Topic: "x", Timeout: 36_000_000})
@@ -136,23 +152,24 @@ func TestGRPCPopEnds(t *testing.T) {
 	}()
 	eventually(t, "it waits", func() bool { return net["A"].Stats().Readers == 1 })
 	cancel()
-	require.Equal(t, codes.Canceled, status.Code(<-left))
-	eventually(t, "it is gone", func() bool { return net["A"].Stats().Readers == 0 })
+	require.Equal(t, codes.Canceled, grpcstatus.Code(<-left))
+	eventually(t, "it left", func() bool { return net["A"].Stats().Readers == 0 })
 	net["A"].container(t, "s").mustPush("A", "x", []byte("m"))
-	out, err := client.Pop(as(t.Context(), "s", "A", ""), &ptp.PopInbound{Topic: "x"})
+	out, err := client.Pop(fateContext(t.Context(), "s", "A", ""), &ptp.PopInbound{Topic: "x"})
 	require.NoError(t, err)
 	require.Equal(t, "m", string(out.Payload))
 
 	go func() {
-		_, err := client.Pop(as(context.Background(), "s", "A", ""), &ptp.PopInbound{Topic: "x", Timeout: 36_000_000})
+		_, err := client.Pop(fateContext(context.Background(), "s", "A", ""),
+			&ptp.PopInbound{Topic: "x", Timeout: 36_000_000})
 		left <- err
 	}()
 	eventually(t, "it waits", func() bool { return net["A"].Stats().Readers == 1 })
 	require.NoError(t, net["A"].Close(t.Context()))
-	require.Equal(t, codes.Unavailable, status.Code(<-left))
+	require.Equal(t, codes.Unavailable, grpcstatus.Code(<-left))
 }
 
-// wrap is a push inside an Inbound, with metadata.
+// wrap returns a push inside an Inbound, with metadata.
 func wrap(t testing.TB, topic, payload string, meta ...string) *ptp.Inbound {
 	t.Helper()
 	b, err := proto.Marshal(&ptp.PushInbound{Topic: topic, Payload: []byte(payload)})
@@ -164,19 +181,23 @@ func wrap(t testing.TB, topic, payload string, meta ...string) *ptp.Inbound {
 	return in
 }
 
-// A partner's gRPC may name the session in the metadata of the message alone.
+// TestGRPCInvoke checks messages that name their session in their own metadata only, as some partners' do.
 func TestGRPCInvoke(t *testing.T) {
 	net := newNetwork(t, Limits{}, "B")
 	client := ptp.NewPrivateTransferProtocolClient(net["B"].dialGRPC(t))
 	uri := "https://ptp.cn" + grpcContainer + "push"
-	ctx := metadata.AppendToOutgoingContext(t.Context(), headerURI, uri)
+	ctx := metadata.AppendToOutgoingContext(t.Context(), wire.HeaderURI, uri)
 	message := func(session, target string) *ptp.Inbound {
-		return wrap(t, "x", "m", headerSessionID, session, headerTargetNodeID, target, headerMessageID, "1")
+		return wrap(t, "x", "m", wire.HeaderSessionID, session, wire.HeaderTargetNodeID, target,
+			wire.HeaderMessageID, "1")
 	}
 	for _, c := range []struct {
 		session, target string
-		code            Code
-	}{{"s", "B", CodeOK}, {"s", "B", CodeOK}, {"s", "A", CodeNodeUnknown}, {"", "B", CodeBadRequest}} {
+		code            status.Code
+	}{
+		{"s", "B", status.OK}, {"s", "B", status.OK},
+		{"s", "A", status.NodeUnknown}, {"", "B", status.BadRequest},
+	} {
 		out, err := client.Invoke(ctx, message(c.session, c.target))
 		require.NoError(t, err)
 		require.Equal(t, string(c.code), out.Code, out.Message)
@@ -186,18 +207,24 @@ func TestGRPCInvoke(t *testing.T) {
 	st, _ := net["B"].SessionStats("s")
 	require.Zero(t, st.Messages)
 	_, there := net["B"].SessionStats("")
-	require.False(t, there, "nothing is kept on nobody's account")
+	require.False(t, there, "no bytes stay with the unnamed session")
 
-	out, err := client.Invoke(metadata.AppendToOutgoingContext(t.Context(), headerURI, grpcContainer+"pop", headerSessionID, "s"), message("s", "B"))
+	out, err := client.Invoke(
+		metadata.AppendToOutgoingContext(t.Context(), wire.HeaderURI, grpcContainer+"pop",
+			wire.HeaderSessionID, "s"),
+		message("s", "B"),
+	)
 	require.NoError(t, err)
-	require.Equal(t, string(CodeForbidden), out.Code)
+	require.Equal(t, string(status.Forbidden), out.Code)
 }
 
-// Many messages in one call, each answered when it is kept; one that is refused does not end the others.
+// TestGRPCStream sends many messages in one call. Each is answered when it is in its queue, and a refused one
+// does not end the others.
 func TestGRPCStream(t *testing.T) {
 	net := newNetwork(t, Limits{}, "B")
 	client := ptp.NewPrivateTransferProtocolClient(net["B"].dialGRPC(t))
-	ctx := metadata.AppendToOutgoingContext(t.Context(), headerURI, grpcContainer+"push", headerSessionID, "s", headerTargetNodeID, "B")
+	ctx := metadata.AppendToOutgoingContext(t.Context(), wire.HeaderURI, grpcContainer+"push",
+		wire.HeaderSessionID, "s", wire.HeaderTargetNodeID, "B")
 	stream, err := client.Transport(ctx)
 	require.NoError(t, err)
 	for i := range 50 {
@@ -208,9 +235,9 @@ func TestGRPCStream(t *testing.T) {
 		require.NoError(t, stream.Send(in))
 		out, err := stream.Recv()
 		require.NoError(t, err)
-		want := CodeOK
+		want := status.OK
 		if i == 20 {
-			want = CodeBadRequest
+			want = status.BadRequest
 		}
 		require.Equal(t, string(want), out.Code, out.Message)
 	}
@@ -234,7 +261,7 @@ func TestGRPCStream(t *testing.T) {
 	require.NoError(t, waits.Send(wrap(t, "x", "m")))
 	_, err = waits.Recv()
 	require.NoError(t, err)
-	require.NoError(t, net["B"].Close(t.Context()), "an open stream does not hold up the end")
+	require.NoError(t, net["B"].Close(t.Context()), "an open stream does not delay Close")
 	_, err = waits.Recv()
-	require.Equal(t, codes.Unavailable, status.Code(err), "%v", err)
+	require.Equal(t, codes.Unavailable, grpcstatus.Code(err), "%v", err)
 }

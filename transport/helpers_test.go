@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/base64"
@@ -15,15 +14,20 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"hutong/transport/status"
+	"hutong/transport/wire"
 )
 
-// node is a transport served on the loopback.
+const mib = 1 << 20
+
+// node is a transport that listens on the loopback interface.
 type node struct {
 	*Transport
 	url string
 }
 
-// network is nodes by id; a node's route is its URL.
+// network maps node ids to nodes. The route to a node is its URL.
 type network map[string]*node
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -49,8 +53,8 @@ func newNetwork(t testing.TB, limits Limits, ids ...string) network {
 	return net
 }
 
-// open makes a transport, with a spool of its own if the configuration names none.
-// The test's end closes it.
+// open creates a transport, with a spool of its own if the configuration names none. The end of the test
+// closes it.
 func open(t testing.TB, cfg Config) *Transport {
 	t.Helper()
 	if cfg.Spool == "" {
@@ -66,7 +70,7 @@ func open(t testing.TB, cfg Config) *Transport {
 	return tr
 }
 
-// serve starts a transport's own server; the test's end closes both.
+// serve starts a transport's own server. The end of the test closes both.
 func serve(t testing.TB, tr *Transport) string {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(nil)
@@ -81,20 +85,26 @@ func serve(t testing.TB, tr *Transport) string {
 	return srv.URL
 }
 
-// caller is a container of one node, in one session.
+// caller sends requests like a container of one node, in one session.
 type caller struct {
 	t       testing.TB
 	client  *http.Client
 	url     string
 	session string
-	enc     encoding
+	enc     wire.Encoding
 	header  http.Header
 }
 
 func (n *node) container(t testing.TB, session string) *caller {
 	pool := &http.Transport{MaxIdleConnsPerHost: 64, WriteBufferSize: 64 << 10, ReadBufferSize: 64 << 10}
 	t.Cleanup(pool.CloseIdleConnections)
-	return &caller{t: t, client: &http.Client{Transport: pool}, url: n.url, session: session, header: http.Header{}}
+	return &caller{
+		t:       t,
+		client:  &http.Client{Transport: pool},
+		url:     n.url,
+		session: session,
+		header:  http.Header{},
+	}
 }
 
 func (c *caller) with(name, value string) *caller {
@@ -106,51 +116,52 @@ func (c *caller) with(name, value string) *caller {
 
 func (c *caller) protobuf() *caller {
 	copied := *c
-	copied.enc = inProto
+	copied.enc = wire.Protobuf
 	return &copied
 }
 
-// post sends a body; err is a transport error of HTTP.
-func (c *caller) post(ctx context.Context, path, target string, body []byte) (int, outbound, error) {
+// post sends a body. The error is a failure of HTTP, not a refusal.
+func (c *caller) post(ctx context.Context, path, target string, body []byte) (int, wire.Answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+path, bytes.NewReader(body))
 	if err != nil {
-		return 0, outbound{}, err
+		return 0, wire.Answer{}, err
 	}
 	req.Header = c.header.Clone()
-	req.Header.Set("Content-Type", c.enc.contentType())
+	req.Header.Set("Content-Type", c.enc.ContentType())
 	if c.session != "" {
-		req.Header.Set(headerSessionID, c.session)
+		req.Header.Set(wire.HeaderSessionID, c.session)
 	}
 	if target != "" {
-		req.Header.Set(headerTargetNodeID, target)
+		req.Header.Set(wire.HeaderTargetNodeID, target)
 	}
 	resp, err := c.client.Do(req)
 	if err != nil {
-		return 0, outbound{}, err
+		return 0, wire.Answer{}, err
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return resp.StatusCode, outbound{}, err
+		return resp.StatusCode, wire.Answer{}, err
 	}
-	if ct := resp.Header.Get("Content-Type"); ct != c.enc.contentType() {
-		c.t.Errorf("answer of %s has content type %q, the request %q", path, ct, c.enc.contentType())
+	if ct := resp.Header.Get("Content-Type"); ct != c.enc.ContentType() {
+		c.t.Errorf("answer of %s has content type %q, the request %q", path, ct, c.enc.ContentType())
 	}
-	out, err := c.enc.decodeAnswer(b)
+	out, err := c.enc.DecodeAnswer(b)
 	return resp.StatusCode, out, err
 }
 
 func (c *caller) pushBody(topic string, payload []byte) []byte {
-	if c.enc == inProto {
+	if c.enc == wire.Protobuf {
 		return protoPush(topic, payload)
 	}
-	b, err := json.Marshal(map[string]any{"topic": topic, "payload": base64.StdEncoding.EncodeToString(payload)})
+	b, err := json.Marshal(
+		map[string]any{"topic": topic, "payload": base64.StdEncoding.EncodeToString(payload)})
 	require.NoError(c.t, err)
 	return b
 }
 
 func (c *caller) readBody(topic string, wait time.Duration) []byte {
-	if c.enc == inProto {
+	if c.enc == wire.Protobuf {
 		b := protowire.AppendTag(nil, 1, protowire.BytesType)
 		b = protowire.AppendString(b, topic)
 		b = protowire.AppendTag(b, 2, protowire.VarintType)
@@ -161,7 +172,7 @@ func (c *caller) readBody(topic string, wait time.Duration) []byte {
 	return b
 }
 
-func (c *caller) push(target, topic string, payload []byte) outbound {
+func (c *caller) push(target, topic string, payload []byte) wire.Answer {
 	c.t.Helper()
 	_, out, err := c.post(context.Background(), pathPush, target, c.pushBody(topic, payload))
 	require.NoError(c.t, err)
@@ -171,10 +182,10 @@ func (c *caller) push(target, topic string, payload []byte) outbound {
 func (c *caller) mustPush(target, topic string, payload []byte) {
 	c.t.Helper()
 	out := c.push(target, topic, payload)
-	require.Equal(c.t, CodeOK, out.code, out.message)
+	require.Equal(c.t, status.OK, out.Code, out.Message)
 }
 
-func (c *caller) pop(topic string, wait time.Duration) outbound {
+func (c *caller) pop(topic string, wait time.Duration) wire.Answer {
 	c.t.Helper()
 	_, out, err := c.post(context.Background(), pathPop, "", c.readBody(topic, wait))
 	require.NoError(c.t, err)
@@ -184,44 +195,22 @@ func (c *caller) pop(topic string, wait time.Duration) outbound {
 func (c *caller) mustPop(topic string) []byte {
 	c.t.Helper()
 	out := c.pop(topic, 30*time.Second)
-	require.Equal(c.t, CodeOK, out.code, out.message)
-	return out.payload
+	require.Equal(c.t, status.OK, out.Code, out.Message)
+	return out.Payload
 }
 
-func (c *caller) peek(topic string) outbound {
+func (c *caller) peek(topic string) wire.Answer {
 	c.t.Helper()
 	_, out, err := c.post(context.Background(), pathPeek, "", c.readBody(topic, 0))
 	require.NoError(c.t, err)
 	return out
 }
 
-func (c *caller) release(topic string) outbound {
+func (c *caller) release(topic string) wire.Answer {
 	c.t.Helper()
 	_, out, err := c.post(context.Background(), pathRelease, "", c.readBody(topic, 0))
 	require.NoError(c.t, err)
 	return out
-}
-
-// pushed is what parsing a push gives.
-type pushed struct {
-	topic   string
-	meta    headers
-	payload []byte
-}
-
-// written is a payloadWriter in memory.
-type written struct{ bytes.Buffer }
-
-func (w *written) reset() { w.Buffer.Reset() }
-
-func parse(form pushForm, enc encoding, body []byte) (p pushed, err error) {
-	var w written
-	err = buffered(bytes.NewReader(body), func(r *bufio.Reader) error {
-		p.topic, p.meta, err = form.parse(enc, r, &w)
-		return err
-	})
-	p.payload = w.Bytes()
-	return p, err
 }
 
 func protoPush(topic string, payload []byte) []byte {
@@ -245,6 +234,11 @@ func protoWrap(metadata map[string]string, payload []byte) []byte {
 	return protowire.AppendBytes(b, payload)
 }
 
+// routeTo returns a route that leads to url, whatever the node.
+func routeTo(url string) func(string) (string, bool) {
+	return func(string) (string, bool) { return url, true }
+}
+
 // eventually waits for a state that other goroutines bring about.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
@@ -253,5 +247,5 @@ func eventually(t testing.TB, what string, ok func() bool) {
 
 func b64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
 
-// newBytes reads b, and is of no type whose length net/http knows.
+// newBytes returns a reader of b that hides its length from net/http.
 func newBytes(b []byte) io.Reader { return io.MultiReader(bytes.NewReader(b)) }

@@ -18,9 +18,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"hutong/transport/queue"
+	"hutong/transport/status"
+	"hutong/transport/wire"
 )
 
-// pattern is n bytes that repeat after a prime number of them.
+// pattern reads n bytes of noise that repeats after a prime number of bytes.
 type pattern struct{ at, n int64 }
 
 var noise = func() []byte {
@@ -39,17 +43,17 @@ func (p *pattern) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// checksum reads all, which must be n bytes.
+// checksum returns the CRC of all bytes of r, which must be n.
 func checksum(t *testing.T, r io.Reader, n int64) uint32 {
 	t.Helper()
-	h := crc32.New(castagnoli)
+	h := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	got, err := io.Copy(h, r)
 	require.NoError(t, err)
 	require.Equal(t, n, got)
 	return h.Sum32()
 }
 
-// peakHeap watches the heap until stop, which tells how much it grew at most.
+// peakHeap samples the heap until stop, which returns how much it grew at most.
 func peakHeap() (stop func() int64) {
 	runtime.GC()
 	before := heap()
@@ -70,40 +74,61 @@ func peakHeap() (stop func() int64) {
 	}
 }
 
-// A message of 1 GiB goes from a container through both transports to the other
-// container, over HTTP with protobuf, over gRPC and over HTTP with JSON, and takes no memory to speak of.
+// hugeCase is one encoding in which TestHugeMessage sends its message.
+type hugeCase struct {
+	name, contentType, push, pop string
+	client                       http.RoundTripper
+	size, length                 int64 // of the payload and of the push's body
+	body                         func() io.Reader
+	popBody                      string
+	payload                      func(answer *bufio.Reader) io.Reader
+}
+
+// TestHugeMessage sends a message of 1 GiB from a container through both transports to the other container:
+// over HTTP with protobuf, over gRPC and over HTTP with JSON. The heap must not grow with the message.
 func TestHugeMessage(t *testing.T) {
 	const limit = 2 << 30
-	net := newNetwork(t, Limits{MessageBytes: limit, SessionBytes: 4 * limit, TotalBytes: 8 * limit, PushTimeout: 10 * time.Minute}, "A", "B")
-	n := int64(hugeMessage)
-	head := protowire.AppendTag(protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), "x"), 2, protowire.BytesType)
-	head = protowire.AppendVarint(head, uint64(n))
+	limits := Limits{MessageBytes: limit, SessionBytes: 4 * limit, TotalBytes: 8 * limit,
+		PushTimeout: 10 * time.Minute}
+	net := newNetwork(t, limits, "A", "B")
 	h2c := &http.Transport{Protocols: new(http.Protocols)}
 	h2c.Protocols.SetUnencryptedHTTP2(true)
 	defer h2c.CloseIdleConnections()
-	json := `{"payload":"`
-	pieces := func() io.Reader {
-		r, w := io.Pipe()
-		go func() {
-			bw := bufio.NewWriterSize(w, 64<<10)
-			enc := base64.NewEncoder(base64.StdEncoding, bw)
-			_, err := io.Copy(enc, &pattern{n: n / 16})
-			w.CloseWithError(errors.Join(err, enc.Close(), bw.Flush()))
-		}()
-		return r
+
+	for _, c := range hugeCases(t, int64(hugeMessage), h2c) {
+		t.Run(c.name, func(t *testing.T) {
+			stop := peakHeap()
+			resp := c.call(t, c.push, net["A"].url, c.body(), c.length, "B")
+			answer, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			require.Contains(t, string(answer), status.OK, "%s", answer)
+
+			resp = c.call(t, c.pop, net["B"].url, newBytes([]byte(c.popBody)), int64(len(c.popBody)), "")
+			r := bufio.NewReader(resp.Body)
+			got := checksum(t, io.LimitReader(c.payload(r), c.size), c.size)
+			_, err = io.Copy(io.Discard, r)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+
+			require.Less(t, stop(), int64(48*mib), "the heap's growth, of client and both transports")
+			require.Equal(t, checksum(t, &pattern{n: c.size}, c.size), got)
+			eventually(t, "no message is held", func() bool {
+				return net["A"].Stats().Bytes+net["B"].Stats().Bytes <= 2*(queue.TopicOverhead+1)
+			})
+		})
 	}
-	for _, c := range []struct {
-		name, contentType, push, pop string
-		client                       http.RoundTripper
-		size, length                 int64
-		body                         func() io.Reader
-		popBody                      string
-		skip                         func(r *bufio.Reader) io.Reader
-	}{
-		{"protobuf", "application/x-protobuf", pathPush, pathPop, http.DefaultTransport, n, int64(len(head)) + n,
+}
+
+func hugeCases(t *testing.T, n int64, h2c http.RoundTripper) []hugeCase {
+	head := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), "x")
+	head = protowire.AppendVarint(protowire.AppendTag(head, 2, protowire.BytesType), uint64(n))
+	return []hugeCase{
+		{"protobuf", "application/x-protobuf", pathPush, pathPop, http.DefaultTransport,
+			n, int64(len(head)) + n,
 			func() io.Reader { return io.MultiReader(newBytes(head), &pattern{n: n}) }, "\x0a\x01x",
 			func(r *bufio.Reader) io.Reader { return protoContent(t, r) }},
-		{"gRPC", grpcType, grpcContainer + "push", grpcContainer + "pop", h2c, n, -1,
+		{"gRPC", wire.GRPCType, grpcContainer + "push", grpcContainer + "pop", h2c, n, -1,
 			func() io.Reader {
 				frame := binary.BigEndian.AppendUint32([]byte{0}, uint32(int64(len(head))+n))
 				return io.MultiReader(newBytes(append(frame, head...)), &pattern{n: n})
@@ -115,7 +140,8 @@ func TestHugeMessage(t *testing.T) {
 			}},
 		{"JSON, a sixteenth", "application/json", pathPush, pathPop, http.DefaultTransport, n / 16, -1,
 			func() io.Reader {
-				return io.MultiReader(newBytes([]byte(json)), pieces(), newBytes([]byte(`","topic":"x"}`)))
+				return io.MultiReader(newBytes([]byte(`{"payload":"`)), base64Pattern(n/16),
+					newBytes([]byte(`","topic":"x"}`)))
 			}, `{"topic":"x"}`,
 			func(r *bufio.Reader) io.Reader {
 				for text := ""; !strings.HasSuffix(text, `"content":"`); {
@@ -125,39 +151,38 @@ func TestHugeMessage(t *testing.T) {
 				}
 				return base64.NewDecoder(base64.StdEncoding, &untilQuote{r: r})
 			}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			stop := peakHeap()
-			call := func(path, url string, body io.Reader, length int64, target string) *http.Response {
-				req, err := http.NewRequestWithContext(t.Context(), "POST", url+path, body)
-				require.NoError(t, err)
-				req.ContentLength = length
-				req.Header.Set("Content-Type", c.contentType)
-				req.Header.Set(headerSessionID, "s")
-				if target != "" {
-					req.Header.Set(headerTargetNodeID, target)
-				}
-				resp, err := c.client.RoundTrip(req)
-				require.NoError(t, err)
-				require.Equal(t, 200, resp.StatusCode)
-				return resp
-			}
-			resp := call(c.push, net["A"].url, c.body(), c.length, "B")
-			answer, err := io.ReadAll(resp.Body)
-			require.NoError(t, err)
-			require.NoError(t, resp.Body.Close())
-			require.Contains(t, string(answer), CodeOK, "%s", answer)
-			resp = call(c.pop, net["B"].url, newBytes([]byte(c.popBody)), int64(len(c.popBody)), "")
-			r := bufio.NewReader(resp.Body)
-			got := checksum(t, io.LimitReader(c.skip(r), c.size), c.size)
-			_, err = io.Copy(io.Discard, r)
-			require.NoError(t, err)
-			require.NoError(t, resp.Body.Close())
-			require.Less(t, stop(), int64(48*mib), "the heap's growth, of client and both transports")
-			require.Equal(t, checksum(t, &pattern{n: c.size}, c.size), got)
-			eventually(t, "nothing is held", func() bool { return net["A"].Stats().Bytes+net["B"].Stats().Bytes <= 2*(queueOverhead+1) })
-		})
 	}
+}
+
+// call sends a request of the case and returns its answer.
+func (c hugeCase) call(
+	t *testing.T, path, url string, body io.Reader, length int64, target string,
+) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "POST", url+path, body)
+	require.NoError(t, err)
+	req.ContentLength = length
+	req.Header.Set("Content-Type", c.contentType)
+	req.Header.Set(wire.HeaderSessionID, "s")
+	if target != "" {
+		req.Header.Set(wire.HeaderTargetNodeID, target)
+	}
+	resp, err := c.client.RoundTrip(req)
+	require.NoError(t, err)
+	require.Equal(t, 200, resp.StatusCode)
+	return resp
+}
+
+// base64Pattern returns n bytes of the pattern in base64.
+func base64Pattern(n int64) io.Reader {
+	r, w := io.Pipe()
+	go func() {
+		bw := bufio.NewWriterSize(w, 64<<10)
+		enc := base64.NewEncoder(base64.StdEncoding, bw)
+		_, err := io.Copy(enc, &pattern{n: n})
+		w.CloseWithError(errors.Join(err, enc.Close(), bw.Flush()))
+	}()
+	return r
 }
 
 // protoContent skips to the payload of a TransportOutbound.
@@ -171,7 +196,7 @@ func protoContent(t *testing.T, r *bufio.Reader) io.Reader {
 	return r
 }
 
-// untilQuote ends at the end of a JSON string.
+// untilQuote reads to the end of a JSON string.
 type untilQuote struct{ r *bufio.Reader }
 
 func (u *untilQuote) Read(p []byte) (int, error) {

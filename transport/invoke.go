@@ -4,15 +4,19 @@ import (
 	"context"
 	"net/url"
 	"strings"
+
+	"hutong/transport/queue"
+	"hutong/transport/status"
+	"hutong/transport/wire"
 )
 
-// pushURIs are the names under which partners push: of HTTP and of gRPC.
+// pushURIs are the values of x-ptp-uri with which partners push, of HTTP and of gRPC.
 var pushURIs = map[string]bool{
 	pathPush:               true,
 	grpcContainer + "push": true,
 }
 
-// readURIs may not be called by partners: a node's queues are its own.
+// readURIs must not be called by partners: only a node's own containers read its queues.
 var readURIs = map[string]bool{
 	pathPop:                   true,
 	pathPeek:                  true,
@@ -22,30 +26,33 @@ var readURIs = map[string]bool{
 	grpcContainer + "release": true,
 }
 
-// serveInvoke takes a message from a partner's transport (API_SPECS part 4,
-// 2.2.1 and 5.2). It never passes one on to a third node.
-func (t *Transport) serveInvoke(x *exchange, s *session) error {
-	uri := x.headers[headerURI]
+// serveInvoke accepts a message from a partner's transport (API_SPECS part 4, 2.2.1 and 5.2). It never
+// forwards one to a third node.
+func (t *Transport) serveInvoke(x *exchange, s *queue.Session) error {
+	uri := x.headers[wire.HeaderURI]
 	if uri == "" {
-		return refuse(CodeBadRequest, "header %s is missing: it names what is called, such as %s", headerURI, pathPush)
+		return status.Errorf(status.BadRequest, "header %s is missing: it names the called route, such as %s",
+			wire.HeaderURI, pathPush)
 	}
-	// Some partners write a whole URL, with a host of their own invention.
+	// Some partners send a whole URL, with an arbitrary host.
 	path := uri
 	if u, err := url.Parse(uri); err == nil {
 		path = u.Path
 	}
 	switch {
 	case readURIs[path]:
-		return refuse(CodeForbidden, "%s %s is for a node's own containers", headerURI, path)
+		return status.Errorf(status.Forbidden, "%s %s is for a node's own containers", wire.HeaderURI, path)
 	case !pushURIs[path]:
-		return refuse(CodeNotFound, "%s %.200q is unknown here", headerURI, uri)
+		return status.Errorf(status.NotFound, "%s %.200q is not a route of this transport",
+			wire.HeaderURI, uri)
 	}
-	if err := t.forThisNode(x); err != nil {
+	if err := t.checkTarget(x); err != nil {
 		return err
 	}
-	form := wrappedPush
-	if x.headers[headerVersion] == passThrough {
-		form = plainPush
+
+	form := wire.Wrapped
+	if x.headers[wire.HeaderVersion] == wire.PassThrough {
+		form = wire.Plain
 	}
 	deadline, err := t.pushDeadline(x)
 	if err != nil {
@@ -56,16 +63,21 @@ func (t *Transport) serveInvoke(x *exchange, s *session) error {
 	return t.accept(ctx, x, s, form)
 }
 
-// mayNameSessionInside tells whether the session may stand in the metadata that
-// the body wraps, as some partners' gRPC has it.
+// mayNameSessionInside reports whether the metadata inside the body may name the session, as some partners'
+// gRPC does.
 func (x *exchange) mayNameSessionInside() bool {
+	if x.headers[wire.HeaderVersion] == wire.PassThrough {
+		return false
+	}
 	path := x.r.URL.Path
-	return x.headers[headerVersion] != passThrough && (path == pathInvoke || path == pathStream || strings.HasPrefix(path, grpcPartner))
+	return path == pathInvoke || path == pathStream || strings.HasPrefix(path, grpcPartner)
 }
 
-func (t *Transport) forThisNode(x *exchange) error {
-	if target := x.headers[headerTargetNodeID]; target != "" && target != t.nodeID {
-		return refuse(CodeNodeUnknown, "this is node %s, the message is for node %.200q", t.nodeID, target)
+// checkTarget refuses a message that names another node as its target.
+func (t *Transport) checkTarget(x *exchange) error {
+	if target := x.headers[wire.HeaderTargetNodeID]; target != "" && target != t.nodeID {
+		return status.Errorf(status.NodeUnknown, "this is node %s, the message is for node %.200q",
+			t.nodeID, target)
 	}
 	return nil
 }

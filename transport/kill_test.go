@@ -20,9 +20,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/test/testenv/ports"
+	"hutong/transport/queue"
+	"hutong/transport/status"
+	"hutong/transport/wire"
 )
 
-// asProcess makes this test binary a transport: node id, spool, address and routes.
+// asProcess is the environment variable with which this test binary runs a transport: node id, spool, address
+// and routes.
 const asProcess = "HUTONG_TEST_TRANSPORT"
 
 func TestMain(m *testing.M) {
@@ -42,10 +46,12 @@ func runAsProcess(spec []string) error {
 		id, url, _ := strings.Cut(r, "=")
 		routes[id] = url
 	}
-	tr, err := New(Config{NodeID: spec[0], Spool: spec[1], Logger: quiet(), Route: func(id string) (string, bool) {
-		url, ok := routes[id]
-		return url, ok
-	}})
+	tr, err := New(
+		Config{NodeID: spec[0], Spool: spec[1], Logger: quiet(), Route: func(id string) (string, bool) {
+			url, ok := routes[id]
+			return url, ok
+		}},
+	)
 	if err != nil {
 		return err
 	}
@@ -100,7 +106,8 @@ func startProcesses(t *testing.T) (a, b *process) {
 		addresses = append(addresses, address)
 	}
 	for i, id := range []string{"A", "B"} {
-		spec := []string{id, t.TempDir(), addresses[i], "A=http://" + addresses[0], "B=http://" + addresses[1]}
+		spec := []string{id, t.TempDir(), addresses[i], "A=http://" + addresses[0],
+			"B=http://" + addresses[1]}
 		p := &process{t: t, spec: strings.Join(spec, "|"), url: "http://" + addresses[i]}
 		p.start()
 		t.Cleanup(p.kill)
@@ -109,89 +116,117 @@ func startProcesses(t *testing.T) (a, b *process) {
 	return a, b
 }
 
-// insist repeats a call with one id until it is answered for good.
-func (c *caller) insist(ctx context.Context, id, path, target string, body []byte) (outbound, error) {
-	c = c.with(headerMessageID, id)
+// insist repeats a call with the same id until it succeeds.
+func (c *caller) insist(ctx context.Context, id, path, target string, body []byte) (wire.Answer, error) {
+	c = c.with(wire.HeaderMessageID, id)
 	for {
 		_, out, err := c.post(ctx, path, target, body)
-		if err == nil && (out.code == CodeOK || out.code == CodeForbidden) {
+		if err == nil && (out.Code == status.OK || out.Code == status.Forbidden) {
 			return out, nil
 		}
 		select {
 		case <-ctx.Done():
-			return out, fmt.Errorf("%s: %w, %s %s", path, errors.Join(ctx.Err(), err), out.code, out.message)
+			return out, fmt.Errorf("%s: %w, %s %s", path, errors.Join(ctx.Err(), err), out.Code, out.Message)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
 }
 
-// Two transports are killed at any moment, again and again: what containers on
-// both sides push arrives once and in order for each session and topic.
+// killQueue is a queue between two processes that are killed while messages pass through it.
+type killQueue struct {
+	t              *testing.T
+	number         int
+	from, to       *process
+	target         string
+	session, topic string
+}
+
+// newKillQueue returns a queue from a to b, from b to a, or within b.
+func newKillQueue(t *testing.T, number int, a, b *process) *killQueue {
+	q := &killQueue{t: t, number: number, from: a, to: b, target: "B",
+		session: fmt.Sprint("session_", number%2), topic: fmt.Sprint("topic-", number)}
+	switch number % 3 {
+	case 1:
+		q.from, q.to, q.target = b, a, "A"
+	case 2:
+		q.from = b
+	}
+	return q
+}
+
+func (q *killQueue) payload(i int) []byte {
+	text := fmt.Sprintf("%d/%d|", q.number, i)
+	if (q.number+i)%7 == 0 {
+		return append([]byte(text), bytes.Repeat([]byte{byte(i)}, queue.InlineBytes+i)...)
+	}
+	return []byte(text)
+}
+
+func (q *killQueue) container(p *process) *caller {
+	c := (&node{url: p.url}).container(q.t, q.session).protobuf()
+	c.client.Transport.(*http.Transport).ResponseHeaderTimeout = 5 * time.Second
+	return c
+}
+
+// push pushes all messages.
+func (q *killQueue) push(ctx context.Context, messages int) {
+	c := q.container(q.from)
+	for i := range messages {
+		id := fmt.Sprintf("push-%d-%d", q.number, i)
+		if _, err := c.insist(ctx, id, pathPush, q.target, c.pushBody(q.topic, q.payload(i))); err != nil {
+			q.t.Error(err)
+			return
+		}
+	}
+}
+
+// pop pops all messages and checks them.
+func (q *killQueue) pop(ctx context.Context, cancel func(), messages int, arrived *atomic.Int64) {
+	c := q.container(q.to)
+	for i := range messages {
+		id := fmt.Sprintf("pop-%d-%d", q.number, i)
+		out, err := c.insist(ctx, id, pathPop, "", c.readBody(q.topic, time.Second))
+		if err != nil {
+			q.t.Error(err)
+			return
+		}
+		if want := q.payload(i); !bytes.Equal(want, out.Payload) {
+			q.t.Errorf("queue %d: message %d is %.10q", q.number, i, out.Payload)
+			cancel()
+			return
+		}
+		arrived.Add(1)
+	}
+
+	// There are no duplicates: the queue is empty after the last message.
+	if _, out, err := c.post(ctx, pathPeek, "", c.readBody(q.topic, 0)); err == nil && out.HasPayload {
+		q.t.Errorf("queue %d: %.10q came after the last message", q.number, out.Payload)
+	}
+}
+
+// TestKilledAtAnyMoment kills two transports again and again. What containers on both sides push must arrive
+// once and in order for each session and topic.
 func TestKilledAtAnyMoment(t *testing.T) {
 	seed := uint64(1)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	a, b := startProcesses(t)
-	const lanes, messages = 6, 60
-	payload := func(lane, i int) []byte {
-		text := fmt.Sprintf("%d/%d|", lane, i)
-		if (lane+i)%7 == 0 {
-			return append([]byte(text), bytes.Repeat([]byte{byte(i)}, inlineBytes+i)...)
-		}
-		return []byte(text)
-	}
+	const queues, messages = 6, 60
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	var wg, readers sync.WaitGroup
+
+	var wg sync.WaitGroup
 	var arrived atomic.Int64
-	for lane := range lanes {
-		from, to, target := a, b, "B"
-		switch lane % 3 {
-		case 1:
-			from, to, target = b, a, "A"
-		case 2:
-			from = b // within one node
-		}
-		session, topic := fmt.Sprint("session_", lane%2), fmt.Sprint("topic-", lane)
-		container := func(p *process) *caller {
-			c := (&node{url: p.url}).container(t, session).protobuf()
-			c.client.Transport.(*http.Transport).ResponseHeaderTimeout = 5 * time.Second
-			return c
-		}
-		wg.Go(func() {
-			c := container(from)
-			for i := range messages {
-				if _, err := c.insist(ctx, fmt.Sprintf("push-%d-%d", lane, i), pathPush, target, c.pushBody(topic, payload(lane, i))); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-		readers.Go(func() {
-			c := container(to)
-			for i := range messages {
-				out, err := c.insist(ctx, fmt.Sprintf("pop-%d-%d", lane, i), pathPop, "", c.readBody(topic, time.Second))
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				if want := payload(lane, i); !bytes.Equal(want, out.payload) {
-					t.Errorf("lane %d: message %d is %.10q", lane, i, out.payload)
-					cancel()
-					return
-				}
-				arrived.Add(1)
-			}
-			// Nothing came twice: after the last there is none.
-			if _, out, err := c.post(ctx, pathPeek, "", c.readBody(topic, 0)); err == nil && out.hasPayload {
-				t.Errorf("lane %d: %.10q came after the last message", lane, out.payload)
-			}
-		})
+	for number := range queues {
+		q := newKillQueue(t, number, a, b)
+		wg.Go(func() { q.push(ctx, messages) })
+		wg.Go(func() { q.pop(ctx, cancel, messages, &arrived) })
 	}
 	done := make(chan struct{})
-	go func() { wg.Wait(); readers.Wait(); close(done) }()
+	go func() { wg.Wait(); close(done) }()
+
 	kills := 0
 	for running := true; running; {
-		// The next kill comes some messages later, so that there is progress however slow the machine is.
+		// The next kill waits for some messages, so that there is progress even on a slow machine.
 		next := arrived.Load() + 5 + rng.Int64N(20)
 		for running && arrived.Load() < next {
 			select {
@@ -207,7 +242,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 			kills++
 		}
 	}
-	require.EqualValues(t, lanes*messages, arrived.Load())
+	require.EqualValues(t, queues*messages, arrived.Load())
 	require.GreaterOrEqual(t, kills, 5)
 	t.Logf("seed %d: %d messages, %d kills", seed, arrived.Load(), kills)
 }

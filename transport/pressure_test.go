@@ -13,10 +13,14 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"hutong/transport/queue"
+	"hutong/transport/status"
+	"hutong/transport/wire"
 )
 
-// Twice the budget is pushed at a reader that doesn't read: memory stays
-// within it, another session goes on, and at last all arrives.
+// TestBackPressureOverHTTP pushes twice the budget to a reader that does not read. Memory stays within the
+// budget, another session is not affected, and finally all messages arrive.
 func TestBackPressureOverHTTP(t *testing.T) {
 	const budget, size, messages = 16 * mib, mib, 32
 	limits := Limits{SessionBytes: budget, MessageBytes: 2 * mib, PushTimeout: time.Minute}
@@ -31,8 +35,8 @@ func TestBackPressureOverHTTP(t *testing.T) {
 				c := net[from].container(t, "stuck").protobuf()
 				wg.Go(func() {
 					_, out, err := c.post(context.Background(), pathPush, "B", body)
-					if err != nil || out.code != CodeOK {
-						t.Errorf("push: %v %s %s", err, out.code, out.message)
+					if err != nil || out.Code != status.OK {
+						t.Errorf("push: %v %s %s", err, out.Code, out.Message)
 					}
 				})
 			}
@@ -42,19 +46,19 @@ func TestBackPressureOverHTTP(t *testing.T) {
 			})
 			runtime.GC()
 			grown := heap() - before
-			// The inbox at B, and when they come from A as much again under way there.
+			// The inbox at B, and as much again in transit at A if A pushes.
 			limit := int64(budget + 8*mib)
 			if from == "A" {
 				limit += budget
 			}
 			require.Less(t, grown, limit, "heap")
 
-			// Another session has all the room it needs.
+			// Another session is not affected.
 			other := net[from].container(t, "other").protobuf()
 			for range 2 * budget / size {
 				_, out, err := other.post(t.Context(), pathPush, "B", body)
 				require.NoError(t, err)
-				require.Equal(t, CodeOK, out.code, out.message)
+				require.Equal(t, status.OK, out.Code, out.Message)
 				require.Len(t, net["B"].container(t, "other").protobuf().mustPop("x"), size)
 			}
 
@@ -65,7 +69,8 @@ func TestBackPressureOverHTTP(t *testing.T) {
 			wg.Wait()
 			for _, n := range net {
 				require.LessOrEqual(t, n.Stats().PeakBytes, int64(budget+4*mib))
-				eventually(t, "no message is held", func() bool { return n.Stats().Bytes <= 2*(queueOverhead+1) })
+				eventually(t, "no message is held",
+					func() bool { return n.Stats().Bytes <= 2*(queue.TopicOverhead+1) })
 			}
 		})
 	}
@@ -77,42 +82,52 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
+// TestBufferFullAtDeadline checks the refusal of a push that got no allocation in time.
 func TestBufferFullAtDeadline(t *testing.T) {
-	net := newNetwork(t, Limits{SessionBytes: mib, MessageBytes: mib / 4, PushTimeout: 100 * time.Millisecond}, "A", "B")
+	net := newNetwork(t,
+		Limits{SessionBytes: mib, MessageBytes: mib / 4, PushTimeout: 100 * time.Millisecond}, "A", "B")
 	for _, from := range []string{"A", "B"} {
 		c := net[from].container(t, "from "+from).protobuf()
-		var out outbound
-		for i := 0; out.code != CodeBufferFull; i++ {
+		var out wire.Answer
+		for i := 0; out.Code != status.BufferFull; i++ {
 			require.Less(t, i, 5)
 			out = c.push("B", "x", make([]byte, mib/4))
-			if out.code != CodeOK {
-				require.Equal(t, CodeBufferFull, out.code, out.message)
+			if out.Code != status.OK {
+				require.Equal(t, status.BufferFull, out.Code, out.Message)
 			}
 		}
-		require.Equal(t, CodeOK, c.release("").code)
+		require.Equal(t, status.OK, c.release("").Code)
 	}
 }
 
-// Senders that claim large bodies and don't send them hold their own session's
-// budget only.
+// TestStalledBodiesHoldOneSession checks that senders that announce large bodies and do not send them use up
+// the budget of their own session only.
 func TestStalledBodiesHoldOneSession(t *testing.T) {
-	net := newNetwork(t, Limits{SessionBytes: 4 * mib, MessageBytes: mib, PushTimeout: 200 * time.Millisecond}, "A")
+	net := newNetwork(t,
+		Limits{SessionBytes: 4 * mib, MessageBytes: mib, PushTimeout: 200 * time.Millisecond}, "A")
 	n := net["A"]
 	var conns []io.Closer
 	for range 10 {
 		conn := dial(t, n.url)
 		conns = append(conns, conn)
-		_, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-protobuf\r\nContent-Length: %d\r\nx_ptp_session_id: stalled\r\nx_ptp_target_node_id: A\r\n\r\n", pathPush, mib)
+		_, err := fmt.Fprintf(
+			conn,
+			"POST %s HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-protobuf\r\nContent-Length: %d\r\n"+
+				"x_ptp_session_id: stalled\r\nx_ptp_target_node_id: A\r\n\r\n",
+			pathPush,
+			mib,
+		)
 		require.NoError(t, err)
 	}
-	eventually(t, "they hold their budget", func() bool { st, _ := n.SessionStats("stalled"); return st.InboundBytes > 3*mib })
+	eventually(t, "they hold their budget",
+		func() bool { st, _ := n.SessionStats("stalled"); return st.InboundBytes > 3*mib })
 	out := n.container(t, "stalled").push("A", "x", make([]byte, mib*3/4))
-	require.Equal(t, CodeBufferFull, out.code, out.message)
+	require.Equal(t, status.BufferFull, out.Code, out.Message)
 	n.container(t, "other").mustPush("A", "x", make([]byte, mib/2))
 	for _, c := range conns {
 		require.NoError(t, c.Close())
 	}
-	eventually(t, "all is given back", func() bool { _, ok := n.SessionStats("stalled"); return !ok })
+	eventually(t, "all bytes are released", func() bool { _, ok := n.SessionStats("stalled"); return !ok })
 }
 
 func dial(t *testing.T, url string) net.Conn {

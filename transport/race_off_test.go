@@ -2,5 +2,5 @@
 
 package transport
 
-// hugeMessage is what TestHugeMessage sends.
+// hugeMessage is the size of the message in TestHugeMessage.
 const hugeMessage = 1 << 30

@@ -2,5 +2,5 @@
 
 package transport
 
-// hugeMessage is what TestHugeMessage sends: less where the race detector slows all down.
+// hugeMessage is the size of the message in TestHugeMessage. It is small, since the race detector is slow.
 const hugeMessage = 128 << 20

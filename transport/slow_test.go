@@ -10,37 +10,46 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"hutong/transport/queue"
+	"hutong/transport/status"
 )
 
-// impatient is a node that gives slow callers up soon.
-func impatient(t *testing.T, patience time.Duration) *node {
+// newStrictNode returns a node that gives slow callers a short grace.
+func newStrictNode(t *testing.T, grace time.Duration) *node {
 	tr := open(t, Config{NodeID: "A", Logger: quiet()})
-	tr.pace = pace{patience: patience, slowest: 1 << 40}
+	tr.minRate = minRate{grace: grace, bytesPerSecond: 1 << 40}
 	return &node{tr, serve(t, tr)}
 }
 
-// The bounds on slow bodies are not bounds on waiting, nor on a connection's
-// next request.
-func TestPopOutlivesPatience(t *testing.T) {
-	const patience = 50 * time.Millisecond
-	n := impatient(t, patience)
+// TestPopOutlivesGrace checks that the bounds on slow bodies bound neither a pop that waits nor a
+// connection's next request.
+func TestPopOutlivesGrace(t *testing.T) {
+	const grace = 50 * time.Millisecond
+	n := newStrictNode(t, grace)
 	c := n.container(t, "s")
 	for range 3 {
 		begin := time.Now()
-		require.Equal(t, CodeTimeout, c.pop("x", 4*patience).code)
-		require.GreaterOrEqual(t, time.Since(begin), 4*patience)
+		require.Equal(t, status.Timeout, c.pop("x", 4*grace).Code)
+		require.GreaterOrEqual(t, time.Since(begin), 4*grace)
 	}
 	got := make(chan []byte)
 	go func() { got <- c.mustPop("x") }()
-	time.AfterFunc(4*patience, func() { n.container(t, "s").push("A", "x", []byte("m")) })
+	time.AfterFunc(4*grace, func() { n.container(t, "s").push("A", "x", []byte("m")) })
 	require.Equal(t, "m", string(<-got))
 }
 
-func TestStalledBodyIsGivenUp(t *testing.T) {
-	n := impatient(t, 50*time.Millisecond)
+// TestStalledBodyIsRefused checks the refusal of a body that stalls.
+func TestStalledBodyIsRefused(t *testing.T) {
+	n := newStrictNode(t, 50*time.Millisecond)
 	conn := dial(t, n.url)
 	defer conn.Close()
-	_, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\nx-ptp-session-id: s\r\nx-ptp-target-node-id: A\r\n\r\n{", pathPush)
+	_, err := fmt.Fprintf(
+		conn,
+		"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n"+
+			"x-ptp-session-id: s\r\nx-ptp-target-node-id: A\r\n\r\n{",
+		pathPush,
+	)
 	require.NoError(t, err)
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	require.NoError(t, err)
@@ -52,27 +61,30 @@ func TestStalledBodyIsGivenUp(t *testing.T) {
 	eventually(t, "nothing is held", func() bool { return n.Stats().Bytes == 0 })
 }
 
-// A reader that doesn't read its answer doesn't keep the message from the next.
-func TestStalledReaderIsGivenUp(t *testing.T) {
-	n := impatient(t, 2*time.Second)
+// TestStalledReaderIsDisconnected checks that a reader that does not read its answer does not keep the
+// message.
+func TestStalledReaderIsDisconnected(t *testing.T) {
+	n := newStrictNode(t, 2*time.Second)
 	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
 	c := n.container(t, "s").protobuf()
 	tr := n.Transport
-	s, err := tr.broker.enter("s")
+	s, err := tr.broker.Enter("s")
 	require.NoError(t, err)
-	defer tr.broker.leave(s)
-	h, err := tr.broker.reserve(t.Context(), &s.in, int64(len(large)))
+	defer s.Leave()
+	allocation, err := s.Allocate(t.Context(), queue.Inbound, int64(len(large)))
 	require.NoError(t, err)
-	body := tr.broker.spool.newContent(int64(len(large)))
+	body := tr.broker.NewBody(int64(len(large)))
 	_, err = body.Write(large)
 	require.NoError(t, err)
-	_, err = tr.broker.push(s, "x", "", body, h)
+	_, err = s.Push("x", "", body, allocation)
 	require.NoError(t, err)
 
 	conn := dial(t, n.url)
 	defer conn.Close()
-	_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 13\r\nx-ptp-session-id: s\r\n\r\n{\"topic\":\"x\"}", pathPop)
+	_, err = fmt.Fprintf(conn,
+		"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 13\r\nx-ptp-session-id: s\r\n\r\n{\"topic\":\"x\"}",
+		pathPop)
 	require.NoError(t, err)
-	eventually(t, "its answer was given up", func() bool { return n.Stats().Returned == 1 })
+	eventually(t, "its message was requeued", func() bool { return n.Stats().Returned == 1 })
 	require.True(t, bytes.Equal(large, c.mustPop("x")))
 }

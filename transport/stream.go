@@ -1,9 +1,7 @@
 package transport
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"io"
 	"maps"
@@ -11,21 +9,23 @@ import (
 	"mime"
 	"net/http"
 	"time"
+
+	"hutong/transport/queue"
+	"hutong/transport/status"
+	"hutong/transport/wire"
 )
 
-// The stream of API_SPECS part 4, 2.2.2, is many invokes in one call: each message
-// is answered when it is in its queue, in the order in which they came. gRPC's
-// frames hold them. The specification says nothing of how they stand in a
-// body over HTTP; here:
+// A stream (API_SPECS part 4, 2.2.2) is many invokes in one call. Each message is answered when it is in its
+// queue, in order of arrival. Over gRPC its frames delimit the messages. The specification does not define
+// the body over HTTP. This transport accepts:
 //
-//   - with Content-Type application/x-protobuf;delimited=true, each message and each answer has its
-//     length before it, as a varint;
-//   - with application/x-ndjson, messages are JSON objects one after the other, and answers one a line;
-//   - with any other type there is one message, as for invoke: this is what Kuscia does.
-const ndjson = "application/x-ndjson"
+//   - Content-Type application/x-protobuf;delimited=true: each message and each answer has its length before
+//     it, as a varint;
+//   - Content-Type application/x-ndjson: messages are consecutive JSON objects, and each answer is a line;
+//   - any other type: one message, as for invoke. Kuscia does the same.
 
-// isStream tells whether a call holds many messages.
-func (x *exchange) isStream() bool {
+// detectStream reports whether a call holds many messages, and sets the framing of a stream over HTTP.
+func (x *exchange) detectStream() bool {
 	if x.r.URL.Path == grpcPartner+"transport" {
 		return true
 	}
@@ -36,125 +36,110 @@ func (x *exchange) isStream() bool {
 	if err != nil {
 		return false
 	}
-	if t == ndjson || x.enc == inProto && params["delimited"] == "true" {
-		x.framing = framedStream
+	if t == wire.NDJSONType || x.enc == wire.Protobuf && params["delimited"] == "true" {
+		x.framing = wire.Stream
 	}
-	return x.framing == framedStream
+	return x.framing == wire.Stream
 }
 
 func (x *exchange) streamType() string {
-	if x.enc == inProto {
-		return x.enc.contentType() + ";delimited=true"
+	if x.enc == wire.Protobuf {
+		return x.enc.ContentType() + ";delimited=true"
 	}
-	return ndjson
+	return wire.NDJSONType
 }
 
-// serveStream serves message after message until the caller ends its side. What
-// is refused is answered, and the stream goes on where its next message can be found.
+// serveStream serves messages until the caller ends the stream. After a refused message it continues, if it
+// can find the next one.
 func (t *Transport) serveStream(x *exchange, op operation) {
-	_ = x.rc.EnableFullDuplex() // HTTP/1.1; HTTP/2 is
+	_ = x.rc.EnableFullDuplex() // for HTTP/1.1; HTTP/2 always is
 	defer context.AfterFunc(t.ctx, func() { _ = x.rc.SetReadDeadline(time.Now()) })()
-	all := *x
-	all.frames = bufio.NewReaderSize(x.r.Body, pieces)
-	if x.framing == framedStream && x.enc == inJSON {
-		all.lineBody = &bodyReader{r: x.r.Body, left: math.MaxInt64, limit: math.MaxInt64}
-		all.lines = bufio.NewReaderSize(all.lineBody, pieces)
+
+	stream := *x
+	stream.frames = wire.NewReader(x.r.Body)
+	if x.framing == wire.Stream && x.enc == wire.JSON {
+		stream.objectsBody = wire.NewBodyReader(x.r.Body, math.MaxInt64)
+		stream.objects = wire.NewReader(stream.objectsBody)
 	}
+
 	for {
-		one := all
-		one.headers = maps.Clone(x.headers)
+		message := stream
+		message.headers = maps.Clone(x.headers)
 		err := t.ctx.Err()
 		if err == nil {
-			err = one.nextMessage()
+			err = message.nextMessage()
 		}
 		if t.ctx.Err() != nil {
-			err = errClosed
+			err = queue.ErrClosed
 		}
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			all.endStream(err)
+			stream.failStream(err)
 			return
 		}
-		t.serveOne(&one, op)
-		all.begun = all.begun || one.answered
-		if one.broken || x.r.Context().Err() != nil || !one.skipRest() {
+
+		t.serveMessage(&message, op)
+		stream.headersWritten = stream.headersWritten || message.answered
+		if message.bodyFailed || x.r.Context().Err() != nil || !message.skipRest() {
 			return
 		}
 	}
-	if x.framing == framedGRPC && !all.begun {
-		x.begin(http.StatusOK, 0)
+
+	if x.framing == wire.GRPC && !stream.headersWritten {
+		x.startAnswer(http.StatusOK, 0)
 		_ = x.rc.Flush()
 	}
 }
 
 // nextMessage makes the stream's next message the body. io.EOF is the end.
-func (x *exchange) nextMessage() error {
+func (x *exchange) nextMessage() (err error) {
 	switch {
-	case x.framing == framedGRPC:
-		return x.frame(x.frames)
-	case x.enc == inProto:
-		n, err := binary.ReadUvarint(x.frames)
-		if err != nil {
-			return err
-		}
-		if n > math.MaxUint32 {
-			return refuse(CodeTooLarge, "a message claims %d bytes", n)
-		}
-		x.length = int64(n)
-		x.in = whole(x.frames, x.length)
-		return nil
-	default:
-		x.length, x.lost = -1, true
-		_, err := jsonByte(x.lines)
-		if errors.Is(err, io.ErrUnexpectedEOF) && x.lineBody.err == nil {
-			return io.EOF
-		}
+	case x.framing == wire.GRPC:
+		return x.nextFrame(x.frames)
+	case x.enc == wire.Protobuf:
+		body, length, err := wire.ReadDelimited(x.frames)
 		if err == nil {
-			err = x.lines.UnreadByte()
+			x.body, x.length = body, length
+		}
+		return err
+	default:
+		x.length, x.desynchronized = -1, true
+		err := wire.SkipSpace(x.objects)
+		if errors.Is(err, io.ErrUnexpectedEOF) && x.objectsBody.Err() == nil {
+			return io.EOF
 		}
 		return err
 	}
 }
 
-// skipRest reads what was refused before it was read. It is false when the next
+// skipRest reads the rest of a message that was refused before it was read. It returns false if the next
 // message can't be found.
 func (x *exchange) skipRest() bool {
-	if x.lines != nil {
-		return !x.lost
+	if x.objects != nil {
+		return !x.desynchronized
 	}
-	x.readDeadline(x.pace.patience)
-	_, err := io.Copy(io.Discard, x.in)
-	x.readDeadline(0)
+	x.setReadTimeout(x.minRate.grace)
+	_, err := io.Copy(io.Discard, x.body)
+	x.setReadTimeout(0)
 	return err == nil
 }
 
-// endStream tells why a stream ends before its end.
-func (x *exchange) endStream(err error) {
-	refusal := asError(err)
-	if refusal.Code == CodeInternal {
-		refusal = refuse(CodeBadRequest, "the stream ended or stalled inside a message")
+// failStream answers with the reason why a stream ended early.
+func (x *exchange) failStream(err error) {
+	refusal := status.From(err)
+	if refusal.Code == status.Internal {
+		refusal = status.Errorf(status.BadRequest, "the stream ended or stalled inside a message")
 	}
-	if x.framing == framedGRPC {
-		status := statusAborted
-		if err == errClosed {
-			status = statusUnavailable
+
+	if x.framing == wire.GRPC {
+		code := grpcAborted
+		if err == queue.ErrClosed {
+			code = grpcUnavailable
 		}
-		x.failGRPC(status, refusal.Error())
+		x.failGRPC(code, refusal.Error())
 		return
 	}
-	_ = x.answer(httpStatus(refusal.Code), outbound{code: refusal.Code, message: refusal.Message})
-}
-
-// parseLine reads one push of a stream of JSON objects.
-func (f pushForm) parseLine(r *bufio.Reader, payload payloadWriter) (topic string, meta headers, err error) {
-	if f == wrappedPush {
-		return jsonWrapped(r, payload)
-	}
-	topic, there, err := jsonPush(r, payload)
-	if err == nil && !there {
-		err = errNoPayload
-	}
-	return topic, nil, err
+	_ = x.answer(httpStatus(refusal.Code), wire.Answer{Code: refusal.Code, Message: refusal.Message})
 }

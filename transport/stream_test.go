@@ -12,9 +12,11 @@ import (
 	"google.golang.org/protobuf/encoding/protodelim"
 
 	"hutong/transport/ptp"
+	"hutong/transport/status"
+	"hutong/transport/wire"
 )
 
-// The stream over HTTP/1.1: answers come while messages are still being sent.
+// TestHTTPStream checks that a stream over HTTP/1.1 is answered while messages are still being sent.
 func TestHTTPStream(t *testing.T) {
 	for _, c := range []struct {
 		contentType, version string
@@ -25,16 +27,17 @@ func TestHTTPStream(t *testing.T) {
 			_, err := protodelim.MarshalTo(w, wrap(t, "x", fmt.Sprint(n)))
 			return err
 		}, delimitedAnswer},
-		{"application/x-protobuf; delimited=true", passThrough, func(w io.Writer, n int) error {
+		{"application/x-protobuf; delimited=true", wire.PassThrough, func(w io.Writer, n int) error {
 			_, err := protodelim.MarshalTo(w, &ptp.PushInbound{Topic: "x", Payload: fmt.Append(nil, n)})
 			return err
 		}, delimitedAnswer},
-		{ndjson, passThrough, func(w io.Writer, n int) error {
+		{wire.NDJSONType, wire.PassThrough, func(w io.Writer, n int) error {
 			_, err := fmt.Fprintf(w, `{"topic":"x","payload":%q} `+"\n\n", b64(fmt.Append(nil, n)))
 			return err
 		}, lineAnswer},
-		{ndjson, "2", func(w io.Writer, n int) error {
-			_, err := fmt.Fprintf(w, `{"metadata":{"a":"b"},"payload":%q}`, b64(fmt.Appendf(nil, `{"payload":%q,"topic":"x"}`, b64(fmt.Append(nil, n)))))
+		{wire.NDJSONType, "2", func(w io.Writer, n int) error {
+			push := fmt.Appendf(nil, `{"payload":%q,"topic":"x"}`, b64(fmt.Append(nil, n)))
+			_, err := fmt.Fprintf(w, `{"metadata":{"a":"b"},"payload":%q}`, b64(push))
 			return err
 		}, lineAnswer},
 	} {
@@ -43,11 +46,13 @@ func TestHTTPStream(t *testing.T) {
 			in, out := io.Pipe()
 			req, err := http.NewRequestWithContext(t.Context(), "POST", net["B"].url+pathStream, in)
 			require.NoError(t, err)
-			for name, value := range map[string]string{"Content-Type": c.contentType, headerVersion: c.version,
-				headerSessionID: "s", headerTargetNodeID: "B", headerURI: pathPush} {
+			for name, value := range map[string]string{
+				"Content-Type": c.contentType, wire.HeaderVersion: c.version, wire.HeaderURI: pathPush,
+				wire.HeaderSessionID: "s", wire.HeaderTargetNodeID: "B",
+			} {
 				req.Header.Set(name, value)
 			}
-			// The first message is on its way before there is an answer to read.
+			// The first message is sent before there is an answer to read.
 			sent := make(chan error, 1)
 			go func() { sent <- c.send(out, 0) }()
 			resp, err := http.DefaultTransport.RoundTrip(req)
@@ -59,8 +64,9 @@ func TestHTTPStream(t *testing.T) {
 			for i := range 20 {
 				code, err := c.answer(answers)
 				require.NoError(t, err)
-				require.Equal(t, string(CodeOK), code)
-				require.Equal(t, fmt.Sprint(i), string(net["B"].container(t, "s").mustPop("x")), "it is there as soon as it is answered")
+				require.Equal(t, string(status.OK), code)
+				require.Equal(t, fmt.Sprint(i), string(net["B"].container(t, "s").mustPop("x")),
+					"the message is in its queue when it is answered")
 				if i < 19 {
 					require.NoError(t, c.send(out, i+1))
 				}
@@ -83,22 +89,29 @@ func lineAnswer(r *bufio.Reader) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	out, err := decodeJSONAnswer(line)
-	return string(out.code), err
+	out, err := wire.JSON.DecodeAnswer(line)
+	return string(out.Code), err
 }
 
-// One message without a frame is what Kuscia takes at the same path; a stream that breaks says where.
+// TestStreamEdges checks a single message without a frame, which Kuscia accepts at the same path, and streams
+// that break.
 func TestStreamEdges(t *testing.T) {
 	net := newNetwork(t, Limits{}, "B")
-	header := map[string]string{"Content-Type": "application/json", headerVersion: passThrough, headerSessionID: "s", headerURI: pathPush}
-	status, answer := raw(t, "POST", net["B"].url+pathStream, header, `{"topic":"x","payload":"aGk="}`)
-	require.Equal(t, 200, status)
-	require.EqualValues(t, CodeOK, answer["code"])
+	header := map[string]string{
+		"Content-Type":       "application/json",
+		wire.HeaderVersion:   wire.PassThrough,
+		wire.HeaderSessionID: "s",
+		wire.HeaderURI:       pathPush,
+	}
+	httpCode, answer := raw(t, "POST", net["B"].url+pathStream, header, `{"topic":"x","payload":"aGk="}`)
+	require.Equal(t, 200, httpCode)
+	require.EqualValues(t, status.OK, answer["code"])
 	require.Equal(t, "hi", string(net["B"].container(t, "s").mustPop("x")))
 
-	header["Content-Type"] = ndjson
+	header["Content-Type"] = wire.NDJSONType
 	post := func(body string) []string {
-		req, err := http.NewRequestWithContext(t.Context(), "POST", net["B"].url+pathStream, bytes.NewReader([]byte(body)))
+		req, err := http.NewRequestWithContext(t.Context(), "POST", net["B"].url+pathStream,
+			bytes.NewReader([]byte(body)))
 		require.NoError(t, err)
 		for name, value := range header {
 			req.Header.Set(name, value)
@@ -117,9 +130,10 @@ func TestStreamEdges(t *testing.T) {
 		}
 	}
 	good := `{"topic":"x","payload":"aGk="}`
-	require.Equal(t, []string{string(CodeOK), string(CodeOK)}, post(good+good))
-	require.Equal(t, []string{string(CodeOK), string(CodeBadRequest)}, post(good+`{"topic":1}`+good), "what follows can't be found")
-	require.Equal(t, []string{string(CodeOK), string(CodeBadRequest)}, post(good+`{"topic":"x","payl`))
-	require.Equal(t, []string{string(CodeBadRequest)}, post(`nothing`))
+	require.Equal(t, []string{string(status.OK), string(status.OK)}, post(good+good))
+	require.Equal(t, []string{string(status.OK), string(status.BadRequest)}, post(good+`{"topic":1}`+good),
+		"the next message can't be found")
+	require.Equal(t, []string{string(status.OK), string(status.BadRequest)}, post(good+`{"topic":"x","payl`))
+	require.Equal(t, []string{string(status.BadRequest)}, post(`nothing`))
 	require.Empty(t, post(""))
 }

@@ -10,108 +10,114 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"hutong/transport/queue"
 )
 
-// Config is what a transport needs to know of its party. NodeID, Spool and Route
-// are required; the zero value of everything else is a good default.
+// Config configures a transport for its party. NodeID, Spool and Route are required; the zero value of
+// everything else is a good default.
 type Config struct {
 	// NodeID is the party's own node id.
 	NodeID string
-	// Spool is the folder in which messages are kept. It is made if it isn't there,
-	// and belongs to one transport at a time.
+	// Spool is the folder that holds the messages. New creates it. It belongs to one transport at a time.
 	Spool string
-	// Route finds the base URL of a partner's transport, to which
-	// /v1/interconn/chan/invoke is appended. It is called for every push to
-	// another node and must not block.
+	// Route returns the base URL of a partner's transport, to which /v1/interconn/chan/invoke is appended. It
+	// is called for every push to another node and must not block.
 	Route func(nodeID string) (baseURL string, ok bool)
-	// Authorize, if set, decides on every call before its body is read. An error
-	// answers CodeForbidden with the error's text.
+	// Authorize, if set, decides on every call before its body is read. Its error is sent with
+	// status.Forbidden.
 	Authorize func(ctx context.Context, call Call) error
-	// HTTP calls partners. It must not have a Timeout below Limits.PushTimeout.
-	// Redirects are never followed. The default has its own connection pool.
+	// HTTP calls partners. It must not have a Timeout below Limits.PushTimeout. Redirects are never followed.
+	// The default has its own connection pool.
 	HTTP *http.Client
-	// Logger gets what an operator should know; never a message's content.
+	// Logger receives what an operator should know; never a message's content.
 	Logger *slog.Logger
-	// Limits bound room and time.
+	// Limits bounds bytes and time.
 	Limits Limits
 }
 
-// Limits bound what a transport holds and how long it waits. Zero fields get
-// their defaults.
+// Limits bounds what a transport holds and how long it waits. Zero fields get their defaults.
 type Limits struct {
-	// MessageBytes is the largest payload, 64 MiB. It is lowered to a quarter of
-	// SessionBytes, so that one message leaves room for others.
+	// MessageBytes is the largest payload, 64 MiB. It is lowered to a quarter of SessionBytes, so that one
+	// message leaves space for others.
 	MessageBytes int64
-	// SessionBytes is what one session may hold unread, and again under way to
-	// partners: 256 MiB, at least 1 MiB. Give it four times the largest message.
+	// SessionBytes is what one session may hold unread, and again in transit to partners: 256 MiB, at least 1
+	// MiB. Set it to four times the largest message.
 	SessionBytes int64
-	// TotalBytes is what all sessions may hold: 1 GiB.
+	// TotalBytes is what all sessions together may hold: 1 GiB.
 	TotalBytes int64
-	// PushTimeout is how long a push waits for room, and for its partner: 60 s.
-	// A call's x-ptp-timeout (milliseconds) can shorten it.
+	// PushTimeout is how long a push waits for its allocation, and for its partner: 60 s. A call's
+	// x-ptp-timeout (milliseconds) can shorten it.
 	PushTimeout time.Duration
-	// PopTimeout is how long a pop waits that names no timeout: 120 s (API_SPECS
-	// part 4, 3.2.2).
+	// PopTimeout is how long a pop waits that names no timeout: 120 s (API_SPECS part 4, 3.2.2).
 	PopTimeout time.Duration
-	// MaxPopTimeout is the longest that a pop may wait: 7 days.
+	// MaxPopTimeout is the longest wait of a pop: 7 days.
 	MaxPopTimeout time.Duration
-	// SessionTTL is the silence after which a session is released: 24 h.
+	// SessionTTL is the idle time after which a session is released: 24 h.
 	SessionTTL time.Duration
 	// ReleasedSessions is how many released sessions are remembered: 10,000.
 	ReleasedSessions int
 }
 
 func (l Limits) withDefaults() Limits {
-	l.SessionBytes = cmp.Or(l.SessionBytes, 256<<20)
-	l.TotalBytes = cmp.Or(l.TotalBytes, 1<<30)
-	l.SessionBytes = max(l.SessionBytes, 1<<20)
-	l.TotalBytes = max(l.TotalBytes, l.SessionBytes)
+	q := l.queueLimits().WithDefaults()
+	l.SessionBytes, l.TotalBytes = q.SessionBytes, q.TotalBytes
+	l.SessionTTL, l.ReleasedSessions = q.SessionTTL, q.ReleasedSessions
+
 	l.MessageBytes = min(cmp.Or(l.MessageBytes, 64<<20), l.SessionBytes/4)
 	l.PushTimeout = cmp.Or(l.PushTimeout, time.Minute)
 	l.PopTimeout = cmp.Or(l.PopTimeout, 2*time.Minute)
 	l.MaxPopTimeout = cmp.Or(l.MaxPopTimeout, 7*24*time.Hour)
-	l.SessionTTL = cmp.Or(l.SessionTTL, 24*time.Hour)
-	l.ReleasedSessions = cmp.Or(l.ReleasedSessions, 10_000)
 	return l
 }
 
-// Call is what is known of a request before its body is read.
+// queueLimits returns the limits that the queues enforce.
+func (l Limits) queueLimits() queue.Limits {
+	return queue.Limits{
+		SessionBytes:     l.SessionBytes,
+		TotalBytes:       l.TotalBytes,
+		SessionTTL:       l.SessionTTL,
+		ReleasedSessions: l.ReleasedSessions,
+	}
+}
+
+// Call describes a request before its body is read.
 type Call struct {
-	// Op is push, pop, peek, release, invoke or transport; the last two come from a partner.
+	// Op is push, pop, peek, release, invoke or transport. The last two come from a partner.
 	Op string
-	// SessionID, Token, TraceID, SourceNodeID and TargetNodeID are the x-ptp-* headers of
-	// these names; SourceNodeID is what the caller says of itself.
+	// SessionID, Token, TraceID, SourceNodeID and TargetNodeID are the x-ptp-* headers of these names.
+	// SourceNodeID is the caller's claim.
 	SessionID, Token, TraceID, SourceNodeID, TargetNodeID string
-	// RemoteAddr is the caller's network address, TLS its connection if encrypted.
+	// RemoteAddr is the caller's network address. TLS is its connection, if encrypted.
 	RemoteAddr string
 	TLS        *tls.ConnectionState
 }
 
-// Transport is one party's transport. It is safe for concurrent use.
+// Transport is the transport of one party. It is safe for concurrent use.
 type Transport struct {
 	nodeID    string
 	route     func(string) (string, bool)
 	authorize func(context.Context, Call) error
 	client    *http.Client
-	ownPool   *http.Transport // nil if the client was given
+	ownPool   *http.Transport // nil if the client was configured
 	log       *slog.Logger
 	limits    Limits
-	broker    *broker
-	turns     turns
-	pace      pace
-	sent      sentCounts
+	broker    *queue.Broker
+	forwards  keyedMutex // one forwarded push at a time for each forwardKey
+	minRate   minRate
+	counters  forwardCounters
 
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
 
 	mu     sync.Mutex
-	calls  int
+	calls  int // in progress
 	closed bool
-	idle   chan struct{} // closed when closed and no call is left
+	idle   chan struct{} // closed when the transport is closed and the last call has ended
 }
 
-// New makes a transport that goes on with what is in its spool. It starts
-// nothing: no goroutine runs but those of calls. Close frees the spool for another.
+// New returns a transport that recovers the messages in its spool. It starts no goroutine; only calls have
+// some. Close unlocks the spool for another transport.
 func New(cfg Config) (*Transport, error) {
 	t := &Transport{
 		nodeID:    cfg.NodeID,
@@ -119,7 +125,7 @@ func New(cfg Config) (*Transport, error) {
 		authorize: cfg.Authorize,
 		log:       cfg.Logger,
 		limits:    cfg.Limits.withDefaults(),
-		pace:      defaultPace,
+		minRate:   defaultMinRate,
 		idle:      make(chan struct{}),
 	}
 	if t.route == nil {
@@ -129,30 +135,31 @@ func New(cfg Config) (*Transport, error) {
 		t.log = slog.Default()
 	}
 	t.log = t.log.With("node_id", t.nodeID)
+
 	client := cfg.HTTP
 	if client == nil {
-		t.ownPool = partnerPool()
+		t.ownPool = newPartnerPool()
 		client = &http.Client{Transport: t.ownPool}
 	}
 	t.client = withoutRedirects(client)
-	sp, err := openSpool(cfg.Spool, t.log)
+
+	var err error
+	t.broker, err = queue.Open(queue.Config{Dir: cfg.Spool, Limits: t.limits.queueLimits(), Logger: t.log})
 	if err != nil {
-		return nil, err
-	}
-	if t.broker, err = newBroker(sp, t.limits, t.log); err != nil {
-		sp.close()
 		return nil, err
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t, nil
 }
 
-// partnerPool is a connection pool to partners: a dial that hangs must leave
-// time for another try, and a partner that vanished must be noticed.
-func partnerPool() *http.Transport {
+// newPartnerPool returns a connection pool for partners. A dial that hangs must leave time for another try,
+// and a partner that vanished must be detected.
+func newPartnerPool() *http.Transport {
 	dialer := &net.Dialer{
-		Timeout:         5 * time.Second,
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3},
+		Timeout: 5 * time.Second,
+		KeepAliveConfig: net.KeepAliveConfig{
+			Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3,
+		},
 	}
 	return &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
@@ -167,23 +174,24 @@ func partnerPool() *http.Transport {
 	}
 }
 
-// withoutRedirects copies a client so that a partner can't send a message on to
-// an address of its choice.
+// withoutRedirects returns a copy of a client that follows no redirects: a partner must not send a message on
+// to an address of its choice.
 func withoutRedirects(c *http.Client) *http.Client {
-	copied := *c
-	copied.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &copied
+	clone := *c
+	clone.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &clone
 }
 
-// ReleaseSession closes a session for good: its messages are dropped, its
-// readers and writers wake, and later calls get CodeSessionReleased. The job's
-// end calls it; repeating it, or an unknown session, is no error.
-func (t *Transport) ReleaseSession(sessionID string) { t.broker.releaseSession(sessionID) }
+// ReleaseSession closes a session: it drops the messages, wakes the readers and writers, and refuses later
+// calls with status.SessionReleased. It is called at the job's end. It may be repeated, and the session may
+// be unknown.
+func (t *Transport) ReleaseSession(sessionID string) { t.broker.ReleaseSession(sessionID) }
 
-// Server makes an http.Server for all routes. It has no address yet; for another
-// set of routes replace its Handler. It bounds headers and idle connections, not
-// whole requests: a pop may wait for hours, and bodies have deadlines by their
-// size. Its Shutdown stops this transport, so that waiting pops don't hold it up.
+// Server returns an http.Server for all routes, without an address. For another set of routes replace its
+// Handler.
+//
+// It bounds headers and idle connections, not whole requests: a pop may wait for hours, and bodies have
+// deadlines by their size. Its Shutdown stops this transport, so that waiting pops do not delay it.
 func (t *Transport) Server() *http.Server {
 	srv := &http.Server{
 		Handler:           t.Handler(),
@@ -203,16 +211,17 @@ func (t *Transport) Server() *http.Server {
 	return srv
 }
 
-// Close refuses new calls with CodeNoInstance and wakes those that wait, then waits
-// for the calls to end. Messages stay in the spool for the next transport. The error is ctx's.
+// Close refuses new calls with status.NoInstance, wakes those that wait, and waits until all have ended.
+// Messages stay in the spool for the next transport. The error is ctx's.
 func (t *Transport) Close(ctx context.Context) error {
 	t.stop()
 	select {
 	case <-t.idle:
 	case <-ctx.Done():
-		return fmt.Errorf("transport: close with calls in progress: %w", ctx.Err())
+		return fmt.Errorf("failed to close the transport: calls are in progress: %w", ctx.Err())
 	}
-	t.broker.spool.close()
+
+	t.broker.Close()
 	if t.ownPool != nil {
 		t.ownPool.CloseIdleConnections()
 	}
@@ -225,16 +234,17 @@ func (t *Transport) stop() {
 	if t.closed {
 		return
 	}
+
 	t.closed = true
-	t.broker.close()
+	t.broker.Stop()
 	t.cancel()
 	if t.calls == 0 {
 		close(t.idle)
 	}
 }
 
-// begin counts a call in; it is false when the transport is closed.
-func (t *Transport) begin() bool {
+// beginCall counts a call. It returns false if the transport is closed.
+func (t *Transport) beginCall() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
@@ -244,7 +254,7 @@ func (t *Transport) begin() bool {
 	return true
 }
 
-func (t *Transport) end() {
+func (t *Transport) endCall() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.calls--

@@ -12,7 +12,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"hutong/activities"
-	"hutong/activities/runner"
+	"hutong/activities/driver"
 	"hutong/admission"
 	"hutong/store"
 	"hutong/workflows"
@@ -25,7 +25,7 @@ type RunnerCapacity struct {
 	// Labels are what a provider or a task can require of it.
 	Labels map[string]string
 	// Capacity tells what it has for runs; it is asked again and again, since disks grow and limits change.
-	Capacity func(context.Context) (runner.Capacity, error)
+	Capacity func(context.Context) (driver.Capacity, error)
 }
 
 // capacityTimeout bounds the question for the capacity, so that a Docker Engine that hangs does not silence its host.
@@ -38,7 +38,7 @@ type announcer struct {
 	logger *slog.Logger
 
 	mu   sync.Mutex
-	last runner.Capacity // what was told last; zero before the first time
+	last driver.Capacity // what was told last; zero before the first time
 }
 
 // announce writes the row by which control workers find the host. Where the capacity can't be told, what was told before
@@ -52,13 +52,13 @@ func (a *announcer) announce(ctx context.Context) error {
 	switch {
 	case err == nil:
 		a.last = has
-	case a.last == runner.Capacity{}:
+	case a.last == driver.Capacity{}:
 		return fmt.Errorf("what the host has for runs can't be told: %w", err)
 	default:
 		a.logger.Warn("what the host has for runs can't be told now; it stays as it was", "host_id", a.runs.RunnerID, "error", err)
 	}
 	return a.runs.Store.PutRunner(ctx, store.Runner{RunnerID: a.runs.RunnerID, NodeID: a.runs.Node, Devices: slices.Sorted(maps.Keys(a.runs.Drivers)),
-		Queue: activities.TaskQueueOfRunner(a.runs.RunnerID), Slots: a.offer.Slots, HeartbeatAt: time.Now(),
+		TaskQueue: activities.TaskQueueOfRunner(a.runs.RunnerID), Slots: a.offer.Slots, HeartbeatAt: time.Now(),
 		CPUMilli: a.last.CPUMilli, Memory: a.last.Memory, Disk: a.last.Disk, Labels: a.offer.Labels})
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/activities"
-	"hutong/activities/runner"
+	"hutong/activities/driver"
 	"hutong/store"
 	"hutong/store/storetest"
 )
@@ -18,10 +18,10 @@ import (
 // A host tells what it has with each heartbeat; while that can't be asked for, what it told before stands.
 func TestAnnounce(t *testing.T) {
 	ctx, db := t.Context(), storetest.Open(t, storetest.SQLite(t))
-	has, broken := runner.Capacity{CPUMilli: 2000, Memory: 1 << 30, Disk: 1 << 40}, errors.New("the engine is away")
+	has, broken := driver.Capacity{CPUMilli: 2000, Memory: 1 << 30, Disk: 1 << 40}, errors.New("the engine is away")
 	a := &announcer{logger: slog.New(slog.DiscardHandler),
-		runs: &activities.Runner{RunnerID: "h", Node: "A", Store: db, Drivers: map[string]runner.Driver{"process": nil, "docker": nil}},
-		offer: RunnerCapacity{Slots: 3, Labels: map[string]string{"gpu": "1"}, Capacity: func(ctx context.Context) (runner.Capacity, error) {
+		runs: &activities.Runner{RunnerID: "h", Node: "A", Store: db, Drivers: map[string]driver.Driver{"process": nil, "docker": nil}},
+		offer: RunnerCapacity{Slots: 3, Labels: map[string]string{"gpu": "1"}, Capacity: func(ctx context.Context) (driver.Capacity, error) {
 			if _, bounded := ctx.Deadline(); !bounded {
 				return has, errors.New("an engine that hangs would silence the host")
 			}
@@ -38,14 +38,14 @@ func TestAnnounce(t *testing.T) {
 	}
 	broken = nil
 	require.NoError(t, a.announce(ctx))
-	want := store.Runner{RunnerID: "h", NodeID: "A", Devices: []string{"docker", "process"}, Queue: activities.TaskQueueOfRunner("h"), Slots: 3,
+	want := store.Runner{RunnerID: "h", NodeID: "A", Devices: []string{"docker", "process"}, TaskQueue: activities.TaskQueueOfRunner("h"), Slots: 3,
 		CPUMilli: 2000, Memory: 1 << 30, Disk: 1 << 40, Labels: map[string]string{"gpu": "1"}}
 	require.Equal(t, want, told())
 	require.NoError(t, db.DrainRunner(ctx, "h", true))
 	has.Memory, want.Memory, want.Draining = 1<<31, 1<<31, true
 	require.NoError(t, a.announce(ctx))
 	require.Equal(t, want, told())
-	has, broken = runner.Capacity{}, errors.New("the engine restarts")
+	has, broken = driver.Capacity{}, errors.New("the engine restarts")
 	require.NoError(t, a.announce(ctx))
 	require.Equal(t, want, told())
 }

@@ -21,7 +21,7 @@ func attempting(t testingT, p bfia.Plan) *federation {
 }
 
 func lost(after time.Duration) end {
-	return end{state: bfia.TaskFailed, after: after, reason: "its host is gone", kind: bfia.FailedHost}
+	return end{state: bfia.TaskFailed, after: after, reason: "its host is gone", kind: bfia.FailedRunnerLost}
 }
 
 // A task that lost a container begins again at all its parties, also at those that were through with it.

@@ -16,6 +16,7 @@ import (
 
 	"hutong/activities"
 	"hutong/bfia"
+	"hutong/fateflow"
 )
 
 // courtyard is what a PartyJob sees of the world: its own rows, its hosts with their containers, and its scheduler.
@@ -127,7 +128,7 @@ func (c *courtyard) startTask(name string) {
 
 func (c *courtyard) taskID(name string) string {
 	if c.in.FateFlow {
-		return bfia.FateAttempt(c.in.Plan.JobID, name, c.versions[name]).TaskID
+		return fateflow.Attempt(c.in.Plan.JobID, name, c.versions[name]).TaskID
 	}
 	return bfia.TaskID(c.in.Plan.JobID, name)
 }

@@ -27,7 +27,7 @@ func ended(outcome, reason string, f *bfia.Failure, self, jobID string) string {
 	if f != nil && len(f.Log) > 0 {
 		lines = append(lines, "```\n"+strings.ReplaceAll(strings.Join(f.Log, "\n"), "```", "'''")+"\n```")
 	}
-	if hint := f.For(self, jobID); hint != nil && hint.Hint != "" {
+	if hint := f.WithHint(self, jobID); hint != nil && hint.Hint != "" {
 		lines = append(lines, "What to try: "+hint.Hint)
 	}
 	return strings.Join(lines, "\n\n") + "\n\n"

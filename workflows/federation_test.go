@@ -361,7 +361,7 @@ func (f *federation) sendStop(ctx context.Context, node string, ref bfia.JobRef)
 		command = "undo " + node
 	case ref.TaskName != "":
 		command = "stop " + ref.TaskName + " " + node
-		names = f.in.Plan.After(ref.TaskName)
+		names = f.in.Plan.WithDependents(ref.TaskName)
 	default:
 		for _, t := range f.in.Plan.Tasks {
 			names = append(names, t.Name)

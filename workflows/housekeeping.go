@@ -114,7 +114,7 @@ func tellLost(ctx workflow.Context, job activities.LostJob) {
 	var stops []workflow.Future
 	for _, node := range job.Nodes {
 		stops = append(stops, command(ctx, "stop "+job.JobID+" at "+node, tellLimit, activities.SendStopName, node,
-			bfia.JobRef{JobID: job.JobID, Failure: job.Failure.Shared(bfia.ShareReason)}))
+			bfia.JobRef{JobID: job.JobID, Failure: job.Failure.ForPartners(bfia.ShareReason)}))
 	}
 	for _, stop := range stops {
 		_ = stop.Get(ctx, nil)

@@ -141,8 +141,8 @@ func (j *job) apply(ctx workflow.Context) (denied, reason string) {
 		}
 		j.deniedBy = node
 		j.giveBack(ctx, held)
-		if reason = grant.Reason; grant.Of > 1 {
-			reason += fmt.Sprintf(" (place %d of %d there)", grant.Place, grant.Of)
+		if reason = grant.Reason; grant.Total > 1 {
+			reason += fmt.Sprintf(" (place %d of %d there)", grant.Position, grant.Total)
 		}
 		return node, reason
 	}
@@ -168,7 +168,7 @@ func (j *job) ask(ctx workflow.Context, node string, holds bool) (grant bfia.Gra
 			j.rounds, counted = grant.Generation, true
 			continue
 		}
-		if err != nil || grant.Granted || grant.State.Terminal() || !holds || grant.Place != 1 {
+		if err != nil || grant.Granted || grant.State.Terminal() || !holds || grant.Position != 1 {
 			return grant, err
 		}
 		now := workflow.Now(ctx)

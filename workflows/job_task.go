@@ -305,7 +305,7 @@ func (j *job) receiveStops(ctx workflow.Context) {
 		if !ok || j.byName[first.Name].state.Terminal() {
 			continue
 		}
-		for _, name := range j.Plan.After(s.Task) {
+		for _, name := range j.Plan.WithDependents(s.Task) {
 			t := j.byName[name]
 			if !t.state.Terminal() && t.stopped == "" {
 				t.stopped, t.stoppedBy, j.moved = "stopped by "+s.By, s.By, true

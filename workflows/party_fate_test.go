@@ -11,10 +11,11 @@ import (
 
 	"hutong/activities"
 	"hutong/bfia"
+	"hutong/fateflow"
 )
 
 // fateReport is FATE-Flow's scheduler, which is told of each version's begin and end.
-func (c *courtyard) fateReport(_ context.Context, node string, r bfia.FateReport) error {
+func (c *courtyard) fateReport(_ context.Context, node string, r fateflow.Report) error {
 	defer c.enter()()
 	if err := c.errors[activities.SendFateReportName]; err != nil {
 		return err
@@ -53,7 +54,7 @@ func (c *courtyard) fateStart(task string, version int) {
 		}
 	}
 	c.mu.Unlock()
-	c.env.SignalWorkflow(SignalTaskStart, bfia.FateAttempt(c.in.Plan.JobID, task, version))
+	c.env.SignalWorkflow(SignalTaskStart, fateflow.Attempt(c.in.Plan.JobID, task, version))
 }
 
 func (c *courtyard) fateStop(task string, version int) {

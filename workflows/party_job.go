@@ -266,7 +266,7 @@ func (p *partyJob) receiveStops(ctx workflow.Context) {
 			}
 			continue
 		}
-		for _, name := range p.Plan.After(s.Task) {
+		for _, name := range p.Plan.WithDependents(s.Task) {
 			if t := p.tasks[name]; !t.ended() && t.stopped == nil {
 				t.stopped = stoppedBy(s.By)
 				p.stopTask(ctx, t, false)

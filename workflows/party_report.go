@@ -7,6 +7,7 @@ import (
 
 	"hutong/activities"
 	"hutong/bfia"
+	"hutong/fateflow"
 )
 
 // report tells the scheduler a part's end.
@@ -19,7 +20,7 @@ func (p *partyJob) report(ctx workflow.Context, t *partyTask, part *partyPart) {
 		}
 		told = sendLocalFirst(ctx, id, p.Settings.GiveUpAfter, activities.SendFateReportName, p.Scheduler, p.fateReport(t, part, part.state))
 	} else {
-		shared := part.failure.Shared(p.Settings.FailureSharing)
+		shared := part.failure.ForPartners(p.Settings.FailureSharing)
 		told = sendLocalFirst(ctx, id, p.Settings.GiveUpAfter, activities.SendCallbackName, p.Scheduler,
 			bfia.TaskReport{TaskID: part.taskID, Status: part.state, Role: part.part.Role, Reason: shared.Text(), Failure: shared})
 	}
@@ -62,7 +63,6 @@ func (p *partyJob) resume(b PartBefore) {
 	}
 }
 
-func (p *partyJob) fateReport(t *partyTask, part *partyPart, state bfia.TaskState) bfia.FateReport {
-	return bfia.FateReport{JobID: p.Plan.JobID, TaskID: bfia.FateTaskID(p.Plan.JobID, t.plan.Name), TaskVersion: part.attempt - 1,
-		Role: part.part.Role, PartyID: part.part.NodeID, Status: bfia.FateState(state)}
+func (p *partyJob) fateReport(t *partyTask, part *partyPart, state bfia.TaskState) fateflow.Report {
+	return fateflow.NewReport(p.Plan.JobID, t.plan.Name, part.attempt, part.part, state)
 }

@@ -201,7 +201,7 @@ func (p *partyJob) startRun(ctx workflow.Context, t *partyTask, part *partyPart)
 				heard := latest(silent, part.claim.HeartbeatAt)
 				lost := workflow.Now(ctx).Sub(heard)
 				if lost >= p.Settings.RunnerLostAfter {
-					end.Set(activities.PartResult{Failure: &bfia.Failure{Kind: bfia.FailedHost,
+					end.Set(activities.PartResult{Failure: &bfia.Failure{Kind: bfia.FailedRunnerLost,
 						Message: fmt.Sprintf("nothing was heard for %s of the host that it ran on, %s", lost.Round(time.Second), part.claim.RunnerID)}}, nil)
 					return
 				}

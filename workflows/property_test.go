@@ -57,7 +57,7 @@ func TestJobProperties(t *testing.T) {
 					e.state, e.reason, fails = bfia.TaskFailed, "it failed", true
 				}
 				if e.state == bfia.TaskSuccess && some("is lost") {
-					e.state, e.reason, e.kind = bfia.TaskFailed, "it failed, lost", bfia.FailedHost
+					e.state, e.reason, e.kind = bfia.TaskFailed, "it failed, lost", bfia.FailedRunnerLost
 					fails = fails || !attempts
 				}
 				f.ends[partKey(task.Name, part)] = e
@@ -145,7 +145,7 @@ func TestPartyJobProperties(t *testing.T) {
 			if rapid.IntRange(0, 6).Draw(t, "stop it") == 0 {
 				own := drawSeconds(t, "stop it at", 0, 150)
 				c.at(own, func() { c.stop(task.Name) })
-				cut = append(cut, c.in.Plan.After(task.Name)...)
+				cut = append(cut, c.in.Plan.WithDependents(task.Name)...)
 			}
 			for _, part := range task.Parts {
 				key := partKey(task.Name, part)

@@ -24,7 +24,7 @@ func TestJobApplies(t *testing.T) {
 	f.accepted = hutongs()
 	f.grant = func(node string, round int) bfia.Grant {
 		if node == nodeB && round < 3 {
-			return bfia.Grant{State: bfia.JobReady, Reason: "it is full", Place: 2, Of: 3}
+			return bfia.Grant{State: bfia.JobReady, Reason: "it is full", Position: 2, Total: 3}
 		}
 		return bfia.Grant{Granted: true, State: bfia.JobReady, Parallelism: 1}
 	}
@@ -62,7 +62,7 @@ func TestJobLingers(t *testing.T) {
 			f.grant = func(node string, _ int) bfia.Grant {
 				if node == nodeB && c.denials > 0 {
 					c.denials--
-					return bfia.Grant{State: bfia.JobReady, Reason: "it is full", Place: c.place, Of: c.place}
+					return bfia.Grant{State: bfia.JobReady, Reason: "it is full", Position: c.place, Total: c.place}
 				}
 				return bfia.Grant{Granted: true, State: bfia.JobReady, Parallelism: 1}
 			}
@@ -82,7 +82,7 @@ func TestJobStoppedWhileItLingers(t *testing.T) {
 	f := newFederation(t, plan(twoNodes, "a"))
 	f.accepted = hutongs()
 	f.grant = func(node string, _ int) bfia.Grant {
-		return bfia.Grant{Granted: node == nodeA, State: bfia.JobReady, Reason: "it is full", Place: 1, Of: 1, Parallelism: 1}
+		return bfia.Grant{Granted: node == nodeA, State: bfia.JobReady, Reason: "it is full", Position: 1, Total: 1, Parallelism: 1}
 	}
 	f.at(linger/2, f.stop(""))
 	r, err := f.run()
@@ -153,7 +153,7 @@ func TestJobKeepsItsPlace(t *testing.T) {
 		f.accepted = hutongs()
 		f.grant = func(node string, round int) bfia.Grant {
 			if node == nodeB && round == 1 {
-				return bfia.Grant{State: bfia.JobReady, Reason: "it is full", Place: 1, Of: 1}
+				return bfia.Grant{State: bfia.JobReady, Reason: "it is full", Position: 1, Total: 1}
 			}
 			return bfia.Grant{Granted: true, State: bfia.JobReady, Parallelism: 1}
 		}

@@ -179,14 +179,10 @@ func (c *Client) TaskCallback(ctx context.Context, node string, report bfia.Task
 	return c.send(ctx, node, http.MethodPost, bfia.PathTaskCallback, report.TaskID, report, nil)
 }
 
-// FateReport reports a task's state to a FATE-Flow that schedules by its own protocol.
-func (c *Client) FateReport(ctx context.Context, node string, report bfia.FateReport) error {
-	return c.send(ctx, node, http.MethodPost, bfia.PathSchedulerTaskReport, report.TaskID, report, nil)
-}
-
-// FateStop asks a FATE-Flow that schedules by its own protocol to stop a job everywhere.
-func (c *Client) FateStop(ctx context.Context, node, jobID string) error {
-	return c.send(ctx, node, http.MethodPost, bfia.PathSchedulerJobStop, jobID, bfia.FateStop{JobID: jobID, Status: "canceled"}, nil)
+// Post posts body as JSON to a path of a node, for protocols other than BFIA. An answer whose code is not success is
+// an error.
+func (c *Client) Post(ctx context.Context, node, path, traceID string, body any) error {
+	return c.send(ctx, node, http.MethodPost, path, traceID, body, nil)
 }
 
 func (c *Client) send(ctx context.Context, node, method, path, trace string, body, data any) error {
@@ -207,7 +203,7 @@ func (c *Client) send(ctx context.Context, node, method, path, trace string, bod
 	if err := ctx.Err(); err != nil {
 		return fail(NotDelivered, err)
 	}
-	ctx, reached := watch(ctx)
+	ctx, reached := traceDelivery(ctx)
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base, "/")+path, bytes.NewReader(payload))
 	if err != nil {
 		return fail(NotDelivered, err)
@@ -235,7 +231,7 @@ func (c *Client) send(ctx context.Context, node, method, path, trace string, bod
 	if len(answer) > maxAnswer {
 		return fail(Unknown, fmt.Errorf("the answer is over %d bytes", maxAnswer))
 	}
-	env, err := open(resp, answer)
+	env, err := readEnvelope(resp, answer)
 	if err != nil {
 		var e *Error
 		if errors.As(err, &e) {
@@ -261,7 +257,7 @@ func (c *Client) send(ctx context.Context, node, method, path, trace string, bod
 
 // watch tells, of an error of a request under ctx, whether the peer may have seen something of it: it can't have when
 // no connection stood.
-func watch(ctx context.Context) (context.Context, func(error) bool) {
+func traceDelivery(ctx context.Context) (context.Context, func(error) bool) {
 	var asked, got atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) { asked.Store(true) },
@@ -277,7 +273,7 @@ func watch(ctx context.Context) (context.Context, func(error) bool) {
 }
 
 // open reads an answer's envelope. Its error is an [*Error] when the outcome is known.
-func open(resp *http.Response, answer []byte) (*bfia.Envelope, error) {
+func readEnvelope(resp *http.Response, answer []byte) (*bfia.Envelope, error) {
 	var env struct {
 		bfia.Envelope
 		Code *bfia.Code `json:"code"` // nil when absent: an object without a code is no success
@@ -289,9 +285,9 @@ func open(resp *http.Response, answer []byte) (*bfia.Envelope, error) {
 	}
 	switch {
 	case status == http.StatusRequestTimeout, status == http.StatusTooManyRequests:
-		return nil, &Error{Outcome: NotDelivered, Cause: fmt.Errorf("HTTP %d: %s", status, text(env.Envelope, status))}
+		return nil, &Error{Outcome: NotDelivered, Cause: fmt.Errorf("HTTP %d: %s", status, messageOf(env.Envelope, status))}
 	case status >= 500:
-		return nil, fmt.Errorf("HTTP %d: %s", status, text(env.Envelope, status))
+		return nil, fmt.Errorf("HTTP %d: %s", status, messageOf(env.Envelope, status))
 	case !enveloped && status >= 300:
 		// A proxy's page: what answers so has not reached the protocol, and sent again it would be answered the same.
 		return nil, &Error{Outcome: Refused, Code: bfia.CodeRefused, Text: fmt.Sprintf("HTTP %d %s with an answer that is no JSON envelope", status, http.StatusText(status))}
@@ -300,12 +296,12 @@ func open(resp *http.Response, answer []byte) (*bfia.Envelope, error) {
 	case env.OK() && status >= 300:
 		return nil, fmt.Errorf("HTTP %d with the code %d, which is success", status, env.Envelope.Code)
 	case !env.OK():
-		return nil, &Error{Outcome: Refused, Code: env.Envelope.Code, Text: text(env.Envelope, status)}
+		return nil, &Error{Outcome: Refused, Code: env.Envelope.Code, Text: messageOf(env.Envelope, status)}
 	}
 	return &env.Envelope, nil
 }
 
-func text(env bfia.Envelope, status int) string {
+func messageOf(env bfia.Envelope, status int) string {
 	switch s := env.Text(); {
 	case s == "success" && !env.OK(): // FATE-Flow says so with every code of its own
 		return "it gave no reason"

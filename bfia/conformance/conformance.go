@@ -35,8 +35,8 @@ type Target struct {
 	Job []byte
 	// HTTP sends; nil is a client with a time-out of 30 s.
 	HTTP *http.Client
-	// Patience is how long the job's tasks may take together; 0 is 5 minutes.
-	Patience time.Duration
+	// Timeout is how long the job's tasks may take together; 0 is 5 minutes.
+	Timeout time.Duration
 }
 
 // Check is one aspect of one endpoint.
@@ -50,21 +50,21 @@ type Check struct {
 // Result is a check and what became of it.
 type Result struct {
 	Check
-	Outcome Outcome
-	Seen    string
+	Outcome  Outcome
+	Observed string
 }
 
 // deviation is an error that is accepted.
-type deviation struct{ words string }
+type deviation struct{ message string }
 
-func (d *deviation) Error() string { return d.words }
+func (d *deviation) Error() string { return d.message }
 
 func deviates(format string, args ...any) error { return &deviation{fmt.Sprintf(format, args...)} }
 
 // skipped is why a check could not be tried.
-type skipped struct{ words string }
+type skipError struct{ message string }
 
-func (s *skipped) Error() string { return s.words }
+func (s *skipError) Error() string { return s.message }
 
 // Checks are all checks in the order in which they run: later ones build on what earlier ones began.
 func Checks() []Check {
@@ -76,7 +76,7 @@ func Checks() []Check {
 }
 
 // Run runs all checks, and tells each result when it is there; tell may be nil. It ends early only with ctx.
-func Run(ctx context.Context, target Target, tell func(Result)) ([]Result, error) {
+func Run(ctx context.Context, target Target, onResult func(Result)) ([]Result, error) {
 	s, err := newSession(target)
 	if err != nil {
 		return nil, err
@@ -87,20 +87,20 @@ func Run(ctx context.Context, target Target, tell func(Result)) ([]Result, error
 		if ctx.Err() != nil {
 			return results, ctx.Err()
 		}
-		r := Result{Check: c, Outcome: Pass, Seen: seen}
+		r := Result{Check: c, Outcome: Pass, Observed: seen}
 		var d *deviation
-		var sk *skipped
+		var sk *skipError
 		switch {
 		case errors.As(err, &sk):
-			r.Outcome, r.Seen = Skip, sk.words
+			r.Outcome, r.Observed = Skip, sk.message
 		case errors.As(err, &d):
-			r.Outcome, r.Seen = Deviate, d.words
+			r.Outcome, r.Observed = Deviate, d.message
 		case err != nil:
-			r.Outcome, r.Seen = Fail, err.Error()
+			r.Outcome, r.Observed = Fail, err.Error()
 		}
 		results = append(results, r)
-		if tell != nil {
-			tell(r)
+		if onResult != nil {
+			onResult(r)
 		}
 	}
 	return results, nil
@@ -124,8 +124,8 @@ func newSession(t Target) (*session, error) {
 	if t.HTTP == nil {
 		t.HTTP = &http.Client{Timeout: 30 * time.Second}
 	}
-	if t.Patience == 0 {
-		t.Patience = 5 * time.Minute
+	if t.Timeout == 0 {
+		t.Timeout = 5 * time.Minute
 	}
 	s := &session{Target: t}
 	if len(t.Job) > 0 {

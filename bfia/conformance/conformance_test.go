@@ -38,14 +38,14 @@ func TestStubsFail(t *testing.T) {
 		"numbers": stub(t, 200, `{"code":0,"msg":7,"data":{"status":7,"job_status":7,"num":"x","data":7,"job_list":[]}}`),
 		"nothing": down.URL,
 	} {
-		results, err := Run(t.Context(), Target{URL: url, Node: "X", Job: []byte(job), Patience: 1}, nil)
+		results, err := Run(t.Context(), Target{URL: url, Node: "X", Job: []byte(job), Timeout: 1}, nil)
 		require.NoError(t, err)
 		require.Len(t, results, len(Checks()))
 		require.False(t, Conforms(results), name)
 		for _, r := range results {
-			require.NotEmpty(t, r.Seen, "%s: %s %s", name, r.Endpoint, r.Aspect)
+			require.NotEmpty(t, r.Observed, "%s: %s %s", name, r.Endpoint, r.Aspect)
 			if name == "html" || name == "nothing" {
-				require.NotEqual(t, Pass, r.Outcome, "%s: %s %s: %s", name, r.Endpoint, r.Aspect, r.Seen)
+				require.NotEqual(t, Pass, r.Outcome, "%s: %s %s: %s", name, r.Endpoint, r.Aspect, r.Observed)
 			}
 		}
 	}
@@ -54,9 +54,9 @@ func TestStubsFail(t *testing.T) {
 func TestTrial(t *testing.T) {
 	s, err := newSession(Target{URL: "http://a", Node: "N", Job: []byte(job)})
 	require.NoError(t, err)
-	first, err := s.newTrial()
+	first, err := s.newTestJob()
 	require.NoError(t, err)
-	second, err := s.newTrial()
+	second, err := s.newTestJob()
 	require.NoError(t, err)
 	require.NotEqual(t, first.id, second.id)
 	require.Equal(t, []string{"N"}, first.doc.Config.Nodes())
@@ -94,11 +94,11 @@ func FuzzAnswer(f *testing.F) {
 		s := &session{Target: Target{URL: "http://a", Node: "N", HTTP: &http.Client{Transport: fixedTransport(body)}}}
 		a, err := s.ask(t.Context(), http.MethodGet, "/x", nil)
 		require.NoError(t, err)
-		if good, refused := a.good(), a.refused(); good == nil && refused == nil {
+		if good, refused := a.checkSuccess(), a.checkRefusal(); good == nil && refused == nil {
 			t.Fatalf("both taken and refused: %s", a)
 		}
-		_, _ = a.word("status")
-		_, _ = a.words("status")
+		_, _ = a.stringField("status")
+		_, _ = a.mapField("status")
 		require.Less(t, len(a.String()), 400)
 	})
 }

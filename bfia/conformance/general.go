@@ -9,18 +9,18 @@ import (
 )
 
 // unknown is an id of which nobody has heard.
-const unknown = "conformance-unknown"
+const unknownID = "conformance-unknown"
 
 // general are checks of what all endpoints have in common, and of registration.
 func general() []Check {
-	poll := bfia.TaskPoll{TaskID: unknown}
+	poll := bfia.TaskPoll{TaskID: unknownID}
 	headers := func(d dialect) func(context.Context, *session) (string, error) {
 		return func(ctx context.Context, s *session) (string, error) {
 			a, err := s.askAs(ctx, d, http.MethodPost, bfia.PathTaskPoll, poll)
 			if err != nil {
 				return "", err
 			}
-			return a.String(), a.refused()
+			return a.String(), a.checkRefusal()
 		}
 	}
 	return []Check{
@@ -32,14 +32,14 @@ func general() []Check {
 			if err != nil {
 				return "", err
 			}
-			return a.String(), a.refused()
+			return a.String(), a.checkRefusal()
 		}},
 		{"POST " + bfia.PathTaskPoll, "a field of another type is refused in an envelope", "2/3.8", func(ctx context.Context, s *session) (string, error) {
 			a, err := s.ask(ctx, http.MethodPost, bfia.PathTaskPoll, `{"task_id": 7, "role": ""}`)
 			if err != nil {
 				return "", err
 			}
-			return a.String(), a.refused()
+			return a.String(), a.checkRefusal()
 		}},
 		{"POST /v1/interconn/schedule/nothing", "an unknown path is answered with an envelope", "2/2.3", func(ctx context.Context, s *session) (string, error) {
 			a, err := s.ask(ctx, http.MethodPost, "/v1/interconn/schedule/nothing", struct{}{})
@@ -49,7 +49,7 @@ func general() []Check {
 			if a.code == nil {
 				return "", deviates("HTTP's own answer: %s", a)
 			}
-			return a.String(), a.refused()
+			return a.String(), a.checkRefusal()
 		}},
 		{"POST " + bfia.PathComponentRegister, "a component is registered, twice", "2/5.8", func(ctx context.Context, s *session) (string, error) {
 			a, err := s.ask(ctx, http.MethodPost, bfia.PathComponentRegister, probeComponent())
@@ -59,14 +59,14 @@ func general() []Check {
 			if a.code == nil && a.status == http.StatusNotFound {
 				return "", deviates("is not served")
 			}
-			if err := a.good(); err != nil {
+			if err := a.checkSuccess(); err != nil {
 				return "", err
 			}
 			again, err := s.ask(ctx, http.MethodPost, bfia.PathComponentRegister, probeComponent())
 			if err != nil {
 				return "", err
 			}
-			return again.String(), again.good()
+			return again.String(), again.checkSuccess()
 		}},
 		{"POST " + bfia.PathComponentRegister, "without an image it is refused", "2/5.8", func(ctx context.Context, s *session) (string, error) {
 			body := probeComponent()
@@ -78,7 +78,7 @@ func general() []Check {
 			if a.code == nil && a.status == http.StatusNotFound {
 				return "", deviates("is not served")
 			}
-			return a.String(), a.refused()
+			return a.String(), a.checkRefusal()
 		}},
 	}
 }
@@ -96,7 +96,7 @@ func probeComponent() map[string]any {
 }
 
 // without is a check that a request is refused that lacks a field.
-func without(path, field, section string, body func(s *session) (map[string]any, error)) Check {
+func missingField(path, field, section string, body func(s *session) (map[string]any, error)) Check {
 	return Check{"POST " + path, fmt.Sprintf("without %s it is refused", field), section, func(ctx context.Context, s *session) (string, error) {
 		b, err := body(s)
 		if err != nil {
@@ -107,12 +107,12 @@ func without(path, field, section string, body func(s *session) (map[string]any,
 		if err != nil {
 			return "", err
 		}
-		return a.String(), a.refused()
+		return a.String(), a.checkRefusal()
 	}}
 }
 
 // fixed is a body that depends on nothing.
-func fixed(body map[string]any) func(*session) (map[string]any, error) {
+func constantBody(body map[string]any) func(*session) (map[string]any, error) {
 	return func(*session) (map[string]any, error) {
 		b := make(map[string]any, len(body))
 		for k, v := range body {

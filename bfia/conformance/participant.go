@@ -16,7 +16,7 @@ import (
 // participant are the checks of what a scheduler asks of a participant. The checks are the scheduler.
 func participant() []Check {
 	document := func(s *session) (map[string]any, error) {
-		t, err := s.newTrial()
+		t, err := s.newTestJob()
 		if err != nil {
 			return nil, err
 		}
@@ -24,11 +24,11 @@ func participant() []Check {
 		return body, json.Unmarshal(t.doc.Bytes(), &body)
 	}
 	return []Check{
-		without(bfia.PathCreate, "job_id", "2/3.2", document),
-		without(bfia.PathCreate, "dag", "2/3.2", document),
-		without(bfia.PathCreate, "config", "2/3.2", document),
+		missingField(bfia.PathCreate, "job_id", "2/3.2", document),
+		missingField(bfia.PathCreate, "dag", "2/3.2", document),
+		missingField(bfia.PathCreate, "config", "2/3.2", document),
 		{"POST " + bfia.PathCreate, "a job is taken, with fields that nobody knows", "2/3.2", func(ctx context.Context, s *session) (string, error) {
-			t, err := s.newTrial()
+			t, err := s.newTestJob()
 			if err != nil {
 				return "", err
 			}
@@ -36,25 +36,25 @@ func participant() []Check {
 			if err != nil {
 				return "", err
 			}
-			if err := a.good(); err != nil && !accepted(err) {
+			if err := a.checkSuccess(); err != nil && !isDeviation(err) {
 				return "", err
 			}
 			s.participant = t
-			return a.String(), a.good()
+			return a.String(), a.checkSuccess()
 		}},
-		{"POST " + bfia.PathCreate, "the same job again is taken", "2/3.2", commanded(bfia.PathCreate, func(t *trial) any { return t.doc.Bytes() })},
+		{"POST " + bfia.PathCreate, "the same job again is taken", "2/3.2", command(bfia.PathCreate, func(t *testJob) any { return t.doc.Bytes() })},
 		{"GET " + bfia.PathPlatformStatusAll, "a created job is PENDING or READY", "2/5.3", func(ctx context.Context, s *session) (string, error) {
 			return s.jobState(ctx, s.participant, "PENDING", "READY")
 		}},
-		{"POST " + bfia.PathStart, "a job is started", "2/3.3", commanded(bfia.PathStart, jobRef)},
-		{"POST " + bfia.PathStart, "started again it is taken", "2/3.3", commanded(bfia.PathStart, jobRef)},
-		without(bfia.PathStart, "job_id", "2/3.3", fixed(map[string]any{"job_id": unknown})),
-		without(bfia.PathTaskStart, "task_id", "2/3.4", fixed(map[string]any{"job_id": unknown, "task_id": unknown, "task_name": "t"})),
-		without(bfia.PathTaskStart, "job_id", "2/3.4", fixed(map[string]any{"job_id": unknown, "task_id": unknown, "task_name": "t"})),
-		without(bfia.PathTaskStart, "task_name", "2/3.4", fixed(map[string]any{"job_id": unknown, "task_id": unknown, "task_name": "t"})),
+		{"POST " + bfia.PathStart, "a job is started", "2/3.3", command(bfia.PathStart, jobRef)},
+		{"POST " + bfia.PathStart, "started again it is taken", "2/3.3", command(bfia.PathStart, jobRef)},
+		missingField(bfia.PathStart, "job_id", "2/3.3", constantBody(map[string]any{"job_id": unknownID})),
+		missingField(bfia.PathTaskStart, "task_id", "2/3.4", constantBody(map[string]any{"job_id": unknownID, "task_id": unknownID, "task_name": "t"})),
+		missingField(bfia.PathTaskStart, "job_id", "2/3.4", constantBody(map[string]any{"job_id": unknownID, "task_id": unknownID, "task_name": "t"})),
+		missingField(bfia.PathTaskStart, "task_name", "2/3.4", constantBody(map[string]any{"job_id": unknownID, "task_id": unknownID, "task_name": "t"})),
 		{"POST " + bfia.PathTaskStart, "tasks run when their upstreams have, and move forward only", "2/3.4, 2/3.8", runTasks},
 		{"POST " + bfia.PathTaskPoll, "a task is told for a role and for all", "2/3.8", func(ctx context.Context, s *session) (string, error) {
-			t, name, id, err := s.ranTask()
+			t, name, id, err := s.finishedTask()
 			if err != nil {
 				return "", err
 			}
@@ -72,16 +72,16 @@ func participant() []Check {
 					}
 					err = a
 				}
-				if role != "" && err != nil && !accepted(err) {
+				if role != "" && err != nil && !isDeviation(err) {
 					err = deviates("role %q: %v", role, err)
 				}
 				all = append(all, err)
 			}
-			return "SUCCESS", joined(all...)
+			return "SUCCESS", worst(all...)
 		}},
-		without(bfia.PathTaskPoll, "task_id", "2/3.8", fixed(map[string]any{"task_id": unknown, "role": ""})),
+		missingField(bfia.PathTaskPoll, "task_id", "2/3.8", constantBody(map[string]any{"task_id": unknownID, "role": ""})),
 		{"POST " + bfia.PathPlatformCallback, "a container's late word changes nothing", "2/4.1", func(ctx context.Context, s *session) (string, error) {
-			_, _, id, err := s.ranTask()
+			_, _, id, err := s.finishedTask()
 			if err != nil {
 				return "", err
 			}
@@ -98,9 +98,9 @@ func participant() []Check {
 			}
 			return a.String(), err
 		}},
-		without(bfia.PathPlatformCallback, "status", "2/4.1", fixed(map[string]any{"task_id": unknown, "status": "SUCCESS", "role": "guest"})),
+		missingField(bfia.PathPlatformCallback, "status", "2/4.1", constantBody(map[string]any{"task_id": unknownID, "status": "SUCCESS", "role": "guest"})),
 		{"POST " + bfia.PathStop, "after a task that ended well it changes nothing", "2/3.6", func(ctx context.Context, s *session) (string, error) {
-			t, name, id, err := s.ranTask()
+			t, name, id, err := s.finishedTask()
 			if err != nil {
 				return "", err
 			}
@@ -112,39 +112,39 @@ func participant() []Check {
 			if err == nil && state != bfia.TaskSuccess {
 				err = fmt.Errorf("the task is %s, and was SUCCESS", state)
 			}
-			return a.String(), joined(a.good(), err)
+			return a.String(), worst(a.checkSuccess(), err)
 		}},
 		{"POST " + bfia.PathStop, "a job is stopped, and is FINISHED", "2/3.6", func(ctx context.Context, s *session) (string, error) {
-			seen, err := commanded(bfia.PathStop, jobRef)(ctx, s)
-			if err != nil && !accepted(err) {
+			seen, err := command(bfia.PathStop, jobRef)(ctx, s)
+			if err != nil && !isDeviation(err) {
 				return "", err
 			}
 			_, stateErr := s.awaitJob(ctx, s.participant, "FINISHED")
-			return seen, joined(stateErr, err)
+			return seen, worst(stateErr, err)
 		}},
-		{"POST " + bfia.PathStop, "stopped again it is taken", "2/3.6", commanded(bfia.PathStop, jobRef)},
-		without(bfia.PathStop, "job_id", "2/3.6", fixed(map[string]any{"job_id": unknown})),
+		{"POST " + bfia.PathStop, "stopped again it is taken", "2/3.6", command(bfia.PathStop, jobRef)},
+		missingField(bfia.PathStop, "job_id", "2/3.6", constantBody(map[string]any{"job_id": unknownID})),
 	}
 }
 
-func accepted(err error) bool {
+func isDeviation(err error) bool {
 	var d *deviation
 	return errors.As(err, &d)
 }
 
-func jobRef(t *trial) any { return bfia.JobRef{JobID: t.id} }
+func jobRef(t *testJob) any { return bfia.JobRef{JobID: t.id} }
 
 // commanded is a command about the job in which the tested party takes part.
-func commanded(path string, body func(*trial) any) func(context.Context, *session) (string, error) {
+func command(path string, body func(*testJob) any) func(context.Context, *session) (string, error) {
 	return func(ctx context.Context, s *session) (string, error) {
 		if s.participant == nil {
-			return "", &skipped{"no job was created"}
+			return "", &skipError{"no job was created"}
 		}
 		a, err := s.ask(ctx, http.MethodPost, path, body(s.participant))
 		if err != nil {
 			return "", err
 		}
-		return a.String(), a.good()
+		return a.String(), a.checkSuccess()
 	}
 }
 
@@ -152,7 +152,7 @@ func commanded(path string, body func(*trial) any) func(context.Context, *sessio
 func runTasks(ctx context.Context, s *session) (string, error) {
 	t := s.participant
 	if t == nil {
-		return "", &skipped{"no job was created"}
+		return "", &skipError{"no job was created"}
 	}
 	var problem error
 	for len(t.tasks) < len(t.doc.DAG.Components) {
@@ -167,10 +167,10 @@ func runTasks(ctx context.Context, s *session) (string, error) {
 			if err != nil {
 				return "", err
 			}
-			if problem = joined(problem, a.good()); problem != nil && !accepted(problem) {
+			if problem = worst(problem, a.checkSuccess()); problem != nil && !isDeviation(problem) {
 				return "", problem
 			}
-			if err := s.awaitTask(ctx, c.Name, id); err != nil && !accepted(err) {
+			if err := s.awaitTask(ctx, c.Name, id); err != nil && !isDeviation(err) {
 				return "", err
 			} else if problem == nil {
 				problem = err
@@ -190,13 +190,13 @@ func (s *session) awaitTask(ctx context.Context, name, id string) (problem error
 	state := bfia.TaskState("")
 	err := s.await(ctx, "task "+name, func() (bool, error) {
 		now, err := s.poll(ctx, id, "")
-		if err != nil && !accepted(err) {
+		if err != nil && !isDeviation(err) {
 			if state == "" { // it may be known a moment after it was taken
 				return false, nil
 			}
 			return false, err
 		}
-		problem = joined(problem, err)
+		problem = worst(problem, err)
 		if state != "" && state.Next(now) != now {
 			return false, fmt.Errorf("task %s was %s and is %s", name, state, now)
 		}
@@ -206,7 +206,7 @@ func (s *session) awaitTask(ctx context.Context, name, id string) (problem error
 		}
 		return state == bfia.TaskSuccess, nil
 	})
-	return joined(err, problem)
+	return worst(err, problem)
 }
 
 // poll asks for a task's state.
@@ -215,27 +215,27 @@ func (s *session) poll(ctx context.Context, id, role string) (bfia.TaskState, er
 	if err != nil {
 		return "", err
 	}
-	form := a.good()
-	if form != nil && !accepted(form) {
+	form := a.checkSuccess()
+	if form != nil && !isDeviation(form) {
 		return "", form
 	}
-	word, err := a.word("status")
-	if err != nil && !accepted(err) {
+	word, err := a.stringField("status")
+	if err != nil && !isDeviation(err) {
 		return "", err
 	}
 	state, stateErr := bfia.ParseTaskState(word)
-	return state, joined(stateErr, form, err)
+	return state, worst(stateErr, form, err)
 }
 
-// ranTask is a task of the participant's job that has ended well.
-func (s *session) ranTask() (t *trial, name, id string, err error) {
+// finishedTask is a task of the participant's job that has ended well.
+func (s *session) finishedTask() (t *testJob, name, id string, err error) {
 	if s.participant == nil || !s.participant.ended {
-		return nil, "", "", &skipped{"no task has run"}
+		return nil, "", "", &skipError{"no task has run"}
 	}
 	for _, c := range s.participant.doc.DAG.Components {
 		return s.participant, c.Name, s.participant.tasks[c.Name], nil
 	}
-	return nil, "", "", &skipped{"the job has no task"}
+	return nil, "", "", &skipError{"the job has no task"}
 }
 
 // role is one that the tested party plays.

@@ -18,14 +18,14 @@ func platform() []Check {
 		return func(ctx context.Context, s *session) (string, error) {
 			t := s.submitted
 			if t == nil {
-				return "", &skipped{"no job was submitted"}
+				return "", &skipError{"no job was submitted"}
 			}
 			a, err := s.askQuery(ctx, bfia.PathPlatformJobList, strings.ReplaceAll(query, "FLOW", t.flow))
 			if err != nil {
 				return "", err
 			}
-			jobs, err := a.words("job_list")
-			if err != nil && !accepted(err) {
+			jobs, err := a.mapField("job_list")
+			if err != nil && !isDeviation(err) {
 				return "", err
 			}
 			word, ok := jobs[t.id]
@@ -35,14 +35,14 @@ func platform() []Check {
 			if query != "" && len(jobs) != 1 {
 				return "", fmt.Errorf("the flow has one job, the list %d", len(jobs))
 			}
-			return fmt.Sprintf("%s of %d", word, len(jobs)), joined(a.good(), err)
+			return fmt.Sprintf("%s of %d", word, len(jobs)), worst(a.checkSuccess(), err)
 		}
 	}
 	return []Check{
-		without(bfia.PathPlatformCreateAll, "dag", "2/5.1", fixed(map[string]any{"dag": map[string]any{}, "config": map[string]any{}})),
-		without(bfia.PathPlatformCreateAll, "config", "2/5.1", fixed(map[string]any{"dag": map[string]any{}, "config": map[string]any{}})),
+		missingField(bfia.PathPlatformCreateAll, "dag", "2/5.1", constantBody(map[string]any{"dag": map[string]any{}, "config": map[string]any{}})),
+		missingField(bfia.PathPlatformCreateAll, "config", "2/5.1", constantBody(map[string]any{"dag": map[string]any{}, "config": map[string]any{}})),
 		{"POST " + bfia.PathPlatformCreateAll, "a job is submitted, and gets an id", "2/5.1", func(ctx context.Context, s *session) (string, error) {
-			t, err := s.newTrial()
+			t, err := s.newTestJob()
 			if err != nil {
 				return "", err
 			}
@@ -51,15 +51,15 @@ func platform() []Check {
 			if err != nil {
 				return "", err
 			}
-			if err := a.good(); err != nil && !accepted(err) {
+			if err := a.checkSuccess(); err != nil && !isDeviation(err) {
 				return "", err
 			}
-			id, err := a.word("job_id")
+			id, err := a.stringField("job_id")
 			if id != "" {
 				t.id = id
 				s.submitted = t
 			}
-			return a.String(), joined(err, a.good())
+			return a.String(), worst(err, a.checkSuccess())
 		}},
 		{"GET " + bfia.PathPlatformStatusAll, "a submitted job's status, job_id in the query", "2/5.3", func(ctx context.Context, s *session) (string, error) {
 			return s.jobState(ctx, s.submitted, jobStates...)
@@ -68,21 +68,21 @@ func platform() []Check {
 			return s.awaitSuccess(ctx, s.submitted)
 		}},
 		{"GET " + bfia.PathPlatformStatusAll, "a job that nobody knows is refused", "2/5.3", func(ctx context.Context, s *session) (string, error) {
-			a, err := s.askQuery(ctx, bfia.PathPlatformStatusAll, "job_id="+unknown)
+			a, err := s.askQuery(ctx, bfia.PathPlatformStatusAll, "job_id="+unknownID)
 			if err != nil {
 				return "", err
 			}
 			if a.code != nil && *a.code == 0 {
 				return "", deviates("is answered: %s", a)
 			}
-			return a.String(), a.refused()
+			return a.String(), a.checkRefusal()
 		}},
 		{"GET " + bfia.PathPlatformJobList, "the jobs of a flow", "2/5.6", list("flow_id=FLOW")},
 		{"GET " + bfia.PathPlatformJobList, "the jobs of all flows", "2/5.6", list("")},
-		{"POST " + bfia.PathPlatformStopAll, "a job is stopped, and is FINISHED", "2/5.2", stopping(bfia.PathPlatformStopAll, false)},
-		{"POST " + bfia.PathPlatformStopTask, "the first task and all that follows is stopped", "2/5.7", stopping(bfia.PathPlatformStopTask, true)},
-		without(bfia.PathPlatformStopAll, "job_id", "2/5.2", fixed(map[string]any{"job_id": unknown})),
-		without(bfia.PathPlatformStopTask, "task_name", "2/5.7", fixed(map[string]any{"job_id": unknown, "task_name": "t"})),
+		{"POST " + bfia.PathPlatformStopAll, "a job is stopped, and is FINISHED", "2/5.2", stopJob(bfia.PathPlatformStopAll, false)},
+		{"POST " + bfia.PathPlatformStopTask, "the first task and all that follows is stopped", "2/5.7", stopJob(bfia.PathPlatformStopTask, true)},
+		missingField(bfia.PathPlatformStopAll, "job_id", "2/5.2", constantBody(map[string]any{"job_id": unknownID})),
+		missingField(bfia.PathPlatformStopTask, "task_name", "2/5.7", constantBody(map[string]any{"job_id": unknownID, "task_name": "t"})),
 	}
 }
 
@@ -96,9 +96,9 @@ func jsonOf(doc *bfia.Document, field string) json.RawMessage {
 }
 
 // stopping submits a job, stops it, or its first task, and waits for its end.
-func stopping(path string, task bool) func(context.Context, *session) (string, error) {
+func stopJob(path string, task bool) func(context.Context, *session) (string, error) {
 	return func(ctx context.Context, s *session) (string, error) {
-		t, err := s.newTrial()
+		t, err := s.newTestJob()
 		if err != nil {
 			return "", err
 		}
@@ -106,7 +106,7 @@ func stopping(path string, task bool) func(context.Context, *session) (string, e
 		if err != nil {
 			return "", err
 		}
-		if t.id, err = a.word("job_id"); t.id == "" {
+		if t.id, err = a.stringField("job_id"); t.id == "" {
 			return "", err
 		}
 		ref := bfia.JobRef{JobID: t.id}
@@ -121,11 +121,11 @@ func stopping(path string, task bool) func(context.Context, *session) (string, e
 		if a, err = s.ask(ctx, http.MethodPost, path, ref); err != nil {
 			return "", err
 		}
-		if err := a.good(); err != nil && !accepted(err) {
+		if err := a.checkSuccess(); err != nil && !isDeviation(err) {
 			return "", err
 		}
 		word, err := s.awaitJob(ctx, t, "FINISHED")
-		return word, joined(err, a.good())
+		return word, worst(err, a.checkSuccess())
 	}
 }
 
@@ -156,12 +156,12 @@ func (s *session) askQuery(ctx context.Context, path, query string) (*answer, er
 }
 
 // jobState asks the tested party for a job's state, which must be one of the wanted.
-func (s *session) jobState(ctx context.Context, t *trial, wanted ...string) (string, error) {
+func (s *session) jobState(ctx context.Context, t *testJob, wanted ...string) (string, error) {
 	if t == nil {
-		return "", &skipped{"there is no job"}
+		return "", &skipError{"there is no job"}
 	}
 	word, _, err := s.platformStatus(ctx, t)
-	if err != nil && !accepted(err) {
+	if err != nil && !isDeviation(err) {
 		return "", err
 	}
 	if word != "" && !slices.Contains(wanted, word) {
@@ -171,50 +171,50 @@ func (s *session) jobState(ctx context.Context, t *trial, wanted ...string) (str
 }
 
 // platformStatus is a job's state and its tasks' by their ids. FATE-Flow has no job_status here.
-func (s *session) platformStatus(ctx context.Context, t *trial) (string, map[string]string, error) {
+func (s *session) platformStatus(ctx context.Context, t *testJob) (string, map[string]string, error) {
 	a, err := s.askQuery(ctx, bfia.PathPlatformStatusAll, "job_id="+url.QueryEscape(t.id))
 	if err != nil {
 		return "", nil, err
 	}
-	form := a.good()
-	if form != nil && !accepted(form) {
+	form := a.checkSuccess()
+	if form != nil && !isDeviation(form) {
 		return "", nil, form
 	}
-	word, wordErr := a.word("job_status")
-	if wordErr != nil && !accepted(wordErr) {
+	word, wordErr := a.stringField("job_status")
+	if wordErr != nil && !isDeviation(wordErr) {
 		wordErr = deviates("has no job_status: %s", a)
 	}
-	tasks, tasksErr := a.words("status")
-	return word, tasks, joined(tasksErr, wordErr, form)
+	tasks, tasksErr := a.mapField("status")
+	return word, tasks, worst(tasksErr, wordErr, form)
 }
 
 // awaitJob waits until a job is in a state.
-func (s *session) awaitJob(ctx context.Context, t *trial, state string) (word string, problem error) {
+func (s *session) awaitJob(ctx context.Context, t *testJob, state string) (word string, problem error) {
 	if t == nil {
-		return "", &skipped{"there is no job"}
+		return "", &skipError{"there is no job"}
 	}
 	err := s.await(ctx, "job "+t.id+" "+state, func() (bool, error) {
 		var err error
 		word, _, err = s.platformStatus(ctx, t)
-		if err != nil && !accepted(err) {
+		if err != nil && !isDeviation(err) {
 			return false, err
 		}
 		problem = err
-		return word == state || word == "" && accepted(err), nil
+		return word == state || word == "" && isDeviation(err), nil
 	})
-	return word, joined(err, problem)
+	return word, worst(err, problem)
 }
 
 // awaitSuccess waits for a job's end, and wants all its tasks to have ended well. It learns the tasks' ids.
-func (s *session) awaitSuccess(ctx context.Context, t *trial) (string, error) {
+func (s *session) awaitSuccess(ctx context.Context, t *testJob) (string, error) {
 	if t == nil {
-		return "", &skipped{"there is no job"}
+		return "", &skipError{"there is no job"}
 	}
 	var problem error
 	var tasks map[string]string
 	err := s.await(ctx, "job "+t.id, func() (bool, error) {
 		word, now, err := s.platformStatus(ctx, t)
-		if err != nil && !accepted(err) {
+		if err != nil && !isDeviation(err) {
 			return false, err
 		}
 		problem, tasks = err, now

@@ -16,7 +16,7 @@ func scheduler() []Check {
 		return func(ctx context.Context, s *session) (string, error) {
 			t := s.scheduled
 			if t == nil {
-				return "", &skipped{"no job was created"}
+				return "", &skipError{"no job was created"}
 			}
 			a, err := s.ask(ctx, method, bfia.PathStatusAll+strings.ReplaceAll(query, "ID", t.id), bodyOf(body, t))
 			if err != nil {
@@ -28,24 +28,24 @@ func scheduler() []Check {
 			if a.code != nil && *a.code != 0 && method == http.MethodGet && body == nil || a.code == nil {
 				return "", deviates("is not read this way: %s", a)
 			}
-			word, err := a.word("job_status")
+			word, err := a.stringField("job_status")
 			if err == nil && !slices.Contains(jobStates, word) {
 				err = fmt.Errorf("data.job_status is %q", word)
 			}
-			tasks, tasksErr := a.words("status")
+			tasks, tasksErr := a.mapField("status")
 			for name, state := range tasks {
 				if _, wrong := bfia.ParseTaskState(state); wrong != nil {
 					tasksErr = fmt.Errorf("data.status.%s is %q", name, state)
 				}
 			}
-			return fmt.Sprintf("%s, %d tasks", word, len(tasks)), joined(a.good(), err, tasksErr)
+			return fmt.Sprintf("%s, %d tasks", word, len(tasks)), worst(a.checkSuccess(), err, tasksErr)
 		}
 	}
 	return []Check{
-		without(bfia.PathCreateAll, "job_id", "2/3.1", fixed(map[string]any{"job_id": unknown, "dag": map[string]any{}, "config": map[string]any{}})),
-		without(bfia.PathCreateAll, "dag", "2/3.1", fixed(map[string]any{"job_id": unknown, "dag": map[string]any{}, "config": map[string]any{}})),
+		missingField(bfia.PathCreateAll, "job_id", "2/3.1", constantBody(map[string]any{"job_id": unknownID, "dag": map[string]any{}, "config": map[string]any{}})),
+		missingField(bfia.PathCreateAll, "dag", "2/3.1", constantBody(map[string]any{"job_id": unknownID, "dag": map[string]any{}, "config": map[string]any{}})),
 		{"POST " + bfia.PathCreateAll, "a job is created on every party", "2/3.1", func(ctx context.Context, s *session) (string, error) {
-			t, err := s.newTrial()
+			t, err := s.newTestJob()
 			if err != nil {
 				return "", err
 			}
@@ -53,11 +53,11 @@ func scheduler() []Check {
 			if err != nil {
 				return "", err
 			}
-			if err := a.good(); err != nil && !accepted(err) {
+			if err := a.checkSuccess(); err != nil && !isDeviation(err) {
 				return "", err
 			}
 			s.scheduled = t
-			return a.String(), a.good()
+			return a.String(), a.checkSuccess()
 		}},
 		{"POST " + bfia.PathStatusAll, "a scheduled job's status, job_id in the query", "2/3.7", status(http.MethodPost, "?job_id=ID", nil)},
 		{"POST " + bfia.PathStatusAll, "a scheduled job's status, job_id in the body", "2/3.7", status(http.MethodPost, "", jobRef)},
@@ -69,7 +69,7 @@ func scheduler() []Check {
 		{"POST " + bfia.PathTaskCallback, "a party's late word changes nothing", "2/3.9", func(ctx context.Context, s *session) (string, error) {
 			t := s.scheduled
 			if t == nil || !t.ended {
-				return "", &skipped{"no scheduled job has run"}
+				return "", &skipError{"no scheduled job has run"}
 			}
 			for _, id := range t.tasks {
 				a, err := s.ask(ctx, http.MethodPost, bfia.PathTaskCallback, bfia.TaskReport{TaskID: id, Status: bfia.TaskFailed, Role: t.doc.Config.Initiator.Role})
@@ -82,44 +82,44 @@ func scheduler() []Check {
 			}
 			return s.awaitSuccess(ctx, t)
 		}},
-		without(bfia.PathTaskCallback, "status", "2/3.9", fixed(map[string]any{"task_id": unknown, "status": "SUCCESS", "role": "guest"})),
-		without(bfia.PathTaskCallback, "task_id", "2/3.9", fixed(map[string]any{"task_id": unknown, "status": "SUCCESS", "role": "guest"})),
+		missingField(bfia.PathTaskCallback, "status", "2/3.9", constantBody(map[string]any{"task_id": unknownID, "status": "SUCCESS", "role": "guest"})),
+		missingField(bfia.PathTaskCallback, "task_id", "2/3.9", constantBody(map[string]any{"task_id": unknownID, "status": "SUCCESS", "role": "guest"})),
 		{"POST " + bfia.PathStopAll, "a job is stopped, and is FINISHED", "2/3.5", func(ctx context.Context, s *session) (string, error) {
-			t, err := s.newTrial()
+			t, err := s.newTestJob()
 			if err != nil {
 				return "", err
 			}
 			if a, err := s.ask(ctx, http.MethodPost, bfia.PathCreateAll, t.doc.Bytes()); err != nil {
 				return "", err
-			} else if err := a.good(); err != nil && !accepted(err) {
+			} else if err := a.checkSuccess(); err != nil && !isDeviation(err) {
 				return "", err
 			}
 			a, err := s.ask(ctx, http.MethodPost, bfia.PathStopAll, jobRef(t))
 			if err != nil {
 				return "", err
 			}
-			if err := a.good(); err != nil && !accepted(err) {
+			if err := a.checkSuccess(); err != nil && !isDeviation(err) {
 				return "", err
 			}
 			word, err := s.awaitJob(ctx, t, "FINISHED")
-			return word, joined(err, a.good())
+			return word, worst(err, a.checkSuccess())
 		}},
-		without(bfia.PathStopAll, "job_id", "2/3.5", fixed(map[string]any{"job_id": unknown})),
+		missingField(bfia.PathStopAll, "job_id", "2/3.5", constantBody(map[string]any{"job_id": unknownID})),
 		{"POST " + pathAuditConfirm, "an approval of a job that nobody knows is refused", "FATE-Flow", func(ctx context.Context, s *session) (string, error) {
-			a, err := s.ask(ctx, http.MethodPost, pathAuditConfirm, map[string]string{"job_id": unknown, "status": "READY"})
+			a, err := s.ask(ctx, http.MethodPost, pathAuditConfirm, map[string]string{"job_id": unknownID, "status": "READY"})
 			if err != nil {
 				return "", err
 			}
 			if a.code == nil {
 				return "", deviates("is not served: %s", a)
 			}
-			return a.String(), a.refused()
+			return a.String(), a.checkRefusal()
 		}},
 	}
 }
 
-func bodyOf(body any, t *trial) any {
-	if make, ok := body.(func(*trial) any); ok {
+func bodyOf(body any, t *testJob) any {
+	if make, ok := body.(func(*testJob) any); ok {
 		return make(t)
 	}
 	return body

@@ -17,13 +17,13 @@ import (
 // session is one run of the checks: what is tested, and what the checks so far have begun.
 type session struct {
 	Target
-	participant *trial // the job in which the tested party takes part
-	scheduled   *trial // the job that it schedules
-	submitted   *trial // the job that it was given as a client gives it
+	participant *testJob // the job in which the tested party takes part
+	scheduled   *testJob // the job that it schedules
+	submitted   *testJob // the job that it was given as a client gives it
 }
 
 // trial is a job of the checks.
-type trial struct {
+type testJob struct {
 	id    string
 	flow  string
 	doc   *bfia.Document
@@ -142,9 +142,9 @@ func (a *answer) envelope() error {
 }
 
 // good wants success.
-func (a *answer) good() error {
+func (a *answer) checkSuccess() error {
 	if a.code != nil && *a.code == 200 {
-		return joined(a.envelope(), deviates("code is 200 for success"))
+		return worst(a.envelope(), deviates("code is 200 for success"))
 	}
 	if a.code == nil || *a.code != 0 {
 		return fmt.Errorf("is not taken: %s", a)
@@ -153,7 +153,7 @@ func (a *answer) good() error {
 }
 
 // refused wants a refusal: a code that is not 0, in an envelope.
-func (a *answer) refused() error {
+func (a *answer) checkRefusal() error {
 	if a.code != nil && *a.code == 0 {
 		return fmt.Errorf("is taken: %s", a)
 	}
@@ -161,7 +161,7 @@ func (a *answer) refused() error {
 }
 
 // text is a field of data as a word, or that beside data, which deviates.
-func (a *answer) word(name string) (string, error) {
+func (a *answer) stringField(name string) (string, error) {
 	var word string
 	if raw, ok := a.data[name]; ok {
 		if json.Unmarshal(raw, &word) != nil {
@@ -176,7 +176,7 @@ func (a *answer) word(name string) (string, error) {
 }
 
 // words is a field of data that maps names to words, or that beside data, which deviates.
-func (a *answer) words(name string) (map[string]string, error) {
+func (a *answer) mapField(name string) (map[string]string, error) {
 	var words map[string]string
 	if raw, ok := a.data[name]; ok {
 		if json.Unmarshal(raw, &words) != nil {
@@ -190,10 +190,10 @@ func (a *answer) words(name string) (map[string]string, error) {
 	return nil, fmt.Errorf("has no data.%s: %s", name, a)
 }
 
-// newTrial makes a job of the target's document: all its roles at the tested party, under ids of its own.
-func (s *session) newTrial() (*trial, error) {
+// newTestJob makes a job of the target's document: all its roles at the tested party, under ids of its own.
+func (s *session) newTestJob() (*testJob, error) {
 	if len(s.Job) == 0 {
-		return nil, &skipped{"needs a job (--job)"}
+		return nil, &skipError{"needs a job (--job)"}
 	}
 	var fields map[string]json.RawMessage
 	var config, roles map[string]json.RawMessage
@@ -219,7 +219,7 @@ func (s *session) newTrial() (*trial, error) {
 	put(config, "role", roles)
 	put(config, "initiator", map[string]string{"role": first, "node_id": s.Node})
 	put(fields, "config", config)
-	t := &trial{id: bfia.NewJobID(time.Now(), rand.IntN(10)), tasks: map[string]string{}}
+	t := &testJob{id: bfia.NewJobID(time.Now(), rand.IntN(10)), tasks: map[string]string{}}
 	t.flow = "conformance-" + t.id
 	put(fields, "flow_id", t.flow)
 	put(fields, "job_id", t.id)
@@ -235,14 +235,14 @@ func (s *session) newTrial() (*trial, error) {
 
 // await asks again until done says so, or the patience is over.
 func (s *session) await(ctx context.Context, what string, done func() (bool, error)) error {
-	deadline := time.Now().Add(s.Patience)
+	deadline := time.Now().Add(s.Timeout)
 	for wait := 50 * time.Millisecond; ; wait = min(wait*3/2, 2*time.Second) {
 		ok, err := done()
 		if ok || err != nil {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%s: not within %s", what, s.Patience)
+			return fmt.Errorf("%s: not within %s", what, s.Timeout)
 		}
 		select {
 		case <-ctx.Done():
@@ -253,7 +253,7 @@ func (s *session) await(ctx context.Context, what string, done func() (bool, err
 }
 
 // joined is the worst of several: a failure before a deviation.
-func joined(errs ...error) error {
+func worst(errs ...error) error {
 	var accepted error
 	for _, err := range errs {
 		if err == nil {

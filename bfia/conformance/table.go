@@ -8,11 +8,11 @@ import (
 
 // Row is a result as a line of a table.
 func (r Result) Row() []string {
-	return []string{r.Endpoint, r.Aspect, r.Section, string(r.Outcome), r.Seen}
+	return []string{r.Endpoint, r.Aspect, r.Section, string(r.Outcome), r.Observed}
 }
 
-// Head is the head of the table.
-func Head() []string { return []string{"ENDPOINT", "ASPECT", "SECTION", "RESULT", "SEEN"} }
+// Header is the head of the table.
+func Header() []string { return []string{"ENDPOINT", "ASPECT", "SECTION", "RESULT", "SEEN"} }
 
 // Markdown writes results as a table, for documents.
 func Markdown(w io.Writer, results []Result) error {
@@ -24,7 +24,7 @@ func Markdown(w io.Writer, results []Result) error {
 		_, err := fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | "))
 		return err
 	}
-	if err := line(Head()); err != nil {
+	if err := line(Header()); err != nil {
 		return err
 	}
 	if err := line([]string{"---", "---", "---", "---", "---"}); err != nil {

@@ -12,15 +12,17 @@ import (
 	"hutong/internal/party"
 )
 
-// newVersionCommand tells what is in the binary.
 func newVersionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Use:   "version",
+		Short: "Print the versions of Hutong, Go and the embedded Temporal server",
+		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			info, ok := debug.ReadBuildInfo()
 			if !ok {
 				info = &debug.BuildInfo{}
 			}
+
 			return printVersion(cmd.OutOrStdout(), info)
 		},
 	}
@@ -36,21 +38,29 @@ func printVersion(w io.Writer, info *debug.BuildInfo) error {
 			changed = " with changes"
 		}
 	}
-	engine := "no embedded engine"
+
+	temporal := "no embedded Temporal"
 	for _, module := range info.Deps {
 		if module.Path == "go.temporal.io/server" {
-			engine = "embedded Temporal " + module.Version
+			temporal = "embedded Temporal " + module.Version
 		}
 	}
-	_, err := fmt.Fprintf(w, "hutong %s%s%s, %s, %s\n", valueOr(info.Main.Version, "(devel)"), revision, changed, info.GoVersion, engine)
+
+	version := valueOr(info.Main.Version, "(devel)")
+	_, err := fmt.Fprintf(w, "hutong %s%s%s, %s, %s\n", version, revision, changed, info.GoVersion, temporal)
+
 	return err
 }
 
-// newConfigCommand shows the configuration that a party started now would have.
 func (m Main) newConfigCommand() *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
-		Use: "config", Short: "Print a party's effective configuration, secrets hidden", Args: cobra.NoArgs,
+		Use:   "config",
+		Short: "Print a party's effective configuration, without secrets",
+		Long: "Prints the configuration that a party would use if it started now: the defaults, then\n" +
+			"the file, then the environment. Secrets are shown as ***.",
+		Example: "  HUTONG_LISTEN=0.0.0.0:9380 hutong config -c party.yaml",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := party.Load(file, m.Environ)
 			if err != nil {
@@ -61,43 +71,59 @@ func (m Main) newConfigCommand() *cobra.Command {
 				return err
 			}
 			_, err = cmd.OutOrStdout().Write(document)
+
 			return err
 		},
 	}
 	configFlag(cmd, &file)
+
 	return cmd
 }
 
-// newEngineCommand runs the embedded engine alone, for parties in processes of their own.
-func newEngineCommand() *cobra.Command {
+// newTemporalCommand runs the embedded Temporal server alone, for parties in other processes.
+func newTemporalCommand() *cobra.Command {
 	var o devserver.TemporalServerOptions
 	cmd := &cobra.Command{
-		Use:   "engine",
+		Use:   "temporal",
 		Short: "Run the embedded Temporal server alone",
-		Long: "Runs the embedded Temporal server on 127.0.0.1 until it is stopped by a signal. Prints the line 'ready ADDRESS'\n" +
-			"when all namespaces can be used. Started again on the same folder it goes on with unfinished workflows.",
-		Args: cobra.NoArgs,
+		Long: "Runs the embedded Temporal server on 127.0.0.1 until a signal stops it. Prints the line\n" +
+			"'ready ADDRESS' when all namespaces can be used. Unfinished workflows resume when the\n" +
+			"server is started again on the same folder.",
+		Example: "  hutong temporal --data-dir data/temporal --namespace hutong-jg0100001100000010 --ui-port 8233",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := untilSignal(cmd.Context())
 			defer cancel()
-			o.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-			engine, err := devserver.StartTemporalServer(ctx, o)
+
+			handler := slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn})
+			o.Logger = slog.New(handler)
+			server, err := devserver.StartTemporalServer(ctx, o)
 			if err != nil {
 				return err
 			}
-			defer engine.Stop()
-			if _, err := fmt.Fprintln(cmd.OutOrStdout(), "ready", engine.Address()); err != nil {
+			defer server.Stop()
+
+			if _, err := fmt.Fprintln(cmd.OutOrStdout(), "ready", server.Address()); err != nil {
 				return err
 			}
 			<-ctx.Done()
+
 			return nil
 		},
 	}
+
 	f := cmd.Flags()
-	f.StringVar(&o.DataDir, "data-dir", "hutong-data/temporal", "folder of the engine's database")
-	f.IntVar(&o.Port, "port", 7233, "port on 127.0.0.1; 0 takes a free one")
-	f.IntVar(&o.UIPort, "ui-port", 0, "port of the web UI on 127.0.0.1; 0 is no UI")
-	f.StringArrayVar(&o.Namespaces, "namespace", []string{"default"}, "a namespace that must exist; repeatable")
-	f.DurationVar(&o.Retention, "retention", devserver.DefaultRetention, "how long new namespaces keep the history of workflows that have ended")
+	f.StringVar(&o.DataDir, "data-dir", "hutong-data/temporal", "folder of the server's database")
+	f.IntVar(&o.Port, "port", 7233, "port on 127.0.0.1; 0 chooses a free port")
+	f.IntVar(&o.UIPort, "ui-port", 0, "port of the web UI on 127.0.0.1; 0 disables the UI")
+	f.StringArrayVar(
+		&o.Namespaces,
+		"namespace",
+		[]string{"default"},
+		"a namespace to create if it is missing; repeatable",
+	)
+	f.DurationVar(&o.Retention, "retention", devserver.DefaultRetention,
+		"how long new namespaces keep the history of closed workflows")
+
 	return cmd
 }

@@ -20,33 +20,42 @@ import (
 const (
 	defaultURL     = "http://127.0.0.1:9380"
 	defaultTimeout = 30 * time.Second
-	// maxAnswer is more than any answer that is read as a whole, logs included.
-	maxAnswer = 64 << 20
+	// maxResponse limits a response that is read into memory. No response of a party is larger, logs
+	// included.
+	maxResponse = 64 << 20
 )
 
-// client speaks to a party's north-south endpoints.
+// client calls the endpoints of a party's API.
 type client struct {
 	url          string
-	timeout      time.Duration // for one request
-	stdoutColour bool          // whether a terminal gets colours
+	timeout      time.Duration // of one request
+	stdoutColour bool          // colours are allowed on a terminal
 }
 
-// refused is an answer that says no.
+// refused is a response that reports an error.
 type refused struct {
-	status int // of HTTP
+	status int // HTTP status
 	code   bfia.Code
 	text   string
 }
 
 func (r *refused) Error() string { return r.text }
 
-// passing tells whether the same question may be answered later: the party, or what it needs, is not there now.
-func (r *refused) passing() bool {
-	return r.code == bfia.CodeUnavailable || r.status == http.StatusBadGateway || r.status == http.StatusServiceUnavailable ||
-		r.status == http.StatusGatewayTimeout || r.status == http.StatusTooManyRequests
+// retryable reports whether the same request may succeed later, because the party or a service of it is
+// unavailable.
+func (r *refused) retryable() bool {
+	switch r.status {
+	case http.StatusBadGateway,
+		http.StatusServiceUnavailable,
+		http.StatusGatewayTimeout,
+		http.StatusTooManyRequests:
+		return true
+	}
+
+	return r.code == bfia.CodeUnavailable
 }
 
-// unanswered is a request that got no answer.
+// unanswered is a request without a response.
 type unanswered struct {
 	url string
 	err error
@@ -54,46 +63,52 @@ type unanswered struct {
 
 func (u *unanswered) Error() string {
 	if errors.Is(u.err, syscall.ECONNREFUSED) {
-		return fmt.Sprintf("nothing listens at %s: is the party running? Give its API with --url or HUTONG_URL", u.url)
+		return fmt.Sprintf("failed to connect to %s: nothing listens there; start the party, "+
+			"or set --url or HUTONG_URL to its API", u.url)
 	}
 	var timeout interface{ Timeout() bool }
 	if errors.As(u.err, &timeout) && timeout.Timeout() {
-		return fmt.Sprintf("%s gives no answer in time", u.url)
+		return fmt.Sprintf("%s did not answer in time", u.url)
 	}
-	return fmt.Sprintf("%s gives no answer: %v", u.url, u.err)
+	return fmt.Sprintf("%s did not answer: %v", u.url, u.err)
 }
 
 func (u *unanswered) Unwrap() error { return u.err }
 
-// passing tells whether err may be gone at the next try.
-func passing(err error) bool {
+// isRetryable reports whether a request that failed with err may succeed later.
+func isRetryable(err error) bool {
 	var no *refused
 	if errors.As(err, &no) {
-		return no.passing()
+		return no.retryable()
 	}
 	var none *unanswered
 	return errors.As(err, &none)
 }
 
-// get asks, and reads the answer's data into data.
+// get sends a GET request and decodes the response's data into data.
 func (c *client) get(ctx context.Context, path string, query url.Values, data any) error {
 	if len(query) > 0 {
 		path += "?" + query.Encode()
 	}
-	_, err := c.ask(ctx, http.MethodGet, path, nil, data)
+	_, err := c.send(ctx, http.MethodGet, path, nil, data)
 	return err
 }
 
-// post sends a JSON document and gives the answer's message.
+// post sends a JSON document, decodes the response's data into data, and returns its message.
 func (c *client) post(ctx context.Context, path string, body any, data any) (message string, err error) {
 	document, err := json.Marshal(body)
 	if err != nil {
-		return "", fmt.Errorf("write the request: %w", err)
+		return "", fmt.Errorf("failed to encode the request: %w", err)
 	}
-	return c.ask(ctx, http.MethodPost, path, document, data)
+	return c.send(ctx, http.MethodPost, path, document, data)
 }
 
-func (c *client) ask(ctx context.Context, method, path string, body []byte, data any) (message string, err error) {
+func (c *client) send(
+	ctx context.Context,
+	method, path string,
+	body []byte,
+	data any,
+) (message string, err error) {
 	limited, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	request, err := c.request(limited, method, path, bytes.NewReader(body))
@@ -109,23 +124,23 @@ func (c *client) ask(ctx context.Context, method, path string, body []byte, data
 func (c *client) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
 	base, err := url.Parse(c.url)
 	if err != nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
-		return nil, usagef("--url %q is not http://host:port or https://host:port", c.url)
+		return nil, usagef("--url: %q is not of the form http://host:port or https://host:port", c.url)
 	}
 	request, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(c.url, "/")+path, body)
 	if err != nil {
-		return nil, fmt.Errorf("make the request: %w", err)
+		return nil, fmt.Errorf("failed to create the request: %w", err)
 	}
 	return request, nil
 }
 
-// do sends a request and reads the envelope that answers it. A nil data is not read.
+// do sends a request and decodes the data of the envelope in its response into data, unless data is nil.
 func (c *client) do(request *http.Request, data any) (message string, err error) {
-	response, err := c.send(request)
+	response, err := c.roundTrip(request)
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxResponse))
 	if err != nil {
 		return "", c.noAnswer(err)
 	}
@@ -135,13 +150,13 @@ func (c *client) do(request *http.Request, data any) (message string, err error)
 	}
 	if data != nil && len(envelope.Data) > 0 {
 		if err := json.Unmarshal(envelope.Data, data); err != nil {
-			return "", fmt.Errorf("the answer to %s is not as documented: %w", request.URL.Path, err)
+			return "", fmt.Errorf("failed to decode the response to %s: %w", request.URL.Path, err)
 		}
 	}
 	return envelope.Text(), nil
 }
 
-func (c *client) send(request *http.Request) (*http.Response, error) {
+func (c *client) roundTrip(request *http.Request) (*http.Response, error) {
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return nil, c.noAnswer(err)
@@ -157,23 +172,31 @@ func (c *client) noAnswer(err error) error {
 	return &unanswered{c.url, err}
 }
 
-// openEnvelope finds what an answer says. What does not come from a party, such as a gateway's page, is told by its status.
+// openEnvelope decodes a response. A response without an envelope, such as a gateway's error page, is
+// reported by its HTTP status.
 func openEnvelope(response *http.Response, body []byte) (bfia.Envelope, error) {
 	var envelope bfia.Envelope
 	err := json.Unmarshal(body, &envelope)
-	good := response.StatusCode >= 200 && response.StatusCode < 300
+	ok := response.StatusCode >= 200 && response.StatusCode < 300
 	switch {
-	case err == nil && good && envelope.OK():
+	case err == nil && ok && envelope.OK():
 		return envelope, nil
 	case err == nil && envelope.Text() != "":
 		return envelope, &refused{response.StatusCode, envelope.Code, envelope.Text()}
-	case good && err != nil:
-		return envelope, fmt.Errorf("%s answers what is not JSON: is it a party's API?", response.Request.URL.Host)
+	case ok && err != nil:
+		return envelope, fmt.Errorf(
+			"%s did not answer with JSON: check that --url is the address of a party's API",
+			response.Request.URL.Host,
+		)
 	}
-	return envelope, &refused{response.StatusCode, envelope.Code, fmt.Sprintf("%s answers %s", response.Request.URL.Host, response.Status)}
+
+	text := fmt.Sprintf("%s answered %s", response.Request.URL.Host, response.Status)
+
+	return envelope, &refused{response.StatusCode, envelope.Code, text}
 }
 
-// readFile reads a JSON document from a file, "-" for standard input, as an object whose values stay as they are written.
+// readFile reads a JSON object from a file, or from standard input if name is "-". It keeps the values as
+// they are written.
 func readFile(name string, stdin io.Reader) (map[string]json.RawMessage, error) {
 	var document []byte
 	var err error
@@ -188,20 +211,20 @@ func readFile(name string, stdin io.Reader) (map[string]json.RawMessage, error) 
 	}
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(document, &object); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, jsonPlace(document, err))
+		return nil, fmt.Errorf("%s: %w", name, locateJSON(document, err))
 	}
 	if object == nil {
-		return nil, fmt.Errorf("%s: null is not a JSON object", name)
+		return nil, fmt.Errorf("%s: must be a JSON object, but is null", name)
 	}
 	return object, nil
 }
 
-// jsonPlace says where a document is wrong in lines, which is what editors show.
-func jsonPlace(document []byte, err error) error {
+// locateJSON adds the line number of a syntax error.
+func locateJSON(document []byte, err error) error {
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
 		line := 1 + bytes.Count(document[:min(int(syntax.Offset), len(document))], []byte("\n"))
 		return fmt.Errorf("line %d: %w", line, err)
 	}
-	return errors.New("is not a JSON object")
+	return errors.New("must be a JSON object")
 }

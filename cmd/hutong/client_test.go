@@ -22,18 +22,18 @@ import (
 	"hutong/bfia"
 )
 
-// stubParty answers as the documentation says, and keeps what it was asked.
+// stubParty is a party whose handlers are given by a test. It records the requests.
 type stubParty struct {
 	*httptest.Server
 	mu    sync.Mutex
-	asked []asked
+	asked []request
 }
 
-type asked struct {
+type request struct {
 	method, path, query, body string
 }
 
-// answers maps "METHOD path" to a handler.
+// newParty starts a party. answers maps "METHOD path" to a handler.
 func newParty(t *testing.T, answers map[string]http.HandlerFunc) *stubParty {
 	t.Helper()
 	p := &stubParty{}
@@ -41,7 +41,7 @@ func newParty(t *testing.T, answers map[string]http.HandlerFunc) *stubParty {
 		body, _ := io.ReadAll(r.Body)
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		p.mu.Lock()
-		p.asked = append(p.asked, asked{r.Method, r.URL.Path, r.URL.Query().Encode(), string(body)})
+		p.asked = append(p.asked, request{r.Method, r.URL.Path, r.URL.Query().Encode(), string(body)})
 		p.mu.Unlock()
 		if h := answers[r.Method+" "+r.URL.Path]; h != nil {
 			h(w, r)
@@ -53,13 +53,13 @@ func newParty(t *testing.T, answers map[string]http.HandlerFunc) *stubParty {
 	return p
 }
 
-func (p *stubParty) requests() []asked {
+func (p *stubParty) requests() []request {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return append([]asked(nil), p.asked...)
+	return append([]request(nil), p.asked...)
 }
 
-func says(text string) http.HandlerFunc {
+func respond(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) }
 }
 
@@ -68,7 +68,7 @@ func data(value any) http.HandlerFunc {
 	if err != nil {
 		panic(err)
 	}
-	return says(string(b))
+	return respond(string(b))
 }
 
 func refuse(w http.ResponseWriter, status int, code bfia.Code, message string) {
@@ -76,13 +76,19 @@ func refuse(w http.ResponseWriter, status int, code bfia.Code, message string) {
 	_ = json.NewEncoder(w).Encode(bfia.Envelope{Code: code, Msg: message})
 }
 
-// run runs one command line against the party.
+// run runs a command line against the party.
 func (p *stubParty) run(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	return runMain(t, t.Context(), []string{"HUTONG_URL=" + p.URL}, "", args...)
 }
 
-func runMain(t *testing.T, ctx context.Context, environ []string, stdin string, args ...string) (status int, stdout, stderr string) {
+func runMain(
+	t *testing.T,
+	ctx context.Context,
+	environ []string,
+	stdin string,
+	args ...string,
+) (status int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
 	status = Main{Environ: environ}.Run(ctx, args, strings.NewReader(stdin), &out, &errs)
@@ -102,7 +108,7 @@ func TestUsage(t *testing.T) {
 		{"job", "list", "--flaw", "x"}, {"--timeout", "soon", "job", "list"}, {"provider", "delete"}, {"data", "upload"},
 		{"data", "upload", "--file", "a", "--server-file", "b"}, {"data", "upload", "--server-file", "b"},
 		{"data", "download", "a"}, {"--url", "localhost", "job", "list"}, {"version", "x"}, {"worker", "--only", "nothing"},
-		{"host", "drain"}, {"host", "undrain", "a", "b"}, {"host", "list", "a"},
+		{"runner", "drain"}, {"runner", "undrain", "a", "b"}, {"runner", "list", "a"},
 	} {
 		status, stdout, stderr := runMain(t, t.Context(), []string{}, "", args...)
 		assert.Equal(t, exitUsage, status, "%v: %s", args, stderr)
@@ -114,13 +120,17 @@ func TestUsage(t *testing.T) {
 	assert.Contains(t, stdout, "submit")
 }
 
-func TestNobodyThere(t *testing.T) {
+func TestConnectionRefused(t *testing.T) {
 	status, _, stderr := runMain(t, t.Context(), []string{"HUTONG_URL=http://127.0.0.1:1"}, "", "job", "list")
 	assert.Equal(t, exitFailed, status)
-	assert.Contains(t, stderr, "nothing listens at http://127.0.0.1:1")
+	assert.Contains(
+		t,
+		stderr,
+		"failed to connect to http://127.0.0.1:1: nothing listens there; start the party, or set --url or HUTONG_URL",
+	)
 }
 
-func TestRefusals(t *testing.T) {
+func TestErrorResponses(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		handler http.HandlerFunc
@@ -129,14 +139,14 @@ func TestRefusals(t *testing.T) {
 		{"envelope", func(w http.ResponseWriter, _ *http.Request) {
 			refuse(w, http.StatusNotFound, bfia.CodeNotFound, "job x is not known here")
 		}, "hutong: job x is not known here\n"},
-		{"FATE's", says(`{"code":5001,"message":"bad request","data":{}}`), "bad request"},
+		{"FATE's", respond(`{"code":5001,"message":"bad request","data":{}}`), "bad request"},
 		{"gateway", func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusBadGateway)
 			_, _ = io.WriteString(w, "<html>")
 		}, "502 Bad Gateway"},
-		{"another server", says("<html>hello"), "is it a party's API?"},
-		{"no state", data(map[string]any{}), "no job_status"},
-		{"wrong type", data("text"), "not as documented"},
+		{"another server", respond("<html>hello"), "did not answer with JSON: check that --url is the address of a party's API"},
+		{"no state", data(map[string]any{}), "failed to decode the job's status: job_status is missing"},
+		{"wrong type", data("text"), "failed to decode the response to "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformStatusAll: c.handler})
@@ -150,26 +160,36 @@ func TestRefusals(t *testing.T) {
 
 func TestTimeout(t *testing.T) {
 	release := make(chan struct{})
-	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformJobList: func(_ http.ResponseWriter, r *http.Request) {
-		select {
-		case <-release:
-		case <-r.Context().Done():
-		}
-	}})
+	p := newParty(
+		t,
+		map[string]http.HandlerFunc{
+			"GET " + bfia.PathPlatformJobList: func(_ http.ResponseWriter, r *http.Request) {
+				select {
+				case <-release:
+				case <-r.Context().Done():
+				}
+			},
+		},
+	)
 	defer close(release)
 	status, _, stderr := p.run(t, "--timeout", "50ms", "job", "list")
 	assert.Equal(t, exitFailed, status)
-	assert.Contains(t, stderr, "gives no answer in time")
+	assert.Contains(t, stderr, "did not answer in time")
 }
 
 func TestSubmit(t *testing.T) {
-	p := newParty(t, map[string]http.HandlerFunc{"POST " + bfia.PathPlatformCreateAll: func(w http.ResponseWriter, r *http.Request) {
-		var body struct {
-			JobID string `json:"job_id"`
-		}
-		_ = json.NewDecoder(r.Body).Decode(&body)
-		data(bfia.JobCreated{JobID: body.JobID})(w, r)
-	}})
+	p := newParty(
+		t,
+		map[string]http.HandlerFunc{
+			"POST " + bfia.PathPlatformCreateAll: func(w http.ResponseWriter, r *http.Request) {
+				var body struct {
+					JobID string `json:"job_id"`
+				}
+				_ = json.NewDecoder(r.Body).Decode(&body)
+				data(bfia.JobCreated{JobID: body.JobID})(w, r)
+			},
+		},
+	)
 	job := file(t, `{"dag":{},"config":{"tol":0.0001,"big":12345678901234567890,"word":"<a>"}}`)
 	status, stdout, stderr := p.run(t, "job", "submit", "-f", job)
 	require.Equal(t, exitOK, status, stderr)
@@ -177,18 +197,30 @@ func TestSubmit(t *testing.T) {
 	assert.Regexp(t, regexp.MustCompile(`^\d{21}$`), id)
 	body := p.requests()[0].body
 	assert.Contains(t, body, `"job_id":"`+id+`"`)
-	assert.Contains(t, body, `0.0001`, "numbers stay as they are written")
+	assert.Contains(t, body, `0.0001`, "numbers keep their notation")
 	assert.Contains(t, body, `12345678901234567890`)
 
 	status, stdout, _ = p.run(t, "job", "submit", "-f", file(t, `{"job_id":"mine"}`))
 	assert.Equal(t, exitOK, status)
 	assert.Equal(t, "mine\n", stdout)
 
-	status, stdout, _ = runMain(t, t.Context(), []string{"HUTONG_URL=http://127.0.0.1:1"}, `{"job_id":"piped"}`, "--url", p.URL, "job", "submit", "-f", "-")
+	status, stdout, _ = runMain(
+		t,
+		t.Context(),
+		[]string{"HUTONG_URL=http://127.0.0.1:1"},
+		`{"job_id":"piped"}`,
+		"--url",
+		p.URL,
+		"job",
+		"submit",
+		"-f",
+		"-",
+	)
 	assert.Equal(t, exitOK, status)
 	assert.Equal(t, "piped\n", stdout)
 
-	for content, want := range map[string]string{"{\n\n]": "line 3", "[1]": "is not a JSON object", "null": "not a JSON object", `{"job_id":1}`: "job_id is not a string"} {
+	for content, want := range map[string]string{"{\n\n]": "line 3", "[1]": "must be a JSON object", "null": "must be a JSON object, but is null",
+		`{"job_id":1}`: "job_id: must be a string"} {
 		status, _, stderr := p.run(t, "job", "submit", "-f", file(t, content))
 		assert.Equal(t, exitFailed, status)
 		assert.Contains(t, stderr, want)
@@ -198,8 +230,9 @@ func TestSubmit(t *testing.T) {
 	assert.Contains(t, stderr, "/nonexistent.json")
 }
 
-// A lost answer is asked for again, with the same id; one that says no is not.
-func TestSubmitAgain(t *testing.T) {
+// TestSubmitRetries checks that a lost response is retried with the same job id, and an error response is
+// not.
+func TestSubmitRetries(t *testing.T) {
 	var tries atomic.Int32
 	lose := func(w http.ResponseWriter) {
 		conn, _, err := http.NewResponseController(w).Hijack()
@@ -207,13 +240,18 @@ func TestSubmitAgain(t *testing.T) {
 			_ = conn.Close()
 		}
 	}
-	p := newParty(t, map[string]http.HandlerFunc{"POST " + bfia.PathPlatformCreateAll: func(w http.ResponseWriter, r *http.Request) {
-		if tries.Add(1) < 3 {
-			lose(w)
-			return
-		}
-		data(bfia.JobCreated{})(w, r)
-	}})
+	p := newParty(
+		t,
+		map[string]http.HandlerFunc{
+			"POST " + bfia.PathPlatformCreateAll: func(w http.ResponseWriter, r *http.Request) {
+				if tries.Add(1) < 3 {
+					lose(w)
+					return
+				}
+				data(bfia.JobCreated{})(w, r)
+			},
+		},
+	)
 	status, stdout, stderr := p.run(t, "job", "submit", "-f", file(t, `{}`))
 	require.Equal(t, exitOK, status, stderr)
 	asked := p.requests()
@@ -225,12 +263,22 @@ func TestSubmitAgain(t *testing.T) {
 	tries.Store(-100)
 	status, _, stderr = p.run(t, "job", "submit", "-f", file(t, `{"job_id":"j"}`))
 	assert.Equal(t, exitFailed, status)
-	assert.Contains(t, stderr, "job j may have been taken: ask with 'hutong job status j'")
-	assert.Len(t, p.requests(), 3+submitTries)
+	assert.Contains(t, stderr, "job j may have been created: check it with 'hutong job status j'")
+	assert.Len(t, p.requests(), 3+maxSubmissions)
 
-	no := newParty(t, map[string]http.HandlerFunc{"POST " + bfia.PathPlatformCreateAll: func(w http.ResponseWriter, _ *http.Request) {
-		refuse(w, http.StatusServiceUnavailable, bfia.CodeUnavailable, "the scheduler can't be reached")
-	}})
+	no := newParty(
+		t,
+		map[string]http.HandlerFunc{
+			"POST " + bfia.PathPlatformCreateAll: func(w http.ResponseWriter, _ *http.Request) {
+				refuse(
+					w,
+					http.StatusServiceUnavailable,
+					bfia.CodeUnavailable,
+					"the scheduler can't be reached",
+				)
+			},
+		},
+	)
 	status, _, stderr = no.run(t, "job", "submit", "-f", file(t, `{}`))
 	assert.Equal(t, exitFailed, status)
 	assert.Equal(t, "hutong: the scheduler can't be reached\n", stderr)
@@ -270,7 +318,17 @@ func TestStatus(t *testing.T) {
 func TestList(t *testing.T) {
 	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformJobList: data(map[string]any{
 		"job_list": map[string]string{"2": "FINISHED", "1": "RUNNING"}, "next": "1",
-		"jobs": []bfia.JobSummary{{JobID: "2", FlowID: "F", State: bfia.JobFinished, CreatedAt: at(0), StartedAt: at(1), EndedAt: at(3.5)}, {JobID: "1", State: bfia.JobRunning}}})})
+		"jobs": []bfia.JobSummary{
+			{
+				JobID:     "2",
+				FlowID:    "F",
+				State:     bfia.JobFinished,
+				CreatedAt: at(0),
+				StartedAt: at(1),
+				EndedAt:   at(3.5),
+			},
+			{JobID: "1", State: bfia.JobRunning},
+		}})})
 	status, stdout, stderr := p.run(t, "job", "list", "--flow", "F")
 	assert.Equal(t, exitOK, status)
 	assert.Equal(t, "flow_id=F", p.requests()[0].query)
@@ -279,16 +337,29 @@ func TestList(t *testing.T) {
 	assert.Regexp(t, `^1    RUNNING         -$`, rows[2])
 	assert.Contains(t, stderr, "--limit")
 
-	bare := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformJobList: data(map[string]any{"job_list": map[string]string{"1": "RUNNING", "3": "READY", "2": "FINISHED"}})})
+	bare := newParty(
+		t,
+		map[string]http.HandlerFunc{
+			"GET " + bfia.PathPlatformJobList: data(
+				map[string]any{"job_list": map[string]string{"1": "RUNNING", "3": "READY", "2": "FINISHED"}},
+			),
+		},
+	)
 	_, stdout, _ = bare.run(t, "job", "list")
-	assert.Regexp(t, `(?s)3 .*2 .*1 `, stdout, "a party that only speaks the specification")
+	assert.Regexp(t, `(?s)3 .*2 .*1 `, stdout, "a party that implements only the specification")
 }
 
 func TestStop(t *testing.T) {
-	p := newParty(t, map[string]http.HandlerFunc{"POST " + bfia.PathPlatformStopAll: says(`{"code":0,"msg":"success"}`), "POST " + bfia.PathPlatformStopTask: says(`{"code":0,"msg":"success"}`)})
+	p := newParty(
+		t,
+		map[string]http.HandlerFunc{
+			"POST " + bfia.PathPlatformStopAll:  respond(`{"code":0,"msg":"success"}`),
+			"POST " + bfia.PathPlatformStopTask: respond(`{"code":0,"msg":"success"}`),
+		},
+	)
 	status, stdout, _ := p.run(t, "job", "stop", "j")
 	assert.Equal(t, exitOK, status)
-	assert.Equal(t, "job j is being stopped\n", stdout)
+	assert.Equal(t, "job j is stopping\n", stdout)
 	status, _, _ = p.run(t, "job", "stop", "j", "--task", "t")
 	assert.Equal(t, exitOK, status)
 	assert.JSONEq(t, `{"job_id":"j"}`, p.requests()[0].body)
@@ -296,7 +367,10 @@ func TestStop(t *testing.T) {
 }
 
 func TestApproveAndReject(t *testing.T) {
-	p := newParty(t, map[string]http.HandlerFunc{"POST " + bfia.PathPlatformAudit: says(`{"code":0,"msg":"success"}`)})
+	p := newParty(
+		t,
+		map[string]http.HandlerFunc{"POST " + bfia.PathPlatformAudit: respond(`{"code":0,"msg":"success"}`)},
+	)
 	status, stdout, _ := p.run(t, "job", "approve", "j")
 	assert.Equal(t, exitOK, status)
 	assert.Equal(t, "job j is approved\n", stdout)
@@ -311,7 +385,7 @@ func TestLogs(t *testing.T) {
 	logs := map[string][]string{"t1": {"one", "two\x1b[2J"}, "t2": {"three"}}
 	for _, form := range []string{"specification", "FATE-Flow", "numbered"} {
 		t.Run(form, func(t *testing.T) {
-			known := func(w http.ResponseWriter, r *http.Request) []string {
+			lines := func(w http.ResponseWriter, r *http.Request) []string {
 				q := r.URL.Query()
 				if q.Get("log_level") != "error" || q.Get("role") != "guest.0" {
 					refuse(w, 400, bfia.CodeBadRequest, "unexpected "+q.Encode())
@@ -320,12 +394,12 @@ func TestLogs(t *testing.T) {
 			}
 			p := newParty(t, map[string]http.HandlerFunc{
 				"GET " + bfia.PathPlatformStatusAll: data(twoTasks()),
-				"GET " + bfia.PathPlatformLogLines:  func(w http.ResponseWriter, r *http.Request) { data(map[string]int{"num": len(known(w, r))})(w, r) },
+				"GET " + bfia.PathPlatformLogLines:  func(w http.ResponseWriter, r *http.Request) { data(map[string]int{"num": len(lines(w, r))})(w, r) },
 				"GET " + bfia.PathPlatformLog: func(w http.ResponseWriter, r *http.Request) {
-					// One line at a time, whatever is asked for: a party may bound its answers.
+					// One line in each response, whatever length is requested, because a party may limit it.
 					var start int
 					_, _ = fmt.Sscan(r.URL.Query().Get("start"), &start)
-					line := known(w, r)[start]
+					line := lines(w, r)[start]
 					var page any = line
 					switch form {
 					case "FATE-Flow":
@@ -338,13 +412,32 @@ func TestLogs(t *testing.T) {
 			})
 			status, stdout, stderr := p.run(t, "job", "logs", "j", "--role", "guest.0", "--level", "error")
 			assert.Equal(t, exitOK, status, stderr)
-			assert.Equal(t, "==> intersect_rsa_1 <==\none\ntwo[2J\n==> hetero_secureboost_1 <==\nthree\n", stdout)
-			status, stdout, _ = p.run(t, "job", "logs", "j", "--role", "guest.0", "--level", "error", "--task", "hetero_secureboost_1")
+			assert.Equal(
+				t,
+				"==> intersect_rsa_1 <==\none\ntwo[2J\n==> hetero_secureboost_1 <==\nthree\n",
+				stdout,
+			)
+			status, stdout, _ = p.run(
+				t,
+				"job",
+				"logs",
+				"j",
+				"--role",
+				"guest.0",
+				"--level",
+				"error",
+				"--task",
+				"hetero_secureboost_1",
+			)
 			assert.Equal(t, exitOK, status)
 			assert.Equal(t, "three\n", stdout)
 			status, _, stderr = p.run(t, "job", "logs", "j", "--task", "nothing")
 			assert.Equal(t, exitFailed, status)
-			assert.Contains(t, stderr, "its tasks: intersect_rsa_1, hetero_secureboost_1")
+			assert.Contains(
+				t,
+				stderr,
+				`--task: job j has no task "nothing"; it has intersect_rsa_1, hetero_secureboost_1`,
+			)
 		})
 	}
 }
@@ -377,14 +470,37 @@ func TestOutputsAndResults(t *testing.T) {
 	}
 	var outputs []bfia.Output
 	for _, name := range []string{"loss", "auc", "ks", "note", "odd"} {
-		outputs = append(outputs, bfia.Output{TaskName: "boost", Role: "guest.0", Type: "report", Key: "report0", Output: "train-" + name, Namespace: reports, Name: name, Bytes: 2048})
+		outputs = append(
+			outputs,
+			bfia.Output{
+				TaskName:  "boost",
+				Role:      "guest.0",
+				Type:      "report",
+				Key:       "report0",
+				Output:    "train-" + name,
+				Namespace: reports,
+				Name:      name,
+				Bytes:     2048,
+			},
+		)
 	}
-	outputs = append(outputs, bfia.Output{TaskName: "boost", Role: "guest.0", Type: "model", Key: "model0", Namespace: reports, Name: "m"})
+	outputs = append(
+		outputs,
+		bfia.Output{
+			TaskName:  "boost",
+			Role:      "guest.0",
+			Type:      "model",
+			Key:       "model0",
+			Namespace: reports,
+			Name:      "m",
+		},
+	)
 	p := newParty(t, map[string]http.HandlerFunc{
 		"GET " + bfia.PathJobOutputs: data(map[string]any{"outputs": outputs}),
 		"GET " + bfia.PathDataDownload: func(w http.ResponseWriter, r *http.Request) {
-			if document := documents[r.URL.Query().Get("name")]; document != "" && r.URL.Query().Get("namespace") == reports {
-				says(document)(w, r)
+			if document := documents[r.URL.Query().Get("name")]; document != "" &&
+				r.URL.Query().Get("namespace") == reports {
+				respond(document)(w, r)
 				return
 			}
 			refuse(w, 404, bfia.CodeNotFound, "no such dataset")
@@ -397,10 +513,15 @@ func TestOutputsAndResults(t *testing.T) {
 	assert.Equal(t, exitOK, status, stderr)
 	golden(t, "results.txt", stdout)
 
-	none := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathJobOutputs: data(map[string]any{"outputs": outputs[5:]})})
+	none := newParty(
+		t,
+		map[string]http.HandlerFunc{
+			"GET " + bfia.PathJobOutputs: data(map[string]any{"outputs": outputs[5:]}),
+		},
+	)
 	status, stdout, _ = none.run(t, "job", "outputs", "j", "--show")
 	assert.Equal(t, exitOK, status)
-	assert.Equal(t, "This party has no report that can be drawn.\n", stdout)
+	assert.Equal(t, "This party has no reports with numbers. See the outputs without --show.\n", stdout)
 }
 
 func FuzzDrawReport(f *testing.F) {
@@ -415,9 +536,11 @@ func FuzzDrawReport(f *testing.F) {
 
 func TestProvider(t *testing.T) {
 	p := newParty(t, map[string]http.HandlerFunc{
-		"POST " + bfia.PathProviderRegister: says(`{"code":0,"message":"create success"}`),
-		"GET " + bfia.PathProviderQuery: data([]map[string]any{{"name": "v", "version": "1", "device": "docker",
-			"components_description": map[string]any{"B": map[string]any{}, "A": map[string]any{}}}}),
+		"POST " + bfia.PathProviderRegister: respond(`{"code":0,"message":"create success"}`),
+		"GET " + bfia.PathProviderQuery: data(
+			[]map[string]any{{"name": "v", "version": "1", "device": "docker",
+				"components_description": map[string]any{"B": map[string]any{}, "A": map[string]any{}}}},
+		),
 		"POST " + bfia.PathProviderDelete: data(map[string]int{"count": 2}),
 	})
 	status, stdout, _ := p.run(t, "provider", "register", "-f", file(t, `{"name":"v"}`))
@@ -436,7 +559,13 @@ func TestProvider(t *testing.T) {
 }
 
 func TestConfigAndVersion(t *testing.T) {
-	status, stdout, stderr := runMain(t, t.Context(), []string{"HUTONG_NODE_ID=JG01", "HUTONG_DATABASE_URL=postgres://u:hush@h/d"}, "", "config")
+	status, stdout, stderr := runMain(
+		t,
+		t.Context(),
+		[]string{"HUTONG_NODE_ID=JG01", "HUTONG_DATABASE_URL=postgres://u:hush@h/d"},
+		"",
+		"config",
+	)
 	require.Equal(t, exitOK, status, stderr)
 	assert.Contains(t, stdout, "node_id: JG01")
 	assert.NotContains(t, stdout, "hush")

@@ -20,20 +20,24 @@ func newConformanceCommand(c *client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "conformance --url URL --node NODE_ID [--job FILE]",
 		Short: "Test an implementation of the BFIA control layer",
-		Long: "Tests any implementation of the BFIA control layer (the API specification v1.2.0, parts 2 and 3) at --url, and prints\n" +
-			"a table: each aspect of each endpoint, the section of the specification, the result, and what was seen. deviates is\n" +
-			"what known peers do otherwise and Hutong accepts; FAIL breaks the protocol, and makes the exit status 1.\n\n" +
-			"Most checks need a job that the tested party can run by itself: --job names a document whose tasks end well when\n" +
-			"that party plays all roles. Its initiator, nodes and ids are set by the checks, which run it about six times. Without\n" +
-			"it, they are skipped. The checks also register a component that nothing uses, of provider \"conformance\".",
-		Args: cobra.NoArgs,
+		Long: "Tests an implementation of the BFIA control layer (API specification v1.2.0, parts 2 and\n" +
+			"3) at --url. Prints a table with each aspect of each endpoint, the section of the\n" +
+			"specification, the result and the observation. 'deviates' marks a known deviation of\n" +
+			"other implementations that Hutong accepts. 'FAIL' marks a violation of the protocol; the\n" +
+			"exit status is then 1.\n\n" +
+			"Most checks need a job that succeeds when the tested party plays all roles; give its\n" +
+			"document with --job. The checks set its initiator, nodes and ids, and run it about six\n" +
+			"times. They are skipped without it. The checks also register an unused component of\n" +
+			"provider \"conformance\".",
+		Example: "  hutong conformance --url http://127.0.0.1:9380 --job job.json --markdown",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if node == "" {
 				var who struct {
 					NodeID string `json:"node_id"`
 				}
 				if err := c.get(cmd.Context(), bfia.PathHealth, nil, &who); err != nil || who.NodeID == "" {
-					return usagef("--node is required: %s does not tell its node id", c.url)
+					return usagef("--node is required: %s does not report its node id", c.url)
 				}
 				node = who.NodeID
 			}
@@ -52,9 +56,10 @@ func newConformanceCommand(c *client) *cobra.Command {
 			return printConformance(cmd, results, asJSON, markdown)
 		},
 	}
-	cmd.Flags().StringVar(&node, "node", "", "the tested party's node id (default: what a Hutong says of itself)")
-	cmd.Flags().StringVar(&jobFile, "job", "", "a job that the tested party can run by itself, JSON")
-	cmd.Flags().DurationVar(&target.Patience, "patience", 0, "how long the job may take (default 5m)")
+	f := cmd.Flags()
+	f.StringVar(&node, "node", "", "node id of the tested party (default: as reported by it)")
+	f.StringVar(&jobFile, "job", "", "a job that succeeds with the tested party in all roles (JSON)")
+	f.DurationVar(&target.Timeout, "job-timeout", 0, "time limit of the job (default 5m)")
 	cmd.Flags().BoolVar(&markdown, "markdown", false, "print the table as Markdown")
 	jsonFlag(cmd, &asJSON)
 	cmd.MarkFlagsMutuallyExclusive("json", "markdown")
@@ -74,7 +79,7 @@ func printConformance(cmd *cobra.Command, results []conformance.Result, asJSON, 
 		}
 		list := []row{}
 		for _, r := range results {
-			list = append(list, row{r.Endpoint, r.Aspect, r.Section, r.Outcome, r.Seen})
+			list = append(list, row{r.Endpoint, r.Aspect, r.Section, r.Outcome, r.Observed})
 		}
 		var text []byte
 		if text, err = json.Marshal(list); err == nil {
@@ -83,7 +88,7 @@ func printConformance(cmd *cobra.Command, results []conformance.Result, asJSON, 
 	case markdown:
 		err = conformance.Markdown(cmd.OutOrStdout(), results)
 	default:
-		rows := [][]string{conformance.Head()}
+		rows := [][]string{conformance.Header()}
 		for _, r := range results {
 			rows = append(rows, r.Row())
 		}

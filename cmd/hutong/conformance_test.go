@@ -13,14 +13,14 @@ import (
 )
 
 func TestConformanceCommand(t *testing.T) {
-	yes := says(`{"code":0,"msg":"success","data":{"node_id":"N"}}`)
+	yes := respond(`{"code":0,"msg":"success","data":{"node_id":"N"}}`)
 	answers := map[string]http.HandlerFunc{"GET " + bfia.PathHealth: yes}
 	for _, c := range conformance.Checks() {
 		answers[c.Endpoint] = yes
 	}
 	p := newParty(t, answers)
 	status, stdout, stderr := p.run(t, "conformance")
-	assert.Equal(t, exitFailed, status, "what says yes to everything does not conform")
+	assert.Equal(t, exitFailed, status, "accepting everything does not conform")
 	assert.Contains(t, stdout, "ENDPOINT")
 	assert.Regexp(t, `2/3\.8 +FAIL +is taken: HTTP 200`, stdout)
 	assert.Contains(t, stderr, "failed")

@@ -23,10 +23,11 @@ import (
 )
 
 func newDataCommand(c *client) *cobra.Command {
-	return group("data", "Upload, list and download datasets and outputs", newDataUpload(c), newDataList(c), newDataDownload(c))
+	return group("data", "Upload, list and download datasets and outputs",
+		newDataUpload(c), newDataList(c), newDataDownload(c))
 }
 
-// upload is what the flags of data upload say.
+// upload holds the flags of data upload.
 type upload struct {
 	file, serverFile, request string
 	namespace, name           string
@@ -39,10 +40,12 @@ func newDataUpload(c *client) *cobra.Command {
 	var u upload
 	cmd := &cobra.Command{
 		Use:   "upload {--file PATH | --server-file PATH | -f REQUEST} --namespace NS --name NAME",
-		Short: "Make a dataset from a CSV file",
-		Long: "Makes a dataset from a CSV file. --file sends a file of this machine; --server-file names one in the party's upload\n" +
-			"folder. -f reads a request as the endpoint takes it, whose file is the server's unless --file sends one; flags go over it.",
-		Args: cobra.NoArgs,
+		Short: "Create a dataset from a CSV file",
+		Long: "Creates a dataset from a CSV file. --file uploads a file of this machine. --server-file\n" +
+			"names a file in the party's upload folder. -f reads a request in the endpoint's format;\n" +
+			"other flags override its fields.",
+		Example: "  hutong data upload --file guest.csv --namespace demo --name breast_guest --id id --label y",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			fields, err := u.fields(cmd)
 			if err != nil {
@@ -74,23 +77,23 @@ func newDataUpload(c *client) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&u.file, "file", "", "a file of this machine, which is sent")
+	f.StringVar(&u.file, "file", "", "a file of this machine to upload")
 	f.StringVar(&u.serverFile, "server-file", "", "a file in the party's upload folder")
-	f.StringVarP(&u.request, "request", "f", "", "the request, JSON; - reads standard input")
+	f.StringVarP(&u.request, "request", "f", "", "the request (JSON); - reads standard input")
 	f.StringVar(&u.namespace, "namespace", "", "the dataset's namespace")
 	f.StringVar(&u.name, "name", "", "the dataset's name")
-	f.IntVar(&u.partitions, "partitions", 0, "parts in which it is stored (default: the party's choice)")
-	f.BoolVar(&u.noHeader, "no-header", false, "the first line is data, not the columns' names")
+	f.IntVar(&u.partitions, "partitions", 0, "number of partitions to store (default: chosen by the party)")
+	f.BoolVar(&u.noHeader, "no-header", false, "the first line holds data, not column names")
 	f.BoolVar(&u.extendSID, "extend-sid", false, "add a column sid that numbers the rows")
-	f.StringVar(&u.id, "id", "", "the column by which rows are matched")
-	f.StringVar(&u.label, "label", "", "the column of labels")
-	f.StringVar(&u.delimiter, "delimiter", "", "what separates columns (default: a comma)")
+	f.StringVar(&u.id, "id", "", "the column that identifies rows")
+	f.StringVar(&u.label, "label", "", "the column that holds labels")
+	f.StringVar(&u.delimiter, "delimiter", "", "the separator of columns (default: a comma)")
 	cmd.MarkFlagsMutuallyExclusive("file", "server-file")
 	cmd.MarkFlagsOneRequired("file", "server-file", "request")
 	return cmd
 }
 
-// fields are the request's: those of the request file, and the flags' over them.
+// fields returns the fields of the request. Flags override the request file.
 func (u *upload) fields(cmd *cobra.Command) (map[string]json.RawMessage, error) {
 	fields := map[string]json.RawMessage{}
 	if u.request != "" {
@@ -113,7 +116,7 @@ func (u *upload) fields(cmd *cobra.Command) (map[string]json.RawMessage, error) 
 	meta := map[string]json.RawMessage{}
 	if raw := fields["meta"]; raw != nil {
 		if err := json.Unmarshal(raw, &meta); err != nil || meta == nil {
-			return nil, fmt.Errorf("%s: meta is not an object", u.request)
+			return nil, fmt.Errorf("%s: meta: must be a JSON object", u.request)
 		}
 	}
 	set(meta, "match_id_name", u.id, changed("id"))
@@ -126,21 +129,26 @@ func (u *upload) fields(cmd *cobra.Command) (map[string]json.RawMessage, error) 
 	if u.file != "" {
 		delete(fields, "file")
 	} else if fields["file"] == nil {
-		return nil, usagef("no file: give --file, --server-file, or one in %s", u.request)
+		return nil, usagef("file is required: set --file, --server-file, or the field file in %s", u.request)
 	}
 	for _, name := range []string{"namespace", "name"} {
 		if fields[name] == nil {
-			return nil, usagef("the dataset has no %s: give --%s", name, name)
+			return nil, usagef("%s is required: set --%s", name, name)
 		}
 	}
 	return fields, nil
 }
 
-// jsonRequest has no timeout of its own: making a dataset takes as long as the file is large.
-func jsonRequest(cmd *cobra.Command, c *client, path string, fields map[string]json.RawMessage) (*http.Request, error) {
+// jsonRequest returns a request without a timeout, because importing a large file takes long.
+func jsonRequest(
+	cmd *cobra.Command,
+	c *client,
+	path string,
+	fields map[string]json.RawMessage,
+) (*http.Request, error) {
 	document, err := json.Marshal(fields)
 	if err != nil {
-		return nil, fmt.Errorf("write the request: %w", err)
+		return nil, fmt.Errorf("failed to encode the request: %w", err)
 	}
 	request, err := c.request(cmd.Context(), http.MethodPost, path, strings.NewReader(string(document)))
 	if err != nil {
@@ -150,8 +158,13 @@ func jsonRequest(cmd *cobra.Command, c *client, path string, fields map[string]j
 	return request, nil
 }
 
-// sendFile sends a file as a form, as it is read, and shows on a terminal how far it is.
-func (c *client) sendFile(cmd *cobra.Command, name string, fields map[string]json.RawMessage, data any) error {
+// sendFile streams a file as a multipart form, and shows the progress on a terminal.
+func (c *client) sendFile(
+	cmd *cobra.Command,
+	name string,
+	fields map[string]json.RawMessage,
+	data any,
+) error {
 	file, err := os.Open(name)
 	if err != nil {
 		return err
@@ -162,13 +175,18 @@ func (c *client) sendFile(cmd *cobra.Command, name string, fields map[string]jso
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", name)
+		return fmt.Errorf("--file: %s is not a regular file", name)
 	}
 	head, tail, contentType, err := formAround(fields, filepath.Base(name))
 	if err != nil {
 		return err
 	}
-	progress := &transfer{reader: io.LimitReader(file, info.Size()), total: info.Size(), what: filepath.Base(name), to: terminal(cmd.ErrOrStderr())}
+	progress := &transfer{
+		reader: io.LimitReader(file, info.Size()),
+		total:  info.Size(),
+		what:   filepath.Base(name),
+		to:     terminal(cmd.ErrOrStderr()),
+	}
 	body := io.MultiReader(strings.NewReader(head), progress, strings.NewReader(tail))
 	request, err := c.request(cmd.Context(), http.MethodPost, bfia.PathComponentFile, body)
 	if err != nil {
@@ -181,35 +199,38 @@ func (c *client) sendFile(cmd *cobra.Command, name string, fields map[string]jso
 	return err
 }
 
-// formAround is what stands before and after the file in a form. The fields come first, so that the server knows what
-// it is to do with the file when it arrives.
-func formAround(fields map[string]json.RawMessage, fileName string) (head, tail, contentType string, err error) {
-	var text strings.Builder
-	form := multipart.NewWriter(&text)
+// formAround returns the parts of a multipart form before and after the file's content. The fields come
+// first, so that the server knows them when the file arrives.
+func formAround(
+	fields map[string]json.RawMessage,
+	fileName string,
+) (head, tail, contentType string, err error) {
+	var written strings.Builder
+	form := multipart.NewWriter(&written)
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		value := string(fields[name])
-		var word string
-		if json.Unmarshal(fields[name], &word) == nil {
-			value = word
+		var text string
+		if json.Unmarshal(fields[name], &text) == nil {
+			value = text
 		}
 		if err := form.WriteField(name, value); err != nil {
-			return "", "", "", fmt.Errorf("write the form: %w", err)
+			return "", "", "", fmt.Errorf("failed to write the form: %w", err)
 		}
 	}
 	if _, err := form.CreateFormFile("file", fileName); err != nil {
-		return "", "", "", fmt.Errorf("write the form: %w", err)
+		return "", "", "", fmt.Errorf("failed to write the form: %w", err)
 	}
-	head = text.String()
+	head = written.String()
 	if err := form.Close(); err != nil {
-		return "", "", "", fmt.Errorf("write the form: %w", err)
+		return "", "", "", fmt.Errorf("failed to write the form: %w", err)
 	}
-	return head, strings.TrimPrefix(text.String(), head), form.FormDataContentType(), nil
+	return head, strings.TrimPrefix(written.String(), head), form.FormDataContentType(), nil
 }
 
-// transfer shows on a terminal how far a stream is. Without one it is only the stream.
+// transfer is a reader that shows its progress on a terminal, if there is one.
 type transfer struct {
 	reader      io.Reader
-	total, done int64 // total is -1 if it is not known
+	total, done int64 // total is -1 if it is unknown
 	what        string
 	to          *os.File
 	shown       time.Time
@@ -246,7 +267,7 @@ func newDataList(c *client) *cobra.Command {
 	var namespace string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "list", Short: "List the datasets that were uploaded", Args: cobra.NoArgs,
+		Use: "list", Short: "List the uploaded datasets", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			query := url.Values{}
 			if namespace != "" {
@@ -269,12 +290,13 @@ func newDataList(c *client) *cobra.Command {
 				Updated    int64           `json:"update_time"` // Unix milliseconds
 			}
 			if err := json.Unmarshal(data, &tables); err != nil {
-				return fmt.Errorf("the list of datasets is not as documented: %w", err)
+				return fmt.Errorf("failed to decode the list of datasets: %w", err)
 			}
 			rows := [][]string{{"NAMESPACE", "NAME", "ROWS", "PARTITIONS", "SIZE", "UPDATED"}}
 			for _, t := range tables {
 				updated := time.UnixMilli(t.Updated)
-				rows = append(rows, []string{t.Namespace, t.Name, strconv.FormatInt(t.Count, 10), strconv.Itoa(t.Partitions), size(t.Bytes), clock(&updated)})
+				rows = append(rows, []string{t.Namespace, t.Name, strconv.FormatInt(t.Count, 10),
+					strconv.Itoa(t.Partitions), size(t.Bytes), clock(&updated)})
 			}
 			return printTable(cmd.OutOrStdout(), rows)
 		},
@@ -288,10 +310,13 @@ func newDataDownload(c *client) *cobra.Command {
 	var out string
 	cmd := &cobra.Command{
 		Use:   "download NAMESPACE NAME",
-		Short: "Download a dataset as CSV, or an output's document",
-		Args:  cobra.ExactArgs(2),
+		Short: "Download a dataset as CSV, or another output as JSON",
+		Long: "Downloads a dataset as CSV, or another output as its JSON document. The file appears\n" +
+			"only when the download is complete, and only its owner can read it.",
+		Example: "  hutong data download demo breast_guest -o guest.csv",
+		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, cancel := untilSignal(cmd.Context()) // so that an interrupted one leaves no file behind
+			ctx, cancel := untilSignal(cmd.Context()) // an interrupted download removes its temporary file
 			defer cancel()
 			body, length, err := c.download(ctx, args[0], args[1])
 			if err != nil {
@@ -300,25 +325,29 @@ func newDataDownload(c *client) *cobra.Command {
 			defer func() { _ = body.Close() }()
 			if out == "" || out == "-" {
 				_, err = io.Copy(cmd.OutOrStdout(), body)
-				return whole(err)
+				return explainTransfer(err)
 			}
-			progress := &transfer{reader: body, total: length, what: filepath.Base(out), to: terminal(cmd.ErrOrStderr())}
+			progress := &transfer{reader: body, total: length, what: filepath.Base(out),
+				to: terminal(cmd.ErrOrStderr())}
 			defer progress.end()
-			return writeWhole(out, progress)
+			return writeAtomically(out, progress)
 		},
 	}
 	cmd.Flags().StringVarP(&out, "out", "o", "", "the file to write (default: standard output)")
 	return cmd
 }
 
-// download opens the stream of a dataset or document. length is -1 if it is not known.
-func (c *client) download(ctx context.Context, namespace, name string) (body io.ReadCloser, length int64, err error) {
+// download opens the stream of a dataset or document. length is -1 if it is unknown.
+func (c *client) download(
+	ctx context.Context,
+	namespace, name string,
+) (body io.ReadCloser, length int64, err error) {
 	query := url.Values{"namespace": {namespace}, "name": {name}}
 	request, err := c.request(ctx, http.MethodGet, bfia.PathDataDownload+"?"+query.Encode(), nil)
 	if err != nil {
 		return nil, 0, err
 	}
-	response, err := c.send(request)
+	response, err := c.roundTrip(request)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -326,7 +355,7 @@ func (c *client) download(ctx context.Context, namespace, name string) (body io.
 		return response.Body, response.ContentLength, nil
 	}
 	defer func() { _ = response.Body.Close() }()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxResponse))
 	if err != nil {
 		return nil, 0, c.noAnswer(err)
 	}
@@ -334,31 +363,32 @@ func (c *client) download(ctx context.Context, namespace, name string) (body io.
 	return nil, 0, err
 }
 
-// whole explains a transfer that broke off.
-func whole(err error) error {
+// explainTransfer replaces the error of a transfer that was cut off.
+func explainTransfer(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the transfer broke off: what came is not all")
+		return errors.New("the transfer was cut off: the data is incomplete; try again")
 	}
 	return err
 }
 
-// writeWhole writes a file that is there only if all of it came, and that only its owner reads: it may hold data rows.
-// What is no file, such as a pipe, is written to as it is.
-func writeWhole(name string, from io.Reader) error {
+// writeAtomically writes to a temporary file and renames it when it is complete. Only the owner can read the
+// file, because it may hold rows of a dataset. Something other than a regular file, such as a pipe, is
+// written to directly.
+func writeAtomically(name string, from io.Reader) error {
 	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
 		to, err := os.OpenFile(name, os.O_WRONLY, 0)
 		if err != nil {
 			return err
 		}
 		_, err = io.Copy(to, from)
-		return errors.Join(whole(err), to.Close())
+		return errors.Join(explainTransfer(err), to.Close())
 	}
 	file, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
 	if err != nil {
 		return err
 	}
 	_, err = io.Copy(file, from)
-	err = errors.Join(whole(err), file.Close())
+	err = errors.Join(explainTransfer(err), file.Close())
 	if err == nil {
 		err = os.Rename(file.Name(), name)
 	}

@@ -19,44 +19,95 @@ func TestUploadFile(t *testing.T) {
 		file   string
 	}
 	forms := make(chan form, 1)
-	p := newParty(t, map[string]http.HandlerFunc{"POST " + bfia.PathComponentFile: func(w http.ResponseWriter, r *http.Request) {
-		got := form{fields: map[string]string{}}
-		if err := r.ParseMultipartForm(1 << 20); err != nil {
-			refuse(w, 400, bfia.CodeBadRequest, err.Error())
-			return
-		}
-		for name, values := range r.MultipartForm.Value {
-			got.fields[name] = values[0]
-		}
-		f, _, err := r.FormFile("file")
-		if err != nil {
-			refuse(w, 400, bfia.CodeBadRequest, err.Error())
-			return
-		}
-		content, _ := io.ReadAll(f)
-		got.file = string(content)
-		forms <- got
-		data(map[string]any{"namespace": "n", "name": "d", "count": 2})(w, r)
-	}})
+	p := newParty(
+		t,
+		map[string]http.HandlerFunc{
+			"POST " + bfia.PathComponentFile: func(w http.ResponseWriter, r *http.Request) {
+				got := form{fields: map[string]string{}}
+				if err := r.ParseMultipartForm(1 << 20); err != nil {
+					refuse(w, 400, bfia.CodeBadRequest, err.Error())
+					return
+				}
+				for name, values := range r.MultipartForm.Value {
+					got.fields[name] = values[0]
+				}
+				f, _, err := r.FormFile("file")
+				if err != nil {
+					refuse(w, 400, bfia.CodeBadRequest, err.Error())
+					return
+				}
+				content, _ := io.ReadAll(f)
+				got.file = string(content)
+				forms <- got
+				data(map[string]any{"namespace": "n", "name": "d", "count": 2})(w, r)
+			},
+		},
+	)
 	rows := file(t, "id,y\n1,0\n2,1\n")
-	status, stdout, stderr := p.run(t, "data", "upload", "--file", rows, "--namespace", "n", "--name", "d", "--partitions", "4", "--extend-sid", "--id", "id", "--label", "y")
+	status, stdout, stderr := p.run(
+		t,
+		"data",
+		"upload",
+		"--file",
+		rows,
+		"--namespace",
+		"n",
+		"--name",
+		"d",
+		"--partitions",
+		"4",
+		"--extend-sid",
+		"--id",
+		"id",
+		"--label",
+		"y",
+	)
 	require.Equal(t, exitOK, status, stderr)
 	assert.Equal(t, "n#d, 2 rows\n", stdout)
-	assert.Empty(t, stderr, "no progress where there is no terminal")
+	assert.Empty(t, stderr, "no progress without a terminal")
 	got := <-forms
 	assert.Equal(t, "id,y\n1,0\n2,1\n", got.file)
 	assert.JSONEq(t, `{"match_id_name":"id","label_name":"y"}`, got.fields["meta"])
 	delete(got.fields, "meta")
-	assert.Equal(t, map[string]string{"namespace": "n", "name": "d", "partitions": "4", "head": "true", "extend_sid": "true"}, got.fields)
+	assert.Equal(
+		t,
+		map[string]string{
+			"namespace":  "n",
+			"name":       "d",
+			"partitions": "4",
+			"head":       "true",
+			"extend_sid": "true",
+		},
+		got.fields,
+	)
 
-	// A request file gives the fields, flags go over it, and --file takes the place of the server's file.
-	request := file(t, `{"file":"server.csv","head":false,"partitions":16,"meta":{"delimiter":";","x":1},"namespace":"a","name":"b"}`)
-	status, _, stderr = p.run(t, "data", "upload", "-f", request, "--file", rows, "--name", "c", "--delimiter", ",")
+	// A request file sets the fields, flags override them, and --file replaces the server's file.
+	request := file(
+		t,
+		`{"file":"server.csv","head":false,"partitions":16,"meta":{"delimiter":";","x":1},"namespace":"a","name":"b"}`,
+	)
+	status, _, stderr = p.run(
+		t,
+		"data",
+		"upload",
+		"-f",
+		request,
+		"--file",
+		rows,
+		"--name",
+		"c",
+		"--delimiter",
+		",",
+	)
 	require.Equal(t, exitOK, status, stderr)
 	got = <-forms
 	assert.JSONEq(t, `{"delimiter":",","x":1}`, got.fields["meta"])
 	delete(got.fields, "meta")
-	assert.Equal(t, map[string]string{"namespace": "a", "name": "c", "partitions": "16", "head": "false"}, got.fields)
+	assert.Equal(
+		t,
+		map[string]string{"namespace": "a", "name": "c", "partitions": "16", "head": "false"},
+		got.fields,
+	)
 
 	status, _, stderr = p.run(t, "data", "upload", "--file", t.TempDir(), "--namespace", "n", "--name", "d")
 	assert.Equal(t, exitFailed, status)
@@ -64,8 +115,24 @@ func TestUploadFile(t *testing.T) {
 }
 
 func TestUploadServerFile(t *testing.T) {
-	p := newParty(t, map[string]http.HandlerFunc{"POST " + bfia.PathComponentUpload: data(map[string]any{"namespace": "n", "name": "d"})})
-	status, stdout, stderr := p.run(t, "data", "upload", "--server-file", "a.csv", "--namespace", "n", "--name", "d", "--no-header")
+	p := newParty(
+		t,
+		map[string]http.HandlerFunc{
+			"POST " + bfia.PathComponentUpload: data(map[string]any{"namespace": "n", "name": "d"}),
+		},
+	)
+	status, stdout, stderr := p.run(
+		t,
+		"data",
+		"upload",
+		"--server-file",
+		"a.csv",
+		"--namespace",
+		"n",
+		"--name",
+		"d",
+		"--no-header",
+	)
 	require.Equal(t, exitOK, status, stderr)
 	assert.Equal(t, "n#d\n", stdout)
 	assert.JSONEq(t, `{"file":"a.csv","head":false,"namespace":"n","name":"d"}`, p.requests()[0].body)
@@ -80,14 +147,25 @@ func TestUploadServerFile(t *testing.T) {
 
 func TestDataListAndDownload(t *testing.T) {
 	p := newParty(t, map[string]http.HandlerFunc{
-		"GET " + bfia.PathDataQuery: data([]map[string]any{{"namespace": "n", "name": "数据", "count": 5, "partitions": 4, "bytes": 1536, "update_time": noon.UnixMilli()}}),
+		"GET " + bfia.PathDataQuery: data(
+			[]map[string]any{
+				{
+					"namespace":   "n",
+					"name":        "数据",
+					"count":       5,
+					"partitions":  4,
+					"bytes":       1536,
+					"update_time": noon.UnixMilli(),
+				},
+			},
+		),
 		"GET " + bfia.PathDataDownload: func(w http.ResponseWriter, r *http.Request) {
 			switch r.URL.Query().Get("name") {
 			case "good":
-				says("id\n1\n")(w, r)
+				respond("id\n1\n")(w, r)
 			case "broken":
 				w.Header().Set("Content-Length", "100")
-				says("id\n1\n")(w, r)
+				respond("id\n1\n")(w, r)
 			default:
 				refuse(w, 404, bfia.CodeNotFound, "no such dataset")
 			}
@@ -112,14 +190,18 @@ func TestDataListAndDownload(t *testing.T) {
 	for _, name := range []string{"broken", "missing"} {
 		status, _, stderr := p.run(t, "data", "download", "n", name, "-o", filepath.Join(dir, name))
 		assert.Equal(t, exitFailed, status)
-		assert.Contains(t, stderr, map[string]string{"broken": "what came is not all", "missing": "no such dataset"}[name])
+		assert.Contains(
+			t,
+			stderr,
+			map[string]string{"broken": "the transfer was cut off: the data is incomplete; try again", "missing": "no such dataset"}[name],
+		)
 	}
-	left, err := os.ReadDir(dir)
+	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
-	assert.Len(t, left, 1, "a transfer that broke off leaves no file")
+	assert.Len(t, entries, 1, "an incomplete download leaves no file")
 	status, _, stderr := p.run(t, "data", "download", "n", "good", "-o", os.DevNull)
 	assert.Equal(t, exitOK, status, stderr)
 	info, err := os.Stat(os.DevNull)
 	require.NoError(t, err)
-	assert.False(t, info.Mode().IsRegular(), "a device stays a device")
+	assert.False(t, info.Mode().IsRegular(), "a device is not replaced by a file")
 }

@@ -19,11 +19,11 @@ import (
 
 	"hutong/bfia"
 	"hutong/internal/devserver"
-	"hutong/internal/party"
 	"hutong/internal/image"
+	"hutong/internal/party"
 )
 
-// The demo's files, from the repository's root.
+// The demo's files, relative to the repository's root.
 const (
 	demoProvider = "providers/reference/provider.json"
 	demoJob      = "deploy/demo/job.json"
@@ -36,20 +36,24 @@ func (m Main) newDemoCommand() *cobra.Command {
 	var keep bool
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Run the main job: two institutions find their common rows and train a model together",
-		Long: "Starts what 'hutong dev' starts, then types what a user would: registers the reference provider at both parties,\n" +
-			"uploads their data, submits the job, watches it and shows its results. Run it from the repository's root.",
+		Short: "Run the reference job: two parties intersect their data and train a model",
+		Long: "Starts the same processes as 'hutong dev', then runs the commands of a user: registers\n" +
+			"the reference provider at both parties, uploads their data, submits the reference job,\n" +
+			"watches it and shows its results. Run it in the repository's root.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d := demo{main: m, device: device, dataDir: dataDir, keep: keep, out: cmd.OutOrStdout(), errOut: cmd.ErrOrStderr()}
+			d := demo{main: m, device: device, dataDir: dataDir, keep: keep,
+				out: cmd.OutOrStdout(), errOut: cmd.ErrOrStderr()}
 			ctx, cancel := untilSignal(cmd.Context())
 			defer cancel()
 			return d.run(ctx)
 		},
 	}
-	cmd.Flags().StringVar(&device, "device", "auto", "docker, process, or auto: docker where an engine answers")
-	cmd.Flags().StringVar(&dataDir, "data-dir", filepath.Join("data", "demo"), "folder of the engine and the parties")
-	cmd.Flags().BoolVar(&keep, "keep", false, "keep everything running at the end, until Ctrl-C")
+	cmd.Flags().
+		StringVar(&device, "device", "auto", "docker, process, or auto: docker if Docker Engine answers")
+	cmd.Flags().
+		StringVar(&dataDir, "data-dir", filepath.Join("data", "demo"), "folder of Temporal and the parties")
+	cmd.Flags().BoolVar(&keep, "keep", false, "keep everything running after the job, until Ctrl-C")
 	return cmd
 }
 
@@ -63,11 +67,11 @@ type demo struct {
 func (d *demo) run(ctx context.Context) error {
 	providers := referenceProvider()
 	if len(providers) == 0 {
-		return errors.New("the reference provider is not beside this program: make build makes both")
+		return errors.New("failed to find the reference provider next to this program: run make build")
 	}
 	for _, file := range []string{demoProvider, demoJob, demoData} {
 		if _, err := os.Stat(file); err != nil {
-			return fmt.Errorf("%s is not here: run the demo from the repository's root (make demo)", file)
+			return fmt.Errorf("failed to find %s: run the demo in the repository's root (make demo)", file)
 		}
 	}
 	o, err := d.deployment(providers)
@@ -84,25 +88,34 @@ func (d *demo) run(ctx context.Context) error {
 	if err := os.MkdirAll(d.dataDir, 0o750); err != nil {
 		return err
 	}
-	log, err := os.OpenFile(filepath.Join(d.dataDir, "hutong.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+	log, err := os.OpenFile(
+		filepath.Join(d.dataDir, "hutong.log"),
+		os.O_CREATE|os.O_APPEND|os.O_WRONLY,
+		0o640,
+	)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = log.Close() }()
 	o.Logger = slog.New(slog.NewTextHandler(log, nil))
 
-	begun := time.Now()
+	started := time.Now()
 	running, err := devserver.Start(ctx, o)
 	if err != nil {
 		return err
 	}
 	defer stopWithin(running.Stop)
-	d.say("Two institutions and their engine are up (%.1f s). Algorithms run %s.", time.Since(begun).Seconds(), d.how())
+	d.print(
+		"Temporal and two parties are ready (%.1f s). Algorithms run %s.",
+		time.Since(started).Seconds(),
+		d.describeDevice(),
+	)
 	for i, role := range []string{"guest", "host"} {
 		p := running.Parties[i]
-		d.say("  %-5s %s  http://%s", role, p.NodeID, p.Listen)
+		d.print("  %-5s %s  http://%s", role, p.NodeID, p.Listen)
 	}
-	d.say("  Temporal's UI  %s/namespaces/%s/workflows\n", running.Engine.UIAddress(), running.Parties[0].Temporal.Namespace)
+	d.print("  Temporal's UI  %s/namespaces/%s/workflows\n", running.Temporal.UIAddress(),
+		running.Parties[0].Temporal.Namespace)
 
 	path := filepath.Join(d.dataDir, "provider.json")
 	if err := os.WriteFile(path, registration, 0o640); err != nil {
@@ -112,8 +125,38 @@ func (d *demo) run(ctx context.Context) error {
 	steps := [][]string{
 		{guest, "provider", "register", "-f", path},
 		{host, "provider", "register", "-f", path},
-		{guest, "data", "upload", "--file", demoData + "/guest.csv", "--namespace", "demo", "--name", "breast_guest", "--id", "id", "--label", "y", "--partitions", "4"},
-		{host, "data", "upload", "--file", demoData + "/host.csv", "--namespace", "demo", "--name", "breast_host", "--id", "id", "--partitions", "4"},
+		{
+			guest,
+			"data",
+			"upload",
+			"--file",
+			demoData + "/guest.csv",
+			"--namespace",
+			"demo",
+			"--name",
+			"breast_guest",
+			"--id",
+			"id",
+			"--label",
+			"y",
+			"--partitions",
+			"4",
+		},
+		{
+			host,
+			"data",
+			"upload",
+			"--file",
+			demoData + "/host.csv",
+			"--namespace",
+			"demo",
+			"--name",
+			"breast_host",
+			"--id",
+			"id",
+			"--partitions",
+			"4",
+		},
 	}
 	for _, step := range steps {
 		if err := d.hutong(ctx, step[0], step[1:]...); err != nil {
@@ -135,21 +178,32 @@ func (d *demo) run(ctx context.Context) error {
 	if err := d.hutong(ctx, guest, "job", "outputs", jobID, "--show"); err != nil {
 		return err
 	}
-	d.say("\nAll of it is kept in %s. To look around: bin/hutong dev --data-dir %s, then %s", d.dataDir, d.dataDir, running.Engine.UIAddress())
+	d.print(
+		"\nThe data is in %s. To explore it, run bin/hutong dev --data-dir %s and open %s",
+		d.dataDir,
+		d.dataDir,
+		running.Temporal.UIAddress(),
+	)
 	if d.keep {
-		d.say("Everything goes on running; Ctrl-C stops it.")
+		d.print("Everything keeps running until Ctrl-C.")
 		return wait(ctx, running.Failed())
 	}
 	return nil
 }
 
-// deployment is the demo's: the documented ports where they are free, otherwise others.
+// deployment returns the options of the demo's deployment, with other ports if a documented one is in use.
 func (d *demo) deployment(providers []string) (devserver.Options, error) {
-	o := devserver.Options{DataDir: d.dataDir, Parties: devserver.DefaultParties(), TemporalPort: 7233, UIPort: 8233, Allow: providers}
+	o := devserver.Options{
+		DataDir:      d.dataDir,
+		Parties:      devserver.DefaultParties(),
+		TemporalPort: 7233,
+		UIPort:       8233,
+		Allow:        providers,
+	}
 	if portsFree(7233, 8233, 9380, 9381, 9480, 9481) {
 		return o, nil
 	}
-	// A party's transport takes the port behind its API's.
+	// A party's transport uses the port after that of its API.
 	var free []int
 	for port := 20000; port < 30000 && len(free) < 4; port += 2 {
 		if portsFree(port, port+1) {
@@ -157,7 +211,7 @@ func (d *demo) deployment(providers []string) (devserver.Options, error) {
 		}
 	}
 	if len(free) < 4 {
-		return o, errors.New("no free ports between 20000 and 30000")
+		return o, errors.New("failed to find free ports between 20000 and 30000")
 	}
 	o.TemporalPort, o.UIPort = free[0], free[1]
 	for i := range o.Parties {
@@ -177,7 +231,7 @@ func portsFree(ports ...int) bool {
 	return true
 }
 
-// prepareDevice settles the device and makes what it needs; it answers the provider's registration for it.
+// prepareDevice chooses the device, prepares it, and returns the provider's registration for it.
 func (d *demo) prepareDevice(ctx context.Context, program string) ([]byte, error) {
 	document, err := os.ReadFile(demoProvider)
 	if err != nil {
@@ -191,17 +245,17 @@ func (d *demo) prepareDevice(ctx context.Context, program string) ([]byte, error
 			return document, nil
 		}
 		if d.device != "auto" {
-			return nil, fmt.Errorf("making the reference provider's image: %w", err)
+			return nil, fmt.Errorf("failed to build the reference provider's image: %w", err)
 		}
-		d.say("No Docker Engine answers, so the algorithms run as processes.")
+		d.print("Docker Engine does not answer, so the algorithms run as processes.")
 		d.device = string(bfia.DeviceProcess)
 	case string(bfia.DeviceProcess):
 	default:
-		return nil, usagef("--device %q is none of auto, docker, process", d.device)
+		return nil, usagef("--device: %q is not one of auto, docker, process", d.device)
 	}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(document, &fields); err != nil {
-		return nil, fmt.Errorf("%s: %w", demoProvider, err)
+		return nil, fmt.Errorf("failed to decode %s: %w", demoProvider, err)
 	}
 	metadata, err := json.Marshal(bfia.Metadata{Command: []string{program}})
 	if err != nil {
@@ -230,25 +284,26 @@ func withJobID(id string) ([]byte, error) {
 	}
 	doc, err := bfia.ParseDocument(document)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", demoJob, err)
+		return nil, fmt.Errorf("failed to decode %s: %w", demoJob, err)
 	}
 	return doc.WithJobID(id).Bytes(), nil
 }
 
-func (d *demo) how() string {
+func (d *demo) describeDevice() string {
 	if d.device == string(bfia.DeviceDocker) {
 		return "in containers of the image " + demoImage
 	}
 	return "as processes"
 }
 
-// hutong runs a command of this program, and shows it as a user would type it.
+// hutong prints a command of this program as a user would type it, and runs it.
 func (d *demo) hutong(ctx context.Context, url string, args ...string) error {
-	d.say("$ hutong --url %s %s", url, strings.Join(args, " "))
-	if code := d.main.Run(ctx, append([]string{"--url", url}, args...), strings.NewReader(""), d.out, d.errOut); code != exitOK {
+	d.print("$ hutong --url %s %s", url, strings.Join(args, " "))
+	args = append([]string{"--url", url}, args...)
+	if code := d.main.Run(ctx, args, strings.NewReader(""), d.out, d.errOut); code != exitOK {
 		return errSaid
 	}
 	return nil
 }
 
-func (d *demo) say(format string, args ...any) { _, _ = fmt.Fprintf(d.out, format+"\n", args...) }
+func (d *demo) print(format string, args ...any) { _, _ = fmt.Fprintf(d.out, format+"\n", args...) }

@@ -2,10 +2,8 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -18,17 +16,20 @@ func newDoctorCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Check a party's configuration and surroundings, and say how to mend what is wrong",
-		Long: "Checks folders, Temporal, database, storage, Docker, addresses and partners, whether the party runs or not.\n" +
-			"Run it as the party's user, on the party's machine. The exit status is 1 if a check failed.",
-		Args: cobra.NoArgs,
+		Short: "Check a party's configuration and environment, and suggest fixes",
+		Long: "Checks folders, Temporal, the database, the storage, Docker, addresses and partners. The\n" +
+			"party need not run. Run it as the party's user on the party's machine. The exit status\n" +
+			"is 1 if a check failed.",
+		Example: "  hutong doctor -c party.yaml",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var found []doctor.Check
 			if cfg, err := party.Load(file, os.Environ()); err != nil {
-				found = []doctor.Check{{Name: "configuration", State: doctor.Failed, Detail: strings.ReplaceAll(err.Error(), "\n", "; "),
-					Mend: "mend the file or the variable; nothing else was checked"}}
+				found = []doctor.Check{{Name: "configuration", State: doctor.Failed,
+					Detail: strings.ReplaceAll(err.Error(), "\n", "; "),
+					Fix:    "correct the file or the environment variable, then run this again: no other check was made"}}
 			} else {
-				found = []doctor.Check{{Name: "configuration", State: doctor.OK, Detail: "is valid, node " + cfg.NodeID}}
+				found = []doctor.Check{{Name: "configuration", State: doctor.OK, Detail: "valid, node id " + cfg.NodeID}}
 				if file != "" {
 					found = append(found, doctor.Private("configuration file", file))
 				}
@@ -43,14 +44,14 @@ func newDoctorCommand() *cobra.Command {
 					return err
 				}
 			} else {
-				w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+				var rows [][]string
 				for _, c := range found {
-					_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", c.State, c.Name, c.Detail)
-					if c.Mend != "" {
-						_, _ = fmt.Fprintf(w, "\t\t-> %s\n", c.Mend)
+					rows = append(rows, []string{string(c.State), c.Name, c.Detail})
+					if c.Fix != "" {
+						rows = append(rows, []string{"", "", "-> " + c.Fix})
 					}
 				}
-				if err := w.Flush(); err != nil {
+				if err := printTable(cmd.OutOrStdout(), rows); err != nil {
 					return err
 				}
 			}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/charmbracelet/x/ansi"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -22,23 +23,65 @@ func at(seconds float64) *time.Time {
 }
 
 func part(node, role string, index int, state bfia.TaskState, start, end *time.Time) bfia.PartStatus {
-	return bfia.PartStatus{NodeID: node, Role: role, Index: index, State: state, StartedAt: start, EndedAt: end}
+	return bfia.PartStatus{
+		NodeID:    node,
+		Role:      role,
+		Index:     index,
+		State:     state,
+		StartedAt: start,
+		EndedAt:   end,
+	}
 }
 
 const guestNode, hostNode = "JG0100001100000010", "JG0110017800000000"
 
-// twoTasks is the seed's job while its second task runs.
+// twoTasks returns the reference job while its second task runs.
 func twoTasks() *bfia.JobStatus {
-	return &bfia.JobStatus{JobID: "202601021200000000001", FlowID: "F1", State: bfia.JobRunning, Scheduler: guestNode, CreatedAt: at(0), StartedAt: at(0.2),
+	return &bfia.JobStatus{
+		JobID:     "202601021200000000001",
+		FlowID:    "F1",
+		State:     bfia.JobRunning,
+		Scheduler: guestNode,
+		CreatedAt: at(0),
+		StartedAt: at(0.2),
 		Tasks: []bfia.TaskStatus{
-			{TaskID: "t1", Name: "intersect_rsa_1", State: bfia.TaskSuccess, StartedAt: at(0.3), EndedAt: at(1.5), Parties: []bfia.PartStatus{
-				part(guestNode, "guest", 0, bfia.TaskSuccess, at(0.3), at(1.5)), part(hostNode, "host", 0, bfia.TaskSuccess, at(0.4), at(1.4))}},
-			{TaskID: "t2", Name: "hetero_secureboost_1", State: bfia.TaskRunning, DependsOn: []string{"intersect_rsa_1"}, StartedAt: at(1.6), Parties: []bfia.PartStatus{
-				part(guestNode, "guest", 0, bfia.TaskRunning, at(1.6), nil), part(hostNode, "host", 0, bfia.TaskReady, nil, nil)}},
-		}}
+			{
+				TaskID:    "t1",
+				Name:      "intersect_rsa_1",
+				State:     bfia.TaskSuccess,
+				StartedAt: at(0.3),
+				EndedAt:   at(1.5),
+				Parties: []bfia.PartStatus{
+					part(
+						guestNode,
+						"guest",
+						0,
+						bfia.TaskSuccess,
+						at(0.3),
+						at(1.5),
+					), part(hostNode, "host", 0, bfia.TaskSuccess, at(0.4), at(1.4))},
+			},
+			{
+				TaskID:    "t2",
+				Name:      "hetero_secureboost_1",
+				State:     bfia.TaskRunning,
+				DependsOn: []string{"intersect_rsa_1"},
+				StartedAt: at(1.6),
+				Parties: []bfia.PartStatus{
+					part(
+						guestNode,
+						"guest",
+						0,
+						bfia.TaskRunning,
+						at(1.6),
+						nil,
+					), part(hostNode, "host", 0, bfia.TaskReady, nil, nil)},
+			},
+		},
+	}
 }
 
-// failedJob is the seed's job whose second task failed at the host.
+// failedJob returns the reference job after its second task failed at the host.
 func failedJob() *bfia.JobStatus {
 	s := twoTasks()
 	s.State, s.EndedAt, s.Reason = bfia.JobFinished, at(70), "task hetero_secureboost_1 failed"
@@ -50,15 +93,30 @@ func failedJob() *bfia.JobStatus {
 	return s
 }
 
-// diamond is a DAG whose tasks stand in the wrong order, at three parties.
+// diamond returns a job at three parties whose tasks are not in topological order.
 func diamond() *bfia.JobStatus {
 	s := &bfia.JobStatus{JobID: "D", State: bfia.JobRunning, CreatedAt: at(0)}
 	for _, t := range []struct {
 		name string
 		deps []string
 	}{{"evaluate", []string{"left", "right"}}, {"right", []string{"read"}}, {"left", []string{"read"}}, {"read", nil}, {"other", nil}} {
-		s.Tasks = append(s.Tasks, bfia.TaskStatus{Name: t.name, DependsOn: t.deps, State: bfia.TaskPending, Parties: []bfia.PartStatus{
-			part("A", "arbiter", 0, bfia.TaskPending, nil, nil), part("H10", "host", 10, bfia.TaskPending, nil, nil), part("G", "guest", 0, bfia.TaskPending, nil, nil)}})
+		s.Tasks = append(
+			s.Tasks,
+			bfia.TaskStatus{
+				Name:      t.name,
+				DependsOn: t.deps,
+				State:     bfia.TaskPending,
+				Parties: []bfia.PartStatus{
+					part(
+						"A",
+						"arbiter",
+						0,
+						bfia.TaskPending,
+						nil,
+						nil,
+					), part("H10", "host", 10, bfia.TaskPending, nil, nil), part("G", "guest", 0, bfia.TaskPending, nil, nil)},
+			},
+		)
 	}
 	return s
 }
@@ -73,12 +131,19 @@ func many(n int) *bfia.JobStatus {
 		case i == n/2:
 			state = bfia.TaskRunning
 		}
-		s.Tasks = append(s.Tasks, bfia.TaskStatus{Name: fmt.Sprintf("task_%d", i), State: state, Parties: []bfia.PartStatus{part("G", "guest", 0, state, nil, nil)}})
+		s.Tasks = append(
+			s.Tasks,
+			bfia.TaskStatus{
+				Name:    fmt.Sprintf("task_%d", i),
+				State:   state,
+				Parties: []bfia.PartStatus{part("G", "guest", 0, state, nil, nil)},
+			},
+		)
 	}
 	return s
 }
 
-// golden holds text against a file; with HUTONG_GOLDEN=write it writes the file.
+// golden compares text with a file. With HUTONG_GOLDEN=write it writes the file.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
@@ -102,7 +167,7 @@ func TestDraw(t *testing.T) {
 		{"shortened", twoTasks(), view{width: 70}},
 		{"narrow", twoTasks(), view{width: 50}},
 		{"tiny", twoTasks(), view{width: 20}},
-		{"colour", twoTasks(), view{width: 80, colour: true, note: "no answer for 3.0s, trying again"}},
+		{"colour", twoTasks(), view{width: 80, colour: true, note: "no answer for 3.0s, retrying"}},
 		{"failed", failedJob(), view{width: 90}},
 		{"diamond", diamond(), view{width: 90}},
 		{"low", many(40), view{width: 60, height: 12}},
@@ -115,15 +180,19 @@ func TestDraw(t *testing.T) {
 	}
 }
 
-// Whatever the size of the terminal, the picture fits.
+// TestDrawFits checks that the picture fits a terminal of any size.
 func TestDrawFits(t *testing.T) {
 	for _, status := range []*bfia.JobStatus{twoTasks(), failedJob(), diamond(), many(100), {}} {
 		for width := 1; width < 130; width++ {
 			for _, height := range []int{0, 7, 10, 24} {
 				for _, colour := range []bool{false, true} {
-					lines := draw(status, noon, view{width: width, height: height, colour: colour, note: "no answer"})
+					lines := draw(
+						status,
+						noon,
+						view{width: width, height: height, colour: colour, note: "no answer"},
+					)
 					for _, l := range lines {
-						require.LessOrEqual(t, visible(l), width, "%q", l)
+						require.LessOrEqual(t, ansi.StringWidth(l), width, "%q", l)
 					}
 					if height > 0 && status.Reason == "" {
 						require.LessOrEqual(t, len(lines), height)
@@ -134,9 +203,14 @@ func TestDrawFits(t *testing.T) {
 	}
 }
 
-// A DAG that no party takes must not hang the one who looks at it.
+// TestRowsOfBrokenDAG checks that sorting ends for a DAG that no party accepts.
 func TestRowsOfBrokenDAG(t *testing.T) {
-	tasks := []bfia.TaskStatus{{Name: "a", DependsOn: []string{"b"}}, {Name: "b", DependsOn: []string{"a"}}, {Name: "a"}, {Name: "c", DependsOn: []string{"c", "nobody"}}}
+	tasks := []bfia.TaskStatus{
+		{Name: "a", DependsOn: []string{"b"}},
+		{Name: "b", DependsOn: []string{"a"}},
+		{Name: "a"},
+		{Name: "c", DependsOn: []string{"c", "nobody"}},
+	}
 	done := make(chan []row, 1)
 	go func() { done <- rows(tasks) }()
 	select {
@@ -163,12 +237,12 @@ func TestSucceeded(t *testing.T) {
 	s := twoTasks()
 	assert.False(t, succeeded(s))
 	s.State = bfia.JobFinished
-	assert.False(t, succeeded(s), "a stopped job is FINISHED too")
+	assert.False(t, succeeded(s), "a stopped job is FINISHED, too")
 	s.Tasks[1].State = bfia.TaskSuccess
 	assert.True(t, succeeded(s))
 	s.State = bfia.JobRejected
 	assert.False(t, succeeded(s))
-	assert.False(t, succeeded(&bfia.JobStatus{State: bfia.JobFinished}), "nothing was done")
+	assert.False(t, succeeded(&bfia.JobStatus{State: bfia.JobFinished}), "no task ran")
 }
 
 func TestChanges(t *testing.T) {
@@ -201,7 +275,7 @@ func TestDuration(t *testing.T) {
 }
 
 func TestSize(t *testing.T) {
-	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1048575: "1.0 MiB", 8 << 30: "8.0 GiB"} {
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1048575: "1024 KiB", 1 << 20: "1.0 MiB", 8 << 30: "8.0 GiB"} {
 		assert.Equal(t, want, size(n))
 	}
 }
@@ -214,27 +288,44 @@ func FuzzDraw(f *testing.F) {
 		s.Reason, s.Tasks[0].Name, s.Tasks[0].Parties[0].NodeID = reason, name, node
 		width = min(max(width, 1), 200)
 		for _, l := range draw(s, noon, view{width: width}) {
-			if strings.ContainsAny(l, "\x1b\r\n\x00") || visible(l) > width {
-				t.Fatalf("%q does not fit %d columns, or controls the terminal", l, width)
+			if strings.ContainsAny(l, "\x1b\r\n\x00") || ansi.StringWidth(l) > width {
+				t.Fatalf("%q exceeds %d columns, or contains control characters", l, width)
 			}
 		}
 	})
 }
 
-// What a component says of its progress stands at the end of its task's line.
+// TestDrawProgress checks that a component's progress report is at the end of its task's line.
 func TestDrawProgress(t *testing.T) {
-	s := &bfia.JobStatus{JobID: "j", State: bfia.JobRunning, Tasks: []bfia.TaskStatus{{Name: "boost", State: bfia.TaskRunning, Parties: []bfia.PartStatus{
-		{NodeID: guestNode, Role: "guest", State: bfia.TaskRunning, Progress: "42%: tree 3\x1b[2J"}, {NodeID: hostNode, Role: "host", State: bfia.TaskRunning}}}}}
+	s := &bfia.JobStatus{
+		JobID: "j",
+		State: bfia.JobRunning,
+		Tasks: []bfia.TaskStatus{{Name: "boost", State: bfia.TaskRunning, Parties: []bfia.PartStatus{
+			{
+				NodeID:   guestNode,
+				Role:     "guest",
+				State:    bfia.TaskRunning,
+				Progress: "42%: tree 3\x1b[2J",
+			}, {NodeID: hostNode, Role: "host", State: bfia.TaskRunning}}}},
+	}
 	text := strings.Join(draw(s, time.Now(), view{width: noLimit}), "\n")
 	require.Contains(t, text, "guest.0: 42%: tree 3 [2J\n")
 	require.NotContains(t, text, "host.0:")
 }
 
-// A task that begins again says so.
+// TestDrawAttempt checks that a retried task shows its attempt.
 func TestDrawAttempt(t *testing.T) {
-	first := &bfia.JobStatus{JobID: "j", State: bfia.JobRunning, Tasks: []bfia.TaskStatus{{Name: "boost", TaskID: "t1", State: bfia.TaskRunning}}}
-	second := &bfia.JobStatus{JobID: "j", State: bfia.JobRunning, Tasks: []bfia.TaskStatus{{Name: "boost", TaskID: "t2", Attempt: 2, State: bfia.TaskRunning}}}
+	first := &bfia.JobStatus{
+		JobID: "j",
+		State: bfia.JobRunning,
+		Tasks: []bfia.TaskStatus{{Name: "boost", TaskID: "t1", State: bfia.TaskRunning}},
+	}
+	second := &bfia.JobStatus{
+		JobID: "j",
+		State: bfia.JobRunning,
+		Tasks: []bfia.TaskStatus{{Name: "boost", TaskID: "t2", Attempt: 2, State: bfia.TaskRunning}},
+	}
 	require.Contains(t, strings.Join(draw(second, time.Now(), view{width: noLimit}), "\n"), "attempt 2")
-	require.Equal(t, []string{"task boost begins again, attempt 2"}, changes(first, second))
+	require.Equal(t, []string{"task boost is retried, attempt 2"}, changes(first, second))
 	require.Empty(t, changes(second, second))
 }

@@ -21,11 +21,13 @@ import (
 func newJobCommand(c *client) *cobra.Command {
 	return group("job", "Submit, watch and stop jobs; read their logs and outputs",
 		newJobSubmit(c), newJobStatus(c), newJobWatch(c), newJobList(c), newJobStop(c),
-		newJobAudit(c, "approve", bfia.JobReady), newJobAudit(c, "reject", bfia.JobRejected), newJobPriority(c), newJobLogs(c), newJobOutputs(c), newJobProbe(c))
+		newJobAudit(c, "approve", bfia.JobReady), newJobAudit(c, "reject", bfia.JobRejected),
+		newJobPriority(c), newJobLogs(c), newJobOutputs(c), newJobProbe(c))
 }
 
-// submitTries is how often a job is sent while the answer gets lost. All of them carry the same job id, so it runs once.
-const submitTries = 4
+// maxSubmissions limits how often a job is sent while the response gets lost. All requests carry the same job
+// id, so that the party creates the job once.
+const maxSubmissions = 4
 
 func newJobSubmit(c *client) *cobra.Command {
 	var file string
@@ -33,16 +35,18 @@ func newJobSubmit(c *client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "submit -f FILE",
 		Short: "Submit a job and print its id",
-		Long: "Submits a job, a JSON document with dag and config, and prints its id. The client makes the id, unless the\n" +
-			"document has one, so that submitting again after a lost answer starts nothing twice. With --watch it then does\n" +
-			"what 'job watch' does.",
-		Args: cobra.NoArgs,
+		Long: "Submits a job, which is a JSON document with the fields dag and config, and prints its\n" +
+			"id. The client generates the id if the document has none. A lost response is safe: the\n" +
+			"client submits the same id again, and the party creates the job once. --watch then\n" +
+			"watches the job like 'hutong job watch'.",
+		Example: "  hutong job submit -f deploy/demo/job.json --watch",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			document, err := readFile(file, cmd.InOrStdin())
 			if err != nil {
 				return err
 			}
-			jobID, err := giveJobID(document)
+			jobID, err := ensureJobID(document)
 			if err != nil {
 				return fmt.Errorf("%s: %w", file, err)
 			}
@@ -62,18 +66,18 @@ func newJobSubmit(c *client) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVarP(&file, "file", "f", "", "the job, JSON; - reads standard input")
-	cmd.Flags().BoolVar(&follow, "watch", false, "watch it until it has ended")
+	cmd.Flags().StringVarP(&file, "file", "f", "", "the job (JSON); - reads standard input")
+	cmd.Flags().BoolVar(&follow, "watch", false, "watch the job until it has ended")
 	_ = cmd.MarkFlagRequired("file")
 	return cmd
 }
 
-// giveJobID is the job's id: the document's, or one that is put into it.
-func giveJobID(document map[string]json.RawMessage) (string, error) {
+// ensureJobID returns the document's job id, or adds a new one.
+func ensureJobID(document map[string]json.RawMessage) (string, error) {
 	if raw := document["job_id"]; raw != nil {
 		var id string
 		if err := json.Unmarshal(raw, &id); err != nil {
-			return "", errors.New("job_id is not a string")
+			return "", errors.New("job_id: must be a string")
 		}
 		if id != "" {
 			return id, nil
@@ -84,9 +88,13 @@ func giveJobID(document map[string]json.RawMessage) (string, error) {
 	return id, nil
 }
 
-// submit sends a job until there is an answer, and gives its id and what the party warns of. What was never delivered is
-// not sent again: that is the user's choice.
-func (c *client) submit(ctx context.Context, document map[string]json.RawMessage, jobID string) (string, []bfia.Warning, error) {
+// submit sends a job until the party responds, and returns the job's id and the party's warnings. It does not
+// retry when the connection is refused, because then the job was certainly not created.
+func (c *client) submit(
+	ctx context.Context,
+	document map[string]json.RawMessage,
+	jobID string,
+) (string, []bfia.Warning, error) {
 	var created bfia.JobCreated
 	for try := 1; ; try++ {
 		_, err := c.post(ctx, bfia.PathPlatformCreateAll, document, &created)
@@ -97,8 +105,13 @@ func (c *client) submit(ctx context.Context, document map[string]json.RawMessage
 		if !errors.As(err, &lost) || errors.Is(err, syscall.ECONNREFUSED) {
 			return "", nil, err
 		}
-		if try == submitTries || ctx.Err() != nil {
-			return "", nil, fmt.Errorf("%w; job %s may have been taken: ask with 'hutong job status %s'", err, jobID, jobID)
+		if try == maxSubmissions || ctx.Err() != nil {
+			return "", nil, fmt.Errorf(
+				"%w; job %s may have been created: check it with 'hutong job status %s'",
+				err,
+				jobID,
+				jobID,
+			)
 		}
 		select {
 		case <-ctx.Done():
@@ -113,7 +126,7 @@ func (c *client) status(ctx context.Context, jobID string) (*bfia.JobStatus, err
 		return nil, err
 	}
 	if status.State == "" {
-		return nil, errors.New("the job's status is not as documented: it has no job_status")
+		return nil, errors.New("failed to decode the job's status: job_status is missing")
 	}
 	return &status, nil
 }
@@ -122,9 +135,10 @@ func newJobStatus(c *client) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status ID",
-		Short: "Show how a job stands",
-		Long:  "Shows how a job stands. The exit status is 1 if it has ended and not every task is SUCCESS.",
-		Args:  cobra.ExactArgs(1),
+		Short: "Show a job's status",
+		Long: "Shows a job's status. The exit status is 1 if the job has ended and a task is not\n" +
+			"SUCCESS.",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var data json.RawMessage
 			if err := c.get(cmd.Context(), bfia.PathPlatformStatusAll, url.Values{"job_id": {args[0]}}, &data); err != nil {
@@ -132,7 +146,7 @@ func newJobStatus(c *client) *cobra.Command {
 			}
 			var status bfia.JobStatus
 			if err := json.Unmarshal(data, &status); err != nil {
-				return fmt.Errorf("the job's status is not as documented: %w", err)
+				return fmt.Errorf("failed to decode the job's status: %w", err)
 			}
 			out := cmd.OutOrStdout()
 			if asJSON {
@@ -167,8 +181,9 @@ func newJobWatch(c *client) *cobra.Command {
 	return &cobra.Command{
 		Use:   "watch ID",
 		Short: "Watch a job until it has ended",
-		Long: "Watches a job until it has ended: on a terminal as a picture, otherwise a line for each change. Ctrl-C leaves the\n" +
-			"job running. The exit status is 0 only if the job finished and every task is SUCCESS.",
+		Long: "Watches a job until it has ended. On a terminal it draws the DAG with the state of each\n" +
+			"part; otherwise it prints a line for each change. Ctrl-C stops watching, not the job.\n" +
+			"The exit status is 0 if the job finished and every task is SUCCESS.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.watch(cmd, args[0]) },
 	}
@@ -197,26 +212,28 @@ func newJobList(c *client) *cobra.Command {
 			}
 			var list bfia.JobList
 			if err := json.Unmarshal(data, &list); err != nil {
-				return fmt.Errorf("the list of jobs is not as documented: %w", err)
+				return fmt.Errorf("failed to decode the list of jobs: %w", err)
 			}
 			rows := [][]string{{"JOB", "STATE", "FLOW", "CREATED", "TOOK"}}
 			for _, j := range summaries(list) {
-				rows = append(rows, []string{j.JobID, string(j.State), j.FlowID, clock(j.CreatedAt), took(j.StartedAt, j.EndedAt, time.Now())})
+				rows = append(rows, []string{j.JobID, string(j.State), j.FlowID, clock(j.CreatedAt),
+					took(j.StartedAt, j.EndedAt, time.Now())})
 			}
 			if err := printTable(cmd.OutOrStdout(), rows); err != nil || list.Next == "" {
 				return err
 			}
-			_, err := fmt.Fprintln(cmd.ErrOrStderr(), "There are more: give --limit.")
+			_, err := fmt.Fprintln(cmd.ErrOrStderr(), "There are more jobs: list them with --limit.")
 			return err
 		},
 	}
 	cmd.Flags().StringVar(&flow, "flow", "", "only the jobs of this flow")
-	cmd.Flags().IntVar(&limit, "limit", 0, "how many (default: the party's choice)")
+	cmd.Flags().IntVar(&limit, "limit", 0, "maximum number of jobs (default: chosen by the party)")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
 
-// summaries are the rows of a list. A party that only speaks the specification gives ids and states; ids begin with the time.
+// summaries returns the rows of a list. A party that implements only the specification sends ids and states;
+// sorting by id sorts by time, because ids begin with it.
 func summaries(list bfia.JobList) []bfia.JobSummary {
 	if list.Jobs != nil {
 		return list.Jobs
@@ -232,7 +249,7 @@ func summaries(list bfia.JobList) []bfia.JobSummary {
 func newJobStop(c *client) *cobra.Command {
 	var task string
 	cmd := &cobra.Command{
-		Use: "stop ID", Short: "Stop a job, or one of its tasks and what follows it", Args: cobra.ExactArgs(1),
+		Use: "stop ID", Short: "Stop a job, or a task and the tasks that depend on it", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, ref, what := bfia.PathPlatformStopAll, bfia.JobRef{JobID: args[0]}, "job "+args[0]
 			if task != "" {
@@ -241,30 +258,32 @@ func newJobStop(c *client) *cobra.Command {
 			if _, err := c.post(cmd.Context(), path, ref, nil); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), what, "is being stopped")
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), what, "is stopping")
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&task, "task", "", "stop this task only, and what depends on it")
+	cmd.Flags().StringVar(&task, "task", "", "stop only this task and the tasks that depend on it")
 	return cmd
 }
 
-// newJobPriority moves a job that waits for its start.
 func newJobPriority(c *client) *cobra.Command {
 	return &cobra.Command{
-		Use: "priority ID PRIORITY", Short: "Change the priority of a job that waits for its start, from 0 to 9",
-		Long: "Changes the priority of a job that waits for its start, from 0, which is usual, to 9. Waiting raises it by one every\n" +
-			"ten minutes. A job is submitted with a priority by config.job_params.common.priority.",
-		Args: cobra.ExactArgs(2),
+		Use: "priority ID PRIORITY", Short: "Change the priority of a queued job, from 0 to 9",
+		Long: "Changes the priority of a queued job, from 0 (default) to 9. Every ten minutes in the\n" +
+			"queue raise it by one (priority aging). Set it in the job's document with\n" +
+			"config.job_params.common.priority.",
+		Example: "  hutong job priority 202601021200000000001 5",
+		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			priority, err := strconv.Atoi(args[1])
 			if err != nil {
-				return fmt.Errorf("priority: %q is not a number", args[1])
+				return fmt.Errorf("priority: %q is not a number from 0 to 9", args[1])
 			}
 			if err := bfia.CheckPriority(priority); err != nil {
 				return err
 			}
-			if _, err := c.post(cmd.Context(), bfia.PathPlatformPriority, bfia.SetPriority{JobID: args[0], Priority: priority}, nil); err != nil {
+			body := bfia.SetPriority{JobID: args[0], Priority: priority}
+			if _, err := c.post(cmd.Context(), bfia.PathPlatformPriority, body, nil); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "job %s has priority %d\n", args[0], priority)
@@ -273,12 +292,12 @@ func newJobPriority(c *client) *cobra.Command {
 	}
 }
 
-// newJobAudit approves or rejects a job for this party.
+// newJobAudit returns the command that approves or rejects a job for this party.
 func newJobAudit(c *client, verb string, status bfia.JobState) *cobra.Command {
 	audit := bfia.Audit{Status: status}
-	short, done := "Approve a job that waits for this party's approval", "approved"
+	short, done := "Approve a job that needs this party's approval", "approved"
 	if status == bfia.JobRejected {
-		short, done = "Reject a job that waits for this party's approval: it ends at every party", "rejected"
+		short, done = "Reject a job that needs this party's approval, which ends it at every party", "rejected"
 	}
 	cmd := &cobra.Command{
 		Use: verb + " ID", Short: short, Args: cobra.ExactArgs(1),
@@ -291,7 +310,7 @@ func newJobAudit(c *client, verb string, status bfia.JobState) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&audit.Reason, "reason", "", "why, for the other parties to read")
+	cmd.Flags().StringVar(&audit.Reason, "reason", "", "the reason, which the other parties can read")
 	return cmd
 }
 
@@ -299,9 +318,9 @@ func newJobOutputs(c *client) *cobra.Command {
 	var asJSON, show bool
 	cmd := &cobra.Command{
 		Use:   "outputs ID",
-		Short: "List what a job's tasks left at this party, or draw its reports",
-		Long: "Lists what a job's tasks left at this party. 'hutong data download NAMESPACE NAME' fetches one. With --show the\n" +
-			"reports are drawn.",
+		Short: "List the outputs of a job at this party, or draw its reports",
+		Long: "Lists the outputs of a job's tasks at this party. Download one with 'hutong data\n" +
+			"download NAMESPACE NAME'. --show draws the reports.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var data json.RawMessage
@@ -315,19 +334,23 @@ func newJobOutputs(c *client) *cobra.Command {
 				Outputs []bfia.Output `json:"outputs"`
 			}
 			if err := json.Unmarshal(data, &list); err != nil {
-				return fmt.Errorf("the list of outputs is not as documented: %w", err)
+				return fmt.Errorf("failed to decode the list of outputs: %w", err)
 			}
 			if show {
 				return c.showReports(cmd.Context(), cmd.OutOrStdout(), list.Outputs)
 			}
 			rows := [][]string{{"TASK", "ROLE", "TYPE", "OUTPUT", "SIZE", "NAMESPACE", "NAME"}}
 			for _, o := range list.Outputs {
-				rows = append(rows, []string{o.TaskName, o.Role, o.Type, valueOr(o.Output, o.Key), size(o.Bytes), o.Namespace, o.Name})
+				rows = append(
+					rows,
+					[]string{o.TaskName, o.Role, o.Type, valueOr(o.Output, o.Key), size(o.Bytes),
+						o.Namespace, o.Name},
+				)
 			}
 			return printTable(cmd.OutOrStdout(), rows)
 		},
 	}
-	cmd.Flags().BoolVar(&show, "show", false, "draw the reports instead")
+	cmd.Flags().BoolVar(&show, "show", false, "draw the reports instead of listing outputs")
 	jsonFlag(cmd, &asJSON)
 	cmd.MarkFlagsMutuallyExclusive("show", "json")
 	return cmd

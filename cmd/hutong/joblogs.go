@@ -22,10 +22,11 @@ func newJobLogs(c *client) *cobra.Command {
 	var follow bool
 	cmd := &cobra.Command{
 		Use:   "logs ID",
-		Short: "Print what a job's tasks have logged at this party",
-		Long: "Prints what a job's tasks have logged at this party. With -f it goes on with what they log from now on, until the\n" +
-			"job has ended.",
-		Args: cobra.ExactArgs(1),
+		Short: "Print the logs of a job's tasks at this party",
+		Long: "Prints the logs of a job's tasks at this party. -f also prints new lines until the job\n" +
+			"has ended.",
+		Example: "  hutong job logs 202601021200000000001 --task intersect_rsa_1 --level debug",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l.client, l.out = c, cmd.OutOrStdout()
 			status, err := c.status(cmd.Context(), args[0])
@@ -33,7 +34,8 @@ func newJobLogs(c *client) *cobra.Command {
 				return err
 			}
 			if names := taskNames(status); l.task != "" && len(names) > 0 && !slices.Contains(names, l.task) {
-				return fmt.Errorf("job %s has no task %q; its tasks: %s", args[0], l.task, strings.Join(names, ", "))
+				return fmt.Errorf("--task: job %s has no task %q; it has %s",
+					args[0], l.task, strings.Join(names, ", "))
 			}
 			if follow {
 				ctx, cancel := untilSignal(cmd.Context())
@@ -44,9 +46,10 @@ func newJobLogs(c *client) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&l.task, "task", "", "only this task")
-	cmd.Flags().StringVar(&l.role, "role", "", "only this role, such as guest.0 (default: all that this party has)")
-	cmd.Flags().StringVar(&l.level, "level", "info", "debug, info, warning or error: lines of this level and above")
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the job has ended")
+	cmd.Flags().
+		StringVar(&l.role, "role", "", "only this role, such as guest.0 (default: all roles of this party)")
+	cmd.Flags().StringVar(&l.level, "level", "info", "lowest level to print: debug, info, warning or error")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "print new lines until the job has ended")
 	return cmd
 }
 
@@ -58,7 +61,7 @@ func taskNames(status *bfia.JobStatus) []string {
 	return names
 }
 
-// logPage is how many lines are asked for at once.
+// logPage is the number of lines in one request.
 const logPage = 10000
 
 // logReader prints logs.
@@ -66,21 +69,23 @@ type logReader struct {
 	client            *client
 	out               io.Writer
 	task, role, level string
-	heading           string // under which the last line stands
+	heading           string // heading of the last printed line
 }
 
-// logSource is the log of one part of a task, and how much of it is printed.
+// logSource is the log of one part of a task, with the number of lines already printed.
 type logSource struct {
 	task, role, taskID string
 	printed            int
 }
 
-// read prints what is there: each task's, of all the roles that this party has, or of one.
+// read prints the logs that exist now: of each task, for all roles of this party or for one.
 func (l *logReader) read(ctx context.Context, status *bfia.JobStatus) error {
-	tasks := slices.DeleteFunc(slices.Clone(status.Tasks), func(t bfia.TaskStatus) bool { return l.task != "" && t.Name != l.task })
+	tasks := slices.DeleteFunc(slices.Clone(status.Tasks), func(t bfia.TaskStatus) bool {
+		return l.task != "" && t.Name != l.task
+	})
 	for _, t := range tasks {
 		if t.TaskID == "" {
-			continue // it has not begun
+			continue // it has not started
 		}
 		heading := ""
 		if len(tasks) > 1 {
@@ -90,47 +95,48 @@ func (l *logReader) read(ctx context.Context, status *bfia.JobStatus) error {
 		_, err := l.print(ctx, source, heading, true)
 		var no *refused
 		if len(tasks) > 1 && errors.As(err, &no) && no.code == bfia.CodeNotFound {
-			continue // a task, or a role of it, that this party has no part in
+			continue // this party has no part in the task or the role
 		}
 		if err != nil {
-			return fmt.Errorf("task %s: %w", t.Name, err)
+			return fmt.Errorf("failed to read the log of task %s: %w", t.Name, err)
 		}
 	}
 	return nil
 }
 
 const (
-	// followEvery is how often a log that is followed is asked for.
-	followEvery = 500 * time.Millisecond
-	// quietAfter is how long after a job's end the rest of a log is waited for that is not said to be whole.
-	quietAfter = 10 * time.Second
+	// followInterval is the polling interval of a followed log.
+	followInterval = 500 * time.Millisecond
+	// maxQuiet is how long follow waits for new lines after the job's end if the party does not report that
+	// the logs are complete.
+	maxQuiet = 10 * time.Second
 )
 
-// follow prints each part's lines as they come, until the job has ended and its logs are whole.
+// follow prints the lines of each part as they arrive, until the job has ended and its logs are complete.
 func (l *logReader) follow(ctx context.Context, jobID string) error {
 	sources := map[string]*logSource{}
 	lastLine, lastAnswer := time.Now(), time.Now()
-	tick := time.NewTicker(followEvery)
+	tick := time.NewTicker(followInterval)
 	defer tick.Stop()
 	for {
 		status, err := l.client.status(ctx, jobID)
-		whole := false
+		complete := false
 		if err == nil {
 			var lines int
-			lines, whole, err = l.printNew(ctx, status, sources)
+			lines, complete, err = l.printNew(ctx, status, sources)
 			if lines > 0 {
 				lastLine = time.Now()
 			}
 		}
 		switch {
 		case ctx.Err() != nil:
-			return nil // who follows has seen enough
+			return nil // interrupted by the user
 		case err == nil:
 			lastAnswer = time.Now()
-			if ended(status) && (whole || time.Since(lastLine) > quietAfter) {
+			if ended(status) && (complete || time.Since(lastLine) > maxQuiet) {
 				return nil
 			}
-		case !passing(err) || time.Since(lastAnswer) > patience:
+		case !isRetryable(err) || time.Since(lastAnswer) > maxOutage:
 			return err
 		}
 		select {
@@ -141,9 +147,11 @@ func (l *logReader) follow(ctx context.Context, jobID string) error {
 	}
 }
 
-// printNew prints what is new of each part that this party has. whole tells that nothing more will come of them.
-func (l *logReader) printNew(ctx context.Context, status *bfia.JobStatus, sources map[string]*logSource) (lines int, whole bool, err error) {
-	whole = true
+// printNew prints the new lines of each part at this party. complete reports that all of these logs have
+// ended.
+func (l *logReader) printNew(ctx context.Context, status *bfia.JobStatus, sources map[string]*logSource) (
+	lines int, complete bool, err error) {
+	complete = true
 	for _, t := range status.Tasks {
 		if t.TaskID == "" || l.task != "" && t.Name != l.task {
 			continue
@@ -159,24 +167,29 @@ func (l *logReader) printNew(ctx context.Context, status *bfia.JobStatus, source
 				sources[t.Name+" "+role] = source
 			}
 			before := source.printed
-			complete, err := l.print(ctx, source, t.Name+" "+role, false)
+			ended, err := l.print(ctx, source, t.Name+" "+role, false)
 			lines += source.printed - before
 			var no *refused
 			if errors.As(err, &no) && no.code == bfia.CodeNotFound {
-				continue // another party's, or it has not begun here
+				continue // the part belongs to another party, or has not started here
 			}
 			if err != nil {
 				return lines, false, err
 			}
-			whole = whole && complete
+			complete = complete && ended
 		}
 	}
-	return lines, whole, nil
+	return lines, complete, nil
 }
 
-// print prints what is new of one source, under its heading when another's lines stand before; always prints the heading
-// also where there are no lines. complete tells that the party says that nothing more will come.
-func (l *logReader) print(ctx context.Context, s *logSource, heading string, always bool) (complete bool, err error) {
+// print prints the new lines of one source. It prints the heading if the previous lines came from another
+// source, with always set even without lines. complete is the party's report that the log has ended.
+func (l *logReader) print(
+	ctx context.Context,
+	s *logSource,
+	heading string,
+	always bool,
+) (complete bool, err error) {
 	query := url.Values{"task_id": {s.taskID}, "log_level": {l.level}}
 	if s.role != "" {
 		query.Set("role", s.role)
@@ -216,10 +229,11 @@ func (l *logReader) print(ctx context.Context, s *logSource, heading string, alw
 	return count.Complete, nil
 }
 
-// logLines are the lines of get_log: a string in the specification, a list from FATE-Flow, there with or without numbers.
+// logLines are the lines of a get_log response. The specification has one string; FATE-Flow has a list of
+// strings, or of objects with line numbers.
 type logLines []string
 
-// UnmarshalJSON takes any of the forms.
+// UnmarshalJSON accepts each of these forms.
 func (l *logLines) UnmarshalJSON(b []byte) error {
 	var text string
 	if json.Unmarshal(b, &text) == nil {
@@ -230,7 +244,7 @@ func (l *logLines) UnmarshalJSON(b []byte) error {
 	}
 	var list []json.RawMessage
 	if err := json.Unmarshal(b, &list); err != nil {
-		return fmt.Errorf("data is neither a string nor a list of lines: %w", err)
+		return fmt.Errorf("data: must be a string or a list of lines: %w", err)
 	}
 	*l = nil
 	for _, raw := range list {
@@ -240,7 +254,7 @@ func (l *logLines) UnmarshalJSON(b []byte) error {
 		}
 		if json.Unmarshal(raw, &line) != nil {
 			if err := json.Unmarshal(raw, &numbered); err != nil {
-				return fmt.Errorf("a line of the log is neither a string nor an object: %w", err)
+				return fmt.Errorf("data: a line must be a string or an object: %w", err)
 			}
 			line = numbered.Content
 		}

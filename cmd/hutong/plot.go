@@ -17,10 +17,10 @@ import (
 	"hutong/bfia"
 )
 
-// maxReport is the largest report that is drawn.
+// maxReport limits the size of a report that is drawn.
 const maxReport = 16 << 20
 
-// showReports draws the reports among a party's outputs, in their order. What has no numbers to draw is told in words.
+// showReports draws the reports among a party's outputs, in their order. It skips reports without numbers.
 func (c *client) showReports(ctx context.Context, w io.Writer, outputs []bfia.Output) error {
 	shown := 0
 	for _, o := range outputs {
@@ -29,37 +29,40 @@ func (c *client) showReports(ctx context.Context, w io.Writer, outputs []bfia.Ou
 		}
 		body, _, err := c.download(ctx, o.Namespace, o.Name)
 		if err != nil {
-			return fmt.Errorf("%s of %s %s: %w", valueOr(o.Output, o.Key), o.TaskName, o.Role, err)
+			return fmt.Errorf("failed to download output %s of task %s %s: %w",
+				valueOr(o.Output, o.Key), o.TaskName, o.Role, err)
 		}
 		document, err := io.ReadAll(io.LimitReader(body, maxReport))
 		_ = body.Close()
 		if err != nil {
-			return fmt.Errorf("%s of %s %s: %w", valueOr(o.Output, o.Key), o.TaskName, o.Role, whole(err))
+			return fmt.Errorf("failed to read output %s of task %s %s: %w",
+				valueOr(o.Output, o.Key), o.TaskName, o.Role, explainTransfer(err))
 		}
 		text := drawReport(document)
 		if text == "" {
 			continue
 		}
 		shown++
-		if _, err := fmt.Fprintf(w, "%s %s %s\n%s\n", plain(o.TaskName), plain(o.Role), plain(valueOr(o.Output, o.Key)), text); err != nil {
+		output := plain(valueOr(o.Output, o.Key))
+		if _, err := fmt.Fprintf(w, "%s %s %s\n%s\n", plain(o.TaskName), plain(o.Role), output, text); err != nil {
 			return err
 		}
 	}
 	if shown == 0 {
-		_, err := fmt.Fprintln(w, "This party has no report that can be drawn.")
+		_, err := fmt.Fprintln(w, "This party has no reports with numbers. See the outputs without --show.")
 		return err
 	}
 	return nil
 }
 
-// The size of a plot, without its axis.
+// The size of a plot without its axis, in characters.
 const (
 	plotWidth  = 56
 	plotHeight = 8
 )
 
-// drawReport draws one report document: a value, a curve, or values by step, whatever it has. Reports of other vendors
-// have other forms; one that has none of these gives "".
+// drawReport draws the values, curves and series of a report. The format of a report is up to its vendor, so
+// drawReport returns "" for a report in which it recognises nothing.
 func drawReport(document []byte) string {
 	var report map[string]any
 	decoder := json.NewDecoder(bytes.NewReader(document))
@@ -77,16 +80,16 @@ func drawReport(document []byte) string {
 		out.WriteString("\n")
 	}
 	if out.Len() == 0 && report["data"] == nil && report["curve"] == nil {
-		out.WriteString(counts(report))
+		out.WriteString(listNumbers(report))
 	}
 	for _, field := range []string{"data", "curve"} {
 		list, _ := report[field].([]any)
-		series, names := seriesOf(list)
+		series, names := extractSeries(list)
 		if len(series) == 0 {
 			continue
 		}
 		if field == "data" && len(series) == 1 {
-			out.WriteString(steps(metric, list, series[0]))
+			out.WriteString(listValues(metric, list, series[0]))
 		}
 		if len(series[0]) > 1 {
 			out.WriteString(plot(series, names))
@@ -95,23 +98,25 @@ func drawReport(document []byte) string {
 	return out.String()
 }
 
-// counts prints the single numbers of a report that has nothing to draw, such as how many ids an intersection found.
-func counts(report map[string]any) string {
-	const most = 12
-	var words []string
+// listNumbers lists the numbers of a report without a series, such as the number of ids in an intersection.
+func listNumbers(report map[string]any) string {
+	const maxNumbers = 12
+	var numbers []string
 	for _, name := range slices.Sorted(maps.Keys(report)) {
-		if v, ok := number(report[name]); ok && len(words) < most {
-			words = append(words, strings.ReplaceAll(plain(name), "_", " ")+" "+strconv.FormatFloat(v, 'g', 6, 64))
+		if v, ok := number(report[name]); ok && len(numbers) < maxNumbers {
+			label := strings.ReplaceAll(plain(name), "_", " ")
+			numbers = append(numbers, label+" "+strconv.FormatFloat(v, 'g', 6, 64))
 		}
 	}
-	if len(words) == 0 {
+	if len(numbers) == 0 {
 		return ""
 	}
-	return "  " + strings.Join(words, ", ") + "\n"
+
+	return "  " + strings.Join(numbers, ", ") + "\n"
 }
 
-// steps prints the values one by one, the middle ones left out if they are many.
-func steps(metric string, points []any, values []float64) string {
+// listValues lists the values of a series. It omits the middle of a long one.
+func listValues(metric string, points []any, values []float64) string {
 	by := "step"
 	fields, _ := points[0].(map[string]any)
 	for _, name := range abscissae {
@@ -120,28 +125,41 @@ func steps(metric string, points []any, values []float64) string {
 			break
 		}
 	}
-	const most = 12
-	var words []string
+	const maxValues = 12
+	var shown []string
 	for i, v := range values {
-		if len(values) > most && i == most/2 {
-			words = append(words, "…")
+		if len(values) > maxValues && i == maxValues/2 {
+			shown = append(shown, "…")
 		}
-		if len(values) <= most || i < most/2 || i >= len(values)-most/2 {
-			words = append(words, fmt.Sprintf("%.4f", v))
+		if len(values) <= maxValues || i < maxValues/2 || i >= len(values)-maxValues/2 {
+			shown = append(shown, fmt.Sprintf("%.4f", v))
 		}
 	}
-	return fmt.Sprintf("  %s by %s: %s\n", metric, by, strings.Join(words, " "))
+	return fmt.Sprintf("  %s by %s: %s\n", metric, by, strings.Join(shown, " "))
 }
 
-// abscissae are the fields of a point that say where it is, not what is there.
-var abscissae = []string{"tree", "step", "iteration", "epoch", "round", "x", "threshold", "score", "part", "percent", "index"}
+// abscissae are the fields that hold the position of a point, not its value.
+var abscissae = []string{
+	"tree",
+	"step",
+	"iteration",
+	"epoch",
+	"round",
+	"x",
+	"threshold",
+	"score",
+	"part",
+	"percent",
+	"index",
+}
 
-// seriesOf makes series of a list of numbers, or of objects with the same numbers in each.
-func seriesOf(list []any) (series [][]float64, names []string) {
+// extractSeries returns the series in a list of numbers, or in a list of objects with the same numeric
+// fields.
+func extractSeries(list []any) (series [][]float64, names []string) {
 	if len(list) == 0 {
 		return nil, nil
 	}
-	const mostSeries = 4 // more are no picture
+	const maxSeries = 4 // more can't be distinguished
 	if _, ok := number(list[0]); ok {
 		list = slices.Clone(list)
 		for i, v := range list {
@@ -150,7 +168,7 @@ func seriesOf(list []any) (series [][]float64, names []string) {
 	}
 	first, _ := list[0].(map[string]any)
 	for _, name := range slices.Sorted(maps.Keys(first)) {
-		if slices.Contains(abscissae, name) || len(series) == mostSeries {
+		if slices.Contains(abscissae, name) || len(series) == maxSeries {
 			continue
 		}
 		values := make([]float64, 0, len(list))
@@ -168,28 +186,30 @@ func seriesOf(list []any) (series [][]float64, names []string) {
 }
 
 func plot(series [][]float64, names []string) string {
-	options := []asciigraph.Option{asciigraph.Height(plotHeight), asciigraph.Width(plotWidth), asciigraph.Precision(3), asciigraph.Offset(2)}
-	if len(series) > 1 { // told apart without colours
+	options := []asciigraph.Option{asciigraph.Height(plotHeight), asciigraph.Width(plotWidth),
+		asciigraph.Precision(3), asciigraph.Offset(2)}
+	if len(series) > 1 { // different characters distinguish the series without colours
 		sets := []asciigraph.CharSet{asciigraph.DefaultCharSet}
 		for i := range names {
-			sign := string([]rune("·*+x")[i%4])
+			symbol := string([]rune("·*+x")[i%4])
 			if i == 0 {
-				sign = "─"
+				symbol = "─"
 			} else {
-				sets = append(sets, asciigraph.CreateCharSet(sign))
+				sets = append(sets, asciigraph.CreateCharSet(symbol))
 			}
-			names[i] = sign + " " + names[i]
+			names[i] = symbol + " " + names[i]
 		}
 		options = append(options, asciigraph.SeriesChars(sets...))
 	}
-	picture := asciigraph.PlotMany(series, options...)
+	graph := asciigraph.PlotMany(series, options...)
 	if len(series) > 1 {
-		picture += "\n  " + strings.Join(names, ", ")
+		graph += "\n  " + strings.Join(names, ", ")
 	}
-	return picture + "\n"
+	return graph + "\n"
 }
 
-// number is a value that can be drawn; no metric is larger than the bound, and plots of larger values overflow.
+// number returns a number that can be drawn. Plots of values beyond the bound overflow; no metric is that
+// large.
 func number(v any) (float64, bool) {
 	const bound = 1e9
 	f, ok := v.(float64)

@@ -12,9 +12,9 @@ func TestDrawReport(t *testing.T) {
 		{"a value at a score", `{"metric":"ks","value":0.9,"threshold":0.5}`, "  ks 0.9000 at score 0.5000\n"},
 		{"counts", `{"component":"Intersection","intersect_count":500,"intersect_rate":0.95,"known":true,"own_count":526}`,
 			"  intersect count 500, intersect rate 0.95, own count 526\n"},
-		{"nothing that is known", `{"text":"all well"}`, ""},
-		{"no object", `[1,2]`, ""},
-		{"no JSON", `hello`, ""},
+		{"no numbers", `{"text":"all well"}`, ""},
+		{"not an object", `[1,2]`, ""},
+		{"not JSON", `hello`, ""},
 		{"one step", `{"metric":"loss","data":[{"step":0,"loss":0.5}]}`, "  loss by step: 0.5000\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) { assert.Equal(t, c.want, drawReport([]byte(c.document))) })

@@ -9,15 +9,14 @@ import (
 	"time"
 )
 
-// servePprof serves profiles of this process, to whoever reaches address, until the process ends. Without an address it
-// does nothing.
+// servePprof serves profiles of this process at address until the process ends. An empty address disables it.
 func servePprof(ctx context.Context, address string) error {
 	if address == "" {
 		return nil
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
-		return fmt.Errorf("--pprof: %w", err)
+		return fmt.Errorf("--pprof: failed to listen: %w", err)
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)

@@ -23,17 +23,31 @@ func TestJobPriority(t *testing.T) {
 	assert.Len(t, p.requests(), 1)
 }
 
-// A job that waits says for what, and that its place has changed.
-func TestWatchWaiting(t *testing.T) {
-	waiting := func(place int, reason string) *bfia.JobStatus {
+// TestWatchQueued checks that a queued job shows its position and the reason, and each change of them.
+func TestWatchQueued(t *testing.T) {
+	queued := func(position int, reason string) *bfia.JobStatus {
 		status := twoTasks()
 		status.State = bfia.JobReady
-		status.Queued = &bfia.Queued{Place: place, Of: 3, Reason: reason}
+		status.Queued = &bfia.Queued{Position: position, Total: 3, Reason: reason}
 		return status
 	}
-	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformStatusAll: inTurn(
-		data(waiting(2, "2 jobs run")), data(waiting(1, "B: no room")), data(waiting(1, "B: no room")), data(succeededJob()))})
+	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformStatusAll: sequence(
+		data(
+			queued(2, "2 jobs run"),
+		),
+		data(queued(1, "B: no room")),
+		data(queued(1, "B: no room")),
+		data(succeededJob()),
+	)})
 	_, stdout, _ := p.run(t, "job", "watch", "j")
-	assert.Regexp(t, `(?s)READY: waits for its start at place 2 of 3, with priority 0: 2 jobs run\n.*READY: waits for its start at place 1 of 3, with priority 0: B: no room\n`, stdout)
-	assert.Equal(t, "waits for its start at place 2 of 3, with priority 0: 2 jobs run", header(waiting(2, "2 jobs run"), *at(9))[1].render(view{width: 200}))
+	assert.Regexp(
+		t,
+		`(?s)READY: waits for its start at place 2 of 3, with priority 0: 2 jobs run\n.*READY: waits for its start at place 1 of 3, with priority 0: B: no room\n`,
+		stdout,
+	)
+	assert.Equal(
+		t,
+		"waits for its start at place 2 of 3, with priority 0: 2 jobs run",
+		header(queued(2, "2 jobs run"), *at(9))[1].render(view{width: 200}),
+	)
 }

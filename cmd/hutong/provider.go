@@ -14,17 +14,19 @@ import (
 )
 
 func newProviderCommand(c *client) *cobra.Command {
-	return group("provider", "Register, list and delete algorithms",
+	return group("provider", "Register, list and delete providers",
 		newProviderRegister(c), newProviderQuery(c), newProviderDelete(c))
 }
 
 func newProviderRegister(c *client) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
-		Use: "register -f FILE", Short: "Register a provider with its components, or update it",
-		Long: "Registers a provider with its components in place of all that it had, or one component in the specification's\n" +
-			"form (imageUrl and component_info).",
-		Args: cobra.NoArgs,
+		Use: "register -f FILE", Short: "Register or replace a provider, or register one component",
+		Long: "Registers a provider with its components and replaces those registered before. A\n" +
+			"document in the specification's format (imageUrl and component_info) registers one\n" +
+			"component.",
+		Example: "  hutong provider register -f providers/reference/provider.json",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			document, err := readFile(file, cmd.InOrStdin())
 			if err != nil {
@@ -42,12 +44,12 @@ func newProviderRegister(c *client) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVarP(&file, "file", "f", "", "the registration, JSON; - reads standard input")
+	cmd.Flags().StringVarP(&file, "file", "f", "", "the registration (JSON); - reads standard input")
 	_ = cmd.MarkFlagRequired("file")
 	return cmd
 }
 
-// providerFilter is which providers are meant.
+// providerFilter holds the flags that select providers.
 type providerFilter struct{ name, version, device string }
 
 func (f *providerFilter) flags(cmd *cobra.Command) {
@@ -86,11 +88,12 @@ func newProviderQuery(c *client) *cobra.Command {
 				Description map[string]json.RawMessage `json:"components_description"`
 			}
 			if err := json.Unmarshal(data, &providers); err != nil {
-				return fmt.Errorf("the list of providers is not as documented: %w", err)
+				return fmt.Errorf("failed to decode the list of providers: %w", err)
 			}
 			rows := [][]string{{"NAME", "VERSION", "DEVICE", "COMPONENTS"}}
 			for _, p := range providers {
-				rows = append(rows, []string{p.Name, p.Version, p.Device, strings.Join(slices.Sorted(maps.Keys(p.Description)), ", ")})
+				components := strings.Join(slices.Sorted(maps.Keys(p.Description)), ", ")
+				rows = append(rows, []string{p.Name, p.Version, p.Device, components})
 			}
 			return printTable(cmd.OutOrStdout(), rows)
 		},
@@ -103,7 +106,11 @@ func newProviderQuery(c *client) *cobra.Command {
 func newProviderDelete(c *client) *cobra.Command {
 	var filter providerFilter
 	cmd := &cobra.Command{
-		Use: "delete --name NAME", Short: "Delete a provider: all versions and devices, or those named", Args: cobra.NoArgs,
+		Use:   "delete --name NAME",
+		Short: "Delete a provider",
+		Long: "Deletes all versions of a provider on all devices. --version and --device restrict what\n" +
+			"is deleted.",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var data struct {
 				Count int `json:"count"`
@@ -121,5 +128,5 @@ func newProviderDelete(c *client) *cobra.Command {
 }
 
 func jsonFlag(cmd *cobra.Command, asJSON *bool) {
-	cmd.Flags().BoolVar(asJSON, "json", false, "print the answer's data as it is")
+	cmd.Flags().BoolVar(asJSON, "json", false, "print the data of the response as JSON")
 }

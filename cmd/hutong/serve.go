@@ -14,15 +14,16 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hutong/activities/runner"
+	"hutong/activities/driver/process"
 	"hutong/internal/devserver"
 	"hutong/internal/party"
+	"hutong/internal/temporalns"
 )
 
-// stopLimit is how long a stop may take before the process ends all the same.
-const stopLimit = 30 * time.Second
+// stopTimeout limits the graceful stop of the process.
+const stopTimeout = 30 * time.Second
 
-// untilSignal ends a context at SIGINT or SIGTERM.
+// untilSignal returns a context that SIGINT and SIGTERM cancel.
 func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 }
@@ -34,10 +35,12 @@ func newDevCommand() *cobra.Command {
 	var profile string
 	cmd := &cobra.Command{
 		Use:   "dev",
-		Short: "Run everything in one process: the engine with its UI, and two or more parties",
-		Long: "Runs the embedded Temporal server with its web UI and N parties, each with its own HTTP port, namespace,\n" +
-			"database, storage, workers and transport. Started again on the same folder it goes on with unfinished jobs.",
-		Args: cobra.NoArgs,
+		Short: "Run Temporal and several parties in one process, for development",
+		Long: "Runs the embedded Temporal server with its web UI, and several parties. Each party has\n" +
+			"its own API port, namespace, database, storage, workers and transport. Unfinished jobs\n" +
+			"resume when it is started again on the same folder.",
+		Example: "  hutong dev --data-dir hutong-data\n  hutong dev --party A=127.0.0.1:9380 --party B=127.0.0.1:9480",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, text := range parties {
 				a, err := devserver.ParsePartyAddress(text)
@@ -67,21 +70,24 @@ func newDevCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.DataDir, "data-dir", "hutong-data", "folder of the engine and the parties")
-	f.StringArrayVar(&parties, "party", nil, "a party as NODE_ID=HOST:PORT; repeatable (default: guest JG0100001100000010 on 9380, host JG0110017800000000 on 9480)")
-	f.IntVar(&o.TemporalPort, "temporal-port", 7233, "port of the engine on 127.0.0.1")
-	f.IntVar(&o.UIPort, "ui-port", 8233, "port of the engine's web UI on 127.0.0.1")
-	f.StringArrayVar(&o.Allow, "allow", nil, "a program that providers of device process may run; repeatable (default: the reference provider beside this binary)")
-	f.IntVar(&o.Slots, "slots", 0, "containers that each party runs at once (default: the number of cores, at least 2)")
-	f.BoolVar(&o.HostNetwork, "host-network", false, "run containers on the host's network")
-	f.BoolVar(&noDocker, "no-docker", false, "run no containers, processes only")
-	f.BoolVarP(&verbose, "verbose", "v", false, "log what the parties do")
-	f.StringVar(&profile, "pprof", "", "HOST:PORT at which net/http/pprof answers")
-	_ = f.MarkHidden("pprof") // its only error is that there is no such flag
+	f.StringVar(&o.DataDir, "data-dir", "hutong-data", "folder of Temporal and the parties")
+	f.StringArrayVar(&parties, "party", nil, "a party as NODE_ID=HOST:PORT; repeatable "+
+		"(default: JG0100001100000010 on port 9380, JG0110017800000000 on port 9480)")
+	f.IntVar(&o.TemporalPort, "temporal-port", 7233, "port of Temporal on 127.0.0.1")
+	f.IntVar(&o.UIPort, "ui-port", 8233, "port of Temporal's web UI on 127.0.0.1")
+	f.StringArrayVar(&o.Allow, "allow", nil, "a program that providers of device process may run; repeatable "+
+		"(default: the reference provider next to this program)")
+	f.IntVar(&o.Slots, "slots", 0, "slots of each party's runner (default: the number of cores, at least 2)")
+	f.BoolVar(&o.HostNetwork, "host-network", false, "run containers on the machine's network")
+	f.BoolVar(&noDocker, "no-docker", false, "run tasks as processes only")
+	f.BoolVarP(&verbose, "verbose", "v", false, "log at level info")
+	f.StringVar(&profile, "pprof", "", "HOST:PORT at which to serve net/http/pprof")
+	_ = f.MarkHidden("pprof") // fails only for an unknown flag
+
 	return cmd
 }
 
-// referenceProvider is the reference provider's program, where it lies beside this one.
+// referenceProvider returns the path of the reference provider's program, if it is next to this program.
 func referenceProvider() []string {
 	self, err := os.Executable()
 	if err != nil {
@@ -101,18 +107,21 @@ func runDev(ctx context.Context, o devserver.Options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintf(out, "Hutong is ready; its data is in %s\n\n", o.DataDir)
+	_, _ = fmt.Fprintf(out, "Hutong is ready. Its data is in %s.\n\n", o.DataDir)
 	for _, p := range d.Parties {
-		_, _ = fmt.Fprintf(out, "  party %-20s http://%s  transport %s  namespace %s\n", p.NodeID, p.Listen, p.Transport.Listen, p.Temporal.Namespace)
+		_, _ = fmt.Fprintf(out, "  party %-20s http://%s  transport %s  namespace %s\n",
+			p.NodeID, p.Listen, p.Transport.Listen, p.Temporal.Namespace)
 	}
-	_, _ = fmt.Fprintf(out, "  %-26s %s\n  %-26s %s\n\nCtrl-C stops it; unfinished jobs go on when it is started again.\n",
-		"Temporal", d.Engine.Address(), "Temporal's UI", d.Engine.UIAddress())
+	_, _ = fmt.Fprintf(out, "  %-26s %s\n  %-26s %s\n\n",
+		"Temporal", d.Temporal.Address(), "Temporal's UI", d.Temporal.UIAddress())
+	_, _ = fmt.Fprintln(out, "Stop it with Ctrl-C. Unfinished jobs resume when it is started again.")
+
 	err = wait(ctx, d.Failed())
 	stopWithin(func(ctx context.Context) { d.Stop(ctx) })
 	return err
 }
 
-// wait waits for the end that a signal or a failed part brings.
+// wait returns nil when ctx is cancelled, or the error of a server that has failed.
 func wait(ctx context.Context, failed <-chan error) error {
 	select {
 	case <-ctx.Done():
@@ -123,16 +132,17 @@ func wait(ctx context.Context, failed <-chan error) error {
 }
 
 func stopWithin(stop func(context.Context)) {
-	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	stop(ctx)
 }
 
-// newPartCommand makes the command of one part of a party.
-func newPartCommand(use, short string, roles func() party.Roles, flags func(*cobra.Command)) *cobra.Command {
+// newServerCommand returns a command that runs some roles of a party in this process.
+func newServerCommand(use, short, long string, roles func() party.Roles) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
-		Use: use, Short: short, Args: cobra.NoArgs,
+		Use: use, Short: short, Long: long, Args: cobra.NoArgs,
+		Example: "  hutong " + use + " -c party.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := party.Load(file, os.Environ())
 			if err != nil {
@@ -151,14 +161,12 @@ func newPartCommand(use, short string, roles func() party.Roles, flags func(*cob
 		},
 	}
 	configFlag(cmd, &file)
-	if flags != nil {
-		flags(cmd)
-	}
 	return cmd
 }
 
 func configFlag(cmd *cobra.Command, file *string) {
-	cmd.Flags().StringVarP(file, "config", "c", os.Getenv("HUTONG_CONFIG"), "the party's configuration file (YAML); every value also by environment variable")
+	cmd.Flags().StringVarP(file, "config", "c", os.Getenv("HUTONG_CONFIG"),
+		"the party's configuration file, YAML (HUTONG_CONFIG); environment variables override it")
 }
 
 func partyLogger(cfg *party.Config, w io.Writer) *slog.Logger {
@@ -170,28 +178,33 @@ func partyLogger(cfg *party.Config, w io.Writer) *slog.Logger {
 }
 
 func newAPICommand() *cobra.Command {
-	return newPartCommand("api", "Run a party's HTTP endpoints", func() party.Roles { return party.Roles{API: true} }, nil)
+	return newServerCommand("api", "Run a party's API",
+		"Runs a party's HTTP API for clients, containers and partners. It may run several times.",
+		func() party.Roles { return party.Roles{API: true} })
 }
 
 func newTransportCommand() *cobra.Command {
-	return newPartCommand("transport", "Run a party's transport, the channel between containers", func() party.Roles { return party.Roles{Transport: true} }, nil)
+	return newServerCommand("transport", "Run a party's transport",
+		"Runs a party's transport, which carries messages between containers of different parties. It must run once.",
+		func() party.Roles { return party.Roles{Transport: true} })
 }
 
 func newWorkerCommand() *cobra.Command {
+	const control, runner = "control", "runner"
 	var only string
-	cmd := newPartCommand("worker", "Run a party's workers: control (workflows, commands) and runner (containers on this host)",
-		func() party.Roles {
-			return party.Roles{Control: only != "runner", Runner: only != "control"}
-		},
-		func(cmd *cobra.Command) {
-			cmd.Flags().StringVar(&only, "only", "", "control or runner: run just that, so that they scale apart")
-		})
+	cmd := newServerCommand("worker", "Run a party's workers",
+		"Runs a party's workers: control (workflows, calls to partners, records) and runner (tasks on this machine). "+
+			"--only runs one of them. Control workers may run on any machine; each machine that runs tasks needs one runner.",
+		func() party.Roles { return party.Roles{Control: only != runner, Runner: only != control} })
+	cmd.Flags().StringVar(&only, "only", "", "run only this worker: control or runner")
 	cmd.PreRunE = func(*cobra.Command, []string) error {
-		if only != "" && only != "control" && only != "runner" {
-			return fmt.Errorf("--only: %q is neither control nor runner", only)
+		if only != "" && only != control && only != runner {
+			return fmt.Errorf("--only: %q is not one of %s, %s", only, control, runner)
 		}
+
 		return nil
 	}
+
 	return cmd
 }
 
@@ -199,7 +212,13 @@ func newMigrateCommand() *cobra.Command {
 	var file string
 	var retention time.Duration
 	cmd := &cobra.Command{
-		Use: "migrate", Short: "Prepare a party's database and its Temporal namespace", Args: cobra.NoArgs,
+		Use:   "migrate",
+		Short: "Create or upgrade a party's database and Temporal namespace",
+		Long: "Creates or upgrades the tables in a party's database, and creates its Temporal namespace\n" +
+			"with Hutong's search attributes. It is idempotent. Run it before the first start and\n" +
+			"after each upgrade.",
+		Example: "  hutong migrate -c party.yaml",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := party.Load(file, os.Environ())
 			if err != nil {
@@ -212,25 +231,28 @@ func newMigrateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := devserver.EnsureNamespace(cmd.Context(), options, cfg.Temporal.Namespace, retention); err != nil {
+			if err := temporalns.Ensure(cmd.Context(), options, cfg.Temporal.Namespace, retention); err != nil {
 				return err
 			}
-			_, _ = fmt.Fprintf(cmd.OutOrStdout(), "The database and the namespace %s of party %s are ready\n", cfg.Temporal.Namespace, cfg.NodeID)
+			_, _ = fmt.Fprintf(cmd.OutOrStdout(), "The database and the namespace %s of party %s are ready\n",
+				cfg.Temporal.Namespace, cfg.NodeID)
 			return nil
 		},
 	}
 	configFlag(cmd, &file)
-	cmd.Flags().DurationVar(&retention, "retention", 7*24*time.Hour, "how long Temporal keeps the history of jobs that have ended")
+	cmd.Flags().
+		DurationVar(&retention, "retention", 7*24*time.Hour, "how long Temporal keeps the history of closed workflows, if the namespace is new")
 	return cmd
 }
 
-// newSuperviseCommand is what the process device starts to outlive its worker. People don't call it.
+// newSuperviseCommand returns the hidden command that the process driver starts for each process. The supervisor outlives
+// the worker.
 func newSuperviseCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "supervise DIR", Hidden: true, Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if code := runner.Supervise(args); code != 0 {
-				return errors.New("the supervisor ended with a failure")
+			if code := process.Supervise(args); code != 0 {
+				return errors.New("failed to supervise the process")
 			}
 			return nil
 		},

@@ -8,10 +8,10 @@ import (
 	"hutong/bfia"
 )
 
-// ended tells whether a job changes no more.
+// ended reports whether a job is in a terminal state.
 func ended(status *bfia.JobStatus) bool { return status.State.Terminal() }
 
-// succeeded tells whether a job finished and every task went well.
+// succeeded reports whether a job finished and every task succeeded.
 func succeeded(status *bfia.JobStatus) bool {
 	if status.State != bfia.JobFinished {
 		return false
@@ -24,18 +24,18 @@ func succeeded(status *bfia.JobStatus) bool {
 	return len(status.Tasks) > 0
 }
 
-// summary tells how a job ended, the reason of a failure first.
+// summary describes how a job ended, with the reason of a failure first.
 func summary(status *bfia.JobStatus, v view) []string {
 	var lines []line
 	good := 0
 	if !succeeded(status) {
-		lines = append(lines, explained(status.Failure)...)
+		lines = append(lines, failureLines(status.Failure)...)
 	}
 	for _, t := range status.Tasks {
 		if t.State == bfia.TaskSuccess {
 			good++
 		}
-		lines = append(lines, failures(status.JobID, t, status.Failure)...)
+		lines = append(lines, failedParts(status.JobID, t, status.Failure)...)
 	}
 	if reason := plain(status.Reason); reason != "" && !succeeded(status) && len(lines) == 0 {
 		lines = append(lines, line{{string(status.State), red}, {"  " + reason, normal}})
@@ -45,52 +45,63 @@ func summary(status *bfia.JobStatus, v view) []string {
 		text += " in " + took(status.CreatedAt, status.EndedAt, time.Time{})
 	}
 	if succeeded(status) {
-		text += fmt.Sprintf(": all %d tasks SUCCESS. See 'hutong job outputs %s --show'", len(status.Tasks), plain(status.JobID))
+		text += fmt.Sprintf(": all %d tasks SUCCESS. See 'hutong job outputs %s --show'",
+			len(status.Tasks), plain(status.JobID))
 		lines = append(lines, line{{text, green}})
 	} else {
 		text += fmt.Sprintf(": %d of %d tasks SUCCESS", good, len(status.Tasks))
 		lines = append(lines, line{{text, red}})
 	}
 	var out []string
-	v.width = noLimit // what went wrong is worth more than one line of the terminal
+	v.width = noLimit // the terminal wraps long reasons instead of cutting them
 	for _, l := range lines {
 		out = append(out, l.render(v))
 	}
 	return out
 }
 
-// failures tell which part failed and why, and where its log is. Parts that were only stopped because another one failed
-// say so in their own reason, and come behind it.
-func failures(jobID string, t bfia.TaskStatus, first *bfia.Failure) []line {
+// failedParts lists the parts of a task that failed, with their reasons, and the command that prints the log.
+// Parts without a reason come last. It skips the part that the job's failure already describes.
+func failedParts(jobID string, t bfia.TaskStatus, first *bfia.Failure) []line {
 	if t.State != bfia.TaskFailed {
 		return nil
 	}
-	var told, rest []line
+	var withReason, rest []line
 	for _, p := range t.Parties {
-		if p.State != bfia.TaskFailed || first != nil && first.Task == t.Name && first.NodeID == p.NodeID && first.Role == partName(p) {
+		isFirst := first != nil && first.Task == t.Name && first.NodeID == p.NodeID &&
+			first.Role == partName(p)
+		if p.State != bfia.TaskFailed || isFirst {
 			continue
 		}
-		l := line{{"FAILED", red}, {fmt.Sprintf("  %s %s at %s", plain(t.Name), partName(p), plain(p.NodeID)), bold}}
+		l := line{
+			{"FAILED", red},
+			{fmt.Sprintf("  %s %s at %s", plain(t.Name), partName(p), plain(p.NodeID)), bold},
+		}
 		if reason := plain(p.Reason); reason != "" {
 			l.add(normal, ": "+reason)
-			told = append(told, l)
+			withReason = append(withReason, l)
 		} else {
 			rest = append(rest, l)
 		}
 	}
-	lines := append(told, rest...)
-	if reason := plain(t.Reason); reason != "" && !strings.Contains(render(lines), reason) && (first == nil || first.Task != t.Name) {
-		lines = append([]line{{{"FAILED", red}, {"  " + plain(t.Name), bold}, {": " + reason, normal}}}, lines...)
+	lines := append(withReason, rest...)
+	described := first != nil && first.Task == t.Name
+	if reason := plain(t.Reason); reason != "" && !strings.Contains(renderAll(lines), reason) && !described {
+		lines = append(
+			[]line{{{"FAILED", red}, {"  " + plain(t.Name), bold}, {": " + reason, normal}}},
+			lines...)
 	}
-	if len(lines) == 0 && (first == nil || first.Task != t.Name) {
+	if len(lines) == 0 && !described {
 		lines = []line{{{"FAILED", red}, {"  " + plain(t.Name), bold}}}
 	}
-	return append(lines, line{{fmt.Sprintf("        its log: hutong job logs %s --task %s", plain(jobID), plain(t.Name)), dim}})
+	hint := fmt.Sprintf("        log: hutong job logs %s --task %s", plain(jobID), plain(t.Name))
+
+	return append(lines, line{{hint, dim}})
 }
 
-// explained is the first thing to know of a job that did not go well: which party's which task, why, the last lines of
-// its log, and what to try.
-func explained(f *bfia.Failure) []line {
+// failureLines describes a job's failure: the party and the task, the reason, the last lines of the log, and
+// what to try.
+func failureLines(f *bfia.Failure) []line {
 	if f == nil {
 		return nil
 	}
@@ -109,12 +120,4 @@ func explained(f *bfia.Failure) []line {
 		lines = append(lines, line{{"        try: " + hint, normal}})
 	}
 	return lines
-}
-
-func render(lines []line) string {
-	var out strings.Builder
-	for _, l := range lines {
-		out.WriteString(l.render(view{width: noLimit}) + "\n")
-	}
-	return out.String()
 }

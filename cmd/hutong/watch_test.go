@@ -17,8 +17,8 @@ import (
 	"hutong/bfia"
 )
 
-// inTurn answers with one handler after the other, the last one from then on.
-func inTurn(handlers ...http.HandlerFunc) http.HandlerFunc {
+// sequence calls one handler after the other, and the last one for all further requests.
+func sequence(handlers ...http.HandlerFunc) http.HandlerFunc {
 	var n atomic.Int32
 	return func(w http.ResponseWriter, r *http.Request) {
 		i := min(int(n.Add(1)), len(handlers)) - 1
@@ -36,23 +36,43 @@ func succeededJob() *bfia.JobStatus {
 	return s
 }
 
-func away(w http.ResponseWriter, _ *http.Request) {
+func unavailable(w http.ResponseWriter, _ *http.Request) {
 	refuse(w, http.StatusServiceUnavailable, bfia.CodeUnavailable, "the database does not answer")
 }
 
 func TestWatchPiped(t *testing.T) {
-	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformStatusAll: inTurn(data(twoTasks()), away, data(twoTasks()), data(succeededJob()))})
+	p := newParty(
+		t,
+		map[string]http.HandlerFunc{
+			"GET " + bfia.PathPlatformStatusAll: sequence(
+				data(twoTasks()),
+				unavailable,
+				data(twoTasks()),
+				data(succeededJob()),
+			),
+		},
+	)
 	status, stdout, stderr := p.run(t, "job", "watch", "j")
 	assert.Equal(t, exitOK, status)
 	assert.Empty(t, stderr)
 	stamp := regexp.MustCompile(`(?m)^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z `)
-	assert.Len(t, stamp.FindAllString(stdout, -1), strings.Count(stdout, "\n")-1, "each line but the summary tells its time")
+	assert.Len(
+		t,
+		stamp.FindAllString(stdout, -1),
+		strings.Count(stdout, "\n")-1,
+		"each line except the summary has a timestamp",
+	)
 	golden(t, "watch_piped.txt", stamp.ReplaceAllString(stdout, "TIME "))
 }
 
 func TestWatchFailure(t *testing.T) {
-	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformStatusAll: inTurn(data(twoTasks()), data(failedJob())),
-		"POST " + bfia.PathPlatformCreateAll: data(bfia.JobCreated{JobID: "202601021200000000001"})})
+	p := newParty(
+		t,
+		map[string]http.HandlerFunc{
+			"GET " + bfia.PathPlatformStatusAll:  sequence(data(twoTasks()), data(failedJob())),
+			"POST " + bfia.PathPlatformCreateAll: data(bfia.JobCreated{JobID: "202601021200000000001"}),
+		},
+	)
 	status, stdout, stderr := p.run(t, "job", "submit", "-f", file(t, "{}"), "--watch")
 	assert.Equal(t, exitFailed, status)
 	assert.Empty(t, stderr)
@@ -61,33 +81,49 @@ func TestWatchFailure(t *testing.T) {
 	assert.Greater(t, strings.Index(stdout, "1 of 2 tasks SUCCESS"), reason, "the reason comes first")
 }
 
-// A job that is unknown meanwhile is no outage.
-func TestWatchEndsWithRefusal(t *testing.T) {
-	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformStatusAll: inTurn(data(twoTasks()), func(w http.ResponseWriter, _ *http.Request) {
-		refuse(w, 404, bfia.CodeNotFound, "job j is not known here")
-	})})
+// TestWatchEndsWithError checks that an error that is not retryable ends watching.
+func TestWatchEndsWithError(t *testing.T) {
+	p := newParty(
+		t,
+		map[string]http.HandlerFunc{
+			"GET " + bfia.PathPlatformStatusAll: sequence(
+				data(twoTasks()),
+				func(w http.ResponseWriter, _ *http.Request) {
+					refuse(w, 404, bfia.CodeNotFound, "job j is not known here")
+				},
+			),
+		},
+	)
 	status, _, stderr := p.run(t, "job", "watch", "j")
 	assert.Equal(t, exitFailed, status)
 	assert.Equal(t, "hutong: job j is not known here\n", stderr)
 }
 
-// Ctrl-C ends the context; the job is left alone and nothing else is asked of the party.
+// TestWatchInterrupted checks that Ctrl-C, which cancels the context, sends no request to stop the job.
 func TestWatchInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformStatusAll: inTurn(data(twoTasks()), func(w http.ResponseWriter, r *http.Request) {
-		cancel()
-		data(twoTasks())(w, r)
-	})})
+	p := newParty(
+		t,
+		map[string]http.HandlerFunc{
+			"GET " + bfia.PathPlatformStatusAll: sequence(
+				data(twoTasks()),
+				func(w http.ResponseWriter, r *http.Request) {
+					cancel()
+					data(twoTasks())(w, r)
+				},
+			),
+		},
+	)
 	status, _, stderr := runMain(t, ctx, []string{"HUTONG_URL=" + p.URL}, "", "job", "watch", "j1")
 	assert.Equal(t, exitFailed, status)
-	assert.Equal(t, "No longer watched; job j1 goes on. Stop it with 'hutong job stop j1'.\n", stderr)
+	assert.Equal(t, "Stopped watching; job j1 continues. Stop it with 'hutong job stop j1'.\n", stderr)
 	for _, a := range p.requests() {
 		assert.Equal(t, bfia.PathPlatformStatusAll, a.path)
 	}
 }
 
-// screen is a terminal that understands what a picture writes, and refuses what it does not.
+// screen emulates a terminal with the escape sequences that a picture uses. It fails the test for others.
 type screen struct {
 	t      *testing.T
 	lines  [][]rune
@@ -115,7 +151,7 @@ func (s *screen) Write(p []byte) (int, error) {
 					n = 10*n + int(d-'0')
 				}
 				s.row -= n
-				require.GreaterOrEqual(s.t, s.row, 0, "the cursor leaves the picture")
+				require.GreaterOrEqual(s.t, s.row, 0, "the cursor moves above the picture")
 			case "K":
 				s.grow()
 				s.lines[s.row] = s.lines[s.row][:min(column, len(s.lines[s.row]))]
@@ -154,7 +190,7 @@ func (s *screen) text() string {
 	return strings.TrimRight(strings.Join(out, "\n"), "\n")
 }
 
-// After any sequence of pictures, larger and smaller ones, the screen shows the last one and nothing else.
+// TestPictureRedraws checks that the screen shows only the last of several pictures of different sizes.
 func TestPictureRedraws(t *testing.T) {
 	s := &screen{t: t}
 	width, height := 80, 10
@@ -164,26 +200,41 @@ func TestPictureRedraws(t *testing.T) {
 		now := noon.Add(time.Duration(i) * time.Second)
 		require.NoError(t, p.show(status, now, ""))
 		assert.Equal(t, strings.Join(draw(status, now, plainView()), "\n"), s.text())
-		assert.Equal(t, i+1, s.writes, "one write for one picture")
+		assert.Equal(t, i+1, s.writes, "one write for each picture")
 		assert.Less(t, s.row, height, "the picture does not scroll")
 	}
 	require.NoError(t, p.close(many(30), noon))
-	assert.Equal(t, strings.Join(draw(many(30), noon, view{width: width - 1}), "\n"), s.text(), "the last picture is whole")
+	assert.Equal(
+		t,
+		strings.Join(draw(many(30), noon, view{width: width - 1}), "\n"),
+		s.text(),
+		"the last picture is complete",
+	)
 }
 
-func TestLinesTaken(t *testing.T) {
-	assert.Equal(t, 4, linesTaken([]string{"", "\x1b[31mabcdefgh\x1b[0m", "abcdef"}, 6))
-	assert.Equal(t, 0, linesTaken(nil, 80))
+func TestTerminalLines(t *testing.T) {
+	assert.Equal(t, 4, terminalLines([]string{"", "\x1b[31mabcdefgh\x1b[0m", "abcdef"}, 6))
+	assert.Equal(t, 0, terminalLines(nil, 80))
 }
 
 func TestPictureOfOutage(t *testing.T) {
-	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformStatusAll: inTurn(data(twoTasks()), away, away, data(succeededJob()))})
+	p := newParty(
+		t,
+		map[string]http.HandlerFunc{
+			"GET " + bfia.PathPlatformStatusAll: sequence(
+				data(twoTasks()),
+				unavailable,
+				unavailable,
+				data(succeededJob()),
+			),
+		},
+	)
 	c := &client{url: p.URL, timeout: time.Second}
 	var drawn bytes.Buffer
 	status, err := c.follow(t.Context(), "j", &picture{w: &drawn, size: func() (int, int) { return 120, 24 }})
 	require.NoError(t, err)
 	assert.Equal(t, bfia.JobFinished, status.State)
-	assert.Contains(t, drawn.String(), "no answer for 0.0s, trying again")
+	assert.Contains(t, drawn.String(), "no answer for 0.0s, retrying")
 	last := drawn.String()[strings.LastIndex(drawn.String(), "job 2026"):]
 	assert.NotContains(t, last, "no answer")
 	assert.Contains(t, last, "4 of 4 parts")

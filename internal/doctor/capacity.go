@@ -7,7 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"hutong/activities/runner"
+	"hutong/activities/driver"
+	"hutong/activities/driver/docker"
 	"hutong/internal/party"
 )
 
@@ -58,7 +59,7 @@ func capacity(ctx context.Context, cfg *party.Config) Check {
 }
 
 // machineCapacity is what the device that names the host has, and whose it is. It makes nothing.
-func machineCapacity(ctx context.Context, cfg *party.Config) (has runner.Capacity, of string, err error) {
+func machineCapacity(ctx context.Context, cfg *party.Config) (has driver.Capacity, of string, err error) {
 	if cfg.Runner.K8s.Enabled {
 		k, err := cfg.Runner.K8s.Open(cfg.NodeID)
 		if err != nil {
@@ -69,7 +70,7 @@ func machineCapacity(ctx context.Context, cfg *party.Config) (has runner.Capacit
 	}
 	o := cfg.Runner.Docker
 	if o.Enabled != party.SwitchOff {
-		d, err := runner.NewDocker(runner.DockerOptions{NodeID: cfg.NodeID, Network: o.Network, HostNetwork: o.HostNetwork, PartyHost: o.PartyHost})
+		d, err := docker.New(docker.Options{NodeID: cfg.NodeID, Network: o.Network, HostNetwork: o.HostNetwork, PartyHost: o.PartyHost})
 		if err != nil {
 			return has, "", err
 		}
@@ -86,7 +87,7 @@ func machineCapacity(ctx context.Context, cfg *party.Config) (has runner.Capacit
 		}
 		dir = filepath.Dir(dir) // the party makes the rest when it starts
 	}
-	has, err = runner.Machine(dir)
+	has, err = driver.Machine(dir)
 	return has, "data_dir", err
 }
 

@@ -29,12 +29,12 @@ func TestCapacity(t *testing.T) {
 			cfg.Listen, cfg.Transport.Listen, cfg.Temporal.Address = free(t), free(t), free(t)
 			cfg.Runner.Docker.Enabled = party.SwitchOff
 			test.change(&cfg.Runner)
-			found := examine(t, cfg)["runner"]
+			found := examine(t, cfg)["capacity"]
 			if test.state != "" { // a machine of a test may be smaller than any task
 				assert.Equal(t, test.state, found.State, "%+v", found)
 			}
 			assert.Contains(t, found.Detail, test.detail)
-			assert.Contains(t, found.Mend, test.mending)
+			assert.Contains(t, found.Fix, test.mending)
 		})
 	}
 }

@@ -27,7 +27,7 @@ type Check struct {
 	Name   string `json:"name"`
 	State  State  `json:"state"`
 	Detail string `json:"detail"`
-	Mend   string `json:"mend,omitempty"` // what to do; empty when all is well
+	Fix    string `json:"fix,omitempty"` // what to do; empty when all is well
 }
 
 // Limit bounds each check, and as they run beside each other nearly all of Examine.
@@ -43,11 +43,11 @@ func ok(format string, args ...any) Check {
 }
 
 func warning(mend, format string, args ...any) Check {
-	return Check{State: Warning, Detail: fmt.Sprintf(format, args...), Mend: mend}
+	return Check{State: Warning, Detail: fmt.Sprintf(format, args...), Fix: mend}
 }
 
 func failed(mend, format string, args ...any) Check {
-	return Check{State: Failed, Detail: fmt.Sprintf(format, args...), Mend: mend}
+	return Check{State: Failed, Detail: fmt.Sprintf(format, args...), Fix: mend}
 }
 
 // Examine runs all checks of a configuration that is complete and valid. Their order is always the same.

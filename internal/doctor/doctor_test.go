@@ -60,7 +60,7 @@ func examine(t *testing.T, cfg *party.Config) map[string]doctor.Check {
 	for _, c := range doctor.Examine(t.Context(), cfg) {
 		require.NotContains(t, found, c.Name)
 		found[c.Name] = c
-		assert.Equal(t, c.State == doctor.OK, c.Mend == "", "%+v", c)
+		assert.Equal(t, c.State == doctor.OK, c.Fix == "", "%+v", c)
 		assert.NotContains(t, c.Detail, "hush")
 		assert.NotContains(t, c.Detail, "\n")
 	}
@@ -110,7 +110,7 @@ func TestBroken(t *testing.T) {
 		"database":                 {doctor.Failed, "", "database.url"},
 		"storage":                  {doctor.Failed, "", "storage.url"},
 		"docker":                   {doctor.OK, "off", ""},
-		"runner":                   {doctor.OK, "slot(s)", ""},
+		"capacity":                 {doctor.OK, "slot(s)", ""},
 		"listen":                   {doctor.Failed, cfg.Listen, "another port"},
 		"transport.listen":         {doctor.Warning, "not running", "hutong transport"},
 		"transport.partner_listen": {doctor.Failed, "192.0.2.1", "address of this machine"},
@@ -122,7 +122,7 @@ func TestBroken(t *testing.T) {
 		"routes.SILENT":            {doctor.Failed, "SILENT", "firewalls"},
 		"routes.WEB":               {doctor.Failed, "not the protocol", "at which URL"},
 		"routes.FATE":              {doctor.OK, "a party answers", ""},
-		"hosts":                    {doctor.Failed, "", "database"},
+		"runners":                  {doctor.Failed, "", "database"},
 
 		"routes.IMPOSTOR.transport_url": {doctor.Failed, "no transport", "transport's address"},
 		"routes.TWIN.transport_url":     {doctor.Failed, "no transport", "transport's address"},
@@ -135,7 +135,7 @@ func TestBroken(t *testing.T) {
 		c := found[name]
 		assert.Equal(t, want.state, c.State, "%+v", c)
 		assert.Contains(t, c.Detail, want.detail, name)
-		assert.Contains(t, c.Mend, want.mend, name)
+		assert.Contains(t, c.Fix, want.mend, name)
 		delete(found, name)
 	}
 	assert.Empty(t, found, "each check is in the table")
@@ -151,7 +151,7 @@ func TestFiles(t *testing.T) {
 	cfg.Routes = party.Routes{"B": {URL: partner.URL}}
 	found := examine(t, cfg)
 	assert.Equal(t, doctor.Failed, found["database"].State)
-	assert.Contains(t, found["database"].Mend, "hutong migrate")
+	assert.Contains(t, found["database"].Fix, "hutong migrate")
 	assert.Equal(t, doctor.Warning, found["storage"].State)
 	assert.Equal(t, doctor.OK, found["routes.B"].State, "%+v", found["routes.B"])
 	left, err := os.ReadDir(cfg.DataDir)
@@ -171,5 +171,5 @@ func TestPrivate(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
 	assert.Equal(t, doctor.OK, doctor.Private("f", path).State)
 	require.NoError(t, os.Chmod(path, 0o644))
-	assert.Contains(t, doctor.Private("f", path).Mend, "chmod o-rwx "+path)
+	assert.Contains(t, doctor.Private("f", path).Fix, "chmod o-rwx "+path)
 }

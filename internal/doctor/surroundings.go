@@ -22,9 +22,9 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"hutong/activities"
-	"hutong/activities/runner"
-	"hutong/internal/devserver"
+	"hutong/activities/driver/docker"
 	"hutong/internal/party"
+	"hutong/internal/temporalns"
 	"hutong/store"
 	"hutong/store/blob"
 )
@@ -34,9 +34,9 @@ func surroundings(cfg *party.Config) []check {
 		{"temporal", func(ctx context.Context) Check { return temporal(ctx, cfg) }},
 		{"database", func(ctx context.Context) Check { return database(ctx, cfg) }},
 		{"storage", func(ctx context.Context) Check { return storage(ctx, cfg) }},
-		{"hosts", func(ctx context.Context) Check { return hosts(ctx, cfg) }},
-		{"docker", func(ctx context.Context) Check { return docker(ctx, cfg) }},
-		{"runner", func(ctx context.Context) Check { return capacity(ctx, cfg) }},
+		{"runners", func(ctx context.Context) Check { return hosts(ctx, cfg) }},
+		{"docker", func(ctx context.Context) Check { return checkDocker(ctx, cfg) }},
+		{"capacity", func(ctx context.Context) Check { return capacity(ctx, cfg) }},
 	}
 	if cfg.Runner.K8s.Enabled {
 		checks = append(checks, check{"kubernetes", func(ctx context.Context) Check { return cluster(ctx, cfg) }})
@@ -66,8 +66,8 @@ func temporal(ctx context.Context, cfg *party.Config) Check {
 	if err != nil {
 		return failed("see Temporal's log, and that this party may use the namespace", "search attributes of %s: %v", cfg.Temporal.Namespace, err)
 	}
-	for _, name := range slices.Sorted(maps.Keys(devserver.SearchAttributes())) {
-		if there.GetCustomAttributes()[name] != devserver.SearchAttributes()[name] {
+	for _, name := range slices.Sorted(maps.Keys(temporalns.SearchAttributes())) {
+		if there.GetCustomAttributes()[name] != temporalns.SearchAttributes()[name] {
 			return failed("run hutong migrate with this configuration", "namespace %s lacks the search attribute %s", cfg.Temporal.Namespace, name)
 		}
 	}
@@ -120,7 +120,7 @@ func hosts(ctx context.Context, cfg *party.Config) Check {
 	}
 	open := slices.DeleteFunc(slices.Clone(known), func(h store.Runner) bool { return h.Draining })
 	if len(open) == 0 {
-		return warning("hutong host undrain, for one of hutong host list", "all %d host(s) are drained; tasks will wait", len(known))
+		return warning("hutong runner undrain, for one of hutong runner list", "all %d host(s) are drained; tasks will wait", len(known))
 	}
 	return ok("%d host(s) take work, %d are drained", len(open), len(known)-len(open))
 }
@@ -190,7 +190,7 @@ func storage(ctx context.Context, cfg *party.Config) Check {
 	return ok("a probe object was written, read, listed and deleted")
 }
 
-func docker(ctx context.Context, cfg *party.Config) Check {
+func checkDocker(ctx context.Context, cfg *party.Config) Check {
 	o := cfg.Runner.Docker
 	if o.Enabled == party.SwitchOff && len(cfg.Runner.Process.Allow) == 0 && !cfg.Runner.K8s.Enabled {
 		return warning("switch runner.docker.enabled on, or list programs in runner.process.allow, where tasks are to run", "off, and so is the process device: hutong worker can't start here")
@@ -198,7 +198,7 @@ func docker(ctx context.Context, cfg *party.Config) Check {
 	if o.Enabled == party.SwitchOff {
 		return ok("off")
 	}
-	d, err := runner.NewDocker(runner.DockerOptions{NodeID: cfg.NodeID, Network: o.Network, HostNetwork: o.HostNetwork, PartyHost: o.PartyHost})
+	d, err := docker.New(docker.Options{NodeID: cfg.NodeID, Network: o.Network, HostNetwork: o.HostNetwork, PartyHost: o.PartyHost})
 	if err == nil {
 		defer func() { _ = d.Close() }()
 		_, err = d.RunnerID(ctx)

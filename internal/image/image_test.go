@@ -19,7 +19,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The image is built by the real daemon, runs and calls back.
+// reference is the folder of the reference provider, a Go module of its own.
+var reference = filepath.Join("..", "..", "providers", "reference")
+
+// TestLoad builds the image with a real Docker Engine, runs it and checks its callback.
 func TestLoad(t *testing.T) {
 	cli, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 	require.NoError(t, err)
@@ -30,7 +33,8 @@ func TestLoad(t *testing.T) {
 		t.Skipf("no Docker daemon: %v", err)
 	}
 	binary := filepath.Join(t.TempDir(), "provider")
-	build := exec.Command("go", "build", "-trimpath", "-o", binary, "..")
+	build := exec.Command("go", "build", "-trimpath", "-o", binary, ".")
+	build.Dir = reference
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, string(out))
@@ -50,7 +54,7 @@ func TestLoad(t *testing.T) {
 	for _, tag := range tags {
 		again, err := cli.ImageInspect(ctx, tag)
 		require.NoError(t, err)
-		require.Equal(t, first.ID, again.ID, "the same program, the same image")
+		require.Equal(t, first.ID, again.ID, "the same program has the same image")
 	}
 
 	called := make(chan map[string]string, 1)
@@ -69,10 +73,15 @@ func TestLoad(t *testing.T) {
 			"runtime.component.name=CallbackOnly", "config.task_id=task-1", "config.self_role=host.0",
 			"system.callback=http://" + listener.Addr().String() + "/callback",
 		},
-	}, &container.HostConfig{NetworkMode: "host", CapDrop: []string{"ALL"}, ReadonlyRootfs: true}, nil, nil, "")
+	}, &container.HostConfig{
+		NetworkMode: "host", CapDrop: []string{"ALL"}, ReadonlyRootfs: true,
+	}, nil, nil, "")
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		require.NoError(t, cli.ContainerRemove(context.Background(), created.ID, container.RemoveOptions{Force: true}))
+		require.NoError(
+			t,
+			cli.ContainerRemove(context.Background(), created.ID, container.RemoveOptions{Force: true}),
+		)
 	})
 	require.NoError(t, cli.ContainerStart(ctx, created.ID, container.StartOptions{}))
 	ended, failed := cli.ContainerWait(ctx, created.ID, container.WaitConditionNotRunning)
@@ -84,31 +93,34 @@ func TestLoad(t *testing.T) {
 	}
 	require.Equal(t, map[string]string{"task_id": "task-1", "status": "SUCCESS", "role": "host.0"}, <-called)
 
-	// As process 1 of a container it hears SIGTERM.
+	// As process 1 of a container it receives SIGTERM.
 	sleeper, err := cli.ContainerCreate(ctx, &container.Config{
 		Image: tags[0],
 		Env:   []string{"runtime.component.name=Sleep", "runtime.component.parameter.seconds=600"},
 	}, &container.HostConfig{NetworkMode: "none"}, nil, nil, "")
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		require.NoError(t, cli.ContainerRemove(context.Background(), sleeper.ID, container.RemoveOptions{Force: true}))
+		require.NoError(
+			t,
+			cli.ContainerRemove(context.Background(), sleeper.ID, container.RemoveOptions{Force: true}),
+		)
 	})
 	require.NoError(t, cli.ContainerStart(ctx, sleeper.ID, container.StartOptions{}))
 	logs, err := cli.ContainerLogs(ctx, sleeper.ID, container.LogsOptions{ShowStdout: true, Follow: true})
 	require.NoError(t, err)
-	_, err = logs.Read(make([]byte, 1)) // its first line: it has begun
+	_, err = logs.Read(make([]byte, 1)) // its first line: it has started
 	require.NoError(t, err)
 	require.NoError(t, logs.Close())
-	patience := 30
-	require.NoError(t, cli.ContainerStop(ctx, sleeper.ID, container.StopOptions{Timeout: &patience}))
+	grace := 30
+	require.NoError(t, cli.ContainerStop(ctx, sleeper.ID, container.StopOptions{Timeout: &grace}))
 	stopped, err := cli.ContainerInspect(ctx, sleeper.ID)
 	require.NoError(t, err)
 	require.Equal(t, 143, stopped.State.ExitCode)
 }
 
-// The Dockerfile that people use and the one inside Load say the same.
+// TestDockerfile checks that the Dockerfile of the provider equals the one in Load.
 func TestDockerfile(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join("..", "Dockerfile"))
+	data, err := os.ReadFile(filepath.Join(reference, "Dockerfile"))
 	require.NoError(t, err)
 	var lines []string
 	for line := range strings.Lines(string(data)) {
@@ -124,11 +136,19 @@ func TestLoadRefuses(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = cli.Close() })
 	require.ErrorContains(t, Load(t.Context(), cli, "nothing"), "no tag")
-	require.ErrorContains(t, Load(t.Context(), cli, filepath.Join(t.TempDir(), "nothing"), "a:1"), "no such file")
+	require.ErrorContains(
+		t,
+		Load(t.Context(), cli, filepath.Join(t.TempDir(), "nothing"), "a:1"),
+		"no such file",
+	)
 }
 
-func TestOutcome(t *testing.T) {
-	require.NoError(t, outcome(strings.NewReader(`{"stream":"Step 1"}{"aux":{"ID":"sha256:1"}}`)))
-	require.ErrorContains(t, outcome(strings.NewReader(`{"stream":"Step 1"}{"error":"disk full"}`)), "disk full")
-	require.Error(t, outcome(strings.NewReader(`{"stream":`)))
+func TestWaitForBuild(t *testing.T) {
+	require.NoError(t, waitForBuild(strings.NewReader(`{"stream":"Step 1"}{"aux":{"ID":"sha256:1"}}`)))
+	require.ErrorContains(
+		t,
+		waitForBuild(strings.NewReader(`{"stream":"Step 1"}{"error":"disk full"}`)),
+		"disk full",
+	)
+	require.Error(t, waitForBuild(strings.NewReader(`{"stream":`)))
 }

@@ -8,15 +8,15 @@ import (
 	"net/http"
 	"time"
 
-	"hutong/activities/runner"
+	"hutong/activities/driver/docker"
 )
 
 // docker opens the Docker device, as the configuration says: nil when it is off, or when it is auto and no engine answers.
-func (p *Party) docker(ctx context.Context) (*runner.Docker, error) {
+func (p *Party) docker(ctx context.Context) (*docker.Driver, error) {
 	if p.cfg.Runner.Docker.Enabled == SwitchOff {
 		return nil, nil
 	}
-	d, err := runner.NewDocker(runner.DockerOptions{NodeID: p.cfg.NodeID, Network: p.cfg.Runner.Docker.Network,
+	d, err := docker.New(docker.Options{NodeID: p.cfg.NodeID, Network: p.cfg.Runner.Docker.Network,
 		HostNetwork: p.cfg.Runner.Docker.HostNetwork, PartyHost: p.cfg.Runner.Docker.PartyHost})
 	if err == nil {
 		_, err = d.RunnerID(ctx)
@@ -37,7 +37,7 @@ const bridgeRetry = 5 * time.Second
 
 // serveBridge serves a party's containers on the address of their bridge network, at the port of listen, and goes on
 // trying while that address is not there. The party does not listen on every interface for them.
-func (p *Party) serveBridge(ctx context.Context, docker *runner.Docker, listen string, server func() (func(net.Listener) error, func(context.Context) error)) {
+func (p *Party) serveBridge(ctx context.Context, docker *docker.Driver, listen string, server func() (func(net.Listener) error, func(context.Context) error)) {
 	host, port, err := net.SplitHostPort(listen)
 	if ip := net.ParseIP(host); err != nil || docker == nil || p.cfg.Runner.Docker.HostNetwork || host == "" || ip != nil && ip.IsUnspecified() {
 		return // containers reach what listens everywhere anyway

@@ -4,11 +4,11 @@ import (
 	"context"
 	"math"
 
-	"hutong/activities/runner"
+	"hutong/activities/driver"
 )
 
 // Offered is what of a machine's capacity runs may use: what the configuration says, else what there is.
-func (c RunnerConfig) Offered(has runner.Capacity) runner.Capacity {
+func (c RunnerConfig) Offered(has driver.Capacity) driver.Capacity {
 	if c.CPU > 0 {
 		has.CPUMilli = int64(math.Round(c.CPU * 1000))
 	}
@@ -22,10 +22,10 @@ func (c RunnerConfig) Offered(has runner.Capacity) runner.Capacity {
 }
 
 // offered asks a device for the capacity, unless the configuration says all of it.
-func (c RunnerConfig) offered(device runner.Driver) func(context.Context) (runner.Capacity, error) {
-	return func(ctx context.Context) (runner.Capacity, error) {
+func (c RunnerConfig) offered(device driver.Driver) func(context.Context) (driver.Capacity, error) {
+	return func(ctx context.Context) (driver.Capacity, error) {
 		if c.CPU > 0 && c.Memory > 0 && c.Disk > 0 {
-			return c.Offered(runner.Capacity{}), nil
+			return c.Offered(driver.Capacity{}), nil
 		}
 		has, err := device.Capacity(ctx)
 		return c.Offered(has), err

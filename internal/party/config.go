@@ -113,20 +113,20 @@ type JobsConfig struct {
 	PollEvery time.Duration `yaml:"poll_every" env:"POLL_EVERY"`
 	// AtOnce is how many jobs run here at once, TasksAtOnce how many containers they may have together, PerFlow how many of
 	// them may be of one flow, PerPartner how many one other party may have submitted. 0 is no bound beside the hosts' own.
-	AtOnce      int `yaml:"at_once" env:"AT_ONCE"`
-	TasksAtOnce int `yaml:"tasks_at_once" env:"TASKS_AT_ONCE"`
-	PerFlow     int `yaml:"per_flow" env:"PER_FLOW"`
-	PerPartner  int `yaml:"per_partner" env:"PER_PARTNER"`
+	MaxJobs           int `yaml:"max_jobs" env:"MAX_JOBS"`
+	MaxContainers     int `yaml:"max_containers" env:"MAX_CONTAINERS"`
+	MaxJobsPerFlow    int `yaml:"max_jobs_per_flow" env:"MAX_JOBS_PER_FLOW"`
+	MaxJobsPerPartner int `yaml:"max_jobs_per_partner" env:"MAX_JOBS_PER_PARTNER"`
 	// Attempts is how often a task is begun at most, where a host or a Docker Engine was lost with its containers.
-	Attempts int `yaml:"attempts" env:"ATTEMPTS"`
-	// HostLostAfter is the silence after which a host that runs a task is given up, if another one can run it.
-	HostLostAfter time.Duration `yaml:"host_lost_after" env:"HOST_LOST_AFTER"`
+	MaxAttempts int `yaml:"max_attempts" env:"MAX_ATTEMPTS"`
+	// RunnerLostAfter is the silence after which a host that runs a task is given up, if another one can run it.
+	RunnerLostAfter time.Duration `yaml:"runner_lost_after" env:"RUNNER_LOST_AFTER"`
 	// Approval is how this party's part in a job is approved.
 	Approval Approval `yaml:"approval" env:"APPROVAL"`
 	// ShareFailure is how much partners are told of why a part of this party failed.
 	ShareFailure bfia.FailureSharing `yaml:"share_failure" env:"SHARE_FAILURE"`
 	// KeepResults is how long a job is kept after its end: its outputs, logs and rows. 0 is for ever.
-	KeepResults time.Duration `yaml:"keep_results" env:"KEEP_RESULTS"`
+	Retention time.Duration `yaml:"retention" env:"RETENTION"`
 }
 
 // Parameters is what becomes of a job whose parameters contradict the descriptions of their components: in type, in

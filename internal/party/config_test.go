@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gopkg.in/yaml.v3"
 
-	"hutong/activities/runner"
+	"hutong/activities/driver"
 )
 
 func write(t *testing.T, document string) string {
@@ -38,7 +38,7 @@ func TestDefaultsComplete(t *testing.T) {
 	assert.Equal(t, "file://"+here+"/hutong-data/storage", c.Storage.URL.Reveal())
 	assert.Equal(t, filepath.Join(here, "hutong-data", "upload"), c.Upload.Dir)
 	assert.GreaterOrEqual(t, c.Runner.Slots, 2)
-	assert.Equal(t, 30*24*time.Hour, c.Jobs.KeepResults)
+	assert.Equal(t, 30*24*time.Hour, c.Jobs.Retention)
 }
 
 func TestLayers(t *testing.T) {
@@ -60,8 +60,8 @@ func TestLayers(t *testing.T) {
 	c, err = Load(path, []string{"HUTONG_RUNNER_LABELS=gpu=1,region=north", "HUTONG_RUNNER_CPU=1.5", "HUTONG_RUNNER_MEMORY=0.5", "HUTONG_RUNNER_DISK=20"})
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"gpu": "1", "region": "north"}, c.Runner.Labels)
-	assert.Equal(t, runner.Capacity{CPUMilli: 1500, Memory: 1 << 29, Disk: 20 << 30}, c.Runner.Offered(runner.Capacity{CPUMilli: 8000, Memory: 1, Disk: 1}))
-	assert.Equal(t, runner.Capacity{CPUMilli: 1, Memory: 2, Disk: 3}, Default().Runner.Offered(runner.Capacity{CPUMilli: 1, Memory: 2, Disk: 3}))
+	assert.Equal(t, driver.Capacity{CPUMilli: 1500, Memory: 1 << 29, Disk: 20 << 30}, c.Runner.Offered(driver.Capacity{CPUMilli: 8000, Memory: 1, Disk: 1}))
+	assert.Equal(t, driver.Capacity{CPUMilli: 1, Memory: 2, Disk: 3}, Default().Runner.Offered(driver.Capacity{CPUMilli: 1, Memory: 2, Disk: 3}))
 
 	c, err = Load(path, []string{"HUTONG_ROUTES= C=https://c/x|https://ct:2\n D=http://d?no "})
 	require.ErrorContains(t, err, `routes.D.url: "http://d?no" is not`)
@@ -128,8 +128,8 @@ func TestValidate(t *testing.T) {
 		want  string // "" for valid
 	}{
 		{"good", func(*Config) {}, ""},
-		{"keep results", func(c *Config) { c.Jobs.KeepResults = -time.Hour }, "jobs.keep_results: is -1h0m0s, and can't be negative; 0 is for ever"},
-		{"keep results for ever", func(c *Config) { c.Jobs.KeepResults = 0 }, ""},
+		{"keep results", func(c *Config) { c.Jobs.Retention = -time.Hour }, "jobs.retention: is -1h0m0s, and can't be negative; 0 is for ever"},
+		{"keep results for ever", func(c *Config) { c.Jobs.Retention = 0 }, ""},
 		{"no node", func(c *Config) { c.NodeID, c.Scheduler = "", "" }, "node_id: is required"},
 		{"node", func(c *Config) { c.NodeID, c.Scheduler = "a/b", "" }, `node_id: "a/b" may hold only`},
 		{"listen", func(c *Config) { c.Listen = "9380" }, `listen: "9380" is not host:port`},
@@ -161,11 +161,11 @@ func TestValidate(t *testing.T) {
 		{"docker", func(c *Config) { c.Runner.Docker.Enabled = "yes" }, `runner.docker.enabled: "yes" is not one of [auto true false]`},
 		{"networks", func(c *Config) { c.Runner.Docker.HostNetwork, c.Runner.Docker.Network = true, "n" }, "runner.docker.network:"},
 		{"party host", func(c *Config) { c.Runner.Docker.PartyHost = "" }, "runner.docker.party_host: is required"},
-		{"pods and files", func(c *Config) { kubernetes(c); c.Storage.URL = "file:///srv" }, "runner.k8s.enabled: needs an S3 storage: pods can't see"},
-		{"pods and containers", func(c *Config) { kubernetes(c); c.Runner.Docker.Enabled = SwitchAuto }, "runner.k8s.enabled: needs a worker of its own"},
-		{"pods and processes", func(c *Config) { kubernetes(c); c.Runner.Process.Allow = []string{"/ok"} }, "runner.k8s.enabled: needs a worker of its own"},
-		{"pods call", func(c *Config) { kubernetes(c); c.Runner.K8s.Advertise = "" }, "runner.k8s.advertise:"},
-		{"pods talk", func(c *Config) { kubernetes(c); c.Runner.K8s.TransportAdvertise = "x" }, "runner.k8s.transport_advertise:"},
+		{"pods and files", func(c *Config) { enableKubernetes(c); c.Storage.URL = "file:///srv" }, "runner.k8s.enabled: needs an S3 storage: pods can't see"},
+		{"pods and containers", func(c *Config) { enableKubernetes(c); c.Runner.Docker.Enabled = SwitchAuto }, "runner.k8s.enabled: needs a worker of its own"},
+		{"pods and processes", func(c *Config) { enableKubernetes(c); c.Runner.Process.Allow = []string{"/ok"} }, "runner.k8s.enabled: needs a worker of its own"},
+		{"pods call", func(c *Config) { enableKubernetes(c); c.Runner.K8s.Advertise = "" }, "runner.k8s.advertise:"},
+		{"pods talk", func(c *Config) { enableKubernetes(c); c.Runner.K8s.TransportAdvertise = "x" }, "runner.k8s.transport_advertise:"},
 		{"program", func(c *Config) { c.Runner.Process.Allow = []string{"/ok", "python"} }, `runner.process.allow[1]: "python" is not an absolute path`},
 		{"timeout", func(c *Config) { c.Remote.Timeout = 0 }, "remote.timeout:"},
 		{"give up", func(c *Config) { c.Remote.GiveUpAfter = time.Second }, "remote.give_up_after: is 1s, less than remote.timeout's 10s"},
@@ -314,8 +314,8 @@ func FuzzRoutes(f *testing.F) {
 	})
 }
 
-// kubernetes switches the k8s device on, with all that it needs.
-func kubernetes(c *Config) {
+// enableKubernetes switches the k8s device on, with all that it needs.
+func enableKubernetes(c *Config) {
 	c.Storage.URL, c.Runner.Docker.Enabled = "s3://h:9000?bucket=b", SwitchOff
 	c.Runner.K8s = KubernetesConfig{Enabled: true, Advertise: "party:9380", TransportAdvertise: "party:9390"}
 }
@@ -324,6 +324,6 @@ func TestKubernetesConfig(t *testing.T) {
 	c := Default()
 	c.NodeID = "A"
 	require.NoError(t, c.Complete())
-	kubernetes(c)
+	enableKubernetes(c)
 	require.NoError(t, c.Validate())
 }

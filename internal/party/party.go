@@ -15,7 +15,9 @@ import (
 	temporallog "go.temporal.io/sdk/log"
 
 	"hutong/activities"
-	"hutong/activities/runner"
+	"hutong/activities/driver"
+	"hutong/activities/driver/docker"
+	"hutong/activities/driver/process"
 	"hutong/admission"
 	"hutong/api"
 	"hutong/bfia"
@@ -210,16 +212,16 @@ const tasksInFlight = 32
 func (p *Party) settings() workflows.Settings {
 	return workflows.Settings{
 		PollAfter: p.cfg.Jobs.PollAfter, PollEvery: p.cfg.Jobs.PollEvery, GiveUpAfter: p.cfg.Remote.GiveUpAfter,
-		StopGrace: p.cfg.Runner.StopGrace, TasksInFlight: tasksInFlight, Attempts: p.cfg.Jobs.Attempts, RunnerLostAfter: p.cfg.Jobs.HostLostAfter, FailureSharing: p.cfg.Jobs.ShareFailure,
+		StopGrace: p.cfg.Runner.StopGrace, TasksInFlight: tasksInFlight, Attempts: p.cfg.Jobs.MaxAttempts, RunnerLostAfter: p.cfg.Jobs.RunnerLostAfter, FailureSharing: p.cfg.Jobs.ShareFailure,
 	}
 }
 
 func (p *Party) limits() admission.Limits {
 	j := p.cfg.Jobs
-	return admission.Limits{Jobs: j.AtOnce, Tasks: j.TasksAtOnce, PerFlow: j.PerFlow, PerPartner: j.PerPartner}
+	return admission.Limits{Jobs: j.MaxJobs, Tasks: j.MaxContainers, PerFlow: j.MaxJobsPerFlow, PerPartner: j.MaxJobsPerPartner}
 }
 
-func (p *Party) startTransport(ctx context.Context, docker *runner.Docker) error {
+func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error {
 	const mib = 1 << 20
 	t, err := transport.New(transport.Config{
 		NodeID: p.cfg.NodeID,
@@ -262,7 +264,7 @@ func (p *Party) startControl(engine client.Client, db *store.Store, blobs blob.S
 	w := worker.NewControl(engine, &activities.Records{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits()}, &activities.Remote{
 		Client:    bfiaclient.New(p.cfg.NodeID, p.route, p.cfg.Remote.Timeout),
 		Documents: db, Transport: "http://" + reachable(p.cfg.Transport.Listen), HTTP: httpClient, Logger: p.logger,
-	}, &activities.Housekeeping{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.KeepResults, Logger: p.logger})
+	}, &activities.Housekeeping{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.Retention, Logger: p.logger})
 	if err := w.Start(); err != nil {
 		return err
 	}
@@ -270,12 +272,12 @@ func (p *Party) startControl(engine client.Client, db *store.Store, blobs blob.S
 	return nil
 }
 
-func (p *Party) startRunner(ctx context.Context, engine client.Client, db *store.Store, blobs blob.Store, docker *runner.Docker) error {
-	runs := &activities.Runner{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Drivers: map[string]runner.Driver{},
+func (p *Party) startRunner(ctx context.Context, engine client.Client, db *store.Store, blobs blob.Store, docker *docker.Driver) error {
+	runs := &activities.Runner{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Drivers: map[string]driver.Driver{},
 		System: p.system, Told: told(engine), StopGrace: p.cfg.Runner.StopGrace, Logger: p.logger}
-	var host runner.Driver
+	var host driver.Driver
 	if len(p.cfg.Runner.Process.Allow) > 0 {
-		processes, err := runner.NewProcess(runner.ProcessOptions{Dir: filepath.Join(p.cfg.DataDir, "runs"), AllowedCommands: p.cfg.Runner.Process.Allow})
+		processes, err := process.New(process.Options{Dir: filepath.Join(p.cfg.DataDir, "runs"), AllowedCommands: p.cfg.Runner.Process.Allow})
 		if err != nil {
 			return fmt.Errorf("the process device of party %s: %w", p.cfg.NodeID, err)
 		}
@@ -320,15 +322,15 @@ func told(engine client.Client) func(context.Context, string, bfia.TaskReport) e
 	}
 }
 
-func (p *Party) startAPI(ctx context.Context, engine client.Client, db *store.Store, blobs blob.Store, docker *runner.Docker) error {
+func (p *Party) startAPI(ctx context.Context, engine client.Client, db *store.Store, blobs blob.Store, docker *docker.Driver) error {
 	allow := p.cfg.Runner.Process.Allow
 	s := api.New(api.Config{
 		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Settings: p.settings(), Limits: p.limits(), Approval: p.cfg.Jobs.Approval == ApprovalManual,
 		CheckDatasets: p.cfg.Jobs.CheckDatasets, StrictParameters: p.cfg.Jobs.Parameters == ParametersStrict, MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,
 		UploadDir: p.cfg.Upload.Dir, MaxUploadBytes: p.cfg.Upload.MaxBytes, TempDir: p.tempDir(),
-		AllowCommand: func(command []string) error { return runner.CheckCommand(allow, command) }, ClientTimeout: 30 * time.Second,
+		AllowCommand: func(command []string) error { return process.CheckCommand(allow, command) }, ClientTimeout: 30 * time.Second,
 	}, api.Dependencies{
-		Store: db, Blobs: blobs, Datasets: dataset.New(blobs), Temporal: engine,
+		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: engine,
 		Remote: bfiaclient.New(p.cfg.NodeID, p.route, callWait), Logger: p.logger,
 	})
 	if err := p.serve(ctx, "listen", p.cfg.Listen, s.Serve, s.Shutdown); err != nil {

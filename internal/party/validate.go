@@ -57,21 +57,21 @@ func (c *Config) Validate() error {
 	v.positive("jobs.max_document_bytes", c.Jobs.MaxDocumentBytes)
 	v.duration("jobs.poll_after", c.Jobs.PollAfter)
 	v.duration("jobs.poll_every", c.Jobs.PollEvery)
-	v.positive("jobs.attempts", int64(c.Jobs.Attempts))
+	v.positive("jobs.max_attempts", int64(c.Jobs.MaxAttempts))
 	for _, limit := range []struct {
 		name string
 		n    int
-	}{{"at_once", c.Jobs.AtOnce}, {"tasks_at_once", c.Jobs.TasksAtOnce}, {"per_flow", c.Jobs.PerFlow}, {"per_partner", c.Jobs.PerPartner}} {
+	}{{"max_jobs", c.Jobs.MaxJobs}, {"max_containers", c.Jobs.MaxContainers}, {"max_jobs_per_flow", c.Jobs.MaxJobsPerFlow}, {"max_jobs_per_partner", c.Jobs.MaxJobsPerPartner}} {
 		if limit.n < 0 {
 			v.wrong("jobs."+limit.name, "is %d; 0 is no bound", limit.n)
 		}
 	}
-	v.duration("jobs.host_lost_after", c.Jobs.HostLostAfter)
+	v.duration("jobs.runner_lost_after", c.Jobs.RunnerLostAfter)
 	oneOf(&v, "jobs.parameters", c.Jobs.Parameters, ParametersWarn, ParametersStrict)
 	oneOf(&v, "jobs.approval", c.Jobs.Approval, ApprovalAuto, ApprovalManual)
 	oneOf(&v, "jobs.share_failure", c.Jobs.ShareFailure, bfia.ShareKind, bfia.ShareReason, bfia.ShareLog)
-	if c.Jobs.KeepResults < 0 {
-		v.wrong("jobs.keep_results", "is %s, and can't be negative; 0 is for ever", c.Jobs.KeepResults)
+	if c.Jobs.Retention < 0 {
+		v.wrong("jobs.retention", "is %s, and can't be negative; 0 is for ever", c.Jobs.Retention)
 	}
 
 	v.positive("runner.slots", int64(c.Runner.Slots))

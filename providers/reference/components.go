@@ -7,54 +7,57 @@ import (
 	"slices"
 	"strings"
 
-	"hutong/providers/reference/boost"
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
-	"hutong/providers/reference/lr"
-	"hutong/providers/reference/probe"
-	"hutong/providers/reference/psi"
+	"hutong-reference/boost"
+	"hutong-reference/channel"
+	"hutong-reference/component"
+	"hutong-reference/lr"
+	"hutong-reference/probe"
+	"hutong-reference/psi"
 )
 
-// algorithm is one component. It runs connected to all other parties of its roles, or alone.
+// algorithm describes one component. Exactly one of runConnected and runAlone is set: the component runs with
+// links to all other parties of its roles, or without.
 type algorithm struct {
 	roles                       []string
 	parameters, inputs, outputs []string
-	together                    func(ctx context.Context, task component.Task, store component.Store, peers component.Peers) error
-	alone                       func(ctx context.Context, task component.Task) error
+
+	runConnected func(context.Context, component.Task, component.Store, component.Peers) error
+	runAlone     func(context.Context, component.Task) error
 }
 
-// components by the name that runtime.component.name gives. CallbackOnly and Sleep are for tests and benches of a
-// platform and stand in no registration.
+// components maps the values of runtime.component.name to the algorithms. CallbackOnly and Sleep serve tests
+// and benchmarks of a platform; the registration does not list them.
 var components = map[string]algorithm{
 	"Intersection": {
 		roles:      []string{"guest", "host"},
-		parameters: psi.Parameters, inputs: psi.Inputs, outputs: psi.Outputs, together: psi.Run,
+		parameters: psi.Parameters, inputs: psi.Inputs, outputs: psi.Outputs, runConnected: psi.Run,
 	},
 	"HeteroSecureBoost": {
 		roles:      []string{"guest", "host"},
-		parameters: boost.Parameters, inputs: boost.Inputs, outputs: boost.Outputs, together: boost.Run,
+		parameters: boost.Parameters, inputs: boost.Inputs, outputs: boost.Outputs, runConnected: boost.Run,
 	},
 	"HeteroLR": {
 		roles:      []string{"guest", "host", "arbiter"},
-		parameters: lr.Parameters, inputs: lr.Inputs, outputs: lr.Outputs, together: lr.Run,
+		parameters: lr.Parameters, inputs: lr.Inputs, outputs: lr.Outputs, runConnected: lr.Run,
 	},
 	"Probe": {
 		roles:      []string{"guest", "host", "arbiter"},
 		parameters: probe.Parameters, outputs: probe.Outputs,
-		alone: func(ctx context.Context, task component.Task) error {
-			return probe.Run(ctx, task, func(p component.Party) channel.Config { return config(task, p) })
+		runAlone: func(ctx context.Context, task component.Task) error {
+			return probe.Run(ctx, task, func(p component.Party) channel.Config { return linkConfig(task, p) })
 		},
 	},
-	"CallbackOnly": {alone: emptyOutputs},
-	"Sleep":        {parameters: sleepParameters, alone: sleep},
+	"CallbackOnly": {runAlone: writeEmptyOutputs},
+	"Sleep":        {parameters: sleepParameters, runAlone: sleep},
 }
 
-func known() string {
+// componentNames lists all components for messages.
+func componentNames() string {
 	return strings.Join(slices.Sorted(maps.Keys(components)), ", ")
 }
 
-// emptyOutputs leaves an empty file at each output that the job wants, so that what follows finds its inputs.
-func emptyOutputs(ctx context.Context, task component.Task) error {
+// writeEmptyOutputs writes an empty object to each declared output, so that later tasks find their inputs.
+func writeEmptyOutputs(ctx context.Context, task component.Task) error {
 	if len(task.Outputs) == 0 {
 		return nil
 	}

@@ -1,11 +1,15 @@
-// Provider is Hutong's reference provider: one static program with the algorithms of one vendor, as a container under
-// any BFIA scheduler would run it.
+// Provider is Hutong's reference provider: one static program with the algorithms of one vendor. Any BFIA
+// scheduler can run it as a container.
 //
-// It is told everything by its environment (package component), talks to its partners through its own party's transport (package
-// channel), runs one component and ends: exit code 0 or 1 (75: a partner was stopped), and a callback that says the same. The algorithms are
-// Intersection (package psi), HeteroSecureBoost (package boost) and HeteroLR (package lr); Probe (package probe) tries out what
-// they need. It uses nothing of Hutong itself, since it stands for what
-// a vendor brings.
+// The program reads its task from the environment (package component). It talks to its partners through the
+// transport of its own party (package channel). It runs one component and exits with 0, 1, or 75 if a partner
+// was stopped. A callback reports the same result.
+//
+// The algorithms are Intersection (package psi), HeteroSecureBoost (package boost) and HeteroLR (package lr).
+// Probe (package probe) checks everything that these algorithms need.
+//
+// The program imports nothing of Hutong, because it represents what a vendor brings. It is a Go module of its
+// own.
 package main
 
 import (
@@ -22,8 +26,8 @@ import (
 	"syscall"
 	"time"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
+	"hutong-reference/channel"
+	"hutong-reference/component"
 )
 
 func main() {
@@ -32,28 +36,34 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, stopped))
 }
 
-// abortTime and stopTime bound how long an ending program tries to tell its partners.
+// abortTimeout and stopTimeout bound how long the program tries to notify its partners before it exits.
 const (
-	abortTime = 5 * time.Second
-	stopTime  = time.Second
+	abortTimeout = 5 * time.Second
+	stopTimeout  = time.Second
 )
 
-// run does one task and returns the exit code: 0, 1, 75 when a partner was stopped, or 128 and the signal's number when it was
-// stopped itself. An argument is a
-// component that runs in place of the one that the environment names: so a registration whose command is
-// ["CallbackOnly"] makes any job a measurement of the platform alone.
+// run executes one task and returns the exit code: 0 for success, 1 for failure, 75 if a partner was stopped.
+// If this program is stopped by a signal, the code is 128 plus the signal's number.
+//
+// An argument overrides the component that the environment names. A registration whose command is
+// ["CallbackOnly"] therefore turns any job into a measurement of the platform alone.
 func run(args, environ []string, logs io.Writer, stopped <-chan os.Signal) int {
 	slog.SetDefault(slog.New(slog.NewTextHandler(logs, nil)))
 	task, err := component.FromEnviron(environ)
 	if len(args) > 0 {
 		task.Component = args[0]
 	}
+
 	log := slog.With("component", task.Component, "task_id", task.TaskID, "role", task.Self.String())
 	slog.SetDefault(log)
 
-	control, controlErr := task.OpenControl()
+	control, controlErr := task.ServeControl()
 	if controlErr != nil {
-		log.Warn("nobody can ask how the task is going; callback and exit code tell how it ended", "error", controlErr.Error())
+		log.Warn(
+			"failed to serve status queries; callback and exit code still report the result",
+			"error",
+			controlErr.Error(),
+		)
 	}
 	defer control.Close()
 
@@ -66,14 +76,15 @@ func run(args, environ []string, logs io.Writer, stopped <-chan os.Signal) int {
 		}
 		ended <- err
 	}()
+
 	select {
 	case err = <-ended:
 	case sig := <-stopped:
 		log.Warn("stopped by a signal", "signal", sig.String())
 		cancel(errStopped)
 		select {
-		case <-ended: // it told the partner; nobody is called back, for whoever stops a task knows how it ended
-		case <-time.After(stopTime):
+		case <-ended: // partners are notified; no callback, since the scheduler itself stopped the task
+		case <-time.After(stopTimeout):
 		}
 		code := 143
 		if s, ok := sig.(syscall.Signal); ok {
@@ -85,42 +96,50 @@ func run(args, environ []string, logs io.Writer, stopped <-chan os.Signal) int {
 	status, code := component.StatusSuccess, 0
 	if err != nil {
 		status, code = component.StatusFailed, 1
-		if stoppedPartner(err) {
-			code = codeTemporary
+		if isPartnerStopped(err) {
+			code = exitTemporary
 		}
 		log.Error("failed", "error", err.Error())
 	} else {
 		log.Info("done")
 	}
-	control.Set(status)
-	if err := task.Report(context.Background(), status); err != nil {
-		log.Warn("the scheduler could not be told; the exit code tells it", "error", err.Error())
+
+	control.SetStatus(status)
+	if err := task.ReportStatus(context.Background(), status); err != nil {
+		log.Warn("failed to call back the scheduler; the exit code reports the result", "error", err.Error())
 	}
 	return code
 }
 
-var errStopped = channel.Errorf("it was stopped")
+// errStopped is the reason that partners receive when this program is stopped. [isPartnerStopped] compares
+// with it.
+var errStopped = channel.Errorf("stopped by a signal")
 
-// codeTemporary is EX_TEMPFAIL of sysexits.h: another attempt may go well. It tells a platform that this end is no failure
-// of the algorithm's.
-const codeTemporary = 75
+// exitTemporary is EX_TEMPFAIL of sysexits.h. It reports to a platform that the failure is retryable: it has
+// a cause outside of the algorithm.
+const exitTemporary = 75
 
-// stoppedPartner tells whether a partner ended since somebody stopped it, its container or its host: then none of the parties
-// has done anything wrong.
-func stoppedPartner(err error) bool {
+// isPartnerStopped reports whether a partner ended because it, its container or its machine was stopped. In
+// that case no party has failed.
+func isPartnerStopped(err error) bool {
 	var partner *channel.PartnerError
 	return errors.As(err, &partner) && partner.Reason == errStopped.Error()
 }
 
-// runTask runs the component that the task names.
+// runTask runs the component that the task names, and notifies the partners if it fails.
 func runTask(ctx context.Context, task component.Task) error {
 	c, ok := components[task.Component]
 	if !ok {
-		return fmt.Errorf("component %q is unknown; this provider has %s", task.Component, known())
+		return fmt.Errorf(
+			"component %q is unknown; this provider has the components %s",
+			task.Component,
+			componentNames(),
+		)
 	}
-	if c.alone != nil {
-		return c.alone(ctx, task)
+	if c.runAlone != nil {
+		return c.runAlone(ctx, task)
 	}
+
 	peers, links, ctx, err := connect(ctx, task, c.roles)
 	defer func() {
 		for _, l := range links {
@@ -130,45 +149,52 @@ func runTask(ctx context.Context, task component.Task) error {
 	if err != nil {
 		return err
 	}
+
 	err = func() error {
 		store, err := component.OpenStore(task.Storage)
 		if err != nil {
 			return err
 		}
-		return c.together(ctx, task, store, peers)
+		return c.runConnected(ctx, task, store, peers)
 	}()
 	if err == nil {
 		return nil
 	}
-	limit := abortTime
+
+	limit := abortTimeout
 	if cause := context.Cause(ctx); cause != nil {
-		err = cause // what ended the work says more than what the work says about it
+		err = cause // more specific than the error of the interrupted operation
 		if errors.Is(cause, errStopped) {
-			limit = stopTime
+			limit = stopTimeout
 		}
 	}
-	told := err
-	if stoppedPartner(err) {
-		told = errStopped // the third party shall know it for what it is
+
+	reason := err
+	if isPartnerStopped(err) {
+		reason = errStopped // so that a third party classifies it as retryable, too
 	}
-	var telling sync.WaitGroup
+	var aborts sync.WaitGroup
 	for _, l := range links {
-		telling.Go(func() { l.Abort(told, limit) })
+		aborts.Go(func() { l.Abort(reason, limit) })
 	}
-	telling.Wait()
+	aborts.Wait()
 	return err
 }
 
-// connect opens a link to every other party of the roles, also to those that the algorithm exchanges nothing with: a party that
-// fails tells all. The context ends when one of them does.
-func connect(ctx context.Context, task component.Task, roles []string) (component.Peers, []*channel.Link, context.Context, error) {
+// connect opens a link to every other party of the roles. This includes parties with which the algorithm
+// exchanges nothing, because a party that fails notifies all others. The returned context ends when any of
+// them fails.
+func connect(
+	ctx context.Context, task component.Task, roles []string,
+) (component.Peers, []*channel.Link, context.Context, error) {
 	if !slices.Contains(roles, task.Self.Role) {
-		return nil, nil, ctx, fmt.Errorf("variable config.self_role: %s runs as %s, not as %q", task.Component, strings.Join(roles, " or "), task.Self.Role)
+		return nil, nil, ctx, fmt.Errorf("variable config.self_role: component %s runs as %s, not as %q",
+			task.Component, strings.Join(roles, " or "), task.Self.Role)
 	}
 	peers := component.Peers{}
 	var links []*channel.Link
 	for _, role := range roles {
-		parties, err := task.Some(role)
+		parties, err := task.RequireParties(role)
 		if err != nil {
 			return nil, links, ctx, err
 		}
@@ -177,7 +203,7 @@ func connect(ctx context.Context, task component.Task, roles []string) (componen
 				continue
 			}
 			var link *channel.Link
-			link, ctx, err = channel.Open(ctx, config(task, p))
+			link, ctx, err = channel.Open(ctx, linkConfig(task, p))
 			if err != nil {
 				return nil, links, ctx, err
 			}
@@ -188,11 +214,12 @@ func connect(ctx context.Context, task component.Task, roles []string) (componen
 	return peers, links, ctx, nil
 }
 
-func config(task component.Task, partner component.Party) channel.Config {
+// linkConfig returns the configuration of the link to a partner.
+func linkConfig(task component.Task, partner component.Party) channel.Config {
 	return channel.Config{
 		Transport: task.Transport,
 		SessionID: task.SessionID, TaskID: task.TaskID, TraceID: task.TraceID, Token: task.Token,
 		Self: task.Self.String(), SelfNode: task.Self.NodeID,
-		Partner: partner.String(), OtherNode: partner.NodeID,
+		Partner: partner.String(), PartnerNode: partner.NodeID,
 	}
 }

@@ -8,12 +8,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"hutong/providers/reference/boost"
-	"hutong/providers/reference/component"
-	"hutong/providers/reference/lr"
+	"hutong-reference/boost"
+	"hutong-reference/component"
+	"hutong-reference/lr"
 )
 
-// The committed registration says what the program does, no more and no less.
+// TestRegistration checks that provider.json describes exactly the components of the program.
 func TestRegistration(t *testing.T) {
 	data, err := os.ReadFile("provider.json")
 	require.NoError(t, err)
@@ -49,7 +49,7 @@ func TestRegistration(t *testing.T) {
 	for name, c := range components {
 		described, ok := doc.Components[name]
 		if c.roles == nil {
-			require.False(t, ok, "%s is for tests", name)
+			require.False(t, ok, "%s is for tests only", name)
 			continue
 		}
 		require.True(t, ok, name)
@@ -57,13 +57,17 @@ func TestRegistration(t *testing.T) {
 		require.Equal(t, doc.Name, described.Provider)
 		require.Equal(t, doc.Version, described.Version)
 		require.Equal(t, c.roles, described.RoleList)
-		require.Equal(t, slices.Sorted(slices.Values(c.parameters)), slices.Sorted(slices.Values(names(described.InputParam))))
+		require.Equal(
+			t,
+			slices.Sorted(slices.Values(c.parameters)),
+			slices.Sorted(slices.Values(names(described.InputParam))),
+		)
 		require.Equal(t, c.inputs, names(described.InputData))
 		require.Equal(t, c.outputs, names(described.OutputData))
 	}
 	require.Len(t, doc.Components, 4)
 
-	// The defaults that are described are the ones that hold without parameters.
+	// The defaults in the description equal the ones in the program.
 	described := func(component string) map[string]string {
 		values := map[string]string{}
 		for _, p := range doc.Components[component].InputParam {
@@ -88,18 +92,28 @@ func TestRunTaskRefuses(t *testing.T) {
 		task component.Task
 		want string
 	}{
-		"arbiter": {component.Task{Component: "Intersection", Self: component.Party{Role: "arbiter"}}, "runs as guest or host"},
+		"arbiter": {
+			component.Task{Component: "Intersection", Self: component.Party{Role: "arbiter"}},
+			"runs as guest or host",
+		},
 		"no host": {component.Task{
-			Component: "Intersection", TaskID: "t", SessionID: "s", Transport: "localhost:1", Self: component.Party{Role: "guest", NodeID: "A"},
+			Component: "Intersection", TaskID: "t", SessionID: "s", Transport: "localhost:1",
+			Self:    component.Party{Role: "guest", NodeID: "A"},
 			Parties: map[string]component.Party{"guest.0": {Role: "guest", NodeID: "A"}},
 		}, "config.node_id.host.0 is missing"},
 		"no arbiter": {component.Task{
-			Component: "HeteroLR", TaskID: "t", SessionID: "s", Transport: "localhost:1", Self: component.Party{Role: "guest", NodeID: "A"},
-			Parties: map[string]component.Party{"guest.0": {Role: "guest", NodeID: "A"}, "host.0": {Role: "host", NodeID: "B"}},
+			Component: "HeteroLR", TaskID: "t", SessionID: "s", Transport: "localhost:1",
+			Self: component.Party{Role: "guest", NodeID: "A"},
+			Parties: map[string]component.Party{
+				"guest.0": {Role: "guest", NodeID: "A"}, "host.0": {Role: "host", NodeID: "B"},
+			},
 		}, "config.node_id.arbiter.0 is missing"},
 		"no transport": {component.Task{
-			Component: "Intersection", TaskID: "t", SessionID: "s", Self: component.Party{Role: "guest", NodeID: "A"},
-			Parties: map[string]component.Party{"guest.0": {Role: "guest", NodeID: "A"}, "host.0": {Role: "host", NodeID: "B"}},
+			Component: "Intersection", TaskID: "t", SessionID: "s",
+			Self: component.Party{Role: "guest", NodeID: "A"},
+			Parties: map[string]component.Party{
+				"guest.0": {Role: "guest", NodeID: "A"}, "host.0": {Role: "host", NodeID: "B"},
+			},
 		}, "system.transport is missing"},
 	} {
 		t.Run(name, func(t *testing.T) {

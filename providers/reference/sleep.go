@@ -11,14 +11,18 @@ import (
 	"syscall"
 	"time"
 
-	"hutong/providers/reference/component"
+	"hutong-reference/component"
 )
 
-var sleepParameters = []string{"seconds", "exit_code", "memory_mib", "lines", "lines_per_second", "write_mib", "ignore_stop"}
+var sleepParameters = []string{
+	"seconds", "exit_code", "memory_mib", "lines", "lines_per_second", "write_mib", "ignore_stop",
+}
 
-// sleep lasts for parameter seconds and logs one line each; with parameter exit_code it then exits so, without a callback,
-// as a program that crashes does. Before, it does what strains a party, as other parameters tell it: takes memory, floods its
-// log, fills the storage, ignores SIGTERM.
+// sleep runs for the parameter seconds and logs one line per second. With the parameter exit_code it then
+// exits with that code and without a callback, as a crashing program does.
+//
+// The other parameters strain the party first: they allocate memory, flood the log, fill the storage or
+// ignore SIGTERM.
 func sleep(ctx context.Context, task component.Task) error {
 	r := component.NewReader(task.Parameters)
 	seconds := r.Float("seconds", 1, 0, 1e6)
@@ -34,11 +38,11 @@ func sleep(ctx context.Context, task component.Task) error {
 	if ignore {
 		signal.Ignore(syscall.SIGTERM)
 	}
-	held := take(memory)
-	if err := flood(ctx, lines, rate); err != nil {
+	held := allocate(memory)
+	if err := floodLog(ctx, lines, rate); err != nil {
 		return err
 	}
-	if err := fill(ctx, task, written); err != nil {
+	if err := fillStorage(ctx, task, written); err != nil {
 		return err
 	}
 	end := time.NewTimer(time.Duration(seconds * float64(time.Second)))
@@ -51,7 +55,7 @@ func sleep(ctx context.Context, task component.Task) error {
 		case <-tick.C:
 		case <-end.C:
 			if code != 0 {
-				slog.Error("exits as it was told to", "exit_code", code)
+				slog.Error("exiting as parameter exit_code requires", "exit_code", code)
 				os.Exit(code)
 			}
 			return nil
@@ -61,8 +65,9 @@ func sleep(ctx context.Context, task component.Task) error {
 	}
 }
 
-// take holds so many MiB of memory, all of them touched.
-func take(mib int) (held [][]byte) {
+// allocate returns the given number of MiB of memory. It writes to every byte, so that the memory is
+// resident.
+func allocate(mib int) (held [][]byte) {
 	for range mib {
 		block := make([]byte, 1<<20)
 		for i := range block {
@@ -73,13 +78,14 @@ func take(mib int) (held [][]byte) {
 	return held
 }
 
-// flood writes lines to standard output, so many each second.
-func flood(ctx context.Context, lines, rate int) error {
+// floodLog writes lines to standard output at the given rate per second.
+func floodLog(ctx context.Context, lines, rate int) error {
 	out := bufio.NewWriterSize(os.Stdout, 32<<10)
-	much := strings.Repeat("what a component says that says too much. ", 5)
+	filler := strings.Repeat("a component that logs far too much. ", 6)
 	began := time.Now()
 	for n := range lines {
-		if _, err := fmt.Fprintf(out, "level=info msg=\"line %d of %d: %s\"\n", n+1, lines, much); err != nil {
+		_, err := fmt.Fprintf(out, "level=info msg=\"line %d of %d: %s\"\n", n+1, lines, filler)
+		if err != nil {
 			return err
 		}
 		if n%1000 != 0 {
@@ -95,8 +101,8 @@ func flood(ctx context.Context, lines, rate int) error {
 	return out.Flush()
 }
 
-// fill writes so many MiB to the output out.
-func fill(ctx context.Context, task component.Task, mib int) error {
+// fillStorage writes the given number of MiB to the output "out".
+func fillStorage(ctx context.Context, task component.Task, mib int) error {
 	if mib == 0 {
 		return nil
 	}
@@ -106,9 +112,10 @@ func fill(ctx context.Context, task component.Task, mib int) error {
 	}
 	output, ok := task.Outputs["out"]
 	if !ok {
-		return fmt.Errorf("output out: write_mib is given, and the job wants no such output")
+		return fmt.Errorf("output out: the job does not declare it, but parameter write_mib needs it")
 	}
-	if err := store.Write(ctx, output.Namespace+"/"+output.Name+"/data_0", make([]byte, mib<<20)); err != nil {
+	key := output.Namespace + "/" + output.Name + "/data_0"
+	if err := store.Write(ctx, key, make([]byte, mib<<20)); err != nil {
 		return fmt.Errorf("output out: %w", err)
 	}
 	return nil

@@ -29,11 +29,10 @@ type Store interface {
 	Delete(ctx context.Context, key string) error
 	// DeletePrefix removes all objects under prefix; there may be none.
 	DeletePrefix(ctx context.Context, prefix string) error
-	// Replace puts the files that fill leaves in the folder that it is given in place of all objects under prefix. If
-	// fill fails nothing changes and its error is the answer. See the package's text for what readers see meanwhile.
-	Replace(ctx context.Context, prefix string, fill func(dir string) error) error
-	// Sweep completes what a dead process had committed, and removes what dead processes left and what Replace put
-	// aside, if it is older than age. Choose it longer than a container may read its inputs, and an upload may take.
+	// Create makes the files that fill leaves in the folder that it gets the objects under prefix. It is CodeConflict
+	// if there are objects under prefix already, and fill's error if that fails; then nothing changes.
+	Create(ctx context.Context, prefix string, fill func(dir string) error) error
+	// Sweep removes what dead processes left half-written, if it is older than age.
 	Sweep(ctx context.Context, age time.Duration) error
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"net/url"
 	"os"
@@ -16,7 +15,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sync/errgroup"
 
 	"hutong/bfia"
 	"hutong/store/blob"
@@ -162,55 +160,31 @@ func fill(files map[string]string) func(dir string) error {
 	}
 }
 
-func TestReplace(t *testing.T) {
+func TestCreate(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s blob.Store) {
 		ctx := t.Context()
 		require.NoError(t, s.Put(ctx, "ns/other/data_0", strings.NewReader("other")))
-		require.NoError(t, s.Replace(ctx, "ns/d", fill(map[string]string{"data_0": "1", "data_1": "1", "sub/x": "1", "metadata": "1"})))
-		require.Equal(t, []string{"ns/d/data_0", "ns/d/data_1", "ns/d/metadata", "ns/d/sub/x", "ns/other/data_0"}, keys(t, s, ""))
-		require.NoError(t, s.Replace(ctx, "ns/d", fill(map[string]string{"data_0": "2", "metadata": "2"})))
-		require.Equal(t, []string{"ns/d/data_0", "ns/d/metadata", "ns/other/data_0"}, keys(t, s, ""))
-		require.Equal(t, "2", get(t, s, "ns/d/data_0"))
-		require.Equal(t, "2", get(t, s, "ns/d/metadata"))
+		require.NoError(t, s.Create(ctx, "ns/d", fill(map[string]string{"data_0": "1", "data_1": "1", "sub/x": "1", "metadata": "1"})))
+		all := []string{"ns/d/data_0", "ns/d/data_1", "ns/d/metadata", "ns/d/sub/x", "ns/other/data_0"}
+		require.Equal(t, all, keys(t, s, ""))
+		require.Equal(t, "1", get(t, s, "ns/d/data_0"))
+		requireCode(t, bfia.CodeConflict, s.Create(ctx, "ns/d", fill(map[string]string{"data_0": "2", "metadata": "2"})))
+		require.Equal(t, all, keys(t, s, ""))
+		require.Equal(t, "1", get(t, s, "ns/d/data_0"))
+		require.Equal(t, "1", get(t, s, "ns/d/metadata"))
 
 		broken := errors.New("broken")
-		require.ErrorIs(t, s.Replace(ctx, "ns/d", func(dir string) error {
+		require.ErrorIs(t, s.Create(ctx, "ns/e", func(dir string) error {
 			return errors.Join(fill(map[string]string{"data_0": "3"})(dir), broken)
 		}), broken)
 		gone, cancel := context.WithCancel(ctx)
-		require.ErrorIs(t, s.Replace(gone, "ns/d", func(dir string) error {
+		require.ErrorIs(t, s.Create(gone, "ns/e", func(dir string) error {
 			cancel()
 			return fill(map[string]string{"data_0": "3"})(dir)
 		}), context.Canceled)
-		require.Equal(t, "2", get(t, s, "ns/d/data_0"))
 		require.NoError(t, s.Sweep(ctx, 0))
-		require.Equal(t, []string{"ns/d/data_0", "ns/d/metadata", "ns/other/data_0"}, keys(t, s, ""))
-	})
-}
-
-// Writers that race leave what one of them wrote.
-func TestReplaceTogether(t *testing.T) {
-	t.Parallel()
-	each(t, func(t *testing.T, s blob.Store) {
-		for round := range 5 {
-			var all errgroup.Group
-			for n := range 6 {
-				all.Go(func() error {
-					for range 4 {
-						v := fmt.Sprint(round, n)
-						if err := s.Replace(t.Context(), "ns/d", fill(map[string]string{"data_0": v, "data_1": v, "metadata": v})); err != nil {
-							return err
-						}
-					}
-					return nil
-				})
-			}
-			require.NoError(t, all.Wait())
-			require.Equal(t, []string{"ns/d/data_0", "ns/d/data_1", "ns/d/metadata"}, keys(t, s, ""))
-			require.Equal(t, get(t, s, "ns/d/data_0"), get(t, s, "ns/d/data_1"))
-			require.Equal(t, get(t, s, "ns/d/data_0"), get(t, s, "ns/d/metadata"))
-		}
+		require.Equal(t, all, keys(t, s, ""))
 	})
 }
 
@@ -230,7 +204,7 @@ func TestKeysAreChecked(t *testing.T) {
 			requireCode(t, bfia.CodeBadRequest, s.Put(ctx, key, strings.NewReader("x")))
 			requireCode(t, bfia.CodeBadRequest, s.Delete(ctx, key))
 			requireCode(t, bfia.CodeBadRequest, s.DeletePrefix(ctx, key))
-			requireCode(t, bfia.CodeBadRequest, s.Replace(ctx, key, fill(nil)))
+			requireCode(t, bfia.CodeBadRequest, s.Create(ctx, key, fill(nil)))
 			if key != "" {
 				_, err = s.List(ctx, key)
 				requireCode(t, bfia.CodeBadRequest, err)

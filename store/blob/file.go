@@ -141,7 +141,7 @@ func (f *File) Put(ctx context.Context, key string, r io.Reader) error {
 	if err := CheckKey(key); err != nil {
 		return err
 	}
-	s, err := f.stage()
+	s, err := f.newStage()
 	if err != nil {
 		return fmt.Errorf("storage: put %s: %w", key, err)
 	}

@@ -2,15 +2,18 @@ package blob
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"hutong/bfia"
 )
@@ -48,7 +51,7 @@ func TestLinksAndPipesAreNotFollowed(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, infos)
 	require.Error(t, f.Put(ctx, "out/dir/new", strings.NewReader("x")))
-	require.Error(t, f.Replace(ctx, "out/dir/new", func(dir string) error { return nil }))
+	require.Error(t, f.Create(ctx, "out/dir/new", func(dir string) error { return nil }))
 	require.NoError(t, f.Delete(ctx, "out/dir/secret"))
 	require.NoError(t, f.DeletePrefix(ctx, "out/dir"))
 	require.NoError(t, f.DeletePrefix(ctx, "out"))
@@ -58,32 +61,41 @@ func TestLinksAndPipesAreNotFollowed(t *testing.T) {
 	require.NoDirExists(t, out)
 }
 
-// A container that has a dataset mounted reads on in what it has, until Sweep.
-func TestReplacedStaysReadable(t *testing.T) {
+// Of those that create one prefix at the same moment, one does; the others are refused.
+func TestCreateAtOnce(t *testing.T) {
 	t.Parallel()
 	ctx, f := t.Context(), openDir(t)
-	write := func(v string) {
-		require.NoError(t, f.Replace(ctx, "ns/d", func(dir string) error {
-			return os.WriteFile(filepath.Join(dir, "data_0"), []byte(v), 0o600)
-		}))
+	var created atomic.Int32
+	var all errgroup.Group
+	for n := range 8 {
+		all.Go(func() error {
+			err := f.Create(ctx, "ns/d", func(dir string) error {
+				for _, name := range []string{"data_0", "data_1"} {
+					if err := os.WriteFile(filepath.Join(dir, name), fmt.Append(nil, n), 0o600); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if bfia.CodeOf(err) == bfia.CodeConflict {
+				return nil
+			}
+			created.Add(1)
+			return err
+		})
 	}
-	write("old")
+	require.NoError(t, all.Wait())
+	require.EqualValues(t, 1, created.Load())
 	dir, err := f.Path("ns/d")
 	require.NoError(t, err)
-	mount, err := os.OpenRoot(dir) // holds the folder as a bind mount does
+	a, err := os.ReadFile(filepath.Join(dir, "data_0"))
 	require.NoError(t, err)
-	defer mount.Close()
-	write("new")
-	require.NoError(t, f.Sweep(ctx, time.Hour))
-	old, err := mount.ReadFile("data_0")
+	b, err := os.ReadFile(filepath.Join(dir, "data_1"))
 	require.NoError(t, err)
-	require.Equal(t, "old", string(old))
+	require.Equal(t, a, b)
 	info, err := os.Stat(filepath.Join(dir, "data_0"))
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o644), info.Mode().Perm(), "readable for a container's user")
-	require.NoError(t, f.Sweep(ctx, 0))
-	_, err = mount.ReadFile("data_0")
-	require.ErrorIs(t, err, os.ErrNotExist)
 	stages, err := os.ReadDir(filepath.Join(f.root, tmp))
 	require.NoError(t, err)
 	require.Empty(t, stages)
@@ -92,7 +104,7 @@ func TestReplacedStaysReadable(t *testing.T) {
 func TestSweepLeavesTheLiving(t *testing.T) {
 	t.Parallel()
 	ctx, f := t.Context(), openDir(t)
-	require.NoError(t, f.Replace(ctx, "ns/d", func(dir string) error {
+	require.NoError(t, f.Create(ctx, "ns/d", func(dir string) error {
 		long := time.Now().Add(-1000 * time.Hour)
 		require.NoError(t, os.Chtimes(filepath.Dir(dir), long, long))
 		require.NoError(t, f.Sweep(context.WithoutCancel(ctx), 0))
@@ -111,31 +123,19 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// Where folders can't be exchanged there are two renames; a process that died between them is completed.
-func TestSweepCompletesTwoRenames(t *testing.T) {
+// What a dead process left in a stage is removed once it is old enough.
+func TestSweepRemovesTheDead(t *testing.T) {
 	t.Parallel()
-	for _, later := range []bool{false, true} {
-		ctx, f := t.Context(), openDir(t)
-		require.NoError(t, f.Put(ctx, "ns/d/data_0", strings.NewReader("old")))
-		s, err := f.stage()
-		require.NoError(t, err)
-		require.NoError(t, os.Mkdir(s.data(), 0o755))
-		require.NoError(t, os.WriteFile(filepath.Join(s.data(), "data_0"), []byte("new"), 0o600))
-		require.NoError(t, s.commit("ns/d"))
-		place, err := f.Path("ns/d")
-		require.NoError(t, err)
-		require.NoError(t, os.Rename(place, s.old()))
-		require.NoError(t, s.lock.Close()) // dead
-
-		want := "new"
-		if later {
-			want = "later"
-			require.NoError(t, f.Put(ctx, "ns/d/data_0", strings.NewReader(want)))
-		}
-		require.NoError(t, f.Sweep(ctx, 0))
-		got, err := os.ReadFile(filepath.Join(place, "data_0"))
-		require.NoError(t, err)
-		require.Equal(t, want, string(got))
-		require.NoDirExists(t, s.dir)
-	}
+	ctx, f := t.Context(), openDir(t)
+	s, err := f.newStage()
+	require.NoError(t, err)
+	require.NoError(t, os.Mkdir(s.data(), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(s.data(), "data_0"), []byte("new"), 0o600))
+	require.NoError(t, f.Sweep(ctx, 0))
+	require.DirExists(t, s.dir, "its process is alive")
+	require.NoError(t, s.lock.Close())
+	require.NoError(t, f.Sweep(ctx, time.Hour))
+	require.DirExists(t, s.dir, "it is younger than an hour")
+	require.NoError(t, f.Sweep(ctx, 0))
+	require.NoDirExists(t, s.dir)
 }

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -24,9 +23,6 @@ const partSize = 16 << 20
 type S3 struct {
 	client *minio.Client
 	bucket string
-	// Each for some prefixes. Without it the copies of two commits could overtake each other; between processes they
-	// still can, in the short time that a copy takes.
-	publishing [64]sync.Mutex
 }
 
 var _ Store = (*S3)(nil)
@@ -67,13 +63,13 @@ func openS3(ctx context.Context, u *url.URL) (*S3, error) {
 		}
 	}
 	if err != nil {
-		return nil, s.fail(err, "open bucket "+bucket+" at "+u.Host, "")
+		return nil, s.wrap(err, "open bucket "+bucket+" at "+u.Host, "")
 	}
 	return s, nil
 }
 
 // fail says what was being done when err came, and finds its code.
-func (s *S3) fail(err error, doing, key string) error {
+func (s *S3) wrap(err error, doing, key string) error {
 	if err == nil {
 		return nil
 	}
@@ -109,12 +105,12 @@ func (s *S3) Get(ctx context.Context, key string) (io.ReadCloser, error) {
 	}
 	obj, err := s.client.GetObject(ctx, s.bucket, key, minio.GetObjectOptions{})
 	if err != nil {
-		return nil, s.fail(err, "get", key)
+		return nil, s.wrap(err, "get", key)
 	}
 	// The request is made now and not with the first read, so that a missing object is told here.
 	if _, err := obj.Stat(); err != nil {
 		obj.Close()
-		return nil, s.fail(err, "get", key)
+		return nil, s.wrap(err, "get", key)
 	}
 	return obj, nil
 }
@@ -124,13 +120,9 @@ func (s *S3) Stat(ctx context.Context, key string) (Info, error) {
 	if err := CheckKey(key); err != nil {
 		return Info{}, err
 	}
-	return s.stat(ctx, key)
-}
-
-func (s *S3) stat(ctx context.Context, key string) (Info, error) {
 	o, err := s.client.StatObject(ctx, s.bucket, key, minio.StatObjectOptions{})
 	if err != nil {
-		return Info{}, s.fail(err, "stat", key)
+		return Info{}, s.wrap(err, "stat", key)
 	}
 	return Info{Key: key, Size: o.Size, ModTime: o.LastModified.UTC()}, nil
 }
@@ -140,11 +132,8 @@ func (s *S3) Put(ctx context.Context, key string, r io.Reader) error {
 	if err := CheckKey(key); err != nil {
 		return err
 	}
-	return s.put(ctx, key, r, minio.PutObjectOptions{})
-}
 
-func (s *S3) put(ctx context.Context, key string, r io.Reader, opts minio.PutObjectOptions) error {
-	opts.PartSize = partSize
+	opts := minio.PutObjectOptions{PartSize: partSize}
 	// What is not larger than a part goes in one request; it is buffered here since its length must be known.
 	var first bytes.Buffer
 	n, err := io.CopyN(&first, contextReader{ctx, r}, partSize)
@@ -154,7 +143,7 @@ func (s *S3) put(ctx context.Context, key string, r io.Reader, opts minio.PutObj
 	case err == nil:
 		_, err = s.client.PutObject(ctx, s.bucket, key, io.MultiReader(&first, contextReader{ctx, r}), -1, opts)
 	}
-	return s.fail(err, "put", key)
+	return s.wrap(err, "put", key)
 }
 
 // List implements [Store].
@@ -183,7 +172,7 @@ func (s *S3) list(ctx context.Context, prefix string) ([]Info, error) {
 	var infos []Info
 	for o := range s.client.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true}) {
 		if o.Err != nil {
-			return nil, s.fail(o.Err, "list", prefix)
+			return nil, s.wrap(o.Err, "list", prefix)
 		}
 		infos = append(infos, Info{Key: o.Key, Size: o.Size, ModTime: o.LastModified.UTC()})
 	}
@@ -199,7 +188,7 @@ func (s *S3) Delete(ctx context.Context, key string) error {
 }
 
 func (s *S3) delete(ctx context.Context, key string) error {
-	err := s.fail(s.client.RemoveObject(ctx, s.bucket, key, minio.RemoveObjectOptions{}), "delete", key)
+	err := s.wrap(s.client.RemoveObject(ctx, s.bucket, key, minio.RemoveObjectOptions{}), "delete", key)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
 		return nil
 	}

@@ -1,22 +1,47 @@
 package blob
 
 import (
-	"bytes"
 	"crypto/rand"
-	"encoding/json"
+	"errors"
+	"net/http"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/stretchr/testify/require"
 )
 
-// A process that dies before the commit has changed nothing; one that dies after it is completed, by Sweep or by the
-// next who replaces.
-func TestS3Commit(t *testing.T) {
+// putRecorder records which objects are put, in order, and fails to put those whose name is refused.
+type putRecorder struct {
+	mu      sync.Mutex
+	puts    []string
+	refused string
+}
+
+var errRefused = errors.New("refused by the test")
+
+func (p *putRecorder) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method == http.MethodPut {
+		p.mu.Lock()
+		name := path.Base(r.URL.Path)
+		p.puts = append(p.puts, name)
+		p.mu.Unlock()
+		if name == p.refused {
+			return nil, errRefused
+		}
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// The object "metadata" is put last, so that who sees it sees a whole dataset. A Create that fails in the middle removes
+// what it put.
+func TestS3CreatePutsMetadataLast(t *testing.T) {
 	t.Parallel()
 	address := os.Getenv("HUTONG_TEST_S3")
 	if address == "" {
@@ -25,67 +50,38 @@ func TestS3Commit(t *testing.T) {
 	u, err := url.Parse(address)
 	require.NoError(t, err)
 	q := u.Query()
-	q.Set("bucket", "hutong-test-"+strings.ToLower(rand.Text()))
+	bucket := "hutong-test-" + strings.ToLower(rand.Text())
+	q.Set("bucket", bucket)
 	u.RawQuery = q.Encode()
 	ctx := t.Context()
-	opened, err := Open(ctx, u.String())
+	_, err = Open(ctx, u.String()) // makes the bucket
 	require.NoError(t, err)
-	s := opened.(*S3)
-	files := func(v string, names ...string) string {
-		dir := t.TempDir()
-		for _, name := range names {
-			require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(v), 0o600))
+
+	for _, refused := range []string{"", "data_1", "metadata"} {
+		recorder := &putRecorder{refused: refused}
+		client, err := minio.New(u.Host, &minio.Options{Transport: recorder, Region: "us-east-1", MaxRetries: 1,
+			Creds: credentials.NewStaticV4(q.Get("username"), q.Get("password"), "")})
+		require.NoError(t, err)
+		s := &S3{client: client, bucket: bucket}
+		err = s.Create(ctx, "ns/d", func(dir string) error {
+			for _, name := range []string{"metadata", "data_0", "data_1"} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		objects, listErr := s.list(ctx, "")
+		require.NoError(t, listErr)
+		if refused != "" {
+			require.ErrorIs(t, err, errRefused)
+			require.Empty(t, objects)
+			continue
 		}
-		return dir
-	}
-	read := func(key string) string {
-		r, err := s.Get(ctx, key)
 		require.NoError(t, err)
-		defer r.Close()
-		var b bytes.Buffer
-		_, err = b.ReadFrom(r)
-		require.NoError(t, err)
-		return b.String()
-	}
-	for _, completedBy := range []string{"nobody", "sweep", "replace"} {
+		require.Len(t, objects, 3)
+		require.Len(t, recorder.puts, 3)
+		require.Equal(t, "metadata", recorder.puts[2])
 		require.NoError(t, s.DeletePrefix(ctx, "ns"))
-		for _, key := range []string{"ns/d/data_0", "ns/d/data_1", "ns/d/metadata"} {
-			require.NoError(t, s.Put(ctx, key, strings.NewReader("old")))
-		}
-		c := commit{ID: "dead-" + completedBy, Prefix: "ns/d"}
-		require.NoError(t, s.upload(ctx, files("new", "data_0", "metadata"), "ns/d", &c))
-		want := "new"
-		if completedBy == "nobody" {
-			want = "old"
-		} else {
-			record, err := json.Marshal(c)
-			require.NoError(t, err)
-			require.NoError(t, s.put(ctx, commitKey("ns/d"), bytes.NewReader(record), minio.PutObjectOptions{}))
-			require.NoError(t, s.delete(ctx, "ns/d/metadata")) // how far it came
-			var only minio.PutObjectOptions
-			only.SetMatchETagExcept("*")
-			var refused minio.ErrorResponse
-			require.ErrorAs(t, s.put(ctx, commitKey("ns/d"), strings.NewReader("{}"), only), &refused, "there is one commit at a time")
-			require.Equal(t, minio.PreconditionFailed, refused.Code)
-		}
-		if completedBy == "replace" {
-			want = "newest"
-			require.NoError(t, s.Replace(ctx, "ns/d", func(dir string) error {
-				return os.CopyFS(dir, os.DirFS(files("newest", "data_0", "metadata")))
-			}))
-		}
-		require.NoError(t, s.Sweep(ctx, 0))
-		require.Equal(t, want, read("ns/d/data_0"))
-		require.Equal(t, want, read("ns/d/metadata"))
-		left, err := s.list(ctx, tmp+"/")
-		require.NoError(t, err)
-		require.Empty(t, left)
-		n, err := s.List(ctx, "ns/d")
-		require.NoError(t, err)
-		if want == "old" {
-			require.Len(t, n, 3)
-		} else {
-			require.Len(t, n, 2)
-		}
 	}
 }

@@ -1,10 +1,12 @@
 package dataset
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,13 +22,14 @@ import (
 // MaxPartitions is how many partitions a dataset may have.
 const MaxPartitions = 1024
 
-// Datasets are the datasets of a blob store.
+// Datasets reads and writes the datasets of a party: their objects in a blob store, their rows in the database.
 type Datasets struct {
 	blobs blob.Store
+	rows  *store.Store
 }
 
-// New makes the datasets of a blob store.
-func New(blobs blob.Store) *Datasets { return &Datasets{blobs: blobs} }
+// New returns the datasets of a blob store whose rows are in a database.
+func New(blobs blob.Store, rows *store.Store) *Datasets { return &Datasets{blobs: blobs, rows: rows} }
 
 // IngestRequest is what an upload says besides its rows; the words are the protocol's.
 type IngestRequest struct {
@@ -54,11 +57,78 @@ func Key(namespace, name string) (string, error) {
 	return namespace + "/" + name, nil
 }
 
-// Ingest reads a CSV file and makes it the dataset of that name, whole, in place of an older one; see the package's
-// text. What is wrong with the request or the file is CodeBadRequest with the field or the line. When it fails, for
-// whatever reason, nothing has changed. It answers what the store's t_data_table keeps of it.
+// GenerationAddress returns the address of one generation of an uploaded dataset, as containers get it: the generation
+// is part of the name. Without a generation it is the dataset's own address.
+func GenerationAddress(namespace, name, generation string) bfia.Address {
+	if generation != "" {
+		name += "." + generation
+	}
+	return bfia.Address{Namespace: namespace, Name: name}
+}
+
+// Ingest reads a CSV file, writes it as a new generation of the dataset, and makes that the current one. Readers of an
+// older generation keep reading it. A fault of the request or the file is CodeBadRequest with the field or the line.
+// When Ingest fails, the current generation stays the same. It returns the dataset's row.
 func (d *Datasets) Ingest(ctx context.Context, req IngestRequest, r io.Reader) (store.DataTable, error) {
-	key, err := Key(req.Namespace, req.Name)
+	if _, err := Key(req.Namespace, req.Name); err != nil {
+		return store.DataTable{}, err
+	}
+	generation := newGeneration()
+
+	// The row comes first: with it, housekeeping finds the objects if this process dies.
+	if err := d.rows.CreateGeneration(ctx, req.Namespace, req.Name, generation, time.Now()); err != nil {
+		return store.DataTable{}, err
+	}
+	table, err := Write(ctx, d.blobs, req, generation, r)
+	if err == nil {
+		err = d.rows.PutDataTable(ctx, table)
+	}
+	if err != nil {
+		return store.DataTable{}, errors.Join(err, d.discard(ctx, req, generation))
+	}
+	return table, nil
+}
+
+func newGeneration() string {
+	var random [8]byte
+	rand.Read(random[:]) // never fails
+	return hex.EncodeToString(random[:])
+}
+
+// discard removes a generation that did not become current, as far as that is certain.
+func (d *Datasets) discard(ctx context.Context, req IngestRequest, generation string) error {
+	// With a context of its own: the caller's may be the reason of the failure.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+
+	current, err := d.rows.DataTable(ctx, req.Namespace, req.Name)
+	switch {
+	case err != nil && bfia.CodeOf(err) != bfia.CodeNotFound:
+		return nil // housekeeping removes it, if it is not current
+	case err == nil && current.Generation == generation:
+		return nil
+	}
+	return d.removeGeneration(ctx, store.DataGeneration{Namespace: req.Namespace, Name: req.Name, Generation: generation})
+}
+
+// removeGeneration removes the objects of a generation, then its row.
+func (d *Datasets) removeGeneration(ctx context.Context, g store.DataGeneration) error {
+	address := GenerationAddress(g.Namespace, g.Name, g.Generation)
+	key, err := Key(address.Namespace, address.Name)
+	if err != nil {
+		return err
+	}
+	if err := d.blobs.DeletePrefix(ctx, key); err != nil {
+		return err
+	}
+	return d.rows.DeleteGeneration(ctx, g.Generation)
+}
+
+// Write reads a CSV file and writes it under the address of a generation, which must have no objects; see the package's
+// text. Without a generation it writes under the dataset's own address, where other platforms look for their datasets.
+func Write(ctx context.Context, blobs blob.Store, req IngestRequest, generation string, r io.Reader) (store.DataTable, error) {
+	address := GenerationAddress(req.Namespace, req.Name, generation)
+	key, err := Key(address.Namespace, address.Name)
 	if err != nil {
 		return store.DataTable{}, err
 	}
@@ -66,27 +136,27 @@ func (d *Datasets) Ingest(ctx context.Context, req IngestRequest, r io.Reader) (
 		req.Partitions = 1
 	}
 	if req.Partitions < 1 || req.Partitions > MaxPartitions {
-		return store.DataTable{}, bfia.Errorf(bfia.CodeBadRequest, "partitions: %d is not between 1 and %d", req.Partitions, MaxPartitions)
+		return store.DataTable{}, bfia.Errorf(bfia.CodeBadRequest,
+			"partitions: %d is not between 1 and %d", req.Partitions, MaxPartitions)
 	}
 	m, err := parseMeta(req.Meta)
 	if err != nil {
 		return store.DataTable{}, err
 	}
-	var random [8]byte
-	rand.Read(random[:]) // never fails
-	t := &table{meta: m, head: req.Head, sid: req.ExtendSID, generation: hex.EncodeToString(random[:])}
+
+	t := &table{meta: m, head: req.Head, sid: req.ExtendSID, generation: cmp.Or(generation, newGeneration())}
 	now := time.Now().UTC().Truncate(time.Second)
 	var bytes int64
-	err = d.blobs.Replace(ctx, key, func(dir string) (err error) {
+	err = blobs.Create(ctx, key, func(dir string) (err error) {
 		bytes, err = fill(ctx, dir, t, req, r, now)
 		return err
 	})
 	if err != nil {
-		return store.DataTable{}, fmt.Errorf("upload dataset %s: %w", key, err)
+		return store.DataTable{}, fmt.Errorf("failed to upload dataset %s/%s: %w", req.Namespace, req.Name, err)
 	}
 	return store.DataTable{
-		Namespace: req.Namespace, Name: req.Name, Columns: t.columns(), Rows: t.rows, Partitions: req.Partitions,
-		Bytes: bytes, Meta: req.Meta, CreatedAt: now, UpdatedAt: now,
+		Namespace: req.Namespace, Name: req.Name, Generation: generation, Columns: t.columns(), Rows: t.rows,
+		Partitions: req.Partitions, Bytes: bytes, Meta: req.Meta, CreatedAt: now, UpdatedAt: now,
 	}, nil
 }
 
@@ -130,9 +200,31 @@ func fill(ctx context.Context, dir string, t *table, req IngestRequest, r io.Rea
 	return size + int64(len(raw)), nil
 }
 
-// Exists tells whether there is a dataset of that name: its metadata, that is.
+// Locate returns the address of a dataset: of its current generation if it was uploaded here, its own otherwise. The
+// outputs of tasks, and what other platforms put into the storage, have no row and no generations.
+func (d *Datasets) Locate(ctx context.Context, namespace, name string) (bfia.Address, error) {
+	if _, err := Key(namespace, name); err != nil {
+		return bfia.Address{}, err
+	}
+	table, err := d.rows.DataTable(ctx, namespace, name)
+	if err != nil && bfia.CodeOf(err) != bfia.CodeNotFound {
+		return bfia.Address{}, err
+	}
+	return GenerationAddress(namespace, name, table.Generation), nil
+}
+
+// locateKey returns the prefix of a dataset's objects; see [Datasets.Locate].
+func (d *Datasets) locateKey(ctx context.Context, namespace, name string) (string, error) {
+	address, err := d.Locate(ctx, namespace, name)
+	if err != nil {
+		return "", err
+	}
+	return Key(address.Namespace, address.Name)
+}
+
+// Exists reports whether there is a dataset of that name: whether its metadata exists.
 func (d *Datasets) Exists(ctx context.Context, namespace, name string) (bool, error) {
-	key, err := Key(namespace, name)
+	key, err := d.locateKey(ctx, namespace, name)
 	if err != nil {
 		return false, err
 	}
@@ -143,23 +235,42 @@ func (d *Datasets) Exists(ctx context.Context, namespace, name string) (bool, er
 	return err == nil, err
 }
 
-// Metadata is what a dataset tells of itself; CodeNotFound when there is none.
+// Metadata returns the metadata of a dataset; CodeNotFound when there is none.
 func (d *Datasets) Metadata(ctx context.Context, namespace, name string) (Metadata, error) {
-	m, _, err := d.metadata(ctx, namespace, name)
+	key, err := d.locateKey(ctx, namespace, name)
+	if err != nil {
+		return Metadata{}, err
+	}
+	m, _, err := d.metadata(ctx, namespace, name, key)
 	return m, err
 }
 
-// Delete removes a dataset; there may be none.
+// Delete removes a dataset; there may be none. An uploaded one loses its row now and its objects in a later [Datasets.Sweep],
+// since jobs may still read them.
 func (d *Datasets) Delete(ctx context.Context, namespace, name string) error {
 	key, err := Key(namespace, name)
 	if err != nil {
 		return err
 	}
+	if err := d.rows.DeleteDataTable(ctx, namespace, name); err != nil {
+		return err
+	}
 	return d.blobs.DeletePrefix(ctx, key)
 }
 
-// Sweep completes or removes what processes that died in an upload left, and removes replaced datasets, if older than
-// age; see [blob.Store].
+// Sweep removes what is older than age of: half-written objects of dead processes, generations that no job needs any
+// more since another one is current, and generations that never became current. See [blob.Store] and
+// [store.Store.ClaimRemovableGenerations].
 func (d *Datasets) Sweep(ctx context.Context, age time.Duration) error {
-	return d.blobs.Sweep(ctx, age)
+	failed := []error{d.blobs.Sweep(ctx, age)}
+
+	removable, err := d.rows.ClaimRemovableGenerations(ctx, time.Now().Add(-age))
+	failed = append(failed, err)
+	for _, g := range removable {
+		if err := d.removeGeneration(ctx, g); err != nil {
+			failed = append(failed, fmt.Errorf("failed to remove generation %s of dataset %s#%s: %w",
+				g.Generation, g.Namespace, g.Name, err))
+		}
+	}
+	return errors.Join(failed...)
 }

@@ -21,6 +21,7 @@ import (
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/store/blob"
+	"hutong/store/storetest"
 )
 
 // each runs f with a folder, and with the S3 server at HUTONG_TEST_S3 if there is one.
@@ -44,7 +45,7 @@ func each(t *testing.T, f func(t *testing.T, d *Datasets, blobs blob.Store)) {
 		u.RawQuery = q.Encode()
 		blobs, err := blob.Open(t.Context(), u.String())
 		require.NoError(t, err)
-		f(t, New(blobs), blobs)
+		f(t, New(blobs, storetest.Open(t, storetest.SQLite(t))), blobs)
 	})
 }
 
@@ -52,7 +53,7 @@ func folder(t testing.TB) (*Datasets, *blob.File) {
 	t.Helper()
 	blobs, err := blob.Open(t.Context(), "file://"+filepath.Join(t.TempDir(), "storage"))
 	require.NoError(t, err)
-	return New(blobs), blobs.(*blob.File)
+	return New(blobs, storetest.Open(t, storetest.SQLite(t))), blobs.(*blob.File)
 }
 
 func requireCode(t *testing.T, code bfia.Code, err error) {
@@ -104,13 +105,15 @@ func TestIngest(t *testing.T) {
 		}
 		var bytes int64
 		all := "y,id,x0,名\n"
+		require.Len(t, table.Generation, 16)
+		place := "experiment/breast_hetero_guest." + table.Generation
 		for i := range 4 {
-			got := object(t, blobs, fmt.Sprintf("experiment/breast_hetero_guest/data_%d", i))
+			got := object(t, blobs, fmt.Sprintf("%s/data_%d", place, i))
 			require.Equal(t, "y,id,x0,名\n"+want[i], got)
 			bytes += int64(len(got))
 			all += want[i]
 		}
-		raw := object(t, blobs, "experiment/breast_hetero_guest/metadata")
+		raw := object(t, blobs, place+"/metadata")
 		require.Equal(t, bytes+int64(len(raw)), table.Bytes)
 		require.Equal(t, all, whole(t, d, "experiment", "breast_hetero_guest"))
 
@@ -122,7 +125,7 @@ func TestIngest(t *testing.T) {
 		require.Greater(t, m.ExpireTime, m.CreateTime)
 		require.Equal(t, "csv", m.FileType)
 		require.Equal(t, "dense", m.DataType)
-		require.Len(t, m.Metadata["generation"], 18)
+		require.Equal(t, `"`+table.Generation+`"`, string(m.Metadata["generation"]))
 		delete(m.Metadata, "generation")
 		require.Equal(t, map[string]json.RawMessage{"delimiter": []byte(`","`), "label_name": []byte(`"y"`), "match_id_name": []byte(`"id"`),
 			"weight_name": []byte(`null`), "tag": []byte(`{"n":1.00}`)}, m.Metadata)
@@ -138,9 +141,14 @@ func TestIngest(t *testing.T) {
 		require.Equal(t, `"k"`, string(m.Metadata["match_id_name"]))
 		g := strings.Trim(string(m.Metadata["generation"]), `"`)
 		require.Equal(t, "sid,k,v\n"+g+"-1,7,8\n"+g+"-2,9,10\n", whole(t, d, "experiment", "breast_hetero_guest"))
-		infos, err := blobs.List(ctx, "")
+		require.NotEqual(t, place, "experiment/breast_hetero_guest."+table.Generation)
+		infos, err := blobs.List(ctx, place)
 		require.NoError(t, err)
-		require.Len(t, infos, 2, "data_0 and metadata")
+		require.Len(t, infos, 5, "an upload leaves the objects of the one before alone")
+		require.NoError(t, d.Sweep(ctx, 0))
+		infos, err = blobs.List(ctx, "")
+		require.NoError(t, err)
+		require.Len(t, infos, 2, "data_0 and metadata of the current generation")
 
 		exists, err := d.Exists(ctx, "experiment", "breast_hetero_guest")
 		require.NoError(t, err)
@@ -152,6 +160,9 @@ func TestIngest(t *testing.T) {
 		_, err = d.Open(ctx, "experiment", "breast_hetero_guest")
 		requireCode(t, bfia.CodeNotFound, err)
 		require.NoError(t, d.Sweep(ctx, 0))
+		infos, err = blobs.List(ctx, "")
+		require.NoError(t, err)
+		require.Empty(t, infos)
 	})
 }
 
@@ -245,6 +256,9 @@ func TestIngestRefuses(t *testing.T) {
 			stages, err := os.ReadDir(filepath.Join(filepath.Dir(root), ".tmp"))
 			require.NoError(t, err)
 			require.Empty(t, stages, "nothing is left behind")
+			objects, err := blobs.List(ctx, "")
+			require.NoError(t, err)
+			require.Len(t, objects, 2)
 		})
 	}
 }
@@ -274,41 +288,15 @@ func TestIngestOfABrokenUpload(t *testing.T) {
 		_, err = d.Ingest(gone, req, io.MultiReader(strings.NewReader("id,x\n1,2\n"), readFunc(func([]byte) (int, error) { cancel(); return 0, nil })))
 		require.ErrorIs(t, err, context.Canceled)
 		require.Equal(t, "id,x\nold,1\n", whole(t, d, "n", "d"))
+		objects, err := blobs.List(ctx, "")
+		require.NoError(t, err)
+		require.Len(t, objects, 2, "nothing is left behind")
 	})
 }
 
 type readFunc func([]byte) (int, error)
 
 func (f readFunc) Read(p []byte) (int, error) { return f(p) }
-
-// A reader has one upload or an error, never some of both.
-func TestOpenWhileReplaced(t *testing.T) {
-	t.Parallel()
-	each(t, func(t *testing.T, d *Datasets, _ blob.Store) {
-		ctx := t.Context()
-		req := IngestRequest{Namespace: "n", Name: "d", Head: true, Partitions: 3}
-		put := func(v string) {
-			file := "id,x\n"
-			for i := range 30 {
-				file += fmt.Sprintf("%d,%s\n", i, v)
-			}
-			_, err := d.Ingest(ctx, req, strings.NewReader(file))
-			require.NoError(t, err)
-		}
-		put("old")
-		r, err := d.Open(ctx, "n", "d")
-		require.NoError(t, err)
-		defer r.Close()
-		var first [1]byte
-		_, err = io.ReadFull(r, first[:])
-		require.NoError(t, err)
-		put("new")
-		rest, err := io.ReadAll(r)
-		requireCode(t, bfia.CodeConflict, err)
-		require.NotContains(t, string(rest), "new")
-		require.NotContains(t, whole(t, d, "n", "d"), "old")
-	})
-}
 
 // What a container writes is read as it is: one partition, metadata that doesn't say much, a last line without an end.
 func TestOpenOfContainersDatasets(t *testing.T) {
@@ -348,7 +336,7 @@ func TestManyPartitions(t *testing.T) {
 	d, blobs := folder(t)
 	table, err := d.Ingest(t.Context(), IngestRequest{Namespace: "n", Name: "d", Head: true, Partitions: MaxPartitions, ExtendSID: true}, &rows{left: 3 << 20, cols: 4})
 	require.NoError(t, err)
-	infos, err := blobs.List(t.Context(), "n/d")
+	infos, err := blobs.List(t.Context(), "n/d."+table.Generation)
 	require.NoError(t, err)
 	require.Len(t, infos, MaxPartitions+1)
 	var bytes int64

@@ -15,6 +15,8 @@ import (
 	"unicode/utf8"
 
 	"hutong/bfia"
+	"hutong/store/blob"
+	"hutong/store/storetest"
 )
 
 // FuzzIngest: whatever the file, it is refused with a code, or taken with every row in its partition, as another reading
@@ -104,11 +106,16 @@ func FuzzIngest(f *testing.F) {
 func FuzzHeaderLine(f *testing.F) {
 	f.Add("id,x", "1,2\n", "3,4")
 	f.Add("id", "", "\r\n")
+	database := storetest.Open(f, storetest.SQLite(f))
 	f.Fuzz(func(t *testing.T, header, first, second string) {
 		if strings.ContainsAny(header, "\r\n") {
 			return
 		}
-		d, blobs := folder(t)
+		blobs, err := blob.Open(t.Context(), "file://"+filepath.Join(t.TempDir(), "storage"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := New(blobs, database)
 		for key, v := range map[string]string{"metadata": `{"partitions":2}`, "data_0": header + "\n" + first, "data_1": header + "\n" + second} {
 			if err := blobs.Put(t.Context(), "n/d/"+key, strings.NewReader(v)); err != nil {
 				t.Fatal(err)

@@ -16,7 +16,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"hutong/store"
 	"hutong/store/blob"
+	"hutong/store/storetest"
 )
 
 // rows is a CSV file that is made while it is read: ids that count up, and columns of numbers.
@@ -91,8 +93,15 @@ func child() error {
 			select {}
 		}))
 	}
+	database, err := store.Open(ctx, os.Getenv("HUTONG_TEST_DATABASE"))
+	if err != nil {
+		return err
+	}
+	if err := database.Migrate(ctx); err != nil {
+		return err
+	}
 	begun := time.Now()
-	table, err := New(blobs).Ingest(ctx, IngestRequest{Namespace: "n", Name: "d", Head: true, Partitions: number("PARTS"), ExtendSID: true}, file)
+	table, err := New(blobs, database).Ingest(ctx, IngestRequest{Namespace: "n", Name: "d", Head: true, Partitions: number("PARTS"), ExtendSID: true}, file)
 	if err != nil {
 		return err
 	}
@@ -101,10 +110,10 @@ func child() error {
 	return nil
 }
 
-func childCommand(t *testing.T, address string, env ...string) *exec.Cmd {
+func childCommand(t *testing.T, address, database string, env ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
-	cmd.Env = append(append(os.Environ(), "HUTONG_TEST_CHILD="+address), env...)
+	cmd.Env = append(append(os.Environ(), "HUTONG_TEST_CHILD="+address, "HUTONG_TEST_DATABASE="+database), env...)
 	return cmd
 }
 
@@ -119,7 +128,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 	for _, c := range []struct{ name, parts, cols string }{{"one partition", "1", "0"}, {"many partitions", "1024", "10"}} {
 		t.Run(c.name, func(t *testing.T) {
-			cmd := childCommand(t, "file://"+t.TempDir(), "MIB="+mib, "PARTS="+c.parts, "COLS="+c.cols)
+			cmd := childCommand(t, "file://"+t.TempDir(), storetest.SQLite(t), "MIB="+mib, "PARTS="+c.parts, "COLS="+c.cols)
 			out, err := cmd.CombinedOutput()
 			require.NoError(t, err, string(out))
 			peak := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss >> 10 // of KiB
@@ -129,17 +138,20 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// A process that dies in the middle of an upload leaves the old dataset as it was, and what Sweep removes.
+// A process that is killed in the middle of an upload leaves the dataset as it was. Sweep removes the orphans.
 func TestKilledInTheMiddle(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	d, blobs := folder(t)
+	_, blobs := folder(t)
+	address := storetest.SQLite(t)
+	rows := storetest.Open(t, address)
+	d := New(blobs, rows)
 	_, err := d.Ingest(ctx, IngestRequest{Namespace: "n", Name: "d", Head: true}, strings.NewReader("id,x\nold,1\n"))
 	require.NoError(t, err)
 	place, err := blobs.Path("n")
 	require.NoError(t, err)
 	root := filepath.Dir(place)
-	cmd := childCommand(t, "file://"+root, "MIB=8", "PARTS=4", "COLS=3", "HANG=1")
+	cmd := childCommand(t, "file://"+root, address, "MIB=8", "PARTS=4", "COLS=3", "HANG=1")
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
@@ -151,15 +163,18 @@ func TestKilledInTheMiddle(t *testing.T) {
 		require.NoError(t, err)
 		return len(entries)
 	}
-	require.NoError(t, d.Sweep(ctx, 0))
-	require.Equal(t, 1, stages(), "it is alive")
+	require.NoError(t, blobs.Sweep(ctx, 0))
+	require.Equal(t, 1, stages(), "its process is alive")
 	require.NoError(t, cmd.Process.Kill())
 	require.Error(t, cmd.Wait())
 	require.Equal(t, 1, stages())
 	require.Equal(t, "id,x\nold,1\n", whole(t, d, "n", "d"))
 	require.NoError(t, d.Sweep(ctx, time.Hour))
-	require.Equal(t, 1, stages(), "it is young")
+	require.Equal(t, 1, stages(), "it is younger than an hour")
 	require.NoError(t, d.Sweep(ctx, 0))
 	require.Zero(t, stages())
+	claimed, err := rows.ClaimRemovableGenerations(ctx, time.Now())
+	require.NoError(t, err)
+	require.Empty(t, claimed, "the sweep removed the row of the killed upload")
 	require.Equal(t, "id,x\nold,1\n", whole(t, d, "n", "d"))
 }

@@ -58,12 +58,8 @@ func newMetadata(t *table, req IngestRequest, now time.Time) (Metadata, error) {
 	return m, nil
 }
 
-// metadata reads the metadata of a dataset, and its bytes.
-func (d *Datasets) metadata(ctx context.Context, namespace, name string) (Metadata, []byte, error) {
-	key, err := Key(namespace, name)
-	if err != nil {
-		return Metadata{}, nil, err
-	}
+// metadata reads the metadata under a key, and returns it also as it was written; namespace and name are for the error.
+func (d *Datasets) metadata(ctx context.Context, namespace, name, key string) (Metadata, []byte, error) {
 	r, err := d.blobs.Get(ctx, key+"/"+metadataObject)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
 		return Metadata{}, nil, bfia.Wrap(bfia.CodeNotFound, err, "dataset %q in namespace %q is not known", name, namespace)
@@ -72,18 +68,19 @@ func (d *Datasets) metadata(ctx context.Context, namespace, name string) (Metada
 		return Metadata{}, nil, err
 	}
 	defer r.Close()
+
 	raw, err := io.ReadAll(io.LimitReader(r, maxMetadata+1))
 	if err != nil {
-		return Metadata{}, nil, fmt.Errorf("read the metadata of dataset %s: %w", key, err)
+		return Metadata{}, nil, fmt.Errorf("failed to read the metadata of dataset %s: %w", key, err)
 	}
 	var m Metadata
 	switch err := json.Unmarshal(raw, &m); {
 	case len(raw) > maxMetadata:
 		return m, nil, fmt.Errorf("the metadata of dataset %s is larger than %d bytes", key, maxMetadata)
 	case err != nil:
-		return m, nil, fmt.Errorf("the metadata of dataset %s: %w", key, err)
+		return m, nil, fmt.Errorf("failed to parse the metadata of dataset %s: %w", key, err)
 	case m.Partitions < 1 || m.Partitions > MaxPartitions:
-		return m, nil, fmt.Errorf("the metadata of dataset %s tells of %d partitions", key, m.Partitions)
+		return m, nil, fmt.Errorf("the metadata of dataset %s names %d partitions, not 1 to %d", key, m.Partitions, MaxPartitions)
 	}
 	return m, raw, nil
 }

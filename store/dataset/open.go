@@ -10,41 +10,44 @@ import (
 	"hutong/bfia"
 )
 
-// Open reads a dataset as one CSV file with one header, partition after partition; the caller closes it. CodeNotFound
-// when there is none. Reading fails with CodeConflict when the dataset is replaced meanwhile, so that what has been read
-// to the end is of one upload.
+// reader reads the partitions of one generation as one CSV file.
+type reader struct {
+	ctx             context.Context
+	d               *Datasets
+	namespace, name string
+	key             string // the prefix of the objects
+	metadata        []byte
+	partitions      int
+
+	next    int // the partition to open next
+	current io.ReadCloser
+	buf     *bufio.Reader
+	header  []byte
+	last    byte // the last byte that was read
+}
+
+// Open opens a dataset as one CSV file with one header, partition after partition. The caller closes it. It is CodeNotFound
+// when there is none. A reader of an uploaded dataset reads one generation, whatever is uploaded meanwhile. What another
+// platform wrote may change under the reader: then reading fails with CodeConflict.
 func (d *Datasets) Open(ctx context.Context, namespace, name string) (io.ReadCloser, error) {
-	m, raw, err := d.metadata(ctx, namespace, name)
+	key, err := d.locateKey(ctx, namespace, name)
 	if err != nil {
 		return nil, err
 	}
-	if m.FileType != "" && m.FileType != "csv" { // FATE's own tables don't say
+	m, raw, err := d.metadata(ctx, namespace, name, key)
+	if err != nil {
+		return nil, err
+	}
+	if m.FileType != "" && m.FileType != "csv" { // FATE's own tables leave it empty
 		return nil, bfia.Errorf(bfia.CodeBadRequest, "dataset %q in namespace %q is not CSV: its file_type is %q", name, namespace, m.FileType)
 	}
-	key, err := Key(namespace, name)
-	if err != nil {
-		return nil, err
-	}
+
 	r := &reader{ctx: ctx, d: d, namespace: namespace, name: name, key: key, metadata: raw, partitions: m.Partitions}
-	// The first partition is opened now, so that a missing one is told here.
+	// The first partition is opened here, so that the caller sees the error if it is missing.
 	if err := r.nextPartition(); err != nil {
 		return nil, err
 	}
 	return r, nil
-}
-
-type reader struct {
-	ctx                  context.Context
-	d                    *Datasets
-	namespace, name, key string
-	metadata             []byte
-	partitions           int
-
-	next   int // the partition that comes next
-	open   io.ReadCloser
-	buf    *bufio.Reader
-	header []byte
-	ended  byte // the last byte that was read
 }
 
 // Read implements [io.Reader].
@@ -55,7 +58,7 @@ func (r *reader) Read(p []byte) (int, error) {
 		}
 		n, err := r.buf.Read(p)
 		if n > 0 {
-			r.ended = p[n-1]
+			r.last = p[n-1]
 			return n, nil
 		}
 		if err != io.EOF {
@@ -64,9 +67,9 @@ func (r *reader) Read(p []byte) (int, error) {
 		if r.next == r.partitions {
 			return 0, io.EOF
 		}
-		if r.ended != '\n' && r.ended != 0 && len(p) > 0 {
+		if r.last != '\n' && r.last != 0 && len(p) > 0 {
 			// A container need not end its last line, and the next partition's first row is another one.
-			p[0], r.ended = '\n', '\n'
+			p[0], r.last = '\n', '\n'
 			return 1, nil
 		}
 		if err := r.nextPartition(); err != nil {
@@ -76,26 +79,22 @@ func (r *reader) Read(p []byte) (int, error) {
 }
 
 func (r *reader) nextPartition() error {
-	if r.open != nil {
-		if err := r.open.Close(); err != nil {
-			return err
-		}
-		r.open = nil
+	if err := r.Close(); err != nil {
+		return err
 	}
 	key := fmt.Sprintf("%s/data_%d", r.key, r.next)
 	open, err := r.d.blobs.Get(r.ctx, key)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
-		if changed := r.unchanged(); changed != nil {
+		if changed := r.checkUnchanged(); changed != nil {
 			return changed
 		}
 	}
 	if err != nil {
 		return err
 	}
-	r.open = open
-	// What is open stays what it is; it is of this upload if the metadata, which changes before anything else or in the
-	// same step, still is.
-	if err := r.unchanged(); err != nil {
+	r.current = open
+	// An open object stays the same. It belongs to the metadata if that, which changes first, still is the same.
+	if err := r.checkUnchanged(); err != nil {
 		return err
 	}
 	r.buf = bufio.NewReaderSize(open, 64<<10)
@@ -103,9 +102,10 @@ func (r *reader) nextPartition() error {
 	if r.partitions == 1 {
 		return nil // as it is, whatever its first line
 	}
+
 	header, err := readLine(r.buf)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", key, err)
+		return fmt.Errorf("failed to read %s: %w", key, err)
 	}
 	if r.next == 1 {
 		r.header = bytes.TrimRight(header, "\r\n")
@@ -113,14 +113,14 @@ func (r *reader) nextPartition() error {
 		return nil
 	}
 	if !bytes.Equal(bytes.TrimRight(header, "\r\n"), r.header) {
-		return fmt.Errorf("read %s: its header is not that of data_0", key)
+		return fmt.Errorf("failed to read %s: its header is not that of data_0", key)
 	}
 	return nil
 }
 
-// unchanged fails when the dataset is no longer the one that was opened.
-func (r *reader) unchanged() error {
-	_, now, err := r.d.metadata(r.ctx, r.namespace, r.name)
+// checkUnchanged fails when the dataset no longer has the metadata with which it was opened.
+func (r *reader) checkUnchanged() error {
+	_, now, err := r.d.metadata(r.ctx, r.namespace, r.name, r.key)
 	if err != nil && bfia.CodeOf(err) != bfia.CodeNotFound {
 		return err
 	}
@@ -149,10 +149,10 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 
 // Close implements [io.Closer].
 func (r *reader) Close() error {
-	if r.open == nil {
+	if r.current == nil {
 		return nil
 	}
-	open := r.open
-	r.open = nil
-	return open.Close()
+	current := r.current
+	r.current = nil
+	return current.Close()
 }

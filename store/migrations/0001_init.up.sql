@@ -1,27 +1,46 @@
--- The document of a job (DAG and config) as it came.
+-- The job document (DAG and configuration), byte for byte as received.
 CREATE TABLE t_job_document (
   job_id     TEXT        NOT NULL PRIMARY KEY,
   document   BYTEA       NOT NULL,
   created_at TIMESTAMPTZ NOT NULL
 );
 --bun:split
--- The scheduler's side.
+-- Jobs that this party schedules.
+--   failure            why the job failed, as JSON (bfia.Failure)
+--   queued_at          when the job entered the scheduler's queue
+--   dequeued_at        when the queue let the job request its reservations; NULL while it waits
+--   wait_node          the party that denied a reservation last, and
+--   wait_reason        its reason
+--   participant_nodes  node ids of the participants, as a JSON list
 CREATE TABLE t_schedule_job (
-  job_id         TEXT        NOT NULL PRIMARY KEY,
-  flow_id        TEXT        NOT NULL,
-  state          TEXT        NOT NULL,
-  initiator_role TEXT        NOT NULL,
-  initiator_node TEXT        NOT NULL,
-  sync_type      TEXT        NOT NULL,
-  priority       INTEGER     NOT NULL,
-  reason         TEXT        NOT NULL,
-  created_at     TIMESTAMPTZ NOT NULL,
-  started_at     TIMESTAMPTZ,
-  ended_at       TIMESTAMPTZ
+  job_id            TEXT        NOT NULL PRIMARY KEY,
+  flow_id           TEXT        NOT NULL,
+  state             TEXT        NOT NULL,
+  initiator_role    TEXT        NOT NULL,
+  initiator_node    TEXT        NOT NULL,
+  participant_nodes TEXT        NOT NULL,
+  sync_type         TEXT        NOT NULL,
+  priority          INTEGER     NOT NULL,
+  reason            TEXT        NOT NULL,
+  failure           TEXT,
+  queued_at         TIMESTAMPTZ,
+  dequeued_at       TIMESTAMPTZ,
+  wait_node         TEXT        NOT NULL,
+  wait_reason       TEXT        NOT NULL,
+  created_at        TIMESTAMPTZ NOT NULL,
+  started_at        TIMESTAMPTZ,
+  ended_at          TIMESTAMPTZ
 );
 --bun:split
 CREATE INDEX i_schedule_job_created ON t_schedule_job (created_at DESC, job_id DESC);
 --bun:split
+CREATE INDEX i_schedule_job_ended ON t_schedule_job (ended_at);
+--bun:split
+CREATE INDEX i_schedule_job_state ON t_schedule_job (state, job_id);
+--bun:split
+CREATE INDEX i_schedule_job_queue ON t_schedule_job (state, queued_at);
+--bun:split
+-- Tasks of these jobs, over all parties. task_id names one attempt of the task; seq is its position in the DAG's list.
 CREATE TABLE t_schedule_task (
   task_id    TEXT    NOT NULL PRIMARY KEY,
   job_id     TEXT    NOT NULL REFERENCES t_schedule_job (job_id) ON DELETE CASCADE,
@@ -31,6 +50,7 @@ CREATE TABLE t_schedule_task (
   version    TEXT    NOT NULL,
   seq        INTEGER NOT NULL,
   depends_on TEXT    NOT NULL,
+  attempt    INTEGER NOT NULL,
   state      TEXT    NOT NULL,
   reason     TEXT    NOT NULL,
   started_at TIMESTAMPTZ,
@@ -38,7 +58,8 @@ CREATE TABLE t_schedule_task (
   UNIQUE (job_id, name)
 );
 --bun:split
-CREATE TABLE t_schedule_task_status (
+-- Parts of these tasks: one for each role that takes part, at the party (node_id) that plays it.
+CREATE TABLE t_schedule_part (
   task_id    TEXT    NOT NULL REFERENCES t_schedule_task (task_id) ON DELETE CASCADE,
   role       TEXT    NOT NULL,
   role_index INTEGER NOT NULL,
@@ -46,14 +67,16 @@ CREATE TABLE t_schedule_task_status (
   node_id    TEXT    NOT NULL,
   state      TEXT    NOT NULL,
   reason     TEXT    NOT NULL,
+  failure    TEXT,
   started_at TIMESTAMPTZ,
   ended_at   TIMESTAMPTZ,
   PRIMARY KEY (task_id, role, role_index)
 );
 --bun:split
-CREATE INDEX i_schedule_task_status_job ON t_schedule_task_status (job_id);
+CREATE INDEX i_schedule_part_job ON t_schedule_part (job_id);
 --bun:split
--- The participant's side.
+-- Jobs in which this party takes part. removing is set once housekeeping removes an expired job; no other job may reuse
+-- its outputs from then on.
 CREATE TABLE t_job (
   job_id         TEXT        NOT NULL PRIMARY KEY,
   flow_id        TEXT        NOT NULL,
@@ -62,6 +85,8 @@ CREATE TABLE t_job (
   initiator_node TEXT        NOT NULL,
   scheduler_node TEXT        NOT NULL,
   reason         TEXT        NOT NULL,
+  failure        TEXT,
+  removing       BOOLEAN     NOT NULL DEFAULT FALSE,
   created_at     TIMESTAMPTZ NOT NULL,
   started_at     TIMESTAMPTZ,
   ended_at       TIMESTAMPTZ
@@ -73,6 +98,16 @@ CREATE INDEX i_job_flow ON t_job (flow_id, created_at DESC, job_id DESC);
 --bun:split
 CREATE INDEX i_job_state ON t_job (state, created_at DESC, job_id DESC);
 --bun:split
+CREATE INDEX i_job_ended ON t_job (ended_at);
+--bun:split
+-- This party's parts of the tasks of these jobs.
+--   task_id         the scheduler's id of the attempt; empty until the task starts
+--   runner_id       the runner of the attempt's container, with the container's name and id
+--   reused_job_id   the earlier job whose outputs the part reuses instead of running a container
+--   reused_task_id  the task id under which these outputs are stored
+--   dataset_generation
+--                   the generation of the uploaded dataset that the part reads; empty where it reads none, or one that
+--                   was not uploaded through this party
 CREATE TABLE t_task (
   job_id         TEXT    NOT NULL REFERENCES t_job (job_id) ON DELETE CASCADE,
   name           TEXT    NOT NULL,
@@ -85,14 +120,18 @@ CREATE TABLE t_task (
   version        TEXT    NOT NULL,
   state          TEXT    NOT NULL,
   attempt        INTEGER NOT NULL,
-  host_id        TEXT    NOT NULL,
-  run_name       TEXT    NOT NULL,
-  run_id         TEXT    NOT NULL,
+  runner_id      TEXT    NOT NULL,
+  container_name TEXT    NOT NULL,
+  container_id   TEXT    NOT NULL,
   exit_code      INTEGER,
   exited_at      TIMESTAMPTZ,
   stop_requested BOOLEAN NOT NULL,
   reason         TEXT    NOT NULL,
+  failure        TEXT,
   progress       TEXT    NOT NULL,
+  reused_job_id  TEXT    NOT NULL,
+  reused_task_id TEXT    NOT NULL,
+  dataset_generation TEXT NOT NULL,
   started_at     TIMESTAMPTZ,
   ended_at       TIMESTAMPTZ,
   PRIMARY KEY (job_id, name, role, role_index)
@@ -100,6 +139,11 @@ CREATE TABLE t_task (
 --bun:split
 CREATE UNIQUE INDEX i_task_id ON t_task (task_id, role, role_index) WHERE task_id <> '';
 --bun:split
+CREATE INDEX i_task_reused ON t_task (reused_task_id) WHERE reused_task_id <> '';
+--bun:split
+CREATE INDEX i_task_generation ON t_task (dataset_generation) WHERE dataset_generation <> '';
+--bun:split
+-- Outputs of these parts, with their address (namespace, name) in the object storage.
 CREATE TABLE t_task_output (
   job_id     TEXT        NOT NULL REFERENCES t_job (job_id) ON DELETE CASCADE,
   task_name  TEXT        NOT NULL,
@@ -116,6 +160,7 @@ CREATE TABLE t_task_output (
   PRIMARY KEY (job_id, task_name, role, role_index, type, key)
 );
 --bun:split
+-- Registered providers and their components.
 CREATE TABLE t_provider_info (
   name       TEXT        NOT NULL,
   version    TEXT        NOT NULL,
@@ -137,9 +182,11 @@ CREATE TABLE t_component_info (
   FOREIGN KEY (provider, version, device) REFERENCES t_provider_info (name, version, device) ON DELETE CASCADE
 );
 --bun:split
+-- Uploaded datasets. generation names the upload that is current.
 CREATE TABLE t_data_table (
   namespace  TEXT        NOT NULL,
   name       TEXT        NOT NULL,
+  generation TEXT        NOT NULL,
   columns    TEXT        NOT NULL,
   rows       BIGINT      NOT NULL,
   partitions INTEGER     NOT NULL,
@@ -150,11 +197,81 @@ CREATE TABLE t_data_table (
   PRIMARY KEY (namespace, name)
 );
 --bun:split
-CREATE TABLE t_host (
-  host_id TEXT        NOT NULL PRIMARY KEY,
-  node_id TEXT        NOT NULL,
-  devices TEXT        NOT NULL,
-  queue   TEXT        NOT NULL,
-  slots   INTEGER     NOT NULL,
-  seen_at TIMESTAMPTZ NOT NULL
+-- Generations of datasets: every upload writes objects of its own (store/dataset), and never changes those of another. The
+-- row is written before the objects, so that housekeeping finds what a dead process left.
+--   superseded_at  when another generation became current; NULL for the current one, and for an upload that has not ended
+--   removing       housekeeping removes its objects
+CREATE TABLE t_data_generation (
+  generation    TEXT        NOT NULL PRIMARY KEY,
+  namespace     TEXT        NOT NULL,
+  name          TEXT        NOT NULL,
+  removing      BOOLEAN     NOT NULL,
+  created_at    TIMESTAMPTZ NOT NULL,
+  superseded_at TIMESTAMPTZ
 );
+--bun:split
+CREATE INDEX i_data_generation_name ON t_data_generation (namespace, name);
+--bun:split
+-- The id of the deployment that owns this database. Containers carry it as a label, so that no deployment removes those
+-- of another. There is one row.
+CREATE TABLE t_deployment (
+  singleton INTEGER NOT NULL PRIMARY KEY,
+  id        TEXT    NOT NULL
+);
+--bun:split
+-- Runners.
+--   slots      containers at once; 0 for a drained runner that deregistered
+--   cpu_milli  resources for containers: CPU in thousandths of a core, memory and disk in bytes; 0 is unknown and
+--              limits nothing
+--   labels     a JSON object
+--   draining   the runner gets no new containers
+CREATE TABLE t_runner (
+  runner_id    TEXT        NOT NULL PRIMARY KEY,
+  node_id      TEXT        NOT NULL,
+  devices      TEXT        NOT NULL,
+  labels       TEXT        NOT NULL,
+  task_queue   TEXT        NOT NULL,
+  slots        INTEGER     NOT NULL,
+  cpu_milli    BIGINT      NOT NULL,
+  memory       BIGINT      NOT NULL,
+  disk         BIGINT      NOT NULL,
+  draining     BOOLEAN     NOT NULL,
+  heartbeat_at TIMESTAMPTZ NOT NULL
+);
+--bun:split
+-- Requests for a reservation at this party that were denied and wait.
+--   priority, created_at  of the job, as reported by its scheduler
+--   waiting_since         the first denial
+--   requested_at          the last request
+--   demand                slots and parallelism, as JSON (admission.Demand)
+CREATE TABLE t_reservation_request (
+  job_id         TEXT        NOT NULL PRIMARY KEY REFERENCES t_job (job_id) ON DELETE CASCADE,
+  scheduler_node TEXT        NOT NULL,
+  initiator_node TEXT        NOT NULL,
+  flow_id        TEXT        NOT NULL,
+  priority       INTEGER     NOT NULL,
+  created_at     TIMESTAMPTZ NOT NULL,
+  waiting_since  TIMESTAMPTZ NOT NULL,
+  requested_at   TIMESTAMPTZ NOT NULL,
+  demand         TEXT        NOT NULL
+);
+--bun:split
+-- Reserved slots: a job holds them at this party from before its start to its end.
+--   parallel_index  from 0 to parallelism - 1; the slots of one index suffice for one task
+--   slot_index      position in the demand's list of slots
+--   constraints     what the slot requires of a runner (admission.Constraints.Key)
+CREATE TABLE t_reservation (
+  job_id         TEXT    NOT NULL REFERENCES t_job (job_id) ON DELETE CASCADE,
+  parallel_index INTEGER NOT NULL,
+  slot_index     INTEGER NOT NULL,
+  role           TEXT    NOT NULL,
+  role_index     INTEGER NOT NULL,
+  constraints    TEXT    NOT NULL,
+  runner_id      TEXT    NOT NULL,
+  cpu_milli      BIGINT  NOT NULL,
+  memory         BIGINT  NOT NULL,
+  disk           BIGINT  NOT NULL,
+  PRIMARY KEY (job_id, parallel_index, slot_index)
+);
+--bun:split
+CREATE INDEX i_reservation_runner ON t_reservation (runner_id);

@@ -25,7 +25,7 @@ type dockerCase struct {
 }
 
 func (c dockerCase) run(ctx context.Context, o options, into *report) error {
-	docker, err := o.engine(ctx)
+	docker, err := o.connectDocker(ctx)
 	if err != nil || docker == nil {
 		return err
 	}
@@ -38,23 +38,23 @@ func (c dockerCase) run(ctx context.Context, o options, into *report) error {
 	if err != nil {
 		return err
 	}
-	defer d.clean(context.WithoutCancel(ctx), docker)
+	defer d.removeLeftovers(context.WithoutCancel(ctx), docker)
 	defer d.stop()
 	const provider = "unionpay"
-	if err := d.prepare(ctx, provider, bfia.DeviceDocker, bfia.Metadata{Image: tag, Command: []string{"CallbackOnly"}}); err != nil {
+	if err := d.registerAndUpload(ctx, provider, bfia.DeviceDocker, bfia.Metadata{Image: imageTag, Command: []string{"CallbackOnly"}}); err != nil {
 		return err
 	}
-	document, err := d.document(provider)
+	document, err := d.referenceJob(provider)
 	if err != nil {
 		return err
 	}
-	a, err := c.first(ctx, d, docker, document)
+	a, err := c.warmUp(ctx, d, docker, document)
 	if err != nil {
 		return fmt.Errorf("first job: %w", err)
 	}
 	defer a.callbacks.close()
-	chapter := into.chapter("The seed's job, "+c.name, "Docker alone")
-	if err := c.single(ctx, o, d, a, docker, document, into, chapter); err != nil {
+	chapter := into.addSection("The seed's job, "+c.name, "Docker alone")
+	if err := c.measureOne(ctx, o, d, a, docker, document, into, chapter); err != nil {
 		return err
 	}
 	many := o.many
@@ -62,7 +62,7 @@ func (c dockerCase) run(ctx context.Context, o options, into *report) error {
 		many = many[:1] // how it grows is told for bridges
 	}
 	for _, n := range many {
-		if err := c.atOnce(ctx, o, d, a, document, n, chapter); err != nil {
+		if err := c.measureMany(ctx, o, d, a, document, n, chapter); err != nil {
 			return err
 		}
 	}
@@ -70,57 +70,57 @@ func (c dockerCase) run(ctx context.Context, o options, into *report) error {
 }
 
 // first runs a job to learn its containers' configurations, and warms up both ways.
-func (c dockerCase) first(ctx context.Context, d *deployment, docker *client.Client, document []byte) (*alone, error) {
-	w := watch(ctx, docker, true, "hutong.node_id", d.guest, d.host)
+func (c dockerCase) warmUp(ctx context.Context, d *deployment, docker *client.Client, document []byte) (*dockerBaseline, error) {
+	w := watchEvents(ctx, docker, true, "hutong.node_id", d.guest, d.host)
 	defer w.stop()
-	t, err := d.job(ctx, document)
+	t, err := d.runJob(ctx, document)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := w.until(ctx, 4); err != nil {
+	if _, err := w.awaitDestroyed(ctx, 4); err != nil {
 		return nil, err
 	}
-	if err := d.settle(ctx, t); err != nil {
+	if err := d.awaitParticipants(ctx, t); err != nil {
 		return nil, err
 	}
-	a, err := newAlone(docker, d.guest, d.dir, w.seen)
+	a, err := newDockerBaseline(docker, d.guest, d.dir, w.inspected)
 	if err != nil {
 		return nil, err
 	}
-	_, _, err = a.job(ctx)
+	_, _, err = a.runJob(ctx)
 	return a, err
 }
 
 // single measures one job at a time.
-func (c dockerCase) single(ctx context.Context, o options, d *deployment, a *alone, docker *client.Client, document []byte, into *report, chapter *chapter) error {
-	where := split{name: "one job, " + c.name, spans: spanNames[:]}
-	ours := watch(ctx, docker, false, "hutong.node_id", d.guest, d.host)
+func (c dockerCase) measureOne(ctx context.Context, o options, d *deployment, a *dockerBaseline, docker *client.Client, document []byte, into *report, chapter *reportSection) error {
+	where := breakdown{name: "one job, " + c.name, spans: spanNames[:]}
+	ours := watchEvents(ctx, docker, false, "hutong.node_id", d.guest, d.host)
 	defer ours.stop()
-	theirs := watch(ctx, docker, false, runLabel, a.id)
+	theirs := watchEvents(ctx, docker, false, runLabel, a.id)
 	defer theirs.stop()
-	err := d.profiled(ctx, o, "one-"+c.short, func() error {
+	err := d.withProfile(ctx, o, "one-"+c.short, func() error {
 		for range o.runs {
-			began, ended, err := a.job(ctx)
+			began, ended, err := a.runJob(ctx)
 			if err != nil {
 				return err
 			}
-			happened, err := theirs.until(ctx, 4)
+			happened, err := theirs.awaitDestroyed(ctx, 4)
 			if err != nil {
 				return err
 			}
 			spent := spansOf(happened, began, began, ended)
-			where.alone.add(ended.Sub(began), spent[:])
+			where.baseline.add(ended.Sub(began), spent[:])
 
-			t, err := d.job(ctx, document)
+			t, err := d.runJob(ctx, document)
 			if err != nil {
 				return err
 			}
-			if happened, err = ours.until(ctx, 4); err != nil {
+			if happened, err = ours.awaitDestroyed(ctx, 4); err != nil {
 				return err
 			}
 			spent = spansOf(happened, t.submitted, t.answered, t.finished)
 			where.hutong.add(t.finished.Sub(t.submitted), spent[:])
-			if err := d.settle(ctx, t); err != nil {
+			if err := d.awaitParticipants(ctx, t); err != nil {
 				return err
 			}
 			where.log(o)
@@ -130,33 +130,33 @@ func (c dockerCase) single(ctx context.Context, o options, d *deployment, a *alo
 	if err != nil {
 		return err
 	}
-	chapter.add(timed("one job", where.hutong, where.alone, c.one))
+	chapter.add(compareMedians("one job", where.hutong, where.baseline, c.one))
 	into.splits = append(into.splits, where)
 	return nil
 }
 
 // log prints the last run.
-func (s *split) log(o options) {
-	if o.noisy {
+func (s *breakdown) log(o options) {
+	if o.verbose {
 		n := len(s.hutong.total) - 1
-		fmt.Printf("%s: hutong %s, alone %s\n", s.name, text(s.hutong.total[n]), text(s.alone.total[n]))
+		fmt.Printf("%s: hutong %s, alone %s\n", s.name, formatDuration(s.hutong.total[n]), formatDuration(s.baseline.total[n]))
 	}
 }
 
-// atOnce measures n jobs at once.
-func (c dockerCase) atOnce(ctx context.Context, o options, d *deployment, a *alone, document []byte, n int, chapter *chapter) error {
-	where := split{name: fmt.Sprintf("%d jobs at once", n)}
+// concurrentClients measures n jobs at once.
+func (c dockerCase) measureMany(ctx context.Context, o options, d *deployment, a *dockerBaseline, document []byte, n int, chapter *reportSection) error {
+	where := breakdown{name: fmt.Sprintf("%d jobs at once", n)}
 	var cpu []time.Duration
 	var ids []string
-	for range o.roundsOf(n) {
-		took, err := a.many(ctx, n)
+	for range o.roundsFor(n) {
+		took, err := a.runMany(ctx, n)
 		if err != nil {
 			return err
 		}
-		where.alone.add(took, nil)
+		where.baseline.add(took, nil)
 		before := d.cpu()
-		err = d.profiled(ctx, o, fmt.Sprintf("many-%d-%s", n, c.short), func() (err error) {
-			took, ids, err = d.many(ctx, document, n)
+		err = d.withProfile(ctx, o, fmt.Sprintf("many-%d-%s", n, c.short), func() (err error) {
+			took, ids, err = d.runMany(ctx, document, n)
 			return err
 		})
 		if err != nil {
@@ -166,22 +166,22 @@ func (c dockerCase) atOnce(ctx context.Context, o options, d *deployment, a *alo
 		cpu = append(cpu, (d.cpu()-before)/time.Duration(n))
 		where.log(o)
 	}
-	var all history
+	var all historyCost
 	for _, id := range ids {
 		cost, err := d.historyOf(ctx, id)
 		if err != nil {
 			return err
 		}
-		all.steps += cost.steps
+		all.workflowTasks += cost.workflowTasks
 		all.events += cost.events
 	}
-	chapter.add(timed(where.name, where.hutong, where.alone, c.many,
-		fmt.Sprintf("Hutong's CPU for each job: %s, with %d steps of its workflows and %d events", text(median(cpu)), all.steps/n, all.events/n)))
+	chapter.add(compareMedians(where.name, where.hutong, where.baseline, c.many,
+		fmt.Sprintf("Hutong's CPU for each job: %s, with %d steps of its workflows and %d events", formatDuration(median(cpu)), all.workflowTasks/n, all.events/n)))
 	return nil
 }
 
-// roundsOf is how often n jobs at once are measured.
-func (o options) roundsOf(n int) int {
+// roundsFor is how often n jobs at once are measured.
+func (o options) roundsFor(n int) int {
 	if n > 20 {
 		return 1
 	}
@@ -202,7 +202,7 @@ func dockerfile(text string) (io.Reader, error) {
 }
 
 // clean removes the containers that an interrupted run left, its own only, and the networks of its parties.
-func (d *deployment) clean(ctx context.Context, docker *client.Client) {
+func (d *deployment) removeLeftovers(ctx context.Context, docker *client.Client) {
 	for _, label := range []string{"hutong.node_id=" + d.guest, "hutong.node_id=" + d.host, runLabel + "=" + d.guest} {
 		filter := filters.NewArgs(filters.Arg("label", label))
 		containers, err := docker.ContainerList(ctx, container.ListOptions{All: true, Filters: filter})

@@ -25,7 +25,7 @@ import (
 const slots = 2
 
 // vectors are the seed's own registration and job.
-const vectors = "testdata/vectors"
+const vectorsDir = "testdata/vectors"
 
 // deployment is a `hutong dev` of its own.
 type deployment struct {
@@ -35,7 +35,7 @@ type deployment struct {
 	temporal    string // the engine's address
 	pprof       string
 	process     *exec.Cmd
-	ended       chan struct{}
+	exited      chan struct{}
 	log         bytes.Buffer
 }
 
@@ -43,7 +43,7 @@ type deployment struct {
 func startDeployment(ctx context.Context, o options, slots int, flags ...string) (_ *deployment, err error) {
 	// Node ids of this run alone: they name Docker's networks.
 	id := strings.ToUpper(rand.Text()[:8])
-	d := &deployment{guest: "BENCH" + id + "G", host: "BENCH" + id + "H", urls: map[string]string{}, ended: make(chan struct{})}
+	d := &deployment{guest: "BENCH" + id + "G", host: "BENCH" + id + "H", urls: map[string]string{}, exited: make(chan struct{})}
 	if d.dir, err = os.MkdirTemp("", "hutong-bench-"); err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func startDeployment(ctx context.Context, o options, slots int, flags ...string)
 			d.stop()
 		}
 	}()
-	args := []string{"dev", "--data-dir", d.dir, "--slots", strconv.Itoa(slots), "--allow", o.provider, "--allow", nothing, "--allow", idle}
+	args := []string{"dev", "--data-dir", d.dir, "--slots", strconv.Itoa(slots), "--allow", o.provider, "--allow", exitProgram, "--allow", sleepProgram}
 	first, err := ports.Free("127.0.0.1", 9) // a party takes those after its own too
 	if err != nil {
 		return nil, err
@@ -71,13 +71,13 @@ func startDeployment(ctx context.Context, o options, slots int, flags ...string)
 	d.process = exec.Command(o.hutong, append(args, flags...)...)
 	d.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	d.process.Stdout, d.process.Stderr = &d.log, &d.log
-	if o.noisy {
+	if o.verbose {
 		d.process.Stderr = os.Stderr
 	}
 	if err := d.process.Start(); err != nil {
 		return nil, err
 	}
-	go func() { _ = d.process.Wait(); close(d.ended) }()
+	go func() { _ = d.process.Wait(); close(d.exited) }()
 	if err := d.ready(ctx); err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func (d *deployment) ready(ctx context.Context) error {
 				break
 			}
 			select {
-			case <-d.ended:
+			case <-d.exited:
 				return fmt.Errorf("hutong dev ended early")
 			case <-ctx.Done():
 				return fmt.Errorf("hutong dev is not ready: %w", err)
@@ -142,25 +142,25 @@ func (d *deployment) memory() int64 {
 // stop stops hutong and says if it was gone before.
 func (d *deployment) stop() {
 	select {
-	case <-d.ended:
+	case <-d.exited:
 		fmt.Fprintf(os.Stderr, "hutong dev ended early, %v:\n%s", d.process.ProcessState, d.log.String())
 	default:
 	}
 	if d.process != nil && d.process.Process != nil {
 		_ = d.process.Process.Signal(syscall.SIGTERM)
 		select {
-		case <-d.ended:
+		case <-d.exited:
 		case <-time.After(40 * time.Second):
 			_ = d.process.Process.Kill()
-			<-d.ended
+			<-d.exited
 		}
 	}
 	_ = os.RemoveAll(d.dir)
 }
 
 // prepare registers the seed's provider at both parties, on a device with what it runs, and uploads a dataset to each.
-func (d *deployment) prepare(ctx context.Context, name string, device bfia.Device, metadata bfia.Metadata) error {
-	body, err := os.ReadFile(filepath.Join(vectors, "provider_register.request.json"))
+func (d *deployment) registerAndUpload(ctx context.Context, name string, device bfia.Device, metadata bfia.Metadata) error {
+	body, err := os.ReadFile(filepath.Join(vectorsDir, "provider_register.request.json"))
 	if err != nil {
 		return fmt.Errorf("%w; run this in the repository's root", err)
 	}
@@ -209,14 +209,14 @@ func (d *deployment) upload(ctx context.Context, node, name, csv string) error {
 var caller = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 200}}
 
 // refusal is an answer that is none.
-type refusal struct {
-	status int
-	code   bfia.Code
-	words  string
+type responseError struct {
+	status  int
+	code    bfia.Code
+	message string
 }
 
-func (r *refusal) Error() string {
-	return fmt.Sprintf("HTTP %d, code %d: %s", r.status, r.code, r.words)
+func (r *responseError) Error() string {
+	return fmt.Sprintf("HTTP %d, code %d: %s", r.status, r.code, r.message)
 }
 
 // call sends a request and reads the data of the answer's envelope.
@@ -247,7 +247,7 @@ func call(ctx context.Context, method, url, contentType string, body []byte, dat
 		return fmt.Errorf("HTTP %d: %w", resp.StatusCode, err)
 	}
 	if resp.StatusCode != http.StatusOK || envelope.Code != 0 {
-		return &refusal{resp.StatusCode, bfia.Code(envelope.Code), envelope.Message + envelope.Msg}
+		return &responseError{resp.StatusCode, bfia.Code(envelope.Code), envelope.Message + envelope.Msg}
 	}
 	if data == nil {
 		return nil

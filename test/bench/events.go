@@ -14,19 +14,19 @@ import (
 )
 
 // watcher keeps Docker's events of containers that carry a label.
-type watcher struct {
-	mu     sync.Mutex
-	events []events.Message
-	seen   []container.InspectResponse
-	failed error
-	cancel context.CancelFunc
-	done   chan struct{}
+type eventWatcher struct {
+	mu        sync.Mutex
+	events    []events.Message
+	inspected []container.InspectResponse
+	failed    error
+	cancel    context.CancelFunc
+	done      chan struct{}
 }
 
 // watch begins to watch containers on which label has one of the values. With inspect it also keeps what Docker tells of each container when it is made.
-func watch(ctx context.Context, docker *client.Client, inspect bool, label string, values ...string) *watcher {
+func watchEvents(ctx context.Context, docker *client.Client, inspect bool, label string, values ...string) *eventWatcher {
 	ctx, cancel := context.WithCancel(ctx)
-	w := &watcher{cancel: cancel, done: make(chan struct{})}
+	w := &eventWatcher{cancel: cancel, done: make(chan struct{})}
 	messages, failed := docker.Events(ctx, events.ListOptions{Filters: filters.NewArgs(
 		filters.Arg("type", string(events.ContainerEventType)), filters.Arg("label", label))})
 	go func() {
@@ -35,7 +35,7 @@ func watch(ctx context.Context, docker *client.Client, inspect bool, label strin
 			select {
 			case m := <-messages:
 				if slices.Contains(values, m.Actor.Attributes[label]) {
-					w.take(ctx, docker, m, inspect)
+					w.record(ctx, docker, m, inspect)
 				}
 			case err := <-failed:
 				if ctx.Err() == nil {
@@ -50,14 +50,14 @@ func watch(ctx context.Context, docker *client.Client, inspect bool, label strin
 	return w
 }
 
-func (w *watcher) take(ctx context.Context, docker *client.Client, m events.Message, inspect bool) {
+func (w *eventWatcher) record(ctx context.Context, docker *client.Client, m events.Message, inspect bool) {
 	if m.Action == events.ActionCreate && inspect {
 		c, err := docker.ContainerInspect(ctx, m.Actor.ID)
 		w.mu.Lock()
 		if err != nil {
 			w.failed = err
 		}
-		w.seen = append(w.seen, c)
+		w.inspected = append(w.inspected, c)
 		w.mu.Unlock()
 	}
 	w.mu.Lock()
@@ -66,7 +66,7 @@ func (w *watcher) take(ctx context.Context, docker *client.Client, m events.Mess
 }
 
 // until waits until so many containers were destroyed, gives their events and forgets them.
-func (w *watcher) until(ctx context.Context, destroyed int) ([]events.Message, error) {
+func (w *eventWatcher) awaitDestroyed(ctx context.Context, destroyed int) ([]events.Message, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
@@ -96,7 +96,7 @@ func (w *watcher) until(ctx context.Context, destroyed int) ([]events.Message, e
 	}
 }
 
-func (w *watcher) stop() {
+func (w *eventWatcher) stop() {
 	w.cancel()
 	<-w.done
 }
@@ -112,7 +112,7 @@ var spanNames = [8]string{
 
 func spansOf(all []events.Message, submitted, answered, finished time.Time) spans {
 	at := []time.Time{submitted, answered}
-	for _, task := range waves {
+	for _, task := range referenceTasks {
 		var made, started, ended time.Time
 		for _, m := range all {
 			if m.Actor.Attributes["hutong.task"] != task {

@@ -7,58 +7,58 @@ import (
 )
 
 // room is how many processes each party runs at once where they cost nothing: enough not to be what bounds.
-const room = 16
+const manySlots = 16
 
-// measureEngine holds jobs of processes that end at once against what the engine alone does with as many activities. What
+// measureTemporal holds jobs of processes that end at once against what the engine alone does with as many activities. What
 // "as many" means has two answers: the runs of processes that the job is made of, four in two waves, which is the least
 // that any orchestrator on this engine needs; and all activities that the job's three workflows schedule at both parties,
 // commands between the parties among them.
-func measureEngine(ctx context.Context, o options, into *report) error {
-	d, err := startDeployment(ctx, o, room, "--no-docker")
+func measureTemporal(ctx context.Context, o options, into *report) error {
+	d, err := startDeployment(ctx, o, manySlots, "--no-docker")
 	if err != nil {
 		return err
 	}
 	defer d.stop()
-	if err := d.registerNothing(ctx, "nothing", 1, nothing); err != nil {
+	if err := d.registerProgram(ctx, "nothing", 1, exitProgram); err != nil {
 		return err
 	}
-	document, err := d.dag("nothing", shapes[0], 2)
+	document, err := d.dagDocument("nothing", shapes[0], 2)
 	if err != nil {
 		return err
 	}
-	t, err := d.job(ctx, document)
+	t, err := d.runJob(ctx, document)
 	if err != nil {
 		return err
 	}
-	if err := d.settle(ctx, t); err != nil {
+	if err := d.awaitParticipants(ctx, t); err != nil {
 		return err
 	}
 	cost, err := d.historyOf(ctx, t.status.JobID)
 	if err != nil {
 		return err
 	}
-	b, err := startBare(d)
+	b, err := startTemporalBaseline(d)
 	if err != nil {
 		return err
 	}
 	defer b.stop()
 	var hutong, least, same samples
 	n := 50
-	if _, err := b.many(ctx, n, 2, 2); err != nil { // to warm up
+	if _, err := b.runMany(ctx, n, 2, 2); err != nil { // to warm up
 		return err
 	}
 	for range max(o.rounds, 1) + 1 {
-		took, err := b.many(ctx, n, 2, 2)
+		took, err := b.runMany(ctx, n, 2, 2)
 		if err != nil {
 			return err
 		}
 		least.add(took, nil)
-		if took, err = b.many(ctx, n, 2, max(1, cost.activities/2)); err != nil {
+		if took, err = b.runMany(ctx, n, 2, max(1, cost.activities/2)); err != nil {
 			return err
 		}
 		same.add(took, nil)
-		err = d.profiled(ctx, o, "engine", func() (err error) {
-			took, _, err = d.many(ctx, document, n)
+		err = d.withProfile(ctx, o, "engine", func() (err error) {
+			took, _, err = d.runMany(ctx, document, n)
 			return err
 		})
 		if err != nil {
@@ -66,33 +66,33 @@ func measureEngine(ctx context.Context, o options, into *report) error {
 		}
 		hutong.add(took, nil)
 	}
-	c := into.chapter("Jobs of processes that end at once, each second", "the engine alone")
+	c := into.addSection("Jobs of processes that end at once, each second", "the engine alone")
 	rates := func(name string, other samples, t target, notes ...string) {
-		mine, theirs := rate(n, median(hutong.total)), rate(n, median(other.total))
-		c.add(figure{name: name, measured: fmt.Sprintf("%.1f /s", mine), other: fmt.Sprintf("%.1f /s", theirs), ratio: mine / theirs, target: t, notes: notes})
+		mine, theirs := perSecond(n, median(hutong.total)), perSecond(n, median(other.total))
+		c.add(figure{name: name, measured: fmt.Sprintf("%.1f /s", mine), baseline: fmt.Sprintf("%.1f /s", theirs), ratio: mine / theirs, target: t, notes: notes})
 	}
 	rates("workflows of 4 activities", least, atLeast(0.7), "a job's 4 processes")
 	rates(fmt.Sprintf("workflows of %d activities", max(1, cost.activities/2)*2), same, target{},
-		fmt.Sprintf("all %d activities of a job; its %d workflows have %d steps and %d events", cost.activities, cost.workflows, cost.steps, cost.events))
+		fmt.Sprintf("all %d activities of a job; its %d workflows have %d steps and %d events", cost.activities, cost.workflows, cost.workflowTasks, cost.events))
 	return nil
 }
 
 // measureDAGs tells how the time of a task grows with the size of its DAG.
 func measureDAGs(ctx context.Context, o options, into *report) error {
-	d, err := startDeployment(ctx, o, room, "--no-docker")
+	d, err := startDeployment(ctx, o, manySlots, "--no-docker")
 	if err != nil {
 		return err
 	}
 	defer d.stop()
 	most := o.tasks[len(o.tasks)-1]
-	if err := d.registerNothing(ctx, "nothing", most, nothing); err != nil {
+	if err := d.registerProgram(ctx, "nothing", most, exitProgram); err != nil {
 		return err
 	}
-	c := into.chapter("DAGs: time for each task", fmt.Sprintf("with %d tasks", o.tasks[0]))
+	c := into.addSection("DAGs: time for each task", fmt.Sprintf("with %d tasks", o.tasks[0]))
 	for _, s := range shapes {
 		var first time.Duration
 		for i, n := range o.tasks {
-			document, err := d.dag("nothing", s, n)
+			document, err := d.dagDocument("nothing", s, n)
 			if err != nil {
 				return err
 			}
@@ -103,11 +103,11 @@ func measureDAGs(ctx context.Context, o options, into *report) error {
 				repeat = 3
 			}
 			for range repeat {
-				err := d.profiled(ctx, o, fmt.Sprintf("dag-%s-%d", s.name, n), func() (err error) {
-					if last, err = d.job(ctx, document); err != nil {
+				err := d.withProfile(ctx, o, fmt.Sprintf("dag-%s-%d", s.name, n), func() (err error) {
+					if last, err = d.runJob(ctx, document); err != nil {
 						return err
 					}
-					return d.settle(ctx, last)
+					return d.awaitParticipants(ctx, last)
 				})
 				if err != nil {
 					return fmt.Errorf("%s of %d: %w", s.name, n, err)
@@ -123,9 +123,9 @@ func measureDAGs(ctx context.Context, o options, into *report) error {
 			if err != nil {
 				return err
 			}
-			c.add(figure{name: fmt.Sprintf("%s of %d", s.name, n), measured: text(each), other: text(first), ratio: float64(each) / float64(first),
+			c.add(figure{name: fmt.Sprintf("%s of %d", s.name, n), measured: formatDuration(each), baseline: formatDuration(first), ratio: float64(each) / float64(first),
 				notes: []string{fmt.Sprintf("Hutong's CPU for each task: %s; submission answered in %s; longest history %d events, largest %.1f MB; %.0f MB of memory",
-					text(cpu), text(last.answered.Sub(last.submitted)), cost.longest, float64(cost.bytes)/1e6, float64(d.memory())/1e6)}})
+					formatDuration(cpu), formatDuration(last.answered.Sub(last.submitted)), cost.longest, float64(cost.bytes)/1e6, float64(d.memory())/1e6)}})
 		}
 	}
 	return nil
@@ -133,29 +133,29 @@ func measureDAGs(ctx context.Context, o options, into *report) error {
 
 // measureJobs tells how the time of a job, and the memory, grow with the number of jobs that are submitted at once.
 func measureJobs(ctx context.Context, o options, into *report) error {
-	d, err := startDeployment(ctx, o, room, "--no-docker")
+	d, err := startDeployment(ctx, o, manySlots, "--no-docker")
 	if err != nil {
 		return err
 	}
 	defer d.stop()
-	if err := d.registerNothing(ctx, "nothing", 1, nothing); err != nil {
+	if err := d.registerProgram(ctx, "nothing", 1, exitProgram); err != nil {
 		return err
 	}
-	document, err := d.dag("nothing", shapes[0], 2)
+	document, err := d.dagDocument("nothing", shapes[0], 2)
 	if err != nil {
 		return err
 	}
-	if _, _, err := d.many(ctx, document, 2); err != nil { // to warm up
+	if _, _, err := d.runMany(ctx, document, 2); err != nil { // to warm up
 		return err
 	}
-	c := into.chapter("Jobs at once: time for each job", fmt.Sprintf("with %d jobs", o.jobs[0]))
+	c := into.addSection("Jobs at once: time for each job", fmt.Sprintf("with %d jobs", o.jobs[0]))
 	var first time.Duration
 	var before int64
 	for i, n := range o.jobs {
 		var took time.Duration
 		cpu := d.cpu()
-		err := d.profiled(ctx, o, fmt.Sprintf("jobs-%d", n), func() (err error) {
-			took, _, err = d.many(ctx, document, n)
+		err := d.withProfile(ctx, o, fmt.Sprintf("jobs-%d", n), func() (err error) {
+			took, _, err = d.runMany(ctx, document, n)
 			return err
 		})
 		if err != nil {
@@ -166,8 +166,8 @@ func measureJobs(ctx context.Context, o options, into *report) error {
 		if i == 0 {
 			first, before = each, memory
 		}
-		c.add(figure{name: fmt.Sprintf("%d jobs", n), measured: text(each), other: text(first), ratio: float64(each) / float64(first),
-			notes: []string{fmt.Sprintf("Hutong's CPU for each job: %s; %.0f MB of memory, %.2f times", text(cpu), float64(memory)/1e6, float64(memory)/float64(before))}})
+		c.add(figure{name: fmt.Sprintf("%d jobs", n), measured: formatDuration(each), baseline: formatDuration(first), ratio: float64(each) / float64(first),
+			notes: []string{fmt.Sprintf("Hutong's CPU for each job: %s; %.0f MB of memory, %.2f times", formatDuration(cpu), float64(memory)/1e6, float64(memory)/float64(before))}})
 	}
 	return nil
 }

@@ -14,15 +14,15 @@ import (
 func namespaceOf(node string) string { return "hutong-" + strings.ToLower(node) }
 
 // history is what a job's workflows have cost the engine.
-type history struct {
-	workflows, activities, steps int
-	events                       int   // of all
-	longest                      int   // events of the longest history
-	bytes                        int64 // of the largest history
+type historyCost struct {
+	workflows, activities, workflowTasks int
+	events                               int   // of all
+	longest                              int   // events of the longest history
+	bytes                                int64 // of the largest history
 }
 
 // historyOf reads the histories of a job's workflows at both parties.
-func (d *deployment) historyOf(ctx context.Context, jobID string) (h history, err error) {
+func (d *deployment) historyOf(ctx context.Context, jobID string) (h historyCost, err error) {
 	for node, ids := range map[string][]string{d.guest: {workflows.JobID(jobID), workflows.PartyJobID(jobID)}, d.host: {workflows.PartyJobID(jobID)}} {
 		c, err := d.dial(node)
 		if err != nil {
@@ -39,7 +39,7 @@ func (d *deployment) historyOf(ctx context.Context, jobID string) (h history, er
 	return h, nil
 }
 
-func (h *history) add(ctx context.Context, c client.Client, id string) error {
+func (h *historyCost) add(ctx context.Context, c client.Client, id string) error {
 	h.workflows++
 	described, err := c.DescribeWorkflowExecution(ctx, id, "")
 	if err != nil {
@@ -57,7 +57,7 @@ func (h *history) add(ctx context.Context, c client.Client, id string) error {
 		case enums.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
 			h.activities++
 		case enums.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
-			h.steps++
+			h.workflowTasks++
 		}
 	}
 	return nil

@@ -17,8 +17,8 @@ import (
 )
 
 // document is the seed's job, between this deployment's parties, with the provider of that name.
-func (d *deployment) document(provider string) ([]byte, error) {
-	body, err := os.ReadFile(filepath.Join(vectors, "job_create_all.request.json"))
+func (d *deployment) referenceJob(provider string) ([]byte, error) {
+	body, err := os.ReadFile(filepath.Join(vectorsDir, "job_create_all.request.json"))
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ type jobTimes struct {
 }
 
 // job submits a job and waits until it is FINISHED.
-func (d *deployment) job(ctx context.Context, document []byte) (t jobTimes, err error) {
+func (d *deployment) runJob(ctx context.Context, document []byte) (t jobTimes, err error) {
 	var created bfia.JobCreated
 	t.submitted = time.Now()
 	if err := call(ctx, http.MethodPost, d.urls[d.guest]+bfia.PathPlatformCreateAll, "application/json", document, &created); err != nil {
@@ -71,10 +71,10 @@ func (d *deployment) job(ctx context.Context, document []byte) (t jobTimes, err 
 			return t, fmt.Errorf("job %s does not end: %w", created.JobID, ctx.Err())
 		}
 	}
-	return t, t.succeeded()
+	return t, t.checkSuccess()
 }
 
-func (t *jobTimes) succeeded() error {
+func (t *jobTimes) checkSuccess() error {
 	for _, task := range t.status.Tasks {
 		if task.State != bfia.TaskSuccess {
 			return fmt.Errorf("task %s of job %s is %s: %s", task.Name, t.status.JobID, task.State, task.Reason)
@@ -92,7 +92,7 @@ func (d *deployment) status(ctx context.Context, node, jobID string, into *bfia.
 }
 
 // settle waits until both parties have ended the job too, so that nothing of it is left to disturb what comes next.
-func (d *deployment) settle(ctx context.Context, t jobTimes) error {
+func (d *deployment) awaitParticipants(ctx context.Context, t jobTimes) error {
 	for {
 		var own bfia.JobStatus
 		if err := d.status(ctx, d.host, t.status.JobID, &own); err != nil {
@@ -109,22 +109,22 @@ func (d *deployment) settle(ctx context.Context, t jobTimes) error {
 	}
 }
 
-// atOnce is how many clients submit at the same time where many jobs are submitted.
-const atOnce = 32
+// concurrentClients is how many clients submit at the same time where many jobs are submitted.
+const concurrentClients = 32
 
 // many submits n jobs at once and tells how long it took until the last was FINISHED, and their ids. One request at a time asks for all
 // of them: more would load what is measured.
-func (d *deployment) many(ctx context.Context, document []byte, n int) (time.Duration, []string, error) {
+func (d *deployment) runMany(ctx context.Context, document []byte, n int) (time.Duration, []string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	began := time.Now()
 	ids := make([]string, n)
-	if err := parallel(n, min(n, atOnce), func(i int) error {
+	if err := forEachParallel(n, min(n, concurrentClients), func(i int) error {
 		var created bfia.JobCreated
 		for {
 			err := call(ctx, http.MethodPost, d.urls[d.guest]+bfia.PathPlatformCreateAll, "application/json", document, &created)
 			ids[i] = created.JobID
-			var busy *refusal
+			var busy *responseError
 			if !errors.As(err, &busy) || busy.code != bfia.CodeUnavailable { // it says that it is to be submitted again
 				return err
 			}
@@ -154,10 +154,10 @@ func (d *deployment) many(ctx context.Context, document []byte, n int) (time.Dur
 		if err := d.status(ctx, d.guest, id, &t.status); err != nil {
 			return 0, nil, err
 		}
-		if err := t.succeeded(); err != nil {
+		if err := t.checkSuccess(); err != nil {
 			return 0, nil, err
 		}
-		if err := d.settle(ctx, t); err != nil {
+		if err := d.awaitParticipants(ctx, t); err != nil {
 			return 0, nil, err
 		}
 	}
@@ -165,7 +165,7 @@ func (d *deployment) many(ctx context.Context, document []byte, n int) (time.Dur
 }
 
 // profiled writes a CPU profile of hutong while f runs.
-func (d *deployment) profiled(ctx context.Context, o options, name string, f func() error) error {
+func (d *deployment) withProfile(ctx context.Context, o options, name string, f func() error) error {
 	if d.pprof == "" {
 		return f()
 	}

@@ -42,21 +42,21 @@ type options struct {
 	profile          string
 	database         string
 	cache            string
-	noisy            bool
+	verbose          bool
 }
 
 // section is a part of the bench that can be asked for.
 type section struct {
-	name    string
-	usual   bool // without being asked for
-	measure func(context.Context, options, *report) error
+	name      string
+	byDefault bool // without being asked for
+	measure   func(context.Context, options, *report) error
 }
 
 var sections = []section{
 	{"bridge", true, dockerCase{short: "bridge", name: "containers on a bridge", one: atMost(1.3), many: atMost(1.2)}.run},
 	{"host", true, dockerCase{short: "host", name: "containers on the host's network", hostNetwork: true}.run},
 	{"process", true, measureProcesses},
-	{"engine", true, measureEngine},
+	{"engine", true, measureTemporal},
 	{"submit", true, measureSubmission},
 	{"read", true, measureReads},
 	{"dags", true, measureDAGs},
@@ -66,7 +66,7 @@ var sections = []section{
 
 func main() {
 	var o options
-	only := flag.String("only", "", "the sections to measure, separated by commas: "+names())
+	only := flag.String("only", "", "the sections to measure, separated by commas: "+sectionNames())
 	many := flag.String("many", "20,100", "jobs at once in a round of containers")
 	tasks := flag.String("tasks", "10,100,1000", "tasks of the DAGs")
 	jobs := flag.String("jobs", "10,100,1000", "jobs that are submitted at once")
@@ -79,7 +79,7 @@ func main() {
 	flag.StringVar(&o.cache, "cache", "", "where test/interop/fateflow/install.sh has put FATE-Flow, for the section peer")
 	strict := flag.Bool("strict", false, "exit with 1 if a ratio misses its target")
 	quick := flag.Bool("quick", false, "few and small: does it work, rather than how fast is it")
-	flag.BoolVar(&o.noisy, "verbose", false, "print every run, and the log of hutong")
+	flag.BoolVar(&o.verbose, "verbose", false, "print every run, and the log of hutong")
 	flag.Parse()
 	if *quick {
 		o.runs, o.rounds, o.stored, *many, *tasks, *jobs = 3, 1, 1000, "5", "10,50", "5,20"
@@ -97,7 +97,7 @@ func main() {
 			*sizes = append(*sizes, n)
 		}
 	}
-	chosen, err := choose(*only)
+	chosen, err := selectSections(*only)
 	if err = errors.Join(wrong, err); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)
@@ -115,7 +115,7 @@ func main() {
 	}
 }
 
-func names() string {
+func sectionNames() string {
 	var all []string
 	for _, s := range sections {
 		all = append(all, s.name)
@@ -124,21 +124,21 @@ func names() string {
 }
 
 // choose finds the sections that are asked for; nothing asks for the usual ones.
-func choose(only string) ([]section, error) {
+func selectSections(only string) ([]section, error) {
 	var chosen []section
 	for _, s := range sections {
-		if only == "" && s.usual || only != "" && slices.Contains(strings.Split(only, ","), s.name) {
+		if only == "" && s.byDefault || only != "" && slices.Contains(strings.Split(only, ","), s.name) {
 			chosen = append(chosen, s)
 		}
 	}
 	if only != "" && len(chosen) != len(strings.Split(only, ",")) {
-		return nil, fmt.Errorf("-only %s: the sections are %s", only, names())
+		return nil, fmt.Errorf("-only %s: the sections are %s", only, sectionNames())
 	}
 	return chosen, nil
 }
 
 // tag is the reference provider's image under a name that nothing else uses.
-const tag = "hutong/bench:1"
+const imageTag = "hutong/bench:1"
 
 func run(ctx context.Context, o options, chosen []section) (missed bool, err error) {
 	self, err := os.Executable()
@@ -167,7 +167,7 @@ func run(ctx context.Context, o options, chosen []section) (missed bool, err err
 		}
 		fmt.Printf("%s took %.0f s (load %s)\n", s.name, time.Since(began).Seconds(), load())
 	}
-	return all.missed(), nil
+	return all.missesTarget(), nil
 }
 
 // load is the machine's load, so that who reads the results knows what else went on.
@@ -181,7 +181,7 @@ func load() string {
 }
 
 // engine connects to Docker and gives it the reference provider's image. Without Docker there is none, and no error.
-func (o options) engine(ctx context.Context) (*client.Client, error) {
+func (o options) connectDocker(ctx context.Context) (*client.Client, error) {
 	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 	if err != nil {
 		return nil, err
@@ -190,7 +190,7 @@ func (o options) engine(ctx context.Context) (*client.Client, error) {
 		fmt.Println("No Docker Engine answers, so containers are not measured:", err)
 		return nil, docker.Close()
 	}
-	if err := image.Load(ctx, docker, o.provider, tag); err != nil {
+	if err := image.Load(ctx, docker, o.provider, imageTag); err != nil {
 		return nil, errors.Join(err, docker.Close())
 	}
 	return docker, nil

@@ -30,18 +30,18 @@ import (
 // container, also when the container has called back before, and then fails the job: shorter ones it can't run.
 const (
 	peerTag  = "hutong/bench-peer:1"
-	peerFile = "FROM " + tag + "\nENV runtime.component.parameter.seconds=0.2\nCMD [\"Sleep\"]\n"
+	peerFile = "FROM " + imageTag + "\nENV runtime.component.parameter.seconds=0.2\nCMD [\"Sleep\"]\n"
 )
 
 // How much faster than FATE-Flow Hutong shall be.
 const (
-	peerOne  = 5
-	peerMany = 6
+	minSpeedupOne  = 5
+	minSpeedupMany = 6
 )
 
 // peer is two FATE-Flow servers, a guest and a host, and the S3 server that their containers store with.
-type peer struct {
-	guest, host *fateflow.Home
+type fateFlowPair struct {
+	guest, host *fateflow.Server
 	dir         string
 	processes   []*exec.Cmd
 }
@@ -49,7 +49,7 @@ type peer struct {
 // measurePeer runs the seed's job on two FATE-Flow servers and, in turns, on two parties of Hutong's. Both run containers of
 // the same image on the host's network, which is what FATE-Flow does.
 func measurePeer(ctx context.Context, o options, into *report) (err error) {
-	docker, err := o.engine(ctx)
+	docker, err := o.connectDocker(ctx)
 	if err != nil || docker == nil {
 		return errors.Join(err, errors.New("FATE-Flow's containers need a Docker Engine"))
 	}
@@ -57,53 +57,53 @@ func measurePeer(ctx context.Context, o options, into *report) (err error) {
 	if err := loadPeerImage(ctx, docker); err != nil {
 		return err
 	}
-	d, err := startDeployment(ctx, o, room, "--host-network") // FATE-Flow bounds its containers by nothing either
+	d, err := startDeployment(ctx, o, manySlots, "--host-network") // FATE-Flow bounds its containers by nothing either
 	if err != nil {
 		return err
 	}
-	defer d.clean(context.WithoutCancel(ctx), docker)
+	defer d.removeLeftovers(context.WithoutCancel(ctx), docker)
 	defer d.stop()
 	const provider = "unionpay"
-	if err := d.prepare(ctx, provider, bfia.DeviceDocker, bfia.Metadata{Image: peerTag}); err != nil {
+	if err := d.registerAndUpload(ctx, provider, bfia.DeviceDocker, bfia.Metadata{Image: peerTag}); err != nil {
 		return err
 	}
-	document, err := d.document(provider)
+	document, err := d.referenceJob(provider)
 	if err != nil {
 		return err
 	}
-	p, err := startPeer(ctx, o, d)
+	p, err := startFateFlowPair(ctx, o, d)
 	if p != nil {
 		defer p.stop(context.WithoutCancel(ctx), docker)
 	}
 	if err != nil {
 		return err
 	}
-	if _, _, err := d.many(ctx, document, 2); err != nil { // to warm up
+	if _, _, err := d.runMany(ctx, document, 2); err != nil { // to warm up
 		return err
 	}
-	if _, err := p.many(ctx, document, 1); err != nil {
+	if _, err := p.runMany(ctx, document, 1); err != nil {
 		return err
 	}
-	c := into.chapter("The seed's job, containers on the host's network", "FATE-Flow 2.2.0")
+	c := into.addSection("The seed's job, containers on the host's network", "FATE-Flow 2.2.0")
 	for _, n := range []int{1, 20} {
-		where := split{name: fmt.Sprintf("%d jobs at once", n)}
-		bound, rounds := atMost(1.0/peerMany), 1
+		where := breakdown{name: fmt.Sprintf("%d jobs at once", n)}
+		bound, rounds := atMost(1.0/minSpeedupMany), 1
 		if n == 1 {
-			where.name, bound, rounds = "one job", atMost(1.0/peerOne), min(3, o.runs)
+			where.name, bound, rounds = "one job", atMost(1.0/minSpeedupOne), min(3, o.runs)
 		}
 		for range rounds {
-			took, err := p.many(ctx, document, n)
+			took, err := p.runMany(ctx, document, n)
 			if err != nil {
 				return err
 			}
-			where.alone.add(took, nil)
-			if took, _, err = d.many(ctx, document, n); err != nil {
+			where.baseline.add(took, nil)
+			if took, _, err = d.runMany(ctx, document, n); err != nil {
 				return err
 			}
 			where.hutong.add(took, nil)
 			where.log(o)
 		}
-		f := timed(where.name, where.hutong, where.alone, bound)
+		f := compareMedians(where.name, where.hutong, where.baseline, bound)
 		f.notes = append(f.notes, fmt.Sprintf("%.1f times faster", 1/f.ratio))
 		c.add(f)
 	}
@@ -133,11 +133,11 @@ func loadPeerImage(ctx context.Context, docker *client.Client) error {
 	return nil
 }
 
-func startPeer(ctx context.Context, o options, d *deployment) (p *peer, err error) {
+func startFateFlowPair(ctx context.Context, o options, d *deployment) (p *fateFlowPair, err error) {
 	if o.cache == "" {
 		return nil, errors.New("-cache is missing: make bench-peer installs FATE-Flow and says where")
 	}
-	p = &peer{}
+	p = &fateFlowPair{}
 	if p.dir, err = os.MkdirTemp("", "hutong-bench-peer-"); err != nil {
 		return nil, err
 	}
@@ -158,9 +158,9 @@ func startPeer(ctx context.Context, o options, d *deployment) (p *peer, err erro
 	for i, node := range []string{d.guest, d.host} {
 		side := []string{"guest", "host"}[i]
 		// The containers only call back, so that no transport is asked for anything: an address that nothing listens on will do.
-		h := &fateflow.Home{Dir: filepath.Join(p.dir, side, "fate_flow"), Cache: o.cache, Node: node, Address: local(i), GRPCPort: first + 2 + i,
+		h := &fateflow.Server{Dir: filepath.Join(p.dir, side, "fate_flow"), Cache: o.cache, Node: node, Address: local(i), GRPCPort: first + 2 + i,
 			Storage: fateflow.StorageURL(storage, side), Transport: local(4 + i), Routes: routes}
-		if err := h.LayOut(); err != nil {
+		if err := h.Install(); err != nil {
 			return p, err
 		}
 		program, args, env := h.Command()
@@ -173,18 +173,18 @@ func startPeer(ctx context.Context, o options, d *deployment) (p *peer, err erro
 			p.host = h
 		}
 	}
-	for _, h := range []*fateflow.Home{p.guest, p.host} {
-		if err := await(ctx, 2*time.Minute, h.Answers); err != nil {
+	for _, h := range []*fateflow.Server{p.guest, p.host} {
+		if err := pollUntil(ctx, 2*time.Minute, h.IsReady); err != nil {
 			return p, fmt.Errorf("FATE-Flow at %s: %w", h.Address, err)
 		}
-		if err := h.WriteAhead(ctx); err != nil {
+		if err := h.EnableWAL(ctx); err != nil {
 			return p, err
 		}
 		if err := p.register(ctx, h); err != nil {
 			return p, err
 		}
 	}
-	return p, await(ctx, time.Minute, func() (bool, error) {
+	return p, pollUntil(ctx, time.Minute, func() (bool, error) {
 		c, err := net.Dial("tcp", storage)
 		if err != nil {
 			return false, nil
@@ -194,7 +194,7 @@ func startPeer(ctx context.Context, o options, d *deployment) (p *peer, err erro
 }
 
 // await asks until the answer is yes.
-func await(ctx context.Context, limit time.Duration, ready func() (bool, error)) error {
+func pollUntil(ctx context.Context, limit time.Duration, ready func() (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
@@ -209,7 +209,7 @@ func await(ctx context.Context, limit time.Duration, ready func() (bool, error))
 	}
 }
 
-func (p *peer) launch(name, program string, args, env []string) error {
+func (p *fateFlowPair) launch(name, program string, args, env []string) error {
 	out, err := os.Create(filepath.Join(p.dir, name+".log"))
 	if err != nil {
 		return err
@@ -227,7 +227,7 @@ func (p *peer) launch(name, program string, args, env []string) error {
 }
 
 // stop ends the servers and removes what their containers left.
-func (p *peer) stop(ctx context.Context, docker *client.Client) {
+func (p *fateFlowPair) stop(ctx context.Context, docker *client.Client) {
 	for _, cmd := range p.processes {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
@@ -243,8 +243,8 @@ func (p *peer) stop(ctx context.Context, docker *client.Client) {
 }
 
 // register makes the seed's provider known to a FATE-Flow, with the image.
-func (p *peer) register(ctx context.Context, h *fateflow.Home) error {
-	body, err := os.ReadFile(filepath.Join(vectors, "provider_register.request.json"))
+func (p *fateFlowPair) register(ctx context.Context, h *fateflow.Server) error {
+	body, err := os.ReadFile(filepath.Join(vectorsDir, "provider_register.request.json"))
 	if err != nil {
 		return err
 	}
@@ -260,7 +260,7 @@ func (p *peer) register(ctx context.Context, h *fateflow.Home) error {
 }
 
 // many submits n jobs at once to the guest and tells how long it took until the last was FINISHED, as its scheduler has it.
-func (p *peer) many(ctx context.Context, document []byte, n int) (time.Duration, error) {
+func (p *fateFlowPair) runMany(ctx context.Context, document []byte, n int) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
 	defer cancel()
 	db, err := sql.Open("sqlite", "file:"+p.guest.Database()+"?mode=ro&_pragma=busy_timeout(20000)")
@@ -270,7 +270,7 @@ func (p *peer) many(ctx context.Context, document []byte, n int) (time.Duration,
 	defer func() { _ = db.Close() }()
 	began := time.Now()
 	ids := make([]string, n)
-	if err := parallel(n, n, func(i int) error {
+	if err := forEachParallel(n, n, func(i int) error {
 		var created bfia.JobCreated
 		err := call(ctx, http.MethodPost, p.guest.URL()+bfia.PathPlatformCreateAll, "application/json", document, &created)
 		ids[i] = created.JobID
@@ -279,7 +279,7 @@ func (p *peer) many(ctx context.Context, document []byte, n int) (time.Duration,
 		return 0, fmt.Errorf("submit to FATE-Flow: %w", err)
 	}
 	for _, id := range ids {
-		err := await(ctx, 15*time.Minute, func() (bool, error) {
+		err := pollUntil(ctx, 15*time.Minute, func() (bool, error) {
 			var state string
 			err := db.QueryRowContext(ctx, "select f_status from t_schedule_job where f_job_id = ?", id).Scan(&state)
 			return state == string(bfia.JobFinished), err

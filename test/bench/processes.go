@@ -15,15 +15,15 @@ import (
 )
 
 // plain runs the job's commands as child processes and nothing else.
-type plain struct {
+type processBaseline struct {
 	provider, dir, callback string
 	count                   atomic.Int64
 }
 
-func (p *plain) one(ctx context.Context, task int, role string) error {
+func (p *processBaseline) runProcess(ctx context.Context, task int, role string) error {
 	cmd := exec.CommandContext(ctx, p.provider, "CallbackOnly")
 	id := fmt.Sprintf("task-%d", p.count.Add(1))
-	env := []string{"runtime.component.name=" + waves[task], "config.task_id=" + id, "config.self_role=" + role + ".0",
+	env := []string{"runtime.component.name=" + referenceTasks[task], "config.task_id=" + id, "config.self_role=" + role + ".0",
 		"config.node_id.guest.0=G", "config.node_id.host.0=H", "system.callback=" + p.callback,
 		"system.storage=file://" + filepath.Join(p.dir, role)}
 	for i := range []int{2, 5}[task] { // as many outputs as the job's task has
@@ -44,19 +44,19 @@ func (p *plain) one(ctx context.Context, task int, role string) error {
 
 var roles = []string{"guest", "host"}
 
-func (p *plain) job(ctx context.Context) (time.Duration, error) {
+func (p *processBaseline) runJob(ctx context.Context) (time.Duration, error) {
 	began := time.Now()
-	for task := range waves {
-		if err := parallel(2, 2, func(i int) error { return p.one(ctx, task, roles[i]) }); err != nil {
+	for task := range referenceTasks {
+		if err := forEachParallel(2, 2, func(i int) error { return p.runProcess(ctx, task, roles[i]) }); err != nil {
 			return 0, err
 		}
 	}
 	return time.Since(began), nil
 }
 
-func (p *plain) many(ctx context.Context, n int) (time.Duration, error) {
+func (p *processBaseline) runMany(ctx context.Context, n int) (time.Duration, error) {
 	began := time.Now()
-	err := parallel(4*n, 2*slots, func(i int) error { return p.one(ctx, i/2%2, roles[i%2]) })
+	err := forEachParallel(4*n, 2*slots, func(i int) error { return p.runProcess(ctx, i/2%2, roles[i%2]) })
 	return time.Since(began), err
 }
 
@@ -86,34 +86,34 @@ func measureProcesses(ctx context.Context, o options, into *report) error {
 	}
 	defer d.stop()
 	const provider = "unionpay"
-	if err := d.prepare(ctx, provider, bfia.DeviceProcess, bfia.Metadata{Command: []string{o.provider, "CallbackOnly"}}); err != nil {
+	if err := d.registerAndUpload(ctx, provider, bfia.DeviceProcess, bfia.Metadata{Command: []string{o.provider, "CallbackOnly"}}); err != nil {
 		return err
 	}
-	document, err := d.document(provider)
+	document, err := d.referenceJob(provider)
 	if err != nil {
 		return err
 	}
-	p := &plain{provider: o.provider, dir: filepath.Join(d.dir, "alone")}
+	p := &processBaseline{provider: o.provider, dir: filepath.Join(d.dir, "alone")}
 	if err := os.MkdirAll(p.dir, 0o755); err != nil {
 		return err
 	}
-	var server callbacks
+	var server callbackServer
 	defer server.close()
 	if p.callback, err = server.serve("http://127.0.0.1:1/callback", nil); err != nil {
 		return err
 	}
-	chapter := into.chapter("The seed's job, processes", "child processes alone")
-	one := split{name: "one job, processes", spans: statusSpans}
+	chapter := into.addSection("The seed's job, processes", "child processes alone")
+	one := breakdown{name: "one job, processes", spans: statusSpans}
 	for i := range o.runs + 1 {
-		took, err := p.job(ctx)
+		took, err := p.runJob(ctx)
 		if err != nil {
 			return err
 		}
-		t, err := d.job(ctx, document)
+		t, err := d.runJob(ctx, document)
 		if err != nil {
 			return err
 		}
-		if err := d.settle(ctx, t); err != nil {
+		if err := d.awaitParticipants(ctx, t); err != nil {
 			return err
 		}
 		spent, err := spansOfStatus(t)
@@ -123,24 +123,24 @@ func measureProcesses(ctx context.Context, o options, into *report) error {
 		if i == 0 {
 			continue // to warm up
 		}
-		one.alone.add(took, nil)
+		one.baseline.add(took, nil)
 		one.hutong.add(t.finished.Sub(t.submitted), spent)
 		one.log(o)
 	}
-	chapter.add(timed("one job", one.hutong, one.alone, target{}))
+	chapter.add(compareMedians("one job", one.hutong, one.baseline, target{}))
 	into.splits = append(into.splits, one)
 	for _, n := range o.many {
-		many := split{name: fmt.Sprintf("%d jobs at once", n)}
+		many := breakdown{name: fmt.Sprintf("%d jobs at once", n)}
 		var cpu []time.Duration
-		for range o.roundsOf(n) {
-			took, err := p.many(ctx, n)
+		for range o.roundsFor(n) {
+			took, err := p.runMany(ctx, n)
 			if err != nil {
 				return err
 			}
-			many.alone.add(took, nil)
+			many.baseline.add(took, nil)
 			before := d.cpu()
-			err = d.profiled(ctx, o, fmt.Sprintf("many-%d-process", n), func() (err error) {
-				took, _, err = d.many(ctx, document, n)
+			err = d.withProfile(ctx, o, fmt.Sprintf("many-%d-process", n), func() (err error) {
+				took, _, err = d.runMany(ctx, document, n)
 				return err
 			})
 			if err != nil {
@@ -150,7 +150,7 @@ func measureProcesses(ctx context.Context, o options, into *report) error {
 			cpu = append(cpu, (d.cpu()-before)/time.Duration(n))
 			many.log(o)
 		}
-		chapter.add(timed(many.name, many.hutong, many.alone, target{}, "Hutong's CPU for each job: "+text(median(cpu))))
+		chapter.add(compareMedians(many.name, many.hutong, many.baseline, target{}, "Hutong's CPU for each job: "+formatDuration(median(cpu))))
 	}
 	return nil
 }

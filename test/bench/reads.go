@@ -28,10 +28,10 @@ func measureReads(ctx context.Context, o options, into *report) error {
 		return err
 	}
 	defer func() { _ = db.Close() }()
-	if err := fill(ctx, db, d.guest, d.host, 0, fewStored); err != nil {
+	if err := fillStore(ctx, db, d.guest, d.host, 0, fewStored); err != nil {
 		return err
 	}
-	c := into.chapter(fmt.Sprintf("Reads: requests each second, with %d jobs in the store", o.stored), fmt.Sprintf("with %d jobs", fewStored))
+	c := into.addSection(fmt.Sprintf("Reads: requests each second, with %d jobs in the store", o.stored), fmt.Sprintf("with %d jobs", fewStored))
 	base := d.urls[d.guest]
 	reads := []struct {
 		name string
@@ -55,29 +55,29 @@ func measureReads(ctx context.Context, o options, into *report) error {
 	for _, stored := range []int{fewStored, o.stored} {
 		if stored > fewStored {
 			began := time.Now()
-			if err := fill(ctx, db, d.guest, d.host, fewStored, stored); err != nil {
+			if err := fillStore(ctx, db, d.guest, d.host, fewStored, stored); err != nil {
 				return err
 			}
 			fmt.Printf("%d jobs put into the store in %.0f s\n", stored, time.Since(began).Seconds())
 		}
 		for _, read := range reads {
-			for _, n := range clients {
-				each, took, err := requests(n, 2*time.Second, func(i int) error {
+			for _, n := range clientCounts {
+				each, took, err := sendRequests(n, 2*time.Second, func(i int) error {
 					return call(ctx, http.MethodGet, base+read.path(i, stored), "", nil, nil)
 				})
 				if err != nil {
 					return fmt.Errorf("%s: %w", read.name, err)
 				}
 				name := fmt.Sprintf("%s, %d clients", read.name, n)
-				mine := result{rate(len(each), took), each}
+				mine := result{perSecond(len(each), took), each}
 				if stored == fewStored {
 					results[name] = mine
 					continue
 				}
 				before := results[name]
-				c.add(figure{name: name, measured: fmt.Sprintf("%.0f /s", mine.rate), other: fmt.Sprintf("%.0f /s", before.rate), ratio: mine.rate / before.rate,
-					notes: []string{fmt.Sprintf("median %s, p99 %s (before: %s, %s)", text(median(mine.each)), text(percentile(mine.each, 99)),
-						text(median(before.each)), text(percentile(before.each, 99)))}})
+				c.add(figure{name: name, measured: fmt.Sprintf("%.0f /s", mine.rate), baseline: fmt.Sprintf("%.0f /s", before.rate), ratio: mine.rate / before.rate,
+					notes: []string{fmt.Sprintf("median %s, p99 %s (before: %s, %s)", formatDuration(median(mine.each)), formatDuration(percentile(mine.each, 99)),
+						formatDuration(median(before.each)), formatDuration(percentile(before.each, 99)))}})
 			}
 		}
 	}
@@ -97,10 +97,10 @@ func measureDatabase(ctx context.Context, o options, d *deployment, into *report
 	if err := db.Migrate(ctx); err != nil {
 		return err
 	}
-	if err := fill(ctx, db, d.guest, d.host, 0, fewStored); err != nil {
+	if err := fillStore(ctx, db, d.guest, d.host, 0, fewStored); err != nil {
 		return err
 	}
-	c := into.chapter(fmt.Sprintf("PostgreSQL: reads of the store, with %d jobs", o.stored), fmt.Sprintf("with %d jobs", fewStored))
+	c := into.addSection(fmt.Sprintf("PostgreSQL: reads of the store, with %d jobs", o.stored), fmt.Sprintf("with %d jobs", fewStored))
 	reads := []struct {
 		name string
 		read func(i, stored int) error
@@ -124,12 +124,12 @@ func measureDatabase(ctx context.Context, o options, d *deployment, into *report
 	before := map[string]time.Duration{}
 	for _, stored := range []int{fewStored, o.stored} {
 		if stored > fewStored {
-			if err := fill(ctx, db, d.guest, d.host, fewStored, stored); err != nil {
+			if err := fillStore(ctx, db, d.guest, d.host, fewStored, stored); err != nil {
 				return err
 			}
 		}
 		for _, read := range reads {
-			each, _, err := requests(8, 2*time.Second, func(i int) error { return read.read(i, stored) })
+			each, _, err := sendRequests(8, 2*time.Second, func(i int) error { return read.read(i, stored) })
 			if err != nil {
 				return fmt.Errorf("%s: %w", read.name, err)
 			}
@@ -138,8 +138,8 @@ func measureDatabase(ctx context.Context, o options, d *deployment, into *report
 				continue
 			}
 			mine := median(each)
-			c.add(figure{name: read.name + ", 8 clients", measured: text(mine), other: text(before[read.name]), ratio: float64(mine) / float64(before[read.name]),
-				notes: []string{"p99 " + text(percentile(each, 99))}})
+			c.add(figure{name: read.name + ", 8 clients", measured: formatDuration(mine), baseline: formatDuration(before[read.name]), ratio: float64(mine) / float64(before[read.name]),
+				notes: []string{"p99 " + formatDuration(percentile(each, 99))}})
 		}
 	}
 	return nil
@@ -152,7 +152,7 @@ func storedAt(i int) time.Time {
 }
 
 // fill puts jobs that have ended into the store, as scheduler and as participant: from a number to below another.
-func fill(ctx context.Context, db *store.Store, guest, host string, from, to int) error {
+func fillStore(ctx context.Context, db *store.Store, guest, host string, from, to int) error {
 	for i := from; i < to; i++ {
 		id, at := storedID(i), storedAt(i)
 		job := store.Job{JobID: id, FlowID: fmt.Sprintf("flow%d", i%100), State: bfia.JobFinished, Roles: []string{"guest.0"}, InitiatorNode: guest,
@@ -162,7 +162,7 @@ func fill(ctx context.Context, db *store.Store, guest, host string, from, to int
 		var own []store.Task
 		var tasks []store.ScheduleTask
 		var parts []store.SchedulePart
-		for k, name := range waves {
+		for k, name := range referenceTasks {
 			task := bfia.TaskID(id, name)
 			own = append(own, store.Task{Name: name, Role: "guest", Seq: k, TaskID: task, Component: "C", Provider: "p", Version: "1", State: bfia.TaskSuccess, StartedAt: &at, EndedAt: &at})
 			tasks = append(tasks, store.ScheduleTask{TaskID: task, Name: name, Component: "C", Provider: "p", Version: "1", Seq: k, State: bfia.TaskSuccess, StartedAt: &at, EndedAt: &at})

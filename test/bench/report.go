@@ -12,20 +12,20 @@ import (
 // samples are the runs of one side.
 type samples struct {
 	total []time.Duration
-	split [][]time.Duration
+	spans [][]time.Duration
 }
 
 func (s *samples) add(total time.Duration, split []time.Duration) {
 	s.total = append(s.total, total)
 	if split != nil {
-		s.split = append(s.split, slices.Clone(split))
+		s.spans = append(s.spans, slices.Clone(split))
 	}
 }
 
 // span is the median of one part.
 func (s *samples) span(i int) time.Duration {
 	var all []time.Duration
-	for _, split := range s.split {
+	for _, split := range s.spans {
 		all = append(all, split[i])
 	}
 	return median(all)
@@ -48,11 +48,11 @@ func percentile(all []time.Duration, p int) time.Duration {
 
 // figure is a line of the table: what was measured, and what it is held against in the same run.
 type figure struct {
-	name            string
-	measured, other string
-	ratio           float64 // measured to other
-	target          target
-	notes           []string
+	name               string
+	measured, baseline string
+	ratio              float64 // measured to other
+	target             target
+	notes              []string
 }
 
 // target bounds a figure's ratio; the zero value does not.
@@ -74,60 +74,60 @@ func (t target) String() string {
 	return fmt.Sprintf("≤ %.2g", t.bound)
 }
 
-func (f *figure) missed() bool {
+func (f *figure) missesTarget() bool {
 	t := f.target
 	return t.bound > 0 && (t.atLeast && f.ratio < t.bound || !t.atLeast && f.ratio > t.bound)
 }
 
 // timed compares the medians of two sides.
-func timed(name string, hutong, other samples, t target, notes ...string) figure {
+func compareMedians(name string, hutong, other samples, t target, notes ...string) figure {
 	mine, theirs := median(hutong.total), median(other.total)
-	return figure{name: name, measured: text(mine), other: text(theirs), ratio: float64(mine) / float64(theirs), target: t, notes: notes}
+	return figure{name: name, measured: formatDuration(mine), baseline: formatDuration(theirs), ratio: float64(mine) / float64(theirs), target: t, notes: notes}
 }
 
 // report is what was measured, by section.
 type report struct {
-	sections []*chapter
-	splits   []split
+	sections []*reportSection
+	splits   []breakdown
 }
 
-type chapter struct {
-	title, other string
-	figures      []figure
+type reportSection struct {
+	title, baseline string
+	figures         []figure
 }
 
 // split tells where the time of one measurement went.
-type split struct {
-	name          string
-	spans         []string
-	hutong, alone samples
+type breakdown struct {
+	name             string
+	spans            []string
+	hutong, baseline samples
 }
 
 // chapter begins a section of the table; other heads the column of what Hutong is held against.
-func (r *report) chapter(title, other string) *chapter {
-	c := &chapter{title: title, other: other}
+func (r *report) addSection(title, other string) *reportSection {
+	c := &reportSection{title: title, baseline: other}
 	r.sections = append(r.sections, c)
 	return c
 }
 
-func (c *chapter) add(f figure) {
+func (c *reportSection) add(f figure) {
 	c.figures = append(c.figures, f)
-	fmt.Printf("%s: %s, %s: %s, ratio %.2f %s%s\n", f.name, f.measured, c.other, f.other, f.ratio, f.target, verdict(f))
+	fmt.Printf("%s: %s, %s: %s, ratio %.2f %s%s\n", f.name, f.measured, c.baseline, f.baseline, f.ratio, f.target, verdict(f))
 }
 
 func verdict(f figure) string {
 	switch {
 	case f.target.bound == 0:
 		return ""
-	case f.missed():
+	case f.missesTarget():
 		return " MISSED"
 	}
 	return " ok"
 }
 
-func (r *report) missed() bool {
+func (r *report) missesTarget() bool {
 	for _, c := range r.sections {
-		if slices.ContainsFunc(c.figures, func(f figure) bool { return f.missed() }) {
+		if slices.ContainsFunc(c.figures, func(f figure) bool { return f.missesTarget() }) {
 			return true
 		}
 	}
@@ -140,26 +140,26 @@ func (r *report) print(w io.Writer) {
 		if len(c.figures) == 0 {
 			continue
 		}
-		_, _ = fmt.Fprintf(w, "\n| %s | Hutong | %s | ratio | target | |\n| --- | --- | --- | --- | --- | --- |\n", c.title, c.other)
+		_, _ = fmt.Fprintf(w, "\n| %s | Hutong | %s | ratio | target | |\n| --- | --- | --- | --- | --- | --- |\n", c.title, c.baseline)
 		for _, f := range c.figures {
 			ratio := fmt.Sprintf("%.2f", f.ratio)
-			if f.missed() {
+			if f.missesTarget() {
 				ratio = "**" + ratio + "**"
 			}
 			notes := f.notes
-			if f.missed() {
+			if f.missesTarget() {
 				notes = append([]string{"**missed**"}, notes...)
 			}
-			_, _ = fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s |\n", f.name, f.measured, f.other, ratio, f.target, strings.Join(notes, "; "))
+			_, _ = fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s |\n", f.name, f.measured, f.baseline, ratio, f.target, strings.Join(notes, "; "))
 		}
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, s := range r.splits {
 		_, _ = fmt.Fprintf(w, "\nWhere the time goes: %s\n", s.name)
 		for i, name := range s.spans {
-			_, _ = fmt.Fprintf(table, "  %s\t%s", name, text(s.hutong.span(i)))
-			if len(s.alone.split) > 0 {
-				_, _ = fmt.Fprintf(table, "\t%s", text(s.alone.span(i)))
+			_, _ = fmt.Fprintf(table, "  %s\t%s", name, formatDuration(s.hutong.span(i)))
+			if len(s.baseline.spans) > 0 {
+				_, _ = fmt.Fprintf(table, "\t%s", formatDuration(s.baseline.span(i)))
 			}
 			_, _ = fmt.Fprintln(table)
 		}
@@ -168,7 +168,7 @@ func (r *report) print(w io.Writer) {
 }
 
 // text is a duration with three digits or so.
-func text(d time.Duration) string {
+func formatDuration(d time.Duration) string {
 	switch ms := float64(d) / float64(time.Millisecond); {
 	case ms < 10:
 		return fmt.Sprintf("%.2f ms", ms)
@@ -178,4 +178,4 @@ func text(d time.Duration) string {
 	return fmt.Sprintf("%.1f s", d.Seconds())
 }
 
-func rate(n int, took time.Duration) float64 { return float64(n) / took.Seconds() }
+func perSecond(n int, took time.Duration) float64 { return float64(n) / took.Seconds() }

@@ -12,15 +12,15 @@ import (
 )
 
 // clients are how many ask at once.
-var clients = []int{1, 8, 64}
+var clientCounts = []int{1, 8, 64}
 
 // requests sends requests of n clients, one after the other each, for as long as it is told, and tells how long each took.
-func requests(n int, length time.Duration, send func(i int) error) (each []time.Duration, took time.Duration, err error) {
+func sendRequests(n int, length time.Duration, send func(i int) error) (each []time.Duration, took time.Duration, err error) {
 	var mu sync.Mutex
 	var count atomic.Int64
 	var failed atomic.Bool
 	began := time.Now()
-	err = parallel(n, n, func(int) error {
+	err = forEachParallel(n, n, func(int) error {
 		for time.Since(began) < length && !failed.Load() {
 			asked := time.Now()
 			if err := send(int(count.Add(1))); err != nil {
@@ -39,18 +39,18 @@ func requests(n int, length time.Duration, send func(i int) error) (each []time.
 // measureSubmission tells how many jobs are taken each second. A job that was taken is known to both parties and recorded
 // there. None of them ends while this is measured: the first occupy all seats, the others queue.
 func measureSubmission(ctx context.Context, o options, into *report) error {
-	c := into.chapter("Submission: requests each second", "with 1 client")
+	c := into.addSection("Submission: requests each second", "with 1 client")
 	var first float64
-	for _, n := range clients {
+	for _, n := range clientCounts {
 		mine, each, err := submission(ctx, o, n)
 		if err != nil {
 			return err
 		}
-		if n == clients[0] {
+		if n == clientCounts[0] {
 			first = mine
 		}
-		c.add(figure{name: fmt.Sprintf("%d clients", n), measured: fmt.Sprintf("%.1f /s", mine), other: fmt.Sprintf("%.1f /s", first), ratio: mine / first,
-			notes: []string{fmt.Sprintf("latency: median %s, p99 %s", text(median(each)), text(percentile(each, 99)))}})
+		c.add(figure{name: fmt.Sprintf("%d clients", n), measured: fmt.Sprintf("%.1f /s", mine), baseline: fmt.Sprintf("%.1f /s", first), ratio: mine / first,
+			notes: []string{fmt.Sprintf("latency: median %s, p99 %s", formatDuration(median(each)), formatDuration(percentile(each, 99)))}})
 	}
 	return nil
 }
@@ -62,10 +62,10 @@ func submission(ctx context.Context, o options, n int) (float64, []time.Duration
 	}
 	defer d.stop()
 	// They outlive hutong, as runs do, so they end by themselves.
-	if err := d.registerNothing(ctx, "idle", 1, idle, "60"); err != nil {
+	if err := d.registerProgram(ctx, "idle", 1, sleepProgram, "60"); err != nil {
 		return 0, nil, err
 	}
-	document, err := d.dag("idle", shapes[0], 2)
+	document, err := d.dagDocument("idle", shapes[0], 2)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -79,9 +79,9 @@ func submission(ctx context.Context, o options, n int) (float64, []time.Duration
 	}
 	var each []time.Duration
 	var took time.Duration
-	err = d.profiled(ctx, o, fmt.Sprintf("submit-%d", n), func() (err error) {
-		each, took, err = requests(n, 8*time.Second, submit)
+	err = d.withProfile(ctx, o, fmt.Sprintf("submit-%d", n), func() (err error) {
+		each, took, err = sendRequests(n, 8*time.Second, submit)
 		return err
 	})
-	return rate(len(each), took), each, err
+	return perSecond(len(each), took), each, err
 }

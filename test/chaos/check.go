@@ -16,29 +16,29 @@ import (
 
 // findings are what the checker holds against a run. All of them should be empty.
 type findings struct {
-	lost, doubled, orphaned, wrong []string
+	lost, duplicated, orphaned, wrong []string
 }
 
 func (f *findings) ok() bool {
-	return len(f.lost)+len(f.doubled)+len(f.orphaned)+len(f.wrong) == 0
+	return len(f.lost)+len(f.duplicated)+len(f.orphaned)+len(f.wrong) == 0
 }
 
 // taskRow is a row of t_task.
 type taskRow struct {
-	name, role, state, taskID, runName, kind string
-	index, attempt                           int
+	name, role, state, taskID, runName, failure string
+	index, attempt                              int
 }
 
 // partRow is what a scheduler knows of a part.
 type partRow struct {
-	task, role, node, state, taskID, kind string
-	index, attempt                        int
+	task, role, node, state, taskID, failure string
+	index, attempt                           int
 }
 
 // rows are what one party's database tells of one job.
 type rows struct {
 	job, scheduled string // states; empty: there is no row
-	explanation    string // of the scheduler, why the job did not go well
+	failure        string // of the scheduler, why the job did not go well
 	tasks          []taskRow
 	parts          []partRow
 	outputs        map[string]string // by "task role": the task id under which they lie
@@ -88,26 +88,26 @@ func readRows(ctx context.Context, db *sql.DB) (map[string]*rows, error) {
 	}); err != nil {
 		return nil, err
 	}
-	if err := each("SELECT job_id, state, COALESCE(explanation, '') FROM t_schedule_job", func(scan func(...any) error) error {
+	if err := each("SELECT job_id, state, COALESCE(failure, '') FROM t_schedule_job", func(scan func(...any) error) error {
 		var state, explanation string
 		err := scan(&id, &state, &explanation)
-		of(id).scheduled, of(id).explanation = state, explanation
+		of(id).scheduled, of(id).failure = state, explanation
 		return err
 	}); err != nil {
 		return nil, err
 	}
-	if err := each("SELECT job_id, name, role, role_index, attempt, state, task_id, run_name, COALESCE(explanation, '') FROM t_task", func(scan func(...any) error) error {
+	if err := each("SELECT job_id, name, role, role_index, attempt, state, task_id, container_name, COALESCE(failure, '') FROM t_task", func(scan func(...any) error) error {
 		var t taskRow
-		err := scan(&id, &t.name, &t.role, &t.index, &t.attempt, &t.state, &t.taskID, &t.runName, &t.kind)
+		err := scan(&id, &t.name, &t.role, &t.index, &t.attempt, &t.state, &t.taskID, &t.runName, &t.failure)
 		of(id).tasks = append(of(id).tasks, t)
 		return err
 	}); err != nil {
 		return nil, err
 	}
-	if err := each(`SELECT t.job_id, t.name, p.role, p.role_index, p.node_id, p.state, t.task_id, t.attempt, COALESCE(p.explanation, '')
-		FROM t_schedule_task t JOIN t_schedule_task_status p ON p.task_id = t.task_id`, func(scan func(...any) error) error {
+	if err := each(`SELECT t.job_id, t.name, p.role, p.role_index, p.node_id, p.state, t.task_id, t.attempt, COALESCE(p.failure, '')
+		FROM t_schedule_task t JOIN t_schedule_part p ON p.task_id = t.task_id`, func(scan func(...any) error) error {
 		var p partRow
-		err := scan(&id, &p.task, &p.role, &p.index, &p.node, &p.state, &p.taskID, &p.attempt, &p.kind)
+		err := scan(&id, &p.task, &p.role, &p.index, &p.node, &p.state, &p.taskID, &p.attempt, &p.failure)
 		of(id).parts = append(of(id).parts, p)
 		return err
 	}); err != nil {
@@ -123,24 +123,24 @@ func readRows(ctx context.Context, db *sql.DB) (map[string]*rows, error) {
 }
 
 // facts are all that the checker looks at.
-type facts struct {
-	jobs    []*jobRun
-	rows    map[string]map[string]*rows // by party, then job
-	created map[string]map[string]int   // by party, then run
-	left    []string                    // what is there that should be gone
-	unread  []string                    // why results of jobs could not be read
-	room    []string                    // where jobs held more room than they may
-	results map[string]map[string]string
-	want    map[JobKind]map[string]string
+type observations struct {
+	jobs            []*jobRun
+	rows            map[string]map[string]*rows // by party, then job
+	created         map[string]map[string]int   // by party, then run
+	leftovers       []string                    // what is there that should be gone
+	unreadable      []string                    // why results of jobs could not be read
+	limitViolations []string                    // where jobs held more room than they may
+	results         map[string]map[string]string
+	expected        map[JobKind]map[string]string
 }
 
 // judge holds the facts of a run against what must be.
-func judge(f *facts) *findings {
-	v := &findings{orphaned: f.left, wrong: slices.Concat(f.unread, f.room)}
+func check(f *observations) *findings {
+	v := &findings{orphaned: f.leftovers, wrong: slices.Concat(f.unreadable, f.limitViolations)}
 	known := map[string]bool{}
 	for _, j := range f.jobs {
 		known[j.ID] = true
-		judgeJob(f, j, v)
+		checkJob(f, j, v)
 	}
 	for party, jobs := range f.rows {
 		for id := range jobs {
@@ -152,7 +152,7 @@ func judge(f *facts) *findings {
 	for party, runs := range f.created {
 		for run, n := range runs {
 			if n > 1 {
-				v.doubled = append(v.doubled, fmt.Sprintf("%s at %s was created %d times", run, party, n))
+				v.duplicated = append(v.duplicated, fmt.Sprintf("%s at %s was created %d times", run, party, n))
 			}
 			if !slices.ContainsFunc(f.jobs, func(j *jobRun) bool { return strings.HasPrefix(run, "hutong-"+j.ID+"-") }) {
 				v.orphaned = append(v.orphaned, fmt.Sprintf("%s at %s is of no job", run, party))
@@ -162,11 +162,11 @@ func judge(f *facts) *findings {
 	return v
 }
 
-func judgeJob(f *facts, j *jobRun, v *findings) {
+func checkJob(f *observations, j *jobRun, v *findings) {
 	guest := j.Roles["guest"]
 	scheduler := f.rows[guest][j.ID]
 	if j.ended.IsZero() || scheduler == nil || scheduler.scheduled != "FINISHED" {
-		v.lost = append(v.lost, fmt.Sprintf("job %s (%s) of %s has not ended: %+v, %v", j.ID, j.Kind, guest, scheduler, j.trouble))
+		v.lost = append(v.lost, fmt.Sprintf("job %s (%s) of %s has not ended: %+v, %v", j.ID, j.Kind, guest, scheduler, j.err))
 		return
 	}
 	wrong := func(format string, args ...any) {
@@ -179,7 +179,7 @@ func judgeJob(f *facts, j *jobRun, v *findings) {
 			continue
 		}
 		for _, t := range r.tasks {
-			judgeTask(f, j, name, r, t, scheduler, v, wrong)
+			checkTask(f, j, name, r, t, scheduler, v, wrong)
 		}
 	}
 	failed, success := 0, 0
@@ -196,23 +196,23 @@ func judgeJob(f *facts, j *jobRun, v *findings) {
 	switch j.Kind {
 	case jobFails:
 		told := slices.ContainsFunc(scheduler.parts, func(p partRow) bool {
-			return p.task == "s1" && p.state == "FAILED" && explains(p.kind, "exit_code", 3)
+			return p.task == "s1" && p.state == "FAILED" && isFailure(p.failure, "exit_code", 3)
 		})
-		if failed == 0 || success > 0 || !told || !explains(scheduler.explanation, "exit_code", 3) {
+		if failed == 0 || success > 0 || !told || !isFailure(scheduler.failure, "exit_code", 3) {
 			wrong("did not fail as it must: %+v", scheduler.parts)
 		}
 	case jobStops:
 		if success > 0 {
 			wrong("a task of 60 seconds succeeded before its stop: %+v", scheduler.parts)
 		}
-		if !explains(scheduler.explanation, "stopped", 0) {
-			wrong("was stopped, and is told as %s", scheduler.explanation)
+		if !isFailure(scheduler.failure, "stopped", 0) {
+			wrong("was stopped, and is told as %s", scheduler.failure)
 		}
 	default:
 		if success != len(scheduler.parts) {
 			wrong("did not succeed: %+v", scheduler.parts)
 		}
-		for key, content := range f.want[j.Kind] {
+		for key, content := range f.expected[j.Kind] {
 			if got, there := f.results[j.ID][key]; !there {
 				wrong("output %s is missing", key)
 			} else if got != content {
@@ -223,7 +223,7 @@ func judgeJob(f *facts, j *jobRun, v *findings) {
 }
 
 // explains tells whether an explanation, as a database holds it, is of a kind of failure and an exit code.
-func explains(explanation, kind string, exitCode int) bool {
+func isFailure(explanation, kind string, exitCode int) bool {
 	var told struct {
 		Kind     string `json:"kind"`
 		ExitCode int    `json:"exit_code"`
@@ -231,7 +231,7 @@ func explains(explanation, kind string, exitCode int) bool {
 	return json.Unmarshal([]byte(explanation), &told) == nil && told.Kind == kind && told.ExitCode == exitCode
 }
 
-func judgeTask(f *facts, j *jobRun, party string, r *rows, t taskRow, scheduler *rows, v *findings, wrong func(string, ...any)) {
+func checkTask(f *observations, j *jobRun, party string, r *rows, t taskRow, scheduler *rows, v *findings, wrong func(string, ...any)) {
 	part := fmt.Sprintf("task %s %s.%d", t.name, t.role, t.index)
 	i := slices.IndexFunc(scheduler.parts, func(p partRow) bool { return p.task == t.name && p.role == t.role && p.index == t.index })
 	if i < 0 {
@@ -250,7 +250,7 @@ func judgeTask(f *facts, j *jobRun, party string, r *rows, t taskRow, scheduler 
 		wrong("%s succeeded at %s as another attempt than its scheduler's", part, party)
 	}
 	if id, there := r.outputs[t.name+" "+t.role]; there && id != t.taskID {
-		v.doubled = append(v.doubled, fmt.Sprintf("job %s: %s at %s has outputs of an attempt that does not count", j.ID, part, party))
+		v.duplicated = append(v.duplicated, fmt.Sprintf("job %s: %s at %s has outputs of an attempt that does not count", j.ID, part, party))
 	}
 	if t.state == "SUCCESS" && f.created[party][t.runName] == 0 {
 		v.lost = append(v.lost, fmt.Sprintf("job %s: %s at %s is SUCCESS, and %s was never created", j.ID, part, party, t.runName))

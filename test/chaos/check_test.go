@@ -13,30 +13,30 @@ const (
 	stopsID = "chaos0000000000000003"
 )
 
-// goodFacts are those of a run in which all went as it must: a job that succeeds in a second attempt, one that fails, and one
+// validObservations are those of a run in which all went as it must: a job that succeeds in a second attempt, one that fails, and one
 // that is stopped.
-func goodFacts() *facts {
+func validObservations() *observations {
 	roles := map[string]string{"guest": "guest", "host": "third"}
-	f := &facts{
+	f := &observations{
 		rows: map[string]map[string]*rows{"guest": {}, "third": {}}, created: map[string]map[string]int{"guest": {}, "third": {}},
-		results: map[string]map[string]string{boostID: {"s1 guest out": "rows"}}, want: map[JobKind]map[string]string{jobBoost: {"s1 guest out": "rows"}},
+		results: map[string]map[string]string{boostID: {"s1 guest out": "rows"}}, expected: map[JobKind]map[string]string{jobBoost: {"s1 guest out": "rows"}},
 	}
 	job := func(id string, kind JobKind, state, explanation string, attempts int) {
 		f.jobs = append(f.jobs, &jobRun{JobPlan: JobPlan{Kind: kind, ID: id, Roles: roles}, ended: time.Now()})
-		scheduler := &rows{job: "FINISHED", scheduled: "FINISHED", explanation: explanation, outputs: map[string]string{}}
+		scheduler := &rows{job: "FINISHED", scheduled: "FINISHED", failure: explanation, outputs: map[string]string{}}
 		for role, name := range roles {
 			run := "hutong-" + id + "-s1-" + role + ".0-" + string(rune('0'+attempts))
 			r := scheduler
 			if name != "guest" {
 				r = &rows{job: "FINISHED", outputs: map[string]string{}}
 			}
-			r.tasks = []taskRow{{name: "s1", role: role, state: state, taskID: "t", runName: run, kind: explanation, attempt: attempts}}
+			r.tasks = []taskRow{{name: "s1", role: role, state: state, taskID: "t", runName: run, failure: explanation, attempt: attempts}}
 			r.outputs["s1 "+role] = "t"
 			f.rows[name][id] = r
 			for attempt := range attempts {
 				f.created[name]["hutong-"+id+"-s1-"+role+".0-"+string(rune('1'+attempt))] = 1
 			}
-			scheduler.parts = append(scheduler.parts, partRow{task: "s1", role: role, state: state, taskID: "t", kind: explanation, attempt: attempts})
+			scheduler.parts = append(scheduler.parts, partRow{task: "s1", role: role, state: state, taskID: "t", failure: explanation, attempt: attempts})
 		}
 	}
 	job(boostID, jobBoost, "SUCCESS", "", 2)
@@ -46,30 +46,33 @@ func goodFacts() *facts {
 }
 
 // A checker is worth something only if it finds what is wrong.
-func TestJudgeFindsPlantedFaults(t *testing.T) {
-	require.Equal(t, &findings{}, judge(goodFacts()))
+func TestCheckFindsPlantedFaults(t *testing.T) {
+	require.Equal(t, &findings{}, check(validObservations()))
 	for name, c := range map[string]struct {
-		plant func(*facts)
+		plant func(*observations)
 		want  [4]int // lost, doubled, orphaned, wrong
 	}{
-		"more room held than there is":      {func(f *facts) { f.room = []string{"5 seats"} }, [4]int{0, 0, 0, 1}},
-		"a seat that is left":               {func(f *facts) { f.left = []string{"a seat"} }, [4]int{0, 0, 1, 0}},
-		"a container created twice":         {func(f *facts) { f.created["third"]["hutong-"+boostID+"-s1-host.0-2"] = 2 }, [4]int{0, 1, 0, 0}},
-		"outputs of another attempt":        {func(f *facts) { f.rows["third"][boostID].outputs["s1 host"] = "earlier" }, [4]int{0, 1, 0, 0}},
-		"a job that its client never ended": {func(f *facts) { f.jobs[0].ended = time.Time{} }, [4]int{1, 0, 0, 0}},
-		"a job that its scheduler runs":     {func(f *facts) { f.rows["guest"][boostID].scheduled = "RUNNING" }, [4]int{1, 0, 0, 0}},
-		"a job that its scheduler forgot":   {func(f *facts) { delete(f.rows["guest"], boostID) }, [4]int{1, 0, 0, 0}},
-		"a success without a container": {func(f *facts) {
+		"more room held than there is":      {func(f *observations) { f.limitViolations = []string{"5 seats"} }, [4]int{0, 0, 0, 1}},
+		"a seat that is left":               {func(f *observations) { f.leftovers = []string{"a seat"} }, [4]int{0, 0, 1, 0}},
+		"a container created twice":         {func(f *observations) { f.created["third"]["hutong-"+boostID+"-s1-host.0-2"] = 2 }, [4]int{0, 1, 0, 0}},
+		"outputs of another attempt":        {func(f *observations) { f.rows["third"][boostID].outputs["s1 host"] = "earlier" }, [4]int{0, 1, 0, 0}},
+		"a job that its client never ended": {func(f *observations) { f.jobs[0].ended = time.Time{} }, [4]int{1, 0, 0, 0}},
+		"a job that its scheduler runs":     {func(f *observations) { f.rows["guest"][boostID].scheduled = "RUNNING" }, [4]int{1, 0, 0, 0}},
+		"a job that its scheduler forgot":   {func(f *observations) { delete(f.rows["guest"], boostID) }, [4]int{1, 0, 0, 0}},
+		"a success without a container": {func(f *observations) {
 			delete(f.created["third"], "hutong-"+boostID+"-s1-host.0-2")
 		}, [4]int{1, 0, 0, 0}},
-		"a container of no job":              {func(f *facts) { f.created["third"]["hutong-other-s1-host.0-1"] = 1 }, [4]int{0, 0, 1, 0}},
-		"something left":                     {func(f *facts) { f.left = []string{"container x"} }, [4]int{0, 0, 1, 0}},
-		"a job of nobody":                    {func(f *facts) { f.rows["third"]["x"] = &rows{job: "FINISHED"} }, [4]int{0, 0, 0, 1}},
-		"a participant that still runs":      {func(f *facts) { f.rows["third"][boostID].job = "RUNNING" }, [4]int{0, 0, 0, 1}},
-		"a participant that forgot":          {func(f *facts) { delete(f.rows["third"], boostID) }, [4]int{0, 0, 0, 1}},
-		"a participant that says otherwise":  {func(f *facts) { f.rows["third"][boostID].tasks[0].state = "FAILED" }, [4]int{0, 0, 0, 1}},
-		"an attempt that its scheduler left": {func(f *facts) { f.rows["third"][boostID].tasks[0].taskID = "u"; f.rows["third"][boostID].outputs = nil }, [4]int{0, 0, 0, 1}},
-		"a success that must fail": {func(f *facts) {
+		"a container of no job":             {func(f *observations) { f.created["third"]["hutong-other-s1-host.0-1"] = 1 }, [4]int{0, 0, 1, 0}},
+		"something left":                    {func(f *observations) { f.leftovers = []string{"container x"} }, [4]int{0, 0, 1, 0}},
+		"a job of nobody":                   {func(f *observations) { f.rows["third"]["x"] = &rows{job: "FINISHED"} }, [4]int{0, 0, 0, 1}},
+		"a participant that still runs":     {func(f *observations) { f.rows["third"][boostID].job = "RUNNING" }, [4]int{0, 0, 0, 1}},
+		"a participant that forgot":         {func(f *observations) { delete(f.rows["third"], boostID) }, [4]int{0, 0, 0, 1}},
+		"a participant that says otherwise": {func(f *observations) { f.rows["third"][boostID].tasks[0].state = "FAILED" }, [4]int{0, 0, 0, 1}},
+		"an attempt that its scheduler left": {func(f *observations) {
+			f.rows["third"][boostID].tasks[0].taskID = "u"
+			f.rows["third"][boostID].outputs = nil
+		}, [4]int{0, 0, 0, 1}},
+		"a success that must fail": {func(f *observations) {
 			for _, p := range []string{"guest", "third"} {
 				f.rows[p][failsID].tasks[0].state = "SUCCESS"
 			}
@@ -77,21 +80,21 @@ func TestJudgeFindsPlantedFaults(t *testing.T) {
 				f.rows["guest"][failsID].parts[i].state = "SUCCESS"
 			}
 		}, [4]int{0, 0, 0, 1}},
-		"a failure told as another": {func(f *facts) {
+		"a failure told as another": {func(f *observations) {
 			for i := range f.rows["guest"][failsID].parts {
-				f.rows["guest"][failsID].parts[i].kind = `{"kind":"exit_code","exit_code":137}`
+				f.rows["guest"][failsID].parts[i].failure = `{"kind":"exit_code","exit_code":137}`
 			}
 		}, [4]int{0, 0, 0, 1}},
-		"a stop told as a failure":   {func(f *facts) { f.rows["guest"][stopsID].explanation = `{"kind":"timeout"}` }, [4]int{0, 0, 0, 1}},
-		"results that can't be read": {func(f *facts) { f.unread = []string{"unknown job"} }, [4]int{0, 0, 0, 1}},
-		"an output that is missing":  {func(f *facts) { delete(f.results[boostID], "s1 guest out") }, [4]int{0, 0, 0, 1}},
-		"an output that is cut":      {func(f *facts) { f.results[boostID]["s1 guest out"] = "ro" }, [4]int{0, 0, 0, 1}},
+		"a stop told as a failure":   {func(f *observations) { f.rows["guest"][stopsID].failure = `{"kind":"timeout"}` }, [4]int{0, 0, 0, 1}},
+		"results that can't be read": {func(f *observations) { f.unreadable = []string{"unknown job"} }, [4]int{0, 0, 0, 1}},
+		"an output that is missing":  {func(f *observations) { delete(f.results[boostID], "s1 guest out") }, [4]int{0, 0, 0, 1}},
+		"an output that is cut":      {func(f *observations) { f.results[boostID]["s1 guest out"] = "ro" }, [4]int{0, 0, 0, 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := goodFacts()
+			f := validObservations()
 			c.plant(f)
-			v := judge(f)
-			require.Equal(t, c.want, [4]int{len(v.lost), len(v.doubled), len(v.orphaned), len(v.wrong)}, "%+v", v)
+			v := check(f)
+			require.Equal(t, c.want, [4]int{len(v.lost), len(v.duplicated), len(v.orphaned), len(v.wrong)}, "%+v", v)
 			require.False(t, v.ok())
 		})
 	}

@@ -20,12 +20,12 @@ import (
 
 // The providers of the jobs: the reference algorithms, and its component for tests.
 const (
-	algorithms = "hutong"
-	sleeps     = "chaos"
+	algorithms    = "hutong"
+	sleepProvider = "chaos"
 )
 
 // prepare registers the providers and uploads the data at every party.
-func (w *world) prepare(ctx context.Context, root string) error {
+func (w *deployment) registerAndUpload(ctx context.Context, root string) error {
 	reference, err := os.ReadFile(filepath.Join(root, "providers", "reference", "provider.json"))
 	if err != nil {
 		return err
@@ -34,8 +34,8 @@ func (w *world) prepare(ctx context.Context, root string) error {
 	for i := range 4 {
 		inputs = append(inputs, map[string]any{"name": fmt.Sprintf("in%d", i+1), "category": "dataset"})
 	}
-	sleep, err := json.Marshal(map[string]any{"name": sleeps, "version": "1", "protocol": "bfia", "components_description": map[string]any{
-		"Sleep": map[string]any{"componentName": "Sleep", "title": "Sleep", "provider": sleeps, "version": "1", "roleList": []string{"guest", "host"},
+	sleep, err := json.Marshal(map[string]any{"name": sleepProvider, "version": "1", "protocol": "bfia", "components_description": map[string]any{
+		"Sleep": map[string]any{"componentName": "Sleep", "title": "Sleep", "provider": sleepProvider, "version": "1", "roleList": []string{"guest", "host"},
 			"storageEngine": []string{"file"}, "inputParam": []any{}, "inputData": inputs,
 			"outputData": []any{map[string]any{"name": "out", "category": "dataset"}}, "result": []any{}}}})
 	if err != nil {
@@ -47,7 +47,7 @@ func (w *world) prepare(ctx context.Context, root string) error {
 			if err := json.Unmarshal(registration, &fields); err != nil {
 				return err
 			}
-			if fields["device"], fields["metadata"] = "docker", map[string]any{"image": providerImage}; p.docker == "" {
+			if fields["device"], fields["metadata"] = "docker", map[string]any{"image": providerImage}; p.dockerSocket == "" {
 				fields["device"], fields["metadata"] = "process", map[string]any{"command": []string{filepath.Join(w.bin, "chaos"), "task"}}
 			}
 			body, err := json.Marshal(fields)
@@ -98,7 +98,7 @@ func call(ctx context.Context, method, url string, body []byte) (json.RawMessage
 }
 
 // document is a job's DAG and configuration.
-func (w *world) document(root string, j JobPlan) ([]byte, error) {
+func (w *deployment) jobDocument(root string, j JobPlan) ([]byte, error) {
 	text, err := os.ReadFile(filepath.Join(root, "deploy", "demo", "job.json"))
 	if err != nil {
 		return nil, err
@@ -125,7 +125,7 @@ func (w *world) document(root string, j JobPlan) ([]byte, error) {
 		for _, a := range after {
 			inputs = append(inputs, map[string]string{"type": "dataset", "key": a + ".out"})
 		}
-		return map[string]any{"name": name, "componentName": "Sleep", "provider": sleeps, "version": "1", "input": inputs,
+		return map[string]any{"name": name, "componentName": "Sleep", "provider": sleepProvider, "version": "1", "input": inputs,
 			"output": []any{map[string]string{"type": "dataset", "key": "out"}}}, map[string]any{"seconds": seconds, "exit_code": exitCode}
 	}
 	var components []any
@@ -141,7 +141,7 @@ func (w *world) document(root string, j JobPlan) ([]byte, error) {
 		params["common"].(map[string]any)["hetero_lr_1"] = map[string]any{"id": "id", "label": "y", "max_iter": 2, "batch_size": -1,
 			"learning_rate": 0.15, "penalty": "L2", "alpha": 0.01, "optimizer": "rmsprop", "encrypt_param": map[string]any{"method": "Paillier", "key_length": 1024}}
 		return json.Marshal(job)
-	case jobWide:
+	case jobSleeps:
 		add("first", 1, 0)
 		last := []string{}
 		for i := range 4 {
@@ -169,16 +169,16 @@ type jobRun struct {
 	submitted time.Time // when it was taken
 	tries     int
 	ended     time.Time
-	trouble   error
+	err       error
 }
 
 // run submits a job until it is taken, stops it if it is to be stopped, and waits for its end at the party that submitted
 // it. A client that gets no answer, or a bad one, tries again: that must never make two jobs of one.
-func (w *world) run(ctx context.Context, root string, r *jobRun) {
+func (w *deployment) runJob(ctx context.Context, root string, r *jobRun) {
 	guest := w.parties[r.Roles["guest"]]
-	body, err := w.document(root, r.JobPlan)
+	body, err := w.jobDocument(root, r.JobPlan)
 	if err != nil {
-		r.trouble = err
+		r.err = err
 		return
 	}
 	again := func(do func() (bool, error)) {
@@ -187,7 +187,7 @@ func (w *world) run(ctx context.Context, root string, r *jobRun) {
 			if done || ctx.Err() != nil {
 				return
 			}
-			r.trouble = err
+			r.err = err
 			select {
 			case <-time.After(500 * time.Millisecond):
 			case <-ctx.Done():
@@ -219,13 +219,13 @@ func (w *world) run(ctx context.Context, root string, r *jobRun) {
 		return err == nil && status.State.Terminal(), err
 	})
 	if ctx.Err() == nil {
-		r.ended, r.trouble = time.Now(), nil
+		r.ended, r.err = time.Now(), nil
 	}
 }
 
 // results are what a job left at its parties: by party, task and name of the output, its content in a form in which equal
 // results are equal.
-func (w *world) results(ctx context.Context, r *jobRun) (map[string]string, error) {
+func (w *deployment) results(ctx context.Context, r *jobRun) (map[string]string, error) {
 	found := map[string]string{}
 	for _, name := range slices.Sorted(maps.Values(r.Roles)) {
 		p := w.parties[name]

@@ -59,7 +59,7 @@ func main() {
 }
 
 // applied counts what was really done, by kind.
-type applied struct {
+type progress struct {
 	mu     sync.Mutex
 	faults map[FaultKind]int
 	hits   map[FaultKind]int // requests, for links
@@ -67,7 +67,7 @@ type applied struct {
 	jobs   int // that have ended
 }
 
-func (a *applied) job() {
+func (a *progress) countJob() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.jobs++
@@ -90,7 +90,7 @@ func chaos(ctx context.Context, plan Plan, settle time.Duration, root, dir strin
 		return false, err
 	}
 	fmt.Printf("seed %d: %d faults and %d jobs in %s, at three parties; everything is in %s\n", plan.Seed, len(plan.Faults), len(plan.Jobs), plan.Length, dir)
-	w, err := startWorld(ctx, dir, filepath.Dir(self))
+	w, err := startDeployment(ctx, dir, filepath.Dir(self))
 	defer func() {
 		w.stop()
 		if good {
@@ -102,33 +102,33 @@ func chaos(ctx context.Context, plan Plan, settle time.Duration, root, dir strin
 	if err != nil {
 		return false, err
 	}
-	if err := w.prepare(ctx, root); err != nil {
+	if err := w.registerAndUpload(ctx, root); err != nil {
 		return false, err
 	}
-	want, reference, err := w.reference(ctx, root)
+	want, reference, err := w.runReferenceJobs(ctx, root)
 	if err != nil {
 		return false, fmt.Errorf("without any fault: %w", err)
 	}
 	fmt.Printf("three parties run, and without faults each kind of job ends as it must\n\n")
 
 	began := time.Now()
-	done := applied{faults: map[FaultKind]int{}, hits: map[FaultKind]int{}}
+	done := progress{faults: map[FaultKind]int{}, hits: map[FaultKind]int{}}
 	deadline, cancel := context.WithDeadline(ctx, began.Add(plan.Length+settle))
 	defer cancel()
-	room, err := w.watchRoom(deadline)
+	room, err := w.monitorLimits(deadline)
 	if err != nil {
 		return false, err
 	}
 	var faults, jobs sync.WaitGroup
-	faults.Go(func() { w.breakThings(deadline, plan, began, &done) })
+	faults.Go(func() { w.injectFaults(deadline, plan, began, &done) })
 	runs := reference
 	for _, j := range plan.Jobs {
 		r := &jobRun{JobPlan: j}
 		runs = append(runs, r)
 		jobs.Go(func() {
 			if waitUntil(deadline, began.Add(j.At)) {
-				w.run(deadline, root, r)
-				done.job()
+				w.runJob(deadline, root, r)
+				done.countJob()
 			}
 		})
 	}
@@ -138,13 +138,13 @@ func chaos(ctx context.Context, plan Plan, settle time.Duration, root, dir strin
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
-	f, err := w.look(ctx, runs, want)
+	f, err := w.collect(ctx, runs, want)
 	if err != nil {
 		return false, err
 	}
-	f.room = room.findings()
-	v := judge(f)
-	tell(os.Stdout, plan, f, &done, v, time.Since(began))
+	f.limitViolations = room.findings()
+	v := check(f)
+	writeReport(os.Stdout, plan, f, &done, v, time.Since(began))
 	fmt.Printf("\n%s\n", room)
 	return v.ok(), nil
 }
@@ -159,21 +159,21 @@ func waitUntil(ctx context.Context, t time.Time) bool {
 }
 
 // reference runs one job of each kind before the faults begin, for what they leave.
-func (w *world) reference(ctx context.Context, root string) (map[JobKind]map[string]string, []*jobRun, error) {
+func (w *deployment) runReferenceJobs(ctx context.Context, root string) (map[JobKind]map[string]string, []*jobRun, error) {
 	want := map[JobKind]map[string]string{}
 	var runs []*jobRun
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
-	for i, kind := range []JobKind{jobBoost, jobLR, jobWide, jobFails} {
+	for i, kind := range []JobKind{jobBoost, jobLR, jobSleeps, jobFails} {
 		r := &jobRun{JobPlan: JobPlan{Kind: kind, ID: fmt.Sprintf("calm%017d", i+1), Roles: map[string]string{"guest": "guest", "host": "host"}}}
 		if kind == jobLR {
 			r.Roles["arbiter"] = "third"
 		}
-		w.run(ctx, root, r)
+		w.runJob(ctx, root, r)
 		if r.ended.IsZero() {
-			return nil, nil, fmt.Errorf("job %s (%s) does not end: %w", r.ID, kind, r.trouble)
+			return nil, nil, fmt.Errorf("job %s (%s) does not end: %w", r.ID, kind, r.err)
 		}
-		if err := w.endedRight(ctx, r); err != nil {
+		if err := w.checkOutcome(ctx, r); err != nil {
 			return nil, nil, err
 		}
 		results, err := w.results(ctx, r)
@@ -189,8 +189,8 @@ func (w *world) reference(ctx context.Context, root string) (map[JobKind]map[str
 	return want, runs, nil
 }
 
-// endedRight tells whether a job that no fault disturbed ended as its kind must: there is no measure without it.
-func (w *world) endedRight(ctx context.Context, r *jobRun) error {
+// checkOutcome tells whether a job that no fault disturbed ended as its kind must: there is no measure without it.
+func (w *deployment) checkOutcome(ctx context.Context, r *jobRun) error {
 	guest := w.parties[r.Roles["guest"]]
 	db, err := guest.openDatabase()
 	if err != nil {
@@ -205,14 +205,14 @@ func (w *world) endedRight(ctx context.Context, r *jobRun) error {
 	if j == nil {
 		return fmt.Errorf("job %s (%s) is not known to %s, which schedules it", r.ID, r.Kind, guest.name)
 	}
-	if good := j.explanation == ""; good != (r.Kind != jobFails) {
-		return fmt.Errorf("job %s (%s) ends wrongly: %s; %+v", r.ID, r.Kind, j.explanation, j.parts)
+	if good := j.failure == ""; good != (r.Kind != jobFails) {
+		return fmt.Errorf("job %s (%s) ends wrongly: %s; %+v", r.ID, r.Kind, j.failure, j.parts)
 	}
 	return nil
 }
 
-// breakThings does what the plan says, and mends it all before it answers.
-func (w *world) breakThings(ctx context.Context, plan Plan, began time.Time, done *applied) {
+// injectFaults does what the plan says, and mends it all before it answers.
+func (w *deployment) injectFaults(ctx context.Context, plan Plan, began time.Time, done *progress) {
 	var under sync.WaitGroup
 	defer under.Wait()
 	for _, f := range plan.Faults {
@@ -223,7 +223,7 @@ func (w *world) breakThings(ctx context.Context, plan Plan, began time.Time, don
 			done.mu.Lock()
 			done.active++
 			done.mu.Unlock()
-			hit, touched := w.do(ctx, f)
+			hit, touched := w.injectFault(ctx, f)
 			done.mu.Lock()
 			defer done.mu.Unlock()
 			done.active--
@@ -236,21 +236,21 @@ func (w *world) breakThings(ctx context.Context, plan Plan, began time.Time, don
 }
 
 // do does one fault, until it is over, and answers whether it hit something.
-func (w *world) do(ctx context.Context, f Fault) (hit bool, touched int) {
+func (w *deployment) injectFault(ctx context.Context, f Fault) (hit bool, touched int) {
 	if l := w.links[f.Target]; l != nil {
-		l.fault(f.Kind)
+		l.setFault(f.Kind)
 		waitUntil(ctx, time.Now().Add(f.For))
-		return true, l.heal()
+		return true, l.clearFault()
 	}
 	switch f.Kind {
 	case faultContainer:
 		return w.killContainer(ctx, w.parties[f.Target]), 0
 	case faultDrain:
-		return w.drain(ctx, w.parties[strings.TrimSuffix(f.Target, " hosts")], f.For), 0
+		return w.drainRunners(ctx, w.parties[strings.TrimSuffix(f.Target, " hosts")], f.For), 0
 	case faultKill:
-		hit = w.processes[f.Target].end(syscall.SIGKILL, f.For)
-	case faultTerm:
-		hit = w.processes[f.Target].end(syscall.SIGTERM, f.For)
+		hit = w.processes[f.Target].takeDown(syscall.SIGKILL, f.For)
+	case faultRestart:
+		hit = w.processes[f.Target].takeDown(syscall.SIGTERM, f.For)
 	case faultPause:
 		hit = w.processes[f.Target].signal(syscall.SIGSTOP)
 	}
@@ -262,8 +262,8 @@ func (w *world) do(ctx context.Context, f Fault) (hit bool, touched int) {
 }
 
 // killContainer kills one container, or process, of a party that runs now.
-func (w *world) killContainer(ctx context.Context, p *party) bool {
-	if p.docker == "" {
+func (w *deployment) killContainer(ctx context.Context, p *party) bool {
+	if p.dockerSocket == "" {
 		folders, _ := filepath.Glob(filepath.Join(p.dir, "runs", "hutong-*"))
 		for _, folder := range folders {
 			if pid := pidOf(folder); pid > 0 && syscall.Kill(pid, syscall.SIGKILL) == nil {
@@ -274,8 +274,8 @@ func (w *world) killContainer(ctx context.Context, p *party) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	list, err := p.daemon.ContainerList(ctx, container.ListOptions{})
-	return err == nil && len(list) > 0 && p.daemon.ContainerKill(ctx, list[0].ID, "KILL") == nil
+	list, err := p.docker.ContainerList(ctx, container.ListOptions{})
+	return err == nil && len(list) > 0 && p.docker.ContainerKill(ctx, list[0].ID, "KILL") == nil
 }
 
 // pidOf is the process that runs in a folder; 0 when there is none.
@@ -292,13 +292,13 @@ func pidOf(folder string) int {
 	return 0
 }
 
-// leavePatience is how long what nobody watched at its end may take to be swept: see docs/reliability.md.
-const leavePatience = 3 * time.Minute
+// cleanupLimit is how long what nobody watched at its end may take to be swept: see docs/reliability.md.
+const cleanupLimit = 3 * time.Minute
 
 // look gathers the facts once all is mended, leaving what is on its way out the time to go.
-func (w *world) look(ctx context.Context, runs []*jobRun, want map[JobKind]map[string]string) (*facts, error) {
-	f := &facts{jobs: runs, rows: map[string]map[string]*rows{}, created: map[string]map[string]int{}, results: map[string]map[string]string{}, want: want}
-	deadline := time.Now().Add(leavePatience)
+func (w *deployment) collect(ctx context.Context, runs []*jobRun, want map[JobKind]map[string]string) (*observations, error) {
+	f := &observations{jobs: runs, rows: map[string]map[string]*rows{}, created: map[string]map[string]int{}, results: map[string]map[string]string{}, expected: want}
+	deadline := time.Now().Add(cleanupLimit)
 	for {
 		open := false
 		var held []string
@@ -310,7 +310,7 @@ func (w *world) look(ctx context.Context, runs []*jobRun, want map[JobKind]map[s
 			f.rows[name], err = readRows(ctx, db)
 			if err == nil {
 				var left []string
-				left, err = roomLeft(ctx, db, name)
+				left, err = remainingReservations(ctx, db, name)
 				held = append(held, left...)
 			}
 			_ = db.Close()
@@ -322,18 +322,18 @@ func (w *world) look(ctx context.Context, runs []*jobRun, want map[JobKind]map[s
 			}
 		}
 		var err error
-		if f.left, err = w.leftovers(ctx); err != nil {
+		if f.leftovers, err = w.leftovers(ctx); err != nil {
 			return nil, err
 		}
-		f.left = append(f.left, held...)
-		if !open && len(f.left) == 0 || time.Now().After(deadline) {
+		f.leftovers = append(f.leftovers, held...)
+		if !open && len(f.leftovers) == 0 || time.Now().After(deadline) {
 			break
 		}
 		waitUntil(ctx, time.Now().Add(time.Second))
 	}
 	for name, p := range w.parties {
 		var err error
-		if f.created[name], err = p.counts(); err != nil {
+		if f.created[name], err = p.countStarts(); err != nil {
 			return nil, err
 		}
 	}
@@ -343,14 +343,14 @@ func (w *world) look(ctx context.Context, runs []*jobRun, want map[JobKind]map[s
 		}
 		var err error
 		if f.results[r.ID], err = w.results(ctx, r); err != nil {
-			f.unread = append(f.unread, err.Error()) // a finding, not the end of the checker
+			f.unreadable = append(f.unreadable, err.Error()) // a finding, not the end of the checker
 		}
 	}
 	return f, nil
 }
 
 // report prints how it goes until it is over.
-func report(over <-chan struct{}, began time.Time, done *applied) {
+func report(over <-chan struct{}, began time.Time, done *progress) {
 	tick := time.NewTicker(10 * time.Second)
 	defer tick.Stop()
 	for {

@@ -13,17 +13,17 @@ type FaultKind string
 
 // The kinds of faults. Those from cut on are of a link between two parties, the others of a process, or of a container.
 const (
-	faultKill      FaultKind = "kill -9"
-	faultTerm      FaultKind = "restart"
-	faultPause     FaultKind = "pause"
-	faultContainer FaultKind = "kill a container"
-	faultDrain     FaultKind = "drain hosts"
-	faultCut       FaultKind = "cut"
-	faultStall     FaultKind = "stall"
-	faultDelay     FaultKind = "delay"
-	faultDouble    FaultKind = "duplicate"
-	faultLose      FaultKind = "lose answers"
-	faultReorder   FaultKind = "reorder"
+	faultKill        FaultKind = "kill -9"
+	faultRestart     FaultKind = "restart"
+	faultPause       FaultKind = "pause"
+	faultContainer   FaultKind = "kill a container"
+	faultDrain       FaultKind = "drain hosts"
+	faultCut         FaultKind = "cut"
+	faultStall       FaultKind = "stall"
+	faultDelay       FaultKind = "delay"
+	faultDuplicate   FaultKind = "duplicate"
+	faultLoseAnswers FaultKind = "lose answers"
+	faultReorder     FaultKind = "reorder"
 )
 
 // Fault is one fault: at a moment of the run, for a while.
@@ -42,11 +42,11 @@ type JobKind string
 
 // The kinds of jobs.
 const (
-	jobBoost JobKind = "PSI, SecureBoost"
-	jobLR    JobKind = "PSI, HeteroLR" // with an arbiter
-	jobWide  JobKind = "ten sleeps"    // a DAG that is wide and deep
-	jobFails JobKind = "must fail"
-	jobStops JobKind = "is stopped"
+	jobBoost  JobKind = "PSI, SecureBoost"
+	jobLR     JobKind = "PSI, HeteroLR" // with an arbiter
+	jobSleeps JobKind = "ten sleeps"    // a DAG that is wide and deep
+	jobFails  JobKind = "must fail"
+	jobStops  JobKind = "is stopped"
 )
 
 // JobPlan is one job.
@@ -74,7 +74,7 @@ var (
 )
 
 // calm is the time at both ends of a run in which no fault begins, or lasts.
-const calm = 15 * time.Second
+const quietPeriod = 15 * time.Second
 
 // NewPlan makes the plan of a seed. It depends on nothing else.
 func NewPlan(seed uint64, length time.Duration) Plan {
@@ -84,11 +84,11 @@ func NewPlan(seed uint64, length time.Duration) Plan {
 		return time.Duration((least + (most-least)*r.Float64()) * float64(time.Second)).Round(100 * time.Millisecond)
 	}
 	busy := map[string]time.Duration{} // until when a target has a fault
-	for at := calm; ; {
+	for at := quietPeriod; ; {
 		at += seconds(0.5, 5.5)
 		f := drawFault(r, at, seconds)
-		if f.At+f.For > length-calm {
-			if at > length-calm {
+		if f.At+f.For > length-quietPeriod {
+			if at > length-quietPeriod {
 				break
 			}
 			continue
@@ -105,7 +105,7 @@ func NewPlan(seed uint64, length time.Duration) Plan {
 	}
 	p.Faults = append(p.Faults, drawDrains(seed, length)...)
 	priority := rand.New(rand.NewPCG(seed, 2))
-	for i, at := 0, time.Duration(0); at < length-calm; i++ {
+	for i, at := 0, time.Duration(0); at < length-quietPeriod; i++ {
 		p.Jobs = append(p.Jobs, drawJob(r, i, at, seconds))
 		p.Jobs[i].Priority = priority.IntN(10)
 		at += seconds(2, 10)
@@ -117,10 +117,10 @@ func NewPlan(seed uint64, length time.Duration) Plan {
 // drawDrains are the times at which operators drain the hosts of a party.
 func drawDrains(seed uint64, length time.Duration) (drains []Fault) {
 	r := rand.New(rand.NewPCG(seed, 3))
-	for at := calm; ; {
+	for at := quietPeriod; ; {
 		at += time.Duration(20+r.IntN(30)) * time.Second
 		f := Fault{At: at, For: time.Duration(3+r.IntN(12)) * time.Second, Kind: faultDrain, Target: parties[r.IntN(len(parties))] + " hosts"}
-		if f.At+f.For > length-calm {
+		if f.At+f.For > length-quietPeriod {
 			return drains
 		}
 		drains = append(drains, f)
@@ -136,7 +136,7 @@ func drawFault(r *rand.Rand, at time.Duration, seconds func(least, most float64)
 	case n < 30:
 		f.Kind, f.Target, f.For = faultKill, process, seconds(0, 12)
 	case n < 38:
-		f.Kind, f.Target, f.For = faultTerm, process, seconds(0, 2)
+		f.Kind, f.Target, f.For = faultRestart, process, seconds(0, 2)
 	case n < 46:
 		f.Kind, f.Target, f.For = faultPause, process, seconds(1, 20)
 	case n < 50:
@@ -160,9 +160,9 @@ func drawFault(r *rand.Rand, at time.Duration, seconds func(least, most float64)
 	case n < 86:
 		f.Kind, f.Target, f.For = faultDelay, link, seconds(5, 20)
 	case n < 91:
-		f.Kind, f.Target, f.For = faultDouble, link, seconds(5, 20)
+		f.Kind, f.Target, f.For = faultDuplicate, link, seconds(5, 20)
 	case n < 96:
-		f.Kind, f.Target, f.For = faultLose, link, seconds(2, 15)
+		f.Kind, f.Target, f.For = faultLoseAnswers, link, seconds(2, 15)
 	default:
 		f.Kind, f.Target, f.For = faultReorder, link, seconds(5, 20)
 	}
@@ -179,7 +179,7 @@ func drawJob(r *rand.Rand, i int, at time.Duration, seconds func(least, most flo
 	case n < 10:
 		j.Kind, j.Roles["arbiter"] = jobLR, parties[order[2]]
 	case n < 14:
-		j.Kind = jobWide
+		j.Kind = jobSleeps
 	case n < 17:
 		j.Kind = jobFails
 	default:

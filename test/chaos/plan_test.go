@@ -8,7 +8,7 @@ import (
 )
 
 // A seed is worth printing only if it gives the same run again.
-func TestPlanIsOfItsSeed(t *testing.T) {
+func TestPlanDependsOnlyOnSeed(t *testing.T) {
 	first := NewPlan(7, 10*time.Minute)
 	require.Equal(t, first, NewPlan(7, 10*time.Minute))
 	require.NotEqual(t, first.Faults, NewPlan(8, 10*time.Minute).Faults)
@@ -16,13 +16,13 @@ func TestPlanIsOfItsSeed(t *testing.T) {
 }
 
 // What is begun ends within the run, and a target has one fault at a time, or two could not be told apart.
-func TestPlanIsSound(t *testing.T) {
+func TestPlanIsValid(t *testing.T) {
 	for seed := range uint64(200) {
 		p := NewPlan(seed, 5*time.Minute)
 		until := map[string]time.Duration{}
 		for i, f := range p.Faults {
-			require.GreaterOrEqual(t, f.At, calm)
-			require.LessOrEqual(t, f.At+f.For, p.Length-calm, "%s", f)
+			require.GreaterOrEqual(t, f.At, quietPeriod)
+			require.LessOrEqual(t, f.At+f.For, p.Length-quietPeriod, "%s", f)
 			require.GreaterOrEqual(t, f.At, until[f.Target], "%s", f)
 			until[f.Target] = f.At + f.For
 			if i > 0 {
@@ -46,7 +46,7 @@ func TestPlanIsSound(t *testing.T) {
 }
 
 // The run of each day must meet every fault and every kind of job.
-func TestDailyPlanHasAll(t *testing.T) {
+func TestDefaultPlanCoversEverything(t *testing.T) {
 	p := NewPlan(1, 9*time.Minute) // as make chaos has it
 	kinds, targets, jobs := map[FaultKind]int{}, map[string]bool{}, map[JobKind]int{}
 	for _, f := range p.Faults {
@@ -56,10 +56,10 @@ func TestDailyPlanHasAll(t *testing.T) {
 	for _, j := range p.Jobs {
 		jobs[j.Kind]++
 	}
-	for _, kind := range []FaultKind{faultKill, faultTerm, faultPause, faultContainer, faultDrain, faultCut, faultStall, faultDelay, faultDouble, faultLose, faultReorder} {
+	for _, kind := range []FaultKind{faultKill, faultRestart, faultPause, faultContainer, faultDrain, faultCut, faultStall, faultDelay, faultDuplicate, faultLoseAnswers, faultReorder} {
 		require.Positive(t, kinds[kind], "%s", kind)
 	}
-	for _, kind := range []JobKind{jobBoost, jobLR, jobWide, jobFails, jobStops} {
+	for _, kind := range []JobKind{jobBoost, jobLR, jobSleeps, jobFails, jobStops} {
 		require.Positive(t, jobs[kind], "%s", kind)
 	}
 	for _, target := range []string{"temporal", "postgres", "guest dockerd", "host dockerd"} {

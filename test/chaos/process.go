@@ -12,37 +12,37 @@ import (
 
 // process is a program that is started again whenever it ends, as an init system would.
 type process struct {
-	name  string
-	log   string
-	group bool // signals go to its whole process group
-	make  func() *exec.Cmd
-	clean func() // before each start
+	name    string
+	log     string
+	group   bool // signals go to its whole process group
+	command func() *exec.Cmd
+	clean   func() // before each start
 
-	mu      sync.Mutex
-	cmd     *exec.Cmd
-	down    time.Time // until when it is not started
-	ending  bool
-	starts  int
-	changed chan struct{}
-	gone    chan struct{} // closed when it will never run again
+	mu        sync.Mutex
+	cmd       *exec.Cmd
+	downUntil time.Time // until when it is not started
+	stopping  bool
+	starts    int
+	changed   chan struct{}
+	exited    chan struct{} // closed when it will never run again
 }
 
 // restartPause is how long a program that ended by itself is left alone.
 const restartPause = 500 * time.Millisecond
 
 func launch(dir, name string, group bool, build func() *exec.Cmd, clean func()) *process {
-	p := &process{name: name, log: filepath.Join(dir, "logs", name+".log"), group: group, make: build, clean: clean,
-		changed: make(chan struct{}, 1), gone: make(chan struct{})}
+	p := &process{name: name, log: filepath.Join(dir, "logs", name+".log"), group: group, command: build, clean: clean,
+		changed: make(chan struct{}, 1), exited: make(chan struct{})}
 	go p.supervise()
 	return p
 }
 
 func (p *process) supervise() {
-	defer close(p.gone)
+	defer close(p.exited)
 	for {
 		p.mu.Lock()
-		wait := time.Until(p.down)
-		if p.ending {
+		wait := time.Until(p.downUntil)
+		if p.stopping {
 			p.mu.Unlock()
 			return
 		}
@@ -61,8 +61,8 @@ func (p *process) supervise() {
 		}
 		p.mu.Lock()
 		p.cmd = nil
-		if p.down.Before(time.Now()) && !p.ending { // it ended by itself
-			p.down = time.Now().Add(restartPause)
+		if p.downUntil.Before(time.Now()) && !p.stopping { // it ended by itself
+			p.downUntil = time.Now().Add(restartPause)
 		}
 		p.note(fmt.Sprintf("ended: %v", err))
 		p.mu.Unlock()
@@ -79,7 +79,7 @@ func (p *process) start() (*exec.Cmd, error) {
 		return nil, err
 	}
 	defer func() { _ = out.Close() }()
-	cmd := p.make()
+	cmd := p.command()
 	cmd.Stdout, cmd.Stderr = out, out
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
@@ -120,17 +120,17 @@ func (p *process) signalLocked(s syscall.Signal) bool {
 }
 
 // end ends it with a signal, and keeps it down for a while.
-func (p *process) end(s syscall.Signal, down time.Duration) bool {
+func (p *process) takeDown(s syscall.Signal, down time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.down = time.Now().Add(down)
+	p.downUntil = time.Now().Add(down)
 	return p.signalLocked(s)
 }
 
 // stop ends it for good: in order, if it can within a while.
 func (p *process) stop(within time.Duration) {
 	p.mu.Lock()
-	p.ending = true
+	p.stopping = true
 	p.signalLocked(syscall.SIGCONT)
 	p.signalLocked(syscall.SIGTERM)
 	p.mu.Unlock()
@@ -139,10 +139,10 @@ func (p *process) stop(within time.Duration) {
 	default:
 	}
 	select {
-	case <-p.gone:
+	case <-p.exited:
 	case <-time.After(within):
 		p.signal(syscall.SIGKILL)
-		<-p.gone
+		<-p.exited
 	}
 }
 

@@ -28,14 +28,14 @@ func TestProcess(t *testing.T) {
 
 	const down = 400 * time.Millisecond
 	begun := time.Now()
-	require.True(t, p.end(syscall.SIGKILL, down))
+	require.True(t, p.takeDown(syscall.SIGKILL, down))
 	soon("it starts again", func() bool { return starts() == 2 })
 	require.GreaterOrEqual(t, time.Since(begun), down)
 
 	require.True(t, p.signal(syscall.SIGSTOP))
 	p.stop(20 * time.Second) // also what is paused
 	select {
-	case <-p.gone:
+	case <-p.exited:
 	default:
 		t.Fatal("it is not gone")
 	}

@@ -14,17 +14,17 @@ import (
 
 // link is the way between two parties, in both directions: each reaches the other through proxies of this process.
 type link struct {
-	mu     sync.Mutex
-	kind   FaultKind // empty: as it should be
-	healed chan struct{}
-	cut    chan struct{} // closed as long as nothing passes
-	hits   int           // requests that the present fault has touched
+	mu      sync.Mutex
+	kind    FaultKind // empty: as it should be
+	cleared chan struct{}
+	cut     chan struct{} // closed as long as nothing passes
+	hits    int           // requests that the present fault has touched
 }
 
-func newLink() *link { return &link{healed: make(chan struct{}), cut: make(chan struct{})} }
+func newLink() *link { return &link{cleared: make(chan struct{}), cut: make(chan struct{})} }
 
 // fault makes the link behave so until it is healed, and answers how many requests it touched.
-func (l *link) fault(kind FaultKind) {
+func (l *link) setFault(kind FaultKind) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.kind, l.hits = kind, 0
@@ -33,26 +33,26 @@ func (l *link) fault(kind FaultKind) {
 	}
 }
 
-func (l *link) heal() (hits int) {
+func (l *link) clearFault() (hits int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.kind == faultCut {
 		l.cut = make(chan struct{})
 	}
 	l.kind = ""
-	close(l.healed)
-	l.healed = make(chan struct{})
+	close(l.cleared)
+	l.cleared = make(chan struct{})
 	return l.hits
 }
 
 // now is the link's fault, what ends when it is healed, and what ends when it is cut.
-func (l *link) now() (kind FaultKind, healed, cut <-chan struct{}) {
+func (l *link) currentFault() (kind FaultKind, healed, cut <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.kind != "" {
 		l.hits++
 	}
-	return l.kind, l.healed, l.cut
+	return l.kind, l.cleared, l.cut
 }
 
 // proxy passes on to target what arrives at an address of its own.
@@ -82,10 +82,10 @@ const maxDelay = 2 * time.Second
 
 // ServeHTTP passes one request on, or does to it what the link's fault says.
 func (p *proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	kind, healed, cut := p.link.now()
+	kind, healed, cut := p.link.currentFault()
 	body, err := io.ReadAll(req.Body)
 	if err != nil {
-		hangUp(w)
+		closeConnection(w)
 		return
 	}
 	pause := func(d time.Duration) {
@@ -96,14 +96,14 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	switch kind {
 	case faultCut:
-		hangUp(w)
+		closeConnection(w)
 		return
 	case faultStall:
 		select { // neither delivered nor refused, for as long as it takes
 		case <-healed:
 		case <-req.Context().Done():
 		}
-		hangUp(w)
+		closeConnection(w)
 		return
 	case faultDelay:
 		pause(rand.N(maxDelay))
@@ -122,14 +122,14 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		}
 	}()
 	status, header, answer, err := p.forward(ctx, req, body)
-	if kind == faultDouble && err == nil {
+	if kind == faultDuplicate && err == nil {
 		// Either of the two answers may be the one that arrives.
 		if again, againHeader, againAnswer, againErr := p.forward(ctx, req, body); rand.IntN(2) == 0 {
 			status, header, answer, err = again, againHeader, againAnswer, againErr
 		}
 	}
-	if err != nil || kind == faultLose && rand.IntN(2) == 0 {
-		hangUp(w)
+	if err != nil || kind == faultLoseAnswers && rand.IntN(2) == 0 {
+		closeConnection(w)
 		return
 	}
 	for name, values := range header {
@@ -158,8 +158,8 @@ func (p *proxy) forward(ctx context.Context, req *http.Request, body []byte) (in
 	return resp.StatusCode, resp.Header, answer, err
 }
 
-// hangUp closes a connection without an answer.
-func hangUp(w http.ResponseWriter) {
+// closeConnection closes a connection without an answer.
+func closeConnection(w http.ResponseWriter) {
 	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
 		_ = conn.Close()
 	}

@@ -15,14 +15,14 @@ import (
 )
 
 // partner counts what reaches it, and answers with the count and what it was sent.
-type partner struct {
+type countingPartner struct {
 	*httptest.Server
 	got  atomic.Int64
 	hold chan struct{} // while open, no answer is given
 }
 
-func newPartner(t *testing.T) *partner {
-	p := &partner{hold: make(chan struct{})}
+func newCountingPartner(t *testing.T) *countingPartner {
+	p := &countingPartner{hold: make(chan struct{})}
 	close(p.hold)
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -36,7 +36,7 @@ func newPartner(t *testing.T) *partner {
 	return p
 }
 
-func newTestProxy(t *testing.T, to *partner) (*link, func(ctx context.Context, body string) (string, error)) {
+func newTestProxy(t *testing.T, to *countingPartner) (*link, func(ctx context.Context, body string) (string, error)) {
 	l := newLink()
 	p, err := newProxy(l, strings.TrimPrefix(to.URL, "http://"))
 	require.NoError(t, err)
@@ -58,30 +58,30 @@ func newTestProxy(t *testing.T, to *partner) (*link, func(ctx context.Context, b
 	}
 }
 
-func TestProxyPassesOn(t *testing.T) {
-	to := newPartner(t)
+func TestProxyForwards(t *testing.T) {
+	to := newCountingPartner(t)
 	l, ask := newTestProxy(t, to)
 	answer, err := ask(t.Context(), "hello")
 	require.NoError(t, err)
 	require.Equal(t, "1 /a%2Fb?c=d hello", answer)
-	require.Zero(t, l.heal())
+	require.Zero(t, l.clearFault())
 }
 
 func TestCut(t *testing.T) {
-	to := newPartner(t)
+	to := newCountingPartner(t)
 	l, ask := newTestProxy(t, to)
-	l.fault(faultCut)
+	l.setFault(faultCut)
 	_, err := ask(t.Context(), "")
 	require.Error(t, err)
 	require.Zero(t, to.got.Load(), "nothing is delivered")
-	require.Equal(t, 1, l.heal())
+	require.Equal(t, 1, l.clearFault())
 	_, err = ask(t.Context(), "")
 	require.NoError(t, err)
 }
 
 // A cut also takes the answer to what was delivered before it.
-func TestCutTakesAnswers(t *testing.T) {
-	to := newPartner(t)
+func TestCutLosesAnswers(t *testing.T) {
+	to := newCountingPartner(t)
 	to.hold = make(chan struct{})
 	l, ask := newTestProxy(t, to)
 	failed := make(chan error, 1)
@@ -90,15 +90,15 @@ func TestCutTakesAnswers(t *testing.T) {
 		failed <- err
 	}()
 	require.Eventually(t, func() bool { return to.got.Load() == 1 }, 20*time.Second, time.Millisecond)
-	l.fault(faultCut)
+	l.setFault(faultCut)
 	require.Error(t, <-failed, "at once, not with the answer")
 	close(to.hold)
 }
 
 func TestStall(t *testing.T) {
-	to := newPartner(t)
+	to := newCountingPartner(t)
 	l, ask := newTestProxy(t, to)
-	l.fault(faultStall)
+	l.setFault(faultStall)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := ask(ctx, "")
@@ -109,15 +109,15 @@ func TestStall(t *testing.T) {
 		failed <- err
 	}()
 	require.Eventually(t, func() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.hits == 2 }, 20*time.Second, time.Millisecond)
-	l.heal()
+	l.clearFault()
 	require.Error(t, <-failed)
 	require.Zero(t, to.got.Load())
 }
 
 func TestDuplicate(t *testing.T) {
-	to := newPartner(t)
+	to := newCountingPartner(t)
 	l, ask := newTestProxy(t, to)
-	l.fault(faultDouble)
+	l.setFault(faultDuplicate)
 	first, second := 0, 0
 	for i := range 40 {
 		answer, err := ask(t.Context(), "x")
@@ -135,10 +135,10 @@ func TestDuplicate(t *testing.T) {
 	require.Positive(t, second)
 }
 
-func TestLose(t *testing.T) {
-	to := newPartner(t)
+func TestLoseAnswers(t *testing.T) {
+	to := newCountingPartner(t)
 	l, ask := newTestProxy(t, to)
-	l.fault(faultLose)
+	l.setFault(faultLoseAnswers)
 	lost := 0
 	for range 40 {
 		if _, err := ask(t.Context(), ""); err != nil {
@@ -152,9 +152,9 @@ func TestLose(t *testing.T) {
 
 // With one held back, what comes later passes it.
 func TestReorder(t *testing.T) {
-	to := newPartner(t)
+	to := newCountingPartner(t)
 	l, ask := newTestProxy(t, to)
-	l.fault(faultReorder)
+	l.setFault(faultReorder)
 	answers := make(chan string, 20)
 	for i := range 20 {
 		l.mu.Lock()

@@ -11,7 +11,7 @@ import (
 )
 
 // tell writes what was done, and what the checker holds against it.
-func tell(w io.Writer, plan Plan, f *facts, done *applied, v *findings, took time.Duration) {
+func writeReport(w io.Writer, plan Plan, f *observations, done *progress, v *findings, took time.Duration) {
 	say := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
 	say("\nseed %d, %.0f s with the end\n\n", plan.Seed, took.Seconds())
 	ends, tries := map[string]int{}, 0
@@ -54,7 +54,7 @@ func tell(w io.Writer, plan Plan, f *facts, done *applied, v *findings, took tim
 	for _, part := range []struct {
 		name  string
 		found []string
-	}{{"lost", v.lost}, {"doubled", v.doubled}, {"orphaned", v.orphaned}, {"wrong states", v.wrong}} {
+	}{{"lost", v.lost}, {"doubled", v.duplicated}, {"orphaned", v.orphaned}, {"wrong states", v.wrong}} {
 		say("%-14s %d\n", part.name, len(part.found))
 		slices.Sort(part.found)
 		for _, finding := range part.found {
@@ -64,19 +64,19 @@ func tell(w io.Writer, plan Plan, f *facts, done *applied, v *findings, took tim
 }
 
 // end is how a job ended, as its scheduler's database tells.
-func (f *facts) end(j *jobRun) string {
+func (f *observations) end(j *jobRun) string {
 	r := f.rows[j.Roles["guest"]][j.ID]
 	switch {
 	case r == nil:
 		return "not known"
 	case r.scheduled != "FINISHED":
 		return r.scheduled
-	case r.explanation == "":
+	case r.failure == "":
 		return "SUCCESS"
 	}
 	var told struct{ Kind string }
-	if err := json.Unmarshal([]byte(r.explanation), &told); err != nil {
-		return r.explanation
+	if err := json.Unmarshal([]byte(r.failure), &told); err != nil {
+		return r.failure
 	}
 	return told.Kind
 }

@@ -24,7 +24,7 @@ type answer struct {
 }
 
 // ask sends a request. An answer that is no JSON fails the test.
-func (c endpoint) ask(t *testing.T, method, path string, body any) answer {
+func (c endpoint) request(t *testing.T, method, path string, body any) answer {
 	t.Helper()
 	payload, ok := body.([]byte)
 	if !ok && body != nil {
@@ -52,9 +52,9 @@ func (c endpoint) ask(t *testing.T, method, path string, body any) answer {
 }
 
 // good is ask where only success will do.
-func (c endpoint) good(t *testing.T, method, path string, body, data any) {
+func (c endpoint) mustRequest(t *testing.T, method, path string, body, data any) {
 	t.Helper()
-	a := c.ask(t, method, path, body)
+	a := c.request(t, method, path, body)
 	require.True(t, a.OK(), "%s %s: %s", method, path, a.raw)
 	if data != nil {
 		require.NoError(t, json.Unmarshal(a.Data, data), "%s %s: %s", method, path, a.raw)
@@ -65,7 +65,7 @@ func (c endpoint) good(t *testing.T, method, path string, body, data any) {
 func (c endpoint) submit(t *testing.T, document []byte) string {
 	t.Helper()
 	var created bfia.JobCreated
-	c.good(t, http.MethodPost, bfia.PathPlatformCreateAll, document, &created)
+	c.mustRequest(t, http.MethodPost, bfia.PathPlatformCreateAll, document, &created)
 	require.NotEmpty(t, created.JobID)
 	return created.JobID
 }

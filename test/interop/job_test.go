@@ -13,16 +13,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
-	"hutong/test/testenv"
 	"hutong/store/blob"
 	"hutong/store/dataset"
+	"hutong/test/testenv"
 )
 
 const (
-	lackedByHutong = "lacked-by-hutong"
-	lackedByFate   = "lacked-by-fate"
-	failsAtHutong  = "fails-at-hutong"
-	failsAtFate    = "fails-at-fate"
+	noImageAtHutong   = "lacked-by-hutong"
+	noImageAtFateFlow = "lacked-by-fate"
+	failsAtHutong     = "fails-at-hutong"
+	failsAtFateFlow   = "fails-at-fate"
 
 	// providerImage holds the reference provider, under a name that no other test gives to its own build.
 	providerImage = "hutong/interop:1"
@@ -31,21 +31,21 @@ const (
 )
 
 // register makes the same providers known to both parties: the reference provider, and its test component Sleep.
-func (w *world) register(t *testing.T) {
+func (w *environment) registerProviders(t *testing.T) {
 	reference := readJSON(t, "providers", "reference", "provider.json")
 	reference["metadata"] = map[string]any{"base_url": "", "image": providerImage}
-	for _, e := range []endpoint{w.hutong.endpoint, w.fate.endpoint} {
-		e.good(t, http.MethodPost, bfia.PathProviderRegister, reference, nil)
-		e.good(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider("test", providerImage), nil)
+	for _, e := range []endpoint{w.hutong.endpoint, w.fateFlow.endpoint} {
+		e.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, reference, nil)
+		e.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider("test", providerImage), nil)
 	}
 	// Providers that have another image at one party: none, or one whose containers fail. (A parameter of one role would
 	// not do: FATE-Flow 2.2.0 gives its containers common parameters only.)
 	for name, images := range map[string][2]string{
-		lackedByHutong: {missingImage, providerImage}, lackedByFate: {providerImage, missingImage},
-		failsAtHutong: {failingImage, providerImage}, failsAtFate: {providerImage, failingImage},
+		noImageAtHutong: {missingImage, providerImage}, noImageAtFateFlow: {providerImage, missingImage},
+		failsAtHutong: {failingImage, providerImage}, failsAtFateFlow: {providerImage, failingImage},
 	} {
-		w.hutong.good(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider(name, images[0]), nil)
-		w.fate.good(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider(name, images[1]), nil)
+		w.hutong.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider(name, images[0]), nil)
+		w.fateFlow.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider(name, images[1]), nil)
 	}
 }
 
@@ -63,14 +63,15 @@ func sleepProvider(name, image string) map[string]any {
 
 // upload puts both parties' rows into both parties' storage, so that each may be guest or host. FATE-Flow 2.2.0 has no
 // upload for BFIA jobs: its datasets are put into its storage.
-func (w *world) upload(t *testing.T) {
-	blobs, err := blob.Open(t.Context(), w.fate.storage)
+func (w *environment) uploadData(t *testing.T) {
+	blobs, err := blob.Open(t.Context(), w.fateFlow.storage)
 	require.NoError(t, err)
 	for _, side := range []string{"guest", "host"} {
 		rows, err := os.ReadFile(filepath.Join(testenv.Root(t), "testdata", "breast", side+".csv"))
 		require.NoError(t, err)
-		_, err = dataset.New(blobs).Ingest(t.Context(), dataset.IngestRequest{Namespace: "interop", Name: side, Head: true, Partitions: 1,
-			ExtendSID: true, Meta: json.RawMessage(`{"delimiter":",","match_id_name":"id"}`)}, bytes.NewReader(rows))
+		require.NoError(t, blobs.DeletePrefix(t.Context(), "interop/"+side))
+		_, err = dataset.Write(t.Context(), blobs, dataset.IngestRequest{Namespace: "interop", Name: side, Head: true, Partitions: 1,
+			ExtendSID: true, Meta: json.RawMessage(`{"delimiter":",","match_id_name":"id"}`)}, "", bytes.NewReader(rows))
 		require.NoError(t, err)
 
 		var body bytes.Buffer
@@ -93,8 +94,8 @@ func (w *world) upload(t *testing.T) {
 	}
 }
 
-// seedJob is the seed's job, PSI and then boosted trees, between two nodes.
-func seedJob(t *testing.T, guest, host string) []byte {
+// referenceJob is the seed's job, PSI and then boosted trees, between two nodes.
+func referenceJob(t *testing.T, guest, host string) []byte {
 	job := readJSON(t, "deploy", "demo", "job.json")
 	config := job["config"].(map[string]any)
 	config["initiator"] = map[string]any{"role": "guest", "node_id": guest}
@@ -107,7 +108,7 @@ func seedJob(t *testing.T, guest, host string) []byte {
 }
 
 // sleep is a job of test tasks.
-type sleep struct {
+type sleepJob struct {
 	guest, host string
 	tasks       int               // a chain of so many, named s1, s2, …
 	seconds     map[string]int    // of each task, everywhere; 1 where it is not told
@@ -115,7 +116,7 @@ type sleep struct {
 	data        map[string]string // by role, where it is not the one that is there
 }
 
-func (s sleep) document(t *testing.T) []byte {
+func (s sleepJob) document(t *testing.T) []byte {
 	if s.provider == "" {
 		s.provider = "test"
 	}

@@ -13,16 +13,16 @@ import (
 
 // process is a program that runs beside the test, with its output in a file.
 type process struct {
-	name string
-	cmd  *exec.Cmd
-	log  string
-	gone chan struct{}
+	name   string
+	cmd    *exec.Cmd
+	log    string
+	exited chan struct{}
 }
 
 // launch starts a program; it is killed at the end of the tests. Its output is added to logs/<name>.log.
 func launch(t *testing.T, dir, name string, env []string, program string, args ...string) *process {
 	t.Helper()
-	p := &process{name: name, log: filepath.Join(dir, "logs", name+".log"), gone: make(chan struct{})}
+	p := &process{name: name, log: filepath.Join(dir, "logs", name+".log"), exited: make(chan struct{})}
 	require.NoError(t, os.MkdirAll(filepath.Dir(p.log), 0o750))
 	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	require.NoError(t, err)
@@ -35,15 +35,15 @@ func launch(t *testing.T, dir, name string, env []string, program string, args .
 	require.NoError(t, p.cmd.Start(), "starting %s", name)
 	go func() {
 		_ = p.cmd.Wait()
-		close(p.gone)
+		close(p.exited)
 	}()
-	atEnd(func() { p.stop(5 * time.Second) })
+	atExit(func() { p.stop(5 * time.Second) })
 	return p
 }
 
 func (p *process) running() bool {
 	select {
-	case <-p.gone:
+	case <-p.exited:
 		return false
 	default:
 		return true
@@ -61,7 +61,7 @@ func (p *process) stop(grace time.Duration) {
 	p.signal(syscall.SIGTERM)
 	p.signal(syscall.SIGCONT)
 	select {
-	case <-p.gone:
+	case <-p.exited:
 	case <-time.After(grace):
 		p.kill()
 	}
@@ -70,7 +70,7 @@ func (p *process) stop(grace time.Duration) {
 // kill is kill -9.
 func (p *process) kill() {
 	p.signal(syscall.SIGKILL)
-	<-p.gone
+	<-p.exited
 }
 
 // tail is the end of its output.

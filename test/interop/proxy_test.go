@@ -21,17 +21,17 @@ type proxy struct {
 	target  string
 	http    *http.Client
 
-	mu       sync.Mutex
-	server   *http.Server // nil while the party seems down
-	trouble  trouble
-	requests []exchange
+	mu          sync.Mutex
+	server      *http.Server // nil while the party seems down
+	disturbance disturbance
+	requests    []exchange
 }
 
 // trouble is what becomes of requests.
-type trouble struct {
+type disturbance struct {
 	before, after time.Duration                   // how long a request is held back, and its answer
 	slow          func(path string) time.Duration // how long answers of a path are held back; nil: none
-	twice         func(path string) bool          // the party gets such a request two times; nil: none
+	duplicate     func(path string) bool          // the party gets such a request two times; nil: none
 	echo          bool                            // an answer is sent two times on the same connection
 	// garble makes something else of an answer, and tells whether it did. Nil: never.
 	garble func(path string, count int) (status int, body string, garbled bool)
@@ -53,7 +53,7 @@ func newProxy(t *testing.T, target string) *proxy {
 	require.NoError(t, err)
 	p.address = l.Addr().String()
 	p.serve(l)
-	atEnd(p.down)
+	atExit(p.down)
 	return p
 }
 
@@ -75,10 +75,10 @@ func (p *proxy) down() {
 }
 
 // calm ends all trouble and forgets what went through.
-func (p *proxy) calm() {
+func (p *proxy) reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.trouble, p.requests = trouble{}, nil
+	p.disturbance, p.requests = disturbance{}, nil
 	if p.server == nil {
 		l, err := net.Listen("tcp", p.address)
 		if err != nil {
@@ -88,10 +88,10 @@ func (p *proxy) calm() {
 	}
 }
 
-func (p *proxy) make(t trouble) {
+func (p *proxy) disturb(t disturbance) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.trouble = t
+	p.disturbance = t
 }
 
 func (p *proxy) handle(w http.ResponseWriter, r *http.Request) {
@@ -100,21 +100,21 @@ func (p *proxy) handle(w http.ResponseWriter, r *http.Request) {
 		return // the client went away
 	}
 	p.mu.Lock()
-	bad := p.trouble
+	bad := p.disturbance
 	p.mu.Unlock()
 	time.Sleep(bad.before)
 	x := exchange{at: time.Now(), method: r.Method, path: r.URL.Path, body: string(body)}
 	status, header, answer, err := p.forward(r, body)
-	if bad.twice != nil && bad.twice(r.URL.Path) && err == nil {
+	if bad.duplicate != nil && bad.duplicate(r.URL.Path) && err == nil {
 		status, header, answer, err = p.forward(r, body)
 	}
 	if err != nil {
 		x.answer = err.Error()
-		p.keep(x)
+		p.record(x)
 		panic(http.ErrAbortHandler) // the connection breaks, as the party's did
 	}
 	x.status, x.answer = status, string(answer)
-	count := p.keep(x)
+	count := p.record(x)
 	time.Sleep(bad.after)
 	if bad.slow != nil {
 		time.Sleep(bad.slow(r.URL.Path))
@@ -127,7 +127,7 @@ func (p *proxy) handle(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if bad.echo {
-		echo(w, status, answer)
+		answerTwice(w, status, answer)
 		return
 	}
 	maps.Copy(w.Header(), header)
@@ -136,7 +136,7 @@ func (p *proxy) handle(w http.ResponseWriter, r *http.Request) {
 }
 
 // echo answers, and answers again, unasked.
-func echo(w http.ResponseWriter, status int, answer []byte) {
+func answerTwice(w http.ResponseWriter, status int, answer []byte) {
 	conn, buffered, err := w.(http.Hijacker).Hijack()
 	if err != nil {
 		panic(err) // a server of HTTP/1 can do it
@@ -150,7 +150,7 @@ func echo(w http.ResponseWriter, status int, answer []byte) {
 }
 
 // keep notes an exchange and tells how many there have been with its path.
-func (p *proxy) keep(x exchange) int {
+func (p *proxy) record(x exchange) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.requests = append(p.requests, x)
@@ -179,7 +179,7 @@ func (p *proxy) forward(r *http.Request, body []byte) (int, http.Header, []byte,
 }
 
 // sent are the exchanges with a path, and, if it is not empty, with a word in the request's body.
-func (p *proxy) sent(path, word string) []exchange {
+func (p *proxy) exchangesWith(path, word string) []exchange {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var found []exchange
@@ -192,7 +192,7 @@ func (p *proxy) sent(path, word string) []exchange {
 }
 
 // recent tells the last exchanges, for a test that failed.
-func (p *proxy) recent() string {
+func (p *proxy) recentExchanges() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var b strings.Builder

@@ -23,7 +23,7 @@ func startS3(t *testing.T, dir, cache string, ip netip.Addr) *s3 {
 	program, args, env, err := fateflow.StorageCommand(cache, s.address, filepath.Join(dir, "s3"), "hutong", "fate")
 	require.NoError(t, err)
 	p := launch(t, dir, "s3", env, program, args...)
-	p.await(t, time.Minute, func() bool { return listening(s.address) })
+	p.await(t, time.Minute, func() bool { return isListening(s.address) })
 	return s
 }
 

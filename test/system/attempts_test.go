@@ -15,74 +15,82 @@ import (
 	"hutong/internal/party"
 )
 
-// TestKilledFromOutside kills the host's container of a task in which both parties talk to each other: the task begins again
-// at both, in a session of its own, and the job ends as if nothing had been.
+// TestKilledFromOutside kills the host's container of a task in which both parties exchange messages. The
+// task is tried again at both parties, in a session of its own, and the job succeeds with the usual results.
 func TestKilledFromOutside(t *testing.T) {
 	t.Parallel()
-	cli := docker(t)
-	w := newWorld(t, func(cfg *party.Config) {
+	cli := dockerClient(t)
+	w := newPartyPair(t, func(cfg *party.Config) {
 		cfg.Runner.Docker.Enabled, cfg.Runner.Docker.HostNetwork = party.SwitchOn, true
 	})
-	for _, n := range []*node{w.guest, w.host} {
+	for _, n := range []*testParty{w.guest, w.host} {
 		n.start()
-		n.register(vector(t, "provider_register.request.json"), bfia.DeviceDocker)
+		n.register(readVector(t, "provider_register.request.json"), bfia.DeviceDocker)
 	}
 	w.guest.upload("guest.csv", "testspace", "test_guest")
 	w.host.upload("host.csv", "testspace", "test_host")
-	jobID := w.guest.submit(seedJob(t, true))
+	jobID := w.guest.submit(referenceJob(t, true))
 	first := bfia.TaskID(jobID, "intersect_rsa_1")
 	db := w.host.database()
-	require.Eventually(t, func() bool { // as soon as it is there
+	require.Eventually(t, func() bool { // as soon as it exists
 		tasks, err := db.TasksByID(t.Context(), first)
-		return err == nil && len(tasks) > 0 && tasks[0].ContainerID != "" && cli.ContainerKill(t.Context(), tasks[0].ContainerID, "KILL") == nil
+		return err == nil && len(tasks) > 0 && tasks[0].ContainerID != "" &&
+			cli.ContainerKill(t.Context(), tasks[0].ContainerID, "KILL") == nil
 	}, time.Minute, 5*time.Millisecond)
-	s := w.guest.await(jobID, 2*time.Minute, finished)
+	s := w.guest.awaitJob(jobID, 2*time.Minute, isFinished)
 	requireSuccess(t, s)
 	require.Equal(t, 2, s.Tasks[0].Attempt)
 	require.Equal(t, bfia.AttemptID(jobID, "intersect_rsa_1", 2), s.Tasks[0].TaskID)
 	require.Zero(t, s.Tasks[1].Attempt)
-	w.host.await(jobID, 20*time.Second, finished)
-	checkResults(t, w.guest, w.host, jobID)
-	for _, n := range []*node{w.guest, w.host} {
-		checkNothingLeft(t, n, jobID, bfia.DeviceDocker)
+	w.host.awaitJob(jobID, 20*time.Second, isFinished)
+	requireResults(t, w.guest, w.host, jobID)
+	for _, n := range []*testParty{w.guest, w.host} {
+		requireNoContainers(t, n, jobID, bfia.DeviceDocker)
 	}
 }
 
-// TestTemporary: a component that ends with exit code 75 says that another attempt may go well.
-func TestTemporary(t *testing.T) {
+// TestTemporaryFailure checks that a task whose component exits with code 75 (EX_TEMPFAIL) is tried again.
+func TestTemporaryFailure(t *testing.T) {
 	t.Parallel()
-	w := sleepers(t)
-	jobID := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(0)}, map[string]map[string]any{"host": {"s1": map[string]any{"seconds": 0, "exit_code": 75}}}))
-	s := w.guest.await(jobID, time.Minute, finished)
+	w := startSleepPair(t, nil)
+	jobID := w.guest.submit(
+		sleepJob(
+			t,
+			1,
+			map[string]any{"s1": seconds(0)},
+			map[string]map[string]any{"host": {"s1": map[string]any{"seconds": 0, "exit_code": 75}}},
+		),
+	)
+	s := w.guest.awaitJob(jobID, time.Minute, isFinished)
 	require.Equal(t, bfia.FailedTemporary, s.Failure.Kind)
 	require.Equal(t, 3, s.Tasks[0].Attempt)
 }
 
-// TestKilledAgainAndAgain kills each attempt: in the end the job says what happened.
+// TestKilledAgainAndAgain kills each attempt. The job fails and reports that its container was killed.
 func TestKilledAgainAndAgain(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(cfg *party.Config) { cfg.Jobs.Attempts = 2 })
+	w := newPartyPair(t, func(cfg *party.Config) { cfg.Jobs.MaxAttempts = 2 })
 	w.guest.start()
 	w.host.start()
-	for _, n := range []*node{w.guest, w.host} {
+	for _, n := range []*testParty{w.guest, w.host} {
 		n.register(sleepProvider(t), bfia.DeviceProcess)
 	}
 	jobID := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(60)}, nil))
 	for attempt := range 2 {
 		require.NoError(t, syscall.Kill(w.host.pid(bfia.AttemptID(jobID, "s1", attempt+1)), syscall.SIGKILL))
 	}
-	s := w.guest.await(jobID, time.Minute, finished)
+	s := w.guest.awaitJob(jobID, time.Minute, isFinished)
 	require.Equal(t, bfia.FailedKilled, s.Failure.Kind)
 	require.Equal(t, bfia.TaskFailed, s.Tasks[0].State)
 	require.Equal(t, 2, s.Tasks[0].Attempt)
-	for _, n := range []*node{w.guest, w.host} {
-		n.await(jobID, 20*time.Second, finished)
-		checkNothingLeft(t, n, jobID, bfia.DeviceProcess)
+	for _, n := range []*testParty{w.guest, w.host} {
+		n.awaitJob(jobID, 20*time.Second, isFinished)
+		requireNoContainers(t, n, jobID, bfia.DeviceProcess)
 	}
 }
 
-// pid is the process of a task that runs here, once it does.
-func (n *node) pid(taskID string) int {
+// pid waits until a task runs at this party and returns its process id.
+func (n *testParty) pid(taskID string) int {
 	n.t.Helper()
 	db := n.database()
 	var record struct{ PID int }
@@ -93,61 +101,75 @@ func (n *node) pid(taskID string) int {
 		}
 		b, err := os.ReadFile(filepath.Join(n.cfg.DataDir, "runs", tasks[0].ContainerName, "pid.json"))
 		return err == nil && json.Unmarshal(b, &record) == nil && record.PID > 0
-	}, time.Minute, 20*time.Millisecond, "task %s does not run at %s", taskID, n.cfg.NodeID)
+	}, time.Minute, 20*time.Millisecond, "task %s did not start at %s", taskID, n.cfg.NodeID)
 	return record.PID
 }
 
-// TestHostLost kills the worker of the machine that runs a task, and it does not come back: another machine of the party
-// takes over, under a new attempt. When the first comes back after all, it ends what it still runs.
-func TestHostLost(t *testing.T) {
+// TestRunnerLost kills the worker of the runner that runs a task. Another runner of the party runs the task,
+// as a new attempt. When the first runner is online again, it ends what it still runs.
+func TestRunnerLost(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(cfg *party.Config) { cfg.Jobs.HostLostAfter = 3 * time.Second })
+	w := newPartyPair(t, func(cfg *party.Config) { cfg.Jobs.RunnerLostAfter = 3 * time.Second })
 	w.guest.start()
 	w.host.startAs(party.Roles{API: true, Control: true, Transport: true})
-	for _, n := range []*node{w.guest, w.host} {
+	for _, n := range []*testParty{w.guest, w.host} {
 		n.register(sleepProvider(t), bfia.DeviceProcess)
 	}
-	// The machine that will be lost: a process of its own, with its own disk.
+	// The runner that will be lost: a process of its own, with its own data folder.
 	cfg := *w.host.cfg
 	cfg.DataDir = t.TempDir()
 	file := filepath.Join(t.TempDir(), "party.yaml")
-	document, err := yaml.Marshal(map[string]any{"node_id": cfg.NodeID, "listen": cfg.Listen, "data_dir": cfg.DataDir,
-		"transport": map[string]any{"listen": cfg.Transport.Listen},
-		"temporal":  map[string]any{"address": cfg.Temporal.Address, "namespace": cfg.Temporal.Namespace},
-		"runner": map[string]any{"docker": map[string]any{"enabled": "false"}, "stop_grace": "2s", "slots": 2,
-			"process": map[string]any{"allow": cfg.Runner.Process.Allow}}})
+	document, err := yaml.Marshal(
+		map[string]any{"node_id": cfg.NodeID, "listen": cfg.Listen, "data_dir": cfg.DataDir,
+			"transport": map[string]any{"listen": cfg.Transport.Listen},
+			"temporal":  map[string]any{"address": cfg.Temporal.Address, "namespace": cfg.Temporal.Namespace},
+			"runner": map[string]any{
+				"docker":     map[string]any{"enabled": "false"},
+				"stop_grace": "2s",
+				"slots":      2,
+				"process":    map[string]any{"allow": cfg.Runner.Process.Allow},
+			}},
+	)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(file, document, 0o600))
-	env := []string{"HUTONG_DATABASE_URL=" + cfg.Database.URL.Reveal(), "HUTONG_STORAGE_URL=" + cfg.Storage.URL.Reveal()}
-	lost := run(t, env, "worker", "--only", "runner", "--config", file)
-	lost.says("is ready")
+	env := []string{
+		"HUTONG_DATABASE_URL=" + cfg.Database.URL.Reveal(),
+		"HUTONG_STORAGE_URL=" + cfg.Storage.URL.Reveal(),
+	}
+	lost := startHutong(t, env, "worker", "--only", "runner", "--config", file)
+	lost.awaitOutput("is ready")
 
 	jobID := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(40)}, nil))
-	first := &node{t: t, cfg: &cfg}
+	first := &testParty{t: t, cfg: &cfg}
 	pid := first.pid(bfia.TaskID(jobID, "s1"))
 	db := w.host.database()
 	began, err := db.TasksByID(t.Context(), bfia.TaskID(jobID, "s1"))
 	require.NoError(t, err)
 	lostHost := began[0].RunnerID
-	lost.end(syscall.SIGKILL)
+	lost.kill(syscall.SIGKILL)
 	w.host.startAs(party.Roles{Runner: true})
 	second := bfia.AttemptID(jobID, "s1", 2)
 	require.Eventually(t, func() bool {
 		tasks, err := db.TasksByID(t.Context(), second)
 		return err == nil && len(tasks) > 0 && tasks[0].ContainerID != ""
-	}, 90*time.Second, 50*time.Millisecond, "no second attempt")
+	}, 90*time.Second, 50*time.Millisecond, "the second attempt did not start")
 	tasks, err := db.TasksByID(t.Context(), second)
 	require.NoError(t, err)
 	require.Equal(t, 2, tasks[0].Attempt)
 	require.NotEqual(t, lostHost, tasks[0].RunnerID)
 
-	run(t, env, "worker", "--only", "runner", "--config", file).says("is ready")
-	require.Eventually(t, func() bool { return syscall.Kill(pid, 0) != nil }, time.Minute, 50*time.Millisecond,
-		"the lost machine is back, and its old process still runs")
-	s := w.guest.await(jobID, time.Minute, finished)
+	startHutong(t, env, "worker", "--only", "runner", "--config", file).awaitOutput("is ready")
+	require.Eventually(
+		t,
+		func() bool { return syscall.Kill(pid, 0) != nil },
+		time.Minute,
+		50*time.Millisecond,
+		"the lost runner is online again, and its old process still runs",
+	)
+	s := w.guest.awaitJob(jobID, time.Minute, isFinished)
 	requireSuccess(t, s)
 	require.Equal(t, 2, s.Tasks[0].Attempt)
-	w.host.await(jobID, 20*time.Second, finished)
-	checkNothingLeft(t, first, jobID, bfia.DeviceProcess)
-	checkNothingLeft(t, w.host, jobID, bfia.DeviceProcess)
+	w.host.awaitJob(jobID, 20*time.Second, isFinished)
+	requireNoContainers(t, first, jobID, bfia.DeviceProcess)
+	requireNoContainers(t, w.host, jobID, bfia.DeviceProcess)
 }

@@ -16,14 +16,18 @@ import (
 	"hutong/bfia/conformance"
 )
 
-// TestConformance holds a party against the specification: nothing fails, deviates or is skipped. Seen through a proxy
-// that changes its answers, it is found not to conform, or to deviate.
+// TestConformance runs the conformance tester against a party: nothing fails, deviates or is skipped. Through
+// a proxy that changes the party's answers, the tester reports failures or deviations.
 func TestConformance(t *testing.T) {
-	w := newWorld(t, nil)
+	w := newPartyPair(t, nil)
 	w.guest.start()
 	w.guest.register(sleepProvider(t), bfia.DeviceProcess)
 	quick := map[string]any{"seconds": "0.05"}
-	target := conformance.Target{URL: w.guest.url, Node: guestNode, Job: sleepJob(t, 2, map[string]any{"s1": quick, "s2": quick}, nil)}
+	target := conformance.Target{
+		URL:  w.guest.url,
+		Node: guestNode,
+		Job:  sleepJob(t, 2, map[string]any{"s1": quick, "s2": quick}, nil),
+	}
 	run := func(url string) (results []conformance.Result, counts map[conformance.Outcome]int) {
 		target.URL = url
 		results, err := conformance.Run(t.Context(), target, nil)
@@ -37,11 +41,11 @@ func TestConformance(t *testing.T) {
 	results, _ := run(w.guest.url)
 	for _, r := range results {
 		if r.Outcome != conformance.Pass {
-			t.Errorf("%s: %s (%s): %s: %s", r.Endpoint, r.Aspect, r.Section, r.Outcome, r.Seen)
+			t.Errorf("%s: %s (%s): %s: %s", r.Endpoint, r.Aspect, r.Section, r.Outcome, r.Observed)
 		}
 	}
 	if !conformance.Conforms(results) {
-		w.guest.tellFailures()
+		w.guest.logFailures()
 	}
 	t.Log(conformance.Summary(results))
 	require.True(t, conformance.Conforms(results))
@@ -50,17 +54,17 @@ func TestConformance(t *testing.T) {
 		name, from, to string
 		fail           bool
 	}{
-		{"another word for a state", `"status":"SUCCESS"`, `"status":"DONE"`, true},
-		{"refusals are taken", `"code":4`, `"code":0,"was":4`, true},
-		{"no message", `"msg":`, `"words":`, true},
-		{"FATE-Flow's message", `"msg":`, `"message":`, false},
-		{"FATE-Flow's place", `"data":{"job_list"`, `"was":{"job_list"`, false},
+		{"unknown state", `"status":"SUCCESS"`, `"status":"DONE"`, true},
+		{"invalid requests are accepted", `"code":4`, `"code":0,"was":4`, true},
+		{"no message", `"msg":`, `"text":`, true},
+		{"FATE-Flow's field for the message", `"msg":`, `"message":`, false},
+		{"FATE-Flow's field for the job list", `"data":{"job_list"`, `"was":{"job_list"`, false},
 		{"Kuscia's code", `"code":0`, `"code":200`, false},
 	} {
 		t.Run(mutation.name, func(t *testing.T) {
-			results, counts := run(mutating(t, w.guest.url, mutation.from, mutation.to))
+			results, counts := run(startMutatingProxy(t, w.guest.url, mutation.from, mutation.to))
 			if !mutation.fail && !conformance.Conforms(results) {
-				w.guest.tellFailures()
+				w.guest.logFailures()
 			}
 			require.Equal(t, !mutation.fail, conformance.Conforms(results), "%v", results)
 			if !mutation.fail {
@@ -68,7 +72,7 @@ func TestConformance(t *testing.T) {
 			}
 		})
 	}
-	// Without a job, what needs none is tested still.
+	// Without a job, only the endpoints that need none are tested.
 	target.Job = nil
 	results, counts := run(w.guest.url)
 	require.True(t, conformance.Conforms(results))
@@ -76,8 +80,8 @@ func TestConformance(t *testing.T) {
 	require.Positive(t, counts[conformance.Skip])
 }
 
-// mutating is a proxy that changes words of what a party answers.
-func mutating(t *testing.T, target, from, to string) string {
+// startMutatingProxy starts a proxy that replaces a text in a party's answers, and returns its URL.
+func startMutatingProxy(t *testing.T, target, from, to string) string {
 	t.Helper()
 	u, err := url.Parse(target)
 	require.NoError(t, err)

@@ -18,11 +18,11 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"hutong/bfia"
-	"hutong/test/testenv"
 	"hutong/store/storetest"
+	"hutong/test/testenv"
 )
 
-// program is a running hutong process.
+// program represents a running hutong process.
 type program struct {
 	t      *testing.T
 	cmd    *exec.Cmd
@@ -47,10 +47,15 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// run starts bin/hutong.
-func run(t *testing.T, env []string, args ...string) *program {
+// startHutong starts bin/hutong, which is killed at the end of the test.
+func startHutong(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
-	p := &program{t: t, cmd: exec.Command(testenv.Binary(t, "hutong"), args...), output: &lockedBuffer{}, done: make(chan error, 1)}
+	p := &program{
+		t:      t,
+		cmd:    exec.Command(testenv.Binary(t, "hutong"), args...),
+		output: &lockedBuffer{},
+		done:   make(chan error, 1),
+	}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	require.NoError(t, p.cmd.Start())
@@ -59,99 +64,147 @@ func run(t *testing.T, env []string, args ...string) *program {
 	return p
 }
 
-// says waits until the program has printed something.
-func (p *program) says(text string) {
+// awaitOutput waits until the program has printed a text.
+func (p *program) awaitOutput(text string) {
 	p.t.Helper()
-	require.Eventually(p.t, func() bool { return strings.Contains(p.output.String(), text) }, time.Minute, 20*time.Millisecond,
-		"%s does not say %q: %s", p.cmd.Args, text, p.output)
+	require.Eventually(
+		p.t,
+		func() bool { return strings.Contains(p.output.String(), text) },
+		time.Minute,
+		20*time.Millisecond,
+		"%s did not print %q: %s",
+		p.cmd.Args,
+		text,
+		p.output,
+	)
 }
 
-// end ends it with a signal and waits.
-func (p *program) end(signal syscall.Signal) {
+// kill sends the program a signal and waits until it has ended.
+func (p *program) kill(signal syscall.Signal) {
 	p.t.Helper()
 	require.NoError(p.t, p.cmd.Process.Signal(signal))
 	select {
 	case <-p.done:
 	case <-time.After(40 * time.Second):
-		p.t.Fatalf("%s does not end at %s: %s", p.cmd.Args, signal, p.output)
+		p.t.Fatalf("%s did not end on %s: %s", p.cmd.Args, signal, p.output)
 	}
 }
 
-// TestKill kills all of a deployment with -9 (and once with SIGTERM) while a task runs, and starts it again: the job ends
-// well, and each part ran once, with its log from the first line.
-func TestKill(t *testing.T) {
+// TestKillDeployment ends a whole development deployment with SIGKILL, and once with SIGTERM, while a task
+// runs. After the restart the job succeeds, each part has run once, and its log is complete.
+func TestKillDeployment(t *testing.T) {
 	t.Parallel()
-	for name, signal := range map[string]syscall.Signal{"SIGKILL": syscall.SIGKILL, "SIGTERM": syscall.SIGTERM} {
+	signals := map[string]syscall.Signal{"SIGKILL": syscall.SIGKILL, "SIGTERM": syscall.SIGTERM}
+	for name, signal := range signals {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			guest := &node{t: t, url: "http://" + testenv.FreePair(t)}
-			host := &node{t: t, url: "http://" + testenv.FreePair(t)}
+			guest := &testParty{t: t, url: "http://" + testenv.FreePair(t)}
+			host := &testParty{t: t, url: "http://" + testenv.FreePair(t)}
 			port := func(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
-			args := []string{"dev", "--no-docker", "--data-dir", t.TempDir(), "--allow", testenv.Binary(t, "provider"),
-				"--temporal-port", port(testenv.FreePair(t)), "--ui-port", port(testenv.FreePair(t)),
-				"--party", guestNode + "=" + strings.TrimPrefix(guest.url, "http://"), "--party", hostNode + "=" + strings.TrimPrefix(host.url, "http://")}
-			p := run(t, nil, args...)
-			p.says("is ready")
-			for _, n := range []*node{guest, host} {
+			args := []string{
+				"dev",
+				"--no-docker",
+				"--data-dir",
+				t.TempDir(),
+				"--allow",
+				testenv.Binary(t, "provider"),
+				"--temporal-port",
+				port(testenv.FreePair(t)),
+				"--ui-port",
+				port(testenv.FreePair(t)),
+				"--party",
+				guestNode + "=" + strings.TrimPrefix(guest.url, "http://"),
+				"--party",
+				hostNode + "=" + strings.TrimPrefix(host.url, "http://"),
+			}
+			p := startHutong(t, nil, args...)
+			p.awaitOutput("is ready")
+			for _, n := range []*testParty{guest, host} {
 				n.register(sleepProvider(t), bfia.DeviceProcess)
 			}
 			jobID := guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(6), "s2": seconds(1)}, nil))
-			s := guest.await(jobID, 20*time.Second, running("s1"))
+			s := guest.awaitJob(jobID, 20*time.Second, isTaskRunning("s1"))
 			task := s.Tasks[0].TaskID
-			for _, n := range []*node{guest, host} {
-				require.Eventually(t, func() bool { return logLines(n, task) > 0 }, 20*time.Second, 50*time.Millisecond, "the task has not begun at %s", n.url)
+			for _, n := range []*testParty{guest, host} {
+				require.Eventually(
+					t,
+					func() bool { return countLogLines(n, task) > 0 },
+					20*time.Second,
+					50*time.Millisecond,
+					"the task has not begun at %s",
+					n.url,
+				)
 			}
-			p.end(signal)
-			p = run(t, nil, args...)
-			p.says("is ready")
-			requireSuccess(t, guest.await(jobID, time.Minute, finished))
-			for _, n := range []*node{guest, host} {
+			p.kill(signal)
+			p = startHutong(t, nil, args...)
+			p.awaitOutput("is ready")
+			requireSuccess(t, guest.awaitJob(jobID, time.Minute, isFinished))
+			for _, n := range []*testParty{guest, host} {
 				var log struct{ Data string }
-				n.good(http.MethodGet, bfia.PathPlatformLog+"?log_level=debug&start=0&task_id="+task, nil, &log)
-				require.Equal(t, 1, strings.Count(log.Data, "second 1 of 6"), "ran once, from the first line: %s", log.Data)
+				n.mustRequest(
+					http.MethodGet,
+					bfia.PathPlatformLog+"?log_level=debug&start=0&task_id="+task,
+					nil,
+					&log,
+				)
+				require.Equal(
+					t,
+					1,
+					strings.Count(log.Data, "second 1 of 6"),
+					"ran once, from the first line: %s",
+					log.Data,
+				)
 			}
-			p.end(syscall.SIGTERM)
+			p.kill(syscall.SIGTERM)
 		})
 	}
 }
 
-func logLines(n *node, taskID string) int {
-	env, _ := n.ask(http.MethodGet, bfia.PathPlatformLogLines+"?log_level=debug&task_id="+taskID, nil)
+func countLogLines(n *testParty, taskID string) int {
+	env, _ := n.request(http.MethodGet, bfia.PathPlatformLogLines+"?log_level=debug&task_id="+taskID, nil)
 	var lines struct{ Num int }
-	_ = json.Unmarshal(env.Data, &lines) // no data yet is no lines
+	_ = json.Unmarshal(env.Data, &lines) // without data there are no lines yet
 	return lines.Num
 }
 
-// TestSeparateProcesses runs the guest as processes of its own against an external engine and PostgreSQL, and kills its
-// API and its runner with -9 while a task runs. Its secret is in none of their outputs.
+// TestSeparateProcesses runs the guest as separate processes with an external Temporal server and PostgreSQL.
+// It kills its API and its workers with SIGKILL while a task runs. No output contains the database's
+// password.
 func TestSeparateProcesses(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2-in-no-log"
-	w := newWorld(t, nil)
+	w := newPartyPair(t, nil)
 	w.host.start()
 	w.host.register(sleepProvider(t), bfia.DeviceProcess)
 
 	cfg := w.guest.cfg
 	database := storetest.Postgres(t)
 	file := filepath.Join(t.TempDir(), "party.yaml")
-	document, err := yaml.Marshal(map[string]any{"node_id": cfg.NodeID, "listen": cfg.Listen, "data_dir": cfg.DataDir,
-		"transport": map[string]any{"listen": cfg.Transport.Listen},
-		"temporal":  map[string]any{"address": cfg.Temporal.Address, "namespace": cfg.Temporal.Namespace},
-		"runner": map[string]any{"docker": map[string]any{"enabled": "false"}, "stop_grace": "2s",
-			"process": map[string]any{"allow": cfg.Runner.Process.Allow}},
-		"routes": map[string]any{hostNode: map[string]any{"url": w.host.url, "transport_url": "http://" + w.host.cfg.Transport.Listen}}})
+	document, err := yaml.Marshal(
+		map[string]any{"node_id": cfg.NodeID, "listen": cfg.Listen, "data_dir": cfg.DataDir,
+			"transport": map[string]any{"listen": cfg.Transport.Listen},
+			"temporal":  map[string]any{"address": cfg.Temporal.Address, "namespace": cfg.Temporal.Namespace},
+			"runner": map[string]any{"docker": map[string]any{"enabled": "false"}, "stop_grace": "2s",
+				"process": map[string]any{"allow": cfg.Runner.Process.Allow}},
+			"routes": map[string]any{
+				hostNode: map[string]any{
+					"url":           w.host.url,
+					"transport_url": "http://" + w.host.cfg.Transport.Listen,
+				},
+			}},
+	)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(file, document, 0o600))
 	env := []string{"HUTONG_DATABASE_URL=" + withPassword(database, secret)}
 
 	var all []*program
 	part := func(says string, args ...string) *program {
-		p := run(t, env, append(args, "--config", file)...)
+		p := startHutong(t, env, append(args, "--config", file)...)
 		all = append(all, p)
-		p.says(says)
+		p.awaitOutput(says)
 		return p
 	}
-	part("are ready", "migrate").ends()
+	part("are ready", "migrate").awaitExit()
 	part("is ready", "transport")
 	control := part("is ready", "worker", "--only", "control")
 	runnerProcess := part("is ready", "worker", "--only", "runner")
@@ -159,16 +212,21 @@ func TestSeparateProcesses(t *testing.T) {
 
 	w.guest.register(sleepProvider(t), bfia.DeviceProcess)
 	jobID := w.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(5), "s2": seconds(1)}, nil))
-	s := w.guest.await(jobID, 20*time.Second, running("s1"))
-	require.Eventually(t, func() bool { return logLines(w.guest, s.Tasks[0].TaskID) > 0 }, 20*time.Second, 50*time.Millisecond)
+	s := w.guest.awaitJob(jobID, 20*time.Second, isTaskRunning("s1"))
+	require.Eventually(
+		t,
+		func() bool { return countLogLines(w.guest, s.Tasks[0].TaskID) > 0 },
+		20*time.Second,
+		50*time.Millisecond,
+	)
 	for _, p := range []*program{api, runnerProcess, control} {
-		p.end(syscall.SIGKILL)
+		p.kill(syscall.SIGKILL)
 	}
 	part("is ready", "worker")
 	part("is ready", "api")
-	requireSuccess(t, w.guest.await(jobID, time.Minute, finished))
+	requireSuccess(t, w.guest.awaitJob(jobID, time.Minute, isFinished))
 
-	env2, _ := w.guest.ask(http.MethodGet, "/no/such/path", nil)
+	env2, _ := w.guest.request(http.MethodGet, "/no/such/path", nil)
 	require.Equal(t, bfia.CodeNotFound, env2.Code)
 	for _, p := range all {
 		require.NotContains(t, p.output.String(), secret, "%s", p.cmd.Args)
@@ -178,18 +236,18 @@ func TestSeparateProcesses(t *testing.T) {
 	require.NotContains(t, string(shown), secret)
 }
 
-// ends waits for a program that ends by itself.
-func (p *program) ends() {
+// awaitExit waits until the program has ended with exit code 0.
+func (p *program) awaitExit() {
 	p.t.Helper()
 	select {
 	case err := <-p.done:
 		require.NoError(p.t, err, "%s", p.output)
 	case <-time.After(time.Minute):
-		p.t.Fatalf("%s does not end: %s", p.cmd.Args, p.output)
+		p.t.Fatalf("%s did not end: %s", p.cmd.Args, p.output)
 	}
 }
 
-// withPassword puts a password into a database's URL, which the test server does not ask for.
+// withPassword adds a password to a database's URL. The test server accepts any.
 func withPassword(address, password string) string {
 	user, rest, ok := strings.Cut(strings.TrimPrefix(address, "postgres://"), "@")
 	if !ok {

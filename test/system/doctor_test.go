@@ -10,16 +10,24 @@ import (
 	"hutong/internal/doctor"
 )
 
-// TestDoctor examines a party that is well, and then one whose worker and partner are gone.
+// TestDoctor examines a healthy party, then one whose partner is down, whose runner drains and whose worker
+// has stopped.
 func TestDoctor(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	w := newPartyPair(t, nil)
 	stop := w.guest.start()
 	gone := w.host.start()
-	for _, n := range []*node{w.guest, w.host} {
+	for _, n := range []*testParty{w.guest, w.host} {
 		n.register(sleepProvider(t), bfia.DeviceProcess)
 	}
-	requireSuccess(t, w.guest.await(w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil)), time.Minute, finished))
+	requireSuccess(
+		t,
+		w.guest.awaitJob(
+			w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil)),
+			time.Minute,
+			isFinished,
+		),
+	)
 	for _, c := range doctor.Examine(t.Context(), w.guest.cfg) {
 		require.Equal(t, doctor.OK, c.State, "%+v", c)
 	}
@@ -30,7 +38,7 @@ func TestDoctor(t *testing.T) {
 	}
 	for _, name := range []string{"routes." + hostNode, "routes." + hostNode + ".transport_url"} {
 		require.Equal(t, doctor.Failed, found[name].State, "%+v", found[name])
-		require.Contains(t, found[name].Mend, "ask the partner")
+		require.Contains(t, found[name].Fix, "ask the partner")
 	}
 	hosts, err := w.guest.database().Runners(t.Context(), time.Now().Add(-time.Minute))
 	require.NoError(t, err)
@@ -39,12 +47,12 @@ func TestDoctor(t *testing.T) {
 	for _, c := range doctor.Examine(t.Context(), w.guest.cfg) {
 		found[c.Name] = c
 	}
-	require.Equal(t, doctor.Warning, found["hosts"].State, "%+v", found["hosts"])
-	require.Contains(t, found["hosts"].Mend, "hutong host undrain")
+	require.Equal(t, doctor.Warning, found["runners"].State, "%+v", found["runners"])
+	require.Contains(t, found["runners"].Fix, "hutong runner undrain")
 	stop()
 	for _, c := range doctor.Examine(t.Context(), w.guest.cfg) {
 		found[c.Name] = c
 	}
-	require.Equal(t, doctor.Warning, found["hosts"].State, "%+v", found["hosts"])
-	require.Contains(t, found["hosts"].Mend, "hutong worker")
+	require.Equal(t, doctor.Warning, found["runners"].State, "%+v", found["runners"])
+	require.Contains(t, found["runners"].Fix, "hutong worker")
 }

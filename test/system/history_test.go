@@ -23,8 +23,9 @@ import (
 	"hutong/workflows"
 )
 
-// replayHistories sees to it that all workflows which ran in a namespace are deterministic: each goes through its history
-// again. With HUTONG_RECORD_HISTORIES they are saved in that folder, for the tests of later versions.
+// replayHistories replays the history of every workflow of a namespace, which fails if a workflow is not
+// deterministic. With HUTONG_RECORD_HISTORIES it saves the histories in that folder, for the tests of later
+// versions.
 func replayHistories(t *testing.T, address, namespace, node string) {
 	t.Helper()
 	ctx := context.Background()
@@ -32,23 +33,38 @@ func replayHistories(t *testing.T, address, namespace, node string) {
 	c, err := client.NewLazyClient(client.Options{HostPort: address, Namespace: namespace, Logger: quiet})
 	require.NoError(t, err)
 	defer c.Close()
-	list, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Namespace: namespace, PageSize: 100})
+	list, err := c.ListWorkflow(
+		ctx,
+		&workflowservice.ListWorkflowExecutionsRequest{Namespace: namespace, PageSize: 100},
+	)
 	require.NoError(t, err)
 	for _, e := range list.Executions {
 		var h history.History
-		events := c.GetWorkflowHistory(ctx, e.Execution.WorkflowId, e.Execution.RunId, false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+		events := c.GetWorkflowHistory(
+			ctx,
+			e.Execution.WorkflowId,
+			e.Execution.RunId,
+			false,
+			enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT,
+		)
 		for events.HasNext() {
 			event, err := events.Next()
 			require.NoError(t, err)
 			h.Events = append(h.Events, event)
 		}
 		if len(h.Events) < 3 {
-			continue // it has not begun, such as the next housekeeping
+			continue // it has not started, such as the next housekeeping
 		}
 		r := worker.NewWorkflowReplayer()
 		r.RegisterWorkflowWithOptions(workflows.Job, workflow.RegisterOptions{Name: workflows.JobName})
-		r.RegisterWorkflowWithOptions(workflows.PartyJob, workflow.RegisterOptions{Name: workflows.PartyJobName})
-		r.RegisterWorkflowWithOptions(workflows.Housekeeping, workflow.RegisterOptions{Name: workflows.HousekeepingName})
+		r.RegisterWorkflowWithOptions(
+			workflows.PartyJob,
+			workflow.RegisterOptions{Name: workflows.PartyJobName},
+		)
+		r.RegisterWorkflowWithOptions(
+			workflows.Housekeeping,
+			workflow.RegisterOptions{Name: workflows.HousekeepingName},
+		)
 		require.NoError(t, r.ReplayWorkflowHistory(quiet, &h), "%s in %s", e.Execution.WorkflowId, namespace)
 		if dir := os.Getenv("HUTONG_RECORD_HISTORIES"); dir != "" {
 			saveHistory(t, dir, node, e.Type.Name, &h)
@@ -56,15 +72,19 @@ func replayHistories(t *testing.T, address, namespace, node string) {
 	}
 }
 
-// identity is what workers and clients call themselves: a process and a host, of no interest later.
+// identity matches the identity of workers and clients, a process and a machine, which saved histories leave
+// out.
 var identity = regexp.MustCompile(`"identity":"[^"]*"`)
 
 func saveHistory(t *testing.T, dir, node, kind string, h *history.History) {
 	t.Helper()
 	text, err := protojson.Marshal(h)
 	require.NoError(t, err)
-	text = identity.ReplaceAll(bytes.ReplaceAll(text, []byte(`": `), []byte(`":`)), []byte(`"identity":"worker"`))
-	// Two of each are enough: a test's jobs may end in different ways.
+	text = identity.ReplaceAll(
+		bytes.ReplaceAll(text, []byte(`": `), []byte(`":`)),
+		[]byte(`"identity":"worker"`),
+	)
+	// Two of each kind are enough: the jobs of a test may end in different ways.
 	for _, n := range []string{"", "-2"} {
 		name := filepath.Join(dir, strings.ReplaceAll(t.Name(), "/", "-")+"-"+kind+"-"+node+n+".json")
 		if _, err := os.Stat(name); err == nil {

@@ -14,29 +14,34 @@ import (
 )
 
 // probe runs `hutong job probe` at the guest.
-func (w *world) probe(args ...string) (out string, err error) {
-	cmd := exec.CommandContext(w.t.Context(), testenv.Binary(w.t, "hutong"), append([]string{"--url", w.guest.url, "job", "probe"}, args...)...)
+func (w *partyPair) probe(args ...string) (out string, err error) {
+	cmd := exec.CommandContext(
+		w.t.Context(),
+		testenv.Binary(w.t, "hutong"),
+		append([]string{"--url", w.guest.url, "job", "probe"}, args...)...)
 	text, err := cmd.CombinedOutput()
 	return string(text), err
 }
 
-func (w *world) registerReference() {
-	registration, err := os.ReadFile(filepath.Join(testenv.Root(w.t), "providers", "reference", "provider.json"))
+func (w *partyPair) registerReference() {
+	registration, err := os.ReadFile(
+		filepath.Join(testenv.Root(w.t), "providers", "reference", "provider.json"),
+	)
 	require.NoError(w.t, err)
-	for _, n := range []*node{w.guest, w.host} {
+	for _, n := range []*testParty{w.guest, w.host} {
 		n.register(registration, bfia.DeviceProcess)
 	}
 }
 
-// TestProbe tries out two parties between which all is well.
+// TestProbe probes two healthy parties.
 func TestProbe(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	w := newPartyPair(t, nil)
 	w.guest.start()
 	w.host.start()
 	out, err := w.probe(hostNode)
 	require.Error(t, err)
-	require.Contains(t, out, `provider: "hutong" is not registered`, "it says what is missing")
+	require.Contains(t, out, `provider: "hutong" is not registered`, "the missing provider is named")
 	w.registerReference()
 	out, err = w.probe(hostNode)
 	require.NoError(t, err, out)
@@ -47,10 +52,10 @@ func TestProbe(t *testing.T) {
 	require.Contains(t, out, "the route table has no node JG0199999900000000")
 }
 
-// TestProbeFindsADeafTransport: the guest's route to the host's transport leads nowhere.
-func TestProbeFindsADeafTransport(t *testing.T) {
+// TestProbeFindsUnreachableTransport has a guest whose route to the host's transport leads to a closed port.
+func TestProbeFindsUnreachableTransport(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(c *party.Config) {
+	w := newPartyPair(t, func(c *party.Config) {
 		if route, ok := c.Routes[hostNode]; ok {
 			route.TransportURL = "http://" + testenv.FreeAddress(t)
 			c.Routes[hostNode] = route

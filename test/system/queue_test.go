@@ -16,80 +16,93 @@ import (
 	"hutong/store"
 )
 
-// sleepWorld is a world with the component Sleep.
-func sleepWorld(t *testing.T, change func(*party.Config)) *world {
-	t.Helper()
-	w := newWorld(t, change)
-	for _, n := range []*node{w.guest, w.host} {
-		n.start()
-		n.register(sleepProvider(t), bfia.DeviceProcess)
-	}
-	return w
+// sleepFor returns a job of one task that sleeps. params are added to job_params.common.
+func sleepFor(t *testing.T, d time.Duration, params map[string]any) []byte {
+	return editJSON(
+		t,
+		sleepJob(t, 1, map[string]any{"s1": map[string]any{"seconds": fmt.Sprintf("%g", d.Seconds())}}, nil),
+		func(fields map[string]any) {
+			jobParams := fields["config"].(map[string]any)["job_params"].(map[string]any)
+			common := jobParams["common"].(map[string]any)
+			for k, v := range params {
+				common[k] = v
+			}
+		},
+	)
 }
 
-// sleeping is a job of one task that sleeps; params stand in job_params.common.
-func sleeping(t *testing.T, d time.Duration, params map[string]any) []byte {
-	return edit(t, sleepJob(t, 1, map[string]any{"s1": map[string]any{"seconds": fmt.Sprintf("%g", d.Seconds())}}, nil), func(fields map[string]any) {
-		common := fields["config"].(map[string]any)["job_params"].(map[string]any)["common"].(map[string]any)
-		for k, v := range params {
-			common[k] = v
-		}
-	})
-}
-
-// Jobs beyond a party's limit wait, tell why and where, start by priority, and can be moved and stopped while they wait.
+// TestQueue submits more jobs than a party's limit. They wait with a reason and a position, start by
+// priority, and can be reprioritized and stopped while they wait.
 func TestQueue(t *testing.T) {
-	w := sleepWorld(t, func(c *party.Config) {
+	w := startSleepPair(t, func(c *party.Config) {
 		if c.NodeID == guestNode {
-			c.Jobs.AtOnce = 1
+			c.Jobs.MaxJobs = 1
 		}
 	})
-	first := w.guest.submit(sleeping(t, time.Hour, nil))
-	w.guest.await(first, time.Minute, running("s1"))
-	second := w.guest.submit(sleeping(t, time.Hour, nil))
-	third := w.guest.submit(sleeping(t, 0, nil))
-	fourth := w.guest.submit(sleeping(t, 0, map[string]any{"priority": 5}))
+	first := w.guest.submit(sleepFor(t, time.Hour, nil))
+	w.guest.awaitJob(first, time.Minute, isTaskRunning("s1"))
+	second := w.guest.submit(sleepFor(t, time.Hour, nil))
+	third := w.guest.submit(sleepFor(t, 0, nil))
+	fourth := w.guest.submit(sleepFor(t, 0, map[string]any{"priority": 5}))
 	place := func(want int) func(bfia.JobStatus) bool {
 		return func(s bfia.JobStatus) bool {
-			return s.State == bfia.JobReady && s.Queued != nil && s.Queued.Place == want
+			return s.State == bfia.JobReady && s.Queued != nil && s.Queued.Position == want
 		}
 	}
-	s := w.guest.await(fourth, time.Minute, place(1))
+	s := w.guest.awaitJob(fourth, time.Minute, place(1))
 	assert.Equal(t, "1 jobs run at "+guestNode+", which is its limit", s.Queued.Reason)
 	assert.Equal(t, 5, s.Queued.Priority)
-	w.guest.await(second, time.Minute, place(2))
-	w.guest.await(third, time.Minute, place(3))
-	w.guest.good(http.MethodPost, bfia.PathPlatformPriority, []byte(`{"job_id":"`+third+`","priority":9}`), nil)
-	w.guest.await(third, time.Minute, place(1))
+	w.guest.awaitJob(second, time.Minute, place(2))
+	w.guest.awaitJob(third, time.Minute, place(3))
+	w.guest.mustRequest(
+		http.MethodPost,
+		bfia.PathPlatformPriority,
+		[]byte(`{"job_id":"`+third+`","priority":9}`),
+		nil,
+	)
+	w.guest.awaitJob(third, time.Minute, place(1))
 
-	w.guest.good(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+second+`"}`), nil)
-	s = w.guest.await(second, time.Minute, finished)
-	assert.Nil(t, s.StartedAt, "it was stopped while it waited")
+	w.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+second+`"}`), nil)
+	s = w.guest.awaitJob(second, time.Minute, isFinished)
+	assert.Nil(t, s.StartedAt, "the job was stopped while it waited")
 	assert.Equal(t, bfia.TaskReady, s.Tasks[0].State)
 
-	w.guest.good(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+first+`"}`), nil)
-	a, b := w.guest.await(third, time.Minute, finished), w.guest.await(fourth, time.Minute, finished)
+	w.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+first+`"}`), nil)
+	a, b := w.guest.awaitJob(
+		third,
+		time.Minute,
+		isFinished,
+	), w.guest.awaitJob(
+		fourth,
+		time.Minute,
+		isFinished,
+	)
 	requireSuccess(t, a)
 	requireSuccess(t, b)
-	assert.False(t, b.StartedAt.Before(*a.StartedAt), "the one of the higher priority started first")
-	env, _ := w.guest.ask(http.MethodPost, bfia.PathPlatformPriority, []byte(`{"job_id":"`+third+`","priority":1}`))
+	assert.False(t, b.StartedAt.Before(*a.StartedAt), "the job of higher priority started first")
+	env, _ := w.guest.request(
+		http.MethodPost,
+		bfia.PathPlatformPriority,
+		[]byte(`{"job_id":"`+third+`","priority":1}`),
+	)
 	assert.Equal(t, bfia.CodeConflict, env.Code)
 }
 
-// Jobs of two schedulers that want all of what both parties have run one after the other: none holds half of what another
-// needs. Each party's limits are what its hosts have.
-func TestRoomIsAllOrNone(t *testing.T) {
-	w := sleepWorld(t, func(c *party.Config) { c.Runner.CPU, c.Runner.Slots = 2, 2 })
+// TestReservationsAreAllOrNothing submits jobs of two schedulers that each need all resources of both
+// parties. They run one after the other: no job holds part of what another needs. Each party's limit is the
+// resources of its runners.
+func TestReservationsAreAllOrNothing(t *testing.T) {
+	w := startSleepPair(t, func(c *party.Config) { c.Runner.CPU, c.Runner.Slots = 2, 2 })
 	all := map[string]any{"resources": map[string]any{"cpu": 1.5, "memory": -1, "disk": -1}}
 	var mu sync.Mutex
-	jobs := map[string]*node{}
+	jobs := map[string]*testParty{}
 	var submits sync.WaitGroup
 	for i := range 8 {
 		n, initiator := w.guest, guestNode
 		if i%2 == 1 {
 			n, initiator = w.host, hostNode
 		}
-		document := edit(t, sleeping(t, 200*time.Millisecond, all), func(fields map[string]any) {
+		document := editJSON(t, sleepFor(t, 200*time.Millisecond, all), func(fields map[string]any) {
 			fields["config"].(map[string]any)["initiator"].(map[string]any)["node_id"] = initiator
 		})
 		submits.Go(func() {
@@ -101,9 +114,9 @@ func TestRoomIsAllOrNone(t *testing.T) {
 	}
 	submits.Wait()
 	for id, n := range jobs {
-		requireSuccess(t, n.await(id, 3*time.Minute, finished))
+		requireSuccess(t, n.awaitJob(id, 3*time.Minute, isFinished))
 	}
-	for _, n := range []*node{w.guest, w.host} {
+	for _, n := range []*testParty{w.guest, w.host} {
 		var rows []store.Task
 		for id := range jobs {
 			tasks, err := n.database().Tasks(t.Context(), id)
@@ -113,56 +126,78 @@ func TestRoomIsAllOrNone(t *testing.T) {
 		}
 		slices.SortFunc(rows, func(a, b store.Task) int { return a.StartedAt.Compare(*b.StartedAt) })
 		for i := 1; i < len(rows); i++ {
-			assert.False(t, rows[i].StartedAt.Before(*rows[i-1].EndedAt), "%s: %s ran beside %s", n.cfg.NodeID, rows[i].JobID, rows[i-1].JobID)
+			assert.False(
+				t,
+				rows[i].StartedAt.Before(*rows[i-1].EndedAt),
+				"%s: %s ran at the same time as %s",
+				n.cfg.NodeID,
+				rows[i].JobID,
+				rows[i-1].JobID,
+			)
 		}
 		uses, err := n.database().RunnerUses(t.Context())
 		require.NoError(t, err)
 		require.Len(t, uses, 1)
 		require.Eventually(t, func() bool {
 			uses, err = n.database().RunnerUses(t.Context())
-			return err == nil && uses[0].Seats == 0
-		}, time.Minute, 50*time.Millisecond, "all room is given back")
+			return err == nil && uses[0].UsedSlots == 0
+		}, time.Minute, 50*time.Millisecond, "reservations were not released")
 	}
 }
 
-// What a party could never run is refused at once by it, with the numbers, and created nowhere.
-func TestImpossible(t *testing.T) {
-	w := sleepWorld(t, func(c *party.Config) { c.Runner.CPU = 2 })
-	env, _ := w.guest.ask(http.MethodPost, bfia.PathPlatformCreateAll,
-		sleeping(t, 0, map[string]any{"resources": map[string]any{"cpu": 3, "memory": -1, "disk": -1}}))
+// TestJobThatNeverFits submits jobs that would not fit even on idle runners: they are rejected at once, with
+// the numbers.
+func TestJobThatNeverFits(t *testing.T) {
+	w := startSleepPair(t, func(c *party.Config) { c.Runner.CPU = 2 })
+	env, _ := w.guest.request(http.MethodPost, bfia.PathPlatformCreateAll,
+		sleepFor(t, 0, map[string]any{"resources": map[string]any{"cpu": 3, "memory": -1, "disk": -1}}))
 	require.False(t, env.OK())
 	assert.Contains(t, env.Text(), "has 2 of 2 CPU cores free, asked for 3")
 	assert.Contains(t, env.Text(), "could never run the job")
-	env, _ = w.guest.ask(http.MethodPost, bfia.PathPlatformCreateAll,
-		sleeping(t, 0, map[string]any{"requires": map[string]any{"s1": map[string]any{"gpu": "1"}}}))
+	env, _ = w.guest.request(http.MethodPost, bfia.PathPlatformCreateAll,
+		sleepFor(t, 0, map[string]any{"requires": map[string]any{"s1": map[string]any{"gpu": "1"}}}))
 	assert.Contains(t, env.Text(), "lacks the label gpu=1")
 }
 
-// Jobs that wait for room hear of a host that comes, and of one that takes new runs again.
-func TestHostComes(t *testing.T) {
-	w := newWorld(t, nil)
+// TestRunnerComesOnline checks that a waiting job starts when a runner comes online, and when one is
+// undrained.
+func TestRunnerComesOnline(t *testing.T) {
+	w := newPartyPair(t, nil)
 	w.host.start()
 	w.guest.startAs(party.Roles{API: true, Control: true, Transport: true})
-	for _, n := range []*node{w.guest, w.host} {
+	for _, n := range []*testParty{w.guest, w.host} {
 		n.register(sleepProvider(t), bfia.DeviceProcess)
 	}
-	jobID := w.guest.submit(sleeping(t, 0, nil))
-	s := w.guest.await(jobID, time.Minute, func(s bfia.JobStatus) bool { return s.Queued != nil && s.Queued.Reason != "asks the parties for room" })
+	jobID := w.guest.submit(sleepFor(t, 0, nil))
+	s := w.guest.awaitJob(
+		jobID,
+		time.Minute,
+		func(s bfia.JobStatus) bool { return s.Queued != nil && s.Queued.Reason != "asks the parties for room" },
+	)
 	assert.Equal(t, guestNode+": no runner host is there", s.Queued.Reason)
 	w.guest.startAs(party.Roles{Runner: true})
-	came := time.Now()
-	requireSuccess(t, w.guest.await(jobID, time.Minute, finished))
-	t.Logf("it has run %s after the host came", time.Since(came))
+	started := time.Now()
+	requireSuccess(t, w.guest.awaitJob(jobID, time.Minute, isFinished))
+	t.Logf("the job ended %s after the runner came online", time.Since(started))
 
 	hosts, err := w.guest.database().Runners(t.Context(), time.Now().Add(-time.Minute))
 	require.NoError(t, err)
 	drain := func(draining bool) {
-		w.guest.good(http.MethodPost, "/v2/host/drain", fmt.Appendf(nil, `{"host_id":%q,"draining":%t}`, hosts[0].RunnerID, draining), nil)
+		w.guest.mustRequest(
+			http.MethodPost,
+			"/v2/runner/drain",
+			fmt.Appendf(nil, `{"runner_id":%q,"draining":%t}`, hosts[0].RunnerID, draining),
+			nil,
+		)
 	}
 	drain(true)
-	jobID = w.guest.submit(sleeping(t, 0, nil))
-	s = w.guest.await(jobID, time.Minute, func(s bfia.JobStatus) bool { return s.Queued != nil && s.Queued.Reason != "asks the parties for room" })
+	jobID = w.guest.submit(sleepFor(t, 0, nil))
+	s = w.guest.awaitJob(
+		jobID,
+		time.Minute,
+		func(s bfia.JobStatus) bool { return s.Queued != nil && s.Queued.Reason != "asks the parties for room" },
+	)
 	assert.Contains(t, s.Queued.Reason, "takes nothing new")
 	drain(false)
-	requireSuccess(t, w.guest.await(jobID, time.Minute, finished))
+	requireSuccess(t, w.guest.awaitJob(jobID, time.Minute, isFinished))
 }

@@ -20,7 +20,7 @@ import (
 
 	"go.temporal.io/sdk/client"
 
-	"hutong/internal/devserver"
+	"hutong/internal/temporalns"
 	"hutong/test/testenv/ports"
 )
 
@@ -67,7 +67,7 @@ func freeAddresses(t testing.TB, n int) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
-var engine struct {
+var temporalServer struct {
 	sync.Once
 	address string
 	stop    func()
@@ -77,8 +77,8 @@ var engine struct {
 // Main runs a package's tests and stops what they started. TestMain calls it.
 func Main(m *testing.M) int {
 	code := m.Run()
-	if engine.stop != nil {
-		engine.stop()
+	if temporalServer.stop != nil {
+		temporalServer.stop()
 	}
 	return code
 }
@@ -91,19 +91,19 @@ func Temporal(t testing.TB) string {
 		return address
 	}
 	program := Binary(t, "hutong")
-	engine.Do(func() { engine.address, engine.stop, engine.err = startEngine(program) })
-	if engine.err != nil {
-		t.Fatal(engine.err)
+	temporalServer.Do(func() { temporalServer.address, temporalServer.stop, temporalServer.err = startTemporal(program) })
+	if temporalServer.err != nil {
+		t.Fatal(temporalServer.err)
 	}
-	return engine.address
+	return temporalServer.address
 }
 
-func startEngine(program string) (address string, stop func(), err error) {
+func startTemporal(program string) (address string, stop func(), err error) {
 	dir, err := os.MkdirTemp("", "hutong-engine-")
 	if err != nil {
 		return "", nil, err
 	}
-	cmd := exec.Command(program, "engine", "--data-dir", dir, "--port", "0")
+	cmd := exec.Command(program, "temporal", "--data-dir", dir, "--port", "0")
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := cmd.StdoutPipe()
@@ -132,7 +132,7 @@ func Namespace(t testing.TB, address, name string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := devserver.EnsureNamespace(ctx, client.Options{HostPort: address}, name, 24*time.Hour); err != nil {
+	if err := temporalns.Ensure(ctx, client.Options{HostPort: address}, name, 24*time.Hour); err != nil {
 		t.Fatalf("making namespace %s: %v", name, err)
 	}
 }

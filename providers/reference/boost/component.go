@@ -6,9 +6,9 @@ import (
 	"log/slog"
 	"slices"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
-	"hutong/providers/reference/outcome"
+	"hutong-reference/channel"
+	"hutong-reference/component"
+	"hutong-reference/outputs"
 )
 
 const name = "HeteroSecureBoost"
@@ -18,8 +18,8 @@ type treeLoss struct {
 	Loss float64 `json:"loss"` // mean cross entropy over all rows
 }
 
-// Run trains with the partners and writes one's own part of the outputs. The guest's train_data is id, label, predict_score
-// and predict_result of each row; the host's is the ids alone, since scores are the guest's.
+// Run trains with the partners and writes the own part of the outputs. The guest's output train_data holds
+// id, label, predict_score and predict_result of each row. A host's holds only the ids.
 func Run(ctx context.Context, task component.Task, store component.Store, peers component.Peers) error {
 	p, err := ReadParams(task.Parameters)
 	if err != nil {
@@ -38,13 +38,13 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 		return fmt.Errorf("input train_data: %w", err)
 	}
 	if len(ids) == 0 {
-		return channel.Errorf("there are no rows to train on")
+		return channel.Errorf("input train_data has no rows")
 	}
 	if len(ids) > maxRows {
-		return channel.Errorf("%d rows are more than the %d that can be trained on", len(ids), maxRows)
+		return channel.Errorf("input train_data has %d rows; at most %d are supported", len(ids), maxRows)
 	}
 	slog.Info("input read", "rows", len(ids), "columns", len(table.Columns))
-	out := outcome.NewWriter(ctx, task, store)
+	out := outputs.NewWriter(ctx, task, store)
 	if task.Self.Role == "guest" {
 		err = runGuest(ctx, task, table, ids, p, peers, out)
 	} else {
@@ -56,7 +56,15 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 	return out.Err()
 }
 
-func runGuest(ctx context.Context, task component.Task, table *component.Table, ids []string, p Params, peers component.Peers, out *outcome.Writer) error {
+func runGuest(
+	ctx context.Context,
+	task component.Task,
+	table *component.Table,
+	ids []string,
+	p Params,
+	peers component.Peers,
+	out *outputs.Writer,
+) error {
 	labels, err := table.Labels(p.Label)
 	if err != nil {
 		return err
@@ -65,10 +73,11 @@ func runGuest(ctx context.Context, task component.Task, table *component.Table, 
 	if err != nil {
 		return err
 	}
-	hosts, err := task.Some("host")
+	hosts, err := task.RequireParties("host")
 	if err != nil {
 		return err
 	}
+
 	sources := []source{newLocal(task.Self.String(), features, p)}
 	remotes := make([]*remote, len(hosts))
 	for i, h := range hosts {
@@ -86,6 +95,7 @@ func runGuest(ctx context.Context, task component.Task, table *component.Table, 
 			return err
 		}
 	}
+
 	role := task.Self.String()
 	out.JSON("model", "model", "guest's part of the model", Model{
 		name, role, "cross_entropy", p.LearningRate, names(features), result.trees,
@@ -94,7 +104,12 @@ func runGuest(ctx context.Context, task component.Task, table *component.Table, 
 	for i, loss := range result.losses {
 		losses = append(losses, treeLoss{i + 1, loss})
 	}
-	out.JSON("train-loss", "report", "loss by tree", outcome.Loss{Component: name, Role: role, Metric: "loss", Data: losses})
+	out.JSON(
+		"train-loss",
+		"report",
+		"loss by tree",
+		outputs.Loss{Component: name, Role: role, Metric: "loss", Data: losses},
+	)
 	probabilities := make([]float64, len(ids))
 	for i, score := range result.scores {
 		probabilities[i] = sigmoid(score)
@@ -104,9 +119,20 @@ func runGuest(ctx context.Context, task component.Task, table *component.Table, 
 	return nil
 }
 
-func runHost(ctx context.Context, task component.Task, table *component.Table, ids []string, p Params, peers component.Peers, out *outcome.Writer) error {
+func runHost(
+	ctx context.Context,
+	task component.Task,
+	table *component.Table,
+	ids []string,
+	p Params,
+	peers component.Peers,
+	out *outputs.Writer,
+) error {
 	if slices.Contains(table.Columns, p.Label) {
-		return fmt.Errorf("input train_data has the label column %q: at a host all columns but the id are features; leave the label out", p.Label)
+		return fmt.Errorf(
+			"input train_data has the label column %q: a host must have no label; remove the column",
+			p.Label,
+		)
 	}
 	features, err := readFeatures(table, p.Bins, p.ID)
 	if err != nil {
@@ -115,7 +141,7 @@ func runHost(ctx context.Context, task component.Task, table *component.Table, i
 	if len(features) == 0 {
 		return channel.Errorf("the host has no features")
 	}
-	guest, err := task.Only("guest")
+	guest, err := task.OnlyParty("guest")
 	if err != nil {
 		return err
 	}
@@ -124,13 +150,15 @@ func runHost(ctx context.Context, task component.Task, table *component.Table, i
 	if err != nil {
 		return err
 	}
-	only, err := table.Only(p.ID)
+	only, err := table.OnlyColumn(p.ID)
 	if err != nil {
 		return err
 	}
 	out.Table("train_data", "ids of the training data", only)
-	out.JSON("model", "model", "host's part of the model", HostModel{name, task.Self.String(), names(features), splits})
-	out.Notes("the guest has this report")
+	out.JSON("model", "model", "host's part of the model", HostModel{
+		name, task.Self.String(), names(features), splits,
+	})
+	out.Markers("the guest has this report")
 	return nil
 }
 

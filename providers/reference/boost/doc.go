@@ -1,5 +1,6 @@
-// Package boost is the component HeteroSecureBoost: gradient boosted trees (SecureBoost, Cheng et al., 2019) over a table
-// whose columns lie at two parties. The guest has the label and some features, the host has other features of the same rows.
+// Package boost implements the component HeteroSecureBoost: gradient boosted trees (SecureBoost, Cheng et
+// al., 2019) over a table whose columns are split between parties. The guest has the label and some features.
+// Each host has other features of the same rows.
 //
 //	guest                                          host
 //	setup: public key, options      →
@@ -9,27 +10,33 @@
 //	  for every level:
 //	    histograms: rows of some nodes →
 //	                                   sums of each feature's bins, encrypted and packed  ←
-//	    finds the best split of each node over both parties' features
-//	    split: node's rows, feature, bin →           keeps feature and threshold under a number
+//	    finds the best split of each node over all parties' features
+//	    split: node's rows, feature, bin →           stores feature and threshold under a number
 //	                                   which rows go left, and that number  ←
 //	end                             →
 //
-// # It loses nothing
+// # Lossless
 //
-// Gradients are fixed-point numbers, so sums are exact whoever adds them, and the trees come out the same as if the joined
-// table were trained in one place: a [source] offers histograms and splits, [grow] searches the sources in order and cannot
-// tell a local one from a remote one. Ties go to the first: the guest's features before the host's, each in
-// the order of its columns, lower bins before higher.
+// Gradients are fixed-point numbers, so sums are exact, whichever party computes them. The trees are the same
+// as if one party trained on the joined table. A [source] provides histograms and splits; [grow] searches the
+// sources in order and does not distinguish local from remote ones. Among splits of equal gain the first one
+// wins: the guest's features come before the hosts', features follow the order of columns, and lower bins
+// come before higher ones.
 //
-// Only one of two sibling nodes, the smaller, is ever added up under encryption: the other is the parent minus it,
-// in the clear, at the guest.
+// Of two sibling nodes, only the smaller one is summed under encryption. The guest computes the other one in
+// plaintext as the parent minus the sibling (histogram subtraction).
 //
-// # What each side learns
+// # What each party learns
 //
-// The host: how many rows and trees there are; which rows lie together in nodes that are split further or by its features (as in all
-// of SecureBoost). It sees no label, gradient, guest feature or score. The guest: the number of the host's features and their bins; the sums of
-// gradient, hessian and count of each bin in each node; which rows go left at a split that it chose. It sees no name, value or threshold of
-// a host feature: its model has the number of a split, and the host's model what that number means. From the sums
-// of a bin with few rows the guest may guess which rows they are; the order of bins is the order of values. Both sides are taken as
-// semi-honest: they follow the protocol.
+// A host learns the number of rows and trees. It learns which rows belong to nodes that are split further or
+// by its features, as in every implementation of SecureBoost. It sees no label, gradient, guest feature or
+// score.
+//
+// The guest learns the number of a host's features and of their bins; the sums of gradient, hessian and count
+// of each bin in each node; and which rows go left at a split that it chose. It sees no name, value or
+// threshold of a host feature: its model contains the number of a split, and the host's model contains what
+// that number means. From the sums of a bin with few rows the guest may infer which rows they are. The order
+// of bins is the order of values.
+//
+// All parties are assumed to be semi-honest: they follow the protocol.
 package boost

@@ -2,13 +2,13 @@ package boost
 
 import "math"
 
-// precision is how many binary digits after the point a gradient and a hessian have.
+// precision is the number of fractional bits of gradients and hessians.
 const precision = 36
 
-// maxRows keeps every sum of gradients within 63 bits.
+// maxRows keeps all sums of gradients within 63 bits.
 const maxRows = 1 << 25
 
-// sum is what a set of rows adds up to; gradients and hessians are fixed-point numbers of that precision.
+// sum holds the sums over a set of rows. Gradients and hessians are fixed-point numbers.
 type sum struct {
 	count, hessian, gradient int64
 }
@@ -21,63 +21,64 @@ func (s sum) minus(o sum) sum {
 	return sum{s.count - o.count, s.hessian - o.hessian, s.gradient - o.gradient}
 }
 
-// crossEntropy is the first and second derivative of the loss of one row.
-func crossEntropy(label uint8, score float64) sum {
+// gradientOf returns the first and second derivative of the cross entropy of one row.
+func gradientOf(label uint8, score float64) sum {
 	p := sigmoid(score)
-	return sum{1, fixed(p * (1 - p)), fixed(p - float64(label))}
+	return sum{1, toFixed(p * (1 - p)), toFixed(p - float64(label))}
 }
 
-func fixed(x float64) int64 { return int64(math.Round(x * (1 << precision))) }
-func float(x int64) float64 { return float64(x) / (1 << precision) }
+func toFixed(x float64) int64   { return int64(math.Round(x * (1 << precision))) }
+func fromFixed(x int64) float64 { return float64(x) / (1 << precision) }
 
 func sigmoid(score float64) float64 { return 1 / (1 + math.Exp(-score)) }
 
-// logLoss is the mean cross entropy.
+// logLoss returns the mean cross entropy.
 func logLoss(labels []uint8, scores []float64) float64 {
 	total := 0.0
 	for i, s := range scores {
 		if labels[i] == 1 {
 			s = -s
 		}
-		// log(1+e^s) that does not overflow
+		// log(1+e^s) without overflow
 		total += math.Max(s, 0) + math.Log1p(math.Exp(-math.Abs(s)))
 	}
 	return total / float64(len(scores))
 }
 
-// weight is the best score of a leaf.
+// weight returns the optimal weight of a leaf.
 func (t TreeParams) weight(s sum) float64 {
-	d := float(s.hessian) + t.Lambda
+	d := fromFixed(s.hessian) + t.Lambda
 	if d <= 0 {
 		return 0
 	}
-	return -float(s.gradient) / d
+	return -fromFixed(s.gradient) / d
 }
 
 func (t TreeParams) score(s sum) float64 {
-	d := float(s.hessian) + t.Lambda
+	d := fromFixed(s.hessian) + t.Lambda
 	if d <= 0 {
 		return 0
 	}
-	return float(s.gradient) * float(s.gradient) / d
+	return fromFixed(s.gradient) * fromFixed(s.gradient) / d
 }
 
-// gain is by how much a split lowers the loss.
+// gain returns the reduction of the loss by a split.
 func (t TreeParams) gain(left, right, both sum) float64 {
 	return (t.score(left) + t.score(right) - t.score(both)) / 2
 }
 
-// histogram is the sums of each bin of a feature.
+// histogram holds the sums of each bin of a feature.
 type histogram []sum
 
-// candidate is a split: the rows in bins up to bin of a feature of a source go left.
+// candidate is a possible split: rows in bins up to bin of a source's feature go left.
 type candidate struct {
 	source, feature, bin int
 	gain                 float64
 }
 
-// better returns the best split of one histogram, if it is better than what was found before. Of equals, the first stays.
-func (t TreeParams) better(best candidate, h histogram, both sum, source, feature int) candidate {
+// bestSplit returns the best split of one histogram if it has a greater gain than best, else best. So the
+// first of several equal splits wins.
+func (t TreeParams) bestSplit(best candidate, h histogram, both sum, source, feature int) candidate {
 	var left sum
 	for b := range len(h) - 1 {
 		left = left.plus(h[b])

@@ -6,29 +6,31 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// growing is a node of the level that is being worked on.
-type growing struct {
-	index int // in the tree
+// growingNode is a node of the current level.
+type growingNode struct {
+	index int // position in the tree
 	rows  []int32
 	sum   sum
-	hists [][]histogram // by source and feature; nil when the node is to stay a leaf
+	hists [][]histogram // by source and feature; nil if the node stays a leaf
 
-	sibling *growing      // nil at the root
+	sibling *growingNode  // nil at the root
 	parent  [][]histogram // of the parent, by source and feature
 }
 
-// grow makes one tree, level by level, and adds its leaves' weights to the scores.
-func grow(ctx context.Context, sources []source, labels []uint8, gradients []sum, p Params, scores []float64) (*Tree, error) {
+// grow grows one tree level by level and adds the weights of its leaves to the scores.
+func grow(
+	ctx context.Context, sources []source, labels []uint8, gradients []sum, p Params, scores []float64,
+) (*Tree, error) {
 	tree := &Tree{Nodes: []Node{{}}}
-	root := &growing{rows: make([]int32, len(labels))}
+	root := &growingNode{rows: make([]int32, len(labels))}
 	for i := range root.rows {
 		root.rows[i] = int32(i)
 		root.sum = root.sum.plus(gradients[i])
 	}
-	level := []*growing{root}
+	level := []*growingNode{root}
 	for depth := 0; len(level) > 0; depth++ {
 		if depth < p.Tree.MaxDepth {
-			if err := addUp(ctx, sources, level, labels, p.Tree); err != nil {
+			if err := fillHistograms(ctx, sources, level, labels, p.Tree); err != nil {
 				return nil, err
 			}
 		}
@@ -49,8 +51,8 @@ func grow(ctx context.Context, sources []source, labels []uint8, gradients []sum
 	return tree, nil
 }
 
-// worthSplitting tells whether a node may be split at all: large enough, and of both labels.
-func worthSplitting(g *growing, labels []uint8, t TreeParams) bool {
+// canSplit reports whether a node is large enough and has rows of both labels.
+func canSplit(g *growingNode, labels []uint8, t TreeParams) bool {
 	if len(g.rows) < t.MinSampleSplit || len(g.rows) < 2*t.MinLeafNode {
 		return false
 	}
@@ -62,31 +64,37 @@ func worthSplitting(g *growing, labels []uint8, t TreeParams) bool {
 	return false
 }
 
-// addUp gets the histograms of a level's nodes. Of two siblings only the smaller is asked for; the other is the parent
-// without it.
-func addUp(ctx context.Context, sources []source, level []*growing, labels []uint8, t TreeParams) error {
-	var asked []*growing
+// fillHistograms requests the histograms of a level's nodes. For two siblings it requests only the smaller
+// one and computes the other as the parent minus the sibling (histogram subtraction).
+func fillHistograms(
+	ctx context.Context,
+	sources []source,
+	level []*growingNode,
+	labels []uint8,
+	t TreeParams,
+) error {
+	var requested []*growingNode
 	var nodes [][]int32
-	wanted := map[*growing]bool{}
+	required := map[*growingNode]bool{}
 	for _, g := range level {
-		if worthSplitting(g, labels, t) {
-			wanted[g] = true
+		if canSplit(g, labels, t) {
+			required[g] = true
 		}
 	}
 	for _, g := range level {
-		pair := wanted[g] || wanted[g.sibling]
+		pair := required[g] || required[g.sibling]
 		smaller := g.sibling == nil || len(g.rows) < len(g.sibling.rows) ||
 			len(g.rows) == len(g.sibling.rows) && g.index < g.sibling.index
 		if pair && smaller {
-			asked = append(asked, g)
+			requested = append(requested, g)
 			nodes = append(nodes, g.rows)
 		}
 	}
-	if len(asked) == 0 {
+	if len(requested) == 0 {
 		return nil
 	}
 	hists := make([][][]histogram, len(sources))
-	err := together(ctx, sources, func(ctx context.Context, i int, s source) (err error) {
+	err := forEachSource(ctx, sources, func(ctx context.Context, i int, s source) (err error) {
 		hists[i], err = s.histograms(ctx, nodes)
 		return err
 	})
@@ -94,22 +102,23 @@ func addUp(ctx context.Context, sources []source, level []*growing, labels []uin
 		return err
 	}
 	for _, ofSource := range hists {
-		for i, g := range asked {
+		for i, g := range requested {
 			g.hists = append(g.hists, ofSource[i])
 		}
 	}
-	for _, g := range asked {
-		if wanted[g.sibling] {
-			g.sibling.hists = without(g.parent, g.hists)
+	for _, g := range requested {
+		if required[g.sibling] {
+			g.sibling.hists = subtract(g.parent, g.hists)
 		}
-		if !wanted[g] {
+		if !required[g] {
 			g.hists = nil
 		}
 	}
 	return nil
 }
 
-func without(parent, child [][]histogram) [][]histogram {
+// subtract returns the histograms of the parent minus those of a child.
+func subtract(parent, child [][]histogram) [][]histogram {
 	out := make([][]histogram, len(parent))
 	for s := range parent {
 		out[s] = make([]histogram, len(parent[s]))
@@ -127,26 +136,29 @@ func without(parent, child [][]histogram) [][]histogram {
 	return out
 }
 
-// splitLevel splits each node of a level by its best split, if there is one, and returns the next level.
-func splitLevel(ctx context.Context, sources []source, level []*growing, gradients []sum, tree *Tree, t TreeParams) ([]*growing, error) {
-	cuts := make([][]cut, len(sources))
-	owners := make([][]*growing, len(sources))
+// splitLevel splits each node of a level by its best split, if any, and returns the next level.
+func splitLevel(
+	ctx context.Context, sources []source, level []*growingNode, gradients []sum, tree *Tree, t TreeParams,
+) ([]*growingNode, error) {
+	cuts := make([][]split, len(sources))
+	owners := make([][]*growingNode, len(sources))
 	for _, g := range level {
 		best := candidate{source: -1, gain: t.MinGain}
 		for s, features := range g.hists {
 			for f, h := range features {
 				if h != nil {
-					best = t.better(best, h, g.sum, s, f)
+					best = t.bestSplit(best, h, g.sum, s, f)
 				}
 			}
 		}
 		if best.source >= 0 {
 			s := best.source
-			cuts[s] = append(cuts[s], cut{best.feature, best.bin, g.rows})
+			cuts[s] = append(cuts[s], split{best.feature, best.bin, g.rows})
 			owners[s] = append(owners[s], g)
 		}
 	}
-	answers := map[*growing]parted{}
+
+	answers := map[*growingNode]splitResult{}
 	for s, source := range sources {
 		if len(cuts[s]) == 0 {
 			continue
@@ -159,14 +171,15 @@ func splitLevel(ctx context.Context, sources []source, level []*growing, gradien
 			answers[g] = parts[i]
 		}
 	}
-	var next []*growing
+
+	var next []*growingNode
 	for _, g := range level {
 		answer, ok := answers[g]
 		if !ok {
 			continue
 		}
-		left := &growing{index: len(tree.Nodes), parent: g.hists}
-		right := &growing{index: len(tree.Nodes) + 1, parent: g.hists, sibling: left}
+		left := &growingNode{index: len(tree.Nodes), parent: g.hists}
+		right := &growingNode{index: len(tree.Nodes) + 1, parent: g.hists, sibling: left}
 		left.sibling = right
 		tree.Nodes = append(tree.Nodes, Node{}, Node{})
 		node := &tree.Nodes[g.index]
@@ -184,8 +197,12 @@ func splitLevel(ctx context.Context, sources []source, level []*growing, gradien
 	return next, nil
 }
 
-// together does something with all sources at once, since each waits for its host.
-func together(ctx context.Context, sources []source, do func(ctx context.Context, i int, s source) error) error {
+// forEachSource calls do for all sources concurrently, since each waits for its host.
+func forEachSource(
+	ctx context.Context,
+	sources []source,
+	do func(ctx context.Context, i int, s source) error,
+) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for i, s := range sources {
 		g.Go(func() error { return do(ctx, i, s) })

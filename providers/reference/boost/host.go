@@ -7,13 +7,13 @@ import (
 	"log/slog"
 	"math/big"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
-	"hutong/providers/reference/paillier"
-	"hutong/providers/reference/parallel"
+	"hutong-reference/channel"
+	"hutong-reference/component"
+	"hutong-reference/paillier"
+	"hutong-reference/parallel"
 )
 
-// host answers the guest's requests over its own features.
+// host answers the guest's requests about its own features.
 type host struct {
 	peer     Peer
 	owner    string // "host.0"
@@ -22,13 +22,13 @@ type host struct {
 	params   Params
 
 	key       *paillier.PublicKey
-	cellBits  int // of one row's or bin's plaintext
-	drawn     []bool
+	cellBits  int // width of the plaintext of a row or bin
+	sampled   []bool
 	encrypted []*big.Int // of each row, in the current tree
 	splits    []HostSplit
 }
 
-// serve answers until the guest ends the training, and returns what the host's model knows by then.
+// serve answers requests until the guest ends the training. It returns the splits of the host's model.
 func (h *host) serve(ctx context.Context, ids []string) ([]HostSplit, error) {
 	h.rowCount = len(ids)
 	for {
@@ -43,7 +43,7 @@ func (h *host) serve(ctx context.Context, ids []string) ([]HostSplit, error) {
 		case req.Op == opSetup && h.key == nil && req.Setup != nil:
 			ans.Bins, err = h.setup(*req.Setup, ids)
 		case req.Op == opTree && h.key != nil:
-			err = h.begin(ctx, req.Tree, body)
+			err = h.startTree(ctx, req.Tree, body)
 		case req.Op == opHistograms && h.encrypted != nil:
 			ans.Filled, out, err = h.histograms(ctx, req.Nodes, body)
 		case req.Op == opSplit && h.encrypted != nil:
@@ -51,7 +51,7 @@ func (h *host) serve(ctx context.Context, ids []string) ([]HostSplit, error) {
 		case req.Op == opEnd:
 			return h.splits, nil
 		default:
-			err = channel.Errorf("the guest asked for %q at the wrong time", req.Op)
+			err = channel.Errorf("the guest sent an unexpected request %q", req.Op)
 		}
 		if err != nil {
 			return nil, err
@@ -65,15 +65,28 @@ func (h *host) serve(ctx context.Context, ids []string) ([]HostSplit, error) {
 func (h *host) setup(s setup, ids []string) (bins []int, err error) {
 	switch {
 	case s.Version != protocolVersion:
-		return nil, channel.Errorf("the guest speaks version %d of this algorithm's protocol, the host %d", s.Version, protocolVersion)
+		return nil, channel.Errorf(
+			"the guest runs version %d of this algorithm's protocol, but the host runs version %d",
+			s.Version,
+			protocolVersion,
+		)
 	case s.Agreement != h.params.agreement():
-		return nil, channel.Errorf("guest and host were given different parameters: %+v and %+v", s.Agreement, h.params.agreement())
+		return nil, channel.Errorf(
+			"guest and host have different parameters: %+v and %+v",
+			s.Agreement,
+			h.params.agreement(),
+		)
 	case s.Rows != len(ids) || !bytes.Equal(s.RowDigest, component.DigestIDs(ids)):
-		return nil, channel.Errorf("the rows of guest and host (%d and %d) do not have the same ids in the same order; run Intersection first", s.Rows, len(ids))
+		return nil, channel.Errorf(
+			"the rows of guest and host (%d and %d) do not have the same ids in the same order; "+
+				"run Intersection first",
+			s.Rows,
+			len(ids),
+		)
 	}
 	n := new(big.Int).SetBytes(s.N)
 	if n.BitLen() != h.params.KeyBits {
-		return nil, channel.Errorf("the guest's key has %d bits where %d were agreed", n.BitLen(), h.params.KeyBits)
+		return nil, channel.Errorf("the guest's key has %d bits; %d are agreed", n.BitLen(), h.params.KeyBits)
 	}
 	if h.key, err = paillier.NewPublicKey(n, new(big.Int).SetBytes(s.HS)); err != nil {
 		return nil, channel.Errorf("the guest's key: %v", err)
@@ -89,7 +102,7 @@ func (h *host) setup(s setup, ids []string) (bins []int, err error) {
 	return bins, nil
 }
 
-func (h *host) begin(ctx context.Context, tree int, body []byte) error {
+func (h *host) startTree(ctx context.Context, tree int, body []byte) error {
 	cs, err := h.key.DecodeCiphertexts(body, h.rowCount)
 	if err == nil {
 		err = parallel.Each(ctx, len(cs), func(i int) error {
@@ -103,24 +116,28 @@ func (h *host) begin(ctx context.Context, tree int, body []byte) error {
 		return channel.Errorf("gradients of the guest: %v", err)
 	}
 	h.encrypted = cs
-	h.drawn = draw(len(h.features), h.params.FeatureRate, h.params.Seed, tree, h.owner)
+	h.sampled = sampleFeatures(len(h.features), h.params.FeatureRate, h.params.Seed, tree, h.owner)
 	slog.Info(fmt.Sprintf("tree %d/%d", tree+1, h.params.Trees))
 	return nil
 }
 
-// histograms adds up ciphertexts by bin and lays the sums of all bins that hold rows side by side in as few ciphertexts
-// as possible, each made unrecognisable.
-func (h *host) histograms(ctx context.Context, counts []int, body []byte) (filled [][]byte, out []byte, err error) {
+// histograms adds ciphertexts by bin. It packs the sums of all non-empty bins into as few ciphertexts as
+// possible and re-randomises them.
+func (h *host) histograms(
+	ctx context.Context,
+	counts []int,
+	body []byte,
+) (filled [][]byte, out []byte, err error) {
 	nodes, err := decodeRows(counts, body, h.rowCount)
 	if err != nil {
-		return nil, nil, channel.Errorf("histograms that the guest asked for: %v", err)
+		return nil, nil, channel.Errorf("histogram request of the guest: %v", err)
 	}
 	// sums[node*features+feature][bin]
 	sums := make([][]*big.Int, len(nodes)*len(h.features))
 	err = parallel.Each(ctx, len(sums), func(i int) error {
 		n, f := i/len(h.features), i%len(h.features)
 		sums[i] = make([]*big.Int, h.features[f].bins())
-		if !h.drawn[f] {
+		if !h.sampled[f] {
 			return nil
 		}
 		for _, row := range nodes[n] {
@@ -168,24 +185,27 @@ func (h *host) histograms(ctx context.Context, counts []int, body []byte) (fille
 	return filled, h.key.EncodeCiphertexts(packed), nil
 }
 
-func (h *host) split(counts []int, cuts []cutOrder, body []byte) (numbers []int, out []byte, err error) {
+func (h *host) split(counts []int, cuts []splitOrder, body []byte) (numbers []int, out []byte, err error) {
 	nodes, err := decodeRows(counts, body, h.rowCount)
 	if err == nil && len(nodes) != len(cuts) {
-		err = fmt.Errorf("%d cuts for %d nodes", len(cuts), len(nodes))
+		err = fmt.Errorf("received %d splits for %d nodes", len(cuts), len(nodes))
 	}
 	if err != nil {
-		return nil, nil, channel.Errorf("splits that the guest asked for: %v", err)
+		return nil, nil, channel.Errorf("split request of the guest: %v", err)
 	}
 	for i, c := range cuts {
-		if c.Feature < 0 || c.Feature >= len(h.features) || !h.drawn[c.Feature] ||
+		if c.Feature < 0 || c.Feature >= len(h.features) || !h.sampled[c.Feature] ||
 			c.Bin < 0 || c.Bin >= len(h.features[c.Feature].cuts) {
-			return nil, nil, channel.Errorf("splits that the guest asked for: number %d names a feature or bin that was not offered", i)
+			return nil, nil, channel.Errorf(
+				"split request of the guest: number %d names an unknown feature or bin",
+				i,
+			)
 		}
 		f := h.features[c.Feature]
 		numbers = append(numbers, len(h.splits))
 		h.splits = append(h.splits, HostSplit{f.name, f.cuts[c.Bin]})
 		bits := newBitset(len(nodes[i]))
-		for j, left := range f.part(cut{c.Feature, c.Bin, nodes[i]}) {
+		for j, left := range f.splitRows(split{c.Feature, c.Bin, nodes[i]}) {
 			if left {
 				bits.set(j)
 			}

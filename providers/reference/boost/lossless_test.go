@@ -14,12 +14,12 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
-	"hutong/providers/reference/outcome"
+	"hutong-reference/channel"
+	"hutong-reference/component"
+	"hutong-reference/outputs"
 )
 
-// dataset is made up, with values that repeat so that gains tie, and labels that depend on both sides' features.
+// dataset holds synthetic data. Values repeat, so that gains tie. Labels depend on both sides' features.
 type dataset struct {
 	ids         []string
 	labels      []uint8
@@ -41,13 +41,13 @@ func makeDataset(seed uint64, rows, guestColumns, hostColumns int) dataset {
 			}
 		}
 		if n > 2 {
-			out[2] = out[1] // the same column twice: every gain of one ties with the other's
+			out[2] = out[1] // a duplicate column, so that all gains of the two tie
 		}
 		return out
 	}
 	d.guest, d.host = columns(guestColumns), columns(hostColumns)
 	if guestColumns > 1 && hostColumns > 1 {
-		d.host[1] = d.guest[1] // and once more at the other side
+		d.host[1] = d.guest[1] // and another duplicate at the other side
 	}
 	for i := range rows {
 		d.ids = append(d.ids, fmt.Sprint("row", i))
@@ -72,11 +72,11 @@ func asFeatures(columns [][]float64, side string, bins int) []*feature {
 	return out
 }
 
-// federate trains with a host behind a connection.
-func federate(ctx context.Context, d dataset, p Params) (*trained, []HostSplit, error) {
+// federate trains with a host over a connection.
+func federate(ctx context.Context, d dataset, p Params) (*trainResult, []HostSplit, error) {
 	guestEnd, hostEnd := channel.Pipe()
 	g, ctx := errgroup.WithContext(ctx)
-	var result *trained
+	var result *trainResult
 	var splits []HostSplit
 	g.Go(func() (err error) {
 		h := &host{peer: hostEnd, owner: "host.0", features: asFeatures(d.host, "h", p.Bins), params: p}
@@ -88,7 +88,12 @@ func federate(ctx context.Context, d dataset, p Params) (*trained, []HostSplit, 
 		if err != nil {
 			return err
 		}
-		result, err = train(ctx, []source{newLocal("guest.0", asFeatures(d.guest, "g", p.Bins), p), r}, d.labels, p)
+		result, err = train(
+			ctx,
+			[]source{newLocal("guest.0", asFeatures(d.guest, "g", p.Bins), p), r},
+			d.labels,
+			p,
+		)
 		if err != nil {
 			return err
 		}
@@ -98,7 +103,12 @@ func federate(ctx context.Context, d dataset, p Params) (*trained, []HostSplit, 
 }
 
 func testParams(t testing.TB, over map[string]string) Params {
-	values := map[string]string{"encrypt_param": `{"key_length": 1024}`, "n_iter_no_change": "false", "num_trees": "3", "bin_num": "8"}
+	values := map[string]string{
+		"encrypt_param":    `{"key_length": 1024}`,
+		"n_iter_no_change": "false",
+		"num_trees":        "3",
+		"bin_num":          "8",
+	}
 	for k, v := range over {
 		values[k] = v
 	}
@@ -107,7 +117,8 @@ func testParams(t testing.TB, over map[string]string) Params {
 	return p
 }
 
-// Federated training gives the predictions of plain training on the joined table, over seeds, depths and parameters.
+// TestLossless checks that federated training gives the predictions of plaintext training on the joined
+// table, for several seeds, depths and parameters.
 func TestLossless(t *testing.T) {
 	for _, c := range []struct {
 		seed                    uint64
@@ -117,10 +128,23 @@ func TestLossless(t *testing.T) {
 	}{
 		{1, 120, 3, 4, map[string]string{"tree_param": `{"max_depth": 1}`}, true, false},
 		{2, 120, 3, 4, map[string]string{"tree_param": `{"max_depth": 3}`}, true, true},
-		{3, 150, 4, 3, map[string]string{"tree_param": `{"max_depth": 5}`, "learning_rate": "0.5"}, true, true},
+		{
+			3, 150, 4, 3, map[string]string{"tree_param": `{"max_depth": 5}`, "learning_rate": "0.5"},
+			true, true,
+		},
 		{4, 80, 0, 3, nil, true, false},
-		{5, 100, 3, 3, map[string]string{"tree_param": `{"max_depth": 4, "min_leaf_node": 7, "min_sample_split": 20, "lambda": 0}`}, true, true},
-		{6, 100, 3, 3, map[string]string{"tree_param": `{"max_depth": 4, "min_impurity_split": 1.5}`, "num_trees": "5"}, true, false},
+		{
+			5, 100, 3, 3,
+			map[string]string{
+				"tree_param": `{"max_depth": 4, "min_leaf_node": 7, "min_sample_split": 20, "lambda": 0}`,
+			},
+			true, true,
+		},
+		{
+			6, 100, 3, 3,
+			map[string]string{"tree_param": `{"max_depth": 4, "min_impurity_split": 1.5}`, "num_trees": "5"},
+			true, false,
+		},
 		{7, 100, 5, 1, map[string]string{"bin_num": "64", "tree_param": `{"max_depth": 6}`}, true, true},
 	} {
 		t.Run(fmt.Sprint("seed ", c.seed), func(t *testing.T) {
@@ -148,7 +172,8 @@ func TestLossless(t *testing.T) {
 					if got.Rule.Split != nil {
 						require.Empty(t, feature, "the guest does not know the host's feature")
 						require.Nil(t, threshold)
-						feature, threshold = splits[*got.Rule.Split].Feature, &splits[*got.Rule.Split].Threshold
+						split := &splits[*got.Rule.Split]
+						feature, threshold = split.Feature, &split.Threshold
 						hostNodes++
 					} else {
 						guestNodes++
@@ -166,7 +191,7 @@ func TestLossless(t *testing.T) {
 	}
 }
 
-func requireSame(t *testing.T, want, got *trained) {
+func requireSame(t *testing.T, want, got *trainResult) {
 	t.Helper()
 	require.Len(t, got.scores, len(want.scores))
 	for i := range want.scores {
@@ -175,10 +200,17 @@ func requireSame(t *testing.T, want, got *trained) {
 	require.InDeltaSlice(t, want.losses, got.losses, 1e-9)
 }
 
-// Features that are drawn by tree are drawn alike.
-func TestLosslessWithDrawnFeatures(t *testing.T) {
+// TestLosslessWithSampledFeatures does the same with features that are sampled for each tree.
+func TestLosslessWithSampledFeatures(t *testing.T) {
 	for _, seed := range []string{"0", "9"} {
-		p := testParams(t, map[string]string{"subsample_feature_rate": "0.5", "random_seed": seed, "tree_param": `{"max_depth": 4}`})
+		p := testParams(
+			t,
+			map[string]string{
+				"subsample_feature_rate": "0.5",
+				"random_seed":            seed,
+				"tree_param":             `{"max_depth": 4}`,
+			},
+		)
 		d := makeDataset(8, 100, 4, 5)
 		plain, err := train(t.Context(), []source{
 			newLocal("guest.0", asFeatures(d.guest, "g", p.Bins), p),
@@ -191,7 +223,7 @@ func TestLosslessWithDrawnFeatures(t *testing.T) {
 	}
 }
 
-// The plain trainer on the breast data: the same figures that the containers reach.
+// TestBreast trains on the guest's part of the breast data alone.
 func TestBreast(t *testing.T) {
 	read := func(file string) *component.Table {
 		data, err := os.ReadFile(filepath.Join("..", "..", "..", "testdata", "breast", file))
@@ -207,7 +239,9 @@ func TestBreast(t *testing.T) {
 		return table
 	}
 	table := read("guest.csv")
-	p, err := ReadParams(map[string]string{"learning_rate": "0.5", "num_trees": "2", "tree_param": `{"max_depth": 5}`})
+	p, err := ReadParams(
+		map[string]string{"learning_rate": "0.5", "num_trees": "2", "tree_param": `{"max_depth": 5}`},
+	)
 	require.NoError(t, err)
 	labels, err := table.Labels(p.Label)
 	require.NoError(t, err)
@@ -216,7 +250,7 @@ func TestBreast(t *testing.T) {
 	require.Len(t, features, 10)
 	result, err := train(t.Context(), []source{newLocal("guest.0", features, p)}, labels, p)
 	require.NoError(t, err)
-	alone := outcome.Measure(labels, result.scores).AUC
+	alone := outputs.Measure(labels, result.scores).AUC
 	require.Greater(t, alone, 0.9)
 	require.Less(t, alone, 0.9985, "the guest alone is worse than both together")
 }
@@ -224,7 +258,12 @@ func TestBreast(t *testing.T) {
 func TestStopsEarly(t *testing.T) {
 	d := makeDataset(1, 60, 3, 3)
 	p := testParams(t, map[string]string{"n_iter_no_change": "True", "tol": "0.01", "num_trees": "200"})
-	result, err := train(t.Context(), []source{newLocal("guest.0", asFeatures(d.guest, "g", 8), p)}, d.labels, p)
+	result, err := train(
+		t.Context(),
+		[]source{newLocal("guest.0", asFeatures(d.guest, "g", 8), p)},
+		d.labels,
+		p,
+	)
 	require.NoError(t, err)
 	n := len(result.losses)
 	require.Less(t, n, 200)
@@ -232,17 +271,22 @@ func TestStopsEarly(t *testing.T) {
 	require.GreaterOrEqual(t, math.Abs(result.losses[n-3]-result.losses[n-2]), 0.01)
 }
 
-// A node of one label is not asked about.
+// TestPureNodesAreLeaves checks that a node of one label is not split.
 func TestPureNodesAreLeaves(t *testing.T) {
 	labels := []uint8{0, 0, 0, 1, 1, 1}
 	p := testParams(t, map[string]string{"num_trees": "1", "tree_param": `{"max_depth": 5}`})
-	result, err := train(t.Context(), []source{newLocal("guest.0", []*feature{newFeature("x", []float64{1, 2, 3, 4, 5, 6}, 8)}, p)}, labels, p)
+	result, err := train(
+		t.Context(),
+		[]source{newLocal("guest.0", []*feature{newFeature("x", []float64{1, 2, 3, 4, 5, 6}, 8)}, p)},
+		labels,
+		p,
+	)
 	require.NoError(t, err)
 	require.Len(t, result.trees[0].Nodes, 3)
 	require.Equal(t, 3.0, *result.trees[0].Nodes[0].Rule.Threshold)
 }
 
-// A side that is lied to finds out.
+// TestRefusesTheOtherSide checks that each side detects wrong data of the other one.
 func TestRefusesTheOtherSide(t *testing.T) {
 	d := makeDataset(1, 40, 2, 2)
 	p := testParams(t, nil)
@@ -278,7 +322,7 @@ func TestRefusesTheOtherSide(t *testing.T) {
 	require.ErrorContains(t, run(func(*host) {}, swapped), "run Intersection first")
 	require.ErrorContains(t, run(func(*host) {}, d.ids[1:]), "run Intersection first")
 
-	err = run(func(h *host) { h.peer = liar{h.peer} }, d.ids)
+	err = run(func(h *host) { h.peer = tamperer{h.peer} }, d.ids)
 	require.ErrorContains(t, err, "histograms of host.0")
 
 	err = run(func(h *host) {
@@ -288,13 +332,13 @@ func TestRefusesTheOtherSide(t *testing.T) {
 	require.ErrorContains(t, err, "has 51 bins")
 }
 
-// liar sends the ciphertexts of a histogram in another order.
-type liar struct{ Peer }
+// tamperer swaps ciphertexts of histograms.
+type tamperer struct{ Peer }
 
-func (l liar) Send(ctx context.Context, step string, head any, body []byte) error {
+func (l tamperer) Send(ctx context.Context, step string, head any, body []byte) error {
 	if ans, ok := head.(answer); ok && len(ans.Filled) > 0 {
 		if len(body) < 2*256 {
-			return errors.New("the test needs two ciphertexts")
+			return errors.New("the test requires two ciphertexts")
 		}
 		body = append(append([]byte(nil), body[256:]...), body[:256]...)
 	}

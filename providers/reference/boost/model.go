@@ -5,23 +5,23 @@ import (
 	"slices"
 )
 
-// Model is the guest's part of a trained model. Rows are scored by summing up the weight of the leaf that they reach in each
-// tree; the probability of label 1 is the sigmoid of that sum.
+// Model holds the guest's part of a trained model. The score of a row is the sum of the weights of the leaves
+// that it reaches, one per tree. The probability of label 1 is the sigmoid of the score.
 type Model struct {
 	Component    string   `json:"component"`
 	Role         string   `json:"role"`
 	Objective    string   `json:"objective"`
-	LearningRate float64  `json:"learning_rate"` // is in the weights already
+	LearningRate float64  `json:"learning_rate"` // already included in the weights
 	Features     []string `json:"features"`
 	Trees        []*Tree  `json:"trees"`
 }
 
-// Tree is a list of nodes; the first is the root.
+// Tree is a list of nodes. The first one is the root.
 type Tree struct {
 	Nodes []Node `json:"nodes"`
 }
 
-// Node is a leaf with a weight, or has a rule and two children, by their positions in the tree.
+// Node is a leaf with a weight, or an inner node with a rule and the positions of two children.
 type Node struct {
 	Rule   *Rule   `json:"rule,omitempty"`
 	Left   int     `json:"left,omitempty"`
@@ -29,44 +29,45 @@ type Node struct {
 	Weight float64 `json:"weight,omitempty"`
 }
 
-// Rule tells which rows go left: those whose feature is not above the threshold. Of a host's rule only the number
-// is known.
+// Rule decides which rows go left: those whose feature is at most the threshold. For a host's rule, only the
+// number of the split is set.
 type Rule struct {
 	Owner     string   `json:"owner"` // guest.0
 	Feature   string   `json:"feature,omitempty"`
 	Threshold *float64 `json:"threshold,omitempty"`
-	Split     *int     `json:"split,omitempty"` // number in the owner's HostModel
+	Split     *int     `json:"split,omitempty"` // position in the owner's HostModel.Splits
 }
 
-// HostModel is the host's part: what the numbers in the guest's model mean.
+// HostModel holds a host's part of a trained model: the meaning of the split numbers in the guest's model.
 type HostModel struct {
 	Component string      `json:"component"`
 	Role      string      `json:"role"`
 	Features  []string    `json:"features"`
-	Splits    []HostSplit `json:"splits"` // the number of a split is its position
+	Splits    []HostSplit `json:"splits"` // a split's number is its position
 }
 
-// HostSplit is a rule of the host.
+// HostSplit is the rule of a host's split.
 type HostSplit struct {
 	Feature   string  `json:"feature"`
 	Threshold float64 `json:"threshold"`
 }
 
-// HostRow is a host's part of a model and a row of its features, by name.
+// HostRow holds a host's part of a model and a row of its features, by name.
 type HostRow struct {
 	Model HostModel
 	Row   map[string]float64
 }
 
-// Score is the probability of label 1 for a row, from all parts of the model and all parties' features by name. It is for
-// where all parts may come together: a test, or hosts that gave their parts away.
+// Score returns the probability of label 1 for a row, given all parts of the model and all parties' features
+// by name. It is usable only where all parts may be joined: in a test, or if the hosts have given away their
+// parts.
 func (m Model) Score(guestRow map[string]float64, hosts ...HostRow) (float64, error) {
 	score := 0.0
 	for t, tree := range m.Trees {
 		at := 0
 		for steps := 0; ; steps++ {
 			if at < 0 || at >= len(tree.Nodes) || steps > len(tree.Nodes) {
-				return 0, fmt.Errorf("tree %d: a node points outside of the tree or back", t)
+				return 0, fmt.Errorf("tree %d: a node refers to an invalid position or forms a cycle", t)
 			}
 			node := tree.Nodes[at]
 			if node.Rule == nil {
@@ -89,7 +90,7 @@ func (m Model) Score(guestRow map[string]float64, hosts ...HostRow) (float64, er
 				threshold = split.Threshold
 			}
 			if !known {
-				return 0, fmt.Errorf("tree %d, node %d: its split or feature is unknown", t, at)
+				return 0, fmt.Errorf("tree %d, node %d: unknown split or feature", t, at)
 			}
 			if value <= threshold {
 				at = node.Left

@@ -1,52 +1,54 @@
 package boost
 
 import (
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
+	"hutong-reference/channel"
+	"hutong-reference/component"
 )
 
-// Parameters are the names that the component reads.
+// Parameters lists the parameters that the component reads.
 var Parameters = []string{
-	"id", "label", "objective_param", "learning_rate", "num_trees", "subsample_feature_rate", "random_seed", "bin_num",
-	"tree_param", "n_iter_no_change", "tol", "early_stopping_rounds", "predict_param", "metrics", "cv_param", "encrypt_param",
+	"id", "label", "objective_param", "learning_rate", "num_trees", "subsample_feature_rate", "random_seed",
+	"bin_num",
+	"tree_param", "n_iter_no_change", "tol", "early_stopping_rounds", "predict_param", "metrics", "cv_param",
+	"encrypt_param",
 }
 
-// Inputs and Outputs are the names under which the component finds and leaves data.
+// Inputs and Outputs list the names of the data that the component reads and writes.
 var (
 	Inputs  = []string{"train_data"}
 	Outputs = []string{"train_data", "model", "train-loss", "train-auc", "train-ks"}
 )
 
-// Params of a training, with their defaults in [ReadParams].
+// Params holds the parameters of a training. [ReadParams] sets the defaults.
 type Params struct {
 	ID    string // name of the id column
-	Label string // name of the guest's label column, of values 0 and 1
+	Label string // name of the guest's label column, with the values 0 and 1
 
 	LearningRate float64
 	Trees        int
 	Tree         TreeParams
-	Bins         int     // most bins of a feature
-	FeatureRate  float64 // share of each party's features that a tree draws
-	Seed         uint64  // of that draw
+	Bins         int     // maximum number of bins of a feature
+	FeatureRate  float64 // share of each party's features that are sampled for a tree
+	Seed         uint64  // of that sample
 
-	StopEarly bool    // stop when a tree lowers the loss by less than Tol
-	Tol       float64 //
+	StopEarly bool // stop if a tree changes the loss by less than Tol
+	Tol       float64
 
-	Threshold float64 // predict_result is 1 from this score on
+	Threshold float64 // predict_result is 1 if the score is at least this
 	Metrics   []string
-	KeyBits   int // of the Paillier key
+	KeyBits   int // length of the Paillier key
 }
 
-// TreeParams bound one tree.
+// TreeParams limits the growth of a tree.
 type TreeParams struct {
-	MaxDepth       int     // splits from the root to a leaf
+	MaxDepth       int     // maximum number of splits from the root to a leaf
 	Lambda         float64 // L2 regularisation of leaf weights
-	MinSampleSplit int     // a node of fewer rows is a leaf
-	MinLeafNode    int     // rows that a leaf has at least
-	MinGain        float64 // min_impurity_split: a split must gain more than this
+	MinSampleSplit int     // a node with fewer rows is a leaf
+	MinLeafNode    int     // minimum number of rows of a leaf
+	MinGain        float64 // min_impurity_split: a split must have a greater gain
 }
 
-// ReadParams reads and checks the parameters of the task. Its errors may be told to the partner.
+// ReadParams reads and checks the parameters of the task. Its errors may be sent to the partners.
 func ReadParams(values map[string]string) (Params, error) {
 	r := component.NewReader(values)
 	p := Params{
@@ -61,8 +63,8 @@ func ReadParams(values map[string]string) (Params, error) {
 		Tol:          r.Float("tol", 0.0001, 0, 1e6),
 		Metrics:      r.Strings("metrics", []string{"auc", "ks"}),
 	}
-	r.Subset("metrics", p.Metrics, []string{"auc", "ks"})
-	// The protocol's documents write the objective both ways.
+	r.CheckSubset("metrics", p.Metrics, []string{"auc", "ks"})
+	// The protocol's documents contain both forms of the objective.
 	objective, name := r, "objective_param"
 	if r.IsObject(name) {
 		objective, name = r.Object(name), "objective"
@@ -81,10 +83,12 @@ func ReadParams(values map[string]string) (Params, error) {
 
 	p.KeyBits = r.Paillier("encrypt_param")
 	if r.Object("cv_param").Bool("need_cv", false) {
-		r.Object("cv_param").Fail("need_cv", "cross-validation is not supported; leave it out or false")
+		r.Object("cv_param").
+			Fail("need_cv", "cross-validation is not supported; remove the parameter or set it to false")
 	}
-	if r.Given("early_stopping_rounds") {
-		r.Fail("early_stopping_rounds", "needs validation data, which is not supported; leave it empty (n_iter_no_change and tol stop on the training loss)")
+	if r.Has("early_stopping_rounds") {
+		r.Fail("early_stopping_rounds", "validation data is not supported; remove the parameter "+
+			"(n_iter_no_change and tol stop on the training loss)")
 	}
 	if err := r.Err(); err != nil {
 		return p, channel.Errorf("%v", err)

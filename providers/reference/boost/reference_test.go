@@ -8,8 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// reference is gradient boosting as a textbook has it: recursive, every sum from scratch, nothing shared with the
-// trainer but the bins. Gradients are rounded to the same precision, since that is part of what is promised.
+// reference is a textbook implementation of gradient boosting: it is recursive, computes each sum from its
+// rows, and shares only the bins with the trainer. It rounds gradients to the same precision, since that is
+// part of the promise.
 func reference(features []*feature, labels []uint8, p Params) []float64 {
 	round := func(x float64) float64 { return math.Round(x*(1<<36)) / (1 << 36) }
 	scores := make([]float64, len(labels))
@@ -74,12 +75,16 @@ func reference(features []*feature, labels []uint8, p Params) []float64 {
 	return scores
 }
 
-// The federated trainer agrees with the textbook.
+// TestReference compares the federated trainer with the textbook implementation.
 func TestReference(t *testing.T) {
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			p := testParams(t, map[string]string{
-				"tree_param": fmt.Sprintf(`{"max_depth": %d, "min_leaf_node": %d}`, 2+seed, 1+seed), "learning_rate": "0.5",
+				"tree_param": fmt.Sprintf(
+					`{"max_depth": %d, "min_leaf_node": %d}`,
+					2+seed,
+					1+seed,
+				), "learning_rate": "0.5",
 			})
 			d := makeDataset(20+seed, 90, 2, 3)
 			d.host[1] = d.host[2] // no equal columns at both sides: float sums here may break ties otherwise

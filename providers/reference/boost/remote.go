@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"math/big"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
-	"hutong/providers/reference/paillier"
-	"hutong/providers/reference/parallel"
+	"hutong-reference/channel"
+	"hutong-reference/component"
+	"hutong-reference/paillier"
+	"hutong-reference/parallel"
 )
 
-// remote is a host as a source: the guest's end of the encrypted exchange.
+// remote is a source at a host: the guest's side of the encrypted exchange.
 type remote struct {
 	peer      Peer
 	owner     string // "host.0"
@@ -22,7 +22,7 @@ type remote struct {
 	gradients []sum
 }
 
-// newRemote opens the training with the host.
+// newRemote opens the training with a host.
 func newRemote(ctx context.Context, peer Peer, owner string, ids []string, p Params) (*remote, error) {
 	key, err := paillier.GenerateKey(p.KeyBits)
 	if err != nil {
@@ -32,7 +32,7 @@ func newRemote(ctx context.Context, peer Peer, owner string, ids []string, p Par
 	if r.layout, err = layout(len(ids)); err != nil {
 		return nil, err
 	}
-	ans, _, err := r.ask(ctx, request{Op: opSetup, Setup: &setup{
+	ans, _, err := r.call(ctx, request{Op: opSetup, Setup: &setup{
 		Version: protocolVersion, Agreement: p.agreement(),
 		Rows: len(ids), RowDigest: component.DigestIDs(ids),
 		N: key.N.Bytes(), HS: key.HS.Bytes(),
@@ -42,14 +42,20 @@ func newRemote(ctx context.Context, peer Peer, owner string, ids []string, p Par
 	}
 	for f, bins := range ans.Bins {
 		if bins < 1 || bins > p.Bins {
-			return nil, channel.Errorf("features of the host: number %d has %d bins, more than the %d that were agreed", f, bins, p.Bins)
+			return nil, channel.Errorf(
+				"features of the host: number %d has %d bins; at most %d are agreed",
+				f,
+				bins,
+				p.Bins,
+			)
 		}
 	}
 	r.bins = ans.Bins
 	return r, nil
 }
 
-func (r *remote) ask(ctx context.Context, req request, body []byte) (answer, []byte, error) {
+// call sends a request and receives its answer.
+func (r *remote) call(ctx context.Context, req request, body []byte) (answer, []byte, error) {
 	var ans answer
 	if err := r.peer.Send(ctx, stepRequest, req, body); err != nil {
 		return ans, nil, err
@@ -58,7 +64,7 @@ func (r *remote) ask(ctx context.Context, req request, body []byte) (answer, []b
 	return ans, out, err
 }
 
-func (r *remote) begin(ctx context.Context, tree int, gradients []sum) error {
+func (r *remote) startTree(ctx context.Context, tree int, gradients []sum) error {
 	cs := make([]*big.Int, len(gradients))
 	err := parallel.Each(ctx, len(cs), func(i int) (err error) {
 		g := gradients[i]
@@ -66,16 +72,16 @@ func (r *remote) begin(ctx context.Context, tree int, gradients []sum) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("encrypt gradients: %w", err)
+		return fmt.Errorf("failed to encrypt gradients: %w", err)
 	}
 	r.gradients = gradients
-	_, _, err = r.ask(ctx, request{Op: opTree, Tree: tree}, r.key.EncodeCiphertexts(cs))
+	_, _, err = r.call(ctx, request{Op: opTree, Tree: tree}, r.key.EncodeCiphertexts(cs))
 	return err
 }
 
 func (r *remote) histograms(ctx context.Context, nodes [][]int32) ([][]histogram, error) {
 	counts, body := encodeRows(nodes)
-	ans, body, err := r.ask(ctx, request{Op: opHistograms, Nodes: counts}, body)
+	ans, body, err := r.call(ctx, request{Op: opHistograms, Nodes: counts}, body)
 	if err != nil {
 		return nil, err
 	}
@@ -86,18 +92,24 @@ func (r *remote) histograms(ctx context.Context, nodes [][]int32) ([][]histogram
 	return out, nil
 }
 
-func (r *remote) unpack(ctx context.Context, nodes [][]int32, filled [][]byte, body []byte) ([][]histogram, error) {
+// unpack decrypts the histograms of nodes. It checks that the bins of each feature add up to the node.
+func (r *remote) unpack(
+	ctx context.Context,
+	nodes [][]int32,
+	filled [][]byte,
+	body []byte,
+) ([][]histogram, error) {
 	total := 0
 	for _, bins := range r.bins {
 		total += bins
 	}
 	if len(filled) != len(nodes) {
-		return nil, fmt.Errorf("%d for %d nodes", len(filled), len(nodes))
+		return nil, fmt.Errorf("received %d for %d nodes", len(filled), len(nodes))
 	}
 	cells := 0
 	for _, bits := range filled {
 		if len(bits) != len(newBitset(total)) {
-			return nil, errors.New("a bit set of the wrong length")
+			return nil, errors.New("a bit set has the wrong length")
 		}
 		cells += bitset(bits).count(total)
 	}
@@ -147,7 +159,7 @@ func (r *remote) unpack(ctx context.Context, nodes [][]int32, filled [][]byte, b
 				at++
 			}
 			if !some {
-				continue // not drawn for this tree
+				continue // not sampled for this tree
 			}
 			if got != want {
 				return nil, fmt.Errorf("node %d, feature %d: the bins do not add up to the node", n, f)
@@ -158,25 +170,30 @@ func (r *remote) unpack(ctx context.Context, nodes [][]int32, filled [][]byte, b
 	return out, nil
 }
 
-func (r *remote) split(ctx context.Context, cuts []cut) ([]parted, error) {
+func (r *remote) split(ctx context.Context, cuts []split) ([]splitResult, error) {
 	nodes := make([][]int32, len(cuts))
-	orders := make([]cutOrder, len(cuts))
+	orders := make([]splitOrder, len(cuts))
 	for i, c := range cuts {
-		nodes[i], orders[i] = c.rows, cutOrder{c.feature, c.bin}
+		nodes[i], orders[i] = c.rows, splitOrder{c.feature, c.bin}
 	}
 	counts, body := encodeRows(nodes)
-	ans, body, err := r.ask(ctx, request{Op: opSplit, Nodes: counts, Cuts: orders}, body)
+	ans, body, err := r.call(ctx, request{Op: opSplit, Nodes: counts, Cuts: orders}, body)
 	if err != nil {
 		return nil, err
 	}
 	if len(ans.Splits) != len(cuts) {
-		return nil, channel.Errorf("splits of %s: %d for %d nodes", r.owner, len(ans.Splits), len(cuts))
+		return nil, channel.Errorf(
+			"splits of %s: received %d for %d nodes",
+			r.owner,
+			len(ans.Splits),
+			len(cuts),
+		)
 	}
-	out := make([]parted, len(cuts))
+	out := make([]splitResult, len(cuts))
 	for i, c := range cuts {
 		left := make([]bool, len(c.rows))
 		if len(body) < len(newBitset(len(left))) {
-			return nil, channel.Errorf("splits of %s: an answer that is too short", r.owner)
+			return nil, channel.Errorf("splits of %s: the answer is too short", r.owner)
 		}
 		lefts := 0
 		for j := range left {
@@ -185,15 +202,15 @@ func (r *remote) split(ctx context.Context, cuts []cut) ([]parted, error) {
 			}
 		}
 		if lefts == 0 || lefts == len(left) {
-			return nil, channel.Errorf("splits of %s: one that leaves a side empty", r.owner)
+			return nil, channel.Errorf("splits of %s: a split leaves one side empty", r.owner)
 		}
 		body = body[len(newBitset(len(left))):]
-		out[i] = parted{Rule{Owner: r.owner, Split: &ans.Splits[i]}, left}
+		out[i] = splitResult{Rule{Owner: r.owner, Split: &ans.Splits[i]}, left}
 	}
 	return out, nil
 }
 
-// end tells the host that the training is over.
+// end notifies the host of the end of the training.
 func (r *remote) end(ctx context.Context) error {
 	return r.peer.Send(ctx, stepRequest, request{Op: opEnd}, nil)
 }

@@ -3,39 +3,40 @@ package boost
 import (
 	"context"
 
-	"hutong/providers/reference/parallel"
+	"hutong-reference/parallel"
 )
 
-// source is features that a tree can split by, wherever they lie. Rows are numbered alike in all sources of a training.
+// source provides features by which a tree can split, at this party or another. All sources of a training
+// number rows alike.
 type source interface {
-	// begin starts a tree with the gradients of all rows.
-	begin(ctx context.Context, tree int, gradients []sum) error
-	// histograms adds up the gradients of each node's rows: by node, feature, bin. A feature that this tree does not
-	// draw has a nil histogram.
+	// startTree starts a tree with the gradients of all rows.
+	startTree(ctx context.Context, tree int, gradients []sum) error
+	// histograms sums the gradients of each node's rows by node, feature and bin. The histogram of a feature
+	// that is not sampled for this tree is nil.
 	histograms(ctx context.Context, nodes [][]int32) ([][]histogram, error)
-	// split parts the rows of nodes. The nodes that come back know how to part other rows the same way.
-	split(ctx context.Context, cuts []cut) ([]parted, error)
+	// split divides the rows of nodes. The rules in the results can divide other rows the same way.
+	split(ctx context.Context, cuts []split) ([]splitResult, error)
 }
 
-// cut asks to part rows: those in bins up to bin of the feature go left.
-type cut struct {
+// split is a request to divide rows: those in bins up to bin of the feature go left.
+type split struct {
 	feature, bin int
 	rows         []int32
 }
 
-// parted is the answer to a cut: what the model keeps of it, and which of the rows go left, in their order.
-type parted struct {
+// splitResult is the result of a split: the rule for the model, and for each row whether it goes left.
+type splitResult struct {
 	rule Rule
 	left []bool
 }
 
-// local is a source that one has oneself.
+// local is a source of this party's own features.
 type local struct {
 	owner     string // "guest.0"
 	features  []*feature
 	rate      float64
 	seed      uint64
-	drawn     []bool
+	sampled   []bool
 	gradients []sum
 }
 
@@ -43,8 +44,8 @@ func newLocal(owner string, features []*feature, p Params) *local {
 	return &local{owner: owner, features: features, rate: p.FeatureRate, seed: p.Seed}
 }
 
-func (l *local) begin(_ context.Context, tree int, gradients []sum) error {
-	l.drawn = draw(len(l.features), l.rate, l.seed, tree, l.owner)
+func (l *local) startTree(_ context.Context, tree int, gradients []sum) error {
+	l.sampled = sampleFeatures(len(l.features), l.rate, l.seed, tree, l.owner)
 	l.gradients = gradients
 	return nil
 }
@@ -56,7 +57,7 @@ func (l *local) histograms(ctx context.Context, nodes [][]int32) ([][]histogram,
 	}
 	err := parallel.Each(ctx, len(nodes)*len(l.features), func(i int) error {
 		n, f := i/len(l.features), i%len(l.features)
-		if !l.drawn[f] {
+		if !l.sampled[f] {
 			return nil
 		}
 		feature := l.features[f]
@@ -71,17 +72,18 @@ func (l *local) histograms(ctx context.Context, nodes [][]int32) ([][]histogram,
 	return out, err
 }
 
-func (l *local) split(_ context.Context, cuts []cut) ([]parted, error) {
-	out := make([]parted, len(cuts))
+func (l *local) split(_ context.Context, cuts []split) ([]splitResult, error) {
+	out := make([]splitResult, len(cuts))
 	for i, c := range cuts {
 		f := l.features[c.feature]
 		threshold := f.cuts[c.bin]
-		out[i] = parted{Rule{Owner: l.owner, Feature: f.name, Threshold: &threshold}, f.part(c)}
+		out[i] = splitResult{Rule{Owner: l.owner, Feature: f.name, Threshold: &threshold}, f.splitRows(c)}
 	}
 	return out, nil
 }
 
-func (f *feature) part(c cut) []bool {
+// splitRows reports for each row of a split whether it goes left.
+func (f *feature) splitRows(c split) []bool {
 	left := make([]bool, len(c.rows))
 	for i, row := range c.rows {
 		left[i] = int(f.bin[row]) <= c.bin

@@ -11,8 +11,9 @@ import (
 
 func TestReadParams(t *testing.T) {
 	p, err := ReadParams(map[string]string{
-		"objective_param": "cross_entropy", "tree_param": `{"max_depth": "5", "lambda": 1}`, "num_trees": "2.0",
-		"cv_param": `{"need_cv": "False"}`, "encrypt_param": `{"method": "paillier", "key_length": 1024}`,
+		"objective_param": "cross_entropy", "tree_param": `{"max_depth": "5", "lambda": 1}`,
+		"num_trees": "2.0",
+		"cv_param":  `{"need_cv": "False"}`, "encrypt_param": `{"method": "paillier", "key_length": 1024}`,
 		"n_iter_no_change": `"True"`, "metrics": `["ks"]`, "unknown": "ignored",
 	})
 	require.NoError(t, err)
@@ -40,13 +41,25 @@ func TestReadParams(t *testing.T) {
 		require.ErrorContains(t, err, "parameter "+name)
 	}
 	_, err = ReadParams(map[string]string{"encrypt_param": `{"method": "IterativeAffine"}`})
-	require.ErrorContains(t, err, `parameter encrypt_param.method: "IterativeAffine" is not supported; supported: Paillier`)
+	require.ErrorContains(
+		t,
+		err,
+		`parameter encrypt_param.method: "IterativeAffine" is not supported; supported: Paillier`,
+	)
 }
 
-// Bins follow the order of values, hold equal values together, and are as many as asked for at most.
+// TestNewFeature checks that bins follow the order of values, keep equal values together, and do not exceed
+// the maximum.
 func TestNewFeature(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		values := rapid.SliceOfN(rapid.OneOf(rapid.Float64Range(-5, 5), rapid.Map(rapid.IntRange(0, 4), func(i int) float64 { return float64(i) })), 1, 60).Draw(t, "values")
+		values := rapid.SliceOfN(
+			rapid.OneOf(
+				rapid.Float64Range(-5, 5),
+				rapid.Map(rapid.IntRange(0, 4), func(i int) float64 { return float64(i) }),
+			),
+			1, 60,
+		).
+			Draw(t, "values")
 		bins := rapid.IntRange(2, 12).Draw(t, "bins")
 		f := newFeature("x", values, bins)
 		require.LessOrEqual(t, f.bins(), bins)
@@ -72,8 +85,9 @@ func TestNewFeature(t *testing.T) {
 	})
 }
 
-// The search agrees with one that tries every split from scratch, the first of equals included.
-func TestBetter(t *testing.T) {
+// TestBestSplit compares the search with one that evaluates every split from its rows, including the order of
+// equal splits.
+func TestBestSplit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		params := TreeParams{Lambda: 0.1, MinLeafNode: rapid.IntRange(1, 3).Draw(t, "leaf")}
 		h := histogram{}
@@ -103,7 +117,7 @@ func TestBetter(t *testing.T) {
 				want = candidate{0, 3, b, g}
 			}
 		}
-		require.Equal(t, want, params.better(candidate{source: -1}, h, both, 0, 3))
+		require.Equal(t, want, params.bestSplit(candidate{source: -1}, h, both, 0, 3))
 	})
 }
 
@@ -112,16 +126,16 @@ func TestGradients(t *testing.T) {
 		for _, score := range []float64{-3, 0, 0.7, 40} {
 			loss := func(s float64) float64 { return logLoss([]uint8{label}, []float64{s}) }
 			const e = 1e-4
-			s := crossEntropy(label, score)
-			require.InDelta(t, (loss(score+e)-loss(score-e))/(2*e), float(s.gradient), 1e-6)
-			require.InDelta(t, (loss(score+e)-2*loss(score)+loss(score-e))/(e*e), float(s.hessian), 1e-5)
+			s := gradientOf(label, score)
+			require.InDelta(t, (loss(score+e)-loss(score-e))/(2*e), fromFixed(s.gradient), 1e-6)
+			require.InDelta(t, (loss(score+e)-2*loss(score)+loss(score-e))/(e*e), fromFixed(s.hessian), 1e-5)
 		}
 	}
 	require.InDelta(t, 800, logLoss([]uint8{1}, []float64{-800}), 1e-9, "no overflow")
 	require.Zero(t, TreeParams{}.weight(sum{1, 0, 5}), "no division by zero")
 }
 
-func TestDraw(t *testing.T) {
+func TestSampleFeatures(t *testing.T) {
 	count := func(b []bool) (n int) {
 		for _, x := range b {
 			if x {
@@ -130,12 +144,12 @@ func TestDraw(t *testing.T) {
 		}
 		return n
 	}
-	require.Equal(t, 5, count(draw(10, 0.45, 1, 0, "guest.0")))
-	require.Equal(t, 1, count(draw(3, 0.01, 1, 0, "guest.0")))
-	require.Empty(t, draw(0, 0.5, 1, 0, "guest.0"))
-	require.Equal(t, draw(50, 0.5, 1, 2, "host.0"), draw(50, 0.5, 1, 2, "host.0"))
-	require.NotEqual(t, draw(50, 0.5, 1, 2, "host.0"), draw(50, 0.5, 1, 3, "host.0"))
-	require.NotEqual(t, draw(50, 0.5, 1, 2, "host.0"), draw(50, 0.5, 1, 2, "guest.0"))
+	require.Equal(t, 5, count(sampleFeatures(10, 0.45, 1, 0, "guest.0")))
+	require.Equal(t, 1, count(sampleFeatures(3, 0.01, 1, 0, "guest.0")))
+	require.Empty(t, sampleFeatures(0, 0.5, 1, 0, "guest.0"))
+	require.Equal(t, sampleFeatures(50, 0.5, 1, 2, "host.0"), sampleFeatures(50, 0.5, 1, 2, "host.0"))
+	require.NotEqual(t, sampleFeatures(50, 0.5, 1, 2, "host.0"), sampleFeatures(50, 0.5, 1, 3, "host.0"))
+	require.NotEqual(t, sampleFeatures(50, 0.5, 1, 2, "host.0"), sampleFeatures(50, 0.5, 1, 2, "guest.0"))
 }
 
 func TestLayoutHoldsTheWorstSums(t *testing.T) {
@@ -144,14 +158,14 @@ func TestLayoutHoldsTheWorstSums(t *testing.T) {
 		require.NoError(t, err)
 		n := int64(rows)
 		for _, g := range []int64{-1 << precision * n, 1 << precision * n} {
-			want := []int64{n, fixed(0.25) * n, g}
+			want := []int64{n, toFixed(0.25) * n, g}
 			got, err := l.Split(l.Join(want...))
 			require.NoError(t, err)
 			require.Equal(t, want, got)
 		}
 		require.LessOrEqual(t, l.Bits(), 200)
 	}
-	require.Equal(t, int64(math.Round(0.3*(1<<precision))), fixed(0.3))
+	require.Equal(t, int64(math.Round(0.3*(1<<precision))), toFixed(0.3))
 }
 
 func FuzzDecodeRows(f *testing.F) {

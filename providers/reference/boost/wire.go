@@ -6,14 +6,14 @@ import (
 	"fmt"
 	"math/bits"
 
-	"hutong/providers/reference/component"
-	"hutong/providers/reference/paillier"
+	"hutong-reference/component"
+	"hutong-reference/paillier"
 )
 
-// Peer is the connection to the other side.
+// Peer is the connection to the other party.
 type Peer = component.Peer
 
-// The guest asks, the host answers.
+// The guest sends requests, the host sends answers.
 const (
 	stepRequest = "request"
 	stepAnswer  = "answer"
@@ -30,22 +30,22 @@ const (
 	opEnd        = "end"
 )
 
-// request is the head of what the guest sends. Bodies: of tree, a ciphertext for each row; of histograms and split, the row
-// numbers of all nodes one after the other, 4 bytes each.
+// request is the head of the guest's messages. The body of tree holds a ciphertext per row. The body of
+// histograms and split holds the row numbers of all nodes, 4 bytes each.
 type request struct {
-	Op    string     `json:"op"`
-	Setup *setup     `json:"setup,omitempty"`
-	Tree  int        `json:"tree,omitempty"`  // from 0
-	Nodes []int      `json:"nodes,omitempty"` // rows of each node
-	Cuts  []cutOrder `json:"cuts,omitempty"`  // one for each node
+	Op    string       `json:"op"`
+	Setup *setup       `json:"setup,omitempty"`
+	Tree  int          `json:"tree,omitempty"`  // from 0
+	Nodes []int        `json:"nodes,omitempty"` // number of rows of each node
+	Cuts  []splitOrder `json:"cuts,omitempty"`  // one per node
 }
 
-type cutOrder struct {
+type splitOrder struct {
 	Feature int `json:"feature"`
 	Bin     int `json:"bin"`
 }
 
-// setup opens the training. Both sides must have been given the same agreement and hold the same rows.
+// setup opens the training. Both parties must have equal agreements and rows.
 type setup struct {
 	Version   int       `json:"version"`
 	Agreement agreement `json:"agreement"`
@@ -55,7 +55,7 @@ type setup struct {
 	HS        []byte    `json:"hs"`
 }
 
-// agreement is the parameters that the host works by.
+// agreement holds the parameters that the host uses, too.
 type agreement struct {
 	Trees       int     `json:"trees"`
 	Bins        int     `json:"bins"`
@@ -69,20 +69,22 @@ func (p Params) agreement() agreement {
 	return agreement{p.Trees, p.Bins, p.FeatureRate, p.Seed, p.Tree.MaxDepth, p.KeyBits}
 }
 
-// answer is the head of what the host sends. Bodies: of histograms, packed ciphertexts; of split, one bit for each row, set
-// for those that go left, each node beginning a new byte.
+// answer is the head of the host's messages. The body of histograms holds packed ciphertexts. The body of
+// split holds one bit per row, which is set if the row goes left; each node starts a new byte.
 type answer struct {
-	Bins   []int    `json:"bins,omitempty"`   // to setup: of each feature
-	Filled [][]byte `json:"filled,omitempty"` // to histograms: of each node, which bins hold rows, as a bit set over all features' bins
-	Splits []int    `json:"splits,omitempty"` // to split: the number of each in the host's model
+	Bins   []int    `json:"bins,omitempty"`   // of setup: number of bins of each feature
+	Filled [][]byte `json:"filled,omitempty"` // of histograms: for each node, the bit set of non-empty bins of all features
+	Splits []int    `json:"splits,omitempty"` // of split: the numbers of the splits in the host's model
 }
 
-// layout is how a row's count, hessian and gradient lie in a plaintext, wide enough to add up all rows.
+// layout returns the layout of count, hessian and gradient in a plaintext, wide enough for the sum of all
+// rows.
 func layout(rows int) (paillier.Layout, error) {
 	n := bits.Len(uint(rows))
 	return paillier.NewLayout(n+1, precision+n-1, precision+n+1)
 }
 
+// encodeRows encodes the row numbers of nodes.
 func encodeRows(nodes [][]int32) (counts []int, body []byte) {
 	for _, rows := range nodes {
 		counts = append(counts, len(rows))
@@ -93,30 +95,35 @@ func encodeRows(nodes [][]int32) (counts []int, body []byte) {
 	return counts, body
 }
 
-// decodeRows takes row numbers from a partner: of each node ascending, below total.
+// decodeRows decodes row numbers from a partner. Those of a node must be ascending and below total.
 func decodeRows(counts []int, body []byte, total int) ([][]int32, error) {
 	nodes := make([][]int32, len(counts))
 	for n, count := range counts {
 		if count < 1 || count > len(body)/4 {
-			return nil, fmt.Errorf("node %d: %d rows announced, %d left", n, count, len(body)/4)
+			return nil, fmt.Errorf(
+				"node %d: %d rows announced, but the body has only %d left",
+				n,
+				count,
+				len(body)/4,
+			)
 		}
 		rows := make([]int32, count)
 		for i := range rows {
 			row := binary.BigEndian.Uint32(body[4*i:])
 			if int64(row) >= int64(total) || i > 0 && int32(row) <= rows[i-1] {
-				return nil, fmt.Errorf("node %d: row numbers out of range or order", n)
+				return nil, fmt.Errorf("node %d: row numbers are out of range or not ascending", n)
 			}
 			rows[i] = int32(row)
 		}
 		nodes[n], body = rows, body[4*count:]
 	}
 	if len(body) > 0 {
-		return nil, errors.New("more rows than announced")
+		return nil, errors.New("the body has more rows than announced")
 	}
 	return nodes, nil
 }
 
-// bitset is a list of yes and no, eight in a byte, the first lowest.
+// bitset holds bits, eight per byte, the first one lowest.
 type bitset []byte
 
 func newBitset(n int) bitset    { return make(bitset, (n+7)/8) }

@@ -8,31 +8,33 @@ import (
 	"fmt"
 )
 
-// ChunkSize is the most payload that one push carries.
+// ChunkSize is the maximum payload of one push.
 const ChunkSize = 1 << 20
 
-// A chunk is: version (1 byte), flags (1 byte), the sender's run (8 bytes), number in its topic (8 bytes, big endian), data.
+// A chunk consists of the version (1 byte), flags (1 byte), the sender's instance id (8 bytes), its number in
+// the topic (8 bytes, big endian), and data.
 const (
 	chunkVersion = 1
 	chunkHeader  = 18
 	flagLast     = 1 // the message ends with this chunk
 )
 
-// maxMessage bounds what a partner can make us hold: 4 GiB.
+// maxMessage limits the memory that a partner can make this program use: 4 GiB.
 const maxMessage = 4 << 30
 
-// maxAhead bounds how many chunks may come before one that is missing.
+// maxAhead limits how many chunks may arrive before a missing one.
 const maxAhead = 1024
 
-// run tells one life of a program from the next, which knows nothing of what the first one sent.
-type run [8]byte
+// instance identifies one process of a program. A restarted program has another one, because it has lost what
+// the first process sent and received.
+type instance [8]byte
 
-func newRun() (r run) {
+func newInstance() (r instance) {
 	_, _ = rand.Read(r[:]) // crypto/rand's Read never fails
 	return r
 }
 
-func encodeChunk(r run, number uint64, last bool, data []byte) []byte {
+func encodeChunk(r instance, number uint64, last bool, data []byte) []byte {
 	out := make([]byte, chunkHeader, chunkHeader+len(data))
 	out[0] = chunkVersion
 	if last {
@@ -48,39 +50,50 @@ type chunk struct {
 	data []byte
 }
 
-func decodeChunk(b []byte) (run, uint64, chunk, error) {
+func decodeChunk(b []byte) (instance, uint64, chunk, error) {
 	if len(b) < chunkHeader || b[0] != chunkVersion {
-		return run{}, 0, chunk{}, errors.New("a message that this version does not understand")
+		return instance{}, 0, chunk{}, errors.New(
+			"unknown message format; the partner may run another version",
+		)
 	}
-	return run(b[2:10]), binary.BigEndian.Uint64(b[10:]), chunk{last: b[1]&flagLast != 0, data: b[chunkHeader:]}, nil
+	return instance(
+			b[2:10],
+		), binary.BigEndian.Uint64(
+			b[10:],
+		), chunk{
+			last: b[1]&flagLast != 0,
+			data: b[chunkHeader:],
+		}, nil
 }
 
-// assembler puts the chunks of one topic in order and together.
+// assembler orders the chunks of one topic and joins them to messages.
 type assembler struct {
-	from  *run // of the first chunk; shared by the topics of a link
+	from  *instance // sender of the first chunk; shared by all topics of a link
 	next  uint64
 	ahead map[uint64]chunk
 	part  []byte
 	ready [][]byte
 }
 
-// add takes one chunk. A chunk that was there before is dropped.
+// add adds one chunk. It drops duplicates.
 func (a *assembler) add(b []byte) error {
 	r, n, c, err := decodeChunk(b)
 	if err != nil {
 		return err
 	}
-	if *a.from == (run{}) {
+	if *a.from == (instance{}) {
 		*a.from = r
 	}
 	if *a.from != r {
-		return errors.New("it comes from another run of the partner's program, which began again: start the whole task again, under a new id")
+		return errors.New(
+			"it comes from another process: the partner restarted; run the task again under a new id",
+		)
 	}
 	if n < a.next {
 		return nil
 	}
 	if n-a.next > maxAhead {
-		return fmt.Errorf("chunk %d came while chunk %d is missing", n, a.next)
+		return fmt.Errorf("chunk %d arrived while chunk %d is missing", n, a.next)
 	}
 	if a.ahead == nil {
 		a.ahead = map[uint64]chunk{}
@@ -94,7 +107,7 @@ func (a *assembler) add(b []byte) error {
 		delete(a.ahead, a.next)
 		a.next++
 		if len(a.part)+len(c.data) > maxMessage {
-			return fmt.Errorf("a message of more than %d bytes", maxMessage)
+			return fmt.Errorf("a message exceeds %d bytes", maxMessage)
 		}
 		a.part = append(a.part, c.data...)
 		if c.last {
@@ -104,7 +117,7 @@ func (a *assembler) add(b []byte) error {
 	}
 }
 
-// take returns the next whole message, if there is one.
+// take returns the next complete message, if any.
 func (a *assembler) take() ([]byte, bool) {
 	if len(a.ready) == 0 {
 		return nil, false
@@ -114,7 +127,7 @@ func (a *assembler) take() ([]byte, bool) {
 	return m, true
 }
 
-// A message is: length of the head (4 bytes, big endian), head as JSON, body as it is.
+// encodeMessage joins the length of the head (4 bytes, big endian), the head as JSON, and the body.
 func encodeMessage(head any, body []byte) ([]byte, error) {
 	h, err := json.Marshal(head)
 	if err != nil {
@@ -128,14 +141,14 @@ func encodeMessage(head any, body []byte) ([]byte, error) {
 
 func decodeMessage(m []byte, head any) (body []byte, err error) {
 	if len(m) < 4 {
-		return nil, errors.New("a message without a head")
+		return nil, errors.New("the message has no head")
 	}
 	n := uint64(binary.BigEndian.Uint32(m))
 	if n > uint64(len(m)-4) {
-		return nil, errors.New("a message that ends inside its head")
+		return nil, errors.New("the message ends inside its head")
 	}
 	if err := json.Unmarshal(m[4:4+n], head); err != nil {
-		return nil, fmt.Errorf("a message whose head is not what was expected: %w", err)
+		return nil, fmt.Errorf("the message has an unexpected head: %w", err)
 	}
 	return m[4+n:], nil
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Chunks come together in whatever order and however often they arrive.
+// TestAssembler feeds chunks in random order, each of them twice.
 func TestAssembler(t *testing.T) {
 	messages := [][]byte{{}, {1}, bytes.Repeat([]byte{2}, 25), {3, 3}}
 	var chunks [][]byte
@@ -17,13 +17,13 @@ func TestAssembler(t *testing.T) {
 			part := m[:min(10, len(m))]
 			m = m[len(part):]
 			last = len(m) == 0
-			chunks = append(chunks, encodeChunk(run{1}, uint64(len(chunks)), last, part))
+			chunks = append(chunks, encodeChunk(instance{1}, uint64(len(chunks)), last, part))
 		}
 	}
 	for seed := range uint64(50) {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		order := append(rng.Perm(len(chunks)), rng.Perm(len(chunks))...)
-		a := assembler{from: new(run)}
+		a := assembler{from: new(instance)}
 		for _, i := range order {
 			require.NoError(t, a.add(bytes.Clone(chunks[i])))
 		}
@@ -35,16 +35,20 @@ func TestAssembler(t *testing.T) {
 		_, ok := a.take()
 		require.False(t, ok)
 	}
-	a := assembler{from: new(run)}
-	require.ErrorContains(t, a.add(encodeChunk(run{1}, maxAhead+1, true, nil)), "while chunk 0 is missing")
+	a := assembler{from: new(instance)}
+	require.ErrorContains(
+		t,
+		a.add(encodeChunk(instance{1}, maxAhead+1, true, nil)),
+		"while chunk 0 is missing",
+	)
 	require.Error(t, a.add([]byte{9, 0}))
-	require.ErrorContains(t, a.add(encodeChunk(run{2}, 0, true, nil)), "another run")
+	require.ErrorContains(t, a.add(encodeChunk(instance{2}, 0, true, nil)), "another process")
 }
 
 func FuzzAssembler(f *testing.F) {
-	f.Add(encodeChunk(run{1}, 0, true, []byte("x")))
+	f.Add(encodeChunk(instance{1}, 0, true, []byte("x")))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		a := assembler{from: new(run)}
+		a := assembler{from: new(instance)}
 		if a.add(b) != nil {
 			return
 		}

@@ -10,33 +10,35 @@ import (
 	"time"
 )
 
-// Config of a link. Roles are written with their number: guest.0.
+// Config holds the configuration of a link. Roles include their number: guest.0.
 type Config struct {
-	Transport          string // host:port of one's own party's transport
-	SessionID, TaskID  string
-	TraceID, Token     string
-	Self, SelfNode     string
-	Partner, OtherNode string
+	Transport            string // host:port of the transport of the own party
+	SessionID, TaskID    string
+	TraceID, Token       string
+	Self, SelfNode       string
+	Partner, PartnerNode string
 
-	// Patience is how long one Receive waits for the partner. Zero: 10 hours, since training can be long and a
-	// partner that died without a word is found by the scheduler, which then stops this side.
-	Patience time.Duration
-	// TransportPatience is how long the transport may be out of reach. Zero: 2 minutes, enough for a restart.
-	TransportPatience time.Duration
+	// ReceiveTimeout limits one Receive. Zero means 10 hours: training can take long, and the scheduler
+	// detects a partner that died without a report and then stops this side.
+	ReceiveTimeout time.Duration
+	// TransportTimeout limits how long the transport may be unreachable. Zero means 2 minutes, enough for a
+	// restart.
+	TransportTimeout time.Duration
 }
 
-// Error is a failure that the partner may be told in these words. All other errors stay at home, since they can carry
-// paths, addresses or column names: the partner is told only that something failed.
+// Error is a failure whose message may be sent to the partner. All other errors stay at this party, because
+// they can contain paths, addresses or column names. For those, the partner learns only that something
+// failed.
 type Error struct{ Reason string }
 
 func (e *Error) Error() string { return e.Reason }
 
-// Errorf makes an [Error].
+// Errorf returns an [Error].
 func Errorf(format string, args ...any) error {
 	return &Error{fmt.Sprintf(format, args...)}
 }
 
-// PartnerError is what ends this side when the partner has failed.
+// PartnerError reports that the partner failed. It ends this side, too.
 type PartnerError struct{ Partner, Reason string }
 
 func (e *PartnerError) Error() string { return fmt.Sprintf("%s failed: %s", e.Partner, e.Reason) }
@@ -46,40 +48,40 @@ type Link struct {
 	config   Config
 	endpoint *endpoint
 	stop     context.CancelCauseFunc
-	watching sync.WaitGroup
+	watcher  sync.WaitGroup
 
-	run      run // of this side
+	instance instance // of this process
 	mu       sync.Mutex
-	partner  run               // of the other side, once something came
+	partner  instance          // of the partner's process, after its first message
 	sent     map[string]uint64 // chunks pushed, by step
 	received map[string]*assembler
 }
 
 const stepAbort = "abort"
 
-// Open begins a link. The context that it returns ends, with a [PartnerError] as its cause, when the partner fails:
-// all work of the task should run under it. Close the link in the end.
+// Open opens a link. The context that it returns ends when the partner fails, with a [PartnerError] as its
+// cause. All work of the task should run under this context. The caller must close the link.
 func Open(ctx context.Context, c Config) (*Link, context.Context, error) {
 	for name, value := range map[string]string{
 		"system.transport": c.Transport, "config.session_id": c.SessionID, "config.task_id": c.TaskID,
-		"config.node_id of " + c.Self: c.SelfNode, "config.node_id of " + c.Partner: c.OtherNode,
+		"config.node_id of " + c.Self: c.SelfNode, "config.node_id of " + c.Partner: c.PartnerNode,
 	} {
 		if value == "" {
-			return nil, nil, fmt.Errorf("variable %s is missing: it is needed to reach %s", name, c.Partner)
+			return nil, nil, fmt.Errorf("variable %s is missing: it is required to reach %s", name, c.Partner)
 		}
 	}
-	if c.Patience == 0 {
-		c.Patience = 10 * time.Hour
+	if c.ReceiveTimeout == 0 {
+		c.ReceiveTimeout = 10 * time.Hour
 	}
-	if c.TransportPatience == 0 {
-		c.TransportPatience = 2 * time.Minute
+	if c.TransportTimeout == 0 {
+		c.TransportTimeout = 2 * time.Minute
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	l := &Link{
-		config: c, endpoint: newEndpoint(c), stop: stop, run: newRun(),
+		config: c, endpoint: newEndpoint(c), stop: stop, instance: newInstance(),
 		sent: map[string]uint64{}, received: map[string]*assembler{},
 	}
-	l.watching.Add(1)
+	l.watcher.Add(1)
 	go l.watch(ctx)
 	return l, ctx, nil
 }
@@ -92,12 +94,13 @@ func (l *Link) inTopic(step string) string {
 	return l.config.TaskID + "/" + l.config.Partner + "/" + l.config.Self + "/" + step
 }
 
-// Send hands a message to the partner: a head that is marshalled to JSON, and bytes. It returns when the transport has
-// taken it. Messages of one step arrive in the order in which they were sent. One Send at a time.
+// Send sends a message to the partner: a head that is marshalled to JSON, and a body of bytes. It returns
+// when the transport has accepted the message. Messages of one step arrive in the order in which they were
+// sent. Only one Send may run at a time.
 func (l *Link) Send(ctx context.Context, step string, head any, body []byte) error {
 	message, err := encodeMessage(head, body)
 	if err != nil {
-		return fmt.Errorf("send %s: %w", step, err)
+		return fmt.Errorf("failed to encode %s: %w", step, err)
 	}
 	for last := false; !last; {
 		part := message[:min(len(message), ChunkSize-chunkHeader)]
@@ -107,14 +110,17 @@ func (l *Link) Send(ctx context.Context, step string, head any, body []byte) err
 		number := l.sent[step]
 		l.sent[step]++
 		l.mu.Unlock()
-		if err := l.endpoint.push(ctx, l.config.OtherNode, l.outTopic(step), encodeChunk(l.run, number, last, part)); err != nil {
-			return fmt.Errorf("send %s to %s: %w", step, l.config.Partner, err)
+
+		chunk := encodeChunk(l.instance, number, last, part)
+		if err := l.endpoint.push(ctx, l.config.PartnerNode, l.outTopic(step), chunk); err != nil {
+			return fmt.Errorf("failed to send %s to %s: %w", step, l.config.Partner, err)
 		}
 	}
 	return nil
 }
 
-// Receive waits for the partner's next message of a step, decodes its head and returns its bytes. One Receive at a time.
+// Receive waits for the partner's next message of a step, decodes its head and returns its body. Only one
+// Receive may run at a time.
 func (l *Link) Receive(ctx context.Context, step string, head any) ([]byte, error) {
 	l.mu.Lock()
 	in := l.received[step]
@@ -123,7 +129,7 @@ func (l *Link) Receive(ctx context.Context, step string, head any) ([]byte, erro
 		l.received[step] = in
 	}
 	l.mu.Unlock()
-	giveUp := time.Now().Add(l.config.Patience)
+	giveUp := time.Now().Add(l.config.ReceiveTimeout)
 	for {
 		if m, ok := in.take(); ok {
 			body, err := decodeMessage(m, head)
@@ -140,13 +146,23 @@ func (l *Link) Receive(ctx context.Context, step string, head any) ([]byte, erro
 			continue
 		}
 		if !errors.Is(err, errEmpty) {
-			return nil, fmt.Errorf("receive %s from %s: %w", step, l.config.Partner, err)
+			return nil, fmt.Errorf("failed to receive %s from %s: %w", step, l.config.Partner, err)
 		}
 		if time.Now().After(giveUp) {
 			if len(in.ahead) > 0 {
-				return nil, Errorf("%s of %s: chunk %d was lost, later ones came", step, l.config.Partner, in.next)
+				return nil, Errorf(
+					"%s of %s: chunk %d was lost; later chunks arrived",
+					step,
+					l.config.Partner,
+					in.next,
+				)
 			}
-			return nil, Errorf("%s of %s: nothing came for %s", step, l.config.Partner, l.config.Patience)
+			return nil, Errorf(
+				"%s of %s: no message arrived within %s",
+				step,
+				l.config.Partner,
+				l.config.ReceiveTimeout,
+			)
 		}
 	}
 }
@@ -155,33 +171,40 @@ type abortMessage struct {
 	Reason string `json:"reason"`
 }
 
-// watch waits for the partner's word that it failed.
+// watch polls for the partner's report of a failure and then ends the link's context.
 func (l *Link) watch(ctx context.Context) {
-	defer l.watching.Done()
+	defer l.watcher.Done()
 	for ctx.Err() == nil {
 		b, err := l.endpoint.pop(ctx, l.config.SelfNode, l.inTopic(stepAbort))
 		switch {
 		case err == nil:
-			m := abortMessage{Reason: "it gave no reason"}
+			m := abortMessage{Reason: "no reason given"}
 			_ = json.Unmarshal(b, &m)
-			l.stop(&PartnerError{l.config.Partner, clip(m.Reason)})
+			l.stop(&PartnerError{l.config.Partner, truncate(m.Reason)})
 			return
 		case errors.Is(err, errEmpty), ctx.Err() != nil:
 		default:
-			// Send and Receive meet the same trouble and judge it; this is no more than a watch.
-			slog.Warn("can't watch for the partner's end", "partner", l.config.Partner, "error", err.Error())
-			_ = pause(ctx, longestPause)
+			// Send and Receive meet the same problem and decide whether it is fatal.
+			slog.Warn(
+				"failed to poll for the partner's failure",
+				"partner",
+				l.config.Partner,
+				"error",
+				err.Error(),
+			)
+			_ = sleep(ctx, maxBackoff)
 		}
 	}
 }
 
-// Abort tells the partner that this side failed, so that it doesn't wait. It tells the reason only when the error is, or
-// wraps, an [Error]. It gives up after the limit; it does nothing when the partner itself failed first.
+// Abort notifies the partner that this side failed, so that the partner does not wait. It sends the reason
+// only if the error is, or wraps, an [Error]. It gives up after the limit. It does nothing if the partner
+// itself failed first.
 func (l *Link) Abort(err error, limit time.Duration) {
 	if partner := (*PartnerError)(nil); errors.As(err, &partner) {
 		return
 	}
-	m := abortMessage{Reason: "an error of its own; its log tells more"}
+	m := abortMessage{Reason: "an internal error; see its log"}
 	if shared := (*Error)(nil); errors.As(err, &shared) {
 		m.Reason = shared.Reason
 	}
@@ -191,19 +214,25 @@ func (l *Link) Abort(err error, limit time.Duration) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	if err := l.endpoint.push(ctx, l.config.OtherNode, l.outTopic(stepAbort), payload); err != nil {
-		slog.Warn("could not tell the partner that this side failed", "partner", l.config.Partner, "error", err.Error())
+	if err := l.endpoint.push(ctx, l.config.PartnerNode, l.outTopic(stepAbort), payload); err != nil {
+		slog.Warn(
+			"failed to notify the partner of the failure",
+			"partner",
+			l.config.Partner,
+			"error",
+			err.Error(),
+		)
 	}
 }
 
-// releaseTime bounds the courtesy of Close.
-const releaseTime = 2 * time.Second
+// releaseTimeout limits the clean-up by Close.
+const releaseTimeout = 2 * time.Second
 
-// Close ends the link and frees the topics that this side read from.
+// Close closes the link and releases the topics from which this side reads.
 func (l *Link) Close() {
 	l.stop(context.Canceled)
-	l.watching.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
+	l.watcher.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
 	steps := []string{stepAbort}
 	for step := range l.received {
@@ -211,7 +240,7 @@ func (l *Link) Close() {
 	}
 	for _, step := range steps {
 		if err := l.endpoint.release(ctx, l.config.SelfNode, l.inTopic(step)); err != nil {
-			slog.Debug("release", "step", step, "error", err.Error())
+			slog.Debug("failed to release a topic", "step", step, "error", err.Error())
 			return
 		}
 	}

@@ -5,7 +5,8 @@ import (
 	"sync"
 )
 
-// Pipe is two ends of a connection within one process, with the same encoding as a [Link]: for tests of algorithms.
+// Pipe returns two connected ends within one process, for tests of algorithms. It encodes messages as a
+// [Link] does.
 func Pipe() (*PipeEnd, *PipeEnd) {
 	p := &pipe{messages: map[string]chan []byte{}}
 	return &PipeEnd{p, "a", "b"}, &PipeEnd{p, "b", "a"}
@@ -31,7 +32,7 @@ func (p *pipe) queue(name string) chan []byte {
 	return p.messages[name]
 }
 
-// Send is [Link.Send].
+// Send sends a message to the other end, like [Link.Send].
 func (e *PipeEnd) Send(ctx context.Context, step string, head any, body []byte) error {
 	m, err := encodeMessage(head, body)
 	if err != nil {
@@ -45,7 +46,7 @@ func (e *PipeEnd) Send(ctx context.Context, step string, head any, body []byte) 
 	}
 }
 
-// Receive is [Link.Receive].
+// Receive receives a message from the other end, like [Link.Receive].
 func (e *PipeEnd) Receive(ctx context.Context, step string, head any) ([]byte, error) {
 	select {
 	case m := <-e.pipe.queue(e.from + step):

@@ -1,54 +1,128 @@
 package channel_test
 
 import (
+	"bytes"
 	"context"
-	"log/slog"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sync/errgroup"
 
-	"hutong/providers/reference/channel"
-	"hutong/transport"
+	"hutong-reference/channel"
 )
 
-// served is a party's real transport that can be restarted at one address and on one spool.
-type served struct {
-	t              *testing.T
-	spool, address string
-	transport      *transport.Transport
-	server         *http.Server
+// transportProcess is a party's real transport, as a process. It restarts at the same address with the same
+// spool folder.
+type transportProcess struct {
+	t                        *testing.T
+	program, folder, address string
+	command                  *exec.Cmd
+	log                      logBuffer
 }
 
-func (s *served) start() {
-	tr, err := transport.New(transport.Config{NodeID: "node", Spool: s.spool, Logger: slog.New(slog.DiscardHandler)})
-	require.NoError(s.t, err)
-	l, err := net.Listen("tcp", s.address)
-	require.NoError(s.t, err)
-	s.transport, s.server, s.address = tr, tr.Server(), l.Addr().String()
-	go func() { _ = s.server.Serve(l) }()
+// logBuffer collects what a process writes, also while a test reads it.
+type logBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
 }
 
-// stop breaks all connections, whatever is on them.
-func (s *served) stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	_ = s.server.Close()
-	require.NoError(s.t, s.transport.Close(ctx))
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
 }
 
-// A transport that goes down and comes back again and again in the middle of a conversation is not noticed.
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// newTransportProcess builds `hutong` from the sources that this module lies in and starts its transport.
+func newTransportProcess(t *testing.T) *transportProcess {
+	p := &transportProcess{t: t, program: filepath.Join(t.TempDir(), "hutong"), folder: t.TempDir()}
+	build := exec.Command("go", "build", "-tags", "slim", "-o", p.program, "./cmd/hutong")
+	build.Dir = filepath.Join("..", "..", "..")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "failed to build hutong: %s", out)
+
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p.address = l.Addr().String()
+	require.NoError(t, l.Close())
+
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Log(p.log.String())
+		}
+	})
+	p.start()
+	return p
+}
+
+func (p *transportProcess) start() {
+	p.command = exec.Command(p.program, "transport")
+	p.command.Env = append(
+		os.Environ(),
+		"HUTONG_NODE_ID=node",
+		"HUTONG_TRANSPORT_LISTEN="+p.address,
+		"HUTONG_DATA_DIR="+p.folder,
+		"HUTONG_LOG_LEVEL=warn",
+	)
+	p.command.Stdout, p.command.Stderr = &p.log, &p.log
+	require.NoError(p.t, p.command.Start())
+}
+
+// kill ends the process without a chance to write anything, and breaks all its connections.
+func (p *transportProcess) kill() {
+	_ = p.command.Process.Kill()
+	_ = p.command.Wait()
+}
+
+// pop asks the transport once for a message of a topic, without waiting, and returns the answer's code.
+func (p *transportProcess) pop(topic string) (code string) {
+	body := fmt.Sprintf(`{"topic":%q,"timeout":1}`, topic)
+	req, err := http.NewRequest(
+		http.MethodPost,
+		"http://"+p.address+"/v1/interconn/chan/pop",
+		strings.NewReader(body),
+	)
+	require.NoError(p.t, err)
+	for name, value := range map[string]string{
+		"Content-Type": "application/json", "x-ptp-tech-provider-code": "TEST", "x-ptp-trace-id": "trace",
+		"x-ptp-token": "token", "x-ptp-session-id": "session", "x-ptp-source-node-id": "node",
+		"x-ptp-target-node-id": "node", "x-ptp-message-id": rand.Text(),
+	} {
+		req.Header.Set(name, value)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(p.t, err)
+	defer func() { _ = resp.Body.Close() }()
+	var answer struct{ Code string }
+	require.NoError(p.t, json.NewDecoder(resp.Body).Decode(&answer))
+	return answer.Code
+}
+
+// TestTransportRestarts kills a real transport again and again in the middle of a conversation. Neither side
+// notices.
 func TestTransportRestarts(t *testing.T) {
-	s := &served{t: t, spool: t.TempDir(), address: "127.0.0.1:0"}
-	s.start()
-	defer func() { s.stop() }()
+	p := newTransportProcess(t)
 	open := func(self, partner string) (*channel.Link, context.Context) {
 		link, ctx, err := channel.Open(t.Context(), channel.Config{
-			Transport: s.address, SessionID: "session", TaskID: "task", TraceID: "trace", Token: "token",
-			Self: self, SelfNode: "node", Partner: partner, OtherNode: "node",
+			Transport: p.address, SessionID: "session", TaskID: "task", TraceID: "trace", Token: "token",
+			Self: self, SelfNode: "node", Partner: partner, PartnerNode: "node",
 		})
 		require.NoError(t, err)
 		return link, ctx
@@ -56,21 +130,37 @@ func TestTransportRestarts(t *testing.T) {
 	var e ends
 	e.guest, e.guestCtx = open("guest.0", "host.0")
 	e.host, e.hostCtx = open("host.0", "guest.0")
-	var g errgroup.Group
-	g.Go(func() error { e.talk(t, 1); return nil })
-	done := make(chan error, 1)
-	go func() { done <- g.Wait() }()
-	for restarts := 0; restarts < 4; restarts++ {
-		// Something passed since the last start, or all is over.
-		require.Eventually(t, func() bool { return s.transport.Stats().Pushed > 0 || len(done) > 0 }, 30*time.Second, time.Millisecond)
-		s.stop()
-		s.start()
-		if len(done) > 0 {
-			break
+
+	var passed atomic.Int64
+	var enough atomic.Bool
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for salt := byte(1); !enough.Load() && !t.Failed(); salt++ {
+			e.talk(t, salt, func() { passed.Add(1) })
 		}
+	}()
+
+	for range 4 {
+		// At least one message passes between two restarts.
+		before := passed.Load()
+		require.Eventually(
+			t,
+			func() bool { return passed.Load() > before || t.Failed() },
+			30*time.Second,
+			time.Millisecond,
+		)
+		p.kill()
+		p.start()
 	}
-	require.NoError(t, <-done)
+	enough.Store(true)
+	<-done
+
 	e.guest.Close()
 	e.host.Close()
-	require.Zero(t, s.transport.Stats().Messages)
+	for _, topic := range []string{
+		"guest.0/host.0/data", "host.0/guest.0/data", "guest.0/host.0/abort", "host.0/guest.0/abort",
+	} {
+		require.Equal(t, "E0000000601", p.pop("task/"+topic), "a message is left in %s", topic)
+	}
 }

@@ -10,27 +10,30 @@ import (
 	"time"
 )
 
-// The two ends that a container tells of.
+// The final states that a container reports.
 const (
 	StatusSuccess = "SUCCESS"
 	StatusFailed  = "FAILED"
 )
 
-// Five attempts, about seven seconds of pauses. The exit code tells the same, so a scheduler that is away for longer
-// learns it from there.
+// Five attempts with pauses of about seven seconds in total. The exit code reports the same result. A
+// scheduler that is unreachable for longer learns the result from it.
 const (
 	callbackAttempts = 5
 	callbackPause    = 500 * time.Millisecond
 	callbackTimeout  = 10 * time.Second
 )
 
-// Report tells system.callback how the task ended; without that address it does nothing. It tries a few times and
-// then returns the last error. A request that is refused for good (4xx) is not sent again.
-func (t Task) Report(ctx context.Context, status string) error {
+// ReportStatus sends the task's final status to system.callback (API_SPECS, part 3). Without that address it
+// does nothing. It retries a few times and then returns the last error. It does not retry a request that is
+// refused with 4xx.
+func (t Task) ReportStatus(ctx context.Context, status string) error {
 	if t.Callback == "" {
 		return nil
 	}
-	body, err := json.Marshal(map[string]string{"task_id": t.TaskID, "status": status, "role": t.Self.String()})
+	body, err := json.Marshal(
+		map[string]string{"task_id": t.TaskID, "status": status, "role": t.Self.String()},
+	)
 	if err != nil {
 		return err
 	}
@@ -41,17 +44,18 @@ func (t Task) Report(ctx context.Context, status string) error {
 			return nil
 		}
 		if !again || attempt == callbackAttempts {
-			return fmt.Errorf("callback %s, attempt %d: %w", status, attempt, err)
+			return fmt.Errorf("failed to report %s, attempt %d: %w", status, attempt, err)
 		}
 		select {
 		case <-time.After(pause):
 			pause *= 2
 		case <-ctx.Done():
-			return fmt.Errorf("callback %s: %w", status, context.Cause(ctx))
+			return fmt.Errorf("failed to report %s: %w", status, context.Cause(ctx))
 		}
 	}
 }
 
+// postCallback sends the callback once. again reports whether a failure is retryable.
 func postCallback(ctx context.Context, address string, body []byte) (again bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callbackTimeout)
 	defer cancel()
@@ -72,9 +76,10 @@ func postCallback(ctx context.Context, address string, body []byte) (again bool,
 	if resp.StatusCode >= 300 {
 		return resp.StatusCode >= 500, fmt.Errorf("the scheduler answered HTTP %d", resp.StatusCode)
 	}
-	// The envelope's code is 0 for success; some schedulers answer 200.
+	// The envelope's code is 0 for success. Some schedulers send 200 instead.
 	var envelope struct{ Code *float64 }
-	if json.Unmarshal(answer, &envelope) == nil && envelope.Code != nil && *envelope.Code != 0 && *envelope.Code != 200 {
+	if json.Unmarshal(answer, &envelope) == nil && envelope.Code != nil && *envelope.Code != 0 &&
+		*envelope.Code != 200 {
 		return true, fmt.Errorf("the scheduler answered code %v", *envelope.Code)
 	}
 	return false, nil

@@ -20,8 +20,10 @@ import (
 
 func TestFromEnviron(t *testing.T) {
 	task, err := FromEnviron([]string{
-		"PATH=/bin", "broken", "config.self_role=guest.0", "config.task_id=c690", "config.session_id=session_1",
-		"config.token=tok=en", "config.trace_id=", "config.node_id.guest.0=A", "config.node_id.host.0=B", "config.node_id.host.1=C",
+		"PATH=/bin", "broken", "config.self_role=guest.0", "config.task_id=c690",
+		"config.session_id=session_1",
+		"config.token=tok=en", "config.trace_id=", "config.node_id.guest.0=A", "config.node_id.host.0=B",
+		"config.node_id.host.1=C",
 		"config.inst_id.guest.0=A", "runtime.component.name=Intersection",
 		`runtime.component.input.train_data={"name": "test_guest", "namespace": "testspace"}`,
 		`runtime.component.output.train-intersection={"name": "c690", "namespace": "guest-A-report-report0"}`,
@@ -39,17 +41,18 @@ func TestFromEnviron(t *testing.T) {
 	require.Equal(t, Address{"c690", "guest-A-report-report0"}, task.Outputs["train-intersection"])
 	_, err = task.Input("model")
 	require.ErrorContains(t, err, "runtime.component.input.model is missing")
-	_, err = task.Only("host")
+	_, err = task.OnlyParty("host")
 	require.ErrorContains(t, err, "2 parties of role host")
-	hosts, err := task.Some("host")
+	hosts, err := task.RequireParties("host")
 	require.NoError(t, err)
 	require.Equal(t, []Party{{"host", 0, "B"}, {"host", 1, "C"}}, hosts)
-	_, err = task.Some("arbiter")
+	_, err = task.RequireParties("arbiter")
 	require.ErrorContains(t, err, "config.node_id.arbiter.0 is missing")
 	require.Equal(t, []string{
-		"system.callback", "system.transport", "config.trace_id", "config.log.path", "config.inst_id.host.0", "config.inst_id.host.1",
+		"system.callback", "system.transport", "config.trace_id", "config.log.path", "config.inst_id.host.0",
+		"config.inst_id.host.1",
 	}, task.Missing)
-	guest, err := task.Only("guest")
+	guest, err := task.OnlyParty("guest")
 	require.NoError(t, err)
 	require.Equal(t, "guest.0", guest.String())
 
@@ -63,7 +66,7 @@ func TestFromEnviron(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			task, err := FromEnviron([]string{"config.task_id=1", c.variable})
 			require.ErrorContains(t, err, c.want)
-			require.Equal(t, "1", task.TaskID, "what could be read is there, for the callback")
+			require.Equal(t, "1", task.TaskID, "the readable variables are present, for the callback")
 		})
 	}
 	task, err = FromEnviron([]string{"config.self_role=guest", "runtime.component.name=x"})
@@ -73,7 +76,8 @@ func TestFromEnviron(t *testing.T) {
 
 func TestReader(t *testing.T) {
 	r := NewReader(map[string]string{
-		"yes": "True", "no": `"False"`, "one": "1", "text": ` "quoted" `, "plain": "id", "none": "None", "null": "null", "empty": "",
+		"yes": "True", "no": `"False"`, "one": "1", "text": ` "quoted" `, "plain": "id", "none": "None",
+		"null": "null", "empty": "",
 		"int": "2.0", "float": "1e-4", "quoted": `"5"`, "list": `["auc", "ks"]`,
 		"object": `{"depth": 5, "word": "x", "flag": true, "inner": {"a": "1"}, "nothing": null}`,
 	})
@@ -84,7 +88,7 @@ func TestReader(t *testing.T) {
 	require.Equal(t, "id", r.String("plain", ""))
 	for _, name := range []string{"none", "null", "empty", "absent"} {
 		require.Equal(t, 7, r.Int(name, 7, 0, 10), name)
-		require.False(t, r.Given(name))
+		require.False(t, r.Has(name))
 	}
 	require.Equal(t, 2, r.Int("int", 0, 0, 10))
 	require.Equal(t, 1e-4, r.Float("float", 0, 0, 1))
@@ -103,9 +107,13 @@ func TestReader(t *testing.T) {
 		read func(r *Reader)
 		want string
 	}{
-		"bool":   {func(r *Reader) { r.Bool("word", true) }, `parameter word: "abc" is neither true nor false`},
+		"bool": {
+			func(r *Reader) { r.Bool("word", true) }, `parameter word: "abc" is neither true nor false`,
+		},
 		"number": {func(r *Reader) { r.Float("word", 0, 0, 1) }, `parameter word: "abc" is not a number`},
-		"range":  {func(r *Reader) { r.Int("five", 0, 0, 4) }, "parameter five: 5 is out of range: from 0 to 4"},
+		"range": {
+			func(r *Reader) { r.Int("five", 0, 0, 4) }, "parameter five: 5 is out of range: from 0 to 4",
+		},
 		"whole":  {func(r *Reader) { r.Int("half", 0, 0, 4) }, "parameter half: 0.5 is not a whole number"},
 		"nan":    {func(r *Reader) { r.Float("nan", 0, 0, 4) }, "not a number"},
 		"one of": {func(r *Reader) { r.OneOf("word", "a", "a", "b") }, "supported: a, b"},
@@ -117,7 +125,8 @@ func TestReader(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := NewReader(map[string]string{
-				"word": "abc", "five": "5", "half": "0.5", "nan": "NaN", "object": `{"depth": "deep"}`, "long": strings.Repeat("字", 1000),
+				"word": "abc", "five": "5", "half": "0.5", "nan": "NaN", "object": `{"depth": "deep"}`,
+				"long": strings.Repeat("字", 1000),
 			})
 			c.read(r)
 			require.ErrorContains(t, r.Err(), c.want)
@@ -126,7 +135,7 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// s3server keeps objects in memory, as much of S3 as a store needs.
+// s3server starts a server that implements the part of S3 that a store needs. It keeps objects in memory.
 func s3server(t *testing.T) string {
 	var mu sync.Mutex
 	objects := map[string][]byte{}
@@ -138,7 +147,11 @@ func s3server(t *testing.T) string {
 			return
 		}
 		if r.URL.Query().Has("location") {
-			_, _ = w.Write([]byte(`<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/"></LocationConstraint>`))
+			_, _ = w.Write(
+				[]byte(
+					`<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/"></LocationConstraint>`,
+				),
+			)
 			return
 		}
 		switch r.Method {
@@ -165,7 +178,8 @@ func s3server(t *testing.T) string {
 	return strings.TrimPrefix(s.URL, "http://")
 }
 
-// unchunk undoes the client's signed chunks: length in hexadecimal, ";chunk-signature=..", line end, data, line end.
+// unchunk decodes the signed chunks of the S3 client: length in hexadecimal, ";chunk-signature=..", line end,
+// data, line end.
 func unchunk(b []byte) []byte {
 	var out []byte
 	for {
@@ -179,7 +193,7 @@ func unchunk(b []byte) []byte {
 	}
 }
 
-// The same for both kinds of store.
+// TestStores runs the same checks on both kinds of store.
 func TestStores(t *testing.T) {
 	for name, address := range map[string]string{
 		"file": "file://" + t.TempDir(),
@@ -196,7 +210,11 @@ func TestStores(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, data, string(got))
 			}
-			table := &Table{Columns: []string{"id", "x"}, Types: map[string]string{"x": "float"}, Rows: [][]string{{"a", "1,5"}, {"b", `"`}}}
+			table := &Table{
+				Columns: []string{"id", "x"},
+				Types:   map[string]string{"x": "float"},
+				Rows:    [][]string{{"a", "1,5"}, {"b", `"`}},
+			}
 			a := Address{"t2", "n"}
 			require.NoError(t, WriteTable(t.Context(), store, a, table, "words"))
 			got, err := ReadTable(t.Context(), store, a)
@@ -208,12 +226,18 @@ func TestStores(t *testing.T) {
 			require.NoError(t, err)
 			var meta map[string]any
 			require.NoError(t, json.Unmarshal(doc, &meta))
-			for _, field := range []string{"column_info", "options", "partitions", "description", "data_type", "file_type", "create_time", "expire_time", "count", "metadata"} {
+			for _, field := range []string{
+				"column_info", "options", "partitions", "description", "data_type", "file_type",
+				"create_time", "expire_time", "count", "metadata",
+			} {
 				require.Contains(t, meta, field)
 			}
 			require.Equal(t, 2.0, meta["count"])
 			require.Equal(t, 1.0, meta["partitions"])
-			require.NoError(t, WriteJSON(t.Context(), store, Address{"m", "n"}, "model", "", map[string]int{"a": 1}))
+			require.NoError(
+				t,
+				WriteJSON(t.Context(), store, Address{"m", "n"}, "model", "", map[string]int{"a": 1}),
+			)
 			got0, err := store.Read(t.Context(), "n/m/data_0")
 			require.NoError(t, err)
 			require.JSONEq(t, `{"a":1}`, string(got0))
@@ -222,21 +246,23 @@ func TestStores(t *testing.T) {
 }
 
 func TestOpenStoreRefuses(t *testing.T) {
-	for _, address := range []string{"", "hdfs://h:1", "file://", "s3://", "s3://h:1?username=a&password=geheim%zz\x7f"} {
+	for _, address := range []string{
+		"", "hdfs://h:1", "file://", "s3://", "s3://h:1?username=a&password=geheim%zz\x7f",
+	} {
 		_, err := OpenStore(address)
 		require.ErrorContains(t, err, "system.storage", address)
 		require.NotContains(t, err.Error(), "geheim")
 	}
 }
 
-// failing breaks on one key.
-type failing struct {
+// failingStore fails to write keys that end in part.
+type failingStore struct {
 	Store
 	part string
 	keys []string
 }
 
-func (f *failing) Write(_ context.Context, key string, _ []byte) error {
+func (f *failingStore) Write(_ context.Context, key string, _ []byte) error {
 	f.keys = append(f.keys, key)
 	if strings.HasSuffix(key, f.part) {
 		return errors.New("disk full")
@@ -245,9 +271,13 @@ func (f *failing) Write(_ context.Context, key string, _ []byte) error {
 }
 
 func TestMetadataComesLast(t *testing.T) {
-	f := &failing{part: "data_0"}
-	require.ErrorContains(t, WriteTable(t.Context(), f, Address{"t", "n"}, &Table{Columns: []string{"id"}}, ""), "disk full")
-	require.Equal(t, []string{"n/t/data_0"}, f.keys, "no metadata where there is no data")
+	f := &failingStore{part: "data_0"}
+	require.ErrorContains(
+		t,
+		WriteTable(t.Context(), f, Address{"t", "n"}, &Table{Columns: []string{"id"}}, ""),
+		"disk full",
+	)
+	require.Equal(t, []string{"n/t/data_0"}, f.keys, "no metadata without data")
 }
 
 func TestReadTable(t *testing.T) {
@@ -259,18 +289,37 @@ func TestReadTable(t *testing.T) {
 		want  [][]string
 		err   string
 	}{
-		"one":            {map[string]string{"metadata": `{"partitions":1}`, "data_0": "id,x\na,1\nb,2\n"}, [][]string{{"a", "1"}, {"b", "2"}}, ""},
-		"three":          {map[string]string{"metadata": `{"partitions":3.0}`, "data_0": "id\na\n", "data_1": "id\n", "data_2": "\ufeffid\r\nb\r\n"}, [][]string{{"a"}, {"b"}}, ""},
-		"no count":       {map[string]string{"metadata": `{}`, "data_0": "id\na\n"}, [][]string{{"a"}}, ""},
-		"null":           {map[string]string{"metadata": `{"partitions":null,"column_info":null}`, "data_0": "id\na\n"}, [][]string{{"a"}}, ""},
-		"no metadata":    {map[string]string{"data_0": "id\na\n"}, nil, "its metadata"},
-		"bad metadata":   {map[string]string{"metadata": `[`, "data_0": "id\na\n"}, nil, "its metadata"},
-		"lost partition": {map[string]string{"metadata": `{"partitions":2}`, "data_0": "id\na\n"}, nil, "partition 1 of 2"},
-		"other header":   {map[string]string{"metadata": `{"partitions":2}`, "data_0": "id\na\n", "data_1": "x\na\n"}, nil, "another header"},
-		"ragged":         {map[string]string{"metadata": `{}`, "data_0": "id,x\na\n"}, nil, "wrong number of fields"},
-		"empty":          {map[string]string{"metadata": `{}`, "data_0": ""}, nil, "no header line"},
-		"twice":          {map[string]string{"metadata": `{}`, "data_0": "id,id\n"}, nil, "column 2"},
-		"huge":           {map[string]string{"metadata": `{"partitions":1e300}`}, nil, "more than"},
+		"one": {
+			map[string]string{"metadata": `{"partitions":1}`, "data_0": "id,x\na,1\nb,2\n"},
+			[][]string{{"a", "1"}, {"b", "2"}}, "",
+		},
+		"three": {
+			map[string]string{
+				"metadata": `{"partitions":3.0}`, "data_0": "id\na\n", "data_1": "id\n",
+				"data_2": "\ufeffid\r\nb\r\n",
+			},
+			[][]string{{"a"}, {"b"}}, "",
+		},
+		"no count": {map[string]string{"metadata": `{}`, "data_0": "id\na\n"}, [][]string{{"a"}}, ""},
+		"null": {
+			map[string]string{"metadata": `{"partitions":null,"column_info":null}`, "data_0": "id\na\n"},
+			[][]string{{"a"}}, "",
+		},
+		"no metadata":  {map[string]string{"data_0": "id\na\n"}, nil, "its metadata"},
+		"bad metadata": {map[string]string{"metadata": `[`, "data_0": "id\na\n"}, nil, "its metadata"},
+		"lost partition": {
+			map[string]string{"metadata": `{"partitions":2}`, "data_0": "id\na\n"}, nil, "partition 1 of 2",
+		},
+		"other header": {
+			map[string]string{"metadata": `{"partitions":2}`, "data_0": "id\na\n", "data_1": "x\na\n"}, nil,
+			"another header",
+		},
+		"ragged": {
+			map[string]string{"metadata": `{}`, "data_0": "id,x\na\n"}, nil, "wrong number of fields",
+		},
+		"empty": {map[string]string{"metadata": `{}`, "data_0": ""}, nil, "no header line"},
+		"twice": {map[string]string{"metadata": `{}`, "data_0": "id,id\n"}, nil, "column 2"},
+		"huge":  {map[string]string{"metadata": `{"partitions":1e300}`}, nil, "more than"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			at := filepath.Join(dir, "n", name)
@@ -288,9 +337,11 @@ func TestReadTable(t *testing.T) {
 			require.Equal(t, c.want, table.Rows)
 		})
 	}
-	for _, a := range []Address{{"..", "n"}, {"t", "../x"}, {"", "n"}, {"t", ""}, {"t", "/etc"}, {"a/../../../b", "n"}} {
+	for _, a := range []Address{
+		{"..", "n"}, {"t", "../x"}, {"", "n"}, {"t", ""}, {"t", "/etc"}, {"a/../../../b", "n"},
+	} {
 		_, err := ReadTable(t.Context(), store, a)
-		require.ErrorContains(t, err, "do not name a place", a)
+		require.ErrorContains(t, err, "are not a valid path", a)
 	}
 }
 
@@ -309,7 +360,7 @@ func TestIDs(t *testing.T) {
 	require.ErrorContains(t, err, `no column "z"`)
 }
 
-func TestReport(t *testing.T) {
+func TestReportStatus(t *testing.T) {
 	for name, c := range map[string]struct {
 		answers []string // status and body
 		calls   int
@@ -326,7 +377,9 @@ func TestReport(t *testing.T) {
 			calls := 0
 			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				var got map[string]string
-				if json.NewDecoder(r.Body).Decode(&got) != nil || got["role"] != "host.1" || got["status"] != StatusFailed || got["task_id"] != "t" {
+				if json.NewDecoder(r.Body).Decode(&got) != nil || got["role"] != "host.1" ||
+					got["status"] != StatusFailed ||
+					got["task_id"] != "t" {
 					w.WriteHeader(http.StatusBadRequest)
 					return
 				}
@@ -337,7 +390,14 @@ func TestReport(t *testing.T) {
 				_, _ = w.Write([]byte(body))
 			}))
 			defer s.Close()
-			err := Task{TaskID: "t", Callback: s.URL, Self: Party{Role: "host", Index: 1}}.Report(t.Context(), StatusFailed)
+			err := Task{
+				TaskID:   "t",
+				Callback: s.URL,
+				Self:     Party{Role: "host", Index: 1},
+			}.ReportStatus(
+				t.Context(),
+				StatusFailed,
+			)
 			if c.err == "" {
 				require.NoError(t, err)
 			} else {
@@ -346,7 +406,7 @@ func TestReport(t *testing.T) {
 			require.Equal(t, c.calls, calls)
 		})
 	}
-	require.NoError(t, Task{}.Report(t.Context(), StatusSuccess))
+	require.NoError(t, Task{}.ReportStatus(t.Context(), StatusSuccess))
 }
 
 func FuzzFromEnviron(f *testing.F) {

@@ -11,31 +11,31 @@ import (
 	"time"
 )
 
-// StatusRunning is what a component answers while it works.
+// StatusRunning is the status of a component that works.
 const StatusRunning = "RUNNING"
 
-// maxQuery bounds a request, in bytes.
+// maxQuery is the maximum size of a request in bytes.
 const maxQuery = 1 << 16
 
-// Control answers a scheduler that asks how the task is going (API_SPECS, part 3, section 3.2.1), on
-// system.control_port.
+// Control answers the scheduler's status queries on system.control_port (API_SPECS, part 3, section 3.2.1).
 type Control struct {
 	task   Task
 	status atomic.Value // string
 	server *http.Server
 }
 
-// OpenControl serves POST /v1/platform/algorithm/task/query on the task's control port, of all addresses of the container. Without
-// a port it serves nothing. A task can do without being asked, so an error is no reason to fail.
-func (t Task) OpenControl() (*Control, error) {
+// ServeControl serves POST /v1/platform/algorithm/task/query on the task's control port, at all addresses of
+// the container. Without a port it serves nothing. Status queries are optional, so the caller should log an
+// error and continue.
+func (t Task) ServeControl() (*Control, error) {
 	c := &Control{task: t}
 	c.status.Store(StatusRunning)
-	if t.Control == "" {
+	if t.ControlPort == "" {
 		return c, nil
 	}
-	port, err := strconv.ParseUint(t.Control, 10, 16)
+	port, err := strconv.ParseUint(t.ControlPort, 10, 16)
 	if err != nil {
-		return c, fmt.Errorf("variable system.control_port: %q is no port", clip(t.Control))
+		return c, fmt.Errorf("variable system.control_port: %q is not a port number", truncate(t.ControlPort))
 	}
 	l, err := net.Listen("tcp", ":"+strconv.FormatUint(port, 10))
 	if err != nil {
@@ -46,18 +46,19 @@ func (t Task) OpenControl() (*Control, error) {
 	return c, nil
 }
 
-// Set changes the status that is answered.
-func (c *Control) Set(status string) { c.status.Store(status) }
+// SetStatus changes the status in the responses.
+func (c *Control) SetStatus(status string) { c.status.Store(status) }
 
-// Close stops answering.
+// Close stops the server.
 func (c *Control) Close() {
 	if c.server != nil {
 		_ = c.server.Close()
 	}
 }
 
-// controlAnswer has status and role beside the code, as the section's example, and in data, as its common envelope.
-type controlAnswer struct {
+// controlResponse carries status and role twice: next to the code, as in the section's example, and in data,
+// as in the common envelope.
+type controlResponse struct {
 	Code   int           `json:"code"`
 	Msg    string        `json:"msg"`
 	Status string        `json:"status,omitempty"` // RUNNING, SUCCESS or FAILED
@@ -73,15 +74,15 @@ type controlState struct {
 // ServeHTTP implements http.Handler.
 func (c *Control) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	refuse := func(status int, format string, args ...any) {
-		writeAnswer(w, status, controlAnswer{Code: status, Msg: fmt.Sprintf(format, args...)})
+		writeResponse(w, status, controlResponse{Code: status, Msg: fmt.Sprintf(format, args...)})
 	}
 	if r.URL.Path != "/v1/platform/algorithm/task/query" {
-		refuse(http.StatusNotFound, "there is only /v1/platform/algorithm/task/query here")
+		refuse(http.StatusNotFound, "unknown path; this port serves /v1/platform/algorithm/task/query only")
 		return
 	}
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		refuse(http.StatusMethodNotAllowed, "use POST")
+		refuse(http.StatusMethodNotAllowed, "method not allowed; use POST")
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxQuery))
@@ -93,16 +94,20 @@ func (c *Control) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case err != nil:
-		refuse(http.StatusBadRequest, "the body is not JSON with a task_id")
+		refuse(http.StatusBadRequest, "the body must be JSON with a task_id")
 	case query.TaskID != c.task.TaskID:
-		refuse(http.StatusNotFound, "task_id: %q does not run here", clip(query.TaskID))
+		refuse(http.StatusNotFound, "task_id: %q does not run in this container", truncate(query.TaskID))
 	default:
 		s := controlState{c.status.Load().(string), c.task.Self.Role}
-		writeAnswer(w, http.StatusOK, controlAnswer{Msg: "success", Status: s.Status, Role: s.Role, Data: &s})
+		writeResponse(
+			w,
+			http.StatusOK,
+			controlResponse{Msg: "success", Status: s.Status, Role: s.Role, Data: &s},
+		)
 	}
 }
 
-func writeAnswer(w http.ResponseWriter, status int, a controlAnswer) {
+func writeResponse(w http.ResponseWriter, status int, a controlResponse) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(a)

@@ -13,7 +13,7 @@ import (
 )
 
 func TestControl(t *testing.T) {
-	c, err := Task{TaskID: "t1", Self: Party{Role: "host"}}.OpenControl()
+	c, err := Task{TaskID: "t1", Self: Party{Role: "host"}}.ServeControl()
 	require.NoError(t, err)
 	defer c.Close()
 	ask := func(method, path, body string) (int, string) {
@@ -25,10 +25,15 @@ func TestControl(t *testing.T) {
 	}
 	const path = "/v1/platform/algorithm/task/query"
 	for _, status := range []string{StatusRunning, StatusSuccess, StatusFailed} {
-		c.Set(status)
+		c.SetStatus(status)
 		code, answer := ask(http.MethodPost, path, `{"task_id": "t1"}`)
 		require.Equal(t, http.StatusOK, code)
-		require.JSONEq(t, `{"code": 0, "msg": "success", "status": "`+status+`", "role": "host", "data": {"status": "`+status+`", "role": "host"}}`, answer)
+		require.JSONEq(
+			t,
+			`{"code": 0, "msg": "success", "status": "`+status+`", "role": "host",
+				"data": {"status": "`+status+`", "role": "host"}}`,
+			answer,
+		)
 	}
 	for _, bad := range []struct {
 		method, path, body string
@@ -47,7 +52,7 @@ func TestControl(t *testing.T) {
 	}
 
 	for _, port := range []string{"x", "70000", "-1"} {
-		_, err := Task{Control: port}.OpenControl()
+		_, err := Task{ControlPort: port}.ServeControl()
 		require.ErrorContains(t, err, "system.control_port")
 	}
 }
@@ -56,11 +61,18 @@ func FuzzControl(f *testing.F) {
 	f.Add("POST", "/v1/platform/algorithm/task/query", `{"task_id": "t1"}`)
 	f.Add("POST", "/v1/platform/algorithm/task/query", `{"task_id": 1}`)
 	f.Fuzz(func(t *testing.T, method, path, body string) {
-		c, err := Task{TaskID: "t1", Self: Party{Role: "host"}}.OpenControl()
+		c, err := Task{TaskID: "t1", Self: Party{Role: "host"}}.ServeControl()
 		require.NoError(t, err)
 		w := httptest.NewRecorder()
-		c.ServeHTTP(w, &http.Request{Method: method, URL: &url.URL{Path: path}, Body: io.NopCloser(strings.NewReader(body))})
-		var a controlAnswer
+		c.ServeHTTP(
+			w,
+			&http.Request{
+				Method: method,
+				URL:    &url.URL{Path: path},
+				Body:   io.NopCloser(strings.NewReader(body)),
+			},
+		)
+		var a controlResponse
 		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &a))
 		require.Equal(t, a.Code == 0, w.Code == http.StatusOK)
 	})

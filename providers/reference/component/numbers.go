@@ -8,36 +8,42 @@ import (
 	"strconv"
 )
 
-// rowID is the column that a scheduler adds at an upload with extend_sid: it numbers rows, and is no feature.
-const rowID = "sid"
+// sidColumn is the column that a scheduler adds during an upload with extend_sid. It numbers rows and is no
+// feature.
+const sidColumn = "sid"
 
-// Numbers is one column of a table as numbers.
-type Numbers struct {
+// NumericColumn holds one column of a table as numbers.
+type NumericColumn struct {
 	Name   string
 	Values []float64
 }
 
-// Features takes all columns but the excluded ones, and the row's own id, as numbers. The error names column and row, not the cell.
-func (t *Table) Features(exclude ...string) ([]Numbers, error) {
-	var features []Numbers
+// Features returns all columns as numbers, except the excluded ones and the column "sid". An error names the
+// column and the row, but not the cell's content.
+func (t *Table) Features(exclude ...string) ([]NumericColumn, error) {
+	var features []NumericColumn
 	for c, name := range t.Columns {
-		if name == rowID || slices.Contains(exclude, name) {
+		if name == sidColumn || slices.Contains(exclude, name) {
 			continue
 		}
 		values := make([]float64, len(t.Rows))
 		for i, row := range t.Rows {
 			v, err := strconv.ParseFloat(row[c], 64)
 			if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
-				return nil, fmt.Errorf("column %q, row %d: not a number; missing values and words must be filled or encoded before", name, i+1)
+				return nil, fmt.Errorf(
+					"column %q, row %d: not a number; fill missing values and encode text before",
+					name,
+					i+1,
+				)
 			}
 			values[i] = v
 		}
-		features = append(features, Numbers{name, values})
+		features = append(features, NumericColumn{name, values})
 	}
 	return features, nil
 }
 
-// Labels takes a column as 0 and 1, both of which must occur.
+// Labels returns a column whose values are 0 and 1. Both must occur.
 func (t *Table) Labels(column string) ([]uint8, error) {
 	c, err := t.Column(column)
 	if err != nil {
@@ -54,12 +60,17 @@ func (t *Table) Labels(column string) ([]uint8, error) {
 		ones += int(v)
 	}
 	if ones == 0 || ones == len(labels) {
-		return nil, fmt.Errorf("label column %q: %d rows of which %d are 1; both 0 and 1 must occur", column, len(labels), ones)
+		return nil, fmt.Errorf(
+			"label column %q: %d rows of which %d are 1; both 0 and 1 must occur",
+			column,
+			len(labels),
+			ones,
+		)
 	}
 	return labels, nil
 }
 
-// DigestIDs fingerprints ids in their order, so that two sides can see that their rows lie alike.
+// DigestIDs returns a hash of the ids in their order. Two parties compare it to verify that their rows match.
 func DigestIDs(ids []string) []byte {
 	h := sha256.New()
 	for _, id := range ids {

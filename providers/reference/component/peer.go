@@ -7,20 +7,20 @@ import (
 	"slices"
 )
 
-// Peer is the connection to another party of the task. Messages of one step arrive whole and in the order in which they
-// were sent. Sending and receiving may go on at the same time, but only one of each.
+// Peer is the connection to another party of the task. Messages of one step arrive complete and in the order
+// in which they were sent. One Send and one Receive may run at the same time, but no more than one of each.
 type Peer interface {
-	// Send hands a message over: a head that is marshalled to JSON, and bytes.
+	// Send transmits a message: a head that is marshalled to JSON, and a body of bytes.
 	Send(ctx context.Context, step string, head any, body []byte) error
-	// Receive waits for the next message of a step, decodes its head and returns its bytes.
+	// Receive waits for the next message of a step, decodes its head and returns its body.
 	Receive(ctx context.Context, step string, head any) ([]byte, error)
 }
 
-// Peers are the connections to all other parties of a task, by role and number: "host.0".
+// Peers holds the connections to all other parties of a task, by role and number, such as "host.0".
 type Peers map[string]Peer
 
-// Of is the parties of a role, by their numbers.
-func (t Task) Of(role string) []Party {
+// PartiesOf returns the parties of a role, ordered by number.
+func (t Task) PartiesOf(role string) []Party {
 	var found []Party
 	for _, p := range t.Parties {
 		if p.Role == role {
@@ -31,23 +31,39 @@ func (t Task) Of(role string) []Party {
 	return found
 }
 
-// Only is the party of a role of which the component needs exactly one.
-func (t Task) Only(role string) (Party, error) {
-	found := t.Of(role)
+// OnlyParty returns the single party of a role. It fails if the job has none or several.
+func (t Task) OnlyParty(role string) (Party, error) {
+	found := t.PartiesOf(role)
 	switch {
 	case len(found) == 0:
-		return Party{}, fmt.Errorf("variable config.node_id.%s.0 is missing: %s needs one %s", role, t.Component, role)
+		return Party{}, fmt.Errorf(
+			"variable config.node_id.%s.0 is missing: %s needs one %s",
+			role,
+			t.Component,
+			role,
+		)
 	case len(found) > 1:
-		return Party{}, fmt.Errorf("the job has %d parties of role %s: %s runs with one %s only", len(found), role, t.Component, role)
+		return Party{}, fmt.Errorf(
+			"the job has %d parties of role %s: %s runs with exactly one %s",
+			len(found),
+			role,
+			t.Component,
+			role,
+		)
 	}
 	return found[0], nil
 }
 
-// Some is the parties of a role of which the component needs one at least.
-func (t Task) Some(role string) ([]Party, error) {
-	found := t.Of(role)
+// RequireParties returns the parties of a role. It fails if the job has none.
+func (t Task) RequireParties(role string) ([]Party, error) {
+	found := t.PartiesOf(role)
 	if len(found) == 0 {
-		return nil, fmt.Errorf("variable config.node_id.%s.0 is missing: %s needs a %s", role, t.Component, role)
+		return nil, fmt.Errorf(
+			"variable config.node_id.%s.0 is missing: %s needs a %s",
+			role,
+			t.Component,
+			role,
+		)
 	}
 	return found, nil
 }

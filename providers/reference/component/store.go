@@ -16,24 +16,30 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
-// Store reads and writes whole objects under keys such as <namespace>/<name>/data_0. A write is seen whole or not at all.
+// Store reads and writes complete objects under keys such as <namespace>/<name>/data_0. Writes are atomic: a
+// reader sees the complete object or nothing of it.
 type Store interface {
 	Read(ctx context.Context, key string) ([]byte, error)
 	Write(ctx context.Context, key string, data []byte) error
 }
 
-// OpenStore opens what system.storage names (API_SPECS, part 3, section 4.1): file:///dir, or
-// s3://host:port?username=..&password=..&bucket=.. with bucket "storage" when none is given. It connects on first use.
+// OpenStore opens the storage that system.storage names (API_SPECS, part 3, section 4.1): file:///dir, or
+// s3://host:port?username=..&password=..&bucket=.. with "storage" as the default bucket. It connects on first
+// use.
 func OpenStore(address string) (Store, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		// url.Parse's error repeats the address, which carries the password.
-		return nil, errors.New("variable system.storage is not an address of the form file:///dir or s3://host:port?username=u&password=p")
+		return nil, errors.New(
+			"variable system.storage: must be file:///dir or s3://host:port?username=u&password=p",
+		)
 	}
 	switch u.Scheme {
 	case "file":
 		if u.Path == "" {
-			return nil, fmt.Errorf("variable system.storage: file:// needs a directory, such as file:///storage")
+			return nil, fmt.Errorf(
+				"variable system.storage: file:// needs a directory, such as file:///storage",
+			)
 		}
 		return fileStore(filepath.Join(u.Host, u.Path)), nil
 	case "s3":
@@ -51,7 +57,10 @@ func OpenStore(address string) (Store, error) {
 		}
 		return s3Store{client, bucket}, nil
 	}
-	return nil, fmt.Errorf("variable system.storage: scheme %q is not supported; supported: file, s3", u.Scheme)
+	return nil, fmt.Errorf(
+		"variable system.storage: scheme %q is not supported; supported: file, s3",
+		u.Scheme,
+	)
 }
 
 type fileStore string
@@ -101,10 +110,18 @@ func (s s3Store) Read(ctx context.Context, key string) ([]byte, error) {
 	return io.ReadAll(object)
 }
 
-// Write makes the bucket when there is none, as FATE's containers do: at a party without data of its own nobody has.
+// Write creates a missing bucket, as FATE's containers do. At a party without data of its own, nobody else
+// has created it.
 func (s s3Store) Write(ctx context.Context, key string, data []byte) error {
 	put := func() error {
-		_, err := s.client.PutObject(ctx, s.bucket, key, bytes.NewReader(data), int64(len(data)), minio.PutObjectOptions{})
+		_, err := s.client.PutObject(
+			ctx,
+			s.bucket,
+			key,
+			bytes.NewReader(data),
+			int64(len(data)),
+			minio.PutObjectOptions{},
+		)
 		return err
 	}
 	err := put()
@@ -112,17 +129,24 @@ func (s s3Store) Write(ctx context.Context, key string, data []byte) error {
 		return err
 	}
 	err = s.client.MakeBucket(ctx, s.bucket, minio.MakeBucketOptions{})
-	if code := minio.ToErrorResponse(err).Code; err != nil && code != minio.BucketAlreadyOwnedByYou && code != minio.BucketAlreadyExists {
-		return fmt.Errorf("make bucket %s: %w", s.bucket, err)
+	if code := minio.ToErrorResponse(err).Code; err != nil && code != minio.BucketAlreadyOwnedByYou &&
+		code != minio.BucketAlreadyExists {
+		return fmt.Errorf("failed to create bucket %s: %w", s.bucket, err)
 	}
 	return put()
 }
 
-// key is where a part of an address lies (API_SPECS, part 3, section 4.2). It refuses names that leave the storage.
+// key returns the key of a part of an address (API_SPECS, part 3, section 4.2). It refuses names that lead
+// out of the storage.
 func (a Address) key(part string) (string, error) {
 	k := path.Join(a.Namespace, a.Name, part)
-	if a.Namespace == "" || a.Name == "" || !filepath.IsLocal(k) || k != strings.Join([]string{a.Namespace, a.Name, part}, "/") {
-		return "", fmt.Errorf("namespace %q and name %q do not name a place in the storage", a.Namespace, a.Name)
+	if a.Namespace == "" || a.Name == "" || !filepath.IsLocal(k) ||
+		k != strings.Join([]string{a.Namespace, a.Name, part}, "/") {
+		return "", fmt.Errorf(
+			"namespace %q and name %q are not a valid path in the storage",
+			a.Namespace,
+			a.Name,
+		)
 	}
 	return k, nil
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Metadata is the document beside a dataset, in the form that FATE's tables have.
+// Metadata is the document that describes a dataset. It has the format of FATE's tables.
 type Metadata struct {
 	ColumnInfo  []ColumnInfo   `json:"column_info"`
 	Options     string         `json:"options"`
@@ -26,30 +26,30 @@ type Metadata struct {
 	Metadata    map[string]any `json:"metadata"`
 }
 
-// ColumnInfo is a column's name and type.
+// ColumnInfo holds a column's name and type.
 type ColumnInfo struct {
 	Name string `json:"name"`
 	Type string `json:"type"`
 }
 
-// Table is a dataset in memory: every cell as it was written. All rows are as long as Columns.
+// Table is a dataset in memory. Cells hold the text as it was written. All rows have the length of Columns.
 type Table struct {
 	Columns []string
 	Types   map[string]string // by column, where known
 	Rows    [][]string
 }
 
-// maxPartitions bounds what a broken metadata document can make us read.
+// maxPartitions limits how much a corrupt metadata document can make the program read.
 const maxPartitions = 1 << 20
 
-// retention is how long outputs are said to be of use; nothing here removes them.
+// retention is the lifetime in the metadata of outputs. Nothing here removes them.
 const retention = 365 * 24 * time.Hour
 
-// ReadTable reads all partitions of a dataset. Every partition begins with the same header.
+// ReadTable reads all partitions of a dataset. Every partition must begin with the same header.
 func ReadTable(ctx context.Context, s Store, a Address) (*Table, error) {
 	t, err := readTable(ctx, s, a)
 	if err != nil {
-		return nil, fmt.Errorf("read dataset %s#%s: %w", a.Namespace, a.Name, err)
+		return nil, fmt.Errorf("failed to read dataset %s#%s: %w", a.Namespace, a.Name, err)
 	}
 	return t, nil
 }
@@ -61,19 +61,26 @@ func readTable(ctx context.Context, s Store, a Address) (*Table, error) {
 	}
 	doc, err := s.Read(ctx, key)
 	if err != nil {
-		return nil, fmt.Errorf("its metadata (was it uploaded, or did the task before it write it?): %w", err)
+		return nil, fmt.Errorf(
+			"failed to read its metadata (was it uploaded, or did the previous task write it?): %w",
+			err,
+		)
 	}
 	var meta struct {
 		Partitions *float64     `json:"partitions"`
 		ColumnInfo []ColumnInfo `json:"column_info"`
 	}
 	if err := json.Unmarshal(doc, &meta); err != nil {
-		return nil, fmt.Errorf("its metadata: %w", err)
+		return nil, fmt.Errorf("failed to parse its metadata: %w", err)
 	}
 	partitions := 1
 	if meta.Partitions != nil && *meta.Partitions > 1 {
 		if *meta.Partitions > maxPartitions {
-			return nil, fmt.Errorf("its metadata says %v partitions, more than %d", *meta.Partitions, maxPartitions)
+			return nil, fmt.Errorf(
+				"its metadata declares %v partitions, more than %d",
+				*meta.Partitions,
+				maxPartitions,
+			)
 		}
 		partitions = int(*meta.Partitions)
 	}
@@ -97,7 +104,9 @@ func readTable(ctx context.Context, s Store, a Address) (*Table, error) {
 		if i == 0 {
 			t.Columns = header
 		} else if !slices.Equal(t.Columns, header) {
-			return nil, fmt.Errorf("partition %d of %d begins with another header than partition 0", i, partitions)
+			return nil, fmt.Errorf(
+				"partition %d of %d begins with another header than partition 0", i, partitions,
+			)
 		}
 		t.Rows = append(t.Rows, rows...)
 	}
@@ -107,7 +116,7 @@ func readTable(ctx context.Context, s Store, a Address) (*Table, error) {
 func parseCSV(data []byte) (header []string, rows [][]string, err error) {
 	records, err := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(data, []byte("\ufeff")))).ReadAll()
 	if err != nil {
-		return nil, nil, err // names line and column, never a cell
+		return nil, nil, err // it names line and column, never a cell
 	}
 	if len(records) == 0 {
 		return nil, nil, fmt.Errorf("no header line")
@@ -117,7 +126,7 @@ func parseCSV(data []byte) (header []string, rows [][]string, err error) {
 	for i := range header {
 		header[i] = strings.TrimSpace(header[i])
 		if header[i] == "" || seen[header[i]] {
-			return nil, nil, fmt.Errorf("column %d has no name or one that another column has", i+1)
+			return nil, nil, fmt.Errorf("column %d has no name, or the same name as another column", i+1)
 		}
 		seen[header[i]] = true
 	}
@@ -129,16 +138,20 @@ func parseCSV(data []byte) (header []string, rows [][]string, err error) {
 	return header, records[1:], nil
 }
 
-// Column finds a column by its name.
+// Column returns the position of a column.
 func (t *Table) Column(name string) (int, error) {
 	i := slices.Index(t.Columns, name)
 	if i < 0 {
-		return 0, fmt.Errorf("the dataset has no column %q; it has %s", name, clip(strings.Join(t.Columns, ", ")))
+		return 0, fmt.Errorf(
+			"the dataset has no column %q; it has %s",
+			name,
+			truncate(strings.Join(t.Columns, ", ")),
+		)
 	}
 	return i, nil
 }
 
-// IDs reads the id column. Ids must be there and be unique; the error says in which row, not what was in it.
+// IDs returns the id column. Ids must be present and unique. An error names the row, but not its content.
 func (t *Table) IDs(column string) ([]string, error) {
 	c, err := t.Column(column)
 	if err != nil {
@@ -152,7 +165,12 @@ func (t *Table) IDs(column string) ([]string, error) {
 			return nil, fmt.Errorf("row %d has no id in column %q", i+1, column)
 		}
 		if j, dup := first[id]; dup {
-			return nil, fmt.Errorf("rows %d and %d have the same id in column %q; ids must be unique", j+1, i+1, column)
+			return nil, fmt.Errorf(
+				"rows %d and %d have the same id in column %q; ids must be unique",
+				j+1,
+				i+1,
+				column,
+			)
 		}
 		first[id] = i
 		ids[i] = id
@@ -160,8 +178,9 @@ func (t *Table) IDs(column string) ([]string, error) {
 	return ids, nil
 }
 
-// Pick is the table of the rows at these positions, in their order. Rows are shared with the original.
-func (t *Table) Pick(positions []int) *Table {
+// SelectRows returns a table of the rows at these positions, in their order. It shares the rows with the
+// original.
+func (t *Table) SelectRows(positions []int) *Table {
 	out := &Table{Columns: t.Columns, Types: t.Types, Rows: make([][]string, len(positions))}
 	for i, p := range positions {
 		out.Rows[i] = t.Rows[p]
@@ -169,8 +188,8 @@ func (t *Table) Pick(positions []int) *Table {
 	return out
 }
 
-// Only is the table with one column left.
-func (t *Table) Only(column string) (*Table, error) {
+// OnlyColumn returns a table of one column.
+func (t *Table) OnlyColumn(column string) (*Table, error) {
 	c, err := t.Column(column)
 	if err != nil {
 		return nil, err
@@ -182,7 +201,8 @@ func (t *Table) Only(column string) (*Table, error) {
 	return out, nil
 }
 
-// WriteTable writes a dataset of one partition, then its metadata, so that who sees the metadata sees a whole dataset.
+// WriteTable writes a dataset of one partition, then its metadata. Whoever sees the metadata sees a complete
+// dataset.
 func WriteTable(ctx context.Context, s Store, a Address, t *Table, description string) error {
 	var buf bytes.Buffer
 	w := csv.NewWriter(&buf)
@@ -196,21 +216,22 @@ func WriteTable(ctx context.Context, s Store, a Address, t *Table, description s
 		}
 		meta.ColumnInfo = append(meta.ColumnInfo, ColumnInfo{Name: c, Type: typ})
 	}
-	return write(ctx, s, a, buf.Bytes(), meta)
+	return writeObject(ctx, s, a, buf.Bytes(), meta)
 }
 
-// WriteJSON writes a model or a report as one JSON document. kind is what it is: "model" or "report".
+// WriteJSON writes a model or a report as one JSON document. kind is "model" or "report".
 func WriteJSON(ctx context.Context, s Store, a Address, kind, description string, v any) error {
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
-		return fmt.Errorf("write %s: %w", kind, err)
+		return fmt.Errorf("failed to encode %s: %w", kind, err)
 	}
-	return write(ctx, s, a, append(data, '\n'), Metadata{
+	return writeObject(ctx, s, a, append(data, '\n'), Metadata{
 		ColumnInfo: []ColumnInfo{}, Description: description, DataType: kind, FileType: "json", Count: 1,
 	})
 }
 
-func write(ctx context.Context, s Store, a Address, data []byte, meta Metadata) error {
+// writeObject writes the data, then the metadata.
+func writeObject(ctx context.Context, s Store, a Address, data []byte, meta Metadata) error {
 	now := time.Now()
 	meta.Partitions = 1
 	meta.CreateTime = float64(now.Unix())
@@ -229,13 +250,13 @@ func write(ctx context.Context, s Store, a Address, data []byte, meta Metadata) 
 			err = s.Write(ctx, key, part.data)
 		}
 		if err != nil {
-			return fmt.Errorf("write %s of %s#%s: %w", part.name, a.Namespace, a.Name, err)
+			return fmt.Errorf("failed to write %s of %s#%s: %w", part.name, a.Namespace, a.Name, err)
 		}
 	}
 	return nil
 }
 
-// ReadJSON reads what [WriteJSON] wrote.
+// ReadJSON reads a document that [WriteJSON] wrote.
 func ReadJSON(ctx context.Context, s Store, a Address, v any) error {
 	key, err := a.key("data_0")
 	if err != nil {
@@ -246,7 +267,7 @@ func ReadJSON(ctx context.Context, s Store, a Address, v any) error {
 		err = json.Unmarshal(data, v)
 	}
 	if err != nil {
-		return fmt.Errorf("read data_0 of %s#%s: %w", a.Namespace, a.Name, err)
+		return fmt.Errorf("failed to read data_0 of %s#%s: %w", a.Namespace, a.Name, err)
 	}
 	return nil
 }

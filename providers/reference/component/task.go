@@ -16,17 +16,17 @@ type Address struct {
 	Namespace string `json:"namespace"`
 }
 
-// Party is one role of one node in a task, such as guest.0.
+// Party is one role at one node in a task, such as guest.0.
 type Party struct {
 	Role   string
 	Index  int
 	NodeID string
 }
 
-// String is the role and index as the protocol writes them: guest.0.
+// String returns the role and index as the protocol writes them: guest.0.
 func (p Party) String() string { return p.Role + "." + strconv.Itoa(p.Index) }
 
-// Task is everything that a scheduler tells a container (API_SPECS, part 3, sections 3.3 and 3.4).
+// Task holds everything that a scheduler passes to a container (API_SPECS, part 3, sections 3.3 and 3.4).
 type Task struct {
 	Component string // runtime.component.name
 	Self      Party  // config.self_role, with its node id
@@ -35,23 +35,25 @@ type Task struct {
 	TraceID   string // config.trace_id
 	Token     string // config.token
 
-	Storage   string // system.storage
-	Transport string // system.transport
-	Callback  string // system.callback, may be empty
-	Control   string // system.control_port, where the task may be asked for; may be empty
+	Storage     string // system.storage
+	Transport   string // system.transport
+	Callback    string // system.callback, may be empty
+	ControlPort string // system.control_port, for status queries; may be empty
 
 	Parties    map[string]Party   // all roles of the task, by "guest.0"
 	Parameters map[string]string  // runtime.component.parameter.<name>
 	Inputs     map[string]Address // runtime.component.input.<name>
 	Outputs    map[string]Address // runtime.component.output.<name>
 
-	// Missing names the variables that the specification demands and that were not there, or empty.
+	// Missing names the variables that the specification requires and that are absent or empty.
 	Missing []string
 }
 
-// FromEnviron reads a task from os.Environ. Variables that it doesn't know are ignored. Only the component's name is
-// demanded here; each component demands what it uses, so that one that uses no storage runs without. When it fails, the
-// task still carries what could be read, so that the failure can be called back.
+// FromEnviron reads a task from the result of os.Environ. It ignores unknown variables.
+//
+// It requires the component's name only. Each component checks the variables that it uses, so that a
+// component without storage runs without it. If FromEnviron fails, the task still holds the readable
+// variables, so that the program can report the failure by callback.
 func FromEnviron(environ []string) (Task, error) {
 	t := Task{
 		Parties:    map[string]Party{},
@@ -68,7 +70,7 @@ func FromEnviron(environ []string) (Task, error) {
 		"system.storage":         &t.Storage,
 		"system.transport":       &t.Transport,
 		"system.callback":        &t.Callback,
-		"system.control_port":    &t.Control,
+		"system.control_port":    &t.ControlPort,
 	}
 	given := map[string]bool{}
 	var errs []error
@@ -110,21 +112,27 @@ func FromEnviron(environ []string) (Task, error) {
 		t.Self = self
 	}
 	if t.Component == "" {
-		errs = append(errs, errors.New("variable runtime.component.name is missing: it says which component to run"))
+		errs = append(
+			errs,
+			errors.New("variable runtime.component.name is missing: it names the component to run"),
+		)
 	}
-	t.Missing = missing(given, t)
+	t.Missing = missingVariables(given, t)
 	return t, errors.Join(errs...)
 }
 
-// demanded are the variables that sections 3.3 and 3.4 call mandatory, without those of the parties.
-var demanded = []string{
+// requiredVariables lists the variables that sections 3.3 and 3.4 call mandatory, except those of the
+// parties.
+var requiredVariables = []string{
 	"system.storage", "system.callback", "system.transport",
-	"config.self_role", "config.task_id", "config.session_id", "config.trace_id", "config.token", "config.log.path",
+	"config.self_role", "config.task_id", "config.session_id", "config.trace_id", "config.token",
+	"config.log.path",
 	"runtime.component.name",
 }
 
-func missing(given map[string]bool, t Task) (names []string) {
-	for _, name := range demanded {
+// missingVariables returns the required variables that have no value.
+func missingVariables(given map[string]bool, t Task) (names []string) {
+	for _, name := range requiredVariables {
 		if !given[name] {
 			names = append(names, name)
 		}
@@ -143,7 +151,7 @@ func missing(given map[string]bool, t Task) (names []string) {
 	return names
 }
 
-// parseRole reads "guest.0", and "guest" as guest.0.
+// parseRole parses "guest.0". It accepts "guest" for guest.0.
 func parseRole(s string) (Party, error) {
 	role, index, found := strings.Cut(s, ".")
 	if !found {
@@ -151,7 +159,7 @@ func parseRole(s string) (Party, error) {
 	}
 	n, err := strconv.Atoi(index)
 	if err != nil || n < 0 || role == "" || strings.ContainsAny(role, ", ") {
-		return Party{}, fmt.Errorf("%q is not one role and its number, such as guest.0", s)
+		return Party{}, fmt.Errorf("%q is not a role and its number, such as guest.0", s)
 	}
 	return Party{Role: role, Index: n}, nil
 }
@@ -159,17 +167,21 @@ func parseRole(s string) (Party, error) {
 func parseAddress(into map[string]Address, key, name, value string) error {
 	var a Address
 	if err := json.Unmarshal([]byte(value), &a); err != nil {
-		return fmt.Errorf("variable %s: not JSON with name and namespace: %w", key, err)
+		return fmt.Errorf("variable %s: must be JSON with name and namespace: %w", key, err)
 	}
 	into[name] = a
 	return nil
 }
 
-// Input finds an input that the component can't do without.
+// Input returns an input that the component requires.
 func (t Task) Input(name string) (Address, error) {
 	a, ok := t.Inputs[name]
 	if !ok {
-		return Address{}, fmt.Errorf("variable runtime.component.input.%s is missing: the job must give %s this input", name, t.Component)
+		return Address{}, fmt.Errorf(
+			"variable runtime.component.input.%s is missing: component %s requires this input",
+			name,
+			t.Component,
+		)
 	}
 	return a, nil
 }

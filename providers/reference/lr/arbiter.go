@@ -8,18 +8,18 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
-	"hutong/providers/reference/paillier"
-	"hutong/providers/reference/parallel"
+	"hutong-reference/channel"
+	"hutong-reference/component"
+	"hutong-reference/paillier"
+	"hutong-reference/parallel"
 )
 
-// maxMasked bounds how many ciphertexts one request may have.
+// maxMasked limits the number of ciphertexts in one request.
 const maxMasked = 1 << 24
 
-// arbitrate makes the key, hands out its public half, and decrypts what guest and hosts send until each has said that it ends.
-// It returns how many numbers it decrypted.
-func arbitrate(ctx context.Context, peers component.Peers, keyBits int) (decrypted int, err error) {
+// serveParties generates the key, sends its public part to guest and hosts, and decrypts their requests until
+// each has finished. It returns the number of decrypted numbers.
+func serveParties(ctx context.Context, peers component.Peers, keyBits int) (decrypted int, err error) {
 	key, err := paillier.GenerateKey(keyBits)
 	if err != nil {
 		return 0, err
@@ -31,7 +31,7 @@ func arbitrate(ctx context.Context, peers component.Peers, keyBits int) (decrypt
 			n, err := serve(ctx, key, peer)
 			counts <- n
 			if err != nil {
-				return fmt.Errorf("serve %s: %w", who, err)
+				return fmt.Errorf("failed to serve %s: %w", who, err)
 			}
 			return nil
 		})
@@ -43,8 +43,10 @@ func arbitrate(ctx context.Context, peers component.Peers, keyBits int) (decrypt
 	return decrypted, err
 }
 
+// serve answers the requests of one party.
 func serve(ctx context.Context, key *paillier.PrivateKey, peer component.Peer) (decrypted int, err error) {
-	if err := peer.Send(ctx, stepKey, keyHead{protocolVersion, key.N.Bytes(), key.HS.Bytes()}, nil); err != nil {
+	head := keyHead{protocolVersion, key.N.Bytes(), key.HS.Bytes()}
+	if err := peer.Send(ctx, stepKey, head, nil); err != nil {
 		return 0, err
 	}
 	for {
@@ -54,7 +56,11 @@ func serve(ctx context.Context, key *paillier.PrivateKey, peer component.Peer) (
 			return decrypted, err
 		}
 		if head.Count < 1 || head.Count > maxMasked {
-			return decrypted, channel.Errorf("%s: a request for %d numbers", stepMasked, head.Count)
+			return decrypted, channel.Errorf(
+				"%s: the request has %d numbers, which is out of range",
+				stepMasked,
+				head.Count,
+			)
 		}
 		cs, err := key.DecodeCiphertexts(body, head.Count)
 		if err != nil {

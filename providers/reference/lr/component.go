@@ -6,36 +6,37 @@ import (
 	"log/slog"
 	"slices"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
-	"hutong/providers/reference/outcome"
+	"hutong-reference/channel"
+	"hutong-reference/component"
+	"hutong-reference/outputs"
 )
 
 type iterationLoss struct {
 	Iteration int     `json:"iteration"` // from 1
-	Loss      float64 `json:"loss"`      // mean over all rows, penalty included, each batch with the weights before its step
+	Loss      float64 `json:"loss"`      // mean over all rows including the penalty; each batch uses the weights before its step
 }
 
-// Run does one role's part. The guest's train_data is id, label, predict_score and predict_result of each row; a host's is
-// the ids alone; the arbiter's has no rows, and its model says no more than that it has none.
+// Run runs the component in the task's role. The guest's output train_data holds id, label, predict_score and
+// predict_result of each row. A host's holds only the ids. The arbiter's has no rows, and its model is a
+// marker.
 func Run(ctx context.Context, task component.Task, store component.Store, peers component.Peers) error {
 	p, err := ReadParams(task.Parameters)
 	if err != nil {
 		return err
 	}
-	guest, err := task.Only("guest")
+	guest, err := task.OnlyParty("guest")
 	if err != nil {
 		return err
 	}
-	arbiter, err := task.Only("arbiter")
+	arbiter, err := task.OnlyParty("arbiter")
 	if err != nil {
 		return err
 	}
-	hosts, err := task.Some("host")
+	hosts, err := task.RequireParties("host")
 	if err != nil {
 		return err
 	}
-	out := outcome.NewWriter(ctx, task, store)
+	out := outputs.NewWriter(ctx, task, store)
 	if task.Self.Role == "arbiter" {
 		err = runArbiter(ctx, task, p, peers, out)
 	} else {
@@ -51,20 +52,39 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 	return out.Err()
 }
 
-func runArbiter(ctx context.Context, task component.Task, p Params, peers component.Peers, out *outcome.Writer) error {
-	decrypted, err := arbitrate(ctx, peers, p.KeyBits)
+func runArbiter(
+	ctx context.Context,
+	task component.Task,
+	p Params,
+	peers component.Peers,
+	out *outputs.Writer,
+) error {
+	decrypted, err := serveParties(ctx, peers, p.KeyBits)
 	if err != nil {
 		return err
 	}
-	slog.Info("decrypted for guest and hosts", "numbers", decrypted)
-	note := outcome.Note{Component: task.Component, Role: task.Self.String(), Note: "the arbiter has no part of the model"}
+	slog.Info("finished decrypting for guest and hosts", "numbers", decrypted)
+	note := outputs.Marker{
+		Component: task.Component,
+		Role:      task.Self.String(),
+		Note:      "the arbiter has no part of the model",
+	}
 	out.Table("train_data", "the arbiter has no rows", &component.Table{Columns: []string{p.ID}})
 	out.JSON("model", "model", "marker", note)
-	out.Notes("the guest has this report")
+	out.Markers("the guest has this report")
 	return nil
 }
 
-func runParty(ctx context.Context, task component.Task, store component.Store, p Params, all roles, peers component.Peers, out *outcome.Writer) error {
+// runParty runs the guest or a host.
+func runParty(
+	ctx context.Context,
+	task component.Task,
+	store component.Store,
+	p Params,
+	all roles,
+	peers component.Peers,
+	out *outputs.Writer,
+) error {
 	address, err := task.Input("train_data")
 	if err != nil {
 		return err
@@ -78,9 +98,10 @@ func runParty(ctx context.Context, task component.Task, store component.Store, p
 		return fmt.Errorf("input train_data: %w", err)
 	}
 	if len(ids) == 0 {
-		return channel.Errorf("there are no rows to train on")
+		return channel.Errorf("input train_data has no rows")
 	}
 	slog.Info("input read", "rows", len(ids), "columns", len(table.Columns))
+
 	isGuest := task.Self.Role == "guest"
 	var labels []uint8
 	if isGuest {
@@ -88,7 +109,9 @@ func runParty(ctx context.Context, task component.Task, store component.Store, p
 			return err
 		}
 	} else if slices.Contains(table.Columns, p.Label) {
-		return fmt.Errorf("input train_data has the label column %q: at a host all columns but the id are features; leave the label out", p.Label)
+		return fmt.Errorf(
+			"input train_data has the label column %q: a host must have no label; remove the column", p.Label,
+		)
 	}
 	features, err := table.Features(p.ID, p.Label)
 	if err != nil {
@@ -105,24 +128,28 @@ func runParty(ctx context.Context, task component.Task, store component.Store, p
 	if err != nil {
 		return err
 	}
+
 	m := w.model(task.Component)
 	if !isGuest {
-		only, err := table.Only(p.ID)
+		only, err := table.OnlyColumn(p.ID)
 		if err != nil {
 			return err
 		}
 		out.Table("train_data", "ids of the training data", only)
 		out.JSON("model", "model", "host's part of the model", m)
-		out.Notes("the guest has this report")
+		out.Markers("the guest has this report")
 		return nil
 	}
+
 	m.Iterations = len(losses)
 	out.JSON("model", "model", "guest's part of the model", m)
 	data := []iterationLoss{}
 	for i, loss := range losses {
 		data = append(data, iterationLoss{i + 1, loss})
 	}
-	out.JSON("train-loss", "report", "loss by iteration", outcome.Loss{Component: task.Component, Role: task.Self.String(), Metric: "loss", Data: data})
+	out.JSON("train-loss", "report", "loss by iteration", outputs.Loss{
+		Component: task.Component, Role: task.Self.String(), Metric: "loss", Data: data,
+	})
 	for i := range scores {
 		scores[i] = sigmoid(scores[i])
 	}

@@ -1,52 +1,60 @@
-// Package lr is the component HeteroLR: logistic regression over a table whose columns lie at several parties, after Hardy
-// et al. (2017). The guest has the label and some features, each host other features of the same rows, and an arbiter,
-// who has no data, holds the Paillier key.
+// Package lr implements the component HeteroLR: logistic regression over a table whose columns are split
+// between several parties, after Hardy et al. (2017). The guest has the label and some features. Each host
+// has other features of the same rows. The arbiter has no data and holds the Paillier key.
 //
-// The loss of a row with label y, 1 or -1, and score z is its second-order expansion at 0, as in the paper:
+// The loss of a row with label y, 1 or -1, and score z is its second-order Taylor expansion at 0, as in the
+// paper:
 //
 //	log 2 - yz/2 + z²/8      with the gradient    (z/4 - y/2)·x
 //
-// so that residuals are linear in what each party knows. Scores become probabilities by the sigmoid.
+// So residuals are linear in the data of each party. The sigmoid turns scores into probabilities.
 //
 //	arbiter → all                  key      public key
-//	guest and hosts ↔ each other   hello    parameters, and that rows lie alike
+//	guest and hosts ↔ each other   hello    parameters, and a check that the rows match
 //	for every iteration, for every batch:
-//	  guest and hosts ↔ each other shares   Enc(own part of each row's 4·residual): z of own features; the guest's less 2y
-//	  each: Enc(gradient of own features) from the others' shares; own parts are added in the clear afterwards
-//	  each → arbiter               masked   gradients, packed, plus a random number
-//	  arbiter → each               plain    the sum, of which the party takes its random number
+//	  guest and hosts ↔ each other shares   Enc(own part of each row's 4·residual): z of own features;
+//	                                        the guest subtracts 2y
+//	  each: Enc(gradient of own features) from the others' shares; own parts are added later in plaintext
+//	  each → arbiter               masked   gradients, packed, plus a random mask
+//	  arbiter → each               plain    the masked sum, from which the party subtracts its mask
 //	  each: one step of the optimizer for its own weights
 //	  hosts → guest                status   Enc(own terms of the loss, squared length of own step)
 //	  guest → arbiter → guest      masked, plain: the loss
-//	  guest → hosts                next     on, or stop
-//	hosts → guest                  scores   Enc(own share of each row's score); the guest has the sum decrypted as above
+//	  guest → hosts                next     continue or stop
+//	hosts → guest                  scores   Enc(own share of each row's score);
+//	                                        the guest has the sum decrypted as above
 //	all → arbiter                  masked   end
 //
-// # It loses nothing
+// # Lossless
 //
-// It does what plain gradient descent on the joined table does with the same loss, optimizer, penalty and batches: sums under
-// encryption are exact, and every optimizer looks at one weight at a time. The only difference is rounding: features and scores
-// enter the encrypted sums with 32 bits behind the point. Weights, scores and losses agree within 1e-6
-// (the tests hold them to it, with features of about unit size).
-// Against regression with the exact logistic loss the weights differ, since the expansion is another loss; the order of scores, and
-// so AUC and KS, hardly do. Features should be standardised: the expansion is good for small scores.
+// The result equals plain gradient descent on the joined table with the same loss, optimizer, penalty and
+// batches. Sums under encryption are exact, and each optimizer treats weights independently. The only
+// difference is rounding: features and scores enter the encrypted sums with 32 fractional bits. Weights,
+// scores and losses agree within 1e-6. The tests check this bound with features of about unit size.
+//
+// The weights differ from those of regression with the exact logistic loss, since the expansion is another
+// loss. The order of scores hardly differs, and so do AUC and KS. Standardise the features: the expansion is
+// accurate for small scores only.
 //
 // # What each party learns
 //
-// The arbiter: the public key's owner sees only numbers under a mask that is drawn evenly from all plaintexts, so nothing about data,
-// weights or loss; from counts it learns about how many features each party has, how many iterations there were and how
-// many rows the guest had scored. It must not work together with any other party, since it could decrypt what they exchange.
+// The arbiter sees only numbers under a mask that is uniformly random over all plaintexts. So it learns
+// nothing about data, weights or loss. From the counts it learns roughly how many features each party has,
+// the number of iterations and the number of scored rows. It must not collude with any other party, since it
+// can decrypt what the others exchange.
 //
-// A host: how many rows there are, the parameters, when the training stops, and in each step the gradient of its own weights. The gradient of a batch
-// is linear in sums over its rows, X_hᵀX_g·w_g and X_hᵀy: so a host can learn its features' correlation with the label and, over many
-// steps, with up to as many directions of the guest's features as there are. Batches have always the same rows, and always more of
-// them than a party has features, or the gradient would give each row away; that is refused. Batches much larger than
-// that are better.
+// A host learns the number of rows, the parameters, when the training stops, and in each step the gradient of
+// its own weights. The gradient of a batch is linear in sums over its rows, X_hᵀX_g·w_g and X_hᵀy. So a host
+// can learn the correlation of its features with the label and, over many steps, with as many directions of
+// the guest's features as there are. A batch always has the same rows. It must have more rows than any party
+// has features: otherwise the gradient would reveal each row's label, and the training is refused. Use
+// batches much larger than that.
 //
-// The guest: the same about its own features; the loss; with weight_diff the length of the weights' step; and the scores of the rows,
-// from which it can take its own share: with one host it learns the host's share of each row's score under the final
-// weights, with several hosts only their sum. So the component that predicts does in this scheme anyhow.
+// The guest learns the same about its own features. It also learns the loss, with weight_diff the length of
+// the weights' step, and the scores of the rows. It can subtract its own share from the scores. With one host
+// it thus learns the host's share of each row's score under the final weights; with several hosts it learns
+// only their sum. Prediction in this scheme reveals the same.
 //
-// Nobody learns another's weights or feature values, and hosts nothing about each other but the number of rows. All are taken as
-// semi-honest: they follow the protocol.
+// No party learns another party's weights or feature values. Hosts learn nothing about each other except the
+// number of rows. All parties are assumed to be semi-honest: they follow the protocol.
 package lr

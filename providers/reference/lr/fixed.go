@@ -5,35 +5,36 @@ import (
 	"math/big"
 	"math/bits"
 
-	"hutong/providers/reference/channel"
+	"hutong-reference/channel"
 )
 
-// precision is how many bits of a number lie behind the binary point: features and scores are rounded to 2^-32.
+// precision is the number of fractional bits. Features and scores are rounded to 2^-32.
 const precision = 32
 
-// limit is how large a feature or a party's share of a score may be.
+// maxValue limits the absolute value of a feature and of a party's share of a score.
 const (
-	limitBits = 20
-	limit     = 1 << limitBits
+	maxValueBits = 20
+	maxValue     = 1 << maxValueBits
 )
 
-// fix rounds; v is less than limit.
-func fix(v float64) int64 { return int64(math.Round(math.Ldexp(v, precision))) }
+// toFixed converts v, whose absolute value must be below maxValue, to a fixed-point number.
+func toFixed(v float64) int64 { return int64(math.Round(math.Ldexp(v, precision))) }
 
-// float turns a fixed-point number with the given bits behind the point back.
-func float(v *big.Int, behind int) float64 {
+// fromFixed converts a fixed-point number with the given number of fractional bits to a float.
+func fromFixed(v *big.Int, behind int) float64 {
 	f, _ := new(big.Float).SetInt(v).Float64()
 	return math.Ldexp(f, -behind)
 }
 
-// bigFix is v as a fixed-point number with the given bits behind the point, for what is larger than a score.
-func bigFix(v float64, behind int) *big.Int {
+// toBigFixed converts v to a fixed-point number with the given number of fractional bits. v may be larger
+// than a score.
+func toBigFixed(v float64, behind int) *big.Int {
 	f := new(big.Float).SetMantExp(big.NewFloat(v), behind)
 	out, _ := f.Int(nil)
 	return out
 }
 
-// dot is Σ a·b, exactly.
+// dot returns the exact dot product.
 func dot(a, b []int64) *big.Int {
 	sum, product := new(big.Int), new(big.Int)
 	y := new(big.Int)
@@ -43,21 +44,27 @@ func dot(a, b []int64) *big.Int {
 	return sum
 }
 
-// Widths, in bits, of what is packed beside each other for the arbiter, sign included. A party's share of a row is its score, less
-// twice the label at the guest: below limit+2 in size.
+// gradientWidth returns the width of a packed gradient in bits, including the sign. A party's share of a row
+// is its score, at the guest minus twice the label. Its absolute value is below maxValue+2.
 func gradientWidth(rows, parties int) int {
-	return 2*(precision+limitBits) + 1 + bits.Len(uint(rows)) + bits.Len(uint(parties)) + 1
+	return 2*(precision+maxValueBits) + 1 + bits.Len(uint(rows)) + bits.Len(uint(parties)) + 1
 }
 
-func scoreWidth(parties int) int { return precision + limitBits + 1 + bits.Len(uint(parties)) + 1 }
+// scoreWidth returns the width of a packed score in bits, including the sign.
+func scoreWidth(parties int) int { return precision + maxValueBits + 1 + bits.Len(uint(parties)) + 1 }
 
-// statusWidth is for 8 times the loss of all rows, and for the squared length of a step. Beyond squares of scores there is room for
-// penalties: weights are below limit, alpha below 2^20, features fewer than 2^24.
+// statusWidth returns the width of 8 times the loss of all rows, and of the squared length of a step. It
+// includes bits for penalties: weights are below maxValue, alpha is below 2^20, and there are fewer than 2^24
+// features.
 func statusWidth(rows, parties int) int {
-	return 2*(precision+limitBits) + 72 + bits.Len(uint(rows)) + 2*bits.Len(uint(parties))
+	return 2*(precision+maxValueBits) + 72 + bits.Len(uint(rows)) + 2*bits.Len(uint(parties))
 }
 
-// errTooLarge is told when scores run away.
+// errTooLarge reports that the training diverges.
 func errTooLarge(who string) error {
-	return channel.Errorf("the scores at %s have grown beyond %d: the training runs away; standardise the features or lower learning_rate", who, limit)
+	return channel.Errorf(
+		"the training diverges: scores at %s exceed %d; standardise the features or lower learning_rate",
+		who,
+		maxValue,
+	)
 }

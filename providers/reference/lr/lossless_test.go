@@ -14,29 +14,29 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
-	"hutong/providers/reference/outcome"
+	"hutong-reference/channel"
+	"hutong-reference/component"
+	"hutong-reference/outputs"
 )
 
-// tolerance is what the package promises for weights, scores and losses.
+// tolerance is the accuracy that the package promises for weights, scores and losses.
 const tolerance = 1e-6
 
-// dataset is the columns of the guest and of each host.
+// dataset holds the columns of the guest and of each host.
 type dataset struct {
 	ids    []string
 	labels []uint8
-	guest  []component.Numbers
-	hosts  [][]component.Numbers
+	guest  []component.NumericColumn
+	hosts  [][]component.NumericColumn
 }
 
 func makeDataset(seed uint64, rows, guestColumns int, hostColumns ...int) dataset {
 	rng := rand.New(rand.NewPCG(seed, 7))
 	d := dataset{}
 	truth := make([]float64, rows)
-	columns := func(side string, n int) (list []component.Numbers) {
+	columns := func(side string, n int) (list []component.NumericColumn) {
 		for c := range n {
-			f := component.Numbers{Name: fmt.Sprint(side, c)}
+			f := component.NumericColumn{Name: fmt.Sprint(side, c)}
 			weight := rng.NormFloat64()
 			for i := range rows {
 				x := rng.NormFloat64()
@@ -64,7 +64,7 @@ func makeDataset(seed uint64, rows, guestColumns int, hostColumns ...int) datase
 
 func (d dataset) joined(intercept bool) [][]float64 {
 	var out [][]float64
-	for _, list := range append([][]component.Numbers{d.guest}, d.hosts...) {
+	for _, list := range append([][]component.NumericColumn{d.guest}, d.hosts...) {
 		for _, f := range list {
 			out = append(out, f.Values)
 		}
@@ -83,7 +83,7 @@ func (d dataset) roles() roles {
 	return all
 }
 
-// mesh connects everyone with everyone.
+// mesh connects each party with each other party.
 func mesh(names ...string) map[string]component.Peers {
 	out := map[string]component.Peers{}
 	for _, a := range names {
@@ -97,22 +97,22 @@ func mesh(names ...string) map[string]component.Peers {
 	return out
 }
 
-// federated is what a training of several parties gives.
-type federated struct {
+// federatedResult is the result of a training by several parties.
+type federatedResult struct {
 	losses, scores []float64
 	weights        []float64 // in the order of the joined table
 	decrypted      int
 }
 
-// federate trains with all parties in this process; change may alter what one of them is and does.
-func federate(ctx context.Context, d dataset, p Params, change func(*party)) (federated, error) {
+// federate trains with all parties in this process. change may modify a party before it runs.
+func federate(ctx context.Context, d dataset, p Params, change func(*party)) (federatedResult, error) {
 	all := d.roles()
 	peers := mesh(append([]string{all.guest, all.arbiter}, all.hosts...)...)
 	g, ctx := errgroup.WithContext(ctx)
-	var f federated
+	var f federatedResult
 	parties := make([]*party, 1+len(d.hosts))
 	g.Go(func() (err error) {
-		f.decrypted, err = arbitrate(ctx, peers[all.arbiter], p.KeyBits)
+		f.decrypted, err = serveParties(ctx, peers[all.arbiter], p.KeyBits)
 		return err
 	})
 	for i := range parties {
@@ -167,23 +167,58 @@ func TestLossless(t *testing.T) {
 		batches     [][2]int
 		iterations  int
 	}{
-		"defaults":              {40, 3, []int{4}, nil, [][2]int{{0, 40}}, 4},
-		"sgd, no penalty":       {40, 3, []int{4}, map[string]string{"optimizer": "sgd", "penalty": "none", "learning_rate": "1"}, [][2]int{{0, 40}}, 4},
-		"nesterov, the seed's":  {40, 2, []int{3}, map[string]string{"optimizer": "nesterov_momentum_sgd", "batch_size": "-1", "early_stop": "diff"}, [][2]int{{0, 40}}, 4},
-		"adam, L1, batches":     {32, 3, []int{4}, map[string]string{"optimizer": "adam", "penalty": "L1", "alpha": "0.05", "batch_size": "12", "max_iter": "3"}, [][2]int{{0, 10}, {10, 21}, {21, 32}}, 3},
-		"adagrad, ones, L2":     {40, 2, []int{2}, map[string]string{"optimizer": "adagrad", "init_param": "ones", "alpha": "0.5"}, [][2]int{{0, 40}}, 4},
-		"no intercept, const":   {40, 2, []int{2}, map[string]string{"init_param": `{"init_method": "const", "init_const": -0.5, "fit_intercept": "False"}`}, [][2]int{{0, 40}}, 4},
+		"defaults": {40, 3, []int{4}, nil, [][2]int{{0, 40}}, 4},
+		"sgd, no penalty": {
+			40, 3, []int{4}, map[string]string{"optimizer": "sgd", "penalty": "none", "learning_rate": "1"},
+			[][2]int{{0, 40}}, 4,
+		},
+		"nesterov, early diff": {
+			40, 2, []int{3},
+			map[string]string{"optimizer": "nesterov_momentum_sgd", "batch_size": "-1", "early_stop": "diff"},
+			[][2]int{{0, 40}}, 4,
+		},
+		"adam, L1, batches": {
+			32, 3, []int{4},
+			map[string]string{
+				"optimizer": "adam", "penalty": "L1", "alpha": "0.05", "batch_size": "12", "max_iter": "3",
+			},
+			[][2]int{{0, 10}, {10, 21}, {21, 32}}, 3,
+		},
+		"adagrad, ones, L2": {
+			40, 2, []int{2}, map[string]string{"optimizer": "adagrad", "init_param": "ones", "alpha": "0.5"},
+			[][2]int{{0, 40}}, 4,
+		},
+		"no intercept, const": {
+			40, 2, []int{2},
+			map[string]string{
+				"init_param": `{"init_method": "const", "init_const": -0.5, "fit_intercept": "False"}`,
+			},
+			[][2]int{{0, 40}}, 4,
+		},
 		"guest without feature": {40, 0, []int{3}, nil, [][2]int{{0, 40}}, 4},
-		"three hosts, batches":  {30, 1, []int{2, 1, 2}, map[string]string{"optimizer": "sgd", "batch_size": "15", "max_iter": "2"}, [][2]int{{0, 15}, {15, 30}}, 2},
-		"stops by diff":         {60, 3, []int{3}, map[string]string{"early_stop": "diff", "tol": "0.05", "optimizer": "sgd", "max_iter": "50"}, [][2]int{{0, 60}}, 2},
-		"stops by weight_diff":  {40, 3, []int{3}, map[string]string{"tol": "0.05", "optimizer": "sgd", "max_iter": "50"}, [][2]int{{0, 40}}, 0},
-		"stops by abs":          {60, 3, []int{3}, map[string]string{"early_stop": "abs", "tol": "0.6", "max_iter": "50"}, [][2]int{{0, 60}}, 0},
+		"three hosts, batches": {
+			30, 1, []int{2, 1, 2}, map[string]string{"optimizer": "sgd", "batch_size": "15", "max_iter": "2"},
+			[][2]int{{0, 15}, {15, 30}}, 2,
+		},
+		"stops by diff": {
+			60, 3, []int{3},
+			map[string]string{"early_stop": "diff", "tol": "0.05", "optimizer": "sgd", "max_iter": "50"},
+			[][2]int{{0, 60}}, 2,
+		},
+		"stops by weight_diff": {
+			40, 3, []int{3}, map[string]string{"tol": "0.05", "optimizer": "sgd", "max_iter": "50"},
+			[][2]int{{0, 40}}, 0,
+		},
+		"stops by abs": {
+			60, 3, []int{3}, map[string]string{"early_stop": "abs", "tol": "0.6", "max_iter": "50"},
+			[][2]int{{0, 60}}, 0,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := testParams(t, c.params)
 			d := makeDataset(uint64(len(name)), c.rows, c.guest, c.hosts...)
-			want := taylor()
+			want := newTaylor()
 			want.train(d.joined(p.Intercept), d.labels, p, c.batches)
 			got, err := federate(t.Context(), d, p, nil)
 			require.NoError(t, err)
@@ -197,12 +232,12 @@ func TestLossless(t *testing.T) {
 			require.InDeltaSlice(t, want.losses, got.losses, tolerance)
 			require.InDeltaSlice(t, want.weights, got.weights, tolerance)
 			require.InDeltaSlice(t, want.scores, got.scores, tolerance)
-			require.NotEqual(t, want.weights[0], p.Init, "there was something to learn")
+			require.NotEqual(t, want.weights[0], p.Init, "the weights have changed")
 		})
 	}
 }
 
-// readBreast is the rows that both files of the breast data have, sorted by id.
+// readBreast returns the rows that both files of the breast data contain, sorted by id.
 func readBreast(t testing.TB) dataset {
 	read := func(file string) *component.Table {
 		data, err := os.ReadFile(filepath.Join("..", "..", "..", "testdata", "breast", file))
@@ -236,15 +271,16 @@ func readBreast(t testing.TB) dataset {
 	require.NoError(t, err)
 	hostFeatures, err := host.Features("id")
 	require.NoError(t, err)
-	return dataset{ids, labels, guestFeatures, [][]component.Numbers{hostFeatures}}
+	return dataset{ids, labels, guestFeatures, [][]component.NumericColumn{hostFeatures}}
 }
 
-// On real data it is the plain regression as well, and ranks as regression with the exact logistic loss does.
+// TestBreast checks on real data that the result equals plain regression, and that it ranks like regression
+// with the exact logistic loss.
 func TestBreast(t *testing.T) {
 	d := readBreast(t)
 	require.Len(t, d.ids, 509)
 	p := testParams(t, map[string]string{"max_iter": "2"})
-	want := taylor()
+	want := newTaylor()
 	want.train(d.joined(true), d.labels, p, [][2]int{{0, 509}})
 	got, err := federate(t.Context(), d, p, nil)
 	require.NoError(t, err)
@@ -252,18 +288,18 @@ func TestBreast(t *testing.T) {
 	require.InDeltaSlice(t, want.weights, got.weights, tolerance)
 	require.InDeltaSlice(t, want.scores, got.scores, tolerance)
 
-	// The expansion, trained to the end, against the exact loss, in plain: the same rank.
+	// Compare the ranking of the expansion with that of the exact loss, both trained in plaintext to the end.
 	p.MaxIter, p.Optimizer, p.LearningRate = 200, "sgd", 0.5
-	expanded, exact := taylor(), exact()
+	expanded, exact := newTaylor(), newExact()
 	expanded.train(d.joined(true), d.labels, p, [][2]int{{0, 509}})
 	exact.train(d.joined(true), d.labels, p, [][2]int{{0, 509}})
-	a, b := outcome.Measure(d.labels, expanded.scores), outcome.Measure(d.labels, exact.scores)
+	a, b := outputs.Measure(d.labels, expanded.scores), outputs.Measure(d.labels, exact.scores)
 	t.Logf("auc %.4f, exact %.4f; ks %.4f, exact %.4f", a.AUC, b.AUC, a.KS, b.KS)
 	require.InDelta(t, b.AUC, a.AUC, 0.01)
 	require.InDelta(t, b.KS, a.KS, 0.05)
 }
 
-// What would go wrong is refused, in words that all may hear.
+// TestRefuses checks that invalid trainings are refused, with messages that may be sent to all parties.
 func TestRefuses(t *testing.T) {
 	d := makeDataset(1, 40, 2, 2)
 	for name, c := range map[string]struct {
@@ -281,9 +317,12 @@ func TestRefuses(t *testing.T) {
 				w.ids = append([]string{w.ids[1], w.ids[0]}, w.ids[2:]...)
 			}
 		}, "run Intersection first"},
-		"other key":     {nil, func(w *party) { w.params.KeyBits = 2048 }, "key_length must be the same"},
-		"runs away":     {map[string]string{"optimizer": "sgd", "learning_rate": "1000", "max_iter": "20"}, nil, "the training runs away"},
-		"small batches": {map[string]string{"batch_size": "3"}, nil, "a batch only 2 rows"},
+		"other key": {nil, func(w *party) { w.params.KeyBits = 2048 }, "key_length must be equal everywhere"},
+		"diverges": {
+			map[string]string{"optimizer": "sgd", "learning_rate": "1000", "max_iter": "20"}, nil,
+			"the training diverges",
+		},
+		"small batches": {map[string]string{"batch_size": "3"}, nil, "a batch has only 2 rows"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -299,7 +338,7 @@ func TestRefuses(t *testing.T) {
 	require.ErrorContains(t, err, "standardise the features")
 }
 
-// A partner that sends what is no ciphertext, too few, or of another step is found out.
+// TestRefusesTheOtherSide checks that invalid, missing and misplaced ciphertexts of a partner are detected.
 func TestRefusesTheOtherSide(t *testing.T) {
 	d := makeDataset(1, 40, 2, 2)
 	for name, c := range map[string]struct {
@@ -307,34 +346,53 @@ func TestRefusesTheOtherSide(t *testing.T) {
 		alter func(head any, body []byte) (any, []byte)
 		want  string
 	}{
-		"zeros":     {stepShares, func(h any, b []byte) (any, []byte) { return h, make([]byte, len(b)) }, "not a ciphertext of the key"},
-		"too few":   {stepShares, func(h any, b []byte) (any, []byte) { return h, b[256:] }, "ciphertexts of 256 bytes are expected"},
-		"old":       {stepShares, func(any, []byte) (any, []byte) { return at{9, 9}, nil }, "iteration 9, batch 9 came where 1, 0 was due"},
-		"status":    {stepStatus, func(h any, b []byte) (any, []byte) { return h, append(b, b...) }, "status of host.0"},
-		"next":      {stepNext, func(any, []byte) (any, []byte) { return nextHead{}, nil }, "the guest judged iteration 0"},
-		"request":   {stepMasked, func(any, []byte) (any, []byte) { return maskedHead{Count: 1 << 30}, nil }, "a request for 1073741824 numbers"},
-		"no number": {stepMasked, func(h any, b []byte) (any, []byte) { return h, make([]byte, len(b)) }, "not a ciphertext of this key"},
+		"zeros": {
+			stepShares, func(h any, b []byte) (any, []byte) { return h, make([]byte, len(b)) },
+			"not a ciphertext of the key",
+		},
+		"too few": {
+			stepShares, func(h any, b []byte) (any, []byte) { return h, b[256:] }, "ciphertexts of 256 bytes",
+		},
+		"old": {
+			stepShares, func(any, []byte) (any, []byte) { return position{9, 9}, nil },
+			"received iteration 9, batch 9; expected iteration 1, batch 0",
+		},
+		"status": {
+			stepStatus, func(h any, b []byte) (any, []byte) { return h, append(b, b...) }, "status of host.0",
+		},
+		"next": {
+			stepNext, func(any, []byte) (any, []byte) { return nextHead{}, nil },
+			"the decision for iteration 0",
+		},
+		"request": {
+			stepMasked, func(any, []byte) (any, []byte) { return maskedHead{Count: 1 << 30}, nil },
+			"the request has 1073741824 numbers",
+		},
+		"no number": {
+			stepMasked, func(h any, b []byte) (any, []byte) { return h, make([]byte, len(b)) },
+			"not a ciphertext of this key",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, err := federate(t.Context(), d, testParams(t, nil), func(w *party) {
 				for who, peer := range w.others {
-					w.others[who] = liar{peer, c.step, c.alter}
+					w.others[who] = tamperer{peer, c.step, c.alter}
 				}
-				w.arbiter = liar{w.arbiter, c.step, c.alter}
+				w.arbiter = tamperer{w.arbiter, c.step, c.alter}
 			})
 			require.ErrorContains(t, err, c.want)
 		})
 	}
 }
 
-type liar struct {
+type tamperer struct {
 	component.Peer
 	step  string
 	alter func(head any, body []byte) (any, []byte)
 }
 
-func (l liar) Send(ctx context.Context, step string, head any, body []byte) error {
+func (l tamperer) Send(ctx context.Context, step string, head any, body []byte) error {
 	if step == l.step {
 		head, body = l.alter(head, body)
 	}

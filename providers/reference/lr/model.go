@@ -2,23 +2,23 @@ package lr
 
 import "fmt"
 
-// Model is one party's part of a trained model: the weights of its own features.
+// Model holds one party's part of a trained model: the weights of its own features.
 type Model struct {
 	Component  string   `json:"component"`
 	Role       string   `json:"role"`
 	Weights    []Weight `json:"weights"`
-	Intercept  *float64 `json:"intercept,omitempty"` // at the guest, if there is one
+	Intercept  *float64 `json:"intercept,omitempty"` // at the guest only, if fitted
 	Iterations int      `json:"iterations,omitempty"`
 }
 
-// Weight is a feature's.
+// Weight holds the weight of one feature.
 type Weight struct {
 	Feature string  `json:"feature"`
 	Weight  float64 `json:"weight"`
 }
 
-// Share is this party's share of a row's score, from its features by name. The probability of label 1 is the sigmoid of the sum of
-// all parties' shares.
+// Share returns this party's share of a row's score, given its features by name. The probability of label 1
+// is the sigmoid of the sum of all parties' shares.
 func (m Model) Share(row map[string]float64) (float64, error) {
 	sum := 0.0
 	for _, w := range m.Weights {

@@ -2,8 +2,8 @@ package lr
 
 import "math"
 
-// optimizers are the ways of stepping, with the constants that FATE gives them. Each looks at one weight at a time, so parties
-// that step by themselves step as one that has all weights.
+// optimizers lists the optimizers, with FATE's constants. Each treats weights independently. So parties that
+// update their own weights obtain the same result as one party that has all weights.
 var optimizers = []string{"rmsprop", "sgd", "nesterov_momentum_sgd", "adam", "adagrad"}
 
 const (
@@ -14,7 +14,7 @@ const (
 	epsilon    = 1e-8
 )
 
-// optimizer keeps what one way of stepping remembers of each weight.
+// optimizer holds the state of an optimizer for each weight.
 type optimizer struct {
 	name   string
 	rate   float64
@@ -24,10 +24,15 @@ type optimizer struct {
 }
 
 func newOptimizer(name string, rate float64, weights int) *optimizer {
-	return &optimizer{name: name, rate: rate, first: make([]float64, weights), second: make([]float64, weights)}
+	return &optimizer{
+		name:   name,
+		rate:   rate,
+		first:  make([]float64, weights),
+		second: make([]float64, weights),
+	}
 }
 
-// deltas is how much is to be taken from each weight.
+// deltas returns the amounts to subtract from the weights.
 func (o *optimizer) deltas(gradient []float64) []float64 {
 	o.step++
 	out := make([]float64, len(gradient))

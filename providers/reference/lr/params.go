@@ -3,34 +3,35 @@ package lr
 import (
 	"strings"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
+	"hutong-reference/channel"
+	"hutong-reference/component"
 )
 
-// Parameters are the names that the component reads.
+// Parameters lists the parameters that the component reads.
 var Parameters = []string{
-	"id", "label", "penalty", "tol", "alpha", "optimizer", "batch_size", "learning_rate", "init_param", "max_iter", "early_stop",
-	"predict_param", "metrics", "encrypt_param",
+	"id", "label", "penalty", "tol", "alpha", "optimizer", "batch_size", "learning_rate", "init_param",
+	"max_iter",
+	"early_stop", "predict_param", "metrics", "encrypt_param",
 }
 
-// Inputs and Outputs are the names under which the component finds and leaves data.
+// Inputs and Outputs list the names of the data that the component reads and writes.
 var (
 	Inputs  = []string{"train_data"}
 	Outputs = []string{"train_data", "model", "train-loss", "train-auc", "train-ks"}
 )
 
-// Params of a training, with their defaults in [ReadParams].
+// Params holds the parameters of a training. [ReadParams] sets the defaults.
 type Params struct {
 	ID    string // name of the id column
-	Label string // name of the guest's label column, of values 0 and 1
+	Label string // name of the guest's label column, with the values 0 and 1
 
 	Agreement
-	Threshold float64 // predict_result is 1 from this score on
+	Threshold float64 // predict_result is 1 if the score is at least this
 	Metrics   []string
-	KeyBits   int // of the arbiter's Paillier key
+	KeyBits   int // length of the arbiter's Paillier key
 }
 
-// Agreement is the parameters that guest and hosts must have been given alike.
+// Agreement holds the parameters that must be equal at guest and hosts.
 type Agreement struct {
 	MaxIter      int     `json:"max_iter"`
 	BatchSize    int     `json:"batch_size"` // 0: all rows
@@ -40,18 +41,18 @@ type Agreement struct {
 	Alpha        float64 `json:"alpha"`   // weight of the penalty
 	EarlyStop    string  `json:"early_stop"`
 	Tol          float64 `json:"tol"`
-	Init         float64 `json:"init"` // of every weight
+	Init         float64 `json:"init"` // initial value of every weight
 	Intercept    bool    `json:"intercept"`
 }
 
-// Ways to stop before max_iter.
+// Conditions that stop the training before max_iter.
 const (
 	stopDiff       = "diff"        // the loss changes by less than tol
 	stopWeightDiff = "weight_diff" // the length of the weights' change is less than tol
 	stopAbs        = "abs"         // the loss is less than tol
 )
 
-// ReadParams reads and checks the parameters of the task. Its errors may be told to the partners.
+// ReadParams reads and checks the parameters of the task. Its errors may be sent to the partners.
 func ReadParams(values map[string]string) (Params, error) {
 	r := component.NewReader(values)
 	p := Params{
@@ -69,17 +70,17 @@ func ReadParams(values map[string]string) (Params, error) {
 		},
 		Metrics: r.Strings("metrics", []string{"auc", "ks"}),
 	}
-	r.Subset("metrics", p.Metrics, []string{"auc", "ks"})
+	r.CheckSubset("metrics", p.Metrics, []string{"auc", "ks"})
 	if !strings.EqualFold(r.String("batch_size", ""), "all") {
 		p.BatchSize = r.Int("batch_size", 2048, -1, 1<<30)
 		switch p.BatchSize {
 		case -1:
-			p.BatchSize = 0 // as FATE writes all
+			p.BatchSize = 0 // FATE writes -1 for all rows
 		case 0:
-			r.Fail("batch_size", "0 rows; from 1 on, or all, or -1 for all")
+			r.Fail("batch_size", "0 is not supported; supported: 1 or more, and all or -1 for all rows")
 		}
 	}
-	// The protocol's documents write the initial weights both ways.
+	// The protocol's documents contain both forms of the initial weights.
 	method, name := r, "init_param"
 	if r.IsObject(name) {
 		method, name = r.Object(name), "init_method"

@@ -13,16 +13,20 @@ func TestReadParams(t *testing.T) {
 	require.Equal(t, Params{
 		ID: "id", Label: "y", Threshold: 0.5, Metrics: []string{"auc", "ks"}, KeyBits: 2048,
 		Agreement: Agreement{
-			MaxIter: 30, BatchSize: 2048, LearningRate: 0.15, Optimizer: "rmsprop", Penalty: "L2", Alpha: 0.01,
+			MaxIter: 30, BatchSize: 2048, LearningRate: 0.15, Optimizer: "rmsprop", Penalty: "L2",
+			Alpha:     0.01,
 			EarlyStop: "weight_diff", Tol: 0.0001, Intercept: true,
 		},
 	}, p)
 
-	// As jobs in the wild write them: other cases, words for numbers, Python's booleans, objects for words.
+	// Variants that occur in real jobs: other case, strings for numbers, Python's booleans, objects for plain
+	// values.
 	p, err = ReadParams(map[string]string{
 		"optimizer": "Adam", "penalty": "l1", "batch_size": "ALL", "max_iter": "2.0", "tol": `"1e-4"`,
-		"init_param": `{"init_method": "ones", "fit_intercept": "False"}`, "encrypt_param": `{"method": "paillier", "key_length": "1024"}`,
-		"predict_param": `{"threshold": 0.3}`, "metrics": `["ks"]`, "early_stop": "None", "unknown": "ignored",
+		"init_param":    `{"init_method": "ones", "fit_intercept": "False"}`,
+		"encrypt_param": `{"method": "paillier", "key_length": "1024"}`,
+		"predict_param": `{"threshold": 0.3}`, "metrics": `["ks"]`, "early_stop": "None",
+		"unknown": "ignored",
 	})
 	require.NoError(t, err)
 	require.Equal(t, "adam", p.Optimizer)
@@ -41,7 +45,8 @@ func TestReadParams(t *testing.T) {
 	}
 
 	for name, value := range map[string]string{
-		"optimizer": "sqn", "batch_size": "0", "penalty": "L3", "max_iter": "1.5", "learning_rate": "0", "init_param": "random",
+		"optimizer": "sqn", "batch_size": "0", "penalty": "L3", "max_iter": "1.5", "learning_rate": "0",
+		"init_param": "random",
 		"early_stop": "x", "metrics": `["f1"]`, "encrypt_param": `{"key_length": 512}`, "alpha": "-1",
 	} {
 		_, err := ReadParams(map[string]string{name: value})
@@ -49,9 +54,12 @@ func TestReadParams(t *testing.T) {
 	}
 }
 
-// Batches hold each row once, are about equally long, and the first is the shortest.
+// TestBatches checks that batches hold each row once, have about the same size, and that the first one is the
+// smallest.
 func TestBatches(t *testing.T) {
-	for _, c := range []struct{ rows, size, count int }{{10, 0, 1}, {10, 3, 4}, {10, 10, 1}, {10, 100, 1}, {7, 1, 7}, {1000, 333, 4}} {
+	for _, c := range []struct{ rows, size, count int }{
+		{10, 0, 1}, {10, 3, 4}, {10, 10, 1}, {10, 100, 1}, {7, 1, 7}, {1000, 333, 4},
+	} {
 		w := party{rows: c.rows, params: Params{Agreement: Agreement{BatchSize: c.size}}}
 		list := w.batches()
 		require.Len(t, list, c.count)
@@ -66,10 +74,10 @@ func TestBatches(t *testing.T) {
 	}
 }
 
-// The largest numbers that pass the checks fit the fields that are made for them.
+// TestWidths checks that the largest permitted numbers fit into their fields.
 func TestWidths(t *testing.T) {
 	const rows, parties = 1000, 4
-	x := fix(limit - 1)
+	x := toFixed(maxValue - 1)
 	part := x + 2<<precision // of the guest, label -1
 	all := func(v int64) []int64 {
 		out := make([]int64, rows)
@@ -79,11 +87,22 @@ func TestWidths(t *testing.T) {
 		return out
 	}
 	gradient := dot(all(x), all(part))
-	require.Less(t, gradient.BitLen()+2, gradientWidth(rows, parties), "with %d times as much, and a sign", parties)
+	require.Less(
+		t,
+		gradient.BitLen()+2,
+		gradientWidth(rows, parties),
+		"with %d times as much, and a sign",
+		parties,
+	)
 	require.Less(t, fixBits(x)+2, scoreWidth(parties))
 	squares := dot(all(part), all(part)) // times parties², and more for penalties
 	require.Less(t, squares.BitLen()+4+1, statusWidth(rows, parties))
-	require.LessOrEqual(t, 2*statusWidth(1<<30, 1<<10), 1022, "both numbers in one ciphertext of the shortest key")
+	require.LessOrEqual(
+		t,
+		2*statusWidth(1<<30, 1<<10),
+		1022,
+		"both numbers in one ciphertext of the shortest key",
+	)
 }
 
 func fixBits(v int64) int { return dot([]int64{v}, []int64{1}).BitLen() }

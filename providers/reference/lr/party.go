@@ -9,40 +9,48 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
-	"hutong/providers/reference/paillier"
-	"hutong/providers/reference/parallel"
+	"hutong-reference/channel"
+	"hutong-reference/component"
+	"hutong-reference/paillier"
+	"hutong-reference/parallel"
 )
 
-// party is the guest or a host: who has features.
+// party is the guest or a host: a party with features.
 type party struct {
 	params  Params
 	self    string      // "host.0"
 	names   []string    // of its features
-	columns [][]float64 // of its features, and at the guest a last one of ones for the intercept
-	fixed   [][]int64   // the same
+	columns [][]float64 // of its features; at the guest the last one holds ones for the intercept
+	fixed   [][]int64   // columns as fixed-point numbers
 	labels  []int64     // 1 and -1 at the guest, nil at a host
 	rows    int
 	ids     []string
 	arbiter component.Peer
-	others  component.Peers // guest and hosts but itself
+	others  component.Peers // guest and hosts except itself
 	guest   string          // "guest.0"
-	hosts   []string        // of all of the task, in their order
+	hosts   []string        // all hosts of the task, in their order
 
 	key     *paillier.PublicKey
 	weights []float64 // of columns
 	optimizer
 }
 
-// roles are who takes part, such as guest.0.
+// roles names the parties, such as guest.0.
 type roles struct {
 	guest, arbiter string
 	hosts          []string
 }
 
-// newParty takes the features and, at the guest, the labels.
-func newParty(self string, all roles, peers component.Peers, p Params, ids []string, features []component.Numbers, labels []uint8) (*party, error) {
+// newParty returns a party with the features and, at the guest, the labels.
+func newParty(
+	self string,
+	all roles,
+	peers component.Peers,
+	p Params,
+	ids []string,
+	features []component.NumericColumn,
+	labels []uint8,
+) (*party, error) {
 	w := &party{
 		params: p, self: self, ids: ids, rows: len(ids), guest: all.guest, hosts: all.hosts,
 		arbiter: peers[all.arbiter], others: maps.Clone(peers),
@@ -60,29 +68,41 @@ func newParty(self string, all roles, peers component.Peers, p Params, ids []str
 			w.columns = append(w.columns, slices.Repeat([]float64{1}, w.rows))
 		}
 	}
+
 	w.fixed = make([][]int64, len(w.columns))
 	for j, column := range w.columns {
 		w.fixed[j] = make([]int64, w.rows)
 		for i, x := range column {
-			if x >= limit || x <= -limit {
-				return nil, channel.Errorf("a feature of %s has values of %d and more: standardise the features before", self, limit)
+			if x >= maxValue || x <= -maxValue {
+				return nil, channel.Errorf(
+					"a feature of %s has values of %d or more: standardise the features",
+					self,
+					maxValue,
+				)
 			}
-			w.fixed[j][i] = fix(x)
+			w.fixed[j][i] = toFixed(x)
 		}
 	}
+
 	if fewest := w.batches()[0]; fewest.to-fewest.from <= len(w.columns) {
-		return nil, channel.Errorf("%s has %d features but a batch only %d rows: with no more rows than features the gradients would tell each row's label; use a larger batch_size, more rows or fewer features",
-			self, len(w.columns), fewest.to-fewest.from)
+		return nil, channel.Errorf(
+			"%s has %d features but a batch has only %d rows: the gradients would reveal each row's label; "+
+				"use a larger batch_size, more rows or fewer features",
+			self,
+			len(w.columns),
+			fewest.to-fewest.from,
+		)
 	}
 	w.weights = slices.Repeat([]float64{p.Init}, len(w.columns))
 	w.optimizer = *newOptimizer(p.Optimizer, p.LearningRate, len(w.columns))
 	return w, nil
 }
 
-// batch is the rows from..to-1.
+// batch holds the rows from..to-1.
 type batch struct{ from, to int }
 
-// batches are always the same rows, as many as needed and about equally long, the first the shortest.
+// batches splits the rows into batches of about equal size, the first one the smallest. A batch always has
+// the same rows.
 func (w *party) batches() []batch {
 	size := w.params.BatchSize
 	if size == 0 || size > w.rows {
@@ -96,12 +116,12 @@ func (w *party) batches() []batch {
 	return list
 }
 
-func (w *party) penalised(column int) bool { return column < len(w.names) }
+func (w *party) isPenalised(column int) bool { return column < len(w.names) }
 
-// open gets the arbiter's key and compares rows and parameters with the others.
-func (w *party) open(ctx context.Context) error {
+// handshake compares rows and parameters with the other parties and receives the arbiter's key.
+func (w *party) handshake(ctx context.Context) error {
 	h := hello{protocolVersion, w.params.Agreement, w.rows, component.DigestIDs(w.ids)}
-	err := w.all(ctx, func(ctx context.Context, _ string, peer component.Peer) error {
+	err := w.exchangeAll(ctx, func(ctx context.Context, _ string, peer component.Peer) error {
 		return peer.Send(ctx, stepHello, h, nil)
 	}, func(ctx context.Context, who string, peer component.Peer) error {
 		var theirs hello
@@ -110,17 +130,32 @@ func (w *party) open(ctx context.Context) error {
 		}
 		switch {
 		case theirs.Version != protocolVersion:
-			return channel.Errorf("%s speaks version %d of this algorithm's protocol, %s %d", who, theirs.Version, w.self, protocolVersion)
+			return channel.Errorf("%s runs version %d of this algorithm's protocol, but %s runs version %d",
+				who, theirs.Version, w.self, protocolVersion)
 		case theirs.Agreement != h.Agreement:
-			return channel.Errorf("%s and %s were given different parameters: %+v and %+v", w.self, who, h.Agreement, theirs.Agreement)
+			return channel.Errorf(
+				"%s and %s have different parameters: %+v and %+v",
+				w.self,
+				who,
+				h.Agreement,
+				theirs.Agreement,
+			)
 		case theirs.Rows != h.Rows || !bytes.Equal(theirs.RowDigest, h.RowDigest):
-			return channel.Errorf("the rows of %s and %s (%d and %d) do not have the same ids in the same order; run Intersection first", w.self, who, h.Rows, theirs.Rows)
+			return channel.Errorf(
+				"the rows of %s and %s (%d and %d) do not have the same ids in the same order; "+
+					"run Intersection first",
+				w.self,
+				who,
+				h.Rows,
+				theirs.Rows,
+			)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
+
 	var k keyHead
 	if _, err := w.arbiter.Receive(ctx, stepKey, &k); err != nil {
 		return err
@@ -128,9 +163,19 @@ func (w *party) open(ctx context.Context) error {
 	n := new(big.Int).SetBytes(k.N)
 	switch {
 	case k.Version != protocolVersion:
-		return channel.Errorf("the arbiter speaks version %d of this algorithm's protocol, %s %d", k.Version, w.self, protocolVersion)
+		return channel.Errorf(
+			"the arbiter runs version %d of this algorithm's protocol, but %s runs version %d",
+			k.Version,
+			w.self,
+			protocolVersion,
+		)
 	case n.BitLen() != w.params.KeyBits:
-		return channel.Errorf("the arbiter's key has %d bits where %s was given %d: parameter encrypt_param.key_length must be the same at all parties", n.BitLen(), w.self, w.params.KeyBits)
+		return channel.Errorf(
+			"the arbiter's key has %d bits, but %s has %d: encrypt_param.key_length must be equal everywhere",
+			n.BitLen(),
+			w.self,
+			w.params.KeyBits,
+		)
 	}
 	if w.key, err = paillier.NewPublicKey(n, new(big.Int).SetBytes(k.HS)); err != nil {
 		return channel.Errorf("the arbiter's key: %v", err)
@@ -138,8 +183,10 @@ func (w *party) open(ctx context.Context) error {
 	return nil
 }
 
-// all sends to and receives from all others at once, so that nobody waits for one who waits for them.
-func (w *party) all(ctx context.Context, send, receive func(ctx context.Context, who string, peer component.Peer) error) error {
+// exchangeAll sends to and receives from all other parties at once, which avoids deadlocks.
+func (w *party) exchangeAll(
+	ctx context.Context, send, receive func(ctx context.Context, who string, peer component.Peer) error,
+) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for who, peer := range w.others {
 		g.Go(func() error { return send(ctx, who, peer) })
@@ -148,6 +195,7 @@ func (w *party) all(ctx context.Context, send, receive func(ctx context.Context,
 	return g.Wait()
 }
 
+// encrypt encrypts each number.
 func (w *party) encrypt(ctx context.Context, numbers []int64) ([]*big.Int, error) {
 	cs := make([]*big.Int, len(numbers))
 	err := parallel.Each(ctx, len(cs), func(i int) (err error) {
@@ -157,7 +205,7 @@ func (w *party) encrypt(ctx context.Context, numbers []int64) ([]*big.Int, error
 	return cs, err
 }
 
-// sum adds up what several parties sent, row by row.
+// sum adds the ciphertexts of several parties row by row.
 func (w *party) sum(ctx context.Context, shares [][]*big.Int) ([]*big.Int, error) {
 	if len(shares) == 1 {
 		return shares[0], nil
@@ -172,7 +220,8 @@ func (w *party) sum(ctx context.Context, shares [][]*big.Int) ([]*big.Int, error
 	})
 }
 
-// decrypt has the arbiter decrypt numbers of a width, many in one ciphertext and under a mask.
+// decrypt has the arbiter decrypt numbers of the given width. It packs many numbers into one ciphertext and
+// masks it.
 func (w *party) decrypt(ctx context.Context, cs []*big.Int, width int) ([]*big.Int, error) {
 	per := w.key.PackCount(width)
 	masked := make([]*big.Int, (len(cs)+per-1)/per)
@@ -184,7 +233,8 @@ func (w *party) decrypt(ctx context.Context, cs []*big.Int, width int) ([]*big.I
 	if err != nil {
 		return nil, err
 	}
-	if err := w.arbiter.Send(ctx, stepMasked, maskedHead{Count: len(masked)}, w.key.EncodeCiphertexts(masked)); err != nil {
+	request := w.key.EncodeCiphertexts(masked)
+	if err := w.arbiter.Send(ctx, stepMasked, maskedHead{Count: len(masked)}, request); err != nil {
 		return nil, err
 	}
 	body, err := w.arbiter.Receive(ctx, stepPlain, &plainHead{})
@@ -195,6 +245,7 @@ func (w *party) decrypt(ctx context.Context, cs []*big.Int, width int) ([]*big.I
 	if err != nil {
 		return nil, channel.Errorf("numbers of the arbiter: %v", err)
 	}
+
 	var out []*big.Int
 	for i, m := range plain {
 		row, err := paillier.SplitRow(w.key.Unmask(m, masks[i]), width, min(per, len(cs)-len(out)))
@@ -206,7 +257,7 @@ func (w *party) decrypt(ctx context.Context, cs []*big.Int, width int) ([]*big.I
 	return out, nil
 }
 
-// end tells the arbiter that this party is through.
-func (w *party) end(ctx context.Context) error {
+// finish notifies the arbiter that this party needs no more decryption.
+func (w *party) finish(ctx context.Context) error {
 	return w.arbiter.Send(ctx, stepMasked, maskedHead{End: true}, nil)
 }

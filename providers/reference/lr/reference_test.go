@@ -2,9 +2,9 @@ package lr
 
 import "math"
 
-// reference is regression by gradient descent as a textbook has it, on the joined table, in floating point: with the loss of a
-// row as a function of its score, and that function's slope. Nothing of it is shared with the component. The last column is the
-// intercept's, if there is one.
+// reference is a textbook implementation of regression by gradient descent on the joined table, in floating
+// point. It is given the loss of a row as a function of its score, and the function's slope. It shares no
+// code with the component. If there is an intercept, the last column is its column.
 type reference struct {
 	loss, slope func(y, z float64) float64 // of label 1 or -1
 	weights     []float64
@@ -12,14 +12,14 @@ type reference struct {
 	scores      []float64
 }
 
-func taylor() *reference {
+func newTaylor() *reference {
 	return &reference{
 		loss:  func(y, z float64) float64 { return math.Ln2 - y*z/2 + z*z/8 },
 		slope: func(y, z float64) float64 { return z/4 - y/2 },
 	}
 }
 
-func exact() *reference {
+func newExact() *reference {
 	return &reference{
 		loss:  func(y, z float64) float64 { return math.Log1p(math.Exp(-y * z)) },
 		slope: func(y, z float64) float64 { return -y / (1 + math.Exp(y*z)) },
@@ -79,7 +79,8 @@ func (r *reference) train(columns [][]float64, labels []uint8, p Params, batches
 				case "adam":
 					m[j] = 0.9*m[j] + 0.1*g[j]
 					v[j] = 0.999*v[j] + 0.001*g[j]*g[j]
-					step = p.LearningRate * (m[j] / (1 - math.Pow(0.9, t))) / (math.Sqrt(v[j]/(1-math.Pow(0.999, t))) + 1e-8)
+					mean, square := m[j]/(1-math.Pow(0.9, t)), v[j]/(1-math.Pow(0.999, t))
+					step = p.LearningRate * mean / (math.Sqrt(square) + 1e-8)
 				case "nesterov_momentum_sgd":
 					was := m[j]
 					m[j] = 0.9*m[j] - p.LearningRate*g[j]
@@ -103,7 +104,8 @@ func (r *reference) train(columns [][]float64, labels []uint8, p Params, batches
 		for _, d := range moved {
 			length += d * d
 		}
-		if p.EarlyStop == "abs" && loss < p.Tol || p.EarlyStop == "weight_diff" && math.Sqrt(length) < p.Tol ||
+		if p.EarlyStop == "abs" && loss < p.Tol ||
+			p.EarlyStop == "weight_diff" && math.Sqrt(length) < p.Tol ||
 			p.EarlyStop == "diff" && len(r.losses) > 1 && math.Abs(r.losses[len(r.losses)-2]-loss) < p.Tol {
 			break
 		}

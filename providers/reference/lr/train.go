@@ -8,25 +8,26 @@ import (
 	"math/big"
 	"slices"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
-	"hutong/providers/reference/parallel"
+	"hutong-reference/channel"
+	"hutong-reference/component"
+	"hutong-reference/parallel"
 )
 
-// run trains and returns, at the guest, the loss of each iteration and the score of each row; a host gets neither.
+// run trains the model. At the guest it returns the loss of each iteration and the score of each row; at a
+// host, nothing.
 func (w *party) run(ctx context.Context) (losses, scores []float64, err error) {
-	if err := w.open(ctx); err != nil {
+	if err := w.handshake(ctx); err != nil {
 		return nil, nil, err
 	}
 	for it := range w.params.MaxIter {
 		before := slices.Clone(w.weights)
-		objective := newHidden()
+		objective := newPartialSum()
 		for b, rows := range w.batches() {
-			if err := w.step(ctx, at{it + 1, b}, rows, objective); err != nil {
+			if err := w.step(ctx, position{it + 1, b}, rows, objective); err != nil {
 				return nil, nil, fmt.Errorf("iteration %d: %w", it+1, err)
 			}
 		}
-		stop, loss, err := w.judge(ctx, it+1, objective, before, losses)
+		stop, loss, err := w.endIteration(ctx, it+1, objective, before, losses)
 		if err != nil {
 			return nil, nil, fmt.Errorf("iteration %d: %w", it+1, err)
 		}
@@ -37,22 +38,22 @@ func (w *party) run(ctx context.Context) (losses, scores []float64, err error) {
 			slog.Info(fmt.Sprintf("iteration %d/%d loss %.6f", it+1, w.params.MaxIter, loss))
 		}
 		if stop {
-			slog.Info("the training stops early", "early_stop", w.params.EarlyStop, "tol", w.params.Tol)
+			slog.Info("stopping early", "early_stop", w.params.EarlyStop, "tol", w.params.Tol)
 			break
 		}
 	}
 	if scores, err = w.scores(ctx); err != nil {
-		return nil, nil, fmt.Errorf("scores: %w", err)
+		return nil, nil, fmt.Errorf("failed to compute scores: %w", err)
 	}
-	return losses, scores, w.end(ctx)
+	return losses, scores, w.finish(ctx)
 }
 
-// hidden is a sum of which a part is known and a part encrypted.
-type hidden struct{ plain, encrypted *big.Int }
+// partialSum is a sum of a plaintext and an encrypted part.
+type partialSum struct{ plain, encrypted *big.Int }
 
-func newHidden() *hidden { return &hidden{new(big.Int), big.NewInt(1)} }
+func newPartialSum() *partialSum { return &partialSum{new(big.Int), big.NewInt(1)} }
 
-// forward is this party's share of the scores of some rows.
+// forward returns this party's share of the scores of a batch.
 func (w *party) forward(rows batch) ([]int64, error) {
 	z := make([]int64, rows.to-rows.from)
 	for i := range z {
@@ -60,17 +61,17 @@ func (w *party) forward(rows batch) ([]int64, error) {
 		for j, column := range w.columns {
 			sum += w.weights[j] * column[rows.from+i]
 		}
-		if !(math.Abs(sum) < limit) { // also what is not a number
+		if !(math.Abs(sum) < maxValue) { // also true for NaN
 			return nil, errTooLarge(w.self)
 		}
-		z[i] = fix(sum)
+		z[i] = toFixed(sum)
 	}
 	return z, nil
 }
 
-// step is one batch: it moves the weights and adds 8 times the batch's loss to the objective, beyond what a loss of log 2 for each
-// row is.
-func (w *party) step(ctx context.Context, now at, rows batch, objective *hidden) error {
+// step processes one batch. It updates the weights and adds 8 times the batch's loss to the objective,
+// without the constant log 2 per row.
+func (w *party) step(ctx context.Context, now position, rows batch, objective *partialSum) error {
 	z, err := w.forward(rows)
 	if err != nil {
 		return err
@@ -108,8 +109,8 @@ func (w *party) step(ctx context.Context, now at, rows batch, objective *hidden)
 	return w.update(gradient, part, rows)
 }
 
-// exchange tells all others this party's parts, encrypted, and gets theirs.
-func (w *party) exchange(ctx context.Context, now at, part []int64) (map[string][]*big.Int, error) {
+// exchange sends this party's encrypted parts to all others and receives theirs.
+func (w *party) exchange(ctx context.Context, now position, part []int64) (map[string][]*big.Int, error) {
 	encrypted, err := w.encrypt(ctx, part)
 	if err != nil {
 		return nil, err
@@ -120,7 +121,7 @@ func (w *party) exchange(ctx context.Context, now at, part []int64) (map[string]
 		cs  []*big.Int
 	}
 	got := make(chan share, len(w.others))
-	err = w.all(ctx, func(ctx context.Context, _ string, peer component.Peer) error {
+	err = w.exchangeAll(ctx, func(ctx context.Context, _ string, peer component.Peer) error {
 		return peer.Send(ctx, stepShares, now, body)
 	}, func(ctx context.Context, who string, peer component.Peer) error {
 		cs, err := receiveCiphertexts(ctx, peer, who, stepShares, now, w.key, len(part))
@@ -146,13 +147,20 @@ func values(shares map[string][]*big.Int) [][]*big.Int {
 	return out
 }
 
-// addLoss adds this party's terms of Σ z² - 4yz, where z is the sum of all shares, and of the penalty: the guest what is
-// its own and its products with all hosts, a host its own square and its products with the hosts before it.
-func (w *party) addLoss(ctx context.Context, z, part []int64, shares map[string][]*big.Int, theirs []*big.Int, objective *hidden) error {
+// addLoss adds this party's terms of Σ z² - 4yz, where z is the sum of all shares, and of the penalty. The
+// guest adds its own terms and its products with all hosts. A host adds its own square and its products with
+// the hosts of lower number.
+func (w *party) addLoss(
+	ctx context.Context,
+	z, part []int64,
+	shares map[string][]*big.Int,
+	theirs []*big.Int,
+	objective *partialSum,
+) error {
 	penalty := 0.0
 	for j, weight := range w.weights {
 		switch {
-		case !w.penalised(j):
+		case !w.isPenalised(j):
 		case w.params.Penalty == "L2":
 			penalty += weight * weight / 2
 		case w.params.Penalty == "L1":
@@ -160,7 +168,7 @@ func (w *party) addLoss(ctx context.Context, z, part []int64, shares map[string]
 		}
 	}
 	penalty *= 8 * w.params.Alpha * float64(len(z))
-	objective.plain.Add(objective.plain, bigFix(penalty, 2*precision))
+	objective.plain.Add(objective.plain, toBigFixed(penalty, 2*precision))
 
 	double := make([]int64, len(z))
 	with := theirs
@@ -192,23 +200,23 @@ func (w *party) addLoss(ctx context.Context, z, part []int64, shares map[string]
 	return nil
 }
 
-// update moves the weights by the gradient of which the others' part was decrypted.
+// update adds the own part to the decrypted part of the gradient and updates the weights.
 func (w *party) update(theirs []*big.Int, part []int64, rows batch) error {
 	gradient := make([]float64, len(theirs))
 	count := float64(rows.to - rows.from)
 	for j, g := range theirs {
 		g = new(big.Int).Add(g, dot(w.fixed[j][rows.from:rows.to], part))
-		gradient[j] = float(g, 2*precision) / (4 * count)
-		if w.params.Penalty == "L2" && w.penalised(j) {
+		gradient[j] = fromFixed(g, 2*precision) / (4 * count)
+		if w.params.Penalty == "L2" && w.isPenalised(j) {
 			gradient[j] += w.params.Alpha * w.weights[j]
 		}
 	}
 	for j, delta := range w.deltas(gradient) {
 		v := w.weights[j] - delta
-		if w.params.Penalty == "L1" && w.penalised(j) {
+		if w.params.Penalty == "L1" && w.isPenalised(j) {
 			v = math.Copysign(max(0, math.Abs(v)-w.params.Alpha*w.params.LearningRate), v)
 		}
-		if !(math.Abs(v) < limit) {
+		if !(math.Abs(v) < maxValue) {
 			return errTooLarge(w.self)
 		}
 		w.weights[j] = v
@@ -216,20 +224,22 @@ func (w *party) update(theirs []*big.Int, part []int64, rows batch) error {
 	return nil
 }
 
-// judge ends an iteration: the guest learns its loss and, if the job stops by it, the length of the step that all weights together
-// made, and tells the hosts whether to go on.
-func (w *party) judge(ctx context.Context, iteration int, objective *hidden, before, losses []float64) (stop bool, loss float64, err error) {
-	now := at{Iteration: iteration}
+// endIteration ends an iteration. The guest learns the loss and, for early_stop weight_diff, the length of
+// the step of all weights together. It sends to the hosts whether the training continues.
+func (w *party) endIteration(
+	ctx context.Context, iteration int, objective *partialSum, before, losses []float64,
+) (stop bool, loss float64, err error) {
+	now := position{Iteration: iteration}
 	numbers := []*big.Int{w.key.AddPlain(objective.encrypted, objective.plain)}
 	if w.params.EarlyStop == stopWeightDiff {
 		squared := 0.0
 		for j := range before {
 			squared += (w.weights[j] - before[j]) * (w.weights[j] - before[j])
 		}
-		numbers = append(numbers, w.key.AddPlain(big.NewInt(1), bigFix(squared, 2*precision)))
+		numbers = append(numbers, w.key.AddPlain(big.NewInt(1), toBigFixed(squared, 2*precision)))
 	}
 	if w.labels == nil {
-		stop, err := w.askGuest(ctx, now, numbers)
+		stop, err := w.reportToGuest(ctx, now, numbers)
 		return stop, 0, err
 	}
 	for _, host := range w.hosts {
@@ -244,14 +254,14 @@ func (w *party) judge(ctx context.Context, iteration int, objective *hidden, bef
 	if numbers, err = w.decrypt(ctx, numbers, statusWidth(w.rows, len(w.hosts)+1)); err != nil {
 		return false, 0, err
 	}
-	loss = math.Ln2 + float(numbers[0], 2*precision)/(8*float64(w.rows))
+	loss = math.Ln2 + fromFixed(numbers[0], 2*precision)/(8*float64(w.rows))
 	switch w.params.EarlyStop {
 	case stopAbs:
 		stop = loss < w.params.Tol
 	case stopDiff:
 		stop = len(losses) > 0 && math.Abs(loss-losses[len(losses)-1]) < w.params.Tol
 	case stopWeightDiff:
-		stop = math.Sqrt(float(numbers[1], 2*precision)) < w.params.Tol
+		stop = math.Sqrt(fromFixed(numbers[1], 2*precision)) < w.params.Tol
 	}
 	for _, host := range w.hosts {
 		if err := w.others[host].Send(ctx, stepNext, nextHead{now, stop}, nil); err != nil {
@@ -261,8 +271,8 @@ func (w *party) judge(ctx context.Context, iteration int, objective *hidden, bef
 	return stop, loss, nil
 }
 
-// askGuest sends a host's part of what the guest judges by, and gets the judgement.
-func (w *party) askGuest(ctx context.Context, now at, numbers []*big.Int) (stop bool, err error) {
+// reportToGuest sends a host's part of loss and step length to the guest, and receives whether to stop.
+func (w *party) reportToGuest(ctx context.Context, now position, numbers []*big.Int) (stop bool, err error) {
 	for i := range numbers {
 		if numbers[i], err = w.key.Randomise(numbers[i]); err != nil {
 			return false, err
@@ -276,13 +286,18 @@ func (w *party) askGuest(ctx context.Context, now at, numbers []*big.Int) (stop 
 	if _, err := peer.Receive(ctx, stepNext, &next); err != nil {
 		return false, err
 	}
-	if next.at != now {
-		return false, channel.Errorf("the guest judged iteration %d where %d was due", next.Iteration, now.Iteration)
+	if next.position != now {
+		return false, channel.Errorf(
+			"the guest sent the decision for iteration %d; expected iteration %d",
+			next.Iteration,
+			now.Iteration,
+		)
 	}
 	return next.Stop, nil
 }
 
-// scores gives the guest the scores of all rows under the final weights; of several hosts it learns the sum alone.
+// scores returns, at the guest, the scores of all rows under the final weights. With several hosts the guest
+// learns only the sum of their shares.
 func (w *party) scores(ctx context.Context) ([]float64, error) {
 	z, err := w.forward(batch{0, w.rows})
 	if err != nil {
@@ -293,11 +308,11 @@ func (w *party) scores(ctx context.Context) ([]float64, error) {
 		if err != nil {
 			return nil, err
 		}
-		return nil, w.others[w.guest].Send(ctx, stepScores, at{}, w.key.EncodeCiphertexts(cs))
+		return nil, w.others[w.guest].Send(ctx, stepScores, position{}, w.key.EncodeCiphertexts(cs))
 	}
 	var shares [][]*big.Int
 	for _, host := range w.hosts {
-		cs, err := receiveCiphertexts(ctx, w.others[host], host, stepScores, at{}, w.key, w.rows)
+		cs, err := receiveCiphertexts(ctx, w.others[host], host, stepScores, position{}, w.key, w.rows)
 		if err != nil {
 			return nil, err
 		}
@@ -313,7 +328,7 @@ func (w *party) scores(ctx context.Context) ([]float64, error) {
 	}
 	scores := make([]float64, w.rows)
 	for i, t := range theirs {
-		scores[i] = float(t.Add(t, big.NewInt(z[i])), precision)
+		scores[i] = fromFixed(t.Add(t, big.NewInt(z[i])), precision)
 	}
 	return scores, nil
 }

@@ -6,15 +6,15 @@ import (
 	"fmt"
 	"math/big"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
-	"hutong/providers/reference/paillier"
-	"hutong/providers/reference/parallel"
+	"hutong-reference/channel"
+	"hutong-reference/component"
+	"hutong-reference/paillier"
+	"hutong-reference/parallel"
 )
 
 const protocolVersion = 1
 
-// Steps of the exchange; see the package's comment.
+// Steps of the exchange, as the package comment describes them.
 const (
 	stepKey    = "key"    // arbiter to guest and hosts
 	stepHello  = "hello"  // among guest and hosts
@@ -23,7 +23,7 @@ const (
 	stepNext   = "next"   // guest to hosts
 	stepScores = "scores" // hosts to guest
 	stepMasked = "masked" // guest and hosts to arbiter
-	stepPlain  = "plain"  // and back
+	stepPlain  = "plain"  // arbiter to guest and hosts
 )
 
 type keyHead struct {
@@ -39,14 +39,14 @@ type hello struct {
 	RowDigest []byte    `json:"row_digest"`
 }
 
-// at says to which part of the training a message belongs.
-type at struct {
+// position names the part of the training to which a message belongs.
+type position struct {
 	Iteration int `json:"iteration"`
 	Batch     int `json:"batch"`
 }
 
 type nextHead struct {
-	at
+	position
 	Stop bool `json:"stop"`
 }
 
@@ -57,15 +57,30 @@ type maskedHead struct {
 
 type plainHead struct{}
 
-// receiveCiphertexts takes count ciphertexts that belong to this part of the training.
-func receiveCiphertexts(ctx context.Context, peer component.Peer, who, step string, now at, key *paillier.PublicKey, count int) ([]*big.Int, error) {
-	var head at
+// receiveCiphertexts receives count ciphertexts, which must belong to this part of the training.
+func receiveCiphertexts(
+	ctx context.Context,
+	peer component.Peer,
+	who, step string,
+	now position,
+	key *paillier.PublicKey,
+	count int,
+) ([]*big.Int, error) {
+	var head position
 	body, err := peer.Receive(ctx, step, &head)
 	if err != nil {
 		return nil, err
 	}
 	if head != now {
-		return nil, channel.Errorf("%s of %s: those of iteration %d, batch %d came where %d, %d was due", step, who, head.Iteration, head.Batch, now.Iteration, now.Batch)
+		return nil, channel.Errorf(
+			"%s of %s: received iteration %d, batch %d; expected iteration %d, batch %d",
+			step,
+			who,
+			head.Iteration,
+			head.Batch,
+			now.Iteration,
+			now.Batch,
+		)
 	}
 	cs, err := decodeValid(ctx, key, body, count)
 	if err != nil {
@@ -74,6 +89,7 @@ func receiveCiphertexts(ctx context.Context, peer component.Peer, who, step stri
 	return cs, nil
 }
 
+// decodeValid decodes ciphertexts and checks that they are valid under the key.
 func decodeValid(ctx context.Context, key *paillier.PublicKey, body []byte, count int) ([]*big.Int, error) {
 	cs, err := key.DecodeCiphertexts(body, count)
 	if err != nil {
@@ -87,7 +103,7 @@ func decodeValid(ctx context.Context, key *paillier.PublicKey, body []byte, coun
 	})
 }
 
-// encodePlain writes numbers below n, all of the same length.
+// encodePlain encodes numbers modulo n, all with the same length.
 func encodePlain(numbers []*big.Int, n *big.Int) []byte {
 	width := (n.BitLen() + 7) / 8
 	body := make([]byte, len(numbers)*width)
@@ -97,16 +113,17 @@ func encodePlain(numbers []*big.Int, n *big.Int) []byte {
 	return body
 }
 
+// decodePlain decodes numbers below n.
 func decodePlain(body []byte, n *big.Int, count int) ([]*big.Int, error) {
 	width := (n.BitLen() + 7) / 8
 	if len(body) != count*width {
-		return nil, fmt.Errorf("%d bytes where %d numbers of %d bytes are expected", len(body), count, width)
+		return nil, fmt.Errorf("received %d bytes; expected %d numbers of %d bytes", len(body), count, width)
 	}
 	numbers := make([]*big.Int, count)
 	for i := range numbers {
 		numbers[i] = new(big.Int).SetBytes(body[i*width : (i+1)*width])
 		if numbers[i].Cmp(n) >= 0 {
-			return nil, errors.New("a number beyond the key's modulus")
+			return nil, errors.New("a number is not below the key's modulus")
 		}
 	}
 	return numbers, nil

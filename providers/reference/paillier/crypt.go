@@ -7,34 +7,35 @@ import (
 	"math/big"
 )
 
-// Valid tells whether c can be a ciphertext under this key: a unit modulo n². Check what a partner sent.
+// Valid reports whether c can be a ciphertext under this key: a unit modulo n². Use it on everything that a
+// partner sent.
 func (pk *PublicKey) Valid(c *big.Int) bool {
 	return c.Sign() > 0 && c.Cmp(pk.n2) < 0 && new(big.Int).GCD(nil, nil, c, pk.N).Cmp(one) == 0
 }
 
-// CiphertextBytes is the length of every encoded ciphertext.
+// CiphertextBytes returns the length of an encoded ciphertext.
 func (pk *PublicKey) CiphertextBytes() int { return (pk.n2.BitLen() + 7) / 8 }
 
-// PlaintextBits is how many bits a plaintext may have beside its sign.
+// PlaintextBits returns the maximum length of a plaintext in bits, without its sign.
 func (pk *PublicKey) PlaintextBits() int { return pk.N.BitLen() - 2 }
 
-// Add is the sum of what a and b hide. It writes to dst, which may be a or b, and returns it.
+// Add adds the plaintexts of a and b. It writes the ciphertext to dst, which may be a or b, and returns it.
 func (pk *PublicKey) Add(dst, a, b *big.Int) *big.Int {
 	dst.Mul(a, b)
 	return dst.Rem(dst, pk.n2)
 }
 
-// Shift multiplies what c hides by 2^bits.
+// Shift multiplies the plaintext of c by 2^bits.
 func (pk *PublicKey) Shift(c *big.Int, bits int) *big.Int {
 	return pk.Scale(c, new(big.Int).Lsh(one, uint(bits)))
 }
 
-// Scale multiplies what c hides by k, which is not negative.
+// Scale multiplies the plaintext of c by k, which must not be negative.
 func (pk *PublicKey) Scale(c, k *big.Int) *big.Int {
 	return new(big.Int).Exp(c, k, pk.n2)
 }
 
-// Randomise makes c unrecognisable without changing what it hides.
+// Randomise re-randomises c: the result is unlinkable to c and has the same plaintext.
 func (pk *PublicKey) Randomise(c *big.Int) (*big.Int, error) {
 	r, err := randomExponent(pk.N)
 	if err != nil {
@@ -43,7 +44,7 @@ func (pk *PublicKey) Randomise(c *big.Int) (*big.Int, error) {
 	return pk.Add(new(big.Int), c, pk.table().exp(r)), nil
 }
 
-// Encrypt hides m, which may be negative, with the public key alone.
+// Encrypt encrypts m, which may be negative.
 func (pk *PublicKey) Encrypt(m *big.Int) (*big.Int, error) {
 	g, err := pk.embed(m)
 	if err != nil {
@@ -52,7 +53,7 @@ func (pk *PublicKey) Encrypt(m *big.Int) (*big.Int, error) {
 	return pk.Randomise(g)
 }
 
-// embed is g^m = 1 + m·n modulo n².
+// embed returns g^m = 1 + m·n modulo n².
 func (pk *PublicKey) embed(m *big.Int) (*big.Int, error) {
 	if m.CmpAbs(pk.half) >= 0 {
 		return nil, fmt.Errorf("a plaintext of %d bits does not fit a key of %d", m.BitLen(), pk.N.BitLen())
@@ -62,7 +63,7 @@ func (pk *PublicKey) embed(m *big.Int) (*big.Int, error) {
 	return g.Mod(g, pk.n2), nil
 }
 
-// Encrypt hides m like the public key does, but by halves.
+// Encrypt encrypts m like [PublicKey.Encrypt], but faster: modulo p² and q².
 func (k *PrivateKey) Encrypt(m *big.Int) (*big.Int, error) {
 	g, err := k.embed(m)
 	if err != nil {
@@ -83,7 +84,7 @@ func (k *PrivateKey) Encrypt(m *big.Int) (*big.Int, error) {
 	return k.Add(g, g, p), nil
 }
 
-// Decrypt returns what c hides, negative numbers as such.
+// Decrypt returns the plaintext of c, which may be negative.
 func (k *PrivateKey) Decrypt(c *big.Int) (*big.Int, error) {
 	if !k.Valid(c) {
 		return nil, errors.New("not a ciphertext of this key")
@@ -102,7 +103,7 @@ func (k *PrivateKey) Decrypt(c *big.Int) (*big.Int, error) {
 
 func (h *half) decrypt(c *big.Int) *big.Int {
 	u := new(big.Int).Mod(c, h.square)
-	m := h.log(u.Exp(u, h.less, h.square))
+	m := h.lFunction(u.Exp(u, h.minusOne, h.square))
 	m.Mul(m, h.hInv)
 	return m.Mod(m, h.prime)
 }
@@ -110,12 +111,12 @@ func (h *half) decrypt(c *big.Int) *big.Int {
 func randomExponent(n *big.Int) (*big.Int, error) {
 	r, err := rand.Int(rand.Reader, new(big.Int).Lsh(one, uint(exponentBits(n))))
 	if err != nil {
-		return nil, fmt.Errorf("draw a random exponent: %w", err)
+		return nil, fmt.Errorf("failed to draw a random exponent: %w", err)
 	}
 	return r, nil
 }
 
-// AddPlain adds m, which may be negative, to what c hides. It does not make c unrecognisable.
+// AddPlain adds m, which may be negative, to the plaintext of c. It does not re-randomise c.
 func (pk *PublicKey) AddPlain(c, m *big.Int) *big.Int {
 	g := new(big.Int).Mul(m, pk.N)
 	g.Add(g, one)
@@ -123,17 +124,17 @@ func (pk *PublicKey) AddPlain(c, m *big.Int) *big.Int {
 	return pk.Add(g, g, c)
 }
 
-// Mask adds a random number to what c hides, drawn evenly from all plaintexts, and makes c unrecognisable: who decrypts
-// it learns nothing. [PublicKey.Unmask] takes the mask off what was decrypted.
+// Mask adds a uniformly random number to the plaintext of c and re-randomises it. The party that decrypts the
+// result learns nothing. [PublicKey.Unmask] removes the mask from the decrypted number.
 func (pk *PublicKey) Mask(c *big.Int) (masked, mask *big.Int, err error) {
 	if mask, err = rand.Int(rand.Reader, pk.N); err != nil {
-		return nil, nil, fmt.Errorf("draw a mask: %w", err)
+		return nil, nil, fmt.Errorf("failed to draw a mask: %w", err)
 	}
 	masked, err = pk.Randomise(pk.AddPlain(c, mask))
 	return masked, mask, err
 }
 
-// Unmask takes a mask off a decrypted number.
+// Unmask removes a mask from a decrypted number.
 func (pk *PublicKey) Unmask(m, mask *big.Int) *big.Int {
 	d := new(big.Int).Sub(m, mask)
 	d.Mod(d, pk.N)
@@ -143,7 +144,7 @@ func (pk *PublicKey) Unmask(m, mask *big.Int) *big.Int {
 	return d
 }
 
-// EncodeCiphertexts writes ciphertexts one after the other, each of [PublicKey.CiphertextBytes].
+// EncodeCiphertexts concatenates ciphertexts, each with the length [PublicKey.CiphertextBytes].
 func (pk *PublicKey) EncodeCiphertexts(cs []*big.Int) []byte {
 	width := pk.CiphertextBytes()
 	body := make([]byte, len(cs)*width)
@@ -153,11 +154,17 @@ func (pk *PublicKey) EncodeCiphertexts(cs []*big.Int) []byte {
 	return body
 }
 
-// DecodeCiphertexts reads as many ciphertexts as expected from a partner. They are not yet checked to be valid.
+// DecodeCiphertexts decodes the expected number of ciphertexts from a partner. It does not check them with
+// [PublicKey.Valid].
 func (pk *PublicKey) DecodeCiphertexts(body []byte, count int) ([]*big.Int, error) {
 	width := pk.CiphertextBytes()
 	if count < 0 || len(body)%width != 0 || len(body)/width != count {
-		return nil, fmt.Errorf("%d bytes where %d ciphertexts of %d bytes are expected", len(body), count, width)
+		return nil, fmt.Errorf(
+			"received %d bytes; expected %d ciphertexts of %d bytes",
+			len(body),
+			count,
+			width,
+		)
 	}
 	cs := make([]*big.Int, count)
 	for i := range cs {

@@ -2,8 +2,8 @@ package paillier
 
 import "math/big"
 
-// window is how many bits of an exponent one multiplication deals with. 6 balances building the table (63
-// multiplications for every window) with using it.
+// window is the number of exponent bits per multiplication. 6 balances the cost of building the table (63
+// multiplications per window) against the cost of using it.
 const window = 6
 
 // fixedBase raises one base to many exponents: table[i][d-1] is base^(d·2^(i·window)).
@@ -32,7 +32,7 @@ func (f *fixedBase) mul(a, b *big.Int) *big.Int {
 	return c.Rem(c, f.modulus)
 }
 
-// exp takes exponents of no more bits than the table was made for.
+// exp returns base^e. The exponent must not be longer than the table allows.
 func (f *fixedBase) exp(e *big.Int) *big.Int {
 	result := big.NewInt(1)
 	m := multiplier{modulus: f.modulus}

@@ -6,24 +6,25 @@ import (
 	"math/big"
 )
 
-// Layout is how several numbers lie in one plaintext: fields side by side, the first one lowest, each as wide as its sum
-// can grow. A field may be signed: what it borrows from its upper neighbour is given back when the fields are
-// taken apart. Layouts nest: what [Layout.Join] makes is itself a number for a wider field.
+// Layout packs several numbers into one plaintext: adjacent fields, the first one lowest. Each field is wide
+// enough for the sum of its values. A field may be signed: [Layout.Split] returns what it borrowed from the
+// next field. Layouts nest: the result of [Layout.Join] is itself a number for a wider field.
 type Layout struct {
 	widths []int
 }
 
-// NewLayout takes the width of each field in bits, the sign's included, from 1 to 63.
+// NewLayout returns a layout of fields with the given widths in bits, including the sign. A width is between
+// 1 and 63.
 func NewLayout(widths ...int) (Layout, error) {
 	for _, w := range widths {
 		if w < 1 || w > 63 {
-			return Layout{}, fmt.Errorf("a field of %d bits; from 1 to 63 can be", w)
+			return Layout{}, fmt.Errorf("a field of %d bits: must have between 1 and 63", w)
 		}
 	}
 	return Layout{widths}, nil
 }
 
-// Bits is the width of all fields together.
+// Bits returns the total width of all fields.
 func (l Layout) Bits() int {
 	sum := 0
 	for _, w := range l.widths {
@@ -32,7 +33,7 @@ func (l Layout) Bits() int {
 	return sum
 }
 
-// Join puts values side by side, one for each field.
+// Join packs one value per field.
 func (l Layout) Join(values ...int64) *big.Int {
 	sum := new(big.Int)
 	for i := len(values) - 1; i >= 0; i-- {
@@ -42,15 +43,15 @@ func (l Layout) Join(values ...int64) *big.Int {
 	return sum
 }
 
-// errTooLarge: the number doesn't come from this layout, or a field overflowed.
-var errTooLarge = errors.New("a plaintext larger than its layout")
+// errTooLarge reports that a number does not have this layout, or that a field overflowed.
+var errTooLarge = errors.New("the plaintext is larger than its layout")
 
-// Split takes apart a sum of joined values.
+// Split unpacks a sum of joined values.
 func (l Layout) Split(sum *big.Int) ([]int64, error) {
 	values := make([]int64, len(l.widths))
 	rest := new(big.Int).Set(sum)
 	for i, w := range l.widths {
-		values[i] = takeSigned(rest, w).Int64()
+		values[i] = popSigned(rest, w).Int64()
 	}
 	if rest.Sign() != 0 {
 		return nil, errTooLarge
@@ -58,12 +59,12 @@ func (l Layout) Split(sum *big.Int) ([]int64, error) {
 	return values, nil
 }
 
-// SplitRow takes apart count numbers of the given width that [PublicKey.Pack] laid side by side.
+// SplitRow unpacks count numbers of the given width, which [PublicKey.Pack] has packed.
 func SplitRow(sum *big.Int, width, count int) ([]*big.Int, error) {
 	row := make([]*big.Int, count)
 	rest := new(big.Int).Set(sum)
 	for i := range row {
-		row[i] = takeSigned(rest, width)
+		row[i] = popSigned(rest, width)
 	}
 	if rest.Sign() != 0 {
 		return nil, errTooLarge
@@ -71,9 +72,8 @@ func SplitRow(sum *big.Int, width, count int) ([]*big.Int, error) {
 	return row, nil
 }
 
-// takeSigned removes the lowest field from rest and returns it: the number of that width, with its sign, that rest is
-// congruent to.
-func takeSigned(rest *big.Int, width int) *big.Int {
+// popSigned removes the lowest field from rest and returns it as a signed number.
+func popSigned(rest *big.Int, width int) *big.Int {
 	span := new(big.Int).Lsh(one, uint(width))
 	low := new(big.Int).And(rest, new(big.Int).Sub(span, one)) // And treats rest as two's complement
 	if low.Bit(width-1) == 1 {
@@ -84,10 +84,10 @@ func takeSigned(rest *big.Int, width int) *big.Int {
 	return low
 }
 
-// PackCount is how many numbers of a width one plaintext holds.
+// PackCount returns how many numbers of a width fit into one plaintext.
 func (pk *PublicKey) PackCount(width int) int { return pk.PlaintextBits() / width }
 
-// Pack lays the contents of several ciphertexts side by side in one, the first lowest.
+// Pack packs the plaintexts of several ciphertexts into one ciphertext, the first one lowest.
 func (pk *PublicKey) Pack(cs []*big.Int, width int) *big.Int {
 	k := new(big.Int).Lsh(one, uint(width))
 	sum := new(big.Int).Set(cs[len(cs)-1])

@@ -51,7 +51,8 @@ func TestNewPublicKeyRefuses(t *testing.T) {
 	}
 }
 
-// Both ways to encrypt and all operations give what the same operations give on plain numbers.
+// TestHomomorphism compares both kinds of encryption and all operations with the same operations on plain
+// numbers.
 func TestHomomorphism(t *testing.T) {
 	k := testKey()
 	rapid.Check(t, func(t *rapid.T) {
@@ -117,7 +118,7 @@ func TestFixedBase(t *testing.T) {
 	})
 }
 
-// Sums of signed fields come apart again, through encryption and packing.
+// TestLayout unpacks sums of signed fields after encryption and packing.
 func TestLayout(t *testing.T) {
 	k := testKey()
 	l, err := NewLayout(11, 48, 50)

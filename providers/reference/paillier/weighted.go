@@ -5,10 +5,12 @@ import (
 	"math/bits"
 )
 
-// WeightedSum is the sum of what the ciphertexts hide, each times its weight. It is many times faster
-// than scaling one by one: the exponents are cut into digits, what has the same digit is multiplied once (Pippenger's
-// buckets), and all share the squarings. Without a ciphertext, or with weights of 0 alone, it is the bare 1 that hides 0.
-// The result can be recognised by who knows the randomness of the summands; see [PublicKey.Randomise].
+// WeightedSum returns a ciphertext of the weighted sum of the plaintexts. It uses Pippenger's algorithm,
+// which is many times faster than scaling each ciphertext: weights are cut into digits, ciphertexts of equal
+// digit are multiplied once, and all share the squarings.
+//
+// Without ciphertexts, or if all weights are 0, it returns 1, a ciphertext of 0 without randomness. The
+// result is linkable for a party that knows the randomness of the summands; see [PublicKey.Randomise].
 func (pk *PublicKey) WeightedSum(cs []*big.Int, weights []int64) *big.Int {
 	var plus, minus terms
 	for i, w := range weights {
@@ -38,7 +40,7 @@ func (t *terms) add(c *big.Int, w uint64) {
 	t.cs, t.weights, t.bits = append(t.cs, c), append(t.weights, w), max(t.bits, bits.Len64(w))
 }
 
-// digit is how many bits of the weights one round deals with, so that the multiplications are fewest.
+// digit returns the number of bits per digit that needs the fewest multiplications.
 func (t *terms) digit() int {
 	best, least := 1, 0
 	for d := 1; d <= 16; d++ {
@@ -50,7 +52,7 @@ func (t *terms) digit() int {
 	return best
 }
 
-// product is the product of all terms, each to the power of its weight.
+// product returns the product of all terms, each raised to its weight.
 func (t *terms) product(m *multiplier) *big.Int {
 	result := big.NewInt(1)
 	d := t.digit()
@@ -68,7 +70,7 @@ func (t *terms) product(m *multiplier) *big.Int {
 				}
 			}
 		}
-		// Σ digit·bucket: each bucket is in running as often as its digit says.
+		// Σ digit·bucket: running includes each bucket as many times as its digit.
 		var running *big.Int
 		for digit := len(buckets) - 1; digit > 0; digit-- {
 			if b := buckets[digit]; b != nil && running == nil {
@@ -84,13 +86,13 @@ func (t *terms) product(m *multiplier) *big.Int {
 	return result
 }
 
-// multiplier multiplies modulo a number without making garbage.
+// multiplier multiplies modulo a number without allocations.
 type multiplier struct {
 	modulus           *big.Int
 	product, quotient big.Int
 }
 
-// mul is a = a·b.
+// mul sets a to a·b.
 func (m *multiplier) mul(a, b *big.Int) {
 	m.product.Mul(a, b)
 	m.quotient.QuoRem(&m.product, m.modulus, a)

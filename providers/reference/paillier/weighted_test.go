@@ -22,7 +22,8 @@ func TestWeightedSum(t *testing.T) {
 		hidden = append(hidden, c)
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		weights := rapid.SliceOfN(rapid.OneOf(rapid.Int64(), rapid.Int64Range(-3, 3)), 0, most).Draw(t, "weights")
+		weights := rapid.SliceOfN(rapid.OneOf(rapid.Int64(), rapid.Int64Range(-3, 3)), 0, most).
+			Draw(t, "weights")
 		want := new(big.Int)
 		for i, w := range weights {
 			want.Add(want, new(big.Int).Mul(big.NewInt(plain[i]), big.NewInt(w)))
@@ -38,7 +39,9 @@ func TestWeightedSum(t *testing.T) {
 
 func TestMask(t *testing.T) {
 	k := testKey()
-	for _, m := range []*big.Int{big.NewInt(0), big.NewInt(-5), new(big.Int).Neg(new(big.Int).Rsh(k.N, 2)), new(big.Int).Rsh(k.N, 2)} {
+	for _, m := range []*big.Int{
+		big.NewInt(0), big.NewInt(-5), new(big.Int).Neg(new(big.Int).Rsh(k.N, 2)), new(big.Int).Rsh(k.N, 2),
+	} {
 		c, err := k.PublicKey.Encrypt(m)
 		require.NoError(t, err)
 		masked, mask, err := k.PublicKey.Mask(c)

@@ -1,5 +1,5 @@
-// Package parallel shares loops among the processors (GOMAXPROCS). Both functions return the first error and stop early
-// once there is one, or once the context has ended.
+// Package parallel runs the iterations of a loop on all CPUs (GOMAXPROCS). Both functions return the first
+// error. They stop early after an error or at the end of the context.
 package parallel
 
 import (
@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Each calls do for 0..count-1, each processor taking the next as it becomes free.
+// Each calls do for 0..count-1. Each worker takes the next index when it is free.
 func Each(ctx context.Context, count int, do func(i int) error) error {
 	var next atomic.Int64
 	g, ctx := errgroup.WithContext(ctx)
@@ -33,7 +33,7 @@ func Each(ctx context.Context, count int, do func(i int) error) error {
 	return g.Wait()
 }
 
-// Ranges cuts 0..count into one range for each processor, for work that keeps something from one item to the next.
+// Ranges splits 0..count into one range per CPU, for work that carries state from one item to the next.
 func Ranges(ctx context.Context, count int, do func(ctx context.Context, from, to int) error) error {
 	workers := min(runtime.GOMAXPROCS(0), count)
 	g, ctx := errgroup.WithContext(ctx)

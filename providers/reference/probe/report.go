@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Report is the document that a probe leaves; see the package's comment.
+// Report is the document that a probe writes. The package comment documents its format.
 type Report struct {
 	Component string    `json:"component"`
 	Role      string    `json:"role"`
@@ -17,25 +17,25 @@ type Report struct {
 	Checks    []Check   `json:"checks"`
 }
 
-// Check is one thing that was tried out.
+// Check is the result of one check.
 type Check struct {
 	Name         string   `json:"name"`
 	Peer         string   `json:"peer,omitempty"`
 	PeerNodeID   string   `json:"peer_node_id,omitempty"`
 	OK           bool     `json:"ok"`
-	Why          string   `json:"why,omitempty"`  // it failed
-	Note         string   `json:"note,omitempty"` // it didn't fail, but
+	Why          string   `json:"why,omitempty"`  // why the check failed
+	Note         string   `json:"note,omitempty"` // a remark about a check that passed
 	Milliseconds *float64 `json:"milliseconds,omitempty"`
 	Offset       *float64 `json:"offset_milliseconds,omitempty"`
 	Uncertainty  *float64 `json:"uncertainty_milliseconds,omitempty"`
 }
 
-func (c Check) failed(err error) Check {
+func (c Check) withError(err error) Check {
 	c.OK, c.Why = false, err.Error()
 	return c
 }
 
-func (c Check) took(d time.Duration) Check {
+func (c Check) withDuration(d time.Duration) Check {
 	c.OK, c.Milliseconds = true, milliseconds(d)
 	return c
 }
@@ -58,10 +58,10 @@ func (c Check) log() {
 	}
 	switch {
 	case !c.OK:
-		log.Warn("failed", "why", c.Why)
+		log.Warn("check failed", "why", c.Why)
 	case c.Note != "":
-		log.Info("ok", "note", c.Note)
+		log.Info("check passed", "note", c.Note)
 	default:
-		log.Info("ok")
+		log.Info("check passed")
 	}
 }

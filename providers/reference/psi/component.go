@@ -7,32 +7,32 @@ import (
 	"slices"
 	"strings"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
+	"hutong-reference/channel"
+	"hutong-reference/component"
 )
 
-// Parameters are the names that the component reads.
+// Parameters lists the parameters that the component reads.
 var Parameters = []string{"id", "intersect_method", "sync_intersect_ids", "only_output_key", "rsa_params"}
 
-// Inputs and Outputs are the names under which it finds and leaves data.
+// Inputs and Outputs list the names of the data that the component reads and writes.
 var (
 	Inputs  = []string{"train_data"}
 	Outputs = []string{"train_data", "train-intersection"}
 )
 
-// report is what train-intersection holds.
+// report is the content of the output train-intersection.
 type report struct {
 	Component    string  `json:"component"`
 	Role         string  `json:"role"`
 	OwnCount     int     `json:"own_count"`
-	PartnerCount int     `json:"partner_count"`      // ids of the partner; with several hosts, of the one that has fewest
-	Known        bool    `json:"intersection_known"` // false at a host that isn't told the intersection
+	PartnerCount int     `json:"partner_count"`      // ids of the partner; with several hosts, the smallest number
+	Known        bool    `json:"intersection_known"` // false at a host without sync_intersect_ids
 	Count        int     `json:"intersect_count"`
-	Rate         float64 `json:"intersect_rate"` // of one's own ids
+	Rate         float64 `json:"intersect_rate"` // relative to own_count
 }
 
-// Run finds the intersection with the partners and writes one's own rows of it, in the order of their ids, so that both
-// sides' rows lie alike. A host without sync_intersect_ids writes a dataset without rows.
+// Run computes the intersection with the partners and writes the own rows of it. It sorts them by id, so that
+// the rows of all parties match. A host without sync_intersect_ids writes a dataset without rows.
 func Run(ctx context.Context, task component.Task, store component.Store, peers component.Peers) error {
 	r := component.NewReader(task.Parameters)
 	idColumn := r.String("id", "id")
@@ -49,6 +49,7 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 	if err := r.Err(); err != nil {
 		return channel.Errorf("%v", err)
 	}
+
 	address, err := task.Input("train_data")
 	if err != nil {
 		return err
@@ -69,7 +70,7 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 		positions, partnerCount, err = runGuest(ctx, task, peers, ids, o)
 	} else {
 		var guest component.Party
-		if guest, err = task.Only("guest"); err != nil {
+		if guest, err = task.OnlyParty("guest"); err != nil {
 			return err
 		}
 		positions, partnerCount, err = Host(ctx, peers[guest.String()], ids, o)
@@ -77,14 +78,15 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 	if err != nil {
 		return err
 	}
+
 	known := o.Sync || task.Self.Role == "guest"
 	slog.Info("intersection found", "rows", len(positions), "known", known)
 
 	if address, ok := task.Outputs["train_data"]; ok {
 		slices.SortFunc(positions, func(a, b int) int { return strings.Compare(ids[a], ids[b]) })
-		out := table.Pick(positions)
+		out := table.SelectRows(positions)
 		if onlyKey {
-			if out, err = out.Only(idColumn); err != nil {
+			if out, err = out.OnlyColumn(idColumn); err != nil {
 				return err
 			}
 		}
@@ -104,8 +106,11 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 	return nil
 }
 
-func runGuest(ctx context.Context, task component.Task, peers component.Peers, ids []string, o Options) (positions []int, fewest int, err error) {
-	hosts, err := task.Some("host")
+// runGuest returns the positions of the common ids, and the smallest number of ids that a host has.
+func runGuest(
+	ctx context.Context, task component.Task, peers component.Peers, ids []string, o Options,
+) (positions []int, fewest int, err error) {
+	hosts, err := task.RequireParties("host")
 	if err != nil {
 		return nil, 0, err
 	}

@@ -10,26 +10,26 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
-	"hutong/providers/reference/parallel"
+	"hutong-reference/channel"
+	"hutong-reference/component"
+	"hutong-reference/parallel"
 )
 
-// Peer is the connection to the other side.
+// Peer is the connection to the other party.
 type Peer = component.Peer
 
-// Options are what both sides must have been given alike.
+// Options holds the parameters that must be equal at all parties.
 type Options struct {
 	KeyBits   int    `json:"key_bits"`   // of the host's RSA key
 	Hash      string `json:"hash"`       // of ids: sha256 or sha512
 	FinalHash string `json:"final_hash"` // of signatures: sha256 or sha512
-	Sync      bool   `json:"sync"`       // tell the host the intersection
+	Sync      bool   `json:"sync"`       // whether the host learns the intersection
 }
 
-// batch is how many ids are blinded, sent and signed at a time.
+// batch is the number of ids that are blinded, sent and signed together.
 const batch = 2048
 
-// Steps of the exchange; see the package's comment.
+// Steps of the exchange, as the package comment describes them.
 const (
 	stepKey     = "key"
 	stepBlinded = "blinded"
@@ -45,7 +45,7 @@ type keyHead struct {
 }
 
 type batchHead struct {
-	Total int `json:"total"` // ids that the guest has in all
+	Total int `json:"total"` // total number of ids of the guest
 }
 
 type tokensHead struct{}
@@ -53,18 +53,24 @@ type tokensHead struct{}
 // exponent is the only public exponent that is accepted.
 const exponent = 65537
 
-// maxIDs is how many ids a partner may announce.
+// maxIDs limits how many ids a partner may announce.
 const maxIDs = 1 << 31
 
-// Guest returns which of its ids all hosts have as well, by their positions, and how many ids each host has.
-func Guest(ctx context.Context, hosts []Peer, ids []string, o Options) (positions []int, hostIDs []int, err error) {
+// Guest runs the guest's side. It returns the positions of its ids that all hosts have, and the number of ids
+// of each host.
+func Guest(
+	ctx context.Context,
+	hosts []Peer,
+	ids []string,
+	o Options,
+) (positions []int, hostIDs []int, err error) {
 	tokens := make([][][]byte, len(hosts)) // by host and own id
 	common := make([][]bool, len(hosts))
 	hostIDs = make([]int, len(hosts))
 	g, together := errgroup.WithContext(ctx)
 	for h, peer := range hosts {
 		g.Go(func() (err error) {
-			tokens[h], common[h], hostIDs[h], err = meet(together, peer, ids, o)
+			tokens[h], common[h], hostIDs[h], err = intersectWith(together, peer, ids, o)
 			return err
 		})
 	}
@@ -92,8 +98,11 @@ func Guest(ctx context.Context, hosts []Peer, ids []string, o Options) (position
 	return positions, hostIDs, nil
 }
 
-// meet finds which of its ids the guest has in common with one host, and returns their tokens under that host's key.
-func meet(ctx context.Context, peer Peer, ids []string, o Options) (tokens [][]byte, common []bool, hostIDs int, err error) {
+// intersectWith runs the exchange with one host. It returns the tokens of all own ids under that host's key,
+// and reports for each id whether the host has it.
+func intersectWith(
+	ctx context.Context, peer Peer, ids []string, o Options,
+) (tokens [][]byte, common []bool, hostIDs int, err error) {
 	fail := func(err error) ([][]byte, []bool, int, error) { return nil, nil, 0, err }
 	var key keyHead
 	if _, err := peer.Receive(ctx, stepKey, &key); err != nil {
@@ -101,14 +110,16 @@ func meet(ctx context.Context, peer Peer, ids []string, o Options) (tokens [][]b
 	}
 	n := new(big.Int).SetBytes(key.N)
 	if key.Options != o {
-		return fail(channel.Errorf("guest and host were given different parameters: %+v and %+v", o, key.Options))
+		return fail(channel.Errorf("guest and host have different parameters: %+v and %+v", o, key.Options))
 	}
 	if n.BitLen() != o.KeyBits || n.Bit(0) == 0 || key.E != exponent {
-		return fail(channel.Errorf("the host's RSA key is not one of %d bits with exponent %d", o.KeyBits, exponent))
+		return fail(
+			channel.Errorf("the host's RSA key must have %d bits and exponent %d", o.KeyBits, exponent),
+		)
 	}
 	s := &scheme{n, big.NewInt(exponent), hashes[o.Hash], hashes[o.FinalHash]}
 
-	// All is sent before the first answer is awaited, so that both sides compute at the same time.
+	// Send all batches before the first response is awaited, so that both sides compute at the same time.
 	hashed := make([]*big.Int, len(ids))
 	unblind := make([]*big.Int, len(ids))
 	for from := 0; from < len(ids) || from == 0; from += batch {
@@ -128,7 +139,8 @@ func meet(ctx context.Context, peer Peer, ids []string, o Options) (tokens [][]b
 		if err != nil {
 			return fail(err)
 		}
-		if err := peer.Send(ctx, stepBlinded, batchHead{len(ids)}, encodeNumbers(blinded, s.width())); err != nil {
+		body := encodeNumbers(blinded, s.width())
+		if err := peer.Send(ctx, stepBlinded, batchHead{len(ids)}, body); err != nil {
 			return fail(err)
 		}
 	}
@@ -141,7 +153,7 @@ func meet(ctx context.Context, peer Peer, ids []string, o Options) (tokens [][]b
 		}
 		signed, err := decodeNumbers(body, s.width(), s.n)
 		if err == nil && len(signed) != to-from {
-			err = fmt.Errorf("%d signatures for %d ids", len(signed), to-from)
+			err = fmt.Errorf("received %d signatures for %d ids", len(signed), to-from)
 		}
 		if err != nil {
 			return fail(channel.Errorf("signatures of the host: %v", err))
@@ -150,7 +162,7 @@ func meet(ctx context.Context, peer Peer, ids []string, o Options) (tokens [][]b
 			i := from + j
 			signature := mulMod(signed[j], unblind[i], s.n)
 			if new(big.Int).Exp(signature, s.e, s.n).Cmp(hashed[i]) != 0 {
-				return channel.Errorf("signatures of the host: one is not by its key")
+				return channel.Errorf("signatures of the host: one is not valid under its key")
 			}
 			tokens[i] = s.token(signature)
 			return nil
@@ -176,9 +188,14 @@ func meet(ctx context.Context, peer Peer, ids []string, o Options) (tokens [][]b
 	return tokens, common, len(theirs), nil
 }
 
-// Host returns which of its ids the guest has as well, by their positions, and how many ids the guest has. Without
-// Options.Sync it learns no positions.
-func Host(ctx context.Context, peer Peer, ids []string, o Options) (positions []int, guestIDs int, err error) {
+// Host runs the host's side. It returns the positions of its ids that are in the intersection, and the number
+// of ids of the guest. Without Options.Sync it returns no positions.
+func Host(
+	ctx context.Context,
+	peer Peer,
+	ids []string,
+	o Options,
+) (positions []int, guestIDs int, err error) {
 	s, err := newSigner(o.KeyBits, o.Hash, o.FinalHash)
 	if err != nil {
 		return nil, 0, err
@@ -224,12 +241,12 @@ func Host(ctx context.Context, peer Peer, ids []string, o Options) (positions []
 		}
 	}
 	if len(positions) != len(matched) {
-		return nil, 0, channel.Errorf("intersection of the guest: it names ids that the host never offered")
+		return nil, 0, channel.Errorf("intersection of the guest: it names ids that the host does not have")
 	}
 	return positions, guestIDs, nil
 }
 
-// signBatches signs for the guest until all that it announced is signed.
+// signBatches signs batches of the guest until the announced number of ids is signed.
 func signBatches(ctx context.Context, peer Peer, s *signer) (total int, err error) {
 	for done, first := 0, true; first || done < total; first = false {
 		var head batchHead
@@ -244,9 +261,9 @@ func signBatches(ctx context.Context, peer Peer, s *signer) (total int, err erro
 		switch {
 		case err != nil:
 		case head.Total != total || total < 0 || total > maxIDs:
-			err = fmt.Errorf("a count of %d ids", head.Total)
+			err = fmt.Errorf("invalid total of %d ids", head.Total)
 		case len(xs) != min(batch, total-done):
-			err = fmt.Errorf("%d ids in a batch that should have %d", len(xs), min(batch, total-done))
+			err = fmt.Errorf("a batch has %d ids; expected %d", len(xs), min(batch, total-done))
 		}
 		if err != nil {
 			return 0, channel.Errorf("blinded ids of the guest: %v", err)

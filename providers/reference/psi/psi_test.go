@@ -13,13 +13,13 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
-	"hutong/providers/reference/channel"
-	"hutong/providers/reference/component"
+	"hutong-reference/channel"
+	"hutong-reference/component"
 )
 
 var options = Options{KeyBits: 2048, Hash: "sha256", FinalHash: "sha256", Sync: true}
 
-// recorder keeps what one side sent.
+// recorder records what one side sends.
 type recorder struct {
 	Peer
 	mu   sync.Mutex
@@ -42,13 +42,18 @@ type side struct {
 	recorder  recorder
 }
 
-func exchange(ctx context.Context, guestIDs, hostIDs []string, guestOptions, hostOptions Options) (guest, host *side, err error) {
+func exchange(
+	ctx context.Context,
+	guestIDs, hostIDs []string,
+	guestOptions, hostOptions Options,
+) (guest, host *side, err error) {
 	guest, host = &side{}, &side{}
 	guest.recorder.Peer, host.recorder.Peer = channel.Pipe()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
 		var counts []int
-		if guest.positions, counts, err = Guest(ctx, []Peer{&guest.recorder}, guestIDs, guestOptions); err == nil {
+		guest.positions, counts, err = Guest(ctx, []Peer{&guest.recorder}, guestIDs, guestOptions)
+		if err == nil {
 			guest.partner = counts[0]
 		}
 		return err
@@ -74,7 +79,8 @@ func numbered(from, to int) []string {
 	for i := from; i < to; i++ {
 		out = append(out, fmt.Sprintf("customer-%05d", i))
 	}
-	rand.New(rand.NewPCG(uint64(from), uint64(to))).Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	rand.New(rand.NewPCG(uint64(from), uint64(to))).
+		Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
 	return out
 }
 
@@ -84,15 +90,22 @@ func TestIntersection(t *testing.T) {
 		want        []string
 		options     Options
 	}{
-		"overlap":       {numbered(0, 60), numbered(40, 90), numbered(40, 60), options},
-		"nothing":       {numbered(0, 10), numbered(20, 30), nil, options},
-		"all":           {numbered(0, 10), numbered(0, 10), numbered(0, 10), options},
-		"empty guest":   {nil, numbered(0, 10), nil, options},
-		"empty host":    {numbered(0, 10), nil, nil, options},
-		"both empty":    {nil, nil, nil, options},
-		"several batch": {numbered(0, batch+20), numbered(batch, batch+30), numbered(batch, batch+20), options},
-		"sha512":        {numbered(0, 10), numbered(5, 15), numbered(5, 10), Options{2048, "sha512", "sha512", true}},
-		"odd ids":       {[]string{"张三", " a", "a", "A", "\x00"}, []string{"张三", "a", "\x00\x00"}, []string{"张三", "a"}, options},
+		"overlap":     {numbered(0, 60), numbered(40, 90), numbered(40, 60), options},
+		"nothing":     {numbered(0, 10), numbered(20, 30), nil, options},
+		"all":         {numbered(0, 10), numbered(0, 10), numbered(0, 10), options},
+		"empty guest": {nil, numbered(0, 10), nil, options},
+		"empty host":  {numbered(0, 10), nil, nil, options},
+		"both empty":  {nil, nil, nil, options},
+		"several batch": {
+			numbered(0, batch+20), numbered(batch, batch+30), numbered(batch, batch+20), options,
+		},
+		"sha512": {
+			numbered(0, 10), numbered(5, 15), numbered(5, 10), Options{2048, "sha512", "sha512", true},
+		},
+		"odd ids": {
+			[]string{"张三", " a", "a", "A", "\x00"}, []string{"张三", "a", "\x00\x00"}, []string{"张三", "a"},
+			options,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -108,7 +121,8 @@ func TestIntersection(t *testing.T) {
 	}
 }
 
-// With several hosts it is what all have; a host learns no more than that.
+// TestSeveralHosts checks that the result holds the ids of all parties, and that hosts learn no more than
+// that.
 func TestSeveralHosts(t *testing.T) {
 	guestIDs := numbered(0, 30)
 	hostIDs := [][]string{numbered(10, 40), numbered(5, 25), numbered(12, 50)}
@@ -135,7 +149,8 @@ func TestSeveralHosts(t *testing.T) {
 	}
 }
 
-// What crosses does not depend on ids in a way that the other side could try out.
+// TestSecrecy checks that messages differ between sessions and contain no ids, so that guessing ids does not
+// help.
 func TestSecrecy(t *testing.T) {
 	ids := numbered(0, 30)
 	first, firstHost, err := exchange(t.Context(), ids, ids, options, options)
@@ -156,9 +171,9 @@ func TestSecrecy(t *testing.T) {
 		}
 	}
 	_, err = decodeTokens(firstHost.recorder.sent[stepTokens][0], 32)
-	require.NoError(t, err, "sorted, so that their order tells nothing of rows")
+	require.NoError(t, err, "sorted, so that their order reveals nothing about rows")
 
-	// Blinded ids are not the hashes that anyone could compute.
+	// Blinded ids differ from the hashes, which anyone can compute.
 	s, err := newSigner(2048, "sha256", "sha256")
 	require.NoError(t, err)
 	guestEnd, hostEnd := channel.Pipe()
@@ -218,11 +233,11 @@ func TestRefuses(t *testing.T) {
 	}{
 		"short key": {func(t *testing.T, host Peer) {
 			require.NoError(t, host.Send(t.Context(), stepKey, keyHead{options, n[128:], exponent}, nil))
-		}, "not one of 2048 bits"},
+		}, "must have 2048 bits"},
 		"exponent": {func(t *testing.T, host Peer) {
 			require.NoError(t, host.Send(t.Context(), stepKey, keyHead{options, n, 1}, nil))
-		}, "not one of 2048 bits"},
-		"wrong signature": {signed(func(x *big.Int) { x.Rsh(x, 1) }), "not by its key"},
+		}, "must have 2048 bits"},
+		"wrong signature": {signed(func(x *big.Int) { x.Rsh(x, 1) }), "not valid under its key"},
 		"zero":            {signed(func(x *big.Int) { x.SetInt64(0) }), "outside of the key's range"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -269,14 +284,31 @@ func TestParameters(t *testing.T) {
 		parameters map[string]string
 		want       string
 	}{
-		"raw":   {map[string]string{"intersect_method": "raw"}, `parameter intersect_method: "raw" is not supported; supported: rsa`},
-		"short": {map[string]string{"rsa_params": `{"key_length": 1024}`}, "parameter rsa_params.key_length: 1024 is not supported"},
-		"md5":   {map[string]string{"rsa_params": `{"hash_method": "md5"}`}, "parameter rsa_params.hash_method"},
+		"raw": {
+			map[string]string{"intersect_method": "raw"},
+			`parameter intersect_method: "raw" is not supported; supported: rsa`,
+		},
+		"short": {
+			map[string]string{"rsa_params": `{"key_length": 1024}`},
+			"parameter rsa_params.key_length: 1024 is not supported",
+		},
+		"md5": {
+			map[string]string{"rsa_params": `{"hash_method": "md5"}`}, "parameter rsa_params.hash_method",
+		},
 		"bool":  {map[string]string{"only_output_key": "maybe"}, "parameter only_output_key"},
 		"input": {nil, "runtime.component.input.train_data is missing"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.ErrorContains(t, Run(t.Context(), component.Task{Component: "Intersection", Parameters: c.parameters}, nil, nil), c.want)
+			require.ErrorContains(
+				t,
+				Run(
+					t.Context(),
+					component.Task{Component: "Intersection", Parameters: c.parameters},
+					nil,
+					nil,
+				),
+				c.want,
+			)
 		})
 	}
 }

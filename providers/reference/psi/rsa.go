@@ -13,14 +13,14 @@ import (
 	"hash"
 	"math/big"
 
-	"hutong/providers/reference/parallel"
+	"hutong-reference/parallel"
 )
 
 var hashes = map[string]func() hash.Hash{"sha256": sha256.New, "sha512": sha512.New}
 
 var one = big.NewInt(1)
 
-// scheme is what both sides must do alike.
+// scheme holds the computations that both sides share.
 type scheme struct {
 	n, e      *big.Int
 	hash      func() hash.Hash // of ids
@@ -29,7 +29,7 @@ type scheme struct {
 
 func (s *scheme) width() int { return (s.n.BitLen() + 7) / 8 }
 
-// hashID maps an id to a number below n that looks random.
+// hashID maps an id to a pseudorandom number below n (full-domain hash).
 func (s *scheme) hashID(id string) *big.Int {
 	want := s.width() + 16
 	out := make([]byte, 0, want+64)
@@ -45,7 +45,7 @@ func (s *scheme) hashID(id string) *big.Int {
 	return x.Mod(x, s.n)
 }
 
-// token is what is compared in the end.
+// token hashes a signature to the value that both sides compare.
 func (s *scheme) token(signature *big.Int) []byte {
 	h := s.finalHash()
 	h.Write([]byte("hutong psi token\x00"))
@@ -53,7 +53,7 @@ func (s *scheme) token(signature *big.Int) []byte {
 	return h.Sum(nil)
 }
 
-// signer is the host's side of the scheme.
+// signer adds the private key to the scheme, at the host.
 type signer struct {
 	scheme
 	d, p, q, dp, dq, qInv *big.Int
@@ -62,7 +62,7 @@ type signer struct {
 func newSigner(bits int, hashMethod, finalHashMethod string) (*signer, error) {
 	key, err := rsa.GenerateKey(rand.Reader, bits)
 	if err != nil {
-		return nil, fmt.Errorf("make an RSA key: %w", err)
+		return nil, fmt.Errorf("failed to generate an RSA key: %w", err)
 	}
 	p, q := key.Primes[0], key.Primes[1]
 	return &signer{
@@ -74,7 +74,7 @@ func newSigner(bits int, hashMethod, finalHashMethod string) (*signer, error) {
 	}, nil
 }
 
-// sign replaces every number, all below n, by its d-th power.
+// sign replaces each number by its d-th power modulo n. All numbers must be below n.
 func (s *signer) sign(ctx context.Context, xs []*big.Int) error {
 	return parallel.Ranges(ctx, len(xs), func(ctx context.Context, from, to int) error {
 		r, rInv, err := blindingPair(s.n, s.e)
@@ -85,17 +85,17 @@ func (s *signer) sign(ctx context.Context, xs []*big.Int) error {
 			x := mulMod(xs[i], r, s.n)
 			y := mulMod(s.power(x), rInv, s.n)
 			if new(big.Int).Exp(y, s.e, s.n).Cmp(xs[i]) != 0 {
-				return errors.New("a signature came out wrong: faulty hardware?")
+				return errors.New("a computed signature is invalid: faulty hardware?")
 			}
 			xs[i] = y
-			// Squares of the pair are a pair as well, and as good as a fresh one.
+			// The squares of a blinding pair are another blinding pair.
 			r, rInv = mulMod(r, r, s.n), mulMod(rInv, rInv, s.n)
 		}
 		return context.Cause(ctx)
 	})
 }
 
-// power is x^d by the two primes.
+// power returns x^d, computed modulo the two primes and joined by the Chinese remainder theorem.
 func (s *signer) power(x *big.Int) *big.Int {
 	a := new(big.Int).Mod(x, s.p)
 	a.Exp(a, s.dp, s.p)
@@ -108,12 +108,12 @@ func (s *signer) power(x *big.Int) *big.Int {
 	return a.Add(a, b)
 }
 
-// blindingPair is r^e and 1/r for a random r.
+// blindingPair returns r^e and 1/r for a random r.
 func blindingPair(n, e *big.Int) (re, rInv *big.Int, err error) {
 	for {
 		r, err := rand.Int(rand.Reader, n)
 		if err != nil {
-			return nil, nil, fmt.Errorf("draw a random number: %w", err)
+			return nil, nil, fmt.Errorf("failed to draw a random number: %w", err)
 		}
 		if rInv := new(big.Int).ModInverse(r, n); rInv != nil {
 			return new(big.Int).Exp(r, e, n), rInv, nil
@@ -134,31 +134,31 @@ func encodeNumbers(xs []*big.Int, width int) []byte {
 	return out
 }
 
-// decodeNumbers takes numbers from a partner: all must be from 1 to n-1.
+// decodeNumbers decodes numbers from a partner. All must be between 1 and n-1.
 func decodeNumbers(b []byte, width int, n *big.Int) ([]*big.Int, error) {
 	if len(b)%width != 0 {
-		return nil, fmt.Errorf("%d bytes are not numbers of %d bytes each", len(b), width)
+		return nil, fmt.Errorf("%d bytes are not a list of numbers of %d bytes", len(b), width)
 	}
 	xs := make([]*big.Int, len(b)/width)
 	for i := range xs {
 		xs[i] = new(big.Int).SetBytes(b[i*width : (i+1)*width])
 		if xs[i].Sign() == 0 || xs[i].Cmp(n) >= 0 {
-			return nil, errors.New("a number outside of the key's range")
+			return nil, errors.New("a number is outside of the key's range")
 		}
 	}
 	return xs, nil
 }
 
-// decodeTokens takes tokens from a partner: sorted, no two alike.
+// decodeTokens decodes tokens from a partner. They must be sorted and unique.
 func decodeTokens(b []byte, width int) ([][]byte, error) {
 	if len(b)%width != 0 {
-		return nil, fmt.Errorf("%d bytes are not tokens of %d bytes each", len(b), width)
+		return nil, fmt.Errorf("%d bytes are not a list of tokens of %d bytes", len(b), width)
 	}
 	tokens := make([][]byte, len(b)/width)
 	for i := range tokens {
 		tokens[i] = b[i*width : (i+1)*width]
 		if i > 0 && bytes.Compare(tokens[i-1], tokens[i]) >= 0 {
-			return nil, errors.New("tokens that are not sorted, or not unique")
+			return nil, errors.New("the tokens are not sorted or not unique")
 		}
 	}
 	return tokens, nil

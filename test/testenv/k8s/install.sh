@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the Kubernetes control plane of the tests: install.sh DIR puts it at DIR/bin/k8s-cluster. The first time takes some
-# three minutes on two cores.
+# Builds the Kubernetes control plane of the tests: install.sh DIR writes it to DIR/bin/k8s-cluster. The first build takes
+# about three minutes on two cores.
 set -euo pipefail
 dir=${1:?"usage: install.sh DIR"}
 here=$(cd "$(dirname "$0")" && pwd)

@@ -16,7 +16,7 @@ const first, last = 3000, 11999
 
 var (
 	mu    sync.Mutex
-	given = map[int]bool{}
+	taken = map[int]bool{}
 )
 
 // Free answers the first of n ports in a row on which nothing listens at an IP address. No port is given twice by a process,
@@ -26,20 +26,20 @@ func Free(ip string, n int) (int, error) {
 	defer mu.Unlock()
 	for range 1000 {
 		port := first + rand.IntN(last-first+2-n)
-		if !free(ip, port, n) {
+		if !isFree(ip, port, n) {
 			continue
 		}
 		for i := range n {
-			given[port+i] = true
+			taken[port+i] = true
 		}
 		return port, nil
 	}
 	return 0, fmt.Errorf("found no %d free ports in a row between %d and %d at %s", n, first, last, ip)
 }
 
-func free(ip string, port, n int) bool {
+func isFree(ip string, port, n int) bool {
 	for i := port; i < port+n; i++ {
-		if given[i] {
+		if taken[i] {
 			return false
 		}
 		l, err := net.Listen("tcp", net.JoinHostPort(ip, strconv.Itoa(i)))

@@ -13,7 +13,7 @@ func TestFree(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { _ = l.Close() }()
-	require.False(t, free("127.0.0.1", l.Addr().(*net.TCPAddr).Port, 1))
+	require.False(t, isFree("127.0.0.1", l.Addr().(*net.TCPAddr).Port, 1))
 	seen := map[int]bool{}
 	for range 200 {
 		port, err := Free("127.0.0.1", 3)
@@ -36,5 +36,5 @@ func TestAddress(t *testing.T) {
 	require.Equal(t, "127.0.0.1", host)
 	n, err := strconv.Atoi(port)
 	require.NoError(t, err)
-	require.True(t, given[n])
+	require.True(t, taken[n])
 }

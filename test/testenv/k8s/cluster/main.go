@@ -1,10 +1,10 @@
-// Cluster is what a test has of a Kubernetes cluster: a real API server with etcd, and the real controllers of Jobs and of
-// garbage, in one process. There is no node and no scheduler: a test plays those.
+// Cluster is a Kubernetes control plane for tests in one process: a real API server with etcd, the real Job controller
+// and the real garbage collector. It has no node and no scheduler, which a test replaces.
 //
 //	cluster DIR
 //
-// keeps everything in DIR and, when all is ready, writes there kubeconfig (an administrator's) and ca.crt, and in the end the
-// file ready. It takes free ports of 127.0.0.1 and ends with its standard input.
+// It stores all its data in DIR. When it is ready it writes an administrator's kubeconfig there, and then the file
+// ready. It listens on free ports of 127.0.0.1 and exits when its standard input is closed.
 package main
 
 import (
@@ -64,15 +64,18 @@ func run(dir string) error {
 		return fmt.Errorf("kube-apiserver: %w", err)
 	}
 	ca := filepath.Join(dir, "apiserver.crt")
-	config := &rest.Config{Host: fmt.Sprintf("https://127.0.0.1:%d", port), BearerToken: admin, QPS: 1000, Burst: 2000,
-		TLSClientConfig: rest.TLSClientConfig{CAFile: ca}}
-	if err := ready(config, failed); err != nil {
+	config := &rest.Config{
+		Host: fmt.Sprintf("https://127.0.0.1:%d", port), BearerToken: admin, QPS: 1000, Burst: 2000,
+		TLSClientConfig: rest.TLSClientConfig{CAFile: ca},
+	}
+	if err := awaitReady(config, failed); err != nil {
 		return err
 	}
 	if err := startControllers(context.Background(), config); err != nil {
 		return fmt.Errorf("controllers: %w", err)
 	}
-	if err := clientcmd.WriteToFile(kubeconfig(config.Host, ca, admin), filepath.Join(dir, "kubeconfig")); err != nil {
+	file := filepath.Join(dir, "kubeconfig")
+	if err := clientcmd.WriteToFile(kubeconfig(config.Host, ca, admin), file); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(dir, "ready"), nil, 0o600); err != nil {
@@ -83,10 +86,10 @@ func run(dir string) error {
 
 func startEtcd(dir string) (address string, err error) {
 	c := embed.NewConfig()
-	c.Dir, c.LogLevel, c.UnsafeNoFsync = dir, "error", true // a test's data need not outlive the machine
-	any := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
-	c.ListenPeerUrls, c.ListenClientUrls = []url.URL{any}, []url.URL{any}
-	c.AdvertisePeerUrls, c.AdvertiseClientUrls = []url.URL{any}, []url.URL{any}
+	c.Dir, c.LogLevel, c.UnsafeNoFsync = dir, "error", true // tests need no durability
+	listen := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
+	c.ListenPeerUrls, c.ListenClientUrls = []url.URL{listen}, []url.URL{listen}
+	c.AdvertisePeerUrls, c.AdvertiseClientUrls = []url.URL{listen}, []url.URL{listen}
 	c.InitialCluster = c.InitialClusterFromName(c.Name)
 	e, err := embed.StartEtcd(c)
 	if err != nil {
@@ -111,15 +114,19 @@ func startAPI(dir, store string, port int, admin string, failed chan<- error) er
 		return err
 	}
 	c := apiserver.NewAPIServerCommand()
-	c.SetArgs([]string{"--etcd-servers=" + store, "--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", port), "--cert-dir=" + dir,
-		"--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=RBAC", "--token-auth-file=" + tokens, "--anonymous-auth=false",
-		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + keyFile, "--service-account-signing-key-file=" + keyFile,
-		"--kubelet-preferred-address-types=InternalIP", "--profiling=false"})
+	c.SetArgs([]string{
+		"--etcd-servers=" + store, "--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", port),
+		"--cert-dir=" + dir, "--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=RBAC",
+		"--token-auth-file=" + tokens, "--anonymous-auth=false",
+		"--service-account-issuer=https://kubernetes.default.svc",
+		"--service-account-key-file=" + keyFile, "--service-account-signing-key-file=" + keyFile,
+		"--kubelet-preferred-address-types=InternalIP", "--profiling=false",
+	})
 	go func() { failed <- c.Execute() }()
 	return nil
 }
 
-func ready(config *rest.Config, failed <-chan error) error {
+func awaitReady(config *rest.Config, failed <-chan error) error {
 	began := time.Now()
 	for {
 		select {
@@ -157,8 +164,9 @@ func startControllers(ctx context.Context, config *rest.Config) error {
 	started := make(chan struct{})
 	cached := memory.NewMemCacheClient(discovery.NewDiscoveryClient(client.Discovery().RESTClient()))
 	mapper := restmapper.NewDeferredDiscoveryRESTMapper(cached)
-	garbage, err := garbagecollector.NewGarbageCollector(ctx, client, meta, mapper, garbagecollector.DefaultIgnoredResources(),
-		informerfactory.NewInformerFactory(typed, metadatainformer.NewSharedInformerFactory(meta, 0)), started)
+	factory := informerfactory.NewInformerFactory(typed, metadatainformer.NewSharedInformerFactory(meta, 0))
+	garbage, err := garbagecollector.NewGarbageCollector(ctx, client, meta, mapper,
+		garbagecollector.DefaultIgnoredResources(), factory, started)
 	if err != nil {
 		return err
 	}

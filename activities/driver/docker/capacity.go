@@ -1,0 +1,28 @@
+package docker
+
+import (
+	"context"
+	"os"
+
+	"hutong/activities/driver"
+)
+
+// Capacity returns the resources that Docker Engine reports for its machine. If Docker Engine's data directory is on
+// this machine, it adds the size of that file system, and applies the limits of the outermost cgroup that this process
+// sees. That cgroup belongs to a container around both this process and Docker Engine.
+func (d *Driver) Capacity(ctx context.Context) (driver.Capacity, error) {
+	info, err := d.calls.Info(ctx)
+	if err != nil {
+		return driver.Capacity{}, driver.WrapError("get the capacity of Docker Engine", "", classify(err))
+	}
+
+	c := driver.Capacity{CPUMilli: int64(info.NCPU) * 1000, Memory: info.MemTotal}
+	if stat, err := os.Stat(info.DockerRootDir); err != nil || !stat.IsDir() {
+		return c, nil
+	}
+
+	c.Limit(driver.CgroupLimits("/", "/"))
+	c.Disk, c.DiskFree, err = driver.DiskSpace(info.DockerRootDir)
+
+	return c, err
+}

@@ -1,0 +1,172 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/dustin/go-humanize"
+
+	"hutong/activities/driver"
+)
+
+const (
+	pidsLimit = 4096
+	logTmpfs  = "rw,nosuid,nodev,noexec,size=256m,mode=1777"
+	logFiles  = 2
+	minMemory = 6 << 20 // Docker Engine refuses a lower memory limit
+)
+
+// Create creates the container, and the party's network before the first one.
+func (d *Driver) Create(ctx context.Context, spec driver.Spec) (string, error) {
+	id, err := d.create(ctx, spec)
+
+	return id, driver.WrapError("create", spec.Name, err)
+}
+
+func (d *Driver) create(ctx context.Context, spec driver.Spec) (string, error) {
+	if err := d.check(&spec); err != nil {
+		return "", err
+	}
+
+	network, err := d.ensureNetwork(ctx)
+	if err != nil {
+		return "", err
+	}
+
+	unlock, err := d.locks.Lock(ctx, spec.Name)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+
+	config, host := d.containerConfig(spec, network)
+	for attempt := 0; ; attempt++ {
+		created, err := d.calls.ContainerCreate(ctx, config, host, nil, nil, spec.Name)
+		switch {
+		case err == nil:
+			return created.ID, nil
+		case cerrdefs.IsNotFound(err):
+			return "", d.checkImage(ctx, spec.Image, err)
+		case !cerrdefs.IsConflict(err):
+			return "", classify(err)
+		}
+
+		found, err := d.find(ctx, spec.Name, spec.Name)
+		if err == nil {
+			return found.ID, nil
+		}
+
+		// The name is taken, but no container has it: a request whose caller died still creates it, or it is being
+		// removed.
+		if !errors.Is(err, driver.ErrNotFound) || attempt == 50 {
+			return "", err
+		}
+
+		if err := driver.Sleep(ctx, 100*time.Millisecond); err != nil {
+			return "", err
+		}
+	}
+}
+
+func (d *Driver) check(spec *driver.Spec) error {
+	if err := spec.Check(); err != nil {
+		return err
+	}
+
+	if spec.Image == "" {
+		return driver.NonRetryablef("the image is missing")
+	}
+
+	if m := spec.Resources.Memory; m > 0 && m < minMemory {
+		return driver.NonRetryablef("resources: %s of memory are too little; Docker requires at least %s",
+			humanize.IBytes(uint64(m)), humanize.IBytes(minMemory))
+	}
+
+	if strings.HasSuffix(spec.Name, markerSuffix) {
+		return driver.NonRetryablef("name %q: the suffix %q is reserved", spec.Name, markerSuffix)
+	}
+
+	for name := range spec.Labels {
+		if name == "" || isReservedLabel(labelPrefix+name) {
+			return driver.NonRetryablef("label %q is reserved", name)
+		}
+	}
+
+	return nil
+}
+
+// missingImage is an ErrNoImage with a message of its own.
+type missingImage struct{ error }
+
+func (missingImage) Is(target error) bool { return target == driver.ErrNoImage }
+
+// checkImage returns a non-retryable error if the runner does not have the image, and otherwise err.
+func (d *Driver) checkImage(ctx context.Context, image string, err error) error {
+	if _, inspectErr := d.calls.ImageInspect(ctx, image); cerrdefs.IsNotFound(inspectErr) {
+		return driver.NonRetryable(missingImage{fmt.Errorf(
+			"the image %s is not on this runner; pull or load it there: docker pull %s", image, image)})
+	}
+
+	return err
+}
+
+func (d *Driver) containerConfig(
+	spec driver.Spec, network networkInfo,
+) (*container.Config, *container.HostConfig) {
+	initProcess, limit := false, int64(pidsLimit)
+	config := &container.Config{
+		Image:       spec.Image,
+		Cmd:         spec.Command,
+		Env:         driver.Environ(spec.Env),
+		Labels:      d.labels(spec),
+		Healthcheck: &container.HealthConfig{Test: []string{"NONE"}},
+	}
+	host := &container.HostConfig{
+		NetworkMode:   container.NetworkMode(network.id),
+		ExtraHosts:    []string{d.opts.PartyHost + ":" + network.gateway.String()},
+		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
+		CapDrop:       []string{"ALL"},
+		SecurityOpt:   []string{"no-new-privileges"},
+		Init:          &initProcess,
+		Tmpfs:         map[string]string{d.LogPath(spec.Name): logTmpfs},
+		LogConfig: container.LogConfig{Type: "json-file", Config: map[string]string{
+			"max-size": strconv.FormatInt(max(d.opts.MaxLog/logFiles, 1), 10),
+			"max-file": strconv.Itoa(logFiles),
+		}},
+		Resources: container.Resources{
+			NanoCPUs:  int64(spec.Resources.CPU * 1e9),
+			Memory:    spec.Resources.Memory,
+			PidsLimit: &limit,
+		},
+	}
+
+	if spec.Resources.Memory > 0 {
+		host.MemorySwap = spec.Resources.Memory
+	}
+
+	if os.Geteuid() != 0 {
+		// The mounted directories belong to the worker's user. Without this capability, root in the container could
+		// not write to them.
+		host.CapAdd = []string{"DAC_OVERRIDE"}
+	}
+
+	for _, m := range spec.Mounts {
+		host.Mounts = append(host.Mounts, mount.Mount{
+			Type:     mount.TypeBind,
+			Source:   m.Source,
+			Target:   path.Join(d.StorageRoot(spec.Name), path.Clean(m.Target)),
+			ReadOnly: m.ReadOnly,
+		})
+	}
+
+	return config, host
+}

@@ -1,0 +1,244 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/client"
+
+	"hutong/activities/driver"
+)
+
+// Options configure a Driver.
+type Options struct {
+	// NodeID is the party's node id. The driver only touches what is labelled with it.
+	NodeID string
+
+	// Network is the name of the party's bridge network, which is created on demand. "" is "hutong-" and the node id
+	// in lower case.
+	Network string
+
+	// HostNetwork runs containers on the host network instead. They start in about half the time, reach everything
+	// that listens on the machine, and are not isolated from each other.
+	HostNetwork bool
+
+	// PartyHost is the host name by which containers reach the machine that they run on, where their party listens.
+	// "" is "hutong".
+	PartyHost string
+
+	// Host is the address of Docker Engine. "" is DOCKER_HOST or the default socket.
+	Host string
+
+	// MaxLog limits the stored output of each container, in bytes. The oldest output is dropped. 0 is 100 MiB.
+	MaxLog int64
+}
+
+// Driver runs containers. Create one with New.
+type Driver struct {
+	opts  Options
+	locks driver.LockDir
+
+	calls  *client.Client // with a timeout, for a Docker Engine that hangs
+	stream *client.Client // without a timeout, for waits and logs, which take as long as the container runs
+
+	mu       sync.Mutex
+	network  *networkInfo // nil until it is ensured
+	runnerID string
+}
+
+type networkInfo struct {
+	id      string // containers are attached by id, because names are not unique in Docker
+	gateway netip.Addr
+}
+
+const (
+	labelPrefix    = "hutong."
+	labelNode      = labelPrefix + "node_id"
+	labelContainer = labelPrefix + "container"
+	labelStopped   = labelPrefix + "stopped" // marks the placeholder of a container that was stopped before its start
+
+	requestTimeout = 2 * time.Minute
+)
+
+var _ driver.Driver = (*Driver)(nil)
+
+// New returns a driver for Docker containers. It does not connect to Docker Engine, so it works while that is down.
+func New(opts Options) (*Driver, error) {
+	if opts.NodeID == "" {
+		return nil, driver.NonRetryablef("docker driver: the node id is missing")
+	}
+	if opts.Network == "" {
+		opts.Network = "hutong-" + strings.ToLower(opts.NodeID)
+	}
+	if opts.PartyHost == "" {
+		opts.PartyHost = "hutong"
+	}
+	if opts.MaxLog == 0 {
+		opts.MaxLog = driver.DefaultMaxLog
+	}
+
+	locks := filepath.Join(os.TempDir(), fmt.Sprintf("hutong-locks-%d", os.Geteuid()))
+	d := &Driver{opts: opts, locks: driver.LockDir(locks)}
+
+	clientOpts := []client.Opt{client.FromEnv, client.WithAPIVersionNegotiation()}
+	if opts.Host != "" {
+		clientOpts = append(clientOpts, client.WithHost(opts.Host))
+	}
+
+	var err error
+	if d.stream, err = client.NewClientWithOpts(clientOpts...); err != nil {
+		return nil, fmt.Errorf("docker driver: %w", err)
+	}
+
+	clientOpts = append(clientOpts, client.WithTimeout(requestTimeout))
+	if d.calls, err = client.NewClientWithOpts(clientOpts...); err != nil {
+		return nil, fmt.Errorf("docker driver: %w", err)
+	}
+
+	return d, nil
+}
+
+// Close closes idle connections to Docker Engine. Containers continue to run.
+func (d *Driver) Close() error {
+	return errors.Join(d.calls.Close(), d.stream.Close())
+}
+
+// Device returns "docker".
+func (d *Driver) Device() string { return "docker" }
+
+// RunnerID returns the id of Docker Engine.
+func (d *Driver) RunnerID(ctx context.Context) (string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+
+	if d.runnerID == "" {
+		info, err := d.calls.Info(ctx)
+		if err != nil {
+			return "", driver.WrapError("get the id of Docker Engine", "", classify(err))
+		}
+		d.runnerID = info.ID
+	}
+
+	return d.runnerID, nil
+}
+
+// StorageRoot returns the same folder for every container.
+func (d *Driver) StorageRoot(string) string { return path.Join(driver.ContainerRoot, "storage") }
+
+// LogPath returns a file system in memory that is deleted when the container ends. It counts against the container's
+// memory.
+func (d *Driver) LogPath(string) string { return path.Join(driver.ContainerRoot, "logs") }
+
+// List returns the party's containers.
+func (d *Driver) List(ctx context.Context) ([]driver.Container, error) {
+	list, err := d.calls.ContainerList(ctx, container.ListOptions{
+		All: true,
+		Filters: filters.NewArgs(
+			filters.Arg("label", labelNode+"="+d.opts.NodeID),
+			filters.Arg("label", labelContainer),
+		),
+	})
+	if err != nil {
+		return nil, driver.WrapError("list containers", "", classify(err))
+	}
+
+	containers := make([]driver.Container, 0, len(list))
+	for _, c := range list {
+		found := driver.Container{
+			Name: c.Labels[labelContainer], ID: c.ID, State: driver.Exited,
+			Labels: specLabels(c.Labels), CreatedAt: time.Unix(c.Created, 0).UTC(),
+		}
+
+		switch {
+		case c.Labels[labelStopped] != "":
+		case c.State == container.StateCreated:
+			found.State = driver.Created
+		case c.State == container.StateRunning || c.State == container.StatePaused:
+			found.State = driver.Running
+		}
+
+		containers = append(containers, found)
+	}
+
+	return containers, nil
+}
+
+// labels returns the container's labels for a spec. The driver's own labels take precedence.
+func (d *Driver) labels(spec driver.Spec) map[string]string {
+	labels := map[string]string{}
+	for name, value := range spec.Labels {
+		labels[labelPrefix+name] = value
+	}
+	labels[labelNode] = d.opts.NodeID
+	labels[labelContainer] = spec.Name
+
+	return labels
+}
+
+// specLabels returns the labels of the spec from a container's labels.
+func specLabels(labels map[string]string) map[string]string {
+	spec := map[string]string{}
+	for name, value := range labels {
+		if short, ok := strings.CutPrefix(name, labelPrefix); ok {
+			spec[short] = value
+		}
+	}
+	maps.DeleteFunc(spec, func(name, _ string) bool { return isReservedLabel(labelPrefix + name) })
+
+	return spec
+}
+
+func isReservedLabel(name string) bool {
+	return name == labelNode || name == labelContainer || name == labelStopped
+}
+
+// find inspects the container, and returns ErrNotFound if it is being removed.
+func (d *Driver) find(ctx context.Context, name, ref string) (container.InspectResponse, error) {
+	c, err := d.inspectOwned(ctx, name, ref)
+	if err == nil && (c.State.Status == container.StateRemoving || c.State.Dead) {
+		err = fmt.Errorf("the container is being removed: %w", driver.ErrNotFound)
+	}
+
+	return c, err
+}
+
+// inspectOwned inspects the container, by its name or id, and verifies that the party owns it.
+func (d *Driver) inspectOwned(ctx context.Context, name, ref string) (container.InspectResponse, error) {
+	c, err := d.calls.ContainerInspect(ctx, ref)
+	if err != nil {
+		return c, classify(err)
+	}
+
+	if c.Config.Labels[labelNode] != d.opts.NodeID || c.Config.Labels[labelContainer] != name {
+		return c, driver.NonRetryablef("the container %q was not created by Hutong for node %s; rename or remove it",
+			ref, d.opts.NodeID)
+	}
+
+	return c, nil
+}
+
+// classify maps an error of the Docker API to ErrNotFound or a non-retryable error.
+func classify(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case cerrdefs.IsNotFound(err):
+		return fmt.Errorf("%w: %w", driver.ErrNotFound, err)
+	case cerrdefs.IsInvalidArgument(err):
+		return driver.NonRetryable(err)
+	}
+
+	return err
+}

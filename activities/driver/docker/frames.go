@@ -1,0 +1,140 @@
+package docker
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"hutong/activities/driver"
+)
+
+// frameWriter converts Docker Engine's log frames to lines. It skips frames that it took from an earlier stream.
+//
+// A frame is one piece of a line, of at most 16 KiB, after a time of its own. Only the last piece of a line ends in a
+// newline, and pieces of stdout and stderr are interleaved.
+type frameWriter struct {
+	w       io.Writer
+	err     error           // of w
+	partial [3]bytes.Buffer // incomplete lines, by stream
+	taken   int             // frames taken in all
+	seen    int             // frames of the current stream
+
+	first   []byte // the first frame of all; a stream that starts with another one was truncated by log rotation
+	last    []byte // the time of the last frame taken
+	rotated bool   // the current stream was truncated
+}
+
+const (
+	frameHeader = 8
+	maxFrame    = 1 << 20 // Docker Engine's frames are far smaller
+)
+
+// restart prepares for a new stream from the start of the log.
+func (f *frameWriter) restart() { f.seen, f.rotated = 0, false }
+
+// skip counts a frame and reports whether it was taken from an earlier stream.
+func (f *frameWriter) skip(frame []byte) bool {
+	f.seen++
+	if f.seen == 1 {
+		if f.first == nil {
+			f.first = bytes.Clone(frame)
+		}
+		f.rotated = f.taken > 0 && !bytes.Equal(f.first, frame)
+	}
+
+	// All times have the same length, so they compare as bytes.
+	stamp, _, _ := bytes.Cut(frame, []byte(" "))
+	if f.rotated && bytes.Compare(stamp, f.last) <= 0 || !f.rotated && f.seen <= f.taken {
+		return true
+	}
+
+	f.taken++
+	f.last = append(f.last[:0], stamp...)
+
+	return false
+}
+
+func (f *frameWriter) copyFrom(r io.Reader) error {
+	var header [frameHeader]byte
+	var frame []byte
+
+	for {
+		switch _, err := io.ReadFull(r, header[:]); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+
+		size := binary.BigEndian.Uint32(header[4:])
+		if header[0] > 2 || size > maxFrame {
+			return fmt.Errorf("not a log frame: stream %d of %d bytes", header[0], size)
+		}
+
+		frame = append(frame[:0], make([]byte, size)...)
+		if _, err := io.ReadFull(r, frame); err != nil {
+			return errors.Join(io.ErrUnexpectedEOF, err)
+		}
+
+		if f.skip(frame) {
+			continue
+		}
+
+		f.take(int(header[0]), frame)
+		if f.err != nil {
+			return f.err
+		}
+	}
+}
+
+func (f *frameWriter) take(stream int, frame []byte) {
+	line := &f.partial[stream]
+	stamp, text, ok := bytes.Cut(frame, []byte(" "))
+	if !ok {
+		stamp, text = nil, frame
+	}
+
+	switch {
+	case line.Len() == 0:
+		line.Write(frame)
+	case line.Len()+len(text) > driver.MaxLogLine+len(driver.LogTimeFormat):
+		f.flush(line)
+		line.Write(stamp)
+		line.WriteByte(' ')
+		line.Write(text)
+	default:
+		line.Write(text)
+	}
+
+	if bytes.HasSuffix(text, []byte("\n")) {
+		f.flush(line)
+	}
+}
+
+func (f *frameWriter) flush(line *bytes.Buffer) {
+	if !bytes.HasSuffix(line.Bytes(), []byte("\n")) {
+		line.WriteByte('\n')
+	}
+
+	if f.err == nil {
+		_, f.err = f.w.Write(line.Bytes())
+	}
+	line.Reset()
+}
+
+// finish writes the last lines that have no newline.
+func (f *frameWriter) finish() error {
+	for i := range f.partial {
+		if f.partial[i].Len() > 0 {
+			f.flush(&f.partial[i])
+		}
+	}
+
+	if f.err != nil {
+		return fmt.Errorf("failed to write the log: %w", f.err)
+	}
+
+	return nil
+}

@@ -1,0 +1,98 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/docker/docker/api/types/container"
+
+	"hutong/activities/driver"
+)
+
+// Start starts the container.
+func (d *Driver) Start(ctx context.Context, name string) error {
+	return driver.WrapError("start", name, d.start(ctx, name))
+}
+
+func (d *Driver) start(ctx context.Context, name string) error {
+	if err := driver.CheckName(name); err != nil {
+		return err
+	}
+
+	// Docker Engine also starts an ended container. The lock keeps others from starting it between inspection and
+	// start.
+	unlock, err := d.locks.Lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	c, err := d.find(ctx, name, name)
+	if err != nil {
+		return err
+	}
+
+	if exit, ended := exitOf(c); ended && exit.StartedAt.IsZero() && !isStoppedBeforeStart(c) {
+		return driver.NonRetryable(errors.New(exit.Reason))
+	} else if ended || c.State.Running {
+		return nil
+	}
+
+	// The request must not be cancelled: Docker Engine would continue with it, and the lock would be released too
+	// early. The client has a timeout.
+	err = d.calls.ContainerStart(context.WithoutCancel(ctx), c.ID, container.StartOptions{})
+	if err == nil {
+		return nil
+	}
+
+	return d.startError(ctx, c.ID, err)
+}
+
+// startError classifies the error of a start. If the network is missing it removes the container.
+func (d *Driver) startError(ctx context.Context, id string, err error) error {
+	if isProgramFault(err.Error()) {
+		return driver.NonRetryablef("%s", driver.StartFailureReason(trimStartError(err.Error())))
+	}
+
+	if !d.opts.HostNetwork && networkMissing.MatchString(err.Error()) {
+		// The network was removed after the container was created. The container never ran. The next attempt creates
+		// both again.
+		d.forgetNetwork()
+
+		options := container.RemoveOptions{RemoveVolumes: true}
+		if removeErr := d.calls.ContainerRemove(context.WithoutCancel(ctx), id, options); removeErr != nil {
+			return errors.Join(err, removeErr)
+		}
+
+		return fmt.Errorf("%w: %w", err, driver.ErrCreateAgain)
+	}
+
+	if cause := classify(err); !errors.Is(cause, driver.ErrNotFound) {
+		return cause
+	}
+
+	return err // Docker Engine returns "not found" also for other things than containers
+}
+
+var networkMissing = regexp.MustCompile(`network \S+ not found`)
+
+// programFault matches the container runtime's messages about a program that cannot be started. There are no codes.
+var programFault = regexp.MustCompile(`exec:? (["/]|user process).*(executable file not found` +
+	`|no such file or directory|not a directory|is a directory|permission denied|exec format error` +
+	`|argument list too long)`)
+
+func isProgramFault(message string) bool { return programFault.MatchString(message) }
+
+var runtimeNoise = regexp.MustCompile(`^(Error response from daemon: )?` +
+	`((failed to create (task|shim)[^:]*|OCI runtime create failed|runc create failed|container_linux\.go:\d+` +
+	`|unable to start container process|error during container init): )*(starting container process caused: )?`)
+
+// trimStartError reduces the runtime's message to the part about the program.
+func trimStartError(message string) string {
+	message = runtimeNoise.ReplaceAllString(message, "")
+
+	return strings.TrimSuffix(strings.TrimSpace(message), ": unknown")
+}

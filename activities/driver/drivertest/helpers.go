@@ -1,0 +1,140 @@
+package drivertest
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hutong/activities/driver"
+)
+
+// ShareMount shares a directory by a mount.
+func ShareMount(d driver.Driver, spec *driver.Spec, dir string) string {
+	spec.Mounts = []driver.Mount{{Source: dir, Target: "out"}}
+
+	return d.StorageRoot(spec.Name) + "/out"
+}
+
+// RemoveAllAfter removes all of the driver's containers after the test, and fails if any is left. It returns the driver.
+func RemoveAllAfter[D driver.Driver](t *testing.T, d D) D {
+	t.Cleanup(func() {
+		ctx := context.Background()
+		containers, err := d.List(ctx)
+		require.NoError(t, err)
+		for _, c := range containers {
+			require.NoError(t, d.Remove(ctx, c.Name))
+		}
+
+		containers, err = d.List(ctx)
+		require.NoError(t, err)
+		require.Empty(t, containers)
+	})
+
+	return d
+}
+
+func Begin(t *testing.T, ctx context.Context, r driver.Driver, spec driver.Spec) {
+	t.Helper()
+	id, err := r.Create(ctx, spec)
+	require.NoError(t, err)
+	require.NotEmpty(t, id)
+	require.NoError(t, r.Start(ctx, spec.Name))
+}
+
+func End(t *testing.T, ctx context.Context, r driver.Driver, name string) driver.Exit {
+	t.Helper()
+	exit, err := r.Wait(ctx, name)
+	require.NoError(t, err)
+	return exit
+}
+
+// texts are the lines of a log without their times, which it checks.
+func Lines(t *testing.T, log string) []string {
+	t.Helper()
+	if log == "" {
+		return nil
+	}
+	require.True(t, strings.HasSuffix(log, "\n"), "the log ends in a line's end")
+	var list []string
+	for line := range strings.Lines(log) {
+		stamp, text, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		require.True(t, ok, "no time in %.100q", line)
+		at, err := time.Parse(driver.LogTimeFormat, stamp)
+		require.NoError(t, err)
+		require.Len(t, stamp, 30)
+		require.WithinDuration(t, time.Now(), at, 5*time.Minute)
+		list = append(list, text)
+	}
+	return list
+}
+
+func Logs(t *testing.T, ctx context.Context, r driver.Driver, name string, follow bool) []string {
+	t.Helper()
+	var b bytes.Buffer
+	require.NoError(t, r.Logs(ctx, name, follow, &b))
+	return Lines(t, b.String())
+}
+
+// tempDir is a directory that a container's root can use, too.
+func TempDir(t *testing.T) string {
+	dir := t.TempDir()
+	require.NoError(t, os.Chmod(dir, 0o755))
+	return dir
+}
+
+// ready waits until the run has printed the line.
+func AwaitLine(t *testing.T, ctx context.Context, r driver.Driver, name, line string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	found := &Finder{Text: line, Found: cancel}
+	_ = r.Logs(ctx, name, true, found)
+	require.True(t, found.Seen(), "%q was not printed", line)
+}
+
+// A Finder calls found when it was written the text.
+type Finder struct {
+	Text  string
+	Found func()
+
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (f *Finder) Write(b []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.b.Write(b)
+	if strings.Contains(f.b.String(), f.Text) {
+		f.Found()
+	}
+	return len(b), nil
+}
+
+// String returns all that was written.
+func (f *Finder) String() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	return f.b.String()
+}
+
+// Seen reports whether the text was written.
+func (f *Finder) Seen() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return strings.Contains(f.b.String(), f.Text)
+}
+
+// Touch creates an empty file.
+func Touch(t *testing.T, file string) {
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Error(err)
+	}
+}

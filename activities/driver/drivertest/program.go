@@ -1,0 +1,21 @@
+package drivertest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// BuildProgram builds the test program, statically linked, in a folder and returns its path.
+func BuildProgram(dir string) (path string, err error) {
+	path = filepath.Join(dir, "prog")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", path,
+		"hutong/activities/driver/drivertest/testdata/prog")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("failed to build the test program: %w\n%s", err, out)
+	}
+
+	return path, nil
+}

@@ -1,0 +1,199 @@
+package process_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hutong/activities/driver"
+	"hutong/activities/driver/drivertest"
+	"hutong/activities/driver/process"
+)
+
+func newProcess(t *testing.T, opts process.Options) *process.Driver {
+	r, err := process.New(opts)
+	require.NoError(t, err)
+	return r
+}
+
+func processSpec(args ...string) driver.Spec {
+	return driver.Spec{Name: "test-" + rand.Text(), Command: append([]string{prog.path}, args...)}
+}
+
+// TestProcessOutlivesTheWorker kills the worker that started the run, and
+// its supervisor, with SIGKILL.
+func TestProcessOutlivesTheWorker(t *testing.T) {
+	t.Parallel()
+	opts := processOptions(t)
+	file := filepath.Join(t.TempDir(), "go")
+	name := "test-" + rand.Text()
+	worker := exec.Command(os.Args[0], "worker", opts.Dir, prog.path, name, "print", "before", "wait", file, "print", "after", "exit", "9")
+	out, err := worker.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, worker.Start())
+	line, err := bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "started\n", line)
+	require.NoError(t, worker.Process.Kill())
+	require.Error(t, worker.Wait())
+
+	r := newProcess(t, opts)
+	runs, err := r.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, runs, 1)
+	require.Equal(t, driver.Running, runs[0].State)
+	require.NoError(t, r.Start(t.Context(), name))
+	drivertest.AwaitLine(t, t.Context(), r, name, "before")
+	drivertest.Touch(t, file)
+	exit := drivertest.End(t, t.Context(), r, name)
+	require.Equal(t, 9, exit.Code)
+	require.Equal(t, []string{"before", "after"}, drivertest.Logs(t, t.Context(), r, name, true))
+	require.NoError(t, r.Remove(t.Context(), name))
+}
+
+// TestProcessOutlivesTheSupervisor kills the supervisor, again with runs of every state.
+func TestProcessOutlivesTheSupervisor(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	opts := processOptions(t)
+	r := newProcess(t, opts)
+	drivertest.RemoveAllAfter(t, r)
+	dir := t.TempDir()
+	created := processSpec("exit", "2")
+	_, err := r.Create(ctx, created)
+	require.NoError(t, err)
+	ended := processSpec("exit", "3")
+	drivertest.Begin(t, ctx, r, ended)
+	require.Equal(t, 3, drivertest.End(t, ctx, r, ended.Name).Code)
+	waiting := processSpec("append", dir+"/1", "x", "wait", dir+"/go", "append", dir+"/ran", "x")
+	drivertest.Begin(t, ctx, r, waiting)
+	stopped := processSpec("append", dir+"/2", "x", "forever")
+	drivertest.Begin(t, ctx, r, stopped)
+	dead := processSpec("append", dir+"/3", "x", "wait", dir+"/die")
+	drivertest.Begin(t, ctx, r, dead)
+	for _, file := range []string{"/1", "/2", "/3"} {
+		waitFile(t, dir+file)
+	}
+	exits := make(chan driver.Exit, 1)
+	var group sync.WaitGroup
+	group.Go(func() { // waits through the death
+		exit, err := r.Wait(ctx, waiting.Name)
+		if err != nil {
+			t.Error(err)
+		}
+		exits <- exit
+	})
+	pid := supervisorPID(t, opts.Dir)
+	require.NotZero(t, pid)
+	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+	require.Eventually(t, func() bool { return supervisorPID(t, opts.Dir) == 0 }, 10*time.Second, time.Millisecond)
+
+	require.Equal(t, 3, drivertest.End(t, ctx, r, ended.Name).Code)
+	drivertest.Touch(t, dir+"/die")
+	exit := drivertest.End(t, ctx, r, dead.Name)
+	require.Equal(t, driver.UnknownExitCode, exit.Code)
+	require.Equal(t, "the supervisor died, the exit code is unknown", exit.Reason)
+	// A new supervisor is started for what was created, and does not know the others.
+	require.NoError(t, r.Start(ctx, created.Name))
+	require.Equal(t, 2, drivertest.End(t, ctx, r, created.Name).Code)
+	require.NoError(t, r.Start(ctx, waiting.Name))
+	runs, err := r.List(ctx)
+	require.NoError(t, err)
+	for _, run := range runs {
+		want := driver.Exited
+		if run.Name == waiting.Name || run.Name == stopped.Name {
+			want = driver.Running
+		}
+		require.Equal(t, want, run.State, run.Name)
+	}
+	require.NoError(t, r.Stop(ctx, stopped.Name, time.Minute))
+	require.Equal(t, driver.UnknownExitCode, drivertest.End(t, ctx, r, stopped.Name).Code)
+	select {
+	case exit := <-exits:
+		t.Fatalf("it still ran, but was said to have ended: %+v", exit)
+	default:
+	}
+	drivertest.Touch(t, dir+"/go")
+	group.Wait()
+	require.Equal(t, driver.UnknownExitCode, (<-exits).Code)
+	ran, err := os.ReadFile(dir + "/ran")
+	require.NoError(t, err)
+	require.Equal(t, "x", string(ran))
+	for _, name := range []string{waiting.Name, dead.Name} {
+		require.Empty(t, drivertest.Logs(t, ctx, r, name, true))
+	}
+}
+
+// TestProcessDiesInItsStart is the state after a supervisor was killed between
+// its mark and the start, and between the start and the record of it.
+func TestProcessDiesInItsStart(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	opts := processOptions(t)
+	r := newProcess(t, opts)
+	drivertest.RemoveAllAfter(t, r)
+	spec := processSpec("exit", "0")
+	_, err := r.Create(ctx, spec)
+	require.NoError(t, err)
+	drivertest.Touch(t, filepath.Join(opts.Dir, spec.Name, "started"))
+	require.NoError(t, r.Start(ctx, spec.Name))
+	require.Equal(t, driver.UnknownExitCode, drivertest.End(t, ctx, r, spec.Name).Code)
+
+	spec = processSpec("forever")
+	_, err = r.Create(ctx, spec)
+	require.NoError(t, err)
+	folder := filepath.Join(opts.Dir, spec.Name)
+	drivertest.Touch(t, filepath.Join(folder, "started"))
+	orphan := exec.Command(prog.path, "forever")
+	orphan.Dir, orphan.SysProcAttr = folder, &syscall.SysProcAttr{Setsid: true}
+	require.NoError(t, orphan.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- orphan.Wait() }()
+	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	_, err = r.Wait(short, spec.Name)
+	require.ErrorIs(t, err, context.DeadlineExceeded, "it was found by its directory")
+	require.NoError(t, r.Stop(ctx, spec.Name, 0))
+	require.ErrorContains(t, <-ended, "killed")
+}
+
+// TestProcessFromBeforeTheBoot takes a run as the host's restart leaves it.
+func TestProcessFromBeforeTheBoot(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	opts := processOptions(t)
+	r := newProcess(t, opts)
+	drivertest.RemoveAllAfter(t, r)
+	file := filepath.Join(t.TempDir(), "ran")
+	spec := processSpec("append", file, "x")
+	_, err := r.Create(ctx, spec)
+	require.NoError(t, err)
+	path := filepath.Join(opts.Dir, spec.Name, "spec.json")
+	raw, err := os.ReadFile(path)
+	require.NoError(t, err)
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	require.NoError(t, err)
+	changed := strings.Replace(string(raw), strings.TrimSpace(string(boot)), "an earlier one", 1)
+	require.NotEqual(t, string(raw), changed)
+	require.NoError(t, os.WriteFile(path, []byte(changed), 0o600))
+	require.NoError(t, r.Start(ctx, spec.Name))
+	exit := drivertest.End(t, ctx, r, spec.Name)
+	require.Equal(t, driver.UnknownExitCode, exit.Code)
+	require.Contains(t, exit.Reason, "the machine rebooted")
+	require.NoFileExists(t, file)
+}
+
+func waitFile(t *testing.T, file string) {
+	t.Helper()
+	require.Eventually(t, func() bool { _, err := os.Stat(file); return err == nil }, 30*time.Second, 5*time.Millisecond)
+}

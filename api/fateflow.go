@@ -1,0 +1,218 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"slices"
+
+	"github.com/gofiber/fiber/v2"
+
+	"hutong/bfia"
+	"hutong/fateflow"
+	"hutong/store"
+	"hutong/workflows"
+)
+
+// fateFlowRoutes returns the routes of FATE-Flow's own protocol. Package fateflow implements it.
+func (s *Server) fateFlowRoutes() []route {
+	var routes []route
+	for _, e := range fateflow.Endpoints() {
+		routes = append(routes, route{http.MethodPost, e.Path, s.fateFlowCommand(e), false})
+	}
+	return append(routes,
+		route{http.MethodPost, fateflow.PathSchedulerJobCreate, s.refuseFateFlowJob, false},
+		route{http.MethodPost, fateflow.PathSchedulerJobStop, s.stopAll, false},
+		route{http.MethodPost, fateflow.PathSchedulerJobRerun, s.refuseFateFlowJob, false},
+		route{http.MethodPost, fateflow.PathSchedulerTaskReport, s.receiveFateFlowReport, false},
+	)
+}
+
+// fateFlowCommand returns the handler of a command to a participant.
+func (s *Server) fateFlowCommand(e fateflow.Endpoint) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		var cmd fateflow.Command
+		if err := s.readJSON(c, &cmd); err != nil {
+			return err
+		}
+
+		sender := s.sender(c)
+		data, err := e.Serve(c.UserContext(),
+			&fateflow.Participant{Node: s.Node, Sender: sender, Party: fateFlowParty{s, sender}}, &cmd)
+		switch code := bfia.CodeOf(err); code {
+		case bfia.CodeOK:
+			return ok(c, data)
+		// an expected answer, not an error to log
+		case fateflow.CodeInsufficient, fateflow.CodeNeverAvailable:
+			return c.JSON(map[string]any{"code": code, "message": cut(bfia.MessageOf(err)),
+				"data": struct{}{}})
+		}
+		return err
+	}
+}
+
+// refuseFateFlowJob refuses to schedule a job in FATE-Flow's own language.
+func (s *Server) refuseFateFlowJob(c *fiber.Ctx) error {
+	if _, err := s.readBody(c, s.MaxDocumentBytes); err != nil {
+		return err
+	}
+	c.Locals(localReached, true)
+	return fateflow.RefuseJob(s.Node)
+}
+
+// receiveFateFlowReport receives a participant's report of the state of its part of a task.
+func (s *Server) receiveFateFlowReport(c *fiber.Ctx) error {
+	var report fateflow.Report
+	if err := s.readJSON(c, &report); err != nil {
+		return err
+	}
+	if err := fateflow.ReceiveReport(c.UserContext(), fateFlowScheduler{s}, s.Node, s.sender(c),
+		report); err != nil {
+		return err
+	}
+	return ok(c, nil)
+}
+
+// fateFlowScheduler implements [fateflow.Scheduler].
+type fateFlowScheduler struct{ *Server }
+
+func (s fateFlowScheduler) JobOfTask(ctx context.Context, taskID string) (string, error) {
+	task, err := s.store.ScheduleTaskByID(ctx, taskID)
+	return task.JobID, err
+}
+
+func (s fateFlowScheduler) Participants(ctx context.Context, jobID string) ([]string, error) {
+	return s.participants(ctx, jobID)
+}
+
+func (s fateFlowScheduler) ReceiveCallback(ctx context.Context, jobID, participant string,
+	r bfia.TaskReport) error {
+	_, err := s.signal(ctx, workflows.JobID(jobID), workflows.SignalCallback,
+		workflows.Callback{Node: participant, TaskID: r.TaskID, Role: r.Role, State: r.Status})
+	return err
+}
+
+// fateFlowParty implements [fateflow.Party] for the requests of one sender.
+type fateFlowParty struct {
+	*Server
+	from string
+}
+
+func (p fateFlowParty) Catalog(ctx context.Context) fateflow.Catalog {
+	find := func(component string) ([]fateflow.Provider, error) {
+		registered, err := p.store.Providers(ctx, store.ProviderFilter{})
+		if err != nil {
+			return nil, err
+		}
+
+		var found []fateflow.Provider
+		// sorted by name and version; one may be registered for several devices
+		for _, r := range registered {
+			if _, has := r.Components[component]; has {
+				found = append(found, fateflow.Provider{Name: r.Name, Version: r.Version})
+			}
+		}
+		return slices.Compact(found), nil
+	}
+	return fateflow.Catalog{Describe: p.store.Describe(ctx), Find: find}
+}
+
+func (p fateFlowParty) CreateJob(ctx context.Context, doc *bfia.Document, scheduler string,
+	ownProtocol bool) (bfia.JobAccepted, error) {
+	return p.acceptJob(ctx, doc, scheduler, ownProtocol)
+}
+
+func (p fateFlowParty) JobState(ctx context.Context, jobID string) (bfia.JobState, error) {
+	job, err := p.jobCommandedBy(ctx, p.from, jobID)
+	if err != nil {
+		return "", err
+	}
+	return job.State, nil
+}
+
+func (p fateFlowParty) StartJob(ctx context.Context, jobID string) error {
+	if _, err := p.approvedJob(ctx, jobID); err != nil {
+		return err
+	}
+	return p.signalParty(ctx, jobID, workflows.SignalStart, nil)
+}
+
+func (p fateFlowParty) StopJob(ctx context.Context, jobID string) error {
+	return p.stop(ctx, jobID, workflows.Stop{})
+}
+
+func (p fateFlowParty) ReopenJob(ctx context.Context, jobID string) error {
+	job, err := p.jobCommandedBy(ctx, p.from, jobID)
+	if err != nil {
+		return err
+	}
+	return p.reopen(ctx, job)
+}
+
+func (p fateFlowParty) Reserve(ctx context.Context, jobID string) (bfia.Grant, error) {
+	job, err := p.approvedJob(ctx, jobID)
+	if err != nil {
+		return bfia.Grant{}, err
+	}
+
+	var grant bfia.Grant
+	gone, err := p.update(ctx, workflows.PartyJobID(jobID), workflows.UpdateReserve,
+		bfia.ReserveRequest{JobID: jobID, Created: job.CreatedAt}, &grant)
+	if gone {
+		grant = bfia.Grant{State: bfia.JobFinished}
+	}
+	return grant, err
+}
+
+func (p fateFlowParty) Release(ctx context.Context, jobID string) error {
+	if _, err := p.jobCommandedBy(ctx, p.from, jobID); err != nil {
+		return err
+	}
+	// A workflow that has ended holds no reservation.
+	_, err := p.update(ctx, workflows.PartyJobID(jobID), workflows.UpdateRelease,
+		bfia.ReleaseRequest{JobID: jobID}, nil)
+	return err
+}
+
+func (p fateFlowParty) Tasks(ctx context.Context, jobID string) ([]fateflow.Part, error) {
+	if _, err := p.jobCommandedBy(ctx, p.from, jobID); err != nil {
+		return nil, err
+	}
+	tasks, err := p.store.Tasks(ctx, jobID)
+	if err != nil {
+		return nil, err
+	}
+
+	var parts []fateflow.Part
+	for _, t := range tasks {
+		parts = append(parts, fateflow.Part{Task: t.Name, Role: t.Role, Attempt: t.Attempt, State: t.State})
+	}
+	return parts, nil
+}
+
+func (p fateFlowParty) StartTask(ctx context.Context, ref bfia.TaskRef) error {
+	return p.beginTask(ctx, p.from, ref)
+}
+
+func (p fateFlowParty) StopTask(ctx context.Context, jobID, task string, attempt int) error {
+	return p.stop(ctx, jobID, workflows.Stop{Task: task, Attempt: attempt})
+}
+
+// stop signals a stop, in the name of the job's scheduler.
+func (p fateFlowParty) stop(ctx context.Context, jobID string, stop workflows.Stop) error {
+	job, err := p.jobCommandedBy(ctx, p.from, jobID)
+	if err != nil {
+		return err
+	}
+	stop.By = job.SchedulerNode
+	_, err = p.signal(ctx, workflows.PartyJobID(jobID), workflows.SignalStop, stop)
+	return err
+}
+
+// approvedJob returns a job that this party has approved.
+func (p fateFlowParty) approvedJob(ctx context.Context, jobID string) (*store.Job, error) {
+	job, err := p.jobCommandedBy(ctx, p.from, jobID)
+	if err != nil {
+		return nil, err
+	}
+	return job, p.checkApproved(job)
+}

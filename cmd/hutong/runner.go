@@ -1,0 +1,102 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"hutong/bfia"
+)
+
+func newRunnerCommand(c *client) *cobra.Command {
+	return group("runner", "List and drain the machines that run this party's tasks",
+		newRunnerList(c), newRunnerDrain(c, true), newRunnerDrain(c, false))
+}
+
+func newRunnerList(c *client) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "list", Short: "List runners with their state, reserved resources and labels",
+		Long: "Lists the runners of this party. SLOTS, CPU (cores), MEMORY and DISK (GiB) show what\n" +
+			"jobs have reserved of the total. RUNNING counts containers. Only a runner in state ready\n" +
+			"gets new tasks.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var data json.RawMessage
+			if err := c.get(cmd.Context(), bfia.PathRunnerQuery, nil, &data); err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), data)
+			}
+			var runners []bfia.Runner
+			if err := json.Unmarshal(data, &runners); err != nil {
+				return fmt.Errorf("failed to decode the list of runners: %w", err)
+			}
+			return printTable(cmd.OutOrStdout(), runnerTable(runners))
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func runnerTable(runners []bfia.Runner) [][]string {
+	rows := [][]string{
+		{"RUNNER", "STATE", "DEVICES", "SLOTS", "CPU", "MEMORY", "DISK", "RUNNING", "LABELS", "HEARTBEAT"},
+	}
+	for _, r := range runners {
+		var labels []string
+		for _, name := range slices.Sorted(maps.Keys(r.Labels)) {
+			labels = append(labels, name+"="+r.Labels[name])
+		}
+		rows = append(rows, []string{r.RunnerID, string(r.State), strings.Join(r.Devices, ", "),
+			fmt.Sprintf("%d/%d", r.Used.Slots, r.Total.Slots), ofTotal(r.Used.CPU, r.Total.CPU),
+			ofTotal(r.Used.Memory, r.Total.Memory), ofTotal(r.Used.Disk, r.Total.Disk),
+			strconv.Itoa(r.Running), strings.Join(labels, ", "), clock(&r.HeartbeatAt)})
+	}
+	return rows
+}
+
+// ofTotal formats an amount in use and the total: 1.5/8. A total of 0 is unknown.
+func ofTotal(used, total float64) string {
+	figure := func(n float64) string {
+		text := strconv.FormatFloat(n, 'f', 2, 64)
+		return strings.TrimRight(strings.TrimRight(text, "0"), ".")
+	}
+	if total == 0 {
+		return figure(used) + "/?"
+	}
+	return figure(used) + "/" + figure(total)
+}
+
+func newRunnerDrain(c *client, draining bool) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "drain RUNNER", Short: "Give a runner no new tasks; running containers continue",
+		Long: "Gives a runner no new tasks until 'hutong runner undrain', also after a restart of its\n" +
+			"worker or machine. Running containers continue to their end. When 'hutong runner list'\n" +
+			"shows drained, the machine can be switched off.",
+		Args: cobra.ExactArgs(1),
+	}
+	if !draining {
+		cmd.Use, cmd.Short, cmd.Long = "undrain RUNNER", "Give a drained runner new tasks again", ""
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		body := bfia.DrainRunner{RunnerID: args[0], Draining: &draining}
+		if _, err := c.post(cmd.Context(), bfia.PathRunnerDrain, body, nil); err != nil {
+			return err
+		}
+
+		text := "runner %s is draining; see 'hutong runner list' for when it is drained\n"
+		if !draining {
+			text = "runner %s gets new tasks again\n"
+		}
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), text, args[0])
+		return err
+	}
+	return cmd
+}

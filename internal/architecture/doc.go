@@ -1,0 +1,2 @@
+// Package architecture tests which packages may import which.
+package architecture

@@ -1,0 +1,183 @@
+package architecture
+
+import (
+	"encoding/json"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const module = "hutong/"
+
+// imports lists, for each package or tree of packages (bfia/...), the packages of ours that it may import. The most
+// specific line counts. A package that no line names fails the test.
+var imports = []struct {
+	packages string
+	allowed  []string
+}{
+	// The protocols and the admission algorithm: no I/O.
+	{"bfia", nil},
+	{"bfia/client", []string{"bfia"}},
+	{"bfia/conformance", []string{"bfia"}},
+	{"fateflow", []string{"bfia"}},
+	{"admission", []string{"bfia"}},
+
+	// Storage.
+	{"store", []string{"bfia", "admission"}},
+	{"store/blob", []string{"bfia"}},
+	{"store/dataset", []string{"bfia", "store", "store/blob"}},
+	{"store/storetest", []string{"store"}},
+
+	// Execution.
+	{"workflows/...", []string{"bfia", "fateflow", "activities/...", "workflows/..."}},
+	{"activities/...", []string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...", "workflows/..."}},
+	{"activities/driver", nil},
+	{"activities/driver/...", []string{"activities/driver"}},
+	{"worker", []string{"workflows/...", "activities/...", "admission", "bfia", "store/..."}},
+
+	// Interfaces to the outside.
+	{"api", []string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...", "workflows/..."}},
+	{"transport", []string{"transport/..."}},
+	{"transport/queue", []string{"transport/status"}},
+	{"transport/wire", []string{"transport/status"}},
+	{"transport/status", nil},
+	{"transport/ptp", nil},
+	{"console", []string{"bfia"}},
+
+	// Assembly.
+	{"internal/party", []string{"bfia/...", "fateflow", "admission", "store/...", "workflows/...", "activities/...",
+		"worker", "api", "transport/...", "console"}},
+	{"internal/devserver", []string{"internal/party", "internal/temporalns"}},
+	{"internal/doctor", []string{"bfia", "activities/...", "store/...", "internal/party", "internal/temporalns"}},
+	{"internal/temporalns", []string{"workflows/..."}},
+	{"internal/image", nil},
+	{"internal/vocabulary", nil},
+	{"internal/architecture", nil},
+	{"cmd/hutong", []string{"..."}},
+
+	// Programs that test Hutong.
+	{"test/...", []string{"..."}},
+}
+
+// pure lists the packages that do no I/O.
+var pure = []string{"bfia", "fateflow", "admission"}
+
+// ioPackages lists the packages of the standard library that do I/O. net/http is missing, since bfia uses its status
+// codes and its header type.
+var ioPackages = []string{"os", "os/exec", "io/fs", "net", "database/sql", "log", "log/slog", "syscall"}
+
+// goPackage is a package as `go list -json` describes it.
+type goPackage struct {
+	ImportPath                         string
+	Imports, TestImports, XTestImports []string
+	Deps                               []string
+}
+
+// listPackages returns the packages of the module.
+func listPackages(t *testing.T) []goPackage {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-tags", "slim", "-json=ImportPath,Imports,TestImports,XTestImports,Deps", "./...")
+	cmd.Dir = filepath.Join("..", "..")
+	out, err := cmd.Output()
+	require.NoError(t, err)
+
+	var packages []goPackage
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		err := dec.Decode(&p)
+		if err == io.EOF {
+			return packages
+		}
+		require.NoError(t, err)
+		packages = append(packages, p)
+	}
+}
+
+// matches reports whether a pattern such as bfia or bfia/... names a package.
+func matches(pattern, pkg string) bool {
+	tree, isTree := strings.CutSuffix(pattern, "...")
+	if !isTree {
+		return pattern == pkg
+	}
+	return strings.HasPrefix(pkg+"/", tree)
+}
+
+// allowedImports returns the most specific line of the table for a package.
+func allowedImports(pkg string) (allowed []string, found bool) {
+	longest := -1
+	for _, line := range imports {
+		specificity := len(strings.TrimSuffix(line.packages, "...")) * 2
+		if line.packages == pkg {
+			specificity++
+		}
+		if matches(line.packages, pkg) && specificity > longest {
+			longest, allowed, found = specificity, line.allowed, true
+		}
+	}
+	return allowed, found
+}
+
+// TestImports checks the imports of every package against the table. Imports of tests are not restricted.
+func TestImports(t *testing.T) {
+	for _, p := range listPackages(t) {
+		pkg := strings.TrimPrefix(p.ImportPath, module)
+		allowed, found := allowedImports(pkg)
+		if !assert.True(t, found, "the table has no line for %s", pkg) {
+			continue
+		}
+		for _, imported := range p.Imports {
+			name, ours := strings.CutPrefix(imported, module)
+			if !ours {
+				continue
+			}
+			fits := slices.ContainsFunc(allowed, func(pattern string) bool { return matches(pattern, name) })
+			assert.True(t, fits, "%s must not import %s; it may import %v", pkg, name, allowed)
+		}
+	}
+}
+
+// TestPurePackages checks that the protocols and the admission algorithm import no package that does I/O.
+func TestPurePackages(t *testing.T) {
+	for _, p := range listPackages(t) {
+		pkg := strings.TrimPrefix(p.ImportPath, module)
+		if !slices.Contains(pure, pkg) {
+			continue
+		}
+		for _, imported := range p.Imports {
+			assert.NotContains(t, ioPackages, imported, "%s does no I/O", pkg)
+		}
+	}
+}
+
+// TestProvidersAreNotImported checks that nothing imports the reference algorithms, not even a test.
+func TestProvidersAreNotImported(t *testing.T) {
+	for _, p := range listPackages(t) {
+		if strings.HasPrefix(p.ImportPath, module+"providers/") {
+			continue
+		}
+		for _, imported := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
+			assert.False(t, strings.HasPrefix(imported, module+"providers"), "%s imports %s", p.ImportPath, imported)
+		}
+	}
+}
+
+// TestContractsLinkNoDriver checks that the workflows and the API do not depend on the Docker and Kubernetes clients.
+func TestContractsLinkNoDriver(t *testing.T) {
+	for _, p := range listPackages(t) {
+		pkg := strings.TrimPrefix(p.ImportPath, module)
+		if !matches("workflows/...", pkg) && pkg != "api" {
+			continue
+		}
+		for _, dep := range p.Deps {
+			for _, client := range []string{"k8s.io/", "github.com/docker/", "github.com/moby/"} {
+				assert.False(t, strings.HasPrefix(dep, client), "%s depends on %s", pkg, dep)
+			}
+		}
+	}
+}

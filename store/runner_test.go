@@ -1,0 +1,108 @@
+package store_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hutong/admission"
+	"hutong/bfia"
+	"hutong/store"
+	"hutong/store/storetest"
+)
+
+// A host that is drained stays so when its worker stops and starts again, and is not there meanwhile.
+func TestDrainedHostLeaves(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), storetest.Open(t, address)
+		host := store.Runner{RunnerID: "h1", NodeID: "A", Devices: []string{"docker"}, TaskQueue: "q", Slots: 2}
+		there := func() []store.Runner {
+			hosts, err := s.Runners(ctx, time.Now().Add(-time.Minute))
+			require.NoError(t, err)
+			return hosts
+		}
+		require.NoError(t, s.PutRunner(ctx, host))
+		require.NoError(t, s.DrainRunner(ctx, "h1", true))
+		seen, err := s.LastHeartbeat(ctx, "h1")
+		require.NoError(t, err)
+		require.WithinDuration(t, time.Now(), seen, time.Minute)
+
+		job, tasks := partyJob("j1")
+		require.NoError(t, s.CreateJob(ctx, job, tasks))
+		offered := func() (hosts []admission.Runner) {
+			_, _, err := s.Reserve(ctx, store.ReservationRequest{JobID: "j1"}, store.ReservationTimes{Now: time.Now(), HeartbeatSince: time.Now().Add(-time.Minute)},
+				func(a store.ReservationView) []string { hosts = a.Runners; return nil })
+			require.NoError(t, err)
+			return hosts
+		}
+		require.Len(t, offered(), 1)
+		require.True(t, offered()[0].Draining)
+
+		require.NoError(t, s.DeregisterRunner(ctx, "h1"))
+		require.Empty(t, there())
+		require.Empty(t, offered())
+		seen, err = s.LastHeartbeat(ctx, "h1")
+		require.NoError(t, err)
+		require.Zero(t, seen, "it has left in order")
+		uses, err := s.RunnerUses(ctx)
+		require.NoError(t, err)
+		require.Len(t, uses, 1)
+		require.True(t, uses[0].Deregistered && uses[0].Draining)
+
+		require.NoError(t, s.PutRunner(ctx, host))
+		require.Len(t, there(), 1)
+		require.True(t, there()[0].Draining)
+
+		require.NoError(t, s.DeregisterRunner(ctx, "h1"))
+		require.NoError(t, s.DrainRunner(ctx, "h1", false))
+		uses, err = s.RunnerUses(ctx)
+		require.NoError(t, err)
+		require.Empty(t, uses, "there is nothing to remember of it")
+		requireCode(t, bfia.CodeNotFound, s.DrainRunner(ctx, "h1", false))
+		require.NoError(t, s.DeregisterRunner(ctx, "h1"), "nobody knows it")
+
+		require.NoError(t, s.PutRunner(ctx, host))
+		require.NoError(t, s.DeregisterRunner(ctx, "h1"))
+		uses, err = s.RunnerUses(ctx)
+		require.NoError(t, err)
+		require.Empty(t, uses)
+	})
+}
+
+// What runs on a host is counted, and a host that is gone is forgotten once nothing runs there.
+func TestHostUses(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), storetest.Open(t, address)
+		require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: "h1", Slots: 2, HeartbeatAt: at, Labels: map[string]string{"gpu": "1"}}))
+		require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: "h2", Slots: 2, HeartbeatAt: at}))
+		require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: "h3", Slots: 2, HeartbeatAt: at.Add(time.Hour)}))
+		job, tasks := partyJob("j1")
+		require.NoError(t, s.CreateJob(ctx, job, tasks))
+		_, err := s.StartTask(ctx, "j1", "a", "id-a", 1, at)
+		require.NoError(t, err)
+		guest, host := store.TaskKey{JobID: "j1", Name: "a", Role: "guest"}, store.TaskKey{JobID: "j1", Name: "a", Role: "host"}
+		require.NoError(t, s.SetTaskContainer(ctx, guest, 1, "h1", "run-1", "id-1"))
+		require.NoError(t, s.SetTaskContainer(ctx, host, 1, "h1", "run-2", "id-2"))
+		running := func() map[string]int {
+			uses, err := s.RunnerUses(ctx)
+			require.NoError(t, err)
+			found := map[string]int{}
+			for _, u := range uses {
+				require.False(t, u.Deregistered)
+				found[u.RunnerID] = u.RunningParts
+			}
+			return found
+		}
+		require.Equal(t, map[string]int{"h1": 2, "h2": 0, "h3": 0}, running())
+		require.NoError(t, s.SetTaskExit(ctx, guest, 1, 0, "", at))
+		require.Equal(t, map[string]int{"h1": 1, "h2": 0, "h3": 0}, running())
+
+		n, err := s.ForgetRunners(ctx, at.Add(time.Hour))
+		require.NoError(t, err)
+		require.Equal(t, 1, n, "h2: h1 still has a run, as far as is known, and h3 was heard of since")
+		require.Equal(t, map[string]int{"h1": 1, "h3": 0}, running())
+	})
+}

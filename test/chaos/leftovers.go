@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
+)
+
+// leftovers are what is still there of jobs that have all ended.
+func (w *deployment) leftovers(ctx context.Context) ([]string, error) {
+	var left []string
+	for _, p := range w.parties {
+		if p.dockerSocket != "" {
+			containers, err := p.docker.ContainerList(ctx, container.ListOptions{All: true})
+			if err != nil {
+				return nil, err
+			}
+			for _, c := range containers {
+				left = append(left, fmt.Sprintf("container %s at %s: %s", strings.Join(c.Names, " "), p.name, c.Status))
+			}
+			networks, err := p.docker.NetworkList(ctx, network.ListOptions{})
+			if err != nil {
+				return nil, err
+			}
+			for _, n := range networks {
+				if n.Name != "host" && n.Name != "none" && n.Name != "bridge" {
+					left = append(left, fmt.Sprintf("network %s at %s", n.Name, p.name))
+				}
+			}
+		}
+		for _, line := range processesIn(filepath.Join(p.dir, "runs")) {
+			left = append(left, fmt.Sprintf("process %s at %s", line, p.name))
+		}
+		for _, pattern := range []string{"runs/hutong-*", "spool/s[0-9]*", "spool/tmp/*", "tmp/*"} {
+			found, err := filepath.Glob(filepath.Join(p.dir, pattern))
+			if err != nil {
+				return nil, err
+			}
+			for _, path := range found {
+				left = append(left, strings.TrimPrefix(path, w.dir+string(os.PathSeparator)))
+			}
+		}
+	}
+	open, err := openWorkflows(ctx, filepath.Join(w.dir, "temporal", "temporal.db"))
+	return append(left, open...), err
+}
+
+// processesIn are the processes that work in folders below dir.
+func processesIn(dir string) (found []string) {
+	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
+	for _, link := range links {
+		if cwd, err := os.Readlink(link); err == nil && strings.HasPrefix(cwd, dir+"/") {
+			found = append(found, strings.Split(link, "/")[2]+" in "+filepath.Base(cwd))
+		}
+	}
+	return found
+}
+
+// openWorkflows are those that the Temporal server's own database holds for running: only the housekeeping should be.
+func openWorkflows(ctx context.Context, file string) ([]string, error) {
+	db, err := sql.Open("sqlite", "file:"+file+"?mode=ro&_pragma=busy_timeout(10000)")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = db.Close() }()
+	found, err := db.QueryContext(ctx, "SELECT workflow_id FROM executions_visibility WHERE status = 1 AND workflow_type_name <> 'Housekeeping' ORDER BY workflow_id")
+	if err != nil {
+		return nil, fmt.Errorf("reading the Temporal server's database: %w", err)
+	}
+	defer func() { _ = found.Close() }()
+	var open []string
+	for found.Next() {
+		var id string
+		if err := found.Scan(&id); err != nil {
+			return nil, err
+		}
+		open = append(open, "workflow "+id+" still runs")
+	}
+	return open, found.Err()
+}

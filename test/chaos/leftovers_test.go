@@ -1,0 +1,52 @@
+package main
+
+import (
+	"database/sql"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestProcessesInFindsLeftovers(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	require.NoError(t, err)
+	run := filepath.Join(dir, "hutong-x-s1-host.0-1")
+	require.NoError(t, os.Mkdir(run, 0o755))
+	require.Empty(t, processesIn(dir))
+	cmd := exec.Command("sleep", "600")
+	cmd.Dir = run
+	require.NoError(t, cmd.Start())
+	found := processesIn(dir)
+	require.NoError(t, cmd.Process.Kill())
+	_ = cmd.Wait() // it was killed
+	require.Equal(t, []string{fmt.Sprintf("%d in %s", cmd.Process.Pid, filepath.Base(run))}, found)
+	require.Empty(t, processesIn(dir))
+}
+
+func TestOpenWorkflowsFindsRunning(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "temporal.db")
+	db, err := sql.Open("sqlite", "file:"+file)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	for _, statement := range []string{
+		"CREATE TABLE executions_visibility (workflow_id TEXT, workflow_type_name TEXT, status INTEGER)",
+		"INSERT INTO executions_visibility VALUES ('housekeeping', 'Housekeeping', 1), ('job/1', 'Job', 2)",
+	} {
+		_, err := db.Exec(statement)
+		require.NoError(t, err)
+	}
+	open, err := openWorkflows(t.Context(), file)
+	require.NoError(t, err)
+	require.Empty(t, open)
+	_, err = db.Exec("INSERT INTO executions_visibility VALUES ('party-job/2', 'PartyJob', 1)")
+	require.NoError(t, err)
+	open, err = openWorkflows(t.Context(), file)
+	require.NoError(t, err)
+	require.Equal(t, []string{"workflow party-job/2 still runs"}, open)
+	_, err = openWorkflows(t.Context(), file+".none")
+	require.Error(t, err, "no database is no proof that nothing is open")
+}

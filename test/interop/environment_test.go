@@ -1,0 +1,200 @@
+package interop
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/docker/docker/api/types/build"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/client"
+	"github.com/stretchr/testify/require"
+
+	"hutong/internal/image"
+	"hutong/test/testenv"
+)
+
+const (
+	hutongNode   = "JG0100001100000071"
+	fateFlowNode = "JG0100001100000072"
+)
+
+// world is one Hutong and one FATE-Flow with all that is around them. All tests share one: starting it takes a while,
+// and a party that had bad days before must work as well.
+type environment struct {
+	dir        string // of this run, with everything's logs
+	cache      string // what is kept between runs
+	docker     *client.Client
+	hutong     *hutongParty
+	fateFlow   *fateFlowParty
+	toFateFlow *proxy // between Hutong and FATE-Flow
+	toHutong   *proxy // between FATE-Flow and Hutong
+}
+
+var sharedState struct {
+	sync.Mutex
+	environment *environment
+	tried       bool
+	ends        []func()
+}
+
+// atExit keeps f for the end of all tests.
+func atExit(f func()) { sharedState.ends = append(sharedState.ends, f) }
+
+func TestMain(m *testing.M) {
+	code := testenv.Main(m)
+	for _, f := range slices.Backward(sharedState.ends) {
+		f()
+	}
+	os.Exit(code)
+}
+
+// sharedEnvironment is the one world, ready and untroubled. Tests are skipped where nobody asked for them.
+func sharedEnvironment(t *testing.T) *environment {
+	t.Helper()
+	if os.Getenv("HUTONG_INTEROP") != "1" {
+		t.Skip("run 'make interop', which installs FATE-Flow and sets HUTONG_INTEROP=1")
+	}
+	if sharedState.environment == nil {
+		require.False(t, sharedState.tried, "the parties did not start, as an earlier test told")
+		sharedState.tried = true
+		sharedState.environment = newEnvironment(t)
+	}
+	w := sharedState.environment
+	w.toFateFlow.reset()
+	w.toHutong.reset()
+	t.Cleanup(func() {
+		w.toFateFlow.reset()
+		w.toHutong.reset()
+		if t.Failed() {
+			t.Logf("Hutong to FATE-Flow:\n%s\nFATE-Flow to Hutong:\n%s\nlogs in %s", w.toFateFlow.recentExchanges(), w.toHutong.recentExchanges(), w.dir)
+		}
+	})
+	return w
+}
+
+func newEnvironment(t *testing.T) *environment {
+	w := &environment{dir: runDir(t), cache: cacheDir(t)}
+	install := exec.Command(filepath.Join(testenv.Root(t), "test", "interop", "fateflow", "install.sh"), w.cache)
+	out, err := install.CombinedOutput()
+	require.NoError(t, err, "install.sh: %s", out)
+
+	w.docker, err = client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	require.NoError(t, err)
+	atExit(func() { _ = w.docker.Close() })
+	require.NoError(t, image.Load(t.Context(), w.docker, testenv.Binary(t, "provider"), providerImage))
+	w.loadFailingImage(t)
+	w.removeContainers(t.Context())
+	atExit(func() {
+		w.removeContainers(context.Background())
+		_ = w.docker.NetworkRemove(context.Background(), hutongNetwork)
+	})
+
+	storage := startS3(t, w.dir, w.cache, w.dockerGateway(t))
+	hutongAPI, fateAPI := testenv.FreeAddress(t), testenv.FreeAddress(t)
+	w.toFateFlow, w.toHutong = newProxy(t, fateAPI), newProxy(t, hutongAPI)
+	w.hutong = newHutong(t, w.dir, hutongAPI, storage.url("hutong"))
+	w.fateFlow = newFateFlow(t, w, fateAPI, storage.url("fate"))
+	w.hutong.start(t, w)
+	w.fateFlow.startTransport(t, w)
+	w.fateFlow.start(t)
+	w.fateFlow.awaitReady(t)
+	require.NoError(t, w.fateFlow.EnableWAL(t.Context()))
+	w.registerProviders(t)
+	w.uploadData(t)
+	return w
+}
+
+// loadFailingImage makes the image whose containers fail at once, with a callback.
+func (w *environment) loadFailingImage(t *testing.T) {
+	dockerfile := "FROM " + providerImage + "\nENV runtime.component.parameter.exit_code=none\n"
+	var context bytes.Buffer
+	archive := tar.NewWriter(&context)
+	require.NoError(t, archive.WriteHeader(&tar.Header{Name: "Dockerfile", Mode: 0o600, Size: int64(len(dockerfile))}))
+	_, err := archive.Write([]byte(dockerfile))
+	require.NoError(t, err)
+	require.NoError(t, archive.Close())
+	built, err := w.docker.ImageBuild(t.Context(), &context, build.ImageBuildOptions{Tags: []string{failingImage}, Remove: true})
+	require.NoError(t, err)
+	defer func() { _ = built.Body.Close() }()
+	told, err := io.ReadAll(built.Body)
+	require.NoError(t, err)
+	image, err := w.docker.ImageInspect(t.Context(), failingImage)
+	require.NoError(t, err, "%s", told)
+	require.Contains(t, image.Config.Env, "runtime.component.parameter.exit_code=none")
+}
+
+// dockerGateway is this machine's address on Docker's default network: containers on every network reach it.
+func (w *environment) dockerGateway(t *testing.T) netip.Addr {
+	bridge, err := w.docker.NetworkInspect(t.Context(), network.NetworkBridge, network.InspectOptions{})
+	require.NoError(t, err)
+	require.NotEmpty(t, bridge.IPAM.Config)
+	gateway, err := netip.ParseAddr(bridge.IPAM.Config[0].Gateway)
+	require.NoError(t, err)
+	return gateway
+}
+
+// containers are the names of both parties' containers, whatever their state, that wanted takes.
+func (w *environment) containers(ctx context.Context, wanted func(container.Summary) bool) ([]string, error) {
+	all, err := w.docker.ContainerList(ctx, container.ListOptions{All: true})
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, c := range all {
+		if (c.Labels["hutong.node_id"] == hutongNode || isFateFlowContainer(c.Names[0])) && (wanted == nil || wanted(c)) {
+			names = append(names, c.Names[0])
+		}
+	}
+	return names, nil
+}
+
+func (w *environment) removeContainers(ctx context.Context) {
+	names, _ := w.containers(ctx, nil)
+	for _, name := range names {
+		_ = w.docker.ContainerRemove(ctx, name, container.RemoveOptions{Force: true})
+	}
+}
+
+// runDir is where this run's things lie. It is kept when asked for, to read the logs.
+func runDir(t *testing.T) string {
+	if dir := os.Getenv("HUTONG_INTEROP_DIR"); dir != "" {
+		dir, err := filepath.Abs(dir)
+		require.NoError(t, err)
+		require.NoError(t, os.RemoveAll(dir))
+		require.NoError(t, os.MkdirAll(dir, 0o750))
+		return dir
+	}
+	dir, err := os.MkdirTemp("", "hutong-interop-")
+	require.NoError(t, err)
+	atExit(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// cacheDir is where FATE-Flow is kept between runs.
+func cacheDir(t *testing.T) string {
+	if dir := os.Getenv("HUTONG_INTEROP_CACHE"); dir != "" {
+		return dir
+	}
+	dir, err := os.UserCacheDir()
+	require.NoError(t, err)
+	return filepath.Join(dir, "hutong", "interop")
+}
+
+func isListening(address string) bool {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		return false
+	}
+	return c.Close() == nil
+}

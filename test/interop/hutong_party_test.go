@@ -1,0 +1,141 @@
+package interop
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"gopkg.in/yaml.v3"
+
+	"hutong/bfia"
+	"hutong/store"
+	"hutong/test/testenv"
+)
+
+// patience is how long Hutong waits for one answer.
+const answerTimeout = 8 * time.Second
+
+// hutongNetwork is the Docker network that Hutong makes for its containers.
+const hutongNetwork = "hutong-jg0100001100000071"
+
+// hutongParty is a party of Hutong, each part a process of its own, as in production.
+type hutongParty struct {
+	endpoint
+	dir       string
+	config    string
+	db        string
+	storage   string
+	api       string
+	transport string
+	parts     map[string]*process
+}
+
+func newHutong(t *testing.T, dir, api, storage string) *hutongParty {
+	h := &hutongParty{endpoint: endpoint{url: "http://" + api}, dir: filepath.Join(dir, "hutong"), api: api, storage: storage,
+		transport: testenv.FreeAddress(t), parts: map[string]*process{}}
+	h.config = filepath.Join(h.dir, "party.yaml")
+	h.db = "sqlite://" + filepath.Join(h.dir, "hutong.db")
+	return h
+}
+
+// settings are what the configuration of a Hutong must say to work with a FATE-Flow partner.
+func (h *hutongParty) settings(t *testing.T, w *environment) map[string]any {
+	return map[string]any{
+		"node_id": hutongNode, "listen": h.api, "data_dir": filepath.Join(h.dir, "data"),
+		"transport": map[string]any{"listen": h.transport},
+		"temporal":  map[string]any{"address": testenv.Temporal(t), "namespace": "interop"},
+		"database":  map[string]any{"url": h.db},
+		"storage":   map[string]any{"url": h.storage},
+		"routes":    map[string]any{fateFlowNode: map[string]any{"url": w.toFateFlow.url(), "transport_url": "http://" + w.fateFlow.transport}},
+		// FATE-Flow never reports its tasks, so it is asked soon.
+		"jobs":   map[string]any{"poll_after": "1s", "poll_every": "1s"},
+		"runner": map[string]any{"slots": 16, "stop_grace": "2s", "docker": map[string]any{"enabled": "true"}},
+		"remote": map[string]any{"timeout": answerTimeout.String(), "give_up_after": "5m"},
+		"log":    map[string]any{"level": "debug"},
+	}
+}
+
+func (h *hutongParty) start(t *testing.T, w *environment) {
+	writeYAML(t, h.config, h.settings(t, w))
+	h.run(t, "migrate")
+	for _, part := range []string{"transport", "worker", "api"} {
+		h.startPart(t, part)
+	}
+	h.awaitReady(t)
+}
+
+func (h *hutongParty) run(t *testing.T, command string) {
+	p := launch(t, h.dir, "hutong-"+command, nil, testenv.Binary(t, "hutong"), command, "--config", h.config)
+	<-p.exited
+	require.True(t, p.cmd.ProcessState.Success(), "hutong %s: %s", command, p.tail())
+}
+
+func (h *hutongParty) startPart(t *testing.T, part string) {
+	h.parts[part] = launch(t, h.dir, "hutong-"+part, nil, testenv.Binary(t, "hutong"), part, "--config", h.config)
+}
+
+// ready waits until all parts serve.
+func (h *hutongParty) awaitReady(t *testing.T) {
+	h.parts["transport"].await(t, time.Minute, func() bool { return isListening(h.transport) })
+	h.parts["worker"].await(t, time.Minute, func() bool { return strings.Contains(h.parts["worker"].tail(), "is ready") })
+	h.parts["api"].await(t, time.Minute, func() bool {
+		resp, err := http.Get(h.url + bfia.PathReady)
+		if err != nil {
+			return false
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+}
+
+// kill is kill -9 of all parts but the transport, whose messages are in memory.
+func (h *hutongParty) kill() {
+	h.parts["api"].kill()
+	h.parts["worker"].kill()
+}
+
+func (h *hutongParty) restart(t *testing.T) {
+	h.startPart(t, "worker")
+	h.startPart(t, "api")
+	h.awaitReady(t)
+}
+
+func (h *hutongParty) status(t *testing.T, jobID string) bfia.JobStatus {
+	t.Helper()
+	var status bfia.JobStatus
+	h.mustRequest(t, http.MethodGet, bfia.PathPlatformStatusAll+"?job_id="+jobID, nil, &status)
+	return status
+}
+
+// outputs are what a job left here, by role, task and the component's name for it.
+func (h *hutongParty) outputs(t *testing.T, jobID string) map[string]address {
+	t.Helper()
+	var list struct{ Outputs []bfia.Output }
+	h.mustRequest(t, http.MethodGet, bfia.PathJobOutputs+"?job_id="+jobID, nil, &list)
+	byName := map[string]address{}
+	for _, o := range list.Outputs {
+		byName[o.Role+" "+o.TaskName+" "+o.Output] = address{Name: o.Name, Namespace: o.Namespace}
+	}
+	return byName
+}
+
+// database opens the party's own database beside it.
+func (h *hutongParty) database(t *testing.T) *store.Store {
+	t.Helper()
+	db, err := store.Open(t.Context(), h.db)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func writeYAML(t *testing.T, path string, content any) {
+	t.Helper()
+	b, err := yaml.Marshal(content)
+	require.NoError(t, err)
+	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o750))
+	require.NoError(t, os.WriteFile(path, b, 0o600))
+}

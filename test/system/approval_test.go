@@ -1,0 +1,87 @@
+package system
+
+import (
+	"encoding/json"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hutong/bfia"
+	"hutong/internal/party"
+)
+
+// audit approves or rejects a job at a party.
+func (n *testParty) audit(jobID string, status bfia.JobState, reason string) (bfia.Envelope, int) {
+	n.t.Helper()
+	body, err := json.Marshal(bfia.Audit{JobID: jobID, Status: status, Reason: reason})
+	require.NoError(n.t, err)
+	return n.request(http.MethodPost, bfia.PathPlatformAudit, body)
+}
+
+func hasState(state bfia.JobState) func(bfia.JobStatus) bool {
+	return func(s bfia.JobStatus) bool { return s.State == state }
+}
+
+// TestApproval has a host that approves its jobs by hand. Nothing runs before the approval, and a rejected
+// job is REJECTED at both parties. Both parties restart while a job waits for approval.
+func TestApproval(t *testing.T) {
+	t.Parallel()
+	w := newPartyPair(t, func(cfg *party.Config) {
+		if cfg.NodeID == hostNode {
+			cfg.Jobs.Approval = party.ApprovalManual
+		}
+	})
+	stopGuest, stopHost := w.guest.start(), w.host.start()
+	for _, n := range []*testParty{w.guest, w.host} {
+		n.register(sleepProvider(t), bfia.DeviceProcess)
+	}
+	document := sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil)
+	approved, rejected := w.guest.submit(document), w.guest.submit(document)
+	for _, id := range []string{approved, rejected} {
+		require.Equal(t, bfia.JobPending, w.guest.status(id).State)
+		require.Equal(t, bfia.JobPending, w.host.status(id).State)
+	}
+	// A scheduler that starts the job without the approval is refused.
+	env, _ := w.host.request(
+		http.MethodPost,
+		bfia.PathStart,
+		[]byte(`{"job_id":"`+approved+`"}`),
+		"x-source-node-id",
+		guestNode,
+	)
+	require.Equal(t, bfia.CodeConflict, env.Code, env.Text())
+
+	stopGuest() // the scheduler is down while the host decides
+	env, _ = w.host.audit(approved, bfia.JobReady, "")
+	require.True(t, env.OK(), env.Text())
+	env, _ = w.host.audit(rejected, bfia.JobRejected, "not this month")
+	require.True(t, env.OK(), env.Text())
+	require.Equal(t, bfia.JobReady, w.host.status(approved).State)
+	require.Equal(t, bfia.JobRejected, w.host.status(rejected).State)
+	stopHost()
+	w.host.start()
+	w.guest.start()
+
+	requireSuccess(t, w.guest.awaitJob(approved, time.Minute, isFinished))
+	for _, n := range []*testParty{w.guest, w.host} {
+		s := n.awaitJob(rejected, time.Minute, hasState(bfia.JobRejected))
+		require.Equal(t, "rejected by "+hostNode+": not this month", s.Reason)
+		for _, task := range s.Tasks {
+			require.Equal(t, bfia.TaskReady, task.State)
+		}
+		// The participant's own row is REJECTED too, also at the party that schedules the job.
+		db := n.database()
+		require.Eventually(t, func() bool {
+			row, err := db.Job(t.Context(), rejected)
+			return err == nil && row.State == bfia.JobRejected
+		}, 30*time.Second, 50*time.Millisecond, "at %s", n.cfg.NodeID)
+	}
+	env, status := w.host.audit(approved, bfia.JobRejected, "")
+	require.Equal(t, http.StatusConflict, status, env.Text())
+	env, _ = w.host.audit(rejected, bfia.JobRejected, "again")
+	require.True(t, env.OK(), env.Text())
+	env, status = w.guest.audit(rejected, bfia.JobReady, "")
+	require.Equal(t, http.StatusConflict, status, env.Text())
+}

@@ -1,0 +1,347 @@
+package system
+
+import (
+	"database/sql"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/client"
+	"github.com/stretchr/testify/require"
+	temporal "go.temporal.io/sdk/client"
+
+	"hutong/activities"
+	"hutong/bfia"
+	"hutong/internal/party"
+	"hutong/store"
+	"hutong/store/blob"
+	"hutong/workflows"
+)
+
+// temporalClient returns a client for the party's namespace.
+func (n *testParty) temporalClient() temporal.Client {
+	n.t.Helper()
+	c, err := temporal.Dial(
+		temporal.Options{HostPort: n.cfg.Temporal.Address, Namespace: n.cfg.Temporal.Namespace},
+	)
+	require.NoError(n.t, err)
+	n.t.Cleanup(c.Close)
+	return c
+}
+
+// runHousekeeping runs the party's housekeeping now, and returns its result.
+func (n *testParty) runHousekeeping() workflows.HousekeepingResult {
+	n.t.Helper()
+	options := temporal.StartWorkflowOptions{ID: "housekeeping-now", TaskQueue: activities.ControlQueue}
+	run, err := n.temporalClient().ExecuteWorkflow(n.t.Context(), options, workflows.HousekeepingName)
+	require.NoError(n.t, err)
+	var done workflows.HousekeepingResult
+	require.NoError(n.t, run.Get(n.t.Context(), &done))
+	return done
+}
+
+// backdate moves a time in a job's rows some hours into the past.
+func (n *testParty) backdate(jobID, column string, hours int) {
+	n.t.Helper()
+	path := strings.TrimPrefix(n.cfg.Database.URL.Reveal(), "sqlite://")
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)")
+	require.NoError(n.t, err)
+	defer func() { require.NoError(n.t, db.Close()) }()
+	then := time.Now().Add(-time.Duration(hours) * time.Hour).UTC().Format("2006-01-02 15:04:05.999999-07:00")
+	for _, table := range []string{"t_job", "t_schedule_job"} {
+		_, err := db.Exec(
+			"UPDATE "+table+" SET "+column+" = ? WHERE job_id = ? AND "+column+" IS NOT NULL",
+			then,
+			jobID,
+		)
+		require.NoError(n.t, err)
+	}
+}
+
+// countStoredObjects counts the objects in a party's storage that are outputs or logs of a job.
+func (n *testParty) countStoredObjects(jobID string) (count int) {
+	n.t.Helper()
+	blobs, err := blob.Open(n.t.Context(), n.cfg.Storage.URL.Reveal())
+	require.NoError(n.t, err)
+	objects, err := blobs.List(n.t.Context(), "")
+	require.NoError(n.t, err)
+	for _, o := range objects {
+		ids := []string{jobID, bfia.TaskID(jobID, "s1"), bfia.TaskID(jobID, "intersect_rsa_1")}
+		for _, id := range ids {
+			if strings.Contains(o.Key, id) {
+				count++
+				break
+			}
+		}
+	}
+	return count
+}
+
+// intersectionJob returns the reference job without its training, at two parties.
+func intersectionJob(t *testing.T, old string) []byte {
+	return editJSON(t, referenceJob(t, true), func(f map[string]any) {
+		dag := f["dag"].(map[string]any)
+		dag["components"] = dag["components"].([]any)[:1]
+		params := f["config"].(map[string]any)["task_params"].(map[string]any)
+		for role, values := range params {
+			if role == "common" {
+				delete(values.(map[string]any), "hetero_secureboost_1")
+				continue
+			}
+			for _, own := range values.(map[string]any) {
+				delete(own.(map[string]any), "hetero_secureboost_1")
+			}
+		}
+		if old != "" {
+			f["old_job_id"] = old
+		}
+	})
+}
+
+// TestRetention checks that housekeeping removes a job from a party when its retention has passed, without a
+// trace. Outputs that another job reuses stay as long as that job. Everything else stays.
+func TestRetention(t *testing.T) {
+	t.Parallel()
+	w := newPartyPair(t, nil)
+	w.guest.cfg.Jobs.Retention = time.Hour
+	w.guest.start()
+	w.host.start()
+	for _, n := range []*testParty{w.guest, w.host} {
+		n.register(sleepProvider(t), bfia.DeviceProcess)
+		n.register(readVector(t, "provider_register.request.json"), bfia.DeviceProcess)
+	}
+	w.guest.upload("guest.csv", "testspace", "test_guest")
+	w.host.upload("host.csv", "testspace", "test_host")
+	long := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(300)}, nil))
+	first, second := w.guest.submit(intersectionJob(t, "")), w.guest.submit(intersectionJob(t, ""))
+	requireSuccess(t, w.guest.awaitJob(first, 3*time.Minute, isFinished))
+	requireSuccess(t, w.guest.awaitJob(second, 3*time.Minute, isFinished))
+	heir := w.guest.submit(intersectionJob(t, first))
+	requireSuccess(t, w.guest.awaitJob(heir, 3*time.Minute, isFinished))
+	const table = "intersect_rsa_1 guest.0 train_data"
+	require.Contains(t, w.guest.outputs(first), table)
+	require.Equal(t, bfia.TaskID(first, "intersect_rsa_1"), w.guest.outputs(heir)[table].Name)
+	rows := w.guest.download(w.guest.outputs(heir)[table])
+	w.guest.awaitJob(long, time.Minute, isTaskRunning("s1"))
+	task := w.guest.status(second).Tasks[0].TaskID
+	require.Positive(t, w.guest.countStoredObjects(second))
+
+	require.Zero(t, w.guest.runHousekeeping().Removed.Jobs, "all jobs ended less than an hour ago")
+	remove := func(jobs ...string) {
+		t.Helper()
+		for _, id := range jobs {
+			w.guest.backdate(id, "ended_at", 2)
+		}
+		removed := 0
+		require.Eventually(t, func() bool { // its workflow may still be releasing reservations
+			removed += w.guest.runHousekeeping().Removed.Jobs
+			return removed == len(jobs)
+		}, time.Minute, 100*time.Millisecond)
+		require.Zero(t, w.guest.runHousekeeping().Removed.Jobs, "the second housekeeping removes nothing")
+		for _, id := range jobs {
+			requireNoRows(t, w.guest, id)
+			for _, path := range []string{bfia.PathPlatformStatusAll, bfia.PathJobOutputs} {
+				env, status := w.guest.request(http.MethodGet, path+"?job_id="+id, nil)
+				require.Equal(t, http.StatusNotFound, status, "%s: %s", path, env.Text())
+			}
+			env, status := w.guest.request(
+				http.MethodPost,
+				bfia.PathPlatformCreateAll,
+				intersectionJob(t, id),
+			)
+			require.Equal(t, http.StatusNotFound, status, env.Text())
+		}
+	}
+	w.guest.backdate(long, "created_at", 2)
+	remove(first, second)
+	require.Zero(t, w.guest.countStoredObjects(second))
+	env, status := w.guest.request(http.MethodGet, bfia.PathPlatformLogLines+"?task_id="+task, nil)
+	require.Equal(t, http.StatusNotFound, status, env.Text())
+	require.Equal(t, rows, w.guest.download(w.guest.outputs(heir)[table]))
+	// The other party has a longer retention, and still has the job.
+	require.Zero(t, w.host.runHousekeeping().Removed.Jobs)
+	requireSuccess(t, w.host.awaitJob(second, time.Minute, isFinished))
+	require.NotEmpty(t, w.host.download(w.host.outputs(second)["intersect_rsa_1 host.0 train_data"]))
+
+	remove(heir)
+	require.Zero(
+		t,
+		w.guest.countStoredObjects(first),
+		"reused outputs are removed with the last job that has them",
+	)
+	require.NotEmpty(
+		t,
+		w.guest.download(bfia.Output{Namespace: "testspace", Name: "test_guest"}),
+		"uploaded datasets stay",
+	)
+	require.True(t, isTaskRunning("s1")(w.guest.status(long)), "a running job stays")
+	require.Positive(t, w.guest.countStoredObjects(long))
+	jobs, err := w.guest.database().Jobs(t.Context(), store.JobFilter{})
+	require.NoError(t, err)
+	require.Len(t, jobs, 1)
+	w.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+long+`"}`), nil)
+	w.guest.awaitJob(long, time.Minute, isFinished)
+}
+
+// TestHousekeepingStartsOnce checks that a party has one housekeeping workflow, however many control workers
+// it starts.
+func TestHousekeepingStartsOnce(t *testing.T) {
+	t.Parallel()
+	w := newPartyPair(t, nil)
+	for range 2 {
+		w.guest.startAs(party.Roles{Control: true})
+	}
+	described, err := w.guest.temporalClient().
+		DescribeWorkflowExecution(t.Context(), workflows.HousekeepingID, "")
+	require.NoError(t, err)
+	require.Equal(t, workflows.HousekeepingName, described.WorkflowExecutionInfo.Type.Name)
+	require.Equal(t, "Running", described.WorkflowExecutionInfo.Status.String())
+}
+
+// TestOrphans terminates a job's workflow while the runner is stopped, and adds containers of other owners.
+// When the runner starts, it removes the containers that it owns and that no job owns, and no others.
+// Housekeeping then fails the job's rows, and the other party ends its job too.
+func TestOrphans(t *testing.T) {
+	t.Parallel()
+	cli := dockerClient(t)
+	w := newPartyPair(t, nil)
+	useContainers(w.host.cfg)
+	w.guest.start()
+	w.guest.register(sleepProvider(t), bfia.DeviceProcess)
+	w.host.startAs(party.Roles{API: true, Control: true, Transport: true})
+	w.host.register(
+		editJSON(t, sleepProvider(t), func(f map[string]any) { f["device"] = "docker" }),
+		bfia.DeviceDocker,
+	)
+	stop := w.host.startAs(party.Roles{Runner: true})
+	jobID := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(300)}, nil))
+	db := w.host.database()
+	var row store.Task
+	require.Eventually(t, func() bool {
+		tasks, err := db.Tasks(t.Context(), jobID)
+		require.NoError(t, err)
+		row = tasks[0]
+		return row.ContainerID != "" && containerState(t, cli, row.ContainerID) == container.StateRunning
+	}, time.Minute, 50*time.Millisecond)
+	stop()
+	require.NoError(
+		t,
+		w.host.temporalClient().
+			TerminateWorkflow(t.Context(), workflows.PartyJobID(jobID), "", "terminated by an operator"),
+	)
+
+	deployment, err := db.DeploymentID(t.Context())
+	require.NoError(t, err)
+	made := map[string]string{}
+	for i, c := range []struct {
+		what   string
+		labels map[string]string
+	}{
+		{"this deployment's, of an unknown job", ownerLabels(hostNode, deployment)},
+		{"without labels", nil},
+		{"another party's", ownerLabels(guestNode, deployment)},
+		{"another deployment's of this party", ownerLabels(hostNode, "other")},
+		{"this party's, without a deployment", map[string]string{"hutong.node_id": hostNode}},
+	} {
+		name := fmt.Sprintf("hutong-orphans-%d-%d", os.Getpid(), i)
+		labels := map[string]string{}
+		for label, value := range c.labels {
+			labels[label] = value
+			labels["hutong.container"], labels["hutong.job_id"] = name, "202609010000009999999"
+			labels["hutong.task"], labels["hutong.role"], labels["hutong.attempt"] = "s1", "host.0", "1"
+		}
+		created, err := cli.ContainerCreate(
+			t.Context(),
+			&container.Config{Image: referenceImage, Labels: labels},
+			&container.HostConfig{NetworkMode: "none"},
+			nil,
+			nil,
+			name,
+		)
+		require.NoError(t, err)
+		made[c.what] = created.ID
+		t.Cleanup(func() {
+			_ = cli.ContainerRemove(t.Context(), created.ID, container.RemoveOptions{Force: true})
+		})
+	}
+	w.host.startAs(party.Roles{Runner: true})
+	require.Eventually(t, func() bool {
+		return containerState(t, cli, row.ContainerID) == "" &&
+			containerState(t, cli, made["this deployment's, of an unknown job"]) == ""
+	}, time.Minute, 100*time.Millisecond)
+	for what, id := range made {
+		if what != "this deployment's, of an unknown job" {
+			require.Equal(t, container.StateCreated, containerState(t, cli, id), what)
+		}
+	}
+
+	require.Empty(t, w.host.runHousekeeping().Lost, "a new job is not considered lost")
+	w.host.backdate(jobID, "created_at", 1)
+	require.Equal(t, []string{jobID}, w.host.runHousekeeping().Lost)
+	s := w.host.status(jobID)
+	require.Contains(t, s.Reason, "its workflow was terminated")
+	require.Equal(t, bfia.TaskFailed, s.Tasks[0].State)
+	require.Empty(t, w.host.runHousekeeping().Lost)
+	s = w.guest.awaitJob(jobID, time.Minute, isFinished)
+	require.Equal(t, bfia.TaskFailed, s.Tasks[0].State)
+	requireNoContainers(t, w.guest, jobID, bfia.DeviceProcess)
+}
+
+// ownerLabels returns the labels that name the owner of a container.
+func ownerLabels(node, deployment string) map[string]string {
+	return map[string]string{"hutong.node_id": node, "hutong.deployment": deployment}
+}
+
+// containerState returns a container's state, or "" when the container does not exist.
+func containerState(t *testing.T, cli *client.Client, id string) container.ContainerState {
+	t.Helper()
+	c, err := cli.ContainerInspect(t.Context(), id)
+	if cerrdefs.IsNotFound(err) {
+		return ""
+	}
+	require.NoError(t, err)
+	return c.State.Status
+}
+
+// TestSchedulerLost terminates a job's scheduler workflow. Housekeeping fails the job there, and it ends at
+// every party.
+func TestSchedulerLost(t *testing.T) {
+	t.Parallel()
+	w := startSleepPair(t, nil)
+	jobID := w.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(300), "s2": seconds(0)}, nil))
+	for _, n := range []*testParty{w.guest, w.host} {
+		db := n.database()
+		require.Eventually(t, func() bool {
+			tasks, err := db.Tasks(t.Context(), jobID)
+			return err == nil && len(tasks) == 2 && tasks[0].ContainerID != ""
+		}, time.Minute, 50*time.Millisecond)
+	}
+	require.NoError(
+		t,
+		w.guest.temporalClient().
+			TerminateWorkflow(t.Context(), workflows.JobID(jobID), "", "terminated by an operator"),
+	)
+	w.guest.backdate(jobID, "created_at", 1)
+	require.Equal(t, []string{jobID}, w.guest.runHousekeeping().Lost)
+	s := w.guest.status(jobID)
+	require.Equal(t, bfia.JobFinished, s.State)
+	require.Contains(t, s.Reason, "its workflow was terminated")
+	require.Equal(
+		t,
+		[]bfia.TaskState{bfia.TaskFailed, bfia.TaskReady},
+		[]bfia.TaskState{s.Tasks[0].State, s.Tasks[1].State},
+	)
+	for _, n := range []*testParty{w.guest, w.host} {
+		require.Eventually(t, func() bool {
+			job, err := n.database().Job(t.Context(), jobID)
+			require.NoError(t, err)
+			return job.State == bfia.JobFinished
+		}, time.Minute, 100*time.Millisecond)
+		requireNoContainers(t, n, jobID, bfia.DeviceProcess)
+	}
+}

@@ -1,0 +1,143 @@
+package queue
+
+import (
+	"cmp"
+	"log/slog"
+	"sync"
+	"time"
+
+	"hutong/transport/status"
+)
+
+// MaxName is the largest session id, topic or message id, in bytes.
+const MaxName = 4096
+
+// Config configures a broker. Dir is required.
+type Config struct {
+	// Dir is the spool's folder. Open creates it. It belongs to one broker at a time.
+	Dir string
+	// Limits bounds bytes and idle time.
+	Limits Limits
+	// Logger receives what an operator should know; never a message's content.
+	Logger *slog.Logger
+}
+
+// Limits bounds what a broker holds. Zero fields get their defaults.
+type Limits struct {
+	// SessionBytes is what one session may hold unread, and again in transit to partners: 256 MiB, at least 1
+	// MiB.
+	SessionBytes int64
+	// TotalBytes is what all sessions together may hold: 1 GiB.
+	TotalBytes int64
+	// SessionTTL is the idle time after which a session is released: 24 h.
+	SessionTTL time.Duration
+	// ReleasedSessions is how many released sessions are remembered: 10,000.
+	ReleasedSessions int
+}
+
+// WithDefaults returns the limits with defaults for zero fields.
+func (l Limits) WithDefaults() Limits {
+	l.SessionBytes = max(cmp.Or(l.SessionBytes, 256<<20), 1<<20)
+	l.TotalBytes = max(cmp.Or(l.TotalBytes, 1<<30), l.SessionBytes)
+	l.SessionTTL = cmp.Or(l.SessionTTL, 24*time.Hour)
+	l.ReleasedSessions = cmp.Or(l.ReleasedSessions, 10_000)
+	return l
+}
+
+// Broker holds the sessions of one node. It is safe for concurrent use.
+type Broker struct {
+	limits Limits
+	log    *slog.Logger
+	spool  *spool
+
+	mu       sync.Mutex
+	sessions map[string]*Session
+	released recentSet // ids of released sessions
+	// starved are the budgets with waiting allocations, in the order in which they began to wait.
+	starved  []*budget
+	used     int64
+	peak     int64
+	waiting  int // allocations
+	closed   bool
+	counters counters
+	// removals are files to remove, and releases the ids of sessions to record as released, once mu is
+	// unlocked; see unlock.
+	removals, releases []string
+}
+
+// counters only grow.
+type counters struct {
+	pushed, popped, duplicates, requeued uint64
+}
+
+// ErrClosed refuses calls of a broker that was stopped.
+var ErrClosed = status.Errorf(status.NoInstance, "this transport is shutting down; try again")
+
+func errReleased(id string) *status.Error {
+	return status.Errorf(status.SessionReleased, "session %s was released", id)
+}
+
+// Open locks the spool's folder and recovers the messages in it. It starts no goroutine.
+func Open(cfg Config) (*Broker, error) {
+	log := cfg.Logger
+	if log == nil {
+		log = slog.Default()
+	}
+	sp, err := openSpool(cfg.Dir, log)
+	if err != nil {
+		return nil, err
+	}
+
+	limits := cfg.Limits.WithDefaults()
+	b := &Broker{
+		limits:   limits,
+		log:      log,
+		spool:    sp,
+		sessions: make(map[string]*Session),
+		released: recentSet{size: limits.ReleasedSessions},
+	}
+	if err := b.recover(); err != nil {
+		sp.close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// unlock unlocks mu and does the file work that accumulated under it.
+func (b *Broker) unlock() {
+	removals, releases := b.removals, b.releases
+	b.removals, b.releases = nil, nil
+	b.mu.Unlock()
+
+	b.spool.recordReleased(releases)
+	b.spool.remove(removals)
+}
+
+// refusal returns the error for calls of a session that ended or of a broker that was stopped, else nil.
+func (b *Broker) refusal(s *Session) error {
+	switch {
+	case b.closed:
+		return ErrClosed
+	case s.released:
+		return errReleased(s.id)
+	default:
+		return nil
+	}
+}
+
+// Stop ends all sessions and refuses every later call. Unread messages stay in the spool.
+func (b *Broker) Stop() {
+	b.mu.Lock()
+	defer b.unlock()
+	if b.closed {
+		return
+	}
+
+	b.closed = true
+	for _, s := range b.sessions {
+		b.end(s, ErrClosed)
+	}
+}
+
+// Close unlocks the spool's folder for another broker. Stop comes before it, and the end of all calls.
+func (b *Broker) Close() { b.spool.close() }
