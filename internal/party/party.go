@@ -14,10 +14,13 @@ import (
 	"go.temporal.io/sdk/client"
 	temporallog "go.temporal.io/sdk/log"
 
-	"hutong/activities"
 	"hutong/activities/driver"
 	"hutong/activities/driver/docker"
 	"hutong/activities/driver/process"
+	"hutong/activities/housekeeping"
+	"hutong/activities/participant"
+	"hutong/activities/runner"
+	"hutong/activities/scheduler"
 	"hutong/admission"
 	"hutong/api"
 	"hutong/bfia"
@@ -261,10 +264,12 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 
 func (p *Party) startControl(engine client.Client, db *store.Store, blobs blob.Store) error {
 	httpClient := &http.Client{Timeout: p.cfg.Remote.Timeout}
-	w := worker.NewControl(engine, &activities.Records{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits()}, &activities.Remote{
-		Client:    bfiaclient.New(p.cfg.NodeID, p.route, p.cfg.Remote.Timeout),
-		Documents: db, Transport: "http://" + reachable(p.cfg.Transport.Listen), HTTP: httpClient, Logger: p.logger,
-	}, &activities.Housekeeping{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.Retention, Logger: p.logger})
+	partners := bfiaclient.New(p.cfg.NodeID, p.route, p.cfg.Remote.Timeout)
+	w := worker.NewControl(engine,
+		&scheduler.Activities{Node: p.cfg.NodeID, Store: db, Documents: db, Limits: p.limits(), Client: partners, Logger: p.logger},
+		&participant.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits(), Client: partners,
+			Transport: "http://" + reachable(p.cfg.Transport.Listen), HTTP: httpClient, Logger: p.logger},
+		&housekeeping.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.Retention, Logger: p.logger})
 	if err := w.Start(); err != nil {
 		return err
 	}
@@ -273,8 +278,8 @@ func (p *Party) startControl(engine client.Client, db *store.Store, blobs blob.S
 }
 
 func (p *Party) startRunner(ctx context.Context, engine client.Client, db *store.Store, blobs blob.Store, docker *docker.Driver) error {
-	runs := &activities.Runner{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Drivers: map[string]driver.Driver{},
-		System: p.system, Told: told(engine), StopGrace: p.cfg.Runner.StopGrace, Logger: p.logger}
+	runs := &runner.Runner{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Drivers: map[string]driver.Driver{},
+		System: p.system, OnReport: forwardReports(engine), StopGrace: p.cfg.Runner.StopGrace, Logger: p.logger}
 	var host driver.Driver
 	if len(p.cfg.Runner.Process.Allow) > 0 {
 		processes, err := process.New(process.Options{Dir: filepath.Join(p.cfg.DataDir, "runs"), AllowedCommands: p.cfg.Runner.Process.Allow})
@@ -315,10 +320,10 @@ func (p *Party) startRunner(ctx context.Context, engine client.Client, db *store
 	return nil
 }
 
-// told passes on what a run says of its end to the job's workflow, as its callback does.
-func told(engine client.Client) func(context.Context, string, bfia.TaskReport) error {
+// forwardReports returns a function that forwards the end of a polled container to the job's workflow, as its callback does.
+func forwardReports(engine client.Client) func(context.Context, string, bfia.TaskReport) error {
 	return func(ctx context.Context, jobID string, report bfia.TaskReport) error {
-		return engine.SignalWorkflow(ctx, workflows.PartyJobID(jobID), "", workflows.SignalTaskCallback, report)
+		return engine.SignalWorkflow(ctx, workflows.ParticipantJobID(jobID), "", workflows.SignalTaskCallback, report)
 	}
 }
 

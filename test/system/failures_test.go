@@ -64,8 +64,8 @@ func TestFailure(t *testing.T) {
 	)
 	require.NotEmpty(t, at.Failure.Log)
 	require.Equal(t, at.Failure, at.Tasks[0].Parties[0].Failure)
-	requireMemo(t, w.guest, workflows.JobID(jobID), s.Reason)
-	requireMemo(t, w.host, workflows.PartyJobID(jobID), s.Reason)
+	requireMemo(t, w.guest, workflows.SchedulerJobID(jobID), s.Reason)
+	requireMemo(t, w.host, workflows.ParticipantJobID(jobID), s.Reason)
 	require.Equal(t, bfia.TaskFailed, s.Tasks[0].State)
 	require.Equal(t, bfia.TaskReady, s.Tasks[1].State)
 	for _, p := range s.Tasks[0].Parties {
@@ -92,7 +92,7 @@ func TestWorkflowTerminated(t *testing.T) {
 	defer c.Close()
 	require.NoError(
 		t,
-		c.TerminateWorkflow(t.Context(), workflows.PartyJobID(jobID), "", "terminated by an operator"),
+		c.TerminateWorkflow(t.Context(), workflows.ParticipantJobID(jobID), "", "terminated by an operator"),
 	)
 	require.Eventually(t, func() bool {
 		tasks, err := db.Tasks(t.Context(), jobID)

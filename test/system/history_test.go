@@ -17,10 +17,9 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
-	"go.temporal.io/sdk/workflow"
 	"google.golang.org/protobuf/encoding/protojson"
 
-	"hutong/workflows"
+	hutongworker "hutong/worker"
 )
 
 // replayHistories replays the history of every workflow of a namespace, which fails if a workflow is not
@@ -56,15 +55,7 @@ func replayHistories(t *testing.T, address, namespace, node string) {
 			continue // it has not started, such as the next housekeeping
 		}
 		r := worker.NewWorkflowReplayer()
-		r.RegisterWorkflowWithOptions(workflows.Job, workflow.RegisterOptions{Name: workflows.JobName})
-		r.RegisterWorkflowWithOptions(
-			workflows.PartyJob,
-			workflow.RegisterOptions{Name: workflows.PartyJobName},
-		)
-		r.RegisterWorkflowWithOptions(
-			workflows.Housekeeping,
-			workflow.RegisterOptions{Name: workflows.HousekeepingName},
-		)
+		hutongworker.RegisterWorkflows(r)
 		require.NoError(t, r.ReplayWorkflowHistory(quiet, &h), "%s in %s", e.Execution.WorkflowId, namespace)
 		if dir := os.Getenv("HUTONG_RECORD_HISTORIES"); dir != "" {
 			saveHistory(t, dir, node, e.Type.Name, &h)

@@ -21,6 +21,7 @@ import (
 	"hutong/store"
 	"hutong/store/blob"
 	"hutong/workflows"
+	"hutong/workflows/housekeeping"
 )
 
 // temporalClient returns a client for the party's namespace.
@@ -35,12 +36,12 @@ func (n *testParty) temporalClient() temporal.Client {
 }
 
 // runHousekeeping runs the party's housekeeping now, and returns its result.
-func (n *testParty) runHousekeeping() workflows.HousekeepingResult {
+func (n *testParty) runHousekeeping() housekeeping.Result {
 	n.t.Helper()
 	options := temporal.StartWorkflowOptions{ID: "housekeeping-now", TaskQueue: activities.ControlQueue}
-	run, err := n.temporalClient().ExecuteWorkflow(n.t.Context(), options, workflows.HousekeepingName)
+	run, err := n.temporalClient().ExecuteWorkflow(n.t.Context(), options, workflows.HousekeepingType)
 	require.NoError(n.t, err)
-	var done workflows.HousekeepingResult
+	var done housekeeping.Result
 	require.NoError(n.t, run.Get(n.t.Context(), &done))
 	return done
 }
@@ -199,7 +200,7 @@ func TestHousekeepingStartsOnce(t *testing.T) {
 	described, err := w.guest.temporalClient().
 		DescribeWorkflowExecution(t.Context(), workflows.HousekeepingID, "")
 	require.NoError(t, err)
-	require.Equal(t, workflows.HousekeepingName, described.WorkflowExecutionInfo.Type.Name)
+	require.Equal(t, workflows.HousekeepingType, described.WorkflowExecutionInfo.Type.Name)
 	require.Equal(t, "Running", described.WorkflowExecutionInfo.Status.String())
 }
 
@@ -232,7 +233,7 @@ func TestOrphans(t *testing.T) {
 	require.NoError(
 		t,
 		w.host.temporalClient().
-			TerminateWorkflow(t.Context(), workflows.PartyJobID(jobID), "", "terminated by an operator"),
+			TerminateWorkflow(t.Context(), workflows.ParticipantJobID(jobID), "", "terminated by an operator"),
 	)
 
 	deployment, err := db.DeploymentID(t.Context())
@@ -324,7 +325,7 @@ func TestSchedulerLost(t *testing.T) {
 	require.NoError(
 		t,
 		w.guest.temporalClient().
-			TerminateWorkflow(t.Context(), workflows.JobID(jobID), "", "terminated by an operator"),
+			TerminateWorkflow(t.Context(), workflows.SchedulerJobID(jobID), "", "terminated by an operator"),
 	)
 	w.guest.backdate(jobID, "created_at", 1)
 	require.Equal(t, []string{jobID}, w.guest.runHousekeeping().Lost)

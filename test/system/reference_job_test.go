@@ -59,8 +59,8 @@ func TestReferenceJob(t *testing.T) {
 					requireResults(t, w.guest, host, jobID)
 					requireNoContainers(t, w.guest, jobID, device)
 					requireNoContainers(t, host, jobID, device)
-					requireWorkflowSuccess(t, w.guest, workflows.JobID(jobID))
-					requireWorkflowSuccess(t, host, workflows.PartyJobID(jobID))
+					requireWorkflowSuccess(t, w.guest, workflows.SchedulerJobID(jobID))
+					requireWorkflowSuccess(t, host, workflows.ParticipantJobID(jobID))
 				})
 			}
 		})
