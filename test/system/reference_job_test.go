@@ -165,7 +165,7 @@ func requireMemo(t *testing.T, n *testParty, workflowID, want string) {
 	require.NoError(t, err)
 	var memo string
 	require.NoError(t,
-		converter.GetDefaultDataConverter().FromPayload(described.Memo.GetFields()["explanation"], &memo))
+		converter.GetDefaultDataConverter().FromPayload(described.Memo.GetFields()["failure"], &memo))
 	require.Equal(t, want, memo)
 }
 
