@@ -10,7 +10,7 @@ import (
 	"hutong/bfia"
 )
 
-// Submissions wait for each other, and one that waits for too long is told to come again.
+// Submissions wait for each other. One that waits too long is refused, to be repeated later.
 func TestSubmissionsWait(t *testing.T) {
 	s := &Server{Config: Config{Node: "A"}, submissions: semaphore.NewWeighted(1)}
 	done, err := s.admit(t.Context())
@@ -19,7 +19,7 @@ func TestSubmissionsWait(t *testing.T) {
 	cancel()
 	_, err = s.admit(impatient)
 	require.Equal(t, bfia.CodeUnavailable, bfia.CodeOf(err))
-	require.ErrorContains(t, err, "submit it again")
+	require.ErrorContains(t, err, "submit the job again later")
 
 	next := make(chan error)
 	go func() {

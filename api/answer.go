@@ -13,13 +13,14 @@ import (
 	"hutong/bfia"
 )
 
-// maxMessage is how many bytes of an error's message are sent and logged: it may quote what the client sent.
+// maxMessage bounds the bytes of an error's message that are sent and logged, since it may quote what the
+// client sent.
 const maxMessage = 2 << 10
 
-// isV2 tells the dialect of a path: /v2 says message, all else says msg.
+// isV2 reports whether answers on a path use the field message; all others use msg.
 func isV2(path string) bool { return strings.HasPrefix(path, "/v2/") }
 
-// ok answers with success. Data is nil for an empty object.
+// ok answers with success. A nil data becomes an empty object.
 func ok(c *fiber.Ctx, data any) error {
 	if data == nil {
 		data = struct{}{}
@@ -27,7 +28,7 @@ func ok(c *fiber.Ctx, data any) error {
 	return answer(c, "success", data, nil)
 }
 
-// answer writes an envelope with success. extra stands beside data, where FATE-Flow has some fields.
+// answer writes a success envelope. extra holds fields that FATE-Flow puts next to data.
 func answer(c *fiber.Ctx, message string, data any, extra map[string]any) error {
 	body := map[string]any{"code": bfia.CodeOK, "data": data}
 	if isV2(c.Path()) {
@@ -41,7 +42,7 @@ func answer(c *fiber.Ctx, message string, data any, extra map[string]any) error 
 	return c.JSON(body)
 }
 
-// fail answers with an error. What the caller may not read goes to the log.
+// fail answers with an error. The cause, which the caller must not see, goes to the log.
 func (s *Server) fail(c *fiber.Ctx, err error) error {
 	var fiberErr *fiber.Error
 	if errors.As(err, &fiberErr) && fiberErr.Code < 500 {
@@ -49,7 +50,8 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 	}
 	code, message := bfia.CodeOf(err), cut(bfia.MessageOf(err))
 	status := code.HTTPStatus()
-	log := s.logger.With("method", c.Method(), "path", cut(c.Path()), "code", int(code), "error", cut(err.Error()))
+	log := s.logger.With("method", c.Method(), "path", cut(c.Path()), "code", int(code), "error",
+		cut(err.Error()))
 	if status >= 500 {
 		log.Error("request failed")
 	} else {
@@ -59,11 +61,14 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 	if errors.As(err, &wrong) {
 		c.Set(fiber.HeaderAllow, strings.Join(wrong.allowed, ", "))
 	}
-	eastWest := strings.HasPrefix(c.Path(), "/v1/interconn/") || strings.HasPrefix(c.Path(), "/v2/partner/") || strings.HasPrefix(c.Path(), "/v2/scheduler/")
+
+	eastWest := strings.HasPrefix(c.Path(), "/v1/interconn/") ||
+		strings.HasPrefix(c.Path(), "/v2/partner/") || strings.HasPrefix(c.Path(), "/v2/scheduler/")
 	reached := c.Locals(localReached) != nil
 	if eastWest && reached && (status < 500 || code == bfia.CodePartnerDown) {
 		status = http.StatusOK
 	}
+
 	field := "msg"
 	if isV2(c.Path()) {
 		field = "message"
@@ -71,10 +76,11 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 	return c.Status(status).JSON(map[string]any{"code": code, field: message, "data": struct{}{}})
 }
 
-// localReached marks a request whose body was readable: what is wrong with it from there on is the protocol's matter.
+// localReached marks a request whose body could be read. From then on errors are answers of the protocol,
+// with HTTP status 200 between parties.
 const localReached = "reached"
 
-// cut shortens what may quote a client's words.
+// cut shortens text that may quote a client.
 func cut(text string) string {
 	if len(text) > maxMessage {
 		text = text[:maxMessage] + "…"
@@ -82,7 +88,7 @@ func cut(text string) string {
 	return strings.ToValidUTF8(text, string(utf8.RuneError))
 }
 
-// methods are those with which routes has a path.
+// methods returns the methods that routes accept on a path.
 func methods(routes []route, path string) []string {
 	var list []string
 	for _, r := range routes {
@@ -98,29 +104,34 @@ type wrongMethod struct{ allowed []string }
 
 func (w *wrongMethod) Error() string { return "allowed: " + strings.Join(w.allowed, ", ") }
 
-// noRoute is the error for what no route takes; allowed are the methods that the path takes.
+// noRoute returns the error for a request that no route accepts. allowed lists the methods that its path
+// accepts.
 func noRoute(method, path string, allowed []string) error {
 	if len(allowed) > 0 {
-		return bfia.Wrap(bfia.CodeMethod, &wrongMethod{allowed}, "%s %s: this path takes %s", method, path, strings.Join(allowed, " and "))
+		return bfia.Wrap(bfia.CodeMethod, &wrongMethod{allowed}, "%s %s: this path accepts %s", method, path,
+			strings.Join(allowed, " and "))
 	}
-	return bfia.Errorf(bfia.CodeNotFound, "%s %s: there is no such endpoint; %s lists them", method, path, bfia.PathOpenAPI)
+	return bfia.Errorf(bfia.CodeNotFound, "%s %s: no such endpoint; %s lists all", method, path,
+		bfia.PathOpenAPI)
 }
 
-// broken answers to what is no HTTP request, or did not arrive; the connection ends after it.
+// broken answers a request that is not HTTP or did not arrive whole, and closes the connection.
 func (s *Server) broken(ctx *fasthttp.RequestCtx, err error) {
 	var tooLong *fasthttp.ErrSmallBuffer
-	code, message := bfia.CodeBadRequest, "this is no HTTP request that can be read"
+	code, message := bfia.CodeBadRequest, "failed to read the HTTP request: it is malformed"
 	switch {
 	case errors.As(err, &tooLong):
 		code, message = bfia.CodeTooLarge, "the headers of the request are too large"
-	case timedOut(err) || strings.Contains(err.Error(), "timeout"): // the server hides some errors' kind
+	// the server hides the type of some errors
+	case timedOut(err) || strings.Contains(err.Error(), "timeout"):
 		code, message = bfia.CodeTimeout, "the request did not arrive in time"
 	}
 	s.logger.Info("request refused", "code", int(code), "error", cut(err.Error()))
 	if c, ok := ctx.Conn().(*conn); ok {
 		c.unread.Store(true)
 	}
-	answer, _ := json.Marshal(map[string]any{"code": code, "msg": message, "data": struct{}{}}) // always marshals
+	// always marshals
+	answer, _ := json.Marshal(map[string]any{"code": code, "msg": message, "data": struct{}{}})
 	ctx.Response.Reset()
 	ctx.SetStatusCode(code.HTTPStatus())
 	ctx.SetContentType(fiber.MIMEApplicationJSON)

@@ -14,15 +14,16 @@ import (
 	"hutong/workflows"
 )
 
-// approved refuses to start what waits for an approval here, whoever schedules it.
-func (s *Server) approved(job *store.Job) error {
+// checkApproved refuses to start a job that waits for an approval at this party.
+func (s *Server) checkApproved(job *store.Job) error {
 	if job.State == bfia.JobPending {
-		return bfia.Errorf(bfia.CodeConflict, "job_id: job %s waits for the approval of %s", job.JobID, s.Node)
+		return bfia.Errorf(bfia.CodeConflict,
+			"job_id: job %s waits for an approval at %s; run hutong job approve there", job.JobID, s.Node)
 	}
 	return nil
 }
 
-// platformAudit takes the approval or rejection of someone of this party, for a job in which it takes part.
+// platformAudit records that a user of this party approves or rejects a job in which it takes part.
 func (s *Server) platformAudit(c *fiber.Ctx) error {
 	audit, err := s.readAudit(c)
 	if err != nil {
@@ -38,12 +39,13 @@ func (s *Server) platformAudit(c *fiber.Ctx) error {
 		return err
 	}
 	if gone && audit.Status != job.State {
-		return bfia.Errorf(bfia.CodeConflict, "job_id: job %s has ended already, it is %s", audit.JobID, job.State)
+		return bfia.Errorf(bfia.CodeConflict, "job_id: job %s has ended; its state is %s", audit.JobID,
+			job.State)
 	}
 	return ok(c, nil)
 }
 
-// auditConfirm takes a party's approval or rejection, as the job's scheduler (part 2, 3.10).
+// auditConfirm records a participant's approval or rejection at the job's scheduler (part 2, 3.10).
 func (s *Server) auditConfirm(c *fiber.Ctx) error {
 	audit, err := s.readAudit(c)
 	if err != nil {
@@ -51,7 +53,8 @@ func (s *Server) auditConfirm(c *fiber.Ctx) error {
 	}
 	sender := s.sender(c)
 	if sender == "" {
-		return bfia.Errorf(bfia.CodeBadRequest, "header x-source-node-id: is required, it tells who approves or rejects")
+		return bfia.Errorf(bfia.CodeBadRequest,
+			"header x-source-node-id: is required; it names the party that approves or rejects")
 	}
 	job, err := s.store.ScheduleJob(c.UserContext(), audit.JobID)
 	if err != nil {
@@ -62,7 +65,7 @@ func (s *Server) auditConfirm(c *fiber.Ctx) error {
 		return err
 	}
 	if !slices.Contains(doc.Config.Nodes(), sender) {
-		return bfia.Errorf(bfia.CodeForbidden, "%s takes no part in job %s", sender, audit.JobID)
+		return bfia.Errorf(bfia.CodeForbidden, "%s is not a participant of job %s", sender, audit.JobID)
 	}
 	switch {
 	case job.State == bfia.JobPending:
@@ -72,12 +75,13 @@ func (s *Server) auditConfirm(c *fiber.Ctx) error {
 			return err
 		}
 	case audit.Status == bfia.JobRejected && job.State != bfia.JobRejected:
-		return bfia.Errorf(bfia.CodeConflict, "job_id: job %s is %s, it can be stopped, not rejected", audit.JobID, job.State)
+		return bfia.Errorf(bfia.CodeConflict,
+			"job_id: job %s is %s; it can be stopped, but no longer rejected", audit.JobID, job.State)
 	}
-	return ok(c, nil) // what is decided already is no news
+	return ok(c, nil) // a decision that is known already changes nothing
 }
 
-// maxAuditReason is how many bytes of words an audit may bring.
+// maxAuditReason bounds the bytes of an audit's reason.
 const maxAuditReason = 1 << 10
 
 func (s *Server) readAudit(c *fiber.Ctx) (*bfia.Audit, error) {
@@ -91,10 +95,12 @@ func (s *Server) readAudit(c *fiber.Ctx) (*bfia.Audit, error) {
 	return &audit, audit.Check()
 }
 
-// update asks a job's workflow and waits for its answer, in result unless that is nil. gone tells that there is none: it never was, or it has ended.
+// update sends an update to a job's workflow and waits for its result, which it stores in result unless that
+// is nil. gone reports that no such workflow runs: it never existed, or it has ended.
 func (s *Server) update(ctx context.Context, id, name string, arg, result any) (gone bool, err error) {
-	handle, err := s.temporal.UpdateWorkflow(ctx, temporal.UpdateWorkflowOptions{WorkflowID: id, UpdateName: name, Args: []any{arg},
-		WaitForStage: temporal.WorkflowUpdateStageCompleted})
+	handle, err := s.temporal.UpdateWorkflow(ctx,
+		temporal.UpdateWorkflowOptions{WorkflowID: id, UpdateName: name, Args: []any{arg},
+			WaitForStage: temporal.WorkflowUpdateStageCompleted})
 	if err == nil {
 		err = handle.Get(ctx, result)
 	}
@@ -106,7 +112,8 @@ func (s *Server) update(ctx context.Context, id, name string, arg, result any) (
 		return false, bfia.Wrap(code, err, "%s", message)
 	}
 	if err != nil {
-		return false, bfia.Wrap(bfia.CodeUnavailable, err, "the engine of %s does not answer", s.Node)
+		return false, bfia.Wrap(bfia.CodeUnavailable, err, "Temporal of %s does not answer; try again later",
+			s.Node)
 	}
 	return false, nil
 }

@@ -13,7 +13,7 @@ import (
 	"hutong/bfia"
 )
 
-// readBody reads a request's body, which is text of at most limit bytes.
+// readBody reads a request's body. It refuses one that is not UTF-8 or longer than limit bytes.
 func (s *Server) readBody(c *fiber.Ctx, limit int64) ([]byte, error) {
 	if n := c.Context().Request.Header.ContentLength(); int64(n) > limit {
 		return nil, tooLarge(limit)
@@ -32,10 +32,14 @@ func (s *Server) readBody(c *fiber.Ctx, limit int64) ([]byte, error) {
 }
 
 func tooLarge(limit int64) error {
-	return bfia.Errorf(bfia.CodeTooLarge, "body: is over %d bytes, this party's jobs.max_document_bytes; pass large values as a dataset", limit)
+	return bfia.Errorf(
+		bfia.CodeTooLarge,
+		"body: is longer than %d bytes, the limit jobs.max_document_bytes of this party; pass large values as a dataset",
+		limit,
+	)
 }
 
-// readJSON reads a JSON body into something, and marks the request as readable.
+// readJSON decodes a JSON body and marks the request as readable (localReached).
 func (s *Server) readJSON(c *fiber.Ctx, into any) error {
 	b, err := s.readBody(c, s.MaxDocumentBytes)
 	if err != nil {
@@ -48,7 +52,7 @@ func (s *Server) readJSON(c *fiber.Ctx, into any) error {
 	return nil
 }
 
-// bodyStream reads the body as it arrives.
+// bodyStream returns the body, to be read as it arrives.
 func (s *Server) bodyStream(c *fiber.Ctx) *body { return s.body(c.Context()) }
 
 func (s *Server) body(ctx *fasthttp.RequestCtx) *body {
@@ -63,14 +67,14 @@ func (s *Server) body(ctx *fasthttp.RequestCtx) *body {
 	return b
 }
 
-// localBody keeps a request's [body].
+// localBody is the key of a request's [body].
 const localBody = "body"
 
-// prefetched is what the server reads of a body before a handler has it.
+// prefetched is the number of bytes of a body that the server reads before a handler gets it.
 const prefetched = 8 << 10
 
-// endBody closes a connection after an answer to a request that was not read to its end. What is left of a body must
-// never be taken for the next request.
+// endBody closes the connection of a request that was not read to its end. Otherwise the rest of its body
+// would be parsed as the next request.
 func (s *Server) endBody(ctx *fasthttp.RequestCtx) {
 	b := s.body(ctx)
 	if n := ctx.Request.Header.ContentLength(); n >= 0 && n <= prefetched {
@@ -89,10 +93,10 @@ func readError(err error) error {
 	if timedOut(err) {
 		return bfia.Wrap(bfia.CodeTimeout, err, "body: did not arrive in time")
 	}
-	return bfia.Wrap(bfia.CodeBadRequest, err, "body: ended before it was whole")
+	return bfia.Wrap(bfia.CodeBadRequest, err, "body: ended too early")
 }
 
-// params reads a GET's parameters: from the query string, as the specification has it, or from a JSON body, as FATE-Flow
+// params reads a GET's parameters from the query string, as specified, or from a JSON body, as FATE-Flow
 // sends them.
 func (s *Server) params(c *fiber.Ctx) (func(string) string, error) {
 	b, err := s.readBody(c, s.MaxDocumentBytes)
@@ -114,7 +118,7 @@ func (s *Server) params(c *fiber.Ctx) (func(string) string, error) {
 	}, nil
 }
 
-// text is a JSON value as a word: a string as it is, a number or boolean in its spelling.
+// text returns a JSON value as text: a string unquoted, anything else as it is written.
 func text(raw json.RawMessage) string {
 	var str string
 	if json.Unmarshal(raw, &str) == nil {

@@ -9,18 +9,19 @@ import (
 	"time"
 )
 
-// How much patience a client gets, beside [Config.ClientTimeout].
+// Limits for slow clients, besides [Config.ClientTimeout].
 const (
-	// leastBytesPerSecond is how fast a body must come on average, once ClientTimeout is over: each piece in time is
-	// not enough, since a byte now and then would hold the connection for ever.
+	// leastBytesPerSecond is the least average rate of a body after the first ClientTimeout. Without it, a
+	// client that sends a byte now and then would hold the connection for ever.
 	leastBytesPerSecond = 4 << 10
-	// writePiece is what a client must take of an answer within ClientTimeout.
+	// writePiece is the number of bytes of an answer that a client must read within each ClientTimeout.
 	writePiece = 64 << 10
-	// A connection that is closed with a request half read still takes a little of it now and then for this long. Otherwise
-	// the client's system throws the answer away that tells why. No faster: a client that is only writing needs time to read.
-	lingerTime  = 2 * time.Second
-	lingerEvery = 5 * time.Millisecond
-	lingerBytes = 32 << 10
+	// A connection that is closed before its request was read drains a little of it for drainTime. Otherwise
+	// the client's TCP stack would discard the answer that gives the reason. It drains slowly, so that a
+	// client that only writes stops soon.
+	drainTime     = 2 * time.Second
+	drainInterval = 5 * time.Millisecond
+	drainBytes    = 32 << 10
 )
 
 // listener wraps the connections it accepts in a [conn].
@@ -37,7 +38,8 @@ func (l listener) Accept() (net.Conn, error) {
 	return &conn{Conn: c, timeout: l.timeout}, nil
 }
 
-// Close may find it closed: its owner may have taken it away, and a server is shut down while it begins to serve.
+// Close ignores a listener that is closed already: its owner may have closed it, and a server may shut down
+// while it starts.
 func (l listener) Close() error {
 	if err := l.Listener.Close(); !errors.Is(err, net.ErrClosed) {
 		return err
@@ -45,8 +47,8 @@ func (l listener) Close() error {
 	return nil
 }
 
-// conn bounds how long a client may take over each piece of an answer. Reading is bounded by the HTTP server, and by
-// [body].
+// conn bounds the time in which a client must read each piece of an answer. The HTTP server and [body] bound
+// reading.
 type conn struct {
 	net.Conn
 	timeout time.Duration
@@ -71,20 +73,22 @@ func (c *conn) Write(b []byte) (int, error) {
 }
 
 func (c *conn) Close() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.unread.Load() && half.CloseWrite() == nil {
-		end := time.Now().Add(lingerTime)
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.unread.Load() &&
+		half.CloseWrite() == nil {
+		end := time.Now().Add(drainTime)
 		_ = c.SetReadDeadline(end)
 		for time.Now().Before(end) {
-			if _, err := io.CopyN(io.Discard, c.Conn, lingerBytes); err != nil {
+			if _, err := io.CopyN(io.Discard, c.Conn, drainBytes); err != nil {
 				break
 			}
-			time.Sleep(lingerEvery)
+			time.Sleep(drainInterval)
 		}
 	}
 	return c.Conn.Close()
 }
 
-// body is a request's body as it arrives. A client may take long over all of it, but neither over a piece nor on average.
+// body is a request's body as it arrives. A client may send a long body, but must not pause longer than the
+// timeout, and must keep the least average rate.
 type body struct {
 	r       io.Reader
 	conn    net.Conn
@@ -120,7 +124,7 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// timedOut tells whether an error is that a deadline is over.
+// timedOut reports whether an error means that a deadline has passed.
 func timedOut(err error) bool {
 	var netErr net.Error
 	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &netErr) && netErr.Timeout()

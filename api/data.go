@@ -12,11 +12,12 @@ import (
 )
 
 func tableAnswer(t store.DataTable) map[string]any {
-	return map[string]any{"namespace": t.Namespace, "name": t.Name, "count": t.Rows, "partitions": t.Partitions, "bytes": t.Bytes,
+	return map[string]any{"namespace": t.Namespace, "name": t.Name, "count": t.Rows,
+		"partitions": t.Partitions, "bytes": t.Bytes,
 		"columns": t.Columns, "create_time": t.CreatedAt.UnixMilli(), "update_time": t.UpdatedAt.UnixMilli()}
 }
 
-// queryDatasets lists the datasets that were uploaded here, of one namespace or all.
+// queryDatasets lists the datasets that were uploaded to this party, of one namespace or all.
 func (s *Server) queryDatasets(c *fiber.Ctx) error {
 	get, err := s.params(c)
 	if err != nil {
@@ -35,7 +36,7 @@ func (s *Server) queryDatasets(c *fiber.Ctx) error {
 	return answer(c, "success", list, nil)
 }
 
-// downloadDataset sends a dataset as one CSV file, or an output's document as it is.
+// downloadDataset sends a dataset as one CSV file, or another output's object unchanged.
 func (s *Server) downloadDataset(c *fiber.Ctx) error {
 	get, err := s.params(c)
 	if err != nil {
@@ -57,7 +58,7 @@ func (s *Server) downloadDataset(c *fiber.Ctx) error {
 	return nil
 }
 
-// openData opens a dataset as CSV, whole, or another output's only object as it is.
+// openData opens a dataset as one CSV stream, or another output's only object unchanged.
 func (s *Server) openData(ctx context.Context, namespace, name string) (io.ReadCloser, string, error) {
 	m, err := s.datasets.Metadata(ctx, namespace, name)
 	if err != nil {

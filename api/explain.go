@@ -8,7 +8,8 @@ import (
 	"hutong/store"
 )
 
-// failureOf is why a part of this party failed; a part that did not has none, whatever its container's exit was.
+// failureOf returns why a part of this party failed, or nil if it did not fail, whatever its container's exit
+// code was.
 func failureOf(t store.Task) *bfia.Failure {
 	if t.State != bfia.TaskFailed {
 		return nil
@@ -16,20 +17,21 @@ func failureOf(t store.Task) *bfia.Failure {
 	return t.Failure
 }
 
-// explain makes a status say why a job did not go well, as this party's own users may know it: of its own parts all that
-// it knows, of the others' what they share; and what to try.
+// explain completes the failures in a status for this party's own users: of its own parts everything, of
+// others' parts what they share. It also adds hints.
 func (s *Server) explain(ctx context.Context, status *bfia.JobStatus) error {
 	rows, err := s.store.Tasks(ctx, status.JobID)
 	if err != nil {
 		return err
 	}
-	mine := map[part]store.Task{} // a job may have very many
+	mine := map[part]store.Task{} // a map, since a job may have very many parts
 	for _, r := range rows {
 		mine[part{r.Name, r.Role, r.RoleIndex}] = r
 	}
 	own := func(at part) *bfia.Failure {
-		if r, is := mine[at]; is {
-			if f := failureOf(r); f != nil && f.Kind != bfia.FailedStopped { // why it was stopped the scheduler knows better
+		if r, found := mine[at]; found {
+			// the scheduler knows better why it was stopped
+			if f := failureOf(r); f != nil && f.Kind != bfia.FailedStopped {
 				return f
 			}
 		}
@@ -49,11 +51,12 @@ func (s *Server) explain(ctx context.Context, status *bfia.JobStatus) error {
 	}
 	if f := status.Failure; f != nil {
 		for at := range mine {
-			if f.NodeID != s.Node || at.task != f.Task || (bfia.Part{Role: at.role, Index: at.index}).Self() != f.Role {
+			if f.NodeID != s.Node || at.task != f.Task ||
+				(bfia.Part{Role: at.role, Index: at.index}).Self() != f.Role {
 				continue
 			}
-			if known := own(at); known != nil {
-				status.Failure, status.Reason = known, known.String()
+			if full := own(at); full != nil {
+				status.Failure, status.Reason = full, full.String()
 			}
 		}
 		status.Failure = status.Failure.WithHint(s.Node, status.JobID)
@@ -61,21 +64,23 @@ func (s *Server) explain(ctx context.Context, status *bfia.JobStatus) error {
 	return nil
 }
 
-// askLimit is how long a status waits for a scheduler elsewhere.
-const askLimit = 3 * time.Second
+// schedulerTimeout bounds how long a status request waits for a scheduler at another party.
+const schedulerTimeout = 3 * time.Second
 
-// asked is the status of a job that this party submitted to another scheduler, who knows of all parties; where that one
-// does not answer, or not as Hutong does, it is what this party knows of its own parts.
-func (s *Server) asked(ctx context.Context, own *bfia.JobStatus) *bfia.JobStatus {
+// askScheduler returns the status of a job that this party submitted to another scheduler, which knows the
+// parts of all parties. If that one does not answer, or not as Hutong does, it returns own, which covers this
+// party's parts.
+func (s *Server) askScheduler(ctx context.Context, own *bfia.JobStatus) *bfia.JobStatus {
 	job, err := s.store.Job(ctx, own.JobID)
 	if err != nil || job.InitiatorNode != s.Node || job.SchedulerNode == s.Node {
 		return own
 	}
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	ctx, cancel := context.WithTimeout(ctx, schedulerTimeout)
 	defer cancel()
 	status, err := s.remote.StatusAll(ctx, job.SchedulerNode, own.JobID)
 	if err != nil {
-		s.logger.Info("a job's scheduler does not tell its status", "job_id", own.JobID, "scheduler", job.SchedulerNode, "error", err)
+		s.logger.Info("failed to ask the job's scheduler for its status", "job_id", own.JobID, "scheduler",
+			job.SchedulerNode, "error", err)
 		return own
 	}
 	if status.JobID != own.JobID || len(status.Tasks) == 0 {

@@ -36,12 +36,15 @@ func (s *Server) fateFlowCommand(e fateflow.Endpoint) fiber.Handler {
 		}
 
 		sender := s.sender(c)
-		data, err := e.Serve(c.UserContext(), &fateflow.Participant{Node: s.Node, Sender: sender, Party: fateFlowParty{s, sender}}, &cmd)
+		data, err := e.Serve(c.UserContext(),
+			&fateflow.Participant{Node: s.Node, Sender: sender, Party: fateFlowParty{s, sender}}, &cmd)
 		switch code := bfia.CodeOf(err); code {
 		case bfia.CodeOK:
 			return ok(c, data)
-		case fateflow.CodeInsufficient, fateflow.CodeNeverAvailable: // an expected answer, not an error to log
-			return c.JSON(map[string]any{"code": code, "message": cut(bfia.MessageOf(err)), "data": struct{}{}})
+		// an expected answer, not an error to log
+		case fateflow.CodeInsufficient, fateflow.CodeNeverAvailable:
+			return c.JSON(map[string]any{"code": code, "message": cut(bfia.MessageOf(err)),
+				"data": struct{}{}})
 		}
 		return err
 	}
@@ -62,7 +65,8 @@ func (s *Server) receiveFateFlowReport(c *fiber.Ctx) error {
 	if err := s.readJSON(c, &report); err != nil {
 		return err
 	}
-	if err := fateflow.ReceiveReport(c.UserContext(), fateFlowScheduler{s}, s.Node, s.sender(c), report); err != nil {
+	if err := fateflow.ReceiveReport(c.UserContext(), fateFlowScheduler{s}, s.Node, s.sender(c),
+		report); err != nil {
 		return err
 	}
 	return ok(c, nil)
@@ -80,7 +84,8 @@ func (s fateFlowScheduler) Participants(ctx context.Context, jobID string) ([]st
 	return s.participants(ctx, jobID)
 }
 
-func (s fateFlowScheduler) ReceiveCallback(ctx context.Context, jobID, participant string, r bfia.TaskReport) error {
+func (s fateFlowScheduler) ReceiveCallback(ctx context.Context, jobID, participant string,
+	r bfia.TaskReport) error {
 	_, err := s.signal(ctx, workflows.JobID(jobID), workflows.SignalCallback,
 		workflows.Callback{Node: participant, TaskID: r.TaskID, Role: r.Role, State: r.Status})
 	return err
@@ -100,7 +105,8 @@ func (p fateFlowParty) Catalog(ctx context.Context) fateflow.Catalog {
 		}
 
 		var found []fateflow.Provider
-		for _, r := range registered { // sorted by name and version; one may be registered for several devices
+		// sorted by name and version; one may be registered for several devices
+		for _, r := range registered {
 			if _, has := r.Components[component]; has {
 				found = append(found, fateflow.Provider{Name: r.Name, Version: r.Version})
 			}
@@ -110,7 +116,8 @@ func (p fateFlowParty) Catalog(ctx context.Context) fateflow.Catalog {
 	return fateflow.Catalog{Describe: p.store.Describe(ctx), Find: find}
 }
 
-func (p fateFlowParty) CreateJob(ctx context.Context, doc *bfia.Document, scheduler string, ownProtocol bool) (bfia.JobAccepted, error) {
+func (p fateFlowParty) CreateJob(ctx context.Context, doc *bfia.Document, scheduler string,
+	ownProtocol bool) (bfia.JobAccepted, error) {
 	return p.acceptJob(ctx, doc, scheduler, ownProtocol)
 }
 
@@ -161,7 +168,8 @@ func (p fateFlowParty) Release(ctx context.Context, jobID string) error {
 		return err
 	}
 	// A workflow that has ended holds no reservation.
-	_, err := p.update(ctx, workflows.PartyJobID(jobID), workflows.UpdateRelease, bfia.ReleaseRequest{JobID: jobID}, nil)
+	_, err := p.update(ctx, workflows.PartyJobID(jobID), workflows.UpdateRelease,
+		bfia.ReleaseRequest{JobID: jobID}, nil)
 	return err
 }
 
@@ -206,5 +214,5 @@ func (p fateFlowParty) approvedJob(ctx context.Context, jobID string) (*store.Jo
 	if err != nil {
 		return nil, err
 	}
-	return job, p.approved(job)
+	return job, p.checkApproved(job)
 }

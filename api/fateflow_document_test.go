@@ -12,7 +12,8 @@ import (
 	"hutong/workflows"
 )
 
-// FATE-Flow's own commands do what the protocol's do, and one more for another role of the same party changes nothing.
+// FATE-Flow's own commands do what the protocol's do, and one more for another role of the same party changes
+// nothing.
 func TestFateFlowDocument(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	command := func(role string, more map[string]any) map[string]any {
@@ -35,24 +36,31 @@ func TestFateFlowDocument(t *testing.T) {
 		p.good(post(fateflow.PathTaskStart, command(role, task)))
 	}
 	start := signal{workflows.PartyJobID("j1"), workflows.SignalStart, nil}
-	begin := signal{workflows.PartyJobID("j1"), workflows.SignalTaskStart, bfia.TaskRef{JobID: "j1", TaskID: "j1_" + first, TaskName: first}}
-	require.Equal(t, []signal{start, begin, start, begin}, p.engine.taken())
+	begin := signal{workflows.PartyJobID("j1"), workflows.SignalTaskStart,
+		bfia.TaskRef{JobID: "j1", TaskID: "j1_" + first, TaskName: first}}
+	require.Equal(t, []signal{start, begin, start, begin}, p.engine.takeSignals())
 	_, err := p.store.StartTask(t.Context(), "j1", first, "j1_"+first, 1, time.Now())
 	require.NoError(t, err)
 	var state fateflow.Report
 	p.good(post(fateflow.PathTaskCollect, command("host", task))).into(&state)
-	require.Equal(t, fateflow.Report{JobID: "j1", TaskID: "j1_" + first, Role: "host", PartyID: guest, Status: "running"}, state)
+	require.Equal(t, fateflow.Report{JobID: "j1", TaskID: "j1_" + first, Role: "host", PartyID: guest,
+		Status: "running"}, state)
 	p.good(post(fateflow.PathTaskStop, command("host", task)))
 	p.good(post(fateflow.PathJobStop, command("guest", nil)))
 	require.Equal(t, []signal{
-		{workflows.PartyJobID("j1"), workflows.SignalStop, workflows.Stop{Task: first, By: guest, Attempt: 1}},
+		{workflows.PartyJobID("j1"), workflows.SignalStop,
+			workflows.Stop{Task: first, By: guest, Attempt: 1}},
 		{workflows.PartyJobID("j1"), workflows.SignalStop, workflows.Stop{By: guest}},
-	}, p.engine.taken())
+	}, p.engine.takeSignals())
 
-	p.bad(post(fateflow.PathJobStart, map[string]any{"job_id": "j1", "role": "guest", "party_id": host}), 200, bfia.CodeBadRequest, "party_id:")
-	p.bad(post(fateflow.PathJobStart, map[string]any{"job_id": "j1", "party_id": guest}), 200, bfia.CodeBadRequest, "role: is required")
-	p.bad(post(fateflow.PathTaskStart, command("guest", map[string]any{"task_id": "t1"})), 200, bfia.CodeBadRequest, "task_id:")
-	p.bad(post(fateflow.PathJobCreate, command("guest", map[string]any{"dag_schema": map[string]any{"dag": map[string]any{"tasks": 1}}})), 200,
+	p.bad(post(fateflow.PathJobStart, map[string]any{"job_id": "j1", "role": "guest", "party_id": host}), 200,
+		bfia.CodeBadRequest, "party_id:")
+	p.bad(post(fateflow.PathJobStart, map[string]any{"job_id": "j1", "party_id": guest}), 200,
+		bfia.CodeBadRequest, "role: is required")
+	p.bad(post(fateflow.PathTaskStart, command("guest", map[string]any{"task_id": "t1"})), 200,
+		bfia.CodeBadRequest, "task_id:")
+	p.bad(post(fateflow.PathJobCreate, command("guest",
+		map[string]any{"dag_schema": map[string]any{"dag": map[string]any{"tasks": 1}}})), 200,
 		bfia.CodeBadRequest, "dag_schema.dag.dag: is required")
 	p.bad(post(fateflow.PathJobStart, `[`), 400, bfia.CodeBadRequest, "body:")
 }

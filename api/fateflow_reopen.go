@@ -17,11 +17,12 @@ import (
 	"hutong/workflows"
 )
 
-// endWait bounds the wait for the end of a job that its scheduler has just stopped. FATE-Flow waits 10 s for an answer
-// and retries three times.
+// endWait bounds the wait for the end of a job that its scheduler has just stopped. FATE-Flow waits 10 s for
+// an answer and retries three times.
 const endWait = 8 * time.Second
 
-// reopen waits until the workflow of a job has ended, and starts another one that takes over the states of its tasks.
+// reopen waits until the workflow of a job has ended, and starts another one that takes over the states of
+// its tasks.
 func (s *Server) reopen(ctx context.Context, job *store.Job) error {
 	if err := s.awaitEnd(ctx, job.JobID); err != nil {
 		return err
@@ -42,11 +43,13 @@ func (s *Server) reopen(ctx context.Context, job *store.Job) error {
 
 	in := workflows.PartyJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: job.SchedulerNode,
 		Settings: s.Settings, FateFlow: true, Roles: job.Roles, Before: previousParts(tasks)}
-	return s.create(ctx, workflows.PartyJobID(job.JobID), workflows.PartyJobName, in, temporal.StartWorkflowOptions{
-		TypedSearchAttributes: workflows.PartyJobAttributes(in),
-		StaticSummary:         fmt.Sprintf("%s in job %s, rerun", strings.Join(in.Roles, ", "), job.JobID),
-		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-	})
+	return s.create(ctx, workflows.PartyJobID(job.JobID), workflows.PartyJobName, in,
+		temporal.StartWorkflowOptions{
+			TypedSearchAttributes: workflows.PartyJobAttributes(in),
+			StaticSummary: fmt.Sprintf("%s in job %s, rerun", strings.Join(in.Roles, ", "),
+				job.JobID),
+			WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		})
 }
 
 // awaitEnd waits until the workflow of a job has ended.
@@ -58,7 +61,8 @@ func (s *Server) awaitEnd(ctx context.Context, jobID string) error {
 	var gone *serviceerror.NotFound
 	var failed *sdk.WorkflowExecutionError
 	if waiting.Err() != nil {
-		return bfia.Errorf(bfia.CodeUnavailable, "job_id: job %s is still ending at %s; try again", jobID, s.Node)
+		return bfia.Errorf(bfia.CodeUnavailable, "job_id: job %s is still ending at %s; try again", jobID,
+			s.Node)
 	}
 	if err != nil && !errors.As(err, &gone) && !errors.As(err, &failed) {
 		return bfia.Wrap(bfia.CodeUnavailable, err, "Temporal of %s does not answer; try again", s.Node)

@@ -14,14 +14,16 @@ import (
 	"hutong/fateflow"
 )
 
-// Every request that the real FATE-Flow 2.2.0 sent for a job of its own, whose task failed in two versions, is taken in its
-// order.
+// Every request that the real FATE-Flow 2.2.0 sent for a job of its own, whose task failed in two versions,
+// is taken in its order.
 func TestFateFlowReplay(t *testing.T) {
 	p := newParty(t, func(c *Config) { c.CheckDatasets = false })
 	data := func(name string) []any {
-		return []any{map[string]any{"name": name, "description": name, "category": "dataset", "dataFormat": []string{"csv"}}}
+		return []any{map[string]any{"name": name, "description": name, "category": "dataset",
+			"dataFormat": []string{"csv"}}}
 	}
-	p.good(post(bfia.PathProviderRegister, map[string]any{"name": "fails-at-hutong", "version": "1", "device": "docker", "protocol": "bfia",
+	p.good(post(bfia.PathProviderRegister, map[string]any{"name": "fails-at-hutong", "version": "1",
+		"device": "docker", "protocol": "bfia",
 		"metadata": map[string]any{"base_url": "", "image": "sleep:1"},
 		"components_description": map[string]any{"Sleep": map[string]any{
 			"componentName": "Sleep", "title": "Sleep", "provider": "fails-at-hutong", "version": "1", "description": "sleeps", "desVersion": "1",
@@ -34,7 +36,8 @@ func TestFateFlowReplay(t *testing.T) {
 		Path string
 		Body json.RawMessage
 	}
-	require.NoError(t, json.Unmarshal([]byte(strings.ReplaceAll(string(text), "JG0100001100000071", guest)), &wire))
+	require.NoError(t, json.Unmarshal([]byte(strings.ReplaceAll(string(text), "JG0100001100000071", guest)),
+		&wire))
 	seen := map[string]int{}
 	ended := 0
 	for _, x := range wire {
@@ -45,18 +48,22 @@ func TestFateFlowReplay(t *testing.T) {
 		switch x.Path {
 		case fateflow.PathTaskStart: // the workflow runs it, and it fails
 			ref := fateflow.Attempt(in.JobID, "s1", in.TaskVersion)
-			tasks, err := p.store.StartTask(t.Context(), in.JobID, "s1", ref.TaskID, ref.AttemptNumber(), time.Now())
+			tasks, err := p.store.StartTask(t.Context(), in.JobID, "s1", ref.TaskID, ref.AttemptNumber(),
+				time.Now())
 			require.NoError(t, err)
-			require.NoError(t, p.store.EndTask(t.Context(), tasks[0].Key(), ref.TaskID, bfia.TaskFailed, "exit code 1", time.Now()))
+			require.NoError(t, p.store.EndTask(t.Context(), tasks[0].Key(), ref.TaskID, bfia.TaskFailed,
+				"exit code 1", time.Now()))
 		case fateflow.PathJobStop:
-			require.NoError(t, p.store.UpdateJob(t.Context(), in.JobID, bfia.JobFinished, "exit code 1", time.Now()))
+			require.NoError(t, p.store.UpdateJob(t.Context(), in.JobID, bfia.JobFinished, "exit code 1",
+				time.Now()))
 			ended++
 		}
 	}
 	for _, path := range []string{fateflow.PathJobCreate, fateflow.PathTaskRerun} {
 		require.Equal(t, 1, seen[path], path)
 	}
-	for _, path := range []string{fateflow.PathJobStart, fateflow.PathTaskStart, fateflow.PathJobApply, fateflow.PathTaskApply} {
+	for _, path := range []string{fateflow.PathJobStart, fateflow.PathTaskStart, fateflow.PathJobApply,
+		fateflow.PathTaskApply} {
 		require.Equal(t, 2, seen[path], path)
 	}
 	require.Equal(t, 2, ended)

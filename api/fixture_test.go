@@ -15,7 +15,7 @@ import (
 	"hutong/bfia"
 )
 
-// file puts a file into the upload folder.
+// file writes a file into the upload folder.
 func (p *party) file(name, content string) {
 	p.t.Helper()
 	require.NoError(p.t, os.WriteFile(filepath.Join(p.uploads, name), []byte(content), 0o600))
@@ -33,12 +33,13 @@ func (p *party) withData() *party {
 	p.t.Helper()
 	for _, name := range []string{"test_guest", "test_host"} {
 		p.file(name+".csv", "id,y,x0\n1,0,0.5\n2,1,0.25\n")
-		p.good(post(bfia.PathComponentUpload, map[string]any{"file": name + ".csv", "namespace": "testspace", "name": name}))
+		p.good(post(bfia.PathComponentUpload,
+			map[string]any{"file": name + ".csv", "namespace": "testspace", "name": name}))
 	}
 	return p
 }
 
-// job is the captured job under an id of the test's, changed by replacements of its text.
+// job returns the captured job under the test's id, with replacements in its text.
 func job(t testing.TB, id string, replace ...string) string {
 	t.Helper()
 	text := string(vector(t, "job_create_all.request.json"))
@@ -52,7 +53,7 @@ func job(t testing.TB, id string, replace ...string) string {
 	return text
 }
 
-// edited is the captured job with one place changed, named by keys and indexes.
+// edited returns the captured job with one value changed, which keys and indexes name.
 func edited(t testing.TB, id string, value any, place ...any) string {
 	t.Helper()
 	var doc any
@@ -81,7 +82,7 @@ func edited(t testing.TB, id string, value any, place ...any) string {
 	return string(raw)
 }
 
-// running is a party that schedules the captured job, and takes part in it in both roles, each task started.
+// running returns a party that schedules the captured job and plays both roles in it. All tasks are started.
 func running(t testing.TB, id string) *party {
 	t.Helper()
 	p := newParty(t).withProvider().withData()
@@ -95,10 +96,10 @@ const (
 	second = "hetero_secureboost_1"
 )
 
-// field is one part of a form.
+// field is a part of a form.
 type field struct{ name, value string }
 
-// form is a multipart form; the file is the field called file.
+// form returns a multipart form. The field named file is the file.
 func form(t testing.TB, path string, fields ...field) call {
 	t.Helper()
 	var b bytes.Buffer

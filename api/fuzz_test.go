@@ -11,8 +11,8 @@ import (
 	"hutong/bfia"
 )
 
-// FuzzRequests drives the handlers with any method, path, header and body: the answer is always the envelope, or the end
-// of the connection where HTTP itself is broken; never a 5xx, never a trace; and the party serves on.
+// FuzzRequests sends any method, path, header and body. The answer is always the envelope, or a closed
+// connection after malformed HTTP, and never a 5xx or a stack trace. The party keeps serving.
 func FuzzRequests(f *testing.F) {
 	p := newParty(f, func(c *Config) { c.ClientTimeout = 5 * time.Second }).withProvider().withData()
 	p.good(post(bfia.PathCreateAll, job(f, "j1")).from(guest))
@@ -22,17 +22,23 @@ func FuzzRequests(f *testing.F) {
 	p.answering(host, 200, `{"code":0,"msg":"success"}`)
 
 	for _, r := range p.server.routes() {
-		for _, body := range []string{``, `{}`, `{"job_id":"j1","task_id":"t1","task_name":"intersect_rsa_1","status":"SUCCESS","role":"guest"}`, `[`, "\x00\xff"} {
+		for _, body := range []string{``, `{}`,
+			`{"job_id":"j1","task_id":"t1","task_name":"intersect_rsa_1","status":"SUCCESS","role":"guest"}`, `[`, "\x00\xff"} {
 			f.Add(r.method, r.path+"?job_id=j1&task_id=t1", "x-source-node-id: "+guest, body)
 		}
 	}
 	f.Add("POST", bfia.PathCreate, "x_node_id: "+host, job(f, "j2"))
 	f.Add("POST", bfia.PathPlatformCreateAll, "", job(f, "j3"))
 	f.Add("POST", bfia.PathProviderRegister, "", string(vector(f, "provider_register.request.json")))
-	f.Add("POST", bfia.PathComponentFile, "Content-Type: multipart/form-data; boundary=b",
+	f.Add(
+		"POST",
+		bfia.PathComponentFile,
+		"Content-Type: multipart/form-data; boundary=b",
 		"--b\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\nd\r\n--b\r\nContent-Disposition: form-data; name=\"namespace\"\r\n\r\nn\r\n"+
-			"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\nid\n1\n\r\n--b--\r\n")
-	f.Add("POST", bfia.PathComponentUpload, "", `{"file":"test_guest.csv","namespace":"n","name":"d","meta":{"delimiter":","}}`)
+			"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\nid\n1\n\r\n--b--\r\n",
+	)
+	f.Add("POST", bfia.PathComponentUpload, "",
+		`{"file":"test_guest.csv","namespace":"n","name":"d","meta":{"delimiter":","}}`)
 	f.Add("PURGE", "/\x00", "Transfer-Encoding: chunked", "0\r\n\r\n")
 	f.Add("POST", bfia.PathStart, "Expect: 100-continue", "{}")
 
@@ -53,6 +59,6 @@ func FuzzRequests(f *testing.F) {
 		require.NotContains(t, p.log.String(), "a handler panicked")
 		require.NotContains(t, p.log.String(), "level=ERROR", "a request made something fail")
 		p.log.reset()
-		p.engine.taken()
+		p.engine.takeSignals()
 	})
 }

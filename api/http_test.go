@@ -18,7 +18,7 @@ import (
 	"hutong/bfia"
 )
 
-// dial opens a connection that ends with the test.
+// dial opens a connection that is closed when the test ends.
 func dial(t testing.TB, address string) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", address)
@@ -28,7 +28,7 @@ func dial(t testing.TB, address string) net.Conn {
 	return c
 }
 
-// raw sends bytes and reads all answers until the connection ends, or until there are want of them.
+// raw sends bytes and reads answers until the connection ends, or until it has want of them.
 func raw(t testing.TB, address, request string, want int) []*reply {
 	t.Helper()
 	c := dial(t, address)
@@ -51,7 +51,7 @@ func raw(t testing.TB, address, request string, want int) []*reply {
 	return list
 }
 
-// exchange sends a request, closes that side, and holds every answer against what an answer must be.
+// exchange sends a request, closes its side and checks every answer.
 func exchange(t testing.TB, c net.Conn, request string) {
 	t.Helper()
 	go func() {
@@ -69,14 +69,15 @@ func exchange(t testing.TB, c net.Conn, request string) {
 		if resp.StatusCode == http.StatusContinue || len(body) == 0 && resp.ContentLength != 0 {
 			continue // nothing yet, or the answer to a HEAD
 		}
-		if resp.StatusCode == 200 && (resp.Header.Get("Content-Type") != "application/json" || bytes.Equal(body, openAPIDocument)) {
+		if resp.StatusCode == 200 && (resp.Header.Get("Content-Type") != "application/json" ||
+			bytes.Equal(body, openAPIDocument)) {
 			continue // a file
 		}
 		envelope(t, &reply{t: t, Status: resp.StatusCode, Header: resp.Header, Body: body})
 	}
 }
 
-// envelope holds what every answer but a file must be: the envelope of JSON, never a 5xx, never a trace.
+// envelope requires that an answer is the JSON envelope, and neither a 5xx nor a stack trace.
 func envelope(t testing.TB, r *reply) {
 	t.Helper()
 	require.Less(t, r.Status, 500, "%s", r.Body)
@@ -99,11 +100,12 @@ func TestBodiesThatAreNoJSON(t *testing.T) {
 		body  string
 		words string
 	}{
-		"empty":            {"", "body: the JSON ends too early"},
-		"space":            {" \n", "body: the JSON ends too early"},
-		"half":             {`{"job_id": "a`, "body: the JSON ends too early"},
-		"words":            {"hello", "body: is not JSON"},
-		"trailing":         {`{"job_id": "a"} x`, "body: something follows the JSON value, which ends at byte 15"},
+		"empty": {"", "body: the JSON ends too early"},
+		"space": {" \n", "body: the JSON ends too early"},
+		"half":  {`{"job_id": "a`, "body: the JSON ends too early"},
+		"words": {"hello", "body: is not JSON"},
+		"trailing": {`{"job_id": "a"} x`,
+			"body: something follows the JSON value, which ends at byte 15"},
 		"two":              {`{"job_id": "a"}{"job_id": "b"}`, "body: something follows"},
 		"deep":             {deep, "body:"},
 		"deep object":      {strings.Repeat(`{"job_id":`, 20_000), "body:"},
@@ -125,7 +127,8 @@ func TestBodiesThatAreNoJSON(t *testing.T) {
 		"markup, verbatim": {`{"job_id": "<script>"}`, "job_id"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, path := range []string{bfia.PathPlatformStopAll, bfia.PathStart, bfia.PathCreateAll, bfia.PathPlatformCreateAll, bfia.PathV2CreateAll} {
+			for _, path := range []string{bfia.PathPlatformStopAll, bfia.PathStart, bfia.PathCreateAll,
+				bfia.PathPlatformCreateAll, bfia.PathV2CreateAll} {
 				r := p.send(post(path, c.body))
 				require.Less(t, r.Status, 500)
 				envelope(t, r)
@@ -138,31 +141,32 @@ func TestBodiesThatAreNoJSON(t *testing.T) {
 		})
 	}
 	require.Empty(t, p.engine.started())
-	require.Empty(t, p.engine.taken())
+	require.Empty(t, p.engine.takeSignals())
 }
 
 func TestRoutes(t *testing.T) {
 	p := newParty(t)
-	for _, path := range []string{"/", "/v1", "/v2/nothing", "/v1/interconn/schedule/job/nothing", "/v2/provider/register/", "/V2/provider/register",
+	for _, path := range []string{"/", "/v1", "/v2/nothing", "/v1/interconn/schedule/job/nothing",
+		"/v2/provider/register/", "/V2/provider/register",
 		"//v2/provider/register", "/v2/provider/register/../query", "/%76%32/provider/query", "/v2/provider%2fquery", "/healthz%00", "/../../etc/passwd"} {
 		for _, method := range []string{"GET", "POST", "PUT", "OPTIONS"} {
 			r := raw(t, p.address, method+" "+path+" HTTP/1.1\r\nHost: x\r\n\r\n", 1)
 			require.Len(t, r, 1)
 			require.Equal(t, 404, r[0].Status, "%s %s", method, path)
 			require.Equal(t, bfia.CodeNotFound, r[0].Code)
-			require.Contains(t, r[0].Text(), "there is no such endpoint")
+			require.Contains(t, r[0].Text(), "no such endpoint")
 		}
 	}
 	for _, c := range []struct{ method, path, allowed, words string }{
-		{"GET", bfia.PathProviderRegister, "POST", "this path takes POST"},
-		{"DELETE", bfia.PathProviderQuery, "GET", "this path takes GET"},
-		{"PUT", bfia.PathStatusAll, "GET, POST", "this path takes GET and POST"},
-		{"OPTIONS", bfia.PathStatusAll, "GET, POST", "this path takes GET and POST"},
-		{"PATCH", bfia.PathCreate, "POST", "this path takes POST"},
-		{"TRACE", bfia.PathHealth, "GET", "this path takes GET"},
-		{"CONNECT", bfia.PathHealth, "GET", "this path takes GET"},
-		{"PROPFIND", bfia.PathHealth, "GET", "PROPFIND /healthz: this path takes GET"},
-		{"get", bfia.PathHealth, "GET", "this path takes GET"},
+		{"GET", bfia.PathProviderRegister, "POST", "this path accepts POST"},
+		{"DELETE", bfia.PathProviderQuery, "GET", "this path accepts GET"},
+		{"PUT", bfia.PathStatusAll, "GET, POST", "this path accepts GET and POST"},
+		{"OPTIONS", bfia.PathStatusAll, "GET, POST", "this path accepts GET and POST"},
+		{"PATCH", bfia.PathCreate, "POST", "this path accepts POST"},
+		{"TRACE", bfia.PathHealth, "GET", "this path accepts GET"},
+		{"CONNECT", bfia.PathHealth, "GET", "this path accepts GET"},
+		{"PROPFIND", bfia.PathHealth, "GET", "PROPFIND /healthz: this path accepts GET"},
+		{"get", bfia.PathHealth, "GET", "this path accepts GET"},
 	} {
 		r := raw(t, p.address, c.method+" "+c.path+" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 1)
 		require.Len(t, r, 1, "%s", c.method)
@@ -176,7 +180,7 @@ func TestRoutes(t *testing.T) {
 	require.Equal(t, 405, r.Status)
 }
 
-// What is no HTTP is answered with the envelope, or with the end of the connection.
+// Malformed HTTP is answered with the envelope, or the connection is closed.
 func TestBrokenHTTP(t *testing.T) {
 	p := newParty(t)
 	const good = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -184,25 +188,34 @@ func TestBrokenHTTP(t *testing.T) {
 		request string
 		status  int
 	}{
-		"words":              {"hello\r\n\r\n", 400},
-		"TLS":                {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + strings.Repeat("\x00", 64) + "\r\n\r\n", 400},
-		"HTTP/2":             {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0},
-		"HTTP/0.9":           {"GET /healthz\r\n\r\n", 0},
-		"long line":          {"GET /" + strings.Repeat("x", 64<<10) + " HTTP/1.1\r\n\r\n", 413},
-		"huge header":        {"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("y", 1<<20) + "\r\n\r\n", 413},
-		"many headers":       {"GET /healthz HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("X: y\r\n", 100_000) + "\r\n", 413},
-		"bad length":         {"POST " + bfia.PathStart + " HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n{}", 400},
-		"negative length":    {"POST " + bfia.PathStart + " HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n{}", 400},
-		"overflowing length": {"POST " + bfia.PathStart + " HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n{}", 400},
-		"bad chunk":          {"POST " + bfia.PathStart + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n", 400},
-		"huge chunk":         {"POST " + bfia.PathStart + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{}\r\n", 400},
-		"chunk without end":  {"POST " + bfia.PathStart + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}x", 400},
-		"NUL in the path":    {"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n", 404},
-		"NUL in a header":    {"GET /healthz HTTP/1.1\r\nHost: x\r\nx-node-id: \x00\r\n\r\n", 0},
-		"UTF-8 in the path":  {"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n", 404},
-		"garbage behind it":  {good + "garbage\r\n\r\n", 0},
-		"POST, no length":    {"POST " + bfia.PathStart + " HTTP/1.1\r\nHost: x\r\n\r\n", 400},
-		"empty lines":        {"\r\n\r\n\r\n" + good, 0},
+		"words": {"hello\r\n\r\n", 400},
+		"TLS": {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + strings.Repeat("\x00", 64) +
+			"\r\n\r\n", 400},
+		"HTTP/2":    {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0},
+		"HTTP/0.9":  {"GET /healthz\r\n\r\n", 0},
+		"long line": {"GET /" + strings.Repeat("x", 64<<10) + " HTTP/1.1\r\n\r\n", 413},
+		"huge header": {"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("y", 1<<20) +
+			"\r\n\r\n", 413},
+		"many headers": {"GET /healthz HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("X: y\r\n", 100_000) +
+			"\r\n", 413},
+		"bad length": {"POST " + bfia.PathStart +
+			" HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n{}", 400},
+		"negative length": {"POST " + bfia.PathStart +
+			" HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n{}", 400},
+		"overflowing length": {"POST " + bfia.PathStart +
+			" HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n{}", 400},
+		"bad chunk": {"POST " + bfia.PathStart +
+			" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n", 400},
+		"huge chunk": {"POST " + bfia.PathStart +
+			" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{}\r\n", 400},
+		"chunk without end": {"POST " + bfia.PathStart +
+			" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}x", 400},
+		"NUL in the path":   {"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n", 404},
+		"NUL in a header":   {"GET /healthz HTTP/1.1\r\nHost: x\r\nx-node-id: \x00\r\n\r\n", 0},
+		"UTF-8 in the path": {"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n", 404},
+		"garbage behind it": {good + "garbage\r\n\r\n", 0},
+		"POST, no length":   {"POST " + bfia.PathStart + " HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+		"empty lines":       {"\r\n\r\n\r\n" + good, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			list := raw(t, p.address, c.request, 1)
@@ -214,22 +227,25 @@ func TestBrokenHTTP(t *testing.T) {
 	}
 	p.good(get(bfia.PathHealth))
 	require.NotContains(t, p.log.String(), "level=ERROR")
-	require.NotContains(t, p.log.String(), "yyyyyyyy", "a request's headers, which may be secret, are not logged")
+	require.NotContains(t, p.log.String(), "yyyyyyyy",
+		"a request's headers, which may be secret, are not logged")
 }
 
-// What is left of a body is never taken for the next request.
+// The rest of a body is never parsed as the next request.
 func TestPipelining(t *testing.T) {
 	p := newParty(t)
 	const good = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-	hidden := "POST " + bfia.PathProviderDelete + " HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n{\"name\": \"pp\"}"
+	hidden := "POST " + bfia.PathProviderDelete +
+		" HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n{\"name\": \"pp\"}"
 
 	list := raw(t, p.address, good+good+good, 3)
 	require.Len(t, list, 3)
 	for _, r := range list {
 		require.Equal(t, 200, r.Status)
 	}
-	// A short body that nobody reads is skipped, and the connection goes on.
-	short := fmt.Sprintf("POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(hidden), hidden)
+	// A short body that nobody reads is skipped, and the connection stays open.
+	short := fmt.Sprintf("POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(hidden),
+		hidden)
 	list = raw(t, p.address, short+good, 2)
 	require.Len(t, list, 2)
 	require.Equal(t, 404, list[0].Status)
@@ -246,7 +262,12 @@ func TestPipelining(t *testing.T) {
 		require.True(t, list[0].Close)
 	}
 	// Chunks that a handler has read to their end leave the connection as it was.
-	list = raw(t, p.address, "POST "+bfia.PathStart+" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"+good, 2)
+	list = raw(
+		t,
+		p.address,
+		"POST "+bfia.PathStart+" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"+good,
+		2,
+	)
 	require.Len(t, list, 2)
 	require.Equal(t, 200, list[1].Status)
 	// Garbage behind a good request: the good one is answered, and the rest is not.
@@ -256,7 +277,7 @@ func TestPipelining(t *testing.T) {
 	require.LessOrEqual(t, len(list), 2)
 }
 
-// counted is a body of spaces that tells how much of it was taken.
+// counted is a body of spaces that counts how much of it was read.
 type counted struct {
 	n     atomic.Int64
 	limit int64
@@ -275,14 +296,16 @@ func (c *counted) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// An oversized body is refused without reading all of it, whether its length was told or not.
+// An oversized body is refused without reading all of it, whether its length was given or not.
 func TestOversizedBodies(t *testing.T) {
 	p := newParty(t)
 	const size = 1 << 30
-	for _, path := range []string{bfia.PathPlatformCreateAll, bfia.PathCreateAll, bfia.PathProviderRegister, bfia.PathStart, bfia.PathTaskPoll, bfia.PathComponentUpload} {
+	for _, path := range []string{bfia.PathPlatformCreateAll, bfia.PathCreateAll, bfia.PathProviderRegister,
+		bfia.PathStart, bfia.PathTaskPoll, bfia.PathComponentUpload} {
 		for _, length := range []int64{size, -1} {
 			body := &counted{limit: size}
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+p.address+path, body)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+p.address+path,
+				body)
 			require.NoError(t, err)
 			req.ContentLength = length
 			resp, err := http.DefaultClient.Do(req)
@@ -290,12 +313,21 @@ func TestOversizedBodies(t *testing.T) {
 			r := p.read(req, resp)
 			require.Equal(t, 413, r.Status, "%s", r.Body)
 			require.Equal(t, bfia.CodeTooLarge, r.Code)
-			require.Contains(t, r.Text(), "body: is over 1048576 bytes, this party's jobs.max_document_bytes")
+			require.Contains(t, r.Text(),
+				"body: is longer than 1048576 bytes, the limit jobs.max_document_bytes of this party")
 			require.Less(t, body.n.Load(), int64(size/2))
 		}
 	}
 	// With an Expect header, as curl sends it.
-	list := raw(t, p.address, "POST "+bfia.PathPlatformCreateAll+" HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\nExpect: 100-continue\r\n\r\n"+strings.Repeat(" ", 10_000), 1)
+	list := raw(
+		t,
+		p.address,
+		"POST "+bfia.PathPlatformCreateAll+" HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\nExpect: 100-continue\r\n\r\n"+strings.Repeat(
+			" ",
+			10_000,
+		),
+		1,
+	)
 	require.Len(t, list, 1)
 	require.Equal(t, 413, list[0].Status)
 	// A body of just the limit is read.
@@ -305,24 +337,25 @@ func TestOversizedBodies(t *testing.T) {
 	require.Equal(t, 413, r.Status, "%s", r.Body)
 }
 
-// A container reaches the callback, and nothing else.
+// A container reaches the callback endpoint, and no other.
 func TestContainersReachTheCallbackOnly(t *testing.T) {
 	p := running(t, "j1")
 	_, err := p.store.StartTask(t.Context(), "j1", first, "t1", 1, time.Now())
 	require.NoError(t, err)
-	p.engine.taken()
+	p.engine.takeSignals()
 	for _, r := range p.server.routes() {
 		body := `{"task_id":"t1","status":"SUCCESS","role":"guest.0"}`
-		list := raw(t, p.container, fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", r.method, r.path, len(body), body), 1)
+		list := raw(t, p.container, fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s",
+			r.method, r.path, len(body), body), 1)
 		require.Len(t, list, 1)
 		if r.path == bfia.PathPlatformCallback {
 			require.Equal(t, 200, list[0].Status, "%s", list[0].Body)
 			continue
 		}
 		require.Equal(t, 404, list[0].Status, "%s %s", r.method, r.path)
-		require.Contains(t, list[0].Text(), "there is no such endpoint")
+		require.Contains(t, list[0].Text(), "no such endpoint")
 	}
-	require.Len(t, p.engine.taken(), 1)
+	require.Len(t, p.engine.takeSignals(), 1)
 	list := raw(t, p.container, "GET "+bfia.PathPlatformCallback+" HTTP/1.1\r\nHost: x\r\n\r\n", 1)
 	require.Equal(t, 405, list[0].Status)
 }

@@ -11,7 +11,7 @@ import (
 	"hutong/workflows"
 )
 
-// withHost is a job in which the host is another node.
+// withHost returns a job in which another party is the host.
 func withHost(t testing.TB, id string) string {
 	return job(t, id, guest+`"
       ]
@@ -33,7 +33,8 @@ func TestCreateAllAndCreateTwice(t *testing.T) {
 	p.bad(post(bfia.PathCreate, other).from(host), 200, bfia.CodeConflict, "j1")
 	p.bad(post(bfia.PathCreateAll, job(t, "")).from(host), 200, bfia.CodeBadRequest, "job_id: is required")
 	p.bad(post(bfia.PathCreate, job(t, "")).from(host), 200, bfia.CodeBadRequest, "job_id: is required")
-	p.bad(post(bfia.PathCreate, edited(t, "j9", map[string]any{"guest": []any{host}}, "config", "role")).from(host), 200, bfia.CodeBadRequest,
+	p.bad(post(bfia.PathCreate, edited(t, "j9", map[string]any{"guest": []any{host}}, "config",
+		"role")).from(host), 200, bfia.CodeBadRequest,
 		"config.role: "+guest+" has no role in job j9")
 	require.Len(t, p.engine.started(), 2)
 	stored, err := p.store.Job(t.Context(), "j1")
@@ -41,7 +42,8 @@ func TestCreateAllAndCreateTwice(t *testing.T) {
 	require.Equal(t, host, stored.SchedulerNode, "whoever sent it")
 }
 
-// The sender is read in the specification's, FATE-Flow's and Kuscia's spelling; only scheduler and initiator command.
+// The sender's header is read in the spelling of the specification, of FATE-Flow and of Kuscia. Only the
+// scheduler and the initiator may send commands.
 func TestSender(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	p.good(post(bfia.PathCreate, withHost(t, "j1")).with("x_node_id", host))
@@ -57,7 +59,8 @@ func TestSender(t *testing.T) {
 	command := func(path string) call {
 		return post(path, map[string]string{"job_id": "j1", "task_id": "t1", "task_name": first})
 	}
-	for _, header := range []string{"x-source-node-id", "x_source_node_id", "X-Source-Node-Id", "x_node_id", "X-Node-Id", "x-node-id", "X_NODE_ID"} {
+	for _, header := range []string{"x-source-node-id", "x_source_node_id", "X-Source-Node-Id", "x_node_id",
+		"X-Node-Id", "x-node-id", "X_NODE_ID"} {
 		for _, path := range []string{bfia.PathStart, bfia.PathTaskStart, bfia.PathStop} {
 			p.good(command(path).with(header, host))
 			p.good(command(path).with(header, guest))
@@ -74,27 +77,31 @@ func TestStartAndStop(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	p.good(post(bfia.PathCreate, job(t, "j1")).from(host))
 	start := func(name, id string) call {
-		return post(bfia.PathTaskStart, map[string]string{"job_id": "j1", "task_id": id, "task_name": name}).from(host)
+		return post(bfia.PathTaskStart, map[string]string{"job_id": "j1", "task_id": id,
+			"task_name": name}).from(host)
 	}
 	// Before job/start, and twice: the workflow sorts it out, the handler passes it on.
 	p.good(start(first, "t1"))
 	p.good(post(bfia.PathStart, `{"job_id": "j1"}`).from(host))
 	p.good(post(bfia.PathStart, `{"job_id": "j1"}`).from(host))
 	require.Equal(t, []signal{
-		{workflows.PartyJobID("j1"), workflows.SignalTaskStart, bfia.TaskRef{JobID: "j1", TaskID: "t1", TaskName: first}},
+		{workflows.PartyJobID("j1"), workflows.SignalTaskStart,
+			bfia.TaskRef{JobID: "j1", TaskID: "t1", TaskName: first}},
 		{workflows.PartyJobID("j1"), workflows.SignalStart, nil},
 		{workflows.PartyJobID("j1"), workflows.SignalStart, nil},
-	}, p.engine.taken())
+	}, p.engine.takeSignals())
 	_, err := p.store.StartTask(t.Context(), "j1", first, "t1", 1, time.Now())
 	require.NoError(t, err)
 	p.good(start(first, "t1"))
-	require.Empty(t, p.engine.taken(), "it runs already")
-	p.bad(start(first, "t2"), 200, bfia.CodeConflict, "runs under the id t1 already")
+	require.Empty(t, p.engine.takeSignals(), "it runs already")
+	p.bad(start(first, "t2"), 200, bfia.CodeConflict, "already runs under the id t1")
 	p.bad(start("nothing", "t3"), 200, bfia.CodeNotFound, `has no task "nothing"`)
 	p.bad(start(first, ""), 200, bfia.CodeBadRequest, "task_id: is required")
 	p.bad(start("", "t1"), 200, bfia.CodeBadRequest, "task_name: is required")
-	p.bad(post(bfia.PathStart, `{"job_id": "nobody"}`).from(host), 200, bfia.CodeNotFound, "does not know job nobody")
-	p.bad(post(bfia.PathStart, `{"job_id": 1}`).from(host), 400, bfia.CodeBadRequest, "job_id: is a JSON number, a string is wanted")
+	p.bad(post(bfia.PathStart, `{"job_id": "nobody"}`).from(host), 200, bfia.CodeNotFound,
+		"does not know job nobody")
+	p.bad(post(bfia.PathStart, `{"job_id": 1}`).from(host), 400, bfia.CodeBadRequest,
+		"job_id: is a JSON number, a string is wanted")
 
 	p.good(post(bfia.PathStop, `{"job_id": "j1", "task_name": "intersect_rsa_1"}`).from(host))
 	p.good(post(bfia.PathStop, `{"job_id": "j1", "undo": true}`).from(host))
@@ -103,9 +110,9 @@ func TestStartAndStop(t *testing.T) {
 		{workflows.PartyJobID("j1"), workflows.SignalStop, workflows.Stop{Task: first, By: host}},
 		{workflows.PartyJobID("j1"), workflows.SignalStop, workflows.Stop{By: host, Undo: true}},
 		{workflows.PartyJobID("j1"), workflows.SignalStop, workflows.Stop{By: "an unnamed party"}},
-	}, p.engine.taken())
+	}, p.engine.takeSignals())
 	p.good(post(bfia.PathStop, `{"job_id": "never-came"}`).from(host))
-	require.Empty(t, p.engine.taken())
+	require.Empty(t, p.engine.takeSignals())
 
 	require.NoError(t, p.store.UpdateJob(t.Context(), "j1", bfia.JobFinished, "", time.Now()))
 	p.bad(start(second, "t9"), 200, bfia.CodeConflict, "is FINISHED")
@@ -114,17 +121,20 @@ func TestStartAndStop(t *testing.T) {
 
 func TestStopAll(t *testing.T) {
 	p := running(t, "j1")
-	p.engine.taken()
+	p.engine.takeSignals()
 	p.good(post(bfia.PathStopAll, `{"job_id": "j1"}`).from(guest))
 	p.good(post(bfia.PathStopAll, `{"job_id": "j1", "task_name": "intersect_rsa_1"}`))
 	require.Equal(t, []signal{
 		{workflows.JobID("j1"), workflows.SignalStop, workflows.Stop{By: guest}},
 		{workflows.JobID("j1"), workflows.SignalStop, workflows.Stop{By: "an unnamed party", Task: first}},
-	}, p.engine.taken())
-	p.bad(post(bfia.PathStopAll, `{"job_id": "j1"}`).from(host), 200, bfia.CodeForbidden, host+" takes no part in job j1")
-	p.bad(post(bfia.PathStopAll, `{"job_id": "nobody"}`).from(guest), 200, bfia.CodeNotFound, "does not know job nobody")
-	p.bad(post(bfia.PathStopAll, `{"job_id": "j1", "task_name": "nothing"}`).from(guest), 200, bfia.CodeNotFound, "has no task")
-	require.Empty(t, p.engine.taken())
+	}, p.engine.takeSignals())
+	p.bad(post(bfia.PathStopAll, `{"job_id": "j1"}`).from(host), 200, bfia.CodeForbidden,
+		host+" is not a participant of job j1")
+	p.bad(post(bfia.PathStopAll, `{"job_id": "nobody"}`).from(guest), 200, bfia.CodeNotFound,
+		"does not know job nobody")
+	p.bad(post(bfia.PathStopAll, `{"job_id": "j1", "task_name": "nothing"}`).from(guest), 200,
+		bfia.CodeNotFound, "has no task")
+	require.Empty(t, p.engine.takeSignals())
 }
 
 func TestPoll(t *testing.T) {
@@ -145,48 +155,59 @@ func TestPoll(t *testing.T) {
 	require.Equal(t, bfia.TaskRunning, poll("host"))
 	require.Equal(t, bfia.TaskRunning, poll(""), "of all roles that the node holds")
 	p.bad(post(bfia.PathTaskPoll, `{"task_id": "t9", "role": ""}`), 200, bfia.CodeNotFound, "has no task t9")
-	p.bad(post(bfia.PathTaskPoll, `{"task_id": "t1", "role": "arbiter"}`), 200, bfia.CodeNotFound, `no part "arbiter"`)
+	p.bad(post(bfia.PathTaskPoll, `{"task_id": "t1", "role": "arbiter"}`), 200, bfia.CodeNotFound,
+		`no part "arbiter"`)
 	p.bad(post(bfia.PathTaskPoll, `{}`), 200, bfia.CodeBadRequest, "task_id: is required")
 }
 
-// Both callbacks pass on what they are told, as often and in whatever order it comes: the workflows sort it out.
+// Both callbacks pass reports on in any number and order. The workflows order them.
 func TestCallbacks(t *testing.T) {
 	p := running(t, "j1")
 	_, err := p.store.StartTask(t.Context(), "j1", first, "t1", 1, time.Now())
 	require.NoError(t, err)
-	p.engine.taken()
+	p.engine.takeSignals()
 	own := func(status, role string) call {
-		return post(bfia.PathPlatformCallback, map[string]string{"task_id": "t1", "status": status, "role": role})
+		return post(bfia.PathPlatformCallback,
+			map[string]string{"task_id": "t1", "status": status, "role": role})
 	}
 	var want []signal
 	for _, status := range []bfia.TaskState{"RUNNING", "SUCCESS", "SUCCESS", "RUNNING", "FAILED"} {
 		p.good(own(string(status), "guest.0"))
-		want = append(want, signal{workflows.PartyJobID("j1"), workflows.SignalTaskCallback, bfia.TaskReport{TaskID: "t1", Status: status, Role: "guest.0"}})
+		want = append(want, signal{workflows.PartyJobID("j1"), workflows.SignalTaskCallback,
+			bfia.TaskReport{TaskID: "t1", Status: status, Role: "guest.0"}})
 	}
 	p.good(own("SUCCESS", "guest"))
-	want = append(want, signal{workflows.PartyJobID("j1"), workflows.SignalTaskCallback, bfia.TaskReport{TaskID: "t1", Status: "SUCCESS", Role: "guest"}})
-	require.Equal(t, want, p.engine.taken())
+	want = append(want, signal{workflows.PartyJobID("j1"), workflows.SignalTaskCallback,
+		bfia.TaskReport{TaskID: "t1", Status: "SUCCESS", Role: "guest"}})
+	require.Equal(t, want, p.engine.takeSignals())
 	for _, role := range []string{"guest", "host"} {
-		require.NoError(t, p.store.EndTask(t.Context(), store.TaskKey{JobID: "j1", Name: first, Role: role}, "t1", bfia.TaskSuccess, "", time.Now()))
+		require.NoError(t, p.store.EndTask(t.Context(), store.TaskKey{JobID: "j1", Name: first, Role: role},
+			"t1", bfia.TaskSuccess, "", time.Now()))
 	}
 	p.good(own("FAILED", "guest.0"))
-	require.Empty(t, p.engine.taken(), "what has ended stays as it is")
-	p.bad(own("DONE", "guest"), 400, bfia.CodeBadRequest, `status: "DONE" is none of PENDING, READY, RUNNING, SUCCESS, FAILED`)
+	require.Empty(t, p.engine.takeSignals(), "what has ended stays as it is")
+	p.bad(own("DONE", "guest"), 400, bfia.CodeBadRequest,
+		`status: "DONE" is none of PENDING, READY, RUNNING, SUCCESS, FAILED`)
 	p.bad(own("SUCCESS", ""), 400, bfia.CodeBadRequest, "role: is required")
 	p.bad(own("SUCCESS", "arbiter"), 404, bfia.CodeNotFound, `no part "arbiter"`)
-	p.bad(post(bfia.PathPlatformCallback, `{"task_id": "t9", "status": "SUCCESS", "role": "guest"}`), 404, bfia.CodeNotFound, "has no task t9")
-	p.bad(post(bfia.PathPlatformCallback, `{"task_id": "t1", "status": 1, "role": "guest"}`), 400, bfia.CodeBadRequest, "status: is a JSON number, a string is wanted")
+	p.bad(post(bfia.PathPlatformCallback, `{"task_id": "t9", "status": "SUCCESS", "role": "guest"}`), 404,
+		bfia.CodeNotFound, "has no task t9")
+	p.bad(post(bfia.PathPlatformCallback, `{"task_id": "t1", "status": 1, "role": "guest"}`), 400,
+		bfia.CodeBadRequest, "status: is a JSON number, a string is wanted")
 
 	id := bfia.TaskID("j1", first)
-	report := post(bfia.PathTaskCallback, map[string]string{"task_id": id, "status": "SUCCESS", "role": "host.0", "reason": "all well"})
+	report := post(bfia.PathTaskCallback, map[string]string{"task_id": id, "status": "SUCCESS",
+		"role": "host.0", "reason": "all well"})
 	p.good(report.from(guest))
 	p.good(report.with("x_node_id", guest))
 	callback := workflows.Callback{Node: guest, TaskID: id, Role: "host.0", State: bfia.TaskSuccess}
-	require.Equal(t, []signal{{workflows.JobID("j1"), workflows.SignalCallback, callback}, {workflows.JobID("j1"), workflows.SignalCallback, callback}}, p.engine.taken())
+	require.Equal(t, []signal{{workflows.JobID("j1"), workflows.SignalCallback, callback},
+		{workflows.JobID("j1"), workflows.SignalCallback, callback}}, p.engine.takeSignals())
 	p.bad(report, 200, bfia.CodeBadRequest, "header x-source-node-id: is required")
-	p.bad(report.from(host), 200, bfia.CodeForbidden, host+" takes no part in job j1")
-	p.bad(post(bfia.PathTaskCallback, `{"task_id": "t9", "status": "SUCCESS", "role": "guest"}`).from(guest), 200, bfia.CodeNotFound, "schedules no task t9")
-	require.Empty(t, p.engine.taken())
+	p.bad(report.from(host), 200, bfia.CodeForbidden, host+" is not a participant of job j1")
+	p.bad(post(bfia.PathTaskCallback, `{"task_id": "t9", "status": "SUCCESS", "role": "guest"}`).from(guest),
+		200, bfia.CodeNotFound, "schedules no task t9")
+	require.Empty(t, p.engine.takeSignals())
 	p.engine.set(nil, errDown)
-	p.bad(report.from(guest), 503, bfia.CodeUnavailable, "the engine of")
+	p.bad(report.from(guest), 503, bfia.CodeUnavailable, "Temporal of")
 }

@@ -19,7 +19,7 @@ import (
 	"hutong/bfia"
 )
 
-// resident is the process's resident memory in bytes; 0 where the system doesn't tell.
+// resident returns the process's resident memory in bytes, or 0 on a system that does not report it.
 func resident() int64 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -34,13 +34,15 @@ func resident() int64 {
 	return 0
 }
 
-// An upload costs the same memory however large its file is. HUTONG_TEST_UPLOAD_MIB=1024 does it in full size.
+// An upload needs the same memory for a file of any size. HUTONG_TEST_UPLOAD_MIB=1024 tests a large one.
 func TestLargeUpload(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes a while")
 	}
 	if raceEnabled {
-		t.Skip("the race detector's own memory is many times the program's; 'make test' runs this also without it")
+		t.Skip(
+			"the race detector's own memory is many times the program's; 'make test' runs this also without it",
+		)
 	}
 	size := int64(256 << 20)
 	if word := os.Getenv("HUTONG_TEST_UPLOAD_MIB"); word != "" {
@@ -85,7 +87,8 @@ func upload(t *testing.T, p *party, size int64, chunked bool) {
 			return form.Close()
 		}())
 	}()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+p.address+bfia.PathComponentFile, r)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost,
+		"http://"+p.address+bfia.PathComponentFile, r)
 	require.NoError(t, err)
 	req.Header.Set("Content-Type", form.FormDataContentType())
 	if !chunked {

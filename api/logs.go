@@ -17,11 +17,11 @@ import (
 	"hutong/bfia"
 )
 
-// maxLogBytes bounds one answer of get_log; who wants more asks again from where it ended.
+// maxLogBytes bounds one answer of get_log. A client gets the rest with further requests.
 const maxLogBytes = 4 << 20
 
-// countLogLines tells how many lines of a level a task's log has (part 2, 5.4). complete, Hutong's addition, tells that
-// there will be no more.
+// countLogLines returns the number of lines of a level in a task's log (part 2, 5.4). complete, Hutong's
+// addition, says that no more will follow.
 func (s *Server) countLogLines(c *fiber.Ctx) error {
 	get, err := s.params(c)
 	if err != nil {
@@ -35,7 +35,7 @@ func (s *Server) countLogLines(c *fiber.Ctx) error {
 	return answer(c, "success", map[string]any{"num": num, "complete": complete}, map[string]any{"num": num})
 }
 
-// readLog reads lines of a task's log, from line start (counted from 0), length of them or all (part 2, 5.5).
+// readLog returns length lines of a task's log, or all, from line start on, counted from 0 (part 2, 5.5).
 func (s *Server) readLog(c *fiber.Ctx) error {
 	get, err := s.params(c)
 	if err != nil {
@@ -67,12 +67,15 @@ func (s *Server) readLog(c *fiber.Ctx) error {
 	return ok(c, map[string]any{"data": text.String()})
 }
 
-// eachLogLine goes through the lines of a task's log at this party that are of the level asked for, or above it: of one
-// role, or of all that this party holds, one after the other. complete tells that their containers had ended before.
-func (s *Server) eachLogLine(ctx context.Context, get func(string) string, visit func(string) bool) (complete bool, err error) {
-	level, known := logLevels[strings.ToLower(get("log_level"))]
-	if !known {
-		return false, bfia.Errorf(bfia.CodeBadRequest, "log_level: %q is none of debug, info, warning, error", get("log_level"))
+// eachLogLine visits the lines of a task's log at this party that have the requested level or a higher one:
+// of one role, or of all roles of this party, one after the other. complete reports that their containers had
+// ended.
+func (s *Server) eachLogLine(ctx context.Context, get func(string) string,
+	visit func(string) bool) (complete bool, err error) {
+	level, valid := logLevels[strings.ToLower(get("log_level"))]
+	if !valid {
+		return false, bfia.Errorf(bfia.CodeBadRequest, "log_level: %q is none of debug, info, warning, error",
+			get("log_level"))
 	}
 	tasks, err := s.tasksByID(ctx, get("task_id"), get("role"))
 	if err != nil {
@@ -80,19 +83,20 @@ func (s *Server) eachLogLine(ctx context.Context, get func(string) string, visit
 	}
 	complete = true
 	for _, t := range tasks {
-		// An exit is recorded after the end of the log; what has ended without a run will have none.
+		// An exit is recorded after the end of the log. A part that ended without a container has no exit.
 		complete = complete && t.State.Terminal() && (t.ContainerName == "" || t.ExitCode != nil)
 		if t.ContainerName == "" {
-			continue // it has not begun, so there is nothing to read
+			continue // it has not started, so it has no log
 		}
 		log, err := activities.ReadLog(ctx, s.blobs, t.ContainerName)
 		if err != nil {
-			return false, bfia.Wrap(bfia.CodeUnavailable, err, "the storage of %s does not answer", s.Node)
+			return false, bfia.Wrap(bfia.CodeUnavailable, err,
+				"the storage of %s does not answer; try again later", s.Node)
 		}
 		more, err := scanLog(log, level, visit)
 		_ = log.Close()
 		if err != nil {
-			return false, bfia.Wrap(bfia.CodeUnavailable, err, "the log of task %s can't be read", t.TaskID)
+			return false, bfia.Wrap(bfia.CodeUnavailable, err, "failed to read the log of task %s", t.TaskID)
 		}
 		if !more {
 			return false, nil
@@ -101,7 +105,7 @@ func (s *Server) eachLogLine(ctx context.Context, get func(string) string, visit
 	return complete, nil
 }
 
-// scanLog visits the lines of a log that are of a level or above it, until visit says that it is enough.
+// scanLog visits the lines of a log that have a level or a higher one, until visit returns false.
 func scanLog(r io.Reader, level int, visit func(string) bool) (more bool, err error) {
 	br := bufio.NewReaderSize(r, maxLogLine)
 	last := logLevels["info"]
@@ -125,10 +129,11 @@ func scanLog(r io.Reader, level int, visit func(string) bool) (more bool, err er
 	}
 }
 
-// maxLogLine is how many bytes of a line are told; a container may write any number of them without an end.
+// maxLogLine bounds the bytes of a line that are returned. A container may write endless lines.
 const maxLogLine = 64 << 10
 
-// readLogLine reads a line, of which it keeps what fits into the reader's buffer, until it reads on.
+// readLogLine reads a line and returns what fits into the reader's buffer. The result is valid until the next
+// read.
 func readLogLine(br *bufio.Reader) (line []byte, cut bool, err error) {
 	line, err = br.ReadSlice('\n')
 	if !errors.Is(err, bufio.ErrBufferFull) {
@@ -141,19 +146,21 @@ func readLogLine(br *bufio.Reader) (line []byte, cut bool, err error) {
 	return line, true, err
 }
 
-var logLevels = map[string]int{"": 1, "debug": 0, "trace": 0, "info": 1, "notice": 1, "warning": 2, "warn": 2, "error": 3, "fatal": 3, "critical": 3, "panic": 3}
+var logLevels = map[string]int{"": 1, "debug": 0, "trace": 0, "info": 1, "notice": 1, "warning": 2, "warn": 2,
+	"error": 3, "fatal": 3, "critical": 3, "panic": 3}
 
-// levelWord finds a level in a line's text: a field, a word in brackets or one that begins the text in any case; further
-// on only one in capitals, since prose speaks of errors too.
+// levelWord finds a level in a line's text: as a field, in brackets, or as the first word, in any case. Later
+// in the text only capitals count, since prose mentions errors too.
 var levelWord = func() *regexp.Regexp {
 	const words = "debug|trace|info|notice|warning|warn|error|fatal|critical|panic"
-	return regexp.MustCompile(`(?:(?i:\blevel=|\[|^)"?(?i:(` + words + `))|\s(` + strings.ToUpper(words) + `))\b`)
+	return regexp.MustCompile(`(?:(?i:\blevel=|\[|^)"?(?i:(` + words + `))|\s(` + strings.ToUpper(words) +
+		`))\b`)
 }()
 
-// lineLevel finds the level of a line: in JSON its level field, otherwise a word near its beginning. A line that says
-// nothing, such as one of a stack trace, belongs to the one before it.
+// lineLevel returns the level of a line: of JSON its level field, otherwise one named near its start. A line
+// without a level, such as one of a stack trace, has that of the line before it.
 func lineLevel(line string, last int) int {
-	_, text, ok := strings.Cut(line, " ") // behind the time
+	_, text, ok := strings.Cut(line, " ") // after the time
 	if !ok {
 		return last
 	}
@@ -172,10 +179,11 @@ func lineLevel(line string, last int) int {
 	return last
 }
 
-// levelFields are where loggers put the level of a line that is JSON, in any case.
-var levelFields = []string{"level", "lvl", "severity", "levelname", "log_level", "loglevel", "log.level", "@level", "l"}
+// levelFields lists the fields in which loggers write the level of a JSON line, in any case.
+var levelFields = []string{"level", "lvl", "severity", "levelname", "log_level", "loglevel", "log.level",
+	"@level", "l"}
 
-// jsonLevel finds the level in a line's fields.
+// jsonLevel returns the level in a line's fields.
 func jsonLevel(fields map[string]json.RawMessage) (int, bool) {
 	for _, name := range levelFields {
 		for key, raw := range fields {
@@ -191,15 +199,16 @@ func jsonLevel(fields map[string]json.RawMessage) (int, bool) {
 	return 0, false
 }
 
-// number reads a whole number from a request's parameters.
+// number reads an integer from a request's parameters.
 func number(get func(string) string, name string, unset, least, most int) (int, error) {
-	word := get(name)
-	if word == "" || word == "null" {
+	value := get(name)
+	if value == "" || value == "null" {
 		return unset, nil
 	}
-	n, err := strconv.Atoi(word)
+	n, err := strconv.Atoi(value)
 	if err != nil || n < least || n > most {
-		return 0, bfia.Errorf(bfia.CodeBadRequest, "%s: %q is no whole number from %d to %d", name, word, least, most)
+		return 0, bfia.Errorf(bfia.CodeBadRequest, "%s: %q is not an integer from %d to %d", name, value,
+			least, most)
 	}
 	return n, nil
 }

@@ -17,7 +17,7 @@ import (
 	"hutong/store"
 )
 
-// withLogs is a job whose first task has a log of each role, of which the guest's is in two chunks.
+// withLogs returns a job whose first task has a log of each role. The guest's log has two chunks.
 func withLogs(t *testing.T) *party {
 	p := running(t, "j1")
 	_, err := p.store.StartTask(t.Context(), "j1", first, "t1", 1, time.Now())
@@ -32,9 +32,11 @@ func withLogs(t *testing.T) *party {
 		"host": {"2026-11-23T04:00:06Z ERROR host\n"},
 	} {
 		run := "run-" + role
-		require.NoError(t, p.store.SetTaskContainer(t.Context(), store.TaskKey{JobID: "j1", Name: first, Role: role}, 1, "h", run, "c"))
+		require.NoError(t, p.store.SetTaskContainer(t.Context(),
+			store.TaskKey{JobID: "j1", Name: first, Role: role}, 1, "h", run, "c"))
 		for i, chunk := range chunks {
-			require.NoError(t, p.blobs.Put(t.Context(), fmt.Sprintf("%s/w/%08d", activities.LogPrefix(run), i), strings.NewReader(chunk)))
+			require.NoError(t, p.blobs.Put(t.Context(),
+				fmt.Sprintf("%s/w/%08d", activities.LogPrefix(run), i), strings.NewReader(chunk)))
 		}
 	}
 	return p
@@ -69,7 +71,7 @@ func TestLogs(t *testing.T) {
 		require.Len(t, p.logs(words), want, words)
 		r := p.good(get(bfia.PathPlatformLogLines + "?task_id=t1&" + words))
 		require.JSONEq(t, fmt.Sprintf(`{"num":%d,"complete":false}`, want), string(r.Data))
-		require.Equal(t, fmt.Sprint(want), string(r.Fields["num"]), "beside data, as FATE-Flow has it")
+		require.Equal(t, fmt.Sprint(want), string(r.Fields["num"]), "next to data, as in FATE-Flow")
 	}
 	all := p.logs("log_level=debug")
 	require.Equal(t, "2026-11-23T04:00:05Z info: done \uFFFD", all[6])
@@ -87,7 +89,8 @@ func TestLogs(t *testing.T) {
 	}
 	// Ranges count the lines of the level.
 	require.Equal(t, all[3:5], p.logs("role=guest&log_level=error&start=0&length=2"))
-	r := p.good(call{method: http.MethodGet, path: bfia.PathPlatformLog, body: `{"task_id":"t1","role":"guest","log_level":"debug","start":1,"length":1}`})
+	r := p.good(call{method: http.MethodGet, path: bfia.PathPlatformLog,
+		body: `{"task_id":"t1","role":"guest","log_level":"debug","start":1,"length":1}`})
 	require.JSONEq(t, `{"data":"2026-11-23T04:00:01Z INFO the mean error is 3"}`, string(r.Data))
 
 	// A task that has not begun has no lines, and is no error.
@@ -99,10 +102,13 @@ func TestLogs(t *testing.T) {
 	// The log is whole once the container's exit is known, which comes after its callback.
 	key := store.TaskKey{JobID: "j1", Name: first, Role: "host"}
 	require.NoError(t, p.store.EndTask(t.Context(), key, "t1", bfia.TaskSuccess, "", time.Now()))
-	require.JSONEq(t, `{"num":1,"complete":false}`, string(p.good(get(bfia.PathPlatformLogLines+"?task_id=t1&role=host")).Data))
+	require.JSONEq(t, `{"num":1,"complete":false}`,
+		string(p.good(get(bfia.PathPlatformLogLines+"?task_id=t1&role=host")).Data))
 	require.NoError(t, p.store.SetTaskExit(t.Context(), key, 1, 0, "", time.Now()))
-	require.JSONEq(t, `{"num":1,"complete":true}`, string(p.good(get(bfia.PathPlatformLogLines+"?task_id=t1&role=host")).Data))
-	require.JSONEq(t, `{"num":7,"complete":false}`, string(p.good(get(bfia.PathPlatformLogLines+"?task_id=t1")).Data))
+	require.JSONEq(t, `{"num":1,"complete":true}`,
+		string(p.good(get(bfia.PathPlatformLogLines+"?task_id=t1&role=host")).Data))
+	require.JSONEq(t, `{"num":7,"complete":false}`,
+		string(p.good(get(bfia.PathPlatformLogLines+"?task_id=t1")).Data))
 }
 
 func TestLineLevel(t *testing.T) {
@@ -122,7 +128,7 @@ func TestLineLevel(t *testing.T) {
 	}
 }
 
-// Whatever a container writes, its lines are counted alike at every level and in every range.
+// Whatever a container writes, counting and reading agree at every level and in every range.
 func FuzzLog(f *testing.F) {
 	f.Add([]byte("t {\"level\":\"error\"}\n\nt WARN x\r\nt  at\n"))
 	f.Add([]byte("t {\"level\":{\"level\":7}}\nERROR\n\xff"))
@@ -148,7 +154,7 @@ func TestLogsRefuse(t *testing.T) {
 	for words, want := range map[string]string{
 		"task_id=t1&log_level=loud":              `log_level: "loud" is none of debug, info, warning, error`,
 		"task_id=t1&start=-1":                    "start:",
-		"task_id=t1&start=x":                     `start: "x" is no whole number from 0 to 2147483647`,
+		"task_id=t1&start=x":                     `start: "x" is not an integer from 0 to 2147483647`,
 		"task_id=t1&length=1.5":                  "length:",
 		"task_id=t1&length=99999999999999999999": "length:",
 		"role=guest":                             "task_id: is required",
@@ -161,12 +167,13 @@ func TestLogsRefuse(t *testing.T) {
 	p.bad(get(bfia.PathPlatformLogLines+"?task_id=t1&log_level=loud"), 400, bfia.CodeBadRequest, "log_level")
 }
 
-// A line without an end, and a log without one, are told in part: memory and answers stay bounded.
+// Endless lines and endless logs are cut, so that memory and answers stay bounded.
 func TestLongLogs(t *testing.T) {
 	p := withLogs(t)
 	key := activities.LogPrefix("run-host") + "/w/00000001"
 	long := "2026-11-23T04:00:07Z ERROR " + strings.Repeat("é", 1<<20)
-	require.NoError(t, p.blobs.Put(t.Context(), key, strings.NewReader(long+"\n2026-11-23T04:00:08Z ERROR after\n")))
+	require.NoError(t, p.blobs.Put(t.Context(), key,
+		strings.NewReader(long+"\n2026-11-23T04:00:08Z ERROR after\n")))
 	lines := p.logs("role=host")
 	require.Len(t, lines, 3)
 	require.Less(t, len(lines[1]), maxLogLine+16)

@@ -15,51 +15,55 @@ import (
 	"hutong/bfia"
 )
 
-// document is the OpenAPI document, loaded once.
+// document returns the OpenAPI document, loaded once.
 var document = sync.OnceValues(func() (*openapi3.T, error) {
 	doc, err := openapi3.NewLoader().LoadFromData(openAPIDocument)
 	return doc, err
 })
 
-// described holds an answer against the document: its status, its media type and its content.
+// described requires that the document allows an answer's status, media type and content.
 func described(t testing.TB, req *http.Request, resp *http.Response, body []byte) {
 	t.Helper()
 	doc, err := document()
 	require.NoError(t, err)
 	item := doc.Paths.Value(req.URL.Path)
 	if item == nil || item.GetOperation(req.Method) == nil || req.Method == http.MethodHead {
-		return // what no route takes is told of in the tests of it
+		return // other tests cover requests that no route accepts
 	}
 	op := item.GetOperation(req.Method)
 	response := op.Responses.Status(resp.StatusCode)
-	require.NotNil(t, response, "%s %s answers %d, which openapi.json does not have: %s", req.Method, req.URL.Path, resp.StatusCode, body)
+	require.NotNil(t, response, "%s %s answers %d, which openapi.json does not have: %s", req.Method,
+		req.URL.Path, resp.StatusCode, body)
 	kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	require.NoError(t, err)
 	media := response.Value.Content[kind]
-	require.NotNil(t, media, "%s %s answers %d with %s, which openapi.json does not have", req.Method, req.URL.Path, resp.StatusCode, kind)
+	require.NotNil(t, media, "%s %s answers %d with %s, which openapi.json does not have", req.Method,
+		req.URL.Path, resp.StatusCode, kind)
 	if kind != "application/json" {
 		return
 	}
 	var value any
 	require.NoError(t, json.Unmarshal(body, &value), "%s", body)
-	require.NoError(t, doc.ValidateSchemaJSON(media.Schema.Value, value), "%s %s answers %d: %s", req.Method, req.URL.Path, resp.StatusCode, body)
+	require.NoError(t, doc.ValidateSchemaJSON(media.Schema.Value, value), "%s %s answers %d: %s", req.Method,
+		req.URL.Path, resp.StatusCode, body)
 }
 
 func TestDocumentIsValid(t *testing.T) {
 	doc, err := document()
 	require.NoError(t, err)
 	require.True(t, doc.IsOpenAPI31OrLater())
-	require.NoError(t, doc.Validate(t.Context(), openapi3.EnableExamplesValidation(), openapi3.EnableSchemaDefaultsValidation()))
+	require.NoError(t, doc.Validate(t.Context(), openapi3.EnableExamplesValidation(),
+		openapi3.EnableSchemaDefaultsValidation()))
 }
 
-// Every route is described, and what is described is a route.
+// The document describes exactly the routes.
 func TestDocumentHasTheRoutes(t *testing.T) {
 	doc, err := document()
 	require.NoError(t, err)
 	served := map[string]bool{}
 	for _, r := range (&Server{}).routes() {
 		name := r.method + " " + r.path
-		require.False(t, served[name], "%s stands in the table twice", name)
+		require.False(t, served[name], "%s is in the table twice", name)
 		served[name] = true
 	}
 	ids := map[string]string{}
@@ -78,7 +82,7 @@ func TestDocumentHasTheRoutes(t *testing.T) {
 	require.Empty(t, served, "served and not described")
 }
 
-// The schema of answers is as closed as it says: a field too many, or one of the other dialect, would be found.
+// The schemas of answers are closed: an additional field, or one of the other dialect, is rejected.
 func TestDocumentRefusesOtherAnswers(t *testing.T) {
 	doc, err := document()
 	require.NoError(t, err)
@@ -91,8 +95,10 @@ func TestDocumentRefusesOtherAnswers(t *testing.T) {
 		return doc.ValidateSchemaJSON(schema, value)
 	}
 	require.NoError(t, check(good))
-	for _, change := range [][2]string{{`"msg"`, `"message"`}, {`"code":0`, `"code":1`}, {`"READY",`, `"DONE",`}, {`"reason":"",`, ``},
-		{`"tasks"`, `"more":1,"tasks"`}, {`"status":{"t":"READY"},`, ``}, {`"created_at":"`, `"created_at":"x`}} {
+	for _, change := range [][2]string{{`"msg"`, `"message"`}, {`"code":0`, `"code":1`},
+		{`"READY",`, `"DONE",`}, {`"reason":"",`, ``},
+		{`"tasks"`, `"more":1,"tasks"`}, {`"status":{"t":"READY"},`, ``}, {`"created_at":"`,
+			`"created_at":"x`}} {
 		require.Contains(t, good, change[0])
 		require.Error(t, check(strings.Replace(good, change[0], change[1], 1)), "%s", change)
 	}
@@ -105,7 +111,7 @@ func TestDocumentIsServed(t *testing.T) {
 	require.True(t, bytes.Equal(openAPIDocument, r.Body))
 }
 
-// The document's own examples of requests are taken by the server.
+// The server accepts the document's own examples of requests.
 func TestDocumentExamplesAreTaken(t *testing.T) {
 	p := newParty(t, func(c *Config) { c.CheckDatasets = false })
 	doc, err := document()
@@ -120,7 +126,8 @@ func TestDocumentExamplesAreTaken(t *testing.T) {
 	p.good(post(bfia.PathPlatformCreateAll, example(bfia.PathPlatformCreateAll)))
 	p.good(post(bfia.PathCreateAll, example(bfia.PathCreateAll)))
 	p.good(post(bfia.PathCreate, example(bfia.PathCreate)))
-	for _, path := range []string{bfia.PathStart, bfia.PathTaskStart, bfia.PathStop, bfia.PathStopAll, bfia.PathStatusAll} {
+	for _, path := range []string{bfia.PathStart, bfia.PathTaskStart, bfia.PathStop, bfia.PathStopAll,
+		bfia.PathStatusAll} {
 		p.good(post(path, example(path)))
 	}
 	p.good(post(bfia.PathProviderDelete, example(bfia.PathProviderDelete)))

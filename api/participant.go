@@ -14,7 +14,7 @@ import (
 	"hutong/workflows"
 )
 
-// createJob creates a job at this participant (part 2, 3.2). The sender is its scheduler from then on.
+// createJob creates a job at this participant (part 2, 3.2). From then on the sender is its scheduler.
 func (s *Server) createJob(c *fiber.Ctx) error {
 	doc, err := s.readDocument(c)
 	if err != nil {
@@ -34,12 +34,15 @@ func (s *Server) createJob(c *fiber.Ctx) error {
 	return ok(c, answer)
 }
 
-// acceptJob creates a job here, for a scheduler of the protocol or one of FATE-Flow's own.
-func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler string, fateFlow bool) (bfia.JobAccepted, error) {
+// acceptJob creates a job at this party, for a BFIA scheduler or for one that speaks FATE-Flow's own
+// protocol.
+func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler string,
+	fateFlow bool) (bfia.JobAccepted, error) {
 	var refused bfia.JobAccepted
 	own := doc.Config.PartsOf(s.Node)
 	if len(own) == 0 {
-		return refused, bfia.Errorf(bfia.CodeBadRequest, "config.role: %s has no role in job %s", s.Node, doc.JobID)
+		return refused, bfia.Errorf(bfia.CodeBadRequest, "config.role: %s has no role in job %s", s.Node,
+			doc.JobID)
 	}
 	plan, err := s.plan(ctx, doc, s.Node)
 	if err != nil {
@@ -50,7 +53,8 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 		return refused, err
 	}
 	for _, w := range warnings {
-		s.logger.Info("a parameter contradicts its description", "job_id", doc.JobID, "task", w.Task, "role", w.Role, "parameter", w.Parameter, "warning", w.Message)
+		s.logger.Info("a parameter contradicts its description", "job_id", doc.JobID, "task", w.Task, "role",
+			w.Role, "parameter", w.Parameter, "warning", w.Message)
 	}
 	if err := activities.CheckFeasible(ctx, s.store, s.Node, s.Limits, doc, plan); err != nil {
 		return refused, err
@@ -58,26 +62,28 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 	if err := s.store.PutDocument(ctx, doc.JobID, doc.Bytes()); err != nil {
 		return refused, err
 	}
-	reuses, err := s.held(ctx, doc, plan)
+	reuses, err := s.reusable(ctx, doc, plan)
 	if err != nil {
 		return refused, err
 	}
 	job, err := s.store.Job(ctx, doc.JobID)
 	switch {
 	case err == nil && (job.State == bfia.JobRunning || job.State.Terminal()):
-		return accepted(job.State, reuses), nil // the same again: PutDocument would have refused another
+		return accepted(job.State, reuses), nil // a repeated request; PutDocument refuses another document
 	case err != nil && bfia.CodeOf(err) != bfia.CodeNotFound:
 		return refused, err
 	}
-	// What has not begun may still be undone: its workflow knows.
-	in := workflows.PartyJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: scheduler, Settings: s.Settings, Approval: s.Approval, FateFlow: fateFlow}
+	// A job that has not started may be undone at the same time. Its workflow decides.
+	in := workflows.PartyJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: scheduler,
+		Settings: s.Settings, Approval: s.Approval, FateFlow: fateFlow}
 	for _, part := range own {
 		in.Roles = append(in.Roles, part.Self())
 	}
-	if err := s.create(ctx, workflows.PartyJobID(doc.JobID), workflows.PartyJobName, in, temporal.StartWorkflowOptions{
-		TypedSearchAttributes: workflows.PartyJobAttributes(in),
-		StaticSummary:         fmt.Sprintf("%s in job %s", strings.Join(in.Roles, ", "), doc.JobID),
-	}); err != nil {
+	if err := s.create(ctx, workflows.PartyJobID(doc.JobID), workflows.PartyJobName, in,
+		temporal.StartWorkflowOptions{
+			TypedSearchAttributes: workflows.PartyJobAttributes(in),
+			StaticSummary:         fmt.Sprintf("%s in job %s", strings.Join(in.Roles, ", "), doc.JobID),
+		}); err != nil {
 		return refused, err
 	}
 	switch {
@@ -89,19 +95,19 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 	return accepted(bfia.JobReady, reuses), nil
 }
 
-// accepted tells the scheduler more than the protocol has: whether the job waits for an approval here, and what of it need
-// not run.
+// accepted returns what this party answers to job/create in addition to the protocol.
 func accepted(state bfia.JobState, reuses []string) bfia.JobAccepted {
 	return bfia.JobAccepted{State: state, Callbacks: true, Reuses: reuses, Attempts: true, Reservations: true}
 }
 
-// ownPlan is what of a plan one node runs.
+// ownPlan returns the plan with only the parts of one node.
 func ownPlan(plan *bfia.Plan, node string) bfia.Plan {
 	own := *plan
 	own.Tasks = nil
 	for _, t := range plan.Tasks {
 		t.Parts = t.PartsOf(node)
-		own.Tasks = append(own.Tasks, t) // also those with no part here: stops follow the DAG through them
+		// tasks without parts here stay, because stops follow the DAG through them
+		own.Tasks = append(own.Tasks, t)
 	}
 	return own
 }
@@ -112,7 +118,7 @@ func (s *Server) startJob(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := s.approved(job); err != nil {
+	if err := s.checkApproved(job); err != nil {
 		return err
 	}
 	if err := s.signalParty(c.UserContext(), ref.JobID, workflows.SignalStart, nil); err != nil {
@@ -121,7 +127,8 @@ func (s *Server) startJob(c *fiber.Ctx) error {
 	return ok(c, nil)
 }
 
-// startTask starts a task at this participant (part 2, 3.4), or a further attempt of it. The same again starts nothing.
+// startTask starts a task at this participant, or its next attempt (part 2, 3.4). A repeated request starts
+// nothing.
 func (s *Server) startTask(c *fiber.Ctx) error {
 	var ref bfia.TaskRef
 	if err := s.readJSON(c, &ref); err != nil {
@@ -133,8 +140,10 @@ func (s *Server) startTask(c *fiber.Ctx) error {
 	return ok(c, nil)
 }
 
+// beginTask checks a task/start and signals it to the job's workflow.
 func (s *Server) beginTask(ctx context.Context, sender string, ref bfia.TaskRef) error {
-	for _, f := range []struct{ name, value string }{{"job_id", ref.JobID}, {"task_id", ref.TaskID}, {"task_name", ref.TaskName}} {
+	for _, f := range []struct{ name, value string }{{"job_id", ref.JobID}, {"task_id", ref.TaskID},
+		{"task_name", ref.TaskName}} {
 		if err := bfia.CheckID(f.name, f.value); err != nil {
 			return err
 		}
@@ -143,7 +152,7 @@ func (s *Server) beginTask(ctx context.Context, sender string, ref bfia.TaskRef)
 	if err != nil {
 		return err
 	}
-	if err := s.approved(job); err != nil {
+	if err := s.checkApproved(job); err != nil {
 		return err
 	}
 	tasks, err := s.store.TasksNamed(ctx, ref.JobID, ref.TaskName)
@@ -152,17 +161,20 @@ func (s *Server) beginTask(ctx context.Context, sender string, ref bfia.TaskRef)
 	}
 	for _, t := range tasks {
 		if t.TaskID != "" && t.TaskID != ref.TaskID && t.Attempt >= ref.AttemptNumber() {
-			return bfia.Errorf(bfia.CodeConflict, "task_id: task %s of job %s runs under the id %s already", ref.TaskName, ref.JobID, t.TaskID)
+			return bfia.Errorf(bfia.CodeConflict, "task_id: task %s of job %s already runs under the id %s",
+				ref.TaskName, ref.JobID, t.TaskID)
 		}
 		if t.TaskID == ref.TaskID {
 			return nil
 		}
 		if ref.Attempt < 0 || ref.Attempt > bfia.MaxAttempts {
-			return bfia.Errorf(bfia.CodeBadRequest, "attempt: %d is not between 1 and %d", ref.Attempt, bfia.MaxAttempts)
+			return bfia.Errorf(bfia.CodeBadRequest, "attempt: %d is not between 1 and %d", ref.Attempt,
+				bfia.MaxAttempts)
 		}
 	}
 	if len(tasks) == 0 {
-		return bfia.Errorf(bfia.CodeNotFound, "task_name: job %s has no task %q at %s", ref.JobID, ref.TaskName, s.Node)
+		return bfia.Errorf(bfia.CodeNotFound, "task_name: job %s has no task %q at %s", ref.JobID,
+			ref.TaskName, s.Node)
 	}
 	if job.State.Terminal() {
 		return bfia.Errorf(bfia.CodeConflict, "job_id: job %s is %s at %s", ref.JobID, job.State, s.Node)
@@ -170,8 +182,8 @@ func (s *Server) beginTask(ctx context.Context, sender string, ref bfia.TaskRef)
 	return s.signalParty(ctx, ref.JobID, workflows.SignalTaskStart, ref)
 }
 
-// stopJob stops a job at this participant, or a task and what follows it (part 2, 3.6). For what has ended, and for a
-// job that never came, there is nothing to do.
+// stopJob stops a job at this participant, or a task and its successors (part 2, 3.6). It succeeds for jobs
+// that have ended or are unknown.
 func (s *Server) stopJob(c *fiber.Ctx) error {
 	var ref bfia.JobRef
 	if err := s.readJSON(c, &ref); err != nil {
@@ -180,8 +192,9 @@ func (s *Server) stopJob(c *fiber.Ctx) error {
 	if err := bfia.CheckID("job_id", ref.JobID); err != nil {
 		return err
 	}
-	// A job that is to be undone may not be recorded yet; its workflow knows it.
-	if _, err := s.jobCommandedBy(c.UserContext(), s.sender(c), ref.JobID); bfia.CodeOf(err) == bfia.CodeNotFound && !ref.Undo {
+	// A job that is undone may not be recorded yet, but its workflow exists.
+	if _, err := s.jobCommandedBy(c.UserContext(), s.sender(c),
+		ref.JobID); bfia.CodeOf(err) == bfia.CodeNotFound && !ref.Undo {
 		return ok(c, nil)
 	} else if err != nil && bfia.CodeOf(err) != bfia.CodeNotFound {
 		return err
@@ -191,7 +204,8 @@ func (s *Server) stopJob(c *fiber.Ctx) error {
 		by = "an unnamed party"
 	}
 	_, err := s.signal(c.UserContext(), workflows.PartyJobID(ref.JobID), workflows.SignalStop,
-		workflows.Stop{Task: ref.TaskName, By: by, Undo: ref.Undo, Rejected: ref.State == bfia.JobRejected, Reason: ref.Reason,
+		workflows.Stop{Task: ref.TaskName, By: by, Undo: ref.Undo, Rejected: ref.State == bfia.JobRejected,
+			Reason:  ref.Reason,
 			Failure: ref.Failure.Truncate()})
 	if err != nil {
 		return err
@@ -199,7 +213,7 @@ func (s *Server) stopJob(c *fiber.Ctx) error {
 	return ok(c, nil)
 }
 
-// stopTask is Kuscia's: it stops one task, which must have started here, and what follows it.
+// stopTask stops a task that has started here, and its successors. It is Kuscia's addition to the protocol.
 func (s *Server) stopTask(c *fiber.Ctx) error {
 	var ref bfia.TaskStop
 	if err := s.readJSON(c, &ref); err != nil {
@@ -223,7 +237,7 @@ func (s *Server) stopTask(c *fiber.Ctx) error {
 	return ok(c, nil)
 }
 
-// readJobCommand reads a command of the scheduler about a job that must be known here.
+// readJobCommand reads a scheduler's command about a job that this party knows.
 func (s *Server) readJobCommand(c *fiber.Ctx) (bfia.JobRef, *store.Job, error) {
 	var ref bfia.JobRef
 	if err := s.readJSON(c, &ref); err != nil {
@@ -236,19 +250,20 @@ func (s *Server) readJobCommand(c *fiber.Ctx) (bfia.JobRef, *store.Job, error) {
 	return ref, job, err
 }
 
-// jobCommandedBy finds a job, and refuses a sender that says it is neither the job's scheduler nor its initiator.
+// jobCommandedBy returns a job. It refuses a sender that is neither the job's scheduler nor its initiator.
 func (s *Server) jobCommandedBy(ctx context.Context, sender, jobID string) (*store.Job, error) {
 	job, err := s.store.Job(ctx, jobID)
 	if err != nil {
 		return nil, unknownJob(err, jobID, s.Node)
 	}
 	if sender != "" && sender != job.SchedulerNode && sender != job.InitiatorNode {
-		return nil, bfia.Errorf(bfia.CodeForbidden, "%s is neither scheduler nor initiator of job %s", sender, jobID)
+		return nil, bfia.Errorf(bfia.CodeForbidden, "%s is neither scheduler nor initiator of job %s", sender,
+			jobID)
 	}
 	return &job, nil
 }
 
-// signalParty signals a participant's workflow of a job whose row is there.
+// signalParty signals the participant's workflow of a recorded job.
 func (s *Server) signalParty(ctx context.Context, jobID, name string, arg any) error {
 	gone, err := s.signal(ctx, workflows.PartyJobID(jobID), name, arg)
 	if err != nil {
@@ -260,7 +275,8 @@ func (s *Server) signalParty(ctx context.Context, jobID, name string, arg any) e
 	return nil
 }
 
-// pollTask tells the state of a task here (part 2, 3.8): of one role, or of all that this node holds.
+// pollTask returns the state of a task at this party (part 2, 3.8): of one role, or of all roles that it
+// holds.
 func (s *Server) pollTask(c *fiber.Ctx) error {
 	var poll bfia.TaskPoll
 	if err := s.readJSON(c, &poll); err != nil {
@@ -271,17 +287,19 @@ func (s *Server) pollTask(c *fiber.Ctx) error {
 		return err
 	}
 	var states []bfia.TaskState
-	var failure *bfia.Failure // as much as partners may know
+	var failure *bfia.Failure // limited to what partners may know
 	for _, t := range tasks {
 		states = append(states, t.State)
 		if t.State == bfia.TaskFailed && failure == nil {
 			failure = t.Failure.ForPartners(s.Settings.FailureSharing)
 		}
 	}
-	return ok(c, bfia.PollResult{Status: bfia.MergeTaskStates(states...), Reason: failure.Text(), Failure: failure})
+	return ok(c, bfia.PollResult{Status: bfia.MergeTaskStates(states...), Reason: failure.Text(),
+		Failure: failure})
 }
 
-// tasksByID are this party's parts of a task, in one role or all. None at all is not found.
+// tasksByID returns this party's parts of a task, of one role or all. It fails with CodeNotFound if there are
+// none.
 func (s *Server) tasksByID(ctx context.Context, taskID, role string) ([]store.Task, error) {
 	if err := bfia.CheckID("task_id", taskID); err != nil {
 		return nil, err
@@ -306,7 +324,7 @@ func (s *Server) tasksByID(ctx context.Context, taskID, role string) ([]store.Ta
 	return tasks, nil
 }
 
-// containerCallback takes a container's own word about its task (part 2, 4.1).
+// containerCallback accepts a container's report of its state (part 2, 4.1).
 func (s *Server) containerCallback(c *fiber.Ctx) error {
 	report, err := s.readReport(c)
 	if err != nil {
@@ -317,7 +335,8 @@ func (s *Server) containerCallback(c *fiber.Ctx) error {
 		return err
 	}
 	if !tasks[0].State.Terminal() {
-		if _, err := s.signal(c.UserContext(), workflows.PartyJobID(tasks[0].JobID), workflows.SignalTaskCallback, *report); err != nil {
+		if _, err := s.signal(c.UserContext(), workflows.PartyJobID(tasks[0].JobID),
+			workflows.SignalTaskCallback, *report); err != nil {
 			return err
 		}
 	}

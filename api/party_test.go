@@ -38,9 +38,9 @@ const (
 	host  = "JG0110017800000000"
 )
 
-// engine records what a server asks of Temporal. A created workflow writes its rows, as the real ones do; what they do
-// later is up to the tests.
-type engine struct {
+// fakeTemporal records a server's requests to Temporal. Starting a workflow writes its rows, as real
+// workflows do. Tests do the rest.
+type fakeTemporal struct {
 	grant bfia.Grant // what applications are answered
 	mocks.Client
 	records *activities.Records
@@ -64,11 +64,13 @@ type operation struct {
 	in any
 }
 
-func (e *engine) NewWithStartWorkflowOperation(o temporal.StartWorkflowOptions, _ any, args ...any) temporal.WithStartWorkflowOperation {
+func (e *fakeTemporal) NewWithStartWorkflowOperation(o temporal.StartWorkflowOptions, _ any,
+	args ...any) temporal.WithStartWorkflowOperation {
 	return operation{id: o.ID, in: args[0]}
 }
 
-func (e *engine) UpdateWithStartWorkflow(ctx context.Context, o temporal.UpdateWithStartWorkflowOptions) (temporal.WorkflowUpdateHandle, error) {
+func (e *fakeTemporal) UpdateWithStartWorkflow(ctx context.Context,
+	o temporal.UpdateWithStartWorkflowOptions) (temporal.WorkflowUpdateHandle, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.down != nil {
@@ -102,7 +104,8 @@ func (e *engine) UpdateWithStartWorkflow(ctx context.Context, o temporal.UpdateW
 	return handle, nil
 }
 
-func (e *engine) UpdateWorkflow(_ context.Context, o temporal.UpdateWorkflowOptions) (temporal.WorkflowUpdateHandle, error) {
+func (e *fakeTemporal) UpdateWorkflow(_ context.Context,
+	o temporal.UpdateWorkflowOptions) (temporal.WorkflowUpdateHandle, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.down != nil {
@@ -122,14 +125,14 @@ func (e *engine) UpdateWorkflow(_ context.Context, o temporal.UpdateWorkflowOpti
 	return handle, nil
 }
 
-// GetWorkflow answers for a run that has ended.
-func (e *engine) GetWorkflow(context.Context, string, string) temporal.WorkflowRun {
+// GetWorkflow returns a run that has ended.
+func (e *fakeTemporal) GetWorkflow(context.Context, string, string) temporal.WorkflowRun {
 	run := &mocks.WorkflowRun{}
 	run.On("Get", mock.Anything, mock.Anything).Return(nil)
 	return run
 }
 
-func (e *engine) SignalWorkflow(_ context.Context, id, _, name string, arg any) error {
+func (e *fakeTemporal) SignalWorkflow(_ context.Context, id, _, name string, arg any) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.down != nil {
@@ -139,14 +142,16 @@ func (e *engine) SignalWorkflow(_ context.Context, id, _, name string, arg any) 
 	return nil
 }
 
-func (e *engine) CheckHealth(context.Context, *temporal.CheckHealthRequest) (*temporal.CheckHealthResponse, error) {
+func (e *fakeTemporal) CheckHealth(context.Context,
+	*temporal.CheckHealthRequest) (*temporal.CheckHealthResponse,
+	error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return &temporal.CheckHealthResponse{}, e.down
 }
 
-// taken are the signals so far; it begins a new list.
-func (e *engine) taken() []signal {
+// takeSignals returns the signals so far and forgets them.
+func (e *fakeTemporal) takeSignals() []signal {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.signals
@@ -154,13 +159,13 @@ func (e *engine) taken() []signal {
 	return s
 }
 
-func (e *engine) started() []string {
+func (e *fakeTemporal) started() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return append([]string{}, e.created...)
 }
 
-func (e *engine) set(refuse, down error) {
+func (e *fakeTemporal) set(refuse, down error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.refuse, e.down = refuse, down
@@ -170,7 +175,7 @@ func (e *engine) set(refuse, down error) {
 type party struct {
 	t         testing.TB
 	server    *Server
-	engine    *engine
+	engine    *fakeTemporal
 	store     *store.Store
 	blobs     blob.Store
 	address   string // host:port
@@ -184,23 +189,29 @@ type party struct {
 	peers map[string]string
 }
 
-// newParty serves the guest's API until the test ends; change changes its configuration.
+// newParty serves the guest's API until the test ends. change edits its configuration.
 func newParty(t testing.TB, change ...func(*Config)) *party {
 	t.Helper()
 	dir := t.TempDir()
-	p := &party{t: t, uploads: filepath.Join(dir, "upload"), temp: filepath.Join(dir, "tmp"), storage: filepath.Join(dir, "storage"),
-		peers: map[string]string{}, log: &logBuffer{}}
+	p := &party{t: t, uploads: filepath.Join(dir, "upload"), temp: filepath.Join(dir, "tmp"),
+		storage: filepath.Join(dir, "storage"),
+		peers:   map[string]string{}, log: &logBuffer{}}
 	for _, d := range []string{p.uploads, p.temp, p.storage} {
 		require.NoError(t, os.Mkdir(d, 0o755))
 	}
 	p.store = storetest.Open(t, storetest.SQLite(t))
-	blobs, err := blob.Open(t.Context(), (&url.URL{Scheme: "file", Path: filepath.ToSlash(p.storage)}).String())
+	blobs, err := blob.Open(t.Context(), (&url.URL{Scheme: "file",
+		Path: filepath.ToSlash(p.storage)}).String())
 	require.NoError(t, err)
 	p.blobs = blobs
-	p.engine = &engine{records: &activities.Records{Store: p.store, Blobs: blobs}}
-	cfg := Config{Node: guest, Scheduler: guest, CheckDatasets: true, MaxDocumentBytes: 1 << 20, UploadDir: p.uploads,
+	p.engine = &fakeTemporal{records: &activities.Records{Store: p.store, Blobs: blobs}}
+	cfg := Config{Node: guest, Scheduler: guest, CheckDatasets: true, MaxDocumentBytes: 1 << 20,
+		UploadDir:      p.uploads,
 		MaxUploadBytes: 4 << 20, TempDir: p.temp, ClientTimeout: time.Minute,
-		AllowCommand: func(command []string) error { return bfia.Errorf(bfia.CodeForbidden, "%s is not allowed", command[0]) }}
+		AllowCommand: func(command []string) error {
+			return bfia.Errorf(bfia.CodeForbidden,
+				"%s is not allowed", command[0])
+		}}
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -210,7 +221,8 @@ func newParty(t testing.TB, change ...func(*Config)) *party {
 		u, ok := p.peers[node]
 		return u, ok
 	}, time.Minute)
-	p.server = New(cfg, Dependencies{Store: p.store, Blobs: blobs, Datasets: dataset.New(blobs, p.store), Temporal: p.engine, Remote: remote,
+	p.server = New(cfg, Dependencies{Store: p.store, Blobs: blobs, Datasets: dataset.New(blobs, p.store),
+		Temporal: p.engine, Remote: remote,
 		Logger: slog.New(slog.NewTextHandler(p.log, nil))})
 	p.address = p.serve(p.server.Serve)
 	p.container = p.serve(p.server.ServeContainers)
@@ -244,7 +256,7 @@ func (p *party) peer(node, url string) {
 	p.peers[node] = url
 }
 
-// answering makes a peer that answers everything alike, and tells the paths that it was asked.
+// answering starts a partner that gives every request the same answer. It returns the paths of the requests.
 func (p *party) answering(node string, status int, body string) func() []string {
 	var mu sync.Mutex
 	var paths []string
@@ -265,7 +277,7 @@ func (p *party) answering(node string, status int, body string) func() []string 
 	}
 }
 
-// logBuffer is a log that is read while it is written.
+// logBuffer is a log that can be read while it is written.
 type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -300,7 +312,7 @@ type reply struct {
 	Fields map[string]json.RawMessage // of the envelope
 }
 
-// call is a request to come.
+// call is a request to send.
 type call struct {
 	method, path string
 	body         any // nil, a string or []byte as it is, or anything as JSON
@@ -319,7 +331,7 @@ func (c call) with(name, value string) call {
 	return c
 }
 
-// send makes the request, and holds the answer against the OpenAPI document.
+// send sends the request and checks the answer against the OpenAPI document.
 func (p *party) send(c call) *reply {
 	p.t.Helper()
 	var body io.Reader
@@ -360,7 +372,7 @@ func (p *party) read(req *http.Request, resp *http.Response) *reply {
 	return r
 }
 
-// good is an answer with code 0.
+// good requires an answer with code 0.
 func (p *party) good(c call) *reply {
 	p.t.Helper()
 	r := p.send(c)
@@ -369,7 +381,7 @@ func (p *party) good(c call) *reply {
 	return r
 }
 
-// bad is a refusal, with words that say what is wrong.
+// bad requires a refusal whose message contains text.
 func (p *party) bad(c call, status int, code bfia.Code, words ...string) *reply {
 	p.t.Helper()
 	r := p.send(c)
@@ -381,13 +393,13 @@ func (p *party) bad(c call, status int, code bfia.Code, words ...string) *reply 
 	return r
 }
 
-// into reads the answer's data.
+// into decodes the answer's data.
 func (r *reply) into(v any) {
 	r.t.Helper()
 	require.NoError(r.t, json.Unmarshal(r.Data, v), "%s", r.Body)
 }
 
-// vector is a file of the captures.
+// vector returns a captured file.
 func vector(t testing.TB, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("..", "testdata", "vectors", name))
@@ -395,7 +407,7 @@ func vector(t testing.TB, name string) []byte {
 	return b
 }
 
-// empty requires that nothing is left in the folder for temporary files, nor in the storage.
+// empty requires that the temporary folder and the storage are empty.
 func (p *party) empty() {
 	p.t.Helper()
 	for _, dir := range []string{p.temp, p.storage} {

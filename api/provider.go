@@ -9,7 +9,8 @@ import (
 	"hutong/store"
 )
 
-// registerProvider creates or updates a provider with its components (the seed's registration).
+// registerProvider creates or replaces a provider with all its components, as FATE-Flow's
+// /v2/provider/register does.
 func (s *Server) registerProvider(c *fiber.Ctx) error {
 	body, err := s.readBody(c, s.MaxDocumentBytes)
 	if err != nil {
@@ -25,13 +26,14 @@ func (s *Server) registerProvider(c *fiber.Ctx) error {
 		}
 	}
 	var sent struct {
-		Metadata json.RawMessage `json:"metadata"` // with the fields that Hutong doesn't know
+		Metadata json.RawMessage `json:"metadata"` // including fields that Hutong doesn't know
 	}
 	if err := bfia.DecodeJSON(body, &sent); err != nil {
 		return err
 	}
-	created, err := s.store.PutProvider(c.UserContext(), store.Provider{Name: reg.Name, Version: reg.Version, Device: string(reg.Device),
-		Protocol: reg.Protocol, Metadata: sent.Metadata, Components: reg.Description})
+	created, err := s.store.PutProvider(c.UserContext(),
+		store.Provider{Name: reg.Name, Version: reg.Version, Device: string(reg.Device),
+			Protocol: reg.Protocol, Metadata: sent.Metadata, Components: reg.Description})
 	if err != nil {
 		return err
 	}
@@ -42,7 +44,8 @@ func (s *Server) registerProvider(c *fiber.Ctx) error {
 	return c.JSON(map[string]any{"code": bfia.CodeOK, "message": message})
 }
 
-// registerComponent creates or updates one component of a provider, in the specification's form (part 2, 5.8).
+// registerComponent creates or updates one component of a provider, in the specification's form (part 2,
+// 5.8).
 func (s *Server) registerComponent(c *fiber.Ctx) error {
 	body, err := s.readBody(c, s.MaxDocumentBytes)
 	if err != nil {
@@ -56,14 +59,15 @@ func (s *Server) registerComponent(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.store.PutComponents(c.UserContext(), store.Provider{Name: reg.Name, Version: reg.Version, Device: string(reg.Device),
-		Protocol: reg.Protocol, Metadata: metadata, Components: reg.Description}); err != nil {
+	if _, err := s.store.PutComponents(c.UserContext(),
+		store.Provider{Name: reg.Name, Version: reg.Version, Device: string(reg.Device),
+			Protocol: reg.Protocol, Metadata: metadata, Components: reg.Description}); err != nil {
 		return err
 	}
 	return ok(c, nil)
 }
 
-// providerFilter reads name, version, device and provider_name, which is name:version@device in one.
+// providerFilter reads name, version and device, or provider_name, which is name:version@device.
 func providerFilter(get func(string) string) (store.ProviderFilter, error) {
 	f := store.ProviderFilter{Name: get("name"), Version: get("version"), Device: get("device")}
 	if full := get("provider_name"); full != "" {
@@ -76,7 +80,7 @@ func providerFilter(get func(string) string) (store.ProviderFilter, error) {
 	return f, nil
 }
 
-// queryProviders lists the providers that fit.
+// queryProviders lists the providers that match the filter.
 func (s *Server) queryProviders(c *fiber.Ctx) error {
 	get, err := s.params(c)
 	if err != nil {
@@ -92,20 +96,22 @@ func (s *Server) queryProviders(c *fiber.Ctx) error {
 	}
 	list := []map[string]any{}
 	for _, p := range found {
-		list = append(list, map[string]any{"name": p.Name, "version": p.Version, "device": p.Device, "protocol": p.Protocol,
+		list = append(list, map[string]any{"name": p.Name, "version": p.Version, "device": p.Device,
+			"protocol":      p.Protocol,
 			"provider_name": p.Name + ":" + p.Version + "@" + p.Device, "metadata": p.Metadata,
 			"components_description": p.Components, "create_time": p.CreatedAt.UnixMilli(), "update_time": p.UpdatedAt.UnixMilli()})
 	}
 	return answer(c, "success", list, nil)
 }
 
-// deleteProvider deletes the providers that fit. Jobs that run keep running what they have begun; their later tasks fail.
+// deleteProvider deletes the providers that match the filter. Running containers continue; later tasks that
+// need them fail.
 func (s *Server) deleteProvider(c *fiber.Ctx) error {
-	var words map[string]json.RawMessage
-	if err := s.readJSON(c, &words); err != nil {
+	var fields map[string]json.RawMessage
+	if err := s.readJSON(c, &fields); err != nil {
 		return err
 	}
-	filter, err := providerFilter(func(name string) string { return text(words[name]) })
+	filter, err := providerFilter(func(name string) string { return text(fields[name]) })
 	if err != nil {
 		return err
 	}
@@ -117,7 +123,8 @@ func (s *Server) deleteProvider(c *fiber.Ctx) error {
 		return err
 	}
 	if n == 0 {
-		return bfia.Errorf(bfia.CodeNotFound, "no provider fits")
+		return bfia.Errorf(bfia.CodeNotFound,
+			"no provider matches the filter; GET /v2/provider/query lists all")
 	}
 	return answer(c, "success", map[string]any{"count": n}, nil)
 }

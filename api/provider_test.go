@@ -11,7 +11,7 @@ import (
 	"hutong/store"
 )
 
-// The captured registration works byte for byte: it creates, then updates, and the answer is the captured one.
+// The captured registration works byte for byte. It creates, then updates, with the captured answer.
 func TestRegisterTwice(t *testing.T) {
 	p := newParty(t)
 	body := vector(t, "provider_register.request.json")
@@ -38,13 +38,15 @@ func TestRegisterTwice(t *testing.T) {
 	require.JSONEq(t, string(sent.Parts["Intersection"]), string(list[0].Parts["Intersection"]))
 }
 
-// One component more, in the specification's form, leaves the others of its provider and their image as they are.
+// Registering one more component, in the specification's form, leaves the provider's other components and
+// their images unchanged.
 func TestRegisterComponent(t *testing.T) {
 	p := newParty(t).withProvider()
 	info := func(provider, name string) map[string]any {
-		return map[string]any{"imageUrl": "hub/" + name + ":1", "component_info": map[string]any{"componentName": name, "title": name, "provider": provider,
-			"version": "2.0.0", "description": "d", "desVersion": "1.2.0", "roleList": []string{"guest"}, "storageEngine": []string{"s3"},
-			"inputParam": []any{}, "inputData": []any{}, "outputData": []any{}, "result": []any{}, "vendor_field": 1.50}}
+		return map[string]any{"imageUrl": "hub/" + name + ":1",
+			"component_info": map[string]any{"componentName": name, "title": name, "provider": provider,
+				"version": "2.0.0", "description": "d", "desVersion": "1.2.0", "roleList": []string{"guest"}, "storageEngine": []string{"s3"},
+				"inputParam": []any{}, "inputData": []any{}, "outputData": []any{}, "result": []any{}, "vendor_field": 1.50}}
 	}
 	for _, name := range []string{"Union", "Difference", "Union"} {
 		r := p.good(post(bfia.PathComponentRegister, info("unionpay", name)))
@@ -72,8 +74,10 @@ func TestRegisterComponent(t *testing.T) {
 		{`{"imageUrl":"a"}`, "component_info: is required"},
 		{`{"imageUrl":"a","component_info":[]}`, "component_info: is a JSON array, an object is wanted"},
 		{`{"imageUrl":"a","component_info":{"componentName":"c"}}`, "component_info.provider: is required"},
-		{`{"imageUrl":"a","component_info":{"componentName":"c","provider":"../p","version":"1"}}`, "component_info.provider:"},
-		{`{"imageUrl":"a","component_info":{"componentName":"c","provider":"p","version":"1"}}`, "component_info.title: is required"},
+		{`{"imageUrl":"a","component_info":{"componentName":"c","provider":"../p","version":"1"}}`,
+			"component_info.provider:"},
+		{`{"imageUrl":"a","component_info":{"componentName":"c","provider":"p","version":"1"}}`,
+			"component_info.title: is required"},
 	} {
 		p.bad(post(bfia.PathComponentRegister, c.body), 400, bfia.CodeBadRequest, c.words)
 	}
@@ -81,7 +85,8 @@ func TestRegisterComponent(t *testing.T) {
 
 func TestQueryAndDeleteProviders(t *testing.T) {
 	p := newParty(t).withProvider()
-	p.good(post(bfia.PathProviderRegister, strings.ReplaceAll(string(vector(t, "provider_register.request.json")), "2.0.0", "2.1.0")))
+	p.good(post(bfia.PathProviderRegister, strings.ReplaceAll(string(vector(t,
+		"provider_register.request.json")), "2.0.0", "2.1.0")))
 	for _, c := range []struct {
 		call call
 		want int
@@ -91,7 +96,8 @@ func TestQueryAndDeleteProviders(t *testing.T) {
 		{get(bfia.PathProviderQuery + "?device=process"), 0},
 		{get(bfia.PathProviderQuery + "?provider_name=unionpay:2.0.0@docker"), 1},
 		{get(bfia.PathProviderQuery + "?provider_name=unionpay"), 2},
-		{call{method: "GET", path: bfia.PathProviderQuery, body: `{"name": "unionpay", "version": "2.0.0"}`}, 1},
+		{call{method: "GET", path: bfia.PathProviderQuery, body: `{"name": "unionpay", "version": "2.0.0"}`},
+			1},
 		{call{method: "GET", path: bfia.PathProviderQuery, body: `{"name": "nobody"}`}, 0},
 	} {
 		var list []any
@@ -114,27 +120,36 @@ func TestRegisterRefuses(t *testing.T) {
 		from, to string
 		words    string
 	}{
-		"no name":       {`"name": "unionpay"`, `"name": ""`, "name: is required"},
-		"name type":     {`"name": "unionpay"`, `"name": 5`, "name: is a JSON number, a string is wanted"},
-		"device":        {`"device": "docker"`, `"device": "mainframe"`, "device:"},
-		"protocol":      {`"protocol": "bfia"`, `"protocol": "soap"`, "protocol:"},
-		"image":         {`"image": "unionpay:2.0.0"`, `"image": ""`, "metadata.image: is required"},
-		"role list":     {`"roleList": [`, `"roleList": "guest", "was": [`, "components_description."},
-		"category":      {`"category": "dataset"`, `"category": "thing"`, "category"},
-		"other name":    {`"componentName": "Intersection"`, `"componentName": "Union"`, `components_description.Intersection.componentName: is "Union"`},
+		"no name":   {`"name": "unionpay"`, `"name": ""`, "name: is required"},
+		"name type": {`"name": "unionpay"`, `"name": 5`, "name: is a JSON number, a string is wanted"},
+		"device":    {`"device": "docker"`, `"device": "mainframe"`, "device:"},
+		"protocol":  {`"protocol": "bfia"`, `"protocol": "soap"`, "protocol:"},
+		"image":     {`"image": "unionpay:2.0.0"`, `"image": ""`, "metadata.image: is required"},
+		"role list": {`"roleList": [`, `"roleList": "guest", "was": [`, "components_description."},
+		"category":  {`"category": "dataset"`, `"category": "thing"`, "category"},
+		"other name": {`"componentName": "Intersection"`, `"componentName": "Union"`,
+			`components_description.Intersection.componentName: is "Union"`},
 		"no JSON":       {`{`, `[`, "body: is not JSON"},
 		"version chars": {`"version": "2.0.0"`, `"version": "../2"`, "version:"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := string(vector(t, "provider_register.request.json"))
 			require.Contains(t, text, c.from)
-			r := p.bad(post(bfia.PathProviderRegister, strings.Replace(text, c.from, c.to, 1)), 400, bfia.CodeBadRequest, c.words)
+			r := p.bad(post(bfia.PathProviderRegister, strings.Replace(text, c.from, c.to, 1)), 400,
+				bfia.CodeBadRequest, c.words)
 			require.Empty(t, r.Msg, "the dialect of /v2 says message")
 		})
 	}
-	p.bad(post(bfia.PathProviderRegister, `{"name":"p","version":"1","device":"process","metadata":{"command":["/bin/sh"]},"components_description":
-		{"C":{"componentName":"C","title":"","provider":"p","version":"1","roleList":["guest"],"storageEngine":[],"inputParam":[],"inputData":[],"outputData":[],"result":[]}}}`),
-		403, bfia.CodeForbidden, "metadata.command: /bin/sh is not allowed")
+	p.bad(
+		post(
+			bfia.PathProviderRegister,
+			`{"name":"p","version":"1","device":"process","metadata":{"command":["/bin/sh"]},"components_description":
+		{"C":{"componentName":"C","title":"","provider":"p","version":"1","roleList":["guest"],"storageEngine":[],"inputParam":[],"inputData":[],"outputData":[],"result":[]}}}`,
+		),
+		403,
+		bfia.CodeForbidden,
+		"metadata.command: /bin/sh is not allowed",
+	)
 	var list []any
 	p.good(get(bfia.PathProviderQuery)).into(&list)
 	require.Empty(t, list, "what was refused is not there")

@@ -12,34 +12,37 @@ import (
 	"hutong/workflows"
 )
 
-// applyForRoom answers a scheduler's application for a job's room at this party; see [bfia.ReserveRequest].
-func (s *Server) applyForRoom(c *fiber.Ctx) error {
-	var apply bfia.ReserveRequest
-	if err := s.readJSON(c, &apply); err != nil {
+// reserve answers a scheduler's request for a job's reservation at this party; see [bfia.ReserveRequest].
+func (s *Server) reserve(c *fiber.Ctx) error {
+	var req bfia.ReserveRequest
+	if err := s.readJSON(c, &req); err != nil {
 		return err
 	}
-	if err := bfia.CheckID("job_id", apply.JobID); err != nil {
+	if err := bfia.CheckID("job_id", req.JobID); err != nil {
 		return err
 	}
-	if err := bfia.CheckPriority(apply.Priority); err != nil {
+	if err := bfia.CheckPriority(req.Priority); err != nil {
 		return err
 	}
-	if err := checkRound(apply.Generation); err != nil {
+	if err := checkGeneration(req.Generation); err != nil {
 		return err
 	}
-	job, err := s.jobCommandedBy(c.UserContext(), s.sender(c), apply.JobID)
+	job, err := s.jobCommandedBy(c.UserContext(), s.sender(c), req.JobID)
 	if err != nil {
 		return err
 	}
-	if err := s.approved(job); err != nil {
+	if err := s.checkApproved(job); err != nil {
 		return err
 	}
-	// A scheduler whose clock is ahead, or that would like to have waited for ages, waits since the job came here.
-	if apply.Created.IsZero() || apply.Created.After(job.CreatedAt) || apply.Created.Before(job.CreatedAt.Add(-clockTolerance)) {
-		apply.Created = job.CreatedAt
+	// A creation time from a wrong clock, or one that claims an age, is replaced by the job's arrival at this
+	// party.
+	if req.Created.IsZero() || req.Created.After(job.CreatedAt) ||
+		req.Created.Before(job.CreatedAt.Add(-clockTolerance)) {
+		req.Created = job.CreatedAt
 	}
 	var grant bfia.Grant
-	gone, err := s.update(c.UserContext(), workflows.PartyJobID(apply.JobID), workflows.UpdateReserve, apply, &grant)
+	gone, err := s.update(c.UserContext(), workflows.PartyJobID(req.JobID), workflows.UpdateReserve, req,
+		&grant)
 	if err != nil {
 		return err
 	}
@@ -49,39 +52,41 @@ func (s *Server) applyForRoom(c *fiber.Ctx) error {
 	return ok(c, grant)
 }
 
-func checkRound(round int) error {
-	if round < 0 || round > bfia.MaxGeneration {
-		return bfia.Errorf(bfia.CodeBadRequest, "round: %d is not between 0 and %d", round, bfia.MaxGeneration)
+func checkGeneration(generation int) error {
+	if generation < 0 || generation > bfia.MaxGeneration {
+		return bfia.Errorf(bfia.CodeBadRequest, "generation: %d is not between 0 and %d", generation,
+			bfia.MaxGeneration)
 	}
 	return nil
 }
 
-// clockTolerance is how far a scheduler's clock may be behind.
+// clockTolerance bounds how far a scheduler's clock may be behind.
 const clockTolerance = 5 * time.Minute
 
-// returnRoom takes back what was granted, since another party had no room.
-func (s *Server) returnRoom(c *fiber.Ctx) error {
-	var back bfia.ReleaseRequest
-	if err := s.readJSON(c, &back); err != nil {
+// release takes back what was granted, since another party denied its part of the reservation.
+func (s *Server) release(c *fiber.Ctx) error {
+	var req bfia.ReleaseRequest
+	if err := s.readJSON(c, &req); err != nil {
 		return err
 	}
-	if err := bfia.CheckID("job_id", back.JobID); err != nil {
+	if err := bfia.CheckID("job_id", req.JobID); err != nil {
 		return err
 	}
-	if err := checkRound(back.Generation); err != nil {
+	if err := checkGeneration(req.Generation); err != nil {
 		return err
 	}
-	if _, err := s.jobCommandedBy(c.UserContext(), s.sender(c), back.JobID); err != nil {
+	if _, err := s.jobCommandedBy(c.UserContext(), s.sender(c), req.JobID); err != nil {
 		return err
 	}
-	if _, err := s.update(c.UserContext(), workflows.PartyJobID(back.JobID), workflows.UpdateRelease, back, nil); err != nil {
+	if _, err := s.update(c.UserContext(), workflows.PartyJobID(req.JobID), workflows.UpdateRelease, req,
+		nil); err != nil {
 		return err
 	}
-	return ok(c, nil) // what has ended holds nothing
+	return ok(c, nil) // a job that has ended holds nothing
 }
 
-// roomFree takes a party's word that a job scheduled here may find room there now.
-func (s *Server) roomFree(c *fiber.Ctx) error {
+// capacityHint accepts a participant's hint that it would grant a queued job's request now.
+func (s *Server) capacityHint(c *fiber.Ctx) error {
 	var ref bfia.JobRef
 	if err := s.readJSON(c, &ref); err != nil {
 		return err
@@ -94,17 +99,18 @@ func (s *Server) roomFree(c *fiber.Ctx) error {
 		return unknownJob(err, ref.JobID, s.Node)
 	}
 	if sender := s.sender(c); sender != "" && !slices.Contains(job.ParticipantNodes, sender) {
-		return bfia.Errorf(bfia.CodeForbidden, "%s takes no part in job %s", sender, ref.JobID)
+		return bfia.Errorf(bfia.CodeForbidden, "%s is not a participant of job %s", sender, ref.JobID)
 	}
 	if job.State == bfia.JobReady {
-		if _, err := s.signal(c.UserContext(), workflows.JobID(ref.JobID), workflows.SignalQueueChanged, nil); err != nil {
+		if _, err := s.signal(c.UserContext(), workflows.JobID(ref.JobID), workflows.SignalQueueChanged,
+			nil); err != nil {
 			return err
 		}
 	}
 	return ok(c, nil)
 }
 
-// changePriority changes, for the job's initiator, the priority of a job that waits for its start here.
+// changePriority changes the priority of a job in this scheduler's queue, for the job's initiator.
 func (s *Server) changePriority(c *fiber.Ctx) error {
 	change, err := s.readPriority(c)
 	if err != nil {
@@ -118,9 +124,11 @@ func (s *Server) changePriority(c *fiber.Ctx) error {
 		return bfia.Errorf(bfia.CodeForbidden, "%s is not the initiator of job %s", sender, change.JobID)
 	}
 	if job.State != bfia.JobPending && job.State != bfia.JobReady {
-		return bfia.Errorf(bfia.CodeConflict, "priority: job %s is %s; only what waits can be moved", change.JobID, job.State)
+		return bfia.Errorf(bfia.CodeConflict,
+			"priority: job %s is %s; only a job that has not started can be moved", change.JobID, job.State)
 	}
-	gone, err := s.update(c.UserContext(), workflows.JobID(change.JobID), workflows.UpdatePriority, change.Priority, nil)
+	gone, err := s.update(c.UserContext(), workflows.JobID(change.JobID), workflows.UpdatePriority,
+		change.Priority, nil)
 	if err != nil {
 		return err
 	}
@@ -130,7 +138,8 @@ func (s *Server) changePriority(c *fiber.Ctx) error {
 	return ok(c, nil)
 }
 
-// platformPriority is the same for this party's own users; where another node schedules the job, that one is asked.
+// platformPriority does the same for this party's own users. It asks the job's scheduler if that is another
+// party.
 func (s *Server) platformPriority(c *fiber.Ctx) error {
 	change, err := s.readPriority(c)
 	if err != nil {
@@ -157,7 +166,7 @@ func (s *Server) readPriority(c *fiber.Ctx) (bfia.SetPriority, error) {
 	return change, bfia.CheckPriority(change.Priority)
 }
 
-// schedulerOf is the node that schedules a job which is known here.
+// schedulerOf returns the node that schedules a job which this party knows.
 func (s *Server) schedulerOf(ctx context.Context, jobID string) (string, error) {
 	if _, err := s.store.ScheduleJob(ctx, jobID); bfia.CodeOf(err) != bfia.CodeNotFound {
 		return s.Node, err
@@ -166,8 +175,8 @@ func (s *Server) schedulerOf(ctx context.Context, jobID string) (string, error) 
 	return job.SchedulerNode, unknownJob(err, jobID, s.Node)
 }
 
-// place is where a job stands in this scheduler's queue; nil when it does not wait there.
-func (s *Server) place(ctx context.Context, job store.ScheduleJob) (*bfia.Queued, error) {
+// queuePosition returns a job's position in this scheduler's queue, or nil if it is not queued.
+func (s *Server) queuePosition(ctx context.Context, job store.ScheduleJob) (*bfia.Queued, error) {
 	if job.State != bfia.JobReady || job.QueuedAt == nil {
 		return nil, nil
 	}
@@ -178,8 +187,9 @@ func (s *Server) place(ctx context.Context, job store.ScheduleJob) (*bfia.Queued
 	q.Node, q.Limits = s.Node, s.Limits
 	for _, t := range q.Statuses(time.Now()) {
 		if t.JobID == job.JobID {
-			return &bfia.Queued{Priority: job.Priority, Position: t.Position, Total: len(q.Waiting), Reason: t.Reason, Since: job.QueuedAt}, nil
+			return &bfia.Queued{Priority: job.Priority, Position: t.Position, Total: len(q.Waiting),
+				Reason: t.Reason, Since: job.QueuedAt}, nil
 		}
 	}
-	return nil, nil // it has just started
+	return nil, nil // it has started meanwhile
 }

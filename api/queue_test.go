@@ -13,7 +13,7 @@ import (
 	"hutong/workflows"
 )
 
-func TestApplyForRoom(t *testing.T) {
+func TestReserve(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	r := p.good(post(bfia.PathCreate, withHost(t, "j1")).from(host))
 	require.Contains(t, string(r.Data), `"reservations":true`)
@@ -21,53 +21,71 @@ func TestApplyForRoom(t *testing.T) {
 	require.NoError(t, err)
 
 	p.engine.grant = bfia.Grant{Reason: "it is full", Position: 1, Total: 2, State: bfia.JobReady}
-	ask := bfia.ReserveRequest{JobID: "j1", Priority: 3, Created: row.CreatedAt.Add(-time.Minute), Generation: 1}
+	ask := bfia.ReserveRequest{JobID: "j1", Priority: 3, Created: row.CreatedAt.Add(-time.Minute),
+		Generation: 1}
 	r = p.good(post(bfia.PathReserve, ask).from(host))
-	require.JSONEq(t, `{"granted":false,"job_status":"READY","reason":"it is full","position":1,"total":2}`, string(r.Data))
+	require.JSONEq(t, `{"granted":false,"job_status":"READY","reason":"it is full","position":1,"total":2}`,
+		string(r.Data))
 	require.Equal(t, signal{workflows.PartyJobID("j1"), workflows.UpdateReserve, ask}, p.engine.signals[0])
 
 	for _, claimed := range []time.Time{{}, row.CreatedAt.Add(time.Hour), row.CreatedAt.Add(-time.Hour)} {
 		p.engine.signals = nil
-		p.good(post(bfia.PathReserve, bfia.ReserveRequest{JobID: "j1", Created: claimed, Generation: 2}).from(host))
-		require.Equal(t, row.CreatedAt, p.engine.signals[0].Arg.(bfia.ReserveRequest).Created, "nobody waits longer than the job is here")
+		p.good(post(bfia.PathReserve, bfia.ReserveRequest{JobID: "j1", Created: claimed,
+			Generation: 2}).from(host))
+		require.Equal(t, row.CreatedAt, p.engine.signals[0].Arg.(bfia.ReserveRequest).Created,
+			"nobody waits longer than the job is here")
 	}
 	p.bad(post(bfia.PathReserve, ask).from("stranger"), 200, bfia.CodeForbidden, "stranger")
 	p.bad(post(bfia.PathReserve, bfia.ReserveRequest{JobID: "no"}).from(host), 200, bfia.CodeNotFound, "no")
-	p.bad(post(bfia.PathReserve, bfia.ReserveRequest{JobID: "j1", Priority: 10}).from(host), 200, bfia.CodeBadRequest, "priority: 10 is not between 0 and 9")
+	p.bad(post(bfia.PathReserve, bfia.ReserveRequest{JobID: "j1", Priority: 10}).from(host), 200,
+		bfia.CodeBadRequest, "priority: 10 is not between 0 and 9")
 	p.engine.signals = nil
 	p.good(post(bfia.PathRelease, bfia.ReleaseRequest{JobID: "j1", Generation: 1}).from(host))
-	require.Equal(t, []signal{{workflows.PartyJobID("j1"), workflows.UpdateRelease, bfia.ReleaseRequest{JobID: "j1", Generation: 1}}}, p.engine.signals)
+	require.Equal(t, []signal{{workflows.PartyJobID("j1"), workflows.UpdateRelease,
+		bfia.ReleaseRequest{JobID: "j1", Generation: 1}}}, p.engine.signals)
 }
 
-// A job that could never run here is refused when it is created, with the numbers.
-func TestImpossibleJob(t *testing.T) {
+// A job that would not fit even on idle runners is rejected at its creation, with the numbers.
+func TestInfeasibleJob(t *testing.T) {
 	p := newParty(t).withProvider().withData()
-	require.NoError(t, p.store.PutRunner(t.Context(), store.Runner{RunnerID: "h", NodeID: guest, Devices: []string{"docker"}, TaskQueue: "q", Slots: 4, CPUMilli: 8000, Memory: 16 << 30}))
-	greedy := edited(t, "j1", map[string]any{"cpu": 64, "memory": -1, "disk": -1}, "config", "job_params", "guest", "0", "resources")
-	p.bad(post(bfia.PathCreate, greedy).from(host), 200, bfia.CodeBadRequest,
-		"config.job_params: "+guest+" could never run the job: no room for guest.0: host h has 8 of 8 CPU cores free, asked for 64")
-	p.good(post(bfia.PathCreate, edited(t, "j2", map[string]any{"cpu": 8, "memory": 0.5, "disk": 10}, "config", "job_params", "guest", "0", "resources")).from(host))
+	require.NoError(t, p.store.PutRunner(t.Context(),
+		store.Runner{RunnerID: "h", NodeID: guest, Devices: []string{"docker"}, TaskQueue: "q", Slots: 4,
+			CPUMilli: 8000, Memory: 16 << 30}))
+	greedy := edited(t, "j1", map[string]any{"cpu": 64, "memory": -1, "disk": -1}, "config", "job_params",
+		"guest", "0", "resources")
+	p.bad(
+		post(bfia.PathCreate, greedy).from(host),
+		200,
+		bfia.CodeBadRequest,
+		"config.job_params: "+guest+" could never run the job: no runner has the resources for guest.0: runner h has 8 of 8 CPU cores free, asked for 64",
+	)
+	p.good(post(bfia.PathCreate, edited(t, "j2", map[string]any{"cpu": 8, "memory": 0.5, "disk": 10},
+		"config", "job_params", "guest", "0", "resources")).from(host))
 }
 
-func TestRoomFree(t *testing.T) {
+func TestCapacityHint(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	p.good(post(bfia.PathCreateAll, withHost(t, "j1")).from(guest))
 	p.engine.signals = nil
 	p.good(post(bfia.PathCapacityHint, bfia.JobRef{JobID: "j1"}).from(host))
 	require.Empty(t, p.engine.signals, "it does not wait yet")
-	require.NoError(t, p.store.Dequeue(t.Context(), "j1", time.Now(), func(admission.Queue) bool { return false }))
+	require.NoError(t, p.store.Dequeue(t.Context(), "j1", time.Now(),
+		func(admission.Queue) bool { return false }))
 	p.good(post(bfia.PathCapacityHint, bfia.JobRef{JobID: "j1"}).from(host))
 	require.Equal(t, []signal{{workflows.JobID("j1"), workflows.SignalQueueChanged, nil}}, p.engine.signals)
-	p.bad(post(bfia.PathCapacityHint, bfia.JobRef{JobID: "j1"}).from("stranger"), 200, bfia.CodeForbidden, "stranger")
+	p.bad(post(bfia.PathCapacityHint, bfia.JobRef{JobID: "j1"}).from("stranger"), 200, bfia.CodeForbidden,
+		"stranger")
 	p.bad(post(bfia.PathCapacityHint, bfia.JobRef{JobID: "no"}).from(host), 200, bfia.CodeNotFound, "no")
 }
 
-// The place of a waiting job is told, and its priority can be changed by its initiator.
+// The status shows a queued job's position. Its initiator can change its priority.
 func TestPriority(t *testing.T) {
 	p := newParty(t, func(c *Config) { c.Limits = admission.Limits{Jobs: 1} }).withProvider().withData()
 	for _, id := range []string{"j1", "j2"} {
-		p.good(post(bfia.PathCreateAll, edited(t, id, 4, "config", "job_params", "common", "priority")).from(guest))
-		require.NoError(t, p.store.Dequeue(t.Context(), id, time.Now(), func(admission.Queue) bool { return id == "j1" }))
+		p.good(post(bfia.PathCreateAll, edited(t, id, 4, "config", "job_params", "common",
+			"priority")).from(guest))
+		require.NoError(t, p.store.Dequeue(t.Context(), id, time.Now(),
+			func(admission.Queue) bool { return id == "j1" }))
 	}
 	queued := func(id string) *bfia.Queued {
 		var status bfia.JobStatus
@@ -77,7 +95,7 @@ func TestPriority(t *testing.T) {
 	first, second := queued("j1"), queued("j2")
 	require.NotNil(t, first)
 	require.NotNil(t, second)
-	assert.Equal(t, "asks the parties for room", first.Reason)
+	assert.Equal(t, "is asking its parties for resources", first.Reason)
 	assert.Equal(t, 4, second.Priority)
 	assert.Equal(t, []int{2, 2}, []int{second.Position, second.Total})
 	assert.Equal(t, "1 jobs run at "+guest+", which is its limit", second.Reason)
@@ -85,11 +103,15 @@ func TestPriority(t *testing.T) {
 	p.engine.signals = nil
 	p.good(post(bfia.PathPlatformPriority, bfia.SetPriority{JobID: "j2", Priority: 9}))
 	require.Equal(t, []signal{{workflows.JobID("j2"), workflows.UpdatePriority, 9}}, p.engine.signals)
-	p.bad(post(bfia.PathPlatformPriority, bfia.SetPriority{JobID: "j2", Priority: -1}), 400, bfia.CodeBadRequest, "priority: -1 is not between 0 and 9")
+	p.bad(post(bfia.PathPlatformPriority, bfia.SetPriority{JobID: "j2", Priority: -1}), 400,
+		bfia.CodeBadRequest, "priority: -1 is not between 0 and 9")
 	p.bad(post(bfia.PathPlatformPriority, bfia.SetPriority{JobID: "no"}), 404, bfia.CodeNotFound, "no")
-	p.bad(post(bfia.PathPriority, bfia.SetPriority{JobID: "j2"}).from(host), 200, bfia.CodeForbidden, "not the initiator")
+	p.bad(post(bfia.PathPriority, bfia.SetPriority{JobID: "j2"}).from(host), 200, bfia.CodeForbidden,
+		"not the initiator")
 	require.NoError(t, p.store.UpdateScheduleJob(t.Context(), "j1", bfia.JobRunning, "", time.Now()))
-	p.bad(post(bfia.PathPriority, bfia.SetPriority{JobID: "j1"}).from(guest), 200, bfia.CodeConflict, "only what waits can be moved")
-	p.bad(post(bfia.PathCreateAll, edited(t, "j3", 10, "config", "job_params", "common", "priority")).from(guest), 200, bfia.CodeBadRequest,
+	p.bad(post(bfia.PathPriority, bfia.SetPriority{JobID: "j1"}).from(guest), 200, bfia.CodeConflict,
+		"only a job that has not started can be moved")
+	p.bad(post(bfia.PathCreateAll, edited(t, "j3", 10, "config", "job_params", "common",
+		"priority")).from(guest), 200, bfia.CodeBadRequest,
 		"config.job_params.common.priority: 10 is not between 0 and 9")
 }

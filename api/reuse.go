@@ -7,7 +7,8 @@ import (
 	"hutong/bfia"
 )
 
-// scheduledReuse are the tasks for which the job's old_job_id may stand, as far as this node knows, having scheduled it.
+// scheduledReuse returns the tasks that may reuse outputs of the job's old_job_id, as far as its scheduler
+// knows.
 func (s *Server) scheduledReuse(ctx context.Context, doc *bfia.Document, plan *bfia.Plan) ([]string, error) {
 	if doc.OldJobID == "" {
 		return nil, nil
@@ -27,12 +28,12 @@ func (s *Server) scheduledReuse(ctx context.Context, doc *bfia.Document, plan *b
 	return bfia.Reusable(plan, doc, old, func(task string) bool { return done[task] }), nil
 }
 
-// held are the tasks for which this party still has what the job's old_job_id left.
-func (s *Server) held(ctx context.Context, doc *bfia.Document, plan *bfia.Plan) ([]string, error) {
+// reusable returns the tasks for which this party still has the outputs of the job's old_job_id.
+func (s *Server) reusable(ctx context.Context, doc *bfia.Document, plan *bfia.Plan) ([]string, error) {
 	return (&activities.Records{Store: s.store, Blobs: s.blobs}).Reusable(ctx, doc, plan)
 }
 
-// checkOldJob refuses a job that names an earlier one of which nothing is known here: most likely its id is misspelt.
+// checkOldJob refuses a job whose old_job_id is unknown at this party; most likely it is misspelt.
 func (s *Server) checkOldJob(ctx context.Context, doc *bfia.Document) error {
 	if doc.OldJobID == "" {
 		return nil

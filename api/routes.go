@@ -8,15 +8,15 @@ import (
 	"hutong/bfia"
 )
 
-// route is one endpoint.
+// route is an endpoint.
 type route struct {
 	method, path string
 	handler      fiber.Handler
-	// container: a party's containers may reach it. They reach nothing else.
+	// container: the party's containers may call it. They may call nothing else.
 	container bool
 }
 
-// routes is the one table of what is served. openapi.json describes the same; a test holds one against the other.
+// routes returns the table of all endpoints. A test compares it with openapi.json.
 func (s *Server) routes() []route {
 	routes := []route{
 		// Clients.
@@ -52,7 +52,7 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathStatusAll, s.schedulerStatus, false},
 		{http.MethodPost, bfia.PathTaskCallback, s.partyCallback, false},
 		{http.MethodPost, bfia.PathAuditConfirm, s.auditConfirm, false},
-		{http.MethodPost, bfia.PathCapacityHint, s.roomFree, false},
+		{http.MethodPost, bfia.PathCapacityHint, s.capacityHint, false},
 		{http.MethodPost, bfia.PathPriority, s.changePriority, false},
 
 		// Other parties: as participant.
@@ -62,12 +62,12 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathTaskPoll, s.pollTask, false},
 		{http.MethodPost, bfia.PathStop, s.stopJob, false},
 		{http.MethodPost, bfia.PathTaskStop, s.stopTask, false},
-		{http.MethodPost, bfia.PathReserve, s.applyForRoom, false},
-		{http.MethodPost, bfia.PathRelease, s.returnRoom, false},
+		{http.MethodPost, bfia.PathReserve, s.reserve, false},
+		{http.MethodPost, bfia.PathRelease, s.release, false},
 
 		// Operation.
-		{http.MethodGet, bfia.PathRunnerQuery, s.queryHosts, false},
-		{http.MethodPost, bfia.PathRunnerDrain, s.drainHost, false},
+		{http.MethodGet, bfia.PathRunnerQuery, s.queryRunners, false},
+		{http.MethodPost, bfia.PathRunnerDrain, s.drainRunner, false},
 		{http.MethodGet, bfia.PathHealth, s.health, false},
 		{http.MethodGet, bfia.PathReady, s.ready, false},
 		{http.MethodGet, bfia.PathOpenAPI, s.openAPI, false},

@@ -17,8 +17,8 @@ import (
 	"hutong/workflows"
 )
 
-// createAll creates a job on every party, as its scheduler (part 2, 3.1). It answers when all have taken it; when one
-// has not, none keeps it.
+// createAll creates a job at every party, as its scheduler (part 2, 3.1). It answers when all have accepted
+// it. If one refuses, none keeps it.
 func (s *Server) createAll(c *fiber.Ctx) error {
 	doc, err := s.readDocument(c)
 	if err != nil {
@@ -37,31 +37,34 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 	job, err := s.store.ScheduleJob(c.UserContext(), doc.JobID)
 	switch {
 	case err == nil && (job.State == bfia.JobRunning || job.State.Terminal()):
-		return ok(c, bfia.JobCreated{JobID: doc.JobID}) // the same again: PutDocument would have refused another
+		// a repeated request; PutDocument refuses another document
+		return ok(c, bfia.JobCreated{JobID: doc.JobID})
 	case err != nil && bfia.CodeOf(err) != bfia.CodeNotFound:
 		return err
 	}
-	// A row alone does not say that all parties have taken the job: its workflow knows.
+	// The row alone does not prove that all parties have accepted the job. Its workflow knows.
 	in := workflows.JobInput{Plan: *plan, Node: s.Node, Nodes: doc.Config.Nodes(), Settings: s.Settings}
 	if in.Reuse, err = s.scheduledReuse(c.UserContext(), doc, plan); err != nil {
 		return err
 	}
-	if err := s.create(c.UserContext(), workflows.JobID(doc.JobID), workflows.JobName, in, temporal.StartWorkflowOptions{
-		TypedSearchAttributes: workflows.JobAttributes(in),
-		StaticSummary:         "Schedule job " + doc.JobID,
-	}); err != nil {
+	if err := s.create(c.UserContext(), workflows.JobID(doc.JobID), workflows.JobName, in,
+		temporal.StartWorkflowOptions{
+			TypedSearchAttributes: workflows.JobAttributes(in),
+			StaticSummary:         "Schedule job " + doc.JobID,
+		}); err != nil {
 		return err
 	}
 	return ok(c, bfia.JobCreated{JobID: doc.JobID})
 }
 
-// workflowTaskTimeout is how soon another worker goes on with a workflow whose worker died in the middle of a step.
+// workflowTaskTimeout is the time after which another worker repeats a workflow task whose worker died.
 const workflowTaskTimeout = 5 * time.Second
 
-// create starts a workflow, or finds the one that runs, and waits until its create update has answered. Each call's update
-// has an id of its own: of one that is known the engine repeats the answer, also that of a run which has failed since, and
-// starts nothing.
-func (s *Server) create(ctx context.Context, id, workflow string, in any, options temporal.StartWorkflowOptions) error {
+// create starts a workflow, or finds the running one, and waits for the result of its create update. Each
+// call uses an update id of its own. For a known id Temporal would repeat the result, even that of a run that
+// has failed since, and start nothing.
+func (s *Server) create(ctx context.Context, id, workflow string, in any,
+	options temporal.StartWorkflowOptions) error {
 	options.ID = id
 	options.TaskQueue = activities.ControlQueue
 	options.WorkflowTaskTimeout = workflowTaskTimeout
@@ -84,14 +87,16 @@ func (s *Server) create(ctx context.Context, id, workflow string, in any, option
 	case err == nil:
 		return nil
 	case errors.As(err, &started):
-		return bfia.Wrap(bfia.CodeConflict, err, "job_id: a job of this id has been at %s before", s.Node)
+		return bfia.Wrap(bfia.CodeConflict, err,
+			"job_id: %s has had a job with this id before; choose another one", s.Node)
 	case refused:
 		return bfia.Wrap(code, err, "%s", message)
 	}
-	return bfia.Wrap(bfia.CodeUnavailable, err, "the engine of %s does not answer", s.Node)
+	return bfia.Wrap(bfia.CodeUnavailable, err, "Temporal of %s does not answer; try again later", s.Node)
 }
 
-// signal sends a signal to a job's workflow. gone tells that there is none: it never was, or it has ended.
+// signal sends a signal to a job's workflow. gone reports that no such workflow runs: it never existed, or it
+// has ended.
 func (s *Server) signal(ctx context.Context, id, name string, arg any) (gone bool, err error) {
 	err = s.temporal.SignalWorkflow(ctx, id, "", name, arg)
 	var notFound *serviceerror.NotFound
@@ -99,12 +104,13 @@ func (s *Server) signal(ctx context.Context, id, name string, arg any) (gone boo
 		return true, nil
 	}
 	if err != nil {
-		return false, bfia.Wrap(bfia.CodeUnavailable, err, "the engine of %s does not answer", s.Node)
+		return false, bfia.Wrap(bfia.CodeUnavailable, err, "Temporal of %s does not answer; try again later",
+			s.Node)
 	}
 	return false, nil
 }
 
-// stopAll stops a job everywhere, or a task and what follows it (part 2, 3.5).
+// stopAll stops a job at every party, or a task and its successors (part 2, 3.5).
 func (s *Server) stopAll(c *fiber.Ctx) error {
 	var ref bfia.JobRef
 	if err := s.readJSON(c, &ref); err != nil {
@@ -124,7 +130,7 @@ func (s *Server) stopAll(c *fiber.Ctx) error {
 			return err
 		}
 		if !slices.Contains(nodes, sender) {
-			return bfia.Errorf(bfia.CodeForbidden, "%s takes no part in job %s", sender, ref.JobID)
+			return bfia.Errorf(bfia.CodeForbidden, "%s is not a participant of job %s", sender, ref.JobID)
 		}
 	}
 	if ref.TaskName != "" {
@@ -140,13 +146,14 @@ func (s *Server) stopAll(c *fiber.Ctx) error {
 	if by == "" {
 		by = "an unnamed party"
 	}
-	if _, err := s.signal(c.UserContext(), workflows.JobID(ref.JobID), workflows.SignalStop, workflows.Stop{Task: ref.TaskName, By: by}); err != nil {
+	if _, err := s.signal(c.UserContext(), workflows.JobID(ref.JobID), workflows.SignalStop,
+		workflows.Stop{Task: ref.TaskName, By: by}); err != nil {
 		return err
 	}
-	return ok(c, nil) // a job that has ended is stopped already
+	return ok(c, nil) // a job that has ended needs no stop
 }
 
-// partyCallback takes a party's report about its part of a task (part 2, 3.9).
+// partyCallback accepts a participant's report about its part of a task (part 2, 3.9).
 func (s *Server) partyCallback(c *fiber.Ctx) error {
 	report, err := s.readReport(c)
 	if err != nil {
@@ -154,7 +161,8 @@ func (s *Server) partyCallback(c *fiber.Ctx) error {
 	}
 	sender := s.sender(c)
 	if sender == "" {
-		return bfia.Errorf(bfia.CodeBadRequest, "header x-source-node-id: is required, it tells whose part the report is about")
+		return bfia.Errorf(bfia.CodeBadRequest,
+			"header x-source-node-id: is required; it names the party whose part the report is about")
 	}
 	task, err := s.store.ScheduleTaskByID(c.UserContext(), report.TaskID)
 	if err != nil {
@@ -168,14 +176,15 @@ func (s *Server) partyCallback(c *fiber.Ctx) error {
 		return err
 	}
 	if !slices.Contains(nodes, sender) {
-		return bfia.Errorf(bfia.CodeForbidden, "%s takes no part in job %s", sender, task.JobID)
+		return bfia.Errorf(bfia.CodeForbidden, "%s is not a participant of job %s", sender, task.JobID)
 	}
-	if _, err := s.signal(c.UserContext(), workflows.JobID(task.JobID), workflows.SignalCallback, workflows.Callback{
-		Node: sender, TaskID: report.TaskID, Role: report.Role, State: report.Status,
-		Failure: bfia.FailureOf(report.Status, report.Failure, report.Reason)}); err != nil {
+	if _, err := s.signal(c.UserContext(), workflows.JobID(task.JobID), workflows.SignalCallback,
+		workflows.Callback{
+			Node: sender, TaskID: report.TaskID, Role: report.Role, State: report.Status,
+			Failure: bfia.FailureOf(report.Status, report.Failure, report.Reason)}); err != nil {
 		return err
 	}
-	return ok(c, nil) // for a job that has ended it changes nothing
+	return ok(c, nil) // a report about a job that has ended changes nothing
 }
 
 // readReport reads the body of both callbacks.
@@ -194,12 +203,12 @@ func (s *Server) readReport(c *fiber.Ctx) (*bfia.TaskReport, error) {
 	return &report, err
 }
 
-// sender is the party that a request says it comes from; empty when it doesn't say.
+// sender returns the party that a request names as its sender, or "".
 func (s *Server) sender(c *fiber.Ctx) string {
 	return bfia.Sender(func(name string) string { return c.Get(name) })
 }
 
-// participants are the nodes that take part in a job that this node schedules.
+// participants returns the nodes of a job that this party schedules, with its initiator.
 func (s *Server) participants(ctx context.Context, jobID string) ([]string, error) {
 	doc, err := s.document(ctx, jobID)
 	if err != nil {
@@ -208,6 +217,7 @@ func (s *Server) participants(ctx context.Context, jobID string) ([]string, erro
 	return append(doc.Config.Nodes(), doc.Config.Initiator.NodeID), nil
 }
 
+// unknownJob replaces a not-found error by one that names the job and the party.
 func unknownJob(err error, jobID, node string) error {
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
 		return bfia.Errorf(bfia.CodeNotFound, "job_id: %s does not know job %s", node, jobID)

@@ -27,30 +27,30 @@ import (
 	"hutong/workflows"
 )
 
-// Config is what a party's configuration says about its API.
+// Config configures a party's API.
 type Config struct {
 	Node string
 	// Scheduler is the node that schedules the jobs that this party submits.
 	Scheduler string
 	Settings  workflows.Settings
-	// Limits bound what goes on at once here.
+	// Limits bounds what this party runs at once.
 	Limits admission.Limits
 	// Approval: someone of this party must approve each job before its part of it starts.
 	Approval bool
 	// CheckDatasets refuses jobs whose root datasets this party's storage does not have.
 	CheckDatasets bool
-	// StrictParameters refuses jobs whose parameters contradict the descriptions of their components. Otherwise the
-	// answer warns of them.
+	// StrictParameters refuses jobs whose parameters contradict the descriptions of their components.
+	// Otherwise the answer warns of them.
 	StrictParameters bool
 	// MaxDocumentBytes bounds a job's document and every other JSON body.
 	MaxDocumentBytes int64
-	// UploadDir is where files that are named in an upload must lie; empty refuses them all.
+	// UploadDir is the folder that files named in an upload must be in. If it is empty, all are refused.
 	UploadDir string
 	// MaxUploadBytes bounds one uploaded file.
 	MaxUploadBytes int64
-	// TempDir takes files while they arrive.
+	// TempDir holds files while they arrive.
 	TempDir string
-	// AllowCommand tells why a provider's command may not run here, or nil.
+	// AllowCommand returns why a provider's command may not run at this party, or nil.
 	AllowCommand func(command []string) error
 	// ClientTimeout bounds the reading of a request and each pause in a stream.
 	ClientTimeout time.Duration
@@ -63,10 +63,10 @@ type Server struct {
 	blobs    blob.Store
 	datasets *dataset.Datasets
 	temporal temporal.Client
-	remote   *client.Client // waits as long as create_all may take
+	remote   *client.Client // its timeout covers create_all
 	logger   *slog.Logger
 	jobSalt  int
-	// submissions are the jobs that are being created for clients.
+	// submissions limits the jobs that are created for clients at the same time.
 	submissions *semaphore.Weighted
 
 	app        *fiber.App
@@ -76,11 +76,11 @@ type Server struct {
 	listeners []net.Listener
 	ended     bool
 
-	ctx    context.Context // of all requests; ends after Shutdown has waited for them
+	ctx    context.Context // the base of all requests' contexts; ends after Shutdown has waited for them
 	cancel context.CancelFunc
 }
 
-// Dependencies are what a [Server] works with. Its owner closes them.
+// Dependencies holds what a [Server] works with. The caller closes them after Shutdown.
 type Dependencies struct {
 	Store    *store.Store
 	Blobs    blob.Store
@@ -90,9 +90,10 @@ type Dependencies struct {
 	Logger   *slog.Logger
 }
 
-// New makes a server; [Server.Serve] serves it.
+// New returns a server. Call [Server.Serve] to serve it.
 func New(cfg Config, d Dependencies) *Server {
-	s := &Server{Config: cfg, store: d.Store, blobs: d.Blobs, datasets: d.Datasets, temporal: d.Temporal, remote: d.Remote,
+	s := &Server{Config: cfg, store: d.Store, blobs: d.Blobs, datasets: d.Datasets, temporal: d.Temporal,
+		remote: d.Remote,
 		logger: d.Logger, jobSalt: os.Getpid(), submissions: semaphore.NewWeighted(submissionsAtOnce())}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.app = s.newApp(func(route) bool { return true })
@@ -103,27 +104,28 @@ func New(cfg Config, d Dependencies) *Server {
 // maxHeaderBytes bounds a request's line and headers together.
 const maxHeaderBytes = 16 << 10
 
-func (s *Server) newApp(wanted func(route) bool) *fiber.App {
+func (s *Server) newApp(include func(route) bool) *fiber.App {
 	app := fiber.New(fiber.Config{
 		AppName: "hutong", DisableStartupMessage: true, CaseSensitive: true, StrictRouting: true,
-		// Words of a request outlive it: in workflows' inputs, and in what a store's driver keeps.
+		// Strings of a request outlive it: in inputs of workflows, and in what a database driver keeps.
 		Immutable: true,
-		// Bodies are read as streams, and bounded by each handler. A form that the server parsed beforehand would be
-		// held in memory.
+		// Each handler reads its body as a stream and bounds it. A form that the server parsed in advance
+		// would be held in memory.
 		StreamRequestBody: true, DisablePreParseMultipartForm: true, BodyLimit: math.MaxInt,
 		ReadTimeout: s.ClientTimeout, IdleTimeout: 2 * time.Minute, ReadBufferSize: maxHeaderBytes,
 		ErrorHandler: func(c *fiber.Ctx, err error) error { return s.fail(c, err) },
 	})
 	app.Use(recover.New(recover.Config{EnableStackTrace: true, StackTraceHandler: func(c *fiber.Ctx, e any) {
-		s.logger.Error("a handler panicked", "path", cut(c.Path()), "panic", e, "stack", string(debug.Stack()))
+		s.logger.Error("handler panicked", "path", cut(c.Path()), "panic", e, "stack", string(debug.Stack()))
 	}}))
 	app.Use(func(c *fiber.Ctx) error {
 		c.SetUserContext(s.ctx)
 		return c.Next()
 	})
+
 	var served []route
 	for _, r := range s.routes() {
-		if !wanted(r) {
+		if !include(r) {
 			continue
 		}
 		served = append(served, r)
@@ -136,12 +138,13 @@ func (s *Server) newApp(wanted func(route) bool) *fiber.App {
 	app.Use(last)
 
 	server, handle := app.Server(), app.Handler()
-	server.SecureErrorLogMessage = true // else an error quotes the request, and with it what may be secret
+	server.SecureErrorLogMessage = true // otherwise an error quotes the request, which may hold secrets
 	server.ErrorHandler = s.broken
 	server.Handler = func(ctx *fasthttp.RequestCtx) {
 		if !slices.Contains(fiber.DefaultMethods, string(ctx.Method())) {
-			c := app.AcquireCtx(ctx) // Fiber answers to unknown methods itself, and not in JSON
-			_ = s.fail(c, noRoute(string(ctx.Method()), string(ctx.Path()), methods(served, string(ctx.Path()))))
+			c := app.AcquireCtx(ctx) // Fiber itself answers unknown methods, and not in JSON
+			_ = s.fail(c, noRoute(string(ctx.Method()), string(ctx.Path()),
+				methods(served, string(ctx.Path()))))
 			app.ReleaseCtx(c)
 		} else {
 			handle(ctx)
@@ -154,7 +157,7 @@ func (s *Server) newApp(wanted func(route) bool) *fiber.App {
 // Serve serves all endpoints on a listener, until [Server.Shutdown].
 func (s *Server) Serve(l net.Listener) error { return s.serve(s.app, l) }
 
-// ServeContainers serves on a listener only what a party's containers may reach.
+// ServeContainers serves only the endpoints for the party's containers on a listener.
 func (s *Server) ServeContainers(l net.Listener) error { return s.serve(s.containers, l) }
 
 func (s *Server) serve(app *fiber.App, l net.Listener) error {
@@ -169,14 +172,14 @@ func (s *Server) serve(app *fiber.App, l net.Listener) error {
 	return app.Listener(l)
 }
 
-// Shutdown ends both, after the requests that are under way, or when ctx ends. Nothing can be served after it.
+// Shutdown stops serving after the requests in progress, or when ctx ends. The server can't serve again.
 func (s *Server) Shutdown(ctx context.Context) error {
 	defer s.cancel()
 	s.mu.Lock()
 	s.ended = true
 	s.mu.Unlock()
 	err := errors.Join(s.app.ShutdownWithContext(ctx), s.containers.ShutdownWithContext(ctx))
-	for _, l := range s.listeners { // those of which Fiber did not know yet
+	for _, l := range s.listeners { // listeners that Fiber did not know yet
 		err = errors.Join(err, l.Close())
 	}
 	return err

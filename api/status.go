@@ -13,8 +13,8 @@ import (
 	"hutong/store"
 )
 
-// platformStatus tells a client how a job stands (part 2, 5.3), tasks by their id. Where this party schedules the job it
-// tells of all parties' parts, otherwise of its own.
+// platformStatus returns a job's status to a client (part 2, 5.3), with tasks by id. The job's scheduler
+// reports the parts of all parties, another party its own.
 func (s *Server) platformStatus(c *fiber.Ctx) error {
 	get, err := s.params(c)
 	if err != nil {
@@ -35,7 +35,8 @@ func (s *Server) platformStatus(c *fiber.Ctx) error {
 	return answer(c, "success", status, map[string]any{"job_status": status.State, "status": status.Status})
 }
 
-// schedulerStatus tells a party how a job stands that this node schedules (part 2, 3.7), tasks by their name.
+// schedulerStatus returns the status of a job that this party schedules to a partner (part 2, 3.7), with
+// tasks by name.
 func (s *Server) schedulerStatus(c *fiber.Ctx) error {
 	get, err := s.params(c)
 	if err != nil {
@@ -62,7 +63,7 @@ func (s *Server) jobStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 	status, err := s.scheduledStatus(ctx, jobID)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
 		if status, err = s.ownStatus(ctx, jobID); err == nil {
-			status = s.asked(ctx, status)
+			status = s.askScheduler(ctx, status)
 		}
 	}
 	if err != nil {
@@ -71,7 +72,7 @@ func (s *Server) jobStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 	return status, nil
 }
 
-// scheduledStatus reads the rows of a job that this node schedules.
+// scheduledStatus builds the status of a job that this party schedules.
 func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobStatus, error) {
 	job, err := s.store.ScheduleJob(ctx, jobID)
 	if err != nil {
@@ -85,16 +86,17 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 	if err != nil {
 		return nil, err
 	}
-	status := &bfia.JobStatus{JobID: job.JobID, FlowID: job.FlowID, State: job.State, Status: map[string]bfia.TaskState{},
+	status := &bfia.JobStatus{JobID: job.JobID, FlowID: job.FlowID, State: job.State,
+		Status: map[string]bfia.TaskState{},
 		Reason: job.Reason, Failure: job.Failure, Scheduler: s.Node, CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
-	if status.Queued, err = s.place(ctx, job); err != nil {
+	if status.Queued, err = s.queuePosition(ctx, job); err != nil {
 		return nil, err
 	}
 	own, err := s.store.Tasks(ctx, jobID)
 	if err != nil {
 		return nil, err
 	}
-	byTask := map[string][]store.SchedulePart{} // a job may have very many
+	byTask := map[string][]store.SchedulePart{} // a map, since a job may have very many parts
 	for _, p := range parts {
 		byTask[p.TaskID] = append(byTask[p.TaskID], p)
 	}
@@ -103,12 +105,13 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 		progress[part{t.Name, t.Role, t.RoleIndex}] = t.Progress
 	}
 	for _, t := range tasks {
-		ts := bfia.TaskStatus{TaskID: t.TaskID, Name: t.Name, Component: t.Component, Provider: t.Provider + ":" + t.Version,
-			State: t.State, Reason: t.Reason, DependsOn: t.DependsOn, Attempt: further(t.Attempt), StartedAt: t.StartedAt, EndedAt: t.EndedAt}
+		ts := bfia.TaskStatus{TaskID: t.TaskID, Name: t.Name, Component: t.Component, Provider: t.Provider +
+			":" + t.Version,
+			State: t.State, Reason: t.Reason, DependsOn: t.DependsOn, Attempt: laterAttempt(t.Attempt), StartedAt: t.StartedAt, EndedAt: t.EndedAt}
 		for _, p := range byTask[t.TaskID] {
 			ps := bfia.PartStatus{NodeID: p.NodeID, Role: p.Role, Index: p.RoleIndex, State: p.State,
 				Reason: p.Reason, Failure: p.Failure, StartedAt: p.StartedAt, EndedAt: p.EndedAt}
-			if p.NodeID == s.Node && !p.State.Terminal() { // what a running part at this party says of itself
+			if p.NodeID == s.Node && !p.State.Terminal() { // running parts of this party report progress
 				ps.Progress = progress[part{t.Name, p.Role, p.RoleIndex}]
 			}
 			ts.Parties = append(ts.Parties, ps)
@@ -118,21 +121,21 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 	return status, nil
 }
 
-// part is one part of a task.
+// part identifies a part of a task.
 type part struct {
 	task, role string
 	index      int
 }
 
-// further is the number of an attempt that is worth telling: there was another before.
-func further(attempt int) int {
+// laterAttempt returns the number of an attempt after the first, and 0 for the first, which the status omits.
+func laterAttempt(attempt int) int {
 	if attempt > 1 {
 		return attempt
 	}
 	return 0
 }
 
-// ownStatus reads the rows of a job in which this node takes part.
+// ownStatus builds the status of a job from this party's own parts.
 func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, error) {
 	job, err := s.store.Job(ctx, jobID)
 	if err != nil {
@@ -142,7 +145,8 @@ func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 	if err != nil {
 		return nil, err
 	}
-	status := &bfia.JobStatus{JobID: job.JobID, FlowID: job.FlowID, State: job.State, Status: map[string]bfia.TaskState{},
+	status := &bfia.JobStatus{JobID: job.JobID, FlowID: job.FlowID, State: job.State,
+		Status: map[string]bfia.TaskState{},
 		Reason: job.Reason, Failure: job.Failure, Scheduler: job.SchedulerNode, CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
 	place := map[string]int{}
 	for _, r := range rows {
@@ -150,15 +154,18 @@ func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 		if !found {
 			i = len(status.Tasks)
 			place[r.Name] = i
-			status.Tasks = append(status.Tasks, bfia.TaskStatus{TaskID: r.TaskID, Name: r.Name, Component: r.Component,
-				Provider: r.Provider + ":" + r.Version, Attempt: further(r.Attempt), DependsOn: []string{}})
+			status.Tasks = append(status.Tasks,
+				bfia.TaskStatus{TaskID: r.TaskID, Name: r.Name, Component: r.Component,
+					Provider: r.Provider + ":" +
+						r.Version, Attempt: laterAttempt(r.Attempt), DependsOn: []string{}})
 		}
 		t := &status.Tasks[i]
 		progress := r.Progress
 		if r.State.Terminal() {
 			progress = ""
 		}
-		t.Parties = append(t.Parties, bfia.PartStatus{NodeID: s.Node, Role: r.Role, Index: r.RoleIndex, State: r.State,
+		t.Parties = append(t.Parties, bfia.PartStatus{NodeID: s.Node, Role: r.Role, Index: r.RoleIndex,
+			State:  r.State,
 			Reason: r.Reason, Progress: progress, Failure: failureOf(r), ReusedFrom: r.ReusedJobID, StartedAt: r.StartedAt, EndedAt: r.EndedAt})
 		t.StartedAt, t.EndedAt = earlier(t.StartedAt, r.StartedAt), later(t.EndedAt, r.EndedAt)
 		var states []bfia.TaskState
@@ -198,10 +205,10 @@ func later(a, b *time.Time) *time.Time {
 	return a
 }
 
-// jobPage is how many jobs a list shows unless it is asked for another number.
+// jobPage is the default number of jobs in a page of the list.
 const jobPage = 100
 
-// listJobs lists jobs, newest first (part 2, 5.6): of a flow, or all. limit and before page through them.
+// listJobs lists jobs, newest first (part 2, 5.6): of a flow, or all. limit and before select a page.
 func (s *Server) listJobs(c *fiber.Ctx) error {
 	get, err := s.params(c)
 	if err != nil {
@@ -219,7 +226,7 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 	if before := get("before"); before != "" {
 		cursor, err := store.ParseJobCursor(before)
 		if err != nil {
-			return bfia.Wrap(bfia.CodeBadRequest, err, "before: %q is not the next of a page", before)
+			return bfia.Wrap(bfia.CodeBadRequest, err, "before: %q is not the field next of a page", before)
 		}
 		filter.Before = &cursor
 	}
@@ -239,7 +246,7 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 	return answer(c, "success", list, map[string]any{"job_list": list.JobList})
 }
 
-// listOutputs lists what a job's tasks left in this party's storage.
+// listOutputs lists the outputs of a job's tasks in this party's storage.
 func (s *Server) listOutputs(c *fiber.Ctx) error {
 	get, err := s.params(c)
 	if err != nil {
@@ -267,13 +274,14 @@ func (s *Server) listOutputs(c *fiber.Ctx) error {
 	slices.SortStableFunc(rows, func(a, b store.Output) int { return place[a.TaskName] - place[b.TaskName] })
 	outputs := []bfia.Output{}
 	for _, o := range rows {
-		outputs = append(outputs, bfia.Output{TaskName: o.TaskName, TaskID: o.TaskID, Role: bfia.Part{Role: o.Role, Index: o.RoleIndex}.Self(),
+		outputs = append(outputs, bfia.Output{TaskName: o.TaskName, TaskID: o.TaskID,
+			Role: bfia.Part{Role: o.Role, Index: o.RoleIndex}.Self(),
 			Type: o.Type, Key: o.Key, Output: o.Port, Namespace: o.Namespace, Name: o.Name, Bytes: o.Bytes})
 	}
 	return ok(c, map[string]any{"outputs": outputs})
 }
 
-// platformStop stops a job that this party submitted or takes part in (part 2, 5.2).
+// platformStop stops a job that this party submitted or participates in (part 2, 5.2).
 func (s *Server) platformStop(c *fiber.Ctx) error {
 	var ref bfia.JobRef
 	if err := s.readJSON(c, &ref); err != nil {
@@ -282,7 +290,7 @@ func (s *Server) platformStop(c *fiber.Ctx) error {
 	return s.stop(c, bfia.JobRef{JobID: ref.JobID})
 }
 
-// platformStopTask stops a task and what follows it (part 2, 5.7).
+// platformStopTask stops a task and its successors (part 2, 5.7).
 func (s *Server) platformStopTask(c *fiber.Ctx) error {
 	var ref bfia.JobRef
 	if err := s.readJSON(c, &ref); err != nil {
@@ -294,7 +302,7 @@ func (s *Server) platformStopTask(c *fiber.Ctx) error {
 	return s.stop(c, bfia.JobRef{JobID: ref.JobID, TaskName: ref.TaskName})
 }
 
-// stop asks the job's scheduler.
+// stop asks the job's scheduler to stop a job or a task.
 func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 	if err := bfia.CheckID("job_id", ref.JobID); err != nil {
 		return err
@@ -304,9 +312,14 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 		return err
 	}
 	stop := func() error { return s.remote.StopAll(c.UserContext(), scheduler, ref) }
-	if doc, err := s.document(c.UserContext(), ref.JobID); err == nil && fateflow.Scheduled(doc) && scheduler != s.Node {
+	if doc, err := s.document(c.UserContext(), ref.JobID); err == nil && fateflow.Scheduled(doc) &&
+		scheduler != s.Node {
 		if ref.TaskName != "" {
-			return bfia.Errorf(bfia.CodeRefused, "task_name: %s is a FATE-Flow that schedules by its own protocol, in which a job can be stopped, not a task", scheduler)
+			return bfia.Errorf(
+				bfia.CodeRefused,
+				"task_name: %s schedules by the FATE-Flow protocol, which can stop a job, but not a task",
+				scheduler,
+			)
 		}
 		stop = func() error { return fateflow.SendStop(c.UserContext(), s.remote, scheduler, ref.JobID) }
 	}
@@ -316,10 +329,10 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 	return ok(c, nil)
 }
 
-// health answers as long as the process serves.
+// health succeeds as long as the process serves requests.
 func (s *Server) health(c *fiber.Ctx) error { return ok(c, map[string]any{"node_id": s.Node}) }
 
-// ready tells whether everything that a request needs answers.
+// ready succeeds if the database and Temporal answer.
 func (s *Server) ready(c *fiber.Ctx) error {
 	ctx, cancel := context.WithTimeout(c.UserContext(), 5*time.Second)
 	defer cancel()
@@ -329,8 +342,8 @@ func (s *Server) ready(c *fiber.Ctx) error {
 		missing = append(missing, "the database")
 	}
 	if _, err := s.temporal.CheckHealth(ctx, nil); err != nil {
-		s.logger.Warn("not ready", "part", "engine", "error", err)
-		missing = append(missing, "the engine")
+		s.logger.Warn("not ready", "part", "temporal", "error", err)
+		missing = append(missing, "Temporal")
 	}
 	if len(missing) > 0 {
 		return bfia.Errorf(bfia.CodeUnavailable, "no answer from %s", strings.Join(missing, " and "))

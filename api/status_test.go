@@ -18,8 +18,9 @@ var errDown = errors.New("no connection: the host secret-db.internal is down")
 func TestStatus(t *testing.T) {
 	p := running(t, "j1")
 	id := bfia.TaskID("j1", first)
-	require.NoError(t, p.store.UpdateScheduleTasks(t.Context(), []store.ScheduleTaskChange{{TaskID: id, State: bfia.TaskRunning,
-		Parts: []store.SchedulePartChange{{Role: "guest", State: bfia.TaskRunning}}}}, time.Now()))
+	require.NoError(t, p.store.UpdateScheduleTasks(t.Context(),
+		[]store.ScheduleTaskChange{{TaskID: id, State: bfia.TaskRunning,
+			Parts: []store.SchedulePartChange{{Role: "guest", State: bfia.TaskRunning}}}}, time.Now()))
 
 	// By query, and by a JSON body on GET, as FATE-Flow sends it.
 	for _, c := range []call{
@@ -30,12 +31,13 @@ func TestStatus(t *testing.T) {
 		var status bfia.JobStatus
 		r.into(&status)
 		require.Equal(t, bfia.JobPending, status.State)
-		require.Equal(t, map[string]bfia.TaskState{id: bfia.TaskRunning, bfia.TaskID("j1", second): bfia.TaskReady}, status.Status)
+		require.Equal(t, map[string]bfia.TaskState{id: bfia.TaskRunning,
+			bfia.TaskID("j1", second): bfia.TaskReady}, status.Status)
 		require.Equal(t, []string{first}, status.Tasks[1].DependsOn)
 		require.Len(t, status.Tasks[0].Parties, 2)
 		require.Equal(t, "RUNNING", string(status.Tasks[0].Parties[0].State))
 		require.NotNil(t, status.Tasks[0].StartedAt)
-		require.JSONEq(t, `"PENDING"`, string(r.Fields["job_status"]), "beside data, as FATE-Flow has it")
+		require.JSONEq(t, `"PENDING"`, string(r.Fields["job_status"]), "next to data, as in FATE-Flow")
 		require.Contains(t, string(r.Fields["status"]), id)
 	}
 	// East-west by the tasks' names, with GET and POST.
@@ -46,18 +48,23 @@ func TestStatus(t *testing.T) {
 	} {
 		var status bfia.JobStatus
 		p.good(c.from(host)).into(&status)
-		require.Equal(t, map[string]bfia.TaskState{first: bfia.TaskRunning, second: bfia.TaskReady}, status.Status)
+		require.Equal(t, map[string]bfia.TaskState{first: bfia.TaskRunning, second: bfia.TaskReady},
+			status.Status)
 	}
 	p.bad(get(bfia.PathPlatformStatusAll), 400, bfia.CodeBadRequest, "job_id: is required")
-	p.bad(get(bfia.PathPlatformStatusAll+"?job_id=nobody"), 404, bfia.CodeNotFound, "does not know job nobody")
+	p.bad(get(bfia.PathPlatformStatusAll+"?job_id=nobody"), 404, bfia.CodeNotFound,
+		"does not know job nobody")
 	p.bad(get(bfia.PathPlatformStatusAll+"?job_id=a%2Fb"), 400, bfia.CodeBadRequest, "job_id:")
-	p.bad(call{method: http.MethodGet, path: bfia.PathPlatformStatusAll, body: `{"job_id": {"a": 1}}`}, 400, bfia.CodeBadRequest, "job_id:")
-	p.bad(call{method: http.MethodGet, path: bfia.PathPlatformStatusAll, body: `["j1"]`}, 400, bfia.CodeBadRequest, "body:")
-	p.bad(post(bfia.PathStatusAll, `{"job_id": "nobody"}`), 200, bfia.CodeNotFound, "does not know job nobody")
+	p.bad(call{method: http.MethodGet, path: bfia.PathPlatformStatusAll, body: `{"job_id": {"a": 1}}`}, 400,
+		bfia.CodeBadRequest, "job_id:")
+	p.bad(call{method: http.MethodGet, path: bfia.PathPlatformStatusAll, body: `["j1"]`}, 400,
+		bfia.CodeBadRequest, "body:")
+	p.bad(post(bfia.PathStatusAll, `{"job_id": "nobody"}`), 200, bfia.CodeNotFound,
+		"does not know job nobody")
 	p.bad(post(bfia.PathStatusAll, `{`), 400, bfia.CodeBadRequest, "body:")
 }
 
-// A party that only takes part tells of its own parts.
+// A party that is only a participant reports its own parts.
 func TestStatusAtAParticipant(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	p.good(post(bfia.PathCreate, job(t, "j2", guest+`"
@@ -78,7 +85,8 @@ func TestStatusAtAParticipant(t *testing.T) {
 			require.Equal(t, "guest", part.Role)
 		}
 	}
-	p.bad(post(bfia.PathStatusAll, `{"job_id": "j2"}`).from(host), 200, bfia.CodeNotFound, "does not know job j2")
+	p.bad(post(bfia.PathStatusAll, `{"job_id": "j2"}`).from(host), 200, bfia.CodeNotFound,
+		"does not know job j2")
 }
 
 func TestJobList(t *testing.T) {
@@ -86,15 +94,18 @@ func TestJobList(t *testing.T) {
 	for _, id := range []string{"a", "b", "c"} {
 		p.good(post(bfia.PathCreate, job(t, id)).from(guest))
 	}
-	p.good(post(bfia.PathCreate, job(t, "d", `"flow_id": "JG0100001100000000"`, `"flow_id": "other"`)).from(guest))
+	p.good(post(bfia.PathCreate, job(t, "d", `"flow_id": "JG0100001100000000"`,
+		`"flow_id": "other"`)).from(guest))
 	var list bfia.JobList
 	r := p.good(get(bfia.PathPlatformJobList))
 	r.into(&list)
 	require.Len(t, list.Jobs, 4)
 	require.Equal(t, "d", list.Jobs[0].JobID, "newest first")
-	require.JSONEq(t, `{"a":"READY","b":"READY","c":"READY","d":"READY"}`, string(r.Fields["job_list"]), "beside data, as FATE-Flow has it")
+	require.JSONEq(t, `{"a":"READY","b":"READY","c":"READY","d":"READY"}`, string(r.Fields["job_list"]),
+		"next to data, as in FATE-Flow")
 	list = bfia.JobList{}
-	p.good(call{method: http.MethodGet, path: bfia.PathPlatformJobList, body: `{"flow_id": "other"}`}).into(&list)
+	p.good(call{method: http.MethodGet, path: bfia.PathPlatformJobList,
+		body: `{"flow_id": "other"}`}).into(&list)
 	require.Equal(t, map[string]bfia.JobState{"d": bfia.JobReady}, list.JobList)
 
 	var pages []string
@@ -115,25 +126,30 @@ func TestJobList(t *testing.T) {
 	for _, limit := range []string{"0", "-1", "1001", "many", "1.5", "99999999999999999999", "1e2", "%00"} {
 		p.bad(get(bfia.PathPlatformJobList+"?limit="+limit), 400, bfia.CodeBadRequest, "limit:")
 	}
-	p.bad(call{method: http.MethodGet, path: bfia.PathPlatformJobList, body: `{"limit": [1]}`}, 400, bfia.CodeBadRequest, "limit:")
+	p.bad(call{method: http.MethodGet, path: bfia.PathPlatformJobList, body: `{"limit": [1]}`}, 400,
+		bfia.CodeBadRequest, "limit:")
 	p.bad(get(bfia.PathPlatformJobList+"?before=yesterday"), 400, bfia.CodeBadRequest, "before")
 }
 
 func TestStop(t *testing.T) {
 	p := running(t, "j1")
-	p.engine.taken()
+	p.engine.takeSignals()
 	p.good(post(bfia.PathPlatformStopAll, `{"job_id": "j1"}`))
 	p.good(post(bfia.PathPlatformStopTask, map[string]string{"job_id": "j1", "task_name": first}))
 	require.Equal(t, []signal{
 		{workflows.JobID("j1"), workflows.SignalStop, workflows.Stop{By: guest}},
 		{workflows.JobID("j1"), workflows.SignalStop, workflows.Stop{By: guest, Task: first}},
-	}, p.engine.taken())
-	p.bad(post(bfia.PathPlatformStopAll, `{"job_id": "nobody"}`), 404, bfia.CodeNotFound, "does not know job nobody")
+	}, p.engine.takeSignals())
+	p.bad(post(bfia.PathPlatformStopAll, `{"job_id": "nobody"}`), 404, bfia.CodeNotFound,
+		"does not know job nobody")
 	p.bad(post(bfia.PathPlatformStopAll, `{}`), 400, bfia.CodeBadRequest, "job_id: is required")
-	p.bad(post(bfia.PathPlatformStopTask, `{"job_id": "j1"}`), 400, bfia.CodeBadRequest, "task_name: is required")
-	p.bad(post(bfia.PathPlatformStopTask, `{"job_id": "j1", "task_name": "nothing"}`), 404, bfia.CodeNotFound, `has no task "nothing"`)
-	p.bad(post(bfia.PathPlatformStopTask, `{"job_id": "j1", "task_name": 1}`), 400, bfia.CodeBadRequest, "task_name: is a JSON number")
-	require.Empty(t, p.engine.taken())
+	p.bad(post(bfia.PathPlatformStopTask, `{"job_id": "j1"}`), 400, bfia.CodeBadRequest,
+		"task_name: is required")
+	p.bad(post(bfia.PathPlatformStopTask, `{"job_id": "j1", "task_name": "nothing"}`), 404, bfia.CodeNotFound,
+		`has no task "nothing"`)
+	p.bad(post(bfia.PathPlatformStopTask, `{"job_id": "j1", "task_name": 1}`), 400, bfia.CodeBadRequest,
+		"task_name: is a JSON number")
+	require.Empty(t, p.engine.takeSignals())
 
 	// Where another node schedules the job, it is asked.
 	p.good(post(bfia.PathCreate, job(t, "j2")).from(host))
@@ -146,11 +162,13 @@ func TestOutputs(t *testing.T) {
 	p := running(t, "j1")
 	r := p.good(get(bfia.PathJobOutputs + "?job_id=j1"))
 	require.JSONEq(t, `{"outputs":[]}`, string(r.Data))
-	require.NoError(t, p.store.PutOutputs(t.Context(), []store.Output{{JobID: "j1", TaskName: first, Role: "guest", Type: "dataset", Key: "train_data",
-		Port: "train_data", TaskID: "t1", Namespace: "guest-x", Name: "t1", Bytes: 12}}))
+	require.NoError(t, p.store.PutOutputs(t.Context(),
+		[]store.Output{{JobID: "j1", TaskName: first, Role: "guest", Type: "dataset", Key: "train_data",
+			Port: "train_data", TaskID: "t1", Namespace: "guest-x", Name: "t1", Bytes: 12}}))
 	var got struct{ Outputs []bfia.Output }
 	p.good(call{method: http.MethodGet, path: bfia.PathJobOutputs, body: `{"job_id": "j1"}`}).into(&got)
-	require.Equal(t, []bfia.Output{{TaskName: first, TaskID: "t1", Role: "guest.0", Type: "dataset", Key: "train_data", Output: "train_data",
+	require.Equal(t, []bfia.Output{{TaskName: first, TaskID: "t1", Role: "guest.0", Type: "dataset",
+		Key: "train_data", Output: "train_data",
 		Namespace: "guest-x", Name: "t1", Bytes: 12}}, got.Outputs)
 	p.bad(get(bfia.PathJobOutputs+"?job_id=nobody"), 404, bfia.CodeNotFound, "does not know job nobody")
 	p.bad(get(bfia.PathJobOutputs), 400, bfia.CodeBadRequest, "job_id: is required")
@@ -164,10 +182,10 @@ func TestHealth(t *testing.T) {
 	require.Equal(t, 200, r.Status)
 	require.Empty(t, r.Body)
 	p.engine.set(nil, errDown)
-	p.bad(get(bfia.PathReady), 503, bfia.CodeUnavailable, "no answer from the engine")
+	p.bad(get(bfia.PathReady), 503, bfia.CodeUnavailable, "no answer from Temporal")
 	p.good(get(bfia.PathHealth))
 	require.NoError(t, p.store.Close())
-	r = p.bad(get(bfia.PathReady), 503, bfia.CodeUnavailable, "no answer from the database and the engine")
+	r = p.bad(get(bfia.PathReady), 503, bfia.CodeUnavailable, "no answer from the database and Temporal")
 	require.NotContains(t, string(r.Body), "secret-db", "what is behind it is for the log")
 	require.Contains(t, p.log.String(), "secret-db")
 }

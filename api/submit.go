@@ -12,8 +12,9 @@ import (
 	"hutong/bfia/client"
 )
 
-// submitJob takes a job from a client (part 2, 5.1), checks it as far as this party can, and hands it to its scheduler.
-// A client that gives a job_id of its own may send the same again when an answer was lost: it starts nothing twice.
+// submitJob accepts a job from a client (part 2, 5.1), checks it as far as this party can, and sends it to
+// its scheduler. A client that chooses the job_id may repeat the request if the answer was lost; nothing
+// starts twice.
 func (s *Server) submitJob(c *fiber.Ctx) error {
 	doc, err := s.readDocument(c)
 	if err != nil {
@@ -23,7 +24,8 @@ func (s *Server) submitJob(c *fiber.Ctx) error {
 		doc = doc.WithJobID(bfia.NewJobID(time.Now(), s.jobSalt))
 	}
 	if doc.Config.Initiator.NodeID != s.Node {
-		return bfia.Errorf(bfia.CodeBadRequest, "config.initiator.node_id: is %q, this party is %s", doc.Config.Initiator.NodeID, s.Node)
+		return bfia.Errorf(bfia.CodeBadRequest, "config.initiator.node_id: is %q, this party is %s",
+			doc.Config.Initiator.NodeID, s.Node)
 	}
 	plan, err := s.plan(c.UserContext(), doc, "")
 	if err != nil {
@@ -50,30 +52,42 @@ func (s *Server) submitJob(c *fiber.Ctx) error {
 	return ok(c, bfia.JobCreated{JobID: doc.JobID, Warnings: warnings})
 }
 
-// submissionsAtOnce is how many jobs of clients are being created at once. More would only take turns at each step of their
-// creation, all of them for longer than parties are waited for.
+// submissionsAtOnce bounds the jobs that are created for clients at the same time. More would slow each other
+// down until creations take longer than a scheduler waits for its parties.
 func submissionsAtOnce() int64 { return int64(max(4, 2*runtime.NumCPU())) }
 
-// submissionWait is how long a client waits for its job's creation to begin: less than clients do.
+// submissionWait bounds how long a client's job waits for its creation to start. It is shorter than clients'
+// timeouts.
 const submissionWait = 20 * time.Second
 
-// admit waits until a job may be created, in the order of the requests.
+// admit waits until a job may be created. Requests are served in order.
 func (s *Server) admit(ctx context.Context) (done func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, submissionWait)
 	defer cancel()
 	if err := s.submissions.Acquire(ctx, 1); err != nil {
-		return nil, bfia.Wrap(bfia.CodeUnavailable, err, "%s has more jobs submitted than it can create in %s: submit it again in a while", s.Node, submissionWait)
+		return nil, bfia.Wrap(
+			bfia.CodeUnavailable,
+			err,
+			"%s has more submissions than it can create within %s; submit the job again later",
+			s.Node,
+			submissionWait,
+		)
 	}
 	return func() { s.submissions.Release(1) }, nil
 }
 
-// checkInitiator refuses a job of which this party would never hear again: the specification's initiator holds a role,
-// unless it schedules the job itself.
+// checkInitiator refuses a job about which this party would get no reports: an initiator that does not
+// schedule the job itself must hold a role.
 func (s *Server) checkInitiator(doc *bfia.Document) error {
 	if s.Scheduler == s.Node || len(doc.Config.PartsOf(s.Node)) > 0 {
 		return nil
 	}
-	return bfia.Errorf(bfia.CodeBadRequest, "config.role: the initiator, %s, holds no role; it must where another node, %s, schedules its jobs", s.Node, s.Scheduler)
+	return bfia.Errorf(
+		bfia.CodeBadRequest,
+		"config.role: the initiator %s holds no role; it needs one, since another party, %s, schedules its jobs",
+		s.Node,
+		s.Scheduler,
+	)
 }
 
 // readDocument reads a job's document from the body.
@@ -90,8 +104,8 @@ func (s *Server) readDocument(c *fiber.Ctx) (*bfia.Document, error) {
 	return doc, nil
 }
 
-// plan checks that a job can run, with the providers that are registered here, and that the root datasets of this
-// party's own parts are there. node limits the check of parameters to one node's parts.
+// plan checks that a job can run with the providers that are registered at this party, and that the root
+// datasets of its own parts exist. node limits the check of parameters to the parts of one node.
 func (s *Server) plan(ctx context.Context, doc *bfia.Document, node string) (*bfia.Plan, error) {
 	plan, err := bfia.NewPlan(doc, s.store.Describe(ctx), node)
 	if err != nil {
@@ -108,14 +122,16 @@ func (s *Server) plan(ctx context.Context, doc *bfia.Document, node string) (*bf
 			}
 			address, err := bfia.RootDataset(values)
 			if err != nil || address == nil {
-				continue // NewPlan refused what is malformed
+				continue // NewPlan refuses malformed ones
 			}
-			known, err := s.datasets.Exists(ctx, address.Namespace, address.Name)
+			exists, err := s.datasets.Exists(ctx, address.Namespace, address.Name)
 			if err != nil {
-				return nil, bfia.Wrap(bfia.CodeUnavailable, err, "the storage of %s does not answer", s.Node)
+				return nil, bfia.Wrap(bfia.CodeUnavailable, err,
+					"the storage of %s does not answer; try again later", s.Node)
 			}
-			if !known {
-				return nil, bfia.Errorf(bfia.CodeNotFound, "config.task_params.%s.%d.%s.dataset_id: %s has no dataset %q",
+			if !exists {
+				return nil, bfia.Errorf(bfia.CodeNotFound,
+					"config.task_params.%s.%d.%s.dataset_id: %s has no dataset %q",
 					part.Role, part.Index, t.Name, s.Node, address.String())
 			}
 		}
@@ -123,9 +139,10 @@ func (s *Server) plan(ctx context.Context, doc *bfia.Document, node string) (*bf
 	return plan, nil
 }
 
-// checkParameters holds the parameters of one node's parts, or of all, against their descriptions. What contradicts them
-// is refused where this party is strict, and told otherwise.
-func (s *Server) checkParameters(ctx context.Context, doc *bfia.Document, plan *bfia.Plan, node string) ([]bfia.Warning, error) {
+// checkParameters compares the parameters of one node's parts, or of all, with their descriptions. It returns
+// contradictions as warnings, or as an error if this party is strict.
+func (s *Server) checkParameters(ctx context.Context, doc *bfia.Document, plan *bfia.Plan,
+	node string) ([]bfia.Warning, error) {
 	warnings, err := bfia.CheckParameters(doc, plan, s.store.Describe(ctx), node)
 	if err == nil && s.StrictParameters {
 		err = bfia.RefuseWarnings(warnings)
@@ -133,7 +150,7 @@ func (s *Server) checkParameters(ctx context.Context, doc *bfia.Document, plan *
 	return warnings, err
 }
 
-// partnerError makes what became of a command to a partner an answer for our caller.
+// partnerError converts the outcome of a command to a partner into an answer for the caller.
 func partnerError(err error, who string) error {
 	var sent *client.Error
 	if !errors.As(err, &sent) {
@@ -147,7 +164,8 @@ func partnerError(err error, who string) error {
 		return bfia.Wrap(code, err, "%s", sent.Text)
 	}
 	if sent.Outcome == client.NotDelivered {
-		return bfia.Wrap(bfia.CodeUnavailable, err, "%s, %s, can't be reached", who, sent.Node)
+		return bfia.Wrap(bfia.CodeUnavailable, err, "failed to reach %s, %s; try again later", who, sent.Node)
 	}
-	return bfia.Wrap(bfia.CodeUnavailable, err, "%s, %s, gave no answer; ask for the job's status before you submit it again", who, sent.Node)
+	return bfia.Wrap(bfia.CodeUnavailable, err,
+		"%s, %s, did not answer; query the job's status before you submit it again", who, sent.Node)
 }

@@ -13,7 +13,8 @@ import (
 	"hutong/workflows"
 )
 
-// The captured job works byte for byte, in both dialects: platform, then scheduler, then the workflow.
+// The captured job works byte for byte, in both dialects, from the platform through the scheduler to the
+// workflow.
 func TestSubmit(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	body := vector(t, "job_create_all.request.json")
@@ -40,14 +41,15 @@ func TestSubmit(t *testing.T) {
 	require.Len(t, p.engine.started(), 3)
 }
 
-// Parameters that contradict the published descriptions are told in the answer, unless the party is strict: then the job
-// is refused, here and at a participant.
+// Parameters that contradict the published descriptions become warnings in the answer. A strict party refuses
+// the job, as initiator and as participant.
 func TestSubmitWarns(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	var created bfia.JobCreated
 	p.good(post(bfia.PathPlatformCreateAll, vector(t, "job_create_all.request.json"))).into(&created)
-	require.Contains(t, created.Warnings, bfia.Warning{Task: second, Role: "guest.0, host.0", Parameter: "objective_param",
-		Message: "is an object, a string is wanted (type string)"})
+	require.Contains(t, created.Warnings, bfia.Warning{Task: second, Role: "guest.0, host.0",
+		Parameter: "objective_param",
+		Message:   "is an object, a string is wanted (type string)"})
 
 	strict := newParty(t, func(c *Config) { c.StrictParameters = true }).withProvider().withData()
 	words := []string{"config.task_params: task hetero_secureboost_1 at guest.0, host.0: parameter ", "more)"}
@@ -56,7 +58,7 @@ func TestSubmitWarns(t *testing.T) {
 	require.Empty(t, strict.engine.started())
 }
 
-// What can't run is refused before anything is created, with an error that names the place.
+// A job that can't run is refused before anything is created, with an error that names the field.
 func TestSubmitRefuses(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	component := func(i int, more ...any) []any { return append([]any{"dag", "components", i}, more...) }
@@ -67,50 +69,76 @@ func TestSubmitRefuses(t *testing.T) {
 		status int
 		words  string
 	}{
-		"cycle": {component(0, "input"), []any{map[string]any{"type": "dataset", "key": second + ".data0"}}, 400,
+		"cycle": {component(0, "input"), []any{map[string]any{"type": "dataset", "key": second + ".data0"}},
+			400,
 			"dag.components: the tasks intersect_rsa_1, hetero_secureboost_1 wait for each other in a cycle"},
-		"itself": {component(0, "input"), []any{map[string]any{"type": "dataset", "key": first + ".train_data"}}, 400,
+		"itself": {component(0, "input"), []any{map[string]any{"type": "dataset", "key": first +
+			".train_data"}}, 400,
 			"dag.components: the task intersect_rsa_1 waits for itself"},
-		"unknown upstream":   {component(1, "input", 0, "key"), "nobody.data", 400, `dag.components[1].input[0].key: the DAG has no task "nobody"`},
-		"unknown output":     {component(1, "input", 0, "key"), first + ".nothing", 400, `dag.components[1].input[0].key: task "intersect_rsa_1" has no dataset output "nothing"`},
-		"output's kind":      {component(1, "input", 0, "type"), "model", 400, "dag.components[1].input[0]"},
-		"key's form":         {component(1, "input", 0, "key"), "train_data", 400, "is not of the form task.output"},
-		"unknown component":  {component(1, "componentName"), "HeteroMagic", 404, `dag.components[1] (hetero_secureboost_1)`},
-		"unknown provider":   {component(1, "provider"), "nobody", 404, `dag.components[1] (hetero_secureboost_1)`},
-		"unknown version":    {component(1, "version"), "9.9.9", 404, `dag.components[1] (hetero_secureboost_1)`},
-		"same name":          {component(1, "name"), first, 400, "dag.components[1].name"},
-		"name's characters":  {component(1, "name"), "a/b", 400, "dag.components[1].name"},
-		"too many outputs":   {component(0, "output", 1, "type"), "model", 400, "dag.components[0] (intersect_rsa_1)"},
-		"no components":      {[]any{"dag", "components"}, []any{}, 400, "dag.components: at least one"},
-		"no dag":             {[]any{"dag"}, nil, 400, "dag: is required"},
-		"dag's type":         {[]any{"dag"}, "graph", 400, "dag: is a JSON string, an object is wanted"},
-		"components' type":   {[]any{"dag", "components"}, map[string]any{}, 400, "dag.components: is a JSON object, a list is wanted"},
-		"a component's type": {component(1), 7, 400, "dag.components[1]: is a JSON number, an object is wanted"},
-		"a name's type":      {component(1, "name"), true, 400, "dag.components[1].name: is a JSON bool, a string is wanted"},
-		"a key's type":       {component(1, "input", 0, "key"), 1, 400, "dag.components[1].input[0].key: is a JSON number"},
-		"no config":          {config(), nil, 400, "config: is required"},
-		"no role":            {config("role"), map[string]any{}, 400, "config.role: at least one role"},
-		"no node for a role": {config("role", "host"), []any{}, 400, "config.job_params.host: config.role has no node of that role"},
-		"role's type":        {config("role", "host"), "x", 400, "config.role.host: is a JSON string, a list is wanted"},
-		"node's type":        {config("role", "host"), []any{5}, 400, "config.role.host[0]: is a JSON number, a string is wanted"},
-		"role twice":         {config("role", "host"), []any{guest, guest}, 400, "config.role.host[1]"},
-		"role for no one":    {config("role"), map[string]any{"observer": []any{guest}}, 400, ""},
-		"no index":           {config("task_params", "host"), map[string]any{"1": map[string]any{}}, 400, "config.task_params.host.1: index 1"},
-		"index's form":       {config("task_params", "host"), map[string]any{"first": map[string]any{}}, 400, "config.task_params.host.first"},
-		"unknown task":       {config("task_params", "common"), map[string]any{"intersekt": map[string]any{}}, 400, "config.task_params.common.intersekt: the DAG has no task of that name"},
-		"resources":          {config("job_params", "guest", "0", "resources", "cpu"), "all", 400, "config.job_params.guest.0.resources.cpu"},
-		"large parameter":    {config("task_params", "common", first, "id"), strings.Repeat("x", 130<<10), 413, "intersect_rsa_1"},
-		"NUL":                {config("task_params", "common", first, "id"), "a\x00b", 400, "NUL"},
-		"unknown dataset":    {config("task_params", "guest", "0", first, "dataset_id"), "testspace#nothing", 404, `config.task_params.guest.0.intersect_rsa_1.dataset_id: JG0100001100000010 has no dataset "testspace#nothing"`},
-		"host's dataset":     {config("task_params", "host", "0", first, "dataset_id"), "testspace#nothing", 404, "config.task_params.host.0.intersect_rsa_1.dataset_id"},
-		"dataset's form":     {config("task_params", "guest", "0", first, "dataset_id"), "no-namespace", 400, "dataset_id"},
-		"initiator":          {config("initiator", "node_id"), host, 400, "config.initiator.node_id: is \"JG0110017800000000\", this party is JG0100001100000010"},
-		"no initiator":       {config("initiator"), nil, 400, "config.initiator.node_id"},
-		"job_id's form":      {[]any{"job_id"}, "../x", 400, "job_id:"},
-		"job_id's type":      {[]any{"job_id"}, 5, 400, "job_id: is a JSON number, a string is wanted"},
-		"job_id's length":    {[]any{"job_id"}, strings.Repeat("1", 129), 413, "job_id:"},
-		"flow_id's type":     {[]any{"flow_id"}, []any{}, 400, "flow_id: is a JSON array, a string is wanted"},
-		"flow_id's NUL":      {[]any{"flow_id"}, "\x00", 400, "flow_id:"},
+		"unknown upstream": {component(1, "input", 0, "key"), "nobody.data", 400,
+			`dag.components[1].input[0].key: the DAG has no task "nobody"`},
+		"unknown output": {component(1, "input", 0, "key"), first + ".nothing", 400,
+			`dag.components[1].input[0].key: task "intersect_rsa_1" has no dataset output "nothing"`},
+		"output's kind": {component(1, "input", 0, "type"), "model", 400, "dag.components[1].input[0]"},
+		"key's form": {component(1, "input", 0, "key"), "train_data", 400,
+			"is not of the form task.output"},
+		"unknown component": {component(1, "componentName"), "HeteroMagic", 404,
+			`dag.components[1] (hetero_secureboost_1)`},
+		"unknown provider": {component(1, "provider"), "nobody", 404,
+			`dag.components[1] (hetero_secureboost_1)`},
+		"unknown version": {component(1, "version"), "9.9.9", 404,
+			`dag.components[1] (hetero_secureboost_1)`},
+		"same name":         {component(1, "name"), first, 400, "dag.components[1].name"},
+		"name's characters": {component(1, "name"), "a/b", 400, "dag.components[1].name"},
+		"too many outputs": {component(0, "output", 1, "type"), "model", 400,
+			"dag.components[0] (intersect_rsa_1)"},
+		"no components": {[]any{"dag", "components"}, []any{}, 400, "dag.components: at least one"},
+		"no dag":        {[]any{"dag"}, nil, 400, "dag: is required"},
+		"dag's type":    {[]any{"dag"}, "graph", 400, "dag: is a JSON string, an object is wanted"},
+		"components' type": {[]any{"dag", "components"}, map[string]any{}, 400,
+			"dag.components: is a JSON object, a list is wanted"},
+		"a component's type": {component(1), 7, 400,
+			"dag.components[1]: is a JSON number, an object is wanted"},
+		"a name's type": {component(1, "name"), true, 400,
+			"dag.components[1].name: is a JSON bool, a string is wanted"},
+		"a key's type": {component(1, "input", 0, "key"), 1, 400,
+			"dag.components[1].input[0].key: is a JSON number"},
+		"no config": {config(), nil, 400, "config: is required"},
+		"no role":   {config("role"), map[string]any{}, 400, "config.role: at least one role"},
+		"no node for a role": {config("role", "host"), []any{}, 400,
+			"config.job_params.host: config.role has no node of that role"},
+		"role's type": {config("role", "host"), "x", 400,
+			"config.role.host: is a JSON string, a list is wanted"},
+		"node's type": {config("role", "host"), []any{5}, 400,
+			"config.role.host[0]: is a JSON number, a string is wanted"},
+		"role twice":      {config("role", "host"), []any{guest, guest}, 400, "config.role.host[1]"},
+		"role for no one": {config("role"), map[string]any{"observer": []any{guest}}, 400, ""},
+		"no index": {config("task_params", "host"), map[string]any{"1": map[string]any{}}, 400,
+			"config.task_params.host.1: index 1"},
+		"index's form": {config("task_params", "host"), map[string]any{"first": map[string]any{}}, 400,
+			"config.task_params.host.first"},
+		"unknown task": {config("task_params", "common"), map[string]any{"intersekt": map[string]any{}},
+			400, "config.task_params.common.intersekt: the DAG has no task of that name"},
+		"resources": {config("job_params", "guest", "0", "resources", "cpu"), "all", 400,
+			"config.job_params.guest.0.resources.cpu"},
+		"large parameter": {config("task_params", "common", first, "id"), strings.Repeat("x", 130<<10),
+			413, "intersect_rsa_1"},
+		"NUL": {config("task_params", "common", first, "id"), "a\x00b", 400, "NUL"},
+		"unknown dataset": {config("task_params", "guest", "0", first, "dataset_id"), "testspace#nothing",
+			404, `config.task_params.guest.0.intersect_rsa_1.dataset_id: JG0100001100000010 has no dataset "testspace#nothing"`},
+		"host's dataset": {config("task_params", "host", "0", first, "dataset_id"), "testspace#nothing",
+			404, "config.task_params.host.0.intersect_rsa_1.dataset_id"},
+		"dataset's form": {config("task_params", "guest", "0", first, "dataset_id"), "no-namespace", 400,
+			"dataset_id"},
+		"initiator": {config("initiator", "node_id"), host, 400,
+			"config.initiator.node_id: is \"JG0110017800000000\", this party is JG0100001100000010"},
+		"no initiator":    {config("initiator"), nil, 400, "config.initiator.node_id"},
+		"job_id's form":   {[]any{"job_id"}, "../x", 400, "job_id:"},
+		"job_id's type":   {[]any{"job_id"}, 5, 400, "job_id: is a JSON number, a string is wanted"},
+		"job_id's length": {[]any{"job_id"}, strings.Repeat("1", 129), 413, "job_id:"},
+		"flow_id's type": {[]any{"flow_id"}, []any{}, 400,
+			"flow_id: is a JSON array, a string is wanted"},
+		"flow_id's NUL": {[]any{"flow_id"}, "\x00", 400, "flow_id:"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, path := range []string{bfia.PathPlatformCreateAll, bfia.PathV2CreateAll} {
@@ -133,7 +161,7 @@ func TestSubmitRefuses(t *testing.T) {
 	require.Equal(t, bfia.CodeNotFound, bfia.CodeOf(err), "nothing of it is kept")
 }
 
-// A required parameter is one that is not optional and has no default.
+// A parameter is required if it is not optional and has no default.
 func TestSubmitRequiresParameters(t *testing.T) {
 	p := newParty(t).withData()
 	var reg map[string]any
@@ -143,11 +171,16 @@ func TestSubmitRequiresParameters(t *testing.T) {
 	delete(param, "defaultValue")
 	p.good(post(bfia.PathProviderRegister, reg))
 	p.good(post(bfia.PathPlatformCreateAll, job(t, "with")))
-	p.bad(post(bfia.PathPlatformCreateAll, edited(t, "without", nil, "config", "task_params", "common", first, "id")), 400, bfia.CodeBadRequest,
-		`config.task_params: task intersect_rsa_1 at guest.0 lacks the parameter "id", which Intersection requires`)
+	p.bad(
+		post(bfia.PathPlatformCreateAll, edited(t, "without", nil, "config", "task_params", "common", first,
+			"id")),
+		400,
+		bfia.CodeBadRequest,
+		`config.task_params: task intersect_rsa_1 at guest.0 lacks the parameter "id", which Intersection requires`,
+	)
 }
 
-// A party whose vendors keep data elsewhere turns the check off.
+// A party whose vendors keep data elsewhere can turn the check off.
 func TestSubmitWithoutCheckOfDatasets(t *testing.T) {
 	p := newParty(t, func(c *Config) { c.CheckDatasets = false }).withProvider()
 	p.good(post(bfia.PathPlatformCreateAll, job(t, "")))
@@ -155,11 +188,12 @@ func TestSubmitWithoutCheckOfDatasets(t *testing.T) {
 	p.good(post(bfia.PathCreate, job(t, "b")).from(host))
 }
 
-// What the scheduler says is told in its words; that it can't be reached, or gave no answer, is told apart.
+// The scheduler's refusal is returned with its message. An unreachable scheduler and a missing answer give
+// different errors.
 func TestSubmitToAnotherScheduler(t *testing.T) {
 	p := newParty(t, func(c *Config) { c.Scheduler = host }).withProvider().withData()
 	submit := post(bfia.PathPlatformCreateAll, job(t, "x"))
-	p.bad(submit, 503, bfia.CodeUnavailable, "the scheduler, "+host, "can't be reached")
+	p.bad(submit, 503, bfia.CodeUnavailable, "the scheduler, "+host, "failed to reach the scheduler")
 	asked := p.answering(host, 200, `{"code":0,"msg":"success","data":{"job_id":"x"}}`)
 	p.good(submit)
 	require.Equal(t, []string{bfia.PathCreateAll}, asked())
@@ -187,15 +221,18 @@ func TestSubmitToAnotherScheduler(t *testing.T) {
 	}
 }
 
-// When a workflow's create update refuses, its words and code are the answer; when the engine is away, it is a 503.
+// If a workflow's create update refuses, its message and code are the answer. If Temporal does not answer, it
+// is a 503.
 func TestSubmitRefusedByTheWorkflow(t *testing.T) {
 	p := newParty(t).withProvider().withData()
-	p.engine.set(temporal.NewNonRetryableApplicationError("JG0110017800000000: no such image", activities.FailureRefused, nil, bfia.CodeNotFound), nil)
+	p.engine.set(temporal.NewNonRetryableApplicationError("JG0110017800000000: no such image",
+		activities.FailureRefused, nil, bfia.CodeNotFound), nil)
 	p.bad(post(bfia.PathPlatformCreateAll, job(t, "x")), 404, bfia.CodeNotFound, "no such image")
 	p.engine.set(nil, errDown)
 	p.bad(post(bfia.PathPlatformCreateAll, job(t, "x")), 503, bfia.CodeUnavailable)
-	p.bad(post(bfia.PathCreateAll, job(t, "x")).from(guest), 503, bfia.CodeUnavailable, "the engine of "+guest)
-	p.bad(post(bfia.PathCreate, job(t, "x")).from(guest), 503, bfia.CodeUnavailable, "the engine of "+guest)
+	p.bad(post(bfia.PathCreateAll, job(t, "x")).from(guest), 503, bfia.CodeUnavailable,
+		"Temporal of "+guest)
+	p.bad(post(bfia.PathCreate, job(t, "x")).from(guest), 503, bfia.CodeUnavailable, "Temporal of "+guest)
 	p.engine.set(nil, nil)
 	p.good(post(bfia.PathPlatformCreateAll, job(t, "x")))
 }

@@ -18,7 +18,7 @@ import (
 	"hutong/store/dataset"
 )
 
-// uploadServerFile makes a dataset of a file that lies in this party's upload folder (the seed's /v2/component/upload).
+// uploadServerFile creates a dataset from a file in this party's upload folder.
 func (s *Server) uploadServerFile(c *fiber.Ctx) error {
 	body, err := s.readBody(c, s.MaxDocumentBytes)
 	if err != nil {
@@ -32,7 +32,7 @@ func (s *Server) uploadServerFile(c *fiber.Ctx) error {
 	if raw, ok := fields["file"]; !ok {
 		return bfia.Errorf(bfia.CodeBadRequest, "file: is required")
 	} else if err := json.Unmarshal(raw, &name); err != nil || name == "" {
-		return bfia.Errorf(bfia.CodeBadRequest, "file: a path is wanted")
+		return bfia.Errorf(bfia.CodeBadRequest, "file: must be a path")
 	}
 	delete(fields, "file")
 	req, err := parseUpload(fields)
@@ -47,12 +47,12 @@ func (s *Server) uploadServerFile(c *fiber.Ctx) error {
 	return s.ingest(c, req, f)
 }
 
-// uploadFile makes a dataset of a file that the request carries, in a multipart form (the seed's /v2/component/upload/file).
-// The file goes to disk as it arrives, since the fields that say how to read it may stand after it.
+// uploadFile creates a dataset from a file in a multipart form. The file is written to disk as it arrives,
+// since the fields that say how to read it may follow it.
 func (s *Server) uploadFile(c *fiber.Ctx) error {
 	boundary := string(c.Request().Header.MultipartFormBoundary())
 	if boundary == "" {
-		return bfia.Errorf(bfia.CodeBadRequest, "body: a multipart/form-data form with the file is wanted")
+		return bfia.Errorf(bfia.CodeBadRequest, "body: must be a multipart/form-data form with the file")
 	}
 	stream := s.bodyStream(c)
 	form := uploadForm{fields: map[string]json.RawMessage{}, server: s}
@@ -69,7 +69,7 @@ func (s *Server) uploadFile(c *fiber.Ctx) error {
 			return err
 		}
 	}
-	_, _ = io.CopyN(io.Discard, stream, s.MaxDocumentBytes) // what follows the form's end means nothing
+	_, _ = io.CopyN(io.Discard, stream, s.MaxDocumentBytes) // ignore what follows the form's end
 	if form.file == nil {
 		return bfia.Errorf(bfia.CodeBadRequest, "file: is required")
 	}
@@ -78,12 +78,12 @@ func (s *Server) uploadFile(c *fiber.Ctx) error {
 		return err
 	}
 	if _, err := form.file.Seek(0, io.SeekStart); err != nil {
-		return bfia.Wrap(bfia.CodeInternal, err, "the file can't be read again")
+		return bfia.Wrap(bfia.CodeInternal, err, "failed to read the uploaded file again")
 	}
 	return s.ingest(c, req, form.file)
 }
 
-// uploadForm is what has come of an upload's form.
+// uploadForm holds the parts of an upload's form that have arrived.
 type uploadForm struct {
 	server *Server
 	fields map[string]json.RawMessage
@@ -96,12 +96,12 @@ func (f *uploadForm) close() {
 	}
 }
 
-// take reads one part. Names that mean nothing are refused before their values are read, and so is a second value: else
-// a form could hold any number of them.
+// take reads one part. It refuses unknown names and repeated ones before it reads their values, since a form
+// could hold any number of them.
 func (f *uploadForm) take(part *multipart.Part, stream *body) error {
 	name := part.FormName()
 	if _, twice := f.fields[name]; twice || name == "file" && f.file != nil {
-		return bfia.Errorf(bfia.CodeBadRequest, "%s: stands there twice", name)
+		return bfia.Errorf(bfia.CodeBadRequest, "%s: is given twice", name)
 	}
 	if name == "file" {
 		return f.takeFile(part, stream)
@@ -114,12 +114,12 @@ func (f *uploadForm) take(part *multipart.Part, stream *body) error {
 	case err != nil:
 		return readError(err)
 	case int64(len(value)) > f.server.MaxDocumentBytes:
-		return bfia.Errorf(bfia.CodeTooLarge, "%s: is over %d bytes", name, f.server.MaxDocumentBytes)
+		return bfia.Errorf(bfia.CodeTooLarge, "%s: is longer than %d bytes", name, f.server.MaxDocumentBytes)
 	case !utf8.Valid(value):
 		return bfia.Errorf(bfia.CodeBadRequest, "%s: is not UTF-8", name)
 	}
 	if name == "namespace" || name == "name" {
-		f.fields[name], _ = json.Marshal(string(value)) // also where it looks like a number
+		f.fields[name], _ = json.Marshal(string(value)) // also if it looks like a number
 	} else {
 		f.fields[name] = formValue(value)
 	}
@@ -128,27 +128,31 @@ func (f *uploadForm) take(part *multipart.Part, stream *body) error {
 
 func (f *uploadForm) takeFile(part *multipart.Part, stream *body) (err error) {
 	if f.file, err = os.CreateTemp(f.server.TempDir, "upload-*"); err != nil {
-		return bfia.Wrap(bfia.CodeInternal, err, "there is no room for the file")
+		return bfia.Wrap(bfia.CodeInternal, err, "failed to store the uploaded file; the disk may be full")
 	}
-	// It needs no name, and without one it goes with this process, however that ends.
+	// Without a name the file disappears with this process, however that ends.
 	if err := os.Remove(f.file.Name()); err != nil {
-		return bfia.Wrap(bfia.CodeInternal, err, "the file can't be kept without a name")
+		return bfia.Wrap(bfia.CodeInternal, err, "failed to unlink the temporary file")
 	}
 	n, err := io.Copy(f.file, io.LimitReader(part, f.server.MaxUploadBytes+1))
 	var disk *fs.PathError
 	switch {
 	case stream.err == nil && errors.As(err, &disk):
-		return bfia.Wrap(bfia.CodeInternal, err, "there is no room for the file")
+		return bfia.Wrap(bfia.CodeInternal, err, "failed to store the uploaded file; the disk may be full")
 	case err != nil:
 		return readError(err)
 	case n > f.server.MaxUploadBytes:
-		return bfia.Errorf(bfia.CodeTooLarge, "file: is over %d bytes", f.server.MaxUploadBytes)
+		return bfia.Errorf(
+			bfia.CodeTooLarge,
+			"file: is longer than %d bytes, the limit upload.max_bytes of this party",
+			f.server.MaxUploadBytes,
+		)
 	}
 	return nil
 }
 
-// formValue reads a form's field: JSON where it is an object, a number or true or false, else a string. Python's True and
-// False, which FATE's client writes, are booleans too.
+// formValue reads a form's field: an object, a number or a boolean as JSON, anything else as a string. It
+// accepts Python's True and False, which FATE's client writes.
 func formValue(b []byte) json.RawMessage {
 	switch trimmed := strings.TrimSpace(string(b)); {
 	case trimmed == "True" || trimmed == "False":
@@ -160,14 +164,16 @@ func formValue(b []byte) json.RawMessage {
 	return quoted
 }
 
-// uploadFields are the fields of an upload beside its file.
+// uploadFields lists the fields of an upload besides its file.
 var uploadFields = []string{"head", "partitions", "extend_sid", "meta", "namespace", "name"}
 
 func unknownUploadField(name string) error {
-	return bfia.Errorf(bfia.CodeBadRequest, "%s: is no field of an upload (file, %s)", name, strings.Join(uploadFields, ", "))
+	return bfia.Errorf(bfia.CodeBadRequest, "%s: is not a field of an upload (file, %s)", name,
+		strings.Join(uploadFields, ", "))
 }
 
-// parseUpload reads what an upload says besides its file. Unknown fields are refused: they would be silently lost.
+// parseUpload reads the fields of an upload besides its file. It refuses unknown fields, which would be lost
+// silently.
 func parseUpload(fields map[string]json.RawMessage) (dataset.IngestRequest, error) {
 	req := dataset.IngestRequest{Head: true, Partitions: 1}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
@@ -191,10 +197,11 @@ func parseUpload(fields map[string]json.RawMessage) (dataset.IngestRequest, erro
 			return req, unknownUploadField(name)
 		}
 		if err := bfia.DecodeJSON(raw, into); err != nil {
-			return req, bfia.Errorf(bfia.CodeBadRequest, "%s: %s", name, strings.TrimPrefix(bfia.MessageOf(err), "body: "))
+			return req, bfia.Errorf(bfia.CodeBadRequest, "%s: %s", name,
+				strings.TrimPrefix(bfia.MessageOf(err), "body: "))
 		}
 	}
-	// They become parts of dataset_id, so they are held to its form.
+	// They become parts of dataset_id, so they must have its form.
 	if err := bfia.CheckID("namespace", req.Namespace); err != nil {
 		return req, err
 	}
@@ -206,6 +213,7 @@ func (s *Server) ingest(c *fiber.Ctx, req dataset.IngestRequest, r io.Reader) er
 	if err != nil {
 		return err
 	}
-	s.logger.Info("dataset stored", "namespace", table.Namespace, "name", table.Name, "rows", table.Rows, "partitions", table.Partitions)
+	s.logger.Info("dataset stored", "namespace", table.Namespace, "name", table.Name, "rows", table.Rows,
+		"partitions", table.Partitions)
 	return answer(c, "success", tableAnswer(table), nil)
 }

@@ -43,9 +43,12 @@ func TestUploadServerFile(t *testing.T) {
 		require.Len(t, table.Columns, 4, "with the sid")
 	}
 	absolute := filepath.Join(p.uploads, "examples", "data", "breast_hetero_guest.csv")
-	p.good(post(bfia.PathComponentUpload, map[string]any{"file": absolute, "namespace": "n", "name": "absolute"}))
-	require.NoError(t, os.Symlink("examples/data/breast_hetero_guest.csv", filepath.Join(p.uploads, "inside.csv")))
-	p.good(post(bfia.PathComponentUpload, map[string]any{"file": "inside.csv", "namespace": "n", "name": "link"}))
+	p.good(post(bfia.PathComponentUpload, map[string]any{"file": absolute, "namespace": "n",
+		"name": "absolute"}))
+	require.NoError(t, os.Symlink("examples/data/breast_hetero_guest.csv",
+		filepath.Join(p.uploads, "inside.csv")))
+	p.good(post(bfia.PathComponentUpload, map[string]any{"file": "inside.csv", "namespace": "n",
+		"name": "link"}))
 	require.Equal(t, rows, p.download("n", "link"))
 }
 
@@ -85,14 +88,15 @@ func TestUploadServerFileRefuses(t *testing.T) {
 		{"good.csv/x", 404, bfia.CodeNotFound, "not in the upload folder"},
 		{"a\x00b", 404, bfia.CodeNotFound, "file:"},
 		{".", 403, bfia.CodeForbidden, "outside"},
-		{"folder", 400, bfia.CodeBadRequest, "no regular file"},
-		{"pipe", 400, bfia.CodeBadRequest, "no regular file"},
-		{"large.csv", 413, bfia.CodeTooLarge, "is over 4194304 bytes"},
+		{"folder", 400, bfia.CodeBadRequest, "not a regular file"},
+		{"pipe", 400, bfia.CodeBadRequest, "not a regular file"},
+		{"large.csv", 413, bfia.CodeTooLarge, "is longer than 4194304 bytes"},
 		{"", 400, bfia.CodeBadRequest, "file:"},
 		{7, 400, bfia.CodeBadRequest, "file:"},
 		{nil, 400, bfia.CodeBadRequest, "file:"},
 	} {
-		p.bad(post(bfia.PathComponentUpload, map[string]any{"file": c.file, "namespace": "n", "name": "d"}), c.status, c.code, c.words)
+		p.bad(post(bfia.PathComponentUpload, map[string]any{"file": c.file, "namespace": "n", "name": "d"}),
+			c.status, c.code, c.words)
 	}
 	for body, words := range map[string]string{
 		`{"namespace":"n","name":"d"}`:                                    "file: is required",
@@ -105,7 +109,7 @@ func TestUploadServerFileRefuses(t *testing.T) {
 		`{"file":"good.csv","namespace":"n","name":"d","partitions":-1}`:  "partitions:",
 		`{"file":"good.csv","namespace":"n","name":"d","head":"yes"}`:     "head:",
 		`{"file":"good.csv","namespace":"n","name":"d","meta":[]}`:        "meta:",
-		`{"file":"good.csv","namespace":"n","name":"d","shape":"round"}`:  "shape: is no field of an upload",
+		`{"file":"good.csv","namespace":"n","name":"d","shape":"round"}`:  "shape: is not a field of an upload",
 		`{"file":"good.csv","namespace":"n","name":"d"`:                   "body:",
 		`[]`:   "body:",
 		`null`: "file: is required",
@@ -116,17 +120,21 @@ func TestUploadServerFileRefuses(t *testing.T) {
 	p.empty()
 
 	closed := newParty(t, func(c *Config) { c.UploadDir = "" })
-	closed.bad(post(bfia.PathComponentUpload, map[string]any{"file": "good.csv", "namespace": "n", "name": "d"}), 403, bfia.CodeForbidden, "upload.dir is not set")
+	closed.bad(post(bfia.PathComponentUpload,
+		map[string]any{"file": "good.csv", "namespace": "n",
+			"name": "d"}), 403, bfia.CodeForbidden, "upload.dir is not set")
 }
 
-// Fields may stand before the file or behind it, as strings or JSON, as Python writes them too.
+// Fields may precede or follow the file, as strings, as JSON, or as Python writes them.
 func TestUploadForm(t *testing.T) {
 	p := newParty(t)
 	file := field{"file", rows}
 	for name, fields := range map[string][]field{
-		"last":  {{"namespace", "n"}, {"name", "last"}, {"head", "true"}, {"partitions", "2"}, {"meta", `{"delimiter": ",", "match_id_name": "id"}`}, file},
-		"first": {file, {"namespace", "n"}, {"name", "first"}, {"head", "True"}, {"extend_sid", "False"}, {"partitions", "2"}},
-		"2024":  {{"namespace", "n"}, file, {"name", "2024"}, {"partitions", "2"}},
+		"last": {{"namespace", "n"}, {"name", "last"}, {"head", "true"}, {"partitions", "2"},
+			{"meta", `{"delimiter": ",", "match_id_name": "id"}`}, file},
+		"first": {file, {"namespace", "n"}, {"name", "first"}, {"head", "True"}, {"extend_sid", "False"},
+			{"partitions", "2"}},
+		"2024": {{"namespace", "n"}, file, {"name", "2024"}, {"partitions", "2"}},
 	} {
 		for _, path := range []string{bfia.PathComponentFile, bfia.PathDataFile} {
 			var table struct {
@@ -153,7 +161,7 @@ func TestUploadForm(t *testing.T) {
 	require.Empty(t, list)
 }
 
-// A failed upload leaves nothing behind: no temporary file, no dataset.
+// A failed upload leaves neither a temporary file nor a dataset.
 func TestUploadFormRefuses(t *testing.T) {
 	p := newParty(t)
 	to := []field{{"namespace", "n"}, {"name", "d"}}
@@ -163,20 +171,23 @@ func TestUploadFormRefuses(t *testing.T) {
 		status int
 		words  string
 	}{
-		"ragged":          {with(field{"file", "id,x\n1,2\n3\n"}), 400, "line 3"},
-		"ragged, first":   {append([]field{{"file", "id,x\n1,2\n3,4,5\n"}}, to...), 400, "line 3"},
-		"duplicate id":    {with(field{"file", "id,x\n1,2\n3,4\n1,5\n"}), 400, "line 4: has the same id"},
-		"no label":        {with(field{"meta", `{"label_name":"z"}`}, field{"file", rows}), 400, "label"},
-		"no id":           {with(field{"meta", `{"match_id_name":"z"}`}, field{"file", rows}), 400, "match_id_name"},
-		"delimiter":       {with(field{"meta", `{"delimiter":"too long"}`}, field{"file", rows}), 400, "meta.delimiter"},
-		"meta type":       {with(field{"meta", `5`}, field{"file", rows}), 400, "meta"},
-		"empty":           {with(field{"file", ""}), 400, ""},
-		"NUL":             {with(field{"file", "id\n\x00\n"}), 400, "line 2"},
-		"invalid UTF-8":   {with(field{"file", "id,x\n1,\xff\n"}), 400, "line 2"},
-		"no file":         {to, 400, "file: is required"},
-		"two files":       {with(field{"file", rows}, field{"file", rows}), 400, "file: stands there twice"},
-		"a field twice":   {with(field{"name", "e"}, field{"file", rows}), 400, "name: stands there twice"},
-		"unknown field":   {with(field{"colour", "red"}, field{"file", rows}), 400, "colour: is no field of an upload"},
+		"ragged":        {with(field{"file", "id,x\n1,2\n3\n"}), 400, "line 3"},
+		"ragged, first": {append([]field{{"file", "id,x\n1,2\n3,4,5\n"}}, to...), 400, "line 3"},
+		"duplicate id":  {with(field{"file", "id,x\n1,2\n3,4\n1,5\n"}), 400, "line 4: has the same id"},
+		"no label":      {with(field{"meta", `{"label_name":"z"}`}, field{"file", rows}), 400, "label"},
+		"no id": {with(field{"meta", `{"match_id_name":"z"}`}, field{"file", rows}), 400,
+			"match_id_name"},
+		"delimiter": {with(field{"meta", `{"delimiter":"too long"}`}, field{"file", rows}), 400,
+			"meta.delimiter"},
+		"meta type":     {with(field{"meta", `5`}, field{"file", rows}), 400, "meta"},
+		"empty":         {with(field{"file", ""}), 400, ""},
+		"NUL":           {with(field{"file", "id\n\x00\n"}), 400, "line 2"},
+		"invalid UTF-8": {with(field{"file", "id,x\n1,\xff\n"}), 400, "line 2"},
+		"no file":       {to, 400, "file: is required"},
+		"two files":     {with(field{"file", rows}, field{"file", rows}), 400, "file: is given twice"},
+		"a field twice": {with(field{"name", "e"}, field{"file", rows}), 400, "name: is given twice"},
+		"unknown field": {with(field{"colour", "red"}, field{"file", rows}), 400,
+			"colour: is not a field of an upload"},
 		"no name":         {[]field{{"namespace", "n"}, {"file", rows}}, 400, "name: is required"},
 		"partitions":      {with(field{"partitions", "many"}, field{"file", rows}), 400, "partitions:"},
 		"many partitions": {with(field{"partitions", "100000"}, field{"file", rows}), 400, "partitions:"},
@@ -184,8 +195,10 @@ func TestUploadFormRefuses(t *testing.T) {
 		"bad name":        {with(field{"file", rows})[1:], 400, "namespace: is required"},
 		"path":            {[]field{{"namespace", "n"}, {"name", "../../x"}, {"file", rows}}, 400, "name:"},
 		"field UTF-8":     {with(field{"meta", "\xff"}, field{"file", rows}), 400, "meta: is not UTF-8"},
-		"large file":      {with(field{"file", "id\n" + strings.Repeat("x", 4<<20)}), 413, "file: is over 4194304 bytes"},
-		"large field":     {with(field{"meta", strings.Repeat("x", 2<<20)}), 413, "meta: is over 1048576 bytes"},
+		"large file": {with(field{"file", "id\n" + strings.Repeat("x", 4<<20)}), 413,
+			"file: is longer than 4194304 bytes"},
+		"large field": {with(field{"meta", strings.Repeat("x", 2<<20)}), 413,
+			"meta: is longer than 1048576 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code := bfia.CodeBadRequest
@@ -199,21 +212,25 @@ func TestUploadFormRefuses(t *testing.T) {
 	whole := form(t, bfia.PathComponentFile, with(field{"file", rows})...)
 	short := whole
 	short.body = whole.body.([]byte)[:len(whole.body.([]byte))-40]
-	p.bad(short, 400, bfia.CodeBadRequest, "body: ended before it was whole")
-	p.bad(post(bfia.PathComponentFile, rows).with("Content-Type", "text/csv"), 400, bfia.CodeBadRequest, "multipart/form-data")
-	p.bad(post(bfia.PathComponentFile, rows).with("Content-Type", "multipart/form-data"), 400, bfia.CodeBadRequest, "multipart/form-data")
-	p.bad(post(bfia.PathComponentFile, rows).with("Content-Type", "multipart/form-data; boundary=x"), 400, bfia.CodeBadRequest, "file: is required")
+	p.bad(short, 400, bfia.CodeBadRequest, "body: ended too early")
+	p.bad(post(bfia.PathComponentFile, rows).with("Content-Type", "text/csv"), 400, bfia.CodeBadRequest,
+		"multipart/form-data")
+	p.bad(post(bfia.PathComponentFile, rows).with("Content-Type", "multipart/form-data"), 400,
+		bfia.CodeBadRequest, "multipart/form-data")
+	p.bad(post(bfia.PathComponentFile, rows).with("Content-Type", "multipart/form-data; boundary=x"), 400,
+		bfia.CodeBadRequest, "file: is required")
 	p.empty()
 	var list []any
 	p.good(get(bfia.PathDataQuery)).into(&list)
 	require.Empty(t, list)
 }
 
-// An upload over an existing dataset replaces it whole, or not at all.
+// An upload replaces an existing dataset completely or not at all.
 func TestUploadReplaces(t *testing.T) {
 	p := newParty(t)
 	up := func(file, partitions string) call {
-		return form(t, bfia.PathComponentFile, field{"namespace", "n"}, field{"name", "d"}, field{"partitions", partitions}, field{"file", file})
+		return form(t, bfia.PathComponentFile, field{"namespace", "n"}, field{"name", "d"},
+			field{"partitions", partitions}, field{"file", file})
 	}
 	p.good(up(rows, "8"))
 	p.bad(up("id,x\n1,2\n1,3\n", "2"), 400, bfia.CodeBadRequest, "line 3")
@@ -243,7 +260,7 @@ func TestDownloadRefuses(t *testing.T) {
 	p.bad(get(bfia.PathDataDownload+"?namespace=n&name=x"), 404, bfia.CodeNotFound)
 }
 
-// Models and reports are objects of one part: they come as they are.
+// Models and reports are single objects. They are returned unchanged.
 func TestDownloadOutput(t *testing.T) {
 	p := newParty(t)
 	secret := []byte(rand.Text())
@@ -256,7 +273,8 @@ func TestDownloadOutput(t *testing.T) {
 		meta, err := json.Marshal(map[string]any{"file_type": kind, "partitions": 1})
 		require.NoError(t, err)
 		require.NoError(t, p.blobs.Put(t.Context(), "o/"+name+"/metadata", bytes.NewReader(meta)))
-		r := p.send(call{method: http.MethodGet, path: bfia.PathDataDownload, body: map[string]any{"namespace": "o", "name": name}})
+		r := p.send(call{method: http.MethodGet, path: bfia.PathDataDownload,
+			body: map[string]any{"namespace": "o", "name": name}})
 		require.Equal(t, 200, r.Status)
 		require.Equal(t, content, r.Body)
 	}

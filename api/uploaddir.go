@@ -8,15 +8,16 @@ import (
 	"hutong/bfia"
 )
 
-// openUpload opens a file of the upload folder, which no path leads out of: no "..", no absolute one, no symbolic link.
-// An absolute path, and a link, that stay inside will do.
+// openUpload opens a file in the upload folder. It refuses paths that lead out of it by "..", an absolute
+// path or a symbolic link. Absolute paths and links that stay inside are accepted.
 func (s *Server) openUpload(path string) (*os.File, error) {
 	if s.UploadDir == "" {
-		return nil, bfia.Errorf(bfia.CodeForbidden, "file: this party takes no files from its own disk (upload.dir is not set)")
+		return nil, bfia.Errorf(bfia.CodeForbidden,
+			"file: this party accepts no files from its own disk; upload.dir is not set")
 	}
 	dir, err := filepath.EvalSymlinks(s.UploadDir)
 	if err != nil {
-		return nil, bfia.Wrap(bfia.CodeInternal, err, "upload.dir can't be read")
+		return nil, bfia.Wrap(bfia.CodeInternal, err, "failed to read upload.dir")
 	}
 	inside, err := within(dir, path)
 	if err != nil {
@@ -24,28 +25,34 @@ func (s *Server) openUpload(path string) (*os.File, error) {
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, bfia.Wrap(bfia.CodeInternal, err, "upload.dir can't be read")
+		return nil, bfia.Wrap(bfia.CodeInternal, err, "failed to read upload.dir")
 	}
 	defer func() { _ = root.Close() }()
-	// Asked before it is opened: to open a pipe would wait for a writer. The root refuses what has become a link since.
+	// Stat comes before Open, since opening a pipe would wait for a writer. The root refuses a file that has
+	// become a link since.
 	info, err := root.Stat(inside)
 	if err != nil {
-		return nil, bfia.Wrap(bfia.CodeNotFound, err, "file: %q can't be read", path)
+		return nil, bfia.Wrap(bfia.CodeNotFound, err, "file: failed to read %q", path)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, bfia.Errorf(bfia.CodeBadRequest, "file: %q is no regular file", path)
+		return nil, bfia.Errorf(bfia.CodeBadRequest, "file: %q is not a regular file", path)
 	}
 	if info.Size() > s.MaxUploadBytes {
-		return nil, bfia.Errorf(bfia.CodeTooLarge, "file: %q is over %d bytes", path, s.MaxUploadBytes)
+		return nil, bfia.Errorf(
+			bfia.CodeTooLarge,
+			"file: %q is longer than %d bytes, the limit upload.max_bytes of this party",
+			path,
+			s.MaxUploadBytes,
+		)
 	}
 	f, err := root.Open(inside)
 	if err != nil {
-		return nil, bfia.Wrap(bfia.CodeNotFound, err, "file: %q can't be read", path)
+		return nil, bfia.Wrap(bfia.CodeNotFound, err, "file: failed to read %q", path)
 	}
 	return f, nil
 }
 
-// within is the path as seen from dir, with its links resolved.
+// within returns the path relative to dir, with its links resolved. It refuses paths outside dir.
 func within(dir, path string) (string, error) {
 	full := path
 	if !filepath.IsAbs(full) {

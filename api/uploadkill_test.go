@@ -15,10 +15,10 @@ import (
 	"hutong/bfia"
 )
 
-// A file that is just being uploaded has no name, so that nothing of it is left however this process ends.
+// A file has no name while it is uploaded. So nothing of it is left, however this process ends.
 func TestUploadLeavesNothingWhenKilled(t *testing.T) {
 	if _, err := os.Stat("/proc/self/fd"); err != nil {
-		t.Skip("this system does not tell which files are open")
+		t.Skip("this system does not list open files")
 	}
 	p := newParty(t)
 	body, send := io.Pipe()
@@ -26,7 +26,8 @@ func TestUploadLeavesNothingWhenKilled(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+p.address+bfia.PathComponentFile, body)
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost,
+			"http://"+p.address+bfia.PathComponentFile, body)
 		if err != nil {
 			return
 		}
@@ -43,7 +44,9 @@ func TestUploadLeavesNothingWhenKilled(t *testing.T) {
 		open, err := filepath.Glob("/proc/self/fd/*")
 		require.NoError(t, err)
 		for _, fd := range open {
-			if file, err := os.Readlink(fd); err == nil && strings.HasPrefix(file, filepath.Join(p.temp, "upload-")) && strings.HasSuffix(file, "(deleted)") {
+			if file, err := os.Readlink(fd); err == nil &&
+				strings.HasPrefix(file, filepath.Join(p.temp, "upload-")) &&
+				strings.HasSuffix(file, "(deleted)") {
 				return true
 			}
 		}

@@ -1,0 +1,94 @@
+package api
+
+import (
+	"math"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"hutong/admission"
+	"hutong/bfia"
+	"hutong/store"
+	"hutong/workflows"
+)
+
+// maxHints bounds how many waiting jobs get a capacity hint at once. Others ask after their polling interval.
+const maxHints = 16
+
+// runnerSilentAfter is the time without a heartbeat after which nothing is placed on a runner.
+const runnerSilentAfter = time.Minute
+
+// queryRunners lists this party's runners.
+func (s *Server) queryRunners(c *fiber.Ctx) error {
+	if _, err := s.params(c); err != nil {
+		return err
+	}
+	uses, err := s.store.RunnerUses(c.UserContext())
+	if err != nil {
+		return err
+	}
+	runners := make([]bfia.Runner, len(uses))
+	for i, u := range uses {
+		runners[i] = runnerOf(u, time.Now())
+	}
+	return ok(c, runners)
+}
+
+// runnerOf returns a runner as clients see it.
+func runnerOf(u store.RunnerUse, now time.Time) bfia.Runner {
+	h := bfia.Runner{RunnerID: u.RunnerID, Devices: u.Devices, Labels: u.Labels, Draining: u.Draining,
+		HeartbeatAt: u.HeartbeatAt, Running: u.RunningParts,
+		Total: capacityOf(u.Slots, u.CPUMilli, u.Memory, u.Disk), Used: capacityOf(u.UsedSlots,
+			u.UsedCPUMilli, u.UsedMemory, u.UsedDisk)}
+	switch {
+	case u.Deregistered:
+		h.State = bfia.RunnerLeft
+	case now.Sub(u.HeartbeatAt) > runnerSilentAfter:
+		h.State = bfia.RunnerSilent
+	case u.Draining && u.RunningParts == 0:
+		h.State = bfia.RunnerDrained
+	case u.Draining:
+		h.State = bfia.RunnerDraining
+	default:
+		h.State = bfia.RunnerReady
+	}
+	return h
+}
+
+func capacityOf(slots int, cpuMilli, memory, disk int64) bfia.RunnerCapacity {
+	gib := func(bytes int64) float64 { return math.Round(float64(bytes)/(1<<30)*1000) / 1000 }
+	return bfia.RunnerCapacity{Slots: slots, CPU: float64(cpuMilli) / 1000, Memory: gib(memory),
+		Disk: gib(disk)}
+}
+
+// drainRunner starts or ends the draining of a runner. Containers that run there continue.
+func (s *Server) drainRunner(c *fiber.Ctx) error {
+	var body bfia.DrainRunner
+	if err := s.readJSON(c, &body); err != nil {
+		return err
+	}
+	if body.RunnerID == "" {
+		return bfia.Errorf(bfia.CodeBadRequest, "runner_id: is required")
+	}
+	if body.Draining == nil {
+		return bfia.Errorf(bfia.CodeBadRequest, "draining: is required, true or false")
+	}
+	if err := s.store.DrainRunner(c.UserContext(), body.RunnerID, *body.Draining); err != nil {
+		return err
+	}
+	s.logger.Info("runner's draining changed", "runner_id", body.RunnerID, "draining", *body.Draining)
+	if *body.Draining {
+		return ok(c, nil)
+	}
+	waiting, err := s.store.WaitingRequests(c.UserContext(), time.Now().Add(-admission.RequestTTL))
+	if err != nil {
+		return err
+	}
+	for _, a := range waiting[:min(len(waiting), maxHints)] {
+		if _, err := s.signal(c.UserContext(), workflows.PartyJobID(a.JobID), workflows.SignalCapacityHint,
+			nil); err != nil {
+			return err
+		}
+	}
+	return ok(c, nil)
+}
