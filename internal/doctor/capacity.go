@@ -38,8 +38,10 @@ func checkCapacity(ctx context.Context, cfg *party.Config) Check {
 	}
 
 	offered := cfg.Runner.Offered(available)
-	found := []string{fmt.Sprintf("%d slot(s), %s core(s), %s GiB memory, %s GiB disk of %s, %s GiB of it free",
-		cfg.Runner.Slots, amount(cores(offered.CPUMilli)), amount(gib(offered.Memory)), amount(gib(offered.Disk)), source,
+	found := []string{fmt.Sprintf("%d slot(s), %s core(s), %s GiB memory, %s GiB disk of %s, %s GiB of it "+
+		"free",
+		cfg.Runner.Slots, amount(cores(offered.CPUMilli)), amount(gib(offered.Memory)),
+		amount(gib(offered.Disk)), source,
 		amount(gib(available.DiskFree)))}
 	var fix string
 	report := func(problem, suggestion string) { found, fix = append(found, problem), suggestion }
@@ -47,23 +49,28 @@ func checkCapacity(ctx context.Context, cfg *party.Config) Check {
 	for _, r := range []resource{
 		{"disk", offered.Disk, available.Disk, usualDisk, gib, "runner.disk", "GiB", "a larger disk"},
 		{"memory", offered.Memory, available.Memory, usualMemory, gib, "runner.memory", "GiB", "more memory"},
-		{"CPU", offered.CPUMilli, available.CPUMilli, usualCPUMilli, cores, "runner.cpu", "core(s)", "more cores"},
+		{"CPU", offered.CPUMilli, available.CPUMilli, usualCPUMilli, cores, "runner.cpu", "core(s)",
+			"more cores"},
 	} {
 		switch {
 		case r.offered == 0:
-			report(fmt.Sprintf("the amount of %s is unknown, so requests for it are not limited", r.name), "set "+r.field)
+			report(fmt.Sprintf("the amount of %s is unknown, so requests for it are not limited", r.name),
+				"set "+r.field)
 		case r.available > 0 && r.offered > r.available:
-			report(fmt.Sprintf("%s is %.3g, but the machine has %.3g", r.field, r.convert(r.offered), r.convert(r.available)),
+			report(fmt.Sprintf("%s is %.3g, but the machine has %.3g", r.field, r.convert(r.offered),
+				r.convert(r.available)),
 				"lower "+r.field)
 		case r.offered < r.usual:
 			report(fmt.Sprintf("a usual task requests %.3g %s of %s; this runner rejects such tasks",
-				r.convert(r.usual), r.unit, r.name), "run tasks on a machine with "+r.more+", or raise "+r.field)
+				r.convert(r.usual), r.unit, r.name),
+				"run tasks on a machine with "+r.more+", or raise "+r.field)
 		}
 	}
 
 	// A cluster does not report its free disk space.
 	if available.Disk > 0 && available.DiskFree < lowSpace && !cfg.Runner.K8s.Enabled {
-		report("its disk is nearly full", "free space on the disk of "+source+": docker image prune, old data")
+		report("its disk is nearly full",
+			"free space on the disk of "+source+": docker image prune, old data")
 	}
 	if fix != "" {
 		return warning(fix, "%s", strings.Join(found, "; "))
@@ -74,7 +81,8 @@ func checkCapacity(ctx context.Context, cfg *party.Config) Check {
 
 // machineCapacity returns the capacity of the driver that names the runner, and what it was read from. It
 // creates nothing.
-func machineCapacity(ctx context.Context, cfg *party.Config) (available driver.Capacity, source string, err error) {
+func machineCapacity(ctx context.Context, cfg *party.Config) (available driver.Capacity, source string,
+	err error) {
 	if cfg.Runner.K8s.Enabled {
 		k, err := cfg.Runner.K8s.Open(cfg.NodeID)
 		if err != nil {
@@ -86,8 +94,9 @@ func machineCapacity(ctx context.Context, cfg *party.Config) (available driver.C
 
 	o := cfg.Runner.Docker
 	if o.Enabled != party.SwitchOff {
-		d, err := docker.New(docker.Options{NodeID: cfg.NodeID, Network: o.Network, HostNetwork: o.HostNetwork,
-			PartyHost: o.PartyHost})
+		d, err := docker.New(docker.Options{NodeID: cfg.NodeID, Network: o.Network,
+			HostNetwork: o.HostNetwork,
+			PartyHost:   o.PartyHost})
 		if err != nil {
 			return available, "", err
 		}
@@ -115,7 +124,7 @@ func gib(bytes int64) float64 { return float64(bytes) / (1 << 30) }
 
 func cores(milli int64) float64 { return float64(milli) / 1000 }
 
-// amount formats an amount; 0 stands for an unknown one.
+// amount formats an amount; 0 means an unknown one.
 func amount(n float64) string {
 	if n == 0 {
 		return "unknown"

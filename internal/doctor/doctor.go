@@ -80,7 +80,8 @@ func Examine(ctx context.Context, cfg *party.Config) []Check {
 			select {
 			case found[i] = <-results[i]:
 			default:
-				found[i] = failed("check whether the service or disk that it examines hangs", "no result within %s", Limit)
+				found[i] = failed("check whether the service or disk that it examines hangs",
+					"no result within %s", Limit)
 			}
 		}
 		found[i].Name = c.name
@@ -103,7 +104,8 @@ func hide(cfg *party.Config, text string) string {
 	}
 	for _, secret := range secrets {
 		if secret != "" {
-			text = strings.NewReplacer(secret, "***", url.QueryEscape(secret), "***", url.PathEscape(secret), "***").Replace(text)
+			text = strings.NewReplacer(secret, "***", url.QueryEscape(secret), "***", url.PathEscape(secret),
+				"***").Replace(text)
 		}
 	}
 	return strings.Join(strings.Fields(text), " ") // one line

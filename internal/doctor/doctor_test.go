@@ -96,13 +96,13 @@ func TestBroken(t *testing.T) {
 	cfg.Runner.Process.Allow = []string{plain}
 	cfg.Runner.Docker.Enabled = party.SwitchOff
 	cfg.Routes = party.Routes{
-		"IMPOSTOR": {URL: impostor.URL},
-		"LATE":     {URL: late.URL},
-		"GONE":     {URL: "http://" + freeAddress(t)},
-		"SILENT":   {URL: "http://" + silent.Addr().String()},
-		"TWIN":     {URL: impostor.URL + "/"},
-		"WEB":      {URL: web.URL},
-		"FATE":     {URL: startFATE(t).URL},
+		"IMPOSTOR":  {URL: impostor.URL},
+		"LATE":      {URL: late.URL},
+		"GONE":      {URL: "http://" + freeAddress(t)},
+		"SILENT":    {URL: "http://" + silent.Addr().String()},
+		"DUPLICATE": {URL: impostor.URL + "/"},
+		"WEB":       {URL: web.URL},
+		"FATE":      {URL: startFATE(t).URL},
 	}
 	found := examine(t, cfg)
 	for name, want := range map[string]struct {
@@ -121,9 +121,9 @@ func TestBroken(t *testing.T) {
 		"listen":                   {doctor.Failed, cfg.Listen, "another port"},
 		"transport.listen":         {doctor.Warning, "not running", "hutong transport"},
 		"transport.partner_listen": {doctor.Failed, "192.0.2.1", "address of this machine"},
-		"routes":                   {doctor.Warning, "TWIN", "gateway"},
+		"routes":                   {doctor.Warning, "DUPLICATE", "gateway"},
 		"routes.IMPOSTOR":          {doctor.Failed, "OTHER", "node id"},
-		"routes.TWIN":              {doctor.Failed, "OTHER", "node id"},
+		"routes.DUPLICATE":         {doctor.Failed, "OTHER", "node id"},
 		"routes.LATE":              {doctor.Warning, "its clock differs from this one by", "NTP"},
 		"routes.GONE":              {doctor.Failed, "GONE", "check firewalls"},
 		"routes.SILENT":            {doctor.Failed, "SILENT", "check firewalls"},
@@ -131,13 +131,13 @@ func TestBroken(t *testing.T) {
 		"routes.FATE":              {doctor.OK, "a party answers", ""},
 		"runners":                  {doctor.Failed, "", "database"},
 
-		"routes.IMPOSTOR.transport_url": {doctor.Failed, "is not a transport", "transport's address"},
-		"routes.TWIN.transport_url":     {doctor.Failed, "is not a transport", "transport's address"},
-		"routes.LATE.transport_url":     {doctor.Failed, "is not a transport", "transport's address"},
-		"routes.WEB.transport_url":      {doctor.Failed, "is not a transport", "transport's address"},
-		"routes.GONE.transport_url":     {doctor.Failed, "GONE", "check firewalls"},
-		"routes.SILENT.transport_url":   {doctor.Failed, "SILENT", "check firewalls"},
-		"routes.FATE.transport_url":     {doctor.OK, "a transport answers", ""},
+		"routes.IMPOSTOR.transport_url":  {doctor.Failed, "is not a transport", "transport's address"},
+		"routes.DUPLICATE.transport_url": {doctor.Failed, "is not a transport", "transport's address"},
+		"routes.LATE.transport_url":      {doctor.Failed, "is not a transport", "transport's address"},
+		"routes.WEB.transport_url":       {doctor.Failed, "is not a transport", "transport's address"},
+		"routes.GONE.transport_url":      {doctor.Failed, "GONE", "check firewalls"},
+		"routes.SILENT.transport_url":    {doctor.Failed, "SILENT", "check firewalls"},
+		"routes.FATE.transport_url":      {doctor.OK, "a transport answers", ""},
 	} {
 		c := found[name]
 		assert.Equal(t, want.state, c.State, "%+v", c)

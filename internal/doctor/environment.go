@@ -40,7 +40,8 @@ func environmentChecks(cfg *party.Config) []check {
 		{"capacity", func(ctx context.Context) Check { return checkCapacity(ctx, cfg) }},
 	}
 	if cfg.Runner.K8s.Enabled {
-		checks = append(checks, check{"kubernetes", func(ctx context.Context) Check { return checkKubernetes(ctx, cfg) }})
+		checks = append(checks, check{"kubernetes",
+			func(ctx context.Context) Check { return checkKubernetes(ctx, cfg) }})
 	}
 
 	return checks
@@ -85,15 +86,18 @@ func checkTemporal(ctx context.Context, cfg *party.Config) Check {
 
 	queue, err := c.DescribeTaskQueue(ctx, activities.ControlQueue, enumspb.TASK_QUEUE_TYPE_WORKFLOW)
 	if err != nil {
-		return failed("see Temporal's log", "failed to describe task queue %s: %v", activities.ControlQueue, err)
+		return failed("see Temporal's log", "failed to describe task queue %s: %v", activities.ControlQueue,
+			err)
 	}
 	if len(queue.GetPollers()) == 0 {
 		return warning("start hutong worker with this configuration",
-			"Temporal at %s answers, but the party's control worker is not running: no worker polls task queue %s of namespace %s",
+			"Temporal at %s answers, but the party's control worker is not running: no worker polls task "+
+				"queue %s of namespace %s",
 			address, activities.ControlQueue, namespace)
 	}
 
-	return ok("Temporal at %s answers; namespace %s keeps histories for %s; %d control worker(s) online", address, namespace,
+	return ok("Temporal at %s answers; namespace %s keeps histories for %s; %d control worker(s) online",
+		address, namespace,
 		described.GetConfig().GetWorkflowExecutionRetentionTtl().AsDuration(), len(queue.GetPollers()))
 }
 
@@ -114,7 +118,8 @@ func checkRunners(ctx context.Context, cfg *party.Config) Check {
 		return failed(fixDatabase, "failed to read the table of runners: %v", err)
 	}
 	if len(runners) == 0 {
-		return warning("start hutong worker on a machine with Docker or with programs in runner.process.allow",
+		return warning("start hutong worker on a machine with Docker or with programs in "+
+			"runner.process.allow",
 			"no runner of this party is online (no heartbeat in the last minute); tasks will wait")
 	}
 
@@ -188,7 +193,8 @@ func checkStorage(ctx context.Context, cfg *party.Config) Check {
 		return warning(fixCreate, "%s does not exist; the party creates it when it starts", path)
 	}
 
-	const fix = "start the storage, or correct storage.url; its user must be able to write, read, list and delete"
+	const fix = "start the storage, or correct storage.url; its user must be able to write, read, list and " +
+		"delete"
 	blobs, err := blob.Open(ctx, cfg.Storage.URL.Reveal())
 	if err != nil {
 		return failed(fix, "%v", err)
@@ -230,7 +236,8 @@ func checkStorage(ctx context.Context, cfg *party.Config) Check {
 func checkDocker(ctx context.Context, cfg *party.Config) Check {
 	o := cfg.Runner.Docker
 	if o.Enabled == party.SwitchOff && len(cfg.Runner.Process.Allow) == 0 && !cfg.Runner.K8s.Enabled {
-		return warning("to run tasks here, set runner.docker.enabled to auto, or list programs in runner.process.allow",
+		return warning("to run tasks here, set runner.docker.enabled to auto, or list programs in "+
+			"runner.process.allow",
 			"off, and so is the process driver: hutong worker can't start here")
 	}
 	if o.Enabled == party.SwitchOff {

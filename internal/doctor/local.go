@@ -32,12 +32,14 @@ func localChecks(cfg *party.Config) []check {
 		folderCheck("transport.spool_dir", cfg.Transport.SpoolDir),
 	}
 	for i, program := range cfg.Runner.Process.Allow {
-		checks = append(checks, check{fmt.Sprintf("runner.process.allow[%d]", i), func(context.Context) Check {
-			if _, err := exec.LookPath(program); err != nil {
-				return failed("install the program and make it executable (chmod +x), or remove it from the list", "%v", err)
-			}
-			return ok("%s is executable", program)
-		}})
+		checks = append(checks, check{fmt.Sprintf("runner.process.allow[%d]", i),
+			func(context.Context) Check {
+				if _, err := exec.LookPath(program); err != nil {
+					return failed("install the program and make it executable (chmod +x), or remove it from "+
+						"the list", "%v", err)
+				}
+				return ok("%s is executable", program)
+			}})
 	}
 	if key := cfg.Temporal.TLS.KeyFile; key != "" {
 		checks = append(checks, check{"temporal.tls.key_file", func(context.Context) Check {
@@ -62,7 +64,8 @@ func checkPrivate(path string) Check {
 		return failed("create the file, readable for the party's user", "%v", err)
 	}
 	if mode := info.Mode().Perm(); mode&0o007 != 0 {
-		return warning("chmod o-rwx "+path, "%s may hold secrets, but every user of this machine can access it (%s)", path, mode)
+		return warning("chmod o-rwx "+path,
+			"%s may hold secrets, but every user of this machine can access it (%s)", path, mode)
 	}
 
 	return ok("%s is private", path)
@@ -82,12 +85,14 @@ func folderCheck(name, dir string) check {
 
 		probe, err := os.CreateTemp(dir, ".doctor-*")
 		if err != nil {
-			return failed("give the current user write access, and check that the disk is neither full nor read-only",
+			return failed("give the current user write access, and check that the disk is neither full nor "+
+				"read-only",
 				"failed to write to %s: %v", dir, err)
 		}
 		_ = probe.Close()
 		if err := os.Remove(probe.Name()); err != nil {
-			return failed("remove the file manually and check the folder's permissions", "failed to remove the probe file: %v", err)
+			return failed("remove the file manually and check the folder's permissions",
+				"failed to remove the probe file: %v", err)
 		}
 
 		return checkSpace(dir)

@@ -25,7 +25,10 @@ const maxClockSkew = 5 * time.Second
 func partnerChecks(cfg *party.Config) []check {
 	checks := []check{
 		{"listen", func(ctx context.Context) Check { return checkAPI(ctx, cfg) }},
-		{"transport.listen", func(ctx context.Context) Check { return checkTransport(ctx, cfg.Transport.Listen) }},
+		{"transport.listen", func(ctx context.Context) Check {
+			return checkTransport(ctx,
+				cfg.Transport.Listen)
+		}},
 	}
 	if address := cfg.Transport.PartnerListen; address != "" {
 		checks = append(checks, check{"transport.partner_listen", func(ctx context.Context) Check {
@@ -44,7 +47,8 @@ func partnerChecks(cfg *party.Config) []check {
 		}})
 		checks = append(checks, check{"routes." + node + ".transport_url", func(ctx context.Context) Check {
 			if err := probeTransport(ctx, route.Transport()); err != nil {
-				return failed("ask the partner for its transport's address and whether the transport runs; check firewalls",
+				return failed("ask the partner for its transport's address and whether the transport runs; "+
+					"check firewalls",
 					"failed to reach the transport of %s: %v", node, err)
 			}
 			return ok("a transport answers at %s", route.Transport())
@@ -78,7 +82,8 @@ func checkRoutes(cfg *party.Config) Check {
 // readNodeID reads the node id and the clock of the party at a base URL. node is "" if the party does not
 // report it.
 func readNodeID(ctx context.Context, base string) (node string, date time.Time, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(base, "/")+bfia.PathHealth, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(base, "/")+bfia.PathHealth,
+		nil)
 	if err != nil {
 		return "", date, err
 	}
@@ -126,7 +131,8 @@ func post(ctx context.Context, address, from, to, body string) ([]byte, error) {
 
 // probeProtocol polls a task that does not exist. An implementation of the protocol answers with a code.
 func probeProtocol(ctx context.Context, self, node, base string) error {
-	answer, err := post(ctx, strings.TrimRight(base, "/")+bfia.PathTaskPoll, self, node, `{"task_id":"doctor","role":""}`)
+	answer, err := post(ctx, strings.TrimRight(base, "/")+bfia.PathTaskPoll, self, node,
+		`{"task_id":"doctor","role":""}`)
 	if err != nil {
 		return err
 	}
@@ -159,20 +165,24 @@ func checkPartner(ctx context.Context, self, node, base string) Check {
 	reported, date, err := readNodeID(ctx, base)
 	switch {
 	case err != nil:
-		return failed("ask the partner whether its API runs and at which URL; check firewalls, DNS and certificates",
+		return failed("ask the partner whether its API runs and at which URL; check firewalls, DNS and "+
+			"certificates",
 			"failed to reach %s: %v", node, err)
 	case reported != "" && reported != node:
-		return failed("correct the URL or the node id in routes", "%s reports node id %s, not %s", base, reported, node)
+		return failed("correct the URL or the node id in routes", "%s reports node id %s, not %s", base,
+			reported, node)
 	}
 	if reported == "" {
 		if err := probeProtocol(ctx, self, node, base); err != nil {
-			return failed("ask the partner at which URL its API is; a gateway may answer instead of the partner",
+			return failed("ask the partner at which URL its API is; a gateway may answer instead of the "+
+				"partner",
 				"failed to reach %s: %v", node, err)
 		}
 	}
 
 	if skew := time.Since(date).Abs(); !date.IsZero() && skew > maxClockSkew {
-		return warning("synchronise both clocks with NTP", "%s answers, but its clock differs from this one by %s",
+		return warning("synchronise both clocks with NTP",
+			"%s answers, but its clock differs from this one by %s",
 			node, skew.Round(time.Second))
 	}
 	if reported == "" {
@@ -201,7 +211,8 @@ func checkTransport(ctx context.Context, address string) Check {
 		return c
 	}
 	if err := probeTransport(ctx, "http://"+localAddress(address)); err != nil {
-		return failed("stop the other program, or use another port", "another program listens on %s: %v", address, err)
+		return failed("stop the other program, or use another port", "another program listens on %s: %v",
+			address, err)
 	}
 
 	return ok("a transport answers at %s", address)

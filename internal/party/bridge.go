@@ -24,8 +24,9 @@ func (p *Party) openDocker(ctx context.Context) (*docker.Driver, error) {
 	}
 	if err != nil {
 		if p.cfg.Runner.Docker.Enabled == SwitchOn {
-			return nil, fmt.Errorf("failed to connect party %s to Docker Engine (runner.docker.enabled is true): %w",
-				p.cfg.NodeID, err)
+			return nil,
+				fmt.Errorf("failed to connect party %s to Docker Engine (runner.docker.enabled is true): %w",
+					p.cfg.NodeID, err)
 		}
 		p.logger.Info("Docker Engine does not answer; the docker driver is off", "error", err)
 		return nil, nil
@@ -42,7 +43,8 @@ const bridgeRetry = 5 * time.Second
 func (p *Party) serveBridge(ctx context.Context, docker *docker.Driver, listen string,
 	server func() (func(net.Listener) error, func(context.Context) error)) {
 	host, port, err := net.SplitHostPort(listen)
-	if ip := net.ParseIP(host); err != nil || docker == nil || p.cfg.Runner.Docker.HostNetwork || host == "" || ip != nil && ip.IsUnspecified() {
+	if ip := net.ParseIP(host); err != nil || docker == nil || p.cfg.Runner.Docker.HostNetwork ||
+		host == "" || ip != nil && ip.IsUnspecified() {
 		return // containers reach a server that listens on all interfaces
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -79,7 +81,8 @@ func (p *Party) serveBridge(ctx context.Context, docker *docker.Driver, listen s
 			_ = l.Close()
 		}()
 		if err := serve(l); err != nil && ctx.Err() == nil && !errors.Is(err, http.ErrServerClosed) {
-			p.logger.Error("failed to serve the bridge network; containers can't reach this party", "error", err)
+			p.logger.Error("failed to serve the bridge network; containers can't reach this party", "error",
+				err)
 		}
 	}()
 	p.onStop(func(stopCtx context.Context) error {

@@ -35,8 +35,9 @@ func Default() *Config {
 		Temporal: TemporalConfig{Address: "127.0.0.1:7233"},
 		Upload:   UploadConfig{MaxBytes: 8 << 30},
 		Jobs: JobsConfig{CheckDatasets: true, Parameters: ParametersWarn, MaxDocumentBytes: 1 << 20,
-			PollAfter: 10 * time.Second, PollEvery: 2 * time.Second, MaxAttempts: 3, RunnerLostAfter: 5 * time.Minute,
-			Approval: ApprovalAuto, ShareFailure: bfia.ShareKind, Retention: 30 * 24 * time.Hour},
+			PollAfter: 10 * time.Second, PollEvery: 2 * time.Second, MaxAttempts: 3,
+			RunnerLostAfter: 5 * time.Minute,
+			Approval:        ApprovalAuto, ShareFailure: bfia.ShareKind, Retention: 30 * 24 * time.Hour},
 		Runner: RunnerConfig{Slots: max(2, runtime.NumCPU()), StopGrace: 10 * time.Second,
 			Docker: DockerConfig{Enabled: SwitchAuto, PartyHost: "hutong"}},
 		Remote: RemoteConfig{Timeout: 10 * time.Second, GiveUpAfter: 10 * time.Minute},
@@ -158,10 +159,12 @@ func (c *Config) Complete() error {
 		return fmt.Errorf("transport.spool_dir: %w", err)
 	}
 	if c.Database.URL == "" {
-		c.Database.URL = Secret((&url.URL{Scheme: "sqlite", Path: filepath.ToSlash(filepath.Join(dir, "hutong.db"))}).String())
+		c.Database.URL = Secret((&url.URL{Scheme: "sqlite",
+			Path: filepath.ToSlash(filepath.Join(dir, "hutong.db"))}).String())
 	}
 	if c.Storage.URL == "" {
-		c.Storage.URL = Secret((&url.URL{Scheme: "file", Path: filepath.ToSlash(filepath.Join(dir, "storage"))}).String())
+		c.Storage.URL = Secret((&url.URL{Scheme: "file",
+			Path: filepath.ToSlash(filepath.Join(dir, "storage"))}).String())
 	}
 	if c.Temporal.Namespace == "" && c.NodeID != "" {
 		c.Temporal.Namespace = "hutong-" + strings.ToLower(c.NodeID)

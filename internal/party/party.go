@@ -53,7 +53,8 @@ const createTimeout = time.Minute
 
 // Start starts the given roles of the party that cfg describes. It returns when all of them are ready.
 func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (_ *Party, err error) {
-	p := &Party{cfg: cfg, base: logger, logger: logger.With("node_id", cfg.NodeID), failed: make(chan error, 8)}
+	p := &Party{cfg: cfg, base: logger, logger: logger.With("node_id", cfg.NodeID),
+		failed: make(chan error, 8)}
 	defer func() {
 		if err != nil {
 			p.Stop(context.WithoutCancel(ctx))
@@ -157,7 +158,8 @@ func dialTemporal(ctx context.Context, cfg *Config, logger *slog.Logger) (client
 	}
 	c, err := client.DialContext(ctx, options)
 	if err != nil {
-		return nil, fmt.Errorf("failed to connect party %s to Temporal at %s: %w", cfg.NodeID, cfg.Temporal.Address, err)
+		return nil, fmt.Errorf("failed to connect party %s to Temporal at %s: %w", cfg.NodeID,
+			cfg.Temporal.Address, err)
 	}
 	return c, nil
 }
@@ -214,14 +216,17 @@ const maxParallelism = 32
 
 func (p *Party) settings() workflows.Settings {
 	return workflows.Settings{
-		PollAfter: p.cfg.Jobs.PollAfter, PollEvery: p.cfg.Jobs.PollEvery, GiveUpAfter: p.cfg.Remote.GiveUpAfter,
-		StopGrace: p.cfg.Runner.StopGrace, TasksInFlight: maxParallelism, Attempts: p.cfg.Jobs.MaxAttempts, RunnerLostAfter: p.cfg.Jobs.RunnerLostAfter, FailureSharing: p.cfg.Jobs.ShareFailure,
+		PollAfter: p.cfg.Jobs.PollAfter, PollEvery: p.cfg.Jobs.PollEvery,
+		GiveUpAfter: p.cfg.Remote.GiveUpAfter,
+		StopGrace:   p.cfg.Runner.StopGrace, TasksInFlight: maxParallelism, Attempts: p.cfg.Jobs.MaxAttempts,
+		RunnerLostAfter: p.cfg.Jobs.RunnerLostAfter, FailureSharing: p.cfg.Jobs.ShareFailure,
 	}
 }
 
 func (p *Party) limits() admission.Limits {
 	j := p.cfg.Jobs
-	return admission.Limits{Jobs: j.MaxJobs, Tasks: j.MaxContainers, PerFlow: j.MaxJobsPerFlow, PerPartner: j.MaxJobsPerPartner}
+	return admission.Limits{Jobs: j.MaxJobs, Tasks: j.MaxContainers, PerFlow: j.MaxJobsPerFlow,
+		PerPartner: j.MaxJobsPerPartner}
 }
 
 func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error {
@@ -235,8 +240,9 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 		},
 		Logger: p.base, // it adds the node id itself
 		Limits: transport.Limits{MessageBytes: int64(p.cfg.Transport.MaxMessageMiB) * mib,
-			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib, TotalBytes: int64(p.cfg.Transport.TotalMiB) * mib,
-			SessionTTL: p.cfg.Transport.SessionTTL},
+			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib,
+			TotalBytes:   int64(p.cfg.Transport.TotalMiB) * mib,
+			SessionTTL:   p.cfg.Transport.SessionTTL},
 	})
 	if err != nil {
 		return fmt.Errorf("failed to open the transport of party %s: %w", p.cfg.NodeID, err)
@@ -247,27 +253,32 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 		srv.Handler = t.ContainerHandler()
 		partnerServer := t.Server()
 		partnerServer.Handler = t.PartnerHandler()
-		if err := p.serve(ctx, "transport.partner_listen", partners, partnerServer.Serve, partnerServer.Shutdown); err != nil {
+		if err := p.serve(ctx, "transport.partner_listen", partners, partnerServer.Serve,
+			partnerServer.Shutdown); err != nil {
 			return err
 		}
 	}
 	if err := p.serve(ctx, "transport.listen", p.cfg.Transport.Listen, srv.Serve, srv.Shutdown); err != nil {
 		return err
 	}
-	p.serveBridge(ctx, docker, p.cfg.Transport.Listen, func() (func(net.Listener) error, func(context.Context) error) {
-		containerServer := t.Server()
-		containerServer.Handler = t.ContainerHandler()
-		return containerServer.Serve, containerServer.Shutdown
-	})
+	p.serveBridge(ctx, docker, p.cfg.Transport.Listen,
+		func() (func(net.Listener) error, func(context.Context) error) {
+			containerServer := t.Server()
+			containerServer.Handler = t.ContainerHandler()
+			return containerServer.Serve, containerServer.Shutdown
+		})
 	return nil
 }
 
 func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob.Store) error {
 	httpClient := &http.Client{Timeout: p.cfg.Remote.Timeout}
-	w := worker.NewControl(temporal, &activities.Records{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits()}, &activities.Remote{
+	w := worker.NewControl(temporal, &activities.Records{Node: p.cfg.NodeID, Store: db, Blobs: blobs,
+		Limits: p.limits()}, &activities.Remote{
 		Client:    bfiaclient.New(p.cfg.NodeID, p.route, p.cfg.Remote.Timeout),
-		Documents: db, Transport: "http://" + localAddress(p.cfg.Transport.Listen), HTTP: httpClient, Logger: p.logger,
-	}, &activities.Housekeeping{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.Retention, Logger: p.logger})
+		Documents: db, Transport: "http://" + localAddress(p.cfg.Transport.Listen), HTTP: httpClient,
+		Logger: p.logger,
+	}, &activities.Housekeeping{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.Retention,
+		Logger: p.logger})
 	if err := w.Start(); err != nil {
 		return err
 	}
@@ -275,12 +286,15 @@ func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob
 	return nil
 }
 
-func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *store.Store, blobs blob.Store, docker *docker.Driver) error {
-	runs := &activities.Runner{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Drivers: map[string]driver.Driver{},
-		System: p.system, Told: reportTo(temporal), StopGrace: p.cfg.Runner.StopGrace, Logger: p.logger}
+func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *store.Store, blobs blob.Store,
+	docker *docker.Driver) error {
+	runs := &activities.Runner{Node: p.cfg.NodeID, Store: db, Blobs: blobs,
+		Drivers: map[string]driver.Driver{},
+		System:  p.system, Told: reportTo(temporal), StopGrace: p.cfg.Runner.StopGrace, Logger: p.logger}
 	var named driver.Driver // its id becomes the runner's id
 	if len(p.cfg.Runner.Process.Allow) > 0 {
-		processes, err := process.New(process.Options{Dir: filepath.Join(p.cfg.DataDir, "runs"), AllowedCommands: p.cfg.Runner.Process.Allow})
+		processes, err := process.New(process.Options{Dir: filepath.Join(p.cfg.DataDir, "runs"),
+			AllowedCommands: p.cfg.Runner.Process.Allow})
 		if err != nil {
 			return fmt.Errorf("failed to open the process driver of party %s: %w", p.cfg.NodeID, err)
 		}
@@ -300,7 +314,8 @@ func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *sto
 		named = cluster
 	}
 	if named == nil {
-		return fmt.Errorf("failed to start the runner of party %s: it has no driver, because Docker Engine does not answer, "+
+		return fmt.Errorf("failed to start the runner of party %s: it has no driver, because Docker Engine "+
+			"does not answer, "+
 			"runner.process.allow is empty and runner.k8s.enabled is false", p.cfg.NodeID)
 	}
 	id, err := named.RunnerID(ctx)
@@ -308,7 +323,9 @@ func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *sto
 		return fmt.Errorf("failed to read the id of party %s's runner: %w", p.cfg.NodeID, err)
 	}
 	runs.RunnerID = id
-	w, err := worker.NewRunner(ctx, temporal, runs, worker.RunnerCapacity{Slots: p.cfg.Runner.Slots, Labels: p.cfg.Runner.Labels, Capacity: p.cfg.Runner.capacityOf(named)}, p.logger)
+	w, err := worker.NewRunner(ctx, temporal, runs,
+		worker.RunnerCapacity{Slots: p.cfg.Runner.Slots, Labels: p.cfg.Runner.Labels,
+			Capacity: p.cfg.Runner.capacityOf(named)}, p.logger)
 	if err != nil {
 		return err
 	}
@@ -322,17 +339,22 @@ func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *sto
 // reportTo returns a function that signals a container's end to the job's workflow, like a callback.
 func reportTo(temporal client.Client) func(context.Context, string, bfia.TaskReport) error {
 	return func(ctx context.Context, jobID string, report bfia.TaskReport) error {
-		return temporal.SignalWorkflow(ctx, workflows.PartyJobID(jobID), "", workflows.SignalTaskCallback, report)
+		return temporal.SignalWorkflow(ctx, workflows.PartyJobID(jobID), "", workflows.SignalTaskCallback,
+			report)
 	}
 }
 
-func (p *Party) startAPI(ctx context.Context, temporal client.Client, db *store.Store, blobs blob.Store, docker *docker.Driver) error {
+func (p *Party) startAPI(ctx context.Context, temporal client.Client, db *store.Store, blobs blob.Store,
+	docker *docker.Driver) error {
 	allow := p.cfg.Runner.Process.Allow
 	s := api.New(api.Config{
-		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Settings: p.settings(), Limits: p.limits(), Approval: p.cfg.Jobs.Approval == ApprovalManual,
-		CheckDatasets: p.cfg.Jobs.CheckDatasets, StrictParameters: p.cfg.Jobs.Parameters == ParametersStrict, MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,
-		UploadDir: p.cfg.Upload.Dir, MaxUploadBytes: p.cfg.Upload.MaxBytes, TempDir: p.tempDir(),
-		AllowCommand: func(command []string) error { return process.CheckCommand(allow, command) }, ClientTimeout: 30 * time.Second,
+		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Settings: p.settings(), Limits: p.limits(),
+		Approval:      p.cfg.Jobs.Approval == ApprovalManual,
+		CheckDatasets: p.cfg.Jobs.CheckDatasets, StrictParameters: p.cfg.Jobs.Parameters == ParametersStrict,
+		MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,
+		UploadDir:        p.cfg.Upload.Dir, MaxUploadBytes: p.cfg.Upload.MaxBytes, TempDir: p.tempDir(),
+		AllowCommand:  func(command []string) error { return process.CheckCommand(allow, command) },
+		ClientTimeout: 30 * time.Second,
 	}, api.Dependencies{
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: temporal,
 		Remote: bfiaclient.New(p.cfg.NodeID, p.route, createTimeout), Logger: p.logger,
@@ -347,7 +369,8 @@ func (p *Party) startAPI(ctx context.Context, temporal client.Client, db *store.
 }
 
 // serve listens on an address and serves it until the party stops.
-func (p *Party) serve(ctx context.Context, field, address string, serve func(net.Listener) error, shutdown func(context.Context) error) error {
+func (p *Party) serve(ctx context.Context, field, address string, serve func(net.Listener) error,
+	shutdown func(context.Context) error) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
 		return fmt.Errorf("failed to listen on %s (%s) of party %s: %w", address, field, p.cfg.NodeID, err)
@@ -376,7 +399,8 @@ func (p *Party) system(device string) bfia.System {
 	if device == string(bfia.DeviceKubernetes) {
 		api, channel = p.cfg.Runner.K8s.Advertise, p.cfg.Runner.K8s.TransportAdvertise
 	}
-	return bfia.System{Storage: p.cfg.Storage.URL.Reveal(), Transport: channel, Callback: "http://" + api + bfia.PathPlatformCallback}
+	return bfia.System{Storage: p.cfg.Storage.URL.Reveal(), Transport: channel,
+		Callback: "http://" + api + bfia.PathPlatformCallback}
 }
 
 // onBridge returns the address at which containers on the party's bridge network reach a server that listens

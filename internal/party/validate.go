@@ -37,7 +37,8 @@ func (c *Config) Validate() error {
 	v.required("transport.spool_dir", c.Transport.SpoolDir)
 	v.duration("transport.session_ttl", c.Transport.SessionTTL)
 	v.positive("transport.max_message_mib", int64(c.Transport.MaxMessageMiB))
-	v.atLeast("transport.session_mib", c.Transport.SessionMiB, "transport.max_message_mib", c.Transport.MaxMessageMiB)
+	v.atLeast("transport.session_mib", c.Transport.SessionMiB, "transport.max_message_mib",
+		c.Transport.MaxMessageMiB)
 	v.atLeast("transport.total_mib", c.Transport.TotalMiB, "transport.session_mib", c.Transport.SessionMiB)
 	if c.Listen == c.Transport.Listen && !strings.HasSuffix(c.Listen, ":0") {
 		v.wrong("transport.listen", "must differ from listen, but both are %s", c.Transport.Listen)
@@ -61,7 +62,8 @@ func (c *Config) Validate() error {
 	for _, limit := range []struct {
 		name string
 		n    int
-	}{{"max_jobs", c.Jobs.MaxJobs}, {"max_containers", c.Jobs.MaxContainers}, {"max_jobs_per_flow", c.Jobs.MaxJobsPerFlow}, {"max_jobs_per_partner", c.Jobs.MaxJobsPerPartner}} {
+	}{{"max_jobs", c.Jobs.MaxJobs}, {"max_containers", c.Jobs.MaxContainers},
+		{"max_jobs_per_flow", c.Jobs.MaxJobsPerFlow}, {"max_jobs_per_partner", c.Jobs.MaxJobsPerPartner}} {
 		if limit.n < 0 {
 			v.wrong("jobs."+limit.name, "must not be negative, but is %d; 0 means no limit", limit.n)
 		}
@@ -91,14 +93,16 @@ func (c *Config) Validate() error {
 	}
 	for i, program := range c.Runner.Process.Allow {
 		if !filepath.IsAbs(program) {
-			v.wrong(fmt.Sprintf("runner.process.allow[%d]", i), "must be an absolute path, but is %q", program)
+			v.wrong(fmt.Sprintf("runner.process.allow[%d]", i), "must be an absolute path, but is %q",
+				program)
 		}
 	}
 	v.kubernetes(c)
 
 	v.duration("remote.timeout", c.Remote.Timeout)
 	if c.Remote.GiveUpAfter < c.Remote.Timeout {
-		v.wrong("remote.give_up_after", "must be at least remote.timeout (%s), but is %s", c.Remote.Timeout, c.Remote.GiveUpAfter)
+		v.wrong("remote.give_up_after", "must be at least remote.timeout (%s), but is %s", c.Remote.Timeout,
+			c.Remote.GiveUpAfter)
 	}
 	oneOf(&v, "log.format", c.Log.Format, LogText, LogJSON)
 	return errors.Join(v.errors...)
@@ -114,11 +118,13 @@ func (v *validation) kubernetes(c *Config) {
 		return
 	}
 	if strings.HasPrefix(c.Storage.URL.Reveal(), "file:") {
-		v.wrong("runner.k8s.enabled", "requires S3, because pods can't read the files of this machine: set storage.url to s3://...")
+		v.wrong("runner.k8s.enabled",
+			"requires S3, because pods can't read the files of this machine: set storage.url to s3://...")
 	}
 	if c.Runner.Docker.Enabled != SwitchOff || len(c.Runner.Process.Allow) > 0 {
-		v.wrong("runner.k8s.enabled", "must be the only driver of a worker: set runner.docker.enabled to false and "+
-			"runner.process.allow to [], and use another worker for those drivers")
+		v.wrong("runner.k8s.enabled",
+			"must be the only driver of a worker: set runner.docker.enabled to false and "+
+				"runner.process.allow to [], and use another worker for those drivers")
 	}
 	v.reachable("runner.k8s.advertise", k.Advertise)
 	v.reachable("runner.k8s.transport_advertise", k.TransportAdvertise)
@@ -202,7 +208,8 @@ func (v *validation) httpURL(field, value string) {
 	u, err := url.Parse(value)
 	if err == nil && u.User != nil {
 		v.wrong(field, "must not contain a user or password")
-	} else if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+	} else if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" ||
+		u.Fragment != "" {
 		v.wrong(field, "must be http://host:port or https://host:port, but is %q", value)
 	}
 }
