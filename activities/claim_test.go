@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"hutong/activities"
+	"hutong/activities/participant"
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/store/storetest"
@@ -17,9 +17,9 @@ import (
 // that has what it requires, waits for one where there is none, and does not wait for ever for room that its job could not get.
 func TestClaimAfterProviderIsRegisteredAnew(t *testing.T) {
 	eachDevice(t, func(t *testing.T, d device) {
-		h := newHouse(t, storetest.SQLite(t), d, []string{"print"}, []string{"print"})
+		h := newTestParty(t, storetest.SQLite(t), d, []string{"print"}, []string{"print"})
 		h.begin()
-		require.NoError(t, h.records.RecordTaskEnd(t.Context(), h.key("a"), guestA, bfia.TaskID(jobID, "a"), bfia.TaskSuccess, nil, time.Now()))
+		require.NoError(t, h.parts.RecordTaskEnd(t.Context(), participant.RecordTaskEndInput{Key: h.key("a"), Part: guestA, TaskID: bfia.TaskID(jobID, "a"), State: bfia.TaskSuccess, At: time.Now()}))
 		requires := func(labels string) {
 			found, err := h.db.Providers(t.Context(), store.ProviderFilter{Name: "vendor-b"})
 			require.NoError(t, err)
@@ -31,8 +31,8 @@ func TestClaimAfterProviderIsRegisteredAnew(t *testing.T) {
 			_, err = h.db.PutProvider(t.Context(), found[0])
 			require.NoError(t, err)
 		}
-		claim := func() ([]activities.Claim, error) {
-			return h.records.ClaimTask(t.Context(), h.ref("b"), []bfia.Part{guestA}, 0, "", time.Now())
+		claim := func() ([]participant.Claim, error) {
+			return h.parts.ClaimTask(t.Context(), participant.ClaimTaskInput{Task: h.ref("b"), Parts: []bfia.Part{guestA}, At: time.Now()})
 		}
 		requires(`{"gpu":"a100"}`)
 		_, err := claim()
@@ -42,7 +42,7 @@ func TestClaimAfterProviderIsRegisteredAnew(t *testing.T) {
 		for range 2 {
 			claims, err := claim()
 			require.NoError(t, err)
-			require.Equal(t, []activities.Claim{{Part: guestA, RunnerID: "host-2", Attempt: 1}}, claims)
+			require.Equal(t, []participant.Claim{{Part: guestA, RunnerID: "host-2", Attempt: 1}}, claims)
 		}
 		requires(`{}`)
 		claims, err := claim()

@@ -12,6 +12,7 @@ import (
 
 	"hutong/activities"
 	"hutong/activities/driver/docker"
+	"hutong/activities/runner"
 	"hutong/bfia"
 	"hutong/store/storetest"
 )
@@ -21,7 +22,7 @@ import (
 func TestControlPort(t *testing.T) { eachDevice(t, askOnControlPort) }
 
 func askOnControlPort(t *testing.T, d device) {
-	h := newHouse(t, storetest.SQLite(t), d, []string{"control", `{"code": 0, "status": "SUCCESS", "role": "guest", "progress": 0.42}`}, nil)
+	h := newTestParty(t, storetest.SQLite(t), d, []string{"control", `{"code": 0, "status": "SUCCESS", "role": "guest", "progress": 0.42}`}, nil)
 	told := make(chan bfia.TaskReport, 100)
 	h.told = func(_ context.Context, job string, r bfia.TaskReport) error {
 		require.Equal(t, jobID, job)
@@ -48,7 +49,7 @@ func askOnControlPort(t *testing.T, d device) {
 		t.Fatal("nothing was told")
 	}
 	require.Equal(t, "42%", h.row("a").Progress)
-	require.NoError(t, h.runs.StopTask(t.Context(), h.request("a"), 0))
+	require.NoError(t, (&runner.Activities{Runner: h.runs}).StopTask(t.Context(), runner.StopTaskInput{PartRequest: h.request("a")}))
 	require.NoError(t, <-ended)
 	require.Empty(t, told, "it is told once")
 }

@@ -8,8 +8,8 @@ import (
 	"hutong/store/dataset"
 )
 
-// resolveGenerations fills in which generation of its dataset each part of a new job reads: that which is current now.
-func resolveGenerations(ctx context.Context, db *store.Store, jobID string, tasks []store.Task) error {
+// ResolveGenerations fills in which generation of its dataset each part of a new job reads: that which is current now.
+func ResolveGenerations(ctx context.Context, db *store.Store, jobID string, tasks []store.Task) error {
 	doc, err := db.JobDocument(ctx, jobID)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
 		return nil
@@ -35,10 +35,10 @@ func resolveGenerations(ctx context.Context, db *store.Store, jobID string, task
 	return nil
 }
 
-// recordGeneration records which generation of its dataset a part reads, if that was not known when the job was created:
+// RecordGeneration records which generation of its dataset a part reads, if that was not known when the job was created:
 // the dataset may have been uploaded since.
-func recordGeneration(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part) error {
-	doc, err := jobDocument(ctx, db, key.JobID)
+func RecordGeneration(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part) error {
+	doc, err := JobDocument(ctx, db, key.JobID)
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func recordGeneration(ctx context.Context, db *store.Store, key TaskKey, part bf
 	if root == nil {
 		return nil
 	}
-	row, err := db.Task(ctx, key.row())
+	row, err := db.Task(ctx, key.Row())
 	if err != nil || row.DatasetGeneration != "" {
 		return err
 	}
@@ -55,7 +55,7 @@ func recordGeneration(ctx context.Context, db *store.Store, key TaskKey, part bf
 	if err != nil || generation == "" {
 		return err
 	}
-	_, err = db.SetTaskGeneration(ctx, key.row(), generation)
+	_, err = db.SetTaskGeneration(ctx, key.Row(), generation)
 	return err
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"hutong/activities"
 	"hutong/activities/driver"
+	"hutong/activities/participant"
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/store/dataset"
@@ -44,7 +45,7 @@ func (r *specRecorder) input() string {
 func TestJobReadsOneGeneration(t *testing.T) {
 	eachDevice(t, func(t *testing.T, d device) {
 		ctx := t.Context()
-		h := newHouse(t, storetest.SQLite(t), d, []string{"exit", "0"}, []string{"exit", "0"})
+		h := newTestParty(t, storetest.SQLite(t), d, []string{"exit", "0"}, []string{"exit", "0"})
 		datasets := dataset.New(h.blobs, h.db)
 		upload := func(name, value string) string {
 			table, err := datasets.Ingest(ctx, dataset.IngestRequest{Namespace: "n", Name: name, Head: true}, strings.NewReader("id,x\n1,"+value+"\n"))
@@ -68,7 +69,7 @@ func TestJobReadsOneGeneration(t *testing.T) {
 			plan := h.own
 			plan.JobID = id
 			for range 2 { // the same again changes nothing
-				require.NoError(t, h.records.RecordJob(ctx, plan, []string{"guest.0"}, "B", bfia.JobReady, time.Now()))
+				require.NoError(t, h.parts.RecordJob(ctx, participant.RecordJobInput{Plan: plan, Roles: []string{"guest.0"}, Scheduler: "B", State: bfia.JobReady, At: time.Now()}))
 			}
 		}
 		recorder := &specRecorder{device: d}
@@ -77,7 +78,7 @@ func TestJobReadsOneGeneration(t *testing.T) {
 			taskID := bfia.AttemptID(id, "a", attempt)
 			_, err := h.db.StartTask(ctx, id, "a", taskID, attempt, time.Now())
 			require.NoError(t, err)
-			_, err = h.env(ctx).ExecuteActivity(activities.RunTaskName, activities.PartRequest{
+			_, err = h.env(ctx).ExecuteActivity("RunTask", activities.PartRequest{
 				Key: activities.TaskKey{JobID: id, Task: "a", Role: "guest"}, Part: guestA, TaskID: taskID, Attempt: attempt})
 			require.NoError(t, err)
 			return recorder.input()
@@ -93,14 +94,14 @@ func TestJobReadsOneGeneration(t *testing.T) {
 		create(first, "d")
 		require.Equal(t, old, generation(first))
 		require.Contains(t, run(first, 1), `"d.`+old+`"`)
-		require.NoError(t, h.records.RecordTaskEnd(ctx, activities.TaskKey{JobID: first, Task: "a", Role: "guest"}, guestA,
-			bfia.TaskID(first, "a"), bfia.TaskSuccess, nil, time.Now()))
+		require.NoError(t, h.parts.RecordTaskEnd(ctx, participant.RecordTaskEndInput{Key: activities.TaskKey{JobID: first, Task: "a", Role: "guest"},
+			Part: guestA, TaskID: bfia.TaskID(first, "a"), State: bfia.TaskSuccess, At: time.Now()}))
 
 		// A later job reuses the task as long as it would read the same.
 		reusable := func() []string {
 			plan := h.own
 			plan.JobID = late
-			names, err := h.records.Reusable(ctx, document(late, "d", first), &plan)
+			names, err := participant.Reusable(ctx, h.db, h.blobs, document(late, "d", first), &plan)
 			require.NoError(t, err)
 			return names
 		}

@@ -3,7 +3,6 @@ package activities_test
 import (
 	"context"
 	"encoding/json"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +14,9 @@ import (
 	sdk "go.temporal.io/sdk/worker"
 
 	"hutong/activities"
+	"hutong/activities/participant"
+	"hutong/activities/runner"
+	"hutong/activities/scheduler"
 	"hutong/bfia"
 	"hutong/fateflow"
 	"hutong/store"
@@ -26,68 +28,69 @@ var workerOptions = sdk.Options{WorkerStopTimeout: 10 * time.Second}
 // call is one activity of a job's life.
 type call struct {
 	name   string
-	args   []any
+	arg    any
 	before func() // what goes on beside it
 	after  func()
 }
 
 // life is the life of a job at a party that schedules it and takes part in it: task a succeeds, task b is stopped. Each
 // activity is in it.
-func (h *house) life() []call {
+func (h *testParty) life() []call {
 	at := time.Now().UTC().Truncate(time.Microsecond)
 	a, b := bfia.TaskID(jobID, "a"), bfia.TaskID(jobID, "b")
-	progress := activities.Progress{JobID: jobID, State: bfia.JobRunning, At: at, Tasks: []activities.TaskProgress{
-		{TaskID: a, State: bfia.TaskRunning, Parts: []activities.PartProgress{{Part: guestA, State: bfia.TaskSuccess}, {Part: hostB, State: bfia.TaskRunning}}},
-		{TaskID: b, State: bfia.TaskFailed, Reason: "B (host.0): no", Parts: []activities.PartProgress{{Part: hostB, State: bfia.TaskFailed, Failure: &bfia.Failure{Kind: bfia.FailedUnknown, Message: "no"}}}}}}
+	progress := scheduler.Progress{JobID: jobID, State: bfia.JobRunning, At: at, Tasks: []scheduler.TaskProgress{
+		{TaskID: a, State: bfia.TaskRunning, Parts: []scheduler.PartProgress{{Part: guestA, State: bfia.TaskSuccess}, {Part: hostB, State: bfia.TaskRunning}}},
+		{TaskID: b, State: bfia.TaskFailed, Reason: "B (host.0): no", Parts: []scheduler.PartProgress{{Part: hostB, State: bfia.TaskFailed, Failure: &bfia.Failure{Kind: bfia.FailedUnknown, Message: "no"}}}}}}
+	stopped := &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}
 	ended := make(chan error, 1)
 	return []call{
-		{name: activities.RecordScheduleJobName, args: []any{h.plan, []string{"A", "B"}, at}},
-		{name: activities.SendCreateName, args: []any{jobID, "B"}},
-		{name: activities.SendAuditName, args: []any{"B", bfia.Audit{JobID: jobID, Status: bfia.JobReady}}},
-		{name: activities.RecordJobName, args: []any{h.own, []string{"guest.0"}, "B", bfia.JobReady, at}},
-		{name: activities.DequeueName, args: []any{jobID, at}},
-		{name: activities.SendReserveName, args: []any{"B", bfia.ReserveRequest{JobID: jobID, Created: at, Generation: 1}}},
-		{name: activities.ReserveName, args: []any{h.application(at)}},
-		{name: activities.RequeueName, args: []any{jobID, "B", "it has no room", at}},
-		{name: activities.SendReleaseName, args: []any{"B", bfia.ReleaseRequest{JobID: jobID, Generation: 1}}},
-		{name: activities.SetPriorityName, args: []any{jobID, 5, at}},
-		{name: activities.SendStartName, args: []any{"B", jobID}},
-		{name: activities.RecordJobStateName, args: []any{jobID, bfia.JobRunning, "", (*bfia.Failure)(nil), at}},
-		{name: activities.SendTaskStartName, args: []any{"B", h.ref("a")}},
-		{name: activities.ClaimTaskName, args: []any{h.ref("a"), []bfia.Part{guestA}, 0, "", at}},
-		{name: activities.RunTaskName, args: []any{h.request("a")}},
-		{name: activities.RecordTaskEndName, args: []any{h.key("a"), guestA, a, bfia.TaskSuccess, (*bfia.Failure)(nil), at}},
-		{name: activities.SendCallbackName, args: []any{"B", bfia.TaskReport{TaskID: a, Status: bfia.TaskSuccess, Role: "guest"}}},
-		{name: activities.SendFateReportName, args: []any{"B", fateflow.Report{JobID: jobID, TaskID: fateflow.TaskID(jobID, "a"), Role: "guest", PartyID: "A", Status: fateflow.Running}}},
-		{name: activities.PollTaskName, args: []any{activities.PollRequest{JobID: jobID, TaskID: a, Nodes: []string{"B"}, Every: time.Millisecond, GiveUpAfter: time.Minute}}},
-		{name: activities.RecordProgressName, args: []any{progress}},
+		{name: "RecordScheduleJob", arg: scheduler.RecordScheduleJobInput{Plan: h.plan, Nodes: []string{"A", "B"}, At: at}},
+		{name: "SendCreate", arg: scheduler.SendCreateInput{Node: "B", JobID: jobID}},
+		{name: "SendAudit", arg: participant.SendAuditInput{Node: "B", Audit: bfia.Audit{JobID: jobID, Status: bfia.JobReady}}},
+		{name: "RecordJob", arg: participant.RecordJobInput{Plan: h.own, Roles: []string{"guest.0"}, Scheduler: "B", State: bfia.JobReady, At: at}},
+		{name: "Enqueue", arg: scheduler.EnqueueInput{JobID: jobID, At: at}},
+		{name: "SendReserve", arg: scheduler.SendReserveInput{Node: "B", Request: bfia.ReserveRequest{JobID: jobID, Created: at, Generation: 1}}},
+		{name: "Reserve", arg: h.application(at)},
+		{name: "Requeue", arg: scheduler.RequeueInput{JobID: jobID, Node: "B", Reason: "it has no room", At: at}},
+		{name: "SendRelease", arg: scheduler.SendReleaseInput{Node: "B", Request: bfia.ReleaseRequest{JobID: jobID, Generation: 1}}},
+		{name: "SetPriority", arg: scheduler.SetPriorityInput{JobID: jobID, Priority: 5, At: at}},
+		{name: "SendStart", arg: scheduler.SendStartInput{Node: "B", JobID: jobID}},
+		{name: "RecordJobState", arg: participant.RecordJobStateInput{JobID: jobID, State: bfia.JobRunning, At: at}},
+		{name: "SendTaskStart", arg: scheduler.SendTaskStartInput{Node: "B", Task: h.ref("a")}},
+		{name: "ClaimTask", arg: participant.ClaimTaskInput{Task: h.ref("a"), Parts: []bfia.Part{guestA}, At: at}},
+		{name: "RunTask", arg: h.request("a")},
+		{name: "RecordTaskEnd", arg: participant.RecordTaskEndInput{Key: h.key("a"), Part: guestA, TaskID: a, State: bfia.TaskSuccess, At: at}},
+		{name: "SendCallback", arg: participant.SendCallbackInput{Node: "B", Report: bfia.TaskReport{TaskID: a, Status: bfia.TaskSuccess, Role: "guest"}}},
+		{name: "SendFateReport", arg: participant.SendFateReportInput{Node: "B", Report: fateflow.Report{JobID: jobID, TaskID: fateflow.TaskID(jobID, "a"), Role: "guest", PartyID: "A", Status: fateflow.Running}}},
+		{name: "PollTask", arg: scheduler.PollTaskInput{JobID: jobID, TaskID: a, Nodes: []string{"B"}, Every: time.Millisecond, GiveUpAfter: time.Minute}},
+		{name: "RecordProgress", arg: progress},
 
-		{name: activities.ClaimTaskName, args: []any{h.ref("b"), []bfia.Part{guestA}, 0, "", at}},
-		{name: activities.RequestStopName, args: []any{h.key("b"), bfia.TaskID(jobID, "b")}, before: func() {
+		{name: "ClaimTask", arg: participant.ClaimTaskInput{Task: h.ref("b"), Parts: []bfia.Part{guestA}, At: at}},
+		{name: "RequestStop", arg: participant.RequestStopInput{Key: h.key("b"), TaskID: b}, before: func() {
 			env := h.env(context.Background())
-			go func() { _, err := env.ExecuteActivity(activities.RunTaskName, h.request("b")); ended <- err }()
+			go func() { _, err := env.ExecuteActivity("RunTask", h.request("b")); ended <- err }()
 			require.Eventually(h.t, func() bool { // it is watched, so that all that comes before is done
 				log, err := h.blobs.List(context.Background(), activities.LogPrefix(h.runName("b")))
 				return err == nil && len(log) == 1
 			}, time.Minute, 10*time.Millisecond)
 		}},
-		{name: activities.StopTaskName, args: []any{h.request("b"), time.Second}, after: func() {
+		{name: "StopTask", arg: runner.StopTaskInput{PartRequest: h.request("b"), Grace: time.Second}, after: func() {
 			require.NoError(h.t, <-ended)
 			h.runs.Wait(context.Background())
 		}},
-		{name: activities.RunTaskName, args: []any{h.request("b")}},
-		{name: activities.RecordTaskEndName, args: []any{h.key("b"), guestA, b, bfia.TaskFailed, &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}, at}},
+		{name: "RunTask", arg: h.request("b")},
+		{name: "RecordTaskEnd", arg: participant.RecordTaskEndInput{Key: h.key("b"), Part: guestA, TaskID: b, State: bfia.TaskFailed, Failure: stopped, At: at}},
 
-		{name: activities.SendStopName, args: []any{"B", bfia.JobRef{JobID: jobID}}},
-		{name: activities.SendStopAgainName, args: []any{"B", bfia.JobRef{JobID: jobID}, []string{bfia.TaskID(jobID, "b")}}},
-		{name: activities.RecordJobStateName, args: []any{jobID, bfia.JobFinished, "stopped by B", &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}, at}},
-		{name: activities.ReopenJobName, args: []any{jobID}},
-		{name: activities.RecordJobStateName, args: []any{jobID, bfia.JobFinished, "stopped by B", &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}, at}},
-		{name: activities.ReleaseReservationName, args: []any{jobID, at, ""}},
-		{name: activities.SendCapacityHintName, args: []any{"B", jobID}},
-		{name: activities.ReleaseSessionName, args: []any{bfia.SessionID(jobID)}},
-		{name: activities.ForgetScheduleJobName, args: []any{jobID}},
-		{name: activities.ForgetJobName, args: []any{jobID}},
+		{name: "SendStop", arg: scheduler.SendStopInput{Node: "B", Job: bfia.JobRef{JobID: jobID}}},
+		{name: "SendStopAgain", arg: scheduler.SendStopAgainInput{Node: "B", Job: bfia.JobRef{JobID: jobID}, TaskIDs: []string{b}}},
+		{name: "RecordJobState", arg: participant.RecordJobStateInput{JobID: jobID, State: bfia.JobFinished, Failure: stopped, At: at}},
+		{name: "ReopenJob", arg: participant.ReopenJobInput{JobID: jobID}},
+		{name: "RecordJobState", arg: participant.RecordJobStateInput{JobID: jobID, State: bfia.JobFinished, Failure: stopped, At: at}},
+		{name: "ReleaseReservation", arg: participant.ReleaseReservationInput{JobID: jobID, At: at}},
+		{name: "SendCapacityHint", arg: participant.SendCapacityHintInput{Node: "B", JobID: jobID}},
+		{name: "ReleaseSession", arg: participant.ReleaseSessionInput{Session: bfia.SessionID(jobID)}},
+		{name: "ForgetScheduleJob", arg: scheduler.ForgetScheduleJobInput{JobID: jobID}},
+		{name: "ForgetJob", arg: participant.ForgetJobInput{JobID: jobID}},
 	}
 }
 
@@ -98,7 +101,7 @@ func TestActivitiesAreIdempotent(t *testing.T) {
 	for database, address := range databases {
 		t.Run(database, func(t *testing.T) {
 			eachDevice(t, func(t *testing.T, d device) {
-				h := newHouse(t, address(t), d, []string{"append", "DATA/data_0", "one run\n", "lines", "2000"}, []string{"append", "DATA/data_0", "one run\n", "print", "begun", "forever"})
+				h := newTestParty(t, address(t), d, []string{"append", "DATA/data_0", "one run\n", "lines", "2000"}, []string{"append", "DATA/data_0", "one run\n", "print", "begun", "forever"})
 				require.NoError(t, h.db.PutRunner(t.Context(), store.Runner{RunnerID: "host-1", NodeID: "A", Devices: []string{d.Device()}, TaskQueue: "q", Slots: 2}))
 				life := h.life()
 				var names []string
@@ -106,18 +109,18 @@ func TestActivitiesAreIdempotent(t *testing.T) {
 					names = append(names, c.name)
 				}
 				slices.Sort(names)
-				all := h.activities()
-				delete(all, activities.ReuseTaskName) // needs another job: see TestReuse
-				for _, name := range []string{activities.FindLostJobsName, activities.EndLostJobsName, activities.RemoveExpiredJobsName, activities.SweepStorageName, activities.ReleaseLostReservationsName} {
-					delete(all, name) // of no job's life: see TestRemoveExpiredJobs, TestLostJobs
-				}
-				require.Equal(t, slices.Sorted(maps.Keys(all)), slices.Compact(names), "each activity that is registered is tried here, and no other")
+				excepted := []string{"ReuseTask"} // needs another job: see TestReuse
+				// Of no job's life: see TestRemoveExpiredJobs, TestLostJobs.
+				excepted = append(excepted, "FindLostJobs", "EndLostJobs", "RemoveExpiredJobs", "SweepStorage", "ReleaseLostReservations")
+				all := slices.DeleteFunc(h.activityNames(), func(name string) bool { return slices.Contains(excepted, name) })
+				slices.Sort(all)
+				require.Equal(t, all, slices.Compact(names), "each activity that is registered is tried here, and no other")
 
 				answers := make([]string, len(life))
 				do := func(i int, when string) {
-					value, err := h.env(t.Context()).ExecuteActivity(life[i].name, life[i].args...)
+					value, err := h.env(t.Context()).ExecuteActivity(life[i].name, life[i].arg)
 					h.runs.Wait(t.Context())
-					if strings.HasPrefix(when, "late") && slices.Contains([]string{activities.DequeueName, activities.SetPriorityName, activities.ReserveName}, life[i].name) {
+					if strings.HasPrefix(when, "late") && slices.Contains([]string{"Enqueue", "SetPriority", "Reserve"}, life[i].name) {
 						return // what waits no more may be refused; it must only change nothing
 					}
 					require.NoError(t, err, "%s %s", life[i].name, when)
@@ -126,7 +129,7 @@ func TestActivitiesAreIdempotent(t *testing.T) {
 						require.NoError(t, value.Get(&answer))
 					}
 					text := "answer: " + string(answer)
-					if life[i].name == activities.RunTaskName {
+					if life[i].name == "RunTask" {
 						text, _, _ = strings.Cut(text, `"reason"`) // the row's may have come from elsewhere since
 					}
 					if answers[i] == "" {
@@ -144,15 +147,15 @@ func TestActivitiesAreIdempotent(t *testing.T) {
 						c.after()
 					}
 					once := h.state()
-					if i != slices.IndexFunc(life, func(c call) bool { return c.name == activities.RunTaskName && c.args[0] == any(h.request("b")) }) {
+					if i != slices.IndexFunc(life, func(c call) bool { return c.name == "RunTask" && c.arg == any(h.request("b")) }) {
 						assert.NotEqual(t, before, once, "%s does something", c.name)
 					}
 					do(i, "twice")
 					assert.Equal(t, once, h.state(), "%s twice", c.name)
-					if c.name == activities.ForgetScheduleJobName {
+					if c.name == "ForgetScheduleJob" {
 						break
 					}
-					if c.name == activities.RequestStopName || c.name == activities.ReleaseSessionName { // amid the job, and at its end
+					if c.name == "RequestStop" || c.name == "ReleaseSession" { // amid the job, and at its end
 						for k := range i {
 							do(k, "late, after "+c.name)
 						}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/activities"
+	"hutong/activities/participant"
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/store/storetest"
@@ -18,7 +19,7 @@ import (
 func TestReuse(t *testing.T) {
 	eachDevice(t, func(t *testing.T, d device) {
 		ctx := t.Context()
-		h := newHouse(t, storetest.SQLite(t), d, []string{"exit", "0"}, []string{"exit", "0"})
+		h := newTestParty(t, storetest.SQLite(t), d, []string{"exit", "0"}, []string{"exit", "0"})
 		h.begin()
 		const other = "202609010000009999999"
 		body, err := h.db.Document(ctx, jobID)
@@ -29,24 +30,24 @@ func TestReuse(t *testing.T) {
 		require.NoError(t, h.db.PutDocument(ctx, other, doc.Bytes()))
 		plan := h.own
 		plan.JobID = other
-		require.NoError(t, h.records.RecordJob(ctx, plan, []string{"guest.0"}, "B", bfia.JobReady, time.Now()))
+		require.NoError(t, h.parts.RecordJob(ctx, participant.RecordJobInput{Plan: plan, Roles: []string{"guest.0"}, Scheduler: "B", State: bfia.JobReady, At: time.Now()}))
 		held := func() []string {
-			names, err := h.records.Reusable(ctx, doc, &plan)
+			names, err := participant.Reusable(ctx, h.db, h.blobs, doc, &plan)
 			require.NoError(t, err)
 			return names
 		}
 		assert.Empty(t, held(), "it runs still")
 		output := "guest-A-dataset-d/" + bfia.TaskID(jobID, "a")
 		require.NoError(t, h.blobs.Put(ctx, output+"/data_0", bytes.NewReader([]byte("a row\n"))))
-		require.NoError(t, h.records.RecordTaskEnd(ctx, h.key("a"), guestA, bfia.TaskID(jobID, "a"), bfia.TaskSuccess, nil, time.Now()))
+		require.NoError(t, h.parts.RecordTaskEnd(ctx, participant.RecordTaskEndInput{Key: h.key("a"), Part: guestA, TaskID: bfia.TaskID(jobID, "a"), State: bfia.TaskSuccess, At: time.Now()}))
 		assert.Equal(t, []string{"a"}, held(), "b has not run")
 
 		ref := bfia.TaskRef{JobID: other, TaskID: bfia.TaskID(other, "a"), TaskName: "a", Reuse: true}
 		key := activities.TaskKey{JobID: other, Task: "a", Role: "guest"}
 		for range 2 {
-			_, err := h.env(ctx).ExecuteActivity(activities.ReuseTaskName, ref, plan, time.Now())
+			_, err := h.env(ctx).ExecuteActivity("ReuseTask", participant.ReuseTaskInput{Task: ref, Plan: plan, At: time.Now()})
 			require.NoError(t, err)
-			require.NoError(t, h.records.RecordTaskEnd(ctx, key, guestA, ref.TaskID, bfia.TaskSuccess, nil, time.Now()))
+			require.NoError(t, h.parts.RecordTaskEnd(ctx, participant.RecordTaskEndInput{Key: key, Part: guestA, TaskID: ref.TaskID, State: bfia.TaskSuccess, At: time.Now()}))
 		}
 		row, err := h.db.Task(ctx, store.TaskKey{JobID: other, Name: "a", Role: "guest"})
 		require.NoError(t, err)
@@ -60,7 +61,7 @@ func TestReuse(t *testing.T) {
 
 		require.NoError(t, h.blobs.Delete(ctx, output+"/data_0"))
 		assert.Empty(t, held(), "its outputs are gone")
-		_, err = h.env(ctx).ExecuteActivity(activities.ReuseTaskName, ref, plan, time.Now())
+		_, err = h.env(ctx).ExecuteActivity("ReuseTask", participant.ReuseTaskInput{Task: ref, Plan: plan, At: time.Now()})
 		require.ErrorContains(t, err, "no longer here")
 	})
 }

@@ -14,6 +14,9 @@ import (
 
 	"hutong/activities"
 	"hutong/activities/driver"
+	"hutong/activities/housekeeping"
+	"hutong/activities/participant"
+	"hutong/activities/scheduler"
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/store/blob"
@@ -30,7 +33,7 @@ func silent(context.Context, string) (bool, string, error) {
 }
 
 // left makes a run as an earlier worker has left it, with other labels where change says so, and starts it.
-func (h *house) left(name string, change map[string]string) string {
+func (h *testParty) left(name string, change map[string]string) string {
 	h.t.Helper()
 	spec := driver.Spec{Name: "hutong-" + jobID + "-" + name, Image: prog.image, Command: []string{h.device.program, "forever"},
 		Labels: map[string]string{"job_id": jobID, "task_id": bfia.TaskID(jobID, "a"), "task": "a", "role": "guest.0", "attempt": "1", "deployment": "ours"}}
@@ -44,7 +47,7 @@ func (h *house) left(name string, change map[string]string) string {
 }
 
 // names are the runs that are there.
-func (h *house) names() []string {
+func (h *testParty) names() []string {
 	h.t.Helper()
 	runs, err := h.device.List(h.t.Context())
 	require.NoError(h.t, err)
@@ -59,12 +62,12 @@ func (h *house) names() []string {
 // What no job owns goes, whatever else runs on the host; the rest stays, also when the engine does not answer.
 func TestSweep(t *testing.T) {
 	eachDevice(t, func(t *testing.T, d device) {
-		h := newHouse(t, storetest.SQLite(t), d, []string{"print", "begun", "forever"}, []string{"exit", "0"})
+		h := newTestParty(t, storetest.SQLite(t), d, []string{"print", "begun", "forever"}, []string{"exit", "0"})
 		h.begin()
 		watching, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() {
-			_, err := h.env(watching).ExecuteActivity(activities.RunTaskName, h.request("a"))
+			_, err := h.env(watching).ExecuteActivity("RunTask", h.request("a"))
 			ended <- err
 		}()
 		require.Eventually(t, func() bool {
@@ -97,7 +100,7 @@ func TestSweep(t *testing.T) {
 		again := h.newRuns(d)
 		require.NoError(t, again.Sweep(t.Context(), goesOn))
 		assert.Equal(t, stays, h.names())
-		require.NoError(t, h.records.RequestStop(t.Context(), h.key("a"), bfia.TaskID(jobID, "a")))
+		require.NoError(t, h.parts.RequestStop(t.Context(), participant.RequestStopInput{Key: h.key("a"), TaskID: bfia.TaskID(jobID, "a")}))
 		stop()
 		require.NoError(t, <-ended)
 		h.runs.Wait(t.Context())
@@ -109,7 +112,7 @@ func TestSweep(t *testing.T) {
 // that would.
 func TestSweepLeavesExits(t *testing.T) {
 	eachDevice(t, func(t *testing.T, d device) {
-		h := newHouse(t, storetest.SQLite(t), d, []string{"append", "DATA/data_0", "one run\n"}, []string{"exit", "0"})
+		h := newTestParty(t, storetest.SQLite(t), d, []string{"append", "DATA/data_0", "one run\n"}, []string{"exit", "0"})
 		h.begin()
 		_, err := h.run(t.Context(), &cutRunner{device: d, at: "after Start"}, nil)
 		require.Error(t, err)
@@ -126,7 +129,7 @@ func TestSweepLeavesExits(t *testing.T) {
 }
 
 // job records another job of the same tasks, whose task a has run and left an output, and gives its id.
-func (h *house) job(id string, ended time.Time, old string) {
+func (h *testParty) job(id string, ended time.Time, old string) {
 	h.t.Helper()
 	ctx := h.t.Context()
 	body, err := h.db.Document(ctx, jobID)
@@ -135,7 +138,7 @@ func (h *house) job(id string, ended time.Time, old string) {
 	require.NoError(h.t, h.db.PutDocument(ctx, id, []byte(text)))
 	plan := h.own
 	plan.JobID = id
-	require.NoError(h.t, h.records.RecordJob(ctx, plan, []string{"guest.0"}, "B", bfia.JobReady, ended.Add(-time.Hour)))
+	require.NoError(h.t, h.parts.RecordJob(ctx, participant.RecordJobInput{Plan: plan, Roles: []string{"guest.0"}, Scheduler: "B", State: bfia.JobReady, At: ended.Add(-time.Hour)}))
 	_, err = h.db.StartTask(ctx, id, "a", bfia.TaskID(id, "a"), 1, ended)
 	require.NoError(h.t, err)
 	key := activities.TaskKey{JobID: id, Task: "a", Role: "guest"}
@@ -145,18 +148,18 @@ func (h *house) job(id string, ended time.Time, old string) {
 		h.put("guest-A-dataset-d/"+bfia.TaskID(id, "a")+"/data_0", "a row\n")
 		h.put(activities.LogPrefix("hutong-"+id+"-a-guest.0-1")+"/w/0", "a line\n")
 	}
-	require.NoError(h.t, h.records.RecordTaskEnd(ctx, key, guestA, bfia.TaskID(id, "a"), bfia.TaskSuccess, nil, ended))
+	require.NoError(h.t, h.parts.RecordTaskEnd(ctx, participant.RecordTaskEndInput{Key: key, Part: guestA, TaskID: bfia.TaskID(id, "a"), State: bfia.TaskSuccess, At: ended}))
 	if !ended.IsZero() {
 		require.NoError(h.t, h.db.UpdateJob(ctx, id, bfia.JobFinished, "", ended))
 	}
 }
 
-func (h *house) put(key, text string) {
+func (h *testParty) put(key, text string) {
 	h.t.Helper()
 	require.NoError(h.t, h.blobs.Put(h.t.Context(), key, strings.NewReader(text)))
 }
 
-func (h *house) keys() []string {
+func (h *testParty) keys() []string {
 	h.t.Helper()
 	objects, err := h.blobs.List(h.t.Context(), "")
 	require.NoError(h.t, err)
@@ -168,7 +171,7 @@ func (h *house) keys() []string {
 }
 
 // do runs one of the housekeeping's activities.
-func (h *house) do(answer any, name string, args ...any) error {
+func (h *testParty) do(answer any, name string, args ...any) error {
 	value, err := h.env(h.t.Context()).ExecuteActivity(name, args...)
 	if err == nil && answer != nil {
 		err = value.Get(answer)
@@ -197,7 +200,7 @@ func (f *failingDelete) DeletePrefix(ctx context.Context, prefix string) error {
 // someone uploaded and all that is newer stays.
 func TestRemoveExpiredJobs(t *testing.T) {
 	ctx := t.Context()
-	h := newHouse(t, storetest.SQLite(t), device{Driver: nothing{}}, nil, nil)
+	h := newTestParty(t, storetest.SQLite(t), device{Driver: nothing{}}, nil, nil)
 	now := time.Now()
 	month, day := now.Add(-30*24*time.Hour), now.Add(-24*time.Hour)
 	h.job("old", month, "")
@@ -220,8 +223,8 @@ func TestRemoveExpiredJobs(t *testing.T) {
 
 	require.NoError(t, h.db.PutRunner(ctx, store.Runner{RunnerID: "gone", Slots: 1, HeartbeatAt: month}))
 	require.NoError(t, h.db.PutRunner(ctx, store.Runner{RunnerID: "silent", Slots: 1, HeartbeatAt: day}))
-	removed := activities.RemovalProgress{}
-	require.NoError(t, h.do(&removed, activities.RemoveExpiredJobsName, ""))
+	removed := housekeeping.RemovalProgress{}
+	require.NoError(t, h.do(&removed, "RemoveExpiredJobs", housekeeping.RemoveExpiredJobsInput{After: ""}))
 	assert.Zero(t, removed, "jobs are kept for ever")
 	hosts, err := h.db.Runners(ctx, time.Time{})
 	require.NoError(t, err)
@@ -229,16 +232,16 @@ func TestRemoveExpiredJobs(t *testing.T) {
 	assert.True(t, slices.ContainsFunc(hosts, func(h store.Runner) bool { return h.RunnerID == "silent" }))
 	h.keeper.Keep = 10 * 24 * time.Hour
 	h.keeper.TakenPart = goesOn
-	require.NoError(t, h.do(&removed, activities.RemoveExpiredJobsName, ""))
+	require.NoError(t, h.do(&removed, "RemoveExpiredJobs", housekeeping.RemoveExpiredJobsInput{After: ""}))
 	assert.Zero(t, removed, "their workflows still give back what they held")
 	h.keeper.TakenPart = silent
-	require.Error(t, h.do(&removed, activities.RemoveExpiredJobsName, ""))
+	require.Error(t, h.do(&removed, "RemoveExpiredJobs", housekeeping.RemoveExpiredJobsInput{After: ""}))
 	assert.Equal(t, before, h.keys())
 	h.keeper.TakenPart = gone
 
 	for left := range 9 { // cut off after each step
 		h.keeper.Blobs = &failingDelete{h.blobs, left % 3}
-		_ = h.do(nil, activities.RemoveExpiredJobsName, "")
+		_ = h.do(nil, "RemoveExpiredJobs", housekeeping.RemoveExpiredJobsInput{After: ""})
 		for _, id := range []string{"old", "taken-over", "nasty"} {
 			if _, err := h.db.Job(ctx, id); bfia.CodeOf(err) == bfia.CodeNotFound {
 				assert.NotContains(t, h.keys(), logKey(id), "rows go last")
@@ -247,7 +250,7 @@ func TestRemoveExpiredJobs(t *testing.T) {
 	}
 	h.keeper.Blobs = h.blobs
 	for range 2 {
-		require.NoError(t, h.do(&removed, activities.RemoveExpiredJobsName, ""))
+		require.NoError(t, h.do(&removed, "RemoveExpiredJobs", housekeeping.RemoveExpiredJobsInput{After: ""}))
 		want := []string{output("taken-over"), "guest-A-dataset-d/data/data_0", "ns/rows/data_0"}
 		slices.Sort(want)
 		assert.Equal(t, want, h.keys())
@@ -264,8 +267,8 @@ func TestRemoveExpiredJobs(t *testing.T) {
 	// With the last that holds it, it goes.
 	require.NoError(t, h.db.MarkRemoving(ctx, "new"))
 	h.keeper.Keep = 0 // what was begun is brought to its end all the same
-	require.NoError(t, h.do(&removed, activities.RemoveExpiredJobsName, ""))
-	assert.Equal(t, activities.RemovalProgress{Jobs: 1, Objects: 1, Bytes: 6}, removed)
+	require.NoError(t, h.do(&removed, "RemoveExpiredJobs", housekeeping.RemoveExpiredJobsInput{After: ""}))
+	assert.Equal(t, housekeeping.RemovalProgress{Jobs: 1, Objects: 1, Bytes: 6}, removed)
 	assert.Equal(t, []string{"guest-A-dataset-d/data/data_0", "ns/rows/data_0"}, h.keys())
 	_, err = h.db.Document(ctx, jobID)
 	require.NoError(t, err, "it may be of a job that is just being created")
@@ -273,21 +276,21 @@ func TestRemoveExpiredJobs(t *testing.T) {
 
 // Many jobs go in batches.
 func TestRemoveExpiredJobsInBatches(t *testing.T) {
-	h := newHouse(t, storetest.SQLite(t), device{Driver: nothing{}}, nil, nil)
+	h := newTestParty(t, storetest.SQLite(t), device{Driver: nothing{}}, nil, nil)
 	h.keeper.Keep = time.Hour
 	for i := range 70 {
 		h.job(fmt.Sprintf("job-%03d", i), time.Now().Add(-2*time.Hour), "")
 	}
-	all, batches := activities.RemovalProgress{}, 0
+	all, batches := housekeeping.RemovalProgress{}, 0
 	for after := ""; batches == 0 || after != ""; batches++ {
-		var removed activities.RemovalProgress
-		require.NoError(t, h.do(&removed, activities.RemoveExpiredJobsName, after))
+		var removed housekeeping.RemovalProgress
+		require.NoError(t, h.do(&removed, "RemoveExpiredJobs", housekeeping.RemoveExpiredJobsInput{After: after}))
 		all.Jobs += removed.Jobs
 		all.Objects += removed.Objects
 		after = removed.Next
 	}
 	assert.Equal(t, 2, batches)
-	assert.Equal(t, activities.RemovalProgress{Jobs: 70, Objects: 140}, all)
+	assert.Equal(t, housekeeping.RemovalProgress{Jobs: 70, Objects: 140}, all)
 	assert.Empty(t, h.keys())
 }
 
@@ -298,26 +301,26 @@ func TestLostJobs(t *testing.T) {
 	for database, address := range databases {
 		t.Run(database, func(t *testing.T) {
 			ctx := t.Context()
-			h := newHouse(t, address(t), device{Driver: nothing{}}, nil, nil)
+			h := newTestParty(t, address(t), device{Driver: nothing{}}, nil, nil)
 			hourAgo := time.Now().Add(-time.Hour)
 			young := h.own
 			young.JobID = "young"
-			require.NoError(t, h.records.RecordJob(ctx, young, []string{"guest.0"}, "B", bfia.JobReady, time.Now()))
-			require.NoError(t, h.records.RecordJob(ctx, h.own, []string{"guest.0"}, "B", bfia.JobReady, hourAgo))
-			require.NoError(t, h.records.RecordScheduleJob(ctx, h.plan, nil, hourAgo))
-			_, err := h.records.Reserve(ctx, h.application(time.Now()))
+			require.NoError(t, h.parts.RecordJob(ctx, participant.RecordJobInput{Plan: young, Roles: []string{"guest.0"}, Scheduler: "B", State: bfia.JobReady, At: time.Now()}))
+			require.NoError(t, h.parts.RecordJob(ctx, participant.RecordJobInput{Plan: h.own, Roles: []string{"guest.0"}, Scheduler: "B", State: bfia.JobReady, At: hourAgo}))
+			require.NoError(t, h.jobs.RecordScheduleJob(ctx, scheduler.RecordScheduleJobInput{Plan: h.plan, At: hourAgo}))
+			_, err := h.parts.Reserve(ctx, h.application(time.Now()))
 			require.NoError(t, err)
-			_, err = h.records.ClaimTask(ctx, h.ref("a"), []bfia.Part{guestA}, 0, "", hourAgo)
+			_, err = h.parts.ClaimTask(ctx, participant.ClaimTaskInput{Task: h.ref("a"), Parts: []bfia.Part{guestA}, At: hourAgo})
 			require.Error(t, err) // there is no host, but the task is RUNNING
 			job, err := h.db.Job(ctx, jobID)
 			require.NoError(t, err)
 			require.False(t, job.State.Terminal())
 
-			var found activities.LostJobs
-			for _, engine := range []activities.JobOpen{goesOn, silent} {
+			var found housekeeping.LostJobs
+			for _, engine := range []activities.JobRunning{goesOn, silent} {
 				h.keeper.Scheduled, h.keeper.TakenPart = engine, engine
 				for _, scheduled := range []bool{true, false} {
-					err := h.do(&found, activities.FindLostJobsName, scheduled, "")
+					err := h.do(&found, "FindLostJobs", housekeeping.FindLostJobsInput{Scheduled: scheduled})
 					_, _, silence := engine(ctx, "")
 					require.Equal(t, silence != nil, err != nil)
 					require.Empty(t, found.Jobs)
@@ -325,9 +328,9 @@ func TestLostJobs(t *testing.T) {
 			}
 			h.keeper.Scheduled, h.keeper.TakenPart = gone, gone
 			for _, scheduled := range []bool{true, false} {
-				found = activities.LostJobs{}
+				found = housekeeping.LostJobs{}
 				for range 2 {
-					require.NoError(t, h.do(&found, activities.FindLostJobsName, scheduled, ""))
+					require.NoError(t, h.do(&found, "FindLostJobs", housekeeping.FindLostJobsInput{Scheduled: scheduled}))
 					require.Len(t, found.Jobs, 1)
 					assert.Equal(t, jobID, found.Jobs[0].JobID)
 					assert.Equal(t, "A: the engine no longer runs the job: its workflow was terminated", found.Jobs[0].Failure.String())
@@ -339,15 +342,15 @@ func TestLostJobs(t *testing.T) {
 				}
 				var once string
 				for i := range 2 {
-					require.NoError(t, h.do(nil, activities.EndLostJobsName, scheduled, found.Jobs))
+					require.NoError(t, h.do(nil, "EndLostJobs", housekeeping.EndLostJobsInput{Scheduled: scheduled, Jobs: found.Jobs}))
 					if state := h.state(); i == 0 {
 						once = state
 					} else {
 						assert.Equal(t, once, state)
 					}
 				}
-				found = activities.LostJobs{}
-				require.NoError(t, h.do(&found, activities.FindLostJobsName, scheduled, ""))
+				found = housekeeping.LostJobs{}
+				require.NoError(t, h.do(&found, "FindLostJobs", housekeeping.FindLostJobsInput{Scheduled: scheduled}))
 				assert.Empty(t, found.Jobs)
 			}
 			job, err = h.db.Job(ctx, jobID)
@@ -359,7 +362,7 @@ func TestLostJobs(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, bfia.JobReady, job.State)
 			for range 2 {
-				require.NoError(t, h.do(nil, activities.SweepStorageName))
+				require.NoError(t, h.do(nil, "SweepStorage"))
 			}
 		})
 	}
@@ -375,11 +378,11 @@ func (nothing) List(context.Context) ([]driver.Container, error) { return nil, n
 // The room of a job that has ended is given back where its workflow was gone before it could, and not where it still has
 // containers to end.
 func TestReleaseLostRoom(t *testing.T) {
-	h := newHouse(t, storetest.SQLite(t), device{Driver: nothing{}}, nil, nil)
+	h := newTestParty(t, storetest.SQLite(t), device{Driver: nothing{}}, nil, nil)
 	ctx := t.Context()
-	require.NoError(t, h.records.RecordJob(ctx, h.own, []string{"guest.0"}, "B", bfia.JobReady, time.Now()))
+	require.NoError(t, h.parts.RecordJob(ctx, participant.RecordJobInput{Plan: h.own, Roles: []string{"guest.0"}, Scheduler: "B", State: bfia.JobReady, At: time.Now()}))
 	require.NoError(t, h.db.PutRunner(ctx, store.Runner{RunnerID: "host-1", Devices: []string{h.device.Device()}, Slots: 2}))
-	answer, err := h.records.Reserve(ctx, h.application(time.Now()))
+	answer, err := h.parts.Reserve(ctx, h.application(time.Now()))
 	require.NoError(t, err)
 	require.True(t, answer.Grant.Granted, answer.Grant.Reason)
 	seats := func() int {
@@ -387,33 +390,33 @@ func TestReleaseLostRoom(t *testing.T) {
 		require.NoError(t, err)
 		return len(seats)
 	}
-	release := func(engine activities.JobOpen) {
+	release := func(engine activities.JobRunning) {
 		h.keeper.TakenPart = engine
-		require.NoError(t, h.do(nil, activities.ReleaseLostReservationsName))
+		require.NoError(t, h.do(nil, "ReleaseLostReservations"))
 	}
 	release(gone)
 	assert.Equal(t, 1, seats(), "the job has not ended")
-	require.NoError(t, h.records.RecordJobState(ctx, jobID, bfia.JobFinished, "", nil, time.Now().Add(-time.Minute)))
+	require.NoError(t, h.parts.RecordJobState(ctx, participant.RecordJobStateInput{JobID: jobID, State: bfia.JobFinished, At: time.Now().Add(-time.Minute)}))
 	release(gone)
 	assert.Equal(t, 1, seats(), "it has ended just now")
 }
 
 // A job that ended long ago.
 func TestReleaseLostRoomLater(t *testing.T) {
-	h := newHouse(t, storetest.SQLite(t), device{Driver: nothing{}}, nil, nil)
+	h := newTestParty(t, storetest.SQLite(t), device{Driver: nothing{}}, nil, nil)
 	h.begin()
 	ctx := t.Context()
-	require.NoError(t, h.records.RecordJobState(ctx, jobID, bfia.JobFinished, "", nil, time.Now().Add(-time.Hour)))
+	require.NoError(t, h.parts.RecordJobState(ctx, participant.RecordJobStateInput{JobID: jobID, State: bfia.JobFinished, At: time.Now().Add(-time.Hour)}))
 	for _, c := range []struct {
-		engine activities.JobOpen
+		engine activities.JobRunning
 		seats  int
 	}{{goesOn, 1}, {gone, 0}, {gone, 0}} {
 		h.keeper.TakenPart = c.engine
-		require.NoError(t, h.do(nil, activities.ReleaseLostReservationsName))
+		require.NoError(t, h.do(nil, "ReleaseLostReservations"))
 		seats, err := h.db.ReservedSlots(ctx, jobID)
 		require.NoError(t, err)
 		assert.Len(t, seats, c.seats)
 	}
 	h.keeper.TakenPart = silent
-	require.NoError(t, h.do(nil, activities.ReleaseLostReservationsName), "nobody has to be asked")
+	require.NoError(t, h.do(nil, "ReleaseLostReservations"), "nobody has to be asked")
 }

@@ -33,7 +33,7 @@ func (s *Server) platformAudit(c *fiber.Ctx) error {
 	if err != nil {
 		return unknownJob(err, audit.JobID, s.Node)
 	}
-	gone, err := s.update(c.UserContext(), workflows.PartyJobID(audit.JobID), workflows.UpdateAudit,
+	gone, err := s.update(c.UserContext(), workflows.ParticipantJobID(audit.JobID), workflows.UpdateAudit,
 		workflows.Audit{Node: s.Node, Status: audit.Status, Reason: audit.Reason}, nil)
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func (s *Server) auditConfirm(c *fiber.Ctx) error {
 	}
 	switch {
 	case job.State == bfia.JobPending:
-		_, err := s.signal(c.UserContext(), workflows.JobID(audit.JobID), workflows.SignalAudit,
+		_, err := s.signal(c.UserContext(), workflows.SchedulerJobID(audit.JobID), workflows.SignalAudit,
 			workflows.Audit{Node: sender, Status: audit.Status, Reason: audit.Reason})
 		if err != nil {
 			return err

@@ -36,7 +36,7 @@ func TestApprovalByHand(t *testing.T) {
 		"job_id: is required")
 	p.good(post(bfia.PathPlatformAudit, bfia.Audit{JobID: "j1", Status: bfia.JobRejected, Reason: "no"}))
 	p.good(post(bfia.PathPlatformAudit, map[string]string{"job_id": "j1", "status": "APPROVED"}))
-	id := workflows.PartyJobID("j1")
+	id := workflows.ParticipantJobID("j1")
 	require.Equal(t, []signal{
 		{id, workflows.UpdateAudit, workflows.Audit{Node: guest, Status: bfia.JobRejected, Reason: "no"}},
 		{id, workflows.UpdateAudit, workflows.Audit{Node: guest, Status: bfia.JobReady}},
@@ -62,7 +62,7 @@ func TestAuditConfirm(t *testing.T) {
 	}
 	p.good(audit(bfia.JobReady).from(host))
 	p.good(audit(bfia.JobRejected).with("x_node_id", host))
-	id := workflows.JobID("j1")
+	id := workflows.SchedulerJobID("j1")
 	require.Equal(t, []signal{
 		{id, workflows.SignalAudit, workflows.Audit{Node: host, Status: bfia.JobReady, Reason: "words"}},
 		{id, workflows.SignalAudit, workflows.Audit{Node: host, Status: bfia.JobRejected, Reason: "words"}},
@@ -89,7 +89,7 @@ func TestTaskStop(t *testing.T) {
 	require.NoError(t, err)
 	p.engine.takeSignals()
 	p.good(stop)
-	require.Equal(t, []signal{{workflows.PartyJobID("j1"), workflows.SignalStop,
+	require.Equal(t, []signal{{workflows.ParticipantJobID("j1"), workflows.SignalStop,
 		workflows.Stop{Task: first, By: guest}}}, p.engine.takeSignals())
 	p.bad(post(bfia.PathTaskStop, bfia.TaskStop{TaskID: id}).from("JG99"), 200, bfia.CodeForbidden,
 		"neither scheduler nor initiator")

@@ -86,7 +86,7 @@ func (s fateFlowScheduler) Participants(ctx context.Context, jobID string) ([]st
 
 func (s fateFlowScheduler) ReceiveCallback(ctx context.Context, jobID, participant string,
 	r bfia.TaskReport) error {
-	_, err := s.signal(ctx, workflows.JobID(jobID), workflows.SignalCallback,
+	_, err := s.signal(ctx, workflows.SchedulerJobID(jobID), workflows.SignalCallback,
 		workflows.Callback{Node: participant, TaskID: r.TaskID, Role: r.Role, State: r.Status})
 	return err
 }
@@ -155,7 +155,7 @@ func (p fateFlowParty) Reserve(ctx context.Context, jobID string) (bfia.Grant, e
 	}
 
 	var grant bfia.Grant
-	gone, err := p.update(ctx, workflows.PartyJobID(jobID), workflows.UpdateReserve,
+	gone, err := p.update(ctx, workflows.ParticipantJobID(jobID), workflows.UpdateReserve,
 		bfia.ReserveRequest{JobID: jobID, Created: job.CreatedAt}, &grant)
 	if gone {
 		grant = bfia.Grant{State: bfia.JobFinished}
@@ -168,7 +168,7 @@ func (p fateFlowParty) Release(ctx context.Context, jobID string) error {
 		return err
 	}
 	// A workflow that has ended holds no reservation.
-	_, err := p.update(ctx, workflows.PartyJobID(jobID), workflows.UpdateRelease,
+	_, err := p.update(ctx, workflows.ParticipantJobID(jobID), workflows.UpdateRelease,
 		bfia.ReleaseRequest{JobID: jobID}, nil)
 	return err
 }
@@ -204,7 +204,7 @@ func (p fateFlowParty) stop(ctx context.Context, jobID string, stop workflows.St
 		return err
 	}
 	stop.By = job.SchedulerNode
-	_, err = p.signal(ctx, workflows.PartyJobID(jobID), workflows.SignalStop, stop)
+	_, err = p.signal(ctx, workflows.ParticipantJobID(jobID), workflows.SignalStop, stop)
 	return err
 }
 

@@ -31,12 +31,12 @@ func TestFateFlowDocument(t *testing.T) {
 	for _, role := range []string{"guest", "host"} {
 		r := p.good(post(fateflow.PathJobCreate, command(role, map[string]any{"dag_schema": inner})))
 		require.Equal(t, "success", r.Message)
-		require.Equal(t, []string{workflows.PartyJobID("j1")}, p.engine.started())
+		require.Equal(t, []string{workflows.ParticipantJobID("j1")}, p.engine.started())
 		p.good(post(fateflow.PathJobStart, command(role, nil)))
 		p.good(post(fateflow.PathTaskStart, command(role, task)))
 	}
-	start := signal{workflows.PartyJobID("j1"), workflows.SignalStart, nil}
-	begin := signal{workflows.PartyJobID("j1"), workflows.SignalTaskStart,
+	start := signal{workflows.ParticipantJobID("j1"), workflows.SignalStart, nil}
+	begin := signal{workflows.ParticipantJobID("j1"), workflows.SignalTaskStart,
 		bfia.TaskRef{JobID: "j1", TaskID: "j1_" + first, TaskName: first}}
 	require.Equal(t, []signal{start, begin, start, begin}, p.engine.takeSignals())
 	_, err := p.store.StartTask(t.Context(), "j1", first, "j1_"+first, 1, time.Now())
@@ -48,9 +48,9 @@ func TestFateFlowDocument(t *testing.T) {
 	p.good(post(fateflow.PathTaskStop, command("host", task)))
 	p.good(post(fateflow.PathJobStop, command("guest", nil)))
 	require.Equal(t, []signal{
-		{workflows.PartyJobID("j1"), workflows.SignalStop,
+		{workflows.ParticipantJobID("j1"), workflows.SignalStop,
 			workflows.Stop{Task: first, By: guest, Attempt: 1}},
-		{workflows.PartyJobID("j1"), workflows.SignalStop, workflows.Stop{By: guest}},
+		{workflows.ParticipantJobID("j1"), workflows.SignalStop, workflows.Stop{By: guest}},
 	}, p.engine.takeSignals())
 
 	p.bad(post(fateflow.PathJobStart, map[string]any{"job_id": "j1", "role": "guest", "party_id": host}), 200,

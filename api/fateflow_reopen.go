@@ -41,11 +41,11 @@ func (s *Server) reopen(ctx context.Context, job *store.Job) error {
 		return err
 	}
 
-	in := workflows.PartyJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: job.SchedulerNode,
+	in := workflows.ParticipantJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: job.SchedulerNode,
 		Settings: s.Settings, FateFlow: true, Roles: job.Roles, Before: previousParts(tasks)}
-	return s.create(ctx, workflows.PartyJobID(job.JobID), workflows.PartyJobName, in,
+	return s.create(ctx, workflows.ParticipantJobID(job.JobID), workflows.ParticipantJobType, in,
 		temporal.StartWorkflowOptions{
-			TypedSearchAttributes: workflows.PartyJobAttributes(in),
+			TypedSearchAttributes: in.SearchAttributes(),
 			StaticSummary: fmt.Sprintf("%s in job %s, rerun", strings.Join(in.Roles, ", "),
 				job.JobID),
 			WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
@@ -56,7 +56,7 @@ func (s *Server) reopen(ctx context.Context, job *store.Job) error {
 func (s *Server) awaitEnd(ctx context.Context, jobID string) error {
 	waiting, cancel := context.WithTimeout(ctx, endWait)
 	defer cancel()
-	err := s.temporal.GetWorkflow(waiting, workflows.PartyJobID(jobID), "").Get(waiting, nil)
+	err := s.temporal.GetWorkflow(waiting, workflows.ParticipantJobID(jobID), "").Get(waiting, nil)
 
 	var gone *serviceerror.NotFound
 	var failed *sdk.WorkflowExecutionError

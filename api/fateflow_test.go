@@ -85,7 +85,7 @@ func TestFateFlowJob(t *testing.T) {
 	p.good(post(fateflow.PathTaskStatus, task(0, map[string]any{"status": "running"})))
 	p.good(post(fateflow.PathTaskStart, task(0, nil)))
 	p.good(post(fateflow.PathJobUpdate, fateCommand(map[string]any{"progress": 50.0})))
-	workflow := workflows.PartyJobID("j1")
+	workflow := workflows.ParticipantJobID("j1")
 	require.Equal(t, []signal{{workflow, workflows.SignalStart, nil},
 		{workflow, workflows.SignalTaskStart,
 			bfia.TaskRef{JobID: "j1", TaskID: "j1_" + first, TaskName: first}}}, p.engine.takeSignals())
@@ -200,9 +200,9 @@ func TestFateFlowScheduler(t *testing.T) {
 		fateflow.Report{JobID: "j1", TaskID: task, Role: "host", PartyID: guest, Status: "success"}))
 	p.good(post(fateflow.PathSchedulerJobStop, map[string]any{"job_id": "j1", "stop_status": "canceled"}))
 	require.Equal(t, []signal{
-		{workflows.JobID("j1"), workflows.SignalCallback,
+		{workflows.SchedulerJobID("j1"), workflows.SignalCallback,
 			workflows.Callback{Node: guest, TaskID: task, Role: "host", State: bfia.TaskSuccess}},
-		{workflows.JobID("j1"), workflows.SignalStop,
+		{workflows.SchedulerJobID("j1"), workflows.SignalStop,
 			workflows.Stop{By: "an unnamed party"}}}, p.engine.takeSignals())
 	report := func(change func(*fateflow.Report)) call {
 		r := fateflow.Report{JobID: "j1", TaskID: task, Role: "host", PartyID: guest, Status: "success"}

@@ -27,7 +27,7 @@ func TestCreateAllAndCreateTwice(t *testing.T) {
 		require.JSONEq(t, `{"job_id":"j1"}`, string(r.Data))
 		p.good(post(bfia.PathCreate, job(t, "j1")).from(host))
 	}
-	require.Equal(t, []string{workflows.JobID("j1"), workflows.PartyJobID("j1")}, p.engine.started())
+	require.Equal(t, []string{workflows.SchedulerJobID("j1"), workflows.ParticipantJobID("j1")}, p.engine.started())
 	other := job(t, "j1", "0.5", "0.25")
 	p.bad(post(bfia.PathCreateAll, other).from(host), 200, bfia.CodeConflict, "j1")
 	p.bad(post(bfia.PathCreate, other).from(host), 200, bfia.CodeConflict, "j1")
@@ -85,10 +85,10 @@ func TestStartAndStop(t *testing.T) {
 	p.good(post(bfia.PathStart, `{"job_id": "j1"}`).from(host))
 	p.good(post(bfia.PathStart, `{"job_id": "j1"}`).from(host))
 	require.Equal(t, []signal{
-		{workflows.PartyJobID("j1"), workflows.SignalTaskStart,
+		{workflows.ParticipantJobID("j1"), workflows.SignalTaskStart,
 			bfia.TaskRef{JobID: "j1", TaskID: "t1", TaskName: first}},
-		{workflows.PartyJobID("j1"), workflows.SignalStart, nil},
-		{workflows.PartyJobID("j1"), workflows.SignalStart, nil},
+		{workflows.ParticipantJobID("j1"), workflows.SignalStart, nil},
+		{workflows.ParticipantJobID("j1"), workflows.SignalStart, nil},
 	}, p.engine.takeSignals())
 	_, err := p.store.StartTask(t.Context(), "j1", first, "t1", 1, time.Now())
 	require.NoError(t, err)
@@ -107,9 +107,9 @@ func TestStartAndStop(t *testing.T) {
 	p.good(post(bfia.PathStop, `{"job_id": "j1", "undo": true}`).from(host))
 	p.good(post(bfia.PathStop, `{"job_id": "j1"}`))
 	require.Equal(t, []signal{
-		{workflows.PartyJobID("j1"), workflows.SignalStop, workflows.Stop{Task: first, By: host}},
-		{workflows.PartyJobID("j1"), workflows.SignalStop, workflows.Stop{By: host, Undo: true}},
-		{workflows.PartyJobID("j1"), workflows.SignalStop, workflows.Stop{By: "an unnamed party"}},
+		{workflows.ParticipantJobID("j1"), workflows.SignalStop, workflows.Stop{Task: first, By: host}},
+		{workflows.ParticipantJobID("j1"), workflows.SignalStop, workflows.Stop{By: host, Undo: true}},
+		{workflows.ParticipantJobID("j1"), workflows.SignalStop, workflows.Stop{By: "an unnamed party"}},
 	}, p.engine.takeSignals())
 	p.good(post(bfia.PathStop, `{"job_id": "never-came"}`).from(host))
 	require.Empty(t, p.engine.takeSignals())
@@ -125,8 +125,8 @@ func TestStopAll(t *testing.T) {
 	p.good(post(bfia.PathStopAll, `{"job_id": "j1"}`).from(guest))
 	p.good(post(bfia.PathStopAll, `{"job_id": "j1", "task_name": "intersect_rsa_1"}`))
 	require.Equal(t, []signal{
-		{workflows.JobID("j1"), workflows.SignalStop, workflows.Stop{By: guest}},
-		{workflows.JobID("j1"), workflows.SignalStop, workflows.Stop{By: "an unnamed party", Task: first}},
+		{workflows.SchedulerJobID("j1"), workflows.SignalStop, workflows.Stop{By: guest}},
+		{workflows.SchedulerJobID("j1"), workflows.SignalStop, workflows.Stop{By: "an unnamed party", Task: first}},
 	}, p.engine.takeSignals())
 	p.bad(post(bfia.PathStopAll, `{"job_id": "j1"}`).from(host), 200, bfia.CodeForbidden,
 		host+" is not a participant of job j1")
@@ -173,11 +173,11 @@ func TestCallbacks(t *testing.T) {
 	var want []signal
 	for _, status := range []bfia.TaskState{"RUNNING", "SUCCESS", "SUCCESS", "RUNNING", "FAILED"} {
 		p.good(own(string(status), "guest.0"))
-		want = append(want, signal{workflows.PartyJobID("j1"), workflows.SignalTaskCallback,
+		want = append(want, signal{workflows.ParticipantJobID("j1"), workflows.SignalTaskCallback,
 			bfia.TaskReport{TaskID: "t1", Status: status, Role: "guest.0"}})
 	}
 	p.good(own("SUCCESS", "guest"))
-	want = append(want, signal{workflows.PartyJobID("j1"), workflows.SignalTaskCallback,
+	want = append(want, signal{workflows.ParticipantJobID("j1"), workflows.SignalTaskCallback,
 		bfia.TaskReport{TaskID: "t1", Status: "SUCCESS", Role: "guest"}})
 	require.Equal(t, want, p.engine.takeSignals())
 	for _, role := range []string{"guest", "host"} {
@@ -201,8 +201,8 @@ func TestCallbacks(t *testing.T) {
 	p.good(report.from(guest))
 	p.good(report.with("x_node_id", guest))
 	callback := workflows.Callback{Node: guest, TaskID: id, Role: "host.0", State: bfia.TaskSuccess}
-	require.Equal(t, []signal{{workflows.JobID("j1"), workflows.SignalCallback, callback},
-		{workflows.JobID("j1"), workflows.SignalCallback, callback}}, p.engine.takeSignals())
+	require.Equal(t, []signal{{workflows.SchedulerJobID("j1"), workflows.SignalCallback, callback},
+		{workflows.SchedulerJobID("j1"), workflows.SignalCallback, callback}}, p.engine.takeSignals())
 	p.bad(report, 200, bfia.CodeBadRequest, "header x-source-node-id: is required")
 	p.bad(report.from(host), 200, bfia.CodeForbidden, host+" is not a participant of job j1")
 	p.bad(post(bfia.PathTaskCallback, `{"task_id": "t9", "status": "SUCCESS", "role": "guest"}`).from(guest),

@@ -8,7 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	temporal "go.temporal.io/sdk/client"
 
-	"hutong/activities"
+	"hutong/activities/participant"
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/workflows"
@@ -56,7 +56,7 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 		s.logger.Info("a parameter contradicts its description", "job_id", doc.JobID, "task", w.Task, "role",
 			w.Role, "parameter", w.Parameter, "warning", w.Message)
 	}
-	if err := activities.CheckFeasible(ctx, s.store, s.Node, s.Limits, doc, plan); err != nil {
+	if err := participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, doc, plan); err != nil {
 		return refused, err
 	}
 	if err := s.store.PutDocument(ctx, doc.JobID, doc.Bytes()); err != nil {
@@ -74,14 +74,14 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 		return refused, err
 	}
 	// A job that has not started may be undone at the same time. Its workflow decides.
-	in := workflows.PartyJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: scheduler,
+	in := workflows.ParticipantJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: scheduler,
 		Settings: s.Settings, Approval: s.Approval, FateFlow: fateFlow}
 	for _, part := range own {
 		in.Roles = append(in.Roles, part.Self())
 	}
-	if err := s.create(ctx, workflows.PartyJobID(doc.JobID), workflows.PartyJobName, in,
+	if err := s.create(ctx, workflows.ParticipantJobID(doc.JobID), workflows.ParticipantJobType, in,
 		temporal.StartWorkflowOptions{
-			TypedSearchAttributes: workflows.PartyJobAttributes(in),
+			TypedSearchAttributes: in.SearchAttributes(),
 			StaticSummary:         fmt.Sprintf("%s in job %s", strings.Join(in.Roles, ", "), doc.JobID),
 		}); err != nil {
 		return refused, err
@@ -203,7 +203,7 @@ func (s *Server) stopJob(c *fiber.Ctx) error {
 	if by == "" {
 		by = "an unnamed party"
 	}
-	_, err := s.signal(c.UserContext(), workflows.PartyJobID(ref.JobID), workflows.SignalStop,
+	_, err := s.signal(c.UserContext(), workflows.ParticipantJobID(ref.JobID), workflows.SignalStop,
 		workflows.Stop{Task: ref.TaskName, By: by, Undo: ref.Undo, Rejected: ref.State == bfia.JobRejected,
 			Reason:  ref.Reason,
 			Failure: ref.Failure.Truncate()})
@@ -230,7 +230,7 @@ func (s *Server) stopTask(c *fiber.Ctx) error {
 	if by == "" {
 		by = "an unnamed party"
 	}
-	if _, err := s.signal(c.UserContext(), workflows.PartyJobID(tasks[0].JobID), workflows.SignalStop,
+	if _, err := s.signal(c.UserContext(), workflows.ParticipantJobID(tasks[0].JobID), workflows.SignalStop,
 		workflows.Stop{Task: tasks[0].Name, By: by}); err != nil {
 		return err
 	}
@@ -265,7 +265,7 @@ func (s *Server) jobCommandedBy(ctx context.Context, sender, jobID string) (*sto
 
 // signalParty signals the participant's workflow of a recorded job.
 func (s *Server) signalParty(ctx context.Context, jobID, name string, arg any) error {
-	gone, err := s.signal(ctx, workflows.PartyJobID(jobID), name, arg)
+	gone, err := s.signal(ctx, workflows.ParticipantJobID(jobID), name, arg)
 	if err != nil {
 		return err
 	}
@@ -335,7 +335,7 @@ func (s *Server) containerCallback(c *fiber.Ctx) error {
 		return err
 	}
 	if !tasks[0].State.Terminal() {
-		if _, err := s.signal(c.UserContext(), workflows.PartyJobID(tasks[0].JobID),
+		if _, err := s.signal(c.UserContext(), workflows.ParticipantJobID(tasks[0].JobID),
 			workflows.SignalTaskCallback, *report); err != nil {
 			return err
 		}

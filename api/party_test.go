@@ -23,7 +23,8 @@ import (
 	temporal "go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/mocks"
 
-	"hutong/activities"
+	"hutong/activities/participant"
+	"hutong/activities/scheduler"
 	"hutong/bfia"
 	"hutong/bfia/client"
 	"hutong/store"
@@ -43,13 +44,14 @@ const (
 type fakeTemporal struct {
 	grant bfia.Grant // what applications are answered
 	mocks.Client
-	records *activities.Records
+	jobs  *scheduler.Activities
+	parts *participant.Activities
 
 	mu      sync.Mutex
 	signals []signal
 	created []string
-	party   workflows.PartyJobInput // of the last one
-	refuse  error                   // of the next workflow's create
+	party   workflows.ParticipantJobInput // of the last one
+	refuse  error                         // of the next workflow's create
 	down    error
 }
 
@@ -84,18 +86,19 @@ func (e *fakeTemporal) UpdateWithStartWorkflow(ctx context.Context,
 			e.created = append(e.created, op.id)
 		}
 		switch in := op.in.(type) {
-		case workflows.JobInput:
-			err = e.records.RecordScheduleJob(ctx, in.Plan, in.Nodes, time.Now())
-		case workflows.PartyJobInput:
+		case workflows.SchedulerJobInput:
+			err = e.jobs.RecordScheduleJob(ctx, scheduler.RecordScheduleJobInput{Plan: in.Plan, Nodes: in.Nodes, At: time.Now()})
+		case workflows.ParticipantJobInput:
 			state := bfia.JobReady
 			if in.Approval {
 				state = bfia.JobPending
 			}
 			e.party = in
 			if in.Before != nil {
-				err = e.records.ReopenJob(ctx, in.Plan.JobID)
+				err = e.parts.ReopenJob(ctx, participant.ReopenJobInput{JobID: in.Plan.JobID})
 			} else {
-				err = e.records.RecordJob(ctx, in.Plan, in.Roles, in.Scheduler, state, time.Now())
+				err = e.parts.RecordJob(ctx, participant.RecordJobInput{
+					Plan: in.Plan, Roles: in.Roles, Scheduler: in.Scheduler, State: state, At: time.Now()})
 			}
 		}
 	}
@@ -204,7 +207,8 @@ func newParty(t testing.TB, change ...func(*Config)) *party {
 		Path: filepath.ToSlash(p.storage)}).String())
 	require.NoError(t, err)
 	p.blobs = blobs
-	p.engine = &fakeTemporal{records: &activities.Records{Store: p.store, Blobs: blobs}}
+	p.engine = &fakeTemporal{
+		jobs: &scheduler.Activities{Store: p.store}, parts: &participant.Activities{Store: p.store, Blobs: blobs}}
 	cfg := Config{Node: guest, Scheduler: guest, CheckDatasets: true, MaxDocumentBytes: 1 << 20,
 		UploadDir:      p.uploads,
 		MaxUploadBytes: 4 << 20, TempDir: p.temp, ClientTimeout: time.Minute,

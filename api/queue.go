@@ -41,7 +41,7 @@ func (s *Server) reserve(c *fiber.Ctx) error {
 		req.Created = job.CreatedAt
 	}
 	var grant bfia.Grant
-	gone, err := s.update(c.UserContext(), workflows.PartyJobID(req.JobID), workflows.UpdateReserve, req,
+	gone, err := s.update(c.UserContext(), workflows.ParticipantJobID(req.JobID), workflows.UpdateReserve, req,
 		&grant)
 	if err != nil {
 		return err
@@ -78,7 +78,7 @@ func (s *Server) release(c *fiber.Ctx) error {
 	if _, err := s.jobCommandedBy(c.UserContext(), s.sender(c), req.JobID); err != nil {
 		return err
 	}
-	if _, err := s.update(c.UserContext(), workflows.PartyJobID(req.JobID), workflows.UpdateRelease, req,
+	if _, err := s.update(c.UserContext(), workflows.ParticipantJobID(req.JobID), workflows.UpdateRelease, req,
 		nil); err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (s *Server) capacityHint(c *fiber.Ctx) error {
 		return bfia.Errorf(bfia.CodeForbidden, "%s is not a participant of job %s", sender, ref.JobID)
 	}
 	if job.State == bfia.JobReady {
-		if _, err := s.signal(c.UserContext(), workflows.JobID(ref.JobID), workflows.SignalQueueChanged,
+		if _, err := s.signal(c.UserContext(), workflows.SchedulerJobID(ref.JobID), workflows.SignalQueueChanged,
 			nil); err != nil {
 			return err
 		}
@@ -127,7 +127,7 @@ func (s *Server) changePriority(c *fiber.Ctx) error {
 		return bfia.Errorf(bfia.CodeConflict,
 			"priority: job %s is %s; only a job that has not started can be moved", change.JobID, job.State)
 	}
-	gone, err := s.update(c.UserContext(), workflows.JobID(change.JobID), workflows.UpdatePriority,
+	gone, err := s.update(c.UserContext(), workflows.SchedulerJobID(change.JobID), workflows.UpdatePriority,
 		change.Priority, nil)
 	if err != nil {
 		return err

@@ -3,7 +3,7 @@ package api
 import (
 	"context"
 
-	"hutong/activities"
+	"hutong/activities/participant"
 	"hutong/bfia"
 )
 
@@ -30,7 +30,7 @@ func (s *Server) scheduledReuse(ctx context.Context, doc *bfia.Document, plan *b
 
 // reusable returns the tasks for which this party still has the outputs of the job's old_job_id.
 func (s *Server) reusable(ctx context.Context, doc *bfia.Document, plan *bfia.Plan) ([]string, error) {
-	return (&activities.Records{Store: s.store, Blobs: s.blobs}).Reusable(ctx, doc, plan)
+	return participant.Reusable(ctx, s.store, s.blobs, doc, plan)
 }
 
 // checkOldJob refuses a job whose old_job_id is unknown at this party; most likely it is misspelt.

@@ -6,17 +6,12 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"hutong/activities"
 	"hutong/admission"
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/workflows"
 )
-
-// maxHints bounds how many waiting jobs get a capacity hint at once. Others ask after their polling interval.
-const maxHints = 16
-
-// runnerSilentAfter is the time without a heartbeat after which nothing is placed on a runner.
-const runnerSilentAfter = time.Minute
 
 // queryRunners lists this party's runners.
 func (s *Server) queryRunners(c *fiber.Ctx) error {
@@ -43,7 +38,7 @@ func runnerOf(u store.RunnerUse, now time.Time) bfia.Runner {
 	switch {
 	case u.Deregistered:
 		h.State = bfia.RunnerLeft
-	case now.Sub(u.HeartbeatAt) > runnerSilentAfter:
+	case now.Sub(u.HeartbeatAt) > activities.RunnerSilentAfter:
 		h.State = bfia.RunnerSilent
 	case u.Draining && u.RunningParts == 0:
 		h.State = bfia.RunnerDrained
@@ -84,8 +79,8 @@ func (s *Server) drainRunner(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	for _, a := range waiting[:min(len(waiting), maxHints)] {
-		if _, err := s.signal(c.UserContext(), workflows.PartyJobID(a.JobID), workflows.SignalCapacityHint,
+	for _, a := range waiting[:min(len(waiting), activities.MaxHints)] {
+		if _, err := s.signal(c.UserContext(), workflows.ParticipantJobID(a.JobID), workflows.SignalCapacityHint,
 			nil); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"hutong/activities"
 	"hutong/bfia"
 	"hutong/store"
 )
@@ -26,7 +27,7 @@ func TestHosts(t *testing.T) {
 	require.NoError(t, p.store.PutRunner(t.Context(), big))
 	require.NoError(t, p.store.PutRunner(t.Context(),
 		store.Runner{RunnerID: "old", NodeID: "A", Devices: []string{"process"}, TaskQueue: "q", Slots: 1,
-			HeartbeatAt: now.Add(-2 * runnerSilentAfter)}))
+			HeartbeatAt: now.Add(-2 * activities.RunnerSilentAfter)}))
 
 	list := hosts()
 	require.Len(t, list, 2)

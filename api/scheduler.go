@@ -43,13 +43,13 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 		return err
 	}
 	// The row alone does not prove that all parties have accepted the job. Its workflow knows.
-	in := workflows.JobInput{Plan: *plan, Node: s.Node, Nodes: doc.Config.Nodes(), Settings: s.Settings}
+	in := workflows.SchedulerJobInput{Plan: *plan, Node: s.Node, Nodes: doc.Config.Nodes(), Settings: s.Settings}
 	if in.Reuse, err = s.scheduledReuse(c.UserContext(), doc, plan); err != nil {
 		return err
 	}
-	if err := s.create(c.UserContext(), workflows.JobID(doc.JobID), workflows.JobName, in,
+	if err := s.create(c.UserContext(), workflows.SchedulerJobID(doc.JobID), workflows.SchedulerJobType, in,
 		temporal.StartWorkflowOptions{
-			TypedSearchAttributes: workflows.JobAttributes(in),
+			TypedSearchAttributes: in.SearchAttributes(),
 			StaticSummary:         "Schedule job " + doc.JobID,
 		}); err != nil {
 		return err
@@ -146,7 +146,7 @@ func (s *Server) stopAll(c *fiber.Ctx) error {
 	if by == "" {
 		by = "an unnamed party"
 	}
-	if _, err := s.signal(c.UserContext(), workflows.JobID(ref.JobID), workflows.SignalStop,
+	if _, err := s.signal(c.UserContext(), workflows.SchedulerJobID(ref.JobID), workflows.SignalStop,
 		workflows.Stop{Task: ref.TaskName, By: by}); err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (s *Server) partyCallback(c *fiber.Ctx) error {
 	if !slices.Contains(nodes, sender) {
 		return bfia.Errorf(bfia.CodeForbidden, "%s is not a participant of job %s", sender, task.JobID)
 	}
-	if _, err := s.signal(c.UserContext(), workflows.JobID(task.JobID), workflows.SignalCallback,
+	if _, err := s.signal(c.UserContext(), workflows.SchedulerJobID(task.JobID), workflows.SignalCallback,
 		workflows.Callback{
 			Node: sender, TaskID: report.TaskID, Role: report.Role, State: report.Status,
 			Failure: bfia.FailureOf(report.Status, report.Failure, report.Reason)}); err != nil {

@@ -137,8 +137,8 @@ func TestStop(t *testing.T) {
 	p.good(post(bfia.PathPlatformStopAll, `{"job_id": "j1"}`))
 	p.good(post(bfia.PathPlatformStopTask, map[string]string{"job_id": "j1", "task_name": first}))
 	require.Equal(t, []signal{
-		{workflows.JobID("j1"), workflows.SignalStop, workflows.Stop{By: guest}},
-		{workflows.JobID("j1"), workflows.SignalStop, workflows.Stop{By: guest, Task: first}},
+		{workflows.SchedulerJobID("j1"), workflows.SignalStop, workflows.Stop{By: guest}},
+		{workflows.SchedulerJobID("j1"), workflows.SignalStop, workflows.Stop{By: guest, Task: first}},
 	}, p.engine.takeSignals())
 	p.bad(post(bfia.PathPlatformStopAll, `{"job_id": "nobody"}`), 404, bfia.CodeNotFound,
 		"does not know job nobody")

@@ -23,7 +23,7 @@ func TestSubmit(t *testing.T) {
 		var created bfia.JobCreated
 		r.into(&created)
 		require.Regexp(t, `^\d{21}$`, created.JobID)
-		require.Contains(t, p.engine.started(), workflows.JobID(created.JobID))
+		require.Contains(t, p.engine.started(), workflows.SchedulerJobID(created.JobID))
 		require.Equal(t, path == bfia.PathV2CreateAll, r.Message == "success")
 		require.Equal(t, path == bfia.PathPlatformCreateAll, r.Msg == "success")
 	}

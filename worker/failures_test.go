@@ -26,10 +26,10 @@ func TestTellFailures(t *testing.T) {
 		err  error
 		told bool
 	}{
-		{activities.RecordJobName, errors.New("no such column: progress"), true},
-		{activities.RecordJobName, temporal.NewNonRetryableApplicationError("no", activities.FailureRefused, nil), false},
-		{activities.SendStartName, errors.New("out of reach"), false},
-		{activities.RecordJobName, nil, false},
+		{"RecordJob", errors.New("no such column: progress"), true},
+		{"RecordJob", temporal.NewNonRetryableApplicationError("no", activities.FailureRefused, nil), false},
+		{"SendStart", errors.New("out of reach"), false},
+		{"RecordJob", nil, false},
 	} {
 		var out bytes.Buffer
 		var suite testsuite.WorkflowTestSuite

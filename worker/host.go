@@ -13,6 +13,7 @@ import (
 
 	"hutong/activities"
 	"hutong/activities/driver"
+	"hutong/activities/runner"
 	"hutong/admission"
 	"hutong/store"
 	"hutong/workflows"
@@ -33,7 +34,7 @@ const capacityTimeout = 5 * time.Second
 
 // announcer tells the control workers of a host.
 type announcer struct {
-	runs   *activities.Runner
+	runs   *runner.Runner
 	offer  RunnerCapacity
 	logger *slog.Logger
 
@@ -62,17 +63,14 @@ func (a *announcer) announce(ctx context.Context) error {
 		CPUMilli: a.last.CPUMilli, Memory: a.last.Memory, Disk: a.last.Disk, Labels: a.offer.Labels})
 }
 
-// maxTold is how many of the jobs that wait for room are told that a host has come; others ask by themselves.
-const maxTold = 16
-
 // hintWaitingJobs tells jobs that wait for room at this party that a host has come.
 func hintWaitingJobs(ctx context.Context, c client.Client, db *store.Store, logger *slog.Logger) {
 	waiting, err := db.WaitingRequests(ctx, time.Now().Add(-admission.RequestTTL))
 	if err != nil {
 		logger.Warn("jobs that wait are not told of the host; they ask by themselves", "error", err)
 	}
-	for _, a := range waiting[:min(len(waiting), maxTold)] {
-		if err := c.SignalWorkflow(ctx, workflows.PartyJobID(a.JobID), "", workflows.SignalCapacityHint, nil); err != nil {
+	for _, a := range waiting[:min(len(waiting), activities.MaxHints)] {
+		if err := c.SignalWorkflow(ctx, workflows.ParticipantJobID(a.JobID), "", workflows.SignalCapacityHint, nil); err != nil {
 			logger.Warn("a job that waits is not told of the host; it asks by itself", "job_id", a.JobID, "error", err)
 		}
 	}

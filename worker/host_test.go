@@ -11,6 +11,7 @@ import (
 
 	"hutong/activities"
 	"hutong/activities/driver"
+	"hutong/activities/runner"
 	"hutong/store"
 	"hutong/store/storetest"
 )
@@ -20,7 +21,7 @@ func TestAnnounce(t *testing.T) {
 	ctx, db := t.Context(), storetest.Open(t, storetest.SQLite(t))
 	has, broken := driver.Capacity{CPUMilli: 2000, Memory: 1 << 30, Disk: 1 << 40}, errors.New("the engine is away")
 	a := &announcer{logger: slog.New(slog.DiscardHandler),
-		runs: &activities.Runner{RunnerID: "h", Node: "A", Store: db, Drivers: map[string]driver.Driver{"process": nil, "docker": nil}},
+		runs: &runner.Runner{RunnerID: "h", Node: "A", Store: db, Drivers: map[string]driver.Driver{"process": nil, "docker": nil}},
 		offer: RunnerCapacity{Slots: 3, Labels: map[string]string{"gpu": "1"}, Capacity: func(ctx context.Context) (driver.Capacity, error) {
 			if _, bounded := ctx.Deadline(); !bounded {
 				return has, errors.New("an engine that hangs would silence the host")

@@ -12,6 +12,8 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"hutong/activities"
+	housekeepingacts "hutong/activities/housekeeping"
+	"hutong/activities/runner"
 	"hutong/workflows"
 )
 
@@ -23,7 +25,7 @@ const (
 )
 
 // jobOpen asks the engine for a job's workflow, of which id gives the id.
-func jobOpen(c client.Client, id func(jobID string) string) activities.JobOpen {
+func jobRunning(c client.Client, id func(jobID string) string) activities.JobRunning {
 	return func(ctx context.Context, jobID string) (bool, string, error) {
 		ctx, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
@@ -52,8 +54,8 @@ func jobOpen(c client.Client, id func(jobID string) string) activities.JobOpen {
 }
 
 // owned completes a party's housekeeping with the engine's word on jobs.
-func withJobOpen(c client.Client, house *activities.Housekeeping) *activities.Housekeeping {
-	house.Scheduled, house.TakenPart = jobOpen(c, workflows.JobID), jobOpen(c, workflows.PartyJobID)
+func withJobRunning(c client.Client, house *housekeepingacts.Activities) *housekeepingacts.Activities {
+	house.Scheduled, house.TakenPart = jobRunning(c, workflows.SchedulerJobID), jobRunning(c, workflows.ParticipantJobID)
 	return house
 }
 
@@ -65,7 +67,7 @@ func startHousekeeping(c client.Client) error {
 		ID: workflows.HousekeepingID, TaskQueue: activities.ControlQueue, CronSchedule: workflows.HousekeepingCron,
 		WorkflowRunTimeout: workflows.HousekeepingLimit, WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
 		StaticSummary: "removes what was kept for long enough, and ends jobs that the engine lost",
-	}, workflows.HousekeepingName)
+	}, workflows.HousekeepingType)
 	if err != nil {
 		return fmt.Errorf("beginning the housekeeping: %w", err)
 	}
@@ -74,11 +76,11 @@ func startHousekeeping(c client.Client) error {
 
 // sweep looks at once, and then again and again until ctx ends, for runs on this host that nobody owns; then also looks for
 // what else there is to see.
-func sweep(ctx context.Context, c client.Client, runs *activities.Runner, logger *slog.Logger, also func()) {
+func sweep(ctx context.Context, c client.Client, runs *runner.Runner, logger *slog.Logger, also func()) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
-		if err := runs.Sweep(ctx, jobOpen(c, workflows.PartyJobID)); err != nil && ctx.Err() == nil {
+		if err := runs.Sweep(ctx, jobRunning(c, workflows.ParticipantJobID)); err != nil && ctx.Err() == nil {
 			logger.Warn("not all runs of this host could be looked at; the next sweep tries again", "host_id", runs.RunnerID, "error", err)
 		}
 		also()

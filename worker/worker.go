@@ -10,14 +10,20 @@ import (
 	"sync"
 	"time"
 
-	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"hutong/activities"
+	housekeepingacts "hutong/activities/housekeeping"
+	participantacts "hutong/activities/participant"
+	"hutong/activities/runner"
+	scheduleracts "hutong/activities/scheduler"
 	"hutong/workflows"
+	"hutong/workflows/housekeeping"
+	"hutong/workflows/participant"
+	"hutong/workflows/scheduler"
 )
 
 const (
@@ -45,65 +51,33 @@ type Worker struct {
 	after   func()       // what follows the end of the work
 }
 
-// NewControl makes a control worker. With its start the party's housekeeping begins, where it has not.
-func NewControl(c client.Client, records *activities.Records, remote *activities.Remote, house *activities.Housekeeping) *Worker {
+// NewControl creates a control worker. Its start also starts the party's housekeeping, unless that is running.
+func NewControl(c client.Client, jobs *scheduleracts.Activities, parts *participantacts.Activities,
+	house *housekeepingacts.Activities,
+) *Worker {
 	w := worker.New(c, activities.ControlQueue, worker.Options{
 		Interceptors:      []interceptor.WorkerInterceptor{&failureLogger{}},
 		WorkerStopTimeout: stopTimeout, DeadlockDetectionTimeout: deadlock,
 		MaxConcurrentWorkflowTaskPollers: 4, MaxConcurrentActivityTaskPollers: 4,
 	})
-	w.RegisterWorkflowWithOptions(workflows.Job, workflow.RegisterOptions{Name: workflows.JobName})
-	w.RegisterWorkflowWithOptions(workflows.PartyJob, workflow.RegisterOptions{Name: workflows.PartyJobName})
-	w.RegisterWorkflowWithOptions(workflows.Housekeeping, workflow.RegisterOptions{Name: workflows.HousekeepingName})
-	for name, f := range ControlActivities(records, remote, withJobOpen(c, house)) {
-		w.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
-	}
+	RegisterWorkflows(w)
+	w.RegisterActivity(jobs)
+	w.RegisterActivity(parts)
+	w.RegisterActivity(withJobRunning(c, house))
+
 	return &Worker{workers: []worker.Worker{w}, begin: func() error { return startHousekeeping(c) }}
 }
 
-// ControlActivities are the activities of a control worker by the names under which workflows call them.
-func ControlActivities(records *activities.Records, remote *activities.Remote, house *activities.Housekeeping) map[string]any {
-	return map[string]any{
-		activities.RecordScheduleJobName:       records.RecordScheduleJob,
-		activities.RecordProgressName:          records.RecordProgress,
-		activities.ForgetScheduleJobName:       records.ForgetScheduleJob,
-		activities.RecordJobName:               records.RecordJob,
-		activities.RecordJobStateName:          records.RecordJobState,
-		activities.ReopenJobName:               records.ReopenJob,
-		activities.ForgetJobName:               records.ForgetJob,
-		activities.ClaimTaskName:               records.ClaimTask,
-		activities.ReuseTaskName:               records.ReuseTask,
-		activities.RecordTaskEndName:           records.RecordTaskEnd,
-		activities.RequestStopName:             records.RequestStop,
-		activities.DequeueName:                 records.Dequeue,
-		activities.RequeueName:                 records.Requeue,
-		activities.SetPriorityName:             records.SetPriority,
-		activities.ReserveName:                 records.Reserve,
-		activities.ReleaseReservationName:      records.ReleaseReservation,
-		activities.SendReserveName:             remote.SendReserve,
-		activities.SendReleaseName:             remote.SendRelease,
-		activities.SendCapacityHintName:        remote.SendCapacityHint,
-		activities.SendCreateName:              remote.SendCreate,
-		activities.SendStartName:               remote.SendStart,
-		activities.SendTaskStartName:           remote.SendTaskStart,
-		activities.SendStopName:                remote.SendStop,
-		activities.SendStopAgainName:           remote.SendStopAgain,
-		activities.SendCallbackName:            remote.SendCallback,
-		activities.SendFateReportName:          remote.SendFateReport,
-		activities.PollTaskName:                remote.PollTask,
-		activities.ReleaseSessionName:          remote.ReleaseSession,
-		activities.SendAuditName:               remote.SendAudit,
-		activities.FindLostJobsName:            house.FindLostJobs,
-		activities.EndLostJobsName:             house.EndLostJobs,
-		activities.RemoveExpiredJobsName:       house.RemoveExpiredJobs,
-		activities.SweepStorageName:            house.SweepStorage,
-		activities.ReleaseLostReservationsName: house.ReleaseLostReservations,
-	}
+// RegisterWorkflows registers all workflows, with a worker or a replayer.
+func RegisterWorkflows(r worker.WorkflowRegistry) {
+	r.RegisterWorkflowWithOptions(scheduler.Job, workflow.RegisterOptions{Name: workflows.SchedulerJobType})
+	r.RegisterWorkflowWithOptions(participant.Job, workflow.RegisterOptions{Name: workflows.ParticipantJobType})
+	r.RegisterWorkflowWithOptions(housekeeping.Run, workflow.RegisterOptions{Name: workflows.HousekeepingType})
 }
 
 // NewRunner makes the worker of this host, for its runs, and stops beside them, and tells the control workers of the host; it
 // goes on telling until Stop. It runs what comes: jobs hold seats, of which the host has as many as slots.
-func NewRunner(ctx context.Context, c client.Client, runs *activities.Runner, offer RunnerCapacity, logger *slog.Logger) (*Worker, error) {
+func NewRunner(ctx context.Context, c client.Client, runs *runner.Runner, offer RunnerCapacity, logger *slog.Logger) (*Worker, error) {
 	slots := offer.Slots
 	host := &announcer{runs: runs, offer: offer, logger: logger}
 	if err := host.announce(ctx); err != nil {
@@ -122,12 +96,12 @@ func NewRunner(ctx context.Context, c client.Client, runs *activities.Runner, of
 		// A stop comes with a heartbeat's answer.
 		MaxHeartbeatThrottleInterval: 2 * time.Second,
 	})
-	run.RegisterActivityWithOptions(runs.RunTask, activity.RegisterOptions{Name: activities.RunTaskName})
+	run.RegisterActivity(&runner.Activities{Runner: runs})
 	stop := worker.New(c, activities.StopQueueOfRunner(runs.RunnerID), worker.Options{
 		WorkerStopTimeout: stopTimeout, DisableWorkflowWorker: true,
 		MaxConcurrentActivityExecutionSize: stopSlots, MaxConcurrentActivityTaskPollers: 2,
 	})
-	stop.RegisterActivityWithOptions(runs.StopTask, activity.RegisterOptions{Name: activities.StopTaskName})
+	stop.RegisterActivity(&runner.Activities{Runner: runs})
 
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	w := &Worker{workers: []worker.Worker{run, stop}, cancel: cancel, done: make(chan struct{})}

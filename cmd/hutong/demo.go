@@ -49,8 +49,10 @@ func (m Main) newDemoCommand() *cobra.Command {
 			return d.run(ctx)
 		},
 	}
-	cmd.Flags().StringVar(&device, "device", "auto", "docker, process, or auto: docker if Docker Engine answers")
-	cmd.Flags().StringVar(&dataDir, "data-dir", filepath.Join("data", "demo"), "folder of Temporal and the parties")
+	cmd.Flags().StringVar(&device, "device", "auto",
+		"docker, process, or auto: docker if Docker Engine answers")
+	cmd.Flags().StringVar(&dataDir, "data-dir", filepath.Join("data", "demo"),
+		"folder of Temporal and the parties")
 	cmd.Flags().BoolVar(&keep, "keep", false, "keep everything running after the job, until Ctrl-C")
 	return cmd
 }

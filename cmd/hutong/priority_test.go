@@ -42,7 +42,8 @@ func TestWatchQueued(t *testing.T) {
 	_, stdout, _ := p.run(t, "job", "watch", "j")
 	assert.Regexp(
 		t,
-		`(?s)READY: waits for its start at place 2 of 3, with priority 0: 2 jobs run\n.*READY: waits for its start at place 1 of 3, with priority 0: B: no free slot\n`,
+		`(?s)READY: waits for its start at place 2 of 3, with priority 0: 2 jobs run\n`+
+			`.*READY: waits for its start at place 1 of 3, with priority 0: B: no free slot\n`,
 		stdout,
 	)
 	assert.Equal(

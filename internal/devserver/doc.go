@@ -2,6 +2,6 @@
 // parties beside it.
 //
 // The engine ([StartTemporalServer]) is Temporal's own server on a SQLite file, so that a developer installs nothing and a
-// workflow behaves as it does in production. It is left out by the build tag slim. [EnsureNamespace] is for both
+// workflow behaves as it does in production. It is left out by the build tag slim. [hutong/internal/namespace.Ensure] is for both
 // worlds: it makes what a party needs in any cluster.
 package devserver

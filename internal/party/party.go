@@ -14,10 +14,13 @@ import (
 	"go.temporal.io/sdk/client"
 	temporallog "go.temporal.io/sdk/log"
 
-	"hutong/activities"
 	"hutong/activities/driver"
 	"hutong/activities/driver/docker"
 	"hutong/activities/driver/process"
+	"hutong/activities/housekeeping"
+	"hutong/activities/participant"
+	"hutong/activities/runner"
+	"hutong/activities/scheduler"
 	"hutong/admission"
 	"hutong/api"
 	"hutong/bfia"
@@ -272,13 +275,16 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 
 func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob.Store) error {
 	httpClient := &http.Client{Timeout: p.cfg.Remote.Timeout}
-	w := worker.NewControl(temporal, &activities.Records{Node: p.cfg.NodeID, Store: db, Blobs: blobs,
-		Limits: p.limits()}, &activities.Remote{
-		Client:    bfiaclient.New(p.cfg.NodeID, p.route, p.cfg.Remote.Timeout),
-		Documents: db, Transport: "http://" + localAddress(p.cfg.Transport.Listen), HTTP: httpClient,
-		Logger: p.logger,
-	}, &activities.Housekeeping{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.Retention,
-		Logger: p.logger})
+	partners := bfiaclient.New(p.cfg.NodeID, p.route, p.cfg.Remote.Timeout)
+	w := worker.NewControl(temporal,
+		&scheduler.Activities{Node: p.cfg.NodeID, Store: db, Documents: db, Limits: p.limits(),
+			Client: partners,
+			Logger: p.logger},
+		&participant.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits(),
+			Client:    partners,
+			Transport: "http://" + localAddress(p.cfg.Transport.Listen), HTTP: httpClient, Logger: p.logger},
+		&housekeeping.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.Retention,
+			Logger: p.logger})
 	if err := w.Start(); err != nil {
 		return err
 	}
@@ -288,9 +294,9 @@ func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob
 
 func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *store.Store, blobs blob.Store,
 	docker *docker.Driver) error {
-	runs := &activities.Runner{Node: p.cfg.NodeID, Store: db, Blobs: blobs,
-		Drivers: map[string]driver.Driver{},
-		System:  p.system, Told: reportTo(temporal), StopGrace: p.cfg.Runner.StopGrace, Logger: p.logger}
+	runs := &runner.Runner{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Drivers: map[string]driver.Driver{},
+		System: p.system, OnReport: forwardReports(temporal), StopGrace: p.cfg.Runner.StopGrace,
+		Logger: p.logger}
 	var named driver.Driver // its id becomes the runner's id
 	if len(p.cfg.Runner.Process.Allow) > 0 {
 		processes, err := process.New(process.Options{Dir: filepath.Join(p.cfg.DataDir, "runs"),
@@ -336,11 +342,12 @@ func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *sto
 	return nil
 }
 
-// reportTo returns a function that signals a container's end to the job's workflow, like a callback.
-func reportTo(temporal client.Client) func(context.Context, string, bfia.TaskReport) error {
+// forwardReports returns a function that signals the end of a polled container to the job's workflow, like a
+// callback.
+func forwardReports(temporal client.Client) func(context.Context, string, bfia.TaskReport) error {
 	return func(ctx context.Context, jobID string, report bfia.TaskReport) error {
-		return temporal.SignalWorkflow(ctx, workflows.PartyJobID(jobID), "", workflows.SignalTaskCallback,
-			report)
+		return temporal.SignalWorkflow(ctx, workflows.ParticipantJobID(jobID), "",
+			workflows.SignalTaskCallback, report)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"hutong/bfia"
+	"hutong/test/testenv/apiclient"
 )
 
 // nothing is a program that ends at once, well.
@@ -33,7 +34,7 @@ func (d *deployment) registerProgram(ctx context.Context, name string, inputs in
 		return err
 	}
 	for _, url := range d.urls {
-		if err := call(ctx, http.MethodPost, url+bfia.PathProviderRegister, "application/json", body, nil); err != nil {
+		if err := apiclient.Call(ctx, http.MethodPost, url+bfia.PathProviderRegister, body, nil); err != nil {
 			return fmt.Errorf("register %s: %w", name, err)
 		}
 	}

@@ -6,8 +6,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"io"
-	"mime/multipart"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +16,7 @@ import (
 	"time"
 
 	"hutong/bfia"
+	"hutong/test/testenv/apiclient"
 	"hutong/test/testenv/ports"
 )
 
@@ -89,7 +88,7 @@ func (d *deployment) ready(ctx context.Context) error {
 	defer cancel()
 	for _, url := range d.urls {
 		for {
-			err := call(ctx, http.MethodGet, url+bfia.PathReady, "", nil, nil)
+			err := apiclient.Call(ctx, http.MethodGet, url+bfia.PathReady, nil, nil)
 			if err == nil {
 				break
 			}
@@ -173,7 +172,7 @@ func (d *deployment) registerAndUpload(ctx context.Context, name string, device 
 		return err
 	}
 	for role, node := range map[string]string{"guest": d.guest, "host": d.host} {
-		if err := call(ctx, http.MethodPost, d.urls[node]+bfia.PathProviderRegister, "application/json", body, nil); err != nil {
+		if err := apiclient.Call(ctx, http.MethodPost, d.urls[node]+bfia.PathProviderRegister, body, nil); err != nil {
 			return fmt.Errorf("register at %s: %w", node, err)
 		}
 		if err := d.upload(ctx, node, "test_"+role, "id,y,x0\na,0,1\nb,1,2\n"); err != nil {
@@ -184,73 +183,7 @@ func (d *deployment) registerAndUpload(ctx context.Context, name string, device 
 }
 
 func (d *deployment) upload(ctx context.Context, node, name, csv string) error {
-	var body bytes.Buffer
-	form := multipart.NewWriter(&body)
-	for field, value := range map[string]string{"namespace": "testspace", "name": name, "head": "true", "partitions": "1",
-		"meta": `{"delimiter":",","label_name":"y","match_id_name":"id"}`} {
-		if err := form.WriteField(field, value); err != nil {
-			return err
-		}
-	}
-	file, err := form.CreateFormFile("file", name+".csv")
-	if err != nil {
-		return err
-	}
-	if _, err := io.WriteString(file, csv); err != nil {
-		return err
-	}
-	if err := form.Close(); err != nil {
-		return err
-	}
-	return call(ctx, http.MethodPost, d.urls[node]+bfia.PathComponentFile, form.FormDataContentType(), body.Bytes(), nil)
-}
-
-// caller keeps a connection for each of many clients.
-var caller = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 200}}
-
-// refusal is an answer that is none.
-type responseError struct {
-	status  int
-	code    bfia.Code
-	message string
-}
-
-func (r *responseError) Error() string {
-	return fmt.Sprintf("HTTP %d, code %d: %s", r.status, r.code, r.message)
-}
-
-// call sends a request and reads the data of the answer's envelope.
-func call(ctx context.Context, method, url, contentType string, body []byte, data any) error {
-	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	if contentType != "" {
-		req.Header.Set("Content-Type", contentType)
-	}
-	resp, err := caller.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	var envelope struct {
-		Code    int
-		Message string
-		Msg     string
-		Data    json.RawMessage
-	}
-	if err := json.Unmarshal(answer, &envelope); err != nil {
-		return fmt.Errorf("HTTP %d: %w", resp.StatusCode, err)
-	}
-	if resp.StatusCode != http.StatusOK || envelope.Code != 0 {
-		return &responseError{resp.StatusCode, bfia.Code(envelope.Code), envelope.Message + envelope.Msg}
-	}
-	if data == nil {
-		return nil
-	}
-	return json.Unmarshal(envelope.Data, data)
+	return apiclient.Upload(ctx, d.urls[node], name+".csv", []byte(csv), map[string]string{
+		"namespace": "testspace", "name": name, "head": "true", "partitions": "1",
+		"meta": `{"delimiter":",","label_name":"y","match_id_name":"id"}`})
 }

@@ -23,7 +23,7 @@ type historyCost struct {
 
 // historyOf reads the histories of a job's workflows at both parties.
 func (d *deployment) historyOf(ctx context.Context, jobID string) (h historyCost, err error) {
-	for node, ids := range map[string][]string{d.guest: {workflows.JobID(jobID), workflows.PartyJobID(jobID)}, d.host: {workflows.PartyJobID(jobID)}} {
+	for node, ids := range map[string][]string{d.guest: {workflows.SchedulerJobID(jobID), workflows.ParticipantJobID(jobID)}, d.host: {workflows.ParticipantJobID(jobID)}} {
 		c, err := d.dial(node)
 		if err != nil {
 			return h, err

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"hutong/bfia"
+	"hutong/test/testenv/apiclient"
 )
 
 // document is the seed's job, between this deployment's parties, with the provider of that name.
@@ -45,7 +46,7 @@ type jobTimes struct {
 func (d *deployment) runJob(ctx context.Context, document []byte) (t jobTimes, err error) {
 	var created bfia.JobCreated
 	t.submitted = time.Now()
-	if err := call(ctx, http.MethodPost, d.urls[d.guest]+bfia.PathPlatformCreateAll, "application/json", document, &created); err != nil {
+	if err := apiclient.Call(ctx, http.MethodPost, d.urls[d.guest]+bfia.PathPlatformCreateAll, document, &created); err != nil {
 		return t, fmt.Errorf("submit: %w", err)
 	}
 	t.answered = time.Now()
@@ -84,7 +85,7 @@ func (t *jobTimes) checkSuccess() error {
 }
 
 func (d *deployment) status(ctx context.Context, node, jobID string, into *bfia.JobStatus) error {
-	err := call(ctx, http.MethodGet, d.urls[node]+bfia.PathPlatformStatusAll+"?job_id="+url.QueryEscape(jobID), "", nil, into)
+	err := apiclient.Call(ctx, http.MethodGet, d.urls[node]+bfia.PathPlatformStatusAll+"?job_id="+url.QueryEscape(jobID), nil, into)
 	if err != nil {
 		return fmt.Errorf("status of job %s at %s: %w", jobID, node, err)
 	}
@@ -122,10 +123,10 @@ func (d *deployment) runMany(ctx context.Context, document []byte, n int) (time.
 	if err := forEachParallel(n, min(n, concurrentClients), func(i int) error {
 		var created bfia.JobCreated
 		for {
-			err := call(ctx, http.MethodPost, d.urls[d.guest]+bfia.PathPlatformCreateAll, "application/json", document, &created)
+			err := apiclient.Call(ctx, http.MethodPost, d.urls[d.guest]+bfia.PathPlatformCreateAll, document, &created)
 			ids[i] = created.JobID
-			var busy *responseError
-			if !errors.As(err, &busy) || busy.code != bfia.CodeUnavailable { // it says that it is to be submitted again
+			var busy *apiclient.Error
+			if !errors.As(err, &busy) || busy.Code != bfia.CodeUnavailable { // it says that it is to be submitted again
 				return err
 			}
 		}
@@ -136,7 +137,7 @@ func (d *deployment) runMany(ctx context.Context, document []byte, n int) (time.
 	defer tick.Stop()
 	for {
 		var list bfia.JobList
-		if err := call(ctx, http.MethodGet, fmt.Sprintf("%s%s?limit=%d", d.urls[d.guest], bfia.PathPlatformJobList, n), "", nil, &list); err != nil {
+		if err := apiclient.Call(ctx, http.MethodGet, fmt.Sprintf("%s%s?limit=%d", d.urls[d.guest], bfia.PathPlatformJobList, n), nil, &list); err != nil {
 			return 0, nil, err
 		}
 		if !slices.ContainsFunc(ids, func(id string) bool { return list.JobList[id] != bfia.JobFinished }) {

@@ -22,6 +22,7 @@ import (
 
 	"hutong/bfia"
 	"hutong/test/interop/fateflow"
+	"hutong/test/testenv/apiclient"
 	"hutong/test/testenv/ports"
 )
 
@@ -256,7 +257,7 @@ func (p *fateFlowPair) register(ctx context.Context, h *fateflow.Server) error {
 	if body, err = json.Marshal(registration); err != nil {
 		return err
 	}
-	return call(ctx, http.MethodPost, h.URL()+bfia.PathProviderRegister, "application/json", body, nil)
+	return apiclient.Call(ctx, http.MethodPost, h.URL()+bfia.PathProviderRegister, body, nil)
 }
 
 // many submits n jobs at once to the guest and tells how long it took until the last was FINISHED, as its scheduler has it.
@@ -272,7 +273,7 @@ func (p *fateFlowPair) runMany(ctx context.Context, document []byte, n int) (tim
 	ids := make([]string, n)
 	if err := forEachParallel(n, n, func(i int) error {
 		var created bfia.JobCreated
-		err := call(ctx, http.MethodPost, p.guest.URL()+bfia.PathPlatformCreateAll, "application/json", document, &created)
+		err := apiclient.Call(ctx, http.MethodPost, p.guest.URL()+bfia.PathPlatformCreateAll, document, &created)
 		ids[i] = created.JobID
 		return err
 	}); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"hutong/bfia"
 	"hutong/store"
+	"hutong/test/testenv/apiclient"
 )
 
 // fewStored is how many jobs are in the store that reads are compared with: enough for a full page.
@@ -63,7 +64,7 @@ func measureReads(ctx context.Context, o options, into *report) error {
 		for _, read := range reads {
 			for _, n := range clientCounts {
 				each, took, err := sendRequests(n, 2*time.Second, func(i int) error {
-					return call(ctx, http.MethodGet, base+read.path(i, stored), "", nil, nil)
+					return apiclient.Call(ctx, http.MethodGet, base+read.path(i, stored), nil, nil)
 				})
 				if err != nil {
 					return fmt.Errorf("%s: %w", read.name, err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hutong/bfia"
+	"hutong/test/testenv/apiclient"
 )
 
 // clients are how many ask at once.
@@ -70,7 +71,7 @@ func submission(ctx context.Context, o options, n int) (float64, []time.Duration
 		return 0, nil, err
 	}
 	submit := func(int) error {
-		return call(ctx, http.MethodPost, d.urls[d.guest]+bfia.PathPlatformCreateAll, "application/json", document, nil)
+		return apiclient.Call(ctx, http.MethodPost, d.urls[d.guest]+bfia.PathPlatformCreateAll, document, nil)
 	}
 	for range 3 { // to warm up, and to occupy the slots
 		if err := submit(0); err != nil {

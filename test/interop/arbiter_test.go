@@ -30,17 +30,17 @@ func regressionJob(t *testing.T, d direction, arbiter string) []byte {
 // TestThreeRoles: the regression with an arbiter at Hutong, then at FATE-Flow, in both directions. The arbiter's node holds
 // two roles. Whoever arbitrates and whoever schedules, the guest's scores are the same.
 func TestThreeRoles(t *testing.T) {
-	w := sharedEnvironment(t)
+	env := sharedEnvironment(t)
 	var first []float64
 	for _, d := range directions {
 		for name, arbiter := range map[string]string{"the arbiter at Hutong": hutongNode, "the arbiter at FATE-Flow": fateFlowNode} {
 			t.Run(d.name+", "+name, func(t *testing.T) {
-				id := d.at(w, "guest").submit(t, regressionJob(t, d, arbiter))
-				d.await(t, w, id)
-				w.requireSuccess(t, id, "intersect_rsa_1", "hetero_lr_1")
-				w.requireNoContainers(t, id)
+				id := d.at(env, "guest").submit(t, regressionJob(t, d, arbiter))
+				d.await(t, env, id)
+				env.requireSuccess(t, id, "intersect_rsa_1", "hetero_lr_1")
+				env.requireNoContainers(t, id)
 				var scores []float64
-				for _, text := range w.requireResults(t, id, "hetero_lr_1", d) {
+				for _, text := range env.requireResults(t, id, "hetero_lr_1", d) {
 					score, err := strconv.ParseFloat(text, 64)
 					require.NoError(t, err)
 					scores = append(scores, score)

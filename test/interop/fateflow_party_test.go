@@ -28,26 +28,26 @@ type fateFlowParty struct {
 	process   *process
 }
 
-func newFateFlow(t *testing.T, w *environment, address, storage string) *fateFlowParty {
+func newFateFlow(t *testing.T, env *environment, address, storage string) *fateFlowParty {
 	transport := testenv.FreeAddress(t)
 	_, grpcPort, err := net.SplitHostPort(testenv.FreeAddress(t))
 	require.NoError(t, err)
 	grpc, err := strconv.Atoi(grpcPort)
 	require.NoError(t, err)
-	f := &fateFlowParty{endpoint: endpoint{url: "http://" + address}, world: w, storage: storage, transport: transport,
-		Server: fateflow.Server{Dir: filepath.Join(w.dir, "fate", "fate_flow"), Cache: w.cache, Node: fateFlowNode, Address: address, GRPCPort: grpc,
-			Storage: storage, Transport: transport, Routes: map[string]string{fateFlowNode: address, hutongNode: w.toHutong.address},
-			Proxy: newRouter(t, map[string]string{fateFlowNode: address, hutongNode: w.toHutong.address})}}
+	f := &fateFlowParty{endpoint: endpoint{url: "http://" + address}, world: env, storage: storage, transport: transport,
+		Server: fateflow.Server{Dir: filepath.Join(env.dir, "fate", "fate_flow"), Cache: env.cache, Node: fateFlowNode, Address: address, GRPCPort: grpc,
+			Storage: storage, Transport: transport, Routes: map[string]string{fateFlowNode: address, hutongNode: env.toHutong.address},
+			Proxy: newRouter(t, map[string]string{fateFlowNode: address, hutongNode: env.toHutong.address})}}
 	require.NoError(t, f.Install())
 	return f
 }
 
 // startTransport starts the Hutong transport through which FATE-Flow's containers talk.
-func (f *fateFlowParty) startTransport(t *testing.T, w *environment) {
+func (f *fateFlowParty) startTransport(t *testing.T, env *environment) {
 	config, err := f.TransportConfig(testenv.FreeAddress(t), map[string]fateflow.Partner{
-		hutongNode: {URL: w.hutong.url, TransportURL: "http://" + w.hutong.transport}})
+		hutongNode: {URL: env.hutong.url, TransportURL: "http://" + env.hutong.transport}})
 	require.NoError(t, err)
-	p := launch(t, w.dir, "fate-transport", nil, testenv.Binary(t, "hutong"), "transport", "--config", config)
+	p := launch(t, env.dir, "fate-transport", nil, testenv.Binary(t, "hutong"), "transport", "--config", config)
 	p.await(t, time.Minute, func() bool { return isListening(f.transport) })
 }
 

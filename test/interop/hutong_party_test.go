@@ -43,14 +43,14 @@ func newHutong(t *testing.T, dir, api, storage string) *hutongParty {
 }
 
 // settings are what the configuration of a Hutong must say to work with a FATE-Flow partner.
-func (h *hutongParty) settings(t *testing.T, w *environment) map[string]any {
+func (h *hutongParty) settings(t *testing.T, env *environment) map[string]any {
 	return map[string]any{
 		"node_id": hutongNode, "listen": h.api, "data_dir": filepath.Join(h.dir, "data"),
 		"transport": map[string]any{"listen": h.transport},
 		"temporal":  map[string]any{"address": testenv.Temporal(t), "namespace": "interop"},
 		"database":  map[string]any{"url": h.db},
 		"storage":   map[string]any{"url": h.storage},
-		"routes":    map[string]any{fateFlowNode: map[string]any{"url": w.toFateFlow.url(), "transport_url": "http://" + w.fateFlow.transport}},
+		"routes":    map[string]any{fateFlowNode: map[string]any{"url": env.toFateFlow.url(), "transport_url": "http://" + env.fateFlow.transport}},
 		// FATE-Flow never reports its tasks, so it is asked soon.
 		"jobs":   map[string]any{"poll_after": "1s", "poll_every": "1s"},
 		"runner": map[string]any{"slots": 16, "stop_grace": "2s", "docker": map[string]any{"enabled": "true"}},
@@ -59,8 +59,8 @@ func (h *hutongParty) settings(t *testing.T, w *environment) map[string]any {
 	}
 }
 
-func (h *hutongParty) start(t *testing.T, w *environment) {
-	writeYAML(t, h.config, h.settings(t, w))
+func (h *hutongParty) start(t *testing.T, env *environment) {
+	writeYAML(t, h.config, h.settings(t, env))
 	h.run(t, "migrate")
 	for _, part := range []string{"transport", "worker", "api"} {
 		h.startPart(t, part)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"mime/multipart"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"hutong/store/blob"
 	"hutong/store/dataset"
 	"hutong/test/testenv"
+	"hutong/test/testenv/apiclient"
 )
 
 const (
@@ -31,10 +31,10 @@ const (
 )
 
 // register makes the same providers known to both parties: the reference provider, and its test component Sleep.
-func (w *environment) registerProviders(t *testing.T) {
+func (env *environment) registerProviders(t *testing.T) {
 	reference := readJSON(t, "providers", "reference", "provider.json")
 	reference["metadata"] = map[string]any{"base_url": "", "image": providerImage}
-	for _, e := range []endpoint{w.hutong.endpoint, w.fateFlow.endpoint} {
+	for _, e := range []endpoint{env.hutong.endpoint, env.fateFlow.endpoint} {
 		e.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, reference, nil)
 		e.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider("test", providerImage), nil)
 	}
@@ -44,8 +44,8 @@ func (w *environment) registerProviders(t *testing.T) {
 		noImageAtHutong: {missingImage, providerImage}, noImageAtFateFlow: {providerImage, missingImage},
 		failsAtHutong: {failingImage, providerImage}, failsAtFateFlow: {providerImage, failingImage},
 	} {
-		w.hutong.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider(name, images[0]), nil)
-		w.fateFlow.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider(name, images[1]), nil)
+		env.hutong.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider(name, images[0]), nil)
+		env.fateFlow.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider(name, images[1]), nil)
 	}
 }
 
@@ -63,8 +63,8 @@ func sleepProvider(name, image string) map[string]any {
 
 // upload puts both parties' rows into both parties' storage, so that each may be guest or host. FATE-Flow 2.2.0 has no
 // upload for BFIA jobs: its datasets are put into its storage.
-func (w *environment) uploadData(t *testing.T) {
-	blobs, err := blob.Open(t.Context(), w.fateFlow.storage)
+func (env *environment) uploadData(t *testing.T) {
+	blobs, err := blob.Open(t.Context(), env.fateFlow.storage)
 	require.NoError(t, err)
 	for _, side := range []string{"guest", "host"} {
 		rows, err := os.ReadFile(filepath.Join(testenv.Root(t), "testdata", "breast", side+".csv"))
@@ -74,23 +74,9 @@ func (w *environment) uploadData(t *testing.T) {
 			ExtendSID: true, Meta: json.RawMessage(`{"delimiter":",","match_id_name":"id"}`)}, "", bytes.NewReader(rows))
 		require.NoError(t, err)
 
-		var body bytes.Buffer
-		form := multipart.NewWriter(&body)
-		part, err := form.CreateFormFile("file", side+".csv")
-		require.NoError(t, err)
-		_, err = part.Write(rows)
-		require.NoError(t, err)
-		for field, value := range map[string]string{"head": "true", "partitions": "1", "extend_sid": "true",
-			"meta": `{"delimiter":",","match_id_name":"id"}`, "namespace": "interop", "name": side} {
-			require.NoError(t, form.WriteField(field, value))
-		}
-		require.NoError(t, form.Close())
-		resp, err := http.Post(w.hutong.url+bfia.PathComponentFile, form.FormDataContentType(), &body)
-		require.NoError(t, err)
-		var env bfia.Envelope
-		require.NoError(t, json.NewDecoder(resp.Body).Decode(&env))
-		_ = resp.Body.Close()
-		require.True(t, env.OK(), env.Text())
+		require.NoError(t, apiclient.Upload(t.Context(), env.hutong.url, side+".csv", rows, map[string]string{
+			"head": "true", "partitions": "1", "extend_sid": "true",
+			"meta": `{"delimiter":",","match_id_name":"id"}`, "namespace": "interop", "name": side}))
 	}
 }
 

@@ -27,37 +27,37 @@ const (
 
 // TestHutongSchedules: Hutong initiates and schedules, FATE-Flow is host. The seed's job ends well at both.
 func TestHutongSchedules(t *testing.T) {
-	w := sharedEnvironment(t)
-	id := w.hutong.submit(t, referenceJob(t, hutongNode, fateFlowNode))
-	w.awaitHutong(t, id, isFinished)
-	w.requireSuccess(t, id, "intersect_rsa_1", "hetero_secureboost_1")
-	w.requireResults(t, id, "hetero_secureboost_1", hutongSchedules)
-	w.requireNoContainers(t, id)
+	env := sharedEnvironment(t)
+	id := env.hutong.submit(t, referenceJob(t, hutongNode, fateFlowNode))
+	env.awaitHutong(t, id, isFinished)
+	env.requireSuccess(t, id, "intersect_rsa_1", "hetero_secureboost_1")
+	env.requireResults(t, id, "hetero_secureboost_1", hutongSchedules)
+	env.requireNoContainers(t, id)
 	for _, task := range []string{"intersect_rsa_1", "hetero_secureboost_1"} {
-		require.Len(t, w.toFateFlow.exchangesWith(bfia.PathTaskStart, task), 1, "FATE-Flow runs a task twice that is started twice")
+		require.Len(t, env.toFateFlow.exchangesWith(bfia.PathTaskStart, task), 1, "FATE-Flow runs a task twice that is started twice")
 	}
 }
 
 // TestFateFlowSchedules: FATE-Flow initiates and schedules, Hutong is host. The same job ends well at both.
 func TestFateFlowSchedules(t *testing.T) {
-	w := sharedEnvironment(t)
-	id := w.fateFlow.submit(t, referenceJob(t, fateFlowNode, hutongNode))
-	w.awaitFateFlow(t, id, bfia.JobFinished)
-	w.requireSuccess(t, id, "intersect_rsa_1", "hetero_secureboost_1")
+	env := sharedEnvironment(t)
+	id := env.fateFlow.submit(t, referenceJob(t, fateFlowNode, hutongNode))
+	env.awaitFateFlow(t, id, bfia.JobFinished)
+	env.requireSuccess(t, id, "intersect_rsa_1", "hetero_secureboost_1")
 	require.Equal(t, map[string]bfia.TaskState{"intersect_rsa_1": bfia.TaskSuccess, "hetero_secureboost_1": bfia.TaskSuccess},
-		w.fateFlow.scheduledTasks(t, id))
-	w.requireResults(t, id, "hetero_secureboost_1", fateFlowSchedules)
-	w.requireNoContainers(t, id)
+		env.fateFlow.scheduledTasks(t, id))
+	env.requireResults(t, id, "hetero_secureboost_1", fateFlowSchedules)
+	env.requireNoContainers(t, id)
 }
 
 func isFinished(s bfia.JobStatus) bool { return s.State == bfia.JobFinished }
 
 // awaitHutong waits until a job is as wanted at Hutong.
-func (w *environment) awaitHutong(t *testing.T, id string, wanted func(bfia.JobStatus) bool) bfia.JobStatus {
+func (env *environment) awaitHutong(t *testing.T, id string, wanted func(bfia.JobStatus) bool) bfia.JobStatus {
 	t.Helper()
 	deadline := time.Now().Add(jobTimeout)
 	for {
-		status := w.hutong.status(t, id)
+		status := env.hutong.status(t, id)
 		if wanted(status) {
 			return status
 		}
@@ -69,49 +69,49 @@ func (w *environment) awaitHutong(t *testing.T, id string, wanted func(bfia.JobS
 }
 
 // awaitFateFlow waits until FATE-Flow has brought a job that it schedules to a state.
-func (w *environment) awaitFateFlow(t *testing.T, id string, state bfia.JobState) {
+func (env *environment) awaitFateFlow(t *testing.T, id string, state bfia.JobState) {
 	t.Helper()
-	require.Eventually(t, func() bool { return w.fateFlow.scheduledState(t, id) == state }, jobTimeout, 200*time.Millisecond,
+	require.Eventually(t, func() bool { return env.fateFlow.scheduledState(t, id) == state }, jobTimeout, 200*time.Millisecond,
 		"job %s does not become %s at FATE-Flow", id, state)
 }
 
 // requireSuccess checks by both parties' own APIs and databases that a job and its tasks ended well.
-func (w *environment) requireSuccess(t *testing.T, id string, tasks ...string) {
+func (env *environment) requireSuccess(t *testing.T, id string, tasks ...string) {
 	t.Helper()
 	want := map[string]bfia.TaskState{}
 	for _, name := range tasks {
 		want[name] = bfia.TaskSuccess
 	}
 	// The scheduler is done when it has told both; what follows of it at a party takes a moment.
-	w.requireEnded(t, hutongSchedules, id)
-	require.Equal(t, want, w.hutongTasks(t, id))
-	require.Equal(t, want, w.fateFlow.tasks(t, id))
-	status := w.hutong.status(t, id)
+	env.requireEnded(t, hutongSchedules, id)
+	require.Equal(t, want, env.hutongTasks(t, id))
+	require.Equal(t, want, env.fateFlow.tasks(t, id))
+	status := env.hutong.status(t, id)
 	require.Empty(t, status.Reason)
 }
 
 // requireEnded waits until a job is FINISHED at both parties, in their databases and as their APIs tell it. FATE-Flow 2.2.0
 // as scheduler tells itself of a failed task's end before it has ended it, and then keeps its own part of the job RUNNING
 // for good (docs/interop.md): then it counts what it has as scheduler.
-func (w *environment) requireEnded(t *testing.T, d direction, id string) {
+func (env *environment) requireEnded(t *testing.T, d direction, id string) {
 	t.Helper()
-	db := w.hutong.database(t)
+	db := env.hutong.database(t)
 	var ours, theirs bfia.JobState
 	require.Eventually(t, func() bool {
 		if job, err := db.Job(t.Context(), id); err == nil {
 			ours = job.State
 		}
-		theirs = w.fateFlow.jobState(t, id)
+		theirs = env.fateFlow.jobState(t, id)
 		if d == fateFlowSchedules {
-			theirs = w.fateFlow.scheduledState(t, id)
+			theirs = env.fateFlow.scheduledState(t, id)
 		}
 		return ours == bfia.JobFinished && theirs == bfia.JobFinished
 	}, time.Minute, pollInterval, "job %s is not FINISHED at both: %s, %s", id, &ours, &theirs)
-	require.Equal(t, bfia.JobFinished, w.hutong.status(t, id).State)
+	require.Equal(t, bfia.JobFinished, env.hutong.status(t, id).State)
 	// FATE-Flow's own API tells tasks by id.
-	byName := w.fateFlow.tasks(t, id)
-	ids := w.fateFlow.taskIDs(t, id)
-	told := w.fateFlow.request(t, http.MethodGet, bfia.PathPlatformStatusAll, bfia.JobRef{JobID: id}).Status
+	byName := env.fateFlow.tasks(t, id)
+	ids := env.fateFlow.taskIDs(t, id)
+	told := env.fateFlow.request(t, http.MethodGet, bfia.PathPlatformStatusAll, bfia.JobRef{JobID: id}).Status
 	for name, taskID := range ids {
 		require.Equal(t, byName[name], told[taskID], name)
 	}
@@ -119,9 +119,9 @@ func (w *environment) requireEnded(t *testing.T, d direction, id string) {
 
 // hutongTasks are the states of Hutong's own parts of a job, by task name; those that never began are left out, as
 // FATE-Flow has no rows for them.
-func (w *environment) hutongTasks(t *testing.T, id string) map[string]bfia.TaskState {
+func (env *environment) hutongTasks(t *testing.T, id string) map[string]bfia.TaskState {
 	t.Helper()
-	tasks, err := w.hutong.database(t).Tasks(t.Context(), id)
+	tasks, err := env.hutong.database(t).Tasks(t.Context(), id)
 	require.NoError(t, err)
 	by := map[string]bfia.TaskState{}
 	for _, task := range tasks {
@@ -134,10 +134,10 @@ func (w *environment) hutongTasks(t *testing.T, id string) map[string]bfia.TaskS
 
 // containersOf are the names of a job's containers at both parties, of those that only takes. FATE-Flow's are named by task,
 // Hutong's carry the job's id.
-func (w *environment) containersOf(t *testing.T, id string, state string) []string {
+func (env *environment) containersOf(t *testing.T, id string, state string) []string {
 	t.Helper()
-	ids := w.fateFlow.taskIDs(t, id)
-	names, err := w.containers(context.WithoutCancel(t.Context()), func(c container.Summary) bool {
+	ids := env.fateFlow.taskIDs(t, id)
+	names, err := env.containers(context.WithoutCancel(t.Context()), func(c container.Summary) bool {
 		if state != "" && string(c.State) != state {
 			return false
 		}
@@ -153,20 +153,20 @@ func (w *environment) containersOf(t *testing.T, id string, state string) []stri
 }
 
 // requireNoContainers waits until no container of a job is left at either party.
-func (w *environment) requireNoContainers(t *testing.T, id string) {
+func (env *environment) requireNoContainers(t *testing.T, id string) {
 	t.Helper()
 	var left []string
 	require.Eventually(t, func() bool {
-		left = w.containersOf(t, id, "")
+		left = env.containersOf(t, id, "")
 		return len(left) == 0
 	}, time.Minute, 200*time.Millisecond, "containers of job %s are left: %v", id, &left)
 }
 
 // awaitContainers waits until a job's containers run at both parties, and gives their names.
-func (w *environment) awaitContainers(t *testing.T, id string) (names []string) {
+func (env *environment) awaitContainers(t *testing.T, id string) (names []string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		names = w.containersOf(t, id, "running")
+		names = env.containersOf(t, id, "running")
 		return len(names) == 2 && (isFateFlowContainer(names[0]) != isFateFlowContainer(names[1]))
 	}, jobTimeout, pollInterval, "job %s's containers do not run at both", id)
 	return names
@@ -174,10 +174,10 @@ func (w *environment) awaitContainers(t *testing.T, id string) (names []string) 
 
 // requireResults checks what an intersection and a training left at both parties' storage, and gives the scores that the guest
 // predicts.
-func (w *environment) requireResults(t *testing.T, id, task string, d direction) (scores []string) {
+func (env *environment) requireResults(t *testing.T, id, task string, d direction) (scores []string) {
 	t.Helper()
-	ours, theirs := w.hutong.outputs(t, id), w.fateFlow.outputs(t, id)
-	storage := map[string]blob.Store{hutongNode: openStorage(t, w.hutong.storage), fateFlowNode: openStorage(t, w.fateFlow.storage)}
+	ours, theirs := env.hutong.outputs(t, id), env.fateFlow.outputs(t, id)
+	storage := map[string]blob.Store{hutongNode: openStorage(t, env.hutong.storage), fateFlowNode: openStorage(t, env.fateFlow.storage)}
 	find := func(role, node, ourWord, theirWord string) []byte {
 		t.Helper()
 		a, found := theirs[role+" "+theirWord]

@@ -17,10 +17,9 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
-	"go.temporal.io/sdk/workflow"
 	"google.golang.org/protobuf/encoding/protojson"
 
-	"hutong/workflows"
+	hutongworker "hutong/worker"
 )
 
 // replayHistories replays the history of every workflow of a namespace, which fails if a workflow is not
@@ -33,20 +32,13 @@ func replayHistories(t *testing.T, address, namespace, node string) {
 	c, err := client.NewLazyClient(client.Options{HostPort: address, Namespace: namespace, Logger: quiet})
 	require.NoError(t, err)
 	defer c.Close()
-	list, err := c.ListWorkflow(
-		ctx,
-		&workflowservice.ListWorkflowExecutionsRequest{Namespace: namespace, PageSize: 100},
-	)
+	list, err := c.ListWorkflow(ctx,
+		&workflowservice.ListWorkflowExecutionsRequest{Namespace: namespace, PageSize: 100})
 	require.NoError(t, err)
 	for _, e := range list.Executions {
 		var h history.History
-		events := c.GetWorkflowHistory(
-			ctx,
-			e.Execution.WorkflowId,
-			e.Execution.RunId,
-			false,
-			enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT,
-		)
+		events := c.GetWorkflowHistory(ctx, e.Execution.WorkflowId, e.Execution.RunId, false,
+			enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 		for events.HasNext() {
 			event, err := events.Next()
 			require.NoError(t, err)
@@ -56,15 +48,7 @@ func replayHistories(t *testing.T, address, namespace, node string) {
 			continue // it has not started, such as the next housekeeping
 		}
 		r := worker.NewWorkflowReplayer()
-		r.RegisterWorkflowWithOptions(workflows.Job, workflow.RegisterOptions{Name: workflows.JobName})
-		r.RegisterWorkflowWithOptions(
-			workflows.PartyJob,
-			workflow.RegisterOptions{Name: workflows.PartyJobName},
-		)
-		r.RegisterWorkflowWithOptions(
-			workflows.Housekeeping,
-			workflow.RegisterOptions{Name: workflows.HousekeepingName},
-		)
+		hutongworker.RegisterWorkflows(r)
 		require.NoError(t, r.ReplayWorkflowHistory(quiet, &h), "%s in %s", e.Execution.WorkflowId, namespace)
 		if dir := os.Getenv("HUTONG_RECORD_HISTORIES"); dir != "" {
 			saveHistory(t, dir, node, e.Type.Name, &h)

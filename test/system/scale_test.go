@@ -15,9 +15,11 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"hutong/activities"
+	"hutong/activities/scheduler"
 	"hutong/bfia"
 	"hutong/test/testenv"
 	"hutong/workflows"
+	schedulerworkflow "hutong/workflows/scheduler"
 )
 
 // Temporal terminates a workflow whose history exceeds these limits.
@@ -38,16 +40,13 @@ func TestThousandTasks(t *testing.T) {
 	const namespace = "test-thousand-tasks"
 	testenv.Namespace(t, address, namespace)
 	c, err := client.Dial(
-		client.Options{
-			HostPort:  address,
-			Namespace: namespace,
-			Logger:    log.NewStructuredLogger(slog.New(slog.DiscardHandler)),
-		},
+		client.Options{HostPort: address, Namespace: namespace,
+			Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler))},
 	)
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	w := worker.New(c, activities.ControlQueue, worker.Options{DeadlockDetectionTimeout: 10 * time.Second})
-	w.RegisterWorkflowWithOptions(workflows.Job, workflow.RegisterOptions{Name: workflows.JobName})
+	w.RegisterWorkflowWithOptions(schedulerworkflow.Job, workflow.RegisterOptions{Name: workflows.SchedulerJobType})
 	for name, f := range fakeJobActivities(c) {
 		w.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
 	}
@@ -59,18 +58,15 @@ func TestThousandTasks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			in := workflows.JobInput{
+			in := workflows.SchedulerJobInput{
 				Node:  guestNode,
 				Nodes: []string{guestNode, hostNode},
 				Settings: workflows.Settings{
 					PollAfter: time.Minute, PollEvery: time.Second, GiveUpAfter: 10 * time.Minute,
 					StopGrace: time.Second, TasksInFlight: 100, Attempts: 3},
 			}
-			in.Plan = bfia.Plan{
-				JobID:     "thousand-" + name,
-				FlowID:    "flow",
-				Initiator: bfia.Initiator{Role: "guest", NodeID: guestNode},
-			}
+			in.Plan = bfia.Plan{JobID: "thousand-" + name, FlowID: "flow",
+				Initiator: bfia.Initiator{Role: "guest", NodeID: guestNode}}
 			for i := range n {
 				task := bfia.PlannedTask{
 					Name:      fmt.Sprintf("t%d", i),
@@ -92,11 +88,11 @@ func TestThousandTasks(t *testing.T) {
 			run, err := c.ExecuteWorkflow(
 				ctx,
 				client.StartWorkflowOptions{
-					ID:                    workflows.JobID(in.Plan.JobID),
+					ID:                    workflows.SchedulerJobID(in.Plan.JobID),
 					TaskQueue:             activities.ControlQueue,
-					TypedSearchAttributes: workflows.JobAttributes(in),
+					TypedSearchAttributes: in.SearchAttributes(),
 				},
-				workflows.JobName,
+				workflows.SchedulerJobType,
 				in,
 			)
 			require.NoError(t, err)
@@ -106,13 +102,8 @@ func TestThousandTasks(t *testing.T) {
 			described, err := c.DescribeWorkflowExecution(ctx, run.GetID(), run.GetRunID())
 			require.NoError(t, err)
 			info := described.WorkflowExecutionInfo
-			t.Logf(
-				"%d tasks: %d events, %.1f MB, %s",
-				n,
-				info.HistoryLength,
-				float64(info.HistorySizeBytes)/1e6,
-				info.CloseTime.AsTime().Sub(info.StartTime.AsTime()),
-			)
+			t.Logf("%d tasks: %d events, %.1f MB, %s", n, info.HistoryLength,
+				float64(info.HistorySizeBytes)/1e6, info.CloseTime.AsTime().Sub(info.StartTime.AsTime()))
 			require.Less(t, info.HistoryLength, int64(maxHistoryEvents/2))
 			require.Less(t, info.HistorySizeBytes, int64(maxHistoryBytes/4))
 		})
@@ -123,24 +114,24 @@ func TestThousandTasks(t *testing.T) {
 // when it is started.
 func fakeJobActivities(c client.Client) map[string]any {
 	return map[string]any{
-		activities.RecordScheduleJobName: func(context.Context, bfia.Plan, []string, time.Time) error {
+		"RecordScheduleJob": func(context.Context, scheduler.RecordScheduleJobInput) error {
 			return nil
 		},
-		activities.RecordProgressName: func(context.Context, activities.Progress) error { return nil },
-		activities.DequeueName: func(context.Context, string, time.Time) (activities.QueueState, error) {
-			return activities.QueueState{Go: true}, nil
+		"RecordProgress": func(context.Context, scheduler.Progress) error { return nil },
+		"Enqueue": func(context.Context, scheduler.EnqueueInput) (scheduler.QueueState, error) {
+			return scheduler.QueueState{Go: true}, nil
 		},
-		activities.SendCreateName: func(context.Context, string, string) (bfia.JobAccepted, error) {
+		"SendCreate": func(context.Context, scheduler.SendCreateInput) (bfia.JobAccepted, error) {
 			return bfia.JobAccepted{Callbacks: true, Attempts: true, Reservations: true}, nil
 		},
-		activities.SendReserveName: func(context.Context, string, bfia.ReserveRequest) (bfia.Grant, error) {
+		"SendReserve": func(context.Context, scheduler.SendReserveInput) (bfia.Grant, error) {
 			return bfia.Grant{Granted: true, Parallelism: 20}, nil
 		},
-		activities.SendStartName: func(context.Context, string, string) error { return nil },
-		activities.SendStopName:  func(context.Context, string, bfia.JobRef) error { return nil },
-		activities.SendTaskStartName: func(ctx context.Context, node string, ref bfia.TaskRef) error {
-			return c.SignalWorkflow(ctx, workflows.JobID(ref.JobID), "", workflows.SignalCallback,
-				workflows.Callback{Node: node, TaskID: ref.TaskID, State: bfia.TaskSuccess})
+		"SendStart": func(context.Context, scheduler.SendStartInput) error { return nil },
+		"SendStop":  func(context.Context, scheduler.SendStopInput) error { return nil },
+		"SendTaskStart": func(ctx context.Context, in scheduler.SendTaskStartInput) error {
+			return c.SignalWorkflow(ctx, workflows.SchedulerJobID(in.Task.JobID), "", workflows.SignalCallback,
+				workflows.Callback{Node: in.Node, TaskID: in.Task.TaskID, State: bfia.TaskSuccess})
 		},
 	}
 }

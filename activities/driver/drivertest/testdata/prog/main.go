@@ -1,4 +1,4 @@
-// Prog is what the runners run in their tests.
+// Prog is the program of the containers in the drivers' tests. Its arguments are a sequence of commands.
 package main
 
 import (
@@ -24,14 +24,17 @@ func main() {
 		switch args[0] {
 		case "exit": // exit CODE
 			os.Exit(number(args[1]))
-		case "control": // control ANSWER: to whoever asks for the task
-			http.HandleFunc("POST /v1/platform/algorithm/task/query", func(w http.ResponseWriter, r *http.Request) {
-				body, err := io.ReadAll(r.Body)
-				if err != nil || string(body) != `{"task_id":"`+os.Getenv("config.task_id")+`"}` {
-					w.WriteHeader(http.StatusBadRequest)
-				}
-				fmt.Fprint(w, args[1])
-			})
+		case "control": // control ANSWER: serve it to status requests of the task
+			http.HandleFunc(
+				"POST /v1/platform/algorithm/task/query",
+				func(w http.ResponseWriter, r *http.Request) {
+					body, err := io.ReadAll(r.Body)
+					if err != nil || string(body) != `{"task_id":"`+os.Getenv("config.task_id")+`"}` {
+						w.WriteHeader(http.StatusBadRequest)
+					}
+					fmt.Fprint(w, args[1])
+				},
+			)
 			check(http.ListenAndServe(":"+os.Getenv("system.control_port"), nil))
 		case "print": // print TEXT
 			fmt.Println(args[1])
@@ -39,7 +42,7 @@ func main() {
 		case "printerr":
 			fmt.Fprintln(os.Stderr, args[1])
 			n = 2
-		case "unended": // unended TEXT: without a newline
+		case "unended": // unended TEXT: print it without a newline
 			fmt.Print(args[1])
 			n = 2
 		case "long": // long BYTES: one line
@@ -61,13 +64,13 @@ func main() {
 			time.Sleep(24 * time.Hour)
 		case "ignoreterm":
 			signal.Ignore(syscall.SIGTERM)
-		case "term": // term CODE: exit so at SIGTERM
+		case "term": // term CODE: exit with it at SIGTERM
 			c := make(chan os.Signal, 1)
 			signal.Notify(c, syscall.SIGTERM)
 			code := number(args[1])
 			go func() { <-c; fmt.Println("terminated"); os.Exit(code) }()
 			n = 2
-		case "env": // a hash for each variable
+		case "env": // print a hash of each variable
 			for _, e := range os.Environ() {
 				name, value, _ := strings.Cut(e, "=")
 				fmt.Printf("%q %d %x\n", name, len(value), sha256.Sum256([]byte(value)))
@@ -91,7 +94,7 @@ func main() {
 			check(err)
 			fmt.Print(string(b))
 			n = 2
-		case "wait": // wait FILE: until it is there
+		case "wait": // wait FILE: until it exists
 			for {
 				if _, err := os.Stat(args[1]); err == nil {
 					break
@@ -99,14 +102,14 @@ func main() {
 				time.Sleep(5 * time.Millisecond)
 			}
 			n = 2
-		case "get": // get ADDRESS: what it says
+		case "get": // get ADDRESS: print what it sends
 			c, err := net.DialTimeout("tcp", args[1], 10*time.Second)
 			check(err)
 			b, err := io.ReadAll(c)
 			check(err)
 			fmt.Println(string(b))
 			n = 2
-		case "listen": // listen PORT: says hello to all who call
+		case "listen": // listen PORT: send hello to every client
 			l, err := net.Listen("tcp", ":"+args[1])
 			check(err)
 			go func() {
@@ -137,17 +140,17 @@ func main() {
 			for i := 0; i < len(b); i += 4096 {
 				b[i] = 1
 			}
-		case "child": // child ARG...: the same in a child, which is left alone
+		case "child": // child ARG...: run the rest in a child process, without waiting
 			self, err := os.Executable()
 			check(err)
 			c := exec.Command(self, args[1:]...)
 			c.Stdout, c.Stderr = os.Stdout, os.Stderr
 			check(c.Start())
 			n = len(args)
-		case "kill": // kill SIGNAL: oneself
+		case "kill": // kill SIGNAL: send it to this process
 			check(syscall.Kill(os.Getpid(), syscall.Signal(number(args[1]))))
 			select {}
-		case "until": // until FILE ...: the rest, then until it is there
+		case "until": // until FILE ...: run the rest, then wait until the file exists
 			file := args[1]
 			defer func() {
 				for {

@@ -1,0 +1,123 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"hutong/bfia"
+	"hutong/store"
+)
+
+// ControlQueue is the task queue of workflows, records and commands to partners. Containers are started, watched and
+// stopped on the queues of the runner that they are on, so that a worker that restarts finds its own.
+const ControlQueue = "control"
+
+// TaskQueueOfRunner returns the task queue on which a runner runs tasks.
+func TaskQueueOfRunner(runnerID string) string { return "runner/" + runnerID }
+
+// StopQueueOfRunner returns the task queue on which a runner stops containers. It is apart from the queue of tasks, since
+// a stop must never wait for a slot that only a stop can free.
+func StopQueueOfRunner(runnerID string) string { return "runner/" + runnerID + "/stop" }
+
+const (
+	// HeartbeatInterval is well below the heartbeat timeout of activities: a cancellation comes with a heartbeat's answer.
+	HeartbeatInterval = 2 * time.Second
+	// RunnerSilentAfter is the time since its last heartbeat after which a runner is silent: nothing is placed on it.
+	RunnerSilentAfter = time.Minute
+	// MaxHints bounds how many waiting jobs get a capacity hint at once. The others poll.
+	MaxHints = 16
+)
+
+// JobRunning asks Temporal whether a job's workflow is running, and if it isn't, how it ended: "was terminated". An error
+// means that Temporal did not answer.
+type JobRunning func(ctx context.Context, jobID string) (running bool, closed string, err error)
+
+// TaskKey names one part of a task of a job at this party.
+type TaskKey struct {
+	JobID string `json:"job_id"`
+	Task  string `json:"task"`
+	Role  string `json:"role"`
+	Index int    `json:"index"`
+}
+
+// Row returns the key of the part's row.
+func (k TaskKey) Row() store.TaskKey {
+	return store.TaskKey{JobID: k.JobID, Name: k.Task, Role: k.Role, RoleIndex: k.Index}
+}
+
+// PartRequest names one attempt of one part of a task.
+type PartRequest struct {
+	Key     TaskKey   `json:"key"`
+	Part    bfia.Part `json:"part"`
+	TaskID  string    `json:"task_id"`
+	Attempt int       `json:"attempt"`
+}
+
+// ContainerName returns the name of the attempt's container. It is derived from the request alone.
+func (r PartRequest) ContainerName() string {
+	name := fmt.Sprintf("%s-%s-%s-%d", r.Key.JobID, r.Key.Task, r.Part.Self(), r.Attempt)
+	if len(name) > 100 {
+		name = fmt.Sprintf("%s-%s-%d", bfia.TaskID(r.Key.JobID, r.Key.Task), r.Part.Self(), r.Attempt)
+	}
+
+	return "hutong-" + name
+}
+
+// PartResult is the end of an attempt of a part.
+type PartResult struct {
+	Failure *bfia.Failure `json:"failure,omitempty"` // nil if it succeeded
+}
+
+// JobDocument reads a job's document from the store.
+func JobDocument(ctx context.Context, db *store.Store, jobID string) (*bfia.Document, error) {
+	doc, err := db.JobDocument(ctx, jobID)
+	if err != nil {
+		return nil, fmt.Errorf("failed to read the document of job %s: %w", jobID, err)
+	}
+
+	return doc, nil
+}
+
+// ContainerSpec derives from a job's document the inputs, outputs and parameters of a part in the attempt that taskID
+// names.
+func ContainerSpec(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part, taskID string,
+) (*bfia.ContainerSpec, error) {
+	doc, err := JobDocument(ctx, db, key.JobID)
+	if err != nil {
+		return nil, err
+	}
+
+	names := []string{key.Task} // only the rows that matter: a job may have very many tasks
+	for _, c := range doc.DAG.Components {
+		if c.Name == key.Task {
+			names = append(names, c.Upstreams()...)
+		}
+	}
+
+	rows, err := db.TasksNamed(ctx, key.JobID, names...)
+	if err != nil {
+		return nil, fmt.Errorf("failed to read the tasks of job %s: %w", key.JobID, err)
+	}
+
+	ids, generation := map[string]string{}, ""
+	for _, row := range rows {
+		if row.TaskID != "" {
+			ids[row.Name] = row.OutputTaskID()
+		}
+		if row.Name == key.Task && row.ReusedTaskID == "" {
+			ids[row.Name] = taskID // the row may name a later attempt
+		}
+		if row.Name == key.Task && row.Role == part.Role && row.RoleIndex == part.Index {
+			generation = row.DatasetGeneration
+		}
+	}
+
+	spec, err := bfia.NewContainerSpec(doc, db.Describe(ctx), key.Task, part, ids)
+	if err != nil {
+		return nil, err
+	}
+	readGeneration(spec, generation)
+
+	return spec, nil
+}

@@ -1,0 +1,27 @@
+// Package participant holds the activities of a job at a participant: its rows, its reservation, the runners of its tasks,
+// and the reports to its scheduler.
+package participant
+
+import (
+	"log/slog"
+	"net/http"
+
+	"hutong/admission"
+	"hutong/bfia/client"
+	"hutong/store"
+	"hutong/store/blob"
+)
+
+// Activities are the activities of a job at a participant. All exported methods are registered with Temporal.
+type Activities struct {
+	Node  string
+	Store *store.Store
+	Blobs blob.Store
+	// Limits bound what runs at once at this party.
+	Limits admission.Limits
+	Client *client.Client
+	// Transport is the base URL of the party's own transport.
+	Transport string
+	HTTP      *http.Client
+	Logger    *slog.Logger
+}

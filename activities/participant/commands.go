@@ -1,0 +1,90 @@
+package participant
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"hutong/activities"
+	"hutong/bfia"
+	"hutong/fateflow"
+)
+
+// SendAuditInput is this party's approval or rejection of a job.
+type SendAuditInput struct {
+	Node  string     `json:"node"`
+	Audit bfia.Audit `json:"audit"`
+}
+
+// SendAudit sends the scheduler this party's approval or rejection of a job (BFIA part 2, 3.10).
+func (a *Activities) SendAudit(ctx context.Context, in SendAuditInput) error {
+	return a.result(ctx, in.Node, a.Client.AuditConfirm(ctx, in.Node, in.Audit))
+}
+
+// SendCallbackInput is the state of a part of a task.
+type SendCallbackInput struct {
+	Node   string          `json:"node"`
+	Report bfia.TaskReport `json:"report"`
+}
+
+// SendCallback reports a task's state to the scheduler (BFIA part 2, 3.9).
+func (a *Activities) SendCallback(ctx context.Context, in SendCallbackInput) error {
+	return a.result(ctx, in.Node, a.Client.TaskCallback(ctx, in.Node, in.Report))
+}
+
+// SendFateReportInput is the state of a part of a task in FATE-Flow's own protocol.
+type SendFateReportInput struct {
+	Node   string          `json:"node"`
+	Report fateflow.Report `json:"report"`
+}
+
+// SendFateReport reports the state of a part to a FATE-Flow that speaks its own protocol.
+func (a *Activities) SendFateReport(ctx context.Context, in SendFateReportInput) error {
+	return a.result(ctx, in.Node, fateflow.SendReport(ctx, a.Client, in.Node, in.Report))
+}
+
+// SendCapacityHintInput names a waiting job and its scheduler.
+type SendCapacityHintInput struct {
+	Node  string `json:"node"`
+	JobID string `json:"job_id"`
+}
+
+// SendCapacityHint tells a scheduler that this party may grant one of its jobs a reservation now. The hint is sent once,
+// since the scheduler polls anyway.
+func (a *Activities) SendCapacityHint(ctx context.Context, in SendCapacityHintInput) error {
+	return a.result(ctx, in.Node, a.Client.CapacityHint(ctx, in.Node, in.JobID))
+}
+
+// ReleaseSessionInput names a session of the party's transport.
+type ReleaseSessionInput struct {
+	Session string `json:"session"`
+}
+
+// ReleaseSession ends a job's session in the party's own transport, with the messages that were not read (BFIA part 4,
+// 3.2.4).
+func (a *Activities) ReleaseSession(ctx context.Context, in ReleaseSessionInput) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.Transport+"/v1/interconn/chan/release", strings.NewReader("{}"))
+	if err != nil {
+		return err
+	}
+
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("x-ptp-session-id", in.Session)
+	req.Header.Set("x-ptp-target-node-id", a.Client.NodeID)
+	req.Header.Set("x-ptp-final", "true") // ends the session, and not only its messages
+	resp, err := a.HTTP.Do(req)
+	if err != nil {
+		return fmt.Errorf("failed to release session %s at the transport: %w", in.Session, err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("failed to release session %s at the transport: HTTP %d", in.Session, resp.StatusCode)
+	}
+
+	return nil
+}
+
+func (a *Activities) result(ctx context.Context, node string, err error) error {
+	return activities.CommandError(ctx, a.Logger, node, err)
+}

@@ -1,0 +1,158 @@
+package participant
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"hutong/activities"
+	"hutong/bfia"
+	"hutong/store"
+)
+
+// RecordJobInput is a job in which this party takes part. Its plan has only this party's parts.
+type RecordJobInput struct {
+	Plan      bfia.Plan     `json:"plan"`
+	Roles     []string      `json:"roles"`
+	Scheduler string        `json:"scheduler"`
+	State     bfia.JobState `json:"state"` // PENDING if it must be approved, else READY
+	At        time.Time     `json:"at"`
+}
+
+// RecordJob writes a job in which this party takes part, with its own parts of the tasks.
+func (a *Activities) RecordJob(ctx context.Context, in RecordJobInput) error {
+	plan := in.Plan
+	job := store.Job{JobID: plan.JobID, FlowID: plan.FlowID, State: in.State, Roles: in.Roles,
+		InitiatorNode: plan.Initiator.NodeID, SchedulerNode: in.Scheduler, CreatedAt: in.At}
+
+	var tasks []store.Task
+	for i, t := range plan.Tasks {
+		for _, p := range t.Parts {
+			tasks = append(tasks, store.Task{JobID: plan.JobID, Name: t.Name, Role: p.Role, RoleIndex: p.Index, Seq: i,
+				Component: t.Component, Provider: t.Provider, Version: t.Version, State: bfia.TaskReady})
+		}
+	}
+
+	if err := activities.ResolveGenerations(ctx, a.Store, plan.JobID, tasks); err != nil {
+		return activities.Classify(err)
+	}
+
+	return activities.Classify(a.Store.CreateJob(ctx, job, tasks))
+}
+
+// ReopenJobInput names a job that has ended.
+type ReopenJobInput struct {
+	JobID string `json:"job_id"`
+}
+
+// ReopenJob makes a job that has ended READY again, since its scheduler reruns it.
+func (a *Activities) ReopenJob(ctx context.Context, in ReopenJobInput) error {
+	return activities.Classify(a.Store.ReopenJob(ctx, in.JobID))
+}
+
+// ForgetJobInput names a job that was not created.
+type ForgetJobInput struct {
+	JobID string `json:"job_id"`
+}
+
+// ForgetJob removes a job that was not created at every party, and its document if nothing else needs it.
+func (a *Activities) ForgetJob(ctx context.Context, in ForgetJobInput) error {
+	if err := a.Store.DeleteJob(ctx, in.JobID); err != nil {
+		return activities.Classify(err)
+	}
+
+	return activities.Classify(a.Store.DeleteUnusedDocument(ctx, in.JobID))
+}
+
+// RecordJobStateInput is the new state of a job at this party, and why it ended early.
+type RecordJobStateInput struct {
+	JobID   string        `json:"job_id"`
+	State   bfia.JobState `json:"state"`
+	Failure *bfia.Failure `json:"failure,omitempty"`
+	At      time.Time     `json:"at"`
+}
+
+// RecordJobState moves a job forward at this party.
+func (a *Activities) RecordJobState(ctx context.Context, in RecordJobStateInput) error {
+	if err := a.Store.SetJobFailure(ctx, in.JobID, in.Failure); err != nil {
+		return activities.Classify(err)
+	}
+
+	return activities.Classify(a.Store.UpdateJob(ctx, in.JobID, in.State, in.Failure.String(), in.At))
+}
+
+// RequestStopInput names an attempt of a part.
+type RequestStopInput struct {
+	Key    activities.TaskKey `json:"key"`
+	TaskID string             `json:"task_id"`
+}
+
+// RequestStop marks an attempt of a part that must not start, or must end. A runner reads the mark before it starts one.
+func (a *Activities) RequestStop(ctx context.Context, in RequestStopInput) error {
+	return activities.Classify(a.Store.RequestTaskStop(ctx, in.Key.Row(), in.TaskID))
+}
+
+// RecordTaskEndInput is the end of an attempt of a part.
+type RecordTaskEndInput struct {
+	Key     activities.TaskKey `json:"key"`
+	Part    bfia.Part          `json:"part"`
+	TaskID  string             `json:"task_id"`
+	State   bfia.TaskState     `json:"state"`
+	Failure *bfia.Failure      `json:"failure,omitempty"`
+	At      time.Time          `json:"at"`
+}
+
+// RecordTaskEnd writes the end of a part, whether or not it ran, and the outputs of one that succeeded. It ignores an
+// attempt that another has followed.
+func (a *Activities) RecordTaskEnd(ctx context.Context, in RecordTaskEndInput) error {
+	row, err := a.Store.Task(ctx, in.Key.Row())
+	if err != nil {
+		return activities.Classify(err)
+	}
+	if row.TaskID != "" && row.TaskID != in.TaskID {
+		return nil // another attempt has followed
+	}
+
+	if in.State == bfia.TaskSuccess {
+		// Before the state: a reader of SUCCESS must find the outputs.
+		if err := a.recordOutputs(ctx, in); err != nil {
+			return activities.Classify(err)
+		}
+	}
+
+	// The first failure stays: a part that was stopped remains so, whatever its container exits with then.
+	if err := a.Store.SetTaskFailure(ctx, in.Key.Row(), in.TaskID, in.Failure); err != nil {
+		return activities.Classify(err)
+	}
+
+	return activities.Classify(a.Store.EndTask(ctx, in.Key.Row(), in.TaskID, in.State, in.Failure.Text(), in.At))
+}
+
+// recordOutputs writes the outputs of a part that are in the storage.
+func (a *Activities) recordOutputs(ctx context.Context, in RecordTaskEndInput) error {
+	spec, err := activities.ContainerSpec(ctx, a.Store, in.Key, in.Part, in.TaskID)
+	if err != nil {
+		return err
+	}
+
+	var rows []store.Output
+	for _, out := range spec.Outputs {
+		objects, err := a.Blobs.List(ctx, out.Address.Namespace+"/"+out.Address.Name)
+		if err != nil {
+			return fmt.Errorf("failed to list output %s of task %s: %w", out.Port, in.TaskID, err)
+		}
+		if len(objects) == 0 {
+			continue
+		}
+
+		var bytes int64
+		for _, o := range objects {
+			bytes += o.Size
+		}
+		rows = append(rows, store.Output{JobID: in.Key.JobID, TaskName: in.Key.Task, Role: in.Part.Role, RoleIndex: in.Part.Index,
+			Type: out.Type, Key: out.Key, Port: out.Port, TaskID: in.TaskID,
+			Namespace: out.Address.Namespace, Name: out.Address.Name, Bytes: bytes, CreatedAt: in.At})
+	}
+
+	return a.Store.PutOutputs(ctx, rows)
+}

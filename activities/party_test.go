@@ -1,0 +1,313 @@
+package activities_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/testsuite"
+
+	"hutong/activities"
+	"hutong/activities/driver"
+	"hutong/activities/housekeeping"
+	"hutong/activities/participant"
+	"hutong/activities/runner"
+	"hutong/activities/scheduler"
+	"hutong/bfia"
+	"hutong/bfia/client"
+	"hutong/store"
+	"hutong/store/blob"
+	"hutong/store/storetest"
+)
+
+const jobID = "202609010000001234567"
+
+var (
+	guestA = bfia.Part{Role: "guest", NodeID: "A"}
+	hostB  = bfia.Part{Role: "host", NodeID: "B"}
+	quiet  = slog.New(slog.NewTextHandler(io.Discard, nil))
+)
+
+// testParty is a party with all that its activities touch: a real database, a real storage, a real device, and a partner that
+// really listens.
+type testParty struct {
+	t       *testing.T
+	db      *store.Store
+	blobs   blob.Store
+	device  device
+	partner *partner
+	jobs    *scheduler.Activities
+	parts   *participant.Activities
+	runs    *runner.Runner
+	keeper  *housekeeping.Activities
+	plan    bfia.Plan                                            // of both parties
+	own     bfia.Plan                                            // this party's parts of it
+	told    func(context.Context, string, bfia.TaskReport) error // what runs say when they are asked
+}
+
+// newTestParty makes a party with one job of the tasks a and b<a, both for guest A and host B. Task a runs program with
+// the words of a, and b with those of b, where DATA is the folder of the run's output.
+func newTestParty(t *testing.T, address string, d device, a, b []string) *testParty {
+	ctx := t.Context()
+	blobs, err := blob.Open(ctx, "file://"+t.TempDir())
+	require.NoError(t, err)
+	h := &testParty{t: t, db: storetest.Open(t, address), blobs: blobs, device: d, partner: newPartner(t)}
+	partners := client.New("A", func(node string) (string, bool) { return h.partner.URL, node == "B" }, 10*time.Second)
+	h.jobs = &scheduler.Activities{Node: "A", Store: h.db, Documents: h.db, Client: partners, Logger: quiet}
+	h.parts = &participant.Activities{Node: "A", Store: h.db, Blobs: blobs, Client: partners,
+		Transport: h.partner.URL, HTTP: http.DefaultClient, Logger: quiet}
+	h.runs = h.newRuns(d)
+	h.keeper = &housekeeping.Activities{Node: "A", Store: h.db, Blobs: blobs, Scheduled: gone, TakenPart: gone, Logger: quiet}
+
+	for name, words := range map[string][]string{"a": a, "b": b} {
+		data := fmt.Sprintf("%s/guest-A-dataset-d/%s", d.StorageRoot(h.runName(name)), bfia.TaskID(jobID, name))
+		command := []string{d.program}
+		for _, word := range words {
+			command = append(command, strings.ReplaceAll(word, "DATA", data))
+		}
+		metadata, err := json.Marshal(bfia.Metadata{Image: prog.image, Command: command})
+		require.NoError(t, err)
+		_, err = h.db.PutProvider(ctx, store.Provider{Name: "vendor-" + name, Version: "1", Device: d.Device(), Metadata: metadata,
+			Components: map[string]json.RawMessage{"C": component("vendor-" + name)}})
+		require.NoError(t, err)
+	}
+	doc, err := bfia.ParseDocument([]byte(`{"job_id":"` + jobID + `","flow_id":"flow","dag":{"version":"2.0","components":[
+		{"name":"a","componentName":"C","provider":"vendor-a","version":"1","input":[],"output":[{"type":"dataset","key":"d"}]},
+		{"name":"b","componentName":"C","provider":"vendor-b","version":"1","input":[{"type":"dataset","key":"a.d"}],"output":[{"type":"dataset","key":"d"}]}]},
+		"config":{"initiator":{"role":"guest","node_id":"A"},"role":{"guest":["A"],"host":["B"]},"job_params":{},"task_params":{}}}`))
+	require.NoError(t, err)
+	require.NoError(t, h.db.PutDocument(ctx, jobID, doc.Bytes()))
+	plan, err := bfia.NewPlan(doc, h.db.Describe(ctx), "")
+	require.NoError(t, err)
+	h.plan, h.own = *plan, *plan
+	h.own.Tasks = slices.Clone(plan.Tasks)
+	for i := range h.own.Tasks {
+		h.own.Tasks[i].Parts = h.own.Tasks[i].PartsOf("A")
+	}
+	return h
+}
+
+// component is the self-description of the component C.
+func component(provider string) json.RawMessage {
+	return json.RawMessage(`{"componentName":"C","title":"C","provider":"` + provider + `","version":"1","roleList":["guest","host"],
+		"storageEngine":["file"],"inputParam":[],"inputData":[{"name":"in","category":"dataset"}],
+		"outputData":[{"name":"out","category":"dataset"}],"result":[]}`)
+}
+
+// newRuns is what a worker that starts again on the same host has.
+func (h *testParty) newRuns(r driver.Driver) *runner.Runner {
+	return &runner.Runner{Node: "A", RunnerID: "host-1", Deployment: "ours", Store: h.db, Blobs: h.blobs, Drivers: map[string]driver.Driver{r.Device(): r},
+		System: func(string) bfia.System { return bfia.System{Transport: "hutong:9381", Callback: "http://hutong:9380"} }, StopGrace: time.Second, Logger: quiet, OnReport: h.told}
+}
+
+// activities returns the structs whose methods are registered anywhere.
+func (h *testParty) activities() []any {
+	return []any{h.jobs, h.parts, h.keeper, &runner.Activities{Runner: h.runs}}
+}
+
+// activityNames returns the names of all activities.
+func (h *testParty) activityNames() (names []string) {
+	for _, a := range h.activities() {
+		for m := range reflect.TypeOf(a).Methods() {
+			names = append(names, m.Name)
+		}
+	}
+
+	return names
+}
+
+// env is a worker that has taken an activity. Its activities' contexts end with ctx.
+func (h *testParty) env(ctx context.Context) *testsuite.TestActivityEnvironment {
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(log.NewStructuredLogger(quiet))
+	env := suite.NewTestActivityEnvironment()
+	options := workerOptions
+	options.BackgroundActivityContext = ctx
+	env.SetWorkerOptions(options)
+	for _, a := range h.activities() {
+		env.RegisterActivity(a)
+	}
+	return env
+}
+
+func (h *testParty) runName(task string) string { return "hutong-" + jobID + "-" + task + "-guest.0-1" }
+
+func (h *testParty) key(task string) activities.TaskKey {
+	return activities.TaskKey{JobID: jobID, Task: task, Role: "guest"}
+}
+
+func (h *testParty) request(task string) activities.PartRequest {
+	return activities.PartRequest{Key: h.key(task), Part: guestA, TaskID: bfia.TaskID(jobID, task), Attempt: 1}
+}
+
+func (h *testParty) ref(task string) bfia.TaskRef {
+	return bfia.TaskRef{JobID: jobID, TaskID: bfia.TaskID(jobID, task), TaskName: task}
+}
+
+// begin brings the job to where its task a can run.
+func (h *testParty) begin() {
+	ctx := h.t.Context()
+	require.NoError(h.t, h.parts.RecordJob(ctx, participant.RecordJobInput{Plan: h.own, Roles: []string{"guest.0"}, Scheduler: "B", State: bfia.JobReady, At: time.Now()}))
+	require.NoError(h.t, h.db.PutRunner(ctx, store.Runner{RunnerID: "host-1", NodeID: "A", Devices: []string{h.device.Device()}, TaskQueue: "q", Slots: 2}))
+	answer, err := h.parts.Reserve(ctx, h.application(time.Now()))
+	require.NoError(h.t, err)
+	require.True(h.t, answer.Grant.Granted, answer.Grant.Reason)
+	_, err = h.parts.ClaimTask(ctx, participant.ClaimTaskInput{Task: h.ref("a"), Parts: []bfia.Part{guestA}, At: time.Now()})
+	require.NoError(h.t, err)
+}
+
+// application is the job's for room at this party.
+func (h *testParty) application(at time.Time) participant.ReserveInput {
+	return participant.ReserveInput{JobID: jobID, Scheduler: "B", Created: at, At: at}
+}
+
+func (h *testParty) row(task string) store.Task {
+	row, err := h.db.Task(context.Background(), store.TaskKey{JobID: jobID, Name: task, Role: "guest"})
+	require.NoError(h.t, err)
+	return row
+}
+
+// written is what a task's runs have written to their output: a line for each.
+func (h *testParty) written(task string) string {
+	local := h.blobs.(*blob.File)
+	folder, err := local.Path("guest-A-dataset-d/" + bfia.TaskID(jobID, task))
+	require.NoError(h.t, err)
+	b, err := os.ReadFile(filepath.Join(folder, "data_0"))
+	if !os.IsNotExist(err) {
+		require.NoError(h.t, err)
+	}
+	return string(b)
+}
+
+// log is the kept log of a task's run, without the times.
+func (h *testParty) log(task string) string {
+	rc, err := activities.ReadLog(context.Background(), h.blobs, h.runName(task))
+	require.NoError(h.t, err)
+	defer func() { _ = rc.Close() }()
+	b, err := io.ReadAll(rc)
+	require.NoError(h.t, err)
+	var text strings.Builder
+	for line := range strings.Lines(string(b)) {
+		_, line, _ = strings.Cut(line, " ")
+		text.WriteString(line)
+	}
+	return text.String()
+}
+
+// state is all that activities can change, in words: rows, stored objects, runs on the device, and what the partner has
+// been told, each different thing once.
+func (h *testParty) state() string {
+	ctx := context.Background()
+	var b strings.Builder
+	put := func(what string, v any, err error) {
+		if err != nil {
+			require.Equal(h.t, bfia.CodeNotFound, bfia.CodeOf(err), "%s: %v", what, err)
+			v = "none"
+		}
+		text, err := json.Marshal(v)
+		require.NoError(h.t, err)
+		fmt.Fprintf(&b, "%s: %s\n", what, text)
+	}
+	scheduled, err := h.db.ScheduleJob(ctx, jobID)
+	put("t_schedule_job", scheduled, err)
+	tasks, err := h.db.ScheduleTasks(ctx, jobID)
+	put("t_schedule_task", tasks, err)
+	statuses, err := h.db.ScheduleParts(ctx, jobID)
+	put("t_schedule_part", statuses, err)
+	job, err := h.db.Job(ctx, jobID)
+	put("t_job", job, err)
+	seats, err := h.db.ReservedSlots(ctx, jobID)
+	put("t_reservation", seats, err)
+	own, err := h.db.Tasks(ctx, jobID)
+	put("t_task", own, err)
+	outputs, err := h.db.Outputs(ctx, jobID)
+	put("t_task_output", outputs, err)
+	doc, err := h.db.Document(ctx, jobID)
+	put("t_job_document", doc, err)
+	objects, err := h.blobs.List(ctx, "")
+	require.NoError(h.t, err)
+	for _, o := range objects {
+		put("object "+o.Key, o.Size, nil) // its time may differ: a log is written again, the same
+	}
+	runs, err := h.device.List(ctx)
+	require.NoError(h.t, err)
+	for _, run := range runs {
+		put("run "+run.Name, run, nil)
+	}
+	put("partner", h.partner.told(), nil)
+	return b.String()
+}
+
+// partner is another party's server, which keeps what it is sent.
+type partner struct {
+	*httptest.Server
+	mu       sync.Mutex
+	requests []string
+	// answer takes the place of the usual one, when it is not nil and answers true.
+	answer func(w http.ResponseWriter, path, body string) bool
+	poll   bfia.PollResult
+}
+
+func newPartner(t *testing.T) *partner {
+	p := &partner{poll: bfia.PollResult{Status: bfia.TaskSuccess}}
+	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		session := req.Header.Get("x-ptp-session-id")
+		p.mu.Lock()
+		p.requests = append(p.requests, strings.TrimSpace(req.Method+" "+req.URL.Path+" "+session+" "+string(body)))
+		answer, poll := p.answer, p.poll
+		p.mu.Unlock()
+		if answer != nil && answer(w, req.URL.Path, string(body)) {
+			return
+		}
+		var data any
+		if req.URL.Path == bfia.PathTaskPoll {
+			data = poll
+		}
+		if req.URL.Path == bfia.PathReserve {
+			data = bfia.Grant{Granted: true, Parallelism: 1}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]any{"code": 0, "msg": "success", "data": data})
+	}))
+	t.Cleanup(p.Close)
+	return p
+}
+
+// told is each different thing that the partner was sent, once: what comes twice is harmless, see bfia.
+func (p *partner) told() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	told := slices.Clone(p.requests)
+	slices.Sort(told)
+	return slices.Compact(told)
+}
+
+// got is all that it was sent at a path, in order.
+func (p *partner) got(path string) (bodies []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range p.requests {
+		if strings.HasPrefix(r, "POST "+path+" ") {
+			bodies = append(bodies, strings.TrimPrefix(r, "POST "+path+" "))
+		}
+	}
+	return bodies
+}

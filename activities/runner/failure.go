@@ -1,0 +1,66 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+
+	"hutong/activities"
+	"hutong/activities/driver"
+	"hutong/bfia"
+)
+
+// exitFailure explains the exit of a run; nil for one that went well.
+func exitFailure(exit driver.Exit, log []string) *bfia.Failure {
+	f := &bfia.Failure{Kind: bfia.FailedExit, ExitCode: exit.Code, Message: exit.Reason, Log: log}
+	switch {
+	case exit.Code == 0:
+		return nil
+	case exit.OOMKilled:
+		f.Kind = bfia.FailedMemory
+	case exit.Code == codeTemporary:
+		f.Kind = bfia.FailedTemporary
+	case exit.Killed:
+		f.Kind = bfia.FailedKilled
+	case exit.Code == driver.UnknownExitCode:
+		f.Kind = bfia.FailedVanished
+	case exit.Code == driver.NotStartedExitCode || exit.Code == driver.NotExecutableExitCode:
+		if exit.Reason != plainExit(exit.Code) {
+			f.Kind = bfia.FailedStart
+		}
+	}
+	if f.Message == plainExit(exit.Code) {
+		f.Message = "" // it says no more than the code
+	}
+	return f
+}
+
+// codeTemporary is EX_TEMPFAIL of sysexits.h, by which a component says that another attempt may go well.
+const codeTemporary = 75
+
+func plainExit(code int) string { return fmt.Sprintf("exited with code %d", code) }
+
+// startFailure explains why a run can't begin; nil when another try may cure it.
+func startFailure(err error) *bfia.Failure {
+	var protocol *bfia.Error
+	switch {
+	case errors.Is(err, driver.ErrNoImage):
+		return &bfia.Failure{Kind: bfia.FailedImage, Message: err.Error()}
+	case driver.IsNonRetryable(err):
+		return &bfia.Failure{Kind: bfia.FailedStart, Message: err.Error()}
+	case errors.As(err, &protocol) && protocol.Code == bfia.CodeNotFound:
+		return &bfia.Failure{Kind: bfia.FailedInput, Message: protocol.Message}
+	case errors.As(err, &protocol) && protocol.Code != bfia.CodeInternal && protocol.Code != bfia.CodeUnavailable:
+		return &bfia.Failure{Kind: bfia.FailedStart, Message: protocol.Message}
+	}
+	return nil
+}
+
+// at tells where a failure happened.
+func at(f *bfia.Failure, key activities.TaskKey, part bfia.Part) *bfia.Failure {
+	if f == nil {
+		return nil
+	}
+	placed := *f
+	placed.NodeID, placed.Role, placed.Task = part.NodeID, part.Self(), key.Task
+	return &placed
+}

@@ -1,0 +1,245 @@
+package runner
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"hutong/activities"
+	"hutong/store/blob"
+)
+
+// awayStore is a storage that takes nothing for a while.
+type awayStore struct {
+	blob.Store
+	away bool
+	puts int
+}
+
+func (s *awayStore) Put(ctx context.Context, key string, r io.Reader) error {
+	s.puts++
+	if s.away {
+		return errors.New("the storage is away")
+	}
+	return s.Store.Put(ctx, key, r)
+}
+
+func newStorage(t *testing.T) *awayStore {
+	s, err := blob.Open(t.Context(), "file://"+t.TempDir())
+	require.NoError(t, err)
+	return &awayStore{Store: s}
+}
+
+func newChunkWriter(s blob.Store) *chunkWriter {
+	return &chunkWriter{ctx: context.Background(), blobs: s, prefix: activities.LogPrefix("run") + "/w"}
+}
+
+func readLog(t require.TestingT, s blob.Store) string {
+	rc, err := activities.ReadLog(context.Background(), s, "run")
+	require.NoError(t, err)
+	b, err := io.ReadAll(rc)
+	require.NoError(t, err)
+	require.NoError(t, rc.Close())
+	return string(b)
+}
+
+func chunks(t *testing.T, s blob.Store) (sizes []int64) {
+	list, err := s.List(t.Context(), activities.LogPrefix("run"))
+	require.NoError(t, err)
+	for i, o := range list {
+		assert.Equal(t, fmt.Sprintf("_log/run/w/%08d", i), o.Key)
+		sizes = append(sizes, o.Size)
+	}
+	return sizes
+}
+
+func TestLogChunks(t *testing.T) {
+	line := strings.Repeat("x", 1023) + "\n"
+	for _, c := range []struct {
+		name  string
+		write []string
+		sizes []int64
+	}{
+		{"nothing", nil, nil},
+		{"a line", []string{"one\n"}, []int64{4}},
+		{"a line in pieces", []string{"o", "n", "e\n"}, []int64{4}},
+		{"an end without a newline", []string{"one\ntwo"}, []int64{7}},
+		{"just one chunk", []string{strings.Repeat(line, 256)}, []int64{256 << 10}},
+		{"a line more", []string{strings.Repeat(line, 257)}, []int64{256 << 10, 1 << 10}},
+		{"cut at lines only", []string{strings.Repeat(line, 255), "0123456789\n", line, line}, []int64{256<<10 + 11, 1 << 10}},
+		{"a line larger than a chunk", []string{strings.Repeat("x", 300<<10), "\n", line}, []int64{300<<10 + 1, 1 << 10}},
+		{"the same in one piece", []string{strings.Repeat("x", 300<<10) + "\n" + line}, []int64{300<<10 + 1, 1 << 10}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newStorage(t)
+			w := newChunkWriter(s)
+			for _, piece := range c.write {
+				n, err := w.Write([]byte(piece))
+				require.NoError(t, err)
+				require.Equal(t, len(piece), n)
+			}
+			w.flush(true)
+			require.NoError(t, w.err)
+			assert.Equal(t, c.sizes, chunks(t, s))
+			assert.Equal(t, strings.Join(c.write, ""), readLog(t, s))
+			puts := s.puts
+			w.flush(true)
+			assert.Equal(t, puts, s.puts, "what is written is not written again")
+		})
+	}
+}
+
+// While a run goes on its log can be read up to the last whole line.
+func TestLogFlush(t *testing.T) {
+	s := newStorage(t)
+	w := newChunkWriter(s)
+	for _, step := range []struct{ write, read string }{
+		{"one\n", "one\n"}, {"tw", "one\n"}, {"o\n", "one\ntwo\n"}, {"", "one\ntwo\n"}, {"three\nfour", "one\ntwo\n"}, {"\n", "one\ntwo\nthree\nfour\n"},
+	} {
+		_, err := w.Write([]byte(step.write))
+		require.NoError(t, err)
+		w.flush(false)
+		assert.Equal(t, step.read, readLog(t, s))
+	}
+}
+
+// A watcher that takes over writes the same chunks, however the lines come to it.
+func TestLogWrittenAgain(t *testing.T) {
+	s := newStorage(t)
+	rapid.Check(t, func(t *rapid.T) {
+		require.NoError(t, s.DeletePrefix(context.Background(), activities.LogPrefix("run")))
+		var text bytes.Buffer
+		for i := range rapid.IntRange(0, 60).Draw(t, "lines") {
+			fmt.Fprintf(&text, "%d %s\n", i, strings.Repeat("x", rapid.IntRange(0, 40<<10).Draw(t, "length")))
+		}
+		write := func(text []byte, end bool) {
+			w := newChunkWriter(s)
+			for len(text) > 0 {
+				n := rapid.IntRange(1, len(text)).Draw(t, "piece")
+				_, err := w.Write(text[:n])
+				require.NoError(t, err)
+				if rapid.Bool().Draw(t, "flush") {
+					w.flush(false)
+				}
+				text = text[n:]
+			}
+			w.flush(end)
+			require.NoError(t, w.err)
+		}
+		write(text.Bytes()[:rapid.IntRange(0, text.Len()).Draw(t, "died at")], false)
+		write(text.Bytes(), true)
+		require.Equal(t, text.String(), readLog(t, s))
+	})
+}
+
+// A storage that is away for a while costs no line; one that is away for long costs what no memory shall hold.
+func TestLogStorageAway(t *testing.T) {
+	line := strings.Repeat("x", 1023) + "\n"
+	s := newStorage(t)
+	w := newChunkWriter(s)
+	write := func(lines int) {
+		for range lines {
+			_, err := w.Write([]byte(line))
+			require.NoError(t, err)
+		}
+	}
+	write(300)
+	s.away = true
+	s.puts = 0
+	write(2000)
+	w.flush(false)
+	require.ErrorContains(t, w.err, "the storage is away")
+	assert.Less(t, s.puts, 12, "it is not tried with each line")
+	s.away = false
+	write(300)
+	w.flush(true)
+	require.NoError(t, w.err)
+	assert.Equal(t, strings.Repeat(line, 2600), readLog(t, s))
+
+	s.away = true
+	write(40 << 10)
+	assert.LessOrEqual(t, w.chunk.Len(), logPatienceBytes)
+	s.away = false
+	write(1)
+	w.flush(true)
+	require.Error(t, w.err, "lines are lost, which is said")
+}
+
+func TestReadLogOfNoRun(t *testing.T) {
+	assert.Empty(t, readLog(t, newStorage(t)))
+}
+
+func TestTailWriter(t *testing.T) {
+	for _, c := range []struct {
+		write []string
+		lines []string
+	}{
+		{nil, nil},
+		{[]string{"one\ntwo\n"}, []string{"one", "two"}},
+		{[]string{"o", "ne\nt", "wo\n"}, []string{"one", "two"}},
+		{[]string{"1\n2\n3\n4\n5\n6\n7\n"}, []string{"3", "4", "5", "6", "7"}},
+		{[]string{"\n\n"}, []string{"", ""}},
+	} {
+		w := &tailWriter{}
+		for _, piece := range c.write {
+			n, err := w.Write([]byte(piece))
+			require.NoError(t, err)
+			require.Equal(t, len(piece), n)
+		}
+		assert.Equal(t, c.lines, w.lines, "%q", c.write)
+	}
+}
+
+// A watcher that was believed dead may still write; it has seen less, and spoils nothing.
+func TestReadLogOfSeveralWatchers(t *testing.T) {
+	s := newStorage(t)
+	late := &chunkWriter{ctx: context.Background(), blobs: s, prefix: activities.LogPrefix("run") + "/a"}
+	whole := &chunkWriter{ctx: context.Background(), blobs: s, prefix: activities.LogPrefix("run") + "/b"}
+	put := func(w *chunkWriter, text string) {
+		_, err := w.Write([]byte(text))
+		require.NoError(t, err)
+		w.flush(false)
+	}
+	put(late, "one\n")
+	assert.Equal(t, "one\n", readLog(t, s))
+	put(whole, "one\ntwo\nthree\n")
+	put(late, "two\n")
+	assert.Equal(t, "one\ntwo\nthree\n", readLog(t, s))
+}
+
+// TestLogIsBounded floods a log: its beginning and its end are kept, and between them stands how much is not.
+func TestLogIsBounded(t *testing.T) {
+	s := newStorage(t)
+	w := newChunkWriter(s)
+	const lines = 1000
+	line := func(n int) string { return fmt.Sprintf("%0128000d\n", n) }
+	for n := range lines {
+		_, err := io.WriteString(w, line(n))
+		require.NoError(t, err)
+		if n%100 == 0 {
+			w.flush(false)
+		}
+	}
+	w.flush(false)
+	running := strings.Split(strings.TrimSpace(readLog(t, s)), "\n")
+	w.flush(true)
+	require.NoError(t, w.err)
+	kept := strings.Split(strings.TrimSpace(readLog(t, s)), "\n")
+	note := len(running) - 1
+	require.Contains(t, running[note], fmt.Sprintf("left out here\" lines=%d bytes=%d", lines-note, (lines-note)*len(line(0))))
+	tail := len(kept) - note - 1
+	require.Equal(t, running[:note], kept[:note], "what was read stays where it is")
+	require.Contains(t, kept[note], fmt.Sprintf("left out here\" lines=%d bytes=%d", lines-note-tail, (lines-note-tail)*len(line(0))))
+	for i, n := range map[int]int{0: 0, note - 1: note - 1, note + 1: lines - tail, len(kept) - 1: lines - 1} {
+		require.Equal(t, line(n), kept[i]+"\n")
+	}
+	require.InDelta(t, logHeadBytes+logTailBytes, len(readLog(t, s)), 1<<20)
+}

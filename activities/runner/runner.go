@@ -1,0 +1,86 @@
+// Package runner holds the activities of a runner: it runs the containers of tasks with its drivers, stops them, and sweeps
+// orphans.
+package runner
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"hutong/activities"
+	"hutong/activities/driver"
+	"hutong/bfia"
+	"hutong/store"
+	"hutong/store/blob"
+)
+
+// Runner runs containers on this machine.
+type Runner struct {
+	Node     string
+	RunnerID string
+	Store    *store.Store
+	Blobs    blob.Store
+	Drivers  map[string]driver.Driver // by device
+	// System returns what containers of a device must know of the party; Storage and LogPath are set for each container.
+	System func(device string) bfia.System
+	// OnReport passes on the end that a container reports when it is polled; nil leaves it to its callback and exit.
+	OnReport func(ctx context.Context, jobID string, report bfia.TaskReport) error
+	// StopGrace is the time between SIGTERM and SIGKILL if RunTask or Sweep stops a container.
+	StopGrace time.Duration
+	Logger    *slog.Logger
+	// Deployment labels the containers: Sweep ignores those of other deployments.
+	Deployment string
+
+	watched  nameSet // containers that a RunTask of this process handles
+	removing sync.WaitGroup
+}
+
+// Activities are the activities of a runner. All exported methods are registered with Temporal.
+type Activities struct{ Runner *Runner }
+
+// Wait waits for removals that have outlived their RunTask, until ctx is done. The sweep removes what remains.
+func (r *Runner) Wait(ctx context.Context) {
+	done := make(chan struct{})
+	go func() { r.removing.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// StopTaskInput names an attempt of a part that is stopped.
+type StopTaskInput struct {
+	activities.PartRequest
+	Grace time.Duration `json:"grace"` // between SIGTERM and SIGKILL
+}
+
+// StopTask stops a container, or prevents that it starts. The RunTask that waits for it ends then.
+func (a *Activities) StopTask(ctx context.Context, in StopTaskInput) error {
+	return a.Runner.stop(ctx, in.ContainerName(), in.Grace)
+}
+
+// stop stops a container, whichever driver has it.
+func (r *Runner) stop(ctx context.Context, name string, grace time.Duration) error {
+	for device, d := range r.Drivers {
+		if err := d.Stop(ctx, name, grace); err != nil {
+			return fmt.Errorf("failed to stop %s on %s: %w", name, device, err)
+		}
+	}
+
+	return nil
+}
+
+// removeAll removes a container, whichever driver has it.
+func (r *Runner) removeAll(ctx context.Context, name string, log *slog.Logger) {
+	for _, d := range r.Drivers {
+		r.remove(ctx, d, name, log)
+	}
+}
+
+func (r *Runner) remove(ctx context.Context, d driver.Driver, name string, log *slog.Logger) {
+	if err := d.Remove(ctx, name); err != nil {
+		log.Warn("failed to remove a container; the sweep removes it later", "error", err)
+	}
+}

@@ -1,0 +1,29 @@
+// Package scheduler holds the activities of a job at its scheduler: its rows, its place in the queue, and the commands to
+// the job's parties.
+package scheduler
+
+import (
+	"context"
+	"log/slog"
+
+	"hutong/admission"
+	"hutong/bfia/client"
+	"hutong/store"
+)
+
+// Activities are the activities of a job at its scheduler. All exported methods are registered with Temporal.
+type Activities struct {
+	Node  string
+	Store *store.Store
+	// Documents holds the documents that are sent to the job's parties.
+	Documents Documents
+	// Limits bound what runs at once at this scheduler.
+	Limits admission.Limits
+	Client *client.Client
+	Logger *slog.Logger
+}
+
+// Documents returns the document of a job as it was submitted.
+type Documents interface {
+	Document(ctx context.Context, jobID string) ([]byte, error)
+}

@@ -1,0 +1,115 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+
+	"hutong/activities"
+	"hutong/bfia"
+)
+
+// PollTaskInput names a task and the parties that have not reported its end.
+type PollTaskInput struct {
+	JobID  string        `json:"job_id"`
+	TaskID string        `json:"task_id"`
+	Nodes  []string      `json:"nodes"`
+	Every  time.Duration `json:"every"`
+	// GiveUpAfter is how long a party may be unreachable before its part counts as failed.
+	GiveUpAfter time.Duration `json:"give_up_after"`
+}
+
+// PollTaskResult is the end of a task at a party.
+type PollTaskResult struct {
+	Node    string         `json:"node"`
+	State   bfia.TaskState `json:"state"`
+	Failure *bfia.Failure  `json:"failure,omitempty"`
+}
+
+// PollTask polls parties for the state of a task (BFIA part 2, 3.8) until one of them reports its end, and returns those
+// that do. A party that is unreachable for longer than the limit, or refuses the question for as long, has failed.
+func (a *Activities) PollTask(ctx context.Context, in PollTaskInput) ([]PollTaskResult, error) {
+	silentSince := map[string]time.Time{} // survives in the heartbeat's details: another worker keeps counting
+	if activity.HasHeartbeatDetails(ctx) {
+		if err := activity.GetHeartbeatDetails(ctx, &silentSince); err != nil {
+			return nil, fmt.Errorf("failed to read the heartbeat of an earlier attempt: %w", err)
+		}
+	}
+
+	tick := time.NewTicker(in.Every)
+	defer tick.Stop()
+	for {
+		var ended []PollTaskResult
+		for _, node := range in.Nodes {
+			if result, ok := a.pollParty(ctx, in, node, silentSince); ok {
+				ended = append(ended, result)
+			}
+		}
+		if len(ended) > 0 {
+			return ended, nil
+		}
+
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-activity.GetWorkerStopChannel(ctx):
+			return nil, errors.New("the worker is shutting down; another worker continues to poll")
+		case <-tick.C:
+		}
+	}
+}
+
+// pollParty asks one party for the state of a task, and reports whether the task has ended there.
+func (a *Activities) pollParty(ctx context.Context, in PollTaskInput, node string, silentSince map[string]time.Time,
+) (PollTaskResult, bool) {
+	stop := keepHeartbeat(ctx, maps.Clone(silentSince)) // a slow party must not look like a dead worker
+	result, err := a.Client.TaskPoll(ctx, node, in.TaskID, "")
+	stop()
+
+	if err == nil {
+		delete(silentSince, node)
+		failure := bfia.FailureOf(result.Status, result.Failure, result.Reason)
+
+		return PollTaskResult{Node: node, State: result.Status, Failure: failure}, result.Status.Terminal()
+	}
+	if silentSince[node].IsZero() {
+		silentSince[node] = time.Now().UTC()
+		a.Logger.Warn("failed to poll a party for a task", "job_id", in.JobID, "task_id", in.TaskID, "node_id", node, "error", err)
+
+		return PollTaskResult{}, false
+	}
+	if time.Since(silentSince[node]) <= in.GiveUpAfter {
+		return PollTaskResult{}, false
+	}
+
+	return PollTaskResult{Node: node, State: bfia.TaskFailed, Failure: &bfia.Failure{Kind: bfia.FailedTimeout,
+		NodeID: node, Message: fmt.Sprintf("no good answer for %s: %v", in.GiveUpAfter, err)}}, true
+}
+
+// keepHeartbeat sends heartbeats with details, at once and then at intervals, until it is stopped.
+func keepHeartbeat(ctx context.Context, details any) (stop func()) {
+	activity.RecordHeartbeat(ctx, details)
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		beat := time.NewTicker(activities.HeartbeatInterval)
+		defer beat.Stop()
+		for {
+			select {
+			case <-end:
+				return
+			case <-beat.C:
+				activity.RecordHeartbeat(ctx, details)
+			}
+		}
+	}()
+
+	return func() {
+		close(end)
+		<-ended
+	}
+}

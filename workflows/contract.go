@@ -1,0 +1,178 @@
+package workflows
+
+import (
+	"strings"
+	"time"
+
+	"hutong/bfia"
+)
+
+// Types under which the workflows are registered.
+const (
+	SchedulerJobType   = "SchedulerJob"
+	ParticipantJobType = "ParticipantJob"
+	HousekeepingType   = "Housekeeping"
+)
+
+// SchedulerJobID returns the workflow id of a job at its scheduler.
+func SchedulerJobID(jobID string) string { return "scheduler-job/" + jobID }
+
+// ParticipantJobID returns the workflow id of a job at a participant.
+func ParticipantJobID(jobID string) string { return "participant-job/" + jobID }
+
+// Updates and signals of a job at its scheduler.
+const (
+	// UpdateCreate returns once the job is created at every party, or with the reason why it isn't. It has no input.
+	UpdateCreate = "create"
+	// UpdatePriority changes the priority of a queued job: an int. It returns once that is recorded.
+	UpdatePriority = "priority"
+	// SignalCallback reports a part's state: a [Callback].
+	SignalCallback = "callback"
+	// SignalStop stops a job, or a task and all that depends on it: a [Stop].
+	SignalStop = "stop"
+	// SignalAudit reports a party's approval or rejection: an [Audit].
+	SignalAudit = "audit"
+	// SignalQueueChanged makes a queued job look at the queue again, before its next poll. It has no input.
+	SignalQueueChanged = "queue-changed"
+)
+
+// Updates and signals of a job at a participant, which also has [UpdateCreate] (it returns once the job is created here) and
+// [SignalStop].
+const (
+	// UpdateAudit approves or rejects a job: an [Audit]. It returns once that is recorded.
+	UpdateAudit = "audit"
+	// UpdateReserve reserves resources: a bfia.ReserveRequest, answered by a bfia.Grant.
+	UpdateReserve = "reserve"
+	// UpdateRelease releases the reservation, or withdraws the request: a bfia.ReleaseRequest.
+	UpdateRelease = "release"
+	// SignalCapacityHint hints to a job that waits for a reservation that it may be granted now. It has no input.
+	SignalCapacityHint = "capacity-hint"
+	// SignalStart is job/start. It has no input.
+	SignalStart = "start"
+	// SignalTaskStart is task/start: a bfia.TaskRef.
+	SignalTaskStart = "task-start"
+	// SignalTaskCallback is a container's callback: a bfia.TaskReport.
+	SignalTaskCallback = "task-callback"
+)
+
+// Outcomes of a job that has ended. [AttributeState] has them in place of the state FINISHED, which does not show whether
+// the job succeeded.
+const (
+	OutcomeSuccess  = "SUCCESS"
+	OutcomeFailed   = "FAILED"
+	OutcomeStopped  = "STOPPED"
+	OutcomeRejected = string(bfia.JobRejected)
+)
+
+// Settings are a party's settings for its jobs. They are fixed when a job is created.
+type Settings struct {
+	// PollAfter is the silence after which the scheduler polls for a task's state, in place of its callback.
+	PollAfter time.Duration `json:"poll_after"`
+	// PollEvery is the polling interval.
+	PollEvery time.Duration `json:"poll_every"`
+	// GiveUpAfter bounds the retries of a command to a party, and the time that a party may be unreachable.
+	GiveUpAfter time.Duration `json:"give_up_after"`
+	// StopGrace is the time between SIGTERM and SIGKILL when a container is stopped.
+	StopGrace time.Duration `json:"stop_grace"`
+	// TasksInFlight bounds the tasks of one job that run at once.
+	TasksInFlight int `json:"tasks_in_flight"`
+	// Attempts bounds the attempts of a task whose failures are retryable.
+	Attempts int `json:"attempts,omitempty"`
+	// RunnerLostAfter is the silence after which a task leaves its runner for another one that is online.
+	RunnerLostAfter time.Duration `json:"runner_lost_after,omitempty"`
+	// FailureSharing bounds what partners learn of a failure.
+	FailureSharing bfia.FailureSharing `json:"share,omitempty"`
+}
+
+// SchedulerJobInput is the input of a job's workflow at its scheduler.
+type SchedulerJobInput struct {
+	Plan  bfia.Plan `json:"plan"`
+	Node  string    `json:"node"`
+	Nodes []string  `json:"nodes"` // the participants, also those without tasks
+	// Reuse names the tasks that may take their outputs from old_job_id, by the scheduler's rows. Each party decides about its
+	// own parts.
+	Reuse    []string `json:"reuse,omitempty"`
+	Settings Settings `json:"settings"`
+}
+
+// ParticipantJobInput is the input of a job's workflow at a participant. Its plan has only this party's tasks and parts.
+type ParticipantJobInput struct {
+	Plan      bfia.Plan `json:"plan"`
+	Node      string    `json:"node"`
+	Scheduler string    `json:"scheduler"`
+	Roles     []string  `json:"roles"`
+	Settings  Settings  `json:"settings"`
+	// Approval reports that someone must approve the job here before it starts.
+	Approval bool `json:"approval,omitempty"`
+	// FateFlow reports that the scheduler is a FATE-Flow that speaks its own protocol.
+	FateFlow bool `json:"fateflow,omitempty"`
+	// Before holds the parts of a job that has ended here and is rerun by its scheduler.
+	Before []PartBefore `json:"before,omitempty"`
+}
+
+// PartBefore is the state of a part when its job ended, before the scheduler reruns it.
+type PartBefore struct {
+	Task    string         `json:"task"`
+	Part    string         `json:"part"` // guest.0
+	TaskID  string         `json:"task_id,omitempty"`
+	Attempt int            `json:"attempt,omitempty"`
+	State   bfia.TaskState `json:"state"`
+	Failure *bfia.Failure  `json:"failure,omitempty"`
+}
+
+// Audit is an approval (READY) or a rejection (REJECTED) of a job.
+type Audit struct {
+	Node   string        `json:"node"`
+	Status bfia.JobState `json:"status"`
+	Reason string        `json:"reason,omitempty"`
+}
+
+// Rejection returns the failure of a job that a party has rejected.
+func (a Audit) Rejection() *bfia.Failure {
+	return &bfia.Failure{Kind: bfia.FailedRejected, NodeID: a.Node, By: a.Node,
+		Message: strings.TrimSuffix("rejected by "+a.Node+": "+a.Reason, ": ")}
+}
+
+// Callback is the state of a part as its party reports it.
+type Callback struct {
+	Node    string         `json:"node"`
+	TaskID  string         `json:"task_id"`
+	Role    string         `json:"role"` // guest, guest.0, or empty for all parts of the node
+	State   bfia.TaskState `json:"state"`
+	Failure *bfia.Failure  `json:"failure,omitempty"` // why it FAILED, as far as the party shares it
+}
+
+// Stop ends a job, or a task and all that depends on it.
+type Stop struct {
+	Task string `json:"task,omitempty"`
+	By   string `json:"by"`
+	// Attempt, if set, names the only attempt of the task to stop. What depends on the task goes on, and another attempt may
+	// follow.
+	Attempt int `json:"attempt,omitempty"`
+	// Undo removes the job, which was not created at every party.
+	Undo bool `json:"undo,omitempty"`
+	// Rejected reports that a party has rejected the job; Reason says which one, and why.
+	Rejected bool   `json:"rejected,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+	// Failure is why the job ended early, as its scheduler reports it.
+	Failure *bfia.Failure `json:"failure,omitempty"`
+}
+
+// StoppedBy returns the failure of a job that someone stopped.
+func StoppedBy(who string) *bfia.Failure { return &bfia.Failure{Kind: bfia.FailedStopped, By: who} }
+
+// Result is the result of a job's workflow.
+type Result struct {
+	State   bfia.JobState `json:"state"`
+	Outcome string        `json:"outcome"`
+	Reason  string        `json:"reason,omitempty"`
+}
+
+const (
+	// HousekeepingID is the workflow id of the party's housekeeping. A run starts at each tick of HousekeepingCron, never two
+	// at once.
+	HousekeepingID   = "housekeeping"
+	HousekeepingCron = "@every 10m"
+	// HousekeepingLimit bounds one run; the next continues with the rest.
+	HousekeepingLimit = 2 * time.Hour
+)

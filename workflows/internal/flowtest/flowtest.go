@@ -1,0 +1,107 @@
+// Package flowtest holds what the tests of all workflows share: a test environment with mocked time, plans, and parties.
+package flowtest
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	"pgregory.net/rapid"
+
+	"hutong/activities"
+	"hutong/bfia"
+	"hutong/workflows"
+)
+
+// T is what a *testing.T and a *rapid.T have in common.
+type T interface {
+	require.TestingT
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+// The parties of the tests.
+const (
+	NodeA = "A" // the scheduler, guest
+	NodeB = "B" // host
+)
+
+// Parts of tasks, at the parties.
+var (
+	GuestA   = bfia.Part{Role: "guest", NodeID: NodeA}
+	HostB    = bfia.Part{Role: "host", NodeID: NodeB}
+	HostA    = bfia.Part{Role: "host", NodeID: NodeA}
+	TwoNodes = []bfia.Part{GuestA, HostB}
+)
+
+// Errors of fake activities, which are retried.
+var (
+	ErrAway     = errors.New("away")
+	ErrDatabase = errors.New("the database is away")
+)
+
+// Settings are the settings of the tests' jobs.
+var Settings = workflows.Settings{PollAfter: 10 * time.Second, PollEvery: 2 * time.Second, GiveUpAfter: 10 * time.Minute,
+	StopGrace: 5 * time.Second, TasksInFlight: 100}
+
+// NewEnv returns a test environment without logs.
+func NewEnv() *testsuite.TestWorkflowEnvironment {
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
+	env := suite.NewTestWorkflowEnvironment()
+	env.SetTestTimeout(time.Minute) // of real time without progress: the machine may be busy
+
+	return env
+}
+
+// Plan returns a plan of tasks such as "c<a,b", which is c after a and b, each with the same parts.
+func Plan(parts []bfia.Part, tasks ...string) bfia.Plan {
+	p := bfia.Plan{JobID: "202609010000001234567", FlowID: "flow", Initiator: bfia.Initiator{Role: "guest", NodeID: NodeA}}
+	for _, spec := range tasks {
+		name, after, _ := strings.Cut(spec, "<")
+		t := bfia.PlannedTask{Name: name, Component: "CallbackOnly", Provider: "p", Version: "1", Parts: parts}
+		if after != "" {
+			t.DependsOn = strings.Split(after, ",")
+		}
+		p.Tasks = append(p.Tasks, t)
+	}
+
+	return p
+}
+
+// PartKey returns the key of a part in maps: "task guest.0".
+func PartKey(task string, p bfia.Part) string { return task + " " + p.Self() }
+
+// RefusedBy returns an activity's error for a refusal.
+func RefusedBy(code bfia.Code, text string) error {
+	return temporal.NewNonRetryableApplicationError(text, activities.FailureRefused, nil, code)
+}
+
+// DrawSeconds draws a duration in seconds.
+func DrawSeconds(t *rapid.T, label string, from, to int) time.Duration {
+	return time.Duration(rapid.IntRange(from, to).Draw(t, label)) * time.Second
+}
+
+// DrawPlan draws a plan with tasks of some of the parts.
+func DrawPlan(t *rapid.T, parts []bfia.Part, least, most int) bfia.Plan {
+	p := Plan(nil)
+	for i := range rapid.IntRange(least, most).Draw(t, "tasks") {
+		task := bfia.PlannedTask{Name: fmt.Sprintf("t%d", i), Component: "CallbackOnly", Provider: "p", Version: "1"}
+		if i > 0 {
+			for _, k := range rapid.SliceOfNDistinct(rapid.IntRange(0, i-1), 0, min(i, 4), rapid.ID[int]).Draw(t, "depends") {
+				task.DependsOn = append(task.DependsOn, fmt.Sprintf("t%d", k))
+			}
+		}
+		task.Parts = rapid.SliceOfNDistinct(rapid.SampledFrom(parts), 1, len(parts), bfia.Part.Self).Draw(t, "parts")
+		p.Tasks = append(p.Tasks, task)
+	}
+
+	return p
+}

@@ -1,5 +1,0 @@
-//go:build !race
-
-package workflows
-
-const raceEnabled = false

@@ -1,0 +1,439 @@
+package participant
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/testsuite"
+
+	"hutong/activities"
+	"hutong/activities/participant"
+	"hutong/activities/runner"
+	"hutong/bfia"
+	"hutong/fateflow"
+	"hutong/workflows"
+	"hutong/workflows/internal/flowtest"
+)
+
+// fakeBackend is what a PartyJob sees of the world: its own rows, its hosts with their containers, and its scheduler.
+// Like [fakeParties] it checks the rules as it goes.
+type fakeBackend struct {
+	t   flowtest.T
+	env *testsuite.TestWorkflowEnvironment
+	in  workflows.ParticipantJobInput
+
+	runs   map[string]container // by "task guest.0"; without an entry it exits with 0 after a second
+	claims func(task string) error
+	errors map[string]error // by activity name
+
+	mu     sync.Mutex
+	over   bool
+	began  time.Time
+	broken []string
+
+	log       []string // what happened, in order: "run a guest.0", "report a guest.0 SUCCESS", "stop a guest.0", "release", ...
+	times     map[string]time.Duration
+	job       bfia.JobState
+	jobReason string
+	rows      map[string]bfia.TaskState // by "task guest.0"; empty when the job is forgotten
+	reasons   map[string]string
+	ids       map[string]string          // by task: the scheduler's id
+	running   map[string][]byte          // containers that are there, with the token of their run
+	tried     map[string]int             // looks for a host
+	requested map[string]bool            // stops that the rows ask for
+	down      func(activity string) bool // what it needs is away just now; nil: nothing is
+	admits    func() bfia.Grant          // how the party's rows answer an application; nil: there is room
+	seated    bool
+	copies    map[string]int // by task: in which copy of the room it ran
+	hints     []string       // who was told that room got free
+	waiters   []participant.Waiting
+	answers   []error
+	asked     int            // for approvals and rejections
+	audits    []error        // what those were told who approved or rejected
+	versions  map[string]int // of FATE-Flow's tasks, by name, from 0
+}
+
+// container is how a container behaves.
+type container struct {
+	exit   int
+	after  time.Duration
+	reason string
+	stays  bool // until it is stopped
+}
+
+func (how container) result() activities.PartResult {
+	if how.exit == 0 {
+		return activities.PartResult{}
+	}
+	return activities.PartResult{Failure: &bfia.Failure{Kind: bfia.FailedExit, ExitCode: how.exit,
+		Message: strings.TrimPrefix(how.reason, fmt.Sprintf("exit code %d: ", how.exit)), Log: []string{"its last line"}}}
+}
+
+func newFakeBackend(t flowtest.T, p bfia.Plan) *fakeBackend {
+	c := &fakeBackend{t: t, env: flowtest.NewEnv(), in: workflows.ParticipantJobInput{Plan: p, Node: flowtest.NodeA, Scheduler: flowtest.NodeB, Roles: []string{"guest.0"}, Settings: flowtest.Settings},
+		runs: map[string]container{}, claims: func(string) error { return nil }, errors: map[string]error{}, times: map[string]time.Duration{},
+		rows: map[string]bfia.TaskState{}, reasons: map[string]string{}, ids: map[string]string{}, running: map[string][]byte{},
+		tried: map[string]int{}, versions: map[string]int{}, copies: map[string]int{}, requested: map[string]bool{}}
+	for name, fn := range map[string]any{
+		"RecordJob": c.recordJob, "RecordJobState": c.recordState, "ClaimTask": c.claim,
+		"RecordTaskEnd": c.recordEnd, "RequestStop": c.requestStop, "ForgetJob": c.forget,
+		"SendCallback": c.report, "SendFateReport": c.fateReport, "ReopenJob": c.reopen, "ReleaseSession": c.release,
+		"Reserve": c.admit, "ReleaseReservation": c.giveBack, "SendCapacityHint": c.sendHint,
+		"SendAudit": c.sendAudit, "ReuseTask": c.reuse, "RunTask": c.run, "StopTask": c.stopRun,
+	} {
+		c.env.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
+	}
+	return c
+}
+
+func (c *fakeBackend) play() (workflows.Result, error) {
+	c.began = c.env.Now()
+	c.at(0, func() {
+		c.env.UpdateWorkflow(workflows.UpdateCreate, workflows.UpdateCreate, &testsuite.TestUpdateCallback{
+			OnAccept: func() {}, OnReject: func(err error) { c.breaks("create was rejected: %v", err) },
+			OnComplete: func(_ any, err error) { c.answers = append(c.answers, err) },
+		})
+	})
+	c.env.ExecuteWorkflow(Job, c.in)
+	require.True(c.t, c.env.IsWorkflowCompleted())
+	c.mu.Lock()
+	c.over = true
+	c.mu.Unlock()
+	require.Empty(c.t, c.broken)
+	if err := c.env.GetWorkflowError(); err != nil {
+		return workflows.Result{}, err
+	}
+	var r workflows.Result
+	require.NoError(c.t, c.env.GetWorkflowResult(&r))
+	c.checkEnd(r)
+	return r, nil
+}
+
+func (c *fakeBackend) at(after time.Duration, do func()) { c.env.RegisterDelayedCallback(do, after) }
+
+func (c *fakeBackend) start(tasks ...string) {
+	c.env.SignalWorkflow(workflows.SignalStart, nil)
+	for _, name := range tasks {
+		c.startTask(name)
+	}
+}
+
+func (c *fakeBackend) startTask(name string) {
+	c.env.SignalWorkflow(workflows.SignalTaskStart, bfia.TaskRef{JobID: c.in.Plan.JobID, TaskID: c.taskID(name), TaskName: name})
+}
+
+func (c *fakeBackend) taskID(name string) string {
+	if c.in.FateFlow {
+		return fateflow.Attempt(c.in.Plan.JobID, name, c.versions[name]).TaskID
+	}
+	return bfia.TaskID(c.in.Plan.JobID, name)
+}
+
+func (c *fakeBackend) stop(task string) {
+	c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{Task: task, By: flowtest.NodeB})
+}
+
+func (c *fakeBackend) reuse(_ context.Context, in participant.ReuseTaskInput) error {
+	ref := in.Task
+	defer c.enter()()
+	if err := c.errors["ReuseTask"]; err != nil {
+		return err
+	}
+	task, _ := in.Plan.Task(ref.TaskName)
+	for _, part := range task.Parts {
+		c.move(flowtest.PartKey(ref.TaskName, part), bfia.TaskRunning, "")
+	}
+	c.ids[ref.TaskName] = ref.TaskID
+	c.happens("reuse " + ref.TaskName)
+	return nil
+}
+
+// audit is the word of someone of the party.
+func (c *fakeBackend) audit(status bfia.JobState, reason string) {
+	c.asked++
+	c.env.UpdateWorkflow(workflows.UpdateAudit, fmt.Sprintf("audit %d", c.asked), &testsuite.TestUpdateCallback{
+		OnAccept: func() {}, OnReject: func(err error) { c.breaks("audit was rejected: %v", err) },
+		OnComplete: func(_ any, err error) { c.audits = append(c.audits, err) },
+	}, workflows.Audit{Node: flowtest.NodeA, Status: status, Reason: reason})
+}
+
+func (c *fakeBackend) sendAudit(_ context.Context, in participant.SendAuditInput) error {
+	node, a := in.Node, in.Audit
+	defer c.enter()()
+	if err := c.errors["SendAudit"]; err != nil {
+		return err
+	}
+	if node != flowtest.NodeB || a.JobID != c.in.Plan.JobID || c.job != a.Status {
+		c.breaks("%s was told %v of a job that is %s", node, a, c.job)
+	}
+	c.happens("audit " + string(a.Status) + " " + a.Reason)
+	return nil
+}
+
+// tells is a container's own word.
+func (c *fakeBackend) tells(task, role string, state bfia.TaskState) {
+	c.env.SignalWorkflow(workflows.SignalTaskCallback, bfia.TaskReport{TaskID: c.taskID(task), Role: role, Status: state})
+}
+
+func (c *fakeBackend) breaks(format string, args ...any) {
+	c.broken = append(c.broken, fmt.Sprintf(format, args...))
+}
+
+// enter guards what activities touch; those that a workflow leaves behind at its end go no further.
+func (c *fakeBackend) enter() (leave func()) {
+	c.mu.Lock()
+	if c.over {
+		c.mu.Unlock()
+		runtime.Goexit()
+	}
+	return c.mu.Unlock
+}
+
+func (c *fakeBackend) happens(what string) {
+	c.log = append(c.log, what)
+	c.times[what] = c.env.Now().Sub(c.began)
+}
+
+func (c *fakeBackend) recordJob(_ context.Context, in participant.RecordJobInput) error {
+	defer c.enter()()
+	if err := c.errors["RecordJob"]; err != nil {
+		return err
+	}
+	if !slices.Equal(in.Roles, c.in.Roles) || in.Scheduler != flowtest.NodeB {
+		c.breaks("recorded as %v of %s", in.Roles, in.Scheduler)
+	}
+	if c.job = in.State; in.State == bfia.JobPending != c.in.Approval {
+		c.breaks("recorded as %s", in.State)
+	}
+	for _, t := range in.Plan.Tasks {
+		for _, part := range t.Parts {
+			c.rows[flowtest.PartKey(t.Name, part)] = bfia.TaskReady
+		}
+	}
+	return nil
+}
+
+func (c *fakeBackend) recordState(_ context.Context, in participant.RecordJobStateInput) error {
+	defer c.enter()()
+	// Two writes may be on their way at once, so one may come late; the row only moves forward.
+	if c.job = c.job.Next(in.State); in.Failure != nil {
+		c.jobReason = in.Failure.String()
+	}
+	c.happens(string(in.State))
+	return nil
+}
+
+func (c *fakeBackend) claim(_ context.Context, in participant.ClaimTaskInput) ([]participant.Claim, error) {
+	ref := in.Task
+	defer c.enter()()
+	c.tried[ref.TaskName]++
+	if !c.seated {
+		c.breaks("%s looks for a host without room", ref.TaskName)
+	}
+	c.copies[ref.TaskName] = in.Copy
+	c.ids[ref.TaskName] = ref.TaskID
+	if err := c.claims(ref.TaskName); err != nil {
+		return nil, err
+	}
+	var claims []participant.Claim
+	for _, part := range in.Parts {
+		c.move(flowtest.PartKey(ref.TaskName, part), bfia.TaskRunning, "")
+		claims = append(claims, participant.Claim{Part: part, RunnerID: "host-" + part.Role, Attempt: 1})
+	}
+	return claims, nil
+}
+
+func (c *fakeBackend) move(key string, s bfia.TaskState, reason string) {
+	if c.rows[key] != s && c.rows[key].Next(s) != s || c.rows[key].Terminal() {
+		c.breaks("%s went from %s to %s", key, c.rows[key], s)
+	}
+	c.rows[key], c.reasons[key] = s, reason
+}
+
+func (c *fakeBackend) recordEnd(_ context.Context, in participant.RecordTaskEndInput) error {
+	key, part, taskID, s, failure := in.Key, in.Part, in.TaskID, in.State, in.Failure
+	defer c.enter()()
+	if err := c.errors["RecordTaskEnd"]; err != nil {
+		return err
+	}
+	if taskID != c.taskID(key.Task) || key.Role != part.Role || key.Index != part.Index {
+		c.breaks("the end of %v %v %s", key, part, taskID)
+	}
+	if failure != nil && (failure.NodeID != flowtest.NodeA || failure.Role != part.Self() || failure.Task != key.Task) || (failure == nil) != (s == bfia.TaskSuccess) {
+		c.breaks("%s of %v explained as %+v", s, key, failure)
+	}
+	c.move(flowtest.PartKey(key.Task, part), s, failure.Text())
+	return nil
+}
+
+func (c *fakeBackend) report(_ context.Context, in participant.SendCallbackInput) error {
+	node, r := in.Node, in.Report
+	defer c.enter()()
+	if err := c.errors["SendCallback"]; err != nil {
+		return err
+	}
+	for _, t := range c.in.Plan.Tasks {
+		for _, part := range t.Parts {
+			if c.taskID(t.Name) != r.TaskID || part.Role != r.Role {
+				continue
+			}
+			key := flowtest.PartKey(t.Name, part)
+			if node != flowtest.NodeB || c.rows[key] != r.Status || r.Reason != r.Failure.Text() {
+				c.breaks("%s was told %s %s %q, its row says %s %q", node, key, r.Status, r.Reason, c.rows[key], c.reasons[key])
+			}
+			c.happens(fmt.Sprintf("report %s %s", key, r.Status))
+		}
+	}
+	return nil
+}
+
+func (c *fakeBackend) run(ctx context.Context, req activities.PartRequest) (activities.PartResult, error) {
+	defer c.enter()()
+	key := flowtest.PartKey(req.Key.Task, req.Part)
+	if queue := activity.GetInfo(ctx).TaskQueue; queue != activities.TaskQueueOfRunner("host-"+req.Part.Role) || req.Attempt != 1+c.versions[req.Key.Task] || req.TaskID != c.taskID(req.Key.Task) {
+		c.breaks("run %v on %s", req, queue)
+	}
+	if slices.Contains(c.log, "run "+key) && c.versions[req.Key.Task] == 0 {
+		c.breaks("%s runs twice", key)
+	}
+	if c.rows[key] != bfia.TaskRunning && !c.requested[key] {
+		c.breaks("%s runs while its row is %s", key, c.rows[key])
+	}
+	if c.requested[key] { // as the activity does
+		return activities.PartResult{Failure: workflows.StoppedBy("its row")}, nil
+	}
+	c.happens("run " + key)
+	c.running[key] = activity.GetInfo(ctx).TaskToken
+	how, ok := c.runs[key]
+	if !ok {
+		how = container{after: time.Second}
+	}
+	if !how.stays {
+		c.at(how.after, func() {
+			defer c.enter()()
+			c.exits(key, how.result())
+		})
+	}
+	return activities.PartResult{}, activity.ErrResultPending
+}
+
+func (c *fakeBackend) exits(key string, r activities.PartResult) {
+	if token, there := c.running[key]; there {
+		delete(c.running, key)
+		c.happens("exit " + key)
+		_ = c.env.CompleteActivity(token, r, nil)
+	}
+}
+
+func (c *fakeBackend) requestStop(_ context.Context, in participant.RequestStopInput) error {
+	key := in.Key
+	defer c.enter()()
+	c.requested[flowtest.PartKey(key.Task, bfia.Part{Role: key.Role, Index: key.Index})] = true
+	return nil
+}
+
+func (c *fakeBackend) stopRun(ctx context.Context, req runner.StopTaskInput) error {
+	defer c.enter()()
+	key := flowtest.PartKey(req.Key.Task, req.Part)
+	if err := c.errors["StopTask"]; err != nil {
+		return err
+	}
+	if queue := activity.GetInfo(ctx).TaskQueue; queue != activities.StopQueueOfRunner("host-"+req.Part.Role) || req.Grace != flowtest.Settings.StopGrace || !c.requested[key] {
+		c.breaks("stop %v on %s within %s, asked for in its row: %v", req, queue, req.Grace, c.requested[key])
+	}
+	c.happens("stop " + key)
+	c.exits(key, container{exit: 143}.result())
+	return nil
+}
+
+func (c *fakeBackend) release(_ context.Context, in participant.ReleaseSessionInput) error {
+	session := in.Session
+	defer c.enter()()
+	known := session == bfia.SessionID(c.in.Plan.JobID)
+	for task, version := range c.versions {
+		known = known || version > 0 && session == bfia.AttemptSessionID(c.in.Plan.JobID, c.taskID(task), version+1)
+	}
+	if len(c.running) > 0 || !known {
+		c.breaks("session %s released while %d containers are there", session, len(c.running))
+	}
+	c.happens("release")
+	return nil
+}
+
+func (c *fakeBackend) forget(context.Context, participant.ForgetJobInput) error {
+	defer c.enter()()
+	clear(c.rows)
+	c.happens("forget")
+	return nil
+}
+
+// checkEnd holds the world against the rules for a job that has ended.
+func (c *fakeBackend) checkEnd(r workflows.Result) {
+	if r.Outcome == workflows.OutcomeRejected {
+		require.Equal(c.t, bfia.JobRejected, r.State)
+		for key, state := range c.rows {
+			require.Equal(c.t, bfia.TaskReady, state, "%s of a rejected job", key)
+		}
+	} else {
+		require.Equal(c.t, bfia.JobFinished, r.State)
+	}
+	require.Equal(c.t, r.State, c.job)
+	require.Equal(c.t, r.Reason, c.jobReason)
+	require.Empty(c.t, c.running, "containers are left")
+	require.False(c.t, c.seated, "room is held")
+	require.Equal(c.t, "release", c.log[len(c.log)-1])
+	for key, state := range c.rows {
+		require.NotEqual(c.t, bfia.TaskRunning, state, "%s of an ended job", key)
+		if c.errors["SendCallback"] != nil || c.in.FateFlow { // it is told in other words
+			continue
+		}
+		reports := 0
+		for _, what := range c.log {
+			if strings.HasPrefix(what, "report "+key+" ") {
+				reports++
+				require.Equal(c.t, "report "+key+" "+string(state), what)
+			}
+		}
+		require.Equal(c.t, state.Terminal(), reports == 1, "%s is %s, and %d reports went out", key, state, reports)
+	}
+}
+
+func (c *fakeBackend) admit(_ context.Context, req participant.ReserveInput) (participant.ReserveResult, error) {
+	defer c.enter()()
+	grant := bfia.Grant{Granted: true, Parallelism: 100}
+	if c.admits != nil && !c.seated {
+		grant = c.admits()
+	}
+	c.happens(fmt.Sprintf("admit %q %v", req.Scheduler, grant.Granted))
+	c.seated = c.seated || grant.Granted
+	return participant.ReserveResult{Grant: grant}, nil
+}
+
+func (c *fakeBackend) giveBack(_ context.Context, _ participant.ReleaseReservationInput) ([]participant.Waiting, error) {
+	defer c.enter()()
+	if c.down != nil && c.down("ReleaseReservation") {
+		return nil, flowtest.ErrAway
+	}
+	if len(c.running) > 0 {
+		c.breaks("room given back while %d containers are there", len(c.running))
+	}
+	c.seated = false
+	c.happens("give back")
+	return c.waiters, nil
+}
+
+func (c *fakeBackend) sendHint(_ context.Context, in participant.SendCapacityHintInput) error {
+	defer c.enter()()
+	if c.down != nil && c.down("SendCapacityHint") {
+		return flowtest.ErrAway
+	}
+	c.hints = append(c.hints, in.Node+" "+in.JobID)
+	return nil
+}

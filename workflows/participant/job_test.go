@@ -1,0 +1,421 @@
+package participant
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/testsuite"
+
+	"hutong/bfia"
+	"hutong/workflows"
+	"hutong/workflows/internal/flowtest"
+)
+
+var onlyGuest = []bfia.Part{flowtest.GuestA}
+
+func (c *fakeBackend) before(t *testing.T, first, second string) {
+	t.Helper()
+	i, k := slices.Index(c.log, first), slices.Index(c.log, second)
+	require.True(t, i >= 0 && k > i, "%q before %q in %q", first, second, c.log)
+}
+
+func TestPartyJobSucceeds(t *testing.T) {
+	c := newFakeBackend(t, flowtest.Plan([]bfia.Part{flowtest.GuestA, flowtest.HostA}, "a", "b<a"))
+	c.at(time.Second, func() { c.start() })
+	c.at(2*time.Second, func() { c.startTask("a") })
+	c.at(5*time.Second, func() { c.startTask("b") })
+	c.at(10*time.Second, func() { c.stop("") })
+	r, err := c.play()
+	require.NoError(t, err)
+	assert.Equal(t, workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeSuccess}, r)
+	assert.Equal(t, []error{nil}, c.answers)
+	for _, part := range []string{"a guest.0", "a host.0", "b guest.0", "b host.0"} {
+		c.before(t, "RUNNING", "run "+part)
+		c.before(t, "run "+part, "exit "+part)
+		c.before(t, "exit "+part, "report "+part+" SUCCESS")
+		assert.Equal(t, bfia.TaskSuccess, c.rows[part])
+	}
+	assert.NotContains(t, c.log, "stop b guest.0")
+	assert.InDelta(t, 10, c.times["release"].Seconds(), 0.9, "nothing is waited for")
+}
+
+// How a container ends: by its own word, by its exit, or by both in any order.
+func TestPartyJobContainerEnds(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		how    container
+		tells  map[time.Duration]bfia.TaskState // after its start
+		as     string                           // role in its callback
+		state  bfia.TaskState
+		reason string
+		told   float64 // seconds after its start at which the scheduler knows
+	}{
+		{"exit 0", container{after: 4 * time.Second}, nil, "", bfia.TaskSuccess, "", 4},
+		{"exit 1", container{after: 4 * time.Second, exit: 1, reason: "exit code 1: it hurts"}, nil, "", bfia.TaskFailed, "exit code 1: it hurts", 4},
+		{"SUCCESS, then exit 0", container{after: 4 * time.Second}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskSuccess}, "guest", bfia.TaskSuccess, "", 2},
+		{"SUCCESS under its full role", container{after: 4 * time.Second}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskSuccess}, "guest.0", bfia.TaskSuccess, "", 2},
+		{"SUCCESS, then exit 1", container{after: 4 * time.Second, exit: 1, reason: "late"}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskSuccess}, "guest", bfia.TaskSuccess, "", 2},
+		{"FAILED, then exit with a reason", container{after: 4 * time.Second, exit: 2, reason: "exit code 2: no such column"}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskFailed}, "guest", bfia.TaskFailed, "exit code 2: no such column", 4},
+		{"FAILED, then exit 0", container{after: 4 * time.Second}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskFailed}, "guest", bfia.TaskFailed, "the component reported that it failed", 4},
+		{"FAILED, then no exit for long", container{after: 25 * time.Second}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskFailed}, "guest", bfia.TaskFailed, "the component reported that it failed", 12},
+		{"RUNNING, RUNNING, exit 0", container{after: 4 * time.Second}, map[time.Duration]bfia.TaskState{time.Second: bfia.TaskRunning, 2 * time.Second: bfia.TaskRunning}, "guest", bfia.TaskSuccess, "", 4},
+		{"nonsense, exit 0", container{after: 4 * time.Second}, map[time.Duration]bfia.TaskState{time.Second: "DONE", 2 * time.Second: ""}, "guest", bfia.TaskSuccess, "", 4},
+		{"SUCCESS, then FAILED", container{after: 8 * time.Second}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskSuccess, 5 * time.Second: bfia.TaskFailed}, "guest", bfia.TaskSuccess, "", 2},
+		{"FAILED, then SUCCESS", container{after: 8 * time.Second, exit: 3, reason: "three"}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskFailed, 5 * time.Second: bfia.TaskSuccess}, "guest", bfia.TaskFailed, "exit code 3: three", 8},
+		{"another role's word", container{after: 4 * time.Second}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskFailed}, "host", bfia.TaskSuccess, "", 4},
+		{"another index's word", container{after: 4 * time.Second}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskFailed}, "guest.1", bfia.TaskSuccess, "", 4},
+		{"a word without role", container{after: 4 * time.Second}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskFailed}, "", bfia.TaskSuccess, "", 4},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			y := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
+			y.runs["a guest.0"] = c.how
+			y.at(time.Second, func() { y.start("a") })
+			for after, state := range c.tells {
+				y.at(time.Second+after, func() { y.tells("a", c.as, state) })
+			}
+			y.at(time.Minute, func() { y.stop("") })
+			r, err := y.play()
+			require.NoError(t, err)
+			assert.Equal(t, c.state, y.rows["a guest.0"])
+			assert.Equal(t, c.reason, y.reasons["a guest.0"])
+			assert.Equal(t, c.state == bfia.TaskSuccess, r.Outcome == workflows.OutcomeSuccess)
+			assert.InDelta(t, 1+c.told, y.times["report a guest.0 "+string(c.state)].Seconds(), 0.9)
+			assert.NotContains(t, y.log, "stop a guest.0", "it left by itself")
+		})
+	}
+}
+
+// A word about a task that has not begun, or is not there, is none.
+func TestPartyJobCallbackOfNoTask(t *testing.T) {
+	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a", "b<a"))
+	c.runs["b guest.0"] = container{after: 5 * time.Second}
+	c.at(time.Second, func() {
+		c.start("a")
+		c.tells("b", "guest", bfia.TaskFailed)
+		c.tells("what", "guest", bfia.TaskFailed)
+	})
+	c.at(2*time.Second, func() {
+		c.env.SignalWorkflow(workflows.SignalTaskCallback, bfia.TaskReport{Role: "guest", Status: bfia.TaskFailed})
+	})
+	c.at(5*time.Second, func() { c.startTask("b") })
+	c.at(time.Minute, func() { c.stop("") })
+	r, err := c.play()
+	require.NoError(t, err)
+	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
+	assert.InDelta(t, 10, c.times["report b guest.0 SUCCESS"].Seconds(), 0.9)
+}
+
+func TestPartyJobTaskStarts(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		act  func(c *fakeBackend)
+		ran  bool
+	}{
+		{"twice", func(c *fakeBackend) { c.start("a", "a"); c.at(time.Second, func() { c.startTask("a") }) }, true},
+		{"again after its end", func(c *fakeBackend) { c.start("a"); c.at(10*time.Second, func() { c.startTask("a") }) }, true},
+		{"again under another id", func(c *fakeBackend) {
+			c.start("a")
+			c.env.SignalWorkflow(workflows.SignalTaskStart, bfia.TaskRef{JobID: c.in.Plan.JobID, TaskID: "other", TaskName: "a"})
+		}, true},
+		{"before job/start", func(c *fakeBackend) {
+			c.startTask("a")
+			c.at(time.Second, func() { c.env.SignalWorkflow(workflows.SignalStart, nil) })
+		}, true},
+		{"without job/start", func(c *fakeBackend) { c.startTask("a") }, true},
+		{"job/start twice", func(c *fakeBackend) { c.env.SignalWorkflow(workflows.SignalStart, nil); c.start("a") }, true},
+		{"one that is not there", func(c *fakeBackend) { c.start("what") }, false},
+		{"after the job's stop", func(c *fakeBackend) { c.stop(""); c.start("a") }, false},
+		{"after its own stop", func(c *fakeBackend) { c.stop("a"); c.start("a") }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			y := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
+			y.at(time.Second, func() { c.act(y) })
+			y.at(time.Minute, func() { y.stop("") })
+			r, err := y.play() // which fails when something runs twice
+			require.NoError(t, err)
+			if c.ran {
+				assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
+				assert.Contains(t, y.log, "run a guest.0")
+				return
+			}
+			assert.Equal(t, workflows.OutcomeStopped, r.Outcome)
+			assert.Equal(t, bfia.TaskReady, y.rows["a guest.0"], "what has not begun stays READY")
+			assert.NotContains(t, y.log, "run a guest.0")
+		})
+	}
+}
+
+// A task waits for a host that can run it; what no host will ever run fails.
+func TestPartyJobWaitsForHost(t *testing.T) {
+	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
+	free := false
+	c.claims = func(string) error {
+		if !free {
+			return flowtest.RefusedBy(bfia.CodeUnavailable, "no runner host is there")
+		}
+		return nil
+	}
+	c.at(time.Second, func() { c.start("a") })
+	c.at(10*time.Minute, func() { c.mu.Lock(); free = true; c.mu.Unlock() })
+	c.at(20*time.Minute, func() { c.stop("") })
+	r, err := c.play()
+	require.NoError(t, err)
+	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
+	assert.InDelta(t, 10*60+30, c.times["run a guest.0"].Seconds(), 31, "found within a minute")
+	assert.Less(t, c.tried["a"], 20, "each look costs room in the history")
+}
+
+// Nor does what nobody runs yet end because someone says so.
+func TestPartyJobCallbackBeforeRun(t *testing.T) {
+	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
+	c.claims = func(string) error {
+		if c.env.Now().Sub(c.began) < 10*time.Second {
+			return flowtest.RefusedBy(bfia.CodeUnavailable, "no runner host is there")
+		}
+		return nil
+	}
+	c.runs["a guest.0"] = container{exit: 1, reason: "exit code 1", after: time.Second}
+	c.at(time.Second, func() { c.start("a") })
+	c.at(3*time.Second, func() { c.tells("a", "guest", bfia.TaskSuccess) })
+	c.at(time.Minute, func() { c.stop("") })
+	_, err := c.play()
+	require.NoError(t, err)
+	assert.Equal(t, bfia.TaskFailed, c.rows["a guest.0"])
+}
+
+func TestPartyJobNoHostEver(t *testing.T) {
+	c := newFakeBackend(t, flowtest.Plan([]bfia.Part{flowtest.GuestA, flowtest.HostA}, "a"))
+	c.claims = func(string) error { return flowtest.RefusedBy(bfia.CodeConflict, "task a runs as another") }
+	c.at(time.Second, func() { c.start("a") })
+	c.at(time.Minute, func() { c.stop("") })
+	r, err := c.play()
+	require.NoError(t, err)
+	assert.Equal(t, workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeFailed, Reason: "task a failed at A (guest.0): task a runs as another"}, r)
+	assert.Equal(t, bfia.TaskFailed, c.rows["a host.0"])
+}
+
+func TestPartyJobStopped(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		how    container
+		prep   func(c *fakeBackend)
+		at     time.Duration
+		stop   func(c *fakeBackend)
+		state  bfia.TaskState
+		reason string
+		result workflows.Result
+	}{
+		{"while it runs", container{stays: true}, nil, 20 * time.Second, func(c *fakeBackend) { c.stop("") }, bfia.TaskFailed, "stopped by B",
+			workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"}},
+		{"while it runs, twice", container{stays: true}, nil, 20 * time.Second, func(c *fakeBackend) { c.stop("a"); c.stop(""); c.stop("") }, bfia.TaskFailed, "stopped by B",
+			workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"}},
+		{"while it waits for a host", container{}, func(c *fakeBackend) {
+			c.claims = func(string) error { return flowtest.RefusedBy(bfia.CodeUnavailable, "none") }
+		}, 20 * time.Second, func(c *fakeBackend) { c.stop("") }, bfia.TaskFailed, "stopped by B",
+			workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"}},
+		{"after it failed", container{exit: 1, reason: "exit code 1: x", after: time.Second}, nil, 20 * time.Second, func(c *fakeBackend) { c.stop("") }, bfia.TaskFailed, "exit code 1: x",
+			workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeFailed, Reason: "task a failed at A (guest.0): exit code 1: x"}},
+		{"by a cancellation of the workflow", container{stays: true}, nil, 20 * time.Second, func(c *fakeBackend) { c.env.CancelWorkflow() }, bfia.TaskFailed, "stopped by an operator of Temporal",
+			workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by an operator of Temporal"}},
+		{"with undo, too late for one", container{stays: true}, nil, 20 * time.Second, func(c *fakeBackend) {
+			c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Undo: true})
+		}, bfia.TaskFailed, "stopped by B", workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"}},
+		{"while its container is told FAILED by itself", container{stays: true}, func(c *fakeBackend) {
+			c.at(17*time.Second, func() { c.tells("a", "guest", bfia.TaskFailed) })
+		}, 20 * time.Second, func(c *fakeBackend) { c.stop("") }, bfia.TaskFailed, "stopped by B",
+			workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			y := newFakeBackend(t, flowtest.Plan(onlyGuest, "a", "b<a"))
+			y.runs["a guest.0"] = c.how
+			if c.prep != nil {
+				c.prep(y)
+			}
+			y.at(time.Second, func() { y.start("a") })
+			y.at(c.at, func() { c.stop(y) })
+			r, err := y.play()
+			require.NoError(t, err)
+			assert.Equal(t, c.result, r)
+			assert.Equal(t, c.state, y.rows["a guest.0"])
+			assert.Equal(t, c.reason, y.reasons["a guest.0"])
+			assert.Equal(t, bfia.TaskReady, y.rows["b guest.0"])
+			assert.Equal(t, c.how.stays, slices.Contains(y.log, "stop a guest.0"), y.log)
+		})
+	}
+}
+
+// A stop before job/start ends the job.
+func TestPartyJobStoppedBeforeStart(t *testing.T) {
+	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
+	c.at(time.Second, func() { c.stop("") })
+	r, err := c.play()
+	require.NoError(t, err)
+	assert.Equal(t, workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"}, r)
+	assert.Equal(t, bfia.TaskReady, c.rows["a guest.0"])
+}
+
+// FATE-Flow stops every task that has ended: that is no end of the job, nor of what follows.
+func TestPartyJobStopOfTasks(t *testing.T) {
+	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a", "b<a", "c<a", "d<c"))
+	c.runs["b guest.0"], c.runs["c guest.0"] = container{stays: true}, container{after: 20 * time.Second}
+	c.at(time.Second, func() { c.start("a") })
+	c.at(5*time.Second, func() { c.stop("a"); c.stop("what"); c.start("b", "c") })
+	c.at(10*time.Second, func() { c.stop("b") })
+	c.at(40*time.Second, func() { c.stop("c"); c.startTask("d") })
+	c.at(time.Minute, func() { c.stop("") })
+	r, err := c.play()
+	require.NoError(t, err)
+	assert.Equal(t, map[string]bfia.TaskState{"a guest.0": bfia.TaskSuccess, "b guest.0": bfia.TaskFailed,
+		"c guest.0": bfia.TaskSuccess, "d guest.0": bfia.TaskSuccess}, c.rows)
+	assert.Equal(t, workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"}, r)
+	assert.Equal(t, 10*time.Second, c.times["stop b guest.0"].Truncate(time.Second))
+}
+
+// A task without a part here carries a stop on to those that follow it.
+func TestPartyJobStopThroughOthersTask(t *testing.T) {
+	p := flowtest.Plan(onlyGuest, "a", "elsewhere<a", "b<elsewhere")
+	p.Tasks[1].Parts = nil
+	c := newFakeBackend(t, p)
+	c.at(time.Second, func() { c.start("a") })
+	c.at(5*time.Second, func() { c.stop("elsewhere"); c.startTask("b") })
+	c.at(time.Minute, func() { c.stop("") })
+	_, err := c.play()
+	require.NoError(t, err)
+	assert.Equal(t, map[string]bfia.TaskState{"a guest.0": bfia.TaskSuccess, "b guest.0": bfia.TaskReady}, c.rows)
+}
+
+// A container that has told its end and stays is stopped when the job ends, and doesn't keep the job for ever.
+func TestPartyJobStubbornContainer(t *testing.T) {
+	for _, told := range []bfia.TaskState{bfia.TaskSuccess, bfia.TaskFailed} {
+		t.Run(string(told), func(t *testing.T) {
+			c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
+			c.runs["a guest.0"] = container{stays: true}
+			c.at(time.Second, func() { c.start("a") })
+			c.at(5*time.Second, func() { c.tells("a", "guest", told) })
+			c.at(time.Minute, func() { c.stop("") })
+			_, err := c.play()
+			require.NoError(t, err)
+			assert.Equal(t, told, c.rows["a guest.0"])
+			assert.InDelta(t, 70, c.times["stop a guest.0"].Seconds(), 0.9)
+			assert.InDelta(t, 70, c.times["release"].Seconds(), 0.9)
+		})
+	}
+}
+
+// A host that does not answer does not keep a job for ever, and the stop is tried until then.
+func TestPartyJobHostGone(t *testing.T) {
+	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
+	c.runs["a guest.0"] = container{stays: true}
+	c.errors["StopTask"] = flowtest.ErrAway
+	c.at(time.Second, func() { c.start("a") })
+	c.at(20*time.Second, func() { c.stop("") })
+	c.at(45*time.Second, func() { c.mu.Lock(); delete(c.errors, "StopTask"); c.mu.Unlock() })
+	_, err := c.play() // which fails when the container is left
+	require.NoError(t, err)
+	assert.Equal(t, bfia.TaskFailed, c.rows["a guest.0"])
+	assert.Greater(t, c.times["stop a guest.0"], 45*time.Second)
+	c.before(t, "stop a guest.0", "release")
+}
+
+// A scheduler that is away is not waited for: it asks when it is back.
+func TestPartyJobSchedulerAway(t *testing.T) {
+	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a", "b<a"))
+	c.errors["SendCallback"] = flowtest.ErrAway
+	c.at(time.Second, func() { c.start("a") })
+	c.at(5*time.Second, func() { c.startTask("b") })
+	c.at(time.Minute, func() { c.stop("") })
+	r, err := c.play()
+	require.NoError(t, err)
+	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
+	assert.Equal(t, map[string]bfia.TaskState{"a guest.0": bfia.TaskSuccess, "b guest.0": bfia.TaskSuccess}, c.rows)
+}
+
+// A database that is away for an hour delays what is told; it loses nothing.
+func TestPartyJobOutlastsItsDatabase(t *testing.T) {
+	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
+	c.errors["RecordTaskEnd"] = flowtest.ErrDatabase
+	c.at(time.Second, func() { c.start("a") })
+	c.at(time.Hour, func() { c.mu.Lock(); delete(c.errors, "RecordTaskEnd"); c.mu.Unlock() })
+	c.at(2*time.Hour, func() { c.stop("") })
+	_, err := c.play()
+	require.NoError(t, err)
+	assert.Equal(t, bfia.TaskSuccess, c.rows["a guest.0"])
+	assert.Greater(t, c.times["report a guest.0 SUCCESS"], time.Hour)
+}
+
+// A job that was not created everywhere leaves no row, and its workflow fails, so that the id can be used again.
+func TestPartyJobUndone(t *testing.T) {
+	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
+	c.at(time.Second, func() { c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Undo: true}) })
+	_, err := c.play()
+	code, words, refused := workflows.RefusalCode(err)
+	require.True(t, refused, "%v", err)
+	assert.Equal(t, bfia.CodeRefused, code)
+	assert.Equal(t, "the job was not created everywhere, so B had it undone", words)
+	assert.Equal(t, []string{"forget"}, c.log)
+	assert.Empty(t, c.rows)
+	assert.Equal(t, []error{nil}, c.answers)
+}
+
+// Who creates a job that can't be recorded learns why.
+func TestPartyJobNotRecorded(t *testing.T) {
+	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
+	c.errors["RecordJob"] = flowtest.RefusedBy(bfia.CodeConflict, "job_id: known with other content")
+	_, err := c.play()
+	require.Error(t, err)
+	require.Len(t, c.answers, 1)
+	code, words, refused := workflows.RefusalCode(c.answers[0])
+	assert.True(t, refused)
+	assert.Equal(t, bfia.CodeConflict, code)
+	assert.Equal(t, "job_id: known with other content", words)
+}
+
+// A job that is being undone is not told as created to whoever creates it in the same moment: here the undoing and the update
+// come in one step of the engine.
+func TestPartyJobCreatedAsItIsUndone(t *testing.T) {
+	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
+	c.at(time.Minute, func() {
+		c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Undo: true})
+		c.env.UpdateWorkflow(workflows.UpdateCreate, "again", &testsuite.TestUpdateCallback{
+			OnAccept: func() {}, OnReject: func(err error) { c.breaks("create was rejected: %v", err) },
+			OnComplete: func(_ any, err error) { c.answers = append(c.answers, err) },
+		})
+	})
+	_, err := c.play()
+	_, _, refused := workflows.RefusalCode(err)
+	require.True(t, refused, "%v", err)
+	require.Len(t, c.answers, 2)
+	require.NoError(t, c.answers[0])
+	_, _, refused = workflows.RefusalCode(c.answers[1])
+	assert.True(t, refused, "%v", c.answers[1])
+}
+
+// A job that is to be undone before it is recorded, since its scheduler gave up waiting for the answer, is told to nobody as
+// created: who creates it anew in the meantime would have the new one undone.
+func TestPartyJobUndoneBeforeItIsRecorded(t *testing.T) {
+	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
+	c.errors["RecordJob"] = flowtest.ErrAway
+	c.at(time.Second, func() { c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Undo: true}) })
+	c.at(2*time.Second, func() {
+		c.env.UpdateWorkflow(workflows.UpdateCreate, "again", &testsuite.TestUpdateCallback{
+			OnAccept: func() {}, OnReject: func(err error) { c.breaks("create was rejected: %v", err) },
+			OnComplete: func(_ any, err error) { c.answers = append(c.answers, err) },
+		})
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.errors, "RecordJob")
+	})
+	_, err := c.play()
+	_, _, refused := workflows.RefusalCode(err)
+	require.True(t, refused, "%v", err)
+	assert.Empty(t, c.rows)
+	require.Len(t, c.answers, 2)
+	for _, answer := range c.answers {
+		code, _, refused := workflows.RefusalCode(answer)
+		assert.True(t, refused, "%v", answer)
+		assert.Equal(t, bfia.CodeUnavailable, code)
+	}
+}

@@ -1,0 +1,403 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/testsuite"
+
+	"hutong/activities/scheduler"
+	"hutong/bfia"
+	"hutong/workflows"
+	"hutong/workflows/internal/flowtest"
+)
+
+// fakeParties is what a Job sees of the world: its parties, whose tasks run in mocked time, and its own rows. It checks
+// the rules of the protocol as it goes: what moves backwards, starts twice or starts too early fails the test.
+type fakeParties struct {
+	t   flowtest.T
+	env *testsuite.TestWorkflowEnvironment
+	in  workflows.SchedulerJobInput
+
+	// How the world behaves. Keys are as in sent: "create A", "start A", "start task A".
+	errors   map[string]error
+	accepted map[string]bfia.JobAccepted       // by node: what it answers to create
+	ends     map[string]end                    // by "task guest.0"; without an entry a part succeeds after a second
+	later    map[string]end                    // the same in the second attempt, by "task guest.0", and in the third, by "task guest.0 3"
+	onSend   func(command string, attempt int) // sees each try
+
+	mu      sync.Mutex
+	over    bool
+	sent    []string // commands that arrived, in order
+	times   map[string]time.Duration
+	began   time.Time
+	parts   map[string]bfia.TaskState // what is true at the parties, by "task guest.0"
+	reasons map[string]string
+	polls   []poll
+	polled  []scheduler.PollTaskInput
+	inFlght map[string]bool
+	attempt map[string]int // by "task node": which attempt its party runs
+	written map[string]int // by task: of which the rows tell
+	most    int            // tasks that ran at once
+	broken  []string
+
+	known    bool // the job has rows
+	forgot   bool
+	job      bfia.JobState
+	reason   string
+	rows     map[string]bfia.TaskState // by task
+	whys     map[string]string
+	partRows map[string]bfia.TaskState // by "task guest.0"
+	partWhys map[string]string
+
+	turn        func() scheduler.QueueState             // how it stands in the queue; nil: it has its turn
+	grant       func(node string, round int) bfia.Grant // what a party answers an application; nil: room for all
+	queue       []string                                // what became of turns and applications
+	unreachable func(node string) bool                  // whether an application gets lost
+	granted     map[string]int                          // by node: the round whose room the job holds
+	waitsAt     map[string]bool                         // by node: whether the job has a place in the queue there
+
+	reused  []string      // tasks that were not to run, with their nodes
+	stops   []bfia.JobRef // with which words the parties were told the end
+	answers []error       // what the callers of the create update were told
+}
+
+// end is how a part ends at its party.
+type end struct {
+	state  bfia.TaskState // empty: never by itself
+	after  time.Duration
+	reason string
+	silent bool             // no callback tells of it, not of a stop either
+	kind   bfia.FailureKind // of a failure; empty: the party tells only the reason
+}
+
+type poll struct {
+	token []byte
+	req   scheduler.PollTaskInput
+}
+
+func newFakeParties(t flowtest.T, p bfia.Plan) *fakeParties {
+	f := &fakeParties{t: t, env: flowtest.NewEnv(), in: workflows.SchedulerJobInput{Plan: p, Node: flowtest.NodeA, Settings: flowtest.Settings},
+		errors: map[string]error{}, accepted: map[string]bfia.JobAccepted{}, ends: map[string]end{}, later: map[string]end{}, attempt: map[string]int{}, written: map[string]int{}, times: map[string]time.Duration{},
+		granted: map[string]int{}, waitsAt: map[string]bool{}, parts: map[string]bfia.TaskState{}, reasons: map[string]string{}, inFlght: map[string]bool{},
+		rows: map[string]bfia.TaskState{}, whys: map[string]string{},
+		partRows: map[string]bfia.TaskState{}, partWhys: map[string]string{}}
+	for _, task := range p.Tasks {
+		f.in.Nodes = append(f.in.Nodes, task.Nodes()...)
+		for _, part := range task.Parts {
+			f.parts[flowtest.PartKey(task.Name, part)] = bfia.TaskReady
+		}
+	}
+	slices.Sort(f.in.Nodes)
+	f.in.Nodes = slices.Compact(f.in.Nodes)
+	for name, fn := range map[string]any{
+		"RecordScheduleJob": f.recordJob, "RecordProgress": f.recordProgress,
+		"ForgetScheduleJob": f.forget, "SendCreate": f.sendCreate,
+		"SendStart": f.sendStart, "SendTaskStart": f.sendTaskStart,
+		"Enqueue": f.enqueue, "Requeue": f.requeue, "SetPriority": f.setPriority,
+		"SendReserve": f.sendReserve, "SendRelease": f.sendRelease,
+		"SendStop": f.sendStop, "SendStopAgain": f.sendStopAgain, "PollTask": f.pollTask,
+	} {
+		f.env.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
+	}
+	return f
+}
+
+// run runs the job to its end, with one caller of its create update.
+func (f *fakeParties) run() (workflows.Result, error) {
+	f.began = f.env.Now()
+	f.at(0, f.callCreate)
+	f.env.ExecuteWorkflow(Job, f.in)
+	require.True(f.t, f.env.IsWorkflowCompleted())
+	f.mu.Lock()
+	f.over = true
+	f.mu.Unlock()
+	require.Empty(f.t, f.broken)
+	if err := f.env.GetWorkflowError(); err != nil {
+		return workflows.Result{}, err
+	}
+	var r workflows.Result
+	require.NoError(f.t, f.env.GetWorkflowResult(&r))
+	f.checkEnd(r)
+	return r, nil
+}
+
+// at does something at a time after the job began; order it well apart from all else, in seconds.
+func (f *fakeParties) at(after time.Duration, do func()) { f.env.RegisterDelayedCallback(do, after) }
+
+func (f *fakeParties) callCreate() {
+	f.env.UpdateWorkflow(workflows.UpdateCreate, workflows.UpdateCreate, &testsuite.TestUpdateCallback{
+		OnAccept: func() {}, OnReject: func(err error) { f.breaks("create was rejected: %v", err) },
+		OnComplete: func(_ any, err error) { f.answers = append(f.answers, err) },
+	})
+}
+
+func (f *fakeParties) stop(task string) func() {
+	return func() { f.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{Task: task, By: "someone"}) }
+}
+
+func (f *fakeParties) callback(node, task, role string, state bfia.TaskState, reason string) {
+	f.signal(node, task, max(f.attempt[task+" "+node], 1), role, state, bfia.FailureOf(state, nil, reason))
+}
+
+func (f *fakeParties) signal(node, task string, attempt int, role string, state bfia.TaskState, failure *bfia.Failure) {
+	f.env.SignalWorkflow(workflows.SignalCallback, workflows.Callback{Node: node, TaskID: f.taskID(task, attempt), Role: role, State: state, Failure: failure})
+}
+
+func (f *fakeParties) taskID(task string, attempt int) string {
+	return bfia.AttemptID(f.in.Plan.JobID, task, attempt)
+}
+
+// end is how a part ends in an attempt.
+func (f *fakeParties) end(key string, attempt int) end {
+	ends, name := f.ends, key
+	if attempt > 1 {
+		ends = f.later
+	}
+	if attempt > 2 {
+		name = fmt.Sprintf("%s %d", key, attempt)
+	}
+	if e, ok := ends[name]; ok {
+		return e
+	}
+	return end{state: bfia.TaskSuccess, after: time.Second}
+}
+
+// breaks notes a broken rule: activities run in goroutines in which a test can't fail.
+func (f *fakeParties) breaks(format string, args ...any) {
+	f.broken = append(f.broken, fmt.Sprintf(format, args...))
+}
+
+// enter guards what activities touch; those that a workflow leaves behind at its end go no further.
+func (f *fakeParties) enter() (leave func()) {
+	f.mu.Lock()
+	if f.over {
+		f.mu.Unlock()
+		runtime.Goexit()
+	}
+	return f.mu.Unlock
+}
+
+// arrives notes a command, and tells how it is answered.
+func (f *fakeParties) arrives(ctx context.Context, command string) error {
+	if f.onSend != nil {
+		f.onSend(command, int(activity.GetInfo(ctx).Attempt))
+	}
+	if err := f.errors[command]; err != nil {
+		return err
+	}
+	f.sent = append(f.sent, command)
+	f.times[command] = f.env.Now().Sub(f.began)
+	return nil
+}
+
+func (f *fakeParties) sendCreate(ctx context.Context, in scheduler.SendCreateInput) (bfia.JobAccepted, error) {
+	defer f.enter()()
+	return f.accepted[in.Node], f.arrives(ctx, "create "+in.Node)
+}
+
+// audit is a party's approval or rejection.
+func (f *fakeParties) audit(node string, status bfia.JobState, reason string) func() {
+	return func() {
+		f.env.SignalWorkflow(workflows.SignalAudit, workflows.Audit{Node: node, Status: status, Reason: reason})
+	}
+}
+
+func (f *fakeParties) sendStart(ctx context.Context, in scheduler.SendStartInput) error {
+	defer f.enter()()
+	return f.arrives(ctx, "start "+in.Node)
+}
+
+func (f *fakeParties) sendTaskStart(ctx context.Context, in scheduler.SendTaskStartInput) error {
+	node, ref := in.Node, in.Task
+	defer f.enter()()
+	task, ok := f.in.Plan.Task(ref.TaskName)
+	if !ok || ref.TaskID != f.taskID(ref.TaskName, ref.AttemptNumber()) || ref.JobID != f.in.Plan.JobID {
+		f.breaks("task/start of %v", ref)
+		return nil
+	}
+	for _, dep := range task.DependsOn {
+		up, _ := f.in.Plan.Task(dep)
+		for _, part := range up.Parts {
+			if s := f.parts[flowtest.PartKey(dep, part)]; s != bfia.TaskSuccess {
+				f.breaks("%s started at %s while %s is %s", ref.TaskName, node, flowtest.PartKey(dep, part), s)
+			}
+		}
+	}
+	command := "start " + ref.TaskName + " " + node
+	if ref.Attempt > 1 {
+		command += fmt.Sprintf(" (attempt %d)", ref.Attempt)
+		if !f.accepted[node].Attempts || f.written[ref.TaskName] != ref.Attempt {
+			f.breaks("%s, while the rows tell of attempt %d", command, f.written[ref.TaskName])
+		}
+	}
+	if slices.Contains(f.sent, command) {
+		f.breaks("%s came twice", command)
+	}
+	if !f.accepted[node].Reservations && !slices.Contains(f.sent, "start "+node) {
+		f.breaks("%s came before the job's start", command)
+	}
+	if slices.Contains(f.sent, "stop "+node) {
+		// The engine waits for a cancelled try to end, and the stop comes after it; the test environment doesn't.
+		return flowtest.RefusedBy(bfia.CodeConflict, "the job has ended")
+	}
+	if err := f.arrives(ctx, command); err != nil {
+		return err
+	}
+	if ref.Reuse {
+		f.reused = append(f.reused, ref.TaskName+" "+node)
+	}
+	if attempt := f.attempt[ref.TaskName+" "+node]; attempt >= ref.AttemptNumber() {
+		f.breaks("%s after attempt %d", command, attempt)
+	}
+	f.attempt[ref.TaskName+" "+node] = ref.AttemptNumber()
+	f.inFlght[ref.TaskName] = true
+	f.most = max(f.most, len(f.inFlght))
+	for _, part := range task.PartsOf(node) {
+		key := flowtest.PartKey(ref.TaskName, part)
+		f.parts[key] = bfia.TaskRunning
+		if e := f.end(key, ref.AttemptNumber()); e.state != "" {
+			f.at(e.after, func() {
+				defer f.enter()()
+				if f.attempt[ref.TaskName+" "+node] == ref.AttemptNumber() { // otherwise its container is gone
+					f.endPart(task, part, e.state, e.reason)
+				}
+			})
+		}
+	}
+	return nil
+}
+
+// endPart ends a part at its party, which tells so and answers those that ask.
+func (f *fakeParties) endPart(task *bfia.PlannedTask, part bfia.Part, state bfia.TaskState, reason string) {
+	key := flowtest.PartKey(task.Name, part)
+	if f.parts[key] != bfia.TaskRunning {
+		return
+	}
+	f.parts[key], f.reasons[key] = state, reason
+	running := false
+	for _, p := range task.Parts {
+		running = running || f.parts[flowtest.PartKey(task.Name, p)] == bfia.TaskRunning
+	}
+	if !running {
+		delete(f.inFlght, task.Name)
+	}
+	attempt := f.attempt[task.Name+" "+part.NodeID]
+	if e := f.end(key, attempt); !e.silent {
+		failure := bfia.FailureOf(state, nil, reason)
+		if failure != nil && e.kind != "" && e.reason == reason {
+			failure.Kind = e.kind
+		}
+		f.signal(part.NodeID, task.Name, attempt, part.Role, state, failure)
+	}
+	f.polls = slices.DeleteFunc(f.polls, func(p poll) bool {
+		ended := f.ended(p.req)
+		if len(ended) > 0 {
+			_ = f.env.CompleteActivity(p.token, ended, nil)
+		}
+		return len(ended) > 0
+	})
+}
+
+func (f *fakeParties) sendStop(ctx context.Context, in scheduler.SendStopInput) error {
+	node, ref := in.Node, in.Job
+	defer f.enter()()
+	command, names := "stop "+node, []string(nil)
+	switch {
+	case ref.Undo:
+		command = "undo " + node
+	case ref.TaskName != "":
+		command = "stop " + ref.TaskName + " " + node
+		names = f.in.Plan.WithDependents(ref.TaskName)
+	default:
+		for _, t := range f.in.Plan.Tasks {
+			names = append(names, t.Name)
+		}
+	}
+	if slices.Contains(f.sent, command) {
+		f.breaks("%s came twice", command)
+	}
+	if err := f.arrives(ctx, command); err != nil {
+		return err
+	}
+	if command == "stop "+node {
+		f.stops = append(f.stops, ref)
+	}
+	for _, name := range names {
+		task, _ := f.in.Plan.Task(name)
+		for _, part := range task.PartsOf(node) {
+			f.endPart(task, part, bfia.TaskFailed, "stopped by "+flowtest.NodeA)
+		}
+	}
+	return nil
+}
+
+// sendStopAgain comes at most once, to a party that is no Hutong, after the stop, for tasks that failed there and for no others.
+func (f *fakeParties) sendStopAgain(ctx context.Context, in scheduler.SendStopAgainInput) error {
+	node, ref, tasks := in.Node, in.Job, in.TaskIDs
+	defer f.enter()()
+	command := "stop again " + node
+	if slices.Contains(f.sent, command) || !slices.Contains(f.sent, "stop "+node) || f.accepted[node].Callbacks || ref.JobID != f.in.Plan.JobID {
+		f.breaks("%s: %v", command, ref)
+	}
+	if len(tasks) == 0 {
+		f.breaks("%s for nothing", command)
+	}
+	for _, t := range f.in.Plan.Tasks {
+		succeeded := !slices.ContainsFunc(t.PartsOf(node), func(p bfia.Part) bool { return f.partRows[flowtest.PartKey(t.Name, p)] != bfia.TaskSuccess })
+		if succeeded && slices.Contains(tasks, f.taskID(t.Name, max(f.written[t.Name], 1))) {
+			f.breaks("%s for %s, which succeeded", command, t.Name)
+		}
+	}
+	return f.arrives(ctx, command)
+}
+
+func (f *fakeParties) pollTask(ctx context.Context, req scheduler.PollTaskInput) ([]scheduler.PollTaskResult, error) {
+	defer f.enter()()
+	f.polled = append(f.polled, req)
+	f.times[fmt.Sprintf("poll %d", len(f.polled))] = f.env.Now().Sub(f.began)
+	if ended := f.ended(req); len(ended) > 0 {
+		return ended, nil
+	}
+	f.polls = append(f.polls, poll{activity.GetInfo(ctx).TaskToken, req})
+	return nil, activity.ErrResultPending
+}
+
+// ended is what the activity finds when it asks.
+func (f *fakeParties) ended(req scheduler.PollTaskInput) []scheduler.PollTaskResult {
+	var ended []scheduler.PollTaskResult
+	for _, task := range f.in.Plan.Tasks {
+		for _, node := range req.Nodes {
+			if f.taskID(task.Name, max(f.attempt[task.Name+" "+node], 1)) != req.TaskID {
+				continue
+			}
+			var states []bfia.TaskState
+			var reasons []string
+			var kind bfia.FailureKind
+			for _, part := range task.PartsOf(node) {
+				if e := f.end(flowtest.PartKey(task.Name, part), f.attempt[task.Name+" "+node]); e.kind != "" && f.reasons[flowtest.PartKey(task.Name, part)] == e.reason {
+					kind = e.kind
+				}
+				states = append(states, f.parts[flowtest.PartKey(task.Name, part)])
+				if r := f.reasons[flowtest.PartKey(task.Name, part)]; r != "" {
+					reasons = append(reasons, r)
+				}
+			}
+			if s := bfia.MergeTaskStates(states...); s.Terminal() {
+				failure := bfia.FailureOf(s, nil, strings.Join(reasons, "; "))
+				if failure != nil && kind != "" {
+					failure.Kind = kind
+				}
+				ended = append(ended, scheduler.PollTaskResult{Node: node, State: s, Failure: failure})
+			}
+		}
+	}
+	return ended
+}
