@@ -31,9 +31,10 @@ const (
 
 // PrivateTransferTransportClient is the client API for PrivateTransferTransport service.
 //
-// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to
+// https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// What containers call at their own party's transport.
+// PrivateTransferTransport is called by containers at their own party's transport.
 type PrivateTransferTransportClient interface {
 	Peek(ctx context.Context, in *PeekInbound, opts ...grpc.CallOption) (*TransportOutbound, error)
 	Pop(ctx context.Context, in *PopInbound, opts ...grpc.CallOption) (*TransportOutbound, error)
@@ -93,7 +94,7 @@ func (c *privateTransferTransportClient) Release(ctx context.Context, in *Releas
 // All implementations must embed UnimplementedPrivateTransferTransportServer
 // for forward compatibility.
 //
-// What containers call at their own party's transport.
+// PrivateTransferTransport is called by containers at their own party's transport.
 type PrivateTransferTransportServer interface {
 	Peek(context.Context, *PeekInbound) (*TransportOutbound, error)
 	Pop(context.Context, *PopInbound) (*TransportOutbound, error)
@@ -250,9 +251,10 @@ const (
 
 // PrivateTransferProtocolClient is the client API for PrivateTransferProtocol service.
 //
-// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to
+// https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// What transports call at each other.
+// PrivateTransferProtocol is called by one transport at another.
 type PrivateTransferProtocolClient interface {
 	Transport(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Inbound, Outbound], error)
 	Invoke(ctx context.Context, in *Inbound, opts ...grpc.CallOption) (*Outbound, error)
@@ -276,7 +278,8 @@ func (c *privateTransferProtocolClient) Transport(ctx context.Context, opts ...g
 	return x, nil
 }
 
-// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+// This type alias is provided for backwards compatibility with existing code that references the prior
+// non-generic stream type by name.
 type PrivateTransferProtocol_TransportClient = grpc.BidiStreamingClient[Inbound, Outbound]
 
 func (c *privateTransferProtocolClient) Invoke(ctx context.Context, in *Inbound, opts ...grpc.CallOption) (*Outbound, error) {
@@ -293,7 +296,7 @@ func (c *privateTransferProtocolClient) Invoke(ctx context.Context, in *Inbound,
 // All implementations must embed UnimplementedPrivateTransferProtocolServer
 // for forward compatibility.
 //
-// What transports call at each other.
+// PrivateTransferProtocol is called by one transport at another.
 type PrivateTransferProtocolServer interface {
 	Transport(grpc.BidiStreamingServer[Inbound, Outbound]) error
 	Invoke(context.Context, *Inbound) (*Outbound, error)
@@ -339,7 +342,8 @@ func _PrivateTransferProtocol_Transport_Handler(srv interface{}, stream grpc.Ser
 	return srv.(PrivateTransferProtocolServer).Transport(&grpc.GenericServerStream[Inbound, Outbound]{ServerStream: stream})
 }
 
-// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+// This type alias is provided for backwards compatibility with existing code that references the prior
+// non-generic stream type by name.
 type PrivateTransferProtocol_TransportServer = grpc.BidiStreamingServer[Inbound, Outbound]
 
 func _PrivateTransferProtocol_Invoke_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {

@@ -43,8 +43,8 @@ func listNumbered(dir, prefix, suffix string) ([]numberedFile, error) {
 	return out, nil
 }
 
-// recover loads the spool. Torn ends of files are cut off and logged; files that belong to no session are
-// removed.
+// recoverSpool loads the spool. Torn ends of files are cut off and logged; files that belong to no session
+// are removed.
 func (b *Broker) recover() error {
 	released, err := b.spool.loadReleased(b.limits.ReleasedSessions)
 	if err != nil {

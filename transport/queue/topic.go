@@ -212,8 +212,8 @@ func (b *Broker) dropMessage(m *message) {
 	}
 }
 
-// clear drops a queue's messages and wakes its readers with err. The ids stay, so that a late retry of a
-// dropped message is still recognized.
+// dropMessages drops a queue's messages and wakes its readers with err. The ids stay, so that a late retry of
+// a dropped message is still recognized.
 func (b *Broker) clear(q *topicQueue, err error) {
 	for _, m := range q.messages[q.head:] {
 		b.dropMessage(m)
