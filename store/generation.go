@@ -23,7 +23,7 @@ type DataGeneration struct {
 
 var _ bun.AfterScanRowHook = (*DataGeneration)(nil)
 
-// AfterScanRow puts the times into UTC.
+// AfterScanRow converts the times to UTC.
 func (g *DataGeneration) AfterScanRow(context.Context) error {
 	truncateTimes(&g.CreatedAt, g.SupersededAt)
 	return nil
@@ -31,7 +31,11 @@ func (g *DataGeneration) AfterScanRow(context.Context) error {
 
 // CreateGeneration records an upload before its first object is written. Housekeeping removes it if it never becomes
 // current.
-func (s *Store) CreateGeneration(ctx context.Context, namespace, name, generation string, at time.Time) error {
+func (s *Store) CreateGeneration(
+	ctx context.Context,
+	namespace, name, generation string,
+	at time.Time,
+) error {
 	if err := checkText("namespace", namespace, "name", name, "generation", generation); err != nil {
 		return err
 	}
@@ -43,7 +47,12 @@ func (s *Store) CreateGeneration(ctx context.Context, namespace, name, generatio
 
 // supersedeGenerations marks all generations of a dataset but the current one as superseded. The caller holds the lock
 // of the dataset's row.
-func supersedeGenerations(ctx context.Context, tx bun.Tx, namespace, name, current string, at time.Time) error {
+func supersedeGenerations(
+	ctx context.Context,
+	tx bun.Tx,
+	namespace, name, current string,
+	at time.Time,
+) error {
 	if current != "" {
 		n, err := affected(tx.NewUpdate().Model((*DataGeneration)(nil)).Set("superseded_at = NULL").
 			Where("generation = ? AND NOT removing", current).Exec(ctx))
@@ -51,13 +60,18 @@ func supersedeGenerations(ctx context.Context, tx bun.Tx, namespace, name, curre
 			return err
 		}
 		if n == 0 {
-			return bfia.Errorf(bfia.CodeConflict,
-				"dataset %q in namespace %q: housekeeping removed the upload, which took too long; upload it again", name, namespace)
+			return bfia.Errorf(
+				bfia.CodeConflict,
+				"dataset %q in namespace %q: housekeeping removed the upload, which took too long; upload it again",
+				name,
+				namespace,
+			)
 		}
 	}
 
 	_, err := tx.NewUpdate().Model((*DataGeneration)(nil)).Set("superseded_at = ?", truncateTime(at)).
-		Where("namespace = ? AND name = ? AND generation <> ? AND superseded_at IS NULL", namespace, name, current).Exec(ctx)
+		Where("namespace = ? AND name = ? AND generation <> ? AND superseded_at IS NULL", namespace, name, current).
+		Exec(ctx)
 	return err
 }
 
@@ -85,7 +99,11 @@ func (s *Store) ClaimRemovableGenerations(ctx context.Context, before time.Time)
 			return err
 		}
 
-		return tx.NewSelect().Model(&claimed).Where("removing").Order("namespace", "name", "generation").Scan(ctx)
+		return tx.NewSelect().
+			Model(&claimed).
+			Where("removing").
+			Order("namespace", "name", "generation").
+			Scan(ctx)
 	})
 	return claimed, wrap(err, "claim removable generations")
 }

@@ -74,7 +74,10 @@ func TestMigrateRefusesANewerDatabase(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx := t.Context()
 		s := storetest.Open(t, address)
-		_, err := rawDB(t, address).Exec("INSERT INTO bun_migrations (name, group_id, migrated_at) VALUES ('9999', 2, '2026-01-01 00:00:00')")
+		_, err := rawDB(
+			t,
+			address,
+		).Exec("INSERT INTO bun_migrations (name, group_id, migrated_at) VALUES ('9999', 2, '2026-01-01 00:00:00')")
 		require.NoError(t, err)
 		require.ErrorContains(t, s.Migrate(ctx), "has migration 9999")
 		require.NoError(t, s.CheckSchema(ctx), "it goes on with what a newer one has migrated")
@@ -87,7 +90,9 @@ func TestMigrationsOnlyAdd(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob(filepath.Join("migrations", "*.up.sql"))
 	require.NoError(t, err)
-	additions := regexp.MustCompile(`(?is)^(CREATE TABLE|CREATE INDEX|ALTER TABLE \w+ ADD COLUMN \w+ \w+( NOT NULL DEFAULT [^,]+)?$)`)
+	additions := regexp.MustCompile(
+		`(?is)^(CREATE TABLE|CREATE INDEX|ALTER TABLE \w+ ADD COLUMN \w+ \w+( NOT NULL DEFAULT [^,]+)?$)`,
+	)
 	comment := regexp.MustCompile(`(?m)^\s*--.*$`)
 	for _, file := range files[1:] {
 		text, err := os.ReadFile(file)

@@ -24,10 +24,24 @@ func endedJob(t *testing.T, s *store.Store, id string, ended time.Time) {
 
 func scheduledJob(t *testing.T, s *store.Store, id string) {
 	t.Helper()
-	require.NoError(t, s.CreateScheduleJob(t.Context(), store.ScheduleJob{JobID: id, FlowID: "flow", State: bfia.JobRunning, CreatedAt: at},
-		[]store.ScheduleTask{{TaskID: id + "-1", Name: "a", State: bfia.TaskRunning}, {TaskID: id + "-2", Name: "b", State: bfia.TaskReady}},
-		[]store.SchedulePart{{TaskID: id + "-1", Role: "guest", NodeID: "A", State: bfia.TaskSuccess},
-			{TaskID: id + "-1", Role: "host", NodeID: "B", State: bfia.TaskRunning}, {TaskID: id + "-2", Role: "guest", NodeID: "A", State: bfia.TaskReady}}))
+	require.NoError(
+		t,
+		s.CreateScheduleJob(
+			t.Context(),
+			store.ScheduleJob{JobID: id, FlowID: "flow", State: bfia.JobRunning, CreatedAt: at},
+			[]store.ScheduleTask{
+				{TaskID: id + "-1", Name: "a", State: bfia.TaskRunning},
+				{TaskID: id + "-2", Name: "b", State: bfia.TaskReady},
+			},
+			[]store.SchedulePart{{TaskID: id + "-1", Role: "guest", NodeID: "A", State: bfia.TaskSuccess},
+				{
+					TaskID: id + "-1",
+					Role:   "host",
+					NodeID: "B",
+					State:  bfia.TaskRunning,
+				}, {TaskID: id + "-2", Role: "guest", NodeID: "A", State: bfia.TaskReady}},
+		),
+	)
 }
 
 func TestExpiredJobs(t *testing.T) {
@@ -46,7 +60,10 @@ func TestExpiredJobs(t *testing.T) {
 		require.NoError(t, s.UpdateScheduleJob(ctx, "both", bfia.JobFinished, "", at.Add(time.Minute)))
 		scheduledJob(t, s, "scheduled")
 		require.NoError(t, s.UpdateScheduleJob(ctx, "scheduled", bfia.JobFinished, "", at))
-		require.NoError(t, s.CreateJob(ctx, store.Job{JobID: "rejected", State: bfia.JobPending, CreatedAt: at}, nil))
+		require.NoError(
+			t,
+			s.CreateJob(ctx, store.Job{JobID: "rejected", State: bfia.JobPending, CreatedAt: at}, nil),
+		)
 		require.NoError(t, s.UpdateJob(ctx, "rejected", bfia.JobRejected, "", at))
 
 		expired := func(before time.Time, after string, limit int) []string {
@@ -79,7 +96,13 @@ func TestRemoveJob(t *testing.T) {
 			require.NoError(t, s.PutDocument(ctx, id, []byte("{}")))
 		}
 		scheduledJob(t, s, "first")
-		require.NoError(t, s.PutOutputs(ctx, []store.Output{{JobID: "first", TaskName: "a", Role: "guest", Type: "dataset", Key: "d"}}))
+		require.NoError(
+			t,
+			s.PutOutputs(
+				ctx,
+				[]store.Output{{JobID: "first", TaskName: "a", Role: "guest", Type: "dataset", Key: "d"}},
+			),
+		)
 		require.NoError(t, s.ReuseTask(ctx, "second", "a", "first"))
 		require.NoError(t, s.ReuseTask(ctx, "third", "a", "second"))
 		inUse := func(jobID, dataID string) bool {
@@ -197,7 +220,17 @@ func TestLostJobs(t *testing.T) {
 			}
 			require.Equal(t, bfia.TaskFailed, r.State)
 			require.True(t, r.StopRequested)
-			require.Equal(t, &bfia.Failure{Kind: bfia.FailedInternal, NodeID: "A", Role: r.Role + ".0", Task: "a", Message: "the engine lost it"}, r.Failure)
+			require.Equal(
+				t,
+				&bfia.Failure{
+					Kind:    bfia.FailedInternal,
+					NodeID:  "A",
+					Role:    r.Role + ".0",
+					Task:    "a",
+					Message: "the engine lost it",
+				},
+				r.Failure,
+			)
 		}
 		scheduled, err := s.ScheduleJob(ctx, "lost")
 		require.NoError(t, err)

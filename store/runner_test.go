@@ -17,7 +17,13 @@ func TestDrainedHostLeaves(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
-		host := store.Runner{RunnerID: "h1", NodeID: "A", Devices: []string{"docker"}, TaskQueue: "q", Slots: 2}
+		host := store.Runner{
+			RunnerID:  "h1",
+			NodeID:    "A",
+			Devices:   []string{"docker"},
+			TaskQueue: "q",
+			Slots:     2,
+		}
 		there := func() []store.Runner {
 			hosts, err := s.Runners(ctx, time.Now().Add(-time.Minute))
 			require.NoError(t, err)
@@ -32,8 +38,12 @@ func TestDrainedHostLeaves(t *testing.T) {
 		job, tasks := partyJob("j1")
 		require.NoError(t, s.CreateJob(ctx, job, tasks))
 		offered := func() (hosts []admission.Runner) {
-			_, _, err := s.Reserve(ctx, store.ReservationRequest{JobID: "j1"}, store.ReservationTimes{Now: time.Now(), HeartbeatSince: time.Now().Add(-time.Minute)},
-				func(a store.ReservationView) []string { hosts = a.Runners; return nil })
+			_, _, err := s.Reserve(
+				ctx,
+				store.ReservationRequest{JobID: "j1"},
+				store.ReservationTimes{Now: time.Now(), HeartbeatSince: time.Now().Add(-time.Minute)},
+				func(a store.ReservationView) []string { hosts = a.Runners; return nil },
+			)
 			require.NoError(t, err)
 			return hosts
 		}
@@ -76,14 +86,36 @@ func TestHostUses(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
-		require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: "h1", Slots: 2, HeartbeatAt: at, Labels: map[string]string{"gpu": "1"}}))
+		require.NoError(
+			t,
+			s.PutRunner(
+				ctx,
+				store.Runner{
+					RunnerID:    "h1",
+					Slots:       2,
+					HeartbeatAt: at,
+					Labels:      map[string]string{"gpu": "1"},
+				},
+			),
+		)
 		require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: "h2", Slots: 2, HeartbeatAt: at}))
-		require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: "h3", Slots: 2, HeartbeatAt: at.Add(time.Hour)}))
+		require.NoError(
+			t,
+			s.PutRunner(ctx, store.Runner{RunnerID: "h3", Slots: 2, HeartbeatAt: at.Add(time.Hour)}),
+		)
 		job, tasks := partyJob("j1")
 		require.NoError(t, s.CreateJob(ctx, job, tasks))
 		_, err := s.StartTask(ctx, "j1", "a", "id-a", 1, at)
 		require.NoError(t, err)
-		guest, host := store.TaskKey{JobID: "j1", Name: "a", Role: "guest"}, store.TaskKey{JobID: "j1", Name: "a", Role: "host"}
+		guest, host := store.TaskKey{
+			JobID: "j1",
+			Name:  "a",
+			Role:  "guest",
+		}, store.TaskKey{
+			JobID: "j1",
+			Name:  "a",
+			Role:  "host",
+		}
 		require.NoError(t, s.SetTaskContainer(ctx, guest, 1, "h1", "run-1", "id-1"))
 		require.NoError(t, s.SetTaskContainer(ctx, host, 1, "h1", "run-2", "id-2"))
 		running := func() map[string]int {

@@ -52,7 +52,14 @@ func TestPageOfManyJobs(t *testing.T) {
 			}
 		}
 		for name := range pages {
-			require.Less(t, took[10_000][name], 5*took[200][name]+2*time.Millisecond, "the page %s: %v", name, took)
+			require.Less(
+				t,
+				took[10_000][name],
+				5*took[200][name]+2*time.Millisecond,
+				"the page %s: %v",
+				name,
+				took,
+			)
 		}
 	})
 }
@@ -76,9 +83,12 @@ func multiply(t *testing.T, address string, n int) {
 	defer func() { require.NoError(t, db.Close()) }()
 	number := "substr('0000' || i, length('0000' || i) - 4)"
 	columns := "flow_id, state, roles, initiator_node, scheduler_node, reason, created_at"
-	_, err = db.ExecContext(t.Context(), fmt.Sprintf(`WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
+	_, err = db.ExecContext(
+		t.Context(),
+		fmt.Sprintf(`WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
 		INSERT INTO t_job (job_id, %s) SELECT 'job' || %s, %s FROM n, t_job WHERE job_id = 'first'
-		ON CONFLICT (job_id) DO NOTHING`, n-1, columns, number, strings.Replace(columns, "flow_id", "'flow' || (i % 100)", 1)))
+		ON CONFLICT (job_id) DO NOTHING`, n-1, columns, number, strings.Replace(columns, "flow_id", "'flow' || (i % 100)", 1)),
+	)
 	require.NoError(t, err)
 	_, err = db.ExecContext(t.Context(), "ANALYZE")
 	require.NoError(t, err)

@@ -19,7 +19,7 @@ import (
 	"hutong/store/blob"
 )
 
-// MaxPartitions is how many partitions a dataset may have.
+// MaxPartitions is the maximal number of partitions of a dataset.
 const MaxPartitions = 1024
 
 // Datasets reads and writes the datasets of a party: their objects in a blob store, their rows in the database.
@@ -31,16 +31,16 @@ type Datasets struct {
 // New returns the datasets of a blob store whose rows are in a database.
 func New(blobs blob.Store, rows *store.Store) *Datasets { return &Datasets{blobs: blobs, rows: rows} }
 
-// IngestRequest is what an upload says besides its rows; the words are the protocol's.
+// IngestRequest holds the parameters of an upload; the names are the protocol's.
 type IngestRequest struct {
 	Namespace, Name string
 	Head            bool            // the first line names the columns
 	Partitions      int             // 1 to MaxPartitions; 0 is 1
 	ExtendSID       bool            // add a first column "sid"
-	Meta            json.RawMessage // delimiter, label_name, match_id_name (the first column if missing), header; others are kept
+	Meta            json.RawMessage // delimiter, label_name, match_id_name (default: the first column), header; other fields are stored
 }
 
-// Key is the prefix of a dataset's objects. CodeBadRequest when namespace or name can't be one.
+// Key returns the prefix of a dataset's objects; CodeBadRequest for an invalid namespace or name.
 func Key(namespace, name string) (string, error) {
 	for _, part := range [][2]string{{"namespace", namespace}, {"name", name}} {
 		field, value := part[0], part[1]
@@ -48,10 +48,16 @@ func Key(namespace, name string) (string, error) {
 		case value == "":
 			return "", bfia.Errorf(bfia.CodeBadRequest, "%s: is required", field)
 		case strings.ContainsAny(value, "/#"):
-			return "", bfia.Errorf(bfia.CodeBadRequest, "%s: %q may hold neither '/' nor '#'", field, value)
+			return "", bfia.Errorf(bfia.CodeBadRequest, "%s: %q must contain neither '/' nor '#'", field, value)
 		}
 		if err := blob.CheckKey(value); err != nil {
-			return "", bfia.Wrap(bfia.CodeBadRequest, err, "%s: %q must be UTF-8 without control characters and backslashes, at most 255 bytes, and not begin with '.'", field, value)
+			return "", bfia.Wrap(
+				bfia.CodeBadRequest,
+				err,
+				"%s: %q must be UTF-8 without control characters and backslashes, at most 255 bytes, and not begin with '.'",
+				field,
+				value,
+			)
 		}
 	}
 	return namespace + "/" + name, nil
@@ -95,7 +101,7 @@ func newGeneration() string {
 	return hex.EncodeToString(random[:])
 }
 
-// discard removes a generation that did not become current, as far as that is certain.
+// discard removes a generation that did not become current. It leaves it to Sweep if it can't find out.
 func (d *Datasets) discard(ctx context.Context, req IngestRequest, generation string) error {
 	// With a context of its own: the caller's may be the reason of the failure.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
@@ -108,7 +114,10 @@ func (d *Datasets) discard(ctx context.Context, req IngestRequest, generation st
 	case err == nil && current.Generation == generation:
 		return nil
 	}
-	return d.removeGeneration(ctx, store.DataGeneration{Namespace: req.Namespace, Name: req.Name, Generation: generation})
+	return d.removeGeneration(
+		ctx,
+		store.DataGeneration{Namespace: req.Namespace, Name: req.Name, Generation: generation},
+	)
 }
 
 // removeGeneration removes the objects of a generation, then its row.
@@ -124,9 +133,16 @@ func (d *Datasets) removeGeneration(ctx context.Context, g store.DataGeneration)
 	return d.rows.DeleteGeneration(ctx, g.Generation)
 }
 
-// Write reads a CSV file and writes it under the address of a generation, which must have no objects; see the package's
-// text. Without a generation it writes under the dataset's own address, where other platforms look for their datasets.
-func Write(ctx context.Context, blobs blob.Store, req IngestRequest, generation string, r io.Reader) (store.DataTable, error) {
+// Write reads a CSV file and writes it under the address of a generation, which must have no objects. Without
+// a generation it writes under the dataset's own address, where other platforms look for their datasets. The
+// package's documentation describes the file.
+func Write(
+	ctx context.Context,
+	blobs blob.Store,
+	req IngestRequest,
+	generation string,
+	r io.Reader,
+) (store.DataTable, error) {
 	address := GenerationAddress(req.Namespace, req.Name, generation)
 	key, err := Key(address.Namespace, address.Name)
 	if err != nil {
@@ -152,7 +168,12 @@ func Write(ctx context.Context, blobs blob.Store, req IngestRequest, generation 
 		return err
 	})
 	if err != nil {
-		return store.DataTable{}, fmt.Errorf("failed to upload dataset %s/%s: %w", req.Namespace, req.Name, err)
+		return store.DataTable{}, fmt.Errorf(
+			"failed to upload dataset %s/%s: %w",
+			req.Namespace,
+			req.Name,
+			err,
+		)
 	}
 	return store.DataTable{
 		Namespace: req.Namespace, Name: req.Name, Generation: generation, Columns: t.columns(), Rows: t.rows,
@@ -160,9 +181,16 @@ func Write(ctx context.Context, blobs blob.Store, req IngestRequest, generation 
 	}, nil
 }
 
-// fill writes the objects of an upload as files in dir, and answers their size.
-func fill(ctx context.Context, dir string, t *table, req IngestRequest, r io.Reader, now time.Time) (int64, error) {
-	// Beside the objects, and away before they become such.
+// fill writes the objects of an upload as files in dir, and returns their total size.
+func fill(
+	ctx context.Context,
+	dir string,
+	t *table,
+	req IngestRequest,
+	r io.Reader,
+	now time.Time,
+) (int64, error) {
+	// In the same folder as the objects, and removed before they are published.
 	work := filepath.Join(dir, ".work")
 	if err := os.Mkdir(work, 0o700); err != nil {
 		return 0, err
@@ -181,7 +209,13 @@ func fill(ctx context.Context, dir string, t *table, req IngestRequest, r io.Rea
 		return 0, err
 	}
 	if second > 0 {
-		return 0, bfia.Errorf(bfia.CodeBadRequest, "line %d: has the same id (column %q) as line %d", second, t.names[t.id], first)
+		return 0, bfia.Errorf(
+			bfia.CodeBadRequest,
+			"line %d: has the same id (column %q) as line %d",
+			second,
+			t.names[t.id],
+			first,
+		)
 	}
 	if err := os.RemoveAll(work); err != nil {
 		return 0, err
@@ -258,8 +292,8 @@ func (d *Datasets) Delete(ctx context.Context, namespace, name string) error {
 	return d.blobs.DeletePrefix(ctx, key)
 }
 
-// Sweep removes what is older than age of: half-written objects of dead processes, generations that no job needs any
-// more since another one is current, and generations that never became current. See [blob.Store] and
+// Sweep removes what is older than age: half-written objects of dead processes, superseded generations that
+// no job needs, and generations that never became current. See [blob.Store] and
 // [store.Store.ClaimRemovableGenerations].
 func (d *Datasets) Sweep(ctx context.Context, age time.Duration) error {
 	failed := []error{d.blobs.Sweep(ctx, age)}

@@ -23,12 +23,23 @@ import (
 // of the same file has it.
 func FuzzIngest(f *testing.F) {
 	f.Add([]byte("id,x,y\n1,0.5,a\n2,1,b\n"), `{"label_name":"y"}`, true, false, 2)
-	f.Add([]byte("\uFEFFid;x\r\n1;\"a;\"\"b\"\"\r\nc\"\r\n"), `{"delimiter":";","match_id_name":"id"}`, true, true, 3)
+	f.Add(
+		[]byte("\uFEFFid;x\r\n1;\"a;\"\"b\"\"\r\nc\"\r\n"),
+		`{"delimiter":";","match_id_name":"id"}`,
+		true,
+		true,
+		3,
+	)
 	f.Add([]byte("1,2\n3,4"), `{"header":["a","b"]}`, false, false, 1)
 	f.Add([]byte("1\n\n1\n"), ``, false, false, 1)
 	f.Add([]byte("a\r,b\n\r\r\n,x"), `{"delimiter":"，"}`, true, false, 1)
 	f.Fuzz(func(t *testing.T, file []byte, rawMeta string, head, sid bool, partitions int) {
-		req := IngestRequest{Head: head, ExtendSID: sid, Partitions: 1 + (partitions&0xf+0x10)&0xf, Meta: json.RawMessage(rawMeta)}
+		req := IngestRequest{
+			Head:       head,
+			ExtendSID:  sid,
+			Partitions: 1 + (partitions&0xf+0x10)&0xf,
+			Meta:       json.RawMessage(rawMeta),
+		}
 		m, err := parseMeta(req.Meta)
 		if err != nil {
 			if bfia.CodeOf(err) != bfia.CodeBadRequest {

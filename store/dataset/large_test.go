@@ -101,7 +101,10 @@ func child() error {
 		return err
 	}
 	begun := time.Now()
-	table, err := New(blobs, database).Ingest(ctx, IngestRequest{Namespace: "n", Name: "d", Head: true, Partitions: number("PARTS"), ExtendSID: true}, file)
+	table, err := New(
+		blobs,
+		database,
+	).Ingest(ctx, IngestRequest{Namespace: "n", Name: "d", Head: true, Partitions: number("PARTS"), ExtendSID: true}, file)
 	if err != nil {
 		return err
 	}
@@ -113,14 +116,18 @@ func child() error {
 func childCommand(t *testing.T, address, database string, env ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
-	cmd.Env = append(append(os.Environ(), "HUTONG_TEST_CHILD="+address, "HUTONG_TEST_DATABASE="+database), env...)
+	cmd.Env = append(
+		append(os.Environ(), "HUTONG_TEST_CHILD="+address, "HUTONG_TEST_DATABASE="+database),
+		env...)
 	return cmd
 }
 
 // However large the upload, what it costs in memory stays the same. HUTONG_TEST_INGEST_MIB makes it larger than 256 MiB.
 func TestMemoryIsBounded(t *testing.T) {
 	if raceEnabled {
-		t.Skip("the race detector's own memory is many times the program's; 'make test' runs this also without it")
+		t.Skip(
+			"the race detector's own memory is many times the program's; 'make test' runs this also without it",
+		)
 	}
 	mib := os.Getenv("HUTONG_TEST_INGEST_MIB")
 	if mib == "" {
@@ -128,7 +135,14 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 	for _, c := range []struct{ name, parts, cols string }{{"one partition", "1", "0"}, {"many partitions", "1024", "10"}} {
 		t.Run(c.name, func(t *testing.T) {
-			cmd := childCommand(t, "file://"+t.TempDir(), storetest.SQLite(t), "MIB="+mib, "PARTS="+c.parts, "COLS="+c.cols)
+			cmd := childCommand(
+				t,
+				"file://"+t.TempDir(),
+				storetest.SQLite(t),
+				"MIB="+mib,
+				"PARTS="+c.parts,
+				"COLS="+c.cols,
+			)
 			out, err := cmd.CombinedOutput()
 			require.NoError(t, err, string(out))
 			peak := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss >> 10 // of KiB
@@ -146,7 +160,11 @@ func TestKilledInTheMiddle(t *testing.T) {
 	address := storetest.SQLite(t)
 	rows := storetest.Open(t, address)
 	d := New(blobs, rows)
-	_, err := d.Ingest(ctx, IngestRequest{Namespace: "n", Name: "d", Head: true}, strings.NewReader("id,x\nold,1\n"))
+	_, err := d.Ingest(
+		ctx,
+		IngestRequest{Namespace: "n", Name: "d", Head: true},
+		strings.NewReader("id,x\nold,1\n"),
+	)
 	require.NoError(t, err)
 	place, err := blobs.Path("n")
 	require.NoError(t, err)
