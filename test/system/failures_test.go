@@ -83,7 +83,8 @@ func TestWorkflowTerminated(t *testing.T) {
 		return err == nil && tasks[0].ContainerID != ""
 	}, time.Minute, 50*time.Millisecond)
 	c, err := temporal.Dial(
-		temporal.Options{HostPort: pair.host.cfg.Temporal.Address, Namespace: pair.host.cfg.Temporal.Namespace},
+		temporal.Options{HostPort: pair.host.cfg.Temporal.Address,
+			Namespace: pair.host.cfg.Temporal.Namespace},
 	)
 	require.NoError(t, err)
 	defer c.Close()

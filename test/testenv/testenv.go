@@ -1,6 +1,6 @@
-// Package testenv gives tests of whole deployments what they need from outside: the normally built binaries, and one
-// Temporal server for all tests of a process, so that neither the race detector's build nor the edit-test cycle compiles
-// the server in.
+// Package testenv gives tests of whole deployments what they need from outside: the normally built binaries,
+// and one Temporal server for all tests of a process, so that neither the race detector's build nor the
+// edit-test cycle compiles the server in.
 package testenv
 
 import (
@@ -83,15 +83,17 @@ func Main(m *testing.M) int {
 	return code
 }
 
-// Temporal is the address of the Temporal server that tests share: that of HUTONG_TEST_TEMPORAL, or one that is started
-// from bin/hutong with the first test that asks.
+// Temporal is the address of the Temporal server that tests share: that of HUTONG_TEST_TEMPORAL, or one that
+// is started from bin/hutong with the first test that asks.
 func Temporal(t testing.TB) string {
 	t.Helper()
 	if address := os.Getenv("HUTONG_TEST_TEMPORAL"); address != "" {
 		return address
 	}
 	program := Binary(t, "hutong")
-	temporalServer.Do(func() { temporalServer.address, temporalServer.stop, temporalServer.err = startTemporal(program) })
+	temporalServer.Do(
+		func() { temporalServer.address, temporalServer.stop, temporalServer.err = startTemporal(program) },
+	)
 	if temporalServer.err != nil {
 		t.Fatal(temporalServer.err)
 	}

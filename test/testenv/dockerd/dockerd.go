@@ -1,5 +1,5 @@
-// Package dockerd starts additional instances of Docker Engine, for tests that stop them or need several. Each one
-// its own data, containers, id and bridge, and does not affect the machine's own Docker Engine. The package
+// Package dockerd starts additional instances of Docker Engine, for tests that stop them or need several. Each
+// instance has its own data, containers, id and bridge, and does not affect the machine's own. The package
 // requires root.
 package dockerd
 

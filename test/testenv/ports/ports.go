@@ -1,5 +1,5 @@
-// Package ports finds ports for the servers of tests, of benchmarks and of chaos, which must be known before a server
-// listens, and stay its own while it is down.
+// Package ports finds ports for the servers of tests, of benchmarks and of chaos, which must be known before
+// a server listens, and stay its own while it is down.
 package ports
 
 import (
@@ -10,8 +10,8 @@ import (
 	"sync"
 )
 
-// The ports that are given: below those that systems hand out by themselves, also to connections that go out, and those that
-// the process device gives its runs.
+// The ports that are given: below those that systems hand out by themselves, also to connections that go out,
+// and those that the process device gives its runs.
 const first, last = 3000, 11999
 
 var (
@@ -19,8 +19,8 @@ var (
 	taken = map[int]bool{}
 )
 
-// Free answers the first of n ports in a row on which nothing listens at an IP address. No port is given twice by a process,
-// whether or not somebody listens there by then.
+// Free answers the first of n ports in a row on which nothing listens at an IP address. No port is given
+// twice by a process, whether or not somebody listens there by then.
 func Free(ip string, n int) (int, error) {
 	mu.Lock()
 	defer mu.Unlock()
