@@ -16,14 +16,14 @@ import (
 // endpoint speaks to one party's own endpoints, as its operator would.
 type endpoint struct{ url string }
 
-// answer is an envelope with what FATE-Flow puts beside its data.
+// answer is an envelope with the fields that FATE-Flow adds to it.
 type answer struct {
 	bfia.Envelope
 	Status map[string]bfia.TaskState `json:"status"`
 	raw    string
 }
 
-// ask sends a request. An answer that is no JSON fails the test.
+// request sends a request. An answer that is not JSON fails the test.
 func (c endpoint) request(t *testing.T, method, path string, body any) answer {
 	t.Helper()
 	payload, ok := body.([]byte)
@@ -46,7 +46,7 @@ func (c endpoint) request(t *testing.T, method, path string, body any) answer {
 	return a
 }
 
-// good is ask where only success will do.
+// mustRequest sends a request that must succeed, and decodes the answer's data.
 func (c endpoint) mustRequest(t *testing.T, method, path string, body, data any) {
 	t.Helper()
 	a := c.request(t, method, path, body)
@@ -56,7 +56,7 @@ func (c endpoint) mustRequest(t *testing.T, method, path string, body, data any)
 	}
 }
 
-// submit submits a job and gives its id.
+// submit submits a job and returns its id.
 func (c endpoint) submit(t *testing.T, document []byte) string {
 	t.Helper()
 	var created bfia.JobCreated

@@ -29,8 +29,8 @@ const (
 	fateFlowNode = "JG0100001100000072"
 )
 
-// world is one Hutong and one FATE-Flow with all that is around them. All tests share one: starting it takes a while,
-// and a party that had bad days before must work as well.
+// environment is one Hutong party and one FATE-Flow party with everything they need. All tests share it,
+// since its start takes a while, and since a party must also work after earlier disturbances.
 type environment struct {
 	dir        string // of this run, with everything's logs
 	cache      string // what is kept between runs
@@ -48,7 +48,7 @@ var sharedState struct {
 	ends        []func()
 }
 
-// atExit keeps f for the end of all tests.
+// atExit registers a function to be called after all tests.
 func atExit(f func()) { sharedState.ends = append(sharedState.ends, f) }
 
 func TestMain(m *testing.M) {
@@ -59,14 +59,15 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// sharedEnvironment is the one world, ready and untroubled. Tests are skipped where nobody asked for them.
+// sharedEnvironment returns the shared environment, started and without disturbances. Without
+// HUTONG_INTEROP=1 the test is skipped.
 func sharedEnvironment(t *testing.T) *environment {
 	t.Helper()
 	if os.Getenv("HUTONG_INTEROP") != "1" {
 		t.Skip("run 'make interop', which installs FATE-Flow and sets HUTONG_INTEROP=1")
 	}
 	if sharedState.environment == nil {
-		require.False(t, sharedState.tried, "the parties did not start, as an earlier test told")
+		require.False(t, sharedState.tried, "the parties failed to start in an earlier test")
 		sharedState.tried = true
 		sharedState.environment = newEnvironment(t)
 	}
@@ -77,7 +78,8 @@ func sharedEnvironment(t *testing.T) *environment {
 		env.toFateFlow.reset()
 		env.toHutong.reset()
 		if t.Failed() {
-			t.Logf("Hutong to FATE-Flow:\n%s\nFATE-Flow to Hutong:\n%s\nlogs in %s", env.toFateFlow.recentExchanges(), env.toHutong.recentExchanges(), env.dir)
+			t.Logf("Hutong to FATE-Flow:\n%s\nFATE-Flow to Hutong:\n%s\nlogs in %s",
+				env.toFateFlow.recentExchanges(), env.toHutong.recentExchanges(), env.dir)
 		}
 	})
 	return env
@@ -85,7 +87,8 @@ func sharedEnvironment(t *testing.T) *environment {
 
 func newEnvironment(t *testing.T) *environment {
 	env := &environment{dir: runDir(t), cache: cacheDir(t)}
-	install := exec.Command(filepath.Join(testenv.Root(t), "test", "interop", "fateflow", "install.sh"), env.cache)
+	install := exec.Command(filepath.Join(testenv.Root(t), "test", "interop", "fateflow", "install.sh"),
+		env.cache)
 	out, err := install.CombinedOutput()
 	require.NoError(t, err, "install.sh: %s", out)
 
@@ -115,26 +118,29 @@ func newEnvironment(t *testing.T) *environment {
 	return env
 }
 
-// loadFailingImage makes the image whose containers fail at once, with a callback.
+// loadFailingImage builds an image whose containers fail at once, with a callback.
 func (env *environment) loadFailingImage(t *testing.T) {
 	dockerfile := "FROM " + providerImage + "\nENV runtime.component.parameter.exit_code=none\n"
 	var context bytes.Buffer
 	archive := tar.NewWriter(&context)
-	require.NoError(t, archive.WriteHeader(&tar.Header{Name: "Dockerfile", Mode: 0o600, Size: int64(len(dockerfile))}))
+	require.NoError(t,
+		archive.WriteHeader(&tar.Header{Name: "Dockerfile", Mode: 0o600, Size: int64(len(dockerfile))}))
 	_, err := archive.Write([]byte(dockerfile))
 	require.NoError(t, err)
 	require.NoError(t, archive.Close())
-	built, err := env.docker.ImageBuild(t.Context(), &context, build.ImageBuildOptions{Tags: []string{failingImage}, Remove: true})
+	built, err := env.docker.ImageBuild(t.Context(), &context,
+		build.ImageBuildOptions{Tags: []string{failingImage}, Remove: true})
 	require.NoError(t, err)
 	defer func() { _ = built.Body.Close() }()
-	told, err := io.ReadAll(built.Body)
+	output, err := io.ReadAll(built.Body)
 	require.NoError(t, err)
 	image, err := env.docker.ImageInspect(t.Context(), failingImage)
-	require.NoError(t, err, "%s", told)
+	require.NoError(t, err, "%s", output)
 	require.Contains(t, image.Config.Env, "runtime.component.parameter.exit_code=none")
 }
 
-// dockerGateway is this machine's address on Docker's default network: containers on every network reach it.
+// dockerGateway returns this machine's address on Docker's default network, which containers on every network
+// reach.
 func (env *environment) dockerGateway(t *testing.T) netip.Addr {
 	bridge, err := env.docker.NetworkInspect(t.Context(), network.NetworkBridge, network.InspectOptions{})
 	require.NoError(t, err)
@@ -144,15 +150,19 @@ func (env *environment) dockerGateway(t *testing.T) netip.Addr {
 	return gateway
 }
 
-// containers are the names of both parties' containers, whatever their state, that wanted takes.
-func (env *environment) containers(ctx context.Context, wanted func(container.Summary) bool) ([]string, error) {
+// containers returns the names of both parties' containers in any state that satisfy a condition.
+func (env *environment) containers(
+	ctx context.Context,
+	wanted func(container.Summary) bool,
+) ([]string, error) {
 	all, err := env.docker.ContainerList(ctx, container.ListOptions{All: true})
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for _, c := range all {
-		if (c.Labels["hutong.node_id"] == hutongNode || isFateFlowContainer(c.Names[0])) && (wanted == nil || wanted(c)) {
+		if (c.Labels["hutong.node_id"] == hutongNode || isFateFlowContainer(c.Names[0])) &&
+			(wanted == nil || wanted(c)) {
 			names = append(names, c.Names[0])
 		}
 	}
@@ -166,7 +176,7 @@ func (env *environment) removeContainers(ctx context.Context) {
 	}
 }
 
-// runDir is where this run's things lie. It is kept when asked for, to read the logs.
+// runDir creates the folder of this run. HUTONG_INTEROP_DIR names a folder that is kept, for its logs.
 func runDir(t *testing.T) string {
 	if dir := os.Getenv("HUTONG_INTEROP_DIR"); dir != "" {
 		dir, err := filepath.Abs(dir)
@@ -181,7 +191,7 @@ func runDir(t *testing.T) string {
 	return dir
 }
 
-// cacheDir is where FATE-Flow is kept between runs.
+// cacheDir returns the folder that keeps FATE-Flow between runs.
 func cacheDir(t *testing.T) string {
 	if dir := os.Getenv("HUTONG_INTEROP_CACHE"); dir != "" {
 		return dir

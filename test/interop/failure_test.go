@@ -9,7 +9,7 @@ import (
 	"hutong/bfia"
 )
 
-// direction is who initiates and schedules, as the guest; the other is the host.
+// direction determines which party initiates and schedules a job as the guest. The other party is the host.
 type direction struct {
 	name        string
 	guest, host string
@@ -26,7 +26,7 @@ func (d direction) job(s sleepJob) sleepJob {
 	return s
 }
 
-// at is the endpoint of a role's party.
+// at returns the endpoint of a role's party.
 func (d direction) at(env *environment, role string) endpoint {
 	if node := map[string]string{"guest": d.guest, "host": d.host}[role]; node == fateFlowNode {
 		return env.fateFlow.endpoint
@@ -49,26 +49,33 @@ func (d direction) await(t *testing.T, env *environment, id string) {
 	}
 }
 
-// requireFailed checks that a job whose first task did not end well is over at both parties, as both tell it: that task
-// failed at both, the next one never began, and no container is left.
+// requireFailed checks that a job is over at both parties after its first task failed, as both report it. The
+// second task never started, and no container is left.
 func (env *environment) requireFailed(t *testing.T, d direction, id string) {
 	t.Helper()
 	d.await(t, env, id)
 	env.requireNoContainers(t, id)
-	require.Eventually(t, func() bool { return env.fateFlow.tasks(t, id)["s1"].Terminal() }, jobTimeout, pollInterval)
+	require.Eventually(
+		t,
+		func() bool { return env.fateFlow.tasks(t, id)["s1"].Terminal() },
+		jobTimeout,
+		pollInterval,
+	)
 	env.requireEnded(t, d, id)
 	failed := map[string]bfia.TaskState{"s1": bfia.TaskFailed}
 	require.Equal(t, failed, env.fateFlow.tasks(t, id), "at FATE-Flow")
 	require.Equal(t, failed, env.hutongTasks(t, id), "at Hutong")
 	if d == hutongSchedules {
 		for _, task := range env.hutong.status(t, id).Tasks {
-			require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskFailed, "s2": bfia.TaskReady}[task.Name], task.State, task.Name)
+			require.Equal(t,
+				map[string]bfia.TaskState{"s1": bfia.TaskFailed, "s2": bfia.TaskReady}[task.Name],
+				task.State, task.Name)
 		}
 	}
 }
 
-// TestFailureAndStop: a task that fails at one side, then at the other: by its own word, killed, and with an image that
-// is not there; a stop from either side while containers run.
+// TestFailureAndStop has a task fail at each side: on its own, killed, and with a missing image. It also
+// stops a job from each side while its containers run.
 func TestFailureAndStop(t *testing.T) {
 	env := sharedEnvironment(t)
 	for _, d := range directions {
@@ -78,7 +85,8 @@ func TestFailureAndStop(t *testing.T) {
 					t.Parallel()
 					id := d.submit(t, env, sleepJob{tasks: 2, seconds: map[string]int{"s1": 300}})
 					env.awaitContainers(t, id)
-					d.at(env, role).mustRequest(t, http.MethodPost, bfia.PathPlatformStopAll, bfia.JobRef{JobID: id}, nil)
+					d.at(env, role).
+						mustRequest(t, http.MethodPost, bfia.PathPlatformStopAll, bfia.JobRef{JobID: id}, nil)
 					env.requireFailed(t, d, id)
 				})
 			}
@@ -102,11 +110,13 @@ func TestFailureAndStop(t *testing.T) {
 				})
 			}
 			for _, c := range []struct{ provider, node string }{
-				{failsAtHutong, hutongNode}, {failsAtFateFlow, fateFlowNode}, {noImageAtHutong, hutongNode}, {noImageAtFateFlow, fateFlowNode},
+				{failsAtHutong, hutongNode}, {failsAtFateFlow, fateFlowNode},
+				{noImageAtHutong, hutongNode}, {noImageAtFateFlow, fateFlowNode},
 			} {
 				t.Run(c.provider, func(t *testing.T) {
 					t.Parallel()
-					id := d.submit(t, env, sleepJob{tasks: 2, seconds: map[string]int{"s1": 300}, provider: c.provider})
+					id := d.submit(t, env,
+						sleepJob{tasks: 2, seconds: map[string]int{"s1": 300}, provider: c.provider})
 					env.requireFailed(t, d, id)
 					if d == hutongSchedules {
 						reason := env.hutong.status(t, id).Reason

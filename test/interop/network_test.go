@@ -11,38 +11,50 @@ import (
 	"hutong/bfia"
 )
 
-// TestRejectedJob: the partner refuses a job. The initiator's client reads the partner's words, and nothing is left.
+// TestRejectedJob has the partner refuse a job. The initiator's client reads the partner's message, and no
+// open job is left.
 func TestRejectedJob(t *testing.T) {
 	env := sharedEnvironment(t)
 	t.Run("by FATE-Flow", func(t *testing.T) {
 		document := hutongSchedules.job(sleepJob{tasks: 1}).document(t)
 		job := decode(t, document)
-		delete(job["dag"].(map[string]any), "version") // which FATE-Flow wants
+		delete(job["dag"].(map[string]any), "version") // which FATE-Flow requires
 		a := env.hutong.request(t, http.MethodPost, bfia.PathPlatformCreateAll, marshal(t, job))
 		require.False(t, a.OK(), a.raw)
 		require.Contains(t, a.Text(), fateFlowNode+":", a.raw)
-		require.Contains(t, a.Text(), "version", "FATE-Flow's own words: %s", a.raw)
+		require.Contains(t, a.Text(), "version", "FATE-Flow's own message: %s", a.raw)
 		env.requireNoOpenJobsAtHutong(t)
-		require.Empty(t, env.fateFlow.query(t, "select 1 from t_job where f_status <> 'FINISHED' and f_scheduler_party_id = ?", hutongNode))
+		require.Empty(
+			t,
+			env.fateFlow.query(t,
+				"select 1 from t_job where f_status <> 'FINISHED' and f_scheduler_party_id = ?",
+				hutongNode),
+		)
 	})
 	t.Run("by Hutong", func(t *testing.T) {
 		before := env.fateFlow.query(t, "select f_job_id from t_schedule_job")
-		a := env.fateFlow.request(t, http.MethodPost, bfia.PathPlatformCreateAll,
-			fateFlowSchedules.job(sleepJob{tasks: 1, data: map[string]string{"host": "interop#unknown"}}).document(t))
+		a := env.fateFlow.request(
+			t,
+			http.MethodPost,
+			bfia.PathPlatformCreateAll,
+			fateFlowSchedules.job(sleepJob{tasks: 1, data: map[string]string{"host": "interop#unknown"}}).
+				document(t),
+		)
 		require.False(t, a.OK(), a.raw)
-		require.Contains(t, a.raw, "interop#unknown", "Hutong's words reach FATE-Flow's client")
+		require.Contains(t, a.raw, "interop#unknown", "Hutong's message must reach FATE-Flow's client")
 		env.requireNoOpenJobsAtHutong(t)
 		env.requireStuckJob(t, before)
 	})
 }
 
-// TestPartnerDownAtCreation: the partner is down when a job is created.
+// TestPartnerDownAtCreation submits a job while the partner is down.
 func TestPartnerDownAtCreation(t *testing.T) {
 	env := sharedEnvironment(t)
 	t.Run("FATE-Flow is down", func(t *testing.T) {
 		env.toFateFlow.down()
 		began := time.Now()
-		a := env.hutong.request(t, http.MethodPost, bfia.PathPlatformCreateAll, hutongSchedules.job(sleepJob{tasks: 1}).document(t))
+		a := env.hutong.request(t, http.MethodPost, bfia.PathPlatformCreateAll,
+			hutongSchedules.job(sleepJob{tasks: 1}).document(t))
 		require.False(t, a.OK(), a.raw)
 		require.Equal(t, bfia.CodePartnerDown, a.Code, a.raw)
 		require.Contains(t, a.Text(), fateFlowNode+":")
@@ -54,7 +66,8 @@ func TestPartnerDownAtCreation(t *testing.T) {
 	t.Run("Hutong is down", func(t *testing.T) {
 		before := env.fateFlow.query(t, "select f_job_id from t_schedule_job")
 		env.toHutong.down()
-		a := env.fateFlow.request(t, http.MethodPost, bfia.PathPlatformCreateAll, fateFlowSchedules.job(sleepJob{tasks: 1}).document(t))
+		a := env.fateFlow.request(t, http.MethodPost, bfia.PathPlatformCreateAll,
+			fateFlowSchedules.job(sleepJob{tasks: 1}).document(t))
 		require.False(t, a.OK(), a.raw)
 		require.Contains(t, a.raw, "Connection refused")
 		env.toHutong.reset()
@@ -63,15 +76,21 @@ func TestPartnerDownAtCreation(t *testing.T) {
 	})
 }
 
-// requireStuckJob shows what FATE-Flow 2.2.0 itself keeps of a job that was not created everywhere: a row that it tries to
-// schedule for ever. It starts nothing anywhere; Hutong says that it knows no such job. It is removed, as its operator must.
+// requireStuckJob checks what FATE-Flow 2.2.0 itself keeps of a job that was not created everywhere: a row
+// that it tries to schedule forever. It starts nothing, since Hutong answers that it does not know the job.
+// The row is then deleted, as FATE-Flow's operator must.
 func (env *environment) requireStuckJob(t *testing.T, before [][]string) {
 	t.Helper()
 	for _, row := range env.fateFlow.query(t, "select f_job_id from t_schedule_job") {
 		if slices.ContainsFunc(before, func(b []string) bool { return b[0] == row[0] }) {
 			continue
 		}
-		require.Eventually(t, func() bool { return len(env.toHutong.exchangesWith(bfia.PathStart, row[0])) > 0 }, jobTimeout, pollInterval)
+		require.Eventually(
+			t,
+			func() bool { return len(env.toHutong.exchangesWith(bfia.PathStart, row[0])) > 0 },
+			jobTimeout,
+			pollInterval,
+		)
 		for _, start := range env.toHutong.exchangesWith(bfia.PathStart, row[0]) {
 			require.Contains(t, start.answer, "does not know job")
 		}
@@ -92,8 +111,8 @@ func (env *environment) requireNoOpenJobsAtHutong(t *testing.T) {
 	}, time.Minute, pollInterval, "jobs are left at Hutong: %v", &list)
 }
 
-// TestOutage: the parties don't reach each other for 60 s in the middle of two jobs, one of each direction. Tasks end
-// meanwhile; when the network is back, both jobs go on and end well.
+// TestOutage disconnects the parties for 60 s while two jobs run, one in each direction. Tasks end meanwhile.
+// When the network is up again, both jobs continue and succeed.
 func TestOutage(t *testing.T) {
 	env := sharedEnvironment(t)
 	job := sleepJob{tasks: 2, seconds: map[string]int{"s1": 15}}
@@ -103,14 +122,15 @@ func TestOutage(t *testing.T) {
 	env.toFateFlow.down()
 	env.toHutong.down()
 	back := time.Now().Add(time.Minute)
-	for _, id := range []string{ours, theirs} { // both sides know their own part's end
+	for _, id := range []string{ours, theirs} { // both parties record the end of their own part
 		require.Eventually(t, func() bool {
-			return env.fateFlow.tasks(t, id)["s1"] == bfia.TaskSuccess && env.hutongTasks(t, id)["s1"] == bfia.TaskSuccess
+			return env.fateFlow.tasks(t, id)["s1"] == bfia.TaskSuccess &&
+				env.hutongTasks(t, id)["s1"] == bfia.TaskSuccess
 		}, jobTimeout, pollInterval)
 	}
 	require.Equal(t, bfia.JobRunning, env.hutong.status(t, ours).State)
 	require.Equal(t, bfia.JobRunning, env.fateFlow.scheduledState(t, theirs))
-	time.Sleep(time.Until(back)) // the outage lasts as long as it lasts
+	time.Sleep(time.Until(back)) // until the outage is over
 	require.Equal(t, bfia.JobRunning, env.hutong.status(t, ours).State)
 	require.Equal(t, bfia.JobRunning, env.fateFlow.scheduledState(t, theirs))
 	env.toFateFlow.reset()
@@ -118,7 +138,7 @@ func TestOutage(t *testing.T) {
 	env.requireBothSucceed(t, ours, theirs)
 }
 
-// requireBothSucceed waits for the good end of two jobs of two Sleep tasks, one of each direction.
+// requireBothSucceed waits until two jobs of two Sleep tasks, one in each direction, succeed.
 func (env *environment) requireBothSucceed(t *testing.T, ours, theirs string) {
 	t.Helper()
 	hutongSchedules.await(t, env, ours)
@@ -129,7 +149,7 @@ func (env *environment) requireBothSucceed(t *testing.T, ours, theirs string) {
 	}
 }
 
-// TestSlowNetwork: every request and every answer takes seconds, in both directions. Both jobs end well.
+// TestSlowNetwork delays every request and answer by seconds, in both directions. Both jobs succeed.
 func TestSlowNetwork(t *testing.T) {
 	env := sharedEnvironment(t)
 	env.toFateFlow.disturb(disturbance{before: time.Second, after: 2 * time.Second})
@@ -139,8 +159,8 @@ func TestSlowNetwork(t *testing.T) {
 	env.requireBothSucceed(t, ours, theirs)
 }
 
-// TestSlowerThanTimeout: FATE-Flow's answers to task/start come after Hutong has given them up. What became of them is
-// asked, and FATE-Flow, which runs a task twice that is started twice, is told once.
+// TestSlowerThanTimeout delays FATE-Flow's answers to task/start beyond Hutong's timeout. Hutong then polls
+// the task. It sends task/start only once, since FATE-Flow runs a task twice that is started twice.
 func TestSlowerThanTimeout(t *testing.T) {
 	env := sharedEnvironment(t)
 	env.toFateFlow.disturb(disturbance{slow: func(path string) time.Duration {
@@ -158,23 +178,32 @@ func TestSlowerThanTimeout(t *testing.T) {
 	}
 }
 
-// TestDuplicatedMessages: FATE-Flow's requests reach Hutong twice, and so do Hutong's that FATE-Flow may get twice; answers come twice
-// on their connection. Both jobs end well.
+// TestDuplicatedMessages delivers FATE-Flow's requests to Hutong twice, and those of Hutong that FATE-Flow
+// may get twice. Answers arrive twice on their connection. Both jobs succeed.
 func TestDuplicatedMessages(t *testing.T) {
 	env := sharedEnvironment(t)
 	env.toHutong.disturb(disturbance{duplicate: func(string) bool { return true }, echo: true})
-	env.toFateFlow.disturb(disturbance{duplicate: func(path string) bool { return path != bfia.PathTaskStart }, echo: true})
+	env.toFateFlow.disturb(
+		disturbance{duplicate: func(path string) bool { return path != bfia.PathTaskStart }, echo: true},
+	)
 	job := sleepJob{tasks: 2}
 	ours, theirs := hutongSchedules.submit(t, env, job), fateFlowSchedules.submit(t, env, job)
 	env.requireBothSucceed(t, ours, theirs)
 }
 
-// TestGarbledAnswers: what the partner answers makes no sense, the first times of each command that it is sent: those were taken,
-// or were not, and the sender can't know. Both jobs end well. FATE-Flow itself gives up a job whose creation or start is
-// answered so; of it only polls, callbacks and stops are.
+// TestGarbledAnswers replaces the first answers to each command by nonsense, so that the sender cannot know
+// whether the command was accepted. Both jobs succeed. FATE-Flow itself abandons a job whose creation or
+// start is answered so, so only its polls and callbacks are affected.
 func TestGarbledAnswers(t *testing.T) {
 	env := sharedEnvironment(t)
-	nonsense := []string{"<html>sorry</html>", `{}`, `[]`, `{"code":"zero"}`, "", `{"code":0,"data":{"status":17}}`}
+	nonsense := []string{
+		"<html>sorry</html>",
+		`{}`,
+		`[]`,
+		`{"code":"zero"}`,
+		"",
+		`{"code":0,"data":{"status":17}}`,
+	}
 	garble := func(paths ...string) func(string, int) (int, string, bool) {
 		return func(path string, count int) (int, string, bool) {
 			if len(paths) > 0 && !slices.Contains(paths, path) {
@@ -193,8 +222,8 @@ func TestGarbledAnswers(t *testing.T) {
 	}
 }
 
-// TestKilledAndFrozen: each party's process is killed, and frozen for longer than the other's patience, while containers
-// run. They go on when it is back.
+// TestKilledAndFrozen kills each party's processes, and freezes FATE-Flow for longer than Hutong's timeout,
+// while containers run. The jobs continue afterwards.
 func TestKilledAndFrozen(t *testing.T) {
 	env := sharedEnvironment(t)
 	for _, c := range []struct {
@@ -202,9 +231,18 @@ func TestKilledAndFrozen(t *testing.T) {
 		length time.Duration
 		away   func() (back func())
 	}{
-		{"FATE-Flow is killed", 4 * time.Second, func() func() { env.fateFlow.kill(); return func() { env.fateFlow.restart(t) } }},
-		{"FATE-Flow is frozen", answerTimeout + 3*time.Second, func() func() { env.fateFlow.freeze(); return env.fateFlow.unfreeze }},
-		{"Hutong is killed", 4 * time.Second, func() func() { env.hutong.kill(); return func() { env.hutong.restart(t) } }},
+		{"FATE-Flow is killed", 4 * time.Second, func() func() {
+			env.fateFlow.kill()
+			return func() { env.fateFlow.restart(t) }
+		}},
+		{"FATE-Flow is frozen", answerTimeout + 3*time.Second, func() func() {
+			env.fateFlow.freeze()
+			return env.fateFlow.unfreeze
+		}},
+		{"Hutong is killed", 4 * time.Second, func() func() {
+			env.hutong.kill()
+			return func() { env.hutong.restart(t) }
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			job := sleepJob{tasks: 2, seconds: map[string]int{"s1": 20}}
@@ -212,7 +250,7 @@ func TestKilledAndFrozen(t *testing.T) {
 			env.awaitContainers(t, ours)
 			env.awaitContainers(t, theirs)
 			back := c.away()
-			time.Sleep(c.length) // it is away for so long
+			time.Sleep(c.length) // the duration of the outage
 			back()
 			env.requireBothSucceed(t, ours, theirs)
 		})

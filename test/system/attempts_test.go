@@ -73,7 +73,8 @@ func TestKilledAgainAndAgain(t *testing.T) {
 	}
 	jobID := pair.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(60)}, nil))
 	for attempt := range 2 {
-		require.NoError(t, syscall.Kill(pair.host.pid(bfia.AttemptID(jobID, "s1", attempt+1)), syscall.SIGKILL))
+		pid := pair.host.pid(bfia.AttemptID(jobID, "s1", attempt+1))
+		require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
 	}
 	s := pair.guest.awaitJob(jobID, time.Minute, isFinished)
 	require.Equal(t, bfia.FailedKilled, s.Failure.Kind)

@@ -52,7 +52,7 @@ func TestFailure(t *testing.T) {
 	require.Equal(
 		t,
 		&bfia.Failure{Kind: bfia.FailedExit, NodeID: hostNode, Role: "host.0", Task: "s1", ExitCode: 3,
-			Hint: "ask " + hostNode + ", whose log of the task tells more"},
+			Hint: "ask " + hostNode + " for its log of the task"},
 		s.Failure,
 	)
 	at := pair.host.awaitJob(jobID, 30*time.Second, isFinished)
@@ -83,7 +83,8 @@ func TestWorkflowTerminated(t *testing.T) {
 		return err == nil && tasks[0].ContainerID != ""
 	}, time.Minute, 50*time.Millisecond)
 	c, err := temporal.Dial(
-		temporal.Options{HostPort: pair.host.cfg.Temporal.Address, Namespace: pair.host.cfg.Temporal.Namespace},
+		temporal.Options{HostPort: pair.host.cfg.Temporal.Address,
+			Namespace: pair.host.cfg.Temporal.Namespace},
 	)
 	require.NoError(t, err)
 	defer c.Close()

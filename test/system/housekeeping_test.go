@@ -222,7 +222,8 @@ func TestOrphans(t *testing.T) {
 	require.NoError(
 		t,
 		pair.host.temporalClient().
-			TerminateWorkflow(t.Context(), workflows.ParticipantJobID(jobID), "", "terminated by an operator"),
+			TerminateWorkflow(t.Context(), workflows.ParticipantJobID(jobID), "",
+				"terminated by an operator"),
 	)
 
 	deployment, err := db.DeploymentID(t.Context())

@@ -350,8 +350,9 @@ func sleepProvider(t testing.TB) []byte {
 				"image": referenceImage,
 			}, "components_description": map[string]any{"Sleep": map[string]any{
 				"componentName": "Sleep", "title": "Sleep", "provider": "test", "version": "1",
-				"roleList": []string{"guest", "host"}, "storageEngine": []string{"file"}, "inputParam": []any{},
-				"inputData": []any{map[string]any{"name": "in", "category": "dataset"}},
+				"roleList": []string{"guest", "host"}, "storageEngine": []string{"file"},
+				"inputParam": []any{},
+				"inputData":  []any{map[string]any{"name": "in", "category": "dataset"}},
 				"outputData": []any{
 					map[string]any{"name": "out", "category": "dataset"},
 				}, "result": []any{}}}},

@@ -46,7 +46,8 @@ func TestThousandTasks(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	w := worker.New(c, activities.ControlQueue, worker.Options{DeadlockDetectionTimeout: 10 * time.Second})
-	w.RegisterWorkflowWithOptions(schedulerworkflow.Job, workflow.RegisterOptions{Name: workflows.SchedulerJobType})
+	options := workflow.RegisterOptions{Name: workflows.SchedulerJobType}
+	w.RegisterWorkflowWithOptions(schedulerworkflow.Job, options)
 	for name, f := range fakeJobActivities(c) {
 		w.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
 	}
@@ -130,7 +131,8 @@ func fakeJobActivities(c client.Client) map[string]any {
 		"SendStart": func(context.Context, scheduler.SendStartInput) error { return nil },
 		"SendStop":  func(context.Context, scheduler.SendStopInput) error { return nil },
 		"SendTaskStart": func(ctx context.Context, in scheduler.SendTaskStartInput) error {
-			return c.SignalWorkflow(ctx, workflows.SchedulerJobID(in.Task.JobID), "", workflows.SignalCallback,
+			id := workflows.SchedulerJobID(in.Task.JobID)
+			return c.SignalWorkflow(ctx, id, "", workflows.SignalCallback,
 				workflows.Callback{Node: in.Node, TaskID: in.Task.TaskID, State: bfia.TaskSuccess})
 		},
 	}
