@@ -22,7 +22,11 @@ func FuzzDocument(f *testing.F) {
 	f.Add(vector(f, "job_create_all.request.json"))
 	f.Add([]byte(labJob))
 	f.Add([]byte(smallDocument + `,"job_id":"1","x":1e400}`))
-	f.Add([]byte(`{"dag":{"components":[{"name":"a","componentName":"psi","provider":"lab","version":"1","input":[{"type":"dataset","key":"a.d"}],"output":[{"type":"dataset","key":"d"}]}]},"config":{"role":{"guest":["A"]},"initiator":{"node_id":"A"}}}`))
+	f.Add(
+		[]byte(
+			`{"dag":{"components":[{"name":"a","componentName":"psi","provider":"lab","version":"1","input":[{"type":"dataset","key":"a.d"}],"output":[{"type":"dataset","key":"d"}]}]},"config":{"role":{"guest":["A"]},"initiator":{"node_id":"A"}}}`,
+		),
+	)
 	seed, components := registered(f, vector(f, "provider_register.request.json")), lab(f)
 	describe := func(provider, version, component string) (*Description, error) {
 		if provider == "lab" {
@@ -76,7 +80,11 @@ func FuzzDocument(f *testing.F) {
 
 func FuzzRegistration(f *testing.F) {
 	f.Add(vector(f, "provider_register.request.json"))
-	f.Add([]byte(`{"name":"a","version":"1","device":"process","metadata":{"command":["a"]},"components_description":{"c":{"componentName":"c","title":"","provider":"","version":"","roleList":["guest"],"storageEngine":[],"inputParam":[{"name":"p","type":"int","optional":false}],"inputData":[],"outputData":[],"result":[]}}}`))
+	f.Add(
+		[]byte(
+			`{"name":"a","version":"1","device":"process","metadata":{"command":["a"]},"components_description":{"c":{"componentName":"c","title":"","provider":"","version":"","roleList":["guest"],"storageEngine":[],"inputParam":[{"name":"p","type":"int","optional":false}],"inputData":[],"outputData":[],"result":[]}}}`,
+		),
+	)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r, err := ParseRegistration(body)
 		if err != nil {
@@ -94,14 +102,19 @@ func FuzzRegistration(f *testing.F) {
 		if err != nil {
 			t.Fatalf("our own words are refused: %v", err)
 		}
-		if again.FullName() != r.FullName() || !slices.Equal(sortedKeys(again.Description), sortedKeys(r.Description)) {
+		if again.FullName() != r.FullName() ||
+			!slices.Equal(sortedKeys(again.Description), sortedKeys(r.Description)) {
 			t.Fatalf("%s became %s", r.FullName(), again.FullName())
 		}
 	})
 }
 
 func FuzzComponent(f *testing.F) {
-	f.Add([]byte(`{"imageUrl":"a:1","component_info":{"componentName":"c","title":"","provider":"p","version":"1","roleList":["guest"],"storageEngine":[],"inputParam":[],"inputData":[],"outputData":[],"result":[]}}`))
+	f.Add(
+		[]byte(
+			`{"imageUrl":"a:1","component_info":{"componentName":"c","title":"","provider":"p","version":"1","roleList":["guest"],"storageEngine":[],"inputParam":[],"inputData":[],"outputData":[],"result":[]}}`,
+		),
+	)
 	f.Add([]byte(`{"imageUrl":"<a>","component_info":{"imageUrl":7}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r, err := ParseComponent(body)
@@ -118,7 +131,11 @@ func FuzzComponent(f *testing.F) {
 }
 
 func FuzzParameters(f *testing.F) {
-	f.Add([]byte(`{"dataset_id":"testspace#test_guest","tol":0.0001,"n":12345678901234567890,"l":[1, {"a" : "b:c, \"d\\"}]}`))
+	f.Add(
+		[]byte(
+			`{"dataset_id":"testspace#test_guest","tol":0.0001,"n":12345678901234567890,"l":[1, {"a" : "b:c, \"d\\"}]}`,
+		),
+	)
 	f.Add([]byte(`{"l":["\" : , \\", 1]}`))
 	f.Add([]byte(`{"name":"a","namespace":"b","s":"\u0000\ud800"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -171,7 +188,9 @@ func FuzzProviderName(f *testing.F) {
 			requireOwn(t, err)
 			return
 		}
-		if again, err := ParseProviderName(r.FullName()); err != nil || again.Name != r.Name || again.Version != r.Version || again.Device != r.Device {
+		if again, err := ParseProviderName(r.FullName()); err != nil || again.Name != r.Name ||
+			again.Version != r.Version ||
+			again.Device != r.Device {
 			t.Fatalf("%q became %+v, then %+v (%v)", name, r, again, err)
 		}
 	})

@@ -30,8 +30,16 @@ func planOf(components []Component) (*Plan, error) {
 	for i := range components {
 		inputs = append(inputs, DataPort{Name: fmt.Sprint("in", i), Category: "dataset"})
 	}
-	desc := &Description{ComponentName: "any", RoleList: []string{"guest"}, InputData: inputs, OutputData: []DataPort{{"out", "dataset"}}}
-	doc := &Document{DAG: DAG{Components: components}, Config: Config{Initiator: Initiator{NodeID: "A"}, Role: map[string][]string{"guest": {"A"}}}}
+	desc := &Description{
+		ComponentName: "any",
+		RoleList:      []string{"guest"},
+		InputData:     inputs,
+		OutputData:    []DataPort{{"out", "dataset"}},
+	}
+	doc := &Document{
+		DAG:    DAG{Components: components},
+		Config: Config{Initiator: Initiator{NodeID: "A"}, Role: map[string][]string{"guest": {"A"}}},
+	}
 	return NewPlan(doc, func(string, string, string) (*Description, error) { return desc, nil }, "")
 }
 
@@ -101,7 +109,9 @@ func TestPropertyCyclesAreNamed(t *testing.T) {
 		_, err := planOf(components)
 		require.Error(t, err)
 		require.Equal(t, CodeBadRequest, CodeOf(err))
-		require.Regexp(t, `^dag\.components: the (task t\d+ waits for itself|tasks t\d+(, t\d+)+ wait for each other in a cycle)$`, MessageOf(err))
+		require.Regexp(t,
+			`^dag\.components: (task t\d+ depends on itself|the tasks t\d+(, t\d+)+ form a cycle)$`,
+			MessageOf(err))
 	})
 }
 

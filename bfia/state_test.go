@@ -66,7 +66,8 @@ func TestParseTaskState(t *testing.T) {
 	}
 	for _, s := range []string{"", "FINISHED", "success", " SUCCESS"} {
 		_, err := ParseTaskState(s)
-		requireRefusal(t, err, CodeBadRequest, fmt.Sprintf("status: %q is none of PENDING, READY, RUNNING, SUCCESS, FAILED", s))
+		requireRefusal(t, err, CodeBadRequest,
+			fmt.Sprintf("status: %q is none of PENDING, READY, RUNNING, SUCCESS, FAILED", s))
 	}
 }
 

@@ -30,14 +30,15 @@ func registered(t testing.TB, body []byte) Describe {
 		}
 		raw, ok := r.Description[component]
 		if !ok {
-			return nil, Errorf(CodeNotFound, "provider %s:%s has no component %s", provider, version, component)
+			return nil, Errorf(CodeNotFound, "provider %s:%s has no component %s", provider, version,
+				component)
 		}
 		return ParseDescription(component, raw)
 	}
 }
 
-// edit changes one value of a JSON text by its path, such as "dag.components.0.name"; a nil value removes it. It keeps
-// numbers as they are written.
+// edit changes one value of a JSON text by its path, such as "dag.components.0.name"; a nil value removes it.
+// It keeps numbers as they are written.
 func edit(t testing.TB, body []byte, path string, value any) []byte {
 	t.Helper()
 	dec := json.NewDecoder(bytes.NewReader(body))

@@ -75,7 +75,9 @@ func TestMachine(t *testing.T) {
 			require.GreaterOrEqual(t, c.Disk, c.DiskFree)
 		})
 	}
+}
 
+func TestMachineInvalidMeminfo(t *testing.T) {
 	for text, message := range map[string]string{
 		"":                  "has no MemTotal",
 		"MemTotal: many kB": `"MemTotal: many kB"`,

@@ -112,22 +112,23 @@ func waiting(reason string) corev1.ContainerState {
 	}
 }
 
-// TestKubernetesEnds sets each final status that a kubelet or the cluster gives a pod.
-func TestKubernetesEnds(t *testing.T) {
-	t.Parallel()
-	needK8s(t)
+// podEnd is a final status of a pod and the expected exit.
+type podEnd struct {
+	status      corev1.PodStatus
+	code        int
+	oom, killed bool
+	reason      string
+}
+
+func podEnds() map[string]podEnd {
 	target := corev1.PodCondition{
 		Type:    corev1.DisruptionTarget,
 		Status:  corev1.ConditionTrue,
 		Reason:  "PreemptionByScheduler",
 		Message: "for another",
 	}
-	for name, test := range map[string]struct {
-		status      corev1.PodStatus
-		code        int
-		oom, killed bool
-		reason      string
-	}{
+
+	return map[string]podEnd{
 		"memory limit": {
 			status(corev1.PodFailed, endedState(137, "OOMKilled"), "", ""),
 			137, true, false,
@@ -187,7 +188,14 @@ func TestKubernetesEnds(t *testing.T) {
 			137, false, true,
 			"killed by signal 9 (SIGKILL)",
 		},
-	} {
+	}
+}
+
+// TestKubernetesEnds sets each final status that a kubelet or the cluster gives a pod.
+func TestKubernetesEnds(t *testing.T) {
+	t.Parallel()
+	needK8s(t)
+	for name, test := range podEnds() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newManual(t, manualImage)
@@ -350,16 +358,7 @@ func TestKubernetesJob(t *testing.T) {
 	require.Equal(t, spec.Name, containers[0].Name)
 	require.Equal(t, spec.Labels, containers[0].Labels)
 
-	// Another party in the same namespace neither lists nor changes it.
-	opts.NodeID = "other"
-	other, err := kubernetes.New(opts)
-	require.NoError(t, err)
-	containers, err = other.List(t.Context())
-	require.NoError(t, err)
-	require.Empty(t, containers)
-	require.NoError(t, other.Remove(t.Context(), spec.Name))
-	_, err = other.Wait(t.Context(), spec.Name)
-	require.ErrorIs(t, err, driver.ErrNotFound)
+	requireForeign(t, opts, spec.Name)
 	secrets := func() int {
 		list, err := k8s.admin.CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{})
 		require.NoError(t, err)
@@ -374,6 +373,19 @@ func TestKubernetesJob(t *testing.T) {
 		20*time.Millisecond,
 		"the environment is deleted with its Job",
 	)
+}
+
+// requireForeign checks that another party in the same namespace neither lists nor changes a container.
+func requireForeign(t *testing.T, opts kubernetes.Options, name string) {
+	opts.NodeID = "other"
+	other, err := kubernetes.New(opts)
+	require.NoError(t, err)
+	containers, err := other.List(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, containers)
+	require.NoError(t, other.Remove(t.Context(), name))
+	_, err = other.Wait(t.Context(), name)
+	require.ErrorIs(t, err, driver.ErrNotFound)
 }
 
 func TestKubernetesCapacity(t *testing.T) {

@@ -166,55 +166,35 @@ func (n *fakeNode) end(p *nodePod, pod *corev1.Pod) {
 
 func (n *fakeNode) run(p *nodePod) {
 	defer close(p.exited)
+
 	container := p.pod.Spec.Containers[0]
 	if container.Image != progImage {
-		n.report(
-			p,
-			corev1.PodPending,
-			corev1.ContainerState{
-				Waiting: &corev1.ContainerStateWaiting{
-					Reason:  "ErrImagePull",
-					Message: "no such image " + container.Image,
-				},
-			},
-		)
+		n.report(p, corev1.PodPending, corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{
+			Reason: "ErrImagePull", Message: "no such image " + container.Image,
+		}})
 		p.log.end()
 		return
 	}
+
 	began := metav1.Now()
 	cmd, err := n.command(p, container)
 	if err == nil {
-		n.mu.Lock()
-		deleted := !p.kill.IsZero()
-		if !deleted {
-			if err = cmd.Start(); err == nil {
-				p.cmd = cmd
-			}
-		}
-		n.mu.Unlock()
-		if deleted {
-			err = errors.New("deleted before it started")
-		}
+		err = n.start(p, cmd)
 	}
 	if err != nil {
 		p.log.end()
-		n.report(
-			p,
-			corev1.PodFailed,
-			corev1.ContainerState{
-				Terminated: &corev1.ContainerStateTerminated{ExitCode: 128, Reason: "StartError",
-					Message: "exec: " + err.Error(), StartedAt: metav1.Unix(0, 0), FinishedAt: metav1.Now()},
-			},
-		)
+		n.report(p, corev1.PodFailed, corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+			ExitCode: 128, Reason: "StartError", Message: "exec: " + err.Error(),
+			StartedAt: metav1.Unix(0, 0), FinishedAt: metav1.Now(),
+		}})
 		return
 	}
-	n.report(
-		p,
-		corev1.PodRunning,
-		corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: began}},
-	)
+
+	running := &corev1.ContainerStateRunning{StartedAt: began}
+	n.report(p, corev1.PodRunning, corev1.ContainerState{Running: running})
 	_ = cmd.Wait()
 	p.log.end()
+
 	t := &corev1.ContainerStateTerminated{Reason: "Completed", StartedAt: began, FinishedAt: metav1.Now()}
 	phase := corev1.PodSucceeded
 	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() {
@@ -226,6 +206,22 @@ func (n *fakeNode) run(p *nodePod) {
 		phase, t.Reason = corev1.PodFailed, "Error"
 	}
 	n.report(p, phase, corev1.ContainerState{Terminated: t})
+}
+
+// start starts the command unless the pod was deleted.
+func (n *fakeNode) start(p *nodePod, cmd *exec.Cmd) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	if !p.kill.IsZero() {
+		return errors.New("deleted before it started")
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p.cmd = cmd
+
+	return nil
 }
 
 // command returns a container's command, with its environment from the secrets that it references.

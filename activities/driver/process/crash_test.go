@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -106,15 +107,7 @@ func TestProcessOutlivesSupervisor(t *testing.T) {
 		}
 		exits <- exit
 	})
-	pid := supervisorPID(t, opts.Dir)
-	require.NotZero(t, pid)
-	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
-	require.Eventually(
-		t,
-		func() bool { return supervisorPID(t, opts.Dir) == 0 },
-		10*time.Second,
-		time.Millisecond,
-	)
+	killSupervisor(t, opts.Dir)
 
 	require.Equal(t, 3, drivertest.Await(t, ctx, r, ended.Name).Code)
 	drivertest.Touch(t, dir+"/die")
@@ -125,15 +118,7 @@ func TestProcessOutlivesSupervisor(t *testing.T) {
 	require.NoError(t, r.Start(ctx, created.Name))
 	require.Equal(t, 2, drivertest.Await(t, ctx, r, created.Name).Code)
 	require.NoError(t, r.Start(ctx, waiting.Name))
-	containers, err := r.List(ctx)
-	require.NoError(t, err)
-	for _, c := range containers {
-		want := driver.Exited
-		if c.Name == waiting.Name || c.Name == stopped.Name {
-			want = driver.Running
-		}
-		require.Equal(t, want, c.State, c.Name)
-	}
+	requireRunning(t, r, waiting.Name, stopped.Name)
 	require.NoError(t, r.Stop(ctx, stopped.Name, time.Minute))
 	require.Equal(t, driver.UnknownExitCode, drivertest.Await(t, ctx, r, stopped.Name).Code)
 	select {
@@ -149,6 +134,32 @@ func TestProcessOutlivesSupervisor(t *testing.T) {
 	require.Equal(t, "x", string(ran))
 	for _, name := range []string{waiting.Name, dead.Name} {
 		require.Empty(t, drivertest.Logs(t, ctx, r, name, true))
+	}
+}
+
+// killSupervisor kills the supervisor of a directory and waits until it is gone.
+func killSupervisor(t *testing.T, dir string) {
+	pid := supervisorPID(t, dir)
+	require.NotZero(t, pid)
+	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+	require.Eventually(
+		t,
+		func() bool { return supervisorPID(t, dir) == 0 },
+		10*time.Second,
+		time.Millisecond,
+	)
+}
+
+// requireRunning checks that the given containers run, and that all others have exited.
+func requireRunning(t *testing.T, d *process.Driver, running ...string) {
+	containers, err := d.List(t.Context())
+	require.NoError(t, err)
+	for _, c := range containers {
+		want := driver.Exited
+		if slices.Contains(running, c.Name) {
+			want = driver.Running
+		}
+		require.Equal(t, want, c.State, c.Name)
 	}
 }
 
