@@ -28,7 +28,8 @@ type ScheduleJob struct {
 	StartedAt     *time.Time    `bun:"started_at"`
 	EndedAt       *time.Time    `bun:"ended_at"`
 
-	// The scheduler's queue: when the job entered and left it, and which party denied a reservation last, with its reason.
+	// The scheduler's queue: when the job entered and left it, and which party denied a reservation last,
+	// with its reason.
 	QueuedAt         *time.Time `bun:"queued_at"`
 	DequeuedAt       *time.Time `bun:"dequeued_at"`
 	WaitNode         string     `bun:"wait_node"`
@@ -200,7 +201,8 @@ func scheduleRows(
 		if err := checkTaskState(t.State); err != nil {
 			return job, nil, nil, err
 		}
-		if err := checkText(append(fieldValues("depends_on", t.DependsOn), "task_id", t.TaskID, "name", t.Name,
+		if err := checkText(append(fieldValues("depends_on", t.DependsOn), "task_id", t.TaskID, "name",
+			t.Name,
 			"componentName", t.Component, "provider", t.Provider, "version", t.Version)...); err != nil {
 			return job, nil, nil, err
 		}
@@ -228,7 +230,8 @@ func checkSameScheduleJob(
 	parts []SchedulePart,
 ) error {
 	var kept ScheduleJob
-	if err := selectOne(ctx, tx.NewSelect().Where("job_id = ?", job.JobID), &kept, "job_id: job %q", job.JobID); err != nil {
+	if err := selectOne(ctx, tx.NewSelect().
+		Where("job_id = ?", job.JobID), &kept, "job_id: job %q", job.JobID); err != nil {
 		return err
 	}
 	keptTasks, err := scheduleTasks(ctx, tx, job.JobID)
@@ -246,7 +249,8 @@ func checkSameScheduleJob(
 	slices.SortFunc(keptTasks, byTask)
 	slices.SortFunc(tasks, byTask)
 	same = same && slices.EqualFunc(keptTasks, tasks, func(a, b ScheduleTask) bool {
-		return a.TaskID == b.TaskID && a.Name == b.Name && a.Component == b.Component && a.Provider == b.Provider &&
+		return a.TaskID == b.TaskID && a.Name == b.Name && a.Component == b.Component &&
+			a.Provider == b.Provider &&
 			a.Version == b.Version && a.Seq == b.Seq &&
 			slices.Equal(a.DependsOn, b.DependsOn)
 	})
@@ -448,7 +452,9 @@ func (s *Store) RestartScheduleTask(
 ) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		var task ScheduleTask
-		if err := selectOne(ctx, tx.NewSelect().Where("job_id = ? AND name = ?", jobID, name), &task, "task_name: task %q of job %q", name, jobID); err != nil {
+		if err := selectOne(ctx, tx.NewSelect().
+			Where("job_id = ? AND name = ?", jobID, name), &task, "task_name: task %q of job %q", name,
+			jobID); err != nil {
 			return err
 		}
 		if task.Attempt >= attempt {
@@ -458,10 +464,12 @@ func (s *Store) RestartScheduleTask(
 		if err := tx.NewSelect().Model(&parts).Where("task_id = ?", task.TaskID).Scan(ctx); err != nil {
 			return err
 		}
-		if _, err := tx.NewDelete().Model((*ScheduleTask)(nil)).Where("task_id = ?", task.TaskID).Exec(ctx); err != nil { // and, by the foreign key, its parts
+		if _, err := tx.NewDelete().Model((*ScheduleTask)(nil)).Where("task_id = ?", task.TaskID).
+			Exec(ctx); err != nil { // and, by the foreign key, its parts
 			return err
 		}
-		task.TaskID, task.Attempt, task.State, task.Reason, task.EndedAt = taskID, attempt, bfia.TaskRunning, "", nil
+		task.TaskID, task.Attempt, task.State, task.Reason, task.EndedAt = taskID, attempt, bfia.TaskRunning,
+			"", nil
 		if task.StartedAt == nil {
 			startedAt := truncateTime(at)
 			task.StartedAt = &startedAt

@@ -153,13 +153,17 @@ func (s *Store) StartTask(
 		if attempt > 1 {
 			if _, err := tx.NewUpdate().Model((*Task)(nil)).
 				Set("state = ?, task_id = '', stop_requested = ?", bfia.TaskReady, false).
-				Set("runner_id = '', container_name = '', container_id = '', exit_code = NULL, exited_at = NULL").
+				Set("runner_id = '', container_name = '', container_id = '', exit_code = NULL, exited_at = "+
+					"NULL").
 				Set("reason = '', progress = '', failure = NULL, reused_job_id = '', reused_task_id = ''").
 				Set("started_at = NULL, ended_at = NULL").
-				Where("job_id = ? AND name = ? AND task_id <> ? AND attempt < ?", jobID, name, taskID, attempt).Exec(ctx); err != nil {
+				Where("job_id = ? AND name = ? AND task_id <> ? AND attempt < ?", jobID, name, taskID,
+					attempt).Exec(ctx); err != nil {
 				return err
 			}
-			if _, err := tx.NewDelete().Model((*Output)(nil)).Where("job_id = ? AND task_name = ? AND task_id <> ?", jobID, name, taskID).Exec(ctx); err != nil {
+			if _, err := tx.NewDelete().Model((*Output)(nil)).
+				Where("job_id = ? AND task_name = ? AND task_id <> ?", jobID, name, taskID).
+				Exec(ctx); err != nil {
 				return err
 			}
 		}
@@ -253,7 +257,8 @@ func (s *Store) SetTaskContainer(
 	attempt int,
 	runnerID, containerName, containerID string,
 ) error {
-	if err := checkText("runner_id", runnerID, "container_name", containerName, "container_id", containerID); err != nil {
+	if err := checkText("runner_id", runnerID, "container_name", containerName, "container_id",
+		containerID); err != nil {
 		return err
 	}
 	// A new attempt has not exited. The same one, recorded again, may have.

@@ -42,7 +42,10 @@ func TestThreeRoles(t *testing.T) {
 	env := sharedEnvironment(t)
 	var first []float64
 	for _, d := range directions {
-		arbiters := map[string]string{"the arbiter at Hutong": hutongNode, "the arbiter at FATE-Flow": fateFlowNode}
+		arbiters := map[string]string{
+			"the arbiter at Hutong":    hutongNode,
+			"the arbiter at FATE-Flow": fateFlowNode,
+		}
 		for name, arbiter := range arbiters {
 			t.Run(d.name+", "+name, func(t *testing.T) {
 				id := d.at(env, "guest").submit(t, regressionJob(t, d, arbiter))

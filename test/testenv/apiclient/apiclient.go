@@ -63,8 +63,8 @@ func Send(ctx context.Context, method, url string, body []byte, headers ...strin
 	return a, nil
 }
 
-// Call sends a request that must succeed, and decodes the answer's data unless data is nil. A failed request returns
-// an [*Error].
+// Call sends a request that must succeed, and decodes the answer's data unless data is nil. A failed request
+// returns an [*Error].
 func Call(ctx context.Context, method, url string, body []byte, data any, headers ...string) error {
 	a, err := Send(ctx, method, url, body, headers...)
 	if err != nil {
