@@ -20,7 +20,7 @@ func requireRefused(t *testing.T, err error) {
 
 func FuzzDocument(f *testing.F) {
 	f.Add(vector(f, "job_create_all.request.json"))
-	f.Add([]byte(labJob))
+	f.Add([]byte(testJob))
 	f.Add([]byte(smallDocument + `,"job_id":"1","x":1e400}`))
 	f.Add(
 		[]byte(
