@@ -177,7 +177,8 @@ func (c *Client) StatusAll(ctx context.Context, node, jobID string) (*bfia.JobSt
 // TaskPoll returns the state of a task at a party (3.8). An empty role asks for all its roles.
 func (c *Client) TaskPoll(ctx context.Context, node, taskID, role string) (*bfia.PollResult, error) {
 	var result bfia.PollResult
-	if err := c.send(ctx, node, http.MethodPost, bfia.PathTaskPoll, taskID, bfia.TaskPoll{TaskID: taskID, Role: role}, &result); err != nil {
+	poll := bfia.TaskPoll{TaskID: taskID, Role: role}
+	if err := c.send(ctx, node, http.MethodPost, bfia.PathTaskPoll, taskID, poll, &result); err != nil {
 		return nil, err
 	}
 	if result.Status == "" {

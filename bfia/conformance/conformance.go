@@ -21,7 +21,7 @@ type Outcome string
 // The outcomes. Only Fail makes an implementation non-conforming.
 const (
 	Pass    Outcome = "ok"
-	Deviate Outcome = "deviates" // differs from the specification in a way of known implementations that Hutong accepts
+	Deviate Outcome = "deviates" // an accepted deviation of known implementations
 	Fail    Outcome = "FAIL"
 	Skip    Outcome = "skipped" // its precondition was not met
 )

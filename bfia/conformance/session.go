@@ -47,7 +47,8 @@ func fateFlow(h http.Header, node string) {
 }
 
 func kuscia(h http.Header, node string) {
-	for name, value := range map[string]string{"X-Node-Id": node, "X-Auth-Sign": "", "X-Nonce": fmt.Sprint(rand.Uint64()), "X-Trace-Id": "t",
+	for name, value := range map[string]string{"X-Node-Id": node, "X-Auth-Sign": "", "X-Nonce": fmt.Sprint(rand.Uint64()),
+		"X-Trace-Id":  "t",
 		"X-Timestamp": fmt.Sprint(time.Now().Unix())} {
 		h.Set(name, value)
 	}
