@@ -169,7 +169,8 @@ func requireMemo(t *testing.T, n *testParty, workflowID, want string) {
 	require.Equal(t, want, memo)
 }
 
-// removeNetwork removes a party's Docker network after its test, when the context of the test is canceled already.
+// removeNetwork removes a party's Docker network after its test, when the context of the test is canceled
+// already.
 func removeNetwork(t *testing.T, nodeID string) {
 	d, err := docker.New(docker.Options{NodeID: nodeID})
 	require.NoError(t, err)
