@@ -78,7 +78,8 @@ func TestProviders(t *testing.T) {
 		_, err = s.PutProvider(ctx, p)
 		require.NoError(t, err)
 		for f, n := range map[store.ProviderFilter]int{
-			{}: 3, {Name: "unionpay"}: 3, {Version: "2.1.0"}: 2, {Version: "2.1.0", Device: "process"}: 1, {Device: "docker"}: 2, {Name: "no"}: 0,
+			{}: 3, {Name: "unionpay"}: 3, {Version: "2.1.0"}: 2, {Version: "2.1.0", Device: "process"}: 1,
+			{Device: "docker"}: 2, {Name: "no"}: 0,
 		} {
 			got, err := s.Providers(ctx, f)
 			require.NoError(t, err)
@@ -100,7 +101,8 @@ func TestProviders(t *testing.T) {
 	})
 }
 
-// Two stores replace a provider's components at once, and delete it: what stays are those of one of them.
+// Two stores replace the components of a provider at once, and delete it. In the end it has the components of
+// one of them.
 func TestStoresRaceOnAProvider(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
@@ -124,7 +126,8 @@ func TestStoresRaceOnAProvider(t *testing.T) {
 						return err
 					}
 					if i%5 == 0 && i < 14 {
-						if _, err := stores[n%2].DeleteProvider(ctx, store.ProviderFilter{Name: "p"}); err != nil {
+						if _, err := stores[n%2].DeleteProvider(ctx,
+							store.ProviderFilter{Name: "p"}); err != nil {
 							return err
 						}
 					}
@@ -225,7 +228,7 @@ func TestOutputs(t *testing.T) {
 	})
 }
 
-func TestHosts(t *testing.T) {
+func TestRunners(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
@@ -246,23 +249,23 @@ func TestHosts(t *testing.T) {
 			t,
 			s.PutRunner(ctx, store.Runner{RunnerID: "h0", Slots: 1, HeartbeatAt: at.Add(-time.Minute)}),
 		)
-		hosts, err := s.Runners(ctx, at)
+		runners, err := s.Runners(ctx, at)
 		require.NoError(t, err)
 		want := h
 		want.HeartbeatAt = kept
-		require.Equal(t, []store.Runner{want}, hosts)
+		require.Equal(t, []store.Runner{want}, runners)
 		requireCode(t, bfia.CodeNotFound, s.DrainRunner(ctx, "no", true))
 		require.NoError(t, s.DrainRunner(ctx, "h1", true))
 		h.Slots, h.HeartbeatAt = 8, at.Add(500*time.Millisecond)
 		require.NoError(t, s.PutRunner(ctx, h))
-		hosts, err = s.Runners(ctx, at.Add(time.Millisecond))
+		runners, err = s.Runners(ctx, at.Add(time.Millisecond))
 		require.NoError(t, err)
-		require.Len(t, hosts, 1)
-		require.Equal(t, 8, hosts[0].Slots)
-		require.True(t, hosts[0].Draining, "a host's heartbeat leaves it drained")
+		require.Len(t, runners, 1)
+		require.Equal(t, 8, runners[0].Slots)
+		require.True(t, runners[0].Draining, "a heartbeat leaves the runner drained")
 		require.NoError(t, s.DrainRunner(ctx, "h1", false))
-		hosts, err = s.Runners(ctx, time.Time{})
+		runners, err = s.Runners(ctx, time.Time{})
 		require.NoError(t, err)
-		require.Len(t, hosts, 2)
+		require.Len(t, runners, 2)
 	})
 }

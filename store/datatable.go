@@ -14,7 +14,8 @@ type Column struct {
 	Type string `json:"type"` // int64, float64 or string
 }
 
-// DataTable describes the current generation of an uploaded dataset. store/dataset has the keys of its objects.
+// DataTable describes the current generation of an uploaded dataset. store/dataset has the keys of its
+// objects.
 type DataTable struct {
 	Namespace  string
 	Name       string
@@ -46,7 +47,8 @@ type dataTableRow struct {
 func (r dataTableRow) table() DataTable {
 	truncateTimes(&r.CreatedAt, &r.UpdatedAt)
 	t := DataTable{
-		Namespace: r.Namespace, Name: r.Name, Generation: r.Generation, Columns: r.Columns, Rows: r.Rows, Partitions: r.Partitions, Bytes: r.Bytes,
+		Namespace: r.Namespace, Name: r.Name, Generation: r.Generation, Columns: r.Columns, Rows: r.Rows,
+		Partitions: r.Partitions, Bytes: r.Bytes,
 		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
 	}
 	if r.Meta != "" {
@@ -55,8 +57,8 @@ func (r dataTableRow) table() DataTable {
 	return t
 }
 
-// PutDataTable makes a generation of a dataset the current one. It is CodeConflict when housekeeping has removed the
-// generation.
+// PutDataTable makes a generation of a dataset the current one. It is CodeConflict when housekeeping has
+// removed the generation.
 func (s *Store) PutDataTable(ctx context.Context, t DataTable) error {
 	texts := []string{
 		"namespace",

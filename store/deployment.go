@@ -14,8 +14,8 @@ type deployment struct {
 	ID        string `bun:"id"`
 }
 
-// DeploymentID returns the id of the deployment that owns this database. It lives as long as the database. Two deployments
-// of one party, such as test and production, have different ids.
+// DeploymentID returns the id of the deployment that owns this database. It lives as long as the database.
+// Two deployments of one party, such as test and production, have different ids.
 func (s *Store) DeploymentID(ctx context.Context) (string, error) {
 	row := deployment{Singleton: 1, ID: uuid.NewString()}
 	if _, err := s.w.NewInsert().Model(&row).On("CONFLICT (singleton) DO NOTHING").Exec(ctx); err != nil {

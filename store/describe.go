@@ -9,9 +9,9 @@ import (
 	"hutong/bfia"
 )
 
-// Describe returns a function that finds the descriptions of components among the registered providers. If a version is
-// registered for several devices, any of them that has the component suffices: a version has the same descriptions
-// everywhere.
+// Describe returns a function that finds the descriptions of components among the registered providers. If a
+// version is registered for several devices, any of them that has the component suffices: a version has the
+// same descriptions everywhere.
 func (s *Store) Describe(ctx context.Context) bfia.Describe {
 	// A plan asks for each of its components; often they are the same, or of one provider.
 	byName, parsed := map[string][]Provider{}, map[[3]string]*bfia.Description{}

@@ -18,8 +18,8 @@ type document struct {
 	CreatedAt time.Time `bun:"created_at"`
 }
 
-// PutDocument stores the document of a job (its DAG and configuration), byte for byte. It never changes: storing the same
-// bytes again does nothing, other bytes are CodeConflict.
+// PutDocument stores the document of a job (its DAG and configuration), byte for byte. It never changes:
+// storing the same bytes again does nothing, other bytes are CodeConflict.
 func (s *Store) PutDocument(ctx context.Context, jobID string, doc []byte) error {
 	if err := checkText("job_id", jobID); err != nil {
 		return err
@@ -34,11 +34,13 @@ func (s *Store) PutDocument(ctx context.Context, jobID string, doc []byte) error
 			return err
 		}
 		var kept document
-		if err := selectOne(ctx, tx.NewSelect().Where("job_id = ?", jobID), &kept, "job_id: the document of job %q", jobID); err != nil {
+		if err := selectOne(ctx, tx.NewSelect().
+			Where("job_id = ?", jobID), &kept, "job_id: the document of job %q", jobID); err != nil {
 			return err
 		}
 		if !bytes.Equal(kept.Document, doc) {
-			return bfia.Errorf(bfia.CodeConflict, "job_id: job %q already exists with another document", jobID)
+			return bfia.Errorf(bfia.CodeConflict, "job_id: job %q already exists with another document",
+				jobID)
 		}
 		return nil
 	}), "store the document of job %s", jobID)

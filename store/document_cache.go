@@ -12,8 +12,8 @@ import (
 // maxCachedBytes bounds the total size of the documents in the cache, in bytes.
 const maxCachedBytes = 16 << 20
 
-// documentCache is an LRU cache of parsed documents: each container of a job needs the document, and a large DAG takes
-// milliseconds to parse.
+// documentCache is an LRU cache of parsed documents: each container of a job needs the document, and a large
+// DAG takes milliseconds to parse.
 type documentCache struct {
 	mu      sync.Mutex
 	entries []cachedDocument // least recently used first
@@ -25,7 +25,8 @@ type cachedDocument struct {
 	doc   *bfia.Document
 }
 
-// JobDocument returns the parsed document of a job, which must not be changed; CodeNotFound when there is none.
+// JobDocument returns the parsed document of a job, which must not be changed; CodeNotFound when there is
+// none.
 func (s *Store) JobDocument(ctx context.Context, jobID string) (*bfia.Document, error) {
 	body, err := s.Document(ctx, jobID)
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"hutong/bfia"
 )
 
-// wrap adds to an error which operation failed; nil stays nil. A [bfia.Error] keeps its code and message, a database that
-// is busy, full or unreachable becomes CodeUnavailable, any other error is internal.
+// wrap adds to an error which operation failed; nil stays nil. A [bfia.Error] keeps its code and message, a
+// database that is busy, full or unreachable becomes CodeUnavailable, any other error is internal.
 func wrap(err error, doing string, args ...any) error {
 	if err == nil {
 		return nil
@@ -109,7 +109,8 @@ func isDuplicate(err error) bool {
 	}
 	var serr *sqlite.Error
 	return errors.As(err, &serr) &&
-		(serr.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || serr.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
+		(serr.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE ||
+			serr.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 }
 
 // isMissingParent reports whether a foreign key refers to no row.
@@ -122,7 +123,8 @@ func isMissingParent(err error) bool {
 	return errors.As(err, &serr) && serr.Code() == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY
 }
 
-// retryBusy runs f until it does not fail as busy, at most for as long as a process waits for a busy SQLite file.
+// retryBusy runs f until it does not fail as busy, at most for as long as a process waits for a busy SQLite
+// file.
 func retryBusy(ctx context.Context, f func() error) error {
 	deadline := time.Now().Add(sqliteBusyTimeout)
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {

@@ -48,8 +48,8 @@ func (s *Store) setFailure(ctx context.Context, f *bfia.Failure, model any, wher
 	return wrap(err, "record the failure of %v", args)
 }
 
-// SetTaskFailure records why a part of a task failed, unless another attempt than taskID has followed. The first failure
-// stays.
+// SetTaskFailure records why a part of a task failed, unless another attempt than taskID has followed. The
+// first failure stays.
 func (s *Store) SetTaskFailure(ctx context.Context, key TaskKey, taskID string, f *bfia.Failure) error {
 	return s.setFailure(ctx, f, (*Task)(nil), taskKeyWhere+sameAttempt, append(key.args(), taskID)...)
 }

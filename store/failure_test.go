@@ -12,8 +12,8 @@ import (
 	"hutong/store/storetest"
 )
 
-// Explanations come back as they were written; the first one stays.
-func TestExplanations(t *testing.T) {
+// Failures are read as they were written. The first one stays.
+func TestFailures(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
 		require.NoError(t, s.CreateJob(ctx, store.Job{JobID: "j1"}, []store.Task{{Name: "a", Role: "guest"}}))
@@ -62,7 +62,7 @@ func TestExplanations(t *testing.T) {
 		write(other)
 		require.Equal(t, []*bfia.Failure{one, one, one, one}, read())
 
-		// What no database takes, or is too long, is made to fit.
+		// What no database accepts, or is too long, is changed to fit.
 		odd := &bfia.Failure{
 			Kind:    bfia.FailedExit,
 			Message: "a\x00b\xff" + strings.Repeat("x", 1<<20),
@@ -77,7 +77,7 @@ func TestExplanations(t *testing.T) {
 		require.Less(t, len(kept.Message)+len(kept.Log[0]), 8<<10)
 		require.Empty(t, kept.Hint)
 
-		// A job is created again with an explanation there.
+		// A job is created again with a failure recorded.
 		require.NoError(t, s.UpdateJob(ctx, "j1", bfia.JobFinished, "", time.Now()))
 		require.NoError(t, s.CreateJob(ctx, store.Job{JobID: "j1"}, []store.Task{{Name: "a", Role: "guest"}}))
 	})

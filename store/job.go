@@ -143,7 +143,8 @@ func jobRows(job Job, tasks []Task) (Job, []Task, error) {
 // reasons and containers.
 func checkSameJob(ctx context.Context, tx bun.Tx, job Job, tasks []Task) error {
 	var kept Job
-	if err := selectOne(ctx, tx.NewSelect().Where("job_id = ?", job.JobID), &kept, "job_id: job %q", job.JobID); err != nil {
+	if err := selectOne(ctx, tx.NewSelect().
+		Where("job_id = ?", job.JobID), &kept, "job_id: job %q", job.JobID); err != nil {
 		return err
 	}
 	var keptTasks []Task
@@ -163,7 +164,8 @@ func checkSameJob(ctx context.Context, tx bun.Tx, job Job, tasks []Task) error {
 	slices.SortFunc(tasks, byKey)
 	same = same && slices.EqualFunc(keptTasks, tasks, func(a, b Task) bool {
 		// The start of a task adds its id: that is no difference.
-		return byKey(a, b) == 0 && a.Component == b.Component && a.Provider == b.Provider && a.Version == b.Version &&
+		return byKey(a, b) == 0 && a.Component == b.Component && a.Provider == b.Provider &&
+			a.Version == b.Version &&
 			a.Seq == b.Seq &&
 			(b.TaskID == "" || a.TaskID == b.TaskID)
 	})

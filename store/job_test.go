@@ -93,7 +93,7 @@ func TestJobIsCreatedOnce(t *testing.T) {
 	})
 }
 
-// A job that has ended can be opened again, with its tasks as they are; nothing else changes.
+// A job that has ended can be reopened and keeps its tasks; nothing else changes.
 func TestReopenJob(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
@@ -167,14 +167,14 @@ func TestTaskLife(t *testing.T) {
 		require.Empty(t, byID, "tasks that have not begun have no id")
 
 		// Runs: a later attempt replaces the earlier one, never the other way.
-		require.NoError(t, s.SetTaskContainer(ctx, guest, 1, "host1", "run-1", "cid1"))
+		require.NoError(t, s.SetTaskContainer(ctx, guest, 1, "host1", "container-1", "cid1"))
 		require.NoError(t, s.SetTaskExit(ctx, guest, 1, 137, "killed", at))
-		require.NoError(t, s.SetTaskContainer(ctx, guest, 1, "host1", "run-1", "cid1"))
+		require.NoError(t, s.SetTaskContainer(ctx, guest, 1, "host1", "container-1", "cid1"))
 		task, err := s.Task(ctx, guest)
 		require.NoError(t, err)
-		require.Equal(t, 137, *task.ExitCode, "the same run told again keeps its exit")
-		require.NoError(t, s.SetTaskContainer(ctx, guest, 2, "host2", "run-2", "cid2"))
-		require.NoError(t, s.SetTaskContainer(ctx, guest, 1, "host1", "run-1", "cid1"))
+		require.Equal(t, 137, *task.ExitCode, "the same container recorded again keeps its exit code")
+		require.NoError(t, s.SetTaskContainer(ctx, guest, 2, "host2", "container-2", "cid2"))
+		require.NoError(t, s.SetTaskContainer(ctx, guest, 1, "host1", "container-1", "cid1"))
 		require.NoError(t, s.SetTaskExit(ctx, guest, 1, 137, "killed", at))
 		task, err = s.Task(ctx, guest)
 		require.NoError(t, err)
@@ -224,7 +224,7 @@ func TestTaskLife(t *testing.T) {
 	})
 }
 
-// A task that two ids are given at once has one of them, at both its roles.
+// A task that gets two ids at once has one of them, in both its roles.
 func TestStoresRaceToStartATask(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {

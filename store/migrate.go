@@ -13,8 +13,9 @@ import (
 	"github.com/uptrace/bun/migrate"
 )
 
-// The SQL in migrations/ uses what both databases accept: TEXT, BIGINT, INTEGER, BOOLEAN, BYTEA and TIMESTAMPTZ (SQLite
-// accepts any name of a type), statements split by "--bun:split". A released file never changes.
+// The SQL in migrations/ uses what both databases accept: TEXT, BIGINT, INTEGER, BOOLEAN, BYTEA and
+// TIMESTAMPTZ (SQLite accepts any name of a type), statements split by "--bun:split". A released file never
+// changes.
 //
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
@@ -43,7 +44,8 @@ func (s *Store) Migrate(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	// bun's migrator needs a database, not a transaction: it gets a database with one connection, which is in a transaction.
+	// bun's migrator needs a database, not a transaction: it gets a database with one connection, which is in
+	// a transaction.
 	conn, err := s.openConn()
 	if err != nil {
 		return err
@@ -79,7 +81,8 @@ func (s *Store) beginMigration(ctx context.Context, conn *sql.DB) error {
 	// Poll: a call that blocks in the server would run into the driver's read timeout.
 	for {
 		var got bool
-		if err := conn.QueryRowContext(ctx, fmt.Sprintf("SELECT pg_try_advisory_xact_lock(%d)", migrationLock)).Scan(&got); err != nil {
+		if err := conn.QueryRowContext(ctx, fmt.Sprintf("SELECT pg_try_advisory_xact_lock(%d)",
+			migrationLock)).Scan(&got); err != nil {
 			return err
 		}
 		if got {
@@ -130,7 +133,8 @@ func checkNewer(ctx context.Context, m *migrate.Migrator, all *migrate.Migration
 	for _, mig := range applied {
 		if !known[mig.Name] {
 			return fmt.Errorf(
-				"the database is newer than this binary: it has migration %s, the binary knows them up to %s; use the newer binary",
+				"the database is newer than this binary: it has migration %s, the binary knows them up to "+
+					"%s; use the newer binary",
 				mig.Name,
 				newest,
 			)

@@ -36,7 +36,8 @@ func (o *Output) AfterScanRow(context.Context) error {
 	return nil
 }
 
-// PutOutputs records outputs and replaces earlier ones of the same keys. It is CodeNotFound for an unknown job.
+// PutOutputs records outputs and replaces earlier ones of the same keys. It is CodeNotFound for an unknown
+// job.
 func (s *Store) PutOutputs(ctx context.Context, outputs []Output) error {
 	if len(outputs) == 0 {
 		return nil
@@ -45,7 +46,8 @@ func (s *Store) PutOutputs(ctx context.Context, outputs []Output) error {
 	for i := range rows {
 		o := &rows[i]
 		o.CreatedAt = timeOrNow(o.CreatedAt)
-		if err := checkText("task_name", o.TaskName, "role", o.Role, "type", o.Type, "key", o.Key, "port", o.Port, "task_id", o.TaskID,
+		if err := checkText("task_name", o.TaskName, "role", o.Role, "type", o.Type, "key", o.Key, "port",
+			o.Port, "task_id", o.TaskID,
 			"namespace", o.Namespace, "name", o.Name); err != nil {
 			return err
 		}
@@ -53,7 +55,8 @@ func (s *Store) PutOutputs(ctx context.Context, outputs []Output) error {
 	_, err := s.w.NewInsert().
 		Model(&rows).
 		On("CONFLICT (job_id, task_name, role, role_index, type, key) DO UPDATE").
-		Set("port = EXCLUDED.port, task_id = EXCLUDED.task_id, namespace = EXCLUDED.namespace, name = EXCLUDED.name").
+		Set("port = EXCLUDED.port, task_id = EXCLUDED.task_id, namespace = EXCLUDED.namespace, name = " +
+			"EXCLUDED.name").
 		Set("bytes = EXCLUDED.bytes, created_at = EXCLUDED.created_at").
 		Exec(ctx)
 	if isMissingParent(err) {

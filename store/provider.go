@@ -79,7 +79,8 @@ func (s *Store) putProvider(ctx context.Context, p Provider, replace bool) (crea
 	}
 	now := truncateTime(time.Now())
 	row := providerRow{
-		Name: p.Name, Version: p.Version, Device: p.Device, Protocol: p.Protocol, Metadata: string(p.Metadata),
+		Name: p.Name, Version: p.Version, Device: p.Device, Protocol: p.Protocol,
+		Metadata:  string(p.Metadata),
 		CreatedAt: now, UpdatedAt: now,
 	}
 	var components []componentRow
@@ -101,8 +102,8 @@ func (s *Store) putProvider(ctx context.Context, p Provider, replace bool) (crea
 		return false, err
 	}
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		// The update also locks the provider, which serialises writers of its components. If the provider is deleted between
-		// the two statements, it is new after all.
+		// The update also locks the provider, which serialises writers of its components. If the provider is
+		// deleted between the two statements, it is new after all.
 		for {
 			n, err := affected(
 				tx.NewInsert().Model(&row).On("CONFLICT (name, version, device) DO NOTHING").Exec(ctx),
@@ -127,7 +128,8 @@ func (s *Store) putProvider(ctx context.Context, p Provider, replace bool) (crea
 		}
 		if replace {
 			if _, err := tx.NewDelete().Model((*componentRow)(nil)).
-				Where("provider = ? AND version = ? AND device = ?", p.Name, p.Version, p.Device).Exec(ctx); err != nil {
+				Where("provider = ? AND version = ? AND device = ?", p.Name, p.Version, p.Device).
+				Exec(ctx); err != nil {
 				return err
 			}
 		}
@@ -171,7 +173,8 @@ func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, er
 	for _, r := range rows {
 		truncateTimes(&r.CreatedAt, &r.UpdatedAt)
 		p := Provider{
-			Name: r.Name, Version: r.Version, Device: r.Device, Protocol: r.Protocol, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
+			Name: r.Name, Version: r.Version, Device: r.Device, Protocol: r.Protocol, CreatedAt: r.CreatedAt,
+			UpdatedAt:  r.UpdatedAt,
 			Components: byProvider[ProviderFilter{Name: r.Name, Version: r.Version, Device: r.Device}],
 		}
 		if r.Metadata != "" {

@@ -20,7 +20,8 @@ func (j ScheduleJob) admissionQueued() admission.QueuedJob {
 			Priority:  j.Priority,
 			Created:   j.CreatedAt,
 		},
-		Nodes: j.ParticipantNodes, Reserving: j.DequeuedAt != nil, WaitingAt: j.WaitNode, WaitingFor: j.WaitReason}
+		Nodes: j.ParticipantNodes, Reserving: j.DequeuedAt != nil, WaitingAt: j.WaitNode,
+		WaitingFor: j.WaitReason}
 }
 
 // Dequeue makes a job READY, enters it into the scheduler's queue if it is not there, and asks decide whether
@@ -73,7 +74,8 @@ func readQueue(ctx context.Context, db bun.IDB) (admission.Queue, error) {
 	var q admission.Queue
 	var rows []ScheduleJob
 	err := db.NewSelect().Model(&rows).
-		Column("job_id", "flow_id", "initiator_node", "priority", "created_at", "state", "dequeued_at", "wait_node", "wait_reason", "participant_nodes").
+		Column("job_id", "flow_id", "initiator_node", "priority", "created_at", "state", "dequeued_at",
+			"wait_node", "wait_reason", "participant_nodes").
 		Where("state = ? OR state = ? AND queued_at IS NOT NULL", bfia.JobRunning, bfia.JobReady).
 		Order("created_at", "job_id").Scan(ctx)
 	for _, j := range rows {

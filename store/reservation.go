@@ -92,7 +92,8 @@ func (s *Store) Reserve(
 	times ReservationTimes,
 	decide func(ReservationView) (runners []string),
 ) (granted []ReservedSlot, waited bool, err error) {
-	if err := checkText("scheduler", request.SchedulerNode, "initiator", request.InitiatorNode, "flow_id", request.FlowID); err != nil {
+	if err := checkText("scheduler", request.SchedulerNode, "initiator", request.InitiatorNode, "flow_id",
+		request.FlowID); err != nil {
 		return nil, false, err
 	}
 	request.CreatedAt, request.RequestedAt = timeOrNow(request.CreatedAt), timeOrNow(times.Now)
@@ -125,7 +126,8 @@ func (s *Store) Reserve(
 		runners := decide(view)
 		if len(runners) == 0 {
 			_, err := tx.NewInsert().Model(&request).On("CONFLICT (job_id) DO UPDATE").
-				Set("requested_at = EXCLUDED.requested_at, priority = EXCLUDED.priority, demand = EXCLUDED.demand").
+				Set("requested_at = EXCLUDED.requested_at, priority = EXCLUDED.priority, demand = " +
+					"EXCLUDED.demand").
 				Exec(ctx)
 			return err
 		}
@@ -142,7 +144,8 @@ func (s *Store) Reserve(
 	return granted, waited, wrap(err, "reserve resources for job %s", request.JobID)
 }
 
-// reservedSlots returns the slots of a granted reservation; runners has a runner for each, ordered by parallel index.
+// reservedSlots returns the slots of a granted reservation; runners has a runner for each, ordered by
+// parallel index.
 func reservedSlots(request ReservationRequest, runners []string) []ReservedSlot {
 	var reserved []ReservedSlot
 	demand := request.Demand.Slots
@@ -208,7 +211,9 @@ func readView(
 ) (ReservationView, error) {
 	var view ReservationView
 	var runners []Runner
-	if err := db.NewSelect().Model(&runners).Where("heartbeat_at >= ? AND slots > 0", truncateTime(times.HeartbeatSince)).Order("runner_id").Scan(ctx); err != nil {
+	if err := db.NewSelect().Model(&runners).
+		Where("heartbeat_at >= ? AND slots > 0", truncateTime(times.HeartbeatSince)).Order("runner_id").
+		Scan(ctx); err != nil {
 		return view, err
 	}
 	used, err := readUsedResources(ctx, db)
@@ -286,7 +291,9 @@ func (s *Store) MoveSlot(
 		if err := lockAdmission(ctx, tx); err != nil {
 			return err
 		}
-		if err := selectOne(ctx, tx.NewSelect().Where("job_id = ? AND parallel_index = ? AND slot_index = ?", slot.JobID, slot.ParallelIndex, slot.SlotIndex), &moved,
+		if err := selectOne(ctx, tx.NewSelect().
+			Where("job_id = ? AND parallel_index = ? AND slot_index = ?", slot.JobID, slot.ParallelIndex,
+				slot.SlotIndex), &moved,
 			"job_id: slot %d.%d of job %q", slot.ParallelIndex, slot.SlotIndex, slot.JobID); err != nil {
 			return err
 		}

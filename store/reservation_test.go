@@ -17,7 +17,7 @@ import (
 
 var docker = admission.Constraints{Devices: []string{"docker"}}
 
-func applies(id string) store.ReservationRequest {
+func request(id string) store.ReservationRequest {
 	return store.ReservationRequest{
 		JobID:         id,
 		SchedulerNode: "S",
@@ -46,7 +46,7 @@ func times(now time.Time) store.ReservationTimes {
 	}
 }
 
-func TestAdmit(t *testing.T) {
+func TestReserve(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
@@ -86,9 +86,9 @@ func TestAdmit(t *testing.T) {
 			)
 		}
 		var seen store.ReservationView
-		seats, _, err := s.Reserve(
+		slots, _, err := s.Reserve(
 			ctx,
-			applies("j1"),
+			request("j1"),
 			times(at),
 			func(a store.ReservationView) []string { seen = a; return []string{"h", "h"} },
 		)
@@ -126,20 +126,21 @@ func TestAdmit(t *testing.T) {
 				CPUMilli:      1500,
 				Memory:        1 << 40,
 				Disk:          7,
-			}}, seats)
+			}}, slots)
 		again, _, err := s.Reserve(
 			ctx,
-			applies("j1"),
+			request("j1"),
 			times(at),
-			func(store.ReservationView) []string { t.Error("it has its room"); return nil },
+			func(store.ReservationView) []string { t.Error("it holds a reservation"); return nil },
 		)
 		require.NoError(t, err)
-		require.Equal(t, seats, again)
+		require.Equal(t, slots, again)
 
-		for _, later := range []time.Duration{time.Second, time.Minute} { // asked twice, it waits since the first time
+		for _, later := range []time.Duration{time.Second,
+			time.Minute} { // asked twice, it waits since the first time
 			none, _, err := s.Reserve(
 				ctx,
-				applies("j2"),
+				request("j2"),
 				times(at.Add(later)),
 				func(a store.ReservationView) []string { seen = a; return nil },
 			)
@@ -155,7 +156,7 @@ func TestAdmit(t *testing.T) {
 		require.Empty(t, seen.Waiting, "but for the one that asks")
 		_, _, err = s.Reserve(
 			ctx,
-			applies("j3"),
+			request("j3"),
 			times(at),
 			func(a store.ReservationView) []string { seen = a; return nil },
 		)
@@ -167,7 +168,7 @@ func TestAdmit(t *testing.T) {
 			t,
 			admission.Request{
 				Job:    admission.Job{JobID: "j2", Initiator: "I", Flow: "f", Priority: 2, Created: kept},
-				Demand: applies("j2").Demand,
+				Demand: request("j2").Demand,
 			},
 			seen.Waiting[0].AdmissionRequest(),
 		)
@@ -183,25 +184,25 @@ func TestAdmit(t *testing.T) {
 
 		for range 2 { // the same again changes nothing
 			require.NoError(t, s.ReleaseReservation(ctx, "j1"))
-			room, err := s.ReservationView(ctx, times(at))
+			view, err := s.ReservationView(ctx, times(at))
 			require.NoError(t, err)
-			require.Zero(t, room.UsedSlots)
-			require.Empty(t, room.Holders)
-			require.Len(t, room.Waiting, 2)
-			require.Equal(t, []string{"j2", "j3"}, []string{room.Waiting[0].JobID, room.Waiting[1].JobID})
+			require.Zero(t, view.UsedSlots)
+			require.Empty(t, view.Holders)
+			require.Len(t, view.Waiting, 2)
+			require.Equal(t, []string{"j2", "j3"}, []string{view.Waiting[0].JobID, view.Waiting[1].JobID})
 		}
 		require.NoError(t, s.ReleaseReservation(ctx, "j2"))
 		_, _, err = s.Reserve(
 			ctx,
-			applies("j3"),
+			request("j3"),
 			times(at),
 			func(a store.ReservationView) []string { seen = a; return nil },
 		)
 		require.NoError(t, err)
-		require.Empty(t, seen.Waiting, "j2 waits no more")
+		require.Empty(t, seen.Waiting, "j2 no longer waits")
 		_, waited, err := s.Reserve(
 			ctx,
-			applies("j3"),
+			request("j3"),
 			times(at),
 			func(store.ReservationView) []string { return []string{"h"} },
 		)
@@ -209,7 +210,7 @@ func TestAdmit(t *testing.T) {
 		require.True(t, waited)
 		_, waited, err = s.Reserve(
 			ctx,
-			applies("j2"),
+			request("j2"),
 			times(at),
 			func(store.ReservationView) []string { return []string{"h"} },
 		)
@@ -217,7 +218,7 @@ func TestAdmit(t *testing.T) {
 		require.False(t, waited)
 		_, _, err = s.Reserve(
 			ctx,
-			applies("no"),
+			request("no"),
 			times(at),
 			func(store.ReservationView) []string { return nil },
 		)
@@ -225,8 +226,8 @@ func TestAdmit(t *testing.T) {
 	})
 }
 
-// Applications at the same moment, from several processes, never share a slot.
-func TestAdmitAtOnce(t *testing.T) {
+// Requests at the same moment, from several processes, never share a slot.
+func TestReserveAtOnce(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx := t.Context()
@@ -243,12 +244,12 @@ func TestAdmitAtOnce(t *testing.T) {
 			id := fmt.Sprintf("j%02d", i)
 			require.NoError(t, stores[0].CreateJob(ctx, store.Job{JobID: id, CreatedAt: at}, nil))
 			all.Go(func() {
-				app := applies(id)
-				_, _, err := stores[i%2].Reserve(ctx, app, times(at), func(a store.ReservationView) []string {
+				own := request(id)
+				_, _, err := stores[i%2].Reserve(ctx, own, times(at), func(a store.ReservationView) []string {
 					p := admission.Party{Runners: a.Runners, Running: a.Holders, UsedSlots: a.UsedSlots}
 					grant, _ := p.Decide(
 						admission.Request{
-							Job: app.AdmissionJob(),
+							Job: own.AdmissionJob(),
 							Demand: admission.Demand{
 								Parallelism: 1,
 								Slots:       []admission.Slot{{Role: "guest", Constraints: docker}},
@@ -269,7 +270,7 @@ func TestAdmitAtOnce(t *testing.T) {
 	})
 }
 
-func TestMoveSeat(t *testing.T) {
+func TestMoveSlot(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
@@ -283,24 +284,24 @@ func TestMoveSeat(t *testing.T) {
 				),
 			)
 		}
-		seats, _, err := s.Reserve(
+		slots, _, err := s.Reserve(
 			ctx,
-			applies("j1"),
+			request("j1"),
 			times(at),
 			func(store.ReservationView) []string { return []string{"h"} },
 		)
 		require.NoError(t, err)
-		moved, err := s.MoveSlot(ctx, seats[0], times(at), func(hosts []admission.Runner) string {
+		moved, err := s.MoveSlot(ctx, slots[0], times(at), func(hosts []admission.Runner) string {
 			assert.Equal(t, []int{0, 1}, []int{hosts[0].UsedSlots, hosts[1].UsedSlots})
 			return "g"
 		})
 		require.NoError(t, err)
 		require.Equal(t, "g", moved.RunnerID)
-		moved, err = s.MoveSlot(ctx, seats[0], times(at), func([]admission.Runner) string { return "" })
+		moved, err = s.MoveSlot(ctx, slots[0], times(at), func([]admission.Runner) string { return "" })
 		require.NoError(t, err)
-		require.Equal(t, "g", moved.RunnerID, "there is nowhere to go")
+		require.Equal(t, "g", moved.RunnerID, "no other runner has the resources")
 		require.NoError(t, s.ReleaseReservation(ctx, "j1"))
-		_, err = s.MoveSlot(ctx, seats[0], times(at), func([]admission.Runner) string { return "h" })
+		_, err = s.MoveSlot(ctx, slots[0], times(at), func([]admission.Runner) string { return "h" })
 		requireCode(t, bfia.CodeNotFound, err)
 	})
 }
@@ -340,7 +341,7 @@ func TestQueue(t *testing.T) {
 		require.NoError(t, take("j1", true))
 		require.NoError(t, take("j2", false))
 		require.Equal(t, []bool{true, false}, []bool{seen.Waiting[0].Reserving, seen.Waiting[1].Reserving})
-		require.NoError(t, s.SetWaitReason(ctx, "j1", "B", "no room"))
+		require.NoError(t, s.SetWaitReason(ctx, "j1", "B", "no runner has the resources"))
 		require.NoError(t, s.SetPriority(ctx, "j1", 9))
 		q, err := s.Queue(ctx)
 		require.NoError(t, err)
@@ -356,7 +357,7 @@ func TestQueue(t *testing.T) {
 				},
 				Nodes:      []string{"JG0100001100000010"},
 				WaitingAt:  "B",
-				WaitingFor: "no room",
+				WaitingFor: "no runner has the resources",
 			},
 			q.Waiting[0],
 		)

@@ -23,9 +23,11 @@ func (s *Store) ExpiredJobs(
 	var ids []string
 	before = truncateTime(before)
 	err := s.r.NewRaw(`SELECT job_id FROM t_job AS j WHERE (ended_at < ? OR removing) AND job_id > ?
-		AND NOT EXISTS (SELECT 1 FROM t_schedule_job AS o WHERE o.job_id = j.job_id AND (o.ended_at IS NULL OR o.ended_at >= ?) AND NOT j.removing)
+		AND NOT EXISTS (SELECT 1 FROM t_schedule_job AS o WHERE o.job_id = j.job_id
+			AND (o.ended_at IS NULL OR o.ended_at >= ?) AND NOT j.removing)
 		UNION SELECT job_id FROM t_schedule_job AS j WHERE ended_at < ? AND job_id > ?
-		AND NOT EXISTS (SELECT 1 FROM t_job AS o WHERE o.job_id = j.job_id AND (o.ended_at IS NULL OR o.ended_at >= ?))
+		AND NOT EXISTS (SELECT 1 FROM t_job AS o WHERE o.job_id = j.job_id
+			AND (o.ended_at IS NULL OR o.ended_at >= ?))
 		ORDER BY job_id LIMIT ?`, before, after, before, before, after, before, limit).Scan(ctx, &ids)
 	return ids, wrap(err, "list expired jobs")
 }
@@ -42,7 +44,8 @@ func (s *Store) MarkRemoving(ctx context.Context, jobID string) error {
 // the outputs under a task id.
 func (s *Store) OutputsInUse(ctx context.Context, jobID, taskID string) (bool, error) {
 	used, err := s.w.NewSelect().Model((*Task)(nil)).Join("JOIN t_job AS j ON j.job_id = t.job_id").
-		Where("t.job_id <> ? AND NOT j.removing AND (t.task_id = ? OR t.reused_task_id = ?)", jobID, taskID, taskID).
+		Where("t.job_id <> ? AND NOT j.removing AND (t.task_id = ? OR t.reused_task_id = ?)", jobID, taskID,
+			taskID).
 		Exists(ctx)
 	return used, wrap(err, "find the jobs that use the outputs of task %s", taskID)
 }
@@ -99,7 +102,8 @@ func (s *Store) unfinishedJobs(
 	var ids []string
 	// Read from the writing connection: the caller compares with an earlier answer of Temporal.
 	err := s.w.NewSelect().Model(model).Column("job_id").
-		Where("state NOT IN (?) AND created_at < ? AND job_id > ?", bun.List(terminalJobs), truncateTime(before), after).
+		Where("state NOT IN (?) AND created_at < ? AND job_id > ?", bun.List(terminalJobs),
+			truncateTime(before), after).
 		Order("job_id").Limit(limit).Scan(ctx, &ids)
 	return ids, wrap(err, "list unfinished jobs")
 }

@@ -12,7 +12,7 @@ import (
 	"hutong/store/storetest"
 )
 
-// endedJob makes a job that ended at a time, with task a under the id of the job and "-a".
+// endedJob creates a job that ended at a time, with task a under the id of the job and "-a".
 func endedJob(t *testing.T, s *store.Store, id string, ended time.Time) {
 	t.Helper()
 	job, tasks := partyJob(id)
@@ -77,7 +77,8 @@ func TestExpiredJobs(t *testing.T) {
 		require.Equal(t, []string{"both", "old"}, expired(late, "", 2))
 		require.Equal(t, []string{"rejected", "scheduled"}, expired(late, "old", 2))
 
-		// What has begun goes on, whatever the time that results are kept is by then; what has not ended does not begin.
+		// What has begun runs, whatever the time that results are kept is by then; what has not ended does
+		// not begin.
 		require.NoError(t, s.MarkRemoving(ctx, "new"))
 		require.NoError(t, s.MarkRemoving(ctx, "runs"))
 		require.NoError(t, s.MarkRemoving(ctx, "unknown"))
@@ -86,7 +87,8 @@ func TestExpiredJobs(t *testing.T) {
 	})
 }
 
-// A job goes with all its rows; what another one took over of it is known to be in use until that one goes too.
+// A job is removed with all its rows. Outputs that another job reuses are in use until that job is removed
+// too.
 func TestRemoveJob(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
@@ -174,7 +176,7 @@ func TestLostJobs(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
-		why := &bfia.Failure{Kind: bfia.FailedInternal, NodeID: "A", Message: "the engine lost it"}
+		why := &bfia.Failure{Kind: bfia.FailedInternal, NodeID: "A", Message: "Temporal lost it"}
 		job, tasks := partyJob("lost")
 		require.NoError(t, s.CreateJob(ctx, job, tasks))
 		require.NoError(t, s.UpdateJob(ctx, "lost", bfia.JobRunning, "", at))
@@ -227,7 +229,7 @@ func TestLostJobs(t *testing.T) {
 					NodeID:  "A",
 					Role:    r.Role + ".0",
 					Task:    "a",
-					Message: "the engine lost it",
+					Message: "Temporal lost it",
 				},
 				r.Failure,
 			)

@@ -47,7 +47,8 @@ func (s *Store) ReuseTask(ctx context.Context, jobID, name, oldJobID string) err
 				}
 				found = true
 				if _, err := tx.NewUpdate().Model((*Task)(nil)).Where(taskKeyWhere, part.Key().args()...).
-					Set("reused_job_id = ?", cmp.Or(o.ReusedJobID, oldJobID)).Set("reused_task_id = ?", o.OutputTaskID()).Exec(ctx); err != nil {
+					Set("reused_job_id = ?", cmp.Or(o.ReusedJobID, oldJobID)).
+					Set("reused_task_id = ?", o.OutputTaskID()).Exec(ctx); err != nil {
 					return err
 				}
 			}

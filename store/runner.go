@@ -41,7 +41,8 @@ func (r *Runner) AfterScanRow(context.Context) error {
 
 // PutRunner records a runner with a heartbeat at HeartbeatAt, by default now.
 func (s *Store) PutRunner(ctx context.Context, runner Runner) error {
-	if err := checkText(append(fieldValues("devices", runner.Devices), "runner_id", runner.RunnerID, "node_id", runner.NodeID, "queue", runner.TaskQueue)...); err != nil {
+	if err := checkText(append(fieldValues("devices", runner.Devices), "runner_id", runner.RunnerID,
+		"node_id", runner.NodeID, "queue", runner.TaskQueue)...); err != nil {
 		return err
 	}
 	runner.HeartbeatAt = timeOrNow(runner.HeartbeatAt)
@@ -60,7 +61,8 @@ func (s *Store) PutRunner(ctx context.Context, runner Runner) error {
 	_, err := s.w.NewInsert().Model(&runner).On("CONFLICT (runner_id) DO UPDATE").
 		Set("node_id = EXCLUDED.node_id, devices = EXCLUDED.devices, task_queue = EXCLUDED.task_queue").
 		Set("slots = EXCLUDED.slots, heartbeat_at = EXCLUDED.heartbeat_at").
-		Set("cpu_milli = EXCLUDED.cpu_milli, memory = EXCLUDED.memory, disk = EXCLUDED.disk, labels = EXCLUDED.labels").
+		Set("cpu_milli = EXCLUDED.cpu_milli, memory = EXCLUDED.memory, disk = EXCLUDED.disk, labels = " +
+			"EXCLUDED.labels").
 		Exec(ctx)
 	return wrap(err, "record runner %s", runner.RunnerID)
 }
@@ -94,7 +96,8 @@ func (s *Store) LastHeartbeat(ctx context.Context, runnerID string) (time.Time, 
 // when it comes back. An unknown runner is no error.
 func (s *Store) DeregisterRunner(ctx context.Context, runnerID string) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		if _, err := tx.NewUpdate().Model((*Runner)(nil)).Set("slots = 0").Where("runner_id = ?", runnerID).Exec(ctx); err != nil {
+		if _, err := tx.NewUpdate().Model((*Runner)(nil)).Set("slots = 0").Where("runner_id = ?", runnerID).
+			Exec(ctx); err != nil {
 			return err
 		}
 		return deleteDeregistered(ctx, tx, runnerID)
@@ -114,7 +117,8 @@ func deleteDeregistered(ctx context.Context, tx bun.Tx, runnerID string) error {
 func (s *Store) DrainRunner(ctx context.Context, runnerID string, draining bool) error {
 	var n int
 	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
-		if n, err = affected(tx.NewUpdate().Model((*Runner)(nil)).Set("draining = ?", draining).Where("runner_id = ?", runnerID).Exec(ctx)); err != nil {
+		if n, err = affected(tx.NewUpdate().Model((*Runner)(nil)).Set("draining = ?", draining).
+			Where("runner_id = ?", runnerID).Exec(ctx)); err != nil {
 			return err
 		}
 		return deleteDeregistered(ctx, tx, runnerID)

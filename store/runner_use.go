@@ -47,7 +47,8 @@ func (s *Store) RunnerUses(ctx context.Context) ([]RunnerUse, error) {
 		Parts    int
 	}
 	if err := s.r.NewSelect().Model((*Task)(nil)).ColumnExpr("runner_id, COUNT(*) AS parts").
-		Where("state = ? AND container_id <> '' AND exit_code IS NULL", bfia.TaskRunning).Group("runner_id").Scan(ctx, &parts); err != nil {
+		Where("state = ? AND container_id <> '' AND exit_code IS NULL", bfia.TaskRunning).Group("runner_id").
+		Scan(ctx, &parts); err != nil {
 		return nil, wrap(err, "count the containers of runners")
 	}
 	for _, r := range parts {
@@ -62,7 +63,8 @@ func (s *Store) RunnerUses(ctx context.Context) ([]RunnerUse, error) {
 // many. It also deletes that they are draining.
 func (s *Store) ForgetRunners(ctx context.Context, before time.Time) (int, error) {
 	n, err := affected(s.w.NewDelete().Model((*Runner)(nil)).Where("heartbeat_at < ?", truncateTime(before)).
-		Where("NOT EXISTS (SELECT 1 FROM t_task AS t WHERE t.runner_id = r.runner_id AND t.state = ?)", bfia.TaskRunning).
+		Where("NOT EXISTS (SELECT 1 FROM t_task AS t WHERE t.runner_id = r.runner_id AND t.state = ?)",
+			bfia.TaskRunning).
 		Exec(ctx))
 	return n, wrap(err, "delete silent runners")
 }

@@ -15,7 +15,7 @@ import (
 	"hutong/store/storetest"
 )
 
-// at has nanoseconds, which no database keeps.
+// at has nanoseconds, which neither database stores.
 var at = time.Date(2026, 11, 23, 4, 5, 6, 789012345, time.FixedZone("CST", 8*3600))
 
 var kept = time.Date(2026, 11, 22, 20, 5, 6, 789012000, time.UTC)
@@ -184,7 +184,8 @@ func TestScheduleStatesOnlyMoveForward(t *testing.T) {
 			},
 		}}, later))
 		// Late and doubled reports change nothing.
-		for _, st := range []bfia.TaskState{bfia.TaskPending, bfia.TaskReady, bfia.TaskRunning, bfia.TaskSuccess, bfia.TaskFailed} {
+		for _, st := range []bfia.TaskState{bfia.TaskPending, bfia.TaskReady, bfia.TaskRunning,
+			bfia.TaskSuccess, bfia.TaskFailed} {
 			require.NoError(t, s.UpdateScheduleTasks(ctx, []store.ScheduleTaskChange{{
 				TaskID: "j1-a", State: st, Reason: "late",
 				Parts: []store.SchedulePartChange{{Role: "host", RoleIndex: 1, State: st, Reason: "late"}},
@@ -203,9 +204,10 @@ func TestScheduleStatesOnlyMoveForward(t *testing.T) {
 		require.Equal(t, bfia.TaskFailed, all[2].State)
 		require.Equal(t, "exit code 3", all[2].Reason)
 
-		// A part that isn't known undoes the change of the task with it.
+		// An unknown part undoes the change of its task.
 		requireCode(t, bfia.CodeNotFound, s.UpdateScheduleTasks(ctx, []store.ScheduleTaskChange{{
-			TaskID: "j1-b", State: bfia.TaskRunning, Parts: []store.SchedulePartChange{{Role: "arbiter", State: bfia.TaskRunning}},
+			TaskID: "j1-b", State: bfia.TaskRunning, Parts: []store.SchedulePartChange{{Role: "arbiter",
+				State: bfia.TaskRunning}},
 		}}, at))
 		task, err = s.ScheduleTaskByID(ctx, "j1-b")
 		require.NoError(t, err)
@@ -221,7 +223,8 @@ func TestScheduleStatesOnlyMoveForward(t *testing.T) {
 			s.UpdateScheduleTasks(ctx, []store.ScheduleTaskChange{{TaskID: "j1-b", State: "DONE"}}, at),
 		)
 
-		// What runs when the job is over is failed; what has not begun, or has ended, stays as it is.
+		// At the end of the job, running parts become FAILED. Those that have not started, or have ended,
+		// keep their state.
 		for _, words := range []string{"the job was stopped: by B", "again"} {
 			require.NoError(
 				t,
@@ -263,7 +266,7 @@ func TestScheduleStatesOnlyMoveForward(t *testing.T) {
 	})
 }
 
-// Two stores on one database report every state in any order; whatever wins, it is terminal and was never taken back.
+// Two stores on one database report every state in any order. Whichever terminal state comes first stays.
 func TestStoresRaceOnStates(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {

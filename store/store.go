@@ -29,8 +29,9 @@ const (
 
 // Store is an open database. It is safe for concurrent use, also by several processes on one database.
 type Store struct {
-	// w writes and r reads. SQLite allows one writer at a time. With one connection for writes, writers queue here, in
-	// order, and do not collide in the file; readers never wait for them. With PostgreSQL both are the same pool.
+	// w writes and r reads. SQLite allows one writer at a time. With one connection for writes, writers queue
+	// here, in order, and do not collide in the file; readers never wait for them. With PostgreSQL both are
+	// the same pool.
 	w, r *bun.DB
 	// openConn opens another connection to the same database, for migrations.
 	openConn func() (*sql.DB, error)
@@ -40,8 +41,8 @@ type Store struct {
 }
 
 // Open opens a database by its address: "sqlite:///abs/path.db" (created if missing, with its folder), or
-// "postgres://user:password@host:port/database?sslmode=disable", with "host=/folder" among the parameters for a Unix
-// socket. It fails if the database does not answer. No error contains the password.
+// "postgres://user:password@host:port/database?sslmode=disable", with "host=/folder" among the parameters for
+// a Unix socket. It fails if the database does not answer. No error contains the password.
 func Open(ctx context.Context, address string) (*Store, error) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -102,8 +103,8 @@ func openSQLite(ctx context.Context, u *url.URL) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Switching a new file to WAL needs exclusive access and does not wait for it. Several processes that start at once get
-	// "busy" here.
+	// Switching a new file to WAL needs exclusive access and does not wait for it. Several processes that
+	// start at once get "busy" here.
 	err = retryBusy(ctx, func() error { return w.PingContext(ctx) })
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), w.Close())
@@ -125,7 +126,8 @@ func openPostgres(u *url.URL) (_ *Store, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = errors.New(
-				"open database: the parameters of the PostgreSQL address are not understood (sslmode, sslrootcert, connect_timeout, host)",
+				"open database: the parameters of the PostgreSQL address are not understood (sslmode, " +
+					"sslrootcert, connect_timeout, host)",
 			)
 		}
 	}()
@@ -182,8 +184,8 @@ func (s *Store) Close() error {
 	return errors.Join(s.r.Close(), s.w.Close())
 }
 
-// tx runs f in a transaction. If the database aborts it in favour of another transaction, tx runs f again: f must not
-// change anything but the database.
+// tx runs f in a transaction. If the database aborts it in favour of another transaction, tx runs f again: f
+// must not change anything but the database.
 func (s *Store) tx(ctx context.Context, f func(ctx context.Context, tx bun.Tx) error) error {
 	return retryBusy(ctx, func() error { return s.w.RunInTx(ctx, nil, f) })
 }

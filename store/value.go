@@ -14,7 +14,8 @@ const MaxReason = 4 << 10
 // truncateTime returns a time as both databases store it.
 func truncateTime(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
-// truncateTimes does the same to all times that are set, in place. (Drivers return times in the zone of their session.)
+// truncateTimes does the same to all times that are set, in place. (Drivers return times in the zone of their
+// session.)
 func truncateTimes(times ...*time.Time) {
 	for _, t := range times {
 		if t != nil {
@@ -46,7 +47,8 @@ func cleanReason(s string) string {
 	return s[:cut] + more
 }
 
-// checkText refuses text that PostgreSQL can't store, so that both databases refuse the same. Fields and values alternate.
+// checkText refuses text that PostgreSQL can't store, so that both databases refuse the same. Fields and
+// values alternate.
 func checkText(fieldsAndValues ...string) error {
 	for i := 0; i+1 < len(fieldsAndValues); i += 2 {
 		if v := fieldsAndValues[i+1]; !utf8.ValidString(v) || strings.IndexByte(v, 0) >= 0 {

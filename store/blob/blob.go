@@ -13,8 +13,8 @@ import (
 	"hutong/bfia"
 )
 
-// Store holds objects. Errors are [bfia.Error]: CodeNotFound for a missing object, CodeBadRequest for an invalid key,
-// CodeUnavailable for a server that does not answer.
+// Store holds objects. Errors are [bfia.Error]: CodeNotFound for a missing object, CodeBadRequest for an
+// invalid key, CodeUnavailable for a server that does not answer.
 type Store interface {
 	// Get reads an object; the caller closes it.
 	Get(ctx context.Context, key string) (io.ReadCloser, error)
@@ -22,15 +22,16 @@ type Store interface {
 	Put(ctx context.Context, key string, r io.Reader) error
 	// Stat returns the size and age of an object.
 	Stat(ctx context.Context, key string) (Info, error)
-	// List returns all objects under prefix ("" for all), by key. A prefix consists of whole parts: "a/b" has "a/b/c",
-	// and neither "a/b" nor "a/bc".
+	// List returns all objects under prefix ("" for all), by key. A prefix consists of whole parts: "a/b" has
+	// "a/b/c", and neither "a/b" nor "a/bc".
 	List(ctx context.Context, prefix string) ([]Info, error)
 	// Delete removes an object; there may be none.
 	Delete(ctx context.Context, key string) error
 	// DeletePrefix removes all objects under prefix; there may be none.
 	DeletePrefix(ctx context.Context, prefix string) error
-	// Create makes the files that fill leaves in the folder that it gets the objects under prefix. It is CodeConflict
-	// if there are objects under prefix already, and fill's error if that fails; then nothing changes.
+	// Create makes the files that fill leaves in the folder that it gets the objects under prefix. It is
+	// CodeConflict if there are objects under prefix already, and fill's error if that fails; then nothing
+	// changes.
 	Create(ctx context.Context, prefix string, fill func(dir string) error) error
 	// Sweep removes half-written objects of dead processes, if they are older than age.
 	Sweep(ctx context.Context, age time.Duration) error
@@ -43,9 +44,10 @@ type Info struct {
 	ModTime time.Time
 }
 
-// Open opens the store at an address and creates the folder or bucket if it is missing. The address is "file:///dir", or
-// "s3://host:port?username=..&password=..&bucket=.." with "&secure=true" for TLS and "&region=.." if the server needs
-// one. The default bucket is "storage", as in FATE. No error contains the password.
+// Open opens the store at an address and creates the folder or bucket if it is missing. The address is
+// "file:///dir", or "s3://host:port?username=..&password=..&bucket=.." with "&secure=true" for TLS and
+// "&region=.." if the server needs one. The default bucket is "storage", as in FATE. No error contains the
+// password.
 func Open(ctx context.Context, address string) (Store, error) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -67,8 +69,8 @@ const (
 	maxPart = 255 // the limit of a file's name
 )
 
-// CheckKey returns CodeBadRequest for an invalid key, with the reason. The parts of a key must not be empty or begin with
-// "."; they must be valid UTF-8 without control characters and backslashes.
+// CheckKey returns CodeBadRequest for an invalid key, with the reason. The parts of a key must not be empty
+// or begin with "."; they must be valid UTF-8 without control characters and backslashes.
 func CheckKey(key string) error {
 	switch {
 	case key == "":

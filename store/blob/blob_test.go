@@ -20,7 +20,7 @@ import (
 	"hutong/store/blob"
 )
 
-// each runs f against a folder, and against the S3 server at HUTONG_TEST_S3 if there is one, in a bucket of its own.
+// each runs f against a folder, and against a new bucket of the S3 server at HUTONG_TEST_S3, if that is set.
 func each(t *testing.T, f func(t *testing.T, s blob.Store)) {
 	t.Helper()
 	t.Run("file", func(t *testing.T) {
@@ -213,7 +213,8 @@ func TestCreate(t *testing.T) {
 func TestKeysAreChecked(t *testing.T) {
 	t.Parallel()
 	bad := []string{
-		"", "/", "/a", "a/", "a//b", "..", "../a", "a/../b", "a/..", ".", "a/./b", ".tmp/x", "a/.b", "a\x00b", "a\nb",
+		"", "/", "/a", "a/", "a//b", "..", "../a", "a/../b", "a/..", ".", "a/./b", ".tmp/x", "a/.b", "a\x00b",
+		"a\nb",
 		"a\\..\\b", "a\xffb", strings.Repeat("a", 256), strings.Repeat("a/", 500) + "a",
 	}
 	each(t, func(t *testing.T, s blob.Store) {

@@ -37,7 +37,8 @@ func openFile(u *url.URL) (*File, error) {
 	if err := os.MkdirAll(filepath.Join(root, tmp), 0o750); err != nil {
 		return nil, fmt.Errorf("open storage: %w", err)
 	}
-	// The folders in here are readable for all, since containers run as various users. The mode of root decides who gets here.
+	// The folders in here are readable for all, since containers run as various users. The mode of root
+	// decides who gets here.
 	return &File{root: root}, nil
 }
 

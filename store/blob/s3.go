@@ -16,8 +16,8 @@ import (
 	"hutong/bfia"
 )
 
-// The size of an upload's parts; one is in memory at a time. S3 allows 10,000, which is 160 GiB for an upload of unknown
-// length.
+// The size of an upload's parts; one is in memory at a time. S3 allows 10,000, which is 160 GiB for an upload
+// of unknown length.
 const partSize = 16 << 20
 
 // S3 is a store in a bucket of an S3 server.
@@ -123,7 +123,8 @@ func (s *S3) Get(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, s.wrap(err, "get", key)
 	}
-	// Send the request now and not with the first read, so that the caller sees here if the object is missing.
+	// Send the request now and not with the first read, so that the caller sees here if the object is
+	// missing.
 	if _, err := obj.Stat(); err != nil {
 		obj.Close()
 		return nil, s.wrap(err, "get", key)
@@ -193,7 +194,8 @@ func (s *S3) List(ctx context.Context, prefix string) ([]Info, error) {
 // list returns the objects whose keys begin with prefix, also those with invalid keys.
 func (s *S3) list(ctx context.Context, prefix string) ([]Info, error) {
 	var infos []Info
-	for o := range s.client.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true}) {
+	for o := range s.client.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: prefix,
+		Recursive: true}) {
 		if o.Err != nil {
 			return nil, s.wrap(o.Err, "list", prefix)
 		}

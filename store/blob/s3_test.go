@@ -39,8 +39,8 @@ func (p *putRecorder) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// The object "metadata" is put last, so that who sees it sees a whole dataset. A Create that fails in the middle removes
-// what it put.
+// The object "metadata" is put last, so that who sees it sees a whole dataset. A Create that fails in the
+// middle removes what it put.
 func TestS3CreatePutsMetadataLast(t *testing.T) {
 	t.Parallel()
 	address := os.Getenv("HUTONG_TEST_S3")

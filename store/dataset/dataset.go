@@ -22,7 +22,8 @@ import (
 // MaxPartitions is the maximal number of partitions of a dataset.
 const MaxPartitions = 1024
 
-// Datasets reads and writes the datasets of a party: their objects in a blob store, their rows in the database.
+// Datasets reads and writes the datasets of a party: their objects in a blob store, their rows in the
+// database.
 type Datasets struct {
 	blobs blob.Store
 	rows  *store.Store
@@ -34,10 +35,12 @@ func New(blobs blob.Store, rows *store.Store) *Datasets { return &Datasets{blobs
 // IngestRequest holds the parameters of an upload; the names are the protocol's.
 type IngestRequest struct {
 	Namespace, Name string
-	Head            bool            // the first line names the columns
-	Partitions      int             // 1 to MaxPartitions; 0 is 1
-	ExtendSID       bool            // add a first column "sid"
-	Meta            json.RawMessage // delimiter, label_name, match_id_name (default: the first column), header; other fields are stored
+	Head            bool // the first line names the columns
+	Partitions      int  // 1 to MaxPartitions; 0 is 1
+	ExtendSID       bool // add a first column "sid"
+	// Meta has delimiter, label_name, match_id_name (default: the first column) and header. It may have
+	// other fields.
+	Meta json.RawMessage
 }
 
 // Key returns the prefix of a dataset's objects; CodeBadRequest for an invalid namespace or name.
@@ -48,13 +51,15 @@ func Key(namespace, name string) (string, error) {
 		case value == "":
 			return "", bfia.Errorf(bfia.CodeBadRequest, "%s: is required", field)
 		case strings.ContainsAny(value, "/#"):
-			return "", bfia.Errorf(bfia.CodeBadRequest, "%s: %q must contain neither '/' nor '#'", field, value)
+			return "", bfia.Errorf(bfia.CodeBadRequest, "%s: %q must contain neither '/' nor '#'", field,
+				value)
 		}
 		if err := blob.CheckKey(value); err != nil {
 			return "", bfia.Wrap(
 				bfia.CodeBadRequest,
 				err,
-				"%s: %q must be UTF-8 without control characters and backslashes, at most 255 bytes, and not begin with '.'",
+				"%s: %q must be UTF-8 without control characters and backslashes, at most 255 bytes, and "+
+					"not begin with '.'",
 				field,
 				value,
 			)
@@ -63,8 +68,8 @@ func Key(namespace, name string) (string, error) {
 	return namespace + "/" + name, nil
 }
 
-// GenerationAddress returns the address of one generation of an uploaded dataset, as containers get it: the generation
-// is part of the name. Without a generation it is the dataset's own address.
+// GenerationAddress returns the address of one generation of an uploaded dataset, as containers get it: the
+// generation is part of the name. Without a generation it is the dataset's own address.
 func GenerationAddress(namespace, name, generation string) bfia.Address {
 	if generation != "" {
 		name += "." + generation
@@ -72,9 +77,10 @@ func GenerationAddress(namespace, name, generation string) bfia.Address {
 	return bfia.Address{Namespace: namespace, Name: name}
 }
 
-// Ingest reads a CSV file, writes it as a new generation of the dataset, and makes that the current one. Readers of an
-// older generation keep reading it. A fault of the request or the file is CodeBadRequest with the field or the line.
-// When Ingest fails, the current generation stays the same. It returns the dataset's row.
+// Ingest reads a CSV file, writes it as a new generation of the dataset, and makes that the current one.
+// Readers of an older generation keep reading it. A fault of the request or the file is CodeBadRequest with
+// the field or the line. When Ingest fails, the current generation stays the same. It returns the dataset's
+// row.
 func (d *Datasets) Ingest(ctx context.Context, req IngestRequest, r io.Reader) (store.DataTable, error) {
 	if _, err := Key(req.Namespace, req.Name); err != nil {
 		return store.DataTable{}, err
@@ -234,8 +240,9 @@ func fill(
 	return size + int64(len(raw)), nil
 }
 
-// Locate returns the address of a dataset: of its current generation if it was uploaded here, its own otherwise. The
-// outputs of tasks, and what other platforms put into the storage, have no row and no generations.
+// Locate returns the address of a dataset: of its current generation if it was uploaded here, its own
+// otherwise. The outputs of tasks, and what other platforms put into the storage, have no row and no
+// generations.
 func (d *Datasets) Locate(ctx context.Context, namespace, name string) (bfia.Address, error) {
 	if _, err := Key(namespace, name); err != nil {
 		return bfia.Address{}, err
@@ -279,8 +286,8 @@ func (d *Datasets) Metadata(ctx context.Context, namespace, name string) (Metada
 	return m, err
 }
 
-// Delete removes a dataset; there may be none. An uploaded one loses its row now and its objects in a later [Datasets.Sweep],
-// since jobs may still read them.
+// Delete removes a dataset; there may be none. An uploaded one loses its row now and its objects in a later
+// [Datasets.Sweep], since jobs may still read them.
 func (d *Datasets) Delete(ctx context.Context, namespace, name string) error {
 	key, err := Key(namespace, name)
 	if err != nil {

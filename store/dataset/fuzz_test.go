@@ -19,8 +19,8 @@ import (
 	"hutong/store/storetest"
 )
 
-// FuzzIngest: whatever the file, it is refused with a code, or taken with every row in its partition, as another reading
-// of the same file has it.
+// FuzzIngest checks that any file is refused with a code, or stored with every row in its partition. It
+// compares with another parse of the file.
 func FuzzIngest(f *testing.F) {
 	f.Add([]byte("id,x,y\n1,0.5,a\n2,1,b\n"), `{"label_name":"y"}`, true, false, 2)
 	f.Add(
@@ -113,7 +113,7 @@ func FuzzIngest(f *testing.F) {
 	})
 }
 
-// FuzzHeaderLine: however a container ends its lines, two partitions read as one file.
+// FuzzHeaderLine checks that two partitions are read as one file, however a container ends its lines.
 func FuzzHeaderLine(f *testing.F) {
 	f.Add("id,x", "1,2\n", "3,4")
 	f.Add("id", "", "\r\n")
@@ -127,7 +127,8 @@ func FuzzHeaderLine(f *testing.F) {
 			t.Fatal(err)
 		}
 		d := New(blobs, database)
-		for key, v := range map[string]string{"metadata": `{"partitions":2}`, "data_0": header + "\n" + first, "data_1": header + "\n" + second} {
+		for key, v := range map[string]string{"metadata": `{"partitions":2}`, "data_0": header + "\n" + first,
+			"data_1": header + "\n" + second} {
 			if err := blobs.Put(t.Context(), "n/d/"+key, strings.NewReader(v)); err != nil {
 				t.Fatal(err)
 			}

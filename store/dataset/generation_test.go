@@ -53,7 +53,8 @@ func TestOpenWhileReplaced(t *testing.T) {
 	})
 }
 
-// A dataset of another platform has no generations: a reader has one version of it or an error, never some of both.
+// A dataset of another platform has no generations: a reader has one version of it or an error, never some of
+// both.
 func TestOpenWhileOverwritten(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, d *Datasets, blobs blob.Store) {
@@ -84,8 +85,8 @@ func TestOpenWhileOverwritten(t *testing.T) {
 	})
 }
 
-// Uploads of one name at the same moment, by several processes: the dataset is one of them, whole, and so is what
-// readers read meanwhile. The objects of the others are removed.
+// Uploads of one name at the same moment, by several processes: the dataset is one of them, whole, and so is
+// what readers read meanwhile. The objects of the others are removed.
 func TestUploadsAtOnce(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {

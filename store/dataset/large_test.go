@@ -21,7 +21,7 @@ import (
 	"hutong/store/storetest"
 )
 
-// rows is a CSV file that is made while it is read: ids that count up, and columns of numbers.
+// rows generates a CSV file while it is read: ascending ids, and columns of numbers.
 type rows struct {
 	left int64 // bytes, about
 	cols int
@@ -61,7 +61,7 @@ func (r *rows) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// TestMain lets the tests below run an upload in a process of its own.
+// TestMain lets the tests below run an upload in a child process.
 func TestMain(m *testing.M) {
 	if os.Getenv("HUTONG_TEST_CHILD") == "" {
 		os.Exit(m.Run())
@@ -104,7 +104,8 @@ func child() error {
 	table, err := New(
 		blobs,
 		database,
-	).Ingest(ctx, IngestRequest{Namespace: "n", Name: "d", Head: true, Partitions: number("PARTS"), ExtendSID: true}, file)
+	).Ingest(ctx, IngestRequest{Namespace: "n", Name: "d", Head: true, Partitions: number("PARTS"),
+		ExtendSID: true}, file)
 	if err != nil {
 		return err
 	}
@@ -122,18 +123,20 @@ func childCommand(t *testing.T, address, database string, env ...string) *exec.C
 	return cmd
 }
 
-// However large the upload, what it costs in memory stays the same. HUTONG_TEST_INGEST_MIB makes it larger than 256 MiB.
+// The memory of an upload does not depend on its size. HUTONG_TEST_INGEST_MIB makes it larger than 256 MiB.
 func TestMemoryIsBounded(t *testing.T) {
 	if raceEnabled {
 		t.Skip(
-			"the race detector's own memory is many times the program's; 'make test' runs this also without it",
+			"the race detector's own memory is many times the program's; 'make test' runs this also " +
+				"without it",
 		)
 	}
 	mib := os.Getenv("HUTONG_TEST_INGEST_MIB")
 	if mib == "" {
 		mib = "256"
 	}
-	for _, c := range []struct{ name, parts, cols string }{{"one partition", "1", "0"}, {"many partitions", "1024", "10"}} {
+	for _, c := range []struct{ name, parts, cols string }{{"one partition", "1", "0"}, {"many partitions",
+		"1024", "10"}} {
 		t.Run(c.name, func(t *testing.T) {
 			cmd := childCommand(
 				t,
@@ -152,7 +155,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// A process that is killed in the middle of an upload leaves the dataset as it was. Sweep removes the orphans.
+// A process that is killed in the middle of an upload leaves the dataset as it was. Sweep removes the
+// orphans.
 func TestKilledInTheMiddle(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

@@ -32,7 +32,8 @@ func parseMeta(raw json.RawMessage) (meta, error) {
 		m.rest = map[string]json.RawMessage{}
 	}
 	delimiter := ""
-	for field, into := range map[string]*string{"delimiter": &delimiter, "label_name": &m.labelName, "match_id_name": &m.matchIDName} {
+	for field, into := range map[string]*string{"delimiter": &delimiter, "label_name": &m.labelName,
+		"match_id_name": &m.matchIDName} {
 		if err := m.take(field, into); err != nil {
 			return m, bfia.Errorf(bfia.CodeBadRequest, "meta.%s: is not a string", field)
 		}

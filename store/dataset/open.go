@@ -107,7 +107,8 @@ func (r *reader) nextPartition() error {
 		return err
 	}
 	r.current = open
-	// An open object stays the same. Metadata changes before it: unchanged metadata proves that the object belongs to it.
+	// An open object stays the same. Metadata changes before it: unchanged metadata proves that the object
+	// belongs to it.
 	if err := r.checkUnchanged(); err != nil {
 		return err
 	}

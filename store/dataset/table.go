@@ -21,8 +21,8 @@ const (
 	sidColumn = "sid"
 	// MaxColumns is the maximal number of columns of a dataset.
 	MaxColumns = 1 << 16
-	// MaxRow is the maximal length of a row in bytes, since a row is in memory at once. A quote that is never closed makes
-	// one row of the rest of the file.
+	// MaxRow is the maximal length of a row in bytes, since a row is in memory at once. A quote that is never
+	// closed makes one row of the rest of the file.
 	MaxRow = 8 << 20
 )
 

@@ -20,8 +20,8 @@ import (
 	"github.com/uptrace/bun/driver/pgdriver"
 )
 
-// startPostgres starts one server for this process, on a Unix socket in a new folder, and returns its address. The
-// server stops, and its folder is removed, however this process ends.
+// startPostgres starts one server for this process, on a Unix socket in a new folder, and returns its
+// address. The server stops, and its folder is removed, however this process ends.
 var startPostgres = sync.OnceValues(func() (string, error) {
 	bin, err := postgresBin()
 	if err != nil {
@@ -40,13 +40,19 @@ var startPostgres = sync.OnceValues(func() (string, error) {
 			return "", err
 		}
 	}
-	// The shell's standard input ends when this process does. It runs as the server's user, so it may remove the folder.
+	// The shell's standard input ends when this process does. It runs as the server's user, so it may remove
+	// the folder.
 	const script = `
 trap '' INT TERM HUP
 set -e
 cd "$1"
-if ! "$2/initdb" -D data -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync >log 2>&1; then cat log >&2; rm -rf data log; exit 1; fi
-"$2/postgres" -D data -k "$1" -c listen_addresses= -c fsync=off -c max_connections=300 -c timezone=Asia/Shanghai >>log 2>&1 &
+if ! "$2/initdb" -D data -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync >log 2>&1; then
+  cat log >&2
+  rm -rf data log
+  exit 1
+fi
+"$2/postgres" -D data -k "$1" -c listen_addresses= -c fsync=off -c max_connections=300 \
+  -c timezone=Asia/Shanghai >>log 2>&1 &
 pid=$!
 read -r _ || true
 kill -QUIT $pid || true
@@ -118,7 +124,8 @@ func postgresBin() (string, error) {
 	path, err := exec.LookPath("postgres")
 	if err != nil {
 		return "", errors.New(
-			"its binaries are not installed in /usr/lib/postgresql or in PATH, and HUTONG_TEST_POSTGRES is not set",
+			"its binaries are not installed in /usr/lib/postgresql or in PATH, and " +
+				"HUTONG_TEST_POSTGRES is not set",
 		)
 	}
 	return filepath.Dir(path), nil

@@ -17,7 +17,8 @@ import (
 	"hutong/store"
 )
 
-// Each runs f as two subtests, with the address of an empty SQLite database and of an empty PostgreSQL database.
+// Each runs f as two subtests, with the address of an empty SQLite database and of an empty PostgreSQL
+// database.
 func Each(t *testing.T, f func(t *testing.T, address string)) {
 	t.Helper()
 	t.Run("sqlite", func(t *testing.T) { t.Parallel(); f(t, SQLite(t)) })
@@ -48,9 +49,10 @@ func SQLite(t testing.TB) string {
 	return "sqlite://" + filepath.ToSlash(filepath.Join(t.TempDir(), "test.db"))
 }
 
-// Postgres returns the address of an empty PostgreSQL database for this test, which is dropped at its end. The server is
-// that at HUTONG_TEST_POSTGRES (a URL of a role that may create databases), or one that the test process starts from the
-// installed binaries. Without either the test is skipped; it fails if HUTONG_REQUIRE_POSTGRES is 1.
+// Postgres returns the address of an empty PostgreSQL database for this test, which is dropped at its end.
+// The server is that at HUTONG_TEST_POSTGRES (a URL of a role that may create databases), or one that the
+// test process starts from the installed binaries. Without either the test is skipped; it fails if
+// HUTONG_REQUIRE_POSTGRES is 1.
 func Postgres(t testing.TB) string {
 	t.Helper()
 	server := os.Getenv("HUTONG_TEST_POSTGRES")

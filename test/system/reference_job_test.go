@@ -1,6 +1,7 @@
 package system
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"os"
@@ -164,16 +165,18 @@ func requireMemo(t *testing.T, n *testParty, workflowID, want string) {
 	require.NoError(t, err)
 	var memo string
 	require.NoError(t,
-		converter.GetDefaultDataConverter().FromPayload(described.Memo.GetFields()["explanation"], &memo))
+		converter.GetDefaultDataConverter().FromPayload(described.Memo.GetFields()["failure"], &memo))
 	require.Equal(t, want, memo)
 }
 
+// removeNetwork removes a party's Docker network after its test, when the context of the test is canceled
+// already.
 func removeNetwork(t *testing.T, nodeID string) {
 	d, err := docker.New(docker.Options{NodeID: nodeID})
 	require.NoError(t, err)
 	defer func() { _ = d.Close() }()
 	// Another test, or a party that runs on this machine, may still use it.
-	if err := d.RemoveNetwork(t.Context()); err != nil {
+	if err := d.RemoveNetwork(context.WithoutCancel(t.Context())); err != nil {
 		_, _ = os.Stderr.WriteString(err.Error() + "\n")
 	}
 }

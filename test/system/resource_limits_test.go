@@ -128,7 +128,7 @@ func TestOutOfMemory(t *testing.T) {
 				map[string]any{"0": map[string]any{"resources": map[string]any{"memory": 0.0625}}}
 		}),
 	)
-	failure := pair.requireFailure(jobID, bfia.FailedMemory, "out of memory", "the limit is 67108864 bytes")
+	failure := pair.requireFailure(jobID, bfia.FailedMemory, "out of memory", "the limit is 64 MiB")
 	require.Contains(t, failure.Hint, "config.job_params.host.0.resources.memory")
 	unharmed()
 }
@@ -148,7 +148,7 @@ func TestImageMissing(t *testing.T) {
 		bfia.DeviceProcess,
 	)
 	jobID := pair.guest.submit(withProvider(t, hostJob(t, seconds(0)), "absent"))
-	failure := pair.requireFailure(jobID, bfia.FailedImage, absent, "not on this host")
+	failure := pair.requireFailure(jobID, bfia.FailedImage, absent, "not on this runner")
 	require.Contains(t, failure.Hint, "load the image")
 	unharmed()
 }
@@ -383,7 +383,7 @@ func TestDiskFull(t *testing.T) {
 		}),
 	)
 	require.Equal(t, http.StatusServiceUnavailable, status, env.Text())
-	require.Contains(t, env.Text(), "no room on its disk")
+	require.Contains(t, env.Text(), "the disk of the database is full")
 	require.False(t, isFinished(pair.guest.status(jobID)))
 	require.NoError(t, os.Remove(filler))
 	requireSuccess(t, pair.guest.awaitJob(jobID, 2*time.Minute, isFinished))

@@ -31,8 +31,7 @@ const (
 
 // PrivateTransferTransportClient is the client API for PrivateTransferTransport service.
 //
-// For semantics around ctx use and closing/ending streaming RPCs, please refer to
-// https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // PrivateTransferTransport is called by containers at their own party's transport.
 type PrivateTransferTransportClient interface {
@@ -251,8 +250,7 @@ const (
 
 // PrivateTransferProtocolClient is the client API for PrivateTransferProtocol service.
 //
-// For semantics around ctx use and closing/ending streaming RPCs, please refer to
-// https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // PrivateTransferProtocol is called by one transport at another.
 type PrivateTransferProtocolClient interface {
@@ -278,8 +276,7 @@ func (c *privateTransferProtocolClient) Transport(ctx context.Context, opts ...g
 	return x, nil
 }
 
-// This type alias is provided for backwards compatibility with existing code that references the prior
-// non-generic stream type by name.
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PrivateTransferProtocol_TransportClient = grpc.BidiStreamingClient[Inbound, Outbound]
 
 func (c *privateTransferProtocolClient) Invoke(ctx context.Context, in *Inbound, opts ...grpc.CallOption) (*Outbound, error) {
@@ -342,8 +339,7 @@ func _PrivateTransferProtocol_Transport_Handler(srv interface{}, stream grpc.Ser
 	return srv.(PrivateTransferProtocolServer).Transport(&grpc.GenericServerStream[Inbound, Outbound]{ServerStream: stream})
 }
 
-// This type alias is provided for backwards compatibility with existing code that references the prior
-// non-generic stream type by name.
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PrivateTransferProtocol_TransportServer = grpc.BidiStreamingServer[Inbound, Outbound]
 
 func _PrivateTransferProtocol_Invoke_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
