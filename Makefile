@@ -14,7 +14,7 @@ DEVICE      ?= auto
 TEST_FLAGS  ?=
 # The folder for programs that tests install.
 CACHE       ?= $${HUTONG_INTEROP_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/hutong/interop}
-# make chaos: the seed of the faults and jobs, and how long faults are injected.
+# make chaos: the random seed of faults and jobs, and how long faults are injected.
 SEED        ?= 1
 FOR         ?= 10m
 # make bench: see bin/bench -help.

@@ -117,11 +117,11 @@ func TestSendTaskStartAsksFirst(t *testing.T) {
 				return hangUp(w)
 			}, starts: 1, polls: 2, failed: "outcome unknown"},
 		{name: "refused", first: func(w http.ResponseWriter) bool {
-			return refuse(w, bfia.CodeForbidden,
-				"not with you")
+			return refuse(w, bfia.CodeForbidden, "not with you")
 		}, starts: 1, failed: "not with you"},
 		{name: "HTTP 502 of a proxy",
-			first: func(w http.ResponseWriter) bool { w.WriteHeader(http.StatusBadGateway); return true }, state: bfia.TaskRunning, starts: 1, polls: 1},
+			first: func(w http.ResponseWriter) bool { w.WriteHeader(http.StatusBadGateway); return true },
+			state: bfia.TaskRunning, starts: 1, polls: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

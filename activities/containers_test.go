@@ -301,7 +301,8 @@ func TestRunTaskWithUnusableProvider(t *testing.T) {
 		{"a program that is not allowed or does not exist", func(h *testParty) {
 			_, err := h.db.PutProvider(h.t.Context(),
 				store.Provider{Name: "vendor-a", Version: "1", Device: h.driver.Device(),
-					Metadata: []byte(`{"image":"no-such-image:1","command":["/not/there"]}`), Components: map[string]json.RawMessage{"C": component("vendor-a")}})
+					Metadata:   []byte(`{"image":"no-such-image:1","command":["/not/there"]}`),
+					Components: map[string]json.RawMessage{"C": component("vendor-a")}})
 			require.NoError(h.t, err)
 		}, "failed to create container hutong-", []bfia.FailureKind{bfia.FailedImage, bfia.FailedStart}},
 	} {

@@ -24,10 +24,10 @@ func TestControlPort(t *testing.T) { eachDriver(t, testControlPort) }
 func testControlPort(t *testing.T, d testDriver) {
 	h := newTestParty(t, storetest.SQLite(t), d,
 		[]string{"control", `{"code": 0, "status": "SUCCESS", "role": "guest", "progress": 0.42}`}, nil)
-	told := make(chan bfia.TaskReport, 100)
+	reports := make(chan bfia.TaskReport, 100)
 	h.onReport = func(_ context.Context, job string, r bfia.TaskReport) error {
 		require.Equal(t, jobID, job)
-		told <- r
+		reports <- r
 		return nil
 	}
 	h.claimTaskA()
@@ -42,7 +42,7 @@ func testControlPort(t *testing.T, d testDriver) {
 		ended <- err
 	}()
 	select {
-	case r := <-told:
+	case r := <-reports:
 		require.Equal(t, bfia.TaskReport{TaskID: bfia.TaskID(jobID, "a"), Status: bfia.TaskSuccess,
 			Role: "guest.0"}, r)
 	case err := <-ended:
@@ -54,7 +54,7 @@ func testControlPort(t *testing.T, d testDriver) {
 	require.NoError(t, (&runner.Activities{Runner: h.runner}).StopTask(t.Context(),
 		runner.StopTaskInput{PartRequest: h.partRequest("a")}))
 	require.NoError(t, <-ended)
-	require.Empty(t, told, "the end is reported once")
+	require.Empty(t, reports, "the end is reported once")
 }
 
 // On a bridge network a container has an address of its own.

@@ -60,7 +60,7 @@ func (h *testParty) jobActivities() []call {
 		{name: "SendReserve", arg: scheduler.SendReserveInput{Node: "B",
 			Request: bfia.ReserveRequest{JobID: jobID, Created: at, Generation: 1}}},
 		{name: "Reserve", arg: h.reserveInput(at)},
-		{name: "Requeue", arg: scheduler.RequeueInput{JobID: jobID, Node: "B", Reason: "it has no room",
+		{name: "Requeue", arg: scheduler.RequeueInput{JobID: jobID, Node: "B", Reason: "it has no free slot",
 			At: at}},
 		{name: "SendRelease", arg: scheduler.SendReleaseInput{Node: "B",
 			Request: bfia.ReleaseRequest{JobID: jobID, Generation: 1}}},

@@ -65,7 +65,7 @@ type testParty struct {
 
 // newTestParty creates a party with one job of the tasks a and b, where b reads the output of a.
 // Both tasks have parts for guest A and host B. The slices a and b hold the arguments of their programs.
-// DATA in an argument stands for the output folder of the container.
+// DATA in an argument is replaced by the output folder of the container.
 func newTestParty(t *testing.T, address string, d testDriver, a, b []string) *testParty {
 	ctx := t.Context()
 	blobs, err := blob.Open(ctx, "file://"+t.TempDir())
@@ -79,14 +79,14 @@ func newTestParty(t *testing.T, address string, d testDriver, a, b []string) *te
 		Transport: h.partner.URL, HTTP: http.DefaultClient, Logger: quiet}
 	h.runner = h.newRunner(d)
 	h.housekeeping = &housekeeping.Activities{Node: "A", Store: h.db, Blobs: blobs, Scheduled: workflowGone,
-		TakenPart: workflowGone, Logger: quiet}
+		Participating: workflowGone, Logger: quiet}
 
-	for name, words := range map[string][]string{"a": a, "b": b} {
+	for name, arguments := range map[string][]string{"a": a, "b": b} {
 		data := fmt.Sprintf("%s/guest-A-dataset-d/%s", d.StorageRoot(h.containerName(name)),
 			bfia.TaskID(jobID, name))
 		command := []string{d.program}
-		for _, word := range words {
-			command = append(command, strings.ReplaceAll(word, "DATA", data))
+		for _, argument := range arguments {
+			command = append(command, strings.ReplaceAll(argument, "DATA", data))
 		}
 		metadata, err := json.Marshal(bfia.Metadata{Image: prog.image, Command: command})
 		require.NoError(t, err)
@@ -97,9 +97,12 @@ func newTestParty(t *testing.T, address string, d testDriver, a, b []string) *te
 	}
 	doc, err := bfia.ParseDocument(
 		[]byte(`{"job_id":"` + jobID + `","flow_id":"flow","dag":{"version":"2.0","components":[
-		{"name":"a","componentName":"C","provider":"vendor-a","version":"1","input":[],"output":[{"type":"dataset","key":"d"}]},
-		{"name":"b","componentName":"C","provider":"vendor-b","version":"1","input":[{"type":"dataset","key":"a.d"}],"output":[{"type":"dataset","key":"d"}]}]},
-		"config":{"initiator":{"role":"guest","node_id":"A"},"role":{"guest":["A"],"host":["B"]},"job_params":{},"task_params":{}}}`),
+		{"name":"a","componentName":"C","provider":"vendor-a","version":"1","input":[],
+			"output":[{"type":"dataset","key":"d"}]},
+		{"name":"b","componentName":"C","provider":"vendor-b","version":"1",
+			"input":[{"type":"dataset","key":"a.d"}],"output":[{"type":"dataset","key":"d"}]}]},
+		"config":{"initiator":{"role":"guest","node_id":"A"},"role":{"guest":["A"],"host":["B"]},
+			"job_params":{},"task_params":{}}}`),
 	)
 	require.NoError(t, err)
 	require.NoError(t, h.db.PutDocument(ctx, jobID, doc.Bytes()))
@@ -116,7 +119,8 @@ func newTestParty(t *testing.T, address string, d testDriver, a, b []string) *te
 // component returns the self-description of the component C.
 func component(provider string) json.RawMessage {
 	return json.RawMessage(
-		`{"componentName":"C","title":"C","provider":"` + provider + `","version":"1","roleList":["guest","host"],
+		`{"componentName":"C","title":"C","provider":"` + provider + `","version":"1",
+		"roleList":["guest","host"],
 		"storageEngine":["file"],"inputParam":[],"inputData":[{"name":"in","category":"dataset"}],
 		"outputData":[{"name":"out","category":"dataset"}],"result":[]}`,
 	)

@@ -248,14 +248,14 @@ func TestRemoveExpiredJobs(t *testing.T) {
 	assert.False(t, slices.ContainsFunc(runners, func(h store.Runner) bool { return h.RunnerID == "gone" }))
 	assert.True(t, slices.ContainsFunc(runners, func(h store.Runner) bool { return h.RunnerID == "silent" }))
 	h.housekeeping.Keep = 10 * 24 * time.Hour
-	h.housekeeping.TakenPart = workflowRunning
+	h.housekeeping.Participating = workflowRunning
 	require.NoError(t, h.execute(&removed, "RemoveExpiredJobs",
 		housekeeping.RemoveExpiredJobsInput{After: ""}))
 	assert.Zero(t, removed, "their workflows still release their reservations")
-	h.housekeeping.TakenPart = temporalSilent
+	h.housekeeping.Participating = temporalSilent
 	require.Error(t, h.execute(&removed, "RemoveExpiredJobs", housekeeping.RemoveExpiredJobsInput{After: ""}))
 	assert.Equal(t, before, h.objectKeys())
-	h.housekeeping.TakenPart = workflowGone
+	h.housekeeping.Participating = workflowGone
 
 	for left := range 9 { // interrupted after each step
 		h.housekeeping.Blobs = &failingDelete{h.blobs, left % 3}
@@ -344,9 +344,9 @@ func TestLostJobs(t *testing.T) {
 			require.NoError(t, err)
 			require.False(t, job.State.Terminal())
 
-			var found housekeeping.LostJobs
+			var found housekeeping.FoundLostJobs
 			for _, isRunning := range []activities.JobRunning{workflowRunning, temporalSilent} {
-				h.housekeeping.Scheduled, h.housekeeping.TakenPart = isRunning, isRunning
+				h.housekeeping.Scheduled, h.housekeeping.Participating = isRunning, isRunning
 				for _, scheduled := range []bool{true, false} {
 					err := h.execute(&found, "FindLostJobs",
 						housekeeping.FindLostJobsInput{Scheduled: scheduled})
@@ -355,9 +355,9 @@ func TestLostJobs(t *testing.T) {
 					require.Empty(t, found.Jobs)
 				}
 			}
-			h.housekeeping.Scheduled, h.housekeeping.TakenPart = workflowGone, workflowGone
+			h.housekeeping.Scheduled, h.housekeeping.Participating = workflowGone, workflowGone
 			for _, scheduled := range []bool{true, false} {
-				found = housekeeping.LostJobs{}
+				found = housekeeping.FoundLostJobs{}
 				for range 2 {
 					require.NoError(t, h.execute(&found, "FindLostJobs",
 						housekeeping.FindLostJobsInput{Scheduled: scheduled}))
@@ -381,7 +381,7 @@ func TestLostJobs(t *testing.T) {
 						assert.Equal(t, once, state)
 					}
 				}
-				found = housekeeping.LostJobs{}
+				found = housekeeping.FoundLostJobs{}
 				require.NoError(t, h.execute(&found, "FindLostJobs",
 					housekeeping.FindLostJobsInput{Scheduled: scheduled}))
 				assert.Empty(t, found.Jobs)
@@ -427,7 +427,7 @@ func TestKeepReservationOfActiveJob(t *testing.T) {
 		return len(slots)
 	}
 	release := func(isRunning activities.JobRunning) {
-		h.housekeeping.TakenPart = isRunning
+		h.housekeeping.Participating = isRunning
 		require.NoError(t, h.execute(nil, "ReleaseLostReservations"))
 	}
 	release(workflowGone)
@@ -452,13 +452,13 @@ func TestReleaseLostReservations(t *testing.T) {
 		isRunning activities.JobRunning
 		slots     int
 	}{{workflowRunning, 1}, {workflowGone, 0}, {workflowGone, 0}} {
-		h.housekeeping.TakenPart = c.isRunning
+		h.housekeeping.Participating = c.isRunning
 		require.NoError(t, h.execute(nil, "ReleaseLostReservations"))
 		slots, err := h.db.ReservedSlots(ctx, jobID)
 		require.NoError(t, err)
 		assert.Len(t, slots, c.slots)
 	}
-	h.housekeeping.TakenPart = temporalSilent
+	h.housekeeping.Participating = temporalSilent
 	require.NoError(t, h.execute(nil, "ReleaseLostReservations"),
 		"without a reservation Temporal is not asked")
 }

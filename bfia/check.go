@@ -72,7 +72,8 @@ func CheckParameters(doc *Document, plan *Plan, describe Describe, node string) 
 				if same >= 0 {
 					warnings[first+same].Role += ", " + part.Self()
 				} else {
-					warnings = append(warnings, Warning{Task: t.Name, Role: part.Self(), Parameter: p.Name, Message: message})
+					w := Warning{Task: t.Name, Role: part.Self(), Parameter: p.Name, Message: message}
+					warnings = append(warnings, w)
 				}
 			}
 		}
@@ -229,7 +230,8 @@ func (p *InputParam) unmet(desc *Description, values map[string]json.RawMessage)
 		// Names can contain dots: the longest name of a parameter counts.
 		name, value, ok := entry, "", slices.ContainsFunc(desc.InputParam,
 			func(q InputParam) bool { return q.Name == entry })
-		for at := strings.LastIndexByte(entry, '.'); !ok && at > 0; at = strings.LastIndexByte(entry[:at], '.') {
+		at := strings.LastIndexByte(entry, '.')
+		for ; !ok && at > 0; at = strings.LastIndexByte(entry[:at], '.') {
 			if slices.ContainsFunc(desc.InputParam, func(q InputParam) bool { return q.Name == entry[:at] }) {
 				name, value, ok = entry[:at], entry[at+1:], true
 			}

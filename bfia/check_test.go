@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// inputParam is one parameter of a description.
+// inputParam returns one parameter of a description.
 func inputParam(t testing.TB, text string) InputParam {
 	t.Helper()
 	var p InputParam
@@ -59,7 +59,7 @@ func TestContradictions(t *testing.T) {
 		{`{"type":"string","validator":"regular:'^[a-z]+$'"}`, `"abc"`, ""},
 		{`{"type":"string","validator":"regular:'^[a-z]+$'"}`, `"a1"`, `is "a1", which its validator "regular:'^[a-z]+$'" does not allow`},
 		{`{"type":"string","validator":"regular:/^[0-9]+$/"}`, `7`, ""},
-		{`{"type":"string","validator":"regular:(?=x)"}`, `"y"`, ""}, // another engine's dialect
+		{`{"type":"string","validator":"regular:(?=x)"}`, `"y"`, ""}, // another regular expression dialect
 		{`{"type":"string","validator":"regular-正则项"}`, `"y"`, ""},
 		{`{"type":"string","validator":7}`, `"y"`, ""},
 	} {
@@ -95,8 +95,8 @@ func TestDependsOn(t *testing.T) {
 	}
 }
 
-// The published registration contradicts the published job: that is told, once for all roles, and refuses
-// nothing.
+// TestCheckParametersVector checks a published registration and a published job that contradict each other:
+// one warning for all roles, and no refusal.
 func TestCheckParametersVector(t *testing.T) {
 	doc := parse(t, vector(t, "job_create_all.request.json"))
 	describe := registered(t, vector(t, "provider_register.request.json"))
@@ -104,14 +104,14 @@ func TestCheckParametersVector(t *testing.T) {
 	require.NoError(t, err)
 	warnings, err := CheckParameters(doc, plan, describe, "")
 	require.NoError(t, err)
-	var told []string
+	var warned []string
 	for _, w := range warnings {
 		require.Equal(t, "guest.0, host.0", w.Role)
-		told = append(told, w.String())
+		warned = append(warned, w.String())
 	}
-	require.Contains(t, told,
+	require.Contains(t, warned,
 		"task hetero_secureboost_1 at guest.0, host.0: parameter objective_param is an object, must be a string (type string)")
-	require.Contains(t, strings.Join(told, "\n"), `parameter n_iter_no_change is "True"`)
+	require.Contains(t, strings.Join(warned, "\n"), `parameter n_iter_no_change is "True"`)
 	require.ErrorContains(t, RefuseWarnings(warnings), "config.task_params: task ")
 	require.NoError(t, RefuseWarnings(nil))
 

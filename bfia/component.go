@@ -17,14 +17,15 @@ func ParseComponent(body []byte) (*Registration, error) {
 	}
 	var image string
 	var info map[string]json.RawMessage
-	if err := DecodeFields(object, Required("imageUrl", &image), Required("component_info", &info)); err != nil {
+	err := DecodeFields(object, Required("imageUrl", &image), Required("component_info", &info))
+	if err != nil {
 		return nil, err
 	}
 	if strings.TrimSpace(image) == "" {
 		return nil, Errorf(CodeBadRequest, "imageUrl: is required")
 	}
 	var name, provider, version string
-	err := DecodeFields(info, Required("componentName", &name), Required("provider", &provider),
+	err = DecodeFields(info, Required("componentName", &name), Required("provider", &provider),
 		Required("version", &version))
 	if err == nil {
 		err = CheckID("provider", provider)

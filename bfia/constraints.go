@@ -35,7 +35,8 @@ func (l layer) constraints() (map[string]map[string]string, error) {
 		return nil, PrefixField("config.job_params."+l.place, err)
 	}
 	for _, task := range sortedKeys(byTask) {
-		if err := CheckLabels(fmt.Sprintf("config.job_params.%s.requires.%s", l.place, task), byTask[task]); err != nil {
+		field := fmt.Sprintf("config.job_params.%s.requires.%s", l.place, task)
+		if err := CheckLabels(field, byTask[task]); err != nil {
 			return nil, err
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestRequires(t *testing.T) {
+func TestConstraints(t *testing.T) {
 	c := Config{JobParams: params(t, `{
 		"common": {"requires": {"*": {"region": "north"}, "train": {"gpu": "1", "region": "south"}}},
 		"host": {
@@ -38,7 +38,7 @@ func TestRequires(t *testing.T) {
 	require.Empty(t, got)
 }
 
-func TestRequiresRefusals(t *testing.T) {
+func TestConstraintsRefusals(t *testing.T) {
 	form := ` can contain only letters, digits, '_', '-' and '.', and must start with a letter or digit`
 	for _, test := range []struct{ text, message string }{
 		{`{"common":{"requires":["gpu"]}}`, "config.job_params.common.requires: is a JSON array, must be an object"},
@@ -58,7 +58,7 @@ func TestRequiresRefusals(t *testing.T) {
 	require.NoError(t, checkConstraints(&c, map[string]int{"u": 0}))
 }
 
-func TestProviderRequires(t *testing.T) {
+func TestProviderConstraints(t *testing.T) {
 	for metadata, want := range map[string]map[string]string{
 		``:                                 nil,
 		`{}`:                               nil,

@@ -42,7 +42,7 @@ func FuzzTaskAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		a, err := ParseTaskAnswer(body)
 		if err != nil {
-			requireOwn(t, err)
+			requireRefused(t, err)
 			return
 		}
 		if !utf8.ValidString(a.Progress) || utf8.RuneCountInString(a.Progress) > maxProgress+1 ||

@@ -27,7 +27,7 @@ func TestDecodeJSON(t *testing.T) {
 	require.Equal(t, JobRef{JobID: "1"}, ref)
 }
 
-func TestDecodeJSONWanted(t *testing.T) {
+func TestDecodeJSONExpectedKind(t *testing.T) {
 	var v struct {
 		Number  float64
 		Whole   int

@@ -240,23 +240,14 @@ func NewContainerSpec(doc *Document, describe Describe, task string, part Part,
 		if in.Key == "" {
 			in.Address, rooted = *root, true
 		} else {
-			upstream, output, _ := strings.Cut(in.Key, ".")
-			from, ok := doc.DAG.component(upstream)
-			if !ok {
-				return nil, Errorf(CodeConflict, "task %s: its input %s comes from a task that the DAG does not have", task, in.Key)
-			}
-			fromDesc, err := describe(from.Provider, from.Version, from.ComponentName)
+			address, err := inputAddress(doc, describe, task, in, part, taskIDs)
 			if err != nil {
-				return nil, PrefixPlace("task "+upstream, err)
+				return nil, err
 			}
-			if !slices.Contains(fromDesc.RoleList, part.Role) {
+			if address == nil {
 				continue
 			}
-			id := taskIDs[upstream]
-			if id == "" {
-				return nil, Errorf(CodeConflict, "task %s: its input %s comes from a task that did not run here", task, in.Key)
-			}
-			in.Address = OutputAddress(id, part, Port{Type: from.outputType(output, in.Type), Key: output})
+			in.Address = *address
 		}
 		r.Inputs = append(r.Inputs, in)
 	}
@@ -278,6 +269,34 @@ func NewContainerSpec(doc *Document, describe Describe, task string, part Part,
 	return r, nil
 }
 
+// inputAddress returns the address of the upstream output that feeds an input. It returns nil if the upstream
+// task does not run at the part's role.
+func inputAddress(doc *Document, describe Describe, task string, in Binding, part Part,
+	taskIDs map[string]string) (*Address, error) {
+	upstream, output, _ := strings.Cut(in.Key, ".")
+	from, ok := doc.DAG.component(upstream)
+	if !ok {
+		return nil, Errorf(CodeConflict, "task %s: its input %s comes from a task that the DAG does not have",
+			task, in.Key)
+	}
+	desc, err := describe(from.Provider, from.Version, from.ComponentName)
+	if err != nil {
+		return nil, PrefixPlace("task "+upstream, err)
+	}
+	if !slices.Contains(desc.RoleList, part.Role) {
+		return nil, nil
+	}
+
+	id := taskIDs[upstream]
+	if id == "" {
+		return nil, Errorf(CodeConflict, "task %s: its input %s comes from a task that did not run here",
+			task, in.Key)
+	}
+	address := OutputAddress(id, part, Port{Type: from.outputType(output, in.Type), Key: output})
+	return &address, nil
+}
+
+// component returns the component of a name.
 func (d *DAG) component(name string) (Component, bool) {
 	i := slices.IndexFunc(d.Components, func(c Component) bool { return c.Name == name })
 	if i < 0 {

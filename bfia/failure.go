@@ -33,7 +33,7 @@ const (
 	FailedInput      FailureKind = "input_missing" // a dataset or a provider is missing
 	FailedReported   FailureKind = "reported"      // the component reported it
 	FailedVanished   FailureKind = "vanished"      // the container was removed from outside
-	FailedKilled     FailureKind = "killed"        // the container was killed from outside: by a user, with its daemon or with its machine
+	FailedKilled     FailureKind = "killed"        // the container was killed by a user, or with its daemon or machine
 	FailedTemporary  FailureKind = "temporary"     // the component's exit code is 75, EX_TEMPFAIL of sysexits.h
 	FailedRunnerLost FailureKind = "runner_lost"   // the container's runner sent no heartbeat for too long
 	FailedRefused    FailureKind = "refused"       // a party refused a command

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestFailureInWords(t *testing.T) {
+func TestFailureString(t *testing.T) {
 	for _, c := range []struct {
 		f    Failure
 		want string
@@ -30,8 +30,8 @@ func TestFailureInWords(t *testing.T) {
 	require.Nil(t, (*Failure)(nil).ForPartners(ShareLog))
 }
 
-// Partners learn no more than a party lets out.
-func TestFailureShared(t *testing.T) {
+// TestFailureForPartners checks that partners see only the details that a party shares.
+func TestFailureForPartners(t *testing.T) {
 	f := &Failure{
 		Kind:     FailedExit,
 		NodeID:   "B",
@@ -56,26 +56,25 @@ func TestFailureShared(t *testing.T) {
 }
 
 func TestFailureOf(t *testing.T) {
-	told := &Failure{
+	reported := &Failure{
 		Kind:    FailedMemory,
 		Hint:    "rm -rf",
 		Message: strings.Repeat("x", 1<<20),
 		Log:     make([]string, 1000),
 	}
-	require.Nil(t, FailureOf(TaskSuccess, told, "words"))
+	require.Nil(t, FailureOf(TaskSuccess, reported, "words"))
 	require.Nil(t, FailureOf(TaskRunning, nil, "words"))
 	require.Equal(t, &Failure{Kind: FailedUnknown, Message: "words"}, FailureOf(TaskFailed, nil, "words"))
 	require.Equal(t, &Failure{Kind: FailedUnknown, Message: "words"},
 		FailureOf(TaskFailed, &Failure{}, "words"))
-	got := FailureOf(TaskFailed, told, "")
+	got := FailureOf(TaskFailed, reported, "")
 	require.Equal(t, FailedMemory, got.Kind)
 	require.Empty(t, got.Hint)
 	require.Less(t, len(got.Message), 4<<10)
 	require.Less(t, len(got.Log), 100)
 }
 
-// Every kind tells its reader what to try, at the party where it happened and elsewhere, where there is
-// something to try.
+// TestFailureHints checks that every kind has its hint, at the failed party and at others.
 func TestFailureHints(t *testing.T) {
 	for _, kind := range []FailureKind{FailedExit, FailedMemory, FailedImage, FailedStart, FailedInput, FailedReported, FailedVanished,
 		FailedRefused, FailedTimeout, FailedInternal, FailedUnknown} {

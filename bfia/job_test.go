@@ -38,7 +38,7 @@ func TestParseDocumentVector(t *testing.T) {
 	require.JSONEq(t, `"poll"`, string(doc.Config.JobParams.Common["sync_type"]))
 }
 
-// What FATE-Flow sends as scheduler, body by body, is what our types read.
+// TestSchedulerWireVector checks that our types read every body that a FATE-Flow scheduler sent.
 func TestSchedulerWireVector(t *testing.T) {
 	var wire []struct {
 		Path    string
@@ -124,7 +124,7 @@ func TestParseDocumentRefusals(t *testing.T) {
 	}
 }
 
-func TestDocumentKeepsWhatItDoesNotKnow(t *testing.T) {
+func TestDocumentKeepsUnknownFields(t *testing.T) {
 	body := `{
 		"vendor": {"x": [1, 2.50, {"deep": null}], "html": "<a&b>", "escape": "\u00e9\/\u2028"},
 		"config": {"more": true, "task_params": {"common": {"t": {"tol": 0.0001, "huge": 1e400, "id": 12345678901234567890, "one": 1.0}}}},

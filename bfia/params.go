@@ -179,7 +179,11 @@ func (r Resources) check() error {
 	for _, f := range []struct {
 		name, unit   string
 		value, least float64
-	}{{"cpu", "cores", r.CPU, leastCPU}, {"memory", "GiB", r.Memory, leastMemory}, {"disk", "GiB", r.Disk, leastDisk}} {
+	}{
+		{"cpu", "cores", r.CPU, leastCPU},
+		{"memory", "GiB", r.Memory, leastMemory},
+		{"disk", "GiB", r.Disk, leastDisk},
+	} {
 		switch {
 		case f.value == -1, f.value == 0:
 		case f.value < 0:

@@ -151,7 +151,8 @@ func TestParameterText(t *testing.T) {
 	require.Error(t, err)
 }
 
-// The limit is the kernel's: what is within it can be given to a process, one byte more can't.
+// TestMaxParameterBytes checks the limit against the kernel: a process can be started with a variable of that
+// size, but not with one more byte.
 func TestMaxParameterBytes(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the limit is Linux's")

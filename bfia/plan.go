@@ -127,40 +127,49 @@ func NewPlan(doc *Document, describe Describe, node string) (*Plan, error) {
 		Priority:  priority,
 	}
 	for _, i := range order {
-		c := components[i]
-		desc, err := describe(c.Provider, c.Version, c.ComponentName)
+		t, err := planTask(doc, describe, i, node)
 		if err != nil {
-			return nil, PrefixPlace(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
+			return nil, err
 		}
-		if _, err := BindInputs(c, desc, false); err != nil {
-			return nil, PrefixField(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
-		}
-		if _, err := bindOutputs(c, desc); err != nil {
-			return nil, PrefixField(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
-		}
-		t := PlannedTask{
-			Name:      c.Name,
-			Component: c.ComponentName,
-			Provider:  c.Provider,
-			Version:   c.Version,
-			DependsOn: c.Upstreams(),
-			Parts:     partsOf(&doc.Config, desc),
-		}
-		if len(t.Parts) == 0 {
-			return nil, Errorf(CodeBadRequest,
-				"dag.components[%d] (%s): %s runs at the roles %s, but config.role has no node for any of them",
-				i, c.Name, c.ComponentName, strings.Join(desc.RoleList, ", "))
-		}
-		for _, p := range t.Parts {
-			if node == "" || p.NodeID == node {
-				if err := checkParameters(&doc.Config, c.Name, p, desc); err != nil {
-					return nil, err
-				}
-			}
-		}
-		plan.Tasks = append(plan.Tasks, t)
+		plan.Tasks = append(plan.Tasks, *t)
 	}
 	return plan, nil
+}
+
+// planTask checks one component of the DAG and plans its task.
+func planTask(doc *Document, describe Describe, i int, node string) (*PlannedTask, error) {
+	c := doc.DAG.Components[i]
+	desc, err := describe(c.Provider, c.Version, c.ComponentName)
+	if err != nil {
+		return nil, PrefixPlace(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
+	}
+	if _, err := BindInputs(c, desc, false); err != nil {
+		return nil, PrefixField(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
+	}
+	if _, err := bindOutputs(c, desc); err != nil {
+		return nil, PrefixField(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
+	}
+	t := &PlannedTask{
+		Name:      c.Name,
+		Component: c.ComponentName,
+		Provider:  c.Provider,
+		Version:   c.Version,
+		DependsOn: c.Upstreams(),
+		Parts:     partsOf(&doc.Config, desc),
+	}
+	if len(t.Parts) == 0 {
+		return nil, Errorf(CodeBadRequest,
+			"dag.components[%d] (%s): %s runs at the roles %s, but config.role has no node for any of them",
+			i, c.Name, c.ComponentName, strings.Join(desc.RoleList, ", "))
+	}
+	for _, p := range t.Parts {
+		if node == "" || p.NodeID == node {
+			if err := checkParameters(&doc.Config, c.Name, p, desc); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return t, nil
 }
 
 // checkTaskNames refuses parameters of a task that the DAG does not have: most likely, a name is misspelt.

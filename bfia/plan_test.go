@@ -12,7 +12,7 @@ import (
 
 const seedNode = "JG0100001100000010"
 
-func TestPlanOfTheSeedsJob(t *testing.T) {
+func TestPlanOfTheReferenceJob(t *testing.T) {
 	doc := parse(t, vector(t, "job_create_all.request.json")).WithJobID("202611221759091390050")
 	plan, err := NewPlan(doc, registered(t, vector(t, "provider_register.request.json")), "")
 	require.NoError(t, err)
@@ -50,7 +50,8 @@ func TestPlanOfTheSeedsJob(t *testing.T) {
 	require.Empty(t, plan.WithDependents("other"))
 }
 
-// The specification's config names all three roles (part 2, 6.6): one without nodes takes no part.
+// TestPlanWithAnEmptyRole checks that a role without nodes takes no part: the specification's config names
+// all three roles (part 2, 6.6).
 func TestPlanWithAnEmptyRole(t *testing.T) {
 	for _, arbiter := range []string{`[]`, `null`} {
 		body := strings.Replace(string(vector(t, "job_create_all.request.json")), `"role": {`,
@@ -63,7 +64,8 @@ func TestPlanWithAnEmptyRole(t *testing.T) {
 	}
 }
 
-// A component runs at the roles that both its description and the job have.
+// TestPlanRolesAreTheIntersection checks that a component runs at the roles that both its description and the
+// job have.
 func TestPlanRolesAreTheIntersection(t *testing.T) {
 	body := vector(t, "job_create_all.request.json")
 	body = edit(t, body, "config.role.host", []any{"B", "C"})
@@ -208,7 +210,7 @@ func TestPlanRefusals(t *testing.T) {
 	}
 }
 
-// A party checks the parameters of its own parts only: those of others are the others' business.
+// TestPlanChecksTheParametersOfOneNode checks that a party checks the parameters of its own parts only.
 func TestPlanChecksTheParametersOfOneNode(t *testing.T) {
 	job := edit(t, vector(t, "job_create_all.request.json"), "config.role.host", []any{"B"})
 	job = edit(t, job, "config.task_params.host.0.intersect_rsa_1.id", "a\x00b")
@@ -222,7 +224,7 @@ func TestPlanChecksTheParametersOfOneNode(t *testing.T) {
 	}
 }
 
-// A parameter of exactly the limit passes.
+// TestPlanLargestParameter checks that a parameter of exactly the limit is accepted.
 func TestPlanLargestParameter(t *testing.T) {
 	value := strings.Repeat("x", MaxParameterBytes-len("runtime.component.parameter.id="))
 	job := edit(t, vector(t, "job_create_all.request.json"), "config.task_params.common.intersect_rsa_1.id",
@@ -231,7 +233,7 @@ func TestPlanLargestParameter(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A describer that breaks is our fault, not the document's.
+// TestPlanWhenDescribeBreaks checks that a failing Describe is an internal error, not the document's.
 func TestPlanWhenDescribeBreaks(t *testing.T) {
 	broken := errors.New("connection refused")
 	_, err := NewPlan(parse(t, vector(t, "job_create_all.request.json")),
@@ -290,7 +292,8 @@ func TestTopologicalKeepsTheDocumentsOrder(t *testing.T) {
 	)
 }
 
-// Only the tasks of the cycle are named, not what waits behind it.
+// TestTopologicalNamesTheCycle checks that only the tasks of the cycle are named, not those that depend on
+// it.
 func TestTopologicalNamesTheCycle(t *testing.T) {
 	components := []Component{
 		testComponent("behind", "b"),
@@ -304,8 +307,8 @@ func TestTopologicalNamesTheCycle(t *testing.T) {
 	requireRefusal(t, err, CodeBadRequest, "dag.components: the tasks b, c, a form a cycle")
 }
 
-// A partner's document may be as long as its body's limit allows: a chain told backwards must not cost its
-// square.
+// TestTopologicalLongChain checks that a long chain in reverse order is sorted in less than quadratic time. A
+// partner's document can be as long as the limit of its body.
 func TestTopologicalLongChain(t *testing.T) {
 	const n = 50000
 	components := make([]Component, n)

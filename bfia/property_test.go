@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// drawDAG draws components whose inputs come from components that are drawn before them, and shuffles them.
+// drawDAG draws components with inputs from components drawn before them, and shuffles them.
 func drawDAG(t *rapid.T) []Component {
 	n := rapid.IntRange(1, 30).Draw(t, "n")
 	var components []Component
@@ -63,7 +63,7 @@ func TestPropertyPlansAreTopological(t *testing.T) {
 	})
 }
 
-func TestPropertyAfterIsTheDownwardClosure(t *testing.T) {
+func TestPropertyDependentsAreTheDownwardClosure(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		components := drawDAG(t)
 		plan, err := planOf(components)
@@ -97,7 +97,7 @@ func TestPropertyAfterIsTheDownwardClosure(t *testing.T) {
 	})
 }
 
-// Whatever cycle is put into a DAG, the refusal names a cycle that is there.
+// TestPropertyCyclesAreNamed checks that the refusal of a DAG with a cycle names an existing cycle.
 func TestPropertyCyclesAreNamed(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		components := drawDAG(t)

@@ -122,7 +122,7 @@ func TestParseRegistrationRefusals(t *testing.T) {
 	requireRefusal(t, err, CodeBadRequest, "body: the JSON is incomplete")
 }
 
-// Total several faults the same one is told each time.
+// TestParseRegistrationIsDeterministic checks that of several faults the same one is reported each time.
 func TestParseRegistrationIsDeterministic(t *testing.T) {
 	body := vector(t, "provider_register.request.json")
 	for _, name := range []string{"Intersection", "HeteroLR", "HeteroSecureBoost"} {

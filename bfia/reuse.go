@@ -32,7 +32,8 @@ func Reusable(plan *Plan, now, old *Document, done func(task string) bool) []str
 func sameTask(now, old *Document, name string) bool {
 	a, ok := now.DAG.component(name)
 	b, known := old.DAG.component(name)
-	if !ok || !known || a.ComponentName != b.ComponentName || a.Provider != b.Provider || a.Version != b.Version ||
+	if !ok || !known || a.ComponentName != b.ComponentName ||
+		a.Provider != b.Provider || a.Version != b.Version ||
 		!slices.Equal(a.Input, b.Input) ||
 		!slices.Equal(a.Output, b.Output) {
 		return false

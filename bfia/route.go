@@ -23,7 +23,7 @@ const (
 	PathPlatformJobList   = "/v1/platform/schedule/job/query_job_list" // 5.6
 	PathPlatformStopTask  = "/v1/platform/schedule/job/stop_task"      // 5.7
 	PathComponentRegister = "/v1/platform/schedule/component/register" // 5.8
-	PathPlatformAudit     = "/v1/platform/schedule/job/audit_confirm"  // Hutong's addition; 3.10 is the same between parties
+	PathPlatformAudit     = "/v1/platform/schedule/job/audit_confirm"  // Hutong's addition, after 3.10
 	PathPlatformCallback  = "/v1/platform/schedule/task/callback"      // 4.1
 	PathPlatformPriority  = "/v1/platform/schedule/job/priority"       // Hutong's addition
 	PathJobOutputs        = "/v2/job/output/query"
@@ -38,7 +38,7 @@ const (
 	PathStatusAll    = "/v1/interconn/schedule/job/status_all"    // 3.7
 	PathTaskPoll     = "/v1/interconn/schedule/task/poll"         // 3.8
 	PathTaskCallback = "/v1/interconn/schedule/task/callback"     // 3.9
-	PathAuditConfirm = "/v1/interconn/schedule/job/audit_confirm" // 3.10 of the specification's earlier versions
+	PathAuditConfirm = "/v1/interconn/schedule/job/audit_confirm" // 3.10 of earlier versions
 	PathTaskStop     = "/v1/interconn/schedule/task/stop"         // Kuscia's addition
 
 	// East-west, Hutong's additions: reservations and priorities.

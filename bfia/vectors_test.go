@@ -19,7 +19,7 @@ func vector(t testing.TB, name string) []byte {
 	return b
 }
 
-// registered is the Describe of one registration.
+// registered returns the [Describe] of one registration.
 func registered(t testing.TB, body []byte) Describe {
 	t.Helper()
 	r, err := ParseRegistration(body)
@@ -85,7 +85,7 @@ func parse(t testing.TB, body []byte) *Document {
 	return doc
 }
 
-// requireRefusal checks the whole message, since it is what a person gets to read, and the code.
+// requireRefusal checks the code and the whole message, since people read it.
 func requireRefusal(t *testing.T, err error, code Code, message string) {
 	t.Helper()
 	require.Error(t, err)

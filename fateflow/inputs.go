@@ -37,7 +37,7 @@ func (t *translation) outputPort(c channel) string {
 	return c.Key
 }
 
-// rootKey stands in wiring for the dataset of the party itself, which has no key in the DAG.
+// rootKey is the key in [wiring] of the party's own dataset, which has no key in the DAG.
 const rootKey = ""
 
 // wiring maps the DAG's key of an output, or [rootKey], to the input port that it feeds.

@@ -305,7 +305,8 @@ func (t *translation) checkParties(name string, desc *bfia.Description) error {
 			}
 			if hasRole && !runs {
 				return bfia.Errorf(bfia.CodeBadRequest,
-					"parties: leaves out %s %s, which runs other tasks of %s: here a component runs at all parties of its roles",
+					"parties: leaves out %s %s, which runs other tasks of %s: "+
+						"here a component runs at all parties of its roles",
 					p.Role, id, t.node)
 			}
 		}

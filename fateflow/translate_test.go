@@ -13,7 +13,7 @@ import (
 	"hutong/bfia"
 )
 
-// catalog has two components: Split makes two datasets of a dataset, Train a model of one or two.
+// catalog has two components: Split makes two datasets from a dataset, Train a model from one or two.
 func catalog(t testing.TB) Catalog {
 	described := map[string]string{
 		"Split": `{"componentName":"Split","title":"Split","provider":"p","version":"1","roleList":["guest","host"],"storageEngine":["s3"],"result":[],"inputParam":[],
@@ -83,7 +83,7 @@ func TestTranslate(t *testing.T) {
 	}
 }
 
-// What the protocol has no words for is refused, with the place.
+// TestTranslateRefuses checks that what BFIA can't express is refused with the field.
 func TestTranslateRefuses(t *testing.T) {
 	const at = "8888"
 	for name, c := range map[string]struct {
@@ -155,8 +155,8 @@ func TestStatesAndVersions(t *testing.T) {
 	)
 }
 
-// FuzzTranslate: whatever comes, it is refused as a bad request or what is not found, or is a document of
-// which nothing but this node's tasks can be planned.
+// FuzzTranslate checks that any input is refused as a bad request or as not found, or translates to a
+// document of which only this node's tasks can be planned.
 func FuzzTranslate(f *testing.F) {
 	f.Add(exampleJob, "8888")
 	f.Add(

@@ -12,7 +12,7 @@
 //
 // Times are in UTC and in microseconds, which both databases store. Reasons are cut at [MaxReason] bytes.
 //
-// Each aggregate has a file: document.go; schedule.go and queue.go (the scheduler's side); job.go, task.go
-// and reservation.go (the participant's side); provider.go, datatable.go, generation.go, output.go,
-// runner.go. store/blob has the objects, and store/dataset the form of a dataset in there.
+// Each aggregate has a file: document.go; schedule.go, schedule_task.go and queue.go (the scheduler's side);
+// job.go, task.go and reservation.go (the participant's side); provider.go, datatable.go, generation.go,
+// output.go, runner.go. store/blob has the objects, and store/dataset the form of a dataset in there.
 package store

@@ -151,19 +151,7 @@ func (s *Store) StartTask(
 			return bfia.Errorf(bfia.CodeConflict, "task_id: %q belongs to another task", taskID)
 		}
 		if attempt > 1 {
-			if _, err := tx.NewUpdate().Model((*Task)(nil)).
-				Set("state = ?, task_id = '', stop_requested = ?", bfia.TaskReady, false).
-				Set("runner_id = '', container_name = '', container_id = '', exit_code = NULL, exited_at = "+
-					"NULL").
-				Set("reason = '', progress = '', failure = NULL, reused_job_id = '', reused_task_id = ''").
-				Set("started_at = NULL, ended_at = NULL").
-				Where("job_id = ? AND name = ? AND task_id <> ? AND attempt < ?", jobID, name, taskID,
-					attempt).Exec(ctx); err != nil {
-				return err
-			}
-			if _, err := tx.NewDelete().Model((*Output)(nil)).
-				Where("job_id = ? AND task_name = ? AND task_id <> ?", jobID, name, taskID).
-				Exec(ctx); err != nil {
+			if err := resetEarlierAttempts(ctx, tx, jobID, name, taskID, attempt); err != nil {
 				return err
 			}
 		}
@@ -208,6 +196,27 @@ func (s *Store) StartTask(
 		return nil, wrap(err, "start task %s of job %s", name, jobID)
 	}
 	return tasks, nil
+}
+
+// resetEarlierAttempts makes this party's parts of a task READY again, with nothing of an attempt before the
+// given one but its dataset generation.
+func resetEarlierAttempts(ctx context.Context, tx bun.Tx, jobID, name, taskID string, attempt int) error {
+	if _, err := tx.NewUpdate().Model((*Task)(nil)).
+		Set("state = ?, task_id = '', stop_requested = ?", bfia.TaskReady, false).
+		Set("runner_id = '', container_name = '', container_id = '', exit_code = NULL, exited_at = "+
+			"NULL").
+		Set("reason = '', progress = '', failure = NULL, reused_job_id = '', reused_task_id = ''").
+		Set("started_at = NULL, ended_at = NULL").
+		Where("job_id = ? AND name = ? AND task_id <> ? AND attempt < ?", jobID, name, taskID,
+			attempt).Exec(ctx); err != nil {
+		return err
+	}
+	if _, err := tx.NewDelete().Model((*Output)(nil)).
+		Where("job_id = ? AND task_name = ? AND task_id <> ?", jobID, name, taskID).
+		Exec(ctx); err != nil {
+		return err
+	}
+	return nil
 }
 
 // EndTask moves one attempt of a part of a task, named by taskID, forward to state, as of at. SUCCESS and

@@ -55,7 +55,7 @@ func jobRunning(c client.Client, id func(jobID string) string) activities.JobRun
 
 // owned completes a party's housekeeping with the engine's word on jobs.
 func withJobRunning(c client.Client, house *housekeepingacts.Activities) *housekeepingacts.Activities {
-	house.Scheduled, house.TakenPart = jobRunning(c, workflows.SchedulerJobID), jobRunning(c, workflows.ParticipantJobID)
+	house.Scheduled, house.Participating = jobRunning(c, workflows.SchedulerJobID), jobRunning(c, workflows.ParticipantJobID)
 	return house
 }
 

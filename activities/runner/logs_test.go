@@ -170,7 +170,7 @@ func TestLogStorageOutage(t *testing.T) {
 
 	s.failing = true
 	write(40 << 10)
-	assert.LessOrEqual(t, w.chunk.Len(), logPatienceBytes)
+	assert.LessOrEqual(t, w.chunk.Len(), maxPendingChunkBytes)
 	s.failing = false
 	write(1)
 	w.flush(true)

@@ -114,7 +114,7 @@ func measureProcesses(ctx context.Context, o options, into *report) error {
 	if p.callback, err = server.serve("http://127.0.0.1:1/callback", nil); err != nil {
 		return err
 	}
-	chapter := into.addSection("The reference job, processes", "child processes only")
+	section := into.addSection("The reference job, processes", "child processes only")
 	one := breakdown{name: "one job, processes", spans: statusSpans}
 	for i := range o.runs + 1 {
 		took, err := p.runJob(ctx)
@@ -139,33 +139,44 @@ func measureProcesses(ctx context.Context, o options, into *report) error {
 		one.hutong.add(t.finished.Sub(t.submitted), spent)
 		one.log(o)
 	}
-	chapter.add(compareMedians("one job", one.hutong, one.baseline, target{}))
+	section.add(compareMedians("one job", one.hutong, one.baseline, target{}))
 	into.splits = append(into.splits, one)
 	for _, n := range o.many {
-		many := breakdown{name: fmt.Sprintf("%d jobs at once", n)}
-		var cpu []time.Duration
-		for range o.roundsFor(n) {
-			took, err := p.runMany(ctx, n)
-			if err != nil {
-				return err
-			}
-			many.baseline.add(took, nil)
-			before := d.cpu()
-			err = d.withProfile(ctx, o, fmt.Sprintf("many-%d-process", n), func() (err error) {
-				took, _, err = d.runMany(ctx, document, n)
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			many.hutong.add(took, nil)
-			cpu = append(cpu, (d.cpu()-before)/time.Duration(n))
-			many.log(o)
+		if err := measureManyProcesses(ctx, o, d, p, document, n, section); err != nil {
+			return err
 		}
-		chapter.add(
-			compareMedians(many.name, many.hutong, many.baseline, target{},
-				"Hutong's CPU for each job: "+formatDuration(median(cpu))),
-		)
 	}
+	return nil
+}
+
+// measureManyProcesses measures n jobs at once.
+func measureManyProcesses(
+	ctx context.Context, o options, d *deployment, p *processBaseline, document []byte, n int,
+	section *reportSection,
+) error {
+	many := breakdown{name: fmt.Sprintf("%d jobs at once", n)}
+	var cpu []time.Duration
+	for range o.roundsFor(n) {
+		took, err := p.runMany(ctx, n)
+		if err != nil {
+			return err
+		}
+		many.baseline.add(took, nil)
+		before := d.cpu()
+		err = d.withProfile(ctx, o, fmt.Sprintf("many-%d-process", n), func() (err error) {
+			took, _, err = d.runMany(ctx, document, n)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		many.hutong.add(took, nil)
+		cpu = append(cpu, (d.cpu()-before)/time.Duration(n))
+		many.log(o)
+	}
+	section.add(
+		compareMedians(many.name, many.hutong, many.baseline, target{},
+			"Hutong's CPU for each job: "+formatDuration(median(cpu))),
+	)
 	return nil
 }

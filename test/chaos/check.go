@@ -264,12 +264,12 @@ func checkEnd(f *observations, j *jobRun, scheduler *rows, success, failed int, 
 }
 
 // isFailure reports whether a failure, as a database holds it, has a kind and an exit code.
-func isFailure(explanation, kind string, exitCode int) bool {
+func isFailure(text, kind string, exitCode int) bool {
 	var f struct {
 		Kind     string `json:"kind"`
 		ExitCode int    `json:"exit_code"`
 	}
-	return json.Unmarshal([]byte(explanation), &f) == nil && f.Kind == kind && f.ExitCode == exitCode
+	return json.Unmarshal([]byte(text), &f) == nil && f.Kind == kind && f.ExitCode == exitCode
 }
 
 // checkTask compares a participant's row of a part with its scheduler's row, its outputs and its containers.

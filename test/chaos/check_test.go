@@ -24,10 +24,10 @@ func validObservations() *observations {
 			boostID: {"s1 guest out": "rows"},
 		}, expected: map[JobKind]map[string]string{jobBoost: {"s1 guest out": "rows"}},
 	}
-	job := func(id string, kind JobKind, state, explanation string, attempts int) {
+	job := func(id string, kind JobKind, state, failure string, attempts int) {
 		f.jobs = append(f.jobs,
 			&jobRun{JobPlan: JobPlan{Kind: kind, ID: id, Roles: roles}, ended: time.Now()})
-		scheduler := &rows{job: "FINISHED", scheduled: "FINISHED", failure: explanation,
+		scheduler := &rows{job: "FINISHED", scheduled: "FINISHED", failure: failure,
 			outputs: map[string]string{}}
 		for role, name := range roles {
 			run := "hutong-" + id + "-s1-" + role + ".0-" + string(rune('0'+attempts))
@@ -37,7 +37,7 @@ func validObservations() *observations {
 			}
 			r.tasks = []taskRow{
 				{name: "s1", role: role, state: state, taskID: "t", containerName: run,
-					failure: explanation, attempt: attempts},
+					failure: failure, attempt: attempts},
 			}
 			r.outputs["s1 "+role] = "t"
 			f.rows[name][id] = r
@@ -46,7 +46,7 @@ func validObservations() *observations {
 			}
 			scheduler.parts = append(
 				scheduler.parts,
-				partRow{task: "s1", role: role, state: state, taskID: "t", failure: explanation,
+				partRow{task: "s1", role: role, state: state, taskID: "t", failure: failure,
 					attempt: attempts},
 			)
 		}

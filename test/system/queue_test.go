@@ -149,7 +149,9 @@ func TestJobThatNeverFits(t *testing.T) {
 
 // isWaitingAt reports whether a job waits for resources at a party.
 func isWaitingAt(node string) func(bfia.JobStatus) bool {
-	return func(s bfia.JobStatus) bool { return s.Queued != nil && strings.HasPrefix(s.Queued.Reason, node+": ") }
+	return func(s bfia.JobStatus) bool {
+		return s.Queued != nil && strings.HasPrefix(s.Queued.Reason, node+": ")
+	}
 }
 
 // TestRunnerComesOnline checks that a waiting job starts when a runner comes online, and when one is

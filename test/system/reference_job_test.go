@@ -165,11 +165,12 @@ func requireMemo(t *testing.T, n *testParty, workflowID, want string) {
 	require.NoError(t, err)
 	var memo string
 	require.NoError(t,
-		converter.GetDefaultDataConverter().FromPayload(described.Memo.GetFields()["explanation"], &memo))
+		converter.GetDefaultDataConverter().FromPayload(described.Memo.GetFields()["failure"], &memo))
 	require.Equal(t, want, memo)
 }
 
-// removeNetwork removes a party's Docker network after its test, when the context of the test is canceled already.
+// removeNetwork removes a party's Docker network after its test, when the context of the test is canceled
+// already.
 func removeNetwork(t *testing.T, nodeID string) {
 	d, err := docker.New(docker.Options{NodeID: nodeID})
 	require.NoError(t, err)

@@ -120,7 +120,7 @@ func fakeJobActivities(c client.Client) map[string]any {
 		},
 		"RecordProgress": func(context.Context, scheduler.Progress) error { return nil },
 		"Enqueue": func(context.Context, scheduler.EnqueueInput) (scheduler.QueueState, error) {
-			return scheduler.QueueState{Go: true}, nil
+			return scheduler.QueueState{MayReserve: true}, nil
 		},
 		"SendCreate": func(context.Context, scheduler.SendCreateInput) (bfia.JobAccepted, error) {
 			return bfia.JobAccepted{Callbacks: true, Attempts: true, Reservations: true}, nil

@@ -50,7 +50,7 @@ func Run(ctx workflow.Context) (Result, error) {
 	told := workflow.NewWaitGroup(ctx)
 	for _, scheduled := range []bool{true, false} {
 		for after, batch := "", 0; batch < maxBatches; batch++ {
-			var lost housekeeping.LostJobs
+			var lost housekeeping.FoundLostJobs
 			if !try("looking for lost jobs", housework(ctx, act.FindLostJobs,
 				housekeeping.FindLostJobsInput{Scheduled: scheduled, After: after}).Get(ctx, &lost)) {
 				break

@@ -53,7 +53,7 @@ func (p *job) runTask(ctx workflow.Context, t *task) {
 			break
 		}
 		err := workflows.Record(ctx, "claim a runner for "+t.plan.Name, act.ClaimTask,
-			participant.ClaimTaskInput{Task: ref, Parts: t.plan.Parts, Copy: copy, At: workflow.Now(ctx)}).Get(ctx, &claims)
+			participant.ClaimTaskInput{Task: ref, Parts: t.plan.Parts, ParallelIndex: copy, At: workflow.Now(ctx)}).Get(ctx, &claims)
 		if err == nil || over() {
 			break
 		}
@@ -202,7 +202,7 @@ func (p *job) startRun(ctx workflow.Context, t *task, part *taskPart) workflow.F
 				end.Set(*part.claim.Ended, nil)
 				return
 			}
-			if part.claim.Begun && part.claim.Elsewhere {
+			if part.claim.ContainerCreated && part.claim.OtherRunnerOnline {
 				heard := latest(silent, part.claim.HeartbeatAt)
 				lost := workflow.Now(ctx).Sub(heard)
 				if lost >= p.Settings.RunnerLostAfter {
@@ -237,7 +237,7 @@ func (part *taskPart) title(t *task) string {
 func (p *job) claimAgain(ctx workflow.Context, ref bfia.TaskRef, part *taskPart, copy int) {
 	var claims []participant.Claim
 	err := workflows.Record(ctx, "claim another runner for "+ref.TaskName, act.ClaimTask, participant.ClaimTaskInput{
-		Task: ref, Parts: []bfia.Part{part.part}, Copy: copy, Avoid: part.claim.RunnerID, At: workflow.Now(ctx)}).Get(ctx, &claims)
+		Task: ref, Parts: []bfia.Part{part.part}, ParallelIndex: copy, Avoid: part.claim.RunnerID, At: workflow.Now(ctx)}).Get(ctx, &claims)
 	if err != nil {
 		p.logger.Warn("no other host", "task_id", ref.TaskID, "role", part.part.Self(), "host_id", part.claim.RunnerID, "reason", workflows.Reason(err))
 		return

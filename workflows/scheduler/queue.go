@@ -44,9 +44,9 @@ func (j *job) queue(ctx workflow.Context) {
 			return
 		}
 		if j.deniedBy == "" {
-			j.deniedBy = turn.WaitsAt
+			j.deniedBy = turn.WaitingAt
 		}
-		if turn.Go {
+		if turn.MayReserve {
 			denied, reason := j.apply(ctx)
 			if denied == "" {
 				return
@@ -63,7 +63,7 @@ func (j *job) queue(ctx workflow.Context) {
 			}
 		} else if j.deniedBy != "" {
 			// What comes free there is not kept for a job that could not take it; for one that soon may, it is.
-			if turn.Soon {
+			if turn.OnlyCandidatesAhead {
 				wait = workflows.FirstPoll // and not for long: nobody tells it when those that ask now have started
 			} else {
 				j.giveBack(ctx, []string{j.deniedBy})

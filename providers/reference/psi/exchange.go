@@ -140,7 +140,9 @@ func receiveKey(ctx context.Context, peer Peer, o Options) (*scheme, error) {
 	}
 	n := new(big.Int).SetBytes(key.N)
 	if n.BitLen() != o.KeyBits || n.Bit(0) == 0 || key.E != exponent {
-		return nil, channel.Errorf("the host's RSA key must have %d bits and exponent %d", o.KeyBits, exponent)
+		return nil, channel.Errorf(
+			"the host's RSA key must have %d bits and exponent %d", o.KeyBits, exponent,
+		)
 	}
 	return &scheme{n, big.NewInt(exponent), hashes[o.Hash], hashes[o.FinalHash]}, nil
 }

@@ -91,6 +91,11 @@ func (h *Server) Install() error {
 	if err := writeYAML(filepath.Join(h.Dir, "conf", "local.service_conf.yaml"), local); err != nil {
 		return err
 	}
+	return h.configureAdapter(filepath.Join(pkg, "adapter", "bfia"))
+}
+
+// configureAdapter writes the routes and settings of the BFIA adapter.
+func (h *Server) configureAdapter(adapter string) error {
 	routes := map[string]any{}
 	for node, to := range h.Routes {
 		host, port, err := splitAddress(to)
@@ -99,7 +104,6 @@ func (h *Server) Install() error {
 		}
 		routes[node] = map[string]any{"host": host, "port": port}
 	}
-	adapter := filepath.Join(pkg, "adapter", "bfia")
 	if err := writeYAML(filepath.Join(adapter, "conf", "route_table.yaml"), routes); err != nil {
 		return err
 	}

@@ -1,6 +1,6 @@
 // Package dockerd starts additional instances of Docker Engine, for tests that stop them or need several.
-// Each instance has its own data, containers, id and bridge, and does not affect the machine's own. It requires
-// root.
+// Each instance has its own data, containers, id and bridge, and does not affect the machine's own.
+// It requires root.
 package dockerd
 
 import (

@@ -34,7 +34,8 @@ func Free(ip string, n int) (int, error) {
 		}
 		return port, nil
 	}
-	return 0, fmt.Errorf("failed to find %d consecutive free ports between %d and %d at %s", n, first, last, ip)
+	return 0, fmt.Errorf("failed to find %d consecutive free ports between %d and %d at %s",
+		n, first, last, ip)
 }
 
 func isFree(ip string, port, n int) bool {
