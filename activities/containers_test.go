@@ -231,8 +231,8 @@ func TestRunTaskAfterHeartbeatTimeout(t *testing.T) {
 		h.claimTaskA()
 		ctx, cancel := context.WithCancelCause(t.Context())
 		_, err := h.runTaskA(ctx, &crashingDriver{testDriver: d, at: "in Wait",
-			onCrash: func() { cancel(errors.New("this try has timed out")) }}, nil)
-		require.ErrorContains(t, err, "another try watches")
+			onCrash: func() { cancel(errors.New("this attempt has timed out")) }}, nil)
+		require.ErrorContains(t, err, "another attempt of the activity watches")
 		r, err := h.runTaskA(t.Context(), d, nil)
 		require.NoError(t, err)
 		assert.Equal(t, activities.PartResult{}, r)
@@ -297,7 +297,7 @@ func TestRunTaskWithUnusableProvider(t *testing.T) {
 				store.Provider{Name: "vendor-a", Version: "1", Device: "spark", Metadata: []byte("{}"),
 					Components: map[string]json.RawMessage{"C": component("vendor-a")}})
 			require.NoError(h.t, err)
-		}, "is registered for no device of this host", []bfia.FailureKind{bfia.FailedInput}},
+		}, "is registered for no device of this runner", []bfia.FailureKind{bfia.FailedInput}},
 		{"a program that is not allowed or does not exist", func(h *testParty) {
 			_, err := h.db.PutProvider(h.t.Context(),
 				store.Provider{Name: "vendor-a", Version: "1", Device: h.driver.Device(),

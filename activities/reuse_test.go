@@ -73,6 +73,6 @@ func TestReuse(t *testing.T) {
 		assert.Empty(t, held(), "its outputs are gone")
 		_, err = h.env(ctx).ExecuteActivity("ReuseTask",
 			participant.ReuseTaskInput{Task: ref, Plan: plan, At: time.Now()})
-		require.ErrorContains(t, err, "no longer here")
+		require.ErrorContains(t, err, "the outputs of task a of job "+jobID+" no longer exist")
 	})
 }

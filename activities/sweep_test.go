@@ -363,7 +363,7 @@ func TestLostJobs(t *testing.T) {
 						housekeeping.FindLostJobsInput{Scheduled: scheduled}))
 					require.Len(t, found.Jobs, 1)
 					assert.Equal(t, jobID, found.Jobs[0].JobID)
-					assert.Equal(t, "A: the engine no longer runs the job: its workflow was terminated",
+					assert.Equal(t, "A: Temporal no longer runs the job: its workflow was terminated",
 						found.Jobs[0].Failure.String())
 					nodes := []string(nil)
 					if scheduled {

@@ -239,11 +239,11 @@ func TestLogIsBounded(t *testing.T) {
 	require.NoError(t, w.err)
 	kept := strings.Split(strings.TrimSpace(readLog(t, s)), "\n")
 	note := len(running) - 1
-	require.Contains(t, running[note], fmt.Sprintf("left out here\" lines=%d bytes=%d", lines-note,
+	require.Contains(t, running[note], fmt.Sprintf("lines skipped here\" lines=%d bytes=%d", lines-note,
 		(lines-note)*len(line(0))))
 	tail := len(kept) - note - 1
 	require.Equal(t, running[:note], kept[:note], "lines that were readable keep their position")
-	require.Contains(t, kept[note], fmt.Sprintf("left out here\" lines=%d bytes=%d", lines-note-tail,
+	require.Contains(t, kept[note], fmt.Sprintf("lines skipped here\" lines=%d bytes=%d", lines-note-tail,
 		(lines-note-tail)*len(line(0))))
 	for i, n := range map[int]int{0: 0, note - 1: note - 1, note + 1: lines - tail,
 		len(kept) - 1: lines - 1} {
