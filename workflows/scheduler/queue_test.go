@@ -36,26 +36,26 @@ func TestJobApplies(t *testing.T) {
 	r, err := f.run()
 	require.NoError(t, err)
 	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
-	const no = "waits at B: it is full (place 2 of 3 there)"
-	assert.Equal(t, []string{"turn true", "apply A 1: true", "apply B 1: false", "return A", no,
-		"turn true", "apply A 2: true", "apply B 2: false", "return A", no, "turn true", "apply A 3: true", "apply B 3: true"}, f.queue)
+	const no = "waits at B: it is full (position 2 of 3 there)"
+	assert.Equal(t, []string{"may reserve true", "reserve A 1: true", "reserve B 1: false", "release A", no,
+		"may reserve true", "reserve A 2: true", "reserve B 2: false", "release A", no, "may reserve true", "reserve A 3: true", "reserve B 3: true"}, f.queue)
 	assert.GreaterOrEqual(t, f.times["start a A"], 2*time.Second+workflows.FirstPoll)
 }
 
 // A job that stands first at a party keeps for a moment what it holds elsewhere: what ends there just now is told soon. When
 // nothing is told, or others stand before it, it gives that back.
 func TestJobLingers(t *testing.T) {
-	asked := []string{"turn true", "apply A 1: true", "apply B 1: false"}
+	asked := []string{"may reserve true", "reserve A 1: true", "reserve B 1: false"}
 	for name, c := range map[string]struct {
 		denials, place int
 		told           []time.Duration
 		then           []string
 	}{
-		"told":         {1, 1, []time.Duration{linger / 2}, []string{"apply B 1: true"}},
-		"told in vain": {2, 1, []time.Duration{linger / 4, linger / 2}, []string{"apply B 1: false", "apply B 1: true"}},
-		"not told":     {1, 1, nil, []string{"return A", "waits at B: it is full", "turn true", "apply A 2: true", "apply B 2: true"}},
-		"told late":    {1, 1, []time.Duration{2 * linger}, []string{"return A", "waits at B: it is full", "turn true", "apply A 2: true", "apply B 2: true"}},
-		"not first":    {1, 2, nil, []string{"return A", "waits at B: it is full (place 2 of 2 there)", "turn true", "apply A 2: true", "apply B 2: true"}},
+		"told":         {1, 1, []time.Duration{holdGrace / 2}, []string{"reserve B 1: true"}},
+		"told in vain": {2, 1, []time.Duration{holdGrace / 4, holdGrace / 2}, []string{"reserve B 1: false", "reserve B 1: true"}},
+		"not told":     {1, 1, nil, []string{"release A", "waits at B: it is full", "may reserve true", "reserve A 2: true", "reserve B 2: true"}},
+		"told late":    {1, 1, []time.Duration{2 * holdGrace}, []string{"release A", "waits at B: it is full", "may reserve true", "reserve A 2: true", "reserve B 2: true"}},
+		"not first":    {1, 2, nil, []string{"release A", "waits at B: it is full (position 2 of 2 there)", "may reserve true", "reserve A 2: true", "reserve B 2: true"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))
@@ -85,11 +85,11 @@ func TestJobStoppedWhileItLingers(t *testing.T) {
 	f.grant = func(node string, _ int) bfia.Grant {
 		return bfia.Grant{Granted: node == flowtest.NodeA, State: bfia.JobReady, Reason: "it is full", Position: 1, Total: 1, Parallelism: 1}
 	}
-	f.at(linger/2, f.stop(""))
+	f.at(holdGrace/2, f.stop(""))
 	r, err := f.run()
 	require.NoError(t, err)
 	assert.Equal(t, workflows.OutcomeStopped, r.Outcome)
-	assert.Equal(t, []string{"turn true", "apply A 1: true", "apply B 1: false"}, f.queue)
+	assert.Equal(t, []string{"may reserve true", "reserve A 1: true", "reserve B 1: false"}, f.queue)
 	assert.Contains(t, f.sent, "stop A")
 	assert.NotContains(t, f.sent, "start A")
 }
@@ -108,7 +108,7 @@ func TestJobGoesOnFromTheRoundOfAParty(t *testing.T) {
 	r, err := f.run()
 	require.NoError(t, err)
 	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
-	assert.Equal(t, []string{"turn true", "apply A 1: false", "apply A 3: true", "apply B 3: true"}, f.queue)
+	assert.Equal(t, []string{"may reserve true", "reserve A 1: false", "reserve A 3: true", "reserve B 3: true"}, f.queue)
 }
 
 // A party that always knows of a later round does not keep the job in one step for ever.
@@ -122,7 +122,7 @@ func TestJobAndAPartyThatCountsOn(t *testing.T) {
 	r, err := f.run()
 	require.NoError(t, err)
 	assert.Equal(t, workflows.OutcomeStopped, r.Outcome)
-	assert.Equal(t, []string{"turn true", "apply A 1: false", "apply A 2: false"}, f.queue[:3])
+	assert.Equal(t, []string{"may reserve true", "reserve A 1: false", "reserve A 2: false"}, f.queue[:3])
 }
 
 // A job that has no turn asks nobody, until it has.
@@ -138,7 +138,7 @@ func TestJobWaitsForItsTurn(t *testing.T) {
 	f.at(3*time.Second, func() { f.env.SignalWorkflow(workflows.SignalQueueChanged, nil) })
 	_, err := f.run()
 	require.NoError(t, err)
-	assert.Equal(t, []string{"turn false", "turn true", "apply A 1: true", "apply B 1: true"}, f.queue)
+	assert.Equal(t, []string{"may reserve false", "may reserve true", "reserve A 1: true", "reserve B 1: true"}, f.queue)
 	assert.GreaterOrEqual(t, f.times["start a A"], 3*time.Second)
 	assert.Less(t, f.times["start a A"], workflows.FirstPoll, "it was told")
 }
@@ -149,7 +149,7 @@ func TestJobKeepsItsPlace(t *testing.T) {
 	for _, c := range []struct {
 		soon bool
 		then []string
-	}{{true, nil}, {false, []string{"return B"}}} {
+	}{{true, nil}, {false, []string{"release B"}}} {
 		f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))
 		f.accepted = hutongs()
 		f.grant = func(node string, round int) bfia.Grant {
@@ -168,8 +168,8 @@ func TestJobKeepsItsPlace(t *testing.T) {
 		r, err := f.run()
 		require.NoError(t, err)
 		assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
-		want := append([]string{"turn true", "apply A 1: true", "apply B 1: false", "return A", "waits at B: it is full", "turn false"}, c.then...)
-		assert.Equal(t, append(want, "turn true", "apply A 2: true", "apply B 2: true"), f.queue)
+		want := append([]string{"may reserve true", "reserve A 1: true", "reserve B 1: false", "release A", "waits at B: it is full", "may reserve false"}, c.then...)
+		assert.Equal(t, append(want, "may reserve true", "reserve A 2: true", "reserve B 2: true"), f.queue)
 		if c.soon {
 			assert.Less(t, f.times["start a A"], time.Second+workflows.FirstPoll+time.Second, "it asks again soon")
 		}
@@ -239,14 +239,14 @@ func TestJobAppliesAtASilentParty(t *testing.T) {
 		f.unreachable = func(node string) bool { return node == flowtest.NodeB && f.env.Now().Sub(f.began) < away }
 		r, err := f.run()
 		require.NoError(t, err)
-		require.Equal(t, []string{"turn true", "apply A 1: true", "return A"}, f.queue[:3])
+		require.Equal(t, []string{"may reserve true", "reserve A 1: true", "release A"}, f.queue[:3])
 		assert.Contains(t, f.queue[3], "waits at B: does not answer: ")
 		if away < flowtest.Settings.GiveUpAfter {
 			assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
-			assert.Less(t, f.times["start a B"], away+applyLimit+2*workflows.FirstPoll, "it is asked often")
+			assert.Less(t, f.times["start a B"], away+reserveLimit+2*workflows.FirstPoll, "it is asked often")
 			continue
 		}
 		assert.Equal(t, workflows.OutcomeFailed, r.Outcome)
-		assert.Contains(t, r.Reason, "B: did not answer the application for room")
+		assert.Contains(t, r.Reason, "B: did not answer the reservation request")
 	}
 }
