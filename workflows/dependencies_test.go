@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDependencies checks that the workflows and the API know of no driver: they link neither Kubernetes nor Docker Engine's
-// client.
+// TestDependencies checks that the workflows and the API know of no driver: they link neither Kubernetes nor
+// Docker Engine's client.
 func TestDependencies(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "hutong/workflows/...", "hutong/api").CombinedOutput()
 	require.NoError(t, err, string(out))

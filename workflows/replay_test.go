@@ -46,8 +46,8 @@ func replay(t *testing.T, text []byte) error {
 
 var workflowType = regexp.MustCompile(`"workflowType":\{"name":"(\w+)"\}`)
 
-// skipOld skips histories of workflow types and activities that no longer exist. It goes when the histories are recorded
-// anew.
+// skipOld skips histories of workflow types and activities that no longer exist. It goes when the histories
+// are recorded anew.
 func skipOld(t *testing.T, text []byte) {
 	t.Helper()
 	for _, old := range []string{`"workflowType":{"name":"Job"}`, `"workflowType":{"name":"PartyJob"}`, `"activityType":{"name":"ReleaseLostRoom"}`} {

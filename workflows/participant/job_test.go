@@ -354,7 +354,7 @@ func TestPartyJobUndone(t *testing.T) {
 	code, words, refused := workflows.RefusalCode(err)
 	require.True(t, refused, "%v", err)
 	assert.Equal(t, bfia.CodeRefused, code)
-	assert.Equal(t, "the job was not created everywhere, so B had it undone", words)
+	assert.Equal(t, "the job was not created at every party, so B had it undone", words)
 	assert.Equal(t, []string{"forget"}, c.log)
 	assert.Empty(t, c.rows)
 	assert.Equal(t, []error{nil}, c.answers)

@@ -59,7 +59,7 @@ func TestPartyJobApplies(t *testing.T) {
 	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
 	yes := bfia.Grant{Granted: true, Parallelism: 1}
 	assert.Equal(t, []any{bfia.Grant{Reason: "it is full"}, yes, bfia.Grant{Granted: true, Parallelism: 100},
-		bfia.Grant{State: bfia.JobReady, Generation: 3, Reason: "a later application of the job has been answered"}, yes}, answers)
+		bfia.Grant{State: bfia.JobReady, Generation: 3, Reason: "a later reservation request of the job has been answered"}, yes}, answers)
 	assert.Equal(t, []string{"B other", "B other"}, c.hints, "who waits is told, each time")
 }
 

@@ -101,7 +101,7 @@ func TestJobGoesOnFromTheRoundOfAParty(t *testing.T) {
 	f.accepted = hutongs()
 	f.grant = func(node string, round int) bfia.Grant {
 		if node == flowtest.NodeA && round < 3 {
-			return bfia.Grant{State: bfia.JobReady, Generation: 3, Reason: "a later application of the job has been answered"}
+			return bfia.Grant{State: bfia.JobReady, Generation: 3, Reason: "a later reservation request of the job has been answered"}
 		}
 		return bfia.Grant{Granted: true, State: bfia.JobReady, Parallelism: 1}
 	}
@@ -116,7 +116,7 @@ func TestJobAndAPartyThatCountsOn(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))
 	f.accepted = hutongs()
 	f.grant = func(_ string, round int) bfia.Grant {
-		return bfia.Grant{State: bfia.JobReady, Generation: round + 1, Reason: "a later application of the job has been answered"}
+		return bfia.Grant{State: bfia.JobReady, Generation: round + 1, Reason: "a later reservation request of the job has been answered"}
 	}
 	f.at(5*time.Second, f.stop(""))
 	r, err := f.run()

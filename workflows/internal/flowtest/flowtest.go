@@ -1,4 +1,5 @@
-// Package flowtest holds what the tests of all workflows share: a test environment with mocked time, plans, and parties.
+// Package flowtest holds what the tests of all workflows share: a test environment with mocked time, plans,
+// and parties.
 package flowtest
 
 import (
