@@ -58,10 +58,14 @@ const localTryLimit = 2 * time.Second
 // retries does not know of the first try.
 func SendLocalFirst(ctx workflow.Context, id string, limit time.Duration, activity, in any) workflow.Future {
 	done, set := workflow.NewFuture(ctx)
-	own, _ := workflow.NewDisconnectedContext(ctx) // a cancelled command still waits for the try that is under way
-	first := workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(own, workflow.LocalActivityOptions{
-		StartToCloseTimeout: localTryLimit, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1}, Summary: id,
-	}), activity, in)
+	// A cancelled command still waits for the try that is under way.
+	own, _ := workflow.NewDisconnectedContext(ctx)
+	own = workflow.WithLocalActivityOptions(own, workflow.LocalActivityOptions{
+		StartToCloseTimeout: localTryLimit,
+		RetryPolicy:         &temporal.RetryPolicy{MaximumAttempts: 1},
+		Summary:             id,
+	})
+	first := workflow.ExecuteLocalActivity(own, activity, in)
 
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		err := first.Get(ctx, nil)
@@ -116,8 +120,8 @@ func Reason(err error) string {
 	return err.Error()
 }
 
-// CommandFailure explains why a command to a party failed. Undone names what the party did not do, such as "did not
-// start".
+// CommandFailure explains why a command to a party failed. Undone names what the party did not do, such as
+// "did not start".
 func CommandFailure(node, undone string, err error) *bfia.Failure {
 	f := &bfia.Failure{Kind: bfia.FailedTimeout, NodeID: node, Message: undone + ": " + Reason(err)}
 	if _, _, refused := RefusalCode(err); refused {

@@ -149,7 +149,7 @@ type Callback struct {
 type Stop struct {
 	Task string `json:"task,omitempty"`
 	By   string `json:"by"`
-	// Attempt, if set, names the only attempt of the task to stop. What depends on the task goes on, and
+	// Attempt, if set, names the only attempt of the task to stop. Its dependents are not stopped, and
 	// another attempt may follow.
 	Attempt int `json:"attempt,omitempty"`
 	// Undo removes the job, which was not created at every party.

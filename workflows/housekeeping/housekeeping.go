@@ -1,5 +1,5 @@
-// Package housekeeping holds the workflow that ends the jobs of a party that Temporal lost, removes results after their
-// retention, and sweeps the storage.
+// Package housekeeping holds the workflow that ends the jobs of a party that Temporal lost, removes results
+// after their retention, and sweeps the storage.
 package housekeeping
 
 import (
@@ -40,8 +40,9 @@ type Result struct {
 	Removed housekeeping.RemovalProgress `json:"removed"`        // after their retention
 }
 
-// Run runs the housekeeping of a party once. It ends jobs whose workflow is lost, releases their reservations, removes
-// jobs after their retention, and sweeps the storage. A failure of one step does not prevent the others.
+// Run runs the housekeeping of a party once. It ends jobs whose workflow is lost, releases their
+// reservations, removes jobs after their retention, and sweeps the storage. A failure of one step does not
+// prevent the others.
 func Run(ctx workflow.Context) (Result, error) {
 	r := &run{}
 	for _, scheduled := range []bool{true, false} {
@@ -139,12 +140,14 @@ func execute(ctx workflow.Context, activity any, in ...any) workflow.Future {
 		HeartbeatTimeout:       2 * time.Minute,
 		ScheduleToCloseTimeout: 30 * time.Minute,
 		RetryPolicy: &temporal.RetryPolicy{
-			InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: time.Minute, MaximumAttempts: 5},
+			InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: time.Minute,
+			MaximumAttempts: 5},
 	}), activity, in...)
 }
 
-// notifyLost notifies the participants of the end of a lost job that this party scheduled, or releases the session of one
-// in which it took part. A participant that is unreachable polls for the job, or an operator stops it there.
+// notifyLost notifies the participants of the end of a lost job that this party scheduled, or releases the
+// session of one in which it took part. A participant that is unreachable polls for the job, or an operator
+// stops it there.
 func notifyLost(ctx workflow.Context, job housekeeping.LostJob) {
 	if len(job.Nodes) == 0 {
 		in := participant.ReleaseSessionInput{Session: bfia.SessionID(job.JobID)}

@@ -10,8 +10,8 @@ import (
 	"hutong/workflows"
 )
 
-// audit applies the decision of an approver of this party: READY approves the job, REJECTED ends it. It returns once that
-// is recorded. The same decision again has no effect.
+// audit applies the decision of an approver of this party: READY approves the job, REJECTED ends it. It
+// returns once that is recorded. The same decision again has no effect.
 func (j *job) audit(ctx workflow.Context, a workflows.Audit) error {
 	ctx = workflows.Disconnect(ctx, nil)
 	_ = workflow.Await(ctx, func() bool { return j.created })
@@ -29,7 +29,8 @@ func (j *job) audit(ctx workflow.Context, a workflows.Audit) error {
 	case a.Status == bfia.JobReady && j.stoppedBy == "" && running:
 		return nil // it needs no approval
 	case j.decision.Status == bfia.JobRejected:
-		return workflows.Refuse(bfia.CodeConflict, fmt.Sprintf("job_id: job %s is already rejected", j.Plan.JobID))
+		return workflows.Refuse(bfia.CodeConflict,
+			fmt.Sprintf("job_id: job %s is already rejected", j.Plan.JobID))
 	case j.stoppedBy != "":
 		return workflows.Refuse(bfia.CodeConflict,
 			fmt.Sprintf("job_id: job %s was already stopped by %s", j.Plan.JobID, j.stoppedBy))
@@ -75,7 +76,8 @@ func (j *job) reportDecision(ctx workflow.Context) {
 	commandCtx, cancel := workflow.WithCancel(ctx)
 	defer cancel()
 	audit := bfia.Audit{JobID: j.Plan.JobID, Status: j.decision.Status, Reason: j.decision.Reason}
-	f := workflows.SendCommand(commandCtx, "audit_confirm "+string(j.decision.Status), workflows.RunLimit, act.SendAudit,
+	id := "audit_confirm " + string(j.decision.Status)
+	f := workflows.SendCommand(commandCtx, id, workflows.RunLimit, act.SendAudit,
 		participant.SendAuditInput{Node: j.Scheduler, Audit: audit})
 	_ = workflow.Await(ctx, func() bool { return f.IsReady() || over() })
 	if !f.IsReady() {

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// startWait is the first time that a runner gets to start a container, before another runner is claimed. It doubles up
-	// to maxStartWait, since most often the runners are only busy.
+	// startWait is the first time that a runner gets to start a container, before another runner is claimed.
+	// It doubles up to maxStartWait, since most often the runners are only busy.
 	startWait    = 15 * time.Second
 	maxStartWait = 10 * time.Minute
 )
@@ -48,11 +48,13 @@ func (part *taskPart) title(t *task) string {
 }
 
 func (j *job) key(t *task, part *taskPart) activities.TaskKey {
-	return activities.TaskKey{JobID: j.Plan.JobID, Task: t.plan.Name, Role: part.part.Role, Index: part.part.Index}
+	return activities.TaskKey{
+		JobID: j.Plan.JobID, Task: t.plan.Name, Role: part.part.Role, Index: part.part.Index}
 }
 
 func (j *job) partRequest(t *task, part *taskPart) activities.PartRequest {
-	return activities.PartRequest{Key: j.key(t, part), Part: part.part, TaskID: part.taskID, Attempt: part.attempt}
+	return activities.PartRequest{
+		Key: j.key(t, part), Part: part.part, TaskID: part.taskID, Attempt: part.attempt}
 }
 
 // runPart runs a container to its end. Its callback ends the part at once; without one, its exit does.
@@ -109,8 +111,9 @@ func (j *job) partResult(ctx workflow.Context, t *task, part *taskPart, run work
 	return bfia.TaskSuccess, nil
 }
 
-// startContainer starts RunTask for a part on its runner. If that does not start it in time, it claims another runner. A
-// container that was created stays on its runner, until that has been silent for too long and another one could run it.
+// startContainer starts RunTask for a part on its runner. If that does not start it in time, it claims
+// another runner. A container that was created stays on its runner, until that has been silent for too long
+// and another one could run it.
 func (j *job) startContainer(ctx workflow.Context, t *task, part *taskPart) workflow.Future {
 	run, end := workflow.NewFuture(ctx)
 	ref := j.ref(t)
@@ -143,7 +146,8 @@ func (j *job) startContainer(ctx workflow.Context, t *task, part *taskPart) work
 
 					return
 				}
-				wait = min(wait, max((j.Settings.RunnerLostAfter-silence)/2, time.Second)) // doubled by the loop
+				left := max((j.Settings.RunnerLostAfter-silence)/2, time.Second)
+				wait = min(wait, left) // doubled by the loop
 			}
 		}
 	})
@@ -156,7 +160,8 @@ func (j *job) runOnRunner(ctx workflow.Context, t *task, part *taskPart, wait ti
 ) (result activities.PartResult, err error) {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		ActivityID: "run " + part.title(t), TaskQueue: activities.TaskQueueOfRunner(part.claim.RunnerID),
-		Summary:                fmt.Sprintf("run %s (%s) on %s", part.title(t), t.plan.Component, part.claim.RunnerID),
+		Summary: fmt.Sprintf("run %s (%s) on %s",
+			part.title(t), t.plan.Component, part.claim.RunnerID),
 		ScheduleToStartTimeout: wait, StartToCloseTimeout: workflows.RunLimit,
 		HeartbeatTimeout: workflows.HeartbeatTimeout, WaitForCancellation: true,
 		RetryPolicy: &temporal.RetryPolicy{
@@ -182,14 +187,14 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// claimAnotherRunner claims another runner for a part that its runner has not started: it is busy, or lost. A part whose
-// container was created keeps its runner, see [participant.Activities.ClaimTask].
+// claimAnotherRunner claims another runner for a part that its runner has not started: it is busy, or lost. A
+// part whose container was created keeps its runner, see [participant.Activities.ClaimTask].
 func (j *job) claimAnotherRunner(ctx workflow.Context, ref bfia.TaskRef, part *taskPart, index int) {
 	var claims []participant.Claim
 	in := participant.ClaimTaskInput{Task: ref, Parts: []bfia.Part{part.part}, Copy: index,
 		Avoid: part.claim.RunnerID, At: workflow.Now(ctx)}
-	err := workflows.Record(ctx, "claim another runner for "+ref.TaskName, act.ClaimTask, in).Get(ctx, &claims)
-	if err != nil {
+	summary := "claim another runner for " + ref.TaskName
+	if err := workflows.Record(ctx, summary, act.ClaimTask, in).Get(ctx, &claims); err != nil {
 		j.logger.Warn("failed to claim another runner", "task_id", ref.TaskID, "role", part.part.Self(),
 			"runner_id", part.claim.RunnerID, "reason", workflows.Reason(err))
 
@@ -198,9 +203,9 @@ func (j *job) claimAnotherRunner(ctx workflow.Context, ref bfia.TaskRef, part *t
 	part.claim = claims[0]
 }
 
-// stopPart stops a part's container. It marks the row first: a container that is about to start is not started then. The
-// job waits for the stop activity: if no RunTask watches the container just now, its end does not mean that the container
-// is gone.
+// stopPart stops a part's container. It marks the row first: a container that is about to start is not
+// started then. The job waits for the stop activity: if no RunTask watches the container just now, its end
+// does not mean that the container is gone.
 func (j *job) stopPart(ctx workflow.Context, t *task, part *taskPart, cancel workflow.CancelFunc) {
 	title := "stop " + part.title(t)
 	in := participant.RequestStopInput{Key: j.key(t, part), TaskID: part.taskID}

@@ -20,7 +20,8 @@ func (j *job) describe(ctx workflow.Context) { workflow.SetCurrentDetails(ctx, j
 func (j *job) table() string {
 	var b strings.Builder
 	if j.state == bfia.JobPending {
-		fmt.Fprintf(&b, "Waiting for an approver here: hutong job approve %s, or hutong job reject %[1]s\n\n", j.Plan.JobID)
+		fmt.Fprintf(&b, "Waiting for an approver here: hutong job approve %s, or hutong job reject %[1]s\n\n",
+			j.Plan.JobID)
 	}
 	if j.state == bfia.JobRunning && !j.reservation.granted && j.reservation.denied != "" {
 		fmt.Fprintf(&b, "Its tasks wait for resources: %s\n\n", j.reservation.denied)

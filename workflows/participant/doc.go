@@ -8,6 +8,6 @@
 //   - reports.go reports states to the scheduler;
 //   - details.go shows in Temporal's UI what the job does and waits for.
 //
-// A reservation holds one slot for each part of a task, as many times as tasks may run at once (its parallelism). A
-// generation, counted by the scheduler, fences late requests and releases.
+// A reservation holds one slot for each part of a task, as many times as tasks may run at once (its
+// parallelism). A generation, counted by the scheduler, fences late requests and releases.
 package participant

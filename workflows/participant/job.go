@@ -18,8 +18,9 @@ var (
 	runnerAct *runner.Activities
 )
 
-// Job runs a participant's side of a job. From job/create on, it takes the scheduler's commands, runs this party's parts
-// of each task as containers, and reports their ends. It ends after job/stop, once its containers are gone.
+// Job runs a participant's side of a job. From job/create on, it takes the scheduler's commands, runs this
+// party's parts of each task as containers, and reports their ends. It ends after job/stop, once its
+// containers are gone.
 func Job(ctx workflow.Context, in workflows.ParticipantJobInput) (workflows.Result, error) {
 	j := newJob(ctx, in)
 	ctx = workflows.Disconnect(ctx, func() { j.stop(workflows.Stop{By: workflows.Operator}) })
@@ -66,8 +67,8 @@ type job struct {
 	decision         workflows.Audit // of an approver of this party
 	decisionRecorded bool
 
-	// active counts what must end before the job does: tasks that wait for a runner, containers, their stops, and signals
-	// to other jobs.
+	// active counts what must end before the job does: tasks that wait for a runner, containers, their stops,
+	// and signals to other jobs.
 	active int
 }
 
@@ -77,7 +78,7 @@ func newJob(ctx workflow.Context, in workflows.ParticipantJobInput) *job {
 		logger:              log.With(workflow.GetLogger(ctx), "job_id", in.Plan.JobID, "node_id", in.Node),
 		state:               bfia.JobReady,
 		tasks:               map[string]*task{},
-		reservation:         reservation{mutex: workflow.NewMutex(ctx), hinting: map[participant.Waiting]bool{}},
+		reservation:         newReservation(ctx),
 	}
 	if in.Approval && in.Before == nil {
 		j.state = bfia.JobPending
@@ -144,8 +145,9 @@ func (j *job) handleCreate(ctx workflow.Context) error {
 // create records the job, or reopens it if its scheduler reruns it.
 func (j *job) create(ctx workflow.Context) {
 	if j.Before == nil {
-		j.createError = workflows.Record(ctx, "record the job", act.RecordJob, participant.RecordJobInput{
-			Plan: j.Plan, Roles: j.Roles, Scheduler: j.Scheduler, State: j.state, At: j.createdAt}).Get(ctx, nil)
+		in := participant.RecordJobInput{
+			Plan: j.Plan, Roles: j.Roles, Scheduler: j.Scheduler, State: j.state, At: j.createdAt}
+		j.createError = workflows.Record(ctx, "record the job", act.RecordJob, in).Get(ctx, nil)
 	} else {
 		j.createError = workflows.Record(ctx, "reopen the job", act.ReopenJob,
 			participant.ReopenJobInput{JobID: j.Plan.JobID}).Get(ctx, nil)
@@ -179,8 +181,10 @@ func (j *job) moveToRunning(ctx workflow.Context) {
 
 // recordState writes a state of the job, and why the job ended early, if it did.
 func (j *job) recordState(ctx workflow.Context, state bfia.JobState, failure *bfia.Failure) {
-	in := participant.RecordJobStateInput{JobID: j.Plan.JobID, State: state, Failure: failure, At: workflow.Now(ctx)}
-	if err := workflows.Record(ctx, "record "+string(state), act.RecordJobState, in).Get(ctx, nil); err != nil {
+	in := participant.RecordJobStateInput{
+		JobID: j.Plan.JobID, State: state, Failure: failure, At: workflow.Now(ctx)}
+	err := workflows.Record(ctx, "record "+string(state), act.RecordJobState, in).Get(ctx, nil)
+	if err != nil {
 		j.logger.Error("failed to record the job's state", "state", state, "error", err)
 	}
 }
@@ -253,7 +257,9 @@ func (j *job) end(ctx workflow.Context) (workflows.Result, error) {
 	_ = workflow.Await(ctx, func() bool { return j.active == 0 })
 	workflow.SetCurrentDetails(ctx, workflows.EndDetails(outcome, failure, j.Node, j.Plan.JobID)+j.table())
 
-	return workflows.Result{State: j.state, Outcome: outcome, Reason: failure.String()}, workflows.AwaitHandlers(ctx, nil)
+	result := workflows.Result{State: j.state, Outcome: outcome, Reason: failure.String()}
+
+	return result, workflows.AwaitHandlers(ctx, nil)
 }
 
 // stopTasks stops the tasks that have not ended, and returns the job's outcome here, with its failure.
@@ -288,15 +294,17 @@ func (j *job) stopTasks(ctx workflow.Context) (outcome string, failure *bfia.Fai
 
 // endRejected ends a job that was rejected here or elsewhere. No part of it has run.
 func (j *job) endRejected(ctx workflow.Context) (workflows.Result, error) {
-	_ = workflow.UpsertTypedSearchAttributes(ctx, workflows.AttributeState.ValueSet(workflows.OutcomeRejected))
+	outcome := workflows.OutcomeRejected
+	_ = workflow.UpsertTypedSearchAttributes(ctx, workflows.AttributeState.ValueSet(outcome))
 	j.recordState(ctx, j.state, j.failure)
 	workflows.SetFailureMemo(ctx, j.failure)
-	workflow.SetCurrentDetails(ctx, workflows.EndDetails(workflows.OutcomeRejected, j.failure, j.Node, j.Plan.JobID))
+	workflow.SetCurrentDetails(ctx, workflows.EndDetails(outcome, j.failure, j.Node, j.Plan.JobID))
 	_ = workflow.Await(ctx, func() bool { return j.active == 0 })
 	j.releaseSessions(ctx)
 
-	return workflows.Result{State: j.state, Outcome: workflows.OutcomeRejected, Reason: j.failure.String()},
-		workflows.AwaitHandlers(ctx, nil)
+	result := workflows.Result{State: j.state, Outcome: outcome, Reason: j.failure.String()}
+
+	return result, workflows.AwaitHandlers(ctx, nil)
 }
 
 // releaseSessions releases the job's sessions at the party's transport.
@@ -312,7 +320,8 @@ func (j *job) releaseSessions(ctx workflow.Context) {
 	}
 	for _, f := range released {
 		if err := f.Get(ctx, nil); err != nil {
-			j.logger.Warn("failed to release a session; it expires when it has been idle", "reason", workflows.Reason(err))
+			j.logger.Warn("failed to release a session; it expires when it has been idle",
+				"reason", workflows.Reason(err))
 		}
 	}
 }

@@ -24,8 +24,13 @@ type reservation struct {
 	denied     string // why it was denied, if it was
 	hinted     bool   // a capacity hint came since it was denied
 	hints      int    // sent, for their activity ids
-	// hinting holds the waiting jobs whose scheduler gets a hint just now; true means that another one follows.
+	// hinting holds the waiting jobs whose scheduler gets a hint just now; true means that another one
+	// follows.
 	hinting map[participant.Waiting]bool
+}
+
+func newReservation(ctx workflow.Context) reservation {
+	return reservation{mutex: workflow.NewMutex(ctx), hinting: map[participant.Waiting]bool{}}
 }
 
 // lock waits until no reservation or release is under way.
@@ -82,8 +87,8 @@ func (j *job) reserveLocked(ctx workflow.Context, in participant.ReserveInput) (
 	return grant, nil
 }
 
-// release handles a release by the scheduler: another party has denied its reservation. It also withdraws the request of
-// a job that waits here. The reservation of a later generation stays.
+// release handles a release by the scheduler: another party has denied its reservation. It also withdraws the
+// request of a job that waits here. The reservation of a later generation stays.
 func (j *job) release(ctx workflow.Context, request bfia.ReleaseRequest) error {
 	ctx = workflows.Disconnect(ctx, nil)
 	_ = workflow.Await(ctx, func() bool { return j.created })
@@ -100,12 +105,13 @@ func (j *job) release(ctx workflow.Context, request bfia.ReleaseRequest) error {
 	return j.releaseLocked(ctx, "")
 }
 
-// releaseLocked releases the reservation and sends hints to jobs that wait for one. Ended is why the job ended, unless it
-// succeeded or continues; see [participant.Activities.ReleaseReservation].
+// releaseLocked releases the reservation and sends hints to jobs that wait for one. Ended is why the job
+// ended, unless it succeeded or continues; see [participant.Activities.ReleaseReservation].
 func (j *job) releaseLocked(ctx workflow.Context, ended string) error {
 	var waiting []participant.Waiting
 	in := participant.ReleaseReservationInput{JobID: j.Plan.JobID, At: workflow.Now(ctx), Ended: ended}
-	if err := workflows.Record(ctx, "release the reservation", act.ReleaseReservation, in).Get(ctx, &waiting); err != nil {
+	err := workflows.Record(ctx, "release the reservation", act.ReleaseReservation, in).Get(ctx, &waiting)
+	if err != nil {
 		return err
 	}
 	j.sendHints(ctx, waiting)
@@ -113,8 +119,8 @@ func (j *job) releaseLocked(ctx workflow.Context, ended string) error {
 	return nil
 }
 
-// releaseAtEnd releases the reservation of a job of which nothing runs any more. It does so even if the job knows of no
-// request: the workflow task that sent one may have been lost before it completed.
+// releaseAtEnd releases the reservation of a job of which nothing runs any more. It does so even if the job
+// knows of no request: the workflow task that sent one may have been lost before it completed.
 func (j *job) releaseAtEnd(ctx workflow.Context, ended string) {
 	j.reservation.lock(ctx)
 	defer j.reservation.mutex.Unlock()
@@ -170,8 +176,8 @@ func (j *job) sendHint(ctx workflow.Context, w participant.Waiting) workflow.Fut
 		participant.SendCapacityHintInput{Node: w.Scheduler, JobID: w.JobID})
 }
 
-// receiveCapacityHints receives hints that the party may grant the job a reservation: one was released, or a runner is
-// online. If the scheduler asks for reservations, it passes the hint on.
+// receiveCapacityHints receives hints that the party may grant the job a reservation: one was released, or a
+// runner is online. If the scheduler asks for reservations, it passes the hint on.
 func (j *job) receiveCapacityHints(ctx workflow.Context) {
 	for workflow.GetSignalChannel(ctx, workflows.SignalCapacityHint).Receive(ctx, nil) {
 		j.reservation.hinted = true
@@ -182,11 +188,11 @@ func (j *job) receiveCapacityHints(ctx workflow.Context) {
 	}
 }
 
-// reserveUnasked polls for a reservation for a job whose scheduler starts it without asking for one, as FATE-Flow does.
-// The job's tasks wait for it.
+// reserveUnasked polls for a reservation for a job whose scheduler starts it without asking for one, as
+// FATE-Flow does. The job's tasks wait for it.
 func (j *job) reserveUnasked(ctx workflow.Context) {
 	wait := workflows.FirstPoll
-	for polls := 1; !j.reservation.granted && j.stoppedBy == ""; wait, polls = workflows.NextPoll(wait, polls), polls+1 {
+	for polls := 1; !j.reservation.granted && j.stoppedBy == ""; polls++ {
 		j.reservation.hinted = false
 		j.reservation.lock(ctx)
 		_, err := j.reserveLocked(ctx, j.unaskedRequest())
@@ -202,11 +208,12 @@ func (j *job) reserveUnasked(ctx workflow.Context) {
 		}) {
 			wait = workflows.FirstPoll / 2 // doubled before the next wait
 		}
+		wait = workflows.NextPoll(wait, polls)
 	}
 }
 
-// occupy waits until the reservation has free slots for one more task, or over returns true. It returns the task's parallel
-// index, and a function that vacates it.
+// occupy waits until the reservation has free slots for one more task, or over returns true. It returns the
+// task's parallel index, and a function that vacates it.
 func (j *job) occupy(ctx workflow.Context, over func() bool) (index int, vacate func()) {
 	r := &j.reservation
 	_ = workflow.Await(ctx, func() bool { return over() || r.granted && slices.Contains(r.busy, false) })

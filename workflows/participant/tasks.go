@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// claimRetry is the first interval at which a task without a runner looks for one. It doubles up to maxClaimRetry, so
-	// that days of waiting fit in a history.
+	// claimRetry is the first interval at which a task without a runner looks for one. It doubles up to
+	// maxClaimRetry, so that days of waiting fit in a history.
 	claimRetry    = 5 * time.Second
 	maxClaimRetry = time.Minute
 	// exitWait is how long a container may keep running after it has reported its end.
@@ -103,9 +103,9 @@ func (j *job) startAttempt(ctx workflow.Context, t *task, ref bfia.TaskRef) {
 	})
 }
 
-// supersede gives up an attempt of a task, since the scheduler starts another. Its containers are stopped, and their ends
-// are not reported. A container that nobody watches just now is stopped by its runner's sweep, since its row names the
-// other attempt.
+// supersede gives up an attempt of a task, since the scheduler starts another. Its containers are stopped,
+// and their ends are not reported. A container that nobody watches just now is stopped by its runner's sweep,
+// since its row names the other attempt.
 func (t *task) supersede() {
 	for i, part := range t.parts {
 		if !part.state.Terminal() {
@@ -118,7 +118,8 @@ func (t *task) supersede() {
 	}
 }
 
-// begin makes the parts of the task's attempt RUNNING. It returns a copy, since the next attempt replaces them.
+// begin makes the parts of the task's attempt RUNNING. It returns a copy, since the next attempt replaces
+// them.
 func (t *task) begin() []*taskPart {
 	for _, part := range t.parts {
 		part.state, part.taskID, part.attempt = bfia.TaskRunning, t.id, t.attempt
@@ -127,8 +128,8 @@ func (t *task) begin() []*taskPart {
 	return slices.Clone(t.parts)
 }
 
-// runTask runs this party's parts of an attempt of a task: it occupies slots of the reservation, claims a runner for each
-// part, and runs its container there.
+// runTask runs this party's parts of an attempt of a task: it occupies slots of the reservation, claims a
+// runner for each part, and runs its container there.
 func (j *job) runTask(ctx workflow.Context, t *task) {
 	parts := t.begin()
 	j.reportBegin(ctx, t, parts)
@@ -169,19 +170,21 @@ func (j *job) runTask(ctx workflow.Context, t *task) {
 	}
 	j.describe(ctx)
 
-	// A part that has reported its end vacates its slot for the next task, though its container may still exist.
+	// A part that has reported its end vacates its slot for the next task, though its container may still
+	// exist.
 	_ = workflow.Await(ctx, func() bool {
 		return !slices.ContainsFunc(parts, func(part *taskPart) bool { return !part.state.Terminal() })
 	})
 	vacate()
 }
 
-// claimRunners claims a runner for each part of a task. If no runner can run it now, it waits for one, until over returns
-// true. It returns a failure if none ever can.
+// claimRunners claims a runner for each part of a task. If no runner can run it now, it waits for one, until
+// over returns true. It returns a failure if none ever can.
 func (j *job) claimRunners(ctx workflow.Context, t *task, ref bfia.TaskRef, over func() bool,
 ) (claims []participant.Claim, failure *bfia.Failure) {
 	for wait := claimRetry; !over(); wait = min(2*wait, maxClaimRetry) {
-		in := participant.ClaimTaskInput{Task: ref, Parts: t.plan.Parts, Copy: t.parallelIndex, At: workflow.Now(ctx)}
+		in := participant.ClaimTaskInput{
+			Task: ref, Parts: t.plan.Parts, Copy: t.parallelIndex, At: workflow.Now(ctx)}
 		err := workflows.Record(ctx, "claim runners for "+t.plan.Name, act.ClaimTask, in).Get(ctx, &claims)
 		if err == nil || over() {
 			break
@@ -203,9 +206,10 @@ func (j *job) claimRunners(ctx workflow.Context, t *task, ref bfia.TaskRef, over
 func (j *job) reuseTask(ctx workflow.Context, t *task, ref bfia.TaskRef) {
 	parts := t.begin()
 	state, failure := bfia.TaskSuccess, (*bfia.Failure)(nil)
-	if err := workflows.Record(ctx, "reuse "+t.plan.Name, act.ReuseTask,
-		participant.ReuseTaskInput{Task: ref, Plan: j.Plan, At: workflow.Now(ctx)}).Get(ctx, nil); err != nil {
-		state, failure = bfia.TaskFailed, &bfia.Failure{Kind: bfia.FailedInput, Message: workflows.Reason(err)}
+	in := participant.ReuseTaskInput{Task: ref, Plan: j.Plan, At: workflow.Now(ctx)}
+	if err := workflows.Record(ctx, "reuse "+t.plan.Name, act.ReuseTask, in).Get(ctx, nil); err != nil {
+		state = bfia.TaskFailed
+		failure = &bfia.Failure{Kind: bfia.FailedInput, Message: workflows.Reason(err)}
 	}
 	if state == bfia.TaskSuccess && t.stopped != nil {
 		state, failure = bfia.TaskFailed, t.stopped
@@ -215,8 +219,8 @@ func (j *job) reuseTask(ctx workflow.Context, t *task, ref bfia.TaskRef) {
 	}
 }
 
-// stopTaskOnRequest stops a task that has not ended, and its dependents. Of a task that has ended, it stops the containers
-// that remain.
+// stopTaskOnRequest stops a task that has not ended, and its dependents. Of a task that has ended, it stops
+// the containers that remain.
 func (j *job) stopTaskOnRequest(ctx workflow.Context, s workflows.Stop) {
 	t, ok := j.tasks[s.Task]
 	if !ok || s.Attempt > 0 && t.attempt != s.Attempt {
@@ -241,8 +245,8 @@ func (j *job) stopTaskOnRequest(ctx workflow.Context, s workflows.Stop) {
 	}
 }
 
-// stopRemaining stops the containers that remain of a task that has ended. FATE-Flow requests it after every task. A
-// container that has reported its end may exit on its own first.
+// stopRemaining stops the containers that remain of a task that has ended. FATE-Flow requests it after every
+// task. A container that has reported its end may exit on its own first.
 func (j *job) stopRemaining(ctx workflow.Context, t *task) {
 	gone := func() bool {
 		return !slices.ContainsFunc(t.parts, func(p *taskPart) bool { return p.cancel != nil && !p.stopping })
@@ -252,8 +256,8 @@ func (j *job) stopRemaining(ctx workflow.Context, t *task) {
 	}
 }
 
-// stopContainers stops the containers of a task. Unless forced, it leaves those whose part has ended: they exit on their
-// own.
+// stopContainers stops the containers of a task. Unless forced, it leaves those whose part has ended: they
+// exit on their own.
 func (j *job) stopContainers(ctx workflow.Context, t *task, force bool) {
 	for _, part := range t.parts {
 		if part.cancel != nil && !part.stopping && (force || !part.state.Terminal()) {
@@ -268,7 +272,8 @@ func (j *job) stopContainers(ctx workflow.Context, t *task, force bool) {
 	}
 }
 
-// receiveCallbacks receives the callbacks of containers (BFIA part 2, 4.1). It ignores those of parts without a container.
+// receiveCallbacks receives the callbacks of containers (BFIA part 2, 4.1). It ignores those of parts without
+// a container.
 func (j *job) receiveCallbacks(ctx workflow.Context) {
 	ch := workflow.GetSignalChannel(ctx, workflows.SignalTaskCallback)
 	for {
@@ -291,7 +296,9 @@ func (j *job) receiveCallbacks(ctx workflow.Context) {
 }
 
 // endPart ends a part: first in the party's rows, so that a poll reads the same, then at the scheduler.
-func (j *job) endPart(ctx workflow.Context, t *task, part *taskPart, state bfia.TaskState, failure *bfia.Failure) {
+func (j *job) endPart(
+	ctx workflow.Context, t *task, part *taskPart, state bfia.TaskState, failure *bfia.Failure,
+) {
 	if part.state.Terminal() {
 		return
 	}
@@ -304,8 +311,8 @@ func (j *job) endPart(ctx workflow.Context, t *task, part *taskPart, state bfia.
 	part.state = state
 	j.describe(ctx)
 
-	in := participant.RecordTaskEndInput{Key: j.key(t, part), Part: part.part, TaskID: part.taskID, State: state,
-		Failure: part.failure, At: workflow.Now(ctx)}
+	in := participant.RecordTaskEndInput{Key: j.key(t, part), Part: part.part, TaskID: part.taskID,
+		State: state, Failure: part.failure, At: workflow.Now(ctx)}
 	summary := fmt.Sprintf("record %s %s of %s", part.part.Self(), state, t.plan.Name)
 	if err := workflows.Record(ctx, summary, act.RecordTaskEnd, in).Get(ctx, nil); err != nil {
 		j.logger.Error("failed to record the end of a task",

@@ -10,8 +10,8 @@ import (
 	"hutong/workflows"
 )
 
-// awaitApprovals waits without limit until the parties whose answer to the creation was PENDING have approved the job.
-// All others approved it by accepting it. One rejection ends the job.
+// awaitApprovals waits without limit until the parties whose answer to the creation was PENDING have approved
+// the job. All others approved it by accepting it. One rejection ends the job.
 func (j *job) awaitApprovals(ctx workflow.Context) {
 	for nodes := j.unapproved(); len(nodes) > 0 && !j.ending(); nodes = j.unapproved() {
 		workflow.SetCurrentDetails(ctx, "Waiting for the approval of "+strings.Join(nodes, ", "))

@@ -20,7 +20,8 @@ func (j *job) describe(ctx workflow.Context) { workflow.SetCurrentDetails(ctx, j
 func (j *job) table() string {
 	var b strings.Builder
 	b.WriteString(j.queueDetails())
-	fmt.Fprintf(&b, "Job %s is %s\n\n| task | state | after | parts |\n| --- | --- | --- | --- |\n", j.Plan.JobID, j.state)
+	fmt.Fprintf(&b, "Job %s is %s\n\n", j.Plan.JobID, j.state)
+	b.WriteString("| task | state | after | parts |\n| --- | --- | --- | --- |\n")
 	for i, t := range j.tasks {
 		if i == maxTableRows {
 			fmt.Fprintf(&b, "| … %d more | | | |\n", len(j.tasks)-i)

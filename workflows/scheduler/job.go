@@ -23,9 +23,9 @@ const (
 	undoWait = 3 * time.Second
 )
 
-// Job runs the scheduler's side of a job (BFIA part 2, 3). It creates the job at every party or at none, waits until
-// all have approved it, and starts it. It starts each task as soon as its inputs exist, and ends the job at every
-// party. If a task fails at one party, it stops the job at all of them.
+// Job runs the scheduler's side of a job (BFIA part 2, 3). It creates the job at every party or at none,
+// waits until all have approved it, and starts it. It starts each task as soon as its inputs exist, and ends
+// the job at every party. If a task fails at one party, it stops the job at all of them.
 func Job(ctx workflow.Context, in workflows.SchedulerJobInput) (workflows.Result, error) {
 	j := newJob(ctx, in)
 	ctx = workflows.Disconnect(ctx, func() {
@@ -109,13 +109,11 @@ func (j *job) handleUpdates(ctx workflow.Context) error {
 		return err
 	}
 
-	return workflow.SetUpdateHandler(ctx, workflows.UpdatePriority, func(ctx workflow.Context, priority int) error {
-		return j.setPriority(workflows.Disconnect(ctx, nil), priority)
-	})
+	return workflow.SetUpdateHandler(ctx, workflows.UpdatePriority, j.setPriority)
 }
 
-// create records the job and creates it at every party. If one does not accept it, it is undone at those that did, the
-// rows are removed, and the submitter learns who refused it, and why.
+// create records the job and creates it at every party. If one does not accept it, it is undone at those that
+// did, the rows are removed, and the submitter learns who refused it, and why.
 func (j *job) create(ctx workflow.Context) error {
 	answer := func(err error) error {
 		j.created, j.createError = true, err
@@ -125,8 +123,8 @@ func (j *job) create(ctx workflow.Context) error {
 
 	workflow.SetCurrentDetails(ctx, "Creating the job at "+strings.Join(j.Nodes, ", "))
 	j.createdAt = workflow.Now(ctx)
-	if err := workflows.Record(ctx, "record the job", act.RecordScheduleJob,
-		scheduler.RecordScheduleJobInput{Plan: j.Plan, Nodes: j.Nodes, At: j.createdAt}).Get(ctx, nil); err != nil {
+	in := scheduler.RecordScheduleJobInput{Plan: j.Plan, Nodes: j.Nodes, At: j.createdAt}
+	if err := workflows.Record(ctx, "record the job", act.RecordScheduleJob, in).Get(ctx, nil); err != nil {
 		return answer(err)
 	}
 
@@ -159,8 +157,8 @@ func (j *job) create(ctx workflow.Context) error {
 	return refusal
 }
 
-// createAtParties creates the job at every party. If one does not accept it, it returns a refusal, and the parties at
-// which the job must be undone.
+// createAtParties creates the job at every party. If one does not accept it, it returns a refusal, and the
+// parties at which the job must be undone.
 func (j *job) createAtParties(ctx workflow.Context) (undo []string, refusal error) {
 	futures := make([]workflow.Future, len(j.Nodes))
 	for i, node := range j.Nodes {
@@ -196,8 +194,9 @@ func (j *job) createAtParties(ctx workflow.Context) (undo []string, refusal erro
 	return undo, refusal
 }
 
-// start starts the job at every party. If the job ends meanwhile, the command is not repeated to those that have not
-// answered. It does not wait for parties that have granted a reservation, since the start of a task implies the job's.
+// start starts the job at every party. If the job ends meanwhile, the command is not repeated to those that
+// have not answered. It does not wait for parties that have granted a reservation, since the start of a task
+// implies the job's.
 func (j *job) start(ctx workflow.Context) {
 	if j.ending() {
 		return
@@ -224,7 +223,8 @@ func (j *job) start(ctx workflow.Context) {
 			j.starts[node]--
 			all--
 			if err != nil {
-				j.finish(workflows.OutcomeFailed, workflows.CommandFailure(node, "did not start the job", err))
+				failure := workflows.CommandFailure(node, "did not start the job", err)
+				j.finish(workflows.OutcomeFailed, failure)
 			}
 			if !reserved {
 				required--
@@ -240,9 +240,9 @@ func (j *job) start(ctx workflow.Context) {
 	}
 }
 
-// walk starts every task as soon as all that it depends on has succeeded, within the limits on tasks in flight. It
-// returns when nothing runs and nothing more can start. One coroutine looks at all waiting tasks: with a coroutine for
-// each, every event would wake all of them.
+// walk starts every task as soon as all that it depends on has succeeded, within the limits on tasks in
+// flight. It returns when nothing runs and nothing more can start. One coroutine looks at all waiting tasks:
+// with a coroutine for each, every event would wake all of them.
 func (j *job) walk(ctx workflow.Context) {
 	waiting, running := slices.Clone(j.tasks), 0
 	begin := func(t *task) {
@@ -323,7 +323,8 @@ func (j *job) end(ctx workflow.Context) workflows.Result {
 		})
 	}
 	_ = workflow.Await(ctx, func() bool { return left == 0 && j.unwritten.empty() && j.notifying == 0 })
-	workflow.SetCurrentDetails(ctx, workflows.EndDetails(j.outcome, j.failure, j.Node, j.Plan.JobID)+j.table())
+	details := workflows.EndDetails(j.outcome, j.failure, j.Node, j.Plan.JobID)
+	workflow.SetCurrentDetails(ctx, details+j.table())
 
 	return workflows.Result{State: j.state, Outcome: j.outcome, Reason: j.failure.String()}
 }
@@ -334,7 +335,8 @@ func (j *job) conclude() {
 	for _, t := range j.tasks {
 		if t.state != bfia.TaskSuccess {
 			j.outcome = workflows.OutcomeStopped
-			j.failure = &bfia.Failure{Kind: bfia.FailedStopped, Task: t.plan.Name, By: t.stoppedBy, Message: t.stopReason}
+			j.failure = &bfia.Failure{
+				Kind: bfia.FailedStopped, Task: t.plan.Name, By: t.stoppedBy, Message: t.stopReason}
 
 			return
 		}
@@ -348,16 +350,17 @@ func (j *job) stopAt(ctx workflow.Context, node string, stop bfia.JobRef) {
 
 	if err := workflows.SendLocalFirst(ctx, "stop at "+node, j.Settings.GiveUpAfter, act.SendStop,
 		scheduler.SendStopInput{Node: node, Job: stop}).Get(ctx, nil); err != nil {
-		j.logger.Warn("failed to notify a party of the job's end", "party", node, "reason", workflows.Reason(err))
+		j.logger.Warn("failed to notify a party of the job's end",
+			"party", node, "reason", workflows.Reason(err))
 
 		return
 	}
 	j.stopAgain(ctx, node, stop)
 }
 
-// stopAgain repeats job/stop to a FATE-Flow at which tasks have failed, once they have ended there. FATE-Flow marks
-// stopped tasks FAILED only while it handles job/stop, and after it has looked for failed tasks. It finds none at the
-// first job/stop, and would keep the job RUNNING.
+// stopAgain repeats job/stop to a FATE-Flow at which tasks have failed, once they have ended there. FATE-Flow
+// marks stopped tasks FAILED only while it handles job/stop, and after it has looked for failed tasks. It
+// finds none at the first job/stop, and would keep the job RUNNING.
 func (j *job) stopAgain(ctx workflow.Context, node string, stop bfia.JobRef) {
 	if j.accepted[node].Callbacks {
 		return // not a FATE-Flow
@@ -375,12 +378,13 @@ func (j *job) stopAgain(ctx workflow.Context, node string, stop bfia.JobRef) {
 
 	if err := workflows.SendCommand(ctx, "stop again at "+node, j.Settings.GiveUpAfter, act.SendStopAgain,
 		scheduler.SendStopAgainInput{Node: node, Job: stop, TaskIDs: failed}).Get(ctx, nil); err != nil {
-		j.logger.Warn("failed to repeat the job's end to a party", "party", node, "reason", workflows.Reason(err))
+		j.logger.Warn("failed to repeat the job's end to a party",
+			"party", node, "reason", workflows.Reason(err))
 	}
 }
 
-// finish ends the job early: no further task starts, and those that run are not waited for. It has no effect on a job
-// that is ending already.
+// finish ends the job early: no further task starts, and those that run are not waited for. It has no effect
+// on a job that is ending already.
 func (j *job) finish(outcome string, failure *bfia.Failure) {
 	if !j.ending() && !j.state.Terminal() {
 		j.outcome, j.failure, j.changed = outcome, failure, true

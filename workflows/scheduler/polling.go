@@ -15,8 +15,9 @@ import (
 	"hutong/workflows"
 )
 
-// pollDelay returns the silence of a task after which its parties are polled. In a job of sync_type poll, the delay is
-// short if a party has not promised callbacks in its answer to the creation. Every Hutong party promises them.
+// pollDelay returns the silence of a task after which its parties are polled. In a job of sync_type poll, the
+// delay is short if a party has not promised callbacks in its answer to the creation. Every Hutong party
+// promises them.
 func (j *job) pollDelay(t *task) time.Duration {
 	if j.Plan.SyncType == bfia.SyncPoll {
 		for k, p := range t.plan.Parts {
@@ -29,8 +30,8 @@ func (j *job) pollDelay(t *task) time.Duration {
 	return j.Settings.PollAfter
 }
 
-// watchSilence wakes the tasks that have been silent for too long. It uses one timer for all of them, since most tasks
-// end before theirs would fire.
+// watchSilence wakes the tasks that have been silent for too long. It uses one timer for all of them, since
+// most tasks end before theirs would fire.
 func (j *job) watchSilence(ctx workflow.Context) {
 	for {
 		// A task whose time has passed wakes on its own condition.
@@ -64,7 +65,8 @@ func (j *job) nextSilence() (next time.Time) {
 	return next
 }
 
-// poll polls the parties that have not reported the task's end, until one of them does, or another report comes.
+// poll polls the parties that have not reported the task's end, until one of them does, or another report
+// comes.
 func (j *job) poll(ctx workflow.Context, t *task, over func() bool) {
 	var nodes []string
 	for k, p := range t.plan.Parts {

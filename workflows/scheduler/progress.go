@@ -52,7 +52,8 @@ func (u *unwritten) take() scheduler.Progress {
 	return p
 }
 
-// recordProgress writes what changed to the rows that users read. Changes that come together become one write.
+// recordProgress writes what changed to the rows that users read. Changes that come together become one
+// write.
 func (j *job) recordProgress(ctx workflow.Context) {
 	for {
 		if err := workflow.Await(ctx, func() bool { return j.created && j.pending() }); err != nil {
@@ -63,7 +64,8 @@ func (j *job) recordProgress(ctx workflow.Context) {
 		p.JobID, p.At = j.Plan.JobID, workflow.Now(ctx)
 		j.writing = true
 		var next []string
-		if err := workflows.Record(ctx, "record progress", act.RecordProgress, p).Get(ctx, &next); err != nil {
+		err := workflows.Record(ctx, "record progress", act.RecordProgress, p).Get(ctx, &next)
+		if err != nil {
 			j.logger.Error("failed to record progress", "error", err)
 		}
 		j.notifyJobs(ctx, next)

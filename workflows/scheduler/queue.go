@@ -15,9 +15,10 @@ import (
 const (
 	// reserveLimit bounds the retries of a reservation request, before the job waits for the party.
 	reserveLimit = 10 * time.Second
-	// holdGrace is how long a job that is the head of a party's queue keeps its reservations at other parties, before it
-	// releases them. A job that ends releases its reservation at one party a moment before the next: a job notified by the
-	// first would be denied by the second. Holding cannot deadlock, since all schedulers ask the parties in the same order.
+	// holdGrace is how long a job that is the head of a party's queue keeps its reservations at other
+	// parties, before it releases them. A job that ends releases its reservation at one party a moment before
+	// the next: a job notified by the first would be denied by the second. Holding cannot deadlock, since all
+	// schedulers ask the parties in the same order.
 	holdGrace = 500 * time.Millisecond
 )
 
@@ -32,7 +33,8 @@ type queueing struct {
 	parallelism  map[string]int       // granted, by node
 }
 
-// queue waits until the job may leave the queue of this scheduler, and has its reservations: at all parties or at none.
+// queue waits until the job may leave the queue of this scheduler, and has its reservations: at all parties
+// or at none.
 func (j *job) queue(ctx workflow.Context) {
 	wait := workflows.FirstPoll
 	for polls := 1; !j.ending(); wait, polls = workflows.NextPoll(wait, polls), polls+1 {
@@ -61,8 +63,8 @@ func (j *job) queue(ctx workflow.Context) {
 				wait = workflows.FirstPoll // a party that was unreachable sends no hint when it is back
 			}
 		case j.deniedBy != "" && state.Soon:
-			// It keeps its position at that party, but not for long: nobody notifies it once the jobs that reserve now
-			// have started.
+			// It keeps its position at that party, but not for long: nobody notifies it once the jobs that
+			// reserve now have started.
 			wait = workflows.FirstPoll
 		case j.deniedBy != "":
 			// The party must not hold resources for a job that could not use them.
@@ -81,16 +83,17 @@ func (j *job) queue(ctx workflow.Context) {
 // requeue records that the job waits for a party, and notifies the jobs that may reserve instead.
 func (j *job) requeue(ctx workflow.Context, denied, reason string) {
 	var next []string
-	if err := workflows.Record(ctx, "wait for resources at "+denied, act.Requeue, scheduler.RequeueInput{
-		JobID: j.Plan.JobID, Node: denied, Reason: reason, At: workflow.Now(ctx)}).Get(ctx, &next); err != nil {
+	in := scheduler.RequeueInput{JobID: j.Plan.JobID, Node: denied, Reason: reason, At: workflow.Now(ctx)}
+	err := workflows.Record(ctx, "wait for resources at "+denied, act.Requeue, in).Get(ctx, &next)
+	if err != nil {
 		j.logger.Error("failed to record what the job waits for", "error", err)
 	}
 	j.notifyJobs(ctx, next)
 }
 
-// reserve asks the parties for reservations, one after the other, and all schedulers in the same order, so that no two
-// jobs each hold what the other needs. At the first denial it releases what others have granted, and returns that party
-// and its reason. It returns nothing if all have granted, or if the job ends.
+// reserve asks the parties for reservations, one after the other, and all schedulers in the same order, so
+// that no two jobs each hold what the other needs. At the first denial it releases what others have granted,
+// and returns that party and its reason. It returns nothing if all have granted, or if the job ends.
 func (j *job) reserve(ctx workflow.Context) (denied, reason string) {
 	j.generation++
 	ctx, cancel := workflow.WithCancel(ctx)
@@ -113,7 +116,8 @@ func (j *job) reserve(ctx workflow.Context) (denied, reason string) {
 
 		switch {
 		case err != nil:
-			// The job must not hold reservations, nor block the queue, for as long as a party may be unreachable.
+			// The job must not hold reservations, nor block the queue, for as long as a party may be
+			// unreachable.
 			grant.Reason = "does not answer: " + workflows.Reason(err)
 		case grant.State.Terminal():
 			j.finish(workflows.OutcomeStopped, workflows.StoppedBy(node))
@@ -144,7 +148,8 @@ func (j *job) reserve(ctx workflow.Context) (denied, reason string) {
 	return "", ""
 }
 
-// giveUpReserving ends the job if a party has refused its request, or has been unreachable for too long. It returns err.
+// giveUpReserving ends the job if a party has refused its request, or has been unreachable for too long. It
+// returns err.
 func (j *job) giveUpReserving(ctx workflow.Context, node string, err error) error {
 	_, _, refused := workflows.RefusalCode(err)
 	now := workflow.Now(ctx)
@@ -157,14 +162,15 @@ func (j *job) giveUpReserving(ctx workflow.Context, node string, err error) erro
 		j.silentSince[node] = now
 	}
 	if refused || now.Sub(j.silentSince[node]) >= j.Settings.GiveUpAfter {
-		j.finish(workflows.OutcomeFailed, workflows.CommandFailure(node, "did not answer the reservation request", err))
+		failure := workflows.CommandFailure(node, "did not answer the reservation request", err)
+		j.finish(workflows.OutcomeFailed, failure)
 	}
 
 	return err
 }
 
-// reserveAt asks a party for a reservation. If the job holds others and is the head of this party's queue, it waits for a
-// hint of the party within [holdGrace], and asks again.
+// reserveAt asks a party for a reservation. If the job holds others and is the head of this party's queue, it
+// waits for a hint of the party within [holdGrace], and asks again.
 func (j *job) reserveAt(ctx workflow.Context, node string, holdsOthers bool) (grant bfia.Grant, err error) {
 	var until time.Time
 	adopted := false
@@ -180,7 +186,8 @@ func (j *job) reserveAt(ctx workflow.Context, node string, holdsOthers bool) (gr
 
 		grant = bfia.Grant{}
 		err = f.Get(ctx, &grant)
-		if err == nil && grant.Generation > j.generation && grant.Generation <= bfia.MaxGeneration && !adopted {
+		later := grant.Generation > j.generation && grant.Generation <= bfia.MaxGeneration
+		if err == nil && later && !adopted {
 			// The workflow task that used the later generation was lost before it completed.
 			j.generation, adopted = grant.Generation, true
 
@@ -203,15 +210,16 @@ func (j *job) reserveAt(ctx workflow.Context, node string, holdsOthers bool) (gr
 	}
 }
 
-// release releases reservations, and withdraws the request where the job was denied. It waits a limited time for the
-// parties: a release that arrives late changes nothing for a later generation.
+// release releases reservations, and withdraws the request where the job was denied. It waits a limited time
+// for the parties: a release that arrives late changes nothing for a later generation.
 func (j *job) release(ctx workflow.Context, nodes []string) {
 	request := bfia.ReleaseRequest{JobID: j.Plan.JobID, Generation: j.generation}
 	left := len(nodes)
 	for _, node := range nodes {
 		delete(j.parallelism, node)
-		f := workflows.SendLocalFirst(ctx, fmt.Sprintf("release at %s (%d)", node, j.generation), j.Settings.GiveUpAfter,
-			act.SendRelease, scheduler.SendReleaseInput{Node: node, Request: request})
+		id := fmt.Sprintf("release at %s (%d)", node, j.generation)
+		f := workflows.SendLocalFirst(ctx, id, j.Settings.GiveUpAfter, act.SendRelease,
+			scheduler.SendReleaseInput{Node: node, Request: request})
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			if err := f.Get(ctx, nil); err != nil {
 				j.logger.Warn("failed to release a reservation; the job's end releases it",
@@ -233,7 +241,8 @@ func (j *job) notifyJobs(ctx workflow.Context, jobIDs []string) {
 		}
 
 		j.notifying++ // Temporal drops the signals of a workflow that has ended
-		f := workflow.SignalExternalWorkflow(ctx, workflows.SchedulerJobID(id), "", workflows.SignalQueueChanged, nil)
+		f := workflow.SignalExternalWorkflow(
+			ctx, workflows.SchedulerJobID(id), "", workflows.SignalQueueChanged, nil)
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			_ = f.Get(ctx, nil) // a job that has ended needs no signal
 			j.notifying--
@@ -247,8 +256,9 @@ func (j *job) receiveQueueChanges(ctx workflow.Context) {
 	}
 }
 
-// setPriority changes the priority of a queued job.
+// setPriority handles an update of the priority of a queued job.
 func (j *job) setPriority(ctx workflow.Context, priority int) error {
+	ctx = workflows.Disconnect(ctx, nil)
 	_ = workflow.Await(ctx, func() bool { return j.created })
 
 	var next []string
@@ -284,7 +294,8 @@ func (c *inFlight) remove(t *task) {
 	}
 }
 
-// fits reports whether one more task may run, within the job's own limit and the parallelism that parties have granted.
+// fits reports whether one more task may run, within the job's own limit and the parallelism that parties
+// have granted.
 func (j *job) fits(t *task) bool {
 	if j.total >= j.Settings.TasksInFlight {
 		return false

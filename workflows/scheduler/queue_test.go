@@ -18,8 +18,8 @@ func hutongs() map[string]bfia.JobAccepted {
 	return map[string]bfia.JobAccepted{flowtest.NodeA: {Reservations: true, Callbacks: true}, flowtest.NodeB: {Reservations: true, Callbacks: true}}
 }
 
-// A job asks its parties for room, one after the other; when one has none, what others granted goes back, and it asks again
-// when it is told, or after a while by itself.
+// A job asks its parties for room, one after the other; when one has none, what others granted goes back, and
+// it asks again when it is told, or after a while by itself.
 func TestJobApplies(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))
 	f.accepted = hutongs()
@@ -42,8 +42,8 @@ func TestJobApplies(t *testing.T) {
 	assert.GreaterOrEqual(t, f.times["start a A"], 2*time.Second+workflows.FirstPoll)
 }
 
-// A job that stands first at a party keeps for a moment what it holds elsewhere: what ends there just now is told soon. When
-// nothing is told, or others stand before it, it gives that back.
+// A job that stands first at a party keeps for a moment what it holds elsewhere: what ends there just now is
+// told soon. When nothing is told, or others stand before it, it gives that back.
 func TestJobLingers(t *testing.T) {
 	asked := []string{"may reserve true", "reserve A 1: true", "reserve B 1: false"}
 	for name, c := range map[string]struct {
@@ -94,8 +94,8 @@ func TestJobStoppedWhileItLingers(t *testing.T) {
 	assert.NotContains(t, f.sent, "start A")
 }
 
-// A step in which a job asked and gave back does not count, and is done anew: a party knows of a later round than the job, which
-// goes on from there.
+// A step in which a job asked and gave back does not count, and is done anew: a party knows of a later round
+// than the job, which goes on from there.
 func TestJobGoesOnFromTheRoundOfAParty(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))
 	f.accepted = hutongs()
@@ -143,8 +143,8 @@ func TestJobWaitsForItsTurn(t *testing.T) {
 	assert.Less(t, f.times["start a A"], workflows.FirstPoll, "it was told")
 }
 
-// A job that a party denied, and that has lost its turn since, gives back its place there, unless it lost it to jobs that only
-// ask: one of a lower priority must not be granted before it what gets free meanwhile.
+// A job that a party denied, and that has lost its turn since, gives back its place there, unless it lost it
+// to jobs that only ask: one of a lower priority must not be granted before it what gets free meanwhile.
 func TestJobKeepsItsPlace(t *testing.T) {
 	for _, c := range []struct {
 		soon bool
@@ -230,8 +230,8 @@ func TestJobKeepsToItsRoom(t *testing.T) {
 	assert.Equal(t, 2, f.most)
 }
 
-// A party that is away keeps neither the job's turn nor what others have granted: the job waits for it, and is given up when
-// it has been away for too long.
+// A party that is away keeps neither the job's turn nor what others have granted: the job waits for it, and
+// is given up when it has been away for too long.
 func TestJobAppliesAtASilentParty(t *testing.T) {
 	for _, away := range []time.Duration{3 * time.Minute, time.Hour} {
 		f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))

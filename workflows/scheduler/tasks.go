@@ -28,7 +28,8 @@ type task struct {
 }
 
 func newTask(plan *bfia.Plan, p *bfia.PlannedTask) *task {
-	t := &task{plan: p, nodes: p.Nodes(), id: bfia.TaskID(plan.JobID, p.Name), attempt: 1, state: bfia.TaskReady,
+	t := &task{plan: p, nodes: p.Nodes(),
+		id: bfia.TaskID(plan.JobID, p.Name), attempt: 1, state: bfia.TaskReady,
 		parts: make([]bfia.TaskState, len(p.Parts)), failures: make([]*bfia.Failure, len(p.Parts))}
 	for k := range t.parts {
 		t.parts[k] = bfia.TaskReady
@@ -93,7 +94,8 @@ func (j *job) wants(t *task) bool {
 	return !t.state.Terminal() && !j.ending() && t.stopReason == ""
 }
 
-// runAttempt starts a task at its parties and waits for its end, by callbacks, and by polling after a silence.
+// runAttempt starts a task at its parties and waits for its end, by callbacks, and by polling after a
+// silence.
 func (j *job) runAttempt(ctx workflow.Context, t *task) {
 	for k := range t.parts {
 		j.report(t, k, bfia.TaskRunning, nil)
@@ -123,7 +125,8 @@ func (j *job) runAttempt(ctx workflow.Context, t *task) {
 	}
 }
 
-// startTask starts the attempt of a task at a party. A failure to do so is the failure of the task's parts there.
+// startTask starts the attempt of a task at a party. A failure to do so is the failure of the task's parts
+// there.
 func (j *job) startTask(ctx, startCtx workflow.Context, t *task, node string) {
 	attempt := t.attempt
 	ref := bfia.TaskRef{JobID: j.Plan.JobID, TaskID: t.id, TaskName: t.plan.Name, Reuse: j.reuses(t)}
@@ -135,8 +138,8 @@ func (j *job) startTask(ctx, startCtx workflow.Context, t *task, node string) {
 
 	send := workflows.SendLocalFirst
 	if !j.accepted[node].Callbacks {
-		// A foreign party may run a task twice that is started twice. SendTaskStart asks before it starts a task again, but
-		// cannot know of a first try as a local activity.
+		// A foreign party may run a task twice that is started twice. SendTaskStart asks before it starts a
+		// task again, but cannot know of a first try as a local activity.
 		send = workflows.SendCommand
 	}
 	f := send(startCtx, id, j.Settings.GiveUpAfter, act.SendTaskStart,
@@ -151,8 +154,8 @@ func (j *job) startTask(ctx, startCtx workflow.Context, t *task, node string) {
 	})
 }
 
-// startNextAttempt records the next attempt of a task before its parties learn of it, since their reports must find it. It
-// returns false if the task or the job is stopped meanwhile.
+// startNextAttempt records the next attempt of a task before its parties learn of it, since their reports
+// must find it. It returns false if the task or the job is stopped meanwhile.
 func (j *job) startNextAttempt(ctx workflow.Context, t *task) bool {
 	j.logger.Warn("retrying a task", "task_id", t.id, "task_name", t.plan.Name, "attempt", t.attempt+1,
 		"reason", t.lost.String())
@@ -172,18 +175,21 @@ func (j *job) startNextAttempt(ctx workflow.Context, t *task) bool {
 	return j.wants(t)
 }
 
-// shouldRetry reports whether a part's failure leads to another attempt of its task. All parties must support attempts,
-// and all restart their parts: the messages between the containers of the lost attempt cannot be sent again.
+// shouldRetry reports whether a part's failure leads to another attempt of its task. All parties must support
+// attempts, and all restart their parts: the messages between the containers of the lost attempt cannot be
+// sent again.
 func (j *job) shouldRetry(t *task, failure *bfia.Failure) bool {
 	if !failure.Retryable() || t.attempt >= j.Settings.Attempts || !j.wants(t) {
 		return false
 	}
 
-	return !slices.ContainsFunc(t.plan.Parts, func(p bfia.Part) bool { return !j.accepted[p.NodeID].Attempts })
+	unsupported := func(p bfia.Part) bool { return !j.accepted[p.NodeID].Attempts }
+
+	return !slices.ContainsFunc(t.plan.Parts, unsupported)
 }
 
-// reuses reports whether a task takes its outputs from an earlier job. The scheduler must know of their success, every
-// party must hold its part of them, and the task's dependencies must be reused as well.
+// reuses reports whether a task takes its outputs from an earlier job. The scheduler must know of their
+// success, every party must hold its part of them, and the task's dependencies must be reused as well.
 func (j *job) reuses(t *task) bool {
 	if !slices.Contains(j.Reuse, t.plan.Name) {
 		return false
@@ -206,7 +212,8 @@ func (j *job) reportNode(t *task, node, role string, state bfia.TaskState, failu
 	}
 }
 
-// report moves a part's state forward, and the task's with it. A retryable failure moves neither: it ends the attempt.
+// report moves a part's state forward, and the task's with it. A retryable failure moves neither: it ends the
+// attempt.
 func (j *job) report(t *task, k int, state bfia.TaskState, failure *bfia.Failure) {
 	next := t.parts[k].Next(state)
 	if next == t.parts[k] || t.lost != nil {
@@ -219,7 +226,8 @@ func (j *job) report(t *task, k int, state bfia.TaskState, failure *bfia.Failure
 		if failure != nil {
 			located = *failure
 		}
-		located.NodeID, located.Role, located.Task = p.NodeID, p.Self(), t.plan.Name // whatever the party reports
+		// Whatever the party reports.
+		located.NodeID, located.Role, located.Task = p.NodeID, p.Self(), t.plan.Name
 		if j.shouldRetry(t, &located) {
 			t.lost = &located
 			t.reports++
@@ -251,7 +259,8 @@ func (j *job) receiveCallbacks(ctx workflow.Context) {
 
 		t, ok := j.byID[c.TaskID]
 		if !ok || t.state == bfia.TaskReady {
-			j.logger.Warn("ignored a callback for a task that does not run", "task_id", c.TaskID, "from", c.Node)
+			j.logger.Warn("ignored a callback for a task that does not run",
+				"task_id", c.TaskID, "from", c.Node)
 
 			continue
 		}
@@ -293,7 +302,8 @@ func (j *job) stopTask(ctx workflow.Context, s workflows.Stop) {
 	slices.Sort(nodes)
 	for _, node := range slices.Compact(nodes) {
 		ref := bfia.JobRef{JobID: j.Plan.JobID, TaskName: s.Task}
-		workflows.SendCommand(ctx, fmt.Sprintf("stop %s at %s", s.Task, node), j.Settings.GiveUpAfter, act.SendStop,
+		id := fmt.Sprintf("stop %s at %s", s.Task, node)
+		workflows.SendCommand(ctx, id, j.Settings.GiveUpAfter, act.SendStop,
 			scheduler.SendStopInput{Node: node, Job: ref})
 	}
 }
