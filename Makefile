@@ -6,22 +6,22 @@ STATIC      := CGO_ENABLED=0
 LDFLAGS     := -s -w
 # The embedded Temporal server takes minutes to build once; tests and linters leave it out.
 SLIM        := -tags slim
-# make build TAGS=slim leaves the embedded engine out of bin/hutong.
+# make build TAGS=slim leaves the Temporal server out of bin/hutong.
 TAGS        ?=
 # The reference provider is a Go module of its own.
 REFERENCE   := providers/reference
 DEVICE      ?= auto
 TEST_FLAGS  ?=
-# Where what tests install is kept.
+# The folder for programs that tests install.
 CACHE       ?= $${HUTONG_INTEROP_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/hutong/interop}
-# What make chaos does: how long, and which faults and jobs.
+# make chaos: the random seed of faults and jobs, and how long faults are injected.
 SEED        ?= 1
 FOR         ?= 10m
-# What make bench measures: see bin/bench -help.
+# make bench: see bin/bench -help.
 BENCH_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-race test-memory test-s3 test-k8s test-engine check histories image interop chaos bench bench-peer clean FORCE
+.PHONY: help build demo test test-race test-memory test-s3 test-k8s test-temporal check histories image interop chaos bench bench-peer clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,31 +36,31 @@ bin/provider: FORCE
 	@mkdir -p bin
 	cd $(REFERENCE) && $(STATIC) $(GO) build -ldflags '$(LDFLAGS)' -o ../../$@ .
 
-demo: build ## run the main job: two institutions train a model together (DEVICE=docker, process or auto)
+demo: build ## run the reference job: two institutions train a model together (DEVICE=docker, process or auto)
 	bin/hutong demo --device $(DEVICE)
 
-test: build check test-race test-memory test-s3 test-k8s test-engine ## run all tests, with the race detector, and the linters
+test: build check test-race test-memory test-s3 test-k8s test-temporal ## run all tests, with the race detector, and the linters
 
 test-race:
 	$(GO) test -race $(SLIM) -timeout 20m $(TEST_FLAGS) $$($(GO) list $(SLIM) ./... | grep -v '^hutong/internal/devserver$$')
 	cd $(REFERENCE) && $(GO) test -race -timeout 20m $(TEST_FLAGS) ./...
 
-# What a program needs of memory can't be told under the race detector, and a thousand tasks take minutes under it.
+# The race detector changes how much memory a program uses, and makes the tests of 1,000 tasks take minutes.
 test-memory:
 	$(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) -run '^(TestMemoryIsBounded|TestLargeUpload|TestJobOfThousandTasks|TestThousandTasks)$$' \
-		./store/dataset ./api ./workflows ./test/system
+		./store/dataset ./api ./workflows/scheduler ./test/system
 
-# The storage, and a whole training, on an S3 server, which is installed for it.
+# Tests of the storage, and of a whole training, with an S3 server, which it installs.
 test-s3:
 	test/testenv/s3/with.sh "$(CACHE)" $(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) ./store/blob ./store/dataset
 	cd $(REFERENCE) && ../../test/testenv/s3/with.sh "$(CACHE)" $(GO) test -timeout 10m $(TEST_FLAGS) .
 
-# The k8s device on a real API server, etcd and Job controller, which are built for it: some three minutes, once.
+# Tests of the Kubernetes driver with a real API server, etcd and Job controller. Their first build takes three minutes.
 test-k8s:
 	test/testenv/k8s/install.sh "$(CACHE)"
 	HUTONG_TEST_K8S="$(CACHE)/bin/k8s-cluster" $(GO) test $(SLIM) -timeout 10m $(TEST_FLAGS) ./activities/driver/kubernetes
 
-test-engine:
+test-temporal:
 	$(STATIC) $(GO) test -timeout 10m $(TEST_FLAGS) ./internal/devserver
 
 check: ## gofmt, go vet, staticcheck
@@ -69,7 +69,7 @@ check: ## gofmt, go vet, staticcheck
 	$(GO) tool staticcheck $(SLIM) ./...
 	cd $(REFERENCE) && $(GO) vet ./... && $(GO) tool staticcheck ./...
 
-histories: build ## record the workflows' histories again, after a change that may break old ones (nothing released yet)
+histories: build ## record the workflow histories for replay tests again, after a change that is incompatible with them
 	rm -rf workflows/testdata/histories && mkdir -p workflows/testdata/histories
 	HUTONG_RECORD_HISTORIES=$(CURDIR)/workflows/testdata/histories $(GO) test $(SLIM) -count 1 \
 		-run '^(TestStop|TestFailure|TestApproval|TestOldJob|TestPartnerDown|TestPartnerRefuses|TestSameJobTwice|TestSchedulerLost|TestKilledAgainAndAgain|TestReferenceJob)$$' ./test/system
@@ -78,22 +78,22 @@ image: bin/provider ## build the reference provider's image with the Docker comm
 	cp bin/provider $(REFERENCE)/provider
 	docker build -t hutong/provider:1.0.0 $(REFERENCE); status=$$?; rm -f $(REFERENCE)/provider; exit $$status
 
-interop: build ## run FATE-Flow 2.2.0 and Hutong together, with real containers; installs FATE-Flow (docs/interop.md)
+interop: build ## test Hutong with FATE-Flow 2.2.0 and real containers; installs FATE-Flow
 	test/interop/fateflow/install.sh "$(CACHE)"
 	HUTONG_INTEROP=1 $(GO) test $(SLIM) -count 1 -parallel 16 -timeout 20m $(TEST_FLAGS) -v ./test/interop
 
-chaos: build ## break everything while jobs run, and check that nothing is lost (FOR=10m SEED=1; SEED=random draws one)
+chaos: build ## inject faults while jobs run, and check that nothing is lost (FOR=10m SEED=1, or SEED=random)
 	$(STATIC) $(GO) build -o bin/chaos ./test/chaos
 	bin/chaos --seed $(SEED) --for $(FOR)
 
-bench: build ## measure what Hutong costs and how that grows, in about a quarter of an hour (BENCH_FLAGS='-quick -only read')
+bench: build ## measure the overhead of Hutong and how it grows, in about 15 minutes (BENCH_FLAGS='-quick -only read')
 	$(STATIC) $(GO) build -o bin/bench ./test/bench
 	bin/bench $(BENCH_FLAGS)
 
-bench-peer: build ## the same jobs on FATE-Flow 2.2.0 and on Hutong; installs FATE-Flow
+bench-peer: build ## measure the same jobs on FATE-Flow 2.2.0 and on Hutong; installs FATE-Flow
 	test/interop/fateflow/install.sh "$(CACHE)"
 	$(STATIC) $(GO) build -o bin/bench ./test/bench
 	bin/bench -only peer -cache "$(CACHE)" $(BENCH_FLAGS)
 
-clean: ## remove what was built
+clean: ## remove the built programs
 	rm -rf bin

@@ -9,28 +9,31 @@ import (
 	"hutong/store"
 )
 
-// ControlQueue is the task queue of workflows, records and commands to partners. Containers are started, watched and
-// stopped on the queues of the runner that they are on, so that a worker that restarts finds its own.
+// ControlQueue is the task queue of workflows, records and commands to partners. Containers are started,
+// watched and stopped on the queues of the runner that they are on, so that a worker that restarts finds its
+// own.
 const ControlQueue = "control"
 
 // TaskQueueOfRunner returns the task queue on which a runner runs tasks.
 func TaskQueueOfRunner(runnerID string) string { return "runner/" + runnerID }
 
-// StopQueueOfRunner returns the task queue on which a runner stops containers. It is apart from the queue of tasks, since
-// a stop must never wait for a slot that only a stop can free.
+// StopQueueOfRunner returns the task queue on which a runner stops containers. It is apart from the queue of
+// tasks, since a stop must never wait for a slot that only a stop can free.
 func StopQueueOfRunner(runnerID string) string { return "runner/" + runnerID + "/stop" }
 
 const (
-	// HeartbeatInterval is well below the heartbeat timeout of activities: a cancellation comes with a heartbeat's answer.
+	// HeartbeatInterval is well below the heartbeat timeout of activities: a cancellation comes with a
+	// heartbeat's answer.
 	HeartbeatInterval = 2 * time.Second
-	// RunnerSilentAfter is the time since its last heartbeat after which a runner is silent: nothing is placed on it.
+	// RunnerSilentAfter is the time since its last heartbeat after which a runner is silent: nothing is
+	// placed on it.
 	RunnerSilentAfter = time.Minute
 	// MaxHints bounds how many waiting jobs get a capacity hint at once. The others poll.
 	MaxHints = 16
 )
 
-// JobRunning asks Temporal whether a job's workflow is running, and if it isn't, how it ended: "was terminated". An error
-// means that Temporal did not answer.
+// JobRunning asks Temporal whether a job's workflow is running, and if it isn't, how it ended: "was
+// terminated". An error means that Temporal did not answer.
 type JobRunning func(ctx context.Context, jobID string) (running bool, closed string, err error)
 
 // TaskKey names one part of a task of a job at this party.
@@ -79,8 +82,8 @@ func JobDocument(ctx context.Context, db *store.Store, jobID string) (*bfia.Docu
 	return doc, nil
 }
 
-// ContainerSpec derives from a job's document the inputs, outputs and parameters of a part in the attempt that taskID
-// names.
+// ContainerSpec derives from a job's document the inputs, outputs and parameters of a part in the attempt
+// that taskID names.
 func ContainerSpec(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part, taskID string,
 ) (*bfia.ContainerSpec, error) {
 	doc, err := JobDocument(ctx, db, key.JobID)

@@ -18,17 +18,20 @@ import (
 const (
 	// FailureRefused is the type of a refusal, of a partner or of this party. It is not retried.
 	FailureRefused = "Refused"
-	// FailureUnreachable is the type of an error after which it is unknown whether a command arrived. It is retried.
+	// FailureUnreachable is the type of an error after which it is unknown whether a command arrived. It is
+	// retried.
 	FailureUnreachable = "Unreachable"
 )
 
-// Refuse returns err as a refusal that Temporal does not retry, with the code of the HTTP answer that it becomes.
+// Refuse returns err as a refusal that Temporal does not retry, with the code of the HTTP answer that it
+// becomes.
 func Refuse(err error) error {
-	return temporal.NewNonRetryableApplicationError(bfia.MessageOf(err), FailureRefused, err, bfia.CodeOf(err))
+	return temporal.NewNonRetryableApplicationError(bfia.MessageOf(err), FailureRefused, err,
+		bfia.CodeOf(err))
 }
 
-// Classify makes a refusal of every error that no retry can fix: one that is about the request. An error of the database
-// stays as it is, and is retried.
+// Classify makes a refusal of every error that no retry can fix: one that is about the request. An error of
+// the database stays as it is, and is retried.
 func Classify(err error) error {
 	switch bfia.CodeOf(err) {
 	case bfia.CodeOK:
@@ -40,23 +43,27 @@ func Classify(err error) error {
 	}
 }
 
-// CommandError logs and classifies the error of a command to a partner: a refusal is not retried, all else is.
+// CommandError logs and classifies the error of a command to a partner: a refusal is not retried, all else
+// is.
 func CommandError(ctx context.Context, logger *slog.Logger, node string, err error) error {
 	if err == nil {
 		return nil
 	}
 
 	info := activity.GetInfo(ctx)
-	logger.Warn("failed to send a command to a partner", "activity", info.ActivityID, "attempt", info.Attempt, "node_id", node,
+	logger.Warn("failed to send a command to a partner", "activity", info.ActivityID, "attempt", info.Attempt,
+		"node_id", node,
 		"workflow_id", info.WorkflowExecution.ID, "error", err)
 
 	var answer *client.Error
 	if errors.As(err, &answer) && answer.Outcome == client.Refused {
-		return temporal.NewNonRetryableApplicationError(answer.Text, FailureRefused, err, refusalCode(answer.Code))
+		return temporal.NewNonRetryableApplicationError(answer.Text, FailureRefused, err,
+			refusalCode(answer.Code))
 	}
 
-	return temporal.NewApplicationErrorWithOptions(err.Error(), FailureUnreachable, temporal.ApplicationErrorOptions{
-		Cause: err, NextRetryDelay: RetryDelay(info.Attempt+1, rand.Float64())})
+	return temporal.NewApplicationErrorWithOptions(err.Error(), FailureUnreachable,
+		temporal.ApplicationErrorOptions{
+			Cause: err, NextRetryDelay: RetryDelay(info.Attempt+1, rand.Float64())})
 }
 
 const (
@@ -64,9 +71,9 @@ const (
 	maxRetryDelay   = 10 * time.Second
 )
 
-// RetryDelay returns the pause before an attempt of a command, from the second on: exponential backoff with jitter.
-// Chance, from 0 to 1, spreads it by a quarter to either side, so that jobs that lost a partner together do not all
-// return to it at once.
+// RetryDelay returns the pause before an attempt of a command, from the second on: exponential backoff with
+// jitter. Chance, from 0 to 1, spreads it by a quarter to either side, so that jobs that lost a partner
+// together do not all return to it at once.
 func RetryDelay(attempt int32, chance float64) time.Duration {
 	delay := maxRetryDelay
 	if doublings := attempt - 2; doublings < 6 {

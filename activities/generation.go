@@ -8,7 +8,8 @@ import (
 	"hutong/store/dataset"
 )
 
-// ResolveGenerations fills in which generation of its dataset each part of a new job reads: that which is current now.
+// ResolveGenerations fills in which generation of its dataset each part of a new job reads: that which is
+// current now.
 func ResolveGenerations(ctx context.Context, db *store.Store, jobID string, tasks []store.Task) error {
 	doc, err := db.JobDocument(ctx, jobID)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
@@ -35,8 +36,8 @@ func ResolveGenerations(ctx context.Context, db *store.Store, jobID string, task
 	return nil
 }
 
-// RecordGeneration records which generation of its dataset a part reads, if that was not known when the job was created:
-// the dataset may have been uploaded since.
+// RecordGeneration records which generation of its dataset a part reads, if that was not known when the job
+// was created: the dataset may have been uploaded since.
 func RecordGeneration(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part) error {
 	doc, err := JobDocument(ctx, db, key.JobID)
 	if err != nil {
@@ -59,8 +60,8 @@ func RecordGeneration(ctx context.Context, db *store.Store, key TaskKey, part bf
 	return err
 }
 
-// rootDataset returns the dataset that a part's parameters name, or nil. Malformed parameters name none; the job's plan
-// refused them.
+// rootDataset returns the dataset that a part's parameters name, or nil. Malformed parameters name none; the
+// job's plan refused them.
 func rootDataset(doc *bfia.Document, task, role string, index int) *bfia.Address {
 	values, err := doc.Config.TaskParameters(task, bfia.Part{Role: role, Index: index})
 	if err != nil {
@@ -86,7 +87,8 @@ func currentGeneration(ctx context.Context, db *store.Store, address bfia.Addres
 func readGeneration(spec *bfia.ContainerSpec, generation string) {
 	for i, in := range spec.Inputs {
 		if in.Key == "" {
-			spec.Inputs[i].Address = dataset.GenerationAddress(in.Address.Namespace, in.Address.Name, generation)
+			spec.Inputs[i].Address = dataset.GenerationAddress(in.Address.Namespace, in.Address.Name,
+				generation)
 		}
 	}
 }

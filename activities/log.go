@@ -10,28 +10,31 @@ import (
 	"hutong/store/blob"
 )
 
-// LogPrefix is where the chunks of a run's watchers lie.
-func LogPrefix(run string) string { return "_log/" + run }
+// LogPrefix returns the storage prefix of a container's log. Below it, each watcher has a folder of chunks.
+func LogPrefix(container string) string { return "_log/" + container }
 
-// ReadLog reads the whole log of a run from the storage, its chunks in order, one open at a time.
-func ReadLog(ctx context.Context, blobs blob.Store, run string) (io.ReadCloser, error) {
-	objects, err := blobs.List(ctx, LogPrefix(run))
+// ReadLog opens the whole log of a container in the storage. It reads the chunks of the watcher that stored
+// most, in order, one at a time.
+func ReadLog(ctx context.Context, blobs blob.Store, container string) (io.ReadCloser, error) {
+	objects, err := blobs.List(ctx, LogPrefix(container))
 	if err != nil {
-		return nil, fmt.Errorf("listing the log of %s: %w", run, err)
+		return nil, fmt.Errorf("failed to list the log of %s: %w", container, err)
 	}
-	kept := map[string]int64{}
-	var most string
+
+	size := map[string]int64{} // by watcher
+	var largest string
 	for _, o := range objects {
 		watcher := path.Dir(o.Key)
-		kept[watcher] += o.Size
-		if most == "" || kept[watcher] > kept[most] {
-			most = watcher
+		size[watcher] += o.Size
+		if largest == "" || size[watcher] > size[largest] {
+			largest = watcher
 		}
 	}
-	objects = slices.DeleteFunc(objects, func(o blob.Info) bool { return path.Dir(o.Key) != most })
+	objects = slices.DeleteFunc(objects, func(o blob.Info) bool { return path.Dir(o.Key) != largest })
 	return &chunkReader{ctx: ctx, blobs: blobs, left: objects}, nil
 }
 
+// chunkReader reads chunks one after the other.
 type chunkReader struct {
 	ctx   context.Context
 	blobs blob.Store
@@ -48,7 +51,7 @@ func (c *chunkReader) Read(p []byte) (int, error) {
 			}
 			rc, err := c.blobs.Get(c.ctx, c.left[0].Key)
 			if err != nil {
-				return 0, fmt.Errorf("reading %s: %w", c.left[0].Key, err)
+				return 0, fmt.Errorf("failed to read %s: %w", c.left[0].Key, err)
 			}
 			c.open, c.left = rc, c.left[1:]
 		}

@@ -71,7 +71,7 @@ func newTestParty(t *testing.T, address string, d device, a, b []string) *testPa
 	h.parts = &participant.Activities{Node: "A", Store: h.db, Blobs: blobs, Client: partners,
 		Transport: h.partner.URL, HTTP: http.DefaultClient, Logger: quiet}
 	h.runs = h.newRuns(d)
-	h.keeper = &housekeeping.Activities{Node: "A", Store: h.db, Blobs: blobs, Scheduled: gone, TakenPart: gone, Logger: quiet}
+	h.keeper = &housekeeping.Activities{Node: "A", Store: h.db, Blobs: blobs, Scheduled: gone, Participating: gone, Logger: quiet}
 
 	for name, words := range map[string][]string{"a": a, "b": b} {
 		data := fmt.Sprintf("%s/guest-A-dataset-d/%s", d.StorageRoot(h.runName(name)), bfia.TaskID(jobID, name))

@@ -231,13 +231,13 @@ func TestRemoveExpiredJobs(t *testing.T) {
 	assert.False(t, slices.ContainsFunc(hosts, func(h store.Runner) bool { return h.RunnerID == "gone" }))
 	assert.True(t, slices.ContainsFunc(hosts, func(h store.Runner) bool { return h.RunnerID == "silent" }))
 	h.keeper.Keep = 10 * 24 * time.Hour
-	h.keeper.TakenPart = goesOn
+	h.keeper.Participating = goesOn
 	require.NoError(t, h.do(&removed, "RemoveExpiredJobs", housekeeping.RemoveExpiredJobsInput{After: ""}))
 	assert.Zero(t, removed, "their workflows still give back what they held")
-	h.keeper.TakenPart = silent
+	h.keeper.Participating = silent
 	require.Error(t, h.do(&removed, "RemoveExpiredJobs", housekeeping.RemoveExpiredJobsInput{After: ""}))
 	assert.Equal(t, before, h.keys())
-	h.keeper.TakenPart = gone
+	h.keeper.Participating = gone
 
 	for left := range 9 { // cut off after each step
 		h.keeper.Blobs = &failingDelete{h.blobs, left % 3}
@@ -316,9 +316,9 @@ func TestLostJobs(t *testing.T) {
 			require.NoError(t, err)
 			require.False(t, job.State.Terminal())
 
-			var found housekeeping.LostJobs
+			var found housekeeping.FoundLostJobs
 			for _, engine := range []activities.JobRunning{goesOn, silent} {
-				h.keeper.Scheduled, h.keeper.TakenPart = engine, engine
+				h.keeper.Scheduled, h.keeper.Participating = engine, engine
 				for _, scheduled := range []bool{true, false} {
 					err := h.do(&found, "FindLostJobs", housekeeping.FindLostJobsInput{Scheduled: scheduled})
 					_, _, silence := engine(ctx, "")
@@ -326,9 +326,9 @@ func TestLostJobs(t *testing.T) {
 					require.Empty(t, found.Jobs)
 				}
 			}
-			h.keeper.Scheduled, h.keeper.TakenPart = gone, gone
+			h.keeper.Scheduled, h.keeper.Participating = gone, gone
 			for _, scheduled := range []bool{true, false} {
-				found = housekeeping.LostJobs{}
+				found = housekeeping.FoundLostJobs{}
 				for range 2 {
 					require.NoError(t, h.do(&found, "FindLostJobs", housekeeping.FindLostJobsInput{Scheduled: scheduled}))
 					require.Len(t, found.Jobs, 1)
@@ -349,7 +349,7 @@ func TestLostJobs(t *testing.T) {
 						assert.Equal(t, once, state)
 					}
 				}
-				found = housekeeping.LostJobs{}
+				found = housekeeping.FoundLostJobs{}
 				require.NoError(t, h.do(&found, "FindLostJobs", housekeeping.FindLostJobsInput{Scheduled: scheduled}))
 				assert.Empty(t, found.Jobs)
 			}
@@ -391,7 +391,7 @@ func TestReleaseLostRoom(t *testing.T) {
 		return len(seats)
 	}
 	release := func(engine activities.JobRunning) {
-		h.keeper.TakenPart = engine
+		h.keeper.Participating = engine
 		require.NoError(t, h.do(nil, "ReleaseLostReservations"))
 	}
 	release(gone)
@@ -411,12 +411,12 @@ func TestReleaseLostRoomLater(t *testing.T) {
 		engine activities.JobRunning
 		seats  int
 	}{{goesOn, 1}, {gone, 0}, {gone, 0}} {
-		h.keeper.TakenPart = c.engine
+		h.keeper.Participating = c.engine
 		require.NoError(t, h.do(nil, "ReleaseLostReservations"))
 		seats, err := h.db.ReservedSlots(ctx, jobID)
 		require.NoError(t, err)
 		assert.Len(t, seats, c.seats)
 	}
-	h.keeper.TakenPart = silent
+	h.keeper.Participating = silent
 	require.NoError(t, h.do(nil, "ReleaseLostReservations"), "nobody has to be asked")
 }

@@ -31,7 +31,7 @@ func TestApprovalByHand(t *testing.T) {
 	p.bad(post(bfia.PathPlatformAudit, bfia.Audit{JobID: "nobody", Status: bfia.JobReady}), 404,
 		bfia.CodeNotFound, "nobody")
 	p.bad(post(bfia.PathPlatformAudit, bfia.Audit{JobID: "j1", Status: bfia.JobRunning}), 400,
-		bfia.CodeBadRequest, `status: "RUNNING" is neither`)
+		bfia.CodeBadRequest, `status: is "RUNNING", must be READY`)
 	p.bad(post(bfia.PathPlatformAudit, bfia.Audit{Status: bfia.JobReady}), 400, bfia.CodeBadRequest,
 		"job_id: is required")
 	p.good(post(bfia.PathPlatformAudit, bfia.Audit{JobID: "j1", Status: bfia.JobRejected, Reason: "no"}))

@@ -101,7 +101,7 @@ func TestStartAndStop(t *testing.T) {
 	p.bad(post(bfia.PathStart, `{"job_id": "nobody"}`).from(host), 200, bfia.CodeNotFound,
 		"does not know job nobody")
 	p.bad(post(bfia.PathStart, `{"job_id": 1}`).from(host), 400, bfia.CodeBadRequest,
-		"job_id: is a JSON number, a string is wanted")
+		"job_id: is a JSON number, must be a string")
 
 	p.good(post(bfia.PathStop, `{"job_id": "j1", "task_name": "intersect_rsa_1"}`).from(host))
 	p.good(post(bfia.PathStop, `{"job_id": "j1", "undo": true}`).from(host))
@@ -193,7 +193,7 @@ func TestCallbacks(t *testing.T) {
 	p.bad(post(bfia.PathPlatformCallback, `{"task_id": "t9", "status": "SUCCESS", "role": "guest"}`), 404,
 		bfia.CodeNotFound, "has no task t9")
 	p.bad(post(bfia.PathPlatformCallback, `{"task_id": "t1", "status": 1, "role": "guest"}`), 400,
-		bfia.CodeBadRequest, "status: is a JSON number, a string is wanted")
+		bfia.CodeBadRequest, "status: is a JSON number, must be a string")
 
 	id := bfia.TaskID("j1", first)
 	report := post(bfia.PathTaskCallback, map[string]string{"task_id": id, "status": "SUCCESS",

@@ -72,7 +72,7 @@ func TestRegisterComponent(t *testing.T) {
 		{`{}`, "imageUrl: is required"},
 		{`{"imageUrl":" ","component_info":{}}`, "imageUrl: is required"},
 		{`{"imageUrl":"a"}`, "component_info: is required"},
-		{`{"imageUrl":"a","component_info":[]}`, "component_info: is a JSON array, an object is wanted"},
+		{`{"imageUrl":"a","component_info":[]}`, "component_info: is a JSON array, must be an object"},
 		{`{"imageUrl":"a","component_info":{"componentName":"c"}}`, "component_info.provider: is required"},
 		{`{"imageUrl":"a","component_info":{"componentName":"c","provider":"../p","version":"1"}}`,
 			"component_info.provider:"},
@@ -121,7 +121,7 @@ func TestRegisterRefuses(t *testing.T) {
 		words    string
 	}{
 		"no name":   {`"name": "unionpay"`, `"name": ""`, "name: is required"},
-		"name type": {`"name": "unionpay"`, `"name": 5`, "name: is a JSON number, a string is wanted"},
+		"name type": {`"name": "unionpay"`, `"name": 5`, "name: is a JSON number, must be a string"},
 		"device":    {`"device": "docker"`, `"device": "mainframe"`, "device:"},
 		"protocol":  {`"protocol": "bfia"`, `"protocol": "soap"`, "protocol:"},
 		"image":     {`"image": "unionpay:2.0.0"`, `"image": ""`, "metadata.image: is required"},
@@ -129,7 +129,7 @@ func TestRegisterRefuses(t *testing.T) {
 		"category":  {`"category": "dataset"`, `"category": "thing"`, "category"},
 		"other name": {`"componentName": "Intersection"`, `"componentName": "Union"`,
 			`components_description.Intersection.componentName: is "Union"`},
-		"no JSON":       {`{`, `[`, "body: is not JSON"},
+		"no JSON":       {`{`, `[`, "body: is not valid JSON"},
 		"version chars": {`"version": "2.0.0"`, `"version": "../2"`, "version:"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -62,7 +62,7 @@ func TestHosts(t *testing.T) {
 	p.bad(post(bfia.PathRunnerDrain, map[string]any{"runner_id": "big"}), 400, bfia.CodeBadRequest,
 		"draining: is required, true or false")
 	p.bad(post(bfia.PathRunnerDrain, map[string]any{"runner_id": "big", "draining": "yes"}), 400,
-		bfia.CodeBadRequest, "draining: is a JSON string, true or false is wanted")
+		bfia.CodeBadRequest, "draining: is a JSON string, must be true or false")
 }
 
 // A job is rejected if it requires labels that no runner has or that contradict the provider's, or if it

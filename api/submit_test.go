@@ -49,7 +49,7 @@ func TestSubmitWarns(t *testing.T) {
 	p.good(post(bfia.PathPlatformCreateAll, vector(t, "job_create_all.request.json"))).into(&created)
 	require.Contains(t, created.Warnings, bfia.Warning{Task: second, Role: "guest.0, host.0",
 		Parameter: "objective_param",
-		Message:   "is an object, a string is wanted (type string)"})
+		Message:   "is an object, must be a string (type string)"})
 
 	strict := newParty(t, func(c *Config) { c.StrictParameters = true }).withProvider().withData()
 	words := []string{"config.task_params: task hetero_secureboost_1 at guest.0, host.0: parameter ", "more)"}
@@ -71,10 +71,10 @@ func TestSubmitRefuses(t *testing.T) {
 	}{
 		"cycle": {component(0, "input"), []any{map[string]any{"type": "dataset", "key": second + ".data0"}},
 			400,
-			"dag.components: the tasks intersect_rsa_1, hetero_secureboost_1 wait for each other in a cycle"},
+			"dag.components: the tasks intersect_rsa_1, hetero_secureboost_1 form a cycle"},
 		"itself": {component(0, "input"), []any{map[string]any{"type": "dataset", "key": first +
 			".train_data"}}, 400,
-			"dag.components: the task intersect_rsa_1 waits for itself"},
+			"dag.components: task intersect_rsa_1 depends on itself"},
 		"unknown upstream": {component(1, "input", 0, "key"), "nobody.data", 400,
 			`dag.components[1].input[0].key: the DAG has no task "nobody"`},
 		"unknown output": {component(1, "input", 0, "key"), first + ".nothing", 400,
@@ -94,13 +94,13 @@ func TestSubmitRefuses(t *testing.T) {
 			"dag.components[0] (intersect_rsa_1)"},
 		"no components": {[]any{"dag", "components"}, []any{}, 400, "dag.components: at least one"},
 		"no dag":        {[]any{"dag"}, nil, 400, "dag: is required"},
-		"dag's type":    {[]any{"dag"}, "graph", 400, "dag: is a JSON string, an object is wanted"},
+		"dag's type":    {[]any{"dag"}, "graph", 400, "dag: is a JSON string, must be an object"},
 		"components' type": {[]any{"dag", "components"}, map[string]any{}, 400,
-			"dag.components: is a JSON object, a list is wanted"},
+			"dag.components: is a JSON object, must be a list"},
 		"a component's type": {component(1), 7, 400,
-			"dag.components[1]: is a JSON number, an object is wanted"},
+			"dag.components[1]: is a JSON number, must be an object"},
 		"a name's type": {component(1, "name"), true, 400,
-			"dag.components[1].name: is a JSON bool, a string is wanted"},
+			"dag.components[1].name: is a JSON bool, must be a string"},
 		"a key's type": {component(1, "input", 0, "key"), 1, 400,
 			"dag.components[1].input[0].key: is a JSON number"},
 		"no config": {config(), nil, 400, "config: is required"},
@@ -108,9 +108,9 @@ func TestSubmitRefuses(t *testing.T) {
 		"no node for a role": {config("role", "host"), []any{}, 400,
 			"config.job_params.host: config.role has no node of that role"},
 		"role's type": {config("role", "host"), "x", 400,
-			"config.role.host: is a JSON string, a list is wanted"},
+			"config.role.host: is a JSON string, must be a list"},
 		"node's type": {config("role", "host"), []any{5}, 400,
-			"config.role.host[0]: is a JSON number, a string is wanted"},
+			"config.role.host[0]: is a JSON number, must be a string"},
 		"role twice":      {config("role", "host"), []any{guest, guest}, 400, "config.role.host[1]"},
 		"role for no one": {config("role"), map[string]any{"observer": []any{guest}}, 400, ""},
 		"no index": {config("task_params", "host"), map[string]any{"1": map[string]any{}}, 400,
@@ -134,10 +134,10 @@ func TestSubmitRefuses(t *testing.T) {
 			"config.initiator.node_id: is \"JG0110017800000000\", this party is JG0100001100000010"},
 		"no initiator":    {config("initiator"), nil, 400, "config.initiator.node_id"},
 		"job_id's form":   {[]any{"job_id"}, "../x", 400, "job_id:"},
-		"job_id's type":   {[]any{"job_id"}, 5, 400, "job_id: is a JSON number, a string is wanted"},
+		"job_id's type":   {[]any{"job_id"}, 5, 400, "job_id: is a JSON number, must be a string"},
 		"job_id's length": {[]any{"job_id"}, strings.Repeat("1", 129), 413, "job_id:"},
 		"flow_id's type": {[]any{"flow_id"}, []any{}, 400,
-			"flow_id: is a JSON array, a string is wanted"},
+			"flow_id: is a JSON array, must be a string"},
 		"flow_id's NUL": {[]any{"flow_id"}, "\x00", 400, "flow_id:"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -176,7 +176,7 @@ func TestSubmitRequiresParameters(t *testing.T) {
 			"id")),
 		400,
 		bfia.CodeBadRequest,
-		`config.task_params: task intersect_rsa_1 at guest.0 lacks the parameter "id", which Intersection requires`,
+		`config.task_params: task intersect_rsa_1 at guest.0 has no parameter "id", which Intersection requires`,
 	)
 }
 

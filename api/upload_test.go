@@ -104,7 +104,7 @@ func TestUploadServerFileRefuses(t *testing.T) {
 		`{"file":"good.csv","namespace":"n"}`:                             "name: is required",
 		`{"file":"good.csv","namespace":"../n","name":"d"}`:               "namespace:",
 		`{"file":"good.csv","namespace":"n","name":"a/b"}`:                "name:",
-		`{"file":"good.csv","namespace":"n","name":"d","partitions":"x"}`: "partitions: is a JSON string, a number is wanted",
+		`{"file":"good.csv","namespace":"n","name":"d","partitions":"x"}`: "partitions: is a JSON string, must be a number",
 		`{"file":"good.csv","namespace":"n","name":"d","partitions":1.5}`: "partitions:",
 		`{"file":"good.csv","namespace":"n","name":"d","partitions":-1}`:  "partitions:",
 		`{"file":"good.csv","namespace":"n","name":"d","head":"yes"}`:     "head:",

@@ -8,8 +8,10 @@ import (
 	"strings"
 )
 
-// Warning is a parameter that contradicts its component's self-description. Published descriptions contradict published
-// jobs, so a warning refuses nothing unless a party is configured so: what a job gives is passed on.
+// Warning is a parameter that contradicts its component's self-description.
+//
+// Published descriptions contradict published jobs. A warning therefore refuses a job only at a party that is
+// configured as strict, and the parameter reaches the component as the job has it.
 type Warning struct {
 	Task      string `json:"task"`
 	Role      string `json:"role"` // guest.0, or several: guest.0, host.0
@@ -17,12 +19,12 @@ type Warning struct {
 	Message   string `json:"message"`
 }
 
-// String is the warning as one sentence.
+// String returns the warning as one sentence.
 func (w Warning) String() string {
 	return fmt.Sprintf("task %s at %s: parameter %s %s", w.Task, w.Role, w.Parameter, w.Message)
 }
 
-// RefuseWarnings is what a strict party answers for warnings; nil for none.
+// RefuseWarnings returns the error with which a strict party refuses a job, or nil if there are no warnings.
 func RefuseWarnings(warnings []Warning) error {
 	if len(warnings) == 0 {
 		return nil
@@ -34,9 +36,11 @@ func RefuseWarnings(warnings []Warning) error {
 	return Errorf(CodeBadRequest, "config.task_params: %s%s", warnings[0], more)
 }
 
-// CheckParameters holds the parameters that a job gives against the descriptions of its components: types, bindingData,
-// validator and dependsOn (part 2, 6.5). Parameters that a description doesn't have are the component's business. node
-// limits it to that node's parts; empty checks all. The document must have a [Plan].
+// CheckParameters compares the parameters of a job with the self-descriptions of its components: types,
+// bindingData, validator and dependsOn (part 2, 6.5).
+//
+// It ignores parameters that a description does not have. With a node it checks that node's parts only; an
+// empty node checks all. The document must have a [Plan].
 func CheckParameters(doc *Document, plan *Plan, describe Describe, node string) ([]Warning, error) {
 	var warnings []Warning
 	for _, t := range plan.Tasks {
@@ -62,12 +66,14 @@ func CheckParameters(doc *Document, plan *Plan, describe Describe, node string) 
 				if message == "" {
 					continue
 				}
-				// What is wrong for all roles is told once.
-				same := slices.IndexFunc(warnings[first:], func(w Warning) bool { return w.Parameter == p.Name && w.Message == message })
+				// Roles with the same problem share one warning.
+				same := slices.IndexFunc(warnings[first:],
+					func(w Warning) bool { return w.Parameter == p.Name && w.Message == message })
 				if same >= 0 {
 					warnings[first+same].Role += ", " + part.Self()
 				} else {
-					warnings = append(warnings, Warning{Task: t.Name, Role: part.Self(), Parameter: p.Name, Message: message})
+					w := Warning{Task: t.Name, Role: part.Self(), Parameter: p.Name, Message: message}
+					warnings = append(warnings, w)
 				}
 			}
 		}
@@ -75,8 +81,9 @@ func CheckParameters(doc *Document, plan *Plan, describe Describe, node string) 
 	return warnings, nil
 }
 
-// contradiction says in words how a value contradicts the description; empty when it does not.
-func (p *InputParam) contradiction(raw json.RawMessage, desc *Description, values map[string]json.RawMessage) string {
+// contradiction returns how a value contradicts the description, or "" if it does not.
+func (p *InputParam) contradiction(raw json.RawMessage, desc *Description,
+	values map[string]json.RawMessage) string {
 	text, err := ParameterText(raw)
 	if err != nil {
 		return "can't be read"
@@ -84,21 +91,25 @@ func (p *InputParam) contradiction(raw json.RawMessage, desc *Description, value
 	choices := p.choices()
 	chosen := isChoice(raw, text, choices)
 	if !chosen { // a choice may contradict the type: an integer that can be "all"
-		if wanted := expectedType(p.Type, raw, text); wanted != "" {
-			return fmt.Sprintf("is %s, %s is wanted (type %s)", quoteValue(raw), wanted, p.Type)
+		if expected := expectedType(p.Type, raw, text); expected != "" {
+			return fmt.Sprintf("is %s, must be %s (type %s)", quoteValue(raw), expected, p.Type)
 		}
 		if len(choices) > 0 {
-			return fmt.Sprintf("is %s, and its bindingData has %s", quoteValue(raw), strings.Join(choices, ", "))
+			return fmt.Sprintf("is %s, must be one of its bindingData: %s", quoteValue(raw),
+				strings.Join(choices, ", "))
 		}
 	}
 	if rule := parseValidator(p.Validator); rule != nil && !rule.allows(text) {
-		return fmt.Sprintf("is %s, which its validator %s does not allow", quoteValue(raw), shorten(string(p.Validator), 100))
+		return fmt.Sprintf("is %s, which its validator %s does not allow", quoteValue(raw),
+			shorten(string(p.Validator), 100))
 	}
 	return p.unmet(desc, values)
 }
 
-// expectedType names what a type wants of a value that is not of it. The value's text is what a component sees, so "5" is
-// as good as 5. Types that the specification does not name are not checked.
+// expectedType returns what a type expects of a value that does not fit it, or "" if the value fits.
+//
+// It checks the value's text, since that is what a component reads: "5" fits as 5 does. It accepts every
+// value for a type that the specification does not name.
 func expectedType(typ string, raw json.RawMessage, text string) string {
 	kind := kindOf(raw)
 	inner := kind
@@ -135,7 +146,7 @@ func expectedType(typ string, raw json.RawMessage, text string) string {
 	return ""
 }
 
-// kindOf names the kind of a JSON value.
+// kindOf returns the kind of a JSON value.
 func kindOf(raw json.RawMessage) string {
 	switch {
 	case len(raw) == 0 || string(raw) == "null":
@@ -152,7 +163,7 @@ func kindOf(raw json.RawMessage) string {
 	return "a number"
 }
 
-// shown is a value as messages quote it: short, and objects and lists by their kind.
+// quoteValue returns a value for a message: shortened, and objects and lists as their kind.
 func quoteValue(raw json.RawMessage) string {
 	switch kind := kindOf(raw); kind {
 	case "an object", "a list", "null":
@@ -168,8 +179,8 @@ func shorten(text string, most int) string {
 	return text
 }
 
-// choices are the values of bindingData, a list of {label, value} or a string that holds one. A call_function can be
-// asked by a user interface only.
+// choices returns the values of bindingData, which is a list of {label, value} or a string that contains one.
+// Only a user interface can evaluate a call_function, so it offers no choices.
 func (p *InputParam) choices() []string {
 	raw := p.BindingData
 	var held string
@@ -194,7 +205,7 @@ func (p *InputParam) choices() []string {
 	return choices
 }
 
-// isChoice tells whether a value is one of the choices, or a list of some.
+// isChoice reports whether a value is one of the choices, or a list of some of them.
 func isChoice(raw json.RawMessage, text string, choices []string) bool {
 	if slices.Contains(choices, text) {
 		return true
@@ -209,20 +220,24 @@ func isChoice(raw json.RawMessage, text string, choices []string) bool {
 	})
 }
 
-// unmet tells on what a parameter that is given depends in vain: of dependsOn's entries, "parameter.value" or
-// "parameter", one must hold, by what the job gives or by the other's default.
+// unmet returns the condition of dependsOn that a given parameter does not meet, or "".
+//
+// An entry of dependsOn is "parameter.value" or "parameter". One of the entries must hold, by the job's value
+// or by the other parameter's default.
 func (p *InputParam) unmet(desc *Description, values map[string]json.RawMessage) string {
-	var wanted []string
+	var conditions []string
 	for _, entry := range stringList(p.DependsOn) {
-		// Names may hold dots: the longest that is a parameter's counts.
-		name, value, ok := entry, "", slices.ContainsFunc(desc.InputParam, func(q InputParam) bool { return q.Name == entry })
-		for at := strings.LastIndexByte(entry, '.'); !ok && at > 0; at = strings.LastIndexByte(entry[:at], '.') {
+		// Names can contain dots: the longest name of a parameter counts.
+		name, value, ok := entry, "", slices.ContainsFunc(desc.InputParam,
+			func(q InputParam) bool { return q.Name == entry })
+		at := strings.LastIndexByte(entry, '.')
+		for ; !ok && at > 0; at = strings.LastIndexByte(entry[:at], '.') {
 			if slices.ContainsFunc(desc.InputParam, func(q InputParam) bool { return q.Name == entry[:at] }) {
 				name, value, ok = entry[:at], entry[at+1:], true
 			}
 		}
 		if !ok {
-			return "" // it depends on something that the description does not tell of
+			return "" // it depends on a parameter that the description does not have
 		}
 		raw := values[name]
 		if raw == nil {
@@ -239,15 +254,15 @@ func (p *InputParam) unmet(desc *Description, values map[string]json.RawMessage)
 		if value != "" {
 			name += " = " + value
 		}
-		wanted = append(wanted, name)
+		conditions = append(conditions, name)
 	}
-	if len(wanted) == 0 {
+	if len(conditions) == 0 {
 		return ""
 	}
-	return "is given, but has a meaning only with " + strings.Join(wanted, " or ")
+	return "is given, but only has an effect with " + strings.Join(conditions, " or ")
 }
 
-// stringList reads a list of strings, or one string; empty ones count for nothing.
+// stringList reads a list of strings or a single string. It drops empty strings.
 func stringList(raw json.RawMessage) []string {
 	var one string
 	list := []string{}

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// inputParam is one parameter of a description.
+// inputParam returns one parameter of a description.
 func inputParam(t testing.TB, text string) InputParam {
 	t.Helper()
 	var p InputParam
@@ -20,34 +20,34 @@ func TestContradictions(t *testing.T) {
 	for _, test := range []struct{ param, value, message string }{
 		{`{"type":"string"}`, `"a"`, ""},
 		{`{"type":"string"}`, `5`, ""}, // the component reads the same text
-		{`{"type":"string"}`, `{"objective":"x"}`, "is an object, a string is wanted (type string)"},
-		{`{"type":"string"}`, `["auc","ks"]`, "is a list, a string is wanted (type string)"},
+		{`{"type":"string"}`, `{"objective":"x"}`, "is an object, must be a string (type string)"},
+		{`{"type":"string"}`, `["auc","ks"]`, "is a list, must be a string (type string)"},
 		{`{"type":"int"}`, `5`, ""},
 		{`{"type":"int"}`, `"5"`, ""},
 		{`{"type":"int"}`, `12345678901234567890`, ""},
 		{`{"type":"int"}`, `1e3`, ""},
-		{`{"type":"int"}`, `0.5`, "is 0.5, a whole number is wanted (type int)"},
-		{`{"type":"int"}`, `""`, `is "", a whole number is wanted (type int)`},
-		{`{"type":"int"}`, `"0x10"`, `is "0x10", a whole number is wanted (type int)`},
-		{`{"type":"int"}`, `null`, "is null, a whole number is wanted (type int)"},
+		{`{"type":"int"}`, `0.5`, "is 0.5, must be a whole number (type int)"},
+		{`{"type":"int"}`, `""`, `is "", must be a whole number (type int)`},
+		{`{"type":"int"}`, `"0x10"`, `is "0x10", must be a whole number (type int)`},
+		{`{"type":"int"}`, `null`, "is null, must be a whole number (type int)"},
 		{`{"type":"integer"}`, `null`, ""},
-		{`{"type":"integer"}`, `"all"`, `is "all", a whole number or null is wanted (type integer)`},
+		{`{"type":"integer"}`, `"all"`, `is "all", must be a whole number or null (type integer)`},
 		{`{"type":"integer","bindingData":[{"label":"all","value":"all"},{"value":"2048"}]}`, `"all"`, ""},
 		{`{"type":"integer","bindingData":[{"label":"all","value":"all"},{"value":"2048"}]}`, `2048`, ""},
-		{`{"type":"integer","bindingData":[{"label":"all","value":"all"},{"value":"2048"}]}`, `7`, "is 7, and its bindingData has all, 2048"},
-		{`{"type":"string","bindingData":"[{\"label\":\"L1\",\"value\":\"L1\"}]"}`, `"L2"`, `is "L2", and its bindingData has L1`},
+		{`{"type":"integer","bindingData":[{"label":"all","value":"all"},{"value":"2048"}]}`, `7`, "is 7, must be one of its bindingData: all, 2048"},
+		{`{"type":"string","bindingData":"[{\"label\":\"L1\",\"value\":\"L1\"}]"}`, `"L2"`, `is "L2", must be one of its bindingData: L1`},
 		{`{"type":"object","bindingData":[{"value":"auc"},{"value":"ks"}]}`, `["ks","auc"]`, ""},
-		{`{"type":"object","bindingData":[{"value":"auc"},{"value":"ks"}]}`, `["ks","f1"]`, "is a list, and its bindingData has auc, ks"},
+		{`{"type":"object","bindingData":[{"value":"auc"},{"value":"ks"}]}`, `["ks","f1"]`, "is a list, must be one of its bindingData: auc, ks"},
 		{`{"type":"string","bindingData":"call_function getKV()"}`, `"x"`, ""},
 		{`{"type":"float"}`, `0.0001`, ""},
-		{`{"type":"float"}`, `true`, "is true, a number is wanted (type float)"},
+		{`{"type":"float"}`, `true`, "is true, must be a number (type float)"},
 		{`{"type":"number"}`, `"1e-3"`, ""},
 		{`{"type":"boolean"}`, `true`, ""},
 		{`{"type":"boolean"}`, `"false"`, ""},
-		{`{"type":"boolean"}`, `"True"`, `is "True", true or false is wanted (type boolean)`},
+		{`{"type":"boolean"}`, `"True"`, `is "True", must be true or false (type boolean)`},
 		{`{"type":"object"}`, `{"a":1}`, ""},
 		{`{"type":"object"}`, `"{\"a\":1}"`, ""},
-		{`{"type":"object"}`, `"a"`, `is "a", an object or a list is wanted (type object)`},
+		{`{"type":"object"}`, `"a"`, `is "a", must be an object or a list (type object)`},
 		{`{"type":"matrix"}`, `"a"`, ""},
 		{`{"type":"int","validator":"(0,1000)"}`, `2048`, `is 2048, which its validator "(0,1000)" does not allow`},
 		{`{"type":"int","validator":"(0,1000)"}`, `1000`, `is 1000, which its validator "(0,1000)" does not allow`},
@@ -59,12 +59,13 @@ func TestContradictions(t *testing.T) {
 		{`{"type":"string","validator":"regular:'^[a-z]+$'"}`, `"abc"`, ""},
 		{`{"type":"string","validator":"regular:'^[a-z]+$'"}`, `"a1"`, `is "a1", which its validator "regular:'^[a-z]+$'" does not allow`},
 		{`{"type":"string","validator":"regular:/^[0-9]+$/"}`, `7`, ""},
-		{`{"type":"string","validator":"regular:(?=x)"}`, `"y"`, ""}, // another engine's dialect
+		{`{"type":"string","validator":"regular:(?=x)"}`, `"y"`, ""}, // another regular expression dialect
 		{`{"type":"string","validator":"regular-正则项"}`, `"y"`, ""},
 		{`{"type":"string","validator":7}`, `"y"`, ""},
 	} {
 		p := inputParam(t, test.param)
-		require.Equal(t, test.message, p.contradiction(json.RawMessage(test.value), &Description{}, nil), "%s %s", test.param, test.value)
+		require.Equal(t, test.message, p.contradiction(json.RawMessage(test.value), &Description{}, nil),
+			"%s %s", test.param, test.value)
 	}
 }
 
@@ -75,9 +76,9 @@ func TestDependsOn(t *testing.T) {
 	}}
 	for _, test := range []struct{ dependsOn, values, message string }{
 		{`["optimizer.sgd","optimizer.adam"]`, `{"optimizer":"adam"}`, ""},
-		{`["optimizer.sgd","optimizer.adam"]`, `{}`, "is given, but has a meaning only with optimizer = sgd or optimizer = adam"},
+		{`["optimizer.sgd","optimizer.adam"]`, `{}`, "is given, but only has an effect with optimizer = sgd or optimizer = adam"},
 		{`["optimizer.rmsprop",""]`, `{}`, ""}, // by its default
-		{`["init.param"]`, `{}`, "is given, but has a meaning only with init.param"},
+		{`["init.param"]`, `{}`, "is given, but only has an effect with init.param"},
 		{`["init.param"]`, `{"init.param":{"a":1}}`, ""},
 		{`"init.param.x"`, `{"init.param":"x"}`, ""},
 		{`""`, `{}`, ""},
@@ -89,11 +90,13 @@ func TestDependsOn(t *testing.T) {
 		p := inputParam(t, `{"name":"rate","type":"float","dependsOn":`+test.dependsOn+`}`)
 		var values map[string]json.RawMessage
 		require.NoError(t, json.Unmarshal([]byte(test.values), &values))
-		require.Equal(t, test.message, p.contradiction(json.RawMessage(`0.1`), desc, values), "%s %s", test.dependsOn, test.values)
+		require.Equal(t, test.message, p.contradiction(json.RawMessage(`0.1`), desc, values), "%s %s",
+			test.dependsOn, test.values)
 	}
 }
 
-// The published registration contradicts the published job: that is told, once for all roles, and refuses nothing.
+// TestCheckParametersVector checks a published registration and a published job that contradict each other:
+// one warning for all roles, and no refusal.
 func TestCheckParametersVector(t *testing.T) {
 	doc := parse(t, vector(t, "job_create_all.request.json"))
 	describe := registered(t, vector(t, "provider_register.request.json"))
@@ -101,13 +104,14 @@ func TestCheckParametersVector(t *testing.T) {
 	require.NoError(t, err)
 	warnings, err := CheckParameters(doc, plan, describe, "")
 	require.NoError(t, err)
-	var told []string
+	var warned []string
 	for _, w := range warnings {
 		require.Equal(t, "guest.0, host.0", w.Role)
-		told = append(told, w.String())
+		warned = append(warned, w.String())
 	}
-	require.Contains(t, told, "task hetero_secureboost_1 at guest.0, host.0: parameter objective_param is an object, a string is wanted (type string)")
-	require.Contains(t, strings.Join(told, "\n"), `parameter n_iter_no_change is "True"`)
+	require.Contains(t, warned,
+		"task hetero_secureboost_1 at guest.0, host.0: parameter objective_param is an object, must be a string (type string)")
+	require.Contains(t, strings.Join(warned, "\n"), `parameter n_iter_no_change is "True"`)
 	require.ErrorContains(t, RefuseWarnings(warnings), "config.task_params: task ")
 	require.NoError(t, RefuseWarnings(nil))
 
@@ -124,12 +128,15 @@ func FuzzContradiction(f *testing.F) {
 	} {
 		f.Add([]byte(seed[0]), []byte(seed[1]), []byte(seed[2]))
 	}
-	desc := &Description{InputParam: []InputParam{{Name: "a"}, {Name: "x.y", DefaultValue: json.RawMessage(`" "`)}}}
+	desc := &Description{
+		InputParam: []InputParam{{Name: "a"}, {Name: "x.y", DefaultValue: json.RawMessage(`" "`)}},
+	}
 	f.Fuzz(func(t *testing.T, param, value, values []byte) {
 		var p InputParam
 		var given map[string]json.RawMessage
 		var raw json.RawMessage
-		if DecodeJSON(param, &p) != nil || DecodeJSON(value, &raw) != nil || json.Unmarshal(values, &given) != nil {
+		if DecodeJSON(param, &p) != nil || DecodeJSON(value, &raw) != nil ||
+			json.Unmarshal(values, &given) != nil {
 			return
 		}
 		if message := p.contradiction(raw, desc, given); len(message) > 4<<10+len(param) {

@@ -5,9 +5,11 @@ import (
 	"strings"
 )
 
-// ParseComponent reads the registration of one component in the specification's form (part 2, 5.8): imageUrl and
-// component_info. It is the [Registration] of a provider, for Docker, that has this component; the description keeps the
-// image, since another component of the same provider and version may have another.
+// ParseComponent reads the registration of one component in the specification's form (part 2, 5.8): imageUrl
+// and component_info.
+//
+// It returns the [Registration] of a Docker provider with this component. The description keeps the image,
+// since another component of the same provider and version can have another one.
 func ParseComponent(body []byte) (*Registration, error) {
 	var object map[string]json.RawMessage
 	if err := DecodeJSON(body, &object); err != nil {
@@ -15,14 +17,16 @@ func ParseComponent(body []byte) (*Registration, error) {
 	}
 	var image string
 	var info map[string]json.RawMessage
-	if err := DecodeFields(object, Required("imageUrl", &image), Required("component_info", &info)); err != nil {
+	err := DecodeFields(object, Required("imageUrl", &image), Required("component_info", &info))
+	if err != nil {
 		return nil, err
 	}
 	if strings.TrimSpace(image) == "" {
 		return nil, Errorf(CodeBadRequest, "imageUrl: is required")
 	}
 	var name, provider, version string
-	err := DecodeFields(info, Required("componentName", &name), Required("provider", &provider), Required("version", &version))
+	err = DecodeFields(info, Required("componentName", &name), Required("provider", &provider),
+		Required("version", &version))
 	if err == nil {
 		err = CheckID("provider", provider)
 	}
@@ -35,11 +39,17 @@ func ParseComponent(body []byte) (*Registration, error) {
 	info["imageUrl"] = object["imageUrl"]
 	description, err := json.Marshal(info)
 	if err != nil {
-		return nil, Wrap(CodeBadRequest, err, "component_info: can't be kept")
+		return nil, Wrap(CodeBadRequest, err, "component_info: is not readable as JSON")
 	}
 	if _, err := ParseDescription(name, description); err != nil {
 		return nil, PrefixField("component_info", err)
 	}
-	return &Registration{Name: provider, Device: DeviceDocker, Version: version, Metadata: Metadata{Image: image}, Protocol: "bfia",
-		Description: map[string]json.RawMessage{name: description}}, nil
+	return &Registration{
+		Name:        provider,
+		Device:      DeviceDocker,
+		Version:     version,
+		Metadata:    Metadata{Image: image},
+		Protocol:    "bfia",
+		Description: map[string]json.RawMessage{name: description},
+	}, nil
 }

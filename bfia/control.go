@@ -8,29 +8,29 @@ import (
 )
 
 const (
-	// PathAlgorithmQuery is where a component tells how it does, on its control port (part 3, 3.2.1).
+	// PathAlgorithmQuery is the path on a component's control port that returns its progress (part 3, 3.2.1).
 	PathAlgorithmQuery = "/v1/platform/algorithm/task/query"
-	// DefaultControlPort is the control port of a component that is told no other (part 3, 3.3.1).
+	// DefaultControlPort is the control port of a component whose environment names none (part 3, 3.3.1).
 	DefaultControlPort = 10086
-	// maxProgress is how many characters of a component's words on its progress are kept.
+	// maxProgress bounds the characters of a component's progress that are kept.
 	maxProgress = 200
 )
 
-// TaskQuery is the body of the question.
+// TaskQuery is the body of a request to [PathAlgorithmQuery].
 type TaskQuery struct {
 	TaskID string `json:"task_id"`
 }
 
-// TaskAnswer is a component's own word on its task. The specification has status and role; how far it is, a fraction, a
-// percentage or words, and a message are what components tell beside them.
+// TaskAnswer is a component's report of its own task. The specification has status and role; components also
+// send a message and their progress, as a fraction, a percentage or a text.
 type TaskAnswer struct {
 	Status   TaskState
 	Role     string
 	Progress string
 }
 
-// ParseTaskAnswer reads an answer of a component. Its fields stand at the top level, as the specification has it, or
-// inside data.
+// ParseTaskAnswer reads the answer of a component. The fields are at the top level, as in the specification,
+// or in data.
 func ParseTaskAnswer(body []byte) (*TaskAnswer, error) {
 	var object map[string]json.RawMessage
 	if err := DecodeJSON(body, &object); err != nil {
@@ -44,7 +44,7 @@ func ParseTaskAnswer(body []byte) (*TaskAnswer, error) {
 		return nil, Errorf(CodeRefused, "code: the component answers %d", int(code))
 	}
 	var inner map[string]json.RawMessage
-	_ = json.Unmarshal(object["data"], &inner) // it may be anything, or missing
+	_ = json.Unmarshal(object["data"], &inner) // optional, and of any type
 	get := func(names ...string) json.RawMessage {
 		for _, name := range names {
 			for _, fields := range []map[string]json.RawMessage{object, inner} {
@@ -90,7 +90,8 @@ func orNull(raw json.RawMessage) json.RawMessage {
 	return raw
 }
 
-// percentage makes a fraction of 1, or a number of percent, readable; words stay.
+// percentage formats a fraction of 1, or a number from 0 to 100, as a percentage. It returns other texts
+// unchanged.
 func percentage(raw json.RawMessage) string {
 	if len(raw) == 0 {
 		return ""

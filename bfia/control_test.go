@@ -28,8 +28,8 @@ func TestTaskAnswer(t *testing.T) {
 		`{"status":"RUNNING"}`:          "code: is required",
 		`{"code":0}`:                    "status: ",
 		`{"code":0,"status":"BUSY"}`:    `"BUSY" is none of`,
-		`[]`:                            "an object is wanted",
-		`<html>`:                        "is not JSON",
+		`[]`:                            "must be an object",
+		`<html>`:                        "is not valid JSON",
 	} {
 		_, err := ParseTaskAnswer([]byte(body))
 		require.ErrorContains(t, err, words, body)
@@ -42,10 +42,11 @@ func FuzzTaskAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		a, err := ParseTaskAnswer(body)
 		if err != nil {
-			requireOwn(t, err)
+			requireRefused(t, err)
 			return
 		}
-		if !utf8.ValidString(a.Progress) || utf8.RuneCountInString(a.Progress) > maxProgress+1 || strings.ContainsAny(a.Progress, "\x00\n\x1b") {
+		if !utf8.ValidString(a.Progress) || utf8.RuneCountInString(a.Progress) > maxProgress+1 ||
+			strings.ContainsAny(a.Progress, "\x00\n\x1b") {
 			t.Fatalf("progress: %q", a.Progress)
 		}
 	})

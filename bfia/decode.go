@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// DecodeJSON reads exactly one JSON value. Its errors are bad requests that name the field, or the place in the text,
-// and say what was wanted.
+// DecodeJSON reads exactly one JSON value. Its errors are bad requests that name the field, or the position
+// in the text, and the expected type.
 func DecodeJSON(body []byte, into any) error {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	if err := dec.Decode(into); err != nil {
@@ -17,13 +17,15 @@ func DecodeJSON(body []byte, into any) error {
 	}
 	end := dec.InputOffset()
 	if _, err := dec.Token(); err != io.EOF {
-		return Errorf(CodeBadRequest, "body: something follows the JSON value, which ends at byte %d", end)
+		return Errorf(CodeBadRequest, "body: the JSON value ends at byte %d, but more text follows", end)
 	}
 	return nil
 }
 
-// field is one field of an object that is read by hand. encoding/json names neither the index in a list, nor the key
-// in a map, nor the fields around a type that decodes itself, and an error must name the whole place.
+// Field is one field of an object that [DecodeFields] reads.
+//
+// Errors of encoding/json do not name the index in a list, the key in a map, or the fields around a type that
+// decodes itself. Errors of this package name the whole path.
 type Field struct {
 	name     string
 	into     any // a pointer, or a func([]byte) error
@@ -36,7 +38,7 @@ func Required(name string, into any) Field { return Field{name, into, true} }
 // Optional returns a field that may be absent or null.
 func Optional(name string, into any) Field { return Field{name, into, false} }
 
-// DecodeFields reads the fields of an object. null is as good as absent.
+// DecodeFields reads fields of an object. It treats null as absent.
 func DecodeFields(object map[string]json.RawMessage, fields ...Field) error {
 	for _, f := range fields {
 		raw, ok := object[f.name]
@@ -60,7 +62,7 @@ func decodeValue(raw []byte, into any) error {
 	return DecodeJSON(raw, into)
 }
 
-// ListOf decodes a list whose errors name the index.
+// ListOf decodes a list. Its errors name the index.
 func ListOf[T any](into *[]T) func([]byte) error {
 	return func(b []byte) error {
 		var raws []json.RawMessage
@@ -77,8 +79,8 @@ func ListOf[T any](into *[]T) func([]byte) error {
 	}
 }
 
-// MapOf decodes an object whose errors name the key; the first in the order of the keys, so that the same text always
-// gives the same error. decode reads one value; nil reads it as it is.
+// MapOf decodes an object. Its errors name the key: the first one in sorted order, so that the same text
+// always gives the same error. decode returns the target for one value; nil decodes the value as it is.
 func MapOf[T any](into *map[string]T, decode func(*T) any) func([]byte) error {
 	return func(b []byte) error {
 		var raws map[string]json.RawMessage
@@ -116,11 +118,12 @@ func jsonError(err error) error {
 		if number, ok := strings.CutPrefix(typ.Value, "number "); ok {
 			return Errorf(CodeBadRequest, "%s: the number %s is too large or not whole", place, number)
 		}
-		return Errorf(CodeBadRequest, "%s: is a JSON %s, %s is wanted", place, typ.Value, expectedKind(typ.Type.Kind().String()))
+		return Errorf(CodeBadRequest, "%s: is a JSON %s, must be %s", place, typ.Value,
+			expectedKind(typ.Type.Kind().String()))
 	case errors.As(err, &syntax):
-		return Errorf(CodeBadRequest, "body: is not JSON: %v at byte %d", syntax, syntax.Offset)
+		return Errorf(CodeBadRequest, "body: is not valid JSON: %v at byte %d", syntax, syntax.Offset)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return Errorf(CodeBadRequest, "body: the JSON ends too early")
+		return Errorf(CodeBadRequest, "body: the JSON is incomplete")
 	}
 	return Wrap(CodeBadRequest, err, "body: is not readable as JSON")
 }
@@ -139,7 +142,7 @@ func expectedKind(kind string) string {
 	return "a number"
 }
 
-// prefixed puts the field's name before an error about its content.
+// PrefixField adds the name of a field to an error about its content.
 func PrefixField(name string, err error) error {
 	var e *Error
 	if !errors.As(err, &e) {

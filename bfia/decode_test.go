@@ -10,14 +10,14 @@ import (
 
 func TestDecodeJSON(t *testing.T) {
 	for _, test := range []struct{ body, message string }{
-		{``, "body: the JSON ends too early"},
-		{`{"job_id":`, "body: the JSON ends too early"},
-		{`{job_id}`, "body: is not JSON: invalid character 'j' looking for beginning of object key string at byte 2"},
-		{`"x"`, "body: is a JSON string, an object is wanted"},
-		{`[]`, "body: is a JSON array, an object is wanted"},
-		{`{"job_id":1}`, "job_id: is a JSON number, a string is wanted"},
-		{`{"job_id":"1"} {}`, "body: something follows the JSON value, which ends at byte 14"},
-		{`{"job_id":"1"}x`, "body: something follows the JSON value, which ends at byte 14"},
+		{``, "body: the JSON is incomplete"},
+		{`{"job_id":`, "body: the JSON is incomplete"},
+		{`{job_id}`, "body: is not valid JSON: invalid character 'j' looking for beginning of object key string at byte 2"},
+		{`"x"`, "body: is a JSON string, must be an object"},
+		{`[]`, "body: is a JSON array, must be an object"},
+		{`{"job_id":1}`, "job_id: is a JSON number, must be a string"},
+		{`{"job_id":"1"} {}`, "body: the JSON value ends at byte 14, but more text follows"},
+		{`{"job_id":"1"}x`, "body: the JSON value ends at byte 14, but more text follows"},
 	} {
 		var ref JobRef
 		requireRefusal(t, DecodeJSON([]byte(test.body), &ref), CodeBadRequest, test.message)
@@ -27,7 +27,7 @@ func TestDecodeJSON(t *testing.T) {
 	require.Equal(t, JobRef{JobID: "1"}, ref)
 }
 
-func TestDecodeJSONWanted(t *testing.T) {
+func TestDecodeJSONExpectedKind(t *testing.T) {
 	var v struct {
 		Number  float64
 		Whole   int
@@ -37,17 +37,17 @@ func TestDecodeJSONWanted(t *testing.T) {
 		Nothing chan int
 	}
 	for _, test := range []struct{ body, message string }{
-		{`{"Number":"1"}`, "Number: is a JSON string, a number is wanted"},
+		{`{"Number":"1"}`, "Number: is a JSON string, must be a number"},
 		{`{"Number":1e400}`, "Number: the number 1e400 is too large or not whole"},
 		{`{"Whole":1.5}`, "Whole: the number 1.5 is too large or not whole"},
-		{`{"Truth":1}`, "Truth: is a JSON number, true or false is wanted"},
-		{`{"List":{}}`, "List: is a JSON object, a list is wanted"},
-		{`{"Object":[]}`, "Object: is a JSON array, an object is wanted"},
+		{`{"Truth":1}`, "Truth: is a JSON number, must be true or false"},
+		{`{"List":{}}`, "List: is a JSON object, must be a list"},
+		{`{"Object":[]}`, "Object: is a JSON array, must be an object"},
 	} {
 		requireRefusal(t, DecodeJSON([]byte(test.body), &v), CodeBadRequest, test.message)
 	}
 	requireRefusal(t, DecodeJSON([]byte(strings.Repeat("[", 20000)), new(json.RawMessage)), CodeBadRequest,
-		"body: is not JSON: invalid character '[' exceeded max depth at byte 10001")
+		"body: is not valid JSON: invalid character '[' exceeded max depth at byte 10001")
 	// What encoding/json itself can't do is no field's fault.
 	requireRefusal(t, DecodeJSON([]byte(`{}`), nil), CodeBadRequest, "body: is not readable as JSON")
 }

@@ -14,34 +14,38 @@ const (
 	envOutput    = "runtime.component.output."
 )
 
-// Address is where a dataset, model or report lies in a party's storage: <namespace>/<name>/data_<partition>.
+// Address locates a dataset, model or report in a party's storage: <namespace>/<name>/data_<partition>.
 type Address struct {
 	Name      string `json:"name"`
 	Namespace string `json:"namespace"`
 }
 
-// String is the address as dataset_id has it.
+// String returns the address in the form of dataset_id: namespace#name.
 func (a Address) String() string { return a.Namespace + "#" + a.Name }
 
-// text is the address as a container's environment has it.
+// text returns the address in the form of a container's environment.
 func (a Address) text() string {
 	b, _ := json.Marshal(a)
 	return spacedJSON(b)
 }
 
-// OutputAddress is where a part of a task puts an output of the DAG. Images written for FATE-Flow find their data there.
+// OutputAddress returns the address of an output of a part of a task. It is the address that FATE-Flow uses,
+// so that images written for FATE-Flow find their data.
 func OutputAddress(taskID string, part Part, out Port) Address {
-	return Address{Name: taskID, Namespace: fmt.Sprintf("%s-%s-%s-%s", part.Role, part.NodeID, out.Type, out.Key)}
+	return Address{
+		Name:      taskID,
+		Namespace: fmt.Sprintf("%s-%s-%s-%s", part.Role, part.NodeID, out.Type, out.Key),
+	}
 }
 
-// RootDataset is the dataset that a task's parameters name for its first input: dataset_id "namespace#name", or name and
-// namespace. It is nil when they name none.
+// RootDataset returns the dataset that a task's parameters name for its first input: dataset_id
+// "namespace#name", or name and namespace. It returns nil if they name none.
 func RootDataset(values map[string]json.RawMessage) (*Address, error) {
 	address, _, err := rootDataset(values)
 	return address, err
 }
 
-// rootDataset tells also which parameters named the dataset.
+// rootDataset also returns the names of the parameters that name the dataset.
 func rootDataset(values map[string]json.RawMessage) (*Address, []string, error) {
 	var id string
 	if err := DecodeFields(values, Optional("dataset_id", &id)); err != nil {
@@ -57,7 +61,7 @@ func rootDataset(values map[string]json.RawMessage) (*Address, []string, error) 
 	var address Address
 	err := DecodeFields(values, Optional("name", &address.Name), Optional("namespace", &address.Namespace))
 	if err != nil || address.Name == "" || address.Namespace == "" {
-		return nil, nil, nil // a component may have parameters of these names for itself
+		return nil, nil, nil // a component can have parameters of its own with these names
 	}
 	if err := CheckID("name", address.Name); err != nil {
 		return nil, nil, err
@@ -68,7 +72,8 @@ func rootDataset(values map[string]json.RawMessage) (*Address, []string, error) 
 	return &address, []string{"name", "namespace"}, nil
 }
 
-// family groups the categories that may stand for each other between a DAG and a description.
+// family returns the group of a category. Categories of one group match each other between a DAG and a
+// description.
 func family(category string) string {
 	switch category {
 	case "report", "metric":
@@ -81,12 +86,12 @@ func family(category string) string {
 
 func sameFamily(a, b string) bool { return family(a) == family(b) }
 
-// sameKind is the same word, with report and metric as one.
+// sameKind reports whether two categories are equal; report and metric count as equal.
 func sameKind(a, b string) bool {
 	return a == b || family(a) == "report" && family(b) == "report"
 }
 
-// Binding ties a port of a component to an address.
+// Binding connects a port of a component to an address.
 type Binding struct {
 	Port    string // the name in the component's description
 	Type    string // the kind in the DAG
@@ -94,8 +99,10 @@ type Binding struct {
 	Address Address
 }
 
-// assign gives each of kinds a port of its own: first those get theirs that the description names by the same word, in
-// order, then the others the next that is left of their family. What gets none has -1.
+// assign returns the port for each kind, or -1 if there is none.
+//
+// It works in two passes: the kinds that the description names exactly get their ports first, in order. Then
+// the other kinds get the next free port of their family.
 func assign(ports []DataPort, kinds []string) []int {
 	used := make([]bool, len(ports))
 	assigned := make([]int, len(kinds))
@@ -114,8 +121,8 @@ func assign(ports []DataPort, kinds []string) []int {
 	return assigned
 }
 
-// BindInputs gives each input of the DAG the component's next port of its kind. With root, the first dataset port that
-// is left is the root dataset's, under an empty key.
+// BindInputs assigns each input of the DAG to the component's next port of its kind. With root, it assigns
+// the root dataset, under an empty key, to the first dataset port that is still free.
 func BindInputs(c Component, desc *Description, root bool) ([]Binding, error) {
 	var kinds []string
 	for _, in := range c.Input {
@@ -126,7 +133,8 @@ func BindInputs(c Component, desc *Description, root bool) ([]Binding, error) {
 	for j, port := range assign(desc.InputData, kinds) {
 		in := c.Input[j]
 		if port < 0 {
-			return nil, Errorf(CodeBadRequest, "input[%d]: %s takes no further %s (its inputs: %s)", j, c.ComponentName, in.Type, DescribePorts(desc.InputData))
+			return nil, Errorf(CodeBadRequest, "input[%d]: %s has no further input for a %s (its inputs: %s)",
+				j, c.ComponentName, in.Type, DescribePorts(desc.InputData))
 		}
 		bound = append(bound, Binding{Port: desc.InputData[port].Name, Type: in.Type, Key: in.Key})
 		free[port].Category = ""
@@ -139,7 +147,7 @@ func BindInputs(c Component, desc *Description, root bool) ([]Binding, error) {
 	return bound, nil
 }
 
-// bindOutputs gives the n-th output of a kind in the DAG the n-th port of that kind in the description.
+// bindOutputs assigns the n-th output of a kind in the DAG to the n-th port of that kind in the description.
 func bindOutputs(c Component, desc *Description) ([]Binding, error) {
 	var kinds []string
 	for _, out := range c.Output {
@@ -149,13 +157,16 @@ func bindOutputs(c Component, desc *Description) ([]Binding, error) {
 	for j, port := range assign(desc.OutputData, kinds) {
 		out := c.Output[j]
 		if port < 0 {
-			return nil, Errorf(CodeBadRequest, "output[%d]: %s gives no further %s (its outputs: %s)", j, c.ComponentName, out.Type, DescribePorts(desc.OutputData))
+			return nil, Errorf(CodeBadRequest,
+				"output[%d]: %s has no further output for a %s (its outputs: %s)", j, c.ComponentName,
+				out.Type, DescribePorts(desc.OutputData))
 		}
 		bound = append(bound, Binding{Port: desc.OutputData[port].Name, Type: out.Type, Key: out.Key})
 	}
 	return bound, nil
 }
 
+// DescribePorts lists ports for a message.
 func DescribePorts(ports []DataPort) string {
 	if len(ports) == 0 {
 		return "none"
@@ -167,23 +178,26 @@ func DescribePorts(ports []DataPort) string {
 	return strings.Join(list, ", ")
 }
 
-// ContainerSpec is what one part of one task needs to run: everything that follows from the document and the description.
+// ContainerSpec holds what a container of one part of a task needs, derived from the document and the
+// description.
 type ContainerSpec struct {
 	Task      Component
 	Part      Part
 	TaskID    string
 	Inputs    []Binding
 	Outputs   []Binding
-	Params    map[string]string // what the job gives, without what named the root dataset; no defaults
+	Params    map[string]string // the job's values, without those that name the root dataset; no defaults
 	Parts     []Part            // all parts of the task, at all nodes
 	Resources Resources
-	Image     string // the component's own; empty: its provider's
+	Image     string // the component's own image; empty: that of its provider
 }
 
-// NewContainerSpec derives what one part of a task needs. taskIDs gives the ids of the tasks by name: an upstream without one
-// can't have run, which is an error. An input whose upstream does not run at this part's role (an arbiter has no data)
-// is left out, as FATE-Flow leaves it out.
-func NewContainerSpec(doc *Document, describe Describe, task string, part Part, taskIDs map[string]string) (*ContainerSpec, error) {
+// NewContainerSpec derives the container of one part of a task. taskIDs holds the ids of the tasks by name.
+//
+// It leaves out an input whose upstream task does not run at this part's role, as FATE-Flow does: an arbiter
+// has no data. An upstream task without an id is an error, since it can't have run.
+func NewContainerSpec(doc *Document, describe Describe, task string, part Part,
+	taskIDs map[string]string) (*ContainerSpec, error) {
 	c, ok := doc.DAG.component(task)
 	if !ok {
 		return nil, Errorf(CodeNotFound, "task_name: job %s has no task %q", doc.JobID, task)
@@ -200,9 +214,16 @@ func NewContainerSpec(doc *Document, describe Describe, task string, part Part, 
 	if err != nil {
 		return nil, prefixedTask(task, part, err)
 	}
-	r := &ContainerSpec{Task: c, Part: part, TaskID: taskIDs[task], Image: desc.ImageURL, Params: map[string]string{}, Parts: partsOf(&doc.Config, desc)}
+	r := &ContainerSpec{
+		Task:   c,
+		Part:   part,
+		TaskID: taskIDs[task],
+		Image:  desc.ImageURL,
+		Params: map[string]string{},
+		Parts:  partsOf(&doc.Config, desc),
+	}
 	if r.TaskID == "" {
-		return nil, Errorf(CodeConflict, "task %s: has no task id", task)
+		return nil, Errorf(CodeConflict, "task %s: has no task id yet", task)
 	}
 	if !slices.Contains(r.Parts, part) {
 		return nil, Errorf(CodeConflict, "task %s: does not run at %s of %s", task, part.Self(), part.NodeID)
@@ -219,23 +240,14 @@ func NewContainerSpec(doc *Document, describe Describe, task string, part Part, 
 		if in.Key == "" {
 			in.Address, rooted = *root, true
 		} else {
-			upstream, output, _ := strings.Cut(in.Key, ".")
-			from, ok := doc.DAG.component(upstream)
-			if !ok {
-				return nil, Errorf(CodeConflict, "task %s: its input %s comes from a task that the DAG doesn't have", task, in.Key)
-			}
-			fromDesc, err := describe(from.Provider, from.Version, from.ComponentName)
+			address, err := inputAddress(doc, describe, task, in, part, taskIDs)
 			if err != nil {
-				return nil, PrefixPlace("task "+upstream, err)
+				return nil, err
 			}
-			if !slices.Contains(fromDesc.RoleList, part.Role) {
+			if address == nil {
 				continue
 			}
-			id := taskIDs[upstream]
-			if id == "" {
-				return nil, Errorf(CodeConflict, "task %s: its input %s comes from a task that did not run here", task, in.Key)
-			}
-			in.Address = OutputAddress(id, part, Port{Type: from.outputType(output, in.Type), Key: output})
+			in.Address = *address
 		}
 		r.Inputs = append(r.Inputs, in)
 	}
@@ -257,6 +269,34 @@ func NewContainerSpec(doc *Document, describe Describe, task string, part Part, 
 	return r, nil
 }
 
+// inputAddress returns the address of the upstream output that feeds an input. It returns nil if the upstream
+// task does not run at the part's role.
+func inputAddress(doc *Document, describe Describe, task string, in Binding, part Part,
+	taskIDs map[string]string) (*Address, error) {
+	upstream, output, _ := strings.Cut(in.Key, ".")
+	from, ok := doc.DAG.component(upstream)
+	if !ok {
+		return nil, Errorf(CodeConflict, "task %s: its input %s comes from a task that the DAG does not have",
+			task, in.Key)
+	}
+	desc, err := describe(from.Provider, from.Version, from.ComponentName)
+	if err != nil {
+		return nil, PrefixPlace("task "+upstream, err)
+	}
+	if !slices.Contains(desc.RoleList, part.Role) {
+		return nil, nil
+	}
+
+	id := taskIDs[upstream]
+	if id == "" {
+		return nil, Errorf(CodeConflict, "task %s: its input %s comes from a task that did not run here",
+			task, in.Key)
+	}
+	address := OutputAddress(id, part, Port{Type: from.outputType(output, in.Type), Key: output})
+	return &address, nil
+}
+
+// component returns the component of a name.
 func (d *DAG) component(name string) (Component, bool) {
 	i := slices.IndexFunc(d.Components, func(c Component) bool { return c.Name == name })
 	if i < 0 {
@@ -265,7 +305,8 @@ func (d *DAG) component(name string) (Component, bool) {
 	return d.Components[i], true
 }
 
-// outputType is the component's own word for the kind of an output that another reads as kind: it makes the address.
+// outputType returns the type that a component's DAG entry gives an output which another task reads as kind.
+// The type is part of the address.
 func (c *Component) outputType(key, kind string) string {
 	if slices.Contains(c.Output, Port{Type: kind, Key: key}) {
 		return kind
@@ -278,25 +319,26 @@ func (c *Component) outputType(key, kind string) string {
 	return kind
 }
 
-// partsOf are the parts at which a component runs: those whose role its description has.
+// partsOf returns the parts at which a component runs: those whose role is in its description.
 func partsOf(c *Config, desc *Description) []Part {
 	return slices.DeleteFunc(c.Parts(), func(p Part) bool { return !slices.Contains(desc.RoleList, p.Role) })
 }
 
-// System is what a party tells its containers of itself (part 3, 3.3).
+// System holds the addresses and ids of a party's services for its containers (part 3, 3.3).
 type System struct {
 	Storage   string // s3://.. or file:///..
 	Transport string // host:port
 	Callback  string // URL
-	LogPath   string // a folder that the container may write
+	LogPath   string // a folder that the container can write to
 	SessionID string
 	Token     string
 	TraceID   string
-	// ControlPort is where the container may tell how it does; 0 is none.
+	// ControlPort is the port on which the container can report its progress; 0: none.
 	ControlPort int
 }
 
-// Environment is a container's environment (part 3, 3.3 and 3.4): nothing but what the protocol names.
+// Environment returns the environment of a container (part 3, 3.3 and 3.4). It contains only variables of the
+// protocol.
 func Environment(r *ContainerSpec, sys System) map[string]string {
 	env := map[string]string{
 		"system.storage":         sys.Storage,

@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The seed's job gives the containers that FATE-Flow 2.2.0 started for it exactly the environments that FATE-Flow gave,
-// but for the differences that are meant.
-func TestEnvironmentOfTheSeedsJob(t *testing.T) {
+// TestEnvironmentOfTheReferenceJob checks that the containers of the reference job get the environments that
+// FATE-Flow 2.2.0 gave them, except for the intended differences.
+func TestEnvironmentOfTheReferenceJob(t *testing.T) {
 	var captured []map[string]string
 	require.NoError(t, json.Unmarshal(vector(t, "fateflow-2.2.0.container-env.json"), &captured))
 	require.Len(t, captured, 4)
@@ -61,8 +61,8 @@ func TestEnvironmentOfTheSeedsJob(t *testing.T) {
 	require.Equal(t, len(captured), compared)
 }
 
-// lab is a small world of components for the cases that the seed's job doesn't have.
-func lab(t testing.TB) Describe {
+// testComponents describes components for cases that the reference job does not have.
+func testComponents(t testing.TB) Describe {
 	ports := func(list ...string) []DataPort {
 		var out []DataPort
 		for i := 0; i < len(list); i += 2 {
@@ -71,12 +71,27 @@ func lab(t testing.TB) Describe {
 		return out
 	}
 	components := map[string]*Description{
-		"psi":   {RoleList: []string{"guest", "host"}, InputData: ports("data", "dataset"), OutputData: ports("data", "dataset", "size", "metric")},
-		"split": {RoleList: []string{"guest", "host"}, InputData: ports("data", "dataset"), OutputData: ports("test", "test_set", "train", "training_set")},
-		"lr": {RoleList: []string{"guest", "host", "arbiter"}, InputData: ports("train_data", "training_set", "test_data", "test_set", "warm", "model"),
-			OutputData: ports("data", "dataset", "model", "model", "loss", "report", "auc", "metric", "ks", "report")},
+		"psi": {
+			RoleList:   []string{"guest", "host"},
+			InputData:  ports("data", "dataset"),
+			OutputData: ports("data", "dataset", "size", "metric"),
+		},
+		"split": {
+			RoleList:   []string{"guest", "host"},
+			InputData:  ports("data", "dataset"),
+			OutputData: ports("test", "test_set", "train", "training_set"),
+		},
+		"lr": {
+			RoleList:  []string{"guest", "host", "arbiter"},
+			InputData: ports("train_data", "training_set", "test_data", "test_set", "warm", "model"),
+			OutputData: ports("data", "dataset", "model", "model", "loss", "report", "auc", "metric", "ks",
+				"report"),
+		},
 		"read": {RoleList: []string{"guest", "host"}, OutputData: ports("data", "dataset")},
-		"two":  {RoleList: []string{"guest"}, InputData: ports("model", "model", "first", "dataset", "second", "datasets")},
+		"two": {
+			RoleList:  []string{"guest"},
+			InputData: ports("model", "model", "first", "dataset", "second", "datasets"),
+		},
 	}
 	return func(provider, version, component string) (*Description, error) {
 		d, ok := components[component]
@@ -88,7 +103,7 @@ func lab(t testing.TB) Describe {
 	}
 }
 
-const labJob = `{
+const testJob = `{
 	"job_id": "j1",
 	"dag": {"components": [
 		{"name": "psi_0", "componentName": "psi", "provider": "lab", "version": "1", "output": [{"type": "dataset", "key": "d"}, {"type": "report", "key": "n"}]},
@@ -115,17 +130,17 @@ const labJob = `{
 
 var labIDs = map[string]string{"psi_0": "t-psi", "split_0": "t-split", "lr_0": "t-lr0", "lr_1": "t-lr1"}
 
-func labRun(t testing.TB, job, task string, part Part) *ContainerSpec {
+func specOf(t testing.TB, job, task string, part Part) *ContainerSpec {
 	t.Helper()
 	doc := parse(t, []byte(job))
-	_, err := NewPlan(doc, lab(t), "")
+	_, err := NewPlan(doc, testComponents(t), "")
 	require.NoError(t, err)
-	run, err := NewContainerSpec(doc, lab(t), task, part, labIDs)
+	run, err := NewContainerSpec(doc, testComponents(t), task, part, labIDs)
 	require.NoError(t, err)
 	return run
 }
 
-func TestRunWithSeveralHosts(t *testing.T) {
+func TestContainerSpecWithSeveralHosts(t *testing.T) {
 	for _, test := range []struct {
 		part      Part
 		data      Address
@@ -136,12 +151,18 @@ func TestRunWithSeveralHosts(t *testing.T) {
 		{Part{"host", 0, "B"}, Address{"hosts", "ns"}, map[string]string{"label": "y"}, Resources{-1, -1, -1}},
 		{Part{"host", 1, "A"}, Address{"host1", "ns"}, map[string]string{"label": "y"}, Resources{2, 4, -1}},
 	} {
-		run := labRun(t, labJob, "psi_0", test.part)
-		maps.Copy(test.params, map[string]string{"ids": `["id"]`, "big": "12345678901234567890", "x": "1e400"})
+		run := specOf(t, testJob, "psi_0", test.part)
+		maps.Copy(test.params,
+			map[string]string{"ids": `["id"]`, "big": "12345678901234567890", "x": "1e400"})
 		require.Equal(t, test.params, run.Params, "what named the dataset is no parameter")
 		require.Equal(t, []Binding{{Port: "data", Type: "dataset", Address: test.data}}, run.Inputs)
 		require.Equal(t, []Binding{
-			{"data", "dataset", "d", Address{"t-psi", test.part.Role + "-" + test.part.NodeID + "-dataset-d"}},
+			{
+				"data",
+				"dataset",
+				"d",
+				Address{"t-psi", test.part.Role + "-" + test.part.NodeID + "-dataset-d"},
+			},
 			{"size", "report", "n", Address{"t-psi", test.part.Role + "-" + test.part.NodeID + "-report-n"}},
 		}, run.Outputs)
 		require.Equal(t, test.resources, run.Resources)
@@ -155,36 +176,38 @@ func TestRunWithSeveralHosts(t *testing.T) {
 	}
 }
 
-// An arbiter has no data: the inputs that come from tasks that don't run at its role are not named to it, whether or
-// not its node knows those tasks.
-func TestRunOfAnArbiterWithoutData(t *testing.T) {
-	doc := parse(t, []byte(labJob))
+// TestContainerSpecOfAnArbiterWithoutData checks that inputs from tasks that do not run at the part's role
+// are left out, whether or not the node knows those tasks: an arbiter has no data.
+func TestContainerSpecOfAnArbiterWithoutData(t *testing.T) {
+	doc := parse(t, []byte(testJob))
 	for _, ids := range []map[string]string{labIDs, {"lr_1": "t-lr1", "lr_0": "t-lr0"}} {
-		run, err := NewContainerSpec(doc, lab(t), "lr_1", Part{"arbiter", 0, "C"}, ids)
+		run, err := NewContainerSpec(doc, testComponents(t), "lr_1", Part{"arbiter", 0, "C"}, ids)
 		require.NoError(t, err)
-		require.Equal(t, []Binding{{"warm", "model", "lr_0.m", Address{"t-lr0", "arbiter-C-model-m"}}}, run.Inputs)
+		require.Equal(t, []Binding{{"warm", "model", "lr_0.m", Address{"t-lr0", "arbiter-C-model-m"}}},
+			run.Inputs)
 	}
-	env := Environment(labRun(t, labJob, "lr_0", Part{"arbiter", 0, "C"}), System{})
+	env := Environment(specOf(t, testJob, "lr_0", Part{"arbiter", 0, "C"}), System{})
 	for name := range env {
 		require.NotContains(t, name, "runtime.component.input.")
 	}
-	require.Equal(t, `{"name": "t-lr0", "namespace": "arbiter-C-model-m"}`, env["runtime.component.output.model"])
+	require.Equal(t, `{"name": "t-lr0", "namespace": "arbiter-C-model-m"}`,
+		env["runtime.component.output.model"])
 	require.Equal(t, "C", env["config.node_id.arbiter.0"])
 }
 
-func TestRunOfModelsAndSets(t *testing.T) {
+func TestContainerSpecOfModelsAndSets(t *testing.T) {
 	host := Part{"host", 1, "A"}
-	split := labRun(t, labJob, "split_0", host)
+	split := specOf(t, testJob, "split_0", host)
 	require.Equal(t, []Binding{
 		{"train", "training_set", "train", Address{"t-split", "host-A-training_set-train"}},
 		{"test", "test_set", "test", Address{"t-split", "host-A-test_set-test"}},
-	}, split.Outputs, "by the kind's word, not by the place in the list")
+	}, split.Outputs, "by the name of the kind, not by the position in the list")
 
-	lr := labRun(t, labJob, "lr_0", host)
+	lr := specOf(t, testJob, "lr_0", host)
 	require.Equal(t, []Binding{
 		{"train_data", "dataset", "split_0.train", Address{"t-split", "host-A-training_set-train"}},
 		{"test_data", "test_set", "split_0.test", Address{"t-split", "host-A-test_set-test"}},
-	}, lr.Inputs, "the address has the word of the task that wrote it")
+	}, lr.Inputs, "the address has the type of the task that wrote it")
 	require.Equal(t, []Binding{
 		{"loss", "metric", "r0", Address{"t-lr0", "host-A-metric-r0"}},
 		{"model", "model", "m", Address{"t-lr0", "host-A-model-m"}},
@@ -192,7 +215,7 @@ func TestRunOfModelsAndSets(t *testing.T) {
 		{"data", "dataset", "d", Address{"t-lr0", "host-A-dataset-d"}},
 	}, lr.Outputs, "report and metric are one kind, the n-th fills the n-th")
 
-	warm := labRun(t, labJob, "lr_1", host)
+	warm := specOf(t, testJob, "lr_1", host)
 	require.Equal(t, []Binding{
 		{"warm", "model", "lr_0.m", Address{"t-lr0", "host-A-model-m"}},
 		{"train_data", "dataset", "split_0.test", Address{"t-split", "host-A-test_set-test"}},
@@ -214,7 +237,7 @@ func TestAssign(t *testing.T) {
 		{ports("dataset"), []string{"dataset"}, []int{0}},
 		{ports("dataset"), []string{"dataset", "dataset"}, []int{0, -1}},
 		{ports("test_set", "training_set"), []string{"training_set", "test_set"}, []int{1, 0}},
-		// The one that names its port exactly gets it, even when the vaguer one stands before it.
+		// The one that names its port exactly gets it, even if the vaguer one comes before it.
 		{ports("test_set", "training_set"), []string{"dataset", "test_set"}, []int{1, 0}},
 		{ports("training_set", "test_set"), []string{"dataset", "dataset"}, []int{0, 1}},
 		{ports("datasets"), []string{"training_set"}, []int{0}},
@@ -227,9 +250,9 @@ func TestAssign(t *testing.T) {
 	}
 }
 
-// A root dataset takes the first dataset port that no input of the DAG has; where none is free, what the job gives stays
-// a parameter.
-func TestRunRootDatasetBesideInputs(t *testing.T) {
+// TestContainerSpecRootDatasetWithInputs checks that a root dataset gets the first dataset port without an
+// input of the DAG. If there is none, the job's values stay parameters.
+func TestContainerSpecRootDatasetWithInputs(t *testing.T) {
 	body := `{"job_id": "j1", "dag": {"components": [
 		{"name": "psi_0", "componentName": "psi", "provider": "lab", "version": "1", "output": [{"type": "dataset", "key": "d"}]},
 		{"name": "t", "componentName": %q, "provider": "lab", "version": "1", "input": [%s]}]},
@@ -253,7 +276,8 @@ func TestRunRootDatasetBesideInputs(t *testing.T) {
 			[]Binding{{"data", "dataset", "", Address{"n", "m"}}}, map[string]string{"dataset_id": "null"}},
 		{"psi", ``, `{"name": "n", "namespace": 7}`, nil, map[string]string{"name": "n", "namespace": "7"}},
 	} {
-		run := labRun(t, fmt.Sprintf(body, test.component, test.input, test.params), "t", Part{"guest", 0, "A"})
+		run := specOf(t, fmt.Sprintf(body, test.component, test.input, test.params), "t",
+			Part{"guest", 0, "A"})
 		require.Equal(t, test.inputs, run.Inputs, test.params)
 		require.Equal(t, test.left, run.Params, test.params)
 	}
@@ -261,7 +285,7 @@ func TestRunRootDatasetBesideInputs(t *testing.T) {
 
 func init() { labIDs["t"] = "t-t" }
 
-func TestNewRunRefusals(t *testing.T) {
+func TestContainerSpecRefusals(t *testing.T) {
 	guest := Part{"guest", 0, "A"}
 	for _, test := range []struct {
 		name    string
@@ -274,21 +298,21 @@ func TestNewRunRefusals(t *testing.T) {
 		code    Code
 	}{
 		{name: "unknown task", task: "x", message: `task_name: job j1 has no task "x"`, code: CodeNotFound},
-		{name: "no id", task: "psi_0", ids: map[string]string{}, message: `task psi_0: has no task id`, code: CodeConflict},
+		{name: "no id", task: "psi_0", ids: map[string]string{}, message: `task psi_0: has no task id yet`, code: CodeConflict},
 		{name: "upstream that did not run", task: "split_0", ids: map[string]string{"split_0": "t"}, message: `task split_0: its input psi_0.d comes from a task that did not run here`, code: CodeConflict},
 		{name: "role that it doesn't run at", task: "psi_0", part: Part{"arbiter", 0, "C"}, message: `task psi_0: does not run at arbiter.0 of C`, code: CodeConflict},
 		{name: "node that doesn't play the part", task: "psi_0", part: Part{"host", 0, "A"}, message: `task psi_0: does not run at host.0 of A`, code: CodeConflict},
 		{name: "unknown component", task: "psi_0", change: "dag.components.0.componentName", value: "x", message: `task psi_0: component x is not registered here`, code: CodeNotFound},
 		{name: "unknown upstream component", task: "split_0", change: "dag.components.0.componentName", value: "x", message: `task psi_0: component x is not registered here`, code: CodeNotFound},
-		{name: "unknown upstream", task: "split_0", change: "dag.components.0.name", value: "x", message: `task split_0: its input psi_0.d comes from a task that the DAG doesn't have`, code: CodeConflict},
-		{name: "parameters", task: "psi_0", change: "config.task_params.guest.0.psi_0", value: "x", message: `config.task_params.guest.0.psi_0: is a JSON string, an object is wanted`, code: CodeBadRequest},
+		{name: "unknown upstream", task: "split_0", change: "dag.components.0.name", value: "x", message: `task split_0: its input psi_0.d comes from a task that the DAG does not have`, code: CodeConflict},
+		{name: "parameters", task: "psi_0", change: "config.task_params.guest.0.psi_0", value: "x", message: `config.task_params.guest.0.psi_0: is a JSON string, must be an object`, code: CodeBadRequest},
 		{name: "dataset", task: "psi_0", change: "config.task_params.guest.0.psi_0.dataset_id", value: "x", message: `config.task_params.guest.0.psi_0.dataset_id: "x" is not of the form namespace#name`, code: CodeBadRequest},
-		{name: "resources", task: "psi_0", change: "config.job_params.guest.0.resources", value: 1, message: `config.job_params.guest.0.resources: is a JSON number, an object is wanted`, code: CodeBadRequest},
-		{name: "input", task: "split_0", change: "dag.components.1.componentName", value: "read", message: `task split_0: input[0]: read takes no further dataset (its inputs: none)`, code: CodeBadRequest},
-		{name: "output", task: "psi_0", change: "dag.components.0.componentName", value: "read", message: `task psi_0: output[1]: read gives no further report (its outputs: dataset data)`, code: CodeBadRequest},
+		{name: "resources", task: "psi_0", change: "config.job_params.guest.0.resources", value: 1, message: `config.job_params.guest.0.resources: is a JSON number, must be an object`, code: CodeBadRequest},
+		{name: "input", task: "split_0", change: "dag.components.1.componentName", value: "read", message: `task split_0: input[0]: read has no further input for a dataset (its inputs: none)`, code: CodeBadRequest},
+		{name: "output", task: "psi_0", change: "dag.components.0.componentName", value: "read", message: `task psi_0: output[1]: read has no further output for a report (its outputs: dataset data)`, code: CodeBadRequest},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			job := []byte(labJob)
+			job := []byte(testJob)
 			if test.change != "" {
 				job = edit(t, job, test.change, test.value)
 			}
@@ -298,7 +322,7 @@ func TestNewRunRefusals(t *testing.T) {
 			if test.ids == nil {
 				test.ids = labIDs
 			}
-			_, err := NewContainerSpec(parse(t, job), lab(t), test.task, test.part, test.ids)
+			_, err := NewContainerSpec(parse(t, job), testComponents(t), test.task, test.part, test.ids)
 			requireRefusal(t, err, test.code, test.message)
 		})
 	}
@@ -324,14 +348,14 @@ func TestRootDataset(t *testing.T) {
 		require.Equal(t, want, got, text)
 	}
 	require.Equal(t, "a#b", Address{Name: "b", Namespace: "a"}.String())
-	form := ` may hold only letters, digits, '_', '-' and '.', and must begin with a letter or digit`
+	form := ` can contain only letters, digits, '_', '-' and '.', and must start with a letter or digit`
 	for text, message := range map[string]string{
 		`{"dataset_id": "a"}`:                `dataset_id: "a" is not of the form namespace#name`,
 		`{"dataset_id": "#b"}`:               `dataset_id: "#b" is not of the form namespace#name`,
 		`{"dataset_id": "a#"}`:               `dataset_id: "a#" is not of the form namespace#name`,
 		`{"dataset_id": "a#b#c"}`:            `dataset_id: "a#b#c" is not of the form namespace#name`,
 		`{"dataset_id": "../x#b"}`:           `dataset_id: "../x#b" is not of the form namespace#name`,
-		`{"dataset_id": 1}`:                  `dataset_id: is a JSON number, a string is wanted`,
+		`{"dataset_id": 1}`:                  `dataset_id: is a JSON number, must be a string`,
 		`{"name": "../b", "namespace": "a"}`: `name: "../b"` + form,
 		`{"name": "b", "namespace": "/etc"}`: `namespace: "/etc"` + form,
 	} {

@@ -2,8 +2,9 @@ package bfia
 
 import "encoding/json"
 
-// Envelope is the answer of every endpoint, in both dialects at once: /v1 says msg (part 2, 2.3), /v2 and FATE-Flow's
-// errors say message. Hutong writes the one that the path asks for and reads both.
+// Envelope is the answer of every endpoint. It holds the messages of both dialects: /v1 has msg (part 2,
+// 2.3), /v2 and FATE-Flow's errors have message. Hutong writes the one that belongs to the path and reads
+// both.
 type Envelope struct {
 	Code    Code            `json:"code"`
 	Msg     string          `json:"msg,omitempty"`
@@ -11,7 +12,7 @@ type Envelope struct {
 	Data    json.RawMessage `json:"data,omitempty"`
 }
 
-// Text is the message, whichever field it came in.
+// Text returns the message of either field.
 func (e Envelope) Text() string {
 	if e.Msg != "" {
 		return e.Msg
@@ -19,5 +20,5 @@ func (e Envelope) Text() string {
 	return e.Message
 }
 
-// OK tells success: 0 by the specification, 200 from Kuscia.
+// OK reports success: code 0 in the specification, 200 from Kuscia.
 func (e Envelope) OK() bool { return e.Code == 0 || e.Code == 200 }

@@ -5,23 +5,23 @@ import (
 	"strings"
 )
 
-// Failure explains why a part of a task, or a job, did not go well: Hutong's addition to what the protocol tells, in
-// status answers, task callbacks, polls and job/stop. Others ignore it.
+// Failure describes why a part of a task, or a job, failed. It is Hutong's addition to the protocol's status
+// answers, task callbacks, polls and job/stop. Other implementations ignore it.
 type Failure struct {
 	Kind   FailureKind `json:"kind"`
 	NodeID string      `json:"node_id,omitempty"`   // the party where it happened
 	Role   string      `json:"role,omitempty"`      // guest.0
-	Task   string      `json:"task_name,omitempty"` // empty: the job as a whole
-	// ExitCode is the container's, where the kind is FailedExit, FailedMemory or FailedKilled.
+	Task   string      `json:"task_name,omitempty"` // empty: the whole job
+	// ExitCode is the container's exit code, for the kinds FailedExit, FailedMemory and FailedKilled.
 	ExitCode int      `json:"exit_code,omitempty"`
 	By       string   `json:"by,omitempty"`      // who stopped or rejected it
-	Message  string   `json:"message,omitempty"` // a partner's own are quoted
-	Log      []string `json:"log,omitempty"`     // the last lines
-	// Hint is what to try. It is made for the reader, and not kept.
+	Message  string   `json:"message,omitempty"` // quoted if it comes from a component or a partner
+	Log      []string `json:"log,omitempty"`     // the last lines of its log
+	// Hint says what to do. It is derived for the reader and not stored.
 	Hint string `json:"hint,omitempty"`
 }
 
-// FailureKind is what kind of thing went wrong.
+// FailureKind classifies failures.
 type FailureKind string
 
 // The kinds of failures.
@@ -29,38 +29,39 @@ const (
 	FailedExit       FailureKind = "exit_code"     // the container's exit code is not 0
 	FailedMemory     FailureKind = "out_of_memory" // the container hit its memory limit
 	FailedImage      FailureKind = "image_missing"
-	FailedStart      FailureKind = "not_started"   // the container could not be made or started
-	FailedInput      FailureKind = "input_missing" // a dataset or a provider is not there
-	FailedReported   FailureKind = "reported"      // the component said so
-	FailedVanished   FailureKind = "vanished"      // the container was removed by someone else
-	FailedKilled     FailureKind = "killed"        // the container was killed from outside: by someone, with its daemon or with its host
-	FailedTemporary  FailureKind = "temporary"     // the component says so: its exit code is 75, EX_TEMPFAIL of sysexits.h
-	FailedRunnerLost FailureKind = "runner_lost"   // nothing was heard of the container's host for too long
+	FailedStart      FailureKind = "not_started"   // the container could not be created or started
+	FailedInput      FailureKind = "input_missing" // a dataset or a provider is missing
+	FailedReported   FailureKind = "reported"      // the component reported it
+	FailedVanished   FailureKind = "vanished"      // the container was removed from outside
+	FailedKilled     FailureKind = "killed"        // the container was killed by a user, or with its daemon or machine
+	FailedTemporary  FailureKind = "temporary"     // the component's exit code is 75, EX_TEMPFAIL of sysexits.h
+	FailedRunnerLost FailureKind = "runner_lost"   // the container's runner sent no heartbeat for too long
 	FailedRefused    FailureKind = "refused"       // a party refused a command
-	FailedTimeout    FailureKind = "timeout"       // a party gave no good answer for too long
+	FailedTimeout    FailureKind = "timeout"       // a party did not answer successfully within the limit
 	FailedStopped    FailureKind = "stopped"
 	FailedRejected   FailureKind = "rejected" // a party did not approve the job
-	FailedInternal   FailureKind = "internal" // something of the party's own is broken
-	FailedUnknown    FailureKind = "unknown"  // the party told nothing
+	FailedInternal   FailureKind = "internal" // an error of the party's own services
+	FailedUnknown    FailureKind = "unknown"  // the party gave no reason
 )
 
-// FailureSharing is how much of a failure a party lets its partners know.
+// FailureSharing sets which details of a failure a party shows to its partners.
 type FailureSharing string
 
-// The levels of a [FailureSharing]: the party, the part, the kind and the exit code; also the words; also the log's last lines.
+// The levels of a [FailureSharing]. ShareKind shows the party, the part, the kind and the exit code;
+// ShareReason also the message; ShareLog also the last lines of the log.
 const (
 	ShareKind   FailureSharing = "kind"
 	ShareReason FailureSharing = "reason"
 	ShareLog    FailureSharing = "log"
 )
 
-// Retryable tells whether another attempt may well go better: what ended this one was none of its own doing.
+// Retryable reports whether another attempt is likely to succeed: the cause was outside the task.
 func (f *Failure) Retryable() bool {
 	return f != nil && (f.Kind == FailedKilled || f.Kind == FailedRunnerLost || f.Kind == FailedTemporary)
 }
 
-// FailureOf is the failure that a party tells of with a state: what it explains, or its words, or that it says nothing.
-// It is nil for other states than FAILED.
+// FailureOf returns the failure of a part that a party reports as FAILED: the reported one, or one with the
+// party's message. It returns nil for other states.
 func FailureOf(state TaskState, reported *Failure, message string) *Failure {
 	switch {
 	case state != TaskFailed:
@@ -71,8 +72,8 @@ func FailureOf(state TaskState, reported *Failure, message string) *Failure {
 	return (&Failure{Kind: FailedUnknown, Message: message}).Truncate()
 }
 
-// Truncate is the failure as it may be taken from outside: no longer than a person would read, and without what is ours
-// to say.
+// Truncate returns a copy that is safe to accept from outside: its texts are bounded, and it has no hint,
+// which only this party derives.
 func (f *Failure) Truncate() *Failure {
 	if f == nil {
 		return nil
@@ -95,7 +96,7 @@ func truncate(s string, most int) string {
 	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
-// ForPartners is what partners may know of a failure.
+// ForPartners returns the details of a failure that partners may see.
 func (f *Failure) ForPartners(level FailureSharing) *Failure {
 	if f == nil {
 		return nil
@@ -105,13 +106,14 @@ func (f *Failure) ForPartners(level FailureSharing) *Failure {
 	if level != ShareLog {
 		shared.Log = nil
 	}
-	if level != ShareLog && level != ShareReason && f.Kind != FailedStopped && f.Kind != FailedRejected { // those words are no secret
+	if level != ShareLog && level != ShareReason && f.Kind != FailedStopped &&
+		f.Kind != FailedRejected { // those messages are no secret
 		shared.Message = ""
 	}
 	return &shared
 }
 
-// Text is why, in words.
+// Text returns the reason.
 func (f *Failure) Text() string {
 	switch {
 	case f == nil:
@@ -127,23 +129,23 @@ func (f *Failure) Text() string {
 	case FailedMemory:
 		return "out of memory"
 	case FailedImage:
-		return "its image is missing"
+		return "the image is missing on the runner"
 	case FailedStart:
-		return "it could not be started"
+		return "the container could not be started"
 	case FailedInput:
-		return "what it needs is not there"
+		return "a dataset or a provider is missing"
 	case FailedReported:
 		return "the component reported that it failed"
 	case FailedVanished:
-		return "its container was removed by someone else"
+		return "the container was removed from outside"
 	case FailedKilled:
-		return "its container was killed from outside"
+		return "the container was killed from outside"
 	case FailedTemporary:
-		return "a temporary failure, as the component says"
+		return "the component reported a temporary failure"
 	case FailedRunnerLost:
-		return "its host was lost"
+		return "the runner was lost"
 	case FailedRefused:
-		return "refused"
+		return "the request was refused"
 	case FailedTimeout:
 		return "no answer within the limit"
 	case FailedStopped:
@@ -151,12 +153,12 @@ func (f *Failure) Text() string {
 	case FailedRejected:
 		return strings.TrimSuffix("rejected by "+f.By, " by ")
 	case FailedInternal:
-		return "something is broken at the party"
+		return "internal error of the party"
 	}
-	return "no reason is known"
+	return "no reason was given"
 }
 
-// String is what failed where, and why, in one sentence.
+// String returns what failed, where and why, as one sentence.
 func (f *Failure) String() string {
 	if f == nil {
 		return ""
@@ -176,20 +178,24 @@ func (f *Failure) String() string {
 	return f.Text()
 }
 
-// WithHint is the failure as a user of node self reads it: with what to try.
+// WithHint returns a copy for a user of node self, with what to do.
 func (f *Failure) WithHint(self, jobID string) *Failure {
 	if f == nil {
 		return nil
 	}
-	told := *f
-	told.Hint = f.hint(self, jobID)
-	return &told
+	shown := *f
+	shown.Hint = f.hint(self, jobID)
+	return &shown
 }
 
+// resubmit ends the hints for failures that a new job can avoid.
+const resubmit = "then submit the job again with old_job_id, which reuses the tasks that succeeded"
+
+// hint returns what a user of node self can do.
 func (f *Failure) hint(self, jobID string) string {
 	ours := f.NodeID == self
 	logs := fmt.Sprintf("hutong job logs %s --task %s --role %s", jobID, f.Task, f.Role)
-	asks := fmt.Sprintf("ask %s, whose log of the task tells more", f.NodeID)
+	ask := fmt.Sprintf("ask %s for its log of the task", f.NodeID)
 	switch f.Kind {
 	case FailedExit, FailedReported, FailedUnknown, FailedVanished:
 		if ours {
@@ -198,31 +204,33 @@ func (f *Failure) hint(self, jobID string) string {
 		if f.NodeID == "" {
 			return ""
 		}
-		return asks
+		return ask
 	case FailedKilled, FailedRunnerLost, FailedTemporary:
 		if ours {
-			return "see to the runner's host and its Docker Engine, then submit the job again; old_job_id takes over what has succeeded"
+			return "check the runner and its Docker Engine; " + resubmit
 		}
-		return fmt.Sprintf("ask %s, whose host or Docker Engine had trouble, then submit the job again; old_job_id takes over what has succeeded", f.NodeID)
+		return fmt.Sprintf("ask %s to check its runner and Docker Engine; %s", f.NodeID, resubmit)
 	case FailedMemory:
 		role, index, _ := strings.Cut(f.Role, ".")
-		return fmt.Sprintf("give it more memory: config.job_params.%s.%s.resources.memory, in GiB", role, index)
+		return fmt.Sprintf("give the task more memory: config.job_params.%s.%s.resources.memory, in GiB",
+			role, index)
 	case FailedImage:
 		if ours {
-			return "load the image on the runner's host, or register the provider with the image that is there"
+			return "load the image on the runner, or register the provider with an image that the runner has"
 		}
 		return fmt.Sprintf("ask %s to load the provider's image", f.NodeID)
 	case FailedStart, FailedInput, FailedInternal:
 		if ours {
-			return "see whether the provider is registered as it should, its inputs are there and the runner works: the party's own log tells more"
+			return "check the provider's registration, the inputs and the runner; this party's log has the details"
 		}
-		return fmt.Sprintf("ask %s, whose own log tells more", f.NodeID)
+		return fmt.Sprintf("ask %s for the details in its log", f.NodeID)
 	case FailedRefused:
-		return fmt.Sprintf("ask %s why, or change what it refuses", f.NodeID)
+		return fmt.Sprintf("change what %s refuses, or ask it why", f.NodeID)
 	case FailedTimeout:
-		return fmt.Sprintf("see whether %s is up and its address in the routes is right, then submit the job again; old_job_id takes over what has succeeded", f.NodeID)
+		return fmt.Sprintf("check that %s is running and that its address in the routes is right; %s",
+			f.NodeID, resubmit)
 	case FailedRejected:
-		return fmt.Sprintf("ask %s what it would approve", f.By)
+		return fmt.Sprintf("ask %s which job it would approve", f.By)
 	}
 	return ""
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestFailureInWords(t *testing.T) {
+func TestFailureString(t *testing.T) {
 	for _, c := range []struct {
 		f    Failure
 		want string
@@ -21,7 +21,7 @@ func TestFailureInWords(t *testing.T) {
 		{Failure{Kind: FailedStopped, Task: "a", NodeID: "B", By: "C"}, "task a was stopped: stopped by C"},
 		{Failure{Kind: FailedRejected, NodeID: "B", By: "B"}, "rejected by B"},
 		{Failure{Kind: FailedRefused, NodeID: "B", Message: "did not start the job: no"}, "B: did not start the job: no"},
-		{Failure{Kind: "something new", NodeID: "B", Task: "a"}, "task a failed at B: no reason is known"},
+		{Failure{Kind: "something new", NodeID: "B", Task: "a"}, "task a failed at B: no reason was given"},
 	} {
 		require.Equal(t, c.want, c.f.String())
 	}
@@ -30,9 +30,18 @@ func TestFailureInWords(t *testing.T) {
 	require.Nil(t, (*Failure)(nil).ForPartners(ShareLog))
 }
 
-// Partners learn no more than a party lets out.
-func TestFailureShared(t *testing.T) {
-	f := &Failure{Kind: FailedExit, NodeID: "B", Role: "host.0", Task: "a", ExitCode: 3, Message: "customer 17", Log: []string{"row 17"}, Hint: "h"}
+// TestFailureForPartners checks that partners see only the details that a party shares.
+func TestFailureForPartners(t *testing.T) {
+	f := &Failure{
+		Kind:     FailedExit,
+		NodeID:   "B",
+		Role:     "host.0",
+		Task:     "a",
+		ExitCode: 3,
+		Message:  "customer 17",
+		Log:      []string{"row 17"},
+		Hint:     "h",
+	}
 	for level, want := range map[FailureSharing]string{
 		ShareKind:   `{"kind":"exit_code","node_id":"B","role":"host.0","task_name":"a","exit_code":3}`,
 		"":          `{"kind":"exit_code","node_id":"B","role":"host.0","task_name":"a","exit_code":3}`,
@@ -47,19 +56,25 @@ func TestFailureShared(t *testing.T) {
 }
 
 func TestFailureOf(t *testing.T) {
-	told := &Failure{Kind: FailedMemory, Hint: "rm -rf", Message: strings.Repeat("x", 1<<20), Log: make([]string, 1000)}
-	require.Nil(t, FailureOf(TaskSuccess, told, "words"))
+	reported := &Failure{
+		Kind:    FailedMemory,
+		Hint:    "rm -rf",
+		Message: strings.Repeat("x", 1<<20),
+		Log:     make([]string, 1000),
+	}
+	require.Nil(t, FailureOf(TaskSuccess, reported, "words"))
 	require.Nil(t, FailureOf(TaskRunning, nil, "words"))
 	require.Equal(t, &Failure{Kind: FailedUnknown, Message: "words"}, FailureOf(TaskFailed, nil, "words"))
-	require.Equal(t, &Failure{Kind: FailedUnknown, Message: "words"}, FailureOf(TaskFailed, &Failure{}, "words"))
-	got := FailureOf(TaskFailed, told, "")
+	require.Equal(t, &Failure{Kind: FailedUnknown, Message: "words"},
+		FailureOf(TaskFailed, &Failure{}, "words"))
+	got := FailureOf(TaskFailed, reported, "")
 	require.Equal(t, FailedMemory, got.Kind)
 	require.Empty(t, got.Hint)
 	require.Less(t, len(got.Message), 4<<10)
 	require.Less(t, len(got.Log), 100)
 }
 
-// Every kind tells its reader what to try, at the party where it happened and elsewhere, where there is something to try.
+// TestFailureHints checks that every kind has its hint, at the failed party and at others.
 func TestFailureHints(t *testing.T) {
 	for _, kind := range []FailureKind{FailedExit, FailedMemory, FailedImage, FailedStart, FailedInput, FailedReported, FailedVanished,
 		FailedRefused, FailedTimeout, FailedInternal, FailedUnknown} {
@@ -68,5 +83,6 @@ func TestFailureHints(t *testing.T) {
 		require.NotEmpty(t, f.WithHint("A", "j1").Hint, kind)
 		require.Empty(t, f.Hint)
 	}
-	require.Contains(t, (&Failure{Kind: FailedMemory, Role: "host.1"}).WithHint("A", "j").Hint, "config.job_params.host.1.resources.memory")
+	require.Contains(t, (&Failure{Kind: FailedMemory, Role: "host.1"}).WithHint("A", "j").Hint,
+		"config.job_params.host.1.resources.memory")
 }

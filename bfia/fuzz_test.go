@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// requireOwn: what comes from outside is refused in our words, never by a panic or as a fault of ours.
-func requireOwn(t *testing.T, err error) {
+// requireRefused checks that input from outside is refused with an [Error] that is not an internal one.
+func requireRefused(t *testing.T, err error) {
 	t.Helper()
 	var e *Error
 	if !errors.As(err, &e) || e.Message == "" || e.Code == CodeInternal {
@@ -20,10 +20,14 @@ func requireOwn(t *testing.T, err error) {
 
 func FuzzDocument(f *testing.F) {
 	f.Add(vector(f, "job_create_all.request.json"))
-	f.Add([]byte(labJob))
+	f.Add([]byte(testJob))
 	f.Add([]byte(smallDocument + `,"job_id":"1","x":1e400}`))
-	f.Add([]byte(`{"dag":{"components":[{"name":"a","componentName":"psi","provider":"lab","version":"1","input":[{"type":"dataset","key":"a.d"}],"output":[{"type":"dataset","key":"d"}]}]},"config":{"role":{"guest":["A"]},"initiator":{"node_id":"A"}}}`))
-	seed, components := registered(f, vector(f, "provider_register.request.json")), lab(f)
+	f.Add(
+		[]byte(
+			`{"dag":{"components":[{"name":"a","componentName":"psi","provider":"lab","version":"1","input":[{"type":"dataset","key":"a.d"}],"output":[{"type":"dataset","key":"d"}]}]},"config":{"role":{"guest":["A"]},"initiator":{"node_id":"A"}}}`,
+		),
+	)
+	seed, components := registered(f, vector(f, "provider_register.request.json")), testComponents(f)
 	describe := func(provider, version, component string) (*Description, error) {
 		if provider == "lab" {
 			return components(provider, version, component)
@@ -33,19 +37,19 @@ func FuzzDocument(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		doc, err := ParseDocument(body)
 		if err != nil {
-			requireOwn(t, err)
+			requireRefused(t, err)
 			return
 		}
 		again, err := ParseDocument(doc.Bytes())
 		if err != nil {
-			t.Fatalf("our own words are refused: %v", err)
+			t.Fatalf("our own encoding is refused: %v", err)
 		}
 		if !bytes.Equal(doc.Bytes(), again.Bytes()) {
 			t.Fatalf("the document changes on its way:\n%s\n%s", doc.Bytes(), again.Bytes())
 		}
 		plan, err := NewPlan(doc, describe, "")
 		if err != nil {
-			requireOwn(t, err)
+			requireRefused(t, err)
 			return
 		}
 		if len(plan.Tasks) != len(doc.DAG.Components) {
@@ -55,7 +59,7 @@ func FuzzDocument(f *testing.F) {
 		for _, task := range plan.Tasks {
 			for _, d := range task.DependsOn {
 				if ids[d] == "" {
-					t.Fatalf("%s stands before %s, on which it depends", task.Name, d)
+					t.Fatalf("%s comes before %s, on which it depends", task.Name, d)
 				}
 			}
 			ids[task.Name] = "t-" + task.Name
@@ -76,11 +80,15 @@ func FuzzDocument(f *testing.F) {
 
 func FuzzRegistration(f *testing.F) {
 	f.Add(vector(f, "provider_register.request.json"))
-	f.Add([]byte(`{"name":"a","version":"1","device":"process","metadata":{"command":["a"]},"components_description":{"c":{"componentName":"c","title":"","provider":"","version":"","roleList":["guest"],"storageEngine":[],"inputParam":[{"name":"p","type":"int","optional":false}],"inputData":[],"outputData":[],"result":[]}}}`))
+	f.Add(
+		[]byte(
+			`{"name":"a","version":"1","device":"process","metadata":{"command":["a"]},"components_description":{"c":{"componentName":"c","title":"","provider":"","version":"","roleList":["guest"],"storageEngine":[],"inputParam":[{"name":"p","type":"int","optional":false}],"inputData":[],"outputData":[],"result":[]}}}`,
+		),
+	)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r, err := ParseRegistration(body)
 		if err != nil {
-			requireOwn(t, err)
+			requireRefused(t, err)
 			return
 		}
 		if r.Name == "" || r.Version == "" || len(r.Description) == 0 {
@@ -92,21 +100,26 @@ func FuzzRegistration(f *testing.F) {
 		}
 		again, err := ParseRegistration(b)
 		if err != nil {
-			t.Fatalf("our own words are refused: %v", err)
+			t.Fatalf("our own encoding is refused: %v", err)
 		}
-		if again.FullName() != r.FullName() || !slices.Equal(sortedKeys(again.Description), sortedKeys(r.Description)) {
+		if again.FullName() != r.FullName() ||
+			!slices.Equal(sortedKeys(again.Description), sortedKeys(r.Description)) {
 			t.Fatalf("%s became %s", r.FullName(), again.FullName())
 		}
 	})
 }
 
 func FuzzComponent(f *testing.F) {
-	f.Add([]byte(`{"imageUrl":"a:1","component_info":{"componentName":"c","title":"","provider":"p","version":"1","roleList":["guest"],"storageEngine":[],"inputParam":[],"inputData":[],"outputData":[],"result":[]}}`))
+	f.Add(
+		[]byte(
+			`{"imageUrl":"a:1","component_info":{"componentName":"c","title":"","provider":"p","version":"1","roleList":["guest"],"storageEngine":[],"inputParam":[],"inputData":[],"outputData":[],"result":[]}}`,
+		),
+	)
 	f.Add([]byte(`{"imageUrl":"<a>","component_info":{"imageUrl":7}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r, err := ParseComponent(body)
 		if err != nil {
-			requireOwn(t, err)
+			requireRefused(t, err)
 			return
 		}
 		name := sortedKeys(r.Description)[0]
@@ -118,7 +131,11 @@ func FuzzComponent(f *testing.F) {
 }
 
 func FuzzParameters(f *testing.F) {
-	f.Add([]byte(`{"dataset_id":"testspace#test_guest","tol":0.0001,"n":12345678901234567890,"l":[1, {"a" : "b:c, \"d\\"}]}`))
+	f.Add(
+		[]byte(
+			`{"dataset_id":"testspace#test_guest","tol":0.0001,"n":12345678901234567890,"l":[1, {"a" : "b:c, \"d\\"}]}`,
+		),
+	)
 	f.Add([]byte(`{"l":["\" : , \\", 1]}`))
 	f.Add([]byte(`{"name":"a","namespace":"b","s":"\u0000\ud800"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -127,7 +144,7 @@ func FuzzParameters(f *testing.F) {
 			return
 		}
 		if a, err := RootDataset(values); err != nil {
-			requireOwn(t, err)
+			requireRefused(t, err)
 		} else if a != nil && (CheckID("", a.Name) != nil || CheckID("", a.Namespace) != nil) {
 			t.Fatalf("a dataset that is no place in the storage: %q", a)
 		}
@@ -149,7 +166,7 @@ func FuzzParameters(f *testing.F) {
 	})
 }
 
-// number is the value of a JSON text, with numbers in their spelling.
+// number decodes a JSON text and keeps the spelling of numbers.
 func number(t *testing.T, raw []byte) any {
 	t.Helper()
 	dec := json.NewDecoder(bytes.NewReader(raw))
@@ -168,10 +185,12 @@ func FuzzProviderName(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name string) {
 		r, err := ParseProviderName(name)
 		if err != nil {
-			requireOwn(t, err)
+			requireRefused(t, err)
 			return
 		}
-		if again, err := ParseProviderName(r.FullName()); err != nil || again.Name != r.Name || again.Version != r.Version || again.Device != r.Device {
+		if again, err := ParseProviderName(r.FullName()); err != nil || again.Name != r.Name ||
+			again.Version != r.Version ||
+			again.Device != r.Device {
 			t.Fatalf("%q became %+v, then %+v (%v)", name, r, again, err)
 		}
 	})

@@ -9,9 +9,10 @@ import (
 	"github.com/google/uuid"
 )
 
-// SetHeaders puts the specification's east-west headers (part 2, 2.2) on a request from source to target, and
-// x-node-id beside them: FATE-Flow 2.2.0 requires the older x_node_id, which a WSGI server reads from it, and Kuscia
-// wants X-Node-Id. now is told in Unix milliseconds.
+// SetHeaders sets the specification's east-west headers (part 2, 2.2) on a request from source to target.
+//
+// It also sets x-node-id: FATE-Flow 2.2.0 requires the older x_node_id, which a WSGI server reads from it,
+// and Kuscia requires X-Node-Id. x-timestamp is in Unix milliseconds.
 func SetHeaders(h http.Header, source, target, traceID string, now time.Time) {
 	h.Set("Content-Type", "application/json")
 	h.Set("x-source-node-id", source)
@@ -25,7 +26,8 @@ func SetHeaders(h http.Header, source, target, traceID string, now time.Time) {
 	h.Set("x-mprac-token-set", "")
 }
 
-// Header reads a header in any of the spellings that peers use: x-trace-id, x_trace_id, X-Trace-Id. get must ignore case.
+// Header reads a header in any of the spellings that partners use: x-trace-id, x_trace_id, X-Trace-Id. get
+// must ignore case.
 func Header(get func(string) string, name string) string {
 	if v := get(name); v != "" {
 		return v
@@ -33,7 +35,8 @@ func Header(get func(string) string, name string) string {
 	return get(strings.ReplaceAll(name, "-", "_"))
 }
 
-// Sender is the node that a request says it comes from, in the specification's, FATE-Flow's or Kuscia's header.
+// Sender returns the node id that a request names as its origin, from the specification's, FATE-Flow's or
+// Kuscia's header.
 func Sender(get func(string) string) string {
 	if v := Header(get, "x-source-node-id"); v != "" {
 		return v

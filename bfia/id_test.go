@@ -19,8 +19,10 @@ func TestNewJobIDForm(t *testing.T) {
 	id := NewJobID(now, 7)
 	require.Equal(t, "20310506155959"+"123456"+"7", id)
 	require.Len(t, id, 21)
-	require.Equal(t, "20310506155959"+"123457"+"7", NewJobID(now, 17), "the same microsecond gives the next id")
-	require.Equal(t, "20310506155959"+"123458"+"7", NewJobID(now.Add(-time.Hour), -3), "a clock set back does not repeat an id")
+	require.Equal(t, "20310506155959"+"123457"+"7", NewJobID(now, 17),
+		"the same microsecond gives the next id")
+	require.Equal(t, "20310506155959"+"123458"+"7", NewJobID(now.Add(-time.Hour), -3),
+		"a clock set back does not repeat an id")
 	require.NoError(t, CheckID("job_id", id))
 }
 
@@ -54,7 +56,7 @@ func TestCheckID(t *testing.T) {
 	for _, id := range []string{"a", "0", "202611221815369700790", "JG0100001100000010", "intersect_rsa_1", "train-ks", "2.0.0", strings.Repeat("x", 128)} {
 		require.NoError(t, CheckID("job_id", id), id)
 	}
-	form := ` may hold only letters, digits, '_', '-' and '.', and must begin with a letter or digit`
+	form := ` can contain only letters, digits, '_', '-' and '.', and must start with a letter or digit`
 	for _, test := range []struct {
 		id, message string
 		code        Code

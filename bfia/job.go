@@ -10,8 +10,10 @@ import (
 	"unicode"
 )
 
-// Document is what creates a job (part 2, 3.1, 3.2 and 5.1): who takes part, what runs, with which parameters. What Hutong
-// doesn't know of it is kept and passed on, and numbers keep their spelling, since other vendors read it after us.
+// Document creates a job (part 2, 3.1, 3.2 and 5.1): it names the parties, the tasks and the parameters.
+//
+// It keeps unknown fields and the spelling of numbers when it is passed on, since other implementations read
+// it too.
 type Document struct {
 	JobID    string
 	FlowID   string
@@ -19,16 +21,16 @@ type Document struct {
 	DAG      DAG
 	Config   Config
 
-	fields map[string]json.RawMessage // all of it, as it came
+	fields map[string]json.RawMessage // all fields, as they arrived
 }
 
-// DAG says which components run and how their outputs feed others (part 2, 6.7).
+// DAG holds the components and how their outputs feed each other (part 2, 6.7).
 type DAG struct {
 	Version    string      `json:"version"`
 	Components []Component `json:"components"`
 }
 
-// Component is one task of the DAG: an algorithm of a provider under a name that is unique in the job.
+// Component is one task of the DAG: an algorithm of a provider, under a name that is unique in the job.
 type Component struct {
 	Name          string `json:"name"`
 	ComponentName string `json:"componentName"`
@@ -38,13 +40,13 @@ type Component struct {
 	Output        []Port `json:"output"`
 }
 
-// Port is an input ("task.output" of another component) or an output (a key of its own).
+// Port is an input ("task.output" of another component) or an output (a key of the component's own).
 type Port struct {
 	Type string `json:"type"`
 	Key  string `json:"key"`
 }
 
-// Config says who takes part and with which parameters (part 2, 6.6).
+// Config holds the parties and the parameters (part 2, 6.6).
 type Config struct {
 	Version    string              `json:"version"`
 	Initiator  Initiator           `json:"initiator"`
@@ -59,7 +61,7 @@ type Initiator struct {
 	NodeID string `json:"node_id"`
 }
 
-// ParseDocument reads a job's document. It checks its form, not whether it can run: that is [NewPlan]'s.
+// ParseDocument reads a job's document. It checks the form only; [NewPlan] checks whether the job can run.
 // Every error is an [Error] that names the field.
 func ParseDocument(body []byte) (*Document, error) {
 	var d Document
@@ -67,7 +69,7 @@ func ParseDocument(body []byte) (*Document, error) {
 		return nil, err
 	}
 	if d.fields == nil {
-		return nil, Errorf(CodeBadRequest, "body: is null, an object is wanted")
+		return nil, Errorf(CodeBadRequest, "body: is null, must be an object")
 	}
 	err := DecodeFields(d.fields,
 		Optional("job_id", &d.JobID),
@@ -84,21 +86,23 @@ func ParseDocument(body []byte) (*Document, error) {
 		}
 	}
 	if len(d.FlowID) > 256 || strings.ContainsFunc(d.FlowID, unicode.IsControl) {
-		return nil, Errorf(CodeBadRequest, "flow_id: is longer than 256 bytes or holds a control character")
+		return nil, Errorf(CodeBadRequest,
+			"flow_id: is longer than 256 bytes or contains a control character")
 	}
 	return &d, nil
 }
 
-// UnmarshalJSON reads the DAG; its errors name the component by its index.
+// UnmarshalJSON reads the DAG. Its errors name the index of the component.
 func (d *DAG) UnmarshalJSON(b []byte) error {
 	var object map[string]json.RawMessage
 	if err := DecodeJSON(b, &object); err != nil {
 		return err
 	}
-	return DecodeFields(object, Optional("version", &d.Version), Optional("components", ListOf(&d.Components)))
+	return DecodeFields(object, Optional("version", &d.Version),
+		Optional("components", ListOf(&d.Components)))
 }
 
-// UnmarshalJSON reads the component; its errors name the input or output by its index.
+// UnmarshalJSON reads the component. Its errors name the index of the input or output.
 func (c *Component) UnmarshalJSON(b []byte) error {
 	var object map[string]json.RawMessage
 	if err := DecodeJSON(b, &object); err != nil {
@@ -113,7 +117,7 @@ func (c *Component) UnmarshalJSON(b []byte) error {
 		Optional("output", ListOf(&c.Output)))
 }
 
-// UnmarshalJSON reads the config; its errors name the role and the index.
+// UnmarshalJSON reads the config. Its errors name the role and the index.
 func (c *Config) UnmarshalJSON(b []byte) error {
 	var object map[string]json.RawMessage
 	if err := DecodeJSON(b, &object); err != nil {
@@ -127,7 +131,7 @@ func (c *Config) UnmarshalJSON(b []byte) error {
 		Optional("task_params", &c.TaskParams))
 }
 
-// WithJobID is the same document under a job id.
+// WithJobID returns a copy with a job id.
 func (d *Document) WithJobID(id string) *Document {
 	c := *d
 	c.JobID = id
@@ -140,15 +144,15 @@ func (d *Document) WithJobID(id string) *Document {
 	return &c
 }
 
-// Bytes is the document as JSON, the same bytes for the same document.
+// Bytes returns the document as JSON: the same bytes for the same document.
 func (d *Document) Bytes() []byte {
-	// A map of raw messages marshals with sorted keys, compacted; it can't fail since every value was parsed. Without
-	// the escaping of HTML the values keep their spelling.
+	// A map of raw messages is encoded with sorted keys. It can't fail, since every value was parsed.
+	// Without the escaping of HTML the values keep their spelling.
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(d.fields); err != nil {
-		panic(fmt.Sprintf("bfia: a parsed document does not marshal: %v", err))
+		panic(fmt.Sprintf("bfia: failed to encode a parsed document: %v", err))
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
@@ -156,7 +160,7 @@ func (d *Document) Bytes() []byte {
 // Field returns a top-level field of the document as it arrived, or nil.
 func (d *Document) Field(name string) json.RawMessage { return d.fields[name] }
 
-// Nodes are the participants, each once, sorted.
+// Nodes returns the node ids of the participants, sorted and without duplicates.
 func (c *Config) Nodes() []string {
 	var nodes []string
 	for _, list := range c.Role {
@@ -166,7 +170,7 @@ func (c *Config) Nodes() []string {
 	return slices.Compact(nodes)
 }
 
-// PartsOf are the parts that a node plays, such as guest.0 and host.1, in the order of [Config.Roles].
+// PartsOf returns the parts of a node, such as guest.0 and host.1, in the order of [Config.Roles].
 func (c *Config) PartsOf(node string) []Part {
 	var parts []Part
 	for _, p := range c.Parts() {
@@ -177,7 +181,7 @@ func (c *Config) PartsOf(node string) []Part {
 	return parts
 }
 
-// Roles are the names of the roles: guest, host and arbiter first, others sorted after them.
+// Roles returns the names of the roles: guest, host and arbiter first, then the others, sorted.
 func (c *Config) Roles() []string {
 	order := func(r string) string {
 		if i := slices.Index([]string{"guest", "host", "arbiter"}, r); i >= 0 {
@@ -193,7 +197,7 @@ func (c *Config) Roles() []string {
 	return roles
 }
 
-// Parts are all roles with their indexes and nodes.
+// Parts returns all roles with their indexes and nodes.
 func (c *Config) Parts() []Part {
 	var parts []Part
 	for _, r := range c.Roles() {
@@ -204,14 +208,14 @@ func (c *Config) Parts() []Part {
 	return parts
 }
 
-// Part is one role with its index, and the node that plays it: what one container does for a task.
+// Part is one role with its index and its node: the unit for which one container of a task runs.
 type Part struct {
 	Role   string `json:"role"`
 	Index  int    `json:"index"`
 	NodeID string `json:"node_id"`
 }
 
-// Self is the part as containers know it: guest.0.
+// Self returns the part's name in the environment of containers: guest.0.
 func (p Part) Self() string { return p.Role + "." + itoa(p.Index) }
 
 func itoa(n int) string { return strconv.Itoa(n) }

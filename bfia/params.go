@@ -8,17 +8,18 @@ import (
 	"strings"
 )
 
-// MaxParameterBytes is what one environment variable, name and value, may hold on Linux (128 KiB with its end).
+// MaxParameterBytes is the limit of Linux for one environment variable, name and value: 128 KiB with its
+// final zero.
 const MaxParameterBytes = 128<<10 - 1
 
-// Params holds job_params or task_params (part 2, 6.6): common values, and values for a role's indexes over them.
-// A key of indexes may name several: "0|1".
+// Params holds job_params or task_params (part 2, 6.6): common values, and values for the indexes of a role,
+// which override them. One key can name several indexes: "0|1".
 type Params struct {
 	Common map[string]json.RawMessage
 	Roles  map[string]map[string]map[string]json.RawMessage
 }
 
-// UnmarshalJSON reads the object; all keys but "common" are roles.
+// UnmarshalJSON reads the object. All keys except "common" are roles.
 func (p *Params) UnmarshalJSON(b []byte) error {
 	var top map[string]json.RawMessage
 	if err := DecodeJSON(b, &top); err != nil {
@@ -48,33 +49,34 @@ func (p *Params) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// indexes reads a key such as "0" or "0|1". Only a number's one usual spelling is taken: "01" would name the same index
-// as "1", and other vendors would not find it.
+// indexes reads a key such as "0" or "0|1". It accepts only the canonical spelling of a number: "01" would
+// name the same index as "1", and other implementations would not find it.
 func indexes(key string) ([]int, error) {
 	var list []int
 	for _, s := range strings.Split(key, "|") {
 		s = strings.TrimSpace(s)
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 0 || strconv.Itoa(n) != s {
-			return nil, errors.New(`the key is no index such as "0" or "0|1"`)
+			return nil, errors.New(`the key must be an index such as "0" or "0|1"`)
 		}
 		list = append(list, n)
 	}
 	return list, nil
 }
 
-// layer is the values of one key of [Params], and the place where they stand.
+// layer holds the values of one key of [Params] and the key's path.
 type layer struct {
 	place  string // common, guest.0|1
 	values map[string]json.RawMessage
 }
 
-// layers are the values of one role and index in the order in which they apply.
+// layers returns the values for one role and index. Later layers override earlier ones.
 func (p *Params) layers(role string, index int) []layer {
 	list := []layer{{"common", p.Common}}
 	byIndex := p.Roles[role]
 	keys := sortedKeys(byIndex)
-	slices.SortStableFunc(keys, func(a, b string) int { return strings.Count(b, "|") - strings.Count(a, "|") })
+	slices.SortStableFunc(keys,
+		func(a, b string) int { return strings.Count(b, "|") - strings.Count(a, "|") })
 	for _, key := range keys {
 		if named, err := indexes(key); err == nil && slices.Contains(named, index) {
 			list = append(list, layer{role + "." + key, byIndex[key]})
@@ -83,8 +85,9 @@ func (p *Params) layers(role string, index int) []layer {
 	return list
 }
 
-// WithHint gives the values of one role and index in the order in which they apply: a later one wins. The common values come
-// first, keys that name more indexes before those that name fewer, so the key that names just this one comes last.
+// For returns the values for one role and index; later ones override earlier ones. The common values come
+// first. Keys with more indexes come before keys with fewer, so that the key with this index alone comes
+// last.
 func (p *Params) For(role string, index int) []map[string]json.RawMessage {
 	var list []map[string]json.RawMessage
 	for _, l := range p.layers(role, index) {
@@ -93,7 +96,7 @@ func (p *Params) For(role string, index int) []map[string]json.RawMessage {
 	return list
 }
 
-// TaskParameters are the parameters that a job gives one part of one task: common ones, those of the role and index over them.
+// TaskParameters returns the parameters that a job gives to one part of a task.
 func (c *Config) TaskParameters(task string, part Part) (map[string]json.RawMessage, error) {
 	merged := map[string]json.RawMessage{}
 	for _, l := range c.TaskParams.layers(part.Role, part.Index) {
@@ -108,13 +111,13 @@ func (c *Config) TaskParameters(task string, part Part) (map[string]json.RawMess
 	return merged, nil
 }
 
-// The values of job_params.common.sync_type (the guide's 2.2; FATE-Flow has it too).
+// The values of job_params.common.sync_type (guide, 2.2; FATE-Flow has it too).
 const (
-	SyncPoll     = "poll"     // the scheduler asks for a task's state
-	SyncCallback = "callback" // the parties tell it
+	SyncPoll     = "poll"     // the scheduler polls the state of a task
+	SyncCallback = "callback" // the parties report it
 )
 
-// SyncType reads job_params.common.sync_type; empty where it is neither of its values.
+// SyncType returns job_params.common.sync_type, or "" for any other value.
 func (c *Config) SyncType() string {
 	var s string
 	if json.Unmarshal(c.JobParams.Common["sync_type"], &s) != nil || s != SyncPoll && s != SyncCallback {
@@ -123,10 +126,11 @@ func (c *Config) SyncType() string {
 	return s
 }
 
-// MaxPriority is the highest priority; 0 is the usual one, and the lowest.
+// MaxPriority is the highest priority of a job. 0 is the default and the lowest.
 const MaxPriority = 9
 
-// Priority reads job_params.common.priority: which of the jobs that wait starts first, from 0 to [MaxPriority].
+// Priority returns job_params.common.priority, from 0 to [MaxPriority]. A queued job of a higher priority
+// starts first.
 func (c *Config) Priority() (int, error) {
 	p := 0
 	if err := DecodeFields(c.JobParams.Common, Optional("priority", &p)); err != nil {
@@ -135,7 +139,7 @@ func (c *Config) Priority() (int, error) {
 	return p, PrefixField("config.job_params.common", CheckPriority(p))
 }
 
-// CheckPriority refuses what is no priority.
+// CheckPriority returns an error for a priority that is out of range.
 func CheckPriority(p int) error {
 	if p < 0 || p > MaxPriority {
 		return Errorf(CodeBadRequest, "priority: %d is not between 0 and %d", p, MaxPriority)
@@ -143,14 +147,14 @@ func CheckPriority(p int) error {
 	return nil
 }
 
-// Resources are what a job asks for at one part (part 2, 6.6): -1, 0 or nothing is no limit.
+// Resources holds what a job requests for one part (part 2, 6.6). -1, 0 or nothing is no limit.
 type Resources struct {
 	CPU    float64 `json:"cpu"`    // cores
 	Memory float64 `json:"memory"` // GiB
 	Disk   float64 `json:"disk"`   // GiB
 }
 
-// Resources reads job_params.<role>.<n>.resources.
+// Resources returns job_params.<role>.<n>.resources.
 func (c *Config) Resources(part Part) (Resources, error) {
 	res := Resources{CPU: -1, Memory: -1, Disk: -1}
 	for _, l := range c.JobParams.layers(part.Role, part.Index) {
@@ -164,8 +168,8 @@ func (c *Config) Resources(part Part) (Resources, error) {
 	return res, nil
 }
 
-// The least and the most that can be asked for. Engines can't hold a container to less; what is more would not fit the
-// numbers that hosts count with, and no host has it.
+// The smallest and the largest request. Docker Engine can't limit a container to less; more would overflow
+// the integers in which runners count.
 const (
 	leastCPU, leastMemory, leastDisk = 0.01, 1.0 / 128, 1.0 / 1024 // cores, GiB
 	mostResources                    = 1_000_000
@@ -175,23 +179,32 @@ func (r Resources) check() error {
 	for _, f := range []struct {
 		name, unit   string
 		value, least float64
-	}{{"cpu", "cores", r.CPU, leastCPU}, {"memory", "GiB", r.Memory, leastMemory}, {"disk", "GiB", r.Disk, leastDisk}} {
+	}{
+		{"cpu", "cores", r.CPU, leastCPU},
+		{"memory", "GiB", r.Memory, leastMemory},
+		{"disk", "GiB", r.Disk, leastDisk},
+	} {
 		switch {
 		case f.value == -1, f.value == 0:
 		case f.value < 0:
-			return Errorf(CodeBadRequest, "%s: is %v; -1 is no limit, all else is at least %v %s", f.name, f.value, f.least, f.unit)
+			return Errorf(CodeBadRequest, "%s: is %v, must be -1 (no limit) or at least %v %s", f.name,
+				f.value, f.least, f.unit)
 		case f.value < f.least:
-			return Errorf(CodeBadRequest, "%s: is %v %s; the least is %v", f.name, f.value, f.unit, f.least)
+			return Errorf(CodeBadRequest, "%s: is %v %s, must be at least %v", f.name, f.value, f.unit,
+				f.least)
 		case f.value > mostResources:
-			return Errorf(CodeBadRequest, "%s: is %v %s; the most is %d", f.name, f.value, f.unit, mostResources)
+			return Errorf(CodeBadRequest, "%s: is %v %s, must be at most %d", f.name, f.value, f.unit,
+				mostResources)
 		}
 	}
 	return nil
 }
 
-// ParameterText is a parameter's value as a container reads it: strings as they are, all else as JSON in one line, with
-// numbers in the spelling they came in (0.0001 stays 0.0001). The JSON has a space after ':' and ',', as FATE-Flow's has,
-// so that an image sees the same text from either.
+// ParameterText returns a parameter's value as a container reads it: strings unchanged, other values as JSON
+// in one line, with the spelling of numbers kept (0.0001 stays 0.0001).
+//
+// The JSON has a space after ':' and ',', as FATE-Flow's has, so that an image reads the same text from
+// either.
 func ParameterText(raw json.RawMessage) (string, error) {
 	if len(raw) > 0 && raw[0] == '"' {
 		var s string

@@ -70,8 +70,8 @@ func TestTaskParametersPrecedence(t *testing.T) {
 
 func TestTaskParametersRefusals(t *testing.T) {
 	for _, test := range []struct{ text, message string }{
-		{`{"common":{"t":7}}`, "config.task_params.common.t: is a JSON number, an object is wanted"},
-		{`{"host":{"0|1":{"t":[]}}}`, "config.task_params.host.0|1.t: is a JSON array, an object is wanted"},
+		{`{"common":{"t":7}}`, "config.task_params.common.t: is a JSON number, must be an object"},
+		{`{"host":{"0|1":{"t":[]}}}`, "config.task_params.host.0|1.t: is a JSON array, must be an object"},
 	} {
 		c := Config{TaskParams: params(t, test.text)}
 		_, err := c.TaskParameters("t", Part{Role: "host", Index: 1})
@@ -105,13 +105,13 @@ func TestResources(t *testing.T) {
 		require.Equal(t, test.want, got, test.text)
 	}
 	for _, test := range []struct{ text, message string }{
-		{`{"host":{"0|1":{"resources":[]}}}`, "config.job_params.host.0|1.resources: is a JSON array, an object is wanted"},
-		{`{"host":{"1":{"resources":{"cpu":"2"}}}}`, "config.job_params.host.1.resources.cpu: is a JSON string, a number is wanted"},
-		{`{"common":{"resources":{"cpu":-2}}}`, "config.job_params.common.resources.cpu: is -2; -1 is no limit, all else is at least 0.01 cores"},
-		{`{"common":{"resources":{"cpu":0.001}}}`, "config.job_params.common.resources.cpu: is 0.001 cores; the least is 0.01"},
-		{`{"common":{"resources":{"cpu":1e300}}}`, "config.job_params.common.resources.cpu: is 1e+300 cores; the most is 1000000"},
-		{`{"host":{"1":{"resources":{"memory":0.001}}}}`, "config.job_params.host.1.resources.memory: is 0.001 GiB; the least is 0.0078125"},
-		{`{"host":{"1":{"resources":{"disk":1e10}}}}`, "config.job_params.host.1.resources.disk: is 1e+10 GiB; the most is 1000000"},
+		{`{"host":{"0|1":{"resources":[]}}}`, "config.job_params.host.0|1.resources: is a JSON array, must be an object"},
+		{`{"host":{"1":{"resources":{"cpu":"2"}}}}`, "config.job_params.host.1.resources.cpu: is a JSON string, must be a number"},
+		{`{"common":{"resources":{"cpu":-2}}}`, "config.job_params.common.resources.cpu: is -2, must be -1 (no limit) or at least 0.01 cores"},
+		{`{"common":{"resources":{"cpu":0.001}}}`, "config.job_params.common.resources.cpu: is 0.001 cores, must be at least 0.01"},
+		{`{"common":{"resources":{"cpu":1e300}}}`, "config.job_params.common.resources.cpu: is 1e+300 cores, must be at most 1000000"},
+		{`{"host":{"1":{"resources":{"memory":0.001}}}}`, "config.job_params.host.1.resources.memory: is 0.001 GiB, must be at least 0.0078125"},
+		{`{"host":{"1":{"resources":{"disk":1e10}}}}`, "config.job_params.host.1.resources.disk: is 1e+10 GiB, must be at most 1000000"},
 		{`{"common":{"resources":{"memory":1e400}}}`, "config.job_params.common.resources.memory: the number 1e400 is too large or not whole"},
 	} {
 		c := Config{JobParams: params(t, test.text)}
@@ -151,7 +151,8 @@ func TestParameterText(t *testing.T) {
 	require.Error(t, err)
 }
 
-// The limit is the kernel's: what is within it can be given to a process, one byte more can't.
+// TestMaxParameterBytes checks the limit against the kernel: a process can be started with a variable of that
+// size, but not with one more byte.
 func TestMaxParameterBytes(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the limit is Linux's")

@@ -8,20 +8,21 @@ import (
 	"strings"
 )
 
-// Plan is a job made ready to walk: its tasks in an order in which every task stands after those that it depends on.
-// It is compact: a workflow carries it; parameters stay in the document.
+// Plan is a job that is ready to be scheduled: its tasks in a topological order.
+//
+// It is small enough for the history of a workflow. The parameters stay in the document.
 type Plan struct {
 	JobID     string    `json:"job_id"`
 	FlowID    string    `json:"flow_id,omitempty"`
 	Initiator Initiator `json:"initiator"`
-	// SyncType is how parties tell the scheduler of their tasks: poll or callback.
+	// SyncType says how parties report their tasks to the scheduler: poll or callback.
 	SyncType string `json:"sync_type,omitempty"`
-	// Priority is how soon the job starts among those that wait.
+	// Priority orders the queued jobs.
 	Priority int           `json:"priority,omitempty"`
 	Tasks    []PlannedTask `json:"tasks"`
 }
 
-// PlannedTask is one task: where it runs, after what.
+// PlannedTask is one task with its parts and the tasks on which it depends.
 type PlannedTask struct {
 	Name      string   `json:"name"`
 	Component string   `json:"component"`
@@ -31,7 +32,7 @@ type PlannedTask struct {
 	Parts     []Part   `json:"parts"`
 }
 
-// Nodes are the nodes at which the task runs, each once, sorted.
+// Nodes returns the nodes at which the task runs, sorted and without duplicates.
 func (t *PlannedTask) Nodes() []string {
 	var nodes []string
 	for _, p := range t.Parts {
@@ -41,7 +42,7 @@ func (t *PlannedTask) Nodes() []string {
 	return slices.Compact(nodes)
 }
 
-// PartsOf are the task's parts at one node.
+// PartsOf returns the task's parts at one node.
 func (t *PlannedTask) PartsOf(node string) []Part {
 	var parts []Part
 	for _, p := range t.Parts {
@@ -52,7 +53,7 @@ func (t *PlannedTask) PartsOf(node string) []Part {
 	return parts
 }
 
-// Task finds a task by its name.
+// Task returns a task by its name.
 func (p *Plan) Task(name string) (*PlannedTask, bool) {
 	for i := range p.Tasks {
 		if p.Tasks[i].Name == name {
@@ -62,11 +63,12 @@ func (p *Plan) Task(name string) (*PlannedTask, bool) {
 	return nil, false
 }
 
-// WithDependents are the names of a task and of everything that depends on it, directly or not, in the plan's order.
+// WithDependents returns the names of a task and of all tasks that depend on it, directly or not, in the
+// plan's order.
 func (p *Plan) WithDependents(name string) []string {
 	in := map[string]bool{name: true}
 	var names []string
-	for _, t := range p.Tasks { // dependencies stand before dependants, so one pass is enough
+	for _, t := range p.Tasks { // dependencies come before dependents, so one pass is enough
 		if t.Name == name || slices.ContainsFunc(t.DependsOn, func(d string) bool { return in[d] }) {
 			in[t.Name] = true
 			names = append(names, t.Name)
@@ -75,13 +77,15 @@ func (p *Plan) WithDependents(name string) []string {
 	return names
 }
 
-// Describe finds the self-description of a component. For what is not registered it answers an [Error] whose message
+// Describe returns the self-description of a component. If it is not registered, the message of the [Error]
 // says which of provider, version and component is unknown.
 type Describe func(provider, version, component string) (*Description, error)
 
-// NewPlan checks that the document's job can run and plans it. What can't run is refused with an error that names the
-// place: a cycle, an unknown upstream or output, an unknown component, provider or version, a role without a node, a
-// missing required parameter. node limits the check of parameters to that node's parts; empty checks all.
+// NewPlan checks that the job of a document can run, and plans it. With a node it checks the parameters of
+// that node's parts only; an empty node checks all.
+//
+// Its errors name the field: a cycle, an unknown upstream task or output, an unknown component, provider or
+// version, a role without a node, a missing required parameter.
 func NewPlan(doc *Document, describe Describe, node string) (*Plan, error) {
 	if err := checkConfig(&doc.Config); err != nil {
 		return nil, err
@@ -96,7 +100,8 @@ func NewPlan(doc *Document, describe Describe, node string) (*Plan, error) {
 			return nil, err
 		}
 		if first, dup := place[c.Name]; dup {
-			return nil, Errorf(CodeBadRequest, "dag.components[%d].name: %q is the name of components[%d] already", i, c.Name, first)
+			return nil, Errorf(CodeBadRequest,
+				"dag.components[%d].name: %q is already the name of components[%d]", i, c.Name, first)
 		}
 		place[c.Name] = i
 	}
@@ -114,42 +119,66 @@ func NewPlan(doc *Document, describe Describe, node string) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan := &Plan{JobID: doc.JobID, FlowID: doc.FlowID, Initiator: doc.Config.Initiator, SyncType: doc.Config.SyncType(), Priority: priority}
+	plan := &Plan{
+		JobID:     doc.JobID,
+		FlowID:    doc.FlowID,
+		Initiator: doc.Config.Initiator,
+		SyncType:  doc.Config.SyncType(),
+		Priority:  priority,
+	}
 	for _, i := range order {
-		c := components[i]
-		desc, err := describe(c.Provider, c.Version, c.ComponentName)
+		t, err := planTask(doc, describe, i, node)
 		if err != nil {
-			return nil, PrefixPlace(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
+			return nil, err
 		}
-		if _, err := BindInputs(c, desc, false); err != nil {
-			return nil, PrefixField(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
-		}
-		if _, err := bindOutputs(c, desc); err != nil {
-			return nil, PrefixField(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
-		}
-		t := PlannedTask{Name: c.Name, Component: c.ComponentName, Provider: c.Provider, Version: c.Version, DependsOn: c.Upstreams(), Parts: partsOf(&doc.Config, desc)}
-		if len(t.Parts) == 0 {
-			return nil, Errorf(CodeBadRequest, "dag.components[%d] (%s): %s runs at the roles %s, and config.role has a node for none of them",
-				i, c.Name, c.ComponentName, strings.Join(desc.RoleList, ", "))
-		}
-		for _, p := range t.Parts {
-			if node == "" || p.NodeID == node {
-				if err := checkParameters(&doc.Config, c.Name, p, desc); err != nil {
-					return nil, err
-				}
-			}
-		}
-		plan.Tasks = append(plan.Tasks, t)
+		plan.Tasks = append(plan.Tasks, *t)
 	}
 	return plan, nil
 }
 
-// checkTaskNames refuses parameters for a task that the DAG doesn't have: most likely a name is misspelt.
+// planTask checks one component of the DAG and plans its task.
+func planTask(doc *Document, describe Describe, i int, node string) (*PlannedTask, error) {
+	c := doc.DAG.Components[i]
+	desc, err := describe(c.Provider, c.Version, c.ComponentName)
+	if err != nil {
+		return nil, PrefixPlace(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
+	}
+	if _, err := BindInputs(c, desc, false); err != nil {
+		return nil, PrefixField(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
+	}
+	if _, err := bindOutputs(c, desc); err != nil {
+		return nil, PrefixField(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
+	}
+	t := &PlannedTask{
+		Name:      c.Name,
+		Component: c.ComponentName,
+		Provider:  c.Provider,
+		Version:   c.Version,
+		DependsOn: c.Upstreams(),
+		Parts:     partsOf(&doc.Config, desc),
+	}
+	if len(t.Parts) == 0 {
+		return nil, Errorf(CodeBadRequest,
+			"dag.components[%d] (%s): %s runs at the roles %s, but config.role has no node for any of them",
+			i, c.Name, c.ComponentName, strings.Join(desc.RoleList, ", "))
+	}
+	for _, p := range t.Parts {
+		if node == "" || p.NodeID == node {
+			if err := checkParameters(&doc.Config, c.Name, p, desc); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return t, nil
+}
+
+// checkTaskNames refuses parameters of a task that the DAG does not have: most likely, a name is misspelt.
 func checkTaskNames(p *Params, place map[string]int) error {
 	check := func(where string, values map[string]json.RawMessage) error {
 		for _, task := range sortedKeys(values) {
 			if _, ok := place[task]; !ok {
-				return Errorf(CodeBadRequest, "config.task_params.%s.%s: the DAG has no task of that name", where, task)
+				return Errorf(CodeBadRequest, "config.task_params.%s.%s: the DAG has no task of that name",
+					where, task)
 			}
 		}
 		return nil
@@ -167,7 +196,7 @@ func checkTaskNames(p *Params, place map[string]int) error {
 	return nil
 }
 
-// placed puts a place before an error that is a sentence of its own.
+// PrefixPlace adds a place to an error whose message is a whole sentence.
 func PrefixPlace(place string, err error) error {
 	var e *Error
 	if !errors.As(err, &e) {
@@ -184,14 +213,15 @@ func checkConfig(c *Config) error {
 		if err := CheckID("config.role", role); err != nil {
 			return err
 		}
-		// A role without a node is as good as absent: the specification's config always names all three (part 2, 6.6).
+		// A role without a node counts as absent: the specification's config always names all three (part 2,
+		// 6.6).
 		held := map[string]bool{}
 		for i, n := range c.Role[role] {
 			if err := CheckID(fmt.Sprintf("config.role.%s[%d]", role, i), n); err != nil {
 				return err
 			}
 			if held[n] {
-				return Errorf(CodeBadRequest, "config.role.%s[%d]: %s holds this role twice", role, i, n)
+				return Errorf(CodeBadRequest, "config.role.%s[%d]: %s has this role twice", role, i, n)
 			}
 			held[n] = true
 		}
@@ -206,7 +236,8 @@ func checkConfig(c *Config) error {
 		for _, role := range sortedKeys(kind.p.Roles) {
 			nodes := c.Role[role]
 			if len(nodes) == 0 && len(kind.p.Roles[role]) > 0 {
-				return Errorf(CodeBadRequest, "config.%s.%s: config.role has no node of that role", kind.name, role)
+				return Errorf(CodeBadRequest, "config.%s.%s: config.role has no node of that role", kind.name,
+					role)
 			}
 			for _, key := range sortedKeys(kind.p.Roles[role]) {
 				list, err := indexes(key)
@@ -214,7 +245,9 @@ func checkConfig(c *Config) error {
 					return Errorf(CodeBadRequest, "config.%s.%s.%s: %v", kind.name, role, key, err)
 				}
 				if i := slices.Max(list); i >= len(nodes) {
-					return Errorf(CodeBadRequest, "config.%s.%s.%s: index %d, but the role has only %d of them, counted from 0", kind.name, role, key, i, len(nodes))
+					return Errorf(CodeBadRequest,
+						"config.%s.%s.%s: index %d is out of range: the role has the indexes 0 to %d",
+						kind.name, role, key, i, len(nodes)-1)
 				}
 			}
 		}
@@ -236,7 +269,8 @@ func checkComponent(i int, c Component) error {
 		}
 	}
 	if strings.Contains(c.Name, ".") {
-		return Errorf(CodeBadRequest, "dag.components[%d].name: %q holds a '.', which separates a task from its output", i, c.Name)
+		return Errorf(CodeBadRequest,
+			"dag.components[%d].name: %q contains a '.', which separates a task from its output", i, c.Name)
 	}
 	seen := map[Port]bool{}
 	for j, out := range c.Output {
@@ -244,17 +278,19 @@ func checkComponent(i int, c Component) error {
 			return err
 		}
 		if !slices.Contains(outputCategories, out.Type) {
-			return Errorf(CodeBadRequest, "dag.components[%d].output[%d].type: %q is none of %s", i, j, out.Type, strings.Join(outputCategories, ", "))
+			return Errorf(CodeBadRequest, "dag.components[%d].output[%d].type: %q is none of %s", i, j,
+				out.Type, strings.Join(outputCategories, ", "))
 		}
 		if seen[out] {
-			return Errorf(CodeBadRequest, "dag.components[%d].output[%d]: %s %q stands there twice", i, j, out.Type, out.Key)
+			return Errorf(CodeBadRequest, "dag.components[%d].output[%d]: %s %q is given twice", i, j,
+				out.Type, out.Key)
 		}
 		seen[out] = true
 	}
 	return nil
 }
 
-// Upstreams are the tasks that a component's inputs come from, each once, in the order of the inputs.
+// Upstreams returns the tasks that feed a component's inputs, without duplicates, in the order of the inputs.
 func (c Component) Upstreams() []string {
 	var names []string
 	for _, in := range c.Input {
@@ -266,7 +302,7 @@ func (c Component) Upstreams() []string {
 	return names
 }
 
-// Width is how many of some tasks could run at once at most, judged by how far each is from the DAG's beginning. The DAG
+// Width returns how many of some tasks can run at once at most, counted by their depth in the DAG. The DAG
 // must have a [Plan].
 func (d *DAG) Width(of func(task string) bool) int {
 	upstreams := map[string][]string{}
@@ -297,7 +333,8 @@ func (d *DAG) Width(of func(task string) bool) int {
 	return width
 }
 
-// topological orders the components as the document has them, with the upstreams that it has later pulled forward.
+// topological returns the components in a topological order that stays close to the document's: upstream
+// tasks that the document has later are pulled forward.
 func topological(components []Component, place map[string]int) ([]int, error) {
 	for i, c := range components {
 		for j, in := range c.Input {
@@ -310,8 +347,10 @@ func topological(components []Component, place map[string]int) ([]int, error) {
 			if !known {
 				return nil, Errorf(CodeBadRequest, "%s.key: the DAG has no task %q", field, task)
 			}
-			if !slices.ContainsFunc(components[from].Output, func(o Port) bool { return o.Key == output && sameFamily(o.Type, in.Type) }) {
-				return nil, Errorf(CodeBadRequest, "%s.key: task %q has no %s output %q", field, task, in.Type, output)
+			if !slices.ContainsFunc(components[from].Output,
+				func(o Port) bool { return o.Key == output && sameFamily(o.Type, in.Type) }) {
+				return nil, Errorf(CodeBadRequest, "%s.key: task %q has no %s output %q", field, task,
+					in.Type, output)
 			}
 		}
 	}
@@ -333,9 +372,10 @@ func topological(components []Component, place map[string]int) ([]int, error) {
 				names = append(names, components[k].Name)
 			}
 			if len(names) == 1 {
-				return Errorf(CodeBadRequest, "dag.components: the task %s waits for itself", names[0])
+				return Errorf(CodeBadRequest, "dag.components: task %s depends on itself", names[0])
 			}
-			return Errorf(CodeBadRequest, "dag.components: the tasks %s wait for each other in a cycle", strings.Join(names, ", "))
+			return Errorf(CodeBadRequest, "dag.components: the tasks %s form a cycle",
+				strings.Join(names, ", "))
 		}
 		state[i] = open
 		path = append(path, i)
@@ -364,23 +404,28 @@ func checkParameters(c *Config, task string, part Part, desc *Description) error
 	}
 	for _, p := range desc.InputParam {
 		if _, given := values[p.Name]; !given && p.Required() {
-			return Errorf(CodeBadRequest, "config.task_params: task %s at %s lacks the parameter %q, which %s requires",
-				task, part.Self(), p.Name, desc.ComponentName)
+			return Errorf(CodeBadRequest,
+				"config.task_params: task %s at %s has no parameter %q, which %s requires", task, part.Self(),
+				p.Name, desc.ComponentName)
 		}
 	}
 	for _, name := range sortedKeys(values) {
 		text, err := ParameterText(values[name])
 		if err != nil {
-			return PrefixPlace(fmt.Sprintf("config.task_params: task %s at %s: %s", task, part.Self(), name), err)
+			return PrefixPlace(fmt.Sprintf("config.task_params: task %s at %s: %s", task, part.Self(), name),
+				err)
 		}
 		if strings.ContainsRune(name, '=') || strings.ContainsRune(name, 0) || name == "" {
-			return Errorf(CodeBadRequest, "config.task_params: task %s: %q can't be the name of a parameter", task, name)
+			return Errorf(CodeBadRequest, "config.task_params: task %s: %q is not a valid parameter name",
+				task, name)
 		}
 		if strings.ContainsRune(text, 0) {
-			return Errorf(CodeBadRequest, "config.task_params: task %s at %s: %s holds a NUL character", task, part.Self(), name)
+			return Errorf(CodeBadRequest, "config.task_params: task %s at %s: %s contains a NUL character",
+				task, part.Self(), name)
 		}
 		if n := len(envParameter) + len(name) + 1 + len(text); n > MaxParameterBytes {
-			return Errorf(CodeTooLarge, "config.task_params: task %s at %s: %s takes %d bytes, one environment variable holds %d",
+			return Errorf(CodeTooLarge,
+				"config.task_params: task %s at %s: %s takes %d bytes, but an environment variable holds only %d",
 				task, part.Self(), name, n, MaxParameterBytes)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// drawDAG draws components whose inputs come from components that are drawn before them, and shuffles them.
+// drawDAG draws components with inputs from components drawn before them, and shuffles them.
 func drawDAG(t *rapid.T) []Component {
 	n := rapid.IntRange(1, 30).Draw(t, "n")
 	var components []Component
@@ -30,8 +30,16 @@ func planOf(components []Component) (*Plan, error) {
 	for i := range components {
 		inputs = append(inputs, DataPort{Name: fmt.Sprint("in", i), Category: "dataset"})
 	}
-	desc := &Description{ComponentName: "any", RoleList: []string{"guest"}, InputData: inputs, OutputData: []DataPort{{"out", "dataset"}}}
-	doc := &Document{DAG: DAG{Components: components}, Config: Config{Initiator: Initiator{NodeID: "A"}, Role: map[string][]string{"guest": {"A"}}}}
+	desc := &Description{
+		ComponentName: "any",
+		RoleList:      []string{"guest"},
+		InputData:     inputs,
+		OutputData:    []DataPort{{"out", "dataset"}},
+	}
+	doc := &Document{
+		DAG:    DAG{Components: components},
+		Config: Config{Initiator: Initiator{NodeID: "A"}, Role: map[string][]string{"guest": {"A"}}},
+	}
 	return NewPlan(doc, func(string, string, string) (*Description, error) { return desc, nil }, "")
 }
 
@@ -55,7 +63,7 @@ func TestPropertyPlansAreTopological(t *testing.T) {
 	})
 }
 
-func TestPropertyAfterIsTheDownwardClosure(t *testing.T) {
+func TestPropertyDependentsAreTheDownwardClosure(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		components := drawDAG(t)
 		plan, err := planOf(components)
@@ -89,7 +97,7 @@ func TestPropertyAfterIsTheDownwardClosure(t *testing.T) {
 	})
 }
 
-// Whatever cycle is put into a DAG, the refusal names a cycle that is there.
+// TestPropertyCyclesAreNamed checks that the refusal of a DAG with a cycle names an existing cycle.
 func TestPropertyCyclesAreNamed(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		components := drawDAG(t)
@@ -101,7 +109,9 @@ func TestPropertyCyclesAreNamed(t *testing.T) {
 		_, err := planOf(components)
 		require.Error(t, err)
 		require.Equal(t, CodeBadRequest, CodeOf(err))
-		require.Regexp(t, `^dag\.components: the (task t\d+ waits for itself|tasks t\d+(, t\d+)+ wait for each other in a cycle)$`, MessageOf(err))
+		require.Regexp(t,
+			`^dag\.components: (task t\d+ depends on itself|the tasks t\d+(, t\d+)+ form a cycle)$`,
+			MessageOf(err))
 	})
 }
 

@@ -7,17 +7,17 @@ import (
 	"strings"
 )
 
-// Device is where a provider's algorithms run.
+// Device is the kind of driver that runs a provider's components.
 type Device string
 
 // The devices.
 const (
 	DeviceDocker     Device = "docker"  // an image
-	DeviceProcess    Device = "process" // a command that the operator allows
+	DeviceProcess    Device = "process" // a command on the operator's allow list
 	DeviceKubernetes Device = "k8s"     // an image, run as a Kubernetes Job
 )
 
-// Registration registers a provider: a vendor's algorithms at one version on one device.
+// Registration registers a provider: a vendor's algorithms at one version for one device.
 type Registration struct {
 	Name        string                     `json:"name"`
 	Device      Device                     `json:"device"`
@@ -27,21 +27,21 @@ type Registration struct {
 	Description map[string]json.RawMessage `json:"components_description"`
 }
 
-// Metadata says what runs: an image for devices docker and k8s, a command for device process.
+// Metadata names what to run: an image for the devices docker and k8s, a command for the device process.
 type Metadata struct {
 	BaseURL string   `json:"base_url"`
 	Image   string   `json:"image,omitempty"`
 	Command []string `json:"command,omitempty"`
-	// Constraints are labels of the hosts on which it can run, such as gpu: "1". They are Hutong's own.
+	// Constraints are labels that a runner must have, such as gpu: "1". They are Hutong's addition.
 	Constraints providerLabels `json:"requires,omitempty"`
 }
 
-// FullName is name:version@device.
+// FullName returns name:version@device.
 func (r *Registration) FullName() string {
 	return fmt.Sprintf("%s:%s@%s", r.Name, r.Version, r.Device)
 }
 
-// ParseProviderName reads name:version@device; version and device may be missing.
+// ParseProviderName reads name:version@device. Version and device are optional.
 func ParseProviderName(full string) (*Registration, error) {
 	r := &Registration{}
 	rest, device, _ := strings.Cut(full, "@")
@@ -53,8 +53,8 @@ func ParseProviderName(full string) (*Registration, error) {
 	return r, nil
 }
 
-// ParseRegistration reads and checks a registration: its structure, not its free text, in which the published
-// descriptions contradict themselves.
+// ParseRegistration reads and checks a registration. It checks the structure, but not the descriptive texts,
+// in which published descriptions contradict themselves.
 func ParseRegistration(body []byte) (*Registration, error) {
 	var r Registration
 	if err := DecodeJSON(body, &r); err != nil {
@@ -70,7 +70,7 @@ func ParseRegistration(body []byte) (*Registration, error) {
 		r.Protocol = "bfia"
 	}
 	if r.Protocol != "bfia" {
-		return nil, Errorf(CodeBadRequest, "protocol: %q is not supported, \"bfia\" is", r.Protocol)
+		return nil, Errorf(CodeBadRequest, "protocol: %q is not supported, must be \"bfia\"", r.Protocol)
 	}
 	switch r.Device {
 	case DeviceDocker, DeviceKubernetes:
@@ -79,12 +79,14 @@ func ParseRegistration(body []byte) (*Registration, error) {
 		}
 	case DeviceProcess:
 		if len(r.Metadata.Command) == 0 || r.Metadata.Command[0] == "" {
-			return nil, Errorf(CodeBadRequest, "metadata.command: is required for device \"process\": a list, the program's path first")
+			return nil, Errorf(CodeBadRequest,
+				"metadata.command: is required for device \"process\": a list, the program's path first")
 		}
 	case "":
 		return nil, Errorf(CodeBadRequest, "device: is required: \"docker\", \"process\" or \"k8s\"")
 	default:
-		return nil, Errorf(CodeBadRequest, "device: %q is unknown, \"docker\", \"process\" and \"k8s\" are supported", r.Device)
+		return nil, Errorf(CodeBadRequest,
+			"device: %q is not supported, must be \"docker\", \"process\" or \"k8s\"", r.Device)
 	}
 	if err := CheckLabels("metadata.requires", r.Metadata.Constraints); err != nil {
 		return nil, err
@@ -112,12 +114,13 @@ type Description struct {
 	InputData     []DataPort      `json:"inputData"`
 	OutputData    []DataPort      `json:"outputData"`
 	Result        json.RawMessage `json:"result"`
-	// ImageURL is the component's own image, where it was registered with one (part 2, 5.8). Empty: its provider's.
+	// ImageURL is the component's own image, if it was registered with one (part 2, 5.8). Empty: that of its
+	// provider.
 	ImageURL string `json:"imageUrl"`
 }
 
-// InputParam describes one parameter (part 2, 6.5). Defaults are the component's business and never written into its
-// environment by us.
+// InputParam describes one parameter (part 2, 6.5). Hutong never adds defaults to a component's environment:
+// they are the component's own.
 type InputParam struct {
 	Name         string          `json:"name"`
 	Type         string          `json:"type"`
@@ -128,7 +131,7 @@ type InputParam struct {
 	DependsOn    json.RawMessage `json:"dependsOn"`   // a list of "parameter.value", or a string
 }
 
-// Required tells whether a job must give the parameter: it is not optional and has no default.
+// Required reports whether a job must give the parameter: it is not optional and has no default.
 func (p InputParam) Required() bool {
 	return p.Optional == "false" && (len(p.DefaultValue) == 0 || string(p.DefaultValue) == "null")
 }
@@ -139,7 +142,7 @@ type DataPort struct {
 	Category string `json:"category"`
 }
 
-// flexBool is true, false, "true" or "false": the specification's examples write all of them.
+// flexBool is true, false, "true" or "false": the specification's examples use all four.
 type flexBool string
 
 func (f *flexBool) UnmarshalJSON(b []byte) error {
@@ -149,7 +152,7 @@ func (f *flexBool) UnmarshalJSON(b []byte) error {
 	case "false":
 		*f = "false"
 	default:
-		return Errorf(CodeBadRequest, "optional: %s is neither true nor false", b)
+		return Errorf(CodeBadRequest, "optional: is %s, must be true or false", b)
 	}
 	return nil
 }
@@ -159,7 +162,7 @@ var (
 	outputCategories = []string{"model", "dataset", "training_set", "test_set", "report", "metric"}
 )
 
-// ParseDescription reads and checks the self-description of the component called name.
+// ParseDescription reads and checks the self-description of a component.
 func ParseDescription(name string, raw []byte) (*Description, error) {
 	var present map[string]json.RawMessage
 	if err := DecodeJSON(raw, &present); err != nil {
@@ -205,7 +208,7 @@ func ParseDescription(name string, raw []byte) (*Description, error) {
 			return nil, Errorf(CodeBadRequest, "inputParam[%d].type: is required", i)
 		}
 		if seen[p.Name] {
-			return nil, Errorf(CodeBadRequest, "%s: %q stands there twice", field, p.Name)
+			return nil, Errorf(CodeBadRequest, "%s: %q is given twice", field, p.Name)
 		}
 		seen[p.Name] = true
 	}
@@ -225,10 +228,11 @@ func checkPorts(field string, ports []DataPort, categories []string) error {
 			return err
 		}
 		if !slices.Contains(categories, p.Category) {
-			return Errorf(CodeBadRequest, "%s[%d].category: %q is none of %s", field, i, p.Category, strings.Join(categories, ", "))
+			return Errorf(CodeBadRequest, "%s[%d].category: %q is none of %s", field, i, p.Category,
+				strings.Join(categories, ", "))
 		}
 		if seen[p.Name] {
-			return Errorf(CodeBadRequest, "%s[%d].name: %q stands there twice", field, i, p.Name)
+			return Errorf(CodeBadRequest, "%s[%d].name: %q is given twice", field, i, p.Name)
 		}
 		seen[p.Name] = true
 	}

@@ -7,16 +7,20 @@ import (
 	"slices"
 )
 
-// Reusable are the tasks of a job whose outputs an earlier job's can stand for (old_job_id), in the plan's order: the job
-// has the same parties in the same roles; the task the same component, inputs, outputs and parameters; all that it depends
-// on is reusable too; and it is done, as the caller knows of the earlier job.
+// Reusable returns the tasks of a job that can reuse the outputs of an earlier job (old_job_id), in the
+// plan's order.
+//
+// The jobs must have the same parties in the same roles. The task must have the same component, inputs,
+// outputs and parameters, must depend on reusable tasks only, and must have succeeded in the earlier job,
+// which done reports.
 func Reusable(plan *Plan, now, old *Document, done func(task string) bool) []string {
 	if !reflect.DeepEqual(now.Config.Role, old.Config.Role) {
 		return nil
 	}
 	var names []string
 	for _, t := range plan.Tasks {
-		upstreams := !slices.ContainsFunc(t.DependsOn, func(d string) bool { return !slices.Contains(names, d) })
+		upstreams := !slices.ContainsFunc(t.DependsOn,
+			func(d string) bool { return !slices.Contains(names, d) })
 		if upstreams && sameTask(now, old, t.Name) && done(t.Name) {
 			names = append(names, t.Name)
 		}
@@ -24,12 +28,14 @@ func Reusable(plan *Plan, now, old *Document, done func(task string) bool) []str
 	return names
 }
 
-// sameTask tells whether a task is the same in both documents, at every part.
+// sameTask reports whether a task is the same in both documents, at every part.
 func sameTask(now, old *Document, name string) bool {
 	a, ok := now.DAG.component(name)
 	b, known := old.DAG.component(name)
-	if !ok || !known || a.ComponentName != b.ComponentName || a.Provider != b.Provider || a.Version != b.Version ||
-		!slices.Equal(a.Input, b.Input) || !slices.Equal(a.Output, b.Output) {
+	if !ok || !known || a.ComponentName != b.ComponentName ||
+		a.Provider != b.Provider || a.Version != b.Version ||
+		!slices.Equal(a.Input, b.Input) ||
+		!slices.Equal(a.Output, b.Output) {
 		return false
 	}
 	for _, part := range now.Config.Parts() {
@@ -38,7 +44,8 @@ func sameTask(now, old *Document, name string) bool {
 			return false
 		}
 		q, err := old.Config.TaskParameters(name, part)
-		if err != nil || !maps.EqualFunc(p, q, func(x, y json.RawMessage) bool { return spacedJSON(x) == spacedJSON(y) }) {
+		if err != nil ||
+			!maps.EqualFunc(p, q, func(x, y json.RawMessage) bool { return spacedJSON(x) == spacedJSON(y) }) {
 			return false
 		}
 	}

@@ -23,7 +23,8 @@ func TestReusable(t *testing.T) {
 	all := func(string) bool { return true }
 	now := parse(text)
 	require.Equal(t, []string{"a", "b", "c"}, Reusable(plan, now, parse(text), all))
-	require.Equal(t, []string{"c"}, Reusable(plan, now, now, func(task string) bool { return task != "a" }), "nothing after what must run")
+	require.Equal(t, []string{"c"}, Reusable(plan, now, now, func(task string) bool { return task != "a" }),
+		"nothing after what must run")
 	for change, want := range map[string][]string{
 		`"y":{"k":[1,2]}=>"y": {"k": [1, 2]}`: {"a", "b", "c"},
 		`"y":{"k":[1,2]}=>"y":{"k":[1,3]}`:    {"a", "c"},

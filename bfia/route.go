@@ -1,13 +1,13 @@
 package bfia
 
-// The paths of the protocol (wire.md's table; part 2 sections in brackets). Server and client both take them from here.
+// The paths of the protocol. The numbers are sections of part 2 of the specification. Server and client share
+// them.
 const (
-	// North-south: a party's own client, or its containers.
 	PathProviderRegister  = "/v2/provider/register"
 	PathProviderQuery     = "/v2/provider/query"
 	PathProviderDelete    = "/v2/provider/delete"
-	PathRunnerQuery       = "/v2/runner/query" // Hutong's, and so is the next
-	PathRunnerDrain       = "/v2/runner/drain"
+	PathRunnerQuery       = "/v2/runner/query" // Hutong's addition
+	PathRunnerDrain       = "/v2/runner/drain" // Hutong's addition
 	PathComponentUpload   = "/v2/component/upload"
 	PathComponentFile     = "/v2/component/upload/file"
 	PathDataUpload        = "/v2/data/component/upload"
@@ -23,9 +23,9 @@ const (
 	PathPlatformJobList   = "/v1/platform/schedule/job/query_job_list" // 5.6
 	PathPlatformStopTask  = "/v1/platform/schedule/job/stop_task"      // 5.7
 	PathComponentRegister = "/v1/platform/schedule/component/register" // 5.8
-	PathPlatformAudit     = "/v1/platform/schedule/job/audit_confirm"  // Hutong's, as 3.10 is between parties
+	PathPlatformAudit     = "/v1/platform/schedule/job/audit_confirm"  // Hutong's addition, after 3.10
 	PathPlatformCallback  = "/v1/platform/schedule/task/callback"      // 4.1
-	PathPlatformPriority  = "/v1/platform/schedule/job/priority"       // Hutong's
+	PathPlatformPriority  = "/v1/platform/schedule/job/priority"       // Hutong's addition
 	PathJobOutputs        = "/v2/job/output/query"
 
 	// East-west: party to party.
@@ -38,10 +38,10 @@ const (
 	PathStatusAll    = "/v1/interconn/schedule/job/status_all"    // 3.7
 	PathTaskPoll     = "/v1/interconn/schedule/task/poll"         // 3.8
 	PathTaskCallback = "/v1/interconn/schedule/task/callback"     // 3.9
-	PathAuditConfirm = "/v1/interconn/schedule/job/audit_confirm" // 3.10 of the specification's earlier versions
-	PathTaskStop     = "/v1/interconn/schedule/task/stop"         // Kuscia's
+	PathAuditConfirm = "/v1/interconn/schedule/job/audit_confirm" // 3.10 of earlier versions
+	PathTaskStop     = "/v1/interconn/schedule/task/stop"         // Kuscia's addition
 
-	// Between Hutongs: room for a job, and its priority.
+	// East-west, Hutong's additions: reservations and priorities.
 	PathReserve      = "/v1/interconn/schedule/job/resource/apply"
 	PathRelease      = "/v1/interconn/schedule/job/resource/return"
 	PathCapacityHint = "/v1/interconn/schedule/job/resource/capacity_hint"

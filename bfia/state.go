@@ -2,8 +2,8 @@ package bfia
 
 import "slices"
 
-// JobState is the state of a job (part 2, 3.7). A job that was stopped, or whose task failed, is FINISHED:
-// whether it went well is told by its tasks.
+// JobState is the state of a job (part 2, 3.7). A job that was stopped, or whose task failed, is FINISHED
+// too: its tasks say whether it succeeded.
 type JobState string
 
 // The states of a job. PENDING waits for approvals, READY is queued, REJECTED and FINISHED are terminal.
@@ -15,10 +15,10 @@ const (
 	JobFinished JobState = "FINISHED"
 )
 
-// Terminal tells whether the state never changes again.
+// Terminal reports whether the state never changes again.
 func (s JobState) Terminal() bool { return s == JobFinished || s == JobRejected }
 
-// rank orders the states in which a job moves; it only ever moves up.
+// rank orders the states: a job only moves to a higher rank.
 func (s JobState) rank() int {
 	switch s {
 	case JobPending:
@@ -33,20 +33,21 @@ func (s JobState) rank() int {
 	return 0
 }
 
-// Next is the state after a report of reported: states only move forward, a terminal one stays, and what has begun can't
-// be REJECTED any more. (A job of which all have approved is not REJECTED either; but a participant that is READY knows
-// only of its own approval.) An unknown word changes nothing.
+// Next returns the state after a report. A state only moves forward, and a terminal one never changes.
+//
+// A running job can't become REJECTED, only stopped. A READY job can: a participant that is READY knows of
+// its own approval only. Unknown states change nothing.
 func (s JobState) Next(reported JobState) JobState {
 	if s.Terminal() || reported.rank() <= s.rank() {
 		return s
 	}
 	if reported == JobRejected && s.rank() > JobReady.rank() {
-		return s // it can be stopped, not rejected
+		return s
 	}
 	return reported
 }
 
-// TaskState is the state of a task, or of one role's part of it (part 2, 3.8 and 3.9).
+// TaskState is the state of a task, or of one part of it (part 2, 3.8 and 3.9).
 type TaskState string
 
 // The states of a task. SUCCESS and FAILED are terminal.
@@ -58,7 +59,7 @@ const (
 	TaskFailed  TaskState = "FAILED"
 )
 
-// Terminal tells whether the state never changes again.
+// Terminal reports whether the state never changes again.
 func (s TaskState) Terminal() bool { return s == TaskSuccess || s == TaskFailed }
 
 func (s TaskState) rank() int {
@@ -75,8 +76,8 @@ func (s TaskState) rank() int {
 	return 0
 }
 
-// Next is the state after a report of reported: states only move forward, and a terminal one stays, whatever comes
-// late or twice. An unknown word changes nothing.
+// Next returns the state after a report. A state only moves forward, and a terminal one never changes,
+// whatever arrives late or twice. Unknown states change nothing.
 func (s TaskState) Next(reported TaskState) TaskState {
 	if s.Terminal() || reported.rank() <= s.rank() {
 		return s
@@ -92,9 +93,9 @@ func ParseTaskState(s string) (TaskState, error) {
 	return "", Errorf(CodeBadRequest, "status: %q is none of PENDING, READY, RUNNING, SUCCESS, FAILED", s)
 }
 
-// MergeTaskStates is the state of a task whose parts are in the given states: any FAILED makes it FAILED, else any
-// RUNNING, then READY, then PENDING; only all SUCCESS make it SUCCESS. An unknown word counts as PENDING. No parts at
-// all is SUCCESS: there was nothing to do.
+// MergeTaskStates returns the state of a task from the states of its parts: any FAILED makes it FAILED, else
+// any RUNNING, then READY, then PENDING; only all SUCCESS make it SUCCESS. Unknown states count as PENDING. A
+// task without parts is SUCCESS, since it has nothing to do.
 func MergeTaskStates(parts ...TaskState) TaskState {
 	for _, state := range []TaskState{TaskFailed, TaskRunning, TaskReady} {
 		if slices.Contains(parts, state) {
@@ -107,8 +108,8 @@ func MergeTaskStates(parts ...TaskState) TaskState {
 	return TaskSuccess
 }
 
-// String makes a state readable in messages.
+// String returns the state for messages.
 func (s JobState) String() string { return string(s) }
 
-// String makes a state readable in messages.
+// String returns the state for messages.
 func (s TaskState) String() string { return string(s) }

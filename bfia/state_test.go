@@ -66,11 +66,13 @@ func TestParseTaskState(t *testing.T) {
 	}
 	for _, s := range []string{"", "FINISHED", "success", " SUCCESS"} {
 		_, err := ParseTaskState(s)
-		requireRefusal(t, err, CodeBadRequest, fmt.Sprintf("status: %q is none of PENDING, READY, RUNNING, SUCCESS, FAILED", s))
+		requireRefusal(t, err, CodeBadRequest,
+			fmt.Sprintf("status: %q is none of PENDING, READY, RUNNING, SUCCESS, FAILED", s))
 	}
 }
 
-// The rule, told the other way round: the worst state of the parts is the task's, in this order of badness.
+// TestMergeTaskStatesExhaustively checks the rule in its inverse form: the worst state of the parts is the
+// task's.
 func TestMergeTaskStatesExhaustively(t *testing.T) {
 	badness := map[TaskState]int{TaskSuccess: 0, TaskPending: 1, TaskReady: 2, TaskRunning: 3, TaskFailed: 4}
 	var check func(parts []TaskState, n int)
@@ -97,7 +99,7 @@ func TestMergeTaskStatesExhaustively(t *testing.T) {
 	require.Equal(t, 1+5+25+125+625, checked)
 }
 
-func TestMergeTaskStatesUnknownWord(t *testing.T) {
+func TestMergeTaskStatesUnknownState(t *testing.T) {
 	for _, test := range []struct {
 		parts []TaskState
 		want  TaskState

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// validator is what a description's validator allows (part 2, 6.5): (inf,sup) bounds a number, regular:'...' is a
-// regular expression.
+// validator is the rule of a description's validator field (part 2, 6.5): (inf,sup) bounds a number,
+// regular:'...' is a regular expression.
 type validator interface{ allows(text string) bool }
 
 type bounds struct {
@@ -20,33 +20,34 @@ type pattern struct{ re *regexp.Regexp }
 
 var boundsForm = regexp.MustCompile(`^([(\[（【])([^,，]*)[,，]([^,，]*)([)\]）】])$`)
 
-// maxPattern bounds the text of a regular expression, since a description comes from outside.
+// maxPattern bounds the length of a regular expression, since descriptions come from outside.
 const maxPattern = 1 << 10
 
-// parseValidator reads a validator; nil for what can't be checked, such as the specification's placeholder regular-....
+// parseValidator reads a validator. It returns nil for one that can't be checked, such as the specification's
+// placeholder regular-....
 func parseValidator(raw json.RawMessage) validator {
 	var text string
 	if json.Unmarshal(raw, &text) != nil {
 		return nil
 	}
 	text = strings.TrimSpace(text)
-	if words, ok := strings.CutPrefix(text, "regular:"); ok {
-		words = strings.TrimSpace(words)
+	if expression, ok := strings.CutPrefix(text, "regular:"); ok {
+		expression = strings.TrimSpace(expression)
 		for _, quote := range []string{"'", `"`, "/", "‘’", "“”"} {
 			first, last := []rune(quote)[0], []rune(quote)[len([]rune(quote))-1]
-			if inner, ok := strings.CutPrefix(words, string(first)); ok {
+			if inner, ok := strings.CutPrefix(expression, string(first)); ok {
 				if inner, ok := strings.CutSuffix(inner, string(last)); ok {
-					words = inner
+					expression = inner
 					break
 				}
 			}
 		}
-		if words == "" || len(words) > maxPattern {
+		if expression == "" || len(expression) > maxPattern {
 			return nil
 		}
-		re, err := regexp.Compile(words)
+		re, err := regexp.Compile(expression)
 		if err != nil {
-			return nil // another engine's dialect, such as one with look-ahead
+			return nil // another regular expression dialect, such as one with look-ahead
 		}
 		return pattern{re}
 	}
@@ -77,7 +78,8 @@ func bound(text string) (*big.Float, bool) {
 
 var decimalForm = regexp.MustCompile(`^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$`)
 
-// numberOf reads a decimal number; other spellings that Go knows, such as 0x10, are none for other vendors.
+// numberOf reads a decimal number. It does not accept other spellings of Go, such as 0x10, which other
+// implementations don't know.
 func numberOf(text string) (*big.Float, bool) {
 	if text = strings.TrimSpace(text); !decimalForm.MatchString(text) {
 		return nil, false
@@ -88,7 +90,7 @@ func numberOf(text string) (*big.Float, bool) {
 func (b bounds) allows(text string) bool {
 	n, ok := numberOf(text)
 	if !ok {
-		return true // what is no number is the type's matter
+		return true // the check of the type refuses it
 	}
 	if b.low != nil {
 		if c := n.Cmp(b.low); c < 0 || c == 0 && !b.withLow {

@@ -19,7 +19,7 @@ func vector(t testing.TB, name string) []byte {
 	return b
 }
 
-// registered is the Describe of one registration.
+// registered returns the [Describe] of one registration.
 func registered(t testing.TB, body []byte) Describe {
 	t.Helper()
 	r, err := ParseRegistration(body)
@@ -30,14 +30,15 @@ func registered(t testing.TB, body []byte) Describe {
 		}
 		raw, ok := r.Description[component]
 		if !ok {
-			return nil, Errorf(CodeNotFound, "provider %s:%s has no component %s", provider, version, component)
+			return nil, Errorf(CodeNotFound, "provider %s:%s has no component %s", provider, version,
+				component)
 		}
 		return ParseDescription(component, raw)
 	}
 }
 
-// edit changes one value of a JSON text by its path, such as "dag.components.0.name"; a nil value removes it. It keeps
-// numbers as they are written.
+// edit changes one value of a JSON text by its path, such as "dag.components.0.name"; a nil value removes it.
+// It keeps numbers as they are written.
 func edit(t testing.TB, body []byte, path string, value any) []byte {
 	t.Helper()
 	dec := json.NewDecoder(bytes.NewReader(body))
@@ -84,7 +85,7 @@ func parse(t testing.TB, body []byte) *Document {
 	return doc
 }
 
-// requireRefusal checks the whole message, since it is what a person gets to read, and the code.
+// requireRefusal checks the code and the whole message, since people read it.
 func requireRefusal(t *testing.T, err error, code Code, message string) {
 	t.Helper()
 	require.Error(t, err)

@@ -7,7 +7,8 @@ import (
 	"hutong/bfia"
 )
 
-// protocol marks the document of a job that a FATE-Flow schedules by its own protocol. FATE-Flow uses the same name.
+// protocol marks the document of a job that a FATE-Flow schedules by its own protocol. FATE-Flow uses the
+// same name.
 const protocol = "fate"
 
 // dag is the dag of FATE-Flow 2.2.0's dag_schema. Fields that no BFIA job can use are left out.
@@ -42,7 +43,8 @@ type parties struct {
 
 // contains reports whether a list of parties has a party in a role.
 func contains(list []parties, role, party string) bool {
-	return slices.ContainsFunc(list, func(p parties) bool { return p.Role == role && slices.Contains(p.PartyID, party) })
+	return slices.ContainsFunc(list,
+		func(p parties) bool { return p.Role == role && slices.Contains(p.PartyID, party) })
 }
 
 // conf configures a job.
@@ -107,7 +109,8 @@ type channel struct {
 	Parties   []parties `json:"parties"`
 }
 
-// servesParty reports whether the channel is for a party in a role. A channel that names no parties is for all.
+// servesParty reports whether the channel is for a party in a role. A channel that names no parties is for
+// all.
 func (c channel) servesParty(role, party string) bool {
 	return len(c.Parties) == 0 || contains(c.Parties, role, party)
 }

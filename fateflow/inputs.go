@@ -12,16 +12,17 @@ func checkOutputs(task task, desc *bfia.Description) error {
 	for _, kind := range sortedKeys(task.Outputs) {
 		for _, key := range sortedKeys(task.Outputs[kind]) {
 			if !slices.ContainsFunc(desc.OutputData, func(p bfia.DataPort) bool { return p.Name == key }) {
-				return bfia.Errorf(bfia.CodeBadRequest, "outputs.%s.%s: %s has no such output (its outputs: %s)",
-					kind, key, desc.ComponentName, bfia.DescribePorts(desc.OutputData))
+				return bfia.Errorf(bfia.CodeBadRequest,
+					"outputs.%s.%s: %s has no such output (its outputs: %s)", kind, key, desc.ComponentName,
+					bfia.DescribePorts(desc.OutputData))
 			}
 		}
 	}
 	return nil
 }
 
-// outputPort returns the producer's port that a channel refers to: by the port's name, or by the alias that the
-// producer's task gives it.
+// outputPort returns the producer's port that a channel refers to: by the port's name, or by the alias that
+// the producer's task gives it.
 func (t *translation) outputPort(c channel) string {
 	for _, keys := range t.Tasks[c.Producer].Outputs {
 		for _, key := range sortedKeys(keys) {
@@ -36,7 +37,7 @@ func (t *translation) outputPort(c channel) string {
 	return c.Key
 }
 
-// rootKey stands in wiring for the dataset of the party itself, which has no key in the DAG.
+// rootKey is the key in [wiring] of the party's own dataset, which has no key in the DAG.
 const rootKey = ""
 
 // wiring maps the DAG's key of an output, or [rootKey], to the input port that it feeds.
@@ -44,9 +45,10 @@ type wiring map[string]string
 
 // inputs translates a task's channels to the component's inputs, and its dataset to a parameter.
 //
-// BFIA fills the ports of a component in their order and by their kind. A channel that would reach another port than
-// the one that it names is refused.
-func (t *translation) inputs(name string, c bfia.Component, desc *bfia.Description, params *parameters) ([]bfia.Port, error) {
+// BFIA fills the ports of a component in their order and by their kind. A channel that would reach another
+// port than the one that it names is refused.
+func (t *translation) inputs(name string, c bfia.Component, desc *bfia.Description,
+	params *parameters) ([]bfia.Port, error) {
 	wires := wiring{}
 	for _, kind := range []struct {
 		name   string
@@ -54,8 +56,9 @@ func (t *translation) inputs(name string, c bfia.Component, desc *bfia.Descripti
 	}{{"data", t.Tasks[name].Inputs.Data}, {"model", t.Tasks[name].Inputs.Model}} {
 		for _, port := range sortedKeys(kind.inputs) {
 			if !slices.ContainsFunc(desc.InputData, func(p bfia.DataPort) bool { return p.Name == port }) {
-				return nil, bfia.Errorf(bfia.CodeBadRequest, "inputs.%s.%s: %s has no such input (its inputs: %s)",
-					kind.name, port, desc.ComponentName, bfia.DescribePorts(desc.InputData))
+				return nil, bfia.Errorf(bfia.CodeBadRequest,
+					"inputs.%s.%s: %s has no such input (its inputs: %s)", kind.name, port,
+					desc.ComponentName, bfia.DescribePorts(desc.InputData))
 			}
 			if err := t.input(name, port, kind.inputs[port], wires, params); err != nil {
 				return nil, bfia.PrefixField("inputs."+kind.name+"."+port, err)
@@ -93,19 +96,22 @@ func (w wiring) ports(desc *bfia.Description) []bfia.Port {
 }
 
 // input adds the channels of one input port to wires.
-func (t *translation) input(task, port string, sources map[string]channels, wires wiring, params *parameters) error {
+func (t *translation) input(task, port string, sources map[string]channels, wires wiring,
+	params *parameters) error {
 	connected := false
 	for _, source := range sortedKeys(sources) {
 		for _, c := range sources[source] {
 			roles := t.ownRoles(task)
-			served := slices.DeleteFunc(slices.Clone(roles), func(role string) bool { return !c.servesParty(role, t.node) })
+			served := slices.DeleteFunc(slices.Clone(roles),
+				func(role string) bool { return !c.servesParty(role, t.node) })
 
 			switch {
 			case len(served) == 0, source == sourceTaskOutput && t.ranElsewhere(c):
 				continue // the channel of another party
 
 			case source == sourceModel:
-				return bfia.Errorf(bfia.CodeBadRequest, "%s: models of other jobs are not supported here", source)
+				return bfia.Errorf(bfia.CodeBadRequest, "%s: models of other jobs are not supported here",
+					source)
 
 			case source == sourceDataset:
 				if err := t.dataset(task, c, params); err != nil {
@@ -113,28 +119,34 @@ func (t *translation) input(task, port string, sources map[string]channels, wire
 				}
 				if first, twice := wires[rootKey]; twice && first != port {
 					return bfia.Errorf(bfia.CodeBadRequest,
-						"%s: a task takes one dataset of a party here, and the input %s has one already", source, first)
+						"%s: a task takes one dataset of a party here, and the input %s has one already",
+						source, first)
 				}
 				wires[rootKey] = port
 				continue
 
 			case source != sourceTaskOutput:
-				return bfia.Errorf(bfia.CodeBadRequest, "%s: is none of %s, %s", source, sourceTaskOutput, sourceDataset)
+				return bfia.Errorf(bfia.CodeBadRequest, "%s: is none of %s, %s", source, sourceTaskOutput,
+					sourceDataset)
 
 			case len(served) < len(roles):
 				return bfia.Errorf(bfia.CodeBadRequest,
-					"%s.parties: %s has several roles in the task, and the input is for some of them only", source, t.node)
+					"%s.parties: %s has several roles in the task, and the input is for some of them only",
+					source, t.node)
 
 			case !slices.Contains(t.tasks, c.Producer):
-				return bfia.Errorf(bfia.CodeBadRequest, "%s.producer_task: %s runs no task %q", source, t.node, c.Producer)
+				return bfia.Errorf(bfia.CodeBadRequest, "%s.producer_task: %s runs no task %q", source,
+					t.node, c.Producer)
 
 			case connected:
-				return bfia.Errorf(bfia.CodeBadRequest, "%s: several outputs for one input are not supported here", source)
+				return bfia.Errorf(bfia.CodeBadRequest,
+					"%s: several outputs for one input are not supported here", source)
 			}
 
 			key := c.Producer + "." + t.outputPort(c)
 			if other, twice := wires[key]; twice {
-				return bfia.Errorf(bfia.CodeBadRequest, "%s: %s already feeds the input %s", source, key, other)
+				return bfia.Errorf(bfia.CodeBadRequest, "%s: %s already feeds the input %s", source, key,
+					other)
 			}
 			wires[key], connected = port, true
 		}
@@ -155,7 +167,8 @@ func (t *translation) dataset(task string, c channel, params *parameters) error 
 			"producer_task: outputs of other jobs are not supported here; name a dataset by namespace and name")
 	}
 	if c.DatasetID != "" {
-		return bfia.Errorf(bfia.CodeBadRequest, "dataset_id: exists in FATE only; name the dataset by namespace and name")
+		return bfia.Errorf(bfia.CodeBadRequest,
+			"dataset_id: exists in FATE only; name the dataset by namespace and name")
 	}
 	for _, f := range []struct{ name, value string }{{"namespace", c.Namespace}, {"name", c.Name}} {
 		if err := bfia.CheckID(f.name, f.value); err != nil {

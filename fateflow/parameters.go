@@ -36,7 +36,8 @@ func (p *parameters) set(role string, index int, task, name string, value json.R
 	values := child(byTask, task)
 
 	if old, twice := values[name]; twice && string(old) != string(value) {
-		return bfia.Errorf(bfia.CodeBadRequest, "%s: is given twice, with different values, to %s.%d", name, role, index)
+		return bfia.Errorf(bfia.CodeBadRequest, "%s: is given twice, with different values, to %s.%d", name,
+			role, index)
 	}
 	values[name] = value
 	return nil

@@ -8,7 +8,8 @@ import (
 	"hutong/bfia"
 )
 
-// Command is the body of a FATE-Flow scheduler's command to a participant. FATE-Flow sends one for each role and party.
+// Command is the body of a FATE-Flow scheduler's command to a participant. FATE-Flow sends one for each role
+// and party.
 type Command struct {
 	JobID       string `json:"job_id"`
 	Role        string `json:"role"`
@@ -25,14 +26,15 @@ type Command struct {
 	} `json:"dag_schema"`
 }
 
-// Party gives [Participant] access to the jobs of a party. Its methods refuse a sender that is neither the scheduler
-// nor the initiator of the job, and a job that the party does not know (code [bfia.CodeNotFound]).
+// Party gives [Participant] access to the jobs of a party. Its methods refuse a sender that is neither the
+// scheduler nor the initiator of the job, and a job that the party does not know (code [bfia.CodeNotFound]).
 type Party interface {
 	// Catalog returns access to the party's providers.
 	Catalog(ctx context.Context) Catalog
-	// CreateJob creates the party's part of a job. A request that is repeated changes nothing. ownProtocol is set for
-	// a scheduler that speaks FATE-Flow's own protocol.
-	CreateJob(ctx context.Context, doc *bfia.Document, scheduler string, ownProtocol bool) (bfia.JobAccepted, error)
+	// CreateJob creates the party's part of a job. A request that is repeated changes nothing. ownProtocol is
+	// set for a scheduler that speaks FATE-Flow's own protocol.
+	CreateJob(ctx context.Context, doc *bfia.Document, scheduler string,
+		ownProtocol bool) (bfia.JobAccepted, error)
 	// JobState returns the state of a job.
 	JobState(ctx context.Context, jobID string) (bfia.JobState, error)
 	// StartJob starts an approved job.
@@ -47,7 +49,8 @@ type Party interface {
 	Release(ctx context.Context, jobID string) error
 	// Tasks returns the party's parts of a job's tasks.
 	Tasks(ctx context.Context, jobID string) ([]Part, error)
-	// StartTask starts an attempt of a task in all roles of the party. A request that is repeated changes nothing.
+	// StartTask starts an attempt of a task in all roles of the party. A request that is repeated changes
+	// nothing.
 	StartTask(ctx context.Context, ref bfia.TaskRef) error
 	// StopTask stops one attempt of a task, but not the tasks that depend on it.
 	StopTask(ctx context.Context, jobID, task string, attempt int) error
@@ -108,7 +111,8 @@ func (e Endpoint) Serve(ctx context.Context, p *Participant, cmd *Command) (any,
 	}
 	for _, v := range []int{cmd.TaskVersion, cmd.NewVersion} {
 		if v < 0 || v >= bfia.MaxAttempts {
-			return nil, bfia.Errorf(bfia.CodeBadRequest, "task_version: %d is not between 0 and %d", v, bfia.MaxAttempts-1)
+			return nil, bfia.Errorf(bfia.CodeBadRequest, "task_version: %d is not between 0 and %d", v,
+				bfia.MaxAttempts-1)
 		}
 	}
 	return e.handle(p, ctx, cmd)
@@ -128,8 +132,8 @@ func (p *Participant) createJob(ctx context.Context, cmd *Command) (any, error) 
 		return nil, err
 	}
 	if p.Sender != "" && p.Sender != job.Scheduler {
-		return nil, bfia.Errorf(bfia.CodeForbidden, "dag.conf.scheduler_party_id: is %s, but the job comes from %s",
-			job.Scheduler, p.Sender)
+		return nil, bfia.Errorf(bfia.CodeForbidden,
+			"dag.conf.scheduler_party_id: is %s, but the job comes from %s", job.Scheduler, p.Sender)
 	}
 	return p.Party.CreateJob(ctx, job.Document, job.Scheduler, true)
 }
@@ -139,7 +143,8 @@ func (p *Participant) createBFIAJob(ctx context.Context, cmd *Command) (any, err
 	for _, field := range []string{"dag", "config"} {
 		if len(cmd.Schema.DAG[field]) == 0 {
 			return nil, bfia.Errorf(bfia.CodeBadRequest,
-				"dag_schema.dag.%s: is required, as in a BFIA job; send a job in FATE-Flow's own language as dag", field)
+				"dag_schema.dag.%s: is required, as in a BFIA job; send a job in FATE-Flow's own language as dag",
+				field)
 		}
 	}
 	raw, err := json.Marshal(cmd.Schema.DAG)
@@ -168,8 +173,8 @@ func (p *Participant) acknowledgeJob(ctx context.Context, cmd *Command) (any, er
 	return nil, err
 }
 
-// updateJobStatus receives the scheduler's state of a job. An end of the job there ends it here, also for a job that
-// was not created at every party. "waiting" runs an ended job once more.
+// updateJobStatus receives the scheduler's state of a job. An end of the job there ends it here, also for a
+// job that was not created at every party. "waiting" runs an ended job once more.
 func (p *Participant) updateJobStatus(ctx context.Context, cmd *Command) (any, error) {
 	switch {
 	case JobEnded(cmd.Status):
@@ -180,8 +185,8 @@ func (p *Participant) updateJobStatus(ctx context.Context, cmd *Command) (any, e
 	return p.acknowledgeJob(ctx, cmd)
 }
 
-// awaitStart prepares a job for its start. FATE-Flow sends it after it created a job at every party, and before it
-// reruns a failed task. In the second case it has ended the job, also here.
+// awaitStart prepares a job for its start. FATE-Flow sends it after it created a job at every party, and
+// before it reruns a failed task. In the second case it has ended the job, also here.
 func (p *Participant) awaitStart(ctx context.Context, cmd *Command) (any, error) {
 	state, err := p.Party.JobState(ctx, cmd.JobID)
 	if err != nil {
@@ -229,7 +234,8 @@ func (p *Participant) stopJob(ctx context.Context, cmd *Command) (any, error) {
 func (p *Participant) part(ctx context.Context, cmd *Command) (*Part, error) {
 	name, named := strings.CutPrefix(cmd.TaskID, cmd.JobID+"_")
 	if !named || name == "" {
-		return nil, bfia.Errorf(bfia.CodeBadRequest, "task_id: %q is not of the form <job_id>_<task name>", cmd.TaskID)
+		return nil, bfia.Errorf(bfia.CodeBadRequest, "task_id: %q is not of the form <job_id>_<task name>",
+			cmd.TaskID)
 	}
 	parts, err := p.Party.Tasks(ctx, cmd.JobID)
 	if err != nil {
@@ -241,17 +247,19 @@ func (p *Participant) part(ctx context.Context, cmd *Command) (*Part, error) {
 			return &parts[i], nil
 		}
 	}
-	return nil, bfia.Errorf(bfia.CodeNotFound, "task_id: job %s has no task %q for %s of %s", cmd.JobID, name, cmd.Role, p.Node)
+	return nil, bfia.Errorf(bfia.CodeNotFound, "task_id: job %s has no task %q for %s of %s", cmd.JobID, name,
+		cmd.Role, p.Node)
 }
 
-// acknowledgeTask accepts a command about a known task that requires no action here: the job's reservation covers its
-// tasks, and the party knows their states before the scheduler does.
+// acknowledgeTask accepts a command about a known task that requires no action here: the job's reservation
+// covers its tasks, and the party knows their states before the scheduler does.
 func (p *Participant) acknowledgeTask(ctx context.Context, cmd *Command) (any, error) {
 	_, err := p.part(ctx, cmd)
 	return nil, err
 }
 
-// startTask starts a version of a task in all roles of this party. The command for a second role changes nothing.
+// startTask starts a version of a task in all roles of this party. The command for a second role changes
+// nothing.
 func (p *Participant) startTask(ctx context.Context, cmd *Command) (any, error) {
 	part, err := p.part(ctx, cmd)
 	if err != nil {
@@ -278,7 +286,8 @@ func (p *Participant) collectTask(ctx context.Context, cmd *Command) (any, error
 		PartyID: cmd.PartyID, Status: StateOf(state)}, nil
 }
 
-// stopTask stops one version of a task, since FATE-Flow may start another. It removes what an ended version left.
+// stopTask stops one version of a task, since FATE-Flow may start another. It removes what an ended version
+// left.
 func (p *Participant) stopTask(ctx context.Context, cmd *Command) (any, error) {
 	part, err := p.part(ctx, cmd)
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"hutong/bfia"
 )
 
-// provider returns a task's provider: the one that its configuration names, or the only registered one that has the
-// component.
+// provider returns a task's provider: the one that its configuration names, or the only registered one that
+// has the component.
 func (t *translation) provider(name string) (Provider, error) {
 	named, err := t.namedProvider(name)
 	if err != nil {
@@ -40,12 +40,13 @@ func (t *translation) provider(name string) (Provider, error) {
 		names = append(names, p.Name+":"+p.Version)
 	}
 	slices.Sort(names)
-	return Provider{}, bfia.Errorf(bfia.CodeBadRequest, "conf.provider: %s has %s of several providers; name one of %s",
-		t.node, component, strings.Join(names, ", "))
+	return Provider{}, bfia.Errorf(bfia.CodeBadRequest,
+		"conf.provider: %s has %s of several providers; name one of %s", t.node, component,
+		strings.Join(names, ", "))
 }
 
-// namedProvider returns the provider that a task's configuration names for this node, or nil. All roles of the node
-// must have the same one.
+// namedProvider returns the provider that a task's configuration names for this node, or nil. All roles of
+// the node must have the same one.
 func (t *translation) namedProvider(name string) (*bfia.Registration, error) {
 	var named *bfia.Registration
 	for i, role := range t.ownRoles(name) {
@@ -69,8 +70,8 @@ func (t *translation) namedProvider(name string) (*bfia.Registration, error) {
 	return named, nil
 }
 
-// providerName returns the provider that the configuration names for one role of this node. A party's configuration
-// overrides the task's, which overrides the job's.
+// providerName returns the provider that the configuration names for one role of this node. A party's
+// configuration overrides the task's, which overrides the job's.
 func (t *translation) providerName(name, role string) (string, error) {
 	var ofJob, ofTask, ofParty string
 	if err := readProvider(t.Conf.Task, &ofJob); err != nil {

@@ -6,8 +6,8 @@ import (
 	"hutong/bfia"
 )
 
-// Report is a participant's report of the state of its part of a task: the body of task/report to the scheduler, and
-// the data of the answer to task/collect.
+// Report is a participant's report of the state of its part of a task: the body of task/report to the
+// scheduler, and the data of the answer to task/collect.
 type Report struct {
 	JobID       string `json:"job_id"`
 	TaskID      string `json:"task_id"`

@@ -17,8 +17,8 @@ type Scheduler interface {
 	ReceiveCallback(ctx context.Context, jobID, participant string, report bfia.TaskReport) error
 }
 
-// ReceiveReport receives a participant's report in FATE-Flow's form. node is the id of the party that receives it,
-// and sender the id that the request names as its origin, or "".
+// ReceiveReport receives a participant's report in FATE-Flow's form. node is the id of the party that
+// receives it, and sender the id that the request names as its origin, or "".
 func ReceiveReport(ctx context.Context, s Scheduler, node, sender string, report Report) error {
 	for _, f := range []struct{ name, value string }{
 		{"task_id", report.TaskID}, {"role", report.Role}, {"party_id", report.PartyID},
@@ -28,7 +28,8 @@ func ReceiveReport(ctx context.Context, s Scheduler, node, sender string, report
 		}
 	}
 	if sender != "" && sender != report.PartyID {
-		return bfia.Errorf(bfia.CodeForbidden, "party_id: is %s, but the report comes from %s", report.PartyID, sender)
+		return bfia.Errorf(bfia.CodeForbidden, "party_id: is %s, but the report comes from %s",
+			report.PartyID, sender)
 	}
 	state, err := ParseState(report.Status)
 	if err != nil {
@@ -54,8 +55,14 @@ func ReceiveReport(ctx context.Context, s Scheduler, node, sender string, report
 		bfia.TaskReport{TaskID: report.TaskID, Role: report.Role, Status: state})
 }
 
-// RefuseJob returns the refusal of a request to schedule, or rerun, a job in FATE-Flow's own language at a node.
+// RefuseJob returns the refusal of a request to schedule, or rerun, a job in FATE-Flow's own language at a
+// node.
 func RefuseJob(node string) error {
-	return bfia.Errorf(bfia.CodeRefused, "%s schedules jobs of the BFIA protocol only and reruns none: submit the job with %s, "+
-		"or name a FATE-Flow as its scheduler (dag.conf.scheduler_party_id)", node, bfia.PathCreateAll)
+	return bfia.Errorf(
+		bfia.CodeRefused,
+		"%s schedules jobs of the BFIA protocol only and reruns none: submit the job with %s, "+
+			"or name a FATE-Flow as its scheduler (dag.conf.scheduler_party_id)",
+		node,
+		bfia.PathCreateAll,
+	)
 }

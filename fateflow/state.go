@@ -10,7 +10,8 @@ const (
 	Failed  = "failed"
 )
 
-// StateOf returns FATE-Flow's state for a task state. A stopped part counts as failed, as at FATE-Flow's own parties.
+// StateOf returns FATE-Flow's state for a task state. A stopped part counts as failed, as at FATE-Flow's own
+// parties.
 func StateOf(s bfia.TaskState) string {
 	switch s {
 	case bfia.TaskRunning:
@@ -35,7 +36,8 @@ func ParseState(status string) (bfia.TaskState, error) {
 	case Failed, "canceled", "timeout":
 		return bfia.TaskFailed, nil
 	}
-	return "", bfia.Errorf(bfia.CodeBadRequest, "status: %q is none of waiting, running, success, failed", status)
+	return "", bfia.Errorf(bfia.CodeBadRequest, "status: %q is none of waiting, running, success, failed",
+		status)
 }
 
 // JobEnded reports whether a job of this FATE-Flow state has ended.
@@ -47,7 +49,8 @@ func JobEnded(status string) bool {
 	return false
 }
 
-// The codes that FATE-Flow's scheduler handles in their own way. All other codes are success (0) or failure to it.
+// The codes that FATE-Flow's scheduler handles in their own way. All other codes are success (0) or failure
+// to it.
 const (
 	// CodeInsufficient: the resources are not available now; the job stays queued.
 	CodeInsufficient bfia.Code = 1005

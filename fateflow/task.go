@@ -12,8 +12,8 @@ func TaskID(jobID, task string) string { return jobID + "_" + task }
 
 // Attempt translates a version of a FATE-Flow task, which counts from 0, to an attempt, which counts from 1.
 //
-// The first attempt has FATE-Flow's own task id. A later one has an id of its own, which can't collide with the id of
-// another task: task names contain no '.'.
+// The first attempt has FATE-Flow's own task id. A later one has an id of its own, which can't collide with
+// the id of another task: task names contain no '.'.
 func Attempt(jobID, task string, version int) bfia.TaskRef {
 	ref := bfia.TaskRef{JobID: jobID, TaskID: TaskID(jobID, task), TaskName: task}
 	if version > 0 {

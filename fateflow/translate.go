@@ -31,11 +31,11 @@ type Provider struct {
 	Name, Version string
 }
 
-// Translate turns a job in FATE-Flow 2.2.0's own language, the dag of its dag_schema, into the BFIA document of the
-// tasks that a node runs.
+// Translate turns a job in FATE-Flow 2.2.0's own language, the dag of its dag_schema, into the BFIA document
+// of the tasks that a node runs.
 //
-// It leaves out the tasks in which the node has no part and the inputs that come from them, as FATE-Flow does. It
-// refuses what a BFIA document can't express; the error names the field and the reason.
+// It leaves out the tasks in which the node has no part and the inputs that come from them, as FATE-Flow
+// does. It refuses what a BFIA document can't express; the error names the field and the reason.
 func Translate(dagJSON []byte, jobID, node string, catalog Catalog) (*Job, error) {
 	var in dag
 	if err := bfia.DecodeJSON(dagJSON, &in); err != nil {
@@ -168,14 +168,16 @@ func (t *translation) selectTasks() error {
 		for _, p := range t.Tasks[name].Parties {
 			for _, id := range p.PartyID {
 				if !contains(t.Parties, p.Role, id) {
-					return bfia.Errorf(bfia.CodeBadRequest, "tasks.%s.parties: dag.parties has no %s %s", name, p.Role, id)
+					return bfia.Errorf(bfia.CodeBadRequest, "tasks.%s.parties: dag.parties has no %s %s",
+						name, p.Role, id)
 				}
 			}
 		}
 	}
 
 	if len(t.tasks) == 0 {
-		return bfia.Errorf(bfia.CodeBadRequest, "tasks: none of them runs at %s; remove it from dag.parties", t.node)
+		return bfia.Errorf(bfia.CodeBadRequest, "tasks: none of them runs at %s; remove it from dag.parties",
+			t.node)
 	}
 	return nil
 }
@@ -256,7 +258,12 @@ func (t *translation) component(name string, params *parameters) (object, error)
 		return nil, err
 	}
 
-	c := bfia.Component{Name: name, ComponentName: task.Component, Provider: provider.Name, Version: provider.Version}
+	c := bfia.Component{
+		Name:          name,
+		ComponentName: task.Component,
+		Provider:      provider.Name,
+		Version:       provider.Version,
+	}
 	for _, p := range desc.OutputData {
 		c.Output = append(c.Output, bfia.Port{Type: p.Category, Key: p.Name})
 	}
@@ -298,7 +305,8 @@ func (t *translation) checkParties(name string, desc *bfia.Description) error {
 			}
 			if hasRole && !runs {
 				return bfia.Errorf(bfia.CodeBadRequest,
-					"parties: leaves out %s %s, which runs other tasks of %s: here a component runs at all parties of its roles",
+					"parties: leaves out %s %s, which runs other tasks of %s: "+
+						"here a component runs at all parties of its roles",
 					p.Role, id, t.node)
 			}
 		}

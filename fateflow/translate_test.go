@@ -13,7 +13,7 @@ import (
 	"hutong/bfia"
 )
 
-// catalog has two components: Split makes two datasets of a dataset, Train a model of one or two.
+// catalog has two components: Split makes two datasets from a dataset, Train a model from one or two.
 func catalog(t testing.TB) Catalog {
 	described := map[string]string{
 		"Split": `{"componentName":"Split","title":"Split","provider":"p","version":"1","roleList":["guest","host"],"storageEngine":["s3"],"result":[],"inputParam":[],
@@ -24,7 +24,8 @@ func catalog(t testing.TB) Catalog {
 	return Catalog{
 		Describe: func(provider, version, component string) (*bfia.Description, error) {
 			if provider != "p" && provider != "q" || version != "1" || described[component] == "" {
-				return nil, bfia.Errorf(bfia.CodeNotFound, "provider: %s:%s has no %s", provider, version, component)
+				return nil, bfia.Errorf(bfia.CodeNotFound, "provider: %s:%s has no %s", provider, version,
+					component)
 			}
 			return bfia.ParseDescription(component, []byte(described[component]))
 		},
@@ -82,7 +83,7 @@ func TestTranslate(t *testing.T) {
 	}
 }
 
-// What the protocol has no words for is refused, with the place.
+// TestTranslateRefuses checks that what BFIA can't express is refused with the field.
 func TestTranslateRefuses(t *testing.T) {
 	const at = "8888"
 	for name, c := range map[string]struct {
@@ -145,15 +146,22 @@ func TestStatesAndVersions(t *testing.T) {
 	_, err := ParseState("SUCCESS")
 	require.ErrorContains(t, err, "status:")
 	require.Equal(t, bfia.TaskRef{JobID: "j", TaskID: "j_a", TaskName: "a"}, Attempt("j", "a", 0))
-	require.Equal(t, bfia.TaskRef{JobID: "j", TaskID: "j_a.v2", TaskName: "a", Attempt: 3}, Attempt("j", "a", 2))
-	require.True(t, JobEnded("canceled") && JobEnded("success") && !JobEnded("waiting") && !JobEnded("running") && !JobEnded("ready"))
+	require.Equal(t, bfia.TaskRef{JobID: "j", TaskID: "j_a.v2", TaskName: "a", Attempt: 3},
+		Attempt("j", "a", 2))
+	require.True(
+		t,
+		JobEnded("canceled") && JobEnded("success") && !JobEnded("waiting") && !JobEnded("running") &&
+			!JobEnded("ready"),
+	)
 }
 
-// FuzzTranslate: whatever comes, it is refused as a bad request or what is not found, or is a document of which nothing
-// but this node's tasks can be planned.
+// FuzzTranslate checks that any input is refused as a bad request or as not found, or translates to a
+// document of which only this node's tasks can be planned.
 func FuzzTranslate(f *testing.F) {
 	f.Add(exampleJob, "8888")
-	f.Add(`{"parties":[{"role":"guest","party_id":["9999"]}],"conf":{"scheduler_party_id":"9999","initiator_party_id":"9999"},"tasks":{"a":{"component_ref":"Split","inputs":{"data":{"in":{"task_output_artifact":{"producer_task":"a","output_artifact_key":"left"}}}}}}}`, "9999")
+	f.Add(
+		`{"parties":[{"role":"guest","party_id":["9999"]}],"conf":{"scheduler_party_id":"9999","initiator_party_id":"9999"},"tasks":{"a":{"component_ref":"Split","inputs":{"data":{"in":{"task_output_artifact":{"producer_task":"a","output_artifact_key":"left"}}}}}}}`,
+		"9999")
 	b, err := os.ReadFile(filepath.Join("..", "testdata", "fate", "native-wire.json"))
 	require.NoError(f, err)
 	var captured []struct{ Body struct{ DAG json.RawMessage } }
@@ -162,19 +170,23 @@ func FuzzTranslate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, dag, node string) {
 		job, err := Translate([]byte(dag), "j1", node, catalog(t))
 		if err != nil {
-			require.Contains(t, []bfia.Code{bfia.CodeBadRequest, bfia.CodeNotFound, bfia.CodeTooLarge}, bfia.CodeOf(err), "%v", err)
+			require.Contains(t, []bfia.Code{bfia.CodeBadRequest, bfia.CodeNotFound, bfia.CodeTooLarge},
+				bfia.CodeOf(err), "%v", err)
 			return
 		}
 		again, err := Translate([]byte(dag), "j1", node, catalog(t))
 		require.NoError(t, err)
-		require.Equal(t, job.Document.Bytes(), again.Document.Bytes(), "the second role's call must find the same")
+		require.Equal(t, job.Document.Bytes(), again.Document.Bytes(),
+			"the second role's call must find the same")
 		plan, err := bfia.NewPlan(job.Document, catalog(t).Describe, node)
 		if err != nil {
 			require.NotEqual(t, bfia.CodeInternal, bfia.CodeOf(err), "%v", err)
 			return
 		}
 		for _, task := range plan.Tasks {
-			require.True(t, slices.ContainsFunc(task.Parts, func(p bfia.Part) bool { return p.NodeID == node }), "%s", task.Name)
+			require.True(t,
+				slices.ContainsFunc(task.Parts, func(p bfia.Part) bool { return p.NodeID == node }), "%s",
+				task.Name)
 		}
 	})
 }

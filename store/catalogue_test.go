@@ -20,7 +20,9 @@ func TestProviders(t *testing.T) {
 		ctx, s := t.Context(), storetest.Open(t, address)
 		p := store.Provider{
 			Name: "unionpay", Version: "2.0.0", Device: "docker", Protocol: "bfia",
-			Metadata: json.RawMessage(`{"image": "unionpay:2.0.0",  "x": 1.00, "nul": "\u0000", "q": "it's ?"}`),
+			Metadata: json.RawMessage(
+				`{"image": "unionpay:2.0.0",  "x": 1.00, "nul": "\u0000", "q": "it's ?"}`,
+			),
 			Components: map[string]json.RawMessage{
 				"Intersection": json.RawMessage(`{"title": "对齐算法",  "n": 12345678901234567890}`),
 				"HeteroLR":     json.RawMessage(`{}`),
@@ -52,9 +54,18 @@ func TestProviders(t *testing.T) {
 		now, err := s.Providers(ctx, store.ProviderFilter{Name: "unionpay"})
 		require.NoError(t, err)
 		require.Len(t, now, 1)
-		require.Equal(t, map[string]json.RawMessage{"HeteroLR": json.RawMessage(`{"v": 2}`), "PSI": json.RawMessage(`{}`)}, now[0].Components)
+		require.Equal(
+			t,
+			map[string]json.RawMessage{"HeteroLR": json.RawMessage(`{"v": 2}`), "PSI": json.RawMessage(`{}`)},
+			now[0].Components,
+		)
 		require.Equal(t, "fate", now[0].Protocol)
-		require.Equal(t, got[0].Metadata, now[0].Metadata, "one component more does not change what the others run with")
+		require.Equal(
+			t,
+			got[0].Metadata,
+			now[0].Metadata,
+			"one component more does not change what the others run with",
+		)
 		require.Equal(t, got[0].CreatedAt, now[0].CreatedAt)
 		require.True(t, now[0].UpdatedAt.After(got[0].UpdatedAt))
 
@@ -67,7 +78,8 @@ func TestProviders(t *testing.T) {
 		_, err = s.PutProvider(ctx, p)
 		require.NoError(t, err)
 		for f, n := range map[store.ProviderFilter]int{
-			{}: 3, {Name: "unionpay"}: 3, {Version: "2.1.0"}: 2, {Version: "2.1.0", Device: "process"}: 1, {Device: "docker"}: 2, {Name: "no"}: 0,
+			{}: 3, {Name: "unionpay"}: 3, {Version: "2.1.0"}: 2, {Version: "2.1.0", Device: "process"}: 1,
+			{Device: "docker"}: 2, {Name: "no"}: 0,
 		} {
 			got, err := s.Providers(ctx, f)
 			require.NoError(t, err)
@@ -89,7 +101,8 @@ func TestProviders(t *testing.T) {
 	})
 }
 
-// Two stores replace a provider's components at once, and delete it: what stays are those of one of them.
+// Two stores replace the components of a provider at once, and delete it. In the end it has the components of
+// one of them.
 func TestStoresRaceOnAProvider(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
@@ -98,7 +111,13 @@ func TestStoresRaceOnAProvider(t *testing.T) {
 		var all errgroup.Group
 		for n := range 8 {
 			all.Go(func() error {
-				p := store.Provider{Name: "p", Version: "1", Device: "docker", Metadata: json.RawMessage(fmt.Sprint(n)), Components: map[string]json.RawMessage{}}
+				p := store.Provider{
+					Name:       "p",
+					Version:    "1",
+					Device:     "docker",
+					Metadata:   json.RawMessage(fmt.Sprint(n)),
+					Components: map[string]json.RawMessage{},
+				}
 				for c := range 5 {
 					p.Components[fmt.Sprintf("c%d-%d", n, c)] = json.RawMessage(fmt.Sprint(n))
 				}
@@ -107,7 +126,8 @@ func TestStoresRaceOnAProvider(t *testing.T) {
 						return err
 					}
 					if i%5 == 0 && i < 14 {
-						if _, err := stores[n%2].DeleteProvider(ctx, store.ProviderFilter{Name: "p"}); err != nil {
+						if _, err := stores[n%2].DeleteProvider(ctx,
+							store.ProviderFilter{Name: "p"}); err != nil {
 							return err
 						}
 					}
@@ -130,8 +150,16 @@ func TestDataTables(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
-		d := store.DataTable{Namespace: "experiment", Name: "guest", Columns: []store.Column{{Name: "id", Type: "string"}, {Name: "标签", Type: "int64"}},
-			Rows: 1 << 40, Partitions: 16, Bytes: 1 << 50, Meta: json.RawMessage(`{"delimiter":  ","}`), CreatedAt: at}
+		d := store.DataTable{
+			Namespace:  "experiment",
+			Name:       "guest",
+			Columns:    []store.Column{{Name: "id", Type: "string"}, {Name: "标签", Type: "int64"}},
+			Rows:       1 << 40,
+			Partitions: 16,
+			Bytes:      1 << 50,
+			Meta:       json.RawMessage(`{"delimiter":  ","}`),
+			CreatedAt:  at,
+		}
 		require.NoError(t, s.PutDataTable(ctx, d))
 		got, err := s.DataTable(ctx, "experiment", "guest")
 		require.NoError(t, err)
@@ -165,8 +193,29 @@ func TestOutputs(t *testing.T) {
 		job, tasks := partyJob("j1")
 		require.NoError(t, s.CreateJob(ctx, job, tasks))
 		out := []store.Output{
-			{JobID: "j1", TaskName: "b", Role: "guest", Type: "report", Key: "report0", TaskID: "id-b", Namespace: "n", Name: "id-b", CreatedAt: at},
-			{JobID: "j1", TaskName: "a", Role: "guest", Type: "dataset", Key: "train_data", TaskID: "id-a", Namespace: "n", Name: "id-a", Bytes: 1 << 40, CreatedAt: at},
+			{
+				JobID:     "j1",
+				TaskName:  "b",
+				Role:      "guest",
+				Type:      "report",
+				Key:       "report0",
+				TaskID:    "id-b",
+				Namespace: "n",
+				Name:      "id-b",
+				CreatedAt: at,
+			},
+			{
+				JobID:     "j1",
+				TaskName:  "a",
+				Role:      "guest",
+				Type:      "dataset",
+				Key:       "train_data",
+				TaskID:    "id-a",
+				Namespace: "n",
+				Name:      "id-a",
+				Bytes:     1 << 40,
+				CreatedAt: at,
+			},
 		}
 		require.NoError(t, s.PutOutputs(ctx, out))
 		require.NoError(t, s.PutOutputs(ctx, out))
@@ -179,31 +228,44 @@ func TestOutputs(t *testing.T) {
 	})
 }
 
-func TestHosts(t *testing.T) {
+func TestRunners(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
-		h := store.Runner{RunnerID: "h1", NodeID: "A", Devices: []string{"docker", "process"}, TaskQueue: "host/h1", Slots: 4, HeartbeatAt: at,
-			CPUMilli: 1500, Memory: 1 << 40, Disk: 3, Labels: map[string]string{"gpu": "1"}}
+		h := store.Runner{
+			RunnerID:    "h1",
+			NodeID:      "A",
+			Devices:     []string{"docker", "process"},
+			TaskQueue:   "host/h1",
+			Slots:       4,
+			HeartbeatAt: at,
+			CPUMilli:    1500,
+			Memory:      1 << 40,
+			Disk:        3,
+			Labels:      map[string]string{"gpu": "1"},
+		}
 		require.NoError(t, s.PutRunner(ctx, h))
-		require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: "h0", Slots: 1, HeartbeatAt: at.Add(-time.Minute)}))
-		hosts, err := s.Runners(ctx, at)
+		require.NoError(
+			t,
+			s.PutRunner(ctx, store.Runner{RunnerID: "h0", Slots: 1, HeartbeatAt: at.Add(-time.Minute)}),
+		)
+		runners, err := s.Runners(ctx, at)
 		require.NoError(t, err)
 		want := h
 		want.HeartbeatAt = kept
-		require.Equal(t, []store.Runner{want}, hosts)
+		require.Equal(t, []store.Runner{want}, runners)
 		requireCode(t, bfia.CodeNotFound, s.DrainRunner(ctx, "no", true))
 		require.NoError(t, s.DrainRunner(ctx, "h1", true))
 		h.Slots, h.HeartbeatAt = 8, at.Add(500*time.Millisecond)
 		require.NoError(t, s.PutRunner(ctx, h))
-		hosts, err = s.Runners(ctx, at.Add(time.Millisecond))
+		runners, err = s.Runners(ctx, at.Add(time.Millisecond))
 		require.NoError(t, err)
-		require.Len(t, hosts, 1)
-		require.Equal(t, 8, hosts[0].Slots)
-		require.True(t, hosts[0].Draining, "a host's heartbeat leaves it drained")
+		require.Len(t, runners, 1)
+		require.Equal(t, 8, runners[0].Slots)
+		require.True(t, runners[0].Draining, "a heartbeat leaves the runner drained")
 		require.NoError(t, s.DrainRunner(ctx, "h1", false))
-		hosts, err = s.Runners(ctx, time.Time{})
+		runners, err = s.Runners(ctx, time.Time{})
 		require.NoError(t, err)
-		require.Len(t, hosts, 2)
+		require.Len(t, runners, 2)
 	})
 }

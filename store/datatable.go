@@ -14,7 +14,8 @@ type Column struct {
 	Type string `json:"type"` // int64, float64 or string
 }
 
-// DataTable describes the current generation of an uploaded dataset. store/dataset has the keys of its objects.
+// DataTable describes the current generation of an uploaded dataset. store/dataset has the keys of its
+// objects.
 type DataTable struct {
 	Namespace  string
 	Name       string
@@ -22,8 +23,8 @@ type DataTable struct {
 	Columns    []Column
 	Rows       int64
 	Partitions int
-	Bytes      int64           // of all its objects
-	Meta       json.RawMessage // the meta of the upload, as it came
+	Bytes      int64           // of all objects
+	Meta       json.RawMessage // the meta of the upload, byte for byte
 	CreatedAt  time.Time       // of the first upload under this name
 	UpdatedAt  time.Time
 }
@@ -46,7 +47,8 @@ type dataTableRow struct {
 func (r dataTableRow) table() DataTable {
 	truncateTimes(&r.CreatedAt, &r.UpdatedAt)
 	t := DataTable{
-		Namespace: r.Namespace, Name: r.Name, Generation: r.Generation, Columns: r.Columns, Rows: r.Rows, Partitions: r.Partitions, Bytes: r.Bytes,
+		Namespace: r.Namespace, Name: r.Name, Generation: r.Generation, Columns: r.Columns, Rows: r.Rows,
+		Partitions: r.Partitions, Bytes: r.Bytes,
 		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
 	}
 	if r.Meta != "" {
@@ -55,10 +57,19 @@ func (r dataTableRow) table() DataTable {
 	return t
 }
 
-// PutDataTable makes a generation of a dataset the current one. It is CodeConflict when housekeeping has removed the
-// generation.
+// PutDataTable makes a generation of a dataset the current one. It is CodeConflict when housekeeping has
+// removed the generation.
 func (s *Store) PutDataTable(ctx context.Context, t DataTable) error {
-	texts := []string{"namespace", t.Namespace, "name", t.Name, "generation", t.Generation, "meta", string(t.Meta)}
+	texts := []string{
+		"namespace",
+		t.Namespace,
+		"name",
+		t.Name,
+		"generation",
+		t.Generation,
+		"meta",
+		string(t.Meta),
+	}
 	for _, c := range t.Columns {
 		texts = append(texts, "columns", c.Name, "columns", c.Type)
 	}
@@ -87,14 +98,21 @@ func (s *Store) PutDataTable(ctx context.Context, t DataTable) error {
 	}), "record dataset %s#%s", t.Namespace, t.Name)
 }
 
-// DataTable is one dataset; CodeNotFound when there is none.
+// DataTable returns the row of a dataset; CodeNotFound when there is none.
 func (s *Store) DataTable(ctx context.Context, namespace, name string) (DataTable, error) {
 	var row dataTableRow
-	err := selectOne(ctx, s.r.NewSelect().Where("namespace = ? AND name = ?", namespace, name), &row, "dataset %q in namespace %q", name, namespace)
+	err := selectOne(
+		ctx,
+		s.r.NewSelect().Where("namespace = ? AND name = ?", namespace, name),
+		&row,
+		"dataset %q in namespace %q",
+		name,
+		namespace,
+	)
 	return row.table(), err
 }
 
-// DataTables are the datasets of a namespace, or of all of them when it is empty, by namespace and name.
+// DataTables returns the datasets of a namespace, or all if it is empty, by namespace and name.
 func (s *Store) DataTables(ctx context.Context, namespace string) ([]DataTable, error) {
 	if err := checkText("namespace", namespace); err != nil {
 		return nil, err

@@ -9,10 +9,11 @@ import (
 	"hutong/bfia"
 )
 
-// Describe finds the self-descriptions of components among the registered providers. Where a version is registered for
-// several devices, any of them that has the component will do: a version describes itself alike everywhere.
+// Describe returns a function that finds the descriptions of components among the registered providers. If a
+// version is registered for several devices, any of them that has the component suffices: a version has the
+// same descriptions everywhere.
 func (s *Store) Describe(ctx context.Context) bfia.Describe {
-	// A plan asks for each of its components, often of one provider, and of one kind.
+	// A plan asks for each of its components; often they are the same, or of one provider.
 	byName, parsed := map[string][]Provider{}, map[[3]string]*bfia.Description{}
 	return func(provider, version, component string) (*bfia.Description, error) {
 		key := [3]string{provider, version, component}
@@ -48,11 +49,22 @@ func (s *Store) Describe(ctx context.Context) bfia.Describe {
 			}
 		}
 		if !versions[version] {
-			return nil, bfia.Errorf(bfia.CodeNotFound, "version: provider %q is registered in version %s, not %q",
-				provider, list(versions), version)
+			return nil, bfia.Errorf(
+				bfia.CodeNotFound,
+				"version: provider %q is registered in version %s, not %q",
+				provider,
+				list(versions),
+				version,
+			)
 		}
-		return nil, bfia.Errorf(bfia.CodeNotFound, "componentName: provider %s:%s has no component %q, it has %s",
-			provider, version, component, list(components))
+		return nil, bfia.Errorf(
+			bfia.CodeNotFound,
+			"componentName: provider %s:%s has no component %q, it has %s",
+			provider,
+			version,
+			component,
+			list(components),
+		)
 	}
 }
 

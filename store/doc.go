@@ -1,18 +1,18 @@
-// Package store keeps what a party must find again: the documents of jobs, the records of jobs and tasks on the
-// scheduler's and the participant's side, providers, datasets, outputs and hosts. It runs on PostgreSQL and on SQLite,
+// Package store holds the rows of a party: the documents of jobs, jobs and tasks on the scheduler's and the
+// participant's side, reservations, providers, datasets, outputs and runners. It uses PostgreSQL or SQLite,
 // with one set of migrations and one set of queries for both.
 //
-// The workflow is what is true about a job, a row is what users read of it. So every write here can be made again:
-// creating the same thing twice is one thing, another thing under the same key is a [bfia.CodeConflict], and a state
-// only moves forward. That last rule stands in the SQL itself (UPDATE ... WHERE state IN the lower ones), not in a read
-// before a write, so that late and doubled reports of several processes can't take a task back.
+// The workflow decides about a job; rows are what users read of it. So every write can be repeated: creating
+// the same thing twice creates it once, and another thing under the same key is a [bfia.CodeConflict]. A
+// state only moves forward. The SQL itself ensures that (UPDATE ... WHERE state IN the earlier ones), not a
+// read before a write. So late and repeated reports of several processes can't reset a task.
 //
-// Errors are [bfia.Error] where a caller can do something about them: CodeNotFound, CodeConflict, CodeBadRequest for a
-// text that no database takes, CodeUnavailable when the database can't be reached or stays busy.
+// Errors are [bfia.Error] where a caller can react: CodeNotFound, CodeConflict, CodeBadRequest for a text
+// that no database accepts, CodeUnavailable when the database is unreachable or stays busy.
 //
-// Times are in UTC and in microseconds, which is what both databases keep; reasons are cut at [MaxReason] bytes.
+// Times are in UTC and in microseconds, which both databases store. Reasons are cut at [MaxReason] bytes.
 //
-// There is one file for each aggregate: document.go, schedule.go (the scheduler's side), job.go and task.go (the
-// participant's side), provider.go, datatable.go, output.go, host.go. Objects themselves are in store/blob, and what a
-// dataset looks like in there is in store/dataset.
+// Each aggregate has a file: document.go; schedule.go, schedule_task.go and queue.go (the scheduler's side);
+// job.go, task.go and reservation.go (the participant's side); provider.go, datatable.go, generation.go,
+// output.go, runner.go. store/blob has the objects, and store/dataset the form of a dataset in there.
 package store

@@ -18,8 +18,8 @@ type document struct {
 	CreatedAt time.Time `bun:"created_at"`
 }
 
-// PutDocument keeps the document of a job (its DAG and config, the bytes as they came). It never changes: the same
-// bytes again are no error, others are CodeConflict.
+// PutDocument stores the document of a job (its DAG and configuration), byte for byte. It never changes:
+// storing the same bytes again does nothing, other bytes are CodeConflict.
 func (s *Store) PutDocument(ctx context.Context, jobID string, doc []byte) error {
 	if err := checkText("job_id", jobID); err != nil {
 		return err
@@ -34,30 +34,38 @@ func (s *Store) PutDocument(ctx context.Context, jobID string, doc []byte) error
 			return err
 		}
 		var kept document
-		if err := selectOne(ctx, tx.NewSelect().Where("job_id = ?", jobID), &kept, "job_id: the document of job %q", jobID); err != nil {
+		if err := selectOne(ctx, tx.NewSelect().
+			Where("job_id = ?", jobID), &kept, "job_id: the document of job %q", jobID); err != nil {
 			return err
 		}
 		if !bytes.Equal(kept.Document, doc) {
-			return bfia.Errorf(bfia.CodeConflict, "job_id: job %q is known with another document", jobID)
+			return bfia.Errorf(bfia.CodeConflict, "job_id: job %q already exists with another document",
+				jobID)
 		}
 		return nil
-	}), "keep the document of job %s", jobID)
+	}), "store the document of job %s", jobID)
 }
 
-// Document is the document of a job, byte for byte; CodeNotFound when there is none.
+// Document returns the document of a job, byte for byte; CodeNotFound when there is none.
 func (s *Store) Document(ctx context.Context, jobID string) ([]byte, error) {
 	var row document
-	err := selectOne(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &row, "job_id: the document of job %q", jobID)
+	err := selectOne(
+		ctx,
+		s.r.NewSelect().Where("job_id = ?", jobID),
+		&row,
+		"job_id: the document of job %q",
+		jobID,
+	)
 	return row.Document, err
 }
 
-// DeleteDocument forgets the document of a job; there may be none.
+// DeleteDocument deletes the document of a job; there may be none.
 func (s *Store) DeleteDocument(ctx context.Context, jobID string) error {
 	_, err := s.w.NewDelete().Model((*document)(nil)).Where("job_id = ?", jobID).Exec(ctx)
 	return wrap(err, "delete the document of job %s", jobID)
 }
 
-// DeleteUnusedDocument forgets the document of a job that is known neither as scheduled here nor as taken part in here.
+// DeleteUnusedDocument deletes the document of a job that this party neither schedules nor takes part in.
 func (s *Store) DeleteUnusedDocument(ctx context.Context, jobID string) error {
 	_, err := s.w.NewDelete().Model((*document)(nil)).Where("job_id = ?", jobID).
 		Where("NOT EXISTS (SELECT 1 FROM t_job WHERE job_id = ?)", jobID).

@@ -9,14 +9,14 @@ import (
 	"hutong/bfia"
 )
 
-// maxParsed bounds the bytes of the documents that are kept parsed.
-const maxParsed = 16 << 20
+// maxCachedBytes bounds the total size of the documents in the cache, in bytes.
+const maxCachedBytes = 16 << 20
 
-// parsed keeps documents of jobs that were read lately in their parsed form: each run of a job's tasks needs it, and a large
+// documentCache is an LRU cache of parsed documents: each container of a job needs the document, and a large
 // DAG takes milliseconds to parse.
 type documentCache struct {
 	mu      sync.Mutex
-	entries []cachedDocument // the last one was used last
+	entries []cachedDocument // least recently used first
 }
 
 type cachedDocument struct {
@@ -25,25 +25,26 @@ type cachedDocument struct {
 	doc   *bfia.Document
 }
 
-// JobDocument is the parsed document of a job, which must not be changed; CodeNotFound when there is none.
+// JobDocument returns the parsed document of a job, which must not be changed; CodeNotFound when there is
+// none.
 func (s *Store) JobDocument(ctx context.Context, jobID string) (*bfia.Document, error) {
 	body, err := s.Document(ctx, jobID)
 	if err != nil {
 		return nil, err
 	}
-	// The bytes tell whether it is the same: a job that was undone may be created anew with another document.
-	if doc := s.documents.find(jobID, body); doc != nil {
+	// Compare the bytes: a job whose creation was undone may be created again with another document.
+	if doc := s.documents.get(jobID, body); doc != nil {
 		return doc, nil
 	}
 	doc, err := bfia.ParseDocument(body)
 	if err != nil {
 		return nil, err
 	}
-	s.documents.keep(cachedDocument{jobID, body, doc})
+	s.documents.put(cachedDocument{jobID, body, doc})
 	return doc, nil
 }
 
-func (p *documentCache) find(jobID string, body []byte) *bfia.Document {
+func (p *documentCache) get(jobID string, body []byte) *bfia.Document {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	i := slices.IndexFunc(p.entries, func(e cachedDocument) bool { return e.jobID == jobID })
@@ -55,13 +56,16 @@ func (p *documentCache) find(jobID string, body []byte) *bfia.Document {
 	return e.doc
 }
 
-func (p *documentCache) keep(e cachedDocument) {
+func (p *documentCache) put(e cachedDocument) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.entries = append(slices.DeleteFunc(p.entries, func(old cachedDocument) bool { return old.jobID == e.jobID }), e)
+	p.entries = append(
+		slices.DeleteFunc(p.entries, func(old cachedDocument) bool { return old.jobID == e.jobID }),
+		e,
+	)
 	size := 0
 	for i, e := range slices.Backward(p.entries) {
-		if size += len(e.body); size > maxParsed {
+		if size += len(e.body); size > maxCachedBytes {
 			p.entries = slices.Delete(p.entries, 0, i+1)
 			break
 		}

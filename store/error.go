@@ -16,13 +16,13 @@ import (
 	"hutong/bfia"
 )
 
-// fail says what was being done when err came; nil stays nil. A [bfia.Error] keeps its code, a database that can't be
-// reached becomes CodeUnavailable, anything else is internal.
+// wrap adds to an error which operation failed; nil stays nil. A [bfia.Error] keeps its code and message, a
+// database that is busy, full or unreachable becomes CodeUnavailable, any other error is internal.
 func wrap(err error, doing string, args ...any) error {
 	if err == nil {
 		return nil
 	}
-	what := "store: " + fmt.Sprintf(doing, args...)
+	what := "store: failed to " + fmt.Sprintf(doing, args...)
 	var known *bfia.Error
 	switch {
 	case errors.As(err, &known):
@@ -30,16 +30,28 @@ func wrap(err error, doing string, args ...any) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: %w", what, err)
 	case diskFull(err):
-		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", what, err), "the database has no room on its disk now")
+		return bfia.Wrap(
+			bfia.CodeUnavailable,
+			fmt.Errorf("%s: %w", what, err),
+			"the disk of the database is full",
+		)
 	case isBusy(err) || isUnreachable(err):
-		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", what, err), "the database doesn't answer now")
+		return bfia.Wrap(
+			bfia.CodeUnavailable,
+			fmt.Errorf("%s: %w", what, err),
+			"the database does not answer",
+		)
 	case isNotText(err):
-		return bfia.Wrap(bfia.CodeBadRequest, fmt.Errorf("%s: %w", what, err), "a name or id is not UTF-8 text without NUL")
+		return bfia.Wrap(
+			bfia.CodeBadRequest,
+			fmt.Errorf("%s: %w", what, err),
+			"a name or id is not UTF-8 text without NUL",
+		)
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// unreachable: the connection, or the server behind it, is gone.
+// isUnreachable reports whether the connection, or the server behind it, is gone.
 func isUnreachable(err error) bool {
 	var nerr net.Error
 	if errors.As(err, &nerr) || errors.Is(err, driver.ErrBadConn) {
@@ -49,18 +61,19 @@ func isUnreachable(err error) bool {
 	if errors.As(err, &perr) {
 		code := perr.Field('C')
 		// 08: connection; 53: out of connections, memory or disk; 57P: shutting down or starting.
-		return strings.HasPrefix(code, "08") || strings.HasPrefix(code, "53") || strings.HasPrefix(code, "57P")
+		return strings.HasPrefix(code, "08") || strings.HasPrefix(code, "53") ||
+			strings.HasPrefix(code, "57P")
 	}
 	return false
 }
 
-// isNotText: PostgreSQL was asked for a text that it can't have; writes are checked before, see checkText.
+// isNotText reports whether PostgreSQL refused a text in a query. Writes are checked before, see checkText.
 func isNotText(err error) bool {
 	var perr pgdriver.Error
 	return errors.As(err, &perr) && perr.Field('C') == "22021"
 }
 
-// busy: the transaction lost against another one; made again it may work.
+// isBusy reports whether the transaction was aborted in favour of another one; a retry may succeed.
 func isBusy(err error) bool {
 	var perr pgdriver.Error
 	if errors.As(err, &perr) {
@@ -71,7 +84,7 @@ func isBusy(err error) bool {
 	return errors.As(err, &serr) && serr.Code()&0xff == sqlite3.SQLITE_BUSY
 }
 
-// full: there is no room for what was to be written. Once there is, the same works.
+// diskFull reports whether the disk is full. The same write succeeds once it is not.
 func diskFull(err error) bool {
 	var perr pgdriver.Error
 	if errors.As(err, &perr) {
@@ -88,17 +101,19 @@ func diskFull(err error) bool {
 	return false
 }
 
-// duplicate: a unique index refused the row.
+// isDuplicate reports whether a unique index refused the row.
 func isDuplicate(err error) bool {
 	var perr pgdriver.Error
 	if errors.As(err, &perr) {
 		return perr.Field('C') == "23505"
 	}
 	var serr *sqlite.Error
-	return errors.As(err, &serr) && (serr.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || serr.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
+	return errors.As(err, &serr) &&
+		(serr.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE ||
+			serr.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 }
 
-// isMissingParent: a foreign key found no row that this one belongs to.
+// isMissingParent reports whether a foreign key refers to no row.
 func isMissingParent(err error) bool {
 	var perr pgdriver.Error
 	if errors.As(err, &perr) {
@@ -108,7 +123,8 @@ func isMissingParent(err error) bool {
 	return errors.As(err, &serr) && serr.Code() == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY
 }
 
-// retryBusy runs f until it is not [busy], or for as long as one waits for a busy SQLite file.
+// retryBusy runs f until it does not fail as busy, at most for as long as a process waits for a busy SQLite
+// file.
 func retryBusy(ctx context.Context, f func() error) error {
 	deadline := time.Now().Add(sqliteBusyTimeout)
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {

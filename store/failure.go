@@ -8,13 +8,13 @@ import (
 	"hutong/bfia"
 )
 
-// maxLogLine and maxLogLines bound what is kept of a log in a failure.
+// maxLogLine and maxLogLines bound the log excerpt in a failure.
 const (
 	maxLogLine  = 1 << 10
 	maxLogLines = 50
 )
 
-// explanation is a failure as it is kept: JSON that both databases take.
+// encodeFailure returns a failure as JSON that both databases accept.
 func encodeFailure(f *bfia.Failure) (string, error) {
 	kept := *f
 	kept.Hint = ""
@@ -30,35 +30,54 @@ func encodeFailure(f *bfia.Failure) (string, error) {
 	return string(b), err
 }
 
-// explain writes a failure into a row that has none: the first one stays. Nil leaves the row as it is.
+// setFailure writes a failure into a row that has none: the first one stays. Nil leaves the row unchanged.
 func (s *Store) setFailure(ctx context.Context, f *bfia.Failure, model any, where string, args ...any) error {
 	if f == nil {
 		return nil
 	}
 	text, err := encodeFailure(f)
 	if err != nil {
-		return wrap(err, "explain %v", args)
+		return wrap(err, "record the failure of %v", args)
 	}
-	_, err = s.w.NewUpdate().Model(model).Set("failure = ?", text).Where(where, args...).Where("failure IS NULL").Exec(ctx)
-	return wrap(err, "explain %v", args)
+	_, err = s.w.NewUpdate().
+		Model(model).
+		Set("failure = ?", text).
+		Where(where, args...).
+		Where("failure IS NULL").
+		Exec(ctx)
+	return wrap(err, "record the failure of %v", args)
 }
 
-// SetTaskFailure records why a part of a task failed, while taskID is its attempt. The first stays.
+// SetTaskFailure records why a part of a task failed, unless another attempt than taskID has followed. The
+// first failure stays.
 func (s *Store) SetTaskFailure(ctx context.Context, key TaskKey, taskID string, f *bfia.Failure) error {
 	return s.setFailure(ctx, f, (*Task)(nil), taskKeyWhere+sameAttempt, append(key.args(), taskID)...)
 }
 
-// SetJobFailure records why a job did not go well, as a participant knows it. The first stays.
+// SetJobFailure records why a job failed, at a participant. The first failure stays.
 func (s *Store) SetJobFailure(ctx context.Context, jobID string, f *bfia.Failure) error {
 	return s.setFailure(ctx, f, (*Job)(nil), "job_id = ?", jobID)
 }
 
-// SetScheduleJobFailure records why a job did not go well, as its scheduler knows it. The first stays.
+// SetScheduleJobFailure records why a job failed, at its scheduler. The first failure stays.
 func (s *Store) SetScheduleJobFailure(ctx context.Context, jobID string, f *bfia.Failure) error {
 	return s.setFailure(ctx, f, (*ScheduleJob)(nil), "job_id = ?", jobID)
 }
 
-// SetSchedulePartFailure records why a part of a task failed, as its scheduler knows it. The first stays.
-func (s *Store) SetSchedulePartFailure(ctx context.Context, taskID, role string, index int, f *bfia.Failure) error {
-	return s.setFailure(ctx, f, (*SchedulePart)(nil), "task_id = ? AND role = ? AND role_index = ?", taskID, role, index)
+// SetSchedulePartFailure records why a part of a task failed, at its scheduler. The first failure stays.
+func (s *Store) SetSchedulePartFailure(
+	ctx context.Context,
+	taskID, role string,
+	index int,
+	f *bfia.Failure,
+) error {
+	return s.setFailure(
+		ctx,
+		f,
+		(*SchedulePart)(nil),
+		"task_id = ? AND role = ? AND role_index = ?",
+		taskID,
+		role,
+		index,
+	)
 }

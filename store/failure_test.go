@@ -12,13 +12,20 @@ import (
 	"hutong/store/storetest"
 )
 
-// Explanations come back as they were written; the first one stays.
-func TestExplanations(t *testing.T) {
+// Failures are read as they were written. The first one stays.
+func TestFailures(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
 		require.NoError(t, s.CreateJob(ctx, store.Job{JobID: "j1"}, []store.Task{{Name: "a", Role: "guest"}}))
-		require.NoError(t, s.CreateScheduleJob(ctx, store.ScheduleJob{JobID: "j1"}, []store.ScheduleTask{{TaskID: "t1", Name: "a"}},
-			[]store.SchedulePart{{TaskID: "t1", Role: "guest", NodeID: "A"}}))
+		require.NoError(
+			t,
+			s.CreateScheduleJob(
+				ctx,
+				store.ScheduleJob{JobID: "j1"},
+				[]store.ScheduleTask{{TaskID: "t1", Name: "a"}},
+				[]store.SchedulePart{{TaskID: "t1", Role: "guest", NodeID: "A"}},
+			),
+		)
 		read := func() []*bfia.Failure {
 			job, err := s.Job(ctx, "j1")
 			require.NoError(t, err)
@@ -40,15 +47,28 @@ func TestExplanations(t *testing.T) {
 		require.Equal(t, []*bfia.Failure{nil, nil, nil, nil}, read())
 		write(nil)
 		require.Equal(t, []*bfia.Failure{nil, nil, nil, nil}, read())
-		one := &bfia.Failure{Kind: bfia.FailedExit, NodeID: "A", Role: "guest.0", Task: "a", ExitCode: 3, Message: "exited", Log: []string{"line 1", "行 2"}}
+		one := &bfia.Failure{
+			Kind:     bfia.FailedExit,
+			NodeID:   "A",
+			Role:     "guest.0",
+			Task:     "a",
+			ExitCode: 3,
+			Message:  "exited",
+			Log:      []string{"line 1", "行 2"},
+		}
 		write(one)
 		require.Equal(t, []*bfia.Failure{one, one, one, one}, read())
 		other := &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}
 		write(other)
 		require.Equal(t, []*bfia.Failure{one, one, one, one}, read())
 
-		// What no database takes, or is too long, is made to fit.
-		odd := &bfia.Failure{Kind: bfia.FailedExit, Message: "a\x00b\xff" + strings.Repeat("x", 1<<20), Log: []string{strings.Repeat("行", 1<<20)}, Hint: "not kept"}
+		// What no database accepts, or is too long, is changed to fit.
+		odd := &bfia.Failure{
+			Kind:    bfia.FailedExit,
+			Message: "a\x00b\xff" + strings.Repeat("x", 1<<20),
+			Log:     []string{strings.Repeat("行", 1<<20)},
+			Hint:    "not kept",
+		}
 		require.NoError(t, s.CreateJob(ctx, store.Job{JobID: "j2"}, nil))
 		require.NoError(t, s.SetJobFailure(ctx, "j2", odd))
 		job, err := s.Job(ctx, "j2")
@@ -57,7 +77,7 @@ func TestExplanations(t *testing.T) {
 		require.Less(t, len(kept.Message)+len(kept.Log[0]), 8<<10)
 		require.Empty(t, kept.Hint)
 
-		// A job is created again with an explanation there.
+		// A job is created again with a failure recorded.
 		require.NoError(t, s.UpdateJob(ctx, "j1", bfia.JobFinished, "", time.Now()))
 		require.NoError(t, s.CreateJob(ctx, store.Job{JobID: "j1"}, []store.Task{{Name: "a", Role: "guest"}}))
 	})

@@ -9,9 +9,10 @@ import (
 	"hutong/store"
 )
 
-// FuzzJobCursor: what a client sends back as a place in the list is that place, or refused.
+// FuzzJobCursor checks that a cursor from a client is refused, or encodes to the same position.
 func FuzzJobCursor(f *testing.F) {
-	for _, s := range []string{"1795371336998000-202611221815369700790", "-1-x", "1-", "99999999999999999999-x", "", "1-\x00"} {
+	for _, s := range []string{"1795371336998000-202611221815369700790", "-1-x", "1-",
+		"99999999999999999999-x", "", "1-\x00"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -9,7 +9,8 @@ import (
 	"hutong/bfia"
 )
 
-// DataGeneration is one upload of a dataset. Its objects never change; the current one is that of [DataTable.Generation].
+// DataGeneration is one upload of a dataset. Its objects never change; the current one is that of
+// [DataTable.Generation].
 type DataGeneration struct {
 	bun.BaseModel `bun:"table:t_data_generation,alias:g"`
 
@@ -23,15 +24,19 @@ type DataGeneration struct {
 
 var _ bun.AfterScanRowHook = (*DataGeneration)(nil)
 
-// AfterScanRow puts the times into UTC.
+// AfterScanRow converts the times to UTC.
 func (g *DataGeneration) AfterScanRow(context.Context) error {
 	truncateTimes(&g.CreatedAt, g.SupersededAt)
 	return nil
 }
 
-// CreateGeneration records an upload before its first object is written. Housekeeping removes it if it never becomes
-// current.
-func (s *Store) CreateGeneration(ctx context.Context, namespace, name, generation string, at time.Time) error {
+// CreateGeneration records an upload before its first object is written. Housekeeping removes it if it never
+// becomes current.
+func (s *Store) CreateGeneration(
+	ctx context.Context,
+	namespace, name, generation string,
+	at time.Time,
+) error {
 	if err := checkText("namespace", namespace, "name", name, "generation", generation); err != nil {
 		return err
 	}
@@ -41,9 +46,14 @@ func (s *Store) CreateGeneration(ctx context.Context, namespace, name, generatio
 	return wrap(err, "create generation %s of dataset %s#%s", generation, namespace, name)
 }
 
-// supersedeGenerations marks all generations of a dataset but the current one as superseded. The caller holds the lock
-// of the dataset's row.
-func supersedeGenerations(ctx context.Context, tx bun.Tx, namespace, name, current string, at time.Time) error {
+// supersedeGenerations marks all generations of a dataset but the current one as superseded. The caller holds
+// the lock of the dataset's row.
+func supersedeGenerations(
+	ctx context.Context,
+	tx bun.Tx,
+	namespace, name, current string,
+	at time.Time,
+) error {
 	if current != "" {
 		n, err := affected(tx.NewUpdate().Model((*DataGeneration)(nil)).Set("superseded_at = NULL").
 			Where("generation = ? AND NOT removing", current).Exec(ctx))
@@ -51,19 +61,26 @@ func supersedeGenerations(ctx context.Context, tx bun.Tx, namespace, name, curre
 			return err
 		}
 		if n == 0 {
-			return bfia.Errorf(bfia.CodeConflict,
-				"dataset %q in namespace %q: housekeeping removed the upload, which took too long; upload it again", name, namespace)
+			return bfia.Errorf(
+				bfia.CodeConflict,
+				"dataset %q in namespace %q: housekeeping removed the upload, which took too long; upload "+
+					"it again",
+				name,
+				namespace,
+			)
 		}
 	}
 
 	_, err := tx.NewUpdate().Model((*DataGeneration)(nil)).Set("superseded_at = ?", truncateTime(at)).
-		Where("namespace = ? AND name = ? AND generation <> ? AND superseded_at IS NULL", namespace, name, current).Exec(ctx)
+		Where("namespace = ? AND name = ? AND generation <> ? AND superseded_at IS NULL", namespace, name,
+			current).
+		Exec(ctx)
 	return err
 }
 
-// ClaimRemovableGenerations marks the generations that housekeeping may remove, and returns them. They were superseded,
-// or begun and never completed, before a time, and no job reads them that is unfinished or ended after that time. A
-// claimed generation stays claimed until [Store.DeleteGeneration].
+// ClaimRemovableGenerations marks the generations that housekeeping may remove, and returns them. They were
+// superseded, or begun and never completed, before a time, and no job reads them that is unfinished or ended
+// after that time. A claimed generation stays claimed until [Store.DeleteGeneration].
 func (s *Store) ClaimRemovableGenerations(ctx context.Context, before time.Time) ([]DataGeneration, error) {
 	var claimed []DataGeneration
 	before = truncateTime(before)
@@ -76,16 +93,21 @@ func (s *Store) ClaimRemovableGenerations(ctx context.Context, before time.Time)
 
 		removable := tx.NewSelect().Model((*DataGeneration)(nil)).Column("generation").
 			Where("COALESCE(g.superseded_at, g.created_at) < ?", before).
-			Where("NOT EXISTS (SELECT 1 FROM t_data_table AS d WHERE d.namespace = g.namespace AND d.name = g.name AND "+
-				"d.generation = g.generation)").
+			Where("NOT EXISTS (SELECT 1 FROM t_data_table AS d WHERE d.namespace = g.namespace "+
+				"AND d.name = g.name AND d.generation = g.generation)").
 			Where("NOT EXISTS (SELECT 1 FROM t_task AS t JOIN t_job AS j ON j.job_id = t.job_id "+
-				"WHERE t.dataset_generation = g.generation AND (j.ended_at IS NULL OR j.ended_at >= ?))", before)
+				"WHERE t.dataset_generation = g.generation AND (j.ended_at IS NULL OR j.ended_at >= ?))",
+				before)
 		if _, err := tx.NewUpdate().Model((*DataGeneration)(nil)).Set("removing = ?", true).
 			Where("generation IN (?)", removable).Exec(ctx); err != nil {
 			return err
 		}
 
-		return tx.NewSelect().Model(&claimed).Where("removing").Order("namespace", "name", "generation").Scan(ctx)
+		return tx.NewSelect().
+			Model(&claimed).
+			Where("removing").
+			Order("namespace", "name", "generation").
+			Scan(ctx)
 	})
 	return claimed, wrap(err, "claim removable generations")
 }
@@ -96,8 +118,8 @@ func (s *Store) DeleteGeneration(ctx context.Context, generation string) error {
 	return wrap(err, "delete generation %s", generation)
 }
 
-// SetTaskGeneration records which generation of its dataset a part of a task reads, once: it returns the generation that
-// is recorded, which may be an earlier one.
+// SetTaskGeneration records which generation of its dataset a part of a task reads, once: it returns the
+// generation that is recorded, which may be an earlier one.
 func (s *Store) SetTaskGeneration(ctx context.Context, key TaskKey, generation string) (string, error) {
 	if err := checkText("dataset_generation", generation); err != nil {
 		return "", err
@@ -114,12 +136,13 @@ func (s *Store) SetTaskGeneration(ctx context.Context, key TaskKey, generation s
 	return row.DatasetGeneration, err
 }
 
-// forgetRemovedGenerations makes the tasks of a reopened job read the current generation where that which they read
-// before was removed.
+// forgetRemovedGenerations makes the tasks of a reopened job read the current generation where that which
+// they read before was removed.
 func forgetRemovedGenerations(ctx context.Context, tx bun.Tx, jobID string) error {
 	_, err := tx.NewUpdate().Model((*Task)(nil)).Set("dataset_generation = ''").
 		Where("job_id = ? AND dataset_generation <> ''", jobID).
-		Where("NOT EXISTS (SELECT 1 FROM t_data_generation AS g WHERE g.generation = t.dataset_generation AND NOT g.removing)").
+		Where("NOT EXISTS (SELECT 1 FROM t_data_generation AS g WHERE g.generation = t.dataset_generation " +
+			"AND NOT g.removing)").
 		Exec(ctx)
 	return err
 }

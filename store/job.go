@@ -13,14 +13,14 @@ import (
 	"hutong/bfia"
 )
 
-// AdmissionJob is a job as a participant records it.
+// Job is the record of a job at a participant.
 type Job struct {
 	bun.BaseModel `bun:"table:t_job,alias:j" json:"-"`
 
 	JobID         string        `bun:"job_id,pk"`
 	FlowID        string        `bun:"flow_id"`
 	State         bfia.JobState `bun:"state"`
-	Roles         []string      `bun:"roles"` // what this node plays, such as "guest.0"
+	Roles         []string      `bun:"roles"` // the roles of this party, such as "guest.0"
 	InitiatorNode string        `bun:"initiator_node"`
 	SchedulerNode string        `bun:"scheduler_node"`
 	Reason        string        `bun:"reason"`
@@ -32,50 +32,55 @@ type Job struct {
 
 var _ bun.AfterScanRowHook = (*Job)(nil)
 
-// AfterScanRow puts the times into UTC.
+// AfterScanRow converts the times to UTC.
 func (j *Job) AfterScanRow(context.Context) error {
 	truncateTimes(&j.CreatedAt, j.StartedAt, j.EndedAt)
 	return nil
 }
 
-// Cursor is the place of a job in the list of jobs.
+// Cursor returns the position of the job in the list of jobs.
 func (j Job) Cursor() JobCursor { return JobCursor{CreatedAt: j.CreatedAt, JobID: j.JobID} }
 
-// JobCursor is a place in the list of jobs: jobs come newest first, and those of one microsecond by falling id.
+// JobCursor is a position in the list of jobs: newest first, and by descending id within one microsecond.
 type JobCursor struct {
 	CreatedAt time.Time
 	JobID     string
 }
 
-// String is the cursor as it can stand in a URL; [ParseJobCursor] reads it.
+// String encodes the cursor for a URL; [ParseJobCursor] decodes it.
 func (c JobCursor) String() string {
 	return strconv.FormatInt(c.CreatedAt.UnixMicro(), 10) + "-" + c.JobID
 }
 
-// ParseJobCursor reads a cursor; what is none is CodeBadRequest.
+// ParseJobCursor decodes a cursor; anything else is CodeBadRequest.
 func ParseJobCursor(s string) (JobCursor, error) {
 	micros, id, ok := strings.Cut(s, "-")
 	n, err := strconv.ParseInt(micros, 10, 64)
 	if !ok || err != nil || id == "" || checkText("cursor", id) != nil {
-		return JobCursor{}, bfia.Errorf(bfia.CodeBadRequest, "cursor: %q is not a place in the list of jobs", s)
+		return JobCursor{}, bfia.Errorf(
+			bfia.CodeBadRequest,
+			"cursor: %q is not a position in the list of jobs",
+			s,
+		)
 	}
 	return JobCursor{CreatedAt: time.UnixMicro(n).UTC(), JobID: id}, nil
 }
 
-// MaxJobs is how many jobs a page has at most, and when [JobFilter] names no limit.
+// MaxJobs is the maximal length of a page, and the default of [JobFilter].
 const MaxJobs = 1000
 
-// JobFilter says which jobs to list. The zero value is all of them.
+// JobFilter selects jobs. The zero value selects all.
 type JobFilter struct {
 	FlowID *string
 	States []bfia.JobState
 	Limit  int        // 1 to MaxJobs; 0 is MaxJobs
-	Before *JobCursor // only what comes after this place in the list: the cursor of the last job of the page before
+	Before *JobCursor // jobs after this position: the cursor of the previous page's last job
 }
 
-// CreateJob records a job and this node's parts of its tasks, all or nothing. The JobID of tasks is filled in; an empty
-// state is PENDING for the job and READY for tasks, a missing CreatedAt is now. Made again with the same content it
-// changes nothing, whatever state the job has reached; with other content it is CodeConflict.
+// CreateJob records a job and this party's parts of its tasks, all or nothing. It fills in the JobID of
+// tasks. The default state is PENDING for the job and READY for tasks, the default CreatedAt is now. Called
+// again with the same content it changes nothing, whatever state the job has reached; other content is
+// CodeConflict.
 func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 	job, tasks, err := jobRows(job, tasks)
 	if err != nil {
@@ -95,7 +100,12 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 		return err
 	})
 	if isDuplicate(err) {
-		err = bfia.Wrap(bfia.CodeConflict, err, "job_id: a task of job %q has an id or a name that another task has", job.JobID)
+		err = bfia.Wrap(
+			bfia.CodeConflict,
+			err,
+			"job_id: a task of job %q has an id or a name that another task has",
+			job.JobID,
+		)
 	}
 	return wrap(err, "create job %s", job.JobID)
 }
@@ -129,10 +139,12 @@ func jobRows(job Job, tasks []Task) (Job, []Task, error) {
 	return job, tasks, nil
 }
 
-// checkSameJob tells whether the recorded job is the one that is created again: all but times, states and what ran.
+// checkSameJob fails if the recorded job has other content than the given one. It ignores times, states,
+// reasons and containers.
 func checkSameJob(ctx context.Context, tx bun.Tx, job Job, tasks []Task) error {
 	var kept Job
-	if err := selectOne(ctx, tx.NewSelect().Where("job_id = ?", job.JobID), &kept, "job_id: job %q", job.JobID); err != nil {
+	if err := selectOne(ctx, tx.NewSelect().
+		Where("job_id = ?", job.JobID), &kept, "job_id: job %q", job.JobID); err != nil {
 		return err
 	}
 	var keptTasks []Task
@@ -142,35 +154,48 @@ func checkSameJob(ctx context.Context, tx bun.Tx, job Job, tasks []Task) error {
 	same := kept.FlowID == job.FlowID && slices.Equal(kept.Roles, job.Roles) &&
 		kept.InitiatorNode == job.InitiatorNode && kept.SchedulerNode == job.SchedulerNode
 	byKey := func(a, b Task) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Role, b.Role), cmp.Compare(a.RoleIndex, b.RoleIndex))
+		return cmp.Or(
+			cmp.Compare(a.Name, b.Name),
+			cmp.Compare(a.Role, b.Role),
+			cmp.Compare(a.RoleIndex, b.RoleIndex),
+		)
 	}
 	slices.SortFunc(keptTasks, byKey)
 	slices.SortFunc(tasks, byKey)
 	same = same && slices.EqualFunc(keptTasks, tasks, func(a, b Task) bool {
-		// A task id that came with the start of the task is no difference.
-		return byKey(a, b) == 0 && a.Component == b.Component && a.Provider == b.Provider && a.Version == b.Version &&
-			a.Seq == b.Seq && (b.TaskID == "" || a.TaskID == b.TaskID)
+		// The start of a task adds its id: that is no difference.
+		return byKey(a, b) == 0 && a.Component == b.Component && a.Provider == b.Provider &&
+			a.Version == b.Version &&
+			a.Seq == b.Seq &&
+			(b.TaskID == "" || a.TaskID == b.TaskID)
 	})
 	if !same {
-		return bfia.Errorf(bfia.CodeConflict, "job_id: job %q is known with other content", job.JobID)
+		return bfia.Errorf(bfia.CodeConflict, "job_id: job %q already exists with other content", job.JobID)
 	}
 	return nil
 }
 
-// DeleteJob forgets a job with its tasks and outputs; there may be none.
+// DeleteJob deletes a job with its tasks and outputs; there may be none.
 func (s *Store) DeleteJob(ctx context.Context, jobID string) error {
 	_, err := s.w.NewDelete().Model((*Job)(nil)).Where("job_id = ?", jobID).Exec(ctx)
 	return wrap(err, "delete job %s", jobID)
 }
 
-// UpdateJob moves a job forward to state, as of at. A job that is there already, or further, stays as it is and is no
-// error; an unknown one is CodeNotFound. An empty reason keeps the one that is recorded.
-func (s *Store) UpdateJob(ctx context.Context, jobID string, state bfia.JobState, reason string, at time.Time) error {
+// UpdateJob moves a job forward to state, as of at. It does nothing if the job is in that state or a later
+// one. An unknown job is CodeNotFound. An empty reason leaves the recorded one.
+func (s *Store) UpdateJob(
+	ctx context.Context,
+	jobID string,
+	state bfia.JobState,
+	reason string,
+	at time.Time,
+) error {
 	return s.advanceJob(ctx, (*Job)(nil), jobID, state, reason, at)
 }
 
-// ReopenJob makes a job that is FINISHED READY again, without what its end told; its tasks stay as they are until they are
-// started anew. A job that is in another state stays as it is; one that is not known, or is being removed, is CodeNotFound.
+// ReopenJob makes a FINISHED job READY again and clears the reason, failure and times of its end. Its tasks
+// keep their rows until they start again. A job in another state stays unchanged. A job that is unknown, or
+// being removed, is CodeNotFound.
 func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
 	var n int
 	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
@@ -189,28 +214,31 @@ func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
 		return wrap(err, "reopen job %s", jobID)
 	}
 
-	known, err := s.w.NewSelect().Model((*Job)(nil)).Where("job_id = ? AND NOT removing", jobID).Exists(ctx)
-	if err == nil && !known {
+	exists, err := s.w.NewSelect().Model((*Job)(nil)).Where("job_id = ? AND NOT removing", jobID).Exists(ctx)
+	if err == nil && !exists {
 		return bfia.Errorf(bfia.CodeNotFound, "job_id: job %q is not known", jobID)
 	}
 	return wrap(err, "reopen job %s", jobID)
 }
 
-// AdmissionJob is the participant's record of a job; CodeNotFound when there is none.
+// Job returns the participant's record of a job; CodeNotFound when there is none.
 func (s *Store) Job(ctx context.Context, jobID string) (Job, error) {
 	var job Job
 	err := selectOne(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &job, "job_id: job %q", jobID)
 	return job, err
 }
 
-// Jobs is a page of the list of jobs, newest first. A page costs the same wherever it is in the list; the next one
-// begins Before the cursor of this one's last job.
+// Jobs returns a page of the list of jobs, newest first. All pages cost the same. The next page starts at the
+// cursor of the last job of this one.
 func (s *Store) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
 	if f.Limit < 0 || f.Limit > MaxJobs {
 		return nil, bfia.Errorf(bfia.CodeBadRequest, "limit: %d is not between 1 and %d", f.Limit, MaxJobs)
 	}
 	var jobs []Job
-	q := s.r.NewSelect().Model(&jobs).OrderExpr("created_at DESC, job_id DESC").Limit(cmp.Or(f.Limit, MaxJobs))
+	q := s.r.NewSelect().
+		Model(&jobs).
+		OrderExpr("created_at DESC, job_id DESC").
+		Limit(cmp.Or(f.Limit, MaxJobs))
 	if f.FlowID != nil {
 		if err := checkText("flow_id", *f.FlowID); err != nil {
 			return nil, err

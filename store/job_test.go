@@ -14,10 +14,32 @@ import (
 )
 
 func partyJob(id string) (store.Job, []store.Task) {
-	return store.Job{JobID: id, FlowID: "flow", State: bfia.JobPending, Roles: []string{"guest.0", "host.0"}, InitiatorNode: "A", SchedulerNode: "B", CreatedAt: at},
+	return store.Job{
+			JobID:         id,
+			FlowID:        "flow",
+			State:         bfia.JobPending,
+			Roles:         []string{"guest.0", "host.0"},
+			InitiatorNode: "A",
+			SchedulerNode: "B",
+			CreatedAt:     at,
+		},
 		[]store.Task{
-			{Name: "a", Role: "guest", Component: "Intersection", Provider: "unionpay", Version: "2.0.0", Seq: 0},
-			{Name: "a", Role: "host", Component: "Intersection", Provider: "unionpay", Version: "2.0.0", Seq: 0},
+			{
+				Name:      "a",
+				Role:      "guest",
+				Component: "Intersection",
+				Provider:  "unionpay",
+				Version:   "2.0.0",
+				Seq:       0,
+			},
+			{
+				Name:      "a",
+				Role:      "host",
+				Component: "Intersection",
+				Provider:  "unionpay",
+				Version:   "2.0.0",
+				Seq:       0,
+			},
 			{Name: "b", Role: "guest", Component: "HeteroLR", Provider: "unionpay", Version: "2.0.0", Seq: 1},
 		}
 }
@@ -55,7 +77,13 @@ func TestJobIsCreatedOnce(t *testing.T) {
 		require.Equal(t, "", got.Reason)
 		requireCode(t, bfia.CodeNotFound, s.UpdateJob(ctx, "no", bfia.JobRunning, "", at))
 
-		require.NoError(t, s.PutOutputs(ctx, []store.Output{{JobID: "j1", TaskName: "a", Role: "guest", Type: "dataset", Key: "d"}}))
+		require.NoError(
+			t,
+			s.PutOutputs(
+				ctx,
+				[]store.Output{{JobID: "j1", TaskName: "a", Role: "guest", Type: "dataset", Key: "d"}},
+			),
+		)
 		require.NoError(t, s.DeleteJob(ctx, "j1"))
 		_, err = s.Job(ctx, "j1")
 		requireCode(t, bfia.CodeNotFound, err)
@@ -65,7 +93,7 @@ func TestJobIsCreatedOnce(t *testing.T) {
 	})
 }
 
-// A job that has ended can be opened again, with its tasks as they are; nothing else changes.
+// A job that has ended can be reopened and keeps its tasks; nothing else changes.
 func TestReopenJob(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
@@ -139,14 +167,14 @@ func TestTaskLife(t *testing.T) {
 		require.Empty(t, byID, "tasks that have not begun have no id")
 
 		// Runs: a later attempt replaces the earlier one, never the other way.
-		require.NoError(t, s.SetTaskContainer(ctx, guest, 1, "host1", "run-1", "cid1"))
+		require.NoError(t, s.SetTaskContainer(ctx, guest, 1, "host1", "container-1", "cid1"))
 		require.NoError(t, s.SetTaskExit(ctx, guest, 1, 137, "killed", at))
-		require.NoError(t, s.SetTaskContainer(ctx, guest, 1, "host1", "run-1", "cid1"))
+		require.NoError(t, s.SetTaskContainer(ctx, guest, 1, "host1", "container-1", "cid1"))
 		task, err := s.Task(ctx, guest)
 		require.NoError(t, err)
-		require.Equal(t, 137, *task.ExitCode, "the same run told again keeps its exit")
-		require.NoError(t, s.SetTaskContainer(ctx, guest, 2, "host2", "run-2", "cid2"))
-		require.NoError(t, s.SetTaskContainer(ctx, guest, 1, "host1", "run-1", "cid1"))
+		require.Equal(t, 137, *task.ExitCode, "the same container recorded again keeps its exit code")
+		require.NoError(t, s.SetTaskContainer(ctx, guest, 2, "host2", "container-2", "cid2"))
+		require.NoError(t, s.SetTaskContainer(ctx, guest, 1, "host1", "container-1", "cid1"))
 		require.NoError(t, s.SetTaskExit(ctx, guest, 1, 137, "killed", at))
 		task, err = s.Task(ctx, guest)
 		require.NoError(t, err)
@@ -175,7 +203,11 @@ func TestTaskLife(t *testing.T) {
 		require.Equal(t, 1, n)
 		all, err := s.Tasks(ctx, "j1")
 		require.NoError(t, err)
-		require.Equal(t, []bfia.TaskState{bfia.TaskSuccess, bfia.TaskFailed, bfia.TaskReady}, []bfia.TaskState{all[0].State, all[1].State, all[2].State})
+		require.Equal(
+			t,
+			[]bfia.TaskState{bfia.TaskSuccess, bfia.TaskFailed, bfia.TaskReady},
+			[]bfia.TaskState{all[0].State, all[1].State, all[2].State},
+		)
 		require.Equal(t, "the job was stopped", all[1].Reason)
 		n, err = s.FailRunningTasks(ctx, "j1", "again", at)
 		require.NoError(t, err)
@@ -192,7 +224,7 @@ func TestTaskLife(t *testing.T) {
 	})
 }
 
-// A task that two ids are given at once has one of them, at both its roles.
+// A task that gets two ids at once has one of them, in both its roles.
 func TestStoresRaceToStartATask(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
@@ -206,7 +238,14 @@ func TestStoresRaceToStartATask(t *testing.T) {
 			won := make([]bool, 8)
 			for n := range won {
 				all.Go(func() error {
-					rows, err := stores[n%2].StartTask(ctx, id, "a", fmt.Sprintf("%s-task-%d", id, n/4), 1, at)
+					rows, err := stores[n%2].StartTask(
+						ctx,
+						id,
+						"a",
+						fmt.Sprintf("%s-task-%d", id, n/4),
+						1,
+						at,
+					)
 					if bfia.CodeOf(err) == bfia.CodeConflict {
 						return nil
 					}
@@ -263,8 +302,16 @@ func TestJobsPages(t *testing.T) {
 			require.Equal(t, want, walk(store.JobFilter{Limit: limit}), limit)
 		}
 		flow := "flow1"
-		require.Equal(t, []string{"j22", "j19", "j16", "j13", "j10", "j07", "j04", "j01"}, walk(store.JobFilter{FlowID: &flow, Limit: 3}))
-		require.Equal(t, []string{"j20", "j15", "j10", "j05", "j00"}, walk(store.JobFilter{States: []bfia.JobState{bfia.JobReady, bfia.JobRunning}, Limit: 2}))
+		require.Equal(
+			t,
+			[]string{"j22", "j19", "j16", "j13", "j10", "j07", "j04", "j01"},
+			walk(store.JobFilter{FlowID: &flow, Limit: 3}),
+		)
+		require.Equal(
+			t,
+			[]string{"j20", "j15", "j10", "j05", "j00"},
+			walk(store.JobFilter{States: []bfia.JobState{bfia.JobReady, bfia.JobRunning}, Limit: 2}),
+		)
 		empty := ""
 		require.Empty(t, walk(store.JobFilter{FlowID: &empty}))
 		_, err := s.Jobs(ctx, store.JobFilter{Limit: -1})
@@ -307,14 +354,16 @@ func BenchmarkWrites(b *testing.B) {
 					job, _ := partyJob(fmt.Sprintf("p%d", i))
 					job.CreatedAt = at.Add(time.Duration(i) * time.Second)
 					job.FlowID = fmt.Sprint(i % 100)
-					if err := s.CreateJob(ctx, job, nil); err != nil && bfia.CodeOf(err) != bfia.CodeConflict {
+					if err := s.CreateJob(ctx, job, nil); err != nil &&
+						bfia.CodeOf(err) != bfia.CodeConflict {
 						b.Fatal(err)
 					}
 				}
 				flow := "42"
 				b.ResetTimer()
 				for range b.N {
-					if jobs, err := s.Jobs(ctx, store.JobFilter{FlowID: &flow, Limit: 20}); err != nil || len(jobs) != 20 {
+					if jobs, err := s.Jobs(ctx, store.JobFilter{FlowID: &flow, Limit: 20}); err != nil ||
+						len(jobs) != 20 {
 						b.Fatal(len(jobs), err)
 					}
 				}

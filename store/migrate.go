@@ -13,13 +13,14 @@ import (
 	"github.com/uptrace/bun/migrate"
 )
 
-// The SQL in migrations/ keeps to what both databases accept: TEXT, BIGINT, INTEGER, BOOLEAN, BYTEA and TIMESTAMPTZ
-// (SQLite takes any name for a type), statements split by "--bun:split". A file is never changed once it is released.
+// The SQL in migrations/ uses what both databases accept: TEXT, BIGINT, INTEGER, BOOLEAN, BYTEA and
+// TIMESTAMPTZ (SQLite accepts any name of a type), statements split by "--bun:split". A released file never
+// changes.
 //
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
-// Any number that is ours: it keeps two processes from migrating one PostgreSQL database at once.
+// The key of the advisory lock that lets one process at a time migrate a PostgreSQL database.
 const migrationLock = 0x6875746f6e67 // "hutong"
 
 func migrations() (*migrate.Migrations, error) {
@@ -31,11 +32,11 @@ func migrations() (*migrate.Migrations, error) {
 	return all, all.Discover(files)
 }
 
-// Migrate brings the database to this binary's schema: all missing migrations in one transaction, or none. Several
-// processes may do it at once: one works, the others wait and find nothing to do. It fails when the database has been
-// migrated by a newer binary.
+// Migrate brings the database to this binary's schema: it runs all missing migrations in one transaction, or
+// none. Several processes may call it at once: one migrates, the others wait and find nothing to do. It fails
+// if a newer binary has migrated the database.
 //
-// The lock and the transaction are the database's own, around bun's migrator, and not bun's lock table: that one stays
+// The lock and the transaction are the database's own, around bun's migrator. bun's lock table would stay
 // locked when a process dies.
 func (s *Store) Migrate(ctx context.Context) (err error) {
 	defer func() { err = wrap(err, "migrate") }()
@@ -43,12 +44,13 @@ func (s *Store) Migrate(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	// bun's migrator takes a database, not a transaction, so it gets a database of one connection that is in one.
+	// bun's migrator needs a database, not a transaction: it gets a database with one connection, which is in
+	// a transaction.
 	conn, err := s.openConn()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }() // rolls back what is not committed
+	defer func() { err = errors.Join(err, conn.Close()) }() // rolls back if not committed
 	if err := s.beginMigration(ctx, conn); err != nil {
 		return err
 	}
@@ -76,10 +78,11 @@ func (s *Store) beginMigration(ctx context.Context, conn *sql.DB) error {
 	if _, err := conn.ExecContext(ctx, "BEGIN"); err != nil {
 		return err
 	}
-	// Asked again and again: a call that waits in the server would run into the driver's time-out for an answer.
+	// Poll: a call that blocks in the server would run into the driver's read timeout.
 	for {
 		var got bool
-		if err := conn.QueryRowContext(ctx, fmt.Sprintf("SELECT pg_try_advisory_xact_lock(%d)", migrationLock)).Scan(&got); err != nil {
+		if err := conn.QueryRowContext(ctx, fmt.Sprintf("SELECT pg_try_advisory_xact_lock(%d)",
+			migrationLock)).Scan(&got); err != nil {
 			return err
 		}
 		if got {
@@ -87,15 +90,15 @@ func (s *Store) beginMigration(ctx context.Context, conn *sql.DB) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for another process that migrates: %w", ctx.Err())
+			return fmt.Errorf("another process still migrates: %w", ctx.Err())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
 
-// CheckSchema tells whether this binary can use the database, for processes that don't migrate themselves: it lacks none of
-// the binary's migrations. It may have newer ones, as it has while the processes of a deployment are replaced one by one:
-// migrations only add, so an older binary goes on beside a newer.
+// CheckSchema fails if the database lacks a migration of this binary. Processes that do not migrate call it.
+// The database may have newer migrations, as in a rolling update: migrations only add, so an older binary
+// works next to a newer one.
 func (s *Store) CheckSchema(ctx context.Context) error {
 	all, err := migrations()
 	if err != nil {
@@ -107,12 +110,15 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 		return wrap(err, "check the schema (run migrate first)")
 	}
 	if missing := status.Unapplied(); len(missing) > 0 {
-		return fmt.Errorf("store: the database lacks migration %s of this binary: run migrate", missing[0].Name)
+		return fmt.Errorf(
+			"store: the database lacks migration %s of this binary: run migrate",
+			missing[0].Name,
+		)
 	}
 	return nil
 }
 
-// checkNewer fails when the database has migrations that this binary doesn't know.
+// checkNewer fails if the database has migrations that this binary does not know.
 func checkNewer(ctx context.Context, m *migrate.Migrator, all *migrate.Migrations) error {
 	known := make(map[string]bool)
 	newest := ""
@@ -126,7 +132,12 @@ func checkNewer(ctx context.Context, m *migrate.Migrator, all *migrate.Migration
 	}
 	for _, mig := range applied {
 		if !known[mig.Name] {
-			return fmt.Errorf("the database has migration %s, this binary knows them up to %s: the database is newer, use the binary that migrated it", mig.Name, newest)
+			return fmt.Errorf(
+				"the database is newer than this binary: it has migration %s, the binary knows them up to "+
+					"%s; use the newer binary",
+				mig.Name,
+				newest,
+			)
 		}
 	}
 	return nil

@@ -18,7 +18,7 @@ import (
 	"hutong/store/storetest"
 )
 
-// rawDB is the database under a store, for what the store doesn't do.
+// rawDB opens the database of a store, for statements that the store does not offer.
 func rawDB(t *testing.T, address string) *sql.DB {
 	t.Helper()
 	u, err := url.Parse(address)
@@ -68,33 +68,47 @@ func TestMigrateTwiceAndTogether(t *testing.T) {
 	})
 }
 
-// A binary does not migrate what a newer one has migrated, and uses it.
+// A binary refuses to migrate a database that a newer one has migrated, but can use it.
 func TestMigrateRefusesANewerDatabase(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx := t.Context()
 		s := storetest.Open(t, address)
-		_, err := rawDB(t, address).Exec("INSERT INTO bun_migrations (name, group_id, migrated_at) VALUES ('9999', 2, '2026-01-01 00:00:00')")
+		_, err := rawDB(
+			t,
+			address,
+		).Exec("INSERT INTO bun_migrations (name, group_id, migrated_at) VALUES ('9999', 2, '2026-01-01 " +
+			"00:00:00')")
 		require.NoError(t, err)
 		require.ErrorContains(t, s.Migrate(ctx), "has migration 9999")
-		require.NoError(t, s.CheckSchema(ctx), "it goes on with what a newer one has migrated")
+		require.NoError(t, s.CheckSchema(ctx), "an older binary can use it")
 	})
 }
 
-// Migrations only add, so that the version before serves while they run and after: what comes after the first is a new
-// table, a new index, or a column that whoever does not know of it need not give.
+// Migrations only add, so that the previous version works while they run and after. Each statement after the
+// first migration creates a table or an index, or adds a column that has a default or may be NULL.
 func TestMigrationsOnlyAdd(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob(filepath.Join("migrations", "*.up.sql"))
 	require.NoError(t, err)
-	additions := regexp.MustCompile(`(?is)^(CREATE TABLE|CREATE INDEX|ALTER TABLE \w+ ADD COLUMN \w+ \w+( NOT NULL DEFAULT [^,]+)?$)`)
+	additions := regexp.MustCompile(
+		`(?is)^(CREATE TABLE|CREATE INDEX|ALTER TABLE \w+ ADD COLUMN \w+ \w+( NOT NULL DEFAULT [^,]+)?$)`,
+	)
 	comment := regexp.MustCompile(`(?m)^\s*--.*$`)
+	require.Regexp(t, additions, "ALTER TABLE t_job ADD COLUMN x TEXT NOT NULL DEFAULT ''")
+	require.Regexp(t, additions, "CREATE INDEX i_job_x ON t_job (x)")
+	for _, bad := range []string{
+		"DROP TABLE t_job", "ALTER TABLE t_job ADD COLUMN x TEXT NOT NULL",
+		"ALTER TABLE t_job DROP COLUMN state",
+	} {
+		require.NotRegexp(t, additions, bad)
+	}
 	for _, file := range files[1:] {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
 		for statement := range strings.SplitSeq(comment.ReplaceAllString(string(text), ""), ";") {
 			if statement = strings.TrimSpace(statement); statement != "" {
-				require.Regexp(t, additions, statement, "%s breaks the version before", file)
+				require.Regexp(t, additions, statement, "%s breaks the previous version", file)
 			}
 		}
 	}
@@ -111,7 +125,7 @@ func TestCheckSchemaOfAnEmptyDatabase(t *testing.T) {
 	})
 }
 
-// A migration that fails in the middle leaves nothing behind, and the next one can begin.
+// A migration that fails in the middle changes nothing, and can be repeated.
 func TestMigrateIsAllOrNothing(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
@@ -120,7 +134,7 @@ func TestMigrateIsAllOrNothing(t *testing.T) {
 		require.NoError(t, err)
 		defer s.Close()
 		db := rawDB(t, address)
-		_, err = db.Exec("CREATE TABLE t_reservation (x INTEGER)") // in the way of the last table
+		_, err = db.Exec("CREATE TABLE t_reservation (x INTEGER)") // conflicts with the last table
 		require.NoError(t, err)
 		require.Error(t, s.Migrate(ctx))
 		_, err = db.Exec("SELECT * FROM t_job")

@@ -10,7 +10,7 @@ import (
 	"hutong/bfia"
 )
 
-// Output is something that one role's part of a task made: a dataset, model or report, at its address in the blob store.
+// Output is a dataset, model or report that one part of a task wrote, with its address in the blob store.
 type Output struct {
 	bun.BaseModel `bun:"table:t_task_output,alias:o" json:"-"`
 
@@ -20,7 +20,7 @@ type Output struct {
 	RoleIndex int       `bun:"role_index,pk"`
 	Type      string    `bun:"type,pk"` // as in the DAG: dataset, model, report
 	Key       string    `bun:"key,pk"`  // as in the DAG
-	Port      string    `bun:"port"`    // the component's own word for it
+	Port      string    `bun:"port"`    // its name in the component's description
 	TaskID    string    `bun:"task_id"`
 	Namespace string    `bun:"namespace"`
 	Name      string    `bun:"name"`
@@ -30,13 +30,14 @@ type Output struct {
 
 var _ bun.AfterScanRowHook = (*Output)(nil)
 
-// AfterScanRow puts the time into UTC.
+// AfterScanRow converts the time to UTC.
 func (o *Output) AfterScanRow(context.Context) error {
 	truncateTimes(&o.CreatedAt)
 	return nil
 }
 
-// PutOutputs records outputs, in place of what the same key had before. CodeNotFound when a job is not known here.
+// PutOutputs records outputs and replaces earlier ones of the same keys. It is CodeNotFound for an unknown
+// job.
 func (s *Store) PutOutputs(ctx context.Context, outputs []Output) error {
 	if len(outputs) == 0 {
 		return nil
@@ -45,21 +46,26 @@ func (s *Store) PutOutputs(ctx context.Context, outputs []Output) error {
 	for i := range rows {
 		o := &rows[i]
 		o.CreatedAt = timeOrNow(o.CreatedAt)
-		if err := checkText("task_name", o.TaskName, "role", o.Role, "type", o.Type, "key", o.Key, "port", o.Port, "task_id", o.TaskID,
+		if err := checkText("task_name", o.TaskName, "role", o.Role, "type", o.Type, "key", o.Key, "port",
+			o.Port, "task_id", o.TaskID,
 			"namespace", o.Namespace, "name", o.Name); err != nil {
 			return err
 		}
 	}
-	_, err := s.w.NewInsert().Model(&rows).On("CONFLICT (job_id, task_name, role, role_index, type, key) DO UPDATE").
-		Set("port = EXCLUDED.port, task_id = EXCLUDED.task_id, namespace = EXCLUDED.namespace, name = EXCLUDED.name").
-		Set("bytes = EXCLUDED.bytes, created_at = EXCLUDED.created_at").Exec(ctx)
+	_, err := s.w.NewInsert().
+		Model(&rows).
+		On("CONFLICT (job_id, task_name, role, role_index, type, key) DO UPDATE").
+		Set("port = EXCLUDED.port, task_id = EXCLUDED.task_id, namespace = EXCLUDED.namespace, name = " +
+			"EXCLUDED.name").
+		Set("bytes = EXCLUDED.bytes, created_at = EXCLUDED.created_at").
+		Exec(ctx)
 	if isMissingParent(err) {
 		return bfia.Wrap(bfia.CodeNotFound, err, "job_id: the job of an output is not known")
 	}
-	return wrap(err, "keep outputs of job %s", rows[0].JobID)
+	return wrap(err, "record outputs of job %s", rows[0].JobID)
 }
 
-// Outputs are what this node's parts of a job's tasks made, by task, role, type and key.
+// Outputs returns what this party's parts of a job's tasks wrote, by task, role, type and key.
 func (s *Store) Outputs(ctx context.Context, jobID string) ([]Output, error) {
 	var outputs []Output
 	err := s.r.NewSelect().Model(&outputs).Where("job_id = ?", jobID).

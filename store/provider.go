@@ -13,8 +13,8 @@ import (
 	"hutong/bfia"
 )
 
-// Provider is a vendor's algorithms at one version on one device. Metadata and the descriptions of the components are
-// kept as they came, byte for byte.
+// Provider holds a vendor's algorithms at one version on one device. Metadata and descriptions are stored
+// byte for byte.
 type Provider struct {
 	Name       string
 	Version    string
@@ -26,7 +26,7 @@ type Provider struct {
 	UpdatedAt  time.Time
 }
 
-// ProviderFilter says which providers are meant; an empty field is any.
+// ProviderFilter selects providers; an empty field matches all.
 type ProviderFilter struct {
 	Name, Version, Device string
 }
@@ -53,38 +53,61 @@ type componentRow struct {
 	Description string `bun:"description"`
 }
 
-// PutProvider records a provider, and its components in place of all that it had. created tells whether it is new.
+// PutProvider records a provider and replaces all its components. created reports whether it is new.
 func (s *Store) PutProvider(ctx context.Context, p Provider) (created bool, err error) {
 	return s.putProvider(ctx, p, true)
 }
 
-// PutComponents adds components to those that a provider has, in place of those of the same name. A provider that is
-// there already keeps its metadata; a new one is recorded.
+// PutComponents adds components to a provider, or replaces those of the same names. An existing provider
+// keeps its metadata; a new one is recorded.
 func (s *Store) PutComponents(ctx context.Context, p Provider) (created bool, err error) {
 	return s.putProvider(ctx, p, false)
 }
 
-func (s *Store) putProvider(ctx context.Context, p Provider, whole bool) (created bool, err error) {
-	texts := []string{"name", p.Name, "version", p.Version, "device", p.Device, "protocol", p.Protocol, "metadata", string(p.Metadata)}
+func (s *Store) putProvider(ctx context.Context, p Provider, replace bool) (created bool, err error) {
+	texts := []string{
+		"name",
+		p.Name,
+		"version",
+		p.Version,
+		"device",
+		p.Device,
+		"protocol",
+		p.Protocol,
+		"metadata",
+		string(p.Metadata),
+	}
 	now := truncateTime(time.Now())
 	row := providerRow{
-		Name: p.Name, Version: p.Version, Device: p.Device, Protocol: p.Protocol, Metadata: string(p.Metadata),
+		Name: p.Name, Version: p.Version, Device: p.Device, Protocol: p.Protocol,
+		Metadata:  string(p.Metadata),
 		CreatedAt: now, UpdatedAt: now,
 	}
 	var components []componentRow
 	for _, name := range slices.Sorted(maps.Keys(p.Components)) {
 		desc := string(p.Components[name])
 		texts = append(texts, "components_description", name, "components_description", desc)
-		components = append(components, componentRow{Provider: p.Name, Version: p.Version, Device: p.Device, Name: name, Description: desc})
+		components = append(
+			components,
+			componentRow{
+				Provider:    p.Name,
+				Version:     p.Version,
+				Device:      p.Device,
+				Name:        name,
+				Description: desc,
+			},
+		)
 	}
 	if err := checkText(texts...); err != nil {
 		return false, err
 	}
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		// The update also locks the provider, so that two writers of its components follow each other. Between the two
-		// statements the provider can be deleted: then it is new after all.
+		// The update also locks the provider, which serialises writers of its components. If the provider is
+		// deleted between the two statements, it is new after all.
 		for {
-			n, err := affected(tx.NewInsert().Model(&row).On("CONFLICT (name, version, device) DO NOTHING").Exec(ctx))
+			n, err := affected(
+				tx.NewInsert().Model(&row).On("CONFLICT (name, version, device) DO NOTHING").Exec(ctx),
+			)
 			if err != nil {
 				return err
 			}
@@ -92,7 +115,7 @@ func (s *Store) putProvider(ctx context.Context, p Provider, whole bool) (create
 				break
 			}
 			update := tx.NewUpdate().Model(&row).Column("updated_at").WherePK()
-			if whole {
+			if replace {
 				update.Column("protocol", "metadata")
 			}
 			n, err = affected(update.Exec(ctx))
@@ -103,9 +126,10 @@ func (s *Store) putProvider(ctx context.Context, p Provider, whole bool) (create
 				break
 			}
 		}
-		if whole {
+		if replace {
 			if _, err := tx.NewDelete().Model((*componentRow)(nil)).
-				Where("provider = ? AND version = ? AND device = ?", p.Name, p.Version, p.Device).Exec(ctx); err != nil {
+				Where("provider = ? AND version = ? AND device = ?", p.Name, p.Version, p.Device).
+				Exec(ctx); err != nil {
 				return err
 			}
 		}
@@ -113,13 +137,14 @@ func (s *Store) putProvider(ctx context.Context, p Provider, whole bool) (create
 			return nil
 		}
 		_, err := tx.NewInsert().Model(&components).
-			On("CONFLICT (provider, version, device, name) DO UPDATE").Set("description = EXCLUDED.description").Exec(ctx)
+			On("CONFLICT (provider, version, device, name) DO UPDATE").
+			Set("description = EXCLUDED.description").Exec(ctx)
 		return err
 	})
-	return created, wrap(err, "keep provider %s:%s@%s", p.Name, p.Version, p.Device)
+	return created, wrap(err, "record provider %s:%s@%s", p.Name, p.Version, p.Device)
 }
 
-// Providers are the providers that the filter means, with their components, by name, version and device.
+// Providers returns the providers that match the filter, with their components, by name, version and device.
 func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, error) {
 	if err := f.check(); err != nil {
 		return nil, err
@@ -148,7 +173,8 @@ func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, er
 	for _, r := range rows {
 		truncateTimes(&r.CreatedAt, &r.UpdatedAt)
 		p := Provider{
-			Name: r.Name, Version: r.Version, Device: r.Device, Protocol: r.Protocol, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
+			Name: r.Name, Version: r.Version, Device: r.Device, Protocol: r.Protocol, CreatedAt: r.CreatedAt,
+			UpdatedAt:  r.UpdatedAt,
 			Components: byProvider[ProviderFilter{Name: r.Name, Version: r.Version, Device: r.Device}],
 		}
 		if r.Metadata != "" {
@@ -157,16 +183,23 @@ func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, er
 		providers = append(providers, p)
 	}
 	slices.SortFunc(providers, func(a, b Provider) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Device, b.Device))
+		return cmp.Or(
+			cmp.Compare(a.Name, b.Name),
+			cmp.Compare(a.Version, b.Version),
+			cmp.Compare(a.Device, b.Device),
+		)
 	})
 	return providers, nil
 }
 
-// DeleteProvider forgets the providers that the filter means, with their components, and answers how many they were.
-// A filter that means all of them is CodeBadRequest.
+// DeleteProvider deletes the providers that match the filter, with their components, and returns how many. An
+// empty filter is CodeBadRequest.
 func (s *Store) DeleteProvider(ctx context.Context, f ProviderFilter) (int, error) {
 	if f == (ProviderFilter{}) {
-		return 0, bfia.Errorf(bfia.CodeBadRequest, "name: say which provider to delete, by name, version or device")
+		return 0, bfia.Errorf(
+			bfia.CodeBadRequest,
+			"name: is required, or version or device, to select the providers to delete",
+		)
 	}
 	if err := f.check(); err != nil {
 		return 0, err
@@ -181,7 +214,8 @@ func (f ProviderFilter) check() error {
 	return checkText("name", f.Name, "version", f.Version, "device", f.Device)
 }
 
-// where adds the filter's conditions; the column that holds the provider's name has two names.
+// where adds the filter's conditions. nameColumn is the column of the provider's name, which differs between
+// tables.
 func (f ProviderFilter) where(nameColumn string, add func(where string, arg any)) {
 	if f.Name != "" {
 		add(nameColumn+" = ?", f.Name)

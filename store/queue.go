@@ -10,42 +10,61 @@ import (
 	"hutong/bfia"
 )
 
-// queued is what the queue knows of a job.
+// admissionQueued returns what the queue needs to know of the job.
 func (j ScheduleJob) admissionQueued() admission.QueuedJob {
 	return admission.QueuedJob{
-		Job:   admission.Job{JobID: j.JobID, Initiator: j.InitiatorNode, Flow: j.FlowID, Priority: j.Priority, Created: j.CreatedAt},
-		Nodes: j.ParticipantNodes, Reserving: j.DequeuedAt != nil, WaitingAt: j.WaitNode, WaitingFor: j.WaitReason}
+		Job: admission.Job{
+			JobID:     j.JobID,
+			Initiator: j.InitiatorNode,
+			Flow:      j.FlowID,
+			Priority:  j.Priority,
+			Created:   j.CreatedAt,
+		},
+		Nodes: j.ParticipantNodes, Reserving: j.DequeuedAt != nil, WaitingAt: j.WaitNode,
+		WaitingFor: j.WaitReason}
 }
 
-// Dequeue makes a job READY and puts it into its scheduler's queue, where it is not yet, and asks decide whether it has its
-// turn. If so it is kept that it has; if not, it waits at no party either. A job that waits no more is CodeConflict.
-func (s *Store) Dequeue(ctx context.Context, jobID string, at time.Time, decide func(admission.Queue) bool) error {
+// Dequeue makes a job READY, enters it into the scheduler's queue if it is not there, and asks decide whether
+// the job may leave the queue. If so, Dequeue records that the job now requests its reservations. If not, it
+// clears the party and the reason of the last denial. A job that no longer waits is CodeConflict.
+func (s *Store) Dequeue(
+	ctx context.Context,
+	jobID string,
+	at time.Time,
+	decide func(admission.Queue) bool,
+) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if err := lockAdmission(ctx, tx); err != nil {
 			return err
 		}
-		n, err := affected(tx.NewUpdate().Model((*ScheduleJob)(nil)).Set("state = ?, queued_at = COALESCE(queued_at, ?)", bfia.JobReady, truncateTime(at)).
-			Where("job_id = ?", jobID).Where("state IN (?)", bun.List([]bfia.JobState{bfia.JobPending, bfia.JobReady})).Exec(ctx))
+		n, err := affected(
+			tx.NewUpdate().
+				Model((*ScheduleJob)(nil)).
+				Set("state = ?, queued_at = COALESCE(queued_at, ?)", bfia.JobReady, truncateTime(at)).
+				Where("job_id = ?", jobID).
+				Where("state IN (?)", bun.List([]bfia.JobState{bfia.JobPending, bfia.JobReady})).
+				Exec(ctx),
+		)
 		if err != nil {
 			return err
 		}
 		if n == 0 {
-			return bfia.Errorf(bfia.CodeConflict, "job_id: job %q does not wait for its start", jobID)
+			return bfia.Errorf(bfia.CodeConflict, "job_id: job %q no longer waits for its start", jobID)
 		}
-		queue, err := readQueue(ctx, tx)
+		q, err := readQueue(ctx, tx)
 		if err != nil {
 			return err
 		}
 		update := tx.NewUpdate().Model((*ScheduleJob)(nil)).Set("dequeued_at = ?", truncateTime(at))
-		if !decide(queue) {
+		if !decide(q) {
 			update = tx.NewUpdate().Model((*ScheduleJob)(nil)).Set("wait_node = '', wait_reason = ''")
 		}
 		_, err = update.Where("job_id = ?", jobID).Exec(ctx)
 		return err
-	}), "give job %s its turn", jobID)
+	}), "dequeue job %s", jobID)
 }
 
-// TaskQueue is the scheduler's queue as it is, without its node and limits.
+// Queue returns the scheduler's queue, without its node and limits.
 func (s *Store) Queue(ctx context.Context) (admission.Queue, error) {
 	q, err := readQueue(ctx, s.r)
 	return q, wrap(err, "read the queue")
@@ -55,8 +74,10 @@ func readQueue(ctx context.Context, db bun.IDB) (admission.Queue, error) {
 	var q admission.Queue
 	var rows []ScheduleJob
 	err := db.NewSelect().Model(&rows).
-		Column("job_id", "flow_id", "initiator_node", "priority", "created_at", "state", "dequeued_at", "wait_node", "wait_reason", "participant_nodes").
-		Where("state = ? OR state = ? AND queued_at IS NOT NULL", bfia.JobRunning, bfia.JobReady).Order("created_at", "job_id").Scan(ctx)
+		Column("job_id", "flow_id", "initiator_node", "priority", "created_at", "state", "dequeued_at",
+			"wait_node", "wait_reason", "participant_nodes").
+		Where("state = ? OR state = ? AND queued_at IS NOT NULL", bfia.JobRunning, bfia.JobReady).
+		Order("created_at", "job_id").Scan(ctx)
 	for _, j := range rows {
 		if j.State == bfia.JobRunning {
 			q.Running = append(q.Running, j.admissionQueued().Job)
@@ -67,17 +88,21 @@ func readQueue(ctx context.Context, db bun.IDB) (admission.Queue, error) {
 	return q, err
 }
 
-// SetWaitReason ends a job's turn: a party has denied it room, and said why.
+// SetWaitReason puts a job back into the queue, since a party has denied it a reservation for this reason.
 func (s *Store) SetWaitReason(ctx context.Context, jobID, node, reason string) error {
-	_, err := s.w.NewUpdate().Model((*ScheduleJob)(nil)).Set("dequeued_at = NULL, wait_node = ?, wait_reason = ?", node, cleanReason(reason)).
-		Where("job_id = ?", jobID).Exec(ctx)
-	return wrap(err, "keep what job %s waits for", jobID)
+	_, err := s.w.NewUpdate().
+		Model((*ScheduleJob)(nil)).
+		Set("dequeued_at = NULL, wait_node = ?, wait_reason = ?", node, cleanReason(reason)).
+		Where("job_id = ?", jobID).
+		Exec(ctx)
+	return wrap(err, "record why job %s waits", jobID)
 }
 
-// SetPriority changes the priority of a job that has not started; of one that has it is CodeConflict.
+// SetPriority changes the priority of a job that has not started; one that has started is CodeConflict.
 func (s *Store) SetPriority(ctx context.Context, jobID string, priority int) error {
 	n, err := affected(s.w.NewUpdate().Model((*ScheduleJob)(nil)).Set("priority = ?", priority).
-		Where("job_id = ?", jobID).Where("state IN (?)", bun.List([]bfia.JobState{bfia.JobPending, bfia.JobReady})).Exec(ctx))
+		Where("job_id = ?", jobID).
+		Where("state IN (?)", bun.List([]bfia.JobState{bfia.JobPending, bfia.JobReady})).Exec(ctx))
 	if err != nil || n > 0 {
 		return wrap(err, "change the priority of job %s", jobID)
 	}
@@ -85,5 +110,10 @@ func (s *Store) SetPriority(ctx context.Context, jobID string, priority int) err
 	if err != nil {
 		return err
 	}
-	return bfia.Errorf(bfia.CodeConflict, "priority: job %s is %s; only what waits can be moved", jobID, job.State)
+	return bfia.Errorf(
+		bfia.CodeConflict,
+		"priority: job %s is %s; only a waiting job can change its priority",
+		jobID,
+		job.State,
+	)
 }

@@ -11,13 +11,14 @@ import (
 	"hutong/bfia"
 )
 
-// SlotIndex is room that a job holds at this party: for one container at a time, on one host.
+// ReservedSlot is a slot that a job holds at this party: for one container at a time, on one runner. The
+// slots of a job are its reservation.
 type ReservedSlot struct {
 	bun.BaseModel `bun:"table:t_reservation,alias:s" json:"-"`
 
 	JobID         string `bun:"job_id,pk"`
-	ParallelIndex int    `bun:"parallel_index,pk"` // from 0; what one copy has, one task can run with
-	SlotIndex     int    `bun:"slot_index,pk"`     // its place among the job's wants
+	ParallelIndex int    `bun:"parallel_index,pk"` // from 0; the slots of one index suffice for one task
+	SlotIndex     int    `bun:"slot_index,pk"`     // its position in the demand's list of slots
 	Role          string `bun:"role"`
 	RoleIndex     int    `bun:"role_index"`
 	Constraints   string `bun:"constraints"` // [admission.Constraints.Key]
@@ -27,7 +28,7 @@ type ReservedSlot struct {
 	Disk          int64  `bun:"disk"`
 }
 
-// AdmissionRequest is what a job asks of this party before it starts.
+// ReservationRequest is the demand of a job at this party, before its start.
 type ReservationRequest struct {
 	bun.BaseModel `bun:"table:t_reservation_request,alias:a" json:"-"`
 
@@ -36,31 +37,38 @@ type ReservationRequest struct {
 	InitiatorNode string           `bun:"initiator_node"`
 	FlowID        string           `bun:"flow_id"`
 	Priority      int              `bun:"priority"`
-	CreatedAt     time.Time        `bun:"created_at"`    // of the job, as its scheduler tells
-	WaitingSince  time.Time        `bun:"waiting_since"` // it has been denied
-	RequestedAt   time.Time        `bun:"requested_at"`  // for the last time
+	CreatedAt     time.Time        `bun:"created_at"`    // of the job, as its scheduler reports
+	WaitingSince  time.Time        `bun:"waiting_since"` // the first denial
+	RequestedAt   time.Time        `bun:"requested_at"`  // the last request
 	Demand        admission.Demand `bun:"demand"`
 }
 
 var _ bun.AfterScanRowHook = (*ReservationRequest)(nil)
 
-// AfterScanRow puts the times into UTC.
+// AfterScanRow converts the times to UTC.
 func (a *ReservationRequest) AfterScanRow(context.Context) error {
 	truncateTimes(&a.CreatedAt, &a.WaitingSince, &a.RequestedAt)
 	return nil
 }
 
-// AdmissionJob is the application in the eyes of the queue.
+// AdmissionJob returns the job of the request, as the scheduler's queue needs it.
 func (a ReservationRequest) AdmissionJob() admission.Job {
-	return admission.Job{JobID: a.JobID, Initiator: a.InitiatorNode, Flow: a.FlowID, Priority: a.Priority, Created: a.CreatedAt}
+	return admission.Job{
+		JobID:     a.JobID,
+		Initiator: a.InitiatorNode,
+		Flow:      a.FlowID,
+		Priority:  a.Priority,
+		Created:   a.CreatedAt,
+	}
 }
 
-// AdmissionRequest is it in the eyes of a party.
+// AdmissionRequest returns the request as a party needs it for its decision.
 func (a ReservationRequest) AdmissionRequest() admission.Request {
 	return admission.Request{Job: a.AdmissionJob(), Demand: a.Demand}
 }
 
-// ReservationView is what an application is decided on: what there is, who has it, and who waits for it, the oldest first.
+// ReservationView is the input of a decision: runners with their use, the jobs that hold reservations, and
+// the waiting requests, the oldest first.
 type ReservationView struct {
 	Runners   []admission.Runner
 	Holders   []admission.Job
@@ -68,127 +76,181 @@ type ReservationView struct {
 	Waiting   []ReservationRequest
 }
 
-// ReservationTimes are from when on hosts and applications count.
+// ReservationTimes says since when a runner's heartbeat and a waiting request must have come to count.
 type ReservationTimes struct {
 	Now, HeartbeatSince, RequestedSince time.Time
 }
 
-// Reserve puts an application to decide, in one transaction with what it is decided on, and keeps the outcome: the seats, or
-// that it waits. A job that has ended is CodeConflict. decide answers the hosts of the seats, copy by copy, or none. A job
-// that holds seats already keeps those, and decide is not asked. waited tells that it waits no more: what was kept for it,
-// and it has not taken, may be for others.
-func (s *Store) Reserve(ctx context.Context, app ReservationRequest, times ReservationTimes, decide func(ReservationView) (hosts []string)) (granted []ReservedSlot, waited bool, err error) {
-	if err := checkText("scheduler", app.SchedulerNode, "initiator", app.InitiatorNode, "flow_id", app.FlowID); err != nil {
+// Reserve decides on a request and records the outcome, in one transaction with the input of the decision:
+// the reserved slots, or that the job waits. decide returns the runners of the slots, ordered by parallel
+// index, or none. A job that holds a reservation keeps it; decide is not called. A job that has ended is
+// CodeConflict. waited reports that the job was waiting and no longer is: others may now get what the
+// scheduler withheld for it.
+func (s *Store) Reserve(
+	ctx context.Context,
+	request ReservationRequest,
+	times ReservationTimes,
+	decide func(ReservationView) (runners []string),
+) (granted []ReservedSlot, waited bool, err error) {
+	if err := checkText("scheduler", request.SchedulerNode, "initiator", request.InitiatorNode, "flow_id",
+		request.FlowID); err != nil {
 		return nil, false, err
 	}
-	app.CreatedAt, app.RequestedAt = timeOrNow(app.CreatedAt), timeOrNow(times.Now)
-	app.WaitingSince = app.RequestedAt
+	request.CreatedAt, request.RequestedAt = timeOrNow(request.CreatedAt), timeOrNow(times.Now)
+	request.WaitingSince = request.RequestedAt
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		granted, waited = nil, false
 		if err := lockAdmission(ctx, tx); err != nil {
 			return err
 		}
-		if err := tx.NewSelect().Model(&granted).Where("job_id = ?", app.JobID).Order("parallel_index", "slot_index").Scan(ctx); err != nil || len(granted) > 0 {
+		err := tx.NewSelect().Model(&granted).Where("job_id = ?", request.JobID).
+			Order("parallel_index", "slot_index").Scan(ctx)
+		if err != nil || len(granted) > 0 {
 			return err
 		}
-		ended, err := tx.NewSelect().Model((*Job)(nil)).Where("job_id = ?", app.JobID).Where("state IN (?)", bun.List(terminalJobs)).Exists(ctx)
+		ended, err := tx.NewSelect().Model((*Job)(nil)).
+			Where("job_id = ? AND state IN (?)", request.JobID, bun.List(terminalJobs)).Exists(ctx)
 		if err != nil {
 			return err
 		}
 		if ended {
-			return bfia.Errorf(bfia.CodeConflict, "job_id: job %q has ended", app.JobID)
+			return bfia.Errorf(bfia.CodeConflict, "job_id: job %q has ended", request.JobID)
 		}
-		view, err := readView(ctx, tx, app.JobID, times)
+		view, err := readView(ctx, tx, request.JobID, times)
 		if err != nil {
 			return err
 		}
-		if view.Waiting, err = waitingRequests(ctx, tx, app.JobID, times.RequestedSince); err != nil {
+		if view.Waiting, err = waitingRequests(ctx, tx, request.JobID, times.RequestedSince); err != nil {
 			return err
 		}
-		hosts := decide(view)
-		if len(hosts) == 0 {
-			_, err := tx.NewInsert().Model(&app).On("CONFLICT (job_id) DO UPDATE").
-				Set("requested_at = EXCLUDED.requested_at, priority = EXCLUDED.priority, demand = EXCLUDED.demand").Exec(ctx)
+		runners := decide(view)
+		if len(runners) == 0 {
+			_, err := tx.NewInsert().Model(&request).On("CONFLICT (job_id) DO UPDATE").
+				Set("requested_at = EXCLUDED.requested_at, priority = EXCLUDED.priority, demand = " +
+					"EXCLUDED.demand").
+				Exec(ctx)
 			return err
 		}
-		for i, host := range hosts {
-			k := i % len(app.Demand.Slots)
-			w := app.Demand.Slots[k]
-			granted = append(granted, ReservedSlot{JobID: app.JobID, ParallelIndex: i / len(app.Demand.Slots), SlotIndex: k, Role: w.Role, RoleIndex: w.Index,
-				Constraints: w.Constraints.Key(), RunnerID: host, CPUMilli: w.CPUMilli, Memory: w.Memory, Disk: w.Disk})
-		}
+		granted = reservedSlots(request, runners)
 		if _, err := tx.NewInsert().Model(&granted).Exec(ctx); err != nil {
 			return err
 		}
-		waited, err = deleteRequest(ctx, tx, app.JobID)
+		waited, err = deleteRequest(ctx, tx, request.JobID)
 		return err
 	})
 	if isMissingParent(err) {
-		return nil, false, bfia.Wrap(bfia.CodeNotFound, err, "job_id: job %q is not known", app.JobID)
+		return nil, false, bfia.Wrap(bfia.CodeNotFound, err, "job_id: job %q is not known", request.JobID)
 	}
-	return granted, waited, wrap(err, "admit job %s", app.JobID)
+	return granted, waited, wrap(err, "reserve resources for job %s", request.JobID)
 }
 
-// ReservationView is what applications are decided on. It is read row by row: what others change meanwhile may be in it or not.
+// reservedSlots returns the slots of a granted reservation; runners has a runner for each, ordered by
+// parallel index.
+func reservedSlots(request ReservationRequest, runners []string) []ReservedSlot {
+	var reserved []ReservedSlot
+	demand := request.Demand.Slots
+	for i, runnerID := range runners {
+		slot := demand[i%len(demand)]
+		reserved = append(reserved, ReservedSlot{
+			JobID: request.JobID, ParallelIndex: i / len(demand), SlotIndex: i % len(demand),
+			Role: slot.Role, RoleIndex: slot.Index, Constraints: slot.Constraints.Key(), RunnerID: runnerID,
+			CPUMilli: slot.CPUMilli, Memory: slot.Memory, Disk: slot.Disk,
+		})
+	}
+	return reserved
+}
+
+// ReservationView returns the input of decisions. It is not a snapshot: it may or may not contain concurrent
+// changes.
 func (s *Store) ReservationView(ctx context.Context, times ReservationTimes) (ReservationView, error) {
 	view, err := readView(ctx, s.r, "", times)
 	if err == nil {
 		view.Waiting, err = waitingRequests(ctx, s.r, "", times.RequestedSince)
 	}
-	return view, wrap(err, "read the room")
+	return view, wrap(err, "read the reservations")
 }
 
-// deleteRequest removes a job from those that wait, and tells whether it was among them.
+// deleteRequest deletes the waiting request of a job, and reports whether there was one.
 func deleteRequest(ctx context.Context, tx bun.Tx, jobID string) (waited bool, err error) {
 	n, err := affected(tx.NewDelete().Model((*ReservationRequest)(nil)).Where("job_id = ?", jobID).Exec(ctx))
 	return n > 0, err
 }
 
-func waitingRequests(ctx context.Context, db bun.IDB, but string, since time.Time) (rows []ReservationRequest, err error) {
-	err = db.NewSelect().Model(&rows).Where("requested_at >= ?", truncateTime(since)).Where("job_id <> ?", but).Order("created_at", "job_id").Scan(ctx)
+func waitingRequests(
+	ctx context.Context,
+	db bun.IDB,
+	except string,
+	since time.Time,
+) (rows []ReservationRequest, err error) {
+	err = db.NewSelect().
+		Model(&rows).
+		Where("requested_at >= ?", truncateTime(since)).
+		Where("job_id <> ?", except).
+		Order("created_at", "job_id").
+		Scan(ctx)
 	return rows, err
 }
 
-// lock makes transactions that decide over the same room, or over the same queue, follow one another.
+// lockAdmission serialises the transactions that decide on reservations or on the queue.
 func lockAdmission(ctx context.Context, tx bun.Tx) error {
 	row := deployment{Singleton: 1, ID: uuid.NewString()}
-	_, err := tx.NewInsert().Model(&row).On("CONFLICT (singleton) DO UPDATE").Set("singleton = EXCLUDED.singleton").Exec(ctx)
+	_, err := tx.NewInsert().
+		Model(&row).
+		On("CONFLICT (singleton) DO UPDATE").
+		Set("singleton = EXCLUDED.singleton").
+		Exec(ctx)
 	return err
 }
 
-// readView reads hosts with what is taken of them, and the jobs that hold seats, but for one job.
-func readView(ctx context.Context, db bun.IDB, jobID string, times ReservationTimes) (ReservationView, error) {
+// readView reads the runners with their use, and the jobs that hold reservations, except one job.
+func readView(
+	ctx context.Context,
+	db bun.IDB,
+	except string,
+	times ReservationTimes,
+) (ReservationView, error) {
 	var view ReservationView
-	var hosts []Runner
-	if err := db.NewSelect().Model(&hosts).Where("heartbeat_at >= ? AND slots > 0", truncateTime(times.HeartbeatSince)).Order("runner_id").Scan(ctx); err != nil {
+	var runners []Runner
+	if err := db.NewSelect().Model(&runners).
+		Where("heartbeat_at >= ? AND slots > 0", truncateTime(times.HeartbeatSince)).Order("runner_id").
+		Scan(ctx); err != nil {
 		return view, err
 	}
-	taken, err := readUsedResources(ctx, db)
+	used, err := readUsedResources(ctx, db)
 	if err != nil {
 		return view, err
 	}
-	for _, h := range hosts {
+	for _, h := range runners {
 		a := h.AdmissionRunner()
-		for _, t := range taken {
+		for _, t := range used {
 			if t.RunnerID == h.RunnerID {
-				a.UsedSlots, a.Used = t.Slots, admission.Resources{CPUMilli: t.CPUMilli, Memory: t.Memory, Disk: t.Disk}
+				a.UsedSlots, a.Used = t.Slots, admission.Resources{
+					CPUMilli: t.CPUMilli,
+					Memory:   t.Memory,
+					Disk:     t.Disk,
+				}
 			}
 		}
 		view.Runners = append(view.Runners, a)
 	}
-	for _, t := range taken {
+	for _, t := range used {
 		view.UsedSlots += t.Slots
 	}
-	var running []Job
-	err = db.NewSelect().Model(&running).Column("job_id", "flow_id", "initiator_node", "created_at").
-		Where("job_id <> ?", jobID).Where("job_id IN (?)", db.NewSelect().Model((*ReservedSlot)(nil)).Column("job_id")).Order("job_id").Scan(ctx)
-	for _, j := range running {
-		view.Holders = append(view.Holders, admission.Job{JobID: j.JobID, Initiator: j.InitiatorNode, Flow: j.FlowID, Created: j.CreatedAt})
+	var holders []Job
+	err = db.NewSelect().Model(&holders).Column("job_id", "flow_id", "initiator_node", "created_at").
+		Where("job_id <> ?", except).
+		Where("job_id IN (?)", db.NewSelect().Model((*ReservedSlot)(nil)).Column("job_id")).
+		Order("job_id").Scan(ctx)
+	for _, j := range holders {
+		view.Holders = append(
+			view.Holders,
+			admission.Job{JobID: j.JobID, Initiator: j.InitiatorNode, Flow: j.FlowID, Created: j.CreatedAt},
+		)
 	}
 	return view, err
 }
 
-// ReleaseReservation gives back all seats of a job, and its place among those that wait.
+// ReleaseReservation deletes the reserved slots of a job, and its waiting request.
 func (s *Store) ReleaseReservation(ctx context.Context, jobID string) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if _, err := deleteRequest(ctx, tx, jobID); err != nil {
@@ -196,52 +258,65 @@ func (s *Store) ReleaseReservation(ctx context.Context, jobID string) error {
 		}
 		_, err := tx.NewDelete().Model((*ReservedSlot)(nil)).Where("job_id = ?", jobID).Exec(ctx)
 		return err
-	}), "release the seats of job %s", jobID)
+	}), "release the reservation of job %s", jobID)
 }
 
-// ReservedSlots are what a job holds at this party, copy by copy.
+// ReservedSlots returns the reservation of a job, ordered by parallel index.
 func (s *Store) ReservedSlots(ctx context.Context, jobID string) ([]ReservedSlot, error) {
-	var seats []ReservedSlot
-	err := s.r.NewSelect().Model(&seats).Where("job_id = ?", jobID).Order("parallel_index", "slot_index").Scan(ctx)
-	return seats, wrap(err, "read the seats of job %s", jobID)
+	var slots []ReservedSlot
+	err := s.r.NewSelect().
+		Model(&slots).
+		Where("job_id = ?", jobID).
+		Order("parallel_index", "slot_index").
+		Scan(ctx)
+	return slots, wrap(err, "read the reservation of job %s", jobID)
 }
 
-// WaitingRequests are the applications that have been asked for since a time and wait for room, the oldest first.
+// WaitingRequests returns the waiting requests that were repeated since a time, the oldest first.
 func (s *Store) WaitingRequests(ctx context.Context, since time.Time) ([]ReservationRequest, error) {
 	rows, err := waitingRequests(ctx, s.r, "", since)
-	return rows, wrap(err, "list applications")
+	return rows, wrap(err, "list reservation requests")
 }
 
-// MoveSlot puts a seat on another host that has room for it and that is not to be avoided: choose answers which. It is
-// asked in one transaction with what it is told. moved is the seat as it is then; a seat that is gone is CodeNotFound.
-func (s *Store) MoveSlot(ctx context.Context, seat ReservedSlot, times ReservationTimes, choose func([]admission.Runner) string) (moved ReservedSlot, err error) {
+// MoveSlot moves a reserved slot to another runner. choose gets the runners with their use, in one
+// transaction with the move, and returns one of them, or "" to leave the slot. MoveSlot returns the slot as
+// it is then; one that no longer exists is CodeNotFound.
+func (s *Store) MoveSlot(
+	ctx context.Context,
+	slot ReservedSlot,
+	times ReservationTimes,
+	choose func([]admission.Runner) string,
+) (moved ReservedSlot, err error) {
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if err := lockAdmission(ctx, tx); err != nil {
 			return err
 		}
-		if err := selectOne(ctx, tx.NewSelect().Where("job_id = ? AND parallel_index = ? AND slot_index = ?", seat.JobID, seat.ParallelIndex, seat.SlotIndex), &moved,
-			"job_id: seat %d.%d of job %q", seat.ParallelIndex, seat.SlotIndex, seat.JobID); err != nil {
+		if err := selectOne(ctx, tx.NewSelect().
+			Where("job_id = ? AND parallel_index = ? AND slot_index = ?", slot.JobID, slot.ParallelIndex,
+				slot.SlotIndex), &moved,
+			"job_id: slot %d.%d of job %q", slot.ParallelIndex, slot.SlotIndex, slot.JobID); err != nil {
 			return err
 		}
-		view, err := readView(ctx, tx, seat.JobID, times)
+		view, err := readView(ctx, tx, slot.JobID, times)
 		if err != nil {
 			return err
 		}
-		host := choose(view.Runners)
-		if host == "" || host == moved.RunnerID {
+		runnerID := choose(view.Runners)
+		if runnerID == "" || runnerID == moved.RunnerID {
 			return nil
 		}
-		moved.RunnerID = host
+		moved.RunnerID = runnerID
 		_, err = tx.NewUpdate().Model(&moved).Column("runner_id").WherePK().Exec(ctx)
 		return err
 	})
-	return moved, wrap(err, "move a seat of job %s", seat.JobID)
+	return moved, wrap(err, "move a slot of job %s", slot.JobID)
 }
 
-// EndedJobsWithReservation are jobs that ended before, and hold seats all the same, each once.
+// EndedJobsWithReservation returns the jobs that ended before a time and still hold a reservation, each once.
 func (s *Store) EndedJobsWithReservation(ctx context.Context, before time.Time) ([]string, error) {
 	var ids []string
 	err := s.r.NewSelect().Model((*Job)(nil)).Column("job_id").Where("ended_at < ?", truncateTime(before)).
-		Where("job_id IN (?)", s.r.NewSelect().Model((*ReservedSlot)(nil)).Column("job_id")).Order("job_id").Scan(ctx, &ids)
-	return ids, wrap(err, "list jobs that have ended and hold seats")
+		Where("job_id IN (?)", s.r.NewSelect().Model((*ReservedSlot)(nil)).Column("job_id")).
+		Order("job_id").Scan(ctx, &ids)
+	return ids, wrap(err, "list ended jobs with a reservation")
 }

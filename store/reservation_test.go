@@ -17,96 +17,246 @@ import (
 
 var docker = admission.Constraints{Devices: []string{"docker"}}
 
-func applies(id string) store.ReservationRequest {
-	return store.ReservationRequest{JobID: id, SchedulerNode: "S", InitiatorNode: "I", FlowID: "f", Priority: 2, CreatedAt: at,
-		Demand: admission.Demand{Parallelism: 2, Slots: []admission.Slot{{Role: "guest", Constraints: docker, Resources: admission.Resources{CPUMilli: 1500, Memory: 1 << 40, Disk: 7}}}}}
+func request(id string) store.ReservationRequest {
+	return store.ReservationRequest{
+		JobID:         id,
+		SchedulerNode: "S",
+		InitiatorNode: "I",
+		FlowID:        "f",
+		Priority:      2,
+		CreatedAt:     at,
+		Demand: admission.Demand{
+			Parallelism: 2,
+			Slots: []admission.Slot{
+				{
+					Role:        "guest",
+					Constraints: docker,
+					Resources:   admission.Resources{CPUMilli: 1500, Memory: 1 << 40, Disk: 7},
+				},
+			},
+		},
+	}
 }
 
 func times(now time.Time) store.ReservationTimes {
-	return store.ReservationTimes{Now: now, HeartbeatSince: now.Add(-time.Minute), RequestedSince: now.Add(-time.Hour)}
+	return store.ReservationTimes{
+		Now:            now,
+		HeartbeatSince: now.Add(-time.Minute),
+		RequestedSince: now.Add(-time.Hour),
+	}
 }
 
-func TestAdmit(t *testing.T) {
+func TestReserve(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
-		require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: "h", Devices: []string{"docker"}, Slots: 3, CPUMilli: 4000, HeartbeatAt: at}))
-		require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: "silent", Devices: []string{"docker"}, Slots: 3, HeartbeatAt: at.Add(-time.Hour)}))
+		require.NoError(
+			t,
+			s.PutRunner(
+				ctx,
+				store.Runner{
+					RunnerID:    "h",
+					Devices:     []string{"docker"},
+					Slots:       3,
+					CPUMilli:    4000,
+					HeartbeatAt: at,
+				},
+			),
+		)
+		require.NoError(
+			t,
+			s.PutRunner(
+				ctx,
+				store.Runner{
+					RunnerID:    "silent",
+					Devices:     []string{"docker"},
+					Slots:       3,
+					HeartbeatAt: at.Add(-time.Hour),
+				},
+			),
+		)
 		for _, id := range []string{"j1", "j2", "j3"} {
-			require.NoError(t, s.CreateJob(ctx, store.Job{JobID: id, FlowID: "flow of " + id, InitiatorNode: "I", CreatedAt: at}, nil))
+			require.NoError(
+				t,
+				s.CreateJob(
+					ctx,
+					store.Job{JobID: id, FlowID: "flow of " + id, InitiatorNode: "I", CreatedAt: at},
+					nil,
+				),
+			)
 		}
 		var seen store.ReservationView
-		seats, _, err := s.Reserve(ctx, applies("j1"), times(at), func(a store.ReservationView) []string { seen = a; return []string{"h", "h"} })
+		slots, _, err := s.Reserve(
+			ctx,
+			request("j1"),
+			times(at),
+			func(a store.ReservationView) []string { seen = a; return []string{"h", "h"} },
+		)
 		require.NoError(t, err)
-		require.Equal(t, []admission.Runner{{ID: "h", Devices: []string{"docker"}, Labels: map[string]string{}, Slots: 3, Total: admission.Resources{CPUMilli: 4000}}}, seen.Runners)
+		require.Equal(
+			t,
+			[]admission.Runner{
+				{
+					ID:      "h",
+					Devices: []string{"docker"},
+					Labels:  map[string]string{},
+					Slots:   3,
+					Total:   admission.Resources{CPUMilli: 4000},
+				},
+			},
+			seen.Runners,
+		)
 		require.Empty(t, seen.Holders)
 		require.Equal(t, []store.ReservedSlot{
-			{JobID: "j1", Role: "guest", Constraints: docker.Key(), RunnerID: "h", CPUMilli: 1500, Memory: 1 << 40, Disk: 7},
-			{JobID: "j1", ParallelIndex: 1, Role: "guest", Constraints: docker.Key(), RunnerID: "h", CPUMilli: 1500, Memory: 1 << 40, Disk: 7}}, seats)
-		again, _, err := s.Reserve(ctx, applies("j1"), times(at), func(store.ReservationView) []string { t.Error("it has its room"); return nil })
+			{
+				JobID:       "j1",
+				Role:        "guest",
+				Constraints: docker.Key(),
+				RunnerID:    "h",
+				CPUMilli:    1500,
+				Memory:      1 << 40,
+				Disk:        7,
+			},
+			{
+				JobID:         "j1",
+				ParallelIndex: 1,
+				Role:          "guest",
+				Constraints:   docker.Key(),
+				RunnerID:      "h",
+				CPUMilli:      1500,
+				Memory:        1 << 40,
+				Disk:          7,
+			}}, slots)
+		again, _, err := s.Reserve(
+			ctx,
+			request("j1"),
+			times(at),
+			func(store.ReservationView) []string { t.Error("it holds a reservation"); return nil },
+		)
 		require.NoError(t, err)
-		require.Equal(t, seats, again)
+		require.Equal(t, slots, again)
 
-		for _, later := range []time.Duration{time.Second, time.Minute} { // asked twice, it waits since the first time
-			none, _, err := s.Reserve(ctx, applies("j2"), times(at.Add(later)), func(a store.ReservationView) []string { seen = a; return nil })
+		for _, later := range []time.Duration{time.Second,
+			time.Minute} { // asked twice, it waits since the first time
+			none, _, err := s.Reserve(
+				ctx,
+				request("j2"),
+				times(at.Add(later)),
+				func(a store.ReservationView) []string { seen = a; return nil },
+			)
 			require.NoError(t, err)
 			require.Empty(t, none)
 		}
-		require.Equal(t, []admission.Job{{JobID: "j1", Initiator: "I", Flow: "flow of j1", Created: kept}}, seen.Holders)
+		require.Equal(
+			t,
+			[]admission.Job{{JobID: "j1", Initiator: "I", Flow: "flow of j1", Created: kept}},
+			seen.Holders,
+		)
 		require.Equal(t, 2, seen.UsedSlots)
 		require.Empty(t, seen.Waiting, "but for the one that asks")
-		_, _, err = s.Reserve(ctx, applies("j3"), times(at), func(a store.ReservationView) []string { seen = a; return nil })
+		_, _, err = s.Reserve(
+			ctx,
+			request("j3"),
+			times(at),
+			func(a store.ReservationView) []string { seen = a; return nil },
+		)
 		require.NoError(t, err)
 		require.Equal(t, 2, seen.Runners[0].UsedSlots)
 		require.Equal(t, admission.Resources{CPUMilli: 3000, Memory: 2 << 40, Disk: 14}, seen.Runners[0].Used)
 		require.Len(t, seen.Waiting, 1)
-		require.Equal(t, admission.Request{Job: admission.Job{JobID: "j2", Initiator: "I", Flow: "f", Priority: 2, Created: kept}, Demand: applies("j2").Demand}, seen.Waiting[0].AdmissionRequest())
+		require.Equal(
+			t,
+			admission.Request{
+				Job:    admission.Job{JobID: "j2", Initiator: "I", Flow: "f", Priority: 2, Created: kept},
+				Demand: request("j2").Demand,
+			},
+			seen.Waiting[0].AdmissionRequest(),
+		)
 
 		uses, err := s.RunnerUses(ctx)
 		require.NoError(t, err)
 		require.Equal(t, "h", uses[0].RunnerID)
-		require.Equal(t, []int64{2, 3000, 2 << 40, 14}, []int64{int64(uses[0].UsedSlots), uses[0].UsedCPUMilli, uses[0].UsedMemory, uses[0].UsedDisk})
+		require.Equal(
+			t,
+			[]int64{2, 3000, 2 << 40, 14},
+			[]int64{int64(uses[0].UsedSlots), uses[0].UsedCPUMilli, uses[0].UsedMemory, uses[0].UsedDisk},
+		)
 
 		for range 2 { // the same again changes nothing
 			require.NoError(t, s.ReleaseReservation(ctx, "j1"))
-			room, err := s.ReservationView(ctx, times(at))
+			view, err := s.ReservationView(ctx, times(at))
 			require.NoError(t, err)
-			require.Zero(t, room.UsedSlots)
-			require.Empty(t, room.Holders)
-			require.Len(t, room.Waiting, 2)
-			require.Equal(t, []string{"j2", "j3"}, []string{room.Waiting[0].JobID, room.Waiting[1].JobID})
+			require.Zero(t, view.UsedSlots)
+			require.Empty(t, view.Holders)
+			require.Len(t, view.Waiting, 2)
+			require.Equal(t, []string{"j2", "j3"}, []string{view.Waiting[0].JobID, view.Waiting[1].JobID})
 		}
 		require.NoError(t, s.ReleaseReservation(ctx, "j2"))
-		_, _, err = s.Reserve(ctx, applies("j3"), times(at), func(a store.ReservationView) []string { seen = a; return nil })
+		_, _, err = s.Reserve(
+			ctx,
+			request("j3"),
+			times(at),
+			func(a store.ReservationView) []string { seen = a; return nil },
+		)
 		require.NoError(t, err)
-		require.Empty(t, seen.Waiting, "j2 waits no more")
-		_, waited, err := s.Reserve(ctx, applies("j3"), times(at), func(store.ReservationView) []string { return []string{"h"} })
+		require.Empty(t, seen.Waiting, "j2 no longer waits")
+		_, waited, err := s.Reserve(
+			ctx,
+			request("j3"),
+			times(at),
+			func(store.ReservationView) []string { return []string{"h"} },
+		)
 		require.NoError(t, err)
 		require.True(t, waited)
-		_, waited, err = s.Reserve(ctx, applies("j2"), times(at), func(store.ReservationView) []string { return []string{"h"} })
+		_, waited, err = s.Reserve(
+			ctx,
+			request("j2"),
+			times(at),
+			func(store.ReservationView) []string { return []string{"h"} },
+		)
 		require.NoError(t, err)
 		require.False(t, waited)
-		_, _, err = s.Reserve(ctx, applies("no"), times(at), func(store.ReservationView) []string { return nil })
+		_, _, err = s.Reserve(
+			ctx,
+			request("no"),
+			times(at),
+			func(store.ReservationView) []string { return nil },
+		)
 		requireCode(t, bfia.CodeNotFound, err)
 	})
 }
 
-// Applications at the same moment, from several processes, never share a slot.
-func TestAdmitAtOnce(t *testing.T) {
+// Requests at the same moment, from several processes, never share a slot.
+func TestReserveAtOnce(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx := t.Context()
 		stores := []*store.Store{storetest.Open(t, address), storetest.Open(t, address)}
-		require.NoError(t, stores[0].PutRunner(ctx, store.Runner{RunnerID: "h", Devices: []string{"docker"}, Slots: 4, HeartbeatAt: at}))
+		require.NoError(
+			t,
+			stores[0].PutRunner(
+				ctx,
+				store.Runner{RunnerID: "h", Devices: []string{"docker"}, Slots: 4, HeartbeatAt: at},
+			),
+		)
 		var all sync.WaitGroup
 		for i := range 16 {
 			id := fmt.Sprintf("j%02d", i)
 			require.NoError(t, stores[0].CreateJob(ctx, store.Job{JobID: id, CreatedAt: at}, nil))
 			all.Go(func() {
-				app := applies(id)
-				_, _, err := stores[i%2].Reserve(ctx, app, times(at), func(a store.ReservationView) []string {
+				own := request(id)
+				_, _, err := stores[i%2].Reserve(ctx, own, times(at), func(a store.ReservationView) []string {
 					p := admission.Party{Runners: a.Runners, Running: a.Holders, UsedSlots: a.UsedSlots}
-					grant, _ := p.Decide(admission.Request{Job: app.AdmissionJob(), Demand: admission.Demand{Parallelism: 1, Slots: []admission.Slot{{Role: "guest", Constraints: docker}}}}, at)
+					grant, _ := p.Decide(
+						admission.Request{
+							Job: own.AdmissionJob(),
+							Demand: admission.Demand{
+								Parallelism: 1,
+								Slots:       []admission.Slot{{Role: "guest", Constraints: docker}},
+							},
+						},
+						at,
+					)
 					return grant.Runners
 				})
 				assert.NoError(t, err)
@@ -120,27 +270,38 @@ func TestAdmitAtOnce(t *testing.T) {
 	})
 }
 
-func TestMoveSeat(t *testing.T) {
+func TestMoveSlot(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
 		require.NoError(t, s.CreateJob(ctx, store.Job{JobID: "j1", CreatedAt: at}, nil))
 		for _, id := range []string{"g", "h"} {
-			require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: id, Devices: []string{"docker"}, Slots: 1, HeartbeatAt: at}))
+			require.NoError(
+				t,
+				s.PutRunner(
+					ctx,
+					store.Runner{RunnerID: id, Devices: []string{"docker"}, Slots: 1, HeartbeatAt: at},
+				),
+			)
 		}
-		seats, _, err := s.Reserve(ctx, applies("j1"), times(at), func(store.ReservationView) []string { return []string{"h"} })
+		slots, _, err := s.Reserve(
+			ctx,
+			request("j1"),
+			times(at),
+			func(store.ReservationView) []string { return []string{"h"} },
+		)
 		require.NoError(t, err)
-		moved, err := s.MoveSlot(ctx, seats[0], times(at), func(hosts []admission.Runner) string {
+		moved, err := s.MoveSlot(ctx, slots[0], times(at), func(hosts []admission.Runner) string {
 			assert.Equal(t, []int{0, 1}, []int{hosts[0].UsedSlots, hosts[1].UsedSlots})
 			return "g"
 		})
 		require.NoError(t, err)
 		require.Equal(t, "g", moved.RunnerID)
-		moved, err = s.MoveSlot(ctx, seats[0], times(at), func([]admission.Runner) string { return "" })
+		moved, err = s.MoveSlot(ctx, slots[0], times(at), func([]admission.Runner) string { return "" })
 		require.NoError(t, err)
-		require.Equal(t, "g", moved.RunnerID, "there is nowhere to go")
+		require.Equal(t, "g", moved.RunnerID, "no other runner has the resources")
 		require.NoError(t, s.ReleaseReservation(ctx, "j1"))
-		_, err = s.MoveSlot(ctx, seats[0], times(at), func([]admission.Runner) string { return "h" })
+		_, err = s.MoveSlot(ctx, slots[0], times(at), func([]admission.Runner) string { return "h" })
 		requireCode(t, bfia.CodeNotFound, err)
 	})
 }
@@ -159,8 +320,20 @@ func TestQueue(t *testing.T) {
 		}
 		require.NoError(t, take("j1", false))
 		require.Len(t, seen.Waiting, 1)
-		require.Equal(t, admission.QueuedJob{Job: admission.Job{JobID: "j1", Initiator: "JG0100001100000010", Flow: "flow", Priority: 1, Created: kept},
-			Nodes: []string{"JG0100001100000010"}}, seen.Waiting[0])
+		require.Equal(
+			t,
+			admission.QueuedJob{
+				Job: admission.Job{
+					JobID:     "j1",
+					Initiator: "JG0100001100000010",
+					Flow:      "flow",
+					Priority:  1,
+					Created:   kept,
+				},
+				Nodes: []string{"JG0100001100000010"},
+			},
+			seen.Waiting[0],
+		)
 		row, err := s.ScheduleJob(ctx, "j1")
 		require.NoError(t, err)
 		require.Equal(t, bfia.JobReady, row.State)
@@ -168,12 +341,26 @@ func TestQueue(t *testing.T) {
 		require.NoError(t, take("j1", true))
 		require.NoError(t, take("j2", false))
 		require.Equal(t, []bool{true, false}, []bool{seen.Waiting[0].Reserving, seen.Waiting[1].Reserving})
-		require.NoError(t, s.SetWaitReason(ctx, "j1", "B", "no room"))
+		require.NoError(t, s.SetWaitReason(ctx, "j1", "B", "no runner has the resources"))
 		require.NoError(t, s.SetPriority(ctx, "j1", 9))
 		q, err := s.Queue(ctx)
 		require.NoError(t, err)
-		require.Equal(t, admission.QueuedJob{Job: admission.Job{JobID: "j1", Initiator: "JG0100001100000010", Flow: "flow", Priority: 9, Created: kept},
-			Nodes: []string{"JG0100001100000010"}, WaitingAt: "B", WaitingFor: "no room"}, q.Waiting[0])
+		require.Equal(
+			t,
+			admission.QueuedJob{
+				Job: admission.Job{
+					JobID:     "j1",
+					Initiator: "JG0100001100000010",
+					Flow:      "flow",
+					Priority:  9,
+					Created:   kept,
+				},
+				Nodes:      []string{"JG0100001100000010"},
+				WaitingAt:  "B",
+				WaitingFor: "no runner has the resources",
+			},
+			q.Waiting[0],
+		)
 		require.NoError(t, s.UpdateScheduleJob(ctx, "j1", bfia.JobRunning, "", at))
 		q, err = s.Queue(ctx)
 		require.NoError(t, err)

@@ -12,7 +12,7 @@ import (
 	"hutong/store/storetest"
 )
 
-// endedJob makes a job that ended at a time, with task a under the id of the job and "-a".
+// endedJob creates a job that ended at a time, with task a under the id of the job and "-a".
 func endedJob(t *testing.T, s *store.Store, id string, ended time.Time) {
 	t.Helper()
 	job, tasks := partyJob(id)
@@ -24,10 +24,24 @@ func endedJob(t *testing.T, s *store.Store, id string, ended time.Time) {
 
 func scheduledJob(t *testing.T, s *store.Store, id string) {
 	t.Helper()
-	require.NoError(t, s.CreateScheduleJob(t.Context(), store.ScheduleJob{JobID: id, FlowID: "flow", State: bfia.JobRunning, CreatedAt: at},
-		[]store.ScheduleTask{{TaskID: id + "-1", Name: "a", State: bfia.TaskRunning}, {TaskID: id + "-2", Name: "b", State: bfia.TaskReady}},
-		[]store.SchedulePart{{TaskID: id + "-1", Role: "guest", NodeID: "A", State: bfia.TaskSuccess},
-			{TaskID: id + "-1", Role: "host", NodeID: "B", State: bfia.TaskRunning}, {TaskID: id + "-2", Role: "guest", NodeID: "A", State: bfia.TaskReady}}))
+	require.NoError(
+		t,
+		s.CreateScheduleJob(
+			t.Context(),
+			store.ScheduleJob{JobID: id, FlowID: "flow", State: bfia.JobRunning, CreatedAt: at},
+			[]store.ScheduleTask{
+				{TaskID: id + "-1", Name: "a", State: bfia.TaskRunning},
+				{TaskID: id + "-2", Name: "b", State: bfia.TaskReady},
+			},
+			[]store.SchedulePart{{TaskID: id + "-1", Role: "guest", NodeID: "A", State: bfia.TaskSuccess},
+				{
+					TaskID: id + "-1",
+					Role:   "host",
+					NodeID: "B",
+					State:  bfia.TaskRunning,
+				}, {TaskID: id + "-2", Role: "guest", NodeID: "A", State: bfia.TaskReady}},
+		),
+	)
 }
 
 func TestExpiredJobs(t *testing.T) {
@@ -46,7 +60,10 @@ func TestExpiredJobs(t *testing.T) {
 		require.NoError(t, s.UpdateScheduleJob(ctx, "both", bfia.JobFinished, "", at.Add(time.Minute)))
 		scheduledJob(t, s, "scheduled")
 		require.NoError(t, s.UpdateScheduleJob(ctx, "scheduled", bfia.JobFinished, "", at))
-		require.NoError(t, s.CreateJob(ctx, store.Job{JobID: "rejected", State: bfia.JobPending, CreatedAt: at}, nil))
+		require.NoError(
+			t,
+			s.CreateJob(ctx, store.Job{JobID: "rejected", State: bfia.JobPending, CreatedAt: at}, nil),
+		)
 		require.NoError(t, s.UpdateJob(ctx, "rejected", bfia.JobRejected, "", at))
 
 		expired := func(before time.Time, after string, limit int) []string {
@@ -60,7 +77,8 @@ func TestExpiredJobs(t *testing.T) {
 		require.Equal(t, []string{"both", "old"}, expired(late, "", 2))
 		require.Equal(t, []string{"rejected", "scheduled"}, expired(late, "old", 2))
 
-		// What has begun goes on, whatever the time that results are kept is by then; what has not ended does not begin.
+		// What has begun runs, whatever the time that results are kept is by then; what has not ended does
+		// not begin.
 		require.NoError(t, s.MarkRemoving(ctx, "new"))
 		require.NoError(t, s.MarkRemoving(ctx, "runs"))
 		require.NoError(t, s.MarkRemoving(ctx, "unknown"))
@@ -69,7 +87,8 @@ func TestExpiredJobs(t *testing.T) {
 	})
 }
 
-// A job goes with all its rows; what another one took over of it is known to be in use until that one goes too.
+// A job is removed with all its rows. Outputs that another job reuses are in use until that job is removed
+// too.
 func TestRemoveJob(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
@@ -79,7 +98,13 @@ func TestRemoveJob(t *testing.T) {
 			require.NoError(t, s.PutDocument(ctx, id, []byte("{}")))
 		}
 		scheduledJob(t, s, "first")
-		require.NoError(t, s.PutOutputs(ctx, []store.Output{{JobID: "first", TaskName: "a", Role: "guest", Type: "dataset", Key: "d"}}))
+		require.NoError(
+			t,
+			s.PutOutputs(
+				ctx,
+				[]store.Output{{JobID: "first", TaskName: "a", Role: "guest", Type: "dataset", Key: "d"}},
+			),
+		)
 		require.NoError(t, s.ReuseTask(ctx, "second", "a", "first"))
 		require.NoError(t, s.ReuseTask(ctx, "third", "a", "second"))
 		inUse := func(jobID, dataID string) bool {
@@ -151,7 +176,7 @@ func TestLostJobs(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
-		why := &bfia.Failure{Kind: bfia.FailedInternal, NodeID: "A", Message: "the engine lost it"}
+		why := &bfia.Failure{Kind: bfia.FailedInternal, NodeID: "A", Message: "Temporal lost it"}
 		job, tasks := partyJob("lost")
 		require.NoError(t, s.CreateJob(ctx, job, tasks))
 		require.NoError(t, s.UpdateJob(ctx, "lost", bfia.JobRunning, "", at))
@@ -197,7 +222,17 @@ func TestLostJobs(t *testing.T) {
 			}
 			require.Equal(t, bfia.TaskFailed, r.State)
 			require.True(t, r.StopRequested)
-			require.Equal(t, &bfia.Failure{Kind: bfia.FailedInternal, NodeID: "A", Role: r.Role + ".0", Task: "a", Message: "the engine lost it"}, r.Failure)
+			require.Equal(
+				t,
+				&bfia.Failure{
+					Kind:    bfia.FailedInternal,
+					NodeID:  "A",
+					Role:    r.Role + ".0",
+					Task:    "a",
+					Message: "Temporal lost it",
+				},
+				r.Failure,
+			)
 		}
 		scheduled, err := s.ScheduleJob(ctx, "lost")
 		require.NoError(t, err)

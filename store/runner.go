@@ -16,108 +16,127 @@ type Runner struct {
 
 	RunnerID    string    `bun:"runner_id,pk"`
 	NodeID      string    `bun:"node_id"`
-	Devices     []string  `bun:"devices"`    // what it can run: docker, process
-	TaskQueue   string    `bun:"task_queue"` // its own task queue
-	Slots       int       `bun:"slots"`      // how many tasks it runs at once
+	Devices     []string  `bun:"devices"`    // the devices of its drivers, such as docker
+	TaskQueue   string    `bun:"task_queue"` // its own Temporal task queue
+	Slots       int       `bun:"slots"`      // containers at once; 0 for a drained runner that deregistered
 	HeartbeatAt time.Time `bun:"heartbeat_at"`
 
-	// What it has for runs, in thousandths of a core and in bytes; 0 is not known, and bounds nothing.
+	// Resources for containers, in thousandths of a core and in bytes; 0 is unknown and limits nothing.
 	CPUMilli int64 `bun:"cpu_milli"`
 	Memory   int64 `bun:"memory"`
 	Disk     int64 `bun:"disk"`
-	// Labels are what a provider or a task can require of it, such as gpu: "1".
+	// Labels are what a provider or a task can require, such as gpu: "1".
 	Labels map[string]string `bun:"labels"`
-	// Draining: an operator wants no new runs on it. A host's heartbeat leaves it as it is; see [Store.DrainRunner].
+	// Draining: the runner gets no new containers. Heartbeats don't change it; see [Store.DrainRunner].
 	Draining bool `bun:"draining"`
 }
 
 var _ bun.AfterScanRowHook = (*Runner)(nil)
 
-// AfterScanRow puts the time into UTC.
-func (h *Runner) AfterScanRow(context.Context) error {
-	truncateTimes(&h.HeartbeatAt)
+// AfterScanRow converts the time to UTC.
+func (r *Runner) AfterScanRow(context.Context) error {
+	truncateTimes(&r.HeartbeatAt)
 	return nil
 }
 
-// PutRunner records that a host is there, as of its HeartbeatAt, or of now when that is not set. It is the host's heartbeat.
-func (s *Store) PutRunner(ctx context.Context, h Runner) error {
-	if err := checkText(append(fieldValues("devices", h.Devices), "runner_id", h.RunnerID, "node_id", h.NodeID, "queue", h.TaskQueue)...); err != nil {
+// PutRunner records a runner with a heartbeat at HeartbeatAt, by default now.
+func (s *Store) PutRunner(ctx context.Context, runner Runner) error {
+	if err := checkText(append(fieldValues("devices", runner.Devices), "runner_id", runner.RunnerID,
+		"node_id", runner.NodeID, "queue", runner.TaskQueue)...); err != nil {
 		return err
 	}
-	h.HeartbeatAt = timeOrNow(h.HeartbeatAt)
-	if h.Devices == nil {
-		h.Devices = []string{}
+	runner.HeartbeatAt = timeOrNow(runner.HeartbeatAt)
+	if runner.Devices == nil {
+		runner.Devices = []string{}
 	}
-	if h.Labels == nil {
-		h.Labels = map[string]string{}
+	if runner.Labels == nil {
+		runner.Labels = map[string]string{}
 	}
-	for k, v := range h.Labels {
+	for k, v := range runner.Labels {
 		if err := checkText("labels", k, "labels."+k, v); err != nil {
 			return err
 		}
 	}
-	h.Draining = false
-	_, err := s.w.NewInsert().Model(&h).On("CONFLICT (runner_id) DO UPDATE").
+	runner.Draining = false
+	_, err := s.w.NewInsert().Model(&runner).On("CONFLICT (runner_id) DO UPDATE").
 		Set("node_id = EXCLUDED.node_id, devices = EXCLUDED.devices, task_queue = EXCLUDED.task_queue").
 		Set("slots = EXCLUDED.slots, heartbeat_at = EXCLUDED.heartbeat_at").
-		Set("cpu_milli = EXCLUDED.cpu_milli, memory = EXCLUDED.memory, disk = EXCLUDED.disk, labels = EXCLUDED.labels").Exec(ctx)
-	return wrap(err, "keep host %s", h.RunnerID)
+		Set("cpu_milli = EXCLUDED.cpu_milli, memory = EXCLUDED.memory, disk = EXCLUDED.disk, labels = " +
+			"EXCLUDED.labels").
+		Exec(ctx)
+	return wrap(err, "record runner %s", runner.RunnerID)
 }
 
-// Runners are the hosts whose last heartbeat is not before seenSince, by id, without those that have left.
-func (s *Store) Runners(ctx context.Context, seenSince time.Time) ([]Runner, error) {
-	var hosts []Runner
-	err := s.r.NewSelect().Model(&hosts).Where("heartbeat_at >= ? AND slots > 0", truncateTime(seenSince)).Order("runner_id").Scan(ctx)
-	return hosts, wrap(err, "list hosts")
+// Runners returns the runners with a heartbeat since a time, by id, without those that deregistered.
+func (s *Store) Runners(ctx context.Context, heartbeatSince time.Time) ([]Runner, error) {
+	var runners []Runner
+	err := s.r.NewSelect().
+		Model(&runners).
+		Where("heartbeat_at >= ? AND slots > 0", truncateTime(heartbeatSince)).
+		Order("runner_id").
+		Scan(ctx)
+	return runners, wrap(err, "list runners")
 }
 
-// LastHeartbeat is when a host was last heard of; zero for one that nobody knows, such as one that has left in order.
-func (s *Store) LastHeartbeat(ctx context.Context, hostID string) (time.Time, error) {
-	var host Runner
-	err := selectOne(ctx, s.r.NewSelect().Where("runner_id = ?", hostID), &host, "host %q", hostID)
+// LastHeartbeat returns the time of a runner's last heartbeat; zero for an unknown runner, or one that
+// deregistered.
+func (s *Store) LastHeartbeat(ctx context.Context, runnerID string) (time.Time, error) {
+	var runner Runner
+	err := selectOne(ctx, s.r.NewSelect().Where("runner_id = ?", runnerID), &runner, "runner %q", runnerID)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
 		return time.Time{}, nil
 	}
-	if host.Slots == 0 {
+	if runner.Slots == 0 {
 		return time.Time{}, err
 	}
-	return host.HeartbeatAt, err
+	return runner.HeartbeatAt, err
 }
 
-// DeregisterRunner forgets a host that leaves in order. Of one that is drained the operator's word is kept, for when it comes back:
-// it has no slots then. One that nobody knows is no error.
-func (s *Store) DeregisterRunner(ctx context.Context, hostID string) error {
+// DeregisterRunner deletes a runner. If it is draining, its row stays, with no slots, so that it is drained
+// when it comes back. An unknown runner is no error.
+func (s *Store) DeregisterRunner(ctx context.Context, runnerID string) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		if _, err := tx.NewUpdate().Model((*Runner)(nil)).Set("slots = 0").Where("runner_id = ?", hostID).Exec(ctx); err != nil {
+		if _, err := tx.NewUpdate().Model((*Runner)(nil)).Set("slots = 0").Where("runner_id = ?", runnerID).
+			Exec(ctx); err != nil {
 			return err
 		}
-		return deleteDeregistered(ctx, tx, hostID)
-	}), "forget host %s", hostID)
+		return deleteDeregistered(ctx, tx, runnerID)
+	}), "deregister runner %s", runnerID)
 }
 
-// deleteDeregistered forgets a host that has left and of which nothing is to be kept.
-func deleteDeregistered(ctx context.Context, tx bun.Tx, hostID string) error {
-	_, err := tx.NewDelete().Model((*Runner)(nil)).Where("runner_id = ? AND slots = 0 AND NOT draining", hostID).Exec(ctx)
+// deleteDeregistered deletes a runner that has deregistered and is not draining.
+func deleteDeregistered(ctx context.Context, tx bun.Tx, runnerID string) error {
+	_, err := tx.NewDelete().
+		Model((*Runner)(nil)).
+		Where("runner_id = ? AND slots = 0 AND NOT draining", runnerID).
+		Exec(ctx)
 	return err
 }
 
-// DrainRunner makes a host take no new runs, or take them again. An unknown host is CodeNotFound.
-func (s *Store) DrainRunner(ctx context.Context, hostID string, draining bool) error {
+// DrainRunner makes a runner get no new containers, or get them again. An unknown runner is CodeNotFound.
+func (s *Store) DrainRunner(ctx context.Context, runnerID string, draining bool) error {
 	var n int
 	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
-		if n, err = affected(tx.NewUpdate().Model((*Runner)(nil)).Set("draining = ?", draining).Where("runner_id = ?", hostID).Exec(ctx)); err != nil {
+		if n, err = affected(tx.NewUpdate().Model((*Runner)(nil)).Set("draining = ?", draining).
+			Where("runner_id = ?", runnerID).Exec(ctx)); err != nil {
 			return err
 		}
-		return deleteDeregistered(ctx, tx, hostID)
+		return deleteDeregistered(ctx, tx, runnerID)
 	})
 	if err == nil && n == 0 {
-		return bfia.Errorf(bfia.CodeNotFound, "runner_id: runner %q is not known", hostID)
+		return bfia.Errorf(bfia.CodeNotFound, "runner_id: runner %q is not known", runnerID)
 	}
-	return wrap(err, "drain host %s", hostID)
+	return wrap(err, "drain runner %s", runnerID)
 }
 
-// ReservationView is the host, with nothing taken of it, as admissions are decided on.
-func (h Runner) AdmissionRunner() admission.Runner {
-	return admission.Runner{ID: h.RunnerID, Devices: h.Devices, Labels: h.Labels, Slots: h.Slots, Draining: h.Draining,
-		Total: admission.Resources{CPUMilli: h.CPUMilli, Memory: h.Memory, Disk: h.Disk}}
+// AdmissionRunner returns the runner as decisions on reservations need it, with nothing used.
+func (r Runner) AdmissionRunner() admission.Runner {
+	return admission.Runner{
+		ID:       r.RunnerID,
+		Devices:  r.Devices,
+		Labels:   r.Labels,
+		Slots:    r.Slots,
+		Draining: r.Draining,
+		Total:    admission.Resources{CPUMilli: r.CPUMilli, Memory: r.Memory, Disk: r.Disk},
+	}
 }

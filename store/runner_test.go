@@ -12,18 +12,25 @@ import (
 	"hutong/store/storetest"
 )
 
-// A host that is drained stays so when its worker stops and starts again, and is not there meanwhile.
-func TestDrainedHostLeaves(t *testing.T) {
+// A runner that is drained stays so when its worker stops and starts again. Meanwhile it does not count as a
+// runner.
+func TestDrainedRunnerDeregisters(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
-		host := store.Runner{RunnerID: "h1", NodeID: "A", Devices: []string{"docker"}, TaskQueue: "q", Slots: 2}
-		there := func() []store.Runner {
-			hosts, err := s.Runners(ctx, time.Now().Add(-time.Minute))
-			require.NoError(t, err)
-			return hosts
+		runner := store.Runner{
+			RunnerID:  "h1",
+			NodeID:    "A",
+			Devices:   []string{"docker"},
+			TaskQueue: "q",
+			Slots:     2,
 		}
-		require.NoError(t, s.PutRunner(ctx, host))
+		online := func() []store.Runner {
+			runners, err := s.Runners(ctx, time.Now().Add(-time.Minute))
+			require.NoError(t, err)
+			return runners
+		}
+		require.NoError(t, s.PutRunner(ctx, runner))
 		require.NoError(t, s.DrainRunner(ctx, "h1", true))
 		seen, err := s.LastHeartbeat(ctx, "h1")
 		require.NoError(t, err)
@@ -31,39 +38,43 @@ func TestDrainedHostLeaves(t *testing.T) {
 
 		job, tasks := partyJob("j1")
 		require.NoError(t, s.CreateJob(ctx, job, tasks))
-		offered := func() (hosts []admission.Runner) {
-			_, _, err := s.Reserve(ctx, store.ReservationRequest{JobID: "j1"}, store.ReservationTimes{Now: time.Now(), HeartbeatSince: time.Now().Add(-time.Minute)},
-				func(a store.ReservationView) []string { hosts = a.Runners; return nil })
+		offered := func() (runners []admission.Runner) {
+			_, _, err := s.Reserve(
+				ctx,
+				store.ReservationRequest{JobID: "j1"},
+				store.ReservationTimes{Now: time.Now(), HeartbeatSince: time.Now().Add(-time.Minute)},
+				func(a store.ReservationView) []string { runners = a.Runners; return nil },
+			)
 			require.NoError(t, err)
-			return hosts
+			return runners
 		}
 		require.Len(t, offered(), 1)
 		require.True(t, offered()[0].Draining)
 
 		require.NoError(t, s.DeregisterRunner(ctx, "h1"))
-		require.Empty(t, there())
+		require.Empty(t, online())
 		require.Empty(t, offered())
 		seen, err = s.LastHeartbeat(ctx, "h1")
 		require.NoError(t, err)
-		require.Zero(t, seen, "it has left in order")
+		require.Zero(t, seen, "it deregistered")
 		uses, err := s.RunnerUses(ctx)
 		require.NoError(t, err)
 		require.Len(t, uses, 1)
 		require.True(t, uses[0].Deregistered && uses[0].Draining)
 
-		require.NoError(t, s.PutRunner(ctx, host))
-		require.Len(t, there(), 1)
-		require.True(t, there()[0].Draining)
+		require.NoError(t, s.PutRunner(ctx, runner))
+		require.Len(t, online(), 1)
+		require.True(t, online()[0].Draining)
 
 		require.NoError(t, s.DeregisterRunner(ctx, "h1"))
 		require.NoError(t, s.DrainRunner(ctx, "h1", false))
 		uses, err = s.RunnerUses(ctx)
 		require.NoError(t, err)
-		require.Empty(t, uses, "there is nothing to remember of it")
+		require.Empty(t, uses, "its row has nothing to record")
 		requireCode(t, bfia.CodeNotFound, s.DrainRunner(ctx, "h1", false))
-		require.NoError(t, s.DeregisterRunner(ctx, "h1"), "nobody knows it")
+		require.NoError(t, s.DeregisterRunner(ctx, "h1"), "it is unknown")
 
-		require.NoError(t, s.PutRunner(ctx, host))
+		require.NoError(t, s.PutRunner(ctx, runner))
 		require.NoError(t, s.DeregisterRunner(ctx, "h1"))
 		uses, err = s.RunnerUses(ctx)
 		require.NoError(t, err)
@@ -71,19 +82,41 @@ func TestDrainedHostLeaves(t *testing.T) {
 	})
 }
 
-// What runs on a host is counted, and a host that is gone is forgotten once nothing runs there.
-func TestHostUses(t *testing.T) {
+// The containers on a runner are counted. A silent runner is deleted once nothing runs there.
+func TestRunnerUses(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
-		require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: "h1", Slots: 2, HeartbeatAt: at, Labels: map[string]string{"gpu": "1"}}))
+		require.NoError(
+			t,
+			s.PutRunner(
+				ctx,
+				store.Runner{
+					RunnerID:    "h1",
+					Slots:       2,
+					HeartbeatAt: at,
+					Labels:      map[string]string{"gpu": "1"},
+				},
+			),
+		)
 		require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: "h2", Slots: 2, HeartbeatAt: at}))
-		require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: "h3", Slots: 2, HeartbeatAt: at.Add(time.Hour)}))
+		require.NoError(
+			t,
+			s.PutRunner(ctx, store.Runner{RunnerID: "h3", Slots: 2, HeartbeatAt: at.Add(time.Hour)}),
+		)
 		job, tasks := partyJob("j1")
 		require.NoError(t, s.CreateJob(ctx, job, tasks))
 		_, err := s.StartTask(ctx, "j1", "a", "id-a", 1, at)
 		require.NoError(t, err)
-		guest, host := store.TaskKey{JobID: "j1", Name: "a", Role: "guest"}, store.TaskKey{JobID: "j1", Name: "a", Role: "host"}
+		guest, host := store.TaskKey{
+			JobID: "j1",
+			Name:  "a",
+			Role:  "guest",
+		}, store.TaskKey{
+			JobID: "j1",
+			Name:  "a",
+			Role:  "host",
+		}
 		require.NoError(t, s.SetTaskContainer(ctx, guest, 1, "h1", "run-1", "id-1"))
 		require.NoError(t, s.SetTaskContainer(ctx, host, 1, "h1", "run-2", "id-2"))
 		running := func() map[string]int {
@@ -102,7 +135,7 @@ func TestHostUses(t *testing.T) {
 
 		n, err := s.ForgetRunners(ctx, at.Add(time.Hour))
 		require.NoError(t, err)
-		require.Equal(t, 1, n, "h2: h1 still has a run, as far as is known, and h3 was heard of since")
+		require.Equal(t, 1, n, "h2: h1 has a running part, and h3 a later heartbeat")
 		require.Equal(t, map[string]int{"h1": 1, "h3": 0}, running())
 	})
 }

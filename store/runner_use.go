@@ -9,48 +9,49 @@ import (
 	"hutong/bfia"
 )
 
-// RunnerUse is a host with what is taken of it.
+// RunnerUse is a runner with its reserved resources and its containers.
 type RunnerUse struct {
 	Runner
-	// Left: it has left in order, and only an operator's word on it is kept.
+	// Deregistered: the row only records that the runner is draining.
 	Deregistered bool
-	// ReservedSlots are the containers' rooms that jobs hold there, with what is taken for them, in the units of [Runner].
+	// UsedSlots are the reserved slots, with the resources reserved for them, in the units of [Runner].
 	UsedSlots                          int
 	UsedCPUMilli, UsedMemory, UsedDisk int64
-	// Holders are the parts of tasks whose containers are there now.
+	// RunningParts are the parts of tasks whose containers run there.
 	RunningParts int
 }
 
-// RunnerUses are all hosts that are remembered, by id, also those that were not heard of for long.
+// RunnerUses returns all runners that have a row, by id, also silent ones.
 func (s *Store) RunnerUses(ctx context.Context) ([]RunnerUse, error) {
-	var hosts []Runner
-	if err := s.r.NewSelect().Model(&hosts).Order("runner_id").Scan(ctx); err != nil {
-		return nil, wrap(err, "list hosts")
+	var runners []Runner
+	if err := s.r.NewSelect().Model(&runners).Order("runner_id").Scan(ctx); err != nil {
+		return nil, wrap(err, "list runners")
 	}
-	uses := make([]RunnerUse, len(hosts))
+	uses := make([]RunnerUse, len(runners))
 	byID := map[string]*RunnerUse{}
-	for i, h := range hosts {
+	for i, h := range runners {
 		uses[i] = RunnerUse{Runner: h, Deregistered: h.Slots == 0}
 		byID[h.RunnerID] = &uses[i]
 	}
-	taken, err := readUsedResources(ctx, s.r)
+	used, err := readUsedResources(ctx, s.r)
 	if err != nil {
-		return nil, wrap(err, "read what is taken of hosts")
+		return nil, wrap(err, "read the used resources of runners")
 	}
-	for _, t := range taken {
+	for _, t := range used {
 		if u := byID[t.RunnerID]; u != nil {
 			u.UsedSlots, u.UsedCPUMilli, u.UsedMemory, u.UsedDisk = t.Slots, t.CPUMilli, t.Memory, t.Disk
 		}
 	}
-	var running []struct {
+	var parts []struct {
 		RunnerID string
 		Parts    int
 	}
 	if err := s.r.NewSelect().Model((*Task)(nil)).ColumnExpr("runner_id, COUNT(*) AS parts").
-		Where("state = ? AND container_id <> '' AND exit_code IS NULL", bfia.TaskRunning).Group("runner_id").Scan(ctx, &running); err != nil {
-		return nil, wrap(err, "count what runs on hosts")
+		Where("state = ? AND container_id <> '' AND exit_code IS NULL", bfia.TaskRunning).Group("runner_id").
+		Scan(ctx, &parts); err != nil {
+		return nil, wrap(err, "count the containers of runners")
 	}
-	for _, r := range running {
+	for _, r := range parts {
 		if u := byID[r.RunnerID]; u != nil {
 			u.RunningParts = r.Parts
 		}
@@ -58,12 +59,14 @@ func (s *Store) RunnerUses(ctx context.Context) ([]RunnerUse, error) {
 	return uses, nil
 }
 
-// ForgetRunners forgets hosts that were last heard of before a time and that run nothing as far as is known, and answers how
-// many they were. With them goes the word that they are drained.
+// ForgetRunners deletes runners without a heartbeat since a time that have no running parts, and returns how
+// many. It also deletes that they are draining.
 func (s *Store) ForgetRunners(ctx context.Context, before time.Time) (int, error) {
 	n, err := affected(s.w.NewDelete().Model((*Runner)(nil)).Where("heartbeat_at < ?", truncateTime(before)).
-		Where("NOT EXISTS (SELECT 1 FROM t_task AS t WHERE t.runner_id = r.runner_id AND t.state = ?)", bfia.TaskRunning).Exec(ctx))
-	return n, wrap(err, "forget hosts that are gone")
+		Where("NOT EXISTS (SELECT 1 FROM t_task AS t WHERE t.runner_id = r.runner_id AND t.state = ?)",
+			bfia.TaskRunning).
+		Exec(ctx))
+	return n, wrap(err, "delete silent runners")
 }
 
 // usedResources sums up the reserved slots of one runner.
@@ -73,6 +76,7 @@ type usedResources struct {
 	CPUMilli, Memory, Disk int64
 }
 
+// readUsedResources returns the used resources of all runners with reserved slots.
 func readUsedResources(ctx context.Context, db bun.IDB) (used []usedResources, err error) {
 	err = db.NewSelect().Model((*ReservedSlot)(nil)).
 		ColumnExpr("runner_id, COUNT(*) AS slots, CAST(SUM(cpu_milli) AS BIGINT) AS cpu_milli").

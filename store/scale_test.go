@@ -16,8 +16,8 @@ import (
 	"hutong/store/storetest"
 )
 
-// TestPageOfManyJobs: a page of the list of jobs, wherever it is and whatever it is filtered by, takes with 10,000 jobs what
-// it takes with a few hundred. Without an index it would take dozens of times as long.
+// TestPageOfManyJobs checks that a page of the list of jobs takes as long with 10,000 jobs as with a few
+// hundred, wherever it is and whatever its filter. Without an index it would take dozens of times as long.
 func TestPageOfManyJobs(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
@@ -52,12 +52,19 @@ func TestPageOfManyJobs(t *testing.T) {
 			}
 		}
 		for name := range pages {
-			require.Less(t, took[10_000][name], 5*took[200][name]+2*time.Millisecond, "the page %s: %v", name, took)
+			require.Less(
+				t,
+				took[10_000][name],
+				5*took[200][name]+2*time.Millisecond,
+				"the page %s: %v",
+				name,
+				took,
+			)
 		}
 	})
 }
 
-// multiply makes as many jobs of the first one as are wanted, in a hundred flows.
+// multiply copies the first job until there are n jobs, in a hundred flows.
 func multiply(t *testing.T, address string, n int) {
 	t.Helper()
 	u, err := url.Parse(address)
@@ -67,7 +74,8 @@ func multiply(t *testing.T, address string, n int) {
 		db, err = sql.Open("sqlite", "file:"+u.Path+"?_pragma=busy_timeout(10000)")
 		require.NoError(t, err)
 	} else {
-		if q := u.Query(); strings.HasPrefix(q.Get("host"), "/") { // pgdriver wants the socket, not its folder
+		if q := u.Query(); strings.HasPrefix(q.Get("host"),
+			"/") { // pgdriver wants the socket, not its folder
 			q.Set("host", q.Get("host")+"/.s.PGSQL.5432")
 			u.RawQuery = q.Encode()
 		}
@@ -76,9 +84,13 @@ func multiply(t *testing.T, address string, n int) {
 	defer func() { require.NoError(t, db.Close()) }()
 	number := "substr('0000' || i, length('0000' || i) - 4)"
 	columns := "flow_id, state, roles, initiator_node, scheduler_node, reason, created_at"
-	_, err = db.ExecContext(t.Context(), fmt.Sprintf(`WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
+	_, err = db.ExecContext(
+		t.Context(),
+		fmt.Sprintf(`WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
 		INSERT INTO t_job (job_id, %s) SELECT 'job' || %s, %s FROM n, t_job WHERE job_id = 'first'
-		ON CONFLICT (job_id) DO NOTHING`, n-1, columns, number, strings.Replace(columns, "flow_id", "'flow' || (i % 100)", 1)))
+		ON CONFLICT (job_id) DO NOTHING`, n-1, columns, number,
+			strings.Replace(columns, "flow_id", "'flow' || (i % 100)", 1)),
+	)
 	require.NoError(t, err)
 	_, err = db.ExecContext(t.Context(), "ANALYZE")
 	require.NoError(t, err)

@@ -11,7 +11,7 @@ import (
 	"hutong/bfia"
 )
 
-// ScheduleJob is a job as its scheduler records it.
+// ScheduleJob is the record of a job at its scheduler.
 type ScheduleJob struct {
 	bun.BaseModel `bun:"table:t_schedule_job,alias:j" json:"-"`
 
@@ -28,15 +28,16 @@ type ScheduleJob struct {
 	StartedAt     *time.Time    `bun:"started_at"`
 	EndedAt       *time.Time    `bun:"ended_at"`
 
-	// The queue: since when it waits for its start, since when it has its turn, and which party has denied it room, and why.
+	// The scheduler's queue: when the job entered and left it, and which party denied a reservation last,
+	// with its reason.
 	QueuedAt         *time.Time `bun:"queued_at"`
 	DequeuedAt       *time.Time `bun:"dequeued_at"`
 	WaitNode         string     `bun:"wait_node"`
 	WaitReason       string     `bun:"wait_reason"`
-	ParticipantNodes []string   `bun:"participant_nodes"` // the participants
+	ParticipantNodes []string   `bun:"participant_nodes"`
 }
 
-// ScheduleTask is a task as its scheduler records it: over all parties.
+// ScheduleTask is the record of a task at its scheduler, over all parties.
 type ScheduleTask struct {
 	bun.BaseModel `bun:"table:t_schedule_task,alias:t" json:"-"`
 
@@ -46,16 +47,16 @@ type ScheduleTask struct {
 	Component string         `bun:"component"`
 	Provider  string         `bun:"provider"`
 	Version   string         `bun:"version"`
-	Seq       int            `bun:"seq"` // the task's place in the DAG's list
+	Seq       int            `bun:"seq"` // the task's position in the DAG's list
 	DependsOn []string       `bun:"depends_on"`
-	Attempt   int            `bun:"attempt"` // the one that TaskID names, from 1
+	Attempt   int            `bun:"attempt"` // the attempt that TaskID names, from 1
 	State     bfia.TaskState `bun:"state"`
 	Reason    string         `bun:"reason"`
 	StartedAt *time.Time     `bun:"started_at"`
 	EndedAt   *time.Time     `bun:"ended_at"`
 }
 
-// SchedulePart is one role's part of a task, as the scheduler knows it.
+// SchedulePart is the record of one part of a task at its scheduler.
 type SchedulePart struct {
 	bun.BaseModel `bun:"table:t_schedule_part,alias:p" json:"-"`
 
@@ -71,8 +72,8 @@ type SchedulePart struct {
 	EndedAt   *time.Time     `bun:"ended_at"`
 }
 
-// ScheduleTaskChange is what became of a task and of some of its parts. An empty State leaves that state as it is, an
-// empty Reason the reason.
+// ScheduleTaskChange is a change of a task and of some of its parts. An empty State or Reason leaves the
+// recorded one.
 type ScheduleTaskChange struct {
 	TaskID string
 	State  bfia.TaskState
@@ -80,7 +81,7 @@ type ScheduleTaskChange struct {
 	Parts  []SchedulePartChange
 }
 
-// SchedulePartChange is what became of one role's part of a task.
+// SchedulePartChange is a change of one part of a task.
 type SchedulePartChange struct {
 	Role      string
 	RoleIndex int
@@ -94,29 +95,34 @@ var (
 	_ bun.AfterScanRowHook = (*SchedulePart)(nil)
 )
 
-// AfterScanRow puts the times into UTC.
+// AfterScanRow converts the times to UTC.
 func (j *ScheduleJob) AfterScanRow(context.Context) error {
 	truncateTimes(&j.CreatedAt, j.StartedAt, j.EndedAt, j.QueuedAt, j.DequeuedAt)
 	return nil
 }
 
-// AfterScanRow puts the times into UTC.
+// AfterScanRow converts the times to UTC.
 func (t *ScheduleTask) AfterScanRow(context.Context) error {
 	truncateTimes(t.StartedAt, t.EndedAt)
 	return nil
 }
 
-// AfterScanRow puts the times into UTC.
+// AfterScanRow converts the times to UTC.
 func (p *SchedulePart) AfterScanRow(context.Context) error {
 	truncateTimes(p.StartedAt, p.EndedAt)
 	return nil
 }
 
-// CreateScheduleJob records a job with its tasks and their parts, all or nothing. The JobID of tasks and statuses is
-// filled in; an empty state is PENDING, a missing CreatedAt is now. Made again with the same content it changes
-// nothing, whatever state the job has reached; with other content it is CodeConflict.
-func (s *Store) CreateScheduleJob(ctx context.Context, job ScheduleJob, tasks []ScheduleTask, statuses []SchedulePart) error {
-	job, tasks, statuses, err := scheduleRows(job, tasks, statuses)
+// CreateScheduleJob records a job with its tasks and their parts, all or nothing. It fills in the JobID of
+// tasks and parts. The default state is PENDING, the default CreatedAt is now. Called again with the same
+// content it changes nothing, whatever state the job has reached; other content is CodeConflict.
+func (s *Store) CreateScheduleJob(
+	ctx context.Context,
+	job ScheduleJob,
+	tasks []ScheduleTask,
+	parts []SchedulePart,
+) error {
+	job, tasks, parts, err := scheduleRows(job, tasks, parts)
 	if err != nil {
 		return err
 	}
@@ -126,15 +132,15 @@ func (s *Store) CreateScheduleJob(ctx context.Context, job ScheduleJob, tasks []
 			return err
 		}
 		if n == 0 {
-			return checkSameScheduleJob(ctx, tx, job, tasks, statuses)
+			return checkSameScheduleJob(ctx, tx, job, tasks, parts)
 		}
 		if len(tasks) > 0 {
 			if _, err := tx.NewInsert().Model(&tasks).Exec(ctx); err != nil {
 				return err
 			}
 		}
-		if len(statuses) > 0 {
-			if _, err := tx.NewInsert().Model(&statuses).Exec(ctx); err != nil {
+		if len(parts) > 0 {
+			if _, err := tx.NewInsert().Model(&parts).Exec(ctx); err != nil {
 				return err
 			}
 		}
@@ -142,14 +148,28 @@ func (s *Store) CreateScheduleJob(ctx context.Context, job ScheduleJob, tasks []
 	})
 	switch {
 	case isDuplicate(err):
-		err = bfia.Wrap(bfia.CodeConflict, err, "job_id: a task of job %q has an id or a name that another task has", job.JobID)
+		err = bfia.Wrap(
+			bfia.CodeConflict,
+			err,
+			"job_id: a task of job %q has an id or a name that another task has",
+			job.JobID,
+		)
 	case isMissingParent(err):
-		err = bfia.Wrap(bfia.CodeBadRequest, err, "job_id: a part of job %q names a task that the job doesn't have", job.JobID)
+		err = bfia.Wrap(
+			bfia.CodeBadRequest,
+			err,
+			"job_id: a part of job %q names a task that the job doesn't have",
+			job.JobID,
+		)
 	}
 	return wrap(err, "create schedule job %s", job.JobID)
 }
 
-func scheduleRows(job ScheduleJob, tasks []ScheduleTask, statuses []SchedulePart) (ScheduleJob, []ScheduleTask, []SchedulePart, error) {
+func scheduleRows(
+	job ScheduleJob,
+	tasks []ScheduleTask,
+	parts []SchedulePart,
+) (ScheduleJob, []ScheduleTask, []SchedulePart, error) {
 	job.State = cmp.Or(job.State, bfia.JobPending)
 	job.CreatedAt = timeOrNow(job.CreatedAt)
 	job.Reason = cleanReason(job.Reason)
@@ -163,23 +183,32 @@ func scheduleRows(job ScheduleJob, tasks []ScheduleTask, statuses []SchedulePart
 		"initiator.node_id", job.InitiatorNode, "sync_type", job.SyncType); err != nil {
 		return job, nil, nil, err
 	}
-	tasks, statuses = slices.Clone(tasks), slices.Clone(statuses)
+	tasks, parts = slices.Clone(tasks), slices.Clone(parts)
 	for i := range tasks {
 		t := &tasks[i]
-		t.JobID, t.State, t.Reason, t.Attempt = job.JobID, cmp.Or(t.State, bfia.TaskPending), cleanReason(t.Reason), max(t.Attempt, 1)
+		t.JobID, t.State, t.Reason, t.Attempt = job.JobID, cmp.Or(
+			t.State,
+			bfia.TaskPending,
+		), cleanReason(
+			t.Reason,
+		), max(
+			t.Attempt,
+			1,
+		)
 		if t.DependsOn == nil {
 			t.DependsOn = []string{}
 		}
 		if err := checkTaskState(t.State); err != nil {
 			return job, nil, nil, err
 		}
-		if err := checkText(append(fieldValues("depends_on", t.DependsOn), "task_id", t.TaskID, "name", t.Name,
+		if err := checkText(append(fieldValues("depends_on", t.DependsOn), "task_id", t.TaskID, "name",
+			t.Name,
 			"componentName", t.Component, "provider", t.Provider, "version", t.Version)...); err != nil {
 			return job, nil, nil, err
 		}
 	}
-	for i := range statuses {
-		p := &statuses[i]
+	for i := range parts {
+		p := &parts[i]
 		p.JobID, p.State, p.Reason = job.JobID, cmp.Or(p.State, bfia.TaskPending), cleanReason(p.Reason)
 		if err := checkTaskState(p.State); err != nil {
 			return job, nil, nil, err
@@ -188,78 +217,110 @@ func scheduleRows(job ScheduleJob, tasks []ScheduleTask, statuses []SchedulePart
 			return job, nil, nil, err
 		}
 	}
-	return job, tasks, statuses, nil
+	return job, tasks, parts, nil
 }
 
-// checkSameScheduleJob tells whether the recorded job is the one that is created again: all but times, states and reasons.
-func checkSameScheduleJob(ctx context.Context, tx bun.Tx, job ScheduleJob, tasks []ScheduleTask, statuses []SchedulePart) error {
+// checkSameScheduleJob fails if the recorded job has other content than the given one. It ignores times,
+// states and reasons.
+func checkSameScheduleJob(
+	ctx context.Context,
+	tx bun.Tx,
+	job ScheduleJob,
+	tasks []ScheduleTask,
+	parts []SchedulePart,
+) error {
 	var kept ScheduleJob
-	if err := selectOne(ctx, tx.NewSelect().Where("job_id = ?", job.JobID), &kept, "job_id: job %q", job.JobID); err != nil {
+	if err := selectOne(ctx, tx.NewSelect().
+		Where("job_id = ?", job.JobID), &kept, "job_id: job %q", job.JobID); err != nil {
 		return err
 	}
 	keptTasks, err := scheduleTasks(ctx, tx, job.JobID)
 	if err != nil {
 		return err
 	}
-	keptStatuses, err := scheduleParts(ctx, tx, job.JobID)
+	keptParts, err := scheduleParts(ctx, tx, job.JobID)
 	if err != nil {
 		return err
 	}
-	same := kept.FlowID == job.FlowID && kept.InitiatorRole == job.InitiatorRole && kept.InitiatorNode == job.InitiatorNode &&
-		kept.SyncType == job.SyncType // a priority may have been changed
+	same := kept.FlowID == job.FlowID && kept.InitiatorRole == job.InitiatorRole &&
+		kept.InitiatorNode == job.InitiatorNode &&
+		kept.SyncType == job.SyncType // not the priority, which may have changed
 	byTask := func(a, b ScheduleTask) int { return cmp.Compare(a.TaskID, b.TaskID) }
 	slices.SortFunc(keptTasks, byTask)
 	slices.SortFunc(tasks, byTask)
 	same = same && slices.EqualFunc(keptTasks, tasks, func(a, b ScheduleTask) bool {
-		return a.TaskID == b.TaskID && a.Name == b.Name && a.Component == b.Component && a.Provider == b.Provider &&
-			a.Version == b.Version && a.Seq == b.Seq && slices.Equal(a.DependsOn, b.DependsOn)
+		return a.TaskID == b.TaskID && a.Name == b.Name && a.Component == b.Component &&
+			a.Provider == b.Provider &&
+			a.Version == b.Version && a.Seq == b.Seq &&
+			slices.Equal(a.DependsOn, b.DependsOn)
 	})
 	byPart := func(a, b SchedulePart) int {
-		return cmp.Or(cmp.Compare(a.TaskID, b.TaskID), cmp.Compare(a.Role, b.Role), cmp.Compare(a.RoleIndex, b.RoleIndex))
+		return cmp.Or(
+			cmp.Compare(a.TaskID, b.TaskID),
+			cmp.Compare(a.Role, b.Role),
+			cmp.Compare(a.RoleIndex, b.RoleIndex),
+		)
 	}
-	slices.SortFunc(keptStatuses, byPart)
-	slices.SortFunc(statuses, byPart)
-	same = same && slices.EqualFunc(keptStatuses, statuses, func(a, b SchedulePart) bool {
+	slices.SortFunc(keptParts, byPart)
+	slices.SortFunc(parts, byPart)
+	same = same && slices.EqualFunc(keptParts, parts, func(a, b SchedulePart) bool {
 		return byPart(a, b) == 0 && a.NodeID == b.NodeID
 	})
 	if !same {
-		return bfia.Errorf(bfia.CodeConflict, "job_id: job %q is known with other content", job.JobID)
+		return bfia.Errorf(bfia.CodeConflict, "job_id: job %q already exists with other content", job.JobID)
 	}
 	return nil
 }
 
-// DeleteScheduleJob forgets a job with its tasks and parts; there may be none.
+// DeleteScheduleJob deletes a job with its tasks and parts; there may be none.
 func (s *Store) DeleteScheduleJob(ctx context.Context, jobID string) error {
 	_, err := s.w.NewDelete().Model((*ScheduleJob)(nil)).Where("job_id = ?", jobID).Exec(ctx)
 	return wrap(err, "delete schedule job %s", jobID)
 }
 
-// UpdateScheduleJob moves a job forward to state, as of at. A job that is there already, or further, stays as it is and
-// is no error; an unknown one is CodeNotFound. An empty reason keeps the one that is recorded.
-func (s *Store) UpdateScheduleJob(ctx context.Context, jobID string, state bfia.JobState, reason string, at time.Time) error {
+// UpdateScheduleJob moves a job forward to state, as of at. It does nothing if the job is in that state or a
+// later one. An unknown job is CodeNotFound. An empty reason leaves the recorded one.
+func (s *Store) UpdateScheduleJob(
+	ctx context.Context,
+	jobID string,
+	state bfia.JobState,
+	reason string,
+	at time.Time,
+) error {
 	return s.advanceJob(ctx, (*ScheduleJob)(nil), jobID, state, reason, at)
 }
 
-// advanceJob is the one forward move of a job's row, of either side.
-func (s *Store) advanceJob(ctx context.Context, model any, jobID string, state bfia.JobState, reason string, at time.Time) error {
+// advanceJob moves a job's row forward, on either side. All changes of a job's state but a reopening use it.
+func (s *Store) advanceJob(
+	ctx context.Context,
+	model any,
+	jobID string,
+	state bfia.JobState,
+	reason string,
+	at time.Time,
+) error {
 	if err := checkJobState(state); err != nil {
 		return err
 	}
 	if before := jobStatesBefore(state); len(before) > 0 {
-		q := s.w.NewUpdate().Model(model).Set("state = ?", state).Where("job_id = ?", jobID).Where("state IN (?)", bun.List(before))
+		q := s.w.NewUpdate().
+			Model(model).
+			Set("state = ?", state).
+			Where("job_id = ?", jobID).
+			Where("state IN (?)", bun.List(before))
 		setTransition(q, reason, at, state == bfia.JobRunning, state.Terminal())
 		if n, err := affected(q.Exec(ctx)); err != nil || n > 0 {
 			return wrap(err, "update job %s to %s", jobID, state)
 		}
 	}
-	known, err := s.w.NewSelect().Model(model).Where("job_id = ?", jobID).Exists(ctx)
-	if err == nil && !known {
+	exists, err := s.w.NewSelect().Model(model).Where("job_id = ?", jobID).Exists(ctx)
+	if err == nil && !exists {
 		return bfia.Errorf(bfia.CodeNotFound, "job_id: job %q is not known", jobID)
 	}
 	return wrap(err, "update job %s to %s", jobID, state)
 }
 
-// setTransition adds to an update what a new state brings along.
+// setTransition adds the reason and the times of a new state to an update.
 func setTransition(q *bun.UpdateQuery, reason string, at time.Time, started, ended bool) {
 	if reason != "" {
 		q.Set("reason = ?", cleanReason(reason))
@@ -272,161 +333,14 @@ func setTransition(q *bun.UpdateQuery, reason string, at time.Time, started, end
 	}
 }
 
-// UpdateScheduleTasks moves tasks and parts of them forward, as of at, all in one transaction. What is there already,
-// or further, stays as it is; a task or part that is not known is CodeNotFound and nothing changes.
-func (s *Store) UpdateScheduleTasks(ctx context.Context, changes []ScheduleTaskChange, at time.Time) error {
-	// Always in one order, so that two callers don't wait for each other's rows.
-	changes = slices.Clone(changes)
-	slices.SortStableFunc(changes, func(a, b ScheduleTaskChange) int { return cmp.Compare(a.TaskID, b.TaskID) })
-	for _, c := range changes {
-		if err := checkTaskStateOrEmpty(c.State); err != nil {
-			return err
-		}
-		for _, p := range c.Parts {
-			if err := checkTaskStateOrEmpty(p.State); err != nil {
-				return err
-			}
-		}
-	}
-	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		for _, c := range changes {
-			err := advanceTask(ctx, tx, (*ScheduleTask)(nil), c.State, c.Reason, at, "task_id = ?", c.TaskID)
-			if err != nil {
-				return err
-			}
-			parts := slices.Clone(c.Parts)
-			slices.SortStableFunc(parts, func(a, b SchedulePartChange) int {
-				return cmp.Or(cmp.Compare(a.Role, b.Role), cmp.Compare(a.RoleIndex, b.RoleIndex))
-			})
-			for _, p := range parts {
-				err := advanceTask(ctx, tx, (*SchedulePart)(nil), p.State, p.Reason, at,
-					"task_id = ? AND role = ? AND role_index = ?", c.TaskID, p.Role, p.RoleIndex)
-				if err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	}), "update tasks")
-}
-
-// FailRunningScheduleTasks makes every task of a job that is RUNNING, and every part of one, FAILED; those that have not
-// started keep their state, as the protocol wants it of a stopped job. The failure is told of parts that tell none.
-func (s *Store) FailRunningScheduleTasks(ctx context.Context, jobID string, failure *bfia.Failure, at time.Time) error {
-	text, err := encodeFailure(failure)
-	if err != nil {
-		return wrap(err, "fail the running tasks of job %s", jobID)
-	}
-	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		for _, model := range []any{(*ScheduleTask)(nil), (*SchedulePart)(nil)} {
-			q := tx.NewUpdate().Model(model).Set("state = ?", bfia.TaskFailed).Where("job_id = ? AND state = ?", jobID, bfia.TaskRunning)
-			if _, is := model.(*SchedulePart); is {
-				q.Set("failure = COALESCE(failure, ?)", text)
-			}
-			setTransition(q, failure.Text(), at, false, true)
-			if _, err := q.Exec(ctx); err != nil {
-				return err
-			}
-		}
-		return nil
-	}), "fail the running tasks of job %s", jobID)
-}
-
-func checkTaskStateOrEmpty(s bfia.TaskState) error {
-	if s == "" {
-		return nil
-	}
-	return checkTaskState(s)
-}
-
-// advanceTask is the one forward move of a task's row, of either side: where and args name the row.
-func advanceTask(ctx context.Context, db bun.IDB, model any, state bfia.TaskState, reason string, at time.Time, where string, args ...any) error {
-	if before := taskStatesBefore(state); len(before) > 0 {
-		q := db.NewUpdate().Model(model).Set("state = ?", state).Where(where, args...).Where("state IN (?)", bun.List(before))
-		setTransition(q, reason, at, state == bfia.TaskRunning, state.Terminal())
-		if n, err := affected(q.Exec(ctx)); err != nil || n > 0 {
-			return err
-		}
-	}
-	known, err := db.NewSelect().Model(model).Where(where, args...).Exists(ctx)
-	if err == nil && !known {
-		return bfia.Errorf(bfia.CodeNotFound, "task %v is not known", args)
-	}
-	return err
-}
-
-// RestartScheduleTask makes a task RUNNING once more, as a further attempt under an id of its own: its parts are READY, and
-// nothing of the attempt before is kept. That attempt, or a later one, again changes nothing; an unknown task is
-// CodeNotFound.
-func (s *Store) RestartScheduleTask(ctx context.Context, jobID, name, taskID string, attempt int, at time.Time) error {
-	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		var task ScheduleTask
-		if err := selectOne(ctx, tx.NewSelect().Where("job_id = ? AND name = ?", jobID, name), &task, "task_name: task %q of job %q", name, jobID); err != nil {
-			return err
-		}
-		if task.Attempt >= attempt {
-			return nil
-		}
-		var parts []SchedulePart
-		if err := tx.NewSelect().Model(&parts).Where("task_id = ?", task.TaskID).Scan(ctx); err != nil {
-			return err
-		}
-		if _, err := tx.NewDelete().Model((*ScheduleTask)(nil)).Where("task_id = ?", task.TaskID).Exec(ctx); err != nil { // its parts go with it
-			return err
-		}
-		task.TaskID, task.Attempt, task.State, task.Reason, task.EndedAt = taskID, attempt, bfia.TaskRunning, "", nil
-		if task.StartedAt == nil {
-			begun := truncateTime(at)
-			task.StartedAt = &begun
-		}
-		for i := range parts {
-			parts[i] = SchedulePart{TaskID: taskID, Role: parts[i].Role, RoleIndex: parts[i].RoleIndex, JobID: jobID, NodeID: parts[i].NodeID, State: bfia.TaskReady}
-		}
-		if _, err := tx.NewInsert().Model(&task).Exec(ctx); err != nil {
-			return err
-		}
-		_, err := tx.NewInsert().Model(&parts).Exec(ctx)
-		return err
-	}), "begin attempt %d of task %s of job %s", attempt, name, jobID)
-}
-
-// ScheduleJob is the scheduler's record of a job; CodeNotFound when there is none.
+// ScheduleJob returns the scheduler's record of a job; CodeNotFound when there is none.
 func (s *Store) ScheduleJob(ctx context.Context, jobID string) (ScheduleJob, error) {
 	var job ScheduleJob
 	err := selectOne(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &job, "job_id: job %q", jobID)
 	return job, err
 }
 
-// ScheduleTasks are the tasks of a job, in the DAG's order; none for an unknown job.
-func (s *Store) ScheduleTasks(ctx context.Context, jobID string) ([]ScheduleTask, error) {
-	return scheduleTasks(ctx, s.r, jobID)
-}
-
-func scheduleTasks(ctx context.Context, db bun.IDB, jobID string) ([]ScheduleTask, error) {
-	var tasks []ScheduleTask
-	err := db.NewSelect().Model(&tasks).Where("job_id = ?", jobID).Order("seq", "name").Scan(ctx)
-	return tasks, wrap(err, "read the tasks of job %s", jobID)
-}
-
-// ScheduleParts are the parts of all tasks of a job, by task, role and index; none for an unknown job.
-func (s *Store) ScheduleParts(ctx context.Context, jobID string) ([]SchedulePart, error) {
-	return scheduleParts(ctx, s.r, jobID)
-}
-
-func scheduleParts(ctx context.Context, db bun.IDB, jobID string) ([]SchedulePart, error) {
-	var parts []SchedulePart
-	err := db.NewSelect().Model(&parts).Where("job_id = ?", jobID).Order("task_id", "role", "role_index").Scan(ctx)
-	return parts, wrap(err, "read the parts of the tasks of job %s", jobID)
-}
-
-// ScheduleTaskByID is one task by its id; CodeNotFound when there is none.
-func (s *Store) ScheduleTaskByID(ctx context.Context, taskID string) (ScheduleTask, error) {
-	var task ScheduleTask
-	err := selectOne(ctx, s.r.NewSelect().Where("task_id = ?", taskID), &task, "task_id: task %q", taskID)
-	return task, err
-}
-
-// fieldValues makes fields and values for checkText of a list.
+// fieldValues returns alternating fields and values for checkText, for a list of values.
 func fieldValues(field string, values []string) []string {
 	var out []string
 	for _, v := range values {

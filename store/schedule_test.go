@@ -15,7 +15,7 @@ import (
 	"hutong/store/storetest"
 )
 
-// at has nanoseconds, which no database keeps.
+// at has nanoseconds, which neither database stores.
 var at = time.Date(2026, 11, 23, 4, 5, 6, 789012345, time.FixedZone("CST", 8*3600))
 
 var kept = time.Date(2026, 11, 22, 20, 5, 6, 789012000, time.UTC)
@@ -27,15 +27,48 @@ func requireCode(t *testing.T, code bfia.Code, err error) {
 }
 
 func scheduleJob(id string) (store.ScheduleJob, []store.ScheduleTask, []store.SchedulePart) {
-	return store.ScheduleJob{JobID: id, FlowID: "flow", State: bfia.JobPending, InitiatorRole: "guest", InitiatorNode: "JG0100001100000010", SyncType: "poll", Priority: 1, ParticipantNodes: []string{"JG0100001100000010"}, CreatedAt: at},
+	return store.ScheduleJob{
+			JobID:            id,
+			FlowID:           "flow",
+			State:            bfia.JobPending,
+			InitiatorRole:    "guest",
+			InitiatorNode:    "JG0100001100000010",
+			SyncType:         "poll",
+			Priority:         1,
+			ParticipantNodes: []string{"JG0100001100000010"},
+			CreatedAt:        at,
+		},
 		[]store.ScheduleTask{
-			{TaskID: id + "-b", Name: "b", Component: "HeteroLR", Provider: "unionpay", Version: "2.0.0", Seq: 1, DependsOn: []string{"a"}, State: bfia.TaskReady},
-			{TaskID: id + "-a", Name: "a", Component: "Intersection", Provider: "unionpay", Version: "2.0.0", Seq: 0, State: bfia.TaskReady},
+			{
+				TaskID:    id + "-b",
+				Name:      "b",
+				Component: "HeteroLR",
+				Provider:  "unionpay",
+				Version:   "2.0.0",
+				Seq:       1,
+				DependsOn: []string{"a"},
+				State:     bfia.TaskReady,
+			},
+			{
+				TaskID:    id + "-a",
+				Name:      "a",
+				Component: "Intersection",
+				Provider:  "unionpay",
+				Version:   "2.0.0",
+				Seq:       0,
+				State:     bfia.TaskReady,
+			},
 		},
 		[]store.SchedulePart{
 			{TaskID: id + "-a", Role: "guest", NodeID: "JG0100001100000010", State: bfia.TaskReady},
 			{TaskID: id + "-a", Role: "host", NodeID: "JG0100001100000011", State: bfia.TaskReady},
-			{TaskID: id + "-a", Role: "host", RoleIndex: 1, NodeID: "JG0100001100000012", State: bfia.TaskReady},
+			{
+				TaskID:    id + "-a",
+				Role:      "host",
+				RoleIndex: 1,
+				NodeID:    "JG0100001100000012",
+				State:     bfia.TaskReady,
+			},
 			{TaskID: id + "-b", Role: "guest", NodeID: "JG0100001100000010", State: bfia.TaskReady},
 		}
 }
@@ -139,14 +172,20 @@ func TestScheduleStatesOnlyMoveForward(t *testing.T) {
 		later := at.Add(time.Hour)
 		require.NoError(t, s.UpdateScheduleTasks(ctx, []store.ScheduleTaskChange{{
 			TaskID: "j1-a", State: bfia.TaskRunning,
-			Parts: []store.SchedulePartChange{{Role: "host", RoleIndex: 1, State: bfia.TaskRunning}, {Role: "guest", State: bfia.TaskRunning}},
+			Parts: []store.SchedulePartChange{
+				{Role: "host", RoleIndex: 1, State: bfia.TaskRunning},
+				{Role: "guest", State: bfia.TaskRunning},
+			},
 		}}, at))
 		require.NoError(t, s.UpdateScheduleTasks(ctx, []store.ScheduleTaskChange{{
 			TaskID: "j1-a", State: bfia.TaskFailed, Reason: "host.1: exit code 3",
-			Parts: []store.SchedulePartChange{{Role: "host", RoleIndex: 1, State: bfia.TaskFailed, Reason: "exit code 3"}},
+			Parts: []store.SchedulePartChange{
+				{Role: "host", RoleIndex: 1, State: bfia.TaskFailed, Reason: "exit code 3"},
+			},
 		}}, later))
 		// Late and doubled reports change nothing.
-		for _, st := range []bfia.TaskState{bfia.TaskPending, bfia.TaskReady, bfia.TaskRunning, bfia.TaskSuccess, bfia.TaskFailed} {
+		for _, st := range []bfia.TaskState{bfia.TaskPending, bfia.TaskReady, bfia.TaskRunning,
+			bfia.TaskSuccess, bfia.TaskFailed} {
 			require.NoError(t, s.UpdateScheduleTasks(ctx, []store.ScheduleTaskChange{{
 				TaskID: "j1-a", State: st, Reason: "late",
 				Parts: []store.SchedulePartChange{{Role: "host", RoleIndex: 1, State: st, Reason: "late"}},
@@ -165,24 +204,46 @@ func TestScheduleStatesOnlyMoveForward(t *testing.T) {
 		require.Equal(t, bfia.TaskFailed, all[2].State)
 		require.Equal(t, "exit code 3", all[2].Reason)
 
-		// A part that isn't known undoes the change of the task with it.
+		// An unknown part undoes the change of its task.
 		requireCode(t, bfia.CodeNotFound, s.UpdateScheduleTasks(ctx, []store.ScheduleTaskChange{{
-			TaskID: "j1-b", State: bfia.TaskRunning, Parts: []store.SchedulePartChange{{Role: "arbiter", State: bfia.TaskRunning}},
+			TaskID: "j1-b", State: bfia.TaskRunning, Parts: []store.SchedulePartChange{{Role: "arbiter",
+				State: bfia.TaskRunning}},
 		}}, at))
 		task, err = s.ScheduleTaskByID(ctx, "j1-b")
 		require.NoError(t, err)
 		require.Equal(t, bfia.TaskReady, task.State)
-		requireCode(t, bfia.CodeNotFound, s.UpdateScheduleTasks(ctx, []store.ScheduleTaskChange{{TaskID: "no"}}, at))
-		requireCode(t, bfia.CodeBadRequest, s.UpdateScheduleTasks(ctx, []store.ScheduleTaskChange{{TaskID: "j1-b", State: "DONE"}}, at))
+		requireCode(
+			t,
+			bfia.CodeNotFound,
+			s.UpdateScheduleTasks(ctx, []store.ScheduleTaskChange{{TaskID: "no"}}, at),
+		)
+		requireCode(
+			t,
+			bfia.CodeBadRequest,
+			s.UpdateScheduleTasks(ctx, []store.ScheduleTaskChange{{TaskID: "j1-b", State: "DONE"}}, at),
+		)
 
-		// What runs when the job is over is failed; what has not begun, or has ended, stays as it is.
+		// At the end of the job, running parts become FAILED. Those that have not started, or have ended,
+		// keep their state.
 		for _, words := range []string{"the job was stopped: by B", "again"} {
-			require.NoError(t, s.FailRunningScheduleTasks(ctx, "j1", &bfia.Failure{Kind: bfia.FailedStopped, Message: words}, later))
+			require.NoError(
+				t,
+				s.FailRunningScheduleTasks(
+					ctx,
+					"j1",
+					&bfia.Failure{Kind: bfia.FailedStopped, Message: words},
+					later,
+				),
+			)
 		}
 		all, err = s.ScheduleParts(ctx, "j1")
 		require.NoError(t, err)
 		require.Equal(t, bfia.TaskFailed, all[0].State)
-		require.Equal(t, &bfia.Failure{Kind: bfia.FailedStopped, Message: "the job was stopped: by B"}, all[0].Failure)
+		require.Equal(
+			t,
+			&bfia.Failure{Kind: bfia.FailedStopped, Message: "the job was stopped: by B"},
+			all[0].Failure,
+		)
 		require.Equal(t, all[0].Failure.Text(), all[0].Reason)
 		require.Equal(t, kept.Add(time.Hour), *all[0].EndedAt)
 		require.Equal(t, bfia.TaskReady, all[1].State)
@@ -205,7 +266,7 @@ func TestScheduleStatesOnlyMoveForward(t *testing.T) {
 	})
 }
 
-// Two stores on one database report every state in any order; whatever wins, it is terminal and was never taken back.
+// Two stores on one database report every state in any order. Whichever terminal state comes first stays.
 func TestStoresRaceOnStates(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
@@ -267,7 +328,10 @@ func TestReasonsAreCut(t *testing.T) {
 		ctx, s := t.Context(), storetest.Open(t, address)
 		job, tasks, parts := scheduleJob("j1")
 		require.NoError(t, s.CreateScheduleJob(ctx, job, tasks, parts))
-		require.NoError(t, s.UpdateScheduleJob(ctx, "j1", bfia.JobFinished, "a\x00b\xff"+strings.Repeat("互通", 2000), at))
+		require.NoError(
+			t,
+			s.UpdateScheduleJob(ctx, "j1", bfia.JobFinished, "a\x00b\xff"+strings.Repeat("互通", 2000), at),
+		)
 		got, err := s.ScheduleJob(ctx, "j1")
 		require.NoError(t, err)
 		require.LessOrEqual(t, len(got.Reason), store.MaxReason)

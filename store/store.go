@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	// Singleton process waits this long for another one's write to a SQLite file.
+	// How long a process waits for another one's write to a SQLite file.
 	sqliteBusyTimeout = 10 * time.Second
 	sqliteReaders     = 4
 	postgresConns     = 16
@@ -29,24 +29,27 @@ const (
 
 // Store is an open database. It is safe for concurrent use, also by several processes on one database.
 type Store struct {
-	// SQLite has one writer at a time whatever we do: with one connection for writes they queue here, fairly, instead of
-	// colliding in the file; readers have their own and never wait for it. With PostgreSQL both are the same pool.
+	// w writes and r reads. SQLite allows one writer at a time. With one connection for writes, writers queue
+	// here, in order, and do not collide in the file; readers never wait for them. With PostgreSQL both are
+	// the same pool.
 	w, r *bun.DB
-	// open makes another connection of the same database, for migrations.
+	// openConn opens another connection to the same database, for migrations.
 	openConn func() (*sql.DB, error)
 	pg       bool
 
 	documents *documentCache
 }
 
-// Open opens a database by its address: "sqlite:///abs/path.db" (made if it isn't there, with its folder), or
-// "postgres://user:password@host:port/database?sslmode=disable", with "host=/folder" among the parameters for a Unix
-// socket. It fails when the database doesn't answer. No error holds the password.
+// Open opens a database by its address: "sqlite:///abs/path.db" (created if missing, with its folder), or
+// "postgres://user:password@host:port/database?sslmode=disable", with "host=/folder" among the parameters for
+// a Unix socket. It fails if the database does not answer. No error contains the password.
 func Open(ctx context.Context, address string) (*Store, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		// url.Parse quotes the whole address, with the password in it.
-		return nil, errors.New("open database: the address is not a URL; write sqlite:///path.db or postgres://user:password@host/database")
+		return nil, errors.New(
+			"open database: the address is not a URL; write sqlite:///path.db or postgres://user:password@host/database",
+		)
 	}
 	var s *Store
 	switch u.Scheme {
@@ -55,7 +58,10 @@ func Open(ctx context.Context, address string) (*Store, error) {
 	case "postgres", "postgresql":
 		s, err = openPostgres(u)
 	default:
-		return nil, fmt.Errorf("open database: %q is no scheme that is known; write sqlite:///path.db or postgres://user:password@host/database", u.Scheme)
+		return nil, fmt.Errorf(
+			"open database: unknown scheme %q; write sqlite:///path.db or postgres://user:password@host/database",
+			u.Scheme,
+		)
 	}
 	if err != nil {
 		return nil, err
@@ -69,7 +75,9 @@ func Open(ctx context.Context, address string) (*Store, error) {
 func openSQLite(ctx context.Context, u *url.URL) (*Store, error) {
 	path := u.Path
 	if u.Host != "" || !filepath.IsAbs(path) || u.RawQuery != "" || u.Fragment != "" {
-		return nil, errors.New("open database: a SQLite address is sqlite:// and an absolute path, such as sqlite:///var/lib/hutong/hutong.db")
+		return nil, errors.New(
+			"open database: a SQLite address is sqlite:// and an absolute path, such as sqlite:///var/lib/hutong/hutong.db",
+		)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
@@ -95,8 +103,8 @@ func openSQLite(ctx context.Context, u *url.URL) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Changing a new file to WAL needs it alone and doesn't wait for its turn, so several processes that start at once
-	// get "busy" here.
+	// Switching a new file to WAL needs exclusive access and does not wait for it. Several processes that
+	// start at once get "busy" here.
 	err = retryBusy(ctx, func() error { return w.PingContext(ctx) })
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), w.Close())
@@ -114,17 +122,23 @@ func openSQLite(ctx context.Context, u *url.URL) (*Store, error) {
 }
 
 func openPostgres(u *url.URL) (_ *Store, err error) {
-	// pgdriver panics at what it doesn't understand, and says the address with it.
+	// pgdriver panics at parameters that it does not know, with the address in the message.
 	defer func() {
 		if p := recover(); p != nil {
-			err = errors.New("open database: the parameters of the PostgreSQL address are not understood (sslmode, sslrootcert, connect_timeout, host)")
+			err = errors.New(
+				"open database: the parameters of the PostgreSQL address are not understood (sslmode, " +
+					"sslrootcert, connect_timeout, host)",
+			)
 		}
 	}()
 	if u.User.Username() == "" || len(u.Path) < 2 {
-		return nil, errors.New("open database: a PostgreSQL address names a user and a database: postgres://user:password@host:5432/database")
+		return nil, errors.New(
+			"open database: a PostgreSQL address names a user and a database: postgres://user:password@host:5432/database",
+		)
 	}
 	dsn := *u
-	if host := u.Query().Get("host"); strings.HasPrefix(host, "/") && !strings.Contains(filepath.Base(host), ".s.PGSQL.") {
+	if host := u.Query().Get("host"); strings.HasPrefix(host, "/") &&
+		!strings.Contains(filepath.Base(host), ".s.PGSQL.") {
 		// As in libpq, host is the socket's folder; pgdriver wants the socket.
 		port := u.Query().Get("port")
 		if port == "" {
@@ -148,15 +162,21 @@ func openPostgres(u *url.URL) (_ *Store, err error) {
 		return db
 	}
 	db := bun.NewDB(open(postgresConns), pgdialect.New())
-	return &Store{w: db, r: db, pg: true, documents: &documentCache{}, openConn: func() (*sql.DB, error) { return open(1), nil }}, nil
+	return &Store{
+		w:         db,
+		r:         db,
+		pg:        true,
+		documents: &documentCache{},
+		openConn:  func() (*sql.DB, error) { return open(1), nil },
+	}, nil
 }
 
-// Ping tells whether the database answers.
+// Ping fails if the database does not answer.
 func (s *Store) Ping(ctx context.Context) error {
 	return wrap(s.w.PingContext(ctx), "ping")
 }
 
-// Close ends all connections.
+// Close closes all connections.
 func (s *Store) Close() error {
 	if s.r == s.w {
 		return s.w.Close()
@@ -164,13 +184,13 @@ func (s *Store) Close() error {
 	return errors.Join(s.r.Close(), s.w.Close())
 }
 
-// tx runs f in a transaction, again from the start when the database took another transaction's side; what it wrote is
-// then undone, so f must not change anything else.
+// tx runs f in a transaction. If the database aborts it in favour of another transaction, tx runs f again: f
+// must not change anything but the database.
 func (s *Store) tx(ctx context.Context, f func(ctx context.Context, tx bun.Tx) error) error {
 	return retryBusy(ctx, func() error { return s.w.RunInTx(ctx, nil, f) })
 }
 
-// affected is how many rows a statement changed.
+// affected returns how many rows a statement changed.
 func affected(res sql.Result, err error) (int, error) {
 	if err != nil {
 		return 0, err
@@ -179,7 +199,7 @@ func affected(res sql.Result, err error) (int, error) {
 	return int(n), err
 }
 
-// one reads a single row; what names it in the error when there is none.
+// selectOne reads a single row. what names the row in errors.
 func selectOne[T any](ctx context.Context, q *bun.SelectQuery, row *T, what string, args ...any) error {
 	err := q.Model(row).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {

@@ -11,7 +11,7 @@ import (
 	"hutong/bfia"
 )
 
-// TaskKey names one role's part of a task at a participant.
+// TaskKey names one part of a task at a participant.
 type TaskKey struct {
 	JobID     string
 	Name      string
@@ -19,12 +19,12 @@ type TaskKey struct {
 	RoleIndex int
 }
 
-// String is the key as messages show it.
+// String formats the key for messages.
 func (k TaskKey) String() string {
 	return fmt.Sprintf("%s/%s %s.%d", k.JobID, k.Name, k.Role, k.RoleIndex)
 }
 
-// Task is one role's part of a task, as the participant that plays it records it.
+// Task is the record of one part of a task, at the participant that plays the role.
 type Task struct {
 	bun.BaseModel `bun:"table:t_task,alias:t" json:"-"`
 
@@ -32,25 +32,25 @@ type Task struct {
 	Name          string         `bun:"name,pk"`
 	Role          string         `bun:"role,pk"`
 	RoleIndex     int            `bun:"role_index,pk"`
-	Seq           int            `bun:"seq"`     // the task's place in the DAG's list
+	Seq           int            `bun:"seq"`     // the task's position in the DAG's list
 	TaskID        string         `bun:"task_id"` // the scheduler's; empty until the task starts
 	Component     string         `bun:"component"`
 	Provider      string         `bun:"provider"`
 	Version       string         `bun:"version"`
 	State         bfia.TaskState `bun:"state"`
-	Attempt       int            `bun:"attempt"` // which run of the task RunnerID, ContainerName, ContainerID and ExitCode tell of
+	Attempt       int            `bun:"attempt"` // the attempt that the following fields describe
 	RunnerID      string         `bun:"runner_id"`
-	ContainerName string         `bun:"container_name"` // the container's name
-	ContainerID   string         `bun:"container_id"`   // the container's id
+	ContainerName string         `bun:"container_name"`
+	ContainerID   string         `bun:"container_id"`
 	ExitCode      *int           `bun:"exit_code"`
 	ExitedAt      *time.Time     `bun:"exited_at"`
 	StopRequested bool           `bun:"stop_requested"`
 	Reason        string         `bun:"reason"`
-	Progress      string         `bun:"progress"` // in the run's own words
+	Progress      string         `bun:"progress"` // as the container reports it
 	Failure       *bfia.Failure  `bun:"failure"`
-	ReusedJobID   string         `bun:"reused_job_id"`  // the job whose outputs it took over, instead of a run
-	ReusedTaskID  string         `bun:"reused_task_id"` // the id under which they lie
-	// DatasetGeneration is the generation of the uploaded dataset that it reads; every attempt reads the same.
+	ReusedJobID   string         `bun:"reused_job_id"`  // the earlier job whose outputs it reuses
+	ReusedTaskID  string         `bun:"reused_task_id"` // the task id under which they are stored
+	// DatasetGeneration is the generation of the uploaded dataset that it reads. All attempts read the same.
 	DatasetGeneration string     `bun:"dataset_generation"`
 	StartedAt         *time.Time `bun:"started_at"`
 	EndedAt           *time.Time `bun:"ended_at"`
@@ -58,34 +58,35 @@ type Task struct {
 
 var _ bun.AfterScanRowHook = (*Task)(nil)
 
-// AfterScanRow puts the times into UTC.
+// AfterScanRow converts the times to UTC.
 func (t *Task) AfterScanRow(context.Context) error {
 	truncateTimes(t.ExitedAt, t.StartedAt, t.EndedAt)
 	return nil
 }
 
-// Key names the row.
+// Key returns the key of the row.
 func (t Task) Key() TaskKey {
 	return TaskKey{JobID: t.JobID, Name: t.Name, Role: t.Role, RoleIndex: t.RoleIndex}
 }
 
 const taskKeyWhere = "job_id = ? AND name = ? AND role = ? AND role_index = ?"
 
-// sameAttempt holds for the attempt that a task id names, and for a task that has none yet.
+// sameAttempt selects the attempt that a task id names, and a task that has no attempt yet.
 const sameAttempt = " AND task_id IN ('', ?)"
 
 func (k TaskKey) args() []any { return []any{k.JobID, k.Name, k.Role, k.RoleIndex} }
 
-// Tasks are this node's parts of a job's tasks, in the DAG's order; none for an unknown job.
+// Tasks returns this party's parts of a job's tasks, in the DAG's order; none for an unknown job.
 func (s *Store) Tasks(ctx context.Context, jobID string) ([]Task, error) {
 	return s.tasks(ctx, s.r, "job_id = ?", jobID)
 }
 
-// TasksNamed are this node's parts of some of a job's tasks, by the tasks' names; those that it doesn't have are left out.
+// TasksNamed returns this party's parts of the tasks of these names. It leaves out tasks of which this party
+// has no part.
 func (s *Store) TasksNamed(ctx context.Context, jobID string, names ...string) ([]Task, error) {
 	var tasks []Task
-	const atOnce = 500 // databases bound the length of a statement
-	for names := range slices.Chunk(names, atOnce) {
+	const chunk = 500 // databases limit the length of a statement
+	for names := range slices.Chunk(names, chunk) {
 		some, err := s.tasks(ctx, s.r, "job_id = ? AND name IN (?)", jobID, bun.List(names))
 		if err != nil {
 			return nil, err
@@ -95,9 +96,9 @@ func (s *Store) TasksNamed(ctx context.Context, jobID string, names ...string) (
 	return tasks, nil
 }
 
-// TasksByID are this node's parts of one task, one for each role that it plays; none for an unknown id.
+// TasksByID returns this party's parts of one task, one for each role that it plays; none for an unknown id.
 func (s *Store) TasksByID(ctx context.Context, taskID string) ([]Task, error) {
-	if taskID == "" { // the id of every task that has not begun
+	if taskID == "" { // the id of all tasks that have not started
 		return nil, nil
 	}
 	return s.tasks(ctx, s.r, "task_id = ?", taskID)
@@ -105,22 +106,32 @@ func (s *Store) TasksByID(ctx context.Context, taskID string) ([]Task, error) {
 
 func (s *Store) tasks(ctx context.Context, db bun.IDB, where string, args ...any) ([]Task, error) {
 	var tasks []Task
-	err := db.NewSelect().Model(&tasks).Where(where, args...).Order("seq", "name", "role", "role_index").Scan(ctx)
+	err := db.NewSelect().
+		Model(&tasks).
+		Where(where, args...).
+		Order("seq", "name", "role", "role_index").
+		Scan(ctx)
 	return tasks, wrap(err, "read tasks of %v", args)
 }
 
-// Task is one part of a task; CodeNotFound when there is none.
+// Task returns one part of a task; CodeNotFound when there is none.
 func (s *Store) Task(ctx context.Context, key TaskKey) (Task, error) {
 	var task Task
 	err := selectOne(ctx, s.r.NewSelect().Where(taskKeyWhere, key.args()...), &task, "task %s", key)
 	return task, err
 }
 
-// StartTask makes this node's parts of a task RUNNING under the scheduler's task id, and answers them as they then are.
-// Asked again with the same id it changes nothing, also after the task ended. A later attempt under an id of its own takes
-// the place of the one before: nothing of that is kept but its number. CodeConflict when the task has another id for this
-// attempt or a later attempt, or another task this id; CodeNotFound when the job has no such task here.
-func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attempt int, at time.Time) ([]Task, error) {
+// StartTask makes this party's parts of a task RUNNING under the scheduler's task id, and returns them.
+// Called again with the same id it changes nothing, also after the task's end. A later attempt, under an id
+// of its own, replaces the one before, of which nothing stays but its dataset generation. CodeConflict: the
+// task has another id for this attempt or a later attempt, or the id belongs to another task. CodeNotFound:
+// the job has no such task here.
+func (s *Store) StartTask(
+	ctx context.Context,
+	jobID, name, taskID string,
+	attempt int,
+	at time.Time,
+) ([]Task, error) {
 	if taskID == "" {
 		return nil, bfia.Errorf(bfia.CodeBadRequest, "task_id: is required")
 	}
@@ -129,23 +140,18 @@ func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attem
 	}
 	var tasks []Task
 	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		taken, err := tx.NewSelect().Model((*Task)(nil)).Where("task_id = ? AND NOT (job_id = ? AND name = ?)", taskID, jobID, name).Exists(ctx)
+		taken, err := tx.NewSelect().
+			Model((*Task)(nil)).
+			Where("task_id = ? AND NOT (job_id = ? AND name = ?)", taskID, jobID, name).
+			Exists(ctx)
 		if err != nil {
 			return err
 		}
 		if taken {
-			return bfia.Errorf(bfia.CodeConflict, "task_id: %q is another task's", taskID)
+			return bfia.Errorf(bfia.CodeConflict, "task_id: %q belongs to another task", taskID)
 		}
 		if attempt > 1 {
-			if _, err := tx.NewUpdate().Model((*Task)(nil)).
-				Set("state = ?, task_id = '', stop_requested = ?", bfia.TaskReady, false).
-				Set("runner_id = '', container_name = '', container_id = '', exit_code = NULL, exited_at = NULL").
-				Set("reason = '', progress = '', failure = NULL, reused_job_id = '', reused_task_id = ''").
-				Set("started_at = NULL, ended_at = NULL").
-				Where("job_id = ? AND name = ? AND task_id <> ? AND attempt < ?", jobID, name, taskID, attempt).Exec(ctx); err != nil {
-				return err
-			}
-			if _, err := tx.NewDelete().Model((*Output)(nil)).Where("job_id = ? AND task_name = ? AND task_id <> ?", jobID, name, taskID).Exec(ctx); err != nil {
+			if err := resetEarlierAttempts(ctx, tx, jobID, name, taskID, attempt); err != nil {
 				return err
 			}
 		}
@@ -162,18 +168,29 @@ func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attem
 			return err
 		}
 		if len(tasks) == 0 {
-			return bfia.Errorf(bfia.CodeNotFound, "task_name: job %q has no task %q at this node", jobID, name)
+			return bfia.Errorf(
+				bfia.CodeNotFound,
+				"task_name: job %q has no task %q at this party",
+				jobID,
+				name,
+			)
 		}
 		for _, t := range tasks {
-			// A part that ended before it was started has no id.
+			// A part that ended before it started has no id.
 			if t.TaskID != taskID && (t.TaskID != "" || !t.State.Terminal()) {
-				return bfia.Errorf(bfia.CodeConflict, "task_id: task %q of job %q runs as %q", name, jobID, t.TaskID)
+				return bfia.Errorf(
+					bfia.CodeConflict,
+					"task_id: task %q of job %q runs as %q",
+					name,
+					jobID,
+					t.TaskID,
+				)
 			}
 		}
 		return nil
 	})
 	if isDuplicate(err) {
-		err = bfia.Wrap(bfia.CodeConflict, err, "task_id: %q is another task's", taskID)
+		err = bfia.Wrap(bfia.CodeConflict, err, "task_id: %q belongs to another task", taskID)
 	}
 	if err != nil {
 		return nil, wrap(err, "start task %s of job %s", name, jobID)
@@ -181,22 +198,58 @@ func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attem
 	return tasks, nil
 }
 
-// EndTask moves the attempt of a part of a task that taskID names forward to state, as of at; SUCCESS and FAILED end it.
-// What is there already, or has ended, or is another attempt, stays as it is and is no error; an unknown one is
-// CodeNotFound. An empty reason keeps the one that is recorded.
-func (s *Store) EndTask(ctx context.Context, key TaskKey, taskID string, state bfia.TaskState, reason string, at time.Time) error {
+// resetEarlierAttempts makes this party's parts of a task READY again, with nothing of an attempt before the
+// given one but its dataset generation.
+func resetEarlierAttempts(ctx context.Context, tx bun.Tx, jobID, name, taskID string, attempt int) error {
+	if _, err := tx.NewUpdate().Model((*Task)(nil)).
+		Set("state = ?, task_id = '', stop_requested = ?", bfia.TaskReady, false).
+		Set("runner_id = '', container_name = '', container_id = '', exit_code = NULL, exited_at = "+
+			"NULL").
+		Set("reason = '', progress = '', failure = NULL, reused_job_id = '', reused_task_id = ''").
+		Set("started_at = NULL, ended_at = NULL").
+		Where("job_id = ? AND name = ? AND task_id <> ? AND attempt < ?", jobID, name, taskID,
+			attempt).Exec(ctx); err != nil {
+		return err
+	}
+	if _, err := tx.NewDelete().Model((*Output)(nil)).
+		Where("job_id = ? AND task_name = ? AND task_id <> ?", jobID, name, taskID).
+		Exec(ctx); err != nil {
+		return err
+	}
+	return nil
+}
+
+// EndTask moves one attempt of a part of a task, named by taskID, forward to state, as of at. SUCCESS and
+// FAILED end it. It does nothing if the part is in that state or has ended, or if another attempt has
+// followed. An unknown part is CodeNotFound. An empty reason leaves the recorded one.
+func (s *Store) EndTask(
+	ctx context.Context,
+	key TaskKey,
+	taskID string,
+	state bfia.TaskState,
+	reason string,
+	at time.Time,
+) error {
 	if err := checkTaskState(state); err != nil {
 		return err
 	}
-	err := advanceTask(ctx, s.w, (*Task)(nil), state, reason, at, taskKeyWhere+sameAttempt, append(key.args(), taskID)...)
+	err := advanceTask(
+		ctx,
+		s.w,
+		(*Task)(nil),
+		state,
+		reason,
+		at,
+		taskKeyWhere+sameAttempt,
+		append(key.args(), taskID)...)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
-		_, err = s.Task(ctx, key) // another attempt is no error
+		_, err = s.Task(ctx, key) // a row of another attempt is no error
 	}
 	return wrap(err, "end task %s as %s", key, state)
 }
 
-// FailRunningTasks makes every part of the job's tasks that is RUNNING here FAILED, and answers how many; those that
-// have not started keep their state, as the protocol wants it of a stopped job.
+// FailRunningTasks makes all parts of the job's tasks that are RUNNING here FAILED, and returns how many.
+// Parts that have not started keep their state, as the protocol requires for a stopped job.
 func (s *Store) FailRunningTasks(ctx context.Context, jobID, reason string, at time.Time) (int, error) {
 	q := s.w.NewUpdate().Model((*Task)(nil)).Set("state = ?", bfia.TaskFailed).
 		Where("job_id = ? AND state = ?", jobID, bfia.TaskRunning)
@@ -205,32 +258,46 @@ func (s *Store) FailRunningTasks(ctx context.Context, jobID, reason string, at t
 	return n, wrap(err, "fail the running tasks of job %s", jobID)
 }
 
-// SetTaskContainer records where an attempt of a task runs. A task that has ended, or has a later attempt, stays as it is; an
-// unknown one is CodeNotFound.
-func (s *Store) SetTaskContainer(ctx context.Context, key TaskKey, attempt int, hostID, runName, runID string) error {
-	if err := checkText("runner_id", hostID, "container_name", runName, "container_id", runID); err != nil {
+// SetTaskContainer records the container of an attempt. It does nothing if the task has ended or has a later
+// attempt. An unknown task is CodeNotFound.
+func (s *Store) SetTaskContainer(
+	ctx context.Context,
+	key TaskKey,
+	attempt int,
+	runnerID, containerName, containerID string,
+) error {
+	if err := checkText("runner_id", runnerID, "container_name", containerName, "container_id",
+		containerID); err != nil {
 		return err
 	}
-	// A new attempt has not exited; the same one, told again, may have.
-	return s.updateTask(ctx, key, "record the run of", s.w.NewUpdate().
+	// A new attempt has not exited. The same one, recorded again, may have.
+	return s.updateTask(ctx, key, "record the container of", s.w.NewUpdate().
 		Set("exit_code = CASE WHEN attempt = ? THEN exit_code END", attempt).
 		Set("exited_at = CASE WHEN attempt = ? THEN exited_at END", attempt).
-		Set("attempt = ?", attempt).Set("runner_id = ?", hostID).Set("container_name = ?", runName).Set("container_id = ?", runID).
+		Set("attempt = ?", attempt).
+		Set("runner_id = ?", runnerID).
+		Set("container_name = ?", containerName).Set("container_id = ?", containerID).
 		Where("attempt <= ?", attempt).Where("state NOT IN (?, ?)", bfia.TaskSuccess, bfia.TaskFailed))
 }
 
-// SetTaskExit records the exit code of an attempt's container, once: a second report, or that of another attempt than
-// the recorded one, changes nothing. It doesn't end the task, and a callback may have ended it before. A reason is kept
-// if the task has none.
-func (s *Store) SetTaskExit(ctx context.Context, key TaskKey, attempt, code int, reason string, at time.Time) error {
+// SetTaskExit records the exit code of an attempt's container, once: it ignores a second report, and those of
+// other attempts. It does not end the task; a callback may have ended it before. It sets the reason if there
+// is none.
+func (s *Store) SetTaskExit(
+	ctx context.Context,
+	key TaskKey,
+	attempt, code int,
+	reason string,
+	at time.Time,
+) error {
 	return s.updateTask(ctx, key, "record the exit of", s.w.NewUpdate().
 		Set("exit_code = ?", code).Set("exited_at = ?", truncateTime(at)).
 		Set("reason = CASE WHEN reason = '' THEN ? ELSE reason END", cleanReason(reason)).
 		Where("attempt = ?", attempt).Where("exit_code IS NULL"))
 }
 
-// SetTaskProgress records what an attempt's run says of its progress. A task that has ended, or has another attempt,
-// stays as it is.
+// SetTaskProgress records the progress that an attempt's container reports. It does nothing if the task has
+// ended or has another attempt.
 func (s *Store) SetTaskProgress(ctx context.Context, key TaskKey, attempt int, progress string) error {
 	if err := checkText("progress", progress); err != nil {
 		return err
@@ -239,21 +306,22 @@ func (s *Store) SetTaskProgress(ctx context.Context, key TaskKey, attempt int, p
 		Where("attempt = ?", attempt).Where("state NOT IN (?, ?)", bfia.TaskSuccess, bfia.TaskFailed))
 }
 
-// RequestTaskStop records that the attempt of a part of a task that taskID names shall stop. One that has ended stays as it
-// is.
+// RequestTaskStop records that one attempt of a part, named by taskID, must stop. It does nothing if the part
+// has ended.
 func (s *Store) RequestTaskStop(ctx context.Context, key TaskKey, taskID string) error {
 	return s.updateTask(ctx, key, "request the stop of", s.w.NewUpdate().Set("stop_requested = ?", true).
 		Where("task_id IN ('', ?)", taskID).Where("state NOT IN (?, ?)", bfia.TaskSuccess, bfia.TaskFailed))
 }
 
-// updateTask runs an update of one row; when its conditions left the row alone, only an unknown row is an error.
+// updateTask runs an update of one row. If the update's conditions exclude the row, that is no error; an
+// unknown row is.
 func (s *Store) updateTask(ctx context.Context, key TaskKey, doing string, q *bun.UpdateQuery) error {
 	n, err := affected(q.Model((*Task)(nil)).Where(taskKeyWhere, key.args()...).Exec(ctx))
 	if err != nil || n > 0 {
 		return wrap(err, "%s task %s", doing, key)
 	}
-	known, err := s.w.NewSelect().Model((*Task)(nil)).Where(taskKeyWhere, key.args()...).Exists(ctx)
-	if err == nil && !known {
+	exists, err := s.w.NewSelect().Model((*Task)(nil)).Where(taskKeyWhere, key.args()...).Exists(ctx)
+	if err == nil && !exists {
 		return bfia.Errorf(bfia.CodeNotFound, "task %s is not known", key)
 	}
 	return wrap(err, "%s task %s", doing, key)

@@ -8,13 +8,14 @@ import (
 	"hutong/bfia"
 )
 
-// MaxReason is how many bytes of a reason are kept.
+// MaxReason is the maximal length of a reason in bytes.
 const MaxReason = 4 << 10
 
-// stamp is a time as both databases keep it.
+// truncateTime returns a time as both databases store it.
 func truncateTime(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
-// stamps puts every time that is set into that form, in place. (A driver hands out times in its session's zone.)
+// truncateTimes does the same to all times that are set, in place. (Drivers return times in the zone of their
+// session.)
 func truncateTimes(times ...*time.Time) {
 	for _, t := range times {
 		if t != nil {
@@ -23,7 +24,7 @@ func truncateTimes(times ...*time.Time) {
 	}
 }
 
-// timeOrNow is t, or the present when t is not set.
+// timeOrNow returns t, or the current time if t is not set.
 func timeOrNow(t time.Time) time.Time {
 	if t.IsZero() {
 		t = time.Now()
@@ -31,7 +32,8 @@ func timeOrNow(t time.Time) time.Time {
 	return truncateTime(t)
 }
 
-// cleanReason makes a reason that both databases take: valid UTF-8 without NUL, at most [MaxReason] bytes.
+// cleanReason makes a reason acceptable for both databases: valid UTF-8 without NUL, at most [MaxReason]
+// bytes.
 func cleanReason(s string) string {
 	s = strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD")
 	if len(s) <= MaxReason {
@@ -45,7 +47,8 @@ func cleanReason(s string) string {
 	return s[:cut] + more
 }
 
-// checkText refuses what PostgreSQL can't keep as text; fields and values alternate. Both databases then refuse the same.
+// checkText refuses text that PostgreSQL can't store, so that both databases refuse the same. Fields and
+// values alternate.
 func checkText(fieldsAndValues ...string) error {
 	for i := 0; i+1 < len(fieldsAndValues); i += 2 {
 		if v := fieldsAndValues[i+1]; !utf8.ValidString(v) || strings.IndexByte(v, 0) >= 0 {
@@ -56,11 +59,23 @@ func checkText(fieldsAndValues ...string) error {
 }
 
 var (
-	jobStates  = []bfia.JobState{bfia.JobPending, bfia.JobReady, bfia.JobRunning, bfia.JobRejected, bfia.JobFinished}
-	taskStates = []bfia.TaskState{bfia.TaskPending, bfia.TaskReady, bfia.TaskRunning, bfia.TaskSuccess, bfia.TaskFailed}
+	jobStates = []bfia.JobState{
+		bfia.JobPending,
+		bfia.JobReady,
+		bfia.JobRunning,
+		bfia.JobRejected,
+		bfia.JobFinished,
+	}
+	taskStates = []bfia.TaskState{
+		bfia.TaskPending,
+		bfia.TaskReady,
+		bfia.TaskRunning,
+		bfia.TaskSuccess,
+		bfia.TaskFailed,
+	}
 )
 
-// jobStatesBefore are the states from which a job may move to s. None for an unknown word.
+// jobStatesBefore returns the states from which a job may move to s; none for an unknown state.
 func jobStatesBefore(s bfia.JobState) []bfia.JobState {
 	var before []bfia.JobState
 	for _, from := range jobStates {
@@ -71,7 +86,7 @@ func jobStatesBefore(s bfia.JobState) []bfia.JobState {
 	return before
 }
 
-// taskStatesBefore are the states from which a task may move to s. None for an unknown word.
+// taskStatesBefore returns the states from which a task may move to s; none for an unknown state.
 func taskStatesBefore(s bfia.TaskState) []bfia.TaskState {
 	var before []bfia.TaskState
 	for _, from := range taskStates {
@@ -88,7 +103,7 @@ func checkJobState(s bfia.JobState) error {
 			return nil
 		}
 	}
-	return bfia.Errorf(bfia.CodeBadRequest, "state: %q is no state of a job", s)
+	return bfia.Errorf(bfia.CodeBadRequest, "state: %q is not a state of a job", s)
 }
 
 func checkTaskState(s bfia.TaskState) error {

@@ -276,14 +276,14 @@ func TestRoutesOfHandlers(t *testing.T) {
 	handlers := map[string]http.Handler{
 		"c": tr.ContainerHandler(), "p": tr.PartnerHandler(), "cp": tr.Handler(),
 	}
-	for path, caller := range callers {
+	for path, allowed := range callers {
 		for name, h := range handlers {
 			req, err := http.NewRequestWithContext(t.Context(), "GET", path, http.NoBody)
 			require.NoError(t, err)
 			w := &statusOnly{}
 			h.ServeHTTP(w, req)
 			want := http.StatusNotFound
-			if strings.Contains(name, caller) {
+			if strings.Contains(name, allowed) {
 				want = http.StatusMethodNotAllowed
 			}
 			require.Equal(t, want, w.status, "%s at %s", path, name)

@@ -42,7 +42,7 @@ func NewControl(c client.Client, jobs *scheduleracts.Activities, parts *particip
 	keeping *housekeepingacts.Activities,
 ) *Worker {
 	keeping.Scheduled = jobRunning(c, workflows.SchedulerJobID)
-	keeping.TakenPart = jobRunning(c, workflows.ParticipantJobID)
+	keeping.Participating = jobRunning(c, workflows.ParticipantJobID)
 
 	w := worker.New(c, activities.ControlQueue, worker.Options{
 		Interceptors:      []interceptor.WorkerInterceptor{&failureLogger{}},

@@ -22,8 +22,8 @@ type Capacity struct {
 	DiskFree int64 // the part of Disk that is free now
 }
 
-// Machine returns the resources of this machine within the limits of this process's cgroups, and the size of the file
-// system that holds a folder.
+// Machine returns the resources of this machine within the limits of this process's cgroups, and the size of
+// the file system that holds a folder.
 func Machine(dir string) (Capacity, error) { return machine("/", dir) }
 
 // machine returns the capacity of a machine whose /proc and /sys are below root.
@@ -108,7 +108,8 @@ func cgroups(text string) []string {
 	return groups
 }
 
-// CgroupLimits returns the limits of CPU and memory of one cgroup below root, of version 1 or 2. 0 means unlimited.
+// CgroupLimits returns the limits of CPU and memory of one cgroup below root, of version 1 or 2. 0 means
+// unlimited.
 func CgroupLimits(root, group string) (cpuMilli, memory int64) {
 	read := func(controller, file string) string {
 		name := filepath.Join(root, "sys/fs/cgroup", controller, filepath.FromSlash(group), file)
@@ -128,7 +129,10 @@ func CgroupLimits(root, group string) (cpuMilli, memory int64) {
 
 	text := read("", "memory.max")
 	if text == "" {
-		text = read("memory", "memory.limit_in_bytes") // unlimited is a number larger than any machine's memory
+		text = read(
+			"memory",
+			"memory.limit_in_bytes",
+		) // unlimited is a number larger than any machine's memory
 	}
 	if n, err := strconv.ParseInt(text, 10, 64); err == nil && n > 0 {
 		memory = n
@@ -137,8 +141,8 @@ func CgroupLimits(root, group string) (cpuMilli, memory int64) {
 	return cpuMilli, memory
 }
 
-// quotaMilli returns the CPU that a quota of each period allows, in thousandths of a core. It returns 0 for "max" and
-// -1, which mean unlimited.
+// quotaMilli returns the CPU that a quota of each period allows, in thousandths of a core. It returns 0 for
+// "max" and -1, which mean unlimited.
 func quotaMilli(quota, period string) int64 {
 	q, err := strconv.ParseInt(quota, 10, 64)
 	p, err2 := strconv.ParseInt(period, 10, 64)
@@ -149,7 +153,8 @@ func quotaMilli(quota, period string) int64 {
 	return max(q*1000/p, 1)
 }
 
-// DiskSpace returns the size of a folder's file system, without the blocks reserved for root, and its free space.
+// DiskSpace returns the size of a folder's file system, without the blocks reserved for root, and its free
+// space.
 func DiskSpace(dir string) (size, free int64, err error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {

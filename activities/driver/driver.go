@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Driver runs containers on one device of a runner. All methods are idempotent and safe for concurrent use, also by
-// several processes of the runner that use the same device with the same options.
+// Driver runs containers on one device of a runner. All methods are idempotent and safe for concurrent use,
+// also by several processes of the runner that use the same device with the same options.
 //
 // Errors are [*Error] values. [IsNonRetryable] reports those that no retry can resolve.
 type Driver interface {
@@ -20,44 +20,44 @@ type Driver interface {
 	// Capacity returns the total resources that the runner has for containers of this device.
 	Capacity(ctx context.Context) (Capacity, error)
 
-	// StorageRoot returns the root of the file storage as the named container sees it. [Mount].Target is relative
-	// to it.
+	// StorageRoot returns the root of the file storage as the named container sees it. [Mount].Target is
+	// relative to it.
 	StorageRoot(name string) string
 
-	// LogPath returns a folder to which the container can write its own log files (config.log.path). The folder is
-	// deleted when the container is removed, or earlier.
+	// LogPath returns a folder to which the container can write its own log files (config.log.path). The
+	// folder is deleted when the container is removed, or earlier.
 	LogPath(name string) string
 
 	// ControlPort returns a port on which a new container may listen for status requests.
 	ControlPort() (int, error)
 
-	// Address returns the address at which this runner reaches a listening container. It returns ErrNotFound if the
-	// container was removed or does not run.
+	// Address returns the address at which this runner reaches a listening container. It returns ErrNotFound
+	// if the container was removed or does not run.
 	Address(ctx context.Context, name string) (string, error)
 
-	// Create creates a container, or finds the one of that name without comparing specs. The id is the device's own.
-	// A later container of the same name has another id.
+	// Create creates a container, or finds the one of that name without comparing specs. The id is the
+	// device's own. A later container of the same name has another id.
 	Create(ctx context.Context, spec Spec) (id string, err error)
 
-	// Start starts a created container. It does nothing if the container runs, has ended, or was stopped before its
-	// start. A program that cannot be started is a non-retryable error of every call, and an [Exit] of Wait. A
-	// device that starts containers asynchronously reports it by Wait first.
+	// Start starts a created container. It does nothing if the container runs, has ended, or was stopped
+	// before its start. A program that cannot be started is a non-retryable error of every call, and an
+	// [Exit] of Wait. A device that starts containers asynchronously reports it by Wait first.
 	Start(ctx context.Context, name string) error
 
-	// Wait waits until the container has ended, and returns at once if it already has. It also waits for a container
-	// that is not started yet. It survives restarts of Docker Engine, the API server and the supervisor. It returns
-	// ErrNotFound if the container was removed.
+	// Wait waits until the container has ended, and returns at once if it already has. It also waits for a
+	// container that is not started yet. It survives restarts of Docker Engine, the API server and the
+	// supervisor. It returns ErrNotFound if the container was removed.
 	Wait(ctx context.Context, name string) (Exit, error)
 
-	// Logs writes the container's output, stdout and stderr together, from the first line. Each line follows its
-	// time in LogTimeFormat and a space. Lines longer than MaxLogLine are split. With follow it waits for the start
-	// and returns when the container has ended and all output is written. It returns ErrNotFound if the container
-	// was removed.
+	// Logs writes the container's output, stdout and stderr together, from the first line. Each line follows
+	// its time in LogTimeFormat and a space. Lines longer than MaxLogLine are split. With follow it waits for
+	// the start and returns when the container has ended and all output is written. It returns ErrNotFound if
+	// the container was removed.
 	Logs(ctx context.Context, name string, follow bool, w io.Writer) error
 
-	// Stop sends SIGTERM, and SIGKILL after the grace period, and returns when the container has ended. A container
-	// that was created but not started can never start afterwards, and Wait returns an [Exit] for it. An unknown
-	// name is not an error.
+	// Stop sends SIGTERM, and SIGKILL after the grace period, and returns when the container has ended. A
+	// container that was created but not started can never start afterwards, and Wait returns an [Exit] for
+	// it. An unknown name is not an error.
 	Stop(ctx context.Context, name string, grace time.Duration) error
 
 	// Remove kills the container if it still runs, and deletes all its data.
@@ -68,8 +68,8 @@ type Driver interface {
 }
 
 const (
-	// LogTimeFormat is the format of the time before each line of Logs: RFC 3339 in UTC. The seconds always have
-	// nine decimals, so that lines sort.
+	// LogTimeFormat is the format of the time before each line of Logs: RFC 3339 in UTC. The seconds always
+	// have nine decimals, so that lines sort.
 	LogTimeFormat = "2006-01-02T15:04:05.000000000Z07:00"
 
 	// MaxLogLine is the length in bytes at which Logs splits a line.
@@ -85,12 +85,12 @@ type Spec struct {
 	// Image is the container's image. For Docker it must exist on the runner. Processes have none.
 	Image string
 
-	// Command is the argument vector of a process, with the absolute path of the program first. For containers it
-	// replaces the image's CMD and may be empty.
+	// Command is the argument vector of a process, with the absolute path of the program first. For
+	// containers it replaces the image's CMD and may be empty.
 	Command []string
 
-	// Env may hold secrets. It never appears in arguments, labels or logs. Names and values are UTF-8. Linux limits
-	// each name with its value to 131,070 bytes, and all of them with the command to about 2 MB.
+	// Env may hold secrets. It never appears in arguments, labels or logs. Names and values are UTF-8. Linux
+	// limits each name with its value to 131,070 bytes, and all of them with the command to about 2 MB.
 	Env map[string]string
 
 	Mounts    []Mount
@@ -116,15 +116,15 @@ type Resources struct {
 
 // Exit describes how a container ended.
 type Exit struct {
-	// Code is the program's exit code. It is 128 plus the number of the signal that killed the program, 127 or 126
-	// if it could not be started, or UnknownExitCode.
+	// Code is the program's exit code. It is 128 plus the number of the signal that killed the program, 127
+	// or 126 if it could not be started, or UnknownExitCode.
 	Code int
 
 	// OOMKilled reports that the container exceeded its memory limit. The process device never sets it.
 	OOMKilled bool
 
-	// Killed reports that a signal, or the loss of its runner, ended the container. It is not set for an exceeded
-	// memory limit. It does not say whether Stop caused it.
+	// Killed reports that a signal, or the loss of its runner, ended the container. It is not set for an
+	// exceeded memory limit. It does not say whether Stop caused it.
 	Killed bool
 
 	// Reason says why Code is not 0.
@@ -138,7 +138,8 @@ const (
 	// UnknownExitCode is the Code of a container whose end nobody observed.
 	UnknownExitCode = -1
 
-	// NotExecutableExitCode and NotStartedExitCode are the Codes of a container whose command could not be started.
+	// NotExecutableExitCode and NotStartedExitCode are the Codes of a container whose command could not be
+	// started.
 	NotExecutableExitCode = 126
 	NotStartedExitCode    = 127
 

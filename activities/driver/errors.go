@@ -11,8 +11,8 @@ var ErrNotFound = errors.New("no such container")
 // ErrNoImage is wrapped by errors about an image that the runner does not have.
 var ErrNoImage = errors.New("no such image")
 
-// ErrCreateAgain is wrapped by an error of Start after which the container had to be removed. It never ran, so the
-// caller may create it again.
+// ErrCreateAgain is wrapped by an error of Start after which the container had to be removed. It never ran,
+// so the caller may create it again.
 var ErrCreateAgain = errors.New("to be created again")
 
 // Error reports which operation failed on which container.
@@ -35,8 +35,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// NonRetryable reports whether the same call fails again however often it is repeated, for example because an image
-// is missing, the spec is invalid or the command is not allowed.
+// NonRetryable reports whether the same call fails again however often it is repeated, for example because an
+// image is missing, the spec is invalid or the command is not allowed.
 func (e *Error) NonRetryable() bool { return e.nonRetryable }
 
 // IsNonRetryable reports whether err, or an error that it wraps, is non-retryable.

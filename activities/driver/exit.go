@@ -21,8 +21,8 @@ func ExitReason(code int) string {
 	return fmt.Sprintf("exited with code %d", code)
 }
 
-// IsKillCode reports whether an exit code means that a signal from outside ended the program. Only SIGKILL and SIGTERM
-// are known to be sent from outside.
+// IsKillCode reports whether an exit code means that a signal from outside ended the program. Only SIGKILL
+// and SIGTERM are known to be sent from outside.
 func IsKillCode(code int) bool { return code == 128+int(unix.SIGKILL) || code == 128+int(unix.SIGTERM) }
 
 // SignalReason describes the death by a signal.
@@ -39,7 +39,8 @@ func StartFailureReason(cause string) string {
 	return "the command could not be started: " + strings.TrimSpace(cause)
 }
 
-// OutOfMemoryReason describes that a container exceeded its memory limit, in bytes. 0 means that the limit is unknown.
+// OutOfMemoryReason describes that a container exceeded its memory limit, in bytes. 0 means that the limit is
+// unknown.
 func OutOfMemoryReason(limit int64) string {
 	if limit <= 0 {
 		return "out of memory"

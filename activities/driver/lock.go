@@ -9,11 +9,11 @@ import (
 	"syscall"
 )
 
-// LockDir provides named locks that all processes of the runner share. The kernel releases a lock when its holder
-// dies, for whatever reason.
+// LockDir provides named locks that all processes of the runner share. The kernel releases a lock when its
+// holder dies, for whatever reason.
 //
-// Names are hashed to a fixed number of lock files, so that no files accumulate. The holder of one lock must therefore
-// not request a second one.
+// Names are hashed to a fixed number of lock files, so that no files accumulate. The holder of one lock must
+// therefore not request a second one.
 type LockDir string
 
 const lockFiles = 1024
@@ -62,8 +62,8 @@ func (d LockDir) Lock(ctx context.Context, name string) (unlock func(), err erro
 	}
 }
 
-// ensure creates the directory. Its parent may be writable by everybody, so a directory of another user is refused
-// because of the links that it may contain.
+// ensure creates the directory. Its parent may be writable by everybody, so a directory of another user is
+// refused because of the links that it may contain.
 func (d LockDir) ensure() error {
 	info, err := os.Lstat(string(d))
 	if os.IsNotExist(err) {

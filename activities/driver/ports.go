@@ -12,8 +12,8 @@ const ContainerControlPort = 10086
 // Loopback is the address of containers on the runner's own network.
 const Loopback = "127.0.0.1"
 
-// Containers on the runner's network get ports below the kernel's ephemeral range, so that hardly any other program
-// takes a port before the container listens on it.
+// Containers on the runner's network get ports below the kernel's ephemeral range, so that hardly any other
+// program takes a port before the container listens on it.
 const firstPort, lastPort = 12000, 32000
 
 // FreePort returns a random port of the runner on which no program listens now. Nothing reserves it.

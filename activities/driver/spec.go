@@ -13,8 +13,8 @@ import (
 	"unicode/utf8"
 )
 
-// maxEnv is the kernel's MAX_ARG_STRLEN without the final NUL. execve refuses a longer "name=value" with a bare E2BIG
-// that names no variable.
+// maxEnv is the kernel's MAX_ARG_STRLEN without the final NUL. execve refuses a longer "name=value" with a
+// bare E2BIG that names no variable.
 const maxEnv = 128<<10 - 1
 
 // maxTotal limits environment and arguments together. It is a quarter of the usual stack limit (8 MiB), see
@@ -33,7 +33,8 @@ func CheckName(name string) error {
 	return nil
 }
 
-// Check returns a non-retryable error if the spec is invalid on every device. Errors never contain values of Env.
+// Check returns a non-retryable error if the spec is invalid on every device. Errors never contain values of
+// Env.
 func (s *Spec) Check() error {
 	if err := CheckName(s.Name); err != nil {
 		return err
@@ -56,8 +57,12 @@ func (s *Spec) Check() error {
 	}
 
 	if total > maxTotal {
-		return NonRetryablef("env: all variables and the command take %d bytes together, at most %d are allowed; "+
-			"pass large values as a file", total, maxTotal)
+		return NonRetryablef(
+			"env: all variables and the command take %d bytes together, at most %d are allowed; "+
+				"pass large values as a file",
+			total,
+			maxTotal,
+		)
 	}
 
 	return nil
@@ -70,12 +75,19 @@ func checkEnv(env map[string]string) error {
 		case name == "" || strings.ContainsAny(name, "=\x00"):
 			return fmt.Errorf("env: %q is not a valid name of a variable", name)
 		case !utf8.ValidString(name) || !utf8.ValidString(value):
-			return fmt.Errorf("env %q: name and value must be UTF-8, other bytes would be changed on the way", name)
+			return fmt.Errorf(
+				"env %q: name and value must be UTF-8, other bytes would be changed on the way",
+				name,
+			)
 		case strings.ContainsRune(value, 0):
 			return fmt.Errorf("env %s: the value contains a NUL byte", name)
 		case len(name)+1+len(value) > maxEnv:
-			return fmt.Errorf("env %s: name and value take %d bytes, Linux allows %d; pass large values as a file",
-				name, len(name)+1+len(value), maxEnv)
+			return fmt.Errorf(
+				"env %s: name and value take %d bytes, Linux allows %d; pass large values as a file",
+				name,
+				len(name)+1+len(value),
+				maxEnv,
+			)
 		}
 	}
 

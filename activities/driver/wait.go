@@ -17,6 +17,12 @@ const (
 	PollRunning = time.Minute
 )
 
+// NextReconnectDelay returns the delay after another one: exponential backoff from MinReconnectDelay to
+// MaxReconnectDelay.
+func NextReconnectDelay(delay time.Duration) time.Duration {
+	return min(max(2*delay, MinReconnectDelay), MaxReconnectDelay)
+}
+
 // Sleep waits for a duration, or returns an error when the context ends.
 func Sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)

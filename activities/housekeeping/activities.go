@@ -1,5 +1,5 @@
-// Package housekeeping holds the activities of a party's housekeeping: the end of lost jobs, the retention of results, and the
-// sweep of the storage.
+// Package housekeeping holds the activities of a party's housekeeping: the end of lost jobs, the retention of
+// results, and the sweep of the storage.
 package housekeeping
 
 import (
@@ -11,15 +11,15 @@ import (
 	"hutong/store/blob"
 )
 
-// Activities see to it that a party keeps nothing for longer than it should, and that each job comes to an end. Its
-// activities run one after the other, in one workflow; made again each goes on where it was.
+// Activities holds the activities of housekeeping. One workflow runs them one after the other. Each can be
+// repeated and resumes where it stopped. All exported methods are registered with Temporal.
 type Activities struct {
 	Node  string
 	Store *store.Store
 	Blobs blob.Store
-	// Keep is how long a job is kept after its end; 0 is for ever.
+	// Keep is the retention of a job after its end. 0 keeps jobs for ever.
 	Keep time.Duration
-	// Scheduled and TakenPart ask for a job's workflow at its scheduler and at a participant.
-	Scheduled, TakenPart activities.JobRunning
-	Logger               *slog.Logger
+	// Scheduled and Participating ask Temporal for a job's workflow at its scheduler and at a participant.
+	Scheduled, Participating activities.JobRunning
+	Logger                   *slog.Logger
 }

@@ -10,43 +10,42 @@ import (
 	"hutong/bfia"
 )
 
-// LostJob is a job whose workflow is gone without having brought it to its end, and who should hear of that.
+// LostJob is a job whose workflow is gone and did not end it.
 type LostJob struct {
 	JobID string `json:"job_id"`
-	// Nodes are the participants, where this node schedules the job.
+	// Nodes are the participants to notify, if this party schedules the job.
 	Nodes   []string      `json:"nodes,omitempty"`
 	Failure *bfia.Failure `json:"failure"`
 }
 
-// LostJobs are what one [Activities.FindLostJobs] has found.
-type LostJobs struct {
+// FoundLostJobs is the result of one [Activities.FindLostJobs].
+type FoundLostJobs struct {
 	Jobs []LostJob `json:"jobs,omitempty"`
-	// Next is where the next batch begins; empty when there is no more.
+	// Next is the After of the next batch, or "" after the last one.
 	Next string `json:"next,omitempty"`
 }
 
 const (
-	// lostBatch is how many jobs one activity asks for.
+	// lostBatch is the number of jobs in a batch.
 	lostBatch = 200
-	// lostAge is how old a job is before it is asked for: its workflow may only just begin.
+	// lostAge is the least age of a job that is checked, since the workflow of a younger one may not have
+	// started.
 	lostAge = 5 * time.Minute
 )
 
 // FindLostJobsInput names a batch of jobs.
 type FindLostJobsInput struct {
-	Scheduled bool   `json:"scheduled"`       // the jobs that this party schedules, or those in which it takes part
-	After     string `json:"after,omitempty"` // [LostJobs.Next] of the batch before
+	Scheduled bool   `json:"scheduled"`       // the jobs that this party schedules, else those in which it participates
+	After     string `json:"after,omitempty"` // [FoundLostJobs.Next] of the batch before
 }
 
-// FindLostJobs finds jobs whose rows have not ended, and whose workflow does not go on: an operator terminated it, or the
-// engine's data was lost. scheduled says whether it looks at the jobs that this node schedules, or at those in which it
-// takes part; of them a batch behind after. What is younger than some minutes is not asked for, and where the engine does
-// not answer it fails.
-func (a *Activities) FindLostJobs(ctx context.Context, in FindLostJobsInput) (LostJobs, error) {
-	var found LostJobs
-	list, goesOn := a.Store.UnfinishedJobs, a.TakenPart
+// FindLostJobs returns unended jobs whose workflow does not run: an operator terminated it, or Temporal's
+// data was lost. It checks one batch, and fails if Temporal does not answer.
+func (a *Activities) FindLostJobs(ctx context.Context, in FindLostJobsInput) (FoundLostJobs, error) {
+	var found FoundLostJobs
+	list, jobRunning := a.Store.UnfinishedJobs, a.Participating
 	if in.Scheduled {
-		list, goesOn = a.Store.UnfinishedScheduleJobs, a.Scheduled
+		list, jobRunning = a.Store.UnfinishedScheduleJobs, a.Scheduled
 	}
 	ids, err := list(ctx, time.Now().Add(-lostAge), in.After, lostBatch)
 	if err != nil {
@@ -54,21 +53,21 @@ func (a *Activities) FindLostJobs(ctx context.Context, in FindLostJobsInput) (Lo
 	}
 	for _, id := range ids {
 		activity.RecordHeartbeat(ctx)
-		on, fate, err := goesOn(ctx, id)
+		running, closed, err := jobRunning(ctx, id)
 		if err != nil {
-			return found, fmt.Errorf("asking whether job %s goes on: %w", id, err)
+			return found, fmt.Errorf("failed to ask Temporal whether job %s runs: %w", id, err)
 		}
-		if on {
+		if running {
 			continue
 		}
-		// A workflow that has ended in order meanwhile has written the row before.
-		if open, err := a.open(ctx, id, in.Scheduled); err != nil {
+		// A workflow that has ended in order meanwhile has written the row first.
+		if open, err := a.unended(ctx, id, in.Scheduled); err != nil {
 			return found, err
 		} else if !open {
 			continue
 		}
 		lost := LostJob{JobID: id, Failure: &bfia.Failure{Kind: bfia.FailedInternal, NodeID: a.Node,
-			Message: "the engine no longer runs the job: its workflow " + fate}}
+			Message: "Temporal no longer runs the job: its workflow " + closed}}
 		if in.Scheduled {
 			if lost.Nodes, err = a.participants(ctx, id); err != nil {
 				return found, err
@@ -82,33 +81,34 @@ func (a *Activities) FindLostJobs(ctx context.Context, in FindLostJobsInput) (Lo
 	return found, nil
 }
 
-func (a *Activities) open(ctx context.Context, jobID string, scheduled bool) (bool, error) {
+// unended reports whether a job's row has not ended.
+func (a *Activities) unended(ctx context.Context, jobID string, scheduled bool) (bool, error) {
 	var state bfia.JobState
 	if scheduled {
 		job, err := a.Store.ScheduleJob(ctx, jobID)
 		if err != nil {
-			return false, known(err)
+			return false, ignoreNotFound(err)
 		}
 		state = job.State
 	} else {
 		job, err := a.Store.Job(ctx, jobID)
 		if err != nil {
-			return false, known(err)
+			return false, ignoreNotFound(err)
 		}
 		state = job.State
 	}
 	return !state.Terminal(), nil
 }
 
-// known makes what is not known no error.
-func known(err error) error {
+// ignoreNotFound returns nil for a not-found error.
+func ignoreNotFound(err error) error {
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
 		return nil
 	}
 	return err
 }
 
-// participants are the nodes that take part in a job: none when its document is not here.
+// participants returns the participants of a job, or none if its document is gone.
 func (a *Activities) participants(ctx context.Context, jobID string) ([]string, error) {
 	doc, err := a.document(ctx, jobID)
 	if doc == nil || err != nil {
@@ -123,7 +123,8 @@ type EndLostJobsInput struct {
 	Jobs      []LostJob `json:"jobs"`
 }
 
-// EndLostJobs ends the rows of lost jobs: they are FINISHED, and what ran is FAILED. What has ended stays as it is.
+// EndLostJobs ends the rows of lost jobs. Jobs become FINISHED, their running tasks FAILED. Ended ones stay
+// as they are.
 func (a *Activities) EndLostJobs(ctx context.Context, in EndLostJobsInput) error {
 	end := a.Store.EndLostJob
 	if in.Scheduled {
@@ -135,13 +136,14 @@ func (a *Activities) EndLostJobs(ctx context.Context, in EndLostJobsInput) error
 			return err
 		}
 		if ended {
-			a.Logger.Warn("a job came to no end of its own", "job_id", lost.JobID, "scheduled", in.Scheduled, "reason", lost.Failure.Message)
+			a.Logger.Warn("ended a job whose workflow is gone", "job_id", lost.JobID, "scheduled",
+				in.Scheduled, "reason", lost.Failure.Message)
 		}
 	}
 	return nil
 }
 
-// ReleaseLostReservations gives back the room of jobs that have ended here, and whose workflow was gone before it could.
+// ReleaseLostReservations releases the reservations of ended jobs whose workflow is gone.
 func (a *Activities) ReleaseLostReservations(ctx context.Context) error {
 	ids, err := a.Store.EndedJobsWithReservation(ctx, time.Now().Add(-lostAge))
 	if err != nil {
@@ -149,14 +151,14 @@ func (a *Activities) ReleaseLostReservations(ctx context.Context) error {
 	}
 	for _, id := range ids {
 		activity.RecordHeartbeat(ctx)
-		on, fate, err := a.TakenPart(ctx, id)
+		running, closed, err := a.Participating(ctx, id)
 		if err != nil {
-			return fmt.Errorf("asking whether job %s goes on: %w", id, err)
+			return fmt.Errorf("failed to ask Temporal whether job %s runs: %w", id, err)
 		}
-		if on {
+		if running {
 			continue
 		}
-		a.Logger.Warn("a job that ended held room", "job_id", id, "workflow", fate)
+		a.Logger.Warn("released the reservation of an ended job", "job_id", id, "workflow", closed)
 		if err := a.Store.ReleaseReservation(ctx, id); err != nil {
 			return err
 		}

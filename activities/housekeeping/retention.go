@@ -20,34 +20,36 @@ type RemoveExpiredJobsInput struct {
 	After string `json:"after,omitempty"` // [RemovalProgress.Next] of the batch before
 }
 
-// RemovalProgress is what one [Activities.RemoveExpiredJobs] has removed.
+// RemovalProgress counts what one [Activities.RemoveExpiredJobs] removed.
 type RemovalProgress struct {
 	Jobs    int   `json:"jobs"`
 	Objects int   `json:"objects"`
 	Bytes   int64 `json:"bytes"`
-	// Next is where the next batch begins; empty when there is no more.
+	// Next is the After of the next batch, or "" after the last one.
 	Next string `json:"next,omitempty"`
 }
 
 const (
-	// removeBatch is how many jobs one activity removes.
+	// removeBatch is the number of jobs in a batch.
 	removeBatch = 50
-	// unusedAge is how old the document of a job that nobody knows is before it goes: a workflow tries for a day to record
-	// a job.
-	unusedAge = 48 * time.Hour
-	// hostGone is the silence after which a host is forgotten, and with it that it is drained.
-	hostGone = 7 * 24 * time.Hour
-	// storageAge is longer than an upload takes, and than a container reads its inputs.
-	storageAge = 7 * 24 * time.Hour
+	// unusedDocumentAge is the age at which the document of an unknown job is removed. A workflow retries for
+	// a day to record a job.
+	unusedDocumentAge = 48 * time.Hour
+	// runnerForgottenAfter is the time without a heartbeat after which a runner's row is removed, and with it
+	// that it is drained.
+	runnerForgottenAfter = 7 * 24 * time.Hour
+	// orphanAge is the age of an orphan that is removed. It is longer than an upload takes, and than a
+	// container reads its inputs.
+	orphanAge = 7 * 24 * time.Hour
 )
 
-// RemoveExpiredJobs removes jobs that ended longer ago than results are kept, with all that is theirs at this party: their
-// outputs, logs, rows of both sides and document. Data goes first and rows last, so that what a crash leaves is found again.
-// Outputs that another job has taken over stay for as long as that is kept, and datasets that someone uploaded stay always.
-// It looks at a batch of jobs behind after.
-func (a *Activities) RemoveExpiredJobs(ctx context.Context, in RemoveExpiredJobsInput) (RemovalProgress, error) {
+// RemoveExpiredJobs removes a batch of jobs whose retention is over, with their outputs, logs, rows and
+// documents at this party. It removes data first and rows last, so that a repetition after a crash finds the
+// rest. Outputs that another job reuses stay as long as that job. Uploaded datasets always stay.
+func (a *Activities) RemoveExpiredJobs(ctx context.Context, in RemoveExpiredJobsInput) (RemovalProgress,
+	error) {
 	var done RemovalProgress
-	var before time.Time // nothing but what was begun, before the configuration said that jobs are kept for ever
+	var before time.Time // without retention: only removals that an earlier configuration started
 	if a.Keep > 0 {
 		before = time.Now().Add(-a.Keep)
 	}
@@ -57,15 +59,15 @@ func (a *Activities) RemoveExpiredJobs(ctx context.Context, in RemoveExpiredJobs
 	}
 	for _, id := range ids {
 		activity.RecordHeartbeat(ctx)
-		busy, err := a.busy(ctx, id)
+		running, err := a.jobRunning(ctx, id)
 		if err != nil {
 			return done, err
 		}
-		if busy { // its row has ended, and it still gives back what it held
+		if running { // its row has ended, but its workflow still cleans up
 			continue
 		}
 		if err := a.removeJob(ctx, id, &done); err != nil {
-			return done, fmt.Errorf("removing job %s: %w", id, err)
+			return done, fmt.Errorf("failed to remove job %s: %w", id, err)
 		}
 		done.Jobs++
 	}
@@ -73,29 +75,30 @@ func (a *Activities) RemoveExpiredJobs(ctx context.Context, in RemoveExpiredJobs
 		done.Next = ids[len(ids)-1]
 		return done, nil
 	}
-	if _, err := a.Store.RemoveUnusedDocuments(ctx, time.Now().Add(-unusedAge)); err != nil {
+	if _, err := a.Store.RemoveUnusedDocuments(ctx, time.Now().Add(-unusedDocumentAge)); err != nil {
 		return done, err
 	}
-	_, err = a.Store.ForgetRunners(ctx, time.Now().Add(-hostGone))
+	_, err = a.Store.ForgetRunners(ctx, time.Now().Add(-runnerForgottenAfter))
 	return done, err
 }
 
-// busy tells whether one of a job's workflows goes on.
-func (a *Activities) busy(ctx context.Context, jobID string) (bool, error) {
-	for _, goesOn := range []activities.JobRunning{a.TakenPart, a.Scheduled} {
-		if on, _, err := goesOn(ctx, jobID); on || err != nil {
-			return on, err
+// jobRunning reports whether one of a job's workflows runs.
+func (a *Activities) jobRunning(ctx context.Context, jobID string) (bool, error) {
+	for _, jobRunning := range []activities.JobRunning{a.Participating, a.Scheduled} {
+		if running, _, err := jobRunning(ctx, jobID); running || err != nil {
+			return running, err
 		}
 	}
 	return false, nil
 }
 
+// removeJob removes one job and counts what it removed in done.
 func (a *Activities) removeJob(ctx context.Context, jobID string, done *RemovalProgress) error {
 	if err := a.Store.MarkRemoving(ctx, jobID); err != nil {
 		return err
 	}
 	before := *done
-	prefixes, err := a.dataOf(ctx, jobID)
+	prefixes, err := a.dataPrefixes(ctx, jobID)
 	if err != nil {
 		return err
 	}
@@ -105,7 +108,7 @@ func (a *Activities) removeJob(ctx context.Context, jobID string, done *RemovalP
 		if err != nil {
 			return err
 		}
-		// Also where there are none: a folder may be left.
+		// Even without objects, since a folder may be left.
 		if err := a.Blobs.DeletePrefix(ctx, prefix); err != nil {
 			return err
 		}
@@ -117,13 +120,13 @@ func (a *Activities) removeJob(ctx context.Context, jobID string, done *RemovalP
 	if err := a.Store.RemoveJob(ctx, jobID); err != nil {
 		return err
 	}
-	a.Logger.Info("a job is removed, since it ended longer ago than results are kept", "job_id", jobID,
+	a.Logger.Info("removed a job whose retention is over", "job_id", jobID,
 		"objects", done.Objects-before.Objects, "bytes", done.Bytes-before.Bytes)
 	return nil
 }
 
-// dataOf is where a job's outputs and logs lie that no other job needs, each prefix once.
-func (a *Activities) dataOf(ctx context.Context, jobID string) ([]string, error) {
+// dataPrefixes returns the storage prefixes of a job's outputs and logs that no other job needs, each once.
+func (a *Activities) dataPrefixes(ctx context.Context, jobID string) ([]string, error) {
 	tasks, err := a.Store.Tasks(ctx, jobID)
 	if err != nil {
 		return nil, err
@@ -150,7 +153,7 @@ func (a *Activities) dataOf(ctx context.Context, jobID string) ([]string, error)
 		if used || at.Name == "" || blob.CheckKey(prefix) != nil || slices.Contains(prefixes, prefix) {
 			return nil
 		}
-		// Task ids come from partners: none may be such that a dataset of ours goes.
+		// Task ids come from partners. None may name an uploaded dataset of this party.
 		if _, err := a.Store.DataTable(ctx, at.Namespace, at.Name); bfia.CodeOf(err) != bfia.CodeNotFound {
 			return err
 		}
@@ -164,8 +167,8 @@ func (a *Activities) dataOf(ctx context.Context, jobID string) ([]string, error)
 	}
 	for _, t := range tasks {
 		part := bfia.Part{Role: t.Role, Index: t.RoleIndex, NodeID: a.Node}
-		// What a failed run wrote is not recorded as an output, nor what an earlier attempt did.
-		for _, id := range dataIDs(t) {
+		// Outputs of a failed container, and of earlier attempts, are not recorded.
+		for _, id := range outputTaskIDs(t) {
 			for _, port := range ports[t.Name] {
 				if err := add(bfia.OutputAddress(id, part, port)); err != nil {
 					return nil, err
@@ -173,15 +176,16 @@ func (a *Activities) dataOf(ctx context.Context, jobID string) ([]string, error)
 			}
 		}
 		for attempt := 1; attempt <= t.Attempt; attempt++ {
-			run := activities.PartRequest{Key: activities.TaskKey{JobID: jobID, Task: t.Name}, Part: part, Attempt: attempt}.ContainerName()
-			prefixes = append(prefixes, activities.LogPrefix(run))
+			name := activities.PartRequest{Key: activities.TaskKey{JobID: jobID, Task: t.Name}, Part: part,
+				Attempt: attempt}.ContainerName()
+			prefixes = append(prefixes, activities.LogPrefix(name))
 		}
 	}
 	return prefixes, nil
 }
 
-// dataIDs are the ids under which a part's outputs lie, those of its earlier attempts among them.
-func dataIDs(t store.Task) []string {
+// outputTaskIDs returns the task ids of a part's outputs, including those of earlier attempts.
+func outputTaskIDs(t store.Task) []string {
 	ids := []string{t.TaskID, t.ReusedTaskID}
 	for attempt := 1; attempt < t.Attempt; attempt++ {
 		ids = append(ids, bfia.AttemptID(t.JobID, t.Name, attempt))
@@ -189,7 +193,7 @@ func dataIDs(t store.Task) []string {
 	return ids
 }
 
-// ports are the outputs of a job's tasks, as its DAG has them: none when its document is not here.
+// ports returns the output ports of a job's tasks, or none if its document is gone.
 func (a *Activities) ports(ctx context.Context, jobID string) (map[string][]bfia.Port, error) {
 	doc, err := a.document(ctx, jobID)
 	if doc == nil || err != nil {
@@ -202,17 +206,17 @@ func (a *Activities) ports(ctx context.Context, jobID string) (map[string][]bfia
 	return ports, nil
 }
 
-// document is a job's document, or nil when it is not here.
+// document returns a job's document, or nil if it is gone.
 func (a *Activities) document(ctx context.Context, jobID string) (*bfia.Document, error) {
 	body, err := a.Store.Document(ctx, jobID)
 	if err != nil {
-		return nil, known(err)
+		return nil, ignoreNotFound(err)
 	}
 	return bfia.ParseDocument(body)
 }
 
-// SweepStorage removes what dead processes left half-written in the storage, and superseded generations of datasets that
-// no job reads.
+// SweepStorage removes half-written objects of dead processes, and superseded generations of datasets that no
+// job reads.
 func (a *Activities) SweepStorage(ctx context.Context) error {
-	return dataset.New(a.Blobs, a.Store).Sweep(ctx, storageAge)
+	return dataset.New(a.Blobs, a.Store).Sweep(ctx, orphanAge)
 }

@@ -1,5 +1,5 @@
-// Package participant holds the activities of a job at a participant: its rows, its reservation, the runners of its tasks,
-// and the reports to its scheduler.
+// Package participant holds the activities of a job at a participant: its rows, its reservation, the runners
+// of its tasks, and the reports to its scheduler.
 package participant
 
 import (

@@ -50,8 +50,8 @@ type SendCapacityHintInput struct {
 	JobID string `json:"job_id"`
 }
 
-// SendCapacityHint tells a scheduler that this party may grant one of its jobs a reservation now. The hint is sent once,
-// since the scheduler polls anyway.
+// SendCapacityHint tells a scheduler that this party may grant one of its jobs a reservation now. The hint is
+// sent once, since the scheduler polls anyway.
 func (a *Activities) SendCapacityHint(ctx context.Context, in SendCapacityHintInput) error {
 	return a.result(ctx, in.Node, a.Client.CapacityHint(ctx, in.Node, in.JobID))
 }
@@ -61,10 +61,11 @@ type ReleaseSessionInput struct {
 	Session string `json:"session"`
 }
 
-// ReleaseSession ends a job's session in the party's own transport, with the messages that were not read (BFIA part 4,
-// 3.2.4).
+// ReleaseSession ends a job's session in the party's own transport, with the messages that were not read
+// (BFIA part 4, 3.2.4).
 func (a *Activities) ReleaseSession(ctx context.Context, in ReleaseSessionInput) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.Transport+"/v1/interconn/chan/release", strings.NewReader("{}"))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.Transport+"/v1/interconn/chan/release",
+		strings.NewReader("{}"))
 	if err != nil {
 		return err
 	}
@@ -79,7 +80,8 @@ func (a *Activities) ReleaseSession(ctx context.Context, in ReleaseSessionInput)
 	}
 	_ = resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("failed to release session %s at the transport: HTTP %d", in.Session, resp.StatusCode)
+		return fmt.Errorf("failed to release session %s at the transport: HTTP %d", in.Session,
+			resp.StatusCode)
 	}
 
 	return nil

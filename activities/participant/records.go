@@ -28,7 +28,8 @@ func (a *Activities) RecordJob(ctx context.Context, in RecordJobInput) error {
 	var tasks []store.Task
 	for i, t := range plan.Tasks {
 		for _, p := range t.Parts {
-			tasks = append(tasks, store.Task{JobID: plan.JobID, Name: t.Name, Role: p.Role, RoleIndex: p.Index, Seq: i,
+			tasks = append(tasks, store.Task{JobID: plan.JobID, Name: t.Name, Role: p.Role,
+				RoleIndex: p.Index, Seq: i,
 				Component: t.Component, Provider: t.Provider, Version: t.Version, State: bfia.TaskReady})
 		}
 	}
@@ -87,7 +88,8 @@ type RequestStopInput struct {
 	TaskID string             `json:"task_id"`
 }
 
-// RequestStop marks an attempt of a part that must not start, or must end. A runner reads the mark before it starts one.
+// RequestStop marks an attempt of a part that must not start, or must end. A runner reads the mark before it
+// starts one.
 func (a *Activities) RequestStop(ctx context.Context, in RequestStopInput) error {
 	return activities.Classify(a.Store.RequestTaskStop(ctx, in.Key.Row(), in.TaskID))
 }
@@ -102,8 +104,8 @@ type RecordTaskEndInput struct {
 	At      time.Time          `json:"at"`
 }
 
-// RecordTaskEnd writes the end of a part, whether or not it ran, and the outputs of one that succeeded. It ignores an
-// attempt that another has followed.
+// RecordTaskEnd writes the end of a part, whether or not it ran, and the outputs of one that succeeded. It
+// ignores an attempt that another has followed.
 func (a *Activities) RecordTaskEnd(ctx context.Context, in RecordTaskEndInput) error {
 	row, err := a.Store.Task(ctx, in.Key.Row())
 	if err != nil {
@@ -125,7 +127,8 @@ func (a *Activities) RecordTaskEnd(ctx context.Context, in RecordTaskEndInput) e
 		return activities.Classify(err)
 	}
 
-	return activities.Classify(a.Store.EndTask(ctx, in.Key.Row(), in.TaskID, in.State, in.Failure.Text(), in.At))
+	return activities.Classify(a.Store.EndTask(ctx, in.Key.Row(), in.TaskID, in.State, in.Failure.Text(),
+		in.At))
 }
 
 // recordOutputs writes the outputs of a part that are in the storage.
@@ -149,8 +152,9 @@ func (a *Activities) recordOutputs(ctx context.Context, in RecordTaskEndInput) e
 		for _, o := range objects {
 			bytes += o.Size
 		}
-		rows = append(rows, store.Output{JobID: in.Key.JobID, TaskName: in.Key.Task, Role: in.Part.Role, RoleIndex: in.Part.Index,
-			Type: out.Type, Key: out.Key, Port: out.Port, TaskID: in.TaskID,
+		rows = append(rows, store.Output{JobID: in.Key.JobID, TaskName: in.Key.Task, Role: in.Part.Role,
+			RoleIndex: in.Part.Index,
+			Type:      out.Type, Key: out.Key, Port: out.Port, TaskID: in.TaskID,
 			Namespace: out.Address.Namespace, Name: out.Address.Name, Bytes: bytes, CreatedAt: in.At})
 	}
 

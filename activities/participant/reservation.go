@@ -12,71 +12,83 @@ import (
 	"hutong/store"
 )
 
-// ReserveInput asks for a job's room at this party.
+// ReserveInput is a request for a job's reservation at this party.
 type ReserveInput struct {
 	JobID     string    `json:"job_id"`
 	Scheduler string    `json:"scheduler"`
 	Priority  int       `json:"priority,omitempty"`
-	Created   time.Time `json:"created"` // as its scheduler tells
+	Created   time.Time `json:"created"` // at its scheduler
 	At        time.Time `json:"at"`
 }
 
-// ReserveResult is how an application is answered. Where the job had waited, those that wait still may have room now.
+// ReserveResult is the answer to a request. If the job had waited, Waiting holds other jobs that would be
+// granted now.
 type ReserveResult struct {
 	Grant   bfia.Grant `json:"grant"`
 	Waiting []Waiting  `json:"waiting,omitempty"`
 }
 
-// Waiting is a job that waits for room at this party.
+// Waiting is a job that waits for a reservation at this party.
 type Waiting struct {
 	JobID     string `json:"job_id"`
 	Scheduler string `json:"scheduler"`
 }
 
-// Reserve asks for the room that a job needs at this party: all of it, or none. A job that has it gets the same answer again.
+// Reserve reserves what a job needs at this party, all of it or none. A job that holds its reservation gets
+// the same answer again.
 func (a *Activities) Reserve(ctx context.Context, req ReserveInput) (ReserveResult, error) {
 	job, err := a.Store.Job(ctx, req.JobID)
 	if err != nil {
 		return ReserveResult{}, activities.Classify(err)
 	}
-	wants, err := a.wants(ctx, req.JobID)
+	demand, err := a.demand(ctx, req.JobID)
 	if err != nil {
 		return ReserveResult{}, activities.Classify(err)
 	}
-	if len(wants.Slots) == 0 { // it runs nothing here
+	if len(demand.Slots) == 0 { // the job runs nothing at this party
 		return ReserveResult{Grant: bfia.Grant{Granted: true, State: job.State}}, nil
 	}
 	var denial *admission.Denial
-	app := store.ReservationRequest{JobID: req.JobID, SchedulerNode: req.Scheduler, InitiatorNode: job.InitiatorNode, FlowID: job.FlowID,
-		Priority: req.Priority, CreatedAt: req.Created, Demand: wants}
-	seats, waited, err := a.Store.Reserve(ctx, app, admissionTimes(req.At), func(view store.ReservationView) []string {
-		grant, no := a.party(view).Decide(admission.Request{Job: app.AdmissionJob(), Demand: wants}, req.At)
-		denial = no
-		return grant.Runners
-	})
+	request := store.ReservationRequest{JobID: req.JobID, SchedulerNode: req.Scheduler,
+		InitiatorNode: job.InitiatorNode, FlowID: job.FlowID,
+		Priority: req.Priority, CreatedAt: req.Created, Demand: demand}
+	slots, waited, err := a.Store.Reserve(ctx, request, reservationTimes(req.At),
+		func(view store.ReservationView) []string {
+			grant, denied := a.party(view).Decide(admission.Request{Job: request.AdmissionJob(),
+				Demand: demand},
+				req.At)
+			denial = denied
+			return grant.Runners
+		})
 	if err != nil {
 		return ReserveResult{}, activities.Classify(err)
 	}
-	if len(seats) == 0 {
-		return ReserveResult{Grant: bfia.Grant{State: job.State, Reason: denial.Reason, Position: denial.Position, Total: denial.Total}}, nil
+	if len(slots) == 0 {
+		return ReserveResult{Grant: bfia.Grant{State: job.State, Reason: denial.Reason,
+			Position: denial.Position, Total: denial.Total}}, nil
 	}
-	answer := ReserveResult{Grant: bfia.Grant{Granted: true, State: job.State, Parallelism: 1 + seats[len(seats)-1].ParallelIndex}}
+	answer := ReserveResult{Grant: bfia.Grant{Granted: true, State: job.State, Parallelism: 1 +
+		slots[len(slots)-1].ParallelIndex}}
 	if waited {
-		answer.Waiting, err = a.open(ctx, req.At)
+		answer.Waiting, err = a.grantable(ctx, req.At)
 	}
 	return answer, activities.Classify(err)
 }
 
+// party returns the state on which the admission algorithm decides.
 func (a *Activities) party(view store.ReservationView) admission.Party {
-	p := admission.Party{Node: a.Node, Runners: view.Runners, Running: view.Holders, UsedSlots: view.UsedSlots, Limits: a.Limits}
+	p := admission.Party{Node: a.Node, Runners: view.Runners, Running: view.Holders,
+		UsedSlots: view.UsedSlots, Limits: a.Limits}
 	for _, w := range view.Waiting {
 		p.Waiting = append(p.Waiting, w.AdmissionRequest())
 	}
 	return p
 }
 
-func admissionTimes(at time.Time) store.ReservationTimes {
-	return store.ReservationTimes{Now: at, HeartbeatSince: at.Add(-activities.RunnerSilentAfter), RequestedSince: at.Add(-admission.RequestTTL)}
+// reservationTimes returns the times that select online runners and live requests.
+func reservationTimes(at time.Time) store.ReservationTimes {
+	return store.ReservationTimes{Now: at, HeartbeatSince: at.Add(-activities.RunnerSilentAfter),
+		RequestedSince: at.Add(-admission.RequestTTL)}
 }
 
 // ReleaseReservationInput names a job that gives up its reservation.
@@ -87,10 +99,10 @@ type ReleaseReservationInput struct {
 	Ended string `json:"ended,omitempty"`
 }
 
-// ReleaseReservation gives back the room that a job holds at this party, and answers who has room now. Others are not told: each would
-// ask every party again for nothing. With words why the job is over, without its success, parts that its rows still call
-// RUNNING are FAILED: nothing of it runs any more, and a step of its workflow that wrote them has not counted, see
-// docs/architecture.md.
+// ReleaseReservation releases a job's reservation, and returns the waiting jobs that would be granted now.
+// Other jobs get no hint, because each would ask all its parties again in vain. If the job ended without
+// success, its parts that are still RUNNING become FAILED: nothing of it runs, and the workflow task that
+// recorded them was lost before it completed.
 func (a *Activities) ReleaseReservation(ctx context.Context, in ReleaseReservationInput) ([]Waiting, error) {
 	if in.Ended != "" {
 		if _, err := a.Store.FailRunningTasks(ctx, in.JobID, in.Ended, in.At); err != nil {
@@ -100,59 +112,62 @@ func (a *Activities) ReleaseReservation(ctx context.Context, in ReleaseReservati
 	if err := a.Store.ReleaseReservation(ctx, in.JobID); err != nil {
 		return nil, activities.Classify(err)
 	}
-	open, err := a.open(ctx, in.At)
-	return open, activities.Classify(err)
+	waiting, err := a.grantable(ctx, in.At)
+	return waiting, activities.Classify(err)
 }
 
-// open are the jobs that wait for room at this party and would be granted it now.
-func (a *Activities) open(ctx context.Context, at time.Time) ([]Waiting, error) {
-	view, err := a.Store.ReservationView(ctx, admissionTimes(at))
+// grantable returns the waiting jobs that would be granted a reservation now.
+func (a *Activities) grantable(ctx context.Context, at time.Time) ([]Waiting, error) {
+	view, err := a.Store.ReservationView(ctx, reservationTimes(at))
 	if err != nil || len(view.Waiting) == 0 {
 		return nil, err
 	}
-	var open []Waiting
+	var waiting []Waiting
 	for _, id := range a.party(view).Grantable(at) {
 		i := slices.IndexFunc(view.Waiting, func(a store.ReservationRequest) bool { return a.JobID == id })
-		open = append(open, Waiting{JobID: id, Scheduler: view.Waiting[i].SchedulerNode})
+		waiting = append(waiting, Waiting{JobID: id, Scheduler: view.Waiting[i].SchedulerNode})
 	}
-	return open[:min(len(open), activities.MaxHints)], nil
+	return waiting[:min(len(waiting), activities.MaxHints)], nil
 }
 
-// CheckFeasible refuses a job that could never run at this party, with the numbers.
-func CheckFeasible(ctx context.Context, db *store.Store, node string, limits admission.Limits, doc *bfia.Document, plan *bfia.Plan) error {
+// CheckFeasible refuses a job that would not fit at this party even if its runners were idle, with the
+// numbers.
+func CheckFeasible(ctx context.Context, db *store.Store, node string, limits admission.Limits,
+	doc *bfia.Document, plan *bfia.Plan) error {
 	var parts []taskPart
 	for _, t := range plan.Tasks {
 		for _, p := range t.PartsOf(node) {
 			parts = append(parts, taskPart{t.Name, t.Provider, t.Version, p})
 		}
 	}
-	wants, err := wantsOf(ctx, db, doc, parts)
+	demand, err := demandOf(ctx, db, doc, parts)
 	if err != nil {
 		return err
 	}
 	at := time.Now()
-	hosts, err := db.Runners(ctx, at.Add(-activities.RunnerSilentAfter))
+	runners, err := db.Runners(ctx, at.Add(-activities.RunnerSilentAfter))
 	if err != nil {
 		return err
 	}
 	party := admission.Party{Node: node, Limits: limits}
-	for _, h := range hosts {
-		party.Runners = append(party.Runners, h.AdmissionRunner())
+	for _, r := range runners {
+		party.Runners = append(party.Runners, r.AdmissionRunner())
 	}
-	if lack := party.Infeasible(wants); lack != "" {
-		return bfia.Errorf(bfia.CodeBadRequest, "config.job_params: %s could never run the job: %s", node, lack)
+	if unmet := party.Infeasible(demand); unmet != "" {
+		return bfia.Errorf(bfia.CodeBadRequest, "config.job_params: %s could never run the job: %s", node,
+			unmet)
 	}
 	return nil
 }
 
-// taskPart is one part of a task, and the provider that it needs.
+// taskPart is a part of a task with its provider.
 type taskPart struct {
 	task, provider, version string
 	part                    bfia.Part
 }
 
-// wants derives what a job asks of this party from its document and rows.
-func (a *Activities) wants(ctx context.Context, jobID string) (admission.Demand, error) {
+// demand derives what a job requests of this party from its document and rows.
+func (a *Activities) demand(ctx context.Context, jobID string) (admission.Demand, error) {
 	doc, err := activities.JobDocument(ctx, a.Store, jobID)
 	if err != nil {
 		return admission.Demand{}, err
@@ -163,93 +178,110 @@ func (a *Activities) wants(ctx context.Context, jobID string) (admission.Demand,
 	}
 	var parts []taskPart
 	for _, row := range rows {
-		parts = append(parts, taskPart{row.Name, row.Provider, row.Version, bfia.Part{Role: row.Role, Index: row.RoleIndex, NodeID: a.Node}})
+		parts = append(parts, taskPart{row.Name, row.Provider, row.Version,
+			bfia.Part{Role: row.Role, Index: row.RoleIndex, NodeID: a.Node}})
 	}
-	return wantsOf(ctx, a.Store, doc, parts)
+	return demandOf(ctx, a.Store, doc, parts)
 }
 
-// wantsOf makes one seat for each part and what its tasks need of a host; and as many copies as tasks could run at once.
-func wantsOf(ctx context.Context, db *store.Store, doc *bfia.Document, parts []taskPart) (admission.Demand, error) {
-	var w admission.Demand
+// demandOf returns one slot for each part and each set of constraints of its tasks. The parallelism is the
+// number of tasks that could run at once.
+func demandOf(ctx context.Context, db *store.Store, doc *bfia.Document, parts []taskPart) (admission.Demand,
+	error) {
+	var demand admission.Demand
 	tasks := map[string]bool{}
-	known := map[string]bool{}
-	provided := map[[2]string]admission.Constraints{}
+	added := map[string]bool{}
+	byProvider := map[[2]string]admission.Constraints{}
 	for _, p := range parts {
 		tasks[p.task] = true
 		from := [2]string{p.provider, p.version}
-		if _, is := provided[from]; !is { // a job may have very many tasks of a few providers
+		if _, found := byProvider[from]; !found { // a job may have very many tasks of few providers
 			var err error
-			if provided[from], err = providerNeeds(ctx, db, p.provider, p.version); err != nil {
-				return w, err
+			if byProvider[from], err = providerConstraints(ctx, db, p.provider, p.version); err != nil {
+				return demand, err
 			}
 		}
-		needs, err := withRequires(provided[from], doc, p)
+		constraints, err := addJobConstraints(byProvider[from], doc, p)
 		if err != nil {
-			return w, err
+			return demand, err
 		}
-		key := p.part.Self() + needs.Key()
-		if known[key] {
+		key := p.part.Self() + constraints.Key()
+		if added[key] {
 			continue
 		}
-		known[key] = true
+		added[key] = true
 		res, err := doc.Config.Resources(p.part)
 		if err != nil {
-			return w, err
+			return demand, err
 		}
-		w.Slots = append(w.Slots, admission.Slot{Role: p.part.Role, Index: p.part.Index, Constraints: needs, Resources: room(res)})
+		demand.Slots = append(demand.Slots, admission.Slot{Role: p.part.Role, Index: p.part.Index,
+			Constraints: constraints, Resources: resourcesOf(res)})
 	}
-	w.Parallelism = doc.DAG.Width(func(task string) bool { return tasks[task] })
-	return w, nil
+	demand.Parallelism = doc.DAG.Width(func(task string) bool { return tasks[task] })
+	return demand, nil
 }
 
-// needsOf is what a part of a task needs of the host that runs it.
-func needsOf(ctx context.Context, db *store.Store, doc *bfia.Document, p taskPart) (admission.Constraints, error) {
-	provided, err := providerNeeds(ctx, db, p.provider, p.version)
+// constraintsOf returns what a part of a task requires of its runner.
+func constraintsOf(ctx context.Context, db *store.Store, doc *bfia.Document,
+	p taskPart) (admission.Constraints, error) {
+	constraints, err := providerConstraints(ctx, db, p.provider, p.version)
 	if err != nil {
 		return admission.Constraints{}, err
 	}
-	return withRequires(provided, doc, p)
+	return addJobConstraints(constraints, doc, p)
 }
 
-// providerNeeds is what a provider needs of a host: one of the devices for which it is registered, and its labels.
-func providerNeeds(ctx context.Context, db *store.Store, name, version string) (admission.Constraints, error) {
-	needs := admission.Constraints{Labels: map[string]string{}}
+// providerConstraints returns what a provider requires of a runner: one of its registered devices, and its
+// labels.
+func providerConstraints(ctx context.Context, db *store.Store, name, version string) (admission.Constraints,
+	error) {
+	constraints := admission.Constraints{Labels: map[string]string{}}
 	providers, err := db.Providers(ctx, store.ProviderFilter{Name: name, Version: version})
 	if err != nil {
-		return needs, err
+		return constraints, err
 	}
 	for _, provider := range providers {
-		if !slices.Contains(needs.Devices, provider.Device) {
-			needs.Devices = append(needs.Devices, provider.Device)
+		if !slices.Contains(constraints.Devices, provider.Device) {
+			constraints.Devices = append(constraints.Devices, provider.Device)
 		}
 		labels, err := bfia.ProviderConstraints(provider.Metadata)
 		if err != nil {
-			return needs, err
+			return constraints, err
 		}
-		maps.Copy(needs.Labels, labels)
+		maps.Copy(constraints.Labels, labels)
 	}
-	return needs, nil
+	return constraints, nil
 }
 
-// withRequires adds what the job wants of the host.
-func withRequires(needs admission.Constraints, doc *bfia.Document, p taskPart) (admission.Constraints, error) {
+// addJobConstraints adds the labels that the job requires of the runner.
+func addJobConstraints(constraints admission.Constraints, doc *bfia.Document,
+	p taskPart) (admission.Constraints, error) {
 	labels, err := doc.Config.Constraints(p.task, p.part)
 	if err != nil {
-		return needs, err
+		return constraints, err
 	}
-	for k, v := range needs.Labels {
-		if wanted, is := labels[k]; is && wanted != v {
-			return needs, bfia.Errorf(bfia.CodeBadRequest, "config.job_params: %s at %s requires a host with the label %s=%s, and its provider %s requires %s=%s",
-				p.task, p.part.Self(), k, wanted, p.provider, k, v)
+	for k, v := range constraints.Labels {
+		if required, found := labels[k]; found && required != v {
+			return constraints, bfia.Errorf(
+				bfia.CodeBadRequest,
+				"config.job_params: %s at %s requires a runner with the label %s=%s, and its provider %s requires %s=%s",
+				p.task,
+				p.part.Self(),
+				k,
+				required,
+				p.provider,
+				k,
+				v,
+			)
 		}
 		labels[k] = v
 	}
-	needs.Labels = labels
-	return needs, nil
+	constraints.Labels = labels
+	return constraints, nil
 }
 
-// room is an amount of resources in the units of seats.
-func room(res bfia.Resources) admission.Resources {
+// resourcesOf converts a part's resources from the units of the document.
+func resourcesOf(res bfia.Resources) admission.Resources {
 	var r admission.Resources
 	if res.CPU > 0 {
 		r.CPUMilli = int64(res.CPU * 1000)

@@ -11,10 +11,11 @@ import (
 	"hutong/store/blob"
 )
 
-// Reusable are the tasks of a job that need not run here: this party's parts of them have succeeded in the job's
-// old_job_id with the same parameters and inputs, and what they left is still there. A task of which this party has no
-// part needs nothing of it.
-func Reusable(ctx context.Context, db *store.Store, blobs blob.Store, doc *bfia.Document, plan *bfia.Plan) ([]string, error) {
+// Reusable returns the tasks of a job that need not run at this party. Its parts of them succeeded in the
+// job's old_job_id with the same parameters and inputs, and their outputs still exist. Tasks without a part
+// at this party are included.
+func Reusable(ctx context.Context, db *store.Store, blobs blob.Store, doc *bfia.Document,
+	plan *bfia.Plan) ([]string, error) {
 	if doc.OldJobID == "" {
 		return nil, nil
 	}
@@ -33,25 +34,27 @@ func Reusable(ctx context.Context, db *store.Store, blobs blob.Store, doc *bfia.
 	if err != nil {
 		return nil, err
 	}
-	held := map[string]bool{}
+	holds := map[string]bool{}
 	for _, row := range rows {
-		if _, seen := held[row.Name]; !seen {
-			held[row.Name] = true
+		if _, seen := holds[row.Name]; !seen {
+			holds[row.Name] = true
 		}
-		if held[row.Name] {
-			if held[row.Name], err = holds(ctx, db, blobs, old, row); err != nil {
+		if holds[row.Name] {
+			if holds[row.Name], err = canReuse(ctx, db, blobs, old, row); err != nil {
 				return nil, err
 			}
 		}
 	}
 	return bfia.Reusable(plan, doc, old, func(task string) bool {
-		still, own := held[task]
+		still, own := holds[task]
 		return still || !own
 	}), nil
 }
 
-// holds tells whether a part of an earlier job has succeeded, left its outputs here, and would read the same data again.
-func holds(ctx context.Context, db *store.Store, blobs blob.Store, old *bfia.Document, row store.Task) (bool, error) {
+// canReuse reports whether a part of an earlier job succeeded, its outputs still exist, and its dataset is
+// unchanged.
+func canReuse(ctx context.Context, db *store.Store, blobs blob.Store, old *bfia.Document,
+	row store.Task) (bool, error) {
 	if row.State != bfia.TaskSuccess || row.StartedAt == nil {
 		return false, nil
 	}
@@ -63,11 +66,12 @@ func holds(ctx context.Context, db *store.Store, blobs blob.Store, old *bfia.Doc
 	if root, err := bfia.RootDataset(values); err == nil && root != nil {
 		table, err := db.DataTable(ctx, root.Namespace, root.Name)
 		switch {
-		case bfia.CodeOf(err) == bfia.CodeNotFound: // it is kept elsewhere, or gone: nobody knows whether it changed
+		// stored elsewhere or deleted, so changes can't be excluded
+		case bfia.CodeOf(err) == bfia.CodeNotFound:
 			return false, nil
 		case err != nil:
 			return false, err
-		case table.Generation != row.DatasetGeneration: // it was uploaded again
+		case table.Generation != row.DatasetGeneration: // uploaded again
 			return false, nil
 		}
 	}
@@ -81,7 +85,7 @@ func holds(ctx context.Context, db *store.Store, blobs blob.Store, old *bfia.Doc
 		}
 		objects, err := blobs.List(ctx, o.Namespace+"/"+o.Name)
 		if err != nil {
-			return false, fmt.Errorf("listing output %s of task %s: %w", o.Port, row.TaskID, err)
+			return false, fmt.Errorf("failed to list output %s of task %s: %w", o.Port, row.TaskID, err)
 		}
 		if len(objects) == 0 {
 			return false, nil
@@ -97,8 +101,8 @@ type ReuseTaskInput struct {
 	At   time.Time    `json:"at"`
 }
 
-// ReuseTask makes the parts of a task stand for those of the job's old_job_id, in place of a run. What is no longer held
-// is refused.
+// ReuseTask makes the parts of a task use the outputs of the job's old_job_id, without a container. It
+// refuses a task whose outputs no longer exist.
 func (a *Activities) ReuseTask(ctx context.Context, in ReuseTaskInput) error {
 	ref := in.Task
 	body, err := a.Store.Document(ctx, ref.JobID)
@@ -113,14 +117,20 @@ func (a *Activities) ReuseTask(ctx context.Context, in ReuseTaskInput) error {
 	if err != nil {
 		return activities.Classify(err)
 	}
-	held := false
+	reusable := false
 	for _, name := range names {
-		held = held || name == ref.TaskName
+		reusable = reusable || name == ref.TaskName
 	}
-	if !held {
-		return activities.Refuse(bfia.Errorf(bfia.CodeNotFound, "the outputs of task %s of job %s are no longer here, or not for these parameters and inputs", ref.TaskName, doc.OldJobID))
+	if !reusable {
+		return activities.Refuse(bfia.Errorf(
+			bfia.CodeNotFound,
+			"the outputs of task %s of job %s no longer exist, or have other parameters and inputs",
+			ref.TaskName,
+			doc.OldJobID,
+		))
 	}
-	if _, err := a.Store.StartTask(ctx, ref.JobID, ref.TaskName, ref.TaskID, ref.AttemptNumber(), in.At); err != nil {
+	if _, err := a.Store.StartTask(ctx, ref.JobID, ref.TaskName, ref.TaskID, ref.AttemptNumber(),
+		in.At); err != nil {
 		return activities.Classify(err)
 	}
 	return activities.Classify(a.Store.ReuseTask(ctx, ref.JobID, ref.TaskName, doc.OldJobID))

@@ -18,59 +18,60 @@ import (
 	"hutong/bfia"
 )
 
-// labelControlPort keeps the control port that a run was given, for who finds the run again.
+// labelControlPort holds a container's control port, so that a worker that takes over finds it.
 const labelControlPort = "control_port"
 
 const (
-	// askAgain is how often a component is asked that answers.
-	askAgain = 2 * time.Second
-	// askFirst is when one is asked for the first time, and then each time after twice as long, up to askSeldom: it takes
-	// its time to begin, and most never listen.
-	askFirst  = 250 * time.Millisecond
-	askSeldom = 15 * time.Second
-	// askTimeout bounds one question, maxTaskAnswer its answer.
-	askTimeout    = 2 * time.Second
+	// pollInterval is the polling interval of a component that answers.
+	pollInterval = 2 * time.Second
+	// firstPollDelay is the delay of the first poll. It doubles up to maxPollDelay: components take time to
+	// start, and most never listen.
+	firstPollDelay = 250 * time.Millisecond
+	maxPollDelay   = 15 * time.Second
+	// pollTimeout bounds one poll, maxTaskAnswer its answer.
+	pollTimeout   = 2 * time.Second
 	maxTaskAnswer = 64 << 10
 )
 
-// control is a run's control port on this host.
+// control is a container's control port.
 type control struct {
 	url    string
 	client *http.Client
 }
 
-// watchControl asks a run on its control port how it does (part 3, 3.2.1), until ctx ends, records what it tells, and
-// passes its end on. Components need not listen there: then nothing comes of it.
-func (r *Runner) watchControl(ctx context.Context, d driver.Driver, req activities.PartRequest, log *slog.Logger) {
+// watchControl polls a container's control port (part 3, 3.2.1) until ctx ends. It records progress and
+// passes a reported end on. Most components don't listen there, which is fine.
+func (r *Runner) watchControl(ctx context.Context, d driver.Driver, req activities.PartRequest,
+	log *slog.Logger) {
 	var c *control
 	last := ""
-	for wait := askFirst; ; {
+	for wait := firstPollDelay; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait):
 		}
-		wait = min(2*wait, askSeldom)
+		wait = min(2*wait, maxPollDelay)
 		if c == nil {
 			var err error
 			if c, err = r.findControl(ctx, d, req.ContainerName()); err != nil {
 				continue
 			}
 			if c == nil {
-				return // it was given no port
+				return // it has no control port
 			}
 		}
-		answer, err := c.ask(ctx, r.Node, req.TaskID, req.Key.JobID)
+		answer, err := c.poll(ctx, r.Node, req.TaskID, req.Key.JobID)
 		if err != nil {
 			if last != "" {
-				log.Debug("the component does not answer on its control port any more", "error", err)
+				log.Debug("component stopped answering on its control port", "error", err)
 			}
 			continue
 		}
-		wait = askAgain
+		wait = pollInterval
 		if answer.Progress != last {
 			if err := r.Store.SetTaskProgress(ctx, req.Key.Row(), req.Attempt, answer.Progress); err != nil {
-				log.Warn("a task's progress was not recorded", "error", err)
+				log.Warn("failed to record a task's progress", "error", err)
 			} else {
 				last = answer.Progress
 			}
@@ -78,7 +79,7 @@ func (r *Runner) watchControl(ctx context.Context, d driver.Driver, req activiti
 		if !answer.Status.Terminal() || r.OnReport == nil {
 			continue
 		}
-		// As good as its callback, which may have been lost.
+		// It counts as the container's callback, which may have been lost.
 		report := bfia.TaskReport{TaskID: req.TaskID, Role: req.Part.Self(), Status: answer.Status}
 		if err := r.OnReport(ctx, req.Key.JobID, report); err == nil {
 			return
@@ -86,14 +87,14 @@ func (r *Runner) watchControl(ctx context.Context, d driver.Driver, req activiti
 	}
 }
 
-// findControl finds where a run is asked; nil when it has no control port.
+// findControl returns a container's control port, or nil if it has none.
 func (r *Runner) findControl(ctx context.Context, d driver.Driver, name string) (*control, error) {
-	runs, err := d.List(ctx)
+	containers, err := d.List(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("looking for %s: %w", name, err)
+		return nil, fmt.Errorf("failed to find the container %s: %w", name, err)
 	}
-	i := slices.IndexFunc(runs, func(run driver.Container) bool { return run.Name == name })
-	if i < 0 || runs[i].Labels[labelControlPort] == "" {
+	i := slices.IndexFunc(containers, func(c driver.Container) bool { return c.Name == name })
+	if i < 0 || containers[i].Labels[labelControlPort] == "" {
 		return nil, nil
 	}
 	host, err := d.Address(ctx, name)
@@ -101,18 +102,19 @@ func (r *Runner) findControl(ctx context.Context, d driver.Driver, name string) 
 		return nil, err
 	}
 	return &control{
-		url: "http://" + net.JoinHostPort(host, runs[i].Labels[labelControlPort]) + bfia.PathAlgorithmQuery,
+		url: "http://" + net.JoinHostPort(host, containers[i].Labels[labelControlPort]) +
+			bfia.PathAlgorithmQuery,
 		client: &http.Client{
-			Timeout: askTimeout,
-			// A component may not send us elsewhere, nor keep a connection of ours.
+			Timeout: pollTimeout,
+			// A component must neither redirect the poll nor keep connections open.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 			Transport:     &http.Transport{DisableKeepAlives: true},
 		},
 	}, nil
 }
 
-// ask puts the question once.
-func (c *control) ask(ctx context.Context, node, taskID, trace string) (*bfia.TaskAnswer, error) {
+// poll queries the control port once.
+func (c *control) poll(ctx context.Context, node, taskID, trace string) (*bfia.TaskAnswer, error) {
 	body, err := json.Marshal(bfia.TaskQuery{TaskID: taskID})
 	if err != nil {
 		return nil, err
@@ -137,8 +139,8 @@ func (c *control) ask(ctx context.Context, node, taskID, trace string) (*bfia.Ta
 	return bfia.ParseTaskAnswer(answer)
 }
 
-// giveControlPort gives a run the port on which it may tell how it does.
-func giveControlPort(d driver.Driver, spec *driver.Spec, sys *bfia.System) error {
+// addControlPort assigns a control port to a new container.
+func addControlPort(d driver.Driver, spec *driver.Spec, sys *bfia.System) error {
 	port, err := d.ControlPort()
 	if err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 	"hutong/bfia"
 )
 
-// exitFailure explains the exit of a run; nil for one that went well.
+// exitFailure returns the failure that a container's exit means, or nil for exit code 0.
 func exitFailure(exit driver.Exit, log []string) *bfia.Failure {
 	f := &bfia.Failure{Kind: bfia.FailedExit, ExitCode: exit.Code, Message: exit.Reason, Log: log}
 	switch {
@@ -29,17 +29,17 @@ func exitFailure(exit driver.Exit, log []string) *bfia.Failure {
 		}
 	}
 	if f.Message == plainExit(exit.Code) {
-		f.Message = "" // it says no more than the code
+		f.Message = "" // the exit code says the same
 	}
 	return f
 }
 
-// codeTemporary is EX_TEMPFAIL of sysexits.h, by which a component says that another attempt may go well.
+// codeTemporary is EX_TEMPFAIL of sysexits.h. A component exits with it if another attempt may succeed.
 const codeTemporary = 75
 
 func plainExit(code int) string { return fmt.Sprintf("exited with code %d", code) }
 
-// startFailure explains why a run can't begin; nil when another try may cure it.
+// startFailure returns the failure of a container that can't start, or nil if a retry may help.
 func startFailure(err error) *bfia.Failure {
 	var protocol *bfia.Error
 	switch {
@@ -49,18 +49,19 @@ func startFailure(err error) *bfia.Failure {
 		return &bfia.Failure{Kind: bfia.FailedStart, Message: err.Error()}
 	case errors.As(err, &protocol) && protocol.Code == bfia.CodeNotFound:
 		return &bfia.Failure{Kind: bfia.FailedInput, Message: protocol.Message}
-	case errors.As(err, &protocol) && protocol.Code != bfia.CodeInternal && protocol.Code != bfia.CodeUnavailable:
+	case errors.As(err, &protocol) && protocol.Code != bfia.CodeInternal &&
+		protocol.Code != bfia.CodeUnavailable:
 		return &bfia.Failure{Kind: bfia.FailedStart, Message: protocol.Message}
 	}
 	return nil
 }
 
-// at tells where a failure happened.
-func at(f *bfia.Failure, key activities.TaskKey, part bfia.Part) *bfia.Failure {
+// withPlace returns a copy of a failure that names the part in which it happened.
+func withPlace(f *bfia.Failure, key activities.TaskKey, part bfia.Part) *bfia.Failure {
 	if f == nil {
 		return nil
 	}
-	placed := *f
-	placed.NodeID, placed.Role, placed.Task = part.NodeID, part.Self(), key.Task
-	return &placed
+	located := *f
+	located.NodeID, located.Role, located.Task = part.NodeID, part.Self(), key.Task
+	return &located
 }

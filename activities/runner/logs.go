@@ -17,22 +17,22 @@ import (
 	"hutong/store/blob"
 )
 
-// The log of a run is kept in the party's storage as chunks, _log/<run>/<watcher>/<number>, which are written as lines
-// come, so that any process of the party can read it, while the run goes on and after its container is gone. A watcher that
-// takes over begins again with the first line, in a folder of its own: one that is only believed dead spoils nothing, since
-// whoever has kept most is read.
+// A container's log is stored in the party's storage as chunks, _log/<container>/<watcher>/<number>, which
+// are written as lines arrive. So any process of the party can read it, while the container runs and after
+// its removal. A watcher that takes over starts again with the first line, in a folder of its own, so that
+// two watchers don't disturb each other. Readers choose the folder that holds most.
 const (
 	logFlushEvery = time.Second
 	logChunkBytes = 256 << 10
-	// logPatienceBytes is how large a chunk grows while the storage does not take it; then it is lost.
-	logPatienceBytes = 16 << 20
-	// logHeadBytes and logTailBytes are how much of a run's log is kept: of its beginning as it comes, of its end when that
-	// is there. A line between them tells what was left out.
+	// maxPendingChunkBytes bounds a chunk while the storage fails. A larger one is dropped.
+	maxPendingChunkBytes = 16 << 20
+	// logHeadBytes and logTailBytes bound the stored log: its head is stored as it arrives, its tail at the
+	// end. A line between them says how much was skipped.
 	logHeadBytes = 56 << 20
 	logTailBytes = 8 << 20
 )
 
-// followLogs keeps a run's log until its end, and counts its bytes.
+// followLogs stores a container's log until its end, and counts its bytes in logged.
 func (r *Runner) followLogs(ctx context.Context, d driver.Driver, name string, logged *atomic.Int64) error {
 	w := &chunkWriter{ctx: ctx, blobs: r.Blobs, prefix: activities.LogPrefix(name) + "/" + uuid.NewString()}
 	stop := make(chan struct{})
@@ -49,7 +49,7 @@ func (r *Runner) followLogs(ctx context.Context, d driver.Driver, name string, l
 			}
 		}
 	})
-	err := d.Logs(ctx, name, true, counted{w, logged})
+	err := d.Logs(ctx, name, true, countingWriter{w, logged})
 	close(stop)
 	flusher.Wait()
 	w.flush(true)
@@ -59,18 +59,19 @@ func (r *Runner) followLogs(ctx context.Context, d driver.Driver, name string, l
 	return w.err
 }
 
-type counted struct {
+// countingWriter counts the bytes that it passes on.
+type countingWriter struct {
 	io.Writer
 	bytes *atomic.Int64
 }
 
 // Write implements [io.Writer].
-func (c counted) Write(b []byte) (int, error) {
+func (c countingWriter) Write(b []byte) (int, error) {
 	c.bytes.Add(int64(len(b)))
 	return c.Writer.Write(b)
 }
 
-// chunkWriter cuts a stream into chunks at line ends. The chunk that is not yet full is written again as it grows.
+// chunkWriter cuts a stream into chunks at line ends. It stores the current chunk repeatedly as it grows.
 type chunkWriter struct {
 	ctx    context.Context
 	blobs  blob.Store
@@ -79,35 +80,37 @@ type chunkWriter struct {
 	mu      sync.Mutex
 	number  int
 	chunk   bytes.Buffer
-	written int // bytes of chunk that are in the storage
-	tryAt   int // the size at which a full chunk that was not taken is tried again
+	written int // bytes of chunk that are stored
+	tryAt   int // the size at which a full chunk is tried again after the storage failed
 	lost    bool
-	err     error // why not all is in the storage
+	err     error // why some bytes are not stored
 
-	head  int // bytes in the chunks before the present one
-	tail  logTail
-	noted int // lines left out, as the storage tells it
+	head       int // bytes in the chunks before the current one
+	tail       logTail
+	notedLines int // skipped lines that the stored note counts
 }
 
-// logTail is the end of a log that is too long: pieces of whole lines, at most logTailBytes together and one more.
+// logTail holds the end of a log that is too long, in pieces of whole lines. Together they exceed
+// logTailBytes by at most one piece.
 type logTail struct {
-	begun     bool
-	pieces    [][]byte
-	size      int
-	left      int   // lines left out
-	leftBytes int64 // in them
+	started      bool
+	pieces       [][]byte
+	size         int
+	skippedLines int
+	skippedBytes int64
 }
 
-// add takes a part of a line up to its end, if that is there.
+// add appends a line, or a part of one.
 func (t *logTail) add(b []byte) {
-	if n := len(t.pieces); n == 0 || len(t.pieces[n-1]) >= logChunkBytes && bytes.HasSuffix(t.pieces[n-1], []byte("\n")) {
+	if n := len(t.pieces); n == 0 || len(t.pieces[n-1]) >= logChunkBytes &&
+		bytes.HasSuffix(t.pieces[n-1], []byte("\n")) {
 		t.pieces = append(t.pieces, make([]byte, 0, logChunkBytes+logChunkBytes/4))
 	}
 	last := len(t.pieces) - 1
 	t.pieces[last] = append(t.pieces[last], b...)
 	for t.size += len(b); t.size > logTailBytes && len(t.pieces) > 1; t.pieces = t.pieces[1:] {
-		t.left += bytes.Count(t.pieces[0], []byte("\n"))
-		t.leftBytes += int64(len(t.pieces[0]))
+		t.skippedLines += bytes.Count(t.pieces[0], []byte("\n"))
+		t.skippedBytes += int64(len(t.pieces[0]))
 		t.size -= len(t.pieces[0])
 	}
 }
@@ -121,7 +124,7 @@ func (w *chunkWriter) Write(b []byte) (int, error) {
 		if i := bytes.IndexByte(b, '\n'); i >= 0 {
 			line = i + 1
 		}
-		if w.tail.begun {
+		if w.tail.started {
 			w.tail.add(b[:line])
 			b = b[line:]
 			continue
@@ -130,7 +133,7 @@ func (w *chunkWriter) Write(b []byte) (int, error) {
 		if w.chunk.Len() >= max(logChunkBytes, w.tryAt) && b[line-1] == '\n' {
 			w.tryAt = w.chunk.Len() + logChunkBytes
 			w.put()
-			if w.written == w.chunk.Len() || w.chunk.Len() >= logPatienceBytes {
+			if w.written == w.chunk.Len() || w.chunk.Len() >= maxPendingChunkBytes {
 				w.next()
 			}
 		}
@@ -139,21 +142,21 @@ func (w *chunkWriter) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-// next begins another chunk, or the tail.
+// next starts another chunk, or the tail.
 func (w *chunkWriter) next() {
 	w.lost = w.lost || w.written < w.chunk.Len()
 	w.head += w.chunk.Len()
 	w.number++
 	w.chunk.Reset()
 	w.written, w.tryAt = 0, 0
-	w.tail.begun = w.head >= logHeadBytes
+	w.tail.started = w.head >= logHeadBytes
 }
 
-// flush writes what is new; only whole lines unless it is the end.
+// flush stores new lines; at the end also an incomplete one.
 func (w *chunkWriter) flush(end bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.tail.begun {
+	if w.tail.started {
 		w.flushTail(end)
 		return
 	}
@@ -162,19 +165,20 @@ func (w *chunkWriter) flush(end bool) {
 	}
 }
 
-// flushTail tells how much is left out so far, and at the end writes the tail behind it.
+// flushTail stores a note of how much was skipped so far, and at the end the tail after it.
 func (w *chunkWriter) flushTail(end bool) {
 	t := &w.tail
-	left, leftBytes := t.left, t.leftBytes
+	left, leftBytes := t.skippedLines, t.skippedBytes
 	if !end {
-		left, leftBytes = left+linesOf(t.pieces), leftBytes+int64(t.size)
+		left, leftBytes = left+countLines(t.pieces), leftBytes+int64(t.size)
 	}
-	if left > 0 && (left != w.noted || end) {
+	if left > 0 && (left != w.notedLines || end) {
 		w.chunk.Reset()
-		_, _ = fmt.Fprintf(&w.chunk, "%s level=WARN msg=\"hutong: the log is too long; left out here\" lines=%d bytes=%d\n",
+		_, _ = fmt.Fprintf(&w.chunk,
+			"%s level=WARN msg=\"hutong: the log is too long; lines skipped here\" lines=%d bytes=%d\n",
 			time.Now().UTC().Format(driver.LogTimeFormat), left, leftBytes)
 		w.put()
-		w.noted = left
+		w.notedLines = left
 	}
 	if !end {
 		return
@@ -189,31 +193,32 @@ func (w *chunkWriter) flushTail(end bool) {
 	t.pieces = nil
 }
 
-func linesOf(pieces [][]byte) (n int) {
+func countLines(pieces [][]byte) (n int) {
 	for _, piece := range pieces {
 		n += bytes.Count(piece, []byte("\n"))
 	}
 	return n
 }
 
+// put stores the current chunk.
 func (w *chunkWriter) put() {
 	key := fmt.Sprintf("%s/%08d", w.prefix, w.number)
 	if err := w.blobs.Put(context.WithoutCancel(w.ctx), key, bytes.NewReader(w.chunk.Bytes())); err != nil {
-		w.err = fmt.Errorf("writing %s: %w", key, err)
+		w.err = fmt.Errorf("failed to write %s: %w", key, err)
 		return
 	}
 	w.written = w.chunk.Len()
 	if !w.lost {
-		w.err = nil // all that there is, is written
+		w.err = nil // everything is stored
 	}
 }
 
-// tailLines are how many last lines of a failed run's log explain its failure.
-const tailLines = 5
+// failureLogLines is the number of last log lines in a failure.
+const failureLogLines = 5
 
-// lastLines is the end of a failed run's log.
+// lastLines returns the last lines of a failed container's log.
 func (r *Runner) lastLines(ctx context.Context, d driver.Driver, name string) []string {
-	ctx, cancel := context.WithTimeout(ctx, logPatience)
+	ctx, cancel := context.WithTimeout(ctx, logEndTimeout)
 	defer cancel()
 	tail := &tailWriter{}
 	if err := d.Logs(ctx, name, false, tail); err != nil {
@@ -222,7 +227,7 @@ func (r *Runner) lastLines(ctx context.Context, d driver.Driver, name string) []
 	var lines []string
 	for _, line := range tail.lines {
 		if _, text, ok := strings.Cut(line, " "); ok {
-			line = text // without the time
+			line = text // without the timestamp
 		}
 		if len(line) > 400 {
 			line = line[:150] + "…" + line[len(line)-250:] // causes come last
@@ -232,6 +237,7 @@ func (r *Runner) lastLines(ctx context.Context, d driver.Driver, name string) []
 	return lines
 }
 
+// tailWriter keeps the last failureLogLines lines.
 type tailWriter struct {
 	lines []string
 	rest  []byte
@@ -246,7 +252,7 @@ func (t *tailWriter) Write(b []byte) (int, error) {
 			return n, nil
 		}
 		t.lines = append(t.lines, string(append(t.rest, b[:i]...)))
-		if len(t.lines) > tailLines {
+		if len(t.lines) > failureLogLines {
 			t.lines = t.lines[1:]
 		}
 		t.rest = nil

@@ -166,7 +166,7 @@ func TestLogStorageAway(t *testing.T) {
 
 	s.away = true
 	write(40 << 10)
-	assert.LessOrEqual(t, w.chunk.Len(), logPatienceBytes)
+	assert.LessOrEqual(t, w.chunk.Len(), maxPendingChunkBytes)
 	s.away = false
 	write(1)
 	w.flush(true)

@@ -13,17 +13,18 @@ import (
 	"hutong/bfia"
 )
 
-// RunTask runs one attempt of a part to its end: it creates the container or finds it, starts it, waits for its exit while it
-// keeps its log and outputs, records the exit, and has it removed. Run again, it resumes where the last attempt stopped. A
-// container never runs twice.
+// RunTask runs one attempt of a part to its end: it creates the container or finds it, starts it, waits for
+// its exit while it keeps its log and outputs, records the exit, and has it removed. Run again, it resumes
+// where the last attempt stopped. A container never runs twice.
 func (a *Activities) RunTask(ctx context.Context, req activities.PartRequest) (activities.PartResult, error) {
 	r, name := a.Runner, req.ContainerName()
 	t := &taskRun{Runner: r, req: req, name: name,
-		log: r.Logger.With("job_id", req.Key.JobID, "task_id", req.TaskID, "role", req.Part.Self(), "container", name)}
+		log: r.Logger.With("job_id", req.Key.JobID, "task_id", req.TaskID, "role", req.Part.Self(),
+			"container", name)}
 	defer r.watched.hold(name)()
 
-	// Only the wait for the exit reacts to a cancellation, and stops the container. Cut off in any other phase, RunTask would
-	// leave a container that nobody watches. The other phases are short.
+	// Only the wait for the exit reacts to a cancellation, and stops the container. Cut off in any other
+	// phase, RunTask would leave a container that nobody watches. The other phases are short.
 	cancellable := ctx
 	ctx = context.WithoutCancel(ctx)
 
@@ -66,7 +67,7 @@ func resultOf(result *activities.PartResult, err error) (activities.PartResult, 
 
 // failed is the result of a part with a failure, which it completes with the part's place.
 func (t *taskRun) failed(f *bfia.Failure) *activities.PartResult {
-	return &activities.PartResult{Failure: at(f, t.req.Key, t.req.Part)}
+	return &activities.PartResult{Failure: withPlace(f, t.req.Key, t.req.Part)}
 }
 
 // settle returns the result of a part that must not run, or has run already. Otherwise it returns nil.
@@ -100,8 +101,8 @@ func (t *taskRun) settle(ctx context.Context) (*activities.PartResult, error) {
 	return nil, nil
 }
 
-// create creates and records the container, or finds the one of an earlier attempt of the activity, whatever became of its
-// provider and inputs since. It returns the result of a part that can never be created.
+// create creates and records the container, or finds the one of an earlier attempt of the activity, whatever
+// became of its provider and inputs since. It returns the result of a part that can never be created.
 func (t *taskRun) create(ctx context.Context) (*activities.PartResult, error) {
 	if t.begun {
 		return nil, t.find(ctx)
@@ -122,7 +123,8 @@ func (t *taskRun) find(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("failed to look for %s on %s: %w", t.name, d.Device(), err)
 		}
-		if t.driver == nil || slices.ContainsFunc(containers, func(c driver.Container) bool { return c.Name == t.name }) {
+		if t.driver == nil || slices.ContainsFunc(containers,
+			func(c driver.Container) bool { return c.Name == t.name }) {
 			t.driver = d
 		}
 	}
@@ -139,7 +141,8 @@ func (t *taskRun) createNew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := t.Store.SetTaskContainer(ctx, t.req.Key.Row(), t.req.Attempt, t.RunnerID, t.name, id); err != nil {
+	if err := t.Store.SetTaskContainer(ctx, t.req.Key.Row(), t.req.Attempt, t.RunnerID, t.name,
+		id); err != nil {
 		return fmt.Errorf("failed to record the container %s: %w", t.name, err)
 	}
 	t.driver = d
@@ -183,8 +186,8 @@ func (t *taskRun) start(ctx context.Context) error {
 	return nil
 }
 
-// await waits for the container's exit. It returns a result instead if another attempt of the activity, which was only
-// believed dead, has recorded the exit and removed the container.
+// await waits for the container's exit. It returns a result instead if another attempt of the activity, which
+// was only believed dead, has recorded the exit and removed the container.
 func (t *taskRun) await(cancellable context.Context) (driver.Exit, *activities.PartResult, error) {
 	exit, err := t.wait(cancellable, t.driver, t.req, t.log)
 	if !errors.Is(err, driver.ErrNotFound) {
@@ -199,7 +202,8 @@ func (t *taskRun) await(cancellable context.Context) (driver.Exit, *activities.P
 		return exit, &activities.PartResult{Failure: row.Failure}, nil
 	}
 
-	return driver.Exit{Code: driver.UnknownExitCode, Reason: "its container was removed by someone else", FinishedAt: time.Now()}, nil, nil
+	return driver.Exit{Code: driver.UnknownExitCode, Reason: "its container was removed by someone else",
+		FinishedAt: time.Now()}, nil, nil
 }
 
 // finish records the exit, and has the container removed.
@@ -212,17 +216,19 @@ func (t *taskRun) finish(ctx context.Context, exit driver.Exit) (activities.Part
 	if exit.Code == driver.StoppedExitCode && t.startErr != nil {
 		failure = &bfia.Failure{Kind: bfia.FailedStart, Message: t.startErr.Error()}
 	}
-	failure = at(failure, t.req.Key, t.req.Part)
+	failure = withPlace(failure, t.req.Key, t.req.Part)
 
 	t.tidyOutputs(ctx, t.req)
 	// Before the exit: nobody looks at the container once that is recorded.
 	if err := t.Store.SetTaskFailure(ctx, t.req.Key.Row(), t.req.TaskID, failure); err != nil {
 		return activities.PartResult{}, fmt.Errorf("failed to record the failure of %s: %w", t.name, err)
 	}
-	if err := t.Store.SetTaskExit(ctx, t.req.Key.Row(), t.req.Attempt, exit.Code, failure.Text(), exit.FinishedAt); err != nil {
+	if err := t.Store.SetTaskExit(ctx, t.req.Key.Row(), t.req.Attempt, exit.Code, failure.Text(),
+		exit.FinishedAt); err != nil {
 		return activities.PartResult{}, fmt.Errorf("failed to record the exit of %s: %w", t.name, err)
 	}
-	t.log.Info("container ended", "exit_code", exit.Code, "seconds", exit.FinishedAt.Sub(exit.StartedAt).Seconds())
+	t.log.Info("container ended", "exit_code", exit.Code, "seconds",
+		exit.FinishedAt.Sub(exit.StartedAt).Seconds())
 
 	// It holds no resources any more, and nothing waits for its removal.
 	release := t.watched.hold(t.name)

@@ -1,5 +1,5 @@
-// Package runner holds the activities of a runner: it runs the containers of tasks with its drivers, stops them, and sweeps
-// orphans.
+// Package runner holds the activities of a runner: it runs the containers of tasks with its drivers, stops
+// them, and sweeps orphans.
 package runner
 
 import (
@@ -23,9 +23,11 @@ type Runner struct {
 	Store    *store.Store
 	Blobs    blob.Store
 	Drivers  map[string]driver.Driver // by device
-	// System returns what containers of a device must know of the party; Storage and LogPath are set for each container.
+	// System returns what containers of a device must know of the party; Storage and LogPath are set for each
+	// container.
 	System func(device string) bfia.System
-	// OnReport passes on the end that a container reports when it is polled; nil leaves it to its callback and exit.
+	// OnReport passes on the end that a container reports when it is polled; nil leaves it to its callback
+	// and exit.
 	OnReport func(ctx context.Context, jobID string, report bfia.TaskReport) error
 	// StopGrace is the time between SIGTERM and SIGKILL if RunTask or Sweep stops a container.
 	StopGrace time.Duration
@@ -40,7 +42,8 @@ type Runner struct {
 // Activities are the activities of a runner. All exported methods are registered with Temporal.
 type Activities struct{ Runner *Runner }
 
-// Wait waits for removals that have outlived their RunTask, until ctx is done. The sweep removes what remains.
+// Wait waits for removals that have outlived their RunTask, until ctx is done. The sweep removes what
+// remains.
 func (r *Runner) Wait(ctx context.Context) {
 	done := make(chan struct{})
 	go func() { r.removing.Wait(); close(done) }()

@@ -15,137 +15,145 @@ import (
 	"hutong/store"
 )
 
-// Labels of a run that tell whose it is; see [Runner.Sweep].
+// Labels that name a container's owner; see [Runner.Sweep].
 const (
 	labelDeployment = "deployment"
 	labelAttempt    = "attempt"
 )
 
-// labelOwner tells by a run's labels whose it is.
+// labelOwner sets the labels that name a container's owner.
 func (r *Runner) labelOwner(labels map[string]string, req activities.PartRequest) {
 	labels[labelDeployment], labels[labelAttempt] = r.Deployment, strconv.Itoa(req.Attempt)
 }
 
-// Sweep looks at all runs of this deployment on this host, and ends and removes those that no running job owns: what a
-// crash, a lost host or an operator who terminated a workflow has left. What is just being created, what a RunTask
-// watches, and what one has yet to read the exit of, stays. goesOn asks for the participant's workflow of a job. Made again
-// it finds nothing to do.
-func (r *Runner) Sweep(ctx context.Context, goesOn activities.JobRunning) error {
+// Sweep stops and removes this deployment's orphaned containers on this runner: those that no running job
+// owns, left by a crash, a lost runner or a terminated workflow. It leaves containers that are just being
+// created, that a RunTask watches, or whose exit a RunTask still has to read. jobRunning asks for the
+// participant's workflow of a job. Sweep can be repeated.
+func (r *Runner) Sweep(ctx context.Context, jobRunning activities.JobRunning) error {
 	var failed []error
 	for device, d := range r.Drivers {
-		runs, err := d.List(ctx)
+		containers, err := d.List(ctx)
 		if err != nil {
-			failed = append(failed, fmt.Errorf("listing the runs on %s: %w", device, err))
+			failed = append(failed, fmt.Errorf("failed to list the containers on %s: %w", device, err))
 			continue
 		}
-		for _, run := range runs {
-			if err := r.sweepRun(ctx, d, run, goesOn); err != nil {
-				failed = append(failed, fmt.Errorf("run %s on %s: %w", run.Name, device, err))
+		for _, container := range containers {
+			if err := r.sweepContainer(ctx, d, container, jobRunning); err != nil {
+				failed = append(failed, fmt.Errorf("failed to sweep container %s on %s: %w", container.Name,
+					device, err))
 			}
 		}
 	}
 	return errors.Join(failed...)
 }
 
-func (r *Runner) sweepRun(ctx context.Context, d driver.Driver, run driver.Container, goesOn activities.JobRunning) error {
-	if run.Labels[labelDeployment] != r.Deployment {
+// sweepContainer decides on one container, and removes it if it is an orphan.
+func (r *Runner) sweepContainer(ctx context.Context, d driver.Driver, container driver.Container,
+	jobRunning activities.JobRunning) error {
+	if container.Labels[labelDeployment] != r.Deployment {
 		return nil // another deployment of the same party, on the same Docker Engine
 	}
-	f := foundRun{run: run, host: r.RunnerID, watched: r.watched.has(run.Name), now: time.Now()}
-	f.attempt, _ = strconv.Atoi(run.Labels[labelAttempt])
-	jobID := run.Labels["job_id"]
-	key := store.TaskKey{JobID: jobID, Name: run.Labels["task"]}
-	if dot := strings.LastIndexByte(run.Labels["role"], '.'); dot >= 0 {
-		key.Role = run.Labels["role"][:dot]
-		key.RoleIndex, _ = strconv.Atoi(run.Labels["role"][dot+1:])
+	f := foundContainer{container: container, runnerID: r.RunnerID, watched: r.watched.has(container.Name),
+		now: time.Now()}
+	f.attempt, _ = strconv.Atoi(container.Labels[labelAttempt])
+	jobID := container.Labels["job_id"]
+	key := store.TaskKey{JobID: jobID, Name: container.Labels["task"]}
+	if dot := strings.LastIndexByte(container.Labels["role"], '.'); dot >= 0 {
+		key.Role = container.Labels["role"][:dot]
+		key.RoleIndex, _ = strconv.Atoi(container.Labels["role"][dot+1:])
 	}
 	row, err := r.Store.Task(ctx, key)
 	switch {
 	case err == nil:
 		f.row = &row
 	case bfia.CodeOf(err) != bfia.CodeNotFound:
-		return fmt.Errorf("reading its row: %w", err)
+		return fmt.Errorf("failed to read its row: %w", err)
 	}
 	what, reason := f.judge()
-	if what == askEngine {
-		on, fate, err := goesOn(ctx, jobID)
+	if what == askTemporal {
+		running, closed, err := jobRunning(ctx, jobID)
 		if err != nil {
-			return fmt.Errorf("asking whether job %s goes on: %w", jobID, err)
+			return fmt.Errorf("failed to ask Temporal whether job %s runs: %w", jobID, err)
 		}
-		if on {
+		if running {
 			return nil
 		}
-		what, reason = endRun, reason+", and the job's workflow "+fate
+		what, reason = removeContainer, reason+", and the job's workflow "+closed
 	}
-	if what == keepRun {
+	if what == keepContainer {
 		return nil
 	}
-	log := r.Logger.With("job_id", jobID, "task_id", run.Labels["task_id"], "role", run.Labels["role"], "run", run.Name)
-	if err := d.Stop(ctx, run.Name, r.StopGrace); err != nil {
-		return fmt.Errorf("stopping it, since %s: %w", reason, err)
+	log := r.Logger.With("job_id", jobID, "task_id", container.Labels["task_id"], "role",
+		container.Labels["role"], "container", container.Name)
+	if err := d.Stop(ctx, container.Name, r.StopGrace); err != nil {
+		return fmt.Errorf("failed to stop it (%s): %w", reason, err)
 	}
-	if err := d.Remove(ctx, run.Name); err != nil {
-		return fmt.Errorf("removing it, since %s: %w", reason, err)
+	if err := d.Remove(ctx, container.Name); err != nil {
+		return fmt.Errorf("failed to remove it (%s): %w", reason, err)
 	}
-	log.Info("removed a run that no job owns", "device", d.Device(), "state", string(run.State), "reason", reason)
+	log.Info("removed an orphaned container", "device", d.Device(), "state", string(container.State),
+		"reason", reason)
 	return nil
 }
 
-// verdict is what becomes of a run.
+// verdict says what happens to a container.
 type verdict int
 
 const (
-	keepRun verdict = iota
-	endRun
-	askEngine // end it if its job's workflow does not go on
+	keepContainer verdict = iota
+	removeContainer
+	askTemporal // remove it unless the job's workflow runs
 )
 
-// foundRun is all that is known of a run without asking the engine.
-type foundRun struct {
-	run     driver.Container
-	attempt int         // that of the run; 0 when it does not say
-	row     *store.Task // nil: there is none
-	host    string      // this one
-	watched bool        // a RunTask of this process has it in hand
-	now     time.Time
+// foundContainer holds all that is known of a container without asking Temporal.
+type foundContainer struct {
+	container driver.Container
+	attempt   int         // the container's; 0 if its label is missing
+	row       *store.Task // nil if the task is unknown
+	runnerID  string      // of this runner
+	watched   bool        // a RunTask of this process handles it
+	now       time.Time
 }
 
-// sweepGrace is how long a run stays whose exit is recorded: who recorded it removes it.
+// sweepGrace is the time after its recorded exit in which a container is left to the RunTask that recorded
+// it.
 const sweepGrace = time.Minute
 
-// judge decides what becomes of a run, and tells why.
-func (f foundRun) judge() (verdict, string) {
+// judge returns what happens to a container, and why.
+func (f foundContainer) judge() (verdict, string) {
 	switch row := f.row; {
 	case f.watched:
-		return keepRun, "it is watched"
+		return keepContainer, "a RunTask of this worker watches it"
 	case row == nil:
-		return askEngine, "its task is not known here"
+		return askTemporal, "its task is unknown at this party"
 	case f.attempt < row.Attempt:
-		return endRun, fmt.Sprintf("attempt %d has followed its attempt %d", row.Attempt, f.attempt)
+		return removeContainer, fmt.Sprintf("attempt %d superseded its attempt %d", row.Attempt, f.attempt)
 	case f.attempt > row.Attempt:
-		return askEngine, fmt.Sprintf("the task is at attempt %d, and this is %d", row.Attempt, f.attempt)
-	case row.ContainerID != "" && row.RunnerID != f.host:
-		return endRun, "the task runs on host " + row.RunnerID
+		return askTemporal, fmt.Sprintf("the task is at attempt %d, but this is attempt %d", row.Attempt,
+			f.attempt)
+	case row.ContainerID != "" && row.RunnerID != f.runnerID:
+		return removeContainer, "the task runs on runner " + row.RunnerID
 	case row.ExitCode != nil && row.ExitedAt != nil && f.now.Sub(*row.ExitedAt) >= sweepGrace:
-		return endRun, "its exit is recorded"
+		return removeContainer, "its exit is recorded"
 	case row.ExitCode != nil:
-		return keepRun, "its exit has just been recorded"
+		return keepContainer, "its exit was recorded a moment ago"
 	case row.ContainerID == "":
-		return askEngine, "it is created, and not recorded"
+		return askTemporal, "it was created, but not recorded"
 	case row.State.Terminal():
-		return askEngine, "its task has ended, and its exit is not recorded"
+		return askTemporal, "its task has ended, but its exit is not recorded"
 	}
-	return askEngine, "nobody watches it"
+	return askTemporal, "no worker watches it"
 }
 
-// nameSet counts who has a name in hand.
+// nameSet counts the holders of names.
 type nameSet struct {
 	mu    sync.Mutex
 	names map[string]int
 }
 
-// hold adds a name until it is let go.
-func (s *nameSet) hold(name string) (letGo func()) {
+// hold adds a holder of a name until release is called.
+func (s *nameSet) hold(name string) (release func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.names == nil {

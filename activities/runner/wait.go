@@ -18,8 +18,10 @@ import (
 	"hutong/activities/driver"
 )
 
-// wait waits for a run's end, follows its logs meanwhile, and stops it when the job no longer wants it.
-func (r *Runner) wait(ctx context.Context, d driver.Driver, req activities.PartRequest, log *slog.Logger) (driver.Exit, error) {
+// wait waits for a container's exit. Meanwhile it follows the log, and stops the container if its activity is
+// cancelled by the job.
+func (r *Runner) wait(ctx context.Context, d driver.Driver, req activities.PartRequest,
+	log *slog.Logger) (driver.Exit, error) {
 	name := req.ContainerName()
 	type ended struct {
 		exit driver.Exit
@@ -35,9 +37,9 @@ func (r *Runner) wait(ctx context.Context, d driver.Driver, req activities.PartR
 	logs := make(chan error, 1)
 	var logged atomic.Int64
 	go func() { logs <- r.followLogs(waitCtx, d, name, &logged) }()
-	var asking sync.WaitGroup
-	asking.Go(func() { r.watchControl(waitCtx, d, req, log) })
-	defer asking.Wait()
+	var polling sync.WaitGroup
+	polling.Go(func() { r.watchControl(waitCtx, d, req, log) })
+	defer polling.Wait()
 	defer cancel()
 
 	beat := time.NewTicker(activities.HeartbeatInterval)
@@ -47,25 +49,33 @@ func (r *Runner) wait(ctx context.Context, d driver.Driver, req activities.PartR
 		select {
 		case e := <-done:
 			if e.err != nil {
-				return e.exit, fmt.Errorf("waiting for %s: %w", name, e.err)
+				return e.exit, fmt.Errorf("failed to wait for %s: %w", name, e.err)
 			}
 			if !awaitLog(ctx, logs, &logged, log) {
-				return driver.Exit{}, fmt.Errorf("the worker is shutting down; the end of %s is found again", name)
+				return driver.Exit{}, fmt.Errorf(
+					"the worker is shutting down; another worker reads the exit of %s",
+					name,
+				)
 			}
 			return e.exit, nil
 		case <-activity.GetWorkerStopChannel(ctx):
-			return driver.Exit{}, fmt.Errorf("the worker is shutting down; %s goes on and is found again", name)
+			return driver.Exit{}, fmt.Errorf(
+				"the worker is shutting down; %s continues, and another worker watches it",
+				name,
+			)
 		case <-cancelled:
-			cancelled = nil // once is enough
-			if wanted, err := r.wanted(ctx, req); err != nil {
+			cancelled = nil // handle it once
+			if owned, err := r.stillOwned(ctx, req); err != nil {
 				return driver.Exit{}, err
-			} else if wanted {
-				// The engine heard no heartbeat in time, as happens on a busy machine, and has begun another try, which watches the same run.
-				return driver.Exit{}, fmt.Errorf("another try watches %s: %w", name, context.Cause(ctx))
+			} else if owned {
+				// Temporal got no heartbeat in time, as happens on a busy machine, and started another
+				// attempt of the activity. It watches the same container.
+				return driver.Exit{}, fmt.Errorf("another attempt of the activity watches %s: %w", name,
+					context.Cause(ctx))
 			}
-			log.Info("stopping the run")
+			log.Info("stopping the container")
 			if err := d.Stop(waitCtx, name, r.StopGrace); err != nil {
-				return driver.Exit{}, fmt.Errorf("stopping %s: %w", name, err)
+				return driver.Exit{}, fmt.Errorf("failed to stop %s: %w", name, err)
 			}
 		case <-beat.C:
 			activity.RecordHeartbeat(ctx)
@@ -73,9 +83,9 @@ func (r *Runner) wait(ctx context.Context, d driver.Driver, req activities.PartR
 	}
 }
 
-// wanted tells whether a job still wants a run whose activity was cancelled: it was not asked to stop, and its workflow goes
-// on.
-func (r *Runner) wanted(ctx context.Context, req activities.PartRequest) (bool, error) {
+// stillOwned reports whether the job of a cancelled activity still owns the container: no stop was requested,
+// and the workflow runs.
+func (r *Runner) stillOwned(ctx context.Context, req activities.PartRequest) (bool, error) {
 	if temporal.IsCanceledError(context.Cause(ctx)) {
 		return false, nil
 	}
@@ -83,7 +93,7 @@ func (r *Runner) wanted(ctx context.Context, req activities.PartRequest) (bool, 
 	ctx = context.WithoutCancel(ctx)
 	row, err := r.Store.Task(ctx, req.Key.Row())
 	if err != nil {
-		return false, fmt.Errorf("reading the row of %s: %w", req.ContainerName(), err)
+		return false, fmt.Errorf("failed to read the row of %s: %w", req.ContainerName(), err)
 	}
 	if row.StopRequested || row.Attempt > req.Attempt {
 		return false, nil
@@ -100,29 +110,29 @@ func (r *Runner) wanted(ctx context.Context, req activities.PartRequest) (bool, 
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("asking whether %s goes on: %w", w.ID, err)
+		return false, fmt.Errorf("failed to ask Temporal whether %s runs: %w", w.ID, err)
 	}
 	return job.WorkflowExecutionInfo.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING, nil
 }
 
-// logPatience is how long the end of a log may come after its run's, from the last bytes that came; logPatienceMost is for
-// all of it.
+// logEndTimeout bounds the wait for the end of a log after the container's exit, since the last bytes;
+// logEndLimit bounds it in total.
 const (
-	logPatience     = 10 * time.Second
-	logPatienceMost = 5 * time.Minute
+	logEndTimeout = 10 * time.Second
+	logEndLimit   = 5 * time.Minute
 )
 
-// awaitLog waits for the end of an ended run's log, as long as more of it comes: one that can't be read loses lines, not
-// the task. It answers false when the worker shuts down before.
+// awaitLog waits for the end of the log after the container's exit, as long as more of it arrives. A log that
+// can't be read loses lines, but does not fail the task. It returns false if the worker shuts down first.
 func awaitLog(ctx context.Context, logs <-chan error, logged *atomic.Int64, log *slog.Logger) bool {
-	began := time.Now()
+	started := time.Now()
 	beat := time.NewTicker(activities.HeartbeatInterval)
 	defer beat.Stop()
-	for seen, since := logged.Load(), began; ; {
+	for seen, since := logged.Load(), started; ; {
 		select {
 		case err := <-logs:
 			if err != nil && !errors.Is(err, driver.ErrNotFound) {
-				log.Warn("the logs are not whole", "error", err)
+				log.Warn("failed to read the whole log", "error", err)
 			}
 			return true
 		case <-activity.GetWorkerStopChannel(ctx):
@@ -132,8 +142,8 @@ func awaitLog(ctx context.Context, logs <-chan error, logged *atomic.Int64, log 
 			if n := logged.Load(); n != seen {
 				seen, since = n, time.Now()
 			}
-			if time.Since(since) >= logPatience || time.Since(began) >= logPatienceMost {
-				log.Warn("the logs did not end with the run")
+			if time.Since(since) >= logEndTimeout || time.Since(started) >= logEndLimit {
+				log.Warn("the log did not end with the container; its end is lost")
 				return true
 			}
 		}

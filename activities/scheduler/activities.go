@@ -1,5 +1,5 @@
-// Package scheduler holds the activities of a job at its scheduler: its rows, its place in the queue, and the commands to
-// the job's parties.
+// Package scheduler holds the activities of a job at its scheduler: its rows, its place in the queue, and the
+// commands to the job's parties.
 package scheduler
 
 import (

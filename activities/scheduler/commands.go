@@ -76,8 +76,8 @@ type SendTaskStartInput struct {
 	Task bfia.TaskRef `json:"task"`
 }
 
-// SendTaskStart starts a task at a party (BFIA part 2, 3.4). A foreign party may run a task twice that is started twice.
-// A second try therefore asks first whether the party knows the task.
+// SendTaskStart starts a task at a party (BFIA part 2, 3.4). A foreign party may run a task twice that is
+// started twice. A second try therefore asks first whether the party knows the task.
 func (a *Activities) SendTaskStart(ctx context.Context, in SendTaskStartInput) error {
 	if activity.GetInfo(ctx).Attempt > 1 {
 		started, err := a.hasStarted(ctx, in.Node, in.Task.TaskID)
@@ -115,7 +115,8 @@ func (a *Activities) SendStop(ctx context.Context, in SendStopInput) error {
 }
 
 const (
-	// endPollInterval is the polling interval of tasks that a party was told to stop; endPollLimit bounds the polling.
+	// endPollInterval is the polling interval of tasks that a party was told to stop; endPollLimit bounds the
+	// polling.
 	endPollInterval = 200 * time.Millisecond
 	endPollLimit    = 20 * time.Second
 )
@@ -143,12 +144,14 @@ func (a *Activities) SendStopAgain(ctx context.Context, in SendStopAgainInput) e
 	return a.SendStop(ctx, SendStopInput{Node: in.Node, Job: in.Job})
 }
 
-// hasEnded asks whether a task has ended at a party. A task that the party does not know, or refuses to report, has.
+// hasEnded asks whether a task has ended at a party. A task that the party does not know, or refuses to
+// report, has.
 func (a *Activities) hasEnded(ctx context.Context, node, taskID string) bool {
 	result, err := a.Client.TaskPoll(ctx, node, taskID, "")
 	var answer *client.Error
 
-	return err == nil && result.Status.Terminal() || errors.As(err, &answer) && answer.Outcome == client.Refused
+	return err == nil && result.Status.Terminal() || errors.As(err, &answer) &&
+		answer.Outcome == client.Refused
 }
 
 func (a *Activities) result(ctx context.Context, node string, err error) error {

@@ -30,10 +30,12 @@ type PollTaskResult struct {
 	Failure *bfia.Failure  `json:"failure,omitempty"`
 }
 
-// PollTask polls parties for the state of a task (BFIA part 2, 3.8) until one of them reports its end, and returns those
-// that do. A party that is unreachable for longer than the limit, or refuses the question for as long, has failed.
+// PollTask polls parties for the state of a task (BFIA part 2, 3.8) until one of them reports its end, and
+// returns those that do. A party that is unreachable for longer than the limit, or refuses the question for
+// as long, has failed.
 func (a *Activities) PollTask(ctx context.Context, in PollTaskInput) ([]PollTaskResult, error) {
-	silentSince := map[string]time.Time{} // survives in the heartbeat's details: another worker keeps counting
+	// survives in the heartbeat's details: another worker keeps counting
+	silentSince := map[string]time.Time{}
 	if activity.HasHeartbeatDetails(ctx) {
 		if err := activity.GetHeartbeatDetails(ctx, &silentSince); err != nil {
 			return nil, fmt.Errorf("failed to read the heartbeat of an earlier attempt: %w", err)
@@ -64,7 +66,8 @@ func (a *Activities) PollTask(ctx context.Context, in PollTaskInput) ([]PollTask
 }
 
 // pollParty asks one party for the state of a task, and reports whether the task has ended there.
-func (a *Activities) pollParty(ctx context.Context, in PollTaskInput, node string, silentSince map[string]time.Time,
+func (a *Activities) pollParty(ctx context.Context, in PollTaskInput, node string,
+	silentSince map[string]time.Time,
 ) (PollTaskResult, bool) {
 	stop := keepHeartbeat(ctx, maps.Clone(silentSince)) // a slow party must not look like a dead worker
 	result, err := a.Client.TaskPoll(ctx, node, in.TaskID, "")
@@ -78,7 +81,8 @@ func (a *Activities) pollParty(ctx context.Context, in PollTaskInput, node strin
 	}
 	if silentSince[node].IsZero() {
 		silentSince[node] = time.Now().UTC()
-		a.Logger.Warn("failed to poll a party for a task", "job_id", in.JobID, "task_id", in.TaskID, "node_id", node, "error", err)
+		a.Logger.Warn("failed to poll a party for a task", "job_id", in.JobID, "task_id", in.TaskID,
+			"node_id", node, "error", err)
 
 		return PollTaskResult{}, false
 	}

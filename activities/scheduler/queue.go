@@ -11,16 +11,17 @@ import (
 
 // QueueState is the state of a queued job at its scheduler.
 type QueueState struct {
-	// Go reports that the job may reserve resources at its parties now.
-	Go bool `json:"go,omitempty"`
-	// Soon reports that only jobs that are reserving just now are in its way. As they may fail, the job keeps its place in the
-	// queue of a party.
-	Soon bool `json:"soon,omitempty"`
-	// WaitsAt is the party that denied it a reservation, as recorded. The workflow may have lost that with a workflow task.
-	WaitsAt  string `json:"waits_at,omitempty"`
-	Position int    `json:"position,omitempty"`
-	Total    int    `json:"total,omitempty"`
-	Reason   string `json:"reason,omitempty"`
+	// MayReserve reports that the job may reserve resources at its parties now.
+	MayReserve bool `json:"go,omitempty"`
+	// OnlyCandidatesAhead reports that only jobs that are reserving just now are in its way. As they may
+	// fail, the job keeps its place in the queue of a party.
+	OnlyCandidatesAhead bool `json:"soon,omitempty"`
+	// WaitingAt is the party that denied it a reservation, as recorded. The workflow may have lost that with
+	// a workflow task.
+	WaitingAt string `json:"waits_at,omitempty"`
+	Position  int    `json:"position,omitempty"`
+	Total     int    `json:"total,omitempty"`
+	Reason    string `json:"reason,omitempty"`
 }
 
 // EnqueueInput names a job that is READY.
@@ -29,26 +30,28 @@ type EnqueueInput struct {
 	At    time.Time `json:"at"`
 }
 
-// Enqueue puts a job into this scheduler's queue and returns its state there. Repeated, it returns the state anew.
+// Enqueue puts a job into this scheduler's queue and returns its state there. Repeated, it returns the state
+// anew.
 func (a *Activities) Enqueue(ctx context.Context, in EnqueueInput) (QueueState, error) {
 	var state QueueState
 	err := a.Store.Dequeue(ctx, in.JobID, in.At, func(q admission.Queue) bool {
 		q.Node, q.Limits = a.Node, a.Limits
 		state = QueueState{Total: len(q.Waiting)}
-		if i := slices.IndexFunc(q.Waiting, func(w admission.QueuedJob) bool { return w.JobID == in.JobID }); i >= 0 {
-			state.WaitsAt = q.Waiting[i].WaitingAt
+		if i := slices.IndexFunc(q.Waiting,
+			func(w admission.QueuedJob) bool { return w.JobID == in.JobID }); i >= 0 {
+			state.WaitingAt = q.Waiting[i].WaitingAt
 		}
 		for _, t := range q.Statuses(in.At) {
 			if t.JobID != in.JobID {
 				continue
 			}
-			state.Go, state.Soon, state.Position = t.MayReserve, t.OnlyCandidatesAhead, t.Position
+			state.MayReserve, state.OnlyCandidatesAhead, state.Position = t.MayReserve, t.OnlyCandidatesAhead, t.Position
 			if !t.MayReserve {
 				state.Reason = t.Reason
 			}
 		}
 
-		return state.Go
+		return state.MayReserve
 	})
 
 	return state, activities.Classify(err)
@@ -62,7 +65,8 @@ type RequeueInput struct {
 	At     time.Time `json:"at"`
 }
 
-// Requeue makes a job wait for a party that denied it a reservation, and returns the jobs that may start instead.
+// Requeue makes a job wait for a party that denied it a reservation, and returns the jobs that may start
+// instead.
 func (a *Activities) Requeue(ctx context.Context, in RequeueInput) ([]string, error) {
 	if err := a.Store.SetWaitReason(ctx, in.JobID, in.Node, in.Reason); err != nil {
 		return nil, activities.Classify(err)

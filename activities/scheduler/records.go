@@ -19,26 +19,29 @@ type RecordScheduleJobInput struct {
 // RecordScheduleJob writes a job of this scheduler, with its tasks and their parts.
 func (a *Activities) RecordScheduleJob(ctx context.Context, in RecordScheduleJobInput) error {
 	plan := in.Plan
-	job := store.ScheduleJob{Priority: plan.Priority, ParticipantNodes: in.Nodes, JobID: plan.JobID, FlowID: plan.FlowID, State: bfia.JobPending,
+	job := store.ScheduleJob{Priority: plan.Priority, ParticipantNodes: in.Nodes, JobID: plan.JobID,
+		FlowID: plan.FlowID, State: bfia.JobPending,
 		InitiatorRole: plan.Initiator.Role, InitiatorNode: plan.Initiator.NodeID, SyncType: plan.SyncType, CreatedAt: in.At}
 
 	var tasks []store.ScheduleTask
 	var parts []store.SchedulePart
 	for i, t := range plan.Tasks {
 		id := bfia.TaskID(plan.JobID, t.Name)
-		tasks = append(tasks, store.ScheduleTask{JobID: plan.JobID, TaskID: id, Name: t.Name, Component: t.Component,
-			Provider: t.Provider, Version: t.Version, Seq: i, DependsOn: t.DependsOn, State: bfia.TaskReady})
+		tasks = append(tasks, store.ScheduleTask{JobID: plan.JobID, TaskID: id, Name: t.Name,
+			Component: t.Component,
+			Provider:  t.Provider, Version: t.Version, Seq: i, DependsOn: t.DependsOn, State: bfia.TaskReady})
 		for _, p := range t.Parts {
-			parts = append(parts, store.SchedulePart{JobID: plan.JobID, TaskID: id, Role: p.Role, RoleIndex: p.Index,
-				NodeID: p.NodeID, State: bfia.TaskReady})
+			parts = append(parts, store.SchedulePart{JobID: plan.JobID, TaskID: id, Role: p.Role,
+				RoleIndex: p.Index,
+				NodeID:    p.NodeID, State: bfia.TaskReady})
 		}
 	}
 
 	return activities.Classify(a.Store.CreateScheduleJob(ctx, job, tasks, parts))
 }
 
-// Progress holds what changed of a job: its own state, and those of its tasks and their parts. States only move forward,
-// so the same progress twice changes nothing.
+// Progress holds what changed of a job: its own state, and those of its tasks and their parts. States only
+// move forward, so the same progress twice changes nothing.
 type Progress struct {
 	JobID   string         `json:"job_id"`
 	State   bfia.JobState  `json:"state,omitempty"`
@@ -51,7 +54,8 @@ type Progress struct {
 type TaskProgress struct {
 	TaskID string `json:"task_id"`
 	Name   string `json:"task_name,omitempty"`
-	// Attempt is the attempt that TaskID names. The first write of an attempt replaces the rows of the one before.
+	// Attempt is the attempt that TaskID names. The first write of an attempt replaces the rows of the one
+	// before.
 	Attempt int            `json:"attempt,omitempty"`
 	State   bfia.TaskState `json:"state"`
 	Reason  string         `json:"reason,omitempty"`
@@ -65,8 +69,8 @@ type PartProgress struct {
 	Failure *bfia.Failure  `json:"failure,omitempty"`
 }
 
-// RecordProgress writes what changed of a job. If the job has left the queue, or has ended, it returns the jobs that may
-// start next.
+// RecordProgress writes what changed of a job. If the job has left the queue, or has ended, it returns the
+// jobs that may start next.
 func (a *Activities) RecordProgress(ctx context.Context, p Progress) ([]string, error) {
 	if err := a.recordTasks(ctx, p); err != nil {
 		return nil, activities.Classify(err)
@@ -85,16 +89,19 @@ func (a *Activities) recordTasks(ctx context.Context, p Progress) error {
 	var changes []store.ScheduleTaskChange
 	for _, t := range p.Tasks {
 		if t.Attempt > 1 {
-			if err := a.Store.RestartScheduleTask(ctx, p.JobID, t.Name, t.TaskID, t.Attempt, p.At); err != nil {
+			if err := a.Store.RestartScheduleTask(ctx, p.JobID, t.Name, t.TaskID, t.Attempt,
+				p.At); err != nil {
 				return err
 			}
 		}
 
 		c := store.ScheduleTaskChange{TaskID: t.TaskID, State: t.State, Reason: t.Reason}
 		for _, part := range t.Parts {
-			c.Parts = append(c.Parts, store.SchedulePartChange{Role: part.Part.Role, RoleIndex: part.Part.Index, State: part.State,
+			c.Parts = append(c.Parts, store.SchedulePartChange{Role: part.Part.Role,
+				RoleIndex: part.Part.Index, State: part.State,
 				Reason: part.Failure.Text()})
-			if err := a.Store.SetSchedulePartFailure(ctx, t.TaskID, part.Part.Role, part.Part.Index, part.Failure); err != nil {
+			if err := a.Store.SetSchedulePartFailure(ctx, t.TaskID, part.Part.Role, part.Part.Index,
+				part.Failure); err != nil {
 				return err
 			}
 		}
@@ -114,8 +121,8 @@ func (a *Activities) recordState(ctx context.Context, p Progress) error {
 	}
 
 	if reason := p.Failure.String(); p.State.Terminal() && reason != "" {
-		// The workflow task that set tasks RUNNING may have been lost before it completed; its repetition ends the job
-		// without knowing of them.
+		// The workflow task that set tasks RUNNING may have been lost before it completed; its repetition
+		// ends the job without knowing of them.
 		stopped := &bfia.Failure{Kind: bfia.FailedStopped, Message: "the job was stopped: " + reason}
 		if err := a.Store.FailRunningScheduleTasks(ctx, p.JobID, stopped, p.At); err != nil {
 			return err
@@ -133,7 +140,8 @@ type ForgetScheduleJobInput struct {
 	JobID string `json:"job_id"`
 }
 
-// ForgetScheduleJob removes a job that was not created at every party, and its document if nothing else needs it.
+// ForgetScheduleJob removes a job that was not created at every party, and its document if nothing else needs
+// it.
 func (a *Activities) ForgetScheduleJob(ctx context.Context, in ForgetScheduleJobInput) error {
 	if err := a.Store.DeleteScheduleJob(ctx, in.JobID); err != nil {
 		return activities.Classify(err)

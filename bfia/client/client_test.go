@@ -24,8 +24,8 @@ import (
 	"hutong/bfia"
 )
 
-// to makes a client in the name of node A whose only peer, B, is at base.
-func to(t *testing.T, base string, timeout time.Duration) *Client {
+// newTestClient returns a client of node A whose only partner, B, is at base.
+func newTestClient(t *testing.T, base string, timeout time.Duration) *Client {
 	t.Helper()
 	c := New("A", func(node string) (string, bool) { return base, node == "B" }, timeout)
 	t.Cleanup(c.HTTP.CloseIdleConnections)
@@ -36,7 +36,7 @@ func peer(t *testing.T, handler http.HandlerFunc) *Client {
 	t.Helper()
 	s := httptest.NewServer(handler)
 	t.Cleanup(s.Close)
-	return to(t, s.URL, 10*time.Second)
+	return newTestClient(t, s.URL, 10*time.Second)
 }
 
 func says(status int, contentType, body string) http.HandlerFunc {
@@ -62,7 +62,7 @@ func document(t *testing.T) *bfia.Document {
 	return doc
 }
 
-// Every command goes to its path with its method and body, as a server sees it.
+// TestCommands checks that every command reaches its path with its method and body.
 func TestCommands(t *testing.T) {
 	for _, test := range []struct {
 		name, method, uri, body, trace string
@@ -138,7 +138,8 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// requireHeaders checks a request's headers against the specification's list (part 2, 2.2) and against what FATE-Flow reads.
+// requireHeaders checks a request's headers against the specification's list (part 2, 2.2) and against what
+// FATE-Flow reads.
 func requireHeaders(t *testing.T, h http.Header, trace string, begin time.Time) {
 	t.Helper()
 	for _, name := range []string{"x-auth-sign", "x-csrf-protection", "x-source-node-id", "x-target-node-id", "x-nonce", "x-trace-id", "x-timestamp", "x-mprac-token-set"} {
@@ -155,8 +156,8 @@ func requireHeaders(t *testing.T, h http.Header, trace string, begin time.Time) 
 	require.GreaterOrEqual(t, millis, begin.UnixMilli())
 	require.LessOrEqual(t, millis, time.Now().UnixMilli())
 
-	// A WSGI server hands headers over as variables (PEP 3333): HTTP_, upper case, hyphens as underscores. FATE-Flow asks
-	// for the names with underscores.
+	// A WSGI server hands headers over as variables (PEP 3333): HTTP_, upper case, hyphens as underscores.
+	// FATE-Flow asks for the names with underscores.
 	wsgi := map[string]string{}
 	for name := range h {
 		wsgi["HTTP_"+strings.ReplaceAll(strings.ToUpper(name), "-", "_")] = h.Get(name)
@@ -206,9 +207,9 @@ func TestAnswersThatAreNoSuccess(t *testing.T) {
 		{"4xx envelope", 404, `{"code":4040,"msg":"task_id: unknown"}`, Refused, 4040,
 			"B refused /v1/interconn/schedule/task/poll: task_id: unknown (code 4040)"},
 		{"4xx page", 413, html, Refused, bfia.CodeRefused,
-			"B refused /v1/interconn/schedule/task/poll: HTTP 413 Request Entity Too Large with an answer that is no JSON envelope (code 6001)"},
+			"B refused /v1/interconn/schedule/task/poll: HTTP 413 Request Entity Too Large and an answer that is not a JSON envelope (code 6001)"},
 		{"4xx of a framework", 404, `{"detail":"Not Found"}`, Refused, bfia.CodeRefused,
-			"B refused /v1/interconn/schedule/task/poll: HTTP 404 Not Found with an answer that is no JSON envelope (code 6001)"},
+			"B refused /v1/interconn/schedule/task/poll: HTTP 404 Not Found and an answer that is not a JSON envelope (code 6001)"},
 		{"429", 429, html, NotDelivered, 0, "B /v1/interconn/schedule/task/poll: not delivered: HTTP 429: Too Many Requests"},
 		{"408", 408, `{"code":4080,"msg":"the body did not arrive"}`, NotDelivered, 0,
 			"B /v1/interconn/schedule/task/poll: not delivered: HTTP 408: the body did not arrive"},
@@ -220,19 +221,19 @@ func TestAnswersThatAreNoSuccess(t *testing.T) {
 		{"5xx that says success", 500, `{"code":0,"msg":"success","data":{"status":"SUCCESS"}}`, Unknown, 0,
 			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 500: success"},
 		{"4xx that says success", 400, `{"code":0,"msg":"success","data":{"status":"SUCCESS"}}`, Unknown, 0,
-			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 400 with the code 0, which is success"},
-		{"HTML with 200", 200, html, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 with an answer that is no JSON envelope"},
-		{"empty", 200, ``, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 with an answer that is no JSON envelope"},
+			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 400 and the code 0, which contradict each other"},
+		{"HTML with 200", 200, html, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 and an answer that is not a JSON envelope"},
+		{"empty", 200, ``, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 and an answer that is not a JSON envelope"},
 		{"an object without a code", 200, `{"data":{"status":"SUCCESS"}}`, Unknown, 0,
-			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 with an answer that is no JSON envelope"},
-		{"null", 200, `null`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 with an answer that is no JSON envelope"},
-		{"half an envelope", 200, `{"code":0,"data":{"sta`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 with an answer that is no JSON envelope"},
+			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 and an answer that is not a JSON envelope"},
+		{"null", 200, `null`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 and an answer that is not a JSON envelope"},
+		{"half an envelope", 200, `{"code":0,"data":{"sta`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 and an answer that is not a JSON envelope"},
 		{"missing data", 200, `{"code":0,"msg":"success"}`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: the answer has no data"},
 		{"null data", 200, `{"code":0,"msg":"success","data":null}`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: the answer has no data"},
-		{"data without a status", 200, `{"code":0,"msg":"success","data":{}}`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: the answer's data has no status"},
+		{"data without a status", 200, `{"code":0,"msg":"success","data":{}}`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: the answer has no data.status"},
 		{"data of another kind", 200, `{"code":0,"data":[]}`, Unknown, 0,
-			"B /v1/interconn/schedule/task/poll: outcome unknown: the answer's data is not what was asked for: json: cannot unmarshal array into Go value of type bfia.PollResult"},
-		{"huge", 200, `{"code":0,"msg":"` + strings.Repeat("x", maxAnswer) + `"}`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: the answer is over 16777216 bytes"},
+			"B /v1/interconn/schedule/task/poll: outcome unknown: the answer's data does not have the expected form: json: cannot unmarshal array into Go value of type bfia.PollResult"},
+		{"huge", 200, `{"code":0,"msg":"` + strings.Repeat("x", maxAnswer) + `"}`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: the answer is larger than 16777216 bytes"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p, err := peer(t, says(test.status, "text/html", test.body)).TaskPoll(t.Context(), "B", "t1", "")
@@ -246,15 +247,18 @@ func TestAnswersThatAreNoSuccess(t *testing.T) {
 }
 
 func TestStatusAllWithoutAState(t *testing.T) {
-	s, err := peer(t, says(200, "application/json", `{"code":0,"data":{"status":{}}}`)).StatusAll(t.Context(), "B", "j1")
+	s, err := peer(t,
+		says(200, "application/json", `{"code":0,"data":{"status":{}}}`)).StatusAll(t.Context(), "B", "j1")
 	require.Nil(t, s)
 	require.Equal(t, Unknown, outcome(t, err).Outcome)
-	s, err = peer(t, says(200, "application/json", `{"code":4040,"msg":"no"}`)).StatusAll(t.Context(), "B", "j1")
+	s, err = peer(t,
+		says(200, "application/json", `{"code":4040,"msg":"no"}`)).StatusAll(t.Context(), "B", "j1")
 	require.Nil(t, s)
 	require.Equal(t, Refused, outcome(t, err).Outcome)
 }
 
-// A peer must not send our commands elsewhere, such as into our own network.
+// TestRedirectsAreNotFollowed checks that a partner can't redirect our commands, for example into our own
+// network.
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	var visits atomic.Int32
 	victim := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -263,7 +267,8 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}))
 	defer victim.Close()
 	for _, status := range []int{301, 302, 303, 307, 308} {
-		err := peer(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, victim.URL, status) }).Start(t.Context(), "B", "j1")
+		err := peer(t,
+			func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, victim.URL, status) }).Start(t.Context(), "B", "j1")
 		require.Equal(t, Refused, outcome(t, err).Outcome)
 		require.ErrorContains(t, err, strconv.Itoa(status))
 	}
@@ -271,11 +276,12 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 }
 
 func TestNoRoute(t *testing.T) {
-	err := to(t, "http://127.0.0.1:1", time.Second).Start(t.Context(), "X", "j1")
+	err := newTestClient(t, "http://127.0.0.1:1", time.Second).Start(t.Context(), "X", "j1")
 	var e *Error
 	require.ErrorAs(t, err, &e)
 	require.Equal(t, NotDelivered, e.Outcome)
-	require.EqualError(t, err, "X /v1/interconn/schedule/job/start: not delivered: the route table has no node X")
+	require.EqualError(t, err,
+		"X /v1/interconn/schedule/job/start: not delivered: the route table has no node X")
 	require.Equal(t, bfia.CodeNotFound, bfia.CodeOf(err), "the cause is kept")
 }
 
@@ -300,22 +306,23 @@ func TestNotDelivered(t *testing.T) {
 		"untrusted certificate": untrusted.URL,
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := to(t, base, 10*time.Second).Start(t.Context(), "B", "j1")
+			err := newTestClient(t, base, 10*time.Second).Start(t.Context(), "B", "j1")
 			require.Equal(t, NotDelivered, outcome(t, err).Outcome, "%v", err)
 		})
 	}
 	t.Run("cancelled before", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		err := to(t, plain.URL, 10*time.Second).Start(ctx, "B", "j1")
+		err := newTestClient(t, plain.URL, 10*time.Second).Start(ctx, "B", "j1")
 		require.Equal(t, NotDelivered, outcome(t, err).Outcome)
 		require.ErrorIs(t, err, context.Canceled)
 	})
 }
 
-// A peer that lets nobody connect has seen nothing, also when it is our own timeout that ends the attempt.
+// TestTimeoutWhileConnecting checks that a request without a connection was not delivered, even if our own
+// timeout ends it.
 func TestTimeoutWhileConnecting(t *testing.T) {
-	c := to(t, "http://127.0.0.1:1", 300*time.Millisecond)
+	c := newTestClient(t, "http://127.0.0.1:1", 300*time.Millisecond)
 	c.HTTP.Transport.(*http.Transport).DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -345,7 +352,7 @@ func TestUnknown(t *testing.T) {
 		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	})
 	t.Run("our timeout", func(t *testing.T) {
-		err := waiting(t, make(chan struct{}, 1), time.Second).Start(t.Context(), "B", "j1")
+		err := clientOfSilentPartner(t, make(chan struct{}, 1), time.Second).Start(t.Context(), "B", "j1")
 		require.Equal(t, Unknown, outcome(t, err).Outcome, "%v", err)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	})
@@ -357,14 +364,15 @@ func TestUnknown(t *testing.T) {
 			<-arrived
 			cancel()
 		}()
-		err := waiting(t, arrived, 10*time.Second).Start(ctx, "B", "j1")
+		err := clientOfSilentPartner(t, arrived, 10*time.Second).Start(ctx, "B", "j1")
 		require.Equal(t, Unknown, outcome(t, err).Outcome, "%v", err)
 		require.ErrorIs(t, err, context.Canceled)
 	})
 }
 
-// waiting is the client of a peer that tells that a request arrived, and does not answer before the test ends.
-func waiting(t *testing.T, arrived chan<- struct{}, timeout time.Duration) *Client {
+// clientOfSilentPartner returns a client whose partner reports the arrival of a request and does not answer
+// until the test ends.
+func clientOfSilentPartner(t *testing.T, arrived chan<- struct{}, timeout time.Duration) *Client {
 	release := make(chan struct{})
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		arrived <- struct{}{}
@@ -372,7 +380,7 @@ func waiting(t *testing.T, arrived chan<- struct{}, timeout time.Duration) *Clie
 	}))
 	t.Cleanup(s.Close)
 	t.Cleanup(func() { close(release) })
-	return to(t, s.URL, timeout)
+	return newTestClient(t, s.URL, timeout)
 }
 
 func hang(w http.ResponseWriter) {
@@ -382,8 +390,9 @@ func hang(w http.ResponseWriter) {
 	}
 }
 
-// A peer that is restarted is found again, and what failed meanwhile was not sent a second time by the client itself.
-func TestPeerRestarts(t *testing.T) {
+// TestPartnerRestarts checks that a client reconnects to a restarted partner and does not itself retry what
+// failed before.
+func TestPartnerRestarts(t *testing.T) {
 	var arrived atomic.Int32
 	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		arrived.Add(1)
@@ -391,7 +400,7 @@ func TestPeerRestarts(t *testing.T) {
 	})
 	first := httptest.NewServer(handler)
 	address := first.Listener.Addr().String()
-	c := to(t, first.URL, 10*time.Second)
+	c := newTestClient(t, first.URL, 10*time.Second)
 	require.NoError(t, c.Start(t.Context(), "B", "j1"))
 	first.Close()
 	err := c.Start(t.Context(), "B", "j1")
@@ -409,17 +418,24 @@ func TestPeerRestarts(t *testing.T) {
 	require.EqualValues(t, 2, arrived.Load())
 }
 
-// A transport that tells nothing of its connections may have sent what it failed at.
-func TestUnknownTransport(t *testing.T) {
+// TestTransportWithoutTraces checks that a failed request through a transport without traces counts as
+// possibly sent.
+func TestTransportWithoutTraces(t *testing.T) {
 	broken := errors.New("broken")
-	c := &Client{NodeID: "A", Route: func(string) (string, bool) { return "http://b", true }, HTTP: &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) { return nil, broken })}}
+	c := &Client{
+		NodeID: "A",
+		Route:  func(string) (string, bool) { return "http://b", true },
+		HTTP: &http.Client{
+			Transport: roundTrip(func(*http.Request) (*http.Response, error) { return nil, broken }),
+		},
+	}
 	err := c.Start(t.Context(), "B", "j1")
 	require.Equal(t, Unknown, outcome(t, err).Outcome)
 	require.ErrorIs(t, err, broken)
 }
 
-// A kept connection that turns out to be closed is followed by a new attempt to connect, only if nothing was written:
-// when that one fails, the peer has seen nothing, although there was a connection at first.
+// TestNotDeliveredAfterAKeptConnection checks a kept connection that turns out to be closed before anything
+// was written. If the new connection fails too, the partner has received nothing.
 func TestNotDeliveredAfterAKeptConnection(t *testing.T) {
 	refused := &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	send := roundTrip(func(r *http.Request) (*http.Response, error) {
@@ -428,7 +444,11 @@ func TestNotDeliveredAfterAKeptConnection(t *testing.T) {
 		trace.GotConn(httptrace.GotConnInfo{Reused: true})
 		return nil, refused
 	})
-	c := &Client{NodeID: "A", Route: func(string) (string, bool) { return "http://b", true }, HTTP: &http.Client{Transport: send}}
+	c := &Client{
+		NodeID: "A",
+		Route:  func(string) (string, bool) { return "http://b", true },
+		HTTP:   &http.Client{Transport: send},
+	}
 	err := c.Start(t.Context(), "B", "j1")
 	require.Equal(t, NotDelivered, outcome(t, err).Outcome)
 	require.ErrorIs(t, err, syscall.ECONNREFUSED)
@@ -447,14 +467,15 @@ func TestClientWithoutHTTP(t *testing.T) {
 	defaultHTTP().CloseIdleConnections()
 }
 
-// One client serves all activities of a party at once.
+// TestClientInParallel checks that one client serves concurrent requests.
 func TestClientInParallel(t *testing.T) {
 	c := peer(t, func(w http.ResponseWriter, r *http.Request) {
 		var poll bfia.TaskPoll
 		if err := json.NewDecoder(r.Body).Decode(&poll); err != nil {
 			t.Error(err)
 		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"code": 0, "data": bfia.PollResult{Status: bfia.TaskRunning, Reason: poll.TaskID}})
+		_ = json.NewEncoder(w).
+			Encode(map[string]any{"code": 0, "data": bfia.PollResult{Status: bfia.TaskRunning, Reason: poll.TaskID}})
 	})
 	var wg sync.WaitGroup
 	for i := range 50 {

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// FuzzAnswers: whatever a peer answers, a command succeeds only on its word, and otherwise fails with an outcome.
+// FuzzAnswers checks that a command succeeds only if the partner's answer is a success, and fails with an
+// outcome otherwise.
 func FuzzAnswers(f *testing.F) {
 	for _, body := range []string{`{"code":0,"msg":"success","data":{"status":"RUNNING","job_status":"READY"}}`, `{"code":200}`, `{"code":6000,"message":"no"}`,
 		`{"code":"0"}`, `{"code":0,"data":[]}`, `null`, `<html>`, "\xff", `{"code":1e400}`} {
@@ -20,10 +21,14 @@ func FuzzAnswers(f *testing.F) {
 			return
 		}
 		c := &Client{NodeID: "A", Route: func(string) (string, bool) { return "http://peer", true },
-			HTTP: &http.Client{Transport: fixedPeer{status, body}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+			HTTP: &http.Client{
+				Transport:     fixedPeer{status, body},
+				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+			}}
 		check := func(err error) {
 			var e *Error
-			if err != nil && (!errors.As(err, &e) || e.Node != "B" || e.Outcome != NotDelivered && e.Outcome != Refused && e.Outcome != Unknown || e.Error() == "") {
+			if err != nil &&
+				(!errors.As(err, &e) || e.Node != "B" || e.Outcome != NotDelivered && e.Outcome != Refused && e.Outcome != Unknown || e.Error() == "") {
 				t.Fatalf("no error of ours: %#v", err)
 			}
 		}
@@ -51,5 +56,10 @@ type fixedPeer struct {
 }
 
 func (p fixedPeer) RoundTrip(r *http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: p.status, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(p.body)), Request: r}, nil
+	return &http.Response{
+		StatusCode: p.status,
+		Header:     http.Header{},
+		Body:       io.NopCloser(bytes.NewReader(p.body)),
+		Request:    r,
+	}, nil
 }

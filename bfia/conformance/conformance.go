@@ -1,6 +1,8 @@
-// Package conformance tests any implementation of the BFIA control layer (parts 2 and 3 of the API specification, v1.2.0)
-// at its base URL, over nothing but the protocol. Each check is one aspect of one endpoint; what peers are known to do
-// otherwise, and is accepted, is told apart from what breaks the protocol.
+// Package conformance tests any implementation of the BFIA control layer (parts 2 and 3 of the specification,
+// v1.2.0) at its base URL, through the protocol only.
+//
+// Each check covers one aspect of one endpoint. Known deviations of other implementations that Hutong accepts
+// are reported separately from violations of the protocol.
 package conformance
 
 import (
@@ -13,29 +15,29 @@ import (
 	"hutong/bfia"
 )
 
-// Outcome is what became of a check.
+// Outcome is the outcome of a check.
 type Outcome string
 
-// The outcomes. Only Fail makes an implementation one that does not conform.
+// The outcomes. Only Fail makes an implementation non-conforming.
 const (
 	Pass    Outcome = "ok"
-	Deviate Outcome = "deviates" // not as the specification has it, but as known peers do it, and Hutong accepts it
+	Deviate Outcome = "deviates" // an accepted deviation of known implementations
 	Fail    Outcome = "FAIL"
-	Skip    Outcome = "skipped" // it could not be tried
+	Skip    Outcome = "skipped" // its precondition was not met
 )
 
-// Target is what is tested.
+// Target is the implementation to test.
 type Target struct {
-	// URL is the base, such as http://host:9380.
+	// URL is the base URL, such as http://host:9380.
 	URL string
 	// Node is the tested party's node id.
 	Node string
-	// Job is a job's document whose roles are all played by the tested party: its tasks must end well there. Without one,
-	// what needs a job is skipped. Roles, initiator and ids are set by the checks.
+	// Job is a job's document whose tasks succeed at the tested party in all roles. Without one, the checks
+	// that need a job are skipped. The checks set the roles, the initiator and the ids.
 	Job []byte
-	// HTTP sends; nil is a client with a time-out of 30 s.
+	// HTTP sends the requests; nil is a client with a timeout of 30 s.
 	HTTP *http.Client
-	// Timeout is how long the job's tasks may take together; 0 is 5 minutes.
+	// Timeout bounds the time of all tasks of the job together; 0 is 5 minutes.
 	Timeout time.Duration
 }
 
@@ -47,26 +49,26 @@ type Check struct {
 	run      func(ctx context.Context, s *session) (seen string, err error)
 }
 
-// Result is a check and what became of it.
+// Result is a check with its outcome.
 type Result struct {
 	Check
 	Outcome  Outcome
 	Observed string
 }
 
-// deviation is an error that is accepted.
+// deviation is the error of a check whose outcome is Deviate.
 type deviation struct{ message string }
 
 func (d *deviation) Error() string { return d.message }
 
 func deviates(format string, args ...any) error { return &deviation{fmt.Sprintf(format, args...)} }
 
-// skipped is why a check could not be tried.
+// skipError is the error of a check whose precondition was not met.
 type skipError struct{ message string }
 
 func (s *skipError) Error() string { return s.message }
 
-// Checks are all checks in the order in which they run: later ones build on what earlier ones began.
+// Checks returns all checks in the order in which they run. Later checks use the jobs of earlier ones.
 func Checks() []Check {
 	var all []Check
 	for _, list := range [][]Check{general(), participant(), logs(), scheduler(), platform()} {
@@ -75,7 +77,7 @@ func Checks() []Check {
 	return all
 }
 
-// Run runs all checks, and tells each result when it is there; tell may be nil. It ends early only with ctx.
+// Run runs all checks. It calls onResult, unless it is nil, after each of them. It ends early only with ctx.
 func Run(ctx context.Context, target Target, onResult func(Result)) ([]Result, error) {
 	s, err := newSession(target)
 	if err != nil {
@@ -106,7 +108,7 @@ func Run(ctx context.Context, target Target, onResult func(Result)) ([]Result, e
 	return results, nil
 }
 
-// Conforms tells whether no check failed.
+// Conforms reports whether no check failed.
 func Conforms(results []Result) bool {
 	for _, r := range results {
 		if r.Outcome == Fail {
@@ -116,7 +118,7 @@ func Conforms(results []Result) bool {
 	return true
 }
 
-// newSession makes the target ready.
+// newSession checks the target and sets its defaults.
 func newSession(t Target) (*session, error) {
 	if t.Node == "" {
 		return nil, bfia.Errorf(bfia.CodeBadRequest, "node: the tested party's node id is required")

@@ -14,7 +14,7 @@ import (
 const job = `{"dag":{"version":"2.0","components":[{"name":"a","componentName":"C","provider":"p","version":"1","input":[],"output":[]}]},
 	"config":{"version":"2.0","initiator":{"role":"guest","node_id":"X"},"role":{"guest":["X"],"host":["Y","Z"]},"job_params":{},"task_params":{}},"vendor":1.50}`
 
-// stub answers everything alike.
+// stub starts a server that gives every request the same answer.
 func stub(t *testing.T, status int, body string) string {
 	t.Helper()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -26,7 +26,7 @@ func stub(t *testing.T, status int, body string) string {
 	return srv.URL
 }
 
-// What answers everything alike does not conform, whatever it answers.
+// TestStubsFail checks that a server which gives every request the same answer does not conform.
 func TestStubsFail(t *testing.T) {
 	down := httptest.NewServer(http.NotFoundHandler())
 	down.Close()
@@ -51,7 +51,7 @@ func TestStubsFail(t *testing.T) {
 	}
 }
 
-func TestTrial(t *testing.T) {
+func TestTestJob(t *testing.T) {
 	s, err := newSession(Target{URL: "http://a", Node: "N", Job: []byte(job)})
 	require.NoError(t, err)
 	first, err := s.newTestJob()
@@ -71,10 +71,15 @@ func TestTrial(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	results := []Result{{Check{"GET /x", "a|b", "2/1", nil}, Pass, "one\ntwo"}, {Check{"GET /y", "c", "2/2", nil}, Fail, "no"}}
+	results := []Result{
+		{Check{"GET /x", "a|b", "2/1", nil}, Pass, "one\ntwo"},
+		{Check{"GET /y", "c", "2/2", nil}, Fail, "no"},
+	}
 	var b bytes.Buffer
 	require.NoError(t, Markdown(&b, results))
-	require.Equal(t, "| ENDPOINT | ASPECT | SECTION | RESULT | SEEN |\n| --- | --- | --- | --- | --- |\n| GET /x | a\\|b | 2/1 | ok | one two |\n| GET /y | c | 2/2 | FAIL | no |\n", b.String())
+	require.Equal(t,
+		"| ENDPOINT | ASPECT | SECTION | RESULT | OBSERVED |\n| --- | --- | --- | --- | --- |\n| GET /x | a\\|b | 2/1 | ok | one two |\n| GET /y | c | 2/2 | FAIL | no |\n",
+		b.String())
 	require.Equal(t, "2 checks: 1 ok, 0 deviate, 1 failed, 0 skipped", Summary(results))
 	seen := map[string]bool{}
 	for _, c := range Checks() {
@@ -85,13 +90,15 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// Answers of any kind are judged, never a crash.
+// FuzzAnswer checks that answers of any kind get an outcome and never cause a panic.
 func FuzzAnswer(f *testing.F) {
 	for _, body := range []string{`{"code":0,"msg":"success","data":{"status":{"a":"READY"}}}`, `{"code":"0","data":null}`, `[]`, `{"code":1e400}`, "\xff"} {
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		s := &session{Target: Target{URL: "http://a", Node: "N", HTTP: &http.Client{Transport: fixedTransport(body)}}}
+		s := &session{
+			Target: Target{URL: "http://a", Node: "N", HTTP: &http.Client{Transport: fixedTransport(body)}},
+		}
 		a, err := s.ask(t.Context(), http.MethodGet, "/x", nil)
 		require.NoError(t, err)
 		if good, refused := a.checkSuccess(), a.checkRefusal(); good == nil && refused == nil {

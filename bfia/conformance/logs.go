@@ -10,55 +10,70 @@ import (
 	"hutong/bfia"
 )
 
-// logs are the checks of the logs of a task that has run.
+// logs returns the checks of the logs of a finished task.
 func logs() []Check {
 	return []Check{
-		{"GET " + bfia.PathPlatformLogLines, "the number of a task's log lines, by level", "2/5.4", func(ctx context.Context, s *session) (string, error) {
-			_, _, id, err := s.finishedTask()
-			if err != nil {
-				return "", err
-			}
-			debug, problem := s.countLines(ctx, id, "debug")
-			if problem != nil && !isDeviation(problem) {
-				return "", problem
-			}
-			for _, level := range []string{"info", "error"} {
-				n, err := s.countLines(ctx, id, level)
+		{
+			"GET " + bfia.PathPlatformLogLines,
+			"the number of a task's log lines, by level",
+			"2/5.4",
+			func(ctx context.Context, s *session) (string, error) {
+				_, _, id, err := s.finishedTask()
+				if err != nil {
+					return "", err
+				}
+				debug, problem := s.countLines(ctx, id, "debug")
+				if problem != nil && !isDeviation(problem) {
+					return "", problem
+				}
+				for _, level := range []string{"info", "error"} {
+					n, err := s.countLines(ctx, id, level)
+					if err != nil && !isDeviation(err) {
+						return "", err
+					}
+					if n > debug {
+						return "", fmt.Errorf("%d lines of level %s, %d of debug", n, level, debug)
+					}
+					problem = worst(problem, err)
+				}
+				return fmt.Sprintf("%d lines", debug), problem
+			},
+		},
+		{
+			"GET " + bfia.PathPlatformLog,
+			"a task's log, by level and range",
+			"2/5.5",
+			func(ctx context.Context, s *session) (string, error) {
+				_, _, id, err := s.finishedTask()
+				if err != nil {
+					return "", err
+				}
+				all, problem := s.lines(ctx, id, "start=0")
+				if problem != nil && !isDeviation(problem) {
+					return "", problem
+				}
+				one, err := s.lines(ctx, id, "start=0&length=1")
 				if err != nil && !isDeviation(err) {
 					return "", err
 				}
-				if n > debug {
-					return "", fmt.Errorf("%d lines of level %s, %d of debug", n, level, debug)
+				if len(all) > 0 && (len(one) != 1 || one[0] != all[0]) {
+					return "", fmt.Errorf("length=1 gives %d lines, of %d", len(one), len(all))
 				}
-				problem = worst(problem, err)
-			}
-			return fmt.Sprintf("%d lines", debug), problem
-		}},
-		{"GET " + bfia.PathPlatformLog, "a task's log, by level and range", "2/5.5", func(ctx context.Context, s *session) (string, error) {
-			_, _, id, err := s.finishedTask()
-			if err != nil {
-				return "", err
-			}
-			all, problem := s.lines(ctx, id, "start=0")
-			if problem != nil && !isDeviation(problem) {
-				return "", problem
-			}
-			one, err := s.lines(ctx, id, "start=0&length=1")
-			if err != nil && !isDeviation(err) {
-				return "", err
-			}
-			if len(all) > 0 && (len(one) != 1 || one[0] != all[0]) {
-				return "", fmt.Errorf("length=1 gives %d lines, of %d", len(one), len(all))
-			}
-			return fmt.Sprintf("%d lines", len(all)), worst(problem, err)
-		}},
-		{"GET " + bfia.PathPlatformLog, "without task_id it is refused", "2/5.5", func(ctx context.Context, s *session) (string, error) {
-			a, err := s.ask(ctx, http.MethodGet, bfia.PathPlatformLog+"?log_level=info&start=0", nil)
-			if err != nil {
-				return "", err
-			}
-			return a.String(), a.checkRefusal()
-		}},
+				return fmt.Sprintf("%d lines", len(all)), worst(problem, err)
+			},
+		},
+		{
+			"GET " + bfia.PathPlatformLog,
+			"without task_id it is refused",
+			"2/5.5",
+			func(ctx context.Context, s *session) (string, error) {
+				a, err := s.ask(ctx, http.MethodGet, bfia.PathPlatformLog+"?log_level=info&start=0", nil)
+				if err != nil {
+					return "", err
+				}
+				return a.String(), a.checkRefusal()
+			},
+		},
 	}
 }
 
@@ -72,7 +87,7 @@ func (s *session) countLines(ctx context.Context, id, level string) (int, error)
 		return n, a.checkSuccess()
 	}
 	if a.fields["num"] != nil && json.Unmarshal(a.fields["num"], &n) == nil {
-		return n, worst(a.checkSuccess(), deviates("num stands beside data, not in it"))
+		return n, worst(a.checkSuccess(), deviates("num is at the top level, not in data"))
 	}
 	return 0, fmt.Errorf("has no data.num: %s", a)
 }

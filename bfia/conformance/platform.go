@@ -12,7 +12,7 @@ import (
 	"hutong/bfia"
 )
 
-// platform are the checks of what a party's own clients ask.
+// platform returns the checks of the endpoints for a party's own clients.
 func platform() []Check {
 	list := func(query string) func(context.Context, *session) (string, error) {
 		return func(ctx context.Context, s *session) (string, error) {
@@ -39,54 +39,92 @@ func platform() []Check {
 		}
 	}
 	return []Check{
-		missingField(bfia.PathPlatformCreateAll, "dag", "2/5.1", constantBody(map[string]any{"dag": map[string]any{}, "config": map[string]any{}})),
-		missingField(bfia.PathPlatformCreateAll, "config", "2/5.1", constantBody(map[string]any{"dag": map[string]any{}, "config": map[string]any{}})),
-		{"POST " + bfia.PathPlatformCreateAll, "a job is submitted, and gets an id", "2/5.1", func(ctx context.Context, s *session) (string, error) {
-			t, err := s.newTestJob()
-			if err != nil {
-				return "", err
-			}
-			fields := map[string]any{"flow_id": t.flow, "dag": jsonOf(t.doc, "dag"), "config": jsonOf(t.doc, "config")}
-			a, err := s.ask(ctx, http.MethodPost, bfia.PathPlatformCreateAll, fields)
-			if err != nil {
-				return "", err
-			}
-			if err := a.checkSuccess(); err != nil && !isDeviation(err) {
-				return "", err
-			}
-			id, err := a.stringField("job_id")
-			if id != "" {
-				t.id = id
-				s.submitted = t
-			}
-			return a.String(), worst(err, a.checkSuccess())
-		}},
-		{"GET " + bfia.PathPlatformStatusAll, "a submitted job's status, job_id in the query", "2/5.3", func(ctx context.Context, s *session) (string, error) {
-			return s.jobState(ctx, s.submitted, jobStates...)
-		}},
-		{"GET " + bfia.PathPlatformStatusAll, "the job runs to FINISHED, all tasks SUCCESS, by task id", "2/5.3", func(ctx context.Context, s *session) (string, error) {
-			return s.awaitSuccess(ctx, s.submitted)
-		}},
-		{"GET " + bfia.PathPlatformStatusAll, "a job that nobody knows is refused", "2/5.3", func(ctx context.Context, s *session) (string, error) {
-			a, err := s.askQuery(ctx, bfia.PathPlatformStatusAll, "job_id="+unknownID)
-			if err != nil {
-				return "", err
-			}
-			if a.code != nil && *a.code == 0 {
-				return "", deviates("is answered: %s", a)
-			}
-			return a.String(), a.checkRefusal()
-		}},
+		missingField(bfia.PathPlatformCreateAll, "dag", "2/5.1",
+			constantBody(map[string]any{"dag": map[string]any{}, "config": map[string]any{}})),
+		missingField(bfia.PathPlatformCreateAll, "config", "2/5.1",
+			constantBody(map[string]any{"dag": map[string]any{}, "config": map[string]any{}})),
+		{
+			"POST " + bfia.PathPlatformCreateAll,
+			"a job is submitted, and gets an id",
+			"2/5.1",
+			func(ctx context.Context, s *session) (string, error) {
+				t, err := s.newTestJob()
+				if err != nil {
+					return "", err
+				}
+				fields := map[string]any{
+					"flow_id": t.flow,
+					"dag":     jsonOf(t.doc, "dag"),
+					"config":  jsonOf(t.doc, "config"),
+				}
+				a, err := s.ask(ctx, http.MethodPost, bfia.PathPlatformCreateAll, fields)
+				if err != nil {
+					return "", err
+				}
+				if err := a.checkSuccess(); err != nil && !isDeviation(err) {
+					return "", err
+				}
+				id, err := a.stringField("job_id")
+				if id != "" {
+					t.id = id
+					s.submitted = t
+				}
+				return a.String(), worst(err, a.checkSuccess())
+			},
+		},
+		{
+			"GET " + bfia.PathPlatformStatusAll,
+			"a submitted job's status, job_id in the query",
+			"2/5.3",
+			func(ctx context.Context, s *session) (string, error) {
+				return s.jobState(ctx, s.submitted, jobStates...)
+			},
+		},
+		{
+			"GET " + bfia.PathPlatformStatusAll,
+			"the job runs to FINISHED, all tasks SUCCESS, by task id",
+			"2/5.3",
+			func(ctx context.Context, s *session) (string, error) {
+				return s.awaitSuccess(ctx, s.submitted)
+			},
+		},
+		{
+			"GET " + bfia.PathPlatformStatusAll,
+			"an unknown job is refused",
+			"2/5.3",
+			func(ctx context.Context, s *session) (string, error) {
+				a, err := s.askQuery(ctx, bfia.PathPlatformStatusAll, "job_id="+unknownID)
+				if err != nil {
+					return "", err
+				}
+				if a.code != nil && *a.code == 0 {
+					return "", deviates("is accepted: %s", a)
+				}
+				return a.String(), a.checkRefusal()
+			},
+		},
 		{"GET " + bfia.PathPlatformJobList, "the jobs of a flow", "2/5.6", list("flow_id=FLOW")},
 		{"GET " + bfia.PathPlatformJobList, "the jobs of all flows", "2/5.6", list("")},
-		{"POST " + bfia.PathPlatformStopAll, "a job is stopped, and is FINISHED", "2/5.2", stopJob(bfia.PathPlatformStopAll, false)},
-		{"POST " + bfia.PathPlatformStopTask, "the first task and all that follows is stopped", "2/5.7", stopJob(bfia.PathPlatformStopTask, true)},
-		missingField(bfia.PathPlatformStopAll, "job_id", "2/5.2", constantBody(map[string]any{"job_id": unknownID})),
-		missingField(bfia.PathPlatformStopTask, "task_name", "2/5.7", constantBody(map[string]any{"job_id": unknownID, "task_name": "t"})),
+		{
+			"POST " + bfia.PathPlatformStopAll,
+			"a job is stopped, and is FINISHED",
+			"2/5.2",
+			stopJob(bfia.PathPlatformStopAll, false),
+		},
+		{
+			"POST " + bfia.PathPlatformStopTask,
+			"the first task and its dependents are stopped",
+			"2/5.7",
+			stopJob(bfia.PathPlatformStopTask, true),
+		},
+		missingField(bfia.PathPlatformStopAll, "job_id", "2/5.2",
+			constantBody(map[string]any{"job_id": unknownID})),
+		missingField(bfia.PathPlatformStopTask, "task_name", "2/5.7",
+			constantBody(map[string]any{"job_id": unknownID, "task_name": "t"})),
 	}
 }
 
-// jsonOf is one field of a document as it came.
+// jsonOf returns one field of a document as it arrived.
 func jsonOf(doc *bfia.Document, field string) json.RawMessage {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(doc.Bytes(), &fields) != nil {
@@ -95,14 +133,15 @@ func jsonOf(doc *bfia.Document, field string) json.RawMessage {
 	return fields[field]
 }
 
-// stopping submits a job, stops it, or its first task, and waits for its end.
+// stopJob returns a check that submits a job, stops it or its first task, and waits for its end.
 func stopJob(path string, task bool) func(context.Context, *session) (string, error) {
 	return func(ctx context.Context, s *session) (string, error) {
 		t, err := s.newTestJob()
 		if err != nil {
 			return "", err
 		}
-		a, err := s.ask(ctx, http.MethodPost, bfia.PathPlatformCreateAll, map[string]any{"flow_id": t.flow, "dag": jsonOf(t.doc, "dag"), "config": jsonOf(t.doc, "config")})
+		a, err := s.ask(ctx, http.MethodPost, bfia.PathPlatformCreateAll,
+			map[string]any{"flow_id": t.flow, "dag": jsonOf(t.doc, "dag"), "config": jsonOf(t.doc, "config")})
 		if err != nil {
 			return "", err
 		}
@@ -129,8 +168,8 @@ func stopJob(path string, task bool) func(context.Context, *session) (string, er
 	}
 }
 
-// askQuery sends a GET with its parameters both in the query, as the specification has them, and, where that is not
-// read, in a JSON body, as FATE-Flow wants them, which deviates.
+// askQuery sends a GET with its parameters in the query, as in the specification. If that fails, it sends
+// them in a JSON body, as FATE-Flow requires.
 func (s *session) askQuery(ctx context.Context, path, query string) (*answer, error) {
 	full := path
 	if query != "" {
@@ -155,22 +194,22 @@ func (s *session) askQuery(ctx context.Context, path, query string) (*answer, er
 	return a, err
 }
 
-// jobState asks the tested party for a job's state, which must be one of the wanted.
-func (s *session) jobState(ctx context.Context, t *testJob, wanted ...string) (string, error) {
+// jobState returns the state of a job at the tested party, which must be one of the expected ones.
+func (s *session) jobState(ctx context.Context, t *testJob, expected ...string) (string, error) {
 	if t == nil {
-		return "", &skipError{"there is no job"}
+		return "", &skipError{"no job was created"}
 	}
 	word, _, err := s.platformStatus(ctx, t)
 	if err != nil && !isDeviation(err) {
 		return "", err
 	}
-	if word != "" && !slices.Contains(wanted, word) {
-		return "", fmt.Errorf("job_status is %q, of %s", word, strings.Join(wanted, ", "))
+	if word != "" && !slices.Contains(expected, word) {
+		return "", fmt.Errorf("job_status is %q, must be one of %s", word, strings.Join(expected, ", "))
 	}
 	return word, err
 }
 
-// platformStatus is a job's state and its tasks' by their ids. FATE-Flow has no job_status here.
+// platformStatus returns the state of a job and those of its tasks by id. FATE-Flow sends no job_status here.
 func (s *session) platformStatus(ctx context.Context, t *testJob) (string, map[string]string, error) {
 	a, err := s.askQuery(ctx, bfia.PathPlatformStatusAll, "job_id="+url.QueryEscape(t.id))
 	if err != nil {
@@ -188,10 +227,10 @@ func (s *session) platformStatus(ctx context.Context, t *testJob) (string, map[s
 	return word, tasks, worst(tasksErr, wordErr, form)
 }
 
-// awaitJob waits until a job is in a state.
+// awaitJob waits until a job has a state.
 func (s *session) awaitJob(ctx context.Context, t *testJob, state string) (word string, problem error) {
 	if t == nil {
-		return "", &skipError{"there is no job"}
+		return "", &skipError{"no job was created"}
 	}
 	err := s.await(ctx, "job "+t.id+" "+state, func() (bool, error) {
 		var err error
@@ -205,10 +244,10 @@ func (s *session) awaitJob(ctx context.Context, t *testJob, state string) (word 
 	return word, worst(err, problem)
 }
 
-// awaitSuccess waits for a job's end, and wants all its tasks to have ended well. It learns the tasks' ids.
+// awaitSuccess waits until a job has finished with all its tasks successful. It records the ids of the tasks.
 func (s *session) awaitSuccess(ctx context.Context, t *testJob) (string, error) {
 	if t == nil {
-		return "", &skipError{"there is no job"}
+		return "", &skipError{"no job was created"}
 	}
 	var problem error
 	var tasks map[string]string
@@ -220,7 +259,7 @@ func (s *session) awaitSuccess(ctx context.Context, t *testJob) (string, error) 
 		problem, tasks = err, now
 		for id, state := range now {
 			if state == "FAILED" {
-				return false, fmt.Errorf("task %s FAILED; the job must end well at the tested party", id)
+				return false, fmt.Errorf("task %s FAILED; the job must succeed at the tested party", id)
 			}
 		}
 		done := len(now) == len(t.doc.DAG.Components)

@@ -14,24 +14,24 @@ import (
 	"hutong/bfia"
 )
 
-// session is one run of the checks: what is tested, and what the checks so far have begun.
+// session is one run of the checks: the target and the jobs that earlier checks created.
 type session struct {
 	Target
 	participant *testJob // the job in which the tested party takes part
 	scheduled   *testJob // the job that it schedules
-	submitted   *testJob // the job that it was given as a client gives it
+	submitted   *testJob // the job that it received as from a client
 }
 
-// trial is a job of the checks.
+// testJob is a job that the checks created.
 type testJob struct {
 	id    string
 	flow  string
 	doc   *bfia.Document
-	tasks map[string]string // ids by name, as far as they are known
-	ended bool              // its tasks have ended well
+	tasks map[string]string // the known ids by name
+	ended bool              // its tasks have succeeded
 }
 
-// dialect is how a caller spells its headers.
+// dialect sets the headers in one implementation's spelling.
 type dialect func(h http.Header, node string)
 
 func specification(h http.Header, node string) {
@@ -41,20 +41,21 @@ func specification(h http.Header, node string) {
 func fateFlow(h http.Header, node string) {
 	for name, value := range map[string]string{"x_node_id": node, "x_auth_sign": "", "x_nonce": fmt.Sprint(rand.Uint64()), "x_trace_id": "",
 		"x_timestamp": fmt.Sprint(time.Now().UnixMilli())} {
-		h[name] = []string{value} // as it is spelt
+		h[name] = []string{value} // keeps the spelling
 	}
 	h.Set("Content-Type", "application/json")
 }
 
 func kuscia(h http.Header, node string) {
-	for name, value := range map[string]string{"X-Node-Id": node, "X-Auth-Sign": "", "X-Nonce": fmt.Sprint(rand.Uint64()), "X-Trace-Id": "t",
+	for name, value := range map[string]string{"X-Node-Id": node, "X-Auth-Sign": "", "X-Nonce": fmt.Sprint(rand.Uint64()),
+		"X-Trace-Id":  "t",
 		"X-Timestamp": fmt.Sprint(time.Now().Unix())} {
 		h.Set(name, value)
 	}
 	h.Set("Content-Type", "application/json")
 }
 
-// answer is what came back.
+// answer is an answer of the target.
 type answer struct {
 	status int
 	raw    []byte
@@ -63,7 +64,7 @@ type answer struct {
 	data   map[string]json.RawMessage
 }
 
-// maxAnswer bounds what is read of an answer.
+// maxAnswer bounds the bytes that are read of an answer.
 const maxAnswer = 16 << 20
 
 // ask sends a request with the specification's headers. The body is nil, text, or anything as JSON.
@@ -85,7 +86,8 @@ func (s *session) askAs(ctx context.Context, d dialect, method, path string, bod
 			return nil, err
 		}
 	}
-	request, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(s.URL, "/")+path, bytes.NewReader(payload))
+	request, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(s.URL, "/")+path,
+		bytes.NewReader(payload))
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +99,7 @@ func (s *session) askAs(ctx context.Context, d dialect, method, path string, bod
 	defer func() { _ = response.Body.Close() }()
 	raw, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
-		return nil, fmt.Errorf("the answer broke off: %w", err)
+		return nil, fmt.Errorf("failed to read the answer: %w", err)
 	}
 	a := &answer{status: response.StatusCode, raw: raw}
 	if json.Unmarshal(raw, &a.fields) == nil {
@@ -110,7 +112,7 @@ func (s *session) askAs(ctx context.Context, d dialect, method, path string, bod
 	return a, nil
 }
 
-// String is the answer as a result quotes it.
+// String returns the answer shortened, for a result.
 func (a *answer) String() string {
 	text := strings.ToValidUTF8(strings.Join(strings.Fields(string(a.raw)), " "), "?")
 	if len(text) > 160 {
@@ -119,78 +121,78 @@ func (a *answer) String() string {
 	return fmt.Sprintf("HTTP %d %s", a.status, text)
 }
 
-// envelope checks the form of every answer (part 2, 2.3): code, msg and data. FATE-Flow says message for errors; data may
-// be missing where there is nothing to tell.
+// envelope checks the form of every answer (part 2, 2.3): code, msg and data. FATE-Flow sends message for
+// errors, and data can be missing.
 func (a *answer) envelope() error {
 	if a.code == nil {
-		return fmt.Errorf("is no envelope with a numeric code: %s", a)
+		return fmt.Errorf("is not an envelope with a numeric code: %s", a)
 	}
 	var text string
 	if raw, ok := a.fields["msg"]; ok {
 		if json.Unmarshal(raw, &text) != nil {
-			return fmt.Errorf("msg is no string: %s", a)
+			return fmt.Errorf("msg is not a string: %s", a)
 		}
 	} else if json.Unmarshal(a.fields["message"], &text) == nil {
-		return deviates("says message in place of msg: %s", a)
+		return deviates("has message instead of msg: %s", a)
 	} else {
 		return fmt.Errorf("has no msg: %s", a)
 	}
 	if a.data == nil {
-		return deviates("data is no object: %s", a)
+		return deviates("data is not an object: %s", a)
 	}
 	return nil
 }
 
-// good wants success.
+// checkSuccess checks that the answer is a success.
 func (a *answer) checkSuccess() error {
 	if a.code != nil && *a.code == 200 {
 		return worst(a.envelope(), deviates("code is 200 for success"))
 	}
 	if a.code == nil || *a.code != 0 {
-		return fmt.Errorf("is not taken: %s", a)
+		return fmt.Errorf("is not accepted: %s", a)
 	}
 	return a.envelope()
 }
 
-// refused wants a refusal: a code that is not 0, in an envelope.
+// checkRefusal checks that the answer is a refusal: a code that is not 0, in an envelope.
 func (a *answer) checkRefusal() error {
 	if a.code != nil && *a.code == 0 {
-		return fmt.Errorf("is taken: %s", a)
+		return fmt.Errorf("is accepted: %s", a)
 	}
 	return a.envelope()
 }
 
-// text is a field of data as a word, or that beside data, which deviates.
+// stringField returns a string in data. One at the top level is a deviation.
 func (a *answer) stringField(name string) (string, error) {
 	var word string
 	if raw, ok := a.data[name]; ok {
 		if json.Unmarshal(raw, &word) != nil {
-			return "", fmt.Errorf("data.%s is no string: %s", name, a)
+			return "", fmt.Errorf("data.%s is not a string: %s", name, a)
 		}
 		return word, nil
 	}
 	if json.Unmarshal(a.fields[name], &word) == nil && word != "" {
-		return word, deviates("%s stands beside data, not in it", name)
+		return word, deviates("%s is at the top level, not in data", name)
 	}
 	return "", fmt.Errorf("has no data.%s: %s", name, a)
 }
 
-// words is a field of data that maps names to words, or that beside data, which deviates.
+// mapField returns an object of strings in data. One at the top level is a deviation.
 func (a *answer) mapField(name string) (map[string]string, error) {
 	var words map[string]string
 	if raw, ok := a.data[name]; ok {
 		if json.Unmarshal(raw, &words) != nil {
-			return nil, fmt.Errorf("data.%s is no object of strings: %s", name, a)
+			return nil, fmt.Errorf("data.%s is not an object of strings: %s", name, a)
 		}
 		return words, nil
 	}
 	if raw, ok := a.fields[name]; ok && json.Unmarshal(raw, &words) == nil {
-		return words, deviates("%s stands beside data, not in it", name)
+		return words, deviates("%s is at the top level, not in data", name)
 	}
 	return nil, fmt.Errorf("has no data.%s: %s", name, a)
 }
 
-// newTestJob makes a job of the target's document: all its roles at the tested party, under ids of its own.
+// newTestJob returns a job from the target's document, with its own ids and all roles at the tested party.
 func (s *session) newTestJob() (*testJob, error) {
 	if len(s.Job) == 0 {
 		return nil, &skipError{"needs a job (--job)"}
@@ -224,7 +226,8 @@ func (s *session) newTestJob() (*testJob, error) {
 	put(fields, "flow_id", t.flow)
 	put(fields, "job_id", t.id)
 	put(fields, "old_job_id", "")
-	put(fields, "x_conformance", map[string]any{"unknown": []int{1}}) // what an implementation doesn't know, it must bear
+	put(fields, "x_conformance",
+		map[string]any{"unknown": []int{1}}) // implementations must accept unknown fields
 	body, err := json.Marshal(fields)
 	if err != nil {
 		return nil, err
@@ -233,7 +236,7 @@ func (s *session) newTestJob() (*testJob, error) {
 	return t, err
 }
 
-// await asks again until done says so, or the patience is over.
+// await polls done with increasing delays until it returns true, or the timeout is over.
 func (s *session) await(ctx context.Context, what string, done func() (bool, error)) error {
 	deadline := time.Now().Add(s.Timeout)
 	for wait := 50 * time.Millisecond; ; wait = min(wait*3/2, 2*time.Second) {
@@ -242,7 +245,7 @@ func (s *session) await(ctx context.Context, what string, done func() (bool, err
 			return err
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%s: not within %s", what, s.Timeout)
+			return fmt.Errorf("%s: timed out after %s", what, s.Timeout)
 		}
 		select {
 		case <-ctx.Done():
@@ -252,7 +255,7 @@ func (s *session) await(ctx context.Context, what string, done func() (bool, err
 	}
 }
 
-// joined is the worst of several: a failure before a deviation.
+// worst returns the most severe of several errors: a failure before a deviation.
 func worst(errs ...error) error {
 	var accepted error
 	for _, err := range errs {

@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// Row is a result as a line of a table.
+// Row returns the result as a row of a table.
 func (r Result) Row() []string {
 	return []string{r.Endpoint, r.Aspect, r.Section, string(r.Outcome), r.Observed}
 }
 
-// Header is the head of the table.
-func Header() []string { return []string{"ENDPOINT", "ASPECT", "SECTION", "RESULT", "SEEN"} }
+// Header returns the header of the table.
+func Header() []string { return []string{"ENDPOINT", "ASPECT", "SECTION", "RESULT", "OBSERVED"} }
 
-// Markdown writes results as a table, for documents.
+// Markdown writes results as a Markdown table, for documents.
 func Markdown(w io.Writer, results []Result) error {
 	cell := strings.NewReplacer("|", `\|`, "\n", " ")
 	line := func(cells []string) error {
@@ -38,11 +38,12 @@ func Markdown(w io.Writer, results []Result) error {
 	return nil
 }
 
-// Summary counts the outcomes in words.
+// Summary returns the number of checks with each outcome, as text.
 func Summary(results []Result) string {
 	counts := map[Outcome]int{}
 	for _, r := range results {
 		counts[r.Outcome]++
 	}
-	return fmt.Sprintf("%d checks: %d ok, %d deviate, %d failed, %d skipped", len(results), counts[Pass], counts[Deviate], counts[Fail], counts[Skip])
+	return fmt.Sprintf("%d checks: %d ok, %d deviate, %d failed, %d skipped", len(results), counts[Pass],
+		counts[Deviate], counts[Fail], counts[Skip])
 }

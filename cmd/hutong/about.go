@@ -89,8 +89,9 @@ func newTemporalCommand() *cobra.Command {
 		Long: "Runs the embedded Temporal server on 127.0.0.1 until a signal stops it. Prints the line\n" +
 			"'ready ADDRESS' when all namespaces can be used. Unfinished workflows resume when the\n" +
 			"server is started again on the same folder.",
-		Example: "  hutong temporal --data-dir data/temporal --namespace hutong-jg0100001100000010 --ui-port 8233",
-		Args:    cobra.NoArgs,
+		Example: "  hutong temporal --data-dir data/temporal --namespace hutong-jg0100001100000010 " +
+			"--ui-port 8233",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := untilSignal(cmd.Context())
 			defer cancel()

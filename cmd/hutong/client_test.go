@@ -104,10 +104,13 @@ func file(t *testing.T, content string) string {
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
-		{"nothing"}, {"job"}, {"job", "nothing"}, {"job", "status"}, {"job", "status", "a", "b"}, {"job", "submit"},
-		{"job", "list", "--flaw", "x"}, {"--timeout", "soon", "job", "list"}, {"provider", "delete"}, {"data", "upload"},
+		{"nothing"}, {"job"}, {"job", "nothing"}, {"job", "status"}, {"job", "status", "a", "b"},
+		{"job", "submit"},
+		{"job", "list", "--flaw", "x"}, {"--timeout", "soon", "job", "list"}, {"provider", "delete"},
+		{"data", "upload"},
 		{"data", "upload", "--file", "a", "--server-file", "b"}, {"data", "upload", "--server-file", "b"},
-		{"data", "download", "a"}, {"--url", "localhost", "job", "list"}, {"version", "x"}, {"worker", "--only", "nothing"},
+		{"data", "download", "a"}, {"--url", "localhost", "job", "list"}, {"version", "x"},
+		{"worker", "--only", "nothing"},
 		{"runner", "drain"}, {"runner", "undrain", "a", "b"}, {"runner", "list", "a"},
 	} {
 		status, stdout, stderr := runMain(t, t.Context(), []string{}, "", args...)
@@ -126,7 +129,8 @@ func TestConnectionRefused(t *testing.T) {
 	assert.Contains(
 		t,
 		stderr,
-		"failed to connect to http://127.0.0.1:1: nothing listens there; start the party, or set --url or HUTONG_URL",
+		"failed to connect to http://127.0.0.1:1: nothing listens there; start the party, or set --url or "+
+			"HUTONG_URL",
 	)
 }
 
@@ -144,7 +148,8 @@ func TestErrorResponses(t *testing.T) {
 			w.WriteHeader(http.StatusBadGateway)
 			_, _ = io.WriteString(w, "<html>")
 		}, "502 Bad Gateway"},
-		{"another server", respond("<html>hello"), "did not answer with JSON: check that --url is the address of a party's API"},
+		{"another server", respond("<html>hello"),
+			"did not answer with JSON: check that --url is the address of a party's API"},
 		{"no state", data(map[string]any{}), "failed to decode the job's status: job_status is missing"},
 		{"wrong type", data("text"), "failed to decode the response to "},
 	} {
@@ -219,7 +224,8 @@ func TestSubmit(t *testing.T) {
 	assert.Equal(t, exitOK, status)
 	assert.Equal(t, "piped\n", stdout)
 
-	for content, want := range map[string]string{"{\n\n]": "line 3", "[1]": "must be a JSON object", "null": "must be a JSON object, but is null",
+	for content, want := range map[string]string{"{\n\n]": "line 3", "[1]": "must be a JSON object",
+		"null":         "must be a JSON object, but is null",
 		`{"job_id":1}`: "job_id: must be a string"} {
 		status, _, stderr := p.run(t, "job", "submit", "-f", file(t, content))
 		assert.Equal(t, exitFailed, status)
@@ -394,7 +400,10 @@ func TestLogs(t *testing.T) {
 			}
 			p := newParty(t, map[string]http.HandlerFunc{
 				"GET " + bfia.PathPlatformStatusAll: data(twoTasks()),
-				"GET " + bfia.PathPlatformLogLines:  func(w http.ResponseWriter, r *http.Request) { data(map[string]int{"num": len(lines(w, r))})(w, r) },
+				"GET " + bfia.PathPlatformLogLines: func(w http.ResponseWriter,
+					r *http.Request) {
+					data(map[string]int{"num": len(lines(w, r))})(w, r)
+				},
 				"GET " + bfia.PathPlatformLog: func(w http.ResponseWriter, r *http.Request) {
 					// One line in each response, whatever length is requested, because a party may limit it.
 					var start int

@@ -152,7 +152,8 @@ func countStates(hidden []row) string {
 	}
 
 	var counts []string
-	for _, s := range []bfia.TaskState{bfia.TaskFailed, bfia.TaskRunning, bfia.TaskReady, bfia.TaskPending, bfia.TaskSuccess} {
+	for _, s := range []bfia.TaskState{bfia.TaskFailed, bfia.TaskRunning, bfia.TaskReady, bfia.TaskPending,
+		bfia.TaskSuccess} {
 		if count[s] > 0 {
 			counts = append(counts, fmt.Sprintf("%d %s", count[s], s))
 		}

@@ -44,8 +44,9 @@ func newDataUpload(c *client) *cobra.Command {
 		Long: "Creates a dataset from a CSV file. --file uploads a file of this machine. --server-file\n" +
 			"names a file in the party's upload folder. -f reads a request in the endpoint's format;\n" +
 			"other flags override its fields.",
-		Example: "  hutong data upload --file guest.csv --namespace demo --name breast_guest --id id --label y",
-		Args:    cobra.NoArgs,
+		Example: "  hutong data upload --file guest.csv --namespace demo --name breast_guest --id id " +
+			"--label y",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			fields, err := u.fields(cmd)
 			if err != nil {

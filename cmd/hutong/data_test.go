@@ -193,7 +193,8 @@ func TestDataListAndDownload(t *testing.T) {
 		assert.Contains(
 			t,
 			stderr,
-			map[string]string{"broken": "the transfer was cut off: the data is incomplete; try again", "missing": "no such dataset"}[name],
+			map[string]string{"broken": "the transfer was cut off: the data is incomplete; try again",
+				"missing": "no such dataset"}[name],
 		)
 	}
 	entries, err := os.ReadDir(dir)

@@ -49,10 +49,10 @@ func (m Main) newDemoCommand() *cobra.Command {
 			return d.run(ctx)
 		},
 	}
-	cmd.Flags().
-		StringVar(&device, "device", "auto", "docker, process, or auto: docker if Docker Engine answers")
-	cmd.Flags().
-		StringVar(&dataDir, "data-dir", filepath.Join("data", "demo"), "folder of Temporal and the parties")
+	cmd.Flags().StringVar(&device, "device", "auto",
+		"docker, process, or auto: docker if Docker Engine answers")
+	cmd.Flags().StringVar(&dataDir, "data-dir", filepath.Join("data", "demo"),
+		"folder of Temporal and the parties")
 	cmd.Flags().BoolVar(&keep, "keep", false, "keep everything running after the job, until Ctrl-C")
 	return cmd
 }
@@ -105,11 +105,8 @@ func (d *demo) run(ctx context.Context) error {
 		return err
 	}
 	defer stopWithin(running.Stop)
-	d.print(
-		"Temporal and two parties are ready (%.1f s). Algorithms run %s.",
-		time.Since(started).Seconds(),
-		d.describeDevice(),
-	)
+	d.print("Temporal and two parties are ready (%.1f s). Algorithms run %s.",
+		time.Since(started).Seconds(), d.describeDevice())
 	for i, role := range []string{"guest", "host"} {
 		p := running.Parties[i]
 		d.print("  %-5s %s  http://%s", role, p.NodeID, p.Listen)
@@ -178,12 +175,8 @@ func (d *demo) run(ctx context.Context) error {
 	if err := d.hutong(ctx, guest, "job", "outputs", jobID, "--show"); err != nil {
 		return err
 	}
-	d.print(
-		"\nThe data is in %s. To explore it, run bin/hutong dev --data-dir %s and open %s",
-		d.dataDir,
-		d.dataDir,
-		running.Temporal.UIAddress(),
-	)
+	d.print("\nThe data is in %s. To explore it, run bin/hutong dev --data-dir %s and open %s",
+		d.dataDir, d.dataDir, running.Temporal.UIAddress())
 	if d.keep {
 		d.print("Everything keeps running until Ctrl-C.")
 		return wait(ctx, running.Failed())

@@ -27,9 +27,11 @@ func newDoctorCommand() *cobra.Command {
 			if cfg, err := party.Load(file, os.Environ()); err != nil {
 				found = []doctor.Check{{Name: "configuration", State: doctor.Failed,
 					Detail: strings.ReplaceAll(err.Error(), "\n", "; "),
-					Fix:    "correct the file or the environment variable, then run this again: no other check was made"}}
+					Fix: "correct the file or the environment variable, then run this again: no other " +
+						"check was made"}}
 			} else {
-				found = []doctor.Check{{Name: "configuration", State: doctor.OK, Detail: "valid, node id " + cfg.NodeID}}
+				found = []doctor.Check{{Name: "configuration", State: doctor.OK,
+					Detail: "valid, node id " + cfg.NodeID}}
 				if file != "" {
 					found = append(found, doctor.Private("configuration file", file))
 				}

@@ -99,7 +99,8 @@ func diamond() *bfia.JobStatus {
 	for _, t := range []struct {
 		name string
 		deps []string
-	}{{"evaluate", []string{"left", "right"}}, {"right", []string{"read"}}, {"left", []string{"read"}}, {"read", nil}, {"other", nil}} {
+	}{{"evaluate", []string{"left", "right"}}, {"right", []string{"read"}}, {"left", []string{"read"}},
+		{"read", nil}, {"other", nil}} {
 		s.Tasks = append(
 			s.Tasks,
 			bfia.TaskStatus{
@@ -114,7 +115,8 @@ func diamond() *bfia.JobStatus {
 						bfia.TaskPending,
 						nil,
 						nil,
-					), part("H10", "host", 10, bfia.TaskPending, nil, nil), part("G", "guest", 0, bfia.TaskPending, nil, nil)},
+					), part("H10", "host", 10, bfia.TaskPending, nil, nil),
+					part("G", "guest", 0, bfia.TaskPending, nil, nil)},
 			},
 		)
 	}
@@ -267,15 +269,18 @@ func TestChanges(t *testing.T) {
 
 func TestDuration(t *testing.T) {
 	for d, want := range map[time.Duration]string{
-		-time.Second: "0.0s", 40 * time.Millisecond: "0.0s", 59940 * time.Millisecond: "59.9s", 59960 * time.Millisecond: "1m00s",
-		125 * time.Second: "2m05s", 3*time.Hour + 7*time.Minute + 59*time.Second: "3h07m", 53 * time.Hour: "2d05h",
+		-time.Second: "0.0s", 40 * time.Millisecond: "0.0s", 59940 * time.Millisecond: "59.9s",
+		59960 * time.Millisecond: "1m00s",
+		125 * time.Second:        "2m05s", 3*time.Hour + 7*time.Minute + 59*time.Second: "3h07m",
+		53 * time.Hour: "2d05h",
 	} {
 		assert.Equal(t, want, duration(d))
 	}
 }
 
 func TestSize(t *testing.T) {
-	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1048575: "1024 KiB", 1 << 20: "1.0 MiB", 8 << 30: "8.0 GiB"} {
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1048575: "1024 KiB",
+		1 << 20: "1.0 MiB", 8 << 30: "8.0 GiB"} {
 		assert.Equal(t, want, size(n))
 	}
 }

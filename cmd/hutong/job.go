@@ -141,7 +141,8 @@ func newJobStatus(c *client) *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var data json.RawMessage
-			if err := c.get(cmd.Context(), bfia.PathPlatformStatusAll, url.Values{"job_id": {args[0]}}, &data); err != nil {
+			if err := c.get(cmd.Context(), bfia.PathPlatformStatusAll, url.Values{"job_id": {args[0]}},
+				&data); err != nil {
 				return err
 			}
 			var status bfia.JobStatus
@@ -249,7 +250,8 @@ func summaries(list bfia.JobList) []bfia.JobSummary {
 func newJobStop(c *client) *cobra.Command {
 	var task string
 	cmd := &cobra.Command{
-		Use: "stop ID", Short: "Stop a job, or a task and the tasks that depend on it", Args: cobra.ExactArgs(1),
+		Use: "stop ID", Short: "Stop a job, or a task and the tasks that depend on it",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, ref, what := bfia.PathPlatformStopAll, bfia.JobRef{JobID: args[0]}, "job "+args[0]
 			if task != "" {
@@ -297,7 +299,8 @@ func newJobAudit(c *client, verb string, status bfia.JobState) *cobra.Command {
 	audit := bfia.Audit{Status: status}
 	short, done := "Approve a job that needs this party's approval", "approved"
 	if status == bfia.JobRejected {
-		short, done = "Reject a job that needs this party's approval, which ends it at every party", "rejected"
+		short, done = "Reject a job that needs this party's approval, which ends it at every party",
+			"rejected"
 	}
 	cmd := &cobra.Command{
 		Use: verb + " ID", Short: short, Args: cobra.ExactArgs(1),
@@ -324,7 +327,8 @@ func newJobOutputs(c *client) *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var data json.RawMessage
-			if err := c.get(cmd.Context(), bfia.PathJobOutputs, url.Values{"job_id": {args[0]}}, &data); err != nil {
+			if err := c.get(cmd.Context(), bfia.PathJobOutputs, url.Values{"job_id": {args[0]}},
+				&data); err != nil {
 				return err
 			}
 			if asJSON {

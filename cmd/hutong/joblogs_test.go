@@ -46,7 +46,8 @@ func TestJobLogsFollow(t *testing.T) {
 				return
 			default:
 				status.Tasks[0].TaskID, status.Tasks[0].Parties = "t1", parts
-				status.State, status.Tasks[0].State, status.Tasks[1].State = bfia.JobFinished, bfia.TaskFailed, bfia.TaskReady
+				status.State, status.Tasks[0].State, status.Tasks[1].State = bfia.JobFinished,
+					bfia.TaskFailed, bfia.TaskReady
 				if asked == 6 {
 					logs["t1 guest.0"] = append(logs["t1 guest.0"], "the last \x1b[31mwords")
 				}
@@ -89,7 +90,8 @@ func TestJobLogsFollow(t *testing.T) {
 	require.Equal(t, exitOK, status, stderr)
 	require.Equal(
 		t,
-		"==> psi guest.0 <==\nguest 2\nguest 3\n==> psi host.0 <==\nhost 3\n==> psi guest.0 <==\nthe last [31mwords\n",
+		"==> psi guest.0 <==\nguest 2\nguest 3\n==> psi host.0 <==\nhost 3\n==> psi guest.0 <==\nthe last "+
+			"[31mwords\n",
 		stdout,
 	)
 }

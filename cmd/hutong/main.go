@@ -89,18 +89,9 @@ func (m Main) newRootCommand() *cobra.Command {
 	}
 	add("client", newJobCommand(c), newDataCommand(c), newProviderCommand(c), newRunnerCommand(c),
 		newConformanceCommand(c))
-	add(
-		"serve",
-		newDevCommand(),
-		newAPICommand(),
-		newWorkerCommand(),
-		newTransportCommand(),
+	add("serve", newDevCommand(), newAPICommand(), newWorkerCommand(), newTransportCommand(),
 		newMigrateCommand(),
-		newDoctorCommand(),
-		newTemporalCommand(),
-		m.newConfigCommand(),
-		m.newDemoCommand(),
-	)
+		newDoctorCommand(), newTemporalCommand(), m.newConfigCommand(), m.newDemoCommand())
 	root.AddCommand(newVersionCommand(), newSuperviseCommand())
 	return root
 }

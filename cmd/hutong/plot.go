@@ -44,7 +44,8 @@ func (c *client) showReports(ctx context.Context, w io.Writer, outputs []bfia.Ou
 		}
 		shown++
 		output := plain(valueOr(o.Output, o.Key))
-		if _, err := fmt.Fprintf(w, "%s %s %s\n%s\n", plain(o.TaskName), plain(o.Role), output, text); err != nil {
+		if _, err := fmt.Fprintf(w, "%s %s %s\n%s\n", plain(o.TaskName), plain(o.Role), output,
+			text); err != nil {
 			return err
 		}
 	}

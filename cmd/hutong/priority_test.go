@@ -35,19 +35,20 @@ func TestWatchQueued(t *testing.T) {
 		data(
 			queued(2, "2 jobs run"),
 		),
-		data(queued(1, "B: no room")),
-		data(queued(1, "B: no room")),
+		data(queued(1, "B: no free slot")),
+		data(queued(1, "B: no free slot")),
 		data(succeededJob()),
 	)})
 	_, stdout, _ := p.run(t, "job", "watch", "j")
 	assert.Regexp(
 		t,
-		`(?s)READY: waits for its start at place 2 of 3, with priority 0: 2 jobs run\n.*READY: waits for its start at place 1 of 3, with priority 0: B: no room\n`,
+		`(?s)READY: queued at position 2 of 3, with priority 0: 2 jobs run\n`+
+			`.*READY: queued at position 1 of 3, with priority 0: B: no free slot\n`,
 		stdout,
 	)
 	assert.Equal(
 		t,
-		"waits for its start at place 2 of 3, with priority 0: 2 jobs run",
+		"queued at position 2 of 3, with priority 0: 2 jobs run",
 		header(queued(2, "2 jobs run"), *at(9))[1].render(view{width: 200}),
 	)
 }

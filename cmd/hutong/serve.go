@@ -39,8 +39,9 @@ func newDevCommand() *cobra.Command {
 		Long: "Runs the embedded Temporal server with its web UI, and several parties. Each party has\n" +
 			"its own API port, namespace, database, storage, workers and transport. Unfinished jobs\n" +
 			"resume when it is started again on the same folder.",
-		Example: "  hutong dev --data-dir hutong-data\n  hutong dev --party A=127.0.0.1:9380 --party B=127.0.0.1:9480",
-		Args:    cobra.NoArgs,
+		Example: "  hutong dev --data-dir hutong-data\n" +
+			"  hutong dev --party A=127.0.0.1:9380 --party B=127.0.0.1:9480",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, text := range parties {
 				a, err := devserver.ParsePartyAddress(text)
@@ -75,8 +76,9 @@ func newDevCommand() *cobra.Command {
 		"(default: JG0100001100000010 on port 9380, JG0110017800000000 on port 9480)")
 	f.IntVar(&o.TemporalPort, "temporal-port", 7233, "port of Temporal on 127.0.0.1")
 	f.IntVar(&o.UIPort, "ui-port", 8233, "port of Temporal's web UI on 127.0.0.1")
-	f.StringArrayVar(&o.Allow, "allow", nil, "a program that providers of device process may run; repeatable "+
-		"(default: the reference provider next to this program)")
+	f.StringArrayVar(&o.Allow, "allow", nil,
+		"a program that providers of device process may run; repeatable "+
+			"(default: the reference provider next to this program)")
 	f.IntVar(&o.Slots, "slots", 0, "slots of each party's runner (default: the number of cores, at least 2)")
 	f.BoolVar(&o.HostNetwork, "host-network", false, "run containers on the machine's network")
 	f.BoolVar(&noDocker, "no-docker", false, "run tasks as processes only")
@@ -185,7 +187,8 @@ func newAPICommand() *cobra.Command {
 
 func newTransportCommand() *cobra.Command {
 	return newServerCommand("transport", "Run a party's transport",
-		"Runs a party's transport, which carries messages between containers of different parties. It must run once.",
+		"Runs a party's transport, which carries messages between containers of different\n"+
+			"parties. It must run once.",
 		func() party.Roles { return party.Roles{Transport: true} })
 }
 
@@ -193,8 +196,9 @@ func newWorkerCommand() *cobra.Command {
 	const control, runner = "control", "runner"
 	var only string
 	cmd := newServerCommand("worker", "Run a party's workers",
-		"Runs a party's workers: control (workflows, calls to partners, records) and runner (tasks on this machine). "+
-			"--only runs one of them. Control workers may run on any machine; each machine that runs tasks needs one runner.",
+		"Runs a party's workers: control (workflows, calls to partners, records) and runner\n"+
+			"(tasks on this machine). --only runs one of them. Control workers may run on any\n"+
+			"machine; each machine that runs tasks needs one runner.",
 		func() party.Roles { return party.Roles{Control: only != runner, Runner: only != control} })
 	cmd.Flags().StringVar(&only, "only", "", "run only this worker: control or runner")
 	cmd.PreRunE = func(*cobra.Command, []string) error {
@@ -231,7 +235,8 @@ func newMigrateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := temporalns.Ensure(cmd.Context(), options, cfg.Temporal.Namespace, retention); err != nil {
+			if err := temporalns.Ensure(cmd.Context(), options, cfg.Temporal.Namespace,
+				retention); err != nil {
 				return err
 			}
 			_, _ = fmt.Fprintf(cmd.OutOrStdout(), "The database and the namespace %s of party %s are ready\n",
@@ -240,13 +245,13 @@ func newMigrateCommand() *cobra.Command {
 		},
 	}
 	configFlag(cmd, &file)
-	cmd.Flags().
-		DurationVar(&retention, "retention", 7*24*time.Hour, "how long Temporal keeps the history of closed workflows, if the namespace is new")
+	cmd.Flags().DurationVar(&retention, "retention", 7*24*time.Hour,
+		"how long Temporal keeps the history of closed workflows, if the namespace is new")
 	return cmd
 }
 
-// newSuperviseCommand returns the hidden command that the process driver starts for each process. The supervisor outlives
-// the worker.
+// newSuperviseCommand returns the hidden command that the process driver starts for each process. The
+// supervisor outlives the worker.
 func newSuperviseCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "supervise DIR", Hidden: true, Args: cobra.ExactArgs(1),

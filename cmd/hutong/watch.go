@@ -168,7 +168,7 @@ func (l *lines) show(status *bfia.JobStatus, now time.Time, note string) error {
 
 func (l *lines) close(status *bfia.JobStatus, now time.Time) error { return l.show(status, now, "") }
 
-// changes describes the differences between two statuses of a job. A nil before stands for a job without any
+// changes describes the differences between two statuses of a job. A nil before means a job without any
 // status.
 func changes(before, after *bfia.JobStatus) []string {
 	var out []string
@@ -199,11 +199,8 @@ func changes(before, after *bfia.JobStatus) []string {
 		for _, p := range r.task.Parties {
 			was := findPart(old, p)
 			if was.State != p.State || was.Reason != p.Reason {
-				add(
-					fmt.Sprintf("task %s %s at %s", r.task.Name, partName(p), p.NodeID),
-					string(p.State),
-					p.Reason,
-				)
+				part := fmt.Sprintf("task %s %s at %s", r.task.Name, partName(p), p.NodeID)
+				add(part, string(p.State), p.Reason)
 			}
 		}
 		if old.State != r.task.State || old.Reason != r.task.Reason {

@@ -196,7 +196,8 @@ func TestPictureRedraws(t *testing.T) {
 	width, height := 80, 10
 	p := &picture{w: s, colour: true, size: func() (int, int) { return width, height }}
 	plainView := func() view { return view{width: width - 1, height: height - 1} }
-	for i, status := range []*bfia.JobStatus{{JobID: "N", State: bfia.JobPending}, many(30), twoTasks(), many(5), failedJob()} {
+	for i, status := range []*bfia.JobStatus{{JobID: "N", State: bfia.JobPending}, many(30), twoTasks(),
+		many(5), failedJob()} {
 		now := noon.Add(time.Duration(i) * time.Second)
 		require.NoError(t, p.show(status, now, ""))
 		assert.Equal(t, strings.Join(draw(status, now, plainView()), "\n"), s.text())

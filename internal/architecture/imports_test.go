@@ -15,8 +15,8 @@ import (
 
 const module = "hutong/"
 
-// imports lists, for each package or tree of packages (bfia/...), the packages of ours that it may import. The most
-// specific line counts. A package that no line names fails the test.
+// imports lists, for each package or tree of packages (bfia/...), the packages of ours that it may import.
+// The most specific line counts. A package that no line names fails the test.
 var imports = []struct {
 	packages string
 	allowed  []string
@@ -36,13 +36,35 @@ var imports = []struct {
 
 	// Execution.
 	{"workflows/...", []string{"bfia", "fateflow", "activities/...", "workflows/..."}},
-	{"activities/...", []string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...", "workflows/..."}},
+	{
+		"activities/...",
+		[]string{
+			"bfia",
+			"bfia/client",
+			"fateflow",
+			"admission",
+			"store/...",
+			"activities/...",
+			"workflows/...",
+		},
+	},
 	{"activities/driver", nil},
 	{"activities/driver/...", []string{"activities/driver"}},
 	{"worker", []string{"workflows/...", "activities/...", "admission", "bfia", "store/..."}},
 
 	// Interfaces to the outside.
-	{"api", []string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...", "workflows/..."}},
+	{
+		"api",
+		[]string{
+			"bfia",
+			"bfia/client",
+			"fateflow",
+			"admission",
+			"store/...",
+			"activities/...",
+			"workflows/...",
+		},
+	},
 	{"transport", []string{"transport/..."}},
 	{"transport/queue", []string{"transport/status"}},
 	{"transport/wire", []string{"transport/status"}},
@@ -51,10 +73,16 @@ var imports = []struct {
 	{"console", []string{"bfia"}},
 
 	// Assembly.
-	{"internal/party", []string{"bfia/...", "fateflow", "admission", "store/...", "workflows/...", "activities/...",
-		"worker", "api", "transport/...", "console"}},
+	{
+		"internal/party",
+		[]string{"bfia/...", "fateflow", "admission", "store/...", "workflows/...", "activities/...",
+			"worker", "api", "transport/...", "console"},
+	},
 	{"internal/devserver", []string{"internal/party", "internal/temporalns"}},
-	{"internal/doctor", []string{"bfia", "activities/...", "store/...", "internal/party", "internal/temporalns"}},
+	{
+		"internal/doctor",
+		[]string{"bfia", "activities/...", "store/...", "internal/party", "internal/temporalns"},
+	},
 	{"internal/temporalns", []string{"workflows/..."}},
 	{"internal/image", nil},
 	{"internal/vocabulary", nil},
@@ -68,8 +96,8 @@ var imports = []struct {
 // pure lists the packages that do no I/O.
 var pure = []string{"bfia", "fateflow", "admission"}
 
-// ioPackages lists the packages of the standard library that do I/O. net/http is missing, since bfia uses its status
-// codes and its header type.
+// ioPackages lists the packages of the standard library that do I/O. net/http is missing, since bfia uses its
+// status codes and its header type.
 var ioPackages = []string{"os", "os/exec", "io/fs", "net", "database/sql", "log", "log/slog", "syscall"}
 
 // goPackage is a package as `go list -json` describes it.
@@ -82,7 +110,8 @@ type goPackage struct {
 // listPackages returns the packages of the module.
 func listPackages(t *testing.T) []goPackage {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-tags", "slim", "-json=ImportPath,Imports,TestImports,XTestImports,Deps", "./...")
+	cmd := exec.Command("go", "list", "-tags", "slim",
+		"-json=ImportPath,Imports,TestImports,XTestImports,Deps", "./...")
 	cmd.Dir = filepath.Join("..", "..")
 	out, err := cmd.Output()
 	require.NoError(t, err)
@@ -162,12 +191,14 @@ func TestProvidersAreNotImported(t *testing.T) {
 			continue
 		}
 		for _, imported := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
-			assert.False(t, strings.HasPrefix(imported, module+"providers"), "%s imports %s", p.ImportPath, imported)
+			assert.False(t, strings.HasPrefix(imported, module+"providers"), "%s imports %s", p.ImportPath,
+				imported)
 		}
 	}
 }
 
-// TestContractsLinkNoDriver checks that the workflows and the API do not depend on the Docker and Kubernetes clients.
+// TestContractsLinkNoDriver checks that the workflows and the API do not depend on the Docker and Kubernetes
+// clients.
 func TestContractsLinkNoDriver(t *testing.T) {
 	for _, p := range listPackages(t) {
 		pkg := strings.TrimPrefix(p.ImportPath, module)

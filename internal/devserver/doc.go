@@ -1,7 +1,6 @@
-// Package dev runs everything on one machine with one command: the workflow engine in this process, and any number of
-// parties beside it.
+// Package devserver runs Temporal and any number of parties in one process, for development, tests and the
+// demo.
 //
-// The engine ([StartTemporalServer]) is Temporal's own server on a SQLite file, so that a developer installs nothing and a
-// workflow behaves as it does in production. It is left out by the build tag slim. [hutong/internal/namespace.Ensure] is for both
-// worlds: it makes what a party needs in any cluster.
+// [StartTemporalServer] embeds Temporal's own server on a SQLite file. A developer installs nothing, and
+// workflows behave as in production. The build tag slim leaves the server out. [Start] adds the parties.
 package devserver

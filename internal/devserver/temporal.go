@@ -28,11 +28,11 @@ import (
 	"hutong/internal/temporalns"
 )
 
-// startTimeout is how long an engine may take from the start of its services until all its namespaces answer.
+// startTimeout limits the time from the start of the services until all namespaces can be used.
 const startTimeout = 60 * time.Second
 
-// TemporalServer is a Temporal server in this process, on a database in a folder. It listens on 127.0.0.1 only, where everyone
-// who can reach it may do everything: it has no authorisation.
+// TemporalServer is a Temporal server in this process with a database in a folder. It listens on 127.0.0.1
+// only, because it has no authorisation: every local user may do everything.
 type TemporalServer struct {
 	address   string
 	uiAddress string
@@ -44,11 +44,11 @@ type TemporalServer struct {
 	stop      sync.Once
 }
 
-// StartTemporalServer starts an engine and returns when all its namespaces can be used. What an earlier engine of the same folder
-// had not finished goes on, also if it was killed.
+// StartTemporalServer starts a server and returns when all its namespaces can be used. Unfinished workflows
+// of an earlier server of the same folder resume, also if that server was killed.
 func StartTemporalServer(ctx context.Context, o TemporalServerOptions) (*TemporalServer, error) {
 	if len(o.Namespaces) == 0 {
-		return nil, errors.New("engine: needs at least one namespace")
+		return nil, errors.New("failed to start Temporal: at least one namespace is required")
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -58,45 +58,45 @@ func StartTemporalServer(ctx context.Context, o TemporalServerOptions) (*Tempora
 	}
 	store, err := openTemporalStore(o.DataDir)
 	if err != nil {
-		return nil, fmt.Errorf("engine: %w", err)
+		return nil, fmt.Errorf("failed to start Temporal: %w", err)
 	}
-	e := &TemporalServer{store: store, log: o.Logger, stopping: &atomic.Bool{}}
-	if err := e.start(ctx, o); err != nil {
-		e.Stop()
-		return nil, fmt.Errorf("engine: %w", err)
+	s := &TemporalServer{store: store, log: o.Logger, stopping: &atomic.Bool{}}
+	if err := s.start(ctx, o); err != nil {
+		s.Stop()
+		return nil, fmt.Errorf("failed to start Temporal: %w", err)
 	}
-	return e, nil
+	return s, nil
 }
 
-// Address is host:port of the frontend.
-func (e *TemporalServer) Address() string { return e.address }
+// Address returns the host:port of the frontend.
+func (s *TemporalServer) Address() string { return s.address }
 
-// UIAddress is the URL of the web UI, "" if there is none.
-func (e *TemporalServer) UIAddress() string { return e.uiAddress }
+// UIAddress returns the URL of the web UI, or "" without a UI.
+func (s *TemporalServer) UIAddress() string { return s.uiAddress }
 
-// Stop ends the engine and waits for that. What was not finished goes on when the folder is used again. Calling it
-// again does nothing.
-func (e *TemporalServer) Stop() {
-	e.stop.Do(func() {
-		e.stopping.Store(true)
-		if e.ui != nil {
-			e.ui.Stop()
+// Stop stops the server and waits for its end. Unfinished workflows resume when a server uses the folder
+// again. Further calls do nothing.
+func (s *TemporalServer) Stop() {
+	s.stop.Do(func() {
+		s.stopping.Store(true)
+		if s.ui != nil {
+			s.ui.Stop()
 		}
-		if e.server != nil {
-			if err := e.server.Stop(); err != nil {
-				e.log.Warn("embedded engine did not stop cleanly", "error", err)
+		if s.server != nil {
+			if err := s.server.Stop(); err != nil {
+				s.log.Warn("failed to stop the embedded Temporal server cleanly", "error", err)
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			defer cancel()
-			if err := e.store.checkpoint(ctx); err != nil {
-				e.log.Warn("embedded engine's database keeps its log", "error", err)
+			if err := s.store.checkpoint(ctx); err != nil {
+				s.log.Warn("failed to checkpoint the embedded Temporal server's database", "error", err)
 			}
 		}
-		e.store.close()
+		s.store.close()
 	})
 }
 
-func (e *TemporalServer) start(ctx context.Context, o TemporalServerOptions) error {
+func (s *TemporalServer) start(ctx context.Context, o TemporalServerOptions) error {
 	if o.Port != 0 {
 		if err := checkPort(o.Port, "--port"); err != nil {
 			return err
@@ -118,27 +118,28 @@ func (e *TemporalServer) start(ctx context.Context, o TemporalServerOptions) err
 	if o.Port != 0 {
 		port[string(primitives.FrontendService)] = o.Port
 	}
-	e.address = hostPort(port[string(primitives.FrontendService)])
-	if err := e.store.prepare(ctx, o.Namespaces, o.Retention); err != nil {
+	s.address = hostPort(port[string(primitives.FrontendService)])
+	if err := s.store.prepare(ctx, o.Namespaces, o.Retention); err != nil {
 		return err
 	}
-	if err := e.startServer(port); err != nil {
+	if err := s.startServer(port); err != nil {
 		return err
 	}
 	if o.UIPort != 0 {
-		e.startUI(o.UIPort, o.Namespaces[0])
+		s.startUI(o.UIPort, o.Namespaces[0])
 	}
-	return e.ready(ctx, o)
+	return s.waitReady(ctx, o)
 }
 
-// The server's worker service is left out: it runs the server's own workflows (schedules, batches, scanners, deletion of
-// namespaces), none of which a development folder needs, and costs half of the start, a second at each stop, and a dozen pollers. The others still want its
-// address.
-var services = []string{string(primitives.FrontendService), string(primitives.HistoryService), string(primitives.MatchingService)}
+// services omits the server's worker service, which runs the server's own workflows: schedules, batches,
+// scanners, deletion of namespaces. Development needs none of them. The service costs half of the start time,
+// a second at each stop and a dozen pollers. The other services still require its address.
+var services = []string{string(primitives.FrontendService), string(primitives.HistoryService),
+	string(primitives.MatchingService)}
 
 type servicePorts map[string]int
 
-func (e *TemporalServer) startServer(port servicePorts) (err error) {
+func (s *TemporalServer) startServer(port servicePorts) (err error) {
 	defer func() {
 		switch r := recover().(type) {
 		case nil:
@@ -148,26 +149,28 @@ func (e *TemporalServer) startServer(port servicePorts) (err error) {
 			panic(r)
 		}
 	}()
-	logger := temporalLog{to: e.log, stopping: e.stopping}
+	logger := temporalLog{to: s.log, stopping: s.stopping}
 	hosts := map[primitives.ServiceName]static.Hosts{}
 	for service, p := range port {
 		hosts[primitives.ServiceName(service)] = static.SingleLocalHost(hostPort(p))
 	}
 	server, err := temporal.NewServer(
-		temporal.WithConfig(serverConfig(port, e.store.config())),
+		temporal.WithConfig(serverConfig(port, s.store.config())),
 		temporal.ForServices(services),
 		temporal.WithStaticHosts(hosts),
 		temporal.WithLogger(logger),
 		temporal.WithAuthorizer(authorization.NewNoopAuthorizer()),
-		temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper { return authorization.NewNoopClaimMapper() }),
+		temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper {
+			return authorization.NewNoopClaimMapper()
+		}),
 		temporal.WithDynamicConfigClient(dynamicConfig()),
 	)
 	if err != nil {
-		return fmt.Errorf("assemble server: %w", err)
+		return fmt.Errorf("failed to configure the server: %w", err)
 	}
-	e.server = server
+	s.server = server
 	if err := server.Start(); err != nil {
-		return fmt.Errorf("start server: %w", err)
+		return fmt.Errorf("failed to start the server: %w", err)
 	}
 	return nil
 }
@@ -179,7 +182,7 @@ func serverConfig(port servicePorts, database *config.SQL) *config.Config {
 	c.Global.Membership.BroadcastAddress = loopback
 	c.Persistence = config.Persistence{
 		DefaultStore: "sqlite", VisibilityStore: "sqlite",
-		// One connection writes; more shards would only mean more timers and queues over it.
+		// There is one writing connection. More shards would only add timers and queues.
 		NumHistoryShards: 1,
 		DataStores:       map[string]config.DataStore{"sqlite": {SQL: database}},
 	}
@@ -189,7 +192,7 @@ func serverConfig(port servicePorts, database *config.SQL) *config.Config {
 		CurrentClusterName:       clusterName,
 		ClusterInformation: map[string]cluster.ClusterInformation{clusterName: {
 			Enabled: true, InitialFailoverVersion: 1, RPCAddress: frontend,
-			// The same at every start, or the server finds its folder to be another cluster's.
+			// A constant, because the server rejects a folder of a cluster with another id.
 			ClusterID: "5d0f4a7e-0f6b-4c39-9d7b-6e5b8f0c2a11",
 		}},
 	}
@@ -198,50 +201,55 @@ func serverConfig(port servicePorts, database *config.SQL) *config.Config {
 		c.Services[service] = config.Service{RPC: config.RPC{GRPCPort: p, BindOnIP: loopback}}
 	}
 	c.Archival.History.State, c.Archival.Visibility.State = "disabled", "disabled"
-	c.NamespaceDefaults.Archival.History.State, c.NamespaceDefaults.Archival.Visibility.State = "disabled", "disabled"
+	c.NamespaceDefaults.Archival.History.State, c.NamespaceDefaults.Archival.Visibility.State = "disabled",
+		"disabled"
 	c.PublicClient.HostPort = frontend
 	return c
 }
 
-// dynamicConfig is tuned for one small machine: few hops between its parts.
+// dynamicConfig returns settings for low latency on one small machine.
 func dynamicConfig() dynamicconfig.StaticClient {
 	return dynamicconfig.StaticClient{
-		// With the defaults of four partitions, a task and its poller often meet only after being forwarded.
+		// With the default of four partitions, a task often has to be forwarded to the partition of its
+		// poller.
 		dynamicconfig.MatchingNumTaskqueueReadPartitions.Key():  1,
 		dynamicconfig.MatchingNumTaskqueueWritePartitions.Key(): 1,
-		// The defaults, but what the latency rests on.
+		// These are defaults. They are set explicitly because the latency depends on them.
 		dynamicconfig.EnableActivityEagerExecution.Key(): true,
 		dynamicconfig.EnableEagerWorkflowStart.Key():     true,
-		// What a step brings about is read from the database, for a shard 20 times a second by default. All is in one shard here: a
-		// chain of steps would wait 50 ms for each.
+		// Each shard polls its queues in the database, at most 20 times a second by default. With a single
+		// shard, each step of a chain of workflow tasks would wait 50 ms.
 		dynamicconfig.TransferProcessorMaxPollRPS.Key(): 1000,
 		dynamicconfig.TimerProcessorMaxPollRPS.Key():    1000,
-		// A burst of callbacks for one job is no reason to refuse one.
+		// Allows bursts of callbacks for one job.
 		dynamicconfig.WorkflowExecutionMaxInFlightUpdates.Key(): 1000,
 		dynamicconfig.WorkflowExecutionMaxTotalUpdates.Key():    20000,
-		// The UI alone asks more often than the default of 10 a second.
+		// The UI alone exceeds the default of 10 requests a second.
 		dynamicconfig.FrontendMaxNamespaceVisibilityRPSPerInstance.Key(): 200,
 		dynamicconfig.HistoryCacheHostLevelMaxSize.Key():                 4096,
-		// Without the worker service, children of a parent that ends are closed where they are, however many.
+		// Without the worker service, the history service closes the children of a closed workflow.
 		dynamicconfig.EnableParentClosePolicyWorker.Key(): false,
 	}
 }
 
-func (e *TemporalServer) startUI(port int, namespace string) {
-	e.uiAddress = "http://" + hostPort(port)
-	e.ui = uiserver.NewServer(uioptions.WithConfigProvider(&uiconfig.Config{
-		Host: loopback, Port: port, TemporalGRPCAddress: e.address, EnableUI: true, DefaultNamespace: namespace,
-		CORS: uiconfig.CORS{CookieInsecure: true}, DisableNewsFetch: true, HideLogs: true, BatchActionsDisabled: true,
+func (s *TemporalServer) startUI(port int, namespace string) {
+	s.uiAddress = "http://" + hostPort(port)
+	s.ui = uiserver.NewServer(uioptions.WithConfigProvider(&uiconfig.Config{
+		Host: loopback, Port: port, TemporalGRPCAddress: s.address, EnableUI: true,
+		DefaultNamespace: namespace,
+		CORS:             uiconfig.CORS{CookieInsecure: true}, DisableNewsFetch: true, HideLogs: true,
+		BatchActionsDisabled: true,
 	}))
-	// Start returns when the UI is stopped; that its port was free was checked before.
-	go func() { _ = e.ui.Start() }()
+	// Start returns when the UI is stopped. checkPort has checked its port.
+	go func() { _ = s.ui.Start() }()
 }
 
-// ready waits until the frontend answers for every namespace, and the UI if there is one.
-func (e *TemporalServer) ready(ctx context.Context, o TemporalServerOptions) error {
+// waitReady waits until the frontend answers for every namespace, and the UI if it is enabled.
+func (s *TemporalServer) waitReady(ctx context.Context, o TemporalServerOptions) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	options := client.Options{HostPort: e.address, Logger: sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler))}
+	options := client.Options{HostPort: s.address,
+		Logger: sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler))}
 	err := temporalns.Poll(ctx, func() (bool, error) {
 		c, err := client.DialContext(ctx, options)
 		if err != nil {
@@ -252,29 +260,29 @@ func (e *TemporalServer) ready(ctx context.Context, o TemporalServerOptions) err
 		return err == nil, err
 	})
 	if err != nil {
-		return fmt.Errorf("wait for the frontend at %s: %w", e.address, err)
+		return fmt.Errorf("failed to wait for the frontend at %s: %w", s.address, err)
 	}
 	for _, namespace := range o.Namespaces {
 		if err := temporalns.Ensure(ctx, options, namespace, o.Retention); err != nil {
 			return err
 		}
 	}
-	if e.uiAddress == "" {
+	if s.uiAddress == "" {
 		return nil
 	}
 	err = temporalns.Poll(ctx, func() (bool, error) {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, e.uiAddress+"/healthz", nil)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.uiAddress+"/healthz", nil)
 		if err != nil {
 			return true, err
 		}
-		answer, err := http.DefaultClient.Do(request)
+		response, err := http.DefaultClient.Do(request)
 		if err != nil {
 			return false, err
 		}
-		return true, answer.Body.Close()
+		return true, response.Body.Close()
 	})
 	if err != nil {
-		return fmt.Errorf("wait for the UI at %s: %w", e.uiAddress, err)
+		return fmt.Errorf("failed to wait for the UI at %s: %w", s.uiAddress, err)
 	}
 	return nil
 }

@@ -11,22 +11,22 @@ import (
 	"go.temporal.io/server/common/log/tag"
 )
 
-// temporalLog hands the server's warnings and errors to slog. While the server stops, its parts complain about each other's
-// absence at every level, so then it keeps all but debug loggers free of it.
+// temporalLog forwards the server's warnings and errors to slog. While the server stops, its services report
+// each other as unavailable at all levels, so temporalLog lowers messages to level debug then.
 type temporalLog struct {
 	to       *slog.Logger
 	stopping *atomic.Bool
 }
 
-// fatal is what the server's Fatal and Panic become: no library ends this process by itself, but code behind them
-// counts on not going on.
+// fatal is the panic value of the server's Fatal and Panic. A library must not exit this process, but the
+// code after such a call relies on not being executed.
 type fatal struct{ message string }
 
 func (l temporalLog) log(level slog.Level, msg string, tags []tag.Tag) {
 	if l.stopping.Load() {
 		level = slog.LevelDebug
 	} else if strings.HasPrefix(msg, "HTTP API port has not been set") {
-		level = slog.LevelDebug // on purpose: nobody speaks HTTP to it
+		level = slog.LevelDebug // intended: nothing uses the HTTP API
 	}
 	if !l.to.Enabled(context.Background(), level) {
 		return
@@ -43,10 +43,10 @@ func (l temporalLog) Info(string, ...tag.Tag)            {}
 func (l temporalLog) Warn(msg string, tags ...tag.Tag)   { l.log(slog.LevelWarn, msg, tags) }
 func (l temporalLog) Error(msg string, tags ...tag.Tag)  { l.log(slog.LevelError, msg, tags) }
 func (l temporalLog) DPanic(msg string, tags ...tag.Tag) { l.log(slog.LevelError, msg, tags) }
-func (l temporalLog) Panic(msg string, tags ...tag.Tag)  { l.end(msg, tags) }
-func (l temporalLog) Fatal(msg string, tags ...tag.Tag)  { l.end(msg, tags) }
+func (l temporalLog) Panic(msg string, tags ...tag.Tag)  { l.abort(msg, tags) }
+func (l temporalLog) Fatal(msg string, tags ...tag.Tag)  { l.abort(msg, tags) }
 
-func (l temporalLog) end(msg string, tags []tag.Tag) {
+func (l temporalLog) abort(msg string, tags []tag.Tag) {
 	l.log(slog.LevelError, msg, tags)
 	if !l.stopping.Load() {
 		for _, t := range tags {

@@ -6,25 +6,27 @@ import (
 	"time"
 )
 
-// ErrSlim is why a slim binary has no embedded engine.
-var ErrSlim = errors.New("built with -tags slim: the embedded engine is not in this binary; " +
-	"give the address of a Temporal cluster, or build without the tag")
+// ErrSlim reports that a slim binary does not contain the embedded Temporal server.
+var ErrSlim = errors.New("failed to start Temporal: this binary was built with -tags slim, without the " +
+	"embedded " +
+	"server; use a Temporal cluster, or build without the tag")
 
-// DefaultRetention is how long the embedded engine keeps the history of workflows that have ended.
+// DefaultRetention is how long new namespaces keep the history of closed workflows.
 const DefaultRetention = 30 * 24 * time.Hour
 
-// TemporalServerOptions describe an embedded engine.
+// TemporalServerOptions configure an embedded Temporal server.
 type TemporalServerOptions struct {
-	// DataDir is the folder of its database; it is made when it is not there. One engine at a time can use it.
+	// DataDir is the folder of the database, which is created if it is missing. One server at a time can use
+	// it.
 	DataDir string
-	// Port of its frontend on 127.0.0.1; 0 takes a free one.
+	// Port is the port of the frontend on 127.0.0.1; 0 chooses a free one.
 	Port int
-	// UIPort of its web UI on 127.0.0.1; 0 is no UI.
+	// UIPort is the port of the web UI on 127.0.0.1; 0 disables the UI.
 	UIPort int
-	// Namespaces that must exist. Those that are missing are made; at least one.
+	// Namespaces are created if they are missing. At least one is required.
 	Namespaces []string
-	// Retention of namespaces that are made; 0 is DefaultRetention.
+	// Retention applies to namespaces that are created; 0 means DefaultRetention.
 	Retention time.Duration
-	// Logger gets what the server says at warn level and above; nil is slog.Default().
+	// Logger receives the server's messages at level warn and above; nil means slog.Default().
 	Logger *slog.Logger
 }

@@ -14,26 +14,28 @@ const loopback = "127.0.0.1"
 
 func hostPort(port int) string { return net.JoinHostPort(loopback, strconv.Itoa(port)) }
 
-// checkPort finds out whether a port can be listened on, before the server does, which can't say it this clearly.
+// checkPort checks that a port is free, because the server's own error would not name the flag.
 func checkPort(port int, flag string) error {
 	l, err := net.Listen("tcp", hostPort(port))
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("port %d of %s is in use: stop what listens there, or give another one with %s", port, loopback, flag)
+		return fmt.Errorf("%s: port %d of %s is in use: stop the program that listens there, or choose "+
+			"another port", flag, port, loopback)
 	}
 	if err != nil {
-		return fmt.Errorf("port %d of %s (%s): %w", port, loopback, flag, err)
+		return fmt.Errorf("%s: failed to listen on port %d of %s: %w", flag, port, loopback, err)
 	}
 	return l.Close()
 }
 
-// freePorts finds n ports that are free now and that the kernel gives nobody else for the next minute: each has had a
-// connection that this side closed first, which leaves it in TIME_WAIT. It can still be listened on by who names it.
+// freePorts returns n free ports that the kernel assigns to no other program for the next minute. Each port
+// has had a connection that this side closed first, which leaves it in TIME_WAIT. A program can still listen
+// on it explicitly.
 func freePorts(n int) ([]int, error) {
 	ports := make([]int, 0, n)
 	for range n {
 		port, err := freePort()
 		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
+			return nil, fmt.Errorf("failed to find a free port: %w", err)
 		}
 		ports = append(ports, port)
 	}
@@ -46,14 +48,14 @@ func freePort() (int, error) {
 		return 0, err
 	}
 	defer func() { _ = l.Close() }()
-	ours, err := net.Dial("tcp", l.Addr().String())
+	client, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = ours.Close() }()
-	theirs, err := l.Accept()
+	defer func() { _ = client.Close() }()
+	server, err := l.Accept()
 	if err != nil {
 		return 0, err
 	}
-	return l.Addr().(*net.TCPAddr).Port, theirs.Close()
+	return l.Addr().(*net.TCPAddr).Port, server.Close()
 }

@@ -4,7 +4,7 @@ package devserver
 
 import "context"
 
-// TemporalServer is the embedded Temporal server, which a slim binary does not have.
+// TemporalServer is a placeholder for the embedded Temporal server, which a slim binary does not contain.
 type TemporalServer struct{}
 
 // StartTemporalServer fails with ErrSlim.
@@ -12,10 +12,10 @@ func StartTemporalServer(context.Context, TemporalServerOptions) (*TemporalServe
 	return nil, ErrSlim
 }
 
-// Address is empty.
+// Address returns "".
 func (*TemporalServer) Address() string { return "" }
 
-// UIAddress is empty.
+// UIAddress returns "".
 func (*TemporalServer) UIAddress() string { return "" }
 
 // Stop does nothing.

@@ -17,15 +17,16 @@ import (
 	sqliteplugin "go.temporal.io/server/common/persistence/sql/sqlplugin/sqlite"
 	sqliteschema "go.temporal.io/server/schema/sqlite"
 	"google.golang.org/protobuf/types/known/durationpb"
-	_ "modernc.org/sqlite" // the driver "sqlite", the same that the server uses
+	_ "modernc.org/sqlite" // the driver "sqlite", which the server uses too
 
 	"hutong/internal/temporalns"
 )
 
 const clusterName = "active"
 
-// temporalStore is the folder of an engine: its database, and the lock that keeps a second engine away. SQLite alone
-// would let two servers write in turns, each sure that it owns the history.
+// temporalStore is the folder of a Temporal server, with its database and a lock file. The lock excludes a
+// second server: SQLite would let two servers write alternately, and each would believe that it owns the
+// histories.
 type temporalStore struct {
 	file string
 	lock *os.File
@@ -45,53 +46,58 @@ func openTemporalStore(dir string) (*temporalStore, error) {
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = lock.Close()
-		return nil, fmt.Errorf("data folder %s: another engine uses it: stop that one, or give another folder with --data-dir", dir)
+		return nil,
+			fmt.Errorf("data folder %s: another Temporal server uses it: stop that server, or choose "+
+				"another folder with --data-dir",
+				dir)
 	}
 	return &temporalStore{file: filepath.Join(dir, "temporal.db"), lock: lock}, nil
 }
 
 func (s *temporalStore) close() { _ = s.lock.Close() }
 
-// config is how the server opens the database. WAL with NORMAL loses nothing when a process dies; a power cut can take the
-// last moments, but never breaks the file. One connection: SQLite has one writer, and more only wait for each other.
+// config returns the connection settings of the server. WAL with synchronous NORMAL loses nothing if a
+// process dies. A power failure can lose the last transactions, but does not corrupt the file. SQLite has one
+// writer, so one connection suffices.
 func (s *temporalStore) config() *config.SQL {
 	return &config.SQL{
 		PluginName:   sqliteplugin.PluginName,
 		DatabaseName: s.file,
 		ConnectAttributes: map[string]string{
-			"mode": "rwc", "journal_mode": "wal", "synchronous": "1", "busy_timeout": "10000", "cache_size": "-65536",
+			"mode": "rwc", "journal_mode": "wal", "synchronous": "1", "busy_timeout": "10000",
+			"cache_size": "-65536",
 			"temp_store": "2", "mmap_size": "268435456",
 		},
 	}
 }
 
-// prepare makes the tables of an empty database, all or none, and the namespaces that are missing.
+// prepare creates the tables of an empty database in one transaction, and missing namespaces.
 func (s *temporalStore) prepare(ctx context.Context, namespaces []string, retention time.Duration) error {
 	db, err := s.open()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = db.Close() }()
-	if err := makeTables(ctx, db); err != nil {
-		return fmt.Errorf("database %s: %w", s.file, err)
+	if err := createTables(ctx, db); err != nil {
+		return fmt.Errorf("failed to prepare database %s: %w", s.file, err)
 	}
 	var configs []*sqliteschema.NamespaceConfig
 	for _, name := range namespaces {
 		c, err := sqliteschema.NewNamespaceConfig(clusterName, name, false, temporalns.SearchAttributes())
 		if err != nil {
-			return fmt.Errorf("namespace %s: %w", name, err)
+			return fmt.Errorf("failed to configure namespace %s: %w", name, err)
 		}
 		c.Detail.Config.Retention = durationpb.New(retention)
 		configs = append(configs, c)
 	}
 	if err := sqliteschema.CreateNamespaces(s.config(), configs...); err != nil {
-		return fmt.Errorf("database %s: %w", s.file, err)
+		return fmt.Errorf("failed to prepare database %s: %w", s.file, err)
 	}
 	return nil
 }
 
-// checkpoint moves all that is in the log beside the database into it. The server keeps its connection open until the
-// process ends, so nothing else would.
+// checkpoint moves the content of the write-ahead log into the database. The server keeps its connection open
+// until the process ends, so SQLite would not do it.
 func (s *temporalStore) checkpoint(ctx context.Context) error {
 	db, err := s.open()
 	if err != nil {
@@ -107,12 +113,12 @@ func (s *temporalStore) open() (*sql.DB, error) {
 		RawQuery: url.Values{"_pragma": {"busy_timeout=10000", "journal_mode=wal"}}.Encode()}
 	db, err := sql.Open("sqlite", address.String())
 	if err != nil {
-		return nil, fmt.Errorf("database %s: %w", s.file, err)
+		return nil, fmt.Errorf("failed to prepare database %s: %w", s.file, err)
 	}
 	return db, nil
 }
 
-func makeTables(ctx context.Context, db *sql.DB) error {
+func createTables(ctx context.Context, db *sql.DB) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -126,13 +132,13 @@ func makeTables(ctx context.Context, db *sql.DB) error {
 		return nil
 	}
 	if err := sqliteschema.SetupSchemaOnDB(schemaTx{ctx: ctx, tx: tx}); err != nil {
-		return fmt.Errorf("make tables: %w", err)
+		return fmt.Errorf("failed to create the tables: %w", err)
 	}
 	return tx.Commit()
 }
 
-// schemaTx runs the server's statements in one transaction, so that a process killed in between leaves no half schema,
-// which nothing could repair later. The one method of AdminDB that making tables needs is Exec.
+// schemaTx runs the server's statements in one transaction. A killed process must not leave a partial schema,
+// because nothing could repair it. Creating the tables needs only the method Exec of AdminDB.
 type schemaTx struct {
 	sqlplugin.AdminDB
 	ctx context.Context

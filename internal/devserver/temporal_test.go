@@ -31,12 +31,14 @@ import (
 	"hutong/workflows"
 )
 
-// The test binary is also an engine of its own process, to be killed.
+// childFolder is the variable that makes the test binary run a server in a process of its own, which a test
+// kills.
 const childFolder = "HUTONG_TEST_TEMPORAL_FOLDER"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childFolder); dir != "" {
-		e, err := StartTemporalServer(context.Background(), TemporalServerOptions{DataDir: dir, Namespaces: []string{"one"}})
+		e, err := StartTemporalServer(context.Background(),
+			TemporalServerOptions{DataDir: dir, Namespaces: []string{"one"}})
 		if err != nil {
 			panic(err)
 		}
@@ -51,7 +53,8 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func start(t testing.TB, dir string, namespaces ...string) *TemporalServer {
 	t.Helper()
-	e, err := StartTemporalServer(t.Context(), TemporalServerOptions{DataDir: dir, Namespaces: namespaces, Logger: quiet()})
+	e, err := StartTemporalServer(t.Context(),
+		TemporalServerOptions{DataDir: dir, Namespaces: namespaces, Logger: quiet()})
 	require.NoError(t, err)
 	t.Cleanup(e.Stop)
 	return e
@@ -59,7 +62,8 @@ func start(t testing.TB, dir string, namespaces ...string) *TemporalServer {
 
 func dial(t testing.TB, address, namespace string) client.Client {
 	t.Helper()
-	c, err := client.Dial(client.Options{HostPort: address, Namespace: namespace, Logger: sdklog.NewStructuredLogger(quiet())})
+	c, err := client.Dial(client.Options{HostPort: address, Namespace: namespace,
+		Logger: sdklog.NewStructuredLogger(quiet())})
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	return c
@@ -67,7 +71,8 @@ func dial(t testing.TB, address, namespace string) client.Client {
 
 func ten(ctx workflow.Context, local bool) (sum int, err error) {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 10 * time.Second})
-	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{StartToCloseTimeout: 10 * time.Second})
+	ctx = workflow.WithLocalActivityOptions(ctx,
+		workflow.LocalActivityOptions{StartToCloseTimeout: 10 * time.Second})
 	for range 10 {
 		var n int
 		if local {
@@ -85,7 +90,7 @@ func ten(ctx workflow.Context, local bool) (sum int, err error) {
 
 func one(context.Context) (int, error) { return 1, nil }
 
-// gate waits for a signal before and after an activity.
+// gate waits for a signal, then runs ten activities.
 func gate(ctx workflow.Context) (int, error) {
 	workflow.GetSignalChannel(ctx, "go").Receive(ctx, nil)
 	return ten(ctx, false)
@@ -102,7 +107,7 @@ func work(t testing.TB, c client.Client) worker.Worker {
 	return w
 }
 
-func TestTemporalServerKeepsItsHistory(t *testing.T) {
+func TestTemporalServerKeepsHistory(t *testing.T) {
 	dir := t.TempDir()
 	e := start(t, dir, "one")
 	func() {
@@ -117,9 +122,11 @@ func TestTemporalServerKeepsItsHistory(t *testing.T) {
 		var sum int
 		require.NoError(t, run.Get(t.Context(), &sum))
 		assert.Equal(t, 10, sum)
-		_, err = c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "open", TaskQueue: "queue"}, gate)
+		_, err = c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "open", TaskQueue: "queue"},
+			gate)
 		require.NoError(t, err)
-		// Until it waits for its signal: a workflow task that is cut off is tried again only after its timeout, 10 s.
+		// Wait until the workflow waits for its signal: an interrupted workflow task is retried only after
+		// its timeout of 10 s.
 		_, err = c.QueryWorkflow(t.Context(), "open", "", client.QueryTypeStackTrace)
 		require.NoError(t, err)
 	}()
@@ -127,7 +134,7 @@ func TestTemporalServerKeepsItsHistory(t *testing.T) {
 	e.Stop()
 	wal, err := os.Stat(dir + "/temporal.db-wal")
 	require.NoError(t, err)
-	assert.Zero(t, wal.Size(), "after Stop the file alone is all")
+	assert.Zero(t, wal.Size(), "Stop writes everything into the database file")
 
 	again := start(t, dir, "one", "two")
 	c := dial(t, again.Address(), "one")
@@ -135,7 +142,8 @@ func TestTemporalServerKeepsItsHistory(t *testing.T) {
 	require.NoError(t, c.GetWorkflow(t.Context(), "w", "").Get(t.Context(), &sum))
 	assert.Equal(t, 10, sum)
 	found, err := c.ListWorkflow(t.Context(), &workflowservice.ListWorkflowExecutionsRequest{
-		Query: workflows.AttributeJobID.GetName() + " = 'j1' AND " + workflows.AttributeRoles.GetName() + " = 'host.0'"})
+		Query: workflows.AttributeJobID.GetName() + " = 'j1' AND " +
+			workflows.AttributeRoles.GetName() + " = 'host.0'"})
 	require.NoError(t, err)
 	assert.Len(t, found.Executions, 1)
 
@@ -143,12 +151,14 @@ func TestTemporalServerKeepsItsHistory(t *testing.T) {
 	require.NoError(t, c.SignalWorkflow(t.Context(), "open", "", "go", nil))
 	require.NoError(t, c.GetWorkflow(t.Context(), "open", "").Get(t.Context(), &sum))
 
-	two, err := c.WorkflowService().DescribeNamespace(t.Context(), &workflowservice.DescribeNamespaceRequest{Namespace: "two"})
-	require.NoError(t, err, "a namespace that is asked for later")
+	two, err := c.WorkflowService().DescribeNamespace(t.Context(),
+		&workflowservice.DescribeNamespaceRequest{Namespace: "two"})
+	require.NoError(t, err, "a namespace that was added later")
 	assert.Equal(t, DefaultRetention, two.Config.WorkflowExecutionRetentionTtl.AsDuration())
 }
 
-// A killed engine's work goes on in the next one, and the killed one leaves no lock behind.
+// TestTemporalServerKilled checks that workflows of a killed server resume in the next one, and that its lock
+// is released.
 func TestTemporalServerKilled(t *testing.T) {
 	dir := t.TempDir()
 	child := exec.Command(os.Args[0], "-test.run=^$")
@@ -165,26 +175,28 @@ func TestTemporalServerKilled(t *testing.T) {
 	require.NoError(t, err)
 	address := strings.TrimSpace(string(buffer[:n]))
 
-	_, err = StartTemporalServer(t.Context(), TemporalServerOptions{DataDir: dir, Namespaces: []string{"one"}, Logger: quiet()})
-	assert.ErrorContains(t, err, "another engine uses it")
+	_, err = StartTemporalServer(t.Context(),
+		TemporalServerOptions{DataDir: dir, Namespaces: []string{"one"}, Logger: quiet()})
+	assert.ErrorContains(t, err, "another Temporal server uses it")
 
-	_, err = dial(t, address, "one").ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "w", TaskQueue: "queue"}, gate)
+	_, err = dial(t, address, "one").ExecuteWorkflow(t.Context(),
+		client.StartWorkflowOptions{ID: "w", TaskQueue: "queue"}, gate)
 	require.NoError(t, err)
 	require.NoError(t, child.Process.Kill())
 	_ = child.Wait()
 
-	began := time.Now()
+	started := time.Now()
 	c := dial(t, start(t, dir, "one").Address(), "one")
 	work(t, c)
 	require.NoError(t, c.SignalWorkflow(t.Context(), "w", "", "go", nil))
 	var sum int
 	require.NoError(t, c.GetWorkflow(t.Context(), "w", "").Get(t.Context(), &sum))
 	assert.Equal(t, 10, sum)
-	t.Logf("started after a kill and ended its workflow in %s", time.Since(began))
-	assert.Less(t, time.Since(began), 20*time.Second)
+	t.Logf("started after a kill and completed the workflow in %s", time.Since(started))
+	assert.Less(t, time.Since(started), 20*time.Second)
 }
 
-func TestTemporalServerRefuses(t *testing.T) {
+func TestTemporalServerRejectsOptions(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { _ = l.Close() }()
@@ -196,10 +208,14 @@ func TestTemporalServerRefuses(t *testing.T) {
 		options TemporalServerOptions
 		want    []string
 	}{
-		{"port", TemporalServerOptions{DataDir: t.TempDir(), Namespaces: []string{"one"}, Port: taken}, []string{l.Addr().String()[10:], "--port"}},
-		{"UI port", TemporalServerOptions{DataDir: t.TempDir(), Namespaces: []string{"one"}, UIPort: taken}, []string{l.Addr().String()[10:], "--ui-port"}},
-		{"no namespace", TemporalServerOptions{DataDir: t.TempDir()}, []string{"at least one namespace"}},
-		{"folder", TemporalServerOptions{DataDir: file, Namespaces: []string{"one"}}, []string{"data folder", file}},
+		{"port", TemporalServerOptions{DataDir: t.TempDir(), Namespaces: []string{"one"}, Port: taken},
+			[]string{l.Addr().String()[10:], "--port"}},
+		{"UI port", TemporalServerOptions{DataDir: t.TempDir(), Namespaces: []string{"one"}, UIPort: taken},
+			[]string{l.Addr().String()[10:], "--ui-port"}},
+		{"no namespace", TemporalServerOptions{DataDir: t.TempDir()},
+			[]string{"failed to start Temporal: at least one namespace is required"}},
+		{"folder", TemporalServerOptions{DataDir: file, Namespaces: []string{"one"}},
+			[]string{"data folder", file}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := StartTemporalServer(t.Context(), c.options)
@@ -214,23 +230,26 @@ func TestTemporalServerRefuses(t *testing.T) {
 func TestTemporalServerUI(t *testing.T) {
 	port, err := freePort()
 	require.NoError(t, err)
-	e, err := StartTemporalServer(t.Context(), TemporalServerOptions{DataDir: t.TempDir(), Namespaces: []string{"one"}, UIPort: port, Logger: quiet()})
+	e, err := StartTemporalServer(t.Context(),
+		TemporalServerOptions{DataDir: t.TempDir(), Namespaces: []string{"one"}, UIPort: port,
+			Logger: quiet()})
 	require.NoError(t, err)
 	defer e.Stop()
-	answer, err := http.Get(e.UIAddress() + "/api/v1/namespaces/one")
+	response, err := http.Get(e.UIAddress() + "/api/v1/namespaces/one")
 	require.NoError(t, err)
-	body, err := io.ReadAll(answer.Body)
+	body, err := io.ReadAll(response.Body)
 	require.NoError(t, err)
-	require.NoError(t, answer.Body.Close())
-	assert.Equal(t, http.StatusOK, answer.StatusCode)
+	require.NoError(t, response.Body.Close())
+	assert.Equal(t, http.StatusOK, response.StatusCode)
 	assert.Regexp(t, `"name": ?"one"`, string(body))
 }
 
-// What a healthy engine says in its life is nothing.
+// TestTemporalServerIsQuiet checks that a healthy server logs nothing.
 func TestTemporalServerIsQuiet(t *testing.T) {
-	var said lockedBuffer
-	e, err := StartTemporalServer(t.Context(), TemporalServerOptions{DataDir: t.TempDir(), Namespaces: []string{"one"},
-		Logger: slog.New(slog.NewTextHandler(&said, nil))})
+	var logged lockedBuffer
+	e, err := StartTemporalServer(t.Context(),
+		TemporalServerOptions{DataDir: t.TempDir(), Namespaces: []string{"one"},
+			Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 	require.NoError(t, err)
 	c := dial(t, e.Address(), "one")
 	w := worker.New(c, "queue", worker.Options{})
@@ -243,7 +262,7 @@ func TestTemporalServerIsQuiet(t *testing.T) {
 	w.Stop()
 	c.Close()
 	e.Stop()
-	assert.Empty(t, said.String())
+	assert.Empty(t, logged.String())
 }
 
 func TestEnsureNamespace(t *testing.T) {
@@ -263,28 +282,31 @@ func TestEnsureNamespace(t *testing.T) {
 	}, ten, true)
 	require.NoError(t, err)
 	require.NoError(t, run.Get(t.Context(), nil))
-	described, err := c.WorkflowService().DescribeNamespace(t.Context(), &workflowservice.DescribeNamespaceRequest{Namespace: "late"})
+	described, err := c.WorkflowService().DescribeNamespace(t.Context(),
+		&workflowservice.DescribeNamespaceRequest{Namespace: "late"})
 	require.NoError(t, err)
 	assert.Equal(t, 7*24*time.Hour, described.Config.WorkflowExecutionRetentionTtl.AsDuration())
 	assert.Equal(t, enums.NAMESPACE_STATE_REGISTERED, described.NamespaceInfo.State)
 
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	err = temporalns.Ensure(ctx, client.Options{HostPort: "127.0.0.1:1", Logger: options.Logger}, "x", time.Hour)
+	err = temporalns.Ensure(ctx, client.Options{HostPort: "127.0.0.1:1", Logger: options.Logger}, "x",
+		time.Hour)
 	assert.ErrorContains(t, err, "failed to connect to Temporal at 127.0.0.1:1")
 }
 
 func BenchmarkStart(b *testing.B) {
 	dir := b.TempDir()
 	for b.Loop() {
-		e, err := StartTemporalServer(b.Context(), TemporalServerOptions{DataDir: dir, Namespaces: []string{"one", "two", "three"}, Logger: quiet()})
+		e, err := StartTemporalServer(b.Context(),
+			TemporalServerOptions{DataDir: dir, Namespaces: []string{"one", "two", "three"}, Logger: quiet()})
 		if err != nil {
 			b.Fatal(err)
 		}
 		b.StopTimer()
-		began := time.Now()
+		started := time.Now()
 		e.Stop()
-		b.ReportMetric(float64(time.Since(began).Milliseconds()), "ms-stop")
+		b.ReportMetric(float64(time.Since(started).Milliseconds()), "ms-stop")
 		b.StartTimer()
 	}
 }
@@ -297,7 +319,8 @@ func BenchmarkHundredWorkflows(b *testing.B) {
 			for b.Loop() {
 				var runs []client.WorkflowRun
 				for range 100 {
-					run, err := c.ExecuteWorkflow(b.Context(), client.StartWorkflowOptions{TaskQueue: "queue"}, ten, local)
+					run, err := c.ExecuteWorkflow(b.Context(),
+						client.StartWorkflowOptions{TaskQueue: "queue"}, ten, local)
 					require.NoError(b, err)
 					runs = append(runs, run)
 				}

@@ -12,91 +12,123 @@ import (
 	"hutong/internal/party"
 )
 
-// What a task of an ordinary job asks for, in job_params' resources, or uses if it asks for nothing.
+// The resources that a task of a usual job requests, or uses without a request.
 const (
 	usualCPUMilli = 1000
 	usualMemory   = 2 << 30
 	usualDisk     = 5 << 30
 )
 
-// capacity tells what the machine offers to tasks, and whether that is enough for one.
-func capacity(ctx context.Context, cfg *party.Config) Check {
-	has, of, err := machineCapacity(ctx, cfg)
+// resource compares the configured amount of a resource with that of the machine and with that of a usual
+// task.
+type resource struct {
+	name                      string
+	offered, available, usual int64
+	convert                   func(int64) float64
+	field, unit, more         string
+}
+
+// checkCapacity reports the resources that the runner offers to tasks, and whether they suffice for a usual
+// task.
+func checkCapacity(ctx context.Context, cfg *party.Config) Check {
+	available, source, err := machineCapacity(ctx, cfg)
 	if err != nil {
-		return warning("see what is said of docker; else give runner.cpu, runner.memory and runner.disk", "what tasks may use here can't be told: %v", err)
+		return warning("see the check docker; otherwise set runner.cpu, runner.memory and runner.disk",
+			"failed to read the machine's capacity: %v", err)
 	}
-	offers := cfg.Runner.Offered(has)
-	found := []string{fmt.Sprintf("%d slot(s), %s core(s), %s GiB memory, %s GiB disk of %s, %s GiB of it free", cfg.Runner.Slots,
-		known(float64(offers.CPUMilli)/1000), known(gib(offers.Memory)), known(gib(offers.Disk)), of, known(gib(has.DiskFree)))}
-	var mend string
-	lacks := func(what, do string) { found, mend = append(found, what), do }
-	for _, r := range []struct {
-		name                string
-		offers, has, usual  int64
-		unit                func(int64) float64
-		field, measure, buy string
-	}{
-		{"disk", offers.Disk, has.Disk, usualDisk, gib, "runner.disk", "GiB", "a larger disk"},
-		{"memory", offers.Memory, has.Memory, usualMemory, gib, "runner.memory", "GiB", "more memory"},
-		{"CPU", offers.CPUMilli, has.CPUMilli, usualCPUMilli, func(n int64) float64 { return float64(n) / 1000 }, "runner.cpu", "core(s)", "more cores"},
+
+	offered := cfg.Runner.Offered(available)
+	found := []string{fmt.Sprintf("%d slot(s), %s core(s), %s GiB memory, %s GiB disk of %s, %s GiB of it "+
+		"free",
+		cfg.Runner.Slots, amount(cores(offered.CPUMilli)), amount(gib(offered.Memory)),
+		amount(gib(offered.Disk)), source,
+		amount(gib(available.DiskFree)))}
+	var fix string
+	report := func(problem, suggestion string) { found, fix = append(found, problem), suggestion }
+
+	for _, r := range []resource{
+		{"disk", offered.Disk, available.Disk, usualDisk, gib, "runner.disk", "GiB", "a larger disk"},
+		{"memory", offered.Memory, available.Memory, usualMemory, gib, "runner.memory", "GiB", "more memory"},
+		{"CPU", offered.CPUMilli, available.CPUMilli, usualCPUMilli, cores, "runner.cpu", "core(s)",
+			"more cores"},
 	} {
 		switch {
-		case r.offers == 0:
-			lacks(fmt.Sprintf("how much %s there is is not known, so what jobs ask for bounds nothing", r.name), "give "+r.field)
-		case r.has > 0 && r.offers > r.has:
-			lacks(fmt.Sprintf("%s is %.3g, and the machine has %.3g", r.field, r.unit(r.offers), r.unit(r.has)), "lower "+r.field)
-		case r.offers < r.usual:
-			lacks(fmt.Sprintf("a task commonly asks for %.3g %s of %s; jobs that do are refused here", r.unit(r.usual), r.measure, r.name), "run tasks where there is "+r.buy+", or raise "+r.field)
+		case r.offered == 0:
+			report(fmt.Sprintf("the amount of %s is unknown, so requests for it are not limited", r.name),
+				"set "+r.field)
+		case r.available > 0 && r.offered > r.available:
+			report(fmt.Sprintf("%s is %.3g, but the machine has %.3g", r.field, r.convert(r.offered),
+				r.convert(r.available)),
+				"lower "+r.field)
+		case r.offered < r.usual:
+			report(fmt.Sprintf("a usual task requests %.3g %s of %s; this runner rejects such tasks",
+				r.convert(r.usual), r.unit, r.name),
+				"run tasks on a machine with "+r.more+", or raise "+r.field)
 		}
 	}
-	if has.Disk > 0 && has.DiskFree < lowSpace && !cfg.Runner.K8s.Enabled { // of a cluster it is not known
-		lacks("its disk is nearly full", "make room on the disk of "+of+": docker image prune, old data")
+
+	// A cluster does not report its free disk space.
+	if available.Disk > 0 && available.DiskFree < lowSpace && !cfg.Runner.K8s.Enabled {
+		report("its disk is nearly full",
+			"free space on the disk of "+source+": docker image prune, old data")
 	}
-	if mend != "" {
-		return warning(mend, "%s", strings.Join(found, "; "))
+	if fix != "" {
+		return warning(fix, "%s", strings.Join(found, "; "))
 	}
+
 	return ok("%s", found[0])
 }
 
-// machineCapacity is what the device that names the host has, and whose it is. It makes nothing.
-func machineCapacity(ctx context.Context, cfg *party.Config) (has driver.Capacity, of string, err error) {
+// machineCapacity returns the capacity of the driver that names the runner, and what it was read from. It
+// creates nothing.
+func machineCapacity(ctx context.Context, cfg *party.Config) (available driver.Capacity, source string,
+	err error) {
 	if cfg.Runner.K8s.Enabled {
 		k, err := cfg.Runner.K8s.Open(cfg.NodeID)
 		if err != nil {
-			return has, "", err
+			return available, "", err
 		}
-		has, err = k.Capacity(ctx)
-		return has, "Kubernetes", err
+		available, err = k.Capacity(ctx)
+		return available, "Kubernetes", err
 	}
+
 	o := cfg.Runner.Docker
 	if o.Enabled != party.SwitchOff {
-		d, err := docker.New(docker.Options{NodeID: cfg.NodeID, Network: o.Network, HostNetwork: o.HostNetwork, PartyHost: o.PartyHost})
+		d, err := docker.New(docker.Options{NodeID: cfg.NodeID, Network: o.Network,
+			HostNetwork: o.HostNetwork,
+			PartyHost:   o.PartyHost})
 		if err != nil {
-			return has, "", err
+			return available, "", err
 		}
 		defer func() { _ = d.Close() }()
-		has, err = d.Capacity(ctx)
+		available, err = d.Capacity(ctx)
 		if err == nil || len(cfg.Runner.Process.Allow) == 0 {
-			return has, "Docker", err
+			return available, "Docker", err
 		}
 	}
+
+	// The party creates data_dir when it starts. Until then its nearest existing parent is on the same disk.
 	dir := cfg.DataDir
 	for {
 		if _, err := os.Stat(dir); err == nil || dir == filepath.Dir(dir) {
 			break
 		}
-		dir = filepath.Dir(dir) // the party makes the rest when it starts
+		dir = filepath.Dir(dir)
 	}
-	has, err = driver.Machine(dir)
-	return has, "data_dir", err
+	available, err = driver.Machine(dir)
+
+	return available, "data_dir", err
 }
 
 func gib(bytes int64) float64 { return float64(bytes) / (1 << 30) }
 
-// known is an amount that may not be known.
-func known(n float64) string {
+func cores(milli int64) float64 { return float64(milli) / 1000 }
+
+// amount formats an amount; 0 means an unknown one.
+func amount(n float64) string {
 	if n == 0 {
 		return "unknown"
 	}
+
 	return fmt.Sprintf("%.3g", n)
 }

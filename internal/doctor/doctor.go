@@ -1,5 +1,6 @@
-// Package doctor examines a party's configuration and surroundings, and says what is wrong and how to mend it. It needs
-// no running party, and changes nothing but for a probe object in the storage and probe files, which it removes.
+// Package doctor checks a party's configuration and environment, reports problems and suggests fixes. The
+// party need not run. The checks change nothing, except that they write probe files and a probe object and
+// remove them.
 package doctor
 
 import (
@@ -12,25 +13,25 @@ import (
 	"hutong/internal/party"
 )
 
-// State is how a check ended.
+// State is the result of a check.
 type State string
 
-// A warning does not keep the party from working, or not all of it.
+// The party works despite a warning, at least in part.
 const (
 	OK      State = "ok"
 	Warning State = "warning"
 	Failed  State = "FAILED"
 )
 
-// Check is one finding. It holds no secret of the configuration.
+// Check is the result of one check. It contains no secret of the configuration.
 type Check struct {
 	Name   string `json:"name"`
 	State  State  `json:"state"`
 	Detail string `json:"detail"`
-	Fix    string `json:"fix,omitempty"` // what to do; empty when all is well
+	Fix    string `json:"fix,omitempty"` // what to do; empty if the check passed
 }
 
-// Limit bounds each check, and as they run beside each other nearly all of Examine.
+// Limit is the timeout of each check. The checks run concurrently, so Examine takes little longer.
 const Limit = 5 * time.Second
 
 type check struct {
@@ -42,18 +43,19 @@ func ok(format string, args ...any) Check {
 	return Check{State: OK, Detail: fmt.Sprintf(format, args...)}
 }
 
-func warning(mend, format string, args ...any) Check {
-	return Check{State: Warning, Detail: fmt.Sprintf(format, args...), Fix: mend}
+func warning(fix, format string, args ...any) Check {
+	return Check{State: Warning, Detail: fmt.Sprintf(format, args...), Fix: fix}
 }
 
-func failed(mend, format string, args ...any) Check {
-	return Check{State: Failed, Detail: fmt.Sprintf(format, args...), Fix: mend}
+func failed(fix, format string, args ...any) Check {
+	return Check{State: Failed, Detail: fmt.Sprintf(format, args...), Fix: fix}
 }
 
-// Examine runs all checks of a configuration that is complete and valid. Their order is always the same.
+// Examine runs all checks of a complete and valid configuration, and returns them in a fixed order.
 func Examine(ctx context.Context, cfg *party.Config) []Check {
-	checks := append(local(cfg), surroundings(cfg)...)
-	checks = append(checks, partners(cfg)...)
+	checks := append(localChecks(cfg), environmentChecks(cfg)...)
+	checks = append(checks, partnerChecks(cfg)...)
+
 	ctx, cancel := context.WithTimeout(ctx, Limit)
 	defer cancel()
 	results := make([]chan Check, len(checks))
@@ -61,23 +63,25 @@ func Examine(ctx context.Context, cfg *party.Config) []Check {
 		results[i] = make(chan Check, 1)
 		go func() { results[i] <- c.run(ctx) }()
 	}
+
 	found := make([]Check, len(checks))
-	// A check that does not heed its context is left behind, a second after the limit.
+	// Examine abandons a check that ignores its context one second after the limit.
 	late := time.After(Limit + time.Second)
-	var over bool
+	var timedOut bool
 	for i, c := range checks {
-		if !over {
+		if !timedOut {
 			select {
 			case found[i] = <-results[i]:
 			case <-late:
-				over = true
+				timedOut = true
 			}
 		}
-		if over {
+		if timedOut {
 			select {
 			case found[i] = <-results[i]:
 			default:
-				found[i] = failed("see whether what it asks hangs", "no answer within %s", Limit)
+				found[i] = failed("check whether the service or disk that it examines hangs",
+					"no result within %s", Limit)
 			}
 		}
 		found[i].Name = c.name
@@ -86,7 +90,7 @@ func Examine(ctx context.Context, cfg *party.Config) []Check {
 	return found
 }
 
-// hide takes the configuration's secrets out of a text, whatever a driver's error says.
+// hide replaces the configuration's secrets in a text, because errors of libraries may contain them.
 func hide(cfg *party.Config, text string) string {
 	secrets := []string{cfg.Temporal.APIKey.Reveal()}
 	for _, secret := range []party.Secret{cfg.Database.URL, cfg.Storage.URL} {
@@ -100,7 +104,8 @@ func hide(cfg *party.Config, text string) string {
 	}
 	for _, secret := range secrets {
 		if secret != "" {
-			text = strings.NewReplacer(secret, "***", url.QueryEscape(secret), "***", url.PathEscape(secret), "***").Replace(text)
+			text = strings.NewReplacer(secret, "***", url.QueryEscape(secret), "***", url.PathEscape(secret),
+				"***").Replace(text)
 		}
 	}
 	return strings.Join(strings.Fields(text), " ") // one line

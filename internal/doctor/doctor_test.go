@@ -19,14 +19,14 @@ import (
 
 const node = "JG0100001100000010"
 
-func free(t *testing.T) string {
+func freeAddress(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { _ = l.Close() }()
 	return l.Addr().String()
 }
 
-func answering(t *testing.T, as string, date time.Time) *httptest.Server {
+func startParty(t *testing.T, as string, date time.Time) *httptest.Server {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Date", date.UTC().Format(http.TimeFormat))
 		_, _ = fmt.Fprintf(w, `{"code":0,"data":{"node_id":%q}}`, as)
@@ -35,8 +35,9 @@ func answering(t *testing.T, as string, date time.Time) *httptest.Server {
 	return s
 }
 
-// fate is a partner that speaks the protocol and is no Hutong, with its transport at the same address.
-func fate(t *testing.T) *httptest.Server {
+// startFATE starts a partner that implements the protocol without Hutong's extensions, with its transport at
+// the same address.
+func startFATE(t *testing.T) *httptest.Server {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/v1/interconn/schedule/task/poll":
@@ -68,17 +69,17 @@ func examine(t *testing.T, cfg *party.Config) map[string]doctor.Check {
 	return found
 }
 
-// Everything is broken; each failure names its thing and the mend.
+// TestBroken checks that each failed check names the cause and a fix.
 func TestBroken(t *testing.T) {
 	dir := t.TempDir()
 	plain := filepath.Join(dir, "plain")
 	require.NoError(t, os.WriteFile(plain, nil, 0o600))
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and never answers
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections and never answers
 	require.NoError(t, err)
 	defer func() { _ = silent.Close() }()
-	impostor := answering(t, "OTHER", time.Now())
-	late := answering(t, "LATE", time.Now().Add(-time.Hour))
-	foreign := answering(t, "FOREIGN", time.Now())
+	impostor := startParty(t, "OTHER", time.Now())
+	late := startParty(t, "LATE", time.Now().Add(-time.Hour))
+	foreign := startParty(t, "FOREIGN", time.Now())
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
 		http.NotFound(w, r)
@@ -87,24 +88,30 @@ func TestBroken(t *testing.T) {
 
 	cfg := party.Default()
 	cfg.NodeID, cfg.DataDir, cfg.Upload.Dir = node, dir, plain
-	cfg.Listen, cfg.Transport.Listen = foreign.Listener.Addr().String(), free(t)
-	cfg.Transport.PartnerListen = "192.0.2.1:9391" // an address of no machine
-	cfg.Temporal.Address = free(t)
-	cfg.Database.URL = party.Secret("postgres://u:hush@" + free(t) + "/x?sslmode=disable")
-	cfg.Storage.URL = party.Secret("s3://" + free(t) + "?username=u&password=hush&bucket=b")
+	cfg.Listen, cfg.Transport.Listen = foreign.Listener.Addr().String(), freeAddress(t)
+	cfg.Transport.PartnerListen = "192.0.2.1:9391" // reserved for documentation
+	cfg.Temporal.Address = freeAddress(t)
+	cfg.Database.URL = party.Secret("postgres://u:hush@" + freeAddress(t) + "/x?sslmode=disable")
+	cfg.Storage.URL = party.Secret("s3://" + freeAddress(t) + "?username=u&password=hush&bucket=b")
 	cfg.Runner.Process.Allow = []string{plain}
 	cfg.Runner.Docker.Enabled = party.SwitchOff
-	cfg.Routes = party.Routes{"IMPOSTOR": {URL: impostor.URL}, "LATE": {URL: late.URL}, "GONE": {URL: "http://" + free(t)},
-		"SILENT": {URL: "http://" + silent.Addr().String()}, "TWIN": {URL: impostor.URL + "/"},
-		"WEB": {URL: web.URL}, "FATE": {URL: fate(t).URL}}
+	cfg.Routes = party.Routes{
+		"IMPOSTOR":  {URL: impostor.URL},
+		"LATE":      {URL: late.URL},
+		"GONE":      {URL: "http://" + freeAddress(t)},
+		"SILENT":    {URL: "http://" + silent.Addr().String()},
+		"DUPLICATE": {URL: impostor.URL + "/"},
+		"WEB":       {URL: web.URL},
+		"FATE":      {URL: startFATE(t).URL},
+	}
 	found := examine(t, cfg)
 	for name, want := range map[string]struct {
-		state        doctor.State
-		detail, mend string
+		state       doctor.State
+		detail, fix string
 	}{
 		"data_dir":                 {doctor.OK, dir, ""},
 		"upload.dir":               {doctor.Failed, plain, "upload.dir"},
-		"transport.spool_dir":      {doctor.Warning, "spool", "make it"},
+		"transport.spool_dir":      {doctor.Warning, "spool", "create it"},
 		"runner.process.allow[0]":  {doctor.Failed, plain, "chmod +x"},
 		"temporal":                 {doctor.Failed, cfg.Temporal.Address, "temporal.address"},
 		"database":                 {doctor.Failed, "", "database.url"},
@@ -114,40 +121,40 @@ func TestBroken(t *testing.T) {
 		"listen":                   {doctor.Failed, cfg.Listen, "another port"},
 		"transport.listen":         {doctor.Warning, "not running", "hutong transport"},
 		"transport.partner_listen": {doctor.Failed, "192.0.2.1", "address of this machine"},
-		"routes":                   {doctor.Warning, "TWIN", "gateway"},
+		"routes":                   {doctor.Warning, "DUPLICATE", "gateway"},
 		"routes.IMPOSTOR":          {doctor.Failed, "OTHER", "node id"},
-		"routes.TWIN":              {doctor.Failed, "OTHER", "node id"},
-		"routes.LATE":              {doctor.Warning, "apart", "NTP"},
-		"routes.GONE":              {doctor.Failed, "GONE", "firewalls"},
-		"routes.SILENT":            {doctor.Failed, "SILENT", "firewalls"},
-		"routes.WEB":               {doctor.Failed, "not the protocol", "at which URL"},
+		"routes.DUPLICATE":         {doctor.Failed, "OTHER", "node id"},
+		"routes.LATE":              {doctor.Warning, "its clock differs from this one by", "NTP"},
+		"routes.GONE":              {doctor.Failed, "GONE", "check firewalls"},
+		"routes.SILENT":            {doctor.Failed, "SILENT", "check firewalls"},
+		"routes.WEB":               {doctor.Failed, "not the BFIA protocol", "at which URL"},
 		"routes.FATE":              {doctor.OK, "a party answers", ""},
 		"runners":                  {doctor.Failed, "", "database"},
 
-		"routes.IMPOSTOR.transport_url": {doctor.Failed, "no transport", "transport's address"},
-		"routes.TWIN.transport_url":     {doctor.Failed, "no transport", "transport's address"},
-		"routes.LATE.transport_url":     {doctor.Failed, "no transport", "transport's address"},
-		"routes.WEB.transport_url":      {doctor.Failed, "no transport", "transport's address"},
-		"routes.GONE.transport_url":     {doctor.Failed, "GONE", "firewalls"},
-		"routes.SILENT.transport_url":   {doctor.Failed, "SILENT", "firewalls"},
-		"routes.FATE.transport_url":     {doctor.OK, "a transport answers", ""},
+		"routes.IMPOSTOR.transport_url":  {doctor.Failed, "is not a transport", "transport's address"},
+		"routes.DUPLICATE.transport_url": {doctor.Failed, "is not a transport", "transport's address"},
+		"routes.LATE.transport_url":      {doctor.Failed, "is not a transport", "transport's address"},
+		"routes.WEB.transport_url":       {doctor.Failed, "is not a transport", "transport's address"},
+		"routes.GONE.transport_url":      {doctor.Failed, "GONE", "check firewalls"},
+		"routes.SILENT.transport_url":    {doctor.Failed, "SILENT", "check firewalls"},
+		"routes.FATE.transport_url":      {doctor.OK, "a transport answers", ""},
 	} {
 		c := found[name]
 		assert.Equal(t, want.state, c.State, "%+v", c)
 		assert.Contains(t, c.Detail, want.detail, name)
-		assert.Contains(t, c.Fix, want.mend, name)
+		assert.Contains(t, c.Fix, want.fix, name)
 		delete(found, name)
 	}
-	assert.Empty(t, found, "each check is in the table")
+	assert.Empty(t, found, "checks missing from the table")
 }
 
-// A database and a storage on this disk, before and after they are made.
+// TestFiles checks a database and a storage on this disk, before and after their creation.
 func TestFiles(t *testing.T) {
 	cfg := party.Default()
 	cfg.NodeID, cfg.DataDir = node, t.TempDir()
-	cfg.Listen, cfg.Transport.Listen, cfg.Temporal.Address = free(t), free(t), free(t)
+	cfg.Listen, cfg.Transport.Listen, cfg.Temporal.Address = freeAddress(t), freeAddress(t), freeAddress(t)
 	cfg.Runner.Docker.Enabled = party.SwitchOff
-	partner := answering(t, "B", time.Now())
+	partner := startParty(t, "B", time.Now())
 	cfg.Routes = party.Routes{"B": {URL: partner.URL}}
 	found := examine(t, cfg)
 	assert.Equal(t, doctor.Failed, found["database"].State)

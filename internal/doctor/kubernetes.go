@@ -6,19 +6,22 @@ import (
 	"hutong/internal/party"
 )
 
-// cluster asks the API server for what a worker asks first. It makes nothing.
-func cluster(ctx context.Context, cfg *party.Config) Check {
-	const mend = "see that the API server runs, mend runner.k8s.kubeconfig and namespace, and give the party its rights there (docs/kubernetes.md)"
+// checkKubernetes sends the API server the same read-only requests as a worker at its start.
+func checkKubernetes(ctx context.Context, cfg *party.Config) Check {
+	const fix = "start the API server, correct runner.k8s.kubeconfig and runner.k8s.namespace, " +
+		"and grant the party its rights there (docs/kubernetes.md)"
 	k, err := cfg.Runner.K8s.Open(cfg.NodeID)
 	if err != nil {
-		return failed(mend, "%v", err)
+		return failed(fix, "%v", err)
 	}
 	if _, err := k.RunnerID(ctx); err != nil {
-		return failed(mend, "%v", err)
+		return failed(fix, "%v", err)
 	}
-	runs, err := k.List(ctx)
+
+	containers, err := k.List(ctx)
 	if err != nil {
-		return failed(mend, "%v", err)
+		return failed(fix, "%v", err)
 	}
-	return ok("the API server answers; %d run(s) of this party are there", len(runs))
+
+	return ok("the API server answers; it runs %d pod(s) of this party", len(containers))
 }

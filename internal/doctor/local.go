@@ -9,79 +9,106 @@ import (
 	"os/exec"
 	"path/filepath"
 
+	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 
 	"hutong/internal/party"
 )
 
-// lowSpace is the free space below which a folder is warned of.
+// lowSpace is the free space below which the checks of folders and runners warn.
 const lowSpace = 1 << 30
 
-func local(cfg *party.Config) []check {
-	checks := []check{folder("data_dir", cfg.DataDir), folder("upload.dir", cfg.Upload.Dir), folder("transport.spool_dir", cfg.Transport.SpoolDir)}
+// Fixes that several checks suggest.
+const (
+	fixCreate  = "nothing if the party's user may create it; otherwise create it and make that user its owner"
+	fixMigrate = "run hutong migrate with this configuration"
+)
+
+// localChecks returns the checks of this machine's files.
+func localChecks(cfg *party.Config) []check {
+	checks := []check{
+		folderCheck("data_dir", cfg.DataDir),
+		folderCheck("upload.dir", cfg.Upload.Dir),
+		folderCheck("transport.spool_dir", cfg.Transport.SpoolDir),
+	}
 	for i, program := range cfg.Runner.Process.Allow {
-		checks = append(checks, check{fmt.Sprintf("runner.process.allow[%d]", i), func(context.Context) Check {
-			if _, err := exec.LookPath(program); err != nil {
-				return failed("install it there and make it executable (chmod +x), or take it off the list", "%v", err)
-			}
-			return ok("%s can be run", program)
+		checks = append(checks, check{fmt.Sprintf("runner.process.allow[%d]", i),
+			func(context.Context) Check {
+				if _, err := exec.LookPath(program); err != nil {
+					return failed("install the program and make it executable (chmod +x), or remove it from "+
+						"the list", "%v", err)
+				}
+				return ok("%s is executable", program)
+			}})
+	}
+	if key := cfg.Temporal.TLS.KeyFile; key != "" {
+		checks = append(checks, check{"temporal.tls.key_file", func(context.Context) Check {
+			return checkPrivate(key)
 		}})
 	}
-	if cfg.Temporal.TLS.KeyFile != "" {
-		checks = append(checks, check{"temporal.tls.key_file", func(context.Context) Check { return private(cfg.Temporal.TLS.KeyFile) }})
-	}
+
 	return checks
 }
 
-// Private is the check of a file that holds secrets.
+// Private checks that other users can't read a file that holds secrets.
 func Private(name, path string) Check {
-	c := private(path)
+	c := checkPrivate(path)
 	c.Name = name
+
 	return c
 }
 
-func private(path string) Check {
+func checkPrivate(path string) Check {
 	info, err := os.Stat(path)
 	if err != nil {
-		return failed("put the file there, readable for the party's user", "%v", err)
+		return failed("create the file, readable for the party's user", "%v", err)
 	}
-	if info.Mode().Perm()&0o007 != 0 {
-		return warning("chmod o-rwx "+path, "%s may hold secrets, and every user of this machine can use it (%s)", path, info.Mode().Perm())
+	if mode := info.Mode().Perm(); mode&0o007 != 0 {
+		return warning("chmod o-rwx "+path,
+			"%s may hold secrets, but every user of this machine can access it (%s)", path, mode)
 	}
-	return ok("%s is closed to other users", path)
+
+	return ok("%s is private", path)
 }
 
-func folder(name, dir string) check {
+func folderCheck(name, dir string) check {
 	return check{name, func(context.Context) Check {
 		info, err := os.Stat(dir)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return warning("nothing, if the party's user may make it; else make it and give it to that user", "%s is not there; the party makes it when it starts", dir)
+			return warning(fixCreate, "%s does not exist; the party creates it when it starts", dir)
 		case err != nil:
-			return failed("let the party's user reach the folder", "%v", err)
+			return failed("give the party's user access to the folder", "%v", err)
 		case !info.IsDir():
-			return failed("name a folder in "+name, "%s is no folder", dir)
+			return failed("set "+name+" to a folder", "%s is not a folder", dir)
 		}
+
 		probe, err := os.CreateTemp(dir, ".doctor-*")
 		if err != nil {
-			return failed("let the user who runs this write there, and see that the disk is neither full nor read-only", "can't write to %s: %v", dir, err)
+			return failed("give the current user write access, and check that the disk is neither full nor "+
+				"read-only",
+				"failed to write to %s: %v", dir, err)
 		}
 		_ = probe.Close()
 		if err := os.Remove(probe.Name()); err != nil {
-			return failed("remove it by hand and look at the folder's permissions", "the probe file can't be removed: %v", err)
+			return failed("remove the file manually and check the folder's permissions",
+				"failed to remove the probe file: %v", err)
 		}
-		return space(dir)
+
+		return checkSpace(dir)
 	}}
 }
 
-func space(dir string) Check {
+func checkSpace(dir string) Check {
 	var s unix.Statfs_t
 	if err := unix.Statfs(filepath.Clean(dir), &s); err != nil {
-		return warning("see that the disk is mounted", "%s: free space can't be told: %v", dir, err)
+		return warning("check that the disk is mounted", "failed to read the free space of %s: %v", dir, err)
 	}
-	free := int64(s.Bavail) * int64(s.Bsize)
+
+	free := s.Bavail * uint64(s.Bsize)
 	if free < lowSpace {
-		return warning("make room on the disk", "%s has only %d MiB free", dir, free>>20)
+		return warning("free space on the disk", "%s has only %s free", dir, humanize.IBytes(free))
 	}
-	return ok("%s can be written to, %d GiB free", dir, free>>30)
+
+	return ok("%s is writable, %s free", dir, humanize.IBytes(free))
 }

@@ -50,6 +50,7 @@ func Load(ctx context.Context, cli *client.Client, binary string, tags ...string
 			missing = append(missing, tag)
 		}
 	}
+
 	if len(missing) == 0 {
 		return nil
 	}

@@ -79,8 +79,7 @@ func TestLoad(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(
-			t,
-			cli.ContainerRemove(context.Background(), created.ID, container.RemoveOptions{Force: true}),
+			t, cli.ContainerRemove(context.Background(), created.ID, container.RemoveOptions{Force: true}),
 		)
 	})
 	require.NoError(t, cli.ContainerStart(ctx, created.ID, container.StartOptions{}))
@@ -101,8 +100,7 @@ func TestLoad(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(
-			t,
-			cli.ContainerRemove(context.Background(), sleeper.ID, container.RemoveOptions{Force: true}),
+			t, cli.ContainerRemove(context.Background(), sleeper.ID, container.RemoveOptions{Force: true}),
 		)
 	})
 	require.NoError(t, cli.ContainerStart(ctx, sleeper.ID, container.StartOptions{}))
@@ -137,18 +135,14 @@ func TestLoadRefuses(t *testing.T) {
 	t.Cleanup(func() { _ = cli.Close() })
 	require.ErrorContains(t, Load(t.Context(), cli, "nothing"), "no tag")
 	require.ErrorContains(
-		t,
-		Load(t.Context(), cli, filepath.Join(t.TempDir(), "nothing"), "a:1"),
-		"no such file",
+		t, Load(t.Context(), cli, filepath.Join(t.TempDir(), "nothing"), "a:1"), "no such file",
 	)
 }
 
 func TestWaitForBuild(t *testing.T) {
 	require.NoError(t, waitForBuild(strings.NewReader(`{"stream":"Step 1"}{"aux":{"ID":"sha256:1"}}`)))
 	require.ErrorContains(
-		t,
-		waitForBuild(strings.NewReader(`{"stream":"Step 1"}{"error":"disk full"}`)),
-		"disk full",
+		t, waitForBuild(strings.NewReader(`{"stream":"Step 1"}{"error":"disk full"}`)), "disk full",
 	)
 	require.Error(t, waitForBuild(strings.NewReader(`{"stream":`)))
 }

@@ -11,8 +11,9 @@ import (
 	"hutong/activities/driver/docker"
 )
 
-// docker opens the Docker device, as the configuration says: nil when it is off, or when it is auto and no engine answers.
-func (p *Party) docker(ctx context.Context) (*docker.Driver, error) {
+// openDocker opens the Docker driver. It returns nil if the driver is off, or if it is auto and Docker Engine
+// does not answer.
+func (p *Party) openDocker(ctx context.Context) (*docker.Driver, error) {
 	if p.cfg.Runner.Docker.Enabled == SwitchOff {
 		return nil, nil
 	}
@@ -23,24 +24,28 @@ func (p *Party) docker(ctx context.Context) (*docker.Driver, error) {
 	}
 	if err != nil {
 		if p.cfg.Runner.Docker.Enabled == SwitchOn {
-			return nil, fmt.Errorf("the Docker Engine of party %s does not answer (runner.docker.enabled is true): %w", p.cfg.NodeID, err)
+			return nil,
+				fmt.Errorf("failed to connect party %s to Docker Engine (runner.docker.enabled is true): %w",
+					p.cfg.NodeID, err)
 		}
-		p.logger.Info("no Docker Engine answers; the docker device is off", "reason", err.Error())
+		p.logger.Info("Docker Engine does not answer; the docker driver is off", "error", err)
 		return nil, nil
 	}
-	p.closing(func(context.Context) error { return d.Close() })
+	p.onStop(func(context.Context) error { return d.Close() })
 	return d, nil
 }
 
-// bridgeRetry is how often the bridge's address is tried that can't be listened on yet.
+// bridgeRetry is the interval between attempts to listen on the bridge's address.
 const bridgeRetry = 5 * time.Second
 
-// serveBridge serves a party's containers on the address of their bridge network, at the port of listen, and goes on
-// trying while that address is not there. The party does not listen on every interface for them.
-func (p *Party) serveBridge(ctx context.Context, docker *docker.Driver, listen string, server func() (func(net.Listener) error, func(context.Context) error)) {
+// serveBridge serves a party's containers at the gateway address of their bridge network, on the port of
+// listen, so that the party need not listen on all interfaces. It retries until that address exists.
+func (p *Party) serveBridge(ctx context.Context, docker *docker.Driver, listen string,
+	server func() (func(net.Listener) error, func(context.Context) error)) {
 	host, port, err := net.SplitHostPort(listen)
-	if ip := net.ParseIP(host); err != nil || docker == nil || p.cfg.Runner.Docker.HostNetwork || host == "" || ip != nil && ip.IsUnspecified() {
-		return // containers reach what listens everywhere anyway
+	if ip := net.ParseIP(host); err != nil || docker == nil || p.cfg.Runner.Docker.HostNetwork ||
+		host == "" || ip != nil && ip.IsUnspecified() {
+		return // containers reach a server that listens on all interfaces
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	listening := make(chan net.Listener, 1)
@@ -62,7 +67,8 @@ func (p *Party) serveBridge(ctx context.Context, docker *docker.Driver, listen s
 	go func() {
 		defer close(done)
 		for err := firstErr; err != nil; err = try() {
-			p.logger.Warn("containers can't reach this party yet", "port", port, "error", err)
+			p.logger.Warn("failed to listen on the bridge network; containers can't reach this party yet",
+				"port", port, "error", err)
 			select {
 			case <-ctx.Done():
 				return
@@ -75,10 +81,11 @@ func (p *Party) serveBridge(ctx context.Context, docker *docker.Driver, listen s
 			_ = l.Close()
 		}()
 		if err := serve(l); err != nil && ctx.Err() == nil && !errors.Is(err, http.ErrServerClosed) {
-			p.logger.Error("containers can't reach this party any more", "error", err)
+			p.logger.Error("failed to serve the bridge network; containers can't reach this party", "error",
+				err)
 		}
 	}()
-	p.closing(func(stopCtx context.Context) error {
+	p.onStop(func(stopCtx context.Context) error {
 		err := shutdown(stopCtx)
 		cancel()
 		<-done

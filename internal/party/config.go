@@ -7,19 +7,20 @@ import (
 	"hutong/bfia"
 )
 
-// Config is all that tells one party from another. Get one from [Load], or from [Default] with [Config.Complete] and
-// [Config.Validate]. Relative paths are taken from the working directory and are absolute after Complete.
+// Config is the configuration of a party. Create it with [Load], or with [Default], [Config.Complete] and
+// [Config.Validate]. Relative paths refer to the working directory; Complete makes them absolute.
 type Config struct {
-	// NodeID is the party's name between parties, such as JG0100001100000010. Required.
+	// NodeID identifies the party among all parties, such as JG0100001100000010. Required.
 	NodeID string `yaml:"node_id" env:"NODE_ID"`
-	// Listen is host:port of the API, for clients, containers and partners. An empty host is every address.
+	// Listen is the host:port of the API, for clients, containers and partners. An empty host means all
+	// interfaces.
 	Listen string `yaml:"listen" env:"LISTEN"`
-	// Advertise is the host:port of the API that containers are told, where it is not the runner's party host and the port of
-	// Listen: for runners on machines that have no API of their own.
+	// Advertise is the host:port at which containers reach the API. Set it for runners on machines without an
+	// API. Empty: the party host of the runner and the port of Listen.
 	Advertise string `yaml:"advertise" env:"ADVERTISE"`
-	// DataDir is the folder for run folders, temporary files and logs, on a disk of this machine.
+	// DataDir is the folder for the files of containers, temporary files and logs, on a disk of this machine.
 	DataDir string `yaml:"data_dir" env:"DATA_DIR"`
-	// Scheduler is the node that walks the DAGs of jobs submitted here. Empty: this party.
+	// Scheduler is the node id of the party that schedules jobs submitted here. Empty: this party.
 	Scheduler string `yaml:"scheduler" env:"SCHEDULER"`
 
 	Transport TransportConfig `yaml:"transport" envPrefix:"TRANSPORT_"`
@@ -32,193 +33,209 @@ type Config struct {
 	Remote    RemoteConfig    `yaml:"remote" envPrefix:"REMOTE_"`
 	Log       LogConfig       `yaml:"log" envPrefix:"LOG_"`
 
-	// Routes is where the other parties are, by node id. This party needs no entry of its own. In the environment:
-	// HUTONG_ROUTES="NODE=URL NODE=URL|TRANSPORT_URL", which replaces the file's table as a whole.
+	// Routes holds the URLs of the partners, by node id. This party needs no entry. In the environment:
+	// HUTONG_ROUTES="NODE=URL NODE=URL|TRANSPORT_URL", which replaces all entries of the file.
 	Routes Routes `yaml:"routes" env:"ROUTES"`
 }
 
-// TransportConfig is the channel between containers of different parties.
+// TransportConfig configures the transport, which carries messages between containers of different parties.
 type TransportConfig struct {
-	// Listen is host:port of the transport, for containers (HTTP and gRPC) and for other parties' transports.
+	// Listen is the host:port of the transport, for containers (HTTP and gRPC) and for the transports of
+	// partners.
 	Listen string `yaml:"listen" env:"LISTEN"`
-	// PartnerListen is host:port for other parties' transports alone. Empty: they use Listen, where they could also take
-	// messages meant for this party's containers; set it wherever partners are not trusted that far.
+	// PartnerListen is a host:port that serves only the transports of partners. Empty: partners use Listen,
+	// where they could also read messages for this party's containers. Set it unless all partners are
+	// trusted.
 	PartnerListen string `yaml:"partner_listen" env:"PARTNER_LISTEN"`
-	// Advertise is the host:port that containers are told, where it is not the runner's party host and the port of Listen.
+	// Advertise is the host:port at which containers reach the transport. Empty: the party host of the runner
+	// and the port of Listen.
 	Advertise string `yaml:"advertise" env:"ADVERTISE"`
-	// SpoolDir is the folder in which messages are kept until they are read, on a disk of this machine; they survive a
-	// restart. Empty: the folder spool in the data folder.
+	// SpoolDir is the folder that stores messages until they are read, on a disk of this machine. They
+	// survive a restart. Empty: the folder spool in the data folder.
 	SpoolDir string `yaml:"spool_dir" env:"SPOOL_DIR"`
-	// SessionTTL is the silence after which a session is removed that no job's end removed.
+	// SessionTTL is how long an idle session is kept if the end of its job did not remove it.
 	SessionTTL time.Duration `yaml:"session_ttl" env:"SESSION_TTL"`
-	// MaxMessageMiB bounds one message, SessionMiB what one session may hold, TotalMiB what all sessions may hold on disk.
+	// MaxMessageMiB limits one message, SessionMiB the messages of one session, TotalMiB those of all
+	// sessions on disk.
 	MaxMessageMiB int `yaml:"max_message_mib" env:"MAX_MESSAGE_MIB"`
 	SessionMiB    int `yaml:"session_mib" env:"SESSION_MIB"`
 	TotalMiB      int `yaml:"total_mib" env:"TOTAL_MIB"`
 }
 
-// TemporalConfig is the engine.
+// TemporalConfig configures the connection to Temporal.
 type TemporalConfig struct {
-	// Address is host:port of the cluster's frontend.
+	// Address is the host:port of the cluster's frontend.
 	Address string `yaml:"address" env:"ADDRESS"`
-	// Namespace is the party's own. Empty: hutong- and the node id in lower case.
+	// Namespace is the party's namespace. Empty: hutong- and the node id in lower case.
 	Namespace string `yaml:"namespace" env:"NAMESPACE"`
-	// APIKey authenticates with Temporal Cloud, and switches TLS on.
+	// APIKey authenticates with Temporal Cloud and enables TLS.
 	APIKey Secret `yaml:"api_key" env:"API_KEY"`
-	// TLS of the connection; off when it is empty and there is no API key.
+	// TLS configures TLS. It is disabled if all fields and APIKey are empty.
 	TLS TLSConfig `yaml:"tls" envPrefix:"TLS_"`
 }
 
 // TLSConfig names PEM files.
 type TLSConfig struct {
-	// CertFile and KeyFile are this party's certificate and its key, both or none.
+	// CertFile and KeyFile are this party's certificate and its key. Set both or neither.
 	CertFile string `yaml:"cert_file" env:"CERT_FILE"`
 	KeyFile  string `yaml:"key_file" env:"KEY_FILE"`
-	// CAFile holds the authorities that are trusted instead of the system's.
+	// CAFile contains the certificate authorities to trust instead of the system's.
 	CAFile string `yaml:"ca_file" env:"CA_FILE"`
-	// ServerName is the name that the server's certificate must have, if it is not the address's host.
+	// ServerName is the name in the server's certificate. Empty: the host of the address.
 	ServerName string `yaml:"server_name" env:"SERVER_NAME"`
 }
 
-// DatabaseConfig is where jobs, tasks, providers and outputs are recorded.
+// DatabaseConfig configures the database, which records jobs, tasks, providers and outputs.
 type DatabaseConfig struct {
-	// URL is postgres://user:password@host:port/name?sslmode=... or sqlite:///path/to/file. Empty: SQLite in the data folder.
+	// URL is postgres://user:password@host:port/name?sslmode=... or sqlite:///path/to/file. Empty: SQLite in
+	// the data folder.
 	URL Secret `yaml:"url" env:"URL"`
 }
 
-// StorageConfig is where datasets and outputs lie.
+// StorageConfig configures the storage of datasets and outputs.
 type StorageConfig struct {
-	// URL is file:///dir or s3://host:port?username=..&password=..&bucket=... Empty: a folder in the data folder.
+	// URL is file:///dir or s3://host:port?username=..&password=..&bucket=... Empty: a folder in the data
+	// folder.
 	URL Secret `yaml:"url" env:"URL"`
 }
 
-// UploadConfig bounds what becomes a dataset.
+// UploadConfig configures uploads of datasets.
 type UploadConfig struct {
-	// Dir is the folder in which files named by /v2/component/upload must lie. Empty: a folder in the data folder.
+	// Dir is the folder of the files that /v2/component/upload can import. Empty: a folder in the data
+	// folder.
 	Dir string `yaml:"dir" env:"DIR"`
-	// MaxBytes is the largest file that is taken.
+	// MaxBytes limits the size of a file.
 	MaxBytes int64 `yaml:"max_bytes" env:"MAX_BYTES"`
 }
 
-// JobsConfig is how jobs are taken and watched.
+// JobsConfig configures the acceptance, limits and monitoring of jobs.
 type JobsConfig struct {
-	// CheckDatasets refuses a job at creation if a dataset it names is not here.
+	// CheckDatasets rejects a job at creation if this party does not have a dataset that the job names.
 	CheckDatasets bool `yaml:"check_datasets" env:"CHECK_DATASETS"`
-	// Parameters is what becomes of parameters that contradict their component's description.
+	// Parameters chooses how to treat parameters that contradict their component's description.
 	Parameters Parameters `yaml:"parameters" env:"PARAMETERS"`
-	// MaxDocumentBytes is the largest job document that is taken.
+	// MaxDocumentBytes limits the size of a job document.
 	MaxDocumentBytes int64 `yaml:"max_document_bytes" env:"MAX_DOCUMENT_BYTES"`
-	// PollAfter is the silence of a partner after which its task is asked for, PollEvery the interval from then on.
+	// PollAfter is how long the scheduler waits for a callback before it polls a task. PollEvery is the
+	// polling interval.
 	PollAfter time.Duration `yaml:"poll_after" env:"POLL_AFTER"`
 	PollEvery time.Duration `yaml:"poll_every" env:"POLL_EVERY"`
-	// AtOnce is how many jobs run here at once, TasksAtOnce how many containers they may have together, PerFlow how many of
-	// them may be of one flow, PerPartner how many one other party may have submitted. 0 is no bound beside the hosts' own.
+	// MaxJobs limits the running jobs, MaxContainers their containers, MaxJobsPerFlow the running jobs of one
+	// flow, and MaxJobsPerPartner those that one partner has submitted. 0 means no limit except the runners'
+	// resources.
 	MaxJobs           int `yaml:"max_jobs" env:"MAX_JOBS"`
 	MaxContainers     int `yaml:"max_containers" env:"MAX_CONTAINERS"`
 	MaxJobsPerFlow    int `yaml:"max_jobs_per_flow" env:"MAX_JOBS_PER_FLOW"`
 	MaxJobsPerPartner int `yaml:"max_jobs_per_partner" env:"MAX_JOBS_PER_PARTNER"`
-	// Attempts is how often a task is begun at most, where a host or a Docker Engine was lost with its containers.
+	// MaxAttempts limits the attempts of a task that loses its containers with a runner or with Docker
+	// Engine.
 	MaxAttempts int `yaml:"max_attempts" env:"MAX_ATTEMPTS"`
-	// RunnerLostAfter is the silence after which a host that runs a task is given up, if another one can run it.
+	// RunnerLostAfter is the silence after which a host that runs a task is given up, if another one can run
+	// it.
 	RunnerLostAfter time.Duration `yaml:"runner_lost_after" env:"RUNNER_LOST_AFTER"`
-	// Approval is how this party's part in a job is approved.
+	// Approval chooses who approves this party's part in a job.
 	Approval Approval `yaml:"approval" env:"APPROVAL"`
-	// ShareFailure is how much partners are told of why a part of this party failed.
+	// ShareFailure chooses which details of a failure at this party partners receive.
 	ShareFailure bfia.FailureSharing `yaml:"share_failure" env:"SHARE_FAILURE"`
-	// KeepResults is how long a job is kept after its end: its outputs, logs and rows. 0 is for ever.
+	// Retention is how long the outputs, logs and rows of a job are kept after its end. 0 means forever.
 	Retention time.Duration `yaml:"retention" env:"RETENTION"`
 }
 
-// Parameters is what becomes of a job whose parameters contradict the descriptions of their components: in type, in
-// bindingData, validator or dependsOn.
+// Parameters chooses how to treat a job whose parameters contradict the descriptions of their components in
+// type, bindingData, validator or dependsOn.
 type Parameters string
 
-// Published descriptions contradict published jobs, so the usual is to warn of it; strict refuses the job.
+// Published descriptions contradict published jobs, so the default is to warn. Strict rejects the job.
 const (
 	ParametersWarn   Parameters = "warn"
 	ParametersStrict Parameters = "strict"
 )
 
-// Approval is how a party approves the jobs in which it takes part.
+// Approval chooses who approves the jobs in which a party participates.
 type Approval string
 
 const (
 	// ApprovalAuto approves every job that can run here.
 	ApprovalAuto Approval = "auto"
-	// ApprovalManual leaves every job PENDING, also one that was submitted here, until someone approves or rejects it.
+	// ApprovalManual leaves every job PENDING until an operator approves or rejects it, also one submitted
+	// here.
 	ApprovalManual Approval = "manual"
 )
 
-// RunnerConfig is how algorithms run on this machine.
+// RunnerConfig configures the runner of this machine.
 type RunnerConfig struct {
-	// Slots is how many tasks run here at the same time.
+	// Slots limits the tasks that run here at the same time.
 	Slots int `yaml:"slots" env:"SLOTS"`
-	// CPU (cores), Memory and Disk (GiB) are what all tasks here may use together, in the units in which jobs ask for it.
-	// 0: what the machine has.
+	// CPU (cores), Memory and Disk (GiB) limit what all tasks here may use together, in the units of a job's
+	// resources. 0: the machine's amount.
 	CPU    float64 `yaml:"cpu" env:"CPU"`
 	Memory float64 `yaml:"memory" env:"MEMORY"`
 	Disk   float64 `yaml:"disk" env:"DISK"`
-	// Labels are what a provider or a task can require of this machine. In the environment NAME=VALUE, separated by commas.
+	// Labels describe this machine for the constraints of providers and tasks. In the environment:
+	// NAME=VALUE, separated by commas.
 	Labels map[string]string `yaml:"labels" env:"LABELS" envKeyValSeparator:"="`
-	// StopGrace is how long a stopped task may take to end by itself before it is killed.
+	// StopGrace is the time between SIGTERM and SIGKILL of a stopped task.
 	StopGrace time.Duration    `yaml:"stop_grace" env:"STOP_GRACE"`
 	Docker    DockerConfig     `yaml:"docker" envPrefix:"DOCKER_"`
 	Process   ProcessConfig    `yaml:"process" envPrefix:"PROCESS_"`
 	K8s       KubernetesConfig `yaml:"k8s" envPrefix:"K8S_"`
 }
 
-// DockerConfig is the docker device.
+// DockerConfig configures the Docker driver.
 type DockerConfig struct {
-	// Enabled: auto takes Docker if its daemon answers at start, true fails if it does not, false never asks.
+	// Enabled: auto uses Docker Engine if it answers at the start, true fails if it does not, false does not
+	// use it.
 	Enabled Switch `yaml:"enabled" env:"ENABLED"`
-	// Network is the bridge network of the party's containers. Empty: one of the party's own, made when it is not there.
+	// Network is the bridge network of the party's containers. Empty: one that the party creates.
 	Network string `yaml:"network" env:"NETWORK"`
-	// HostNetwork runs containers on the host's network: they start faster and are not kept apart.
+	// HostNetwork runs containers on the machine's network. They start faster, but are not isolated.
 	HostNetwork bool `yaml:"host_network" env:"HOST_NETWORK"`
-	// PartyHost is the name by which containers reach their party.
+	// PartyHost is the host name by which containers reach their party.
 	PartyHost string `yaml:"party_host" env:"PARTY_HOST"`
 }
 
 // Switch is auto, true or false.
 type Switch string
 
-// The positions of a switch.
+// The values of a switch.
 const (
 	SwitchAuto Switch = "auto"
 	SwitchOn   Switch = "true"
 	SwitchOff  Switch = "false"
 )
 
-// ProcessConfig is the process device.
+// ProcessConfig configures the process driver.
 type ProcessConfig struct {
-	// Allow lists the programs, by absolute path, that providers of the process device may run. Empty: the device is
-	// off. In the environment separated by commas.
+	// Allow lists the programs, by absolute path, that providers of the process driver may run. Empty: the
+	// driver is off. In the environment, separated by commas.
 	Allow []string `yaml:"allow" env:"ALLOW"`
 }
 
-// KubernetesConfig is the k8s device. Where it is on, it is a worker's only one.
+// KubernetesConfig configures the Kubernetes driver. It must be the only driver of a worker.
 type KubernetesConfig struct {
-	// Enabled runs tasks as Jobs of a Kubernetes cluster. The storage must be S3.
+	// Enabled runs tasks as Jobs of a Kubernetes cluster. It requires S3.
 	Enabled bool `yaml:"enabled" env:"ENABLED"`
-	// Kubeconfig is the file that says which cluster and as whom. Empty: the cluster that this process is a pod of.
+	// Kubeconfig is the file with the cluster and the credentials. Empty: the cluster in which this process
+	// is a pod.
 	Kubeconfig string `yaml:"kubeconfig" env:"KUBECONFIG"`
-	// Namespace is where the Jobs are. Empty: that of the kubeconfig's context, or of this pod.
+	// Namespace is the namespace of the Jobs. Empty: that of the kubeconfig's context, or of this pod.
 	Namespace string `yaml:"namespace" env:"NAMESPACE"`
-	// ImagePullSecrets are names of secrets of the namespace. In the environment separated by commas.
+	// ImagePullSecrets are names of secrets in the namespace. In the environment, separated by commas.
 	ImagePullSecrets []string `yaml:"image_pull_secrets" env:"IMAGE_PULL_SECRETS"`
-	// Advertise and TransportAdvertise are host:port at which pods reach the party's API and transport. Required.
+	// Advertise and TransportAdvertise are the host:port at which pods reach the party's API and transport.
+	// Required.
 	Advertise          string `yaml:"advertise" env:"ADVERTISE"`
 	TransportAdvertise string `yaml:"transport_advertise" env:"TRANSPORT_ADVERTISE"`
 }
 
-// RemoteConfig is the patience with partners.
+// RemoteConfig configures requests to partners.
 type RemoteConfig struct {
-	// Timeout is for one request, GiveUpAfter for all tries of it together.
+	// Timeout limits one request, GiveUpAfter all retries of it together.
 	Timeout     time.Duration `yaml:"timeout" env:"TIMEOUT"`
 	GiveUpAfter time.Duration `yaml:"give_up_after" env:"GIVE_UP_AFTER"`
 }
 
-// LogConfig is the log on standard error.
+// LogConfig configures the log on standard error.
 type LogConfig struct {
 	// Level is debug, info, warn or error.
 	Level slog.Level `yaml:"level" env:"LEVEL"`

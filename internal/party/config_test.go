@@ -42,10 +42,17 @@ func TestDefaultsComplete(t *testing.T) {
 }
 
 func TestLayers(t *testing.T) {
-	path := write(t, "node_id: A\nlisten: 0.0.0.0:1\nremote: {timeout: 3s}\nroutes: {B: {url: 'http://b:1'}}\n")
-	c, err := Load(path, []string{"HUTONG_LISTEN=0.0.0.0:2", "HUTONG_REMOTE_GIVE_UP_AFTER=1h", "HUTONG_LOG_LEVEL=debug",
-		"HUTONG_JOBS_CHECK_DATASETS=false", "HUTONG_RUNNER_PROCESS_ALLOW=/bin/a,/bin/b", "HUTONG_TRANSPORT_TOTAL_MIB=",
-		"HUTONG_SERVICE_HOST=10.0.0.1", "OTHER=1", "HUTONG_TEMPORAL_TLS_CA_FILE=/ca.pem"})
+	path := write(
+		t,
+		"node_id: A\nlisten: 0.0.0.0:1\nremote: {timeout: 3s}\nroutes: {B: {url: 'http://b:1'}}\n",
+	)
+	c, err := Load(
+		path,
+		[]string{"HUTONG_LISTEN=0.0.0.0:2", "HUTONG_REMOTE_GIVE_UP_AFTER=1h", "HUTONG_LOG_LEVEL=debug",
+			"HUTONG_JOBS_CHECK_DATASETS=false", "HUTONG_RUNNER_PROCESS_ALLOW=/bin/a,/bin/b",
+			"HUTONG_TRANSPORT_TOTAL_MIB=",
+			"HUTONG_SERVICE_HOST=10.0.0.1", "OTHER=1", "HUTONG_TEMPORAL_TLS_CA_FILE=/ca.pem"},
+	)
 	require.NoError(t, err)
 	assert.Equal(t, "0.0.0.0:2", c.Listen)
 	assert.Equal(t, 3*time.Second, c.Remote.Timeout)
@@ -53,22 +60,46 @@ func TestLayers(t *testing.T) {
 	assert.Equal(t, slog.LevelDebug, c.Log.Level)
 	assert.False(t, c.Jobs.CheckDatasets)
 	assert.Equal(t, []string{"/bin/a", "/bin/b"}, c.Runner.Process.Allow)
-	assert.Equal(t, 32768, c.Transport.TotalMiB, "an empty variable is as good as none")
+	assert.Equal(t, 32768, c.Transport.TotalMiB, "an empty variable counts as unset")
 	assert.Equal(t, "/ca.pem", c.Temporal.TLS.CAFile)
 	assert.Equal(t, Routes{"B": {URL: "http://b:1"}}, c.Routes)
 
-	c, err = Load(path, []string{"HUTONG_RUNNER_LABELS=gpu=1,region=north", "HUTONG_RUNNER_CPU=1.5", "HUTONG_RUNNER_MEMORY=0.5", "HUTONG_RUNNER_DISK=20"})
+	c, err = Load(
+		path,
+		[]string{
+			"HUTONG_RUNNER_LABELS=gpu=1,region=north",
+			"HUTONG_RUNNER_CPU=1.5",
+			"HUTONG_RUNNER_MEMORY=0.5",
+			"HUTONG_RUNNER_DISK=20",
+		},
+	)
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"gpu": "1", "region": "north"}, c.Runner.Labels)
-	assert.Equal(t, driver.Capacity{CPUMilli: 1500, Memory: 1 << 29, Disk: 20 << 30}, c.Runner.Offered(driver.Capacity{CPUMilli: 8000, Memory: 1, Disk: 1}))
-	assert.Equal(t, driver.Capacity{CPUMilli: 1, Memory: 2, Disk: 3}, Default().Runner.Offered(driver.Capacity{CPUMilli: 1, Memory: 2, Disk: 3}))
+	assert.Equal(
+		t,
+		driver.Capacity{CPUMilli: 1500, Memory: 1 << 29, Disk: 20 << 30},
+		c.Runner.Offered(driver.Capacity{CPUMilli: 8000, Memory: 1, Disk: 1}),
+	)
+	assert.Equal(
+		t,
+		driver.Capacity{CPUMilli: 1, Memory: 2, Disk: 3},
+		Default().Runner.Offered(driver.Capacity{CPUMilli: 1, Memory: 2, Disk: 3}),
+	)
 
 	c, err = Load(path, []string{"HUTONG_ROUTES= C=https://c/x|https://ct:2\n D=http://d?no "})
-	require.ErrorContains(t, err, `routes.D.url: "http://d?no" is not`)
+	require.ErrorContains(
+		t,
+		err,
+		`routes.D.url: must be http://host:port or https://host:port, but is "http://d?no"`,
+	)
 	assert.Nil(t, c)
 	c, err = Load(path, []string{"HUTONG_ROUTES= C=https://c/x|https://ct:2\n D=http://d:1 "})
 	require.NoError(t, err)
-	assert.Equal(t, Routes{"C": {URL: "https://c/x", TransportURL: "https://ct:2"}, "D": {URL: "http://d:1"}}, c.Routes)
+	assert.Equal(
+		t,
+		Routes{"C": {URL: "https://c/x", TransportURL: "https://ct:2"}, "D": {URL: "http://d:1"}},
+		c.Routes,
+	)
 	assert.Equal(t, "http://d:1", c.Routes["D"].Transport())
 	assert.Equal(t, "https://ct:2", c.Routes["C"].Transport())
 }
@@ -80,15 +111,16 @@ func TestEmptyFile(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestWrongFile(t *testing.T) {
+func TestInvalidFile(t *testing.T) {
 	for _, c := range []struct{ name, document, want string }{
 		{"unknown key", "node_id: A\nlistn: x\n", "line 2: unknown field listn"},
 		{"unknown key below", "node_id: A\nrunner:\n  docker:\n    imag: x\n", "line 4: unknown field imag"},
 		{"unknown key in a route", "node_id: A\nroutes:\n  B:\n    uri: x\n", "line 4: unknown field uri"},
-		{"two wrongs", "a: 1\nb: 2\n", "line 1: unknown field a; line 2: unknown field b"},
+		{"two errors", "a: 1\nb: 2\n", "line 1: unknown field a; line 2: unknown field b"},
 		{"twice", "node_id: A\nlisten: a\nlisten: b\n", `mapping key "listen" already defined`},
 		{"type", "node_id: A\nrunner: {slots: many}\n", "line 2: cannot unmarshal !!str `many` into int"},
-		{"duration without unit", "node_id: A\nremote: {timeout: 10}\n", "line 2: cannot unmarshal !!int `10` into time.Duration"},
+		{"duration without unit", "node_id: A\nremote: {timeout: 10}\n",
+			"line 2: cannot unmarshal !!int `10` into time.Duration"},
 		{"level", "node_id: A\nlog: {level: loud}\n", "loud"},
 		{"two documents", "node_id: A\n---\nnode_id: B\n", "more than one YAML document"},
 		{"not YAML", "\tx", "found character"},
@@ -102,18 +134,22 @@ func TestWrongFile(t *testing.T) {
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }
 
-func TestWrongEnvironment(t *testing.T) {
+func TestInvalidEnvironment(t *testing.T) {
 	for _, c := range []struct{ variable, want string }{
 		{"HUTONG_RUNNER_SLOTS=many", `HUTONG_RUNNER_SLOTS: strconv.ParseInt: parsing "many"`},
 		{"HUTONG_REMOTE_TIMEOUT=10", "HUTONG_REMOTE_TIMEOUT:"},
 		{"HUTONG_RUNNER_LABELS=gpu", "HUTONG_RUNNER_LABELS:"},
 		{"HUTONG_RUNNER_LABELS=gpu=", "runner.labels.gpu: is required"},
 		{"HUTONG_RUNNER_MEMORY=4GiB", "HUTONG_RUNNER_MEMORY:"},
-		{"HUTONG_RUNNER_MEMORY=4294967296", "runner.memory: is 4.294967296e+09; it is a number of GiB from 0.001 to 1000000, or 0 for what the machine has"},
-		{"HUTONG_RUNNER_DISK=-1", "runner.disk: is -1; it is a number of GiB"},
-		{"HUTONG_RUNNER_CPU=NaN", "runner.cpu: is NaN; it is a number of cores from 0.001 to"},
-		{"HUTONG_ROUTES=B", `HUTONG_ROUTES: "B" is not NODE=URL`},
-		{"HUTONG_ROUTES=B=http://b B=http://c", "HUTONG_ROUTES: node B is there twice"},
+		{"HUTONG_RUNNER_MEMORY=4294967296",
+			"runner.memory: must be from 0.001 to 1000000 GiB, or 0 for the machine's amount, but is " +
+				"4.294967296e+09"},
+		{"HUTONG_RUNNER_DISK=-1",
+			"runner.disk: must be from 0.001 to 1000000 GiB, or 0 for the machine's amount, but is -1"},
+		{"HUTONG_RUNNER_CPU=NaN",
+			"runner.cpu: must be from 0.001 to 1000000 cores, or 0 for the machine's amount, but is NaN"},
+		{"HUTONG_ROUTES=B", `HUTONG_ROUTES: "B" is not of the form NODE=URL`},
+		{"HUTONG_ROUTES=B=http://b B=http://c", "HUTONG_ROUTES: node B is given twice"},
 		{"HUTONG_LOG_LEVEL=loud", "HUTONG_LOG_LEVEL:"},
 	} {
 		_, err := Load("", []string{"HUTONG_NODE_ID=A", c.variable})
@@ -127,54 +163,87 @@ func TestValidate(t *testing.T) {
 		wrong func(*Config)
 		want  string // "" for valid
 	}{
-		{"good", func(*Config) {}, ""},
-		{"keep results", func(c *Config) { c.Jobs.Retention = -time.Hour }, "jobs.retention: is -1h0m0s, and can't be negative; 0 is for ever"},
-		{"keep results for ever", func(c *Config) { c.Jobs.Retention = 0 }, ""},
+		{"valid", func(*Config) {}, ""},
+		{"retention", func(c *Config) { c.Jobs.Retention = -time.Hour },
+			"jobs.retention: must not be negative, but is -1h0m0s; 0 means forever"},
+		{"retention forever", func(c *Config) { c.Jobs.Retention = 0 }, ""},
 		{"no node", func(c *Config) { c.NodeID, c.Scheduler = "", "" }, "node_id: is required"},
 		{"node", func(c *Config) { c.NodeID, c.Scheduler = "a/b", "" }, `node_id: "a/b" may hold only`},
-		{"listen", func(c *Config) { c.Listen = "9380" }, `listen: "9380" is not host:port`},
-		{"listen port", func(c *Config) { c.Listen = ":http" }, `listen: ":http" is not host:port`},
+		{"listen", func(c *Config) { c.Listen = "9380" }, `listen: must be host:port, but is "9380"`},
+		{"listen port", func(c *Config) { c.Listen = ":http" }, `listen: must be host:port, but is ":http"`},
 		{"listen anywhere", func(c *Config) { c.Listen = ":0"; c.Transport.Listen = ":0" }, ""},
-		{"same port", func(c *Config) { c.Transport.Listen = c.Listen }, "transport.listen: is 127.0.0.1:9380, which is the API's"},
-		{"advertise of the API", func(c *Config) { c.Advertise = "hutong" }, `advertise: "hutong" is not host:port`},
+		{"same port", func(c *Config) { c.Transport.Listen = c.Listen },
+			"transport.listen: must differ from listen, but both are 127.0.0.1:9380"},
+		{"advertise of the API", func(c *Config) { c.Advertise = "hutong" },
+			`advertise: must be host:port, but is "hutong"`},
 		{"advertise", func(c *Config) { c.Transport.Advertise = ":9390" }, "transport.advertise:"},
 		{"advertised", func(c *Config) { c.Transport.Advertise = "hutong:9390" }, ""},
-		{"message", func(c *Config) { c.Transport.MaxMessageMiB = 0 }, "transport.max_message_mib: is 0, and must be above 0"},
-		{"session", func(c *Config) { c.Transport.SessionMiB = 1 }, "transport.session_mib: is 1, less than transport.max_message_mib's 2048"},
-		{"total", func(c *Config) { c.Transport.TotalMiB = 1000 }, "transport.total_mib: is 1000, less than transport.session_mib's 8192"},
+		{"message", func(c *Config) { c.Transport.MaxMessageMiB = 0 },
+			"transport.max_message_mib: must be positive, but is 0"},
+		{"session", func(c *Config) { c.Transport.SessionMiB = 1 },
+			"transport.session_mib: must be at least transport.max_message_mib (2048), but is 1"},
+		{"total", func(c *Config) { c.Transport.TotalMiB = 1000 },
+			"transport.total_mib: must be at least transport.session_mib (8192), but is 1000"},
 		{"temporal", func(c *Config) { c.Temporal.Address = "temporal" }, "temporal.address:"},
-		{"key without certificate", func(c *Config) { c.Temporal.TLS.KeyFile = "k" }, "temporal.tls: needs cert_file and key_file"},
-		{"database", func(c *Config) { c.Database.URL = "mysql://u:hush@h" }, "database.url: must begin with one of postgres://"},
-		{"database no URL", func(c *Config) { c.Database.URL = "postgres://u:hush%@h" }, "database.url: is not a URL"},
+		{"key without certificate", func(c *Config) { c.Temporal.TLS.KeyFile = "k" },
+			"temporal.tls: requires both cert_file and key_file, or neither"},
+		{"database", func(c *Config) { c.Database.URL = "mysql://u:hush@h" },
+			"database.url: must start with one of postgres://"},
+		{"database no URL", func(c *Config) { c.Database.URL = "postgres://u:hush%@h" },
+			"database.url: must be a URL"},
 		{"postgres", func(c *Config) { c.Database.URL = "postgres://u:hush@h/db" }, ""},
-		{"storage", func(c *Config) { c.Storage.URL = "/hush" }, "storage.url: must begin with one of file://, s3://"},
+		{"storage", func(c *Config) { c.Storage.URL = "/hush" },
+			"storage.url: must start with one of file://, s3://"},
 		{"s3", func(c *Config) { c.Storage.URL = "s3://h:1?username=u&password=hush&bucket=b" }, ""},
-		{"upload", func(c *Config) { c.Upload.MaxBytes = -1 }, "upload.max_bytes: is -1"},
+		{"upload", func(c *Config) { c.Upload.MaxBytes = -1 },
+			"upload.max_bytes: must be positive, but is -1"},
 		{"document", func(c *Config) { c.Jobs.MaxDocumentBytes = 0 }, "jobs.max_document_bytes:"},
-		{"poll", func(c *Config) { c.Jobs.PollEvery = 0 }, "jobs.poll_every: is 0s"},
+		{"poll", func(c *Config) { c.Jobs.PollEvery = 0 }, "jobs.poll_every: must be positive, but is 0s"},
 		{"poll after", func(c *Config) { c.Jobs.PollAfter = -1 }, "jobs.poll_after:"},
-		{"parameters", func(c *Config) { c.Jobs.Parameters = "lax" }, `jobs.parameters: "lax" is not one of [warn strict]`},
-		{"approval", func(c *Config) { c.Jobs.Approval = "never" }, `jobs.approval: "never" is not one of [auto manual]`},
-		{"share", func(c *Config) { c.Jobs.ShareFailure = "all" }, `jobs.share_failure: "all" is not one of [kind reason log]`},
-		{"slots", func(c *Config) { c.Runner.Slots = 0 }, "runner.slots: is 0"},
-		{"grace", func(c *Config) { c.Runner.StopGrace = -time.Second }, "runner.stop_grace: is -1s"},
-		{"docker", func(c *Config) { c.Runner.Docker.Enabled = "yes" }, `runner.docker.enabled: "yes" is not one of [auto true false]`},
-		{"networks", func(c *Config) { c.Runner.Docker.HostNetwork, c.Runner.Docker.Network = true, "n" }, "runner.docker.network:"},
-		{"party host", func(c *Config) { c.Runner.Docker.PartyHost = "" }, "runner.docker.party_host: is required"},
-		{"pods and files", func(c *Config) { enableKubernetes(c); c.Storage.URL = "file:///srv" }, "runner.k8s.enabled: needs an S3 storage: pods can't see"},
-		{"pods and containers", func(c *Config) { enableKubernetes(c); c.Runner.Docker.Enabled = SwitchAuto }, "runner.k8s.enabled: needs a worker of its own"},
-		{"pods and processes", func(c *Config) { enableKubernetes(c); c.Runner.Process.Allow = []string{"/ok"} }, "runner.k8s.enabled: needs a worker of its own"},
-		{"pods call", func(c *Config) { enableKubernetes(c); c.Runner.K8s.Advertise = "" }, "runner.k8s.advertise:"},
-		{"pods talk", func(c *Config) { enableKubernetes(c); c.Runner.K8s.TransportAdvertise = "x" }, "runner.k8s.transport_advertise:"},
-		{"program", func(c *Config) { c.Runner.Process.Allow = []string{"/ok", "python"} }, `runner.process.allow[1]: "python" is not an absolute path`},
+		{"parameters", func(c *Config) { c.Jobs.Parameters = "lax" },
+			`jobs.parameters: must be one of [warn strict], but is "lax"`},
+		{"approval", func(c *Config) { c.Jobs.Approval = "never" },
+			`jobs.approval: must be one of [auto manual], but is "never"`},
+		{"share", func(c *Config) { c.Jobs.ShareFailure = "all" },
+			`jobs.share_failure: must be one of [kind reason log], but is "all"`},
+		{"slots", func(c *Config) { c.Runner.Slots = 0 }, "runner.slots: must be positive, but is 0"},
+		{"grace", func(c *Config) { c.Runner.StopGrace = -time.Second },
+			"runner.stop_grace: must not be negative, but is -1s"},
+		{"docker", func(c *Config) { c.Runner.Docker.Enabled = "yes" },
+			`runner.docker.enabled: must be one of [auto true false], but is "yes"`},
+		{"networks", func(c *Config) { c.Runner.Docker.HostNetwork, c.Runner.Docker.Network = true, "n" },
+			"runner.docker.network:"},
+		{"party host", func(c *Config) { c.Runner.Docker.PartyHost = "" },
+			"runner.docker.party_host: is required"},
+		{"pods and files", func(c *Config) { enableKubernetes(c); c.Storage.URL = "file:///srv" },
+			"runner.k8s.enabled: requires S3, because pods can't read"},
+		{"pods and containers", func(c *Config) { enableKubernetes(c); c.Runner.Docker.Enabled = SwitchAuto },
+			"runner.k8s.enabled: must be the only driver of a worker"},
+		{"pods and processes",
+			func(c *Config) { enableKubernetes(c); c.Runner.Process.Allow = []string{"/ok"} },
+			"runner.k8s.enabled: must be the only driver of a worker"},
+		{"API address for pods", func(c *Config) { enableKubernetes(c); c.Runner.K8s.Advertise = "" },
+			"runner.k8s.advertise:"},
+		{"transport address for pods",
+			func(c *Config) { enableKubernetes(c); c.Runner.K8s.TransportAdvertise = "x" },
+			"runner.k8s.transport_advertise:"},
+		{"program", func(c *Config) { c.Runner.Process.Allow = []string{"/ok", "python"} },
+			`runner.process.allow[1]: must be an absolute path, but is "python"`},
 		{"timeout", func(c *Config) { c.Remote.Timeout = 0 }, "remote.timeout:"},
-		{"give up", func(c *Config) { c.Remote.GiveUpAfter = time.Second }, "remote.give_up_after: is 1s, less than remote.timeout's 10s"},
+		{"give up", func(c *Config) { c.Remote.GiveUpAfter = time.Second },
+			"remote.give_up_after: must be at least remote.timeout (10s), but is 1s"},
 		{"format", func(c *Config) { c.Log.Format = "xml" }, "log.format:"},
-		{"scheduler", func(c *Config) { c.Scheduler = "Z" }, `scheduler: node "Z" has no entry in routes`},
-		{"known scheduler", func(c *Config) { c.Scheduler = "Z"; c.Routes = Routes{"Z": {URL: "http://z"}} }, ""},
+		{"scheduler", func(c *Config) { c.Scheduler = "Z" },
+			`scheduler: must be this party or an entry of routes, but is "Z"`},
+		{"known scheduler", func(c *Config) { c.Scheduler = "Z"; c.Routes = Routes{"Z": {URL: "http://z"}} },
+			""},
 		{"route", func(c *Config) { c.Routes = Routes{"Z": {URL: "z:1"}} }, "routes.Z.url:"},
-		{"route with password", func(c *Config) { c.Routes = Routes{"Z": {URL: "http://u:hush@z"}} }, "routes.Z.url: must not hold a user or password"},
-		{"route without password, unreadable", func(c *Config) { c.Routes = Routes{"Z": {URL: "http://z", TransportURL: "ftp://z"}} }, "routes.Z.transport_url:"},
+		{"route with password", func(c *Config) { c.Routes = Routes{"Z": {URL: "http://u:hush@z"}} },
+			"routes.Z.url: must not contain a user or password"},
+		{"transport URL", func(c *Config) {
+			c.Routes = Routes{"Z": {URL: "http://z",
+				TransportURL: "ftp://z"}}
+		}, "routes.Z.transport_url:"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			config := Default()
@@ -187,7 +256,7 @@ func TestValidate(t *testing.T) {
 				return
 			}
 			require.ErrorContains(t, err, c.want)
-			assert.Len(t, strings.Split(err.Error(), "\n"), 1, "one wrong thing is said once")
+			assert.Len(t, strings.Split(err.Error(), "\n"), 1, "an invalid field is reported once")
 			assert.NotContains(t, err.Error(), "hush")
 		})
 	}
@@ -195,7 +264,8 @@ func TestValidate(t *testing.T) {
 
 func TestSecretsStayHidden(t *testing.T) {
 	c := Default()
-	c.NodeID, c.Database.URL, c.Storage.URL, c.Temporal.APIKey = "A", "postgres://hush", "file:///hush", "hush"
+	c.NodeID, c.Database.URL, c.Storage.URL, c.Temporal.APIKey = "A", "postgres://hush", "file:///hush",
+		"hush"
 	var log strings.Builder
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "config", c, "key", c.Temporal.APIKey)
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "config", c, "key", c.Temporal.APIKey)
@@ -203,7 +273,16 @@ func TestSecretsStayHidden(t *testing.T) {
 	require.NoError(t, err)
 	shown := log.String() + string(document)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-		shown += fmt.Sprintf(verb, *c) + fmt.Sprintf(verb, c.Temporal.APIKey) + fmt.Sprintf(verb, &c.Database.URL)
+		shown += fmt.Sprintf(
+			verb,
+			*c,
+		) + fmt.Sprintf(
+			verb,
+			c.Temporal.APIKey,
+		) + fmt.Sprintf(
+			verb,
+			&c.Database.URL,
+		)
 	}
 	assert.NotContains(t, shown, "hush")
 	assert.NotContains(t, shown, fmt.Sprintf("%x", "hush"))
@@ -212,8 +291,8 @@ func TestSecretsStayHidden(t *testing.T) {
 	assert.Empty(t, Secret("").String())
 }
 
-// What is printed can be read again, secrets aside.
-func TestPrintedIsReadable(t *testing.T) {
+// TestYAMLRoundTrip checks that a printed configuration without secrets can be read again.
+func TestYAMLRoundTrip(t *testing.T) {
 	c, err := Load("../../deploy/config/party.example.yaml", nil)
 	require.NoError(t, err)
 	c.Database.URL, c.Storage.URL, c.Temporal.APIKey = "", "", ""
@@ -224,7 +303,7 @@ func TestPrintedIsReadable(t *testing.T) {
 	assert.Equal(t, *c, again)
 }
 
-// The example is valid, shows every field, and shows the defaults.
+// TestExample checks that the example configuration is valid, and shows every field with its default.
 func TestExample(t *testing.T) {
 	c, err := Load("../../deploy/config/party.example.yaml", nil)
 	require.NoError(t, err)
@@ -237,13 +316,14 @@ func TestExample(t *testing.T) {
 
 	c.Routes = nil
 	want := Default()
-	want.NodeID, want.Runner.Slots, want.Runner.Process.Allow, want.Runner.Labels = c.NodeID, 2, []string{}, map[string]string{}
+	want.NodeID, want.Runner.Slots, want.Runner.Process.Allow, want.Runner.Labels = c.NodeID, 2, []string{},
+		map[string]string{}
 	want.Runner.K8s.ImagePullSecrets = []string{}
 	require.NoError(t, want.Complete())
 	assert.Equal(t, want, c)
 }
 
-// everyField holds the keys of a document against a struct's, both ways.
+// everyField checks that a document has exactly the keys of a struct.
 func everyField(t *testing.T, typ reflect.Type, shown map[string]any, path string) {
 	t.Helper()
 	keys := map[string]bool{}
@@ -252,8 +332,8 @@ func everyField(t *testing.T, typ reflect.Type, shown map[string]any, path strin
 		key, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
 		require.NotEmpty(t, key, "%s%s has no key", path, field.Name)
 		keys[key] = true
-		value, there := shown[key]
-		if !assert.True(t, there, "%s%s is not shown", path, key) {
+		value, found := shown[key]
+		if !assert.True(t, found, "%s%s is missing", path, key) {
 			continue
 		}
 		switch field.Type.Kind() {
@@ -267,11 +347,11 @@ func everyField(t *testing.T, typ reflect.Type, shown map[string]any, path strin
 		}
 	}
 	for key := range shown {
-		assert.True(t, keys[key], "%s%s is shown and is no field", path, key)
+		assert.True(t, keys[key], "%s%s is not a field", path, key)
 	}
 }
 
-// Every field's variable is what the documentation says: the path in capitals.
+// TestVariableNames checks that each field's variable is its path in capitals.
 func TestVariableNames(t *testing.T) {
 	params, err := env.GetFieldParamsWithOptions(&Config{}, env.Options{Prefix: EnvPrefix})
 	require.NoError(t, err)
@@ -308,7 +388,7 @@ func FuzzRoutes(f *testing.F) {
 		}
 		for node, route := range routes {
 			if node == "" || strings.ContainsAny(node+route.URL+route.TransportURL, " \t\n") {
-				t.Fatalf("%q gave %q: %+v", text, node, route)
+				t.Fatalf("%q was parsed as %q: %+v", text, node, route)
 			}
 		}
 	})

@@ -1,7 +1,10 @@
-// Package party is one institution's deployment: its configuration ([Config]) and the parts that are assembled from it.
+// Package party holds the configuration of a party ([Config]) and starts its servers and workers.
 //
-// A party is a configuration, and nothing else tells parties apart: the same binary serves any of them, and several in
-// one process are several configurations. Values come from three places, each over the one before: the defaults
-// ([Default]), a YAML file, and the environment, where every field has a variable: its path in the file in capitals,
-// joined by underscores, behind HUTONG_ (database.url is HUTONG_DATABASE_URL). deploy/config/party.example.yaml shows all of them.
+// Parties differ only in their configuration. The same binary serves any of them, and one process can run
+// several.
+//
+// The configuration has three sources: the defaults ([Default]), a YAML file and the environment. Later
+// sources override earlier ones. The environment variable of a field is HUTONG_ and its path in capitals,
+// joined by underscores: database.url is HUTONG_DATABASE_URL. deploy/config/party.example.yaml shows all
+// fields.
 package party

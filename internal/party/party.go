@@ -33,30 +33,31 @@ import (
 	"hutong/workflows"
 )
 
-// Roles say which parts of a party a process is. One process may be all of them, or each a process of its own, any
-// number of them but for the transport, which is one.
+// Roles select the servers and workers of a party that a process runs. Each may run in its own process. All
+// but the transport may run several times.
 type Roles struct {
-	API       bool // the HTTP endpoints
-	Control   bool // workflows, commands, records
-	Runner    bool // containers on this host
-	Transport bool // the channel between containers
+	API       bool // the HTTP API
+	Control   bool // workflows, calls to partners, records
+	Runner    bool // tasks on this machine
+	Transport bool // messages between containers of different parties
 }
 
-// Party is a running part of a party, or all of it.
+// Party holds the running servers and workers of a party in this process.
 type Party struct {
 	cfg     *Config
 	base    *slog.Logger
-	logger  *slog.Logger                  // names the node
-	closers []func(context.Context) error // in the order of starting
+	logger  *slog.Logger                  // with the attribute node_id
+	closers []func(context.Context) error // in the order of the starts
 	failed  chan error
 }
 
-// callWait is how long create_all may take: creation at every party, and undoing it.
-const callWait = time.Minute
+// createTimeout limits create_all, which creates a job at every party or undoes that.
+const createTimeout = time.Minute
 
-// Start starts what roles say of the party that cfg describes. It answers when all of it serves.
+// Start starts the given roles of the party that cfg describes. It returns when all of them are ready.
 func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (_ *Party, err error) {
-	p := &Party{cfg: cfg, base: logger, logger: logger.With("node_id", cfg.NodeID), failed: make(chan error, 8)}
+	p := &Party{cfg: cfg, base: logger, logger: logger.With("node_id", cfg.NodeID),
+		failed: make(chan error, 8)}
 	defer func() {
 		if err != nil {
 			p.Stop(context.WithoutCancel(ctx))
@@ -64,10 +65,10 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	}()
 	for _, dir := range []string{cfg.DataDir, cfg.Upload.Dir, p.tempDir()} {
 		if err := os.MkdirAll(dir, 0o750); err != nil {
-			return nil, fmt.Errorf("making the folder of party %s: %w", cfg.NodeID, err)
+			return nil, fmt.Errorf("failed to create folder %s of party %s: %w", dir, cfg.NodeID, err)
 		}
 	}
-	docker, err := p.docker(ctx)
+	docker, err := p.openDocker(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -81,59 +82,60 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	}
 	db, err := store.Open(ctx, cfg.Database.URL.Reveal())
 	if err != nil {
-		return nil, fmt.Errorf("opening the database of party %s: %w", cfg.NodeID, err)
+		return nil, fmt.Errorf("failed to open the database of party %s: %w", cfg.NodeID, err)
 	}
-	p.closing(func(context.Context) error { return db.Close() })
+	p.onStop(func(context.Context) error { return db.Close() })
 	if err := db.CheckSchema(ctx); err != nil {
-		return nil, fmt.Errorf("the database of party %s: %w", cfg.NodeID, err)
+		return nil, fmt.Errorf("failed to use the database of party %s: %w", cfg.NodeID, err)
 	}
 	blobs, err := blob.Open(ctx, cfg.Storage.URL.Reveal())
 	if err != nil {
-		return nil, fmt.Errorf("opening the storage of party %s: %w", cfg.NodeID, err)
+		return nil, fmt.Errorf("failed to open the storage of party %s: %w", cfg.NodeID, err)
 	}
-	engine, err := dial(ctx, cfg, p.logger)
+	temporal, err := dialTemporal(ctx, cfg, p.logger)
 	if err != nil {
 		return nil, err
 	}
-	p.closing(func(context.Context) error { engine.Close(); return nil })
+	p.onStop(func(context.Context) error { temporal.Close(); return nil })
 
 	if roles.Control {
-		if err := p.startControl(engine, db, blobs); err != nil {
+		if err := p.startControl(temporal, db, blobs); err != nil {
 			return nil, err
 		}
 	}
 	if roles.Runner {
-		if err := p.startRunner(ctx, engine, db, blobs, docker); err != nil {
+		if err := p.startRunner(ctx, temporal, db, blobs, docker); err != nil {
 			return nil, err
 		}
 	}
 	if roles.API {
-		if err := p.startAPI(ctx, engine, db, blobs, docker); err != nil {
+		if err := p.startAPI(ctx, temporal, db, blobs, docker); err != nil {
 			return nil, err
 		}
 	}
 	return p, nil
 }
 
-// Stop stops what was started, the last first: it takes no more requests, and lets go of work that others, or this party
-// when it is started again, go on with.
+// Stop stops the roles in reverse order. They accept no more requests and release their work, which other
+// processes of the party, or this one after a restart, continue.
 func (p *Party) Stop(ctx context.Context) {
 	for i := len(p.closers) - 1; i >= 0; i-- {
 		if err := p.closers[i](ctx); err != nil {
-			p.logger.Warn("a part did not stop cleanly", "error", err)
+			p.logger.Warn("failed to stop cleanly", "error", err)
 		}
 	}
 	p.closers = nil
 }
 
-// Failed tells when a part that serves has ended by itself.
+// Failed returns a channel that receives the error of a server that has stopped unexpectedly.
 func (p *Party) Failed() <-chan error { return p.failed }
 
-func (p *Party) closing(f func(context.Context) error) { p.closers = append(p.closers, f) }
+// onStop registers a function that Stop calls.
+func (p *Party) onStop(f func(context.Context) error) { p.closers = append(p.closers, f) }
 
 func (p *Party) tempDir() string { return filepath.Join(p.cfg.DataDir, "tmp") }
 
-// TemporalOptions are how the party's engine is reached.
+// TemporalOptions returns the options of the connection to the party's Temporal namespace.
 func TemporalOptions(cfg *Config, logger *slog.Logger) (client.Options, error) {
 	tls, err := cfg.Temporal.TLSClient()
 	if err != nil {
@@ -142,7 +144,7 @@ func TemporalOptions(cfg *Config, logger *slog.Logger) (client.Options, error) {
 	options := client.Options{
 		HostPort: cfg.Temporal.Address, Namespace: cfg.Temporal.Namespace,
 		Identity: fmt.Sprintf("%s@%s/%d", cfg.NodeID, hostname(), os.Getpid()),
-		Logger:   temporallog.NewStructuredLogger(slog.New(quietEngine{logger.Handler()})),
+		Logger:   temporallog.NewStructuredLogger(slog.New(warnHandler{logger.Handler()})),
 	}
 	options.ConnectionOptions.TLS = tls
 	if key := cfg.Temporal.APIKey.Reveal(); key != "" {
@@ -151,15 +153,16 @@ func TemporalOptions(cfg *Config, logger *slog.Logger) (client.Options, error) {
 	return options, nil
 }
 
-// dial connects to the party's engine.
-func dial(ctx context.Context, cfg *Config, logger *slog.Logger) (client.Client, error) {
+// dialTemporal connects to the party's Temporal namespace.
+func dialTemporal(ctx context.Context, cfg *Config, logger *slog.Logger) (client.Client, error) {
 	options, err := TemporalOptions(cfg, logger)
 	if err != nil {
 		return nil, err
 	}
 	c, err := client.DialContext(ctx, options)
 	if err != nil {
-		return nil, fmt.Errorf("connecting party %s to Temporal at %s: %w", cfg.NodeID, cfg.Temporal.Address, err)
+		return nil, fmt.Errorf("failed to connect party %s to Temporal at %s: %w", cfg.NodeID,
+			cfg.Temporal.Address, err)
 	}
 	return c, nil
 }
@@ -167,37 +170,38 @@ func dial(ctx context.Context, cfg *Config, logger *slog.Logger) (client.Client,
 func hostname() string {
 	name, err := os.Hostname()
 	if err != nil {
-		return "unknown-host"
+		return "unknown"
 	}
 	return name
 }
 
-// quietEngine leaves out what the engine's SDK says at debug and info level of each task.
-type quietEngine struct{ slog.Handler }
+// warnHandler drops messages below level warn, because Temporal's SDK logs each task at levels debug and
+// info.
+type warnHandler struct{ slog.Handler }
 
-func (q quietEngine) Enabled(ctx context.Context, level slog.Level) bool {
+func (q warnHandler) Enabled(ctx context.Context, level slog.Level) bool {
 	return level >= slog.LevelWarn && q.Handler.Enabled(ctx, level)
 }
 
-func (q quietEngine) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return quietEngine{q.Handler.WithAttrs(attrs)}
+func (q warnHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return warnHandler{q.Handler.WithAttrs(attrs)}
 }
 
-func (q quietEngine) WithGroup(name string) slog.Handler {
-	return quietEngine{q.Handler.WithGroup(name)}
+func (q warnHandler) WithGroup(name string) slog.Handler {
+	return warnHandler{q.Handler.WithGroup(name)}
 }
 
-// route finds the base URL of a node's endpoints.
+// route returns the base URL of a party's API.
 func (p *Party) route(node string) (string, bool) {
 	if node == p.cfg.NodeID {
-		return "http://" + reachable(p.cfg.Listen), true
+		return "http://" + localAddress(p.cfg.Listen), true
 	}
 	r, ok := p.cfg.Routes[node]
 	return r.URL, ok
 }
 
-// reachable is an address at which this host's own processes reach what listens on it.
-func reachable(listen string) string {
+// localAddress returns the address at which processes of this machine reach a server that listens on listen.
+func localAddress(listen string) string {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
 		return listen
@@ -208,20 +212,24 @@ func reachable(listen string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// tasksInFlight bounds the tasks of one job that run at once at parties which grant no room, as FATE-Flow. Each step of a
-// job's workflow looks at all of them, so many more make a job slower, not faster.
-const tasksInFlight = 32
+// maxParallelism limits the running tasks of one job at parties that grant no reservations, such as
+// FATE-Flow. Each workflow task of a job examines all of its running tasks, so a higher limit slows a job
+// down.
+const maxParallelism = 32
 
 func (p *Party) settings() workflows.Settings {
 	return workflows.Settings{
-		PollAfter: p.cfg.Jobs.PollAfter, PollEvery: p.cfg.Jobs.PollEvery, GiveUpAfter: p.cfg.Remote.GiveUpAfter,
-		StopGrace: p.cfg.Runner.StopGrace, TasksInFlight: tasksInFlight, Attempts: p.cfg.Jobs.MaxAttempts, RunnerLostAfter: p.cfg.Jobs.RunnerLostAfter, FailureSharing: p.cfg.Jobs.ShareFailure,
+		PollAfter: p.cfg.Jobs.PollAfter, PollEvery: p.cfg.Jobs.PollEvery,
+		GiveUpAfter: p.cfg.Remote.GiveUpAfter,
+		StopGrace:   p.cfg.Runner.StopGrace, TasksInFlight: maxParallelism, Attempts: p.cfg.Jobs.MaxAttempts,
+		RunnerLostAfter: p.cfg.Jobs.RunnerLostAfter, FailureSharing: p.cfg.Jobs.ShareFailure,
 	}
 }
 
 func (p *Party) limits() admission.Limits {
 	j := p.cfg.Jobs
-	return admission.Limits{Jobs: j.MaxJobs, Tasks: j.MaxContainers, PerFlow: j.MaxJobsPerFlow, PerPartner: j.MaxJobsPerPartner}
+	return admission.Limits{Jobs: j.MaxJobs, Tasks: j.MaxContainers, PerFlow: j.MaxJobsPerFlow,
+		PerPartner: j.MaxJobsPerPartner}
 }
 
 func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error {
@@ -233,138 +241,159 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 			r, ok := p.cfg.Routes[node]
 			return r.Transport(), ok
 		},
-		Logger: p.base, // it names the node itself
+		Logger: p.base, // it adds the node id itself
 		Limits: transport.Limits{MessageBytes: int64(p.cfg.Transport.MaxMessageMiB) * mib,
-			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib, TotalBytes: int64(p.cfg.Transport.TotalMiB) * mib,
-			SessionTTL: p.cfg.Transport.SessionTTL},
+			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib,
+			TotalBytes:   int64(p.cfg.Transport.TotalMiB) * mib,
+			SessionTTL:   p.cfg.Transport.SessionTTL},
 	})
 	if err != nil {
-		return fmt.Errorf("the transport of party %s: %w", p.cfg.NodeID, err)
+		return fmt.Errorf("failed to open the transport of party %s: %w", p.cfg.NodeID, err)
 	}
-	p.closing(t.Close)
+	p.onStop(t.Close)
 	srv := t.Server()
 	if partners := p.cfg.Transport.PartnerListen; partners != "" {
 		srv.Handler = t.ContainerHandler()
-		outer := t.Server()
-		outer.Handler = t.PartnerHandler()
-		if err := p.serve(ctx, "transport.partner_listen", partners, outer.Serve, outer.Shutdown); err != nil {
+		partnerServer := t.Server()
+		partnerServer.Handler = t.PartnerHandler()
+		if err := p.serve(ctx, "transport.partner_listen", partners, partnerServer.Serve,
+			partnerServer.Shutdown); err != nil {
 			return err
 		}
 	}
 	if err := p.serve(ctx, "transport.listen", p.cfg.Transport.Listen, srv.Serve, srv.Shutdown); err != nil {
 		return err
 	}
-	p.serveBridge(ctx, docker, p.cfg.Transport.Listen, func() (func(net.Listener) error, func(context.Context) error) {
-		inner := t.Server()
-		inner.Handler = t.ContainerHandler()
-		return inner.Serve, inner.Shutdown
-	})
+	p.serveBridge(ctx, docker, p.cfg.Transport.Listen,
+		func() (func(net.Listener) error, func(context.Context) error) {
+			containerServer := t.Server()
+			containerServer.Handler = t.ContainerHandler()
+			return containerServer.Serve, containerServer.Shutdown
+		})
 	return nil
 }
 
-func (p *Party) startControl(engine client.Client, db *store.Store, blobs blob.Store) error {
+func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob.Store) error {
 	httpClient := &http.Client{Timeout: p.cfg.Remote.Timeout}
 	partners := bfiaclient.New(p.cfg.NodeID, p.route, p.cfg.Remote.Timeout)
-	w := worker.NewControl(engine,
-		&scheduler.Activities{Node: p.cfg.NodeID, Store: db, Documents: db, Limits: p.limits(), Client: partners, Logger: p.logger},
-		&participant.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits(), Client: partners,
-			Transport: "http://" + reachable(p.cfg.Transport.Listen), HTTP: httpClient, Logger: p.logger},
-		&housekeeping.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.Retention, Logger: p.logger})
+	w := worker.NewControl(temporal,
+		&scheduler.Activities{Node: p.cfg.NodeID, Store: db, Documents: db, Limits: p.limits(),
+			Client: partners,
+			Logger: p.logger},
+		&participant.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits(),
+			Client:    partners,
+			Transport: "http://" + localAddress(p.cfg.Transport.Listen), HTTP: httpClient, Logger: p.logger},
+		&housekeeping.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.Retention,
+			Logger: p.logger})
 	if err := w.Start(); err != nil {
 		return err
 	}
-	p.closing(func(context.Context) error { w.Stop(); return nil })
+	p.onStop(func(context.Context) error { w.Stop(); return nil })
 	return nil
 }
 
-func (p *Party) startRunner(ctx context.Context, engine client.Client, db *store.Store, blobs blob.Store, docker *docker.Driver) error {
+func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *store.Store, blobs blob.Store,
+	docker *docker.Driver) error {
 	runs := &runner.Runner{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Drivers: map[string]driver.Driver{},
-		System: p.system, OnReport: forwardReports(engine), StopGrace: p.cfg.Runner.StopGrace, Logger: p.logger}
-	var host driver.Driver
+		System: p.system, OnReport: forwardReports(temporal), StopGrace: p.cfg.Runner.StopGrace,
+		Logger: p.logger}
+	var named driver.Driver // its id becomes the runner's id
 	if len(p.cfg.Runner.Process.Allow) > 0 {
-		processes, err := process.New(process.Options{Dir: filepath.Join(p.cfg.DataDir, "runs"), AllowedCommands: p.cfg.Runner.Process.Allow})
+		processes, err := process.New(process.Options{Dir: filepath.Join(p.cfg.DataDir, "runs"),
+			AllowedCommands: p.cfg.Runner.Process.Allow})
 		if err != nil {
-			return fmt.Errorf("the process device of party %s: %w", p.cfg.NodeID, err)
+			return fmt.Errorf("failed to open the process driver of party %s: %w", p.cfg.NodeID, err)
 		}
 		runs.Drivers[processes.Device()] = processes
-		host = processes
+		named = processes
 	}
 	if docker != nil {
 		runs.Drivers[docker.Device()] = docker
-		host = docker // its engine's id names the host also to a worker without this one's data folder
+		named = docker // the id of Docker Engine identifies the runner independently of the data folder
 	}
 	if p.cfg.Runner.K8s.Enabled {
 		cluster, err := p.cfg.Runner.K8s.Open(p.cfg.NodeID)
 		if err != nil {
-			return fmt.Errorf("the k8s device of party %s: %w", p.cfg.NodeID, err)
+			return fmt.Errorf("failed to open the Kubernetes driver of party %s: %w", p.cfg.NodeID, err)
 		}
 		runs.Drivers[cluster.Device()] = cluster
-		host = cluster
+		named = cluster
 	}
-	if host == nil {
-		return fmt.Errorf("party %s has no device to run on: no Docker Engine answers, runner.process.allow is empty, and runner.k8s is off", p.cfg.NodeID)
+	if named == nil {
+		return fmt.Errorf("failed to start the runner of party %s: it has no driver, because Docker Engine "+
+			"does not answer, "+
+			"runner.process.allow is empty and runner.k8s.enabled is false", p.cfg.NodeID)
 	}
-	id, err := host.RunnerID(ctx)
+	id, err := named.RunnerID(ctx)
 	if err != nil {
-		return fmt.Errorf("naming the host of party %s: %w", p.cfg.NodeID, err)
+		return fmt.Errorf("failed to read the id of party %s's runner: %w", p.cfg.NodeID, err)
 	}
 	runs.RunnerID = id
-	w, err := worker.NewRunner(ctx, engine, runs, worker.RunnerCapacity{Slots: p.cfg.Runner.Slots, Labels: p.cfg.Runner.Labels, Capacity: p.cfg.Runner.offered(host)}, p.logger)
+	w, err := worker.NewRunner(ctx, temporal, runs,
+		worker.RunnerCapacity{Slots: p.cfg.Runner.Slots, Labels: p.cfg.Runner.Labels,
+			Capacity: p.cfg.Runner.capacityOf(named)}, p.logger)
 	if err != nil {
 		return err
 	}
 	if err := w.Start(); err != nil {
 		return err
 	}
-	p.closing(func(context.Context) error { w.Stop(); return nil })
+	p.onStop(func(context.Context) error { w.Stop(); return nil })
 	return nil
 }
 
-// forwardReports returns a function that forwards the end of a polled container to the job's workflow, as its callback does.
-func forwardReports(engine client.Client) func(context.Context, string, bfia.TaskReport) error {
+// forwardReports returns a function that signals the end of a polled container to the job's workflow, like a
+// callback.
+func forwardReports(temporal client.Client) func(context.Context, string, bfia.TaskReport) error {
 	return func(ctx context.Context, jobID string, report bfia.TaskReport) error {
-		return engine.SignalWorkflow(ctx, workflows.ParticipantJobID(jobID), "", workflows.SignalTaskCallback, report)
+		return temporal.SignalWorkflow(ctx, workflows.ParticipantJobID(jobID), "",
+			workflows.SignalTaskCallback, report)
 	}
 }
 
-func (p *Party) startAPI(ctx context.Context, engine client.Client, db *store.Store, blobs blob.Store, docker *docker.Driver) error {
+func (p *Party) startAPI(ctx context.Context, temporal client.Client, db *store.Store, blobs blob.Store,
+	docker *docker.Driver) error {
 	allow := p.cfg.Runner.Process.Allow
 	s := api.New(api.Config{
-		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Settings: p.settings(), Limits: p.limits(), Approval: p.cfg.Jobs.Approval == ApprovalManual,
-		CheckDatasets: p.cfg.Jobs.CheckDatasets, StrictParameters: p.cfg.Jobs.Parameters == ParametersStrict, MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,
-		UploadDir: p.cfg.Upload.Dir, MaxUploadBytes: p.cfg.Upload.MaxBytes, TempDir: p.tempDir(),
-		AllowCommand: func(command []string) error { return process.CheckCommand(allow, command) }, ClientTimeout: 30 * time.Second,
+		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Settings: p.settings(), Limits: p.limits(),
+		Approval:      p.cfg.Jobs.Approval == ApprovalManual,
+		CheckDatasets: p.cfg.Jobs.CheckDatasets, StrictParameters: p.cfg.Jobs.Parameters == ParametersStrict,
+		MaxDocumentBytes: p.cfg.Jobs.MaxDocumentBytes,
+		UploadDir:        p.cfg.Upload.Dir, MaxUploadBytes: p.cfg.Upload.MaxBytes, TempDir: p.tempDir(),
+		AllowCommand:  func(command []string) error { return process.CheckCommand(allow, command) },
+		ClientTimeout: 30 * time.Second,
 	}, api.Dependencies{
-		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: engine,
-		Remote: bfiaclient.New(p.cfg.NodeID, p.route, callWait), Logger: p.logger,
+		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: temporal,
+		Remote: bfiaclient.New(p.cfg.NodeID, p.route, createTimeout), Logger: p.logger,
 	})
 	if err := p.serve(ctx, "listen", p.cfg.Listen, s.Serve, s.Shutdown); err != nil {
 		return err
 	}
 	p.serveBridge(ctx, docker, p.cfg.Listen, func() (func(net.Listener) error, func(context.Context) error) {
-		return s.ServeContainers, func(context.Context) error { return nil } // Shutdown ends both
+		return s.ServeContainers, func(context.Context) error { return nil } // Shutdown stops both servers
 	})
 	return nil
 }
 
-// serve listens on an address and serves there until the party stops.
-func (p *Party) serve(ctx context.Context, field, address string, serve func(net.Listener) error, shutdown func(context.Context) error) error {
+// serve listens on an address and serves it until the party stops.
+func (p *Party) serve(ctx context.Context, field, address string, serve func(net.Listener) error,
+	shutdown func(context.Context) error) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
-		return fmt.Errorf("%s of party %s: %w", field, p.cfg.NodeID, err)
+		return fmt.Errorf("failed to listen on %s (%s) of party %s: %w", address, field, p.cfg.NodeID, err)
 	}
-	p.closing(shutdown)
+	p.onStop(shutdown)
 	go func() {
 		if err := serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			p.failed <- fmt.Errorf("serving %s of party %s: %w", address, p.cfg.NodeID, err)
+			p.failed <- fmt.Errorf("failed to serve %s of party %s: %w", address, p.cfg.NodeID, err)
 		}
 	}()
 	return nil
 }
 
-// system is what containers of a device are told of this party.
+// system returns the addresses of this party for containers on a device.
 func (p *Party) system(device string) bfia.System {
-	api, channel := reachable(p.cfg.Listen), reachable(p.cfg.Transport.Listen)
+	api, channel := localAddress(p.cfg.Listen), localAddress(p.cfg.Transport.Listen)
 	if device == string(bfia.DeviceDocker) && !p.cfg.Runner.Docker.HostNetwork {
 		api, channel = p.onBridge(p.cfg.Listen), p.onBridge(p.cfg.Transport.Listen)
 	}
@@ -377,10 +406,12 @@ func (p *Party) system(device string) bfia.System {
 	if device == string(bfia.DeviceKubernetes) {
 		api, channel = p.cfg.Runner.K8s.Advertise, p.cfg.Runner.K8s.TransportAdvertise
 	}
-	return bfia.System{Storage: p.cfg.Storage.URL.Reveal(), Transport: channel, Callback: "http://" + api + bfia.PathPlatformCallback}
+	return bfia.System{Storage: p.cfg.Storage.URL.Reveal(), Transport: channel,
+		Callback: "http://" + api + bfia.PathPlatformCallback}
 }
 
-// onBridge is where containers on the party's network reach what listens on an address.
+// onBridge returns the address at which containers on the party's bridge network reach a server that listens
+// on listen.
 func (p *Party) onBridge(listen string) string {
 	_, port, err := net.SplitHostPort(listen)
 	if err != nil {

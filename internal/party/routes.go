@@ -5,15 +5,16 @@ import (
 	"strings"
 )
 
-// Route is where another party is reached.
+// Route holds the URLs of a partner.
 type Route struct {
-	// URL is the base of its protocol endpoints, http or https; a path in it goes before the protocol's.
+	// URL is the base URL of its API, http or https. A path in it is prepended to the paths of the protocol.
 	URL string `yaml:"url"`
-	// TransportURL is the base of its transport's endpoints. Empty: the same as URL, for a party behind one gateway.
+	// TransportURL is the base URL of its transport. Empty: the same as URL, for a partner behind one
+	// gateway.
 	TransportURL string `yaml:"transport_url,omitempty"`
 }
 
-// Transport is the base of the transport's endpoints.
+// Transport returns the base URL of the transport.
 func (r Route) Transport() string {
 	if r.TransportURL != "" {
 		return r.TransportURL
@@ -21,19 +22,20 @@ func (r Route) Transport() string {
 	return r.URL
 }
 
-// Routes are the other parties by node id.
+// Routes holds the routes of the partners by node id.
 type Routes map[string]Route
 
-// UnmarshalText reads the form of the environment: NODE=URL or NODE=URL|TRANSPORT_URL, separated by white space.
+// UnmarshalText parses the format of the environment variable: NODE=URL or NODE=URL|TRANSPORT_URL, separated
+// by white space.
 func (r *Routes) UnmarshalText(text []byte) error {
 	routes := Routes{}
 	for _, entry := range strings.Fields(string(text)) {
 		node, urls, ok := strings.Cut(entry, "=")
 		if !ok || node == "" || urls == "" {
-			return fmt.Errorf("%q is not NODE=URL or NODE=URL|TRANSPORT_URL", entry)
+			return fmt.Errorf("%q is not of the form NODE=URL or NODE=URL|TRANSPORT_URL", entry)
 		}
-		if _, twice := routes[node]; twice {
-			return fmt.Errorf("node %s is there twice", node)
+		if _, found := routes[node]; found {
+			return fmt.Errorf("node %s is given twice", node)
 		}
 		url, transport, _ := strings.Cut(urls, "|")
 		routes[node] = Route{URL: url, TransportURL: transport}

@@ -6,18 +6,18 @@ import (
 	"log/slog"
 )
 
-// hidden stands for a secret wherever it would be shown. An empty secret is shown as empty: that it is missing is no
-// secret, and is what one looks for.
+// hidden replaces a secret in output. An empty secret is shown as empty, so that an operator sees that it is
+// missing.
 const hidden = "***"
 
-// Secret is a value that no log, message or printed configuration shows, whichever way it is formatted. Only
-// [Secret.Reveal] gives it away.
+// Secret is a string that is hidden in logs, messages and printed configurations, however it is formatted.
+// Only [Secret.Reveal] returns it.
 type Secret string
 
-// Reveal is the value itself, for the one place that needs it.
+// Reveal returns the value, for the one place that needs it.
 func (s Secret) Reveal() string { return string(s) }
 
-// String is "***", or "" if there is no secret.
+// String returns "***", or "" for an empty secret.
 func (s Secret) String() string {
 	if s == "" {
 		return ""
@@ -25,13 +25,13 @@ func (s Secret) String() string {
 	return hidden
 }
 
-// Format writes what String gives for every verb: %#v and %x must not give the value away either.
+// Format writes the result of String for every verb, so that %#v and %x don't reveal the value.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
 // MarshalYAML hides the value from printed configurations.
 func (s Secret) MarshalYAML() (any, error) { return s.String(), nil }
 
-// MarshalText hides the value from JSON and everything else that writes text.
+// MarshalText hides the value from JSON and other text encodings.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // LogValue hides the value from logs.

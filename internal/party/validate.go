@@ -15,8 +15,8 @@ import (
 	"hutong/bfia"
 )
 
-// Validate finds all that is wrong, one error joined from one for each field, which it names as the file does. It does
-// no I/O and tells no secret.
+// Validate returns the joined errors of all invalid fields, with their names in the file. It does no I/O, and
+// the errors contain no secrets.
 func (c *Config) Validate() error {
 	v := validation{}
 	v.id("node_id", c.NodeID)
@@ -37,16 +37,17 @@ func (c *Config) Validate() error {
 	v.required("transport.spool_dir", c.Transport.SpoolDir)
 	v.duration("transport.session_ttl", c.Transport.SessionTTL)
 	v.positive("transport.max_message_mib", int64(c.Transport.MaxMessageMiB))
-	v.atLeast("transport.session_mib", c.Transport.SessionMiB, "transport.max_message_mib", c.Transport.MaxMessageMiB)
+	v.atLeast("transport.session_mib", c.Transport.SessionMiB, "transport.max_message_mib",
+		c.Transport.MaxMessageMiB)
 	v.atLeast("transport.total_mib", c.Transport.TotalMiB, "transport.session_mib", c.Transport.SessionMiB)
 	if c.Listen == c.Transport.Listen && !strings.HasSuffix(c.Listen, ":0") {
-		v.wrong("transport.listen", "is %s, which is the API's listen", c.Transport.Listen)
+		v.wrong("transport.listen", "must differ from listen, but both are %s", c.Transport.Listen)
 	}
 
 	v.reachable("temporal.address", c.Temporal.Address)
 	v.required("temporal.namespace", c.Temporal.Namespace)
 	if (c.Temporal.TLS.CertFile == "") != (c.Temporal.TLS.KeyFile == "") {
-		v.wrong("temporal.tls", "needs cert_file and key_file, or neither")
+		v.wrong("temporal.tls", "requires both cert_file and key_file, or neither")
 	}
 
 	v.secretURL("database.url", c.Database.URL, "postgres", "postgresql", "sqlite")
@@ -61,9 +62,10 @@ func (c *Config) Validate() error {
 	for _, limit := range []struct {
 		name string
 		n    int
-	}{{"max_jobs", c.Jobs.MaxJobs}, {"max_containers", c.Jobs.MaxContainers}, {"max_jobs_per_flow", c.Jobs.MaxJobsPerFlow}, {"max_jobs_per_partner", c.Jobs.MaxJobsPerPartner}} {
+	}{{"max_jobs", c.Jobs.MaxJobs}, {"max_containers", c.Jobs.MaxContainers},
+		{"max_jobs_per_flow", c.Jobs.MaxJobsPerFlow}, {"max_jobs_per_partner", c.Jobs.MaxJobsPerPartner}} {
 		if limit.n < 0 {
-			v.wrong("jobs."+limit.name, "is %d; 0 is no bound", limit.n)
+			v.wrong("jobs."+limit.name, "must not be negative, but is %d; 0 means no limit", limit.n)
 		}
 	}
 	v.duration("jobs.runner_lost_after", c.Jobs.RunnerLostAfter)
@@ -71,7 +73,7 @@ func (c *Config) Validate() error {
 	oneOf(&v, "jobs.approval", c.Jobs.Approval, ApprovalAuto, ApprovalManual)
 	oneOf(&v, "jobs.share_failure", c.Jobs.ShareFailure, bfia.ShareKind, bfia.ShareReason, bfia.ShareLog)
 	if c.Jobs.Retention < 0 {
-		v.wrong("jobs.retention", "is %s, and can't be negative; 0 is for ever", c.Jobs.Retention)
+		v.wrong("jobs.retention", "must not be negative, but is %s; 0 means forever", c.Jobs.Retention)
 	}
 
 	v.positive("runner.slots", int64(c.Runner.Slots))
@@ -79,51 +81,57 @@ func (c *Config) Validate() error {
 	v.amount("runner.memory", c.Runner.Memory, "GiB")
 	v.amount("runner.disk", c.Runner.Disk, "GiB")
 	if err := bfia.CheckLabels("runner.labels", c.Runner.Labels); err != nil {
-		v.found = append(v.found, err)
+		v.errors = append(v.errors, err)
 	}
 	if c.Runner.StopGrace < 0 {
-		v.wrong("runner.stop_grace", "is %s, and can't be negative", c.Runner.StopGrace)
+		v.wrong("runner.stop_grace", "must not be negative, but is %s", c.Runner.StopGrace)
 	}
 	oneOf(&v, "runner.docker.enabled", c.Runner.Docker.Enabled, SwitchAuto, SwitchOn, SwitchOff)
 	v.required("runner.docker.party_host", c.Runner.Docker.PartyHost)
 	if c.Runner.Docker.HostNetwork && c.Runner.Docker.Network != "" {
-		v.wrong("runner.docker.network", "has no meaning with host_network: give one of them")
+		v.wrong("runner.docker.network", "can't be combined with host_network: set one of them")
 	}
 	for i, program := range c.Runner.Process.Allow {
 		if !filepath.IsAbs(program) {
-			v.wrong(fmt.Sprintf("runner.process.allow[%d]", i), "%q is not an absolute path", program)
+			v.wrong(fmt.Sprintf("runner.process.allow[%d]", i), "must be an absolute path, but is %q",
+				program)
 		}
 	}
 	v.kubernetes(c)
 
 	v.duration("remote.timeout", c.Remote.Timeout)
 	if c.Remote.GiveUpAfter < c.Remote.Timeout {
-		v.wrong("remote.give_up_after", "is %s, less than remote.timeout's %s", c.Remote.GiveUpAfter, c.Remote.Timeout)
+		v.wrong("remote.give_up_after", "must be at least remote.timeout (%s), but is %s", c.Remote.Timeout,
+			c.Remote.GiveUpAfter)
 	}
 	oneOf(&v, "log.format", c.Log.Format, LogText, LogJSON)
-	return errors.Join(v.found...)
+	return errors.Join(v.errors...)
 }
 
-type validation struct{ found []error }
+// validation collects the errors of invalid fields.
+type validation struct{ errors []error }
 
-// kubernetes checks what only matters where the k8s device is on.
+// kubernetes checks the fields of the Kubernetes driver if it is on.
 func (v *validation) kubernetes(c *Config) {
 	k := c.Runner.K8s
 	if !k.Enabled {
 		return
 	}
 	if strings.HasPrefix(c.Storage.URL.Reveal(), "file:") {
-		v.wrong("runner.k8s.enabled", "needs an S3 storage: pods can't see the files of this machine; set storage.url to s3://...")
+		v.wrong("runner.k8s.enabled",
+			"requires S3, because pods can't read the files of this machine: set storage.url to s3://...")
 	}
 	if c.Runner.Docker.Enabled != SwitchOff || len(c.Runner.Process.Allow) > 0 {
-		v.wrong("runner.k8s.enabled", "needs a worker of its own: set runner.docker.enabled to false and runner.process.allow to [], and run those devices by another worker")
+		v.wrong("runner.k8s.enabled",
+			"must be the only driver of a worker: set runner.docker.enabled to false and "+
+				"runner.process.allow to [], and use another worker for those drivers")
 	}
 	v.reachable("runner.k8s.advertise", k.Advertise)
 	v.reachable("runner.k8s.transport_advertise", k.TransportAdvertise)
 }
 
 func (v *validation) wrong(field, format string, args ...any) {
-	v.found = append(v.found, fmt.Errorf("%s: %s", field, fmt.Sprintf(format, args...)))
+	v.errors = append(v.errors, fmt.Errorf("%s: %s", field, fmt.Sprintf(format, args...)))
 }
 
 func (v *validation) required(field, value string) {
@@ -134,51 +142,51 @@ func (v *validation) required(field, value string) {
 
 func (v *validation) id(field, id string) {
 	if err := bfia.CheckID(field, id); err != nil {
-		v.found = append(v.found, err)
+		v.errors = append(v.errors, err)
 	}
 }
 
 func (v *validation) positive(field string, n int64) {
 	if n <= 0 {
-		v.wrong(field, "is %d, and must be above 0", n)
+		v.wrong(field, "must be positive, but is %d", n)
 	}
 }
 
-// amount checks how much of something there is; 0 is for what the machine has. The bounds find units that were mistaken.
+// amount checks an amount of a resource, where 0 means that of the machine. The bounds detect mistaken units.
 func (v *validation) amount(field string, n float64, unit string) {
-	if n != 0 && !(n >= 0.001 && n <= 1e6) { // also what is no number
-		v.wrong(field, "is %v; it is a number of %s from 0.001 to 1000000, or 0 for what the machine has", n, unit)
+	if n != 0 && !(n >= 0.001 && n <= 1e6) { // rejects NaN too
+		v.wrong(field, "must be from 0.001 to 1000000 %s, or 0 for the machine's amount, but is %v", unit, n)
 	}
 }
 
 func (v *validation) duration(field string, d time.Duration) {
 	if d <= 0 {
-		v.wrong(field, "is %s, and must be above 0", d)
+		v.wrong(field, "must be positive, but is %s", d)
 	}
 }
 
 func (v *validation) atLeast(field string, n int, other string, least int) {
 	if n < least {
-		v.wrong(field, "is %d, less than %s's %d", n, other, least)
+		v.wrong(field, "must be at least %s (%d), but is %d", other, least, n)
 	}
 }
 
-// address checks where something listens: the host may be empty, the port 0.
+// address checks an address to listen on. Its host may be empty and its port 0.
 func (v *validation) address(field, address string) (host string, ok bool) {
 	host, port, err := net.SplitHostPort(address)
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil {
-		v.wrong(field, "%q is not host:port", address)
+		v.wrong(field, "must be host:port, but is %q", address)
 	}
 	return host, err == nil
 }
 
-// reachable checks an address that someone connects to.
+// reachable checks an address to connect to.
 func (v *validation) reachable(field, address string) {
 	if host, ok := v.address(field, address); ok && (host == "" || strings.HasSuffix(address, ":0")) {
-		v.wrong(field, "%q needs a host and a port to connect to", address)
+		v.wrong(field, "must have a host and a port to connect to, but is %q", address)
 	}
 }
 
@@ -192,36 +200,37 @@ func (v *validation) routes(c *Config) {
 		}
 	}
 	if _, known := c.Routes[c.Scheduler]; c.Scheduler != "" && c.Scheduler != c.NodeID && !known {
-		v.wrong("scheduler", "node %q has no entry in routes", c.Scheduler)
+		v.wrong("scheduler", "must be this party or an entry of routes, but is %q", c.Scheduler)
 	}
 }
 
 func (v *validation) httpURL(field, value string) {
 	u, err := url.Parse(value)
 	if err == nil && u.User != nil {
-		v.wrong(field, "must not hold a user or password")
-	} else if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		v.wrong(field, "%q is not http://host:port or https://host:port", value)
+		v.wrong(field, "must not contain a user or password")
+	} else if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" ||
+		u.Fragment != "" {
+		v.wrong(field, "must be http://host:port or https://host:port, but is %q", value)
 	}
 }
 
-// secretURL tells the scheme at most: the rest may hold a password.
+// secretURL checks a URL. Its errors omit the URL, because it may contain a password.
 func (v *validation) secretURL(field string, value Secret, schemes ...string) {
 	u, err := url.Parse(value.Reveal())
 	switch {
 	case value == "":
 		v.wrong(field, "is required")
 	case err != nil:
-		v.wrong(field, "is not a URL (it is not shown, it may hold a password)")
+		v.wrong(field, "must be a URL (not shown, because it may contain a password)")
 	case !slices.Contains(schemes, u.Scheme):
-		v.wrong(field, "must begin with one of %s", strings.Join(schemes, "://, ")+"://")
+		v.wrong(field, "must start with one of %s", strings.Join(schemes, "://, ")+"://")
 	case u.Host == "" && u.Path == "":
-		v.wrong(field, "names no host and no path")
+		v.wrong(field, "must have a host or a path")
 	}
 }
 
 func oneOf[T ~string](v *validation, field string, value T, allowed ...T) {
 	if !slices.Contains(allowed, value) {
-		v.wrong(field, "%q is not one of %v", value, allowed)
+		v.wrong(field, "must be one of %v, but is %q", allowed, value)
 	}
 }

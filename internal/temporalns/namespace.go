@@ -1,4 +1,5 @@
-// Package temporalns registers what a party needs in a Temporal cluster: its namespace and Hutong's search attributes.
+// Package temporalns registers what a party needs in a Temporal cluster: its namespace and Hutong's search
+// attributes.
 package temporalns
 
 import (
@@ -33,15 +34,16 @@ func SearchAttributes() map[string]enums.IndexedValueType {
 	return types
 }
 
-// ensureTimeout limits Ensure. Clusters cache namespaces and search attributes, so a change takes some seconds to be
-// visible everywhere.
+// ensureTimeout limits Ensure. Clusters cache namespaces and search attributes, so a change takes some
+// seconds to be visible everywhere.
 const ensureTimeout = 60 * time.Second
 
-// Ensure creates the namespace and its search attributes where they are missing, in the cluster that options connect to.
-// It returns when workflows can be started and found there. An existing namespace keeps its retention.
+// Ensure creates the namespace and its search attributes where they are missing, in the cluster that options
+// connect to. It returns when workflows can be started and found there. An existing namespace keeps its
+// retention.
 //
-// Ensure is idempotent and may run concurrently. Where namespaces are created by other means (Temporal Cloud), Ensure
-// succeeds if nothing is missing. Otherwise the error names what is missing.
+// Ensure is idempotent and may run concurrently. Where namespaces are created by other means (Temporal
+// Cloud), Ensure succeeds if nothing is missing. Otherwise the error names what is missing.
 func Ensure(ctx context.Context, options client.Options, namespace string, retention time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, ensureTimeout)
 	defer cancel()
@@ -54,14 +56,16 @@ func Ensure(ctx context.Context, options client.Options, namespace string, reten
 	defer c.Close()
 
 	if err := ensure(ctx, c, namespace, retention); err != nil {
-		return fmt.Errorf("failed to prepare namespace %s in Temporal at %s: %w", namespace, options.HostPort, err)
+		return fmt.Errorf("failed to prepare namespace %s in Temporal at %s: %w", namespace, options.HostPort,
+			err)
 	}
 
 	return nil
 }
 
 func ensure(ctx context.Context, c client.Client, namespace string, retention time.Duration) error {
-	_, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: namespace})
+	_, err := c.WorkflowService().DescribeNamespace(ctx,
+		&workflowservice.DescribeNamespaceRequest{Namespace: namespace})
 	if isNotFound(err) {
 		err = register(ctx, c, namespace, retention)
 	}
@@ -106,7 +110,8 @@ func ensureAttributes(ctx context.Context, c client.Client, namespace string) er
 	for name, want := range SearchAttributes() {
 		if got, ok := existing.GetCustomAttributes()[name]; ok {
 			if got != want {
-				return fmt.Errorf("search attribute %s has type %s, but must have type %s: remove it, then run this again",
+				return fmt.Errorf("search attribute %s has type %s, but must have type %s: remove it, then "+
+					"run this again",
 					name, got, want)
 			}
 			delete(missing, name)
@@ -157,8 +162,8 @@ func isNotFound(err error) bool {
 	return errors.As(err, &namespace) || errors.As(err, &other)
 }
 
-// Poll calls try until it is done, with exponential backoff from 10 ms to 1 s. When ctx ends first, Poll returns the
-// context's error and the last error of try.
+// Poll calls try until it is done, with exponential backoff from 10 ms to 1 s. When ctx ends first, Poll
+// returns the context's error and the last error of try.
 func Poll(ctx context.Context, try func() (done bool, err error)) error {
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		done, err := try()

@@ -147,7 +147,11 @@ func CheckText(name string, text []byte) []Finding {
 func match(name string, line int, rules []rule, text string) []Finding {
 	var found []Finding
 	for _, r := range rules {
-		for _, word := range r.pattern.FindAllString(text, -1) {
+		for _, at := range r.pattern.FindAllStringIndex(text, -1) {
+			word := text[at[0]:at[1]]
+			if strings.HasSuffix(text[:at[0]], "Docker ") {
+				continue // the Docker Engine's own name
+			}
 			found = append(found, Finding{filepath.ToSlash(name), word, r.use, line})
 		}
 	}

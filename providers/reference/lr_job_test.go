@@ -80,6 +80,7 @@ func useS3(b *testEnv) {
 			u.RawQuery = q.Encode()
 			buckets[node] = u.String()
 		}
+
 		b.storage[role] = buckets[node]
 	}
 }
@@ -96,6 +97,7 @@ func (b *testEnv) checkLR(from, task string, hosts ...string) {
 		require.Len(t, m.Weights, strings.Count(strings.Join(rows[role][0], " "), "x"))
 		models[role] = m
 	}
+
 	// All parts of the model together give the predictions from the raw features.
 	predictions := b.readCSV("guest", task, "train_data")
 	require.Equal(t, []string{"id", "y", "predict_score", "predict_result"}, predictions[0])
@@ -111,6 +113,7 @@ func (b *testEnv) checkLR(from, task string, hosts ...string) {
 		require.NoError(t, err)
 		require.InDelta(t, 1/(1+math.Exp(-sum)), score, 1e-6)
 	}
+
 	var auc struct{ Value float64 }
 	b.readJSON("guest", task, "train-auc", &auc)
 	require.Greater(t, auc.Value, 0.98)
@@ -121,6 +124,7 @@ func (b *testEnv) checkLR(from, task string, hosts ...string) {
 			Loss      float64
 		}
 	}
+
 	b.readJSON("guest", task, "train-loss", &loss)
 	require.Equal(t, "loss", loss.Metric)
 	require.Len(t, loss.Data, 2)
@@ -151,6 +155,7 @@ func TestSeveralHosts(t *testing.T) {
 			right = append(right, strings.Join(append(cells[:1:1], cells[12:]...), ","))
 		}
 	}
+
 	b.uploadRows("host", left, 2)
 	b.uploadRows("host.1", right, 1)
 	b.succeed(b.intersection("task-1"))
@@ -195,12 +200,8 @@ func TestOneOfThreeFails(t *testing.T) {
 	b.upload("guest", "guest.csv", 1)
 	b.upload("host", "host.csv", 1) // the rows of the two do not match
 	started := b.startAll(
-		[]string{"guest", "host", "arbiter"},
-		"task-1",
-		"HeteroLR",
-		withKey(lrParameters, 1024),
-		uploadedAddress,
-		trainingOutputs,
+		[]string{"guest", "host", "arbiter"}, "task-1", "HeteroLR", withKey(lrParameters, 1024),
+		uploadedAddress, trainingOutputs,
 	)
 	for role, p := range started {
 		require.Equal(t, 1, p.wait(t, time.Minute), role)

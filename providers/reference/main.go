@@ -60,8 +60,7 @@ func run(args, environ []string, logs io.Writer, stopped <-chan os.Signal) int {
 	control, controlErr := task.ServeControl()
 	if controlErr != nil {
 		log.Warn(
-			"failed to serve status queries; callback and exit code still report the result",
-			"error",
+			"failed to serve status queries; callback and exit code still report the result", "error",
 			controlErr.Error(),
 		)
 	}
@@ -93,6 +92,12 @@ func run(args, environ []string, logs io.Writer, stopped <-chan os.Signal) int {
 		return code
 	}
 
+	return report(task, control, err)
+}
+
+// report reports the result of the task by control port and callback, and returns the exit code.
+func report(task component.Task, control *component.Control, err error) int {
+	log := slog.Default()
 	status, code := component.StatusSuccess, 0
 	if err != nil {
 		status, code = component.StatusFailed, 1
@@ -131,9 +136,7 @@ func runTask(ctx context.Context, task component.Task) error {
 	c, ok := components[task.Component]
 	if !ok {
 		return fmt.Errorf(
-			"component %q is unknown; this provider has the components %s",
-			task.Component,
-			componentNames(),
+			"component %q is unknown; this provider has the components %s", task.Component, componentNames(),
 		)
 	}
 	if c.runAlone != nil {

@@ -81,6 +81,7 @@ func TestProbeFindsFaults(t *testing.T) {
 		case <-time.After(time.Minute):
 			require.Fail(t, "no party ended")
 		}
+
 		_ = second.Process.Kill()
 		require.Equal(t, 1, first.wait(t, time.Minute))
 		second.wait(t, time.Minute)
@@ -91,12 +92,14 @@ func TestProbeFindsFaults(t *testing.T) {
 			require.Contains(t, checks["transport_to host.0"].Why, "sent no receipt")
 			require.Contains(t, p.logs.String(), "level=WARN msg=\"check failed\"")
 		}
+
 		lines := strings.Split(strings.TrimSpace(first.logs.String()), "\n")
 		require.Contains(t, lines[len(lines)-1], "2 of 8 checks failed: transport_from host.0: ")
 		for _, c := range b.takeCallbacks() {
 			require.Equal(t, "FAILED", c["status"])
 		}
 	})
+
 	t.Run("one direction", func(t *testing.T) {
 		t.Parallel()
 		b := newTestEnv(t, pair("A", "B"))
@@ -111,6 +114,7 @@ func TestProbeFindsFaults(t *testing.T) {
 			}
 			return false
 		})
+
 		started := b.probe("task-1", []string{"guest", "host"}, short)
 		for _, p := range started {
 			require.Equal(t, 1, p.wait(t, time.Minute))
@@ -122,6 +126,7 @@ func TestProbeFindsFaults(t *testing.T) {
 		require.Contains(t, host["transport_from guest.0"].Why, "no message arrived")
 		require.True(t, host["transport_to guest.0"].OK)
 	})
+
 	t.Run("own side", func(t *testing.T) {
 		t.Parallel()
 		b := newTestEnv(t, pair("A", "B"))
@@ -152,6 +157,7 @@ func TestProbeFindsFaults(t *testing.T) {
 		}
 		require.Equal(t, 1, host.wait(t, time.Minute))
 	})
+
 	t.Run("parameters", func(t *testing.T) {
 		b := newTestEnv(t, pair("A", "B"))
 		p := b.probe("task-1", []string{"guest"}, map[string]string{"max_clock_offset": "-1"})["guest"]
@@ -178,8 +184,7 @@ func TestControlPort(t *testing.T) {
 	}
 	require.Eventually(t, func() bool {
 		resp, err := http.Post(
-			fmt.Sprintf("http://127.0.0.1:%d/v1/platform/algorithm/task/query", port),
-			"application/json",
+			fmt.Sprintf("http://127.0.0.1:%d/v1/platform/algorithm/task/query", port), "application/json",
 			strings.NewReader(`{"task_id":"task-1"}`),
 		)
 		if err != nil {

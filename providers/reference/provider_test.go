@@ -33,6 +33,7 @@ func TestRegistration(t *testing.T) {
 			OutputData                       []named
 		} `json:"components_description"`
 	}
+
 	require.NoError(t, json.Unmarshal(data, &doc))
 	require.Equal(t, "hutong", doc.Name)
 	require.Equal(t, "docker", doc.Device)
@@ -46,6 +47,7 @@ func TestRegistration(t *testing.T) {
 		}
 		return out
 	}
+
 	for name, c := range components {
 		described, ok := doc.Components[name]
 		if c.roles == nil {
@@ -58,13 +60,13 @@ func TestRegistration(t *testing.T) {
 		require.Equal(t, doc.Version, described.Version)
 		require.Equal(t, c.roles, described.RoleList)
 		require.Equal(
-			t,
-			slices.Sorted(slices.Values(c.parameters)),
+			t, slices.Sorted(slices.Values(c.parameters)),
 			slices.Sorted(slices.Values(names(described.InputParam))),
 		)
 		require.Equal(t, c.inputs, names(described.InputData))
 		require.Equal(t, c.outputs, names(described.OutputData))
 	}
+
 	require.Len(t, doc.Components, 4)
 
 	// The defaults in the description equal the ones in the program.
@@ -75,6 +77,7 @@ func TestRegistration(t *testing.T) {
 		}
 		return values
 	}
+
 	wantBoost, err := boost.ReadParams(nil)
 	require.NoError(t, err)
 	gotBoost, err := boost.ReadParams(described("HeteroSecureBoost"))

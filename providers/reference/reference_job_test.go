@@ -98,6 +98,7 @@ func (b *testEnv) checkBoost(task string, guest, host [][]string) {
 			zeros = append(zeros, score)
 		}
 	}
+
 	won := 0.0
 	for _, a := range ones {
 		for _, z := range zeros {
@@ -108,6 +109,7 @@ func (b *testEnv) checkBoost(task string, guest, host [][]string) {
 			}
 		}
 	}
+
 	require.InDelta(t, won/float64(len(ones)*len(zeros)), auc.Value, 1e-12)
 
 	// Both parts of the model together give the same scores from the raw features.
@@ -171,6 +173,7 @@ func (b *testEnv) checkSecrecy(guest, host [][]string, keyBits int) {
 			}
 		}
 	}
+
 	require.Len(t, ciphertexts, 2*509)
 	require.False(t, bytes.Contains(crossed, []byte("wdbc")), "no raw id")
 	for _, rows := range [][][]string{guest, host} {
@@ -220,8 +223,7 @@ func TestPartnerHasOtherParameters(t *testing.T) {
 	require.Equal(t, 1, guest.wait(t, 20*time.Second))
 	require.Equal(t, 1, host.wait(t, 20*time.Second))
 	require.Contains(
-		t,
-		host.logs.String(),
+		t, host.logs.String(),
 		`guest.0 failed: parameter intersect_method: \"raw\" is not supported; supported: rsa`,
 	)
 
@@ -244,10 +246,7 @@ func TestStop(t *testing.T) {
 	guest := b.start(b.environ("guest", "task-1", "Intersection", intersectionParameters,
 		map[string]string{"train_data": addressJSON("test_guest", "testspace")}, nil))
 	require.Eventually(
-		t,
-		func() bool { return b.transport.Waiting() >= 2 },
-		10*time.Second,
-		5*time.Millisecond,
+		t, func() bool { return b.transport.Waiting() >= 2 }, 10*time.Second, 5*time.Millisecond,
 		"the guest polls for the host's key and for its failure",
 	)
 	began := time.Now()
@@ -297,9 +296,7 @@ func TestAlone(t *testing.T) {
 				return
 			}
 			require.Equal(
-				t,
-				[]map[string]string{{"task_id": "task-1", "status": c.status, "role": "guest.0"}},
-				got,
+				t, []map[string]string{{"task_id": "task-1", "status": c.status, "role": "guest.0"}}, got,
 			)
 		})
 	}

@@ -123,8 +123,7 @@ func (b *testEnv) uploadRows(role string, lines []string, partitions int) {
 	put(
 		"metadata",
 		fmt.Sprintf(
-			`{"column_info":[],"partitions":%d,"count":%d,"file_type":"csv","create_time":1.5}`,
-			partitions,
+			`{"column_info":[],"partitions":%d,"count":%d,"file_type":"csv","create_time":1.5}`, partitions,
 			len(rows),
 		),
 	)
@@ -164,9 +163,7 @@ func (b *testEnv) readJSON(role, task, output string, v any) {
 
 // environ returns the environment that a scheduler sets for one container.
 func (b *testEnv) environ(
-	role, task, component string,
-	parameters, inputs map[string]string,
-	outputs []string,
+	role, task, component string, parameters, inputs map[string]string, outputs []string,
 ) []string {
 	env := map[string]string{
 		"system.storage":         b.storage[role],
@@ -180,6 +177,7 @@ func (b *testEnv) environ(
 		"config.log.path":        "/var/log",
 		"runtime.component.name": component,
 	}
+
 	for role, node := range b.nodes {
 		env["config.node_id."+numberedRole(role)] = node
 		env["config.inst_id."+numberedRole(role)] = node
@@ -249,11 +247,8 @@ var boostParameters = map[string]string{
 
 // startAll starts a component in several roles with the same parameters and outputs.
 func (b *testEnv) startAll(
-	roles []string,
-	task, component string,
-	parameters map[string]string,
-	input func(role string) (name, namespace string),
-	outputs []string,
+	roles []string, task, component string, parameters map[string]string,
+	input func(role string) (name, namespace string), outputs []string,
 ) map[string]*process {
 	started := map[string]*process{}
 	for _, role := range roles {
@@ -276,11 +271,7 @@ func (b *testEnv) intersection(task string) map[string]*process {
 		}
 	}
 	return b.startAll(
-		roles,
-		task,
-		"Intersection",
-		intersectionParameters,
-		uploadedAddress,
+		roles, task, "Intersection", intersectionParameters, uploadedAddress,
 		[]string{"train_data", "train-intersection"},
 	)
 }
@@ -290,9 +281,7 @@ var trainingOutputs = []string{"train_data", "model", "train-loss", "train-auc",
 
 // train starts a training component on the output of an earlier task.
 func (b *testEnv) train(
-	task, component string,
-	parameters map[string]string,
-	from string,
+	task, component string, parameters map[string]string, from string,
 ) map[string]*process {
 	roles := slices.Collect(maps.Keys(b.nodes))
 	return b.startAll(roles, task, component, parameters, func(role string) (string, string) {

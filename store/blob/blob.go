@@ -13,43 +13,47 @@ import (
 	"hutong/bfia"
 )
 
-// Store keeps objects. Errors are [bfia.Error]: CodeNotFound for an object that isn't there, CodeBadRequest for a key
-// that can't be one, CodeUnavailable for a server that doesn't answer.
+// Store holds objects. Errors are [bfia.Error]: CodeNotFound for a missing object, CodeBadRequest for an
+// invalid key, CodeUnavailable for a server that does not answer.
 type Store interface {
 	// Get reads an object; the caller closes it.
 	Get(ctx context.Context, key string) (io.ReadCloser, error)
-	// Put writes an object, in place of one that is there, when r has ended without an error; else nothing changes.
+	// Put writes an object, or replaces it, once r has ended without an error; otherwise nothing changes.
 	Put(ctx context.Context, key string, r io.Reader) error
-	// Stat tells about an object.
+	// Stat returns the size and age of an object.
 	Stat(ctx context.Context, key string) (Info, error)
-	// List tells about all objects under prefix ("" for all there are), by key. A prefix is whole parts: "a/b" has
-	// "a/b/c" and neither "a/b" nor "a/bc".
+	// List returns all objects under prefix ("" for all), by key. A prefix consists of whole parts: "a/b" has
+	// "a/b/c", and neither "a/b" nor "a/bc".
 	List(ctx context.Context, prefix string) ([]Info, error)
 	// Delete removes an object; there may be none.
 	Delete(ctx context.Context, key string) error
 	// DeletePrefix removes all objects under prefix; there may be none.
 	DeletePrefix(ctx context.Context, prefix string) error
-	// Create makes the files that fill leaves in the folder that it gets the objects under prefix. It is CodeConflict
-	// if there are objects under prefix already, and fill's error if that fails; then nothing changes.
+	// Create makes the files that fill leaves in the folder that it gets the objects under prefix. It is
+	// CodeConflict if there are objects under prefix already, and fill's error if that fails; then nothing
+	// changes.
 	Create(ctx context.Context, prefix string, fill func(dir string) error) error
-	// Sweep removes what dead processes left half-written, if it is older than age.
+	// Sweep removes half-written objects of dead processes, if they are older than age.
 	Sweep(ctx context.Context, age time.Duration) error
 }
 
-// Info is what is known of an object.
+// Info describes an object.
 type Info struct {
 	Key     string
 	Size    int64 // bytes
 	ModTime time.Time
 }
 
-// Open opens the store at address: "file:///dir", made if it isn't there, or "s3://host:port?username=..&password=..&bucket=..",
-// with "&secure=true" for TLS, "&region=.." if the server wants one, and the bucket "storage", as FATE's, when none is
-// named; it is made if it isn't there. No error holds the password.
+// Open opens the store at an address and creates the folder or bucket if it is missing. The address is
+// "file:///dir", or "s3://host:port?username=..&password=..&bucket=.." with "&secure=true" for TLS and
+// "&region=.." if the server needs one. The default bucket is "storage", as in FATE. No error contains the
+// password.
 func Open(ctx context.Context, address string) (Store, error) {
 	u, err := url.Parse(address)
 	if err != nil {
-		return nil, errors.New("open storage: the address is not a URL; write file:///dir or s3://host:port?username=NAME&password=SECRET&bucket=NAME")
+		return nil, errors.New(
+			"open storage: the address is not a URL; write file:///dir or s3://host:port?username=NAME&password=SECRET&bucket=NAME",
+		)
 	}
 	switch u.Scheme {
 	case "file":
@@ -57,16 +61,16 @@ func Open(ctx context.Context, address string) (Store, error) {
 	case "s3":
 		return openS3(ctx, u)
 	}
-	return nil, errors.New("open storage: the address begins with neither file:// nor s3://")
+	return nil, errors.New("open storage: the address must begin with file:// or s3://")
 }
 
 const (
-	maxKey  = 900 // S3 takes 1024 bytes, of which staging wants some
-	maxPart = 255 // what a file's name may have
+	maxKey  = 900 // S3 allows 1024 bytes
+	maxPart = 255 // the limit of a file's name
 )
 
-// CheckKey tells what is wrong with a key, as CodeBadRequest, or nil. Its parts are not empty, don't begin with ".",
-// and hold valid UTF-8 without control characters and backslashes.
+// CheckKey returns CodeBadRequest for an invalid key, with the reason. The parts of a key must not be empty
+// or begin with "."; they must be valid UTF-8 without control characters and backslashes.
 func CheckKey(key string) error {
 	switch {
 	case key == "":
@@ -76,7 +80,11 @@ func CheckKey(key string) error {
 	case !utf8.ValidString(key):
 		return bfia.Errorf(bfia.CodeBadRequest, "storage key: is not UTF-8")
 	case strings.ContainsFunc(key, func(r rune) bool { return unicode.IsControl(r) || r == '\\' }):
-		return bfia.Errorf(bfia.CodeBadRequest, "storage key %q: holds a control character or a backslash", key)
+		return bfia.Errorf(
+			bfia.CodeBadRequest,
+			"storage key %q: contains a control character or a backslash",
+			key,
+		)
 	}
 	for part := range strings.SplitSeq(key, "/") {
 		switch {
@@ -85,17 +93,21 @@ func CheckKey(key string) error {
 		case part[0] == '.':
 			return bfia.Errorf(bfia.CodeBadRequest, "storage key %q: has a part that begins with '.'", key)
 		case len(part) > maxPart:
-			return bfia.Errorf(bfia.CodeBadRequest, "storage key: has a part that is longer than %d bytes", maxPart)
+			return bfia.Errorf(
+				bfia.CodeBadRequest,
+				"storage key: has a part that is longer than %d bytes",
+				maxPart,
+			)
 		}
 	}
 	return nil
 }
 
 func notFound(key string) error {
-	return bfia.Errorf(bfia.CodeNotFound, "storage: there is no object %q", key)
+	return bfia.Errorf(bfia.CodeNotFound, "storage: object %q does not exist", key)
 }
 
-// contextReader ends a copy when its caller has gone.
+// contextReader fails once its context is done.
 type contextReader struct {
 	ctx context.Context
 	r   io.Reader

@@ -20,7 +20,7 @@ import (
 	"hutong/store/blob"
 )
 
-// each runs f against a folder, and against the S3 server at HUTONG_TEST_S3 if there is one, in a bucket of its own.
+// each runs f against a folder, and against a new bucket of the S3 server at HUTONG_TEST_S3, if that is set.
 func each(t *testing.T, f func(t *testing.T, s blob.Store)) {
 	t.Helper()
 	t.Run("file", func(t *testing.T) {
@@ -126,10 +126,21 @@ func TestPutIsWholeOrNot(t *testing.T) {
 		require.NoError(t, s.Put(ctx, "a/b", strings.NewReader("old")))
 		broken := errors.New("broken")
 		for _, n := range []int{0, 10, 20 << 20} { // within the first part of an upload, and in the second
-			err := s.Put(ctx, "a/b", io.MultiReader(io.LimitReader(rand.Reader, int64(n)), iotest.ErrReader(broken)))
+			err := s.Put(
+				ctx,
+				"a/b",
+				io.MultiReader(io.LimitReader(rand.Reader, int64(n)), iotest.ErrReader(broken)),
+			)
 			require.ErrorIs(t, err, broken)
 			require.Equal(t, "old", get(t, s, "a/b"))
-			require.Error(t, s.Put(ctx, "a/new", io.MultiReader(io.LimitReader(rand.Reader, int64(n)), iotest.ErrReader(broken))))
+			require.Error(
+				t,
+				s.Put(
+					ctx,
+					"a/new",
+					io.MultiReader(io.LimitReader(rand.Reader, int64(n)), iotest.ErrReader(broken)),
+				),
+			)
 		}
 		gone, cancel := context.WithCancel(ctx)
 		cancel()
@@ -165,11 +176,22 @@ func TestCreate(t *testing.T) {
 	each(t, func(t *testing.T, s blob.Store) {
 		ctx := t.Context()
 		require.NoError(t, s.Put(ctx, "ns/other/data_0", strings.NewReader("other")))
-		require.NoError(t, s.Create(ctx, "ns/d", fill(map[string]string{"data_0": "1", "data_1": "1", "sub/x": "1", "metadata": "1"})))
+		require.NoError(
+			t,
+			s.Create(
+				ctx,
+				"ns/d",
+				fill(map[string]string{"data_0": "1", "data_1": "1", "sub/x": "1", "metadata": "1"}),
+			),
+		)
 		all := []string{"ns/d/data_0", "ns/d/data_1", "ns/d/metadata", "ns/d/sub/x", "ns/other/data_0"}
 		require.Equal(t, all, keys(t, s, ""))
 		require.Equal(t, "1", get(t, s, "ns/d/data_0"))
-		requireCode(t, bfia.CodeConflict, s.Create(ctx, "ns/d", fill(map[string]string{"data_0": "2", "metadata": "2"})))
+		requireCode(
+			t,
+			bfia.CodeConflict,
+			s.Create(ctx, "ns/d", fill(map[string]string{"data_0": "2", "metadata": "2"})),
+		)
 		require.Equal(t, all, keys(t, s, ""))
 		require.Equal(t, "1", get(t, s, "ns/d/data_0"))
 		require.Equal(t, "1", get(t, s, "ns/d/metadata"))
@@ -191,7 +213,8 @@ func TestCreate(t *testing.T) {
 func TestKeysAreChecked(t *testing.T) {
 	t.Parallel()
 	bad := []string{
-		"", "/", "/a", "a/", "a//b", "..", "../a", "a/../b", "a/..", ".", "a/./b", ".tmp/x", "a/.b", "a\x00b", "a\nb",
+		"", "/", "/a", "a/", "a//b", "..", "../a", "a/../b", "a/..", ".", "a/./b", ".tmp/x", "a/.b", "a\x00b",
+		"a\nb",
 		"a\\..\\b", "a\xffb", strings.Repeat("a", 256), strings.Repeat("a/", 500) + "a",
 	}
 	each(t, func(t *testing.T, s blob.Store) {

@@ -1,20 +1,18 @@
-// Package blob keeps objects, in a folder (file:///dir) or a bucket of an S3 server (s3://host:port?username=..&password=..&bucket=..).
+// Package blob stores objects in a folder (file:///dir) or in a bucket of an S3 server
+// (s3://host:port?username=..&password=..&bucket=..).
 //
-// An object has a key, parts divided by "/", such as "experiment/breast_hetero_guest/data_0" ([CheckKey]). It appears
-// whole or not at all. All objects under a prefix, which is a folder of keys, can be replaced together ([Store.Replace]):
-// that is how a dataset is uploaded over an older one.
+// An object has a key, parts divided by "/", such as "experiment/breast_hetero_guest.9f86d081884c7d65/data_0"
+// ([CheckKey]). It appears whole or not at all. [Store.Create] writes the objects under a new prefix, which
+// is a folder of keys: so a generation of a dataset is uploaded.
 //
-// In a folder an object is the file of its key, so that containers can have it by a bind mount ([File.Path]). What is
-// mounted for writing is in a container's hands, so no symbolic link in there is followed, and nothing but regular
-// files is an object. Replacing a prefix is one rename that exchanges two folders; what it replaced stays aside until
-// [Store.Sweep], so that a container that has it mounted reads on.
+// In a folder, an object is the file of its key, so that containers can get it by a bind mount ([File.Path]).
+// Containers control what they may write there. So no symbolic link in there is followed, and only regular
+// files are objects. A new file or folder is staged under ".tmp/", and one rename publishes it. [Store.Sweep]
+// removes the stages of dead processes.
 //
-// An S3 server has no such rename. There the new objects are staged under ".tmp/", a record of them is the commit, and
-// then they are copied to their places, the objects named "metadata" removed first and copied last. A reader that comes
-// in between finds no metadata, which is an error and not a mixture; one that read the old metadata just before can get
-// new data. A process that dies before the commit has changed nothing; after it, Sweep or the next Replace of the
-// prefix, in any process, completes the work. Two processes that replace one prefix at the same moment can leave objects
-// of both, each of them whole: let one process take in uploads of a name at a time.
+// On an S3 server, Create puts the objects one by one, those named "metadata" last: a reader who finds the
+// metadata finds all data. A process that dies in between leaves objects without metadata. Whoever chose the
+// prefix must remove them; store/dataset records each prefix before it writes there.
 //
-// Keys whose parts begin with "." are the package's own.
+// Keys with parts that begin with "." are reserved for the package.
 package blob

@@ -17,10 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How often something is tried again that another writer undid in the middle.
+// How often an operation is retried that a concurrent delete undid.
 const lostRaces = 100
 
-// File is a store in a folder of this machine.
+// File is a store in a folder.
 type File struct {
 	root string
 }
@@ -29,17 +29,20 @@ var _ Store = (*File)(nil)
 
 func openFile(u *url.URL) (*File, error) {
 	if u.Host != "" || !filepath.IsAbs(u.Path) || u.RawQuery != "" {
-		return nil, errors.New("open storage: a folder's address is file:// and an absolute path, such as file:///var/lib/hutong/storage")
+		return nil, errors.New(
+			"open storage: a folder's address is file:// and an absolute path, such as file:///var/lib/hutong/storage",
+		)
 	}
 	root := filepath.Clean(u.Path)
 	if err := os.MkdirAll(filepath.Join(root, tmp), 0o750); err != nil {
 		return nil, fmt.Errorf("open storage: %w", err)
 	}
-	// The folders in here are open to the users that containers run as; who may come here is told by the root's own mode.
+	// The folders in here are readable for all, since containers run as various users. The mode of root
+	// decides who gets here.
 	return &File{root: root}, nil
 }
 
-// Path is where the object, or the objects under the prefix, are: for a bind mount. There may be nothing yet.
+// Path returns the path of an object, or of the folder of a prefix, for a bind mount. It need not exist.
 func (f *File) Path(key string) (string, error) {
 	if err := CheckKey(key); err != nil {
 		return "", err
@@ -47,9 +50,10 @@ func (f *File) Path(key string) (string, error) {
 	return filepath.Join(f.root, filepath.FromSlash(key)), nil
 }
 
-// walk opens the folder of a key part by part, so that no symbolic link leads elsewhere, and answers it with the last
-// part. It makes the folders that are missing if make is set. ErrNotExist when one is missing, or is no folder.
-func (f *File) walk(key string, make bool) (dir int, name string, err error) {
+// walk opens the folder of a key, part by part so that no symbolic link leads elsewhere, and returns its
+// descriptor and the last part of the key. With create it creates missing folders. Without, a missing folder,
+// or one that is no folder, is ErrNotExist.
+func (f *File) walk(key string, create bool) (dir int, name string, err error) {
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	dir, err = unix.Open(f.root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -58,9 +62,9 @@ func (f *File) walk(key string, make bool) (dir int, name string, err error) {
 	parts := strings.Split(key, "/")
 	for _, part := range parts[:len(parts)-1] {
 		next, err := unix.Openat(dir, part, flags, 0)
-		if make && errors.Is(err, fs.ErrNotExist) {
+		if create && errors.Is(err, fs.ErrNotExist) {
 			if err = unix.Mkdirat(dir, part, 0o755); err == nil {
-				// Whatever the process's mask is: containers that run as other users read in here.
+				// Independent of the umask: containers run as other users and read in here.
 				err = errors.Join(unix.Fchmodat(dir, part, 0o755, 0), unix.Fsync(dir))
 			}
 			if err == nil || errors.Is(err, fs.ErrExist) {
@@ -70,7 +74,7 @@ func (f *File) walk(key string, make bool) (dir int, name string, err error) {
 		unix.Close(dir)
 		switch {
 		case err == nil:
-		case !make && (errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)):
+		case !create && (errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)):
 			return -1, "", fs.ErrNotExist
 		default:
 			return -1, "", &fs.PathError{Op: "open", Path: key, Err: err}
@@ -80,14 +84,14 @@ func (f *File) walk(key string, make bool) (dir int, name string, err error) {
 	return dir, parts[len(parts)-1], nil
 }
 
-// open opens the regular file of a key; ErrNotExist for anything else.
+// open opens the regular file of a key; anything else is ErrNotExist.
 func (f *File) open(key string) (*os.File, fs.FileInfo, error) {
 	dir, name, err := f.walk(key, false)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer unix.Close(dir)
-	// Without O_NONBLOCK a named pipe would hold us here.
+	// Without O_NONBLOCK, opening a named pipe would block.
 	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) { // a symbolic link, a socket
 		return nil, nil, fs.ErrNotExist
@@ -116,7 +120,7 @@ func (f *File) Get(_ context.Context, key string) (io.ReadCloser, error) {
 		return nil, notFound(key)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("storage: get %s: %w", key, err)
+		return nil, fmt.Errorf("storage: failed to get %s: %w", key, err)
 	}
 	return file, nil
 }
@@ -131,7 +135,7 @@ func (f *File) Stat(_ context.Context, key string) (Info, error) {
 		return Info{}, notFound(key)
 	}
 	if err != nil {
-		return Info{}, fmt.Errorf("storage: stat %s: %w", key, err)
+		return Info{}, fmt.Errorf("storage: failed to stat %s: %w", key, err)
 	}
 	return Info{Key: key, Size: info.Size(), ModTime: info.ModTime().UTC()}, file.Close()
 }
@@ -143,19 +147,19 @@ func (f *File) Put(ctx context.Context, key string, r io.Reader) error {
 	}
 	s, err := f.newStage()
 	if err != nil {
-		return fmt.Errorf("storage: put %s: %w", key, err)
+		return fmt.Errorf("storage: failed to put %s: %w", key, err)
 	}
 	defer s.remove()
 	if err := s.write(ctx, r); err != nil {
-		return fmt.Errorf("storage: put %s: %w", key, err)
+		return fmt.Errorf("storage: failed to put %s: %w", key, err)
 	}
 	if err := f.moveTo(s.data(), key); err != nil {
-		return fmt.Errorf("storage: put %s: %w", key, err)
+		return fmt.Errorf("storage: failed to put %s: %w", key, err)
 	}
 	return nil
 }
 
-// moveTo renames a file or folder to the place of key, durably.
+// moveTo renames a file or folder to the path of key, and syncs the rename to disk.
 func (f *File) moveTo(from, key string) error {
 	var err error
 	for range lostRaces {
@@ -167,7 +171,7 @@ func (f *File) moveTo(from, key string) error {
 			}
 			unix.Close(dir)
 		}
-		// A delete removed a folder that had become empty, just as we went through it.
+		// A concurrent delete removed a folder on the path, since it was empty.
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -188,7 +192,7 @@ func (f *File) List(ctx context.Context, prefix string) ([]Info, error) {
 			return nil, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("storage: list %s: %w", prefix, err)
+			return nil, fmt.Errorf("storage: failed to list %s: %w", prefix, err)
 		}
 		var st unix.Stat_t
 		err = unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
@@ -197,7 +201,7 @@ func (f *File) List(ctx context.Context, prefix string) ([]Info, error) {
 			return nil, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("storage: list %s: %w", prefix, err)
+			return nil, fmt.Errorf("storage: failed to list %s: %w", prefix, err)
 		}
 	}
 	var infos []Info
@@ -206,7 +210,7 @@ func (f *File) List(ctx context.Context, prefix string) ([]Info, error) {
 			err = ctx.Err()
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // removed meanwhile
+			return nil // removed concurrently
 		}
 		if err != nil {
 			return err
@@ -231,13 +235,13 @@ func (f *File) List(ctx context.Context, prefix string) ([]Info, error) {
 		if err != nil {
 			return err
 		}
-		if key := filepath.ToSlash(rel); CheckKey(key) == nil { // a container can make files of any name
+		if key := filepath.ToSlash(rel); CheckKey(key) == nil { // a container can create files of any name
 			infos = append(infos, Info{Key: key, Size: info.Size(), ModTime: info.ModTime().UTC()})
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("storage: list %s: %w", prefix, err)
+		return nil, fmt.Errorf("storage: failed to list %s: %w", prefix, err)
 	}
 	slices.SortFunc(infos, func(a, b Info) int { return cmp.Compare(a.Key, b.Key) })
 	return infos, nil
@@ -257,7 +261,7 @@ func (f *File) Delete(_ context.Context, key string) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("storage: delete %s: %w", key, err)
+		return fmt.Errorf("storage: failed to delete %s: %w", key, err)
 	}
 	f.prune(path.Dir(key))
 	return nil
@@ -275,23 +279,23 @@ func (f *File) DeletePrefix(_ context.Context, prefix string) error {
 	}
 	root, err := os.OpenRoot(f.root)
 	if err != nil {
-		return fmt.Errorf("storage: delete %s: %w", prefix, err)
+		return fmt.Errorf("storage: failed to delete %s: %w", prefix, err)
 	}
 	defer root.Close()
 	if info, err := root.Lstat(prefix); err != nil || !info.IsDir() {
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
-			return nil // an object of this key is not under it
+			return nil // an object of this key is not under the prefix
 		}
-		return fmt.Errorf("storage: delete %s: %w", prefix, err)
+		return fmt.Errorf("storage: failed to delete %s: %w", prefix, err)
 	}
 	if err := root.RemoveAll(prefix); err != nil {
-		return fmt.Errorf("storage: delete %s: %w", prefix, err)
+		return fmt.Errorf("storage: failed to delete %s: %w", prefix, err)
 	}
 	f.prune(path.Dir(prefix))
 	return nil
 }
 
-// prune removes folders that have become empty, from dir upwards; one that hasn't ends it.
+// prune removes empty folders, from dir upwards, up to the first one that is not empty.
 func (f *File) prune(dir string) {
 	for ; dir != "."; dir = path.Dir(dir) {
 		fd, name, err := f.walk(dir, false)

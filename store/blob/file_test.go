@@ -25,7 +25,7 @@ func openDir(t *testing.T) *File {
 	return s.(*File)
 }
 
-// A container that may write in its output's folder can't make us read, list or write anywhere else.
+// A container that can write to its output's folder can't make the store read, list or write anywhere else.
 func TestLinksAndPipesAreNotFollowed(t *testing.T) {
 	t.Parallel()
 	ctx, f := t.Context(), openDir(t)
@@ -38,7 +38,8 @@ func TestLinksAndPipesAreNotFollowed(t *testing.T) {
 	require.NoError(t, os.Symlink(outside, filepath.Join(out, "dir")))
 	require.NoError(t, os.Symlink("data_0", filepath.Join(out, "inner")))
 	require.NoError(t, syscall.Mkfifo(filepath.Join(out, "pipe"), 0o666))
-	for _, key := range []string{"out/link", "out/dir/secret", "out/inner", "out/pipe", "out", "out/data_0/x"} {
+	for _, key := range []string{"out/link", "out/dir/secret", "out/inner", "out/pipe", "out",
+		"out/data_0/x"} {
 		_, err := f.Get(ctx, key)
 		require.Equal(t, bfia.CodeNotFound, bfia.CodeOf(err), "%s: %v", key, err)
 		_, err = f.Stat(ctx, key)
@@ -61,7 +62,7 @@ func TestLinksAndPipesAreNotFollowed(t *testing.T) {
 	require.NoDirExists(t, out)
 }
 
-// Of those that create one prefix at the same moment, one does; the others are refused.
+// If several create one prefix at the same moment, one succeeds; the others are refused.
 func TestCreateAtOnce(t *testing.T) {
 	t.Parallel()
 	ctx, f := t.Context(), openDir(t)
@@ -123,7 +124,7 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// What a dead process left in a stage is removed once it is old enough.
+// The stage of a dead process is removed once it is old enough.
 func TestSweepRemovesTheDead(t *testing.T) {
 	t.Parallel()
 	ctx, f := t.Context(), openDir(t)

@@ -16,7 +16,8 @@ import (
 	"hutong/bfia"
 )
 
-// One part of an upload is in memory at a time; S3 allows 10,000 of them, 160 GiB in all for an upload of unknown length.
+// The size of an upload's parts; one is in memory at a time. S3 allows 10,000, which is 160 GiB for an upload
+// of unknown length.
 const partSize = 16 << 20
 
 // S3 is a store in a bucket of an S3 server.
@@ -30,7 +31,9 @@ var _ Store = (*S3)(nil)
 func openS3(ctx context.Context, u *url.URL) (*S3, error) {
 	q := u.Query()
 	if u.Host == "" || q.Get("username") == "" || q.Get("password") == "" {
-		return nil, errors.New("open storage: an S3 address names a server, a user and a password: s3://host:port?username=NAME&password=SECRET&bucket=NAME")
+		return nil, errors.New(
+			"open storage: an S3 address must name a server, a user and a password: s3://host:port?username=NAME&password=SECRET&bucket=NAME",
+		)
 	}
 	secure := false
 	switch q.Get("secure") {
@@ -38,7 +41,7 @@ func openS3(ctx context.Context, u *url.URL) (*S3, error) {
 	case "true":
 		secure = true
 	default:
-		return nil, errors.New("open storage: secure is true or false")
+		return nil, errors.New("open storage: secure must be true or false")
 	}
 	bucket := q.Get("bucket")
 	if bucket == "" {
@@ -49,7 +52,11 @@ func openS3(ctx context.Context, u *url.URL) (*S3, error) {
 		region = "us-east-1"
 	}
 	client, err := minio.New(u.Host, &minio.Options{
-		Creds: credentials.NewStaticV4(q.Get("username"), q.Get("password"), ""), Secure: secure, Region: region,
+		Creds: credentials.NewStaticV4(
+			q.Get("username"),
+			q.Get("password"),
+			"",
+		), Secure: secure, Region: region,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open storage: %w", err)
@@ -58,8 +65,9 @@ func openS3(ctx context.Context, u *url.URL) (*S3, error) {
 	exists, err := client.BucketExists(ctx, bucket)
 	if err == nil && !exists {
 		err = client.MakeBucket(ctx, bucket, minio.MakeBucketOptions{Region: region})
-		if code := minio.ToErrorResponse(err).Code; code == minio.BucketAlreadyOwnedByYou || code == minio.BucketAlreadyExists {
-			err = nil // another process was first
+		if code := minio.ToErrorResponse(err).Code; code == minio.BucketAlreadyOwnedByYou ||
+			code == minio.BucketAlreadyExists {
+			err = nil // another process has just created it
 		}
 	}
 	if err != nil {
@@ -68,7 +76,7 @@ func openS3(ctx context.Context, u *url.URL) (*S3, error) {
 	return s, nil
 }
 
-// fail says what was being done when err came, and finds its code.
+// wrap adds to an error which operation failed, and its code.
 func (s *S3) wrap(err error, doing, key string) error {
 	if err == nil {
 		return nil
@@ -77,7 +85,7 @@ func (s *S3) wrap(err error, doing, key string) error {
 	if errors.As(err, &known) {
 		return err
 	}
-	doing = strings.TrimSpace("storage: " + doing + " " + key)
+	doing = strings.TrimSpace("storage: failed to " + doing + " " + key)
 	var resp minio.ErrorResponse
 	if !errors.As(err, &resp) {
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
@@ -85,7 +93,11 @@ func (s *S3) wrap(err error, doing, key string) error {
 		}
 		var uerr *url.Error
 		if errors.As(err, &uerr) {
-			return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", doing, err), "the storage doesn't answer now")
+			return bfia.Wrap(
+				bfia.CodeUnavailable,
+				fmt.Errorf("%s: %w", doing, err),
+				"the storage does not answer",
+			)
 		}
 		return fmt.Errorf("%s: %w", doing, err)
 	}
@@ -93,7 +105,11 @@ func (s *S3) wrap(err error, doing, key string) error {
 	case resp.Code == minio.NoSuchKey || resp.StatusCode == http.StatusNotFound && key != "":
 		return notFound(key)
 	case resp.StatusCode >= 500:
-		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", doing, err), "the storage doesn't answer now")
+		return bfia.Wrap(
+			bfia.CodeUnavailable,
+			fmt.Errorf("%s: %w", doing, err),
+			"the storage does not answer",
+		)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }
@@ -107,7 +123,8 @@ func (s *S3) Get(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, s.wrap(err, "get", key)
 	}
-	// The request is made now and not with the first read, so that a missing object is told here.
+	// Send the request now and not with the first read, so that the caller sees here if the object is
+	// missing.
 	if _, err := obj.Stat(); err != nil {
 		obj.Close()
 		return nil, s.wrap(err, "get", key)
@@ -134,14 +151,21 @@ func (s *S3) Put(ctx context.Context, key string, r io.Reader) error {
 	}
 
 	opts := minio.PutObjectOptions{PartSize: partSize}
-	// What is not larger than a part goes in one request; it is buffered here since its length must be known.
+	// An object not larger than a part is put in one request. That needs its length, so it is buffered.
 	var first bytes.Buffer
 	n, err := io.CopyN(&first, contextReader{ctx, r}, partSize)
 	switch {
 	case errors.Is(err, io.EOF):
 		_, err = s.client.PutObject(ctx, s.bucket, key, &first, n, opts)
 	case err == nil:
-		_, err = s.client.PutObject(ctx, s.bucket, key, io.MultiReader(&first, contextReader{ctx, r}), -1, opts)
+		_, err = s.client.PutObject(
+			ctx,
+			s.bucket,
+			key,
+			io.MultiReader(&first, contextReader{ctx, r}),
+			-1,
+			opts,
+		)
 	}
 	return s.wrap(err, "put", key)
 }
@@ -167,10 +191,11 @@ func (s *S3) List(ctx context.Context, prefix string) ([]Info, error) {
 	return infos, nil
 }
 
-// list is List without the check of keys; prefix is any beginning of a key.
+// list returns the objects whose keys begin with prefix, also those with invalid keys.
 func (s *S3) list(ctx context.Context, prefix string) ([]Info, error) {
 	var infos []Info
-	for o := range s.client.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true}) {
+	for o := range s.client.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: prefix,
+		Recursive: true}) {
 		if o.Err != nil {
 			return nil, s.wrap(o.Err, "list", prefix)
 		}

@@ -39,8 +39,8 @@ func (p *putRecorder) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// The object "metadata" is put last, so that who sees it sees a whole dataset. A Create that fails in the middle removes
-// what it put.
+// The object "metadata" is put last, so that who sees it sees a whole dataset. A Create that fails in the
+// middle removes what it put.
 func TestS3CreatePutsMetadataLast(t *testing.T) {
 	t.Parallel()
 	address := os.Getenv("HUTONG_TEST_S3")
@@ -59,8 +59,11 @@ func TestS3CreatePutsMetadataLast(t *testing.T) {
 
 	for _, refused := range []string{"", "data_1", "metadata"} {
 		recorder := &putRecorder{refused: refused}
-		client, err := minio.New(u.Host, &minio.Options{Transport: recorder, Region: "us-east-1", MaxRetries: 1,
-			Creds: credentials.NewStaticV4(q.Get("username"), q.Get("password"), "")})
+		client, err := minio.New(
+			u.Host,
+			&minio.Options{Transport: recorder, Region: "us-east-1", MaxRetries: 1,
+				Creds: credentials.NewStaticV4(q.Get("username"), q.Get("password"), "")},
+		)
 		require.NoError(t, err)
 		s := &S3{client: client, bucket: bucket}
 		err = s.Create(ctx, "ns/d", func(dir string) error {

@@ -19,8 +19,8 @@ import (
 // parallelPuts bounds the requests with which Create uploads.
 const parallelPuts = 4
 
-// Create implements [Store]. The folder that fill writes to is in the machine's folder for temporary files (TMPDIR),
-// which must have enough space for all of it. The objects named "metadata" are put last.
+// Create implements [Store]. The folder that fill writes to is in the machine's folder for temporary files
+// (TMPDIR), which must have enough space for all of it. The objects named "metadata" are put last.
 func (s *S3) Create(ctx context.Context, prefix string, fill func(dir string) error) error {
 	if err := CheckKey(prefix); err != nil {
 		return err
@@ -79,8 +79,13 @@ func (s *S3) putFolder(ctx context.Context, dir, prefix string) error {
 		puts.SetLimit(parallelPuts)
 		for _, key := range keys {
 			puts.Go(func() error {
-				_, err := s.client.FPutObject(ctx, s.bucket, prefix+"/"+key, filepath.Join(dir, filepath.FromSlash(key)),
-					minio.PutObjectOptions{PartSize: partSize, NumThreads: 1})
+				_, err := s.client.FPutObject(
+					ctx,
+					s.bucket,
+					prefix+"/"+key,
+					filepath.Join(dir, filepath.FromSlash(key)),
+					minio.PutObjectOptions{PartSize: partSize, NumThreads: 1},
+				)
 				return s.wrap(err, "put", prefix+"/"+key)
 			})
 		}

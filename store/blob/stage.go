@@ -16,11 +16,12 @@ import (
 	"hutong/bfia"
 )
 
-// tmp is the folder of what is not yet an object. It is in the store's own file system, so that a rename publishes it.
+// tmp is the folder of what is not yet an object. It is in the store's own file system, so that a rename
+// publishes it.
 const tmp = ".tmp"
 
-// stage is a folder .tmp/<uuid> in which a file or folder, called "data", is prepared. Its owner holds a lock on it, which
-// the kernel releases when the process ends; [File.Sweep] removes an unlocked stage.
+// stage is a folder .tmp/<uuid> in which a file or folder, called "data", is prepared. Its owner holds a lock
+// on it, which the kernel releases when the process ends; [File.Sweep] removes an unlocked stage.
 type stage struct {
 	dir  string
 	lock *os.File
@@ -84,7 +85,8 @@ func (s *stage) write(ctx context.Context, r io.Reader) error {
 	return errors.Join(err, file.Close())
 }
 
-// Create implements [Store]. The folder that fill writes to is on the store's own file system; one rename publishes it.
+// Create implements [Store]. The folder that fill writes to is on the store's own file system; one rename
+// publishes it.
 func (f *File) Create(ctx context.Context, prefix string, fill func(dir string) error) error {
 	if err := CheckKey(prefix); err != nil {
 		return err
@@ -118,7 +120,8 @@ func (f *File) Create(ctx context.Context, prefix string, fill func(dir string) 
 	return nil
 }
 
-// Sweep implements [Store]. It leaves alone, at any age, what a living process prepares: the process holds its lock.
+// Sweep implements [Store]. It leaves alone, at any age, what a living process prepares: the process holds
+// its lock.
 func (f *File) Sweep(ctx context.Context, age time.Duration) error {
 	entries, err := os.ReadDir(filepath.Join(f.root, tmp))
 	if err != nil {
@@ -155,7 +158,8 @@ func sweepStage(s *stage, age time.Duration) error {
 	return os.RemoveAll(s.dir)
 }
 
-// syncTree syncs a folder with its content to disk, and makes it readable for the users that containers run as.
+// syncTree syncs a folder with its content to disk, and makes it readable for the users that containers run
+// as.
 func syncTree(top string) error {
 	return filepath.WalkDir(top, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {

@@ -8,7 +8,8 @@ func BenchmarkIngest(b *testing.B) {
 	b.SetBytes(size)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := d.Ingest(b.Context(), IngestRequest{Namespace: "n", Name: "d", Head: true, Partitions: 16}, &rows{left: size, cols: 10}); err != nil {
+		if _, err := d.Ingest(b.Context(), IngestRequest{Namespace: "n", Name: "d", Head: true,
+			Partitions: 16}, &rows{left: size, cols: 10}); err != nil {
 			b.Fatal(err)
 		}
 	}

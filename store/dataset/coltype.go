@@ -2,7 +2,7 @@ package dataset
 
 import "strconv"
 
-// colType is what all values of a column so far have been. It only grows.
+// colType is the narrowest type of all values of a column so far. It only grows.
 type colType uint8
 
 const (
@@ -12,7 +12,7 @@ const (
 	typeString
 )
 
-// String is the type's name in column_info.
+// String returns the type's name in column_info.
 func (c colType) String() string {
 	switch c {
 	case typeInt:
@@ -23,7 +23,7 @@ func (c colType) String() string {
 	return "string"
 }
 
-// with is the type of a column that also has the value v, which is not empty.
+// with returns the type of a column that also has the value v, which is not empty.
 func (c colType) with(v string) colType { return max(c, typeOf(v)) }
 
 func typeOf(v string) colType {
@@ -64,7 +64,7 @@ func typeOf(v string) colType {
 	case rest[0] != 'e' && rest[0] != 'E':
 		return typeString
 	}
-	// What remains is an exponent, or not; and it may be out of range.
+	// The rest must be an exponent, and the number in range.
 	if exp := rest[1:]; exp == "" || leadingDigits(trimSign(exp)) != len(trimSign(exp)) {
 		return typeString
 	}

@@ -19,10 +19,11 @@ import (
 	"hutong/store/blob"
 )
 
-// MaxPartitions is how many partitions a dataset may have.
+// MaxPartitions is the maximal number of partitions of a dataset.
 const MaxPartitions = 1024
 
-// Datasets reads and writes the datasets of a party: their objects in a blob store, their rows in the database.
+// Datasets reads and writes the datasets of a party: their objects in a blob store, their rows in the
+// database.
 type Datasets struct {
 	blobs blob.Store
 	rows  *store.Store
@@ -31,16 +32,18 @@ type Datasets struct {
 // New returns the datasets of a blob store whose rows are in a database.
 func New(blobs blob.Store, rows *store.Store) *Datasets { return &Datasets{blobs: blobs, rows: rows} }
 
-// IngestRequest is what an upload says besides its rows; the words are the protocol's.
+// IngestRequest holds the parameters of an upload; the names are the protocol's.
 type IngestRequest struct {
 	Namespace, Name string
-	Head            bool            // the first line names the columns
-	Partitions      int             // 1 to MaxPartitions; 0 is 1
-	ExtendSID       bool            // add a first column "sid"
-	Meta            json.RawMessage // delimiter, label_name, match_id_name (the first column if missing), header; others are kept
+	Head            bool // the first line names the columns
+	Partitions      int  // 1 to MaxPartitions; 0 is 1
+	ExtendSID       bool // add a first column "sid"
+	// Meta has delimiter, label_name, match_id_name (default: the first column) and header. It may have
+	// other fields.
+	Meta json.RawMessage
 }
 
-// Key is the prefix of a dataset's objects. CodeBadRequest when namespace or name can't be one.
+// Key returns the prefix of a dataset's objects; CodeBadRequest for an invalid namespace or name.
 func Key(namespace, name string) (string, error) {
 	for _, part := range [][2]string{{"namespace", namespace}, {"name", name}} {
 		field, value := part[0], part[1]
@@ -48,17 +51,25 @@ func Key(namespace, name string) (string, error) {
 		case value == "":
 			return "", bfia.Errorf(bfia.CodeBadRequest, "%s: is required", field)
 		case strings.ContainsAny(value, "/#"):
-			return "", bfia.Errorf(bfia.CodeBadRequest, "%s: %q may hold neither '/' nor '#'", field, value)
+			return "", bfia.Errorf(bfia.CodeBadRequest, "%s: %q must contain neither '/' nor '#'", field,
+				value)
 		}
 		if err := blob.CheckKey(value); err != nil {
-			return "", bfia.Wrap(bfia.CodeBadRequest, err, "%s: %q must be UTF-8 without control characters and backslashes, at most 255 bytes, and not begin with '.'", field, value)
+			return "", bfia.Wrap(
+				bfia.CodeBadRequest,
+				err,
+				"%s: %q must be UTF-8 without control characters and backslashes, at most 255 bytes, and "+
+					"not begin with '.'",
+				field,
+				value,
+			)
 		}
 	}
 	return namespace + "/" + name, nil
 }
 
-// GenerationAddress returns the address of one generation of an uploaded dataset, as containers get it: the generation
-// is part of the name. Without a generation it is the dataset's own address.
+// GenerationAddress returns the address of one generation of an uploaded dataset, as containers get it: the
+// generation is part of the name. Without a generation it is the dataset's own address.
 func GenerationAddress(namespace, name, generation string) bfia.Address {
 	if generation != "" {
 		name += "." + generation
@@ -66,9 +77,10 @@ func GenerationAddress(namespace, name, generation string) bfia.Address {
 	return bfia.Address{Namespace: namespace, Name: name}
 }
 
-// Ingest reads a CSV file, writes it as a new generation of the dataset, and makes that the current one. Readers of an
-// older generation keep reading it. A fault of the request or the file is CodeBadRequest with the field or the line.
-// When Ingest fails, the current generation stays the same. It returns the dataset's row.
+// Ingest reads a CSV file, writes it as a new generation of the dataset, and makes that the current one.
+// Readers of an older generation keep reading it. A fault of the request or the file is CodeBadRequest with
+// the field or the line. When Ingest fails, the current generation stays the same. It returns the dataset's
+// row.
 func (d *Datasets) Ingest(ctx context.Context, req IngestRequest, r io.Reader) (store.DataTable, error) {
 	if _, err := Key(req.Namespace, req.Name); err != nil {
 		return store.DataTable{}, err
@@ -95,7 +107,7 @@ func newGeneration() string {
 	return hex.EncodeToString(random[:])
 }
 
-// discard removes a generation that did not become current, as far as that is certain.
+// discard removes a generation that did not become current. It leaves it to Sweep if it can't find out.
 func (d *Datasets) discard(ctx context.Context, req IngestRequest, generation string) error {
 	// With a context of its own: the caller's may be the reason of the failure.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
@@ -108,7 +120,10 @@ func (d *Datasets) discard(ctx context.Context, req IngestRequest, generation st
 	case err == nil && current.Generation == generation:
 		return nil
 	}
-	return d.removeGeneration(ctx, store.DataGeneration{Namespace: req.Namespace, Name: req.Name, Generation: generation})
+	return d.removeGeneration(
+		ctx,
+		store.DataGeneration{Namespace: req.Namespace, Name: req.Name, Generation: generation},
+	)
 }
 
 // removeGeneration removes the objects of a generation, then its row.
@@ -124,9 +139,16 @@ func (d *Datasets) removeGeneration(ctx context.Context, g store.DataGeneration)
 	return d.rows.DeleteGeneration(ctx, g.Generation)
 }
 
-// Write reads a CSV file and writes it under the address of a generation, which must have no objects; see the package's
-// text. Without a generation it writes under the dataset's own address, where other platforms look for their datasets.
-func Write(ctx context.Context, blobs blob.Store, req IngestRequest, generation string, r io.Reader) (store.DataTable, error) {
+// Write reads a CSV file and writes it under the address of a generation, which must have no objects. Without
+// a generation it writes under the dataset's own address, where other platforms look for their datasets. The
+// package's documentation describes the file.
+func Write(
+	ctx context.Context,
+	blobs blob.Store,
+	req IngestRequest,
+	generation string,
+	r io.Reader,
+) (store.DataTable, error) {
 	address := GenerationAddress(req.Namespace, req.Name, generation)
 	key, err := Key(address.Namespace, address.Name)
 	if err != nil {
@@ -152,7 +174,12 @@ func Write(ctx context.Context, blobs blob.Store, req IngestRequest, generation 
 		return err
 	})
 	if err != nil {
-		return store.DataTable{}, fmt.Errorf("failed to upload dataset %s/%s: %w", req.Namespace, req.Name, err)
+		return store.DataTable{}, fmt.Errorf(
+			"failed to upload dataset %s/%s: %w",
+			req.Namespace,
+			req.Name,
+			err,
+		)
 	}
 	return store.DataTable{
 		Namespace: req.Namespace, Name: req.Name, Generation: generation, Columns: t.columns(), Rows: t.rows,
@@ -160,9 +187,16 @@ func Write(ctx context.Context, blobs blob.Store, req IngestRequest, generation 
 	}, nil
 }
 
-// fill writes the objects of an upload as files in dir, and answers their size.
-func fill(ctx context.Context, dir string, t *table, req IngestRequest, r io.Reader, now time.Time) (int64, error) {
-	// Beside the objects, and away before they become such.
+// fill writes the objects of an upload as files in dir, and returns their total size.
+func fill(
+	ctx context.Context,
+	dir string,
+	t *table,
+	req IngestRequest,
+	r io.Reader,
+	now time.Time,
+) (int64, error) {
+	// In the same folder as the objects, and removed before they are published.
 	work := filepath.Join(dir, ".work")
 	if err := os.Mkdir(work, 0o700); err != nil {
 		return 0, err
@@ -181,7 +215,13 @@ func fill(ctx context.Context, dir string, t *table, req IngestRequest, r io.Rea
 		return 0, err
 	}
 	if second > 0 {
-		return 0, bfia.Errorf(bfia.CodeBadRequest, "line %d: has the same id (column %q) as line %d", second, t.names[t.id], first)
+		return 0, bfia.Errorf(
+			bfia.CodeBadRequest,
+			"line %d: has the same id (column %q) as line %d",
+			second,
+			t.names[t.id],
+			first,
+		)
 	}
 	if err := os.RemoveAll(work); err != nil {
 		return 0, err
@@ -200,8 +240,9 @@ func fill(ctx context.Context, dir string, t *table, req IngestRequest, r io.Rea
 	return size + int64(len(raw)), nil
 }
 
-// Locate returns the address of a dataset: of its current generation if it was uploaded here, its own otherwise. The
-// outputs of tasks, and what other platforms put into the storage, have no row and no generations.
+// Locate returns the address of a dataset: of its current generation if it was uploaded here, its own
+// otherwise. The outputs of tasks, and what other platforms put into the storage, have no row and no
+// generations.
 func (d *Datasets) Locate(ctx context.Context, namespace, name string) (bfia.Address, error) {
 	if _, err := Key(namespace, name); err != nil {
 		return bfia.Address{}, err
@@ -245,8 +286,8 @@ func (d *Datasets) Metadata(ctx context.Context, namespace, name string) (Metada
 	return m, err
 }
 
-// Delete removes a dataset; there may be none. An uploaded one loses its row now and its objects in a later [Datasets.Sweep],
-// since jobs may still read them.
+// Delete removes a dataset; there may be none. An uploaded one loses its row now and its objects in a later
+// [Datasets.Sweep], since jobs may still read them.
 func (d *Datasets) Delete(ctx context.Context, namespace, name string) error {
 	key, err := Key(namespace, name)
 	if err != nil {
@@ -258,8 +299,8 @@ func (d *Datasets) Delete(ctx context.Context, namespace, name string) error {
 	return d.blobs.DeletePrefix(ctx, key)
 }
 
-// Sweep removes what is older than age of: half-written objects of dead processes, generations that no job needs any
-// more since another one is current, and generations that never became current. See [blob.Store] and
+// Sweep removes what is older than age: half-written objects of dead processes, superseded generations that
+// no job needs, and generations that never became current. See [blob.Store] and
 // [store.Store.ClaimRemovableGenerations].
 func (d *Datasets) Sweep(ctx context.Context, age time.Duration) error {
 	failed := []error{d.blobs.Sweep(ctx, age)}

@@ -87,18 +87,34 @@ func TestIngest(t *testing.T) {
 	each(t, func(t *testing.T, d *Datasets, blobs blob.Store) {
 		ctx := t.Context()
 		req := IngestRequest{Namespace: "experiment", Name: "breast_hetero_guest", Head: true, Partitions: 4,
-			Meta: json.RawMessage(`{"delimiter": ";", "label_name": "y", "match_id_name": "id", "weight_name": null, "tag": {"n": 1.00}}`)}
+			Meta: json.RawMessage(`{"delimiter": ";", "label_name": "y", "match_id_name": "id",
+				"weight_name": null, "tag": {"n": 1.00}}`)}
 		file := "\uFEFFy;id;x0;名\r\n1;a;0.5;\"p;\"\"q\"\"\r\nr\"\r\n0;b;1;\r\n1;c;;s,t\r\n\r\n0;d;-2e3;u"
 		table, err := d.Ingest(ctx, req, strings.NewReader(file))
 		require.NoError(t, err)
-		require.Equal(t, []store.Column{{Name: "y", Type: "int64"}, {Name: "id", Type: "string"}, {Name: "x0", Type: "float64"}, {Name: "名", Type: "string"}}, table.Columns)
+		require.Equal(
+			t,
+			[]store.Column{
+				{Name: "y", Type: "int64"},
+				{Name: "id", Type: "string"},
+				{Name: "x0", Type: "float64"},
+				{Name: "名", Type: "string"},
+			},
+			table.Columns,
+		)
 		require.EqualValues(t, 4, table.Rows)
 		require.Equal(t, 4, table.Partitions)
 		require.Equal(t, req.Meta, table.Meta)
 		require.WithinDuration(t, time.Now(), table.CreatedAt, time.Minute)
 
-		// FNV-1a 64 of one letter, worked out by hand: (offset ^ letter) * prime; its lowest bits are those of letter ^ 0x25 times 0xb3.
-		rows := map[string]string{"a": "1,a,0.5,\"p;\"\"q\"\"\nr\"\n", "b": "0,b,1,\n", "c": "1,c,,\"s,t\"\n", "d": "0,d,-2e3,u\n"}
+		// FNV-1a 64 of one letter, worked out by hand: (offset ^ letter) * prime; its lowest bits are those
+		// of letter ^ 0x25 times 0xb3.
+		rows := map[string]string{
+			"a": "1,a,0.5,\"p;\"\"q\"\"\nr\"\n",
+			"b": "0,b,1,\n",
+			"c": "1,c,,\"s,t\"\n",
+			"d": "0,d,-2e3,u\n",
+		}
 		var want [4]string
 		for _, id := range []string{"a", "b", "c", "d"} {
 			want[((int(id[0])^0x25)*0xb3)%4] += rows[id]
@@ -127,20 +143,41 @@ func TestIngest(t *testing.T) {
 		require.Equal(t, "dense", m.DataType)
 		require.Equal(t, `"`+table.Generation+`"`, string(m.Metadata["generation"]))
 		delete(m.Metadata, "generation")
-		require.Equal(t, map[string]json.RawMessage{"delimiter": []byte(`","`), "label_name": []byte(`"y"`), "match_id_name": []byte(`"id"`),
-			"weight_name": []byte(`null`), "tag": []byte(`{"n":1.00}`)}, m.Metadata)
+		require.Equal(
+			t,
+			map[string]json.RawMessage{
+				"delimiter":     []byte(`","`),
+				"label_name":    []byte(`"y"`),
+				"match_id_name": []byte(`"id"`),
+				"weight_name":   []byte(`null`),
+				"tag":           []byte(`{"n":1.00}`),
+			},
+			m.Metadata,
+		)
 
 		// Fewer partitions in place of more, with a sid.
 		req.Partitions, req.ExtendSID, req.Meta = 0, true, nil
 		table, err = d.Ingest(ctx, req, strings.NewReader("k,v\n7,8\n9,10\n"))
 		require.NoError(t, err)
-		require.Equal(t, []store.Column{{Name: "sid", Type: "string"}, {Name: "k", Type: "int64"}, {Name: "v", Type: "int64"}}, table.Columns)
+		require.Equal(
+			t,
+			[]store.Column{
+				{Name: "sid", Type: "string"},
+				{Name: "k", Type: "int64"},
+				{Name: "v", Type: "int64"},
+			},
+			table.Columns,
+		)
 		m, err = d.Metadata(ctx, "experiment", "breast_hetero_guest")
 		require.NoError(t, err)
 		require.Equal(t, `"sid"`, string(m.Metadata["sample_id_name"]))
 		require.Equal(t, `"k"`, string(m.Metadata["match_id_name"]))
 		g := strings.Trim(string(m.Metadata["generation"]), `"`)
-		require.Equal(t, "sid,k,v\n"+g+"-1,7,8\n"+g+"-2,9,10\n", whole(t, d, "experiment", "breast_hetero_guest"))
+		require.Equal(
+			t,
+			"sid,k,v\n"+g+"-1,7,8\n"+g+"-2,9,10\n",
+			whole(t, d, "experiment", "breast_hetero_guest"),
+		)
 		require.NotEqual(t, place, "experiment/breast_hetero_guest."+table.Generation)
 		infos, err := blobs.List(ctx, place)
 		require.NoError(t, err)
@@ -178,13 +215,18 @@ func TestIngestWithoutHeader(t *testing.T) {
 		{`null`, "id,x0,x1\n1,2,3\n"},
 	} {
 		d, _ := folder(t)
-		_, err := d.Ingest(t.Context(), IngestRequest{Namespace: "n", Name: "d", Meta: json.RawMessage(c.meta)}, strings.NewReader("1,2,3\n"))
+		_, err := d.Ingest(
+			t.Context(),
+			IngestRequest{Namespace: "n", Name: "d", Meta: json.RawMessage(c.meta)},
+			strings.NewReader("1,2,3\n"),
+		)
 		require.NoError(t, err, c.meta)
 		require.Equal(t, c.want, whole(t, d, "n", "d"))
 	}
 }
 
-// What is wrong is told by field and line, and never by value; nothing is left behind, and an older dataset stays.
+// An error names the field and the line, never a value. Nothing is left behind, and the older generation
+// stays current.
 func TestIngestRefuses(t *testing.T) {
 	t.Parallel()
 	good := IngestRequest{Namespace: "n", Name: "d", Head: true}
@@ -201,43 +243,59 @@ func TestIngestRefuses(t *testing.T) {
 		file string
 		want string
 	}{
-		"no namespace":      {with(func(r *IngestRequest) { r.Namespace = "" }), "id\n1\n", "namespace: is required"},
-		"no name":           {with(func(r *IngestRequest) { r.Name = "" }), "id\n1\n", "name: is required"},
-		"path":              {with(func(r *IngestRequest) { r.Namespace = ".." }), "id\n1\n", "namespace:"},
-		"slash":             {with(func(r *IngestRequest) { r.Name = "a/b" }), "id\n1\n", "name:"},
-		"hash":              {with(func(r *IngestRequest) { r.Name = "a#b" }), "id\n1\n", "name:"},
-		"partitions":        {with(func(r *IngestRequest) { r.Partitions = 1025 }), "id\n1\n", "partitions: 1025"},
-		"less partitions":   {with(func(r *IngestRequest) { r.Partitions = -1 }), "id\n1\n", "partitions: -1"},
-		"meta":              {meta(`[]`), "id\n1\n", "meta: is not a JSON object"},
-		"delimiter type":    {meta(`{"delimiter": 1}`), "id\n1\n", "meta.delimiter: is not a string"},
-		"long delimiter":    {meta(`{"delimiter": ",,"}`), "id\n1\n", "meta.delimiter: must be one character"},
-		"quote delimiter":   {meta(`{"delimiter": "\""}`), "id\n1\n", "meta.delimiter: must be one character"},
-		"header type":       {meta(`{"header": 1}`), "id\n1\n", "meta.header:"},
-		"id column":         {meta(`{"match_id_name": "id"}`), "a,b\n1,2\n", `meta.match_id_name: column "id" is not in the header (columns: a, b)`},
-		"label column":      {meta(`{"label_name": "y"}`), "a,b\n1,2\n", `meta.label_name: column "y" is not in the header (columns: a, b)`},
-		"label is id":       {meta(`{"label_name": "a"}`), "a,b\n1,2\n", `meta.label_name: column "a" is the id`},
-		"empty":             {good, "", "file: is empty"},
-		"bom only":          {good, "\uFEFF", "file: is empty"},
-		"lines only":        {good, "\n\r\n\n", "file: is empty"},
-		"header only":       {good, "id,x\n", "file: has a header and no rows"},
-		"same names":        {good, "id,x,y,x\n1,2,3,4\n", `line 1: columns 2 and 4 have the same name, "x"`},
-		"no column name":    {good, "id,,y\n1,2,3\n", "line 1: column 2 has no name"},
-		"name in two lines": {good, "id,\"a\nb\"\n1,2\n", "line 1: the name of column 2 holds a control character"},
-		"sid":               {with(func(r *IngestRequest) { r.ExtendSID = true }), "id,sid\n1,2\n", `extend_sid: the file has a column "sid" already`},
-		"short row":         {good, "id,x\n1,2\nSECRET\n", "line 3: 1 fields, the header has 2"},
-		"long row":          {good, "id,x\n1,2\nSECRET,2,3\n", "line 3: 3 fields, the header has 2"},
-		"rows in lines":     {good, "id,x\n1,\"a\nb\nc\"\nSECRET\n", "line 5: 1 fields"},
-		"rows, no header":   {with(func(r *IngestRequest) { r.Head = false }), "1,2\n\nSECRET\n", "line 3: 1 fields, line 1 has 2"},
-		"names, no header":  {with(func(r *IngestRequest) { r.Head = false; r.Meta = json.RawMessage(`{"header": "a"}`) }), "SECRET,2\n", "line 1: 2 fields, meta.header names 1"},
-		"bare quote":        {good, "id,x\n1,SEC\"RET\n", "line 2: a quote stands in a field that is not quoted"},
-		"open quote":        {good, "id,x\n1,2\n3,\"SECRET\n\n\n", "line 3"},
-		"after quote":       {good, "id,x\n1,\"SEC\"RET\n", "line 2: a quote is not closed, or something follows it"},
+		"no namespace": {with(func(r *IngestRequest) { r.Namespace = "" }), "id\n1\n",
+			"namespace: is required"},
+		"no name": {with(func(r *IngestRequest) { r.Name = "" }), "id\n1\n", "name: is required"},
+		"path":    {with(func(r *IngestRequest) { r.Namespace = ".." }), "id\n1\n", "namespace:"},
+		"slash":   {with(func(r *IngestRequest) { r.Name = "a/b" }), "id\n1\n", "name:"},
+		"hash":    {with(func(r *IngestRequest) { r.Name = "a#b" }), "id\n1\n", "name:"},
+		"partitions": {with(func(r *IngestRequest) { r.Partitions = 1025 }), "id\n1\n",
+			"partitions: 1025"},
+		"less partitions": {with(func(r *IngestRequest) { r.Partitions = -1 }), "id\n1\n",
+			"partitions: -1"},
+		"meta":           {meta(`[]`), "id\n1\n", "meta: is not a JSON object"},
+		"delimiter type": {meta(`{"delimiter": 1}`), "id\n1\n", "meta.delimiter: is not a string"},
+		"long delimiter": {meta(`{"delimiter": ",,"}`), "id\n1\n",
+			"meta.delimiter: must be one character"},
+		"quote delimiter": {meta(`{"delimiter": "\""}`), "id\n1\n",
+			"meta.delimiter: must be one character"},
+		"header type": {meta(`{"header": 1}`), "id\n1\n", "meta.header:"},
+		"id column": {meta(`{"match_id_name": "id"}`), "a,b\n1,2\n",
+			`meta.match_id_name: column "id" is not in the header (columns: a, b)`},
+		"label column": {meta(`{"label_name": "y"}`), "a,b\n1,2\n",
+			`meta.label_name: column "y" is not in the header (columns: a, b)`},
+		"label is id": {meta(`{"label_name": "a"}`), "a,b\n1,2\n",
+			`meta.label_name: column "a" is the id`},
+		"empty":          {good, "", "file: is empty"},
+		"bom only":       {good, "\uFEFF", "file: is empty"},
+		"lines only":     {good, "\n\r\n\n", "file: is empty"},
+		"header only":    {good, "id,x\n", "file: has a header and no rows"},
+		"same names":     {good, "id,x,y,x\n1,2,3,4\n", `line 1: columns 2 and 4 have the same name, "x"`},
+		"no column name": {good, "id,,y\n1,2,3\n", "line 1: column 2 has no name"},
+		"name in two lines": {good, "id,\"a\nb\"\n1,2\n",
+			"line 1: the name of column 2 contains a control character"},
+		"sid": {with(func(r *IngestRequest) { r.ExtendSID = true }), "id,sid\n1,2\n",
+			`extend_sid: the file has a column "sid" already`},
+		"short row":     {good, "id,x\n1,2\nSECRET\n", "line 3: 1 fields, the header has 2"},
+		"long row":      {good, "id,x\n1,2\nSECRET,2,3\n", "line 3: 3 fields, the header has 2"},
+		"rows in lines": {good, "id,x\n1,\"a\nb\nc\"\nSECRET\n", "line 5: 1 fields"},
+		"rows, no header": {with(func(r *IngestRequest) { r.Head = false }), "1,2\n\nSECRET\n",
+			"line 3: 1 fields, line 1 has 2"},
+		"names, no header": {with(func(r *IngestRequest) {
+			r.Head = false
+			r.Meta = json.RawMessage(`{"header": "a"}`)
+		}), "SECRET,2\n", "line 1: 2 fields, meta.header names 1"},
+		"bare quote": {good, "id,x\n1,SEC\"RET\n", "line 2: a quote is in a field that is not quoted"},
+		"open quote": {good, "id,x\n1,2\n3,\"SECRET\n\n\n", "line 3"},
+		"after quote": {good, "id,x\n1,\"SEC\"RET\n",
+			"line 2: a quote is not closed, or something follows it"},
 		"not utf-8":         {good, "id,x\n1,2\n3,SECRET\xff\n", "line 3: field 2 is not UTF-8"},
 		"utf-16":            {good, "\xff\xfei\x00d\x00\n\x00", "line 1: field 1 is not UTF-8"},
-		"nul":               {good, "id,x\n1,SECRET\x00\n", "line 2: field 2 holds a NUL"},
-		"nul in the header": {good, "id,x\x00\n1,2\n", "line 1: field 2 holds a NUL"},
+		"nul":               {good, "id,x\n1,SECRET\x00\n", "line 2: field 2 contains a NUL"},
+		"nul in the header": {good, "id,x\x00\n1,2\n", "line 1: field 2 contains a NUL"},
 		"no id":             {good, "id,x\n1,2\n,SECRET\n", `line 3: the id (column "id") is empty`},
-		"same id":           {good, "id,x\n1,2\nSECRET,3\n2,2\nSECRET,4\n1,1\nSECRET,5\n", `line 5: has the same id (column "id") as line 3`},
+		"same id": {good, "id,x\n1,2\nSECRET,3\n2,2\nSECRET,4\n1,1\nSECRET,5\n",
+			`line 5: has the same id (column "id") as line 3`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -280,12 +338,27 @@ func TestIngestOfABrokenUpload(t *testing.T) {
 		_, err := d.Ingest(ctx, req, strings.NewReader("id,x\nold,1\n"))
 		require.NoError(t, err)
 		broken := errors.New("connection lost")
-		_, err = d.Ingest(ctx, req, io.MultiReader(strings.NewReader("id,x\n1,2\n3,4"), iotest.ErrReader(broken)))
+		_, err = d.Ingest(
+			ctx,
+			req,
+			io.MultiReader(strings.NewReader("id,x\n1,2\n3,4"), iotest.ErrReader(broken)),
+		)
 		require.ErrorIs(t, err, broken)
-		_, err = d.Ingest(ctx, req, io.MultiReader(strings.NewReader("id,x\n1,2\n3,\"4"), iotest.ErrReader(io.ErrUnexpectedEOF)))
+		_, err = d.Ingest(
+			ctx,
+			req,
+			io.MultiReader(strings.NewReader("id,x\n1,2\n3,\"4"), iotest.ErrReader(io.ErrUnexpectedEOF)),
+		)
 		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 		gone, cancel := context.WithCancel(ctx)
-		_, err = d.Ingest(gone, req, io.MultiReader(strings.NewReader("id,x\n1,2\n"), readFunc(func([]byte) (int, error) { cancel(); return 0, nil })))
+		_, err = d.Ingest(
+			gone,
+			req,
+			io.MultiReader(
+				strings.NewReader("id,x\n1,2\n"),
+				readFunc(func([]byte) (int, error) { cancel(); return 0, nil }),
+			),
+		)
 		require.ErrorIs(t, err, context.Canceled)
 		require.Equal(t, "id,x\nold,1\n", whole(t, d, "n", "d"))
 		objects, err := blobs.List(ctx, "")
@@ -298,7 +371,7 @@ type readFunc func([]byte) (int, error)
 
 func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 
-// What a container writes is read as it is: one partition, metadata that doesn't say much, a last line without an end.
+// A container's dataset is read byte for byte: one partition, minimal metadata, a last line without an end.
 func TestOpenOfContainersDatasets(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, d *Datasets, blobs blob.Store) {
@@ -334,7 +407,11 @@ func TestOpenOfContainersDatasets(t *testing.T) {
 func TestManyPartitions(t *testing.T) {
 	t.Parallel()
 	d, blobs := folder(t)
-	table, err := d.Ingest(t.Context(), IngestRequest{Namespace: "n", Name: "d", Head: true, Partitions: MaxPartitions, ExtendSID: true}, &rows{left: 3 << 20, cols: 4})
+	table, err := d.Ingest(
+		t.Context(),
+		IngestRequest{Namespace: "n", Name: "d", Head: true, Partitions: MaxPartitions, ExtendSID: true},
+		&rows{left: 3 << 20, cols: 4},
+	)
 	require.NoError(t, err)
 	infos, err := blobs.List(t.Context(), "n/d."+table.Generation)
 	require.NoError(t, err)
@@ -357,9 +434,13 @@ func TestManyPartitions(t *testing.T) {
 func TestColumnTypes(t *testing.T) {
 	t.Parallel()
 	for want, values := range map[colType][]string{
-		typeInt:    {"0", "-0", "7", "-7", "9223372036854775807", "-9223372036854775808", "123456789012345678"},
-		typeFloat:  {"0.5", "-0.5", "+0.5", ".5", "5.", "1e5", "1E-5", "1.5e+300", "-1e0", "NaN", "nan", "0.0001", "123456789012345678901234567890.5"},
-		typeString: {"a", "-", "+", ".", "-.", "+7", "007", "-007", "00.5", "1e", "1e+", "1e5x", "1e400", "0x10", "1_000", "inf", "Infinity", "9223372036854775808", "1.2.3", " 1", "1 ", "１", "true", "1,5", "e5"},
+		typeInt: {"0", "-0", "7", "-7", "9223372036854775807", "-9223372036854775808",
+			"123456789012345678"},
+		typeFloat: {"0.5", "-0.5", "+0.5", ".5", "5.", "1e5", "1E-5", "1.5e+300", "-1e0", "NaN", "nan",
+			"0.0001", "123456789012345678901234567890.5"},
+		typeString: {"a", "-", "+", ".", "-.", "+7", "007", "-007", "00.5", "1e", "1e+", "1e5x", "1e400",
+			"0x10", "1_000", "inf", "Infinity", "9223372036854775808", "1.2.3", " 1", "1 ", "１", "true",
+			"1,5", "e5"},
 	} {
 		for _, v := range values {
 			require.Equal(t, want, typeOf(v), "%q", v)
@@ -370,7 +451,7 @@ func TestColumnTypes(t *testing.T) {
 	require.Equal(t, typeString, typeString.with("1"))
 }
 
-// With few in memory the ids go to disk, and a bucket is read in shares; the answer is the same.
+// With a low limit the ids go to disk, and a bucket is read in shares. The result is the same.
 func TestIDs(t *testing.T) {
 	t.Parallel()
 	for _, limit := range []int{3, 100, 5000, 1 << 20} {
@@ -405,7 +486,14 @@ func TestIDs(t *testing.T) {
 			}
 			first, second, err := s.duplicate(t.Context())
 			require.NoError(t, err)
-			require.Equal(t, [2]int64{wantFirst, wantSecond}, [2]int64{first, second}, "limit %d, double %v", limit, double)
+			require.Equal(
+				t,
+				[2]int64{wantFirst, wantSecond},
+				[2]int64{first, second},
+				"limit %d, double %v",
+				limit,
+				double,
+			)
 		}
 	}
 }

@@ -1,28 +1,39 @@
-// Package dataset takes in datasets as CSV and hands them out again. A dataset is the objects
+// Package dataset stores datasets that are uploaded as CSV, and reads them back. A generation of a dataset is
+// the objects
 //
-//	<namespace>/<name>/data_0 ... data_<partitions-1>   CSV, "," between fields, each with the header line
-//	<namespace>/<name>/metadata                         JSON ([Metadata]), in the form of FATE's S3 tables
+//	<namespace>/<name>.<generation>/data_0 ...   CSV, "," between fields, each with the header line
+//	<namespace>/<name>.<generation>/metadata     JSON ([Metadata]), in the form of FATE's S3 tables
 //
-// of a [blob.Store], which is what the containers of a task read.
+// of a [blob.Store], which the containers of a task read. The generation is part of the name in the address
+// that a container gets ([GenerationAddress]), so the container needs to know nothing of generations.
 //
-// An upload ([Datasets.Ingest]) is read once, as a stream, and costs the same memory however long it is: what must be
-// known of the whole file (no id twice) is kept on disk until the end. Only when all of it has been found good does it
-// become a dataset, whole, in place of an older one of the same name.
+// Datasets are immutable. An upload ([Datasets.Ingest]) writes a new generation, with 16 hexadecimal digits
+// of its own, and then points the dataset's row (t_data_table) at it. Readers keep reading the generation
+// that they opened. A job records which generation its tasks read, so that all attempts read the same.
+// [Datasets.Sweep] removes generations that never became current, and superseded ones that no job needs. The
+// outputs of tasks, and datasets that other platforms put into the storage, have no generation: their objects
+// are under <namespace>/<name>/.
 //
-// What a file must be: UTF-8 (a byte order mark is dropped), rows of equal width, lines that end with LF or CRLF, fields
-// quoted as RFC 4180 says, no NUL. Empty lines are skipped. What doesn't hold is told with the line's number in the
-// file, never with a value: rows are a party's secret, and errors travel.
+// An upload is read once, as a stream, in bounded memory. What concerns the whole file (no id occurs twice)
+// is kept on disk until the end. The file becomes a generation only if all of it is valid.
 //
-// A row goes to partition fnv1a64(id) mod partitions, where id is the bytes of its id column; this never changes, so
-// that two datasets of the same ids and partitions are partitioned alike. Rows keep their order within a partition.
+// A valid file is UTF-8 (a byte order mark is dropped), has rows of equal width, lines that end with LF or
+// CRLF, fields quoted as in RFC 4180, and no NUL. Empty lines are skipped. An error names the line of the
+// file, never a value: rows are a party's secret, and errors travel.
 //
-// With extend_sid a first column "sid" is added: the upload's own 16 hexadecimal digits, "-", and the row's number from
-// 1, such as "9f86d081884c7d65-17". Every upload has other ones.
+// A row belongs to partition fnv1a64(id) mod partitions, where id is the bytes of its id column. This never
+// changes, so that two datasets with the same ids and partitions are partitioned alike. Rows keep their order
+// within a partition.
 //
-// A file without a header (head false) has the columns that meta.header names, as a list or as one string divided by the
-// delimiter. Without that its first column is called as meta.match_id_name says, or "id", and the others x0, x1, ...
+// With extend_sid, a first column "sid" is added: the generation, "-", and the number of the row from 1, such
+// as "9f86d081884c7d65-17".
 //
-// The type of a column is told by all its values, where an empty one says nothing: int64 for plain integers of that
-// range, float64 for decimal numbers, NaN and such integers among them, string for anything else; numbers with leading
-// zeros and integers that don't fit are string, since they are names. The values themselves stay as they were written.
+// The columns of a file without a header (head false) are those of meta.header, a list or one string divided
+// by the delimiter. Without meta.header, the first column has the name in meta.match_id_name, or "id", and
+// the others are x0, x1, ...
+//
+// The type of a column follows from all its values but empty ones: int64 for plain integers of that range,
+// float64 for decimal numbers, NaN and such integers among them, string for anything else. Numbers with
+// leading zeros and integers out of range are strings, since they are names. Values are stored as they were
+// written.
 package dataset

@@ -19,16 +19,27 @@ import (
 	"hutong/store/storetest"
 )
 
-// FuzzIngest: whatever the file, it is refused with a code, or taken with every row in its partition, as another reading
-// of the same file has it.
+// FuzzIngest checks that any file is refused with a code, or stored with every row in its partition. It
+// compares with another parse of the file.
 func FuzzIngest(f *testing.F) {
 	f.Add([]byte("id,x,y\n1,0.5,a\n2,1,b\n"), `{"label_name":"y"}`, true, false, 2)
-	f.Add([]byte("\uFEFFid;x\r\n1;\"a;\"\"b\"\"\r\nc\"\r\n"), `{"delimiter":";","match_id_name":"id"}`, true, true, 3)
+	f.Add(
+		[]byte("\uFEFFid;x\r\n1;\"a;\"\"b\"\"\r\nc\"\r\n"),
+		`{"delimiter":";","match_id_name":"id"}`,
+		true,
+		true,
+		3,
+	)
 	f.Add([]byte("1,2\n3,4"), `{"header":["a","b"]}`, false, false, 1)
 	f.Add([]byte("1\n\n1\n"), ``, false, false, 1)
 	f.Add([]byte("a\r,b\n\r\r\n,x"), `{"delimiter":"，"}`, true, false, 1)
 	f.Fuzz(func(t *testing.T, file []byte, rawMeta string, head, sid bool, partitions int) {
-		req := IngestRequest{Head: head, ExtendSID: sid, Partitions: 1 + (partitions&0xf+0x10)&0xf, Meta: json.RawMessage(rawMeta)}
+		req := IngestRequest{
+			Head:       head,
+			ExtendSID:  sid,
+			Partitions: 1 + (partitions&0xf+0x10)&0xf,
+			Meta:       json.RawMessage(rawMeta),
+		}
 		m, err := parseMeta(req.Meta)
 		if err != nil {
 			if bfia.CodeOf(err) != bfia.CodeBadRequest {
@@ -102,7 +113,7 @@ func FuzzIngest(f *testing.F) {
 	})
 }
 
-// FuzzHeaderLine: however a container ends its lines, two partitions read as one file.
+// FuzzHeaderLine checks that two partitions are read as one file, however a container ends its lines.
 func FuzzHeaderLine(f *testing.F) {
 	f.Add("id,x", "1,2\n", "3,4")
 	f.Add("id", "", "\r\n")
@@ -116,7 +127,8 @@ func FuzzHeaderLine(f *testing.F) {
 			t.Fatal(err)
 		}
 		d := New(blobs, database)
-		for key, v := range map[string]string{"metadata": `{"partitions":2}`, "data_0": header + "\n" + first, "data_1": header + "\n" + second} {
+		for key, v := range map[string]string{"metadata": `{"partitions":2}`, "data_0": header + "\n" + first,
+			"data_1": header + "\n" + second} {
 			if err := blobs.Put(t.Context(), "n/d/"+key, strings.NewReader(v)); err != nil {
 				t.Fatal(err)
 			}

@@ -53,15 +53,21 @@ func TestOpenWhileReplaced(t *testing.T) {
 	})
 }
 
-// A dataset of another platform has no generations: a reader has one version of it or an error, never some of both.
+// A dataset of another platform has no generations: a reader has one version of it or an error, never some of
+// both.
 func TestOpenWhileOverwritten(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, d *Datasets, blobs blob.Store) {
 		ctx := t.Context()
 		put := func(v string) {
 			require.NoError(t, blobs.DeletePrefix(ctx, "n/d"))
-			_, err := Write(ctx, blobs, IngestRequest{Namespace: "n", Name: "d", Head: true, Partitions: 3, ExtendSID: true}, "",
-				strings.NewReader(csvOf(v)))
+			_, err := Write(
+				ctx,
+				blobs,
+				IngestRequest{Namespace: "n", Name: "d", Head: true, Partitions: 3, ExtendSID: true},
+				"",
+				strings.NewReader(csvOf(v)),
+			)
 			require.NoError(t, err)
 		}
 		put("old")
@@ -79,18 +85,24 @@ func TestOpenWhileOverwritten(t *testing.T) {
 	})
 }
 
-// Uploads of one name at the same moment, by several processes: the dataset is one of them, whole, and so is what
-// readers read meanwhile. The objects of the others are removed.
+// Uploads of one name at the same moment, by several processes: the dataset is one of them, whole, and so is
+// what readers read meanwhile. The objects of the others are removed.
 func TestUploadsAtOnce(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx := t.Context()
 		blobs, err := blob.Open(ctx, "file://"+filepath.Join(t.TempDir(), "storage"))
 		require.NoError(t, err)
-		processes := []*Datasets{New(blobs, storetest.Open(t, address)), New(blobs, storetest.Open(t, address))}
+		processes := []*Datasets{
+			New(blobs, storetest.Open(t, address)),
+			New(blobs, storetest.Open(t, address)),
+		}
 		upload := func(n, i int) error {
-			_, err := processes[n%2].Ingest(ctx, IngestRequest{Namespace: "n", Name: "d", Head: true, Partitions: 3},
-				strings.NewReader(csvOf(fmt.Sprintf("v%d-%d", n, i))))
+			_, err := processes[n%2].Ingest(
+				ctx,
+				IngestRequest{Namespace: "n", Name: "d", Head: true, Partitions: 3},
+				strings.NewReader(csvOf(fmt.Sprintf("v%d-%d", n, i))),
+			)
 			return err
 		}
 		wholeUpload := func(text string) error {
@@ -150,7 +162,11 @@ func TestSweepKeepsWhatJobsRead(t *testing.T) {
 		rows := storetest.Open(t, address)
 		d := New(blobs, rows)
 		upload := func(v string) store.DataTable {
-			table, err := d.Ingest(ctx, IngestRequest{Namespace: "n", Name: "d", Head: true}, strings.NewReader("id,x\n1,"+v+"\n"))
+			table, err := d.Ingest(
+				ctx,
+				IngestRequest{Namespace: "n", Name: "d", Head: true},
+				strings.NewReader("id,x\n1,"+v+"\n"),
+			)
 			require.NoError(t, err)
 			return table
 		}

@@ -8,7 +8,7 @@ import (
 	"os"
 )
 
-// readIDs appends one of several shares of a bucket's ids.
+// readIDs appends one share of the ids of a bucket to entries.
 func readIDs(path string, entries []idEntry, share, shares uint64) (_ []idEntry, err error) {
 	file, err := os.Open(path)
 	if err != nil {

@@ -19,15 +19,16 @@ const (
 	idBuckets = 256
 )
 
-// ids finds an id that comes twice, among more of them than memory holds. It keeps a 128-bit hash of each, with its
-// line; those that are too many go to disk, in files by the hash, and in the end each file is looked at by itself. The
-// hash has random seeds: nobody can make two ids that have the same, and by chance two of a billion do once in 10²⁰ files.
+// ids finds an id that occurs twice, among more ids than fit into memory. It stores a 128-bit hash of each id
+// with its line. Once there are too many, it partitions them by hash into files, and in the end sorts each
+// file on its own. The hash has random seeds: nobody can construct two ids with the same hash, and by chance
+// two of a billion ids have it once in 10²⁰ files.
 type ids struct {
 	dir     string
-	limit   int // of recent, and of what is looked at together
+	limit   int // of recent, and of the ids that are sorted together
 	seeds   [2]maphash.Seed
 	recent  []idEntry
-	buckets [idBuckets][]byte // what spill sorts them into, kept for the next time
+	buckets [idBuckets][]byte // buffers of spill, reused
 	spilled bool
 }
 
@@ -44,9 +45,12 @@ func compareIDs(a, b idEntry) int {
 	return cmp.Or(cmp.Compare(a.hi, b.hi), cmp.Compare(a.lo, b.lo), cmp.Compare(a.line, b.line))
 }
 
-// add adds the id that is in a line.
+// add adds the id of a line.
 func (s *ids) add(id string, line int64) error {
-	s.recent = append(s.recent, idEntry{hi: maphash.String(s.seeds[0], id), lo: maphash.String(s.seeds[1], id), line: line})
+	s.recent = append(
+		s.recent,
+		idEntry{hi: maphash.String(s.seeds[0], id), lo: maphash.String(s.seeds[1], id), line: line},
+	)
 	if len(s.recent) < s.limit {
 		return nil
 	}
@@ -81,23 +85,24 @@ func (s *ids) spill() error {
 	return nil
 }
 
-// duplicate is the first line whose id an earlier line has, and that line; 0 when there is none.
+// duplicate returns the first line whose id occurs in an earlier line, and that earlier line; 0 when there is
+// none.
 func (s *ids) duplicate(ctx context.Context) (first, second int64, err error) {
-	look := func(entries []idEntry) {
+	findIn := func(entries []idEntry) {
 		slices.SortFunc(entries, compareIDs)
 		for i := 1; i < len(entries); i++ {
 			a, b := entries[i-1], entries[i]
 			if a.hi != b.hi || a.lo != b.lo {
 				continue
 			}
-			// Of three that are the same, the first two are neighbours and the second of them has the lowest line.
+			// Of three equal ids, the first two are neighbours, and the second one has the lower line.
 			if second == 0 || b.line < second {
 				first, second = a.line, b.line
 			}
 		}
 	}
 	if !s.spilled {
-		look(s.recent)
+		findIn(s.recent)
 		return first, second, nil
 	}
 	if err := s.spill(); err != nil {
@@ -111,7 +116,7 @@ func (s *ids) duplicate(ctx context.Context) (first, second int64, err error) {
 		if err != nil {
 			return 0, 0, err
 		}
-		// A file of more ids than are looked at together is read more than once, and a share of it looked at each time.
+		// A file with more ids than the limit is read several times, each time for another share of its ids.
 		shares := uint64(info.Size()/idSize)/uint64(s.limit) + 1
 		for share := range shares {
 			if err := ctx.Err(); err != nil {
@@ -120,7 +125,7 @@ func (s *ids) duplicate(ctx context.Context) (first, second int64, err error) {
 			if s.recent, err = readIDs(s.bucket(i), s.recent[:0], share, shares); err != nil {
 				return 0, 0, err
 			}
-			look(s.recent)
+			findIn(s.recent)
 		}
 	}
 	return first, second, nil

@@ -21,7 +21,7 @@ import (
 	"hutong/store/storetest"
 )
 
-// rows is a CSV file that is made while it is read: ids that count up, and columns of numbers.
+// rows generates a CSV file while it is read: ascending ids, and columns of numbers.
 type rows struct {
 	left int64 // bytes, about
 	cols int
@@ -61,7 +61,7 @@ func (r *rows) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// TestMain lets the tests below run an upload in a process of its own.
+// TestMain lets the tests below run an upload in a child process.
 func TestMain(m *testing.M) {
 	if os.Getenv("HUTONG_TEST_CHILD") == "" {
 		os.Exit(m.Run())
@@ -101,7 +101,11 @@ func child() error {
 		return err
 	}
 	begun := time.Now()
-	table, err := New(blobs, database).Ingest(ctx, IngestRequest{Namespace: "n", Name: "d", Head: true, Partitions: number("PARTS"), ExtendSID: true}, file)
+	table, err := New(
+		blobs,
+		database,
+	).Ingest(ctx, IngestRequest{Namespace: "n", Name: "d", Head: true, Partitions: number("PARTS"),
+		ExtendSID: true}, file)
 	if err != nil {
 		return err
 	}
@@ -113,22 +117,35 @@ func child() error {
 func childCommand(t *testing.T, address, database string, env ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
-	cmd.Env = append(append(os.Environ(), "HUTONG_TEST_CHILD="+address, "HUTONG_TEST_DATABASE="+database), env...)
+	cmd.Env = append(
+		append(os.Environ(), "HUTONG_TEST_CHILD="+address, "HUTONG_TEST_DATABASE="+database),
+		env...)
 	return cmd
 }
 
-// However large the upload, what it costs in memory stays the same. HUTONG_TEST_INGEST_MIB makes it larger than 256 MiB.
+// The memory of an upload does not depend on its size. HUTONG_TEST_INGEST_MIB makes it larger than 256 MiB.
 func TestMemoryIsBounded(t *testing.T) {
 	if raceEnabled {
-		t.Skip("the race detector's own memory is many times the program's; 'make test' runs this also without it")
+		t.Skip(
+			"the race detector's own memory is many times the program's; 'make test' runs this also " +
+				"without it",
+		)
 	}
 	mib := os.Getenv("HUTONG_TEST_INGEST_MIB")
 	if mib == "" {
 		mib = "256"
 	}
-	for _, c := range []struct{ name, parts, cols string }{{"one partition", "1", "0"}, {"many partitions", "1024", "10"}} {
+	for _, c := range []struct{ name, parts, cols string }{{"one partition", "1", "0"}, {"many partitions",
+		"1024", "10"}} {
 		t.Run(c.name, func(t *testing.T) {
-			cmd := childCommand(t, "file://"+t.TempDir(), storetest.SQLite(t), "MIB="+mib, "PARTS="+c.parts, "COLS="+c.cols)
+			cmd := childCommand(
+				t,
+				"file://"+t.TempDir(),
+				storetest.SQLite(t),
+				"MIB="+mib,
+				"PARTS="+c.parts,
+				"COLS="+c.cols,
+			)
 			out, err := cmd.CombinedOutput()
 			require.NoError(t, err, string(out))
 			peak := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss >> 10 // of KiB
@@ -138,7 +155,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// A process that is killed in the middle of an upload leaves the dataset as it was. Sweep removes the orphans.
+// A process that is killed in the middle of an upload leaves the dataset as it was. Sweep removes the
+// orphans.
 func TestKilledInTheMiddle(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -146,7 +164,11 @@ func TestKilledInTheMiddle(t *testing.T) {
 	address := storetest.SQLite(t)
 	rows := storetest.Open(t, address)
 	d := New(blobs, rows)
-	_, err := d.Ingest(ctx, IngestRequest{Namespace: "n", Name: "d", Head: true}, strings.NewReader("id,x\nold,1\n"))
+	_, err := d.Ingest(
+		ctx,
+		IngestRequest{Namespace: "n", Name: "d", Head: true},
+		strings.NewReader("id,x\nold,1\n"),
+	)
 	require.NoError(t, err)
 	place, err := blobs.Path("n")
 	require.NoError(t, err)

@@ -9,7 +9,7 @@ import (
 	"hutong/bfia"
 )
 
-// meta is the meta of an upload.
+// meta is the parsed meta of an upload.
 type meta struct {
 	delimiter   rune
 	labelName   string
@@ -18,13 +18,13 @@ type meta struct {
 	rest        map[string]json.RawMessage
 }
 
-// parseMeta reads the meta of an upload; none at all is all defaults. Fields that it doesn't know are kept.
+// parseMeta parses the meta of an upload; all fields have defaults. It keeps unknown fields.
 func parseMeta(raw json.RawMessage) (meta, error) {
 	m := meta{delimiter: ',', rest: map[string]json.RawMessage{}}
 	if len(bytes.TrimSpace(raw)) == 0 {
 		return m, nil
 	}
-	// null leaves the map as it is.
+	// null sets the map to nil.
 	if err := json.Unmarshal(raw, &m.rest); err != nil {
 		return m, bfia.Errorf(bfia.CodeBadRequest, "meta: is not a JSON object")
 	}
@@ -32,7 +32,8 @@ func parseMeta(raw json.RawMessage) (meta, error) {
 		m.rest = map[string]json.RawMessage{}
 	}
 	delimiter := ""
-	for field, into := range map[string]*string{"delimiter": &delimiter, "label_name": &m.labelName, "match_id_name": &m.matchIDName} {
+	for field, into := range map[string]*string{"delimiter": &delimiter, "label_name": &m.labelName,
+		"match_id_name": &m.matchIDName} {
 		if err := m.take(field, into); err != nil {
 			return m, bfia.Errorf(bfia.CodeBadRequest, "meta.%s: is not a string", field)
 		}
@@ -40,7 +41,10 @@ func parseMeta(raw json.RawMessage) (meta, error) {
 	if delimiter != "" {
 		r, size := utf8.DecodeRuneInString(delimiter)
 		if size != len(delimiter) || r == utf8.RuneError || strings.ContainsRune("\"\r\n\x00", r) {
-			return m, bfia.Errorf(bfia.CodeBadRequest, "meta.delimiter: must be one character, and neither a quote, a line end nor NUL")
+			return m, bfia.Errorf(
+				bfia.CodeBadRequest,
+				"meta.delimiter: must be one character, and neither a quote, a line end nor NUL",
+			)
 		}
 		m.delimiter = r
 	}
@@ -55,7 +59,7 @@ func parseMeta(raw json.RawMessage) (meta, error) {
 	return m, nil
 }
 
-// take moves a field out of rest; into keeps its value when the field is missing or null.
+// take moves a field from rest to into, which stays unchanged when the field is missing or null.
 func (m *meta) take(field string, into any) error {
 	raw, ok := m.rest[field]
 	if !ok {

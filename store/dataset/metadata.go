@@ -23,18 +23,18 @@ type Metadata struct {
 	CreateTime  float64                    `json:"create_time"` // Unix seconds
 	ExpireTime  float64                    `json:"expire_time"`
 	Count       int64                      `json:"count"`    // rows
-	Metadata    map[string]json.RawMessage `json:"metadata"` // match_id_name, label_name, delimiter, and what else the upload's meta had
+	Metadata    map[string]json.RawMessage `json:"metadata"` // match_id_name, label_name, delimiter, and other fields of the upload's meta
 }
 
 const (
 	metadataObject = "metadata"
-	// A dataset expires a year after its upload, as FATE's do; nothing of ours enforces it.
+	// The expire_time of an upload, as in FATE. Nothing in Hutong enforces it.
 	expiresAfter = 365 * 24 * time.Hour
-	// Containers write metadata too: it is only so large that it can be read whole.
+	// The limit for metadata, which containers write too.
 	maxMetadata = 32 << 20
 )
 
-// newMetadata tells of an upload that has been read.
+// newMetadata returns the metadata of a file that has been read.
 func newMetadata(t *table, req IngestRequest, now time.Time) (Metadata, error) {
 	m := Metadata{
 		ColumnInfo: t.columns(), Partitions: req.Partitions, DataType: "dense", FileType: "csv",
@@ -58,11 +58,18 @@ func newMetadata(t *table, req IngestRequest, now time.Time) (Metadata, error) {
 	return m, nil
 }
 
-// metadata reads the metadata under a key, and returns it also as it was written; namespace and name are for the error.
+// metadata reads the metadata under a key, and returns it also byte for byte. namespace and name are for
+// errors.
 func (d *Datasets) metadata(ctx context.Context, namespace, name, key string) (Metadata, []byte, error) {
 	r, err := d.blobs.Get(ctx, key+"/"+metadataObject)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
-		return Metadata{}, nil, bfia.Wrap(bfia.CodeNotFound, err, "dataset %q in namespace %q is not known", name, namespace)
+		return Metadata{}, nil, bfia.Wrap(
+			bfia.CodeNotFound,
+			err,
+			"dataset %q in namespace %q is not known",
+			name,
+			namespace,
+		)
 	}
 	if err != nil {
 		return Metadata{}, nil, err
@@ -80,7 +87,12 @@ func (d *Datasets) metadata(ctx context.Context, namespace, name, key string) (M
 	case err != nil:
 		return m, nil, fmt.Errorf("failed to parse the metadata of dataset %s: %w", key, err)
 	case m.Partitions < 1 || m.Partitions > MaxPartitions:
-		return m, nil, fmt.Errorf("the metadata of dataset %s names %d partitions, not 1 to %d", key, m.Partitions, MaxPartitions)
+		return m, nil, fmt.Errorf(
+			"the metadata of dataset %s names %d partitions, not 1 to %d",
+			key,
+			m.Partitions,
+			MaxPartitions,
+		)
 	}
 	return m, raw, nil
 }

@@ -26,9 +26,9 @@ type reader struct {
 	last    byte // the last byte that was read
 }
 
-// Open opens a dataset as one CSV file with one header, partition after partition. The caller closes it. It is CodeNotFound
-// when there is none. A reader of an uploaded dataset reads one generation, whatever is uploaded meanwhile. What another
-// platform wrote may change under the reader: then reading fails with CodeConflict.
+// Open opens a dataset as one CSV file with one header, partition after partition; CodeNotFound when there is
+// none. The caller closes it. A reader of an uploaded dataset reads one generation to its end. A dataset of
+// another platform may change meanwhile: then reading fails with CodeConflict.
 func (d *Datasets) Open(ctx context.Context, namespace, name string) (io.ReadCloser, error) {
 	key, err := d.locateKey(ctx, namespace, name)
 	if err != nil {
@@ -39,10 +39,24 @@ func (d *Datasets) Open(ctx context.Context, namespace, name string) (io.ReadClo
 		return nil, err
 	}
 	if m.FileType != "" && m.FileType != "csv" { // FATE's own tables leave it empty
-		return nil, bfia.Errorf(bfia.CodeBadRequest, "dataset %q in namespace %q is not CSV: its file_type is %q", name, namespace, m.FileType)
+		return nil, bfia.Errorf(
+			bfia.CodeBadRequest,
+			"dataset %q in namespace %q is not CSV: its file_type is %q",
+			name,
+			namespace,
+			m.FileType,
+		)
 	}
 
-	r := &reader{ctx: ctx, d: d, namespace: namespace, name: name, key: key, metadata: raw, partitions: m.Partitions}
+	r := &reader{
+		ctx:        ctx,
+		d:          d,
+		namespace:  namespace,
+		name:       name,
+		key:        key,
+		metadata:   raw,
+		partitions: m.Partitions,
+	}
 	// The first partition is opened here, so that the caller sees the error if it is missing.
 	if err := r.nextPartition(); err != nil {
 		return nil, err
@@ -68,7 +82,7 @@ func (r *reader) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 		if r.last != '\n' && r.last != 0 && len(p) > 0 {
-			// A container need not end its last line, and the next partition's first row is another one.
+			// A container need not end its last line. The next partition starts a new row.
 			p[0], r.last = '\n', '\n'
 			return 1, nil
 		}
@@ -93,14 +107,15 @@ func (r *reader) nextPartition() error {
 		return err
 	}
 	r.current = open
-	// An open object stays the same. It belongs to the metadata if that, which changes first, still is the same.
+	// An open object stays the same. Metadata changes before it: unchanged metadata proves that the object
+	// belongs to it.
 	if err := r.checkUnchanged(); err != nil {
 		return err
 	}
 	r.buf = bufio.NewReaderSize(open, 64<<10)
 	r.next++
 	if r.partitions == 1 {
-		return nil // as it is, whatever its first line
+		return nil // byte for byte; there is no header to drop
 	}
 
 	header, err := readLine(r.buf)
@@ -125,7 +140,12 @@ func (r *reader) checkUnchanged() error {
 		return err
 	}
 	if err != nil || !bytes.Equal(now, r.metadata) {
-		return bfia.Errorf(bfia.CodeConflict, "dataset %q in namespace %q was replaced while it was read: read it again", r.name, r.namespace)
+		return bfia.Errorf(
+			bfia.CodeConflict,
+			"dataset %q in namespace %q was replaced while it was read: read it again",
+			r.name,
+			r.namespace,
+		)
 	}
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 )
 
-// All partitions together buffer this much.
+// The size of the buffers of all partitions together.
 const partitionBuffers = 16 << 20
 
 // partitions writes rows to the files data_0, data_1, ...
@@ -28,7 +28,7 @@ func newPartitions(dir string, n int) *partitions {
 	return p
 }
 
-// begin writes the header of each partition, so that also one without rows is there.
+// begin writes the header of each partition, also of those that will have no rows.
 func (p *partitions) begin(header []string) error {
 	for _, w := range p.rows {
 		if err := w.Write(header); err != nil {
@@ -43,7 +43,7 @@ func (p *partitions) write(id string, row []string) error {
 	return p.rows[partitionOf(id, len(p.rows))].Write(row)
 }
 
-// partitionOf is fnv1a64(id) mod n.
+// partitionOf returns fnv1a64(id) mod n.
 func partitionOf(id string, n int) int {
 	h := uint64(14695981039346656037)
 	for i := range len(id) {
@@ -52,7 +52,7 @@ func partitionOf(id string, n int) int {
 	return int(h % uint64(n))
 }
 
-// flush brings all rows to the files, and answers the files' size.
+// flush writes all buffered rows, and returns the total size of the files.
 func (p *partitions) flush() (int64, error) {
 	var size int64
 	for i, w := range p.rows {
@@ -64,8 +64,8 @@ func (p *partitions) flush() (int64, error) {
 	return size, nil
 }
 
-// appender is a file that is opened for each write and not held open: a thousand of them may be more than the process
-// may have.
+// appender opens its file for each write and does not keep it open: a process may not have a thousand open
+// files.
 type appender struct {
 	path string
 	size int64

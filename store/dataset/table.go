@@ -19,10 +19,10 @@ import (
 
 const (
 	sidColumn = "sid"
-	// MaxColumns is how many columns a dataset may have.
+	// MaxColumns is the maximal number of columns of a dataset.
 	MaxColumns = 1 << 16
-	// MaxRow is how many bytes a row may have: what is in memory at once. A quote that is never closed makes a row of all
-	// that follows.
+	// MaxRow is the maximal length of a row in bytes, since a row is in memory at once. A quote that is never
+	// closed makes one row of the rest of the file.
 	MaxRow = 8 << 20
 )
 
@@ -34,11 +34,11 @@ type table struct {
 
 	names []string // of the file's columns
 	types []colType
-	id    int // the id column's place
+	id    int // the index of the id column
 	rows  int64
 }
 
-// columns are the dataset's columns.
+// columns returns the dataset's columns.
 func (t *table) columns() []store.Column {
 	var cols []store.Column
 	if t.sid {
@@ -50,15 +50,15 @@ func (t *table) columns() []store.Column {
 	return cols
 }
 
-// read reads the file to its end, its rows into parts and their ids into ids.
+// read reads the whole file: it writes its rows to parts and adds their ids to ids.
 func (t *table) read(ctx context.Context, r io.Reader, parts *partitions, ids *ids) error {
 	in := &input{ctx: ctx, r: r}
 	buffered := bufio.NewReaderSize(in, 64<<10)
 	if bom, err := buffered.Peek(3); err == nil && string(bom) == "\uFEFF" {
-		buffered.Discard(3) // are there
+		buffered.Discard(3) // can't fail after Peek
 		in.from += 3
 	}
-	cr := csv.NewReader(buffered) // keeps this buffer, it is large enough
+	cr := csv.NewReader(buffered) // uses this buffer, which is large enough
 	cr.Comma = t.meta.delimiter
 	cr.FieldsPerRecord = -1
 	cr.ReuseRecord = true
@@ -88,7 +88,14 @@ func (t *table) read(ctx context.Context, r io.Reader, parts *partitions, ids *i
 		in.from = start + cr.InputOffset()
 		line, _ := cr.FieldPos(0)
 		if len(row) != len(t.names) {
-			return bfia.Errorf(bfia.CodeBadRequest, "line %d: %d fields, %s %d", line, len(row), widths, len(t.names))
+			return bfia.Errorf(
+				bfia.CodeBadRequest,
+				"line %d: %d fields, %s %d",
+				line,
+				len(row),
+				widths,
+				len(t.names),
+			)
 		}
 		for i, v := range row {
 			if t.types[i] != typeString && v != "" {
@@ -97,7 +104,12 @@ func (t *table) read(ctx context.Context, r io.Reader, parts *partitions, ids *i
 		}
 		id := row[t.id]
 		if id == "" {
-			return bfia.Errorf(bfia.CodeBadRequest, "line %d: the id (column %q) is empty", line, t.names[t.id])
+			return bfia.Errorf(
+				bfia.CodeBadRequest,
+				"line %d: the id (column %q) is empty",
+				line,
+				t.names[t.id],
+			)
 		}
 		t.rows++
 		out = out[:0]
@@ -132,22 +144,27 @@ func (t *table) next(cr *csv.Reader, in *input) ([]string, error) {
 		return nil, err
 	}
 	if errors.Is(err, errLongRow) {
-		// The lines that the row has come to are not known to the reader; where it began is.
-		return nil, bfia.Errorf(bfia.CodeTooLarge, "the row that begins %d bytes into the file is longer than %d MiB (is a quote not closed?)", in.from, MaxRow>>20)
+		// The CSV reader does not say which line it reached, but where the row begins.
+		return nil, bfia.Errorf(
+			bfia.CodeTooLarge,
+			"the row that begins %d bytes into the file is longer than %d MiB (is a quote not closed?)",
+			in.from,
+			MaxRow>>20,
+		)
 	}
 	if perr := (*csv.ParseError)(nil); errors.As(err, &perr) {
 		at := fmt.Sprintf("line %d", perr.StartLine)
 		if perr.Line != perr.StartLine {
 			at = fmt.Sprintf("line %d (in the row that begins in line %d)", perr.Line, perr.StartLine)
 		}
-		what := "a quote stands in a field that is not quoted; write it twice, in quotes"
+		what := "a quote is in a field that is not quoted; quote the field and double the quote"
 		if errors.Is(perr.Err, csv.ErrQuote) {
 			what = "a quote is not closed, or something follows it in its field"
 		}
 		return nil, bfia.Errorf(bfia.CodeBadRequest, "%s: %s", at, what)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the file: %w", err)
+		return nil, fmt.Errorf("failed to read the file: %w", err)
 	}
 	for i, v := range row {
 		if !utf8.ValidString(v) {
@@ -156,16 +173,22 @@ func (t *table) next(cr *csv.Reader, in *input) ([]string, error) {
 		}
 		if strings.IndexByte(v, 0) >= 0 {
 			line, _ := cr.FieldPos(i)
-			return nil, bfia.Errorf(bfia.CodeBadRequest, "line %d: field %d holds a NUL", line, i+1)
+			return nil, bfia.Errorf(bfia.CodeBadRequest, "line %d: field %d contains a NUL", line, i+1)
 		}
 	}
 	return row, nil
 }
 
-// begin settles the columns, from the first row, and writes the header of each partition.
+// begin determines the columns from the first row, and writes the header of each partition.
 func (t *table) begin(row []string, line int, parts *partitions) error {
 	if len(row) > MaxColumns {
-		return bfia.Errorf(bfia.CodeTooLarge, "line %d: %d fields, at most %d are taken", line, len(row), MaxColumns)
+		return bfia.Errorf(
+			bfia.CodeTooLarge,
+			"line %d: %d fields, at most %d are allowed",
+			line,
+			len(row),
+			MaxColumns,
+		)
 	}
 	switch {
 	case t.head:
@@ -173,7 +196,13 @@ func (t *table) begin(row []string, line int, parts *partitions) error {
 	case t.meta.header != nil:
 		t.names = t.meta.header
 		if len(t.names) != len(row) {
-			return bfia.Errorf(bfia.CodeBadRequest, "line %d: %d fields, meta.header names %d", line, len(row), len(t.names))
+			return bfia.Errorf(
+				bfia.CodeBadRequest,
+				"line %d: %d fields, meta.header names %d",
+				line,
+				len(row),
+				len(t.names),
+			)
 		}
 	default:
 		t.names = []string{t.meta.matchIDName}
@@ -208,8 +237,8 @@ func (t *table) begin(row []string, line int, parts *partitions) error {
 	return parts.begin(header)
 }
 
-// checkNames checks the columns' names. They are refused if they hold a line end or the like, so that the header of
-// every partition is its first line.
+// checkNames checks the names of the columns. It refuses control characters, so that the header of a
+// partition is always its first line.
 func (t *table) checkNames(line int) error {
 	where := "meta.header"
 	if t.head {
@@ -217,20 +246,32 @@ func (t *table) checkNames(line int) error {
 	} else if t.meta.header == nil {
 		where = "meta.match_id_name"
 	}
-	places := make(map[string]int, len(t.names))
+	indexes := make(map[string]int, len(t.names))
 	for i, name := range t.names {
 		switch {
 		case name == "":
 			return bfia.Errorf(bfia.CodeBadRequest, "%s: column %d has no name", where, i+1)
 		case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
-			return bfia.Errorf(bfia.CodeBadRequest, "%s: the name of column %d holds a control character", where, i+1)
+			return bfia.Errorf(
+				bfia.CodeBadRequest,
+				"%s: the name of column %d contains a control character",
+				where,
+				i+1,
+			)
 		case t.sid && name == sidColumn:
 			return bfia.Errorf(bfia.CodeBadRequest, "extend_sid: the file has a column %q already", sidColumn)
 		}
-		if first, ok := places[name]; ok {
-			return bfia.Errorf(bfia.CodeBadRequest, "%s: columns %d and %d have the same name, %q", where, first+1, i+1, shorten(name))
+		if first, ok := indexes[name]; ok {
+			return bfia.Errorf(
+				bfia.CodeBadRequest,
+				"%s: columns %d and %d have the same name, %q",
+				where,
+				first+1,
+				i+1,
+				shorten(name),
+			)
 		}
-		places[name] = i
+		indexes[name] = i
 	}
 	return nil
 }
@@ -258,7 +299,7 @@ func shorten(name string) string {
 
 var errLongRow = errors.New("the row is too long")
 
-// input reads the file for as long as its caller is there, and only so far beyond the beginning of a row.
+// input reads the file until its context is done, and at most MaxRow bytes beyond the beginning of a row.
 type input struct {
 	ctx        context.Context
 	r          io.Reader

@@ -20,8 +20,8 @@ import (
 	"github.com/uptrace/bun/driver/pgdriver"
 )
 
-// startPostgres starts one server for this process, on a Unix socket in a folder of its own, and answers its address.
-// It goes, with its folder, when this process ends in whatever way.
+// startPostgres starts one server for this process, on a Unix socket in a new folder, and returns its
+// address. The server stops, and its folder is removed, however this process ends.
 var startPostgres = sync.OnceValues(func() (string, error) {
 	bin, err := postgresBin()
 	if err != nil {
@@ -40,13 +40,19 @@ var startPostgres = sync.OnceValues(func() (string, error) {
 			return "", err
 		}
 	}
-	// The shell watches us: its standard input ends when we do. It runs as the server's user and so may remove the folder's content.
+	// The shell's standard input ends when this process does. It runs as the server's user, so it may remove
+	// the folder.
 	const script = `
 trap '' INT TERM HUP
 set -e
 cd "$1"
-if ! "$2/initdb" -D data -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync >log 2>&1; then cat log >&2; rm -rf data log; exit 1; fi
-"$2/postgres" -D data -k "$1" -c listen_addresses= -c fsync=off -c max_connections=300 -c timezone=Asia/Shanghai >>log 2>&1 &
+if ! "$2/initdb" -D data -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync >log 2>&1; then
+  cat log >&2
+  rm -rf data log
+  exit 1
+fi
+"$2/postgres" -D data -k "$1" -c listen_addresses= -c fsync=off -c max_connections=300 \
+  -c timezone=Asia/Shanghai >>log 2>&1 &
 pid=$!
 read -r _ || true
 kill -QUIT $pid || true
@@ -64,16 +70,23 @@ rmdir "$1" 2>/dev/null || true
 		return "", err
 	}
 	if err := cmd.Start(); err != nil {
-		return "", fmt.Errorf("start PostgreSQL: %w", err)
+		return "", fmt.Errorf("failed to start PostgreSQL: %w", err)
 	}
-	_ = alive // kept open by the process; never written to
+	_ = alive // open until the process ends; never written to
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 
 	address := &url.URL{Scheme: "postgres", User: url.User("postgres"), Path: "/postgres",
 		RawQuery: url.Values{"host": {dir}, "sslmode": {"disable"}}.Encode()}
-	db := sql.OpenDB(pgdriver.NewConnector(pgdriver.WithNetwork("unix"), pgdriver.WithAddr(filepath.Join(dir, ".s.PGSQL.5432")),
-		pgdriver.WithUser("postgres"), pgdriver.WithDatabase("postgres"), pgdriver.WithInsecure(true)))
+	db := sql.OpenDB(
+		pgdriver.NewConnector(
+			pgdriver.WithNetwork("unix"),
+			pgdriver.WithAddr(filepath.Join(dir, ".s.PGSQL.5432")),
+			pgdriver.WithUser("postgres"),
+			pgdriver.WithDatabase("postgres"),
+			pgdriver.WithInsecure(true),
+		),
+	)
 	defer db.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -84,15 +97,15 @@ rmdir "$1" 2>/dev/null || true
 		}
 		select {
 		case <-ended:
-			return "", fmt.Errorf("start PostgreSQL: %s", bytes.TrimSpace(stderr.Bytes()))
+			return "", fmt.Errorf("failed to start PostgreSQL: %s", bytes.TrimSpace(stderr.Bytes()))
 		case <-ctx.Done():
-			return "", fmt.Errorf("start PostgreSQL: %w", err)
+			return "", fmt.Errorf("failed to start PostgreSQL: %w", err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 })
 
-// postgresBin is the folder of the newest installed binaries: Debian's, or those on the path.
+// postgresBin returns the folder of the newest installed binaries: Debian's, or those in PATH.
 func postgresBin() (string, error) {
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
 	if err != nil {
@@ -100,7 +113,9 @@ func postgresBin() (string, error) {
 	}
 	if len(found) > 0 {
 		version := func(path string) int {
-			n, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path)))) // another name is the oldest
+			n, _ := strconv.Atoi(
+				filepath.Base(filepath.Dir(filepath.Dir(path))),
+			) // a name that is no number counts as the oldest
 			return n
 		}
 		newest := slices.MaxFunc(found, func(a, b string) int { return version(a) - version(b) })
@@ -108,12 +123,15 @@ func postgresBin() (string, error) {
 	}
 	path, err := exec.LookPath("postgres")
 	if err != nil {
-		return "", errors.New("its binaries are not installed (in /usr/lib/postgresql or on the path), and HUTONG_TEST_POSTGRES is not set")
+		return "", errors.New(
+			"its binaries are not installed in /usr/lib/postgresql or in PATH, and " +
+				"HUTONG_TEST_POSTGRES is not set",
+		)
 	}
 	return filepath.Dir(path), nil
 }
 
-// postgresUser is whom to run the server as: it refuses to run as root.
+// postgresUser returns the user to run the server as, since PostgreSQL refuses to run as root.
 func postgresUser() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -133,5 +151,5 @@ func postgresUser() (*syscall.Credential, error) {
 		}
 		return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 	}
-	return nil, errors.New("this is root, and there is no user postgres to run the server as")
+	return nil, errors.New("PostgreSQL refuses to run as root, and there is no user postgres")
 }

@@ -17,14 +17,15 @@ import (
 	"hutong/store"
 )
 
-// Each runs f as two subtests, with the address of an empty SQLite database and of an empty PostgreSQL database.
+// Each runs f as two subtests, with the address of an empty SQLite database and of an empty PostgreSQL
+// database.
 func Each(t *testing.T, f func(t *testing.T, address string)) {
 	t.Helper()
 	t.Run("sqlite", func(t *testing.T) { t.Parallel(); f(t, SQLite(t)) })
 	t.Run("postgres", func(t *testing.T) { t.Parallel(); f(t, Postgres(t)) })
 }
 
-// Open opens the database at address, migrated; it is closed with the test.
+// Open opens and migrates the database at an address. It is closed at the end of the test.
 func Open(t testing.TB, address string) *store.Store {
 	t.Helper()
 	s, err := store.Open(context.Background(), address)
@@ -42,15 +43,16 @@ func Open(t testing.TB, address string) *store.Store {
 	return s
 }
 
-// SQLite is the address of an empty SQLite database of this test's own.
+// SQLite returns the address of an empty SQLite database for this test.
 func SQLite(t testing.TB) string {
 	t.Helper()
 	return "sqlite://" + filepath.ToSlash(filepath.Join(t.TempDir(), "test.db"))
 }
 
-// Postgres is the address of an empty PostgreSQL database of this test's own, which goes with the test. The server is
-// the one at HUTONG_TEST_POSTGRES (a URL of a role that may create databases), or else one that the test process starts
-// for itself from the installed binaries. Without either the test is skipped, or fails if HUTONG_REQUIRE_POSTGRES is 1.
+// Postgres returns the address of an empty PostgreSQL database for this test, which is dropped at its end.
+// The server is that at HUTONG_TEST_POSTGRES (a URL of a role that may create databases), or one that the
+// test process starts from the installed binaries. Without either the test is skipped; it fails if
+// HUTONG_REQUIRE_POSTGRES is 1.
 func Postgres(t testing.TB) string {
 	t.Helper()
 	server := os.Getenv("HUTONG_TEST_POSTGRES")
@@ -84,7 +86,9 @@ func admin(t testing.TB, server *url.URL, statement string) {
 		q.Set("host", filepath.Join(host, ".s.PGSQL.5432"))
 		dsn.RawQuery = q.Encode()
 	}
-	db := sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(dsn.String()), pgdriver.WithTimeout(5*time.Minute)))
+	db := sql.OpenDB(
+		pgdriver.NewConnector(pgdriver.WithDSN(dsn.String()), pgdriver.WithTimeout(5*time.Minute)),
+	)
 	defer db.Close()
 	if _, err := db.Exec(statement); err != nil {
 		t.Fatalf("%s: %v", statement, err)

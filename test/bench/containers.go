@@ -17,7 +17,7 @@ import (
 	"hutong/bfia"
 )
 
-// dockerCase is a measurement of containers on one kind of network.
+// dockerCase measures the reference job's containers on one kind of network.
 type dockerCase struct {
 	short, name string
 	hostNetwork bool
@@ -41,7 +41,8 @@ func (c dockerCase) run(ctx context.Context, o options, into *report) error {
 	defer d.removeLeftovers(context.WithoutCancel(ctx), docker)
 	defer d.stop()
 	const provider = "unionpay"
-	if err := d.registerAndUpload(ctx, provider, bfia.DeviceDocker, bfia.Metadata{Image: imageTag, Command: []string{"CallbackOnly"}}); err != nil {
+	metadata := bfia.Metadata{Image: imageTag, Command: []string{"CallbackOnly"}}
+	if err := d.registerAndUpload(ctx, provider, bfia.DeviceDocker, metadata); err != nil {
 		return err
 	}
 	document, err := d.referenceJob(provider)
@@ -50,16 +51,16 @@ func (c dockerCase) run(ctx context.Context, o options, into *report) error {
 	}
 	a, err := c.warmUp(ctx, d, docker, document)
 	if err != nil {
-		return fmt.Errorf("first job: %w", err)
+		return fmt.Errorf("failed to run the first job: %w", err)
 	}
 	defer a.callbacks.close()
-	chapter := into.addSection("The seed's job, "+c.name, "Docker alone")
+	chapter := into.addSection("The reference job, "+c.name, "Docker only")
 	if err := c.measureOne(ctx, o, d, a, docker, document, into, chapter); err != nil {
 		return err
 	}
 	many := o.many
 	if c.hostNetwork {
-		many = many[:1] // how it grows is told for bridges
+		many = many[:1] // the growth is measured with bridges
 	}
 	for _, n := range many {
 		if err := c.measureMany(ctx, o, d, a, document, n, chapter); err != nil {
@@ -69,8 +70,9 @@ func (c dockerCase) run(ctx context.Context, o options, into *report) error {
 	return nil
 }
 
-// first runs a job to learn its containers' configurations, and warms up both ways.
-func (c dockerCase) warmUp(ctx context.Context, d *deployment, docker *client.Client, document []byte) (*dockerBaseline, error) {
+// warmUp runs a job once to read the configuration of its containers, and runs the baseline once.
+func (c dockerCase) warmUp(ctx context.Context, d *deployment, docker *client.Client,
+	document []byte) (*dockerBaseline, error) {
 	w := watchEvents(ctx, docker, true, "hutong.node_id", d.guest, d.host)
 	defer w.stop()
 	t, err := d.runJob(ctx, document)
@@ -91,8 +93,9 @@ func (c dockerCase) warmUp(ctx context.Context, d *deployment, docker *client.Cl
 	return a, err
 }
 
-// single measures one job at a time.
-func (c dockerCase) measureOne(ctx context.Context, o options, d *deployment, a *dockerBaseline, docker *client.Client, document []byte, into *report, chapter *reportSection) error {
+// measureOne measures one job at a time.
+func (c dockerCase) measureOne(ctx context.Context, o options, d *deployment, a *dockerBaseline,
+	docker *client.Client, document []byte, into *report, chapter *reportSection) error {
 	where := breakdown{name: "one job, " + c.name, spans: spanNames[:]}
 	ours := watchEvents(ctx, docker, false, "hutong.node_id", d.guest, d.host)
 	defer ours.stop()
@@ -135,16 +138,18 @@ func (c dockerCase) measureOne(ctx context.Context, o options, d *deployment, a 
 	return nil
 }
 
-// log prints the last run.
+// log prints the last measurement.
 func (s *breakdown) log(o options) {
 	if o.verbose {
 		n := len(s.hutong.total) - 1
-		fmt.Printf("%s: hutong %s, alone %s\n", s.name, formatDuration(s.hutong.total[n]), formatDuration(s.baseline.total[n]))
+		fmt.Printf("%s: hutong %s, baseline %s\n", s.name, formatDuration(s.hutong.total[n]),
+			formatDuration(s.baseline.total[n]))
 	}
 }
 
-// concurrentClients measures n jobs at once.
-func (c dockerCase) measureMany(ctx context.Context, o options, d *deployment, a *dockerBaseline, document []byte, n int, chapter *reportSection) error {
+// measureMany measures n jobs at once.
+func (c dockerCase) measureMany(ctx context.Context, o options, d *deployment, a *dockerBaseline,
+	document []byte, n int, chapter *reportSection) error {
 	where := breakdown{name: fmt.Sprintf("%d jobs at once", n)}
 	var cpu []time.Duration
 	var ids []string
@@ -175,12 +180,18 @@ func (c dockerCase) measureMany(ctx context.Context, o options, d *deployment, a
 		all.workflowTasks += cost.workflowTasks
 		all.events += cost.events
 	}
-	chapter.add(compareMedians(where.name, where.hutong, where.baseline, c.many,
-		fmt.Sprintf("Hutong's CPU for each job: %s, with %d steps of its workflows and %d events", formatDuration(median(cpu)), all.workflowTasks/n, all.events/n)))
+	chapter.add(compareMedians(
+		where.name,
+		where.hutong,
+		where.baseline,
+		c.many,
+		fmt.Sprintf("Hutong's CPU for each job: %s, with %d workflow tasks and %d events",
+			formatDuration(median(cpu)), all.workflowTasks/n, all.events/n),
+	))
 	return nil
 }
 
-// roundsFor is how often n jobs at once are measured.
+// roundsFor returns how often n jobs at once are measured.
 func (o options) roundsFor(n int) int {
 	if n > 20 {
 		return 1
@@ -188,11 +199,12 @@ func (o options) roundsFor(n int) int {
 	return o.rounds
 }
 
-// dockerfile is what an image is built of: that file alone.
+// dockerfile returns the build context of an image that needs only a Dockerfile.
 func dockerfile(text string) (io.Reader, error) {
 	var context bytes.Buffer
 	archive := tar.NewWriter(&context)
-	if err := archive.WriteHeader(&tar.Header{Name: "Dockerfile", Mode: 0o600, Size: int64(len(text))}); err != nil {
+	header := &tar.Header{Name: "Dockerfile", Mode: 0o600, Size: int64(len(text))}
+	if err := archive.WriteHeader(header); err != nil {
 		return nil, err
 	}
 	if _, err := archive.Write([]byte(text)); err != nil {
@@ -201,26 +213,29 @@ func dockerfile(text string) (io.Reader, error) {
 	return &context, archive.Close()
 }
 
-// clean removes the containers that an interrupted run left, its own only, and the networks of its parties.
+// removeLeftovers removes the containers that an interrupted run of this program left, and the networks of
+// its parties.
 func (d *deployment) removeLeftovers(ctx context.Context, docker *client.Client) {
-	for _, label := range []string{"hutong.node_id=" + d.guest, "hutong.node_id=" + d.host, runLabel + "=" + d.guest} {
+	labels := []string{"hutong.node_id=" + d.guest, "hutong.node_id=" + d.host, runLabel + "=" + d.guest}
+	for _, label := range labels {
 		filter := filters.NewArgs(filters.Arg("label", label))
 		containers, err := docker.ContainerList(ctx, container.ListOptions{All: true, Filters: filter})
 		if err != nil {
-			fmt.Fprintln(os.Stderr, "bench: containers may be left:", err)
+			fmt.Fprintln(os.Stderr, "bench: failed to list containers to remove:", err)
 		}
 		for _, c := range containers {
-			if err := docker.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true}); err != nil {
-				fmt.Fprintln(os.Stderr, "bench: a container is left:", err)
+			options := container.RemoveOptions{Force: true, RemoveVolumes: true}
+			if err := docker.ContainerRemove(ctx, c.ID, options); err != nil {
+				fmt.Fprintln(os.Stderr, "bench: failed to remove a container:", err)
 			}
 		}
 		networks, err := docker.NetworkList(ctx, network.ListOptions{Filters: filter})
 		if err != nil {
-			fmt.Fprintln(os.Stderr, "bench: networks may be left:", err)
+			fmt.Fprintln(os.Stderr, "bench: failed to list networks to remove:", err)
 		}
 		for _, n := range networks {
 			if err := docker.NetworkRemove(ctx, n.ID); err != nil {
-				fmt.Fprintln(os.Stderr, "bench: a network is left:", err)
+				fmt.Fprintln(os.Stderr, "bench: failed to remove a network:", err)
 			}
 		}
 	}

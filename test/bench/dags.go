@@ -7,40 +7,48 @@ import (
 	"net/http"
 
 	"hutong/bfia"
+	"hutong/test/testenv/apiclient"
 )
 
-// nothing is a program that ends at once, well.
+// exitProgram ends at once with exit code 0.
 const exitProgram = "/bin/true"
 
-// idle is a program that does nothing for as many seconds as it is told.
+// sleepProgram sleeps for the seconds in its argument.
 const sleepProgram = "/bin/sleep"
 
-// registerProgram makes a provider known to both parties whose components are processes that run command: Nothing has one
-// input, Join as many as it is told.
+// registerProgram registers a provider at both parties whose components are processes that run a command. The
+// component Nothing has one input, and Join the given number.
 func (d *deployment) registerProgram(ctx context.Context, name string, inputs int, command ...string) error {
 	describe := func(component string, inputs int) map[string]any {
 		ports := make([]map[string]string, inputs)
 		for i := range ports {
 			ports[i] = map[string]string{"name": fmt.Sprintf("in%d", i), "category": "dataset"}
 		}
-		return map[string]any{"componentName": component, "title": component, "provider": name, "version": "1", "roleList": []string{"guest", "host"},
-			"storageEngine": []string{"file"}, "inputParam": []any{}, "inputData": ports,
-			"outputData": []any{map[string]string{"name": "out", "category": "dataset"}}, "result": []any{}}
+		return map[string]any{"componentName": component, "title": component, "provider": name,
+			"version": "1", "roleList": []string{"guest", "host"}, "storageEngine": []string{"file"},
+			"inputParam": []any{}, "inputData": ports,
+			"outputData": []any{map[string]string{"name": "out", "category": "dataset"}},
+			"result":     []any{}}
 	}
-	body, err := json.Marshal(map[string]any{"name": name, "version": "1", "device": bfia.DeviceProcess, "protocol": "bfia",
-		"metadata": map[string]any{"command": command}, "components_description": map[string]any{"Nothing": describe("Nothing", 1), "Join": describe("Join", inputs)}})
+	body, err := json.Marshal(
+		map[string]any{"name": name, "version": "1", "device": bfia.DeviceProcess, "protocol": "bfia",
+			"metadata": map[string]any{
+				"command": command,
+			}, "components_description": map[string]any{
+				"Nothing": describe("Nothing", 1), "Join": describe("Join", inputs)}},
+	)
 	if err != nil {
 		return err
 	}
 	for _, url := range d.urls {
-		if err := call(ctx, http.MethodPost, url+bfia.PathProviderRegister, "application/json", body, nil); err != nil {
-			return fmt.Errorf("register %s: %w", name, err)
+		if err := apiclient.Call(ctx, http.MethodPost, url+bfia.PathProviderRegister, body, nil); err != nil {
+			return fmt.Errorf("failed to register provider %s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-// shape is a kind of DAG: the tasks on which the i-th of n depends.
+// shape is a kind of DAG. dependsOn returns the tasks on which the i-th of n depends.
 type shape struct {
 	name      string
 	dependsOn func(i, n int) []int
@@ -74,7 +82,7 @@ var shapes = []shape{
 	}},
 }
 
-// dag is the document of a job of n tasks between both parties.
+// dagDocument returns a job of n tasks between both parties.
 func (d *deployment) dagDocument(provider string, s shape, n int) ([]byte, error) {
 	var components []any
 	for i := range n {
@@ -86,11 +94,23 @@ func (d *deployment) dagDocument(provider string, s shape, n int) ([]byte, error
 		if len(input) > 1 {
 			component = "Join"
 		}
-		components = append(components, map[string]any{"name": fmt.Sprintf("t%d", i), "componentName": component, "provider": provider,
-			"version": "1", "input": input, "output": []any{map[string]string{"type": "dataset", "key": "out"}}})
+		components = append(
+			components,
+			map[string]any{"name": fmt.Sprintf("t%d", i), "componentName": component, "provider": provider,
+				"version": "1", "input": input,
+				"output": []any{map[string]string{"type": "dataset", "key": "out"}}},
+		)
 	}
-	return json.Marshal(map[string]any{"flow_id": "bench", "dag": map[string]any{"version": "2.0", "components": components},
-		"config": map[string]any{"version": "2.0.0", "initiator": map[string]string{"role": "guest", "node_id": d.guest},
-			"role":       map[string]any{"guest": []string{d.guest}, "host": []string{d.host}},
-			"job_params": map[string]any{"common": map[string]any{"sync_type": "callback"}}, "task_params": map[string]any{"common": map[string]any{}}}})
+	return json.Marshal(
+		map[string]any{"flow_id": "bench", "dag": map[string]any{"version": "2.0", "components": components},
+			"config": map[string]any{
+				"version":   "2.0.0",
+				"initiator": map[string]string{"role": "guest", "node_id": d.guest},
+				"role":      map[string]any{"guest": []string{d.guest}, "host": []string{d.host}},
+				"job_params": map[string]any{
+					"common": map[string]any{"sync_type": "callback"},
+				},
+				"task_params": map[string]any{"common": map[string]any{}},
+			}},
+	)
 }

@@ -6,8 +6,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"io"
-	"mime/multipart"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,32 +16,34 @@ import (
 	"time"
 
 	"hutong/bfia"
+	"hutong/test/testenv/apiclient"
 	"hutong/test/testenv/ports"
 )
 
-// slots of each of the two parties: four containers at once, as in the measurement of Docker alone.
+// slots is the number of slots of each party. Both run four containers at once, like the baseline of Docker.
 const slots = 2
 
-// vectors are the seed's own registration and job.
+// vectorsDir has the captured registration and job.
 const vectorsDir = "testdata/vectors"
 
-// deployment is a `hutong dev` of its own.
+// deployment is a `hutong dev` process with two parties.
 type deployment struct {
 	guest, host string // node ids
 	urls        map[string]string
 	dir         string
-	temporal    string // the engine's address
+	temporal    string // address of the Temporal server
 	pprof       string
 	process     *exec.Cmd
 	exited      chan struct{}
 	log         bytes.Buffer
 }
 
-// startDeployment starts one whose parties run so many containers or processes at once.
+// startDeployment starts a deployment whose parties run the given number of containers or processes at once.
 func startDeployment(ctx context.Context, o options, slots int, flags ...string) (_ *deployment, err error) {
-	// Node ids of this run alone: they name Docker's networks.
+	// The node ids are unique to this run, since they name Docker networks.
 	id := strings.ToUpper(rand.Text()[:8])
-	d := &deployment{guest: "BENCH" + id + "G", host: "BENCH" + id + "H", urls: map[string]string{}, exited: make(chan struct{})}
+	d := &deployment{guest: "BENCH" + id + "G", host: "BENCH" + id + "H", urls: map[string]string{},
+		exited: make(chan struct{})}
 	if d.dir, err = os.MkdirTemp("", "hutong-bench-"); err != nil {
 		return nil, err
 	}
@@ -52,8 +52,9 @@ func startDeployment(ctx context.Context, o options, slots int, flags ...string)
 			d.stop()
 		}
 	}()
-	args := []string{"dev", "--data-dir", d.dir, "--slots", strconv.Itoa(slots), "--allow", o.provider, "--allow", exitProgram, "--allow", sleepProgram}
-	first, err := ports.Free("127.0.0.1", 9) // a party takes those after its own too
+	args := []string{"dev", "--data-dir", d.dir, "--slots", strconv.Itoa(slots), "--allow", o.provider,
+		"--allow", exitProgram, "--allow", sleepProgram}
+	first, err := ports.Free("127.0.0.1", 9) // a party also uses the ports after its own
 	if err != nil {
 		return nil, err
 	}
@@ -89,13 +90,13 @@ func (d *deployment) ready(ctx context.Context) error {
 	defer cancel()
 	for _, url := range d.urls {
 		for {
-			err := call(ctx, http.MethodGet, url+bfia.PathReady, "", nil, nil)
+			err := apiclient.Call(ctx, http.MethodGet, url+bfia.PathReady, nil, nil)
 			if err == nil {
 				break
 			}
 			select {
 			case <-d.exited:
-				return fmt.Errorf("hutong dev ended early")
+				return fmt.Errorf("hutong dev ended before it was ready")
 			case <-ctx.Done():
 				return fmt.Errorf("hutong dev is not ready: %w", err)
 			case <-time.After(20 * time.Millisecond):
@@ -105,7 +106,7 @@ func (d *deployment) ready(ctx context.Context) error {
 	return nil
 }
 
-// cpu is the processor time that hutong has taken so far, without the processes that it started.
+// cpu returns the processor time of the hutong process, without the processes that it started.
 func (d *deployment) cpu() time.Duration {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.process.Process.Pid))
 	if err != nil {
@@ -124,7 +125,7 @@ func (d *deployment) cpu() time.Duration {
 	return ticks * 10 * time.Millisecond
 }
 
-// memory is what hutong holds of the machine's memory, in bytes.
+// memory returns the resident memory of the hutong process in bytes.
 func (d *deployment) memory() int64 {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.process.Process.Pid))
 	if err != nil {
@@ -139,7 +140,7 @@ func (d *deployment) memory() int64 {
 	return n << 10
 }
 
-// stop stops hutong and says if it was gone before.
+// stop stops the deployment, and prints its log if it ended early.
 func (d *deployment) stop() {
 	select {
 	case <-d.exited:
@@ -158,11 +159,13 @@ func (d *deployment) stop() {
 	_ = os.RemoveAll(d.dir)
 }
 
-// prepare registers the seed's provider at both parties, on a device with what it runs, and uploads a dataset to each.
-func (d *deployment) registerAndUpload(ctx context.Context, name string, device bfia.Device, metadata bfia.Metadata) error {
+// registerAndUpload registers the provider of the reference job at both parties, with a device and what it
+// runs, and uploads a dataset to each.
+func (d *deployment) registerAndUpload(ctx context.Context, name string, device bfia.Device,
+	metadata bfia.Metadata) error {
 	body, err := os.ReadFile(filepath.Join(vectorsDir, "provider_register.request.json"))
 	if err != nil {
-		return fmt.Errorf("%w; run this in the repository's root", err)
+		return fmt.Errorf("%w: run this in the repository's root", err)
 	}
 	registration, err := bfia.ParseRegistration(body)
 	if err != nil {
@@ -173,84 +176,19 @@ func (d *deployment) registerAndUpload(ctx context.Context, name string, device 
 		return err
 	}
 	for role, node := range map[string]string{"guest": d.guest, "host": d.host} {
-		if err := call(ctx, http.MethodPost, d.urls[node]+bfia.PathProviderRegister, "application/json", body, nil); err != nil {
-			return fmt.Errorf("register at %s: %w", node, err)
+		url := d.urls[node] + bfia.PathProviderRegister
+		if err := apiclient.Call(ctx, http.MethodPost, url, body, nil); err != nil {
+			return fmt.Errorf("failed to register the provider at %s: %w", node, err)
 		}
 		if err := d.upload(ctx, node, "test_"+role, "id,y,x0\na,0,1\nb,1,2\n"); err != nil {
-			return fmt.Errorf("upload to %s: %w", node, err)
+			return fmt.Errorf("failed to upload a dataset to %s: %w", node, err)
 		}
 	}
 	return nil
 }
 
 func (d *deployment) upload(ctx context.Context, node, name, csv string) error {
-	var body bytes.Buffer
-	form := multipart.NewWriter(&body)
-	for field, value := range map[string]string{"namespace": "testspace", "name": name, "head": "true", "partitions": "1",
-		"meta": `{"delimiter":",","label_name":"y","match_id_name":"id"}`} {
-		if err := form.WriteField(field, value); err != nil {
-			return err
-		}
-	}
-	file, err := form.CreateFormFile("file", name+".csv")
-	if err != nil {
-		return err
-	}
-	if _, err := io.WriteString(file, csv); err != nil {
-		return err
-	}
-	if err := form.Close(); err != nil {
-		return err
-	}
-	return call(ctx, http.MethodPost, d.urls[node]+bfia.PathComponentFile, form.FormDataContentType(), body.Bytes(), nil)
-}
-
-// caller keeps a connection for each of many clients.
-var caller = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 200}}
-
-// refusal is an answer that is none.
-type responseError struct {
-	status  int
-	code    bfia.Code
-	message string
-}
-
-func (r *responseError) Error() string {
-	return fmt.Sprintf("HTTP %d, code %d: %s", r.status, r.code, r.message)
-}
-
-// call sends a request and reads the data of the answer's envelope.
-func call(ctx context.Context, method, url, contentType string, body []byte, data any) error {
-	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	if contentType != "" {
-		req.Header.Set("Content-Type", contentType)
-	}
-	resp, err := caller.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	var envelope struct {
-		Code    int
-		Message string
-		Msg     string
-		Data    json.RawMessage
-	}
-	if err := json.Unmarshal(answer, &envelope); err != nil {
-		return fmt.Errorf("HTTP %d: %w", resp.StatusCode, err)
-	}
-	if resp.StatusCode != http.StatusOK || envelope.Code != 0 {
-		return &responseError{resp.StatusCode, bfia.Code(envelope.Code), envelope.Message + envelope.Msg}
-	}
-	if data == nil {
-		return nil
-	}
-	return json.Unmarshal(envelope.Data, data)
+	return apiclient.Upload(ctx, d.urls[node], name+".csv", []byte(csv), map[string]string{
+		"namespace": "testspace", "name": name, "head": "true", "partitions": "1",
+		"meta": `{"delimiter":",","label_name":"y","match_id_name":"id"}`})
 }

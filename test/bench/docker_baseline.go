@@ -18,10 +18,10 @@ import (
 	"github.com/docker/docker/client"
 )
 
-// The tasks of the job, in its order: one wave of two containers each.
+// referenceTasks are the tasks of the reference job in their order, with two containers each.
 var referenceTasks = []string{"intersect_rsa_1", "hetero_secureboost_1"}
 
-// alone runs the job's containers by the Docker API alone.
+// dockerBaseline runs the job's containers through the Docker API only.
 type dockerBaseline struct {
 	docker    *client.Client
 	id        string
@@ -30,9 +30,10 @@ type dockerBaseline struct {
 	count     atomic.Int64
 }
 
-// newDockerBaseline takes the configurations of a job's containers as Docker tells them, but with places of its own for outputs,
-// and a server of its own that takes the callbacks.
-func newDockerBaseline(docker *client.Client, id, dir string, seen []container.InspectResponse) (*dockerBaseline, error) {
+// newDockerBaseline copies the configurations of a job's containers. It replaces the places of their outputs,
+// and has its own server receive the callbacks.
+func newDockerBaseline(docker *client.Client, id, dir string,
+	seen []container.InspectResponse) (*dockerBaseline, error) {
 	a := &dockerBaseline{docker: docker, id: id}
 	for _, task := range referenceTasks {
 		var wave []container.InspectResponse
@@ -42,7 +43,7 @@ func newDockerBaseline(docker *client.Client, id, dir string, seen []container.I
 			}
 		}
 		if len(wave) != 2 {
-			return nil, fmt.Errorf("task %s had %d containers, not 2", task, len(wave))
+			return nil, fmt.Errorf("expected 2 containers of task %s, got %d", task, len(wave))
 		}
 		a.waves = append(a.waves, wave)
 	}
@@ -65,66 +66,72 @@ func newDockerBaseline(docker *client.Client, id, dir string, seen []container.I
 			}
 			c.Config.Env[k] = "system.callback=" + own
 		}
-		// No longer a run of Hutong's, which would remove what no job knows.
+		// Without Hutong's labels, or Hutong would sweep them as orphans.
 		for name := range c.Config.Labels {
 			if name != "hutong.task" && strings.HasPrefix(name, "hutong.") {
 				delete(c.Config.Labels, name)
 			}
 		}
 		c.Config.Labels[runLabel] = id
-		c.Config.Hostname = "" // Docker's own, after the container's id
+		c.Config.Hostname = "" // Docker sets it to the container's id
 	}
 	return a, nil
 }
 
-// runLabel marks the containers of Docker alone.
+// runLabel marks the containers of the baseline.
 const runLabel = "bench"
 
-// one makes, starts, waits for and removes one container.
+// runContainer creates, starts, awaits and removes one container.
 func (a *dockerBaseline) runContainer(ctx context.Context, c container.InspectResponse) error {
 	name := fmt.Sprintf("hutong-bench-%s-%d", a.id, a.count.Add(1))
 	made, err := a.docker.ContainerCreate(ctx, c.Config, c.HostConfig, nil, nil, name)
 	if err != nil {
-		return fmt.Errorf("create: %w", err)
+		return fmt.Errorf("failed to create container %s: %w", name, err)
 	}
 	ended, failed := a.docker.ContainerWait(ctx, made.ID, container.WaitConditionNextExit)
 	if err := a.docker.ContainerStart(ctx, made.ID, container.StartOptions{}); err != nil {
-		return fmt.Errorf("start: %w", err)
+		return fmt.Errorf("failed to start container %s: %w", name, err)
 	}
 	select {
 	case end := <-ended:
 		if end.StatusCode != 0 {
-			return fmt.Errorf("container %s: exit code %d", name, end.StatusCode)
+			return fmt.Errorf("container %s failed with exit code %d", name, end.StatusCode)
 		}
 	case err := <-failed:
-		return fmt.Errorf("wait: %w", err)
+		return fmt.Errorf("failed to wait for container %s: %w", name, err)
 	}
-	if err := a.docker.ContainerRemove(ctx, made.ID, container.RemoveOptions{Force: true, RemoveVolumes: true}); err != nil {
-		return fmt.Errorf("remove: %w", err)
+	options := container.RemoveOptions{Force: true, RemoveVolumes: true}
+	if err := a.docker.ContainerRemove(ctx, made.ID, options); err != nil {
+		return fmt.Errorf("failed to remove container %s: %w", name, err)
 	}
 	return nil
 }
 
-// job runs the four containers in two waves.
+// runJob runs the four containers of the job, two at a time.
 func (a *dockerBaseline) runJob(ctx context.Context) (began, ended time.Time, err error) {
 	began = time.Now()
 	for _, wave := range a.waves {
-		if err := forEachParallel(len(wave), len(wave), func(i int) error { return a.runContainer(ctx, wave[i]) }); err != nil {
+		run := func(i int) error { return a.runContainer(ctx, wave[i]) }
+		if err := forEachParallel(len(wave), len(wave), run); err != nil {
 			return began, ended, err
 		}
 	}
 	return began, time.Now(), nil
 }
 
-// many runs the containers of n jobs, so many at once as the parties' slots allow.
+// runMany runs the containers of n jobs, as many at once as the parties' slots allow.
 func (a *dockerBaseline) runMany(ctx context.Context, n int) (time.Duration, error) {
 	all := slices.Concat(a.waves...)
 	began := time.Now()
-	err := forEachParallel(n*len(all), 2*slots, func(i int) error { return a.runContainer(ctx, all[i%len(all)]) })
+	err := forEachParallel(
+		n*len(all),
+		2*slots,
+		func(i int) error { return a.runContainer(ctx, all[i%len(all)]) },
+	)
 	return time.Since(began), err
 }
 
-// parallel calls f for 0 to n-1, some at once, and tells the first error.
+// forEachParallel calls f for 0 to n-1, a number of them at once, and returns the first error.
 func forEachParallel(n, atOnce int, f func(int) error) error {
 	var next atomic.Int64
 	errs := make(chan error, n)
@@ -146,13 +153,14 @@ func forEachParallel(n, atOnce int, f func(int) error) error {
 	return nil
 }
 
-// callbacks takes callbacks and does nothing with them.
+// callbackServer accepts callbacks and ignores them.
 type callbackServer struct {
 	servers []*http.Server
 	byHost  map[string]string
 }
 
-// serve listens where the host of address is reached by a container with those extra hosts, and gives the address there.
+// serve listens on the IP address that a container with these extra hosts reaches as the address's host, and
+// returns the URL there.
 func (c *callbackServer) serve(address string, extraHosts []string) (string, error) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -170,10 +178,13 @@ func (c *callbackServer) serve(address string, extraHosts []string) (string, err
 		if err != nil {
 			return "", err
 		}
-		server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "application/json")
-			_, _ = w.Write([]byte(`{"code":0,"message":"success"}`))
-		})}
+		server := &http.Server{
+			ReadHeaderTimeout: 10 * time.Second,
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				_, _ = w.Write([]byte(`{"code":0,"message":"success"}`))
+			}),
+		}
 		go func() { _ = server.Serve(l) }()
 		if c.byHost == nil {
 			c.byHost = map[string]string{}

@@ -13,7 +13,7 @@ import (
 	"github.com/docker/docker/client"
 )
 
-// watcher keeps Docker's events of containers that carry a label.
+// eventWatcher collects Docker's events of containers with a label.
 type eventWatcher struct {
 	mu        sync.Mutex
 	events    []events.Message
@@ -23,8 +23,10 @@ type eventWatcher struct {
 	done      chan struct{}
 }
 
-// watch begins to watch containers on which label has one of the values. With inspect it also keeps what Docker tells of each container when it is made.
-func watchEvents(ctx context.Context, docker *client.Client, inspect bool, label string, values ...string) *eventWatcher {
+// watchEvents collects events of containers whose label has one of the values. With inspect it also reads the
+// configuration of each created container.
+func watchEvents(ctx context.Context, docker *client.Client, inspect bool, label string,
+	values ...string) *eventWatcher {
 	ctx, cancel := context.WithCancel(ctx)
 	w := &eventWatcher{cancel: cancel, done: make(chan struct{})}
 	messages, failed := docker.Events(ctx, events.ListOptions{Filters: filters.NewArgs(
@@ -40,7 +42,7 @@ func watchEvents(ctx context.Context, docker *client.Client, inspect bool, label
 			case err := <-failed:
 				if ctx.Err() == nil {
 					w.mu.Lock()
-					w.failed = fmt.Errorf("events of Docker: %w", err)
+					w.failed = fmt.Errorf("failed to read events of Docker: %w", err)
 					w.mu.Unlock()
 				}
 				return
@@ -65,7 +67,7 @@ func (w *eventWatcher) record(ctx context.Context, docker *client.Client, m even
 	w.mu.Unlock()
 }
 
-// until waits until so many containers were destroyed, gives their events and forgets them.
+// awaitDestroyed waits until the given number of containers is destroyed, and returns and clears the events.
 func (w *eventWatcher) awaitDestroyed(ctx context.Context, destroyed int) ([]events.Message, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -90,7 +92,7 @@ func (w *eventWatcher) awaitDestroyed(ctx context.Context, destroyed int) ([]eve
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%d of %d containers were removed: %w", n, destroyed, ctx.Err())
+			return nil, fmt.Errorf("only %d of %d containers were removed: %w", n, destroyed, ctx.Err())
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
@@ -101,13 +103,13 @@ func (w *eventWatcher) stop() {
 	<-w.done
 }
 
-// spans are the parts of one job, in their order; their sum is the whole. Docker's events tell the moments: a
-// container's first one comes when it has been made.
+// spans are the consecutive phases of one job, according to Docker's events. A container's first event comes
+// when it has been created.
 type spans [8]time.Duration
 
 var spanNames = [8]string{
-	"submitted → answered", "→ first container made", "→ both started", "→ both ended",
-	"→ next container made", "→ both started", "→ both ended", "→ FINISHED (alone: removed)",
+	"submitted → answered", "→ first container created", "→ both started", "→ both ended",
+	"→ next container created", "→ both started", "→ both ended", "→ FINISHED (baseline: removed)",
 }
 
 func spansOf(all []events.Message, submitted, answered, finished time.Time) spans {

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// room is how many processes each party runs at once where they cost nothing: enough not to be what bounds.
+// manySlots is the number of slots of each party where processes end at once: enough not to limit the rate.
 const manySlots = 16
 
-// measureTemporal holds jobs of processes that end at once against what the engine alone does with as many activities. What
-// "as many" means has two answers: the runs of processes that the job is made of, four in two waves, which is the least
-// that any orchestrator on this engine needs; and all activities that the job's three workflows schedule at both parties,
-// commands between the parties among them.
+// measureTemporal compares jobs of processes that end at once with Temporal workflows of as many activities.
+// The count is taken in two ways. The first is the job's four processes in two waves, the least that any
+// orchestrator on Temporal needs. The second is all activities that the job's three workflows schedule at
+// both parties, including the commands between them.
 func measureTemporal(ctx context.Context, o options, into *report) error {
 	d, err := startDeployment(ctx, o, manySlots, "--no-docker")
 	if err != nil {
@@ -57,7 +57,7 @@ func measureTemporal(ctx context.Context, o options, into *report) error {
 			return err
 		}
 		same.add(took, nil)
-		err = d.withProfile(ctx, o, "engine", func() (err error) {
+		err = d.withProfile(ctx, o, "temporal", func() (err error) {
 			took, _, err = d.runMany(ctx, document, n)
 			return err
 		})
@@ -66,18 +66,26 @@ func measureTemporal(ctx context.Context, o options, into *report) error {
 		}
 		hutong.add(took, nil)
 	}
-	c := into.addSection("Jobs of processes that end at once, each second", "the engine alone")
+	c := into.addSection("Jobs of processes that end at once, each second", "Temporal only")
 	rates := func(name string, other samples, t target, notes ...string) {
 		mine, theirs := perSecond(n, median(hutong.total)), perSecond(n, median(other.total))
-		c.add(figure{name: name, measured: fmt.Sprintf("%.1f /s", mine), baseline: fmt.Sprintf("%.1f /s", theirs), ratio: mine / theirs, target: t, notes: notes})
+		c.add(
+			figure{name: name, measured: fmt.Sprintf("%.1f /s", mine),
+				baseline: fmt.Sprintf("%.1f /s", theirs), ratio: mine / theirs, target: t, notes: notes},
+		)
 	}
 	rates("workflows of 4 activities", least, atLeast(0.7), "a job's 4 processes")
-	rates(fmt.Sprintf("workflows of %d activities", max(1, cost.activities/2)*2), same, target{},
-		fmt.Sprintf("all %d activities of a job; its %d workflows have %d steps and %d events", cost.activities, cost.workflows, cost.workflowTasks, cost.events))
+	rates(
+		fmt.Sprintf("workflows of %d activities", max(1, cost.activities/2)*2),
+		same,
+		target{},
+		fmt.Sprintf("all %d activities of a job; its %d workflows have %d workflow tasks and %d events",
+			cost.activities, cost.workflows, cost.workflowTasks, cost.events),
+	)
 	return nil
 }
 
-// measureDAGs tells how the time of a task grows with the size of its DAG.
+// measureDAGs measures how the time of a task grows with the size of its DAG.
 func measureDAGs(ctx context.Context, o options, into *report) error {
 	d, err := startDeployment(ctx, o, manySlots, "--no-docker")
 	if err != nil {
@@ -110,7 +118,7 @@ func measureDAGs(ctx context.Context, o options, into *report) error {
 					return d.awaitParticipants(ctx, last)
 				})
 				if err != nil {
-					return fmt.Errorf("%s of %d: %w", s.name, n, err)
+					return fmt.Errorf("failed to run a %s of %d tasks: %w", s.name, n, err)
 				}
 				took.add(last.finished.Sub(last.submitted), nil)
 			}
@@ -123,15 +131,33 @@ func measureDAGs(ctx context.Context, o options, into *report) error {
 			if err != nil {
 				return err
 			}
-			c.add(figure{name: fmt.Sprintf("%s of %d", s.name, n), measured: formatDuration(each), baseline: formatDuration(first), ratio: float64(each) / float64(first),
-				notes: []string{fmt.Sprintf("Hutong's CPU for each task: %s; submission answered in %s; longest history %d events, largest %.1f MB; %.0f MB of memory",
-					formatDuration(cpu), formatDuration(last.answered.Sub(last.submitted)), cost.longest, float64(cost.bytes)/1e6, float64(d.memory())/1e6)}})
+			c.add(
+				figure{
+					name:     fmt.Sprintf("%s of %d", s.name, n),
+					measured: formatDuration(each),
+					baseline: formatDuration(first),
+					ratio:    float64(each) / float64(first),
+					notes: []string{
+						fmt.Sprintf(
+							"Hutong's CPU for each task: %s; submission answered in %s; "+
+								"longest history %d events, largest %.1f MB; %.0f MB of memory",
+							formatDuration(
+								cpu,
+							),
+							formatDuration(last.answered.Sub(last.submitted)),
+							cost.longest,
+							float64(cost.bytes)/1e6,
+							float64(d.memory())/1e6,
+						),
+					},
+				},
+			)
 		}
 	}
 	return nil
 }
 
-// measureJobs tells how the time of a job, and the memory, grow with the number of jobs that are submitted at once.
+// measureJobs measures how the time of a job and the memory grow with the number of jobs at once.
 func measureJobs(ctx context.Context, o options, into *report) error {
 	d, err := startDeployment(ctx, o, manySlots, "--no-docker")
 	if err != nil {
@@ -159,15 +185,25 @@ func measureJobs(ctx context.Context, o options, into *report) error {
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("%d jobs: %w", n, err)
+			return fmt.Errorf("failed to run %d jobs at once: %w", n, err)
 		}
 		each, memory := took/time.Duration(n), d.memory()
 		cpu = (d.cpu() - cpu) / time.Duration(n)
 		if i == 0 {
 			first, before = each, memory
 		}
-		c.add(figure{name: fmt.Sprintf("%d jobs", n), measured: formatDuration(each), baseline: formatDuration(first), ratio: float64(each) / float64(first),
-			notes: []string{fmt.Sprintf("Hutong's CPU for each job: %s; %.0f MB of memory, %.2f times", formatDuration(cpu), float64(memory)/1e6, float64(memory)/float64(before))}})
+		c.add(
+			figure{
+				name:     fmt.Sprintf("%d jobs", n),
+				measured: formatDuration(each),
+				baseline: formatDuration(first),
+				ratio:    float64(each) / float64(first),
+				notes: []string{
+					fmt.Sprintf("Hutong's CPU for each job: %s; %.0f MB of memory, %.2f times",
+						formatDuration(cpu), float64(memory)/1e6, float64(memory)/float64(before)),
+				},
+			},
+		)
 	}
 	return nil
 }

@@ -10,10 +10,10 @@ import (
 	"hutong/workflows"
 )
 
-// namespaceOf is a party's namespace in the engine, where its configuration names no other.
+// namespaceOf returns a party's default Temporal namespace.
 func namespaceOf(node string) string { return "hutong-" + strings.ToLower(node) }
 
-// history is what a job's workflows have cost the engine.
+// historyCost sums up the histories of a job's workflows.
 type historyCost struct {
 	workflows, activities, workflowTasks int
 	events                               int   // of all
@@ -23,7 +23,8 @@ type historyCost struct {
 
 // historyOf reads the histories of a job's workflows at both parties.
 func (d *deployment) historyOf(ctx context.Context, jobID string) (h historyCost, err error) {
-	for node, ids := range map[string][]string{d.guest: {workflows.SchedulerJobID(jobID), workflows.ParticipantJobID(jobID)}, d.host: {workflows.ParticipantJobID(jobID)}} {
+	scheduler, participant := workflows.SchedulerJobID(jobID), workflows.ParticipantJobID(jobID)
+	for node, ids := range map[string][]string{d.guest: {scheduler, participant}, d.host: {participant}} {
 		c, err := d.dial(node)
 		if err != nil {
 			return h, err
@@ -47,7 +48,8 @@ func (h *historyCost) add(ctx context.Context, c client.Client, id string) error
 	}
 	info := described.WorkflowExecutionInfo
 	h.longest, h.bytes = max(h.longest, int(info.HistoryLength)), max(h.bytes, info.HistorySizeBytes)
-	for events := c.GetWorkflowHistory(ctx, id, "", false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT); events.HasNext(); {
+	events := c.GetWorkflowHistory(ctx, id, "", false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for events.HasNext() {
 		event, err := events.Next()
 		if err != nil {
 			return err

@@ -14,9 +14,10 @@ import (
 	"time"
 
 	"hutong/bfia"
+	"hutong/test/testenv/apiclient"
 )
 
-// document is the seed's job, between this deployment's parties, with the provider of that name.
+// referenceJob returns the reference job between this deployment's parties, with a provider.
 func (d *deployment) referenceJob(provider string) ([]byte, error) {
 	body, err := os.ReadFile(filepath.Join(vectorsDir, "job_create_all.request.json"))
 	if err != nil {
@@ -35,23 +36,24 @@ func (d *deployment) referenceJob(provider string) ([]byte, error) {
 	return json.Marshal(job)
 }
 
-// jobTimes are the moments of one job.
+// jobTimes holds the times of one job.
 type jobTimes struct {
 	submitted, answered, finished time.Time
 	status                        bfia.JobStatus
 }
 
-// job submits a job and waits until it is FINISHED.
+// runJob submits a job and waits until it is FINISHED.
 func (d *deployment) runJob(ctx context.Context, document []byte) (t jobTimes, err error) {
 	var created bfia.JobCreated
 	t.submitted = time.Now()
-	if err := call(ctx, http.MethodPost, d.urls[d.guest]+bfia.PathPlatformCreateAll, "application/json", document, &created); err != nil {
-		return t, fmt.Errorf("submit: %w", err)
+	url := d.urls[d.guest] + bfia.PathPlatformCreateAll
+	if err := apiclient.Call(ctx, http.MethodPost, url, document, &created); err != nil {
+		return t, fmt.Errorf("failed to submit a job: %w", err)
 	}
 	t.answered = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	every := 5 * time.Millisecond // of a large job the question is no small matter
+	every := 5 * time.Millisecond // less often for a large job, whose status is expensive
 	if len(document) > 20_000 {
 		every = 100 * time.Millisecond
 	}
@@ -68,7 +70,7 @@ func (d *deployment) runJob(ctx context.Context, document []byte) (t jobTimes, e
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return t, fmt.Errorf("job %s does not end: %w", created.JobID, ctx.Err())
+			return t, fmt.Errorf("job %s did not end: %w", created.JobID, ctx.Err())
 		}
 	}
 	return t, t.checkSuccess()
@@ -77,21 +79,24 @@ func (d *deployment) runJob(ctx context.Context, document []byte) (t jobTimes, e
 func (t *jobTimes) checkSuccess() error {
 	for _, task := range t.status.Tasks {
 		if task.State != bfia.TaskSuccess {
-			return fmt.Errorf("task %s of job %s is %s: %s", task.Name, t.status.JobID, task.State, task.Reason)
+			return fmt.Errorf("task %s of job %s is %s: %s", task.Name, t.status.JobID, task.State,
+				task.Reason)
 		}
 	}
 	return nil
 }
 
 func (d *deployment) status(ctx context.Context, node, jobID string, into *bfia.JobStatus) error {
-	err := call(ctx, http.MethodGet, d.urls[node]+bfia.PathPlatformStatusAll+"?job_id="+url.QueryEscape(jobID), "", nil, into)
+	err := apiclient.Call(ctx, http.MethodGet,
+		d.urls[node]+bfia.PathPlatformStatusAll+"?job_id="+url.QueryEscape(jobID), nil, into)
 	if err != nil {
-		return fmt.Errorf("status of job %s at %s: %w", jobID, node, err)
+		return fmt.Errorf("failed to read the status of job %s at %s: %w", jobID, node, err)
 	}
 	return nil
 }
 
-// settle waits until both parties have ended the job too, so that nothing of it is left to disturb what comes next.
+// awaitParticipants waits until the other party has ended the job too, so that it does not disturb the next
+// measurement.
 func (d *deployment) awaitParticipants(ctx context.Context, t jobTimes) error {
 	for {
 		var own bfia.JobStatus
@@ -109,11 +114,11 @@ func (d *deployment) awaitParticipants(ctx context.Context, t jobTimes) error {
 	}
 }
 
-// concurrentClients is how many clients submit at the same time where many jobs are submitted.
+// concurrentClients is the number of clients that submit many jobs.
 const concurrentClients = 32
 
-// many submits n jobs at once and tells how long it took until the last was FINISHED, and their ids. One request at a time asks for all
-// of them: more would load what is measured.
+// runMany submits n jobs at once. It returns their ids, and the time until the last was FINISHED. It polls
+// all of them with one request, since more would add to the measured load.
 func (d *deployment) runMany(ctx context.Context, document []byte, n int) (time.Duration, []string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
@@ -122,21 +127,23 @@ func (d *deployment) runMany(ctx context.Context, document []byte, n int) (time.
 	if err := forEachParallel(n, min(n, concurrentClients), func(i int) error {
 		var created bfia.JobCreated
 		for {
-			err := call(ctx, http.MethodPost, d.urls[d.guest]+bfia.PathPlatformCreateAll, "application/json", document, &created)
+			url := d.urls[d.guest] + bfia.PathPlatformCreateAll
+			err := apiclient.Call(ctx, http.MethodPost, url, document, &created)
 			ids[i] = created.JobID
-			var busy *responseError
-			if !errors.As(err, &busy) || busy.code != bfia.CodeUnavailable { // it says that it is to be submitted again
+			var busy *apiclient.Error
+			if !errors.As(err, &busy) || busy.Code != bfia.CodeUnavailable { // which asks the client to retry
 				return err
 			}
 		}
 	}); err != nil {
-		return 0, nil, fmt.Errorf("submit: %w", err)
+		return 0, nil, fmt.Errorf("failed to submit a job: %w", err)
 	}
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		var list bfia.JobList
-		if err := call(ctx, http.MethodGet, fmt.Sprintf("%s%s?limit=%d", d.urls[d.guest], bfia.PathPlatformJobList, n), "", nil, &list); err != nil {
+		url := fmt.Sprintf("%s%s?limit=%d", d.urls[d.guest], bfia.PathPlatformJobList, n)
+		if err := apiclient.Call(ctx, http.MethodGet, url, nil, &list); err != nil {
 			return 0, nil, err
 		}
 		if !slices.ContainsFunc(ids, func(id string) bool { return list.JobList[id] != bfia.JobFinished }) {
@@ -145,7 +152,7 @@ func (d *deployment) runMany(ctx context.Context, document []byte, n int) (time.
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return 0, nil, fmt.Errorf("the jobs do not end: %w", ctx.Err())
+			return 0, nil, fmt.Errorf("the jobs did not end: %w", ctx.Err())
 		}
 	}
 	took := time.Since(began)
@@ -164,7 +171,7 @@ func (d *deployment) runMany(ctx context.Context, document []byte, n int) (time.
 	return took, ids, nil
 }
 
-// profiled writes a CPU profile of hutong while f runs.
+// withProfile writes a CPU profile of hutong while f runs.
 func (d *deployment) withProfile(ctx context.Context, o options, name string, f func() error) error {
 	if d.pprof == "" {
 		return f()
@@ -180,7 +187,8 @@ func (d *deployment) withProfile(ctx context.Context, o options, name string, f 
 }
 
 func (d *deployment) fetchProfile(ctx context.Context, file string, seconds int) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", d.pprof, seconds), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet,
+		fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", d.pprof, seconds), nil)
 	if err != nil {
 		return err
 	}
@@ -190,7 +198,7 @@ func (d *deployment) fetchProfile(ctx context.Context, file string, seconds int)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("profile: HTTP %d", resp.StatusCode)
+		return fmt.Errorf("failed to fetch a profile: HTTP %d", resp.StatusCode)
 	}
 	out, err := os.Create(file)
 	if err != nil {

@@ -1,16 +1,18 @@
-// Bench measures what Hutong costs and how that grows, each figure as a ratio within one run on this machine.
+// Bench measures the overhead of Hutong and how it grows, each figure as a ratio to a baseline on the same
+// machine.
 //
-// Hutong is a `hutong dev` in a process of its own: two parties and the embedded engine. What it is held against runs in
-// the same run, in turns where it can, so that what else the machine does hits both; medians are compared. The sections:
+// Hutong runs as a separate `hutong dev` process: two parties and the embedded Temporal server. The baseline
+// is measured in the same run, alternately where possible, so that other load affects both. Medians are
+// compared. The sections:
 //
-//   - bridge, host: the seed's job, intersection and then boosting at a guest and a host, whose containers only call back,
-//     against the same containers, with the very configuration that Docker tells of the job's own, by the Docker API alone;
+//   - bridge, host: the reference job, intersection and then boosting at a guest and a host, whose containers
+//     only call back, against the same containers with the same configuration, run through the Docker API;
 //   - process: the same job with processes instead of containers;
-//   - engine: jobs of processes that end at once, against workflows with as many activities that do nothing;
+//   - temporal: jobs of processes that end at once, against workflows with as many empty activities;
 //   - submit: requests for new jobs by 1, 8 and 64 clients;
 //   - read: a job's status and a page of the list of jobs, with 10,000 jobs in the store and with 200;
-//   - dags, jobs: how a task's and a job's time and the memory grow with their number;
-//   - peer: the seed's job on FATE-Flow 2.2.0; only where it is asked for.
+//   - dags, jobs: how the time of a task and of a job and the memory grow with their number;
+//   - peer: the reference job on FATE-Flow 2.2.0; not measured by default.
 package main
 
 import (
@@ -45,7 +47,7 @@ type options struct {
 	verbose          bool
 }
 
-// section is a part of the bench that can be asked for.
+// section is a part of the benchmark that the flag -only selects.
 type section struct {
 	name      string
 	byDefault bool // without being asked for
@@ -53,10 +55,14 @@ type section struct {
 }
 
 var sections = []section{
-	{"bridge", true, dockerCase{short: "bridge", name: "containers on a bridge", one: atMost(1.3), many: atMost(1.2)}.run},
-	{"host", true, dockerCase{short: "host", name: "containers on the host's network", hostNetwork: true}.run},
+	{
+		"bridge",
+		true,
+		dockerCase{short: "bridge", name: "containers on a bridge", one: atMost(1.3), many: atMost(1.2)}.run,
+	},
+	{"host", true, dockerCase{short: "host", name: "containers on the host network", hostNetwork: true}.run},
 	{"process", true, measureProcesses},
-	{"engine", true, measureTemporal},
+	{"temporal", true, measureTemporal},
 	{"submit", true, measureSubmission},
 	{"read", true, measureReads},
 	{"dags", true, measureDAGs},
@@ -66,20 +72,24 @@ var sections = []section{
 
 func main() {
 	var o options
-	only := flag.String("only", "", "the sections to measure, separated by commas: "+sectionNames())
-	many := flag.String("many", "20,100", "jobs at once in a round of containers")
-	tasks := flag.String("tasks", "10,100,1000", "tasks of the DAGs")
-	jobs := flag.String("jobs", "10,100,1000", "jobs that are submitted at once")
-	flag.IntVar(&o.runs, "runs", 11, "single jobs to take the median of")
-	flag.IntVar(&o.rounds, "rounds", 2, "rounds of up to 20 jobs at once to take the median of; more at once have one round")
-	flag.IntVar(&o.stored, "stored", 10_000, "jobs in the store when its reads are measured")
-	flag.StringVar(&o.database, "database", "", "an empty PostgreSQL database, whose reads are measured too: postgres://...")
-	flag.StringVar(&o.hutong, "hutong", "", "the hutong binary (default: the one beside this program)")
-	flag.StringVar(&o.profile, "profile", "", "a folder for profiles of hutong, CPU and allocations, of each section")
-	flag.StringVar(&o.cache, "cache", "", "where test/interop/fateflow/install.sh has put FATE-Flow, for the section peer")
-	strict := flag.Bool("strict", false, "exit with 1 if a ratio misses its target")
-	quick := flag.Bool("quick", false, "few and small: does it work, rather than how fast is it")
-	flag.BoolVar(&o.verbose, "verbose", false, "print every run, and the log of hutong")
+	only := flag.String("only", "", "sections to measure, separated by commas: "+sectionNames())
+	many := flag.String("many", "20,100", "numbers of jobs at once that run containers")
+	tasks := flag.String("tasks", "10,100,1000", "numbers of tasks of the DAGs")
+	jobs := flag.String("jobs", "10,100,1000", "numbers of jobs at once that run processes")
+	flag.IntVar(&o.runs, "runs", 11, "measurements of one job, whose median counts")
+	flag.IntVar(&o.rounds, "rounds", 2,
+		"measurements of up to 20 jobs at once, whose median counts; more jobs are measured once")
+	flag.IntVar(&o.stored, "stored", 10_000, "jobs in the store while reads are measured")
+	flag.StringVar(&o.database, "database", "",
+		"URL of an empty PostgreSQL database whose reads are measured too: postgres://...")
+	flag.StringVar(&o.hutong, "hutong", "",
+		"the hutong binary (default the one in the folder of this program)")
+	flag.StringVar(&o.profile, "profile", "", "folder for CPU profiles of hutong in each section")
+	flag.StringVar(&o.cache, "cache", "",
+		"folder in which test/interop/fateflow/install.sh has installed FATE-Flow, for the section peer")
+	strict := flag.Bool("strict", false, "exit with code 1 if a ratio misses its target")
+	quick := flag.Bool("quick", false, "measure few and small jobs, to test this program")
+	flag.BoolVar(&o.verbose, "verbose", false, "print every measurement and the log of hutong")
 	flag.Parse()
 	if *quick {
 		o.runs, o.rounds, o.stored, *many, *tasks, *jobs = 3, 1, 1000, "5", "10,50", "5,20"
@@ -92,7 +102,7 @@ func main() {
 		for _, text := range strings.Split(*flag, ",") {
 			n, err := strconv.Atoi(text)
 			if err != nil || n < 2 {
-				wrong = errors.Join(wrong, fmt.Errorf("%q is no number above 1", text))
+				wrong = errors.Join(wrong, fmt.Errorf("%q: must be a number above 1", text))
 			}
 			*sizes = append(*sizes, n)
 		}
@@ -102,7 +112,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)
 	}
-	runtime.LockOSThread() // the children that it starts end with this thread
+	runtime.LockOSThread() // child processes end with the thread that started them
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
 	missed, err := run(ctx, o, chosen)
@@ -123,7 +133,7 @@ func sectionNames() string {
 	return strings.Join(all, ", ")
 }
 
-// choose finds the sections that are asked for; nothing asks for the usual ones.
+// selectSections returns the sections that the flag names, or the default ones.
 func selectSections(only string) ([]section, error) {
 	var chosen []section
 	for _, s := range sections {
@@ -132,12 +142,12 @@ func selectSections(only string) ([]section, error) {
 		}
 	}
 	if only != "" && len(chosen) != len(strings.Split(only, ",")) {
-		return nil, fmt.Errorf("-only %s: the sections are %s", only, sectionNames())
+		return nil, fmt.Errorf("-only %s: must be among %s", only, sectionNames())
 	}
 	return chosen, nil
 }
 
-// tag is the reference provider's image under a name that nothing else uses.
+// imageTag is the reference provider's image under a name that nothing else uses.
 const imageTag = "hutong/bench:1"
 
 func run(ctx context.Context, o options, chosen []section) (missed bool, err error) {
@@ -154,11 +164,11 @@ func run(ctx context.Context, o options, chosen []section) (missed bool, err err
 	o.provider = filepath.Join(filepath.Dir(o.hutong), "provider")
 	for _, program := range []string{o.hutong, o.provider} {
 		if _, err := os.Stat(program); err != nil {
-			return false, fmt.Errorf("%w; make build makes it", err)
+			return false, fmt.Errorf("%w: run 'make build' first", err)
 		}
 	}
 	var all report
-	defer func() { all.print(os.Stdout) }() // also what was measured before something broke
+	defer func() { all.print(os.Stdout) }() // also after a failure
 	for _, s := range chosen {
 		began := time.Now()
 		fmt.Printf("\n%s (load %s)\n", s.name, load())
@@ -170,7 +180,7 @@ func run(ctx context.Context, o options, chosen []section) (missed bool, err err
 	return all.missesTarget(), nil
 }
 
-// load is the machine's load, so that who reads the results knows what else went on.
+// load returns the machine's load, so that readers of the results can judge what else was running.
 func load() string {
 	text, err := os.ReadFile("/proc/loadavg")
 	fields := strings.Fields(string(text))
@@ -180,14 +190,15 @@ func load() string {
 	return fields[0] + " on " + strconv.Itoa(runtime.NumCPU()) + " cores"
 }
 
-// engine connects to Docker and gives it the reference provider's image. Without Docker there is none, and no error.
+// connectDocker connects to the Docker Engine and loads the reference provider's image. Without a Docker
+// Engine it returns neither a client nor an error.
 func (o options) connectDocker(ctx context.Context) (*client.Client, error) {
 	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 	if err != nil {
 		return nil, err
 	}
 	if _, err := docker.Ping(ctx); err != nil {
-		fmt.Println("No Docker Engine answers, so containers are not measured:", err)
+		fmt.Println("skipping containers, since no Docker Engine answers:", err)
 		return nil, docker.Close()
 	}
 	if err := image.Load(ctx, docker, o.provider, imageTag); err != nil {

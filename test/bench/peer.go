@@ -22,49 +22,53 @@ import (
 
 	"hutong/bfia"
 	"hutong/test/interop/fateflow"
+	"hutong/test/testenv/apiclient"
 	"hutong/test/testenv/ports"
 )
 
-// peerTag is the provider's image whose containers do nothing for a fifth of a second and then call back: FATE-Flow gives
-// containers no arguments, so what they do stands in the image. It records that a task runs after it has started the
-// container, also when the container has called back before, and then fails the job: shorter ones it can't run.
+// peerTag is the provider's image whose containers sleep for a fifth of a second and then call back.
+// FATE-Flow passes no arguments to containers, so the command is in the image. FATE-Flow records a task as
+// running after it has started the container. When the callback comes earlier, it fails the job, so it can't
+// run shorter tasks.
 const (
 	peerTag  = "hutong/bench-peer:1"
 	peerFile = "FROM " + imageTag + "\nENV runtime.component.parameter.seconds=0.2\nCMD [\"Sleep\"]\n"
 )
 
-// How much faster than FATE-Flow Hutong shall be.
+// How many times faster than FATE-Flow Hutong must be, with one job and with many.
 const (
 	minSpeedupOne  = 5
 	minSpeedupMany = 6
 )
 
-// peer is two FATE-Flow servers, a guest and a host, and the S3 server that their containers store with.
+// fateFlowPair is two FATE-Flow servers, a guest and a host, and the S3 server for their containers.
 type fateFlowPair struct {
 	guest, host *fateflow.Server
 	dir         string
 	processes   []*exec.Cmd
 }
 
-// measurePeer runs the seed's job on two FATE-Flow servers and, in turns, on two parties of Hutong's. Both run containers of
-// the same image on the host's network, which is what FATE-Flow does.
+// measurePeer runs the reference job alternately on two FATE-Flow servers and on two parties of Hutong. Both
+// run containers of the same image on the host network, as FATE-Flow does.
 func measurePeer(ctx context.Context, o options, into *report) (err error) {
 	docker, err := o.connectDocker(ctx)
 	if err != nil || docker == nil {
-		return errors.Join(err, errors.New("FATE-Flow's containers need a Docker Engine"))
+		return errors.Join(err, errors.New("no Docker Engine answers, and FATE-Flow's containers need one"))
 	}
 	defer func() { _ = docker.Close() }()
 	if err := loadPeerImage(ctx, docker); err != nil {
 		return err
 	}
-	d, err := startDeployment(ctx, o, manySlots, "--host-network") // FATE-Flow bounds its containers by nothing either
+	d, err := startDeployment(ctx, o, manySlots,
+		"--host-network") // FATE-Flow does not limit its containers either
 	if err != nil {
 		return err
 	}
 	defer d.removeLeftovers(context.WithoutCancel(ctx), docker)
 	defer d.stop()
 	const provider = "unionpay"
-	if err := d.registerAndUpload(ctx, provider, bfia.DeviceDocker, bfia.Metadata{Image: peerTag}); err != nil {
+	metadata := bfia.Metadata{Image: peerTag}
+	if err := d.registerAndUpload(ctx, provider, bfia.DeviceDocker, metadata); err != nil {
 		return err
 	}
 	document, err := d.referenceJob(provider)
@@ -84,7 +88,7 @@ func measurePeer(ctx context.Context, o options, into *report) (err error) {
 	if _, err := p.runMany(ctx, document, 1); err != nil {
 		return err
 	}
-	c := into.addSection("The seed's job, containers on the host's network", "FATE-Flow 2.2.0")
+	c := into.addSection("The reference job, containers on the host network", "FATE-Flow 2.2.0")
 	for _, n := range []int{1, 20} {
 		where := breakdown{name: fmt.Sprintf("%d jobs at once", n)}
 		bound, rounds := atMost(1.0/minSpeedupMany), 1
@@ -110,13 +114,14 @@ func measurePeer(ctx context.Context, o options, into *report) (err error) {
 	return nil
 }
 
-// loadPeerImage makes the image.
+// loadPeerImage builds the image.
 func loadPeerImage(ctx context.Context, docker *client.Client) error {
 	context, err := dockerfile(peerFile)
 	if err != nil {
 		return err
 	}
-	built, err := docker.ImageBuild(ctx, context, build.ImageBuildOptions{Version: build.BuilderV1, Tags: []string{peerTag}, Remove: true})
+	built, err := docker.ImageBuild(ctx, context,
+		build.ImageBuildOptions{Version: build.BuilderV1, Tags: []string{peerTag}, Remove: true})
 	if err != nil {
 		return err
 	}
@@ -127,7 +132,7 @@ func loadPeerImage(ctx context.Context, docker *client.Client) error {
 			return err
 		}
 		if line.Error != "" {
-			return fmt.Errorf("building %s: %s", peerTag, line.Error)
+			return fmt.Errorf("failed to build image %s: %s", peerTag, line.Error)
 		}
 	}
 	return nil
@@ -135,7 +140,7 @@ func loadPeerImage(ctx context.Context, docker *client.Client) error {
 
 func startFateFlowPair(ctx context.Context, o options, d *deployment) (p *fateFlowPair, err error) {
 	if o.cache == "" {
-		return nil, errors.New("-cache is missing: make bench-peer installs FATE-Flow and says where")
+		return nil, errors.New("-cache is required: 'make bench-peer' installs FATE-Flow and sets it")
 	}
 	p = &fateFlowPair{}
 	if p.dir, err = os.MkdirTemp("", "hutong-bench-peer-"); err != nil {
@@ -147,7 +152,8 @@ func startFateFlowPair(ctx context.Context, o options, d *deployment) (p *fateFl
 	}
 	local := func(i int) string { return "127.0.0.1:" + strconv.Itoa(first+i) }
 	storage := local(6)
-	program, args, env, err := fateflow.StorageCommand(o.cache, storage, filepath.Join(p.dir, "s3"), "guest", "host")
+	program, args, env, err := fateflow.StorageCommand(o.cache, storage, filepath.Join(p.dir, "s3"),
+		"guest", "host")
 	if err != nil {
 		return p, err
 	}
@@ -157,9 +163,10 @@ func startFateFlowPair(ctx context.Context, o options, d *deployment) (p *fateFl
 	routes := map[string]string{d.guest: local(0), d.host: local(1)}
 	for i, node := range []string{d.guest, d.host} {
 		side := []string{"guest", "host"}[i]
-		// The containers only call back, so that no transport is asked for anything: an address that nothing listens on will do.
-		h := &fateflow.Server{Dir: filepath.Join(p.dir, side, "fate_flow"), Cache: o.cache, Node: node, Address: local(i), GRPCPort: first + 2 + i,
-			Storage: fateflow.StorageURL(storage, side), Transport: local(4 + i), Routes: routes}
+		// The containers only call back and use no transport, so nothing needs to listen on its address.
+		h := &fateflow.Server{Dir: filepath.Join(p.dir, side, "fate_flow"), Cache: o.cache, Node: node,
+			Address: local(i), GRPCPort: first + 2 + i, Storage: fateflow.StorageURL(storage, side),
+			Transport: local(4 + i), Routes: routes}
 		if err := h.Install(); err != nil {
 			return p, err
 		}
@@ -175,7 +182,7 @@ func startFateFlowPair(ctx context.Context, o options, d *deployment) (p *fateFl
 	}
 	for _, h := range []*fateflow.Server{p.guest, p.host} {
 		if err := pollUntil(ctx, 2*time.Minute, h.IsReady); err != nil {
-			return p, fmt.Errorf("FATE-Flow at %s: %w", h.Address, err)
+			return p, fmt.Errorf("failed to start FATE-Flow at %s: %w", h.Address, err)
 		}
 		if err := h.EnableWAL(ctx); err != nil {
 			return p, err
@@ -193,7 +200,7 @@ func startFateFlowPair(ctx context.Context, o options, d *deployment) (p *fateFl
 	})
 }
 
-// await asks until the answer is yes.
+// pollUntil polls a condition until it holds.
 func pollUntil(ctx context.Context, limit time.Duration, ready func() (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -220,13 +227,13 @@ func (p *fateFlowPair) launch(name, program string, args, env []string) error {
 	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("starting %s: %w", name, err)
+		return fmt.Errorf("failed to start %s: %w", name, err)
 	}
 	p.processes = append(p.processes, cmd)
 	return nil
 }
 
-// stop ends the servers and removes what their containers left.
+// stop ends the servers and removes the containers that they left.
 func (p *fateFlowPair) stop(ctx context.Context, docker *client.Client) {
 	for _, cmd := range p.processes {
 		_ = cmd.Process.Kill()
@@ -234,7 +241,8 @@ func (p *fateFlowPair) stop(ctx context.Context, docker *client.Client) {
 	}
 	if all, err := docker.ContainerList(ctx, container.ListOptions{All: true}); err == nil {
 		for _, c := range all {
-			if c.Image == peerTag && p.guest != nil && (strings.Contains(c.Names[0], p.guest.Node) || strings.Contains(c.Names[0], p.host.Node)) {
+			if c.Image == peerTag && p.guest != nil &&
+				(strings.Contains(c.Names[0], p.guest.Node) || strings.Contains(c.Names[0], p.host.Node)) {
 				_ = docker.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true})
 			}
 		}
@@ -242,7 +250,7 @@ func (p *fateFlowPair) stop(ctx context.Context, docker *client.Client) {
 	_ = os.RemoveAll(p.dir)
 }
 
-// register makes the seed's provider known to a FATE-Flow, with the image.
+// register registers the provider of the reference job at a FATE-Flow, with the image.
 func (p *fateFlowPair) register(ctx context.Context, h *fateflow.Server) error {
 	body, err := os.ReadFile(filepath.Join(vectorsDir, "provider_register.request.json"))
 	if err != nil {
@@ -256,10 +264,11 @@ func (p *fateFlowPair) register(ctx context.Context, h *fateflow.Server) error {
 	if body, err = json.Marshal(registration); err != nil {
 		return err
 	}
-	return call(ctx, http.MethodPost, h.URL()+bfia.PathProviderRegister, "application/json", body, nil)
+	return apiclient.Call(ctx, http.MethodPost, h.URL()+bfia.PathProviderRegister, body, nil)
 }
 
-// many submits n jobs at once to the guest and tells how long it took until the last was FINISHED, as its scheduler has it.
+// runMany submits n jobs at once to the guest, and returns the time until the last was FINISHED in its
+// database.
 func (p *fateFlowPair) runMany(ctx context.Context, document []byte, n int) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
 	defer cancel()
@@ -272,35 +281,39 @@ func (p *fateFlowPair) runMany(ctx context.Context, document []byte, n int) (tim
 	ids := make([]string, n)
 	if err := forEachParallel(n, n, func(i int) error {
 		var created bfia.JobCreated
-		err := call(ctx, http.MethodPost, p.guest.URL()+bfia.PathPlatformCreateAll, "application/json", document, &created)
+		url := p.guest.URL() + bfia.PathPlatformCreateAll
+		err := apiclient.Call(ctx, http.MethodPost, url, document, &created)
 		ids[i] = created.JobID
 		return err
 	}); err != nil {
-		return 0, fmt.Errorf("submit to FATE-Flow: %w", err)
+		return 0, fmt.Errorf("failed to submit a job to FATE-Flow: %w", err)
 	}
 	for _, id := range ids {
 		err := pollUntil(ctx, 15*time.Minute, func() (bool, error) {
 			var state string
-			err := db.QueryRowContext(ctx, "select f_status from t_schedule_job where f_job_id = ?", id).Scan(&state)
+			err := db.QueryRowContext(ctx, "select f_status from t_schedule_job where f_job_id = ?", id).
+				Scan(&state)
 			return state == string(bfia.JobFinished), err
 		})
 		if err != nil {
-			return 0, fmt.Errorf("FATE-Flow's job %s: %w", id, err)
+			return 0, fmt.Errorf("failed to await job %s of FATE-Flow: %w", id, err)
 		}
 	}
 	took := time.Since(began)
 	for _, id := range ids {
 		var bad int
-		err := db.QueryRowContext(ctx, "select count(*) from t_schedule_task_status where f_job_id = ? and f_status <> 'SUCCESS'", id).Scan(&bad)
+		const count = "select count(*) from t_schedule_task_status where f_job_id = ?"
+		err := db.QueryRowContext(ctx, count+" and f_status <> 'SUCCESS'", id).
+			Scan(&bad)
 		if err != nil {
 			return 0, err
 		}
 		var good int
-		if err := db.QueryRowContext(ctx, "select count(*) from t_schedule_task_status where f_job_id = ?", id).Scan(&good); err != nil {
+		if err := db.QueryRowContext(ctx, count, id).Scan(&good); err != nil {
 			return 0, err
 		}
 		if bad > 0 || good == 0 {
-			return 0, fmt.Errorf("FATE-Flow's job %s: %d of %d parts did not succeed", id, bad, good)
+			return 0, fmt.Errorf("job %s of FATE-Flow: %d of %d parts did not succeed", id, bad, good)
 		}
 	}
 	return took, nil

@@ -14,7 +14,7 @@ import (
 	"hutong/bfia"
 )
 
-// plain runs the job's commands as child processes and nothing else.
+// processBaseline runs the job's commands as child processes and nothing else.
 type processBaseline struct {
 	provider, dir, callback string
 	count                   atomic.Int64
@@ -23,11 +23,13 @@ type processBaseline struct {
 func (p *processBaseline) runProcess(ctx context.Context, task int, role string) error {
 	cmd := exec.CommandContext(ctx, p.provider, "CallbackOnly")
 	id := fmt.Sprintf("task-%d", p.count.Add(1))
-	env := []string{"runtime.component.name=" + referenceTasks[task], "config.task_id=" + id, "config.self_role=" + role + ".0",
-		"config.node_id.guest.0=G", "config.node_id.host.0=H", "system.callback=" + p.callback,
-		"system.storage=file://" + filepath.Join(p.dir, role)}
+	env := []string{"runtime.component.name=" + referenceTasks[task], "config.task_id=" + id,
+		"config.self_role=" + role + ".0", "config.node_id.guest.0=G", "config.node_id.host.0=H",
+		"system.callback=" + p.callback, "system.storage=file://" + filepath.Join(p.dir, role)}
 	for i := range []int{2, 5}[task] { // as many outputs as the job's task has
-		address, err := json.Marshal(map[string]string{"namespace": fmt.Sprintf("%s-%d", role, i), "name": id})
+		address, err := json.Marshal(
+			map[string]string{"namespace": fmt.Sprintf("%s-%d", role, i), "name": id},
+		)
 		if err != nil {
 			return err
 		}
@@ -47,7 +49,8 @@ var roles = []string{"guest", "host"}
 func (p *processBaseline) runJob(ctx context.Context) (time.Duration, error) {
 	began := time.Now()
 	for task := range referenceTasks {
-		if err := forEachParallel(2, 2, func(i int) error { return p.runProcess(ctx, task, roles[i]) }); err != nil {
+		run := func(i int) error { return p.runProcess(ctx, task, roles[i]) }
+		if err := forEachParallel(2, 2, run); err != nil {
 			return 0, err
 		}
 	}
@@ -60,8 +63,15 @@ func (p *processBaseline) runMany(ctx context.Context, n int) (time.Duration, er
 	return time.Since(began), err
 }
 
-// statusSpans are the parts of a job as its status tells them.
-var statusSpans = []string{"submitted → answered", "→ first task starts", "→ it ended", "→ second task starts", "→ it ended", "→ FINISHED"}
+// statusSpans are the phases of a job according to its status.
+var statusSpans = []string{
+	"submitted → answered",
+	"→ first task starts",
+	"→ it ends",
+	"→ second task starts",
+	"→ it ends",
+	"→ FINISHED",
+}
 
 func spansOfStatus(t jobTimes) ([]time.Duration, error) {
 	at := []time.Time{t.submitted, t.answered}
@@ -79,6 +89,7 @@ func spansOfStatus(t jobTimes) ([]time.Duration, error) {
 	return s, nil
 }
 
+// measureProcesses compares the reference job as processes with the same commands as child processes.
 func measureProcesses(ctx context.Context, o options, into *report) error {
 	d, err := startDeployment(ctx, o, slots, "--no-docker")
 	if err != nil {
@@ -86,7 +97,8 @@ func measureProcesses(ctx context.Context, o options, into *report) error {
 	}
 	defer d.stop()
 	const provider = "unionpay"
-	if err := d.registerAndUpload(ctx, provider, bfia.DeviceProcess, bfia.Metadata{Command: []string{o.provider, "CallbackOnly"}}); err != nil {
+	metadata := bfia.Metadata{Command: []string{o.provider, "CallbackOnly"}}
+	if err := d.registerAndUpload(ctx, provider, bfia.DeviceProcess, metadata); err != nil {
 		return err
 	}
 	document, err := d.referenceJob(provider)
@@ -102,7 +114,7 @@ func measureProcesses(ctx context.Context, o options, into *report) error {
 	if p.callback, err = server.serve("http://127.0.0.1:1/callback", nil); err != nil {
 		return err
 	}
-	chapter := into.addSection("The seed's job, processes", "child processes alone")
+	section := into.addSection("The reference job, processes", "child processes only")
 	one := breakdown{name: "one job, processes", spans: statusSpans}
 	for i := range o.runs + 1 {
 		took, err := p.runJob(ctx)
@@ -127,30 +139,44 @@ func measureProcesses(ctx context.Context, o options, into *report) error {
 		one.hutong.add(t.finished.Sub(t.submitted), spent)
 		one.log(o)
 	}
-	chapter.add(compareMedians("one job", one.hutong, one.baseline, target{}))
+	section.add(compareMedians("one job", one.hutong, one.baseline, target{}))
 	into.splits = append(into.splits, one)
 	for _, n := range o.many {
-		many := breakdown{name: fmt.Sprintf("%d jobs at once", n)}
-		var cpu []time.Duration
-		for range o.roundsFor(n) {
-			took, err := p.runMany(ctx, n)
-			if err != nil {
-				return err
-			}
-			many.baseline.add(took, nil)
-			before := d.cpu()
-			err = d.withProfile(ctx, o, fmt.Sprintf("many-%d-process", n), func() (err error) {
-				took, _, err = d.runMany(ctx, document, n)
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			many.hutong.add(took, nil)
-			cpu = append(cpu, (d.cpu()-before)/time.Duration(n))
-			many.log(o)
+		if err := measureManyProcesses(ctx, o, d, p, document, n, section); err != nil {
+			return err
 		}
-		chapter.add(compareMedians(many.name, many.hutong, many.baseline, target{}, "Hutong's CPU for each job: "+formatDuration(median(cpu))))
 	}
+	return nil
+}
+
+// measureManyProcesses measures n jobs at once.
+func measureManyProcesses(
+	ctx context.Context, o options, d *deployment, p *processBaseline, document []byte, n int,
+	section *reportSection,
+) error {
+	many := breakdown{name: fmt.Sprintf("%d jobs at once", n)}
+	var cpu []time.Duration
+	for range o.roundsFor(n) {
+		took, err := p.runMany(ctx, n)
+		if err != nil {
+			return err
+		}
+		many.baseline.add(took, nil)
+		before := d.cpu()
+		err = d.withProfile(ctx, o, fmt.Sprintf("many-%d-process", n), func() (err error) {
+			took, _, err = d.runMany(ctx, document, n)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		many.hutong.add(took, nil)
+		cpu = append(cpu, (d.cpu()-before)/time.Duration(n))
+		many.log(o)
+	}
+	section.add(
+		compareMedians(many.name, many.hutong, many.baseline, target{},
+			"Hutong's CPU for each job: "+formatDuration(median(cpu))),
+	)
 	return nil
 }

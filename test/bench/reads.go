@@ -10,13 +10,14 @@ import (
 
 	"hutong/bfia"
 	"hutong/store"
+	"hutong/test/testenv/apiclient"
 )
 
-// fewStored is how many jobs are in the store that reads are compared with: enough for a full page.
+// fewStored is the number of jobs in the store of the baseline of reads: enough for a full page.
 const fewStored = 200
 
-// measureReads tells how many reads are answered each second with many jobs in the store, and with few. The store is filled
-// beside the running party, through the package that the party uses itself.
+// measureReads measures reads each second with many jobs in the store, and with few. It fills the store of
+// the running party through the party's own package.
 func measureReads(ctx context.Context, o options, into *report) error {
 	d, err := startDeployment(ctx, o, slots, "--no-docker")
 	if err != nil {
@@ -31,7 +32,8 @@ func measureReads(ctx context.Context, o options, into *report) error {
 	if err := fillStore(ctx, db, d.guest, d.host, 0, fewStored); err != nil {
 		return err
 	}
-	c := into.addSection(fmt.Sprintf("Reads: requests each second, with %d jobs in the store", o.stored), fmt.Sprintf("with %d jobs", fewStored))
+	c := into.addSection(fmt.Sprintf("Reads: requests each second, with %d jobs in the store", o.stored),
+		fmt.Sprintf("with %d jobs", fewStored))
 	base := d.urls[d.guest]
 	reads := []struct {
 		name string
@@ -41,11 +43,14 @@ func measureReads(ctx context.Context, o options, into *report) error {
 			return bfia.PathPlatformStatusAll + "?job_id=" + storedID(i*7919%stored)
 		}},
 		{"a page of 100 of the list", func(int, int) string { return bfia.PathPlatformJobList }},
-		{"the same from the middle", func(_, stored int) string {
+		{"a page from the middle of the list", func(_, stored int) string {
 			cursor := store.JobCursor{CreatedAt: storedAt(stored / 2), JobID: storedID(stored / 2)}
 			return bfia.PathPlatformJobList + "?before=" + url.QueryEscape(cursor.String())
 		}},
-		{"2 jobs of one flow", func(int, int) string { return bfia.PathPlatformJobList + "?limit=2&flow_id=flow0" }},
+		{
+			"2 jobs of one flow",
+			func(int, int) string { return bfia.PathPlatformJobList + "?limit=2&flow_id=flow0" },
+		},
 	}
 	type result struct {
 		rate float64
@@ -63,10 +68,10 @@ func measureReads(ctx context.Context, o options, into *report) error {
 		for _, read := range reads {
 			for _, n := range clientCounts {
 				each, took, err := sendRequests(n, 2*time.Second, func(i int) error {
-					return call(ctx, http.MethodGet, base+read.path(i, stored), "", nil, nil)
+					return apiclient.Call(ctx, http.MethodGet, base+read.path(i, stored), nil, nil)
 				})
 				if err != nil {
-					return fmt.Errorf("%s: %w", read.name, err)
+					return fmt.Errorf("failed to read %s: %w", read.name, err)
 				}
 				name := fmt.Sprintf("%s, %d clients", read.name, n)
 				mine := result{perSecond(len(each), took), each}
@@ -75,9 +80,25 @@ func measureReads(ctx context.Context, o options, into *report) error {
 					continue
 				}
 				before := results[name]
-				c.add(figure{name: name, measured: fmt.Sprintf("%.0f /s", mine.rate), baseline: fmt.Sprintf("%.0f /s", before.rate), ratio: mine.rate / before.rate,
-					notes: []string{fmt.Sprintf("median %s, p99 %s (before: %s, %s)", formatDuration(median(mine.each)), formatDuration(percentile(mine.each, 99)),
-						formatDuration(median(before.each)), formatDuration(percentile(before.each, 99)))}})
+				c.add(
+					figure{
+						name:     name,
+						measured: fmt.Sprintf("%.0f /s", mine.rate),
+						baseline: fmt.Sprintf("%.0f /s", before.rate),
+						ratio:    mine.rate / before.rate,
+						notes: []string{
+							fmt.Sprintf(
+								"median %s, p99 %s (with few jobs: %s, %s)",
+								formatDuration(median(mine.each)),
+								formatDuration(percentile(mine.each, 99)),
+								formatDuration(
+									median(before.each),
+								),
+								formatDuration(percentile(before.each, 99)),
+							),
+						},
+					},
+				)
 			}
 		}
 	}
@@ -87,7 +108,7 @@ func measureReads(ctx context.Context, o options, into *report) error {
 	return measureDatabase(ctx, o, d, into)
 }
 
-// measureDatabase does the same with the store alone, on PostgreSQL.
+// measureDatabase measures reads of the store only, on PostgreSQL.
 func measureDatabase(ctx context.Context, o options, d *deployment, into *report) error {
 	db, err := store.Open(ctx, o.database)
 	if err != nil {
@@ -100,7 +121,8 @@ func measureDatabase(ctx context.Context, o options, d *deployment, into *report
 	if err := fillStore(ctx, db, d.guest, d.host, 0, fewStored); err != nil {
 		return err
 	}
-	c := into.addSection(fmt.Sprintf("PostgreSQL: reads of the store, with %d jobs", o.stored), fmt.Sprintf("with %d jobs", fewStored))
+	c := into.addSection(fmt.Sprintf("PostgreSQL: reads of the store, with %d jobs", o.stored),
+		fmt.Sprintf("with %d jobs", fewStored))
 	reads := []struct {
 		name string
 		read func(i, stored int) error
@@ -131,15 +153,19 @@ func measureDatabase(ctx context.Context, o options, d *deployment, into *report
 		for _, read := range reads {
 			each, _, err := sendRequests(8, 2*time.Second, func(i int) error { return read.read(i, stored) })
 			if err != nil {
-				return fmt.Errorf("%s: %w", read.name, err)
+				return fmt.Errorf("failed to read %s: %w", read.name, err)
 			}
 			if stored == fewStored {
 				before[read.name] = median(each)
 				continue
 			}
 			mine := median(each)
-			c.add(figure{name: read.name + ", 8 clients", measured: formatDuration(mine), baseline: formatDuration(before[read.name]), ratio: float64(mine) / float64(before[read.name]),
-				notes: []string{"p99 " + formatDuration(percentile(each, 99))}})
+			c.add(
+				figure{name: read.name + ", 8 clients", measured: formatDuration(mine),
+					baseline: formatDuration(before[read.name]),
+					ratio:    float64(mine) / float64(before[read.name]),
+					notes:    []string{"p99 " + formatDuration(percentile(each, 99))}},
+			)
 		}
 	}
 	return nil
@@ -151,23 +177,37 @@ func storedAt(i int) time.Time {
 	return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(i) * time.Second)
 }
 
-// fill puts jobs that have ended into the store, as scheduler and as participant: from a number to below another.
+// fillStore adds ended jobs to the store, as scheduler and as participant, with numbers in [from, to).
 func fillStore(ctx context.Context, db *store.Store, guest, host string, from, to int) error {
 	for i := from; i < to; i++ {
 		id, at := storedID(i), storedAt(i)
-		job := store.Job{JobID: id, FlowID: fmt.Sprintf("flow%d", i%100), State: bfia.JobFinished, Roles: []string{"guest.0"}, InitiatorNode: guest,
-			SchedulerNode: guest, CreatedAt: at, StartedAt: &at, EndedAt: &at}
-		scheduled := store.ScheduleJob{JobID: id, FlowID: job.FlowID, State: bfia.JobFinished, InitiatorRole: "guest", InitiatorNode: guest,
-			SyncType: "callback", CreatedAt: at, StartedAt: &at, EndedAt: &at}
+		job := store.Job{JobID: id, FlowID: fmt.Sprintf("flow%d", i%100), State: bfia.JobFinished,
+			Roles: []string{"guest.0"}, InitiatorNode: guest, SchedulerNode: guest, CreatedAt: at,
+			StartedAt: &at, EndedAt: &at}
+		scheduled := store.ScheduleJob{JobID: id, FlowID: job.FlowID, State: bfia.JobFinished,
+			InitiatorRole: "guest", InitiatorNode: guest, SyncType: "callback", CreatedAt: at,
+			StartedAt: &at, EndedAt: &at}
 		var own []store.Task
 		var tasks []store.ScheduleTask
 		var parts []store.SchedulePart
 		for k, name := range referenceTasks {
 			task := bfia.TaskID(id, name)
-			own = append(own, store.Task{Name: name, Role: "guest", Seq: k, TaskID: task, Component: "C", Provider: "p", Version: "1", State: bfia.TaskSuccess, StartedAt: &at, EndedAt: &at})
-			tasks = append(tasks, store.ScheduleTask{TaskID: task, Name: name, Component: "C", Provider: "p", Version: "1", Seq: k, State: bfia.TaskSuccess, StartedAt: &at, EndedAt: &at})
+			own = append(
+				own,
+				store.Task{Name: name, Role: "guest", Seq: k, TaskID: task, Component: "C", Provider: "p",
+					Version: "1", State: bfia.TaskSuccess, StartedAt: &at, EndedAt: &at},
+			)
+			tasks = append(
+				tasks,
+				store.ScheduleTask{TaskID: task, Name: name, Component: "C", Provider: "p", Version: "1",
+					Seq: k, State: bfia.TaskSuccess, StartedAt: &at, EndedAt: &at},
+			)
 			for role, node := range map[string]string{"guest": guest, "host": host} {
-				parts = append(parts, store.SchedulePart{TaskID: task, Role: role, NodeID: node, State: bfia.TaskSuccess, StartedAt: &at, EndedAt: &at})
+				parts = append(
+					parts,
+					store.SchedulePart{TaskID: task, Role: role, NodeID: node, State: bfia.TaskSuccess,
+						StartedAt: &at, EndedAt: &at},
+				)
 			}
 		}
 		if err := db.CreateScheduleJob(ctx, scheduled, tasks, parts); err != nil {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// samples are the runs of one side.
+// samples holds the measurements of one side.
 type samples struct {
 	total []time.Duration
 	spans [][]time.Duration
@@ -22,7 +22,7 @@ func (s *samples) add(total time.Duration, split []time.Duration) {
 	}
 }
 
-// span is the median of one part.
+// span returns the median of one phase.
 func (s *samples) span(i int) time.Duration {
 	var all []time.Duration
 	for _, split := range s.spans {
@@ -33,7 +33,8 @@ func (s *samples) span(i int) time.Duration {
 
 func median(all []time.Duration) time.Duration { return percentile(all, 50) }
 
-// percentile is the value that p of 100 are not above; the median of an even number lies between two.
+// percentile returns the p-th percentile by the nearest-rank method. The median of an even number is the mean
+// of the middle two.
 func percentile(all []time.Duration, p int) time.Duration {
 	if len(all) == 0 {
 		return 0
@@ -46,7 +47,7 @@ func percentile(all []time.Duration, p int) time.Duration {
 	return sorted[min(n-1, (n*p+99)/100-1)]
 }
 
-// figure is a line of the table: what was measured, and what it is held against in the same run.
+// figure is a line of a table: a measurement, and the baseline of the same run.
 type figure struct {
 	name               string
 	measured, baseline string
@@ -55,7 +56,7 @@ type figure struct {
 	notes              []string
 }
 
-// target bounds a figure's ratio; the zero value does not.
+// target is a bound of a figure's ratio. The zero value is no bound.
 type target struct {
 	bound   float64
 	atLeast bool // the ratio must not be below; otherwise it must not be above
@@ -79,13 +80,14 @@ func (f *figure) missesTarget() bool {
 	return t.bound > 0 && (t.atLeast && f.ratio < t.bound || !t.atLeast && f.ratio > t.bound)
 }
 
-// timed compares the medians of two sides.
+// compareMedians compares the medians of two sides.
 func compareMedians(name string, hutong, other samples, t target, notes ...string) figure {
 	mine, theirs := median(hutong.total), median(other.total)
-	return figure{name: name, measured: formatDuration(mine), baseline: formatDuration(theirs), ratio: float64(mine) / float64(theirs), target: t, notes: notes}
+	return figure{name: name, measured: formatDuration(mine), baseline: formatDuration(theirs),
+		ratio: float64(mine) / float64(theirs), target: t, notes: notes}
 }
 
-// report is what was measured, by section.
+// report collects the results by section.
 type report struct {
 	sections []*reportSection
 	splits   []breakdown
@@ -96,14 +98,14 @@ type reportSection struct {
 	figures         []figure
 }
 
-// split tells where the time of one measurement went.
+// breakdown holds the phases of a measurement.
 type breakdown struct {
 	name             string
 	spans            []string
 	hutong, baseline samples
 }
 
-// chapter begins a section of the table; other heads the column of what Hutong is held against.
+// addSection adds a section; baseline heads the column that Hutong is compared with.
 func (r *report) addSection(title, other string) *reportSection {
 	c := &reportSection{title: title, baseline: other}
 	r.sections = append(r.sections, c)
@@ -112,7 +114,8 @@ func (r *report) addSection(title, other string) *reportSection {
 
 func (c *reportSection) add(f figure) {
 	c.figures = append(c.figures, f)
-	fmt.Printf("%s: %s, %s: %s, ratio %.2f %s%s\n", f.name, f.measured, c.baseline, f.baseline, f.ratio, f.target, verdict(f))
+	fmt.Printf("%s: %s, %s: %s, ratio %.2f %s%s\n", f.name, f.measured, c.baseline, f.baseline, f.ratio,
+		f.target, verdict(f))
 }
 
 func verdict(f figure) string {
@@ -134,13 +137,15 @@ func (r *report) missesTarget() bool {
 	return false
 }
 
-// print writes the table, as Markdown, which reads well as it is.
+// print writes the report as Markdown tables.
 func (r *report) print(w io.Writer) {
 	for _, c := range r.sections {
 		if len(c.figures) == 0 {
 			continue
 		}
-		_, _ = fmt.Fprintf(w, "\n| %s | Hutong | %s | ratio | target | |\n| --- | --- | --- | --- | --- | --- |\n", c.title, c.baseline)
+		_, _ = fmt.Fprintf(w,
+			"\n| %s | Hutong | %s | ratio | target | |\n| --- | --- | --- | --- | --- | --- |\n", c.title,
+			c.baseline)
 		for _, f := range c.figures {
 			ratio := fmt.Sprintf("%.2f", f.ratio)
 			if f.missesTarget() {
@@ -150,7 +155,8 @@ func (r *report) print(w io.Writer) {
 			if f.missesTarget() {
 				notes = append([]string{"**missed**"}, notes...)
 			}
-			_, _ = fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s |\n", f.name, f.measured, f.baseline, ratio, f.target, strings.Join(notes, "; "))
+			_, _ = fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s |\n", f.name, f.measured, f.baseline,
+				ratio, f.target, strings.Join(notes, "; "))
 		}
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -167,7 +173,7 @@ func (r *report) print(w io.Writer) {
 	}
 }
 
-// text is a duration with three digits or so.
+// formatDuration formats a duration with about three digits.
 func formatDuration(d time.Duration) string {
 	switch ms := float64(d) / float64(time.Millisecond); {
 	case ms < 10:

@@ -9,13 +9,18 @@ import (
 	"time"
 
 	"hutong/bfia"
+	"hutong/test/testenv/apiclient"
 )
 
-// clients are how many ask at once.
+// clientCounts are the numbers of concurrent clients.
 var clientCounts = []int{1, 8, 64}
 
-// requests sends requests of n clients, one after the other each, for as long as it is told, and tells how long each took.
-func sendRequests(n int, length time.Duration, send func(i int) error) (each []time.Duration, took time.Duration, err error) {
+// sendRequests has n clients send one request after the other for a while, and returns the latencies.
+func sendRequests(
+	n int,
+	length time.Duration,
+	send func(i int) error,
+) (each []time.Duration, took time.Duration, err error) {
 	var mu sync.Mutex
 	var count atomic.Int64
 	var failed atomic.Bool
@@ -36,8 +41,8 @@ func sendRequests(n int, length time.Duration, send func(i int) error) (each []t
 	return each, time.Since(began), err
 }
 
-// measureSubmission tells how many jobs are taken each second. A job that was taken is known to both parties and recorded
-// there. None of them ends while this is measured: the first occupy all seats, the others queue.
+// measureSubmission measures how many jobs are accepted each second. An accepted job is recorded at both
+// parties. No job ends meanwhile: the first ones hold all slots, the others queue.
 func measureSubmission(ctx context.Context, o options, into *report) error {
 	c := into.addSection("Submission: requests each second", "with 1 client")
 	var first float64
@@ -49,8 +54,18 @@ func measureSubmission(ctx context.Context, o options, into *report) error {
 		if n == clientCounts[0] {
 			first = mine
 		}
-		c.add(figure{name: fmt.Sprintf("%d clients", n), measured: fmt.Sprintf("%.1f /s", mine), baseline: fmt.Sprintf("%.1f /s", first), ratio: mine / first,
-			notes: []string{fmt.Sprintf("latency: median %s, p99 %s", formatDuration(median(each)), formatDuration(percentile(each, 99)))}})
+		c.add(
+			figure{
+				name:     fmt.Sprintf("%d clients", n),
+				measured: fmt.Sprintf("%.1f /s", mine),
+				baseline: fmt.Sprintf("%.1f /s", first),
+				ratio:    mine / first,
+				notes: []string{
+					fmt.Sprintf("latency: median %s, p99 %s", formatDuration(median(each)),
+						formatDuration(percentile(each, 99))),
+				},
+			},
+		)
 	}
 	return nil
 }
@@ -61,7 +76,7 @@ func submission(ctx context.Context, o options, n int) (float64, []time.Duration
 		return 0, nil, err
 	}
 	defer d.stop()
-	// They outlive hutong, as runs do, so they end by themselves.
+	// The processes outlive hutong, as all containers do, and end on their own.
 	if err := d.registerProgram(ctx, "idle", 1, sleepProgram, "60"); err != nil {
 		return 0, nil, err
 	}
@@ -70,7 +85,7 @@ func submission(ctx context.Context, o options, n int) (float64, []time.Duration
 		return 0, nil, err
 	}
 	submit := func(int) error {
-		return call(ctx, http.MethodPost, d.urls[d.guest]+bfia.PathPlatformCreateAll, "application/json", document, nil)
+		return apiclient.Call(ctx, http.MethodPost, d.urls[d.guest]+bfia.PathPlatformCreateAll, document, nil)
 	}
 	for range 3 { // to warm up, and to occupy the slots
 		if err := submit(0); err != nil {

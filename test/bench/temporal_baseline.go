@@ -13,8 +13,8 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// bare is the engine's own rate: workflows whose activities do nothing, on the same server, with a worker of the SDK in
-// this process that has as many pollers as a party's.
+// temporalBaseline runs workflows whose activities do nothing on the same Temporal server. Its worker has as
+// many pollers as a party's.
 type temporalBaseline struct {
 	client client.Client
 	worker worker.Worker
@@ -22,7 +22,7 @@ type temporalBaseline struct {
 
 const baselineQueue = "bench"
 
-// baselineWorkflow is a workflow of activities in waves, one wave after the other, as a job's tasks are.
+// baselineWorkflow runs activities in waves, one wave after the other, like a job's tasks.
 func baselineWorkflow(ctx workflow.Context, waves, width int) error {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute})
 	for range waves {
@@ -39,9 +39,12 @@ func baselineWorkflow(ctx workflow.Context, waves, width int) error {
 	return nil
 }
 
-// dial connects to the engine, in the namespace of a party.
+// dial connects to the Temporal server, in the namespace of a party.
 func (d *deployment) dial(node string) (client.Client, error) {
-	return client.Dial(client.Options{HostPort: d.temporal, Namespace: namespaceOf(node), Logger: sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler))})
+	return client.Dial(
+		client.Options{HostPort: d.temporal, Namespace: namespaceOf(node),
+			Logger: sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler))},
+	)
 }
 
 func startTemporalBaseline(d *deployment) (*temporalBaseline, error) {
@@ -49,9 +52,13 @@ func startTemporalBaseline(d *deployment) (*temporalBaseline, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := worker.New(c, baselineQueue, worker.Options{MaxConcurrentWorkflowTaskPollers: 4, MaxConcurrentActivityTaskPollers: 4})
+	w := worker.New(c, baselineQueue,
+		worker.Options{MaxConcurrentWorkflowTaskPollers: 4, MaxConcurrentActivityTaskPollers: 4})
 	w.RegisterWorkflowWithOptions(baselineWorkflow, workflow.RegisterOptions{Name: "bare"})
-	w.RegisterActivityWithOptions(func(context.Context) error { return nil }, activity.RegisterOptions{Name: "nothing"})
+	w.RegisterActivityWithOptions(
+		func(context.Context) error { return nil },
+		activity.RegisterOptions{Name: "nothing"},
+	)
 	if err := w.Start(); err != nil {
 		c.Close()
 		return nil, err
@@ -64,13 +71,14 @@ func (b *temporalBaseline) stop() {
 	b.client.Close()
 }
 
-// many runs n workflows at once and tells how long it took until the last had ended.
+// runMany runs n workflows at once and returns the time until the last has ended.
 func (b *temporalBaseline) runMany(ctx context.Context, n, waves, width int) (time.Duration, error) {
 	began := time.Now()
 	err := forEachParallel(n, min(n, 64), func(int) error {
-		run, err := b.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{TaskQueue: baselineQueue}, "bare", waves, width)
+		run, err := b.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{TaskQueue: baselineQueue},
+			"bare", waves, width)
 		if err != nil {
-			return fmt.Errorf("starting a bare workflow: %w", err)
+			return fmt.Errorf("failed to start a workflow: %w", err)
 		}
 		return run.Get(ctx, nil)
 	})

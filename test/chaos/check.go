@@ -14,7 +14,7 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
-// findings are what the checker holds against a run. All of them should be empty.
+// findings lists what the checker found wrong with a run. A good run has none.
 type findings struct {
 	lost, duplicated, orphaned, wrong []string
 }
@@ -23,28 +23,28 @@ func (f *findings) ok() bool {
 	return len(f.lost)+len(f.duplicated)+len(f.orphaned)+len(f.wrong) == 0
 }
 
-// taskRow is a row of t_task.
+// taskRow is a row of t_task: a part as its participant recorded it.
 type taskRow struct {
-	name, role, state, taskID, runName, failure string
-	index, attempt                              int
+	name, role, state, taskID, containerName, failure string
+	index, attempt                                    int
 }
 
-// partRow is what a scheduler knows of a part.
+// partRow is a row of t_schedule_task_status: a part as its scheduler recorded it.
 type partRow struct {
 	task, role, node, state, taskID, failure string
 	index, attempt                           int
 }
 
-// rows are what one party's database tells of one job.
+// rows holds what one party's database has of one job.
 type rows struct {
-	job, scheduled string // states; empty: there is no row
-	failure        string // of the scheduler, why the job did not go well
+	job, scheduled string // states as participant and as scheduler; empty without a row
+	failure        string // why the job failed, as its scheduler recorded it
 	tasks          []taskRow
 	parts          []partRow
-	outputs        map[string]string // by "task role": the task id under which they lie
+	outputs        map[string]string // task ids of the outputs, by "task role"
 }
 
-// database opens a party's database, to read it.
+// openDatabase opens a party's database for reading.
 func (p *party) openDatabase() (*sql.DB, error) {
 	u, err := url.Parse(p.database)
 	if err != nil {
@@ -53,88 +53,112 @@ func (p *party) openDatabase() (*sql.DB, error) {
 	if u.Scheme == "sqlite" {
 		return sql.Open("sqlite", "file:"+u.Path+"?mode=ro&_pragma=busy_timeout(10000)")
 	}
-	return sql.OpenDB(pgdriver.NewConnector(pgdriver.WithNetwork("unix"), pgdriver.WithAddr(filepath.Join(u.Query().Get("host"), ".s.PGSQL.5432")),
-		pgdriver.WithUser("postgres"), pgdriver.WithDatabase(strings.TrimPrefix(u.Path, "/")), pgdriver.WithInsecure(true))), nil
+	return sql.OpenDB(
+		pgdriver.NewConnector(
+			pgdriver.WithNetwork("unix"),
+			pgdriver.WithAddr(filepath.Join(u.Query().Get("host"), ".s.PGSQL.5432")),
+			pgdriver.WithUser(
+				"postgres",
+			),
+			pgdriver.WithDatabase(strings.TrimPrefix(u.Path, "/")),
+			pgdriver.WithInsecure(true),
+		),
+	), nil
+}
+
+// jobRows holds the rows of all jobs of a party, by job id.
+type jobRows map[string]*rows
+
+// of returns the rows of a job, which it adds if necessary.
+func (all jobRows) of(id string) *rows {
+	if all[id] == nil {
+		all[id] = &rows{outputs: map[string]string{}}
+	}
+	return all[id]
+}
+
+// tables has a query for each table that the checker reads, and what to do with each row.
+var tables = []struct {
+	query string
+	add   func(all jobRows, scan func(...any) error) error
+}{
+	{"SELECT job_id, state FROM t_job", func(all jobRows, scan func(...any) error) error {
+		var id, state string
+		err := scan(&id, &state)
+		all.of(id).job = state
+		return err
+	}},
+	{`SELECT job_id, state, COALESCE(failure, '') FROM t_schedule_job`,
+		func(all jobRows, scan func(...any) error) error {
+			var id, state, failure string
+			err := scan(&id, &state, &failure)
+			all.of(id).scheduled, all.of(id).failure = state, failure
+			return err
+		}},
+	{`SELECT job_id, name, role, role_index, attempt, state, task_id, container_name, COALESCE(failure, '')
+		FROM t_task`, func(all jobRows, scan func(...any) error) error {
+		var id string
+		var t taskRow
+		err := scan(&id, &t.name, &t.role, &t.index, &t.attempt, &t.state, &t.taskID, &t.containerName,
+			&t.failure)
+		all.of(id).tasks = append(all.of(id).tasks, t)
+		return err
+	}},
+	{`SELECT t.job_id, t.name, p.role, p.role_index, p.node_id, p.state, t.task_id, t.attempt,
+			COALESCE(p.failure, '')
+		FROM t_schedule_task t JOIN t_schedule_part p ON p.task_id = t.task_id`,
+		func(all jobRows, scan func(...any) error) error {
+			var id string
+			var p partRow
+			err := scan(&id, &p.task, &p.role, &p.index, &p.node, &p.state, &p.taskID, &p.attempt, &p.failure)
+			all.of(id).parts = append(all.of(id).parts, p)
+			return err
+		}},
+	{"SELECT job_id, task_name, role, task_id FROM t_task_output",
+		func(all jobRows, scan func(...any) error) error {
+			var id, task, role, taskID string
+			err := scan(&id, &task, &role, &taskID)
+			all.of(id).outputs[task+" "+role] = taskID
+			return err
+		}},
 }
 
 // readRows reads all jobs of a party, by id.
 func readRows(ctx context.Context, db *sql.DB) (map[string]*rows, error) {
-	all := map[string]*rows{}
-	of := func(id string) *rows {
-		if all[id] == nil {
-			all[id] = &rows{outputs: map[string]string{}}
-		}
-		return all[id]
-	}
-	each := func(query string, row func(scan func(...any) error) error) error {
-		found, err := db.QueryContext(ctx, query)
+	all := jobRows{}
+	for _, table := range tables {
+		found, err := db.QueryContext(ctx, table.query)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		defer func() { _ = found.Close() }()
-		for found.Next() {
-			if err := row(found.Scan); err != nil {
-				return err
-			}
+
+		for err == nil && found.Next() {
+			err = table.add(all, found.Scan)
 		}
-		return found.Err()
+		if err == nil {
+			err = found.Err()
+		}
+		_ = found.Close()
+		if err != nil {
+			return nil, err
+		}
 	}
-	var id string
-	if err := each("SELECT job_id, state FROM t_job", func(scan func(...any) error) error {
-		var state string
-		err := scan(&id, &state)
-		of(id).job = state
-		return err
-	}); err != nil {
-		return nil, err
-	}
-	if err := each("SELECT job_id, state, COALESCE(failure, '') FROM t_schedule_job", func(scan func(...any) error) error {
-		var state, explanation string
-		err := scan(&id, &state, &explanation)
-		of(id).scheduled, of(id).failure = state, explanation
-		return err
-	}); err != nil {
-		return nil, err
-	}
-	if err := each("SELECT job_id, name, role, role_index, attempt, state, task_id, container_name, COALESCE(failure, '') FROM t_task", func(scan func(...any) error) error {
-		var t taskRow
-		err := scan(&id, &t.name, &t.role, &t.index, &t.attempt, &t.state, &t.taskID, &t.runName, &t.failure)
-		of(id).tasks = append(of(id).tasks, t)
-		return err
-	}); err != nil {
-		return nil, err
-	}
-	if err := each(`SELECT t.job_id, t.name, p.role, p.role_index, p.node_id, p.state, t.task_id, t.attempt, COALESCE(p.failure, '')
-		FROM t_schedule_task t JOIN t_schedule_part p ON p.task_id = t.task_id`, func(scan func(...any) error) error {
-		var p partRow
-		err := scan(&id, &p.task, &p.role, &p.index, &p.node, &p.state, &p.taskID, &p.attempt, &p.failure)
-		of(id).parts = append(of(id).parts, p)
-		return err
-	}); err != nil {
-		return nil, err
-	}
-	err := each("SELECT job_id, task_name, role, task_id FROM t_task_output", func(scan func(...any) error) error {
-		var task, role, taskID string
-		err := scan(&id, &task, &role, &taskID)
-		of(id).outputs[task+" "+role] = taskID
-		return err
-	})
-	return all, err
+	return all, nil
 }
 
-// facts are all that the checker looks at.
+// observations holds everything that the checker examines.
 type observations struct {
 	jobs            []*jobRun
 	rows            map[string]map[string]*rows // by party, then job
 	created         map[string]map[string]int   // by party, then run
-	leftovers       []string                    // what is there that should be gone
-	unreadable      []string                    // why results of jobs could not be read
-	limitViolations []string                    // where jobs held more room than they may
+	leftovers       []string                    // what exists and should have been removed
+	unreadable      []string                    // why the results of jobs could not be read
+	limitViolations []string                    // where jobs held more slots than allowed
 	results         map[string]map[string]string
 	expected        map[JobKind]map[string]string
 }
 
-// judge holds the facts of a run against what must be.
+// check compares the observations of a run with what must hold, and returns the violations.
 func check(f *observations) *findings {
 	v := &findings{orphaned: f.leftovers, wrong: slices.Concat(f.unreadable, f.limitViolations)}
 	known := map[string]bool{}
@@ -145,28 +169,37 @@ func check(f *observations) *findings {
 	for party, jobs := range f.rows {
 		for id := range jobs {
 			if !known[id] {
-				v.wrong = append(v.wrong, fmt.Sprintf("%s has job %s, which nobody submitted", party, id))
+				v.wrong = append(v.wrong, fmt.Sprintf("%s has job %s, which no client submitted", party, id))
 			}
 		}
 	}
 	for party, runs := range f.created {
 		for run, n := range runs {
 			if n > 1 {
-				v.duplicated = append(v.duplicated, fmt.Sprintf("%s at %s was created %d times", run, party, n))
+				v.duplicated = append(v.duplicated,
+					fmt.Sprintf("%s at %s was created %d times", run, party, n))
 			}
-			if !slices.ContainsFunc(f.jobs, func(j *jobRun) bool { return strings.HasPrefix(run, "hutong-"+j.ID+"-") }) {
-				v.orphaned = append(v.orphaned, fmt.Sprintf("%s at %s is of no job", run, party))
+			if !slices.ContainsFunc(
+				f.jobs,
+				func(j *jobRun) bool { return strings.HasPrefix(run, "hutong-"+j.ID+"-") },
+			) {
+				v.orphaned = append(v.orphaned, fmt.Sprintf("%s at %s belongs to no job", run, party))
 			}
 		}
 	}
 	return v
 }
 
+// checkJob checks one job at its scheduler and its participants.
 func checkJob(f *observations, j *jobRun, v *findings) {
 	guest := j.Roles["guest"]
 	scheduler := f.rows[guest][j.ID]
 	if j.ended.IsZero() || scheduler == nil || scheduler.scheduled != "FINISHED" {
-		v.lost = append(v.lost, fmt.Sprintf("job %s (%s) of %s has not ended: %+v, %v", j.ID, j.Kind, guest, scheduler, j.err))
+		v.lost = append(
+			v.lost,
+			fmt.Sprintf("job %s (%s) of %s has not ended: %+v, last error of its client: %v", j.ID,
+				j.Kind, guest, scheduler, j.err),
+		)
 		return
 	}
 	wrong := func(format string, args ...any) {
@@ -193,66 +226,95 @@ func checkJob(f *observations, j *jobRun, v *findings) {
 			wrong("task %s %s is RUNNING at its scheduler", p.task, p.role)
 		}
 	}
+	checkEnd(f, j, scheduler, success, failed, wrong)
+}
+
+// checkEnd checks that a job ended as its kind must, with the numbers of its parts that succeeded and failed.
+func checkEnd(f *observations, j *jobRun, scheduler *rows, success, failed int, wrong func(string, ...any)) {
 	switch j.Kind {
 	case jobFails:
-		told := slices.ContainsFunc(scheduler.parts, func(p partRow) bool {
+		reported := slices.ContainsFunc(scheduler.parts, func(p partRow) bool {
 			return p.task == "s1" && p.state == "FAILED" && isFailure(p.failure, "exit_code", 3)
 		})
-		if failed == 0 || success > 0 || !told || !isFailure(scheduler.failure, "exit_code", 3) {
-			wrong("did not fail as it must: %+v", scheduler.parts)
+		if failed == 0 || success > 0 || !reported || !isFailure(scheduler.failure, "exit_code", 3) {
+			wrong("did not fail as expected: %+v", scheduler.parts)
 		}
+
 	case jobStops:
 		if success > 0 {
 			wrong("a task of 60 seconds succeeded before its stop: %+v", scheduler.parts)
 		}
 		if !isFailure(scheduler.failure, "stopped", 0) {
-			wrong("was stopped, and is told as %s", scheduler.failure)
+			wrong("was stopped, and its failure is %s", scheduler.failure)
 		}
+
 	default:
 		if success != len(scheduler.parts) {
 			wrong("did not succeed: %+v", scheduler.parts)
 		}
 		for key, content := range f.expected[j.Kind] {
-			if got, there := f.results[j.ID][key]; !there {
+			if got, ok := f.results[j.ID][key]; !ok {
 				wrong("output %s is missing", key)
 			} else if got != content {
-				wrong("output %s is not what it was without faults (%d bytes, then %d)", key, len(content), len(got))
+				wrong("output %s differs from the run without faults (%d bytes, now %d)",
+					key, len(content), len(got))
 			}
 		}
 	}
 }
 
-// explains tells whether an explanation, as a database holds it, is of a kind of failure and an exit code.
-func isFailure(explanation, kind string, exitCode int) bool {
-	var told struct {
+// isFailure reports whether a failure, as a database holds it, has a kind and an exit code.
+func isFailure(text, kind string, exitCode int) bool {
+	var f struct {
 		Kind     string `json:"kind"`
 		ExitCode int    `json:"exit_code"`
 	}
-	return json.Unmarshal([]byte(explanation), &told) == nil && told.Kind == kind && told.ExitCode == exitCode
+	return json.Unmarshal([]byte(text), &f) == nil && f.Kind == kind && f.ExitCode == exitCode
 }
 
-func checkTask(f *observations, j *jobRun, party string, r *rows, t taskRow, scheduler *rows, v *findings, wrong func(string, ...any)) {
+// checkTask compares a participant's row of a part with its scheduler's row, its outputs and its containers.
+func checkTask(
+	f *observations,
+	j *jobRun,
+	party string,
+	r *rows,
+	t taskRow,
+	scheduler *rows,
+	v *findings,
+	wrong func(string, ...any),
+) {
 	part := fmt.Sprintf("task %s %s.%d", t.name, t.role, t.index)
-	i := slices.IndexFunc(scheduler.parts, func(p partRow) bool { return p.task == t.name && p.role == t.role && p.index == t.index })
+	i := slices.IndexFunc(
+		scheduler.parts,
+		func(p partRow) bool { return p.task == t.name && p.role == t.role && p.index == t.index },
+	)
 	if i < 0 {
-		wrong("%s at %s is not known to its scheduler", part, party)
+		wrong("%s at %s is unknown to its scheduler", part, party)
 		return
 	}
-	told := scheduler.parts[i]
-	// A part that ended well just as the job was ended elsewhere may be told as stopped, never the other way.
-	if t.state != told.state && !(t.state == "SUCCESS" && told.state == "FAILED") && !(t.state == "READY" && told.state == "FAILED") {
-		wrong("%s is %s at %s, its scheduler says %s", part, t.state, party, told.state)
+	scheduled := scheduler.parts[i]
+
+	// A part that succeeded just as the job was stopped elsewhere may be recorded as failed, never the
+	// reverse.
+	stopped := scheduled.state == "FAILED" && (t.state == "SUCCESS" || t.state == "READY")
+	if t.state != scheduled.state && !stopped {
+		wrong("%s is %s at %s, and %s at its scheduler", part, t.state, party, scheduled.state)
 	}
 	if t.state == "RUNNING" {
 		wrong("%s is RUNNING at %s", part, party)
 	}
-	if t.state == "SUCCESS" && t.taskID != told.taskID {
-		wrong("%s succeeded at %s as another attempt than its scheduler's", part, party)
+	if t.state == "SUCCESS" && t.taskID != scheduled.taskID {
+		wrong("%s succeeded at %s in another attempt than at its scheduler", part, party)
 	}
 	if id, there := r.outputs[t.name+" "+t.role]; there && id != t.taskID {
-		v.duplicated = append(v.duplicated, fmt.Sprintf("job %s: %s at %s has outputs of an attempt that does not count", j.ID, part, party))
+		v.duplicated = append(v.duplicated,
+			fmt.Sprintf("job %s: %s at %s has outputs of a superseded attempt", j.ID, part, party))
 	}
-	if t.state == "SUCCESS" && f.created[party][t.runName] == 0 {
-		v.lost = append(v.lost, fmt.Sprintf("job %s: %s at %s is SUCCESS, and %s was never created", j.ID, part, party, t.runName))
+	if t.state == "SUCCESS" && f.created[party][t.containerName] == 0 {
+		v.lost = append(
+			v.lost,
+			fmt.Sprintf("job %s: %s at %s is SUCCESS, but its container %s was never created", j.ID, part,
+				party, t.containerName),
+		)
 	}
 }

@@ -13,30 +13,42 @@ const (
 	stopsID = "chaos0000000000000003"
 )
 
-// validObservations are those of a run in which all went as it must: a job that succeeds in a second attempt, one that fails, and one
-// that is stopped.
+// validObservations returns the observations of a correct run: a job that succeeds in its second attempt, one
+// that fails, and one that is stopped.
 func validObservations() *observations {
 	roles := map[string]string{"guest": "guest", "host": "third"}
 	f := &observations{
-		rows: map[string]map[string]*rows{"guest": {}, "third": {}}, created: map[string]map[string]int{"guest": {}, "third": {}},
-		results: map[string]map[string]string{boostID: {"s1 guest out": "rows"}}, expected: map[JobKind]map[string]string{jobBoost: {"s1 guest out": "rows"}},
+		rows: map[string]map[string]*rows{"guest": {},
+			"third": {}}, created: map[string]map[string]int{"guest": {}, "third": {}},
+		results: map[string]map[string]string{
+			boostID: {"s1 guest out": "rows"},
+		}, expected: map[JobKind]map[string]string{jobBoost: {"s1 guest out": "rows"}},
 	}
-	job := func(id string, kind JobKind, state, explanation string, attempts int) {
-		f.jobs = append(f.jobs, &jobRun{JobPlan: JobPlan{Kind: kind, ID: id, Roles: roles}, ended: time.Now()})
-		scheduler := &rows{job: "FINISHED", scheduled: "FINISHED", failure: explanation, outputs: map[string]string{}}
+	job := func(id string, kind JobKind, state, failure string, attempts int) {
+		f.jobs = append(f.jobs,
+			&jobRun{JobPlan: JobPlan{Kind: kind, ID: id, Roles: roles}, ended: time.Now()})
+		scheduler := &rows{job: "FINISHED", scheduled: "FINISHED", failure: failure,
+			outputs: map[string]string{}}
 		for role, name := range roles {
 			run := "hutong-" + id + "-s1-" + role + ".0-" + string(rune('0'+attempts))
 			r := scheduler
 			if name != "guest" {
 				r = &rows{job: "FINISHED", outputs: map[string]string{}}
 			}
-			r.tasks = []taskRow{{name: "s1", role: role, state: state, taskID: "t", runName: run, failure: explanation, attempt: attempts}}
+			r.tasks = []taskRow{
+				{name: "s1", role: role, state: state, taskID: "t", containerName: run,
+					failure: failure, attempt: attempts},
+			}
 			r.outputs["s1 "+role] = "t"
 			f.rows[name][id] = r
 			for attempt := range attempts {
 				f.created[name]["hutong-"+id+"-s1-"+role+".0-"+string(rune('1'+attempt))] = 1
 			}
-			scheduler.parts = append(scheduler.parts, partRow{task: "s1", role: role, state: state, taskID: "t", failure: explanation, attempt: attempts})
+			scheduler.parts = append(
+				scheduler.parts,
+				partRow{task: "s1", role: role, state: state, taskID: "t", failure: failure,
+					attempt: attempts},
+			)
 		}
 	}
 	job(boostID, jobBoost, "SUCCESS", "", 2)
@@ -45,30 +57,69 @@ func validObservations() *observations {
 	return f
 }
 
-// A checker is worth something only if it finds what is wrong.
+// TestCheckFindsPlantedFaults checks that the checker accepts a correct run and reports each planted fault.
 func TestCheckFindsPlantedFaults(t *testing.T) {
 	require.Equal(t, &findings{}, check(validObservations()))
 	for name, c := range map[string]struct {
 		plant func(*observations)
 		want  [4]int // lost, doubled, orphaned, wrong
 	}{
-		"more room held than there is":      {func(f *observations) { f.limitViolations = []string{"5 seats"} }, [4]int{0, 0, 0, 1}},
-		"a seat that is left":               {func(f *observations) { f.leftovers = []string{"a seat"} }, [4]int{0, 0, 1, 0}},
-		"a container created twice":         {func(f *observations) { f.created["third"]["hutong-"+boostID+"-s1-host.0-2"] = 2 }, [4]int{0, 1, 0, 0}},
-		"outputs of another attempt":        {func(f *observations) { f.rows["third"][boostID].outputs["s1 host"] = "earlier" }, [4]int{0, 1, 0, 0}},
-		"a job that its client never ended": {func(f *observations) { f.jobs[0].ended = time.Time{} }, [4]int{1, 0, 0, 0}},
-		"a job that its scheduler runs":     {func(f *observations) { f.rows["guest"][boostID].scheduled = "RUNNING" }, [4]int{1, 0, 0, 0}},
-		"a job that its scheduler forgot":   {func(f *observations) { delete(f.rows["guest"], boostID) }, [4]int{1, 0, 0, 0}},
+		"more slots held than exist": {
+			func(f *observations) { f.limitViolations = []string{"5 slots"} },
+			[4]int{0, 0, 0, 1},
+		},
+		"a reservation that is left": {
+			func(f *observations) { f.leftovers = []string{"a reservation"} },
+			[4]int{0, 0, 1, 0},
+		},
+		"a container created twice": {
+			func(f *observations) { f.created["third"]["hutong-"+boostID+"-s1-host.0-2"] = 2 },
+			[4]int{0, 1, 0, 0},
+		},
+		"outputs of another attempt": {
+			func(f *observations) { f.rows["third"][boostID].outputs["s1 host"] = "earlier" },
+			[4]int{0, 1, 0, 0},
+		},
+		"a job that never ends": {
+			func(f *observations) { f.jobs[0].ended = time.Time{} },
+			[4]int{1, 0, 0, 0},
+		},
+		"a job that still runs": {
+			func(f *observations) { f.rows["guest"][boostID].scheduled = "RUNNING" },
+			[4]int{1, 0, 0, 0},
+		},
+		"a job unknown to its scheduler": {
+			func(f *observations) { delete(f.rows["guest"], boostID) },
+			[4]int{1, 0, 0, 0},
+		},
 		"a success without a container": {func(f *observations) {
 			delete(f.created["third"], "hutong-"+boostID+"-s1-host.0-2")
 		}, [4]int{1, 0, 0, 0}},
-		"a container of no job":             {func(f *observations) { f.created["third"]["hutong-other-s1-host.0-1"] = 1 }, [4]int{0, 0, 1, 0}},
-		"something left":                    {func(f *observations) { f.leftovers = []string{"container x"} }, [4]int{0, 0, 1, 0}},
-		"a job of nobody":                   {func(f *observations) { f.rows["third"]["x"] = &rows{job: "FINISHED"} }, [4]int{0, 0, 0, 1}},
-		"a participant that still runs":     {func(f *observations) { f.rows["third"][boostID].job = "RUNNING" }, [4]int{0, 0, 0, 1}},
-		"a participant that forgot":         {func(f *observations) { delete(f.rows["third"], boostID) }, [4]int{0, 0, 0, 1}},
-		"a participant that says otherwise": {func(f *observations) { f.rows["third"][boostID].tasks[0].state = "FAILED" }, [4]int{0, 0, 0, 1}},
-		"an attempt that its scheduler left": {func(f *observations) {
+		"a container of no job": {
+			func(f *observations) { f.created["third"]["hutong-other-s1-host.0-1"] = 1 },
+			[4]int{0, 0, 1, 0},
+		},
+		"a leftover": {
+			func(f *observations) { f.leftovers = []string{"container x"} },
+			[4]int{0, 0, 1, 0},
+		},
+		"a job without a client": {
+			func(f *observations) { f.rows["third"]["x"] = &rows{job: "FINISHED"} },
+			[4]int{0, 0, 0, 1},
+		},
+		"a participant that still runs": {
+			func(f *observations) { f.rows["third"][boostID].job = "RUNNING" },
+			[4]int{0, 0, 0, 1},
+		},
+		"a job unknown to a participant": {
+			func(f *observations) { delete(f.rows["third"], boostID) },
+			[4]int{0, 0, 0, 1},
+		},
+		"a participant in another state": {
+			func(f *observations) { f.rows["third"][boostID].tasks[0].state = "FAILED" },
+			[4]int{0, 0, 0, 1},
+		},
+		"another attempt than the scheduler's": {func(f *observations) {
 			f.rows["third"][boostID].tasks[0].taskID = "u"
 			f.rows["third"][boostID].outputs = nil
 		}, [4]int{0, 0, 0, 1}},
@@ -80,21 +131,34 @@ func TestCheckFindsPlantedFaults(t *testing.T) {
 				f.rows["guest"][failsID].parts[i].state = "SUCCESS"
 			}
 		}, [4]int{0, 0, 0, 1}},
-		"a failure told as another": {func(f *observations) {
+		"another failure": {func(f *observations) {
 			for i := range f.rows["guest"][failsID].parts {
 				f.rows["guest"][failsID].parts[i].failure = `{"kind":"exit_code","exit_code":137}`
 			}
 		}, [4]int{0, 0, 0, 1}},
-		"a stop told as a failure":   {func(f *observations) { f.rows["guest"][stopsID].failure = `{"kind":"timeout"}` }, [4]int{0, 0, 0, 1}},
-		"results that can't be read": {func(f *observations) { f.unreadable = []string{"unknown job"} }, [4]int{0, 0, 0, 1}},
-		"an output that is missing":  {func(f *observations) { delete(f.results[boostID], "s1 guest out") }, [4]int{0, 0, 0, 1}},
-		"an output that is cut":      {func(f *observations) { f.results[boostID]["s1 guest out"] = "ro" }, [4]int{0, 0, 0, 1}},
+		"a stop recorded as a failure": {
+			func(f *observations) { f.rows["guest"][stopsID].failure = `{"kind":"timeout"}` },
+			[4]int{0, 0, 0, 1},
+		},
+		"results that can't be read": {
+			func(f *observations) { f.unreadable = []string{"unknown job"} },
+			[4]int{0, 0, 0, 1},
+		},
+		"a missing output": {
+			func(f *observations) { delete(f.results[boostID], "s1 guest out") },
+			[4]int{0, 0, 0, 1},
+		},
+		"a truncated output": {
+			func(f *observations) { f.results[boostID]["s1 guest out"] = "ro" },
+			[4]int{0, 0, 0, 1},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := validObservations()
 			c.plant(f)
 			v := check(f)
-			require.Equal(t, c.want, [4]int{len(v.lost), len(v.duplicated), len(v.orphaned), len(v.wrong)}, "%+v", v)
+			require.Equal(t, c.want,
+				[4]int{len(v.lost), len(v.duplicated), len(v.orphaned), len(v.wrong)}, "%+v", v)
 			require.False(t, v.ok())
 		})
 	}

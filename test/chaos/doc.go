@@ -1,7 +1,10 @@
-// Command chaos runs many jobs between three institutions while it kills, stops, pauses and parts what they are made of,
-// and then has an independent checker look at what became of them: see docs/reliability.md.
+// Command chaos tests that faults lose, duplicate or corrupt nothing. It runs jobs between three parties
+// while it kills, stops and pauses their processes and disturbs the network between them. An independent
+// checker then examines the outcome of every job. See the documentation of reliability in docs.
 //
-// Each party is what a production one is: processes of its own (API, control worker, runner worker, transport), a
-// namespace of a Temporal server that is a process too, a database, a storage; two have a Docker Engine of their own. The
-// faults follow from a seed, which is printed: the same seed gives the same faults and jobs at the same times.
+// Each party is deployed as in production: separate processes for the API, the control worker, the runner
+// worker and the transport, a Temporal namespace, a database and a storage. Two parties have a Docker Engine
+// of their own.
+//
+// A seed determines all faults and jobs. The same seed gives the same faults and jobs at the same times.
 package main

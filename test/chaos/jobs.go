@@ -16,89 +16,89 @@ import (
 	"time"
 
 	"hutong/bfia"
+	"hutong/test/testenv/apiclient"
 )
 
-// The providers of the jobs: the reference algorithms, and its component for tests.
+// The providers of the jobs: the reference algorithms, and their component Sleep for tests.
 const (
-	algorithms    = "hutong"
 	sleepProvider = "chaos"
 )
 
-// prepare registers the providers and uploads the data at every party.
-func (w *deployment) registerAndUpload(ctx context.Context, root string) error {
+// registerAndUpload registers the providers and uploads the datasets at every party.
+func (d *deployment) registerAndUpload(ctx context.Context, root string) error {
 	reference, err := os.ReadFile(filepath.Join(root, "providers", "reference", "provider.json"))
 	if err != nil {
 		return err
 	}
-	var inputs []any
-	for i := range 4 {
-		inputs = append(inputs, map[string]any{"name": fmt.Sprintf("in%d", i+1), "category": "dataset"})
-	}
-	sleep, err := json.Marshal(map[string]any{"name": sleepProvider, "version": "1", "protocol": "bfia", "components_description": map[string]any{
-		"Sleep": map[string]any{"componentName": "Sleep", "title": "Sleep", "provider": sleepProvider, "version": "1", "roleList": []string{"guest", "host"},
-			"storageEngine": []string{"file"}, "inputParam": []any{}, "inputData": inputs,
-			"outputData": []any{map[string]any{"name": "out", "category": "dataset"}}, "result": []any{}}}})
+	sleep, err := sleepRegistration()
 	if err != nil {
 		return err
 	}
-	for _, p := range w.parties {
+
+	for _, p := range d.parties {
 		for _, registration := range [][]byte{reference, sleep} {
-			var fields map[string]any
-			if err := json.Unmarshal(registration, &fields); err != nil {
-				return err
-			}
-			if fields["device"], fields["metadata"] = "docker", map[string]any{"image": providerImage}; p.dockerSocket == "" {
-				fields["device"], fields["metadata"] = "process", map[string]any{"command": []string{filepath.Join(w.bin, "chaos"), "task"}}
-			}
-			body, err := json.Marshal(fields)
-			if err != nil {
-				return err
-			}
-			if _, err := call(ctx, http.MethodPost, p.url()+bfia.PathProviderRegister, body); err != nil {
-				return fmt.Errorf("registering at %s: %w", p.name, err)
+			if err := d.register(ctx, p, registration); err != nil {
+				return fmt.Errorf("failed to register a provider at %s: %w", p.name, err)
 			}
 		}
-		for file, args := range map[string][]string{"guest.csv": {"--name", "breast_guest", "--label", "y"}, "host.csv": {"--name", "breast_host"}} {
-			c := exec.CommandContext(ctx, filepath.Join(w.bin, "hutong"), append([]string{"--url", p.url(), "data", "upload", "--namespace", "demo", "--id", "id",
-				"--partitions", "4", "--file", filepath.Join(root, "testdata", "breast", file)}, args...)...)
-			if out, err := c.CombinedOutput(); err != nil {
-				return fmt.Errorf("uploading at %s: %w: %s", p.name, err, out)
+		for file, args := range map[string][]string{
+			"guest.csv": {"--name", "breast_guest", "--label", "y"},
+			"host.csv":  {"--name", "breast_host"},
+		} {
+			args = append([]string{"--url", p.url(), "data", "upload", "--namespace", "demo", "--id", "id",
+				"--partitions", "4", "--file", filepath.Join(root, "testdata", "breast", file)}, args...)
+			out, err := exec.CommandContext(ctx, filepath.Join(d.bin, "hutong"), args...).CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("failed to upload %s to %s: %w: %s", file, p.name, err, out)
 			}
 		}
 	}
 	return nil
 }
 
-// call sends one request and answers the data of a good envelope.
-func call(ctx context.Context, method, url string, body []byte) (json.RawMessage, error) {
-	ctx, cancel := context.WithTimeout(ctx, 70*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
+// sleepRegistration returns the registration of the component Sleep, with up to four inputs.
+func sleepRegistration() ([]byte, error) {
+	var inputs []any
+	for i := range 4 {
+		inputs = append(inputs, map[string]any{"name": fmt.Sprintf("in%d", i+1), "category": "dataset"})
 	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, err
-	}
-	var env bfia.Envelope
-	if err := json.Unmarshal(answer, &env); err != nil {
-		return nil, fmt.Errorf("%s answers %.200s", url, answer)
-	}
-	if !env.OK() {
-		return nil, fmt.Errorf("%s: code %d: %s", url, env.Code, env.Text())
-	}
-	return env.Data, nil
+	return json.Marshal(map[string]any{
+		"name": sleepProvider, "version": "1", "protocol": "bfia",
+		"components_description": map[string]any{"Sleep": map[string]any{
+			"componentName": "Sleep", "title": "Sleep", "provider": sleepProvider, "version": "1",
+			"roleList": []string{"guest", "host"}, "storageEngine": []string{"file"},
+			"inputParam": []any{}, "inputData": inputs,
+			"outputData": []any{map[string]any{"name": "out", "category": "dataset"}}, "result": []any{}}}})
 }
 
-// document is a job's DAG and configuration.
-func (w *deployment) jobDocument(root string, j JobPlan) ([]byte, error) {
+// register registers a provider at a party, for containers or for processes as the party runs them.
+func (d *deployment) register(ctx context.Context, p *party, registration []byte) error {
+	var fields map[string]any
+	if err := json.Unmarshal(registration, &fields); err != nil {
+		return err
+	}
+	fields["device"], fields["metadata"] = "docker", map[string]any{"image": providerImage}
+	if p.dockerSocket == "" {
+		command := []string{filepath.Join(d.bin, "chaos"), "task"}
+		fields["device"], fields["metadata"] = "process", map[string]any{"command": command}
+	}
+
+	body, err := json.Marshal(fields)
+	if err != nil {
+		return err
+	}
+	return call(ctx, http.MethodPost, p.url()+bfia.PathProviderRegister, body, nil)
+}
+
+// call sends one request and decodes the data of its answer unless data is nil.
+func call(ctx context.Context, method, url string, body []byte, data any) error {
+	ctx, cancel := context.WithTimeout(ctx, 70*time.Second)
+	defer cancel()
+	return apiclient.Call(ctx, method, url, body, data)
+}
+
+// jobDocument returns a job's DAG and configuration.
+func (d *deployment) jobDocument(root string, j JobPlan) ([]byte, error) {
 	text, err := os.ReadFile(filepath.Join(root, "deploy", "demo", "job.json"))
 	if err != nil {
 		return nil, err
@@ -116,72 +116,87 @@ func (w *deployment) jobDocument(root string, j JobPlan) ([]byte, error) {
 	job["job_id"], job["flow_id"] = j.ID, string(j.Kind)
 	roles := map[string]any{}
 	for role, name := range j.Roles {
-		roles[role] = []string{w.parties[name].node}
+		roles[role] = []string{d.parties[name].node}
 	}
 	config["job_params"].(map[string]any)["common"].(map[string]any)["priority"] = j.Priority
-	config["role"], config["initiator"] = roles, map[string]any{"role": "guest", "node_id": w.parties[j.Roles["guest"]].node}
-	sleep := func(name string, seconds int, exitCode int, after ...string) (component, values map[string]any) {
-		inputs := []any{}
-		for _, a := range after {
-			inputs = append(inputs, map[string]string{"type": "dataset", "key": a + ".out"})
-		}
-		return map[string]any{"name": name, "componentName": "Sleep", "provider": sleepProvider, "version": "1", "input": inputs,
-			"output": []any{map[string]string{"type": "dataset", "key": "out"}}}, map[string]any{"seconds": seconds, "exit_code": exitCode}
-	}
-	var components []any
-	common := map[string]any{}
-	add := func(name string, seconds int, exitCode int, after ...string) {
-		c, v := sleep(name, seconds, exitCode, after...)
-		components, common[name] = append(components, c), v
-	}
+	config["role"], config["initiator"] = roles, map[string]any{"role": "guest",
+		"node_id": d.parties[j.Roles["guest"]].node}
 	switch j.Kind {
 	case jobBoost:
-		return json.Marshal(job)
 	case jobLR:
-		params["common"].(map[string]any)["hetero_lr_1"] = map[string]any{"id": "id", "label": "y", "max_iter": 2, "batch_size": -1,
-			"learning_rate": 0.15, "penalty": "L2", "alpha": 0.01, "optimizer": "rmsprop", "encrypt_param": map[string]any{"method": "Paillier", "key_length": 1024}}
-		return json.Marshal(job)
-	case jobSleeps:
-		add("first", 1, 0)
-		last := []string{}
-		for i := range 4 {
-			a, b := fmt.Sprintf("a%d", i), fmt.Sprintf("b%d", i)
-			add(a, i%3, 0, "first")
-			add(b, (i+1)%3, 0, a)
-			last = append(last, b)
-		}
-		add("last", 1, 0, last...)
-	case jobFails:
-		add("s1", 2, 3)
-		add("s2", 1, 0, "s1")
-	case jobStops:
-		add("s1", 60, 0)
-		add("s2", 1, 0, "s1")
+		params["common"].(map[string]any)["hetero_lr_1"] = map[string]any{
+			"id": "id", "label": "y", "max_iter": 2, "batch_size": -1, "learning_rate": 0.15,
+			"penalty": "L2", "alpha": 0.01, "optimizer": "rmsprop",
+			"encrypt_param": map[string]any{"method": "Paillier", "key_length": 1024}}
+	default:
+		tasks := sleepTasksOf(j.Kind)
+		job["dag"].(map[string]any)["components"] = tasks.components
+		config["task_params"] = map[string]any{"common": tasks.params}
 	}
-	job["dag"].(map[string]any)["components"] = components
-	config["task_params"] = map[string]any{"common": common}
 	return json.Marshal(job)
 }
 
-// jobRun is a job as its client knows it.
+// sleepTasks is a DAG of Sleep tasks with their parameters.
+type sleepTasks struct {
+	components []any
+	params     map[string]any
+}
+
+// add adds a task that depends on others.
+func (s *sleepTasks) add(name string, seconds, exitCode int, after ...string) {
+	inputs := []any{}
+	for _, a := range after {
+		inputs = append(inputs, map[string]string{"type": "dataset", "key": a + ".out"})
+	}
+	s.components = append(s.components, map[string]any{
+		"name": name, "componentName": "Sleep", "provider": sleepProvider, "version": "1", "input": inputs,
+		"output": []any{map[string]string{"type": "dataset", "key": "out"}}})
+	s.params[name] = map[string]any{"seconds": seconds, "exit_code": exitCode}
+}
+
+// sleepTasksOf returns the tasks of a job of a kind that only sleeps.
+func sleepTasksOf(kind JobKind) *sleepTasks {
+	s := &sleepTasks{params: map[string]any{}}
+	switch kind {
+	case jobSleeps:
+		s.add("first", 1, 0)
+		last := []string{}
+		for i := range 4 {
+			a, b := fmt.Sprintf("a%d", i), fmt.Sprintf("b%d", i)
+			s.add(a, i%3, 0, "first")
+			s.add(b, (i+1)%3, 0, a)
+			last = append(last, b)
+		}
+		s.add("last", 1, 0, last...)
+	case jobFails:
+		s.add("s1", 2, 3)
+		s.add("s2", 1, 0, "s1")
+	case jobStops:
+		s.add("s1", 60, 0)
+		s.add("s2", 1, 0, "s1")
+	}
+	return s
+}
+
+// jobRun is a planned job as its client sees it.
 type jobRun struct {
 	JobPlan
-	submitted time.Time // when it was taken
+	submitted time.Time // when it was accepted
 	tries     int
 	ended     time.Time
 	err       error
 }
 
-// run submits a job until it is taken, stops it if it is to be stopped, and waits for its end at the party that submitted
-// it. A client that gets no answer, or a bad one, tries again: that must never make two jobs of one.
-func (w *deployment) runJob(ctx context.Context, root string, r *jobRun) {
-	guest := w.parties[r.Roles["guest"]]
-	body, err := w.jobDocument(root, r.JobPlan)
+// runJob submits a job until it is accepted, stops it if its plan says so, and waits for its end at the party
+// that submitted it. After an error or without an answer it tries again, which must never create two jobs.
+func (d *deployment) runJob(ctx context.Context, root string, r *jobRun) {
+	guest := d.parties[r.Roles["guest"]]
+	body, err := d.jobDocument(root, r.JobPlan)
 	if err != nil {
 		r.err = err
 		return
 	}
-	again := func(do func() (bool, error)) {
+	retry := func(do func() (bool, error)) {
 		for {
 			done, err := do()
 			if done || ctx.Err() != nil {
@@ -194,9 +209,9 @@ func (w *deployment) runJob(ctx context.Context, root string, r *jobRun) {
 			}
 		}
 	}
-	again(func() (bool, error) {
+	retry(func() (bool, error) {
 		r.tries++
-		_, err := call(ctx, http.MethodPost, guest.url()+bfia.PathPlatformCreateAll, body)
+		err := call(ctx, http.MethodPost, guest.url()+bfia.PathPlatformCreateAll, body, nil)
 		return err == nil, err
 	})
 	r.submitted = time.Now()
@@ -205,17 +220,15 @@ func (w *deployment) runJob(ctx context.Context, root string, r *jobRun) {
 		case <-time.After(r.StopAt):
 		case <-ctx.Done():
 		}
-		again(func() (bool, error) {
-			_, err := call(ctx, http.MethodPost, guest.url()+bfia.PathPlatformStopAll, []byte(`{"job_id":"`+r.ID+`"}`))
+		retry(func() (bool, error) {
+			body := []byte(`{"job_id":"` + r.ID + `"}`)
+			err := call(ctx, http.MethodPost, guest.url()+bfia.PathPlatformStopAll, body, nil)
 			return err == nil, err
 		})
 	}
-	again(func() (bool, error) {
-		data, err := call(ctx, http.MethodGet, guest.url()+bfia.PathPlatformStatusAll+"?job_id="+r.ID, nil)
+	retry(func() (bool, error) {
 		var status bfia.JobStatus
-		if err == nil {
-			err = json.Unmarshal(data, &status)
-		}
+		err := call(ctx, http.MethodGet, guest.url()+bfia.PathPlatformStatusAll+"?job_id="+r.ID, nil, &status)
 		return err == nil && status.State.Terminal(), err
 	})
 	if ctx.Err() == nil {
@@ -223,29 +236,30 @@ func (w *deployment) runJob(ctx context.Context, root string, r *jobRun) {
 	}
 }
 
-// results are what a job left at its parties: by party, task and name of the output, its content in a form in which equal
-// results are equal.
-func (w *deployment) results(ctx context.Context, r *jobRun) (map[string]string, error) {
+// results returns a job's outputs at its parties, by task, role and output. Their content is normalized, so
+// that equal results are equal.
+func (d *deployment) results(ctx context.Context, r *jobRun) (map[string]string, error) {
 	found := map[string]string{}
 	for _, name := range slices.Sorted(maps.Values(r.Roles)) {
-		p := w.parties[name]
-		data, err := call(ctx, http.MethodGet, p.url()+bfia.PathJobOutputs+"?job_id="+r.ID, nil)
+		p := d.parties[name]
+		var list struct{ Outputs []bfia.Output }
+		err := call(ctx, http.MethodGet, p.url()+bfia.PathJobOutputs+"?job_id="+r.ID, nil, &list)
 		if err != nil {
 			return nil, err
 		}
-		var list struct{ Outputs []bfia.Output }
-		if err := json.Unmarshal(data, &list); err != nil {
-			return nil, err
-		}
+
 		for _, o := range list.Outputs {
 			role, _, _ := strings.Cut(o.Role, ".")
 			key := o.TaskName + " " + role + " " + o.Output
 			found[key] = ""
-			// Keys are drawn anew for each job, so models differ; rows and measures don't.
-			if o.TaskName == "intersect_rsa_1" && o.Output == "train_data" || strings.HasSuffix(o.Output, "-auc") || strings.HasSuffix(o.Output, "-ks") {
+			// Each job generates its own keys, so models differ. Rows and metrics don't.
+			if o.TaskName == "intersect_rsa_1" && o.Output == "train_data" ||
+				strings.HasSuffix(o.Output, "-auc") ||
+				strings.HasSuffix(o.Output, "-ks") {
 				text, err := download(ctx, p, o)
 				if err != nil {
-					return nil, fmt.Errorf("output %s of job %s at %s: %w", key, r.ID, name, err)
+					return nil, fmt.Errorf("failed to download output %s of job %s at %s: %w", key, r.ID,
+						name, err)
 				}
 				lines := strings.Split(strings.TrimSpace(text), "\n")
 				slices.Sort(lines)
@@ -257,7 +271,9 @@ func (w *deployment) results(ctx context.Context, r *jobRun) (map[string]string,
 }
 
 func download(ctx context.Context, p *party, o bfia.Output) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s%s?namespace=%s&name=%s", p.url(), bfia.PathDataDownload, o.Namespace, o.Name), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet,
+		fmt.Sprintf("%s%s?namespace=%s&name=%s", p.url(), bfia.PathDataDownload, o.Namespace, o.Name),
+		nil)
 	if err != nil {
 		return "", err
 	}

@@ -12,17 +12,18 @@ import (
 	"github.com/docker/docker/api/types/network"
 )
 
-// leftovers are what is still there of jobs that have all ended.
-func (w *deployment) leftovers(ctx context.Context) ([]string, error) {
+// leftovers lists what still exists after all jobs have ended.
+func (d *deployment) leftovers(ctx context.Context) ([]string, error) {
 	var left []string
-	for _, p := range w.parties {
+	for _, p := range d.parties {
 		if p.dockerSocket != "" {
 			containers, err := p.docker.ContainerList(ctx, container.ListOptions{All: true})
 			if err != nil {
 				return nil, err
 			}
 			for _, c := range containers {
-				left = append(left, fmt.Sprintf("container %s at %s: %s", strings.Join(c.Names, " "), p.name, c.Status))
+				left = append(left,
+					fmt.Sprintf("container %s at %s: %s", strings.Join(c.Names, " "), p.name, c.Status))
 			}
 			networks, err := p.docker.NetworkList(ctx, network.ListOptions{})
 			if err != nil {
@@ -43,15 +44,15 @@ func (w *deployment) leftovers(ctx context.Context) ([]string, error) {
 				return nil, err
 			}
 			for _, path := range found {
-				left = append(left, strings.TrimPrefix(path, w.dir+string(os.PathSeparator)))
+				left = append(left, strings.TrimPrefix(path, d.dir+string(os.PathSeparator)))
 			}
 		}
 	}
-	open, err := openWorkflows(ctx, filepath.Join(w.dir, "temporal", "temporal.db"))
+	open, err := openWorkflows(ctx, filepath.Join(d.dir, "temporal", "temporal.db"))
 	return append(left, open...), err
 }
 
-// processesIn are the processes that work in folders below dir.
+// processesIn lists the processes whose working directory is below dir.
 func processesIn(dir string) (found []string) {
 	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
 	for _, link := range links {
@@ -62,16 +63,22 @@ func processesIn(dir string) (found []string) {
 	return found
 }
 
-// openWorkflows are those that the Temporal server's own database holds for running: only the housekeeping should be.
+// openWorkflows lists the workflows that run according to the Temporal server's own database. Only the
+// housekeeping should run.
 func openWorkflows(ctx context.Context, file string) ([]string, error) {
 	db, err := sql.Open("sqlite", "file:"+file+"?mode=ro&_pragma=busy_timeout(10000)")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = db.Close() }()
-	found, err := db.QueryContext(ctx, "SELECT workflow_id FROM executions_visibility WHERE status = 1 AND workflow_type_name <> 'Housekeeping' ORDER BY workflow_id")
+	found, err := db.QueryContext(
+		ctx,
+		`SELECT workflow_id FROM executions_visibility
+			WHERE status = 1 AND workflow_type_name <> 'Housekeeping'
+			ORDER BY workflow_id`,
+	)
 	if err != nil {
-		return nil, fmt.Errorf("reading the Temporal server's database: %w", err)
+		return nil, fmt.Errorf("failed to read the Temporal server's database: %w", err)
 	}
 	defer func() { _ = found.Close() }()
 	var open []string
@@ -80,7 +87,7 @@ func openWorkflows(ctx context.Context, file string) ([]string, error) {
 		if err := found.Scan(&id); err != nil {
 			return nil, err
 		}
-		open = append(open, "workflow "+id+" still runs")
+		open = append(open, "workflow "+id+" is still running")
 	}
 	return open, found.Err()
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// TestProcessesInFindsLeftovers checks that a process is found while it works in a folder, and not after its
+// end.
 func TestProcessesInFindsLeftovers(t *testing.T) {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	require.NoError(t, err)
@@ -27,6 +29,7 @@ func TestProcessesInFindsLeftovers(t *testing.T) {
 	require.Empty(t, processesIn(dir))
 }
 
+// TestOpenWorkflowsFindsRunning checks that running workflows are found, except the housekeeping.
 func TestOpenWorkflowsFindsRunning(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "temporal.db")
 	db, err := sql.Open("sqlite", "file:"+file)
@@ -46,7 +49,7 @@ func TestOpenWorkflowsFindsRunning(t *testing.T) {
 	require.NoError(t, err)
 	open, err = openWorkflows(t.Context(), file)
 	require.NoError(t, err)
-	require.Equal(t, []string{"workflow party-job/2 still runs"}, open)
+	require.Equal(t, []string{"workflow party-job/2 is still running"}, open)
 	_, err = openWorkflows(t.Context(), file+".none")
-	require.Error(t, err, "no database is no proof that nothing is open")
+	require.Error(t, err, "a missing database must be an error, not an empty list")
 }

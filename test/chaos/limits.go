@@ -13,56 +13,62 @@ import (
 	"hutong/bfia"
 )
 
-// slots are how many containers a party's host runs at once.
+// slots is the number of containers that a party's runner runs at once.
 const slots = 4
 
-// limits are what a party's configuration bounds; 0 is no bound.
+// limits are the limits in a party's configuration; 0 means no limit.
 type limits struct {
 	atOnce, perPartner, tasksAtOnce int
 }
 
-// bounds are those of the parties: each has another one, that the jobs of a run reach.
+// limitsOf has a different limit for each party, low enough that the jobs of a run reach it.
 var limitsOf = map[string]limits{"guest": {atOnce: 3}, "host": {perPartner: 2}, "third": {tasksAtOnce: 3}}
 
-// settings is a party's part of the configuration file.
+// settings returns the section jobs of a party's configuration.
 func (l limits) settings() map[string]any {
-	return map[string]any{"max_jobs": l.atOnce, "max_jobs_per_partner": l.perPartner, "max_containers": l.tasksAtOnce}
+	return map[string]any{"max_jobs": l.atOnce, "max_jobs_per_partner": l.perPartner,
+		"max_containers": l.tasksAtOnce}
 }
 
-// holding is a job that holds seats at a party.
+// reservation counts the slots that a job holds at a party.
 type reservation struct {
 	jobID, initiator string
 	slots            int
 }
 
-// passed says which bound the jobs pass that hold seats at a party at one moment; empty when none.
+// violation describes the limit that the reservations of a party exceed at one moment, or returns "".
 func (l limits) violation(node string, held []reservation) string {
-	seats, partners := 0, map[string]int{}
+	slotsHeld, partners := 0, map[string]int{}
 	for _, h := range held {
-		seats += h.slots
+		slotsHeld += h.slots
 		partners[h.initiator]++
 	}
-	if seats > slots {
-		return fmt.Sprintf("%d seats are held, of %d slots: %v", seats, slots, held)
+	if slotsHeld > slots {
+		return fmt.Sprintf("jobs hold %d of %d slots: %v", slotsHeld, slots, held)
 	}
-	if l.tasksAtOnce > 0 && seats > l.tasksAtOnce {
-		return fmt.Sprintf("%d seats are held, and %d tasks may run at once: %v", seats, l.tasksAtOnce, held)
+	if l.tasksAtOnce > 0 && slotsHeld > l.tasksAtOnce {
+		return fmt.Sprintf("jobs hold %d slots, and the limit of tasks at once is %d: %v", slotsHeld,
+			l.tasksAtOnce, held)
 	}
 	if l.atOnce > 0 && len(held) > l.atOnce {
-		return fmt.Sprintf("%d jobs hold seats, and %d may: %v", len(held), l.atOnce, held)
+		return fmt.Sprintf("%d jobs hold slots, and the limit is %d: %v", len(held), l.atOnce, held)
 	}
 	for partner, n := range partners {
 		if l.perPartner > 0 && partner != node && n > l.perPartner {
-			return fmt.Sprintf("%d jobs of %s hold seats, and %d may: %v", n, partner, l.perPartner, held)
+			return fmt.Sprintf("%d jobs of %s hold slots, and the limit is %d: %v", n, partner,
+				l.perPartner, held)
 		}
 	}
 	return ""
 }
 
-// readReservations reads who holds seats at a party, all at one moment.
+// readReservations reads all reservations of a party in one query.
 func readReservations(ctx context.Context, db *sql.DB) ([]reservation, error) {
-	found, err := db.QueryContext(ctx, `SELECT s.job_id, j.initiator_node, COUNT(*) FROM t_reservation s JOIN t_job j ON j.job_id = s.job_id
-		GROUP BY s.job_id, j.initiator_node ORDER BY s.job_id`)
+	found, err := db.QueryContext(
+		ctx,
+		`SELECT s.job_id, j.initiator_node, COUNT(*) FROM t_reservation s JOIN t_job j ON j.job_id = s.job_id
+		GROUP BY s.job_id, j.initiator_node ORDER BY s.job_id`,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -78,10 +84,11 @@ func readReservations(ctx context.Context, db *sql.DB) ([]reservation, error) {
 	return all, found.Err()
 }
 
-// remainingReservations tells of seats and places in the queue that jobs still have at a party.
+// remainingReservations lists the reservations and reservation requests that a party still has.
 func remainingReservations(ctx context.Context, db *sql.DB, party string) (left []string, err error) {
 	for _, kind := range []struct{ what, query string }{
-		{"a seat", "SELECT job_id FROM t_reservation"}, {"a place among those that wait", "SELECT job_id FROM t_reservation_request"},
+		{"a reservation", "SELECT job_id FROM t_reservation"},
+		{"a reservation request", "SELECT job_id FROM t_reservation_request"},
 	} {
 		found, err := db.QueryContext(ctx, kind.query)
 		if err != nil {
@@ -105,18 +112,18 @@ func remainingReservations(ctx context.Context, db *sql.DB, party string) (left 
 	return left, nil
 }
 
-// limitMonitor looks again and again whether a party keeps to its bounds.
+// limitMonitor samples the reservations of all parties, and records the limits that they exceed.
 type limitMonitor struct {
 	mu         sync.Mutex
-	samples    map[string]int // by party: how often it could be looked at
-	maxJobs    map[string]int // by party: jobs that held seats at once
+	samples    map[string]int // by party: how often its reservations were read
+	maxJobs    map[string]int // by party: the most jobs that held slots at once
 	violations []string
 }
 
-// monitorLimits watches all parties until ctx ends.
-func (w *deployment) monitorLimits(ctx context.Context) (*limitMonitor, error) {
+// monitorLimits samples all parties until ctx ends.
+func (d *deployment) monitorLimits(ctx context.Context) (*limitMonitor, error) {
 	r := &limitMonitor{samples: map[string]int{}, maxJobs: map[string]int{}}
-	for name, p := range w.parties {
+	for name, p := range d.parties {
 		db, err := p.openDatabase()
 		if err != nil {
 			return nil, err
@@ -127,7 +134,7 @@ func (w *deployment) monitorLimits(ctx context.Context) (*limitMonitor, error) {
 				look, cancel := context.WithTimeout(ctx, 5*time.Second)
 				held, err := readReservations(look, db)
 				cancel()
-				if err == nil { // its database may be away just now
+				if err == nil { // a fault may prevent it
 					r.record(name, limitsOf[name].violation(p.node, held), len(held))
 				}
 			}
@@ -146,14 +153,15 @@ func (r *limitMonitor) record(party, passed string, jobs int) {
 	}
 }
 
-// findings are what was seen that must not be; also that it was looked too seldom for that to mean something.
+// findings returns the recorded violations, and the parties with too few samples for a conclusion.
 func (r *limitMonitor) findings() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	found := slices.Clone(r.violations)
 	for _, name := range parties {
 		if r.samples[name] < 10 {
-			found = append(found, fmt.Sprintf("the room of %s could be looked at %d times only", name, r.samples[name]))
+			found = append(found,
+				fmt.Sprintf("the reservations of %s were read only %d times", name, r.samples[name]))
 		}
 	}
 	return found
@@ -162,15 +170,16 @@ func (r *limitMonitor) findings() []string {
 func (r *limitMonitor) String() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	text := "jobs that held room at once, at most:"
+	text := "most jobs that held reservations at once:"
 	for _, name := range parties {
-		text += fmt.Sprintf("  %s %d (seen %d times)", name, r.maxJobs[name], r.samples[name])
+		text += fmt.Sprintf("  %s %d (%d samples)", name, r.maxJobs[name], r.samples[name])
 	}
 	return text
 }
 
-// drain drains a party's hosts for a while, and answers whether that was taken. It is undone whatever is broken meanwhile.
-func (w *deployment) drainRunners(ctx context.Context, p *party, length time.Duration) bool {
+// drainRunners drains a party's runners for a while, and reports whether the party accepted it. It retries
+// the undraining while other faults prevent it.
+func (d *deployment) drainRunners(ctx context.Context, p *party, length time.Duration) bool {
 	if p.setDraining(ctx, true) != nil {
 		return false
 	}
@@ -184,20 +193,16 @@ func (w *deployment) drainRunners(ctx context.Context, p *party, length time.Dur
 }
 
 func (p *party) setDraining(ctx context.Context, draining bool) error {
-	data, err := call(ctx, http.MethodGet, p.url()+bfia.PathRunnerQuery, nil)
-	if err != nil {
+	var runners []bfia.Runner
+	if err := call(ctx, http.MethodGet, p.url()+bfia.PathRunnerQuery, nil, &runners); err != nil {
 		return err
 	}
-	var hosts []bfia.Runner
-	if err := json.Unmarshal(data, &hosts); err != nil {
-		return err
-	}
-	for _, h := range hosts {
+	for _, h := range runners {
 		body, err := json.Marshal(bfia.DrainRunner{RunnerID: h.RunnerID, Draining: &draining})
 		if err != nil {
 			return err
 		}
-		if _, err := call(ctx, http.MethodPost, p.url()+bfia.PathRunnerDrain, body); err != nil {
+		if err := call(ctx, http.MethodPost, p.url()+bfia.PathRunnerDrain, body, nil); err != nil {
 			return err
 		}
 	}

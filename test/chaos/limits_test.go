@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What passes a bound is found, and what does not is left alone.
+// TestLimitViolations checks that reservations above a limit are reported, and others are not.
 func TestLimitViolations(t *testing.T) {
 	of := func(initiators ...string) (held []reservation) {
 		for _, i := range initiators {
@@ -20,13 +20,14 @@ func TestLimitViolations(t *testing.T) {
 		want   string
 	}{
 		{limits{}, of("A", "B", "B", "B"), ""},
-		{limits{}, of("A", "A", "A", "A", "A"), "5 seats are held, of 4 slots"},
+		{limits{}, of("A", "A", "A", "A", "A"), "jobs hold 5 of 4 slots"},
 		{limits{atOnce: 2}, of("A", "B"), ""},
-		{limits{atOnce: 2}, of("A", "B", "B"), "3 jobs hold seats, and 2 may"},
+		{limits{atOnce: 2}, of("A", "B", "B"), "3 jobs hold slots, and the limit is 2"},
 		{limits{perPartner: 1}, of("A", "A", "B"), ""},
-		{limits{perPartner: 1}, of("B", "B"), "2 jobs of B hold seats, and 1 may"},
+		{limits{perPartner: 1}, of("B", "B"), "2 jobs of B hold slots, and the limit is 1"},
 		{limits{tasksAtOnce: 3}, []reservation{{"j", "A", 3}}, ""},
-		{limits{tasksAtOnce: 3}, []reservation{{"j", "A", 2}, {"k", "A", 2}}, "4 seats are held, and 3 tasks may run at once"},
+		{limits{tasksAtOnce: 3}, []reservation{{"j", "A", 2}, {"k", "A", 2}},
+			"jobs hold 4 slots, and the limit of tasks at once is 3"},
 	} {
 		got := c.limits.violation("A", c.held)
 		if c.want == "" {
@@ -37,6 +38,7 @@ func TestLimitViolations(t *testing.T) {
 	}
 }
 
+// TestLimitMonitorFindings checks that violations and missing samples are reported.
 func TestLimitMonitorFindings(t *testing.T) {
 	r := &limitMonitor{samples: map[string]int{}, maxJobs: map[string]int{}}
 	for range 10 {
@@ -48,5 +50,5 @@ func TestLimitMonitorFindings(t *testing.T) {
 	r.record("host", "too many", 9)
 	require.Equal(t, []string{"at host too many"}, r.findings())
 	r.samples["third"] = 3
-	require.Len(t, r.findings(), 2, "who has hardly looked has found nothing")
+	require.Len(t, r.findings(), 2, "too few samples prove nothing")
 }

@@ -18,23 +18,26 @@ import (
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "task" { // started by the process device
-		fmt.Fprintln(os.Stderr, "chaos:", runTask())
+	if len(os.Args) > 1 && os.Args[1] == "task" { // started by the process driver
+		fmt.Fprintln(os.Stderr, "chaos: failed to run the task:", runTask())
 		os.Exit(125)
 	}
-	seedText := flag.String("seed", "1", "which faults and jobs; random draws one, and prints it")
-	length := flag.Duration("for", 10*time.Minute, "how long faults go on")
-	settle := flag.Duration("settle", 4*time.Minute, "how long jobs may take to end after the last fault")
-	root := flag.String("root", ".", "the repository's folder")
-	dir := flag.String("dir", "", "the folder of the run; it stays when something is wrong (default: a new one among the temporary files)")
-	show := flag.Bool("plan", false, "only print the plan")
+	seedText := flag.String("seed", "1", "number that determines the faults and jobs, or random")
+	length := flag.Duration("for", 10*time.Minute, "how long faults are injected")
+	settle := flag.Duration("settle", 4*time.Minute, "how long jobs may take to end after that")
+	root := flag.String("root", ".", "folder of the repository")
+	dir := flag.String("dir", "",
+		"folder for the run's data, kept when the run fails (default a new temporary folder)")
+	show := flag.Bool("plan", false, "print the planned faults and jobs, and exit")
 	flag.Parse()
 	seed, err := strconv.ParseUint(*seedText, 10, 64)
 	if *seedText == "random" {
 		seed, err = rand.Uint64N(1<<32)+1, nil
 	}
 	if err != nil || flag.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "chaos: --seed is a number or random, not %q; nothing but flags is taken\n", *seedText)
+		fmt.Fprintf(os.Stderr,
+			"chaos: --seed %q: must be a number or random; arguments other than flags are not accepted\n",
+			*seedText)
 		os.Exit(2)
 	}
 	plan := NewPlan(seed, *length)
@@ -43,7 +46,8 @@ func main() {
 			fmt.Println(f)
 		}
 		for _, j := range plan.Jobs {
-			fmt.Printf("%7.1fs  job %s  %-16s priority %d  %v\n", j.At.Seconds(), j.ID, j.Kind, j.Priority, j.Roles)
+			fmt.Printf("%7.1fs  job %s  %-16s priority %d  %v\n", j.At.Seconds(), j.ID, j.Kind,
+				j.Priority, j.Roles)
 		}
 		return
 	}
@@ -58,7 +62,7 @@ func main() {
 	}
 }
 
-// applied counts what was really done, by kind.
+// progress counts the faults that were injected and the jobs that ended.
 type progress struct {
 	mu     sync.Mutex
 	faults map[FaultKind]int
@@ -73,61 +77,77 @@ func (a *progress) countJob() {
 	a.jobs++
 }
 
+// chaos starts the deployment, runs the plan, and reports whether the checker found nothing wrong.
 func chaos(ctx context.Context, plan Plan, settle time.Duration, root, dir string) (good bool, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return false, err
 	}
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "hutong-chaos-"); err != nil {
-			return false, err
-		}
-		if err := os.Chmod(dir, 0o755); err != nil { // PostgreSQL runs as another user
-			return false, err
-		}
-	}
-	if dir, err = filepath.Abs(dir); err != nil {
+	if dir, err = createRunFolder(dir); err != nil {
 		return false, err
 	}
-	fmt.Printf("seed %d: %d faults and %d jobs in %s, at three parties; everything is in %s\n", plan.Seed, len(plan.Faults), len(plan.Jobs), plan.Length, dir)
-	w, err := startDeployment(ctx, dir, filepath.Dir(self))
+	fmt.Printf("seed %d: %d faults and %d jobs in %s, at three parties; data in %s\n",
+		plan.Seed, len(plan.Faults), len(plan.Jobs), plan.Length, dir)
+
+	d, err := startDeployment(ctx, dir, filepath.Dir(self))
 	defer func() {
-		w.stop()
+		d.stop()
 		if good {
 			_ = os.RemoveAll(dir)
 		} else {
-			fmt.Printf("\nlogs, databases and storage are in %s\n", dir)
+			fmt.Printf("\nlogs, databases and storage are kept in %s\n", dir)
 		}
 	}()
 	if err != nil {
 		return false, err
 	}
-	if err := w.registerAndUpload(ctx, root); err != nil {
+
+	if err := d.registerAndUpload(ctx, root); err != nil {
 		return false, err
 	}
-	want, reference, err := w.runReferenceJobs(ctx, root)
+	want, reference, err := d.runReferenceJobs(ctx, root)
 	if err != nil {
-		return false, fmt.Errorf("without any fault: %w", err)
+		return false, fmt.Errorf("failed to run the jobs without faults: %w", err)
 	}
-	fmt.Printf("three parties run, and without faults each kind of job ends as it must\n\n")
+	fmt.Printf("three parties run; without faults each kind of job ended as expected\n\n")
+	return d.runPlan(ctx, plan, settle, root, want, reference)
+}
 
+// createRunFolder creates the folder of a run, a temporary one without a name, and returns its absolute path.
+func createRunFolder(dir string) (string, error) {
+	if dir == "" {
+		var err error
+		if dir, err = os.MkdirTemp("", "hutong-chaos-"); err != nil {
+			return "", err
+		}
+		if err := os.Chmod(dir, 0o755); err != nil { // PostgreSQL runs as another user
+			return "", err
+		}
+	}
+	return filepath.Abs(dir)
+}
+
+// runPlan runs the planned jobs while it injects the planned faults, then checks and reports the outcome.
+func (d *deployment) runPlan(ctx context.Context, plan Plan, settle time.Duration, root string,
+	want map[JobKind]map[string]string, reference []*jobRun) (good bool, err error) {
 	began := time.Now()
 	done := progress{faults: map[FaultKind]int{}, hits: map[FaultKind]int{}}
 	deadline, cancel := context.WithDeadline(ctx, began.Add(plan.Length+settle))
 	defer cancel()
-	room, err := w.monitorLimits(deadline)
+	monitor, err := d.monitorLimits(deadline)
 	if err != nil {
 		return false, err
 	}
+
 	var faults, jobs sync.WaitGroup
-	faults.Go(func() { w.injectFaults(deadline, plan, began, &done) })
+	faults.Go(func() { d.injectFaults(deadline, plan, began, &done) })
 	runs := reference
 	for _, j := range plan.Jobs {
 		r := &jobRun{JobPlan: j}
 		runs = append(runs, r)
 		jobs.Go(func() {
 			if waitUntil(deadline, began.Add(j.At)) {
-				w.runJob(deadline, root, r)
+				d.runJob(deadline, root, r)
 				done.countJob()
 			}
 		})
@@ -138,17 +158,19 @@ func chaos(ctx context.Context, plan Plan, settle time.Duration, root, dir strin
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
-	f, err := w.collect(ctx, runs, want)
+
+	f, err := d.collect(ctx, runs, want)
 	if err != nil {
 		return false, err
 	}
-	f.limitViolations = room.findings()
+	f.limitViolations = monitor.findings()
 	v := check(f)
 	writeReport(os.Stdout, plan, f, &done, v, time.Since(began))
-	fmt.Printf("\n%s\n", room)
+	fmt.Printf("\n%s\n", monitor)
 	return v.ok(), nil
 }
 
+// waitUntil waits until a time, and reports false when ctx ends before.
 func waitUntil(ctx context.Context, t time.Time) bool {
 	select {
 	case <-time.After(time.Until(t)):
@@ -158,25 +180,29 @@ func waitUntil(ctx context.Context, t time.Time) bool {
 	}
 }
 
-// reference runs one job of each kind before the faults begin, for what they leave.
-func (w *deployment) runReferenceJobs(ctx context.Context, root string) (map[JobKind]map[string]string, []*jobRun, error) {
+// runReferenceJobs runs one job of each kind without faults, and returns their outputs for comparison.
+func (d *deployment) runReferenceJobs(ctx context.Context,
+	root string) (map[JobKind]map[string]string, []*jobRun, error) {
 	want := map[JobKind]map[string]string{}
 	var runs []*jobRun
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	for i, kind := range []JobKind{jobBoost, jobLR, jobSleeps, jobFails} {
-		r := &jobRun{JobPlan: JobPlan{Kind: kind, ID: fmt.Sprintf("calm%017d", i+1), Roles: map[string]string{"guest": "guest", "host": "host"}}}
+		r := &jobRun{
+			JobPlan: JobPlan{Kind: kind, ID: fmt.Sprintf("calm%017d", i+1),
+				Roles: map[string]string{"guest": "guest", "host": "host"}},
+		}
 		if kind == jobLR {
 			r.Roles["arbiter"] = "third"
 		}
-		w.runJob(ctx, root, r)
+		d.runJob(ctx, root, r)
 		if r.ended.IsZero() {
-			return nil, nil, fmt.Errorf("job %s (%s) does not end: %w", r.ID, kind, r.err)
+			return nil, nil, fmt.Errorf("job %s (%s) did not end: %w", r.ID, kind, r.err)
 		}
-		if err := w.checkOutcome(ctx, r); err != nil {
+		if err := d.checkOutcome(ctx, r); err != nil {
 			return nil, nil, err
 		}
-		results, err := w.results(ctx, r)
+		results, err := d.results(ctx, r)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -184,14 +210,16 @@ func (w *deployment) runReferenceJobs(ctx context.Context, root string) (map[Job
 		runs = append(runs, r)
 	}
 	if len(want[jobBoost]) < 8 || len(want[jobLR]) < 8 {
-		return nil, nil, fmt.Errorf("the jobs left %d and %d outputs", len(want[jobBoost]), len(want[jobLR]))
+		return nil, nil, fmt.Errorf("expected at least 8 outputs of each training job, got %d and %d",
+			len(want[jobBoost]), len(want[jobLR]))
 	}
 	return want, runs, nil
 }
 
-// checkOutcome tells whether a job that no fault disturbed ended as its kind must: there is no measure without it.
-func (w *deployment) checkOutcome(ctx context.Context, r *jobRun) error {
-	guest := w.parties[r.Roles["guest"]]
+// checkOutcome checks that a job ended as its kind must when no fault disturbs it. Without that there is
+// nothing to compare with.
+func (d *deployment) checkOutcome(ctx context.Context, r *jobRun) error {
+	guest := d.parties[r.Roles["guest"]]
 	db, err := guest.openDatabase()
 	if err != nil {
 		return err
@@ -203,16 +231,17 @@ func (w *deployment) checkOutcome(ctx context.Context, r *jobRun) error {
 	}
 	j := all[r.ID]
 	if j == nil {
-		return fmt.Errorf("job %s (%s) is not known to %s, which schedules it", r.ID, r.Kind, guest.name)
+		return fmt.Errorf("job %s (%s) is unknown to its scheduler %s", r.ID, r.Kind, guest.name)
 	}
 	if good := j.failure == ""; good != (r.Kind != jobFails) {
-		return fmt.Errorf("job %s (%s) ends wrongly: %s; %+v", r.ID, r.Kind, j.failure, j.parts)
+		return fmt.Errorf("job %s (%s) ended unexpectedly: failure %q, parts %+v", r.ID, r.Kind,
+			j.failure, j.parts)
 	}
 	return nil
 }
 
-// injectFaults does what the plan says, and mends it all before it answers.
-func (w *deployment) injectFaults(ctx context.Context, plan Plan, began time.Time, done *progress) {
+// injectFaults injects the planned faults, and ends them all before it returns.
+func (d *deployment) injectFaults(ctx context.Context, plan Plan, began time.Time, done *progress) {
 	var under sync.WaitGroup
 	defer under.Wait()
 	for _, f := range plan.Faults {
@@ -223,7 +252,7 @@ func (w *deployment) injectFaults(ctx context.Context, plan Plan, began time.Tim
 			done.mu.Lock()
 			done.active++
 			done.mu.Unlock()
-			hit, touched := w.injectFault(ctx, f)
+			hit, touched := d.injectFault(ctx, f)
 			done.mu.Lock()
 			defer done.mu.Unlock()
 			done.active--
@@ -235,34 +264,35 @@ func (w *deployment) injectFaults(ctx context.Context, plan Plan, began time.Tim
 	}
 }
 
-// do does one fault, until it is over, and answers whether it hit something.
-func (w *deployment) injectFault(ctx context.Context, f Fault) (hit bool, touched int) {
-	if l := w.links[f.Target]; l != nil {
+// injectFault injects one fault for its duration. It reports whether the fault had a target, and how many
+// requests it affected.
+func (d *deployment) injectFault(ctx context.Context, f Fault) (hit bool, touched int) {
+	if l := d.links[f.Target]; l != nil {
 		l.setFault(f.Kind)
 		waitUntil(ctx, time.Now().Add(f.For))
 		return true, l.clearFault()
 	}
 	switch f.Kind {
 	case faultContainer:
-		return w.killContainer(ctx, w.parties[f.Target]), 0
+		return d.killContainer(ctx, d.parties[f.Target]), 0
 	case faultDrain:
-		return w.drainRunners(ctx, w.parties[strings.TrimSuffix(f.Target, " hosts")], f.For), 0
+		return d.drainRunners(ctx, d.parties[strings.TrimSuffix(f.Target, " runners")], f.For), 0
 	case faultKill:
-		hit = w.processes[f.Target].takeDown(syscall.SIGKILL, f.For)
+		hit = d.processes[f.Target].takeDown(syscall.SIGKILL, f.For)
 	case faultRestart:
-		hit = w.processes[f.Target].takeDown(syscall.SIGTERM, f.For)
+		hit = d.processes[f.Target].takeDown(syscall.SIGTERM, f.For)
 	case faultPause:
-		hit = w.processes[f.Target].signal(syscall.SIGSTOP)
+		hit = d.processes[f.Target].signal(syscall.SIGSTOP)
 	}
 	waitUntil(ctx, time.Now().Add(f.For))
 	if f.Kind == faultPause {
-		w.processes[f.Target].signal(syscall.SIGCONT)
+		d.processes[f.Target].signal(syscall.SIGCONT)
 	}
 	return hit, 0
 }
 
-// killContainer kills one container, or process, of a party that runs now.
-func (w *deployment) killContainer(ctx context.Context, p *party) bool {
+// killContainer kills one running container, or process, of a party.
+func (d *deployment) killContainer(ctx context.Context, p *party) bool {
 	if p.dockerSocket == "" {
 		folders, _ := filepath.Glob(filepath.Join(p.dir, "runs", "hutong-*"))
 		for _, folder := range folders {
@@ -278,7 +308,7 @@ func (w *deployment) killContainer(ctx context.Context, p *party) bool {
 	return err == nil && len(list) > 0 && p.docker.ContainerKill(ctx, list[0].ID, "KILL") == nil
 }
 
-// pidOf is the process that runs in a folder; 0 when there is none.
+// pidOf returns the process whose working directory is a folder, or 0.
 func pidOf(folder string) int {
 	entries, _ := filepath.Glob("/proc/[0-9]*/cwd")
 	for _, e := range entries {
@@ -292,46 +322,27 @@ func pidOf(folder string) int {
 	return 0
 }
 
-// cleanupLimit is how long what nobody watched at its end may take to be swept: see docs/reliability.md.
+// cleanupLimit bounds the time until leftovers of lost containers are swept.
 const cleanupLimit = 3 * time.Minute
 
-// look gathers the facts once all is mended, leaving what is on its way out the time to go.
-func (w *deployment) collect(ctx context.Context, runs []*jobRun, want map[JobKind]map[string]string) (*observations, error) {
-	f := &observations{jobs: runs, rows: map[string]map[string]*rows{}, created: map[string]map[string]int{}, results: map[string]map[string]string{}, expected: want}
+// collect gathers the observations after the last fault, once the cleanup is complete or its time is over.
+func (d *deployment) collect(ctx context.Context, runs []*jobRun,
+	want map[JobKind]map[string]string) (*observations, error) {
+	f := &observations{jobs: runs, rows: map[string]map[string]*rows{},
+		created: map[string]map[string]int{}, results: map[string]map[string]string{}, expected: want}
 	deadline := time.Now().Add(cleanupLimit)
 	for {
-		open := false
-		var held []string
-		for name, p := range w.parties {
-			db, err := p.openDatabase()
-			if err != nil {
-				return nil, err
-			}
-			f.rows[name], err = readRows(ctx, db)
-			if err == nil {
-				var left []string
-				left, err = remainingReservations(ctx, db, name)
-				held = append(held, left...)
-			}
-			_ = db.Close()
-			if err != nil {
-				return nil, fmt.Errorf("reading the database of %s: %w", name, err)
-			}
-			for _, r := range f.rows[name] {
-				open = open || r.job != "" && r.job != "FINISHED"
-			}
-		}
-		var err error
-		if f.leftovers, err = w.leftovers(ctx); err != nil {
+		open, err := d.collectState(ctx, f)
+		if err != nil {
 			return nil, err
 		}
-		f.leftovers = append(f.leftovers, held...)
 		if !open && len(f.leftovers) == 0 || time.Now().After(deadline) {
 			break
 		}
 		waitUntil(ctx, time.Now().Add(time.Second))
 	}
-	for name, p := range w.parties {
+
+	for name, p := range d.parties {
 		var err error
 		if f.created[name], err = p.countStarts(); err != nil {
 			return nil, err
@@ -342,14 +353,44 @@ func (w *deployment) collect(ctx context.Context, runs []*jobRun, want map[JobKi
 			continue
 		}
 		var err error
-		if f.results[r.ID], err = w.results(ctx, r); err != nil {
-			f.unreadable = append(f.unreadable, err.Error()) // a finding, not the end of the checker
+		if f.results[r.ID], err = d.results(ctx, r); err != nil {
+			f.unreadable = append(f.unreadable, err.Error()) // a finding, not a reason to stop
 		}
 	}
 	return f, nil
 }
 
-// report prints how it goes until it is over.
+// collectState reads the rows of all parties and lists the leftovers. It reports whether a job is still open.
+func (d *deployment) collectState(ctx context.Context, f *observations) (open bool, err error) {
+	var reservations []string
+	for name, p := range d.parties {
+		db, err := p.openDatabase()
+		if err != nil {
+			return false, err
+		}
+		var left []string
+		if f.rows[name], err = readRows(ctx, db); err == nil {
+			left, err = remainingReservations(ctx, db, name)
+		}
+		_ = db.Close()
+		if err != nil {
+			return false, fmt.Errorf("failed to read the database of %s: %w", name, err)
+		}
+
+		reservations = append(reservations, left...)
+		for _, r := range f.rows[name] {
+			open = open || r.job != "" && r.job != "FINISHED"
+		}
+	}
+
+	if f.leftovers, err = d.leftovers(ctx); err != nil {
+		return false, err
+	}
+	f.leftovers = append(f.leftovers, reservations...)
+	return open, nil
+}
+
+// report prints the progress every ten seconds until the run is over.
 func report(over <-chan struct{}, began time.Time, done *progress) {
 	tick := time.NewTicker(10 * time.Second)
 	defer tick.Stop()
@@ -363,7 +404,8 @@ func report(over <-chan struct{}, began time.Time, done *progress) {
 			for _, n := range done.faults {
 				faults += n
 			}
-			fmt.Printf("%4.0f s  %3d faults done, %d at work; %3d jobs ended\n", time.Since(began).Seconds(), faults, done.active, done.jobs)
+			fmt.Printf("%4.0f s  %3d faults injected, %d active; %3d jobs ended\n",
+				time.Since(began).Seconds(), faults, done.active, done.jobs)
 			done.mu.Unlock()
 		}
 	}

@@ -8,16 +8,17 @@ import (
 	"time"
 )
 
-// FaultKind is what is done to a target.
+// FaultKind is a kind of fault.
 type FaultKind string
 
-// The kinds of faults. Those from cut on are of a link between two parties, the others of a process, or of a container.
+// The kinds of faults. From faultCut on they affect the link between two parties, the others a process or a
+// container.
 const (
 	faultKill        FaultKind = "kill -9"
 	faultRestart     FaultKind = "restart"
 	faultPause       FaultKind = "pause"
 	faultContainer   FaultKind = "kill a container"
-	faultDrain       FaultKind = "drain hosts"
+	faultDrain       FaultKind = "drain runners"
 	faultCut         FaultKind = "cut"
 	faultStall       FaultKind = "stall"
 	faultDelay       FaultKind = "delay"
@@ -26,18 +27,18 @@ const (
 	faultReorder     FaultKind = "reorder"
 )
 
-// Fault is one fault: at a moment of the run, for a while.
+// Fault is one fault: what happens to which target, when, and for how long.
 type Fault struct {
 	At, For time.Duration
 	Kind    FaultKind
-	Target  string // a process, such as "guest api", a link, such as "guest-host", a party, or its hosts
+	Target  string // a process as "guest api", a link as "guest-host", a party, or "guest runners"
 }
 
 func (f Fault) String() string {
 	return fmt.Sprintf("%7.1fs  %-16s %-18s for %.1fs", f.At.Seconds(), f.Kind, f.Target, f.For.Seconds())
 }
 
-// JobKind is what a job is made of, and how it must end.
+// JobKind is a kind of job. It determines the tasks, and how the job must end.
 type JobKind string
 
 // The kinds of jobs.
@@ -49,7 +50,7 @@ const (
 	jobStops  JobKind = "is stopped"
 )
 
-// JobPlan is one job.
+// JobPlan is one planned job.
 type JobPlan struct {
 	At    time.Duration
 	Kind  JobKind
@@ -57,10 +58,10 @@ type JobPlan struct {
 	Roles map[string]string // party by role
 	// Priority is job_params.common.priority.
 	Priority int
-	StopAt   time.Duration // after its submission, of one that is stopped
+	StopAt   time.Duration // after its submission, for jobStops
 }
 
-// Plan is all that happens in a run.
+// Plan is the schedule of a run: its faults and its jobs.
 type Plan struct {
 	Seed   uint64
 	Length time.Duration
@@ -73,15 +74,16 @@ var (
 	links   = []string{"guest-host", "guest-third", "host-third"}
 )
 
-// calm is the time at both ends of a run in which no fault begins, or lasts.
+// quietPeriod is the time at the start and the end of a run without faults.
 const quietPeriod = 15 * time.Second
 
-// NewPlan makes the plan of a seed. It depends on nothing else.
+// NewPlan generates the plan of a run from a random seed.
 func NewPlan(seed uint64, length time.Duration) Plan {
 	p := Plan{Seed: seed, Length: length}
 	r := rand.New(rand.NewPCG(seed, 1))
 	seconds := func(least, most float64) time.Duration {
-		return time.Duration((least + (most-least)*r.Float64()) * float64(time.Second)).Round(100 * time.Millisecond)
+		return time.Duration((least + (most-least)*r.Float64()) * float64(time.Second)).
+			Round(100 * time.Millisecond)
 	}
 	busy := map[string]time.Duration{} // until when a target has a fault
 	for at := quietPeriod; ; {
@@ -96,10 +98,10 @@ func NewPlan(seed uint64, length time.Duration) Plan {
 		if busy[f.Target] > at {
 			continue
 		}
-		// What has just come back must get somewhere before the next fault.
+		// A restarted target gets time to make progress before its next fault.
 		busy[f.Target] = at + f.For + 5*time.Second
 		if f.Kind == faultKill && (f.Target == "guest dockerd" || f.Target == "host dockerd") {
-			busy[f.Target] += 50 * time.Second // a Docker Engine takes long to come back to its containers
+			busy[f.Target] += 50 * time.Second // a Docker Engine needs long to restore its containers
 		}
 		p.Faults = append(p.Faults, f)
 	}
@@ -114,12 +116,13 @@ func NewPlan(seed uint64, length time.Duration) Plan {
 	return p
 }
 
-// drawDrains are the times at which operators drain the hosts of a party.
+// drawDrains draws the times at which operators drain the runners of a party.
 func drawDrains(seed uint64, length time.Duration) (drains []Fault) {
 	r := rand.New(rand.NewPCG(seed, 3))
 	for at := quietPeriod; ; {
 		at += time.Duration(20+r.IntN(30)) * time.Second
-		f := Fault{At: at, For: time.Duration(3+r.IntN(12)) * time.Second, Kind: faultDrain, Target: parties[r.IntN(len(parties))] + " hosts"}
+		f := Fault{At: at, For: time.Duration(3+r.IntN(12)) * time.Second, Kind: faultDrain,
+			Target: parties[r.IntN(len(parties))] + " runners"}
 		if f.At+f.For > length-quietPeriod {
 			return drains
 		}
@@ -171,8 +174,9 @@ func drawFault(r *rand.Rand, at time.Duration, seconds func(least, most float64)
 
 func drawJob(r *rand.Rand, i int, at time.Duration, seconds func(least, most float64) time.Duration) JobPlan {
 	order := r.Perm(len(parties))
-	j := JobPlan{At: at, ID: fmt.Sprintf("chaos%016d", i+1), Roles: map[string]string{"guest": parties[order[0]], "host": parties[order[1]]}}
-	stop := seconds(0, 8) // drawn for each, so that what follows does not depend on the kind
+	j := JobPlan{At: at, ID: fmt.Sprintf("chaos%016d", i+1),
+		Roles: map[string]string{"guest": parties[order[0]], "host": parties[order[1]]}}
+	stop := seconds(0, 8) // drawn for each job, so that later draws do not depend on the kind
 	switch n := r.IntN(20); {
 	case n < 7:
 		j.Kind = jobBoost

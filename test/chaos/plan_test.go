@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A seed is worth printing only if it gives the same run again.
+// TestPlanDependsOnlyOnSeed checks that a seed reproduces its run, and that another seed gives another run.
 func TestPlanDependsOnlyOnSeed(t *testing.T) {
 	first := NewPlan(7, 10*time.Minute)
 	require.Equal(t, first, NewPlan(7, 10*time.Minute))
@@ -15,7 +15,8 @@ func TestPlanDependsOnlyOnSeed(t *testing.T) {
 	require.NotEqual(t, first.Jobs, NewPlan(8, 10*time.Minute).Jobs)
 }
 
-// What is begun ends within the run, and a target has one fault at a time, or two could not be told apart.
+// TestPlanIsValid checks that faults end within the run, and that a target has one fault at a time, since the
+// effects of two can't be distinguished.
 func TestPlanIsValid(t *testing.T) {
 	for seed := range uint64(200) {
 		p := NewPlan(seed, 5*time.Minute)
@@ -45,7 +46,8 @@ func TestPlanIsValid(t *testing.T) {
 	}
 }
 
-// The run of each day must meet every fault and every kind of job.
+// TestDefaultPlanCoversEverything checks that the default run of make chaos has every fault and every kind of
+// job.
 func TestDefaultPlanCoversEverything(t *testing.T) {
 	p := NewPlan(1, 9*time.Minute) // as make chaos has it
 	kinds, targets, jobs := map[FaultKind]int{}, map[string]bool{}, map[JobKind]int{}
@@ -56,7 +58,10 @@ func TestDefaultPlanCoversEverything(t *testing.T) {
 	for _, j := range p.Jobs {
 		jobs[j.Kind]++
 	}
-	for _, kind := range []FaultKind{faultKill, faultRestart, faultPause, faultContainer, faultDrain, faultCut, faultStall, faultDelay, faultDuplicate, faultLoseAnswers, faultReorder} {
+	for _, kind := range []FaultKind{
+		faultKill, faultRestart, faultPause, faultContainer, faultDrain,
+		faultCut, faultStall, faultDelay, faultDuplicate, faultLoseAnswers, faultReorder,
+	} {
 		require.Positive(t, kinds[kind], "%s", kind)
 	}
 	for _, kind := range []JobKind{jobBoost, jobLR, jobSleeps, jobFails, jobStops} {

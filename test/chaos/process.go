@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// process is a program that is started again whenever it ends, as an init system would.
+// process is a program that is restarted whenever it ends, as an init system would.
 type process struct {
 	name    string
 	log     string
@@ -20,19 +20,19 @@ type process struct {
 
 	mu        sync.Mutex
 	cmd       *exec.Cmd
-	downUntil time.Time // until when it is not started
+	downUntil time.Time // it is not started before
 	stopping  bool
 	starts    int
 	changed   chan struct{}
 	exited    chan struct{} // closed when it will never run again
 }
 
-// restartPause is how long a program that ended by itself is left alone.
+// restartPause is the delay before a program that ended on its own is restarted.
 const restartPause = 500 * time.Millisecond
 
 func launch(dir, name string, group bool, build func() *exec.Cmd, clean func()) *process {
-	p := &process{name: name, log: filepath.Join(dir, "logs", name+".log"), group: group, command: build, clean: clean,
-		changed: make(chan struct{}, 1), exited: make(chan struct{})}
+	p := &process{name: name, log: filepath.Join(dir, "logs", name+".log"), group: group, command: build,
+		clean: clean, changed: make(chan struct{}, 1), exited: make(chan struct{})}
 	go p.supervise()
 	return p
 }
@@ -61,7 +61,7 @@ func (p *process) supervise() {
 		}
 		p.mu.Lock()
 		p.cmd = nil
-		if p.downUntil.Before(time.Now()) && !p.stopping { // it ended by itself
+		if p.downUntil.Before(time.Now()) && !p.stopping { // it ended on its own
 			p.downUntil = time.Now().Add(restartPause)
 		}
 		p.note(fmt.Sprintf("ended: %v", err))
@@ -87,7 +87,7 @@ func (p *process) start() (*exec.Cmd, error) {
 	cmd.SysProcAttr.Setpgid = true
 	p.starts++
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting %s: %w", p.name, err)
+		return nil, fmt.Errorf("failed to start %s: %w", p.name, err)
 	}
 	p.cmd = cmd
 	return cmd, nil
@@ -100,7 +100,7 @@ func (p *process) note(text string) {
 	}
 }
 
-// signal sends a signal, and answers whether there was a process to take it.
+// signal sends a signal, and reports whether there was a process to receive it.
 func (p *process) signal(s syscall.Signal) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -119,7 +119,7 @@ func (p *process) signalLocked(s syscall.Signal) bool {
 	return syscall.Kill(pid, s) == nil
 }
 
-// end ends it with a signal, and keeps it down for a while.
+// takeDown ends the program with a signal, and restarts it no earlier than after a while.
 func (p *process) takeDown(s syscall.Signal, down time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -127,7 +127,7 @@ func (p *process) takeDown(s syscall.Signal, down time.Duration) bool {
 	return p.signalLocked(s)
 }
 
-// stop ends it for good: in order, if it can within a while.
+// stop ends the program for good. It kills it when it has not ended in time.
 func (p *process) stop(within time.Duration) {
 	p.mu.Lock()
 	p.stopping = true
@@ -146,7 +146,7 @@ func (p *process) stop(within time.Duration) {
 	}
 }
 
-// tail is the end of its log.
+// tail returns the end of the program's log.
 func (p *process) tail() string {
 	b, _ := os.ReadFile(p.log)
 	return string(b[max(0, len(b)-3000):])

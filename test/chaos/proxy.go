@@ -12,18 +12,19 @@ import (
 	"time"
 )
 
-// link is the way between two parties, in both directions: each reaches the other through proxies of this process.
+// link is the network between two parties, in both directions. Each party reaches the other through proxies
+// of this process.
 type link struct {
 	mu      sync.Mutex
-	kind    FaultKind // empty: as it should be
+	kind    FaultKind // empty without a fault
 	cleared chan struct{}
-	cut     chan struct{} // closed as long as nothing passes
-	hits    int           // requests that the present fault has touched
+	cut     chan struct{} // closed while the link is cut
+	hits    int           // requests that the current fault affected
 }
 
 func newLink() *link { return &link{cleared: make(chan struct{}), cut: make(chan struct{})} }
 
-// fault makes the link behave so until it is healed, and answers how many requests it touched.
+// setFault applies a fault to the link until it is cleared.
 func (l *link) setFault(kind FaultKind) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -33,6 +34,7 @@ func (l *link) setFault(kind FaultKind) {
 	}
 }
 
+// clearFault ends the link's fault, and returns how many requests it affected.
 func (l *link) clearFault() (hits int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -45,7 +47,8 @@ func (l *link) clearFault() (hits int) {
 	return l.hits
 }
 
-// now is the link's fault, what ends when it is healed, and what ends when it is cut.
+// currentFault returns the link's fault, and channels that are closed when it is cleared and when the link is
+// cut. It counts a request that the fault affects.
 func (l *link) currentFault() (kind FaultKind, healed, cut <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -55,7 +58,7 @@ func (l *link) currentFault() (kind FaultKind, healed, cut <-chan struct{}) {
 	return l.kind, l.cleared, l.cut
 }
 
-// proxy passes on to target what arrives at an address of its own.
+// proxy forwards requests to a target, subject to the faults of its link.
 type proxy struct {
 	link   *link
 	target string
@@ -77,10 +80,10 @@ func newProxy(l *link, target string) (*proxy, error) {
 	return p, nil
 }
 
-// maxDelay is how long a slow link may take for one request.
+// maxDelay bounds the delay of one request on a slow link.
 const maxDelay = 2 * time.Second
 
-// ServeHTTP passes one request on, or does to it what the link's fault says.
+// ServeHTTP forwards one request, with the link's fault applied to it.
 func (p *proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	kind, healed, cut := p.link.currentFault()
 	body, err := io.ReadAll(req.Body)
@@ -99,7 +102,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		closeConnection(w)
 		return
 	case faultStall:
-		select { // neither delivered nor refused, for as long as it takes
+		select { // neither delivered nor refused while the fault lasts
 		case <-healed:
 		case <-req.Context().Done():
 		}
@@ -108,7 +111,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	case faultDelay:
 		pause(rand.N(maxDelay))
 	case faultReorder:
-		if rand.IntN(2) == 0 { // what comes later passes it
+		if rand.IntN(2) == 0 { // later requests overtake it
 			pause(rand.N(maxDelay))
 		}
 	}
@@ -116,14 +119,14 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	defer cancel()
 	go func() {
 		select {
-		case <-cut: // takes with it what was under way
+		case <-cut: // aborts requests in flight
 			cancel()
 		case <-ctx.Done():
 		}
 	}()
 	status, header, answer, err := p.forward(ctx, req, body)
 	if kind == faultDuplicate && err == nil {
-		// Either of the two answers may be the one that arrives.
+		// Either of the two answers is returned, at random.
 		if again, againHeader, againAnswer, againErr := p.forward(ctx, req, body); rand.IntN(2) == 0 {
 			status, header, answer, err = again, againHeader, againAnswer, againErr
 		}
@@ -139,8 +142,10 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	_, _ = w.Write(answer)
 }
 
-func (p *proxy) forward(ctx context.Context, req *http.Request, body []byte) (int, http.Header, []byte, error) {
-	out, err := http.NewRequestWithContext(ctx, req.Method, "http://"+p.target+req.URL.RequestURI(), bytes.NewReader(body))
+func (p *proxy) forward(ctx context.Context, req *http.Request,
+	body []byte) (int, http.Header, []byte, error) {
+	out, err := http.NewRequestWithContext(ctx, req.Method, "http://"+p.target+req.URL.RequestURI(),
+		bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, nil, err
 	}
@@ -158,7 +163,7 @@ func (p *proxy) forward(ctx context.Context, req *http.Request, body []byte) (in
 	return resp.StatusCode, resp.Header, answer, err
 }
 
-// closeConnection closes a connection without an answer.
+// closeConnection closes the connection of a request without an answer.
 func closeConnection(w http.ResponseWriter) {
 	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
 		_ = conn.Close()

@@ -14,11 +14,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// partner counts what reaches it, and answers with the count and what it was sent.
+// countingPartner counts the requests that reach it, and answers with the count, the path and the body.
 type countingPartner struct {
 	*httptest.Server
 	got  atomic.Int64
-	hold chan struct{} // while open, no answer is given
+	hold chan struct{} // answers wait until it is closed
 }
 
 func newCountingPartner(t *testing.T) *countingPartner {
@@ -36,14 +36,16 @@ func newCountingPartner(t *testing.T) *countingPartner {
 	return p
 }
 
-func newTestProxy(t *testing.T, to *countingPartner) (*link, func(ctx context.Context, body string) (string, error)) {
+func newTestProxy(t *testing.T,
+	to *countingPartner) (*link, func(ctx context.Context, body string) (string, error)) {
 	l := newLink()
 	p, err := newProxy(l, strings.TrimPrefix(to.URL, "http://"))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = p.server.Close() })
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	return l, func(ctx context.Context, body string) (string, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+p.addr+"/a%2Fb?c=d", strings.NewReader(body))
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+p.addr+"/a%2Fb?c=d",
+			strings.NewReader(body))
 		require.NoError(t, err)
 		req.Header.Set("X-Ask", "yes")
 		resp, err := client.Do(req)
@@ -73,13 +75,13 @@ func TestCut(t *testing.T) {
 	l.setFault(faultCut)
 	_, err := ask(t.Context(), "")
 	require.Error(t, err)
-	require.Zero(t, to.got.Load(), "nothing is delivered")
+	require.Zero(t, to.got.Load(), "a request was delivered through a cut link")
 	require.Equal(t, 1, l.clearFault())
 	_, err = ask(t.Context(), "")
 	require.NoError(t, err)
 }
 
-// A cut also takes the answer to what was delivered before it.
+// TestCutLosesAnswers checks that a cut also loses the answers to requests that were delivered before it.
 func TestCutLosesAnswers(t *testing.T) {
 	to := newCountingPartner(t)
 	to.hold = make(chan struct{})
@@ -91,7 +93,7 @@ func TestCutLosesAnswers(t *testing.T) {
 	}()
 	require.Eventually(t, func() bool { return to.got.Load() == 1 }, 20*time.Second, time.Millisecond)
 	l.setFault(faultCut)
-	require.Error(t, <-failed, "at once, not with the answer")
+	require.Error(t, <-failed, "the cut must end the request at once")
 	close(to.hold)
 }
 
@@ -102,13 +104,18 @@ func TestStall(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := ask(ctx, "")
-	require.ErrorIs(t, err, context.DeadlineExceeded, "there is no answer, not even that there is none")
+	require.ErrorIs(t, err, context.DeadlineExceeded, "a stalled link must not answer")
 	failed := make(chan error, 1)
 	go func() {
 		_, err := ask(t.Context(), "")
 		failed <- err
 	}()
-	require.Eventually(t, func() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.hits == 2 }, 20*time.Second, time.Millisecond)
+	require.Eventually(
+		t,
+		func() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.hits == 2 },
+		20*time.Second,
+		time.Millisecond,
+	)
 	l.clearFault()
 	require.Error(t, <-failed)
 	require.Zero(t, to.got.Load())
@@ -122,7 +129,7 @@ func TestDuplicate(t *testing.T) {
 	for i := range 40 {
 		answer, err := ask(t.Context(), "x")
 		require.NoError(t, err)
-		require.EqualValues(t, 2*(i+1), to.got.Load(), "each is delivered twice")
+		require.EqualValues(t, 2*(i+1), to.got.Load(), "each request must be delivered twice")
 		switch answer {
 		case fmt.Sprintf("%d /a%%2Fb?c=d x", 2*i+1):
 			first++
@@ -145,12 +152,12 @@ func TestLoseAnswers(t *testing.T) {
 			lost++
 		}
 	}
-	require.EqualValues(t, 40, to.got.Load(), "all are delivered")
+	require.EqualValues(t, 40, to.got.Load(), "all requests must be delivered")
 	require.Positive(t, lost)
 	require.Less(t, lost, 40)
 }
 
-// With one held back, what comes later passes it.
+// TestReorder checks that later requests overtake one that is held back.
 func TestReorder(t *testing.T) {
 	to := newCountingPartner(t)
 	l, ask := newTestProxy(t, to)
@@ -167,7 +174,12 @@ func TestReorder(t *testing.T) {
 			}
 			answers <- answer
 		}()
-		require.Eventually(t, func() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.hits > before }, 20*time.Second, time.Millisecond)
+		require.Eventually(
+			t,
+			func() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.hits > before },
+			20*time.Second,
+			time.Millisecond,
+		)
 	}
 	inOrder := true
 	for range 20 {

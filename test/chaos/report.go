@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// tell writes what was done, and what the checker holds against it.
+// writeReport prints the injected faults, the jobs and the findings.
 func writeReport(w io.Writer, plan Plan, f *observations, done *progress, v *findings, took time.Duration) {
 	say := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
-	say("\nseed %d, %.0f s with the end\n\n", plan.Seed, took.Seconds())
+	say("\nseed %d, %.0f s including the cleanup\n\n", plan.Seed, took.Seconds())
 	ends, tries := map[string]int{}, 0
 	for _, j := range f.jobs {
 		ends[fmt.Sprintf("  %-18s %-22s", j.Kind, f.end(j))]++
@@ -30,15 +30,15 @@ func writeReport(w io.Writer, plan Plan, f *observations, done *progress, v *fin
 	for _, n := range done.faults {
 		hit += n
 	}
-	say("faults: %d of the %d planned hit something that was there\n", hit, len(plan.Faults))
+	say("faults: %d of the %d planned had a target\n", hit, len(plan.Faults))
 	for _, kind := range slices.Sorted(maps.Keys(planned)) {
 		say("  %-18s %4d of %d", kind, done.faults[kind], planned[kind])
 		if n := done.hits[kind]; n > 0 {
-			say("  of links, touching %d requests", n)
+			say("  affected %d requests", n)
 		}
 		say("\n")
 	}
-	runs, once, further := 0, 0, 0
+	runs, once, retries := 0, 0, 0
 	for _, counts := range f.created {
 		for run, n := range counts {
 			runs++
@@ -46,15 +46,17 @@ func writeReport(w io.Writer, plan Plan, f *observations, done *progress, v *fin
 				once++
 			}
 			if !strings.HasSuffix(run, "-1") {
-				further++
+				retries++
 			}
 		}
 	}
-	say("containers and processes: %d, of which %d were created exactly once, and %d are of further attempts\n\n", runs, once, further)
+	say(
+		"containers and processes: %d, of which %d were created exactly once, and %d belong to retries\n\n",
+		runs, once, retries)
 	for _, part := range []struct {
 		name  string
 		found []string
-	}{{"lost", v.lost}, {"doubled", v.duplicated}, {"orphaned", v.orphaned}, {"wrong states", v.wrong}} {
+	}{{"lost", v.lost}, {"duplicated", v.duplicated}, {"orphaned", v.orphaned}, {"wrong states", v.wrong}} {
 		say("%-14s %d\n", part.name, len(part.found))
 		slices.Sort(part.found)
 		for _, finding := range part.found {
@@ -63,20 +65,20 @@ func writeReport(w io.Writer, plan Plan, f *observations, done *progress, v *fin
 	}
 }
 
-// end is how a job ended, as its scheduler's database tells.
+// end returns how a job ended according to its scheduler's database.
 func (f *observations) end(j *jobRun) string {
 	r := f.rows[j.Roles["guest"]][j.ID]
 	switch {
 	case r == nil:
-		return "not known"
+		return "unknown"
 	case r.scheduled != "FINISHED":
 		return r.scheduled
 	case r.failure == "":
 		return "SUCCESS"
 	}
-	var told struct{ Kind string }
-	if err := json.Unmarshal([]byte(r.failure), &told); err != nil {
+	var failure struct{ Kind string }
+	if err := json.Unmarshal([]byte(r.failure), &failure); err != nil {
 		return r.failure
 	}
-	return told.Kind
+	return failure.Kind
 }

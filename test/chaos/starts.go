@@ -16,11 +16,11 @@ import (
 	"github.com/docker/docker/client"
 )
 
-// ledger is the file into which a task that runs as a process writes itself before it begins.
-func (p *party) startLog() string { return filepath.Join(p.dir, "ledger") }
+// startLog is the file to which each task that runs as a process appends a line before it starts.
+func (p *party) startLog() string { return filepath.Join(p.dir, "starts") }
 
-// runTask is what the process device runs: it writes one line for the run whose folder it is in, and becomes the provider.
-// The line is the witness of which runs began, and how often; Hutong has no part in it.
+// runTask is the command that the process driver runs: it appends a line for the container in whose folder it
+// runs, then executes the provider. The lines count the starts independently of Hutong.
 func runTask() error {
 	self, err := os.Executable()
 	if err != nil {
@@ -31,7 +31,7 @@ func runTask() error {
 		return err
 	}
 	// The folder is <data_dir>/runs/<run>.
-	file := filepath.Join(filepath.Dir(filepath.Dir(dir)), "ledger")
+	file := filepath.Join(filepath.Dir(filepath.Dir(dir)), "starts")
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
@@ -46,7 +46,7 @@ func runTask() error {
 	return syscall.Exec(provider, []string{provider}, os.Environ())
 }
 
-// creations counts how often each run was created, as its Docker Engine tells.
+// creationCounter counts how often each container was created, from the events of its Docker Engine.
 type creationCounter struct {
 	mu  sync.Mutex
 	ids map[string]map[string]bool // by run: the ids of its containers
@@ -56,13 +56,16 @@ func newCreationCounter() *creationCounter {
 	return &creationCounter{ids: map[string]map[string]bool{}}
 }
 
-// watch reads the engine's events, once more from where it stopped when the engine was away: an engine that starts has made
-// nothing before it tells of it, and keeps its last 256 events.
+// watch reads the events of the Docker Engine. After an interruption it resumes where it stopped: a Docker
+// Engine that starts creates nothing before it answers, and it keeps its last 256 events.
 func (c *creationCounter) watch(ctx context.Context, docker *client.Client, since time.Time) {
 	for ctx.Err() == nil {
 		asked := time.Now()
-		messages, failed := docker.Events(ctx, events.ListOptions{Since: fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
-			Filters: filters.NewArgs(filters.Arg("type", "container"), filters.Arg("event", "create"))})
+		messages, failed := docker.Events(
+			ctx,
+			events.ListOptions{Since: fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
+				Filters: filters.NewArgs(filters.Arg("type", "container"), filters.Arg("event", "create"))},
+		)
 		for open := true; open; {
 			select {
 			case m := <-messages:
@@ -73,7 +76,7 @@ func (c *creationCounter) watch(ctx context.Context, docker *client.Client, sinc
 			}
 		}
 		if since.Before(asked.Add(-time.Minute)) {
-			since = asked.Add(-time.Minute) // an event twice is harmless
+			since = asked.Add(-time.Minute) // reading an event twice is harmless
 		}
 		select {
 		case <-time.After(20 * time.Millisecond):
@@ -91,7 +94,7 @@ func (c *creationCounter) add(run, id string) {
 	c.ids[run][id] = true
 }
 
-// counts is how often each run of a party was created.
+// countStarts returns how often each container of a party was started.
 func (p *party) countStarts() (map[string]int, error) {
 	counts := map[string]int{}
 	if p.dockerSocket != "" {

@@ -1,9 +1,8 @@
 package interop
 
 import (
-	"bytes"
+	"context"
 	"encoding/json"
-	"io"
 	"net/http"
 	"testing"
 	"time"
@@ -11,19 +10,20 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
+	"hutong/test/testenv/apiclient"
 )
 
 // endpoint speaks to one party's own endpoints, as its operator would.
 type endpoint struct{ url string }
 
-// answer is an envelope with what FATE-Flow puts beside its data.
+// answer is an envelope with the fields that FATE-Flow adds to it.
 type answer struct {
 	bfia.Envelope
 	Status map[string]bfia.TaskState `json:"status"`
 	raw    string
 }
 
-// ask sends a request. An answer that is no JSON fails the test.
+// request sends a request. An answer that is not JSON fails the test.
 func (c endpoint) request(t *testing.T, method, path string, body any) answer {
 	t.Helper()
 	payload, ok := body.([]byte)
@@ -32,26 +32,21 @@ func (c endpoint) request(t *testing.T, method, path string, body any) answer {
 		payload, err = json.Marshal(body)
 		require.NoError(t, err)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), method, c.url+path, bytes.NewReader(payload))
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	sent, err := apiclient.Send(ctx, method, c.url+path, payload)
 	require.NoError(t, err)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := (&http.Client{Timeout: 2 * time.Minute}).Do(req)
-	require.NoError(t, err)
-	defer func() { _ = resp.Body.Close() }()
-	b, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	a := answer{raw: string(b)}
-	require.NoError(t, json.Unmarshal(b, &a.Envelope), "%s %s answers %s", method, path, b)
-	var beside struct {
+	a := answer{Envelope: sent.Envelope, raw: string(sent.Body)}
+	var extra struct {
 		Status map[string]bfia.TaskState `json:"status"`
 	}
-	if json.Unmarshal(b, &beside) == nil {
-		a.Status = beside.Status
+	if json.Unmarshal(sent.Body, &extra) == nil {
+		a.Status = extra.Status
 	}
 	return a
 }
 
-// good is ask where only success will do.
+// mustRequest sends a request that must succeed, and decodes the answer's data.
 func (c endpoint) mustRequest(t *testing.T, method, path string, body, data any) {
 	t.Helper()
 	a := c.request(t, method, path, body)
@@ -61,7 +56,7 @@ func (c endpoint) mustRequest(t *testing.T, method, path string, body, data any)
 	}
 }
 
-// submit submits a job and gives its id.
+// submit submits a job and returns its id.
 func (c endpoint) submit(t *testing.T, document []byte) string {
 	t.Helper()
 	var created bfia.JobCreated

@@ -29,8 +29,8 @@ const (
 	fateFlowNode = "JG0100001100000072"
 )
 
-// world is one Hutong and one FATE-Flow with all that is around them. All tests share one: starting it takes a while,
-// and a party that had bad days before must work as well.
+// environment is one Hutong party and one FATE-Flow party with everything they need. All tests share it,
+// since its start takes a while, and since a party must also work after earlier disturbances.
 type environment struct {
 	dir        string // of this run, with everything's logs
 	cache      string // what is kept between runs
@@ -48,7 +48,7 @@ var sharedState struct {
 	ends        []func()
 }
 
-// atExit keeps f for the end of all tests.
+// atExit registers a function to be called after all tests.
 func atExit(f func()) { sharedState.ends = append(sharedState.ends, f) }
 
 func TestMain(m *testing.M) {
@@ -59,84 +59,90 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// sharedEnvironment is the one world, ready and untroubled. Tests are skipped where nobody asked for them.
+// sharedEnvironment returns the shared environment, started and without disturbances. Without
+// HUTONG_INTEROP=1 the test is skipped.
 func sharedEnvironment(t *testing.T) *environment {
 	t.Helper()
 	if os.Getenv("HUTONG_INTEROP") != "1" {
 		t.Skip("run 'make interop', which installs FATE-Flow and sets HUTONG_INTEROP=1")
 	}
 	if sharedState.environment == nil {
-		require.False(t, sharedState.tried, "the parties did not start, as an earlier test told")
+		require.False(t, sharedState.tried, "the parties failed to start in an earlier test")
 		sharedState.tried = true
 		sharedState.environment = newEnvironment(t)
 	}
-	w := sharedState.environment
-	w.toFateFlow.reset()
-	w.toHutong.reset()
+	env := sharedState.environment
+	env.toFateFlow.reset()
+	env.toHutong.reset()
 	t.Cleanup(func() {
-		w.toFateFlow.reset()
-		w.toHutong.reset()
+		env.toFateFlow.reset()
+		env.toHutong.reset()
 		if t.Failed() {
-			t.Logf("Hutong to FATE-Flow:\n%s\nFATE-Flow to Hutong:\n%s\nlogs in %s", w.toFateFlow.recentExchanges(), w.toHutong.recentExchanges(), w.dir)
+			t.Logf("Hutong to FATE-Flow:\n%s\nFATE-Flow to Hutong:\n%s\nlogs in %s",
+				env.toFateFlow.recentExchanges(), env.toHutong.recentExchanges(), env.dir)
 		}
 	})
-	return w
+	return env
 }
 
 func newEnvironment(t *testing.T) *environment {
-	w := &environment{dir: runDir(t), cache: cacheDir(t)}
-	install := exec.Command(filepath.Join(testenv.Root(t), "test", "interop", "fateflow", "install.sh"), w.cache)
+	env := &environment{dir: runDir(t), cache: cacheDir(t)}
+	install := exec.Command(filepath.Join(testenv.Root(t), "test", "interop", "fateflow", "install.sh"),
+		env.cache)
 	out, err := install.CombinedOutput()
 	require.NoError(t, err, "install.sh: %s", out)
 
-	w.docker, err = client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	env.docker, err = client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 	require.NoError(t, err)
-	atExit(func() { _ = w.docker.Close() })
-	require.NoError(t, image.Load(t.Context(), w.docker, testenv.Binary(t, "provider"), providerImage))
-	w.loadFailingImage(t)
-	w.removeContainers(t.Context())
+	atExit(func() { _ = env.docker.Close() })
+	require.NoError(t, image.Load(t.Context(), env.docker, testenv.Binary(t, "provider"), providerImage))
+	env.loadFailingImage(t)
+	env.removeContainers(t.Context())
 	atExit(func() {
-		w.removeContainers(context.Background())
-		_ = w.docker.NetworkRemove(context.Background(), hutongNetwork)
+		env.removeContainers(context.Background())
+		_ = env.docker.NetworkRemove(context.Background(), hutongNetwork)
 	})
 
-	storage := startS3(t, w.dir, w.cache, w.dockerGateway(t))
+	storage := startS3(t, env.dir, env.cache, env.dockerGateway(t))
 	hutongAPI, fateAPI := testenv.FreeAddress(t), testenv.FreeAddress(t)
-	w.toFateFlow, w.toHutong = newProxy(t, fateAPI), newProxy(t, hutongAPI)
-	w.hutong = newHutong(t, w.dir, hutongAPI, storage.url("hutong"))
-	w.fateFlow = newFateFlow(t, w, fateAPI, storage.url("fate"))
-	w.hutong.start(t, w)
-	w.fateFlow.startTransport(t, w)
-	w.fateFlow.start(t)
-	w.fateFlow.awaitReady(t)
-	require.NoError(t, w.fateFlow.EnableWAL(t.Context()))
-	w.registerProviders(t)
-	w.uploadData(t)
-	return w
+	env.toFateFlow, env.toHutong = newProxy(t, fateAPI), newProxy(t, hutongAPI)
+	env.hutong = newHutong(t, env.dir, hutongAPI, storage.url("hutong"))
+	env.fateFlow = newFateFlow(t, env, fateAPI, storage.url("fate"))
+	env.hutong.start(t, env)
+	env.fateFlow.startTransport(t, env)
+	env.fateFlow.start(t)
+	env.fateFlow.awaitReady(t)
+	require.NoError(t, env.fateFlow.EnableWAL(t.Context()))
+	env.registerProviders(t)
+	env.uploadData(t)
+	return env
 }
 
-// loadFailingImage makes the image whose containers fail at once, with a callback.
-func (w *environment) loadFailingImage(t *testing.T) {
+// loadFailingImage builds an image whose containers fail at once, with a callback.
+func (env *environment) loadFailingImage(t *testing.T) {
 	dockerfile := "FROM " + providerImage + "\nENV runtime.component.parameter.exit_code=none\n"
 	var context bytes.Buffer
 	archive := tar.NewWriter(&context)
-	require.NoError(t, archive.WriteHeader(&tar.Header{Name: "Dockerfile", Mode: 0o600, Size: int64(len(dockerfile))}))
+	require.NoError(t,
+		archive.WriteHeader(&tar.Header{Name: "Dockerfile", Mode: 0o600, Size: int64(len(dockerfile))}))
 	_, err := archive.Write([]byte(dockerfile))
 	require.NoError(t, err)
 	require.NoError(t, archive.Close())
-	built, err := w.docker.ImageBuild(t.Context(), &context, build.ImageBuildOptions{Tags: []string{failingImage}, Remove: true})
+	built, err := env.docker.ImageBuild(t.Context(), &context,
+		build.ImageBuildOptions{Tags: []string{failingImage}, Remove: true})
 	require.NoError(t, err)
 	defer func() { _ = built.Body.Close() }()
-	told, err := io.ReadAll(built.Body)
+	output, err := io.ReadAll(built.Body)
 	require.NoError(t, err)
-	image, err := w.docker.ImageInspect(t.Context(), failingImage)
-	require.NoError(t, err, "%s", told)
+	image, err := env.docker.ImageInspect(t.Context(), failingImage)
+	require.NoError(t, err, "%s", output)
 	require.Contains(t, image.Config.Env, "runtime.component.parameter.exit_code=none")
 }
 
-// dockerGateway is this machine's address on Docker's default network: containers on every network reach it.
-func (w *environment) dockerGateway(t *testing.T) netip.Addr {
-	bridge, err := w.docker.NetworkInspect(t.Context(), network.NetworkBridge, network.InspectOptions{})
+// dockerGateway returns this machine's address on Docker's default network, which containers on every network
+// reach.
+func (env *environment) dockerGateway(t *testing.T) netip.Addr {
+	bridge, err := env.docker.NetworkInspect(t.Context(), network.NetworkBridge, network.InspectOptions{})
 	require.NoError(t, err)
 	require.NotEmpty(t, bridge.IPAM.Config)
 	gateway, err := netip.ParseAddr(bridge.IPAM.Config[0].Gateway)
@@ -144,29 +150,33 @@ func (w *environment) dockerGateway(t *testing.T) netip.Addr {
 	return gateway
 }
 
-// containers are the names of both parties' containers, whatever their state, that wanted takes.
-func (w *environment) containers(ctx context.Context, wanted func(container.Summary) bool) ([]string, error) {
-	all, err := w.docker.ContainerList(ctx, container.ListOptions{All: true})
+// containers returns the names of both parties' containers in any state that satisfy a condition.
+func (env *environment) containers(
+	ctx context.Context,
+	wanted func(container.Summary) bool,
+) ([]string, error) {
+	all, err := env.docker.ContainerList(ctx, container.ListOptions{All: true})
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for _, c := range all {
-		if (c.Labels["hutong.node_id"] == hutongNode || isFateFlowContainer(c.Names[0])) && (wanted == nil || wanted(c)) {
+		if (c.Labels["hutong.node_id"] == hutongNode || isFateFlowContainer(c.Names[0])) &&
+			(wanted == nil || wanted(c)) {
 			names = append(names, c.Names[0])
 		}
 	}
 	return names, nil
 }
 
-func (w *environment) removeContainers(ctx context.Context) {
-	names, _ := w.containers(ctx, nil)
+func (env *environment) removeContainers(ctx context.Context) {
+	names, _ := env.containers(ctx, nil)
 	for _, name := range names {
-		_ = w.docker.ContainerRemove(ctx, name, container.RemoveOptions{Force: true})
+		_ = env.docker.ContainerRemove(ctx, name, container.RemoveOptions{Force: true})
 	}
 }
 
-// runDir is where this run's things lie. It is kept when asked for, to read the logs.
+// runDir creates the folder of this run. HUTONG_INTEROP_DIR names a folder that is kept, for its logs.
 func runDir(t *testing.T) string {
 	if dir := os.Getenv("HUTONG_INTEROP_DIR"); dir != "" {
 		dir, err := filepath.Abs(dir)
@@ -181,7 +191,7 @@ func runDir(t *testing.T) string {
 	return dir
 }
 
-// cacheDir is where FATE-Flow is kept between runs.
+// cacheDir returns the folder that keeps FATE-Flow between runs.
 func cacheDir(t *testing.T) string {
 	if dir := os.Getenv("HUTONG_INTEROP_CACHE"); dir != "" {
 		return dir

@@ -9,7 +9,7 @@ import (
 	"hutong/bfia"
 )
 
-// direction is who initiates and schedules, as the guest; the other is the host.
+// direction determines which party initiates and schedules a job as the guest. The other party is the host.
 type direction struct {
 	name        string
 	guest, host string
@@ -26,60 +26,68 @@ func (d direction) job(s sleepJob) sleepJob {
 	return s
 }
 
-// at is the endpoint of a role's party.
-func (d direction) at(w *environment, role string) endpoint {
+// at returns the endpoint of a role's party.
+func (d direction) at(env *environment, role string) endpoint {
 	if node := map[string]string{"guest": d.guest, "host": d.host}[role]; node == fateFlowNode {
-		return w.fateFlow.endpoint
+		return env.fateFlow.endpoint
 	}
-	return w.hutong.endpoint
+	return env.hutong.endpoint
 }
 
-func (d direction) submit(t *testing.T, w *environment, s sleepJob) string {
+func (d direction) submit(t *testing.T, env *environment, s sleepJob) string {
 	t.Helper()
-	return d.at(w, "guest").submit(t, d.job(s).document(t))
+	return d.at(env, "guest").submit(t, d.job(s).document(t))
 }
 
 // await waits until the job has ended at its scheduler.
-func (d direction) await(t *testing.T, w *environment, id string) {
+func (d direction) await(t *testing.T, env *environment, id string) {
 	t.Helper()
 	if d == fateFlowSchedules {
-		w.awaitFateFlow(t, id, bfia.JobFinished)
+		env.awaitFateFlow(t, id, bfia.JobFinished)
 	} else {
-		w.awaitHutong(t, id, isFinished)
+		env.awaitHutong(t, id, isFinished)
 	}
 }
 
-// requireFailed checks that a job whose first task did not end well is over at both parties, as both tell it: that task
-// failed at both, the next one never began, and no container is left.
-func (w *environment) requireFailed(t *testing.T, d direction, id string) {
+// requireFailed checks that a job is over at both parties after its first task failed, as both report it. The
+// second task never started, and no container is left.
+func (env *environment) requireFailed(t *testing.T, d direction, id string) {
 	t.Helper()
-	d.await(t, w, id)
-	w.requireNoContainers(t, id)
-	require.Eventually(t, func() bool { return w.fateFlow.tasks(t, id)["s1"].Terminal() }, jobTimeout, pollInterval)
-	w.requireEnded(t, d, id)
+	d.await(t, env, id)
+	env.requireNoContainers(t, id)
+	require.Eventually(
+		t,
+		func() bool { return env.fateFlow.tasks(t, id)["s1"].Terminal() },
+		jobTimeout,
+		pollInterval,
+	)
+	env.requireEnded(t, d, id)
 	failed := map[string]bfia.TaskState{"s1": bfia.TaskFailed}
-	require.Equal(t, failed, w.fateFlow.tasks(t, id), "at FATE-Flow")
-	require.Equal(t, failed, w.hutongTasks(t, id), "at Hutong")
+	require.Equal(t, failed, env.fateFlow.tasks(t, id), "at FATE-Flow")
+	require.Equal(t, failed, env.hutongTasks(t, id), "at Hutong")
 	if d == hutongSchedules {
-		for _, task := range w.hutong.status(t, id).Tasks {
-			require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskFailed, "s2": bfia.TaskReady}[task.Name], task.State, task.Name)
+		for _, task := range env.hutong.status(t, id).Tasks {
+			require.Equal(t,
+				map[string]bfia.TaskState{"s1": bfia.TaskFailed, "s2": bfia.TaskReady}[task.Name],
+				task.State, task.Name)
 		}
 	}
 }
 
-// TestFailureAndStop: a task that fails at one side, then at the other: by its own word, killed, and with an image that
-// is not there; a stop from either side while containers run.
+// TestFailureAndStop has a task fail at each side: on its own, killed, and with a missing image. It also
+// stops a job from each side while its containers run.
 func TestFailureAndStop(t *testing.T) {
-	w := sharedEnvironment(t)
+	env := sharedEnvironment(t)
 	for _, d := range directions {
 		t.Run(d.name, func(t *testing.T) {
 			for _, role := range []string{"guest", "host"} {
 				t.Run("a stop from the "+role, func(t *testing.T) {
 					t.Parallel()
-					id := d.submit(t, w, sleepJob{tasks: 2, seconds: map[string]int{"s1": 300}})
-					w.awaitContainers(t, id)
-					d.at(w, role).mustRequest(t, http.MethodPost, bfia.PathPlatformStopAll, bfia.JobRef{JobID: id}, nil)
-					w.requireFailed(t, d, id)
+					id := d.submit(t, env, sleepJob{tasks: 2, seconds: map[string]int{"s1": 300}})
+					env.awaitContainers(t, id)
+					d.at(env, role).
+						mustRequest(t, http.MethodPost, bfia.PathPlatformStopAll, bfia.JobRef{JobID: id}, nil)
+					env.requireFailed(t, d, id)
 				})
 			}
 			for _, fate := range []bool{false, true} {
@@ -89,27 +97,29 @@ func TestFailureAndStop(t *testing.T) {
 				}
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
-					id := d.submit(t, w, sleepJob{tasks: 2, seconds: map[string]int{"s1": 300}})
-					for _, container := range w.awaitContainers(t, id) {
+					id := d.submit(t, env, sleepJob{tasks: 2, seconds: map[string]int{"s1": 300}})
+					for _, container := range env.awaitContainers(t, id) {
 						if isFateFlowContainer(container) == fate {
-							require.NoError(t, w.docker.ContainerKill(t.Context(), container, "KILL"))
+							require.NoError(t, env.docker.ContainerKill(t.Context(), container, "KILL"))
 						}
 					}
-					w.requireFailed(t, d, id)
+					env.requireFailed(t, d, id)
 					if d == hutongSchedules {
-						require.Contains(t, w.hutong.status(t, id).Reason, node)
+						require.Contains(t, env.hutong.status(t, id).Reason, node)
 					}
 				})
 			}
 			for _, c := range []struct{ provider, node string }{
-				{failsAtHutong, hutongNode}, {failsAtFateFlow, fateFlowNode}, {noImageAtHutong, hutongNode}, {noImageAtFateFlow, fateFlowNode},
+				{failsAtHutong, hutongNode}, {failsAtFateFlow, fateFlowNode},
+				{noImageAtHutong, hutongNode}, {noImageAtFateFlow, fateFlowNode},
 			} {
 				t.Run(c.provider, func(t *testing.T) {
 					t.Parallel()
-					id := d.submit(t, w, sleepJob{tasks: 2, seconds: map[string]int{"s1": 300}, provider: c.provider})
-					w.requireFailed(t, d, id)
+					id := d.submit(t, env,
+						sleepJob{tasks: 2, seconds: map[string]int{"s1": 300}, provider: c.provider})
+					env.requireFailed(t, d, id)
 					if d == hutongSchedules {
-						reason := w.hutong.status(t, id).Reason
+						reason := env.hutong.status(t, id).Reason
 						t.Logf("%s: %s", c.provider, reason)
 						require.Contains(t, reason, c.node)
 					}

@@ -18,45 +18,60 @@ import (
 	"hutong/test/testenv"
 )
 
-// fateFlowParty is a FATE-Flow with a database, settings and a home of its own, and a Hutong transport for its containers.
+// fateFlowParty is a FATE-Flow server, with a transport of Hutong for its containers.
 type fateFlowParty struct {
 	endpoint
 	fateflow.Server
-	world     *environment
+	env       *environment
 	storage   string
 	transport string // the Hutong transport that its containers use
 	process   *process
 }
 
-func newFateFlow(t *testing.T, w *environment, address, storage string) *fateFlowParty {
+func newFateFlow(t *testing.T, env *environment, address, storage string) *fateFlowParty {
 	transport := testenv.FreeAddress(t)
 	_, grpcPort, err := net.SplitHostPort(testenv.FreeAddress(t))
 	require.NoError(t, err)
 	grpc, err := strconv.Atoi(grpcPort)
 	require.NoError(t, err)
-	f := &fateFlowParty{endpoint: endpoint{url: "http://" + address}, world: w, storage: storage, transport: transport,
-		Server: fateflow.Server{Dir: filepath.Join(w.dir, "fate", "fate_flow"), Cache: w.cache, Node: fateFlowNode, Address: address, GRPCPort: grpc,
-			Storage: storage, Transport: transport, Routes: map[string]string{fateFlowNode: address, hutongNode: w.toHutong.address},
-			Proxy: newRouter(t, map[string]string{fateFlowNode: address, hutongNode: w.toHutong.address})}}
+	f := &fateFlowParty{
+		endpoint:  endpoint{url: "http://" + address},
+		env:       env,
+		storage:   storage,
+		transport: transport,
+		Server: fateflow.Server{
+			Dir:       filepath.Join(env.dir, "fate", "fate_flow"),
+			Cache:     env.cache,
+			Node:      fateFlowNode,
+			Address:   address,
+			GRPCPort:  grpc,
+			Storage:   storage,
+			Transport: transport,
+			Routes:    map[string]string{fateFlowNode: address, hutongNode: env.toHutong.address},
+			Proxy: newRouter(t,
+				map[string]string{fateFlowNode: address, hutongNode: env.toHutong.address}),
+		},
+	}
 	require.NoError(t, f.Install())
 	return f
 }
 
-// startTransport starts the Hutong transport through which FATE-Flow's containers talk.
-func (f *fateFlowParty) startTransport(t *testing.T, w *environment) {
+// startTransport starts the Hutong transport through which FATE-Flow's containers exchange messages.
+func (f *fateFlowParty) startTransport(t *testing.T, env *environment) {
 	config, err := f.TransportConfig(testenv.FreeAddress(t), map[string]fateflow.Partner{
-		hutongNode: {URL: w.hutong.url, TransportURL: "http://" + w.hutong.transport}})
+		hutongNode: {URL: env.hutong.url, TransportURL: "http://" + env.hutong.transport}})
 	require.NoError(t, err)
-	p := launch(t, w.dir, "fate-transport", nil, testenv.Binary(t, "hutong"), "transport", "--config", config)
+	p := launch(t, env.dir, "fate-transport", nil, testenv.Binary(t, "hutong"), "transport", "--config",
+		config)
 	p.await(t, time.Minute, func() bool { return isListening(f.transport) })
 }
 
 func (f *fateFlowParty) start(t *testing.T) {
 	program, args, env := f.Command()
-	f.process = launch(t, f.world.dir, "fateflow", env, program, args...)
+	f.process = launch(t, f.env.dir, "fateflow", env, program, args...)
 }
 
-// ready waits until FATE-Flow answers BFIA's endpoints.
+// awaitReady waits until FATE-Flow answers BFIA's endpoints.
 func (f *fateFlowParty) awaitReady(t *testing.T) {
 	f.process.await(t, 2*time.Minute, func() bool {
 		answers, err := f.IsReady()
@@ -74,7 +89,7 @@ func (f *fateFlowParty) restart(t *testing.T) {
 	f.awaitReady(t)
 }
 
-// forget removes a job that FATE-Flow was left with, and would try to schedule for ever.
+// deleteJob deletes a job that FATE-Flow would otherwise try to schedule forever.
 func (f *fateFlowParty) deleteJob(t *testing.T, jobID string) {
 	db, err := sql.Open("sqlite", "file:"+f.Database()+"?_pragma=busy_timeout(30000)")
 	require.NoError(t, err)
@@ -89,7 +104,7 @@ var fateFlowContainer = regexp.MustCompile(`^/?[a-z]+-` + fateFlowNode + `-`)
 
 func isFateFlowContainer(name string) bool { return fateFlowContainer.MatchString(name) }
 
-// rows reads FATE-Flow's own database: strings, one for each column.
+// query reads rows of FATE-Flow's database, with a string for each column.
 func (f *fateFlowParty) query(t *testing.T, query string, args ...any) [][]string {
 	t.Helper()
 	db, err := sql.Open("sqlite", "file:"+f.Database()+"?mode=ro&_pragma=busy_timeout(20000)")
@@ -117,12 +132,12 @@ func (f *fateFlowParty) query(t *testing.T, query string, args ...any) [][]strin
 	return all
 }
 
-// jobState is a job's state at FATE-Flow as participant; empty when it has no such job.
+// jobState returns a job's state at FATE-Flow as participant, or "" for an unknown job.
 func (f *fateFlowParty) jobState(t *testing.T, jobID string) bfia.JobState {
 	return bfia.JobState(f.queryOne(t, "select f_status from t_job where f_job_id = ?", jobID))
 }
 
-// scheduledState is a job's state at FATE-Flow as scheduler; empty when it schedules no such job.
+// scheduledState returns a job's state at FATE-Flow as scheduler, or "" for an unknown job.
 func (f *fateFlowParty) scheduledState(t *testing.T, jobID string) bfia.JobState {
 	return bfia.JobState(f.queryOne(t, "select f_status from t_schedule_job where f_job_id = ?", jobID))
 }
@@ -135,14 +150,16 @@ func (f *fateFlowParty) queryOne(t *testing.T, query string, args ...any) string
 	return ""
 }
 
-// tasks are the states of FATE-Flow's own parts of a job, by task name.
+// tasks returns the states of FATE-Flow's own parts of a job, by task name.
 func (f *fateFlowParty) tasks(t *testing.T, jobID string) map[string]bfia.TaskState {
 	return states(f.query(t, "select f_task_name, f_party_status from t_task where f_job_id = ?", jobID))
 }
 
-// scheduledTasks are the states of a job's tasks as FATE-Flow, its scheduler, has them, by task name.
+// scheduledTasks returns the states of a job's tasks at FATE-Flow as scheduler, by task name.
 func (f *fateFlowParty) scheduledTasks(t *testing.T, jobID string) map[string]bfia.TaskState {
-	return states(f.query(t, "select f_task_name, f_status from t_schedule_task_status where f_job_id = ?", jobID))
+	return states(
+		f.query(t, "select f_task_name, f_status from t_schedule_task_status where f_job_id = ?", jobID),
+	)
 }
 
 func states(rows [][]string) map[string]bfia.TaskState {
@@ -153,7 +170,7 @@ func states(rows [][]string) map[string]bfia.TaskState {
 	return by
 }
 
-// taskIDs are the ids of a job's tasks, as FATE-Flow has them, by task name.
+// taskIDs returns the ids of a job's tasks at FATE-Flow, by task name.
 func (f *fateFlowParty) taskIDs(t *testing.T, jobID string) map[string]string {
 	by := map[string]string{}
 	for _, r := range f.query(t, "select f_task_name, f_task_id from t_task where f_job_id = ?", jobID) {

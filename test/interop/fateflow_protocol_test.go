@@ -13,8 +13,8 @@ import (
 	"hutong/fateflow"
 )
 
-// newRouter is what stands before FATE-Flows that speak their own protocol: it sends each command to the party that the
-// header dest-party-id names. In production it is an nginx.
+// newRouter starts the reverse proxy for FATE-Flow servers that use their own protocol. It sends each command
+// to the party in the header dest-party-id. In production it is an nginx.
 func newRouter(t *testing.T, parties map[string]string) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -26,13 +26,14 @@ func newRouter(t *testing.T, parties map[string]string) string {
 	return l.Addr().String()
 }
 
-// fateFlowDAG is a job in FATE's own language: a chain of two tasks at Hutong. FATE-Flow is its initiator and its scheduler.
+// fateFlowDAG describes a job in FATE-Flow's own format: a chain of two tasks at Hutong. FATE-Flow initiates
+// and schedules it.
 type fateFlowDAG struct {
 	provider string
 	seconds  string // of the first task
 	sync     string
 	retries  int
-	file     string // that FATE-Flow's own component upload is to take at its own side, in a task of its own; "": none
+	file     string // uploaded by a task of FATE-Flow's own component upload; "" for none
 }
 
 func (d fateFlowDAG) document() map[string]any {
@@ -41,121 +42,198 @@ func (d fateFlowDAG) document() map[string]any {
 	}
 	host := []any{map[string]any{"role": "host", "party_id": []string{hutongNode}}}
 	task := func(seconds string, input map[string]any, depends ...string) map[string]any {
-		return map[string]any{"component_ref": "Sleep", "dependent_tasks": depends, "parameters": map[string]any{"seconds": "0"}, "parties": host,
-			"inputs": map[string]any{"data": map[string]any{"in": input}}, "conf": map[string]any{"provider": d.provider + ":1@docker"}}
+		return map[string]any{
+			"component_ref":   "Sleep",
+			"dependent_tasks": depends,
+			"parameters":      map[string]any{"seconds": "0"},
+			"parties":         host,
+			"inputs": map[string]any{
+				"data": map[string]any{"in": input},
+			},
+			"conf": map[string]any{"provider": d.provider + ":1@docker"},
+		}
 	}
 	tasks := map[string]any{
-		"s1": task(d.seconds, map[string]any{"data_warehouse": map[string]any{"namespace": "interop", "name": "host"}}),
-		"s2": task("1", map[string]any{"task_output_artifact": map[string]any{"producer_task": "s1", "output_artifact_key": "out"}}, "s1"),
+		"s1": task(d.seconds,
+			map[string]any{"data_warehouse": map[string]any{"namespace": "interop", "name": "host"}}),
+		"s2": task(
+			"1",
+			map[string]any{
+				"task_output_artifact": map[string]any{"producer_task": "s1", "output_artifact_key": "out"},
+			},
+			"s1",
+		),
 	}
 	if d.file != "" {
-		tasks["own"] = map[string]any{"component_ref": "upload", "conf": map[string]any{"provider": "fate_flow:2.2.0@local"},
-			"parties": []any{map[string]any{"role": "guest", "party_id": []string{fateFlowNode}}},
-			"parameters": map[string]any{"file": d.file, "head": true, "partitions": 1, "extend_sid": true, "storage_engine": "standalone",
-				"namespace": "interop", "name": "own", "meta": map[string]any{"delimiter": ",", "match_id_name": "id"}}}
+		tasks["own"] = map[string]any{
+			"component_ref": "upload",
+			"conf":          map[string]any{"provider": "fate_flow:2.2.0@local"},
+			"parties":       []any{map[string]any{"role": "guest", "party_id": []string{fateFlowNode}}},
+			"parameters": map[string]any{"file": d.file, "head": true, "partitions": 1,
+				"extend_sid": true, "storage_engine": "standalone", "namespace": "interop", "name": "own",
+				"meta": map[string]any{"delimiter": ",", "match_id_name": "id"}},
+		}
 	}
-	return map[string]any{"dag_schema": map[string]any{"schema_version": "2.2.0", "kind": "fate", "dag": map[string]any{
-		"parties": append([]any{map[string]any{"role": "guest", "party_id": []string{fateFlowNode}}}, host...),
-		"conf":    map[string]any{"sync_type": d.sync, "auto_retries": d.retries, "priority": 2, "cores": 1},
-		"stage":   "train",
-		"tasks":   tasks,
-		"party_tasks": map[string]any{"hutong": map[string]any{"parties": host,
-			"tasks": map[string]any{"s1": map[string]any{"parameters": map[string]any{"seconds": d.seconds}}}}},
-	}}}
+	return map[string]any{
+		"dag_schema": map[string]any{"schema_version": "2.2.0", "kind": "fate", "dag": map[string]any{
+			"parties": append(
+				[]any{map[string]any{"role": "guest", "party_id": []string{fateFlowNode}}},
+				host...),
+			"conf": map[string]any{"sync_type": d.sync, "auto_retries": d.retries, "priority": 2,
+				"cores": 1},
+			"stage": "train",
+			"tasks": tasks,
+			"party_tasks": map[string]any{"hutong": map[string]any{"parties": host,
+				"tasks": map[string]any{
+					"s1": map[string]any{"parameters": map[string]any{"seconds": d.seconds}},
+				}}},
+		}},
+	}
 }
 
-// submitFateFlow submits a job in FATE's own language at FATE-Flow.
-func (w *environment) submitFateFlow(t *testing.T, d fateFlowDAG) string {
+// submitFateFlow submits a job in FATE-Flow's own format at FATE-Flow.
+func (env *environment) submitFateFlow(t *testing.T, d fateFlowDAG) string {
 	t.Helper()
-	a := w.fateFlow.request(t, http.MethodPost, "/v2/job/submit", d.document())
+	a := env.fateFlow.request(t, http.MethodPost, "/v2/job/submit", d.document())
 	require.True(t, a.OK(), a.raw)
 	id, _ := decode(t, []byte(a.raw))["job_id"].(string)
 	require.NotEmpty(t, id, a.raw)
 	return id
 }
 
-// awaitFateFlowProtocol waits for the end of a job at FATE-Flow as scheduler, in its own words, and at Hutong.
-func (w *environment) awaitFateFlowProtocol(t *testing.T, id, state string) bfia.JobStatus {
+// awaitFateFlowProtocol waits until a job ends in a state of FATE-Flow's own protocol at its scheduler, and
+// at Hutong.
+func (env *environment) awaitFateFlowProtocol(t *testing.T, id, state string) bfia.JobStatus {
 	t.Helper()
-	require.Eventually(t, func() bool { return string(w.fateFlow.scheduledState(t, id)) == state }, jobTimeout, pollInterval, "the job ends as %s at FATE-Flow", state)
-	status := w.awaitHutong(t, id, isFinished)
-	w.requireNoContainers(t, id)
+	require.Eventually(
+		t,
+		func() bool { return string(env.fateFlow.scheduledState(t, id)) == state },
+		jobTimeout,
+		pollInterval,
+		"the job must end as %s at FATE-Flow",
+		state,
+	)
+	status := env.awaitHutong(t, id, isFinished)
+	env.requireNoContainers(t, id)
 	return status
 }
 
-// TestFateFlowProtocol: a FATE-Flow that schedules by its own protocol runs jobs of two dependent tasks at Hutong, told of
-// their ends by Hutong, or asking for them.
+// TestFateFlowProtocol has a FATE-Flow that schedules by its own protocol run jobs of two dependent tasks at
+// Hutong. Hutong reports their ends, or FATE-Flow polls for them.
 func TestFateFlowProtocol(t *testing.T) {
-	w := sharedEnvironment(t)
+	env := sharedEnvironment(t)
 	for _, sync := range []string{"callback", "poll"} {
 		t.Run("success by "+sync, func(t *testing.T) {
-			id := w.submitFateFlow(t, fateFlowDAG{seconds: "1", sync: sync})
-			status := w.awaitFateFlowProtocol(t, id, "success")
-			require.Equal(t, map[string]bfia.TaskState{"s1": "success", "s2": "success"}, w.fateFlow.scheduledTasks(t, id))
-			require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskSuccess, "s2": bfia.TaskSuccess}, statesByName(status))
+			id := env.submitFateFlow(t, fateFlowDAG{seconds: "1", sync: sync})
+			status := env.awaitFateFlowProtocol(t, id, "success")
+			require.Equal(t, map[string]bfia.TaskState{"s1": "success", "s2": "success"},
+				env.fateFlow.scheduledTasks(t, id))
+			require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskSuccess, "s2": bfia.TaskSuccess},
+				statesByName(status))
 			require.Equal(t, fateFlowNode, status.Scheduler)
-			require.NotEmpty(t, w.toHutong.exchangesWith(fateflow.PathJobApply, id), "room was applied for before the start")
-			require.NotEmpty(t, w.toFateFlow.exchangesWith(fateflow.PathSchedulerTaskReport, id), "the scheduler was told")
+			require.NotEmpty(t, env.toHutong.exchangesWith(fateflow.PathJobApply, id),
+				"resources must be applied for before the start")
+			require.NotEmpty(t, env.toFateFlow.exchangesWith(fateflow.PathSchedulerTaskReport, id),
+				"the scheduler must get a report")
 		})
 	}
 	t.Run("failure at Hutong", func(t *testing.T) {
-		// FATE-Flow begins the task a second time, after it has ended the job.
-		id := w.submitFateFlow(t, fateFlowDAG{provider: failsAtHutong, seconds: "1", sync: "callback", retries: 1})
+		// FATE-Flow starts the task a second time after it has ended the job.
+		id := env.submitFateFlow(t,
+			fateFlowDAG{provider: failsAtHutong, seconds: "1", sync: "callback", retries: 1})
 		require.Eventually(t, func() bool {
-			return len(w.toFateFlow.exchangesWith(fateflow.PathSchedulerTaskReport, `"task_version":1,`)) == 2
-		}, jobTimeout, pollInterval, "the second try is told of")
-		for _, x := range w.toFateFlow.exchangesWith(fateflow.PathSchedulerTaskReport, id) {
+			return len(
+				env.toFateFlow.exchangesWith(fateflow.PathSchedulerTaskReport, `"task_version":1,`),
+			) == 2
+		}, jobTimeout, pollInterval, "the second attempt must be reported")
+		for _, x := range env.toFateFlow.exchangesWith(fateflow.PathSchedulerTaskReport, id) {
 			require.Contains(t, x.answer, `"code":0`)
 		}
-		status := w.awaitFateFlowProtocol(t, id, "failed")
+		status := env.awaitFateFlowProtocol(t, id, "failed")
 		require.Equal(t, bfia.TaskFailed, statesByName(status)["s1"])
 		require.NotEqual(t, bfia.TaskSuccess, statesByName(status)["s2"])
-		require.Equal(t, map[string]bfia.TaskState{"s1": "failed", "s2": "waiting"}, w.fateFlow.scheduledTasks(t, id))
+		require.Equal(t, map[string]bfia.TaskState{"s1": "failed", "s2": "waiting"},
+			env.fateFlow.scheduledTasks(t, id))
 	})
 	t.Run("failure at FATE-Flow", func(t *testing.T) {
-		id := w.submitFateFlow(t, fateFlowDAG{seconds: "20", sync: "callback", file: "/no/such/file"})
-		status := w.awaitFateFlowProtocol(t, id, "failed")
-		require.Equal(t, map[string]bfia.TaskState{"own": "failed", "s1": "success", "s2": "waiting"}, w.fateFlow.scheduledTasks(t, id))
-		require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskSuccess, "s2": bfia.TaskReady}, statesByName(status))
+		id := env.submitFateFlow(t, fateFlowDAG{seconds: "20", sync: "callback", file: "/no/such/file"})
+		status := env.awaitFateFlowProtocol(t, id, "failed")
+		require.Equal(t, map[string]bfia.TaskState{"own": "failed", "s1": "success", "s2": "waiting"},
+			env.fateFlow.scheduledTasks(t, id))
+		require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskSuccess, "s2": bfia.TaskReady},
+			statesByName(status))
 	})
 	t.Run("run again", func(t *testing.T) {
-		w.hutong.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider("mended", failingImage), nil)
-		id := w.submitFateFlow(t, fateFlowDAG{provider: "mended", seconds: "1", sync: "callback"})
-		status := w.awaitFateFlowProtocol(t, id, "failed")
+		env.hutong.mustRequest(t, http.MethodPost, bfia.PathProviderRegister,
+			sleepProvider("fixed", failingImage), nil)
+		id := env.submitFateFlow(t, fateFlowDAG{provider: "fixed", seconds: "1", sync: "callback"})
+		status := env.awaitFateFlowProtocol(t, id, "failed")
 		require.Equal(t, bfia.TaskFailed, statesByName(status)["s1"])
-		w.hutong.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider("mended", providerImage), nil)
-		a := w.fateFlow.request(t, http.MethodPost, "/v2/job/rerun", map[string]any{"job_id": id})
+		env.hutong.mustRequest(t, http.MethodPost, bfia.PathProviderRegister,
+			sleepProvider("fixed", providerImage), nil)
+		a := env.fateFlow.request(t, http.MethodPost, "/v2/job/rerun", map[string]any{"job_id": id})
 		require.True(t, a.OK(), a.raw)
-		require.Eventually(t, func() bool { return w.fateFlow.scheduledState(t, id) == "success" }, jobTimeout, pollInterval, "the job ends well in its second run")
-		status = w.awaitHutong(t, id, func(s bfia.JobStatus) bool { return isFinished(s) && statesByName(s)["s2"] == bfia.TaskSuccess })
-		require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskSuccess, "s2": bfia.TaskSuccess}, statesByName(status))
-		w.requireNoContainers(t, id)
+		require.Eventually(
+			t,
+			func() bool { return env.fateFlow.scheduledState(t, id) == "success" },
+			jobTimeout,
+			pollInterval,
+			"the job must succeed when it is run again",
+		)
+		status = env.awaitHutong(
+			t,
+			id,
+			func(s bfia.JobStatus) bool { return isFinished(s) && statesByName(s)["s2"] == bfia.TaskSuccess },
+		)
+		require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskSuccess, "s2": bfia.TaskSuccess},
+			statesByName(status))
+		env.requireNoContainers(t, id)
 	})
 	t.Run("stop", func(t *testing.T) {
-		id := w.submitFateFlow(t, fateFlowDAG{seconds: "300", sync: "callback"})
+		id := env.submitFateFlow(t, fateFlowDAG{seconds: "300", sync: "callback"})
 		require.Eventually(t, func() bool {
-			names, err := w.containers(t.Context(), func(c container.Summary) bool { return c.Labels["hutong.job_id"] == id && c.State == "running" })
+			names, err := env.containers(
+				t.Context(),
+				func(c container.Summary) bool {
+					return c.Labels["hutong.job_id"] == id && c.State == "running"
+				},
+			)
 			return err == nil && len(names) == 1
 		}, jobTimeout, pollInterval, "the container runs")
-		a := w.fateFlow.request(t, http.MethodPost, "/v2/job/stop", map[string]any{"job_id": id})
+		a := env.fateFlow.request(t, http.MethodPost, "/v2/job/stop", map[string]any{"job_id": id})
 		require.True(t, a.OK(), a.raw)
-		status := w.awaitFateFlowProtocol(t, id, "failed") // its own word for a job that was stopped while a task ran
+		status := env.awaitFateFlowProtocol(t, id,
+			"failed") // FATE-Flow's state of a job stopped while a task ran
 		require.Equal(t, bfia.TaskFailed, statesByName(status)["s1"])
 	})
-	t.Run("stop by Hutong's own people", func(t *testing.T) {
-		id := w.submitFateFlow(t, fateFlowDAG{seconds: "300", sync: "poll"})
-		require.Eventually(t, func() bool { return w.hutong.status(t, id).State == bfia.JobRunning }, jobTimeout, pollInterval, "the job runs")
-		w.hutong.mustRequest(t, http.MethodPost, bfia.PathPlatformStopAll, map[string]any{"job_id": id}, nil)
-		require.Eventually(t, func() bool { s := w.fateFlow.scheduledState(t, id); return s == "failed" || s == "canceled" }, jobTimeout, pollInterval, "the job ends at FATE-Flow")
-		w.awaitHutong(t, id, isFinished)
-		w.requireNoContainers(t, id)
+	t.Run("stop by a user of Hutong", func(t *testing.T) {
+		id := env.submitFateFlow(t, fateFlowDAG{seconds: "300", sync: "poll"})
+		require.Eventually(
+			t,
+			func() bool { return env.hutong.status(t, id).State == bfia.JobRunning },
+			jobTimeout,
+			pollInterval,
+			"the job runs",
+		)
+		env.hutong.mustRequest(t, http.MethodPost, bfia.PathPlatformStopAll, map[string]any{"job_id": id},
+			nil)
+		require.Eventually(
+			t,
+			func() bool { s := env.fateFlow.scheduledState(t, id); return s == "failed" || s == "canceled" },
+			jobTimeout,
+			pollInterval,
+			"the job ends at FATE-Flow",
+		)
+		env.awaitHutong(t, id, isFinished)
+		env.requireNoContainers(t, id)
 	})
 	t.Run("refused", func(t *testing.T) {
-		a := w.fateFlow.request(t, http.MethodPost, "/v2/job/submit", fateFlowDAG{provider: "nobody", seconds: "1", sync: "callback"}.document())
+		a := env.fateFlow.request(t, http.MethodPost, "/v2/job/submit",
+			fateFlowDAG{provider: "nobody", seconds: "1", sync: "callback"}.document())
 		require.False(t, a.OK())
 		require.Contains(t, a.raw, `provider: \"nobody\" is not registered`)
 		id, _ := decode(t, []byte(a.raw))["job_id"].(string)
-		w.fateFlow.deleteJob(t, id)
+		env.fateFlow.deleteJob(t, id)
 	})
 }
 

@@ -16,13 +16,13 @@ import (
 	"hutong/test/testenv"
 )
 
-// patience is how long Hutong waits for one answer.
+// answerTimeout is Hutong's timeout for one answer of its partner.
 const answerTimeout = 8 * time.Second
 
-// hutongNetwork is the Docker network that Hutong makes for its containers.
+// hutongNetwork is the Docker network that Hutong creates for its containers.
 const hutongNetwork = "hutong-jg0100001100000071"
 
-// hutongParty is a party of Hutong, each part a process of its own, as in production.
+// hutongParty is a party of Hutong whose roles are separate processes, as in production.
 type hutongParty struct {
 	endpoint
 	dir       string
@@ -35,32 +35,36 @@ type hutongParty struct {
 }
 
 func newHutong(t *testing.T, dir, api, storage string) *hutongParty {
-	h := &hutongParty{endpoint: endpoint{url: "http://" + api}, dir: filepath.Join(dir, "hutong"), api: api, storage: storage,
-		transport: testenv.FreeAddress(t), parts: map[string]*process{}}
+	h := &hutongParty{endpoint: endpoint{url: "http://" + api}, dir: filepath.Join(dir, "hutong"),
+		api: api, storage: storage, transport: testenv.FreeAddress(t), parts: map[string]*process{}}
 	h.config = filepath.Join(h.dir, "party.yaml")
 	h.db = "sqlite://" + filepath.Join(h.dir, "hutong.db")
 	return h
 }
 
-// settings are what the configuration of a Hutong must say to work with a FATE-Flow partner.
-func (h *hutongParty) settings(t *testing.T, w *environment) map[string]any {
+// settings returns the configuration of the party with a FATE-Flow partner.
+func (h *hutongParty) settings(t *testing.T, env *environment) map[string]any {
 	return map[string]any{
 		"node_id": hutongNode, "listen": h.api, "data_dir": filepath.Join(h.dir, "data"),
 		"transport": map[string]any{"listen": h.transport},
 		"temporal":  map[string]any{"address": testenv.Temporal(t), "namespace": "interop"},
 		"database":  map[string]any{"url": h.db},
 		"storage":   map[string]any{"url": h.storage},
-		"routes":    map[string]any{fateFlowNode: map[string]any{"url": w.toFateFlow.url(), "transport_url": "http://" + w.fateFlow.transport}},
-		// FATE-Flow never reports its tasks, so it is asked soon.
-		"jobs":   map[string]any{"poll_after": "1s", "poll_every": "1s"},
-		"runner": map[string]any{"slots": 16, "stop_grace": "2s", "docker": map[string]any{"enabled": "true"}},
+		"routes": map[string]any{
+			fateFlowNode: map[string]any{"url": env.toFateFlow.url(),
+				"transport_url": "http://" + env.fateFlow.transport},
+		},
+		// FATE-Flow sends no callbacks for its tasks, so they are polled early.
+		"jobs": map[string]any{"poll_after": "1s", "poll_every": "1s"},
+		"runner": map[string]any{"slots": 16, "stop_grace": "2s",
+			"docker": map[string]any{"enabled": "true"}},
 		"remote": map[string]any{"timeout": answerTimeout.String(), "give_up_after": "5m"},
 		"log":    map[string]any{"level": "debug"},
 	}
 }
 
-func (h *hutongParty) start(t *testing.T, w *environment) {
-	writeYAML(t, h.config, h.settings(t, w))
+func (h *hutongParty) start(t *testing.T, env *environment) {
+	writeYAML(t, h.config, h.settings(t, env))
 	h.run(t, "migrate")
 	for _, part := range []string{"transport", "worker", "api"} {
 		h.startPart(t, part)
@@ -75,13 +79,18 @@ func (h *hutongParty) run(t *testing.T, command string) {
 }
 
 func (h *hutongParty) startPart(t *testing.T, part string) {
-	h.parts[part] = launch(t, h.dir, "hutong-"+part, nil, testenv.Binary(t, "hutong"), part, "--config", h.config)
+	h.parts[part] = launch(t, h.dir, "hutong-"+part, nil, testenv.Binary(t, "hutong"), part, "--config",
+		h.config)
 }
 
-// ready waits until all parts serve.
+// awaitReady waits until all processes serve.
 func (h *hutongParty) awaitReady(t *testing.T) {
 	h.parts["transport"].await(t, time.Minute, func() bool { return isListening(h.transport) })
-	h.parts["worker"].await(t, time.Minute, func() bool { return strings.Contains(h.parts["worker"].tail(), "is ready") })
+	h.parts["worker"].await(
+		t,
+		time.Minute,
+		func() bool { return strings.Contains(h.parts["worker"].tail(), "is ready") },
+	)
 	h.parts["api"].await(t, time.Minute, func() bool {
 		resp, err := http.Get(h.url + bfia.PathReady)
 		if err != nil {
@@ -92,7 +101,7 @@ func (h *hutongParty) awaitReady(t *testing.T) {
 	})
 }
 
-// kill is kill -9 of all parts but the transport, whose messages are in memory.
+// kill kills all processes with SIGKILL, except the transport, which has its messages in memory.
 func (h *hutongParty) kill() {
 	h.parts["api"].kill()
 	h.parts["worker"].kill()
@@ -111,7 +120,7 @@ func (h *hutongParty) status(t *testing.T, jobID string) bfia.JobStatus {
 	return status
 }
 
-// outputs are what a job left here, by role, task and the component's name for it.
+// outputs returns a job's outputs at Hutong, by role, task and output name.
 func (h *hutongParty) outputs(t *testing.T, jobID string) map[string]address {
 	t.Helper()
 	var list struct{ Outputs []bfia.Output }
@@ -123,7 +132,7 @@ func (h *hutongParty) outputs(t *testing.T, jobID string) map[string]address {
 	return byName
 }
 
-// database opens the party's own database beside it.
+// database opens a second connection to the party's database.
 func (h *hutongParty) database(t *testing.T) *store.Store {
 	t.Helper()
 	db, err := store.Open(t.Context(), h.db)

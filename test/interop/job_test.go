@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"mime/multipart"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"hutong/store/blob"
 	"hutong/store/dataset"
 	"hutong/test/testenv"
+	"hutong/test/testenv/apiclient"
 )
 
 const (
@@ -24,77 +24,77 @@ const (
 	failsAtHutong     = "fails-at-hutong"
 	failsAtFateFlow   = "fails-at-fate"
 
-	// providerImage holds the reference provider, under a name that no other test gives to its own build.
+	// providerImage is the image of the reference provider, under a name that no other test uses.
 	providerImage = "hutong/interop:1"
 	failingImage  = "hutong/interop-failing:1"
 	missingImage  = "hutong/no-such-image:1"
 )
 
-// register makes the same providers known to both parties: the reference provider, and its test component Sleep.
-func (w *environment) registerProviders(t *testing.T) {
+// registerProviders registers the same providers at both parties: the reference provider and its test
+// component Sleep.
+func (env *environment) registerProviders(t *testing.T) {
 	reference := readJSON(t, "providers", "reference", "provider.json")
 	reference["metadata"] = map[string]any{"base_url": "", "image": providerImage}
-	for _, e := range []endpoint{w.hutong.endpoint, w.fateFlow.endpoint} {
+	for _, e := range []endpoint{env.hutong.endpoint, env.fateFlow.endpoint} {
 		e.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, reference, nil)
-		e.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider("test", providerImage), nil)
+		e.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider("test", providerImage),
+			nil)
 	}
-	// Providers that have another image at one party: none, or one whose containers fail. (A parameter of one role would
-	// not do: FATE-Flow 2.2.0 gives its containers common parameters only.)
+	// These providers have a missing or a failing image at one party. Parameters of one role can't achieve
+	// the same, since FATE-Flow 2.2.0 passes only common parameters to its containers.
 	for name, images := range map[string][2]string{
 		noImageAtHutong: {missingImage, providerImage}, noImageAtFateFlow: {providerImage, missingImage},
 		failsAtHutong: {failingImage, providerImage}, failsAtFateFlow: {providerImage, failingImage},
 	} {
-		w.hutong.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider(name, images[0]), nil)
-		w.fateFlow.mustRequest(t, http.MethodPost, bfia.PathProviderRegister, sleepProvider(name, images[1]), nil)
+		env.hutong.mustRequest(t, http.MethodPost, bfia.PathProviderRegister,
+			sleepProvider(name, images[0]), nil)
+		env.fateFlow.mustRequest(t, http.MethodPost, bfia.PathProviderRegister,
+			sleepProvider(name, images[1]), nil)
 	}
 }
 
 func sleepProvider(name, image string) map[string]any {
 	data := func(name string) []any {
-		return []any{map[string]any{"name": name, "description": name, "category": "dataset", "dataFormat": []string{"csv"}}}
+		return []any{
+			map[string]any{"name": name, "description": name, "category": "dataset",
+				"dataFormat": []string{"csv"}},
+		}
 	}
 	return map[string]any{"name": name, "version": "1", "device": "docker", "protocol": "bfia",
 		"metadata": map[string]any{"base_url": "", "image": image},
 		"components_description": map[string]any{"Sleep": map[string]any{
-			"componentName": "Sleep", "title": "Sleep", "provider": name, "version": "1", "description": "sleeps", "desVersion": "1",
+			"componentName": "Sleep", "title": "Sleep", "provider": name, "version": "1",
+			"description": "sleeps", "desVersion": "1",
 			"roleList": []string{"guest", "host"}, "storageEngine": []string{"s3"}, "inputParam": []any{},
 			"inputData": data("in"), "outputData": data("out"), "result": []any{}}}}
 }
 
-// upload puts both parties' rows into both parties' storage, so that each may be guest or host. FATE-Flow 2.2.0 has no
-// upload for BFIA jobs: its datasets are put into its storage.
-func (w *environment) uploadData(t *testing.T) {
-	blobs, err := blob.Open(t.Context(), w.fateFlow.storage)
+// uploadData puts both datasets into both parties' storage, so that each party can be guest or host.
+// FATE-Flow 2.2.0 has no upload for BFIA jobs, so its datasets are written to its storage.
+func (env *environment) uploadData(t *testing.T) {
+	blobs, err := blob.Open(t.Context(), env.fateFlow.storage)
 	require.NoError(t, err)
 	for _, side := range []string{"guest", "host"} {
 		rows, err := os.ReadFile(filepath.Join(testenv.Root(t), "testdata", "breast", side+".csv"))
 		require.NoError(t, err)
 		require.NoError(t, blobs.DeletePrefix(t.Context(), "interop/"+side))
-		_, err = dataset.Write(t.Context(), blobs, dataset.IngestRequest{Namespace: "interop", Name: side, Head: true, Partitions: 1,
-			ExtendSID: true, Meta: json.RawMessage(`{"delimiter":",","match_id_name":"id"}`)}, "", bytes.NewReader(rows))
+		_, err = dataset.Write(
+			t.Context(),
+			blobs,
+			dataset.IngestRequest{Namespace: "interop", Name: side, Head: true, Partitions: 1,
+				ExtendSID: true, Meta: json.RawMessage(`{"delimiter":",","match_id_name":"id"}`)},
+			"",
+			bytes.NewReader(rows),
+		)
 		require.NoError(t, err)
 
-		var body bytes.Buffer
-		form := multipart.NewWriter(&body)
-		part, err := form.CreateFormFile("file", side+".csv")
-		require.NoError(t, err)
-		_, err = part.Write(rows)
-		require.NoError(t, err)
-		for field, value := range map[string]string{"head": "true", "partitions": "1", "extend_sid": "true",
-			"meta": `{"delimiter":",","match_id_name":"id"}`, "namespace": "interop", "name": side} {
-			require.NoError(t, form.WriteField(field, value))
-		}
-		require.NoError(t, form.Close())
-		resp, err := http.Post(w.hutong.url+bfia.PathComponentFile, form.FormDataContentType(), &body)
-		require.NoError(t, err)
-		var env bfia.Envelope
-		require.NoError(t, json.NewDecoder(resp.Body).Decode(&env))
-		_ = resp.Body.Close()
-		require.True(t, env.OK(), env.Text())
+		require.NoError(t, apiclient.Upload(t.Context(), env.hutong.url, side+".csv", rows, map[string]string{
+			"head": "true", "partitions": "1", "extend_sid": "true",
+			"meta": `{"delimiter":",","match_id_name":"id"}`, "namespace": "interop", "name": side}))
 	}
 }
 
-// referenceJob is the seed's job, PSI and then boosted trees, between two nodes.
+// referenceJob returns the job of the demo, intersection and then boosted trees, between two parties.
 func referenceJob(t *testing.T, guest, host string) []byte {
 	job := readJSON(t, "deploy", "demo", "job.json")
 	config := job["config"].(map[string]any)
@@ -102,18 +102,20 @@ func referenceJob(t *testing.T, guest, host string) []byte {
 	config["role"] = map[string]any{"guest": []string{guest}, "host": []string{host}}
 	params := config["task_params"].(map[string]any)
 	for _, role := range []string{"guest", "host"} {
-		params[role] = map[string]any{"0": map[string]any{"intersect_rsa_1": map[string]any{"dataset_id": "interop#" + role}}}
+		params[role] = map[string]any{
+			"0": map[string]any{"intersect_rsa_1": map[string]any{"dataset_id": "interop#" + role}},
+		}
 	}
 	return marshal(t, job)
 }
 
-// sleep is a job of test tasks.
+// sleepJob describes a job of Sleep tasks.
 type sleepJob struct {
 	guest, host string
-	tasks       int               // a chain of so many, named s1, s2, …
-	seconds     map[string]int    // of each task, everywhere; 1 where it is not told
-	provider    string            // "" is the one that is there
-	data        map[string]string // by role, where it is not the one that is there
+	tasks       int               // length of the chain s1, s2, …
+	seconds     map[string]int    // duration by task; 1 by default
+	provider    string            // "" for the provider test
+	data        map[string]string // dataset by role; by default the uploaded one
 }
 
 func (s sleepJob) document(t *testing.T) []byte {
@@ -127,8 +129,12 @@ func (s sleepJob) document(t *testing.T) []byte {
 		if i > 1 {
 			input = []any{map[string]string{"type": "dataset", "key": fmt.Sprintf("s%d.out", i-1)}}
 		}
-		components = append(components, map[string]any{"name": name, "componentName": "Sleep", "provider": s.provider,
-			"version": "1", "input": input, "output": []any{map[string]string{"type": "dataset", "key": "out"}}})
+		components = append(
+			components,
+			map[string]any{"name": name, "componentName": "Sleep", "provider": s.provider,
+				"version": "1", "input": input,
+				"output": []any{map[string]string{"type": "dataset", "key": "out"}}},
+		)
 		seconds := 1
 		if v, ok := s.seconds[name]; ok {
 			seconds = v
@@ -143,12 +149,24 @@ func (s sleepJob) document(t *testing.T) []byte {
 		}
 		params[role] = map[string]any{"0": map[string]any{"s1": first}}
 	}
-	resources := map[string]any{"0": map[string]any{"resources": map[string]any{"cpu": -1, "memory": -1, "disk": -1}}}
-	return marshal(t, map[string]any{"flow_id": "interop", "dag": map[string]any{"version": "2.0", "components": components},
-		"config": map[string]any{"version": "2.0.0", "initiator": map[string]string{"role": "guest", "node_id": s.guest},
-			"role":        map[string]any{"guest": []string{s.guest}, "host": []string{s.host}},
-			"job_params":  map[string]any{"common": map[string]any{"sync_type": "poll"}, "guest": resources, "host": resources},
-			"task_params": params}})
+	resources := map[string]any{
+		"0": map[string]any{"resources": map[string]any{"cpu": -1, "memory": -1, "disk": -1}},
+	}
+	return marshal(
+		t,
+		map[string]any{
+			"flow_id": "interop",
+			"dag":     map[string]any{"version": "2.0", "components": components},
+			"config": map[string]any{
+				"version":   "2.0.0",
+				"initiator": map[string]string{"role": "guest", "node_id": s.guest},
+				"role":      map[string]any{"guest": []string{s.guest}, "host": []string{s.host}},
+				"job_params": map[string]any{"common": map[string]any{"sync_type": "poll"},
+					"guest": resources, "host": resources},
+				"task_params": params,
+			},
+		},
+	)
 }
 
 func readJSON(t *testing.T, path ...string) map[string]any {

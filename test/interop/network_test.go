@@ -11,170 +11,199 @@ import (
 	"hutong/bfia"
 )
 
-// TestRejectedJob: the partner refuses a job. The initiator's client reads the partner's words, and nothing is left.
+// TestRejectedJob has the partner refuse a job. The initiator's client reads the partner's message, and no
+// open job is left.
 func TestRejectedJob(t *testing.T) {
-	w := sharedEnvironment(t)
+	env := sharedEnvironment(t)
 	t.Run("by FATE-Flow", func(t *testing.T) {
 		document := hutongSchedules.job(sleepJob{tasks: 1}).document(t)
 		job := decode(t, document)
-		delete(job["dag"].(map[string]any), "version") // which FATE-Flow wants
-		a := w.hutong.request(t, http.MethodPost, bfia.PathPlatformCreateAll, marshal(t, job))
+		delete(job["dag"].(map[string]any), "version") // which FATE-Flow requires
+		a := env.hutong.request(t, http.MethodPost, bfia.PathPlatformCreateAll, marshal(t, job))
 		require.False(t, a.OK(), a.raw)
 		require.Contains(t, a.Text(), fateFlowNode+":", a.raw)
-		require.Contains(t, a.Text(), "version", "FATE-Flow's own words: %s", a.raw)
-		w.requireNoOpenJobsAtHutong(t)
-		require.Empty(t, w.fateFlow.query(t, "select 1 from t_job where f_status <> 'FINISHED' and f_scheduler_party_id = ?", hutongNode))
+		require.Contains(t, a.Text(), "version", "FATE-Flow's own message: %s", a.raw)
+		env.requireNoOpenJobsAtHutong(t)
+		require.Empty(
+			t,
+			env.fateFlow.query(t,
+				"select 1 from t_job where f_status <> 'FINISHED' and f_scheduler_party_id = ?",
+				hutongNode),
+		)
 	})
 	t.Run("by Hutong", func(t *testing.T) {
-		before := w.fateFlow.query(t, "select f_job_id from t_schedule_job")
-		a := w.fateFlow.request(t, http.MethodPost, bfia.PathPlatformCreateAll,
-			fateFlowSchedules.job(sleepJob{tasks: 1, data: map[string]string{"host": "interop#unknown"}}).document(t))
+		before := env.fateFlow.query(t, "select f_job_id from t_schedule_job")
+		a := env.fateFlow.request(
+			t,
+			http.MethodPost,
+			bfia.PathPlatformCreateAll,
+			fateFlowSchedules.job(sleepJob{tasks: 1, data: map[string]string{"host": "interop#unknown"}}).
+				document(t),
+		)
 		require.False(t, a.OK(), a.raw)
-		require.Contains(t, a.raw, "interop#unknown", "Hutong's words reach FATE-Flow's client")
-		w.requireNoOpenJobsAtHutong(t)
-		w.requireStuckJob(t, before)
+		require.Contains(t, a.raw, "interop#unknown", "Hutong's message must reach FATE-Flow's client")
+		env.requireNoOpenJobsAtHutong(t)
+		env.requireStuckJob(t, before)
 	})
 }
 
-// TestPartnerDownAtCreation: the partner is down when a job is created.
+// TestPartnerDownAtCreation submits a job while the partner is down.
 func TestPartnerDownAtCreation(t *testing.T) {
-	w := sharedEnvironment(t)
+	env := sharedEnvironment(t)
 	t.Run("FATE-Flow is down", func(t *testing.T) {
-		w.toFateFlow.down()
+		env.toFateFlow.down()
 		began := time.Now()
-		a := w.hutong.request(t, http.MethodPost, bfia.PathPlatformCreateAll, hutongSchedules.job(sleepJob{tasks: 1}).document(t))
+		a := env.hutong.request(t, http.MethodPost, bfia.PathPlatformCreateAll,
+			hutongSchedules.job(sleepJob{tasks: 1}).document(t))
 		require.False(t, a.OK(), a.raw)
 		require.Equal(t, bfia.CodePartnerDown, a.Code, a.raw)
 		require.Contains(t, a.Text(), fateFlowNode+":")
 		require.Contains(t, a.Text(), "connection refused")
 		require.Less(t, time.Since(began), time.Minute)
-		w.requireNoOpenJobsAtHutong(t)
-		w.toFateFlow.reset()
+		env.requireNoOpenJobsAtHutong(t)
+		env.toFateFlow.reset()
 	})
 	t.Run("Hutong is down", func(t *testing.T) {
-		before := w.fateFlow.query(t, "select f_job_id from t_schedule_job")
-		w.toHutong.down()
-		a := w.fateFlow.request(t, http.MethodPost, bfia.PathPlatformCreateAll, fateFlowSchedules.job(sleepJob{tasks: 1}).document(t))
+		before := env.fateFlow.query(t, "select f_job_id from t_schedule_job")
+		env.toHutong.down()
+		a := env.fateFlow.request(t, http.MethodPost, bfia.PathPlatformCreateAll,
+			fateFlowSchedules.job(sleepJob{tasks: 1}).document(t))
 		require.False(t, a.OK(), a.raw)
 		require.Contains(t, a.raw, "Connection refused")
-		w.toHutong.reset()
-		w.requireNoOpenJobsAtHutong(t)
-		w.requireStuckJob(t, before)
+		env.toHutong.reset()
+		env.requireNoOpenJobsAtHutong(t)
+		env.requireStuckJob(t, before)
 	})
 }
 
-// requireStuckJob shows what FATE-Flow 2.2.0 itself keeps of a job that was not created everywhere: a row that it tries to
-// schedule for ever. It starts nothing anywhere; Hutong says that it knows no such job. It is removed, as its operator must.
-func (w *environment) requireStuckJob(t *testing.T, before [][]string) {
+// requireStuckJob checks what FATE-Flow 2.2.0 itself keeps of a job that was not created everywhere: a row
+// that it tries to schedule forever. It starts nothing, since Hutong answers that it does not know the job.
+// The row is then deleted, as FATE-Flow's operator must.
+func (env *environment) requireStuckJob(t *testing.T, before [][]string) {
 	t.Helper()
-	for _, row := range w.fateFlow.query(t, "select f_job_id from t_schedule_job") {
+	for _, row := range env.fateFlow.query(t, "select f_job_id from t_schedule_job") {
 		if slices.ContainsFunc(before, func(b []string) bool { return b[0] == row[0] }) {
 			continue
 		}
-		require.Eventually(t, func() bool { return len(w.toHutong.exchangesWith(bfia.PathStart, row[0])) > 0 }, jobTimeout, pollInterval)
-		for _, start := range w.toHutong.exchangesWith(bfia.PathStart, row[0]) {
+		require.Eventually(
+			t,
+			func() bool { return len(env.toHutong.exchangesWith(bfia.PathStart, row[0])) > 0 },
+			jobTimeout,
+			pollInterval,
+		)
+		for _, start := range env.toHutong.exchangesWith(bfia.PathStart, row[0]) {
 			require.Contains(t, start.answer, "does not know job")
 		}
-		require.Empty(t, w.fateFlow.scheduledTasks(t, row[0]))
-		w.requireNoContainers(t, row[0])
-		w.fateFlow.deleteJob(t, row[0])
+		require.Empty(t, env.fateFlow.scheduledTasks(t, row[0]))
+		env.requireNoContainers(t, row[0])
+		env.fateFlow.deleteJob(t, row[0])
 	}
 }
 
 // requireNoOpenJobsAtHutong waits until Hutong has no unfinished job, in no role.
-func (w *environment) requireNoOpenJobsAtHutong(t *testing.T) {
+func (env *environment) requireNoOpenJobsAtHutong(t *testing.T) {
 	t.Helper()
 	var list bfia.JobList
 	require.Eventually(t, func() bool {
 		list = bfia.JobList{}
-		w.hutong.mustRequest(t, http.MethodGet, bfia.PathPlatformJobList+"?flow_id=interop", nil, &list)
+		env.hutong.mustRequest(t, http.MethodGet, bfia.PathPlatformJobList+"?flow_id=interop", nil, &list)
 		return !slices.ContainsFunc(list.Jobs, func(j bfia.JobSummary) bool { return !j.State.Terminal() })
 	}, time.Minute, pollInterval, "jobs are left at Hutong: %v", &list)
 }
 
-// TestOutage: the parties don't reach each other for 60 s in the middle of two jobs, one of each direction. Tasks end
-// meanwhile; when the network is back, both jobs go on and end well.
+// TestOutage disconnects the parties for 60 s while two jobs run, one in each direction. Tasks end meanwhile.
+// When the network is up again, both jobs continue and succeed.
 func TestOutage(t *testing.T) {
-	w := sharedEnvironment(t)
+	env := sharedEnvironment(t)
 	job := sleepJob{tasks: 2, seconds: map[string]int{"s1": 15}}
-	ours, theirs := hutongSchedules.submit(t, w, job), fateFlowSchedules.submit(t, w, job)
-	w.awaitContainers(t, ours)
-	w.awaitContainers(t, theirs)
-	w.toFateFlow.down()
-	w.toHutong.down()
+	ours, theirs := hutongSchedules.submit(t, env, job), fateFlowSchedules.submit(t, env, job)
+	env.awaitContainers(t, ours)
+	env.awaitContainers(t, theirs)
+	env.toFateFlow.down()
+	env.toHutong.down()
 	back := time.Now().Add(time.Minute)
-	for _, id := range []string{ours, theirs} { // both sides know their own part's end
+	for _, id := range []string{ours, theirs} { // both parties record the end of their own part
 		require.Eventually(t, func() bool {
-			return w.fateFlow.tasks(t, id)["s1"] == bfia.TaskSuccess && w.hutongTasks(t, id)["s1"] == bfia.TaskSuccess
+			return env.fateFlow.tasks(t, id)["s1"] == bfia.TaskSuccess &&
+				env.hutongTasks(t, id)["s1"] == bfia.TaskSuccess
 		}, jobTimeout, pollInterval)
 	}
-	require.Equal(t, bfia.JobRunning, w.hutong.status(t, ours).State)
-	require.Equal(t, bfia.JobRunning, w.fateFlow.scheduledState(t, theirs))
-	time.Sleep(time.Until(back)) // the outage lasts as long as it lasts
-	require.Equal(t, bfia.JobRunning, w.hutong.status(t, ours).State)
-	require.Equal(t, bfia.JobRunning, w.fateFlow.scheduledState(t, theirs))
-	w.toFateFlow.reset()
-	w.toHutong.reset()
-	w.requireBothSucceed(t, ours, theirs)
+	require.Equal(t, bfia.JobRunning, env.hutong.status(t, ours).State)
+	require.Equal(t, bfia.JobRunning, env.fateFlow.scheduledState(t, theirs))
+	time.Sleep(time.Until(back)) // until the outage is over
+	require.Equal(t, bfia.JobRunning, env.hutong.status(t, ours).State)
+	require.Equal(t, bfia.JobRunning, env.fateFlow.scheduledState(t, theirs))
+	env.toFateFlow.reset()
+	env.toHutong.reset()
+	env.requireBothSucceed(t, ours, theirs)
 }
 
-// requireBothSucceed waits for the good end of two jobs of two Sleep tasks, one of each direction.
-func (w *environment) requireBothSucceed(t *testing.T, ours, theirs string) {
+// requireBothSucceed waits until two jobs of two Sleep tasks, one in each direction, succeed.
+func (env *environment) requireBothSucceed(t *testing.T, ours, theirs string) {
 	t.Helper()
-	hutongSchedules.await(t, w, ours)
-	fateFlowSchedules.await(t, w, theirs)
+	hutongSchedules.await(t, env, ours)
+	fateFlowSchedules.await(t, env, theirs)
 	for _, id := range []string{ours, theirs} {
-		w.requireSuccess(t, id, "s1", "s2")
-		w.requireNoContainers(t, id)
+		env.requireSuccess(t, id, "s1", "s2")
+		env.requireNoContainers(t, id)
 	}
 }
 
-// TestSlowNetwork: every request and every answer takes seconds, in both directions. Both jobs end well.
+// TestSlowNetwork delays every request and answer by seconds, in both directions. Both jobs succeed.
 func TestSlowNetwork(t *testing.T) {
-	w := sharedEnvironment(t)
-	w.toFateFlow.disturb(disturbance{before: time.Second, after: 2 * time.Second})
-	w.toHutong.disturb(disturbance{before: time.Second, after: 2 * time.Second})
+	env := sharedEnvironment(t)
+	env.toFateFlow.disturb(disturbance{before: time.Second, after: 2 * time.Second})
+	env.toHutong.disturb(disturbance{before: time.Second, after: 2 * time.Second})
 	job := sleepJob{tasks: 2}
-	ours, theirs := hutongSchedules.submit(t, w, job), fateFlowSchedules.submit(t, w, job)
-	w.requireBothSucceed(t, ours, theirs)
+	ours, theirs := hutongSchedules.submit(t, env, job), fateFlowSchedules.submit(t, env, job)
+	env.requireBothSucceed(t, ours, theirs)
 }
 
-// TestSlowerThanTimeout: FATE-Flow's answers to task/start come after Hutong has given them up. What became of them is
-// asked, and FATE-Flow, which runs a task twice that is started twice, is told once.
+// TestSlowerThanTimeout delays FATE-Flow's answers to task/start beyond Hutong's timeout. Hutong then polls
+// the task. It sends task/start only once, since FATE-Flow runs a task twice that is started twice.
 func TestSlowerThanTimeout(t *testing.T) {
-	w := sharedEnvironment(t)
-	w.toFateFlow.disturb(disturbance{slow: func(path string) time.Duration {
+	env := sharedEnvironment(t)
+	env.toFateFlow.disturb(disturbance{slow: func(path string) time.Duration {
 		if path == bfia.PathTaskStart {
 			return answerTimeout + 2*time.Second
 		}
 		return 0
 	}})
-	id := hutongSchedules.submit(t, w, sleepJob{tasks: 2})
-	hutongSchedules.await(t, w, id)
-	w.requireSuccess(t, id, "s1", "s2")
-	w.requireNoContainers(t, id)
+	id := hutongSchedules.submit(t, env, sleepJob{tasks: 2})
+	hutongSchedules.await(t, env, id)
+	env.requireSuccess(t, id, "s1", "s2")
+	env.requireNoContainers(t, id)
 	for _, task := range []string{"s1", "s2"} {
-		require.Len(t, w.toFateFlow.exchangesWith(bfia.PathTaskStart, task), 1)
+		require.Len(t, env.toFateFlow.exchangesWith(bfia.PathTaskStart, task), 1)
 	}
 }
 
-// TestDuplicatedMessages: FATE-Flow's requests reach Hutong twice, and so do Hutong's that FATE-Flow may get twice; answers come twice
-// on their connection. Both jobs end well.
+// TestDuplicatedMessages delivers FATE-Flow's requests to Hutong twice, and those of Hutong that FATE-Flow
+// may get twice. Answers arrive twice on their connection. Both jobs succeed.
 func TestDuplicatedMessages(t *testing.T) {
-	w := sharedEnvironment(t)
-	w.toHutong.disturb(disturbance{duplicate: func(string) bool { return true }, echo: true})
-	w.toFateFlow.disturb(disturbance{duplicate: func(path string) bool { return path != bfia.PathTaskStart }, echo: true})
+	env := sharedEnvironment(t)
+	env.toHutong.disturb(disturbance{duplicate: func(string) bool { return true }, echo: true})
+	env.toFateFlow.disturb(
+		disturbance{duplicate: func(path string) bool { return path != bfia.PathTaskStart }, echo: true},
+	)
 	job := sleepJob{tasks: 2}
-	ours, theirs := hutongSchedules.submit(t, w, job), fateFlowSchedules.submit(t, w, job)
-	w.requireBothSucceed(t, ours, theirs)
+	ours, theirs := hutongSchedules.submit(t, env, job), fateFlowSchedules.submit(t, env, job)
+	env.requireBothSucceed(t, ours, theirs)
 }
 
-// TestGarbledAnswers: what the partner answers makes no sense, the first times of each command that it is sent: those were taken,
-// or were not, and the sender can't know. Both jobs end well. FATE-Flow itself gives up a job whose creation or start is
-// answered so; of it only polls, callbacks and stops are.
+// TestGarbledAnswers replaces the first answers to each command by nonsense, so that the sender cannot know
+// whether the command was accepted. Both jobs succeed. FATE-Flow itself abandons a job whose creation or
+// start is answered so, so only its polls and callbacks are affected.
 func TestGarbledAnswers(t *testing.T) {
-	w := sharedEnvironment(t)
-	nonsense := []string{"<html>sorry</html>", `{}`, `[]`, `{"code":"zero"}`, "", `{"code":0,"data":{"status":17}}`}
+	env := sharedEnvironment(t)
+	nonsense := []string{
+		"<html>sorry</html>",
+		`{}`,
+		`[]`,
+		`{"code":"zero"}`,
+		"",
+		`{"code":0,"data":{"status":17}}`,
+	}
 	garble := func(paths ...string) func(string, int) (int, string, bool) {
 		return func(path string, count int) (int, string, bool) {
 			if len(paths) > 0 && !slices.Contains(paths, path) {
@@ -183,38 +212,47 @@ func TestGarbledAnswers(t *testing.T) {
 			return http.StatusOK, nonsense[count%len(nonsense)], count <= 3
 		}
 	}
-	w.toFateFlow.disturb(disturbance{garble: garble()})
-	w.toHutong.disturb(disturbance{garble: garble(bfia.PathTaskPoll, bfia.PathTaskCallback)})
+	env.toFateFlow.disturb(disturbance{garble: garble()})
+	env.toHutong.disturb(disturbance{garble: garble(bfia.PathTaskPoll, bfia.PathTaskCallback)})
 	job := sleepJob{tasks: 2, seconds: map[string]int{"s1": 3}}
-	ours, theirs := hutongSchedules.submit(t, w, job), fateFlowSchedules.submit(t, w, job)
-	w.requireBothSucceed(t, ours, theirs)
+	ours, theirs := hutongSchedules.submit(t, env, job), fateFlowSchedules.submit(t, env, job)
+	env.requireBothSucceed(t, ours, theirs)
 	for _, task := range []string{"s1", "s2"} {
-		require.Len(t, w.toFateFlow.exchangesWith(bfia.PathTaskStart, task), 1)
+		require.Len(t, env.toFateFlow.exchangesWith(bfia.PathTaskStart, task), 1)
 	}
 }
 
-// TestKilledAndFrozen: each party's process is killed, and frozen for longer than the other's patience, while containers
-// run. They go on when it is back.
+// TestKilledAndFrozen kills each party's processes, and freezes FATE-Flow for longer than Hutong's timeout,
+// while containers run. The jobs continue afterwards.
 func TestKilledAndFrozen(t *testing.T) {
-	w := sharedEnvironment(t)
+	env := sharedEnvironment(t)
 	for _, c := range []struct {
 		name   string
 		length time.Duration
 		away   func() (back func())
 	}{
-		{"FATE-Flow is killed", 4 * time.Second, func() func() { w.fateFlow.kill(); return func() { w.fateFlow.restart(t) } }},
-		{"FATE-Flow is frozen", answerTimeout + 3*time.Second, func() func() { w.fateFlow.freeze(); return w.fateFlow.unfreeze }},
-		{"Hutong is killed", 4 * time.Second, func() func() { w.hutong.kill(); return func() { w.hutong.restart(t) } }},
+		{"FATE-Flow is killed", 4 * time.Second, func() func() {
+			env.fateFlow.kill()
+			return func() { env.fateFlow.restart(t) }
+		}},
+		{"FATE-Flow is frozen", answerTimeout + 3*time.Second, func() func() {
+			env.fateFlow.freeze()
+			return env.fateFlow.unfreeze
+		}},
+		{"Hutong is killed", 4 * time.Second, func() func() {
+			env.hutong.kill()
+			return func() { env.hutong.restart(t) }
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			job := sleepJob{tasks: 2, seconds: map[string]int{"s1": 20}}
-			ours, theirs := hutongSchedules.submit(t, w, job), fateFlowSchedules.submit(t, w, job)
-			w.awaitContainers(t, ours)
-			w.awaitContainers(t, theirs)
+			ours, theirs := hutongSchedules.submit(t, env, job), fateFlowSchedules.submit(t, env, job)
+			env.awaitContainers(t, ours)
+			env.awaitContainers(t, theirs)
 			back := c.away()
-			time.Sleep(c.length) // it is away for so long
+			time.Sleep(c.length) // the duration of the outage
 			back()
-			w.requireBothSucceed(t, ours, theirs)
+			env.requireBothSucceed(t, ours, theirs)
 		})
 	}
 }

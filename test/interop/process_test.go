@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// process is a program that runs beside the test, with its output in a file.
+// process is a program with its output in a file.
 type process struct {
 	name   string
 	cmd    *exec.Cmd
@@ -32,7 +32,7 @@ func launch(t *testing.T, dir, name string, env []string, program string, args .
 	p.cmd.Env = append(os.Environ(), env...)
 	// It must not outlive this process, however that ends.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	require.NoError(t, p.cmd.Start(), "starting %s", name)
+	require.NoError(t, p.cmd.Start(), "failed to start %s", name)
 	go func() {
 		_ = p.cmd.Wait()
 		close(p.exited)
@@ -56,7 +56,7 @@ func (p *process) signal(s syscall.Signal) {
 	}
 }
 
-// stop asks it to end, and kills it after a grace.
+// stop asks the program to end, and kills it after a grace period.
 func (p *process) stop(grace time.Duration) {
 	p.signal(syscall.SIGTERM)
 	p.signal(syscall.SIGCONT)
@@ -67,13 +67,13 @@ func (p *process) stop(grace time.Duration) {
 	}
 }
 
-// kill is kill -9.
+// kill ends the program with SIGKILL.
 func (p *process) kill() {
 	p.signal(syscall.SIGKILL)
 	<-p.exited
 }
 
-// tail is the end of its output.
+// tail returns the end of the program's output.
 func (p *process) tail() string {
 	b, _ := os.ReadFile(p.log)
 	if n := len(b); n > 4000 {
@@ -82,13 +82,14 @@ func (p *process) tail() string {
 	return string(b)
 }
 
-// await waits until ready is true, and fails when the process ends before.
+// await waits until ready returns true, and fails when the program ends before.
 func (p *process) await(t *testing.T, limit time.Duration, ready func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(limit)
 	for !ready() {
 		if !p.running() || time.Now().After(deadline) {
-			t.Fatalf("%s is not ready after %s (running: %v); its log %s ends:\n%s", p.name, limit, p.running(), p.log, p.tail())
+			t.Fatalf("%s is not ready after %s (running: %v); its log %s ends:\n%s", p.name, limit,
+				p.running(), p.log, p.tail())
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// proxy stands before a party and gives its partner trouble. It keeps what went through.
+// proxy is a reverse proxy in front of a party. It disturbs requests, and records those that it forwards.
 type proxy struct {
 	address string
 	target  string
@@ -27,17 +27,17 @@ type proxy struct {
 	requests    []exchange
 }
 
-// trouble is what becomes of requests.
+// disturbance describes what the proxy does to requests.
 type disturbance struct {
-	before, after time.Duration                   // how long a request is held back, and its answer
-	slow          func(path string) time.Duration // how long answers of a path are held back; nil: none
-	duplicate     func(path string) bool          // the party gets such a request two times; nil: none
-	echo          bool                            // an answer is sent two times on the same connection
-	// garble makes something else of an answer, and tells whether it did. Nil: never.
+	before, after time.Duration                   // delays of requests and of answers
+	slow          func(path string) time.Duration // additional delay of answers by path; nil for none
+	duplicate     func(path string) bool          // whether a request is delivered twice; nil for none
+	echo          bool                            // whether answers are sent twice on their connection
+	// garble returns another answer, and whether to send it. It may be nil.
 	garble func(path string, count int) (status int, body string, garbled bool)
 }
 
-// exchange is a request that went through, and its answer.
+// exchange is a forwarded request and its answer.
 type exchange struct {
 	at     time.Time
 	method string
@@ -64,7 +64,7 @@ func (p *proxy) serve(l net.Listener) {
 	go func(s *http.Server) { _ = s.Serve(l) }(p.server)
 }
 
-// down refuses connections and drops those that stand, as a machine does whose process has died.
+// down refuses connections and drops existing ones, like a machine whose process has died.
 func (p *proxy) down() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -74,7 +74,7 @@ func (p *proxy) down() {
 	}
 }
 
-// calm ends all trouble and forgets what went through.
+// reset ends all disturbances and forgets the recorded exchanges.
 func (p *proxy) reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -82,7 +82,7 @@ func (p *proxy) reset() {
 	if p.server == nil {
 		l, err := net.Listen("tcp", p.address)
 		if err != nil {
-			panic(fmt.Sprintf("the proxy's port %s is taken: %v", p.address, err))
+			panic(fmt.Sprintf("failed to listen on the proxy's address %s again: %v", p.address, err))
 		}
 		p.serve(l)
 	}
@@ -111,7 +111,7 @@ func (p *proxy) handle(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		x.answer = err.Error()
 		p.record(x)
-		panic(http.ErrAbortHandler) // the connection breaks, as the party's did
+		panic(http.ErrAbortHandler) // the connection breaks, like the party's
 	}
 	x.status, x.answer = status, string(answer)
 	count := p.record(x)
@@ -135,21 +135,22 @@ func (p *proxy) handle(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(answer)
 }
 
-// echo answers, and answers again, unasked.
+// answerTwice sends the answer twice on the same connection.
 func answerTwice(w http.ResponseWriter, status int, answer []byte) {
 	conn, buffered, err := w.(http.Hijacker).Hijack()
 	if err != nil {
-		panic(err) // a server of HTTP/1 can do it
+		panic(err) // HTTP/1 servers support it
 	}
 	defer func() { _ = conn.Close() }()
 	for range 2 {
-		_, _ = fmt.Fprintf(buffered, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
-			status, http.StatusText(status), len(answer), answer)
+		_, _ = fmt.Fprintf(buffered,
+			"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", status,
+			http.StatusText(status), len(answer), answer)
 	}
 	_ = buffered.Flush()
 }
 
-// keep notes an exchange and tells how many there have been with its path.
+// record records an exchange and returns how many there have been with its path.
 func (p *proxy) record(x exchange) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -168,7 +169,7 @@ func (p *proxy) forward(r *http.Request, body []byte) (int, http.Header, []byte,
 	if err != nil {
 		return 0, nil, nil, err
 	}
-	req.Header = r.Header.Clone() // as it came, also names with underscores
+	req.Header = r.Header.Clone() // unchanged, also names with underscores
 	resp, err := p.http.Do(req)
 	if err != nil {
 		return 0, nil, nil, err
@@ -178,7 +179,7 @@ func (p *proxy) forward(r *http.Request, body []byte) (int, http.Header, []byte,
 	return resp.StatusCode, resp.Header, answer, err
 }
 
-// sent are the exchanges with a path, and, if it is not empty, with a word in the request's body.
+// exchangesWith returns the exchanges with a path whose request body contains a text.
 func (p *proxy) exchangesWith(path, word string) []exchange {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -191,14 +192,15 @@ func (p *proxy) exchangesWith(path, word string) []exchange {
 	return found
 }
 
-// recent tells the last exchanges, for a test that failed.
+// recentExchanges formats the last exchanges, for the log of a failed test.
 func (p *proxy) recentExchanges() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var b strings.Builder
 	cut := func(s string) string { return s[:min(len(s), 300)] }
 	for _, x := range p.requests[max(0, len(p.requests)-60):] {
-		fmt.Fprintf(&b, "%s %s %s %s\n    -> %d %s\n", x.at.Format("15:04:05.000"), x.method, x.path, cut(x.body), x.status, cut(x.answer))
+		fmt.Fprintf(&b, "%s %s %s %s\n    -> %d %s\n", x.at.Format("15:04:05.000"), x.method, x.path,
+			cut(x.body), x.status, cut(x.answer))
 	}
 	return b.String()
 }

@@ -19,109 +19,130 @@ import (
 	"hutong/store/blob"
 )
 
-// limit is patience with a job on a slow, busy machine, tick how often is looked whether something has come.
+// jobTimeout is enough for a job on a slow, busy machine. pollInterval is the interval between checks of a
+// condition.
 const (
 	jobTimeout   = 2 * time.Minute
 	pollInterval = 200 * time.Millisecond
 )
 
-// TestHutongSchedules: Hutong initiates and schedules, FATE-Flow is host. The seed's job ends well at both.
+// TestHutongSchedules runs the reference job with Hutong as initiator, scheduler and guest, and FATE-Flow as
+// host. It succeeds at both parties.
 func TestHutongSchedules(t *testing.T) {
-	w := sharedEnvironment(t)
-	id := w.hutong.submit(t, referenceJob(t, hutongNode, fateFlowNode))
-	w.awaitHutong(t, id, isFinished)
-	w.requireSuccess(t, id, "intersect_rsa_1", "hetero_secureboost_1")
-	w.requireResults(t, id, "hetero_secureboost_1", hutongSchedules)
-	w.requireNoContainers(t, id)
+	env := sharedEnvironment(t)
+	id := env.hutong.submit(t, referenceJob(t, hutongNode, fateFlowNode))
+	env.awaitHutong(t, id, isFinished)
+	env.requireSuccess(t, id, "intersect_rsa_1", "hetero_secureboost_1")
+	env.requireResults(t, id, "hetero_secureboost_1", hutongSchedules)
+	env.requireNoContainers(t, id)
 	for _, task := range []string{"intersect_rsa_1", "hetero_secureboost_1"} {
-		require.Len(t, w.toFateFlow.exchangesWith(bfia.PathTaskStart, task), 1, "FATE-Flow runs a task twice that is started twice")
+		require.Len(t, env.toFateFlow.exchangesWith(bfia.PathTaskStart, task), 1,
+			"a task must be started once, since FATE-Flow runs it at each start")
 	}
 }
 
-// TestFateFlowSchedules: FATE-Flow initiates and schedules, Hutong is host. The same job ends well at both.
+// TestFateFlowSchedules runs the reference job with FATE-Flow as initiator, scheduler and guest, and Hutong
+// as host. It succeeds at both parties.
 func TestFateFlowSchedules(t *testing.T) {
-	w := sharedEnvironment(t)
-	id := w.fateFlow.submit(t, referenceJob(t, fateFlowNode, hutongNode))
-	w.awaitFateFlow(t, id, bfia.JobFinished)
-	w.requireSuccess(t, id, "intersect_rsa_1", "hetero_secureboost_1")
-	require.Equal(t, map[string]bfia.TaskState{"intersect_rsa_1": bfia.TaskSuccess, "hetero_secureboost_1": bfia.TaskSuccess},
-		w.fateFlow.scheduledTasks(t, id))
-	w.requireResults(t, id, "hetero_secureboost_1", fateFlowSchedules)
-	w.requireNoContainers(t, id)
+	env := sharedEnvironment(t)
+	id := env.fateFlow.submit(t, referenceJob(t, fateFlowNode, hutongNode))
+	env.awaitFateFlow(t, id, bfia.JobFinished)
+	env.requireSuccess(t, id, "intersect_rsa_1", "hetero_secureboost_1")
+	require.Equal(
+		t,
+		map[string]bfia.TaskState{"intersect_rsa_1": bfia.TaskSuccess,
+			"hetero_secureboost_1": bfia.TaskSuccess},
+		env.fateFlow.scheduledTasks(t, id),
+	)
+	env.requireResults(t, id, "hetero_secureboost_1", fateFlowSchedules)
+	env.requireNoContainers(t, id)
 }
 
 func isFinished(s bfia.JobStatus) bool { return s.State == bfia.JobFinished }
 
-// awaitHutong waits until a job is as wanted at Hutong.
-func (w *environment) awaitHutong(t *testing.T, id string, wanted func(bfia.JobStatus) bool) bfia.JobStatus {
+// awaitHutong waits until a job's status at Hutong satisfies a condition, and returns that status.
+func (env *environment) awaitHutong(
+	t *testing.T,
+	id string,
+	wanted func(bfia.JobStatus) bool,
+) bfia.JobStatus {
 	t.Helper()
 	deadline := time.Now().Add(jobTimeout)
 	for {
-		status := w.hutong.status(t, id)
+		status := env.hutong.status(t, id)
 		if wanted(status) {
 			return status
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("job %s is not as wanted at Hutong after %s: %s", id, jobTimeout, marshal(t, status))
+			t.Fatalf("job %s did not reach the expected status at Hutong within %s: %s", id, jobTimeout,
+				marshal(t, status))
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
 }
 
-// awaitFateFlow waits until FATE-Flow has brought a job that it schedules to a state.
-func (w *environment) awaitFateFlow(t *testing.T, id string, state bfia.JobState) {
+// awaitFateFlow waits until a job that FATE-Flow schedules reaches a state there.
+func (env *environment) awaitFateFlow(t *testing.T, id string, state bfia.JobState) {
 	t.Helper()
-	require.Eventually(t, func() bool { return w.fateFlow.scheduledState(t, id) == state }, jobTimeout, 200*time.Millisecond,
-		"job %s does not become %s at FATE-Flow", id, state)
+	require.Eventually(
+		t,
+		func() bool { return env.fateFlow.scheduledState(t, id) == state },
+		jobTimeout,
+		200*time.Millisecond,
+		"job %s did not become %s at FATE-Flow",
+		id,
+		state,
+	)
 }
 
-// requireSuccess checks by both parties' own APIs and databases that a job and its tasks ended well.
-func (w *environment) requireSuccess(t *testing.T, id string, tasks ...string) {
+// requireSuccess checks in both parties' APIs and databases that a job and its tasks succeeded.
+func (env *environment) requireSuccess(t *testing.T, id string, tasks ...string) {
 	t.Helper()
 	want := map[string]bfia.TaskState{}
 	for _, name := range tasks {
 		want[name] = bfia.TaskSuccess
 	}
-	// The scheduler is done when it has told both; what follows of it at a party takes a moment.
-	w.requireEnded(t, hutongSchedules, id)
-	require.Equal(t, want, w.hutongTasks(t, id))
-	require.Equal(t, want, w.fateFlow.tasks(t, id))
-	status := w.hutong.status(t, id)
+	// The scheduler ends a job when it has notified both parties, which end it a moment later.
+	env.requireEnded(t, hutongSchedules, id)
+	require.Equal(t, want, env.hutongTasks(t, id))
+	require.Equal(t, want, env.fateFlow.tasks(t, id))
+	status := env.hutong.status(t, id)
 	require.Empty(t, status.Reason)
 }
 
-// requireEnded waits until a job is FINISHED at both parties, in their databases and as their APIs tell it. FATE-Flow 2.2.0
-// as scheduler tells itself of a failed task's end before it has ended it, and then keeps its own part of the job RUNNING
-// for good (docs/interop.md): then it counts what it has as scheduler.
-func (w *environment) requireEnded(t *testing.T, d direction, id string) {
+// requireEnded waits until a job is FINISHED at both parties, in their databases and their APIs. FATE-Flow
+// 2.2.0 as scheduler may leave its own part of a failed job RUNNING for good, since it notifies itself of the
+// failed task before it ends it. Then its state as scheduler counts.
+func (env *environment) requireEnded(t *testing.T, d direction, id string) {
 	t.Helper()
-	db := w.hutong.database(t)
+	db := env.hutong.database(t)
 	var ours, theirs bfia.JobState
 	require.Eventually(t, func() bool {
 		if job, err := db.Job(t.Context(), id); err == nil {
 			ours = job.State
 		}
-		theirs = w.fateFlow.jobState(t, id)
+		theirs = env.fateFlow.jobState(t, id)
 		if d == fateFlowSchedules {
-			theirs = w.fateFlow.scheduledState(t, id)
+			theirs = env.fateFlow.scheduledState(t, id)
 		}
 		return ours == bfia.JobFinished && theirs == bfia.JobFinished
 	}, time.Minute, pollInterval, "job %s is not FINISHED at both: %s, %s", id, &ours, &theirs)
-	require.Equal(t, bfia.JobFinished, w.hutong.status(t, id).State)
-	// FATE-Flow's own API tells tasks by id.
-	byName := w.fateFlow.tasks(t, id)
-	ids := w.fateFlow.taskIDs(t, id)
-	told := w.fateFlow.request(t, http.MethodGet, bfia.PathPlatformStatusAll, bfia.JobRef{JobID: id}).Status
+	require.Equal(t, bfia.JobFinished, env.hutong.status(t, id).State)
+	// FATE-Flow's own API reports tasks by id.
+	byName := env.fateFlow.tasks(t, id)
+	ids := env.fateFlow.taskIDs(t, id)
+	reported := env.fateFlow.request(t, http.MethodGet, bfia.PathPlatformStatusAll,
+		bfia.JobRef{JobID: id}).Status
 	for name, taskID := range ids {
-		require.Equal(t, byName[name], told[taskID], name)
+		require.Equal(t, byName[name], reported[taskID], name)
 	}
 }
 
-// hutongTasks are the states of Hutong's own parts of a job, by task name; those that never began are left out, as
-// FATE-Flow has no rows for them.
-func (w *environment) hutongTasks(t *testing.T, id string) map[string]bfia.TaskState {
+// hutongTasks returns the states of Hutong's own parts of a job, by task name. Tasks that never started are
+// left out, as FATE-Flow has no rows for them.
+func (env *environment) hutongTasks(t *testing.T, id string) map[string]bfia.TaskState {
 	t.Helper()
-	tasks, err := w.hutong.database(t).Tasks(t.Context(), id)
+	tasks, err := env.hutong.database(t).Tasks(t.Context(), id)
 	require.NoError(t, err)
 	by := map[string]bfia.TaskState{}
 	for _, task := range tasks {
@@ -132,12 +153,12 @@ func (w *environment) hutongTasks(t *testing.T, id string) map[string]bfia.TaskS
 	return by
 }
 
-// containersOf are the names of a job's containers at both parties, of those that only takes. FATE-Flow's are named by task,
-// Hutong's carry the job's id.
-func (w *environment) containersOf(t *testing.T, id string, state string) []string {
+// containersOf returns the names of a job's containers at both parties, in a state unless it is "".
+// FATE-Flow's containers are named by task, and those of Hutong carry the job's id.
+func (env *environment) containersOf(t *testing.T, id string, state string) []string {
 	t.Helper()
-	ids := w.fateFlow.taskIDs(t, id)
-	names, err := w.containers(context.WithoutCancel(t.Context()), func(c container.Summary) bool {
+	ids := env.fateFlow.taskIDs(t, id)
+	names, err := env.containers(context.WithoutCancel(t.Context()), func(c container.Summary) bool {
 		if state != "" && string(c.State) != state {
 			return false
 		}
@@ -153,31 +174,32 @@ func (w *environment) containersOf(t *testing.T, id string, state string) []stri
 }
 
 // requireNoContainers waits until no container of a job is left at either party.
-func (w *environment) requireNoContainers(t *testing.T, id string) {
+func (env *environment) requireNoContainers(t *testing.T, id string) {
 	t.Helper()
 	var left []string
 	require.Eventually(t, func() bool {
-		left = w.containersOf(t, id, "")
+		left = env.containersOf(t, id, "")
 		return len(left) == 0
 	}, time.Minute, 200*time.Millisecond, "containers of job %s are left: %v", id, &left)
 }
 
-// awaitContainers waits until a job's containers run at both parties, and gives their names.
-func (w *environment) awaitContainers(t *testing.T, id string) (names []string) {
+// awaitContainers waits until a job's containers run at both parties, and returns their names.
+func (env *environment) awaitContainers(t *testing.T, id string) (names []string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		names = w.containersOf(t, id, "running")
+		names = env.containersOf(t, id, "running")
 		return len(names) == 2 && (isFateFlowContainer(names[0]) != isFateFlowContainer(names[1]))
 	}, jobTimeout, pollInterval, "job %s's containers do not run at both", id)
 	return names
 }
 
-// requireResults checks what an intersection and a training left at both parties' storage, and gives the scores that the guest
-// predicts.
-func (w *environment) requireResults(t *testing.T, id, task string, d direction) (scores []string) {
+// requireResults checks the outputs of an intersection and a training in both parties' storage, and returns
+// the scores that the guest predicts.
+func (env *environment) requireResults(t *testing.T, id, task string, d direction) (scores []string) {
 	t.Helper()
-	ours, theirs := w.hutong.outputs(t, id), w.fateFlow.outputs(t, id)
-	storage := map[string]blob.Store{hutongNode: openStorage(t, w.hutong.storage), fateFlowNode: openStorage(t, w.fateFlow.storage)}
+	ours, theirs := env.hutong.outputs(t, id), env.fateFlow.outputs(t, id)
+	storage := map[string]blob.Store{hutongNode: openStorage(t, env.hutong.storage),
+		fateFlowNode: openStorage(t, env.fateFlow.storage)}
 	find := func(role, node, ourWord, theirWord string) []byte {
 		t.Helper()
 		a, found := theirs[role+" "+theirWord]
@@ -187,15 +209,24 @@ func (w *environment) requireResults(t *testing.T, id, task string, d direction)
 		require.True(t, found, "%s of %s", ourWord, role)
 		return readOutput(t, storage[node], a.Namespace, a.Name)
 	}
-	// The same rows at both sides, in the same order.
-	common := readColumn(t, find("guest", d.guest, "intersect_rsa_1 train_data", "intersect_rsa_1 dataset train_data"), "id")
+	// Both parties have the same rows in the same order.
+	common := readColumn(t,
+		find("guest", d.guest, "intersect_rsa_1 train_data", "intersect_rsa_1 dataset train_data"), "id")
 	require.Len(t, common, 509)
-	require.Equal(t, common, readColumn(t, find("host", d.host, "intersect_rsa_1 train_data", "intersect_rsa_1 dataset train_data"), "id"))
+	require.Equal(
+		t,
+		common,
+		readColumn(t,
+			find("host", d.host, "intersect_rsa_1 train_data", "intersect_rsa_1 dataset train_data"),
+			"id"),
+	)
 
-	// A model at each, one prediction for each common row at the guest, and what FATE-Flow keeps of its reports, the last.
+	// Each party has a model and the last report, which is all that FATE-Flow keeps. The guest has a
+	// prediction for each row.
 	for role, node := range map[string]string{"guest": d.guest, "host": d.host} {
 		var model map[string]any
-		require.NoError(t, json.Unmarshal(find(role, node, task+" model", task+" model model0"), &model), "%s's model", role)
+		require.NoError(t, json.Unmarshal(find(role, node, task+" model", task+" model model0"), &model),
+			"%s's model", role)
 		require.NotEmpty(t, model)
 		require.NotEmpty(t, find(role, node, task+" train-ks", task+" report report2"))
 	}
@@ -206,14 +237,16 @@ func (w *environment) requireResults(t *testing.T, id, task string, d direction)
 	return scores
 }
 
-// address is where an output lies.
+// address locates an output.
 type address struct{ Name, Namespace string }
 
-// outputs are what FATE-Flow recorded of a job's outputs, by role, task, type and key.
+// outputs returns the outputs of a job that FATE-Flow recorded, by role, task, type and key.
 func (f *fateFlowParty) outputs(t *testing.T, id string) map[string]address {
 	t.Helper()
 	by := map[string]address{}
-	for _, r := range f.query(t, "select f_role, f_task_name, f_type, f_key, f_address from t_bfia_component_output where f_job_id = ?", id) {
+	const outputs = `select f_role, f_task_name, f_type, f_key, f_address from t_bfia_component_output
+		where f_job_id = ?`
+	for _, r := range f.query(t, outputs, id) {
 		var a address
 		require.NoError(t, json.Unmarshal([]byte(r[4]), &a))
 		by[strings.Join(r[:4], " ")] = a
@@ -228,7 +261,7 @@ func openStorage(t *testing.T, url string) blob.Store {
 	return s
 }
 
-// read is the data of an output.
+// readOutput reads the data of an output.
 func readOutput(t *testing.T, s blob.Store, namespace, name string) []byte {
 	t.Helper()
 	r, err := s.Get(t.Context(), namespace+"/"+name+"/data_0")

@@ -28,23 +28,23 @@ func hasState(state bfia.JobState) func(bfia.JobStatus) bool {
 // job is REJECTED at both parties. Both parties restart while a job waits for approval.
 func TestApproval(t *testing.T) {
 	t.Parallel()
-	w := newPartyPair(t, func(cfg *party.Config) {
+	pair := newPartyPair(t, func(cfg *party.Config) {
 		if cfg.NodeID == hostNode {
 			cfg.Jobs.Approval = party.ApprovalManual
 		}
 	})
-	stopGuest, stopHost := w.guest.start(), w.host.start()
-	for _, n := range []*testParty{w.guest, w.host} {
+	stopGuest, stopHost := pair.guest.start(), pair.host.start()
+	for _, n := range []*testParty{pair.guest, pair.host} {
 		n.register(sleepProvider(t), bfia.DeviceProcess)
 	}
 	document := sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil)
-	approved, rejected := w.guest.submit(document), w.guest.submit(document)
+	approved, rejected := pair.guest.submit(document), pair.guest.submit(document)
 	for _, id := range []string{approved, rejected} {
-		require.Equal(t, bfia.JobPending, w.guest.status(id).State)
-		require.Equal(t, bfia.JobPending, w.host.status(id).State)
+		require.Equal(t, bfia.JobPending, pair.guest.status(id).State)
+		require.Equal(t, bfia.JobPending, pair.host.status(id).State)
 	}
 	// A scheduler that starts the job without the approval is refused.
-	env, _ := w.host.request(
+	env, _ := pair.host.request(
 		http.MethodPost,
 		bfia.PathStart,
 		[]byte(`{"job_id":"`+approved+`"}`),
@@ -54,18 +54,18 @@ func TestApproval(t *testing.T) {
 	require.Equal(t, bfia.CodeConflict, env.Code, env.Text())
 
 	stopGuest() // the scheduler is down while the host decides
-	env, _ = w.host.audit(approved, bfia.JobReady, "")
+	env, _ = pair.host.audit(approved, bfia.JobReady, "")
 	require.True(t, env.OK(), env.Text())
-	env, _ = w.host.audit(rejected, bfia.JobRejected, "not this month")
+	env, _ = pair.host.audit(rejected, bfia.JobRejected, "not this month")
 	require.True(t, env.OK(), env.Text())
-	require.Equal(t, bfia.JobReady, w.host.status(approved).State)
-	require.Equal(t, bfia.JobRejected, w.host.status(rejected).State)
+	require.Equal(t, bfia.JobReady, pair.host.status(approved).State)
+	require.Equal(t, bfia.JobRejected, pair.host.status(rejected).State)
 	stopHost()
-	w.host.start()
-	w.guest.start()
+	pair.host.start()
+	pair.guest.start()
 
-	requireSuccess(t, w.guest.awaitJob(approved, time.Minute, isFinished))
-	for _, n := range []*testParty{w.guest, w.host} {
+	requireSuccess(t, pair.guest.awaitJob(approved, time.Minute, isFinished))
+	for _, n := range []*testParty{pair.guest, pair.host} {
 		s := n.awaitJob(rejected, time.Minute, hasState(bfia.JobRejected))
 		require.Equal(t, "rejected by "+hostNode+": not this month", s.Reason)
 		for _, task := range s.Tasks {
@@ -78,10 +78,10 @@ func TestApproval(t *testing.T) {
 			return err == nil && row.State == bfia.JobRejected
 		}, 30*time.Second, 50*time.Millisecond, "at %s", n.cfg.NodeID)
 	}
-	env, status := w.host.audit(approved, bfia.JobRejected, "")
+	env, status := pair.host.audit(approved, bfia.JobRejected, "")
 	require.Equal(t, http.StatusConflict, status, env.Text())
-	env, _ = w.host.audit(rejected, bfia.JobRejected, "again")
+	env, _ = pair.host.audit(rejected, bfia.JobRejected, "again")
 	require.True(t, env.OK(), env.Text())
-	env, status = w.guest.audit(rejected, bfia.JobReady, "")
+	env, status = pair.guest.audit(rejected, bfia.JobReady, "")
 	require.Equal(t, http.StatusConflict, status, env.Text())
 }

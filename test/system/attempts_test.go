@@ -20,31 +20,31 @@ import (
 func TestKilledFromOutside(t *testing.T) {
 	t.Parallel()
 	cli := dockerClient(t)
-	w := newPartyPair(t, func(cfg *party.Config) {
+	pair := newPartyPair(t, func(cfg *party.Config) {
 		cfg.Runner.Docker.Enabled, cfg.Runner.Docker.HostNetwork = party.SwitchOn, true
 	})
-	for _, n := range []*testParty{w.guest, w.host} {
+	for _, n := range []*testParty{pair.guest, pair.host} {
 		n.start()
 		n.register(readVector(t, "provider_register.request.json"), bfia.DeviceDocker)
 	}
-	w.guest.upload("guest.csv", "testspace", "test_guest")
-	w.host.upload("host.csv", "testspace", "test_host")
-	jobID := w.guest.submit(referenceJob(t, true))
+	pair.guest.upload("guest.csv", "testspace", "test_guest")
+	pair.host.upload("host.csv", "testspace", "test_host")
+	jobID := pair.guest.submit(referenceJob(t, true))
 	first := bfia.TaskID(jobID, "intersect_rsa_1")
-	db := w.host.database()
+	db := pair.host.database()
 	require.Eventually(t, func() bool { // as soon as it exists
 		tasks, err := db.TasksByID(t.Context(), first)
 		return err == nil && len(tasks) > 0 && tasks[0].ContainerID != "" &&
 			cli.ContainerKill(t.Context(), tasks[0].ContainerID, "KILL") == nil
 	}, time.Minute, 5*time.Millisecond)
-	s := w.guest.awaitJob(jobID, 2*time.Minute, isFinished)
+	s := pair.guest.awaitJob(jobID, 2*time.Minute, isFinished)
 	requireSuccess(t, s)
 	require.Equal(t, 2, s.Tasks[0].Attempt)
 	require.Equal(t, bfia.AttemptID(jobID, "intersect_rsa_1", 2), s.Tasks[0].TaskID)
 	require.Zero(t, s.Tasks[1].Attempt)
-	w.host.awaitJob(jobID, 20*time.Second, isFinished)
-	requireResults(t, w.guest, w.host, jobID)
-	for _, n := range []*testParty{w.guest, w.host} {
+	pair.host.awaitJob(jobID, 20*time.Second, isFinished)
+	requireResults(t, pair.guest, pair.host, jobID)
+	for _, n := range []*testParty{pair.guest, pair.host} {
 		requireNoContainers(t, n, jobID, bfia.DeviceDocker)
 	}
 }
@@ -52,16 +52,12 @@ func TestKilledFromOutside(t *testing.T) {
 // TestTemporaryFailure checks that a task whose component exits with code 75 (EX_TEMPFAIL) is tried again.
 func TestTemporaryFailure(t *testing.T) {
 	t.Parallel()
-	w := startSleepPair(t, nil)
-	jobID := w.guest.submit(
-		sleepJob(
-			t,
-			1,
-			map[string]any{"s1": seconds(0)},
-			map[string]map[string]any{"host": {"s1": map[string]any{"seconds": 0, "exit_code": 75}}},
-		),
+	pair := startSleepPair(t, nil)
+	jobID := pair.guest.submit(
+		sleepJob(t, 1, map[string]any{"s1": seconds(0)},
+			map[string]map[string]any{"host": {"s1": map[string]any{"seconds": 0, "exit_code": 75}}}),
 	)
-	s := w.guest.awaitJob(jobID, time.Minute, isFinished)
+	s := pair.guest.awaitJob(jobID, time.Minute, isFinished)
 	require.Equal(t, bfia.FailedTemporary, s.Failure.Kind)
 	require.Equal(t, 3, s.Tasks[0].Attempt)
 }
@@ -69,21 +65,22 @@ func TestTemporaryFailure(t *testing.T) {
 // TestKilledAgainAndAgain kills each attempt. The job fails and reports that its container was killed.
 func TestKilledAgainAndAgain(t *testing.T) {
 	t.Parallel()
-	w := newPartyPair(t, func(cfg *party.Config) { cfg.Jobs.MaxAttempts = 2 })
-	w.guest.start()
-	w.host.start()
-	for _, n := range []*testParty{w.guest, w.host} {
+	pair := newPartyPair(t, func(cfg *party.Config) { cfg.Jobs.MaxAttempts = 2 })
+	pair.guest.start()
+	pair.host.start()
+	for _, n := range []*testParty{pair.guest, pair.host} {
 		n.register(sleepProvider(t), bfia.DeviceProcess)
 	}
-	jobID := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(60)}, nil))
+	jobID := pair.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(60)}, nil))
 	for attempt := range 2 {
-		require.NoError(t, syscall.Kill(w.host.pid(bfia.AttemptID(jobID, "s1", attempt+1)), syscall.SIGKILL))
+		pid := pair.host.pid(bfia.AttemptID(jobID, "s1", attempt+1))
+		require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
 	}
-	s := w.guest.awaitJob(jobID, time.Minute, isFinished)
+	s := pair.guest.awaitJob(jobID, time.Minute, isFinished)
 	require.Equal(t, bfia.FailedKilled, s.Failure.Kind)
 	require.Equal(t, bfia.TaskFailed, s.Tasks[0].State)
 	require.Equal(t, 2, s.Tasks[0].Attempt)
-	for _, n := range []*testParty{w.guest, w.host} {
+	for _, n := range []*testParty{pair.guest, pair.host} {
 		n.awaitJob(jobID, 20*time.Second, isFinished)
 		requireNoContainers(t, n, jobID, bfia.DeviceProcess)
 	}
@@ -109,45 +106,39 @@ func (n *testParty) pid(taskID string) int {
 // as a new attempt. When the first runner is online again, it ends what it still runs.
 func TestRunnerLost(t *testing.T) {
 	t.Parallel()
-	w := newPartyPair(t, func(cfg *party.Config) { cfg.Jobs.RunnerLostAfter = 3 * time.Second })
-	w.guest.start()
-	w.host.startAs(party.Roles{API: true, Control: true, Transport: true})
-	for _, n := range []*testParty{w.guest, w.host} {
+	pair := newPartyPair(t, func(cfg *party.Config) { cfg.Jobs.RunnerLostAfter = 3 * time.Second })
+	pair.guest.start()
+	pair.host.startAs(party.Roles{API: true, Control: true, Transport: true})
+	for _, n := range []*testParty{pair.guest, pair.host} {
 		n.register(sleepProvider(t), bfia.DeviceProcess)
 	}
 	// The runner that will be lost: a process of its own, with its own data folder.
-	cfg := *w.host.cfg
+	cfg := *pair.host.cfg
 	cfg.DataDir = t.TempDir()
 	file := filepath.Join(t.TempDir(), "party.yaml")
 	document, err := yaml.Marshal(
 		map[string]any{"node_id": cfg.NodeID, "listen": cfg.Listen, "data_dir": cfg.DataDir,
 			"transport": map[string]any{"listen": cfg.Transport.Listen},
 			"temporal":  map[string]any{"address": cfg.Temporal.Address, "namespace": cfg.Temporal.Namespace},
-			"runner": map[string]any{
-				"docker":     map[string]any{"enabled": "false"},
-				"stop_grace": "2s",
-				"slots":      2,
-				"process":    map[string]any{"allow": cfg.Runner.Process.Allow},
-			}},
+			"runner": map[string]any{"docker": map[string]any{"enabled": "false"}, "stop_grace": "2s",
+				"slots": 2, "process": map[string]any{"allow": cfg.Runner.Process.Allow}}},
 	)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(file, document, 0o600))
-	env := []string{
-		"HUTONG_DATABASE_URL=" + cfg.Database.URL.Reveal(),
-		"HUTONG_STORAGE_URL=" + cfg.Storage.URL.Reveal(),
-	}
+	env := []string{"HUTONG_DATABASE_URL=" + cfg.Database.URL.Reveal(),
+		"HUTONG_STORAGE_URL=" + cfg.Storage.URL.Reveal()}
 	lost := startHutong(t, env, "worker", "--only", "runner", "--config", file)
 	lost.awaitOutput("is ready")
 
-	jobID := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(40)}, nil))
+	jobID := pair.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(40)}, nil))
 	first := &testParty{t: t, cfg: &cfg}
 	pid := first.pid(bfia.TaskID(jobID, "s1"))
-	db := w.host.database()
+	db := pair.host.database()
 	began, err := db.TasksByID(t.Context(), bfia.TaskID(jobID, "s1"))
 	require.NoError(t, err)
 	lostHost := began[0].RunnerID
 	lost.kill(syscall.SIGKILL)
-	w.host.startAs(party.Roles{Runner: true})
+	pair.host.startAs(party.Roles{Runner: true})
 	second := bfia.AttemptID(jobID, "s1", 2)
 	require.Eventually(t, func() bool {
 		tasks, err := db.TasksByID(t.Context(), second)
@@ -166,10 +157,10 @@ func TestRunnerLost(t *testing.T) {
 		50*time.Millisecond,
 		"the lost runner is online again, and its old process still runs",
 	)
-	s := w.guest.awaitJob(jobID, time.Minute, isFinished)
+	s := pair.guest.awaitJob(jobID, time.Minute, isFinished)
 	requireSuccess(t, s)
 	require.Equal(t, 2, s.Tasks[0].Attempt)
-	w.host.awaitJob(jobID, 20*time.Second, isFinished)
+	pair.host.awaitJob(jobID, 20*time.Second, isFinished)
 	requireNoContainers(t, first, jobID, bfia.DeviceProcess)
-	requireNoContainers(t, w.host, jobID, bfia.DeviceProcess)
+	requireNoContainers(t, pair.host, jobID, bfia.DeviceProcess)
 }

@@ -19,15 +19,12 @@ import (
 // TestConformance runs the conformance tester against a party: nothing fails, deviates or is skipped. Through
 // a proxy that changes the party's answers, the tester reports failures or deviations.
 func TestConformance(t *testing.T) {
-	w := newPartyPair(t, nil)
-	w.guest.start()
-	w.guest.register(sleepProvider(t), bfia.DeviceProcess)
+	pair := newPartyPair(t, nil)
+	pair.guest.start()
+	pair.guest.register(sleepProvider(t), bfia.DeviceProcess)
 	quick := map[string]any{"seconds": "0.05"}
-	target := conformance.Target{
-		URL:  w.guest.url,
-		Node: guestNode,
-		Job:  sleepJob(t, 2, map[string]any{"s1": quick, "s2": quick}, nil),
-	}
+	target := conformance.Target{URL: pair.guest.url, Node: guestNode,
+		Job: sleepJob(t, 2, map[string]any{"s1": quick, "s2": quick}, nil)}
 	run := func(url string) (results []conformance.Result, counts map[conformance.Outcome]int) {
 		target.URL = url
 		results, err := conformance.Run(t.Context(), target, nil)
@@ -38,14 +35,14 @@ func TestConformance(t *testing.T) {
 		}
 		return results, counts
 	}
-	results, _ := run(w.guest.url)
+	results, _ := run(pair.guest.url)
 	for _, r := range results {
 		if r.Outcome != conformance.Pass {
 			t.Errorf("%s: %s (%s): %s: %s", r.Endpoint, r.Aspect, r.Section, r.Outcome, r.Observed)
 		}
 	}
 	if !conformance.Conforms(results) {
-		w.guest.logFailures()
+		pair.guest.logFailures()
 	}
 	t.Log(conformance.Summary(results))
 	require.True(t, conformance.Conforms(results))
@@ -62,9 +59,9 @@ func TestConformance(t *testing.T) {
 		{"Kuscia's code", `"code":0`, `"code":200`, false},
 	} {
 		t.Run(mutation.name, func(t *testing.T) {
-			results, counts := run(startMutatingProxy(t, w.guest.url, mutation.from, mutation.to))
+			results, counts := run(startMutatingProxy(t, pair.guest.url, mutation.from, mutation.to))
 			if !mutation.fail && !conformance.Conforms(results) {
-				w.guest.logFailures()
+				pair.guest.logFailures()
 			}
 			require.Equal(t, !mutation.fail, conformance.Conforms(results), "%v", results)
 			if !mutation.fail {
@@ -74,7 +71,7 @@ func TestConformance(t *testing.T) {
 	}
 	// Without a job, only the endpoints that need none are tested.
 	target.Job = nil
-	results, counts := run(w.guest.url)
+	results, counts := run(pair.guest.url)
 	require.True(t, conformance.Conforms(results))
 	require.Positive(t, counts[conformance.Pass])
 	require.Positive(t, counts[conformance.Skip])

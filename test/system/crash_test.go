@@ -50,12 +50,8 @@ func (l *lockedBuffer) String() string {
 // startHutong starts bin/hutong, which is killed at the end of the test.
 func startHutong(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
-	p := &program{
-		t:      t,
-		cmd:    exec.Command(testenv.Binary(t, "hutong"), args...),
-		output: &lockedBuffer{},
-		done:   make(chan error, 1),
-	}
+	p := &program{t: t, cmd: exec.Command(testenv.Binary(t, "hutong"), args...), output: &lockedBuffer{},
+		done: make(chan error, 1)}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	require.NoError(t, p.cmd.Start())
@@ -101,22 +97,11 @@ func TestKillDeployment(t *testing.T) {
 			guest := &testParty{t: t, url: "http://" + testenv.FreePair(t)}
 			host := &testParty{t: t, url: "http://" + testenv.FreePair(t)}
 			port := func(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
-			args := []string{
-				"dev",
-				"--no-docker",
-				"--data-dir",
-				t.TempDir(),
-				"--allow",
-				testenv.Binary(t, "provider"),
-				"--temporal-port",
-				port(testenv.FreePair(t)),
-				"--ui-port",
-				port(testenv.FreePair(t)),
-				"--party",
-				guestNode + "=" + strings.TrimPrefix(guest.url, "http://"),
-				"--party",
-				hostNode + "=" + strings.TrimPrefix(host.url, "http://"),
-			}
+			args := []string{"dev", "--no-docker", "--data-dir", t.TempDir(), "--allow",
+				testenv.Binary(t, "provider"), "--temporal-port", port(testenv.FreePair(t)), "--ui-port",
+				port(testenv.FreePair(t)), "--party",
+				guestNode + "=" + strings.TrimPrefix(guest.url, "http://"), "--party",
+				hostNode + "=" + strings.TrimPrefix(host.url, "http://")}
 			p := startHutong(t, nil, args...)
 			p.awaitOutput("is ready")
 			for _, n := range []*testParty{guest, host} {
@@ -141,19 +126,10 @@ func TestKillDeployment(t *testing.T) {
 			requireSuccess(t, guest.awaitJob(jobID, time.Minute, isFinished))
 			for _, n := range []*testParty{guest, host} {
 				var log struct{ Data string }
-				n.mustRequest(
-					http.MethodGet,
-					bfia.PathPlatformLog+"?log_level=debug&start=0&task_id="+task,
-					nil,
-					&log,
-				)
-				require.Equal(
-					t,
-					1,
-					strings.Count(log.Data, "second 1 of 6"),
-					"ran once, from the first line: %s",
-					log.Data,
-				)
+				n.mustRequest(http.MethodGet,
+					bfia.PathPlatformLog+"?log_level=debug&start=0&task_id="+task, nil, &log)
+				require.Equal(t, 1, strings.Count(log.Data, "second 1 of 6"),
+					"ran once, from the first line: %s", log.Data)
 			}
 			p.kill(syscall.SIGTERM)
 		})
@@ -173,11 +149,11 @@ func countLogLines(n *testParty, taskID string) int {
 func TestSeparateProcesses(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2-in-no-log"
-	w := newPartyPair(t, nil)
-	w.host.start()
-	w.host.register(sleepProvider(t), bfia.DeviceProcess)
+	pair := newPartyPair(t, nil)
+	pair.host.start()
+	pair.host.register(sleepProvider(t), bfia.DeviceProcess)
 
-	cfg := w.guest.cfg
+	cfg := pair.guest.cfg
 	database := storetest.Postgres(t)
 	file := filepath.Join(t.TempDir(), "party.yaml")
 	document, err := yaml.Marshal(
@@ -187,10 +163,8 @@ func TestSeparateProcesses(t *testing.T) {
 			"runner": map[string]any{"docker": map[string]any{"enabled": "false"}, "stop_grace": "2s",
 				"process": map[string]any{"allow": cfg.Runner.Process.Allow}},
 			"routes": map[string]any{
-				hostNode: map[string]any{
-					"url":           w.host.url,
-					"transport_url": "http://" + w.host.cfg.Transport.Listen,
-				},
+				hostNode: map[string]any{"url": pair.host.url,
+					"transport_url": "http://" + pair.host.cfg.Transport.Listen},
 			}},
 	)
 	require.NoError(t, err)
@@ -210,12 +184,12 @@ func TestSeparateProcesses(t *testing.T) {
 	runnerProcess := part("is ready", "worker", "--only", "runner")
 	api := part("is ready", "api")
 
-	w.guest.register(sleepProvider(t), bfia.DeviceProcess)
-	jobID := w.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(5), "s2": seconds(1)}, nil))
-	s := w.guest.awaitJob(jobID, 20*time.Second, isTaskRunning("s1"))
+	pair.guest.register(sleepProvider(t), bfia.DeviceProcess)
+	jobID := pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(5), "s2": seconds(1)}, nil))
+	s := pair.guest.awaitJob(jobID, 20*time.Second, isTaskRunning("s1"))
 	require.Eventually(
 		t,
-		func() bool { return countLogLines(w.guest, s.Tasks[0].TaskID) > 0 },
+		func() bool { return countLogLines(pair.guest, s.Tasks[0].TaskID) > 0 },
 		20*time.Second,
 		50*time.Millisecond,
 	)
@@ -224,9 +198,9 @@ func TestSeparateProcesses(t *testing.T) {
 	}
 	part("is ready", "worker")
 	part("is ready", "api")
-	requireSuccess(t, w.guest.awaitJob(jobID, time.Minute, isFinished))
+	requireSuccess(t, pair.guest.awaitJob(jobID, time.Minute, isFinished))
 
-	env2, _ := w.guest.request(http.MethodGet, "/no/such/path", nil)
+	env2, _ := pair.guest.request(http.MethodGet, "/no/such/path", nil)
 	require.Equal(t, bfia.CodeNotFound, env2.Code)
 	for _, p := range all {
 		require.NotContains(t, p.output.String(), secret, "%s", p.cmd.Args)

@@ -21,30 +21,30 @@ func seconds(n any) map[string]any { return map[string]any{"seconds": n} }
 // TestStop stops a whole job while its first task runs.
 func TestStop(t *testing.T) {
 	t.Parallel()
-	w := startSleepPair(t, nil)
-	jobID := w.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(60), "s2": seconds(0)}, nil))
-	w.guest.awaitJob(jobID, 20*time.Second, isTaskRunning("s1"))
-	w.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+jobID+`"}`), nil)
-	s := w.guest.awaitJob(jobID, 20*time.Second, isFinished)
+	pair := startSleepPair(t, nil)
+	jobID := pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(60), "s2": seconds(0)}, nil))
+	pair.guest.awaitJob(jobID, 20*time.Second, isTaskRunning("s1"))
+	pair.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+jobID+`"}`), nil)
+	s := pair.guest.awaitJob(jobID, 20*time.Second, isFinished)
 	require.Contains(t, s.Reason, "stopped by "+guestNode)
 	require.Equal(t, bfia.TaskFailed, s.Tasks[0].State, "the running task is FAILED")
 	require.Equal(t, bfia.TaskReady, s.Tasks[1].State, "the task that had not started stays READY")
-	for _, n := range []*testParty{w.guest, w.host} {
+	for _, n := range []*testParty{pair.guest, pair.host} {
 		n.awaitJob(jobID, 20*time.Second, isFinished)
 		requireNoContainers(t, n, jobID, bfia.DeviceProcess)
 	}
 	// Stopping it again after its end changes nothing.
-	w.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+jobID+`"}`), nil)
-	require.Equal(t, s, w.guest.status(jobID))
+	pair.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+jobID+`"}`), nil)
+	require.Equal(t, s, pair.guest.status(jobID))
 }
 
 // TestFailure has a task fail at the host. The job ends at both parties, and the initiator reads the reason.
 func TestFailure(t *testing.T) {
 	t.Parallel()
-	w := startSleepPair(t, nil)
-	jobID := w.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(60), "s2": seconds(0)},
+	pair := startSleepPair(t, nil)
+	jobID := pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(60), "s2": seconds(0)},
 		map[string]map[string]any{"host": {"s1": map[string]any{"seconds": 1, "exit_code": 3}}}))
-	s := w.guest.awaitJob(jobID, 30*time.Second, isFinished)
+	s := pair.guest.awaitJob(jobID, 30*time.Second, isFinished)
 	for _, word := range []string{"s1", hostNode, "host.0", "exit code 3"} {
 		require.Contains(t, s.Reason, word)
 	}
@@ -52,41 +52,39 @@ func TestFailure(t *testing.T) {
 	require.Equal(
 		t,
 		&bfia.Failure{Kind: bfia.FailedExit, NodeID: hostNode, Role: "host.0", Task: "s1", ExitCode: 3,
-			Hint: "ask " + hostNode + ", whose log of the task tells more"},
+			Hint: "ask " + hostNode + " for its log of the task"},
 		s.Failure,
 	)
-	at := w.host.awaitJob(jobID, 30*time.Second, isFinished)
+	at := pair.host.awaitJob(jobID, 30*time.Second, isFinished)
 	require.Equal(t, s.Reason, at.Reason)
-	require.Equal(
-		t,
-		"hutong job logs "+jobID+" --task s1 --role host.0",
-		strings.TrimPrefix(at.Failure.Hint, "read its log: "),
-	)
+	require.Equal(t, "hutong job logs "+jobID+" --task s1 --role host.0",
+		strings.TrimPrefix(at.Failure.Hint, "read its log: "))
 	require.NotEmpty(t, at.Failure.Log)
 	require.Equal(t, at.Failure, at.Tasks[0].Parties[0].Failure)
-	requireMemo(t, w.guest, workflows.SchedulerJobID(jobID), s.Reason)
-	requireMemo(t, w.host, workflows.ParticipantJobID(jobID), s.Reason)
+	requireMemo(t, pair.guest, workflows.SchedulerJobID(jobID), s.Reason)
+	requireMemo(t, pair.host, workflows.ParticipantJobID(jobID), s.Reason)
 	require.Equal(t, bfia.TaskFailed, s.Tasks[0].State)
 	require.Equal(t, bfia.TaskReady, s.Tasks[1].State)
 	for _, p := range s.Tasks[0].Parties {
 		require.Equal(t, bfia.TaskFailed, p.State, "the part at %s ran and was stopped", p.NodeID)
 	}
-	requireNoContainers(t, w.guest, jobID, bfia.DeviceProcess)
+	requireNoContainers(t, pair.guest, jobID, bfia.DeviceProcess)
 }
 
 // TestWorkflowTerminated terminates a participant's workflow in Temporal while a container runs. The
 // container is ended, since no workflow owns it any more.
 func TestWorkflowTerminated(t *testing.T) {
 	t.Parallel()
-	w := startSleepPair(t, nil)
-	jobID := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(300)}, nil))
-	db := w.host.database()
+	pair := startSleepPair(t, nil)
+	jobID := pair.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(300)}, nil))
+	db := pair.host.database()
 	require.Eventually(t, func() bool { // a task is RUNNING before its container exists
 		tasks, err := db.Tasks(t.Context(), jobID)
 		return err == nil && tasks[0].ContainerID != ""
 	}, time.Minute, 50*time.Millisecond)
 	c, err := temporal.Dial(
-		temporal.Options{HostPort: w.host.cfg.Temporal.Address, Namespace: w.host.cfg.Temporal.Namespace},
+		temporal.Options{HostPort: pair.host.cfg.Temporal.Address,
+			Namespace: pair.host.cfg.Temporal.Namespace},
 	)
 	require.NoError(t, err)
 	defer c.Close()
@@ -98,39 +96,34 @@ func TestWorkflowTerminated(t *testing.T) {
 		tasks, err := db.Tasks(t.Context(), jobID)
 		return err == nil && tasks[0].ExitCode != nil
 	}, time.Minute, 100*time.Millisecond)
-	requireNoContainers(t, w.host, jobID, bfia.DeviceProcess)
-	w.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+jobID+`"}`), nil)
-	w.guest.awaitJob(jobID, 30*time.Second, isFinished)
+	requireNoContainers(t, pair.host, jobID, bfia.DeviceProcess)
+	pair.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+jobID+`"}`), nil)
+	pair.guest.awaitJob(jobID, 30*time.Second, isFinished)
 }
 
 // TestRunnerGone assigns a task to a runner that was online a moment ago and does not take it. Another runner
 // runs it.
 func TestRunnerGone(t *testing.T) {
 	t.Parallel()
-	w := newPartyPair(t, nil)
-	w.guest.start()
-	w.host.startAs(party.Roles{API: true, Control: true, Transport: true})
-	for _, n := range []*testParty{w.guest, w.host} {
+	pair := newPartyPair(t, nil)
+	pair.guest.start()
+	pair.host.startAs(party.Roles{API: true, Control: true, Transport: true})
+	for _, n := range []*testParty{pair.guest, pair.host} {
 		n.register(sleepProvider(t), bfia.DeviceProcess)
 	}
-	db := w.host.database()
+	db := pair.host.database()
 	require.NoError(
 		t,
 		db.PutRunner(
 			t.Context(),
-			store.Runner{
-				RunnerID:  "gone",
-				NodeID:    hostNode,
-				Devices:   []string{"process"},
-				TaskQueue: "host/gone",
-				Slots:     2,
-			},
+			store.Runner{RunnerID: "gone", NodeID: hostNode, Devices: []string{"process"},
+				TaskQueue: "host/gone", Slots: 2},
 		),
 	)
-	jobID := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil))
-	w.host.awaitJob(jobID, 20*time.Second, isTaskRunning("s1"))
-	stop := w.host.startAs(party.Roles{Runner: true})
-	s := w.guest.awaitJob(jobID, 2*time.Minute, isFinished)
+	jobID := pair.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil))
+	pair.host.awaitJob(jobID, 20*time.Second, isTaskRunning("s1"))
+	stop := pair.host.startAs(party.Roles{Runner: true})
+	s := pair.guest.awaitJob(jobID, 2*time.Minute, isFinished)
 	require.Equal(t, bfia.TaskSuccess, s.Tasks[0].State)
 	hosts, err := db.Runners(t.Context(), time.Now().Add(-time.Hour))
 	require.NoError(t, err)
@@ -145,9 +138,9 @@ func TestRunnerGone(t *testing.T) {
 // keeps nothing.
 func TestPartnerDown(t *testing.T) {
 	t.Parallel()
-	w := newPartyPair(t, nil)
-	w.guest.start()
-	w.guest.register(sleepProvider(t), bfia.DeviceProcess)
+	pair := newPartyPair(t, nil)
+	pair.guest.start()
+	pair.guest.register(sleepProvider(t), bfia.DeviceProcess)
 	jobID := bfia.NewJobID(time.Now(), 1)
 	document := editJSON(
 		t,
@@ -155,39 +148,39 @@ func TestPartnerDown(t *testing.T) {
 		func(f map[string]any) { f["job_id"] = jobID },
 	)
 	begun := time.Now()
-	env, status := w.guest.request(http.MethodPost, bfia.PathPlatformCreateAll, document)
+	env, status := pair.guest.request(http.MethodPost, bfia.PathPlatformCreateAll, document)
 	require.False(t, env.OK())
 	require.Less(t, time.Since(begun), 25*time.Second)
 	require.Equal(t, http.StatusBadGateway, status)
 	require.Contains(t, env.Text(), hostNode)
-	requireNoRows(t, w.guest, jobID)
+	requireNoRows(t, pair.guest, jobID)
 
 	// When the partner is up again, the same document is accepted: the earlier error is not remembered as the
 	// answer.
-	w.host.start()
-	w.host.register(sleepProvider(t), bfia.DeviceProcess)
+	pair.host.start()
+	pair.host.register(sleepProvider(t), bfia.DeviceProcess)
 	require.Eventually(t, func() bool {
-		env, _ = w.guest.request(http.MethodPost, bfia.PathPlatformCreateAll, document)
+		env, _ = pair.guest.request(http.MethodPost, bfia.PathPlatformCreateAll, document)
 		return env.OK()
 	}, time.Minute, 500*time.Millisecond, "%s", env.Text())
-	requireSuccess(t, w.guest.awaitJob(jobID, time.Minute, isFinished))
+	requireSuccess(t, pair.guest.awaitJob(jobID, time.Minute, isFinished))
 }
 
 // TestPartnerRefuses submits a job whose dataset the host does not have. The host's message reaches the
 // submitter.
 func TestPartnerRefuses(t *testing.T) {
 	t.Parallel()
-	w := startSleepPair(t, nil)
+	pair := startSleepPair(t, nil)
 	jobID := bfia.NewJobID(time.Now(), 2)
 	document := editJSON(t, sleepJob(t, 1, map[string]any{"s1": seconds(0)}, map[string]map[string]any{
 		"host": {
 			"s1": map[string]any{"dataset_id": "nowhere#nothing"},
 		}}), func(f map[string]any) { f["job_id"] = jobID })
-	env, status := w.guest.request(http.MethodPost, bfia.PathPlatformCreateAll, document)
+	env, status := pair.guest.request(http.MethodPost, bfia.PathPlatformCreateAll, document)
 	require.Equal(t, http.StatusNotFound, status, env.Text())
 	require.Contains(t, env.Text(), hostNode+` has no dataset "nowhere#nothing"`)
-	requireNoRows(t, w.guest, jobID)
-	requireNoRows(t, w.host, jobID)
+	requireNoRows(t, pair.guest, jobID)
+	requireNoRows(t, pair.host, jobID)
 }
 
 // requireNoRows waits until a party has no rows and no document of a job.
@@ -206,7 +199,7 @@ func requireNoRows(t *testing.T, n *testParty, jobID string) {
 // TestSameJobTwice submits one job several times at once: it is created once, and every request succeeds.
 func TestSameJobTwice(t *testing.T) {
 	t.Parallel()
-	w := startSleepPair(t, nil)
+	pair := startSleepPair(t, nil)
 	jobID := bfia.NewJobID(time.Now(), 3)
 	document := editJSON(
 		t,
@@ -217,32 +210,30 @@ func TestSameJobTwice(t *testing.T) {
 	answers := make([]string, 4)
 	for i := range answers {
 		group.Go(func() {
-			env, _ := w.guest.request(http.MethodPost, bfia.PathPlatformCreateAll, document)
+			env, _ := pair.guest.request(http.MethodPost, bfia.PathPlatformCreateAll, document)
 			answers[i] = env.Text()
 		})
 	}
 	group.Wait()
 	require.Equal(t, []string{"success", "success", "success", "success"}, answers)
-	requireSuccess(t, w.guest.awaitJob(jobID, 30*time.Second, isFinished))
-	require.Equal(t, jobID, w.guest.submit(document), "submitted again after its end")
+	requireSuccess(t, pair.guest.awaitJob(jobID, 30*time.Second, isFinished))
+	require.Equal(t, jobID, pair.guest.submit(document), "submitted again after its end")
 
 	other := editJSON(t, document, func(f map[string]any) { f["flow_id"] = "another" })
-	env, status := w.guest.request(http.MethodPost, bfia.PathPlatformCreateAll, other)
+	env, status := pair.guest.request(http.MethodPost, bfia.PathPlatformCreateAll, other)
 	require.Equal(t, http.StatusConflict, status, env.Text())
 }
 
 // TestTenJobsAtOnce submits ten jobs at once, which all succeed.
 func TestTenJobsAtOnce(t *testing.T) {
 	t.Parallel()
-	w := startSleepPair(t, nil)
+	pair := startSleepPair(t, nil)
 	var jobs []string
 	for range 10 {
-		jobs = append(
-			jobs,
-			w.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(0), "s2": seconds(0)}, nil)),
-		)
+		jobs = append(jobs,
+			pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(0), "s2": seconds(0)}, nil)))
 	}
 	for _, id := range jobs {
-		requireSuccess(t, w.guest.awaitJob(id, time.Minute, isFinished))
+		requireSuccess(t, pair.guest.awaitJob(id, time.Minute, isFinished))
 	}
 }

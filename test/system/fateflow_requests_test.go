@@ -49,21 +49,21 @@ func TestReplayFateFlowRequests(t *testing.T) {
 			if device == bfia.DeviceDocker {
 				dockerClient(t)
 			}
-			w := newPartyPair(t, func(cfg *party.Config) {
+			pair := newPartyPair(t, func(cfg *party.Config) {
 				if device == bfia.DeviceDocker {
 					cfg.Runner.Docker.Enabled, cfg.Runner.Process.Allow = party.SwitchOn, nil
 					t.Cleanup(func() { removeNetwork(t, cfg.NodeID) })
 				}
 			})
-			w.guest.start()
-			w.host.start()
-			for _, n := range []*testParty{w.guest, w.host} {
+			pair.guest.start()
+			pair.host.start()
+			for _, n := range []*testParty{pair.guest, pair.host} {
 				n.register(readVector(t, "provider_register.request.json"), device)
 			}
-			w.guest.upload("guest.csv", "testspace", "test_guest")
-			w.host.upload("host.csv", "testspace", "test_host")
-			replayRequests(t, wire, w)
-			for _, n := range []*testParty{w.guest, w.host} {
+			pair.guest.upload("guest.csv", "testspace", "test_guest")
+			pair.host.upload("host.csv", "testspace", "test_host")
+			replayRequests(t, wire, pair)
+			for _, n := range []*testParty{pair.guest, pair.host} {
 				requireNoContainers(t, n, jobIDOf(t, wire[0]), device)
 			}
 		})
@@ -78,9 +78,9 @@ func jobIDOf(t *testing.T, c capturedRequest) string {
 	return ref.JobID
 }
 
-func replayRequests(t *testing.T, wire []capturedRequest, w *partyPair) {
+func replayRequests(t *testing.T, wire []capturedRequest, pair *partyPair) {
 	t.Helper()
-	parties := []*testParty{w.guest, w.host}
+	parties := []*testParty{pair.guest, pair.host}
 	jobID := jobIDOf(t, wire[0])
 	for i, c := range wire {
 		for _, n := range parties {
@@ -134,29 +134,25 @@ func replayRequests(t *testing.T, wire []capturedRequest, w *partyPair) {
 	// Sending all requests again does not change a job that has ended.
 	for _, c := range wire {
 		if c.Path != bfia.PathStart {
-			c.send(w.host)
+			c.send(pair.host)
 		}
 	}
-	requireSuccess(t, w.host.status(jobID))
+	requireSuccess(t, pair.host.status(jobID))
 	// The logs of removed containers can be read by level and by range.
-	task := w.host.status(jobID).Tasks[0].TaskID
+	task := pair.host.status(jobID).Tasks[0].TaskID
 	var lines struct {
 		Num      int
 		Complete bool
 	}
 	query := "?log_level=info&role=host&task_id=" + task
 	require.Eventually(t, func() bool {
-		w.host.mustRequest(http.MethodGet, bfia.PathPlatformLogLines+query, nil, &lines)
+		pair.host.mustRequest(http.MethodGet, bfia.PathPlatformLogLines+query, nil, &lines)
 		return lines.Complete
 	}, time.Minute, 50*time.Millisecond)
 	require.Positive(t, lines.Num)
 	var log struct{ Data string }
-	w.host.mustRequest(
-		http.MethodGet,
-		bfia.PathPlatformLog+fmt.Sprintf("%s&start=%d", query, lines.Num-1),
-		nil,
-		&log,
-	)
+	pair.host.mustRequest(http.MethodGet,
+		bfia.PathPlatformLog+fmt.Sprintf("%s&start=%d", query, lines.Num-1), nil, &log)
 	require.NotEmpty(t, log.Data)
 	require.NotContains(t, log.Data, "\n")
 }

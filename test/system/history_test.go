@@ -32,20 +32,13 @@ func replayHistories(t *testing.T, address, namespace, node string) {
 	c, err := client.NewLazyClient(client.Options{HostPort: address, Namespace: namespace, Logger: quiet})
 	require.NoError(t, err)
 	defer c.Close()
-	list, err := c.ListWorkflow(
-		ctx,
-		&workflowservice.ListWorkflowExecutionsRequest{Namespace: namespace, PageSize: 100},
-	)
+	list, err := c.ListWorkflow(ctx,
+		&workflowservice.ListWorkflowExecutionsRequest{Namespace: namespace, PageSize: 100})
 	require.NoError(t, err)
 	for _, e := range list.Executions {
 		var h history.History
-		events := c.GetWorkflowHistory(
-			ctx,
-			e.Execution.WorkflowId,
-			e.Execution.RunId,
-			false,
-			enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT,
-		)
+		events := c.GetWorkflowHistory(ctx, e.Execution.WorkflowId, e.Execution.RunId, false,
+			enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 		for events.HasNext() {
 			event, err := events.Next()
 			require.NoError(t, err)

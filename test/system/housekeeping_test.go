@@ -56,10 +56,8 @@ func (n *testParty) backdate(jobID, column string, hours int) {
 	then := time.Now().Add(-time.Duration(hours) * time.Hour).UTC().Format("2006-01-02 15:04:05.999999-07:00")
 	for _, table := range []string{"t_job", "t_schedule_job"} {
 		_, err := db.Exec(
-			"UPDATE "+table+" SET "+column+" = ? WHERE job_id = ? AND "+column+" IS NOT NULL",
-			then,
-			jobID,
-		)
+			"UPDATE "+table+" SET "+column+" = ? WHERE job_id = ? AND "+column+" IS NOT NULL", then,
+			jobID)
 		require.NoError(n.t, err)
 	}
 }
@@ -108,96 +106,87 @@ func intersectionJob(t *testing.T, old string) []byte {
 // trace. Outputs that another job reuses stay as long as that job. Everything else stays.
 func TestRetention(t *testing.T) {
 	t.Parallel()
-	w := newPartyPair(t, nil)
-	w.guest.cfg.Jobs.Retention = time.Hour
-	w.guest.start()
-	w.host.start()
-	for _, n := range []*testParty{w.guest, w.host} {
+	pair := newPartyPair(t, nil)
+	pair.guest.cfg.Jobs.Retention = time.Hour
+	pair.guest.start()
+	pair.host.start()
+	for _, n := range []*testParty{pair.guest, pair.host} {
 		n.register(sleepProvider(t), bfia.DeviceProcess)
 		n.register(readVector(t, "provider_register.request.json"), bfia.DeviceProcess)
 	}
-	w.guest.upload("guest.csv", "testspace", "test_guest")
-	w.host.upload("host.csv", "testspace", "test_host")
-	long := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(300)}, nil))
-	first, second := w.guest.submit(intersectionJob(t, "")), w.guest.submit(intersectionJob(t, ""))
-	requireSuccess(t, w.guest.awaitJob(first, 3*time.Minute, isFinished))
-	requireSuccess(t, w.guest.awaitJob(second, 3*time.Minute, isFinished))
-	heir := w.guest.submit(intersectionJob(t, first))
-	requireSuccess(t, w.guest.awaitJob(heir, 3*time.Minute, isFinished))
+	pair.guest.upload("guest.csv", "testspace", "test_guest")
+	pair.host.upload("host.csv", "testspace", "test_host")
+	long := pair.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(300)}, nil))
+	first, second := pair.guest.submit(intersectionJob(t, "")), pair.guest.submit(intersectionJob(t, ""))
+	requireSuccess(t, pair.guest.awaitJob(first, 3*time.Minute, isFinished))
+	requireSuccess(t, pair.guest.awaitJob(second, 3*time.Minute, isFinished))
+	heir := pair.guest.submit(intersectionJob(t, first))
+	requireSuccess(t, pair.guest.awaitJob(heir, 3*time.Minute, isFinished))
 	const table = "intersect_rsa_1 guest.0 train_data"
-	require.Contains(t, w.guest.outputs(first), table)
-	require.Equal(t, bfia.TaskID(first, "intersect_rsa_1"), w.guest.outputs(heir)[table].Name)
-	rows := w.guest.download(w.guest.outputs(heir)[table])
-	w.guest.awaitJob(long, time.Minute, isTaskRunning("s1"))
-	task := w.guest.status(second).Tasks[0].TaskID
-	require.Positive(t, w.guest.countStoredObjects(second))
+	require.Contains(t, pair.guest.outputs(first), table)
+	require.Equal(t, bfia.TaskID(first, "intersect_rsa_1"), pair.guest.outputs(heir)[table].Name)
+	rows := pair.guest.download(pair.guest.outputs(heir)[table])
+	pair.guest.awaitJob(long, time.Minute, isTaskRunning("s1"))
+	task := pair.guest.status(second).Tasks[0].TaskID
+	require.Positive(t, pair.guest.countStoredObjects(second))
 
-	require.Zero(t, w.guest.runHousekeeping().Removed.Jobs, "all jobs ended less than an hour ago")
+	require.Zero(t, pair.guest.runHousekeeping().Removed.Jobs, "all jobs ended less than an hour ago")
 	remove := func(jobs ...string) {
 		t.Helper()
 		for _, id := range jobs {
-			w.guest.backdate(id, "ended_at", 2)
+			pair.guest.backdate(id, "ended_at", 2)
 		}
 		removed := 0
 		require.Eventually(t, func() bool { // its workflow may still be releasing reservations
-			removed += w.guest.runHousekeeping().Removed.Jobs
+			removed += pair.guest.runHousekeeping().Removed.Jobs
 			return removed == len(jobs)
 		}, time.Minute, 100*time.Millisecond)
-		require.Zero(t, w.guest.runHousekeeping().Removed.Jobs, "the second housekeeping removes nothing")
+		require.Zero(t, pair.guest.runHousekeeping().Removed.Jobs, "the second housekeeping removes nothing")
 		for _, id := range jobs {
-			requireNoRows(t, w.guest, id)
+			requireNoRows(t, pair.guest, id)
 			for _, path := range []string{bfia.PathPlatformStatusAll, bfia.PathJobOutputs} {
-				env, status := w.guest.request(http.MethodGet, path+"?job_id="+id, nil)
+				env, status := pair.guest.request(http.MethodGet, path+"?job_id="+id, nil)
 				require.Equal(t, http.StatusNotFound, status, "%s: %s", path, env.Text())
 			}
-			env, status := w.guest.request(
-				http.MethodPost,
-				bfia.PathPlatformCreateAll,
-				intersectionJob(t, id),
-			)
+			env, status := pair.guest.request(http.MethodPost, bfia.PathPlatformCreateAll,
+				intersectionJob(t, id))
 			require.Equal(t, http.StatusNotFound, status, env.Text())
 		}
 	}
-	w.guest.backdate(long, "created_at", 2)
+	pair.guest.backdate(long, "created_at", 2)
 	remove(first, second)
-	require.Zero(t, w.guest.countStoredObjects(second))
-	env, status := w.guest.request(http.MethodGet, bfia.PathPlatformLogLines+"?task_id="+task, nil)
+	require.Zero(t, pair.guest.countStoredObjects(second))
+	env, status := pair.guest.request(http.MethodGet, bfia.PathPlatformLogLines+"?task_id="+task, nil)
 	require.Equal(t, http.StatusNotFound, status, env.Text())
-	require.Equal(t, rows, w.guest.download(w.guest.outputs(heir)[table]))
+	require.Equal(t, rows, pair.guest.download(pair.guest.outputs(heir)[table]))
 	// The other party has a longer retention, and still has the job.
-	require.Zero(t, w.host.runHousekeeping().Removed.Jobs)
-	requireSuccess(t, w.host.awaitJob(second, time.Minute, isFinished))
-	require.NotEmpty(t, w.host.download(w.host.outputs(second)["intersect_rsa_1 host.0 train_data"]))
+	require.Zero(t, pair.host.runHousekeeping().Removed.Jobs)
+	requireSuccess(t, pair.host.awaitJob(second, time.Minute, isFinished))
+	require.NotEmpty(t, pair.host.download(pair.host.outputs(second)["intersect_rsa_1 host.0 train_data"]))
 
 	remove(heir)
-	require.Zero(
-		t,
-		w.guest.countStoredObjects(first),
-		"reused outputs are removed with the last job that has them",
-	)
-	require.NotEmpty(
-		t,
-		w.guest.download(bfia.Output{Namespace: "testspace", Name: "test_guest"}),
-		"uploaded datasets stay",
-	)
-	require.True(t, isTaskRunning("s1")(w.guest.status(long)), "a running job stays")
-	require.Positive(t, w.guest.countStoredObjects(long))
-	jobs, err := w.guest.database().Jobs(t.Context(), store.JobFilter{})
+	require.Zero(t, pair.guest.countStoredObjects(first),
+		"reused outputs are removed with the last job that has them")
+	require.NotEmpty(t, pair.guest.download(bfia.Output{Namespace: "testspace", Name: "test_guest"}),
+		"uploaded datasets stay")
+	require.True(t, isTaskRunning("s1")(pair.guest.status(long)), "a running job stays")
+	require.Positive(t, pair.guest.countStoredObjects(long))
+	jobs, err := pair.guest.database().Jobs(t.Context(), store.JobFilter{})
 	require.NoError(t, err)
 	require.Len(t, jobs, 1)
-	w.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+long+`"}`), nil)
-	w.guest.awaitJob(long, time.Minute, isFinished)
+	pair.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+long+`"}`), nil)
+	pair.guest.awaitJob(long, time.Minute, isFinished)
 }
 
 // TestHousekeepingStartsOnce checks that a party has one housekeeping workflow, however many control workers
 // it starts.
 func TestHousekeepingStartsOnce(t *testing.T) {
 	t.Parallel()
-	w := newPartyPair(t, nil)
+	pair := newPartyPair(t, nil)
 	for range 2 {
-		w.guest.startAs(party.Roles{Control: true})
+		pair.guest.startAs(party.Roles{Control: true})
 	}
-	described, err := w.guest.temporalClient().
+	described, err := pair.guest.temporalClient().
 		DescribeWorkflowExecution(t.Context(), workflows.HousekeepingID, "")
 	require.NoError(t, err)
 	require.Equal(t, workflows.HousekeepingType, described.WorkflowExecutionInfo.Type.Name)
@@ -210,18 +199,18 @@ func TestHousekeepingStartsOnce(t *testing.T) {
 func TestOrphans(t *testing.T) {
 	t.Parallel()
 	cli := dockerClient(t)
-	w := newPartyPair(t, nil)
-	useContainers(w.host.cfg)
-	w.guest.start()
-	w.guest.register(sleepProvider(t), bfia.DeviceProcess)
-	w.host.startAs(party.Roles{API: true, Control: true, Transport: true})
-	w.host.register(
+	pair := newPartyPair(t, nil)
+	useContainers(pair.host.cfg)
+	pair.guest.start()
+	pair.guest.register(sleepProvider(t), bfia.DeviceProcess)
+	pair.host.startAs(party.Roles{API: true, Control: true, Transport: true})
+	pair.host.register(
 		editJSON(t, sleepProvider(t), func(f map[string]any) { f["device"] = "docker" }),
 		bfia.DeviceDocker,
 	)
-	stop := w.host.startAs(party.Roles{Runner: true})
-	jobID := w.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(300)}, nil))
-	db := w.host.database()
+	stop := pair.host.startAs(party.Roles{Runner: true})
+	jobID := pair.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(300)}, nil))
+	db := pair.host.database()
 	var row store.Task
 	require.Eventually(t, func() bool {
 		tasks, err := db.Tasks(t.Context(), jobID)
@@ -232,8 +221,9 @@ func TestOrphans(t *testing.T) {
 	stop()
 	require.NoError(
 		t,
-		w.host.temporalClient().
-			TerminateWorkflow(t.Context(), workflows.ParticipantJobID(jobID), "", "terminated by an operator"),
+		pair.host.temporalClient().
+			TerminateWorkflow(t.Context(), workflows.ParticipantJobID(jobID), "",
+				"terminated by an operator"),
 	)
 
 	deployment, err := db.DeploymentID(t.Context())
@@ -256,21 +246,16 @@ func TestOrphans(t *testing.T) {
 			labels["hutong.container"], labels["hutong.job_id"] = name, "202609010000009999999"
 			labels["hutong.task"], labels["hutong.role"], labels["hutong.attempt"] = "s1", "host.0", "1"
 		}
-		created, err := cli.ContainerCreate(
-			t.Context(),
+		created, err := cli.ContainerCreate(t.Context(),
 			&container.Config{Image: referenceImage, Labels: labels},
-			&container.HostConfig{NetworkMode: "none"},
-			nil,
-			nil,
-			name,
-		)
+			&container.HostConfig{NetworkMode: "none"}, nil, nil, name)
 		require.NoError(t, err)
 		made[c.what] = created.ID
 		t.Cleanup(func() {
 			_ = cli.ContainerRemove(t.Context(), created.ID, container.RemoveOptions{Force: true})
 		})
 	}
-	w.host.startAs(party.Roles{Runner: true})
+	pair.host.startAs(party.Roles{Runner: true})
 	require.Eventually(t, func() bool {
 		return containerState(t, cli, row.ContainerID) == "" &&
 			containerState(t, cli, made["this deployment's, of an unknown job"]) == ""
@@ -281,16 +266,16 @@ func TestOrphans(t *testing.T) {
 		}
 	}
 
-	require.Empty(t, w.host.runHousekeeping().Lost, "a new job is not considered lost")
-	w.host.backdate(jobID, "created_at", 1)
-	require.Equal(t, []string{jobID}, w.host.runHousekeeping().Lost)
-	s := w.host.status(jobID)
+	require.Empty(t, pair.host.runHousekeeping().Lost, "a new job is not considered lost")
+	pair.host.backdate(jobID, "created_at", 1)
+	require.Equal(t, []string{jobID}, pair.host.runHousekeeping().Lost)
+	s := pair.host.status(jobID)
 	require.Contains(t, s.Reason, "its workflow was terminated")
 	require.Equal(t, bfia.TaskFailed, s.Tasks[0].State)
-	require.Empty(t, w.host.runHousekeeping().Lost)
-	s = w.guest.awaitJob(jobID, time.Minute, isFinished)
+	require.Empty(t, pair.host.runHousekeeping().Lost)
+	s = pair.guest.awaitJob(jobID, time.Minute, isFinished)
 	require.Equal(t, bfia.TaskFailed, s.Tasks[0].State)
-	requireNoContainers(t, w.guest, jobID, bfia.DeviceProcess)
+	requireNoContainers(t, pair.guest, jobID, bfia.DeviceProcess)
 }
 
 // ownerLabels returns the labels that name the owner of a container.
@@ -313,9 +298,9 @@ func containerState(t *testing.T, cli *client.Client, id string) container.Conta
 // every party.
 func TestSchedulerLost(t *testing.T) {
 	t.Parallel()
-	w := startSleepPair(t, nil)
-	jobID := w.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(300), "s2": seconds(0)}, nil))
-	for _, n := range []*testParty{w.guest, w.host} {
+	pair := startSleepPair(t, nil)
+	jobID := pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(300), "s2": seconds(0)}, nil))
+	for _, n := range []*testParty{pair.guest, pair.host} {
 		db := n.database()
 		require.Eventually(t, func() bool {
 			tasks, err := db.Tasks(t.Context(), jobID)
@@ -324,20 +309,17 @@ func TestSchedulerLost(t *testing.T) {
 	}
 	require.NoError(
 		t,
-		w.guest.temporalClient().
+		pair.guest.temporalClient().
 			TerminateWorkflow(t.Context(), workflows.SchedulerJobID(jobID), "", "terminated by an operator"),
 	)
-	w.guest.backdate(jobID, "created_at", 1)
-	require.Equal(t, []string{jobID}, w.guest.runHousekeeping().Lost)
-	s := w.guest.status(jobID)
+	pair.guest.backdate(jobID, "created_at", 1)
+	require.Equal(t, []string{jobID}, pair.guest.runHousekeeping().Lost)
+	s := pair.guest.status(jobID)
 	require.Equal(t, bfia.JobFinished, s.State)
 	require.Contains(t, s.Reason, "its workflow was terminated")
-	require.Equal(
-		t,
-		[]bfia.TaskState{bfia.TaskFailed, bfia.TaskReady},
-		[]bfia.TaskState{s.Tasks[0].State, s.Tasks[1].State},
-	)
-	for _, n := range []*testParty{w.guest, w.host} {
+	require.Equal(t, []bfia.TaskState{bfia.TaskFailed, bfia.TaskReady},
+		[]bfia.TaskState{s.Tasks[0].State, s.Tasks[1].State})
+	for _, n := range []*testParty{pair.guest, pair.host} {
 		require.Eventually(t, func() bool {
 			job, err := n.database().Job(t.Context(), jobID)
 			require.NoError(t, err)

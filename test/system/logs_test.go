@@ -21,14 +21,14 @@ func TestLogsWhileRunning(t *testing.T) {
 			if device == bfia.DeviceDocker {
 				dockerClient(t)
 			}
-			w := newPartyPair(t, func(cfg *party.Config) {
+			pair := newPartyPair(t, func(cfg *party.Config) {
 				if device == bfia.DeviceDocker {
 					cfg.Runner.Docker.Enabled, cfg.Runner.Process.Allow = party.SwitchOn, nil
 					t.Cleanup(func() { removeNetwork(t, cfg.NodeID) })
 				}
 			})
-			w.guest.start()
-			w.guest.register(
+			pair.guest.start()
+			pair.guest.register(
 				editJSON(t, sleepProvider(t), func(fields map[string]any) { fields["device"] = "docker" }),
 				device,
 			)
@@ -39,23 +39,18 @@ func TestLogsWhileRunning(t *testing.T) {
 				sleepJob(t, 1, map[string]any{"s1": long}, nil),
 				func(fields map[string]any) {
 					fields["config"].(map[string]any)["role"] = map[string]any{
-						"guest": []string{guestNode},
-						"host":  []string{guestNode},
-					}
+						"guest": []string{guestNode}, "host": []string{guestNode}}
 				},
 			)
-			jobID := w.guest.submit(document)
-			task := w.guest.awaitJob(jobID, 2*time.Minute, isTaskRunning("s1")).Tasks[0].TaskID
+			jobID := pair.guest.submit(document)
+			task := pair.guest.awaitJob(jobID, 2*time.Minute, isTaskRunning("s1")).Tasks[0].TaskID
 			count := func(level string) (n int, complete bool) {
 				var lines struct {
 					Num      int
 					Complete bool
 				}
-				env, _ := w.guest.request(
-					http.MethodGet,
-					bfia.PathPlatformLogLines+"?role=host.0&log_level="+level+"&task_id="+task,
-					nil,
-				)
+				env, _ := pair.guest.request(http.MethodGet,
+					bfia.PathPlatformLogLines+"?role=host.0&log_level="+level+"&task_id="+task, nil)
 				if env.OK() { // the scheduler may record the task a moment before the participant
 					require.NoError(t, json.Unmarshal(env.Data, &lines))
 				}
@@ -63,12 +58,9 @@ func TestLogsWhileRunning(t *testing.T) {
 			}
 			read := func(window string) []string {
 				var log struct{ Data string }
-				w.guest.mustRequest(
-					http.MethodGet,
-					bfia.PathPlatformLog+"?role=host.0&log_level=debug&task_id="+task+"&"+window,
-					nil,
-					&log,
-				)
+				pair.guest.mustRequest(http.MethodGet,
+					bfia.PathPlatformLog+"?role=host.0&log_level=debug&task_id="+task+"&"+window, nil,
+					&log)
 				if log.Data == "" {
 					return nil
 				}
@@ -90,20 +82,20 @@ func TestLogsWhileRunning(t *testing.T) {
 			require.Contains(t, strings.Join(before, "\n"), "sleeping, second 1")
 			require.Equal(t, before[1:2], read("start=1&length=1"))
 
-			w.guest.mustRequest(
+			pair.guest.mustRequest(
 				http.MethodPost,
 				bfia.PathPlatformStopAll,
 				[]byte(`{"job_id":"`+jobID+`"}`),
 				nil,
 			)
-			w.guest.awaitJob(jobID, 2*time.Minute, isFinished)
+			pair.guest.awaitJob(jobID, 2*time.Minute, isFinished)
 			require.Eventually(
 				t,
 				func() bool { _, complete := count("debug"); return complete },
 				2*time.Minute,
 				100*time.Millisecond,
 			)
-			requireNoContainers(t, w.guest, jobID, device)
+			requireNoContainers(t, pair.guest, jobID, device)
 			after := read("start=0")
 			require.Equal(t, before, after[:len(before)], "the log changed when its container was removed")
 		})

@@ -20,15 +20,11 @@ func TestNeutralScheduler(t *testing.T) {
 	t.Parallel()
 	neutral := newTestParty(t, neutralNode, testenv.Temporal(t), pairCount.Add(1))
 	neutral.cfg.Routes = party.Routes{}
-	w := newPartyPair(t, func(cfg *party.Config) {
-		cfg.Routes[neutralNode] = party.Route{
-			URL:          neutral.url,
-			TransportURL: "http://" + neutral.cfg.Transport.Listen,
-		}
-		neutral.cfg.Routes[cfg.NodeID] = party.Route{
-			URL:          "http://" + cfg.Listen,
-			TransportURL: "http://" + cfg.Transport.Listen,
-		}
+	pair := newPartyPair(t, func(cfg *party.Config) {
+		cfg.Routes[neutralNode] = party.Route{URL: neutral.url,
+			TransportURL: "http://" + neutral.cfg.Transport.Listen}
+		neutral.cfg.Routes[cfg.NodeID] = party.Route{URL: "http://" + cfg.Listen,
+			TransportURL: "http://" + cfg.Transport.Listen}
 		if cfg.NodeID == guestNode {
 			cfg.Scheduler = neutralNode
 		} else {
@@ -36,35 +32,35 @@ func TestNeutralScheduler(t *testing.T) {
 		}
 	})
 	neutral.prepare()
-	for _, n := range []*testParty{w.guest, w.host, neutral} {
+	for _, n := range []*testParty{pair.guest, pair.host, neutral} {
 		n.start()
 		n.register(sleepProvider(t), bfia.DeviceProcess)
 	}
 	approve := func(jobID string) {
-		env, _ := w.host.audit(jobID, bfia.JobReady, "")
+		env, _ := pair.host.audit(jobID, bfia.JobReady, "")
 		require.True(t, env.OK(), env.Text())
 	}
-	jobID := w.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(0), "s2": seconds(0)}, nil))
-	require.Equal(t, bfia.JobPending, w.guest.status(jobID).State)
+	jobID := pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(0), "s2": seconds(0)}, nil))
+	require.Equal(t, bfia.JobPending, pair.guest.status(jobID).State)
 	approve(jobID)
-	s := w.guest.awaitJob(jobID, time.Minute, isFinished)
+	s := pair.guest.awaitJob(jobID, time.Minute, isFinished)
 	requireSuccess(t, s)
 	require.Equal(t, neutralNode, s.Scheduler)
 	require.Len(t, s.Tasks[0].Parties, 2, "the initiator reads the state of all parties")
-	requireSuccess(t, w.host.awaitJob(jobID, time.Minute, isFinished))
+	requireSuccess(t, pair.host.awaitJob(jobID, time.Minute, isFinished))
 
-	stopped := w.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(60), "s2": seconds(0)}, nil))
+	stopped := pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(60), "s2": seconds(0)}, nil))
 	approve(stopped)
-	w.guest.awaitJob(stopped, time.Minute, isTaskRunning("s1"))
-	w.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+stopped+`"}`), nil)
-	s = w.guest.awaitJob(stopped, time.Minute, isFinished)
+	pair.guest.awaitJob(stopped, time.Minute, isTaskRunning("s1"))
+	pair.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+stopped+`"}`), nil)
+	s = pair.guest.awaitJob(stopped, time.Minute, isFinished)
 	require.Equal(t, "stopped by "+guestNode, s.Reason)
 	require.Equal(t, &bfia.Failure{Kind: bfia.FailedStopped, By: guestNode}, s.Failure)
-	for _, n := range []*testParty{w.guest, w.host} {
+	for _, n := range []*testParty{pair.guest, pair.host} {
 		requireNoContainers(t, n, stopped, bfia.DeviceProcess)
 	}
 	// Without a role the guest would receive no report of its job.
-	env, status := w.guest.request(
+	env, status := pair.guest.request(
 		http.MethodPost,
 		bfia.PathPlatformCreateAll,
 		editJSON(t, sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil),

@@ -15,7 +15,7 @@ import (
 // A job with another parameter runs that task and those after it.
 func TestOldJob(t *testing.T) {
 	t.Parallel()
-	w := startSleepPair(t, nil)
+	pair := startSleepPair(t, nil)
 	job := func(old string, first, last any) []byte {
 		return editJSON(
 			t,
@@ -37,18 +37,18 @@ func TestOldJob(t *testing.T) {
 		}
 		return names
 	}
-	failed := w.guest.submit(job("", 0, map[string]any{"seconds": 0, "exit_code": 3}))
-	s := w.guest.awaitJob(failed, time.Minute, isFinished)
+	failed := pair.guest.submit(job("", 0, map[string]any{"seconds": 0, "exit_code": 3}))
+	s := pair.guest.awaitJob(failed, time.Minute, isFinished)
 	require.Equal(t, bfia.TaskSuccess, s.Tasks[1].State, s.Reason)
 	require.Equal(t, bfia.TaskFailed, s.Tasks[2].State, s.Reason)
 
-	mended := w.guest.submit(job(failed, 0, seconds(0)))
-	requireSuccess(t, w.guest.awaitJob(mended, time.Minute, isFinished))
-	again := w.guest.submit(job(mended, 0, seconds(0)))
-	requireSuccess(t, w.guest.awaitJob(again, time.Minute, isFinished))
-	other := w.guest.submit(job(again, 0.1, seconds(0)))
-	requireSuccess(t, w.guest.awaitJob(other, time.Minute, isFinished))
-	for _, n := range []*testParty{w.guest, w.host} {
+	mended := pair.guest.submit(job(failed, 0, seconds(0)))
+	requireSuccess(t, pair.guest.awaitJob(mended, time.Minute, isFinished))
+	again := pair.guest.submit(job(mended, 0, seconds(0)))
+	requireSuccess(t, pair.guest.awaitJob(again, time.Minute, isFinished))
+	other := pair.guest.submit(job(again, 0.1, seconds(0)))
+	requireSuccess(t, pair.guest.awaitJob(other, time.Minute, isFinished))
+	for _, n := range []*testParty{pair.guest, pair.host} {
 		require.Equal(t, []string{"s1", "s2"}, reused(n, mended))
 		require.Equal(t, []string{"s1", "s2", "s3"}, reused(n, again))
 		require.Equal(t, []string{"s1"}, reused(n, other))
@@ -61,11 +61,8 @@ func TestOldJob(t *testing.T) {
 			require.Equal(t, o.TaskName == "s1", o.Name == first[name].Name, name)
 		}
 	}
-	env, status := w.guest.request(
-		http.MethodPost,
-		bfia.PathPlatformCreateAll,
-		job("202001010000000000000", 0, seconds(0)),
-	)
+	env, status := pair.guest.request(http.MethodPost, bfia.PathPlatformCreateAll,
+		job("202001010000000000000", 0, seconds(0)))
 	require.Equal(t, http.StatusNotFound, status)
 	require.Contains(t, env.Text(), "old_job_id")
 }

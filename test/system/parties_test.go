@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"mime/multipart"
 	"net/http"
 	"net/url"
 	"os"
@@ -28,6 +27,7 @@ import (
 	"hutong/internal/party"
 	"hutong/store"
 	"hutong/test/testenv"
+	"hutong/test/testenv/apiclient"
 )
 
 const (
@@ -66,12 +66,12 @@ func newPartyPair(t *testing.T, change func(*party.Config)) *partyPair {
 	t.Helper()
 	address := testenv.Temporal(t)
 	n := pairCount.Add(1)
-	w := &partyPair{t: t}
-	w.guest, w.host = newTestParty(t, guestNode, address, n), newTestParty(t, hostNode, address, n)
-	for _, n := range []*testParty{w.guest, w.host} {
-		other := w.host
-		if n == w.host {
-			other = w.guest
+	pair := &partyPair{t: t}
+	pair.guest, pair.host = newTestParty(t, guestNode, address, n), newTestParty(t, hostNode, address, n)
+	for _, n := range []*testParty{pair.guest, pair.host} {
+		other := pair.host
+		if n == pair.host {
+			other = pair.guest
 		}
 		n.cfg.Routes = party.Routes{
 			other.cfg.NodeID: {URL: other.url, TransportURL: "http://" + other.cfg.Transport.Listen},
@@ -81,7 +81,7 @@ func newPartyPair(t *testing.T, change func(*party.Config)) *partyPair {
 		}
 		n.prepare()
 	}
-	return w
+	return pair
 }
 
 // newTestParty configures a party without routes; pair makes its namespace unique.
@@ -139,12 +139,12 @@ func (n *testParty) startAs(roles party.Roles) (stop func()) {
 // startSleepPair starts a guest and a host with the Sleep component. change may adapt their configurations.
 func startSleepPair(t *testing.T, change func(*party.Config)) *partyPair {
 	t.Helper()
-	w := newPartyPair(t, change)
-	for _, n := range []*testParty{w.guest, w.host} {
+	pair := newPartyPair(t, change)
+	for _, n := range []*testParty{pair.guest, pair.host} {
 		n.start()
 		n.register(sleepProvider(t), bfia.DeviceProcess)
 	}
-	return w
+	return pair
 }
 
 func (n *testParty) logger() *slog.Logger {
@@ -157,20 +157,11 @@ func (n *testParty) logger() *slog.Logger {
 // request sends a request and returns the envelope and the HTTP status of its answer.
 func (n *testParty) request(method, path string, body []byte, headers ...string) (bfia.Envelope, int) {
 	n.t.Helper()
-	req, err := http.NewRequestWithContext(n.t.Context(), method, n.url+path, bytes.NewReader(body))
+	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute)
+	defer cancel()
+	a, err := apiclient.Send(ctx, method, n.url+path, body, headers...)
 	require.NoError(n.t, err)
-	req.Header.Set("Content-Type", "application/json")
-	for i := 0; i+1 < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
-	}
-	resp, err := (&http.Client{Timeout: time.Minute}).Do(req)
-	require.NoError(n.t, err)
-	defer func() { _ = resp.Body.Close() }()
-	answer, err := io.ReadAll(resp.Body)
-	require.NoError(n.t, err)
-	var env bfia.Envelope
-	require.NoError(n.t, json.Unmarshal(answer, &env), "%s %s answers %s", method, path, answer)
-	return env, resp.StatusCode
+	return a.Envelope, a.Status
 }
 
 // mustRequest sends a request that must succeed, and decodes the answer's data.
@@ -199,27 +190,11 @@ func (n *testParty) register(registration []byte, device bfia.Device) {
 // upload uploads one of the breast cancer files.
 func (n *testParty) upload(file, namespace, name string) {
 	n.t.Helper()
-	var body bytes.Buffer
-	form := multipart.NewWriter(&body)
-	part, err := form.CreateFormFile("file", file)
-	require.NoError(n.t, err)
 	rows, err := os.ReadFile(filepath.Join(testenv.Root(n.t), "testdata", "breast", file))
 	require.NoError(n.t, err)
-	_, err = part.Write(rows)
-	require.NoError(n.t, err)
-	for field, value := range map[string]string{"head": "true", "partitions": "4", "extend_sid": "true",
-		"meta": `{"delimiter":",","match_id_name":"id"}`, "namespace": namespace, "name": name} {
-		require.NoError(n.t, form.WriteField(field, value))
-	}
-	require.NoError(n.t, form.Close())
-	env, _ := n.request(
-		http.MethodPost,
-		bfia.PathComponentFile,
-		body.Bytes(),
-		"Content-Type",
-		form.FormDataContentType(),
-	)
-	require.True(n.t, env.OK(), env.Text())
+	require.NoError(n.t, apiclient.Upload(n.t.Context(), n.url, file, rows, map[string]string{
+		"head": "true", "partitions": "4", "extend_sid": "true",
+		"meta": `{"delimiter":",","match_id_name":"id"}`, "namespace": namespace, "name": name}))
 }
 
 // submit submits a job and returns its id.
@@ -240,16 +215,8 @@ func (n *testParty) logFailures() {
 		tasks, err := n.database().Tasks(n.t.Context(), job.JobID)
 		require.NoError(n.t, err)
 		for _, task := range tasks {
-			n.t.Logf(
-				"job %s %s task %s %s.%d %s: %s",
-				job.JobID,
-				job.Reason,
-				task.Name,
-				task.Role,
-				task.RoleIndex,
-				task.State,
-				task.Reason,
-			)
+			n.t.Logf("job %s %s task %s %s.%d %s: %s", job.JobID, job.Reason, task.Name, task.Role,
+				task.RoleIndex, task.State, task.Reason)
 		}
 	}
 }
@@ -323,10 +290,8 @@ func (n *testParty) outputs(jobID string) map[string]bfia.Output {
 func (n *testParty) download(o bfia.Output) string {
 	n.t.Helper()
 	resp, err := http.Get(
-		n.url + bfia.PathDataDownload + "?" + url.Values{
-			"namespace": {o.Namespace},
-			"name":      {o.Name},
-		}.Encode(),
+		n.url + bfia.PathDataDownload + "?" + url.Values{"namespace": {o.Namespace},
+			"name": {o.Name}}.Encode(),
 	)
 	require.NoError(n.t, err)
 	defer func() { _ = resp.Body.Close() }()
@@ -385,8 +350,9 @@ func sleepProvider(t testing.TB) []byte {
 				"image": referenceImage,
 			}, "components_description": map[string]any{"Sleep": map[string]any{
 				"componentName": "Sleep", "title": "Sleep", "provider": "test", "version": "1",
-				"roleList": []string{"guest", "host"}, "storageEngine": []string{"file"}, "inputParam": []any{},
-				"inputData": []any{map[string]any{"name": "in", "category": "dataset"}},
+				"roleList": []string{"guest", "host"}, "storageEngine": []string{"file"},
+				"inputParam": []any{},
+				"inputData":  []any{map[string]any{"name": "in", "category": "dataset"}},
 				"outputData": []any{
 					map[string]any{"name": "out", "category": "dataset"},
 				}, "result": []any{}}}},

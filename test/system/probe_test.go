@@ -14,21 +14,21 @@ import (
 )
 
 // probe runs `hutong job probe` at the guest.
-func (w *partyPair) probe(args ...string) (out string, err error) {
+func (pair *partyPair) probe(args ...string) (out string, err error) {
 	cmd := exec.CommandContext(
-		w.t.Context(),
-		testenv.Binary(w.t, "hutong"),
-		append([]string{"--url", w.guest.url, "job", "probe"}, args...)...)
+		pair.t.Context(),
+		testenv.Binary(pair.t, "hutong"),
+		append([]string{"--url", pair.guest.url, "job", "probe"}, args...)...)
 	text, err := cmd.CombinedOutput()
 	return string(text), err
 }
 
-func (w *partyPair) registerReference() {
+func (pair *partyPair) registerReference() {
 	registration, err := os.ReadFile(
-		filepath.Join(testenv.Root(w.t), "providers", "reference", "provider.json"),
+		filepath.Join(testenv.Root(pair.t), "providers", "reference", "provider.json"),
 	)
-	require.NoError(w.t, err)
-	for _, n := range []*testParty{w.guest, w.host} {
+	require.NoError(pair.t, err)
+	for _, n := range []*testParty{pair.guest, pair.host} {
 		n.register(registration, bfia.DeviceProcess)
 	}
 }
@@ -36,18 +36,18 @@ func (w *partyPair) registerReference() {
 // TestProbe probes two healthy parties.
 func TestProbe(t *testing.T) {
 	t.Parallel()
-	w := newPartyPair(t, nil)
-	w.guest.start()
-	w.host.start()
-	out, err := w.probe(hostNode)
+	pair := newPartyPair(t, nil)
+	pair.guest.start()
+	pair.host.start()
+	out, err := pair.probe(hostNode)
 	require.Error(t, err)
 	require.Contains(t, out, `provider: "hutong" is not registered`, "the missing provider is named")
-	w.registerReference()
-	out, err = w.probe(hostNode)
+	pair.registerReference()
+	out, err = pair.probe(hostNode)
 	require.NoError(t, err, out)
 	require.Regexp(t, `transport_to +host\.0 `+hostNode+` +ok`, out)
 	require.Regexp(t, `transport_from +host\.0 `+hostNode+` +ok`, out)
-	out, err = w.probe("JG0199999900000000")
+	out, err = pair.probe("JG0199999900000000")
 	require.Error(t, err)
 	require.Contains(t, out, "the route table has no node JG0199999900000000")
 }
@@ -55,16 +55,16 @@ func TestProbe(t *testing.T) {
 // TestProbeFindsUnreachableTransport has a guest whose route to the host's transport leads to a closed port.
 func TestProbeFindsUnreachableTransport(t *testing.T) {
 	t.Parallel()
-	w := newPartyPair(t, func(c *party.Config) {
+	pair := newPartyPair(t, func(c *party.Config) {
 		if route, ok := c.Routes[hostNode]; ok {
 			route.TransportURL = "http://" + testenv.FreeAddress(t)
 			c.Routes[hostNode] = route
 		}
 	})
-	w.guest.start()
-	w.host.start()
-	w.registerReference()
-	out, err := w.probe(hostNode, "--timeout", "5s")
+	pair.guest.start()
+	pair.host.start()
+	pair.registerReference()
+	out, err := pair.probe(hostNode, "--timeout", "5s")
 	require.Error(t, err)
 	require.Regexp(t, `transport_to +host\.0 `+hostNode+` +FAILED`, out)
 	require.Regexp(t, `storage +this party +ok`, out)

@@ -1,6 +1,7 @@
 package system
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"os"
@@ -30,7 +31,7 @@ func TestReferenceJob(t *testing.T) {
 			if device == bfia.DeviceDocker {
 				dockerClient(t)
 			}
-			w := newPartyPair(t, func(cfg *party.Config) {
+			pair := newPartyPair(t, func(cfg *party.Config) {
 				if device == bfia.DeviceDocker {
 					cfg.Runner.Docker.Enabled, cfg.Runner.Process.Allow = party.SwitchOn, nil
 					t.Cleanup(func() { removeNetwork(t, cfg.NodeID) })
@@ -39,27 +40,27 @@ func TestReferenceJob(t *testing.T) {
 					cfg.Database.URL = party.Secret(storetest.Postgres(t)) // the guest has SQLite
 				}
 			})
-			w.guest.start()
-			w.host.start()
+			pair.guest.start()
+			pair.host.start()
 			registration := readVector(t, "provider_register.request.json")
-			for _, n := range []*testParty{w.guest, w.host} {
+			for _, n := range []*testParty{pair.guest, pair.host} {
 				n.register(registration, device)
 				n.upload("host.csv", "testspace", "test_host")
 			}
-			w.guest.upload("guest.csv", "testspace", "test_guest")
+			pair.guest.upload("guest.csv", "testspace", "test_guest")
 			for name, apart := range map[string]bool{"one node": false, "two nodes": true} {
 				t.Run(name, func(t *testing.T) {
-					jobID := w.guest.submit(referenceJob(t, apart))
-					requireSuccess(t, w.guest.awaitJob(jobID, 3*time.Minute, isFinished))
-					host := w.guest
+					jobID := pair.guest.submit(referenceJob(t, apart))
+					requireSuccess(t, pair.guest.awaitJob(jobID, 3*time.Minute, isFinished))
+					host := pair.guest
 					if apart {
-						host = w.host
+						host = pair.host
 						requireSuccess(t, host.awaitJob(jobID, 10*time.Second, isFinished))
 					}
-					requireResults(t, w.guest, host, jobID)
-					requireNoContainers(t, w.guest, jobID, device)
+					requireResults(t, pair.guest, host, jobID)
+					requireNoContainers(t, pair.guest, jobID, device)
 					requireNoContainers(t, host, jobID, device)
-					requireWorkflowSuccess(t, w.guest, workflows.SchedulerJobID(jobID))
+					requireWorkflowSuccess(t, pair.guest, workflows.SchedulerJobID(jobID))
 					requireWorkflowSuccess(t, host, workflows.ParticipantJobID(jobID))
 				})
 			}
@@ -81,10 +82,8 @@ func requireResults(t *testing.T, guest, host *testParty, jobID string) {
 	}
 	require.Contains(t, h, "hetero_secureboost_1 host.0 model")
 	var auc struct{ Value float64 }
-	require.NoError(
-		t,
-		json.Unmarshal([]byte(guest.download(g["hetero_secureboost_1 guest.0 train-auc"])), &auc),
-	)
+	require.NoError(t,
+		json.Unmarshal([]byte(guest.download(g["hetero_secureboost_1 guest.0 train-auc"])), &auc))
 	require.GreaterOrEqual(t, auc.Value, 0.99)
 
 	guestIDs := readIDs(t, guest.download(g["intersect_rsa_1 guest.0 train_data"]))
@@ -93,20 +92,12 @@ func requireResults(t *testing.T, guest, host *testParty, jobID string) {
 
 	var lines struct{ Num int }
 	task := g["hetero_secureboost_1 guest.0 model"].TaskID
-	guest.mustRequest(
-		http.MethodGet,
-		bfia.PathPlatformLogLines+"?log_level=info&role=guest.0&task_id="+task,
-		nil,
-		&lines,
-	)
+	guest.mustRequest(http.MethodGet,
+		bfia.PathPlatformLogLines+"?log_level=info&role=guest.0&task_id="+task, nil, &lines)
 	require.Positive(t, lines.Num)
 	var log struct{ Data string }
-	guest.mustRequest(
-		http.MethodGet,
-		bfia.PathPlatformLog+"?log_level=info&start=0&length=100&role=guest.0&task_id="+task,
-		nil,
-		&log,
-	)
+	guest.mustRequest(http.MethodGet,
+		bfia.PathPlatformLog+"?log_level=info&start=0&length=100&role=guest.0&task_id="+task, nil, &log)
 	require.Contains(t, log.Data, "input read")
 }
 
@@ -173,19 +164,19 @@ func requireMemo(t *testing.T, n *testParty, workflowID, want string) {
 	described, err := c.DescribeWorkflow(t.Context(), workflowID, "")
 	require.NoError(t, err)
 	var memo string
-	require.NoError(
-		t,
-		converter.GetDefaultDataConverter().FromPayload(described.Memo.GetFields()["explanation"], &memo),
-	)
+	require.NoError(t,
+		converter.GetDefaultDataConverter().FromPayload(described.Memo.GetFields()["failure"], &memo))
 	require.Equal(t, want, memo)
 }
 
+// removeNetwork removes a party's Docker network after its test, when the context of the test is canceled
+// already.
 func removeNetwork(t *testing.T, nodeID string) {
 	d, err := docker.New(docker.Options{NodeID: nodeID})
 	require.NoError(t, err)
 	defer func() { _ = d.Close() }()
 	// Another test, or a party that runs on this machine, may still use it.
-	if err := d.RemoveNetwork(t.Context()); err != nil {
+	if err := d.RemoveNetwork(context.WithoutCancel(t.Context())); err != nil {
 		_, _ = os.Stderr.WriteString(err.Error() + "\n")
 	}
 }

@@ -36,7 +36,7 @@ const limitsImage = "hutong-test-limits:1"
 // startLimitedPair starts a guest and a host with the Sleep component. With inContainers the host runs it in
 // containers.
 func startLimitedPair(t *testing.T, inContainers bool, change func(*party.Config)) *partyPair {
-	w := newPartyPair(t, func(cfg *party.Config) {
+	pair := newPartyPair(t, func(cfg *party.Config) {
 		if change != nil {
 			change(cfg)
 		}
@@ -44,17 +44,17 @@ func startLimitedPair(t *testing.T, inContainers bool, change func(*party.Config
 			useContainers(cfg)
 		}
 	})
-	w.guest.start()
-	w.host.start()
-	w.guest.register(sleepProvider(t), bfia.DeviceProcess)
+	pair.guest.start()
+	pair.host.start()
+	pair.guest.register(sleepProvider(t), bfia.DeviceProcess)
 	if !inContainers {
-		w.host.register(sleepProvider(t), bfia.DeviceProcess)
-		return w
+		pair.host.register(sleepProvider(t), bfia.DeviceProcess)
+		return pair
 	}
 	cli := dockerClient(t)
 	require.NoError(t, image.Load(t.Context(), cli, testenv.Binary(t, "provider"), limitsImage))
-	w.host.register(containerProvider(t, limitsImage), bfia.DeviceDocker)
-	return w
+	pair.host.register(containerProvider(t, limitsImage), bfia.DeviceDocker)
+	return pair
 }
 
 // useContainers has a party run its tasks in containers on the host network, and no processes.
@@ -77,20 +77,20 @@ func hostJob(t testing.TB, params map[string]any) []byte {
 
 // submitUnrelatedJob submits a job between the same parties. The returned function checks that the job
 // succeeded although another one failed meanwhile.
-func (w *partyPair) submitUnrelatedJob() (unharmed func()) {
-	w.t.Helper()
-	jobID := w.guest.submit(sleepJob(w.t, 2, map[string]any{"s1": seconds(2), "s2": seconds(0)}, nil))
+func (pair *partyPair) submitUnrelatedJob() (unharmed func()) {
+	pair.t.Helper()
+	jobID := pair.guest.submit(sleepJob(pair.t, 2, map[string]any{"s1": seconds(2), "s2": seconds(0)}, nil))
 	return func() {
-		w.t.Helper()
-		requireSuccess(w.t, w.guest.awaitJob(jobID, time.Minute, isFinished))
-		requireNoContainers(w.t, w.guest, jobID, bfia.DeviceProcess)
-		requireNoContainers(w.t, w.host, jobID, w.hostDevice())
+		pair.t.Helper()
+		requireSuccess(pair.t, pair.guest.awaitJob(jobID, time.Minute, isFinished))
+		requireNoContainers(pair.t, pair.guest, jobID, bfia.DeviceProcess)
+		requireNoContainers(pair.t, pair.host, jobID, pair.hostDevice())
 	}
 }
 
 // hostDevice returns the device on which the host runs its parts.
-func (w *partyPair) hostDevice() bfia.Device {
-	if w.host.cfg.Runner.Docker.Enabled == party.SwitchOn {
+func (pair *partyPair) hostDevice() bfia.Device {
+	if pair.host.cfg.Runner.Docker.Enabled == party.SwitchOn {
 		return bfia.DeviceDocker
 	}
 	return bfia.DeviceProcess
@@ -98,43 +98,37 @@ func (w *partyPair) hostDevice() bfia.Device {
 
 // requireFailure awaits a job's end because of its host's part of s1, and gives what is known of it at the
 // host.
-func (w *partyPair) requireFailure(jobID string, kind bfia.FailureKind, words ...string) *bfia.Failure {
-	w.t.Helper()
-	s := w.guest.awaitJob(jobID, time.Minute, isFinished)
-	require.NotNil(w.t, s.Failure, "%s", s.Reason)
-	require.Equal(w.t, kind, s.Failure.Kind, "%s", s.Reason)
-	require.Equal(
-		w.t,
-		[...]string{hostNode, "host.0", "s1"},
-		[...]string{s.Failure.NodeID, s.Failure.Role, s.Failure.Task},
-	)
-	at := w.host.awaitJob(jobID, time.Minute, isFinished)
-	require.Equal(w.t, kind, at.Failure.Kind)
+func (pair *partyPair) requireFailure(jobID string, kind bfia.FailureKind, words ...string) *bfia.Failure {
+	pair.t.Helper()
+	s := pair.guest.awaitJob(jobID, time.Minute, isFinished)
+	require.NotNil(pair.t, s.Failure, "%s", s.Reason)
+	require.Equal(pair.t, kind, s.Failure.Kind, "%s", s.Reason)
+	require.Equal(pair.t, [...]string{hostNode, "host.0", "s1"},
+		[...]string{s.Failure.NodeID, s.Failure.Role, s.Failure.Task})
+	at := pair.host.awaitJob(jobID, time.Minute, isFinished)
+	require.Equal(pair.t, kind, at.Failure.Kind)
 	for _, word := range words {
-		require.Contains(
-			w.t,
-			at.Failure.Text(),
-			word,
-		) // the guest gets only the kind, unless the host shares more
+		require.Contains(pair.t, at.Failure.Text(),
+			word) // the guest gets only the kind, unless the host shares more
 	}
-	require.NotEmpty(w.t, at.Failure.Hint)
-	requireNoContainers(w.t, w.host, jobID, w.hostDevice())
-	requireNoContainers(w.t, w.guest, jobID, bfia.DeviceProcess)
+	require.NotEmpty(pair.t, at.Failure.Hint)
+	requireNoContainers(pair.t, pair.host, jobID, pair.hostDevice())
+	requireNoContainers(pair.t, pair.guest, jobID, bfia.DeviceProcess)
 	return at.Failure
 }
 
 // TestOutOfMemory gives a container less memory than it needs.
 func TestOutOfMemory(t *testing.T) {
 	t.Parallel()
-	w := startLimitedPair(t, true, nil)
-	unharmed := w.submitUnrelatedJob()
-	jobID := w.guest.submit(
+	pair := startLimitedPair(t, true, nil)
+	unharmed := pair.submitUnrelatedJob()
+	jobID := pair.guest.submit(
 		editJSON(t, hostJob(t, map[string]any{"seconds": 60, "memory_mib": 256}), func(f map[string]any) {
 			f["config"].(map[string]any)["job_params"].(map[string]any)["host"] =
 				map[string]any{"0": map[string]any{"resources": map[string]any{"memory": 0.0625}}}
 		}),
 	)
-	failure := w.requireFailure(jobID, bfia.FailedMemory, "out of memory", "the limit is 67108864 bytes")
+	failure := pair.requireFailure(jobID, bfia.FailedMemory, "out of memory", "the limit is 64 MiB")
 	require.Contains(t, failure.Hint, "config.job_params.host.0.resources.memory")
 	unharmed()
 }
@@ -142,19 +136,19 @@ func TestOutOfMemory(t *testing.T) {
 // TestImageMissing names an image that the host does not have.
 func TestImageMissing(t *testing.T) {
 	t.Parallel()
-	w := startLimitedPair(t, true, nil)
-	unharmed := w.submitUnrelatedJob()
+	pair := startLimitedPair(t, true, nil)
+	unharmed := pair.submitUnrelatedJob()
 	const absent = "hutong-test-limits:absent"
-	w.host.register(
+	pair.host.register(
 		editJSON(t, containerProvider(t, absent), func(f map[string]any) { f["name"] = "absent" }),
 		bfia.DeviceDocker,
 	)
-	w.guest.register(
+	pair.guest.register(
 		editJSON(t, sleepProvider(t), func(f map[string]any) { f["name"] = "absent" }),
 		bfia.DeviceProcess,
 	)
-	jobID := w.guest.submit(withProvider(t, hostJob(t, seconds(0)), "absent"))
-	failure := w.requireFailure(jobID, bfia.FailedImage, absent, "not on this host")
+	jobID := pair.guest.submit(withProvider(t, hostJob(t, seconds(0)), "absent"))
+	failure := pair.requireFailure(jobID, bfia.FailedImage, absent, "not on this runner")
 	require.Contains(t, failure.Hint, "load the image")
 	unharmed()
 }
@@ -162,20 +156,20 @@ func TestImageMissing(t *testing.T) {
 // TestImageCannotStart uses an image without the program that it names.
 func TestImageCannotStart(t *testing.T) {
 	t.Parallel()
-	w := startLimitedPair(t, true, nil)
-	unharmed := w.submitUnrelatedJob()
+	pair := startLimitedPair(t, true, nil)
+	unharmed := pair.submitUnrelatedJob()
 	const broken = "hutong-test-limits:broken"
 	importEmptyImage(t, dockerClient(t), broken, "/no/such/program")
-	w.host.register(
+	pair.host.register(
 		editJSON(t, containerProvider(t, broken), func(f map[string]any) { f["name"] = "broken" }),
 		bfia.DeviceDocker,
 	)
-	w.guest.register(
+	pair.guest.register(
 		editJSON(t, sleepProvider(t), func(f map[string]any) { f["name"] = "broken" }),
 		bfia.DeviceProcess,
 	)
-	jobID := w.guest.submit(withProvider(t, hostJob(t, seconds(0)), "broken"))
-	w.requireFailure(jobID, bfia.FailedStart, "could not be started", "/no/such/program")
+	jobID := pair.guest.submit(withProvider(t, hostJob(t, seconds(0)), "broken"))
+	pair.requireFailure(jobID, bfia.FailedStart, "could not be started", "/no/such/program")
 	unharmed()
 }
 
@@ -210,12 +204,12 @@ func importEmptyImage(t *testing.T, cli *client.Client, tag, program string) {
 // TestIgnoresStop stops a job whose containers ignore SIGTERM: they are killed after the grace period.
 func TestIgnoresStop(t *testing.T) {
 	t.Parallel()
-	w := startLimitedPair(t, true, nil)
-	jobID := w.guest.submit(
+	pair := startLimitedPair(t, true, nil)
+	jobID := pair.guest.submit(
 		sleepJob(t, 1, map[string]any{"s1": map[string]any{"seconds": 600, "ignore_stop": true}}, nil),
 	)
-	unharmed := w.submitUnrelatedJob()
-	for _, n := range []*testParty{w.guest, w.host} {
+	unharmed := pair.submitUnrelatedJob()
+	for _, n := range []*testParty{pair.guest, pair.host} {
 		require.Eventually(
 			t,
 			func() bool { return strings.Contains(n.log(jobID, "s1"), "sleeping, second") },
@@ -224,20 +218,16 @@ func TestIgnoresStop(t *testing.T) {
 		)
 	}
 	begun := time.Now()
-	w.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+jobID+`"}`), nil)
-	for _, n := range []*testParty{w.guest, w.host} {
+	pair.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+jobID+`"}`), nil)
+	for _, n := range []*testParty{pair.guest, pair.host} {
 		s := n.awaitJob(jobID, time.Minute, isFinished)
 		require.Equal(t, bfia.FailedStopped, s.Failure.Kind)
 	}
-	requireNoContainers(t, w.guest, jobID, bfia.DeviceProcess)
-	requireNoContainers(t, w.host, jobID, bfia.DeviceDocker)
-	require.GreaterOrEqual(
-		t,
-		time.Since(begun),
-		w.host.cfg.Runner.StopGrace,
-		"killed before the end of the grace period",
-	)
-	require.Less(t, time.Since(begun), w.host.cfg.Runner.StopGrace+20*time.Second)
+	requireNoContainers(t, pair.guest, jobID, bfia.DeviceProcess)
+	requireNoContainers(t, pair.host, jobID, bfia.DeviceDocker)
+	require.GreaterOrEqual(t, time.Since(begun), pair.host.cfg.Runner.StopGrace,
+		"killed before the end of the grace period")
+	require.Less(t, time.Since(begun), pair.host.cfg.Runner.StopGrace+20*time.Second)
 	unharmed()
 }
 
@@ -263,9 +253,9 @@ func (n *testParty) log(jobID, task string) string {
 func TestLargeParameter(t *testing.T) {
 	t.Parallel()
 	t.Run("document", func(t *testing.T) {
-		w := startLimitedPair(t, false, nil)
-		unharmed := w.submitUnrelatedJob()
-		env, status := w.guest.request(http.MethodPost, bfia.PathPlatformCreateAll,
+		pair := startLimitedPair(t, false, nil)
+		unharmed := pair.submitUnrelatedJob()
+		env, status := pair.guest.request(http.MethodPost, bfia.PathPlatformCreateAll,
 			hostJob(t, map[string]any{"seconds": 0, "note": strings.Repeat("x", 50_000_000)}))
 		require.Equal(t, http.StatusRequestEntityTooLarge, status)
 		for _, word := range []string{"jobs.max_document_bytes", "1048576"} {
@@ -275,17 +265,14 @@ func TestLargeParameter(t *testing.T) {
 	})
 	for _, device := range []bfia.Device{bfia.DeviceProcess, bfia.DeviceDocker} {
 		t.Run(string(device), func(t *testing.T) {
-			w := startLimitedPair(
+			pair := startLimitedPair(
 				t,
 				device == bfia.DeviceDocker,
 				func(cfg *party.Config) { cfg.Jobs.MaxDocumentBytes = 100 << 20 },
 			)
-			unharmed := w.submitUnrelatedJob()
-			env, status := w.guest.request(
-				http.MethodPost,
-				bfia.PathPlatformCreateAll,
-				hostJob(t, map[string]any{"seconds": 0, "note": strings.Repeat("x", 200_000)}),
-			)
+			unharmed := pair.submitUnrelatedJob()
+			env, status := pair.guest.request(http.MethodPost, bfia.PathPlatformCreateAll,
+				hostJob(t, map[string]any{"seconds": 0, "note": strings.Repeat("x", 200_000)}))
 			require.Equal(t, http.StatusRequestEntityTooLarge, status)
 			for _, word := range []string{"task s1", "host.0", "note takes 200033 bytes", "131071"} {
 				require.Contains(t, env.Text(), word)
@@ -299,20 +286,17 @@ func TestLargeParameter(t *testing.T) {
 // beginning and the end of its log, with a note of how many lines are left out between them.
 func TestLogFlood(t *testing.T) {
 	t.Parallel()
-	w := startLimitedPair(t, true, nil)
+	pair := startLimitedPair(t, true, nil)
 	const lines = 300_000
-	jobID := w.guest.submit(
-		sleepJob(
-			t,
-			1,
+	jobID := pair.guest.submit(
+		sleepJob(t, 1,
 			map[string]any{"s1": map[string]any{"seconds": 0, "lines": lines, "lines_per_second": 100_000}},
-			nil,
-		),
+			nil),
 	)
-	unharmed := w.submitUnrelatedJob()
-	requireSuccess(t, w.guest.awaitJob(jobID, 2*time.Minute, isFinished))
+	unharmed := pair.submitUnrelatedJob()
+	requireSuccess(t, pair.guest.awaitJob(jobID, 2*time.Minute, isFinished))
 	unharmed()
-	for _, n := range []*testParty{w.guest, w.host} {
+	for _, n := range []*testParty{pair.guest, pair.host} {
 		db := n.database()
 		var run string
 		require.Eventually(t, func() bool {
@@ -337,16 +321,11 @@ func TestLogFlood(t *testing.T) {
 		require.NotNil(t, note, "%s has %d lines of %d bytes", n.cfg.NodeID, len(kept), len(text))
 		left, err := strconv.Atoi(string(note[1]))
 		require.NoError(t, err)
-		require.GreaterOrEqual(
-			t,
-			len(kept)-1+left,
-			lines,
-			"%s: the note counts too few missing lines",
-			n.cfg.NodeID,
-		)
+		require.GreaterOrEqual(t, len(kept)-1+left, lines, "%s: the note counts too few missing lines",
+			n.cfg.NodeID)
 	}
-	requireNoContainers(t, w.guest, jobID, bfia.DeviceProcess)
-	requireNoContainers(t, w.host, jobID, bfia.DeviceDocker)
+	requireNoContainers(t, pair.guest, jobID, bfia.DeviceProcess)
+	requireNoContainers(t, pair.host, jobID, bfia.DeviceDocker)
 }
 
 // TestDiskFull fills the disk with all of the host's data, its database too. A task that writes more than
@@ -358,28 +337,22 @@ func TestDiskFull(t *testing.T) {
 		t.Skipf("failed to mount a small file system: %v", err)
 	}
 	t.Cleanup(func() { require.NoError(t, unix.Unmount(disk, unix.MNT_DETACH)) })
-	w := startLimitedPair(t, false, func(cfg *party.Config) {
+	pair := startLimitedPair(t, false, func(cfg *party.Config) {
 		if cfg.NodeID == hostNode {
 			cfg.DataDir = filepath.Join(disk, hostNode)
 		}
 	})
-	unharmed := w.submitUnrelatedJob()
-	failure := w.requireFailure(
-		w.guest.submit(hostJob(t, map[string]any{"seconds": 60, "write_mib": 200})),
-		bfia.FailedExit,
-	)
+	unharmed := pair.submitUnrelatedJob()
+	failure := pair.requireFailure(
+		pair.guest.submit(hostJob(t, map[string]any{"seconds": 60, "write_mib": 200})), bfia.FailedExit)
 	require.Contains(t, strings.Join(failure.Log, "\n"), "no space left on device")
 	unharmed()
 
-	jobID := w.guest.submit(
-		sleepJob(
-			t,
-			2,
-			map[string]any{"s1": seconds(3), "s2": map[string]any{"seconds": 0, "write_mib": 1}},
-			nil,
-		),
+	jobID := pair.guest.submit(
+		sleepJob(t, 2,
+			map[string]any{"s1": seconds(3), "s2": map[string]any{"seconds": 0, "write_mib": 1}}, nil),
 	)
-	db := w.host.database()
+	db := pair.host.database()
 	require.Eventually(t, func() bool {
 		tasks, err := db.Tasks(t.Context(), jobID)
 		return err == nil && tasks[0].ContainerID != ""
@@ -395,39 +368,35 @@ func TestDiskFull(t *testing.T) {
 	}
 	require.NoError(t, f.Close())
 	// The guest's part has ended, and the host has no disk space to record its own.
-	w.guest.awaitJob(jobID, time.Minute, func(s bfia.JobStatus) bool {
+	pair.guest.awaitJob(jobID, time.Minute, func(s bfia.JobStatus) bool {
 		return slices.ContainsFunc(
 			s.Tasks[0].Parties,
 			func(p bfia.PartStatus) bool { return p.NodeID == guestNode && p.State == bfia.TaskSuccess },
 		)
 	})
-	env, status := w.host.request(
+	env, status := pair.host.request(
 		http.MethodPost,
 		bfia.PathProviderRegister,
 		editJSON(t, sleepProvider(t), func(f map[string]any) {
 			f["name"], f["metadata"] = "another", map[string]any{
-				"command": []string{testenv.Binary(t, "provider")},
-				"note":    strings.Repeat("x", 500_000),
-			}
+				"command": []string{testenv.Binary(t, "provider")}, "note": strings.Repeat("x", 500_000)}
 		}),
 	)
 	require.Equal(t, http.StatusServiceUnavailable, status, env.Text())
-	require.Contains(t, env.Text(), "no room on its disk")
-	require.False(t, isFinished(w.guest.status(jobID)))
+	require.Contains(t, env.Text(), "the disk of the database is full")
+	require.False(t, isFinished(pair.guest.status(jobID)))
 	require.NoError(t, os.Remove(filler))
-	requireSuccess(t, w.guest.awaitJob(jobID, 2*time.Minute, isFinished))
-	require.EqualValues(t, 1<<20, w.host.outputs(jobID)["s2 host.0 out"].Bytes)
+	requireSuccess(t, pair.guest.awaitJob(jobID, 2*time.Minute, isFinished))
+	require.EqualValues(t, 1<<20, pair.host.outputs(jobID)["s2 host.0 out"].Bytes)
 	file, err := sql.Open(
 		"sqlite",
-		"file:"+strings.TrimPrefix(
-			w.host.cfg.Database.URL.Reveal(),
-			"sqlite://",
-		)+"?_pragma=busy_timeout(10000)",
+		"file:"+strings.TrimPrefix(pair.host.cfg.Database.URL.Reveal(),
+			"sqlite://")+"?_pragma=busy_timeout(10000)",
 	)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, file.Close()) }()
 	var sound string
 	require.NoError(t, file.QueryRow("PRAGMA integrity_check").Scan(&sound))
 	require.Equal(t, "ok", sound)
-	requireSuccess(t, w.guest.awaitJob(w.guest.submit(hostJob(t, seconds(0))), time.Minute, isFinished))
+	requireSuccess(t, pair.guest.awaitJob(pair.guest.submit(hostJob(t, seconds(0))), time.Minute, isFinished))
 }

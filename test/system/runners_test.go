@@ -61,10 +61,8 @@ func newRunnerMachine(t *testing.T, name, file string, settings ...string) *runn
 		_ = log.Close()
 		_ = os.RemoveAll(dir)
 	})
-	cli, err := client.NewClientWithOpts(
-		client.WithHost("unix://"+d.Socket()),
-		client.WithAPIVersionNegotiation(),
-	)
+	cli, err := client.NewClientWithOpts(client.WithHost("unix://"+d.Socket()),
+		client.WithAPIVersionNegotiation())
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = cli.Close() })
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
@@ -83,11 +81,8 @@ func newRunnerMachine(t *testing.T, name, file string, settings ...string) *runn
 		t:    t,
 		file: file,
 		id:   info.ID,
-		env: append(
-			settings,
-			"DOCKER_HOST=unix://"+d.Socket(),
-			"HUTONG_DATA_DIR="+filepath.Join(dir, "hutong"),
-		),
+		env: append(settings, "DOCKER_HOST=unix://"+d.Socket(),
+			"HUTONG_DATA_DIR="+filepath.Join(dir, "hutong")),
 	}
 }
 
@@ -127,10 +122,8 @@ func newMultiRunnerParty(t *testing.T) (multiRunnerParty, string) {
 			"listen":    n.cfg.Listen,
 			"data_dir":  filepath.Join(dir, "control"),
 			"transport": map[string]any{"listen": n.cfg.Transport.Listen},
-			"temporal": map[string]any{
-				"address":   n.cfg.Temporal.Address,
-				"namespace": n.cfg.Temporal.Namespace,
-			},
+			"temporal": map[string]any{"address": n.cfg.Temporal.Address,
+				"namespace": n.cfg.Temporal.Namespace},
 			"database": map[string]any{
 				"url": n.cfg.Database.URL.Reveal(),
 			},
@@ -141,15 +134,8 @@ func newMultiRunnerParty(t *testing.T) (multiRunnerParty, string) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(file, document, 0o600))
 	for range 2 {
-		startHutong(
-			t,
-			[]string{"HUTONG_RUNNER_DOCKER_ENABLED=false"},
-			"worker",
-			"--only",
-			"control",
-			"--config",
-			file,
-		).awaitOutput("is ready")
+		startHutong(t, []string{"HUTONG_RUNNER_DOCKER_ENABLED=false"}, "worker", "--only", "control",
+			"--config", file).awaitOutput("is ready")
 	}
 	n.register(
 		editJSON(t, sleepProvider(t), func(fields map[string]any) { fields["device"] = "docker" }),
@@ -262,22 +248,10 @@ func TestRunners(t *testing.T) {
 		t.Skip("this test runs dockerd for each runner, which needs dockerd and root")
 	}
 	b, file := newMultiRunnerParty(t)
-	big := newRunnerMachine(
-		t,
-		"big",
-		file,
-		"HUTONG_RUNNER_SLOTS=4",
-		"HUTONG_RUNNER_CPU=4",
-		"HUTONG_RUNNER_MEMORY=8",
-	)
-	gpu := newRunnerMachine(
-		t,
-		"gpu",
-		file,
-		"HUTONG_RUNNER_SLOTS=2",
-		"HUTONG_RUNNER_CPU=2",
-		"HUTONG_RUNNER_LABELS=gpu=1,region=north",
-	)
+	big := newRunnerMachine(t, "big", file, "HUTONG_RUNNER_SLOTS=4", "HUTONG_RUNNER_CPU=4",
+		"HUTONG_RUNNER_MEMORY=8")
+	gpu := newRunnerMachine(t, "gpu", file, "HUTONG_RUNNER_SLOTS=2", "HUTONG_RUNNER_CPU=2",
+		"HUTONG_RUNNER_LABELS=gpu=1,region=north")
 	require.NotEqual(t, big.id, gpu.id)
 	big.start()
 	gpu.start()
@@ -307,11 +281,8 @@ func TestRunners(t *testing.T) {
 		assert.Equal(t, map[string]int{gpu.id: 2}, on)
 		b.release(jobs)
 	}
-	env, _ := b.request(
-		http.MethodPost,
-		bfia.PathPlatformCreateAll,
-		b.document(map[string]any{"requires": map[string]any{"*": map[string]string{"gpu": "7"}}}, 1),
-	)
+	env, _ := b.request(http.MethodPost, bfia.PathPlatformCreateAll,
+		b.document(map[string]any{"requires": map[string]any{"*": map[string]string{"gpu": "7"}}}, 1))
 	assert.False(t, env.OK())
 	assert.Contains(t, env.Text(), "the label gpu=7")
 

@@ -40,16 +40,14 @@ func TestThousandTasks(t *testing.T) {
 	const namespace = "test-thousand-tasks"
 	testenv.Namespace(t, address, namespace)
 	c, err := client.Dial(
-		client.Options{
-			HostPort:  address,
-			Namespace: namespace,
-			Logger:    log.NewStructuredLogger(slog.New(slog.DiscardHandler)),
-		},
+		client.Options{HostPort: address, Namespace: namespace,
+			Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler))},
 	)
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	w := worker.New(c, activities.ControlQueue, worker.Options{DeadlockDetectionTimeout: 10 * time.Second})
-	w.RegisterWorkflowWithOptions(schedulerworkflow.Job, workflow.RegisterOptions{Name: workflows.SchedulerJobType})
+	options := workflow.RegisterOptions{Name: workflows.SchedulerJobType}
+	w.RegisterWorkflowWithOptions(schedulerworkflow.Job, options)
 	for name, f := range fakeJobActivities(c) {
 		w.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
 	}
@@ -68,11 +66,8 @@ func TestThousandTasks(t *testing.T) {
 					PollAfter: time.Minute, PollEvery: time.Second, GiveUpAfter: 10 * time.Minute,
 					StopGrace: time.Second, TasksInFlight: 100, Attempts: 3},
 			}
-			in.Plan = bfia.Plan{
-				JobID:     "thousand-" + name,
-				FlowID:    "flow",
-				Initiator: bfia.Initiator{Role: "guest", NodeID: guestNode},
-			}
+			in.Plan = bfia.Plan{JobID: "thousand-" + name, FlowID: "flow",
+				Initiator: bfia.Initiator{Role: "guest", NodeID: guestNode}}
 			for i := range n {
 				task := bfia.PlannedTask{
 					Name:      fmt.Sprintf("t%d", i),
@@ -108,13 +103,8 @@ func TestThousandTasks(t *testing.T) {
 			described, err := c.DescribeWorkflowExecution(ctx, run.GetID(), run.GetRunID())
 			require.NoError(t, err)
 			info := described.WorkflowExecutionInfo
-			t.Logf(
-				"%d tasks: %d events, %.1f MB, %s",
-				n,
-				info.HistoryLength,
-				float64(info.HistorySizeBytes)/1e6,
-				info.CloseTime.AsTime().Sub(info.StartTime.AsTime()),
-			)
+			t.Logf("%d tasks: %d events, %.1f MB, %s", n, info.HistoryLength,
+				float64(info.HistorySizeBytes)/1e6, info.CloseTime.AsTime().Sub(info.StartTime.AsTime()))
 			require.Less(t, info.HistoryLength, int64(maxHistoryEvents/2))
 			require.Less(t, info.HistorySizeBytes, int64(maxHistoryBytes/4))
 		})
@@ -130,7 +120,7 @@ func fakeJobActivities(c client.Client) map[string]any {
 		},
 		"RecordProgress": func(context.Context, scheduler.Progress) error { return nil },
 		"Enqueue": func(context.Context, scheduler.EnqueueInput) (scheduler.QueueState, error) {
-			return scheduler.QueueState{Go: true}, nil
+			return scheduler.QueueState{MayReserve: true}, nil
 		},
 		"SendCreate": func(context.Context, scheduler.SendCreateInput) (bfia.JobAccepted, error) {
 			return bfia.JobAccepted{Callbacks: true, Attempts: true, Reservations: true}, nil
@@ -141,7 +131,8 @@ func fakeJobActivities(c client.Client) map[string]any {
 		"SendStart": func(context.Context, scheduler.SendStartInput) error { return nil },
 		"SendStop":  func(context.Context, scheduler.SendStopInput) error { return nil },
 		"SendTaskStart": func(ctx context.Context, in scheduler.SendTaskStartInput) error {
-			return c.SignalWorkflow(ctx, workflows.SchedulerJobID(in.Task.JobID), "", workflows.SignalCallback,
+			id := workflows.SchedulerJobID(in.Task.JobID)
+			return c.SignalWorkflow(ctx, id, "", workflows.SignalCallback,
 				workflows.Callback{Node: in.Node, TaskID: in.Task.TaskID, State: bfia.TaskSuccess})
 		},
 	}

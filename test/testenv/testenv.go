@@ -1,6 +1,6 @@
-// Package testenv gives tests of whole deployments what they need from outside: the normally built binaries, and one
-// Temporal server for all tests of a process, so that neither the race detector's build nor the edit-test cycle compiles
-// the server in.
+// Package testenv provides what tests of whole deployments share: the built binaries, and one Temporal server
+// for all tests of a process. So neither the race detector's build nor a test's compilation includes the
+// Temporal server.
 package testenv
 
 import (
@@ -24,7 +24,7 @@ import (
 	"hutong/test/testenv/ports"
 )
 
-// Root is the repository's folder.
+// Root returns the repository's folder.
 func Root(t testing.TB) string {
 	t.Helper()
 	dir, err := os.Getwd()
@@ -42,7 +42,7 @@ func Root(t testing.TB) string {
 	}
 }
 
-// Binary is a program that `make build` made.
+// Binary returns the path of a program that `make build` has built.
 func Binary(t testing.TB, name string) string {
 	t.Helper()
 	path := filepath.Join(Root(t), "bin", name)
@@ -52,10 +52,11 @@ func Binary(t testing.TB, name string) string {
 	return path
 }
 
-// FreeAddress is an address on 127.0.0.1 that nothing listens on, and that nobody takes by chance.
+// FreeAddress returns an unused address on 127.0.0.1 that no other caller gets.
 func FreeAddress(t testing.TB) string { return freeAddresses(t, 1) }
 
-// FreePair is the same, with the next port free too, where a development deployment puts a party's transport.
+// FreePair returns an unused address on 127.0.0.1 whose next port is free too. A development deployment uses
+// that one for a party's transport.
 func FreePair(t testing.TB) string { return freeAddresses(t, 2) }
 
 func freeAddresses(t testing.TB, n int) string {
@@ -74,7 +75,7 @@ var temporalServer struct {
 	err     error
 }
 
-// Main runs a package's tests and stops what they started. TestMain calls it.
+// Main runs a package's tests and stops the Temporal server that they started. TestMain calls it.
 func Main(m *testing.M) int {
 	code := m.Run()
 	if temporalServer.stop != nil {
@@ -83,15 +84,17 @@ func Main(m *testing.M) int {
 	return code
 }
 
-// Temporal is the address of the Temporal server that tests share: that of HUTONG_TEST_TEMPORAL, or one that is started
-// from bin/hutong with the first test that asks.
+// Temporal returns the address of the Temporal server that all tests share: the one in HUTONG_TEST_TEMPORAL,
+// or one that the first call starts from bin/hutong.
 func Temporal(t testing.TB) string {
 	t.Helper()
 	if address := os.Getenv("HUTONG_TEST_TEMPORAL"); address != "" {
 		return address
 	}
 	program := Binary(t, "hutong")
-	temporalServer.Do(func() { temporalServer.address, temporalServer.stop, temporalServer.err = startTemporal(program) })
+	temporalServer.Do(
+		func() { temporalServer.address, temporalServer.stop, temporalServer.err = startTemporal(program) },
+	)
 	if temporalServer.err != nil {
 		t.Fatal(temporalServer.err)
 	}
@@ -99,7 +102,7 @@ func Temporal(t testing.TB) string {
 }
 
 func startTemporal(program string) (address string, stop func(), err error) {
-	dir, err := os.MkdirTemp("", "hutong-engine-")
+	dir, err := os.MkdirTemp("", "hutong-temporal-")
 	if err != nil {
 		return "", nil, err
 	}
@@ -122,17 +125,21 @@ func startTemporal(program string) (address string, stop func(), err error) {
 	address, ready := strings.CutPrefix(strings.TrimSpace(line), "ready ")
 	if err != nil || !ready {
 		stop()
-		return "", nil, fmt.Errorf("the engine did not become ready: %q, %v", line, err)
+		return "", nil, fmt.Errorf(
+			"failed to start the Temporal server: it printed %q instead of its address: %v",
+			line,
+			err,
+		)
 	}
 	return address, stop, nil
 }
 
-// Namespace makes a namespace with Hutong's search attributes, ready to use.
+// Namespace creates a namespace with Hutong's search attributes.
 func Namespace(t testing.TB, address, name string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := temporalns.Ensure(ctx, client.Options{HostPort: address}, name, 24*time.Hour); err != nil {
-		t.Fatalf("making namespace %s: %v", name, err)
+		t.Fatalf("failed to create namespace %s: %v", name, err)
 	}
 }

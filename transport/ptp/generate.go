@@ -1,6 +1,6 @@
-// Package ptp is the transport layer's messages and gRPC services, generated from
-// ptp.proto: for clients written in Go. The transport itself reads and writes
-// them piece by piece, so that large messages are never whole in memory.
+// Package ptp holds the transport layer's messages and gRPC services, generated from ptp.proto. It is for
+// clients in Go. The transport itself reads and writes the messages in pieces (package wire), so that a large
+// message is never whole in memory.
 //
 // Generated with protoc 27.2, protoc-gen-go v1.36.12 and protoc-gen-go-grpc v1.5.1.
 package ptp

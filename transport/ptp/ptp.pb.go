@@ -72,7 +72,7 @@ func (x *PeekInbound) GetTopic() string {
 type PopInbound struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Topic string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
-	// Milliseconds; 0 is 120 s.
+	// In milliseconds; 0 means 120 s.
 	Timeout       int32 `protobuf:"varint,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -184,7 +184,7 @@ func (x *PushInbound) GetMetadata() map[string]string {
 
 type ReleaseInbound struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Empty: the whole session.
+	// If empty, the whole session is released.
 	Topic         string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	Timeout       int32  `protobuf:"varint,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -303,7 +303,7 @@ func (x *TransportOutbound) GetMessage() string {
 	return ""
 }
 
-// What one transport sends another: the payload is what the container sent.
+// Inbound is sent from one transport to another. The payload is the container's push.
 type Inbound struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Metadata      map[string]string      `protobuf:"bytes,1,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`

@@ -33,7 +33,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// What containers call at their own party's transport.
+// PrivateTransferTransport is called by containers at their own party's transport.
 type PrivateTransferTransportClient interface {
 	Peek(ctx context.Context, in *PeekInbound, opts ...grpc.CallOption) (*TransportOutbound, error)
 	Pop(ctx context.Context, in *PopInbound, opts ...grpc.CallOption) (*TransportOutbound, error)
@@ -93,7 +93,7 @@ func (c *privateTransferTransportClient) Release(ctx context.Context, in *Releas
 // All implementations must embed UnimplementedPrivateTransferTransportServer
 // for forward compatibility.
 //
-// What containers call at their own party's transport.
+// PrivateTransferTransport is called by containers at their own party's transport.
 type PrivateTransferTransportServer interface {
 	Peek(context.Context, *PeekInbound) (*TransportOutbound, error)
 	Pop(context.Context, *PopInbound) (*TransportOutbound, error)
@@ -252,7 +252,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// What transports call at each other.
+// PrivateTransferProtocol is called by one transport at another.
 type PrivateTransferProtocolClient interface {
 	Transport(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Inbound, Outbound], error)
 	Invoke(ctx context.Context, in *Inbound, opts ...grpc.CallOption) (*Outbound, error)
@@ -293,7 +293,7 @@ func (c *privateTransferProtocolClient) Invoke(ctx context.Context, in *Inbound,
 // All implementations must embed UnimplementedPrivateTransferProtocolServer
 // for forward compatibility.
 //
-// What transports call at each other.
+// PrivateTransferProtocol is called by one transport at another.
 type PrivateTransferProtocolServer interface {
 	Transport(grpc.BidiStreamingServer[Inbound, Outbound]) error
 	Invoke(context.Context, *Inbound) (*Outbound, error)

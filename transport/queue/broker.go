@@ -96,7 +96,7 @@ func Open(cfg Config) (*Broker, error) {
 		sessions: make(map[string]*Session),
 		released: recentSet{size: limits.ReleasedSessions},
 	}
-	if err := b.recover(); err != nil {
+	if err := b.recoverSpool(); err != nil {
 		sp.close()
 		return nil, err
 	}

@@ -17,7 +17,7 @@ func (s *Session) Push(topic, id string, body *Body, a *Allocation) (duplicate b
 		b.mu.Unlock()
 		return false, err
 	}
-	q := b.queue(s, topic)
+	q := b.findOrCreateQueue(s, topic)
 	q.writers++
 	b.mu.Unlock()
 

@@ -43,9 +43,9 @@ func listNumbered(dir, prefix, suffix string) ([]numberedFile, error) {
 	return out, nil
 }
 
-// recover loads the spool. Torn ends of files are cut off and logged; files that belong to no session are
-// removed.
-func (b *Broker) recover() error {
+// recoverSpool loads the spool. Torn ends of files are cut off and logged; files that belong to no session
+// are removed.
+func (b *Broker) recoverSpool() error {
 	released, err := b.spool.loadReleased(b.limits.ReleasedSessions)
 	if err != nil {
 		return err
@@ -201,7 +201,7 @@ func (b *Broker) readLog(path string) ([]storedRecord, error) {
 
 // replay applies the records of one segment.
 func (b *Broker) replay(s *Session, path string, records []storedRecord) {
-	q := b.queue(s, records[0].topic)
+	q := b.findOrCreateQueue(s, records[0].topic)
 	seg := &segment{path: path}
 	q.segments = append(q.segments, seg)
 	for i, r := range records {

@@ -44,7 +44,7 @@ func (b *Broker) clearQueue(q *topicQueue) {
 	}
 	b.mu.Lock()
 	q.consumed = last
-	b.clear(q, errTopicReleased(q))
+	b.dropMessages(q, errTopicReleased(q))
 	b.unlock()
 
 	b.compact(q)

@@ -135,7 +135,7 @@ func (b *Broker) end(s *Session, err error) {
 	s.idle.Stop()
 
 	for _, q := range s.queues {
-		b.clear(q, err)
+		b.dropMessages(q, err)
 		b.refundOverhead(q)
 	}
 	clear(s.queues)

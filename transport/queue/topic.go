@@ -66,7 +66,7 @@ type reader struct {
 	err         error
 }
 
-func (b *Broker) queue(s *Session, topic string) *topicQueue {
+func (b *Broker) findOrCreateQueue(s *Session, topic string) *topicQueue {
 	q := s.queues[topic]
 	if q == nil {
 		q = &topicQueue{s: s, topic: topic}
@@ -212,9 +212,9 @@ func (b *Broker) dropMessage(m *message) {
 	}
 }
 
-// clear drops a queue's messages and wakes its readers with err. The ids stay, so that a late retry of a
-// dropped message is still recognized.
-func (b *Broker) clear(q *topicQueue, err error) {
+// dropMessages drops a queue's messages and wakes its readers with err. The ids stay, so that a late retry of
+// a dropped message is still recognized.
+func (b *Broker) dropMessages(q *topicQueue, err error) {
 	for _, m := range q.messages[q.head:] {
 		b.dropMessage(m)
 	}

@@ -73,7 +73,7 @@ func (r *run) check(step string, err error) bool {
 // endLostJobs ends the lost jobs that this party schedules, or those in which it takes part.
 func (r *run) endLostJobs(ctx workflow.Context, scheduled bool) {
 	for after, batch := "", 0; batch < maxBatches; batch++ {
-		var lost housekeeping.LostJobs
+		var lost housekeeping.FoundLostJobs
 		if !r.check("find lost jobs", execute(ctx, act.FindLostJobs,
 			housekeeping.FindLostJobsInput{Scheduled: scheduled, After: after}).Get(ctx, &lost)) {
 			return

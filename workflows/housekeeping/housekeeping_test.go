@@ -54,8 +54,8 @@ func (h *fakeActivities) do(name, what string) error {
 	return nil
 }
 
-func (h *fakeActivities) find(_ context.Context, in housekeeping.FindLostJobsInput) (housekeeping.LostJobs, error) {
-	var found housekeeping.LostJobs
+func (h *fakeActivities) find(_ context.Context, in housekeeping.FindLostJobsInput) (housekeeping.FoundLostJobs, error) {
+	var found housekeeping.FoundLostJobs
 	if err := h.do("FindLostJobs", "find"); err != nil {
 		return found, err
 	}

@@ -137,7 +137,7 @@ func (j *job) startContainer(ctx workflow.Context, t *task, part *taskPart) work
 
 				return
 			}
-			if part.claim.Begun && part.claim.Elsewhere {
+			if part.claim.ContainerCreated && part.claim.OtherRunnerOnline {
 				silence := workflow.Now(ctx).Sub(latest(silentSince, part.claim.HeartbeatAt))
 				if silence >= j.Settings.RunnerLostAfter {
 					end.Set(activities.PartResult{Failure: &bfia.Failure{Kind: bfia.FailedRunnerLost,
@@ -191,7 +191,7 @@ func latest(a, b time.Time) time.Time {
 // part whose container was created keeps its runner, see [participant.Activities.ClaimTask].
 func (j *job) claimAnotherRunner(ctx workflow.Context, ref bfia.TaskRef, part *taskPart, index int) {
 	var claims []participant.Claim
-	in := participant.ClaimTaskInput{Task: ref, Parts: []bfia.Part{part.part}, Copy: index,
+	in := participant.ClaimTaskInput{Task: ref, Parts: []bfia.Part{part.part}, ParallelIndex: index,
 		Avoid: part.claim.RunnerID, At: workflow.Now(ctx)}
 	summary := "claim another runner for " + ref.TaskName
 	if err := workflows.Record(ctx, summary, act.ClaimTask, in).Get(ctx, &claims); err != nil {

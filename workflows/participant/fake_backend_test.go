@@ -237,7 +237,7 @@ func (c *fakeBackend) claim(_ context.Context, in participant.ClaimTaskInput) ([
 	if !c.seated {
 		c.breaks("%s looks for a host without room", ref.TaskName)
 	}
-	c.copies[ref.TaskName] = in.Copy
+	c.copies[ref.TaskName] = in.ParallelIndex
 	c.ids[ref.TaskName] = ref.TaskID
 	if err := c.claims(ref.TaskName); err != nil {
 		return nil, err

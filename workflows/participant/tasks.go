@@ -184,7 +184,7 @@ func (j *job) claimRunners(ctx workflow.Context, t *task, ref bfia.TaskRef, over
 ) (claims []participant.Claim, failure *bfia.Failure) {
 	for wait := claimRetry; !over(); wait = min(2*wait, maxClaimRetry) {
 		in := participant.ClaimTaskInput{
-			Task: ref, Parts: t.plan.Parts, Copy: t.parallelIndex, At: workflow.Now(ctx)}
+			Task: ref, Parts: t.plan.Parts, ParallelIndex: t.parallelIndex, At: workflow.Now(ctx)}
 		err := workflows.Record(ctx, "claim runners for "+t.plan.Name, act.ClaimTask, in).Get(ctx, &claims)
 		if err == nil || over() {
 			break

@@ -11,12 +11,12 @@ import (
 
 func (f *fakeParties) enqueue(_ context.Context, _ scheduler.EnqueueInput) (scheduler.QueueState, error) {
 	defer f.enter()()
-	turn := scheduler.QueueState{Go: true, Position: 1, Total: 1}
+	turn := scheduler.QueueState{MayReserve: true, Position: 1, Total: 1}
 	if f.turn != nil {
 		turn = f.turn()
 	}
 	f.job = f.job.Next(bfia.JobReady)
-	f.queue = append(f.queue, fmt.Sprintf("may reserve %v", turn.Go))
+	f.queue = append(f.queue, fmt.Sprintf("may reserve %v", turn.MayReserve))
 	return turn, nil
 }
 

@@ -48,11 +48,11 @@ func (j *job) queue(ctx workflow.Context) {
 			return
 		}
 		if j.deniedBy == "" {
-			j.deniedBy = state.WaitsAt
+			j.deniedBy = state.WaitingAt
 		}
 
 		switch {
-		case state.Go:
+		case state.MayReserve:
 			denied, reason := j.reserve(ctx)
 			if denied == "" {
 				return
@@ -62,7 +62,7 @@ func (j *job) queue(ctx workflow.Context) {
 			if !j.silentSince[denied].IsZero() {
 				wait = workflows.FirstPoll // a party that was unreachable sends no hint when it is back
 			}
-		case j.deniedBy != "" && state.Soon:
+		case j.deniedBy != "" && state.OnlyCandidatesAhead:
 			// It keeps its position at that party, but not for long: nobody notifies it once the jobs that
 			// reserve now have started.
 			wait = workflows.FirstPoll

@@ -129,7 +129,7 @@ func TestJobAndAPartyThatCountsOn(t *testing.T) {
 func TestJobWaitsForItsTurn(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))
 	f.accepted = hutongs()
-	turns := []scheduler.QueueState{{Position: 2, Total: 2, Reason: "1 jobs run at A"}, {Go: true, Position: 1, Total: 1}}
+	turns := []scheduler.QueueState{{Position: 2, Total: 2, Reason: "1 jobs run at A"}, {MayReserve: true, Position: 1, Total: 1}}
 	f.turn = func() scheduler.QueueState {
 		turn := turns[0]
 		turns = turns[1:]
@@ -158,7 +158,7 @@ func TestJobKeepsItsPlace(t *testing.T) {
 			}
 			return bfia.Grant{Granted: true, State: bfia.JobReady, Parallelism: 1}
 		}
-		turns := []scheduler.QueueState{{Go: true, Position: 1, Total: 2}, {Soon: c.soon, Position: 1, Total: 2, Reason: "1 jobs run at A"}, {Go: true, Position: 1, Total: 1}}
+		turns := []scheduler.QueueState{{MayReserve: true, Position: 1, Total: 2}, {OnlyCandidatesAhead: c.soon, Position: 1, Total: 2, Reason: "1 jobs run at A"}, {MayReserve: true, Position: 1, Total: 1}}
 		f.turn = func() scheduler.QueueState {
 			turn := turns[0]
 			turns = turns[1:]

@@ -14,7 +14,7 @@ import (
 	"hutong/activities/driver/drivertest"
 )
 
-// BenchmarkDocker compares a whole run with the same by bare calls of the API.
+// BenchmarkDocker compares the driver with the same calls of the Docker API.
 func BenchmarkDocker(b *testing.B) {
 	needDocker(b)
 	engine := dockerClient(b)
@@ -26,9 +26,13 @@ func BenchmarkDocker(b *testing.B) {
 			require.NoError(b, r.RemoveNetwork(context.Background()))
 			require.NoError(b, r.Close())
 		})
-		b.Run(network+"/runner", func(b *testing.B) {
+		b.Run(network+"/driver", func(b *testing.B) {
 			for b.Loop() {
-				drivertest.RunOnce(b, r, driver.Spec{Name: "bench-" + rand.Text(), Image: prog.image, Command: []string{"/prog"}})
+				drivertest.RunOnce(
+					b,
+					r,
+					driver.Spec{Name: "bench-" + rand.Text(), Image: prog.image, Command: []string{"/prog"}},
+				)
 			}
 		})
 		b.Run(network+"/bare", func(b *testing.B) {
@@ -39,18 +43,22 @@ func BenchmarkDocker(b *testing.B) {
 	}
 }
 
-// BenchmarkDockerOptions tells what each option costs over bare calls on the host's network.
+// BenchmarkDockerOptions measures the cost of each option, on the host network.
 func BenchmarkDockerOptions(b *testing.B) {
 	needDocker(b)
 	engine := dockerClient(b)
 	yes, pids := true, int64(4096)
 	options := map[string]func(h *container.HostConfig){
-		"none":       func(*container.HostConfig) {},
-		"tmpfs":      func(h *container.HostConfig) { h.Tmpfs = map[string]string{"/hutong/logs": "size=64m"} },
+		"none": func(*container.HostConfig) {},
+		"tmpfs": func(h *container.HostConfig) {
+			h.Tmpfs = map[string]string{"/hutong/logs": "size=64m"}
+		},
 		"init":       func(h *container.HostConfig) { h.Init = &yes },
 		"pids":       func(h *container.HostConfig) { h.PidsLimit = &pids },
 		"extrahosts": func(h *container.HostConfig) { h.ExtraHosts = []string{"hutong:127.0.0.1"} },
-		"memory":     func(h *container.HostConfig) { h.Memory, h.MemorySwap, h.NanoCPUs = 1<<28, 1<<28, 1e9 },
+		"memory": func(h *container.HostConfig) {
+			h.Memory, h.MemorySwap, h.NanoCPUs = 1<<28, 1<<28, 1e9
+		},
 		"security": func(h *container.HostConfig) {
 			h.CapDrop, h.SecurityOpt = []string{"ALL"}, []string{"no-new-privileges"}
 		},
@@ -69,7 +77,14 @@ func BenchmarkDockerOptions(b *testing.B) {
 
 func bare(b *testing.B, engine *client.Client, host *container.HostConfig) {
 	ctx := context.Background()
-	made, err := engine.ContainerCreate(ctx, &container.Config{Image: prog.image, Cmd: []string{"/prog"}}, host, nil, nil, "bench-"+rand.Text())
+	made, err := engine.ContainerCreate(
+		ctx,
+		&container.Config{Image: prog.image, Cmd: []string{"/prog"}},
+		host,
+		nil,
+		nil,
+		"bench-"+rand.Text(),
+	)
 	require.NoError(b, err)
 	ended, failed := engine.ContainerWait(ctx, made.ID, container.WaitConditionNextExit)
 	require.NoError(b, engine.ContainerStart(ctx, made.ID, container.StartOptions{}))

@@ -7,9 +7,10 @@ import (
 	"hutong/activities/driver"
 )
 
-// Capacity returns the resources that Docker Engine reports for its machine. If Docker Engine's data directory is on
-// this machine, it adds the size of that file system, and applies the limits of the outermost cgroup that this process
-// sees. That cgroup belongs to a container around both this process and Docker Engine.
+// Capacity returns the resources that Docker Engine reports for its machine. If the data directory of Docker
+// Engine is on this machine, it adds the size of that file system, and applies the limits of the outermost
+// cgroup that this process sees. That cgroup belongs to a container around both this process and Docker
+// Engine.
 func (d *Driver) Capacity(ctx context.Context) (driver.Capacity, error) {
 	info, err := d.calls.Info(ctx)
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"hutong/activities/driver"
 )
 
-// ControlPort returns the default port where containers have addresses of their own, and a free port on the host
-// network.
+// ControlPort returns the default port where containers have addresses of their own, and a free port on the
+// host network.
 func (d *Driver) ControlPort() (int, error) {
 	if d.opts.HostNetwork {
 		return driver.FreePort()

@@ -65,8 +65,8 @@ func (d *Driver) create(ctx context.Context, spec driver.Spec) (string, error) {
 			return found.ID, nil
 		}
 
-		// The name is taken, but no container has it: a request whose caller died still creates it, or it is being
-		// removed.
+		// The name is taken, but no container has it: a request whose caller died still creates it, or it is
+		// being removed.
 		if !errors.Is(err, driver.ErrNotFound) || attempt == 50 {
 			return "", err
 		}
@@ -154,8 +154,8 @@ func (d *Driver) containerConfig(
 	}
 
 	if os.Geteuid() != 0 {
-		// The mounted directories belong to the worker's user. Without this capability, root in the container could
-		// not write to them.
+		// The mounted directories belong to the worker's user. Without this capability, root in the container
+		// could not write to them.
 		host.CapAdd = []string{"DAC_OVERRIDE"}
 	}
 

@@ -26,22 +26,23 @@ type Options struct {
 	// NodeID is the party's node id. The driver only touches what is labelled with it.
 	NodeID string
 
-	// Network is the name of the party's bridge network, which is created on demand. "" is "hutong-" and the node id
-	// in lower case.
+	// Network is the name of the party's bridge network, which is created on demand. "" is "hutong-" and the
+	// node id in lower case.
 	Network string
 
-	// HostNetwork runs containers on the host network instead. They start in about half the time, reach everything
-	// that listens on the machine, and are not isolated from each other.
+	// HostNetwork runs containers on the host network instead. They start in about half the time, reach
+	// everything that listens on the machine, and are not isolated from each other.
 	HostNetwork bool
 
-	// PartyHost is the host name by which containers reach the machine that they run on, where their party listens.
-	// "" is "hutong".
+	// PartyHost is the host name by which containers reach the machine that they run on, where their party
+	// listens. "" is "hutong".
 	PartyHost string
 
 	// Host is the address of Docker Engine. "" is DOCKER_HOST or the default socket.
 	Host string
 
-	// MaxLog limits the stored output of each container, in bytes. The oldest output is dropped. 0 is 100 MiB.
+	// MaxLog limits the stored output of each container, in bytes. The oldest output is dropped. 0 is 100
+	// MiB.
 	MaxLog int64
 }
 
@@ -67,14 +68,17 @@ const (
 	labelPrefix    = "hutong."
 	labelNode      = labelPrefix + "node_id"
 	labelContainer = labelPrefix + "container"
-	labelStopped   = labelPrefix + "stopped" // marks the placeholder of a container that was stopped before its start
+
+	// labelStopped marks the placeholder of a container that was stopped before its start.
+	labelStopped = labelPrefix + "stopped"
 
 	requestTimeout = 2 * time.Minute
 )
 
 var _ driver.Driver = (*Driver)(nil)
 
-// New returns a driver for Docker containers. It does not connect to Docker Engine, so it works while that is down.
+// New returns a driver for Docker containers. It does not connect to Docker Engine, so it works while that is
+// down.
 func New(opts Options) (*Driver, error) {
 	if opts.NodeID == "" {
 		return nil, driver.NonRetryablef("docker driver: the node id is missing")
@@ -137,8 +141,8 @@ func (d *Driver) RunnerID(ctx context.Context) (string, error) {
 // StorageRoot returns the same folder for every container.
 func (d *Driver) StorageRoot(string) string { return path.Join(driver.ContainerRoot, "storage") }
 
-// LogPath returns a file system in memory that is deleted when the container ends. It counts against the container's
-// memory.
+// LogPath returns a file system in memory that is deleted when the container ends. It counts against the
+// container's memory.
 func (d *Driver) LogPath(string) string { return path.Join(driver.ContainerRoot, "logs") }
 
 // List returns the party's containers.
@@ -222,8 +226,11 @@ func (d *Driver) inspectOwned(ctx context.Context, name, ref string) (container.
 	}
 
 	if c.Config.Labels[labelNode] != d.opts.NodeID || c.Config.Labels[labelContainer] != name {
-		return c, driver.NonRetryablef("the container %q was not created by Hutong for node %s; rename or remove it",
-			ref, d.opts.NodeID)
+		return c, driver.NonRetryablef(
+			"the container %q was not created by Hutong for node %s; rename or remove it",
+			ref,
+			d.opts.NodeID,
+		)
 	}
 
 	return c, nil

@@ -32,8 +32,8 @@ func dockerClient(t testing.TB) *client.Client {
 	return c
 }
 
-// bridged is a runner with a network of its own, which goes with the test.
-func bridged(t *testing.T) (*docker.Driver, docker.Options) {
+// newBridged returns a driver with a network of its own, which is removed after the test.
+func newBridged(t *testing.T) (*docker.Driver, docker.Options) {
 	needDocker(t)
 	opts := docker.Options{NodeID: "T" + rand.Text()}
 	r, err := docker.New(opts)
@@ -47,7 +47,11 @@ func bridged(t *testing.T) (*docker.Driver, docker.Options) {
 }
 
 func dockerSpec(args ...string) driver.Spec {
-	return driver.Spec{Name: "test-" + rand.Text(), Image: prog.image, Command: append([]string{"/prog"}, args...)}
+	return driver.Spec{
+		Name:    "test-" + rand.Text(),
+		Image:   prog.image,
+		Command: append([]string{"/prog"}, args...),
+	}
 }
 
 func networksNamed(t *testing.T, engine *client.Client, name string) (ids []string) {
@@ -63,7 +67,7 @@ func networksNamed(t *testing.T, engine *client.Client, name string) (ids []stri
 
 func TestDockerEnsureNetwork(t *testing.T) {
 	t.Parallel()
-	r, opts := bridged(t)
+	r, opts := newBridged(t)
 	ctx := t.Context()
 	var group sync.WaitGroup
 	gateways := make([]netip.Addr, 6)
@@ -92,8 +96,8 @@ func TestDockerEnsureNetwork(t *testing.T) {
 	n, err := engine.NetworkInspect(ctx, ids[0], network.InspectOptions{})
 	require.NoError(t, err)
 	require.Equal(t, "false", n.Options["com.docker.network.bridge.enable_icc"])
-	// Twins: the older stays.
-	require.NoError(t, makeTwin(ctx, engine, name, opts.NodeID))
+	// Of two networks with the same name, the older one is kept.
+	require.NoError(t, createDuplicate(ctx, engine, name, opts.NodeID))
 	require.Len(t, networksNamed(t, engine, name), 2)
 	gateway, err := r.EnsureNetwork(ctx)
 	require.NoError(t, err)
@@ -101,22 +105,26 @@ func TestDockerEnsureNetwork(t *testing.T) {
 	require.Equal(t, ids, networksNamed(t, engine, name))
 }
 
-// makeTwin makes a second network of one name, as a race would: the client would ask the Engine to look first.
-func makeTwin(ctx context.Context, engine *client.Client, name, nodeID string) error {
+// createDuplicate creates a second network of the same name, as a race would. The client library would
+// request a check for duplicates.
+func createDuplicate(ctx context.Context, engine *client.Client, name, nodeID string) error {
 	body := `{"Name":"` + name + `","Driver":"bridge","Labels":{"hutong.node_id":"` + nodeID + `"}}`
 	conn, err := engine.Dialer()(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	request := "POST /v1.41/networks/create HTTP/1.0\r\nHost: docker\r\nContent-Type: application/json\r\nContent-Length: " +
-		strconv.Itoa(len(body)) + "\r\n\r\n" + body
+	request := "POST /v1.41/networks/create HTTP/1.0\r\nHost: docker\r\n" +
+		"Content-Type: application/json\r\nContent-Length: " +
+		strconv.Itoa(
+			len(body),
+		) + "\r\n\r\n" + body
 	if _, err := io.WriteString(conn, request); err != nil {
 		return err
 	}
-	answer, err := io.ReadAll(conn)
-	if err == nil && !strings.Contains(string(answer), " 201 ") {
-		err = errors.New(string(answer))
+	response, err := io.ReadAll(conn)
+	if err == nil && !strings.Contains(string(response), " 201 ") {
+		err = errors.New(string(response))
 	}
 	return err
 }
@@ -125,7 +133,11 @@ func TestDockerForeignNetwork(t *testing.T) {
 	t.Parallel()
 	needDocker(t)
 	engine := dockerClient(t)
-	made, err := engine.NetworkCreate(t.Context(), "test-"+rand.Text(), network.CreateOptions{Driver: "bridge"})
+	made, err := engine.NetworkCreate(
+		t.Context(),
+		"test-"+rand.Text(),
+		network.CreateOptions{Driver: "bridge"},
+	)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, engine.NetworkRemove(context.Background(), made.ID)) })
 	n, err := engine.NetworkInspect(t.Context(), made.ID, network.InspectOptions{})
@@ -138,9 +150,9 @@ func TestDockerForeignNetwork(t *testing.T) {
 	require.True(t, driver.IsNonRetryable(err))
 }
 
-func TestDockerReachesItsParty(t *testing.T) {
+func TestDockerReachesParty(t *testing.T) {
 	t.Parallel()
-	r, _ := bridged(t)
+	r, _ := newBridged(t)
 	ctx := t.Context()
 	gateway, err := r.EnsureNetwork(ctx)
 	require.NoError(t, err)
@@ -160,16 +172,16 @@ func TestDockerReachesItsParty(t *testing.T) {
 	_, port, err := net.SplitHostPort(party.Addr().String())
 	require.NoError(t, err)
 	spec := dockerSpec("get", "hutong:"+port)
-	drivertest.Begin(t, ctx, r, spec)
-	exit := drivertest.End(t, ctx, r, spec.Name)
+	drivertest.Launch(t, ctx, r, spec)
+	exit := drivertest.Await(t, ctx, r, spec.Name)
 	require.Equal(t, []string{"welcome"}, drivertest.Logs(t, ctx, r, spec.Name, true))
 	require.Equal(t, 0, exit.Code)
 }
 
-// TestDockerNetworkVanishes removes the network between create and start.
-func TestDockerNetworkVanishes(t *testing.T) {
+// TestDockerMissingNetwork removes the network between create and start.
+func TestDockerMissingNetwork(t *testing.T) {
 	t.Parallel()
-	r, opts := bridged(t)
+	r, opts := newBridged(t)
 	ctx := t.Context()
 	spec := dockerSpec("exit", "3")
 	_, err := r.Create(ctx, spec)
@@ -183,8 +195,8 @@ func TestDockerNetworkVanishes(t *testing.T) {
 	require.False(t, driver.IsNonRetryable(err), "%v", err)
 	require.NotErrorIs(t, err, driver.ErrNotFound)
 	require.ErrorIs(t, err, driver.ErrCreateAgain)
-	drivertest.Begin(t, ctx, r, spec) // the next attempt
-	require.Equal(t, 3, drivertest.End(t, ctx, r, spec.Name).Code)
+	drivertest.Launch(t, ctx, r, spec) // the next attempt
+	require.Equal(t, 3, drivertest.Await(t, ctx, r, spec.Name).Code)
 }
 
 func TestDockerImage(t *testing.T) {
@@ -193,8 +205,8 @@ func TestDockerImage(t *testing.T) {
 	ctx := t.Context()
 	spec := dockerSpec()
 	spec.Command = nil
-	drivertest.Begin(t, ctx, d.Driver, spec)
-	require.Equal(t, 0, drivertest.End(t, ctx, d.Driver, spec.Name).Code)
+	drivertest.Launch(t, ctx, d.Driver, spec)
+	require.Equal(t, 0, drivertest.Await(t, ctx, d.Driver, spec.Name).Code)
 	require.Equal(t, []string{"the image's own command"}, drivertest.Logs(t, ctx, d.Driver, spec.Name, true))
 
 	spec = dockerSpec()
@@ -211,8 +223,8 @@ func TestDockerLimits(t *testing.T) {
 	spec := dockerSpec("eat", "200000000", "exit", "0")
 	spec.Resources = driver.Resources{CPU: 0.5, Memory: 32 << 20}
 	spec.Env = map[string]string{"config.token": "secret"}
-	drivertest.Begin(t, ctx, d.Driver, spec)
-	exit := drivertest.End(t, ctx, d.Driver, spec.Name)
+	drivertest.Launch(t, ctx, d.Driver, spec)
+	exit := drivertest.Await(t, ctx, d.Driver, spec.Name)
 	require.Equal(t, 137, exit.Code)
 	require.True(t, exit.OOMKilled)
 	require.Equal(t, "out of memory: the limit is 32 MiB", exit.Reason)
@@ -238,20 +250,24 @@ func TestDockerForeignContainer(t *testing.T) {
 	made, err := engine.ContainerCreate(ctx, &container.Config{Image: prog.image}, nil, nil, nil, spec.Name)
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		require.NoError(t, engine.ContainerRemove(context.Background(), made.ID, container.RemoveOptions{Force: true}))
+		require.NoError(
+			t,
+			engine.ContainerRemove(context.Background(), made.ID, container.RemoveOptions{Force: true}),
+		)
 	})
 	_, createErr := d.Driver.Create(ctx, spec)
 	_, waitErr := d.Driver.Wait(ctx, spec.Name)
 	for what, err := range map[string]error{
-		"create": createErr, "wait": waitErr, "start": d.Driver.Start(ctx, spec.Name), "stop": d.Driver.Stop(ctx, spec.Name, 0),
+		"create": createErr, "wait": waitErr,
+		"start": d.Driver.Start(ctx, spec.Name), "stop": d.Driver.Stop(ctx, spec.Name, 0),
 		"logs": d.Driver.Logs(ctx, spec.Name, false, io.Discard), "remove": d.Driver.Remove(ctx, spec.Name),
 	} {
 		require.ErrorContains(t, err, "was not created by Hutong", what)
 		require.True(t, driver.IsNonRetryable(err), what)
 	}
-	runs, err := d.Driver.List(ctx)
+	containers, err := d.Driver.List(ctx)
 	require.NoError(t, err)
-	require.Empty(t, runs)
+	require.Empty(t, containers)
 }
 
 func TestDockerUnreachable(t *testing.T) {
@@ -260,7 +276,10 @@ func TestDockerUnreachable(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { _ = r.Close() }()
 	_, createErr := r.Create(t.Context(), dockerSpec("exit", "0"))
-	for _, err := range []error{createErr, r.Start(t.Context(), "name"), r.Stop(t.Context(), "name", 0), r.Remove(t.Context(), "name")} {
+	for _, err := range []error{
+		createErr, r.Start(t.Context(), "name"), r.Stop(t.Context(), "name", 0),
+		r.Remove(t.Context(), "name"),
+	} {
 		require.Error(t, err)
 		require.False(t, driver.IsNonRetryable(err), "%v", err)
 		require.NotErrorIs(t, err, driver.ErrNotFound)
@@ -271,24 +290,26 @@ func TestDockerUnreachable(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
-// TestDockerReconnects cuts all connections to the Engine while a run is waited
-// for and its log followed, as a restart of the Engine does.
+// TestDockerReconnects cuts all connections to Docker Engine during a Wait and a followed log, as a restart
+// does.
 func TestDockerReconnects(t *testing.T) {
 	t.Parallel()
 	d := newFixture(t)
 	ctx := t.Context()
 	dir := drivertest.TempDir(t)
 	relay := newRelay(t, nil)
-	runs, err := d.Driver.List(ctx)
+	containers, err := d.Driver.List(ctx)
 	require.NoError(t, err)
-	require.Empty(t, runs)
+	require.Empty(t, containers)
 
 	spec := dockerSpec()
 	spec.Mounts = []driver.Mount{{Source: dir, Target: "out"}}
 	file := d.Driver.StorageRoot(spec.Name) + "/out/go"
 	spec.Command = append(spec.Command, "print", "before", "wait", file, "print", "after", "exit", "6")
-	drivertest.Begin(t, ctx, d.Driver, spec)
-	far, err := docker.New(docker.Options{NodeID: nodeOf(t, spec.Name), HostNetwork: true, Host: "unix://" + relay.Address})
+	drivertest.Launch(t, ctx, d.Driver, spec)
+	far, err := docker.New(
+		docker.Options{NodeID: nodeOf(t, spec.Name), HostNetwork: true, Host: "unix://" + relay.Address},
+	)
 	require.NoError(t, err)
 	defer func() { _ = far.Close() }()
 	var group sync.WaitGroup
@@ -299,7 +320,7 @@ func TestDockerReconnects(t *testing.T) {
 		}
 	})
 	f := &drivertest.Finder{Text: "before", Found: sync.OnceFunc(func() {
-		// All is cut, the program ends meanwhile, and the Engine is back.
+		// The program ends while Docker Engine is unreachable.
 		relay.Cut()
 		drivertest.Touch(t, dir+"/go")
 		if _, err := d.Driver.Wait(ctx, spec.Name); err != nil {
@@ -318,26 +339,26 @@ func nodeOf(t *testing.T, name string) string {
 	return c.Config.Labels["hutong.node_id"]
 }
 
-func TestDockerContainersAreKeptApart(t *testing.T) {
+func TestDockerIsolation(t *testing.T) {
 	t.Parallel()
-	r, _ := bridged(t)
+	r, _ := newBridged(t)
 	ctx := t.Context()
 	server := dockerSpec("listen", "8080", "address", "print", "ready", "forever")
-	drivertest.Begin(t, ctx, r, server)
+	drivertest.Launch(t, ctx, r, server)
 	drivertest.AwaitLine(t, ctx, r, server.Name, "ready")
 	address := drivertest.Logs(t, ctx, r, server.Name, false)[0]
-	// From the host it is reached, so the other's failure means something.
+	// The machine reaches it, so the failure of the other container is due to the isolation.
 	conn, err := net.DialTimeout("tcp", net.JoinHostPort(address, "8080"), 10*time.Second)
 	require.NoError(t, err)
 	require.NoError(t, conn.Close())
 	spec := dockerSpec("cannotget", address+":8080")
-	drivertest.Begin(t, ctx, r, spec)
-	exit := drivertest.End(t, ctx, r, spec.Name)
+	drivertest.Launch(t, ctx, r, spec)
+	exit := drivertest.Await(t, ctx, r, spec.Name)
 	require.Equal(t, 0, exit.Code, "%v", drivertest.Logs(t, ctx, r, spec.Name, false))
 }
 
-// TestDockerStartsOnce holds a start up after its look and before it reaches
-// the Engine, while another runner starts the same run.
+// TestDockerStartsOnce delays a start between its inspection and its request to Docker Engine, while another
+// driver starts the same container.
 func TestDockerStartsOnce(t *testing.T) {
 	t.Parallel()
 	d := newFixture(t)
@@ -347,32 +368,34 @@ func TestDockerStartsOnce(t *testing.T) {
 	spec.Mounts = []driver.Mount{{Source: dir, Target: "out"}}
 	_, err := d.Driver.Create(ctx, spec)
 	require.NoError(t, err)
-	asked, release := make(chan struct{}), make(chan struct{})
-	once := sync.OnceFunc(func() { close(asked) })
+	requested, release := make(chan struct{}), make(chan struct{})
+	once := sync.OnceFunc(func() { close(requested) })
 	relay := newRelay(t, func(b []byte) {
 		if strings.HasPrefix(string(b), "POST ") && strings.Contains(string(b), "/start") {
 			once()
 			<-release
 		}
 	})
-	slow, err := docker.New(docker.Options{NodeID: nodeOf(t, spec.Name), HostNetwork: true, Host: "unix://" + relay.Address})
+	slow, err := docker.New(
+		docker.Options{NodeID: nodeOf(t, spec.Name), HostNetwork: true, Host: "unix://" + relay.Address},
+	)
 	require.NoError(t, err)
 	defer func() { _ = slow.Close() }()
 	first, second := make(chan error, 1), make(chan error, 1)
 	go func() { first <- slow.Start(ctx, spec.Name) }()
-	<-asked
+	<-requested
 	go func() { second <- d.Driver.Start(ctx, spec.Name) }()
 	select {
 	case err := <-second:
-		// It was not kept from starting. When that has ended, the first one's start comes.
+		// The lock did not prevent it. The first start follows after the container has ended.
 		second <- err
-		drivertest.End(t, ctx, d.Driver, spec.Name)
+		drivertest.Await(t, ctx, d.Driver, spec.Name)
 	case <-time.After(time.Second):
 	}
 	close(release)
 	require.NoError(t, <-first)
 	require.NoError(t, <-second)
-	require.Equal(t, 0, drivertest.End(t, ctx, d.Driver, spec.Name).Code)
+	require.Equal(t, 0, drivertest.Await(t, ctx, d.Driver, spec.Name).Code)
 	ran, err := os.ReadFile(filepath.Join(dir, "ran"))
 	require.NoError(t, err)
 	require.Equal(t, "x", string(ran))
@@ -380,7 +403,12 @@ func TestDockerStartsOnce(t *testing.T) {
 
 func newRelay(t *testing.T, request func(b []byte)) *drivertest.Relay {
 	target := strings.TrimPrefix(dockerClient(t).DaemonHost(), "unix://")
-	r := &drivertest.Relay{Network: "unix", Address: filepath.Join(t.TempDir(), "s"), Target: target, Request: request}
+	r := &drivertest.Relay{
+		Network: "unix",
+		Address: filepath.Join(t.TempDir(), "s"),
+		Target:  target,
+		Request: request,
+	}
 	r.Listen(t)
 	t.Cleanup(r.Cut)
 	return r

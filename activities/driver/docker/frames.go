@@ -10,10 +10,11 @@ import (
 	"hutong/activities/driver"
 )
 
-// frameWriter converts Docker Engine's log frames to lines. It skips frames that it took from an earlier stream.
+// frameWriter converts the log frames of Docker Engine to lines. It skips frames that it took from an earlier
+// stream.
 //
-// A frame is one piece of a line, of at most 16 KiB, after a time of its own. Only the last piece of a line ends in a
-// newline, and pieces of stdout and stderr are interleaved.
+// A frame is one piece of a line, of at most 16 KiB, after a time of its own. Only the last piece of a line
+// ends in a newline, and pieces of stdout and stderr are interleaved.
 type frameWriter struct {
 	w       io.Writer
 	err     error           // of w
@@ -21,14 +22,15 @@ type frameWriter struct {
 	taken   int             // frames taken in all
 	seen    int             // frames of the current stream
 
-	first   []byte // the first frame of all; a stream that starts with another one was truncated by log rotation
+	// first is the first frame of all. A stream that starts with another one was truncated by log rotation.
+	first   []byte
 	last    []byte // the time of the last frame taken
 	rotated bool   // the current stream was truncated
 }
 
 const (
 	frameHeader = 8
-	maxFrame    = 1 << 20 // Docker Engine's frames are far smaller
+	maxFrame    = 1 << 20 // the frames of Docker Engine are far smaller
 )
 
 // restart prepares for a new stream from the start of the log.

@@ -25,7 +25,7 @@ func TestFrameWriterJoinsPieces(t *testing.T) {
 	}
 	var out bytes.Buffer
 	w := &frameWriter{w: &out}
-	// The first connection breaks within the third frame, the second has all.
+	// The first connection breaks within the third frame. The second one delivers the whole log.
 	require.Error(t, w.copyFrom(bytes.NewReader(stream[:len(frame(1, "T1 a"))+len(frame(2, "T2 err\n"))+10])))
 	w.restart()
 	require.NoError(t, w.copyFrom(bytes.NewReader(stream)))

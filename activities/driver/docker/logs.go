@@ -11,8 +11,8 @@ import (
 	"hutong/activities/driver"
 )
 
-// Logs writes the container's log. Docker Engine reads stdout and stderr separately, so lines written to both within
-// microseconds may be swapped.
+// Logs writes the container's log. Docker Engine reads stdout and stderr separately, so lines written to both
+// within microseconds may be swapped.
 func (d *Driver) Logs(ctx context.Context, name string, follow bool, w io.Writer) error {
 	return driver.WrapError("read the logs of", name, d.logs(ctx, name, follow, w))
 }
@@ -29,9 +29,9 @@ func (d *Driver) logs(ctx context.Context, name string, follow bool, w io.Writer
 	}
 
 	out := &frameWriter{w: w}
-	for delay := time.Duration(0); ; delay = min(max(2*delay, driver.MinReconnectDelay), driver.MaxReconnectDelay) {
-		// The first repetition has no delay: most likely the container has ended. Otherwise Docker Engine went away
-		// while the container ran.
+	for delay := time.Duration(0); ; delay = driver.NextReconnectDelay(delay) {
+		// The first repetition has no delay: most likely the container has ended. Otherwise Docker Engine
+		// went away while the container ran.
 		if err := driver.Sleep(ctx, delay); err != nil {
 			return err
 		}
@@ -63,8 +63,8 @@ func (d *Driver) logsOnce(
 		return true, nil
 	}
 
-	// Only a log that is opened after the end is certain to be complete. When a container ends, Docker Engine may
-	// close a followed log before its last lines were read.
+	// Only a log that is opened after the end is certain to be complete. When a container ends, Docker Engine
+	// may close a followed log before its last lines were read.
 	_, ended := exitOf(c)
 	stream, err := d.stream.ContainerLogs(ctx, c.ID, container.LogsOptions{
 		ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: follow && !ended,
@@ -82,7 +82,8 @@ func (d *Driver) logsOnce(
 	return !follow || ended, nil
 }
 
-// waitStarted polls until the container was started or cannot be started. Docker Engine itself does not wait for that.
+// waitStarted polls until the container was started or cannot be started. Docker Engine itself does not wait
+// for that.
 func (d *Driver) waitStarted(ctx context.Context, name string) error {
 	for {
 		c, err := d.find(ctx, name, name)

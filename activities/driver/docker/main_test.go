@@ -70,14 +70,18 @@ func newFixture(t *testing.T) drivertest.Fixture {
 	return drivertest.Fixture{
 		Driver: drivertest.RemoveAllAfter(t, another(t)), Another: another,
 		Spec: func(args ...string) driver.Spec {
-			return driver.Spec{Name: "test-" + rand.Text(), Image: prog.image, Command: append([]string{"/prog"}, args...)}
+			return driver.Spec{
+				Name:    "test-" + rand.Text(),
+				Image:   prog.image,
+				Command: append([]string{"/prog"}, args...),
+			}
 		},
 		MakeUnstartable: func(spec *driver.Spec) { spec.Command = []string{"/not there"} },
 		Share:           drivertest.ShareMount,
 	}
 }
 
-// importImage makes an image of one program.
+// importImage creates an image of one program.
 func importImage(path, ref string) (remove func(), err error) {
 	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 	if err != nil {
@@ -116,7 +120,7 @@ func importImage(path, ref string) (remove func(), err error) {
 	}, nil
 }
 
-// needDocker skips, or fails where Docker is required.
+// needDocker skips the test without Docker, or fails it if Docker is required.
 func needDocker(tb testing.TB) {
 	tb.Helper()
 	if prog.dockerErr == nil {

@@ -15,8 +15,9 @@ import (
 	"hutong/activities/driver"
 )
 
-// EnsureNetwork creates the party's network if it does not exist. It returns the address at which its containers reach
-// the machine, where the party must listen. On the host network that is 127.0.0.1. Create calls it on demand.
+// EnsureNetwork creates the party's network if it does not exist. It returns the address at which its
+// containers reach the machine, where the party must listen. On the host network that is 127.0.0.1. Create
+// calls it on demand.
 func (d *Driver) EnsureNetwork(ctx context.Context) (gateway netip.Addr, err error) {
 	d.forgetNetwork()
 	info, err := d.ensureNetwork(ctx)
@@ -68,10 +69,10 @@ func (d *Driver) ensureNetwork(ctx context.Context) (networkInfo, error) {
 
 // findNetwork finds the party's network.
 //
-// Docker Engine allows several networks of one name. Without a common lock, such as from two machines that share a
-// remote Docker Engine, several can be created at once. Everybody picks the oldest one and removes the others. A
-// container that was created on one of the others fails to start and is removed, and the caller's next attempt creates
-// it on the right one.
+// Docker Engine allows several networks of one name. Without a common lock, such as from two machines that
+// share a remote Docker Engine, several can be created at once. Everybody picks the oldest one and removes
+// the others. A container that was created on one of the others fails to start and is removed, and the
+// caller's next attempt creates it on the right one.
 func (d *Driver) findNetwork(ctx context.Context) (network.Inspect, error) {
 	// The filter also matches parts of names.
 	list, err := d.calls.NetworkList(ctx, network.ListOptions{
@@ -92,8 +93,10 @@ func (d *Driver) findNetwork(ctx context.Context) (network.Inspect, error) {
 	for _, n := range list {
 		if n.Labels[labelNode] != d.opts.NodeID {
 			return network.Inspect{}, driver.NonRetryablef(
-				"the network %s exists and was not created by Hutong for node %s; remove it or configure another name",
-				d.opts.Network, d.opts.NodeID)
+				"the network %s was not created by Hutong for node %s; remove it or configure another name",
+				d.opts.Network,
+				d.opts.NodeID,
+			)
 		}
 	}
 

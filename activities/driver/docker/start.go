@@ -22,8 +22,8 @@ func (d *Driver) start(ctx context.Context, name string) error {
 		return err
 	}
 
-	// Docker Engine also starts an ended container. The lock keeps others from starting it between inspection and
-	// start.
+	// Docker Engine also starts an ended container. The lock keeps others from starting it between inspection
+	// and start.
 	unlock, err := d.locks.Lock(ctx, name)
 	if err != nil {
 		return err
@@ -41,8 +41,8 @@ func (d *Driver) start(ctx context.Context, name string) error {
 		return nil
 	}
 
-	// The request must not be cancelled: Docker Engine would continue with it, and the lock would be released too
-	// early. The client has a timeout.
+	// The request must not be cancelled: Docker Engine would continue with it, and the lock would be released
+	// too early. The client has a timeout.
 	err = d.calls.ContainerStart(context.WithoutCancel(ctx), c.ID, container.StartOptions{})
 	if err == nil {
 		return nil
@@ -58,8 +58,8 @@ func (d *Driver) startError(ctx context.Context, id string, err error) error {
 	}
 
 	if !d.opts.HostNetwork && networkMissing.MatchString(err.Error()) {
-		// The network was removed after the container was created. The container never ran. The next attempt creates
-		// both again.
+		// The network was removed after the container was created. The container never ran. The next attempt
+		// creates both again.
 		d.forgetNetwork()
 
 		options := container.RemoveOptions{RemoveVolumes: true}
@@ -79,7 +79,8 @@ func (d *Driver) startError(ctx context.Context, id string, err error) error {
 
 var networkMissing = regexp.MustCompile(`network \S+ not found`)
 
-// programFault matches the container runtime's messages about a program that cannot be started. There are no codes.
+// programFault matches the container runtime's messages about a program that cannot be started. There are no
+// codes.
 var programFault = regexp.MustCompile(`exec:? (["/]|user process).*(executable file not found` +
 	`|no such file or directory|not a directory|is a directory|permission denied|exec format error` +
 	`|argument list too long)`)
@@ -87,8 +88,9 @@ var programFault = regexp.MustCompile(`exec:? (["/]|user process).*(executable f
 func isProgramFault(message string) bool { return programFault.MatchString(message) }
 
 var runtimeNoise = regexp.MustCompile(`^(Error response from daemon: )?` +
-	`((failed to create (task|shim)[^:]*|OCI runtime create failed|runc create failed|container_linux\.go:\d+` +
-	`|unable to start container process|error during container init): )*(starting container process caused: )?`)
+	`((failed to create (task|shim)[^:]*|OCI runtime create failed|runc create failed` +
+	`|container_linux\.go:\d+|unable to start container process|error during container init): )*` +
+	`(starting container process caused: )?`)
 
 // trimStartError reduces the runtime's message to the part about the program.
 func trimStartError(message string) string {

@@ -11,8 +11,8 @@ import (
 	"hutong/activities/driver"
 )
 
-// Stop stops the container. As the first process of a container, a program without a handler of SIGTERM ignores it and
-// runs for the whole grace period.
+// Stop stops the container. As the first process of a container, a program without a handler of SIGTERM
+// ignores it and runs for the whole grace period.
 func (d *Driver) Stop(ctx context.Context, name string, grace time.Duration) error {
 	err := d.stop(ctx, name, grace)
 	if errors.Is(err, driver.ErrNotFound) {
@@ -63,10 +63,11 @@ func (d *Driver) signal(ctx context.Context, name, signal string) error {
 	return classify(err)
 }
 
-// preventStart ensures that a container that was never started cannot start later, and reports whether it runs.
+// preventStart ensures that a container that was never started cannot start later, and reports whether it
+// runs.
 //
-// Docker Engine can neither label an existing container nor refuse a start. So a placeholder container, created only
-// to carry the label, replaces this one under its name.
+// Docker Engine can neither label an existing container nor refuse a start. So a placeholder container,
+// created only to carry the label, replaces this one under its name.
 func (d *Driver) preventStart(ctx context.Context, name string) (running bool, err error) {
 	unlock, err := d.locks.Lock(ctx, name)
 	if err != nil {
@@ -108,7 +109,8 @@ func (d *Driver) preventStart(ctx context.Context, name string) (running bool, e
 	return false, classify(d.calls.ContainerRename(ctx, marker, name))
 }
 
-// markerSuffix ends the placeholder's name until the container's name is free. Create refuses names that end in it.
+// markerSuffix ends the placeholder's name until the container's name is free. Create refuses names that end
+// in it.
 const markerSuffix = ".stopped-before-start"
 
 // Remove removes the container.

@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	// pollCreated is the polling interval of a container that does not run yet. Docker Engine sends no event when a
-	// start fails.
+	// pollCreated is the polling interval of a container that does not run yet. Docker Engine sends no event
+	// when a start fails.
 	pollCreated = 250 * time.Millisecond
 
 	// oomDelay is how long to poll a killed container for the report that it exceeded its memory limit.
 	oomDelay = 2 * time.Second
 
-	// unseenCode is the exit code that Docker Engine records if it did not observe the end, for example after a
-	// reboot.
+	// unseenCode is the exit code that Docker Engine records if it did not observe the end, for example after
+	// a reboot.
 	unseenCode = 255
 )
 
@@ -32,15 +32,23 @@ func (d *Driver) Wait(ctx context.Context, name string) (driver.Exit, error) {
 		return driver.Exit{}, driver.WrapError("wait for", name, err)
 	}
 
-	for delay := driver.MinReconnectDelay; ; delay = min(2*delay, driver.MaxReconnectDelay) {
+	for delay := driver.MinReconnectDelay; ; delay = driver.NextReconnectDelay(delay) {
 		exit, err := d.waitOnce(ctx, name)
 		if err == nil || !driver.ShouldReconnect(ctx, err) {
 			return exit, driver.WrapError("wait for", name, err)
 		}
 
 		if delay == driver.MinReconnectDelay {
-			slog.WarnContext(ctx, "lost the connection to Docker Engine while waiting for a container; reconnecting",
-				"container", name, "node_id", d.opts.NodeID, "error", err)
+			slog.WarnContext(
+				ctx,
+				"lost the connection to Docker Engine while waiting for a container; reconnecting",
+				"container",
+				name,
+				"node_id",
+				d.opts.NodeID,
+				"error",
+				err,
+			)
 		}
 
 		if err := driver.Sleep(ctx, delay); err != nil {
@@ -157,7 +165,7 @@ func exitOf(c container.InspectResponse) (driver.Exit, bool) {
 	return exit, true
 }
 
-// parseTime parses Docker Engine's times. Year 1 means never.
+// parseTime parses the times of Docker Engine. Year 1 means never.
 func parseTime(s string) time.Time {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil || t.Year() <= 1 {

@@ -8,18 +8,18 @@ import (
 )
 
 // RunOnce creates, starts, awaits and removes a container.
-func RunOnce(b *testing.B, r driver.Driver, spec driver.Spec) {
+func RunOnce(b *testing.B, d driver.Driver, spec driver.Spec) {
 	ctx := context.Background()
-	if _, err := r.Create(ctx, spec); err != nil {
+	if _, err := d.Create(ctx, spec); err != nil {
 		b.Fatal(err)
 	}
-	if err := r.Start(ctx, spec.Name); err != nil {
+	if err := d.Start(ctx, spec.Name); err != nil {
 		b.Fatal(err)
 	}
-	if exit, err := r.Wait(ctx, spec.Name); err != nil || exit.Code != 0 {
+	if exit, err := d.Wait(ctx, spec.Name); err != nil || exit.Code != 0 {
 		b.Fatal(exit, err)
 	}
-	if err := r.Remove(ctx, spec.Name); err != nil {
+	if err := d.Remove(ctx, spec.Name); err != nil {
 		b.Fatal(err)
 	}
 }

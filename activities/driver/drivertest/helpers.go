@@ -21,7 +21,8 @@ func ShareMount(d driver.Driver, spec *driver.Spec, dir string) string {
 	return d.StorageRoot(spec.Name) + "/out"
 }
 
-// RemoveAllAfter removes all of the driver's containers after the test, and fails if any is left. It returns the driver.
+// RemoveAllAfter removes all of the driver's containers after the test, and fails if any is left. It returns
+// the driver.
 func RemoveAllAfter[D driver.Driver](t *testing.T, d D) D {
 	t.Cleanup(func() {
 		ctx := context.Background()
@@ -39,28 +40,30 @@ func RemoveAllAfter[D driver.Driver](t *testing.T, d D) D {
 	return d
 }
 
-func Begin(t *testing.T, ctx context.Context, r driver.Driver, spec driver.Spec) {
+// Launch creates and starts a container.
+func Launch(t *testing.T, ctx context.Context, d driver.Driver, spec driver.Spec) {
 	t.Helper()
-	id, err := r.Create(ctx, spec)
+	id, err := d.Create(ctx, spec)
 	require.NoError(t, err)
 	require.NotEmpty(t, id)
-	require.NoError(t, r.Start(ctx, spec.Name))
+	require.NoError(t, d.Start(ctx, spec.Name))
 }
 
-func End(t *testing.T, ctx context.Context, r driver.Driver, name string) driver.Exit {
+// Await waits for the end of a container.
+func Await(t *testing.T, ctx context.Context, d driver.Driver, name string) driver.Exit {
 	t.Helper()
-	exit, err := r.Wait(ctx, name)
+	exit, err := d.Wait(ctx, name)
 	require.NoError(t, err)
 	return exit
 }
 
-// texts are the lines of a log without their times, which it checks.
+// Lines splits a log into lines without their times, which it checks.
 func Lines(t *testing.T, log string) []string {
 	t.Helper()
 	if log == "" {
 		return nil
 	}
-	require.True(t, strings.HasSuffix(log, "\n"), "the log ends in a line's end")
+	require.True(t, strings.HasSuffix(log, "\n"), "the log ends in a newline")
 	var list []string
 	for line := range strings.Lines(log) {
 		stamp, text, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
@@ -74,31 +77,32 @@ func Lines(t *testing.T, log string) []string {
 	return list
 }
 
-func Logs(t *testing.T, ctx context.Context, r driver.Driver, name string, follow bool) []string {
+// Logs returns the lines of a container's log without their times.
+func Logs(t *testing.T, ctx context.Context, d driver.Driver, name string, follow bool) []string {
 	t.Helper()
 	var b bytes.Buffer
-	require.NoError(t, r.Logs(ctx, name, follow, &b))
+	require.NoError(t, d.Logs(ctx, name, follow, &b))
 	return Lines(t, b.String())
 }
 
-// tempDir is a directory that a container's root can use, too.
+// TempDir returns a temporary directory that a container's root can also use.
 func TempDir(t *testing.T) string {
 	dir := t.TempDir()
 	require.NoError(t, os.Chmod(dir, 0o755))
 	return dir
 }
 
-// ready waits until the run has printed the line.
-func AwaitLine(t *testing.T, ctx context.Context, r driver.Driver, name, line string) {
+// AwaitLine waits until the container has printed a line.
+func AwaitLine(t *testing.T, ctx context.Context, d driver.Driver, name, line string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	found := &Finder{Text: line, Found: cancel}
-	_ = r.Logs(ctx, name, true, found)
+	_ = d.Logs(ctx, name, true, found)
 	require.True(t, found.Seen(), "%q was not printed", line)
 }
 
-// A Finder calls found when it was written the text.
+// Finder is a writer that calls Found when Text was written to it.
 type Finder struct {
 	Text  string
 	Found func()
@@ -107,6 +111,7 @@ type Finder struct {
 	b  bytes.Buffer
 }
 
+// Write records b.
 func (f *Finder) Write(b []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

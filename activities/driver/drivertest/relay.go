@@ -7,10 +7,11 @@ import (
 	"testing"
 )
 
-// A Relay is a socket in front of another that can be cut.
+// Relay forwards connections to another socket until they are cut.
 type Relay struct {
 	Network, Address, Target string
-	// Request sees what the client sends before the Engine does; nil is nothing.
+
+	// Request is called with the client's bytes before they are forwarded. It may be nil.
 	Request func(b []byte)
 
 	mu       sync.Mutex
@@ -18,6 +19,7 @@ type Relay struct {
 	conns    []net.Conn
 }
 
+// Listen starts to accept connections, also after Cut.
 func (r *Relay) Listen(t *testing.T) {
 	listener, err := net.Listen(r.Network, r.Address)
 	if err != nil {
@@ -42,12 +44,13 @@ func (r *Relay) Listen(t *testing.T) {
 			r.mu.Lock()
 			r.conns = append(r.conns, near, far)
 			r.mu.Unlock()
-			go func() { _, _ = io.Copy(watched{far, r.Request}, near); _ = far.Close() }()
+			go func() { _, _ = io.Copy(observedWriter{far, r.Request}, near); _ = far.Close() }()
 			go func() { _, _ = io.Copy(near, far); _ = near.Close() }()
 		}
 	}()
 }
 
+// Cut closes all connections and the listener.
 func (r *Relay) Cut() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -58,14 +61,14 @@ func (r *Relay) Cut() {
 	r.conns = nil
 }
 
-type watched struct {
+type observedWriter struct {
 	io.Writer
-	see func(b []byte)
+	observe func(b []byte)
 }
 
-func (w watched) Write(b []byte) (int, error) {
-	if w.see != nil {
-		w.see(b)
+func (w observedWriter) Write(b []byte) (int, error) {
+	if w.observe != nil {
+		w.observe(b)
 	}
 	return w.Writer.Write(b)
 }

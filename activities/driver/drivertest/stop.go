@@ -14,28 +14,28 @@ import (
 
 func testStopGently(t *testing.T, ctx context.Context, d Fixture) {
 	spec := d.Spec("term", "7", "print", "ready", "forever")
-	Begin(t, ctx, d.Driver, spec)
+	Launch(t, ctx, d.Driver, spec)
 	AwaitLine(t, ctx, d.Driver, spec.Name, "ready")
 	began := time.Now()
 	require.NoError(t, d.Driver.Stop(ctx, spec.Name, time.Minute))
 	require.Less(t, time.Since(began), 50*time.Second)
-	exit := End(t, ctx, d.Driver, spec.Name)
+	exit := Await(t, ctx, d.Driver, spec.Name)
 	require.Equal(t, 7, exit.Code)
-	if !d.Kubernetes { // where the log goes with the pod
+	if !d.Kubernetes { // where the log is deleted with the pod
 		require.Equal(t, []string{"ready", "terminated"}, Logs(t, ctx, d.Driver, spec.Name, true))
 	}
 	require.NoError(t, d.Driver.Stop(ctx, spec.Name, time.Minute), "twice")
-	require.Equal(t, exit, End(t, ctx, d.Driver, spec.Name))
+	require.Equal(t, exit, Await(t, ctx, d.Driver, spec.Name))
 }
 
 func testStopByForce(t *testing.T, ctx context.Context, d Fixture) {
 	spec := d.Spec("ignoreterm", "print", "ready", "forever")
-	Begin(t, ctx, d.Driver, spec)
+	Launch(t, ctx, d.Driver, spec)
 	AwaitLine(t, ctx, d.Driver, spec.Name, "ready")
 	began := time.Now()
 	require.NoError(t, d.Driver.Stop(ctx, spec.Name, 300*time.Millisecond))
 	require.GreaterOrEqual(t, time.Since(began), 300*time.Millisecond)
-	exit := End(t, ctx, d.Driver, spec.Name)
+	exit := Await(t, ctx, d.Driver, spec.Name)
 	require.Equal(t, 137, exit.Code)
 	require.Equal(t, "killed by signal 9 (SIGKILL)", exit.Reason)
 }
@@ -53,7 +53,7 @@ func testStopBeforeStart(t *testing.T, ctx context.Context, d Fixture) {
 		require.NoError(t, err)
 		require.NoError(t, d.Another(t).Start(ctx, spec.Name))
 	}
-	exit := End(t, ctx, d.Driver, spec.Name)
+	exit := Await(t, ctx, d.Driver, spec.Name)
 	require.Equal(t, driver.StoppedExitCode, exit.Code)
 	require.Equal(t, "stopped before it was started", exit.Reason)
 	require.True(t, exit.StartedAt.IsZero())
@@ -65,7 +65,7 @@ func testStopBeforeStart(t *testing.T, ctx context.Context, d Fixture) {
 	require.NoError(t, d.Driver.Stop(ctx, spec.Name, 0))
 }
 
-// testConcurrentStopAndStart lets the two race: whoever wins, it must be ended after the stop.
+// testConcurrentStopAndStart races both calls. Whichever wins, the container must have ended after the stop.
 func testConcurrentStopAndStart(t *testing.T, ctx context.Context, d Fixture) {
 	for range 4 {
 		spec := d.Spec("forever")
@@ -75,10 +75,13 @@ func testConcurrentStopAndStart(t *testing.T, ctx context.Context, d Fixture) {
 		go func() { started <- d.Driver.Start(ctx, spec.Name) }()
 		require.NoError(t, d.Another(t).Stop(ctx, spec.Name, 0))
 		require.NoError(t, <-started)
-		exit := End(t, ctx, d.Driver, spec.Name)
+		exit := Await(t, ctx, d.Driver, spec.Name)
 		codes := []int{137, driver.StoppedExitCode}
 		if d.Kubernetes {
-			codes = append(codes, 2) // there is a grace period of a second always, and so a Go program's own end at SIGTERM
+			codes = append(
+				codes,
+				2,
+			) // of a Go program at SIGTERM, because the grace period is at least one second
 		}
 		require.Contains(t, codes, exit.Code)
 	}
@@ -86,7 +89,7 @@ func testConcurrentStopAndStart(t *testing.T, ctx context.Context, d Fixture) {
 
 func testRemoveWhileRunning(t *testing.T, ctx context.Context, d Fixture) {
 	spec := d.Spec("ignoreterm", "print", "ready", "forever")
-	Begin(t, ctx, d.Driver, spec)
+	Launch(t, ctx, d.Driver, spec)
 	waited := make(chan error, 1)
 	go func() {
 		_, err := d.Another(t).Wait(ctx, spec.Name)
@@ -94,30 +97,41 @@ func testRemoveWhileRunning(t *testing.T, ctx context.Context, d Fixture) {
 	}()
 	AwaitLine(t, ctx, d.Driver, spec.Name, "ready")
 	require.NoError(t, d.Driver.Remove(ctx, spec.Name))
-	// It may have seen the end, or that all is gone.
+	// Wait may have observed the end, or that the container is gone.
 	if err := <-waited; err != nil {
 		require.ErrorIs(t, err, driver.ErrNotFound)
 	}
-	runs, err := d.Driver.List(ctx)
+	containers, err := d.Driver.List(ctx)
 	require.NoError(t, err)
-	require.Empty(t, runs)
-	// The name is free again.
-	Begin(t, ctx, d.Driver, spec)
+	require.Empty(t, containers)
+	// The name can be used again.
+	Launch(t, ctx, d.Driver, spec)
 	require.NoError(t, d.Driver.Remove(ctx, spec.Name))
 }
 
-// testNothingOutlivesTheCommand leaves a child behind that would write later.
+// testNothingOutlivesTheCommand leaves a child process behind that would write to a file later.
 func testNothingOutlivesTheCommand(t *testing.T, ctx context.Context, d Fixture) {
 	dir := TempDir(t)
 	spec := d.Spec()
 	root := d.Share(d.Driver, &spec, dir) + "/"
-	spec.Command = append(spec.Command, "child", "append", root+"there", "x", "wait", root+"go", "append", root+"survived", "x")
-	// The parent ends when the child is there: two runs of arguments.
+	spec.Command = append(
+		spec.Command,
+		"child",
+		"append",
+		root+"there",
+		"x",
+		"wait",
+		root+"go",
+		"append",
+		root+"survived",
+		"x",
+	)
+	// The parent exits when the child runs.
 	spec.Command = append([]string{spec.Command[0], "until", root + "there"}, spec.Command[1:]...)
-	Begin(t, ctx, d.Driver, spec)
-	require.Equal(t, 0, End(t, ctx, d.Driver, spec.Name).Code)
+	Launch(t, ctx, d.Driver, spec)
+	require.Equal(t, 0, Await(t, ctx, d.Driver, spec.Name).Code)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "go"), nil, 0o644))
-	// A child that lived would write within 5 ms of this.
+	// A surviving child would write within 5 ms from now.
 	require.Never(t, func() bool {
 		_, err := os.Stat(filepath.Join(dir, "survived"))
 		return err == nil

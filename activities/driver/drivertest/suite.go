@@ -1,4 +1,5 @@
-// Package drivertest holds the test suite that every driver must pass, and helpers for the drivers' own tests.
+// Package drivertest holds the test suite that every driver must pass, and helpers for the drivers' own
+// tests.
 package drivertest
 
 import (
@@ -35,7 +36,8 @@ type Fixture struct {
 	// MakeUnstartable changes a spec to a program that cannot be started.
 	MakeUnstartable func(spec *driver.Spec)
 
-	// Share lets a container use a directory of this machine, and returns the directory's path in the container.
+	// Share lets a container use a directory of this machine, and returns the directory's path in the
+	// container.
 	Share func(d driver.Driver, spec *driver.Spec, dir string) string
 
 	// Process and Kubernetes select the few assertions that differ between devices.
@@ -91,12 +93,18 @@ func testRunToCompletion(t *testing.T, ctx context.Context, d Fixture) {
 	for code, reason := range map[string]string{"0": "", "3": "exited with code 3"} {
 		spec := d.Spec("print", "out", "printerr", "err", "exit", code)
 		before := time.Now().Add(-time.Second)
-		Begin(t, ctx, d.Driver, spec)
-		exit := End(t, ctx, d.Driver, spec.Name)
+		Launch(t, ctx, d.Driver, spec)
+		exit := Await(t, ctx, d.Driver, spec.Name)
 		require.Equal(t, code, fmt.Sprint(exit.Code))
 		require.Equal(t, reason, exit.Reason)
 		require.False(t, exit.OOMKilled)
-		require.True(t, before.Before(exit.StartedAt) && !exit.FinishedAt.Before(exit.StartedAt) && exit.FinishedAt.Before(time.Now().Add(time.Second)), "%+v", exit)
+		require.True(
+			t,
+			before.Before(exit.StartedAt) && !exit.FinishedAt.Before(exit.StartedAt) &&
+				exit.FinishedAt.Before(time.Now().Add(time.Second)),
+			"%+v",
+			exit,
+		)
 		require.ElementsMatch(t, []string{"out", "err"}, Logs(t, ctx, d.Driver, spec.Name, false))
 		require.NoError(t, d.Driver.Remove(ctx, spec.Name))
 		_, err := d.Driver.Wait(ctx, spec.Name)
@@ -106,16 +114,16 @@ func testRunToCompletion(t *testing.T, ctx context.Context, d Fixture) {
 
 func testKilledBySignal(t *testing.T, ctx context.Context, d Fixture) {
 	spec := d.Spec("ignoreterm", "print", "ready", "forever")
-	Begin(t, ctx, d.Driver, spec)
+	Launch(t, ctx, d.Driver, spec)
 	AwaitLine(t, ctx, d.Driver, spec.Name, "ready")
 	require.NoError(t, d.Driver.Stop(ctx, spec.Name, 0))
-	exit := End(t, ctx, d.Driver, spec.Name)
+	exit := Await(t, ctx, d.Driver, spec.Name)
 	require.Equal(t, 137, exit.Code)
 	require.Equal(t, "killed by signal 9 (SIGKILL)", exit.Reason)
 	require.False(t, exit.OOMKilled)
 }
 
-// testIdempotence calls everything twice, by two runners, then many times at once.
+// testIdempotence makes all calls several times at once, by two drivers.
 func testIdempotence(t *testing.T, ctx context.Context, d Fixture) {
 	dir := TempDir(t)
 	other := d.Another(t)
@@ -129,7 +137,7 @@ func testIdempotence(t *testing.T, ctx context.Context, d Fixture) {
 		group.Wait()
 		require.NoError(t, errors.Join(errs...))
 	}
-	for range 3 { // short enough to have ended before the last start
+	for range 3 { // the program is short enough to end before the last start
 		spec := d.Spec()
 		file := d.Share(d.Driver, &spec, dir) + "/" + spec.Name
 		spec.Command = append(spec.Command, "append", file, "x", "exit", "4")
@@ -156,10 +164,10 @@ func testIdempotence(t *testing.T, ctx context.Context, d Fixture) {
 		id, err := other.Create(ctx, spec)
 		require.NoError(t, err)
 		require.Contains(t, ids, id)
-		require.Equal(t, 4, End(t, ctx, other, spec.Name).Code)
+		require.Equal(t, 4, Await(t, ctx, other, spec.Name).Code)
 		ran, err := os.ReadFile(filepath.Join(dir, spec.Name))
 		require.NoError(t, err)
-		require.Equal(t, "x", string(ran), "it ran once")
+		require.Equal(t, "x", string(ran), "it ran exactly once")
 		both(func(r driver.Driver) error { return r.Remove(ctx, spec.Name) })
 		require.ErrorIs(t, d.Driver.Start(ctx, spec.Name), driver.ErrNotFound)
 	}
@@ -178,8 +186,8 @@ func testUnknownName(t *testing.T, ctx context.Context, d Fixture) {
 }
 
 func testInvalidSpec(t *testing.T, ctx context.Context, d Fixture) {
-	secret := "do not tell"
-	for what, spoil := range map[string]func(s *driver.Spec){
+	secret := "secret value"
+	for want, change := range map[string]func(s *driver.Spec){
 		"name":  func(s *driver.Spec) { s.Name = "../x" },
 		"A=B":   func(s *driver.Spec) { s.Env = map[string]string{"A=B": secret} },
 		"UTF-8": func(s *driver.Spec) { s.Env = map[string]string{"x": secret + "\xff"} },
@@ -198,20 +206,22 @@ func testInvalidSpec(t *testing.T, ctx context.Context, d Fixture) {
 		"within": func(s *driver.Spec) {
 			s.Mounts = []driver.Mount{{Source: "/tmp", Target: "a"}, {Source: "/tmp", Target: "a/b"}}
 		},
-		"does not exist|no such file|cannot access the files": func(s *driver.Spec) { s.Mounts = []driver.Mount{{Source: "/not/there", Target: "a"}} },
+		"does not exist|no such file|cannot access the files": func(s *driver.Spec) {
+			s.Mounts = []driver.Mount{{Source: "/not/there", Target: "a"}}
+		},
 		"cores": func(s *driver.Spec) { s.Resources.CPU = -1 },
 	} {
 		spec := d.Spec("exit", "0")
-		spoil(&spec)
+		change(&spec)
 		_, err := d.Driver.Create(ctx, spec)
-		require.Error(t, err, what)
-		require.True(t, driver.IsNonRetryable(err), "%s: %v", what, err)
-		require.Regexp(t, what, err.Error())
+		require.Error(t, err, want)
+		require.True(t, driver.IsNonRetryable(err), "%s: %v", want, err)
+		require.Regexp(t, want, err.Error())
 		require.NotContains(t, err.Error(), secret)
 	}
-	runs, err := d.Driver.List(ctx)
+	containers, err := d.Driver.List(ctx)
 	require.NoError(t, err)
-	require.Empty(t, runs)
+	require.Empty(t, containers)
 }
 
 func testUnstartableProgram(t *testing.T, ctx context.Context, d Fixture) {
@@ -219,9 +229,9 @@ func testUnstartableProgram(t *testing.T, ctx context.Context, d Fixture) {
 	d.MakeUnstartable(&spec)
 	_, err := d.Driver.Create(ctx, spec)
 	require.NoError(t, err)
-	if d.Kubernetes { // a cluster only tells later
+	if d.Kubernetes { // a cluster detects it later
 		require.NoError(t, d.Driver.Start(ctx, spec.Name))
-		End(t, ctx, d.Driver, spec.Name)
+		Await(t, ctx, d.Driver, spec.Name)
 	}
 	for range 2 {
 		err := d.Driver.Start(ctx, spec.Name)
@@ -229,7 +239,7 @@ func testUnstartableProgram(t *testing.T, ctx context.Context, d Fixture) {
 		require.True(t, driver.IsNonRetryable(err), "%v", err)
 		t.Log(err)
 	}
-	exit := End(t, ctx, d.Another(t), spec.Name)
+	exit := Await(t, ctx, d.Another(t), spec.Name)
 	require.Contains(t, []int{126, 127}, exit.Code)
 	require.Contains(t, exit.Reason, "could not be started")
 	require.True(t, exit.StartedAt.IsZero())
@@ -286,7 +296,7 @@ func testEnvironment(t *testing.T, ctx context.Context, d Fixture) {
 		large:              strings.Repeat("x", 128<<10-1-1-len(large)),
 		"config.token":     "secret-" + rand.Text(),
 	}
-	for i := range 14 { // together nearly what is allowed
+	for i := range 14 { // together just below the limit
 		env[fmt.Sprint("bulk.", i)] = strings.Repeat("b", 130_000)
 	}
 	spec := d.Spec("env")
@@ -297,8 +307,8 @@ func testEnvironment(t *testing.T, ctx context.Context, d Fixture) {
 		require.True(t, driver.IsNonRetryable(err))
 		delete(env, "国密.参数")
 	}
-	Begin(t, ctx, d.Driver, spec)
-	require.Equal(t, 0, End(t, ctx, d.Driver, spec.Name).Code)
+	Launch(t, ctx, d.Driver, spec)
+	require.Equal(t, 0, Await(t, ctx, d.Driver, spec.Name).Code)
 	got := map[string]bool{}
 	for _, line := range Logs(t, ctx, d.Driver, spec.Name, false) {
 		got[line] = true
@@ -307,34 +317,57 @@ func testEnvironment(t *testing.T, ctx context.Context, d Fixture) {
 	if d.Process {
 		want["HOME"] = filepath.Dir(d.Driver.StorageRoot(spec.Name))
 		want["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-		require.Len(t, got, len(want), "nothing else")
+		require.Len(t, got, len(want), "no other variables")
 	}
 	for name, value := range want {
-		require.Contains(t, got, fmt.Sprintf("%q %d %x", name, len(value), sha256.Sum256([]byte(value))), name)
+		require.Contains(
+			t,
+			got,
+			fmt.Sprintf("%q %d %x", name, len(value), sha256.Sum256([]byte(value))),
+			name,
+		)
 	}
 }
 
 func testMounts(t *testing.T, ctx context.Context, d Fixture) {
 	if d.Kubernetes {
-		t.Skip("pods can't see files of this machine: TestBadSpec")
+		t.Skip("pods cannot access the files of this machine, see InvalidSpec")
 	}
 	in, out := TempDir(t), TempDir(t)
 	require.NoError(t, os.WriteFile(filepath.Join(in, "data_0"), []byte("rows\n"), 0o644))
 	spec := d.Spec()
 	root := d.Driver.StorageRoot(spec.Name)
-	spec.Mounts = []driver.Mount{{Source: in, Target: "ns/in", ReadOnly: true}, {Source: out, Target: "guest-互通/out"}}
-	spec.Command = append(spec.Command, "cat", root+"/ns/in/data_0", "append", root+"/guest-互通/out/data_0", "result",
-		"append", d.Driver.LogPath(spec.Name)+"/own.log", "words")
-	if !d.Process {
-		spec.Command = append(spec.Command, "cannotappend", root+"/ns/in/data_0", "cannotappend", root+"/ns/in/new")
+	spec.Mounts = []driver.Mount{
+		{Source: in, Target: "ns/in", ReadOnly: true},
+		{Source: out, Target: "guest-互通/out"},
 	}
-	Begin(t, ctx, d.Driver, spec)
-	exit := End(t, ctx, d.Driver, spec.Name)
+	spec.Command = append(
+		spec.Command,
+		"cat",
+		root+"/ns/in/data_0",
+		"append",
+		root+"/guest-互通/out/data_0",
+		"result",
+		"append",
+		d.Driver.LogPath(spec.Name)+"/own.log",
+		"words",
+	)
+	if !d.Process {
+		spec.Command = append(
+			spec.Command,
+			"cannotappend",
+			root+"/ns/in/data_0",
+			"cannotappend",
+			root+"/ns/in/new",
+		)
+	}
+	Launch(t, ctx, d.Driver, spec)
+	exit := Await(t, ctx, d.Driver, spec.Name)
 	require.Equal(t, []string{"rows"}, Logs(t, ctx, d.Driver, spec.Name, false))
 	require.Equal(t, 0, exit.Code)
 	require.NoError(t, d.Driver.Remove(ctx, spec.Name))
 	result, err := os.ReadFile(filepath.Join(out, "data_0"))
-	require.NoError(t, err, "what was mounted outlives the run")
+	require.NoError(t, err, "the mounted data outlives the container")
 	require.Equal(t, "result", string(result))
 	require.FileExists(t, filepath.Join(in, "data_0"))
 }
@@ -354,18 +387,18 @@ func testList(t *testing.T, ctx context.Context, d Fixture) {
 	require.NoError(t, d.Driver.Start(ctx, add(driver.Running, "forever")))
 	ended := add(driver.Exited, "exit", "0")
 	require.NoError(t, d.Driver.Start(ctx, ended))
-	End(t, ctx, d.Driver, ended)
+	Await(t, ctx, d.Driver, ended)
 	stopped := add(driver.Exited, "forever")
 	require.NoError(t, d.Driver.Stop(ctx, stopped, 0))
-	runs, err := d.Another(t).List(ctx)
+	containers, err := d.Another(t).List(ctx)
 	require.NoError(t, err)
-	require.Len(t, runs, len(want))
-	for _, run := range runs {
-		require.Equal(t, want[run.Name], run.State, run.Name)
-		require.Equal(t, map[string]string{"task_id": "task of " + run.Name, "job_id": "1"}, run.Labels)
-		require.WithinDuration(t, time.Now(), run.CreatedAt, time.Minute)
-		if run.Name != stopped {
-			require.Equal(t, ids[run.Name], run.ID)
+	require.Len(t, containers, len(want))
+	for _, c := range containers {
+		require.Equal(t, want[c.Name], c.State, c.Name)
+		require.Equal(t, map[string]string{"task_id": "task of " + c.Name, "job_id": "1"}, c.Labels)
+		require.WithinDuration(t, time.Now(), c.CreatedAt, time.Minute)
+		if c.Name != stopped {
+			require.Equal(t, ids[c.Name], c.ID)
 		}
 	}
 }
@@ -379,7 +412,7 @@ func testRunnerID(t *testing.T, ctx context.Context, d Fixture) {
 	require.Equal(t, id, again)
 }
 
-// Each device tells of the machine that this test is on; a Docker Engine elsewhere would not know the disk.
+// testCapacity checks the capacity of this machine. A remote Docker Engine would not report the disk.
 func testCapacity(t *testing.T, ctx context.Context, d Fixture) {
 	c, err := d.Driver.Capacity(ctx)
 	require.NoError(t, err)

@@ -28,8 +28,8 @@ import (
 	"hutong/activities/driver/kubernetes"
 )
 
-// k8s is the control plane that the tests share. The first test that needs it starts it. It exits when the test binary
-// closes its pipe.
+// k8s is the control plane that the tests share. The first test that needs it starts it. It exits when the
+// test binary closes its pipe.
 var k8s struct {
 	once       sync.Once
 	err        error
@@ -98,7 +98,8 @@ func startK8s(program string) error {
 	return err
 }
 
-// k8sNamespace creates a namespace with the objects of the manifest for a party, and a kubeconfig of that party.
+// k8sNamespace creates a namespace with the objects of the manifest for a party, and a kubeconfig of that
+// party.
 func k8sNamespace(t *testing.T) (kubeconfig, namespace string) {
 	needK8s(t)
 	ctx := t.Context()
@@ -117,8 +118,11 @@ func k8sNamespace(t *testing.T) (kubeconfig, namespace string) {
 		createManifest(t, ctx, raw, namespace)
 	}
 	require.Equal(t, 6, created)
-	// Its controller does not run here.
-	_, err = k8s.admin.CoreV1().ServiceAccounts(namespace).Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}, metav1.CreateOptions{})
+	// The controller that creates it does not run here.
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
+	_, err = k8s.admin.CoreV1().
+		ServiceAccounts(namespace).
+		Create(ctx, account, metav1.CreateOptions{})
 	require.NoError(t, err)
 	config, err := clientcmd.LoadFromFile(k8s.kubeconfig)
 	require.NoError(t, err)
@@ -165,7 +169,8 @@ func createManifest(t *testing.T, ctx context.Context, raw map[string]any, names
 	case "ClusterRoleBinding":
 		var o rbacv1.ClusterRoleBinding
 		read(&o)
-		o.Name, o.RoleRef.Name, o.Subjects[0].Namespace = o.Name+"-"+namespace, o.RoleRef.Name+"-"+namespace, namespace
+		o.Name, o.RoleRef.Name = o.Name+"-"+namespace, o.RoleRef.Name+"-"+namespace
+		o.Subjects[0].Namespace = namespace
 		_, err = k8s.admin.RbacV1().ClusterRoleBindings().Create(ctx, &o, metav1.CreateOptions{})
 	default:
 		t.Fatalf("the manifest contains an unexpected %v", kind)
@@ -191,7 +196,11 @@ func newFixture(t *testing.T) drivertest.Fixture {
 	return drivertest.Fixture{
 		Driver: drivertest.RemoveAllAfter(t, another(t)), Another: another, Kubernetes: true,
 		Spec: func(args ...string) driver.Spec {
-			return driver.Spec{Name: "Test_1.of-" + rand.Text(), Image: progImage, Command: append([]string{"/prog"}, args...)}
+			return driver.Spec{
+				Name:    "Test_1.of-" + rand.Text(),
+				Image:   progImage,
+				Command: append([]string{"/prog"}, args...),
+			}
 		},
 		MakeUnstartable: func(spec *driver.Spec) { spec.Command = []string{"/not there"} },
 

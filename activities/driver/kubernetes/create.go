@@ -74,13 +74,19 @@ func check(spec *driver.Spec) error {
 	case spec.Image == "":
 		return driver.NonRetryablef("the image is missing")
 	case len(spec.Mounts) > 0:
-		return driver.NonRetryablef("mount %q: pods cannot access the files of this machine; use an S3 storage "+
-			"(storage.url)", spec.Mounts[0].Target)
+		return driver.NonRetryablef(
+			"mount %q: pods cannot access the files of this machine; use an S3 storage "+
+				"(storage.url)",
+			spec.Mounts[0].Target,
+		)
 	}
 
 	for _, name := range slices.Sorted(maps.Keys(spec.Env)) {
 		if strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r > '~' }) {
-			return driver.NonRetryablef("env %q: Kubernetes requires names of printable ASCII characters", name)
+			return driver.NonRetryablef(
+				"env %q: Kubernetes requires names of printable ASCII characters",
+				name,
+			)
 		}
 	}
 
@@ -138,7 +144,8 @@ func (k *Driver) podSpec(spec driver.Spec, secrets string) corev1.PodSpec {
 			Name: "logs", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}},
 		}},
 		Containers: []corev1.Container{{
-			Name: containerName, Image: spec.Image, Args: escape(spec.Command), Env: envRefs(secrets, spec.Env),
+			Name: containerName, Image: spec.Image,
+			Args: escape(spec.Command), Env: envRefs(secrets, spec.Env),
 			// Requests equal the limits where none are set.
 			Resources:    corev1.ResourceRequirements{Limits: limits(spec.Resources)},
 			VolumeMounts: []corev1.VolumeMount{{Name: "logs", MountPath: k.LogPath(spec.Name)}},
@@ -175,7 +182,8 @@ func escape(command []string) []string {
 	return args
 }
 
-// envKey returns the key of a variable's value in its secret. Keys allow fewer characters than names of variables.
+// envKey returns the key of a variable's value in its secret. Keys allow fewer characters than names of
+// variables.
 func envKey(name string) string { return digest(name)[:40] }
 
 // envChunks distributes the variables' names over secrets. The same environment always gives the same result.

@@ -13,7 +13,8 @@ import (
 
 // isStartFailure reports whether the container ended because its program could not be started.
 func isStartFailure(e driver.Exit) bool {
-	return e.StartedAt.IsZero() && (e.Code == driver.NotStartedExitCode || e.Code == driver.NotExecutableExitCode)
+	return e.StartedAt.IsZero() &&
+		(e.Code == driver.NotStartedExitCode || e.Code == driver.NotExecutableExitCode)
 }
 
 // progress is the result of one inspection of a container.
@@ -21,7 +22,8 @@ type progress struct {
 	ended bool
 	exit  driver.Exit // if ended
 
-	// suspend means that the Job must be suspended, so that an ended container does not continue or start later.
+	// suspend means that the Job must be suspended, so that an ended container does not continue or start
+	// later.
 	suspend bool
 
 	// recheck is when to inspect the container again even without an event. 0 means not soon.
@@ -99,8 +101,12 @@ func inspectWithoutPod(job *batchv1.Job, now time.Time) progress {
 	return progress{} // suspended, or about to get a pod
 }
 
-// startProblem returns why a container waits if it cannot recover without help, and how long to tolerate that.
-func startProblem(w corev1.ContainerStateWaiting, pull time.Duration) (failure string, timeout time.Duration) {
+// startProblem returns why a container waits if it cannot recover without help, and how long to tolerate
+// that.
+func startProblem(
+	w corev1.ContainerStateWaiting,
+	pull time.Duration,
+) (failure string, timeout time.Duration) {
 	switch w.Reason {
 	case "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "SignatureValidationFailed":
 		return "its image is unusable: " + w.Reason + ": " + w.Message, 0
@@ -130,7 +136,8 @@ func terminated(pod *corev1.Pod, t *corev1.ContainerStateTerminated) driver.Exit
 	case "StartError", "ContainerCannotRun":
 		// The code is the container runtime's own, usually 128.
 		return driver.Exit{
-			Code: driver.NotStartedExitCode, Reason: driver.StartFailureReason(t.Message), FinishedAt: exit.FinishedAt,
+			Code: driver.NotStartedExitCode, FinishedAt: exit.FinishedAt,
+			Reason: driver.StartFailureReason(t.Message),
 		}
 	case "OOMKilled":
 		exit.OOMKilled = true
@@ -157,8 +164,8 @@ func isEvictedForOwnUse(pod *corev1.Pod) bool {
 	return pod.Status.Reason == "Evicted" && disruption(pod) == nil
 }
 
-// disruption returns the condition with which the cluster ended a pod for a reason outside the pod, such as preemption,
-// a drain, a lost node or a node under resource pressure. It returns nil if there is none.
+// disruption returns the condition with which the cluster ended a pod for a reason outside the pod, such as
+// preemption, a drain, a lost node or a node under resource pressure. It returns nil if there is none.
 func disruption(pod *corev1.Pod) *corev1.PodCondition {
 	i := slices.IndexFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue

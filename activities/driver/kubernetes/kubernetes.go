@@ -29,8 +29,8 @@ type Options struct {
 	// NodeID is the party's node id. The driver only touches what carries it.
 	NodeID string
 
-	// Kubeconfig is the file with the cluster's address and the credentials. "" is the cluster in which this process
-	// runs as a pod.
+	// Kubeconfig is the file with the cluster's address and the credentials. "" is the cluster in which this
+	// process runs as a pod.
 	Kubeconfig string
 
 	// Namespace is the namespace of the Jobs. "" is that of the kubeconfig's context or of this pod.
@@ -53,8 +53,8 @@ type Driver struct {
 	stream clientset.Interface // without a timeout, for watches and logs
 }
 
-// The labels and annotations of Jobs. Values of labels are limited in length, so the driver identifies a container by
-// annotations.
+// The labels and annotations of Jobs. Values of labels are limited in length, so the driver identifies a
+// container by annotations.
 const (
 	nodeLabel = "hutong/node" // the node id, or its digest if it is not a valid label
 
@@ -117,7 +117,10 @@ func clusterConfig(opts *Options) (*rest.Config, error) {
 	if opts.Kubeconfig == "" {
 		config, err := rest.InClusterConfig()
 		if err != nil {
-			return nil, driver.NonRetryablef("no kubeconfig is configured, and this process is not a pod: %w", err)
+			return nil, driver.NonRetryablef(
+				"no kubeconfig is configured, and this process is not a pod: %w",
+				err,
+			)
 		}
 
 		if opts.Namespace == "" {
@@ -150,8 +153,8 @@ func clusterConfig(opts *Options) (*rest.Config, error) {
 // Device returns "k8s".
 func (k *Driver) Device() string { return "k8s" }
 
-// RunnerID returns an id with the uid of the namespace, which is unique across clusters. All workers that use the
-// namespace are one runner.
+// RunnerID returns an id with the uid of the namespace, which is unique across clusters. All workers that use
+// the namespace are one runner.
 func (k *Driver) RunnerID(ctx context.Context) (string, error) {
 	ns, err := k.calls.CoreV1().Namespaces().Get(ctx, k.opts.Namespace, metav1.GetOptions{})
 	if err != nil {
@@ -161,7 +164,8 @@ func (k *Driver) RunnerID(ctx context.Context) (string, error) {
 	return "k8s-" + string(ns.UID), nil
 }
 
-// StorageRoot returns a path that does not exist. Pods cannot access this machine's files, so Create refuses mounts.
+// StorageRoot returns a path that does not exist. Pods cannot access this machine's files, so Create refuses
+// mounts.
 func (k *Driver) StorageRoot(string) string { return path.Join(driver.ContainerRoot, "storage") }
 
 // LogPath returns an empty folder on the node's disk that is deleted with the pod.
@@ -196,8 +200,8 @@ func (k *Driver) address(ctx context.Context, name string) (string, error) {
 	return "", fmt.Errorf("it does not run and has no address: %w", driver.ErrNotFound)
 }
 
-// Capacity returns the total allocatable resources of the nodes that accept pods. It is unknown if the cluster does
-// not permit the party to list its nodes.
+// Capacity returns the total allocatable resources of the nodes that accept pods. It is unknown if the
+// cluster does not permit the party to list its nodes.
 func (k *Driver) Capacity(ctx context.Context) (driver.Capacity, error) {
 	var c driver.Capacity
 	options := metav1.ListOptions{Limit: pageSize}
@@ -296,7 +300,8 @@ func stateOf(job *batchv1.Job) driver.State {
 // endCondition returns the condition with which a Job has ended, or "".
 func endCondition(job *batchv1.Job) batchv1.JobConditionType {
 	for _, c := range job.Status.Conditions {
-		if (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) && c.Status == corev1.ConditionTrue {
+		if (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) &&
+			c.Status == corev1.ConditionTrue {
 			return c.Type
 		}
 	}
@@ -327,7 +332,11 @@ func (k *Driver) getOwned(ctx context.Context, name string) (*batchv1.Job, error
 
 	if job.Annotations[nodeAnnotation] != k.opts.NodeID || job.Annotations[containerAnnotation] != name {
 		return job, driver.NonRetryablef(
-			"the Job %q was not created by Hutong for container %s of node %s; remove it", job.Name, name, k.opts.NodeID)
+			"the Job %q was not created by Hutong for container %s of node %s; remove it",
+			job.Name,
+			name,
+			k.opts.NodeID,
+		)
 	}
 
 	return job, nil
@@ -342,8 +351,8 @@ func (k *Driver) pods(ctx context.Context, jobName string) (*corev1.PodList, err
 
 var invalidInName = regexp.MustCompile(`[^a-z0-9]+`)
 
-// jobName returns the name of a container's Job. It contains as much of the container's name as a Job's name permits.
-// It ends in a digest of that name and the party, because case and most special characters are lost.
+// jobName returns the name of a container's Job. It contains as much of the container's name as a Job's name
+// permits. It ends in a digest of that name and the party, because case and most special characters are lost.
 func (k *Driver) jobName(name string) string {
 	readable := invalidInName.ReplaceAllString(strings.ToLower(name), "-")
 	readable = strings.Trim(readable[:min(len(readable), 36)], "-")

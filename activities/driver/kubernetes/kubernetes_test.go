@@ -38,8 +38,17 @@ func newManual(t *testing.T, image string) manual {
 	}
 	r, err := kubernetes.New(opts)
 	require.NoError(t, err)
-	b := manual{r, namespace, opts, driver.Spec{Name: "manual", Image: image, Resources: driver.Resources{CPU: 0.25, Memory: 64 << 20, Disk: 1 << 30}}}
-	drivertest.Begin(t, t.Context(), r, b.spec)
+	b := manual{
+		r,
+		namespace,
+		opts,
+		driver.Spec{
+			Name:      "manual",
+			Image:     image,
+			Resources: driver.Resources{CPU: 0.25, Memory: 64 << 20, Disk: 1 << 30},
+		},
+	}
+	drivertest.Launch(t, t.Context(), r, b.spec)
 	return b
 }
 
@@ -67,51 +76,126 @@ func (b manual) pod(t *testing.T, bound bool) *corev1.Pod {
 func (b manual) end(t *testing.T) driver.Exit {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	exit := drivertest.End(t, ctx, b.Driver, "manual")
+	exit := drivertest.Await(t, ctx, b.Driver, "manual")
 	again, err := kubernetes.New(b.opts)
 	require.NoError(t, err)
-	require.Equal(t, exit, drivertest.End(t, ctx, again, "manual"), "another driver returns the same exit")
+	require.Equal(t, exit, drivertest.Await(t, ctx, again, "manual"), "another driver returns the same exit")
 	return exit
 }
 
 // status returns the status of a pod with one container.
-func status(phase corev1.PodPhase, state corev1.ContainerState, reason, message string, conditions ...corev1.PodCondition) corev1.PodStatus {
+func status(
+	phase corev1.PodPhase,
+	state corev1.ContainerState,
+	reason, message string,
+	conditions ...corev1.PodCondition,
+) corev1.PodStatus {
 	return corev1.PodStatus{Phase: phase, Reason: reason, Message: message, Conditions: conditions,
 		ContainerStatuses: []corev1.ContainerStatus{{Name: "task", State: state}}}
 }
 
 func endedState(code int32, reason string) corev1.ContainerState {
-	return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason, Message: "exec: \"x\" is not there",
-		StartedAt: metav1.Now(), FinishedAt: metav1.Now()}}
+	return corev1.ContainerState{
+		Terminated: &corev1.ContainerStateTerminated{
+			ExitCode:   code,
+			Reason:     reason,
+			Message:    "exec: \"x\" is not there",
+			StartedAt:  metav1.Now(),
+			FinishedAt: metav1.Now(),
+		},
+	}
 }
 
 func waiting(reason string) corev1.ContainerState {
-	return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: "kubelet message"}}
+	return corev1.ContainerState{
+		Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: "kubelet message"},
+	}
+}
+
+// podEnd is a final status of a pod and the expected exit.
+type podEnd struct {
+	status      corev1.PodStatus
+	code        int
+	oom, killed bool
+	reason      string
+}
+
+func podEnds() map[string]podEnd {
+	target := corev1.PodCondition{
+		Type:    corev1.DisruptionTarget,
+		Status:  corev1.ConditionTrue,
+		Reason:  "PreemptionByScheduler",
+		Message: "for another",
+	}
+
+	return map[string]podEnd{
+		"memory limit": {
+			status(corev1.PodFailed, endedState(137, "OOMKilled"), "", ""),
+			137, true, false,
+			"out of memory: the limit is 64 MiB",
+		},
+		"disk limit": {
+			status(corev1.PodFailed, endedState(137, "Error"),
+				"Evicted", "usage exceeds the limit"),
+			137, false, false,
+			"evicted: Evicted: usage exceeds the limit",
+		},
+		"disk pressure of node": {
+			status(corev1.PodFailed, corev1.ContainerState{},
+				"Evicted", "the node is low", target),
+			137, false, true,
+			"its pod failed: Evicted: the node is low",
+		},
+		"preempted": {
+			status(corev1.PodFailed, endedState(143, "Error"), "", "", target),
+			143, false, true,
+			"killed by signal 15 (SIGTERM): PreemptionByScheduler: for another",
+		},
+		"node shutdown": {
+			status(corev1.PodFailed, corev1.ContainerState{}, "Terminated", "node shutdown"),
+			137, false, true,
+			"its pod failed: Terminated: node shutdown",
+		},
+		"missing program": {
+			status(corev1.PodFailed, endedState(128, "StartError"), "", ""),
+			127, false, false,
+			`the command could not be started: exec: "x" is not there`,
+		},
+		"missing image": {
+			status(corev1.PodPending, waiting("ImagePullBackOff"), "", ""),
+			127, false, false,
+			"the command could not be started: " +
+				"its image cannot be pulled: ImagePullBackOff: kubelet message",
+		},
+		"invalid image name": {
+			status(corev1.PodPending, waiting("InvalidImageName"), "", ""),
+			127, false, false,
+			"the command could not be started: " +
+				"its image is unusable: InvalidImageName: kubelet message",
+		},
+		"exit code": {
+			status(corev1.PodFailed, endedState(9, "Error"), "", ""),
+			9, false, false,
+			"exited with code 9",
+		},
+		"success": {
+			status(corev1.PodSucceeded, endedState(0, "Completed"), "", ""),
+			0, false, false,
+			"",
+		},
+		"unknown status": {
+			status(corev1.PodFailed, endedState(137, "ContainerStatusUnknown"), "", ""),
+			137, false, true,
+			"killed by signal 9 (SIGKILL)",
+		},
+	}
 }
 
 // TestKubernetesEnds sets each final status that a kubelet or the cluster gives a pod.
 func TestKubernetesEnds(t *testing.T) {
 	t.Parallel()
 	needK8s(t)
-	target := corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "PreemptionByScheduler", Message: "for another"}
-	for name, test := range map[string]struct {
-		status      corev1.PodStatus
-		code        int
-		oom, killed bool
-		reason      string
-	}{
-		"memory limit":          {status(corev1.PodFailed, endedState(137, "OOMKilled"), "", ""), 137, true, false, "out of memory: the limit is 64 MiB"},
-		"disk limit":            {status(corev1.PodFailed, endedState(137, "Error"), "Evicted", "usage exceeds the limit"), 137, false, false, "evicted: Evicted: usage exceeds the limit"},
-		"disk pressure of node": {status(corev1.PodFailed, corev1.ContainerState{}, "Evicted", "the node is low", target), 137, false, true, "its pod failed: Evicted: the node is low"},
-		"preempted":             {status(corev1.PodFailed, endedState(143, "Error"), "", "", target), 143, false, true, "killed by signal 15 (SIGTERM): PreemptionByScheduler: for another"},
-		"node shutdown":         {status(corev1.PodFailed, corev1.ContainerState{}, "Terminated", "node shutdown"), 137, false, true, "its pod failed: Terminated: node shutdown"},
-		"missing program":       {status(corev1.PodFailed, endedState(128, "StartError"), "", ""), 127, false, false, `the command could not be started: exec: "x" is not there`},
-		"missing image":         {status(corev1.PodPending, waiting("ImagePullBackOff"), "", ""), 127, false, false, "the command could not be started: its image cannot be pulled: ImagePullBackOff: kubelet message"},
-		"invalid image name":    {status(corev1.PodPending, waiting("InvalidImageName"), "", ""), 127, false, false, "the command could not be started: its image is unusable: InvalidImageName: kubelet message"},
-		"exit code":             {status(corev1.PodFailed, endedState(9, "Error"), "", ""), 9, false, false, "exited with code 9"},
-		"success":               {status(corev1.PodSucceeded, endedState(0, "Completed"), "", ""), 0, false, false, ""},
-		"unknown status":        {status(corev1.PodFailed, endedState(137, "ContainerStatusUnknown"), "", ""), 137, false, true, "killed by signal 9 (SIGKILL)"},
-	} {
+	for name, test := range podEnds() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newManual(t, manualImage)
@@ -122,7 +206,11 @@ func TestKubernetesEnds(t *testing.T) {
 			require.Equal(t, test.killed, exit.Killed)
 			require.Equal(t, test.reason, exit.Reason)
 			if test.status.Phase == corev1.PodPending {
-				require.True(t, *b.job(t).Spec.Suspend, "a container that was reported as not started must not start later")
+				require.True(
+					t,
+					*b.job(t).Spec.Suspend,
+					"a container that was reported as not started must not start later",
+				)
 				require.True(t, driver.IsNonRetryable(b.Start(t.Context(), "manual")))
 			}
 			require.NoError(t, removeManual(t, b))
@@ -154,12 +242,15 @@ func forgetPods(t *testing.T, namespace string) {
 		}
 		// A kubelet first reports that the container has ended. The Job controller counts nothing else.
 		if pod.Status.Phase != corev1.PodFailed && pod.Status.Phase != corev1.PodSucceeded {
-			if err := setPodStatus(k8s.admin, &pod, status(corev1.PodFailed, corev1.ContainerState{}, "", "")); err != nil {
+			failed := status(corev1.PodFailed, corev1.ContainerState{}, "", "")
+			if err := setPodStatus(k8s.admin, &pod, failed); err != nil {
 				require.True(t, apierrors.IsNotFound(err), "%v", err)
 			}
 		}
 		zero := int64(0)
-		err := k8s.admin.CoreV1().Pods(namespace).Delete(context.Background(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &zero})
+		err := k8s.admin.CoreV1().
+			Pods(namespace).
+			Delete(context.Background(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &zero})
 		if err != nil {
 			require.True(t, apierrors.IsNotFound(err), "%v", err)
 		}
@@ -171,9 +262,26 @@ func TestKubernetesNodeLost(t *testing.T) {
 	t.Parallel()
 	b := newManual(t, manualImage)
 	pod := b.pod(t, true)
-	require.NoError(t, setPodStatus(k8s.admin, pod, status(corev1.PodRunning, corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}}, "", "")))
+	require.NoError(
+		t,
+		setPodStatus(
+			k8s.admin,
+			pod,
+			status(
+				corev1.PodRunning,
+				corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}},
+				"",
+				"",
+			),
+		),
+	)
 	grace := int64(1)
-	require.NoError(t, k8s.admin.CoreV1().Pods(b.namespace).Delete(t.Context(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &grace}))
+	require.NoError(
+		t,
+		k8s.admin.CoreV1().
+			Pods(b.namespace).
+			Delete(t.Context(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &grace}),
+	)
 	exit := b.end(t)
 	require.True(t, exit.Killed)
 	require.Contains(t, exit.Reason, "its node fake-node does not respond")
@@ -185,7 +293,10 @@ func TestKubernetesPodDeleted(t *testing.T) {
 	t.Parallel()
 	b := newManual(t, pendingImage)
 	pod := b.pod(t, false)
-	require.NoError(t, k8s.admin.CoreV1().Pods(b.namespace).Delete(t.Context(), pod.Name, metav1.DeleteOptions{}))
+	require.NoError(
+		t,
+		k8s.admin.CoreV1().Pods(b.namespace).Delete(t.Context(), pod.Name, metav1.DeleteOptions{}),
+	)
 	exit := b.end(t)
 	require.True(t, exit.Killed)
 	require.Equal(t, driver.StoppedExitCode, exit.Code)
@@ -210,9 +321,16 @@ func TestKubernetesJob(t *testing.T) {
 	opts := kubernetes.Options{NodeID: long, Kubeconfig: kubeconfig, ImagePullSecrets: []string{"pull"}}
 	r, err := kubernetes.New(opts)
 	require.NoError(t, err)
-	spec := driver.Spec{Name: "A_" + strings.Repeat("x", 126), Image: manualImage, Command: []string{"$(config.token)"},
-		Env: map[string]string{"config.token": "very secret"}, Labels: map[string]string{"task_id": long, "role": "互通"},
-		Resources: driver.Resources{CPU: 0.25, Memory: 64 << 20, Disk: 1 << 30}}
+	spec := driver.Spec{
+		Name:    "A_" + strings.Repeat("x", 126),
+		Image:   manualImage,
+		Command: []string{"$(config.token)"},
+		Env: map[string]string{
+			"config.token": "very secret",
+		},
+		Labels:    map[string]string{"task_id": long, "role": "互通"},
+		Resources: driver.Resources{CPU: 0.25, Memory: 64 << 20, Disk: 1 << 30},
+	}
 	id, err := r.Create(t.Context(), spec)
 	require.NoError(t, err)
 	jobs, err := k8s.admin.BatchV1().Jobs(namespace).List(t.Context(), metav1.ListOptions{})
@@ -228,24 +346,19 @@ func TestKubernetesJob(t *testing.T) {
 	require.Equal(t, "pull", pod.ImagePullSecrets[0].Name)
 	require.Equal(t, int32(0), *job.Spec.BackoffLimit)
 	limits := pod.Containers[0].Resources.Limits
-	require.Equal(t, []int64{250, 64 << 20, 1 << 30}, []int64{limits.Cpu().MilliValue(), limits.Memory().Value(), limits.StorageEphemeral().Value()})
+	require.Equal(
+		t,
+		[]int64{250, 64 << 20, 1 << 30},
+		[]int64{limits.Cpu().MilliValue(), limits.Memory().Value(), limits.StorageEphemeral().Value()},
+	)
 	require.Equal(t, []string{"$$(config.token)"}, pod.Containers[0].Args)
-	runs, err := r.List(t.Context())
+	containers, err := r.List(t.Context())
 	require.NoError(t, err)
-	require.Len(t, runs, 1)
-	require.Equal(t, spec.Name, runs[0].Name)
-	require.Equal(t, spec.Labels, runs[0].Labels)
+	require.Len(t, containers, 1)
+	require.Equal(t, spec.Name, containers[0].Name)
+	require.Equal(t, spec.Labels, containers[0].Labels)
 
-	// Another party in the same namespace neither lists nor changes it.
-	opts.NodeID = "other"
-	other, err := kubernetes.New(opts)
-	require.NoError(t, err)
-	runs, err = other.List(t.Context())
-	require.NoError(t, err)
-	require.Empty(t, runs)
-	require.NoError(t, other.Remove(t.Context(), spec.Name))
-	_, err = other.Wait(t.Context(), spec.Name)
-	require.ErrorIs(t, err, driver.ErrNotFound)
+	requireForeign(t, opts, spec.Name)
 	secrets := func() int {
 		list, err := k8s.admin.CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{})
 		require.NoError(t, err)
@@ -253,7 +366,26 @@ func TestKubernetesJob(t *testing.T) {
 	}
 	require.Equal(t, 1, secrets())
 	require.NoError(t, r.Remove(t.Context(), spec.Name))
-	require.Eventually(t, func() bool { return secrets() == 0 }, time.Minute, 20*time.Millisecond, "the environment is deleted with its Job")
+	require.Eventually(
+		t,
+		func() bool { return secrets() == 0 },
+		time.Minute,
+		20*time.Millisecond,
+		"the environment is deleted with its Job",
+	)
+}
+
+// requireForeign checks that another party in the same namespace neither lists nor changes a container.
+func requireForeign(t *testing.T, opts kubernetes.Options, name string) {
+	opts.NodeID = "other"
+	other, err := kubernetes.New(opts)
+	require.NoError(t, err)
+	containers, err := other.List(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, containers)
+	require.NoError(t, other.Remove(t.Context(), name))
+	_, err = other.Wait(t.Context(), name)
+	require.ErrorIs(t, err, driver.ErrNotFound)
 }
 
 func TestKubernetesCapacity(t *testing.T) {
@@ -275,7 +407,10 @@ func TestKubernetesUnreachable(t *testing.T) {
 	r, err := kubernetes.New(kubernetes.Options{NodeID: "n", Kubeconfig: kubeconfig})
 	require.NoError(t, err)
 	_, createErr := r.Create(t.Context(), driver.Spec{Name: "name", Image: progImage})
-	for _, err := range []error{createErr, r.Start(t.Context(), "name"), r.Stop(short(t), "name", 0), r.Remove(t.Context(), "name"), r.Logs(t.Context(), "name", false, io.Discard)} {
+	for _, err := range []error{
+		createErr, r.Start(t.Context(), "name"), r.Stop(short(t), "name", 0), r.Remove(t.Context(), "name"),
+		r.Logs(t.Context(), "name", false, io.Discard),
+	} {
 		require.Error(t, err)
 		require.False(t, driver.IsNonRetryable(err), "%v", err)
 		require.NotErrorIs(t, err, driver.ErrNotFound)
@@ -297,7 +432,11 @@ func TestKubernetesReconnects(t *testing.T) {
 	config, err := clientcmd.LoadFromFile(kubeconfig)
 	require.NoError(t, err)
 	server := config.Clusters["test"].Server
-	relay := &drivertest.Relay{Network: "tcp", Address: "127.0.0.1:0", Target: strings.TrimPrefix(server, "https://")}
+	relay := &drivertest.Relay{
+		Network: "tcp",
+		Address: "127.0.0.1:0",
+		Target:  strings.TrimPrefix(server, "https://"),
+	}
 	relay.Listen(t)
 	t.Cleanup(relay.Cut)
 	opts := kubernetes.Options{NodeID: "T" + rand.Text(), Kubeconfig: kubeconfig}
@@ -311,8 +450,12 @@ func TestKubernetesReconnects(t *testing.T) {
 	drivertest.RemoveAllAfter(t, near)
 
 	ctx, dir := t.Context(), drivertest.TempDir(t)
-	spec := driver.Spec{Name: "reconnects", Image: progImage, Command: []string{"/prog", "print", "before", "wait", dir + "/go", "print", "after", "exit", "6"}}
-	drivertest.Begin(t, ctx, far, spec)
+	spec := driver.Spec{
+		Name:    "reconnects",
+		Image:   progImage,
+		Command: []string{"/prog", "print", "before", "wait", dir + "/go", "print", "after", "exit", "6"},
+	}
+	drivertest.Launch(t, ctx, far, spec)
 	var group sync.WaitGroup
 	group.Go(func() {
 		exit, err := far.Wait(ctx, spec.Name)

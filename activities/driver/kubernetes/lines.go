@@ -11,8 +11,8 @@ import (
 	"hutong/activities/driver"
 )
 
-// lineCopier copies lines that start with a time from several streams of the same log. It skips what it copied from an
-// earlier stream. The node may have dropped the first lines of a later stream by log rotation.
+// lineCopier copies lines that start with a time from several streams of the same log. It skips what it
+// copied from an earlier stream. The node may have dropped the first lines of a later stream by log rotation.
 type lineCopier struct {
 	w     io.Writer
 	err   error  // of w
@@ -22,8 +22,8 @@ type lineCopier struct {
 	same  int    // how many of the last pieces have that time
 }
 
-// copyFrom copies a stream's lines, in pieces of at most MaxLogLine. A last line without a newline is copied only if the
-// log is complete.
+// copyFrom copies a stream's lines, in pieces of at most MaxLogLine. A last line without a newline is copied
+// only if the log is complete.
 func (c *lineCopier) copyFrom(r io.Reader, complete bool) error {
 	in := bufio.NewReaderSize(r, 64<<10)
 	skip := c.newSkipper()

@@ -12,7 +12,8 @@ import (
 	"hutong/activities/driver"
 )
 
-// Logs writes the pod's log, as far as its node has kept it. The log is lost with the pod, for example after Stop.
+// Logs writes the pod's log, as far as its node has kept it. The log is lost with the pod, for example after
+// Stop.
 func (k *Driver) Logs(ctx context.Context, name string, follow bool, w io.Writer) error {
 	return driver.WrapError("read the logs of", name, k.logs(ctx, name, follow, w))
 }
@@ -25,7 +26,7 @@ func (k *Driver) logs(ctx context.Context, name string, follow bool, w io.Writer
 	}
 
 	out := &lineCopier{w: w}
-	for delay := time.Duration(0); ; delay = min(max(2*delay, driver.MinReconnectDelay), driver.MaxReconnectDelay) {
+	for delay := time.Duration(0); ; delay = driver.NextReconnectDelay(delay) {
 		if err := driver.Sleep(ctx, delay); err != nil {
 			return err
 		}

@@ -33,8 +33,9 @@ const (
 	pendingImage = "hutong-driver-test:pending" // not scheduled
 )
 
-// fakeNode replaces the scheduler and one node's kubelet. It binds pods, runs their command as the first process of a PID
-// namespace, reports their status and serves their logs. It has one image, and no containers, cgroups, volumes or probes.
+// fakeNode replaces the scheduler and one node's kubelet. It binds pods, runs their command as the first
+// process of a PID namespace, reports their status and serves their logs. It has one image, and no
+// containers, cgroups, volumes or probes.
 type fakeNode struct {
 	client *clientset.Clientset
 	mu     sync.Mutex
@@ -65,7 +66,9 @@ func startNode(client *clientset.Clientset) (*fakeNode, error) {
 		return nil, err
 	}
 	ctx := context.Background()
-	node, err := client.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName}}, metav1.CreateOptions{})
+	node, err := client.CoreV1().
+		Nodes().
+		Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName}}, metav1.CreateOptions{})
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +79,14 @@ func startNode(client *clientset.Clientset) (*fakeNode, error) {
 	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "127.0.0.1"}}
 	node.Status.DaemonEndpoints.KubeletEndpoint.Port = int32(port)
 	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
-	node.Status.Allocatable = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3500m"), corev1.ResourceMemory: resource.MustParse("7Gi"),
-		corev1.ResourceEphemeralStorage: resource.MustParse("90Gi"), corev1.ResourcePods: resource.MustParse("110")}
+	node.Status.Allocatable = corev1.ResourceList{
+		corev1.ResourceCPU:    resource.MustParse("3500m"),
+		corev1.ResourceMemory: resource.MustParse("7Gi"),
+		corev1.ResourceEphemeralStorage: resource.MustParse(
+			"90Gi",
+		),
+		corev1.ResourcePods: resource.MustParse("110"),
+	}
 	node.Status.Capacity = node.Status.Allocatable
 	if _, err := client.CoreV1().Nodes().UpdateStatus(ctx, node, metav1.UpdateOptions{}); err != nil {
 		return nil, err
@@ -104,7 +113,10 @@ func (n *fakeNode) handle(pod *corev1.Pod) {
 		if image != pendingImage && pod.DeletionTimestamp == nil {
 			go func() {
 				_ = n.client.CoreV1().Pods(pod.Namespace).Bind(context.Background(), &corev1.Binding{
-					ObjectMeta: metav1.ObjectMeta{Name: pod.Name, UID: pod.UID}, Target: corev1.ObjectReference{Kind: "Node", Name: nodeName}}, metav1.CreateOptions{})
+					ObjectMeta: metav1.ObjectMeta{
+						Name: pod.Name,
+						UID:  pod.UID,
+					}, Target: corev1.ObjectReference{Kind: "Node", Name: nodeName}}, metav1.CreateOptions{})
 			}()
 		}
 	case image == manualImage:
@@ -144,43 +156,45 @@ func (n *fakeNode) end(p *nodePod, pod *corev1.Pod) {
 		}
 		zero := int64(0)
 		_ = n.client.CoreV1().Pods(pod.Namespace).Delete(context.Background(), pod.Name,
-			metav1.DeleteOptions{GracePeriodSeconds: &zero, Preconditions: &metav1.Preconditions{UID: &pod.UID}})
+			metav1.DeleteOptions{
+				GracePeriodSeconds: &zero,
+				Preconditions:      &metav1.Preconditions{UID: &pod.UID},
+			})
 		p.log.drop()
 	}()
 }
 
 func (n *fakeNode) run(p *nodePod) {
 	defer close(p.exited)
+
 	container := p.pod.Spec.Containers[0]
 	if container.Image != progImage {
-		n.report(p, corev1.PodPending, corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull", Message: "no such image " + container.Image}})
+		n.report(p, corev1.PodPending, corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{
+			Reason: "ErrImagePull", Message: "no such image " + container.Image,
+		}})
 		p.log.end()
 		return
 	}
+
 	began := metav1.Now()
 	cmd, err := n.command(p, container)
 	if err == nil {
-		n.mu.Lock()
-		deleted := !p.kill.IsZero()
-		if !deleted {
-			if err = cmd.Start(); err == nil {
-				p.cmd = cmd
-			}
-		}
-		n.mu.Unlock()
-		if deleted {
-			err = errors.New("deleted before it started")
-		}
+		err = n.start(p, cmd)
 	}
 	if err != nil {
 		p.log.end()
-		n.report(p, corev1.PodFailed, corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 128, Reason: "StartError",
-			Message: "exec: " + err.Error(), StartedAt: metav1.Unix(0, 0), FinishedAt: metav1.Now()}})
+		n.report(p, corev1.PodFailed, corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+			ExitCode: 128, Reason: "StartError", Message: "exec: " + err.Error(),
+			StartedAt: metav1.Unix(0, 0), FinishedAt: metav1.Now(),
+		}})
 		return
 	}
-	n.report(p, corev1.PodRunning, corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: began}})
+
+	running := &corev1.ContainerStateRunning{StartedAt: began}
+	n.report(p, corev1.PodRunning, corev1.ContainerState{Running: running})
 	_ = cmd.Wait()
 	p.log.end()
+
 	t := &corev1.ContainerStateTerminated{Reason: "Completed", StartedAt: began, FinishedAt: metav1.Now()}
 	phase := corev1.PodSucceeded
 	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() {
@@ -194,6 +208,22 @@ func (n *fakeNode) run(p *nodePod) {
 	n.report(p, phase, corev1.ContainerState{Terminated: t})
 }
 
+// start starts the command unless the pod was deleted.
+func (n *fakeNode) start(p *nodePod, cmd *exec.Cmd) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	if !p.kill.IsZero() {
+		return errors.New("deleted before it started")
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p.cmd = cmd
+
+	return nil
+}
+
 // command returns a container's command, with its environment from the secrets that it references.
 func (n *fakeNode) command(p *nodePod, container corev1.Container) (*exec.Cmd, error) {
 	secrets := map[string]*corev1.Secret{}
@@ -201,7 +231,9 @@ func (n *fakeNode) command(p *nodePod, container corev1.Container) (*exec.Cmd, e
 	for _, v := range container.Env {
 		ref := v.ValueFrom.SecretKeyRef
 		if secrets[ref.Name] == nil {
-			secret, err := n.client.CoreV1().Secrets(p.pod.Namespace).Get(context.Background(), ref.Name, metav1.GetOptions{})
+			secret, err := n.client.CoreV1().
+				Secrets(p.pod.Namespace).
+				Get(context.Background(), ref.Name, metav1.GetOptions{})
 			if err != nil {
 				return nil, err
 			}
@@ -228,12 +260,20 @@ func (n *fakeNode) command(p *nodePod, container corev1.Container) (*exec.Cmd, e
 }
 
 func (n *fakeNode) report(p *nodePod, phase corev1.PodPhase, state corev1.ContainerState) {
-	err := setPodStatus(n.client, p.pod, corev1.PodStatus{Phase: phase, PodIP: "127.0.0.1", PodIPs: []corev1.PodIP{{IP: "127.0.0.1"}},
-		ContainerStatuses: []corev1.ContainerStatus{{Name: "task", State: state}}})
+	err := setPodStatus(
+		n.client,
+		p.pod,
+		corev1.PodStatus{Phase: phase, PodIP: "127.0.0.1", PodIPs: []corev1.PodIP{{IP: "127.0.0.1"}},
+			ContainerStatuses: []corev1.ContainerStatus{{Name: "task", State: state}}},
+	)
 	if err != nil {
 		p.log.mu.Lock()
 		defer p.log.mu.Unlock()
-		fmt.Fprintf(&p.log.b, "failed to report a status: %v\n", err) // without a timestamp, so that a test fails
+		fmt.Fprintf(
+			&p.log.b,
+			"failed to report a status: %v\n",
+			err,
+		) // without a timestamp, so that a test fails
 	}
 }
 
@@ -242,7 +282,9 @@ func setPodStatus(client *clientset.Clientset, pod *corev1.Pod, status corev1.Po
 	if err != nil {
 		return err
 	}
-	_, err = client.CoreV1().Pods(pod.Namespace).Patch(context.Background(), pod.Name, types.MergePatchType, body, metav1.PatchOptions{}, "status")
+	_, err = client.CoreV1().
+		Pods(pod.Namespace).
+		Patch(context.Background(), pod.Name, types.MergePatchType, body, metav1.PatchOptions{}, "status")
 	return err
 }
 

@@ -15,8 +15,8 @@ import (
 	"hutong/activities/driver"
 )
 
-// Start resumes the Job. The cluster detects a missing program or image only later. Then Wait reports it, and so do
-// further calls of Start.
+// Start resumes the Job. The cluster detects a missing program or image only later. Then Wait reports it, and
+// so do further calls of Start.
 func (k *Driver) Start(ctx context.Context, name string) error {
 	return driver.WrapError("start", name, k.start(ctx, name))
 }
@@ -43,8 +43,8 @@ func (k *Driver) start(ctx context.Context, name string) error {
 	}
 }
 
-// patch changes the annotations and the spec of a Job. The error is a conflict if the Job has changed since it was
-// read.
+// patch changes the annotations and the spec of a Job. The error is a conflict if the Job has changed since
+// it was read.
 func (k *Driver) patch(ctx context.Context, job *batchv1.Job, annotations, spec map[string]any) error {
 	change := map[string]any{"metadata": map[string]any{
 		"resourceVersion": job.ResourceVersion, "uid": job.UID, "annotations": annotations,

@@ -16,8 +16,8 @@ import (
 	"hutong/activities/driver"
 )
 
-// Stop deletes the container's pod, which gives its program the grace period, in whole seconds and at least one. With
-// none, the cluster would forget a pod that still runs. The log is deleted with the pod.
+// Stop deletes the container's pod, which gives its program the grace period, in whole seconds and at least
+// one. With none, the cluster would forget a pod that still runs. The log is deleted with the pod.
 func (k *Driver) Stop(ctx context.Context, name string, grace time.Duration) error {
 	err := k.stop(ctx, name, grace)
 	if errors.Is(err, driver.ErrNotFound) {
@@ -92,8 +92,8 @@ func (s *stopper) recordNeverStarted(ctx context.Context, job *batchv1.Job) erro
 	return s.k.recordExit(ctx, job, exit, true)
 }
 
-// hasReactedToStart reports whether the Job controller has handled a start. Then the Job has a pod, or will have one
-// soon.
+// hasReactedToStart reports whether the Job controller has handled a start. Then the Job has a pod, or will
+// have one soon.
 func hasReactedToStart(job *batchv1.Job) bool { return !hasCondition(job, batchv1.JobSuspended) }
 
 func hasCondition(job *batchv1.Job, kind batchv1.JobConditionType) bool {
@@ -123,9 +123,9 @@ func (k *Driver) deletePodAfter(ctx context.Context, pod *corev1.Pod, seconds in
 	return err
 }
 
-// Remove deletes the container's Job with all its dependents, and returns when it is gone. If its node does not end a
-// pod within LostTimeout, Remove makes the cluster forget the pod. It fails if that does not help within the same time
-// again.
+// Remove deletes the container's Job with all its dependents, and returns when it is gone. If its node does
+// not end a pod within LostTimeout, Remove makes the cluster forget the pod. It fails if that does not help
+// within the same time again.
 func (k *Driver) Remove(ctx context.Context, name string) error {
 	err := k.remove(ctx, name)
 	if errors.Is(err, driver.ErrNotFound) {
@@ -174,8 +174,8 @@ func (k *Driver) remove(ctx context.Context, name string) error {
 	}
 }
 
-// removePods deletes the pods of a Job that is being removed. The cluster would give them a grace period of half a
-// minute, but they get none. If their node is lost it makes the cluster forget them.
+// removePods deletes the pods of a Job that is being removed. The cluster would give them a grace period of
+// half a minute, but they get none. If their node is lost it makes the cluster forget them.
 func (k *Driver) removePods(
 	ctx context.Context, job *batchv1.Job, nodeLost bool, deleted, forgotten map[types.UID]bool,
 ) error {

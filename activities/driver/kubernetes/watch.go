@@ -52,7 +52,8 @@ func newest(pods []corev1.Pod) *corev1.Pod {
 	return &pod
 }
 
-// errConflict is returned by a step when an object has changed since it was read. The watch lists again at once.
+// errConflict is returned by a step when an object has changed since it was read. The watch lists again at
+// once.
 var errConflict = errors.New("it has changed since it was read")
 
 // conflictDelay is the pause before the watch lists again after a conflict.
@@ -61,12 +62,12 @@ const conflictDelay = 10 * time.Millisecond
 // step inspects a container, and may change it.
 type step func(s jobState) (progress, error)
 
-// watch calls do with a container's initial state and after each change, until the container has ended or an error is
-// final. It survives restarts of the API server.
+// watch calls do with a container's initial state and after each change, until the container has ended or an
+// error is final. It survives restarts of the API server.
 func (k *Driver) watch(ctx context.Context, name string, do step) (driver.Exit, error) {
 	observed := map[types.UID]*corev1.Pod{} // kept when a watch breaks, because pods disappear
 
-	for delay := driver.MinReconnectDelay; ; delay = min(2*delay, driver.MaxReconnectDelay) {
+	for delay := driver.MinReconnectDelay; ; delay = driver.NextReconnectDelay(delay) {
 		began := time.Now()
 		exit, ended, err := k.watchOnce(ctx, name, observed, do)
 		conflict := errors.Is(err, errConflict)
@@ -134,8 +135,8 @@ func (k *Driver) watchOnce(
 	}
 }
 
-// list gets the Job and its pods, and adds the pods to those observed before. It also returns the resource version from
-// which to watch pods.
+// list gets the Job and its pods, and adds the pods to those observed before. It also returns the resource
+// version from which to watch pods.
 func (k *Driver) list(
 	ctx context.Context, name string, observed map[types.UID]*corev1.Pod,
 ) (s jobState, podsVersion string, err error) {
@@ -155,7 +156,10 @@ func (k *Driver) list(
 		observed[pod.UID], listed[pod.UID] = pod, true
 	}
 
-	maps.DeleteFunc(observed, func(_ types.UID, pod *corev1.Pod) bool { return !metav1.IsControlledBy(pod, job) })
+	maps.DeleteFunc(
+		observed,
+		func(_ types.UID, pod *corev1.Pod) bool { return !metav1.IsControlledBy(pod, job) },
+	)
 	for uid := range observed {
 		s.gone[uid] = !listed[uid]
 	}
@@ -163,11 +167,15 @@ func (k *Driver) list(
 	return s, list.ResourceVersion, nil
 }
 
-// watches are the watches of a Job and of its pods. They reconnect and resume after interruptions. They end when the
-// API server has dropped the events in between, or denies access.
+// watches are the watches of a Job and of its pods. They reconnect and resume after interruptions. They end
+// when the API server has dropped the events in between, or denies access.
 type watches struct{ jobs, pods *watchtools.RetryWatcher }
 
-func (k *Driver) startWatches(ctx context.Context, job *batchv1.Job, podsVersion string) (w watches, err error) {
+func (k *Driver) startWatches(
+	ctx context.Context,
+	job *batchv1.Job,
+	podsVersion string,
+) (w watches, err error) {
 	// RetryWatcher logs each failed attempt, which is one per second. watcher logs each outage once instead.
 	ctx = logr.NewContext(ctx, logr.Discard())
 
@@ -212,8 +220,16 @@ func (k *Driver) watcher(container string, start cache.WatchFuncWithContext) cac
 }
 
 func (k *Driver) logReconnect(ctx context.Context, container string, err error) {
-	slog.WarnContext(ctx, "lost the connection to the Kubernetes API server while waiting for a Job; reconnecting",
-		"container", container, "node_id", k.opts.NodeID, "error", err)
+	slog.WarnContext(
+		ctx,
+		"lost the connection to the Kubernetes API server while waiting for a Job; reconnecting",
+		"container",
+		container,
+		"node_id",
+		k.opts.NodeID,
+		"error",
+		err,
+	)
 }
 
 func (w watches) stop() {
@@ -221,8 +237,8 @@ func (w watches) stop() {
 	w.pods.Stop()
 }
 
-// next waits for one event, which it applies to the state, or for an interval. It reports whether a watch has ended, so
-// that the caller must list again.
+// next waits for one event, which it applies to the state, or for an interval. It reports whether a watch has
+// ended, so that the caller must list again.
 func (w watches) next(ctx context.Context, s *jobState, interval time.Duration) (expired bool, err error) {
 	timer := time.NewTimer(interval)
 	defer timer.Stop()
@@ -255,7 +271,8 @@ func (w watches) next(ctx context.Context, s *jobState, interval time.Duration) 
 	return false, nil
 }
 
-// watchError returns the error with which a watch ended. It returns nil if the watch is only too old to resume.
+// watchError returns the error with which a watch ended. It returns nil if the watch is only too old to
+// resume.
 func watchError(event watch.Event) error {
 	if event.Type != watch.Error {
 		return nil

@@ -12,14 +12,14 @@ import (
 	"hutong/activities/driver/process"
 )
 
-// BenchmarkProcess runs one process after the other, then as many at once as there are cores times four.
+// BenchmarkProcess runs processes one after the other, and then four per core at the same time.
 func BenchmarkProcess(b *testing.B) {
 	r, err := process.New(processOptions(b))
 	require.NoError(b, err)
 	spec := func() driver.Spec {
 		return driver.Spec{Name: "bench-" + rand.Text(), Command: []string{prog.path}}
 	}
-	drivertest.RunOnce(b, r, spec()) // the supervisor is there
+	drivertest.RunOnce(b, r, spec()) // starts the supervisor
 	b.Run("one", func(b *testing.B) {
 		for b.Loop() {
 			drivertest.RunOnce(b, r, spec())

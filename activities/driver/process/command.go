@@ -10,8 +10,8 @@ import (
 	"hutong/activities/driver"
 )
 
-// drainTimeout is how long the supervisor still reads the output of an ended command if a process that left the
-// command's group keeps the pipe open.
+// drainTimeout is how long the supervisor still reads the output of an ended command if a process that left
+// the command's group keeps the pipe open.
 const drainTimeout = time.Second
 
 // command is a container that the supervisor tracks.
@@ -118,7 +118,8 @@ func (c *command) recordStartFailure(cause error) error {
 
 	switch {
 	case errors.Is(cause, syscall.ENOENT) || errors.Is(cause, syscall.ENOTDIR):
-	case errors.Is(cause, syscall.EACCES) || errors.Is(cause, syscall.EPERM) || errors.Is(cause, syscall.ENOEXEC):
+	case errors.Is(cause, syscall.EACCES) || errors.Is(cause, syscall.EPERM) ||
+		errors.Is(cause, syscall.ENOEXEC):
 		exit.Code = driver.NotExecutableExitCode
 	case errors.Is(cause, syscall.E2BIG):
 		exit.Code = driver.NotExecutableExitCode

@@ -69,8 +69,8 @@ func CheckCommand(allow, command []string) error {
 	return err
 }
 
-// findAllowed returns the operator's own path of the requested program. The checked path is the one that runs, whatever
-// links the request contains.
+// findAllowed returns the operator's own path of the requested program. The checked path is the one that
+// runs, whatever links the request contains.
 func findAllowed(allow, command []string) (program string, err error) {
 	if len(command) == 0 {
 		return "", driver.NonRetryablef("the command is missing")
@@ -94,7 +94,9 @@ func findAllowed(allow, command []string) (program string, err error) {
 	}
 
 	return "", driver.NonRetryablef(
-		"the command %q is not allowed; add its absolute path to the allowed commands of the configuration", command[0])
+		"the command %q is not allowed; add its absolute path to the allowed commands of the configuration",
+		command[0],
+	)
 }
 
 func (f folder) fill(record specRecord, spec driver.Spec) error {

@@ -45,8 +45,8 @@ type specRecord struct {
 	CreatedAt time.Time         `json:"created_at"`
 	MaxLog    int64             `json:"max_log"`
 
-	// Boot detects a reboot of the machine since. Files are not synced to disk, so the file startedFile may be lost
-	// then.
+	// Boot detects a reboot of the machine since. Files are not synced to disk, so the file startedFile may
+	// be lost then.
 	Boot string `json:"boot"`
 }
 
@@ -82,13 +82,16 @@ func (f folder) spec() (spec specRecord, err error) {
 		_, specErr := os.Stat(f.path(specFile))
 		after, err := os.Stat(string(f))
 		if err == nil && os.SameFile(before, after) && errors.Is(specErr, fs.ErrNotExist) {
-			return spec, driver.NonRetryablef("the folder %s was not created by Hutong; rename or remove it", f)
+			return spec, driver.NonRetryablef(
+				"the folder %s was not created by Hutong; rename or remove it",
+				f,
+			)
 		}
 	}
 }
 
-// state returns the container's state according to its files, and the exit of one that has ended. Running includes
-// containers whose end nobody has observed.
+// state returns the container's state according to its files, and the exit of one that has ended. Running
+// includes containers whose end nobody has observed.
 func (f folder) state() (driver.State, exitRecord, error) {
 	if _, err := f.spec(); err != nil {
 		return "", exitRecord{}, err
@@ -119,8 +122,8 @@ func (f folder) recordExit(exit exitRecord) error {
 	return writeJSON(f.path(exitFile), exit)
 }
 
-// process finds the container's process if it is alive. If the supervisor was killed before it wrote pidFile, it
-// searches by the working directory.
+// process finds the container's process if it is alive. If the supervisor was killed before it wrote pidFile,
+// it searches by the working directory.
 func (f folder) process() (pid int, alive bool) {
 	var record pidRecord
 	switch err := readJSON(f.path(pidFile), &record); {
@@ -164,8 +167,8 @@ type procStat struct {
 	zombie         bool
 }
 
-// readStat reads /proc/<pid>/stat, see proc(5). The second field is the program's name in parentheses, which may
-// contain any character.
+// readStat reads /proc/<pid>/stat, see proc(5). The second field is the program's name in parentheses, which
+// may contain any character.
 func readStat(pid int) (procStat, error) {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

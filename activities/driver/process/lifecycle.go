@@ -20,7 +20,7 @@ const (
 
 const (
 	reasonLost   = "the supervisor died, the exit code is unknown"
-	reasonReboot = "the machine rebooted before the end of the command was recorded; whether it ran is unknown"
+	reasonReboot = "the machine rebooted before the command's end was recorded; whether it ran is unknown"
 )
 
 // Start starts the command by the supervisor, and the supervisor first if it does not run.
@@ -90,8 +90,8 @@ func (p *Driver) wait(ctx context.Context, name string) (driver.Exit, error) {
 	}
 }
 
-// awaitSupervised waits for the end of a started container as long as a supervisor tracks it. It returns after which
-// interval to check the state again. 0 means that the end is recorded.
+// awaitSupervised waits for the end of a started container as long as a supervisor tracks it. It returns
+// after which interval to check the state again. 0 means that the end is recorded.
 func (p *Driver) awaitSupervised(ctx context.Context, f folder) (time.Duration, error) {
 	if p.supervisor.wait(ctx, f.name()) {
 		return 0, nil // the supervisor records the end before it answers
@@ -112,8 +112,8 @@ func (p *Driver) awaitSupervised(ctx context.Context, f folder) (time.Duration, 
 	return pollFolder, nil
 }
 
-// declareLost records the end of a container that was started, that no supervisor tracks and whose process is gone. It
-// reports whether the container has ended, now or before.
+// declareLost records the end of a container that was started, that no supervisor tracks and whose process is
+// gone. It reports whether the container has ended, now or before.
 func (p *Driver) declareLost(ctx context.Context, f folder) (ended bool, err error) {
 	unlock, err := p.locks.Lock(ctx, f.name())
 	if err != nil {
@@ -186,7 +186,8 @@ func (f folder) signal(sig syscall.Signal) {
 	}
 }
 
-// preventStart ensures that a container that was never started cannot start later, and reports whether it runs.
+// preventStart ensures that a container that was never started cannot start later, and reports whether it
+// runs.
 func (p *Driver) preventStart(ctx context.Context, name string) (running bool, err error) {
 	unlock, err := p.locks.Lock(ctx, name)
 	if err != nil {
@@ -228,8 +229,8 @@ func (p *Driver) remove(ctx context.Context, name string) error {
 	}
 }
 
-// moveToTrash renames the folder of a container that has ended, which frees its name atomically. It returns "" if the
-// container is gone or was created again since it was stopped.
+// moveToTrash renames the folder of a container that has ended, which frees its name atomically. It returns
+// "" if the container is gone or was created again since it was stopped.
 func (p *Driver) moveToTrash(ctx context.Context, name string) (trash string, err error) {
 	unlock, err := p.locks.Lock(ctx, name)
 	if err != nil {

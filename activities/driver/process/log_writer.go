@@ -70,8 +70,8 @@ func (l *logWriter) add(b []byte, now time.Time) {
 	l.flush()
 }
 
-// flush writes complete lines. A log that cannot be written, for example on a full disk, must not block the program, so
-// the lines are dropped then.
+// flush writes complete lines. A log that cannot be written, for example on a full disk, must not block the
+// program, so the lines are dropped then.
 func (l *logWriter) flush() {
 	if len(l.out) == 0 {
 		return

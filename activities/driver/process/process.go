@@ -24,11 +24,12 @@ type Options struct {
 	// AllowedCommands are the absolute paths of the programs that may run.
 	AllowedCommands []string
 
-	// Supervisor is the argument vector of a program that calls Supervise with the arguments that follow, here Dir.
-	// nil is this program with the argument "supervise".
+	// Supervisor is the argument vector of a program that calls Supervise with the arguments that follow,
+	// here Dir. nil is this program with the argument "supervise".
 	Supervisor []string
 
-	// MaxLog limits the stored output of each container, in bytes. The oldest output is dropped. 0 is 100 MiB.
+	// MaxLog limits the stored output of each container, in bytes. The oldest output is dropped. 0 is 100
+	// MiB.
 	MaxLog int64
 }
 
@@ -57,7 +58,10 @@ func New(opts Options) (*Driver, error) {
 
 	dir, err := filepath.Abs(opts.Dir)
 	if err != nil || opts.Dir == "" {
-		return nil, driver.NonRetryablef("process driver: %q is not a valid directory for containers", opts.Dir)
+		return nil, driver.NonRetryablef(
+			"process driver: %q is not a valid directory for containers",
+			opts.Dir,
+		)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("process driver: %w", err)
@@ -70,14 +74,20 @@ func New(opts Options) (*Driver, error) {
 
 	for _, command := range opts.AllowedCommands {
 		if !filepath.IsAbs(command) {
-			return nil, driver.NonRetryablef("process driver: the allowed command %q must be an absolute path", command)
+			return nil, driver.NonRetryablef(
+				"process driver: the allowed command %q must be an absolute path",
+				command,
+			)
 		}
 	}
 
 	if opts.Supervisor == nil {
 		self, err := os.Executable()
 		if err != nil {
-			return nil, fmt.Errorf("process driver: failed to find this program, which is the supervisor: %w", err)
+			return nil, fmt.Errorf(
+				"process driver: failed to find this program, which is the supervisor: %w",
+				err,
+			)
 		}
 		opts.Supervisor = []string{self, "supervise"}
 	}
@@ -110,8 +120,8 @@ func (p *Driver) RunnerID(context.Context) (string, error) {
 	return string(id), driver.WrapError("read the runner's id", "", err)
 }
 
-// createRunnerID writes a new id unless another process was faster. A hard link appears with its whole content, and
-// only one process can create it.
+// createRunnerID writes a new id unless another process was faster. A hard link appears with its whole
+// content, and only one process can create it.
 func (p *Driver) createRunnerID(file string) error {
 	tmp := filepath.Join(p.opts.Dir, tmpPrefix+rand.Text())
 	if err := os.WriteFile(tmp, []byte(rand.Text()), 0o600); err != nil {

@@ -28,7 +28,7 @@ func processOptions(t testing.TB, allowed ...string) process.Options {
 	}
 }
 
-// killedWorker is a worker that starts a run and waits, to be killed: DIR PROG NAME ARG...
+// killedWorker starts a container and waits until it is killed. Its arguments are DIR PROG NAME ARG...
 func killedWorker(args []string) int {
 	r, err := process.New(process.Options{
 		Dir: args[0], AllowedCommands: args[1:2], Supervisor: []string{os.Args[0], "supervise"},
@@ -39,7 +39,8 @@ func killedWorker(args []string) int {
 	}
 	ctx := context.Background()
 	name := args[2]
-	if _, err := r.Create(ctx, driver.Spec{Name: name, Command: append([]string{args[1]}, args[3:]...)}); err != nil {
+	spec := driver.Spec{Name: name, Command: append([]string{args[1]}, args[3:]...)}
+	if _, err := r.Create(ctx, spec); err != nil {
 		fmt.Println(err)
 		return 1
 	}
@@ -53,7 +54,7 @@ func killedWorker(args []string) int {
 	return 1
 }
 
-// supervisorPID is the process that holds the supervisor's lock, or 0.
+// supervisorPID returns the id of the process that holds the supervisor's lock, or 0.
 func supervisorPID(t testing.TB, dir string) int {
 	info, err := os.Stat(filepath.Join(dir, ".supervisor.lock"))
 	if err != nil {
@@ -74,21 +75,21 @@ func supervisorPID(t testing.TB, dir string) int {
 	return 0
 }
 
-// endSupervisor ends the directory's supervisor, and any that only came to look, and waits until they are gone.
+// endSupervisor ends all processes that hold the directory's lock file, and waits until they are gone.
 func endSupervisor(t testing.TB, dir string) {
 	require.Eventually(t, func() bool {
 		pid := supervisorPID(t, dir)
 		if pid != 0 {
-			_ = syscall.Kill(pid, syscall.SIGTERM) // or it has just ended
+			_ = syscall.Kill(pid, syscall.SIGTERM) // it fails only if the process just ended
 		}
 		return pid == 0
-	}, 20*time.Second, 5*time.Millisecond, "the supervisor ends")
+	}, 20*time.Second, 5*time.Millisecond, "the supervisor exits")
 }
 
 func TestProcessOneSupervisor(t *testing.T) {
 	t.Parallel()
 	opts := processOptions(t)
-	// Longer than a socket's address may be.
+	// The path is longer than a socket address permits.
 	opts.Dir = filepath.Join(opts.Dir, strings.Repeat("d", 120))
 	t.Cleanup(func() { endSupervisor(t, opts.Dir) })
 	started := filepath.Join(t.TempDir(), "ready")
@@ -124,16 +125,16 @@ func TestProcessOneSupervisor(t *testing.T) {
 	group.Wait()
 	drivertest.Touch(t, started)
 	r := newProcess(t, opts)
-	runs, err := r.List(t.Context())
+	containers, err := r.List(t.Context())
 	require.NoError(t, err)
-	require.Len(t, runs, count)
-	for _, run := range runs {
-		require.Equal(t, 0, drivertest.End(t, t.Context(), r, run.Name).Code)
-		require.NoError(t, r.Remove(t.Context(), run.Name))
+	require.Len(t, containers, count)
+	for _, c := range containers {
+		require.Equal(t, 0, drivertest.Await(t, t.Context(), r, c.Name).Code)
+		require.NoError(t, r.Remove(t.Context(), c.Name))
 	}
 }
 
-// parentOf is the parent of the process that the run is.
+// parentOf returns the parent of a container's process.
 func parentOf(folder string) (string, error) {
 	raw, err := os.ReadFile(filepath.Join(folder, "pid.json"))
 	if err != nil {
@@ -155,7 +156,16 @@ func TestProcessAllowedCommands(t *testing.T) {
 	dir := t.TempDir()
 	copied, err := os.ReadFile(prog.path)
 	require.NoError(t, err)
-	target, link, foreign := filepath.Join(dir, "target"), filepath.Join(dir, "link"), filepath.Join(dir, "foreign")
+	target, link, foreign := filepath.Join(
+		dir,
+		"target",
+	), filepath.Join(
+		dir,
+		"link",
+	), filepath.Join(
+		dir,
+		"foreign",
+	)
 	require.NoError(t, os.WriteFile(target, copied, 0o755))
 	require.NoError(t, os.Symlink(target, link))
 	require.NoError(t, os.Symlink(link, foreign))
@@ -175,7 +185,7 @@ func TestProcessAllowedCommands(t *testing.T) {
 		require.ErrorContains(t, err, "not allowed", command)
 		require.True(t, driver.IsNonRetryable(err))
 	}
-	// What was checked is what runs, even if the link that was given is bent afterwards.
+	// The checked program runs, even if the requested link is changed afterwards.
 	spec := processSpec()
 	spec.Command = []string{foreign, "exit", "5"}
 	_, err = r.Create(t.Context(), spec)
@@ -183,10 +193,10 @@ func TestProcessAllowedCommands(t *testing.T) {
 	require.NoError(t, os.Remove(foreign))
 	require.NoError(t, os.Symlink("/bin/true", foreign))
 	require.NoError(t, r.Start(t.Context(), spec.Name))
-	require.Equal(t, 5, drivertest.End(t, t.Context(), r, spec.Name).Code)
+	require.Equal(t, 5, drivertest.Await(t, t.Context(), r, spec.Name).Code)
 }
 
-// TestProcessSecrets looks for the environment in every file, readable by whom.
+// TestProcessSecrets searches all files for the environment, and checks their permissions.
 func TestProcessSecrets(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -241,7 +251,7 @@ func TestProcessForeignFolder(t *testing.T) {
 	require.FileExists(t, keep)
 }
 
-// TestProcessLogIsBounded prints more than is kept.
+// TestProcessLogIsBounded prints more than the driver stores.
 func TestProcessLogIsBounded(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -250,8 +260,8 @@ func TestProcessLogIsBounded(t *testing.T) {
 	r := newProcess(t, opts)
 	drivertest.RemoveAllAfter(t, r)
 	spec := processSpec("lines", "50000", "print", "end")
-	drivertest.Begin(t, ctx, r, spec)
-	drivertest.End(t, ctx, r, spec.Name)
+	drivertest.Launch(t, ctx, r, spec)
+	drivertest.Await(t, ctx, r, spec.Name)
 	kept := drivertest.Logs(t, ctx, r, spec.Name, true)
 	require.Equal(t, "end", kept[len(kept)-1])
 	require.Equal(t, "line 49999 of many, to be seen in this order", kept[len(kept)-2])
@@ -262,8 +272,8 @@ func TestProcessLogIsBounded(t *testing.T) {
 	}
 }
 
-// What a Create or a Remove has left that was killed half-way goes after a while; what may still be under way, and what is
-// somebody else's, stays.
+// TestProcessLeftovers checks that leftovers of an interrupted Create or Remove are deleted after a while.
+// Recent ones and foreign files are kept.
 func TestProcessLeftovers(t *testing.T) {
 	t.Parallel()
 	opts := processOptions(t)
@@ -282,9 +292,9 @@ func TestProcessLeftovers(t *testing.T) {
 		}
 	}
 	for range 2 {
-		runs, err := r.List(t.Context())
+		containers, err := r.List(t.Context())
 		require.NoError(t, err)
-		require.Empty(t, runs)
+		require.Empty(t, containers)
 		left, err := filepath.Glob(filepath.Join(opts.Dir, ".[no]*-*"))
 		require.NoError(t, err)
 		require.ElementsMatch(t, want, left)

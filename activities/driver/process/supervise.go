@@ -21,8 +21,8 @@ import (
 // idleTimeout is how long an idle supervisor stays alive.
 const idleTimeout = time.Minute
 
-// Supervise is the main function of the supervisor of a directory, args[0]. It returns the program's exit code after
-// one idle minute, or soon if the directory already has a supervisor.
+// Supervise is the main function of the supervisor of a directory, args[0]. It returns the program's exit
+// code after one idle minute, or soon if the directory already has a supervisor.
 //
 // The program must call it before anything that takes time or has side effects.
 func Supervise(args []string) int {
@@ -86,9 +86,9 @@ func supervise(dir string, idle time.Duration) error {
 	return s.serve()
 }
 
-// handleSignals lets SIGTERM end the supervisor when no command runs any more. At a shutdown of the machine every
-// process gets a SIGTERM, and the ends of the commands must still be recorded. The other signals are caught and not
-// ignored, because commands would inherit that they are ignored.
+// handleSignals lets SIGTERM end the supervisor when no command runs any more. At a shutdown of the machine
+// every process gets a SIGTERM, and the ends of the commands must still be recorded. The other signals are
+// caught and not ignored, because commands would inherit that they are ignored.
 func (s *supervisor) handleSignals() {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT)

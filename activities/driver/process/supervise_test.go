@@ -20,7 +20,12 @@ func TestSupervisorExitsWhenIdle(t *testing.T) {
 	require.False(t, client.alive())
 	ended := make(chan error, 1)
 	go func() { ended <- supervise(dir, 3*time.Second) }()
-	require.Eventually(t, func() bool { c, err := client.dial(); return err == nil && c.Close() == nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(
+		t,
+		func() bool { c, err := client.dial(); return err == nil && c.Close() == nil },
+		10*time.Second,
+		time.Millisecond,
+	)
 	require.True(t, client.alive())
 	require.NoError(t, supervise(dir, time.Hour), "a second one exits")
 	select {
@@ -37,7 +42,9 @@ func TestSupervisorExitsWhenIdle(t *testing.T) {
 func TestSupervisorStartsOnce(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	d, err := New(Options{Dir: dir, AllowedCommands: []string{"/bin/echo"}, Supervisor: []string{"/bin/true"}})
+	d, err := New(
+		Options{Dir: dir, AllowedCommands: []string{"/bin/echo"}, Supervisor: []string{"/bin/true"}},
+	)
 	require.NoError(t, err)
 	ended := make(chan error, 1)
 	go func() { ended <- supervise(dir, 5*time.Second) }()

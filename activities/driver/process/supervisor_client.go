@@ -25,8 +25,8 @@ const (
 	redialDelay            = 5 * time.Millisecond
 )
 
-// The supervisor's protocol is one request and one response for each connection, each a line of JSON. A new worker may
-// talk to an old supervisor, so the protocol must stay backward compatible.
+// The supervisor's protocol is one request and one response for each connection, each a line of JSON. A new
+// worker may talk to an old supervisor, so the protocol must stay backward compatible.
 type request struct {
 	Op   string `json:"op"`
 	Name string `json:"name"`
@@ -86,8 +86,9 @@ func (r response) err() error {
 	return nil
 }
 
-// wait waits until the container has ended, and reports whether the supervisor observed that. It returns false at once
-// if there is no supervisor or it does not track the container, and later if it dies or ctx ends.
+// wait waits until the container has ended, and reports whether the supervisor observed that. It returns
+// false at once if there is no supervisor or it does not track the container, and later if it dies or ctx
+// ends.
 func (s *supervisorClient) wait(ctx context.Context, name string) bool {
 	conn, err := s.dial()
 	if err != nil {
@@ -145,8 +146,8 @@ func (s *supervisorClient) dial() (net.Conn, error) {
 	return net.DialTimeout("unix", address, 10*time.Second)
 }
 
-// socketAddress returns the socket's path. A path longer than the 107 bytes of a socket address is replaced by one
-// through an open directory. Call release when the socket is bound or connected.
+// socketAddress returns the socket's path. A path longer than the 107 bytes of a socket address is replaced
+// by one through an open directory. Call release when the socket is bound or connected.
 func socketAddress(dir string) (address string, release func(), err error) {
 	if address := filepath.Join(dir, supervisorSocket); len(address) < 108 {
 		return address, func() {}, nil
@@ -202,8 +203,8 @@ func (s *supervisorClient) connect(ctx context.Context) (net.Conn, error) {
 	}
 }
 
-// spawn starts a supervisor that outlives this process. It has a session of its own, no pipe to this process, and none
-// of its environment, which may hold secrets.
+// spawn starts a supervisor that outlives this process. It has a session of its own, no pipe to this process,
+// and none of its environment, which may hold secrets.
 func (s *supervisorClient) spawn() (ended chan error, err error) {
 	log, err := os.OpenFile(filepath.Join(s.dir, supervisorLog), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {

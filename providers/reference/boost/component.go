@@ -57,13 +57,8 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 }
 
 func runGuest(
-	ctx context.Context,
-	task component.Task,
-	table *component.Table,
-	ids []string,
-	p Params,
-	peers component.Peers,
-	out *outputs.Writer,
+	ctx context.Context, task component.Task, table *component.Table, ids []string, p Params,
+	peers component.Peers, out *outputs.Writer,
 ) error {
 	labels, err := table.Labels(p.Label)
 	if err != nil {
@@ -105,9 +100,7 @@ func runGuest(
 		losses = append(losses, treeLoss{i + 1, loss})
 	}
 	out.JSON(
-		"train-loss",
-		"report",
-		"loss by tree",
+		"train-loss", "report", "loss by tree",
 		outputs.Loss{Component: name, Role: role, Metric: "loss", Data: losses},
 	)
 	probabilities := make([]float64, len(ids))
@@ -120,18 +113,12 @@ func runGuest(
 }
 
 func runHost(
-	ctx context.Context,
-	task component.Task,
-	table *component.Table,
-	ids []string,
-	p Params,
-	peers component.Peers,
-	out *outputs.Writer,
+	ctx context.Context, task component.Task, table *component.Table, ids []string, p Params,
+	peers component.Peers, out *outputs.Writer,
 ) error {
 	if slices.Contains(table.Columns, p.Label) {
 		return fmt.Errorf(
-			"input train_data has the label column %q: a host must have no label; remove the column",
-			p.Label,
+			"input train_data has the label column %q: a host must have no label; remove the column", p.Label,
 		)
 	}
 	features, err := readFeatures(table, p.Bins, p.ID)

@@ -39,6 +39,7 @@ func newFeature(name string, values []float64, bins int) *feature {
 			}
 		}
 	}
+
 	for i, v := range values {
 		b, _ := slices.BinarySearch(f.cuts, v) // the first cut >= v
 		f.bin[i] = uint16(b)

@@ -46,6 +46,7 @@ func grow(
 				}
 			}
 		}
+
 		level = next
 	}
 	return tree, nil
@@ -67,11 +68,7 @@ func canSplit(g *growingNode, labels []uint8, t TreeParams) bool {
 // fillHistograms requests the histograms of a level's nodes. For two siblings it requests only the smaller
 // one and computes the other as the parent minus the sibling (histogram subtraction).
 func fillHistograms(
-	ctx context.Context,
-	sources []source,
-	level []*growingNode,
-	labels []uint8,
-	t TreeParams,
+	ctx context.Context, sources []source, level []*growingNode, labels []uint8, t TreeParams,
 ) error {
 	var requested []*growingNode
 	var nodes [][]int32
@@ -90,6 +87,7 @@ func fillHistograms(
 			nodes = append(nodes, g.rows)
 		}
 	}
+
 	if len(requested) == 0 {
 		return nil
 	}
@@ -151,6 +149,7 @@ func splitLevel(
 				}
 			}
 		}
+
 		if best.source >= 0 {
 			s := best.source
 			cuts[s] = append(cuts[s], split{best.feature, best.bin, g.rows})
@@ -192,6 +191,7 @@ func splitLevel(
 			side.rows = append(side.rows, row)
 			side.sum = side.sum.plus(gradients[row])
 		}
+
 		next = append(next, left, right)
 	}
 	return next, nil
@@ -199,9 +199,7 @@ func splitLevel(
 
 // forEachSource calls do for all sources concurrently, since each waits for its host.
 func forEachSource(
-	ctx context.Context,
-	sources []source,
-	do func(ctx context.Context, i int, s source) error,
+	ctx context.Context, sources []source, do func(ctx context.Context, i int, s source) error,
 ) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for i, s := range sources {

@@ -66,24 +66,21 @@ func (h *host) setup(s setup, ids []string) (bins []int, err error) {
 	switch {
 	case s.Version != protocolVersion:
 		return nil, channel.Errorf(
-			"the guest runs version %d of this algorithm's protocol, but the host runs version %d",
-			s.Version,
+			"the guest runs version %d of this algorithm's protocol, but the host runs version %d", s.Version,
 			protocolVersion,
 		)
 	case s.Agreement != h.params.agreement():
 		return nil, channel.Errorf(
-			"guest and host have different parameters: %+v and %+v",
-			s.Agreement,
-			h.params.agreement(),
+			"guest and host have different parameters: %+v and %+v", s.Agreement, h.params.agreement(),
 		)
 	case s.Rows != len(ids) || !bytes.Equal(s.RowDigest, component.DigestIDs(ids)):
 		return nil, channel.Errorf(
 			"the rows of guest and host (%d and %d) do not have the same ids in the same order; "+
 				"run Intersection first",
-			s.Rows,
-			len(ids),
+			s.Rows, len(ids),
 		)
 	}
+
 	n := new(big.Int).SetBytes(s.N)
 	if n.BitLen() != h.params.KeyBits {
 		return nil, channel.Errorf("the guest's key has %d bits; %d are agreed", n.BitLen(), h.params.KeyBits)
@@ -124,14 +121,13 @@ func (h *host) startTree(ctx context.Context, tree int, body []byte) error {
 // histograms adds ciphertexts by bin. It packs the sums of all non-empty bins into as few ciphertexts as
 // possible and re-randomises them.
 func (h *host) histograms(
-	ctx context.Context,
-	counts []int,
-	body []byte,
+	ctx context.Context, counts []int, body []byte,
 ) (filled [][]byte, out []byte, err error) {
 	nodes, err := decodeRows(counts, body, h.rowCount)
 	if err != nil {
 		return nil, nil, channel.Errorf("histogram request of the guest: %v", err)
 	}
+
 	// sums[node*features+feature][bin]
 	sums := make([][]*big.Int, len(nodes)*len(h.features))
 	err = parallel.Each(ctx, len(sums), func(i int) error {
@@ -170,8 +166,10 @@ func (h *host) histograms(
 				at++
 			}
 		}
+
 		filled = append(filled, bits)
 	}
+
 	per := h.key.PackCount(h.cellBits)
 	packed := make([]*big.Int, (len(cells)+per-1)/per)
 	err = parallel.Each(ctx, len(packed), func(i int) (err error) {
@@ -197,8 +195,7 @@ func (h *host) split(counts []int, cuts []splitOrder, body []byte) (numbers []in
 		if c.Feature < 0 || c.Feature >= len(h.features) || !h.sampled[c.Feature] ||
 			c.Bin < 0 || c.Bin >= len(h.features[c.Feature].cuts) {
 			return nil, nil, channel.Errorf(
-				"split request of the guest: number %d names an unknown feature or bin",
-				i,
+				"split request of the guest: number %d names an unknown feature or bin", i,
 			)
 		}
 		f := h.features[c.Feature]

@@ -40,11 +40,13 @@ func makeDataset(seed uint64, rows, guestColumns, hostColumns int) dataset {
 				out[c] = append(out[c], v)
 			}
 		}
+
 		if n > 2 {
 			out[2] = out[1] // a duplicate column, so that all gains of the two tie
 		}
 		return out
 	}
+
 	d.guest, d.host = columns(guestColumns), columns(hostColumns)
 	if guestColumns > 1 && hostColumns > 1 {
 		d.host[1] = d.guest[1] // and another duplicate at the other side
@@ -89,10 +91,7 @@ func federate(ctx context.Context, d dataset, p Params) (*trainResult, []HostSpl
 			return err
 		}
 		result, err = train(
-			ctx,
-			[]source{newLocal("guest.0", asFeatures(d.guest, "g", p.Bins), p), r},
-			d.labels,
-			p,
+			ctx, []source{newLocal("guest.0", asFeatures(d.guest, "g", p.Bins), p), r}, d.labels, p,
 		)
 		if err != nil {
 			return err
@@ -238,6 +237,7 @@ func TestBreast(t *testing.T) {
 		require.NoError(t, err)
 		return table
 	}
+
 	table := read("guest.csv")
 	p, err := ReadParams(
 		map[string]string{"learning_rate": "0.5", "num_trees": "2", "tree_param": `{"max_depth": 5}`},
@@ -259,10 +259,7 @@ func TestStopsEarly(t *testing.T) {
 	d := makeDataset(1, 60, 3, 3)
 	p := testParams(t, map[string]string{"n_iter_no_change": "True", "tol": "0.01", "num_trees": "200"})
 	result, err := train(
-		t.Context(),
-		[]source{newLocal("guest.0", asFeatures(d.guest, "g", 8), p)},
-		d.labels,
-		p,
+		t.Context(), []source{newLocal("guest.0", asFeatures(d.guest, "g", 8), p)}, d.labels, p,
 	)
 	require.NoError(t, err)
 	n := len(result.losses)
@@ -277,8 +274,7 @@ func TestPureNodesAreLeaves(t *testing.T) {
 	p := testParams(t, map[string]string{"num_trees": "1", "tree_param": `{"max_depth": 5}`})
 	result, err := train(
 		t.Context(),
-		[]source{newLocal("guest.0", []*feature{newFeature("x", []float64{1, 2, 3, 4, 5, 6}, 8)}, p)},
-		labels,
+		[]source{newLocal("guest.0", []*feature{newFeature("x", []float64{1, 2, 3, 4, 5, 6}, 8)}, p)}, labels,
 		p,
 	)
 	require.NoError(t, err)
@@ -311,6 +307,7 @@ func TestRefusesTheOtherSide(t *testing.T) {
 		})
 		return g.Wait()
 	}
+
 	require.NoError(t, run(func(*host) {}, d.ids))
 
 	var shared *channel.Error

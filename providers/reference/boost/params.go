@@ -63,7 +63,9 @@ func ReadParams(values map[string]string) (Params, error) {
 		Tol:          r.Float("tol", 0.0001, 0, 1e6),
 		Metrics:      r.Strings("metrics", []string{"auc", "ks"}),
 	}
+
 	r.CheckSubset("metrics", p.Metrics, []string{"auc", "ks"})
+
 	// The protocol's documents contain both forms of the objective.
 	objective, name := r, "objective_param"
 	if r.IsObject(name) {
@@ -79,6 +81,7 @@ func ReadParams(values map[string]string) (Params, error) {
 		MinLeafNode:    t.Int("min_leaf_node", 1, 1, 1<<30),
 		MinGain:        t.Float("min_impurity_split", 0.001, 0, 1e9),
 	}
+
 	p.Threshold = r.Object("predict_param").Float("threshold", 0.5, 0, 1)
 
 	p.KeyBits = r.Paillier("encrypt_param")

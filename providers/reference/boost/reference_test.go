@@ -70,6 +70,7 @@ func reference(features []*feature, labels []uint8, p Params) []float64 {
 				scores[i] -= p.LearningRate * sg / (sh + p.Tree.Lambda)
 			}
 		}
+
 		grow(all, 0)
 	}
 	return scores
@@ -81,9 +82,7 @@ func TestReference(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			p := testParams(t, map[string]string{
 				"tree_param": fmt.Sprintf(
-					`{"max_depth": %d, "min_leaf_node": %d}`,
-					2+seed,
-					1+seed,
+					`{"max_depth": %d, "min_leaf_node": %d}`, 2+seed, 1+seed,
 				), "learning_rate": "0.5",
 			})
 			d := makeDataset(20+seed, 90, 2, 3)

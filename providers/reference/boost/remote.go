@@ -43,13 +43,11 @@ func newRemote(ctx context.Context, peer Peer, owner string, ids []string, p Par
 	for f, bins := range ans.Bins {
 		if bins < 1 || bins > p.Bins {
 			return nil, channel.Errorf(
-				"features of the host: number %d has %d bins; at most %d are agreed",
-				f,
-				bins,
-				p.Bins,
+				"features of the host: number %d has %d bins; at most %d are agreed", f, bins, p.Bins,
 			)
 		}
 	}
+
 	r.bins = ans.Bins
 	return r, nil
 }
@@ -94,10 +92,7 @@ func (r *remote) histograms(ctx context.Context, nodes [][]int32) ([][]histogram
 
 // unpack decrypts the histograms of nodes. It checks that the bins of each feature add up to the node.
 func (r *remote) unpack(
-	ctx context.Context,
-	nodes [][]int32,
-	filled [][]byte,
-	body []byte,
+	ctx context.Context, nodes [][]int32, filled [][]byte, body []byte,
 ) ([][]histogram, error) {
 	total := 0
 	for _, bins := range r.bins {
@@ -113,33 +108,11 @@ func (r *remote) unpack(
 		}
 		cells += bitset(bits).count(total)
 	}
-	per, width := r.key.PackCount(r.layout.Bits()), r.layout.Bits()
-	packed, err := r.key.DecodeCiphertexts(body, (cells+per-1)/per)
+	sums, err := r.decryptCells(ctx, body, cells)
 	if err != nil {
 		return nil, err
 	}
-	sums := make([]sum, cells)
-	err = parallel.Each(ctx, len(packed), func(i int) error {
-		plain, err := r.key.Decrypt(packed[i])
-		if err != nil {
-			return err
-		}
-		row, err := paillier.SplitRow(plain, width, min(per, cells-i*per))
-		if err != nil {
-			return err
-		}
-		for j, cell := range row {
-			v, err := r.layout.Split(cell)
-			if err != nil {
-				return err
-			}
-			sums[i*per+j] = sum{v[0], v[1], v[2]}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
+
 	out := make([][]histogram, len(nodes))
 	for n, rows := range nodes {
 		var want sum
@@ -170,6 +143,36 @@ func (r *remote) unpack(
 	return out, nil
 }
 
+// decryptCells decrypts the sums of all non-empty bins.
+func (r *remote) decryptCells(ctx context.Context, body []byte, cells int) ([]sum, error) {
+	per, width := r.key.PackCount(r.layout.Bits()), r.layout.Bits()
+	packed, err := r.key.DecodeCiphertexts(body, (cells+per-1)/per)
+	if err != nil {
+		return nil, err
+	}
+
+	sums := make([]sum, cells)
+	err = parallel.Each(ctx, len(packed), func(i int) error {
+		plain, err := r.key.Decrypt(packed[i])
+		if err != nil {
+			return err
+		}
+		row, err := paillier.SplitRow(plain, width, min(per, cells-i*per))
+		if err != nil {
+			return err
+		}
+		for j, cell := range row {
+			v, err := r.layout.Split(cell)
+			if err != nil {
+				return err
+			}
+			sums[i*per+j] = sum{v[0], v[1], v[2]}
+		}
+		return nil
+	})
+	return sums, err
+}
+
 func (r *remote) split(ctx context.Context, cuts []split) ([]splitResult, error) {
 	nodes := make([][]int32, len(cuts))
 	orders := make([]splitOrder, len(cuts))
@@ -183,10 +186,7 @@ func (r *remote) split(ctx context.Context, cuts []split) ([]splitResult, error)
 	}
 	if len(ans.Splits) != len(cuts) {
 		return nil, channel.Errorf(
-			"splits of %s: received %d for %d nodes",
-			r.owner,
-			len(ans.Splits),
-			len(cuts),
+			"splits of %s: received %d for %d nodes", r.owner, len(ans.Splits), len(cuts),
 		)
 	}
 	out := make([]splitResult, len(cuts))

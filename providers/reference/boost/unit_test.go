@@ -40,11 +40,10 @@ func TestReadParams(t *testing.T) {
 		_, err := ReadParams(map[string]string{name: value})
 		require.ErrorContains(t, err, "parameter "+name)
 	}
+
 	_, err = ReadParams(map[string]string{"encrypt_param": `{"method": "IterativeAffine"}`})
 	require.ErrorContains(
-		t,
-		err,
-		`parameter encrypt_param.method: "IterativeAffine" is not supported; supported: Paillier`,
+		t, err, `parameter encrypt_param.method: "IterativeAffine" is not supported; supported: Paillier`,
 	)
 }
 
@@ -75,6 +74,7 @@ func TestNewFeature(t *testing.T) {
 				require.LessOrEqual(t, v, f.cuts[b])
 			}
 		}
+
 		require.Len(t, used, f.bins(), "no bin is empty")
 		distinct := slices.Compact(slices.Sorted(slices.Values(values)))
 		if len(distinct) <= bins {
@@ -117,6 +117,7 @@ func TestBestSplit(t *testing.T) {
 				want = candidate{0, 3, b, g}
 			}
 		}
+
 		require.Equal(t, want, params.bestSplit(candidate{source: -1}, h, both, 0, 3))
 	})
 }
@@ -131,6 +132,7 @@ func TestGradients(t *testing.T) {
 			require.InDelta(t, (loss(score+e)-2*loss(score)+loss(score-e))/(e*e), fromFixed(s.hessian), 1e-5)
 		}
 	}
+
 	require.InDelta(t, 800, logLoss([]uint8{1}, []float64{-800}), 1e-9, "no overflow")
 	require.Zero(t, TreeParams{}.weight(sum{1, 0, 5}), "no division by zero")
 }
@@ -144,6 +146,7 @@ func TestSampleFeatures(t *testing.T) {
 		}
 		return n
 	}
+
 	require.Equal(t, 5, count(sampleFeatures(10, 0.45, 1, 0, "guest.0")))
 	require.Equal(t, 1, count(sampleFeatures(3, 0.01, 1, 0, "guest.0")))
 	require.Empty(t, sampleFeatures(0, 0.5, 1, 0, "guest.0"))
@@ -165,6 +168,7 @@ func TestLayoutHoldsTheWorstSums(t *testing.T) {
 		}
 		require.LessOrEqual(t, l.Bits(), 200)
 	}
+
 	require.Equal(t, int64(math.Round(0.3*(1<<precision))), toFixed(0.3))
 }
 

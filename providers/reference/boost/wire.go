@@ -101,10 +101,7 @@ func decodeRows(counts []int, body []byte, total int) ([][]int32, error) {
 	for n, count := range counts {
 		if count < 1 || count > len(body)/4 {
 			return nil, fmt.Errorf(
-				"node %d: %d rows announced, but the body has only %d left",
-				n,
-				count,
-				len(body)/4,
+				"node %d: %d rows announced, but the body has only %d left", n, count, len(body)/4,
 			)
 		}
 		rows := make([]int32, count)
@@ -115,8 +112,10 @@ func decodeRows(counts []int, body []byte, total int) ([][]int32, error) {
 			}
 			rows[i] = int32(row)
 		}
+
 		nodes[n], body = rows, body[4*count:]
 	}
+
 	if len(body) > 0 {
 		return nil, errors.New("the body has more rows than announced")
 	}

@@ -90,10 +90,7 @@ var errEmpty = errors.New("the topic is empty")
 func (e *endpoint) pop(ctx context.Context, node, topic string) ([]byte, error) {
 	began := time.Now()
 	a, err := e.call(
-		ctx,
-		"pop",
-		node,
-		request{Topic: topic, Timeout: pollTimeout.Milliseconds()},
+		ctx, "pop", node, request{Topic: topic, Timeout: pollTimeout.Milliseconds()},
 		pollTimeout+responseTimeout,
 	)
 	if errors.Is(err, errEmpty) && time.Since(began) < minBackoff {
@@ -120,10 +117,7 @@ func (e *endpoint) release(ctx context.Context, node, topic string) error {
 // call sends a request and retries it with exponential backoff while the transport is unreachable or
 // unavailable.
 func (e *endpoint) call(
-	ctx context.Context,
-	verb, node string,
-	body request,
-	limit time.Duration,
+	ctx context.Context, verb, node string, body request, limit time.Duration,
 ) (response, error) {
 	id := uuid.NewString()
 	wait := minBackoff
@@ -194,6 +188,7 @@ func (e *endpoint) callOnce(
 	case codeInternal, codeNoInstance, codeNetwork, codeBufferFull:
 		return a, &retryableError{fmt.Errorf("the transport returned %s %q", a.Code, truncate(a.Message))}
 	}
+
 	switch {
 	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests:
 		return a, &retryableError{fmt.Errorf("the transport returned HTTP %d", resp.StatusCode)}
@@ -201,10 +196,7 @@ func (e *endpoint) callOnce(
 		return a, fmt.Errorf("%s: the transport returned %s %q", verb, a.Code, truncate(a.Message))
 	case decodeErr != nil:
 		return a, fmt.Errorf(
-			"%s: the transport returned HTTP %d with a malformed body: %w",
-			verb,
-			resp.StatusCode,
-			decodeErr,
+			"%s: the transport returned HTTP %d with a malformed body: %w", verb, resp.StatusCode, decodeErr,
 		)
 	}
 	return a, fmt.Errorf("%s: the transport returned HTTP %d without a code", verb, resp.StatusCode)

@@ -50,20 +50,12 @@ type chunk struct {
 	data []byte
 }
 
-func decodeChunk(b []byte) (instance, uint64, chunk, error) {
+func decodeChunk(b []byte) (from instance, number uint64, c chunk, err error) {
 	if len(b) < chunkHeader || b[0] != chunkVersion {
-		return instance{}, 0, chunk{}, errors.New(
-			"unknown message format; the partner may run another version",
-		)
+		return from, 0, c, errors.New("unknown message format; the partner may run another version")
 	}
-	return instance(
-			b[2:10],
-		), binary.BigEndian.Uint64(
-			b[10:],
-		), chunk{
-			last: b[1]&flagLast != 0,
-			data: b[chunkHeader:],
-		}, nil
+	c = chunk{last: b[1]&flagLast != 0, data: b[chunkHeader:]}
+	return instance(b[2:10]), binary.BigEndian.Uint64(b[10:]), c, nil
 }
 
 // assembler orders the chunks of one topic and joins them to messages.

@@ -20,6 +20,7 @@ func TestAssembler(t *testing.T) {
 			chunks = append(chunks, encodeChunk(instance{1}, uint64(len(chunks)), last, part))
 		}
 	}
+
 	for seed := range uint64(50) {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		order := append(rng.Perm(len(chunks)), rng.Perm(len(chunks))...)
@@ -35,11 +36,10 @@ func TestAssembler(t *testing.T) {
 		_, ok := a.take()
 		require.False(t, ok)
 	}
+
 	a := assembler{from: new(instance)}
 	require.ErrorContains(
-		t,
-		a.add(encodeChunk(instance{1}, maxAhead+1, true, nil)),
-		"while chunk 0 is missing",
+		t, a.add(encodeChunk(instance{1}, maxAhead+1, true, nil)), "while chunk 0 is missing",
 	)
 	require.Error(t, a.add([]byte{9, 0}))
 	require.ErrorContains(t, a.add(encodeChunk(instance{2}, 0, true, nil)), "another process")

@@ -70,6 +70,7 @@ func Open(ctx context.Context, c Config) (*Link, context.Context, error) {
 			return nil, nil, fmt.Errorf("variable %s is missing: it is required to reach %s", name, c.Partner)
 		}
 	}
+
 	if c.ReceiveTimeout == 0 {
 		c.ReceiveTimeout = 10 * time.Hour
 	}
@@ -138,6 +139,7 @@ func (l *Link) Receive(ctx context.Context, step string, head any) ([]byte, erro
 			}
 			return body, nil
 		}
+
 		b, err := l.endpoint.pop(ctx, l.config.SelfNode, l.inTopic(step))
 		if err == nil {
 			if err := in.add(b); err != nil {
@@ -151,17 +153,11 @@ func (l *Link) Receive(ctx context.Context, step string, head any) ([]byte, erro
 		if time.Now().After(giveUp) {
 			if len(in.ahead) > 0 {
 				return nil, Errorf(
-					"%s of %s: chunk %d was lost; later chunks arrived",
-					step,
-					l.config.Partner,
-					in.next,
+					"%s of %s: chunk %d was lost; later chunks arrived", step, l.config.Partner, in.next,
 				)
 			}
 			return nil, Errorf(
-				"%s of %s: no message arrived within %s",
-				step,
-				l.config.Partner,
-				l.config.ReceiveTimeout,
+				"%s of %s: no message arrived within %s", step, l.config.Partner, l.config.ReceiveTimeout,
 			)
 		}
 	}
@@ -186,11 +182,7 @@ func (l *Link) watch(ctx context.Context) {
 		default:
 			// Send and Receive meet the same problem and decide whether it is fatal.
 			slog.Warn(
-				"failed to poll for the partner's failure",
-				"partner",
-				l.config.Partner,
-				"error",
-				err.Error(),
+				"failed to poll for the partner's failure", "partner", l.config.Partner, "error", err.Error(),
 			)
 			_ = sleep(ctx, maxBackoff)
 		}
@@ -216,11 +208,7 @@ func (l *Link) Abort(err error, limit time.Duration) {
 	defer cancel()
 	if err := l.endpoint.push(ctx, l.config.PartnerNode, l.outTopic(stepAbort), payload); err != nil {
 		slog.Warn(
-			"failed to notify the partner of the failure",
-			"partner",
-			l.config.Partner,
-			"error",
-			err.Error(),
+			"failed to notify the partner of the failure", "partner", l.config.Partner, "error", err.Error(),
 		)
 	}
 }

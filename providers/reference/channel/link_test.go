@@ -70,6 +70,7 @@ func (e ends) talk(t *testing.T, salt byte, passed func()) {
 			}
 			return nil
 		})
+
 		g.Go(func() error {
 			for n, size := range sizes {
 				var h head
@@ -85,6 +86,7 @@ func (e ends) talk(t *testing.T, salt byte, passed func()) {
 			return nil
 		})
 	}
+
 	assert.NoError(t, g.Wait()) // not require: some tests talk in a goroutine of their own
 }
 
@@ -104,9 +106,7 @@ func TestLink(t *testing.T) {
 		}
 		first.guest.Close()
 		require.ElementsMatch(
-			t,
-			[]string{"task-1/host.0/guest.0/abort", "task-1/host.0/guest.0/data"},
-			tr.Released(),
+			t, []string{"task-1/host.0/guest.0/abort", "task-1/host.0/guest.0/data"}, tr.Released(),
 		)
 	}
 }
@@ -242,6 +242,7 @@ func TestRefusals(t *testing.T) {
 		_, _ = w.Write([]byte(`{"code":"E0000000618","message":"node unknown"}`))
 		return true
 	}
+
 	e := open(t, tr, "task-1")
 	began := time.Now()
 	err = e.guest.Send(e.guestCtx, "data", head{}, nil)

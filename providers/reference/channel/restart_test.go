@@ -75,11 +75,8 @@ func newTransportProcess(t *testing.T) *transportProcess {
 func (p *transportProcess) start() {
 	p.command = exec.Command(p.program, "transport")
 	p.command.Env = append(
-		os.Environ(),
-		"HUTONG_NODE_ID=node",
-		"HUTONG_TRANSPORT_LISTEN="+p.address,
-		"HUTONG_DATA_DIR="+p.folder,
-		"HUTONG_LOG_LEVEL=warn",
+		os.Environ(), "HUTONG_NODE_ID=node", "HUTONG_TRANSPORT_LISTEN="+p.address,
+		"HUTONG_DATA_DIR="+p.folder, "HUTONG_LOG_LEVEL=warn",
 	)
 	p.command.Stdout, p.command.Stderr = &p.log, &p.log
 	require.NoError(p.t, p.command.Start())
@@ -95,9 +92,7 @@ func (p *transportProcess) kill() {
 func (p *transportProcess) pop(topic string) (code string) {
 	body := fmt.Sprintf(`{"topic":%q,"timeout":1}`, topic)
 	req, err := http.NewRequest(
-		http.MethodPost,
-		"http://"+p.address+"/v1/interconn/chan/pop",
-		strings.NewReader(body),
+		http.MethodPost, "http://"+p.address+"/v1/interconn/chan/pop", strings.NewReader(body),
 	)
 	require.NoError(p.t, err)
 	for name, value := range map[string]string{
@@ -107,6 +102,7 @@ func (p *transportProcess) pop(topic string) (code string) {
 	} {
 		req.Header.Set(name, value)
 	}
+
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(p.t, err)
 	defer func() { _ = resp.Body.Close() }()
@@ -127,6 +123,7 @@ func TestTransportRestarts(t *testing.T) {
 		require.NoError(t, err)
 		return link, ctx
 	}
+
 	var e ends
 	e.guest, e.guestCtx = open("guest.0", "host.0")
 	e.host, e.hostCtx = open("host.0", "guest.0")
@@ -145,14 +142,12 @@ func TestTransportRestarts(t *testing.T) {
 		// At least one message passes between two restarts.
 		before := passed.Load()
 		require.Eventually(
-			t,
-			func() bool { return passed.Load() > before || t.Failed() },
-			30*time.Second,
-			time.Millisecond,
+			t, func() bool { return passed.Load() > before || t.Failed() }, 30*time.Second, time.Millisecond,
 		)
 		p.kill()
 		p.start()
 	}
+
 	enough.Store(true)
 	<-done
 

@@ -76,6 +76,7 @@ func postCallback(ctx context.Context, address string, body []byte) (again bool,
 	if resp.StatusCode >= 300 {
 		return resp.StatusCode >= 500, fmt.Errorf("the scheduler answered HTTP %d", resp.StatusCode)
 	}
+
 	// The envelope's code is 0 for success. Some schedulers send 200 instead.
 	var envelope struct{ Code *float64 }
 	if json.Unmarshal(answer, &envelope) == nil && envelope.Code != nil && *envelope.Code != 0 &&

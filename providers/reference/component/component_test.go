@@ -69,6 +69,7 @@ func TestFromEnviron(t *testing.T) {
 			require.Equal(t, "1", task.TaskID, "the readable variables are present, for the callback")
 		})
 	}
+
 	task, err = FromEnviron([]string{"config.self_role=guest", "runtime.component.name=x"})
 	require.NoError(t, err)
 	require.Equal(t, "guest.0", task.Self.String())
@@ -154,6 +155,7 @@ func s3server(t *testing.T) string {
 			)
 			return
 		}
+
 		switch r.Method {
 		case http.MethodPut:
 			body, _ := io.ReadAll(r.Body)
@@ -235,8 +237,7 @@ func TestStores(t *testing.T) {
 			require.Equal(t, 2.0, meta["count"])
 			require.Equal(t, 1.0, meta["partitions"])
 			require.NoError(
-				t,
-				WriteJSON(t.Context(), store, Address{"m", "n"}, "model", "", map[string]int{"a": 1}),
+				t, WriteJSON(t.Context(), store, Address{"m", "n"}, "model", "", map[string]int{"a": 1}),
 			)
 			got0, err := store.Read(t.Context(), "n/m/data_0")
 			require.NoError(t, err)
@@ -273,9 +274,7 @@ func (f *failingStore) Write(_ context.Context, key string, _ []byte) error {
 func TestMetadataComesLast(t *testing.T) {
 	f := &failingStore{part: "data_0"}
 	require.ErrorContains(
-		t,
-		WriteTable(t.Context(), f, Address{"t", "n"}, &Table{Columns: []string{"id"}}, ""),
-		"disk full",
+		t, WriteTable(t.Context(), f, Address{"t", "n"}, &Table{Columns: []string{"id"}}, ""), "disk full",
 	)
 	require.Equal(t, []string{"n/t/data_0"}, f.keys, "no metadata without data")
 }
@@ -337,6 +336,7 @@ func TestReadTable(t *testing.T) {
 			require.Equal(t, c.want, table.Rows)
 		})
 	}
+
 	for _, a := range []Address{
 		{"..", "n"}, {"t", "../x"}, {"", "n"}, {"t", ""}, {"t", "/etc"}, {"a/../../../b", "n"},
 	} {
@@ -394,10 +394,7 @@ func TestReportStatus(t *testing.T) {
 				TaskID:   "t",
 				Callback: s.URL,
 				Self:     Party{Role: "host", Index: 1},
-			}.ReportStatus(
-				t.Context(),
-				StatusFailed,
-			)
+			}.ReportStatus(t.Context(), StatusFailed)
 			if c.err == "" {
 				require.NoError(t, err)
 			} else {
@@ -406,6 +403,7 @@ func TestReportStatus(t *testing.T) {
 			require.Equal(t, c.calls, calls)
 		})
 	}
+
 	require.NoError(t, Task{}.ReportStatus(t.Context(), StatusSuccess))
 }
 

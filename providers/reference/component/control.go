@@ -100,9 +100,7 @@ func (c *Control) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		s := controlState{c.status.Load().(string), c.task.Self.Role}
 		writeResponse(
-			w,
-			http.StatusOK,
-			controlResponse{Msg: "success", Status: s.Status, Role: s.Role, Data: &s},
+			w, http.StatusOK, controlResponse{Msg: "success", Status: s.Status, Role: s.Role, Data: &s},
 		)
 	}
 }

@@ -23,6 +23,7 @@ func TestControl(t *testing.T) {
 		require.NoError(t, err)
 		return w.Code, string(answer)
 	}
+
 	const path = "/v1/platform/algorithm/task/query"
 	for _, status := range []string{StatusRunning, StatusSuccess, StatusFailed} {
 		c.SetStatus(status)
@@ -35,6 +36,7 @@ func TestControl(t *testing.T) {
 			answer,
 		)
 	}
+
 	for _, bad := range []struct {
 		method, path, body string
 		code               int

@@ -31,13 +31,12 @@ func (t *Table) Features(exclude ...string) ([]NumericColumn, error) {
 			v, err := strconv.ParseFloat(row[c], 64)
 			if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
 				return nil, fmt.Errorf(
-					"column %q, row %d: not a number; fill missing values and encode text before",
-					name,
-					i+1,
+					"column %q, row %d: not a number; fill missing values and encode text before", name, i+1,
 				)
 			}
 			values[i] = v
 		}
+
 		features = append(features, NumericColumn{name, values})
 	}
 	return features, nil
@@ -59,12 +58,10 @@ func (t *Table) Labels(column string) ([]uint8, error) {
 		labels[i] = uint8(v)
 		ones += int(v)
 	}
+
 	if ones == 0 || ones == len(labels) {
 		return nil, fmt.Errorf(
-			"label column %q: %d rows of which %d are 1; both 0 and 1 must occur",
-			column,
-			len(labels),
-			ones,
+			"label column %q: %d rows of which %d are 1; both 0 and 1 must occur", column, len(labels), ones,
 		)
 	}
 	return labels, nil

@@ -37,17 +37,11 @@ func (t Task) OnlyParty(role string) (Party, error) {
 	switch {
 	case len(found) == 0:
 		return Party{}, fmt.Errorf(
-			"variable config.node_id.%s.0 is missing: %s needs one %s",
-			role,
-			t.Component,
-			role,
+			"variable config.node_id.%s.0 is missing: %s needs one %s", role, t.Component, role,
 		)
 	case len(found) > 1:
 		return Party{}, fmt.Errorf(
-			"the job has %d parties of role %s: %s runs with exactly one %s",
-			len(found),
-			role,
-			t.Component,
+			"the job has %d parties of role %s: %s runs with exactly one %s", len(found), role, t.Component,
 			role,
 		)
 	}
@@ -59,10 +53,7 @@ func (t Task) RequireParties(role string) ([]Party, error) {
 	found := t.PartiesOf(role)
 	if len(found) == 0 {
 		return nil, fmt.Errorf(
-			"variable config.node_id.%s.0 is missing: %s needs a %s",
-			role,
-			t.Component,
-			role,
+			"variable config.node_id.%s.0 is missing: %s needs a %s", role, t.Component, role,
 		)
 	}
 	return found, nil

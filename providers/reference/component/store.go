@@ -58,8 +58,7 @@ func OpenStore(address string) (Store, error) {
 		return s3Store{client, bucket}, nil
 	}
 	return nil, fmt.Errorf(
-		"variable system.storage: scheme %q is not supported; supported: file, s3",
-		u.Scheme,
+		"variable system.storage: scheme %q is not supported; supported: file, s3", u.Scheme,
 	)
 }
 
@@ -69,7 +68,8 @@ func (s fileStore) Read(_ context.Context, key string) ([]byte, error) {
 	return os.ReadFile(filepath.Join(string(s), filepath.FromSlash(key)))
 }
 
-// Write goes to a temporary name in the same directory first: that directory may be a mount of its own.
+// Write writes a temporary file and renames it. Both are in the same directory, which may be a mount of its
+// own.
 func (s fileStore) Write(_ context.Context, key string, data []byte) error {
 	target := filepath.Join(string(s), filepath.FromSlash(key))
 	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
@@ -82,7 +82,7 @@ func (s fileStore) Write(_ context.Context, key string, data []byte) error {
 	defer func() { _ = os.Remove(f.Name()) }() // of no effect once renamed
 	_, err = f.Write(data)
 	if err == nil {
-		err = f.Chmod(0o644) // whoever runs the platform must be able to read what a container wrote
+		err = f.Chmod(0o644) // the platform's user must be able to read the outputs of the container
 	}
 	if err == nil {
 		err = f.Sync()
@@ -115,12 +115,7 @@ func (s s3Store) Read(ctx context.Context, key string) ([]byte, error) {
 func (s s3Store) Write(ctx context.Context, key string, data []byte) error {
 	put := func() error {
 		_, err := s.client.PutObject(
-			ctx,
-			s.bucket,
-			key,
-			bytes.NewReader(data),
-			int64(len(data)),
-			minio.PutObjectOptions{},
+			ctx, s.bucket, key, bytes.NewReader(data), int64(len(data)), minio.PutObjectOptions{},
 		)
 		return err
 	}
@@ -143,9 +138,7 @@ func (a Address) key(part string) (string, error) {
 	if a.Namespace == "" || a.Name == "" || !filepath.IsLocal(k) ||
 		k != strings.Join([]string{a.Namespace, a.Name, part}, "/") {
 		return "", fmt.Errorf(
-			"namespace %q and name %q are not a valid path in the storage",
-			a.Namespace,
-			a.Name,
+			"namespace %q and name %q are not a valid path in the storage", a.Namespace, a.Name,
 		)
 	}
 	return k, nil

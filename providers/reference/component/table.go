@@ -62,8 +62,7 @@ func readTable(ctx context.Context, s Store, a Address) (*Table, error) {
 	doc, err := s.Read(ctx, key)
 	if err != nil {
 		return nil, fmt.Errorf(
-			"failed to read its metadata (was it uploaded, or did the previous task write it?): %w",
-			err,
+			"failed to read its metadata (was it uploaded, or did the previous task write it?): %w", err,
 		)
 	}
 	var meta struct {
@@ -77,13 +76,12 @@ func readTable(ctx context.Context, s Store, a Address) (*Table, error) {
 	if meta.Partitions != nil && *meta.Partitions > 1 {
 		if *meta.Partitions > maxPartitions {
 			return nil, fmt.Errorf(
-				"its metadata declares %v partitions, more than %d",
-				*meta.Partitions,
-				maxPartitions,
+				"its metadata declares %v partitions, more than %d", *meta.Partitions, maxPartitions,
 			)
 		}
 		partitions = int(*meta.Partitions)
 	}
+
 	t := &Table{Types: map[string]string{}}
 	for _, c := range meta.ColumnInfo {
 		t.Types[c.Name] = c.Type
@@ -108,6 +106,7 @@ func readTable(ctx context.Context, s Store, a Address) (*Table, error) {
 				"partition %d of %d begins with another header than partition 0", i, partitions,
 			)
 		}
+
 		t.Rows = append(t.Rows, rows...)
 	}
 	return t, nil
@@ -130,6 +129,7 @@ func parseCSV(data []byte) (header []string, rows [][]string, err error) {
 		}
 		seen[header[i]] = true
 	}
+
 	for _, row := range records[1:] {
 		for i := range row {
 			row[i] = strings.TrimSpace(row[i])
@@ -143,9 +143,7 @@ func (t *Table) Column(name string) (int, error) {
 	i := slices.Index(t.Columns, name)
 	if i < 0 {
 		return 0, fmt.Errorf(
-			"the dataset has no column %q; it has %s",
-			name,
-			truncate(strings.Join(t.Columns, ", ")),
+			"the dataset has no column %q; it has %s", name, truncate(strings.Join(t.Columns, ", ")),
 		)
 	}
 	return i, nil
@@ -166,10 +164,7 @@ func (t *Table) IDs(column string) ([]string, error) {
 		}
 		if j, dup := first[id]; dup {
 			return nil, fmt.Errorf(
-				"rows %d and %d have the same id in column %q; ids must be unique",
-				j+1,
-				i+1,
-				column,
+				"rows %d and %d have the same id in column %q; ids must be unique", j+1, i+1, column,
 			)
 		}
 		first[id] = i

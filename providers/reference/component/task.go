@@ -72,6 +72,7 @@ func FromEnviron(environ []string) (Task, error) {
 		"system.callback":        &t.Callback,
 		"system.control_port":    &t.ControlPort,
 	}
+
 	given := map[string]bool{}
 	var errs []error
 	selfRole := ""
@@ -83,26 +84,13 @@ func FromEnviron(environ []string) (Task, error) {
 		given[key] = value != ""
 		if p, ok := plain[key]; ok {
 			*p = value
-			continue
-		}
-		if key == "config.self_role" {
+		} else if key == "config.self_role" {
 			selfRole = value
-		} else if name, ok := strings.CutPrefix(key, "config.node_id."); ok {
-			p, err := parseRole(name)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("variable %s: %w", key, err))
-				continue
-			}
-			p.NodeID = value
-			t.Parties[p.String()] = p
-		} else if name, ok := strings.CutPrefix(key, "runtime.component.parameter."); ok {
-			t.Parameters[name] = value
-		} else if name, ok := strings.CutPrefix(key, "runtime.component.input."); ok {
-			errs = append(errs, parseAddress(t.Inputs, key, name, value))
-		} else if name, ok := strings.CutPrefix(key, "runtime.component.output."); ok {
-			errs = append(errs, parseAddress(t.Outputs, key, name, value))
+		} else {
+			errs = append(errs, t.readNamed(key, value))
 		}
 	}
+
 	if selfRole != "" {
 		self, err := parseRole(selfRole)
 		if err != nil {
@@ -111,14 +99,34 @@ func FromEnviron(environ []string) (Task, error) {
 		self.NodeID = t.Parties[self.String()].NodeID
 		t.Self = self
 	}
+
 	if t.Component == "" {
 		errs = append(
-			errs,
-			errors.New("variable runtime.component.name is missing: it names the component to run"),
+			errs, errors.New("variable runtime.component.name is missing: it names the component to run"),
 		)
 	}
 	t.Missing = missingVariables(given, t)
 	return t, errors.Join(errs...)
+}
+
+// readNamed reads a variable whose last part is the name of a party, parameter, input or output. It ignores
+// others.
+func (t Task) readNamed(key, value string) error {
+	if name, ok := strings.CutPrefix(key, "config.node_id."); ok {
+		p, err := parseRole(name)
+		if err != nil {
+			return fmt.Errorf("variable %s: %w", key, err)
+		}
+		p.NodeID = value
+		t.Parties[p.String()] = p
+	} else if name, ok := strings.CutPrefix(key, "runtime.component.parameter."); ok {
+		t.Parameters[name] = value
+	} else if name, ok := strings.CutPrefix(key, "runtime.component.input."); ok {
+		return parseAddress(t.Inputs, key, name, value)
+	} else if name, ok := strings.CutPrefix(key, "runtime.component.output."); ok {
+		return parseAddress(t.Outputs, key, name, value)
+	}
+	return nil
 }
 
 // requiredVariables lists the variables that sections 3.3 and 3.4 call mandatory, except those of the
@@ -178,8 +186,7 @@ func (t Task) Input(name string) (Address, error) {
 	a, ok := t.Inputs[name]
 	if !ok {
 		return Address{}, fmt.Errorf(
-			"variable runtime.component.input.%s is missing: component %s requires this input",
-			name,
+			"variable runtime.component.input.%s is missing: component %s requires this input", name,
 			t.Component,
 		)
 	}

@@ -36,6 +36,7 @@ func serveParties(ctx context.Context, peers component.Peers, keyBits int) (decr
 			return nil
 		})
 	}
+
 	err = g.Wait()
 	for range peers {
 		decrypted += <-counts
@@ -57,9 +58,7 @@ func serve(ctx context.Context, key *paillier.PrivateKey, peer component.Peer) (
 		}
 		if head.Count < 1 || head.Count > maxMasked {
 			return decrypted, channel.Errorf(
-				"%s: the request has %d numbers, which is out of range",
-				stepMasked,
-				head.Count,
+				"%s: the request has %d numbers, which is out of range", stepMasked, head.Count,
 			)
 		}
 		cs, err := key.DecodeCiphertexts(body, head.Count)

@@ -53,11 +53,7 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 }
 
 func runArbiter(
-	ctx context.Context,
-	task component.Task,
-	p Params,
-	peers component.Peers,
-	out *outputs.Writer,
+	ctx context.Context, task component.Task, p Params, peers component.Peers, out *outputs.Writer,
 ) error {
 	decrypted, err := serveParties(ctx, peers, p.KeyBits)
 	if err != nil {
@@ -77,13 +73,8 @@ func runArbiter(
 
 // runParty runs the guest or a host.
 func runParty(
-	ctx context.Context,
-	task component.Task,
-	store component.Store,
-	p Params,
-	all roles,
-	peers component.Peers,
-	out *outputs.Writer,
+	ctx context.Context, task component.Task, store component.Store, p Params, all roles,
+	peers component.Peers, out *outputs.Writer,
 ) error {
 	address, err := task.Input("train_data")
 	if err != nil {
@@ -113,6 +104,7 @@ func runParty(
 			"input train_data has the label column %q: a host must have no label; remove the column", p.Label,
 		)
 	}
+
 	features, err := table.Features(p.ID, p.Label)
 	if err != nil {
 		return err
@@ -128,19 +120,30 @@ func runParty(
 	if err != nil {
 		return err
 	}
-
-	m := w.model(task.Component)
-	if !isGuest {
-		only, err := table.OnlyColumn(p.ID)
-		if err != nil {
-			return err
-		}
-		out.Table("train_data", "ids of the training data", only)
-		out.JSON("model", "model", "host's part of the model", m)
-		out.Markers("the guest has this report")
+	if isGuest {
+		writeGuest(task, p, w.model(task.Component), ids, labels, losses, scores, out)
 		return nil
 	}
+	return writeHost(task, p, w.model(task.Component), table, out)
+}
 
+// writeHost writes the outputs of a host.
+func writeHost(task component.Task, p Params, m Model, table *component.Table, out *outputs.Writer) error {
+	ids, err := table.OnlyColumn(p.ID)
+	if err != nil {
+		return err
+	}
+	out.Table("train_data", "ids of the training data", ids)
+	out.JSON("model", "model", "host's part of the model", m)
+	out.Markers("the guest has this report")
+	return nil
+}
+
+// writeGuest writes the outputs of the guest.
+func writeGuest(
+	task component.Task, p Params, m Model, ids []string, labels []uint8, losses, scores []float64,
+	out *outputs.Writer,
+) {
 	m.Iterations = len(losses)
 	out.JSON("model", "model", "guest's part of the model", m)
 	data := []iterationLoss{}
@@ -155,5 +158,4 @@ func runParty(
 	}
 	auc, ks := out.Predictions(p.ID, p.Label, ids, labels, scores, p.Threshold, p.Metrics)
 	slog.Info(fmt.Sprintf("trained %d iterations, auc %.4f, ks %.4f", len(losses), auc, ks))
-	return nil
 }

@@ -63,8 +63,7 @@ func statusWidth(rows, parties int) int {
 // errTooLarge reports that the training diverges.
 func errTooLarge(who string) error {
 	return channel.Errorf(
-		"the training diverges: scores at %s exceed %d; standardise the features or lower learning_rate",
-		who,
+		"the training diverges: scores at %s exceed %d; standardise the features or lower learning_rate", who,
 		maxValue,
 	)
 }

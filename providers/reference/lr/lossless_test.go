@@ -47,6 +47,7 @@ func makeDataset(seed uint64, rows, guestColumns int, hostColumns ...int) datase
 		}
 		return list
 	}
+
 	d.guest = columns("g", guestColumns)
 	for h, n := range hostColumns {
 		d.hosts = append(d.hosts, columns(fmt.Sprint("h", h, "_"), n))
@@ -158,7 +159,8 @@ func testParams(t testing.TB, over map[string]string) Params {
 	return p
 }
 
-// Federated regression gives the weights, scores and losses of the same regression on the joined table.
+// TestLossless checks that federated regression gives the weights, scores and losses of the same regression
+// on the joined table.
 func TestLossless(t *testing.T) {
 	for name, c := range map[string]struct {
 		rows, guest int
@@ -250,9 +252,11 @@ func readBreast(t testing.TB) dataset {
 				table.Rows = append(table.Rows, cells)
 			}
 		}
+
 		slices.SortFunc(table.Rows, func(a, b []string) int { return strings.Compare(a[0], b[0]) })
 		return table
 	}
+
 	guest, host := read("guest.csv"), read("host.csv")
 	keep := func(t, other *component.Table) {
 		has := map[string]bool{}
@@ -261,6 +265,7 @@ func readBreast(t testing.TB) dataset {
 		}
 		t.Rows = slices.DeleteFunc(t.Rows, func(row []string) bool { return !has[row[0]] })
 	}
+
 	keep(guest, host)
 	keep(host, guest)
 	ids, err := guest.IDs("id")
@@ -332,6 +337,7 @@ func TestRefuses(t *testing.T) {
 			require.True(t, errors.As(err, &shared))
 		})
 	}
+
 	large := makeDataset(1, 40, 2, 2)
 	large.hosts[0][1].Values[3] = 1 << 20
 	_, err := federate(t.Context(), large, testParams(t, nil), nil)

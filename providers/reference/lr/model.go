@@ -28,6 +28,7 @@ func (m Model) Share(row map[string]float64) (float64, error) {
 		}
 		sum += w.Weight * v
 	}
+
 	if m.Intercept != nil {
 		sum += *m.Intercept
 	}

@@ -70,6 +70,7 @@ func ReadParams(values map[string]string) (Params, error) {
 		},
 		Metrics: r.Strings("metrics", []string{"auc", "ks"}),
 	}
+
 	r.CheckSubset("metrics", p.Metrics, []string{"auc", "ks"})
 	if !strings.EqualFold(r.String("batch_size", ""), "all") {
 		p.BatchSize = r.Int("batch_size", 2048, -1, 1<<30)
@@ -80,6 +81,7 @@ func ReadParams(values map[string]string) (Params, error) {
 			r.Fail("batch_size", "0 is not supported; supported: 1 or more, and all or -1 for all rows")
 		}
 	}
+
 	// The protocol's documents contain both forms of the initial weights.
 	method, name := r, "init_param"
 	if r.IsObject(name) {

@@ -86,22 +86,16 @@ func TestWidths(t *testing.T) {
 		}
 		return out
 	}
+
 	gradient := dot(all(x), all(part))
 	require.Less(
-		t,
-		gradient.BitLen()+2,
-		gradientWidth(rows, parties),
-		"with %d times as much, and a sign",
-		parties,
+		t, gradient.BitLen()+2, gradientWidth(rows, parties), "with %d times as much, and a sign", parties,
 	)
 	require.Less(t, fixBits(x)+2, scoreWidth(parties))
 	squares := dot(all(part), all(part)) // times parties², and more for penalties
 	require.Less(t, squares.BitLen()+4+1, statusWidth(rows, parties))
 	require.LessOrEqual(
-		t,
-		2*statusWidth(1<<30, 1<<10),
-		1022,
-		"both numbers in one ciphertext of the shortest key",
+		t, 2*statusWidth(1<<30, 1<<10), 1022, "both numbers in one ciphertext of the shortest key",
 	)
 }
 

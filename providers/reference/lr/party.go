@@ -43,12 +43,7 @@ type roles struct {
 
 // newParty returns a party with the features and, at the guest, the labels.
 func newParty(
-	self string,
-	all roles,
-	peers component.Peers,
-	p Params,
-	ids []string,
-	features []component.NumericColumn,
+	self string, all roles, peers component.Peers, p Params, ids []string, features []component.NumericColumn,
 	labels []uint8,
 ) (*party, error) {
 	w := &party{
@@ -75,9 +70,7 @@ func newParty(
 		for i, x := range column {
 			if x >= maxValue || x <= -maxValue {
 				return nil, channel.Errorf(
-					"a feature of %s has values of %d or more: standardise the features",
-					self,
-					maxValue,
+					"a feature of %s has values of %d or more: standardise the features", self, maxValue,
 				)
 			}
 			w.fixed[j][i] = toFixed(x)
@@ -88,11 +81,10 @@ func newParty(
 		return nil, channel.Errorf(
 			"%s has %d features but a batch has only %d rows: the gradients would reveal each row's label; "+
 				"use a larger batch_size, more rows or fewer features",
-			self,
-			len(w.columns),
-			fewest.to-fewest.from,
+			self, len(w.columns), fewest.to-fewest.from,
 		)
 	}
+
 	w.weights = slices.Repeat([]float64{p.Init}, len(w.columns))
 	w.optimizer = *newOptimizer(p.Optimizer, p.LearningRate, len(w.columns))
 	return w, nil
@@ -134,20 +126,14 @@ func (w *party) handshake(ctx context.Context) error {
 				who, theirs.Version, w.self, protocolVersion)
 		case theirs.Agreement != h.Agreement:
 			return channel.Errorf(
-				"%s and %s have different parameters: %+v and %+v",
-				w.self,
-				who,
-				h.Agreement,
+				"%s and %s have different parameters: %+v and %+v", w.self, who, h.Agreement,
 				theirs.Agreement,
 			)
 		case theirs.Rows != h.Rows || !bytes.Equal(theirs.RowDigest, h.RowDigest):
 			return channel.Errorf(
 				"the rows of %s and %s (%d and %d) do not have the same ids in the same order; "+
 					"run Intersection first",
-				w.self,
-				who,
-				h.Rows,
-				theirs.Rows,
+				w.self, who, h.Rows, theirs.Rows,
 			)
 		}
 		return nil
@@ -155,32 +141,35 @@ func (w *party) handshake(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	w.key, err = w.receiveKey(ctx)
+	return err
+}
 
+// receiveKey receives the arbiter's public key.
+func (w *party) receiveKey(ctx context.Context) (*paillier.PublicKey, error) {
 	var k keyHead
 	if _, err := w.arbiter.Receive(ctx, stepKey, &k); err != nil {
-		return err
+		return nil, err
 	}
 	n := new(big.Int).SetBytes(k.N)
 	switch {
 	case k.Version != protocolVersion:
-		return channel.Errorf(
-			"the arbiter runs version %d of this algorithm's protocol, but %s runs version %d",
-			k.Version,
-			w.self,
-			protocolVersion,
+		return nil, channel.Errorf(
+			"the arbiter runs version %d of this algorithm's protocol, but %s runs version %d", k.Version,
+			w.self, protocolVersion,
 		)
 	case n.BitLen() != w.params.KeyBits:
-		return channel.Errorf(
+		return nil, channel.Errorf(
 			"the arbiter's key has %d bits, but %s has %d: encrypt_param.key_length must be equal everywhere",
-			n.BitLen(),
-			w.self,
-			w.params.KeyBits,
+			n.BitLen(), w.self, w.params.KeyBits,
 		)
 	}
-	if w.key, err = paillier.NewPublicKey(n, new(big.Int).SetBytes(k.HS)); err != nil {
-		return channel.Errorf("the arbiter's key: %v", err)
+
+	key, err := paillier.NewPublicKey(n, new(big.Int).SetBytes(k.HS))
+	if err != nil {
+		return nil, channel.Errorf("the arbiter's key: %v", err)
 	}
-	return nil
+	return key, nil
 }
 
 // exchangeAll sends to and receives from all other parties at once, which avoids deadlocks.

@@ -98,6 +98,7 @@ func (r *reference) train(columns [][]float64, labels []uint8, p Params, batches
 				moved[j] += r.weights[j] - before
 			}
 		}
+
 		loss := sum / float64(len(labels))
 		r.losses = append(r.losses, loss)
 		length := 0.0
@@ -110,6 +111,7 @@ func (r *reference) train(columns [][]float64, labels []uint8, p Params, batches
 			break
 		}
 	}
+
 	for i := range labels {
 		r.scores = append(r.scores, score(i))
 	}

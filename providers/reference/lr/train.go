@@ -42,6 +42,7 @@ func (w *party) run(ctx context.Context) (losses, scores []float64, err error) {
 			break
 		}
 	}
+
 	if scores, err = w.scores(ctx); err != nil {
 		return nil, nil, fmt.Errorf("failed to compute scores: %w", err)
 	}
@@ -76,6 +77,7 @@ func (w *party) step(ctx context.Context, now position, rows batch, objective *p
 	if err != nil {
 		return err
 	}
+
 	// A row's residual is a quarter of the sum of all parties' parts: z/4 - y/2.
 	part := slices.Clone(z)
 	if w.labels != nil {
@@ -151,10 +153,7 @@ func values(shares map[string][]*big.Int) [][]*big.Int {
 // guest adds its own terms and its products with all hosts. A host adds its own square and its products with
 // the hosts of lower number.
 func (w *party) addLoss(
-	ctx context.Context,
-	z, part []int64,
-	shares map[string][]*big.Int,
-	theirs []*big.Int,
+	ctx context.Context, z, part []int64, shares map[string][]*big.Int, theirs []*big.Int,
 	objective *partialSum,
 ) error {
 	penalty := 0.0
@@ -167,6 +166,7 @@ func (w *party) addLoss(
 			penalty += math.Abs(weight)
 		}
 	}
+
 	penalty *= 8 * w.params.Alpha * float64(len(z))
 	objective.plain.Add(objective.plain, toBigFixed(penalty, 2*precision))
 
@@ -196,6 +196,7 @@ func (w *party) addLoss(
 			return err
 		}
 	}
+
 	w.key.Add(objective.encrypted, objective.encrypted, w.key.WeightedSum(with, double))
 	return nil
 }
@@ -211,6 +212,7 @@ func (w *party) update(theirs []*big.Int, part []int64, rows batch) error {
 			gradient[j] += w.params.Alpha * w.weights[j]
 		}
 	}
+
 	for j, delta := range w.deltas(gradient) {
 		v := w.weights[j] - delta
 		if w.params.Penalty == "L1" && w.isPenalised(j) {
@@ -238,6 +240,7 @@ func (w *party) endIteration(
 		}
 		numbers = append(numbers, w.key.AddPlain(big.NewInt(1), toBigFixed(squared, 2*precision)))
 	}
+
 	if w.labels == nil {
 		stop, err := w.reportToGuest(ctx, now, numbers)
 		return stop, 0, err
@@ -251,6 +254,7 @@ func (w *party) endIteration(
 			w.key.Add(numbers[i], numbers[i], c)
 		}
 	}
+
 	if numbers, err = w.decrypt(ctx, numbers, statusWidth(w.rows, len(w.hosts)+1)); err != nil {
 		return false, 0, err
 	}
@@ -263,6 +267,7 @@ func (w *party) endIteration(
 	case stopWeightDiff:
 		stop = math.Sqrt(fromFixed(numbers[1], 2*precision)) < w.params.Tol
 	}
+
 	for _, host := range w.hosts {
 		if err := w.others[host].Send(ctx, stepNext, nextHead{now, stop}, nil); err != nil {
 			return false, 0, err
@@ -288,8 +293,7 @@ func (w *party) reportToGuest(ctx context.Context, now position, numbers []*big.
 	}
 	if next.position != now {
 		return false, channel.Errorf(
-			"the guest sent the decision for iteration %d; expected iteration %d",
-			next.Iteration,
+			"the guest sent the decision for iteration %d; expected iteration %d", next.Iteration,
 			now.Iteration,
 		)
 	}
@@ -310,6 +314,7 @@ func (w *party) scores(ctx context.Context) ([]float64, error) {
 		}
 		return nil, w.others[w.guest].Send(ctx, stepScores, position{}, w.key.EncodeCiphertexts(cs))
 	}
+
 	var shares [][]*big.Int
 	for _, host := range w.hosts {
 		cs, err := receiveCiphertexts(ctx, w.others[host], host, stepScores, position{}, w.key, w.rows)
@@ -318,6 +323,7 @@ func (w *party) scores(ctx context.Context) ([]float64, error) {
 		}
 		shares = append(shares, cs)
 	}
+
 	sum, err := w.sum(ctx, shares)
 	if err != nil {
 		return nil, err

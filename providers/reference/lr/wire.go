@@ -59,11 +59,7 @@ type plainHead struct{}
 
 // receiveCiphertexts receives count ciphertexts, which must belong to this part of the training.
 func receiveCiphertexts(
-	ctx context.Context,
-	peer component.Peer,
-	who, step string,
-	now position,
-	key *paillier.PublicKey,
+	ctx context.Context, peer component.Peer, who, step string, now position, key *paillier.PublicKey,
 	count int,
 ) ([]*big.Int, error) {
 	var head position
@@ -73,13 +69,8 @@ func receiveCiphertexts(
 	}
 	if head != now {
 		return nil, channel.Errorf(
-			"%s of %s: received iteration %d, batch %d; expected iteration %d, batch %d",
-			step,
-			who,
-			head.Iteration,
-			head.Batch,
-			now.Iteration,
-			now.Batch,
+			"%s of %s: received iteration %d, batch %d; expected iteration %d, batch %d", step, who,
+			head.Iteration, head.Batch, now.Iteration, now.Batch,
 		)
 	}
 	cs, err := decodeValid(ctx, key, body, count)

@@ -33,6 +33,7 @@ func Measure(labels []uint8, scores []float64) Metrics {
 			zeros++
 		}
 	}
+
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(scores[b], scores[a]) })
 	m := Metrics{}
 	var tp, fp float64
@@ -46,6 +47,7 @@ func Measure(labels []uint8, scores []float64) Metrics {
 				fp++
 			}
 		}
+
 		m.AUC += (fp - fpBefore) * (tp + tpBefore) / 2
 		point := Point{score, tp / ones, fp / zeros}
 		m.Curve = append(m.Curve, point)
@@ -53,6 +55,7 @@ func Measure(labels []uint8, scores []float64) Metrics {
 			m.KS, m.KSThreshold = d, score
 		}
 	}
+
 	m.AUC /= ones * zeros
 	return m
 }

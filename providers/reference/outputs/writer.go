@@ -79,11 +79,7 @@ func (w *Writer) Markers(note string) {
 // and predict_result of each row, and the reports train-auc and train-ks for the requested metrics. It
 // returns AUC and KS.
 func (w *Writer) Predictions(
-	idColumn, labelColumn string,
-	ids []string,
-	labels []uint8,
-	probabilities []float64,
-	threshold float64,
+	idColumn, labelColumn string, ids []string, labels []uint8, probabilities []float64, threshold float64,
 	metrics []string,
 ) (auc, ks float64) {
 	rows := make([][]string, len(ids))
@@ -99,6 +95,7 @@ func (w *Writer) Predictions(
 			predicted,
 		}
 	}
+
 	w.Table("train_data", "predictions on the training data", &component.Table{
 		Columns: []string{idColumn, labelColumn, "predict_score", "predict_result"},
 		Types:   map[string]string{labelColumn: "int", "predict_score": "float", "predict_result": "int"},

@@ -75,6 +75,7 @@ func (k *PrivateKey) Encrypt(m *big.Int) (*big.Int, error) {
 	}
 	p := k.p.table().exp(r)
 	q := k.q.table().exp(r)
+
 	// Garner: q + q²·((p-q)/q² mod p²).
 	p.Sub(p, q)
 	p.Mul(p, k.qInv)
@@ -160,10 +161,7 @@ func (pk *PublicKey) DecodeCiphertexts(body []byte, count int) ([]*big.Int, erro
 	width := pk.CiphertextBytes()
 	if count < 0 || len(body)%width != 0 || len(body)/width != count {
 		return nil, fmt.Errorf(
-			"received %d bytes; expected %d ciphertexts of %d bytes",
-			len(body),
-			count,
-			width,
+			"received %d bytes; expected %d ciphertexts of %d bytes", len(body), count, width,
 		)
 	}
 	cs := make([]*big.Int, count)

@@ -44,9 +44,7 @@ type half struct {
 func NewPublicKey(n, hs *big.Int) (*PublicKey, error) {
 	if n.BitLen() < MinKeyBits || n.Bit(0) == 0 {
 		return nil, fmt.Errorf(
-			"a Paillier modulus of %d bits: must be odd and have at least %d bits",
-			n.BitLen(),
-			MinKeyBits,
+			"a Paillier modulus of %d bits: must be odd and have at least %d bits", n.BitLen(), MinKeyBits,
 		)
 	}
 	pk := &PublicKey{N: n, HS: hs, n2: new(big.Int).Mul(n, n), half: new(big.Int).Rsh(n, 1)}
@@ -65,9 +63,7 @@ func exponentBits(n *big.Int) int { return (n.BitLen() + 1) / 2 }
 func GenerateKey(bits int) (*PrivateKey, error) {
 	if bits < MinKeyBits || bits%2 != 0 {
 		return nil, fmt.Errorf(
-			"a Paillier key of %d bits: must be an even number of at least %d",
-			bits,
-			MinKeyBits,
+			"a Paillier key of %d bits: must be an even number of at least %d", bits, MinKeyBits,
 		)
 	}
 	for {

@@ -141,8 +141,10 @@ func TestLayout(t *testing.T) {
 				want[i][j] += v[j]
 			}
 		}
+
 		cells = append(cells, cell)
 	}
+
 	m, err := k.Decrypt(k.Pack(cells, width))
 	require.NoError(t, err)
 	row, err := SplitRow(m, width, count)

@@ -21,6 +21,7 @@ func (pk *PublicKey) WeightedSum(cs []*big.Int, weights []int64) *big.Int {
 			minus.add(cs[i], uint64(-w))
 		}
 	}
+
 	m := multiplier{modulus: pk.n2}
 	sum := plus.product(&m)
 	if len(minus.cs) > 0 {
@@ -70,6 +71,7 @@ func (t *terms) product(m *multiplier) *big.Int {
 				}
 			}
 		}
+
 		// Σ digit·bucket: running includes each bucket as many times as its digit.
 		var running *big.Int
 		for digit := len(buckets) - 1; digit > 0; digit-- {

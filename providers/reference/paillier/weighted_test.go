@@ -32,6 +32,7 @@ func TestWeightedSum(t *testing.T) {
 		require.NoError(t, err)
 		require.Zero(t, want.Cmp(got), "%v: %v, not %v", weights, got, want)
 	})
+
 	c, err := k.Decrypt(k.WeightedSum(hidden[:1], []int64{math.MinInt64}))
 	require.NoError(t, err)
 	require.Zero(t, c.Cmp(new(big.Int).Mul(big.NewInt(math.MinInt64), big.NewInt(plain[0]))))

@@ -64,7 +64,7 @@ type peerProbe struct {
 
 // openPeer opens the exchange. If that fails, every check reports the error.
 func openPeer(ctx context.Context, c channel.Config, timeout time.Duration, now func() time.Time) *peerProbe {
-	c.ReceiveTimeout, c.TransportTimeout = timeout, timeout
+	c.ReceiveTimeout, c.TransportTimeout = timeout+receiptGrace(timeout), timeout
 	d := &peerProbe{
 		config:     c,
 		partner:    c.Partner,
@@ -73,6 +73,7 @@ func openPeer(ctx context.Context, c channel.Config, timeout time.Duration, now 
 		nonce:      rand.Text(),
 		now:        now,
 	}
+
 	d.link, d.ctx, d.err = channel.Open(ctx, c)
 	return d
 }
@@ -93,11 +94,7 @@ func (d *peerProbe) finish() {
 	if d.partnerNonce != "" && sendErr == nil {
 		if _, err := d.receive(d.ctx, stepDone, &struct{}{}); err != nil {
 			slog.Debug(
-				"failed to learn whether the peer wrote its report",
-				"peer",
-				d.partner,
-				"error",
-				err.Error(),
+				"failed to learn whether the peer wrote its report", "peer", d.partner, "error", err.Error(),
 			)
 		}
 	}
@@ -127,7 +124,8 @@ func (d *peerProbe) run(maxOffset time.Duration) []Check {
 		return []Check{from, to.withError(sendErr)}
 	}
 	var they receipt
-	if _, err := d.receive(ctx, stepReceipt, &they); err != nil {
+	// The other party sends its receipt at the latest when its own wait for the hello times out.
+	if _, err := d.receiveWithin(ctx, d.timeout+receiptGrace(d.timeout), stepReceipt, &they); err != nil {
 		return []Check{from, to.withError(fmt.Errorf("%s sent no receipt: %w", c.Partner, err))}
 	}
 	if !they.OK {
@@ -158,23 +156,26 @@ func (d *peerProbe) run(maxOffset time.Duration) []Check {
 
 func (d *peerProbe) send(ctx context.Context, step string, head any, body []byte) error {
 	ctx, cancel := context.WithTimeoutCause(
-		ctx,
-		d.timeout,
-		fmt.Errorf("the transport did not accept the message within %s", d.timeout),
+		ctx, d.timeout, fmt.Errorf("the transport did not accept the message within %s", d.timeout),
 	)
 	defer cancel()
 	return d.link.Send(ctx, step, head, body)
 }
 
 func (d *peerProbe) receive(ctx context.Context, step string, head any) ([]byte, error) {
-	ctx, cancel := context.WithTimeoutCause(
-		ctx,
-		d.timeout,
-		fmt.Errorf("no message arrived within %s", d.timeout),
-	)
+	return d.receiveWithin(ctx, d.timeout, step, head)
+}
+
+func (d *peerProbe) receiveWithin(
+	ctx context.Context, limit time.Duration, step string, head any,
+) ([]byte, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no message arrived within %s", limit))
 	defer cancel()
 	return d.link.Receive(ctx, step, head)
 }
+
+// receiptGrace returns how much longer than the timeout a party waits for a receipt.
+func receiptGrace(timeout time.Duration) time.Duration { return min(timeout/2, 5*time.Second) }
 
 func (d *peerProbe) sendHello(ctx context.Context) error {
 	body := make([]byte, helloSize)
@@ -230,6 +231,7 @@ func (d *peerProbe) compareClocks(ctx context.Context) (offset, trip time.Durati
 			offset = (p.Came.Sub(left) + p.Left.Sub(came)) / 2
 		}
 	}
+
 	if d.pingsFirst {
 		err = d.answerPings(ctx)
 	}

@@ -42,6 +42,7 @@ func both(t *testing.T, tr *transporttest.Transport, ahead time.Duration) (guest
 		}
 		return out
 	}
+
 	guest = index(peer(t, tr, "guest.0", "host.0", time.Now))
 	return guest, index(<-other)
 }
@@ -82,6 +83,7 @@ func TestNoTransport(t *testing.T) {
 		_, _ = w.Write([]byte(`{"code":"E0000000403","message":"no route"}`))
 		return true
 	}
+
 	guest, _ := both(t, tr, 0)
 	require.Contains(t, guest["transport_to"].Why, `E0000000403 "no route"`)
 	require.False(t, guest["transport_from"].OK)

@@ -50,6 +50,7 @@ func Run(ctx context.Context, task component.Task, config func(component.Party) 
 		peers = append(peers, d)
 		found.start(func() []Check { return d.run(maxOffset) })
 	}
+
 	found.running.Wait()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -109,6 +110,7 @@ func summarize(ctx context.Context, task component.Task, checks []Check) error {
 		rep.Failed++
 		failures = append(failures, strings.TrimSpace(c.Name+" "+c.Peer)+": "+c.Why)
 	}
+
 	rep.OK = rep.Failed == 0
 	if err := writeReport(ctx, task, rep); err != nil {
 		failures = append(failures, "report: "+err.Error())
@@ -158,6 +160,7 @@ func environment(task component.Task) Check {
 			required = append(required, name)
 		}
 	}
+
 	if len(others) > 0 {
 		c.Note = "missing, but not required here: " + strings.Join(others, ", ")
 	}

@@ -59,10 +59,7 @@ const maxIDs = 1 << 31
 // Guest runs the guest's side. It returns the positions of its ids that all hosts have, and the number of ids
 // of each host.
 func Guest(
-	ctx context.Context,
-	hosts []Peer,
-	ids []string,
-	o Options,
+	ctx context.Context, hosts []Peer, ids []string, o Options,
 ) (positions []int, hostIDs []int, err error) {
 	tokens := make([][][]byte, len(hosts)) // by host and own id
 	common := make([][]bool, len(hosts))
@@ -103,25 +100,59 @@ func Guest(
 func intersectWith(
 	ctx context.Context, peer Peer, ids []string, o Options,
 ) (tokens [][]byte, common []bool, hostIDs int, err error) {
-	fail := func(err error) ([][]byte, []bool, int, error) { return nil, nil, 0, err }
-	var key keyHead
-	if _, err := peer.Receive(ctx, stepKey, &key); err != nil {
-		return fail(err)
+	s, err := receiveKey(ctx, peer, o)
+	if err != nil {
+		return nil, nil, 0, err
 	}
-	n := new(big.Int).SetBytes(key.N)
-	if key.Options != o {
-		return fail(channel.Errorf("guest and host have different parameters: %+v and %+v", o, key.Options))
-	}
-	if n.BitLen() != o.KeyBits || n.Bit(0) == 0 || key.E != exponent {
-		return fail(
-			channel.Errorf("the host's RSA key must have %d bits and exponent %d", o.KeyBits, exponent),
-		)
-	}
-	s := &scheme{n, big.NewInt(exponent), hashes[o.Hash], hashes[o.FinalHash]}
 
 	// Send all batches before the first response is awaited, so that both sides compute at the same time.
-	hashed := make([]*big.Int, len(ids))
-	unblind := make([]*big.Int, len(ids))
+	hashed, unblind, err := sendBlinded(ctx, peer, s, ids)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	if tokens, err = receiveSigned(ctx, peer, s, hashed, unblind); err != nil {
+		return nil, nil, 0, err
+	}
+
+	body, err := peer.Receive(ctx, stepTokens, &tokensHead{})
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	theirs, err := decodeTokens(body, s.finalHash().Size())
+	if err != nil {
+		return nil, nil, 0, channel.Errorf("tokens of the host: %v", err)
+	}
+	common = make([]bool, len(ids))
+	for i, token := range tokens {
+		_, common[i] = slices.BinarySearchFunc(theirs, token, bytes.Compare)
+	}
+	return tokens, common, len(theirs), nil
+}
+
+// receiveKey receives the host's public key and compares the parameters.
+func receiveKey(ctx context.Context, peer Peer, o Options) (*scheme, error) {
+	var key keyHead
+	if _, err := peer.Receive(ctx, stepKey, &key); err != nil {
+		return nil, err
+	}
+	if key.Options != o {
+		return nil, channel.Errorf("guest and host have different parameters: %+v and %+v", o, key.Options)
+	}
+	n := new(big.Int).SetBytes(key.N)
+	if n.BitLen() != o.KeyBits || n.Bit(0) == 0 || key.E != exponent {
+		return nil, channel.Errorf(
+			"the host's RSA key must have %d bits and exponent %d", o.KeyBits, exponent,
+		)
+	}
+	return &scheme{n, big.NewInt(exponent), hashes[o.Hash], hashes[o.FinalHash]}, nil
+}
+
+// sendBlinded sends all ids, hashed and blinded. It returns the hashes and the numbers that remove the
+// blinding.
+func sendBlinded(
+	ctx context.Context, peer Peer, s *scheme, ids []string,
+) (hashed, unblind []*big.Int, err error) {
+	hashed, unblind = make([]*big.Int, len(ids)), make([]*big.Int, len(ids))
 	for from := 0; from < len(ids) || from == 0; from += batch {
 		to := min(from+batch, len(ids))
 		blinded := make([]*big.Int, to-from)
@@ -137,27 +168,37 @@ func intersectWith(
 			return nil
 		})
 		if err != nil {
-			return fail(err)
+			return nil, nil, err
 		}
+
 		body := encodeNumbers(blinded, s.width())
 		if err := peer.Send(ctx, stepBlinded, batchHead{len(ids)}, body); err != nil {
-			return fail(err)
+			return nil, nil, err
 		}
 	}
-	tokens = make([][]byte, len(ids))
-	for from := 0; from < len(ids); from += batch {
-		to := min(from+batch, len(ids))
+	return hashed, unblind, nil
+}
+
+// receiveSigned receives the signatures of all blinded ids. It removes the blinding, verifies the signatures
+// and returns the tokens.
+func receiveSigned(
+	ctx context.Context, peer Peer, s *scheme, hashed, unblind []*big.Int,
+) (tokens [][]byte, err error) {
+	tokens = make([][]byte, len(hashed))
+	for from := 0; from < len(hashed); from += batch {
+		to := min(from+batch, len(hashed))
 		body, err := peer.Receive(ctx, stepSigned, &batchHead{})
 		if err != nil {
-			return fail(err)
+			return nil, err
 		}
 		signed, err := decodeNumbers(body, s.width(), s.n)
 		if err == nil && len(signed) != to-from {
 			err = fmt.Errorf("received %d signatures for %d ids", len(signed), to-from)
 		}
 		if err != nil {
-			return fail(channel.Errorf("signatures of the host: %v", err))
+			return nil, channel.Errorf("signatures of the host: %v", err)
 		}
+
 		err = parallel.Each(ctx, to-from, func(j int) error {
 			i := from + j
 			signature := mulMod(signed[j], unblind[i], s.n)
@@ -168,33 +209,17 @@ func intersectWith(
 			return nil
 		})
 		if err != nil {
-			return fail(err)
+			return nil, err
 		}
-		slog.Info("signatures received", "done", to, "of", len(ids))
+		slog.Info("signatures received", "done", to, "of", len(hashed))
 	}
-
-	body, err := peer.Receive(ctx, stepTokens, &tokensHead{})
-	if err != nil {
-		return fail(err)
-	}
-	theirs, err := decodeTokens(body, s.finalHash().Size())
-	if err != nil {
-		return fail(channel.Errorf("tokens of the host: %v", err))
-	}
-	common = make([]bool, len(ids))
-	for i, token := range tokens {
-		_, common[i] = slices.BinarySearchFunc(theirs, token, bytes.Compare)
-	}
-	return tokens, common, len(theirs), nil
+	return tokens, nil
 }
 
 // Host runs the host's side. It returns the positions of its ids that are in the intersection, and the number
 // of ids of the guest. Without Options.Sync it returns no positions.
 func Host(
-	ctx context.Context,
-	peer Peer,
-	ids []string,
-	o Options,
+	ctx context.Context, peer Peer, ids []string, o Options,
 ) (positions []int, guestIDs int, err error) {
 	s, err := newSigner(o.KeyBits, o.Hash, o.FinalHash)
 	if err != nil {

@@ -43,9 +43,7 @@ type side struct {
 }
 
 func exchange(
-	ctx context.Context,
-	guestIDs, hostIDs []string,
-	guestOptions, hostOptions Options,
+	ctx context.Context, guestIDs, hostIDs []string, guestOptions, hostOptions Options,
 ) (guest, host *side, err error) {
 	guest, host = &side{}, &side{}
 	guest.recorder.Peer, host.recorder.Peer = channel.Pipe()
@@ -58,6 +56,7 @@ func exchange(
 		}
 		return err
 	})
+
 	g.Go(func() (err error) {
 		host.positions, host.partner, err = Host(ctx, &host.recorder, hostIDs, hostOptions)
 		return err
@@ -137,6 +136,7 @@ func TestSeveralHosts(t *testing.T) {
 			return err
 		})
 	}
+
 	positions, counts, err := Guest(ctx, guestEnds, guestIDs, options)
 	require.NoError(t, err)
 	require.NoError(t, g.Wait())
@@ -170,6 +170,7 @@ func TestSecrecy(t *testing.T) {
 			}
 		}
 	}
+
 	_, err = decodeTokens(firstHost.recorder.sent[stepTokens][0], 32)
 	require.NoError(t, err, "sorted, so that their order reveals nothing about rows")
 
@@ -227,6 +228,7 @@ func TestRefuses(t *testing.T) {
 			require.NoError(t, host.Send(t.Context(), stepSigned, batchHead{3}, encodeNumbers(xs, s.width())))
 		}
 	}
+
 	for name, c := range map[string]struct {
 		host func(t *testing.T, host Peer)
 		want string
@@ -302,9 +304,7 @@ func TestParameters(t *testing.T) {
 			require.ErrorContains(
 				t,
 				Run(
-					t.Context(),
-					component.Task{Component: "Intersection", Parameters: c.parameters},
-					nil,
+					t.Context(), component.Task{Component: "Intersection", Parameters: c.parameters}, nil,
 					nil,
 				),
 				c.want,

@@ -41,6 +41,7 @@ func (s *scheme) hashID(id string) *big.Int {
 		h.Write([]byte(id))
 		out = h.Sum(out)
 	}
+
 	x := new(big.Int).SetBytes(out[:want])
 	return x.Mod(x, s.n)
 }

@@ -129,6 +129,7 @@ func (b *Transport) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			b.missingHeaders = append(b.missingHeaders, verb+" without "+h)
 		}
 	}
+
 	b.mu.Unlock()
 	if b.Fault != nil && b.Fault(verb, n, w, r) {
 		return
@@ -164,6 +165,7 @@ func (b *Transport) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		code = "E0000000404"
 	}
+
 	if b.DropResponse != nil && b.DropResponse(verb, n) {
 		panic(http.ErrAbortHandler)
 	}

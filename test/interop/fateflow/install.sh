@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# install.sh DIR: puts FATE-Flow 2.2.0 and an S3 server into DIR, which is kept between runs, and does nothing when they
-# are there. Needs Python 3.11 with venv (PYTHON names another command for it), Go, and a package index.
+# install.sh DIR installs FATE-Flow 2.2.0 and an S3 server in DIR, unless they are installed. It needs Python 3.11 with
+# venv (PYTHON names another command for it), Go, and a package index.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 dir=${1:?"usage: install.sh DIR"}
@@ -23,12 +23,12 @@ for candidate in ${PYTHON:-} python3.11 python3; do
   fi
 done
 if [ -z "$python" ]; then
-  echo "FATE-Flow $fate_flow needs Python 3.11, and there is none: install it (Debian 12: apt-get install python3.11 python3.11-venv)," >&2
+  echo "found no Python 3.11, which FATE-Flow $fate_flow needs: install it (Debian 12: apt-get install python3.11 python3.11-venv)," >&2
   echo "or name it in PYTHON." >&2
   exit 1
 fi
 if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-  echo "$python can't make virtual environments: install its venv module (Debian 12: apt-get install python3.11-venv)." >&2
+  echo "$python can't create virtual environments: install its venv module (Debian 12: apt-get install python3.11-venv)." >&2
   exit 1
 fi
 
@@ -37,7 +37,7 @@ rm -rf "$dir/fateflow.digest" "$dir/venv" "$dir/fate_flow"
 "$python" -m venv "$dir/venv"
 pip() { "$dir/venv/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
 pip install --quiet --requirement "$here/requirements.txt"
-# Its loader of adapters wants the package below a folder named fate_flow/python.
+# FATE-Flow loads adapters only from a package in a folder named fate_flow/python.
 pip install --quiet --no-deps --target "$dir/fate_flow/python" "fate_flow==$fate_flow"
 cp -r "$here/utils" "$dir/fate_flow/python/fate_flow/adapter/bfia/utils"
 "$dir/venv/bin/python" -m compileall -q "$dir/fate_flow/python/fate_flow/adapter/bfia/utils"

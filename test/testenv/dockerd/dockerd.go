@@ -1,5 +1,6 @@
-// Package dockerd starts Docker Engines beside the machine's own, for tests that take them down or need several. Each has
-// its data, its containers, its id and its bridge to itself and changes nothing of the machine's. It takes root.
+// Package dockerd starts additional instances of Docker Engine, for tests that stop them or need several.
+// Each instance has its own data, containers, id and bridge, and does not affect the machine's own.
+// It requires root.
 package dockerd
 
 import (
@@ -14,20 +15,22 @@ import (
 	"syscall"
 )
 
-// Daemon is a Docker Engine of its own. It has no network for containers but the host's.
+// Daemon is an additional Docker Engine. Its containers can only use the host network.
 type Daemon struct {
-	// Dir is its folder, with all that it writes. It should be short: it holds the paths of sockets.
+	// Dir is its folder, for all its files. The path should be short, because it contains sockets.
 	Dir string
+
 	// Bridge is the name of its network interface, of at most 15 characters.
 	Bridge string
-	// LiveRestore leaves its containers running when it ends.
+
+	// LiveRestore keeps its containers running when it stops.
 	LiveRestore bool
 }
 
-// Socket is where it listens.
+// Socket returns the path of its socket.
 func (d *Daemon) Socket() string { return filepath.Join(d.Dir, "docker.sock") }
 
-// Prepare makes its folder, with a configuration of its own in the place of the machine's, and its bridge.
+// Prepare creates its folder, with a configuration that replaces the machine's, and its bridge.
 func (d *Daemon) Prepare() error {
 	if err := os.MkdirAll(d.Dir, 0o755); err != nil {
 		return err
@@ -50,18 +53,22 @@ func (d *Daemon) configFile() string { return filepath.Join(d.Dir, "daemon.json"
 
 func (d *Daemon) pidFile() string { return filepath.Join(d.Dir, "pid") }
 
-// Command starts it; see [Daemon.Prepare].
+// Command returns the command that starts it. Call [Daemon.Prepare] first.
 func (d *Daemon) Command() *exec.Cmd {
-	args := []string{"--config-file", d.configFile(), "--data-root", filepath.Join(d.Dir, "data"), "--exec-root", filepath.Join(d.Dir, "exec"), "--pidfile", d.pidFile(),
-		"-H", "unix://" + d.Socket(), "--bridge=" + d.Bridge, "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false"}
+	args := []string{
+		"--config-file", d.configFile(), "--data-root", filepath.Join(d.Dir, "data"),
+		"--exec-root", filepath.Join(d.Dir, "exec"), "--pidfile", d.pidFile(),
+		"-H", "unix://" + d.Socket(), "--bridge=" + d.Bridge, "--iptables=false", "--ip6tables=false",
+		"--ip-forward=false", "--ip-masq=false", "--userland-proxy=false",
+	}
 	if d.LiveRestore {
 		args = append(args, "--live-restore")
 	}
 	return exec.Command("dockerd", args...)
 }
 
-// keyFile tells whether the installed Engine takes its id from a key of the machine, as those before version 23 do, so that
-// it must be given one of its own; later ones keep their id with their data.
+// keyFile reports whether the installed Docker Engine derives its id from a key file of the machine, so that
+// it needs a key file of its own. Versions before 23 do. Later versions store their id with their data.
 var keyFile = sync.OnceValue(func() bool {
 	out, err := exec.Command("dockerd", "--version").Output()
 	if err != nil {
@@ -75,17 +82,18 @@ var keyFile = sync.OnceValue(func() bool {
 	return err == nil && major < 23
 })
 
-// Clean removes what keeps it from starting again after it was killed.
+// Clean removes the pid file, which prevents a new start after it was killed.
 func (d *Daemon) Clean() { _ = os.Remove(d.pidFile()) }
 
-// Remove ends what a killed one has left running, and removes its bridge and its mounts. Its folder stays.
+// Remove kills the remaining processes of a killed Docker Engine, and removes its bridge and mounts. It keeps
+// the folder.
 func (d *Daemon) Remove() {
 	KillAll(d.Dir)
 	removeBridge(d.Bridge)
 	Unmount(d.Dir)
 }
 
-// KillAll kills every process whose command line or working directory is of a folder.
+// KillAll kills every process whose command line or working directory refers to a folder.
 func KillAll(dir string) {
 	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
@@ -101,7 +109,7 @@ func KillAll(dir string) {
 	}
 }
 
-// Unmount takes away every mount below a folder.
+// Unmount unmounts everything below a folder.
 func Unmount(dir string) {
 	mounts, _ := os.ReadFile("/proc/mounts")
 	for line := range strings.Lines(string(mounts)) {

@@ -1,5 +1,5 @@
-// Package ports finds ports for the servers of tests, of benchmarks and of chaos, which must be known before a server
-// listens, and stay its own while it is down.
+// Package ports finds free ports for servers of tests, benchmarks and chaos. A port must be known before its
+// server listens, and must not be taken by others while the server is down.
 package ports
 
 import (
@@ -10,8 +10,8 @@ import (
 	"sync"
 )
 
-// The ports that are given: below those that systems hand out by themselves, also to connections that go out, and those that
-// the process device gives its runs.
+// The range of ports. It is below the ephemeral ports of the system, and below those that the process driver
+// assigns.
 const first, last = 3000, 11999
 
 var (
@@ -19,8 +19,8 @@ var (
 	taken = map[int]bool{}
 )
 
-// Free answers the first of n ports in a row on which nothing listens at an IP address. No port is given twice by a process,
-// whether or not somebody listens there by then.
+// Free returns the first of n consecutive free ports at an IP address. A process gets no port twice, whether
+// or not something listens on it.
 func Free(ip string, n int) (int, error) {
 	mu.Lock()
 	defer mu.Unlock()
@@ -34,7 +34,8 @@ func Free(ip string, n int) (int, error) {
 		}
 		return port, nil
 	}
-	return 0, fmt.Errorf("found no %d free ports in a row between %d and %d at %s", n, first, last, ip)
+	return 0, fmt.Errorf("failed to find %d consecutive free ports between %d and %d at %s",
+		n, first, last, ip)
 }
 
 func isFree(ip string, port, n int) bool {
@@ -50,7 +51,7 @@ func isFree(ip string, port, n int) bool {
 	return true
 }
 
-// Address is an address of 127.0.0.1 with a free port.
+// Address returns an address on 127.0.0.1 with a free port.
 func Address() (string, error) {
 	port, err := Free("127.0.0.1", 1)
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), err

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Ports are given once, in a row, and not where somebody listens.
+// TestFree checks that ports are consecutive, returned once, and not in use.
 func TestFree(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -19,13 +19,13 @@ func TestFree(t *testing.T) {
 		port, err := Free("127.0.0.1", 3)
 		require.NoError(t, err)
 		for i := port; i < port+3; i++ {
-			require.False(t, seen[i], "%d is given twice", i)
+			require.False(t, seen[i], "port %d was returned twice", i)
 			require.True(t, first <= i && i <= last)
 			seen[i] = true
 		}
 	}
 	_, err = Free("127.0.0.1", last-first+1)
-	require.Error(t, err, "some are given")
+	require.Error(t, err, "some ports are taken")
 }
 
 func TestAddress(t *testing.T) {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the S3 server of the tests, at the version that they were made with: install.sh DIR puts it at DIR/bin/versitygw.
+# install.sh DIR installs the S3 server of the tests, at a fixed version, as DIR/bin/versitygw.
 set -euo pipefail
 dir=${1:?"usage: install.sh DIR"}
 version=v1.8.0

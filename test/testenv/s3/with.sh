@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# with.sh DIR COMMAND...: runs a command with HUTONG_TEST_S3 naming an S3 server, which is installed in DIR if need be, keeps
-# its objects in a temporary folder, and ends with the command.
+# with.sh DIR COMMAND... runs a command with an S3 server, whose URL is in HUTONG_TEST_S3. It installs the server in DIR if
+# necessary. The server keeps its objects in a temporary folder, and stops when the command ends.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 dir=${1:?"usage: with.sh DIR COMMAND..."}

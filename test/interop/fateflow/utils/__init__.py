@@ -1,1 +1,1 @@
-"""Stands in for the part of FATE-Flow's BFIA adapter that its package on PyPI lacks. See the README beside it."""
+"""Replaces the part of FATE-Flow's BFIA adapter that is missing from its package on PyPI, see the README."""

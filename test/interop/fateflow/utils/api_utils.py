@@ -1,4 +1,4 @@
-"""BFIA's envelope: code and msg, data where there is some, and what else an answer has beside them."""
+"""BFIA's envelope: code and msg, optional data, and the other fields of an answer."""
 from flask import jsonify
 
 from fate_flow.utils.api_utils import API
@@ -9,6 +9,6 @@ from .entity.code import ReturnCode
 class BfiaAPI(API):
     class Output:
         @staticmethod
-        def json(code=ReturnCode.SUCCESS, msg="success", data=None, **beside):
-            envelope = {"code": code, "msg": msg, **({} if data is None else {"data": data}), **beside}
+        def json(code=ReturnCode.SUCCESS, msg="success", data=None, **fields):
+            envelope = {"code": code, "msg": msg, **({} if data is None else {"data": data}), **fields}
             return jsonify(envelope)

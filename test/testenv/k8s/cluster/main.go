@@ -1,10 +1,10 @@
-// Cluster is a Kubernetes control plane for tests in one process: a real API server with etcd, the real Job controller
-// and the real garbage collector. It has no node and no scheduler, which a test replaces.
+// Cluster is a Kubernetes control plane for tests in one process: a real API server with etcd, the real Job
+// controller and the real garbage collector. It has no node and no scheduler, which a test replaces.
 //
 //	cluster DIR
 //
-// It stores all its data in DIR. When it is ready it writes an administrator's kubeconfig there, and then the file
-// ready. It listens on free ports of 127.0.0.1 and exits when its standard input is closed.
+// It stores all its data in DIR. When it is ready it writes an administrator's kubeconfig there, and then the
+// file ready. It listens on free ports of 127.0.0.1 and exits when its standard input is closed.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Prog is what the runners run in their tests.
+// Prog is the program of the containers in the drivers' tests. Its arguments are a sequence of commands.
 package main
 
 import (
@@ -17,161 +17,204 @@ import (
 	"time"
 )
 
+// command runs with its arguments.
+type command struct {
+	arguments int // their number; -1 is all that follow
+	run       func(args []string)
+}
+
+var commands = map[string]command{
+	"exit":     {1, func(args []string) { os.Exit(number(args[0])) }},         // exit CODE
+	"control":  {1, serveControl},                                             // control ANSWER
+	"print":    {1, func(args []string) { fmt.Println(args[0]) }},             // print TEXT
+	"printerr": {1, func(args []string) { fmt.Fprintln(os.Stderr, args[0]) }}, // printerr TEXT
+	"unended":  {1, func(args []string) { fmt.Print(args[0]) }},               // unended TEXT: without a newline
+	"long": {1, func(args []string) { // long BYTES: one line
+		fmt.Println(strings.Repeat("x", number(args[0])))
+	}},
+	"lines":        {1, printLines}, // lines COUNT
+	"sleep":        {1, sleep},      // sleep DURATION
+	"forever":      {0, func([]string) { time.Sleep(24 * time.Hour) }},
+	"ignoreterm":   {0, func([]string) { signal.Ignore(syscall.SIGTERM) }},
+	"term":         {1, exitAtTerm},                                // term CODE: exit with it at SIGTERM
+	"env":          {0, printEnv},                                  // print a hash of each variable
+	"append":       {2, appendText},                                // append FILE TEXT
+	"cannotappend": {1, cannotAppend},                              // cannotappend FILE
+	"cat":          {1, printFile},                                 // cat FILE
+	"wait":         {1, func(args []string) { waitFile(args[0]) }}, // wait FILE: until it exists
+	"get":          {1, get},                                       // get ADDRESS: print what it sends
+	"listen":       {1, listen},                                    // listen PORT: send hello to every client
+	"cannotget":    {1, cannotGet},                                 // cannotget ADDRESS
+	"address":      {0, printAddresses},
+	"eat":          {1, eat},         // eat BYTES of memory
+	"child":        {-1, startChild}, // child ARG...: run the rest in a child process, without waiting
+	"kill":         {1, kill},        // kill SIGNAL: send it to this process
+	"pwd":          {0, printDir},
+}
+
 func main() {
 	args := os.Args[1:]
 	for len(args) > 0 {
-		n := 1
-		switch args[0] {
-		case "exit": // exit CODE
-			os.Exit(number(args[1]))
-		case "control": // control ANSWER: to whoever asks for the task
-			http.HandleFunc("POST /v1/platform/algorithm/task/query", func(w http.ResponseWriter, r *http.Request) {
-				body, err := io.ReadAll(r.Body)
-				if err != nil || string(body) != `{"task_id":"`+os.Getenv("config.task_id")+`"}` {
-					w.WriteHeader(http.StatusBadRequest)
-				}
-				fmt.Fprint(w, args[1])
-			})
-			check(http.ListenAndServe(":"+os.Getenv("system.control_port"), nil))
-		case "print": // print TEXT
-			fmt.Println(args[1])
-			n = 2
-		case "printerr":
-			fmt.Fprintln(os.Stderr, args[1])
-			n = 2
-		case "unended": // unended TEXT: without a newline
-			fmt.Print(args[1])
-			n = 2
-		case "long": // long BYTES: one line
-			fmt.Println(strings.Repeat("x", number(args[1])))
-			n = 2
-		case "lines": // lines COUNT
-			out := bufio.NewWriter(os.Stdout)
-			for i := range number(args[1]) {
-				fmt.Fprintf(out, "line %d of many, to be seen in this order\n", i)
-			}
-			out.Flush()
-			n = 2
-		case "sleep": // sleep DURATION
-			d, err := time.ParseDuration(args[1])
-			check(err)
-			time.Sleep(d)
-			n = 2
-		case "forever":
-			time.Sleep(24 * time.Hour)
-		case "ignoreterm":
-			signal.Ignore(syscall.SIGTERM)
-		case "term": // term CODE: exit so at SIGTERM
-			c := make(chan os.Signal, 1)
-			signal.Notify(c, syscall.SIGTERM)
-			code := number(args[1])
-			go func() { <-c; fmt.Println("terminated"); os.Exit(code) }()
-			n = 2
-		case "env": // a hash for each variable
-			for _, e := range os.Environ() {
-				name, value, _ := strings.Cut(e, "=")
-				fmt.Printf("%q %d %x\n", name, len(value), sha256.Sum256([]byte(value)))
-			}
-		case "append": // append FILE TEXT
-			f, err := os.OpenFile(args[1], os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-			check(err)
-			_, err = f.WriteString(args[2])
-			check(err)
-			check(f.Close())
-			n = 3
-		case "cannotappend": // cannotappend FILE
-			f, err := os.OpenFile(args[1], os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-			if err == nil {
-				f.Close()
-				check(fmt.Errorf("could write to %s", args[1]))
-			}
-			n = 2
-		case "cat": // cat FILE
-			b, err := os.ReadFile(args[1])
-			check(err)
-			fmt.Print(string(b))
-			n = 2
-		case "wait": // wait FILE: until it is there
-			for {
-				if _, err := os.Stat(args[1]); err == nil {
-					break
-				}
-				time.Sleep(5 * time.Millisecond)
-			}
-			n = 2
-		case "get": // get ADDRESS: what it says
-			c, err := net.DialTimeout("tcp", args[1], 10*time.Second)
-			check(err)
-			b, err := io.ReadAll(c)
-			check(err)
-			fmt.Println(string(b))
-			n = 2
-		case "listen": // listen PORT: says hello to all who call
-			l, err := net.Listen("tcp", ":"+args[1])
-			check(err)
-			go func() {
-				for {
-					c, err := l.Accept()
-					check(err)
-					fmt.Fprint(c, "hello")
-					c.Close()
-				}
-			}()
-			n = 2
-		case "cannotget": // cannotget ADDRESS
-			if c, err := net.DialTimeout("tcp", args[1], 2*time.Second); err == nil {
-				c.Close()
-				check(fmt.Errorf("reached %s", args[1]))
-			}
-			n = 2
-		case "address":
-			addrs, err := net.InterfaceAddrs()
-			check(err)
-			for _, a := range addrs {
-				if ip := a.(*net.IPNet).IP; !ip.IsLoopback() && ip.To4() != nil {
-					fmt.Println(ip)
-				}
-			}
-		case "eat": // eat BYTES of memory
-			b := make([]byte, number(args[1]))
-			for i := 0; i < len(b); i += 4096 {
-				b[i] = 1
-			}
-		case "child": // child ARG...: the same in a child, which is left alone
-			self, err := os.Executable()
-			check(err)
-			c := exec.Command(self, args[1:]...)
-			c.Stdout, c.Stderr = os.Stdout, os.Stderr
-			check(c.Start())
-			n = len(args)
-		case "kill": // kill SIGNAL: oneself
-			check(syscall.Kill(os.Getpid(), syscall.Signal(number(args[1]))))
-			select {}
-		case "until": // until FILE ...: the rest, then until it is there
-			file := args[1]
-			defer func() {
-				for {
-					if _, err := os.Stat(file); err == nil {
-						break
-					}
-					time.Sleep(5 * time.Millisecond)
-				}
-			}()
-			n = 2
-		case "pwd":
-			wd, err := os.Getwd()
-			check(err)
-			fmt.Println(wd)
-		default:
+		if args[0] == "until" { // until FILE ...: run the rest, then wait until the file exists
+			defer waitFile(args[1])
+			args = args[2:]
+			continue
+		}
+
+		c, ok := commands[args[0]]
+		if !ok {
 			check(fmt.Errorf("unknown: %q", args[0]))
 		}
+		args = args[1:]
+
+		n := c.arguments
+		if n < 0 {
+			n = len(args)
+		}
+		c.run(args[:n])
 		args = args[n:]
 	}
+}
+
+// serveControl answers status requests of the task.
+func serveControl(args []string) {
+	http.HandleFunc("POST /v1/platform/algorithm/task/query", func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || string(body) != `{"task_id":"`+os.Getenv("config.task_id")+`"}` {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+		fmt.Fprint(w, args[0])
+	})
+	check(http.ListenAndServe(":"+os.Getenv("system.control_port"), nil))
+}
+
+func printLines(args []string) {
+	out := bufio.NewWriter(os.Stdout)
+	for i := range number(args[0]) {
+		fmt.Fprintf(out, "line %d of many, to be seen in this order\n", i)
+	}
+	out.Flush()
+}
+
+func sleep(args []string) {
+	d, err := time.ParseDuration(args[0])
+	check(err)
+	time.Sleep(d)
+}
+
+func exitAtTerm(args []string) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGTERM)
+	code := number(args[0])
+	go func() { <-c; fmt.Println("terminated"); os.Exit(code) }()
+}
+
+func printEnv([]string) {
+	for _, e := range os.Environ() {
+		name, value, _ := strings.Cut(e, "=")
+		fmt.Printf("%q %d %x\n", name, len(value), sha256.Sum256([]byte(value)))
+	}
+}
+
+func appendText(args []string) {
+	f, err := os.OpenFile(args[0], os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	check(err)
+	_, err = f.WriteString(args[1])
+	check(err)
+	check(f.Close())
+}
+
+func cannotAppend(args []string) {
+	f, err := os.OpenFile(args[0], os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err == nil {
+		f.Close()
+		check(fmt.Errorf("could write to %s", args[0]))
+	}
+}
+
+func printFile(args []string) {
+	b, err := os.ReadFile(args[0])
+	check(err)
+	fmt.Print(string(b))
+}
+
+func waitFile(file string) {
+	for {
+		if _, err := os.Stat(file); err == nil {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func get(args []string) {
+	c, err := net.DialTimeout("tcp", args[0], 10*time.Second)
+	check(err)
+	b, err := io.ReadAll(c)
+	check(err)
+	fmt.Println(string(b))
+}
+
+func listen(args []string) {
+	l, err := net.Listen("tcp", ":"+args[0])
+	check(err)
+	go func() {
+		for {
+			c, err := l.Accept()
+			check(err)
+			fmt.Fprint(c, "hello")
+			c.Close()
+		}
+	}()
+}
+
+func cannotGet(args []string) {
+	if c, err := net.DialTimeout("tcp", args[0], 2*time.Second); err == nil {
+		c.Close()
+		check(fmt.Errorf("reached %s", args[0]))
+	}
+}
+
+func printAddresses([]string) {
+	addrs, err := net.InterfaceAddrs()
+	check(err)
+	for _, a := range addrs {
+		if ip := a.(*net.IPNet).IP; !ip.IsLoopback() && ip.To4() != nil {
+			fmt.Println(ip)
+		}
+	}
+}
+
+func eat(args []string) {
+	b := make([]byte, number(args[0]))
+	for i := 0; i < len(b); i += 4096 {
+		b[i] = 1
+	}
+}
+
+func startChild(args []string) {
+	self, err := os.Executable()
+	check(err)
+	c := exec.Command(self, args...)
+	c.Stdout, c.Stderr = os.Stdout, os.Stderr
+	check(c.Start())
+}
+
+func kill(args []string) {
+	check(syscall.Kill(os.Getpid(), syscall.Signal(number(args[0]))))
+	select {}
+}
+
+func printDir([]string) {
+	wd, err := os.Getwd()
+	check(err)
+	fmt.Println(wd)
 }
 
 func number(s string) int {
 	n, err := strconv.Atoi(s)
 	check(err)
+
 	return n
 }
 

@@ -1,4 +1,4 @@
-"""The codes of the BFIA envelope that the adapter itself gives."""
+"""The codes of the BFIA envelope that the adapter itself returns."""
 
 
 class ReturnCode:

@@ -1,4 +1,4 @@
-"""The states of BFIA jobs and tasks, and which may follow which."""
+"""The states of BFIA jobs and tasks, and their transitions."""
 from fate_flow.entity.types import BaseStateTransitionRule, BaseStatus
 
 JOB = {
@@ -17,9 +17,9 @@ TASK = {
 }
 
 
-def statuses(name, words, rules=None):
-    """A class of statuses as the adapter wants it: each word is an attribute whose value is the word."""
-    members = {word: word for word in words}
+def statuses(name, states, rules=None):
+    """Returns a class of statuses as the adapter requires it: each state is an attribute whose value is its name."""
+    members = {state: state for state in states}
     if rules is not None:
         members["StateTransitionRule"] = type("StateTransitionRule", (BaseStateTransitionRule,), {"RULES": rules})
     return type(name, (BaseStatus,), members)

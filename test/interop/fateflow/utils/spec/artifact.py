@@ -1,4 +1,4 @@
-"""Where data lies."""
+"""The location of data."""
 from typing import Dict
 
 from pydantic import create_model

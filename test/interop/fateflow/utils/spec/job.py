@@ -7,12 +7,12 @@ ROLES = ("guest", "host", "arbiter")
 
 
 def record(model, **fields):
-    """A model of required fields; a field given as (type, default) is optional."""
+    """Returns a model of required fields. A field given as (type, default) is optional."""
     return create_model(model, **{k: v if isinstance(v, tuple) else (v, ...) for k, v in fields.items()})
 
 
 def by_role(model, each, **fields):
-    """A model with an optional field for each role."""
+    """Returns a model with an optional field for each role."""
     return record(model, **fields, **{role: (Optional[each], None) for role in ROLES})
 
 

@@ -1,4 +1,4 @@
-"""What a container is told (specification, part 3); flattened with dots it is the container's environment."""
+"""The configuration of a container (specification, part 3). Flattened with dots it is the container's environment."""
 from typing import Dict, Optional
 
 from pydantic import create_model

@@ -6,12 +6,14 @@ import (
 	"maps"
 )
 
-// AnyTask stands in a job's requires for all tasks.
+// AnyTask is the key for all tasks in a job's requires.
 const AnyTask = "*"
 
-// Constraints are the labels that a job wants of the host on which a part of a task runs: job_params.common.requires, and
-// job_params.<role>.<n>.requires over it, are {"<task, or *>": {"label": "value"}}. In each of them the task's own labels
-// stand over those of "*". It is Hutong's own, and other vendors' parties pass over it.
+// Constraints returns the labels that a job requires of the runner of a part of a task.
+//
+// They come from job_params.common.requires and job_params.<role>.<n>.requires, which overrides it. Both have
+// the form {"<task, or *>": {"label": "value"}}; the labels of a task override those of "*". They are
+// Hutong's addition; other implementations ignore them.
 func (c *Config) Constraints(task string, part Part) (map[string]string, error) {
 	merged := map[string]string{}
 	for _, l := range c.JobParams.layers(part.Role, part.Index) {
@@ -25,7 +27,7 @@ func (c *Config) Constraints(task string, part Part) (map[string]string, error) 
 	return merged, nil
 }
 
-// requires are the labels by task that stand in one layer of job_params.
+// constraints returns the labels by task of one layer of job_params.
 func (l layer) constraints() (map[string]map[string]string, error) {
 	var byTask map[string]map[string]string
 	labels := func(into *map[string]string) any { return MapOf(into, nil) }
@@ -33,14 +35,15 @@ func (l layer) constraints() (map[string]map[string]string, error) {
 		return nil, PrefixField("config.job_params."+l.place, err)
 	}
 	for _, task := range sortedKeys(byTask) {
-		if err := CheckLabels(fmt.Sprintf("config.job_params.%s.requires.%s", l.place, task), byTask[task]); err != nil {
+		field := fmt.Sprintf("config.job_params.%s.requires.%s", l.place, task)
+		if err := CheckLabels(field, byTask[task]); err != nil {
 			return nil, err
 		}
 	}
 	return byTask, nil
 }
 
-// checkConstraints refuses what is no requirement, and one of a task that the DAG doesn't have, at all parts.
+// checkConstraints refuses invalid constraints, and those of a task that the DAG does not have, at all parts.
 func checkConstraints(c *Config, place map[string]int) error {
 	all := []layer{{"common", c.JobParams.Common}}
 	for _, role := range sortedKeys(c.JobParams.Roles) {
@@ -55,14 +58,16 @@ func checkConstraints(c *Config, place map[string]int) error {
 		}
 		for _, task := range sortedKeys(byTask) {
 			if _, known := place[task]; !known && task != AnyTask {
-				return Errorf(CodeBadRequest, "config.job_params.%s.requires.%s: the DAG has no task of that name", l.place, task)
+				return Errorf(CodeBadRequest,
+					"config.job_params.%s.requires.%s: the DAG has no task of that name", l.place, task)
 			}
 		}
 	}
 	return nil
 }
 
-// providerLabels are a registration's metadata.requires: encoding/json would not name the place of what is wrong.
+// providerLabels is a registration's metadata.requires. Its errors name the path, which those of
+// encoding/json do not.
 type providerLabels map[string]string
 
 // UnmarshalJSON reads the object.
@@ -73,8 +78,8 @@ func (l *providerLabels) UnmarshalJSON(b []byte) error {
 	return PrefixField("metadata.requires", MapOf((*map[string]string)(l), nil)(b))
 }
 
-// ProviderConstraints are the labels that a provider wants of the hosts on which its components run: metadata.requires of
-// its registration, as the store keeps it.
+// ProviderConstraints returns the labels that a provider requires of a runner: metadata.requires of its
+// stored registration.
 func ProviderConstraints(metadata json.RawMessage) (map[string]string, error) {
 	if len(metadata) == 0 {
 		return nil, nil
@@ -88,8 +93,8 @@ func ProviderConstraints(metadata json.RawMessage) (map[string]string, error) {
 	return m.Requires, CheckLabels("metadata.requires", m.Requires)
 }
 
-// CheckLabels tells what is wrong with the labels of a host, or with those that are wanted of one, or nil; field names
-// the whole in the message. Names and values are written as ids are.
+// CheckLabels returns an error if labels of a runner, or constraints, are not valid; field is the path for
+// the message. Names and values have the form of ids.
 func CheckLabels(field string, labels map[string]string) error {
 	for _, name := range sortedKeys(labels) {
 		if err := CheckID(field+"."+name, name); err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestRequires(t *testing.T) {
+func TestConstraints(t *testing.T) {
 	c := Config{JobParams: params(t, `{
 		"common": {"requires": {"*": {"region": "north"}, "train": {"gpu": "1", "region": "south"}}},
 		"host": {
@@ -38,12 +38,12 @@ func TestRequires(t *testing.T) {
 	require.Empty(t, got)
 }
 
-func TestRequiresRefusals(t *testing.T) {
-	form := ` may hold only letters, digits, '_', '-' and '.', and must begin with a letter or digit`
+func TestConstraintsRefusals(t *testing.T) {
+	form := ` can contain only letters, digits, '_', '-' and '.', and must start with a letter or digit`
 	for _, test := range []struct{ text, message string }{
-		{`{"common":{"requires":["gpu"]}}`, "config.job_params.common.requires: is a JSON array, an object is wanted"},
-		{`{"common":{"requires":{"t":"gpu"}}}`, "config.job_params.common.requires.t: is a JSON string, an object is wanted"},
-		{`{"host":{"0|1":{"requires":{"t":{"gpu":1}}}}}`, "config.job_params.host.0|1.requires.t.gpu: is a JSON number, a string is wanted"},
+		{`{"common":{"requires":["gpu"]}}`, "config.job_params.common.requires: is a JSON array, must be an object"},
+		{`{"common":{"requires":{"t":"gpu"}}}`, "config.job_params.common.requires.t: is a JSON string, must be an object"},
+		{`{"host":{"0|1":{"requires":{"t":{"gpu":1}}}}}`, "config.job_params.host.0|1.requires.t.gpu: is a JSON number, must be a string"},
 		{`{"host":{"1":{"requires":{"*":{"g u":"1"}}}}}`, `config.job_params.host.1.requires.*.g u: "g u"` + form},
 		{`{"host":{"1":{"requires":{"*":{"gpu":""}}}}}`, `config.job_params.host.1.requires.*.gpu: is required`},
 	} {
@@ -58,7 +58,7 @@ func TestRequiresRefusals(t *testing.T) {
 	require.NoError(t, checkConstraints(&c, map[string]int{"u": 0}))
 }
 
-func TestProviderRequires(t *testing.T) {
+func TestProviderConstraints(t *testing.T) {
 	for metadata, want := range map[string]map[string]string{
 		``:                                 nil,
 		`{}`:                               nil,
@@ -71,8 +71,8 @@ func TestProviderRequires(t *testing.T) {
 		require.Equal(t, want, got, metadata)
 	}
 	for metadata, message := range map[string]string{
-		`{"requires":"gpu"}`:        "metadata.requires: is a JSON string, an object is wanted",
-		`{"requires":{"gpu":1}}`:    "metadata.requires.gpu: is a JSON number, a string is wanted",
+		`{"requires":"gpu"}`:        "metadata.requires: is a JSON string, must be an object",
+		`{"requires":{"gpu":1}}`:    "metadata.requires.gpu: is a JSON number, must be a string",
 		`{"requires":{"gpu":null}}`: "metadata.requires.gpu: is required",
 	} {
 		_, err := ProviderConstraints(json.RawMessage(metadata))

@@ -1,0 +1,264 @@
+package doctor
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/operatorservice/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+
+	"hutong/activities"
+	"hutong/activities/driver/docker"
+	"hutong/internal/party"
+	"hutong/internal/temporalns"
+	"hutong/store"
+	"hutong/store/blob"
+)
+
+// environmentChecks returns the checks of the services that a party uses.
+func environmentChecks(cfg *party.Config) []check {
+	checks := []check{
+		{"temporal", func(ctx context.Context) Check { return checkTemporal(ctx, cfg) }},
+		{"database", func(ctx context.Context) Check { return checkDatabase(ctx, cfg) }},
+		{"storage", func(ctx context.Context) Check { return checkStorage(ctx, cfg) }},
+		{"runners", func(ctx context.Context) Check { return checkRunners(ctx, cfg) }},
+		{"docker", func(ctx context.Context) Check { return checkDocker(ctx, cfg) }},
+		{"capacity", func(ctx context.Context) Check { return checkCapacity(ctx, cfg) }},
+	}
+	if cfg.Runner.K8s.Enabled {
+		checks = append(checks, check{"kubernetes",
+			func(ctx context.Context) Check { return checkKubernetes(ctx, cfg) }})
+	}
+
+	return checks
+}
+
+func checkTemporal(ctx context.Context, cfg *party.Config) Check {
+	const fixAccess = "see Temporal's log, and check that this party may use the namespace"
+	address, namespace := cfg.Temporal.Address, cfg.Temporal.Namespace
+
+	options, err := party.TemporalOptions(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return failed("correct temporal.tls", "%v", err)
+	}
+	c, err := client.DialContext(ctx, options)
+	if err != nil {
+		return failed("start Temporal, or correct temporal.address, temporal.tls and temporal.api_key",
+			"failed to connect to Temporal at %s: %v", address, err)
+	}
+	defer c.Close()
+
+	described, err := c.WorkflowService().DescribeNamespace(ctx,
+		&workflowservice.DescribeNamespaceRequest{Namespace: namespace})
+	var missing *serviceerror.NamespaceNotFound
+	if errors.As(err, &missing) {
+		return failed(fixMigrate, "Temporal at %s has no namespace %s", address, namespace)
+	}
+	if err != nil {
+		return failed(fixAccess, "failed to describe namespace %s: %v", namespace, err)
+	}
+
+	attributes, err := c.OperatorService().ListSearchAttributes(ctx,
+		&operatorservice.ListSearchAttributesRequest{Namespace: namespace})
+	if err != nil {
+		return failed(fixAccess, "failed to list the search attributes of namespace %s: %v", namespace, err)
+	}
+	required := temporalns.SearchAttributes()
+	for _, name := range slices.Sorted(maps.Keys(required)) {
+		if attributes.GetCustomAttributes()[name] != required[name] {
+			return failed(fixMigrate, "namespace %s has no search attribute %s", namespace, name)
+		}
+	}
+
+	queue, err := c.DescribeTaskQueue(ctx, activities.ControlQueue, enumspb.TASK_QUEUE_TYPE_WORKFLOW)
+	if err != nil {
+		return failed("see Temporal's log", "failed to describe task queue %s: %v", activities.ControlQueue,
+			err)
+	}
+	if len(queue.GetPollers()) == 0 {
+		return warning("start hutong worker with this configuration",
+			"Temporal at %s answers, but the party's control worker is not running: no worker polls task "+
+				"queue %s of namespace %s",
+			address, activities.ControlQueue, namespace)
+	}
+
+	return ok("Temporal at %s answers; namespace %s keeps histories for %s; %d control worker(s) online",
+		address, namespace,
+		described.GetConfig().GetWorkflowExecutionRetentionTtl().AsDuration(), len(queue.GetPollers()))
+}
+
+// checkRunners checks that the party has online runners which poll their task queues.
+func checkRunners(ctx context.Context, cfg *party.Config) Check {
+	const fixDatabase = "see the check database"
+	if path, missing := missingFile(cfg.Database.URL.Reveal(), "sqlite"); missing {
+		return failed(fixMigrate, "database %s does not exist", path)
+	}
+	db, err := store.Open(ctx, cfg.Database.URL.Reveal())
+	if err != nil {
+		return failed(fixDatabase, "failed to open the database: %v", err)
+	}
+	defer func() { _ = db.Close() }()
+
+	runners, err := db.Runners(ctx, time.Now().Add(-time.Minute))
+	if err != nil {
+		return failed(fixDatabase, "failed to read the table of runners: %v", err)
+	}
+	if len(runners) == 0 {
+		return warning("start hutong worker on a machine with Docker or with programs in "+
+			"runner.process.allow",
+			"no runner of this party is online (no heartbeat in the last minute); tasks will wait")
+	}
+
+	options, err := party.TemporalOptions(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return failed("correct temporal.tls", "%v", err)
+	}
+	c, err := client.DialContext(ctx, options)
+	if err != nil {
+		return failed("see the check temporal", "failed to connect to Temporal: %v", err)
+	}
+	defer c.Close()
+
+	for _, r := range runners {
+		name := activities.TaskQueueOfRunner(r.RunnerID)
+		queue, err := c.DescribeTaskQueue(ctx, name, enumspb.TASK_QUEUE_TYPE_ACTIVITY)
+		if err != nil {
+			return failed("see Temporal's log", "failed to describe task queue %s: %v", name, err)
+		}
+		if len(queue.GetPollers()) == 0 {
+			return failed("see the worker's log on that machine: it reaches the database, but not Temporal",
+				"runner %s sends heartbeats, but does not poll its task queue", r.RunnerID)
+		}
+	}
+
+	ready := slices.DeleteFunc(slices.Clone(runners), func(r store.Runner) bool { return r.Draining })
+	if len(ready) == 0 {
+		return warning("find a runner with hutong runner list, then run hutong runner undrain RUNNER",
+			"all %d runner(s) are draining; tasks will wait", len(runners))
+	}
+
+	return ok("%d runner(s) ready, %d draining", len(ready), len(runners)-len(ready))
+}
+
+// missingFile reports whether the URL's file does not exist, and returns its path. Opening it would create
+// it, maybe owned by another user than the party's.
+func missingFile(address, scheme string) (path string, missing bool) {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != scheme {
+		return "", false
+	}
+	path = filepath.FromSlash(u.Path)
+	_, err = os.Stat(path)
+
+	return path, errors.Is(err, fs.ErrNotExist)
+}
+
+func checkDatabase(ctx context.Context, cfg *party.Config) Check {
+	const fix = "start the database, or correct database.url (host, port, user, password, name, sslmode)"
+	if path, missing := missingFile(cfg.Database.URL.Reveal(), "sqlite"); missing {
+		return failed(fixMigrate, "database %s does not exist", path)
+	}
+
+	db, err := store.Open(ctx, cfg.Database.URL.Reveal())
+	if err != nil {
+		return failed(fix, "%v", err)
+	}
+	defer func() { _ = db.Close() }()
+	if err := db.Ping(ctx); err != nil {
+		return failed(fix, "%v", err)
+	}
+	if err := db.CheckSchema(ctx); err != nil {
+		return failed(fixMigrate+", using the newest binary", "%v", err)
+	}
+
+	return ok("the database answers and has this binary's schema")
+}
+
+func checkStorage(ctx context.Context, cfg *party.Config) Check {
+	if path, missing := missingFile(cfg.Storage.URL.Reveal(), "file"); missing {
+		return warning(fixCreate, "%s does not exist; the party creates it when it starts", path)
+	}
+
+	const fix = "start the storage, or correct storage.url; its user must be able to write, read, list and " +
+		"delete"
+	blobs, err := blob.Open(ctx, cfg.Storage.URL.Reveal())
+	if err != nil {
+		return failed(fix, "%v", err)
+	}
+	text := rand.Text()
+	prefix := "doctor-" + text
+	key := prefix + "/probe"
+	defer func() { _ = blobs.Delete(context.WithoutCancel(ctx), key) }()
+
+	if err := blobs.Put(ctx, key, strings.NewReader(text)); err != nil {
+		return failed(fix, "failed to write a probe object: %v", err)
+	}
+	r, err := blobs.Get(ctx, key)
+	if err != nil {
+		return failed(fix, "failed to read the probe object: %v", err)
+	}
+	got, err := io.ReadAll(r)
+	_ = r.Close()
+	if err != nil {
+		return failed(fix, "failed to read the probe object: %v", err)
+	}
+	if string(got) != text {
+		return failed(fix, "the probe object differs from what was written")
+	}
+	list, err := blobs.List(ctx, prefix)
+	if err != nil {
+		return failed(fix, "failed to list the probe object: %v", err)
+	}
+	if len(list) != 1 {
+		return failed(fix, "the probe object is not listed")
+	}
+	if err := blobs.Delete(ctx, key); err != nil {
+		return failed(fix, "failed to delete the probe object: %v", err)
+	}
+
+	return ok("a probe object was written, read, listed and deleted")
+}
+
+func checkDocker(ctx context.Context, cfg *party.Config) Check {
+	o := cfg.Runner.Docker
+	if o.Enabled == party.SwitchOff && len(cfg.Runner.Process.Allow) == 0 && !cfg.Runner.K8s.Enabled {
+		return warning("to run tasks here, set runner.docker.enabled to auto, or list programs in "+
+			"runner.process.allow",
+			"off, and so is the process driver: hutong worker can't start here")
+	}
+	if o.Enabled == party.SwitchOff {
+		return ok("off")
+	}
+
+	d, err := docker.New(docker.Options{NodeID: cfg.NodeID, Network: o.Network, HostNetwork: o.HostNetwork,
+		PartyHost: o.PartyHost})
+	if err == nil {
+		defer func() { _ = d.Close() }()
+		_, err = d.RunnerID(ctx)
+	}
+
+	const fix = "start Docker and give the party's user access to its socket (group docker), " +
+		"or set runner.docker.enabled to false"
+	switch {
+	case err == nil:
+		return ok("Docker Engine answers")
+	case o.Enabled == party.SwitchOn || len(cfg.Runner.Process.Allow) == 0:
+		return failed(fix, "failed to connect to Docker Engine, and this runner has no other driver: %v", err)
+	}
+
+	return warning(fix, "failed to connect to Docker Engine, so only the process driver runs here: %v", err)
+}

@@ -1,0 +1,104 @@
+// Package apiclient sends requests to the API of a party, for the tests and programs of test.
+package apiclient
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+
+	"hutong/bfia"
+)
+
+// client keeps idle connections for the many concurrent requests of the benchmarks.
+var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 200}}
+
+// Answer is a party's answer to a request.
+type Answer struct {
+	bfia.Envelope
+	Status int
+	Body   []byte
+}
+
+// Error is an answer that reports a failure.
+type Error struct {
+	URL    string
+	Status int
+	Code   bfia.Code
+	Text   string
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("%s: HTTP %d, code %d: %s", e.URL, e.Status, e.Code, e.Text)
+}
+
+// Send sends a request with pairs of header names and values, and decodes the answer's envelope. Without a
+// Content-Type among them the body is JSON.
+func Send(ctx context.Context, method, url string, body []byte, headers ...string) (a Answer, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+	if err != nil {
+		return a, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+
+	resp, err := client.Do(req)
+	if err != nil {
+		return a, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	a.Status = resp.StatusCode
+	if a.Body, err = io.ReadAll(resp.Body); err != nil {
+		return a, err
+	}
+
+	if err := json.Unmarshal(a.Body, &a.Envelope); err != nil {
+		return a, fmt.Errorf("failed to decode the answer of %s: %w: %.200s", url, err, a.Body)
+	}
+	return a, nil
+}
+
+// Call sends a request that must succeed, and decodes the answer's data unless data is nil. A failed request
+// returns an [*Error].
+func Call(ctx context.Context, method, url string, body []byte, data any, headers ...string) error {
+	a, err := Send(ctx, method, url, body, headers...)
+	if err != nil {
+		return err
+	}
+	if a.Status != http.StatusOK || !a.OK() {
+		return &Error{URL: url, Status: a.Status, Code: a.Code, Text: a.Text()}
+	}
+	if data == nil {
+		return nil
+	}
+	return json.Unmarshal(a.Data, data)
+}
+
+// Upload uploads a CSV file as a dataset, with the fields of the upload's form.
+func Upload(ctx context.Context, url, file string, rows []byte, fields map[string]string) error {
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	part, err := form.CreateFormFile("file", file)
+	if err != nil {
+		return err
+	}
+	if _, err := part.Write(rows); err != nil {
+		return err
+	}
+	for name, value := range fields {
+		if err := form.WriteField(name, value); err != nil {
+			return err
+		}
+	}
+	if err := form.Close(); err != nil {
+		return err
+	}
+
+	return Call(ctx, http.MethodPost, url+bfia.PathComponentFile, body.Bytes(), nil,
+		"Content-Type", form.FormDataContentType())
+}
