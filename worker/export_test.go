@@ -1,8 +1,9 @@
 package worker
 
-// For tests that need the engine: what starts it imports this package.
+// Exported for the tests in package worker_test, which need a Temporal server: the package that starts one
+// imports this one.
 var (
-	Identity  = identity
-	Twins     = duplicateRunners
-	FindTwins = findDuplicateRunners
+	Identity             = identity
+	DuplicateRunners     = duplicateRunners
+	FindDuplicateRunners = findDuplicateRunners
 )

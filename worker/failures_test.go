@@ -19,12 +19,13 @@ import (
 	"hutong/activities"
 )
 
-// A record that fails is told; a refusal, which a workflow answers, and a command, which tells by itself, are not.
-func TestTellFailures(t *testing.T) {
+// TestFailureLogger checks that a record that fails is logged. A refusal, which the workflow handles, and a
+// command, which logs its own failure, are not.
+func TestFailureLogger(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		err  error
-		told bool
+		logs bool
 	}{
 		{"RecordJob", errors.New("no such column: progress"), true},
 		{"RecordJob", temporal.NewNonRetryableApplicationError("no", activities.FailureRefused, nil), false},
@@ -33,18 +34,22 @@ func TestTellFailures(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		var suite testsuite.WorkflowTestSuite
-		suite.SetLogger(sdklog.NewStructuredLogger(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelWarn}))))
+		suite.SetLogger(
+			sdklog.NewStructuredLogger(
+				slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelWarn})),
+			),
+		)
 		env := suite.NewTestActivityEnvironment()
 		env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&failureLogger{}}})
 		f := func(context.Context) error { return c.err }
 		env.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: c.name})
 		_, err := env.ExecuteLocalActivity(f)
 		require.Equal(t, c.err != nil, err != nil)
-		if c.told {
-			assert.Contains(t, out.String(), "a record failed; it is tried again")
+		if c.logs {
+			assert.Contains(t, out.String(), "failed to write a record; retrying")
 			assert.Contains(t, out.String(), c.err.Error())
 		} else {
-			assert.NotContains(t, out.String(), "a record failed")
+			assert.NotContains(t, out.String(), "failed to write a record")
 		}
 	}
 }

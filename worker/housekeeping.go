@@ -12,76 +12,79 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"hutong/activities"
-	housekeepingacts "hutong/activities/housekeeping"
 	"hutong/activities/runner"
 	"hutong/workflows"
 )
 
 const (
-	// askTimeout bounds one question to the engine.
-	askTimeout = 10 * time.Second
-	// sweepEvery is how often a host looks for runs that nobody owns.
-	sweepEvery = time.Minute
+	// temporalTimeout bounds one request to Temporal.
+	temporalTimeout = 10 * time.Second
+	// sweepInterval is the interval at which a runner looks for orphan containers.
+	sweepInterval = time.Minute
 )
 
-// jobOpen asks the engine for a job's workflow, of which id gives the id.
+// jobRunning returns a function that asks Temporal for a job's workflow, whose id is made by id.
 func jobRunning(c client.Client, id func(jobID string) string) activities.JobRunning {
 	return func(ctx context.Context, jobID string) (bool, string, error) {
-		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		ctx, cancel := context.WithTimeout(ctx, temporalTimeout)
 		defer cancel()
+
 		found, err := c.DescribeWorkflowExecution(ctx, id(jobID), "")
 		var unknown *serviceerror.NotFound
 		switch {
 		case errors.As(err, &unknown):
-			return false, "is not known to it", nil
+			return false, "is not known to Temporal", nil
 		case err != nil:
-			return false, "", fmt.Errorf("describing workflow %s: %w", id(jobID), err)
+			return false, "", fmt.Errorf("failed to describe workflow %s: %w", id(jobID), err)
 		}
-		switch found.GetWorkflowExecutionInfo().GetStatus() {
-		case enums.WORKFLOW_EXECUTION_STATUS_COMPLETED:
-			return false, "has ended", nil
-		case enums.WORKFLOW_EXECUTION_STATUS_FAILED:
-			return false, "has failed", nil
-		case enums.WORKFLOW_EXECUTION_STATUS_CANCELED:
-			return false, "was cancelled", nil
-		case enums.WORKFLOW_EXECUTION_STATUS_TERMINATED:
-			return false, "was terminated", nil
-		case enums.WORKFLOW_EXECUTION_STATUS_TIMED_OUT:
-			return false, "has timed out", nil
-		}
-		return true, "", nil // also what this version has no word for
+
+		closed, isClosed := closedAs[found.GetWorkflowExecutionInfo().GetStatus()]
+
+		return !isClosed, closed, nil // a status that this version does not know counts as running
 	}
 }
 
-// owned completes a party's housekeeping with the engine's word on jobs.
-func withJobRunning(c client.Client, house *housekeepingacts.Activities) *housekeepingacts.Activities {
-	house.Scheduled, house.Participating = jobRunning(c, workflows.SchedulerJobID), jobRunning(c, workflows.ParticipantJobID)
-	return house
+// closedAs describes the statuses of workflows that have ended.
+var closedAs = map[enums.WorkflowExecutionStatus]string{
+	enums.WORKFLOW_EXECUTION_STATUS_COMPLETED:  "has ended",
+	enums.WORKFLOW_EXECUTION_STATUS_FAILED:     "has failed",
+	enums.WORKFLOW_EXECUTION_STATUS_CANCELED:   "was cancelled",
+	enums.WORKFLOW_EXECUTION_STATUS_TERMINATED: "was terminated",
+	enums.WORKFLOW_EXECUTION_STATUS_TIMED_OUT:  "has timed out",
 }
 
-// startHousekeeping begins the party's housekeeping, or finds it begun by another control worker.
+// startHousekeeping starts the party's housekeeping, unless another control worker has.
 func startHousekeeping(c client.Client) error {
-	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), temporalTimeout)
 	defer cancel()
 	_, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID: workflows.HousekeepingID, TaskQueue: activities.ControlQueue, CronSchedule: workflows.HousekeepingCron,
-		WorkflowRunTimeout: workflows.HousekeepingLimit, WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		StaticSummary: "removes what was kept for long enough, and ends jobs that the engine lost",
+		WorkflowRunTimeout:       workflows.HousekeepingLimit,
+		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+		StaticSummary:            "removes jobs after their retention, and ends jobs whose workflow was lost",
 	}, workflows.HousekeepingType)
 	if err != nil {
-		return fmt.Errorf("beginning the housekeeping: %w", err)
+		return fmt.Errorf("failed to start the housekeeping: %w", err)
 	}
+
 	return nil
 }
 
-// sweep looks at once, and then again and again until ctx ends, for runs on this host that nobody owns; then also looks for
-// what else there is to see.
-func sweep(ctx context.Context, c client.Client, runs *runner.Runner, logger *slog.Logger, also func()) {
-	tick := time.NewTicker(sweepEvery)
+// sweepContainers sweeps the runner's orphan containers, at once and then at intervals until ctx ends. After
+// each sweep it calls also.
+func sweepContainers(
+	ctx context.Context,
+	c client.Client,
+	r *runner.Runner,
+	logger *slog.Logger,
+	also func(),
+) {
+	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
 	for {
-		if err := runs.Sweep(ctx, jobRunning(c, workflows.ParticipantJobID)); err != nil && ctx.Err() == nil {
-			logger.Warn("not all runs of this host could be looked at; the next sweep tries again", "host_id", runs.RunnerID, "error", err)
+		if err := r.Sweep(ctx, jobRunning(c, workflows.ParticipantJobID)); err != nil && ctx.Err() == nil {
+			logger.Warn("failed to sweep all containers; the next sweep tries again",
+				"runner_id", r.RunnerID, "error", err)
 		}
 		also()
 		select {

@@ -1,13 +1,8 @@
-// Package worker runs a party's Temporal workers: control workers, which run workflows, commands to parties and records,
-// and host workers, which run containers on the host that they are on. A party may have any number of each; a host has
-// one host worker.
 package worker
 
 import (
 	"context"
 	"fmt"
-	"log/slog"
-	"sync"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -18,7 +13,6 @@ import (
 	"hutong/activities"
 	housekeepingacts "hutong/activities/housekeeping"
 	participantacts "hutong/activities/participant"
-	"hutong/activities/runner"
 	scheduleracts "hutong/activities/scheduler"
 	"hutong/workflows"
 	"hutong/workflows/housekeeping"
@@ -27,157 +21,96 @@ import (
 )
 
 const (
-	// stopTimeout is how long a worker that shuts down waits for activities to leave; runs leave at once and go on.
+	// stopTimeout bounds how long a worker that shuts down waits for its activities. Containers keep running.
 	stopTimeout = 10 * time.Second
-	// deadlock is how long workflow code may compute at once. Machines are busy; ours computes microseconds.
-	deadlock = 10 * time.Second
-	// heartbeatInterval is how often a host says that it is there.
-	heartbeatInterval = 15 * time.Second
-	// duplicateMargin is how long the worker before may still poll, by clocks that differ, when a host's worker is replaced.
-	duplicateMargin = 30 * time.Second
-	// leaveTimeout is how long a host that stops tries to say so.
-	leaveTimeout = 5 * time.Second
-	// stopSlots is how many runs of a host are stopped at once.
-	stopSlots = 20
+	// deadlockTimeout bounds how long a workflow may compute without yielding. Workflows compute for
+	// microseconds, but the machine may be busy.
+	deadlockTimeout = 10 * time.Second
 )
 
-// Worker is one or more Temporal workers that live together.
+// Worker is a group of Temporal workers that start and stop together.
 type Worker struct {
 	workers []worker.Worker
-	cancel  context.CancelFunc
-	done    chan struct{}
-	leave   func()       // tells that the host is no longer there
-	begin   func() error // what follows the start
-	after   func()       // what follows the end of the work
+	onStart func() error // runs after the start
+	onStop  func()       // runs before the stop
+	onEnd   func()       // runs after the stop
 }
 
-// NewControl creates a control worker. Its start also starts the party's housekeeping, unless that is running.
+// NewControl creates a control worker. Its start also starts the party's housekeeping, unless that is
+// running.
 func NewControl(c client.Client, jobs *scheduleracts.Activities, parts *participantacts.Activities,
-	house *housekeepingacts.Activities,
+	keeping *housekeepingacts.Activities,
 ) *Worker {
+	keeping.Scheduled = jobRunning(c, workflows.SchedulerJobID)
+	keeping.Participating = jobRunning(c, workflows.ParticipantJobID)
+
 	w := worker.New(c, activities.ControlQueue, worker.Options{
 		Interceptors:      []interceptor.WorkerInterceptor{&failureLogger{}},
-		WorkerStopTimeout: stopTimeout, DeadlockDetectionTimeout: deadlock,
+		WorkerStopTimeout: stopTimeout, DeadlockDetectionTimeout: deadlockTimeout,
 		MaxConcurrentWorkflowTaskPollers: 4, MaxConcurrentActivityTaskPollers: 4,
 	})
 	RegisterWorkflows(w)
 	w.RegisterActivity(jobs)
 	w.RegisterActivity(parts)
-	w.RegisterActivity(withJobRunning(c, house))
+	w.RegisterActivity(keeping)
 
-	return &Worker{workers: []worker.Worker{w}, begin: func() error { return startHousekeeping(c) }}
+	return &Worker{workers: []worker.Worker{w}, onStart: func() error { return startHousekeeping(c) }}
 }
 
-// RegisterWorkflows registers all workflows, with a worker or a replayer.
+// RegisterWorkflows registers all workflows with a worker or a replayer.
 func RegisterWorkflows(r worker.WorkflowRegistry) {
-	r.RegisterWorkflowWithOptions(scheduler.Job, workflow.RegisterOptions{Name: workflows.SchedulerJobType})
-	r.RegisterWorkflowWithOptions(participant.Job, workflow.RegisterOptions{Name: workflows.ParticipantJobType})
-	r.RegisterWorkflowWithOptions(housekeeping.Run, workflow.RegisterOptions{Name: workflows.HousekeepingType})
+	register := func(w any, name string) {
+		r.RegisterWorkflowWithOptions(w, workflow.RegisterOptions{Name: name})
+	}
+	register(scheduler.Job, workflows.SchedulerJobType)
+	register(participant.Job, workflows.ParticipantJobType)
+	register(housekeeping.Run, workflows.HousekeepingType)
 }
 
-// NewRunner makes the worker of this host, for its runs, and stops beside them, and tells the control workers of the host; it
-// goes on telling until Stop. It runs what comes: jobs hold seats, of which the host has as many as slots.
-func NewRunner(ctx context.Context, c client.Client, runs *runner.Runner, offer RunnerCapacity, logger *slog.Logger) (*Worker, error) {
-	slots := offer.Slots
-	host := &announcer{runs: runs, offer: offer, logger: logger}
-	if err := host.announce(ctx); err != nil {
-		return nil, fmt.Errorf("announcing host %s: %w", runs.RunnerID, err)
-	}
-	var err error
-	if runs.Deployment, err = runs.Store.DeploymentID(ctx); err != nil {
-		return nil, err
-	}
-	self, began := identity(runs.Node), time.Now()
-	run := worker.New(c, activities.TaskQueueOfRunner(runs.RunnerID), worker.Options{
-		Identity: self, WorkerStopTimeout: stopTimeout, DisableWorkflowWorker: true,
-		// Jobs hold seats for their runs, so this bounds only what comes together by accident: ends that are still being tidied
-		// up, seats that have moved.
-		MaxConcurrentActivityExecutionSize: 4*slots + 20, MaxConcurrentActivityTaskPollers: 4,
-		// A stop comes with a heartbeat's answer.
-		MaxHeartbeatThrottleInterval: 2 * time.Second,
-	})
-	run.RegisterActivity(&runner.Activities{Runner: runs})
-	stop := worker.New(c, activities.StopQueueOfRunner(runs.RunnerID), worker.Options{
-		WorkerStopTimeout: stopTimeout, DisableWorkflowWorker: true,
-		MaxConcurrentActivityExecutionSize: stopSlots, MaxConcurrentActivityTaskPollers: 2,
-	})
-	stop.RegisterActivity(&runner.Activities{Runner: runs})
-
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	w := &Worker{workers: []worker.Worker{run, stop}, cancel: cancel, done: make(chan struct{})}
-	w.after = func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-		defer cancel()
-		runs.Wait(ctx)
-	}
-	w.leave = func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
-		defer cancel()
-		if err := runs.Store.DeregisterRunner(ctx, runs.RunnerID); err != nil {
-			logger.Warn("the host could not say that it leaves; tasks may wait for it for a while", "host_id", runs.RunnerID, "error", err)
-		}
-	}
-	w.begin = func() error { hintWaitingJobs(ctx, c, runs.Store, logger); return nil }
-	var sweeping sync.WaitGroup
-	sweeping.Go(func() {
-		sweep(ctx, c, runs, logger, func() { logDuplicateRunners(ctx, c, runs.RunnerID, self, began.Add(duplicateMargin), logger) })
-	})
-	go func() {
-		defer close(w.done)
-		defer sweeping.Wait()
-		tick := time.NewTicker(heartbeatInterval)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				if err := host.announce(ctx); err != nil && ctx.Err() == nil {
-					logger.Warn("the host could not say that it is there", "host_id", runs.RunnerID, "error", err)
-				}
-			}
-		}
-	}()
-	return w, nil
-}
-
-// Start begins to take work. It fails when the engine does not answer.
+// Start starts the workers. It fails if Temporal does not answer.
 func (w *Worker) Start() error {
 	for i, tw := range w.workers {
 		if err := tw.Start(); err != nil {
-			for _, started := range w.workers[:i] {
-				started.Stop()
-			}
-			return fmt.Errorf("starting a worker: %w", err)
+			stopAll(w.workers[:i])
+
+			return fmt.Errorf("failed to start a worker: %w", err)
 		}
 	}
-	if w.begin == nil {
+	if w.onStart == nil {
 		return nil
 	}
-	if err := w.begin(); err != nil {
-		for _, started := range w.workers {
-			started.Stop()
-		}
+	if err := w.onStart(); err != nil {
+		stopAll(w.workers)
+
 		return err
 	}
+
 	return nil
 }
 
-// Stop takes no more work and lets go of what is under way: another worker, or this one started again, goes on with it.
+// Stop stops the workers. What they were doing continues on another worker, or on this one after a restart.
 func (w *Worker) Stop() {
-	if w.cancel != nil {
-		w.cancel()
-		<-w.done
-		w.leave()
+	if w.onStop != nil {
+		w.onStop()
 	}
+	stopAll(w.workers)
+	if w.onEnd != nil {
+		w.onEnd()
+	}
+}
+
+// stopAll stops workers at the same time, and waits for all of them.
+func stopAll(workers []worker.Worker) {
 	done := make(chan struct{})
-	for _, tw := range w.workers {
+	for _, tw := range workers {
 		go func() { tw.Stop(); done <- struct{}{} }()
 	}
-	for range w.workers {
+	for range workers {
 		<-done
 	}
-	if w.after != nil {
-		w.after()
-	}
+}
+
+// timeout returns a context that outlives ctx, with a timeout of its own.
+func timeout(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), limit)
 }

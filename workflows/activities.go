@@ -14,8 +14,8 @@ import (
 // recordLimit bounds the retries of a record. Without it, the local activity would be tried once only.
 const recordLimit = 24 * time.Hour
 
-// Record runs an activity that writes to the party's database, as a local activity. It is short, and is retried until the
-// database answers.
+// Record runs an activity that writes to the party's database, as a local activity. It is short, and is
+// retried until the database answers.
 func Record(ctx workflow.Context, summary string, activity, in any) workflow.Future {
 	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
 		StartToCloseTimeout:    10 * time.Second,
@@ -30,8 +30,9 @@ func Record(ctx workflow.Context, summary string, activity, in any) workflow.Fut
 	return workflow.ExecuteLocalActivity(ctx, activity, in)
 }
 
-// SendCommand runs an activity that sends a command to a party, until the party accepts or refuses it or the limit is over.
-// Each try is short, so that a party that hangs is tried again. A cancelled command ends with the try that is under way.
+// SendCommand runs an activity that sends a command to a party, until the party accepts or refuses it or the
+// limit is over. Each try is short, so that a party that hangs is tried again. A cancelled command ends with
+// the try that is under way.
 func SendCommand(ctx workflow.Context, id string, limit time.Duration, activity, in any) workflow.Future {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		ActivityID:             id,
@@ -52,15 +53,19 @@ func SendCommand(ctx workflow.Context, id string, limit time.Duration, activity,
 // localTryLimit bounds the first try of SendLocalFirst, for which the workflow task waits.
 const localTryLimit = 2 * time.Second
 
-// SendLocalFirst tries a command once as a local activity, which saves a round trip to Temporal, and falls back to
-// [SendCommand]. The command may reach its party twice, as may any that is retried; the activity that retries does not know of
-// the first try.
+// SendLocalFirst tries a command once as a local activity, which saves a round trip to Temporal, and falls
+// back to [SendCommand]. The command may reach its party twice, as may any that is retried; the activity that
+// retries does not know of the first try.
 func SendLocalFirst(ctx workflow.Context, id string, limit time.Duration, activity, in any) workflow.Future {
 	done, set := workflow.NewFuture(ctx)
-	own, _ := workflow.NewDisconnectedContext(ctx) // a cancelled command still waits for the try that is under way
-	first := workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(own, workflow.LocalActivityOptions{
-		StartToCloseTimeout: localTryLimit, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1}, Summary: id,
-	}), activity, in)
+	// A cancelled command still waits for the try that is under way.
+	own, _ := workflow.NewDisconnectedContext(ctx)
+	own = workflow.WithLocalActivityOptions(own, workflow.LocalActivityOptions{
+		StartToCloseTimeout: localTryLimit,
+		RetryPolicy:         &temporal.RetryPolicy{MaximumAttempts: 1},
+		Summary:             id,
+	})
+	first := workflow.ExecuteLocalActivity(own, activity, in)
 
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		err := first.Get(ctx, nil)
@@ -115,7 +120,8 @@ func Reason(err error) string {
 	return err.Error()
 }
 
-// CommandFailure explains why a command to a party failed. Undone names what the party did not do.
+// CommandFailure explains why a command to a party failed. Undone names what the party did not do, such as
+// "did not start".
 func CommandFailure(node, undone string, err error) *bfia.Failure {
 	f := &bfia.Failure{Kind: bfia.FailedTimeout, NodeID: node, Message: undone + ": " + Reason(err)}
 	if _, _, refused := RefusalCode(err); refused {

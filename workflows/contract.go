@@ -22,7 +22,8 @@ func ParticipantJobID(jobID string) string { return "participant-job/" + jobID }
 
 // Updates and signals of a job at its scheduler.
 const (
-	// UpdateCreate returns once the job is created at every party, or with the reason why it isn't. It has no input.
+	// UpdateCreate returns once the job is created at every party, or with the reason why it isn't. It has no
+	// input.
 	UpdateCreate = "create"
 	// UpdatePriority changes the priority of a queued job: an int. It returns once that is recorded.
 	UpdatePriority = "priority"
@@ -36,8 +37,8 @@ const (
 	SignalQueueChanged = "queue-changed"
 )
 
-// Updates and signals of a job at a participant, which also has [UpdateCreate] (it returns once the job is created here) and
-// [SignalStop].
+// Updates and signals of a job at a participant, which also has [UpdateCreate] (it returns once the job is
+// created here) and [SignalStop].
 const (
 	// UpdateAudit approves or rejects a job: an [Audit]. It returns once that is recorded.
 	UpdateAudit = "audit"
@@ -45,7 +46,8 @@ const (
 	UpdateReserve = "reserve"
 	// UpdateRelease releases the reservation, or withdraws the request: a bfia.ReleaseRequest.
 	UpdateRelease = "release"
-	// SignalCapacityHint hints to a job that waits for a reservation that it may be granted now. It has no input.
+	// SignalCapacityHint hints to a job that waits for a reservation that it may be granted now. It has no
+	// input.
 	SignalCapacityHint = "capacity-hint"
 	// SignalStart is job/start. It has no input.
 	SignalStart = "start"
@@ -55,8 +57,8 @@ const (
 	SignalTaskCallback = "task-callback"
 )
 
-// Outcomes of a job that has ended. [AttributeState] has them in place of the state FINISHED, which does not show whether
-// the job succeeded.
+// Outcomes of a job that has ended. [AttributeState] has them in place of the state FINISHED, which does not
+// show whether the job succeeded.
 const (
 	OutcomeSuccess  = "SUCCESS"
 	OutcomeFailed   = "FAILED"
@@ -89,13 +91,14 @@ type SchedulerJobInput struct {
 	Plan  bfia.Plan `json:"plan"`
 	Node  string    `json:"node"`
 	Nodes []string  `json:"nodes"` // the participants, also those without tasks
-	// Reuse names the tasks that may take their outputs from old_job_id, by the scheduler's rows. Each party decides about its
-	// own parts.
+	// Reuse names the tasks that may take their outputs from old_job_id, by the scheduler's rows. Each party
+	// decides about its own parts.
 	Reuse    []string `json:"reuse,omitempty"`
 	Settings Settings `json:"settings"`
 }
 
-// ParticipantJobInput is the input of a job's workflow at a participant. Its plan has only this party's tasks and parts.
+// ParticipantJobInput is the input of a job's workflow at a participant. Its plan has only this party's tasks
+// and parts.
 type ParticipantJobInput struct {
 	Plan      bfia.Plan `json:"plan"`
 	Node      string    `json:"node"`
@@ -146,8 +149,8 @@ type Callback struct {
 type Stop struct {
 	Task string `json:"task,omitempty"`
 	By   string `json:"by"`
-	// Attempt, if set, names the only attempt of the task to stop. What depends on the task goes on, and another attempt may
-	// follow.
+	// Attempt, if set, names the only attempt of the task to stop. Its dependents are not stopped, and
+	// another attempt may follow.
 	Attempt int `json:"attempt,omitempty"`
 	// Undo removes the job, which was not created at every party.
 	Undo bool `json:"undo,omitempty"`
@@ -169,8 +172,8 @@ type Result struct {
 }
 
 const (
-	// HousekeepingID is the workflow id of the party's housekeeping. A run starts at each tick of HousekeepingCron, never two
-	// at once.
+	// HousekeepingID is the workflow id of the party's housekeeping. A run starts at each tick of
+	// HousekeepingCron, never two at once.
 	HousekeepingID   = "housekeeping"
 	HousekeepingCron = "@every 10m"
 	// HousekeepingLimit bounds one run; the next continues with the rest.

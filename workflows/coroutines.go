@@ -9,8 +9,8 @@ import (
 // Operator is the author of a stop if a workflow is cancelled with Temporal's command line or in its UI.
 const Operator = "an operator of Temporal"
 
-// Disconnect returns a context that outlives the workflow's cancellation, so that even then parties are notified and
-// containers are stopped. It calls cancelled, if not nil, when the workflow is cancelled.
+// Disconnect returns a context that outlives the workflow's cancellation, so that even then parties are
+// notified and containers are stopped. It calls cancelled, if not nil, when the workflow is cancelled.
 func Disconnect(ctx workflow.Context, cancelled func()) workflow.Context {
 	own, _ := workflow.NewDisconnectedContext(ctx)
 	if cancelled != nil {
@@ -23,16 +23,16 @@ func Disconnect(ctx workflow.Context, cancelled func()) workflow.Context {
 	return own
 }
 
-// AwaitHandlers returns err once all update handlers have returned. If the workflow ended before, their callers would get its
-// end as their answer.
+// AwaitHandlers returns err once all update handlers have returned. If the workflow ended before, their
+// callers would get its end as their answer.
 func AwaitHandlers(ctx workflow.Context, err error) error {
 	_ = workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
 
 	return err
 }
 
-// AwaitFor waits for a condition until the limit is over, and reports whether it holds. Unlike workflow.AwaitWithTimeout it
-// cancels its timer, which would otherwise cost a workflow task.
+// AwaitFor waits for a condition until the limit is over, and reports whether it holds. Unlike
+// workflow.AwaitWithTimeout it cancels its timer, which would otherwise cost a workflow task.
 func AwaitFor(ctx workflow.Context, limit time.Duration, condition func() bool) bool {
 	if condition() {
 		return true
@@ -54,9 +54,9 @@ func DrainSignals(ctx workflow.Context) {
 }
 
 const (
-	// FirstPoll is the first polling interval of a queued job. It doubles up to maxPoll, and after quickPolls up to
-	// maxLatePoll, so that weeks of waiting fit in a history. All are below admission.RequestTTL: the job keeps its
-	// position.
+	// FirstPoll is the first polling interval of a queued job. It doubles up to maxPoll, and after quickPolls
+	// up to maxLatePoll, so that weeks of waiting fit in a history. All are below admission.RequestTTL: the
+	// job keeps its position.
 	FirstPoll   = 10 * time.Second
 	maxPoll     = time.Minute
 	maxLatePoll = 10 * time.Minute

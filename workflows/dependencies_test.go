@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDependencies checks that the workflows and the API know of no driver: they link neither Kubernetes nor Docker Engine's
-// client.
+// TestDependencies checks that the workflows and the API know of no driver: they link neither Kubernetes nor
+// the client of Docker Engine.
 func TestDependencies(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "hutong/workflows/...", "hutong/api").CombinedOutput()
 	require.NoError(t, err, string(out))
@@ -17,6 +17,10 @@ func TestDependencies(t *testing.T) {
 
 	for pkg := range strings.Lines(string(out)) {
 		pkg = strings.TrimSpace(pkg)
-		require.False(t, strings.HasPrefix(pkg, "k8s.io/") || strings.HasPrefix(pkg, "github.com/docker/docker"), pkg)
+		require.False(
+			t,
+			strings.HasPrefix(pkg, "k8s.io/") || strings.HasPrefix(pkg, "github.com/docker/docker"),
+			pkg,
+		)
 	}
 }

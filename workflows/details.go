@@ -18,8 +18,8 @@ func SetFailureMemo(ctx workflow.Context, f *bfia.Failure) {
 	}
 }
 
-// EndDetails returns the beginning of the details of a workflow that has ended: its outcome, why, the last lines of the log,
-// and what to try.
+// EndDetails returns the beginning of the details of a workflow that has ended: its outcome, why, the last
+// lines of the log, and what to try.
 func EndDetails(outcome string, f *bfia.Failure, self, jobID string) string {
 	lines := []string{outcome}
 	if reason := f.String(); reason != "" {

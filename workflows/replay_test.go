@@ -38,16 +38,22 @@ func replay(t *testing.T, text []byte) error {
 
 	r := worker.NewWorkflowReplayer()
 	r.RegisterWorkflowWithOptions(scheduler.Job, workflow.RegisterOptions{Name: workflows.SchedulerJobType})
-	r.RegisterWorkflowWithOptions(participant.Job, workflow.RegisterOptions{Name: workflows.ParticipantJobType})
-	r.RegisterWorkflowWithOptions(housekeeping.Run, workflow.RegisterOptions{Name: workflows.HousekeepingType})
+	r.RegisterWorkflowWithOptions(
+		participant.Job,
+		workflow.RegisterOptions{Name: workflows.ParticipantJobType},
+	)
+	r.RegisterWorkflowWithOptions(
+		housekeeping.Run,
+		workflow.RegisterOptions{Name: workflows.HousekeepingType},
+	)
 
 	return r.ReplayWorkflowHistory(log.NewStructuredLogger(slog.New(slog.DiscardHandler)), history)
 }
 
 var workflowType = regexp.MustCompile(`"workflowType":\{"name":"(\w+)"\}`)
 
-// skipOld skips histories of workflow types and activities that no longer exist. It goes when the histories are recorded
-// anew.
+// skipOld skips histories of workflow types and activities that no longer exist. It goes when the histories
+// are recorded again.
 func skipOld(t *testing.T, text []byte) {
 	t.Helper()
 	for _, old := range []string{`"workflowType":{"name":"Job"}`, `"workflowType":{"name":"PartyJob"}`, `"activityType":{"name":"ReleaseLostRoom"}`} {
@@ -86,7 +92,12 @@ func TestReplayDetectsChange(t *testing.T) {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
 		for _, name := range []string{"RecordScheduleJob", "RecordJob"} {
-			other := bytes.Replace(text, []byte(`"activityType":{"name":"`+name+`"}`), []byte(`"activityType":{"name":"Other"}`), 1)
+			other := bytes.Replace(
+				text,
+				[]byte(`"activityType":{"name":"`+name+`"}`),
+				[]byte(`"activityType":{"name":"Other"}`),
+				1,
+			)
 			if !bytes.Equal(text, other) {
 				require.Error(t, replay(t, other), "%s, %s", file, name)
 			}

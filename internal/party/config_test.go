@@ -169,7 +169,7 @@ func TestValidate(t *testing.T) {
 			"jobs.retention: must not be negative, but is -1h0m0s; 0 means forever"},
 		{"retention forever", func(c *Config) { c.Jobs.Retention = 0 }, ""},
 		{"no node", func(c *Config) { c.NodeID, c.Scheduler = "", "" }, "node_id: is required"},
-		{"node", func(c *Config) { c.NodeID, c.Scheduler = "a/b", "" }, `node_id: "a/b" may hold only`},
+		{"node", func(c *Config) { c.NodeID, c.Scheduler = "a/b", "" }, `node_id: "a/b" can contain only`},
 		{"listen", func(c *Config) { c.Listen = "9380" }, `listen: must be host:port, but is "9380"`},
 		{"listen port", func(c *Config) { c.Listen = ":http" }, `listen: must be host:port, but is ":http"`},
 		{"listen anywhere", func(c *Config) { c.Listen = ":0"; c.Transport.Listen = ":0" }, ""},

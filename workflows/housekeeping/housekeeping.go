@@ -1,3 +1,5 @@
+// Package housekeeping holds the workflow that ends the jobs of a party that Temporal lost, removes results
+// after their retention, and sweeps the storage.
 package housekeeping
 
 import (
@@ -24,106 +26,144 @@ var (
 )
 
 const (
-	// maxBatches bounds what one run does, for its history's sake.
+	// maxBatches bounds what one run does, and with it the run's history.
 	maxBatches = 200
-	// tellLimit is how long participants of a lost job are tried.
-	tellLimit = 10 * time.Minute
+	// notifyLimit bounds the retries of the end of a lost job to a participant.
+	notifyLimit = 10 * time.Minute
+	// maxListed bounds the lost jobs that Temporal's UI shows.
+	maxListed = 50
 )
 
-// Result is what a run of [Run] did.
+// Result is the result of [Run].
 type Result struct {
-	Lost    []string                     `json:"lost,omitempty"` // jobs that the engine had lost, now ended
-	Removed housekeeping.RemovalProgress `json:"removed"`        // what was kept long enough
+	Lost    []string                     `json:"lost,omitempty"` // jobs that were lost, and are ended
+	Removed housekeeping.RemovalProgress `json:"removed"`        // after their retention
 }
 
-// Run sees to it that nothing is left behind at a party: it brings jobs to their end whose workflow is gone,
-// removes what has been kept for long enough, and sweeps the storage. Each is tried whatever becomes of the others.
+// Run runs the housekeeping of a party once. It ends jobs whose workflow is lost, releases their
+// reservations, removes jobs after their retention, and sweeps the storage. A failure of one step does not
+// prevent the others.
 func Run(ctx workflow.Context) (Result, error) {
-	var done Result
-	var failed []error
-	try := func(doing string, err error) bool {
-		if err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", doing, err))
-		}
-		return err == nil
-	}
-	told := workflow.NewWaitGroup(ctx)
+	r := &run{}
 	for _, scheduled := range []bool{true, false} {
-		for after, batch := "", 0; batch < maxBatches; batch++ {
-			var lost housekeeping.FoundLostJobs
-			if !try("looking for lost jobs", housework(ctx, act.FindLostJobs,
-				housekeeping.FindLostJobsInput{Scheduled: scheduled, After: after}).Get(ctx, &lost)) {
-				break
-			}
-			if len(lost.Jobs) > 0 && try("ending lost jobs", housework(ctx, act.EndLostJobs,
-				housekeeping.EndLostJobsInput{Scheduled: scheduled, Jobs: lost.Jobs}).Get(ctx, nil)) {
-				for _, job := range lost.Jobs {
-					done.Lost = append(done.Lost, job.JobID)
-					told.Add(1)
-					workflow.Go(ctx, func(ctx workflow.Context) {
-						defer told.Done()
-						tellLost(ctx, job)
-					})
-				}
-				told.Wait(ctx)
-			}
-			if after = lost.Next; after == "" {
-				break
-			}
-		}
+		r.endLostJobs(ctx, scheduled)
 	}
-	try("releasing lost room", housework(ctx, act.ReleaseLostReservations).Get(ctx, nil))
-	for batch := 0; batch < maxBatches; batch++ {
-		var removed housekeeping.RemovalProgress
-		if !try("removing expired jobs", housework(ctx, act.RemoveExpiredJobs,
-			housekeeping.RemoveExpiredJobsInput{After: done.Removed.Next}).Get(ctx, &removed)) {
-			break
-		}
-		done.Removed = housekeeping.RemovalProgress{Jobs: done.Removed.Jobs + removed.Jobs, Objects: done.Removed.Objects + removed.Objects,
-			Bytes: done.Removed.Bytes + removed.Bytes, Next: removed.Next}
-		workflow.SetCurrentDetails(ctx, done.String())
-		if removed.Next == "" {
-			break
-		}
-	}
-	try("sweeping the storage", housework(ctx, act.SweepStorage).Get(ctx, nil))
-	workflow.SetCurrentDetails(ctx, done.String())
-	return done, errors.Join(failed...)
+	r.check("release lost reservations", execute(ctx, act.ReleaseLostReservations).Get(ctx, nil))
+	r.removeExpiredJobs(ctx)
+	r.check("sweep the storage", execute(ctx, act.SweepStorage).Get(ctx, nil))
+	workflow.SetCurrentDetails(ctx, r.result.String())
+
+	return r.result, errors.Join(r.failed...)
 }
 
-// String tells people what was done.
-func (k Result) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "Removed %d jobs that ended long ago, with %d stored objects of %d bytes", k.Removed.Jobs, k.Removed.Objects, k.Removed.Bytes)
-	if len(k.Lost) > 0 {
-		fmt.Fprintf(&b, "\n\nEnded jobs that the engine had lost: %s", strings.Join(k.Lost[:min(len(k.Lost), 50)], ", "))
+type run struct {
+	result Result
+	failed []error
+}
+
+// check reports whether a step has succeeded, and keeps its error.
+func (r *run) check(step string, err error) bool {
+	if err != nil {
+		r.failed = append(r.failed, fmt.Errorf("failed to %s: %w", step, err))
 	}
+
+	return err == nil
+}
+
+// endLostJobs ends the lost jobs that this party schedules, or those in which it takes part.
+func (r *run) endLostJobs(ctx workflow.Context, scheduled bool) {
+	for after, batch := "", 0; batch < maxBatches; batch++ {
+		var lost housekeeping.FoundLostJobs
+		if !r.check("find lost jobs", execute(ctx, act.FindLostJobs,
+			housekeeping.FindLostJobsInput{Scheduled: scheduled, After: after}).Get(ctx, &lost)) {
+			return
+		}
+
+		if len(lost.Jobs) > 0 && r.check("end lost jobs", execute(ctx, act.EndLostJobs,
+			housekeeping.EndLostJobsInput{Scheduled: scheduled, Jobs: lost.Jobs}).Get(ctx, nil)) {
+			notified := workflow.NewWaitGroup(ctx)
+			for _, job := range lost.Jobs {
+				r.result.Lost = append(r.result.Lost, job.JobID)
+				notified.Add(1)
+				workflow.Go(ctx, func(ctx workflow.Context) {
+					defer notified.Done()
+					notifyLost(ctx, job)
+				})
+			}
+			notified.Wait(ctx)
+		}
+		if after = lost.Next; after == "" {
+			return
+		}
+	}
+}
+
+// removeExpiredJobs removes the jobs whose retention is over.
+func (r *run) removeExpiredJobs(ctx workflow.Context) {
+	total := &r.result.Removed
+	for range maxBatches {
+		var batch housekeeping.RemovalProgress
+		if !r.check("remove expired jobs", execute(ctx, act.RemoveExpiredJobs,
+			housekeeping.RemoveExpiredJobsInput{After: total.Next}).Get(ctx, &batch)) {
+			return
+		}
+
+		total.Jobs += batch.Jobs
+		total.Objects += batch.Objects
+		total.Bytes += batch.Bytes
+		total.Next = batch.Next
+		workflow.SetCurrentDetails(ctx, r.result.String())
+		if batch.Next == "" {
+			return
+		}
+	}
+}
+
+// String describes the result for people.
+func (r Result) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Removed %d jobs after their retention, with %d stored objects of %d bytes",
+		r.Removed.Jobs, r.Removed.Objects, r.Removed.Bytes)
+	if len(r.Lost) > 0 {
+		fmt.Fprintf(&b, "\n\nEnded jobs whose workflow was lost: %s",
+			strings.Join(r.Lost[:min(len(r.Lost), maxListed)], ", "))
+	}
+
 	return b.String()
 }
 
-// housework begins one of the activities, each of which is a batch of minutes at most.
-func housework(ctx workflow.Context, activity any, in ...any) workflow.Future {
+// execute runs one of the activities, each of which is a batch of some minutes at most.
+func execute(ctx workflow.Context, activity any, in ...any) workflow.Future {
 	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		TaskQueue: activities.ControlQueue, StartToCloseTimeout: 15 * time.Minute, HeartbeatTimeout: 2 * time.Minute,
+		TaskQueue:              activities.ControlQueue,
+		StartToCloseTimeout:    15 * time.Minute,
+		HeartbeatTimeout:       2 * time.Minute,
 		ScheduleToCloseTimeout: 30 * time.Minute,
-		RetryPolicy:            &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: time.Minute, MaximumAttempts: 5},
+		RetryPolicy: &temporal.RetryPolicy{
+			InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: time.Minute,
+			MaximumAttempts: 5},
 	}), activity, in...)
 }
 
-// tellLost tells the participants that a job has ended which this node scheduled, or gives back what it held here. Who can't
-// be reached asks for the job, or ends it when it is told by hand.
-func tellLost(ctx workflow.Context, job housekeeping.LostJob) {
+// notifyLost notifies the participants of the end of a lost job that this party scheduled, or releases the
+// session of one in which it took part. A participant that is unreachable polls for the job, or an operator
+// stops it there.
+func notifyLost(ctx workflow.Context, job housekeeping.LostJob) {
 	if len(job.Nodes) == 0 {
-		_ = workflows.SendCommand(ctx, "release the session of "+job.JobID, time.Minute, participantAct.ReleaseSession,
-			participant.ReleaseSessionInput{Session: bfia.SessionID(job.JobID)}).Get(ctx, nil)
+		in := participant.ReleaseSessionInput{Session: bfia.SessionID(job.JobID)}
+		id := "release the session of " + job.JobID
+		_ = workflows.SendCommand(ctx, id, time.Minute, participantAct.ReleaseSession, in).Get(ctx, nil)
+
 		return
 	}
+
+	stop := bfia.JobRef{JobID: job.JobID, Failure: job.Failure.ForPartners(bfia.ShareReason)}
 	var stops []workflow.Future
 	for _, node := range job.Nodes {
-		stops = append(stops, workflows.SendCommand(ctx, "stop "+job.JobID+" at "+node, tellLimit, schedulerAct.SendStop,
-			scheduler.SendStopInput{Node: node, Job: bfia.JobRef{JobID: job.JobID, Failure: job.Failure.ForPartners(bfia.ShareReason)}}))
+		stops = append(stops, workflows.SendCommand(ctx, "stop "+job.JobID+" at "+node, notifyLimit,
+			schedulerAct.SendStop, scheduler.SendStopInput{Node: node, Job: stop}))
 	}
-	for _, stop := range stops {
-		_ = stop.Get(ctx, nil)
+	for _, f := range stops {
+		_ = f.Get(ctx, nil)
 	}
 }

@@ -128,7 +128,7 @@ func TestHousekeeping(t *testing.T) {
 	assert.Equal(t, []string{"find", "end s1", "find", "end p1", "find", "end p2", "room", "remove after ", "remove after j50", "sweep"}, h.did)
 	told := slices.Compact(slices.Sorted(slices.Values(h.told)))
 	assert.Equal(t, []string{"release session_p1", "release session_p2", "stop s1 at " + flowtest.NodeA + ": it was terminated", "stop s1 at " + flowtest.NodeB + ": it was terminated"}, told)
-	assert.Less(t, h.env.Now().Sub(began), 2*tellLimit, "a participant out of reach does not hold it up for ever")
+	assert.Less(t, h.env.Now().Sub(began), 2*notifyLimit, "a participant out of reach does not hold it up for ever")
 	assert.Contains(t, done.String(), "Removed 52 jobs")
 	assert.Contains(t, done.String(), "s1, p1, p2")
 }

@@ -22,8 +22,8 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-// fakeBackend is what a PartyJob sees of the world: its own rows, its hosts with their containers, and its scheduler.
-// Like [fakeParties] it checks the rules as it goes.
+// fakeBackend is what a PartyJob sees of the world: its own rows, its hosts with their containers, and its
+// scheduler. Like [fakeParties] it checks the rules as it goes.
 type fakeBackend struct {
 	t   flowtest.T
 	env *testsuite.TestWorkflowEnvironment

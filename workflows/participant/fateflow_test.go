@@ -64,8 +64,8 @@ func (c *fakeBackend) fateStop(task string, version int) {
 	c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{Task: task, By: flowtest.NodeB, Attempt: version + 1})
 }
 
-// FATE-Flow's scheduler is told that a version runs before it is told its end, whatever becomes of the first report; it
-// stops one version, and what follows the task still runs after another.
+// FATE-Flow's scheduler is told that a version runs before it is told its end, whatever becomes of the first
+// report; it stops one version, and what follows the task still runs after another.
 func TestPartyJobFate(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a", "b<a"))
 	c.in.FateFlow = true

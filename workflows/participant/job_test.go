@@ -287,7 +287,8 @@ func TestPartyJobStopThroughOthersTask(t *testing.T) {
 	assert.Equal(t, map[string]bfia.TaskState{"a guest.0": bfia.TaskSuccess, "b guest.0": bfia.TaskReady}, c.rows)
 }
 
-// A container that has told its end and stays is stopped when the job ends, and doesn't keep the job for ever.
+// A container that has told its end and stays is stopped when the job ends, and doesn't keep the job for
+// ever.
 func TestPartyJobStubbornContainer(t *testing.T) {
 	for _, told := range []bfia.TaskState{bfia.TaskSuccess, bfia.TaskFailed} {
 		t.Run(string(told), func(t *testing.T) {
@@ -346,7 +347,8 @@ func TestPartyJobOutlastsItsDatabase(t *testing.T) {
 	assert.Greater(t, c.times["report a guest.0 SUCCESS"], time.Hour)
 }
 
-// A job that was not created everywhere leaves no row, and its workflow fails, so that the id can be used again.
+// A job that was not created everywhere leaves no row, and its workflow fails, so that the id can be used
+// again.
 func TestPartyJobUndone(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
 	c.at(time.Second, func() { c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Undo: true}) })
@@ -354,7 +356,7 @@ func TestPartyJobUndone(t *testing.T) {
 	code, words, refused := workflows.RefusalCode(err)
 	require.True(t, refused, "%v", err)
 	assert.Equal(t, bfia.CodeRefused, code)
-	assert.Equal(t, "the job was not created everywhere, so B had it undone", words)
+	assert.Equal(t, "the job was not created at every party, so B had it undone", words)
 	assert.Equal(t, []string{"forget"}, c.log)
 	assert.Empty(t, c.rows)
 	assert.Equal(t, []error{nil}, c.answers)
@@ -373,8 +375,8 @@ func TestPartyJobNotRecorded(t *testing.T) {
 	assert.Equal(t, "job_id: known with other content", words)
 }
 
-// A job that is being undone is not told as created to whoever creates it in the same moment: here the undoing and the update
-// come in one step of the engine.
+// A job that is being undone is not told as created to whoever creates it in the same moment: here the
+// undoing and the update come in one step of the engine.
 func TestPartyJobCreatedAsItIsUndone(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
 	c.at(time.Minute, func() {
@@ -393,8 +395,8 @@ func TestPartyJobCreatedAsItIsUndone(t *testing.T) {
 	assert.True(t, refused, "%v", c.answers[1])
 }
 
-// A job that is to be undone before it is recorded, since its scheduler gave up waiting for the answer, is told to nobody as
-// created: who creates it anew in the meantime would have the new one undone.
+// A job that is to be undone before it is recorded, since its scheduler gave up waiting for the answer, is
+// told to nobody as created: who creates it anew in the meantime would have the new one undone.
 func TestPartyJobUndoneBeforeItIsRecorded(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
 	c.errors["RecordJob"] = flowtest.ErrAway

@@ -13,8 +13,9 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-// Whatever a scheduler, containers and hosts do at a participant: each container runs once, each part that began ends
-// once and is reported once as its row says, and no container is left. See [fakeBackend] for the rules.
+// Whatever a scheduler, containers and hosts do at a participant: each container runs once, each part that
+// began ends once and is reported once as its row says, and no container is left. See [fakeBackend] for the
+// rules.
 func TestPartyJobProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := newFakeBackend(t, flowtest.DrawPlan(t, []bfia.Part{flowtest.GuestA, flowtest.HostA}, 1, 12))
@@ -49,7 +50,8 @@ func TestPartyJobProperties(t *testing.T) {
 					role := rapid.SampledFrom([]string{part.Role, part.Self()}).Draw(t, "as")
 					c.at(at2, func() { c.tells(task.Name, role, told) })
 				}
-				// What is to be expected where it began at once, was let alone, and did not speak beside its exit.
+				// What is to be expected where it began at once, was let alone, and did not speak beside its
+				// exit.
 				if free == 0 && starts > 0 && !how.stays && end > at+how.after+20*time.Second && (told == "" || told == bfia.TaskRunning) {
 					expect[key] = bfia.TaskSuccess
 					if how.exit != 0 {

@@ -11,26 +11,47 @@ import (
 	"hutong/workflows"
 )
 
-// report tells the scheduler a part's end.
-func (p *job) report(ctx workflow.Context, t *task, part *taskPart) {
-	id := part.reportID(t, part.state)
-	var told workflow.Future
-	if p.FateFlow {
-		if part.begun != nil {
-			_ = part.begun.Get(ctx, nil) // FATE-Flow lets nothing end of which it has not heard that it runs
+// reportBegin reports to a FATE-Flow that speaks its own protocol that parts run. Other schedulers know that
+// already.
+func (j *job) reportBegin(ctx workflow.Context, t *task, parts []*taskPart) {
+	if !j.FateFlow {
+		return
+	}
+	for _, part := range parts {
+		part.beginReport = j.reportToFateFlow(ctx, t, part, bfia.TaskRunning)
+	}
+}
+
+// reportEnd reports the end of a part to the scheduler. On a failure, the scheduler learns of the end by
+// polling.
+func (j *job) reportEnd(ctx workflow.Context, t *task, part *taskPart) {
+	var sent workflow.Future
+	if j.FateFlow {
+		if part.beginReport != nil {
+			// FATE-Flow ignores the end of a part that it does not know to be running.
+			_ = part.beginReport.Get(ctx, nil)
 		}
-		told = workflows.SendLocalFirst(ctx, id, p.Settings.GiveUpAfter, act.SendFateReport,
-			participant.SendFateReportInput{Node: p.Scheduler, Report: p.fateReport(t, part, part.state)})
+		sent = j.reportToFateFlow(ctx, t, part, part.state)
 	} else {
-		shared := part.failure.ForPartners(p.Settings.FailureSharing)
-		told = workflows.SendLocalFirst(ctx, id, p.Settings.GiveUpAfter, act.SendCallback,
-			participant.SendCallbackInput{Node: p.Scheduler, Report: bfia.TaskReport{
-				TaskID: part.taskID, Status: part.state, Role: part.part.Role, Reason: shared.Text(), Failure: shared}})
+		shared := part.failure.ForPartners(j.Settings.FailureSharing)
+		report := bfia.TaskReport{TaskID: part.taskID, Status: part.state, Role: part.part.Role,
+			Reason: shared.Text(), Failure: shared}
+		id := part.reportID(t, part.state)
+		sent = workflows.SendLocalFirst(ctx, id, j.Settings.GiveUpAfter, act.SendCallback,
+			participant.SendCallbackInput{Node: j.Scheduler, Report: report})
 	}
-	if err := told.Get(ctx, nil); err != nil {
-		// It will ask: polling is the safety net.
-		p.logger.Warn("the scheduler did not take a callback", "task_id", part.taskID, "role", part.part.Self(), "reason", workflows.Reason(err))
+	if err := sent.Get(ctx, nil); err != nil {
+		j.logger.Warn("failed to send a callback to the scheduler",
+			"task_id", part.taskID, "role", part.part.Self(), "reason", workflows.Reason(err))
 	}
+}
+
+func (j *job) reportToFateFlow(ctx workflow.Context, t *task, part *taskPart, state bfia.TaskState,
+) workflow.Future {
+	report := fateflow.NewReport(j.Plan.JobID, t.plan.Name, part.attempt, part.part, state)
+
+	return workflows.SendLocalFirst(ctx, part.reportID(t, state), j.Settings.GiveUpAfter, act.SendFateReport,
+		participant.SendFateReportInput{Node: j.Scheduler, Report: report})
 }
 
 func (part *taskPart) reportID(t *task, state bfia.TaskState) string {
@@ -38,34 +59,6 @@ func (part *taskPart) reportID(t *task, state bfia.TaskState) string {
 	if part.attempt > 1 {
 		id += fmt.Sprintf(" (attempt %d)", part.attempt)
 	}
+
 	return id
-}
-
-// tellBegin tells a FATE-Flow that speaks its own protocol that parts run; others know it.
-func (p *job) tellBegin(ctx workflow.Context, t *task, parts []*taskPart) {
-	if !p.FateFlow {
-		return
-	}
-	for _, part := range parts {
-		part.begun = workflows.SendLocalFirst(ctx, part.reportID(t, bfia.TaskRunning), p.Settings.GiveUpAfter, act.SendFateReport,
-			participant.SendFateReportInput{Node: p.Scheduler, Report: p.fateReport(t, part, bfia.TaskRunning)})
-	}
-}
-
-// resume takes over what has become of a part before the job ended.
-func (p *job) resume(b workflows.PartBefore) {
-	t, ok := p.tasks[b.Task]
-	if !ok || b.Attempt == 0 {
-		return
-	}
-	t.id, t.attempt = b.TaskID, b.Attempt
-	for _, part := range t.parts {
-		if part.part.Self() == b.Part {
-			part.state, part.taskID, part.attempt, part.failure = b.State, b.TaskID, b.Attempt, b.Failure
-		}
-	}
-}
-
-func (p *job) fateReport(t *task, part *taskPart, state bfia.TaskState) fateflow.Report {
-	return fateflow.NewReport(p.Plan.JobID, t.plan.Name, part.attempt, part.part, state)
 }

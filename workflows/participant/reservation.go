@@ -12,173 +12,216 @@ import (
 	"hutong/workflows"
 )
 
-// room is what a job holds at this party: as many copies of its seats, each for one task at a time.
-type room struct {
-	granted bool
-	busy    []bool         // by copy
-	mutex   workflow.Mutex // held by a reservation or a release that is under way
-	round   int            // of the scheduler's last application
-	free    bool           // something got free here since it was last denied
-	denied  string         // why it has no room
-	hints   int            // told so far
-	// telling are those that are being told of room; true: once more after that.
-	telling map[participant.Waiting]bool
+// hintLimit bounds the retries of a capacity hint. The scheduler polls later anyway.
+const hintLimit = 10 * time.Second
+
+// reservation is what a job holds at this party: the slots of one task, as many times as its parallelism.
+type reservation struct {
+	mutex      workflow.Mutex // held while a reservation or a release is under way
+	granted    bool
+	busy       []bool // by parallel index: whether a task runs there
+	generation int    // of the scheduler's last request
+	denied     string // why it was denied, if it was
+	hinted     bool   // a capacity hint came since it was denied
+	hints      int    // sent, for their activity ids
+	// hinting holds the waiting jobs whose scheduler gets a hint just now; true means that another one
+	// follows.
+	hinting map[participant.Waiting]bool
+}
+
+func newReservation(ctx workflow.Context) reservation {
+	return reservation{mutex: workflow.NewMutex(ctx), hinting: map[participant.Waiting]bool{}}
 }
 
 // lock waits until no reservation or release is under way.
-func (r *room) lock(ctx workflow.Context) { _ = r.mutex.Lock(ctx) }
+func (r *reservation) lock(ctx workflow.Context) { _ = r.mutex.Lock(ctx) }
 
-// apply answers the scheduler's application for room (see [bfia.ReserveRequest]).
-func (p *job) apply(ctx workflow.Context, a bfia.ReserveRequest) (bfia.Grant, error) {
-	_ = workflow.Await(ctx, func() bool { return p.created })
+// reserve handles the scheduler's reservation request (see [bfia.ReserveRequest]).
+func (j *job) reserve(ctx workflow.Context, request bfia.ReserveRequest) (bfia.Grant, error) {
+	ctx = workflows.Disconnect(ctx, nil)
+	_ = workflow.Await(ctx, func() bool { return j.created })
 	workflows.DrainSignals(ctx)
-	p.room.lock(ctx)
-	defer p.room.mutex.Unlock()
+	j.reservation.lock(ctx)
+	defer j.reservation.mutex.Unlock()
+
 	switch {
-	case p.stopped != "":
-		return bfia.Grant{State: bfia.JobFinished, Reason: "the job was stopped here by " + p.stopped}, nil
-	case p.state == bfia.JobPending:
+	case j.stoppedBy != "":
+		reason := "the job was stopped here by " + j.stoppedBy
+
+		return bfia.Grant{State: bfia.JobFinished, Reason: reason}, nil
+	case j.state == bfia.JobPending:
 		return bfia.Grant{}, workflows.Refuse(bfia.CodeConflict, "the job waits for its approval here")
-	case p.FateFlow: // it counts no rounds, and asks again by itself
-		return p.admit(ctx, participant.ReserveInput{JobID: p.Plan.JobID, Priority: p.Plan.Priority, Created: p.createdAt})
-	case a.Generation < p.room.round:
-		return bfia.Grant{State: p.state, Generation: p.room.round, Reason: "a later application of the job has been answered"}, nil
+	case j.FateFlow: // FATE-Flow has no generations, and repeats its request
+		return j.reserveLocked(ctx, j.unaskedRequest())
+	case request.Generation < j.reservation.generation:
+		return bfia.Grant{State: j.state, Generation: j.reservation.generation,
+			Reason: "a later reservation request of the job has been answered"}, nil
 	}
-	p.room.round = a.Generation
-	return p.admit(ctx, participant.ReserveInput{JobID: p.Plan.JobID, Scheduler: p.Scheduler, Priority: a.Priority, Created: a.Created})
+
+	j.reservation.generation = request.Generation
+
+	return j.reserveLocked(ctx, participant.ReserveInput{JobID: j.Plan.JobID, Scheduler: j.Scheduler,
+		Priority: request.Priority, Created: request.Created})
 }
 
-// admit asks for room, of this party's own rows.
-func (p *job) admit(ctx workflow.Context, req participant.ReserveInput) (bfia.Grant, error) {
-	req.At = workflow.Now(ctx)
-	var answer participant.ReserveResult
-	if err := workflows.Record(ctx, "reserve", act.Reserve, req).Get(ctx, &answer); err != nil {
-		return answer.Grant, err
+// unaskedRequest is a request of the job itself: no scheduler gets a hint for it.
+func (j *job) unaskedRequest() participant.ReserveInput {
+	return participant.ReserveInput{JobID: j.Plan.JobID, Priority: j.Plan.Priority, Created: j.createdAt}
+}
+
+// reserveLocked asks the party's admission for a reservation.
+func (j *job) reserveLocked(ctx workflow.Context, in participant.ReserveInput) (bfia.Grant, error) {
+	in.At = workflow.Now(ctx)
+	var result participant.ReserveResult
+	if err := workflows.Record(ctx, "reserve", act.Reserve, in).Get(ctx, &result); err != nil {
+		return result.Grant, err
 	}
-	p.tell(ctx, answer.Waiting)
-	grant := answer.Grant
-	p.room.denied = grant.Reason
-	if grant.Granted && !p.room.granted {
-		p.room.granted, p.room.busy = true, make([]bool, grant.Parallelism)
+
+	j.sendHints(ctx, result.Waiting)
+	grant := result.Grant
+	j.reservation.denied = grant.Reason
+	if grant.Granted && !j.reservation.granted {
+		j.reservation.granted, j.reservation.busy = true, make([]bool, grant.Parallelism)
 	}
+
 	return grant, nil
 }
 
-// giveBack takes back what was granted, since another party had no room, or the job's place among those that wait here. What
-// a later application got stays.
-func (p *job) giveBack(ctx workflow.Context, back bfia.ReleaseRequest) error {
-	_ = workflow.Await(ctx, func() bool { return p.created })
-	// The same release once more, or the next request, waits: what this one releases late would not be its own.
-	p.room.lock(ctx)
-	defer p.room.mutex.Unlock()
-	if !p.FateFlow && back.Generation < p.room.round || p.state != bfia.JobReady {
+// release handles a release by the scheduler: another party has denied its reservation. It also withdraws the
+// request of a job that waits here. The reservation of a later generation stays.
+func (j *job) release(ctx workflow.Context, request bfia.ReleaseRequest) error {
+	ctx = workflows.Disconnect(ctx, nil)
+	_ = workflow.Await(ctx, func() bool { return j.created })
+	// The same release again, or the next request, waits: what this one releases late would not be its own.
+	j.reservation.lock(ctx)
+	defer j.reservation.mutex.Unlock()
+
+	if !j.FateFlow && request.Generation < j.reservation.generation || j.state != bfia.JobReady {
 		return nil
 	}
-	p.room.granted, p.room.busy = false, nil
-	p.room.round = back.Generation + 1 // what comes late of this round gets nothing
-	return p.release(ctx, "")
+	j.reservation.granted, j.reservation.busy = false, nil
+	j.reservation.generation = request.Generation + 1 // fences late requests of this generation
+
+	return j.releaseLocked(ctx, "")
 }
 
-// release gives the room of the job to others, and tells those that wait; see [activities.Records.Release].
-func (p *job) release(ctx workflow.Context, over string) error {
+// releaseLocked releases the reservation and sends hints to jobs that wait for one. Ended is why the job
+// ended, unless it succeeded or continues; see [participant.Activities.ReleaseReservation].
+func (j *job) releaseLocked(ctx workflow.Context, ended string) error {
 	var waiting []participant.Waiting
-	if err := workflows.Record(ctx, "release the reservation", act.ReleaseReservation,
-		participant.ReleaseReservationInput{JobID: p.Plan.JobID, At: workflow.Now(ctx), Ended: over}).Get(ctx, &waiting); err != nil {
+	in := participant.ReleaseReservationInput{JobID: j.Plan.JobID, At: workflow.Now(ctx), Ended: ended}
+	err := workflows.Record(ctx, "release the reservation", act.ReleaseReservation, in).Get(ctx, &waiting)
+	if err != nil {
 		return err
 	}
-	p.tell(ctx, waiting)
+	j.sendHints(ctx, waiting)
+
 	return nil
 }
 
-// hintLimit is how long a scheduler is told that one of its jobs may find room: it asks by itself later.
-const hintLimit = 10 * time.Second
+// releaseAtEnd releases the reservation of a job of which nothing runs any more. It does so even if the job
+// knows of no request: the workflow task that sent one may have been lost before it completed.
+func (j *job) releaseAtEnd(ctx workflow.Context, ended string) {
+	j.reservation.lock(ctx)
+	defer j.reservation.mutex.Unlock()
 
-// tell tells jobs that wait for room here that there may be some.
-func (p *job) tell(ctx workflow.Context, waiting []participant.Waiting) {
+	if err := j.releaseLocked(ctx, ended); err != nil {
+		j.logger.Error("failed to release the reservation; housekeeping releases it", "error", err)
+	}
+}
+
+// sendHints hints to jobs that wait for a reservation here that they may be granted one.
+func (j *job) sendHints(ctx workflow.Context, waiting []participant.Waiting) {
 	for _, w := range waiting {
-		if w.Scheduler == "" { // it asks for itself
-			p.active++
-			f := workflow.SignalExternalWorkflow(ctx, workflows.ParticipantJobID(w.JobID), "", workflows.SignalCapacityHint, nil)
+		if w.Scheduler == "" { // it polls on its own behalf, see reserveUnasked
+			j.active++
+			id := workflows.ParticipantJobID(w.JobID)
+			f := workflow.SignalExternalWorkflow(ctx, id, "", workflows.SignalCapacityHint, nil)
 			workflow.Go(ctx, func(ctx workflow.Context) {
-				defer func() { p.active-- }()
+				defer func() { j.active-- }()
 				_ = f.Get(ctx, nil)
 			})
+
 			continue
 		}
-		if _, telling := p.room.telling[w]; telling {
-			p.room.telling[w] = true // once more: more has got free since
+		if _, hinting := j.reservation.hinting[w]; hinting {
+			j.reservation.hinting[w] = true // more was released since
+
 			continue
 		}
-		p.room.telling[w] = false
-		p.active++
-		f := p.hint(ctx, w)
+
+		j.reservation.hinting[w] = false
+		j.active++
+		f := j.sendHint(ctx, w)
 		workflow.Go(ctx, func(ctx workflow.Context) {
-			defer func() { p.active-- }()
+			defer func() { j.active-- }()
 			for again := true; again; {
-				_ = f.Get(ctx, nil) // the scheduler asks by itself later
-				if again = p.room.telling[w]; again {
-					p.room.telling[w] = false
-					f = p.hint(ctx, w)
+				_ = f.Get(ctx, nil) // on a failure, the scheduler polls later
+				if again = j.reservation.hinting[w]; again {
+					j.reservation.hinting[w] = false
+					f = j.sendHint(ctx, w)
 				}
 			}
-			delete(p.room.telling, w)
+			delete(j.reservation.hinting, w)
 		})
 	}
 }
 
-// hint tells one scheduler that its job may find room here.
-func (p *job) hint(ctx workflow.Context, w participant.Waiting) workflow.Future {
-	p.room.hints++
-	return workflows.SendLocalFirst(ctx, fmt.Sprintf("tell %s that %s may find room (%d)", w.Scheduler, w.JobID, p.room.hints), hintLimit, act.SendCapacityHint,
+// sendHint hints to one scheduler that its job may be granted a reservation here.
+func (j *job) sendHint(ctx workflow.Context, w participant.Waiting) workflow.Future {
+	j.reservation.hints++
+	id := fmt.Sprintf("hint to %s for %s (%d)", w.Scheduler, w.JobID, j.reservation.hints)
+
+	return workflows.SendLocalFirst(ctx, id, hintLimit, act.SendCapacityHint,
 		participant.SendCapacityHintInput{Node: w.Scheduler, JobID: w.JobID})
 }
 
-// releaseRoom gives back, at the job's end, what it holds; nothing of it runs any more. It does so also when the job knows of
-// no application: a step that asked for room may not have counted.
-func (p *job) releaseRoom(ctx workflow.Context, over string) {
-	p.room.lock(ctx)
-	defer p.room.mutex.Unlock()
-	if err := p.release(ctx, over); err != nil {
-		p.logger.Error("the job's room was not given back; housekeeping does", "error", err)
-	}
-}
-
-// receiveFree takes the word that there may be room here now: something got free, or a host has come.
-func (p *job) receiveFree(ctx workflow.Context) {
+// receiveCapacityHints receives hints that the party may grant the job a reservation: one was released, or a
+// runner is online. If the scheduler asks for reservations, it passes the hint on.
+func (j *job) receiveCapacityHints(ctx workflow.Context) {
 	for workflow.GetSignalChannel(ctx, workflows.SignalCapacityHint).Receive(ctx, nil) {
-		p.room.free = true
-		if p.room.round > 0 && p.room.denied != "" && p.state == bfia.JobReady && !p.FateFlow { // its scheduler asks
-			p.tell(ctx, []participant.Waiting{{JobID: p.Plan.JobID, Scheduler: p.Scheduler}})
+		j.reservation.hinted = true
+		waits := j.reservation.generation > 0 && j.reservation.denied != "" && j.state == bfia.JobReady
+		if waits && !j.FateFlow {
+			j.sendHints(ctx, []participant.Waiting{{JobID: j.Plan.JobID, Scheduler: j.Scheduler}})
 		}
 	}
 }
 
-// admitSelf gets room for a job whose scheduler starts it without having asked for any, as FATE-Flow does: its tasks wait
-// for it.
-func (p *job) admitSelf(ctx workflow.Context) {
-	for wait, times := workflows.FirstPoll, 1; !p.room.granted && p.stopped == ""; wait, times = workflows.NextPoll(wait, times), times+1 {
-		p.room.free = false
-		p.room.lock(ctx)
-		_, err := p.admit(ctx, participant.ReserveInput{JobID: p.Plan.JobID, Priority: p.Plan.Priority, Created: p.createdAt})
-		p.room.mutex.Unlock()
+// reserveUnasked polls for a reservation for a job whose scheduler starts it without asking for one, as
+// FATE-Flow does. The job's tasks wait for it.
+func (j *job) reserveUnasked(ctx workflow.Context) {
+	wait := workflows.FirstPoll
+	for polls := 1; !j.reservation.granted && j.stoppedBy == ""; polls++ {
+		j.reservation.hinted = false
+		j.reservation.lock(ctx)
+		_, err := j.reserveLocked(ctx, j.unaskedRequest())
+		j.reservation.mutex.Unlock()
 		if err != nil {
-			p.logger.Error("room could not be asked for", "reason", workflows.Reason(err))
-			p.room.denied = workflows.Reason(err)
+			j.logger.Error("failed to reserve", "reason", workflows.Reason(err))
+			j.reservation.denied = workflows.Reason(err)
 		}
-		p.describe(ctx)
-		if workflows.AwaitFor(ctx, wait, func() bool { return p.room.granted || p.room.free || p.stopped != "" }) {
-			wait = workflows.FirstPoll / 2
+
+		j.describe(ctx)
+		if workflows.AwaitFor(ctx, wait, func() bool {
+			return j.reservation.granted || j.reservation.hinted || j.stoppedBy != ""
+		}) {
+			wait = workflows.FirstPoll / 2 // doubled before the next wait
 		}
+		wait = workflows.NextPoll(wait, polls)
 	}
 }
 
-// takeCopy waits for a copy of the job's room for a task, until over. It answers its number, and what gives it back.
-func (p *job) takeCopy(ctx workflow.Context, over func() bool) (copy int, release func()) {
-	_ = workflow.Await(ctx, func() bool { return over() || p.room.granted && slices.Contains(p.room.busy, false) })
-	copy = slices.Index(p.room.busy, false)
-	if over() || copy < 0 {
+// occupy waits until the reservation has free slots for one more task, or over returns true. It returns the
+// task's parallel index, and a function that vacates it.
+func (j *job) occupy(ctx workflow.Context, over func() bool) (index int, vacate func()) {
+	r := &j.reservation
+	_ = workflow.Await(ctx, func() bool { return over() || r.granted && slices.Contains(r.busy, false) })
+	index = slices.Index(r.busy, false)
+	if over() || index < 0 {
 		return 0, func() {}
 	}
-	p.room.busy[copy] = true
-	return copy, func() { p.room.busy[copy] = false }
+	r.busy[index] = true
+
+	return index, func() { r.busy[index] = false }
 }

@@ -15,8 +15,8 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-// A participant answers applications from its rows, once each round; what it gave back is gone, and what comes late changes
-// nothing.
+// A participant answers applications from its rows, once each round; what it gave back is gone, and what
+// comes late changes nothing.
 func TestPartyJobApplies(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan([]bfia.Part{flowtest.GuestA}, "a"))
 	grants := []bfia.Grant{{Reason: "it is full"}, {Granted: true, Parallelism: 1}, {Granted: true, Parallelism: 1}}
@@ -59,12 +59,12 @@ func TestPartyJobApplies(t *testing.T) {
 	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
 	yes := bfia.Grant{Granted: true, Parallelism: 1}
 	assert.Equal(t, []any{bfia.Grant{Reason: "it is full"}, yes, bfia.Grant{Granted: true, Parallelism: 100},
-		bfia.Grant{State: bfia.JobReady, Generation: 3, Reason: "a later application of the job has been answered"}, yes}, answers)
+		bfia.Grant{State: bfia.JobReady, Generation: 3, Reason: "a later reservation request of the job has been answered"}, yes}, answers)
 	assert.Equal(t, []string{"B other", "B other"}, c.hints, "who waits is told, each time")
 }
 
-// The return of a round comes twice, while the first has not released anything yet: it waits for that, and so does the next
-// application. What that one gets is not released by the one before.
+// The return of a round comes twice, while the first has not released anything yet: it waits for that, and so
+// does the next application. What that one gets is not released by the one before.
 func TestPartyJobReturnsTwice(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan([]bfia.Part{flowtest.GuestA}, "a"))
 	c.down = func(name string) bool { // the database is away for some seconds
@@ -90,7 +90,8 @@ func TestPartyJobReturnsTwice(t *testing.T) {
 	assert.ElementsMatch(t, []string{"return 1 again: <nil>", "apply 2: <nil>"}, order[2:])
 }
 
-// A scheduler that does not answer is not told twice at a time that a job may find room, and is told once more afterwards.
+// A scheduler that does not answer is not told twice at a time that a job may find room, and is told once
+// more afterwards.
 func TestPartyJobTellsOneAtATime(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan([]bfia.Part{flowtest.GuestA}, "a"))
 	c.admits = func() bfia.Grant { return bfia.Grant{Reason: "it is full"} }

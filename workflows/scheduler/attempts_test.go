@@ -62,8 +62,8 @@ func TestJobGivesUpAfterAttempts(t *testing.T) {
 	assert.Equal(t, map[string]bfia.TaskState{"a": bfia.TaskFailed, "b": bfia.TaskReady}, f.rows)
 }
 
-// A failure of the component's own is none that another attempt would cure, and a partner that knows of no attempts can't
-// begin again.
+// A failure of the component's own is none that another attempt would cure, and a partner that knows of no
+// attempts can't begin again.
 func TestJobDoesNotBeginAgain(t *testing.T) {
 	for name, change := range map[string]func(*fakeParties){
 		"its own failure": func(f *fakeParties) {
@@ -84,7 +84,8 @@ func TestJobDoesNotBeginAgain(t *testing.T) {
 	}
 }
 
-// A job, or a task, that is stopped just as a part is lost does not begin again, and nothing of it stays RUNNING.
+// A job, or a task, that is stopped just as a part is lost does not begin again, and nothing of it stays
+// RUNNING.
 func TestJobStoppedAsItLosesATask(t *testing.T) {
 	for _, task := range []string{"", "a"} {
 		for _, at := range []time.Duration{900, 1000, 1100} {

@@ -16,7 +16,7 @@ func (f *fakeParties) enqueue(_ context.Context, _ scheduler.EnqueueInput) (sche
 		turn = f.turn()
 	}
 	f.job = f.job.Next(bfia.JobReady)
-	f.queue = append(f.queue, fmt.Sprintf("turn %v", turn.MayReserve))
+	f.queue = append(f.queue, fmt.Sprintf("may reserve %v", turn.MayReserve))
 	return turn, nil
 }
 
@@ -42,7 +42,7 @@ func (f *fakeParties) sendReserve(_ context.Context, in scheduler.SendReserveInp
 	if f.grant != nil {
 		grant = f.grant(node, a.Generation)
 	}
-	f.queue = append(f.queue, fmt.Sprintf("apply %s %d: %v", node, a.Generation, grant.Granted))
+	f.queue = append(f.queue, fmt.Sprintf("reserve %s %d: %v", node, a.Generation, grant.Granted))
 	for other := range f.granted {
 		if other >= node {
 			f.breaks("%s was asked for room while %s holds some", node, other)
@@ -65,6 +65,6 @@ func (f *fakeParties) sendRelease(_ context.Context, in scheduler.SendReleaseInp
 	}
 	delete(f.granted, node)
 	delete(f.waitsAt, node)
-	f.queue = append(f.queue, "return "+node)
+	f.queue = append(f.queue, "release "+node)
 	return nil
 }

@@ -19,8 +19,9 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-// fakeParties is what a Job sees of the world: its parties, whose tasks run in mocked time, and its own rows. It checks
-// the rules of the protocol as it goes: what moves backwards, starts twice or starts too early fails the test.
+// fakeParties is what a Job sees of the world: its parties, whose tasks run in mocked time, and its own rows.
+// It checks the rules of the protocol as it goes: what moves backwards, starts twice or starts too early
+// fails the test.
 type fakeParties struct {
 	t   flowtest.T
 	env *testsuite.TestWorkflowEnvironment
@@ -245,7 +246,8 @@ func (f *fakeParties) sendTaskStart(ctx context.Context, in scheduler.SendTaskSt
 		f.breaks("%s came before the job's start", command)
 	}
 	if slices.Contains(f.sent, "stop "+node) {
-		// The engine waits for a cancelled try to end, and the stop comes after it; the test environment doesn't.
+		// The engine waits for a cancelled try to end, and the stop comes after it; the test environment
+		// doesn't.
 		return flowtest.RefusedBy(bfia.CodeConflict, "the job has ended")
 	}
 	if err := f.arrives(ctx, command); err != nil {
@@ -339,7 +341,8 @@ func (f *fakeParties) sendStop(ctx context.Context, in scheduler.SendStopInput) 
 	return nil
 }
 
-// sendStopAgain comes at most once, to a party that is no Hutong, after the stop, for tasks that failed there and for no others.
+// sendStopAgain comes at most once, to a party that is no Hutong, after the stop, for tasks that failed there
+// and for no others.
 func (f *fakeParties) sendStopAgain(ctx context.Context, in scheduler.SendStopAgainInput) error {
 	node, ref, tasks := in.Node, in.Job, in.TaskIDs
 	defer f.enter()()

@@ -391,7 +391,8 @@ func TestJobCallbackRoles(t *testing.T) {
 	}
 }
 
-// After a silence the parties that have not told their end are asked, in one activity, until something is heard.
+// After a silence the parties that have not told their end are asked, in one activity, until something is
+// heard.
 func TestJobPolls(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a", "b<a"))
 	f.ends["a guest.0"] = end{state: bfia.TaskSuccess, after: 4 * time.Second}

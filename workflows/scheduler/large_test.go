@@ -12,8 +12,8 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-// TestJobOfThousandTasks: as deep and as wide as a DAG gets. All that the rules of the federation say holds, and no task
-// is left out or started twice.
+// TestJobOfThousandTasks: as deep and as wide as a DAG gets. All that the rules of the federation say holds,
+// and no task is left out or started twice.
 func TestJobOfThousandTasks(t *testing.T) {
 	n := 1000
 	if raceEnabled {

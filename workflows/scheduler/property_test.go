@@ -16,9 +16,9 @@ import (
 // randomParts are what tasks of random jobs are made of: four roles on three nodes.
 var randomParts = []bfia.Part{flowtest.GuestA, flowtest.HostB, {Role: "host", Index: 1, NodeID: "C"}, {Role: "arbiter", NodeID: "C"}}
 
-// Whatever the DAG, and whatever fails, is stopped, is silent or is said twice: a job ends, its rows follow the table
-// of states, nothing starts before its inputs are there or twice, and no party is left with what runs. See
-// [fakeParties] for the rules.
+// Whatever the DAG, and whatever fails, is stopped, is silent or is said twice: a job ends, its rows follow
+// the table of states, nothing starts before its inputs are there or twice, and no party is left with what
+// runs. See [fakeParties] for the rules.
 func TestJobProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		least, most := 1, 30

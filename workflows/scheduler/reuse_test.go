@@ -12,8 +12,8 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-// An earlier job's outputs stand for a task's own where the scheduler and every party of it say so, and where the same is
-// true of all before it. All else runs.
+// An earlier job's outputs stand for a task's own where the scheduler and every party of it say so, and where
+// the same is true of all before it. All else runs.
 func TestJobReuses(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a", "b<a", "c<a", "d<c", "e"))
 	f.in.Reuse = []string{"a", "b", "c", "d"}

@@ -12,8 +12,8 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-// TestStopAgain: a party that is no Hutong is told the end of a job twice when something failed there: FATE-Flow would
-// keep the job RUNNING. A Hutong, and who has done its part, is told once.
+// TestStopAgain: a party that is no Hutong is told the end of a job twice when something failed there:
+// FATE-Flow would keep the job RUNNING. A Hutong, and who has done its part, is told once.
 func TestStopAgain(t *testing.T) {
 	ours, theirs := bfia.Part{Role: "guest", NodeID: flowtest.NodeA}, bfia.Part{Role: "host", NodeID: flowtest.NodeB}
 	for name, c := range map[string]struct {

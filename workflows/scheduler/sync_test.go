@@ -12,8 +12,8 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-// Who tells the ends of its tasks by itself is never asked; who doesn't is asked soon where the job says poll, and after
-// a silence where it says callback.
+// Who tells the ends of its tasks by itself is never asked; who doesn't is asked soon where the job says
+// poll, and after a silence where it says callback.
 func TestJobSyncType(t *testing.T) {
 	pushes := bfia.JobAccepted{State: bfia.JobReady, Callbacks: true}
 	for _, c := range []struct {

@@ -3,35 +3,79 @@ package scheduler
 import (
 	"fmt"
 	"slices"
-	"strings"
-	"time"
 
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
-	"hutong/activities"
 	"hutong/activities/scheduler"
 	"hutong/bfia"
 	"hutong/workflows"
 )
 
-// runTask runs a task on its parties, in as many attempts as it takes and may.
-func (j *job) runTask(ctx workflow.Context, t *scheduledTask) {
+// task is a task at its scheduler.
+type task struct {
+	plan       *bfia.PlannedTask
+	nodes      []string // at which it runs
+	id         string   // of its attempt
+	attempt    int      // from 1
+	state      bfia.TaskState
+	parts      []bfia.TaskState
+	failures   []*bfia.Failure // of parts that FAILED
+	failure    *bfia.Failure   // of the part whose failure made the task FAILED
+	stopReason string          // why it must not start, or must end
+	stoppedBy  string
+	reports    int           // counts reports, to detect silence
+	lost       *bfia.Failure // the retryable failure of its attempt; nil while that runs
+}
+
+func newTask(plan *bfia.Plan, p *bfia.PlannedTask) *task {
+	t := &task{plan: p, nodes: p.Nodes(),
+		id: bfia.TaskID(plan.JobID, p.Name), attempt: 1, state: bfia.TaskReady,
+		parts: make([]bfia.TaskState, len(p.Parts)), failures: make([]*bfia.Failure, len(p.Parts))}
+	for k := range t.parts {
+		t.parts[k] = bfia.TaskReady
+	}
+
+	return t
+}
+
+// reason returns where and why the task failed, if it has.
+func (t *task) reason() string {
+	if t.failure == nil {
+		return ""
+	}
+
+	return fmt.Sprintf("%s (%s): %s", t.failure.NodeID, t.failure.Role, t.failure.Text())
+}
+
+// failedAt reports whether a part at the node has failed.
+func (t *task) failedAt(node string) bool {
+	for k, p := range t.plan.Parts {
+		if p.NodeID == node && t.parts[k] == bfia.TaskFailed {
+			return true
+		}
+	}
+
+	return false
+}
+
+// runTask runs a task at its parties, in one or more attempts.
+func (j *job) runTask(ctx workflow.Context, t *task) {
 	j.runAttempt(ctx, t)
-	for t.lost != nil && j.goesOn(t) {
+	for t.lost != nil && j.wants(t) {
 		if j.startNextAttempt(ctx, t) {
 			j.runAttempt(ctx, t)
 		}
 	}
-	t.lost = nil // no further attempt
-	// Parts that ran are failed by the stop that follows; what had not begun stays READY.
-	why := t.stopped
+	t.lost = nil
+
+	// The stop that follows fails the parts that run. Those that have not begun stay READY.
+	why := t.stopReason
 	switch {
 	case why != "":
 	case j.ending():
 		why = "the job was stopped: " + j.failure.String()
 	default:
-		why = "stopped, since the task failed at " + t.reason
+		why = "stopped, since the task failed at " + t.reason()
 	}
 	if t.state != bfia.TaskSuccess {
 		for k := range t.parts {
@@ -40,108 +84,82 @@ func (j *job) runTask(ctx workflow.Context, t *scheduledTask) {
 			}
 		}
 	}
-	if t.state == bfia.TaskFailed && t.stopped == "" {
+	if t.state == bfia.TaskFailed && t.stopReason == "" {
 		j.finish(workflows.OutcomeFailed, t.failure)
 	}
 }
 
-// goesOn tells whether a task is still to be brought to its end.
-func (j *job) goesOn(t *scheduledTask) bool {
-	return !t.state.Terminal() && !j.ending() && t.stopped == ""
+// wants reports whether a task has neither ended nor been stopped.
+func (j *job) wants(t *task) bool {
+	return !t.state.Terminal() && !j.ending() && t.stopReason == ""
 }
 
-// runAttempt starts a task on its parties and waits for its end: callbacks first, questions after a silence.
-func (j *job) runAttempt(ctx workflow.Context, t *scheduledTask) {
+// runAttempt starts a task at its parties and waits for its end, by callbacks, and by polling after a
+// silence.
+func (j *job) runAttempt(ctx workflow.Context, t *task) {
 	for k := range t.parts {
 		j.report(t, k, bfia.TaskRunning, nil)
 	}
-	// What has ended is not started any more where its start was not taken yet.
+
+	// A start that a party has not accepted yet is cancelled when the attempt is over.
 	startCtx, cancel := workflow.WithCancel(ctx)
 	defer cancel()
-	attempt := t.attempt
 	for _, node := range t.plan.Nodes() {
-		ref := bfia.TaskRef{JobID: j.Plan.JobID, TaskID: t.id, TaskName: t.plan.Name, Reuse: j.reuses(t)}
-		id := fmt.Sprintf("start %s at %s", t.plan.Name, node)
-		if attempt > 1 {
-			ref.Attempt = attempt
-			id += fmt.Sprintf(" (attempt %d)", attempt)
-		}
-		send := workflows.SendLocalFirst
-		if !j.accepted[node].Callbacks {
-			send = workflows.SendCommand // a foreign party may run a task twice that is started twice: a second try asks first
-		}
-		f := send(startCtx, id, j.Settings.GiveUpAfter, act.SendTaskStart,
-			scheduler.SendTaskStartInput{Node: node, Task: ref})
-		j.starts[node]++
-		workflow.Go(ctx, func(ctx workflow.Context) {
-			err := f.Get(ctx, nil)
-			j.starts[node]--
-			if err != nil && t.attempt == attempt && t.lost == nil {
-				j.reportNode(t, node, "", bfia.TaskFailed, workflows.CommandFailure(node, "did not start", err))
-			}
-		})
+		j.startTask(ctx, startCtx, t, node)
 	}
-	over := func() bool { return t.lost != nil || !j.goesOn(t) }
+
+	over := func() bool { return t.lost != nil || !j.wants(t) }
 	defer delete(j.silentAt, t)
 	for !over() {
-		heard, silentAt := t.heard, workflow.Now(ctx).Add(j.pollDelay(t))
+		reports, silentAt := t.reports, workflow.Now(ctx).Add(j.pollDelay(t))
 		j.silentAt[t] = silentAt
-		if err := workflow.Await(ctx, func() bool { return over() || t.heard != heard || !workflow.Now(ctx).Before(silentAt) }); err != nil {
-			return // the workflow itself was cancelled
+		if err := workflow.Await(ctx, func() bool {
+			return over() || t.reports != reports || !workflow.Now(ctx).Before(silentAt)
+		}); err != nil {
+			return // the workflow was cancelled
 		}
-		if !over() && t.heard == heard {
+		if !over() && t.reports == reports {
 			delete(j.silentAt, t)
 			j.poll(ctx, t, over)
 		}
 	}
 }
 
-// watchSilence wakes the tasks of which nothing is heard: one timer for all, since most tasks end before theirs would.
-func (j *job) watchSilence(ctx workflow.Context) {
-	for {
-		// Those whose silence is over take note of it themselves.
-		if err := workflow.Await(ctx, func() bool { return len(j.silentAt) > 0 && j.nextSilence().After(workflow.Now(ctx)) }); err != nil {
-			return
-		}
-		wake := j.nextSilence()
-		timerCtx, cancel := workflow.WithCancel(ctx)
-		timer := workflow.NewTimer(timerCtx, wake.Sub(workflow.Now(ctx)))
-		err := workflow.Await(ctx, func() bool { return timer.IsReady() || len(j.silentAt) > 0 && j.nextSilence().Before(wake) })
-		cancel()
-		if err != nil {
-			return
-		}
+// startTask starts the attempt of a task at a party. A failure to do so is the failure of the task's parts
+// there.
+func (j *job) startTask(ctx, startCtx workflow.Context, t *task, node string) {
+	attempt := t.attempt
+	ref := bfia.TaskRef{JobID: j.Plan.JobID, TaskID: t.id, TaskName: t.plan.Name, Reuse: j.reuses(t)}
+	id := fmt.Sprintf("start %s at %s", t.plan.Name, node)
+	if attempt > 1 {
+		ref.Attempt = attempt
+		id += fmt.Sprintf(" (attempt %d)", attempt)
 	}
+
+	send := workflows.SendLocalFirst
+	if !j.accepted[node].Callbacks {
+		// A foreign party may run a task twice that is started twice. SendTaskStart asks before it starts a
+		// task again, but cannot know of a first try as a local activity.
+		send = workflows.SendCommand
+	}
+	f := send(startCtx, id, j.Settings.GiveUpAfter, act.SendTaskStart,
+		scheduler.SendTaskStartInput{Node: node, Task: ref})
+	j.starts[node]++
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		err := f.Get(ctx, nil)
+		j.starts[node]--
+		if err != nil && t.attempt == attempt && t.lost == nil {
+			j.reportNode(t, node, "", bfia.TaskFailed, workflows.CommandFailure(node, "did not start", err))
+		}
+	})
 }
 
-// nextSilence is when the first of the tasks that run counts as silent.
-func (j *job) nextSilence() (next time.Time) {
-	for _, at := range j.silentAt {
-		if next.IsZero() || at.Before(next) {
-			next = at
-		}
-	}
-	return next
-}
+// startNextAttempt records the next attempt of a task before its parties learn of it, since their reports
+// must find it. It returns false if the task or the job is stopped meanwhile.
+func (j *job) startNextAttempt(ctx workflow.Context, t *task) bool {
+	j.logger.Warn("retrying a task", "task_id", t.id, "task_name", t.plan.Name, "attempt", t.attempt+1,
+		"reason", t.lost.String())
 
-// shouldRetry tells whether a part's failure is no end of its task: another attempt follows. All its parties must know of
-// attempts, and start anew, since what the lost container has told the others is not told twice.
-func (j *job) shouldRetry(t *scheduledTask, failure *bfia.Failure) bool {
-	if !failure.Retryable() || t.attempt >= j.Settings.Attempts || !j.goesOn(t) {
-		return false
-	}
-	for _, p := range t.plan.Parts {
-		if !j.accepted[p.NodeID].Attempts {
-			return false
-		}
-	}
-	return true
-}
-
-// startNextAttempt makes a further attempt of a task known, before its parties are told: what they report of it must find it. It
-// answers false when the job does not go on meanwhile.
-func (j *job) startNextAttempt(ctx workflow.Context, t *scheduledTask) bool {
-	j.logger.Warn("a task begins again", "task_id", t.id, "task_name", t.plan.Name, "attempt", t.attempt+1, "reason", t.lost.String())
 	delete(j.byID, t.id)
 	t.attempt++
 	t.id, t.lost = bfia.AttemptID(j.Plan.JobID, t.plan.Name, t.attempt), nil
@@ -150,15 +168,29 @@ func (j *job) startNextAttempt(ctx workflow.Context, t *scheduledTask) bool {
 		t.parts[k], t.failures[k] = bfia.TaskRunning, nil
 		j.markDirty(t, k)
 	}
-	t.heard++
+	t.reports++
 	j.describe(ctx)
-	_ = workflow.Await(ctx, func() bool { return !j.goesOn(t) || j.written && !j.dirty[t] })
-	return j.goesOn(t)
+	_ = workflow.Await(ctx, func() bool { return !j.wants(t) || !j.writing && j.dirty[t] == nil })
+
+	return j.wants(t)
 }
 
-// reuses tells whether an earlier job's outputs stand for a task's own: the scheduler knows of its success, every party
-// holds its part, and the same is true of all that it depends on.
-func (j *job) reuses(t *scheduledTask) bool {
+// shouldRetry reports whether a part's failure leads to another attempt of its task. All parties must support
+// attempts, and all restart their parts: the messages between the containers of the lost attempt cannot be
+// sent again.
+func (j *job) shouldRetry(t *task, failure *bfia.Failure) bool {
+	if !failure.Retryable() || t.attempt >= j.Settings.Attempts || !j.wants(t) {
+		return false
+	}
+
+	unsupported := func(p bfia.Part) bool { return !j.accepted[p.NodeID].Attempts }
+
+	return !slices.ContainsFunc(t.plan.Parts, unsupported)
+}
+
+// reuses reports whether a task takes its outputs from an earlier job. The scheduler must know of their
+// success, every party must hold its part of them, and the task's dependencies must be reused as well.
+func (j *job) reuses(t *task) bool {
 	if !slices.Contains(j.Reuse, t.plan.Name) {
 		return false
 	}
@@ -167,61 +199,12 @@ func (j *job) reuses(t *scheduledTask) bool {
 			return false
 		}
 	}
-	for _, d := range t.plan.DependsOn {
-		if !j.reuses(j.byName[d]) {
-			return false
-		}
-	}
-	return true
+
+	return !slices.ContainsFunc(t.plan.DependsOn, func(d string) bool { return !j.reuses(j.byName[d]) })
 }
 
-// patience is how long a task may be silent before its nodes are asked. A job of sync_type poll asks those soon that
-// have not said at creation that they tell by themselves, as every Hutong does.
-func (j *job) pollDelay(t *scheduledTask) time.Duration {
-	if j.Plan.SyncType == bfia.SyncPoll {
-		for k, p := range t.plan.Parts {
-			if !t.parts[k].Terminal() && !j.accepted[p.NodeID].Callbacks {
-				return min(j.Settings.PollEvery, j.Settings.PollAfter)
-			}
-		}
-	}
-	return j.Settings.PollAfter
-}
-
-// poll asks the nodes that are silent until one of them tells the task's end, or something else is heard.
-func (j *job) poll(ctx workflow.Context, t *scheduledTask, over func() bool) {
-	var nodes []string
-	for k, p := range t.plan.Parts {
-		if !t.parts[k].Terminal() && !slices.Contains(nodes, p.NodeID) {
-			nodes = append(nodes, p.NodeID)
-		}
-	}
-	ctx, cancel := workflow.WithCancel(ctx)
-	defer cancel()
-	f := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		ActivityID: fmt.Sprintf("poll %s (%d)", t.plan.Name, t.heard), TaskQueue: activities.ControlQueue,
-		Summary:             "ask " + strings.Join(nodes, ", ") + " for " + t.plan.Name,
-		StartToCloseTimeout: workflows.RunLimit, HeartbeatTimeout: workflows.HeartbeatTimeout,
-		RetryPolicy: &temporal.RetryPolicy{InitialInterval: j.Settings.PollEvery, BackoffCoefficient: 1},
-	}), act.PollTask, scheduler.PollTaskInput{
-		JobID: j.Plan.JobID, TaskID: t.id, Nodes: nodes, Every: j.Settings.PollEvery, GiveUpAfter: j.Settings.GiveUpAfter})
-	heard := t.heard
-	_ = workflow.Await(ctx, func() bool { return f.IsReady() || over() || t.heard != heard })
-	if !f.IsReady() {
-		return
-	}
-	var ended []scheduler.PollTaskResult
-	if err := f.Get(ctx, &ended); err != nil {
-		j.logger.Warn("polling ended", "task_id", t.id, "reason", workflows.Reason(err))
-		return
-	}
-	for _, r := range ended {
-		j.reportNode(t, r.Node, "", r.State, r.Failure)
-	}
-}
-
-// reportNode takes a report about the parts that a node plays in a role; an empty role means all of them.
-func (j *job) reportNode(t *scheduledTask, node, role string, state bfia.TaskState, failure *bfia.Failure) {
+// reportNode applies a report to the parts that a node plays in a role; an empty role means all of them.
+func (j *job) reportNode(t *task, node, role string, state bfia.TaskState, failure *bfia.Failure) {
 	for k, p := range t.plan.Parts {
 		if p.NodeID == node && (role == "" || role == p.Role || role == p.Self()) {
 			j.report(t, k, state, failure)
@@ -229,52 +212,43 @@ func (j *job) reportNode(t *scheduledTask, node, role string, state bfia.TaskSta
 	}
 }
 
-// report moves one part's state forward, and the task's with it.
-func (j *job) report(t *scheduledTask, k int, state bfia.TaskState, failure *bfia.Failure) {
+// report moves a part's state forward, and the task's with it. A retryable failure moves neither: it ends the
+// attempt.
+func (j *job) report(t *task, k int, state bfia.TaskState, failure *bfia.Failure) {
 	next := t.parts[k].Next(state)
-	if next == t.parts[k] {
+	if next == t.parts[k] || t.lost != nil {
 		return
 	}
+
 	p := t.plan.Parts[k]
-	if t.lost != nil {
-		return // whatever becomes of the attempt's other parts
-	}
 	if next == bfia.TaskFailed {
-		told := bfia.Failure{Kind: bfia.FailedUnknown}
+		located := bfia.Failure{Kind: bfia.FailedUnknown}
 		if failure != nil {
-			told = *failure
+			located = *failure
 		}
-		told.NodeID, told.Role, told.Task = p.NodeID, p.Self(), t.plan.Name // whatever the party says
-		if j.shouldRetry(t, &told) {
-			t.lost = &told
-			t.heard++
+		// Whatever the party reports.
+		located.NodeID, located.Role, located.Task = p.NodeID, p.Self(), t.plan.Name
+		if j.shouldRetry(t, &located) {
+			t.lost = &located
+			t.reports++
+
 			return
 		}
-		t.failures[k] = &told
+		t.failures[k] = &located
 	}
 	t.parts[k] = next
-	t.heard++
+	t.reports++
+
 	if merged := t.state.Next(bfia.MergeTaskStates(t.parts...)); merged != t.state {
-		t.state, j.moved = merged, true
+		t.state, j.changed = merged, true
 		if merged == bfia.TaskFailed {
 			t.failure = t.failures[k]
-			t.reason = fmt.Sprintf("%s (%s): %s", p.NodeID, p.Self(), t.failure.Text())
 		}
 	}
 	j.markDirty(t, k)
 }
 
-// touch has a part's state written.
-func (j *job) markDirty(t *scheduledTask, k int) {
-	if !j.dirty[t] {
-		j.dirty[t] = true
-		j.dirtyOrder = append(j.dirtyOrder, t)
-		j.dirtyParts[t] = map[int]bool{}
-	}
-	j.dirtyParts[t][k] = true
-}
-
-// receiveCallbacks takes what parties tell of their parts.
+// receiveCallbacks receives the states of parts from their parties.
 func (j *job) receiveCallbacks(ctx workflow.Context) {
 	ch := workflow.GetSignalChannel(ctx, workflows.SignalCallback)
 	for {
@@ -282,16 +256,19 @@ func (j *job) receiveCallbacks(ctx workflow.Context) {
 		if !ch.Receive(ctx, &c) {
 			return
 		}
+
 		t, ok := j.byID[c.TaskID]
 		if !ok || t.state == bfia.TaskReady {
-			j.logger.Warn("callback for a task that does not run", "task_id", c.TaskID, "from", c.Node)
+			j.logger.Warn("ignored a callback for a task that does not run",
+				"task_id", c.TaskID, "from", c.Node)
+
 			continue
 		}
 		j.reportNode(t, c.Node, c.Role, c.State, c.Failure)
 	}
 }
 
-// receiveStops takes the wish to end the job, or a task and what follows it.
+// receiveStops receives requests to stop the job, or a task and its dependents.
 func (j *job) receiveStops(ctx workflow.Context) {
 	ch := workflow.GetSignalChannel(ctx, workflows.SignalStop)
 	for {
@@ -301,56 +278,32 @@ func (j *job) receiveStops(ctx workflow.Context) {
 		}
 		if s.Task == "" {
 			j.finish(workflows.OutcomeStopped, workflows.StoppedBy(s.By))
-			continue
-		}
-		var nodes []string
-		first, ok := j.Plan.Task(s.Task)
-		if !ok || j.byName[first.Name].state.Terminal() {
-			continue
-		}
-		for _, name := range j.Plan.WithDependents(s.Task) {
-			t := j.byName[name]
-			if !t.state.Terminal() && t.stopped == "" {
-				t.stopped, t.stoppedBy, j.moved = "stopped by "+s.By, s.By, true
-				nodes = append(nodes, t.plan.Nodes()...)
-			}
-		}
-		slices.Sort(nodes)
-		for _, node := range slices.Compact(nodes) {
-			workflows.SendCommand(ctx, fmt.Sprintf("stop %s at %s", s.Task, node), j.Settings.GiveUpAfter, act.SendStop,
-				scheduler.SendStopInput{Node: node, Job: bfia.JobRef{JobID: j.Plan.JobID, TaskName: s.Task}})
+		} else {
+			j.stopTask(ctx, s)
 		}
 	}
 }
 
-// recordProgress writes what changed to the rows that users read, all that came together in one write.
-func (j *job) recordProgress(ctx workflow.Context) {
-	for {
-		if err := workflow.Await(ctx, func() bool { return j.created && (len(j.dirty) > 0 || j.unwritten.State != "") }); err != nil {
-			return
+// stopTask stops a task that has not ended, and its dependents.
+func (j *job) stopTask(ctx workflow.Context, s workflows.Stop) {
+	first, ok := j.Plan.Task(s.Task)
+	if !ok || j.byName[first.Name].state.Terminal() {
+		return
+	}
+
+	var nodes []string
+	for _, name := range j.Plan.WithDependents(s.Task) {
+		t := j.byName[name]
+		if !t.state.Terminal() && t.stopReason == "" {
+			t.stopReason, t.stoppedBy, j.changed = "stopped by "+s.By, s.By, true
+			nodes = append(nodes, t.plan.Nodes()...)
 		}
-		p := j.unwritten
-		p.JobID, p.At = j.Plan.JobID, workflow.Now(ctx)
-		for _, t := range j.dirtyOrder {
-			tp := scheduler.TaskProgress{TaskID: t.id, State: t.state, Reason: t.reason}
-			if t.attempt > 1 {
-				tp.Name, tp.Attempt = t.plan.Name, t.attempt
-			}
-			for k := range t.parts {
-				if j.dirtyParts[t][k] {
-					tp.Parts = append(tp.Parts, scheduler.PartProgress{Part: t.plan.Parts[k], State: t.parts[k], Failure: t.failures[k]})
-				}
-			}
-			p.Tasks = append(p.Tasks, tp)
-		}
-		j.unwritten = scheduler.Progress{}
-		j.dirty, j.dirtyOrder, j.dirtyParts = map[*scheduledTask]bool{}, nil, map[*scheduledTask]map[int]bool{}
-		j.written = false
-		var next []string
-		if err := workflows.Record(ctx, "record progress", act.RecordProgress, p).Get(ctx, &next); err != nil {
-			j.logger.Error("progress not recorded", "error", err)
-		}
-		j.wake(ctx, next)
-		j.written = true
+	}
+	slices.Sort(nodes)
+	for _, node := range slices.Compact(nodes) {
+		ref := bfia.JobRef{JobID: j.Plan.JobID, TaskName: s.Task}
+		id := fmt.Sprintf("stop %s at %s", s.Task, node)
+		workflows.SendCommand(ctx, id, j.Settings.GiveUpAfter, act.SendStop,
+			scheduler.SendStopInput{Node: node, Job: ref})
 	}
 }

@@ -1,4 +1,5 @@
-// Package flowtest holds what the tests of all workflows share: a test environment with mocked time, plans, and parties.
+// Package flowtest holds what the tests of all workflows share: a test environment with mocked time, plans,
+// and parties.
 package flowtest
 
 import (
@@ -48,8 +49,10 @@ var (
 )
 
 // Settings are the settings of the tests' jobs.
-var Settings = workflows.Settings{PollAfter: 10 * time.Second, PollEvery: 2 * time.Second, GiveUpAfter: 10 * time.Minute,
-	StopGrace: 5 * time.Second, TasksInFlight: 100}
+var Settings = workflows.Settings{
+	PollAfter: 10 * time.Second, PollEvery: 2 * time.Second, GiveUpAfter: 10 * time.Minute,
+	StopGrace: 5 * time.Second, TasksInFlight: 100,
+}
 
 // NewEnv returns a test environment without logs.
 func NewEnv() *testsuite.TestWorkflowEnvironment {
@@ -63,10 +66,12 @@ func NewEnv() *testsuite.TestWorkflowEnvironment {
 
 // Plan returns a plan of tasks such as "c<a,b", which is c after a and b, each with the same parts.
 func Plan(parts []bfia.Part, tasks ...string) bfia.Plan {
-	p := bfia.Plan{JobID: "202609010000001234567", FlowID: "flow", Initiator: bfia.Initiator{Role: "guest", NodeID: NodeA}}
+	p := bfia.Plan{JobID: "202609010000001234567", FlowID: "flow",
+		Initiator: bfia.Initiator{Role: "guest", NodeID: NodeA}}
 	for _, spec := range tasks {
 		name, after, _ := strings.Cut(spec, "<")
-		t := bfia.PlannedTask{Name: name, Component: "CallbackOnly", Provider: "p", Version: "1", Parts: parts}
+		t := newTask(name)
+		t.Parts = parts
 		if after != "" {
 			t.DependsOn = strings.Split(after, ",")
 		}
@@ -74,6 +79,10 @@ func Plan(parts []bfia.Part, tasks ...string) bfia.Plan {
 	}
 
 	return p
+}
+
+func newTask(name string) bfia.PlannedTask {
+	return bfia.PlannedTask{Name: name, Component: "CallbackOnly", Provider: "p", Version: "1"}
 }
 
 // PartKey returns the key of a part in maps: "task guest.0".
@@ -93,13 +102,15 @@ func DrawSeconds(t *rapid.T, label string, from, to int) time.Duration {
 func DrawPlan(t *rapid.T, parts []bfia.Part, least, most int) bfia.Plan {
 	p := Plan(nil)
 	for i := range rapid.IntRange(least, most).Draw(t, "tasks") {
-		task := bfia.PlannedTask{Name: fmt.Sprintf("t%d", i), Component: "CallbackOnly", Provider: "p", Version: "1"}
+		task := newTask(fmt.Sprintf("t%d", i))
 		if i > 0 {
-			for _, k := range rapid.SliceOfNDistinct(rapid.IntRange(0, i-1), 0, min(i, 4), rapid.ID[int]).Draw(t, "depends") {
+			earlier := rapid.SliceOfNDistinct(rapid.IntRange(0, i-1), 0, min(i, 4), rapid.ID[int])
+			for _, k := range earlier.Draw(t, "depends") {
 				task.DependsOn = append(task.DependsOn, fmt.Sprintf("t%d", k))
 			}
 		}
-		task.Parts = rapid.SliceOfNDistinct(rapid.SampledFrom(parts), 1, len(parts), bfia.Part.Self).Draw(t, "parts")
+		some := rapid.SliceOfNDistinct(rapid.SampledFrom(parts), 1, len(parts), bfia.Part.Self)
+		task.Parts = some.Draw(t, "parts")
 		p.Tasks = append(p.Tasks, task)
 	}
 

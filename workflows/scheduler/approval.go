@@ -10,15 +10,15 @@ import (
 	"hutong/workflows"
 )
 
-// awaitApprovals waits, for as long as it takes, until those parties have approved the job that said that they must. The
-// acceptance of all others is their approval. One rejection is enough to end it.
+// awaitApprovals waits without limit until the parties whose answer to the creation was PENDING have approved
+// the job. All others approved it by accepting it. One rejection ends the job.
 func (j *job) awaitApprovals(ctx workflow.Context) {
 	for nodes := j.unapproved(); len(nodes) > 0 && !j.ending(); nodes = j.unapproved() {
 		workflow.SetCurrentDetails(ctx, "Waiting for the approval of "+strings.Join(nodes, ", "))
 		_ = workflow.Await(ctx, func() bool { return j.ending() || len(j.unapproved()) < len(nodes) })
 	}
 	if !j.ending() {
-		j.state = j.state.Next(bfia.JobReady) // the queue records it
+		j.state = j.state.Next(bfia.JobReady) // recorded when the job is enqueued
 	}
 }
 
@@ -28,10 +28,11 @@ func (j *job) unapproved() (nodes []string) {
 			nodes = append(nodes, node)
 		}
 	}
+
 	return nodes
 }
 
-// receiveAudits takes the parties' approvals and rejections. What comes after all have approved changes nothing.
+// receiveAudits receives approvals and rejections. After all have approved, it ignores them.
 func (j *job) receiveAudits(ctx workflow.Context) {
 	ch := workflow.GetSignalChannel(ctx, workflows.SignalAudit)
 	for {
@@ -40,9 +41,11 @@ func (j *job) receiveAudits(ctx workflow.Context) {
 			return
 		}
 		if j.state != bfia.JobPending || j.ending() || !slices.Contains(j.Nodes, a.Node) {
-			j.logger.Info("audit changes nothing", "from", a.Node, "status", a.Status, "state", j.state)
+			j.logger.Info("ignored an audit", "from", a.Node, "status", a.Status, "state", j.state)
+
 			continue
 		}
+
 		j.audits[a.Node] = a.Status
 		if a.Status == bfia.JobRejected {
 			j.finish(workflows.OutcomeRejected, a.Rejection())
