@@ -160,7 +160,7 @@ func TestInfeasible(t *testing.T) {
 	)
 	assert.Equal(
 		t,
-		"a task of the job has 3 parts here, this party runs at most 2 at once (jobs.tasks_at_once)",
+		"a task of the job has 3 parts here, this party runs at most 2 at once (jobs.max_containers)",
 		p.Infeasible(Demand{Slots: make([]Slot, 3)}),
 	)
 	assert.Empty(

@@ -5,8 +5,8 @@ import (
 	"math"
 )
 
-// Resources is an amount of CPU, memory and disk: what a container may use, or what a runner has. It is the one type for
-// resources; the documents of the protocol write them in cores and GiB.
+// Resources is an amount of CPU, memory and disk: what a container may use, or what a runner has. It is the
+// one type for resources; the documents of the protocol write them in cores and GiB.
 //
 // In a request, 0 sets no limit and reserves nothing. In a total, 0 is unknown and limits nothing.
 type Resources struct {
@@ -39,8 +39,8 @@ func (r Resources) document() documentResources {
 	return documentResources{CPU: float64(r.CPUMilli) / 1000, Memory: round(r.Memory), Disk: round(r.Disk)}
 }
 
-// Resources returns job_params.<role>.<n>.resources (part 2, 6.6): what each container of a part may use. In the document, -1, 0 or
-// nothing sets no limit.
+// Resources returns job_params.<role>.<n>.resources (part 2, 6.6): what each container of a part may use. In
+// the document, -1, 0 or nothing sets no limit.
 func (c *Config) Resources(part Part) (Resources, error) {
 	var d documentResources
 	for _, l := range c.JobParams.layers(part.Role, part.Index) {
@@ -54,8 +54,8 @@ func (c *Config) Resources(part Part) (Resources, error) {
 	return d.resources(), nil
 }
 
-// The smallest and the largest request. Docker Engine can't limit a container to less. More would overflow the integers in
-// which runners count.
+// The smallest and the largest request. Docker Engine can't limit a container to less. More would overflow
+// the integers in which runners count.
 const (
 	leastCPU, leastMemory, leastDisk = 0.01, 1.0 / 128, 1.0 / 1024 // cores, GiB
 	mostResources                    = 1_000_000
@@ -86,8 +86,8 @@ func (d documentResources) check() error {
 	return nil
 }
 
-// RunnerCapacity holds the slots and resources of a runner, or a part of them. JSON has resources in cores and GiB, as jobs
-// request them.
+// RunnerCapacity holds the slots and resources of a runner, or a part of them. JSON has resources in cores
+// and GiB, as jobs request them.
 type RunnerCapacity struct {
 	Slots int
 	Resources

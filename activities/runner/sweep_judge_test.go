@@ -29,8 +29,10 @@ func TestJudge(t *testing.T) {
 		want    verdict
 		reason  string
 	}{
-		{"watched", with(func(*store.Task) {}), 2, true, keepContainer, "a RunTask of this worker watches it"},
-		{"watched, of an earlier attempt: its RunTask ends it", with(func(*store.Task) {}), 1, true, keepContainer,
+		{"watched", with(func(*store.Task) {}), 2, true, keepContainer,
+			"a RunTask of this worker watches it"},
+		{"watched, of an earlier attempt: its RunTask ends it", with(func(*store.Task) {}), 1, true,
+			keepContainer,
 			"a RunTask of this worker watches it"},
 		{"the worker has just restarted", with(func(*store.Task) {}), 2, false, askTemporal,
 			"no worker watches it"},

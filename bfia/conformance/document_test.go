@@ -15,7 +15,8 @@ func TestDocument(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "developers", "bfia.md"))
 	require.NoError(t, err)
 	document := string(text)
-	for _, file := range []string{filepath.Join("..", "route.go"), filepath.Join("..", "..", "fateflow", "path.go")} {
+	for _, file := range []string{filepath.Join("..", "route.go"),
+		filepath.Join("..", "..", "fateflow", "path.go")} {
 		paths, err := os.ReadFile(file)
 		require.NoError(t, err)
 		found := regexp.MustCompile(`= "(/[^"]+)"`).FindAllStringSubmatch(string(paths), -1)
