@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"hutong/bfia"
 )
 
 // Request is a job's request for a reservation at a party.
@@ -53,7 +55,7 @@ func (p Party) Infeasible(d Demand) string {
 	}
 	empty := slices.Clone(p.Runners)
 	for i := range empty {
-		empty[i].UsedSlots, empty[i].Used, empty[i].Draining = 0, Resources{}, false
+		empty[i].UsedSlots, empty[i].Used, empty[i].Draining = 0, bfia.Resources{}, false
 	}
 	_, unmet := Place(empty, d.Slots)
 	return unmet
@@ -178,7 +180,7 @@ func (p Party) headReservation(r Request, now time.Time) (Request, bool) {
 func (p Party) feasible(d Demand) bool {
 	idle := slices.Clone(p.Runners)
 	for i := range idle {
-		idle[i].UsedSlots, idle[i].Used = 0, Resources{}
+		idle[i].UsedSlots, idle[i].Used = 0, bfia.Resources{}
 	}
 	_, unmet := Place(idle, d.Slots)
 	return unmet == ""
