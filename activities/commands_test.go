@@ -70,8 +70,8 @@ func (c controlWorker) execute(name string, in any) error {
 	return env.GetWorkflowError()
 }
 
-func refuse(w http.ResponseWriter, code bfia.Code, words string) bool {
-	_ = json.NewEncoder(w).Encode(map[string]any{"code": code, "msg": words})
+func refuse(w http.ResponseWriter, code bfia.Code, message string) bool {
+	_ = json.NewEncoder(w).Encode(map[string]any{"code": code, "msg": message})
 	return true
 }
 
@@ -84,8 +84,8 @@ func accept(w http.ResponseWriter, data any) bool {
 // hangUp reads a request and closes the connection, so that its outcome is unknown to the sender.
 func hangUp(http.ResponseWriter) bool { panic(http.ErrAbortHandler) }
 
-// A task is never started twice. If the outcome of a start is unknown, the party is polled before the next
-// try.
+// A task is never started twice. If the outcome of a start is unknown, the party is polled before
+// the next try.
 func TestSendTaskStartAsksFirst(t *testing.T) {
 	task := bfia.TaskRef{JobID: jobID, TaskID: "task", TaskName: "a"}
 	for _, c := range []struct {
@@ -98,24 +98,18 @@ func TestSendTaskStartAsksFirst(t *testing.T) {
 		failed string
 	}{
 		{name: "accepted at once", starts: 1},
-		{name: "arrived, and runs", first: hangUp, state: bfia.TaskRunning, starts: 1, polls: 1},
+		{name: "arrived, and is running", first: hangUp, state: bfia.TaskRunning, starts: 1, polls: 1},
 		{name: "arrived, and has ended", first: hangUp, state: bfia.TaskFailed, starts: 1, polls: 1},
 		{name: "known, but not started", first: hangUp, state: bfia.TaskReady, starts: 2, polls: 1},
 		{name: "never arrived", first: hangUp,
-			polled: func(w http.ResponseWriter,
-				_ int) bool {
-				return refuse(w, 6000, "No found task")
-			}, starts: 2, polls: 1},
+			polled: func(w http.ResponseWriter, _ int) bool { return refuse(w, 6000, "No found task") },
+			starts: 2, polls: 1},
 		{name: "polled twice, since the first answer is lost too", first: hangUp, state: bfia.TaskRunning,
-			polled: func(w http.ResponseWriter, nth int) bool {
-				return nth == 1 &&
-					hangUp(w)
-			}, starts: 1, polls: 2},
+			polled: func(w http.ResponseWriter, nth int) bool { return nth == 1 && hangUp(w) },
+			starts: 1, polls: 2},
 		{name: "nobody ever answers", first: hangUp,
-			polled: func(w http.ResponseWriter,
-				_ int) bool {
-				return hangUp(w)
-			}, starts: 1, polls: 2, failed: "outcome unknown"},
+			polled: func(w http.ResponseWriter, _ int) bool { return hangUp(w) },
+			starts: 1, polls: 2, failed: "outcome unknown"},
 		{name: "refused", first: func(w http.ResponseWriter) bool {
 			return refuse(w, bfia.CodeForbidden, "not with you")
 		}, starts: 1, failed: "not with you"},
@@ -233,11 +227,13 @@ func TestSendCreateOfUnknownJob(t *testing.T) {
 	assert.Empty(t, p.distinctRequests())
 }
 
-// A poll continues until a party reports the end. It gives up a party that is temporalSilent for GiveUpAfter,
+// pollRequest polls the task at B and C.
+var pollRequest = scheduler.PollTaskInput{JobID: jobID, TaskID: "task", Nodes: []string{"B", "C"},
+	Every: 5 * time.Millisecond, GiveUpAfter: 300 * time.Millisecond}
+
+// A poll continues until a party reports the end. It gives up a party that is silent for GiveUpAfter,
 // not before.
 func TestPollTask(t *testing.T) {
-	request := scheduler.PollTaskInput{JobID: jobID, TaskID: "task", Nodes: []string{"B", "C"},
-		Every: 5 * time.Millisecond, GiveUpAfter: 300 * time.Millisecond}
 	for _, c := range []struct {
 		name   string
 		answer func(nth int, w http.ResponseWriter) bool // polls come to B and C in turn
@@ -262,8 +258,7 @@ func TestPollTask(t *testing.T) {
 			return bfia.PollResult{Status: bfia.TaskReady}
 		}, []scheduler.PollTaskResult{{Node: "C", State: bfia.TaskSuccess}}, 4},
 		{"one is down for a while", func(nth int, w http.ResponseWriter) bool {
-			return nth%2 == 1 &&
-				nth < 9 && hangUp(w)
+			return nth%2 == 1 && nth < 9 && hangUp(w)
 		}, func(nth int) bfia.PollResult {
 			if nth == 11 {
 				return bfia.PollResult{Status: bfia.TaskSuccess}
@@ -282,48 +277,52 @@ func TestPollTask(t *testing.T) {
 				_ = json.NewEncoder(w).Encode(map[string]any{"code": 0, "data": c.states(nth)})
 				return true
 			}
-			got, err := pollOnce(t, newControlWorker(p), request)
+			got, err := pollOnce(t, newControlWorker(p), pollRequest)
 			require.NoError(t, err)
 			assert.Equal(t, c.want, got)
 			assert.GreaterOrEqual(t, len(p.bodies(bfia.PathTaskPoll)), c.polls)
 		})
 	}
-	t.Run("one never answers", func(t *testing.T) {
-		t.Parallel()
-		p := newPartner(t)
-		p.answer = func(w http.ResponseWriter, path, _ string) bool {
-			if len(p.bodies(path))%2 == 1 {
-				return refuse(w, 6000, "No found task")
-			}
-			_ = json.NewEncoder(w).Encode(map[string]any{"code": 0,
-				"data": bfia.PollResult{Status: bfia.TaskRunning}})
-			return true
+}
+
+// A poll gives up a party that never reports a state.
+func TestPollTaskGivesUp(t *testing.T) {
+	t.Parallel()
+	p := newPartner(t)
+	p.answer = func(w http.ResponseWriter, path, _ string) bool {
+		if len(p.bodies(path))%2 == 1 {
+			return refuse(w, 6000, "No found task")
 		}
-		began := time.Now()
-		got, err := pollOnce(t, newControlWorker(p), request)
-		require.NoError(t, err)
-		require.Len(t, got, 1)
-		assert.Equal(t, "B", got[0].Node)
-		assert.Equal(t, bfia.TaskFailed, got[0].State)
-		assert.Contains(t, got[0].Failure.Text(), "No found task")
-		assert.GreaterOrEqual(t, time.Since(began), request.GiveUpAfter)
-	})
-	t.Run("its worker shuts down", func(t *testing.T) {
-		t.Parallel()
-		p := newPartner(t)
-		p.poll = bfia.PollResult{Status: bfia.TaskRunning}
-		stop := make(chan struct{})
-		p.answer = func(_ http.ResponseWriter, path, _ string) bool {
-			if len(p.bodies(path)) == 5 {
-				close(stop)
-			}
-			return false
+		_ = json.NewEncoder(w).Encode(map[string]any{"code": 0,
+			"data": bfia.PollResult{Status: bfia.TaskRunning}})
+		return true
+	}
+	began := time.Now()
+	got, err := pollOnce(t, newControlWorker(p), pollRequest)
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+	assert.Equal(t, "B", got[0].Node)
+	assert.Equal(t, bfia.TaskFailed, got[0].State)
+	assert.Contains(t, got[0].Failure.Text(), "No found task")
+	assert.GreaterOrEqual(t, time.Since(began), pollRequest.GiveUpAfter)
+}
+
+// A worker that shuts down leaves the poll to another worker.
+func TestPollTaskWorkerShutsDown(t *testing.T) {
+	t.Parallel()
+	p := newPartner(t)
+	p.poll = bfia.PollResult{Status: bfia.TaskRunning}
+	stop := make(chan struct{})
+	p.answer = func(_ http.ResponseWriter, path, _ string) bool {
+		if len(p.bodies(path)) == 5 {
+			close(stop)
 		}
-		env := pollEnv(newControlWorker(p))
-		env.SetWorkerStopChannel(stop)
-		_, err := env.ExecuteActivity("PollTask", request)
-		require.ErrorContains(t, err, "another worker continues to poll")
-	})
+		return false
+	}
+	env := pollEnv(newControlWorker(p))
+	env.SetWorkerStopChannel(stop)
+	_, err := env.ExecuteActivity("PollTask", pollRequest)
+	require.ErrorContains(t, err, "another worker continues to poll")
 }
 
 func pollEnv(c controlWorker) *testsuite.TestActivityEnvironment {
@@ -357,7 +356,7 @@ func TestReleaseSession(t *testing.T) {
 	assert.True(t, strings.Contains(err.Error(), "HTTP 500"), err)
 }
 
-// The time since the last answer of a temporalSilent party is kept in the heartbeat, so it survives the
+// The time since the last answer of a silent party is kept in the heartbeat, so it survives the
 // worker.
 func TestPollTaskResumesTimeout(t *testing.T) {
 	p := newPartner(t)
@@ -377,11 +376,11 @@ func TestPollTaskResumesTimeout(t *testing.T) {
 
 // RetryDelay is an exponential backoff with a limit and jitter.
 func TestRetryDelay(t *testing.T) {
-	for try, want := range map[int32]time.Duration{2: 200 * time.Millisecond, 3: 400 * time.Millisecond,
+	for attempt, want := range map[int32]time.Duration{2: 200 * time.Millisecond, 3: 400 * time.Millisecond,
 		7: 6400 * time.Millisecond, 8: 10 * time.Second,
 		1000: 10 * time.Second, 1 << 30: 10 * time.Second} {
-		assert.Equal(t, want, activities.RetryDelay(try, 0.5), "before try %d", try)
-		assert.Equal(t, want*3/4, activities.RetryDelay(try, 0))
-		assert.Equal(t, want*5/4, activities.RetryDelay(try, 1))
+		assert.Equal(t, want, activities.RetryDelay(attempt, 0.5), "before attempt %d", attempt)
+		assert.Equal(t, want*3/4, activities.RetryDelay(attempt, 0))
+		assert.Equal(t, want*5/4, activities.RetryDelay(attempt, 1))
 	}
 }

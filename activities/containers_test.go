@@ -285,10 +285,10 @@ func TestRunTaskStoppedBeforeStart(t *testing.T) {
 // A non-retryable error fails the task at once, with a message.
 func TestRunTaskWithUnusableProvider(t *testing.T) {
 	for _, c := range []struct {
-		name  string
-		spoil func(h *testParty)
-		words string
-		kinds []bfia.FailureKind
+		name    string
+		spoil   func(h *testParty)
+		message string
+		kinds   []bfia.FailureKind
 	}{
 		{"no provider for a driver of this runner", func(h *testParty) {
 			_, err := h.db.DeleteProvider(h.t.Context(), store.ProviderFilter{Name: "vendor-a"})
@@ -314,7 +314,7 @@ func TestRunTaskWithUnusableProvider(t *testing.T) {
 				r, err := h.runTaskA(t.Context(), d, nil)
 				require.NoError(t, err)
 				require.NotNil(t, r.Failure)
-				assert.Contains(t, r.Failure.Text(), c.words)
+				assert.Contains(t, r.Failure.Text(), c.message)
 				assert.Contains(t, c.kinds, r.Failure.Kind)
 			})
 		})
@@ -389,7 +389,7 @@ func TestRunTaskContainerCannotStart(t *testing.T) {
 	})
 }
 
-// A container that was removed before its start, because its network was workflowGone, is created again.
+// A container that was removed before its start, because its network was gone, is created again.
 func TestRunTaskCreatesAgain(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d testDriver) {
 		h := newTestParty(t, storetest.SQLite(t), d, []string{"append", "DATA/data_0", oneStart}, nil)

@@ -78,7 +78,7 @@ func TestJobReadsOneGeneration(t *testing.T) {
 		}
 		recorder := &specRecorder{testDriver: d}
 		h.runner = h.newRunner(recorder)
-		run := func(id string, attempt int) string {
+		runAttempt := func(id string, attempt int) string {
 			taskID := bfia.AttemptID(id, "a", attempt)
 			_, err := h.db.StartTask(ctx, id, "a", taskID, attempt, time.Now())
 			require.NoError(t, err)
@@ -98,7 +98,7 @@ func TestJobReadsOneGeneration(t *testing.T) {
 		old := upload("d", "old")
 		create(first, "d")
 		require.Equal(t, old, generation(first))
-		require.Contains(t, run(first, 1), `"d.`+old+`"`)
+		require.Contains(t, runAttempt(first, 1), `"d.`+old+`"`)
 		require.NoError(t, h.participant.RecordTaskEnd(ctx,
 			participant.RecordTaskEndInput{Key: activities.TaskKey{JobID: first, Task: "a", Role: "guest"},
 				Part: guestA, TaskID: bfia.TaskID(first, "a"), State: bfia.TaskSuccess, At: time.Now()}))
@@ -116,15 +116,15 @@ func TestJobReadsOneGeneration(t *testing.T) {
 		require.NotEqual(t, old, renewed)
 		require.Empty(t, reusable(), "the dataset was uploaded again")
 		require.NoError(t, h.housekeeping.SweepStorage(ctx))
-		require.Contains(t, run(first, 2), `"d.`+old+`"`, "another attempt reads the same")
+		require.Contains(t, runAttempt(first, 2), `"d.`+old+`"`, "another attempt reads the same")
 		require.Equal(t, old, generation(first))
 
 		create(late, "late")
 		require.Empty(t, generation(late))
 		uploaded := upload("late", "1")
-		require.Contains(t, run(late, 1), `"late.`+uploaded+`"`)
+		require.Contains(t, runAttempt(late, 1), `"late.`+uploaded+`"`)
 		upload("late", "2")
-		require.Contains(t, run(late, 2), `"late.`+uploaded+`"`)
+		require.Contains(t, runAttempt(late, 2), `"late.`+uploaded+`"`)
 		require.Equal(t, uploaded, generation(late))
 	})
 }

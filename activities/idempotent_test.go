@@ -37,17 +37,17 @@ type call struct {
 // Task a succeeds, task b is stopped. Each activity of a job is called.
 func (h *testParty) jobActivities() []call {
 	at := time.Now().UTC().Truncate(time.Microsecond)
-	a, b := bfia.TaskID(jobID, "a"), bfia.TaskID(jobID, "b")
-	progress := scheduler.Progress{JobID: jobID, State: bfia.JobRunning, At: at,
-		Tasks: []scheduler.TaskProgress{
-			{TaskID: a, State: bfia.TaskRunning,
-				Parts: []scheduler.PartProgress{{Part: guestA, State: bfia.TaskSuccess},
-					{Part: hostB, State: bfia.TaskRunning}}},
-			{TaskID: b, State: bfia.TaskFailed, Reason: "B (host.0): no",
-				Parts: []scheduler.PartProgress{{Part: hostB, State: bfia.TaskFailed,
-					Failure: &bfia.Failure{Kind: bfia.FailedUnknown, Message: "no"}}}}}}
-	stopped := &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}
-	ended := make(chan error, 1)
+
+	return slices.Concat(
+		h.activitiesOfStart(at),
+		h.activitiesOfTaskA(at),
+		h.activitiesOfTaskB(at),
+		h.activitiesOfEnd(at),
+	)
+}
+
+// activitiesOfStart returns the calls until the job runs.
+func (h *testParty) activitiesOfStart(at time.Time) []call {
 	return []call{
 		{name: "RecordScheduleJob", arg: scheduler.RecordScheduleJobInput{Plan: h.plan,
 			Nodes: []string{"A", "B"}, At: at}},
@@ -68,6 +68,23 @@ func (h *testParty) jobActivities() []call {
 		{name: "SendStart", arg: scheduler.SendStartInput{Node: "B", JobID: jobID}},
 		{name: "RecordJobState", arg: participant.RecordJobStateInput{JobID: jobID, State: bfia.JobRunning,
 			At: at}},
+	}
+}
+
+// activitiesOfTaskA returns the calls of the task that succeeds.
+func (h *testParty) activitiesOfTaskA(at time.Time) []call {
+	a := bfia.TaskID(jobID, "a")
+	b := bfia.TaskID(jobID, "b")
+	progress := scheduler.Progress{JobID: jobID, State: bfia.JobRunning, At: at,
+		Tasks: []scheduler.TaskProgress{
+			{TaskID: a, State: bfia.TaskRunning,
+				Parts: []scheduler.PartProgress{{Part: guestA, State: bfia.TaskSuccess},
+					{Part: hostB, State: bfia.TaskRunning}}},
+			{TaskID: b, State: bfia.TaskFailed, Reason: "B (host.0): no",
+				Parts: []scheduler.PartProgress{{Part: hostB, State: bfia.TaskFailed,
+					Failure: &bfia.Failure{Kind: bfia.FailedUnknown, Message: "no"}}}}}}
+
+	return []call{
 		{name: "SendTaskStart", arg: scheduler.SendTaskStartInput{Node: "B", Task: h.taskRef("a")}},
 		{name: "ClaimTask", arg: participant.ClaimTaskInput{Task: h.taskRef("a"), Parts: []bfia.Part{guestA},
 			At: at}},
@@ -82,7 +99,16 @@ func (h *testParty) jobActivities() []call {
 		{name: "PollTask", arg: scheduler.PollTaskInput{JobID: jobID, TaskID: a, Nodes: []string{"B"},
 			Every: time.Millisecond, GiveUpAfter: time.Minute}},
 		{name: "RecordProgress", arg: progress},
+	}
+}
 
+// activitiesOfTaskB returns the calls of the task that is stopped.
+func (h *testParty) activitiesOfTaskB(at time.Time) []call {
+	b := bfia.TaskID(jobID, "b")
+	stopped := &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}
+	ended := make(chan error, 1)
+
+	return []call{
 		{name: "ClaimTask", arg: participant.ClaimTaskInput{Task: h.taskRef("b"), Parts: []bfia.Part{guestA},
 			At: at}},
 		{name: "RequestStop", arg: participant.RequestStopInput{Key: h.taskKey("b"), TaskID: b},
@@ -103,7 +129,15 @@ func (h *testParty) jobActivities() []call {
 		{name: "RunTask", arg: h.partRequest("b")},
 		{name: "RecordTaskEnd", arg: participant.RecordTaskEndInput{Key: h.taskKey("b"), Part: guestA,
 			TaskID: b, State: bfia.TaskFailed, Failure: stopped, At: at}},
+	}
+}
 
+// activitiesOfEnd returns the calls from the job's stop to its removal.
+func (h *testParty) activitiesOfEnd(at time.Time) []call {
+	b := bfia.TaskID(jobID, "b")
+	stopped := &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}
+
+	return []call{
 		{name: "SendStop", arg: scheduler.SendStopInput{Node: "B", Job: bfia.JobRef{JobID: jobID}}},
 		{name: "SendStopAgain", arg: scheduler.SendStopAgainInput{Node: "B", Job: bfia.JobRef{JobID: jobID},
 			TaskIDs: []string{b}}},

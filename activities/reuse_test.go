@@ -35,18 +35,18 @@ func TestReuse(t *testing.T) {
 		require.NoError(t, h.participant.RecordJob(ctx,
 			participant.RecordJobInput{Plan: plan, Roles: []string{"guest.0"}, Scheduler: "B",
 				State: bfia.JobReady, At: time.Now()}))
-		held := func() []string {
+		reusable := func() []string {
 			names, err := participant.Reusable(ctx, h.db, h.blobs, doc, &plan)
 			require.NoError(t, err)
 			return names
 		}
-		assert.Empty(t, held(), "it is still running")
+		assert.Empty(t, reusable(), "it is still running")
 		output := "guest-A-dataset-d/" + bfia.TaskID(jobID, "a")
 		require.NoError(t, h.blobs.Put(ctx, output+"/data_0", bytes.NewReader([]byte("a row\n"))))
 		require.NoError(t, h.participant.RecordTaskEnd(ctx,
 			participant.RecordTaskEndInput{Key: h.taskKey("a"), Part: guestA, TaskID: bfia.TaskID(jobID, "a"),
 				State: bfia.TaskSuccess, At: time.Now()}))
-		assert.Equal(t, []string{"a"}, held(), "b has not run")
+		assert.Equal(t, []string{"a"}, reusable(), "b has not run")
 
 		ref := bfia.TaskRef{JobID: other, TaskID: bfia.TaskID(other, "a"), TaskName: "a", Reuse: true}
 		key := activities.TaskKey{JobID: other, Task: "a", Role: "guest"}
@@ -70,7 +70,7 @@ func TestReuse(t *testing.T) {
 		assert.EqualValues(t, 6, outputs[0].Bytes)
 
 		require.NoError(t, h.blobs.Delete(ctx, output+"/data_0"))
-		assert.Empty(t, held(), "its outputs are gone")
+		assert.Empty(t, reusable(), "its outputs are gone")
 		_, err = h.env(ctx).ExecuteActivity("ReuseTask",
 			participant.ReuseTaskInput{Task: ref, Plan: plan, At: time.Now()})
 		require.ErrorContains(t, err, "the outputs of task a of job "+jobID+" no longer exist")

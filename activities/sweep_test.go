@@ -221,7 +221,7 @@ func TestRemoveExpiredJobs(t *testing.T) {
 	h.recordEndedJob("old", month, "")
 	h.recordEndedJob("taken-over", month, "")
 	h.recordEndedJob("new", day, "taken-over")
-	h.putObject("guest-A-dataset-d/"+bfia.TaskID("old", "b")+"/part", "what a failed run wrote")
+	h.putObject("guest-A-dataset-d/"+bfia.TaskID("old", "b")+"/part", "what a failed container wrote")
 	_, err := h.db.StartTask(ctx, "old", "b", bfia.TaskID("old", "b"), 1, month)
 	require.NoError(t, err)
 	h.putObject("guest-A-dataset-d/"+bfia.TaskID("old", "b")+"/earlier",
@@ -315,7 +315,7 @@ func TestRemoveExpiredJobsInBatches(t *testing.T) {
 	assert.Empty(t, h.objectKeys())
 }
 
-// Housekeeping ends a job whose workflow is workflowGone, once.
+// Housekeeping ends a job whose workflow is gone, once.
 // It keeps a job whose workflow runs, a young job, and every job while Temporal does not answer.
 func TestLostJobs(t *testing.T) {
 	databases := map[string]func(testing.TB) string{"sqlite": storetest.SQLite,
@@ -439,7 +439,7 @@ func TestKeepReservationOfActiveJob(t *testing.T) {
 	assert.Equal(t, 1, slots(), "it has ended just now")
 }
 
-// The reservation of a job that ended long ago is released if its workflow was workflowGone before it could
+// The reservation of a job that ended long ago is released if its workflow was gone before it could
 // do so.
 func TestReleaseLostReservations(t *testing.T) {
 	h := newTestParty(t, storetest.SQLite(t), testDriver{Driver: emptyDriver{}}, nil, nil)

@@ -39,11 +39,11 @@ func newStorage(t *testing.T) *failingStore {
 }
 
 func newChunkWriter(s blob.Store) *chunkWriter {
-	return &chunkWriter{ctx: context.Background(), blobs: s, prefix: activities.LogPrefix("run") + "/w"}
+	return &chunkWriter{ctx: context.Background(), blobs: s, prefix: activities.LogPrefix("container") + "/w"}
 }
 
 func readLog(t require.TestingT, s blob.Store) string {
-	rc, err := activities.ReadLog(context.Background(), s, "run")
+	rc, err := activities.ReadLog(context.Background(), s, "container")
 	require.NoError(t, err)
 	b, err := io.ReadAll(rc)
 	require.NoError(t, err)
@@ -52,10 +52,10 @@ func readLog(t require.TestingT, s blob.Store) string {
 }
 
 func chunks(t *testing.T, s blob.Store) (sizes []int64) {
-	list, err := s.List(t.Context(), activities.LogPrefix("run"))
+	list, err := s.List(t.Context(), activities.LogPrefix("container"))
 	require.NoError(t, err)
 	for i, o := range list {
-		assert.Equal(t, fmt.Sprintf("_log/run/w/%08d", i), o.Key)
+		assert.Equal(t, fmt.Sprintf("_log/container/w/%08d", i), o.Key)
 		sizes = append(sizes, o.Size)
 	}
 	return sizes
@@ -119,7 +119,7 @@ func TestLogFlush(t *testing.T) {
 func TestLogRewrittenAfterCrash(t *testing.T) {
 	s := newStorage(t)
 	rapid.Check(t, func(t *rapid.T) {
-		require.NoError(t, s.DeletePrefix(context.Background(), activities.LogPrefix("run")))
+		require.NoError(t, s.DeletePrefix(context.Background(), activities.LogPrefix("container")))
 		var text bytes.Buffer
 		for i := range rapid.IntRange(0, 60).Draw(t, "lines") {
 			fmt.Fprintf(&text, "%d %s\n", i, strings.Repeat("x", rapid.IntRange(0, 40<<10).Draw(t, "length")))
@@ -205,8 +205,16 @@ func TestTailWriter(t *testing.T) {
 // A watcher that timed out may still write. It has read less, and its chunks do not affect the log.
 func TestReadLogOfSeveralWatchers(t *testing.T) {
 	s := newStorage(t)
-	late := &chunkWriter{ctx: context.Background(), blobs: s, prefix: activities.LogPrefix("run") + "/a"}
-	whole := &chunkWriter{ctx: context.Background(), blobs: s, prefix: activities.LogPrefix("run") + "/b"}
+	late := &chunkWriter{
+		ctx:    context.Background(),
+		blobs:  s,
+		prefix: activities.LogPrefix("container") + "/a",
+	}
+	whole := &chunkWriter{
+		ctx:    context.Background(),
+		blobs:  s,
+		prefix: activities.LogPrefix("container") + "/b",
+	}
 	put := func(w *chunkWriter, text string) {
 		_, err := w.Write([]byte(text))
 		require.NoError(t, err)
