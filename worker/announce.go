@@ -62,7 +62,8 @@ func (a *announcer) announce(ctx context.Context) error {
 	}
 
 	return a.runner.Store.PutRunner(ctx, store.Runner{
-		RunnerID: a.runner.RunnerID, NodeID: a.runner.Node, Devices: slices.Sorted(maps.Keys(a.runner.Drivers)),
+		RunnerID: a.runner.RunnerID, NodeID: a.runner.Node,
+		Devices:   slices.Sorted(maps.Keys(a.runner.Drivers)),
 		TaskQueue: activities.TaskQueueOfRunner(a.runner.RunnerID),
 		Slots:     a.offer.Slots, HeartbeatAt: time.Now(),
 		CPUMilli: a.last.CPUMilli, Memory: a.last.Memory, Disk: a.last.Disk, Labels: a.offer.Labels})

@@ -58,7 +58,8 @@ func startHousekeeping(c client.Client) error {
 	ctx, cancel := context.WithTimeout(context.Background(), temporalTimeout)
 	defer cancel()
 	_, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID: workflows.HousekeepingID, TaskQueue: activities.ControlQueue, CronSchedule: workflows.HousekeepingCron,
+		ID: workflows.HousekeepingID, TaskQueue: activities.ControlQueue,
+		CronSchedule:             workflows.HousekeepingCron,
 		WorkflowRunTimeout:       workflows.HousekeepingLimit,
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
 		StaticSummary:            "removes jobs after their retention, and ends jobs whose workflow was lost",
