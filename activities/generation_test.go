@@ -21,7 +21,7 @@ import (
 
 // specRecorder records what containers are created with.
 type specRecorder struct {
-	device
+	testDriver
 	mu   sync.Mutex
 	spec driver.Spec
 }
@@ -30,7 +30,7 @@ func (r *specRecorder) Create(ctx context.Context, s driver.Spec) (string, error
 	r.mu.Lock()
 	r.spec = s
 	r.mu.Unlock()
-	return r.device.Create(ctx, s)
+	return r.testDriver.Create(ctx, s)
 }
 
 // input returns the address that the last container got for its input.
@@ -40,15 +40,16 @@ func (r *specRecorder) input() string {
 	return r.spec.Env["runtime.component.input.in"]
 }
 
-// A job reads the generation of its dataset that was current when it was created, in all attempts. If the dataset did not
-// exist yet, that is the generation which is current when its first container starts.
+// A job reads the generation of its dataset that was current when it was created, in all attempts. If the
+// dataset did not exist yet, that is the generation which is current when its first container starts.
 func TestJobReadsOneGeneration(t *testing.T) {
-	eachDevice(t, func(t *testing.T, d device) {
+	eachDriver(t, func(t *testing.T, d testDriver) {
 		ctx := t.Context()
 		h := newTestParty(t, storetest.SQLite(t), d, []string{"exit", "0"}, []string{"exit", "0"})
 		datasets := dataset.New(h.blobs, h.db)
 		upload := func(name, value string) string {
-			table, err := datasets.Ingest(ctx, dataset.IngestRequest{Namespace: "n", Name: name, Head: true}, strings.NewReader("id,x\n1,"+value+"\n"))
+			table, err := datasets.Ingest(ctx, dataset.IngestRequest{Namespace: "n", Name: name, Head: true},
+				strings.NewReader("id,x\n1,"+value+"\n"))
 			require.NoError(t, err)
 			return table.Generation
 		}
@@ -56,7 +57,8 @@ func TestJobReadsOneGeneration(t *testing.T) {
 		require.NoError(t, err)
 		document := func(id, name, oldJobID string) *bfia.Document {
 			text := bytes.Replace(body, []byte(jobID), []byte(id), 1)
-			text = bytes.Replace(text, []byte(`"task_params":{}`), []byte(`"task_params":{"guest":{"0":{"a":{"dataset_id":"n#`+name+`"}}}}`), 1)
+			text = bytes.Replace(text, []byte(`"task_params":{}`),
+				[]byte(`"task_params":{"guest":{"0":{"a":{"dataset_id":"n#`+name+`"}}}}`), 1)
 			if oldJobID != "" {
 				text = bytes.Replace(text, []byte("{"), []byte(`{"old_job_id":"`+oldJobID+`",`), 1)
 			}
@@ -68,18 +70,21 @@ func TestJobReadsOneGeneration(t *testing.T) {
 			require.NoError(t, h.db.PutDocument(ctx, id, document(id, name, "").Bytes()))
 			plan := h.own
 			plan.JobID = id
-			for range 2 { // the same again changes nothing
-				require.NoError(t, h.parts.RecordJob(ctx, participant.RecordJobInput{Plan: plan, Roles: []string{"guest.0"}, Scheduler: "B", State: bfia.JobReady, At: time.Now()}))
+			for range 2 { // recording it twice changes nothing
+				require.NoError(t, h.participant.RecordJob(ctx,
+					participant.RecordJobInput{Plan: plan, Roles: []string{"guest.0"}, Scheduler: "B",
+						State: bfia.JobReady, At: time.Now()}))
 			}
 		}
-		recorder := &specRecorder{device: d}
-		h.runs = h.newRuns(recorder)
-		run := func(id string, attempt int) string {
+		recorder := &specRecorder{testDriver: d}
+		h.runner = h.newRunner(recorder)
+		runAttempt := func(id string, attempt int) string {
 			taskID := bfia.AttemptID(id, "a", attempt)
 			_, err := h.db.StartTask(ctx, id, "a", taskID, attempt, time.Now())
 			require.NoError(t, err)
 			_, err = h.env(ctx).ExecuteActivity("RunTask", activities.PartRequest{
-				Key: activities.TaskKey{JobID: id, Task: "a", Role: "guest"}, Part: guestA, TaskID: taskID, Attempt: attempt})
+				Key: activities.TaskKey{JobID: id, Task: "a",
+					Role: "guest"}, Part: guestA, TaskID: taskID, Attempt: attempt})
 			require.NoError(t, err)
 			return recorder.input()
 		}
@@ -93,9 +98,10 @@ func TestJobReadsOneGeneration(t *testing.T) {
 		old := upload("d", "old")
 		create(first, "d")
 		require.Equal(t, old, generation(first))
-		require.Contains(t, run(first, 1), `"d.`+old+`"`)
-		require.NoError(t, h.parts.RecordTaskEnd(ctx, participant.RecordTaskEndInput{Key: activities.TaskKey{JobID: first, Task: "a", Role: "guest"},
-			Part: guestA, TaskID: bfia.TaskID(first, "a"), State: bfia.TaskSuccess, At: time.Now()}))
+		require.Contains(t, runAttempt(first, 1), `"d.`+old+`"`)
+		require.NoError(t, h.participant.RecordTaskEnd(ctx,
+			participant.RecordTaskEndInput{Key: activities.TaskKey{JobID: first, Task: "a", Role: "guest"},
+				Part: guestA, TaskID: bfia.TaskID(first, "a"), State: bfia.TaskSuccess, At: time.Now()}))
 
 		// A later job reuses the task as long as it would read the same.
 		reusable := func() []string {
@@ -109,16 +115,16 @@ func TestJobReadsOneGeneration(t *testing.T) {
 		renewed := upload("d", "new")
 		require.NotEqual(t, old, renewed)
 		require.Empty(t, reusable(), "the dataset was uploaded again")
-		require.NoError(t, h.keeper.SweepStorage(ctx))
-		require.Contains(t, run(first, 2), `"d.`+old+`"`, "another attempt reads the same")
+		require.NoError(t, h.housekeeping.SweepStorage(ctx))
+		require.Contains(t, runAttempt(first, 2), `"d.`+old+`"`, "another attempt reads the same")
 		require.Equal(t, old, generation(first))
 
 		create(late, "late")
 		require.Empty(t, generation(late))
 		uploaded := upload("late", "1")
-		require.Contains(t, run(late, 1), `"late.`+uploaded+`"`)
+		require.Contains(t, runAttempt(late, 1), `"late.`+uploaded+`"`)
 		upload("late", "2")
-		require.Contains(t, run(late, 2), `"late.`+uploaded+`"`)
+		require.Contains(t, runAttempt(late, 2), `"late.`+uploaded+`"`)
 		require.Equal(t, uploaded, generation(late))
 	})
 }

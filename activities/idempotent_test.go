@@ -25,67 +25,127 @@ import (
 
 var workerOptions = sdk.Options{WorkerStopTimeout: 10 * time.Second}
 
-// call is one activity of a job's life.
+// call is one activity call of a job.
 type call struct {
 	name   string
 	arg    any
-	before func() // what goes on beside it
+	before func() // runs before the call, and may run activities concurrently with it
 	after  func()
 }
 
-// life is the life of a job at a party that schedules it and takes part in it: task a succeeds, task b is stopped. Each
-// activity is in it.
-func (h *testParty) life() []call {
+// jobActivities returns all activity calls of a job at a party that is its scheduler and a participant.
+// Task a succeeds, task b is stopped. Each activity of a job is called.
+func (h *testParty) jobActivities() []call {
 	at := time.Now().UTC().Truncate(time.Microsecond)
-	a, b := bfia.TaskID(jobID, "a"), bfia.TaskID(jobID, "b")
-	progress := scheduler.Progress{JobID: jobID, State: bfia.JobRunning, At: at, Tasks: []scheduler.TaskProgress{
-		{TaskID: a, State: bfia.TaskRunning, Parts: []scheduler.PartProgress{{Part: guestA, State: bfia.TaskSuccess}, {Part: hostB, State: bfia.TaskRunning}}},
-		{TaskID: b, State: bfia.TaskFailed, Reason: "B (host.0): no", Parts: []scheduler.PartProgress{{Part: hostB, State: bfia.TaskFailed, Failure: &bfia.Failure{Kind: bfia.FailedUnknown, Message: "no"}}}}}}
-	stopped := &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}
-	ended := make(chan error, 1)
+
+	return slices.Concat(
+		h.activitiesOfStart(at),
+		h.activitiesOfTaskA(at),
+		h.activitiesOfTaskB(at),
+		h.activitiesOfEnd(at),
+	)
+}
+
+// activitiesOfStart returns the calls until the job runs.
+func (h *testParty) activitiesOfStart(at time.Time) []call {
 	return []call{
-		{name: "RecordScheduleJob", arg: scheduler.RecordScheduleJobInput{Plan: h.plan, Nodes: []string{"A", "B"}, At: at}},
+		{name: "RecordScheduleJob", arg: scheduler.RecordScheduleJobInput{Plan: h.plan,
+			Nodes: []string{"A", "B"}, At: at}},
 		{name: "SendCreate", arg: scheduler.SendCreateInput{Node: "B", JobID: jobID}},
-		{name: "SendAudit", arg: participant.SendAuditInput{Node: "B", Audit: bfia.Audit{JobID: jobID, Status: bfia.JobReady}}},
-		{name: "RecordJob", arg: participant.RecordJobInput{Plan: h.own, Roles: []string{"guest.0"}, Scheduler: "B", State: bfia.JobReady, At: at}},
+		{name: "SendAudit", arg: participant.SendAuditInput{Node: "B",
+			Audit: bfia.Audit{JobID: jobID, Status: bfia.JobReady}}},
+		{name: "RecordJob", arg: participant.RecordJobInput{Plan: h.own, Roles: []string{"guest.0"},
+			Scheduler: "B", State: bfia.JobReady, At: at}},
 		{name: "Enqueue", arg: scheduler.EnqueueInput{JobID: jobID, At: at}},
-		{name: "SendReserve", arg: scheduler.SendReserveInput{Node: "B", Request: bfia.ReserveRequest{JobID: jobID, Created: at, Generation: 1}}},
-		{name: "Reserve", arg: h.application(at)},
-		{name: "Requeue", arg: scheduler.RequeueInput{JobID: jobID, Node: "B", Reason: "it has no room", At: at}},
-		{name: "SendRelease", arg: scheduler.SendReleaseInput{Node: "B", Request: bfia.ReleaseRequest{JobID: jobID, Generation: 1}}},
+		{name: "SendReserve", arg: scheduler.SendReserveInput{Node: "B",
+			Request: bfia.ReserveRequest{JobID: jobID, Created: at, Generation: 1}}},
+		{name: "Reserve", arg: h.reserveInput(at)},
+		{name: "Requeue", arg: scheduler.RequeueInput{JobID: jobID, Node: "B", Reason: "it has no free slot",
+			At: at}},
+		{name: "SendRelease", arg: scheduler.SendReleaseInput{Node: "B",
+			Request: bfia.ReleaseRequest{JobID: jobID, Generation: 1}}},
 		{name: "SetPriority", arg: scheduler.SetPriorityInput{JobID: jobID, Priority: 5, At: at}},
 		{name: "SendStart", arg: scheduler.SendStartInput{Node: "B", JobID: jobID}},
-		{name: "RecordJobState", arg: participant.RecordJobStateInput{JobID: jobID, State: bfia.JobRunning, At: at}},
-		{name: "SendTaskStart", arg: scheduler.SendTaskStartInput{Node: "B", Task: h.ref("a")}},
-		{name: "ClaimTask", arg: participant.ClaimTaskInput{Task: h.ref("a"), Parts: []bfia.Part{guestA}, At: at}},
-		{name: "RunTask", arg: h.request("a")},
-		{name: "RecordTaskEnd", arg: participant.RecordTaskEndInput{Key: h.key("a"), Part: guestA, TaskID: a, State: bfia.TaskSuccess, At: at}},
-		{name: "SendCallback", arg: participant.SendCallbackInput{Node: "B", Report: bfia.TaskReport{TaskID: a, Status: bfia.TaskSuccess, Role: "guest"}}},
-		{name: "SendFateReport", arg: participant.SendFateReportInput{Node: "B", Report: fateflow.Report{JobID: jobID, TaskID: fateflow.TaskID(jobID, "a"), Role: "guest", PartyID: "A", Status: fateflow.Running}}},
-		{name: "PollTask", arg: scheduler.PollTaskInput{JobID: jobID, TaskID: a, Nodes: []string{"B"}, Every: time.Millisecond, GiveUpAfter: time.Minute}},
+		{name: "RecordJobState", arg: participant.RecordJobStateInput{JobID: jobID, State: bfia.JobRunning,
+			At: at}},
+	}
+}
+
+// activitiesOfTaskA returns the calls of the task that succeeds.
+func (h *testParty) activitiesOfTaskA(at time.Time) []call {
+	a := bfia.TaskID(jobID, "a")
+	b := bfia.TaskID(jobID, "b")
+	progress := scheduler.Progress{JobID: jobID, State: bfia.JobRunning, At: at,
+		Tasks: []scheduler.TaskProgress{
+			{TaskID: a, State: bfia.TaskRunning,
+				Parts: []scheduler.PartProgress{{Part: guestA, State: bfia.TaskSuccess},
+					{Part: hostB, State: bfia.TaskRunning}}},
+			{TaskID: b, State: bfia.TaskFailed, Reason: "B (host.0): no",
+				Parts: []scheduler.PartProgress{{Part: hostB, State: bfia.TaskFailed,
+					Failure: &bfia.Failure{Kind: bfia.FailedUnknown, Message: "no"}}}}}}
+
+	return []call{
+		{name: "SendTaskStart", arg: scheduler.SendTaskStartInput{Node: "B", Task: h.taskRef("a")}},
+		{name: "ClaimTask", arg: participant.ClaimTaskInput{Task: h.taskRef("a"), Parts: []bfia.Part{guestA},
+			At: at}},
+		{name: "RunTask", arg: h.partRequest("a")},
+		{name: "RecordTaskEnd", arg: participant.RecordTaskEndInput{Key: h.taskKey("a"), Part: guestA,
+			TaskID: a, State: bfia.TaskSuccess, At: at}},
+		{name: "SendCallback", arg: participant.SendCallbackInput{Node: "B",
+			Report: bfia.TaskReport{TaskID: a, Status: bfia.TaskSuccess, Role: "guest"}}},
+		{name: "SendFateReport", arg: participant.SendFateReportInput{Node: "B",
+			Report: fateflow.Report{JobID: jobID, TaskID: fateflow.TaskID(jobID, "a"), Role: "guest",
+				PartyID: "A", Status: fateflow.Running}}},
+		{name: "PollTask", arg: scheduler.PollTaskInput{JobID: jobID, TaskID: a, Nodes: []string{"B"},
+			Every: time.Millisecond, GiveUpAfter: time.Minute}},
 		{name: "RecordProgress", arg: progress},
+	}
+}
 
-		{name: "ClaimTask", arg: participant.ClaimTaskInput{Task: h.ref("b"), Parts: []bfia.Part{guestA}, At: at}},
-		{name: "RequestStop", arg: participant.RequestStopInput{Key: h.key("b"), TaskID: b}, before: func() {
-			env := h.env(context.Background())
-			go func() { _, err := env.ExecuteActivity("RunTask", h.request("b")); ended <- err }()
-			require.Eventually(h.t, func() bool { // it is watched, so that all that comes before is done
-				log, err := h.blobs.List(context.Background(), activities.LogPrefix(h.runName("b")))
-				return err == nil && len(log) == 1
-			}, time.Minute, 10*time.Millisecond)
-		}},
-		{name: "StopTask", arg: runner.StopTaskInput{PartRequest: h.request("b"), Grace: time.Second}, after: func() {
-			require.NoError(h.t, <-ended)
-			h.runs.Wait(context.Background())
-		}},
-		{name: "RunTask", arg: h.request("b")},
-		{name: "RecordTaskEnd", arg: participant.RecordTaskEndInput{Key: h.key("b"), Part: guestA, TaskID: b, State: bfia.TaskFailed, Failure: stopped, At: at}},
+// activitiesOfTaskB returns the calls of the task that is stopped.
+func (h *testParty) activitiesOfTaskB(at time.Time) []call {
+	b := bfia.TaskID(jobID, "b")
+	stopped := &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}
+	ended := make(chan error, 1)
 
+	return []call{
+		{name: "ClaimTask", arg: participant.ClaimTaskInput{Task: h.taskRef("b"), Parts: []bfia.Part{guestA},
+			At: at}},
+		{name: "RequestStop", arg: participant.RequestStopInput{Key: h.taskKey("b"), TaskID: b},
+			before: func() {
+				env := h.env(context.Background())
+				go func() { _, err := env.ExecuteActivity("RunTask", h.partRequest("b")); ended <- err }()
+				// RunTask follows the log, so all its earlier steps are done
+				require.Eventually(h.t, func() bool {
+					log, err := h.blobs.List(context.Background(), activities.LogPrefix(h.containerName("b")))
+					return err == nil && len(log) == 1
+				}, time.Minute, 10*time.Millisecond)
+			}},
+		{name: "StopTask", arg: runner.StopTaskInput{PartRequest: h.partRequest("b"), Grace: time.Second},
+			after: func() {
+				require.NoError(h.t, <-ended)
+				h.runner.Wait(context.Background())
+			}},
+		{name: "RunTask", arg: h.partRequest("b")},
+		{name: "RecordTaskEnd", arg: participant.RecordTaskEndInput{Key: h.taskKey("b"), Part: guestA,
+			TaskID: b, State: bfia.TaskFailed, Failure: stopped, At: at}},
+	}
+}
+
+// activitiesOfEnd returns the calls from the job's stop to its removal.
+func (h *testParty) activitiesOfEnd(at time.Time) []call {
+	b := bfia.TaskID(jobID, "b")
+	stopped := &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}
+
+	return []call{
 		{name: "SendStop", arg: scheduler.SendStopInput{Node: "B", Job: bfia.JobRef{JobID: jobID}}},
-		{name: "SendStopAgain", arg: scheduler.SendStopAgainInput{Node: "B", Job: bfia.JobRef{JobID: jobID}, TaskIDs: []string{b}}},
-		{name: "RecordJobState", arg: participant.RecordJobStateInput{JobID: jobID, State: bfia.JobFinished, Failure: stopped, At: at}},
+		{name: "SendStopAgain", arg: scheduler.SendStopAgainInput{Node: "B", Job: bfia.JobRef{JobID: jobID},
+			TaskIDs: []string{b}}},
+		{name: "RecordJobState", arg: participant.RecordJobStateInput{JobID: jobID, State: bfia.JobFinished,
+			Failure: stopped, At: at}},
 		{name: "ReopenJob", arg: participant.ReopenJobInput{JobID: jobID}},
-		{name: "RecordJobState", arg: participant.RecordJobStateInput{JobID: jobID, State: bfia.JobFinished, Failure: stopped, At: at}},
+		{name: "RecordJobState", arg: participant.RecordJobStateInput{JobID: jobID, State: bfia.JobFinished,
+			Failure: stopped, At: at}},
 		{name: "ReleaseReservation", arg: participant.ReleaseReservationInput{JobID: jobID, At: at}},
 		{name: "SendCapacityHint", arg: participant.SendCapacityHintInput{Node: "B", JobID: jobID}},
 		{name: "ReleaseSession", arg: participant.ReleaseSessionInput{Session: bfia.SessionID(jobID)}},
@@ -94,34 +154,43 @@ func (h *testParty) life() []call {
 	}
 }
 
-// Every activity may be begun again at any moment: at once, and after all else has happened. It then answers the same,
-// and changes nothing.
+// Every activity may be executed again at any moment: at once, and after all later activities.
+// It then returns the same result, and changes nothing.
 func TestActivitiesAreIdempotent(t *testing.T) {
-	databases := map[string]func(testing.TB) string{"sqlite": storetest.SQLite, "postgres": storetest.Postgres}
+	databases := map[string]func(testing.TB) string{"sqlite": storetest.SQLite,
+		"postgres": storetest.Postgres}
 	for database, address := range databases {
 		t.Run(database, func(t *testing.T) {
-			eachDevice(t, func(t *testing.T, d device) {
-				h := newTestParty(t, address(t), d, []string{"append", "DATA/data_0", "one run\n", "lines", "2000"}, []string{"append", "DATA/data_0", "one run\n", "print", "begun", "forever"})
-				require.NoError(t, h.db.PutRunner(t.Context(), store.Runner{RunnerID: "host-1", NodeID: "A", Devices: []string{d.Device()}, TaskQueue: "q", Slots: 2}))
-				life := h.life()
+			eachDriver(t, func(t *testing.T, d testDriver) {
+				h := newTestParty(t, address(t), d,
+					[]string{"append", "DATA/data_0", oneStart, "lines", "2000"}, []string{"append",
+						"DATA/data_0", oneStart, "print", "begun", "forever"})
+				require.NoError(t, h.db.PutRunner(t.Context(),
+					store.Runner{RunnerID: "runner-1", NodeID: "A", Devices: []string{d.Device()},
+						TaskQueue: "q", Slots: 2}))
+				life := h.jobActivities()
 				var names []string
 				for _, c := range life {
 					names = append(names, c.name)
 				}
 				slices.Sort(names)
 				excepted := []string{"ReuseTask"} // needs another job: see TestReuse
-				// Of no job's life: see TestRemoveExpiredJobs, TestLostJobs.
-				excepted = append(excepted, "FindLostJobs", "EndLostJobs", "RemoveExpiredJobs", "SweepStorage", "ReleaseLostReservations")
-				all := slices.DeleteFunc(h.activityNames(), func(name string) bool { return slices.Contains(excepted, name) })
+				// Not activities of one job: see TestRemoveExpiredJobs, TestLostJobs.
+				excepted = append(excepted, "FindLostJobs", "EndLostJobs", "RemoveExpiredJobs",
+					"SweepStorage", "ReleaseLostReservations")
+				all := slices.DeleteFunc(h.activityNames(),
+					func(name string) bool { return slices.Contains(excepted, name) })
 				slices.Sort(all)
-				require.Equal(t, all, slices.Compact(names), "each activity that is registered is tried here, and no other")
+				require.Equal(t, all, slices.Compact(names),
+					"each registered activity is tested here, and no other")
 
 				answers := make([]string, len(life))
 				do := func(i int, when string) {
 					value, err := h.env(t.Context()).ExecuteActivity(life[i].name, life[i].arg)
-					h.runs.Wait(t.Context())
-					if strings.HasPrefix(when, "late") && slices.Contains([]string{"Enqueue", "SetPriority", "Reserve"}, life[i].name) {
-						return // what waits no more may be refused; it must only change nothing
+					h.runner.Wait(t.Context())
+					if strings.HasPrefix(when, "late") &&
+						slices.Contains([]string{"Enqueue", "SetPriority", "Reserve"}, life[i].name) {
+						return // a job that no longer waits may be refused; nothing may change
 					}
 					require.NoError(t, err, "%s %s", life[i].name, when)
 					var answer json.RawMessage
@@ -130,7 +199,8 @@ func TestActivitiesAreIdempotent(t *testing.T) {
 					}
 					text := "answer: " + string(answer)
 					if life[i].name == "RunTask" {
-						text, _, _ = strings.Cut(text, `"reason"`) // the row's may have come from elsewhere since
+						// another activity may have recorded another reason since
+						text, _, _ = strings.Cut(text, `"reason"`)
 					}
 					if answers[i] == "" {
 						answers[i] = text
@@ -141,38 +211,44 @@ func TestActivitiesAreIdempotent(t *testing.T) {
 					if c.before != nil {
 						c.before()
 					}
-					before := h.state()
+					before := h.snapshot()
 					do(i, "once")
 					if c.after != nil {
 						c.after()
 					}
-					once := h.state()
-					if i != slices.IndexFunc(life, func(c call) bool { return c.name == "RunTask" && c.arg == any(h.request("b")) }) {
+					once := h.snapshot()
+					if i != slices.IndexFunc(life,
+						func(c call) bool {
+							return c.name == "RunTask" &&
+								c.arg == any(h.partRequest("b"))
+						}) {
 						assert.NotEqual(t, before, once, "%s does something", c.name)
 					}
 					do(i, "twice")
-					assert.Equal(t, once, h.state(), "%s twice", c.name)
+					assert.Equal(t, once, h.snapshot(), "%s twice", c.name)
 					if c.name == "ForgetScheduleJob" {
 						break
 					}
-					if c.name == "RequestStop" || c.name == "ReleaseSession" { // amid the job, and at its end
+					// in the middle of the job, and at its end
+					if c.name == "RequestStop" || c.name == "ReleaseSession" {
 						for k := range i {
 							do(k, "late, after "+c.name)
 						}
-						assert.Equal(t, once, h.state(), "all again after %s", c.name)
+						assert.Equal(t, once, h.snapshot(), "all again after %s", c.name)
 					}
 					if t.Failed() {
 						t.FailNow()
 					}
 				}
-				assert.Equal(t, "one run\n", h.written("a"))
-				assert.Equal(t, "one run\n", h.written("b"))
+				assert.Equal(t, oneStart, h.readOutput("a"))
+				assert.Equal(t, oneStart, h.readOutput("b"))
 				do(len(life)-1, "once")
-				once := h.state()
+				once := h.snapshot()
 				do(len(life)-1, "twice")
-				assert.Equal(t, once, h.state())
+				assert.Equal(t, once, h.snapshot())
 				_, err := h.db.Document(t.Context(), jobID)
-				assert.Equal(t, bfia.CodeNotFound, bfia.CodeOf(err), "the last to forget the job forgets its document")
+				assert.Equal(t, bfia.CodeNotFound, bfia.CodeOf(err),
+					"the last role that forgets the job removes its document")
 			})
 		})
 	}

@@ -12,55 +12,64 @@ import (
 	"hutong/store/storetest"
 )
 
-// A workflow's step writes that a task runs and is cut off before it counts; done anew, the job's stop is in it, and comes
-// first: the workflow ends and knows nothing of the task's start. Its rows must not say for ever that it runs.
-func TestRowsOfAStepThatDidNotCount(t *testing.T) {
-	eachDevice(t, func(t *testing.T, d device) {
+// A workflow task records that a task runs, and is lost before it completes.
+// Temporal repeats it with the job's stop in front, so the workflow ends without knowing of the task's start.
+// The rows of the task must not stay RUNNING for ever.
+func TestRowsOfLostWorkflowTask(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d testDriver) {
 		h := newTestParty(t, storetest.SQLite(t), d, []string{"print"}, []string{"print"})
 		ctx, at := t.Context(), time.Now()
-		h.begin() // the party has claimed a host for task a
-		require.NoError(t, h.jobs.RecordScheduleJob(ctx, scheduler.RecordScheduleJobInput{Plan: h.plan, Nodes: []string{"A", "B"}, At: at}))
+		h.claimTaskA() // the party has claimed a runner for task a
+		require.NoError(t, h.scheduler.RecordScheduleJob(ctx,
+			scheduler.RecordScheduleJobInput{Plan: h.plan, Nodes: []string{"A", "B"}, At: at}))
 		running := scheduler.TaskProgress{TaskID: bfia.TaskID(jobID, "a"), Name: "a", State: bfia.TaskRunning,
-			Parts: []scheduler.PartProgress{{Part: guestA, State: bfia.TaskRunning}, {Part: hostB, State: bfia.TaskRunning}}}
-		_, err := h.jobs.RecordProgress(ctx, scheduler.Progress{JobID: jobID, State: bfia.JobRunning, Tasks: []scheduler.TaskProgress{running}, At: at})
+			Parts: []scheduler.PartProgress{{Part: guestA, State: bfia.TaskRunning},
+				{Part: hostB, State: bfia.TaskRunning}}}
+		_, err := h.scheduler.RecordProgress(ctx,
+			scheduler.Progress{JobID: jobID, State: bfia.JobRunning, Tasks: []scheduler.TaskProgress{running},
+				At: at})
 		require.NoError(t, err)
 
 		for range 2 {
-			_, err = h.jobs.RecordProgress(ctx, scheduler.Progress{JobID: jobID, State: bfia.JobFinished,
+			_, err = h.scheduler.RecordProgress(ctx, scheduler.Progress{JobID: jobID, State: bfia.JobFinished,
 				Failure: &bfia.Failure{Kind: bfia.FailedStopped, By: "B"}, At: at})
 			require.NoError(t, err)
-			_, err = h.parts.ReleaseReservation(ctx, participant.ReleaseReservationInput{JobID: jobID, At: at, Ended: "stopped by B"})
+			_, err = h.participant.ReleaseReservation(ctx,
+				participant.ReleaseReservationInput{JobID: jobID, At: at, Ended: "stopped by B"})
 			require.NoError(t, err)
 		}
 		tasks, err := h.db.ScheduleTasks(ctx, jobID)
 		require.NoError(t, err)
-		require.Equal(t, []bfia.TaskState{bfia.TaskFailed, bfia.TaskReady}, []bfia.TaskState{tasks[0].State, tasks[1].State})
+		require.Equal(t, []bfia.TaskState{bfia.TaskFailed, bfia.TaskReady},
+			[]bfia.TaskState{tasks[0].State, tasks[1].State})
 		parts, err := h.db.ScheduleParts(ctx, jobID)
 		require.NoError(t, err)
 		for _, p := range parts {
 			if p.TaskID == tasks[0].TaskID {
 				require.Equal(t, bfia.TaskFailed, p.State)
-				require.Equal(t, &bfia.Failure{Kind: bfia.FailedStopped, Message: "the job was stopped: stopped by B"}, p.Failure)
+				require.Equal(t, &bfia.Failure{Kind: bfia.FailedStopped,
+					Message: "the job was stopped: stopped by B"}, p.Failure)
 			} else {
 				require.Equal(t, bfia.TaskReady, p.State)
 			}
 		}
-		require.Equal(t, bfia.TaskFailed, h.row("a").State)
-		require.Equal(t, "stopped by B", h.row("a").Reason)
-		require.Equal(t, bfia.TaskReady, h.row("b").State)
-		seats, err := h.db.ReservedSlots(ctx, jobID)
+		require.Equal(t, bfia.TaskFailed, h.taskRow("a").State)
+		require.Equal(t, "stopped by B", h.taskRow("a").Reason)
+		require.Equal(t, bfia.TaskReady, h.taskRow("b").State)
+		slots, err := h.db.ReservedSlots(ctx, jobID)
 		require.NoError(t, err)
-		require.Empty(t, seats)
+		require.Empty(t, slots)
 	})
 }
 
-// Room that is given back while the job goes on changes nothing of its tasks.
-func TestReleaseLeavesTasksAlone(t *testing.T) {
-	eachDevice(t, func(t *testing.T, d device) {
+// Releasing a reservation while the job continues changes nothing of its tasks.
+func TestReleaseKeepsTasksRunning(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d testDriver) {
 		h := newTestParty(t, storetest.SQLite(t), d, []string{"print"}, []string{"print"})
-		h.begin()
-		_, err := h.parts.ReleaseReservation(t.Context(), participant.ReleaseReservationInput{JobID: jobID, At: time.Now()})
+		h.claimTaskA()
+		_, err := h.participant.ReleaseReservation(t.Context(),
+			participant.ReleaseReservationInput{JobID: jobID, At: time.Now()})
 		require.NoError(t, err)
-		require.Equal(t, bfia.TaskRunning, h.row("a").State)
+		require.Equal(t, bfia.TaskRunning, h.taskRow("a").State)
 	})
 }

@@ -22,14 +22,14 @@ import (
 	"hutong/activities/driver/process"
 )
 
-// prog is what the runs of these tests run: the program of the runners' own tests, and an image of it.
+// prog is the program that the containers of these tests run, and an image of it.
 var prog struct {
 	path, image string
 	dockerErr   error // why there is no image
 }
 
 func TestMain(m *testing.M) {
-	// The process device starts this program again as its supervisor.
+	// The process driver starts this program again as its supervisor.
 	if len(os.Args) > 2 && os.Args[1] == "supervise" {
 		os.Exit(process.Supervise(os.Args[2:]))
 	}
@@ -44,7 +44,8 @@ func runTests(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	prog.path = filepath.Join(dir, "prog")
-	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", prog.path, "./driver/drivertest/testdata/prog")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", prog.path,
+		"./driver/drivertest/testdata/prog")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the test program: %v\n%s", err, out)
@@ -59,7 +60,7 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// importImage makes an image of one program.
+// importImage creates an image that holds one program.
 func importImage(path, ref string) (remove func(), err error) {
 	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 	if err != nil {
@@ -82,7 +83,7 @@ func importImage(path, ref string) (remove func(), err error) {
 	}
 	ctx := context.Background()
 	out, err := docker.ImageImport(ctx, image.ImportSource{Source: &layer, SourceName: "-"}, ref,
-		image.ImportOptions{Changes: []string{"USER 65534"}}) // as a vendor's may
+		image.ImportOptions{Changes: []string{"USER 65534"}}) // a vendor's image may set a user
 	if err != nil {
 		return nil, err
 	}
@@ -98,19 +99,20 @@ func importImage(path, ref string) (remove func(), err error) {
 	}, nil
 }
 
-// device is a real device of this host, and a program for it.
-type device struct {
+// testDriver is a real driver of this machine, with a program for it.
+type testDriver struct {
 	driver.Driver
-	program string // its path in the device's own view
+	program string // its path as the driver sees it
 }
 
-// eachDevice runs f on processes and on Docker, which may be missing unless it is required.
-func eachDevice(t *testing.T, f func(t *testing.T, d device)) {
+// eachDriver runs f with the process driver and with Docker.
+// Docker may be missing unless HUTONG_REQUIRE_DOCKER is 1.
+func eachDriver(t *testing.T, f func(t *testing.T, d testDriver)) {
 	t.Run("process", func(t *testing.T) {
 		t.Parallel()
 		r, err := process.New(process.Options{Dir: t.TempDir(), AllowedCommands: []string{prog.path}})
 		require.NoError(t, err)
-		f(t, emptied(t, device{r, prog.path}))
+		f(t, removeContainersAfter(t, testDriver{r, prog.path}))
 	})
 	t.Run("docker", func(t *testing.T) {
 		t.Parallel()
@@ -123,17 +125,17 @@ func eachDevice(t *testing.T, f func(t *testing.T, d device)) {
 		r, err := docker.New(docker.Options{NodeID: "T" + rand.Text(), HostNetwork: true})
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, r.Close()) })
-		f(t, emptied(t, device{r, "/prog"}))
+		f(t, removeContainersAfter(t, testDriver{r, "/prog"}))
 	})
 }
 
-// emptied sees to it that nothing runs on after a test, also one that fails.
-func emptied(t *testing.T, d device) device {
+// removeContainersAfter removes all containers at the end of a test, also of a failed one.
+func removeContainersAfter(t *testing.T, d testDriver) testDriver {
 	t.Cleanup(func() {
-		runs, err := d.List(context.Background())
+		containers, err := d.List(context.Background())
 		require.NoError(t, err)
-		for _, run := range runs {
-			require.NoError(t, d.Remove(context.Background(), run.Name))
+		for _, container := range containers {
+			require.NoError(t, d.Remove(context.Background(), container.Name))
 		}
 	})
 	return d

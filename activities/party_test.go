@@ -36,59 +36,74 @@ import (
 
 const jobID = "202609010000001234567"
 
+// oneStart is the line that each container of a test appends to its output.
+const oneStart = "one start\n"
+
 var (
 	guestA = bfia.Part{Role: "guest", NodeID: "A"}
 	hostB  = bfia.Part{Role: "host", NodeID: "B"}
 	quiet  = slog.New(slog.NewTextHandler(io.Discard, nil))
 )
 
-// testParty is a party with all that its activities touch: a real database, a real storage, a real device, and a partner that
-// really listens.
+// testParty is a party with everything that its activities use:
+// a real database, real storage, a real driver, and a partner that serves HTTP.
 type testParty struct {
-	t       *testing.T
-	db      *store.Store
-	blobs   blob.Store
-	device  device
-	partner *partner
-	jobs    *scheduler.Activities
-	parts   *participant.Activities
-	runs    *runner.Runner
-	keeper  *housekeeping.Activities
-	plan    bfia.Plan                                            // of both parties
-	own     bfia.Plan                                            // this party's parts of it
-	told    func(context.Context, string, bfia.TaskReport) error // what runs say when they are asked
+	t            *testing.T
+	db           *store.Store
+	blobs        blob.Store
+	driver       testDriver
+	partner      *partner
+	scheduler    *scheduler.Activities
+	participant  *participant.Activities
+	runner       *runner.Runner
+	housekeeping *housekeeping.Activities
+	plan         bfia.Plan // the parts of both parties
+	own          bfia.Plan // only this party's parts
+	// receives the reports of containers that are asked on their control port
+	onReport func(context.Context, string, bfia.TaskReport) error
 }
 
-// newTestParty makes a party with one job of the tasks a and b<a, both for guest A and host B. Task a runs program with
-// the words of a, and b with those of b, where DATA is the folder of the run's output.
-func newTestParty(t *testing.T, address string, d device, a, b []string) *testParty {
+// newTestParty creates a party with one job of the tasks a and b, where b reads the output of a.
+// Both tasks have parts for guest A and host B. The slices a and b hold the arguments of their programs.
+// DATA in an argument is replaced by the output folder of the container.
+func newTestParty(t *testing.T, address string, d testDriver, a, b []string) *testParty {
 	ctx := t.Context()
 	blobs, err := blob.Open(ctx, "file://"+t.TempDir())
 	require.NoError(t, err)
-	h := &testParty{t: t, db: storetest.Open(t, address), blobs: blobs, device: d, partner: newPartner(t)}
-	partners := client.New("A", func(node string) (string, bool) { return h.partner.URL, node == "B" }, 10*time.Second)
-	h.jobs = &scheduler.Activities{Node: "A", Store: h.db, Documents: h.db, Client: partners, Logger: quiet}
-	h.parts = &participant.Activities{Node: "A", Store: h.db, Blobs: blobs, Client: partners,
+	h := &testParty{t: t, db: storetest.Open(t, address), blobs: blobs, driver: d, partner: newPartner(t)}
+	partners := client.New("A", func(node string) (string, bool) { return h.partner.URL, node == "B" },
+		10*time.Second)
+	h.scheduler = &scheduler.Activities{Node: "A", Store: h.db, Documents: h.db, Client: partners,
+		Logger: quiet}
+	h.participant = &participant.Activities{Node: "A", Store: h.db, Blobs: blobs, Client: partners,
 		Transport: h.partner.URL, HTTP: http.DefaultClient, Logger: quiet}
-	h.runs = h.newRuns(d)
-	h.keeper = &housekeeping.Activities{Node: "A", Store: h.db, Blobs: blobs, Scheduled: gone, Participating: gone, Logger: quiet}
+	h.runner = h.newRunner(d)
+	h.housekeeping = &housekeeping.Activities{Node: "A", Store: h.db, Blobs: blobs, Scheduled: workflowGone,
+		Participating: workflowGone, Logger: quiet}
 
-	for name, words := range map[string][]string{"a": a, "b": b} {
-		data := fmt.Sprintf("%s/guest-A-dataset-d/%s", d.StorageRoot(h.runName(name)), bfia.TaskID(jobID, name))
+	for name, arguments := range map[string][]string{"a": a, "b": b} {
+		data := fmt.Sprintf("%s/guest-A-dataset-d/%s", d.StorageRoot(h.containerName(name)),
+			bfia.TaskID(jobID, name))
 		command := []string{d.program}
-		for _, word := range words {
-			command = append(command, strings.ReplaceAll(word, "DATA", data))
+		for _, argument := range arguments {
+			command = append(command, strings.ReplaceAll(argument, "DATA", data))
 		}
 		metadata, err := json.Marshal(bfia.Metadata{Image: prog.image, Command: command})
 		require.NoError(t, err)
-		_, err = h.db.PutProvider(ctx, store.Provider{Name: "vendor-" + name, Version: "1", Device: d.Device(), Metadata: metadata,
+		_, err = h.db.PutProvider(ctx, store.Provider{Name: "vendor-" + name, Version: "1",
+			Device: d.Device(), Metadata: metadata,
 			Components: map[string]json.RawMessage{"C": component("vendor-" + name)}})
 		require.NoError(t, err)
 	}
-	doc, err := bfia.ParseDocument([]byte(`{"job_id":"` + jobID + `","flow_id":"flow","dag":{"version":"2.0","components":[
-		{"name":"a","componentName":"C","provider":"vendor-a","version":"1","input":[],"output":[{"type":"dataset","key":"d"}]},
-		{"name":"b","componentName":"C","provider":"vendor-b","version":"1","input":[{"type":"dataset","key":"a.d"}],"output":[{"type":"dataset","key":"d"}]}]},
-		"config":{"initiator":{"role":"guest","node_id":"A"},"role":{"guest":["A"],"host":["B"]},"job_params":{},"task_params":{}}}`))
+	doc, err := bfia.ParseDocument(
+		[]byte(`{"job_id":"` + jobID + `","flow_id":"flow","dag":{"version":"2.0","components":[
+		{"name":"a","componentName":"C","provider":"vendor-a","version":"1","input":[],
+			"output":[{"type":"dataset","key":"d"}]},
+		{"name":"b","componentName":"C","provider":"vendor-b","version":"1",
+			"input":[{"type":"dataset","key":"a.d"}],"output":[{"type":"dataset","key":"d"}]}]},
+		"config":{"initiator":{"role":"guest","node_id":"A"},"role":{"guest":["A"],"host":["B"]},
+			"job_params":{},"task_params":{}}}`),
+	)
 	require.NoError(t, err)
 	require.NoError(t, h.db.PutDocument(ctx, jobID, doc.Bytes()))
 	plan, err := bfia.NewPlan(doc, h.db.Describe(ctx), "")
@@ -101,22 +116,29 @@ func newTestParty(t *testing.T, address string, d device, a, b []string) *testPa
 	return h
 }
 
-// component is the self-description of the component C.
+// component returns the self-description of the component C.
 func component(provider string) json.RawMessage {
-	return json.RawMessage(`{"componentName":"C","title":"C","provider":"` + provider + `","version":"1","roleList":["guest","host"],
+	return json.RawMessage(
+		`{"componentName":"C","title":"C","provider":"` + provider + `","version":"1",
+		"roleList":["guest","host"],
 		"storageEngine":["file"],"inputParam":[],"inputData":[{"name":"in","category":"dataset"}],
-		"outputData":[{"name":"out","category":"dataset"}],"result":[]}`)
+		"outputData":[{"name":"out","category":"dataset"}],"result":[]}`,
+	)
 }
 
-// newRuns is what a worker that starts again on the same host has.
-func (h *testParty) newRuns(r driver.Driver) *runner.Runner {
-	return &runner.Runner{Node: "A", RunnerID: "host-1", Deployment: "ours", Store: h.db, Blobs: h.blobs, Drivers: map[string]driver.Driver{r.Device(): r},
-		System: func(string) bfia.System { return bfia.System{Transport: "hutong:9381", Callback: "http://hutong:9380"} }, StopGrace: time.Second, Logger: quiet, OnReport: h.told}
+// newRunner returns the runner of a worker that restarts on the same machine.
+func (h *testParty) newRunner(r driver.Driver) *runner.Runner {
+	return &runner.Runner{Node: "A", RunnerID: "runner-1", Deployment: "ours", Store: h.db, Blobs: h.blobs,
+		Drivers: map[string]driver.Driver{r.Device(): r},
+		System: func(string) bfia.System {
+			return bfia.System{Transport: "hutong:9381",
+				Callback: "http://hutong:9380"}
+		}, StopGrace: time.Second, Logger: quiet, OnReport: h.onReport}
 }
 
 // activities returns the structs whose methods are registered anywhere.
 func (h *testParty) activities() []any {
-	return []any{h.jobs, h.parts, h.keeper, &runner.Activities{Runner: h.runs}}
+	return []any{h.scheduler, h.participant, h.housekeeping, &runner.Activities{Runner: h.runner}}
 }
 
 // activityNames returns the names of all activities.
@@ -130,7 +152,7 @@ func (h *testParty) activityNames() (names []string) {
 	return names
 }
 
-// env is a worker that has taken an activity. Its activities' contexts end with ctx.
+// env returns a worker for activities. The contexts of its activities end with ctx.
 func (h *testParty) env(ctx context.Context) *testsuite.TestActivityEnvironment {
 	var suite testsuite.WorkflowTestSuite
 	suite.SetLogger(log.NewStructuredLogger(quiet))
@@ -144,45 +166,53 @@ func (h *testParty) env(ctx context.Context) *testsuite.TestActivityEnvironment 
 	return env
 }
 
-func (h *testParty) runName(task string) string { return "hutong-" + jobID + "-" + task + "-guest.0-1" }
+func (h *testParty) containerName(task string) string {
+	return "hutong-" + jobID + "-" + task + "-guest.0-1"
+}
 
-func (h *testParty) key(task string) activities.TaskKey {
+func (h *testParty) taskKey(task string) activities.TaskKey {
 	return activities.TaskKey{JobID: jobID, Task: task, Role: "guest"}
 }
 
-func (h *testParty) request(task string) activities.PartRequest {
-	return activities.PartRequest{Key: h.key(task), Part: guestA, TaskID: bfia.TaskID(jobID, task), Attempt: 1}
+func (h *testParty) partRequest(task string) activities.PartRequest {
+	return activities.PartRequest{Key: h.taskKey(task), Part: guestA, TaskID: bfia.TaskID(jobID, task),
+		Attempt: 1}
 }
 
-func (h *testParty) ref(task string) bfia.TaskRef {
+func (h *testParty) taskRef(task string) bfia.TaskRef {
 	return bfia.TaskRef{JobID: jobID, TaskID: bfia.TaskID(jobID, task), TaskName: task}
 }
 
-// begin brings the job to where its task a can run.
-func (h *testParty) begin() {
+// claimTaskA records the job, reserves its resources and claims task a, so that task a can run.
+func (h *testParty) claimTaskA() {
 	ctx := h.t.Context()
-	require.NoError(h.t, h.parts.RecordJob(ctx, participant.RecordJobInput{Plan: h.own, Roles: []string{"guest.0"}, Scheduler: "B", State: bfia.JobReady, At: time.Now()}))
-	require.NoError(h.t, h.db.PutRunner(ctx, store.Runner{RunnerID: "host-1", NodeID: "A", Devices: []string{h.device.Device()}, TaskQueue: "q", Slots: 2}))
-	answer, err := h.parts.Reserve(ctx, h.application(time.Now()))
+	require.NoError(h.t, h.participant.RecordJob(ctx,
+		participant.RecordJobInput{Plan: h.own, Roles: []string{"guest.0"}, Scheduler: "B",
+			State: bfia.JobReady, At: time.Now()}))
+	require.NoError(h.t, h.db.PutRunner(ctx,
+		store.Runner{RunnerID: "runner-1", NodeID: "A", Devices: []string{h.driver.Device()}, TaskQueue: "q",
+			Slots: 2}))
+	answer, err := h.participant.Reserve(ctx, h.reserveInput(time.Now()))
 	require.NoError(h.t, err)
 	require.True(h.t, answer.Grant.Granted, answer.Grant.Reason)
-	_, err = h.parts.ClaimTask(ctx, participant.ClaimTaskInput{Task: h.ref("a"), Parts: []bfia.Part{guestA}, At: time.Now()})
+	_, err = h.participant.ClaimTask(ctx, participant.ClaimTaskInput{Task: h.taskRef("a"),
+		Parts: []bfia.Part{guestA}, At: time.Now()})
 	require.NoError(h.t, err)
 }
 
-// application is the job's for room at this party.
-func (h *testParty) application(at time.Time) participant.ReserveInput {
+// reserveInput returns the job's reservation request at this party.
+func (h *testParty) reserveInput(at time.Time) participant.ReserveInput {
 	return participant.ReserveInput{JobID: jobID, Scheduler: "B", Created: at, At: at}
 }
 
-func (h *testParty) row(task string) store.Task {
+func (h *testParty) taskRow(task string) store.Task {
 	row, err := h.db.Task(context.Background(), store.TaskKey{JobID: jobID, Name: task, Role: "guest"})
 	require.NoError(h.t, err)
 	return row
 }
 
-// written is what a task's runs have written to their output: a line for each.
-func (h *testParty) written(task string) string {
+// readOutput returns what the containers of a task have written to their output, one line each.
+func (h *testParty) readOutput(task string) string {
 	local := h.blobs.(*blob.File)
 	folder, err := local.Path("guest-A-dataset-d/" + bfia.TaskID(jobID, task))
 	require.NoError(h.t, err)
@@ -193,9 +223,9 @@ func (h *testParty) written(task string) string {
 	return string(b)
 }
 
-// log is the kept log of a task's run, without the times.
-func (h *testParty) log(task string) string {
-	rc, err := activities.ReadLog(context.Background(), h.blobs, h.runName(task))
+// readLog returns the stored log of a task's container, without the times.
+func (h *testParty) readLog(task string) string {
+	rc, err := activities.ReadLog(context.Background(), h.blobs, h.containerName(task))
 	require.NoError(h.t, err)
 	defer func() { _ = rc.Close() }()
 	b, err := io.ReadAll(rc)
@@ -208,9 +238,9 @@ func (h *testParty) log(task string) string {
 	return text.String()
 }
 
-// state is all that activities can change, in words: rows, stored objects, runs on the device, and what the partner has
-// been told, each different thing once.
-func (h *testParty) state() string {
+// snapshot returns everything that activities can change as text: rows, stored objects, containers,
+// and the distinct requests to the partner.
+func (h *testParty) snapshot() string {
 	ctx := context.Background()
 	var b strings.Builder
 	put := func(what string, v any, err error) {
@@ -230,8 +260,8 @@ func (h *testParty) state() string {
 	put("t_schedule_part", statuses, err)
 	job, err := h.db.Job(ctx, jobID)
 	put("t_job", job, err)
-	seats, err := h.db.ReservedSlots(ctx, jobID)
-	put("t_reservation", seats, err)
+	slots, err := h.db.ReservedSlots(ctx, jobID)
+	put("t_reservation", slots, err)
 	own, err := h.db.Tasks(ctx, jobID)
 	put("t_task", own, err)
 	outputs, err := h.db.Outputs(ctx, jobID)
@@ -241,23 +271,24 @@ func (h *testParty) state() string {
 	objects, err := h.blobs.List(ctx, "")
 	require.NoError(h.t, err)
 	for _, o := range objects {
-		put("object "+o.Key, o.Size, nil) // its time may differ: a log is written again, the same
+		// its time may differ: a log may be written again with the same content
+		put("object "+o.Key, o.Size, nil)
 	}
-	runs, err := h.device.List(ctx)
+	containers, err := h.driver.List(ctx)
 	require.NoError(h.t, err)
-	for _, run := range runs {
-		put("run "+run.Name, run, nil)
+	for _, container := range containers {
+		put("container "+container.Name, container, nil)
 	}
-	put("partner", h.partner.told(), nil)
+	put("partner", h.partner.distinctRequests(), nil)
 	return b.String()
 }
 
-// partner is another party's server, which keeps what it is sent.
+// partner is another party's server, which records its requests.
 type partner struct {
 	*httptest.Server
 	mu       sync.Mutex
 	requests []string
-	// answer takes the place of the usual one, when it is not nil and answers true.
+	// answer replaces the default answer if it is not nil and returns true.
 	answer func(w http.ResponseWriter, path, body string) bool
 	poll   bfia.PollResult
 }
@@ -271,7 +302,8 @@ func newPartner(t *testing.T) *partner {
 		}
 		session := req.Header.Get("x-ptp-session-id")
 		p.mu.Lock()
-		p.requests = append(p.requests, strings.TrimSpace(req.Method+" "+req.URL.Path+" "+session+" "+string(body)))
+		p.requests = append(p.requests,
+			strings.TrimSpace(req.Method+" "+req.URL.Path+" "+session+" "+string(body)))
 		answer, poll := p.answer, p.poll
 		p.mu.Unlock()
 		if answer != nil && answer(w, req.URL.Path, string(body)) {
@@ -291,17 +323,18 @@ func newPartner(t *testing.T) *partner {
 	return p
 }
 
-// told is each different thing that the partner was sent, once: what comes twice is harmless, see bfia.
-func (p *partner) told() []string {
+// distinctRequests returns each distinct request to the partner once. Duplicates are harmless, see package
+// bfia.
+func (p *partner) distinctRequests() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	told := slices.Clone(p.requests)
-	slices.Sort(told)
-	return slices.Compact(told)
+	requests := slices.Clone(p.requests)
+	slices.Sort(requests)
+	return slices.Compact(requests)
 }
 
-// got is all that it was sent at a path, in order.
-func (p *partner) got(path string) (bodies []string) {
+// bodies returns the bodies of all requests to a path, in order.
+func (p *partner) bodies(path string) (bodies []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range p.requests {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"hutong/bfia"
 )
 
 // Request is a job's request for a reservation at a party.
@@ -43,7 +45,7 @@ type Denial struct {
 func (p Party) Infeasible(d Demand) string {
 	if p.Limits.Tasks > 0 && len(d.Slots) > p.Limits.Tasks {
 		return fmt.Sprintf(
-			"a task of the job has %d parts here, this party runs at most %d at once (jobs.tasks_at_once)",
+			"a task of the job has %d parts here, this party runs at most %d at once (jobs.max_containers)",
 			len(d.Slots),
 			p.Limits.Tasks,
 		)
@@ -53,7 +55,7 @@ func (p Party) Infeasible(d Demand) string {
 	}
 	empty := slices.Clone(p.Runners)
 	for i := range empty {
-		empty[i].UsedSlots, empty[i].Used, empty[i].Draining = 0, Resources{}, false
+		empty[i].UsedSlots, empty[i].Used, empty[i].Draining = 0, bfia.Resources{}, false
 	}
 	_, unmet := Place(empty, d.Slots)
 	return unmet
@@ -178,7 +180,7 @@ func (p Party) headReservation(r Request, now time.Time) (Request, bool) {
 func (p Party) feasible(d Demand) bool {
 	idle := slices.Clone(p.Runners)
 	for i := range idle {
-		idle[i].UsedSlots, idle[i].Used = 0, Resources{}
+		idle[i].UsedSlots, idle[i].Used = 0, bfia.Resources{}
 	}
 	_, unmet := Place(idle, d.Slots)
 	return unmet == ""

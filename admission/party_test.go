@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"hutong/bfia"
 )
 
 var (
@@ -16,7 +18,8 @@ var (
 const gibi = 1 << 30
 
 func slot(role string, cpu, memory int64) Slot {
-	return Slot{Role: role, Constraints: docker, Resources: Resources{CPUMilli: cpu, Memory: memory * gibi}}
+	return Slot{Role: role, Constraints: docker,
+		Resources: bfia.Resources{CPUMilli: cpu, Memory: memory * gibi}}
 }
 
 func request(id, initiator string, age time.Duration, parallelism int, slots ...Slot) Request {
@@ -31,7 +34,7 @@ func runner(id string, slots int, cpu, memory int64) Runner {
 		ID:      id,
 		Devices: []string{"docker"},
 		Slots:   slots,
-		Total:   Resources{CPUMilli: cpu, Memory: memory * gibi},
+		Total:   bfia.Resources{CPUMilli: cpu, Memory: memory * gibi},
 	}
 }
 
@@ -157,7 +160,7 @@ func TestInfeasible(t *testing.T) {
 	)
 	assert.Equal(
 		t,
-		"a task of the job has 3 parts here, this party runs at most 2 at once (jobs.tasks_at_once)",
+		"a task of the job has 3 parts here, this party runs at most 2 at once (jobs.max_containers)",
 		p.Infeasible(Demand{Slots: make([]Slot, 3)}),
 	)
 	assert.Empty(

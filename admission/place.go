@@ -8,16 +8,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-)
 
-// Resources is an amount of CPU in thousandths of a core, and of memory and disk in bytes. Of a slot it is
-// what the container may use: 0 sets no limit and reserves nothing. Of a runner it is what the runner has: 0
-// is unknown and limits nothing.
-type Resources struct {
-	CPUMilli int64 `json:"cpu_milli,omitempty"`
-	Memory   int64 `json:"memory,omitempty"`
-	Disk     int64 `json:"disk,omitempty"`
-}
+	"hutong/bfia"
+)
 
 // Constraints holds what a task requires of its runner.
 type Constraints struct {
@@ -42,7 +35,7 @@ type Slot struct {
 	Role        string      `json:"role"`
 	Index       int         `json:"index"`
 	Constraints Constraints `json:"constraints"`
-	Resources
+	bfia.Resources
 }
 
 // Demand is what a job requests of a party. Slots suffice for any one of its tasks. Parallelism is the number
@@ -58,12 +51,12 @@ type Runner struct {
 	Devices []string
 	Labels  map[string]string
 	Slots   int
-	Total   Resources
+	Total   bfia.Resources
 	// Draining runners get no new containers.
 	Draining bool
 
 	UsedSlots int
-	Used      Resources
+	Used      bfia.Resources
 }
 
 // Unmet returns a constraint that the runner can never meet, or "".

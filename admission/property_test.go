@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"hutong/bfia"
 )
 
 // simulation holds parties and the jobs of several schedulers that reserve resources there, as the workflows
@@ -198,7 +200,7 @@ func drawSimulation(t *rapid.T) *simulation {
 				ID:      fmt.Sprintf("%s%d", name, i),
 				Devices: []string{"docker"},
 				Slots:   rapid.IntRange(1, 4).Draw(t, "slots"),
-				Total: Resources{
+				Total: bfia.Resources{
 					CPUMilli: small.Draw(t, "cpu"),
 					Memory:   small.Draw(t, "memory"),
 					Disk:     small.Draw(t, "disk"),
@@ -235,7 +237,7 @@ func drawSimulation(t *rapid.T) *simulation {
 			var demand Demand
 			for k := range rapid.IntRange(1, 3).Draw(t, "slots of the demand") {
 				s := Slot{Role: "guest", Index: k, Constraints: Constraints{Devices: []string{"docker"}},
-					Resources: Resources{
+					Resources: bfia.Resources{
 						CPUMilli: small.Draw(t, "cpu"),
 						Memory:   small.Draw(t, "memory"),
 						Disk:     small.Draw(t, "disk"),

@@ -27,7 +27,8 @@ func TestCreateAllAndCreateTwice(t *testing.T) {
 		require.JSONEq(t, `{"job_id":"j1"}`, string(r.Data))
 		p.good(post(bfia.PathCreate, job(t, "j1")).from(host))
 	}
-	require.Equal(t, []string{workflows.SchedulerJobID("j1"), workflows.ParticipantJobID("j1")}, p.engine.started())
+	require.Equal(t, []string{workflows.SchedulerJobID("j1"), workflows.ParticipantJobID("j1")},
+		p.engine.started())
 	other := job(t, "j1", "0.5", "0.25")
 	p.bad(post(bfia.PathCreateAll, other).from(host), 200, bfia.CodeConflict, "j1")
 	p.bad(post(bfia.PathCreate, other).from(host), 200, bfia.CodeConflict, "j1")
@@ -126,7 +127,8 @@ func TestStopAll(t *testing.T) {
 	p.good(post(bfia.PathStopAll, `{"job_id": "j1", "task_name": "intersect_rsa_1"}`))
 	require.Equal(t, []signal{
 		{workflows.SchedulerJobID("j1"), workflows.SignalStop, workflows.Stop{By: guest}},
-		{workflows.SchedulerJobID("j1"), workflows.SignalStop, workflows.Stop{By: "an unnamed party", Task: first}},
+		{workflows.SchedulerJobID("j1"), workflows.SignalStop,
+			workflows.Stop{By: "an unnamed party", Task: first}},
 	}, p.engine.takeSignals())
 	p.bad(post(bfia.PathStopAll, `{"job_id": "j1"}`).from(host), 200, bfia.CodeForbidden,
 		host+" is not a participant of job j1")

@@ -86,7 +86,8 @@ func TestDocumentHasTheRoutes(t *testing.T) {
 func TestDocumentRefusesOtherAnswers(t *testing.T) {
 	doc, err := document()
 	require.NoError(t, err)
-	schema := doc.Paths.Value(bfia.PathPlatformStatusAll).Get.Responses.Status(200).Value.Content["application/json"].Schema.Value
+	answer := doc.Paths.Value(bfia.PathPlatformStatusAll).Get.Responses.Status(200).Value
+	schema := answer.Content["application/json"].Schema.Value
 	const good = `{"code":0,"msg":"success","job_status":"READY","status":{"t":"READY"},"data":{"job_id":"1","flow_id":"","job_status":"READY",
 		"status":{},"reason":"","scheduler":"A","created_at":"2026-11-23T04:12:00Z","started_at":null,"ended_at":null,"tasks":[]}}`
 	check := func(text string) error {

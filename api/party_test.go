@@ -87,7 +87,8 @@ func (e *fakeTemporal) UpdateWithStartWorkflow(ctx context.Context,
 		}
 		switch in := op.in.(type) {
 		case workflows.SchedulerJobInput:
-			err = e.jobs.RecordScheduleJob(ctx, scheduler.RecordScheduleJobInput{Plan: in.Plan, Nodes: in.Nodes, At: time.Now()})
+			err = e.jobs.RecordScheduleJob(ctx,
+				scheduler.RecordScheduleJobInput{Plan: in.Plan, Nodes: in.Nodes, At: time.Now()})
 		case workflows.ParticipantJobInput:
 			state := bfia.JobReady
 			if in.Approval {
@@ -208,7 +209,8 @@ func newParty(t testing.TB, change ...func(*Config)) *party {
 	require.NoError(t, err)
 	p.blobs = blobs
 	p.engine = &fakeTemporal{
-		jobs: &scheduler.Activities{Store: p.store}, parts: &participant.Activities{Store: p.store, Blobs: blobs}}
+		jobs: &scheduler.Activities{Store: p.store}, parts: &participant.Activities{Store: p.store,
+			Blobs: blobs}}
 	cfg := Config{Node: guest, Scheduler: guest, CheckDatasets: true, MaxDocumentBytes: 1 << 20,
 		UploadDir:      p.uploads,
 		MaxUploadBytes: 4 << 20, TempDir: p.temp, ClientTimeout: time.Minute,

@@ -41,7 +41,8 @@ func (s *Server) reserve(c *fiber.Ctx) error {
 		req.Created = job.CreatedAt
 	}
 	var grant bfia.Grant
-	gone, err := s.update(c.UserContext(), workflows.ParticipantJobID(req.JobID), workflows.UpdateReserve, req,
+	gone, err := s.update(c.UserContext(), workflows.ParticipantJobID(req.JobID), workflows.UpdateReserve,
+		req,
 		&grant)
 	if err != nil {
 		return err
@@ -78,7 +79,8 @@ func (s *Server) release(c *fiber.Ctx) error {
 	if _, err := s.jobCommandedBy(c.UserContext(), s.sender(c), req.JobID); err != nil {
 		return err
 	}
-	if _, err := s.update(c.UserContext(), workflows.ParticipantJobID(req.JobID), workflows.UpdateRelease, req,
+	if _, err := s.update(c.UserContext(), workflows.ParticipantJobID(req.JobID), workflows.UpdateRelease,
+		req,
 		nil); err != nil {
 		return err
 	}
@@ -102,7 +104,8 @@ func (s *Server) capacityHint(c *fiber.Ctx) error {
 		return bfia.Errorf(bfia.CodeForbidden, "%s is not a participant of job %s", sender, ref.JobID)
 	}
 	if job.State == bfia.JobReady {
-		if _, err := s.signal(c.UserContext(), workflows.SchedulerJobID(ref.JobID), workflows.SignalQueueChanged,
+		if _, err := s.signal(c.UserContext(), workflows.SchedulerJobID(ref.JobID),
+			workflows.SignalQueueChanged,
 			nil); err != nil {
 			return err
 		}

@@ -26,7 +26,8 @@ func TestReserve(t *testing.T) {
 	r = p.good(post(bfia.PathReserve, ask).from(host))
 	require.JSONEq(t, `{"granted":false,"job_status":"READY","reason":"it is full","position":1,"total":2}`,
 		string(r.Data))
-	require.Equal(t, signal{workflows.ParticipantJobID("j1"), workflows.UpdateReserve, ask}, p.engine.signals[0])
+	require.Equal(t, signal{workflows.ParticipantJobID("j1"), workflows.UpdateReserve, ask},
+		p.engine.signals[0])
 
 	for _, claimed := range []time.Time{{}, row.CreatedAt.Add(time.Hour), row.CreatedAt.Add(-time.Hour)} {
 		p.engine.signals = nil
@@ -72,7 +73,8 @@ func TestCapacityHint(t *testing.T) {
 	require.NoError(t, p.store.Dequeue(t.Context(), "j1", time.Now(),
 		func(admission.Queue) bool { return false }))
 	p.good(post(bfia.PathCapacityHint, bfia.JobRef{JobID: "j1"}).from(host))
-	require.Equal(t, []signal{{workflows.SchedulerJobID("j1"), workflows.SignalQueueChanged, nil}}, p.engine.signals)
+	require.Equal(t, []signal{{workflows.SchedulerJobID("j1"), workflows.SignalQueueChanged, nil}},
+		p.engine.signals)
 	p.bad(post(bfia.PathCapacityHint, bfia.JobRef{JobID: "j1"}).from("stranger"), 200, bfia.CodeForbidden,
 		"stranger")
 	p.bad(post(bfia.PathCapacityHint, bfia.JobRef{JobID: "no"}).from(host), 200, bfia.CodeNotFound, "no")
@@ -102,7 +104,8 @@ func TestPriority(t *testing.T) {
 
 	p.engine.signals = nil
 	p.good(post(bfia.PathPlatformPriority, bfia.SetPriority{JobID: "j2", Priority: 9}))
-	require.Equal(t, []signal{{workflows.SchedulerJobID("j2"), workflows.UpdatePriority, 9}}, p.engine.signals)
+	require.Equal(t, []signal{{workflows.SchedulerJobID("j2"), workflows.UpdatePriority, 9}},
+		p.engine.signals)
 	p.bad(post(bfia.PathPlatformPriority, bfia.SetPriority{JobID: "j2", Priority: -1}), 400,
 		bfia.CodeBadRequest, "priority: -1 is not between 0 and 9")
 	p.bad(post(bfia.PathPlatformPriority, bfia.SetPriority{JobID: "no"}), 404, bfia.CodeNotFound, "no")

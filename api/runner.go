@@ -1,7 +1,6 @@
 package api
 
 import (
-	"math"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -33,8 +32,10 @@ func (s *Server) queryRunners(c *fiber.Ctx) error {
 func runnerOf(u store.RunnerUse, now time.Time) bfia.Runner {
 	h := bfia.Runner{RunnerID: u.RunnerID, Devices: u.Devices, Labels: u.Labels, Draining: u.Draining,
 		HeartbeatAt: u.HeartbeatAt, Running: u.RunningParts,
-		Total: capacityOf(u.Slots, u.CPUMilli, u.Memory, u.Disk), Used: capacityOf(u.UsedSlots,
-			u.UsedCPUMilli, u.UsedMemory, u.UsedDisk)}
+		Total: bfia.RunnerCapacity{Slots: u.Slots,
+			Resources: bfia.Resources{CPUMilli: u.CPUMilli, Memory: u.Memory, Disk: u.Disk}},
+		Used: bfia.RunnerCapacity{Slots: u.UsedSlots,
+			Resources: bfia.Resources{CPUMilli: u.UsedCPUMilli, Memory: u.UsedMemory, Disk: u.UsedDisk}}}
 	switch {
 	case u.Deregistered:
 		h.State = bfia.RunnerLeft
@@ -48,12 +49,6 @@ func runnerOf(u store.RunnerUse, now time.Time) bfia.Runner {
 		h.State = bfia.RunnerReady
 	}
 	return h
-}
-
-func capacityOf(slots int, cpuMilli, memory, disk int64) bfia.RunnerCapacity {
-	gib := func(bytes int64) float64 { return math.Round(float64(bytes)/(1<<30)*1000) / 1000 }
-	return bfia.RunnerCapacity{Slots: slots, CPU: float64(cpuMilli) / 1000, Memory: gib(memory),
-		Disk: gib(disk)}
 }
 
 // drainRunner starts or ends the draining of a runner. Containers that run there continue.
@@ -80,7 +75,8 @@ func (s *Server) drainRunner(c *fiber.Ctx) error {
 		return err
 	}
 	for _, a := range waiting[:min(len(waiting), activities.MaxHints)] {
-		if _, err := s.signal(c.UserContext(), workflows.ParticipantJobID(a.JobID), workflows.SignalCapacityHint,
+		if _, err := s.signal(c.UserContext(), workflows.ParticipantJobID(a.JobID),
+			workflows.SignalCapacityHint,
 			nil); err != nil {
 			return err
 		}

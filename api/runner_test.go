@@ -33,8 +33,8 @@ func TestHosts(t *testing.T) {
 	require.Len(t, list, 2)
 	require.Equal(t, bfia.Runner{RunnerID: "big", Devices: []string{"docker"},
 		Labels: map[string]string{"gpu": "1"}, State: bfia.RunnerReady,
-		HeartbeatAt: list[0].HeartbeatAt, Total: bfia.RunnerCapacity{Slots: 8, CPU: 7.5, Memory: 32,
-			Disk: 1.5}}, list[0])
+		HeartbeatAt: list[0].HeartbeatAt, Total: bfia.RunnerCapacity{Slots: 8,
+			Resources: bfia.Resources{CPUMilli: 7500, Memory: 32 << 30, Disk: 3 << 29}}}, list[0])
 	require.WithinDuration(t, now, list[0].HeartbeatAt, time.Second)
 	require.Equal(t, bfia.RunnerSilent, list[1].State)
 
@@ -53,7 +53,8 @@ func TestHosts(t *testing.T) {
 	use.Draining = true
 	shown := runnerOf(use, now)
 	require.Equal(t, bfia.RunnerDraining, shown.State)
-	require.Equal(t, bfia.RunnerCapacity{Slots: 3, CPU: 1.5, Memory: 0.25, Disk: 1}, shown.Used)
+	require.Equal(t, bfia.RunnerCapacity{Slots: 3,
+		Resources: bfia.Resources{CPUMilli: 1500, Memory: 1 << 28, Disk: 1 << 30}}, shown.Used)
 
 	p.bad(post(bfia.PathRunnerDrain, map[string]any{"runner_id": "none", "draining": true}), 404,
 		bfia.CodeNotFound, `runner_id: runner "none" is not known`)

@@ -43,7 +43,8 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 		return err
 	}
 	// The row alone does not prove that all parties have accepted the job. Its workflow knows.
-	in := workflows.SchedulerJobInput{Plan: *plan, Node: s.Node, Nodes: doc.Config.Nodes(), Settings: s.Settings}
+	in := workflows.SchedulerJobInput{Plan: *plan, Node: s.Node, Nodes: doc.Config.Nodes(),
+		Settings: s.Settings}
 	if in.Reuse, err = s.scheduledReuse(c.UserContext(), doc, plan); err != nil {
 		return err
 	}

@@ -88,7 +88,8 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 	}
 	status := &bfia.JobStatus{JobID: job.JobID, FlowID: job.FlowID, State: job.State,
 		Status: map[string]bfia.TaskState{},
-		Reason: job.Reason, Failure: job.Failure, Scheduler: s.Node, CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
+		Reason: job.Reason, Failure: job.Failure, Scheduler: s.Node, CreatedAt: &job.CreatedAt,
+		StartedAt: job.StartedAt, EndedAt: job.EndedAt}
 	if status.Queued, err = s.queuePosition(ctx, job); err != nil {
 		return nil, err
 	}
@@ -107,7 +108,8 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 	for _, t := range tasks {
 		ts := bfia.TaskStatus{TaskID: t.TaskID, Name: t.Name, Component: t.Component, Provider: t.Provider +
 			":" + t.Version,
-			State: t.State, Reason: t.Reason, DependsOn: t.DependsOn, Attempt: laterAttempt(t.Attempt), StartedAt: t.StartedAt, EndedAt: t.EndedAt}
+			State: t.State, Reason: t.Reason, DependsOn: t.DependsOn, Attempt: laterAttempt(t.Attempt),
+			StartedAt: t.StartedAt, EndedAt: t.EndedAt}
 		for _, p := range byTask[t.TaskID] {
 			ps := bfia.PartStatus{NodeID: p.NodeID, Role: p.Role, Index: p.RoleIndex, State: p.State,
 				Reason: p.Reason, Failure: p.Failure, StartedAt: p.StartedAt, EndedAt: p.EndedAt}
@@ -147,7 +149,8 @@ func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 	}
 	status := &bfia.JobStatus{JobID: job.JobID, FlowID: job.FlowID, State: job.State,
 		Status: map[string]bfia.TaskState{},
-		Reason: job.Reason, Failure: job.Failure, Scheduler: job.SchedulerNode, CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
+		Reason: job.Reason, Failure: job.Failure, Scheduler: job.SchedulerNode, CreatedAt: &job.CreatedAt,
+		StartedAt: job.StartedAt, EndedAt: job.EndedAt}
 	place := map[string]int{}
 	for _, r := range rows {
 		i, found := place[r.Name]
@@ -166,7 +169,8 @@ func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 		}
 		t.Parties = append(t.Parties, bfia.PartStatus{NodeID: s.Node, Role: r.Role, Index: r.RoleIndex,
 			State:  r.State,
-			Reason: r.Reason, Progress: progress, Failure: failureOf(r), ReusedFrom: r.ReusedJobID, StartedAt: r.StartedAt, EndedAt: r.EndedAt})
+			Reason: r.Reason, Progress: progress, Failure: failureOf(r), ReusedFrom: r.ReusedJobID,
+			StartedAt: r.StartedAt, EndedAt: r.EndedAt})
 		t.StartedAt, t.EndedAt = earlier(t.StartedAt, r.StartedAt), later(t.EndedAt, r.EndedAt)
 		var states []bfia.TaskState
 		for _, p := range t.Parties {

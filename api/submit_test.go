@@ -166,7 +166,8 @@ func TestSubmitRequiresParameters(t *testing.T) {
 	p := newParty(t).withData()
 	var reg map[string]any
 	require.NoError(t, json.Unmarshal(vector(t, "provider_register.request.json"), &reg))
-	param := reg["components_description"].(map[string]any)["Intersection"].(map[string]any)["inputParam"].([]any)[0].(map[string]any)
+	component := reg["components_description"].(map[string]any)["Intersection"].(map[string]any)
+	param := component["inputParam"].([]any)[0].(map[string]any)
 	param["optional"] = "false"
 	delete(param, "defaultValue")
 	p.good(post(bfia.PathProviderRegister, reg))

@@ -34,10 +34,13 @@ func TestContradictions(t *testing.T) {
 		{`{"type":"integer"}`, `"all"`, `is "all", must be a whole number or null (type integer)`},
 		{`{"type":"integer","bindingData":[{"label":"all","value":"all"},{"value":"2048"}]}`, `"all"`, ""},
 		{`{"type":"integer","bindingData":[{"label":"all","value":"all"},{"value":"2048"}]}`, `2048`, ""},
-		{`{"type":"integer","bindingData":[{"label":"all","value":"all"},{"value":"2048"}]}`, `7`, "is 7, must be one of its bindingData: all, 2048"},
-		{`{"type":"string","bindingData":"[{\"label\":\"L1\",\"value\":\"L1\"}]"}`, `"L2"`, `is "L2", must be one of its bindingData: L1`},
+		{`{"type":"integer","bindingData":[{"label":"all","value":"all"},{"value":"2048"}]}`, `7`,
+			"is 7, must be one of its bindingData: all, 2048"},
+		{`{"type":"string","bindingData":"[{\"label\":\"L1\",\"value\":\"L1\"}]"}`, `"L2"`,
+			`is "L2", must be one of its bindingData: L1`},
 		{`{"type":"object","bindingData":[{"value":"auc"},{"value":"ks"}]}`, `["ks","auc"]`, ""},
-		{`{"type":"object","bindingData":[{"value":"auc"},{"value":"ks"}]}`, `["ks","f1"]`, "is a list, must be one of its bindingData: auc, ks"},
+		{`{"type":"object","bindingData":[{"value":"auc"},{"value":"ks"}]}`, `["ks","f1"]`,
+			"is a list, must be one of its bindingData: auc, ks"},
 		{`{"type":"string","bindingData":"call_function getKV()"}`, `"x"`, ""},
 		{`{"type":"float"}`, `0.0001`, ""},
 		{`{"type":"float"}`, `true`, "is true, must be a number (type float)"},
@@ -49,15 +52,18 @@ func TestContradictions(t *testing.T) {
 		{`{"type":"object"}`, `"{\"a\":1}"`, ""},
 		{`{"type":"object"}`, `"a"`, `is "a", must be an object or a list (type object)`},
 		{`{"type":"matrix"}`, `"a"`, ""},
-		{`{"type":"int","validator":"(0,1000)"}`, `2048`, `is 2048, which its validator "(0,1000)" does not allow`},
-		{`{"type":"int","validator":"(0,1000)"}`, `1000`, `is 1000, which its validator "(0,1000)" does not allow`},
+		{`{"type":"int","validator":"(0,1000)"}`, `2048`,
+			`is 2048, which its validator "(0,1000)" does not allow`},
+		{`{"type":"int","validator":"(0,1000)"}`, `1000`,
+			`is 1000, which its validator "(0,1000)" does not allow`},
 		{`{"type":"int","validator":"(0,1000]"}`, `1000`, ""},
 		{`{"type":"float","validator":"（0，+∞）"}`, `0`, `is 0, which its validator "（0，+∞）" does not allow`},
 		{`{"type":"float","validator":"[-1e-3, sup)"}`, `"-0.001"`, ""},
 		{`{"type":"float","validator":"(inf,0)"}`, `-1e400`, ""},
 		{`{"type":"string","validator":"(0,1)"}`, `"text"`, ""},
 		{`{"type":"string","validator":"regular:'^[a-z]+$'"}`, `"abc"`, ""},
-		{`{"type":"string","validator":"regular:'^[a-z]+$'"}`, `"a1"`, `is "a1", which its validator "regular:'^[a-z]+$'" does not allow`},
+		{`{"type":"string","validator":"regular:'^[a-z]+$'"}`, `"a1"`,
+			`is "a1", which its validator "regular:'^[a-z]+$'" does not allow`},
 		{`{"type":"string","validator":"regular:/^[0-9]+$/"}`, `7`, ""},
 		{`{"type":"string","validator":"regular:(?=x)"}`, `"y"`, ""}, // another regular expression dialect
 		{`{"type":"string","validator":"regular-正则项"}`, `"y"`, ""},
@@ -76,7 +82,8 @@ func TestDependsOn(t *testing.T) {
 	}}
 	for _, test := range []struct{ dependsOn, values, message string }{
 		{`["optimizer.sgd","optimizer.adam"]`, `{"optimizer":"adam"}`, ""},
-		{`["optimizer.sgd","optimizer.adam"]`, `{}`, "is given, but only has an effect with optimizer = sgd or optimizer = adam"},
+		{`["optimizer.sgd","optimizer.adam"]`, `{}`,
+			"is given, but only has an effect with optimizer = sgd or optimizer = adam"},
 		{`["optimizer.rmsprop",""]`, `{}`, ""}, // by its default
 		{`["init.param"]`, `{}`, "is given, but only has an effect with init.param"},
 		{`["init.param"]`, `{"init.param":{"a":1}}`, ""},
@@ -122,7 +129,8 @@ func TestCheckParametersVector(t *testing.T) {
 
 func FuzzContradiction(f *testing.F) {
 	for _, seed := range [][3]string{
-		{`{"type":"int","validator":"(0,1000)","bindingData":[{"value":1}],"dependsOn":["a.b"]}`, `5`, `{"a":"b"}`},
+		{`{"type":"int","validator":"(0,1000)","bindingData":[{"value":1}],"dependsOn":["a.b"]}`, `5`,
+			`{"a":"b"}`},
 		{`{"type":"float","validator":"[-1e999999999,∞】"}`, `1e999999999`, `{}`},
 		{`{"type":"object","validator":"regular:'(a+)+$'","bindingData":"[{\"value\":[1]}]","dependsOn":"[\"x\"]"}`, `"\u0000"`, `null`},
 	} {

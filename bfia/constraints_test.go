@@ -41,11 +41,16 @@ func TestConstraints(t *testing.T) {
 func TestConstraintsRefusals(t *testing.T) {
 	form := ` can contain only letters, digits, '_', '-' and '.', and must start with a letter or digit`
 	for _, test := range []struct{ text, message string }{
-		{`{"common":{"requires":["gpu"]}}`, "config.job_params.common.requires: is a JSON array, must be an object"},
-		{`{"common":{"requires":{"t":"gpu"}}}`, "config.job_params.common.requires.t: is a JSON string, must be an object"},
-		{`{"host":{"0|1":{"requires":{"t":{"gpu":1}}}}}`, "config.job_params.host.0|1.requires.t.gpu: is a JSON number, must be a string"},
-		{`{"host":{"1":{"requires":{"*":{"g u":"1"}}}}}`, `config.job_params.host.1.requires.*.g u: "g u"` + form},
-		{`{"host":{"1":{"requires":{"*":{"gpu":""}}}}}`, `config.job_params.host.1.requires.*.gpu: is required`},
+		{`{"common":{"requires":["gpu"]}}`,
+			"config.job_params.common.requires: is a JSON array, must be an object"},
+		{`{"common":{"requires":{"t":"gpu"}}}`,
+			"config.job_params.common.requires.t: is a JSON string, must be an object"},
+		{`{"host":{"0|1":{"requires":{"t":{"gpu":1}}}}}`,
+			"config.job_params.host.0|1.requires.t.gpu: is a JSON number, must be a string"},
+		{`{"host":{"1":{"requires":{"*":{"g u":"1"}}}}}`, `config.job_params.host.1.requires.*.g u: "g u"` +
+			form},
+		{`{"host":{"1":{"requires":{"*":{"gpu":""}}}}}`,
+			`config.job_params.host.1.requires.*.gpu: is required`},
 	} {
 		c := Config{JobParams: params(t, test.text)}
 		_, err := c.Constraints("t", Part{Role: "host", Index: 1})

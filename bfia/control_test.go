@@ -10,7 +10,8 @@ import (
 
 func TestTaskAnswer(t *testing.T) {
 	for body, want := range map[string]TaskAnswer{
-		`{"code": 0, "status": "RUNNING", "role": "host"}`:                                          {TaskRunning, "host", ""}, // the specification's
+		// the specification's
+		`{"code": 0, "status": "RUNNING", "role": "host"}`:                                          {TaskRunning, "host", ""},
 		`{"code":0,"msg":"success","data":{"status":"success","role":"guest.0","progress":"50 %"}}`: {TaskSuccess, "guest.0", "50 %"},
 		`{"code":0,"status":"FAILED","role":null,"data":[],"message":"no rows"}`:                    {TaskFailed, "", "no rows"},
 		`{"code":0,"status":"RUNNING","progress":0.426,"msg":"tree\n3"}`:                            {TaskRunning, "", "43%: tree 3"},

@@ -12,7 +12,8 @@ func TestDecodeJSON(t *testing.T) {
 	for _, test := range []struct{ body, message string }{
 		{``, "body: the JSON is incomplete"},
 		{`{"job_id":`, "body: the JSON is incomplete"},
-		{`{job_id}`, "body: is not valid JSON: invalid character 'j' looking for beginning of object key string at byte 2"},
+		{`{job_id}`,
+			"body: is not valid JSON: invalid character 'j' looking for beginning of object key string at byte 2"},
 		{`"x"`, "body: is a JSON string, must be an object"},
 		{`[]`, "body: is a JSON array, must be an object"},
 		{`{"job_id":1}`, "job_id: is a JSON number, must be a string"},

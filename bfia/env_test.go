@@ -30,7 +30,8 @@ func TestEnvironmentOfTheReferenceJob(t *testing.T) {
 			// Ours adds the trace, and says booleans as the job does where it gave booleans ("True" in
 			// n_iter_no_change is a string of the job's).
 			want["config.trace_id"] = "202611221759091390050"
-			want["system.control_port"] = "10086" // optional in the specification (part 3, 3.3.1); FATE-Flow gives none
+			// optional in the specification (part 3, 3.3.1); FATE-Flow gives none
+			want["system.control_port"] = "10086"
 			if task.Name == "intersect_rsa_1" {
 				require.Equal(t, "False", want["runtime.component.parameter.only_output_key"])
 				want["runtime.component.parameter.only_output_key"] = "false"
@@ -54,7 +55,7 @@ func TestEnvironmentOfTheReferenceJob(t *testing.T) {
 				Token:     SessionID(doc.JobID),
 				TraceID:   doc.JobID, ControlPort: DefaultControlPort,
 			}), "%s %s", task.Name, part.Self())
-			require.Equal(t, Resources{-1, -1, -1}, run.Resources)
+			require.Equal(t, Resources{}, run.Resources)
 			compared++
 		}
 	}
@@ -147,9 +148,10 @@ func TestContainerSpecWithSeveralHosts(t *testing.T) {
 		params    map[string]string
 		resources Resources
 	}{
-		{Part{"guest", 0, "A"}, Address{"guest", "ns"}, map[string]string{}, Resources{-1, -1, -1}},
-		{Part{"host", 0, "B"}, Address{"hosts", "ns"}, map[string]string{"label": "y"}, Resources{-1, -1, -1}},
-		{Part{"host", 1, "A"}, Address{"host1", "ns"}, map[string]string{"label": "y"}, Resources{2, 4, -1}},
+		{Part{"guest", 0, "A"}, Address{"guest", "ns"}, map[string]string{}, Resources{}},
+		{Part{"host", 0, "B"}, Address{"hosts", "ns"}, map[string]string{"label": "y"}, Resources{}},
+		{Part{"host", 1, "A"}, Address{"host1", "ns"}, map[string]string{"label": "y"},
+			Resources{2000, 4 << 30, 0}},
 	} {
 		run := specOf(t, testJob, "psi_0", test.part)
 		maps.Copy(test.params,
@@ -241,7 +243,8 @@ func TestAssign(t *testing.T) {
 		{ports("test_set", "training_set"), []string{"dataset", "test_set"}, []int{1, 0}},
 		{ports("training_set", "test_set"), []string{"dataset", "dataset"}, []int{0, 1}},
 		{ports("datasets"), []string{"training_set"}, []int{0}},
-		{ports("report", "metric", "report"), []string{"metric", "report", "report", "report"}, []int{0, 1, 2, -1}},
+		{ports("report", "metric", "report"), []string{"metric", "report", "report", "report"},
+			[]int{0, 1, 2, -1}},
 		{ports("model", "dataset"), []string{"report", "model"}, []int{-1, 0}},
 		{nil, []string{"model"}, []int{-1}},
 		{ports("model"), nil, []int{}},
@@ -265,13 +268,19 @@ func TestContainerSpecRootDatasetWithInputs(t *testing.T) {
 		left                     map[string]string
 	}{
 		{"two", input, `{"dataset_id": "ns#x", "a": 1}`,
-			[]Binding{{"first", "dataset", "psi_0.d", fromPSI}, {"second", "dataset", "", Address{"x", "ns"}}}, map[string]string{"a": "1"}},
-		{"two", ``, `{"dataset_id": "ns#x"}`, []Binding{{"first", "dataset", "", Address{"x", "ns"}}}, map[string]string{}},
-		{"psi", input, `{"dataset_id": "ns#x"}`, []Binding{{"data", "dataset", "psi_0.d", fromPSI}}, map[string]string{"dataset_id": "ns#x"}},
-		{"psi", input, `{"name": "x", "namespace": "ns"}`, []Binding{{"data", "dataset", "psi_0.d", fromPSI}}, map[string]string{"name": "x", "namespace": "ns"}},
-		{"read", ``, `{"name": "x", "namespace": "ns"}`, nil, map[string]string{"name": "x", "namespace": "ns"}},
+			[]Binding{{"first", "dataset", "psi_0.d", fromPSI},
+				{"second", "dataset", "", Address{"x", "ns"}}}, map[string]string{"a": "1"}},
+		{"two", ``, `{"dataset_id": "ns#x"}`, []Binding{{"first", "dataset", "", Address{"x", "ns"}}},
+			map[string]string{}},
+		{"psi", input, `{"dataset_id": "ns#x"}`, []Binding{{"data", "dataset", "psi_0.d", fromPSI}},
+			map[string]string{"dataset_id": "ns#x"}},
+		{"psi", input, `{"name": "x", "namespace": "ns"}`, []Binding{{"data", "dataset", "psi_0.d", fromPSI}},
+			map[string]string{"name": "x", "namespace": "ns"}},
+		{"read", ``, `{"name": "x", "namespace": "ns"}`, nil,
+			map[string]string{"name": "x", "namespace": "ns"}},
 		{"psi", ``, `{"dataset_id": "ns#x", "name": "n", "namespace": "m"}`,
-			[]Binding{{"data", "dataset", "", Address{"x", "ns"}}}, map[string]string{"name": "n", "namespace": "m"}},
+			[]Binding{{"data", "dataset", "", Address{"x", "ns"}}}, map[string]string{"name": "n",
+				"namespace": "m"}},
 		{"psi", ``, `{"dataset_id": null, "name": "n", "namespace": "m"}`,
 			[]Binding{{"data", "dataset", "", Address{"n", "m"}}}, map[string]string{"dataset_id": "null"}},
 		{"psi", ``, `{"name": "n", "namespace": 7}`, nil, map[string]string{"name": "n", "namespace": "7"}},
@@ -298,18 +307,36 @@ func TestContainerSpecRefusals(t *testing.T) {
 		code    Code
 	}{
 		{name: "unknown task", task: "x", message: `task_name: job j1 has no task "x"`, code: CodeNotFound},
-		{name: "no id", task: "psi_0", ids: map[string]string{}, message: `task psi_0: has no task id yet`, code: CodeConflict},
-		{name: "upstream that did not run", task: "split_0", ids: map[string]string{"split_0": "t"}, message: `task split_0: its input psi_0.d comes from a task that did not run here`, code: CodeConflict},
-		{name: "role that it doesn't run at", task: "psi_0", part: Part{"arbiter", 0, "C"}, message: `task psi_0: does not run at arbiter.0 of C`, code: CodeConflict},
-		{name: "node that doesn't play the part", task: "psi_0", part: Part{"host", 0, "A"}, message: `task psi_0: does not run at host.0 of A`, code: CodeConflict},
-		{name: "unknown component", task: "psi_0", change: "dag.components.0.componentName", value: "x", message: `task psi_0: component x is not registered here`, code: CodeNotFound},
-		{name: "unknown upstream component", task: "split_0", change: "dag.components.0.componentName", value: "x", message: `task psi_0: component x is not registered here`, code: CodeNotFound},
-		{name: "unknown upstream", task: "split_0", change: "dag.components.0.name", value: "x", message: `task split_0: its input psi_0.d comes from a task that the DAG does not have`, code: CodeConflict},
-		{name: "parameters", task: "psi_0", change: "config.task_params.guest.0.psi_0", value: "x", message: `config.task_params.guest.0.psi_0: is a JSON string, must be an object`, code: CodeBadRequest},
-		{name: "dataset", task: "psi_0", change: "config.task_params.guest.0.psi_0.dataset_id", value: "x", message: `config.task_params.guest.0.psi_0.dataset_id: "x" is not of the form namespace#name`, code: CodeBadRequest},
-		{name: "resources", task: "psi_0", change: "config.job_params.guest.0.resources", value: 1, message: `config.job_params.guest.0.resources: is a JSON number, must be an object`, code: CodeBadRequest},
-		{name: "input", task: "split_0", change: "dag.components.1.componentName", value: "read", message: `task split_0: input[0]: read has no further input for a dataset (its inputs: none)`, code: CodeBadRequest},
-		{name: "output", task: "psi_0", change: "dag.components.0.componentName", value: "read", message: `task psi_0: output[1]: read has no further output for a report (its outputs: dataset data)`, code: CodeBadRequest},
+		{name: "no id", task: "psi_0", ids: map[string]string{}, message: `task psi_0: has no task id yet`,
+			code: CodeConflict},
+		{name: "upstream that did not run", task: "split_0", ids: map[string]string{"split_0": "t"},
+			message: `task split_0: its input psi_0.d comes from a task that did not run here`,
+			code:    CodeConflict},
+		{name: "role that it doesn't run at", task: "psi_0", part: Part{"arbiter", 0, "C"},
+			message: `task psi_0: does not run at arbiter.0 of C`, code: CodeConflict},
+		{name: "node that doesn't play the part", task: "psi_0", part: Part{"host", 0, "A"},
+			message: `task psi_0: does not run at host.0 of A`, code: CodeConflict},
+		{name: "unknown component", task: "psi_0", change: "dag.components.0.componentName", value: "x",
+			message: `task psi_0: component x is not registered here`, code: CodeNotFound},
+		{name: "unknown upstream component", task: "split_0", change: "dag.components.0.componentName",
+			value: "x", message: `task psi_0: component x is not registered here`, code: CodeNotFound},
+		{name: "unknown upstream", task: "split_0", change: "dag.components.0.name", value: "x",
+			message: `task split_0: its input psi_0.d comes from a task that the DAG does not have`,
+			code:    CodeConflict},
+		{name: "parameters", task: "psi_0", change: "config.task_params.guest.0.psi_0", value: "x",
+			message: `config.task_params.guest.0.psi_0: is a JSON string, must be an object`,
+			code:    CodeBadRequest},
+		{name: "dataset", task: "psi_0", change: "config.task_params.guest.0.psi_0.dataset_id", value: "x",
+			message: `config.task_params.guest.0.psi_0.dataset_id: "x" is not of the form namespace#name`,
+			code:    CodeBadRequest},
+		{name: "resources", task: "psi_0", change: "config.job_params.guest.0.resources", value: 1,
+			message: `config.job_params.guest.0.resources: is a JSON number, must be an object`,
+			code:    CodeBadRequest},
+		{name: "input", task: "split_0", change: "dag.components.1.componentName", value: "read",
+			message: `task split_0: input[0]: read has no further input for a dataset (its inputs: none)`,
+			code:    CodeBadRequest},
+		{name: "output", task: "psi_0", change: "dag.components.0.componentName", value: "read",
+			message: `task psi_0: output[1]: read has no further output for a report (its outputs: dataset data)`, code: CodeBadRequest},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			job := []byte(testJob)

@@ -40,9 +40,12 @@ func TestErrors(t *testing.T) {
 		text    string // for our log
 	}{
 		{bad, CodeBadRequest, "dag: is wrong", "dag: is wrong"},
-		{wrapped, CodeUnavailable, "the database does not answer", "the database does not answer: unexpected EOF"},
-		{fmt.Errorf("job 1: %w", wrapped), CodeUnavailable, "the database does not answer", "job 1: the database does not answer: unexpected EOF"},
-		{errors.New("secret detail"), CodeInternal, "internal error; see this party's log for the details", "secret detail"},
+		{wrapped, CodeUnavailable, "the database does not answer",
+			"the database does not answer: unexpected EOF"},
+		{fmt.Errorf("job 1: %w", wrapped), CodeUnavailable, "the database does not answer",
+			"job 1: the database does not answer: unexpected EOF"},
+		{errors.New("secret detail"), CodeInternal, "internal error; see this party's log for the details",
+			"secret detail"},
 	} {
 		require.Equal(t, test.code, CodeOf(test.err))
 		require.Equal(t, test.message, MessageOf(test.err))

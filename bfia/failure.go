@@ -26,18 +26,20 @@ type FailureKind string
 
 // The kinds of failures.
 const (
-	FailedExit       FailureKind = "exit_code"     // the container's exit code is not 0
-	FailedMemory     FailureKind = "out_of_memory" // the container hit its memory limit
-	FailedImage      FailureKind = "image_missing"
-	FailedStart      FailureKind = "not_started"   // the container could not be created or started
-	FailedInput      FailureKind = "input_missing" // a dataset or a provider is missing
-	FailedReported   FailureKind = "reported"      // the component reported it
-	FailedVanished   FailureKind = "vanished"      // the container was removed from outside
-	FailedKilled     FailureKind = "killed"        // the container was killed by a user, or with its daemon or machine
-	FailedTemporary  FailureKind = "temporary"     // the component's exit code is 75, EX_TEMPFAIL of sysexits.h
-	FailedRunnerLost FailureKind = "runner_lost"   // the container's runner sent no heartbeat for too long
-	FailedRefused    FailureKind = "refused"       // a party refused a command
-	FailedTimeout    FailureKind = "timeout"       // a party did not answer successfully within the limit
+	FailedExit     FailureKind = "exit_code"     // the container's exit code is not 0
+	FailedMemory   FailureKind = "out_of_memory" // the container hit its memory limit
+	FailedImage    FailureKind = "image_missing"
+	FailedStart    FailureKind = "not_started"   // the container could not be created or started
+	FailedInput    FailureKind = "input_missing" // a dataset or a provider is missing
+	FailedReported FailureKind = "reported"      // the component reported it
+	FailedVanished FailureKind = "vanished"      // the container was removed from outside
+	// the container was killed by a user, or with its daemon or machine
+	FailedKilled FailureKind = "killed"
+	// the component's exit code is 75, EX_TEMPFAIL of sysexits.h
+	FailedTemporary  FailureKind = "temporary"
+	FailedRunnerLost FailureKind = "runner_lost" // the container's runner sent no heartbeat for too long
+	FailedRefused    FailureKind = "refused"     // a party refused a command
+	FailedTimeout    FailureKind = "timeout"     // a party did not answer successfully within the limit
 	FailedStopped    FailureKind = "stopped"
 	FailedRejected   FailureKind = "rejected" // a party did not approve the job
 	FailedInternal   FailureKind = "internal" // an error of the party's own services

@@ -13,14 +13,18 @@ func TestFailureString(t *testing.T) {
 		f    Failure
 		want string
 	}{
-		{Failure{Kind: FailedExit, NodeID: "B", Role: "host.0", Task: "a", ExitCode: 3}, "task a failed at B (host.0): exit code 3"},
-		{Failure{Kind: FailedExit, NodeID: "B", Role: "host.0", Task: "a", ExitCode: 137, Message: "killed"}, "task a failed at B (host.0): exit code 137: killed"},
-		{Failure{Kind: FailedMemory, NodeID: "B", Role: "host.0", Task: "a"}, "task a failed at B (host.0): out of memory"},
+		{Failure{Kind: FailedExit, NodeID: "B", Role: "host.0", Task: "a", ExitCode: 3},
+			"task a failed at B (host.0): exit code 3"},
+		{Failure{Kind: FailedExit, NodeID: "B", Role: "host.0", Task: "a", ExitCode: 137, Message: "killed"},
+			"task a failed at B (host.0): exit code 137: killed"},
+		{Failure{Kind: FailedMemory, NodeID: "B", Role: "host.0", Task: "a"},
+			"task a failed at B (host.0): out of memory"},
 		{Failure{Kind: FailedStopped, By: "B"}, "stopped by B"},
 		{Failure{Kind: FailedStopped}, "stopped"},
 		{Failure{Kind: FailedStopped, Task: "a", NodeID: "B", By: "C"}, "task a was stopped: stopped by C"},
 		{Failure{Kind: FailedRejected, NodeID: "B", By: "B"}, "rejected by B"},
-		{Failure{Kind: FailedRefused, NodeID: "B", Message: "did not start the job: no"}, "B: did not start the job: no"},
+		{Failure{Kind: FailedRefused, NodeID: "B", Message: "did not start the job: no"},
+			"B: did not start the job: no"},
 		{Failure{Kind: "something new", NodeID: "B", Task: "a"}, "task a failed at B: no reason was given"},
 	} {
 		require.Equal(t, c.want, c.f.String())
@@ -76,7 +80,8 @@ func TestFailureOf(t *testing.T) {
 
 // TestFailureHints checks that every kind has its hint, at the failed party and at others.
 func TestFailureHints(t *testing.T) {
-	for _, kind := range []FailureKind{FailedExit, FailedMemory, FailedImage, FailedStart, FailedInput, FailedReported, FailedVanished,
+	for _, kind := range []FailureKind{FailedExit, FailedMemory, FailedImage, FailedStart, FailedInput,
+		FailedReported, FailedVanished,
 		FailedRefused, FailedTimeout, FailedInternal, FailedUnknown} {
 		f := &Failure{Kind: kind, NodeID: "B", Role: "host.0", Task: "a"}
 		require.NotEmpty(t, f.WithHint("B", "j1").Hint, kind)

@@ -53,7 +53,8 @@ func TestNewJobIDNeverRepeats(t *testing.T) {
 }
 
 func TestCheckID(t *testing.T) {
-	for _, id := range []string{"a", "0", "202611221815369700790", "JG0100001100000010", "intersect_rsa_1", "train-ks", "2.0.0", strings.Repeat("x", 128)} {
+	for _, id := range []string{"a", "0", "202611221815369700790", "JG0100001100000010", "intersect_rsa_1",
+		"train-ks", "2.0.0", strings.Repeat("x", 128)} {
 		require.NoError(t, CheckID("job_id", id), id)
 	}
 	form := ` can contain only letters, digits, '_', '-' and '.', and must start with a letter or digit`

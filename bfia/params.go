@@ -147,59 +147,6 @@ func CheckPriority(p int) error {
 	return nil
 }
 
-// Resources holds what a job requests for one part (part 2, 6.6). -1, 0 or nothing is no limit.
-type Resources struct {
-	CPU    float64 `json:"cpu"`    // cores
-	Memory float64 `json:"memory"` // GiB
-	Disk   float64 `json:"disk"`   // GiB
-}
-
-// Resources returns job_params.<role>.<n>.resources.
-func (c *Config) Resources(part Part) (Resources, error) {
-	res := Resources{CPU: -1, Memory: -1, Disk: -1}
-	for _, l := range c.JobParams.layers(part.Role, part.Index) {
-		if err := DecodeFields(l.values, Optional("resources", &res)); err != nil {
-			return res, PrefixField("config.job_params."+l.place, err)
-		}
-		if err := res.check(); err != nil {
-			return res, PrefixField("config.job_params."+l.place+".resources", err)
-		}
-	}
-	return res, nil
-}
-
-// The smallest and the largest request. Docker Engine can't limit a container to less; more would overflow
-// the integers in which runners count.
-const (
-	leastCPU, leastMemory, leastDisk = 0.01, 1.0 / 128, 1.0 / 1024 // cores, GiB
-	mostResources                    = 1_000_000
-)
-
-func (r Resources) check() error {
-	for _, f := range []struct {
-		name, unit   string
-		value, least float64
-	}{
-		{"cpu", "cores", r.CPU, leastCPU},
-		{"memory", "GiB", r.Memory, leastMemory},
-		{"disk", "GiB", r.Disk, leastDisk},
-	} {
-		switch {
-		case f.value == -1, f.value == 0:
-		case f.value < 0:
-			return Errorf(CodeBadRequest, "%s: is %v, must be -1 (no limit) or at least %v %s", f.name,
-				f.value, f.least, f.unit)
-		case f.value < f.least:
-			return Errorf(CodeBadRequest, "%s: is %v %s, must be at least %v", f.name, f.value, f.unit,
-				f.least)
-		case f.value > mostResources:
-			return Errorf(CodeBadRequest, "%s: is %v %s, must be at most %d", f.name, f.value, f.unit,
-				mostResources)
-		}
-	}
-	return nil
-}
-
 // ParameterText returns a parameter's value as a container reads it: strings unchanged, other values as JSON
 // in one line, with the spelling of numbers kept (0.0001 stays 0.0001).
 //

@@ -25,7 +25,8 @@ func TestIndexes(t *testing.T) {
 		require.NoError(t, err, key)
 		require.Equal(t, want, got)
 	}
-	for _, key := range []string{"", "|", "0|", "-1", "-0", "+1", "01", "1.0", "a", "0,1", "99999999999999999999"} {
+	for _, key := range []string{"", "|", "0|", "-1", "-0", "+1", "01", "1.0", "a", "0,1",
+		"99999999999999999999"} {
 		_, err := indexes(key)
 		require.Error(t, err, key)
 	}
@@ -91,13 +92,15 @@ func TestResources(t *testing.T) {
 		text string
 		want Resources
 	}{
-		{`{}`, Resources{-1, -1, -1}},
-		{`{"host":{"1":{"resources":{"cpu":0.5,"memory":2,"disk":-1}}}}`, Resources{0.5, 2, -1}},
-		{`{"host":{"0":{"resources":{"cpu":4}}}}`, Resources{-1, -1, -1}},
-		{`{"host":{"0|1":{"resources":{"cpu":4,"memory":null}}}}`, Resources{4, -1, -1}},
-		{`{"common":{"resources":{"cpu":1,"disk":10}},"host":{"1":{"resources":{"cpu":2}}}}`, Resources{2, -1, 10}},
-		{`{"common":{"resources":null}}`, Resources{-1, -1, -1}},
-		{`{"common":{"resources":{"cpu":0,"memory":0.0078125,"disk":1000000}}}`, Resources{0, 1.0 / 128, 1000000}},
+		{`{}`, Resources{}},
+		{`{"host":{"1":{"resources":{"cpu":0.5,"memory":2,"disk":-1}}}}`, Resources{500, 2 << 30, 0}},
+		{`{"host":{"0":{"resources":{"cpu":4}}}}`, Resources{}},
+		{`{"host":{"0|1":{"resources":{"cpu":4,"memory":null}}}}`, Resources{4000, 0, 0}},
+		{`{"common":{"resources":{"cpu":1,"disk":10}},"host":{"1":{"resources":{"cpu":2}}}}`,
+			Resources{2000, 0, 10 << 30}},
+		{`{"common":{"resources":null}}`, Resources{}},
+		{`{"common":{"resources":{"cpu":0,"memory":0.0078125,"disk":1000000}}}`,
+			Resources{0, 1 << 23, 1000000 << 30}},
 	} {
 		c := Config{JobParams: params(t, test.text)}
 		got, err := c.Resources(Part{Role: "host", Index: 1})
@@ -105,14 +108,22 @@ func TestResources(t *testing.T) {
 		require.Equal(t, test.want, got, test.text)
 	}
 	for _, test := range []struct{ text, message string }{
-		{`{"host":{"0|1":{"resources":[]}}}`, "config.job_params.host.0|1.resources: is a JSON array, must be an object"},
-		{`{"host":{"1":{"resources":{"cpu":"2"}}}}`, "config.job_params.host.1.resources.cpu: is a JSON string, must be a number"},
-		{`{"common":{"resources":{"cpu":-2}}}`, "config.job_params.common.resources.cpu: is -2, must be -1 (no limit) or at least 0.01 cores"},
-		{`{"common":{"resources":{"cpu":0.001}}}`, "config.job_params.common.resources.cpu: is 0.001 cores, must be at least 0.01"},
-		{`{"common":{"resources":{"cpu":1e300}}}`, "config.job_params.common.resources.cpu: is 1e+300 cores, must be at most 1000000"},
-		{`{"host":{"1":{"resources":{"memory":0.001}}}}`, "config.job_params.host.1.resources.memory: is 0.001 GiB, must be at least 0.0078125"},
-		{`{"host":{"1":{"resources":{"disk":1e10}}}}`, "config.job_params.host.1.resources.disk: is 1e+10 GiB, must be at most 1000000"},
-		{`{"common":{"resources":{"memory":1e400}}}`, "config.job_params.common.resources.memory: the number 1e400 is too large or not whole"},
+		{`{"host":{"0|1":{"resources":[]}}}`,
+			"config.job_params.host.0|1.resources: is a JSON array, must be an object"},
+		{`{"host":{"1":{"resources":{"cpu":"2"}}}}`,
+			"config.job_params.host.1.resources.cpu: is a JSON string, must be a number"},
+		{`{"common":{"resources":{"cpu":-2}}}`,
+			"config.job_params.common.resources.cpu: is -2, must be -1 (no limit) or at least 0.01 cores"},
+		{`{"common":{"resources":{"cpu":0.001}}}`,
+			"config.job_params.common.resources.cpu: is 0.001 cores, must be at least 0.01"},
+		{`{"common":{"resources":{"cpu":1e300}}}`,
+			"config.job_params.common.resources.cpu: is 1e+300 cores, must be at most 1000000"},
+		{`{"host":{"1":{"resources":{"memory":0.001}}}}`,
+			"config.job_params.host.1.resources.memory: is 0.001 GiB, must be at least 0.0078125"},
+		{`{"host":{"1":{"resources":{"disk":1e10}}}}`,
+			"config.job_params.host.1.resources.disk: is 1e+10 GiB, must be at most 1000000"},
+		{`{"common":{"resources":{"memory":1e400}}}`,
+			"config.job_params.common.resources.memory: the number 1e400 is too large or not whole"},
 	} {
 		c := Config{JobParams: params(t, test.text)}
 		_, err := c.Resources(Part{Role: "host", Index: 1})

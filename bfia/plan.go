@@ -262,7 +262,8 @@ func checkConfig(c *Config) error {
 
 func checkComponent(i int, c Component) error {
 	for _, f := range []struct{ name, value string }{
-		{"name", c.Name}, {"componentName", c.ComponentName}, {"provider", c.Provider}, {"version", c.Version},
+		{"name", c.Name}, {"componentName", c.ComponentName}, {"provider", c.Provider}, {"version",
+			c.Version},
 	} {
 		if err := CheckID(fmt.Sprintf("dag.components[%d].%s", i, f.name), f.value); err != nil {
 			return err

@@ -18,15 +18,6 @@ type Runner struct {
 	Used RunnerCapacity `json:"used"`
 }
 
-// RunnerCapacity holds the resources of a runner, or a part of them, in the units of a job's request. In a
-// total, 0 means not known.
-type RunnerCapacity struct {
-	Slots  int     `json:"slots"`
-	CPU    float64 `json:"cpu"`    // cores
-	Memory float64 `json:"memory"` // GiB
-	Disk   float64 `json:"disk"`   // GiB
-}
-
 // RunnerState is the state of a runner.
 type RunnerState string
 

@@ -20,7 +20,8 @@ func TestJobStateNext(t *testing.T) {
 		JobFinished: {},
 	}
 	for from, allowed := range next {
-		for _, to := range []JobState{"", "SUCCESS", "finished", JobPending, JobReady, JobRejected, JobRunning, JobFinished} {
+		for _, to := range []JobState{"", "SUCCESS", "finished", JobPending, JobReady, JobRejected,
+			JobRunning, JobFinished} {
 			want := from
 			for _, a := range allowed {
 				if a == to {

@@ -224,7 +224,7 @@ func readView(
 		a := h.AdmissionRunner()
 		for _, t := range used {
 			if t.RunnerID == h.RunnerID {
-				a.UsedSlots, a.Used = t.Slots, admission.Resources{
+				a.UsedSlots, a.Used = t.Slots, bfia.Resources{
 					CPUMilli: t.CPUMilli,
 					Memory:   t.Memory,
 					Disk:     t.Disk,

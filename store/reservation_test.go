@@ -31,7 +31,7 @@ func request(id string) store.ReservationRequest {
 				{
 					Role:        "guest",
 					Constraints: docker,
-					Resources:   admission.Resources{CPUMilli: 1500, Memory: 1 << 40, Disk: 7},
+					Resources:   bfia.Resources{CPUMilli: 1500, Memory: 1 << 40, Disk: 7},
 				},
 			},
 		},
@@ -101,7 +101,7 @@ func TestReserve(t *testing.T) {
 					Devices: []string{"docker"},
 					Labels:  map[string]string{},
 					Slots:   3,
-					Total:   admission.Resources{CPUMilli: 4000},
+					Total:   bfia.Resources{CPUMilli: 4000},
 				},
 			},
 			seen.Runners,
@@ -162,7 +162,7 @@ func TestReserve(t *testing.T) {
 		)
 		require.NoError(t, err)
 		require.Equal(t, 2, seen.Runners[0].UsedSlots)
-		require.Equal(t, admission.Resources{CPUMilli: 3000, Memory: 2 << 40, Disk: 14}, seen.Runners[0].Used)
+		require.Equal(t, bfia.Resources{CPUMilli: 3000, Memory: 2 << 40, Disk: 14}, seen.Runners[0].Used)
 		require.Len(t, seen.Waiting, 1)
 		require.Equal(
 			t,

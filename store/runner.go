@@ -137,6 +137,6 @@ func (r Runner) AdmissionRunner() admission.Runner {
 		Labels:   r.Labels,
 		Slots:    r.Slots,
 		Draining: r.Draining,
-		Total:    admission.Resources{CPUMilli: r.CPUMilli, Memory: r.Memory, Disk: r.Disk},
+		Total:    bfia.Resources{CPUMilli: r.CPUMilli, Memory: r.Memory, Disk: r.Disk},
 	}
 }

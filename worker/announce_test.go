@@ -12,6 +12,7 @@ import (
 	"hutong/activities"
 	"hutong/activities/driver"
 	"hutong/activities/runner"
+	"hutong/bfia"
 	"hutong/store"
 	"hutong/store/storetest"
 )
@@ -20,7 +21,7 @@ import (
 // read.
 func TestAnnounce(t *testing.T) {
 	ctx, db := t.Context(), storetest.Open(t, storetest.SQLite(t))
-	capacity := driver.Capacity{CPUMilli: 2000, Memory: 1 << 30, Disk: 1 << 40}
+	capacity := driver.Capacity{Resources: bfia.Resources{CPUMilli: 2000, Memory: 1 << 30, Disk: 1 << 40}}
 	broken := errors.New("Docker Engine does not answer")
 	a := &announcer{
 		logger: slog.New(slog.DiscardHandler),

@@ -11,15 +11,15 @@ import (
 	"strconv"
 	"strings"
 
+	"hutong/bfia"
+
 	"golang.org/x/sys/unix"
 )
 
 // Capacity is the amount of resources that a runner has for containers. 0 means unknown.
 type Capacity struct {
-	CPUMilli int64 // thousandths of a core
-	Memory   int64 // bytes
-	Disk     int64 // bytes, free and used together
-	DiskFree int64 // the part of Disk that is free now
+	bfia.Resources       // Disk is free and used space together
+	DiskFree       int64 // the part of Disk that is free now, in bytes
 }
 
 // Machine returns the resources of this machine within the limits of this process's cgroups, and the size of
@@ -28,7 +28,7 @@ func Machine(dir string) (Capacity, error) { return machine("/", dir) }
 
 // machine returns the capacity of a machine whose /proc and /sys are below root.
 func machine(root, dir string) (Capacity, error) {
-	c := Capacity{CPUMilli: int64(runtime.NumCPU()) * 1000}
+	c := Capacity{Resources: bfia.Resources{CPUMilli: int64(runtime.NumCPU()) * 1000}}
 
 	info, err := os.ReadFile(filepath.Join(root, "proc/meminfo"))
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"time"
+
+	"hutong/bfia"
 )
 
 // Driver runs containers on one device of a runner. All methods are idempotent and safe for concurrent use,
@@ -93,8 +95,10 @@ type Spec struct {
 	// limits each name with its value to 131,070 bytes, and all of them with the command to about 2 MB.
 	Env map[string]string
 
-	Mounts    []Mount
-	Resources Resources
+	Mounts []Mount
+	// Resources are limits. 0 means unlimited. They are not enforced for processes. Memory includes swap;
+	// only Kubernetes enforces Disk.
+	Resources bfia.Resources
 
 	// Labels are returned by List. They must not hold secrets.
 	Labels map[string]string
@@ -105,13 +109,6 @@ type Mount struct {
 	Source   string // absolute path of an existing directory or file of the runner
 	Target   string // relative to StorageRoot; mounts must not be nested
 	ReadOnly bool   // not enforced for processes
-}
-
-// Resources are limits. 0 means unlimited. They are not enforced for processes.
-type Resources struct {
-	CPU    float64 // cores
-	Memory int64   // bytes, swap included
-	Disk   int64   // bytes; enforced by Kubernetes only
 }
 
 // Exit describes how a container ended.

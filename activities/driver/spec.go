@@ -4,13 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"hutong/bfia"
 )
 
 // maxEnv is the kernel's MAX_ARG_STRLEN without the final NUL. execve refuses a longer "name=value" with a
@@ -119,9 +120,9 @@ func checkMounts(mounts []Mount) error {
 	return nil
 }
 
-func checkResources(r Resources) error {
-	if r.CPU < 0 || math.IsNaN(r.CPU) || r.CPU > 1<<20 {
-		return fmt.Errorf("resources: %v is not a number of CPU cores", r.CPU)
+func checkResources(r bfia.Resources) error {
+	if r.CPUMilli < 0 || r.CPUMilli > 1000<<20 {
+		return fmt.Errorf("resources: %d is not a number of thousandths of CPU cores", r.CPUMilli)
 	}
 
 	if r.Memory < 0 {

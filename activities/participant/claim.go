@@ -175,7 +175,7 @@ func (a *Activities) placeSlot(ctx context.Context, slot store.ReservedSlot,
 		var to []string
 		to, unmet = admission.Place(others, []admission.Slot{{Role: slot.Role, Index: slot.RoleIndex,
 			Constraints: constraints,
-			Resources:   admission.Resources{CPUMilli: slot.CPUMilli, Memory: slot.Memory, Disk: slot.Disk}}})
+			Resources:   bfia.Resources{CPUMilli: slot.CPUMilli, Memory: slot.Memory, Disk: slot.Disk}}})
 		if unmet != "" {
 			return ""
 		}

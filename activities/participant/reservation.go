@@ -215,7 +215,7 @@ func demandOf(ctx context.Context, db *store.Store, doc *bfia.Document, parts []
 			return demand, err
 		}
 		demand.Slots = append(demand.Slots, admission.Slot{Role: p.part.Role, Index: p.part.Index,
-			Constraints: constraints, Resources: resourcesOf(res)})
+			Constraints: constraints, Resources: res})
 	}
 	demand.Parallelism = doc.DAG.Width(func(task string) bool { return tasks[task] })
 	return demand, nil
@@ -278,19 +278,4 @@ func addJobConstraints(constraints admission.Constraints, doc *bfia.Document,
 	}
 	constraints.Labels = labels
 	return constraints, nil
-}
-
-// resourcesOf converts a part's resources from the units of the document.
-func resourcesOf(res bfia.Resources) admission.Resources {
-	var r admission.Resources
-	if res.CPU > 0 {
-		r.CPUMilli = int64(res.CPU * 1000)
-	}
-	if res.Memory > 0 {
-		r.Memory = int64(res.Memory * (1 << 30))
-	}
-	if res.Disk > 0 {
-		r.Disk = int64(res.Disk * (1 << 30))
-	}
-	return r
 }

@@ -53,7 +53,7 @@ func (r *Runner) prepare(ctx context.Context, req activities.PartRequest) (drive
 		Name: req.ContainerName(), Image: metadata.Image, Command: metadata.Command,
 		Labels: map[string]string{"job_id": req.Key.JobID, "task_id": req.TaskID, "task": req.Key.Task,
 			"role": req.Part.Self(), "component": container.Task.ComponentName},
-		Resources: limits(container.Resources),
+		Resources: container.Resources,
 	}
 	if container.Image != "" {
 		spec.Image = container.Image
@@ -157,21 +157,6 @@ func chooseProvider(providers []store.Provider, devices []string) (store.Provide
 		}
 	}
 	return store.Provider{}, false
-}
-
-// limits converts a part's resources into the limits of its container.
-func limits(res bfia.Resources) driver.Resources {
-	var l driver.Resources
-	if res.CPU > 0 {
-		l.CPU = res.CPU
-	}
-	if res.Memory > 0 {
-		l.Memory = int64(res.Memory * (1 << 30))
-	}
-	if res.Disk > 0 {
-		l.Disk = int64(res.Disk * (1 << 30))
-	}
-	return l
 }
 
 // parseMetadata reads the image and command of a registered provider.

@@ -29,26 +29,49 @@ func TestJudge(t *testing.T) {
 		want    verdict
 		reason  string
 	}{
-		{"watched", with(func(*store.Task) {}), 2, true, keepContainer, "watched"},
-		{"watched, of an attempt that another has followed: its RunTask ends it", with(func(*store.Task) {}), 1, true, keepContainer, "watched"},
-		{"the worker has just come back", with(func(*store.Task) {}), 2, false, askTemporal, "nobody watches it"},
-		{"unknown", nil, 2, false, askTemporal, "not known here"},
-		{"being created", with(func(r *store.Task) { r.ContainerID, r.RunnerID = "", "" }), 2, false, askTemporal, "not recorded"},
-		{"being created, claimed for this host", with(func(r *store.Task) { r.ContainerID = "" }), 2, false, askTemporal, "not recorded"},
-		{"being created here, while another was claimed", with(func(r *store.Task) { r.ContainerID, r.RunnerID = "", "there" }), 2, false, askTemporal, "not recorded"},
-		{"earlier attempt", with(func(*store.Task) {}), 1, false, removeContainer, "attempt 2 has followed its attempt 1"},
-		{"earlier attempt, the later one not yet begun", with(func(r *store.Task) { r.ContainerID = "" }), 1, false, removeContainer, "attempt 2"},
-		{"says no attempt", with(func(*store.Task) {}), 0, false, removeContainer, "attempt 2 has followed"},
-		{"later attempt than is known", with(func(*store.Task) {}), 3, false, askTemporal, "is at attempt 2, and this is 3"},
-		{"other host", with(func(r *store.Task) { r.RunnerID = "there" }), 2, false, removeContainer, "runs on host there"},
-		{"exit to be read", with(func(r *store.Task) { r.State = bfia.TaskSuccess }), 2, false, askTemporal, "exit is not recorded"},
-		{"stopped, exit to be read", with(func(r *store.Task) { r.State, r.StopRequested = bfia.TaskFailed, true }), 2, false, askTemporal, "exit is not recorded"},
-		{"exit just recorded", with(func(r *store.Task) { r.ExitCode, r.ExitedAt = &code, before(time.Second) }), 2, false, keepContainer, "just been recorded"},
-		{"exit recorded", with(func(r *store.Task) { r.ExitCode, r.ExitedAt = &code, before(sweepGrace) }), 2, false, removeContainer, "exit is recorded"},
-		{"ended, exit recorded", with(func(r *store.Task) { r.State, r.ExitCode, r.ExitedAt = bfia.TaskFailed, &code, before(time.Hour) }), 2, false, removeContainer, "exit is recorded"},
+		{"watched", with(func(*store.Task) {}), 2, true, keepContainer,
+			"a RunTask of this worker watches it"},
+		{"watched, of an earlier attempt: its RunTask ends it", with(func(*store.Task) {}), 1, true,
+			keepContainer,
+			"a RunTask of this worker watches it"},
+		{"the worker has just restarted", with(func(*store.Task) {}), 2, false, askTemporal,
+			"no worker watches it"},
+		{"unknown", nil, 2, false, askTemporal, "its task is unknown at this party"},
+		{"being created", with(func(r *store.Task) { r.ContainerID, r.RunnerID = "", "" }), 2, false,
+			askTemporal, "not recorded"},
+		{"being created, claimed for this runner", with(func(r *store.Task) { r.ContainerID = "" }), 2, false,
+			askTemporal, "not recorded"},
+		{"being created here, while another runner was claimed",
+			with(func(r *store.Task) {
+				r.ContainerID, r.RunnerID = "", "there"
+			}), 2, false, askTemporal, "not recorded"},
+		{"earlier attempt", with(func(*store.Task) {}), 1, false, removeContainer,
+			"attempt 2 superseded its attempt 1"},
+		{"earlier attempt, the later one not yet started", with(func(r *store.Task) { r.ContainerID = "" }),
+			1, false, removeContainer, "attempt 2"},
+		{"without an attempt", with(func(*store.Task) {}), 0, false, removeContainer,
+			"attempt 2 superseded its attempt 0"},
+		{"later attempt than the recorded one", with(func(*store.Task) {}), 3, false, askTemporal,
+			"the task is at attempt 2, but this is attempt 3"},
+		{"other runner", with(func(r *store.Task) { r.RunnerID = "there" }), 2, false, removeContainer,
+			"the task runs on runner there"},
+		{"exit to be read", with(func(r *store.Task) { r.State = bfia.TaskSuccess }), 2, false, askTemporal,
+			"exit is not recorded"},
+		{"stopped, exit to be read", with(func(r *store.Task) {
+			r.State, r.StopRequested = bfia.TaskFailed, true
+		}), 2, false, askTemporal, "exit is not recorded"},
+		{"exit just recorded", with(func(r *store.Task) {
+			r.ExitCode, r.ExitedAt = &code, before(time.Second)
+		}), 2, false, keepContainer, "its exit was recorded a moment ago"},
+		{"exit recorded", with(func(r *store.Task) { r.ExitCode, r.ExitedAt = &code, before(sweepGrace) }), 2,
+			false, removeContainer, "exit is recorded"},
+		{"ended, exit recorded", with(func(r *store.Task) {
+			r.State, r.ExitCode, r.ExitedAt = bfia.TaskFailed, &code, before(time.Hour)
+		}), 2, false, removeContainer, "exit is recorded"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := foundContainer{container: driver.Container{Name: "run"}, attempt: c.attempt, row: c.row, runnerID: "here", watched: c.watched, now: now}
+			f := foundContainer{container: driver.Container{Name: "run"}, attempt: c.attempt, row: c.row,
+				runnerID: "here", watched: c.watched, now: now}
 			got, reason := f.judge()
 			assert.Equal(t, c.want, got, reason)
 			assert.Contains(t, reason, c.reason)
@@ -62,7 +85,7 @@ func TestNameSet(t *testing.T) {
 	assert.True(t, s.has("a"))
 	assert.False(t, s.has("b"))
 	first()
-	assert.True(t, s.has("a"), "two tries of one run may overlap")
+	assert.True(t, s.has("a"), "two attempts of one container may overlap")
 	second()
 	assert.False(t, s.has("a"))
 	assert.Empty(t, s.names)

@@ -45,7 +45,8 @@ func (a *Activities) Enqueue(ctx context.Context, in EnqueueInput) (QueueState, 
 			if t.JobID != in.JobID {
 				continue
 			}
-			state.MayReserve, state.OnlyCandidatesAhead, state.Position = t.MayReserve, t.OnlyCandidatesAhead, t.Position
+			state.MayReserve, state.OnlyCandidatesAhead = t.MayReserve, t.OnlyCandidatesAhead
+			state.Position = t.Position
 			if !t.MayReserve {
 				state.Reason = t.Reason
 			}

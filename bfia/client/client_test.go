@@ -68,10 +68,16 @@ func TestCommands(t *testing.T) {
 		name, method, uri, body, trace string
 		send                           func(context.Context, *Client) error
 	}{
-		{"CreateAll", "POST", bfia.PathCreateAll, `{"config":{},"dag":{"x":"<&>","tol":0.0001},"job_id":"j1"}`, "j1",
+		{"CreateAll", "POST", bfia.PathCreateAll,
+			`{"config":{},"dag":{"x":"<&>","tol":0.0001},"job_id":"j1"}`, "j1",
 			func(ctx context.Context, c *Client) error { return c.CreateAll(ctx, "B", document(t)) }},
-		{"Create", "POST", bfia.PathCreate, `{"config":{},"dag":{"x":"<&>","tol":0.0001},"job_id":"j1"}`, "j1",
-			func(ctx context.Context, c *Client) error { _, err := c.Create(ctx, "B", document(t)); return err }},
+		{"Create", "POST", bfia.PathCreate, `{"config":{},"dag":{"x":"<&>","tol":0.0001},"job_id":"j1"}`,
+			"j1",
+			func(ctx context.Context, c *Client) error {
+				_,
+					err := c.Create(ctx, "B", document(t))
+				return err
+			}},
 		{"Start", "POST", bfia.PathStart, `{"job_id":"j1"}`, "j1",
 			func(ctx context.Context, c *Client) error { return c.Start(ctx, "B", "j1") }},
 		{"TaskStart", "POST", bfia.PathTaskStart, `{"job_id":"j1","task_id":"t1","task_name":"psi"}`, "j1",
@@ -85,7 +91,10 @@ func TestCommands(t *testing.T) {
 		{"Stop a job", "POST", bfia.PathStop, `{"job_id":"j1"}`, "j1",
 			func(ctx context.Context, c *Client) error { return c.Stop(ctx, "B", bfia.JobRef{JobID: "j1"}) }},
 		{"StopAll", "POST", bfia.PathStopAll, `{"job_id":"j1"}`, "j1",
-			func(ctx context.Context, c *Client) error { return c.StopAll(ctx, "B", bfia.JobRef{JobID: "j1"}) }},
+			func(ctx context.Context, c *Client) error {
+				return c.StopAll(ctx, "B",
+					bfia.JobRef{JobID: "j1"})
+			}},
 		{"StatusAll", "GET", bfia.PathStatusAll + "?job_id=j%261", `{"job_id":"j\u00261"}`, "j&1",
 			func(ctx context.Context, c *Client) error {
 				s, err := c.StatusAll(ctx, "B", "j&1")
@@ -103,9 +112,11 @@ func TestCommands(t *testing.T) {
 				}
 				return err
 			}},
-		{"TaskCallback", "POST", bfia.PathTaskCallback, `{"task_id":"t1","status":"FAILED","role":"guest","reason":"exit 1"}`, "t1",
+		{"TaskCallback", "POST", bfia.PathTaskCallback,
+			`{"task_id":"t1","status":"FAILED","role":"guest","reason":"exit 1"}`, "t1",
 			func(ctx context.Context, c *Client) error {
-				return c.TaskCallback(ctx, "B", bfia.TaskReport{TaskID: "t1", Status: bfia.TaskFailed, Role: "guest", Reason: "exit 1"})
+				return c.TaskCallback(ctx, "B",
+					bfia.TaskReport{TaskID: "t1", Status: bfia.TaskFailed, Role: "guest", Reason: "exit 1"})
 			}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -142,7 +153,8 @@ func TestCommands(t *testing.T) {
 // FATE-Flow reads.
 func requireHeaders(t *testing.T, h http.Header, trace string, begin time.Time) {
 	t.Helper()
-	for _, name := range []string{"x-auth-sign", "x-csrf-protection", "x-source-node-id", "x-target-node-id", "x-nonce", "x-trace-id", "x-timestamp", "x-mprac-token-set"} {
+	for _, name := range []string{"x-auth-sign", "x-csrf-protection", "x-source-node-id", "x-target-node-id",
+		"x-nonce", "x-trace-id", "x-timestamp", "x-mprac-token-set"} {
 		require.Len(t, h.Values(name), 1, name)
 	}
 	require.Equal(t, "A", h.Get("x-source-node-id"))
@@ -162,7 +174,8 @@ func requireHeaders(t *testing.T, h http.Header, trace string, begin time.Time) 
 	for name := range h {
 		wsgi["HTTP_"+strings.ReplaceAll(strings.ToUpper(name), "-", "_")] = h.Get(name)
 	}
-	for name, want := range map[string]string{"x_node_id": "A", "x_trace_id": trace, "x_timestamp": h.Get("x-timestamp"), "x_nonce": h.Get("x-nonce"), "x_auth_sign": ""} {
+	for name, want := range map[string]string{"x_node_id": "A", "x_trace_id": trace,
+		"x_timestamp": h.Get("x-timestamp"), "x_nonce": h.Get("x-nonce"), "x_auth_sign": ""} {
 		got, ok := wsgi["HTTP_"+strings.ToUpper(name)]
 		require.True(t, ok, name)
 		require.Equal(t, want, got, name)
@@ -183,7 +196,8 @@ func TestSuccessInEverySpelling(t *testing.T) {
 		require.NoError(t, c.Start(t.Context(), "B", "j1"), body)
 	}
 	// Where no data is asked for, none is needed.
-	for _, body := range []string{`{"code":0}`, `{"code":0,"msg":"success","data":null}`, `{"code":200,"data":""}`} {
+	for _, body := range []string{`{"code":0}`, `{"code":0,"msg":"success","data":null}`,
+		`{"code":200,"data":""}`} {
 		require.NoError(t, peer(t, says(200, "application/json", body)).Start(t.Context(), "B", "j1"), body)
 	}
 	require.NoError(t, peer(t, says(201, "text/plain", `{"code":0}`)).Start(t.Context(), "B", "j1"))
@@ -201,39 +215,54 @@ func TestAnswersThatAreNoSuccess(t *testing.T) {
 	}{
 		{"FATE-Flow's refusal", 200, `{"code":6000,"message":"No found task"}`, Refused, 6000,
 			"B refused /v1/interconn/schedule/task/poll: No found task (code 6000)"},
-		{"FATE-Flow's bad request", 200, `{"code":5001,"message":"bad","data":{"role":"missing"}}`, Refused, 5001,
+		{"FATE-Flow's bad request", 200, `{"code":5001,"message":"bad","data":{"role":"missing"}}`, Refused,
+			5001,
 			"B refused /v1/interconn/schedule/task/poll: bad (code 5001)"},
-		{"a refusal without words", 200, `{"code":1}`, Refused, 1, "B refused /v1/interconn/schedule/task/poll: OK (code 1)"},
+		{"a refusal without words", 200, `{"code":1}`, Refused, 1,
+			"B refused /v1/interconn/schedule/task/poll: OK (code 1)"},
 		{"4xx envelope", 404, `{"code":4040,"msg":"task_id: unknown"}`, Refused, 4040,
 			"B refused /v1/interconn/schedule/task/poll: task_id: unknown (code 4040)"},
 		{"4xx page", 413, html, Refused, bfia.CodeRefused,
 			"B refused /v1/interconn/schedule/task/poll: HTTP 413 Request Entity Too Large and an answer that is not a JSON envelope (code 6001)"},
 		{"4xx of a framework", 404, `{"detail":"Not Found"}`, Refused, bfia.CodeRefused,
 			"B refused /v1/interconn/schedule/task/poll: HTTP 404 Not Found and an answer that is not a JSON envelope (code 6001)"},
-		{"429", 429, html, NotDelivered, 0, "B /v1/interconn/schedule/task/poll: not delivered: HTTP 429: Too Many Requests"},
+		{"429", 429, html, NotDelivered, 0,
+			"B /v1/interconn/schedule/task/poll: not delivered: HTTP 429: Too Many Requests"},
 		{"408", 408, `{"code":4080,"msg":"the body did not arrive"}`, NotDelivered, 0,
 			"B /v1/interconn/schedule/task/poll: not delivered: HTTP 408: the body did not arrive"},
-		{"5xx envelope", 500, `{"code":5000,"msg":"internal"}`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 500: internal"},
-		{"503 envelope", 503, `{"code":5030,"msg":"later"}`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 503: later"},
-		{"5xx page", 502, html, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 502: Bad Gateway"},
-		{"5xx of a framework, without a code", 500, `{"status":500,"error":"Internal Server Error","data":{"status":"SUCCESS"}}`, Unknown, 0,
+		{"5xx envelope", 500, `{"code":5000,"msg":"internal"}`, Unknown, 0,
+			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 500: internal"},
+		{"503 envelope", 503, `{"code":5030,"msg":"later"}`, Unknown, 0,
+			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 503: later"},
+		{"5xx page", 502, html, Unknown, 0,
+			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 502: Bad Gateway"},
+		{"5xx of a framework, without a code", 500,
+			`{"status":500,"error":"Internal Server Error","data":{"status":"SUCCESS"}}`, Unknown, 0,
 			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 500: Internal Server Error"},
 		{"5xx that says success", 500, `{"code":0,"msg":"success","data":{"status":"SUCCESS"}}`, Unknown, 0,
 			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 500: success"},
 		{"4xx that says success", 400, `{"code":0,"msg":"success","data":{"status":"SUCCESS"}}`, Unknown, 0,
 			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 400 and the code 0, which contradict each other"},
-		{"HTML with 200", 200, html, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 and an answer that is not a JSON envelope"},
-		{"empty", 200, ``, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 and an answer that is not a JSON envelope"},
+		{"HTML with 200", 200, html, Unknown, 0,
+			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 and an answer that is not a JSON envelope"},
+		{"empty", 200, ``, Unknown, 0,
+			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 and an answer that is not a JSON envelope"},
 		{"an object without a code", 200, `{"data":{"status":"SUCCESS"}}`, Unknown, 0,
 			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 and an answer that is not a JSON envelope"},
-		{"null", 200, `null`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 and an answer that is not a JSON envelope"},
-		{"half an envelope", 200, `{"code":0,"data":{"sta`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 and an answer that is not a JSON envelope"},
-		{"missing data", 200, `{"code":0,"msg":"success"}`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: the answer has no data"},
-		{"null data", 200, `{"code":0,"msg":"success","data":null}`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: the answer has no data"},
-		{"data without a status", 200, `{"code":0,"msg":"success","data":{}}`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: the answer has no data.status"},
+		{"null", 200, `null`, Unknown, 0,
+			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 and an answer that is not a JSON envelope"},
+		{"half an envelope", 200, `{"code":0,"data":{"sta`, Unknown, 0,
+			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 and an answer that is not a JSON envelope"},
+		{"missing data", 200, `{"code":0,"msg":"success"}`, Unknown, 0,
+			"B /v1/interconn/schedule/task/poll: outcome unknown: the answer has no data"},
+		{"null data", 200, `{"code":0,"msg":"success","data":null}`, Unknown, 0,
+			"B /v1/interconn/schedule/task/poll: outcome unknown: the answer has no data"},
+		{"data without a status", 200, `{"code":0,"msg":"success","data":{}}`, Unknown, 0,
+			"B /v1/interconn/schedule/task/poll: outcome unknown: the answer has no data.status"},
 		{"data of another kind", 200, `{"code":0,"data":[]}`, Unknown, 0,
 			"B /v1/interconn/schedule/task/poll: outcome unknown: the answer's data does not have the expected form: json: cannot unmarshal array into Go value of type bfia.PollResult"},
-		{"huge", 200, `{"code":0,"msg":"` + strings.Repeat("x", maxAnswer) + `"}`, Unknown, 0, "B /v1/interconn/schedule/task/poll: outcome unknown: the answer is larger than 16777216 bytes"},
+		{"huge", 200, `{"code":0,"msg":"` + strings.Repeat("x", maxAnswer) + `"}`, Unknown, 0,
+			"B /v1/interconn/schedule/task/poll: outcome unknown: the answer is larger than 16777216 bytes"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p, err := peer(t, says(test.status, "text/html", test.body)).TaskPoll(t.Context(), "B", "t1", "")
@@ -268,7 +297,10 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	defer victim.Close()
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		err := peer(t,
-			func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, victim.URL, status) }).Start(t.Context(), "B", "j1")
+			func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, victim.URL,
+					status)
+			}).Start(t.Context(), "B", "j1")
 		require.Equal(t, Refused, outcome(t, err).Outcome)
 		require.ErrorContains(t, err, strconv.Itoa(status))
 	}
@@ -323,7 +355,8 @@ func TestNotDelivered(t *testing.T) {
 // timeout ends it.
 func TestTimeoutWhileConnecting(t *testing.T) {
 	c := newTestClient(t, "http://127.0.0.1:1", 300*time.Millisecond)
-	c.HTTP.Transport.(*http.Transport).DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+	c.HTTP.Transport.(*http.Transport).DialContext = func(ctx context.Context, _, _ string) (net.Conn,
+		error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
@@ -475,7 +508,8 @@ func TestClientInParallel(t *testing.T) {
 			t.Error(err)
 		}
 		_ = json.NewEncoder(w).
-			Encode(map[string]any{"code": 0, "data": bfia.PollResult{Status: bfia.TaskRunning, Reason: poll.TaskID}})
+			Encode(map[string]any{"code": 0,
+				"data": bfia.PollResult{Status: bfia.TaskRunning, Reason: poll.TaskID}})
 	})
 	var wg sync.WaitGroup
 	for i := range 50 {

@@ -28,7 +28,8 @@ func FuzzAnswers(f *testing.F) {
 		check := func(err error) {
 			var e *Error
 			if err != nil &&
-				(!errors.As(err, &e) || e.Node != "B" || e.Outcome != NotDelivered && e.Outcome != Refused && e.Outcome != Unknown || e.Error() == "") {
+				(!errors.As(err, &e) || e.Node != "B" || e.Outcome != NotDelivered && e.Outcome != Refused &&
+					e.Outcome != Unknown || e.Error() == "") {
 				t.Fatalf("no error of ours: %#v", err)
 			}
 		}

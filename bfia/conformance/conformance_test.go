@@ -31,11 +31,12 @@ func TestStubsFail(t *testing.T) {
 	down := httptest.NewServer(http.NotFoundHandler())
 	down.Close()
 	for name, url := range map[string]string{
-		"yes":     stub(t, 200, `{"code":0,"msg":"success","data":{}}`),
-		"no":      stub(t, 200, `{"code":1,"msg":"failed","data":{}}`),
-		"html":    stub(t, 200, "<html>"),
-		"null":    stub(t, 200, "null"),
-		"numbers": stub(t, 200, `{"code":0,"msg":7,"data":{"status":7,"job_status":7,"num":"x","data":7,"job_list":[]}}`),
+		"yes":  stub(t, 200, `{"code":0,"msg":"success","data":{}}`),
+		"no":   stub(t, 200, `{"code":1,"msg":"failed","data":{}}`),
+		"html": stub(t, 200, "<html>"),
+		"null": stub(t, 200, "null"),
+		"numbers": stub(t, 200,
+			`{"code":0,"msg":7,"data":{"status":7,"job_status":7,"num":"x","data":7,"job_list":[]}}`),
 		"nothing": down.URL,
 	} {
 		results, err := Run(t.Context(), Target{URL: url, Node: "X", Job: []byte(job), Timeout: 1}, nil)
@@ -92,7 +93,8 @@ func TestTable(t *testing.T) {
 
 // FuzzAnswer checks that answers of any kind get an outcome and never cause a panic.
 func FuzzAnswer(f *testing.F) {
-	for _, body := range []string{`{"code":0,"msg":"success","data":{"status":{"a":"READY"}}}`, `{"code":"0","data":null}`, `[]`, `{"code":1e400}`, "\xff"} {
+	for _, body := range []string{`{"code":0,"msg":"success","data":{"status":{"a":"READY"}}}`,
+		`{"code":"0","data":null}`, `[]`, `{"code":1e400}`, "\xff"} {
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {

@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -11,12 +10,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDocument checks that docs/bfia.md names every path of both protocols and every check.
+// TestDocument checks that docs/developers/bfia.md names every path of both protocols and every check.
 func TestDocument(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "bfia.md"))
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "developers", "bfia.md"))
 	require.NoError(t, err)
 	document := string(text)
-	for _, file := range []string{filepath.Join("..", "route.go"), filepath.Join("..", "..", "fateflow", "path.go")} {
+	for _, file := range []string{filepath.Join("..", "route.go"),
+		filepath.Join("..", "..", "fateflow", "path.go")} {
 		paths, err := os.ReadFile(file)
 		require.NoError(t, err)
 		found := regexp.MustCompile(`= "(/[^"]+)"`).FindAllStringSubmatch(string(paths), -1)
@@ -32,33 +32,6 @@ func TestDocument(t *testing.T) {
 		}
 		for _, section := range strings.Split(c.Section, ", ") {
 			require.Contains(t, document, section, "%s: %s", c.Endpoint, c.Aspect)
-		}
-	}
-}
-
-// TestDocumentsNameTests checks that every test named in docs exists.
-func TestDocumentsNameTests(t *testing.T) {
-	tests := map[string]bool{}
-	require.NoError(
-		t,
-		filepath.WalkDir(filepath.Join("..", ".."), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
-				return err
-			}
-			source, err := os.ReadFile(path)
-			for _, m := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`).FindAllStringSubmatch(string(source), -1) {
-				tests[m[1]] = true
-			}
-			return err
-		}),
-	)
-	documents, err := filepath.Glob(filepath.Join("..", "..", "docs", "*.md"))
-	require.NoError(t, err)
-	for _, file := range documents {
-		document, err := os.ReadFile(file)
-		require.NoError(t, err)
-		for _, name := range regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w+`).FindAllString(string(document), -1) {
-			require.True(t, tests[name], "%s names %s, which does not exist", file, name)
 		}
 	}
 }

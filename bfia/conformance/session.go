@@ -39,7 +39,8 @@ func specification(h http.Header, node string) {
 }
 
 func fateFlow(h http.Header, node string) {
-	for name, value := range map[string]string{"x_node_id": node, "x_auth_sign": "", "x_nonce": fmt.Sprint(rand.Uint64()), "x_trace_id": "",
+	for name, value := range map[string]string{"x_node_id": node, "x_auth_sign": "",
+		"x_nonce": fmt.Sprint(rand.Uint64()), "x_trace_id": "",
 		"x_timestamp": fmt.Sprint(time.Now().UnixMilli())} {
 		h[name] = []string{value} // keeps the spelling
 	}
@@ -47,7 +48,8 @@ func fateFlow(h http.Header, node string) {
 }
 
 func kuscia(h http.Header, node string) {
-	for name, value := range map[string]string{"X-Node-Id": node, "X-Auth-Sign": "", "X-Nonce": fmt.Sprint(rand.Uint64()),
+	for name, value := range map[string]string{"X-Node-Id": node, "X-Auth-Sign": "",
+		"X-Nonce":     fmt.Sprint(rand.Uint64()),
 		"X-Trace-Id":  "t",
 		"X-Timestamp": fmt.Sprint(time.Now().Unix())} {
 		h.Set(name, value)

@@ -471,9 +471,11 @@ const reports = "r"
 
 func TestOutputsAndResults(t *testing.T) {
 	documents := map[string]string{
-		"loss": `{"metric":"loss","data":[{"tree":1,"loss":0.5},{"tree":2,"loss":0.25},{"tree":3,"loss":0.2}]}`,
-		"auc":  `{"metric":"auc","value":0.987654}`,
-		"ks":   `{"metric":"ks","value":0.9,"threshold":0.5,"curve":[{"threshold":1,"tpr":0,"fpr":0},{"threshold":0.5,"tpr":0.95,"fpr":0.05},{"threshold":0,"tpr":1,"fpr":1}]}`,
+		"loss": `{"metric":"loss","data":[{"tree":1,"loss":0.5},` +
+			`{"tree":2,"loss":0.25},{"tree":3,"loss":0.2}]}`,
+		"auc": `{"metric":"auc","value":0.987654}`,
+		"ks": `{"metric":"ks","value":0.9,"threshold":0.5,"curve":[{"threshold":1,"tpr":0,"fpr":0},` +
+			`{"threshold":0.5,"tpr":0.95,"fpr":0.05},{"threshold":0,"tpr":1,"fpr":1}]}`,
 		"note": `{"note":"the guest has this report"}`,
 		"odd":  `[1,2`,
 	}
@@ -534,7 +536,8 @@ func TestOutputsAndResults(t *testing.T) {
 }
 
 func FuzzDrawReport(f *testing.F) {
-	f.Add([]byte(`{"metric":"loss","data":[{"tree":1,"loss":0.5},{"tree":2,"loss":1e308}]}`))
+	f.Add([]byte(`{"metric":"loss","data":[{"tree":1,"loss":0.5},` +
+		`{"tree":2,"loss":1e308}]}`))
 	f.Add([]byte(`{"metric":"ks","value":-1e308,"curve":[1,2,-1e308,1e308]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if strings.ContainsAny(drawReport(b), "\x1b\r\x00") {

@@ -22,7 +22,7 @@ func TestConformanceCommand(t *testing.T) {
 	status, stdout, stderr := p.run(t, "conformance")
 	assert.Equal(t, exitFailed, status, "accepting everything does not conform")
 	assert.Contains(t, stdout, "ENDPOINT")
-	assert.Regexp(t, `2/3\.8 +FAIL +is taken: HTTP 200`, stdout)
+	assert.Regexp(t, `2/3\.8 +FAIL +is accepted: HTTP 200`, stdout)
 	assert.Contains(t, stderr, "failed")
 
 	_, stdout, _ = p.run(t, "conformance", "--node", "N", "--json")

@@ -84,7 +84,8 @@ func TestUploadFile(t *testing.T) {
 	// A request file sets the fields, flags override them, and --file replaces the server's file.
 	request := file(
 		t,
-		`{"file":"server.csv","head":false,"partitions":16,"meta":{"delimiter":";","x":1},"namespace":"a","name":"b"}`,
+		`{"file":"server.csv","head":false,"partitions":16,`+
+			`"meta":{"delimiter":";","x":1},"namespace":"a","name":"b"}`,
 	)
 	status, _, stderr = p.run(
 		t,

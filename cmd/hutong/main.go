@@ -22,7 +22,7 @@ const (
 )
 
 // gcPercent lets the heap grow to three times the live heap before a collection; Go's default is twice. With
-// many jobs at once this saves a tenth of the CPU time for a quarter more memory (docs/performance.md).
+// many jobs at once this saves a tenth of the CPU time for a quarter more memory (CHANGELOG.md).
 const gcPercent = 200
 
 func main() {

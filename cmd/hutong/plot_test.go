@@ -12,7 +12,8 @@ func TestDrawReport(t *testing.T) {
 		{"a value at a score", `{"metric":"ks","value":0.9,"threshold":0.5}`,
 			"  ks 0.9000 at score 0.5000\n"},
 		{"counts",
-			`{"component":"Intersection","intersect_count":500,"intersect_rate":0.95,"known":true,"own_count":526}`,
+			`{"component":"Intersection","intersect_count":500,` +
+				`"intersect_rate":0.95,"known":true,"own_count":526}`,
 			"  intersect count 500, intersect rate 0.95, own count 526\n"},
 		{"no numbers", `{"text":"all well"}`, ""},
 		{"not an object", `[1,2]`, ""},

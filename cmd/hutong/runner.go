@@ -55,17 +55,18 @@ func runnerTable(runners []bfia.Runner) [][]string {
 			labels = append(labels, name+"="+r.Labels[name])
 		}
 		rows = append(rows, []string{r.RunnerID, string(r.State), strings.Join(r.Devices, ", "),
-			fmt.Sprintf("%d/%d", r.Used.Slots, r.Total.Slots), ofTotal(r.Used.CPU, r.Total.CPU),
-			ofTotal(r.Used.Memory, r.Total.Memory), ofTotal(r.Used.Disk, r.Total.Disk),
+			fmt.Sprintf("%d/%d", r.Used.Slots, r.Total.Slots), ofTotal(r.Used.CPUMilli, r.Total.CPUMilli,
+				1000),
+			ofTotal(r.Used.Memory, r.Total.Memory, 1<<30), ofTotal(r.Used.Disk, r.Total.Disk, 1<<30),
 			strconv.Itoa(r.Running), strings.Join(labels, ", "), clock(&r.HeartbeatAt)})
 	}
 	return rows
 }
 
-// ofTotal formats an amount in use and the total: 1.5/8. A total of 0 is unknown.
-func ofTotal(used, total float64) string {
-	figure := func(n float64) string {
-		text := strconv.FormatFloat(n, 'f', 2, 64)
+// ofTotal formats an amount in use and the total, in units: 1.5/8. A total of 0 is unknown.
+func ofTotal(used, total, unit int64) string {
+	figure := func(n int64) string {
+		text := strconv.FormatFloat(float64(n)/float64(unit), 'f', 2, 64)
 		return strings.TrimRight(strings.TrimRight(text, "0"), ".")
 	}
 	if total == 0 {

@@ -23,13 +23,10 @@ func TestRunner(t *testing.T) {
 				State:       bfia.RunnerReady,
 				HeartbeatAt: at,
 				Running:     2,
-				Total: bfia.RunnerCapacity{
-					Slots:  8,
-					CPU:    7.5,
-					Memory: 31.125,
-					Disk:   200,
-				},
-				Used: bfia.RunnerCapacity{Slots: 3, CPU: 1.5, Memory: 0.5},
+				Total: bfia.RunnerCapacity{Slots: 8,
+					Resources: bfia.Resources{CPUMilli: 7500, Memory: 31<<30 + 1<<27, Disk: 200 << 30}},
+				Used: bfia.RunnerCapacity{Slots: 3,
+					Resources: bfia.Resources{CPUMilli: 1500, Memory: 1 << 29}},
 			},
 			{
 				RunnerID:    "b",

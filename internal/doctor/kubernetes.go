@@ -9,7 +9,7 @@ import (
 // checkKubernetes sends the API server the same read-only requests as a worker at its start.
 func checkKubernetes(ctx context.Context, cfg *party.Config) Check {
 	const fix = "start the API server, correct runner.k8s.kubeconfig and runner.k8s.namespace, " +
-		"and grant the party its rights there (docs/kubernetes.md)"
+		"and grant the party its rights there (docs/operators/kubernetes.md)"
 	k, err := cfg.Runner.K8s.Open(cfg.NodeID)
 	if err != nil {
 		return failed(fix, "%v", err)

@@ -16,6 +16,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"hutong/activities/driver"
+	"hutong/bfia"
 )
 
 func write(t *testing.T, document string) string {
@@ -77,13 +78,13 @@ func TestLayers(t *testing.T) {
 	assert.Equal(t, map[string]string{"gpu": "1", "region": "north"}, c.Runner.Labels)
 	assert.Equal(
 		t,
-		driver.Capacity{CPUMilli: 1500, Memory: 1 << 29, Disk: 20 << 30},
-		c.Runner.Offered(driver.Capacity{CPUMilli: 8000, Memory: 1, Disk: 1}),
+		driver.Capacity{Resources: bfia.Resources{CPUMilli: 1500, Memory: 1 << 29, Disk: 20 << 30}},
+		c.Runner.Offered(driver.Capacity{Resources: bfia.Resources{CPUMilli: 8000, Memory: 1, Disk: 1}}),
 	)
 	assert.Equal(
 		t,
-		driver.Capacity{CPUMilli: 1, Memory: 2, Disk: 3},
-		Default().Runner.Offered(driver.Capacity{CPUMilli: 1, Memory: 2, Disk: 3}),
+		driver.Capacity{Resources: bfia.Resources{CPUMilli: 1, Memory: 2, Disk: 3}},
+		Default().Runner.Offered(driver.Capacity{Resources: bfia.Resources{CPUMilli: 1, Memory: 2, Disk: 3}}),
 	)
 
 	c, err = Load(path, []string{"HUTONG_ROUTES= C=https://c/x|https://ct:2\n D=http://d?no "})
@@ -168,7 +169,7 @@ func TestValidate(t *testing.T) {
 			"jobs.retention: must not be negative, but is -1h0m0s; 0 means forever"},
 		{"retention forever", func(c *Config) { c.Jobs.Retention = 0 }, ""},
 		{"no node", func(c *Config) { c.NodeID, c.Scheduler = "", "" }, "node_id: is required"},
-		{"node", func(c *Config) { c.NodeID, c.Scheduler = "a/b", "" }, `node_id: "a/b" may hold only`},
+		{"node", func(c *Config) { c.NodeID, c.Scheduler = "a/b", "" }, `node_id: "a/b" can contain only`},
 		{"listen", func(c *Config) { c.Listen = "9380" }, `listen: must be host:port, but is "9380"`},
 		{"listen port", func(c *Config) { c.Listen = ":http" }, `listen: must be host:port, but is ":http"`},
 		{"listen anywhere", func(c *Config) { c.Listen = ":0"; c.Transport.Listen = ":0" }, ""},

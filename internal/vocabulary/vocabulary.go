@@ -15,6 +15,9 @@ import (
 // MaxLine is the greatest length of a line of Go code, in characters; a tab counts as four.
 const MaxLine = 110
 
+// longString is the length of a string literal from which on its line may exceed [MaxLine].
+const longString = 60
+
 // Finding is one use of a word that the glossary replaces.
 type Finding struct {
 	File, Word, Use string
@@ -52,7 +55,8 @@ var prose = []rule{
 	words(`swift(?:ly)?`, `"local activity first"`),
 	words(`twins?`, `"duplicate runner"`),
 	words(`beside`, `"besides", "next to", "with", "backfill"`),
-	words(`(?:its|their|the|a|whose|his|no) turns?|takes? (?:its|a|the) turn`, `a verb of the queue: "enqueue", "dequeue"`),
+	words(`(?:its|their|the|a|whose|his|no) turns?|takes? (?:its|a|the) turn`,
+		`a verb of the queue: "enqueue", "dequeue"`),
 	words(`outdated?|outdates`, `"supersede"`),
 	words(`is there already|are there already`, `"already exists"`),
 	words(`(?:begins?|began|begun|done|made|run|runs) afresh`, `"again"`),
@@ -65,12 +69,14 @@ var prose = []rule{
 // identifiers are parts of names, in lower case, that the glossary replaces.
 var identifiers = []rule{
 	{regexp.MustCompile(`(?i)(?:^|_)seats?(?:$|_)`), "slot, reservation"},
-	{regexp.MustCompile(`(?:[a-z]|^)(?:Seat|Seats)(?:[A-Z]|$)|^seats?[A-Z]|^Seats?(?:[A-Z]|$)`), "slot, reservation"},
+	{regexp.MustCompile(`(?:[a-z]|^)(?:Seat|Seats)(?:[A-Z]|$)|^seats?[A-Z]|^Seats?(?:[A-Z]|$)`),
+		"slot, reservation"},
 	{regexp.MustCompile(`^rooms?(?:$|[A-Z])|Rooms?(?:$|[A-Z])`), "slot, resources, reservation"},
 	{regexp.MustCompile(`^twins?(?:$|[A-Z])|Twins?(?:$|[A-Z])`), "duplicate"},
 	{regexp.MustCompile(`^swift|Swift`), "local first"},
 	{regexp.MustCompile(`^linger|Linger`), "hold grace"},
-	{regexp.MustCompile(`^told(?:$|[A-Z])|Told(?:$|[A-Z])|^tells?(?:$|[A-Z])|Tells?(?:$|[A-Z])`), "report, notify, send"},
+	{regexp.MustCompile(`^told(?:$|[A-Z])|Told(?:$|[A-Z])|^tells?(?:$|[A-Z])|Tells?(?:$|[A-Z])`),
+		"report, notify, send"},
 	{regexp.MustCompile(`^goesOn|GoesOn`), "say what it does"},
 	{regexp.MustCompile(`^courtyard|Courtyard`), "say what it is"},
 	{regexp.MustCompile(`^house(?:$|[A-Z])|House(?:$|[A-Z])`), "say what it is"},
@@ -103,6 +109,7 @@ func CheckGo(name string, src []byte) ([]Finding, error) {
 		}
 	}
 
+	mayBeLong := map[int]bool{} // lines with a long or raw string, which can't be broken
 	ast.Inspect(file, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.ImportSpec:
@@ -110,6 +117,10 @@ func CheckGo(name string, src []byte) ([]Finding, error) {
 		case *ast.BasicLit:
 			if n.Kind == token.STRING {
 				add(n.Pos(), prose, n.Value)
+				first, last := fset.Position(n.Pos()).Line, fset.Position(n.End()).Line
+				for l := first; l <= last; l++ {
+					mayBeLong[l] = mayBeLong[l] || first < last || len(n.Value) > longString || n.Value[0] == '`'
+				}
 			}
 		case *ast.Ident:
 			if n.Obj != nil && n.Obj.Pos() == n.Pos() || isField(n) {
@@ -120,20 +131,15 @@ func CheckGo(name string, src []byte) ([]Finding, error) {
 	})
 
 	for i, l := range strings.Split(string(src), "\n") {
-		if width := len([]rune(l)) + 3*strings.Count(l, "\t"); width > MaxLine && !mayBeLong(l) {
-			found = append(found, Finding{name, "line", fmt.Sprintf("%d columns, at most %d", width, MaxLine), i + 1})
+		if width := len([]rune(l)) + 3*strings.Count(l, "\t"); width > MaxLine && !mayBeLong[i+1] && !strings.HasPrefix(l, "//go:") {
+			found = append(found, Finding{name, "line", fmt.Sprintf("%d columns, at most %d", width, MaxLine),
+				i + 1})
 		}
 	}
 	return found, nil
 }
 
 func isField(n *ast.Ident) bool { return n.Obj == nil && ast.IsExported(n.Name) }
-
-// mayBeLong reports lines that can't be broken: a struct's tags, directives, addresses.
-func mayBeLong(line string) bool {
-	return strings.Contains(line, "`json:\"") || strings.Contains(line, "`yaml:\"") || strings.Contains(line, "`bun:\"") ||
-		strings.Contains(line, "//go:") || strings.Contains(line, "://")
-}
 
 // CheckText checks a document, script or configuration file. Fenced code of Markdown is checked too: readers copy it.
 func CheckText(name string, text []byte) []Finding {

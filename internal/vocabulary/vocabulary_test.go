@@ -47,7 +47,8 @@ func TestVocabulary(t *testing.T) {
 // exempt reports files that name the replaced words in order to replace them, that are generated, or that others wrote.
 func exempt(name string) bool {
 	return strings.HasPrefix(name, "internal/vocabulary/") || name == "docs/glossary.md" ||
-		strings.HasSuffix(name, ".pb.go") || strings.Contains(name, "testdata/") || name == "go.mod" || name == "go.sum"
+		strings.HasSuffix(name, ".pb.go") || strings.Contains(name, "testdata/") || name == "go.mod" ||
+		name == "go.sum"
 }
 
 func TestCheck(t *testing.T) {
@@ -61,7 +62,8 @@ func seatOf(n int) string { return "the engine said no" }
 	for _, f := range found {
 		got = append(got, f.String())
 	}
-	for _, want := range []string{`x.go:3: "tells"`, `x.go:3: "seat"`, `x.go:3: "goes on"`, `x.go:4: "the engine"`, `x.go:4: "seatO"`} {
+	for _, want := range []string{`x.go:3: "tells"`, `x.go:3: "seat"`, `x.go:3: "goes on"`,
+		`x.go:4: "the engine"`, `x.go:4: "seatO"`} {
 		require.Contains(t, strings.Join(got, "\n"), want)
 	}
 }

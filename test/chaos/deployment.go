@@ -229,7 +229,8 @@ func (d *deployment) startDocker(ctx context.Context, p *party, live bool) error
 	}
 	proc := d.launch(p.name+" dockerd", false, p.dockerd.Command, p.dockerd.Clean)
 	var err error
-	if p.docker, err = client.NewClientWithOpts(client.WithHost("unix://"+p.dockerSocket), client.WithAPIVersionNegotiation()); err != nil {
+	if p.docker, err = client.NewClientWithOpts(client.WithHost("unix://"+p.dockerSocket),
+		client.WithAPIVersionNegotiation()); err != nil {
 		return err
 	}
 	if err := awaitReady(ctx, "the Docker Engine of "+p.name, proc, func() bool {
@@ -268,7 +269,8 @@ func (d *deployment) configure(p *party) (file string, err error) {
 		if err != nil {
 			return "", err
 		}
-		routes[other.node] = map[string]any{"url": "http://" + api.addr, "transport_url": "http://" + transport.addr}
+		routes[other.node] = map[string]any{"url": "http://" + api.addr, "transport_url": "http://" +
+			transport.addr}
 	}
 
 	docker := map[string]any{"enabled": strconv.FormatBool(p.dockerSocket != ""), "host_network": true}

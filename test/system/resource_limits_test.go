@@ -283,7 +283,7 @@ func TestLargeParameter(t *testing.T) {
 }
 
 // TestLogFlood has both parts of a task log 100,000 lines a second. Both succeed. Each party keeps the
-// beginning and the end of its log, with a note of how many lines are left out between them.
+// beginning and the end of its log, with a note of how many lines are skipped between them.
 func TestLogFlood(t *testing.T) {
 	t.Parallel()
 	pair := startLimitedPair(t, true, nil)
@@ -317,7 +317,7 @@ func TestLogFlood(t *testing.T) {
 		require.Contains(t, string(kept[0]), fmt.Sprintf("line 1 of %d", lines))
 		end := bytes.Join(kept[len(kept)-5:], []byte("\n"))
 		require.Contains(t, string(end), fmt.Sprintf("line %d of %d", lines, lines))
-		note := regexp.MustCompile(`left out here" lines=(\d+)`).FindSubmatch(text)
+		note := regexp.MustCompile(`lines skipped here" lines=(\d+)`).FindSubmatch(text)
 		require.NotNil(t, note, "%s has %d lines of %d bytes", n.cfg.NodeID, len(kept), len(text))
 		left, err := strconv.Atoi(string(note[1]))
 		require.NoError(t, err)

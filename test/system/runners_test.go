@@ -260,8 +260,8 @@ func TestRunners(t *testing.T) {
 	assert.Equal(t, bfia.RunnerReady, hosts[big.id].State)
 	assert.Equal(t, []string{"docker"}, hosts[big.id].Devices)
 	assert.Equal(t, 4, hosts[big.id].Total.Slots)
-	assert.Equal(t, 4.0, hosts[big.id].Total.CPU)
-	assert.Equal(t, 8.0, hosts[big.id].Total.Memory)
+	assert.Equal(t, int64(4000), hosts[big.id].Total.CPUMilli)
+	assert.Equal(t, int64(8<<30), hosts[big.id].Total.Memory)
 	assert.Positive(t, hosts[gpu.id].Total.Memory, "as its Docker Engine reports it")
 	assert.Positive(t, hosts[gpu.id].Total.Disk)
 	assert.Equal(t, map[string]string{"gpu": "1", "region": "north"}, hosts[gpu.id].Labels)
@@ -270,8 +270,10 @@ func TestRunners(t *testing.T) {
 	jobs, on := b.submitHeldJobs(6, map[string]any{"resources": map[string]any{"cpu": 1}})
 	assert.Equal(t, map[string]int{big.id: 4, gpu.id: 2}, on)
 	hosts = b.runners()
-	assert.Equal(t, bfia.RunnerCapacity{Slots: 4, CPU: 4}, hosts[big.id].Used)
-	assert.Equal(t, bfia.RunnerCapacity{Slots: 2, CPU: 2}, hosts[gpu.id].Used)
+	assert.Equal(t, bfia.RunnerCapacity{Slots: 4, Resources: bfia.Resources{CPUMilli: 4000}},
+		hosts[big.id].Used)
+	assert.Equal(t, bfia.RunnerCapacity{Slots: 2, Resources: bfia.Resources{CPUMilli: 2000}},
+		hosts[gpu.id].Used)
 	assert.Equal(t, 4, hosts[big.id].Running)
 	b.release(jobs)
 

@@ -280,7 +280,8 @@ func TestParticipantStopped(t *testing.T) {
 		{"with undo, too late for one", container{stays: true}, nil, 20 * time.Second, func(c *fakeBackend) {
 			c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Undo: true})
 		}, bfia.TaskFailed, "stopped by B",
-			workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"}},
+			workflows.Result{State: bfia.JobFinished,
+				Outcome: workflows.OutcomeStopped, Reason: "stopped by B"}},
 		{"while its container reports FAILED", container{stays: true}, func(c *fakeBackend) {
 			c.at(17*time.Second, func() { c.callback("a", "guest", bfia.TaskFailed) })
 		}, 20 * time.Second, func(c *fakeBackend) { c.stop("") }, bfia.TaskFailed, "stopped by B",

@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"hutong/activities/driver"
+	"hutong/bfia"
 )
 
 // Capacity returns the resources that Docker Engine reports for its machine. If the data directory of Docker
@@ -17,7 +18,7 @@ func (d *Driver) Capacity(ctx context.Context) (driver.Capacity, error) {
 		return driver.Capacity{}, driver.WrapError("get the capacity of Docker Engine", "", classify(err))
 	}
 
-	c := driver.Capacity{CPUMilli: int64(info.NCPU) * 1000, Memory: info.MemTotal}
+	c := driver.Capacity{Resources: bfia.Resources{CPUMilli: int64(info.NCPU) * 1000, Memory: info.MemTotal}}
 	if stat, err := os.Stat(info.DockerRootDir); err != nil || !stat.IsDir() {
 		return c, nil
 	}

@@ -143,7 +143,7 @@ func (d *Driver) containerConfig(
 			"max-file": strconv.Itoa(logFiles),
 		}},
 		Resources: container.Resources{
-			NanoCPUs:  int64(spec.Resources.CPU * 1e9),
+			NanoCPUs:  spec.Resources.CPUMilli * 1e6,
 			Memory:    spec.Resources.Memory,
 			PidsLimit: &limit,
 		},

@@ -23,6 +23,7 @@ import (
 	"hutong/activities/driver"
 	"hutong/activities/driver/docker"
 	"hutong/activities/driver/drivertest"
+	"hutong/bfia"
 )
 
 func dockerClient(t testing.TB) *client.Client {
@@ -221,7 +222,7 @@ func TestDockerLimits(t *testing.T) {
 	d := newFixture(t)
 	ctx := t.Context()
 	spec := dockerSpec("eat", "200000000", "exit", "0")
-	spec.Resources = driver.Resources{CPU: 0.5, Memory: 32 << 20}
+	spec.Resources = bfia.Resources{CPUMilli: 500, Memory: 32 << 20}
 	spec.Env = map[string]string{"config.token": "secret"}
 	drivertest.Launch(t, ctx, d.Driver, spec)
 	exit := drivertest.Await(t, ctx, d.Driver, spec.Name)

@@ -209,7 +209,7 @@ func testInvalidSpec(t *testing.T, ctx context.Context, d Fixture) {
 		"does not exist|no such file|cannot access the files": func(s *driver.Spec) {
 			s.Mounts = []driver.Mount{{Source: "/not/there", Target: "a"}}
 		},
-		"cores": func(s *driver.Spec) { s.Resources.CPU = -1 },
+		"cores": func(s *driver.Spec) { s.Resources.CPUMilli = -1 },
 	} {
 		spec := d.Spec("exit", "0")
 		change(&spec)

@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"hutong/activities/driver"
+	"hutong/bfia"
 )
 
 // secretBytes limits the values in one secret. A secret holds at most 1 MiB, and a request to etcd 1.5 MiB.
@@ -157,10 +158,10 @@ func (k *Driver) podSpec(spec driver.Spec, secrets string) corev1.PodSpec {
 	}
 }
 
-func limits(r driver.Resources) corev1.ResourceList {
+func limits(r bfia.Resources) corev1.ResourceList {
 	list := corev1.ResourceList{}
-	if r.CPU > 0 {
-		list[corev1.ResourceCPU] = *resource.NewMilliQuantity(max(int64(r.CPU*1000), 1), resource.DecimalSI)
+	if r.CPUMilli > 0 {
+		list[corev1.ResourceCPU] = *resource.NewMilliQuantity(r.CPUMilli, resource.DecimalSI)
 	}
 	if r.Memory > 0 {
 		list[corev1.ResourceMemory] = *resource.NewQuantity(r.Memory, resource.BinarySI)

@@ -21,6 +21,7 @@ import (
 	"hutong/activities/driver"
 	"hutong/activities/driver/drivertest"
 	"hutong/activities/driver/kubernetes"
+	"hutong/bfia"
 )
 
 // manual is a driver with a container whose kubelet the test replaces.
@@ -45,7 +46,7 @@ func newManual(t *testing.T, image string) manual {
 		driver.Spec{
 			Name:      "manual",
 			Image:     image,
-			Resources: driver.Resources{CPU: 0.25, Memory: 64 << 20, Disk: 1 << 30},
+			Resources: bfia.Resources{CPUMilli: 250, Memory: 64 << 20, Disk: 1 << 30},
 		},
 	}
 	drivertest.Launch(t, t.Context(), r, b.spec)
@@ -329,7 +330,7 @@ func TestKubernetesJob(t *testing.T) {
 			"config.token": "very secret",
 		},
 		Labels:    map[string]string{"task_id": long, "role": "互通"},
-		Resources: driver.Resources{CPU: 0.25, Memory: 64 << 20, Disk: 1 << 30},
+		Resources: bfia.Resources{CPUMilli: 250, Memory: 64 << 20, Disk: 1 << 30},
 	}
 	id, err := r.Create(t.Context(), spec)
 	require.NoError(t, err)
@@ -393,7 +394,8 @@ func TestKubernetesCapacity(t *testing.T) {
 	d := newFixture(t)
 	c, err := d.Driver.Capacity(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, driver.Capacity{CPUMilli: 3500, Memory: 7 << 30, Disk: 90 << 30}, c)
+	require.Equal(t, driver.Capacity{Resources: bfia.Resources{CPUMilli: 3500, Memory: 7 << 30,
+		Disk: 90 << 30}}, c)
 }
 
 // TestKubernetesUnreachable calls an API server that does not exist.

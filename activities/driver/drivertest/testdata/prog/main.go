@@ -28,7 +28,8 @@ var commands = map[string]command{
 	"control":  {1, serveControl},                                             // control ANSWER
 	"print":    {1, func(args []string) { fmt.Println(args[0]) }},             // print TEXT
 	"printerr": {1, func(args []string) { fmt.Fprintln(os.Stderr, args[0]) }}, // printerr TEXT
-	"unended":  {1, func(args []string) { fmt.Print(args[0]) }},               // unended TEXT: without a newline
+	// unended TEXT: without a newline
+	"unended": {1, func(args []string) { fmt.Print(args[0]) }},
 	"long": {1, func(args []string) { // long BYTES: one line
 		fmt.Println(strings.Repeat("x", number(args[0])))
 	}},
