@@ -72,8 +72,8 @@ func logDuplicateRunners(
 		return
 	}
 	if len(found) > 0 {
-		logger.Error("another worker takes tasks of this runner: stop one of the two; if one machine is a clone of "+
-			"the other, give it a runner id of its own", "runner_id", runnerID, "worker", self,
-			"others", found)
+		logger.Error("another worker takes tasks of this runner: stop one of the two; "+
+			"if one machine is a clone of the other, give it a runner id of its own",
+			"runner_id", runnerID, "worker", self, "others", found)
 	}
 }

@@ -56,7 +56,8 @@ var workflowType = regexp.MustCompile(`"workflowType":\{"name":"(\w+)"\}`)
 // are recorded again.
 func skipOld(t *testing.T, text []byte) {
 	t.Helper()
-	for _, old := range []string{`"workflowType":{"name":"Job"}`, `"workflowType":{"name":"PartyJob"}`, `"activityType":{"name":"ReleaseLostRoom"}`} {
+	for _, old := range []string{`"workflowType":{"name":"Job"}`, `"workflowType":{"name":"PartyJob"}`,
+		`"activityType":{"name":"ReleaseLostRoom"}`} {
 		if bytes.Contains(text, []byte(old)) {
 			t.Skipf("an old history with %s", old)
 		}
@@ -80,7 +81,8 @@ func TestReplay(t *testing.T) {
 		})
 	}
 	if !skipped {
-		for _, kind := range []string{workflows.SchedulerJobType, workflows.ParticipantJobType, workflows.HousekeepingType} {
+		for _, kind := range []string{workflows.SchedulerJobType, workflows.ParticipantJobType,
+			workflows.HousekeepingType} {
 			require.True(t, kinds[kind], "%s has histories", kind)
 		}
 	}

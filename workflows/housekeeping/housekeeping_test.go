@@ -20,7 +20,7 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-// fakeActivities is what Housekeeping sees of the world.
+// fakeActivities fakes the activities of the housekeeping.
 type fakeActivities struct {
 	env *testsuite.TestWorkflowEnvironment
 
@@ -30,14 +30,15 @@ type fakeActivities struct {
 
 	mu   sync.Mutex
 	did  []string
-	told []string
+	sent []string
 }
 
 func newFakeActivities() *fakeActivities {
 	h := &fakeActivities{env: flowtest.NewEnv(), lost: map[bool][]string{}, broken: map[string]error{}}
 	for name, fn := range map[string]any{
-		"FindLostJobs": h.find, "EndLostJobs": h.end, "RemoveExpiredJobs": h.remove, "ReleaseLostReservations": h.room,
-		"SweepStorage": h.sweep, "SendStop": h.stop, "ReleaseSession": h.release,
+		"FindLostJobs": h.find, "EndLostJobs": h.end, "RemoveExpiredJobs": h.remove,
+		"ReleaseLostReservations": h.releaseReservations,
+		"SweepStorage":            h.sweep, "SendStop": h.stop, "ReleaseSession": h.release,
 	} {
 		h.env.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
 	}
@@ -54,7 +55,10 @@ func (h *fakeActivities) do(name, what string) error {
 	return nil
 }
 
-func (h *fakeActivities) find(_ context.Context, in housekeeping.FindLostJobsInput) (housekeeping.FoundLostJobs, error) {
+func (h *fakeActivities) find(
+	_ context.Context,
+	in housekeeping.FindLostJobsInput,
+) (housekeeping.FoundLostJobs, error) {
 	var found housekeeping.FoundLostJobs
 	if err := h.do("FindLostJobs", "find"); err != nil {
 		return found, err
@@ -64,7 +68,10 @@ func (h *fakeActivities) find(_ context.Context, in housekeeping.FindLostJobsInp
 	if i >= len(ids) {
 		return found, nil
 	}
-	lost := housekeeping.LostJob{JobID: ids[i], Failure: &bfia.Failure{Kind: bfia.FailedInternal, Message: "it was terminated"}}
+	lost := housekeeping.LostJob{
+		JobID:   ids[i],
+		Failure: &bfia.Failure{Kind: bfia.FailedInternal, Message: "it was terminated"},
+	}
 	if in.Scheduled {
 		lost.Nodes = []string{flowtest.NodeA, flowtest.NodeB}
 	}
@@ -79,11 +86,17 @@ func (h *fakeActivities) end(_ context.Context, in housekeeping.EndLostJobsInput
 	return h.do("EndLostJobs", "end "+in.Jobs[0].JobID)
 }
 
-func (h *fakeActivities) remove(_ context.Context, in housekeeping.RemoveExpiredJobsInput) (housekeeping.RemovalProgress, error) {
+func (h *fakeActivities) remove(
+	_ context.Context,
+	in housekeeping.RemoveExpiredJobsInput,
+) (housekeeping.RemovalProgress, error) {
 	err := h.do("RemoveExpiredJobs", "remove after "+in.After)
 	i := 0
 	if in.After != "" {
-		i = slices.IndexFunc(h.expired, func(r housekeeping.RemovalProgress) bool { return r.Next == in.After }) + 1
+		i = slices.IndexFunc(
+			h.expired,
+			func(r housekeeping.RemovalProgress) bool { return r.Next == in.After },
+		) + 1
 	}
 	if err != nil || i >= len(h.expired) {
 		return housekeeping.RemovalProgress{}, err
@@ -93,15 +106,15 @@ func (h *fakeActivities) remove(_ context.Context, in housekeeping.RemoveExpired
 
 func (h *fakeActivities) sweep(context.Context) error { return h.do("SweepStorage", "sweep") }
 
-func (h *fakeActivities) room(context.Context) error {
-	return h.do("ReleaseLostReservations", "room")
+func (h *fakeActivities) releaseReservations(context.Context) error {
+	return h.do("ReleaseLostReservations", "release reservations")
 }
 
 func (h *fakeActivities) stop(_ context.Context, in scheduler.SendStopInput) error {
 	node, ref := in.Node, in.Job
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.told = append(h.told, "stop "+ref.JobID+" at "+node+": "+ref.Failure.Text())
+	h.sent = append(h.sent, "stop "+ref.JobID+" at "+node+": "+ref.Failure.Text())
 	if node == flowtest.NodeB {
 		return errors.New("out of reach")
 	}
@@ -111,31 +124,66 @@ func (h *fakeActivities) stop(_ context.Context, in scheduler.SendStopInput) err
 func (h *fakeActivities) release(_ context.Context, in participant.ReleaseSessionInput) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.told = append(h.told, "release "+in.Session)
+	h.sent = append(h.sent, "release "+in.Session)
 	return nil
 }
 
 func TestHousekeeping(t *testing.T) {
 	h := newFakeActivities()
 	h.lost = map[bool][]string{true: {"s1"}, false: {"p1", "p2"}}
-	h.expired = []housekeeping.RemovalProgress{{Jobs: 50, Objects: 3, Bytes: 10, Next: "j50"}, {Jobs: 2, Objects: 1, Bytes: 5}}
+	h.expired = []housekeeping.RemovalProgress{
+		{Jobs: 50, Objects: 3, Bytes: 10, Next: "j50"},
+		{Jobs: 2, Objects: 1, Bytes: 5},
+	}
 	began := h.env.Now()
 	h.env.ExecuteWorkflow(Run)
 	require.NoError(t, h.env.GetWorkflowError())
 	var done Result
 	require.NoError(t, h.env.GetWorkflowResult(&done))
-	assert.Equal(t, Result{Lost: []string{"s1", "p1", "p2"}, Removed: housekeeping.RemovalProgress{Jobs: 52, Objects: 4, Bytes: 15}}, done)
-	assert.Equal(t, []string{"find", "end s1", "find", "end p1", "find", "end p2", "room", "remove after ", "remove after j50", "sweep"}, h.did)
-	told := slices.Compact(slices.Sorted(slices.Values(h.told)))
-	assert.Equal(t, []string{"release session_p1", "release session_p2", "stop s1 at " + flowtest.NodeA + ": it was terminated", "stop s1 at " + flowtest.NodeB + ": it was terminated"}, told)
-	assert.Less(t, h.env.Now().Sub(began), 2*notifyLimit, "a participant out of reach does not hold it up for ever")
+	assert.Equal(
+		t,
+		Result{
+			Lost:    []string{"s1", "p1", "p2"},
+			Removed: housekeeping.RemovalProgress{Jobs: 52, Objects: 4, Bytes: 15},
+		},
+		done,
+	)
+	assert.Equal(
+		t,
+		[]string{
+			"find",
+			"end s1",
+			"find",
+			"end p1",
+			"find",
+			"end p2",
+			"release reservations",
+			"remove after ",
+			"remove after j50",
+			"sweep",
+		},
+		h.did,
+	)
+	sent := slices.Compact(slices.Sorted(slices.Values(h.sent)))
+	assert.Equal(
+		t,
+		[]string{
+			"release session_p1",
+			"release session_p2",
+			"stop s1 at " + flowtest.NodeA + ": it was terminated",
+			"stop s1 at " + flowtest.NodeB + ": it was terminated",
+		},
+		sent,
+	)
+	assert.Less(t, h.env.Now().Sub(began), 2*notifyLimit, "an unreachable participant does not block it")
 	assert.Contains(t, done.String(), "Removed 52 jobs")
 	assert.Contains(t, done.String(), "s1, p1, p2")
 }
 
-// What fails is told, and keeps nothing else from being done.
-func TestHousekeepingTrouble(t *testing.T) {
-	for _, name := range []string{"FindLostJobs", "EndLostJobs", "RemoveExpiredJobs", "SweepStorage", "ReleaseLostReservations"} {
+// TestHousekeepingStepFails checks that a step that fails is reported, and does not prevent the others.
+func TestHousekeepingStepFails(t *testing.T) {
+	for _, name := range []string{"FindLostJobs", "EndLostJobs", "RemoveExpiredJobs", "SweepStorage",
+		"ReleaseLostReservations"} {
 		t.Run(name, func(t *testing.T) {
 			h := newFakeActivities()
 			h.lost = map[bool][]string{true: {"s1"}}
@@ -143,7 +191,8 @@ func TestHousekeepingTrouble(t *testing.T) {
 			h.env.ExecuteWorkflow(Run)
 			require.ErrorContains(t, h.env.GetWorkflowError(), "it is broken")
 			want := map[string]string{"FindLostJobs": "find", "EndLostJobs": "end s1",
-				"RemoveExpiredJobs": "remove after ", "SweepStorage": "sweep", "ReleaseLostReservations": "room"}
+				"RemoveExpiredJobs": "remove after ", "SweepStorage": "sweep",
+				"ReleaseLostReservations": "release reservations"}
 			delete(want, name)
 			if name == "FindLostJobs" {
 				delete(want, "EndLostJobs")
@@ -155,14 +204,17 @@ func TestHousekeepingTrouble(t *testing.T) {
 	}
 }
 
-// However much there is to do, a run's history stays small, and the next one goes on.
+// TestHousekeepingIsBounded checks that the history of a run stays small however much there is to do, and
+// that the next run continues.
 func TestHousekeepingIsBounded(t *testing.T) {
 	h := newFakeActivities()
 	batches := 0
-	h.env.OnActivity("RemoveExpiredJobs", mock.Anything, mock.Anything).Return(func(context.Context, housekeeping.RemoveExpiredJobsInput) (housekeeping.RemovalProgress, error) {
-		batches++
-		return housekeeping.RemovalProgress{Jobs: 50, Next: "more"}, nil
-	})
+	h.env.OnActivity("RemoveExpiredJobs", mock.Anything, mock.Anything).
+		Return(func(context.Context, housekeeping.RemoveExpiredJobsInput) (housekeeping.RemovalProgress,
+			error) {
+			batches++
+			return housekeeping.RemovalProgress{Jobs: 50, Next: "more"}, nil
+		})
 	h.env.ExecuteWorkflow(Run)
 	require.NoError(t, h.env.GetWorkflowError())
 	assert.Equal(t, maxBatches, batches)

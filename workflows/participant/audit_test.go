@@ -12,17 +12,19 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-func waiting(t *testing.T) *fakeBackend {
+// newUnapproved returns the fake of a job that waits for its approval.
+func newUnapproved(t *testing.T) *fakeBackend {
 	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
 	c.in.Approval = true
 	return c
 }
 
-// Nothing starts that was not approved, and the scheduler hears of the approval.
-func TestPartyJobApproved(t *testing.T) {
-	c := waiting(t)
+// TestParticipantApproved checks that nothing starts before the approval, and that the scheduler learns of
+// it.
+func TestParticipantApproved(t *testing.T) {
+	c := newUnapproved(t)
 	c.errors["SendAudit"] = flowtest.ErrAway
-	c.at(time.Second, func() { c.start("a") }) // by a scheduler that asks nobody
+	c.at(time.Second, func() { c.start("a") }) // by a scheduler that ignores approvals
 	c.at(time.Minute, func() {
 		assert.Equal(t, bfia.JobPending, c.job)
 		c.audit(bfia.JobReady, "")
@@ -50,8 +52,8 @@ func TestPartyJobApproved(t *testing.T) {
 	assert.Equal(t, bfia.CodeConflict, code)
 }
 
-func TestPartyJobRejected(t *testing.T) {
-	c := waiting(t)
+func TestParticipantRejected(t *testing.T) {
+	c := newUnapproved(t)
 	c.at(time.Minute, func() {
 		c.audit(bfia.JobRejected, "no budget")
 		c.audit(bfia.JobRejected, "no budget")
@@ -59,7 +61,15 @@ func TestPartyJobRejected(t *testing.T) {
 	})
 	r, err := c.play()
 	require.NoError(t, err)
-	assert.Equal(t, workflows.Result{State: bfia.JobRejected, Outcome: workflows.OutcomeRejected, Reason: "rejected by A: no budget"}, r)
+	assert.Equal(
+		t,
+		workflows.Result{
+			State:   bfia.JobRejected,
+			Outcome: workflows.OutcomeRejected,
+			Reason:  "rejected by A: no budget",
+		},
+		r,
+	)
 	assert.Contains(t, c.log, "audit REJECTED no budget")
 	require.Len(t, c.audits, 3)
 	errs := 0
@@ -71,32 +81,51 @@ func TestPartyJobRejected(t *testing.T) {
 	assert.Equal(t, 1, errs, "the first word counts")
 }
 
-// A rejection elsewhere ends the job here, whether it was approved here or not.
-func TestPartyJobRejectedElsewhere(t *testing.T) {
+// TestParticipantRejectedElsewhere checks that a rejection at another party ends the job here, whether or not
+// it was approved here.
+func TestParticipantRejectedElsewhere(t *testing.T) {
 	for _, approve := range []bool{true, false} {
-		c := waiting(t)
+		c := newUnapproved(t)
 		if approve {
 			c.at(time.Minute, func() { c.audit(bfia.JobReady, "") })
 		}
 		c.at(time.Hour, func() {
-			c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Rejected: true, Reason: "rejected by C: no"})
+			c.env.SignalWorkflow(
+				workflows.SignalStop,
+				workflows.Stop{By: flowtest.NodeB, Rejected: true, Reason: "rejected by C: no"},
+			)
 		})
 		r, err := c.play()
 		require.NoError(t, err)
-		assert.Equal(t, workflows.Result{State: bfia.JobRejected, Outcome: workflows.OutcomeRejected, Reason: "rejected by C: no"}, r)
+		assert.Equal(
+			t,
+			workflows.Result{
+				State:   bfia.JobRejected,
+				Outcome: workflows.OutcomeRejected,
+				Reason:  "rejected by C: no",
+			},
+			r,
+		)
 	}
 }
 
-// What waits may be stopped, and undone.
-func TestPartyJobStoppedWhileItWaits(t *testing.T) {
-	c := waiting(t)
+// TestParticipantStoppedWhileItWaits checks that a job that waits for its approval can be stopped and undone.
+func TestParticipantStoppedWhileItWaits(t *testing.T) {
+	c := newUnapproved(t)
 	c.at(time.Hour, func() { c.stop("") })
 	r, err := c.play()
 	require.NoError(t, err)
-	assert.Equal(t, workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"}, r)
+	assert.Equal(
+		t,
+		workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"},
+		r,
+	)
 
-	c = waiting(t)
-	c.at(time.Hour, func() { c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Undo: true}) })
+	c = newUnapproved(t)
+	c.at(
+		time.Hour,
+		func() { c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Undo: true}) },
+	)
 	_, err = c.play()
 	require.Error(t, err)
 	assert.Empty(t, c.rows)

@@ -22,8 +22,8 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-// fakeBackend is what a PartyJob sees of the world: its own rows, its hosts with their containers, and its
-// scheduler. Like [fakeParties] it checks the rules as it goes.
+// fakeBackend fakes the activities of a job at a participant: its rows, its runners with their containers,
+// and its scheduler. It checks the rules of the protocol.
 type fakeBackend struct {
 	t   flowtest.T
 	env *testsuite.TestWorkflowEnvironment
@@ -38,29 +38,30 @@ type fakeBackend struct {
 	began  time.Time
 	broken []string
 
-	log       []string // what happened, in order: "run a guest.0", "report a guest.0 SUCCESS", "stop a guest.0", "release", ...
-	times     map[string]time.Duration
-	job       bfia.JobState
-	jobReason string
-	rows      map[string]bfia.TaskState // by "task guest.0"; empty when the job is forgotten
-	reasons   map[string]string
-	ids       map[string]string          // by task: the scheduler's id
-	running   map[string][]byte          // containers that are there, with the token of their run
-	tried     map[string]int             // looks for a host
-	requested map[string]bool            // stops that the rows ask for
-	down      func(activity string) bool // what it needs is away just now; nil: nothing is
-	admits    func() bfia.Grant          // how the party's rows answer an application; nil: there is room
-	seated    bool
-	copies    map[string]int // by task: in which copy of the room it ran
-	hints     []string       // who was told that room got free
-	waiters   []participant.Waiting
-	answers   []error
-	asked     int            // for approvals and rejections
-	audits    []error        // what those were told who approved or rejected
-	versions  map[string]int // of FATE-Flow's tasks, by name, from 0
+	// log holds what happened, in order: "run a guest.0", "report a guest.0 SUCCESS", "stop a guest.0".
+	log           []string
+	times         map[string]time.Duration
+	job           bfia.JobState
+	jobReason     string
+	rows          map[string]bfia.TaskState // by "task guest.0"; empty when the job is forgotten
+	reasons       map[string]string
+	ids           map[string]string          // of tasks, from the scheduler
+	running       map[string][]byte          // containers, with their task tokens
+	tried         map[string]int             // claims, by task
+	requested     map[string]bool            // stops, in the rows
+	down          func(activity string) bool // whether an activity fails; nil: none
+	admits        func() bfia.Grant          // answers a reservation request; nil: granted
+	reserved      bool
+	parallelIndex map[string]int // parallel indexes, by task
+	hints         []string       // capacity hints sent
+	waiters       []participant.Waiting
+	answers       []error
+	asked         int            // counts approvals and rejections
+	audits        []error        // answers to approvals and rejections
+	versions      map[string]int // of FATE-Flow's tasks, by name, from 0
 }
 
-// container is how a container behaves.
+// container is the behaviour of a container.
 type container struct {
 	exit   int
 	after  time.Duration
@@ -73,19 +74,42 @@ func (how container) result() activities.PartResult {
 		return activities.PartResult{}
 	}
 	return activities.PartResult{Failure: &bfia.Failure{Kind: bfia.FailedExit, ExitCode: how.exit,
-		Message: strings.TrimPrefix(how.reason, fmt.Sprintf("exit code %d: ", how.exit)), Log: []string{"its last line"}}}
+		Message: strings.TrimPrefix(
+			how.reason,
+			fmt.Sprintf("exit code %d: ", how.exit),
+		), Log: []string{"its last line"}}}
 }
 
 func newFakeBackend(t flowtest.T, p bfia.Plan) *fakeBackend {
-	c := &fakeBackend{t: t, env: flowtest.NewEnv(), in: workflows.ParticipantJobInput{Plan: p, Node: flowtest.NodeA, Scheduler: flowtest.NodeB, Roles: []string{"guest.0"}, Settings: flowtest.Settings},
-		runs: map[string]container{}, claims: func(string) error { return nil }, errors: map[string]error{}, times: map[string]time.Duration{},
-		rows: map[string]bfia.TaskState{}, reasons: map[string]string{}, ids: map[string]string{}, running: map[string][]byte{},
-		tried: map[string]int{}, versions: map[string]int{}, copies: map[string]int{}, requested: map[string]bool{}}
+	c := &fakeBackend{
+		t:   t,
+		env: flowtest.NewEnv(),
+		in: workflows.ParticipantJobInput{
+			Plan:      p,
+			Node:      flowtest.NodeA,
+			Scheduler: flowtest.NodeB,
+			Roles:     []string{"guest.0"},
+			Settings:  flowtest.Settings,
+		},
+		runs:          map[string]container{},
+		claims:        func(string) error { return nil },
+		errors:        map[string]error{},
+		times:         map[string]time.Duration{},
+		rows:          map[string]bfia.TaskState{},
+		reasons:       map[string]string{},
+		ids:           map[string]string{},
+		running:       map[string][]byte{},
+		tried:         map[string]int{},
+		versions:      map[string]int{},
+		parallelIndex: map[string]int{},
+		requested:     map[string]bool{},
+	}
 	for name, fn := range map[string]any{
 		"RecordJob": c.recordJob, "RecordJobState": c.recordState, "ClaimTask": c.claim,
 		"RecordTaskEnd": c.recordEnd, "RequestStop": c.requestStop, "ForgetJob": c.forget,
-		"SendCallback": c.report, "SendFateReport": c.fateReport, "ReopenJob": c.reopen, "ReleaseSession": c.release,
-		"Reserve": c.admit, "ReleaseReservation": c.giveBack, "SendCapacityHint": c.sendHint,
+		"SendCallback": c.report, "SendFateReport": c.fateReport, "ReopenJob": c.reopen,
+		"ReleaseSession": c.release,
+		"Reserve":        c.admit, "ReleaseReservation": c.giveBack, "SendCapacityHint": c.sendHint,
 		"SendAudit": c.sendAudit, "ReuseTask": c.reuse, "RunTask": c.run, "StopTask": c.stopRun,
 	} {
 		c.env.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
@@ -126,7 +150,10 @@ func (c *fakeBackend) start(tasks ...string) {
 }
 
 func (c *fakeBackend) startTask(name string) {
-	c.env.SignalWorkflow(workflows.SignalTaskStart, bfia.TaskRef{JobID: c.in.Plan.JobID, TaskID: c.taskID(name), TaskName: name})
+	c.env.SignalWorkflow(
+		workflows.SignalTaskStart,
+		bfia.TaskRef{JobID: c.in.Plan.JobID, TaskID: c.taskID(name), TaskName: name},
+	)
 }
 
 func (c *fakeBackend) taskID(name string) string {
@@ -155,13 +182,18 @@ func (c *fakeBackend) reuse(_ context.Context, in participant.ReuseTaskInput) er
 	return nil
 }
 
-// audit is the word of someone of the party.
+// audit approves or rejects the job here.
 func (c *fakeBackend) audit(status bfia.JobState, reason string) {
 	c.asked++
-	c.env.UpdateWorkflow(workflows.UpdateAudit, fmt.Sprintf("audit %d", c.asked), &testsuite.TestUpdateCallback{
-		OnAccept: func() {}, OnReject: func(err error) { c.breaks("audit was rejected: %v", err) },
-		OnComplete: func(_ any, err error) { c.audits = append(c.audits, err) },
-	}, workflows.Audit{Node: flowtest.NodeA, Status: status, Reason: reason})
+	c.env.UpdateWorkflow(
+		workflows.UpdateAudit,
+		fmt.Sprintf("audit %d", c.asked),
+		&testsuite.TestUpdateCallback{
+			OnAccept: func() {}, OnReject: func(err error) { c.breaks("audit was rejected: %v", err) },
+			OnComplete: func(_ any, err error) { c.audits = append(c.audits, err) },
+		},
+		workflows.Audit{Node: flowtest.NodeA, Status: status, Reason: reason},
+	)
 }
 
 func (c *fakeBackend) sendAudit(_ context.Context, in participant.SendAuditInput) error {
@@ -171,22 +203,25 @@ func (c *fakeBackend) sendAudit(_ context.Context, in participant.SendAuditInput
 		return err
 	}
 	if node != flowtest.NodeB || a.JobID != c.in.Plan.JobID || c.job != a.Status {
-		c.breaks("%s was told %v of a job that is %s", node, a, c.job)
+		c.breaks("%s got %v of a job that is %s", node, a, c.job)
 	}
 	c.happens("audit " + string(a.Status) + " " + a.Reason)
 	return nil
 }
 
-// tells is a container's own word.
-func (c *fakeBackend) tells(task, role string, state bfia.TaskState) {
-	c.env.SignalWorkflow(workflows.SignalTaskCallback, bfia.TaskReport{TaskID: c.taskID(task), Role: role, Status: state})
+// callback sends a container's callback.
+func (c *fakeBackend) callback(task, role string, state bfia.TaskState) {
+	c.env.SignalWorkflow(
+		workflows.SignalTaskCallback,
+		bfia.TaskReport{TaskID: c.taskID(task), Role: role, Status: state},
+	)
 }
 
 func (c *fakeBackend) breaks(format string, args ...any) {
 	c.broken = append(c.broken, fmt.Sprintf(format, args...))
 }
 
-// enter guards what activities touch; those that a workflow leaves behind at its end go no further.
+// enter locks the fake for an activity, and ends activities that outlive the workflow.
 func (c *fakeBackend) enter() (leave func()) {
 	c.mu.Lock()
 	if c.over {
@@ -222,7 +257,7 @@ func (c *fakeBackend) recordJob(_ context.Context, in participant.RecordJobInput
 
 func (c *fakeBackend) recordState(_ context.Context, in participant.RecordJobStateInput) error {
 	defer c.enter()()
-	// Two writes may be on their way at once, so one may come late; the row only moves forward.
+	// Two writes may be under way at once, and one may be late. The row only moves forward.
 	if c.job = c.job.Next(in.State); in.Failure != nil {
 		c.jobReason = in.Failure.String()
 	}
@@ -234,10 +269,10 @@ func (c *fakeBackend) claim(_ context.Context, in participant.ClaimTaskInput) ([
 	ref := in.Task
 	defer c.enter()()
 	c.tried[ref.TaskName]++
-	if !c.seated {
-		c.breaks("%s looks for a host without room", ref.TaskName)
+	if !c.reserved {
+		c.breaks("%s claims a runner without a reservation", ref.TaskName)
 	}
-	c.copies[ref.TaskName] = in.ParallelIndex
+	c.parallelIndex[ref.TaskName] = in.ParallelIndex
 	c.ids[ref.TaskName] = ref.TaskID
 	if err := c.claims(ref.TaskName); err != nil {
 		return nil, err
@@ -245,7 +280,7 @@ func (c *fakeBackend) claim(_ context.Context, in participant.ClaimTaskInput) ([
 	var claims []participant.Claim
 	for _, part := range in.Parts {
 		c.move(flowtest.PartKey(ref.TaskName, part), bfia.TaskRunning, "")
-		claims = append(claims, participant.Claim{Part: part, RunnerID: "host-" + part.Role, Attempt: 1})
+		claims = append(claims, participant.Claim{Part: part, RunnerID: "runner-" + part.Role, Attempt: 1})
 	}
 	return claims, nil
 }
@@ -266,7 +301,9 @@ func (c *fakeBackend) recordEnd(_ context.Context, in participant.RecordTaskEndI
 	if taskID != c.taskID(key.Task) || key.Role != part.Role || key.Index != part.Index {
 		c.breaks("the end of %v %v %s", key, part, taskID)
 	}
-	if failure != nil && (failure.NodeID != flowtest.NodeA || failure.Role != part.Self() || failure.Task != key.Task) || (failure == nil) != (s == bfia.TaskSuccess) {
+	if failure != nil &&
+		(failure.NodeID != flowtest.NodeA || failure.Role != part.Self() || failure.Task != key.Task) ||
+		(failure == nil) != (s == bfia.TaskSuccess) {
 		c.breaks("%s of %v explained as %+v", s, key, failure)
 	}
 	c.move(flowtest.PartKey(key.Task, part), s, failure.Text())
@@ -286,7 +323,15 @@ func (c *fakeBackend) report(_ context.Context, in participant.SendCallbackInput
 			}
 			key := flowtest.PartKey(t.Name, part)
 			if node != flowtest.NodeB || c.rows[key] != r.Status || r.Reason != r.Failure.Text() {
-				c.breaks("%s was told %s %s %q, its row says %s %q", node, key, r.Status, r.Reason, c.rows[key], c.reasons[key])
+				c.breaks(
+					"%s got %s %s %q, its row has %s %q",
+					node,
+					key,
+					r.Status,
+					r.Reason,
+					c.rows[key],
+					c.reasons[key],
+				)
 			}
 			c.happens(fmt.Sprintf("report %s %s", key, r.Status))
 		}
@@ -297,7 +342,11 @@ func (c *fakeBackend) report(_ context.Context, in participant.SendCallbackInput
 func (c *fakeBackend) run(ctx context.Context, req activities.PartRequest) (activities.PartResult, error) {
 	defer c.enter()()
 	key := flowtest.PartKey(req.Key.Task, req.Part)
-	if queue := activity.GetInfo(ctx).TaskQueue; queue != activities.TaskQueueOfRunner("host-"+req.Part.Role) || req.Attempt != 1+c.versions[req.Key.Task] || req.TaskID != c.taskID(req.Key.Task) {
+	if queue := activity.GetInfo(ctx).TaskQueue; queue != activities.TaskQueueOfRunner(
+		"runner-"+req.Part.Role,
+	) ||
+		req.Attempt != 1+c.versions[req.Key.Task] ||
+		req.TaskID != c.taskID(req.Key.Task) {
 		c.breaks("run %v on %s", req, queue)
 	}
 	if slices.Contains(c.log, "run "+key) && c.versions[req.Key.Task] == 0 {
@@ -345,7 +394,11 @@ func (c *fakeBackend) stopRun(ctx context.Context, req runner.StopTaskInput) err
 	if err := c.errors["StopTask"]; err != nil {
 		return err
 	}
-	if queue := activity.GetInfo(ctx).TaskQueue; queue != activities.StopQueueOfRunner("host-"+req.Part.Role) || req.Grace != flowtest.Settings.StopGrace || !c.requested[key] {
+	if queue := activity.GetInfo(ctx).TaskQueue; queue != activities.StopQueueOfRunner(
+		"runner-"+req.Part.Role,
+	) ||
+		req.Grace != flowtest.Settings.StopGrace ||
+		!c.requested[key] {
 		c.breaks("stop %v on %s within %s, asked for in its row: %v", req, queue, req.Grace, c.requested[key])
 	}
 	c.happens("stop " + key)
@@ -358,7 +411,8 @@ func (c *fakeBackend) release(_ context.Context, in participant.ReleaseSessionIn
 	defer c.enter()()
 	known := session == bfia.SessionID(c.in.Plan.JobID)
 	for task, version := range c.versions {
-		known = known || version > 0 && session == bfia.AttemptSessionID(c.in.Plan.JobID, c.taskID(task), version+1)
+		known = known ||
+			version > 0 && session == bfia.AttemptSessionID(c.in.Plan.JobID, c.taskID(task), version+1)
 	}
 	if len(c.running) > 0 || !known {
 		c.breaks("session %s released while %d containers are there", session, len(c.running))
@@ -374,7 +428,7 @@ func (c *fakeBackend) forget(context.Context, participant.ForgetJobInput) error 
 	return nil
 }
 
-// checkEnd holds the world against the rules for a job that has ended.
+// checkEnd checks the rules for a job that has ended.
 func (c *fakeBackend) checkEnd(r workflows.Result) {
 	if r.Outcome == workflows.OutcomeRejected {
 		require.Equal(c.t, bfia.JobRejected, r.State)
@@ -387,11 +441,11 @@ func (c *fakeBackend) checkEnd(r workflows.Result) {
 	require.Equal(c.t, r.State, c.job)
 	require.Equal(c.t, r.Reason, c.jobReason)
 	require.Empty(c.t, c.running, "containers are left")
-	require.False(c.t, c.seated, "room is held")
+	require.False(c.t, c.reserved, "a reservation is held")
 	require.Equal(c.t, "release", c.log[len(c.log)-1])
 	for key, state := range c.rows {
 		require.NotEqual(c.t, bfia.TaskRunning, state, "%s of an ended job", key)
-		if c.errors["SendCallback"] != nil || c.in.FateFlow { // it is told in other words
+		if c.errors["SendCallback"] != nil || c.in.FateFlow { // it has other reports
 			continue
 		}
 		reports := 0
@@ -401,30 +455,44 @@ func (c *fakeBackend) checkEnd(r workflows.Result) {
 				require.Equal(c.t, "report "+key+" "+string(state), what)
 			}
 		}
-		require.Equal(c.t, state.Terminal(), reports == 1, "%s is %s, and %d reports went out", key, state, reports)
+		require.Equal(
+			c.t,
+			state.Terminal(),
+			reports == 1,
+			"%s is %s, and %d reports went out",
+			key,
+			state,
+			reports,
+		)
 	}
 }
 
-func (c *fakeBackend) admit(_ context.Context, req participant.ReserveInput) (participant.ReserveResult, error) {
+func (c *fakeBackend) admit(
+	_ context.Context,
+	req participant.ReserveInput,
+) (participant.ReserveResult, error) {
 	defer c.enter()()
 	grant := bfia.Grant{Granted: true, Parallelism: 100}
-	if c.admits != nil && !c.seated {
+	if c.admits != nil && !c.reserved {
 		grant = c.admits()
 	}
 	c.happens(fmt.Sprintf("admit %q %v", req.Scheduler, grant.Granted))
-	c.seated = c.seated || grant.Granted
+	c.reserved = c.reserved || grant.Granted
 	return participant.ReserveResult{Grant: grant}, nil
 }
 
-func (c *fakeBackend) giveBack(_ context.Context, _ participant.ReleaseReservationInput) ([]participant.Waiting, error) {
+func (c *fakeBackend) giveBack(
+	_ context.Context,
+	_ participant.ReleaseReservationInput,
+) ([]participant.Waiting, error) {
 	defer c.enter()()
 	if c.down != nil && c.down("ReleaseReservation") {
 		return nil, flowtest.ErrAway
 	}
 	if len(c.running) > 0 {
-		c.breaks("room given back while %d containers are there", len(c.running))
+		c.breaks("reservation released while %d containers exist", len(c.running))
 	}
-	c.seated = false
+	c.reserved = false
 	c.happens("give back")
 	return c.waiters, nil
 }

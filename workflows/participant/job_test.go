@@ -22,7 +22,7 @@ func (c *fakeBackend) before(t *testing.T, first, second string) {
 	require.True(t, i >= 0 && k > i, "%q before %q in %q", first, second, c.log)
 }
 
-func TestPartyJobSucceeds(t *testing.T) {
+func TestParticipantSucceeds(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan([]bfia.Part{flowtest.GuestA, flowtest.HostA}, "a", "b<a"))
 	c.at(time.Second, func() { c.start() })
 	c.at(2*time.Second, func() { c.startTask("a") })
@@ -42,39 +42,63 @@ func TestPartyJobSucceeds(t *testing.T) {
 	assert.InDelta(t, 10, c.times["release"].Seconds(), 0.9, "nothing is waited for")
 }
 
-// How a container ends: by its own word, by its exit, or by both in any order.
-func TestPartyJobContainerEnds(t *testing.T) {
+// callbacks are the callbacks of a container, by time after its start.
+type callbacks map[time.Duration]bfia.TaskState
+
+// TestParticipantContainerEnds checks how a part ends: by its callback, by its exit, or by both in any order.
+func TestParticipantContainerEnds(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		how    container
-		tells  map[time.Duration]bfia.TaskState // after its start
-		as     string                           // role in its callback
+		sends  callbacks
+		as     string // role in its callback
 		state  bfia.TaskState
 		reason string
-		told   float64 // seconds after its start at which the scheduler knows
+		after  float64 // seconds from its start to the report
 	}{
 		{"exit 0", container{after: 4 * time.Second}, nil, "", bfia.TaskSuccess, "", 4},
-		{"exit 1", container{after: 4 * time.Second, exit: 1, reason: "exit code 1: it hurts"}, nil, "", bfia.TaskFailed, "exit code 1: it hurts", 4},
-		{"SUCCESS, then exit 0", container{after: 4 * time.Second}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskSuccess}, "guest", bfia.TaskSuccess, "", 2},
-		{"SUCCESS under its full role", container{after: 4 * time.Second}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskSuccess}, "guest.0", bfia.TaskSuccess, "", 2},
-		{"SUCCESS, then exit 1", container{after: 4 * time.Second, exit: 1, reason: "late"}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskSuccess}, "guest", bfia.TaskSuccess, "", 2},
-		{"FAILED, then exit with a reason", container{after: 4 * time.Second, exit: 2, reason: "exit code 2: no such column"}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskFailed}, "guest", bfia.TaskFailed, "exit code 2: no such column", 4},
-		{"FAILED, then exit 0", container{after: 4 * time.Second}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskFailed}, "guest", bfia.TaskFailed, "the component reported that it failed", 4},
-		{"FAILED, then no exit for long", container{after: 25 * time.Second}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskFailed}, "guest", bfia.TaskFailed, "the component reported that it failed", 12},
-		{"RUNNING, RUNNING, exit 0", container{after: 4 * time.Second}, map[time.Duration]bfia.TaskState{time.Second: bfia.TaskRunning, 2 * time.Second: bfia.TaskRunning}, "guest", bfia.TaskSuccess, "", 4},
-		{"nonsense, exit 0", container{after: 4 * time.Second}, map[time.Duration]bfia.TaskState{time.Second: "DONE", 2 * time.Second: ""}, "guest", bfia.TaskSuccess, "", 4},
-		{"SUCCESS, then FAILED", container{after: 8 * time.Second}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskSuccess, 5 * time.Second: bfia.TaskFailed}, "guest", bfia.TaskSuccess, "", 2},
-		{"FAILED, then SUCCESS", container{after: 8 * time.Second, exit: 3, reason: "three"}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskFailed, 5 * time.Second: bfia.TaskSuccess}, "guest", bfia.TaskFailed, "exit code 3: three", 8},
-		{"another role's word", container{after: 4 * time.Second}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskFailed}, "host", bfia.TaskSuccess, "", 4},
-		{"another index's word", container{after: 4 * time.Second}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskFailed}, "guest.1", bfia.TaskSuccess, "", 4},
-		{"a word without role", container{after: 4 * time.Second}, map[time.Duration]bfia.TaskState{2 * time.Second: bfia.TaskFailed}, "", bfia.TaskSuccess, "", 4},
+		{"exit 1", container{after: 4 * time.Second, exit: 1, reason: "exit code 1: it hurts"},
+			nil, "", bfia.TaskFailed, "exit code 1: it hurts", 4},
+		{"SUCCESS, then exit 0", container{after: 4 * time.Second},
+			callbacks{2 * time.Second: bfia.TaskSuccess}, "guest", bfia.TaskSuccess, "", 2},
+		{"SUCCESS under its full role", container{after: 4 * time.Second},
+			callbacks{2 * time.Second: bfia.TaskSuccess}, "guest.0", bfia.TaskSuccess, "", 2},
+		{"SUCCESS, then exit 1", container{after: 4 * time.Second, exit: 1, reason: "late"},
+			callbacks{2 * time.Second: bfia.TaskSuccess}, "guest", bfia.TaskSuccess, "", 2},
+		{"FAILED, then exit with a reason",
+			container{after: 4 * time.Second, exit: 2, reason: "exit code 2: no such column"},
+			callbacks{2 * time.Second: bfia.TaskFailed},
+			"guest", bfia.TaskFailed, "exit code 2: no such column", 4},
+		{"FAILED, then exit 0", container{after: 4 * time.Second},
+			callbacks{2 * time.Second: bfia.TaskFailed},
+			"guest", bfia.TaskFailed, "the component reported that it failed", 4},
+		{"FAILED, then no exit for long", container{after: 25 * time.Second},
+			callbacks{2 * time.Second: bfia.TaskFailed},
+			"guest", bfia.TaskFailed, "the component reported that it failed", 12},
+		{"RUNNING, RUNNING, exit 0", container{after: 4 * time.Second},
+			callbacks{time.Second: bfia.TaskRunning, 2 * time.Second: bfia.TaskRunning},
+			"guest", bfia.TaskSuccess, "", 4},
+		{"nonsense, exit 0", container{after: 4 * time.Second},
+			callbacks{time.Second: "DONE", 2 * time.Second: ""}, "guest", bfia.TaskSuccess, "", 4},
+		{"SUCCESS, then FAILED", container{after: 8 * time.Second},
+			callbacks{2 * time.Second: bfia.TaskSuccess, 5 * time.Second: bfia.TaskFailed},
+			"guest", bfia.TaskSuccess, "", 2},
+		{"FAILED, then SUCCESS", container{after: 8 * time.Second, exit: 3, reason: "three"},
+			callbacks{2 * time.Second: bfia.TaskFailed, 5 * time.Second: bfia.TaskSuccess},
+			"guest", bfia.TaskFailed, "exit code 3: three", 8},
+		{"callback of another role", container{after: 4 * time.Second},
+			callbacks{2 * time.Second: bfia.TaskFailed}, "host", bfia.TaskSuccess, "", 4},
+		{"callback of another index", container{after: 4 * time.Second},
+			callbacks{2 * time.Second: bfia.TaskFailed}, "guest.1", bfia.TaskSuccess, "", 4},
+		{"callback without role", container{after: 4 * time.Second},
+			callbacks{2 * time.Second: bfia.TaskFailed}, "", bfia.TaskSuccess, "", 4},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			y := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
 			y.runs["a guest.0"] = c.how
 			y.at(time.Second, func() { y.start("a") })
-			for after, state := range c.tells {
-				y.at(time.Second+after, func() { y.tells("a", c.as, state) })
+			for after, state := range c.sends {
+				y.at(time.Second+after, func() { y.callback("a", c.as, state) })
 			}
 			y.at(time.Minute, func() { y.stop("") })
 			r, err := y.play()
@@ -82,23 +106,27 @@ func TestPartyJobContainerEnds(t *testing.T) {
 			assert.Equal(t, c.state, y.rows["a guest.0"])
 			assert.Equal(t, c.reason, y.reasons["a guest.0"])
 			assert.Equal(t, c.state == bfia.TaskSuccess, r.Outcome == workflows.OutcomeSuccess)
-			assert.InDelta(t, 1+c.told, y.times["report a guest.0 "+string(c.state)].Seconds(), 0.9)
-			assert.NotContains(t, y.log, "stop a guest.0", "it left by itself")
+			assert.InDelta(t, 1+c.after, y.times["report a guest.0 "+string(c.state)].Seconds(), 0.9)
+			assert.NotContains(t, y.log, "stop a guest.0", "it exited on its own")
 		})
 	}
 }
 
-// A word about a task that has not begun, or is not there, is none.
-func TestPartyJobCallbackOfNoTask(t *testing.T) {
+// TestParticipantCallbackOfNoTask checks that a callback for a task that is unknown, or has not started, is
+// ignored.
+func TestParticipantCallbackOfNoTask(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a", "b<a"))
 	c.runs["b guest.0"] = container{after: 5 * time.Second}
 	c.at(time.Second, func() {
 		c.start("a")
-		c.tells("b", "guest", bfia.TaskFailed)
-		c.tells("what", "guest", bfia.TaskFailed)
+		c.callback("b", "guest", bfia.TaskFailed)
+		c.callback("what", "guest", bfia.TaskFailed)
 	})
 	c.at(2*time.Second, func() {
-		c.env.SignalWorkflow(workflows.SignalTaskCallback, bfia.TaskReport{Role: "guest", Status: bfia.TaskFailed})
+		c.env.SignalWorkflow(
+			workflows.SignalTaskCallback,
+			bfia.TaskReport{Role: "guest", Status: bfia.TaskFailed},
+		)
 	})
 	c.at(5*time.Second, func() { c.startTask("b") })
 	c.at(time.Minute, func() { c.stop("") })
@@ -108,24 +136,34 @@ func TestPartyJobCallbackOfNoTask(t *testing.T) {
 	assert.InDelta(t, 10, c.times["report b guest.0 SUCCESS"].Seconds(), 0.9)
 }
 
-func TestPartyJobTaskStarts(t *testing.T) {
+func TestParticipantTaskStarts(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		act  func(c *fakeBackend)
 		ran  bool
 	}{
-		{"twice", func(c *fakeBackend) { c.start("a", "a"); c.at(time.Second, func() { c.startTask("a") }) }, true},
-		{"again after its end", func(c *fakeBackend) { c.start("a"); c.at(10*time.Second, func() { c.startTask("a") }) }, true},
+		{"twice", func(c *fakeBackend) { c.start("a", "a"); c.at(time.Second, func() { c.startTask("a") }) },
+			true},
+		{"again after its end", func(c *fakeBackend) {
+			c.start("a")
+			c.at(10*time.Second,
+				func() { c.startTask("a") })
+		}, true},
 		{"again under another id", func(c *fakeBackend) {
 			c.start("a")
-			c.env.SignalWorkflow(workflows.SignalTaskStart, bfia.TaskRef{JobID: c.in.Plan.JobID, TaskID: "other", TaskName: "a"})
+			c.env.SignalWorkflow(workflows.SignalTaskStart,
+				bfia.TaskRef{JobID: c.in.Plan.JobID, TaskID: "other", TaskName: "a"})
 		}, true},
 		{"before job/start", func(c *fakeBackend) {
 			c.startTask("a")
 			c.at(time.Second, func() { c.env.SignalWorkflow(workflows.SignalStart, nil) })
 		}, true},
 		{"without job/start", func(c *fakeBackend) { c.startTask("a") }, true},
-		{"job/start twice", func(c *fakeBackend) { c.env.SignalWorkflow(workflows.SignalStart, nil); c.start("a") }, true},
+		{"job/start twice", func(c *fakeBackend) {
+			c.env.SignalWorkflow(workflows.SignalStart,
+				nil)
+			c.start("a")
+		}, true},
 		{"one that is not there", func(c *fakeBackend) { c.start("what") }, false},
 		{"after the job's stop", func(c *fakeBackend) { c.stop(""); c.start("a") }, false},
 		{"after its own stop", func(c *fakeBackend) { c.stop("a"); c.start("a") }, false},
@@ -134,7 +172,7 @@ func TestPartyJobTaskStarts(t *testing.T) {
 			y := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
 			y.at(time.Second, func() { c.act(y) })
 			y.at(time.Minute, func() { y.stop("") })
-			r, err := y.play() // which fails when something runs twice
+			r, err := y.play() // fails if a container runs twice
 			require.NoError(t, err)
 			if c.ran {
 				assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
@@ -148,8 +186,9 @@ func TestPartyJobTaskStarts(t *testing.T) {
 	}
 }
 
-// A task waits for a host that can run it; what no host will ever run fails.
-func TestPartyJobWaitsForHost(t *testing.T) {
+// TestParticipantWaitsForRunner checks that a task waits for a runner that can run it, and fails if none ever
+// will.
+func TestParticipantWaitsForRunner(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
 	free := false
 	c.claims = func(string) error {
@@ -164,12 +203,12 @@ func TestPartyJobWaitsForHost(t *testing.T) {
 	r, err := c.play()
 	require.NoError(t, err)
 	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
-	assert.InDelta(t, 10*60+30, c.times["run a guest.0"].Seconds(), 31, "found within a minute")
-	assert.Less(t, c.tried["a"], 20, "each look costs room in the history")
+	assert.InDelta(t, 10*60+30, c.times["run a guest.0"].Seconds(), 31, "started within a minute")
+	assert.Less(t, c.tried["a"], 20, "each claim adds to the history")
 }
 
-// Nor does what nobody runs yet end because someone says so.
-func TestPartyJobCallbackBeforeRun(t *testing.T) {
+// TestParticipantCallbackBeforeRun checks that a callback does not end a part that waits for its runner.
+func TestParticipantCallbackBeforeRun(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
 	c.claims = func(string) error {
 		if c.env.Now().Sub(c.began) < 10*time.Second {
@@ -179,25 +218,33 @@ func TestPartyJobCallbackBeforeRun(t *testing.T) {
 	}
 	c.runs["a guest.0"] = container{exit: 1, reason: "exit code 1", after: time.Second}
 	c.at(time.Second, func() { c.start("a") })
-	c.at(3*time.Second, func() { c.tells("a", "guest", bfia.TaskSuccess) })
+	c.at(3*time.Second, func() { c.callback("a", "guest", bfia.TaskSuccess) })
 	c.at(time.Minute, func() { c.stop("") })
 	_, err := c.play()
 	require.NoError(t, err)
 	assert.Equal(t, bfia.TaskFailed, c.rows["a guest.0"])
 }
 
-func TestPartyJobNoHostEver(t *testing.T) {
+func TestParticipantNoRunnerEver(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan([]bfia.Part{flowtest.GuestA, flowtest.HostA}, "a"))
 	c.claims = func(string) error { return flowtest.RefusedBy(bfia.CodeConflict, "task a runs as another") }
 	c.at(time.Second, func() { c.start("a") })
 	c.at(time.Minute, func() { c.stop("") })
 	r, err := c.play()
 	require.NoError(t, err)
-	assert.Equal(t, workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeFailed, Reason: "task a failed at A (guest.0): task a runs as another"}, r)
+	assert.Equal(
+		t,
+		workflows.Result{
+			State:   bfia.JobFinished,
+			Outcome: workflows.OutcomeFailed,
+			Reason:  "task a failed at A (guest.0): task a runs as another",
+		},
+		r,
+	)
 	assert.Equal(t, bfia.TaskFailed, c.rows["a host.0"])
 }
 
-func TestPartyJobStopped(t *testing.T) {
+func TestParticipantStopped(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		how    container
@@ -208,25 +255,38 @@ func TestPartyJobStopped(t *testing.T) {
 		reason string
 		result workflows.Result
 	}{
-		{"while it runs", container{stays: true}, nil, 20 * time.Second, func(c *fakeBackend) { c.stop("") }, bfia.TaskFailed, "stopped by B",
-			workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"}},
-		{"while it runs, twice", container{stays: true}, nil, 20 * time.Second, func(c *fakeBackend) { c.stop("a"); c.stop(""); c.stop("") }, bfia.TaskFailed, "stopped by B",
-			workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"}},
-		{"while it waits for a host", container{}, func(c *fakeBackend) {
+		{"while it runs", container{stays: true}, nil, 20 * time.Second, func(c *fakeBackend) { c.stop("") },
+			bfia.TaskFailed, "stopped by B",
+			workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped,
+				Reason: "stopped by B"}},
+		{"while it runs, twice", container{stays: true}, nil, 20 * time.Second,
+			func(c *fakeBackend) { c.stop("a"); c.stop(""); c.stop("") }, bfia.TaskFailed, "stopped by B",
+			workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped,
+				Reason: "stopped by B"}},
+		{"while it waits for a runner", container{}, func(c *fakeBackend) {
 			c.claims = func(string) error { return flowtest.RefusedBy(bfia.CodeUnavailable, "none") }
 		}, 20 * time.Second, func(c *fakeBackend) { c.stop("") }, bfia.TaskFailed, "stopped by B",
-			workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"}},
-		{"after it failed", container{exit: 1, reason: "exit code 1: x", after: time.Second}, nil, 20 * time.Second, func(c *fakeBackend) { c.stop("") }, bfia.TaskFailed, "exit code 1: x",
-			workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeFailed, Reason: "task a failed at A (guest.0): exit code 1: x"}},
-		{"by a cancellation of the workflow", container{stays: true}, nil, 20 * time.Second, func(c *fakeBackend) { c.env.CancelWorkflow() }, bfia.TaskFailed, "stopped by an operator of Temporal",
-			workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by an operator of Temporal"}},
+			workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped,
+				Reason: "stopped by B"}},
+		{"after it failed", container{exit: 1, reason: "exit code 1: x", after: time.Second}, nil,
+			20 * time.Second, func(c *fakeBackend) { c.stop("") }, bfia.TaskFailed, "exit code 1: x",
+			workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeFailed,
+				Reason: "task a failed at A (guest.0): exit code 1: x"}},
+		{"by a cancellation of the workflow", container{stays: true}, nil, 20 * time.Second,
+			func(c *fakeBackend) { c.env.CancelWorkflow() },
+			bfia.TaskFailed, "stopped by an operator of Temporal",
+			workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped,
+				Reason: "stopped by an operator of Temporal"}},
 		{"with undo, too late for one", container{stays: true}, nil, 20 * time.Second, func(c *fakeBackend) {
 			c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Undo: true})
-		}, bfia.TaskFailed, "stopped by B", workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"}},
-		{"while its container is told FAILED by itself", container{stays: true}, func(c *fakeBackend) {
-			c.at(17*time.Second, func() { c.tells("a", "guest", bfia.TaskFailed) })
+		}, bfia.TaskFailed, "stopped by B",
+			workflows.Result{State: bfia.JobFinished,
+				Outcome: workflows.OutcomeStopped, Reason: "stopped by B"}},
+		{"while its container reports FAILED", container{stays: true}, func(c *fakeBackend) {
+			c.at(17*time.Second, func() { c.callback("a", "guest", bfia.TaskFailed) })
 		}, 20 * time.Second, func(c *fakeBackend) { c.stop("") }, bfia.TaskFailed, "stopped by B",
-			workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"}},
+			workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped,
+				Reason: "stopped by B"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			y := newFakeBackend(t, flowtest.Plan(onlyGuest, "a", "b<a"))
@@ -247,18 +307,23 @@ func TestPartyJobStopped(t *testing.T) {
 	}
 }
 
-// A stop before job/start ends the job.
-func TestPartyJobStoppedBeforeStart(t *testing.T) {
+// TestParticipantStoppedBeforeStart checks that a stop before job/start ends the job.
+func TestParticipantStoppedBeforeStart(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
 	c.at(time.Second, func() { c.stop("") })
 	r, err := c.play()
 	require.NoError(t, err)
-	assert.Equal(t, workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"}, r)
+	assert.Equal(
+		t,
+		workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"},
+		r,
+	)
 	assert.Equal(t, bfia.TaskReady, c.rows["a guest.0"])
 }
 
-// FATE-Flow stops every task that has ended: that is no end of the job, nor of what follows.
-func TestPartyJobStopOfTasks(t *testing.T) {
+// TestParticipantStopOfTasks checks that stopping a task that has ended, as FATE-Flow does with every task,
+// ends neither the job nor the dependents.
+func TestParticipantStopOfTasks(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a", "b<a", "c<a", "d<c"))
 	c.runs["b guest.0"], c.runs["c guest.0"] = container{stays: true}, container{after: 20 * time.Second}
 	c.at(time.Second, func() { c.start("a") })
@@ -270,12 +335,16 @@ func TestPartyJobStopOfTasks(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, map[string]bfia.TaskState{"a guest.0": bfia.TaskSuccess, "b guest.0": bfia.TaskFailed,
 		"c guest.0": bfia.TaskSuccess, "d guest.0": bfia.TaskSuccess}, c.rows)
-	assert.Equal(t, workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"}, r)
+	assert.Equal(
+		t,
+		workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"},
+		r,
+	)
 	assert.Equal(t, 10*time.Second, c.times["stop b guest.0"].Truncate(time.Second))
 }
 
-// A task without a part here carries a stop on to those that follow it.
-func TestPartyJobStopThroughOthersTask(t *testing.T) {
+// TestParticipantStopOfForeignTask checks that the stop of a task without a part here stops its dependents.
+func TestParticipantStopOfForeignTask(t *testing.T) {
 	p := flowtest.Plan(onlyGuest, "a", "elsewhere<a", "b<elsewhere")
 	p.Tasks[1].Parts = nil
 	c := newFakeBackend(t, p)
@@ -284,45 +353,51 @@ func TestPartyJobStopThroughOthersTask(t *testing.T) {
 	c.at(time.Minute, func() { c.stop("") })
 	_, err := c.play()
 	require.NoError(t, err)
-	assert.Equal(t, map[string]bfia.TaskState{"a guest.0": bfia.TaskSuccess, "b guest.0": bfia.TaskReady}, c.rows)
+	assert.Equal(
+		t,
+		map[string]bfia.TaskState{"a guest.0": bfia.TaskSuccess, "b guest.0": bfia.TaskReady},
+		c.rows,
+	)
 }
 
-// A container that has told its end and stays is stopped when the job ends, and doesn't keep the job for
-// ever.
-func TestPartyJobStubbornContainer(t *testing.T) {
-	for _, told := range []bfia.TaskState{bfia.TaskSuccess, bfia.TaskFailed} {
-		t.Run(string(told), func(t *testing.T) {
+// TestParticipantContainerDoesNotExit checks that a container which has reported its end and does not exit is
+// stopped when the job ends, and does not keep the job open.
+func TestParticipantContainerDoesNotExit(t *testing.T) {
+	for _, reported := range []bfia.TaskState{bfia.TaskSuccess, bfia.TaskFailed} {
+		t.Run(string(reported), func(t *testing.T) {
 			c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
 			c.runs["a guest.0"] = container{stays: true}
 			c.at(time.Second, func() { c.start("a") })
-			c.at(5*time.Second, func() { c.tells("a", "guest", told) })
+			c.at(5*time.Second, func() { c.callback("a", "guest", reported) })
 			c.at(time.Minute, func() { c.stop("") })
 			_, err := c.play()
 			require.NoError(t, err)
-			assert.Equal(t, told, c.rows["a guest.0"])
+			assert.Equal(t, reported, c.rows["a guest.0"])
 			assert.InDelta(t, 70, c.times["stop a guest.0"].Seconds(), 0.9)
 			assert.InDelta(t, 70, c.times["release"].Seconds(), 0.9)
 		})
 	}
 }
 
-// A host that does not answer does not keep a job for ever, and the stop is tried until then.
-func TestPartyJobHostGone(t *testing.T) {
+// TestParticipantRunnerLost checks that a runner that does not answer does not keep a job open, and that the
+// stop is retried until then.
+func TestParticipantRunnerLost(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
 	c.runs["a guest.0"] = container{stays: true}
 	c.errors["StopTask"] = flowtest.ErrAway
 	c.at(time.Second, func() { c.start("a") })
 	c.at(20*time.Second, func() { c.stop("") })
 	c.at(45*time.Second, func() { c.mu.Lock(); delete(c.errors, "StopTask"); c.mu.Unlock() })
-	_, err := c.play() // which fails when the container is left
+	_, err := c.play() // fails if the container remains
 	require.NoError(t, err)
 	assert.Equal(t, bfia.TaskFailed, c.rows["a guest.0"])
 	assert.Greater(t, c.times["stop a guest.0"], 45*time.Second)
 	c.before(t, "stop a guest.0", "release")
 }
 
-// A scheduler that is away is not waited for: it asks when it is back.
-func TestPartyJobSchedulerAway(t *testing.T) {
+// TestParticipantSchedulerAway checks that a job does not wait for an unreachable scheduler, which polls once
+// it is back.
+func TestParticipantSchedulerAway(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a", "b<a"))
 	c.errors["SendCallback"] = flowtest.ErrAway
 	c.at(time.Second, func() { c.start("a") })
@@ -331,11 +406,16 @@ func TestPartyJobSchedulerAway(t *testing.T) {
 	r, err := c.play()
 	require.NoError(t, err)
 	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
-	assert.Equal(t, map[string]bfia.TaskState{"a guest.0": bfia.TaskSuccess, "b guest.0": bfia.TaskSuccess}, c.rows)
+	assert.Equal(
+		t,
+		map[string]bfia.TaskState{"a guest.0": bfia.TaskSuccess, "b guest.0": bfia.TaskSuccess},
+		c.rows,
+	)
 }
 
-// A database that is away for an hour delays what is told; it loses nothing.
-func TestPartyJobOutlastsItsDatabase(t *testing.T) {
+// TestParticipantOutlastsItsDatabase checks that a database that is unreachable for an hour delays reports,
+// and loses none.
+func TestParticipantOutlastsItsDatabase(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
 	c.errors["RecordTaskEnd"] = flowtest.ErrDatabase
 	c.at(time.Second, func() { c.start("a") })
@@ -347,11 +427,14 @@ func TestPartyJobOutlastsItsDatabase(t *testing.T) {
 	assert.Greater(t, c.times["report a guest.0 SUCCESS"], time.Hour)
 }
 
-// A job that was not created everywhere leaves no row, and its workflow fails, so that the id can be used
-// again.
-func TestPartyJobUndone(t *testing.T) {
+// TestParticipantUndone checks that a job that was not created at every party leaves no row, and that its
+// workflow fails, so that the id can be used again.
+func TestParticipantUndone(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
-	c.at(time.Second, func() { c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Undo: true}) })
+	c.at(
+		time.Second,
+		func() { c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Undo: true}) },
+	)
 	_, err := c.play()
 	code, words, refused := workflows.RefusalCode(err)
 	require.True(t, refused, "%v", err)
@@ -362,8 +445,8 @@ func TestPartyJobUndone(t *testing.T) {
 	assert.Equal(t, []error{nil}, c.answers)
 }
 
-// Who creates a job that can't be recorded learns why.
-func TestPartyJobNotRecorded(t *testing.T) {
+// TestParticipantNotRecorded checks that the creator of a job that cannot be recorded learns why.
+func TestParticipantNotRecorded(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
 	c.errors["RecordJob"] = flowtest.RefusedBy(bfia.CodeConflict, "job_id: known with other content")
 	_, err := c.play()
@@ -375,9 +458,9 @@ func TestPartyJobNotRecorded(t *testing.T) {
 	assert.Equal(t, "job_id: known with other content", words)
 }
 
-// A job that is being undone is not told as created to whoever creates it in the same moment: here the
-// undoing and the update come in one step of the engine.
-func TestPartyJobCreatedAsItIsUndone(t *testing.T) {
+// TestParticipantCreatedAsItIsUndone checks that a creation is refused while the job is being undone. Here,
+// the undoing and the update come in the same workflow task.
+func TestParticipantCreatedAsItIsUndone(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
 	c.at(time.Minute, func() {
 		c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Undo: true})
@@ -395,12 +478,16 @@ func TestPartyJobCreatedAsItIsUndone(t *testing.T) {
 	assert.True(t, refused, "%v", c.answers[1])
 }
 
-// A job that is to be undone before it is recorded, since its scheduler gave up waiting for the answer, is
-// told to nobody as created: who creates it anew in the meantime would have the new one undone.
-func TestPartyJobUndoneBeforeItIsRecorded(t *testing.T) {
+// TestParticipantUndoneBeforeItIsRecorded checks that a job that is undone before it is recorded, since its
+// scheduler has given up, is not reported as created. Otherwise the undoing would end a job that is created
+// again.
+func TestParticipantUndoneBeforeItIsRecorded(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
 	c.errors["RecordJob"] = flowtest.ErrAway
-	c.at(time.Second, func() { c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Undo: true}) })
+	c.at(
+		time.Second,
+		func() { c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Undo: true}) },
+	)
 	c.at(2*time.Second, func() {
 		c.env.UpdateWorkflow(workflows.UpdateCreate, "again", &testsuite.TestUpdateCallback{
 			OnAccept: func() {}, OnReject: func(err error) { c.breaks("create was rejected: %v", err) },

@@ -13,16 +13,16 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-// Whatever a scheduler, containers and hosts do at a participant: each container runs once, each part that
-// began ends once and is reported once as its row says, and no container is left. See [fakeBackend] for the
-// rules.
-func TestPartyJobProperties(t *testing.T) {
+// TestParticipantProperties checks that each container runs once, each part that began ends once and is
+// reported once as its row says, and no container is left, whatever the scheduler, containers and runners do.
+// See [fakeBackend] for the rules.
+func TestParticipantProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := newFakeBackend(t, flowtest.DrawPlan(t, []bfia.Part{flowtest.GuestA, flowtest.HostA}, 1, 12))
-		free := flowtest.DrawSeconds(t, "host there at", 0, 60)
+		free := flowtest.DrawSeconds(t, "runner online at", 0, 60)
 		c.claims = func(string) error {
 			if c.env.Now().Sub(c.began) < free {
-				return flowtest.RefusedBy(bfia.CodeUnavailable, "no host")
+				return flowtest.RefusedBy(bfia.CodeUnavailable, "no runner")
 			}
 			return nil
 		}
@@ -42,23 +42,38 @@ func TestPartyJobProperties(t *testing.T) {
 			}
 			for _, part := range task.Parts {
 				key := flowtest.PartKey(task.Name, part)
-				how := container{after: flowtest.DrawSeconds(t, "runs for", 1, 60), exit: max(0, rapid.IntRange(-3, 2).Draw(t, "exit")), stays: rapid.IntRange(0, 9).Draw(t, "stays") == 0}
-				c.runs[key] = how
-				told, at2 := bfia.TaskState(""), at+flowtest.DrawSeconds(t, "tells after", 0, 60)+time.Second/2
-				if rapid.Bool().Draw(t, "tells") {
-					told = rapid.SampledFrom([]bfia.TaskState{bfia.TaskRunning, bfia.TaskSuccess, bfia.TaskFailed}).Draw(t, "told")
-					role := rapid.SampledFrom([]string{part.Role, part.Self()}).Draw(t, "as")
-					c.at(at2, func() { c.tells(task.Name, role, told) })
+				how := container{
+					after: flowtest.DrawSeconds(t, "runs for", 1, 60),
+					exit:  max(0, rapid.IntRange(-3, 2).Draw(t, "exit")),
+					stays: rapid.IntRange(0, 9).Draw(t, "stays") == 0,
 				}
-				// What is to be expected where it began at once, was let alone, and did not speak beside its
-				// exit.
-				if free == 0 && starts > 0 && !how.stays && end > at+how.after+20*time.Second && (told == "" || told == bfia.TaskRunning) {
+				c.runs[key] = how
+				reported, at2 := bfia.TaskState(
+					"",
+				), at+flowtest.DrawSeconds(
+					t,
+					"callback after",
+					0,
+					60,
+				)+time.Second/2
+				if rapid.Bool().Draw(t, "sends callback") {
+					reported = rapid.SampledFrom([]bfia.TaskState{bfia.TaskRunning, bfia.TaskSuccess,
+						bfia.TaskFailed}).
+						Draw(t, "state of callback")
+					role := rapid.SampledFrom([]string{part.Role, part.Self()}).Draw(t, "as")
+					c.at(at2, func() { c.callback(task.Name, role, reported) })
+				}
+				// The expected end of a part that began at once, was not stopped, and sent no callback before
+				// its exit.
+				if free == 0 && starts > 0 && !how.stays && end > at+how.after+20*time.Second &&
+					(reported == "" || reported == bfia.TaskRunning) {
 					expect[key] = bfia.TaskSuccess
 					if how.exit != 0 {
 						expect[key] = bfia.TaskFailed
 					}
 				}
-				if free == 0 && starts > 0 && told == bfia.TaskSuccess && end > at2+20*time.Second && at2 < at+how.after {
+				if free == 0 && starts > 0 && reported == bfia.TaskSuccess && end > at2+20*time.Second &&
+					at2 < at+how.after {
 					expect[key] = bfia.TaskSuccess
 				}
 			}

@@ -12,18 +12,30 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-func TestPartyJobReuses(t *testing.T) {
-	for name, refused := range map[string]error{"held": nil, "gone": flowtest.RefusedBy(bfia.CodeNotFound, "the outputs are no longer here")} {
+func TestParticipantReuses(t *testing.T) {
+	for name, refused := range map[string]error{"held": nil,
+		"gone": flowtest.RefusedBy(bfia.CodeNotFound, "the outputs are no longer here")} {
 		t.Run(name, func(t *testing.T) {
 			c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
 			if refused != nil {
 				c.errors["ReuseTask"] = refused
-				c.at(time.Second/2, func() { c.mu.Lock(); c.rows["a guest.0"] = bfia.TaskReady; c.mu.Unlock() })
+				c.at(
+					time.Second/2,
+					func() { c.mu.Lock(); c.rows["a guest.0"] = bfia.TaskReady; c.mu.Unlock() },
+				)
 			}
 			c.at(time.Second, func() {
 				c.start()
 				for range 2 {
-					c.env.SignalWorkflow(workflows.SignalTaskStart, bfia.TaskRef{JobID: c.in.Plan.JobID, TaskID: c.taskID("a"), TaskName: "a", Reuse: true})
+					c.env.SignalWorkflow(
+						workflows.SignalTaskStart,
+						bfia.TaskRef{
+							JobID:    c.in.Plan.JobID,
+							TaskID:   c.taskID("a"),
+							TaskName: "a",
+							Reuse:    true,
+						},
+					)
 				}
 			})
 			c.at(time.Minute, func() { c.stop("") })

@@ -45,7 +45,7 @@ func (f *fakeParties) sendReserve(_ context.Context, in scheduler.SendReserveInp
 	f.queue = append(f.queue, fmt.Sprintf("reserve %s %d: %v", node, a.Generation, grant.Granted))
 	for other := range f.granted {
 		if other >= node {
-			f.breaks("%s was asked for room while %s holds some", node, other)
+			f.breaks("%s was asked for a reservation while %s holds one", node, other)
 		}
 	}
 	delete(f.waitsAt, node)
@@ -61,7 +61,12 @@ func (f *fakeParties) sendRelease(_ context.Context, in scheduler.SendReleaseInp
 	node, back := in.Node, in.Request
 	defer f.enter()()
 	if f.granted[node] != back.Generation && !f.waitsAt[node] {
-		f.breaks("%s got back round %d, and granted %d", node, back.Generation, f.granted[node])
+		f.breaks(
+			"%s got the release of generation %d, and granted %d",
+			node,
+			back.Generation,
+			f.granted[node],
+		)
 	}
 	delete(f.granted, node)
 	delete(f.waitsAt, node)

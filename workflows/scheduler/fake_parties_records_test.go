@@ -33,7 +33,7 @@ func (f *fakeParties) forget(context.Context, scheduler.ForgetScheduleJobInput) 
 	return nil
 }
 
-// recordProgress holds each write against the table of states.
+// recordProgress checks each write against the table of states.
 func (f *fakeParties) recordProgress(_ context.Context, p scheduler.Progress) error {
 	defer f.enter()()
 	if err := f.errors["progress"]; err != nil {
@@ -94,7 +94,7 @@ func (f *fakeParties) recordProgress(_ context.Context, p scheduler.Progress) er
 	return nil
 }
 
-// checkEnd holds the rows and the parties against the rules for a job that was created.
+// checkEnd checks the rows and the parties of a job that was created.
 func (f *fakeParties) checkEnd(r workflows.Result) {
 	if r.Outcome == workflows.OutcomeRejected {
 		require.Equal(f.t, bfia.JobRejected, r.State)
@@ -107,7 +107,7 @@ func (f *fakeParties) checkEnd(r workflows.Result) {
 		require.Equal(f.t, r.Outcome == workflows.OutcomeRejected, ref.State == bfia.JobRejected, "%v", ref)
 	}
 	require.Equal(f.t, r.Reason, f.reason)
-	stopping := 0 // what is being stopped may still be there while the next begins
+	stopping := 0 // a task that is being stopped may still run while the next starts
 	for _, command := range f.sent {
 		if strings.HasPrefix(command, "stop ") && strings.Count(command, " ") == 2 {
 			stopping++
@@ -128,7 +128,7 @@ func (f *fakeParties) checkEnd(r workflows.Result) {
 				require.NotEqual(f.t, bfia.TaskReady, f.partRows[key], "%s ran", key)
 			}
 			if f.partRows[key] == bfia.TaskSuccess {
-				require.Equal(f.t, bfia.TaskSuccess, f.parts[key], "%s is not what its party says", key)
+				require.Equal(f.t, bfia.TaskSuccess, f.parts[key], "%s is not what its party reports", key)
 			}
 		}
 	}
@@ -136,7 +136,7 @@ func (f *fakeParties) checkEnd(r workflows.Result) {
 	require.Equal(f.t, success, r.Reason == "", r.Reason)
 	for _, node := range f.in.Nodes {
 		if f.errors["stop "+node] == nil {
-			require.Contains(f.t, f.sent, "stop "+node, "a party was not told the end")
+			require.Contains(f.t, f.sent, "stop "+node, "a party was not notified of the end")
 		}
 	}
 }

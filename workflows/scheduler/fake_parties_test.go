@@ -19,33 +19,35 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-// fakeParties is what a Job sees of the world: its parties, whose tasks run in mocked time, and its own rows.
-// It checks the rules of the protocol as it goes: what moves backwards, starts twice or starts too early
-// fails the test.
+// fakeParties fakes the activities of a job at its scheduler: its parties, whose tasks run in mocked time,
+// and its own rows. It checks the rules of the protocol: the test fails if a state moves backwards, or if
+// anything starts twice or too early.
 type fakeParties struct {
 	t   flowtest.T
 	env *testsuite.TestWorkflowEnvironment
 	in  workflows.SchedulerJobInput
 
-	// How the world behaves. Keys are as in sent: "create A", "start A", "start task A".
+	// How the parties behave. Keys are as in sent: "create A", "start A", "start task A".
 	errors   map[string]error
-	accepted map[string]bfia.JobAccepted       // by node: what it answers to create
-	ends     map[string]end                    // by "task guest.0"; without an entry a part succeeds after a second
-	later    map[string]end                    // the same in the second attempt, by "task guest.0", and in the third, by "task guest.0 3"
-	onSend   func(command string, attempt int) // sees each try
+	accepted map[string]bfia.JobAccepted // answers to the creation, by node
+	// ends holds the ends of parts by "task guest.0". A part without an entry succeeds after a second.
+	ends map[string]end
+	// later holds the same in the second attempt, by "task guest.0", and in the third, by "task guest.0 3".
+	later  map[string]end
+	onSend func(command string, attempt int) // is called for each try
 
 	mu      sync.Mutex
 	over    bool
 	sent    []string // commands that arrived, in order
 	times   map[string]time.Duration
 	began   time.Time
-	parts   map[string]bfia.TaskState // what is true at the parties, by "task guest.0"
+	parts   map[string]bfia.TaskState // at the parties, by "task guest.0"
 	reasons map[string]string
 	polls   []poll
 	polled  []scheduler.PollTaskInput
 	inFlght map[string]bool
-	attempt map[string]int // by "task node": which attempt its party runs
-	written map[string]int // by task: of which the rows tell
+	attempt map[string]int // that the party runs, by "task node"
+	written map[string]int // attempts in the rows, by task
 	most    int            // tasks that ran at once
 	broken  []string
 
@@ -58,25 +60,25 @@ type fakeParties struct {
 	partRows map[string]bfia.TaskState // by "task guest.0"
 	partWhys map[string]string
 
-	turn        func() scheduler.QueueState             // how it stands in the queue; nil: it has its turn
-	grant       func(node string, round int) bfia.Grant // what a party answers an application; nil: room for all
-	queue       []string                                // what became of turns and applications
-	unreachable func(node string) bool                  // whether an application gets lost
-	granted     map[string]int                          // by node: the round whose room the job holds
-	waitsAt     map[string]bool                         // by node: whether the job has a place in the queue there
+	turn        func() scheduler.QueueState             // its state in the queue; nil: it may reserve
+	grant       func(node string, round int) bfia.Grant // the answer to a request; nil: granted
+	queue       []string                                // requests and their answers
+	unreachable func(node string) bool                  // whether a request is lost
+	granted     map[string]int                          // generations of the reservations held, by node
+	waitsAt     map[string]bool                         // nodes in whose queue the job is
 
-	reused  []string      // tasks that were not to run, with their nodes
-	stops   []bfia.JobRef // with which words the parties were told the end
-	answers []error       // what the callers of the create update were told
+	reused  []string      // tasks that are reused, with their nodes
+	stops   []bfia.JobRef // sent to the parties at the end
+	answers []error       // to the callers of the create update
 }
 
-// end is how a part ends at its party.
+// end is the end of a part at its party.
 type end struct {
-	state  bfia.TaskState // empty: never by itself
+	state  bfia.TaskState // empty: only when it is stopped
 	after  time.Duration
 	reason string
-	silent bool             // no callback tells of it, not of a stop either
-	kind   bfia.FailureKind // of a failure; empty: the party tells only the reason
+	silent bool             // it sends no callback, also not after a stop
+	kind   bfia.FailureKind // of a failure; empty: the party reports only the reason
 }
 
 type poll struct {
@@ -85,11 +87,27 @@ type poll struct {
 }
 
 func newFakeParties(t flowtest.T, p bfia.Plan) *fakeParties {
-	f := &fakeParties{t: t, env: flowtest.NewEnv(), in: workflows.SchedulerJobInput{Plan: p, Node: flowtest.NodeA, Settings: flowtest.Settings},
-		errors: map[string]error{}, accepted: map[string]bfia.JobAccepted{}, ends: map[string]end{}, later: map[string]end{}, attempt: map[string]int{}, written: map[string]int{}, times: map[string]time.Duration{},
-		granted: map[string]int{}, waitsAt: map[string]bool{}, parts: map[string]bfia.TaskState{}, reasons: map[string]string{}, inFlght: map[string]bool{},
-		rows: map[string]bfia.TaskState{}, whys: map[string]string{},
-		partRows: map[string]bfia.TaskState{}, partWhys: map[string]string{}}
+	f := &fakeParties{
+		t:        t,
+		env:      flowtest.NewEnv(),
+		in:       workflows.SchedulerJobInput{Plan: p, Node: flowtest.NodeA, Settings: flowtest.Settings},
+		errors:   map[string]error{},
+		accepted: map[string]bfia.JobAccepted{},
+		ends:     map[string]end{},
+		later:    map[string]end{},
+		attempt:  map[string]int{},
+		written:  map[string]int{},
+		times:    map[string]time.Duration{},
+		granted:  map[string]int{},
+		waitsAt:  map[string]bool{},
+		parts:    map[string]bfia.TaskState{},
+		reasons:  map[string]string{},
+		inFlght:  map[string]bool{},
+		rows:     map[string]bfia.TaskState{},
+		whys:     map[string]string{},
+		partRows: map[string]bfia.TaskState{},
+		partWhys: map[string]string{},
+	}
 	for _, task := range p.Tasks {
 		f.in.Nodes = append(f.in.Nodes, task.Nodes()...)
 		for _, part := range task.Parts {
@@ -130,7 +148,7 @@ func (f *fakeParties) run() (workflows.Result, error) {
 	return r, nil
 }
 
-// at does something at a time after the job began; order it well apart from all else, in seconds.
+// at calls a function at a time after the start of the job. Keep the times seconds apart.
 func (f *fakeParties) at(after time.Duration, do func()) { f.env.RegisterDelayedCallback(do, after) }
 
 func (f *fakeParties) callCreate() {
@@ -148,15 +166,30 @@ func (f *fakeParties) callback(node, task, role string, state bfia.TaskState, re
 	f.signal(node, task, max(f.attempt[task+" "+node], 1), role, state, bfia.FailureOf(state, nil, reason))
 }
 
-func (f *fakeParties) signal(node, task string, attempt int, role string, state bfia.TaskState, failure *bfia.Failure) {
-	f.env.SignalWorkflow(workflows.SignalCallback, workflows.Callback{Node: node, TaskID: f.taskID(task, attempt), Role: role, State: state, Failure: failure})
+func (f *fakeParties) signal(
+	node, task string,
+	attempt int,
+	role string,
+	state bfia.TaskState,
+	failure *bfia.Failure,
+) {
+	f.env.SignalWorkflow(
+		workflows.SignalCallback,
+		workflows.Callback{
+			Node:    node,
+			TaskID:  f.taskID(task, attempt),
+			Role:    role,
+			State:   state,
+			Failure: failure,
+		},
+	)
 }
 
 func (f *fakeParties) taskID(task string, attempt int) string {
 	return bfia.AttemptID(f.in.Plan.JobID, task, attempt)
 }
 
-// end is how a part ends in an attempt.
+// end returns the end of a part in an attempt.
 func (f *fakeParties) end(key string, attempt int) end {
 	ends, name := f.ends, key
 	if attempt > 1 {
@@ -171,12 +204,12 @@ func (f *fakeParties) end(key string, attempt int) end {
 	return end{state: bfia.TaskSuccess, after: time.Second}
 }
 
-// breaks notes a broken rule: activities run in goroutines in which a test can't fail.
+// breaks records a broken rule. Activities run in goroutines, in which a test can't fail.
 func (f *fakeParties) breaks(format string, args ...any) {
 	f.broken = append(f.broken, fmt.Sprintf(format, args...))
 }
 
-// enter guards what activities touch; those that a workflow leaves behind at its end go no further.
+// enter locks the fake for an activity, and ends activities that outlive the workflow.
 func (f *fakeParties) enter() (leave func()) {
 	f.mu.Lock()
 	if f.over {
@@ -186,7 +219,7 @@ func (f *fakeParties) enter() (leave func()) {
 	return f.mu.Unlock
 }
 
-// arrives notes a command, and tells how it is answered.
+// arrives records a command, and returns its answer.
 func (f *fakeParties) arrives(ctx context.Context, command string) error {
 	if f.onSend != nil {
 		f.onSend(command, int(activity.GetInfo(ctx).Attempt))
@@ -199,7 +232,10 @@ func (f *fakeParties) arrives(ctx context.Context, command string) error {
 	return nil
 }
 
-func (f *fakeParties) sendCreate(ctx context.Context, in scheduler.SendCreateInput) (bfia.JobAccepted, error) {
+func (f *fakeParties) sendCreate(
+	ctx context.Context,
+	in scheduler.SendCreateInput,
+) (bfia.JobAccepted, error) {
 	defer f.enter()()
 	return f.accepted[in.Node], f.arrives(ctx, "create "+in.Node)
 }
@@ -207,7 +243,10 @@ func (f *fakeParties) sendCreate(ctx context.Context, in scheduler.SendCreateInp
 // audit is a party's approval or rejection.
 func (f *fakeParties) audit(node string, status bfia.JobState, reason string) func() {
 	return func() {
-		f.env.SignalWorkflow(workflows.SignalAudit, workflows.Audit{Node: node, Status: status, Reason: reason})
+		f.env.SignalWorkflow(
+			workflows.SignalAudit,
+			workflows.Audit{Node: node, Status: status, Reason: reason},
+		)
 	}
 }
 
@@ -228,7 +267,13 @@ func (f *fakeParties) sendTaskStart(ctx context.Context, in scheduler.SendTaskSt
 		up, _ := f.in.Plan.Task(dep)
 		for _, part := range up.Parts {
 			if s := f.parts[flowtest.PartKey(dep, part)]; s != bfia.TaskSuccess {
-				f.breaks("%s started at %s while %s is %s", ref.TaskName, node, flowtest.PartKey(dep, part), s)
+				f.breaks(
+					"%s started at %s while %s is %s",
+					ref.TaskName,
+					node,
+					flowtest.PartKey(dep, part),
+					s,
+				)
 			}
 		}
 	}
@@ -236,7 +281,7 @@ func (f *fakeParties) sendTaskStart(ctx context.Context, in scheduler.SendTaskSt
 	if ref.Attempt > 1 {
 		command += fmt.Sprintf(" (attempt %d)", ref.Attempt)
 		if !f.accepted[node].Attempts || f.written[ref.TaskName] != ref.Attempt {
-			f.breaks("%s, while the rows tell of attempt %d", command, f.written[ref.TaskName])
+			f.breaks("%s, while the rows have attempt %d", command, f.written[ref.TaskName])
 		}
 	}
 	if slices.Contains(f.sent, command) {
@@ -246,8 +291,7 @@ func (f *fakeParties) sendTaskStart(ctx context.Context, in scheduler.SendTaskSt
 		f.breaks("%s came before the job's start", command)
 	}
 	if slices.Contains(f.sent, "stop "+node) {
-		// The engine waits for a cancelled try to end, and the stop comes after it; the test environment
-		// doesn't.
+		// Temporal waits for a cancelled try to end before the stop. The test environment does not.
 		return flowtest.RefusedBy(bfia.CodeConflict, "the job has ended")
 	}
 	if err := f.arrives(ctx, command); err != nil {
@@ -268,7 +312,8 @@ func (f *fakeParties) sendTaskStart(ctx context.Context, in scheduler.SendTaskSt
 		if e := f.end(key, ref.AttemptNumber()); e.state != "" {
 			f.at(e.after, func() {
 				defer f.enter()()
-				if f.attempt[ref.TaskName+" "+node] == ref.AttemptNumber() { // otherwise its container is gone
+				// Otherwise its container is gone.
+				if f.attempt[ref.TaskName+" "+node] == ref.AttemptNumber() {
 					f.endPart(task, part, e.state, e.reason)
 				}
 			})
@@ -277,7 +322,7 @@ func (f *fakeParties) sendTaskStart(ctx context.Context, in scheduler.SendTaskSt
 	return nil
 }
 
-// endPart ends a part at its party, which tells so and answers those that ask.
+// endPart ends a part at its party, which sends a callback and answers polls.
 func (f *fakeParties) endPart(task *bfia.PlannedTask, part bfia.Part, state bfia.TaskState, reason string) {
 	key := flowtest.PartKey(task.Name, part)
 	if f.parts[key] != bfia.TaskRunning {
@@ -341,20 +386,25 @@ func (f *fakeParties) sendStop(ctx context.Context, in scheduler.SendStopInput) 
 	return nil
 }
 
-// sendStopAgain comes at most once, to a party that is no Hutong, after the stop, for tasks that failed there
-// and for no others.
+// sendStopAgain checks that it is sent at most once, to a FATE-Flow, after the stop, and for tasks that
+// failed there only.
 func (f *fakeParties) sendStopAgain(ctx context.Context, in scheduler.SendStopAgainInput) error {
 	node, ref, tasks := in.Node, in.Job, in.TaskIDs
 	defer f.enter()()
 	command := "stop again " + node
-	if slices.Contains(f.sent, command) || !slices.Contains(f.sent, "stop "+node) || f.accepted[node].Callbacks || ref.JobID != f.in.Plan.JobID {
+	if slices.Contains(f.sent, command) || !slices.Contains(f.sent, "stop "+node) ||
+		f.accepted[node].Callbacks ||
+		ref.JobID != f.in.Plan.JobID {
 		f.breaks("%s: %v", command, ref)
 	}
 	if len(tasks) == 0 {
 		f.breaks("%s for nothing", command)
 	}
 	for _, t := range f.in.Plan.Tasks {
-		succeeded := !slices.ContainsFunc(t.PartsOf(node), func(p bfia.Part) bool { return f.partRows[flowtest.PartKey(t.Name, p)] != bfia.TaskSuccess })
+		succeeded := !slices.ContainsFunc(
+			t.PartsOf(node),
+			func(p bfia.Part) bool { return f.partRows[flowtest.PartKey(t.Name, p)] != bfia.TaskSuccess },
+		)
 		if succeeded && slices.Contains(tasks, f.taskID(t.Name, max(f.written[t.Name], 1))) {
 			f.breaks("%s for %s, which succeeded", command, t.Name)
 		}
@@ -362,7 +412,10 @@ func (f *fakeParties) sendStopAgain(ctx context.Context, in scheduler.SendStopAg
 	return f.arrives(ctx, command)
 }
 
-func (f *fakeParties) pollTask(ctx context.Context, req scheduler.PollTaskInput) ([]scheduler.PollTaskResult, error) {
+func (f *fakeParties) pollTask(
+	ctx context.Context,
+	req scheduler.PollTaskInput,
+) ([]scheduler.PollTaskResult, error) {
 	defer f.enter()()
 	f.polled = append(f.polled, req)
 	f.times[fmt.Sprintf("poll %d", len(f.polled))] = f.env.Now().Sub(f.began)
@@ -373,7 +426,7 @@ func (f *fakeParties) pollTask(ctx context.Context, req scheduler.PollTaskInput)
 	return nil, activity.ErrResultPending
 }
 
-// ended is what the activity finds when it asks.
+// ended returns the ends that a poll finds.
 func (f *fakeParties) ended(req scheduler.PollTaskInput) []scheduler.PollTaskResult {
 	var ended []scheduler.PollTaskResult
 	for _, task := range f.in.Plan.Tasks {
@@ -385,7 +438,9 @@ func (f *fakeParties) ended(req scheduler.PollTaskInput) []scheduler.PollTaskRes
 			var reasons []string
 			var kind bfia.FailureKind
 			for _, part := range task.PartsOf(node) {
-				if e := f.end(flowtest.PartKey(task.Name, part), f.attempt[task.Name+" "+node]); e.kind != "" && f.reasons[flowtest.PartKey(task.Name, part)] == e.reason {
+				if e := f.end(flowtest.PartKey(task.Name, part),
+					f.attempt[task.Name+" "+node]); e.kind != "" &&
+					f.reasons[flowtest.PartKey(task.Name, part)] == e.reason {
 					kind = e.kind
 				}
 				states = append(states, f.parts[flowtest.PartKey(task.Name, part)])

@@ -18,8 +18,8 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-// The seed's DAG.
-var seed = []string{"intersect_rsa_1", "hetero_secureboost_1<intersect_rsa_1"}
+// referenceDAG is the DAG of the reference job.
+var referenceDAG = []string{"intersect_rsa_1", "hetero_secureboost_1<intersect_rsa_1"}
 
 func (f *fakeParties) before(t *testing.T, first, second string) {
 	t.Helper()
@@ -28,10 +28,12 @@ func (f *fakeParties) before(t *testing.T, first, second string) {
 }
 
 func TestJobSucceeds(t *testing.T) {
-	for name, parts := range map[string][]bfia.Part{"two nodes": flowtest.TwoNodes, "both roles on one node": {flowtest.GuestA, flowtest.HostA},
-		"three roles": {flowtest.GuestA, flowtest.HostB, {Role: "host", Index: 1, NodeID: "C"}, {Role: "arbiter", NodeID: "C"}}} {
+	for name, parts := range map[string][]bfia.Part{"two nodes": flowtest.TwoNodes,
+		"both roles on one node": {flowtest.GuestA, flowtest.HostA},
+		"three roles": {flowtest.GuestA, flowtest.HostB, {Role: "host", Index: 1, NodeID: "C"},
+			{Role: "arbiter", NodeID: "C"}}} {
 		t.Run(name, func(t *testing.T) {
-			f := newFakeParties(t, flowtest.Plan(parts, seed...))
+			f := newFakeParties(t, flowtest.Plan(parts, referenceDAG...))
 			r, err := f.run()
 			require.NoError(t, err)
 			assert.Equal(t, workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeSuccess}, r)
@@ -48,7 +50,7 @@ func TestJobSucceeds(t *testing.T) {
 	}
 }
 
-// Tasks start as soon as their inputs are there, not level by level.
+// TestJobWalksDAG checks that a task starts as soon as its inputs exist, not level by level.
 func TestJobWalksDAG(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a", "b<a", "c<a", "slow<a", "d<b,c", "e<d,slow"))
 	f.ends["slow host.0"] = end{state: bfia.TaskSuccess, after: 5 * time.Second}
@@ -57,7 +59,15 @@ func TestJobWalksDAG(t *testing.T) {
 	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
 	for _, node := range f.in.Nodes {
 		for task, second := range map[string]int{"a": 0, "b": 1, "c": 1, "slow": 1, "d": 2, "e": 6} {
-			assert.InDelta(t, float64(second), f.times["start "+task+" "+node].Seconds(), 0.9, "start of %s at %s", task, node)
+			assert.InDelta(
+				t,
+				float64(second),
+				f.times["start "+task+" "+node].Seconds(),
+				0.9,
+				"start of %s at %s",
+				task,
+				node,
+			)
 		}
 	}
 	assert.Equal(t, 3, f.most)
@@ -68,7 +78,10 @@ func TestJobBoundsTasksInFlight(t *testing.T) {
 	for i := range 30 {
 		tasks = append(tasks, fmt.Sprintf("t%d", i))
 	}
-	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, append(tasks, "last<"+strings.Join(tasks, ","))...))
+	f := newFakeParties(
+		t,
+		flowtest.Plan(flowtest.TwoNodes, append(tasks, "last<"+strings.Join(tasks, ","))...),
+	)
 	f.in.Settings.TasksInFlight = 7
 	r, err := f.run()
 	require.NoError(t, err)
@@ -85,21 +98,27 @@ func TestJobNotCreated(t *testing.T) {
 		words  string
 		undone []string
 	}{
-		{"one refuses", map[string]error{"create B": flowtest.RefusedBy(bfia.CodeForbidden, "we don't work with A")},
+		{"one refuses", map[string]error{"create B": flowtest.RefusedBy(bfia.CodeForbidden,
+			"we don't work with A")},
 			bfia.CodeForbidden, "the job was not created: B: we don't work with A", []string{"undo A"}},
 		{"one is out of reach", map[string]error{"create B": errors.New("connection refused")},
-			bfia.CodePartnerDown, "the job was not created: B: connection refused", []string{"undo A", "undo B"}},
-		{"all refuse", map[string]error{"create A": flowtest.RefusedBy(bfia.CodeBadRequest, "no"), "create B": flowtest.RefusedBy(bfia.CodeBadRequest, "never")},
+			bfia.CodePartnerDown, "the job was not created: B: connection refused", []string{"undo A",
+				"undo B"}},
+		{"all refuse", map[string]error{"create A": flowtest.RefusedBy(bfia.CodeBadRequest, "no"),
+			"create B": flowtest.RefusedBy(bfia.CodeBadRequest, "never")},
 			bfia.CodeBadRequest, "the job was not created: A: no; B: never", nil},
-		{"one refuses, one is not to be undone", map[string]error{"create B": flowtest.RefusedBy(bfia.CodeNotFound, "no such dataset"), "undo A": errors.New("away")},
+		{"one refuses, one is not to be undone",
+			map[string]error{"create B": flowtest.RefusedBy(bfia.CodeNotFound, "no such dataset"),
+				"undo A": errors.New("away")},
 			bfia.CodeNotFound, "the job was not created: B: no such dataset", nil},
-		{"no row", map[string]error{"record": flowtest.RefusedBy(bfia.CodeConflict, "job_id: known with other content")},
+		{"no row", map[string]error{"record": flowtest.RefusedBy(bfia.CodeConflict,
+			"job_id: known with other content")},
 			bfia.CodeConflict, "job_id: known with other content", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, seed...))
+			f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, referenceDAG...))
 			f.errors = c.errors
-			f.at(30*time.Minute, f.callCreate) // one who asks again while the undoing still goes on, if it does
+			f.at(30*time.Minute, f.callCreate) // repeated while the undoing may still be under way
 			_, err := f.run()
 			code, words, refused := workflows.RefusalCode(err)
 			require.True(t, refused, "%v", err)
@@ -108,7 +127,12 @@ func TestJobNotCreated(t *testing.T) {
 			require.NotEmpty(t, f.answers)
 			for _, answer := range f.answers {
 				code, words, refused := workflows.RefusalCode(answer)
-				assert.True(t, refused, "the caller must read the refusal, not the workflow's end: %v", answer)
+				assert.True(
+					t,
+					refused,
+					"the caller must read the refusal, not the workflow's end: %v",
+					answer,
+				)
 				assert.Equal(t, c.code, code)
 				assert.Equal(t, c.words, words)
 			}
@@ -127,16 +151,21 @@ func TestJobNotCreated(t *testing.T) {
 	}
 }
 
-// The caller of create doesn't wait for a party that is away, and that party is told when it is back.
+// TestJobNotCreatedAnswersBeforeAllIsUndone checks that the submitter does not wait for an unreachable party,
+// which gets the undoing once it is back.
 func TestJobNotCreatedAnswersBeforeAllIsUndone(t *testing.T) {
-	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, seed...))
-	f.errors["create B"], f.errors["undo B"] = errors.New("connection refused"), errors.New("connection refused")
+	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, referenceDAG...))
+	f.errors["create B"], f.errors["undo B"] = errors.New(
+		"connection refused",
+	), errors.New(
+		"connection refused",
+	)
 	var answered time.Duration
 	f.at(25*time.Second, func() {
 		assert.Len(t, f.answers, 1, "after 15 s of trying and 5 s of undoing")
 		answered = f.env.Now().Sub(f.began)
 	})
-	// The test environment tries ten times, which is less than the engine does.
+	// The test environment retries ten times, fewer than Temporal does.
 	f.at(40*time.Second, func() { f.mu.Lock(); delete(f.errors, "undo B"); f.mu.Unlock() })
 	_, err := f.run()
 	require.Error(t, err)
@@ -145,9 +174,10 @@ func TestJobNotCreatedAnswersBeforeAllIsUndone(t *testing.T) {
 	assert.Greater(t, f.times["undo B"], 40*time.Second)
 }
 
-// A database that is away for minutes delays a job; it loses nothing.
+// TestJobOutlastsItsDatabase checks that a database that is unreachable for minutes delays a job, and loses
+// nothing.
 func TestJobOutlastsItsDatabase(t *testing.T) {
-	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, seed...))
+	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, referenceDAG...))
 	f.errors["record"] = flowtest.ErrDatabase
 	f.at(time.Minute, func() {
 		f.mu.Lock()
@@ -163,39 +193,76 @@ func TestJobOutlastsItsDatabase(t *testing.T) {
 }
 
 func TestJobNotStarted(t *testing.T) {
-	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, seed...))
+	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, referenceDAG...))
 	f.errors["start B"] = flowtest.RefusedBy(bfia.CodeRefused, "out of business")
-	f.errors["start A"] = errors.New("away") // must not delay it
+	f.errors["start A"] = errors.New("away") // must not delay the end
 	r, err := f.run()
 	require.NoError(t, err)
-	assert.Equal(t, workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeFailed, Reason: "B: did not start the job: out of business"}, r)
+	assert.Equal(
+		t,
+		workflows.Result{
+			State:   bfia.JobFinished,
+			Outcome: workflows.OutcomeFailed,
+			Reason:  "B: did not start the job: out of business",
+		},
+		r,
+	)
 	assert.Less(t, f.times["stop B"], time.Minute)
-	assert.Equal(t, bfia.TaskReady, f.rows[seed[0]])
+	assert.Equal(t, bfia.TaskReady, f.rows[referenceDAG[0]])
 }
 
 func TestJobTaskRefused(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a", "b<a"))
 	f.errors["start a B"] = flowtest.RefusedBy(bfia.CodeRefused, "no such image")
-	f.ends["a guest.0"] = end{} // waits for its peer for ever
+	f.ends["a guest.0"] = end{} // waits for its peer
 	r, err := f.run()
 	require.NoError(t, err)
-	assert.Equal(t, workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeFailed, Reason: "task a failed at B (host.0): did not start: no such image"}, r)
+	assert.Equal(
+		t,
+		workflows.Result{
+			State:   bfia.JobFinished,
+			Outcome: workflows.OutcomeFailed,
+			Reason:  "task a failed at B (host.0): did not start: no such image",
+		},
+		r,
+	)
 	assert.Equal(t, map[string]bfia.TaskState{"a": bfia.TaskFailed, "b": bfia.TaskReady}, f.rows)
 	assert.Equal(t, "B (host.0): did not start: no such image", f.whys["a"])
 	assert.Equal(t, "did not start: no such image", f.partWhys["a host.0"])
-	assert.Equal(t, "stopped, since the task failed at B (host.0): did not start: no such image", f.partWhys["a guest.0"])
+	assert.Equal(
+		t,
+		"stopped, since the task failed at B (host.0): did not start: no such image",
+		f.partWhys["a guest.0"],
+	)
 }
 
-// A part that fails ends the job everywhere; what ran is FAILED, what had not begun stays READY.
+// TestJobPartFails checks that a failed part ends the job at all parties: running tasks are FAILED, and
+// others stay READY.
 func TestJobPartFails(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a", "b<a", "other<a", "c<b", "d<other"))
-	f.ends["b host.0"] = end{state: bfia.TaskFailed, after: 3 * time.Second, reason: "exit code 1: out of memory"}
+	f.ends["b host.0"] = end{
+		state:  bfia.TaskFailed,
+		after:  3 * time.Second,
+		reason: "exit code 1: out of memory",
+	}
 	f.ends["b guest.0"], f.ends["other guest.0"] = end{}, end{}
 	r, err := f.run()
 	require.NoError(t, err)
-	assert.Equal(t, workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeFailed, Reason: "task b failed at B (host.0): exit code 1: out of memory"}, r)
-	assert.Equal(t, map[string]bfia.TaskState{"a": bfia.TaskSuccess, "b": bfia.TaskFailed, "other": bfia.TaskFailed,
-		"c": bfia.TaskReady, "d": bfia.TaskReady}, f.rows)
+	assert.Equal(
+		t,
+		workflows.Result{
+			State:   bfia.JobFinished,
+			Outcome: workflows.OutcomeFailed,
+			Reason:  "task b failed at B (host.0): exit code 1: out of memory",
+		},
+		r,
+	)
+	assert.Equal(
+		t,
+		map[string]bfia.TaskState{"a": bfia.TaskSuccess, "b": bfia.TaskFailed, "other": bfia.TaskFailed,
+			"c": bfia.TaskReady, "d": bfia.TaskReady},
+		f.rows,
+	)
 	assert.Equal(t, "exit code 1: out of memory", f.partWhys["b host.0"])
 	assert.Contains(t, f.partWhys["other guest.0"], "the job was stopped: task b failed at B")
 	assert.Equal(t, bfia.TaskSuccess, f.partRows["other host.0"], "it had succeeded before")
@@ -203,13 +270,16 @@ func TestJobPartFails(t *testing.T) {
 	assert.Equal(t, bfia.TaskFailed, f.parts["b guest.0"], "its party stopped it")
 }
 
-// A task that has ended is not started any more at a party that was out of reach.
-func TestJobGivesUpStartsOfWhatEnded(t *testing.T) {
+// TestJobCancelsStarts checks that a task that has ended is not started any more at a party that was
+// unreachable.
+func TestJobCancelsStarts(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a", "b<a"))
 	f.errors["start a B"] = errors.New("connection refused")
 	f.ends["a guest.0"] = end{state: bfia.TaskFailed, after: 3 * time.Second}
 	var cancelled []string
-	f.env.SetOnActivityCanceledListener(func(info *activity.Info) { cancelled = append(cancelled, info.ActivityID) })
+	f.env.SetOnActivityCanceledListener(
+		func(info *activity.Info) { cancelled = append(cancelled, info.ActivityID) },
+	)
 	r, err := f.run()
 	require.NoError(t, err)
 	assert.Equal(t, workflows.OutcomeFailed, r.Outcome)
@@ -229,7 +299,8 @@ func TestJobStopped(t *testing.T) {
 			f.at(2*time.Second, f.stop(""))
 			f.at(5*time.Second, func() { f.mu.Lock(); delete(f.errors, "create B"); f.mu.Unlock() })
 		}, map[string]bfia.TaskState{"a": bfia.TaskReady, "b": bfia.TaskReady}, "stopped by someone"},
-		{"while it starts", map[string]error{"start B": errors.New("away")}, func(f *fakeParties) { f.at(20*time.Second, f.stop("")) },
+		{"while it starts", map[string]error{"start B": errors.New("away")},
+			func(f *fakeParties) { f.at(20*time.Second, f.stop("")) },
 			map[string]bfia.TaskState{"a": bfia.TaskReady, "b": bfia.TaskReady}, "stopped by someone"},
 		{"while a task runs", nil, func(f *fakeParties) {
 			f.ends["a guest.0"] = end{}
@@ -239,7 +310,8 @@ func TestJobStopped(t *testing.T) {
 		{"by a cancellation of the workflow", nil, func(f *fakeParties) {
 			f.ends["b host.0"] = end{}
 			f.at(20*time.Second, func() { f.env.CancelWorkflow() })
-		}, map[string]bfia.TaskState{"a": bfia.TaskSuccess, "b": bfia.TaskFailed}, "stopped by an operator of Temporal"},
+		}, map[string]bfia.TaskState{"a": bfia.TaskSuccess, "b": bfia.TaskFailed},
+			"stopped by an operator of Temporal"},
 		{"one party is away", map[string]error{"stop B": errors.New("away")}, func(f *fakeParties) {
 			f.ends["a guest.0"] = end{}
 			f.at(20*time.Second, f.stop(""))
@@ -253,7 +325,15 @@ func TestJobStopped(t *testing.T) {
 			c.stop(f)
 			r, err := f.run()
 			require.NoError(t, err)
-			assert.Equal(t, workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: c.reason}, r)
+			assert.Equal(
+				t,
+				workflows.Result{
+					State:   bfia.JobFinished,
+					Outcome: workflows.OutcomeStopped,
+					Reason:  c.reason,
+				},
+				r,
+			)
 			assert.Equal(t, c.rows, f.rows)
 			assert.Equal(t, []error{nil}, f.answers)
 			assert.Less(t, f.times["stop A"], 30*time.Second)
@@ -261,7 +341,8 @@ func TestJobStopped(t *testing.T) {
 	}
 }
 
-// A job that has succeeded stays so, when someone stops it while its parties are told of the end.
+// TestJobStoppedAtItsEnd checks that a job that has succeeded stays so if someone stops it while its parties
+// are being notified.
 func TestJobStoppedAtItsEnd(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))
 	f.errors["stop B"] = errors.New("away")
@@ -273,7 +354,7 @@ func TestJobStoppedAtItsEnd(t *testing.T) {
 	assert.Equal(t, workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeSuccess}, r)
 }
 
-// Stopping a task stops it and what follows it; other branches go on.
+// TestJobTaskStopped checks that stopping a task stops its dependents, and that other branches continue.
 func TestJobTaskStopped(t *testing.T) {
 	tasks := []string{"a", "b<a", "c<b", "x<a", "y<x", "z<c,y"}
 	for _, c := range []struct {
@@ -293,7 +374,7 @@ func TestJobTaskStopped(t *testing.T) {
 			f.ends["b host.0"] = end{state: bfia.TaskSuccess, after: 20 * time.Second}
 			f.ends["x host.0"] = f.ends["b host.0"]
 			f.at(c.at, f.stop(c.task))
-			f.at(c.at+time.Second, f.stop(c.task)) // again changes nothing
+			f.at(c.at+time.Second, f.stop(c.task)) // repeated
 			r, err := f.run()
 			require.NoError(t, err)
 			got := ""
@@ -303,7 +384,8 @@ func TestJobTaskStopped(t *testing.T) {
 			assert.Equal(t, c.rows, got)
 			var stops []string
 			for _, command := range f.sent {
-				if strings.HasPrefix(command, "stop ") && !strings.HasPrefix(command, "stop again ") && strings.Count(command, " ") == 2 {
+				if strings.HasPrefix(command, "stop ") && !strings.HasPrefix(command, "stop again ") &&
+					strings.Count(command, " ") == 2 {
 					stops = append(stops, command)
 				}
 			}
@@ -312,26 +394,39 @@ func TestJobTaskStopped(t *testing.T) {
 				assert.Equal(t, c.sent, stops)
 			}
 			if c.rows != "SSSSSS" {
-				assert.Equal(t, workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "task " + c.task + " was stopped: stopped by someone"}, r)
+				assert.Equal(
+					t,
+					workflows.Result{
+						State:   bfia.JobFinished,
+						Outcome: workflows.OutcomeStopped,
+						Reason:  "task " + c.task + " was stopped: stopped by someone",
+					},
+					r,
+				)
 			}
 		})
 	}
 }
 
-// What parties say twice, late, out of order or of what isn't there changes nothing.
+// TestJobCallbacks checks that callbacks that are repeated, late, out of order or for unknown tasks have no
+// effect.
 func TestJobCallbacks(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		parts []bfia.Part
 		after func(f *fakeParties) // 5 s after the job began; task a runs since 0 s and ends after 20 s
 	}{
-		{"RUNNING again", flowtest.TwoNodes, func(f *fakeParties) { f.callback(flowtest.NodeB, "a", "host", bfia.TaskRunning, "") }},
+		{"RUNNING again", flowtest.TwoNodes, func(f *fakeParties) {
+			f.callback(flowtest.NodeB, "a", "host",
+				bfia.TaskRunning, "")
+		}},
 		{"backwards", flowtest.TwoNodes, func(f *fakeParties) {
 			f.callback(flowtest.NodeB, "a", "host", bfia.TaskReady, "")
 			f.callback(flowtest.NodeB, "a", "host", bfia.TaskPending, "")
 			f.callback(flowtest.NodeB, "a", "host", "NONSENSE", "")
 		}},
-		{"an unknown task", flowtest.TwoNodes, func(f *fakeParties) { f.callback(flowtest.NodeB, "what", "host", bfia.TaskFailed, "") }},
+		{"an unknown task", flowtest.TwoNodes,
+			func(f *fakeParties) { f.callback(flowtest.NodeB, "what", "host", bfia.TaskFailed, "") }},
 		{"a task that has not begun", flowtest.TwoNodes, func(f *fakeParties) {
 			f.callback(flowtest.NodeB, "b", "host", bfia.TaskFailed, "")
 			f.callback(flowtest.NodeB, "b", "host", bfia.TaskSuccess, "")
@@ -343,7 +438,10 @@ func TestJobCallbacks(t *testing.T) {
 			f.callback("C", "a", "", bfia.TaskFailed, "")
 		}},
 		{"the other way round after the end", flowtest.TwoNodes, func(f *fakeParties) {
-			f.at(17*time.Second, func() { f.callback(flowtest.NodeB, "a", "host", bfia.TaskFailed, "too late") })
+			f.at(17*time.Second, func() {
+				f.callback(flowtest.NodeB, "a", "host", bfia.TaskFailed,
+					"too late")
+			})
 			f.at(17*time.Second, func() { f.callback(flowtest.NodeB, "a", "host", bfia.TaskSuccess, "") })
 		}},
 	} {
@@ -361,7 +459,7 @@ func TestJobCallbacks(t *testing.T) {
 	}
 }
 
-// A party may tell its role in short, in full, or not at all.
+// TestJobCallbackRoles checks that a party may send its role in short, in full, or not at all.
 func TestJobCallbackRoles(t *testing.T) {
 	for _, c := range []struct {
 		role  string
@@ -391,36 +489,63 @@ func TestJobCallbackRoles(t *testing.T) {
 	}
 }
 
-// After a silence the parties that have not told their end are asked, in one activity, until something is
-// heard.
+// TestJobPolls checks that after a silence the parties that have not reported their end are polled, in one
+// activity, until a report comes.
 func TestJobPolls(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a", "b<a"))
 	f.ends["a guest.0"] = end{state: bfia.TaskSuccess, after: 4 * time.Second}
 	f.ends["a host.0"] = end{state: bfia.TaskSuccess, after: time.Hour, silent: true}
-	f.ends["b guest.0"] = end{state: bfia.TaskSuccess, after: 11 * time.Second} // heard while it is asked for
+	f.ends["b guest.0"] = end{
+		state: bfia.TaskSuccess,
+		after: 11 * time.Second,
+	} // its callback comes while it is polled
 	f.ends["b host.0"] = end{state: bfia.TaskSuccess, after: 15 * time.Second}
 	var cancelled []string
-	f.env.SetOnActivityCanceledListener(func(info *activity.Info) { cancelled = append(cancelled, info.ActivityID) })
+	f.env.SetOnActivityCanceledListener(
+		func(info *activity.Info) { cancelled = append(cancelled, info.ActivityID) },
+	)
 	r, err := f.run()
 	require.NoError(t, err)
 	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
 	require.Len(t, f.polled, 2)
-	assert.Equal(t, scheduler.PollTaskInput{JobID: f.in.Plan.JobID, TaskID: bfia.TaskID(f.in.Plan.JobID, "a"), Nodes: []string{flowtest.NodeB},
-		Every: flowtest.Settings.PollEvery, GiveUpAfter: flowtest.Settings.GiveUpAfter}, f.polled[0])
-	assert.InDelta(t, 14, f.times["poll 1"].Seconds(), 0.9, "10 s after the last that was heard")
+	assert.Equal(
+		t,
+		scheduler.PollTaskInput{
+			JobID:       f.in.Plan.JobID,
+			TaskID:      bfia.TaskID(f.in.Plan.JobID, "a"),
+			Nodes:       []string{flowtest.NodeB},
+			Every:       flowtest.Settings.PollEvery,
+			GiveUpAfter: flowtest.Settings.GiveUpAfter,
+		},
+		f.polled[0],
+	)
+	assert.InDelta(t, 14, f.times["poll 1"].Seconds(), 0.9, "10 s after the last report")
 	assert.InDelta(t, 3600, f.times["start b A"].Seconds(), 1.9, "the answer ends the task")
 	assert.Equal(t, []string{flowtest.NodeA, flowtest.NodeB}, f.polled[1].Nodes)
 	assert.Len(t, cancelled, 1, "the second was ended by a callback")
 	assert.InDelta(t, 3615, f.times["stop A"].Seconds(), 1.9)
 }
 
-// What the parties answer may be a failure.
+// TestJobPollFindsFailure checks that a poll may find a failure.
 func TestJobPollFindsFailure(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a", "b<a"))
 	f.ends["a guest.0"] = end{silent: true}
-	f.ends["a host.0"] = end{state: bfia.TaskFailed, after: 30 * time.Second, reason: "exit code 3", silent: true}
+	f.ends["a host.0"] = end{
+		state:  bfia.TaskFailed,
+		after:  30 * time.Second,
+		reason: "exit code 3",
+		silent: true,
+	}
 	r, err := f.run()
 	require.NoError(t, err)
-	assert.Equal(t, workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeFailed, Reason: "task a failed at B (host.0): exit code 3"}, r)
+	assert.Equal(
+		t,
+		workflows.Result{
+			State:   bfia.JobFinished,
+			Outcome: workflows.OutcomeFailed,
+			Reason:  "task a failed at B (host.0): exit code 3",
+		},
+		r,
+	)
 	assert.Len(t, f.polled, 1)
 }

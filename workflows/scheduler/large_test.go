@@ -12,21 +12,22 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-// TestJobOfThousandTasks: as deep and as wide as a DAG gets. All that the rules of the federation say holds,
+// TestJobOfThousandTasks runs DAGs that are as deep and as wide as they get. All rules of [fakeParties] hold,
 // and no task is left out or started twice.
 func TestJobOfThousandTasks(t *testing.T) {
 	n := 1000
 	if raceEnabled {
-		n = 150 // it takes minutes with the race detector; make test has it without, too
+		n = 150 // it takes minutes with the race detector; make test runs it without
 	}
 	for _, c := range []struct {
 		name  string
-		after func(i int) string // what the i-th task depends on
+		after func(i int) string // the dependencies of the i-th task
 		most  int                // tasks in flight at once
 	}{
 		{"deep", func(i int) string { return fmt.Sprintf("<t%d", i-1) }, 1},
 		{"wide", func(int) string { return "<t0" }, flowtest.Settings.TasksInFlight},
-		{"both", func(i int) string { return fmt.Sprintf("<t%d,t%d", (i-1)/2, max(0, i-10)) }, flowtest.Settings.TasksInFlight},
+		{"both", func(i int) string { return fmt.Sprintf("<t%d,t%d", (i-1)/2, max(0, i-10)) },
+			flowtest.Settings.TasksInFlight},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

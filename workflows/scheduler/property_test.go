@@ -13,12 +13,17 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-// randomParts are what tasks of random jobs are made of: four roles on three nodes.
-var randomParts = []bfia.Part{flowtest.GuestA, flowtest.HostB, {Role: "host", Index: 1, NodeID: "C"}, {Role: "arbiter", NodeID: "C"}}
+// randomParts are the parts of tasks of random jobs: four roles at three nodes.
+var randomParts = []bfia.Part{
+	flowtest.GuestA,
+	flowtest.HostB,
+	{Role: "host", Index: 1, NodeID: "C"},
+	{Role: "arbiter", NodeID: "C"},
+}
 
-// Whatever the DAG, and whatever fails, is stopped, is silent or is said twice: a job ends, its rows follow
-// the table of states, nothing starts before its inputs are there or twice, and no party is left with what
-// runs. See [fakeParties] for the rules.
+// TestJobProperties checks that a job ends, its rows follow the table of states, nothing starts twice or
+// before its inputs exist, and nothing is left running, whatever the DAG, and whatever fails, is stopped, is
+// silent or is repeated. See [fakeParties] for the rules.
 func TestJobProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		least, most := 1, 30
@@ -27,13 +32,20 @@ func TestJobProperties(t *testing.T) {
 		}
 		f := newFakeParties(t, flowtest.DrawPlan(t, randomParts, least, most))
 		f.in.Settings.TasksInFlight = rapid.IntRange(1, 10).Draw(t, "in flight")
-		trouble := rapid.IntRange(0, 3).Draw(t, "trouble") // how much of it: 0 is none
-		some := func(label string) bool { return trouble > 0 && rapid.IntRange(0, 40/trouble).Draw(t, label) == 0 }
+		trouble := rapid.IntRange(0, 3).Draw(t, "trouble") // 0 is none
+		some := func(label string) bool {
+			return trouble > 0 && rapid.IntRange(0, 40/trouble).Draw(t,
+				label) == 0
+		}
 		fails, attempts := false, rapid.Bool().Draw(t, "attempts")
 		f.in.Settings.Attempts = 2
 		for _, task := range f.in.Plan.Tasks {
 			for _, part := range task.Parts {
-				e := end{state: bfia.TaskSuccess, after: flowtest.DrawSeconds(t, "after", 1, 40), silent: rapid.IntRange(0, 5).Draw(t, "silent") == 0}
+				e := end{
+					state:  bfia.TaskSuccess,
+					after:  flowtest.DrawSeconds(t, "after", 1, 40),
+					silent: rapid.IntRange(0, 5).Draw(t, "silent") == 0,
+				}
 				if some("fails") {
 					e.state, e.reason, fails = bfia.TaskFailed, "it failed", true
 				}
@@ -48,7 +60,7 @@ func TestJobProperties(t *testing.T) {
 				}
 			}
 		}
-		for _, node := range f.in.Nodes { // some approve by hand, or reject, once or twice
+		for _, node := range f.in.Nodes { // some are approved or rejected, once or twice
 			f.accepted[node] = bfia.JobAccepted{Callbacks: rapid.Bool().Draw(t, "pushes"), Attempts: attempts}
 			if rapid.IntRange(0, 3).Draw(t, "asks someone") > 0 {
 				continue
@@ -62,17 +74,21 @@ func TestJobProperties(t *testing.T) {
 				f.at(flowtest.DrawSeconds(t, "decides at", 0, 300), f.audit(node, word, "so be it"))
 			}
 		}
-		f.in.Plan.SyncType = rapid.SampledFrom([]string{"", bfia.SyncPoll, bfia.SyncCallback}).Draw(t, "sync_type")
+		f.in.Plan.SyncType = rapid.SampledFrom([]string{"", bfia.SyncPoll, bfia.SyncCallback}).
+			Draw(t, "sync_type")
 		stopped := false
 		if some("stop") {
 			f.at(flowtest.DrawSeconds(t, "stop at", 0, 200), f.stop(""))
 			stopped = true
 		}
 		for some("stop a task") {
-			f.at(flowtest.DrawSeconds(t, "stop a task at", 0, 200), f.stop(rapid.SampledFrom(f.in.Plan.Tasks).Draw(t, "stopped").Name))
+			f.at(
+				flowtest.DrawSeconds(t, "stop a task at", 0, 200),
+				f.stop(rapid.SampledFrom(f.in.Plan.Tasks).Draw(t, "stopped").Name),
+			)
 			stopped = true
 		}
-		for range rapid.IntRange(0, 20).Draw(t, "noises") { // what has been said already, or makes no sense
+		for range rapid.IntRange(0, 20).Draw(t, "noises") { // repeated or meaningless callbacks
 			task := rapid.SampledFrom(f.in.Plan.Tasks).Draw(t, "noisy")
 			part := rapid.SampledFrom(task.Parts).Draw(t, "noisy part")
 			role := rapid.SampledFrom([]string{part.Role, part.Self(), "nobody"}).Draw(t, "as")
@@ -94,7 +110,8 @@ func TestJobProperties(t *testing.T) {
 			}
 		}
 		failed := slices.ContainsFunc(f.in.Plan.Tasks, func(task bfia.PlannedTask) bool {
-			return strings.Contains(f.whys[task.Name], "it failed") || strings.Contains(f.whys[task.Name], "did not start")
+			return strings.Contains(f.whys[task.Name], "it failed") ||
+				strings.Contains(f.whys[task.Name], "did not start")
 		})
 		require.False(t, r.Outcome == workflows.OutcomeSuccess && failed)
 		require.Equal(t, r.Outcome == workflows.OutcomeRejected, r.State == bfia.JobRejected)

@@ -14,17 +14,21 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-func hutongs() map[string]bfia.JobAccepted {
-	return map[string]bfia.JobAccepted{flowtest.NodeA: {Reservations: true, Callbacks: true}, flowtest.NodeB: {Reservations: true, Callbacks: true}}
+// hutongParties returns the answers of Hutong parties to the creation.
+func hutongParties() map[string]bfia.JobAccepted {
+	return map[string]bfia.JobAccepted{
+		flowtest.NodeA: {Reservations: true, Callbacks: true},
+		flowtest.NodeB: {Reservations: true, Callbacks: true},
+	}
 }
 
-// A job asks its parties for room, one after the other; when one has none, what others granted goes back, and
-// it asks again when it is told, or after a while by itself.
-func TestJobApplies(t *testing.T) {
+// TestJobReserves checks that a job requests reservations from one party after the other. At a denial it
+// releases the others, and requests them again after a hint, or at its next poll.
+func TestJobReserves(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))
-	f.accepted = hutongs()
-	f.grant = func(node string, round int) bfia.Grant {
-		if node == flowtest.NodeB && round < 3 {
+	f.accepted = hutongParties()
+	f.grant = func(node string, generation int) bfia.Grant {
+		if node == flowtest.NodeB && generation < 3 {
 			return bfia.Grant{State: bfia.JobReady, Reason: "it is full", Position: 2, Total: 3}
 		}
 		return bfia.Grant{Granted: true, State: bfia.JobReady, Parallelism: 1}
@@ -38,36 +42,47 @@ func TestJobApplies(t *testing.T) {
 	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
 	const no = "waits at B: it is full (position 2 of 3 there)"
 	assert.Equal(t, []string{"may reserve true", "reserve A 1: true", "reserve B 1: false", "release A", no,
-		"may reserve true", "reserve A 2: true", "reserve B 2: false", "release A", no, "may reserve true", "reserve A 3: true", "reserve B 3: true"}, f.queue)
+		"may reserve true", "reserve A 2: true", "reserve B 2: false", "release A", no,
+		"may reserve true", "reserve A 3: true", "reserve B 3: true"}, f.queue)
 	assert.GreaterOrEqual(t, f.times["start a A"], 2*time.Second+workflows.FirstPoll)
 }
 
-// A job that stands first at a party keeps for a moment what it holds elsewhere: what ends there just now is
-// told soon. When nothing is told, or others stand before it, it gives that back.
-func TestJobLingers(t *testing.T) {
+// TestJobHoldGrace checks that a job at the head of a party's queue keeps its other reservations for the hold
+// grace. Without a hint, or with other jobs before it, it releases them.
+func TestJobHoldGrace(t *testing.T) {
 	asked := []string{"may reserve true", "reserve A 1: true", "reserve B 1: false"}
 	for name, c := range map[string]struct {
-		denials, place int
-		told           []time.Duration
-		then           []string
+		denials, position int
+		hints             []time.Duration
+		then              []string
 	}{
-		"told":         {1, 1, []time.Duration{holdGrace / 2}, []string{"reserve B 1: true"}},
-		"told in vain": {2, 1, []time.Duration{holdGrace / 4, holdGrace / 2}, []string{"reserve B 1: false", "reserve B 1: true"}},
-		"not told":     {1, 1, nil, []string{"release A", "waits at B: it is full", "may reserve true", "reserve A 2: true", "reserve B 2: true"}},
-		"told late":    {1, 1, []time.Duration{2 * holdGrace}, []string{"release A", "waits at B: it is full", "may reserve true", "reserve A 2: true", "reserve B 2: true"}},
-		"not first":    {1, 2, nil, []string{"release A", "waits at B: it is full (position 2 of 2 there)", "may reserve true", "reserve A 2: true", "reserve B 2: true"}},
+		"hint": {1, 1, []time.Duration{holdGrace / 2}, []string{"reserve B 1: true"}},
+		"hint in vain": {2, 1, []time.Duration{holdGrace / 4, holdGrace / 2},
+			[]string{"reserve B 1: false", "reserve B 1: true"}},
+		"no hint": {1, 1, nil, []string{"release A", "waits at B: it is full", "may reserve true",
+			"reserve A 2: true", "reserve B 2: true"}},
+		"late hint": {1, 1, []time.Duration{2 * holdGrace},
+			[]string{"release A", "waits at B: it is full", "may reserve true", "reserve A 2: true",
+				"reserve B 2: true"}},
+		"not first": {1, 2, nil, []string{"release A", "waits at B: it is full (position 2 of 2 there)",
+			"may reserve true", "reserve A 2: true", "reserve B 2: true"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))
-			f.accepted = hutongs()
+			f.accepted = hutongParties()
 			f.grant = func(node string, _ int) bfia.Grant {
 				if node == flowtest.NodeB && c.denials > 0 {
 					c.denials--
-					return bfia.Grant{State: bfia.JobReady, Reason: "it is full", Position: c.place, Total: c.place}
+					return bfia.Grant{
+						State:    bfia.JobReady,
+						Reason:   "it is full",
+						Position: c.position,
+						Total:    c.position,
+					}
 				}
 				return bfia.Grant{Granted: true, State: bfia.JobReady, Parallelism: 1}
 			}
-			for _, at := range c.told {
+			for _, at := range c.hints {
 				f.at(at, func() { f.env.SignalWorkflow(workflows.SignalQueueChanged, nil) })
 			}
 			r, err := f.run()
@@ -78,12 +93,20 @@ func TestJobLingers(t *testing.T) {
 	}
 }
 
-// A job that is stopped in that moment gives back what it holds with its end.
-func TestJobStoppedWhileItLingers(t *testing.T) {
+// TestJobStoppedInHoldGrace checks that a job that is stopped within the hold grace releases its reservations
+// with its end.
+func TestJobStoppedInHoldGrace(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))
-	f.accepted = hutongs()
+	f.accepted = hutongParties()
 	f.grant = func(node string, _ int) bfia.Grant {
-		return bfia.Grant{Granted: node == flowtest.NodeA, State: bfia.JobReady, Reason: "it is full", Position: 1, Total: 1, Parallelism: 1}
+		return bfia.Grant{
+			Granted:     node == flowtest.NodeA,
+			State:       bfia.JobReady,
+			Reason:      "it is full",
+			Position:    1,
+			Total:       1,
+			Parallelism: 1,
+		}
 	}
 	f.at(holdGrace/2, f.stop(""))
 	r, err := f.run()
@@ -94,29 +117,42 @@ func TestJobStoppedWhileItLingers(t *testing.T) {
 	assert.NotContains(t, f.sent, "start A")
 }
 
-// A step in which a job asked and gave back does not count, and is done anew: a party knows of a later round
-// than the job, which goes on from there.
-func TestJobGoesOnFromTheRoundOfAParty(t *testing.T) {
+// TestJobAdoptsLaterGeneration checks that a job adopts the later generation of a party. The workflow task
+// that used it was lost before it completed.
+func TestJobAdoptsLaterGeneration(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))
-	f.accepted = hutongs()
-	f.grant = func(node string, round int) bfia.Grant {
-		if node == flowtest.NodeA && round < 3 {
-			return bfia.Grant{State: bfia.JobReady, Generation: 3, Reason: "a later reservation request of the job has been answered"}
+	f.accepted = hutongParties()
+	f.grant = func(node string, generation int) bfia.Grant {
+		if node == flowtest.NodeA && generation < 3 {
+			return bfia.Grant{
+				State:      bfia.JobReady,
+				Generation: 3,
+				Reason:     "a later reservation request of the job has been answered",
+			}
 		}
 		return bfia.Grant{Granted: true, State: bfia.JobReady, Parallelism: 1}
 	}
 	r, err := f.run()
 	require.NoError(t, err)
 	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
-	assert.Equal(t, []string{"may reserve true", "reserve A 1: false", "reserve A 3: true", "reserve B 3: true"}, f.queue)
+	assert.Equal(
+		t,
+		[]string{"may reserve true", "reserve A 1: false", "reserve A 3: true", "reserve B 3: true"},
+		f.queue,
+	)
 }
 
-// A party that always knows of a later round does not keep the job in one step for ever.
-func TestJobAndAPartyThatCountsOn(t *testing.T) {
+// TestJobIgnoresEndlessGenerations checks that a party that always reports a later generation does not keep
+// the job in a loop.
+func TestJobIgnoresEndlessGenerations(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))
-	f.accepted = hutongs()
-	f.grant = func(_ string, round int) bfia.Grant {
-		return bfia.Grant{State: bfia.JobReady, Generation: round + 1, Reason: "a later reservation request of the job has been answered"}
+	f.accepted = hutongParties()
+	f.grant = func(_ string, generation int) bfia.Grant {
+		return bfia.Grant{
+			State:      bfia.JobReady,
+			Generation: generation + 1,
+			Reason:     "a later reservation request of the job has been answered",
+		}
 	}
 	f.at(5*time.Second, f.stop(""))
 	r, err := f.run()
@@ -125,11 +161,14 @@ func TestJobAndAPartyThatCountsOn(t *testing.T) {
 	assert.Equal(t, []string{"may reserve true", "reserve A 1: false", "reserve A 2: false"}, f.queue[:3])
 }
 
-// A job that has no turn asks nobody, until it has.
-func TestJobWaitsForItsTurn(t *testing.T) {
+// TestJobQueued checks that a queued job requests no reservation before it may.
+func TestJobQueued(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))
-	f.accepted = hutongs()
-	turns := []scheduler.QueueState{{Position: 2, Total: 2, Reason: "1 jobs run at A"}, {MayReserve: true, Position: 1, Total: 1}}
+	f.accepted = hutongParties()
+	turns := []scheduler.QueueState{
+		{Position: 2, Total: 2, Reason: "1 jobs run at A"},
+		{MayReserve: true, Position: 1, Total: 1},
+	}
 	f.turn = func() scheduler.QueueState {
 		turn := turns[0]
 		turns = turns[1:]
@@ -138,27 +177,36 @@ func TestJobWaitsForItsTurn(t *testing.T) {
 	f.at(3*time.Second, func() { f.env.SignalWorkflow(workflows.SignalQueueChanged, nil) })
 	_, err := f.run()
 	require.NoError(t, err)
-	assert.Equal(t, []string{"may reserve false", "may reserve true", "reserve A 1: true", "reserve B 1: true"}, f.queue)
+	assert.Equal(
+		t,
+		[]string{"may reserve false", "may reserve true", "reserve A 1: true", "reserve B 1: true"},
+		f.queue,
+	)
 	assert.GreaterOrEqual(t, f.times["start a A"], 3*time.Second)
-	assert.Less(t, f.times["start a A"], workflows.FirstPoll, "it was told")
+	assert.Less(t, f.times["start a A"], workflows.FirstPoll, "it was notified")
 }
 
-// A job that a party denied, and that has lost its turn since, gives back its place there, unless it lost it
-// to jobs that only ask: one of a lower priority must not be granted before it what gets free meanwhile.
-func TestJobKeepsItsPlace(t *testing.T) {
+// TestJobKeepsItsPosition checks that a queued job withdraws the request that a party denied, unless only
+// jobs that are reserving just now are before it. Otherwise a job of lower priority could be granted the
+// resources that are released meanwhile.
+func TestJobKeepsItsPosition(t *testing.T) {
 	for _, c := range []struct {
 		soon bool
 		then []string
 	}{{true, nil}, {false, []string{"release B"}}} {
 		f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))
-		f.accepted = hutongs()
-		f.grant = func(node string, round int) bfia.Grant {
-			if node == flowtest.NodeB && round == 1 {
+		f.accepted = hutongParties()
+		f.grant = func(node string, generation int) bfia.Grant {
+			if node == flowtest.NodeB && generation == 1 {
 				return bfia.Grant{State: bfia.JobReady, Reason: "it is full", Position: 1, Total: 1}
 			}
 			return bfia.Grant{Granted: true, State: bfia.JobReady, Parallelism: 1}
 		}
-		turns := []scheduler.QueueState{{MayReserve: true, Position: 1, Total: 2}, {OnlyCandidatesAhead: c.soon, Position: 1, Total: 2, Reason: "1 jobs run at A"}, {MayReserve: true, Position: 1, Total: 1}}
+		turns := []scheduler.QueueState{
+			{MayReserve: true, Position: 1, Total: 2},
+			{OnlyCandidatesAhead: c.soon, Position: 1, Total: 2, Reason: "1 jobs run at A"},
+			{MayReserve: true, Position: 1, Total: 1},
+		}
 		f.turn = func() scheduler.QueueState {
 			turn := turns[0]
 			turns = turns[1:]
@@ -168,23 +216,48 @@ func TestJobKeepsItsPlace(t *testing.T) {
 		r, err := f.run()
 		require.NoError(t, err)
 		assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
-		want := append([]string{"may reserve true", "reserve A 1: true", "reserve B 1: false", "release A", "waits at B: it is full", "may reserve false"}, c.then...)
+		want := append(
+			[]string{
+				"may reserve true",
+				"reserve A 1: true",
+				"reserve B 1: false",
+				"release A",
+				"waits at B: it is full",
+				"may reserve false",
+			},
+			c.then...)
 		assert.Equal(t, append(want, "may reserve true", "reserve A 2: true", "reserve B 2: true"), f.queue)
 		if c.soon {
-			assert.Less(t, f.times["start a A"], time.Second+workflows.FirstPoll+time.Second, "it asks again soon")
+			assert.Less(
+				t,
+				f.times["start a A"],
+				time.Second+workflows.FirstPoll+time.Second,
+				"it asks again soon",
+			)
 		}
 	}
 }
 
-// While a job waits its priority can be changed, and it can be stopped.
-func TestJobWaiting(t *testing.T) {
+// TestQueuedJobPriorityAndStop checks that a queued job can be stopped, and its priority changed.
+func TestQueuedJobPriorityAndStop(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))
-	f.accepted = hutongs()
-	f.turn = func() scheduler.QueueState { return scheduler.QueueState{Position: 2, Total: 2, Reason: "others"} }
+	f.accepted = hutongParties()
+	f.turn = func() scheduler.QueueState {
+		return scheduler.QueueState{Position: 2, Total: 2,
+			Reason: "others"}
+	}
 	var answered []error
 	f.at(time.Second, func() {
-		f.env.UpdateWorkflow(workflows.UpdatePriority, "p", &testsuite.TestUpdateCallback{OnAccept: func() {}, OnReject: func(err error) { f.breaks("%v", err) },
-			OnComplete: func(_ any, err error) { answered = append(answered, err) }}, 7)
+		f.env.UpdateWorkflow(
+			workflows.UpdatePriority,
+			"p",
+			&testsuite.TestUpdateCallback{
+				OnAccept:   func() {},
+				OnReject:   func(err error) { f.breaks("%v", err) },
+				OnComplete: func(_ any, err error) { answered = append(answered, err) },
+			},
+			7,
+		)
 	})
 	f.at(5*time.Second, f.stop(""))
 	r, err := f.run()
@@ -195,10 +268,10 @@ func TestJobWaiting(t *testing.T) {
 	assert.NotContains(t, f.sent, "start A")
 }
 
-// A job that a party has stopped meanwhile is not started, and holds nothing.
+// TestJobStoppedAtAParty checks that a job that a party has stopped is not started, and holds no reservation.
 func TestJobStoppedAtAParty(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))
-	f.accepted = hutongs()
+	f.accepted = hutongParties()
 	f.grant = func(node string, _ int) bfia.Grant {
 		if node == flowtest.NodeB {
 			return bfia.Grant{State: bfia.JobFinished}
@@ -213,16 +286,17 @@ func TestJobStoppedAtAParty(t *testing.T) {
 	assert.Contains(t, f.sent, "stop A", "which gives back what A granted")
 }
 
-// No more tasks are in flight at a party than it has granted room for, however wide the DAG is.
-func TestJobKeepsToItsRoom(t *testing.T) {
+// TestJobParallelism checks that no more tasks run at a party than the parallelism that it granted, however
+// wide the DAG is.
+func TestJobParallelism(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a", "b", "c", "d", "e"))
-	f.accepted = hutongs()
+	f.accepted = hutongParties()
 	f.grant = func(node string, _ int) bfia.Grant {
-		copies := 3
+		parallelism := 3
 		if node == flowtest.NodeB {
-			copies = 2
+			parallelism = 2
 		}
-		return bfia.Grant{Granted: true, State: bfia.JobReady, Parallelism: copies}
+		return bfia.Grant{Granted: true, State: bfia.JobReady, Parallelism: parallelism}
 	}
 	r, err := f.run()
 	require.NoError(t, err)
@@ -230,13 +304,15 @@ func TestJobKeepsToItsRoom(t *testing.T) {
 	assert.Equal(t, 2, f.most)
 }
 
-// A party that is away keeps neither the job's turn nor what others have granted: the job waits for it, and
-// is given up when it has been away for too long.
-func TestJobAppliesAtASilentParty(t *testing.T) {
+// TestJobReservesAtUnreachableParty checks that a job which waits for an unreachable party holds no
+// reservations and does not block the queue. It fails if the party is unreachable for too long.
+func TestJobReservesAtUnreachableParty(t *testing.T) {
 	for _, away := range []time.Duration{3 * time.Minute, time.Hour} {
 		f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a"))
-		f.accepted = hutongs()
-		f.unreachable = func(node string) bool { return node == flowtest.NodeB && f.env.Now().Sub(f.began) < away }
+		f.accepted = hutongParties()
+		f.unreachable = func(node string) bool {
+			return node == flowtest.NodeB && f.env.Now().Sub(f.began) < away
+		}
 		r, err := f.run()
 		require.NoError(t, err)
 		require.Equal(t, []string{"may reserve true", "reserve A 1: true", "release A"}, f.queue[:3])

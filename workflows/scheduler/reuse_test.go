@@ -12,8 +12,8 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-// An earlier job's outputs stand for a task's own where the scheduler and every party of it say so, and where
-// the same is true of all before it. All else runs.
+// TestJobReuses checks that a task takes an earlier job's outputs if the scheduler and every party hold them,
+// and the same is true of its dependencies. All other tasks run.
 func TestJobReuses(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a", "b<a", "c<a", "d<c", "e"))
 	f.in.Reuse = []string{"a", "b", "c", "d"}
@@ -25,7 +25,7 @@ func TestJobReuses(t *testing.T) {
 	slices.Sort(f.reused)
 	assert.Equal(t, []string{"a A", "a B", "b A", "b B"}, f.reused)
 
-	f = newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a")) // a party that knows nothing of it
+	f = newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, "a")) // a party that does not support it
 	f.in.Reuse = []string{"a"}
 	f.accepted[flowtest.NodeA] = bfia.JobAccepted{Reuses: []string{"a"}}
 	_, err = f.run()

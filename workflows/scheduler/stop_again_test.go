@@ -12,18 +12,24 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-// TestStopAgain: a party that is no Hutong is told the end of a job twice when something failed there:
-// FATE-Flow would keep the job RUNNING. A Hutong, and who has done its part, is told once.
+// TestStopAgain checks that job/stop is repeated to a FATE-Flow at which a task failed, since it would keep
+// the job RUNNING. Hutong parties, and parties whose tasks succeeded, get it once.
 func TestStopAgain(t *testing.T) {
-	ours, theirs := bfia.Part{Role: "guest", NodeID: flowtest.NodeA}, bfia.Part{Role: "host", NodeID: flowtest.NodeB}
+	ours, theirs := bfia.Part{
+		Role:   "guest",
+		NodeID: flowtest.NodeA,
+	}, bfia.Part{
+		Role:   "host",
+		NodeID: flowtest.NodeB,
+	}
 	for name, c := range map[string]struct {
 		hutong bool
 		end    end
 		again  bool
 	}{
-		"stopped while it ran":           {false, end{}, true},
-		"ended well before":              {false, end{state: bfia.TaskSuccess, after: time.Second}, false},
-		"a Hutong, stopped while it ran": {true, end{}, false},
+		"stopped while it ran":         {false, end{}, true},
+		"ended well before":            {false, end{state: bfia.TaskSuccess, after: time.Second}, false},
+		"Hutong, stopped while it ran": {true, end{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFakeParties(t, flowtest.Plan([]bfia.Part{ours, theirs}, "a", "b<a"))

@@ -12,21 +12,21 @@ import (
 	"hutong/workflows/internal/flowtest"
 )
 
-// Who tells the ends of its tasks by itself is never asked; who doesn't is asked soon where the job says
-// poll, and after a silence where it says callback.
+// TestJobSyncType checks when a party is polled: never if it sends callbacks; soon in a job of sync_type
+// poll, and after a silence in one of sync_type callback, if it does not.
 func TestJobSyncType(t *testing.T) {
 	pushes := bfia.JobAccepted{State: bfia.JobReady, Callbacks: true}
 	for _, c := range []struct {
 		name, syncType string
 		host           bfia.JobAccepted
 		silent         bool
-		first          time.Duration // when the host is first asked; 0: never
+		first          time.Duration // when the host is first polled; 0: never
 	}{
-		{"two Hutongs, poll", bfia.SyncPoll, pushes, false, 0},
-		{"two Hutongs, callback", bfia.SyncCallback, pushes, false, 0},
+		{"both Hutong, poll", bfia.SyncPoll, pushes, false, 0},
+		{"both Hutong, callback", bfia.SyncCallback, pushes, false, 0},
 		{"a host that only answers, poll", bfia.SyncPoll, bfia.JobAccepted{}, true, 2 * time.Second},
 		{"a host that only answers, callback", bfia.SyncCallback, bfia.JobAccepted{}, true, 10 * time.Second},
-		{"a Hutong whose callback is lost", bfia.SyncPoll, pushes, true, 10 * time.Second},
+		{"Hutong, whose callback is lost", bfia.SyncPoll, pushes, true, 10 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := flowtest.Plan(flowtest.TwoNodes, "a")
@@ -43,7 +43,12 @@ func TestJobSyncType(t *testing.T) {
 				return
 			}
 			require.NotEmpty(t, f.polled)
-			assert.InDelta(t, (c.first + f.times["start a "+flowtest.NodeB]).Seconds(), f.times["poll 1"].Seconds(), 1)
+			assert.InDelta(
+				t,
+				(c.first + f.times["start a "+flowtest.NodeB]).Seconds(),
+				f.times["poll 1"].Seconds(),
+				1,
+			)
 			assert.Equal(t, []string{flowtest.NodeB}, f.polled[0].Nodes)
 		})
 	}
