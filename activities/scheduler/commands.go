@@ -115,8 +115,8 @@ func (a *Activities) SendStop(ctx context.Context, in SendStopInput) error {
 }
 
 const (
-	// endPollInterval is the polling interval of tasks after a stop was sent to their party; endPollLimit bounds the
-	// polling.
+	// endPollInterval is the polling interval of tasks after a stop was sent to their party; endPollLimit
+	// bounds the polling.
 	endPollInterval = 200 * time.Millisecond
 	endPollLimit    = 20 * time.Second
 )
