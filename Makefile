@@ -63,11 +63,12 @@ test-k8s:
 test-temporal:
 	$(STATIC) $(GO) test -timeout 10m $(TEST_FLAGS) ./internal/devserver
 
-check: ## gofmt, go vet, staticcheck
+check: ## gofmt, go vet, staticcheck, the vocabulary of docs/glossary.md, the table of imports
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-clean:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet $(SLIM) ./...
 	$(GO) tool staticcheck $(SLIM) ./...
 	cd $(REFERENCE) && $(GO) vet ./... && $(GO) tool staticcheck ./...
+	$(GO) test $(SLIM) ./internal/vocabulary ./internal/architecture
 
 histories: build ## record the workflow histories for replay tests again, after a change that is incompatible with them
 	rm -rf workflows/testdata/histories && mkdir -p workflows/testdata/histories

@@ -73,3 +73,31 @@ func TestReleaseKeepsTasksRunning(t *testing.T) {
 		require.Equal(t, bfia.TaskRunning, h.taskRow("a").State)
 	})
 }
+
+// A workflow task records that a job runs, and is lost before it completes. Its repetition enqueues the job
+// again. That must not fail the job, which proceeds, but a job that has ended stays out of the queue.
+func TestEnqueueAfterLostWorkflowTask(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d testDriver) {
+		h := newTestParty(t, storetest.SQLite(t), d, []string{"print"}, []string{"print"})
+		ctx, at := t.Context(), time.Now()
+		require.NoError(t, h.scheduler.RecordScheduleJob(ctx,
+			scheduler.RecordScheduleJobInput{Plan: h.plan, Nodes: []string{"A", "B"}, At: at}))
+		enqueue := scheduler.EnqueueInput{JobID: jobID, At: at}
+		state, err := h.scheduler.Enqueue(ctx, enqueue)
+		require.NoError(t, err)
+		require.True(t, state.MayReserve)
+		_, err = h.scheduler.RecordProgress(ctx,
+			scheduler.Progress{JobID: jobID, State: bfia.JobRunning, At: at})
+		require.NoError(t, err)
+
+		state, err = h.scheduler.Enqueue(ctx, enqueue)
+		require.NoError(t, err)
+		require.True(t, state.MayReserve)
+
+		_, err = h.scheduler.RecordProgress(ctx,
+			scheduler.Progress{JobID: jobID, State: bfia.JobFinished, At: at})
+		require.NoError(t, err)
+		_, err = h.scheduler.Enqueue(ctx, enqueue)
+		require.ErrorContains(t, err, "no longer waits for its start")
+	})
+}

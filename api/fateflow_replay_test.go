@@ -26,7 +26,8 @@ func TestFateFlowReplay(t *testing.T) {
 		"device": "docker", "protocol": "bfia",
 		"metadata": map[string]any{"base_url": "", "image": "sleep:1"},
 		"components_description": map[string]any{"Sleep": map[string]any{
-			"componentName": "Sleep", "title": "Sleep", "provider": "fails-at-hutong", "version": "1", "description": "sleeps", "desVersion": "1",
+			"componentName": "Sleep", "title": "Sleep", "provider": "fails-at-hutong", "version": "1",
+			"description": "sleeps", "desVersion": "1",
 			"roleList": []string{"guest", "host"}, "storageEngine": []string{"s3"}, "inputParam": []any{},
 			"inputData": data("in"), "outputData": data("out"), "result": []any{}}}}))
 	p.engine.grant = bfia.Grant{Granted: true}

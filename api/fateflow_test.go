@@ -144,8 +144,8 @@ func TestFateFlowReservation(t *testing.T) {
 	apply := post(fateflow.PathJobApply, fateCommand(nil))
 	p.engine.grant = bfia.Grant{Granted: true}
 	p.good(apply)
-	p.engine.grant = bfia.Grant{Reason: "all seats are taken"}
-	p.bad(apply, 200, fateflow.CodeInsufficient, "all seats are taken")
+	p.engine.grant = bfia.Grant{Reason: "all slots are in use"}
+	p.bad(apply, 200, fateflow.CodeInsufficient, "all slots are in use")
 	p.engine.grant = bfia.Grant{State: bfia.JobFinished, Reason: "the job was stopped here by ops"}
 	p.bad(apply, 200, fateflow.CodeNeverAvailable, "stopped here by ops")
 	p.good(post(fateflow.PathJobReturn, fateCommand(nil)))

@@ -50,8 +50,8 @@ type SendCapacityHintInput struct {
 	JobID string `json:"job_id"`
 }
 
-// SendCapacityHint tells a scheduler that this party may grant one of its jobs a reservation now. The hint is
-// sent once, since the scheduler polls anyway.
+// SendCapacityHint notifies a scheduler that this party may grant one of its jobs a reservation now. The hint
+// is sent once, since the scheduler polls anyway.
 func (a *Activities) SendCapacityHint(ctx context.Context, in SendCapacityHintInput) error {
 	return a.result(ctx, in.Node, a.Client.CapacityHint(ctx, in.Node, in.JobID))
 }

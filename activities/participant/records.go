@@ -112,7 +112,7 @@ func (a *Activities) RecordTaskEnd(ctx context.Context, in RecordTaskEndInput) e
 		return activities.Classify(err)
 	}
 	if row.TaskID != "" && row.TaskID != in.TaskID {
-		return nil // another attempt has followed
+		return nil // another attempt has superseded it
 	}
 
 	if in.State == bfia.TaskSuccess {

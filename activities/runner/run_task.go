@@ -85,7 +85,8 @@ func (t *taskRun) settle(ctx context.Context) (*activities.PartResult, error) {
 		}
 		t.removeAll(ctx, t.name, t.log)
 
-		return t.failed(&bfia.Failure{Kind: bfia.FailedStopped, Message: "another attempt has followed"}), nil
+		return t.failed(&bfia.Failure{Kind: bfia.FailedStopped,
+			Message: "another attempt has superseded it"}), nil
 	case row.ExitCode != nil && row.Attempt == t.req.Attempt:
 		// An earlier attempt of the activity recorded the exit; only the removal is left.
 		t.removeAll(ctx, t.name, t.log)

@@ -115,13 +115,13 @@ func (a *Activities) SendStop(ctx context.Context, in SendStopInput) error {
 }
 
 const (
-	// endPollInterval is the polling interval of tasks that a party was told to stop; endPollLimit bounds the
-	// polling.
+	// endPollInterval is the polling interval of tasks after a stop was sent to their party; endPollLimit
+	// bounds the polling.
 	endPollInterval = 200 * time.Millisecond
 	endPollLimit    = 20 * time.Second
 )
 
-// SendStopAgainInput names a job that a party has been told to stop, and its tasks that failed there.
+// SendStopAgainInput names a job whose stop was sent to a party, and its tasks that failed there.
 type SendStopAgainInput struct {
 	Node    string      `json:"node"`
 	Job     bfia.JobRef `json:"job"`

@@ -7,6 +7,7 @@ import (
 
 	"hutong/activities"
 	"hutong/admission"
+	"hutong/bfia"
 )
 
 // QueueState is the state of a queued job at its scheduler.
@@ -31,7 +32,7 @@ type EnqueueInput struct {
 }
 
 // Enqueue puts a job into this scheduler's queue and returns its state there. Repeated, it returns the state
-// anew.
+// again, and lets a job that is RUNNING already proceed.
 func (a *Activities) Enqueue(ctx context.Context, in EnqueueInput) (QueueState, error) {
 	var state QueueState
 	err := a.Store.Dequeue(ctx, in.JobID, in.At, func(q admission.Queue) bool {
@@ -54,6 +55,15 @@ func (a *Activities) Enqueue(ctx context.Context, in EnqueueInput) (QueueState, 
 
 		return state.MayReserve
 	})
+	if bfia.CodeOf(err) == bfia.CodeConflict {
+		// The workflow task that recorded the job as RUNNING may have been lost before it completed. Its
+		// repetition must not fail the job: its parties grant again what it holds, and a repeated start
+		// changes nothing.
+		job, readErr := a.Store.ScheduleJob(ctx, in.JobID)
+		if readErr == nil && job.State == bfia.JobRunning {
+			return QueueState{MayReserve: true}, nil
+		}
+	}
 
 	return state, activities.Classify(err)
 }

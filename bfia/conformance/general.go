@@ -122,8 +122,9 @@ func general() []Check {
 // specification.
 func probeComponent() map[string]any {
 	return map[string]any{"imageUrl": "conformance-probe:1", "component_info": map[string]any{
-		"componentName": "ConformanceProbe", "title": "Probe", "provider": "conformance", "version": "1.0.0", "description": "of a conformance test",
-		"roleList": []string{"guest", "host"}, "desVersion": "1.2.0", "storageEngine": []string{"s3"},
+		"componentName": "ConformanceProbe", "title": "Probe", "provider": "conformance", "version": "1.0.0",
+		"description": "of a conformance test",
+		"roleList":    []string{"guest", "host"}, "desVersion": "1.2.0", "storageEngine": []string{"s3"},
 		"inputParam": []any{
 			map[string]any{
 				"name":         "id",

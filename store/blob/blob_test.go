@@ -246,9 +246,12 @@ func TestKeysAreChecked(t *testing.T) {
 func TestOpenRefusesAndKeepsThePassword(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{
-		"", "/dir", "file://host/dir", "file:dir", "file:///dir?x=1", "s3://", "s3://host:1", "ftp://host?password=sEcret",
-		"s3://host:1?username=u", "s3://host:1?password=sEcret", "s3://127.0.0.1:1?username=u&password=sEcret&secure=maybe",
-		"s3://127.0.0.1:x?username=u&password=sEcret", "s3://127.0.0.1:1?username=u&password=sEcret&bucket=A/b", "s3://%zz?password=sEcret",
+		"", "/dir", "file://host/dir", "file:dir", "file:///dir?x=1", "s3://", "s3://host:1",
+		"ftp://host?password=sEcret",
+		"s3://host:1?username=u", "s3://host:1?password=sEcret",
+		"s3://127.0.0.1:1?username=u&password=sEcret&secure=maybe",
+		"s3://127.0.0.1:x?username=u&password=sEcret",
+		"s3://127.0.0.1:1?username=u&password=sEcret&bucket=A/b", "s3://%zz?password=sEcret",
 	} {
 		_, err := blob.Open(t.Context(), address)
 		require.Error(t, err, address)

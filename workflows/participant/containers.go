@@ -60,7 +60,7 @@ func (j *job) partRequest(t *task, part *taskPart) activities.PartRequest {
 // runPart runs a container to its end. Its callback ends the part at once; without one, its exit does.
 func (j *job) runPart(ctx workflow.Context, t *task, part *taskPart) {
 	if part.state.Terminal() {
-		return // another attempt has followed already
+		return // another attempt has superseded it
 	}
 
 	runCtx, cancel := workflow.WithCancel(ctx)
