@@ -48,8 +48,8 @@ var imports = []struct {
 			"workflows/...",
 		},
 	},
-	{"activities/driver", nil},
-	{"activities/driver/...", []string{"activities/driver"}},
+	{"activities/driver", []string{"bfia"}},
+	{"activities/driver/...", []string{"activities/driver", "bfia"}},
 	{"worker", []string{"workflows/...", "activities/...", "admission", "bfia", "store/..."}},
 
 	// Interfaces to the outside.
