@@ -45,7 +45,6 @@ var imports = []struct {
 			"admission",
 			"store/...",
 			"activities/...",
-			"workflows/...",
 		},
 	},
 	{"activities/driver", []string{"bfia"}},
