@@ -90,7 +90,7 @@ func TestRequiredLabels(t *testing.T) {
 	p.bad(post(bfia.PathCreate, job(t, "j3")).from(host), 200, bfia.CodeBadRequest,
 		"runner h lacks the label gpu=2")
 	p.bad(requires("j3", "*", map[string]string{"gpu": "1"}), 200, bfia.CodeBadRequest,
-		"requires a host with the label gpu=1, and its provider unionpay requires gpu=2")
+		"requires a runner with the label gpu=1, and its provider unionpay requires gpu=2")
 	registration["metadata"].(map[string]any)["requires"] = map[string]string{"gpu": "1"}
 	p.good(post(bfia.PathProviderRegister, registration))
 	p.good(requires("j3", "*", map[string]string{"gpu": "1"}))

@@ -45,11 +45,10 @@ var imports = []struct {
 			"admission",
 			"store/...",
 			"activities/...",
-			"workflows/...",
 		},
 	},
-	{"activities/driver", nil},
-	{"activities/driver/...", []string{"activities/driver"}},
+	{"activities/driver", []string{"bfia"}},
+	{"activities/driver/...", []string{"activities/driver", "bfia"}},
 	{"worker", []string{"workflows/...", "activities/...", "admission", "bfia", "store/..."}},
 
 	// Interfaces to the outside.

@@ -45,11 +45,11 @@ func TestOpenWorkflowsFindsRunning(t *testing.T) {
 	open, err := openWorkflows(t.Context(), file)
 	require.NoError(t, err)
 	require.Empty(t, open)
-	_, err = db.Exec("INSERT INTO executions_visibility VALUES ('party-job/2', 'PartyJob', 1)")
+	_, err = db.Exec("INSERT INTO executions_visibility VALUES ('participant-job/2', 'ParticipantJob', 1)")
 	require.NoError(t, err)
 	open, err = openWorkflows(t.Context(), file)
 	require.NoError(t, err)
-	require.Equal(t, []string{"workflow party-job/2 is still running"}, open)
+	require.Equal(t, []string{"workflow participant-job/2 is still running"}, open)
 	_, err = openWorkflows(t.Context(), file+".none")
 	require.Error(t, err, "a missing database must be an error, not an empty list")
 }
