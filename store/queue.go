@@ -10,8 +10,8 @@ import (
 	"hutong/bfia"
 )
 
-// admissionQueued returns what the queue needs to know of the job.
-func (j ScheduleJob) admissionQueued() admission.QueuedJob {
+// toQueuedJob converts the row to a job of the scheduler's queue.
+func (j ScheduleJob) toQueuedJob() admission.QueuedJob {
 	return admission.QueuedJob{
 		Job: admission.Job{
 			JobID:     j.JobID,
@@ -27,11 +27,7 @@ func (j ScheduleJob) admissionQueued() admission.QueuedJob {
 // Dequeue makes a job READY, enters it into the scheduler's queue if it is not there, and asks decide whether
 // the job may leave the queue. If so, Dequeue records that the job now requests its reservations. If not, it
 // clears the party and the reason of the last denial. A job that no longer waits is CodeConflict.
-func (s *Store) Dequeue(
-	ctx context.Context,
-	jobID string,
-	at time.Time,
-	decide func(admission.Queue) bool,
+func (s *Store) Dequeue(ctx context.Context, jobID string, at time.Time, decide func(admission.Queue) bool,
 ) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if err := lockAdmission(ctx, tx); err != nil {
@@ -80,9 +76,9 @@ func readQueue(ctx context.Context, db bun.IDB) (admission.Queue, error) {
 		Order("created_at", "job_id").Scan(ctx)
 	for _, j := range rows {
 		if j.State == bfia.JobRunning {
-			q.Running = append(q.Running, j.admissionQueued().Job)
+			q.Running = append(q.Running, j.toQueuedJob().Job)
 		} else {
-			q.Waiting = append(q.Waiting, j.admissionQueued())
+			q.Waiting = append(q.Waiting, j.toQueuedJob())
 		}
 	}
 	return q, err
@@ -110,10 +106,6 @@ func (s *Store) SetPriority(ctx context.Context, jobID string, priority int) err
 	if err != nil {
 		return err
 	}
-	return bfia.Errorf(
-		bfia.CodeConflict,
-		"priority: job %s is %s; only a waiting job can change its priority",
-		jobID,
-		job.State,
-	)
+	return bfia.Errorf(bfia.CodeConflict,
+		"priority: job %s is %s; only a waiting job can change its priority", jobID, job.State)
 }

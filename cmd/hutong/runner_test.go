@@ -20,7 +20,7 @@ func TestRunner(t *testing.T) {
 				RunnerID:    "a",
 				Devices:     []string{"docker"},
 				Labels:      map[string]string{"region": "north", "gpu": "1"},
-				State:       bfia.RunnerReady,
+				State:       bfia.RunnerOnline,
 				HeartbeatAt: at,
 				Running:     2,
 				Total: bfia.RunnerCapacity{Slots: 8,
@@ -51,7 +51,7 @@ func TestRunner(t *testing.T) {
 	)
 	assert.Equal(
 		t,
-		"a ready docker 3/8 1.5/7.5 0.5/31.12 0/200 2 gpu=1, region=north "+seen,
+		"a online docker 3/8 1.5/7.5 0.5/31.12 0/200 2 gpu=1, region=north "+seen,
 		strings.Join(strings.Fields(lines[1]), " "),
 	)
 	assert.Equal(
