@@ -101,14 +101,8 @@ func (s *Store) PutDataTable(ctx context.Context, t DataTable) error {
 // DataTable returns the row of a dataset; CodeNotFound when there is none.
 func (s *Store) DataTable(ctx context.Context, namespace, name string) (DataTable, error) {
 	var row dataTableRow
-	err := selectOne(
-		ctx,
-		s.r.NewSelect().Where("namespace = ? AND name = ?", namespace, name),
-		&row,
-		"dataset %q in namespace %q",
-		name,
-		namespace,
-	)
+	err := selectOne(ctx, s.r.NewSelect().Where("namespace = ? AND name = ?", namespace, name), &row,
+		"dataset %q in namespace %q", name, namespace)
 	return row.table(), err
 }
 

@@ -183,11 +183,8 @@ func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, er
 		providers = append(providers, p)
 	}
 	slices.SortFunc(providers, func(a, b Provider) int {
-		return cmp.Or(
-			cmp.Compare(a.Name, b.Name),
-			cmp.Compare(a.Version, b.Version),
-			cmp.Compare(a.Device, b.Device),
-		)
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version),
+			cmp.Compare(a.Device, b.Device))
 	})
 	return providers, nil
 }
@@ -196,10 +193,8 @@ func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, er
 // empty filter is CodeBadRequest.
 func (s *Store) DeleteProvider(ctx context.Context, f ProviderFilter) (int, error) {
 	if f == (ProviderFilter{}) {
-		return 0, bfia.Errorf(
-			bfia.CodeBadRequest,
-			"name: is required, or version or device, to select the providers to delete",
-		)
+		return 0, bfia.Errorf(bfia.CodeBadRequest,
+			"name: is required, or version or device, to select the providers to delete")
 	}
 	if err := f.check(); err != nil {
 		return 0, err

@@ -27,12 +27,8 @@ func (j ScheduleJob) admissionQueued() admission.QueuedJob {
 // Dequeue makes a job READY, enters it into the scheduler's queue if it is not there, and asks decide whether
 // the job may leave the queue. If so, Dequeue records that the job now requests its reservations. If not, it
 // clears the party and the reason of the last denial. A job that no longer waits is CodeConflict.
-func (s *Store) Dequeue(
-	ctx context.Context,
-	jobID string,
-	at time.Time,
-	decide func(admission.Queue) bool,
-) error {
+func (s *Store) Dequeue(ctx context.Context, jobID string, at time.Time,
+	decide func(admission.Queue) bool) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if err := lockAdmission(ctx, tx); err != nil {
 			return err
@@ -110,10 +106,6 @@ func (s *Store) SetPriority(ctx context.Context, jobID string, priority int) err
 	if err != nil {
 		return err
 	}
-	return bfia.Errorf(
-		bfia.CodeConflict,
-		"priority: job %s is %s; only a waiting job can change its priority",
-		jobID,
-		job.State,
-	)
+	return bfia.Errorf(bfia.CodeConflict,
+		"priority: job %s is %s; only a waiting job can change its priority", jobID, job.State)
 }

@@ -14,12 +14,8 @@ var terminalJobs = []bfia.JobState{bfia.JobFinished, bfia.JobRejected}
 
 // ExpiredJobs returns the ids of jobs that ended before a time on every side that this party has of them, and
 // of those that are being removed: by id, those after one, at most limit.
-func (s *Store) ExpiredJobs(
-	ctx context.Context,
-	before time.Time,
-	after string,
-	limit int,
-) ([]string, error) {
+func (s *Store) ExpiredJobs(ctx context.Context, before time.Time, after string,
+	limit int) ([]string, error) {
 	var ids []string
 	before = truncateTime(before)
 	err := s.r.NewRaw(`SELECT job_id FROM t_job AS j WHERE (ended_at < ? OR removing) AND job_id > ?
@@ -73,32 +69,19 @@ func (s *Store) RemoveUnusedDocuments(ctx context.Context, before time.Time) (in
 
 // UnfinishedJobs returns the ids of jobs in which this party takes part, that were created before a time and
 // have not ended: by id, those after one, at most limit.
-func (s *Store) UnfinishedJobs(
-	ctx context.Context,
-	before time.Time,
-	after string,
-	limit int,
-) ([]string, error) {
+func (s *Store) UnfinishedJobs(ctx context.Context, before time.Time, after string,
+	limit int) ([]string, error) {
 	return s.unfinishedJobs(ctx, (*Job)(nil), before, after, limit)
 }
 
 // UnfinishedScheduleJobs does the same for the jobs that this party schedules.
-func (s *Store) UnfinishedScheduleJobs(
-	ctx context.Context,
-	before time.Time,
-	after string,
-	limit int,
-) ([]string, error) {
+func (s *Store) UnfinishedScheduleJobs(ctx context.Context, before time.Time, after string,
+	limit int) ([]string, error) {
 	return s.unfinishedJobs(ctx, (*ScheduleJob)(nil), before, after, limit)
 }
 
-func (s *Store) unfinishedJobs(
-	ctx context.Context,
-	model any,
-	before time.Time,
-	after string,
-	limit int,
-) ([]string, error) {
+func (s *Store) unfinishedJobs(ctx context.Context, model any, before time.Time, after string,
+	limit int) ([]string, error) {
 	var ids []string
 	// Read from the writing connection: the caller compares with an earlier answer of Temporal.
 	err := s.w.NewSelect().Model(model).Column("job_id").
@@ -111,12 +94,8 @@ func (s *Store) unfinishedJobs(
 // EndLostJob ends a job in which this party takes part and whose workflow no longer exists. The job is
 // FINISHED, its running parts are FAILED, both with the failure, and its reservation is released. A job that
 // has ended, and an unknown one, stay unchanged. ended reports whether this call ended the job.
-func (s *Store) EndLostJob(
-	ctx context.Context,
-	jobID string,
-	failure *bfia.Failure,
-	at time.Time,
-) (ended bool, err error) {
+func (s *Store) EndLostJob(ctx context.Context, jobID string, failure *bfia.Failure,
+	at time.Time) (ended bool, err error) {
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if ended, err = endLostJob(ctx, tx, (*Job)(nil), jobID, failure, at); err != nil || !ended {
 			return err
@@ -154,12 +133,8 @@ func (s *Store) EndLostJob(
 }
 
 // EndLostScheduleJob does the same for a job that this party schedules.
-func (s *Store) EndLostScheduleJob(
-	ctx context.Context,
-	jobID string,
-	failure *bfia.Failure,
-	at time.Time,
-) (ended bool, err error) {
+func (s *Store) EndLostScheduleJob(ctx context.Context, jobID string, failure *bfia.Failure,
+	at time.Time) (ended bool, err error) {
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if ended, err = endLostJob(ctx, tx, (*ScheduleJob)(nil), jobID, failure, at); err != nil || !ended {
 			return err
@@ -179,14 +154,8 @@ func (s *Store) EndLostScheduleJob(
 	return ended, wrap(err, "end the lost job %s", jobID)
 }
 
-func endLostJob(
-	ctx context.Context,
-	tx bun.Tx,
-	model any,
-	jobID string,
-	failure *bfia.Failure,
-	at time.Time,
-) (bool, error) {
+func endLostJob(ctx context.Context, tx bun.Tx, model any, jobID string, failure *bfia.Failure,
+	at time.Time) (bool, error) {
 	text, err := encodeFailure(failure)
 	if err != nil {
 		return false, err

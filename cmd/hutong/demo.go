@@ -88,11 +88,8 @@ func (d *demo) run(ctx context.Context) error {
 	if err := os.MkdirAll(d.dataDir, 0o750); err != nil {
 		return err
 	}
-	log, err := os.OpenFile(
-		filepath.Join(d.dataDir, "hutong.log"),
-		os.O_CREATE|os.O_APPEND|os.O_WRONLY,
-		0o640,
-	)
+	log, err := os.OpenFile(filepath.Join(d.dataDir, "hutong.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY,
+		0o640)
 	if err != nil {
 		return err
 	}

@@ -52,14 +52,8 @@ func twoTasks() *bfia.JobStatus {
 				StartedAt: at(0.3),
 				EndedAt:   at(1.5),
 				Parties: []bfia.PartStatus{
-					part(
-						guestNode,
-						"guest",
-						0,
-						bfia.TaskSuccess,
-						at(0.3),
-						at(1.5),
-					), part(hostNode, "host", 0, bfia.TaskSuccess, at(0.4), at(1.4))},
+					part(guestNode, "guest", 0, bfia.TaskSuccess, at(0.3),
+						at(1.5)), part(hostNode, "host", 0, bfia.TaskSuccess, at(0.4), at(1.4))},
 			},
 			{
 				TaskID:    "t2",
@@ -68,14 +62,8 @@ func twoTasks() *bfia.JobStatus {
 				DependsOn: []string{"intersect_rsa_1"},
 				StartedAt: at(1.6),
 				Parties: []bfia.PartStatus{
-					part(
-						guestNode,
-						"guest",
-						0,
-						bfia.TaskRunning,
-						at(1.6),
-						nil,
-					), part(hostNode, "host", 0, bfia.TaskReady, nil, nil)},
+					part(guestNode, "guest", 0, bfia.TaskRunning, at(1.6),
+						nil), part(hostNode, "host", 0, bfia.TaskReady, nil, nil)},
 			},
 		},
 	}
@@ -108,14 +96,8 @@ func diamond() *bfia.JobStatus {
 				DependsOn: t.deps,
 				State:     bfia.TaskPending,
 				Parties: []bfia.PartStatus{
-					part(
-						"A",
-						"arbiter",
-						0,
-						bfia.TaskPending,
-						nil,
-						nil,
-					), part("H10", "host", 10, bfia.TaskPending, nil, nil),
+					part("A", "arbiter", 0, bfia.TaskPending, nil,
+						nil), part("H10", "host", 10, bfia.TaskPending, nil, nil),
 					part("G", "guest", 0, bfia.TaskPending, nil, nil)},
 			},
 		)
@@ -188,11 +170,8 @@ func TestDrawFits(t *testing.T) {
 		for width := 1; width < 130; width++ {
 			for _, height := range []int{0, 7, 10, 24} {
 				for _, colour := range []bool{false, true} {
-					lines := draw(
-						status,
-						noon,
-						view{width: width, height: height, colour: colour, note: "no answer"},
-					)
+					lines := draw(status, noon,
+						view{width: width, height: height, colour: colour, note: "no answer"})
 					for _, l := range lines {
 						require.LessOrEqual(t, ansi.StringWidth(l), width, "%q", l)
 					}

@@ -197,12 +197,8 @@ func TestPartnerFails(t *testing.T) {
 	require.Equal(t, 1, guest.wait(t, 20*time.Second))
 	require.Contains(t, host.logs.String(), "its metadata")
 	require.Contains(t, guest.logs.String(), "host.0 failed: an internal error")
-	require.NotContains(
-		t,
-		guest.logs.String(),
-		strings.TrimPrefix(b.storage["host"], "file://"),
-		"paths stay at their party",
-	)
+	require.NotContains(t, guest.logs.String(), strings.TrimPrefix(b.storage["host"], "file://"),
+		"paths stay at their party")
 	for _, c := range b.takeCallbacks() {
 		require.Equal(t, "FAILED", c["status"])
 		require.Equal(t, "task-1", c["task_id"])
@@ -222,10 +218,8 @@ func TestPartnerHasOtherParameters(t *testing.T) {
 	host := b.start(b.environ("host", "task-1", "Intersection", intersectionParameters, input("host"), nil))
 	require.Equal(t, 1, guest.wait(t, 20*time.Second))
 	require.Equal(t, 1, host.wait(t, 20*time.Second))
-	require.Contains(
-		t, host.logs.String(),
-		`guest.0 failed: parameter intersect_method: \"raw\" is not supported; supported: rsa`,
-	)
+	require.Contains(t, host.logs.String(),
+		`guest.0 failed: parameter intersect_method: \"raw\" is not supported; supported: rsa`)
 
 	// Rows that do not match are detected before anything is computed.
 	boostWith := func(role string) *process {

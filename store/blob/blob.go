@@ -80,11 +80,8 @@ func CheckKey(key string) error {
 	case !utf8.ValidString(key):
 		return bfia.Errorf(bfia.CodeBadRequest, "storage key: is not UTF-8")
 	case strings.ContainsFunc(key, func(r rune) bool { return unicode.IsControl(r) || r == '\\' }):
-		return bfia.Errorf(
-			bfia.CodeBadRequest,
-			"storage key %q: contains a control character or a backslash",
-			key,
-		)
+		return bfia.Errorf(bfia.CodeBadRequest, "storage key %q: contains a control character or a backslash",
+			key)
 	}
 	for part := range strings.SplitSeq(key, "/") {
 		switch {
@@ -93,11 +90,8 @@ func CheckKey(key string) error {
 		case part[0] == '.':
 			return bfia.Errorf(bfia.CodeBadRequest, "storage key %q: has a part that begins with '.'", key)
 		case len(part) > maxPart:
-			return bfia.Errorf(
-				bfia.CodeBadRequest,
-				"storage key: has a part that is longer than %d bytes",
-				maxPart,
-			)
+			return bfia.Errorf(bfia.CodeBadRequest, "storage key: has a part that is longer than %d bytes",
+				maxPart)
 		}
 	}
 	return nil

@@ -120,10 +120,8 @@ func (d *Datasets) discard(ctx context.Context, req IngestRequest, generation st
 	case err == nil && current.Generation == generation:
 		return nil
 	}
-	return d.removeGeneration(
-		ctx,
-		store.DataGeneration{Namespace: req.Namespace, Name: req.Name, Generation: generation},
-	)
+	return d.removeGeneration(ctx,
+		store.DataGeneration{Namespace: req.Namespace, Name: req.Name, Generation: generation})
 }
 
 // removeGeneration removes the objects of a generation, then its row.
@@ -142,13 +140,8 @@ func (d *Datasets) removeGeneration(ctx context.Context, g store.DataGeneration)
 // Write reads a CSV file and writes it under the address of a generation, which must have no objects. Without
 // a generation it writes under the dataset's own address, where other platforms look for their datasets. The
 // package's documentation describes the file.
-func Write(
-	ctx context.Context,
-	blobs blob.Store,
-	req IngestRequest,
-	generation string,
-	r io.Reader,
-) (store.DataTable, error) {
+func Write(ctx context.Context, blobs blob.Store, req IngestRequest, generation string,
+	r io.Reader) (store.DataTable, error) {
 	address := GenerationAddress(req.Namespace, req.Name, generation)
 	key, err := Key(address.Namespace, address.Name)
 	if err != nil {
@@ -174,12 +167,8 @@ func Write(
 		return err
 	})
 	if err != nil {
-		return store.DataTable{}, fmt.Errorf(
-			"failed to upload dataset %s/%s: %w",
-			req.Namespace,
-			req.Name,
-			err,
-		)
+		return store.DataTable{}, fmt.Errorf("failed to upload dataset %s/%s: %w", req.Namespace, req.Name,
+			err)
 	}
 	return store.DataTable{
 		Namespace: req.Namespace, Name: req.Name, Generation: generation, Columns: t.columns(), Rows: t.rows,
@@ -188,14 +177,8 @@ func Write(
 }
 
 // fill writes the objects of an upload as files in dir, and returns their total size.
-func fill(
-	ctx context.Context,
-	dir string,
-	t *table,
-	req IngestRequest,
-	r io.Reader,
-	now time.Time,
-) (int64, error) {
+func fill(ctx context.Context, dir string, t *table, req IngestRequest, r io.Reader,
+	now time.Time) (int64, error) {
 	// In the same folder as the objects, and removed before they are published.
 	work := filepath.Join(dir, ".work")
 	if err := os.Mkdir(work, 0o700); err != nil {
@@ -215,13 +198,8 @@ func fill(
 		return 0, err
 	}
 	if second > 0 {
-		return 0, bfia.Errorf(
-			bfia.CodeBadRequest,
-			"line %d: has the same id (column %q) as line %d",
-			second,
-			t.names[t.id],
-			first,
-		)
+		return 0, bfia.Errorf(bfia.CodeBadRequest, "line %d: has the same id (column %q) as line %d", second,
+			t.names[t.id], first)
 	}
 	if err := os.RemoveAll(work); err != nil {
 		return 0, err

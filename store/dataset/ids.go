@@ -47,10 +47,8 @@ func compareIDs(a, b idEntry) int {
 
 // add adds the id of a line.
 func (s *ids) add(id string, line int64) error {
-	s.recent = append(
-		s.recent,
-		idEntry{hi: maphash.String(s.seeds[0], id), lo: maphash.String(s.seeds[1], id), line: line},
-	)
+	s.recent = append(s.recent,
+		idEntry{hi: maphash.String(s.seeds[0], id), lo: maphash.String(s.seeds[1], id), line: line})
 	if len(s.recent) < s.limit {
 		return nil
 	}

@@ -41,10 +41,8 @@ func parseMeta(raw json.RawMessage) (meta, error) {
 	if delimiter != "" {
 		r, size := utf8.DecodeRuneInString(delimiter)
 		if size != len(delimiter) || r == utf8.RuneError || strings.ContainsRune("\"\r\n\x00", r) {
-			return m, bfia.Errorf(
-				bfia.CodeBadRequest,
-				"meta.delimiter: must be one character, and neither a quote, a line end nor NUL",
-			)
+			return m, bfia.Errorf(bfia.CodeBadRequest,
+				"meta.delimiter: must be one character, and neither a quote, a line end nor NUL")
 		}
 		m.delimiter = r
 	}

@@ -141,9 +141,7 @@ func measureDAGs(ctx context.Context, o options, into *report) error {
 						fmt.Sprintf(
 							"Hutong's CPU for each task: %s; submission answered in %s; "+
 								"longest history %d events, largest %.1f MB; %.0f MB of memory",
-							formatDuration(
-								cpu,
-							),
+							formatDuration(cpu),
 							formatDuration(last.answered.Sub(last.submitted)),
 							cost.longest,
 							float64(cost.bytes)/1e6,

@@ -87,15 +87,10 @@ func measureReads(ctx context.Context, o options, into *report) error {
 						baseline: fmt.Sprintf("%.0f /s", before.rate),
 						ratio:    mine.rate / before.rate,
 						notes: []string{
-							fmt.Sprintf(
-								"median %s, p99 %s (with few jobs: %s, %s)",
-								formatDuration(median(mine.each)),
-								formatDuration(percentile(mine.each, 99)),
-								formatDuration(
-									median(before.each),
-								),
-								formatDuration(percentile(before.each, 99)),
-							),
+							fmt.Sprintf("median %s, p99 %s (with few jobs: %s, %s)",
+								formatDuration(median(mine.each)), formatDuration(percentile(mine.each, 99)),
+								formatDuration(median(before.each)),
+								formatDuration(percentile(before.each, 99))),
 						},
 					},
 				)

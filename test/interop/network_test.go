@@ -85,12 +85,9 @@ func (env *environment) requireStuckJob(t *testing.T, before [][]string) {
 		if slices.ContainsFunc(before, func(b []string) bool { return b[0] == row[0] }) {
 			continue
 		}
-		require.Eventually(
-			t,
-			func() bool { return len(env.toHutong.exchangesWith(bfia.PathStart, row[0])) > 0 },
-			jobTimeout,
-			pollInterval,
-		)
+		require.Eventually(t,
+			func() bool { return len(env.toHutong.exchangesWith(bfia.PathStart, row[0])) > 0 }, jobTimeout,
+			pollInterval)
 		for _, start := range env.toHutong.exchangesWith(bfia.PathStart, row[0]) {
 			require.Contains(t, start.answer, "does not know job")
 		}

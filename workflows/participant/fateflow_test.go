@@ -61,10 +61,8 @@ func (c *fakeBackend) fateStart(task string, version int) {
 }
 
 func (c *fakeBackend) fateStop(task string, version int) {
-	c.env.SignalWorkflow(
-		workflows.SignalStop,
-		workflows.Stop{Task: task, By: flowtest.NodeB, Attempt: version + 1},
-	)
+	c.env.SignalWorkflow(workflows.SignalStop,
+		workflows.Stop{Task: task, By: flowtest.NodeB, Attempt: version + 1})
 }
 
 // TestParticipantFateFlow checks that FATE-Flow's scheduler learns that a version runs before it learns its

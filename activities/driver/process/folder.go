@@ -82,10 +82,8 @@ func (f folder) spec() (spec specRecord, err error) {
 		_, specErr := os.Stat(f.path(specFile))
 		after, err := os.Stat(string(f))
 		if err == nil && os.SameFile(before, after) && errors.Is(specErr, fs.ErrNotExist) {
-			return spec, driver.NonRetryablef(
-				"the folder %s was not created by Hutong; rename or remove it",
-				f,
-			)
+			return spec, driver.NonRetryablef("the folder %s was not created by Hutong; rename or remove it",
+				f)
 		}
 	}
 }

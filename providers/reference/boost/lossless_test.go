@@ -272,11 +272,9 @@ func TestStopsEarly(t *testing.T) {
 func TestPureNodesAreLeaves(t *testing.T) {
 	labels := []uint8{0, 0, 0, 1, 1, 1}
 	p := testParams(t, map[string]string{"num_trees": "1", "tree_param": `{"max_depth": 5}`})
-	result, err := train(
-		t.Context(),
+	result, err := train(t.Context(),
 		[]source{newLocal("guest.0", []*feature{newFeature("x", []float64{1, 2, 3, 4, 5, 6}, 8)}, p)}, labels,
-		p,
-	)
+		p)
 	require.NoError(t, err)
 	require.Len(t, result.trees[0].Nodes, 3)
 	require.Equal(t, 3.0, *result.trees[0].Nodes[0].Rule.Threshold)
