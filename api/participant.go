@@ -121,7 +121,7 @@ func (s *Server) startJob(c *fiber.Ctx) error {
 	if err := s.checkApproved(job); err != nil {
 		return err
 	}
-	if err := s.signalParty(c.UserContext(), ref.JobID, workflows.SignalStart, nil); err != nil {
+	if err := s.signalParticipant(c.UserContext(), ref.JobID, workflows.SignalStart, nil); err != nil {
 		return err
 	}
 	return ok(c, nil)
@@ -179,7 +179,7 @@ func (s *Server) beginTask(ctx context.Context, sender string, ref bfia.TaskRef)
 	if job.State.Terminal() {
 		return bfia.Errorf(bfia.CodeConflict, "job_id: job %s is %s at %s", ref.JobID, job.State, s.Node)
 	}
-	return s.signalParty(ctx, ref.JobID, workflows.SignalTaskStart, ref)
+	return s.signalParticipant(ctx, ref.JobID, workflows.SignalTaskStart, ref)
 }
 
 // stopJob stops a job at this participant, or a task and its successors (part 2, 3.6). It succeeds for jobs
@@ -263,8 +263,9 @@ func (s *Server) jobCommandedBy(ctx context.Context, sender, jobID string) (*sto
 	return &job, nil
 }
 
-// signalParty signals the participant's workflow of a recorded job.
-func (s *Server) signalParty(ctx context.Context, jobID, name string, arg any) error {
+// signalParticipant sends a signal to the participant's workflow of a recorded job. If that workflow has
+// ended, it returns CodeConflict.
+func (s *Server) signalParticipant(ctx context.Context, jobID, name string, arg any) error {
 	gone, err := s.signal(ctx, workflows.ParticipantJobID(jobID), name, arg)
 	if err != nil {
 		return err

@@ -186,6 +186,8 @@ func extractSeries(list []any) (series [][]float64, names []string) {
 	return series, names
 }
 
+// plot draws the series into one text chart, with a legend if there are several. It prepends the series'
+// symbols to names.
 func plot(series [][]float64, names []string) string {
 	options := []asciigraph.Option{asciigraph.Height(plotHeight), asciigraph.Width(plotWidth),
 		asciigraph.Precision(3), asciigraph.Offset(2)}

@@ -140,8 +140,8 @@ func (d *Datasets) removeGeneration(ctx context.Context, g store.DataGeneration)
 // Write reads a CSV file and writes it under the address of a generation, which must have no objects. Without
 // a generation it writes under the dataset's own address, where other platforms look for their datasets. The
 // package's documentation describes the file.
-func Write(ctx context.Context, blobs blob.Store, req IngestRequest, generation string,
-	r io.Reader) (store.DataTable, error) {
+func Write(ctx context.Context, blobs blob.Store, req IngestRequest, generation string, r io.Reader,
+) (store.DataTable, error) {
 	address := GenerationAddress(req.Namespace, req.Name, generation)
 	key, err := Key(address.Namespace, address.Name)
 	if err != nil {
@@ -177,8 +177,8 @@ func Write(ctx context.Context, blobs blob.Store, req IngestRequest, generation 
 }
 
 // fill writes the objects of an upload as files in dir, and returns their total size.
-func fill(ctx context.Context, dir string, t *table, req IngestRequest, r io.Reader,
-	now time.Time) (int64, error) {
+func fill(ctx context.Context, dir string, t *table, req IngestRequest, r io.Reader, now time.Time,
+) (int64, error) {
 	// In the same folder as the objects, and removed before they are published.
 	work := filepath.Join(dir, ".work")
 	if err := os.Mkdir(work, 0o700); err != nil {
@@ -218,9 +218,9 @@ func fill(ctx context.Context, dir string, t *table, req IngestRequest, r io.Rea
 	return size + int64(len(raw)), nil
 }
 
-// Locate returns the address of a dataset: of its current generation if it was uploaded here, its own
-// otherwise. The outputs of tasks, and what other platforms put into the storage, have no row and no
-// generations.
+// Locate returns the address of a dataset. If it was uploaded to this party, that is the address of its
+// current generation. Outputs of tasks, and datasets that other platforms put into the storage, have no row
+// and no generations.
 func (d *Datasets) Locate(ctx context.Context, namespace, name string) (bfia.Address, error) {
 	if _, err := Key(namespace, name); err != nil {
 		return bfia.Address{}, err

@@ -21,8 +21,10 @@ const (
 
 // ids finds an id that occurs twice, among more ids than fit into memory. It stores a 128-bit hash of each id
 // with its line. Once there are too many, it partitions them by hash into files, and in the end sorts each
-// file on its own. The hash has random seeds: nobody can construct two ids with the same hash, and by chance
-// two of a billion ids have it once in 10²⁰ files.
+// file on its own.
+//
+// The hash has random seeds, so nobody can construct two ids with the same hash. The probability that any two
+// of a billion ids share a hash by chance is below 10⁻²⁰.
 type ids struct {
 	dir     string
 	limit   int // of recent, and of the ids that are sorted together

@@ -125,7 +125,7 @@ func measureProcesses(ctx context.Context, o options, into *report) error {
 		if err != nil {
 			return err
 		}
-		if err := d.awaitParticipants(ctx, t); err != nil {
+		if err := d.awaitHost(ctx, t); err != nil {
 			return err
 		}
 		spent, err := spansOfStatus(t)
