@@ -110,14 +110,8 @@ func TestDataListAndDownload(t *testing.T) {
 	p := newParty(t, map[string]http.HandlerFunc{
 		"GET " + bfia.PathDataQuery: data(
 			[]map[string]any{
-				{
-					"namespace":   "n",
-					"name":        "数据",
-					"count":       5,
-					"partitions":  4,
-					"bytes":       1536,
-					"update_time": noon.UnixMilli(),
-				},
+				{"namespace": "n", "name": "数据", "count": 5, "partitions": 4,
+					"bytes": 1536, "update_time": noon.UnixMilli()},
 			},
 		),
 		"GET " + bfia.PathDataDownload: func(w http.ResponseWriter, r *http.Request) {

@@ -228,22 +228,17 @@ func TestSucceeded(t *testing.T) {
 
 func TestChanges(t *testing.T) {
 	first := twoTasks()
-	assert.Equal(t, []string{
-		"job 202601021200000000001 RUNNING",
+	assert.Equal(t, []string{"job 202601021200000000001 RUNNING",
 		"task intersect_rsa_1 guest.0 at " + guestNode + " SUCCESS",
-		"task intersect_rsa_1 host.0 at " + hostNode + " SUCCESS",
-		"task intersect_rsa_1 SUCCESS",
+		"task intersect_rsa_1 host.0 at " + hostNode + " SUCCESS", "task intersect_rsa_1 SUCCESS",
 		"task hetero_secureboost_1 guest.0 at " + guestNode + " RUNNING",
 		"task hetero_secureboost_1 host.0 at " + hostNode + " READY",
-		"task hetero_secureboost_1 RUNNING",
-	}, changes(nil, first))
+		"task hetero_secureboost_1 RUNNING"}, changes(nil, first))
 	assert.Empty(t, changes(first, twoTasks()))
-	assert.Equal(t, []string{
-		"task hetero_secureboost_1 guest.0 at " + guestNode + " FAILED",
+	assert.Equal(t, []string{"task hetero_secureboost_1 guest.0 at " + guestNode + " FAILED",
 		"task hetero_secureboost_1 host.0 at " + hostNode + " FAILED: exit code 1: no column  [2J\"标签\"",
 		"task hetero_secureboost_1 FAILED",
-		"job 202601021200000000001 FINISHED: task hetero_secureboost_1 failed",
-	}, changes(first, failedJob()))
+		"job 202601021200000000001 FINISHED: task hetero_secureboost_1 failed"}, changes(first, failedJob()))
 }
 
 func TestDuration(t *testing.T) {

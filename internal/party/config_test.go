@@ -65,12 +65,8 @@ func TestLayers(t *testing.T) {
 
 	c, err = Load(
 		path,
-		[]string{
-			"HUTONG_RUNNER_LABELS=gpu=1,region=north",
-			"HUTONG_RUNNER_CPU=1.5",
-			"HUTONG_RUNNER_MEMORY=0.5",
-			"HUTONG_RUNNER_DISK=20",
-		},
+		[]string{"HUTONG_RUNNER_LABELS=gpu=1,region=north", "HUTONG_RUNNER_CPU=1.5",
+			"HUTONG_RUNNER_MEMORY=0.5", "HUTONG_RUNNER_DISK=20"},
 	)
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"gpu": "1", "region": "north"}, c.Runner.Labels)

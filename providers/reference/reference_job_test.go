@@ -269,16 +269,12 @@ func TestAlone(t *testing.T) {
 		log        string
 	}{
 		{"callback only", "CallbackOnly", nil, 0, "SUCCESS", "done"},
-		{
-			"unknown", "Magic", nil, 1, "FAILED",
-			"has the components CallbackOnly, HeteroLR, HeteroSecureBoost, Intersection, Probe, Sleep",
-		},
+		{"unknown", "Magic", nil, 1, "FAILED",
+			"has the components CallbackOnly, HeteroLR, HeteroSecureBoost, Intersection, Probe, Sleep"},
 		{"sleep", "Sleep", map[string]string{"seconds": "0.01"}, 0, "SUCCESS", "sleeping, second 1"},
 		{"sleep wrong", "Sleep", map[string]string{"seconds": "long"}, 1, "FAILED", "parameter seconds"},
-		{
-			"crash", "Sleep", map[string]string{"seconds": "0.01", "exit_code": "7"}, 7, "",
-			"exiting as parameter exit_code requires",
-		},
+		{"crash", "Sleep", map[string]string{"seconds": "0.01", "exit_code": "7"}, 7, "",
+			"exiting as parameter exit_code requires"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := b.start(b.environ("guest", "task-1", c.component, c.parameters, nil, nil))

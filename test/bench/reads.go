@@ -47,10 +47,8 @@ func measureReads(ctx context.Context, o options, into *report) error {
 			cursor := store.JobCursor{CreatedAt: storedAt(stored / 2), JobID: storedID(stored / 2)}
 			return bfia.PathPlatformJobList + "?before=" + url.QueryEscape(cursor.String())
 		}},
-		{
-			"2 jobs of one flow",
-			func(int, int) string { return bfia.PathPlatformJobList + "?limit=2&flow_id=flow0" },
-		},
+		{"2 jobs of one flow",
+			func(int, int) string { return bfia.PathPlatformJobList + "?limit=2&flow_id=flow0" }},
 	}
 	type result struct {
 		rate float64

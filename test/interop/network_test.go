@@ -193,14 +193,8 @@ func TestDuplicatedMessages(t *testing.T) {
 // start is answered so, so only its polls and callbacks are affected.
 func TestGarbledAnswers(t *testing.T) {
 	env := sharedEnvironment(t)
-	nonsense := []string{
-		"<html>sorry</html>",
-		`{}`,
-		`[]`,
-		`{"code":"zero"}`,
-		"",
-		`{"code":0,"data":{"status":17}}`,
-	}
+	nonsense := []string{"<html>sorry</html>", `{}`, `[]`, `{"code":"zero"}`, "",
+		`{"code":0,"data":{"status":17}}`}
 	garble := func(paths ...string) func(string, int) (int, string, bool) {
 		return func(path string, count int) (int, string, bool) {
 			if len(paths) > 0 && !slices.Contains(paths, path) {

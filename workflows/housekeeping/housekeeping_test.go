@@ -144,29 +144,16 @@ func TestHousekeeping(t *testing.T) {
 	)
 	assert.Equal(
 		t,
-		[]string{
-			"find",
-			"end s1",
-			"find",
-			"end p1",
-			"find",
-			"end p2",
-			"release reservations",
-			"remove after ",
-			"remove after j50",
-			"sweep",
-		},
+		[]string{"find", "end s1", "find", "end p1", "find", "end p2", "release reservations",
+			"remove after ", "remove after j50", "sweep"},
 		h.did,
 	)
 	sent := slices.Compact(slices.Sorted(slices.Values(h.sent)))
 	assert.Equal(
 		t,
-		[]string{
-			"release session_p1",
-			"release session_p2",
+		[]string{"release session_p1", "release session_p2",
 			"stop s1 at " + flowtest.NodeA + ": it was terminated",
-			"stop s1 at " + flowtest.NodeB + ": it was terminated",
-		},
+			"stop s1 at " + flowtest.NodeB + ": it was terminated"},
 		sent,
 	)
 	assert.Less(t, h.env.Now().Sub(began), 2*notifyLimit, "an unreachable participant does not block it")

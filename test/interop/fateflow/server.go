@@ -129,9 +129,7 @@ func (h *Server) Command() (program string, args, env []string) {
 			"venv",
 			"bin",
 			"python",
-		), []string{
-			filepath.Join(python, "fate_flow", "fate_flow_server.py"),
-		},
+		), []string{filepath.Join(python, "fate_flow", "fate_flow_server.py")},
 		[]string{"PYTHONPATH=" + python, "PYTHONUNBUFFERED=1"}
 }
 
