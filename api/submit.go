@@ -65,13 +65,9 @@ func (s *Server) admit(ctx context.Context) (done func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, submissionWait)
 	defer cancel()
 	if err := s.submissions.Acquire(ctx, 1); err != nil {
-		return nil, bfia.Wrap(
-			bfia.CodeUnavailable,
-			err,
-			"%s has more submissions than it can create within %s; submit the job again later",
-			s.Node,
-			submissionWait,
-		)
+		return nil, bfia.Wrap(bfia.CodeUnavailable, err,
+			"%s has more submissions than it can create within %s; submit the job again later", s.Node,
+			submissionWait)
 	}
 	return func() { s.submissions.Release(1) }, nil
 }

@@ -60,16 +60,8 @@ func (r dataTableRow) table() DataTable {
 // PutDataTable makes a generation of a dataset the current one. It is CodeConflict when housekeeping has
 // removed the generation.
 func (s *Store) PutDataTable(ctx context.Context, t DataTable) error {
-	texts := []string{
-		"namespace",
-		t.Namespace,
-		"name",
-		t.Name,
-		"generation",
-		t.Generation,
-		"meta",
-		string(t.Meta),
-	}
+	texts := []string{"namespace", t.Namespace, "name", t.Name, "generation", t.Generation, "meta",
+		string(t.Meta)}
 	for _, c := range t.Columns {
 		texts = append(texts, "columns", c.Name, "columns", c.Type)
 	}
@@ -101,14 +93,8 @@ func (s *Store) PutDataTable(ctx context.Context, t DataTable) error {
 // DataTable returns the row of a dataset; CodeNotFound when there is none.
 func (s *Store) DataTable(ctx context.Context, namespace, name string) (DataTable, error) {
 	var row dataTableRow
-	err := selectOne(
-		ctx,
-		s.r.NewSelect().Where("namespace = ? AND name = ?", namespace, name),
-		&row,
-		"dataset %q in namespace %q",
-		name,
-		namespace,
-	)
+	err := selectOne(ctx, s.r.NewSelect().Where("namespace = ? AND name = ?", namespace, name), &row,
+		"dataset %q in namespace %q", name, namespace)
 	return row.table(), err
 }
 

@@ -49,13 +49,8 @@ func (s *Store) PutDocument(ctx context.Context, jobID string, doc []byte) error
 // Document returns the document of a job, byte for byte; CodeNotFound when there is none.
 func (s *Store) Document(ctx context.Context, jobID string) ([]byte, error) {
 	var row document
-	err := selectOne(
-		ctx,
-		s.r.NewSelect().Where("job_id = ?", jobID),
-		&row,
-		"job_id: the document of job %q",
-		jobID,
-	)
+	err := selectOne(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &row, "job_id: the document of job %q",
+		jobID)
 	return row.Document, err
 }
 

@@ -32,11 +32,8 @@ func (g *DataGeneration) AfterScanRow(context.Context) error {
 
 // CreateGeneration records an upload before its first object is written. Housekeeping removes it if it never
 // becomes current.
-func (s *Store) CreateGeneration(
-	ctx context.Context,
-	namespace, name, generation string,
-	at time.Time,
-) error {
+func (s *Store) CreateGeneration(ctx context.Context, namespace, name, generation string,
+	at time.Time) error {
 	if err := checkText("namespace", namespace, "name", name, "generation", generation); err != nil {
 		return err
 	}
@@ -48,12 +45,8 @@ func (s *Store) CreateGeneration(
 
 // supersedeGenerations marks all generations of a dataset but the current one as superseded. The caller holds
 // the lock of the dataset's row.
-func supersedeGenerations(
-	ctx context.Context,
-	tx bun.Tx,
-	namespace, name, current string,
-	at time.Time,
-) error {
+func supersedeGenerations(ctx context.Context, tx bun.Tx, namespace, name, current string,
+	at time.Time) error {
 	if current != "" {
 		n, err := affected(tx.NewUpdate().Model((*DataGeneration)(nil)).Set("superseded_at = NULL").
 			Where("generation = ? AND NOT removing", current).Exec(ctx))

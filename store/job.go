@@ -57,11 +57,8 @@ func ParseJobCursor(s string) (JobCursor, error) {
 	micros, id, ok := strings.Cut(s, "-")
 	n, err := strconv.ParseInt(micros, 10, 64)
 	if !ok || err != nil || id == "" || checkText("cursor", id) != nil {
-		return JobCursor{}, bfia.Errorf(
-			bfia.CodeBadRequest,
-			"cursor: %q is not a position in the list of jobs",
-			s,
-		)
+		return JobCursor{}, bfia.Errorf(bfia.CodeBadRequest,
+			"cursor: %q is not a position in the list of jobs", s)
 	}
 	return JobCursor{CreatedAt: time.UnixMicro(n).UTC(), JobID: id}, nil
 }
@@ -100,12 +97,8 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 		return err
 	})
 	if isDuplicate(err) {
-		err = bfia.Wrap(
-			bfia.CodeConflict,
-			err,
-			"job_id: a task of job %q has an id or a name that another task has",
-			job.JobID,
-		)
+		err = bfia.Wrap(bfia.CodeConflict, err,
+			"job_id: a task of job %q has an id or a name that another task has", job.JobID)
 	}
 	return wrap(err, "create job %s", job.JobID)
 }
@@ -154,11 +147,8 @@ func checkSameJob(ctx context.Context, tx bun.Tx, job Job, tasks []Task) error {
 	same := kept.FlowID == job.FlowID && slices.Equal(kept.Roles, job.Roles) &&
 		kept.InitiatorNode == job.InitiatorNode && kept.SchedulerNode == job.SchedulerNode
 	byKey := func(a, b Task) int {
-		return cmp.Or(
-			cmp.Compare(a.Name, b.Name),
-			cmp.Compare(a.Role, b.Role),
-			cmp.Compare(a.RoleIndex, b.RoleIndex),
-		)
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Role, b.Role),
+			cmp.Compare(a.RoleIndex, b.RoleIndex))
 	}
 	slices.SortFunc(keptTasks, byKey)
 	slices.SortFunc(tasks, byKey)
@@ -183,13 +173,8 @@ func (s *Store) DeleteJob(ctx context.Context, jobID string) error {
 
 // UpdateJob moves a job forward to state, as of at. It does nothing if the job is in that state or a later
 // one. An unknown job is CodeNotFound. An empty reason leaves the recorded one.
-func (s *Store) UpdateJob(
-	ctx context.Context,
-	jobID string,
-	state bfia.JobState,
-	reason string,
-	at time.Time,
-) error {
+func (s *Store) UpdateJob(ctx context.Context, jobID string, state bfia.JobState, reason string,
+	at time.Time) error {
 	return s.advanceJob(ctx, (*Job)(nil), jobID, state, reason, at)
 }
 

@@ -27,8 +27,8 @@ func (j ScheduleJob) toQueuedJob() admission.QueuedJob {
 // Dequeue makes a job READY, enters it into the scheduler's queue if it is not there, and asks decide whether
 // the job may leave the queue. If so, Dequeue records that the job now requests its reservations. If not, it
 // clears the party and the reason of the last denial. A job that no longer waits is CodeConflict.
-func (s *Store) Dequeue(ctx context.Context, jobID string, at time.Time, decide func(admission.Queue) bool,
-) error {
+func (s *Store) Dequeue(ctx context.Context, jobID string, at time.Time,
+	decide func(admission.Queue) bool) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if err := lockAdmission(ctx, tx); err != nil {
 			return err

@@ -38,14 +38,10 @@ func replay(t *testing.T, text []byte) error {
 
 	r := worker.NewWorkflowReplayer()
 	r.RegisterWorkflowWithOptions(scheduler.Job, workflow.RegisterOptions{Name: workflows.SchedulerJobType})
-	r.RegisterWorkflowWithOptions(
-		participant.Job,
-		workflow.RegisterOptions{Name: workflows.ParticipantJobType},
-	)
-	r.RegisterWorkflowWithOptions(
-		housekeeping.Run,
-		workflow.RegisterOptions{Name: workflows.HousekeepingType},
-	)
+	r.RegisterWorkflowWithOptions(participant.Job,
+		workflow.RegisterOptions{Name: workflows.ParticipantJobType})
+	r.RegisterWorkflowWithOptions(housekeeping.Run,
+		workflow.RegisterOptions{Name: workflows.HousekeepingType})
 
 	return r.ReplayWorkflowHistory(log.NewStructuredLogger(slog.New(slog.DiscardHandler)), history)
 }
@@ -77,12 +73,8 @@ func TestReplayDetectsChange(t *testing.T) {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
 		for _, name := range []string{"RecordScheduleJob", "RecordJob"} {
-			other := bytes.Replace(
-				text,
-				[]byte(`"activityType":{"name":"`+name+`"}`),
-				[]byte(`"activityType":{"name":"Other"}`),
-				1,
-			)
+			other := bytes.Replace(text, []byte(`"activityType":{"name":"`+name+`"}`),
+				[]byte(`"activityType":{"name":"Other"}`), 1)
 			if !bytes.Equal(text, other) {
 				require.Error(t, replay(t, other), "%s, %s", file, name)
 			}

@@ -184,12 +184,8 @@ func (l *logReader) printNew(ctx context.Context, status *bfia.JobStatus, source
 
 // print prints the new lines of one source. It prints the heading if the previous lines came from another
 // source, with always set even without lines. complete is the party's report that the log has ended.
-func (l *logReader) print(
-	ctx context.Context,
-	s *logSource,
-	heading string,
-	always bool,
-) (complete bool, err error) {
+func (l *logReader) print(ctx context.Context, s *logSource, heading string,
+	always bool) (complete bool, err error) {
 	query := url.Values{"task_id": {s.taskID}, "log_level": {l.level}}
 	if s.role != "" {
 		query.Set("role", s.role)

@@ -140,19 +140,8 @@ func listValues(metric string, points []any, values []float64) string {
 }
 
 // abscissae are the fields that hold the position of a point, not its value.
-var abscissae = []string{
-	"tree",
-	"step",
-	"iteration",
-	"epoch",
-	"round",
-	"x",
-	"threshold",
-	"score",
-	"part",
-	"percent",
-	"index",
-}
+var abscissae = []string{"tree", "step", "iteration", "epoch", "round", "x", "threshold", "score", "part",
+	"percent", "index"}
 
 // extractSeries returns the series in a list of numbers, or in a list of objects with the same numeric
 // fields.

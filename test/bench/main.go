@@ -55,11 +55,8 @@ type section struct {
 }
 
 var sections = []section{
-	{
-		"bridge",
-		true,
-		dockerCase{short: "bridge", name: "containers on a bridge", one: atMost(1.3), many: atMost(1.2)}.run,
-	},
+	{"bridge", true,
+		dockerCase{short: "bridge", name: "containers on a bridge", one: atMost(1.3), many: atMost(1.2)}.run},
 	{"host", true, dockerCase{short: "host", name: "containers on the host network", hostNetwork: true}.run},
 	{"process", true, measureProcesses},
 	{"temporal", true, measureTemporal},

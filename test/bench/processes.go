@@ -64,14 +64,8 @@ func (p *processBaseline) runMany(ctx context.Context, n int) (time.Duration, er
 }
 
 // statusSpans are the phases of a job according to its status.
-var statusSpans = []string{
-	"submitted → answered",
-	"→ first task starts",
-	"→ it ends",
-	"→ second task starts",
-	"→ it ends",
-	"→ FINISHED",
-}
+var statusSpans = []string{"submitted → answered", "→ first task starts", "→ it ends", "→ second task starts",
+	"→ it ends", "→ FINISHED"}
 
 func spansOfStatus(t jobTimes) ([]time.Duration, error) {
 	at := []time.Time{t.submitted, t.answered}

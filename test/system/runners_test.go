@@ -137,10 +137,8 @@ func newMultiRunnerParty(t *testing.T) (multiRunnerParty, string) {
 		startHutong(t, []string{"HUTONG_RUNNER_DOCKER_ENABLED=false"}, "worker", "--only", "control",
 			"--config", file).awaitOutput("is ready")
 	}
-	n.register(
-		editJSON(t, sleepProvider(t), func(fields map[string]any) { fields["device"] = "docker" }),
-		bfia.DeviceDocker,
-	)
+	n.register(editJSON(t, sleepProvider(t), func(fields map[string]any) { fields["device"] = "docker" }),
+		bfia.DeviceDocker)
 	return multiRunnerParty{n, n.database()}, file
 }
 
