@@ -41,9 +41,10 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 	var refused bfia.JobAccepted
 	own := doc.Config.PartsOf(s.Node)
 	if len(own) == 0 {
-		return refused, bfia.Errorf(bfia.CodeBadRequest, "config.role: %s has no role in job %s", s.Node,
-			doc.JobID)
+		return refused, bfia.Errorf(bfia.CodeBadRequest, "config.role: %s has no role in job %s",
+			s.Node, doc.JobID)
 	}
+
 	plan, err := s.plan(ctx, doc, s.Node)
 	if err != nil {
 		return refused, err
@@ -53,9 +54,10 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 		return refused, err
 	}
 	for _, w := range warnings {
-		s.logger.Info("a parameter contradicts its description", "job_id", doc.JobID, "task", w.Task, "role",
-			w.Role, "parameter", w.Parameter, "warning", w.Message)
+		s.logger.Info("a parameter contradicts its description", "job_id", doc.JobID,
+			"task", w.Task, "role", w.Role, "parameter", w.Parameter, "warning", w.Message)
 	}
+
 	if err := participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, doc, plan); err != nil {
 		return refused, err
 	}
@@ -66,14 +68,18 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 	if err != nil {
 		return refused, err
 	}
+
 	job, err := s.store.Job(ctx, doc.JobID)
+	recorded := err == nil
 	switch {
-	case err == nil && (job.State == bfia.JobRunning || job.State.Terminal()):
+	case recorded && (job.State == bfia.JobRunning || job.State.Terminal()):
 		return accepted(job.State, reuses), nil // a repeated request; PutDocument refuses another document
-	case err != nil && bfia.CodeOf(err) != bfia.CodeNotFound:
+	case !recorded && bfia.CodeOf(err) != bfia.CodeNotFound:
 		return refused, err
 	}
-	// A job that has not started may be undone at the same time. Its workflow decides.
+
+	// The scheduler may at the same time undo the creation of a job that has not started. Only the job's
+	// workflow can order the two, so this starts it, or finds it, also for a recorded job.
 	in := workflows.ParticipantJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: scheduler,
 		Settings: s.Settings, Approval: s.Approval, FateFlow: fateFlow}
 	for _, part := range own {
@@ -86,8 +92,9 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 		}); err != nil {
 		return refused, err
 	}
+
 	switch {
-	case err == nil:
+	case recorded:
 		return accepted(job.State, reuses), nil
 	case s.Approval:
 		return accepted(bfia.JobPending, reuses), nil

@@ -10,8 +10,8 @@ import (
 	"hutong/bfia"
 )
 
-// admissionQueued returns what the queue needs to know of the job.
-func (j ScheduleJob) admissionQueued() admission.QueuedJob {
+// toQueuedJob converts the row to a job of the scheduler's queue.
+func (j ScheduleJob) toQueuedJob() admission.QueuedJob {
 	return admission.QueuedJob{
 		Job: admission.Job{
 			JobID:     j.JobID,
@@ -76,9 +76,9 @@ func readQueue(ctx context.Context, db bun.IDB) (admission.Queue, error) {
 		Order("created_at", "job_id").Scan(ctx)
 	for _, j := range rows {
 		if j.State == bfia.JobRunning {
-			q.Running = append(q.Running, j.admissionQueued().Job)
+			q.Running = append(q.Running, j.toQueuedJob().Job)
 		} else {
-			q.Waiting = append(q.Waiting, j.admissionQueued())
+			q.Waiting = append(q.Waiting, j.toQueuedJob())
 		}
 	}
 	return q, err

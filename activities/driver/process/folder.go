@@ -134,6 +134,8 @@ func (f folder) process() (pid int, alive bool) {
 	return 0, false
 }
 
+// searchProcess finds the container's process among all of the machine: a session leader whose working
+// directory is the folder.
 func (f folder) searchProcess() (pid int, alive bool) {
 	dirs, _ := filepath.Glob("/proc/[0-9]*/cwd")
 	for _, dir := range dirs {
