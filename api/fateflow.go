@@ -55,7 +55,7 @@ func (s *Server) refuseFateFlowJob(c *fiber.Ctx) error {
 	if _, err := s.readBody(c, s.MaxDocumentBytes); err != nil {
 		return err
 	}
-	c.Locals(localReached, true)
+	c.Locals(localBodyRead, true)
 	return fateflow.RefuseJob(s.Node)
 }
 

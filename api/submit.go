@@ -96,7 +96,7 @@ func (s *Server) readDocument(c *fiber.Ctx) (*bfia.Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Locals(localReached, true)
+	c.Locals(localBodyRead, true)
 	return doc, nil
 }
 

@@ -45,7 +45,7 @@ type dataTableRow struct {
 }
 
 func (r dataTableRow) table() DataTable {
-	truncateTimes(&r.CreatedAt, &r.UpdatedAt)
+	normalizeTimes(&r.CreatedAt, &r.UpdatedAt)
 	t := DataTable{
 		Namespace: r.Namespace, Name: r.Name, Generation: r.Generation, Columns: r.Columns, Rows: r.Rows,
 		Partitions: r.Partitions, Bytes: r.Bytes,
@@ -72,7 +72,7 @@ func (s *Store) PutDataTable(ctx context.Context, t DataTable) error {
 	row := dataTableRow{
 		Namespace: t.Namespace, Name: t.Name, Generation: t.Generation, Columns: t.Columns, Rows: t.Rows,
 		Partitions: t.Partitions, Bytes: t.Bytes, Meta: string(t.Meta),
-		CreatedAt: timeOrNow(t.CreatedAt), UpdatedAt: truncateTime(time.Now()),
+		CreatedAt: timeOrNow(t.CreatedAt), UpdatedAt: normalizeTime(time.Now()),
 	}
 	if row.Columns == nil {
 		row.Columns = []Column{}

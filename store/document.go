@@ -27,7 +27,7 @@ func (s *Store) PutDocument(ctx context.Context, jobID string, doc []byte) error
 	if doc == nil {
 		doc = []byte{}
 	}
-	row := document{JobID: jobID, Document: doc, CreatedAt: truncateTime(time.Now())}
+	row := document{JobID: jobID, Document: doc, CreatedAt: normalizeTime(time.Now())}
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		n, err := affected(tx.NewInsert().Model(&row).On("CONFLICT (job_id) DO NOTHING").Exec(ctx))
 		if err != nil || n == 1 {

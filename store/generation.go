@@ -24,9 +24,9 @@ type DataGeneration struct {
 
 var _ bun.AfterScanRowHook = (*DataGeneration)(nil)
 
-// AfterScanRow converts the times to UTC.
+// AfterScanRow normalizes the times.
 func (g *DataGeneration) AfterScanRow(context.Context) error {
-	truncateTimes(&g.CreatedAt, g.SupersededAt)
+	normalizeTimes(&g.CreatedAt, g.SupersededAt)
 	return nil
 }
 
@@ -64,7 +64,7 @@ func supersedeGenerations(ctx context.Context, tx bun.Tx, namespace, name, curre
 		}
 	}
 
-	_, err := tx.NewUpdate().Model((*DataGeneration)(nil)).Set("superseded_at = ?", truncateTime(at)).
+	_, err := tx.NewUpdate().Model((*DataGeneration)(nil)).Set("superseded_at = ?", normalizeTime(at)).
 		Where("namespace = ? AND name = ? AND generation <> ? AND superseded_at IS NULL", namespace, name,
 			current).
 		Exec(ctx)
@@ -76,7 +76,7 @@ func supersedeGenerations(ctx context.Context, tx bun.Tx, namespace, name, curre
 // after that time. A claimed generation stays claimed until [Store.DeleteGeneration].
 func (s *Store) ClaimRemovableGenerations(ctx context.Context, before time.Time) ([]DataGeneration, error) {
 	var claimed []DataGeneration
-	before = truncateTime(before)
+	before = normalizeTime(before)
 
 	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		claimed = nil

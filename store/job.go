@@ -32,9 +32,9 @@ type Job struct {
 
 var _ bun.AfterScanRowHook = (*Job)(nil)
 
-// AfterScanRow converts the times to UTC.
+// AfterScanRow normalizes the times.
 func (j *Job) AfterScanRow(context.Context) error {
-	truncateTimes(&j.CreatedAt, j.StartedAt, j.EndedAt)
+	normalizeTimes(&j.CreatedAt, j.StartedAt, j.EndedAt)
 	return nil
 }
 
@@ -234,7 +234,7 @@ func (s *Store) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
 		q.Where("state IN (?)", bun.List(f.States))
 	}
 	if f.Before != nil {
-		q.Where("(created_at, job_id) < (?, ?)", truncateTime(f.Before.CreatedAt), f.Before.JobID)
+		q.Where("(created_at, job_id) < (?, ?)", normalizeTime(f.Before.CreatedAt), f.Before.JobID)
 	}
 	if err := q.Scan(ctx); err != nil {
 		return nil, wrap(err, "list jobs")

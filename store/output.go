@@ -30,9 +30,9 @@ type Output struct {
 
 var _ bun.AfterScanRowHook = (*Output)(nil)
 
-// AfterScanRow converts the time to UTC.
+// AfterScanRow normalizes the time.
 func (o *Output) AfterScanRow(context.Context) error {
-	truncateTimes(&o.CreatedAt)
+	normalizeTimes(&o.CreatedAt)
 	return nil
 }
 

@@ -67,7 +67,7 @@ func (s *Store) PutComponents(ctx context.Context, p Provider) (created bool, er
 func (s *Store) putProvider(ctx context.Context, p Provider, replace bool) (created bool, err error) {
 	texts := []string{"name", p.Name, "version", p.Version, "device", p.Device, "protocol", p.Protocol,
 		"metadata", string(p.Metadata)}
-	now := truncateTime(time.Now())
+	now := normalizeTime(time.Now())
 	row := providerRow{
 		Name: p.Name, Version: p.Version, Device: p.Device, Protocol: p.Protocol,
 		Metadata:  string(p.Metadata),
@@ -164,7 +164,7 @@ func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, er
 	}
 	providers := make([]Provider, 0, len(rows))
 	for _, r := range rows {
-		truncateTimes(&r.CreatedAt, &r.UpdatedAt)
+		normalizeTimes(&r.CreatedAt, &r.UpdatedAt)
 		p := Provider{
 			Name: r.Name, Version: r.Version, Device: r.Device, Protocol: r.Protocol, CreatedAt: r.CreatedAt,
 			UpdatedAt:  r.UpdatedAt,

@@ -37,7 +37,7 @@ func (s *Store) Dequeue(ctx context.Context, jobID string, at time.Time,
 		n, err := affected(
 			tx.NewUpdate().
 				Model((*ScheduleJob)(nil)).
-				Set("state = ?, queued_at = COALESCE(queued_at, ?)", bfia.JobReady, truncateTime(at)).
+				Set("state = ?, queued_at = COALESCE(queued_at, ?)", bfia.JobReady, normalizeTime(at)).
 				Where("job_id = ?", jobID).
 				Where("state IN (?)", bun.List([]bfia.JobState{bfia.JobPending, bfia.JobReady})).
 				Exec(ctx),
@@ -52,7 +52,7 @@ func (s *Store) Dequeue(ctx context.Context, jobID string, at time.Time,
 		if err != nil {
 			return err
 		}
-		update := tx.NewUpdate().Model((*ScheduleJob)(nil)).Set("dequeued_at = ?", truncateTime(at))
+		update := tx.NewUpdate().Model((*ScheduleJob)(nil)).Set("dequeued_at = ?", normalizeTime(at))
 		if !decide(q) {
 			update = tx.NewUpdate().Model((*ScheduleJob)(nil)).Set("wait_node = '', wait_reason = ''")
 		}

@@ -45,9 +45,9 @@ type ReservationRequest struct {
 
 var _ bun.AfterScanRowHook = (*ReservationRequest)(nil)
 
-// AfterScanRow converts the times to UTC.
+// AfterScanRow normalizes the times.
 func (a *ReservationRequest) AfterScanRow(context.Context) error {
-	truncateTimes(&a.CreatedAt, &a.WaitingSince, &a.RequestedAt)
+	normalizeTimes(&a.CreatedAt, &a.WaitingSince, &a.RequestedAt)
 	return nil
 }
 
@@ -176,7 +176,7 @@ func waitingRequests(ctx context.Context, db bun.IDB, except string,
 	since time.Time) (rows []ReservationRequest, err error) {
 	err = db.NewSelect().
 		Model(&rows).
-		Where("requested_at >= ?", truncateTime(since)).
+		Where("requested_at >= ?", normalizeTime(since)).
 		Where("job_id <> ?", except).
 		Order("created_at", "job_id").
 		Scan(ctx)
@@ -200,7 +200,7 @@ func readView(ctx context.Context, db bun.IDB, except string,
 	var view ReservationView
 	var runners []Runner
 	if err := db.NewSelect().Model(&runners).
-		Where("heartbeat_at >= ? AND slots > 0", truncateTime(times.HeartbeatSince)).Order("runner_id").
+		Where("heartbeat_at >= ? AND slots > 0", normalizeTime(times.HeartbeatSince)).Order("runner_id").
 		Scan(ctx); err != nil {
 		return view, err
 	}
@@ -297,7 +297,7 @@ func (s *Store) MoveSlot(ctx context.Context, slot ReservedSlot, times Reservati
 // EndedJobsWithReservation returns the jobs that ended before a time and still hold a reservation, each once.
 func (s *Store) EndedJobsWithReservation(ctx context.Context, before time.Time) ([]string, error) {
 	var ids []string
-	err := s.r.NewSelect().Model((*Job)(nil)).Column("job_id").Where("ended_at < ?", truncateTime(before)).
+	err := s.r.NewSelect().Model((*Job)(nil)).Column("job_id").Where("ended_at < ?", normalizeTime(before)).
 		Where("job_id IN (?)", s.r.NewSelect().Model((*ReservedSlot)(nil)).Column("job_id")).
 		Order("job_id").Scan(ctx, &ids)
 	return ids, wrap(err, "list ended jobs with a reservation")

@@ -17,7 +17,7 @@ var terminalJobs = []bfia.JobState{bfia.JobFinished, bfia.JobRejected}
 func (s *Store) ExpiredJobs(ctx context.Context, before time.Time, after string, limit int,
 ) ([]string, error) {
 	var ids []string
-	before = truncateTime(before)
+	before = normalizeTime(before)
 	err := s.r.NewRaw(`SELECT job_id FROM t_job AS j WHERE (ended_at < ? OR removing) AND job_id > ?
 		AND NOT EXISTS (SELECT 1 FROM t_schedule_job AS o WHERE o.job_id = j.job_id
 			AND (o.ended_at IS NULL OR o.ended_at >= ?) AND NOT j.removing)
@@ -62,7 +62,7 @@ func (s *Store) RemoveJob(ctx context.Context, jobID string) error {
 // how many. Such a document remains if the creation of a job fails and its workflow ends before it deletes
 // the document.
 func (s *Store) RemoveUnusedDocuments(ctx context.Context, before time.Time) (int, error) {
-	n, err := affected(s.w.NewDelete().Model((*document)(nil)).Where("created_at < ?", truncateTime(before)).
+	n, err := affected(s.w.NewDelete().Model((*document)(nil)).Where("created_at < ?", normalizeTime(before)).
 		Where("NOT EXISTS (SELECT 1 FROM t_job AS j WHERE j.job_id = d.job_id)").
 		Where("NOT EXISTS (SELECT 1 FROM t_schedule_job AS j WHERE j.job_id = d.job_id)").Exec(ctx))
 	return n, wrap(err, "remove unused documents")
@@ -87,7 +87,7 @@ func (s *Store) unfinishedJobs(ctx context.Context, model any, before time.Time,
 	// Read from the writing connection: the caller compares with an earlier answer of Temporal.
 	err := s.w.NewSelect().Model(model).Column("job_id").
 		Where("state NOT IN (?) AND created_at < ? AND job_id > ?", bun.List(terminalJobs),
-			truncateTime(before), after).
+			normalizeTime(before), after).
 		Order("job_id").Limit(limit).Scan(ctx, &ids)
 	return ids, wrap(err, "list unfinished jobs")
 }

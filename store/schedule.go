@@ -95,21 +95,21 @@ var (
 	_ bun.AfterScanRowHook = (*SchedulePart)(nil)
 )
 
-// AfterScanRow converts the times to UTC.
+// AfterScanRow normalizes the times.
 func (j *ScheduleJob) AfterScanRow(context.Context) error {
-	truncateTimes(&j.CreatedAt, j.StartedAt, j.EndedAt, j.QueuedAt, j.DequeuedAt)
+	normalizeTimes(&j.CreatedAt, j.StartedAt, j.EndedAt, j.QueuedAt, j.DequeuedAt)
 	return nil
 }
 
-// AfterScanRow converts the times to UTC.
+// AfterScanRow normalizes the times.
 func (t *ScheduleTask) AfterScanRow(context.Context) error {
-	truncateTimes(t.StartedAt, t.EndedAt)
+	normalizeTimes(t.StartedAt, t.EndedAt)
 	return nil
 }
 
-// AfterScanRow converts the times to UTC.
+// AfterScanRow normalizes the times.
 func (p *SchedulePart) AfterScanRow(context.Context) error {
-	truncateTimes(p.StartedAt, p.EndedAt)
+	normalizeTimes(p.StartedAt, p.EndedAt)
 	return nil
 }
 
@@ -287,10 +287,10 @@ func setTransition(q *bun.UpdateQuery, reason string, at time.Time, started, end
 		q.Set("reason = ?", cleanReason(reason))
 	}
 	if started {
-		q.Set("started_at = COALESCE(started_at, ?)", truncateTime(at))
+		q.Set("started_at = COALESCE(started_at, ?)", normalizeTime(at))
 	}
 	if ended {
-		q.Set("ended_at = ?", truncateTime(at))
+		q.Set("ended_at = ?", normalizeTime(at))
 	}
 }
 

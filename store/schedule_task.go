@@ -132,7 +132,7 @@ func (s *Store) RestartScheduleTask(ctx context.Context, jobID, name, taskID str
 		task.TaskID, task.Attempt, task.State, task.Reason, task.EndedAt = taskID, attempt, bfia.TaskRunning,
 			"", nil
 		if task.StartedAt == nil {
-			startedAt := truncateTime(at)
+			startedAt := normalizeTime(at)
 			task.StartedAt = &startedAt
 		}
 		for i := range parts {

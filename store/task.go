@@ -58,9 +58,9 @@ type Task struct {
 
 var _ bun.AfterScanRowHook = (*Task)(nil)
 
-// AfterScanRow converts the times to UTC.
+// AfterScanRow normalizes the times.
 func (t *Task) AfterScanRow(context.Context) error {
-	truncateTimes(t.ExitedAt, t.StartedAt, t.EndedAt)
+	normalizeTimes(t.ExitedAt, t.StartedAt, t.EndedAt)
 	return nil
 }
 
@@ -263,7 +263,7 @@ func (s *Store) SetTaskContainer(ctx context.Context, key TaskKey, attempt int,
 func (s *Store) SetTaskExit(ctx context.Context, key TaskKey, attempt, code int, reason string,
 	at time.Time) error {
 	return s.updateTask(ctx, key, "record the exit of", s.w.NewUpdate().
-		Set("exit_code = ?", code).Set("exited_at = ?", truncateTime(at)).
+		Set("exit_code = ?", code).Set("exited_at = ?", normalizeTime(at)).
 		Set("reason = CASE WHEN reason = '' THEN ? ELSE reason END", cleanReason(reason)).
 		Where("attempt = ?", attempt).Where("exit_code IS NULL"))
 }

@@ -179,11 +179,12 @@ func Write(ctx context.Context, blobs blob.Store, req IngestRequest, generation 
 // fill writes the objects of an upload as files in dir, and returns their total size.
 func fill(ctx context.Context, dir string, t *table, req IngestRequest, r io.Reader, now time.Time,
 ) (int64, error) {
-	// In the same folder as the objects, and removed before they are published.
+	// Temporary files are in the same folder as the objects, and are removed before these are published.
 	work := filepath.Join(dir, ".work")
 	if err := os.Mkdir(work, 0o700); err != nil {
 		return 0, err
 	}
+
 	ids := newIDs(work)
 	parts := newPartitions(dir, req.Partitions)
 	if err := t.read(ctx, r, parts, ids); err != nil {
@@ -193,14 +194,16 @@ func fill(ctx context.Context, dir string, t *table, req IngestRequest, r io.Rea
 	if err != nil {
 		return 0, err
 	}
+
 	first, second, err := ids.duplicate(ctx)
 	if err != nil {
 		return 0, err
 	}
 	if second > 0 {
-		return 0, bfia.Errorf(bfia.CodeBadRequest, "line %d: has the same id (column %q) as line %d", second,
-			t.names[t.id], first)
+		return 0, bfia.Errorf(bfia.CodeBadRequest, "line %d: has the same id (column %q) as line %d",
+			second, t.names[t.id], first)
 	}
+
 	if err := os.RemoveAll(work); err != nil {
 		return 0, err
 	}

@@ -29,7 +29,7 @@ type task struct {
 	parts           []*taskPart
 	parallelIndex   int           // of the job's reservation, in which the attempt runs
 	stopped         *bfia.Failure // why it must not start, or must end
-	thisAttemptOnly bool          // it is stopped, and another attempt may follow
+	thisAttemptOnly bool          // stopped concerns the current attempt only: another attempt may follow
 }
 
 // ended reports whether all parts of the task have ended.
