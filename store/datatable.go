@@ -57,7 +57,7 @@ func (r dataTableRow) table() DataTable {
 	return t
 }
 
-// PutDataTable makes a generation of a dataset the current one. It is CodeConflict when housekeeping has
+// PutDataTable makes a generation of a dataset the current one. It returns CodeConflict if housekeeping has
 // removed the generation.
 func (s *Store) PutDataTable(ctx context.Context, t DataTable) error {
 	texts := []string{"namespace", t.Namespace, "name", t.Name, "generation", t.Generation, "meta",

@@ -18,8 +18,8 @@ type document struct {
 	CreatedAt time.Time `bun:"created_at"`
 }
 
-// PutDocument stores the document of a job (its DAG and configuration), byte for byte. It never changes:
-// storing the same bytes again does nothing, other bytes are CodeConflict.
+// PutDocument stores the document of a job (its DAG and configuration), byte for byte. A document
+// never changes: PutDocument ignores the same bytes, and returns CodeConflict for others.
 func (s *Store) PutDocument(ctx context.Context, jobID string, doc []byte) error {
 	if err := checkText("job_id", jobID); err != nil {
 		return err

@@ -52,7 +52,7 @@ func (c JobCursor) String() string {
 	return strconv.FormatInt(c.CreatedAt.UnixMicro(), 10) + "-" + c.JobID
 }
 
-// ParseJobCursor decodes a cursor; anything else is CodeBadRequest.
+// ParseJobCursor decodes a cursor. It returns CodeBadRequest for any other text.
 func ParseJobCursor(s string) (JobCursor, error) {
 	micros, id, ok := strings.Cut(s, "-")
 	n, err := strconv.ParseInt(micros, 10, 64)
@@ -172,15 +172,15 @@ func (s *Store) DeleteJob(ctx context.Context, jobID string) error {
 }
 
 // UpdateJob moves a job forward to state, as of at. It does nothing if the job is in that state or a later
-// one. An unknown job is CodeNotFound. An empty reason leaves the recorded one.
+// one, and returns CodeNotFound for an unknown job. An empty reason leaves the recorded one.
 func (s *Store) UpdateJob(ctx context.Context, jobID string, state bfia.JobState, reason string,
 	at time.Time) error {
 	return s.advanceJob(ctx, (*Job)(nil), jobID, state, reason, at)
 }
 
 // ReopenJob makes a FINISHED job READY again and clears the reason, failure and times of its end. Its tasks
-// keep their rows until they start again. A job in another state stays unchanged. A job that is unknown, or
-// being removed, is CodeNotFound.
+// keep their rows until they start again. A job in another state stays unchanged. ReopenJob returns
+// CodeNotFound for a job that is unknown or being removed.
 func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
 	var n int
 	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {

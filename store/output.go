@@ -36,8 +36,8 @@ func (o *Output) AfterScanRow(context.Context) error {
 	return nil
 }
 
-// PutOutputs records outputs and replaces earlier ones of the same keys. It is CodeNotFound for an unknown
-// job.
+// PutOutputs records outputs and replaces earlier ones of the same keys. It returns CodeNotFound for an
+// unknown job.
 func (s *Store) PutOutputs(ctx context.Context, outputs []Output) error {
 	if len(outputs) == 0 {
 		return nil

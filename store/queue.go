@@ -26,7 +26,8 @@ func (j ScheduleJob) toQueuedJob() admission.QueuedJob {
 
 // Dequeue makes a job READY, enters it into the scheduler's queue if it is not there, and asks decide whether
 // the job may leave the queue. If so, Dequeue records that the job now requests its reservations. If not, it
-// clears the party and the reason of the last denial. A job that no longer waits is CodeConflict.
+// clears the party and the reason of the last denial. If the job no longer waits, Dequeue
+// returns CodeConflict.
 func (s *Store) Dequeue(ctx context.Context, jobID string, at time.Time,
 	decide func(admission.Queue) bool) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
@@ -94,7 +95,7 @@ func (s *Store) SetWaitReason(ctx context.Context, jobID, node, reason string) e
 	return wrap(err, "record why job %s waits", jobID)
 }
 
-// SetPriority changes the priority of a job that has not started; one that has started is CodeConflict.
+// SetPriority changes the priority of a job. If the job has started, it returns CodeConflict.
 func (s *Store) SetPriority(ctx context.Context, jobID string, priority int) error {
 	n, err := affected(s.w.NewUpdate().Model((*ScheduleJob)(nil)).Set("priority = ?", priority).
 		Where("job_id = ?", jobID).

@@ -266,7 +266,7 @@ func (s *Store) WaitingRequests(ctx context.Context, since time.Time) ([]Reserva
 
 // MoveSlot moves a reserved slot to another runner. choose gets the runners with their use, in one
 // transaction with the move, and returns one of them, or "" to leave the slot. MoveSlot returns the slot as
-// it is then; one that no longer exists is CodeNotFound.
+// it is then, or CodeNotFound if it no longer exists.
 func (s *Store) MoveSlot(ctx context.Context, slot ReservedSlot, times ReservationTimes,
 	choose func([]admission.Runner) string) (moved ReservedSlot, err error) {
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {

@@ -10,7 +10,7 @@ import (
 )
 
 // ReuseTask records that this party's parts of a task reuse the outputs of the parts of the same name of an
-// earlier job. It is CodeNotFound when the earlier job has no such parts here.
+// earlier job. It returns CodeNotFound if the earlier job has no such parts here.
 func (s *Store) ReuseTask(ctx context.Context, jobID, name, oldJobID string) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		// The update locks the row: housekeeping can't begin to remove the job before this transaction ends.

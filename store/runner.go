@@ -113,7 +113,8 @@ func deleteDeregistered(ctx context.Context, tx bun.Tx, runnerID string) error {
 	return err
 }
 
-// DrainRunner makes a runner get no new containers, or get them again. An unknown runner is CodeNotFound.
+// DrainRunner drains a runner, so that it gets no new containers, or ends that. It returns CodeNotFound for
+// an unknown runner.
 func (s *Store) DrainRunner(ctx context.Context, runnerID string, draining bool) error {
 	var n int
 	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {

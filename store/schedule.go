@@ -115,7 +115,8 @@ func (p *SchedulePart) AfterScanRow(context.Context) error {
 
 // CreateScheduleJob records a job with its tasks and their parts, all or nothing. It fills in the JobID of
 // tasks and parts. The default state is PENDING, the default CreatedAt is now. Called again with the same
-// content it changes nothing, whatever state the job has reached; other content is CodeConflict.
+// content it changes nothing, whatever state the job has reached; with other content it returns
+// CodeConflict.
 func (s *Store) CreateScheduleJob(ctx context.Context, job ScheduleJob, tasks []ScheduleTask,
 	parts []SchedulePart) error {
 	job, tasks, parts, err := scheduleRows(job, tasks, parts)
@@ -250,7 +251,7 @@ func (s *Store) DeleteScheduleJob(ctx context.Context, jobID string) error {
 }
 
 // UpdateScheduleJob moves a job forward to state, as of at. It does nothing if the job is in that state or a
-// later one. An unknown job is CodeNotFound. An empty reason leaves the recorded one.
+// later one, and returns CodeNotFound for an unknown job. An empty reason leaves the recorded one.
 func (s *Store) UpdateScheduleJob(ctx context.Context, jobID string, state bfia.JobState, reason string,
 	at time.Time) error {
 	return s.advanceJob(ctx, (*ScheduleJob)(nil), jobID, state, reason, at)
@@ -293,7 +294,7 @@ func setTransition(q *bun.UpdateQuery, reason string, at time.Time, started, end
 	}
 }
 
-// ScheduleJob returns the scheduler's record of a job; CodeNotFound when there is none.
+// ScheduleJob returns the scheduler's record of a job, or CodeNotFound if there is none.
 func (s *Store) ScheduleJob(ctx context.Context, jobID string) (ScheduleJob, error) {
 	var job ScheduleJob
 	err := selectOne(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &job, "job_id: job %q", jobID)

@@ -11,8 +11,9 @@ import (
 	"hutong/bfia"
 )
 
-// UpdateScheduleTasks moves tasks and parts of them forward, as of at, in one transaction. It leaves alone
-// what is in that state or a later one. An unknown task or part is CodeNotFound, and nothing changes.
+// UpdateScheduleTasks moves tasks and parts of them forward, as of at, in one transaction. It skips those
+// that are in that state or a later one. For an unknown task or part it returns CodeNotFound and changes
+// nothing.
 func (s *Store) UpdateScheduleTasks(ctx context.Context, changes []ScheduleTaskChange, at time.Time) error {
 	// Sort, so that two callers do not deadlock on each other's rows.
 	changes = slices.Clone(changes)
@@ -107,7 +108,7 @@ func advanceTask(ctx context.Context, db bun.IDB, model any, state bfia.TaskStat
 
 // RestartScheduleTask makes a task RUNNING again, as a further attempt under an id of its own. Its parts are
 // READY; nothing of the previous attempt stays. It does nothing if the task has this attempt or a later one.
-// An unknown task is CodeNotFound.
+// It returns CodeNotFound for an unknown task.
 func (s *Store) RestartScheduleTask(ctx context.Context, jobID, name, taskID string, attempt int,
 	at time.Time) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {

@@ -208,7 +208,7 @@ func resetEarlierAttempts(ctx context.Context, tx bun.Tx, jobID, name, taskID st
 
 // EndTask moves one attempt of a part of a task, named by taskID, forward to state, as of at. SUCCESS and
 // FAILED end it. It does nothing if the part is in that state or has ended, or if another attempt has
-// followed. An unknown part is CodeNotFound. An empty reason leaves the recorded one.
+// followed. It returns CodeNotFound for an unknown part. An empty reason leaves the recorded one.
 func (s *Store) EndTask(ctx context.Context, key TaskKey, taskID string, state bfia.TaskState, reason string,
 	at time.Time) error {
 	if err := checkTaskState(state); err != nil {
@@ -240,7 +240,7 @@ func (s *Store) FailRunningTasks(ctx context.Context, jobID, reason string, at t
 }
 
 // SetTaskContainer records the container of an attempt. It does nothing if the task has ended or has a later
-// attempt. An unknown task is CodeNotFound.
+// attempt. It returns CodeNotFound for an unknown task.
 func (s *Store) SetTaskContainer(ctx context.Context, key TaskKey, attempt int,
 	runnerID, containerName, containerID string) error {
 	if err := checkText("runner_id", runnerID, "container_name", containerName, "container_id",

@@ -229,7 +229,7 @@ func (l *logReader) print(ctx context.Context, s *logSource, heading string,
 // strings, or of objects with line numbers.
 type logLines []string
 
-// UnmarshalJSON accepts each of these forms.
+// UnmarshalJSON accepts a string with all lines, a list of strings, and a list of objects with a content.
 func (l *logLines) UnmarshalJSON(b []byte) error {
 	var text string
 	if json.Unmarshal(b, &text) == nil {

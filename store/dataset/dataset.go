@@ -78,9 +78,9 @@ func GenerationAddress(namespace, name, generation string) bfia.Address {
 }
 
 // Ingest reads a CSV file, writes it as a new generation of the dataset, and makes that the current one.
-// Readers of an older generation keep reading it. A fault of the request or the file is CodeBadRequest with
-// the field or the line. When Ingest fails, the current generation stays the same. It returns the dataset's
-// row.
+// Readers of an older generation keep reading it. If the request or the file is invalid, it returns
+// CodeBadRequest with the field or the line. When Ingest fails, the current generation stays the same. It
+// returns the dataset's row.
 func (d *Datasets) Ingest(ctx context.Context, req IngestRequest, r io.Reader) (store.DataTable, error) {
 	if _, err := Key(req.Namespace, req.Name); err != nil {
 		return store.DataTable{}, err

@@ -129,7 +129,7 @@ func (t *task) begin() []*taskPart {
 }
 
 // runTask runs this party's parts of an attempt of a task: it occupies slots of the reservation, claims a
-// runner for each part, and runs its container there.
+// runner for each part, and runs the part's container there.
 func (j *job) runTask(ctx workflow.Context, t *task) {
 	parts := t.begin()
 	j.reportBegin(ctx, t, parts)

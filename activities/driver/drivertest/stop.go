@@ -78,8 +78,8 @@ func testConcurrentStopAndStart(t *testing.T, ctx context.Context, d Fixture) {
 		exit := Await(t, ctx, d.Driver, spec.Name)
 		codes := []int{137, driver.StoppedExitCode}
 		if d.Kubernetes {
-			codes = append(codes,
-				2) // of a Go program at SIGTERM, because the grace period is at least one second
+			// The grace period is at least one second there, and a Go program ends with 2 at SIGTERM.
+			codes = append(codes, 2)
 		}
 		require.Contains(t, codes, exit.Code)
 	}
