@@ -26,9 +26,9 @@ type reader struct {
 	last    byte // the last byte that was read
 }
 
-// Open opens a dataset as one CSV file with one header, partition after partition; CodeNotFound when there is
-// none. The caller closes it. A reader of an uploaded dataset reads one generation to its end. A dataset of
-// another platform may change meanwhile: then reading fails with CodeConflict.
+// Open opens a dataset as one CSV file with one header, partition after partition. It returns CodeNotFound if
+// there is none. The caller closes it. A reader of an uploaded dataset reads one generation to its end. A
+// dataset of another platform may change meanwhile: then reading fails with CodeConflict.
 func (d *Datasets) Open(ctx context.Context, namespace, name string) (io.ReadCloser, error) {
 	key, err := d.locateKey(ctx, namespace, name)
 	if err != nil {
