@@ -87,6 +87,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	}
 }
 
+// nextPartition opens the next partition. It drops the partition's header, unless it is the first.
 func (r *reader) nextPartition() error {
 	if err := r.Close(); err != nil {
 		return err
@@ -102,8 +103,9 @@ func (r *reader) nextPartition() error {
 		return err
 	}
 	r.current = open
-	// An open object stays the same. Metadata changes before it: unchanged metadata proves that the object
-	// belongs to it.
+
+	// An open object does not change, and a dataset's metadata changes before its objects do. So if the
+	// metadata is unchanged now, the object belongs to it.
 	if err := r.checkUnchanged(); err != nil {
 		return err
 	}
