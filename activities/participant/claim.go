@@ -164,6 +164,7 @@ func (a *Activities) placeSlot(ctx context.Context, slot store.ReservedSlot,
 	if unfit == "" && slot.RunnerID != avoid {
 		return slot.RunnerID, nil
 	}
+
 	unmet := ""
 	moved, err := a.Store.MoveSlot(ctx, slot, reservationTimes(at), func(runners []admission.Runner) string {
 		others := slices.DeleteFunc(runners,
@@ -185,8 +186,8 @@ func (a *Activities) placeSlot(ctx context.Context, slot store.ReservedSlot,
 		return "", activities.Classify(err)
 	}
 	if unmet != "" && unfit != "" {
-		return "", activities.Refuse(bfia.Errorf(bfia.CodeUnavailable, "runner %s %s, and %s", slot.RunnerID,
-			unfit, unmet))
+		return "", activities.Refuse(bfia.Errorf(bfia.CodeUnavailable, "runner %s %s, and %s",
+			slot.RunnerID, unfit, unmet))
 	}
 	return moved.RunnerID, nil
 }

@@ -24,12 +24,14 @@ type dockerCase struct {
 	one, many   target
 }
 
+// run measures one job, and many at once, against their containers alone.
 func (c dockerCase) run(ctx context.Context, o options, into *report) error {
 	docker, err := o.connectDocker(ctx)
 	if err != nil || docker == nil {
 		return err
 	}
 	defer func() { _ = docker.Close() }()
+
 	var flags []string
 	if c.hostNetwork {
 		flags = append(flags, "--host-network")
@@ -40,6 +42,7 @@ func (c dockerCase) run(ctx context.Context, o options, into *report) error {
 	}
 	defer d.removeLeftovers(context.WithoutCancel(ctx), docker)
 	defer d.stop()
+
 	const provider = "unionpay"
 	metadata := bfia.Metadata{Image: imageTag, Command: []string{"CallbackOnly"}}
 	if err := d.registerAndUpload(ctx, provider, bfia.DeviceDocker, metadata); err != nil {
@@ -49,21 +52,24 @@ func (c dockerCase) run(ctx context.Context, o options, into *report) error {
 	if err != nil {
 		return err
 	}
-	a, err := c.warmUp(ctx, d, docker, document)
+
+	baseline, err := c.warmUp(ctx, d, docker, document)
 	if err != nil {
 		return fmt.Errorf("failed to run the first job: %w", err)
 	}
-	defer a.callbacks.close()
-	chapter := into.addSection("The reference job, "+c.name, "Docker only")
-	if err := c.measureOne(ctx, o, d, a, docker, document, into, chapter); err != nil {
+	defer baseline.callbacks.close()
+
+	section := into.addSection("The reference job, "+c.name, "Docker only")
+	if err := c.measureOne(ctx, o, d, baseline, docker, document, into, section); err != nil {
 		return err
 	}
+
 	many := o.many
 	if c.hostNetwork {
 		many = many[:1] // the growth is measured with bridges
 	}
 	for _, n := range many {
-		if err := c.measureMany(ctx, o, d, a, document, n, chapter); err != nil {
+		if err := c.measureMany(ctx, o, d, baseline, document, n, section); err != nil {
 			return err
 		}
 	}

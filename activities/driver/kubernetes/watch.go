@@ -97,7 +97,8 @@ func (k *Driver) watch(ctx context.Context, name string, do step) (driver.Exit, 
 	}
 }
 
-// watchOnce lists and then watches, until the container has ended, an error, or a watch that cannot resume.
+// watchOnce lists the Job and its pods, and then watches them. It returns when the container has ended, at an
+// error, or when the watch has expired and cannot resume.
 func (k *Driver) watchOnce(
 	ctx context.Context, name string, observed map[types.UID]*corev1.Pod, do step,
 ) (exit driver.Exit, ended bool, err error) {

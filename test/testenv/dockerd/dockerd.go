@@ -30,7 +30,8 @@ type Daemon struct {
 // Socket returns the path of its socket.
 func (d *Daemon) Socket() string { return filepath.Join(d.Dir, "docker.sock") }
 
-// Prepare creates its folder, with a configuration that replaces the machine's, and its bridge.
+// Prepare creates the instance's folder, with a configuration that it uses instead of the machine's, and the
+// instance's bridge.
 func (d *Daemon) Prepare() error {
 	if err := os.MkdirAll(d.Dir, 0o755); err != nil {
 		return err
