@@ -77,8 +77,9 @@ func (f fields) unknown(path string, value any) []string {
 				inner, known = f["*"]
 			}
 			if !known {
-				warnings = append(warnings, fmt.Sprintf("%s: is not a field of a job and is ignored; known are %s",
-					at, strings.Join(slices.Sorted(maps.Keys(f)), ", ")))
+				warnings = append(warnings,
+					fmt.Sprintf("%s: is not a field of a job and is ignored; known are %s",
+						at, strings.Join(slices.Sorted(maps.Keys(f)), ", ")))
 				continue
 			}
 			warnings = append(warnings, inner.unknown(at, value[name])...)

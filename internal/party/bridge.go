@@ -133,7 +133,8 @@ func (b *bridge) update(ctx context.Context) {
 
 func (b *bridge) run(ctx context.Context, l net.Listener) {
 	err := b.serve(l)
-	if err != nil && ctx.Err() == nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+	closed := ctx.Err() != nil || errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed)
+	if err != nil && !closed {
 		b.logger.Error("failed to serve the bridge network; containers can't reach this party", "error", err)
 	}
 }
