@@ -10,8 +10,8 @@ import (
 )
 
 // ControlQueue is the task queue of workflows, records and commands to partners. Containers are started,
-// watched and stopped on the queues of the runner that they are on, so that a worker that restarts finds its
-// own.
+// watched and stopped on the task queues of their runner, so that a restarted worker finds the containers
+// that it had started.
 const ControlQueue = "control"
 
 // TaskQueueOfRunner returns the task queue on which a runner runs tasks.

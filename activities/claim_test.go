@@ -40,11 +40,8 @@ func TestClaimAfterProviderIsRegisteredAgain(t *testing.T) {
 		}
 		requires(`{"gpu":"a100"}`)
 		_, err := claim()
-		require.ErrorContains(
-			t,
-			err,
-			"runner runner-1 lacks the label gpu=a100, and no other runner is online",
-		)
+		require.ErrorContains(t, err,
+			"runner runner-1 lacks the label gpu=a100, and no other runner is online")
 		require.NoError(t, h.db.PutRunner(t.Context(),
 			store.Runner{RunnerID: "runner-2", NodeID: "A", Devices: []string{h.driver.Device()},
 				Labels: map[string]string{"gpu": "a100"}, TaskQueue: "q2", Slots: 1}))

@@ -38,12 +38,8 @@ type call struct {
 func (h *testParty) jobActivities() []call {
 	at := time.Now().UTC().Truncate(time.Microsecond)
 
-	return slices.Concat(
-		h.activitiesOfStart(at),
-		h.activitiesOfTaskA(at),
-		h.activitiesOfTaskB(at),
-		h.activitiesOfEnd(at),
-	)
+	return slices.Concat(h.activitiesOfStart(at), h.activitiesOfTaskA(at), h.activitiesOfTaskB(at),
+		h.activitiesOfEnd(at))
 }
 
 // activitiesOfStart returns the calls until the job runs.

@@ -73,11 +73,8 @@ func order[T any](waiting []T, job func(T) Job, running []Job, now time.Time) []
 				continue
 			}
 			x, y := job(waiting[lines[name][0]]), job(waiting[lines[best][0]])
-			if cmp.Or(
-				-cmp.Compare(x.agedPriority(now), y.agedPriority(now)),
-				cmp.Compare(has[name], has[best]),
-				x.before(y),
-			) < 0 {
+			if cmp.Or(-cmp.Compare(x.agedPriority(now), y.agedPriority(now)),
+				cmp.Compare(has[name], has[best]), x.before(y)) < 0 {
 				best = name
 			}
 		}

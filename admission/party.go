@@ -228,12 +228,8 @@ func (l Limits) exceeded(node string, running []Job, j Job) string {
 	case l.PerFlow > 0 && j.Flow != "" && flow >= l.PerFlow:
 		return fmt.Sprintf("%d jobs of the flow %s run at %s, which is its limit", flow, j.Flow, node)
 	case l.PerPartner > 0 && j.Initiator != node && partner >= l.PerPartner:
-		return fmt.Sprintf(
-			"%d jobs of %s run at %s, which is its limit for a partner",
-			partner,
-			j.Initiator,
-			node,
-		)
+		return fmt.Sprintf("%d jobs of %s run at %s, which is its limit for a partner", partner, j.Initiator,
+			node)
 	}
 	return ""
 }

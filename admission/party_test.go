@@ -153,21 +153,14 @@ func TestInfeasible(t *testing.T) {
 	p := Party{Runners: []Runner{runner("h", 4, 4000, 8)}, Limits: Limits{Tasks: 2}}
 	p.Runners[0].UsedSlots, p.Runners[0].Draining = 4, true // which may change
 	assert.Empty(t, p.Infeasible(Demand{Slots: []Slot{slot("guest", 4000, 8)}}))
-	assert.Equal(
-		t,
+	assert.Equal(t,
 		"no runner has the resources for guest.0: runner h has 4 of 4 CPU cores free, asked for 4.5",
-		p.Infeasible(Demand{Slots: []Slot{slot("guest", 4500, 8)}}),
-	)
-	assert.Equal(
-		t,
+		p.Infeasible(Demand{Slots: []Slot{slot("guest", 4500, 8)}}))
+	assert.Equal(t,
 		"a task of the job has 3 parts here, this party runs at most 2 at once (jobs.max_containers)",
-		p.Infeasible(Demand{Slots: make([]Slot, 3)}),
-	)
-	assert.Empty(
-		t,
-		Party{}.Infeasible(Demand{Slots: []Slot{slot("guest", 4500, 8)}}),
-		"without a runner nothing is known",
-	)
+		p.Infeasible(Demand{Slots: make([]Slot, 3)}))
+	assert.Empty(t, Party{}.Infeasible(Demand{Slots: []Slot{slot("guest", 4500, 8)}}),
+		"without a runner nothing is known")
 }
 
 // A head reservation keeps the runners that could serve the head, not the whole party. It keeps nothing while
@@ -251,23 +244,14 @@ func TestQueueStatuses(t *testing.T) {
 	assert.Equal(t, []string{"aged", "urgent"}, order(Queue{Waiting: []QueuedJob{
 		waiting("urgent", "A", 2, 0), waiting("aged", "A", 0, 2*AgingStep)}}), "waiting counts")
 	assert.Equal(t, []string{"a1", "b1", "a2", "a3"}, order(Queue{Waiting: []QueuedJob{
-		waiting(
-			"a1",
-			"A",
-			0,
-			4*time.Second,
-		), waiting("a2", "A", 0, 3*time.Second), waiting("a3", "A", 0, 2*time.Second),
+		waiting("a1", "A", 0,
+			4*time.Second), waiting("a2", "A", 0, 3*time.Second), waiting("a3", "A", 0, 2*time.Second),
 		waiting("b1", "B", 0, time.Second)}}), "fair share")
 	assert.Equal(
 		t,
 		[]string{"b1", "a1"},
 		order(Queue{Running: []Job{{JobID: "x", Initiator: "A"}}, Waiting: []QueuedJob{
-			waiting(
-				"a1",
-				"A",
-				0,
-				4*time.Second,
-			), waiting("b1", "B", 0, time.Second)}}),
+			waiting("a1", "A", 0, 4*time.Second), waiting("b1", "B", 0, time.Second)}}),
 		"the initiator with fewer jobs first",
 	)
 
@@ -296,12 +280,8 @@ func TestQueueStatuses(t *testing.T) {
 	q.Limits = Limits{}
 	q.Waiting[0].WaitingAt, q.Waiting[0].WaitingFor = "B", "no free slot"
 	statuses := q.Statuses(now)
-	assert.Equal(
-		t,
-		QueueStatus{JobID: "a", MayReserve: true, Position: 1, Reason: "B: no free slot"},
-		statuses[0],
-		"it may ask again, and knows that",
-	)
+	assert.Equal(t, QueueStatus{JobID: "a", MayReserve: true, Position: 1, Reason: "B: no free slot"},
+		statuses[0], "it may ask again, and knows that")
 	assert.True(t, statuses[1].Notify, "a few later jobs may ask")
 	q.Waiting = nil
 	for _, id := range []string{"a", "b", "c", "d", "e"} {
@@ -311,9 +291,6 @@ func TestQueueStatuses(t *testing.T) {
 		}
 		q.Waiting = append(q.Waiting, w)
 	}
-	assert.Equal(
-		t,
-		QueueStatus{JobID: "e", Position: 5, Reason: "other jobs wait for resources at B"},
-		q.Statuses(now)[4],
-	)
+	assert.Equal(t, QueueStatus{JobID: "e", Position: 5, Reason: "other jobs wait for resources at B"},
+		q.Statuses(now)[4])
 }

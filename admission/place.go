@@ -84,26 +84,14 @@ func (r *Runner) insufficient(s Slot) string {
 	case r.UsedSlots >= r.Slots:
 		return fmt.Sprintf("uses all its %d slots", r.Slots)
 	case exceeds(r.Total.CPUMilli, r.Used.CPUMilli, s.CPUMilli):
-		return fmt.Sprintf(
-			"has %s of %s CPU cores free, asked for %s",
-			cores(r.Total.CPUMilli-r.Used.CPUMilli),
-			cores(r.Total.CPUMilli),
-			cores(s.CPUMilli),
-		)
+		return fmt.Sprintf("has %s of %s CPU cores free, asked for %s",
+			cores(r.Total.CPUMilli-r.Used.CPUMilli), cores(r.Total.CPUMilli), cores(s.CPUMilli))
 	case exceeds(r.Total.Memory, r.Used.Memory, s.Memory):
-		return fmt.Sprintf(
-			"has %s of %s GiB of memory free, asked for %s",
-			gib(r.Total.Memory-r.Used.Memory),
-			gib(r.Total.Memory),
-			gib(s.Memory),
-		)
+		return fmt.Sprintf("has %s of %s GiB of memory free, asked for %s", gib(r.Total.Memory-r.Used.Memory),
+			gib(r.Total.Memory), gib(s.Memory))
 	case exceeds(r.Total.Disk, r.Used.Disk, s.Disk):
-		return fmt.Sprintf(
-			"has %s of %s GiB of disk free, asked for %s",
-			gib(r.Total.Disk-r.Used.Disk),
-			gib(r.Total.Disk),
-			gib(s.Disk),
-		)
+		return fmt.Sprintf("has %s of %s GiB of disk free, asked for %s", gib(r.Total.Disk-r.Used.Disk),
+			gib(r.Total.Disk), gib(s.Disk))
 	}
 	return ""
 }
@@ -148,11 +136,8 @@ func (r *Runner) freeShare() float64 {
 		}
 		return float64(total-used) / float64(total)
 	}
-	return min(
-		share(int64(r.Slots), int64(r.UsedSlots)),
-		share(r.Total.CPUMilli, r.Used.CPUMilli),
-		share(r.Total.Memory, r.Used.Memory),
-	)
+	return min(share(int64(r.Slots), int64(r.UsedSlots)), share(r.Total.CPUMilli, r.Used.CPUMilli),
+		share(r.Total.Memory, r.Used.Memory))
 }
 
 // searchSteps bounds the backtracking search of [Place]. With few runners the first try nearly always
@@ -170,15 +155,9 @@ func Place(runners []Runner, slots []Slot) (ids []string, unmet string) {
 	}
 	slices.SortStableFunc(order, func(a, b int) int {
 		x, y := slots[a], slots[b]
-		return cmp.Or(
-			-cmp.Compare(len(x.Constraints.Labels), len(y.Constraints.Labels)),
-			-cmp.Compare(
-				x.Memory,
-				y.Memory,
-			),
-			-cmp.Compare(x.CPUMilli, y.CPUMilli),
-			-cmp.Compare(x.Disk, y.Disk),
-		)
+		return cmp.Or(-cmp.Compare(len(x.Constraints.Labels), len(y.Constraints.Labels)),
+			-cmp.Compare(x.Memory, y.Memory), -cmp.Compare(x.CPUMilli, y.CPUMilli),
+			-cmp.Compare(x.Disk, y.Disk))
 	})
 
 	chosen := make([]int, len(slots))

@@ -36,10 +36,8 @@ func (l *schedulerSimulation) statuses() []QueueStatus {
 		case j.running:
 			l.queue.Running = append(l.queue.Running, j.Job)
 		default:
-			l.queue.Waiting = append(
-				l.queue.Waiting,
-				QueuedJob{Job: j.Job, Nodes: []string{"A"}, Reserving: j.reserving, WaitingAt: j.waitingAt},
-			)
+			l.queue.Waiting = append(l.queue.Waiting,
+				QueuedJob{Job: j.Job, Nodes: []string{"A"}, Reserving: j.reserving, WaitingAt: j.waitingAt})
 		}
 	}
 	return l.queue.Statuses(l.now)
@@ -111,14 +109,8 @@ func (l *schedulerSimulation) reserve(t *rapid.T, j *queuingJob) {
 	for _, o := range l.jobs {
 		if asleep := !o.done && !o.running && !o.reserving && !o.signaled; asleep && o.askedBefore &&
 			o.Priority > j.Priority {
-			require.Contains(
-				t,
-				p.Grantable(l.now),
-				o.JobID,
-				"%s starts before %s, which has the higher priority and gets no hint",
-				j.JobID,
-				o.JobID,
-			)
+			require.Contains(t, p.Grantable(l.now), o.JobID,
+				"%s starts before %s, which has the higher priority and gets no hint", j.JobID, o.JobID)
 		}
 	}
 	j.reserving, j.running = false, true
@@ -168,10 +160,8 @@ func TestHigherPriorityStartsFirst(t *testing.T) {
 			for _, j := range l.jobs {
 				switch {
 				case j.running:
-					steps = append(
-						steps,
-						func() { t.Log("ends", j.JobID); j.running, j.done = false, true; l.signalNext() },
-					)
+					steps = append(steps,
+						func() { t.Log("ends", j.JobID); j.running, j.done = false, true; l.signalNext() })
 				case j.reserving:
 					steps = append(steps, func() { t.Log("asks", j.JobID); l.reserve(t, j) })
 				case !j.done && j.signaled:

@@ -397,10 +397,8 @@ func TestQueueProperties(t *testing.T) {
 			}
 			if k := slices.IndexFunc(statuses,
 				func(status QueueStatus) bool { return status.MayReserve }); k >= 0 {
-				i := slices.IndexFunc(
-					q.Waiting,
-					func(w QueuedJob) bool { return w.JobID == statuses[k].JobID },
-				)
+				i := slices.IndexFunc(q.Waiting,
+					func(w QueuedJob) bool { return w.JobID == statuses[k].JobID })
 				q.Running = append(q.Running, q.Waiting[i].Job)
 				served[statuses[k].JobID] = true
 				q.Waiting = slices.Delete(q.Waiting, i, i+1)
@@ -419,10 +417,8 @@ func TestQueueProperties(t *testing.T) {
 			q.Running = nil
 			for _, status := range q.Statuses(now) {
 				if status.MayReserve && (q.Limits.Jobs == 0 || len(q.Running) < q.Limits.Jobs) {
-					i := slices.IndexFunc(
-						q.Waiting,
-						func(w QueuedJob) bool { return w.JobID == status.JobID },
-					)
+					i := slices.IndexFunc(q.Waiting,
+						func(w QueuedJob) bool { return w.JobID == status.JobID })
 					q.Running = append(q.Running, q.Waiting[i].Job)
 					q.Waiting = slices.Delete(q.Waiting, i, i+1)
 				}

@@ -64,8 +64,8 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 
 	eastWest := strings.HasPrefix(c.Path(), "/v1/interconn/") ||
 		strings.HasPrefix(c.Path(), "/v2/partner/") || strings.HasPrefix(c.Path(), "/v2/scheduler/")
-	reached := c.Locals(localReached) != nil
-	if eastWest && reached && (status < 500 || code == bfia.CodePartnerDown) {
+	bodyRead := c.Locals(localBodyRead) != nil
+	if eastWest && bodyRead && (status < 500 || code == bfia.CodePartnerDown) {
 		status = http.StatusOK
 	}
 
@@ -76,9 +76,9 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 	return c.Status(status).JSON(map[string]any{"code": code, field: message, "data": struct{}{}})
 }
 
-// localReached marks a request whose body could be read. From then on errors are answers of the protocol,
+// localBodyRead marks a request whose body could be read. Later errors are answers of the protocol,
 // with HTTP status 200 between parties.
-const localReached = "reached"
+const localBodyRead = "body_read"
 
 // cut shortens text that may quote a client.
 func cut(text string) string {

@@ -39,7 +39,7 @@ func tooLarge(limit int64) error {
 	)
 }
 
-// readJSON decodes a JSON body and marks the request as readable (localReached).
+// readJSON decodes a JSON body and marks the request as readable (localBodyRead).
 func (s *Server) readJSON(c *fiber.Ctx, into any) error {
 	b, err := s.readBody(c, s.MaxDocumentBytes)
 	if err != nil {
@@ -48,7 +48,7 @@ func (s *Server) readJSON(c *fiber.Ctx, into any) error {
 	if err := bfia.DecodeJSON(b, into); err != nil {
 		return err
 	}
-	c.Locals(localReached, true)
+	c.Locals(localBodyRead, true)
 	return nil
 }
 
@@ -109,7 +109,7 @@ func (s *Server) params(c *fiber.Ctx) (func(string) string, error) {
 			return nil, err
 		}
 	}
-	c.Locals(localReached, true)
+	c.Locals(localBodyRead, true)
 	return func(name string) string {
 		if v := c.Query(name); v != "" {
 			return v

@@ -67,9 +67,9 @@ func (s *Server) explain(ctx context.Context, status *bfia.JobStatus) error {
 // schedulerTimeout bounds how long a status request waits for a scheduler at another party.
 const schedulerTimeout = 3 * time.Second
 
-// askScheduler returns the status of a job that this party submitted to another scheduler, which knows the
-// parts of all parties. If that one does not answer, or not as Hutong does, it returns own, which covers this
-// party's parts.
+// askScheduler returns the status of a job that this party submitted and another party schedules. The
+// scheduler's status covers the parts of all parties. If the scheduler does not answer, or not as Hutong
+// does, askScheduler returns own, which covers only this party's parts.
 func (s *Server) askScheduler(ctx context.Context, own *bfia.JobStatus) *bfia.JobStatus {
 	job, err := s.store.Job(ctx, own.JobID)
 	if err != nil || job.InitiatorNode != s.Node || job.SchedulerNode == s.Node {

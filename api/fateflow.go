@@ -55,7 +55,7 @@ func (s *Server) refuseFateFlowJob(c *fiber.Ctx) error {
 	if _, err := s.readBody(c, s.MaxDocumentBytes); err != nil {
 		return err
 	}
-	c.Locals(localReached, true)
+	c.Locals(localBodyRead, true)
 	return fateflow.RefuseJob(s.Node)
 }
 
@@ -133,7 +133,7 @@ func (p fateFlowParty) StartJob(ctx context.Context, jobID string) error {
 	if _, err := p.approvedJob(ctx, jobID); err != nil {
 		return err
 	}
-	return p.signalParty(ctx, jobID, workflows.SignalStart, nil)
+	return p.signalParticipant(ctx, jobID, workflows.SignalStart, nil)
 }
 
 func (p fateFlowParty) StopJob(ctx context.Context, jobID string) error {

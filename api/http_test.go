@@ -148,7 +148,8 @@ func TestRoutes(t *testing.T) {
 	p := newParty(t)
 	for _, path := range []string{"/", "/v1", "/v2/nothing", "/v1/interconn/schedule/job/nothing",
 		"/v2/provider/register/", "/V2/provider/register",
-		"//v2/provider/register", "/v2/provider/register/../query", "/%76%32/provider/query", "/v2/provider%2fquery",
+		"//v2/provider/register", "/v2/provider/register/../query", "/%76%32/provider/query",
+		"/v2/provider%2fquery",
 		"/healthz%00", "/../../etc/passwd"} {
 		for _, method := range []string{"GET", "POST", "PUT", "OPTIONS"} {
 			r := raw(t, p.address, method+" "+path+" HTTP/1.1\r\nHost: x\r\n\r\n", 1)

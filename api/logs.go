@@ -35,7 +35,8 @@ func (s *Server) countLogLines(c *fiber.Ctx) error {
 	return answer(c, "success", map[string]any{"num": num, "complete": complete}, map[string]any{"num": num})
 }
 
-// readLog returns length lines of a task's log, or all, from line start on, counted from 0 (part 2, 5.5).
+// readLog returns lines of a task's log (part 2, 5.5): at most length lines, from line start on. The first
+// line is line 0. Without length it returns all that follow.
 func (s *Server) readLog(c *fiber.Ctx) error {
 	get, err := s.params(c)
 	if err != nil {
@@ -49,6 +50,7 @@ func (s *Server) readLog(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+
 	var text strings.Builder
 	n := 0
 	_, err = s.eachLogLine(c.UserContext(), get, func(line string) bool {

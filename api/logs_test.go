@@ -76,15 +76,10 @@ func TestLogs(t *testing.T) {
 	all := p.logs("log_level=debug")
 	require.Equal(t, "2026-11-23T04:00:05Z info: done \uFFFD", all[6])
 	require.Equal(t, "2026-11-23T04:00:06Z ERROR host", all[7], "one part after the other")
-	for words, want := range map[string][]string{
-		"&start=0&length=2":          all[:2],
-		"&start=2&length=3":          all[2:5],
-		"&start=6":                   all[6:],
-		"&start=8":                   nil,
-		"&start=5&length=100":        all[5:],
-		"&start=0&length=0":          nil,
-		"&start=1&length=2147483647": all[1:],
-	} {
+	for words, want := range map[string][]string{"&start=0&length=2": all[:2],
+		"&start=2&length=3": all[2:5], "&start=6": all[6:],
+		"&start=8": nil, "&start=5&length=100": all[5:],
+		"&start=0&length=0": nil, "&start=1&length=2147483647": all[1:]} {
 		require.Equal(t, want, p.logs("log_level=debug"+words), words)
 	}
 	// Ranges count the lines of the level.

@@ -41,9 +41,10 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 	var refused bfia.JobAccepted
 	own := doc.Config.PartsOf(s.Node)
 	if len(own) == 0 {
-		return refused, bfia.Errorf(bfia.CodeBadRequest, "config.role: %s has no role in job %s", s.Node,
-			doc.JobID)
+		return refused, bfia.Errorf(bfia.CodeBadRequest, "config.role: %s has no role in job %s",
+			s.Node, doc.JobID)
 	}
+
 	plan, err := s.plan(ctx, doc, s.Node)
 	if err != nil {
 		return refused, err
@@ -53,9 +54,10 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 		return refused, err
 	}
 	for _, w := range warnings {
-		s.logger.Info("a parameter contradicts its description", "job_id", doc.JobID, "task", w.Task, "role",
-			w.Role, "parameter", w.Parameter, "warning", w.Message)
+		s.logger.Info("a parameter contradicts its description", "job_id", doc.JobID,
+			"task", w.Task, "role", w.Role, "parameter", w.Parameter, "warning", w.Message)
 	}
+
 	if err := participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, doc, plan); err != nil {
 		return refused, err
 	}
@@ -66,14 +68,18 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 	if err != nil {
 		return refused, err
 	}
+
 	job, err := s.store.Job(ctx, doc.JobID)
+	recorded := err == nil
 	switch {
-	case err == nil && (job.State == bfia.JobRunning || job.State.Terminal()):
+	case recorded && (job.State == bfia.JobRunning || job.State.Terminal()):
 		return accepted(job.State, reuses), nil // a repeated request; PutDocument refuses another document
-	case err != nil && bfia.CodeOf(err) != bfia.CodeNotFound:
+	case !recorded && bfia.CodeOf(err) != bfia.CodeNotFound:
 		return refused, err
 	}
-	// A job that has not started may be undone at the same time. Its workflow decides.
+
+	// The scheduler may at the same time undo the creation of a job that has not started. Only the job's
+	// workflow can order the two, so this starts it, or finds it, also for a recorded job.
 	in := workflows.ParticipantJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: scheduler,
 		Settings: s.Settings, Approval: s.Approval, FateFlow: fateFlow}
 	for _, part := range own {
@@ -86,8 +92,9 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 		}); err != nil {
 		return refused, err
 	}
+
 	switch {
-	case err == nil:
+	case recorded:
 		return accepted(job.State, reuses), nil
 	case s.Approval:
 		return accepted(bfia.JobPending, reuses), nil
@@ -121,7 +128,7 @@ func (s *Server) startJob(c *fiber.Ctx) error {
 	if err := s.checkApproved(job); err != nil {
 		return err
 	}
-	if err := s.signalParty(c.UserContext(), ref.JobID, workflows.SignalStart, nil); err != nil {
+	if err := s.signalParticipant(c.UserContext(), ref.JobID, workflows.SignalStart, nil); err != nil {
 		return err
 	}
 	return ok(c, nil)
@@ -179,7 +186,7 @@ func (s *Server) beginTask(ctx context.Context, sender string, ref bfia.TaskRef)
 	if job.State.Terminal() {
 		return bfia.Errorf(bfia.CodeConflict, "job_id: job %s is %s at %s", ref.JobID, job.State, s.Node)
 	}
-	return s.signalParty(ctx, ref.JobID, workflows.SignalTaskStart, ref)
+	return s.signalParticipant(ctx, ref.JobID, workflows.SignalTaskStart, ref)
 }
 
 // stopJob stops a job at this participant, or a task and its successors (part 2, 3.6). It succeeds for jobs
@@ -263,8 +270,9 @@ func (s *Server) jobCommandedBy(ctx context.Context, sender, jobID string) (*sto
 	return &job, nil
 }
 
-// signalParty signals the participant's workflow of a recorded job.
-func (s *Server) signalParty(ctx context.Context, jobID, name string, arg any) error {
+// signalParticipant sends a signal to the participant's workflow of a recorded job. If that workflow has
+// ended, it returns CodeConflict.
+func (s *Server) signalParticipant(ctx context.Context, jobID, name string, arg any) error {
 	gone, err := s.signal(ctx, workflows.ParticipantJobID(jobID), name, arg)
 	if err != nil {
 		return err

@@ -47,7 +47,8 @@ func TestRegisterComponent(t *testing.T) {
 			"component_info": map[string]any{"componentName": name, "title": name, "provider": provider,
 				"version": "2.0.0", "description": "d", "desVersion": "1.2.0", "roleList": []string{"guest"},
 				"storageEngine": []string{"s3"},
-				"inputParam":    []any{}, "inputData": []any{}, "outputData": []any{}, "result": []any{}, "vendor_field": 1.50}}
+				"inputParam":    []any{}, "inputData": []any{}, "outputData": []any{},
+				"result": []any{}, "vendor_field": 1.50}}
 	}
 	for _, name := range []string{"Union", "Difference", "Union"} {
 		r := p.good(post(bfia.PathComponentRegister, info("unionpay", name)))

@@ -30,7 +30,7 @@ func (s *Server) queryRunners(c *fiber.Ctx) error {
 
 // runnerOf returns a runner as clients see it.
 func runnerOf(u store.RunnerUse, now time.Time) bfia.Runner {
-	h := bfia.Runner{RunnerID: u.RunnerID, Devices: u.Devices, Labels: u.Labels, Draining: u.Draining,
+	r := bfia.Runner{RunnerID: u.RunnerID, Devices: u.Devices, Labels: u.Labels, Draining: u.Draining,
 		HeartbeatAt: u.HeartbeatAt, Running: u.RunningParts,
 		Total: bfia.RunnerCapacity{Slots: u.Slots,
 			Resources: bfia.Resources{CPUMilli: u.CPUMilli, Memory: u.Memory, Disk: u.Disk}},
@@ -38,17 +38,17 @@ func runnerOf(u store.RunnerUse, now time.Time) bfia.Runner {
 			Resources: bfia.Resources{CPUMilli: u.UsedCPUMilli, Memory: u.UsedMemory, Disk: u.UsedDisk}}}
 	switch {
 	case u.Deregistered:
-		h.State = bfia.RunnerLeft
+		r.State = bfia.RunnerDeregistered
 	case now.Sub(u.HeartbeatAt) > activities.RunnerSilentAfter:
-		h.State = bfia.RunnerSilent
+		r.State = bfia.RunnerSilent
 	case u.Draining && u.RunningParts == 0:
-		h.State = bfia.RunnerDrained
+		r.State = bfia.RunnerDrained
 	case u.Draining:
-		h.State = bfia.RunnerDraining
+		r.State = bfia.RunnerDraining
 	default:
-		h.State = bfia.RunnerReady
+		r.State = bfia.RunnerOnline
 	}
-	return h
+	return r
 }
 
 // drainRunner starts or ends the draining of a runner. Containers that run there continue.
@@ -76,8 +76,7 @@ func (s *Server) drainRunner(c *fiber.Ctx) error {
 	}
 	for _, a := range waiting[:min(len(waiting), activities.MaxHints)] {
 		if _, err := s.signal(c.UserContext(), workflows.ParticipantJobID(a.JobID),
-			workflows.SignalCapacityHint,
-			nil); err != nil {
+			workflows.SignalCapacityHint, nil); err != nil {
 			return err
 		}
 	}

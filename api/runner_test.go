@@ -32,7 +32,7 @@ func TestHosts(t *testing.T) {
 	list := hosts()
 	require.Len(t, list, 2)
 	require.Equal(t, bfia.Runner{RunnerID: "big", Devices: []string{"docker"},
-		Labels: map[string]string{"gpu": "1"}, State: bfia.RunnerReady,
+		Labels: map[string]string{"gpu": "1"}, State: bfia.RunnerOnline,
 		HeartbeatAt: list[0].HeartbeatAt, Total: bfia.RunnerCapacity{Slots: 8,
 			Resources: bfia.Resources{CPUMilli: 7500, Memory: 32 << 30, Disk: 3 << 29}}}, list[0])
 	require.WithinDuration(t, now, list[0].HeartbeatAt, time.Second)
@@ -42,11 +42,11 @@ func TestHosts(t *testing.T) {
 	require.Equal(t, bfia.RunnerDrained, hosts()[0].State)
 	require.True(t, hosts()[0].Draining)
 	require.NoError(t, p.store.DeregisterRunner(t.Context(), "big"))
-	require.Equal(t, bfia.RunnerLeft, hosts()[0].State)
+	require.Equal(t, bfia.RunnerDeregistered, hosts()[0].State)
 	require.NoError(t, p.store.PutRunner(t.Context(), big))
 	require.Equal(t, bfia.RunnerDrained, hosts()[0].State, "it stays drained over a restart")
 	p.good(post(bfia.PathRunnerDrain, map[string]any{"runner_id": "big", "draining": false}))
-	require.Equal(t, bfia.RunnerReady, hosts()[0].State)
+	require.Equal(t, bfia.RunnerOnline, hosts()[0].State)
 
 	use := store.RunnerUse{Runner: big, UsedSlots: 3, UsedCPUMilli: 1500, UsedMemory: 1 << 28,
 		UsedDisk: 1 << 30, RunningParts: 1}

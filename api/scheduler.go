@@ -227,7 +227,8 @@ func (s *Server) sender(c *fiber.Ctx) string {
 	return bfia.Sender(func(name string) string { return c.Get(name) })
 }
 
-// participants returns the nodes of a job that this party schedules, with its initiator.
+// participants returns the node ids of all parties of a job, its initiator last. This party must have
+// scheduled the job.
 func (s *Server) participants(ctx context.Context, jobID string) ([]string, error) {
 	doc, err := s.document(ctx, jobID)
 	if err != nil {

@@ -319,11 +319,9 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 	if doc, err := s.document(c.UserContext(), ref.JobID); err == nil && fateflow.Scheduled(doc) &&
 		scheduler != s.Node {
 		if ref.TaskName != "" {
-			return bfia.Errorf(
-				bfia.CodeRefused,
+			return bfia.Errorf(bfia.CodeRefused,
 				"task_name: %s schedules by the FATE-Flow protocol, which can stop a job, but not a task",
-				scheduler,
-			)
+				scheduler)
 		}
 		stop = func() error { return fateflow.SendStop(c.UserContext(), s.remote, scheduler, ref.JobID) }
 	}

@@ -65,13 +65,9 @@ func (s *Server) admit(ctx context.Context) (done func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, submissionWait)
 	defer cancel()
 	if err := s.submissions.Acquire(ctx, 1); err != nil {
-		return nil, bfia.Wrap(
-			bfia.CodeUnavailable,
-			err,
-			"%s has more submissions than it can create within %s; submit the job again later",
-			s.Node,
-			submissionWait,
-		)
+		return nil, bfia.Wrap(bfia.CodeUnavailable, err,
+			"%s has more submissions than it can create within %s; submit the job again later", s.Node,
+			submissionWait)
 	}
 	return func() { s.submissions.Release(1) }, nil
 }
@@ -100,7 +96,7 @@ func (s *Server) readDocument(c *fiber.Ctx) (*bfia.Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Locals(localReached, true)
+	c.Locals(localBodyRead, true)
 	return doc, nil
 }
 

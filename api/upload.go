@@ -142,11 +142,9 @@ func (f *uploadForm) takeFile(part *multipart.Part, stream *body) (err error) {
 	case err != nil:
 		return readError(err)
 	case n > f.server.MaxUploadBytes:
-		return bfia.Errorf(
-			bfia.CodeTooLarge,
+		return bfia.Errorf(bfia.CodeTooLarge,
 			"file: is longer than %d bytes, the limit upload.max_bytes of this party",
-			f.server.MaxUploadBytes,
-		)
+			f.server.MaxUploadBytes)
 	}
 	return nil
 }

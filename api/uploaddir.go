@@ -38,12 +38,9 @@ func (s *Server) openUpload(path string) (*os.File, error) {
 		return nil, bfia.Errorf(bfia.CodeBadRequest, "file: %q is not a regular file", path)
 	}
 	if info.Size() > s.MaxUploadBytes {
-		return nil, bfia.Errorf(
-			bfia.CodeTooLarge,
-			"file: %q is longer than %d bytes, the limit upload.max_bytes of this party",
-			path,
-			s.MaxUploadBytes,
-		)
+		return nil, bfia.Errorf(bfia.CodeTooLarge,
+			"file: %q is longer than %d bytes, the limit upload.max_bytes of this party", path,
+			s.MaxUploadBytes)
 	}
 	f, err := root.Open(inside)
 	if err != nil {

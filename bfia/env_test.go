@@ -159,12 +159,8 @@ func TestContainerSpecWithSeveralHosts(t *testing.T) {
 		require.Equal(t, test.params, run.Params, "what named the dataset is no parameter")
 		require.Equal(t, []Binding{{Port: "data", Type: "dataset", Address: test.data}}, run.Inputs)
 		require.Equal(t, []Binding{
-			{
-				"data",
-				"dataset",
-				"d",
-				Address{"t-psi", test.part.Role + "-" + test.part.NodeID + "-dataset-d"},
-			},
+			{"data", "dataset", "d",
+				Address{"t-psi", test.part.Role + "-" + test.part.NodeID + "-dataset-d"}},
 			{"size", "report", "n", Address{"t-psi", test.part.Role + "-" + test.part.NodeID + "-report-n"}},
 		}, run.Outputs)
 		require.Equal(t, test.resources, run.Resources)

@@ -85,9 +85,9 @@ func (p *Params) layers(role string, index int) []layer {
 	return list
 }
 
-// For returns the values for one role and index; later ones override earlier ones. The common values come
-// first. Keys with more indexes come before keys with fewer, so that the key with this index alone comes
-// last.
+// For returns the values that apply to one role and index, in the order in which later ones override earlier
+// ones: first the common values, then those of keys with several indexes, last those of the key with this
+// index alone.
 func (p *Params) For(role string, index int) []map[string]json.RawMessage {
 	var list []map[string]json.RawMessage
 	for _, l := range p.layers(role, index) {

@@ -213,22 +213,24 @@ func checkConfig(c *Config) error {
 		if err := CheckID("config.role", role); err != nil {
 			return err
 		}
+
 		// A role without a node counts as absent: the specification's config always names all three (part 2,
 		// 6.6).
-		held := map[string]bool{}
+		seen := map[string]bool{}
 		for i, n := range c.Role[role] {
 			if err := CheckID(fmt.Sprintf("config.role.%s[%d]", role, i), n); err != nil {
 				return err
 			}
-			if held[n] {
+			if seen[n] {
 				return Errorf(CodeBadRequest, "config.role.%s[%d]: %s has this role twice", role, i, n)
 			}
-			held[n] = true
+			seen[n] = true
 		}
 	}
 	if err := CheckID("config.initiator.node_id", c.Initiator.NodeID); err != nil {
 		return err
 	}
+
 	for _, kind := range []struct {
 		name string
 		p    *Params
@@ -236,9 +238,10 @@ func checkConfig(c *Config) error {
 		for _, role := range sortedKeys(kind.p.Roles) {
 			nodes := c.Role[role]
 			if len(nodes) == 0 && len(kind.p.Roles[role]) > 0 {
-				return Errorf(CodeBadRequest, "config.%s.%s: config.role has no node of that role", kind.name,
-					role)
+				return Errorf(CodeBadRequest, "config.%s.%s: config.role has no node of that role",
+					kind.name, role)
 			}
+
 			for _, key := range sortedKeys(kind.p.Roles[role]) {
 				list, err := indexes(key)
 				if err != nil {
@@ -252,6 +255,7 @@ func checkConfig(c *Config) error {
 			}
 		}
 	}
+
 	for _, p := range c.Parts() {
 		if _, err := c.Resources(p); err != nil {
 			return err

@@ -73,14 +73,14 @@ func (d documentResources) check() error {
 		switch {
 		case f.value == -1, f.value == 0:
 		case f.value < 0:
-			return Errorf(CodeBadRequest, "%s: is %v, must be -1 (no limit) or at least %v %s", f.name,
-				f.value, f.least, f.unit)
+			return Errorf(CodeBadRequest, "%s: is %v, must be -1 (no limit) or at least %v %s",
+				f.name, f.value, f.least, f.unit)
 		case f.value < f.least:
-			return Errorf(CodeBadRequest, "%s: is %v %s, must be at least %v", f.name, f.value, f.unit,
-				f.least)
+			return Errorf(CodeBadRequest, "%s: is %v %s, must be at least %v",
+				f.name, f.value, f.unit, f.least)
 		case f.value > mostResources:
-			return Errorf(CodeBadRequest, "%s: is %v %s, must be at most %d", f.name, f.value, f.unit,
-				mostResources)
+			return Errorf(CodeBadRequest, "%s: is %v %s, must be at most %d",
+				f.name, f.value, f.unit, mostResources)
 		}
 	}
 	return nil

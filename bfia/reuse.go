@@ -19,9 +19,9 @@ func Reusable(plan *Plan, now, old *Document, done func(task string) bool) []str
 	}
 	var names []string
 	for _, t := range plan.Tasks {
-		upstreams := !slices.ContainsFunc(t.DependsOn,
+		inputsReusable := !slices.ContainsFunc(t.DependsOn,
 			func(d string) bool { return !slices.Contains(names, d) })
-		if upstreams && sameTask(now, old, t.Name) && done(t.Name) {
+		if inputsReusable && sameTask(now, old, t.Name) && done(t.Name) {
 			names = append(names, t.Name)
 		}
 	}

@@ -21,13 +21,13 @@ type Runner struct {
 // RunnerState is the state of a runner.
 type RunnerState string
 
-// The states of runners. Only a ready runner gets new containers.
+// The states of runners. Only an online runner gets new containers.
 const (
-	RunnerReady    RunnerState = "ready"
-	RunnerDraining RunnerState = "draining" // it still has containers
-	RunnerDrained  RunnerState = "drained"  // it has none
-	RunnerSilent   RunnerState = "silent"   // it sent no heartbeat for a minute
-	RunnerLeft     RunnerState = "left"     // it was shut down while it was drained
+	RunnerOnline       RunnerState = "online"
+	RunnerDraining     RunnerState = "draining"     // it still has containers
+	RunnerDrained      RunnerState = "drained"      // it has none
+	RunnerSilent       RunnerState = "silent"       // it sent no heartbeat for a minute
+	RunnerDeregistered RunnerState = "deregistered" // it was shut down while it was drained
 )
 
 // DrainRunner is the body of a request to [PathRunnerDrain].

@@ -33,6 +33,8 @@ func parseValidator(raw json.RawMessage) validator {
 	text = strings.TrimSpace(text)
 	if expression, ok := strings.CutPrefix(text, "regular:"); ok {
 		expression = strings.TrimSpace(expression)
+
+		// Published descriptions quote the expression in different ways.
 		for _, quote := range []string{"'", `"`, "/", "‘’", "“”"} {
 			first, last := []rune(quote)[0], []rune(quote)[len([]rune(quote))-1]
 			if inner, ok := strings.CutPrefix(expression, string(first)); ok {
@@ -42,6 +44,7 @@ func parseValidator(raw json.RawMessage) validator {
 				}
 			}
 		}
+
 		if expression == "" || len(expression) > maxPattern {
 			return nil
 		}
@@ -51,10 +54,12 @@ func parseValidator(raw json.RawMessage) validator {
 		}
 		return pattern{re}
 	}
+
 	m := boundsForm.FindStringSubmatch(text)
 	if m == nil {
 		return nil
 	}
+
 	b := bounds{withLow: m[1] == "[" || m[1] == "【", withHigh: m[4] == "]" || m[4] == "】"}
 	var ok bool
 	if b.low, ok = bound(m[2]); !ok {

@@ -185,8 +185,9 @@ func (p *Participant) updateJobStatus(ctx context.Context, cmd *Command) (any, e
 	return p.acknowledgeJob(ctx, cmd)
 }
 
-// awaitStart prepares a job for its start. FATE-Flow sends it after it created a job at every party, and
-// before it reruns a failed task. In the second case it has ended the job, also here.
+// awaitStart handles the status waiting, which prepares a job for its start. FATE-Flow sends it after it has
+// created a job at every party, and before it reruns a failed task. In the second case FATE-Flow has ended
+// the job at every party, so awaitStart reopens it.
 func (p *Participant) awaitStart(ctx context.Context, cmd *Command) (any, error) {
 	state, err := p.Party.JobState(ctx, cmd.JobID)
 	if err != nil {

@@ -54,18 +54,12 @@ func TestProviders(t *testing.T) {
 		now, err := s.Providers(ctx, store.ProviderFilter{Name: "unionpay"})
 		require.NoError(t, err)
 		require.Len(t, now, 1)
-		require.Equal(
-			t,
+		require.Equal(t,
 			map[string]json.RawMessage{"HeteroLR": json.RawMessage(`{"v": 2}`), "PSI": json.RawMessage(`{}`)},
-			now[0].Components,
-		)
+			now[0].Components)
 		require.Equal(t, "fate", now[0].Protocol)
-		require.Equal(
-			t,
-			got[0].Metadata,
-			now[0].Metadata,
-			"one component more does not change what the others run with",
-		)
+		require.Equal(t, got[0].Metadata, now[0].Metadata,
+			"one component more does not change what the others run with")
 		require.Equal(t, got[0].CreatedAt, now[0].CreatedAt)
 		require.True(t, now[0].UpdatedAt.After(got[0].UpdatedAt))
 
@@ -245,10 +239,8 @@ func TestRunners(t *testing.T) {
 			Labels:      map[string]string{"gpu": "1"},
 		}
 		require.NoError(t, s.PutRunner(ctx, h))
-		require.NoError(
-			t,
-			s.PutRunner(ctx, store.Runner{RunnerID: "h0", Slots: 1, HeartbeatAt: at.Add(-time.Minute)}),
-		)
+		require.NoError(t,
+			s.PutRunner(ctx, store.Runner{RunnerID: "h0", Slots: 1, HeartbeatAt: at.Add(-time.Minute)}))
 		runners, err := s.Runners(ctx, at)
 		require.NoError(t, err)
 		want := h

@@ -45,7 +45,7 @@ type dataTableRow struct {
 }
 
 func (r dataTableRow) table() DataTable {
-	truncateTimes(&r.CreatedAt, &r.UpdatedAt)
+	normalizeTimes(&r.CreatedAt, &r.UpdatedAt)
 	t := DataTable{
 		Namespace: r.Namespace, Name: r.Name, Generation: r.Generation, Columns: r.Columns, Rows: r.Rows,
 		Partitions: r.Partitions, Bytes: r.Bytes,
@@ -57,19 +57,11 @@ func (r dataTableRow) table() DataTable {
 	return t
 }
 
-// PutDataTable makes a generation of a dataset the current one. It is CodeConflict when housekeeping has
+// PutDataTable makes a generation of a dataset the current one. It returns CodeConflict if housekeeping has
 // removed the generation.
 func (s *Store) PutDataTable(ctx context.Context, t DataTable) error {
-	texts := []string{
-		"namespace",
-		t.Namespace,
-		"name",
-		t.Name,
-		"generation",
-		t.Generation,
-		"meta",
-		string(t.Meta),
-	}
+	texts := []string{"namespace", t.Namespace, "name", t.Name, "generation", t.Generation, "meta",
+		string(t.Meta)}
 	for _, c := range t.Columns {
 		texts = append(texts, "columns", c.Name, "columns", c.Type)
 	}
@@ -80,7 +72,7 @@ func (s *Store) PutDataTable(ctx context.Context, t DataTable) error {
 	row := dataTableRow{
 		Namespace: t.Namespace, Name: t.Name, Generation: t.Generation, Columns: t.Columns, Rows: t.Rows,
 		Partitions: t.Partitions, Bytes: t.Bytes, Meta: string(t.Meta),
-		CreatedAt: timeOrNow(t.CreatedAt), UpdatedAt: truncateTime(time.Now()),
+		CreatedAt: timeOrNow(t.CreatedAt), UpdatedAt: normalizeTime(time.Now()),
 	}
 	if row.Columns == nil {
 		row.Columns = []Column{}
@@ -101,14 +93,8 @@ func (s *Store) PutDataTable(ctx context.Context, t DataTable) error {
 // DataTable returns the row of a dataset; CodeNotFound when there is none.
 func (s *Store) DataTable(ctx context.Context, namespace, name string) (DataTable, error) {
 	var row dataTableRow
-	err := selectOne(
-		ctx,
-		s.r.NewSelect().Where("namespace = ? AND name = ?", namespace, name),
-		&row,
-		"dataset %q in namespace %q",
-		name,
-		namespace,
-	)
+	err := selectOne(ctx, s.r.NewSelect().Where("namespace = ? AND name = ?", namespace, name), &row,
+		"dataset %q in namespace %q", name, namespace)
 	return row.table(), err
 }
 

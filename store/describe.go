@@ -50,22 +50,12 @@ func (s *Store) Describe(ctx context.Context) bfia.Describe {
 			}
 		}
 		if !versions[version] {
-			return nil, bfia.Errorf(
-				bfia.CodeNotFound,
-				"version: provider %q is registered in version %s, not %q",
-				provider,
-				list(versions),
-				version,
-			)
+			return nil, bfia.Errorf(bfia.CodeNotFound,
+				"version: provider %q is registered in version %s, not %q", provider, list(versions), version)
 		}
-		return nil, bfia.Errorf(
-			bfia.CodeNotFound,
-			"componentName: provider %s:%s has no component %q, it has %s",
-			provider,
-			version,
-			component,
-			list(components),
-		)
+		return nil, bfia.Errorf(bfia.CodeNotFound,
+			"componentName: provider %s:%s has no component %q, it has %s", provider, version, component,
+			list(components))
 	}
 }
 

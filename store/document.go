@@ -18,8 +18,8 @@ type document struct {
 	CreatedAt time.Time `bun:"created_at"`
 }
 
-// PutDocument stores the document of a job (its DAG and configuration), byte for byte. It never changes:
-// storing the same bytes again does nothing, other bytes are CodeConflict.
+// PutDocument stores the document of a job (its DAG and configuration), byte for byte. A document
+// never changes: PutDocument ignores the same bytes, and returns CodeConflict for others.
 func (s *Store) PutDocument(ctx context.Context, jobID string, doc []byte) error {
 	if err := checkText("job_id", jobID); err != nil {
 		return err
@@ -27,7 +27,7 @@ func (s *Store) PutDocument(ctx context.Context, jobID string, doc []byte) error
 	if doc == nil {
 		doc = []byte{}
 	}
-	row := document{JobID: jobID, Document: doc, CreatedAt: truncateTime(time.Now())}
+	row := document{JobID: jobID, Document: doc, CreatedAt: normalizeTime(time.Now())}
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		n, err := affected(tx.NewInsert().Model(&row).On("CONFLICT (job_id) DO NOTHING").Exec(ctx))
 		if err != nil || n == 1 {
@@ -49,13 +49,8 @@ func (s *Store) PutDocument(ctx context.Context, jobID string, doc []byte) error
 // Document returns the document of a job, byte for byte; CodeNotFound when there is none.
 func (s *Store) Document(ctx context.Context, jobID string) ([]byte, error) {
 	var row document
-	err := selectOne(
-		ctx,
-		s.r.NewSelect().Where("job_id = ?", jobID),
-		&row,
-		"job_id: the document of job %q",
-		jobID,
-	)
+	err := selectOne(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &row, "job_id: the document of job %q",
+		jobID)
 	return row.Document, err
 }
 

@@ -30,23 +30,14 @@ func wrap(err error, doing string, args ...any) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: %w", what, err)
 	case diskFull(err):
-		return bfia.Wrap(
-			bfia.CodeUnavailable,
-			fmt.Errorf("%s: %w", what, err),
-			"the disk of the database is full",
-		)
+		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", what, err),
+			"the disk of the database is full")
 	case isBusy(err) || isUnreachable(err):
-		return bfia.Wrap(
-			bfia.CodeUnavailable,
-			fmt.Errorf("%s: %w", what, err),
-			"the database does not answer",
-		)
+		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", what, err),
+			"the database does not answer")
 	case isNotText(err):
-		return bfia.Wrap(
-			bfia.CodeBadRequest,
-			fmt.Errorf("%s: %w", what, err),
-			"a name or id is not UTF-8 text without NUL",
-		)
+		return bfia.Wrap(bfia.CodeBadRequest, fmt.Errorf("%s: %w", what, err),
+			"a name or id is not UTF-8 text without NUL")
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }

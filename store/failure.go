@@ -65,19 +65,8 @@ func (s *Store) SetScheduleJobFailure(ctx context.Context, jobID string, f *bfia
 }
 
 // SetSchedulePartFailure records why a part of a task failed, at its scheduler. The first failure stays.
-func (s *Store) SetSchedulePartFailure(
-	ctx context.Context,
-	taskID, role string,
-	index int,
-	f *bfia.Failure,
-) error {
-	return s.setFailure(
-		ctx,
-		f,
-		(*SchedulePart)(nil),
-		"task_id = ? AND role = ? AND role_index = ?",
-		taskID,
-		role,
-		index,
-	)
+func (s *Store) SetSchedulePartFailure(ctx context.Context, taskID, role string, index int,
+	f *bfia.Failure) error {
+	return s.setFailure(ctx, f, (*SchedulePart)(nil), "task_id = ? AND role = ? AND role_index = ?", taskID,
+		role, index)
 }

@@ -19,12 +19,9 @@ func TestFailures(t *testing.T) {
 		require.NoError(t, s.CreateJob(ctx, store.Job{JobID: "j1"}, []store.Task{{Name: "a", Role: "guest"}}))
 		require.NoError(
 			t,
-			s.CreateScheduleJob(
-				ctx,
-				store.ScheduleJob{JobID: "j1"},
+			s.CreateScheduleJob(ctx, store.ScheduleJob{JobID: "j1"},
 				[]store.ScheduleTask{{TaskID: "t1", Name: "a"}},
-				[]store.SchedulePart{{TaskID: "t1", Role: "guest", NodeID: "A"}},
-			),
+				[]store.SchedulePart{{TaskID: "t1", Role: "guest", NodeID: "A"}}),
 		)
 		read := func() []*bfia.Failure {
 			job, err := s.Job(ctx, "j1")

@@ -24,19 +24,16 @@ type DataGeneration struct {
 
 var _ bun.AfterScanRowHook = (*DataGeneration)(nil)
 
-// AfterScanRow converts the times to UTC.
+// AfterScanRow normalizes the times.
 func (g *DataGeneration) AfterScanRow(context.Context) error {
-	truncateTimes(&g.CreatedAt, g.SupersededAt)
+	normalizeTimes(&g.CreatedAt, g.SupersededAt)
 	return nil
 }
 
 // CreateGeneration records an upload before its first object is written. Housekeeping removes it if it never
 // becomes current.
-func (s *Store) CreateGeneration(
-	ctx context.Context,
-	namespace, name, generation string,
-	at time.Time,
-) error {
+func (s *Store) CreateGeneration(ctx context.Context, namespace, name, generation string,
+	at time.Time) error {
 	if err := checkText("namespace", namespace, "name", name, "generation", generation); err != nil {
 		return err
 	}
@@ -48,12 +45,8 @@ func (s *Store) CreateGeneration(
 
 // supersedeGenerations marks all generations of a dataset but the current one as superseded. The caller holds
 // the lock of the dataset's row.
-func supersedeGenerations(
-	ctx context.Context,
-	tx bun.Tx,
-	namespace, name, current string,
-	at time.Time,
-) error {
+func supersedeGenerations(ctx context.Context, tx bun.Tx, namespace, name, current string,
+	at time.Time) error {
 	if current != "" {
 		n, err := affected(tx.NewUpdate().Model((*DataGeneration)(nil)).Set("superseded_at = NULL").
 			Where("generation = ? AND NOT removing", current).Exec(ctx))
@@ -71,7 +64,7 @@ func supersedeGenerations(
 		}
 	}
 
-	_, err := tx.NewUpdate().Model((*DataGeneration)(nil)).Set("superseded_at = ?", truncateTime(at)).
+	_, err := tx.NewUpdate().Model((*DataGeneration)(nil)).Set("superseded_at = ?", normalizeTime(at)).
 		Where("namespace = ? AND name = ? AND generation <> ? AND superseded_at IS NULL", namespace, name,
 			current).
 		Exec(ctx)
@@ -83,7 +76,7 @@ func supersedeGenerations(
 // after that time. A claimed generation stays claimed until [Store.DeleteGeneration].
 func (s *Store) ClaimRemovableGenerations(ctx context.Context, before time.Time) ([]DataGeneration, error) {
 	var claimed []DataGeneration
-	before = truncateTime(before)
+	before = normalizeTime(before)
 
 	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		claimed = nil

@@ -32,9 +32,9 @@ type Job struct {
 
 var _ bun.AfterScanRowHook = (*Job)(nil)
 
-// AfterScanRow converts the times to UTC.
+// AfterScanRow normalizes the times.
 func (j *Job) AfterScanRow(context.Context) error {
-	truncateTimes(&j.CreatedAt, j.StartedAt, j.EndedAt)
+	normalizeTimes(&j.CreatedAt, j.StartedAt, j.EndedAt)
 	return nil
 }
 
@@ -52,16 +52,13 @@ func (c JobCursor) String() string {
 	return strconv.FormatInt(c.CreatedAt.UnixMicro(), 10) + "-" + c.JobID
 }
 
-// ParseJobCursor decodes a cursor; anything else is CodeBadRequest.
+// ParseJobCursor decodes a cursor. It returns CodeBadRequest for any other text.
 func ParseJobCursor(s string) (JobCursor, error) {
 	micros, id, ok := strings.Cut(s, "-")
 	n, err := strconv.ParseInt(micros, 10, 64)
 	if !ok || err != nil || id == "" || checkText("cursor", id) != nil {
-		return JobCursor{}, bfia.Errorf(
-			bfia.CodeBadRequest,
-			"cursor: %q is not a position in the list of jobs",
-			s,
-		)
+		return JobCursor{}, bfia.Errorf(bfia.CodeBadRequest,
+			"cursor: %q is not a position in the list of jobs", s)
 	}
 	return JobCursor{CreatedAt: time.UnixMicro(n).UTC(), JobID: id}, nil
 }
@@ -100,12 +97,8 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 		return err
 	})
 	if isDuplicate(err) {
-		err = bfia.Wrap(
-			bfia.CodeConflict,
-			err,
-			"job_id: a task of job %q has an id or a name that another task has",
-			job.JobID,
-		)
+		err = bfia.Wrap(bfia.CodeConflict, err,
+			"job_id: a task of job %q has an id or a name that another task has", job.JobID)
 	}
 	return wrap(err, "create job %s", job.JobID)
 }
@@ -154,11 +147,8 @@ func checkSameJob(ctx context.Context, tx bun.Tx, job Job, tasks []Task) error {
 	same := kept.FlowID == job.FlowID && slices.Equal(kept.Roles, job.Roles) &&
 		kept.InitiatorNode == job.InitiatorNode && kept.SchedulerNode == job.SchedulerNode
 	byKey := func(a, b Task) int {
-		return cmp.Or(
-			cmp.Compare(a.Name, b.Name),
-			cmp.Compare(a.Role, b.Role),
-			cmp.Compare(a.RoleIndex, b.RoleIndex),
-		)
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Role, b.Role),
+			cmp.Compare(a.RoleIndex, b.RoleIndex))
 	}
 	slices.SortFunc(keptTasks, byKey)
 	slices.SortFunc(tasks, byKey)
@@ -182,20 +172,15 @@ func (s *Store) DeleteJob(ctx context.Context, jobID string) error {
 }
 
 // UpdateJob moves a job forward to state, as of at. It does nothing if the job is in that state or a later
-// one. An unknown job is CodeNotFound. An empty reason leaves the recorded one.
-func (s *Store) UpdateJob(
-	ctx context.Context,
-	jobID string,
-	state bfia.JobState,
-	reason string,
-	at time.Time,
-) error {
+// one, and returns CodeNotFound for an unknown job. An empty reason leaves the recorded one.
+func (s *Store) UpdateJob(ctx context.Context, jobID string, state bfia.JobState, reason string,
+	at time.Time) error {
 	return s.advanceJob(ctx, (*Job)(nil), jobID, state, reason, at)
 }
 
 // ReopenJob makes a FINISHED job READY again and clears the reason, failure and times of its end. Its tasks
-// keep their rows until they start again. A job in another state stays unchanged. A job that is unknown, or
-// being removed, is CodeNotFound.
+// keep their rows until they start again. A job in another state stays unchanged. ReopenJob returns
+// CodeNotFound for a job that is unknown or being removed.
 func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
 	var n int
 	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
@@ -249,7 +234,7 @@ func (s *Store) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
 		q.Where("state IN (?)", bun.List(f.States))
 	}
 	if f.Before != nil {
-		q.Where("(created_at, job_id) < (?, ?)", truncateTime(f.Before.CreatedAt), f.Before.JobID)
+		q.Where("(created_at, job_id) < (?, ?)", normalizeTime(f.Before.CreatedAt), f.Before.JobID)
 	}
 	if err := q.Scan(ctx); err != nil {
 		return nil, wrap(err, "list jobs")

@@ -79,10 +79,8 @@ func TestJobIsCreatedOnce(t *testing.T) {
 
 		require.NoError(
 			t,
-			s.PutOutputs(
-				ctx,
-				[]store.Output{{JobID: "j1", TaskName: "a", Role: "guest", Type: "dataset", Key: "d"}},
-			),
+			s.PutOutputs(ctx,
+				[]store.Output{{JobID: "j1", TaskName: "a", Role: "guest", Type: "dataset", Key: "d"}}),
 		)
 		require.NoError(t, s.DeleteJob(ctx, "j1"))
 		_, err = s.Job(ctx, "j1")
@@ -203,11 +201,8 @@ func TestTaskLife(t *testing.T) {
 		require.Equal(t, 1, n)
 		all, err := s.Tasks(ctx, "j1")
 		require.NoError(t, err)
-		require.Equal(
-			t,
-			[]bfia.TaskState{bfia.TaskSuccess, bfia.TaskFailed, bfia.TaskReady},
-			[]bfia.TaskState{all[0].State, all[1].State, all[2].State},
-		)
+		require.Equal(t, []bfia.TaskState{bfia.TaskSuccess, bfia.TaskFailed, bfia.TaskReady},
+			[]bfia.TaskState{all[0].State, all[1].State, all[2].State})
 		require.Equal(t, "the job was stopped", all[1].Reason)
 		n, err = s.FailRunningTasks(ctx, "j1", "again", at)
 		require.NoError(t, err)
@@ -238,14 +233,8 @@ func TestStoresRaceToStartATask(t *testing.T) {
 			won := make([]bool, 8)
 			for n := range won {
 				all.Go(func() error {
-					rows, err := stores[n%2].StartTask(
-						ctx,
-						id,
-						"a",
-						fmt.Sprintf("%s-task-%d", id, n/4),
-						1,
-						at,
-					)
+					rows, err := stores[n%2].StartTask(ctx, id, "a", fmt.Sprintf("%s-task-%d", id, n/4), 1,
+						at)
 					if bfia.CodeOf(err) == bfia.CodeConflict {
 						return nil
 					}
@@ -302,16 +291,10 @@ func TestJobsPages(t *testing.T) {
 			require.Equal(t, want, walk(store.JobFilter{Limit: limit}), limit)
 		}
 		flow := "flow1"
-		require.Equal(
-			t,
-			[]string{"j22", "j19", "j16", "j13", "j10", "j07", "j04", "j01"},
-			walk(store.JobFilter{FlowID: &flow, Limit: 3}),
-		)
-		require.Equal(
-			t,
-			[]string{"j20", "j15", "j10", "j05", "j00"},
-			walk(store.JobFilter{States: []bfia.JobState{bfia.JobReady, bfia.JobRunning}, Limit: 2}),
-		)
+		require.Equal(t, []string{"j22", "j19", "j16", "j13", "j10", "j07", "j04", "j01"},
+			walk(store.JobFilter{FlowID: &flow, Limit: 3}))
+		require.Equal(t, []string{"j20", "j15", "j10", "j05", "j00"},
+			walk(store.JobFilter{States: []bfia.JobState{bfia.JobReady, bfia.JobRunning}, Limit: 2}))
 		empty := ""
 		require.Empty(t, walk(store.JobFilter{FlowID: &empty}))
 		_, err := s.Jobs(ctx, store.JobFilter{Limit: -1})

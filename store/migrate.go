@@ -110,10 +110,8 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 		return wrap(err, "check the schema (run migrate first)")
 	}
 	if missing := status.Unapplied(); len(missing) > 0 {
-		return fmt.Errorf(
-			"store: the database lacks migration %s of this binary: run migrate",
-			missing[0].Name,
-		)
+		return fmt.Errorf("store: the database lacks migration %s of this binary: run migrate",
+			missing[0].Name)
 	}
 	return nil
 }

@@ -97,10 +97,8 @@ func TestMigrationsOnlyAdd(t *testing.T) {
 	comment := regexp.MustCompile(`(?m)^\s*--.*$`)
 	require.Regexp(t, additions, "ALTER TABLE t_job ADD COLUMN x TEXT NOT NULL DEFAULT ''")
 	require.Regexp(t, additions, "CREATE INDEX i_job_x ON t_job (x)")
-	for _, bad := range []string{
-		"DROP TABLE t_job", "ALTER TABLE t_job ADD COLUMN x TEXT NOT NULL",
-		"ALTER TABLE t_job DROP COLUMN state",
-	} {
+	for _, bad := range []string{"DROP TABLE t_job", "ALTER TABLE t_job ADD COLUMN x TEXT NOT NULL",
+		"ALTER TABLE t_job DROP COLUMN state"} {
 		require.NotRegexp(t, additions, bad)
 	}
 	for _, file := range files[1:] {
@@ -148,18 +146,12 @@ func TestMigrateIsAllOrNothing(t *testing.T) {
 
 func TestOpenRefusesAndKeepsThePassword(t *testing.T) {
 	t.Parallel()
-	for _, address := range []string{
-		"postgres://hutong:sEcret@127.0.0.1:1/db?sslmode=disable",
+	for _, address := range []string{"postgres://hutong:sEcret@127.0.0.1:1/db?sslmode=disable",
 		"postgres://hutong:sEcret@127.0.0.1:1/db?sslmode=sometimes",
 		"postgres://hutong:sEcret@127.0.0.1:1/db?sslmode=disable&connect_timeout=x",
-		"postgres://hutong:sEcret@127.0.0.1:1/",
-		"postgres://hutong:sEcret%zz@127.0.0.1:1/db",
-		"postgres://hutong:sEcret@127.0.0.1:notaport/db",
-		"mysql://hutong:sEcret@127.0.0.1/db",
-		"sqlite://relative/sEcret.db",
-		"sEcret",
-		"",
-	} {
+		"postgres://hutong:sEcret@127.0.0.1:1/", "postgres://hutong:sEcret%zz@127.0.0.1:1/db",
+		"postgres://hutong:sEcret@127.0.0.1:notaport/db", "mysql://hutong:sEcret@127.0.0.1/db",
+		"sqlite://relative/sEcret.db", "sEcret", ""} {
 		s, err := store.Open(context.Background(), address)
 		require.Error(t, err, address)
 		require.Nil(t, s)

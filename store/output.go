@@ -30,14 +30,14 @@ type Output struct {
 
 var _ bun.AfterScanRowHook = (*Output)(nil)
 
-// AfterScanRow converts the time to UTC.
+// AfterScanRow normalizes the time.
 func (o *Output) AfterScanRow(context.Context) error {
-	truncateTimes(&o.CreatedAt)
+	normalizeTimes(&o.CreatedAt)
 	return nil
 }
 
-// PutOutputs records outputs and replaces earlier ones of the same keys. It is CodeNotFound for an unknown
-// job.
+// PutOutputs records outputs and replaces earlier ones of the same keys. It returns CodeNotFound for an
+// unknown job.
 func (s *Store) PutOutputs(ctx context.Context, outputs []Output) error {
 	if len(outputs) == 0 {
 		return nil

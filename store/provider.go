@@ -65,19 +65,9 @@ func (s *Store) PutComponents(ctx context.Context, p Provider) (created bool, er
 }
 
 func (s *Store) putProvider(ctx context.Context, p Provider, replace bool) (created bool, err error) {
-	texts := []string{
-		"name",
-		p.Name,
-		"version",
-		p.Version,
-		"device",
-		p.Device,
-		"protocol",
-		p.Protocol,
-		"metadata",
-		string(p.Metadata),
-	}
-	now := truncateTime(time.Now())
+	texts := []string{"name", p.Name, "version", p.Version, "device", p.Device, "protocol", p.Protocol,
+		"metadata", string(p.Metadata)}
+	now := normalizeTime(time.Now())
 	row := providerRow{
 		Name: p.Name, Version: p.Version, Device: p.Device, Protocol: p.Protocol,
 		Metadata:  string(p.Metadata),
@@ -102,29 +92,9 @@ func (s *Store) putProvider(ctx context.Context, p Provider, replace bool) (crea
 		return false, err
 	}
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
-		// The update also locks the provider, which serialises writers of its components. If the provider is
-		// deleted between the two statements, it is new after all.
-		for {
-			n, err := affected(
-				tx.NewInsert().Model(&row).On("CONFLICT (name, version, device) DO NOTHING").Exec(ctx),
-			)
-			if err != nil {
-				return err
-			}
-			if created = n == 1; created {
-				break
-			}
-			update := tx.NewUpdate().Model(&row).Column("updated_at").WherePK()
-			if replace {
-				update.Column("protocol", "metadata")
-			}
-			n, err = affected(update.Exec(ctx))
-			if err != nil {
-				return err
-			}
-			if n == 1 {
-				break
-			}
+		var err error
+		if created, err = upsertProvider(ctx, tx, &row, replace); err != nil {
+			return err
 		}
 		if replace {
 			if _, err := tx.NewDelete().Model((*componentRow)(nil)).
@@ -136,12 +106,35 @@ func (s *Store) putProvider(ctx context.Context, p Provider, replace bool) (crea
 		if len(components) == 0 {
 			return nil
 		}
-		_, err := tx.NewInsert().Model(&components).
+		_, err = tx.NewInsert().Model(&components).
 			On("CONFLICT (provider, version, device, name) DO UPDATE").
 			Set("description = EXCLUDED.description").Exec(ctx)
 		return err
 	})
 	return created, wrap(err, "record provider %s:%s@%s", p.Name, p.Version, p.Device)
+}
+
+// upsertProvider inserts a provider's row, or updates it, and reports whether it was inserted. The update
+// also locks the row, which serialises writers of the provider's components.
+func upsertProvider(
+	ctx context.Context, tx bun.Tx, row *providerRow, replace bool,
+) (created bool, err error) {
+	for { // again if the provider is deleted between the two statements
+		insert := tx.NewInsert().Model(row).On("CONFLICT (name, version, device) DO NOTHING")
+		n, err := affected(insert.Exec(ctx))
+		if err != nil || n == 1 {
+			return n == 1, err
+		}
+
+		update := tx.NewUpdate().Model(row).Column("updated_at").WherePK()
+		if replace {
+			update.Column("protocol", "metadata")
+		}
+		n, err = affected(update.Exec(ctx))
+		if err != nil || n == 1 {
+			return false, err
+		}
+	}
 }
 
 // Providers returns the providers that match the filter, with their components, by name, version and device.
@@ -171,7 +164,7 @@ func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, er
 	}
 	providers := make([]Provider, 0, len(rows))
 	for _, r := range rows {
-		truncateTimes(&r.CreatedAt, &r.UpdatedAt)
+		normalizeTimes(&r.CreatedAt, &r.UpdatedAt)
 		p := Provider{
 			Name: r.Name, Version: r.Version, Device: r.Device, Protocol: r.Protocol, CreatedAt: r.CreatedAt,
 			UpdatedAt:  r.UpdatedAt,
@@ -183,11 +176,8 @@ func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, er
 		providers = append(providers, p)
 	}
 	slices.SortFunc(providers, func(a, b Provider) int {
-		return cmp.Or(
-			cmp.Compare(a.Name, b.Name),
-			cmp.Compare(a.Version, b.Version),
-			cmp.Compare(a.Device, b.Device),
-		)
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version),
+			cmp.Compare(a.Device, b.Device))
 	})
 	return providers, nil
 }
@@ -196,10 +186,8 @@ func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, er
 // empty filter is CodeBadRequest.
 func (s *Store) DeleteProvider(ctx context.Context, f ProviderFilter) (int, error) {
 	if f == (ProviderFilter{}) {
-		return 0, bfia.Errorf(
-			bfia.CodeBadRequest,
-			"name: is required, or version or device, to select the providers to delete",
-		)
+		return 0, bfia.Errorf(bfia.CodeBadRequest,
+			"name: is required, or version or device, to select the providers to delete")
 	}
 	if err := f.check(); err != nil {
 		return 0, err

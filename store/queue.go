@@ -10,8 +10,8 @@ import (
 	"hutong/bfia"
 )
 
-// admissionQueued returns what the queue needs to know of the job.
-func (j ScheduleJob) admissionQueued() admission.QueuedJob {
+// toQueuedJob converts the row to a job of the scheduler's queue.
+func (j ScheduleJob) toQueuedJob() admission.QueuedJob {
 	return admission.QueuedJob{
 		Job: admission.Job{
 			JobID:     j.JobID,
@@ -26,13 +26,10 @@ func (j ScheduleJob) admissionQueued() admission.QueuedJob {
 
 // Dequeue makes a job READY, enters it into the scheduler's queue if it is not there, and asks decide whether
 // the job may leave the queue. If so, Dequeue records that the job now requests its reservations. If not, it
-// clears the party and the reason of the last denial. A job that no longer waits is CodeConflict.
-func (s *Store) Dequeue(
-	ctx context.Context,
-	jobID string,
-	at time.Time,
-	decide func(admission.Queue) bool,
-) error {
+// clears the party and the reason of the last denial. If the job no longer waits, Dequeue
+// returns CodeConflict.
+func (s *Store) Dequeue(ctx context.Context, jobID string, at time.Time,
+	decide func(admission.Queue) bool) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if err := lockAdmission(ctx, tx); err != nil {
 			return err
@@ -40,7 +37,7 @@ func (s *Store) Dequeue(
 		n, err := affected(
 			tx.NewUpdate().
 				Model((*ScheduleJob)(nil)).
-				Set("state = ?, queued_at = COALESCE(queued_at, ?)", bfia.JobReady, truncateTime(at)).
+				Set("state = ?, queued_at = COALESCE(queued_at, ?)", bfia.JobReady, normalizeTime(at)).
 				Where("job_id = ?", jobID).
 				Where("state IN (?)", bun.List([]bfia.JobState{bfia.JobPending, bfia.JobReady})).
 				Exec(ctx),
@@ -55,7 +52,7 @@ func (s *Store) Dequeue(
 		if err != nil {
 			return err
 		}
-		update := tx.NewUpdate().Model((*ScheduleJob)(nil)).Set("dequeued_at = ?", truncateTime(at))
+		update := tx.NewUpdate().Model((*ScheduleJob)(nil)).Set("dequeued_at = ?", normalizeTime(at))
 		if !decide(q) {
 			update = tx.NewUpdate().Model((*ScheduleJob)(nil)).Set("wait_node = '', wait_reason = ''")
 		}
@@ -80,9 +77,9 @@ func readQueue(ctx context.Context, db bun.IDB) (admission.Queue, error) {
 		Order("created_at", "job_id").Scan(ctx)
 	for _, j := range rows {
 		if j.State == bfia.JobRunning {
-			q.Running = append(q.Running, j.admissionQueued().Job)
+			q.Running = append(q.Running, j.toQueuedJob().Job)
 		} else {
-			q.Waiting = append(q.Waiting, j.admissionQueued())
+			q.Waiting = append(q.Waiting, j.toQueuedJob())
 		}
 	}
 	return q, err
@@ -98,7 +95,7 @@ func (s *Store) SetWaitReason(ctx context.Context, jobID, node, reason string) e
 	return wrap(err, "record why job %s waits", jobID)
 }
 
-// SetPriority changes the priority of a job that has not started; one that has started is CodeConflict.
+// SetPriority changes the priority of a job. If the job has started, it returns CodeConflict.
 func (s *Store) SetPriority(ctx context.Context, jobID string, priority int) error {
 	n, err := affected(s.w.NewUpdate().Model((*ScheduleJob)(nil)).Set("priority = ?", priority).
 		Where("job_id = ?", jobID).
@@ -110,10 +107,6 @@ func (s *Store) SetPriority(ctx context.Context, jobID string, priority int) err
 	if err != nil {
 		return err
 	}
-	return bfia.Errorf(
-		bfia.CodeConflict,
-		"priority: job %s is %s; only a waiting job can change its priority",
-		jobID,
-		job.State,
-	)
+	return bfia.Errorf(bfia.CodeConflict,
+		"priority: job %s is %s; only a waiting job can change its priority", jobID, job.State)
 }

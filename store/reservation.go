@@ -45,9 +45,9 @@ type ReservationRequest struct {
 
 var _ bun.AfterScanRowHook = (*ReservationRequest)(nil)
 
-// AfterScanRow converts the times to UTC.
+// AfterScanRow normalizes the times.
 func (a *ReservationRequest) AfterScanRow(context.Context) error {
-	truncateTimes(&a.CreatedAt, &a.WaitingSince, &a.RequestedAt)
+	normalizeTimes(&a.CreatedAt, &a.WaitingSince, &a.RequestedAt)
 	return nil
 }
 
@@ -86,12 +86,8 @@ type ReservationTimes struct {
 // index, or none. A job that holds a reservation keeps it; decide is not called. A job that has ended is
 // CodeConflict. waited reports that the job was waiting and no longer is: others may now get what the
 // scheduler withheld for it.
-func (s *Store) Reserve(
-	ctx context.Context,
-	request ReservationRequest,
-	times ReservationTimes,
-	decide func(ReservationView) (runners []string),
-) (granted []ReservedSlot, waited bool, err error) {
+func (s *Store) Reserve(ctx context.Context, request ReservationRequest, times ReservationTimes,
+	decide func(ReservationView) (runners []string)) (granted []ReservedSlot, waited bool, err error) {
 	if err := checkText("scheduler", request.SchedulerNode, "initiator", request.InitiatorNode, "flow_id",
 		request.FlowID); err != nil {
 		return nil, false, err
@@ -176,15 +172,11 @@ func deleteRequest(ctx context.Context, tx bun.Tx, jobID string) (waited bool, e
 	return n > 0, err
 }
 
-func waitingRequests(
-	ctx context.Context,
-	db bun.IDB,
-	except string,
-	since time.Time,
-) (rows []ReservationRequest, err error) {
+func waitingRequests(ctx context.Context, db bun.IDB, except string,
+	since time.Time) (rows []ReservationRequest, err error) {
 	err = db.NewSelect().
 		Model(&rows).
-		Where("requested_at >= ?", truncateTime(since)).
+		Where("requested_at >= ?", normalizeTime(since)).
 		Where("job_id <> ?", except).
 		Order("created_at", "job_id").
 		Scan(ctx)
@@ -203,16 +195,12 @@ func lockAdmission(ctx context.Context, tx bun.Tx) error {
 }
 
 // readView reads the runners with their use, and the jobs that hold reservations, except one job.
-func readView(
-	ctx context.Context,
-	db bun.IDB,
-	except string,
-	times ReservationTimes,
-) (ReservationView, error) {
+func readView(ctx context.Context, db bun.IDB, except string,
+	times ReservationTimes) (ReservationView, error) {
 	var view ReservationView
 	var runners []Runner
 	if err := db.NewSelect().Model(&runners).
-		Where("heartbeat_at >= ? AND slots > 0", truncateTime(times.HeartbeatSince)).Order("runner_id").
+		Where("heartbeat_at >= ? AND slots > 0", normalizeTime(times.HeartbeatSince)).Order("runner_id").
 		Scan(ctx); err != nil {
 		return view, err
 	}
@@ -242,10 +230,8 @@ func readView(
 		Where("job_id IN (?)", db.NewSelect().Model((*ReservedSlot)(nil)).Column("job_id")).
 		Order("job_id").Scan(ctx)
 	for _, j := range holders {
-		view.Holders = append(
-			view.Holders,
-			admission.Job{JobID: j.JobID, Initiator: j.InitiatorNode, Flow: j.FlowID, Created: j.CreatedAt},
-		)
+		view.Holders = append(view.Holders,
+			admission.Job{JobID: j.JobID, Initiator: j.InitiatorNode, Flow: j.FlowID, Created: j.CreatedAt})
 	}
 	return view, err
 }
@@ -280,13 +266,9 @@ func (s *Store) WaitingRequests(ctx context.Context, since time.Time) ([]Reserva
 
 // MoveSlot moves a reserved slot to another runner. choose gets the runners with their use, in one
 // transaction with the move, and returns one of them, or "" to leave the slot. MoveSlot returns the slot as
-// it is then; one that no longer exists is CodeNotFound.
-func (s *Store) MoveSlot(
-	ctx context.Context,
-	slot ReservedSlot,
-	times ReservationTimes,
-	choose func([]admission.Runner) string,
-) (moved ReservedSlot, err error) {
+// it is then, or CodeNotFound if it no longer exists.
+func (s *Store) MoveSlot(ctx context.Context, slot ReservedSlot, times ReservationTimes,
+	choose func([]admission.Runner) string) (moved ReservedSlot, err error) {
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if err := lockAdmission(ctx, tx); err != nil {
 			return err
@@ -315,7 +297,7 @@ func (s *Store) MoveSlot(
 // EndedJobsWithReservation returns the jobs that ended before a time and still hold a reservation, each once.
 func (s *Store) EndedJobsWithReservation(ctx context.Context, before time.Time) ([]string, error) {
 	var ids []string
-	err := s.r.NewSelect().Model((*Job)(nil)).Column("job_id").Where("ended_at < ?", truncateTime(before)).
+	err := s.r.NewSelect().Model((*Job)(nil)).Column("job_id").Where("ended_at < ?", normalizeTime(before)).
 		Where("job_id IN (?)", s.r.NewSelect().Model((*ReservedSlot)(nil)).Column("job_id")).
 		Order("job_id").Scan(ctx, &ids)
 	return ids, wrap(err, "list ended jobs with a reservation")

@@ -78,20 +78,13 @@ func TestReserve(t *testing.T) {
 		for _, id := range []string{"j1", "j2", "j3"} {
 			require.NoError(
 				t,
-				s.CreateJob(
-					ctx,
-					store.Job{JobID: id, FlowID: "flow of " + id, InitiatorNode: "I", CreatedAt: at},
-					nil,
-				),
+				s.CreateJob(ctx,
+					store.Job{JobID: id, FlowID: "flow of " + id, InitiatorNode: "I", CreatedAt: at}, nil),
 			)
 		}
 		var seen store.ReservationView
-		slots, _, err := s.Reserve(
-			ctx,
-			request("j1"),
-			times(at),
-			func(a store.ReservationView) []string { seen = a; return []string{"h", "h"} },
-		)
+		slots, _, err := s.Reserve(ctx, request("j1"), times(at),
+			func(a store.ReservationView) []string { seen = a; return []string{"h", "h"} })
 		require.NoError(t, err)
 		require.Equal(
 			t,
@@ -127,39 +120,24 @@ func TestReserve(t *testing.T) {
 				Memory:        1 << 40,
 				Disk:          7,
 			}}, slots)
-		again, _, err := s.Reserve(
-			ctx,
-			request("j1"),
-			times(at),
-			func(store.ReservationView) []string { t.Error("it holds a reservation"); return nil },
-		)
+		again, _, err := s.Reserve(ctx, request("j1"), times(at),
+			func(store.ReservationView) []string { t.Error("it holds a reservation"); return nil })
 		require.NoError(t, err)
 		require.Equal(t, slots, again)
 
 		for _, later := range []time.Duration{time.Second,
 			time.Minute} { // asked twice, it waits since the first time
-			none, _, err := s.Reserve(
-				ctx,
-				request("j2"),
-				times(at.Add(later)),
-				func(a store.ReservationView) []string { seen = a; return nil },
-			)
+			none, _, err := s.Reserve(ctx, request("j2"), times(at.Add(later)),
+				func(a store.ReservationView) []string { seen = a; return nil })
 			require.NoError(t, err)
 			require.Empty(t, none)
 		}
-		require.Equal(
-			t,
-			[]admission.Job{{JobID: "j1", Initiator: "I", Flow: "flow of j1", Created: kept}},
-			seen.Holders,
-		)
+		require.Equal(t, []admission.Job{{JobID: "j1", Initiator: "I", Flow: "flow of j1", Created: kept}},
+			seen.Holders)
 		require.Equal(t, 2, seen.UsedSlots)
 		require.Empty(t, seen.Waiting, "but for the one that asks")
-		_, _, err = s.Reserve(
-			ctx,
-			request("j3"),
-			times(at),
-			func(a store.ReservationView) []string { seen = a; return nil },
-		)
+		_, _, err = s.Reserve(ctx, request("j3"), times(at),
+			func(a store.ReservationView) []string { seen = a; return nil })
 		require.NoError(t, err)
 		require.Equal(t, 2, seen.Runners[0].UsedSlots)
 		require.Equal(t, bfia.Resources{CPUMilli: 3000, Memory: 2 << 40, Disk: 14}, seen.Runners[0].Used)
@@ -176,11 +154,8 @@ func TestReserve(t *testing.T) {
 		uses, err := s.RunnerUses(ctx)
 		require.NoError(t, err)
 		require.Equal(t, "h", uses[0].RunnerID)
-		require.Equal(
-			t,
-			[]int64{2, 3000, 2 << 40, 14},
-			[]int64{int64(uses[0].UsedSlots), uses[0].UsedCPUMilli, uses[0].UsedMemory, uses[0].UsedDisk},
-		)
+		require.Equal(t, []int64{2, 3000, 2 << 40, 14},
+			[]int64{int64(uses[0].UsedSlots), uses[0].UsedCPUMilli, uses[0].UsedMemory, uses[0].UsedDisk})
 
 		for range 2 { // the same again changes nothing
 			require.NoError(t, s.ReleaseReservation(ctx, "j1"))
@@ -192,36 +167,20 @@ func TestReserve(t *testing.T) {
 			require.Equal(t, []string{"j2", "j3"}, []string{view.Waiting[0].JobID, view.Waiting[1].JobID})
 		}
 		require.NoError(t, s.ReleaseReservation(ctx, "j2"))
-		_, _, err = s.Reserve(
-			ctx,
-			request("j3"),
-			times(at),
-			func(a store.ReservationView) []string { seen = a; return nil },
-		)
+		_, _, err = s.Reserve(ctx, request("j3"), times(at),
+			func(a store.ReservationView) []string { seen = a; return nil })
 		require.NoError(t, err)
 		require.Empty(t, seen.Waiting, "j2 no longer waits")
-		_, waited, err := s.Reserve(
-			ctx,
-			request("j3"),
-			times(at),
-			func(store.ReservationView) []string { return []string{"h"} },
-		)
+		_, waited, err := s.Reserve(ctx, request("j3"), times(at),
+			func(store.ReservationView) []string { return []string{"h"} })
 		require.NoError(t, err)
 		require.True(t, waited)
-		_, waited, err = s.Reserve(
-			ctx,
-			request("j2"),
-			times(at),
-			func(store.ReservationView) []string { return []string{"h"} },
-		)
+		_, waited, err = s.Reserve(ctx, request("j2"), times(at),
+			func(store.ReservationView) []string { return []string{"h"} })
 		require.NoError(t, err)
 		require.False(t, waited)
-		_, _, err = s.Reserve(
-			ctx,
-			request("no"),
-			times(at),
-			func(store.ReservationView) []string { return nil },
-		)
+		_, _, err = s.Reserve(ctx, request("no"), times(at),
+			func(store.ReservationView) []string { return nil })
 		requireCode(t, bfia.CodeNotFound, err)
 	})
 }
@@ -234,10 +193,8 @@ func TestReserveAtOnce(t *testing.T) {
 		stores := []*store.Store{storetest.Open(t, address), storetest.Open(t, address)}
 		require.NoError(
 			t,
-			stores[0].PutRunner(
-				ctx,
-				store.Runner{RunnerID: "h", Devices: []string{"docker"}, Slots: 4, HeartbeatAt: at},
-			),
+			stores[0].PutRunner(ctx,
+				store.Runner{RunnerID: "h", Devices: []string{"docker"}, Slots: 4, HeartbeatAt: at}),
 		)
 		var all sync.WaitGroup
 		for i := range 16 {
@@ -278,18 +235,12 @@ func TestMoveSlot(t *testing.T) {
 		for _, id := range []string{"g", "h"} {
 			require.NoError(
 				t,
-				s.PutRunner(
-					ctx,
-					store.Runner{RunnerID: id, Devices: []string{"docker"}, Slots: 1, HeartbeatAt: at},
-				),
+				s.PutRunner(ctx,
+					store.Runner{RunnerID: id, Devices: []string{"docker"}, Slots: 1, HeartbeatAt: at}),
 			)
 		}
-		slots, _, err := s.Reserve(
-			ctx,
-			request("j1"),
-			times(at),
-			func(store.ReservationView) []string { return []string{"h"} },
-		)
+		slots, _, err := s.Reserve(ctx, request("j1"), times(at),
+			func(store.ReservationView) []string { return []string{"h"} })
 		require.NoError(t, err)
 		moved, err := s.MoveSlot(ctx, slots[0], times(at), func(hosts []admission.Runner) string {
 			assert.Equal(t, []int{0, 1}, []int{hosts[0].UsedSlots, hosts[1].UsedSlots})

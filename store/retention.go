@@ -14,14 +14,10 @@ var terminalJobs = []bfia.JobState{bfia.JobFinished, bfia.JobRejected}
 
 // ExpiredJobs returns the ids of jobs that ended before a time on every side that this party has of them, and
 // of those that are being removed: by id, those after one, at most limit.
-func (s *Store) ExpiredJobs(
-	ctx context.Context,
-	before time.Time,
-	after string,
-	limit int,
+func (s *Store) ExpiredJobs(ctx context.Context, before time.Time, after string, limit int,
 ) ([]string, error) {
 	var ids []string
-	before = truncateTime(before)
+	before = normalizeTime(before)
 	err := s.r.NewRaw(`SELECT job_id FROM t_job AS j WHERE (ended_at < ? OR removing) AND job_id > ?
 		AND NOT EXISTS (SELECT 1 FROM t_schedule_job AS o WHERE o.job_id = j.job_id
 			AND (o.ended_at IS NULL OR o.ended_at >= ?) AND NOT j.removing)
@@ -63,9 +59,10 @@ func (s *Store) RemoveJob(ctx context.Context, jobID string) error {
 }
 
 // RemoveUnusedDocuments deletes documents that were stored before a time and belong to no job, and returns
-// how many. They are left when a job is not created and its workflow ends before it deletes them.
+// how many. Such a document remains if the creation of a job fails and its workflow ends before it deletes
+// the document.
 func (s *Store) RemoveUnusedDocuments(ctx context.Context, before time.Time) (int, error) {
-	n, err := affected(s.w.NewDelete().Model((*document)(nil)).Where("created_at < ?", truncateTime(before)).
+	n, err := affected(s.w.NewDelete().Model((*document)(nil)).Where("created_at < ?", normalizeTime(before)).
 		Where("NOT EXISTS (SELECT 1 FROM t_job AS j WHERE j.job_id = d.job_id)").
 		Where("NOT EXISTS (SELECT 1 FROM t_schedule_job AS j WHERE j.job_id = d.job_id)").Exec(ctx))
 	return n, wrap(err, "remove unused documents")
@@ -73,49 +70,32 @@ func (s *Store) RemoveUnusedDocuments(ctx context.Context, before time.Time) (in
 
 // UnfinishedJobs returns the ids of jobs in which this party takes part, that were created before a time and
 // have not ended: by id, those after one, at most limit.
-func (s *Store) UnfinishedJobs(
-	ctx context.Context,
-	before time.Time,
-	after string,
-	limit int,
+func (s *Store) UnfinishedJobs(ctx context.Context, before time.Time, after string, limit int,
 ) ([]string, error) {
 	return s.unfinishedJobs(ctx, (*Job)(nil), before, after, limit)
 }
 
 // UnfinishedScheduleJobs does the same for the jobs that this party schedules.
-func (s *Store) UnfinishedScheduleJobs(
-	ctx context.Context,
-	before time.Time,
-	after string,
-	limit int,
+func (s *Store) UnfinishedScheduleJobs(ctx context.Context, before time.Time, after string, limit int,
 ) ([]string, error) {
 	return s.unfinishedJobs(ctx, (*ScheduleJob)(nil), before, after, limit)
 }
 
-func (s *Store) unfinishedJobs(
-	ctx context.Context,
-	model any,
-	before time.Time,
-	after string,
-	limit int,
+func (s *Store) unfinishedJobs(ctx context.Context, model any, before time.Time, after string, limit int,
 ) ([]string, error) {
 	var ids []string
 	// Read from the writing connection: the caller compares with an earlier answer of Temporal.
 	err := s.w.NewSelect().Model(model).Column("job_id").
 		Where("state NOT IN (?) AND created_at < ? AND job_id > ?", bun.List(terminalJobs),
-			truncateTime(before), after).
+			normalizeTime(before), after).
 		Order("job_id").Limit(limit).Scan(ctx, &ids)
 	return ids, wrap(err, "list unfinished jobs")
 }
 
-// EndLostJob ends a job in which this party takes part and whose workflow no longer exists. The job is
-// FINISHED, its running parts are FAILED, both with the failure, and its reservation is released. A job that
-// has ended, and an unknown one, stay unchanged. ended reports whether this call ended the job.
-func (s *Store) EndLostJob(
-	ctx context.Context,
-	jobID string,
-	failure *bfia.Failure,
-	at time.Time,
+// EndLostJob ends a job in which this party takes part and whose workflow no longer exists. It sets the job
+// to FINISHED and its running parts to FAILED, both with the failure, and releases the job's reservation. It
+// ignores a job that has ended or is unknown. ended reports whether this call ended the job.
+func (s *Store) EndLostJob(ctx context.Context, jobID string, failure *bfia.Failure, at time.Time,
 ) (ended bool, err error) {
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if ended, err = endLostJob(ctx, tx, (*Job)(nil), jobID, failure, at); err != nil || !ended {
@@ -154,11 +134,7 @@ func (s *Store) EndLostJob(
 }
 
 // EndLostScheduleJob does the same for a job that this party schedules.
-func (s *Store) EndLostScheduleJob(
-	ctx context.Context,
-	jobID string,
-	failure *bfia.Failure,
-	at time.Time,
+func (s *Store) EndLostScheduleJob(ctx context.Context, jobID string, failure *bfia.Failure, at time.Time,
 ) (ended bool, err error) {
 	err = s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		if ended, err = endLostJob(ctx, tx, (*ScheduleJob)(nil), jobID, failure, at); err != nil || !ended {
@@ -179,13 +155,7 @@ func (s *Store) EndLostScheduleJob(
 	return ended, wrap(err, "end the lost job %s", jobID)
 }
 
-func endLostJob(
-	ctx context.Context,
-	tx bun.Tx,
-	model any,
-	jobID string,
-	failure *bfia.Failure,
-	at time.Time,
+func endLostJob(ctx context.Context, tx bun.Tx, model any, jobID string, failure *bfia.Failure, at time.Time,
 ) (bool, error) {
 	text, err := encodeFailure(failure)
 	if err != nil {

@@ -60,10 +60,8 @@ func TestExpiredJobs(t *testing.T) {
 		require.NoError(t, s.UpdateScheduleJob(ctx, "both", bfia.JobFinished, "", at.Add(time.Minute)))
 		scheduledJob(t, s, "scheduled")
 		require.NoError(t, s.UpdateScheduleJob(ctx, "scheduled", bfia.JobFinished, "", at))
-		require.NoError(
-			t,
-			s.CreateJob(ctx, store.Job{JobID: "rejected", State: bfia.JobPending, CreatedAt: at}, nil),
-		)
+		require.NoError(t,
+			s.CreateJob(ctx, store.Job{JobID: "rejected", State: bfia.JobPending, CreatedAt: at}, nil))
 		require.NoError(t, s.UpdateJob(ctx, "rejected", bfia.JobRejected, "", at))
 
 		expired := func(before time.Time, after string, limit int) []string {
@@ -100,10 +98,8 @@ func TestRemoveJob(t *testing.T) {
 		scheduledJob(t, s, "first")
 		require.NoError(
 			t,
-			s.PutOutputs(
-				ctx,
-				[]store.Output{{JobID: "first", TaskName: "a", Role: "guest", Type: "dataset", Key: "d"}},
-			),
+			s.PutOutputs(ctx,
+				[]store.Output{{JobID: "first", TaskName: "a", Role: "guest", Type: "dataset", Key: "d"}}),
 		)
 		require.NoError(t, s.ReuseTask(ctx, "second", "a", "first"))
 		require.NoError(t, s.ReuseTask(ctx, "third", "a", "second"))

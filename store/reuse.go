@@ -10,7 +10,7 @@ import (
 )
 
 // ReuseTask records that this party's parts of a task reuse the outputs of the parts of the same name of an
-// earlier job. It is CodeNotFound when the earlier job has no such parts here.
+// earlier job. It returns CodeNotFound if the earlier job has no such parts here.
 func (s *Store) ReuseTask(ctx context.Context, jobID, name, oldJobID string) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		// The update locks the row: housekeeping can't begin to remove the job before this transaction ends.
@@ -25,11 +25,8 @@ func (s *Store) ReuseTask(ctx context.Context, jobID, name, oldJobID string) err
 			return err
 		}
 		if kept == 0 {
-			return bfia.Errorf(
-				bfia.CodeNotFound,
-				"old_job_id: job %q does not exist at this party, or no longer",
-				oldJobID,
-			)
+			return bfia.Errorf(bfia.CodeNotFound,
+				"old_job_id: job %q does not exist at this party, or no longer", oldJobID)
 		}
 		parts, err := s.tasks(ctx, tx, "job_id = ? AND name = ?", jobID, name)
 		if err != nil {
@@ -53,14 +50,9 @@ func (s *Store) ReuseTask(ctx context.Context, jobID, name, oldJobID string) err
 				}
 			}
 			if !found {
-				return bfia.Errorf(
-					bfia.CodeNotFound,
-					"old_job_id: job %q has no task %q in the role %s.%d at this party",
-					oldJobID,
-					name,
-					part.Role,
-					part.RoleIndex,
-				)
+				return bfia.Errorf(bfia.CodeNotFound,
+					"old_job_id: job %q has no task %q in the role %s.%d at this party", oldJobID, name,
+					part.Role, part.RoleIndex)
 			}
 		}
 		return nil

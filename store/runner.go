@@ -33,9 +33,9 @@ type Runner struct {
 
 var _ bun.AfterScanRowHook = (*Runner)(nil)
 
-// AfterScanRow converts the time to UTC.
+// AfterScanRow normalizes the time.
 func (r *Runner) AfterScanRow(context.Context) error {
-	truncateTimes(&r.HeartbeatAt)
+	normalizeTimes(&r.HeartbeatAt)
 	return nil
 }
 
@@ -72,7 +72,7 @@ func (s *Store) Runners(ctx context.Context, heartbeatSince time.Time) ([]Runner
 	var runners []Runner
 	err := s.r.NewSelect().
 		Model(&runners).
-		Where("heartbeat_at >= ? AND slots > 0", truncateTime(heartbeatSince)).
+		Where("heartbeat_at >= ? AND slots > 0", normalizeTime(heartbeatSince)).
 		Order("runner_id").
 		Scan(ctx)
 	return runners, wrap(err, "list runners")
@@ -113,7 +113,8 @@ func deleteDeregistered(ctx context.Context, tx bun.Tx, runnerID string) error {
 	return err
 }
 
-// DrainRunner makes a runner get no new containers, or get them again. An unknown runner is CodeNotFound.
+// DrainRunner drains a runner, so that it gets no new containers, or ends that. It returns CodeNotFound for
+// an unknown runner.
 func (s *Store) DrainRunner(ctx context.Context, runnerID string, draining bool) error {
 	var n int
 	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {

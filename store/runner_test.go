@@ -39,12 +39,9 @@ func TestDrainedRunnerDeregisters(t *testing.T) {
 		job, tasks := partyJob("j1")
 		require.NoError(t, s.CreateJob(ctx, job, tasks))
 		offered := func() (runners []admission.Runner) {
-			_, _, err := s.Reserve(
-				ctx,
-				store.ReservationRequest{JobID: "j1"},
+			_, _, err := s.Reserve(ctx, store.ReservationRequest{JobID: "j1"},
 				store.ReservationTimes{Now: time.Now(), HeartbeatSince: time.Now().Add(-time.Minute)},
-				func(a store.ReservationView) []string { runners = a.Runners; return nil },
-			)
+				func(a store.ReservationView) []string { runners = a.Runners; return nil })
 			require.NoError(t, err)
 			return runners
 		}
@@ -100,10 +97,8 @@ func TestRunnerUses(t *testing.T) {
 			),
 		)
 		require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: "h2", Slots: 2, HeartbeatAt: at}))
-		require.NoError(
-			t,
-			s.PutRunner(ctx, store.Runner{RunnerID: "h3", Slots: 2, HeartbeatAt: at.Add(time.Hour)}),
-		)
+		require.NoError(t,
+			s.PutRunner(ctx, store.Runner{RunnerID: "h3", Slots: 2, HeartbeatAt: at.Add(time.Hour)}))
 		job, tasks := partyJob("j1")
 		require.NoError(t, s.CreateJob(ctx, job, tasks))
 		_, err := s.StartTask(ctx, "j1", "a", "id-a", 1, at)

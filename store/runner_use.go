@@ -62,7 +62,7 @@ func (s *Store) RunnerUses(ctx context.Context) ([]RunnerUse, error) {
 // ForgetRunners deletes runners without a heartbeat since a time that have no running parts, and returns how
 // many. It also deletes that they are draining.
 func (s *Store) ForgetRunners(ctx context.Context, before time.Time) (int, error) {
-	n, err := affected(s.w.NewDelete().Model((*Runner)(nil)).Where("heartbeat_at < ?", truncateTime(before)).
+	n, err := affected(s.w.NewDelete().Model((*Runner)(nil)).Where("heartbeat_at < ?", normalizeTime(before)).
 		Where("NOT EXISTS (SELECT 1 FROM t_task AS t WHERE t.runner_id = r.runner_id AND t.state = ?)",
 			bfia.TaskRunning).
 		Exec(ctx))

@@ -52,14 +52,8 @@ func TestPageOfManyJobs(t *testing.T) {
 			}
 		}
 		for name := range pages {
-			require.Less(
-				t,
-				took[10_000][name],
-				5*took[200][name]+2*time.Millisecond,
-				"the page %s: %v",
-				name,
-				took,
-			)
+			require.Less(t, took[10_000][name], 5*took[200][name]+2*time.Millisecond, "the page %s: %v", name,
+				took)
 		}
 	})
 }

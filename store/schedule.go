@@ -95,33 +95,30 @@ var (
 	_ bun.AfterScanRowHook = (*SchedulePart)(nil)
 )
 
-// AfterScanRow converts the times to UTC.
+// AfterScanRow normalizes the times.
 func (j *ScheduleJob) AfterScanRow(context.Context) error {
-	truncateTimes(&j.CreatedAt, j.StartedAt, j.EndedAt, j.QueuedAt, j.DequeuedAt)
+	normalizeTimes(&j.CreatedAt, j.StartedAt, j.EndedAt, j.QueuedAt, j.DequeuedAt)
 	return nil
 }
 
-// AfterScanRow converts the times to UTC.
+// AfterScanRow normalizes the times.
 func (t *ScheduleTask) AfterScanRow(context.Context) error {
-	truncateTimes(t.StartedAt, t.EndedAt)
+	normalizeTimes(t.StartedAt, t.EndedAt)
 	return nil
 }
 
-// AfterScanRow converts the times to UTC.
+// AfterScanRow normalizes the times.
 func (p *SchedulePart) AfterScanRow(context.Context) error {
-	truncateTimes(p.StartedAt, p.EndedAt)
+	normalizeTimes(p.StartedAt, p.EndedAt)
 	return nil
 }
 
 // CreateScheduleJob records a job with its tasks and their parts, all or nothing. It fills in the JobID of
 // tasks and parts. The default state is PENDING, the default CreatedAt is now. Called again with the same
-// content it changes nothing, whatever state the job has reached; other content is CodeConflict.
-func (s *Store) CreateScheduleJob(
-	ctx context.Context,
-	job ScheduleJob,
-	tasks []ScheduleTask,
-	parts []SchedulePart,
-) error {
+// content it changes nothing, whatever state the job has reached; with other content it returns
+// CodeConflict.
+func (s *Store) CreateScheduleJob(ctx context.Context, job ScheduleJob, tasks []ScheduleTask,
+	parts []SchedulePart) error {
 	job, tasks, parts, err := scheduleRows(job, tasks, parts)
 	if err != nil {
 		return err
@@ -148,28 +145,17 @@ func (s *Store) CreateScheduleJob(
 	})
 	switch {
 	case isDuplicate(err):
-		err = bfia.Wrap(
-			bfia.CodeConflict,
-			err,
-			"job_id: a task of job %q has an id or a name that another task has",
-			job.JobID,
-		)
+		err = bfia.Wrap(bfia.CodeConflict, err,
+			"job_id: a task of job %q has an id or a name that another task has", job.JobID)
 	case isMissingParent(err):
-		err = bfia.Wrap(
-			bfia.CodeBadRequest,
-			err,
-			"job_id: a part of job %q names a task that the job doesn't have",
-			job.JobID,
-		)
+		err = bfia.Wrap(bfia.CodeBadRequest, err,
+			"job_id: a part of job %q names a task that the job doesn't have", job.JobID)
 	}
 	return wrap(err, "create schedule job %s", job.JobID)
 }
 
-func scheduleRows(
-	job ScheduleJob,
-	tasks []ScheduleTask,
-	parts []SchedulePart,
-) (ScheduleJob, []ScheduleTask, []SchedulePart, error) {
+func scheduleRows(job ScheduleJob, tasks []ScheduleTask,
+	parts []SchedulePart) (ScheduleJob, []ScheduleTask, []SchedulePart, error) {
 	job.State = cmp.Or(job.State, bfia.JobPending)
 	job.CreatedAt = timeOrNow(job.CreatedAt)
 	job.Reason = cleanReason(job.Reason)
@@ -186,15 +172,9 @@ func scheduleRows(
 	tasks, parts = slices.Clone(tasks), slices.Clone(parts)
 	for i := range tasks {
 		t := &tasks[i]
-		t.JobID, t.State, t.Reason, t.Attempt = job.JobID, cmp.Or(
-			t.State,
-			bfia.TaskPending,
-		), cleanReason(
+		t.JobID, t.State, t.Reason, t.Attempt = job.JobID, cmp.Or(t.State, bfia.TaskPending), cleanReason(
 			t.Reason,
-		), max(
-			t.Attempt,
-			1,
-		)
+		), max(t.Attempt, 1)
 		if t.DependsOn == nil {
 			t.DependsOn = []string{}
 		}
@@ -222,13 +202,8 @@ func scheduleRows(
 
 // checkSameScheduleJob fails if the recorded job has other content than the given one. It ignores times,
 // states and reasons.
-func checkSameScheduleJob(
-	ctx context.Context,
-	tx bun.Tx,
-	job ScheduleJob,
-	tasks []ScheduleTask,
-	parts []SchedulePart,
-) error {
+func checkSameScheduleJob(ctx context.Context, tx bun.Tx, job ScheduleJob, tasks []ScheduleTask,
+	parts []SchedulePart) error {
 	var kept ScheduleJob
 	if err := selectOne(ctx, tx.NewSelect().
 		Where("job_id = ?", job.JobID), &kept, "job_id: job %q", job.JobID); err != nil {
@@ -255,11 +230,8 @@ func checkSameScheduleJob(
 			slices.Equal(a.DependsOn, b.DependsOn)
 	})
 	byPart := func(a, b SchedulePart) int {
-		return cmp.Or(
-			cmp.Compare(a.TaskID, b.TaskID),
-			cmp.Compare(a.Role, b.Role),
-			cmp.Compare(a.RoleIndex, b.RoleIndex),
-		)
+		return cmp.Or(cmp.Compare(a.TaskID, b.TaskID), cmp.Compare(a.Role, b.Role),
+			cmp.Compare(a.RoleIndex, b.RoleIndex))
 	}
 	slices.SortFunc(keptParts, byPart)
 	slices.SortFunc(parts, byPart)
@@ -279,26 +251,15 @@ func (s *Store) DeleteScheduleJob(ctx context.Context, jobID string) error {
 }
 
 // UpdateScheduleJob moves a job forward to state, as of at. It does nothing if the job is in that state or a
-// later one. An unknown job is CodeNotFound. An empty reason leaves the recorded one.
-func (s *Store) UpdateScheduleJob(
-	ctx context.Context,
-	jobID string,
-	state bfia.JobState,
-	reason string,
-	at time.Time,
-) error {
+// later one, and returns CodeNotFound for an unknown job. An empty reason leaves the recorded one.
+func (s *Store) UpdateScheduleJob(ctx context.Context, jobID string, state bfia.JobState, reason string,
+	at time.Time) error {
 	return s.advanceJob(ctx, (*ScheduleJob)(nil), jobID, state, reason, at)
 }
 
 // advanceJob moves a job's row forward, on either side. All changes of a job's state but a reopening use it.
-func (s *Store) advanceJob(
-	ctx context.Context,
-	model any,
-	jobID string,
-	state bfia.JobState,
-	reason string,
-	at time.Time,
-) error {
+func (s *Store) advanceJob(ctx context.Context, model any, jobID string, state bfia.JobState, reason string,
+	at time.Time) error {
 	if err := checkJobState(state); err != nil {
 		return err
 	}
@@ -326,14 +287,14 @@ func setTransition(q *bun.UpdateQuery, reason string, at time.Time, started, end
 		q.Set("reason = ?", cleanReason(reason))
 	}
 	if started {
-		q.Set("started_at = COALESCE(started_at, ?)", truncateTime(at))
+		q.Set("started_at = COALESCE(started_at, ?)", normalizeTime(at))
 	}
 	if ended {
-		q.Set("ended_at = ?", truncateTime(at))
+		q.Set("ended_at = ?", normalizeTime(at))
 	}
 }
 
-// ScheduleJob returns the scheduler's record of a job; CodeNotFound when there is none.
+// ScheduleJob returns the scheduler's record of a job, or CodeNotFound if there is none.
 func (s *Store) ScheduleJob(ctx context.Context, jobID string) (ScheduleJob, error) {
 	var job ScheduleJob
 	err := selectOne(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &job, "job_id: job %q", jobID)

@@ -11,15 +11,14 @@ import (
 	"hutong/bfia"
 )
 
-// UpdateScheduleTasks moves tasks and parts of them forward, as of at, in one transaction. It leaves alone
-// what is in that state or a later one. An unknown task or part is CodeNotFound, and nothing changes.
+// UpdateScheduleTasks moves tasks and parts of them forward, as of at, in one transaction. It skips those
+// that are in that state or a later one. For an unknown task or part it returns CodeNotFound and changes
+// nothing.
 func (s *Store) UpdateScheduleTasks(ctx context.Context, changes []ScheduleTaskChange, at time.Time) error {
 	// Sort, so that two callers do not deadlock on each other's rows.
 	changes = slices.Clone(changes)
-	slices.SortStableFunc(
-		changes,
-		func(a, b ScheduleTaskChange) int { return cmp.Compare(a.TaskID, b.TaskID) },
-	)
+	slices.SortStableFunc(changes,
+		func(a, b ScheduleTaskChange) int { return cmp.Compare(a.TaskID, b.TaskID) })
 	for _, c := range changes {
 		if err := checkTaskStateOrEmpty(c.State); err != nil {
 			return err
@@ -55,12 +54,8 @@ func (s *Store) UpdateScheduleTasks(ctx context.Context, changes []ScheduleTaskC
 // FailRunningScheduleTasks makes all tasks of a job that are RUNNING, and all their RUNNING parts, FAILED.
 // Those that have not started keep their state, as the protocol requires for a stopped job. Parts without a
 // failure get this one.
-func (s *Store) FailRunningScheduleTasks(
-	ctx context.Context,
-	jobID string,
-	failure *bfia.Failure,
-	at time.Time,
-) error {
+func (s *Store) FailRunningScheduleTasks(ctx context.Context, jobID string, failure *bfia.Failure,
+	at time.Time) error {
 	text, err := encodeFailure(failure)
 	if err != nil {
 		return wrap(err, "fail the running tasks of job %s", jobID)
@@ -91,16 +86,8 @@ func checkTaskStateOrEmpty(s bfia.TaskState) error {
 }
 
 // advanceTask moves a task's row forward, on either side; where and args select the row.
-func advanceTask(
-	ctx context.Context,
-	db bun.IDB,
-	model any,
-	state bfia.TaskState,
-	reason string,
-	at time.Time,
-	where string,
-	args ...any,
-) error {
+func advanceTask(ctx context.Context, db bun.IDB, model any, state bfia.TaskState, reason string,
+	at time.Time, where string, args ...any) error {
 	if before := taskStatesBefore(state); len(before) > 0 {
 		q := db.NewUpdate().
 			Model(model).
@@ -121,13 +108,9 @@ func advanceTask(
 
 // RestartScheduleTask makes a task RUNNING again, as a further attempt under an id of its own. Its parts are
 // READY; nothing of the previous attempt stays. It does nothing if the task has this attempt or a later one.
-// An unknown task is CodeNotFound.
-func (s *Store) RestartScheduleTask(
-	ctx context.Context,
-	jobID, name, taskID string,
-	attempt int,
-	at time.Time,
-) error {
+// It returns CodeNotFound for an unknown task.
+func (s *Store) RestartScheduleTask(ctx context.Context, jobID, name, taskID string, attempt int,
+	at time.Time) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		var task ScheduleTask
 		if err := selectOne(ctx, tx.NewSelect().
@@ -149,7 +132,7 @@ func (s *Store) RestartScheduleTask(
 		task.TaskID, task.Attempt, task.State, task.Reason, task.EndedAt = taskID, attempt, bfia.TaskRunning,
 			"", nil
 		if task.StartedAt == nil {
-			startedAt := truncateTime(at)
+			startedAt := normalizeTime(at)
 			task.StartedAt = &startedAt
 		}
 		for i := range parts {

@@ -212,38 +212,25 @@ func TestScheduleStatesOnlyMoveForward(t *testing.T) {
 		task, err = s.ScheduleTaskByID(ctx, "j1-b")
 		require.NoError(t, err)
 		require.Equal(t, bfia.TaskReady, task.State)
-		requireCode(
-			t,
-			bfia.CodeNotFound,
-			s.UpdateScheduleTasks(ctx, []store.ScheduleTaskChange{{TaskID: "no"}}, at),
-		)
-		requireCode(
-			t,
-			bfia.CodeBadRequest,
-			s.UpdateScheduleTasks(ctx, []store.ScheduleTaskChange{{TaskID: "j1-b", State: "DONE"}}, at),
-		)
+		requireCode(t, bfia.CodeNotFound,
+			s.UpdateScheduleTasks(ctx, []store.ScheduleTaskChange{{TaskID: "no"}}, at))
+		requireCode(t, bfia.CodeBadRequest,
+			s.UpdateScheduleTasks(ctx, []store.ScheduleTaskChange{{TaskID: "j1-b", State: "DONE"}}, at))
 
 		// At the end of the job, running parts become FAILED. Those that have not started, or have ended,
 		// keep their state.
 		for _, words := range []string{"the job was stopped: by B", "again"} {
 			require.NoError(
 				t,
-				s.FailRunningScheduleTasks(
-					ctx,
-					"j1",
-					&bfia.Failure{Kind: bfia.FailedStopped, Message: words},
-					later,
-				),
+				s.FailRunningScheduleTasks(ctx, "j1", &bfia.Failure{Kind: bfia.FailedStopped, Message: words},
+					later),
 			)
 		}
 		all, err = s.ScheduleParts(ctx, "j1")
 		require.NoError(t, err)
 		require.Equal(t, bfia.TaskFailed, all[0].State)
-		require.Equal(
-			t,
-			&bfia.Failure{Kind: bfia.FailedStopped, Message: "the job was stopped: by B"},
-			all[0].Failure,
-		)
+		require.Equal(t, &bfia.Failure{Kind: bfia.FailedStopped, Message: "the job was stopped: by B"},
+			all[0].Failure)
 		require.Equal(t, all[0].Failure.Text(), all[0].Reason)
 		require.Equal(t, kept.Add(time.Hour), *all[0].EndedAt)
 		require.Equal(t, bfia.TaskReady, all[1].State)
@@ -328,10 +315,8 @@ func TestReasonsAreCut(t *testing.T) {
 		ctx, s := t.Context(), storetest.Open(t, address)
 		job, tasks, parts := scheduleJob("j1")
 		require.NoError(t, s.CreateScheduleJob(ctx, job, tasks, parts))
-		require.NoError(
-			t,
-			s.UpdateScheduleJob(ctx, "j1", bfia.JobFinished, "a\x00b\xff"+strings.Repeat("互通", 2000), at),
-		)
+		require.NoError(t,
+			s.UpdateScheduleJob(ctx, "j1", bfia.JobFinished, "a\x00b\xff"+strings.Repeat("互通", 2000), at))
 		got, err := s.ScheduleJob(ctx, "j1")
 		require.NoError(t, err)
 		require.LessOrEqual(t, len(got.Reason), store.MaxReason)

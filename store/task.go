@@ -58,9 +58,9 @@ type Task struct {
 
 var _ bun.AfterScanRowHook = (*Task)(nil)
 
-// AfterScanRow converts the times to UTC.
+// AfterScanRow normalizes the times.
 func (t *Task) AfterScanRow(context.Context) error {
-	truncateTimes(t.ExitedAt, t.StartedAt, t.EndedAt)
+	normalizeTimes(t.ExitedAt, t.StartedAt, t.EndedAt)
 	return nil
 }
 
@@ -126,12 +126,8 @@ func (s *Store) Task(ctx context.Context, key TaskKey) (Task, error) {
 // of its own, replaces the one before, of which nothing stays but its dataset generation. CodeConflict: the
 // task has another id for this attempt or a later attempt, or the id belongs to another task. CodeNotFound:
 // the job has no such task here.
-func (s *Store) StartTask(
-	ctx context.Context,
-	jobID, name, taskID string,
-	attempt int,
-	at time.Time,
-) ([]Task, error) {
+func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attempt int,
+	at time.Time) ([]Task, error) {
 	if taskID == "" {
 		return nil, bfia.Errorf(bfia.CodeBadRequest, "task_id: is required")
 	}
@@ -168,23 +164,14 @@ func (s *Store) StartTask(
 			return err
 		}
 		if len(tasks) == 0 {
-			return bfia.Errorf(
-				bfia.CodeNotFound,
-				"task_name: job %q has no task %q at this party",
-				jobID,
-				name,
-			)
+			return bfia.Errorf(bfia.CodeNotFound, "task_name: job %q has no task %q at this party", jobID,
+				name)
 		}
 		for _, t := range tasks {
 			// A part that ended before it started has no id.
 			if t.TaskID != taskID && (t.TaskID != "" || !t.State.Terminal()) {
-				return bfia.Errorf(
-					bfia.CodeConflict,
-					"task_id: task %q of job %q runs as %q",
-					name,
-					jobID,
-					t.TaskID,
-				)
+				return bfia.Errorf(bfia.CodeConflict, "task_id: task %q of job %q runs as %q", name, jobID,
+					t.TaskID)
 			}
 		}
 		return nil
@@ -221,15 +208,9 @@ func resetEarlierAttempts(ctx context.Context, tx bun.Tx, jobID, name, taskID st
 
 // EndTask moves one attempt of a part of a task, named by taskID, forward to state, as of at. SUCCESS and
 // FAILED end it. It does nothing if the part is in that state or has ended, or if another attempt has
-// followed. An unknown part is CodeNotFound. An empty reason leaves the recorded one.
-func (s *Store) EndTask(
-	ctx context.Context,
-	key TaskKey,
-	taskID string,
-	state bfia.TaskState,
-	reason string,
-	at time.Time,
-) error {
+// followed. It returns CodeNotFound for an unknown part. An empty reason leaves the recorded one.
+func (s *Store) EndTask(ctx context.Context, key TaskKey, taskID string, state bfia.TaskState, reason string,
+	at time.Time) error {
 	if err := checkTaskState(state); err != nil {
 		return err
 	}
@@ -259,13 +240,9 @@ func (s *Store) FailRunningTasks(ctx context.Context, jobID, reason string, at t
 }
 
 // SetTaskContainer records the container of an attempt. It does nothing if the task has ended or has a later
-// attempt. An unknown task is CodeNotFound.
-func (s *Store) SetTaskContainer(
-	ctx context.Context,
-	key TaskKey,
-	attempt int,
-	runnerID, containerName, containerID string,
-) error {
+// attempt. It returns CodeNotFound for an unknown task.
+func (s *Store) SetTaskContainer(ctx context.Context, key TaskKey, attempt int,
+	runnerID, containerName, containerID string) error {
 	if err := checkText("runner_id", runnerID, "container_name", containerName, "container_id",
 		containerID); err != nil {
 		return err
@@ -283,15 +260,10 @@ func (s *Store) SetTaskContainer(
 // SetTaskExit records the exit code of an attempt's container, once: it ignores a second report, and those of
 // other attempts. It does not end the task; a callback may have ended it before. It sets the reason if there
 // is none.
-func (s *Store) SetTaskExit(
-	ctx context.Context,
-	key TaskKey,
-	attempt, code int,
-	reason string,
-	at time.Time,
-) error {
+func (s *Store) SetTaskExit(ctx context.Context, key TaskKey, attempt, code int, reason string,
+	at time.Time) error {
 	return s.updateTask(ctx, key, "record the exit of", s.w.NewUpdate().
-		Set("exit_code = ?", code).Set("exited_at = ?", truncateTime(at)).
+		Set("exit_code = ?", code).Set("exited_at = ?", normalizeTime(at)).
 		Set("reason = CASE WHEN reason = '' THEN ? ELSE reason END", cleanReason(reason)).
 		Where("attempt = ?", attempt).Where("exit_code IS NULL"))
 }

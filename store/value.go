@@ -11,15 +11,15 @@ import (
 // MaxReason is the maximal length of a reason in bytes.
 const MaxReason = 4 << 10
 
-// truncateTime returns a time as both databases store it.
-func truncateTime(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+// normalizeTime returns a time as both databases store it.
+func normalizeTime(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
-// truncateTimes does the same to all times that are set, in place. (Drivers return times in the zone of their
-// session.)
-func truncateTimes(times ...*time.Time) {
+// normalizeTimes does the same to all times that are set, in place. (Drivers return times in the zone of
+// their session.)
+func normalizeTimes(times ...*time.Time) {
 	for _, t := range times {
 		if t != nil {
-			*t = truncateTime(*t)
+			*t = normalizeTime(*t)
 		}
 	}
 }
@@ -29,7 +29,7 @@ func timeOrNow(t time.Time) time.Time {
 	if t.IsZero() {
 		t = time.Now()
 	}
-	return truncateTime(t)
+	return normalizeTime(t)
 }
 
 // cleanReason makes a reason acceptable for both databases: valid UTF-8 without NUL, at most [MaxReason]

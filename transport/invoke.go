@@ -16,7 +16,7 @@ var pushURIs = map[string]bool{
 	grpcContainer + "push": true,
 }
 
-// readURIs must not be called by partners: only a node's own containers read its queues.
+// readURIs must not be called by partners: only a party's own containers read its queues.
 var readURIs = map[string]bool{
 	pathPop:                   true,
 	pathPeek:                  true,
@@ -34,14 +34,15 @@ func (t *Transport) serveInvoke(x *exchange, s *queue.Session) error {
 		return status.Errorf(status.BadRequest, "header %s is missing: it names the called route, such as %s",
 			wire.HeaderURI, pathPush)
 	}
-	// Some partners send a whole URL, with an arbitrary host.
+	// Some partners send a whole URL, whose host is meaningless.
 	path := uri
 	if u, err := url.Parse(uri); err == nil {
 		path = u.Path
 	}
 	switch {
 	case readURIs[path]:
-		return status.Errorf(status.Forbidden, "%s %s is for a node's own containers", wire.HeaderURI, path)
+		return status.Errorf(status.Forbidden, "%s %s is only for a party's own containers",
+			wire.HeaderURI, path)
 	case !pushURIs[path]:
 		return status.Errorf(status.NotFound, "%s %.200q is not a route of this transport",
 			wire.HeaderURI, uri)

@@ -40,11 +40,8 @@ func TestFindDuplicateRunners(t *testing.T) {
 	t.Cleanup(c.Close)
 	start := func() (string, worker.Worker) {
 		self := hutongworker.Identity("A")
-		w := worker.New(
-			c,
-			activities.TaskQueueOfRunner("h"),
-			worker.Options{Identity: self, DisableWorkflowWorker: true},
-		)
+		w := worker.New(c, activities.TaskQueueOfRunner("h"),
+			worker.Options{Identity: self, DisableWorkflowWorker: true})
 		w.RegisterActivity(func() error { return nil })
 		require.NoError(t, w.Start())
 		return self, w

@@ -73,13 +73,8 @@ func startHousekeeping(c client.Client) error {
 
 // sweepContainers sweeps the runner's orphan containers, at once and then at intervals until ctx ends. After
 // each sweep it calls also.
-func sweepContainers(
-	ctx context.Context,
-	c client.Client,
-	r *runner.Runner,
-	logger *slog.Logger,
-	also func(),
-) {
+func sweepContainers(ctx context.Context, c client.Client, r *runner.Runner, logger *slog.Logger,
+	also func()) {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
 	for {

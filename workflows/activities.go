@@ -54,8 +54,8 @@ func SendCommand(ctx workflow.Context, id string, limit time.Duration, activity,
 const localTryLimit = 2 * time.Second
 
 // SendLocalFirst tries a command once as a local activity, which saves a round trip to Temporal, and falls
-// back to [SendCommand]. The command may reach its party twice, as may any that is retried; the activity that
-// retries does not know of the first try.
+// back to [SendCommand]. The command may reach its party twice, as with any retry. The activity does not know
+// whether the local activity has sent it.
 func SendLocalFirst(ctx workflow.Context, id string, limit time.Duration, activity, in any) workflow.Future {
 	done, set := workflow.NewFuture(ctx)
 	// A cancelled command still waits for the try that is under way.

@@ -17,10 +17,7 @@ func TestDependencies(t *testing.T) {
 
 	for pkg := range strings.Lines(string(out)) {
 		pkg = strings.TrimSpace(pkg)
-		require.False(
-			t,
-			strings.HasPrefix(pkg, "k8s.io/") || strings.HasPrefix(pkg, "github.com/docker/docker"),
-			pkg,
-		)
+		require.False(t,
+			strings.HasPrefix(pkg, "k8s.io/") || strings.HasPrefix(pkg, "github.com/docker/docker"), pkg)
 	}
 }

@@ -38,53 +38,32 @@ func replay(t *testing.T, text []byte) error {
 
 	r := worker.NewWorkflowReplayer()
 	r.RegisterWorkflowWithOptions(scheduler.Job, workflow.RegisterOptions{Name: workflows.SchedulerJobType})
-	r.RegisterWorkflowWithOptions(
-		participant.Job,
-		workflow.RegisterOptions{Name: workflows.ParticipantJobType},
-	)
-	r.RegisterWorkflowWithOptions(
-		housekeeping.Run,
-		workflow.RegisterOptions{Name: workflows.HousekeepingType},
-	)
+	r.RegisterWorkflowWithOptions(participant.Job,
+		workflow.RegisterOptions{Name: workflows.ParticipantJobType})
+	r.RegisterWorkflowWithOptions(housekeeping.Run,
+		workflow.RegisterOptions{Name: workflows.HousekeepingType})
 
 	return r.ReplayWorkflowHistory(log.NewStructuredLogger(slog.New(slog.DiscardHandler)), history)
 }
 
 var workflowType = regexp.MustCompile(`"workflowType":\{"name":"(\w+)"\}`)
 
-// skipOld skips histories of workflow types and activities that no longer exist. It goes when the histories
-// are recorded again.
-func skipOld(t *testing.T, text []byte) {
-	t.Helper()
-	for _, old := range []string{`"workflowType":{"name":"Job"}`, `"workflowType":{"name":"PartyJob"}`,
-		`"activityType":{"name":"ReleaseLostRoom"}`} {
-		if bytes.Contains(text, []byte(old)) {
-			t.Skipf("an old history with %s", old)
-		}
-	}
-}
-
 // TestReplay replays every saved history: a job that runs while its party is upgraded continues.
 func TestReplay(t *testing.T) {
 	kinds := map[string]bool{}
-	skipped := false
 	for _, file := range histories(t) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
 			text, err := os.ReadFile(file)
 			require.NoError(t, err)
-			defer func() { skipped = skipped || t.Skipped() }()
-			skipOld(t, text)
 			require.NoError(t, replay(t, text))
 			for _, kind := range workflowType.FindAllSubmatch(text, -1) {
 				kinds[string(kind[1])] = true
 			}
 		})
 	}
-	if !skipped {
-		for _, kind := range []string{workflows.SchedulerJobType, workflows.ParticipantJobType,
-			workflows.HousekeepingType} {
-			require.True(t, kinds[kind], "%s has histories", kind)
-		}
+	for _, kind := range []string{workflows.SchedulerJobType, workflows.ParticipantJobType,
+		workflows.HousekeepingType} {
+		require.True(t, kinds[kind], "%s has histories", kind)
 	}
 }
 
@@ -94,12 +73,8 @@ func TestReplayDetectsChange(t *testing.T) {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
 		for _, name := range []string{"RecordScheduleJob", "RecordJob"} {
-			other := bytes.Replace(
-				text,
-				[]byte(`"activityType":{"name":"`+name+`"}`),
-				[]byte(`"activityType":{"name":"Other"}`),
-				1,
-			)
+			other := bytes.Replace(text, []byte(`"activityType":{"name":"`+name+`"}`),
+				[]byte(`"activityType":{"name":"Other"}`), 1)
 			if !bytes.Equal(text, other) {
 				require.Error(t, replay(t, other), "%s, %s", file, name)
 			}

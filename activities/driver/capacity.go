@@ -129,10 +129,8 @@ func CgroupLimits(root, group string) (cpuMilli, memory int64) {
 
 	text := read("", "memory.max")
 	if text == "" {
-		text = read(
-			"memory",
-			"memory.limit_in_bytes",
-		) // unlimited is a number larger than any machine's memory
+		text = read("memory",
+			"memory.limit_in_bytes") // unlimited is a number larger than any machine's memory
 	}
 	if n, err := strconv.ParseInt(text, 10, 64); err == nil && n > 0 {
 		memory = n

@@ -51,10 +51,10 @@ type Driver interface {
 	// supervisor. It returns ErrNotFound if the container was removed.
 	Wait(ctx context.Context, name string) (Exit, error)
 
-	// Logs writes the container's output, stdout and stderr together, from the first line. Each line follows
-	// its time in LogTimeFormat and a space. Lines longer than MaxLogLine are split. With follow it waits for
-	// the start and returns when the container has ended and all output is written. It returns ErrNotFound if
-	// the container was removed.
+	// Logs writes the container's output, stdout and stderr together, from the first line. Each line is
+	// preceded by its time in LogTimeFormat and a space. Lines longer than MaxLogLine are split. With follow
+	// it waits for the start and returns when the container has ended and all output is written. It returns
+	// ErrNotFound if the container was removed.
 	Logs(ctx context.Context, name string, follow bool, w io.Writer) error
 
 	// Stop sends SIGTERM, and SIGKILL after the grace period, and returns when the container has ended. A

@@ -76,10 +76,8 @@ func checkEnv(env map[string]string) error {
 		case name == "" || strings.ContainsAny(name, "=\x00"):
 			return fmt.Errorf("env: %q is not a valid name of a variable", name)
 		case !utf8.ValidString(name) || !utf8.ValidString(value):
-			return fmt.Errorf(
-				"env %q: name and value must be UTF-8, other bytes would be changed on the way",
-				name,
-			)
+			return fmt.Errorf("env %q: name and value must be UTF-8, other bytes would be changed on the way",
+				name)
 		case strings.ContainsRune(value, 0):
 			return fmt.Errorf("env %s: the value contains a NUL byte", name)
 		case len(name)+1+len(value) > maxEnv:

@@ -88,8 +88,8 @@ type RequestStopInput struct {
 	TaskID string             `json:"task_id"`
 }
 
-// RequestStop marks an attempt of a part that must not start, or must end. A runner reads the mark before it
-// starts one.
+// RequestStop marks an attempt of a part as to be stopped: it must not start, or must end if it has. A runner
+// reads the mark before it starts a container.
 func (a *Activities) RequestStop(ctx context.Context, in RequestStopInput) error {
 	return activities.Classify(a.Store.RequestTaskStop(ctx, in.Key.Row(), in.TaskID))
 }

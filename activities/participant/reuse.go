@@ -122,12 +122,9 @@ func (a *Activities) ReuseTask(ctx context.Context, in ReuseTaskInput) error {
 		reusable = reusable || name == ref.TaskName
 	}
 	if !reusable {
-		return activities.Refuse(bfia.Errorf(
-			bfia.CodeNotFound,
+		return activities.Refuse(bfia.Errorf(bfia.CodeNotFound,
 			"the outputs of task %s of job %s no longer exist, or have other parameters and inputs",
-			ref.TaskName,
-			doc.OldJobID,
-		))
+			ref.TaskName, doc.OldJobID))
 	}
 	if _, err := a.Store.StartTask(ctx, ref.JobID, ref.TaskName, ref.TaskID, ref.AttemptNumber(),
 		in.At); err != nil {

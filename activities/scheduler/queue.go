@@ -57,8 +57,8 @@ func (a *Activities) Enqueue(ctx context.Context, in EnqueueInput) (QueueState, 
 	})
 	if bfia.CodeOf(err) == bfia.CodeConflict {
 		// The workflow task that recorded the job as RUNNING may have been lost before it completed. Its
-		// repetition must not fail the job: its parties grant again what it holds, and a repeated start
-		// changes nothing.
+		// repetition must not fail the job. The parties grant the same reservations again, and a repeated
+		// start changes nothing.
 		job, readErr := a.Store.ScheduleJob(ctx, in.JobID)
 		if readErr == nil && job.State == bfia.JobRunning {
 			return QueueState{MayReserve: true}, nil

@@ -183,12 +183,10 @@ func requireHeaders(t *testing.T, h http.Header, trace string, begin time.Time) 
 }
 
 func TestSuccessInEverySpelling(t *testing.T) {
-	for _, body := range []string{
-		`{"code":0,"msg":"success","data":{"status":"SUCCESS"}}`,
+	for _, body := range []string{`{"code":0,"msg":"success","data":{"status":"SUCCESS"}}`,
 		`{"code":0,"message":"success","data":{"status":"SUCCESS","more":1}}`,
 		`{"code":200,"msg":"success","data":{"status":"SUCCESS"}}`,
-		` {"data":{"status":"SUCCESS"},"code":0} `,
-	} {
+		` {"data":{"status":"SUCCESS"},"code":0} `} {
 		c := peer(t, says(200, "application/json", body))
 		p, err := c.TaskPoll(t.Context(), "B", "t1", "")
 		require.NoError(t, err, body)

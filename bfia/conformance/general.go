@@ -24,18 +24,10 @@ func general() []Check {
 		}
 	}
 	return []Check{
-		{
-			"POST " + bfia.PathTaskPoll,
-			"the specification's headers are read",
-			"2/2.2",
-			headers(specification),
-		},
-		{
-			"POST " + bfia.PathTaskPoll,
-			"FATE-Flow's headers, with underscores, are read",
-			"2/2.2",
-			headers(fateFlow),
-		},
+		{"POST " + bfia.PathTaskPoll, "the specification's headers are read", "2/2.2",
+			headers(specification)},
+		{"POST " + bfia.PathTaskPoll, "FATE-Flow's headers, with underscores, are read", "2/2.2",
+			headers(fateFlow)},
 		{"POST " + bfia.PathTaskPoll, "Kuscia's headers, with seconds, are read", "2/2.2", headers(kuscia)},
 		{
 			"POST " + bfia.PathTaskPoll,

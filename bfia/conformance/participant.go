@@ -47,12 +47,8 @@ func participant() []Check {
 				return a.String(), a.checkSuccess()
 			},
 		},
-		{
-			"POST " + bfia.PathCreate,
-			"the same job again is accepted",
-			"2/3.2",
-			command(bfia.PathCreate, func(t *testJob) any { return t.doc.Bytes() }),
-		},
+		{"POST " + bfia.PathCreate, "the same job again is accepted", "2/3.2",
+			command(bfia.PathCreate, func(t *testJob) any { return t.doc.Bytes() })},
 		{
 			"GET " + bfia.PathPlatformStatusAll,
 			"a created job is PENDING or READY",
@@ -70,12 +66,9 @@ func participant() []Check {
 			constantBody(map[string]any{"job_id": unknownID, "task_id": unknownID, "task_name": "t"})),
 		missingField(bfia.PathTaskStart, "task_name", "2/3.4",
 			constantBody(map[string]any{"job_id": unknownID, "task_id": unknownID, "task_name": "t"})),
-		{
-			"POST " + bfia.PathTaskStart,
-			"tasks run after their upstream tasks, and their states only move forward",
-			"2/3.4, 2/3.8",
-			runTasks,
-		},
+		{"POST " + bfia.PathTaskStart,
+			"tasks run after their upstream tasks, and their states only move forward", "2/3.4, 2/3.8",
+			runTasks},
 		{
 			"POST " + bfia.PathTaskPoll,
 			"the state of a task, for one role and for all",

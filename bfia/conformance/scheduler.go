@@ -79,30 +79,14 @@ func scheduler() []Check {
 				return a.String(), a.checkSuccess()
 			},
 		},
-		{
-			"POST " + bfia.PathStatusAll,
-			"a scheduled job's status, job_id in the query",
-			"2/3.7",
-			status(http.MethodPost, "?job_id=ID", nil),
-		},
-		{
-			"POST " + bfia.PathStatusAll,
-			"a scheduled job's status, job_id in the body",
-			"2/3.7",
-			status(http.MethodPost, "", jobRef),
-		},
-		{
-			"GET " + bfia.PathStatusAll,
-			"a scheduled job's status, as FATE-Flow and Kuscia ask",
-			"2/3.7",
-			status(http.MethodGet, "", jobRef),
-		},
-		{
-			"GET " + bfia.PathStatusAll,
-			"a scheduled job's status, job_id in the query of a GET",
-			"2/2.1",
-			status(http.MethodGet, "?job_id=ID", nil),
-		},
+		{"POST " + bfia.PathStatusAll, "a scheduled job's status, job_id in the query", "2/3.7",
+			status(http.MethodPost, "?job_id=ID", nil)},
+		{"POST " + bfia.PathStatusAll, "a scheduled job's status, job_id in the body", "2/3.7",
+			status(http.MethodPost, "", jobRef)},
+		{"GET " + bfia.PathStatusAll, "a scheduled job's status, as FATE-Flow and Kuscia ask", "2/3.7",
+			status(http.MethodGet, "", jobRef)},
+		{"GET " + bfia.PathStatusAll, "a scheduled job's status, job_id in the query of a GET", "2/2.1",
+			status(http.MethodGet, "?job_id=ID", nil)},
 		{
 			"POST " + bfia.PathCreateAll,
 			"the scheduler runs the job to FINISHED, all tasks SUCCESS",

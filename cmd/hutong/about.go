@@ -117,12 +117,8 @@ func newTemporalCommand() *cobra.Command {
 	f.StringVar(&o.DataDir, "data-dir", "hutong-data/temporal", "folder of the server's database")
 	f.IntVar(&o.Port, "port", 7233, "port on 127.0.0.1; 0 chooses a free port")
 	f.IntVar(&o.UIPort, "ui-port", 0, "port of the web UI on 127.0.0.1; 0 disables the UI")
-	f.StringArrayVar(
-		&o.Namespaces,
-		"namespace",
-		[]string{"default"},
-		"a namespace to create if it is missing; repeatable",
-	)
+	f.StringArrayVar(&o.Namespaces, "namespace", []string{"default"},
+		"a namespace to create if it is missing; repeatable")
 	f.DurationVar(&o.Retention, "retention", devserver.DefaultRetention,
 		"how long new namespaces keep the history of closed workflows")
 

@@ -103,12 +103,8 @@ func (c *client) post(ctx context.Context, path string, body any, data any) (mes
 	return c.send(ctx, http.MethodPost, path, document, data)
 }
 
-func (c *client) send(
-	ctx context.Context,
-	method, path string,
-	body []byte,
-	data any,
-) (message string, err error) {
+func (c *client) send(ctx context.Context, method, path string, body []byte,
+	data any) (message string, err error) {
 	limited, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	request, err := c.request(limited, method, path, bytes.NewReader(body))

@@ -82,13 +82,8 @@ func (p *stubParty) run(t *testing.T, args ...string) (status int, stdout, stder
 	return runMain(t, t.Context(), []string{"HUTONG_URL=" + p.URL}, "", args...)
 }
 
-func runMain(
-	t *testing.T,
-	ctx context.Context,
-	environ []string,
-	stdin string,
-	args ...string,
-) (status int, stdout, stderr string) {
+func runMain(t *testing.T, ctx context.Context, environ []string, stdin string,
+	args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
 	status = Main{Environ: environ}.Run(ctx, args, strings.NewReader(stdin), &out, &errs)
@@ -209,18 +204,8 @@ func TestSubmit(t *testing.T) {
 	assert.Equal(t, exitOK, status)
 	assert.Equal(t, "mine\n", stdout)
 
-	status, stdout, _ = runMain(
-		t,
-		t.Context(),
-		[]string{"HUTONG_URL=http://127.0.0.1:1"},
-		`{"job_id":"piped"}`,
-		"--url",
-		p.URL,
-		"job",
-		"submit",
-		"-f",
-		"-",
-	)
+	status, stdout, _ = runMain(t, t.Context(), []string{"HUTONG_URL=http://127.0.0.1:1"},
+		`{"job_id":"piped"}`, "--url", p.URL, "job", "submit", "-f", "-")
 	assert.Equal(t, exitOK, status)
 	assert.Equal(t, "piped\n", stdout)
 
@@ -276,12 +261,8 @@ func TestSubmitRetries(t *testing.T) {
 		t,
 		map[string]http.HandlerFunc{
 			"POST " + bfia.PathPlatformCreateAll: func(w http.ResponseWriter, _ *http.Request) {
-				refuse(
-					w,
-					http.StatusServiceUnavailable,
-					bfia.CodeUnavailable,
-					"the scheduler can't be reached",
-				)
+				refuse(w, http.StatusServiceUnavailable, bfia.CodeUnavailable,
+					"the scheduler can't be reached")
 			},
 		},
 	)
@@ -373,10 +354,8 @@ func TestStop(t *testing.T) {
 }
 
 func TestApproveAndReject(t *testing.T) {
-	p := newParty(
-		t,
-		map[string]http.HandlerFunc{"POST " + bfia.PathPlatformAudit: respond(`{"code":0,"msg":"success"}`)},
-	)
+	p := newParty(t,
+		map[string]http.HandlerFunc{"POST " + bfia.PathPlatformAudit: respond(`{"code":0,"msg":"success"}`)})
 	status, stdout, _ := p.run(t, "job", "approve", "j")
 	assert.Equal(t, exitOK, status)
 	assert.Equal(t, "job j is approved\n", stdout)
@@ -421,32 +400,16 @@ func TestLogs(t *testing.T) {
 			})
 			status, stdout, stderr := p.run(t, "job", "logs", "j", "--role", "guest.0", "--level", "error")
 			assert.Equal(t, exitOK, status, stderr)
-			assert.Equal(
-				t,
-				"==> intersect_rsa_1 <==\none\ntwo[2J\n==> hetero_secureboost_1 <==\nthree\n",
-				stdout,
-			)
-			status, stdout, _ = p.run(
-				t,
-				"job",
-				"logs",
-				"j",
-				"--role",
-				"guest.0",
-				"--level",
-				"error",
-				"--task",
-				"hetero_secureboost_1",
-			)
+			assert.Equal(t, "==> intersect_rsa_1 <==\none\ntwo[2J\n==> hetero_secureboost_1 <==\nthree\n",
+				stdout)
+			status, stdout, _ = p.run(t, "job", "logs", "j", "--role", "guest.0", "--level", "error",
+				"--task", "hetero_secureboost_1")
 			assert.Equal(t, exitOK, status)
 			assert.Equal(t, "three\n", stdout)
 			status, _, stderr = p.run(t, "job", "logs", "j", "--task", "nothing")
 			assert.Equal(t, exitFailed, status)
-			assert.Contains(
-				t,
-				stderr,
-				`--task: job j has no task "nothing"; it has intersect_rsa_1, hetero_secureboost_1`,
-			)
+			assert.Contains(t, stderr,
+				`--task: job j has no task "nothing"; it has intersect_rsa_1, hetero_secureboost_1`)
 		})
 	}
 }
@@ -571,13 +534,8 @@ func TestProvider(t *testing.T) {
 }
 
 func TestConfigAndVersion(t *testing.T) {
-	status, stdout, stderr := runMain(
-		t,
-		t.Context(),
-		[]string{"HUTONG_NODE_ID=JG01", "HUTONG_DATABASE_URL=postgres://u:hush@h/d"},
-		"",
-		"config",
-	)
+	status, stdout, stderr := runMain(t, t.Context(),
+		[]string{"HUTONG_NODE_ID=JG01", "HUTONG_DATABASE_URL=postgres://u:hush@h/d"}, "", "config")
 	require.Equal(t, exitOK, status, stderr)
 	assert.Contains(t, stdout, "node_id: JG01")
 	assert.NotContains(t, stdout, "hush")

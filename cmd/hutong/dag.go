@@ -45,10 +45,8 @@ func rows(tasks []bfia.TaskStatus) []row {
 		out = append(out, r)
 	}
 	isReady := func(t bfia.TaskStatus) bool {
-		return !slices.ContainsFunc(
-			t.DependsOn,
-			func(name string) bool { return known[name] && !placed[name] },
-		)
+		return !slices.ContainsFunc(t.DependsOn,
+			func(name string) bool { return known[name] && !placed[name] })
 	}
 
 	for len(out) < len(tasks) {

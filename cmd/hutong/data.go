@@ -141,12 +141,8 @@ func (u *upload) fields(cmd *cobra.Command) (map[string]json.RawMessage, error) 
 }
 
 // jsonRequest returns a request without a timeout, because importing a large file takes long.
-func jsonRequest(
-	cmd *cobra.Command,
-	c *client,
-	path string,
-	fields map[string]json.RawMessage,
-) (*http.Request, error) {
+func jsonRequest(cmd *cobra.Command, c *client, path string,
+	fields map[string]json.RawMessage) (*http.Request, error) {
 	document, err := json.Marshal(fields)
 	if err != nil {
 		return nil, fmt.Errorf("failed to encode the request: %w", err)
@@ -160,12 +156,8 @@ func jsonRequest(
 }
 
 // sendFile streams a file as a multipart form, and shows the progress on a terminal.
-func (c *client) sendFile(
-	cmd *cobra.Command,
-	name string,
-	fields map[string]json.RawMessage,
-	data any,
-) error {
+func (c *client) sendFile(cmd *cobra.Command, name string, fields map[string]json.RawMessage,
+	data any) error {
 	file, err := os.Open(name)
 	if err != nil {
 		return err
@@ -202,10 +194,8 @@ func (c *client) sendFile(
 
 // formAround returns the parts of a multipart form before and after the file's content. The fields come
 // first, so that the server knows them when the file arrives.
-func formAround(
-	fields map[string]json.RawMessage,
-	fileName string,
-) (head, tail, contentType string, err error) {
+func formAround(fields map[string]json.RawMessage,
+	fileName string) (head, tail, contentType string, err error) {
 	var written strings.Builder
 	form := multipart.NewWriter(&written)
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
@@ -339,10 +329,8 @@ func newDataDownload(c *client) *cobra.Command {
 }
 
 // download opens the stream of a dataset or document. length is -1 if it is unknown.
-func (c *client) download(
-	ctx context.Context,
-	namespace, name string,
-) (body io.ReadCloser, length int64, err error) {
+func (c *client) download(ctx context.Context,
+	namespace, name string) (body io.ReadCloser, length int64, err error) {
 	query := url.Values{"namespace": {namespace}, "name": {name}}
 	request, err := c.request(ctx, http.MethodGet, bfia.PathDataDownload+"?"+query.Encode(), nil)
 	if err != nil {

@@ -44,24 +44,8 @@ func TestUploadFile(t *testing.T) {
 		},
 	)
 	rows := file(t, "id,y\n1,0\n2,1\n")
-	status, stdout, stderr := p.run(
-		t,
-		"data",
-		"upload",
-		"--file",
-		rows,
-		"--namespace",
-		"n",
-		"--name",
-		"d",
-		"--partitions",
-		"4",
-		"--extend-sid",
-		"--id",
-		"id",
-		"--label",
-		"y",
-	)
+	status, stdout, stderr := p.run(t, "data", "upload", "--file", rows, "--namespace", "n", "--name", "d",
+		"--partitions", "4", "--extend-sid", "--id", "id", "--label", "y")
 	require.Equal(t, exitOK, status, stderr)
 	assert.Equal(t, "n#d, 2 rows\n", stdout)
 	assert.Empty(t, stderr, "no progress without a terminal")
@@ -87,28 +71,14 @@ func TestUploadFile(t *testing.T) {
 		`{"file":"server.csv","head":false,"partitions":16,`+
 			`"meta":{"delimiter":";","x":1},"namespace":"a","name":"b"}`,
 	)
-	status, _, stderr = p.run(
-		t,
-		"data",
-		"upload",
-		"-f",
-		request,
-		"--file",
-		rows,
-		"--name",
-		"c",
-		"--delimiter",
-		",",
-	)
+	status, _, stderr = p.run(t, "data", "upload", "-f", request, "--file", rows, "--name", "c",
+		"--delimiter", ",")
 	require.Equal(t, exitOK, status, stderr)
 	got = <-forms
 	assert.JSONEq(t, `{"delimiter":",","x":1}`, got.fields["meta"])
 	delete(got.fields, "meta")
-	assert.Equal(
-		t,
-		map[string]string{"namespace": "a", "name": "c", "partitions": "16", "head": "false"},
-		got.fields,
-	)
+	assert.Equal(t, map[string]string{"namespace": "a", "name": "c", "partitions": "16", "head": "false"},
+		got.fields)
 
 	status, _, stderr = p.run(t, "data", "upload", "--file", t.TempDir(), "--namespace", "n", "--name", "d")
 	assert.Equal(t, exitFailed, status)
@@ -122,18 +92,8 @@ func TestUploadServerFile(t *testing.T) {
 			"POST " + bfia.PathComponentUpload: data(map[string]any{"namespace": "n", "name": "d"}),
 		},
 	)
-	status, stdout, stderr := p.run(
-		t,
-		"data",
-		"upload",
-		"--server-file",
-		"a.csv",
-		"--namespace",
-		"n",
-		"--name",
-		"d",
-		"--no-header",
-	)
+	status, stdout, stderr := p.run(t, "data", "upload", "--server-file", "a.csv", "--namespace", "n",
+		"--name", "d", "--no-header")
 	require.Equal(t, exitOK, status, stderr)
 	assert.Equal(t, "n#d\n", stdout)
 	assert.JSONEq(t, `{"file":"a.csv","head":false,"namespace":"n","name":"d"}`, p.requests()[0].body)
@@ -150,14 +110,8 @@ func TestDataListAndDownload(t *testing.T) {
 	p := newParty(t, map[string]http.HandlerFunc{
 		"GET " + bfia.PathDataQuery: data(
 			[]map[string]any{
-				{
-					"namespace":   "n",
-					"name":        "数据",
-					"count":       5,
-					"partitions":  4,
-					"bytes":       1536,
-					"update_time": noon.UnixMilli(),
-				},
+				{"namespace": "n", "name": "数据", "count": 5, "partitions": 4,
+					"bytes": 1536, "update_time": noon.UnixMilli()},
 			},
 		),
 		"GET " + bfia.PathDataDownload: func(w http.ResponseWriter, r *http.Request) {

@@ -88,11 +88,8 @@ func (d *demo) run(ctx context.Context) error {
 	if err := os.MkdirAll(d.dataDir, 0o750); err != nil {
 		return err
 	}
-	log, err := os.OpenFile(
-		filepath.Join(d.dataDir, "hutong.log"),
-		os.O_CREATE|os.O_APPEND|os.O_WRONLY,
-		0o640,
-	)
+	log, err := os.OpenFile(filepath.Join(d.dataDir, "hutong.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY,
+		0o640)
 	if err != nil {
 		return err
 	}
@@ -105,61 +102,62 @@ func (d *demo) run(ctx context.Context) error {
 		return err
 	}
 	defer stopWithin(running.Stop)
+	d.printAddresses(running, time.Since(started))
+
+	guest, host := "http://"+running.Parties[0].Listen, "http://"+running.Parties[1].Listen
+	if err := d.register(ctx, guest, host, registration); err != nil {
+		return err
+	}
+	if err := d.runJob(ctx, guest); err != nil {
+		return err
+	}
+
+	d.print("\nThe data is in %s. To explore it, run bin/hutong dev --data-dir %s and open %s",
+		d.dataDir, d.dataDir, running.Temporal.UIAddress())
+	if d.keep {
+		d.print("Everything keeps running until Ctrl-C.")
+		return wait(ctx, running.Failed())
+	}
+	return nil
+}
+
+// printAddresses prints what runs, and where.
+func (d *demo) printAddresses(running *devserver.Deployment, startup time.Duration) {
 	d.print("Temporal and two parties are ready (%.1f s). Algorithms run %s.",
-		time.Since(started).Seconds(), d.describeDevice())
+		startup.Seconds(), d.describeDevice())
 	for i, role := range []string{"guest", "host"} {
 		p := running.Parties[i]
 		d.print("  %-5s %s  http://%s", role, p.NodeID, p.Listen)
 	}
 	d.print("  Temporal's UI  %s/namespaces/%s/workflows\n", running.Temporal.UIAddress(),
 		running.Parties[0].Temporal.Namespace)
+}
 
+// register registers the reference provider at both parties, and uploads their datasets.
+func (d *demo) register(ctx context.Context, guest, host string, registration []byte) error {
 	path := filepath.Join(d.dataDir, "provider.json")
 	if err := os.WriteFile(path, registration, 0o640); err != nil {
 		return err
 	}
-	guest, host := "http://"+running.Parties[0].Listen, "http://"+running.Parties[1].Listen
+
 	steps := [][]string{
 		{guest, "provider", "register", "-f", path},
 		{host, "provider", "register", "-f", path},
-		{
-			guest,
-			"data",
-			"upload",
-			"--file",
-			demoData + "/guest.csv",
-			"--namespace",
-			"demo",
-			"--name",
-			"breast_guest",
-			"--id",
-			"id",
-			"--label",
-			"y",
-			"--partitions",
-			"4",
-		},
-		{
-			host,
-			"data",
-			"upload",
-			"--file",
-			demoData + "/host.csv",
-			"--namespace",
-			"demo",
-			"--name",
-			"breast_host",
-			"--id",
-			"id",
-			"--partitions",
-			"4",
-		},
+		{guest, "data", "upload", "--file", demoData + "/guest.csv", "--namespace", "demo", "--name",
+			"breast_guest", "--id", "id", "--label", "y", "--partitions", "4"},
+		{host, "data", "upload", "--file", demoData + "/host.csv", "--namespace", "demo", "--name",
+			"breast_host", "--id", "id", "--partitions", "4"},
 	}
 	for _, step := range steps {
 		if err := d.hutong(ctx, step[0], step[1:]...); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// runJob submits the reference job at the guest, watches it, and shows its outputs.
+func (d *demo) runJob(ctx context.Context, guest string) error {
 	jobID := bfia.NewJobID(time.Now(), os.Getpid())
 	job, err := withJobID(jobID)
 	if err != nil {
@@ -172,16 +170,7 @@ func (d *demo) run(ctx context.Context) error {
 	if err := d.hutong(ctx, guest, "job", "submit", "-f", jobFile, "--watch"); err != nil {
 		return err
 	}
-	if err := d.hutong(ctx, guest, "job", "outputs", jobID, "--show"); err != nil {
-		return err
-	}
-	d.print("\nThe data is in %s. To explore it, run bin/hutong dev --data-dir %s and open %s",
-		d.dataDir, d.dataDir, running.Temporal.UIAddress())
-	if d.keep {
-		d.print("Everything keeps running until Ctrl-C.")
-		return wait(ctx, running.Failed())
-	}
-	return nil
+	return d.hutong(ctx, guest, "job", "outputs", jobID, "--show")
 }
 
 // deployment returns the options of the demo's deployment, with other ports if a documented one is in use.

@@ -23,11 +23,8 @@ func TestDoctorInvalidConfiguration(t *testing.T) {
 	assert.Contains(t, out.String(), "-> correct the file or the environment variable")
 
 	out.Reset()
-	require.Equal(
-		t,
-		exitFailed,
-		Main{}.Run(t.Context(), []string{"doctor", "-c", file, "--json"}, nil, &out, &errs),
-	)
+	require.Equal(t, exitFailed,
+		Main{}.Run(t.Context(), []string{"doctor", "-c", file, "--json"}, nil, &out, &errs))
 	var found []doctor.Check
 	require.NoError(t, json.Unmarshal(out.Bytes(), &found))
 	require.Len(t, found, 1)

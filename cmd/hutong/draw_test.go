@@ -52,14 +52,8 @@ func twoTasks() *bfia.JobStatus {
 				StartedAt: at(0.3),
 				EndedAt:   at(1.5),
 				Parties: []bfia.PartStatus{
-					part(
-						guestNode,
-						"guest",
-						0,
-						bfia.TaskSuccess,
-						at(0.3),
-						at(1.5),
-					), part(hostNode, "host", 0, bfia.TaskSuccess, at(0.4), at(1.4))},
+					part(guestNode, "guest", 0, bfia.TaskSuccess, at(0.3),
+						at(1.5)), part(hostNode, "host", 0, bfia.TaskSuccess, at(0.4), at(1.4))},
 			},
 			{
 				TaskID:    "t2",
@@ -68,14 +62,8 @@ func twoTasks() *bfia.JobStatus {
 				DependsOn: []string{"intersect_rsa_1"},
 				StartedAt: at(1.6),
 				Parties: []bfia.PartStatus{
-					part(
-						guestNode,
-						"guest",
-						0,
-						bfia.TaskRunning,
-						at(1.6),
-						nil,
-					), part(hostNode, "host", 0, bfia.TaskReady, nil, nil)},
+					part(guestNode, "guest", 0, bfia.TaskRunning, at(1.6),
+						nil), part(hostNode, "host", 0, bfia.TaskReady, nil, nil)},
 			},
 		},
 	}
@@ -108,14 +96,8 @@ func diamond() *bfia.JobStatus {
 				DependsOn: t.deps,
 				State:     bfia.TaskPending,
 				Parties: []bfia.PartStatus{
-					part(
-						"A",
-						"arbiter",
-						0,
-						bfia.TaskPending,
-						nil,
-						nil,
-					), part("H10", "host", 10, bfia.TaskPending, nil, nil),
+					part("A", "arbiter", 0, bfia.TaskPending, nil,
+						nil), part("H10", "host", 10, bfia.TaskPending, nil, nil),
 					part("G", "guest", 0, bfia.TaskPending, nil, nil)},
 			},
 		)
@@ -188,11 +170,8 @@ func TestDrawFits(t *testing.T) {
 		for width := 1; width < 130; width++ {
 			for _, height := range []int{0, 7, 10, 24} {
 				for _, colour := range []bool{false, true} {
-					lines := draw(
-						status,
-						noon,
-						view{width: width, height: height, colour: colour, note: "no answer"},
-					)
+					lines := draw(status, noon,
+						view{width: width, height: height, colour: colour, note: "no answer"})
 					for _, l := range lines {
 						require.LessOrEqual(t, ansi.StringWidth(l), width, "%q", l)
 					}
@@ -249,22 +228,17 @@ func TestSucceeded(t *testing.T) {
 
 func TestChanges(t *testing.T) {
 	first := twoTasks()
-	assert.Equal(t, []string{
-		"job 202601021200000000001 RUNNING",
+	assert.Equal(t, []string{"job 202601021200000000001 RUNNING",
 		"task intersect_rsa_1 guest.0 at " + guestNode + " SUCCESS",
-		"task intersect_rsa_1 host.0 at " + hostNode + " SUCCESS",
-		"task intersect_rsa_1 SUCCESS",
+		"task intersect_rsa_1 host.0 at " + hostNode + " SUCCESS", "task intersect_rsa_1 SUCCESS",
 		"task hetero_secureboost_1 guest.0 at " + guestNode + " RUNNING",
 		"task hetero_secureboost_1 host.0 at " + hostNode + " READY",
-		"task hetero_secureboost_1 RUNNING",
-	}, changes(nil, first))
+		"task hetero_secureboost_1 RUNNING"}, changes(nil, first))
 	assert.Empty(t, changes(first, twoTasks()))
-	assert.Equal(t, []string{
-		"task hetero_secureboost_1 guest.0 at " + guestNode + " FAILED",
+	assert.Equal(t, []string{"task hetero_secureboost_1 guest.0 at " + guestNode + " FAILED",
 		"task hetero_secureboost_1 host.0 at " + hostNode + " FAILED: exit code 1: no column  [2J\"标签\"",
 		"task hetero_secureboost_1 FAILED",
-		"job 202601021200000000001 FINISHED: task hetero_secureboost_1 failed",
-	}, changes(first, failedJob()))
+		"job 202601021200000000001 FINISHED: task hetero_secureboost_1 failed"}, changes(first, failedJob()))
 }
 
 func TestDuration(t *testing.T) {

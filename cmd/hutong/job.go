@@ -104,11 +104,8 @@ func ensureJobID(document map[string]json.RawMessage) (string, error) {
 
 // submit sends a job until the party responds, and returns the job's id and the party's warnings. It does not
 // retry when the connection is refused, because then the job was certainly not created.
-func (c *client) submit(
-	ctx context.Context,
-	document map[string]json.RawMessage,
-	jobID string,
-) (string, []bfia.Warning, error) {
+func (c *client) submit(ctx context.Context, document map[string]json.RawMessage,
+	jobID string) (string, []bfia.Warning, error) {
 	var created bfia.JobCreated
 	for try := 1; ; try++ {
 		_, err := c.post(ctx, bfia.PathPlatformCreateAll, document, &created)

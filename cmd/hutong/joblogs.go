@@ -184,12 +184,8 @@ func (l *logReader) printNew(ctx context.Context, status *bfia.JobStatus, source
 
 // print prints the new lines of one source. It prints the heading if the previous lines came from another
 // source, with always set even without lines. complete is the party's report that the log has ended.
-func (l *logReader) print(
-	ctx context.Context,
-	s *logSource,
-	heading string,
-	always bool,
-) (complete bool, err error) {
+func (l *logReader) print(ctx context.Context, s *logSource, heading string,
+	always bool) (complete bool, err error) {
 	query := url.Values{"task_id": {s.taskID}, "log_level": {l.level}}
 	if s.role != "" {
 		query.Set("role", s.role)
@@ -233,7 +229,7 @@ func (l *logReader) print(
 // strings, or of objects with line numbers.
 type logLines []string
 
-// UnmarshalJSON accepts each of these forms.
+// UnmarshalJSON accepts a string with all lines, a list of strings, and a list of objects with a content.
 func (l *logLines) UnmarshalJSON(b []byte) error {
 	var text string
 	if json.Unmarshal(b, &text) == nil {

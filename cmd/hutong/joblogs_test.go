@@ -64,10 +64,7 @@ func TestJobLogsFollow(t *testing.T) {
 			}
 			data(
 				map[string]any{"num": len(logs[q.Get("task_id")+" "+q.Get("role")]), "complete": asked >= 6},
-			)(
-				w,
-				r,
-			)
+			)(w, r)
 		},
 		"GET " + bfia.PathPlatformLog: func(w http.ResponseWriter, r *http.Request) {
 			mu.Lock()
@@ -80,10 +77,7 @@ func TestJobLogsFollow(t *testing.T) {
 			}
 			data(
 				map[string]any{"data": strings.Join(logs[q.Get("task_id")+" "+q.Get("role")][start:], "\n")},
-			)(
-				w,
-				r,
-			)
+			)(w, r)
 		},
 	})
 	status, stdout, stderr := p.run(t, "job", "logs", "j", "-f")

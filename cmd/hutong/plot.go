@@ -140,19 +140,8 @@ func listValues(metric string, points []any, values []float64) string {
 }
 
 // abscissae are the fields that hold the position of a point, not its value.
-var abscissae = []string{
-	"tree",
-	"step",
-	"iteration",
-	"epoch",
-	"round",
-	"x",
-	"threshold",
-	"score",
-	"part",
-	"percent",
-	"index",
-}
+var abscissae = []string{"tree", "step", "iteration", "epoch", "round", "x", "threshold", "score", "part",
+	"percent", "index"}
 
 // extractSeries returns the series in a list of numbers, or in a list of objects with the same numeric
 // fields.
@@ -186,6 +175,8 @@ func extractSeries(list []any) (series [][]float64, names []string) {
 	return series, names
 }
 
+// plot draws the series into one text chart, with a legend if there are several. It prepends the series'
+// symbols to names.
 func plot(series [][]float64, names []string) string {
 	options := []asciigraph.Option{asciigraph.Height(plotHeight), asciigraph.Width(plotWidth),
 		asciigraph.Precision(3), asciigraph.Offset(2)}

@@ -32,9 +32,7 @@ func TestWatchQueued(t *testing.T) {
 		return status
 	}
 	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformStatusAll: sequence(
-		data(
-			queued(2, "2 jobs run"),
-		),
+		data(queued(2, "2 jobs run")),
 		data(queued(1, "B: no free slot")),
 		data(queued(1, "B: no free slot")),
 		data(succeededJob()),
@@ -46,9 +44,6 @@ func TestWatchQueued(t *testing.T) {
 			`.*READY: queued at position 1 of 3, with priority 0: B: no free slot\n`,
 		stdout,
 	)
-	assert.Equal(
-		t,
-		"queued at position 2 of 3, with priority 0: 2 jobs run",
-		header(queued(2, "2 jobs run"), *at(9))[1].render(view{width: 200}),
-	)
+	assert.Equal(t, "queued at position 2 of 3, with priority 0: 2 jobs run",
+		header(queued(2, "2 jobs run"), *at(9))[1].render(view{width: 200}))
 }

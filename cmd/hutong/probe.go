@@ -80,12 +80,8 @@ func newJobProbe(c *client) *cobra.Command {
 }
 
 // probeJob returns the probe's job, with this party as guest and the others as hosts.
-func probeJob(
-	own string,
-	nodes []string,
-	provider, version string,
-	timeout time.Duration,
-) (map[string]json.RawMessage, error) {
+func probeJob(own string, nodes []string, provider, version string,
+	timeout time.Duration) (map[string]json.RawMessage, error) {
 	seen := []string{own}
 	for _, node := range nodes {
 		switch {

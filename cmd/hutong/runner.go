@@ -23,7 +23,7 @@ func newRunnerList(c *client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List runners with their state, reserved resources and labels",
 		Long: "Lists the runners of this party. SLOTS, CPU (cores), MEMORY and DISK (GiB) show what\n" +
-			"jobs have reserved of the total. RUNNING counts containers. Only a runner in state ready\n" +
+			"jobs have reserved of the total. RUNNING counts containers. Only a runner in state online\n" +
 			"gets new tasks.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

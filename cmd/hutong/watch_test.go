@@ -44,24 +44,16 @@ func TestWatchPiped(t *testing.T) {
 	p := newParty(
 		t,
 		map[string]http.HandlerFunc{
-			"GET " + bfia.PathPlatformStatusAll: sequence(
-				data(twoTasks()),
-				unavailable,
-				data(twoTasks()),
-				data(succeededJob()),
-			),
+			"GET " + bfia.PathPlatformStatusAll: sequence(data(twoTasks()), unavailable, data(twoTasks()),
+				data(succeededJob())),
 		},
 	)
 	status, stdout, stderr := p.run(t, "job", "watch", "j")
 	assert.Equal(t, exitOK, status)
 	assert.Empty(t, stderr)
 	stamp := regexp.MustCompile(`(?m)^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z `)
-	assert.Len(
-		t,
-		stamp.FindAllString(stdout, -1),
-		strings.Count(stdout, "\n")-1,
-		"each line except the summary has a timestamp",
-	)
+	assert.Len(t, stamp.FindAllString(stdout, -1), strings.Count(stdout, "\n")-1,
+		"each line except the summary has a timestamp")
 	golden(t, "watch_piped.txt", stamp.ReplaceAllString(stdout, "TIME "))
 }
 
@@ -205,12 +197,8 @@ func TestPictureRedraws(t *testing.T) {
 		assert.Less(t, s.row, height, "the picture does not scroll")
 	}
 	require.NoError(t, p.close(many(30), noon))
-	assert.Equal(
-		t,
-		strings.Join(draw(many(30), noon, view{width: width - 1}), "\n"),
-		s.text(),
-		"the last picture is complete",
-	)
+	assert.Equal(t, strings.Join(draw(many(30), noon, view{width: width - 1}), "\n"), s.text(),
+		"the last picture is complete")
 }
 
 func TestTerminalLines(t *testing.T) {
@@ -222,12 +210,8 @@ func TestPictureOfOutage(t *testing.T) {
 	p := newParty(
 		t,
 		map[string]http.HandlerFunc{
-			"GET " + bfia.PathPlatformStatusAll: sequence(
-				data(twoTasks()),
-				unavailable,
-				unavailable,
-				data(succeededJob()),
-			),
+			"GET " + bfia.PathPlatformStatusAll: sequence(data(twoTasks()), unavailable, unavailable,
+				data(succeededJob())),
 		},
 	)
 	c := &client{url: p.URL, timeout: time.Second}

@@ -36,34 +36,17 @@ var imports = []struct {
 
 	// Execution.
 	{"workflows/...", []string{"bfia", "fateflow", "activities/...", "workflows/..."}},
-	{
-		"activities/...",
-		[]string{
-			"bfia",
-			"bfia/client",
-			"fateflow",
-			"admission",
-			"store/...",
-			"activities/...",
-			"workflows/...",
-		},
-	},
-	{"activities/driver", nil},
-	{"activities/driver/...", []string{"activities/driver"}},
+	{"activities/...",
+		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/..."}},
+	{"activities/driver", []string{"bfia"}},
+	{"activities/driver/...", []string{"activities/driver", "bfia"}},
 	{"worker", []string{"workflows/...", "activities/...", "admission", "bfia", "store/..."}},
 
 	// Interfaces to the outside.
 	{
 		"api",
-		[]string{
-			"bfia",
-			"bfia/client",
-			"fateflow",
-			"admission",
-			"store/...",
-			"activities/...",
-			"workflows/...",
-		},
+		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
+			"workflows/..."},
 	},
 	{"transport", []string{"transport/..."}},
 	{"transport/queue", []string{"transport/status"}},
@@ -79,10 +62,8 @@ var imports = []struct {
 			"worker", "api", "transport/...", "console"},
 	},
 	{"internal/devserver", []string{"internal/party", "internal/temporalns"}},
-	{
-		"internal/doctor",
-		[]string{"bfia", "activities/...", "store/...", "internal/party", "internal/temporalns"},
-	},
+	{"internal/doctor",
+		[]string{"bfia", "activities/...", "store/...", "internal/party", "internal/temporalns"}},
 	{"internal/temporalns", []string{"workflows/..."}},
 	{"internal/image", nil},
 	{"internal/vocabulary", nil},

@@ -94,16 +94,18 @@ func Start(ctx context.Context, o Options) (_ *Deployment, err error) {
 	return d, nil
 }
 
-// configs returns the configurations of the parties, each with routes to all others.
+// configs returns the configurations of the parties, each with routes to all others. A party's transport
+// listens on the first port above the party's own that no other server uses.
 func configs(o Options) ([]*party.Config, error) {
 	taken := map[string]bool{}
 	for _, a := range o.Parties {
 		if taken[a.NodeID] || taken[a.Listen] {
-			return nil, fmt.Errorf("party %s=%s: the node id or the address is given twice", a.NodeID,
-				a.Listen)
+			return nil, fmt.Errorf("party %s=%s: the node id or the address is given twice",
+				a.NodeID, a.Listen)
 		}
 		taken[a.NodeID], taken[a.Listen] = true, true
 	}
+
 	var all []*party.Config
 	for _, a := range o.Parties {
 		cfg := party.Default()
@@ -115,6 +117,7 @@ func configs(o Options) ([]*party.Config, error) {
 		if o.Slots > 0 {
 			cfg.Runner.Slots = o.Slots
 		}
+
 		host, portText, err := net.SplitHostPort(a.Listen)
 		if err != nil {
 			return nil, fmt.Errorf("invalid configuration of party %s: %w", a.NodeID, err)
@@ -123,19 +126,18 @@ func configs(o Options) ([]*party.Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("party %s: port %q is not a number", a.NodeID, portText)
 		}
-		for {
+		for cfg.Transport.Listen = ""; cfg.Transport.Listen == "" || taken[cfg.Transport.Listen]; {
 			port++
-			if cfg.Transport.Listen = net.JoinHostPort(host,
-				strconv.Itoa(port)); !taken[cfg.Transport.Listen] {
-				taken[cfg.Transport.Listen] = true
-				break
-			}
+			cfg.Transport.Listen = net.JoinHostPort(host, strconv.Itoa(port))
 		}
+		taken[cfg.Transport.Listen] = true
+
 		if err := cfg.Complete(); err != nil {
 			return nil, fmt.Errorf("invalid configuration of party %s: %w", a.NodeID, err)
 		}
 		all = append(all, cfg)
 	}
+
 	for _, cfg := range all {
 		cfg.Routes = party.Routes{}
 		for _, other := range all {

@@ -38,11 +38,11 @@ func checkCapacity(ctx context.Context, cfg *party.Config) Check {
 	}
 
 	offered := cfg.Runner.Offered(available)
-	found := []string{fmt.Sprintf("%d slot(s), %s core(s), %s GiB memory, %s GiB disk of %s, %s GiB of it "+
-		"free",
+	offer := fmt.Sprintf("%d slot(s), %s core(s), %s GiB memory, %s GiB disk of %s, %s GiB of it free",
 		cfg.Runner.Slots, amount(cores(offered.CPUMilli)), amount(gib(offered.Memory)),
-		amount(gib(offered.Disk)), source,
-		amount(gib(available.DiskFree)))}
+		amount(gib(offered.Disk)), source, amount(gib(available.DiskFree)))
+
+	found := []string{offer}
 	var fix string
 	report := func(problem, suggestion string) { found, fix = append(found, problem), suggestion }
 
@@ -56,10 +56,11 @@ func checkCapacity(ctx context.Context, cfg *party.Config) Check {
 		case r.offered == 0:
 			report(fmt.Sprintf("the amount of %s is unknown, so requests for it are not limited", r.name),
 				"set "+r.field)
+
 		case r.available > 0 && r.offered > r.available:
-			report(fmt.Sprintf("%s is %.3g, but the machine has %.3g", r.field, r.convert(r.offered),
-				r.convert(r.available)),
-				"lower "+r.field)
+			report(fmt.Sprintf("%s is %.3g, but the machine has %.3g",
+				r.field, r.convert(r.offered), r.convert(r.available)), "lower "+r.field)
+
 		case r.offered < r.usual:
 			report(fmt.Sprintf("a usual task requests %.3g %s of %s; this runner rejects such tasks",
 				r.convert(r.usual), r.unit, r.name),

@@ -31,13 +31,9 @@ func TestCapacity(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			cfg := party.Default()
 			cfg.NodeID, cfg.DataDir = node, filepath.Join(t.TempDir(), "does", "not", "exist")
-			cfg.Listen, cfg.Transport.Listen, cfg.Temporal.Address = freeAddress(
+			cfg.Listen, cfg.Transport.Listen, cfg.Temporal.Address = freeAddress(t), freeAddress(
 				t,
-			), freeAddress(
-				t,
-			), freeAddress(
-				t,
-			)
+			), freeAddress(t)
 			cfg.Runner.Docker.Enabled = party.SwitchOff
 			test.change(&cfg.Runner)
 			found := examine(t, cfg)["capacity"]

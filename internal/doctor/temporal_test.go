@@ -17,13 +17,9 @@ func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 func TestTemporal(t *testing.T) {
 	cfg := party.Default()
 	cfg.NodeID, cfg.DataDir = node, t.TempDir()
-	cfg.Listen, cfg.Transport.Listen, cfg.Temporal.Address = freeAddress(
+	cfg.Listen, cfg.Transport.Listen, cfg.Temporal.Address = freeAddress(t), freeAddress(
 		t,
-	), freeAddress(
-		t,
-	), testenv.Temporal(
-		t,
-	)
+	), testenv.Temporal(t)
 	cfg.Runner.Docker.Enabled = party.SwitchOff
 	cfg.Temporal.Namespace = "doctor-missing"
 	found := examine(t, cfg)["temporal"]

@@ -43,10 +43,8 @@ func TestDefaultsComplete(t *testing.T) {
 }
 
 func TestLayers(t *testing.T) {
-	path := write(
-		t,
-		"node_id: A\nlisten: 0.0.0.0:1\nremote: {timeout: 3s}\nroutes: {B: {url: 'http://b:1'}}\n",
-	)
+	path := write(t,
+		"node_id: A\nlisten: 0.0.0.0:1\nremote: {timeout: 3s}\nroutes: {B: {url: 'http://b:1'}}\n")
 	c, err := Load(
 		path,
 		[]string{"HUTONG_LISTEN=0.0.0.0:2", "HUTONG_REMOTE_GIVE_UP_AFTER=1h", "HUTONG_LOG_LEVEL=debug",
@@ -67,40 +65,25 @@ func TestLayers(t *testing.T) {
 
 	c, err = Load(
 		path,
-		[]string{
-			"HUTONG_RUNNER_LABELS=gpu=1,region=north",
-			"HUTONG_RUNNER_CPU=1.5",
-			"HUTONG_RUNNER_MEMORY=0.5",
-			"HUTONG_RUNNER_DISK=20",
-		},
+		[]string{"HUTONG_RUNNER_LABELS=gpu=1,region=north", "HUTONG_RUNNER_CPU=1.5",
+			"HUTONG_RUNNER_MEMORY=0.5", "HUTONG_RUNNER_DISK=20"},
 	)
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"gpu": "1", "region": "north"}, c.Runner.Labels)
-	assert.Equal(
-		t,
+	assert.Equal(t,
 		driver.Capacity{Resources: bfia.Resources{CPUMilli: 1500, Memory: 1 << 29, Disk: 20 << 30}},
-		c.Runner.Offered(driver.Capacity{Resources: bfia.Resources{CPUMilli: 8000, Memory: 1, Disk: 1}}),
-	)
-	assert.Equal(
-		t,
-		driver.Capacity{Resources: bfia.Resources{CPUMilli: 1, Memory: 2, Disk: 3}},
-		Default().Runner.Offered(driver.Capacity{Resources: bfia.Resources{CPUMilli: 1, Memory: 2, Disk: 3}}),
-	)
+		c.Runner.Offered(driver.Capacity{Resources: bfia.Resources{CPUMilli: 8000, Memory: 1, Disk: 1}}))
+	assert.Equal(t, driver.Capacity{Resources: bfia.Resources{CPUMilli: 1, Memory: 2, Disk: 3}},
+		Default().Runner.Offered(driver.Capacity{Resources: bfia.Resources{CPUMilli: 1, Memory: 2, Disk: 3}}))
 
 	c, err = Load(path, []string{"HUTONG_ROUTES= C=https://c/x|https://ct:2\n D=http://d?no "})
-	require.ErrorContains(
-		t,
-		err,
-		`routes.D.url: must be http://host:port or https://host:port, but is "http://d?no"`,
-	)
+	require.ErrorContains(t, err,
+		`routes.D.url: must be http://host:port or https://host:port, but is "http://d?no"`)
 	assert.Nil(t, c)
 	c, err = Load(path, []string{"HUTONG_ROUTES= C=https://c/x|https://ct:2\n D=http://d:1 "})
 	require.NoError(t, err)
-	assert.Equal(
-		t,
-		Routes{"C": {URL: "https://c/x", TransportURL: "https://ct:2"}, "D": {URL: "http://d:1"}},
-		c.Routes,
-	)
+	assert.Equal(t, Routes{"C": {URL: "https://c/x", TransportURL: "https://ct:2"}, "D": {URL: "http://d:1"}},
+		c.Routes)
 	assert.Equal(t, "http://d:1", c.Routes["D"].Transport())
 	assert.Equal(t, "https://ct:2", c.Routes["C"].Transport())
 }
@@ -274,16 +257,8 @@ func TestSecretsStayHidden(t *testing.T) {
 	require.NoError(t, err)
 	shown := log.String() + string(document)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-		shown += fmt.Sprintf(
-			verb,
-			*c,
-		) + fmt.Sprintf(
-			verb,
-			c.Temporal.APIKey,
-		) + fmt.Sprintf(
-			verb,
-			&c.Database.URL,
-		)
+		shown += fmt.Sprintf(verb, *c) + fmt.Sprintf(verb,
+			c.Temporal.APIKey) + fmt.Sprintf(verb, &c.Database.URL)
 	}
 	assert.NotContains(t, shown, "hush")
 	assert.NotContains(t, shown, fmt.Sprintf("%x", "hush"))

@@ -26,7 +26,22 @@ func (c *Config) Validate() error {
 	}
 	v.required("data_dir", c.DataDir)
 	v.routes(c)
+	v.transport(c)
+	v.storage(c)
+	v.jobs(c.Jobs)
+	v.runner(c.Runner)
+	v.kubernetes(c)
 
+	v.duration("remote.timeout", c.Remote.Timeout)
+	if c.Remote.GiveUpAfter < c.Remote.Timeout {
+		v.wrong("remote.give_up_after", "must be at least remote.timeout (%s), but is %s", c.Remote.Timeout,
+			c.Remote.GiveUpAfter)
+	}
+	oneOf(&v, "log.format", c.Log.Format, LogText, LogJSON)
+	return errors.Join(v.errors...)
+}
+
+func (v *validation) transport(c *Config) {
 	v.address("transport.listen", c.Transport.Listen)
 	if c.Transport.PartnerListen != "" {
 		v.address("transport.partner_listen", c.Transport.PartnerListen)
@@ -43,7 +58,10 @@ func (c *Config) Validate() error {
 	if c.Listen == c.Transport.Listen && !strings.HasSuffix(c.Listen, ":0") {
 		v.wrong("transport.listen", "must differ from listen, but both are %s", c.Transport.Listen)
 	}
+}
 
+// storage checks where the party's state is: Temporal, the database, objects and uploads.
+func (v *validation) storage(c *Config) {
 	v.reachable("temporal.address", c.Temporal.Address)
 	v.required("temporal.namespace", c.Temporal.Namespace)
 	if (c.Temporal.TLS.CertFile == "") != (c.Temporal.TLS.KeyFile == "") {
@@ -54,58 +72,53 @@ func (c *Config) Validate() error {
 	v.secretURL("storage.url", c.Storage.URL, "file", "s3")
 	v.required("upload.dir", c.Upload.Dir)
 	v.positive("upload.max_bytes", c.Upload.MaxBytes)
+}
 
-	v.positive("jobs.max_document_bytes", c.Jobs.MaxDocumentBytes)
-	v.duration("jobs.poll_after", c.Jobs.PollAfter)
-	v.duration("jobs.poll_every", c.Jobs.PollEvery)
-	v.positive("jobs.max_attempts", int64(c.Jobs.MaxAttempts))
+func (v *validation) jobs(c JobsConfig) {
+	v.positive("jobs.max_document_bytes", c.MaxDocumentBytes)
+	v.duration("jobs.poll_after", c.PollAfter)
+	v.duration("jobs.poll_every", c.PollEvery)
+	v.positive("jobs.max_attempts", int64(c.MaxAttempts))
 	for _, limit := range []struct {
 		name string
 		n    int
-	}{{"max_jobs", c.Jobs.MaxJobs}, {"max_containers", c.Jobs.MaxContainers},
-		{"max_jobs_per_flow", c.Jobs.MaxJobsPerFlow}, {"max_jobs_per_partner", c.Jobs.MaxJobsPerPartner}} {
+	}{{"max_jobs", c.MaxJobs}, {"max_containers", c.MaxContainers},
+		{"max_jobs_per_flow", c.MaxJobsPerFlow}, {"max_jobs_per_partner", c.MaxJobsPerPartner}} {
 		if limit.n < 0 {
 			v.wrong("jobs."+limit.name, "must not be negative, but is %d; 0 means no limit", limit.n)
 		}
 	}
-	v.duration("jobs.runner_lost_after", c.Jobs.RunnerLostAfter)
-	oneOf(&v, "jobs.parameters", c.Jobs.Parameters, ParametersWarn, ParametersStrict)
-	oneOf(&v, "jobs.approval", c.Jobs.Approval, ApprovalAuto, ApprovalManual)
-	oneOf(&v, "jobs.share_failure", c.Jobs.ShareFailure, bfia.ShareKind, bfia.ShareReason, bfia.ShareLog)
-	if c.Jobs.Retention < 0 {
-		v.wrong("jobs.retention", "must not be negative, but is %s; 0 means forever", c.Jobs.Retention)
+	v.duration("jobs.runner_lost_after", c.RunnerLostAfter)
+	oneOf(v, "jobs.parameters", c.Parameters, ParametersWarn, ParametersStrict)
+	oneOf(v, "jobs.approval", c.Approval, ApprovalAuto, ApprovalManual)
+	oneOf(v, "jobs.share_failure", c.ShareFailure, bfia.ShareKind, bfia.ShareReason, bfia.ShareLog)
+	if c.Retention < 0 {
+		v.wrong("jobs.retention", "must not be negative, but is %s; 0 means forever", c.Retention)
 	}
+}
 
-	v.positive("runner.slots", int64(c.Runner.Slots))
-	v.amount("runner.cpu", c.Runner.CPU, "cores")
-	v.amount("runner.memory", c.Runner.Memory, "GiB")
-	v.amount("runner.disk", c.Runner.Disk, "GiB")
-	if err := bfia.CheckLabels("runner.labels", c.Runner.Labels); err != nil {
+func (v *validation) runner(c RunnerConfig) {
+	v.positive("runner.slots", int64(c.Slots))
+	v.amount("runner.cpu", c.CPU, "cores")
+	v.amount("runner.memory", c.Memory, "GiB")
+	v.amount("runner.disk", c.Disk, "GiB")
+	if err := bfia.CheckLabels("runner.labels", c.Labels); err != nil {
 		v.errors = append(v.errors, err)
 	}
-	if c.Runner.StopGrace < 0 {
-		v.wrong("runner.stop_grace", "must not be negative, but is %s", c.Runner.StopGrace)
+	if c.StopGrace < 0 {
+		v.wrong("runner.stop_grace", "must not be negative, but is %s", c.StopGrace)
 	}
-	oneOf(&v, "runner.docker.enabled", c.Runner.Docker.Enabled, SwitchAuto, SwitchOn, SwitchOff)
-	v.required("runner.docker.party_host", c.Runner.Docker.PartyHost)
-	if c.Runner.Docker.HostNetwork && c.Runner.Docker.Network != "" {
+	oneOf(v, "runner.docker.enabled", c.Docker.Enabled, SwitchAuto, SwitchOn, SwitchOff)
+	v.required("runner.docker.party_host", c.Docker.PartyHost)
+	if c.Docker.HostNetwork && c.Docker.Network != "" {
 		v.wrong("runner.docker.network", "can't be combined with host_network: set one of them")
 	}
-	for i, program := range c.Runner.Process.Allow {
+	for i, program := range c.Process.Allow {
 		if !filepath.IsAbs(program) {
 			v.wrong(fmt.Sprintf("runner.process.allow[%d]", i), "must be an absolute path, but is %q",
 				program)
 		}
 	}
-	v.kubernetes(c)
-
-	v.duration("remote.timeout", c.Remote.Timeout)
-	if c.Remote.GiveUpAfter < c.Remote.Timeout {
-		v.wrong("remote.give_up_after", "must be at least remote.timeout (%s), but is %s", c.Remote.Timeout,
-			c.Remote.GiveUpAfter)
-	}
-	oneOf(&v, "log.format", c.Log.Format, LogText, LogJSON)
-	return errors.Join(v.errors...)
 }
 
 // validation collects the errors of invalid fields.

@@ -33,7 +33,7 @@ func TestVocabulary(t *testing.T) {
 		case ".go":
 			found, err = CheckGo(name, text)
 			require.NoError(t, err)
-		case ".md", ".yaml", ".sh", ".sql", "":
+		case ".md", ".yaml", ".sh", ".sql", ".json", "":
 			found = CheckText(name, text)
 		}
 		for _, f := range found {

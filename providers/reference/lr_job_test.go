@@ -174,10 +174,8 @@ func TestSeveralHosts(t *testing.T) {
 	var model boost.Model
 	b.readJSON("guest", "task-3", "model", &model)
 	parts := []boost.HostRow{{}, {}}
-	rows := [][][]string{
-		b.readCSV("host", "task-1", "train_data"),
-		b.readCSV("host.1", "task-1", "train_data"),
-	}
+	rows := [][][]string{b.readCSV("host", "task-1", "train_data"),
+		b.readCSV("host.1", "task-1", "train_data")}
 	b.readJSON("host", "task-3", "model", &parts[0].Model)
 	b.readJSON("host.1", "task-3", "model", &parts[1].Model)
 	require.NotEmpty(t, parts[0].Model.Splits)

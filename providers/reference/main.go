@@ -59,10 +59,8 @@ func run(args, environ []string, logs io.Writer, stopped <-chan os.Signal) int {
 
 	control, controlErr := task.ServeControl()
 	if controlErr != nil {
-		log.Warn(
-			"failed to serve status queries; callback and exit code still report the result", "error",
-			controlErr.Error(),
-		)
+		log.Warn("failed to serve status queries; callback and exit code still report the result", "error",
+			controlErr.Error())
 	}
 	defer control.Close()
 

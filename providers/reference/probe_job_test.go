@@ -141,12 +141,8 @@ func TestProbeFindsFaults(t *testing.T) {
 		}))
 		defer gateway.Close()
 		guest := b.start(
-			append(
-				env("guest"),
-				"system.storage=file:///proc/no/place",
-				"system.callback="+gateway.URL,
-				"config.session_id=",
-			),
+			append(env("guest"), "system.storage=file:///proc/no/place", "system.callback="+gateway.URL,
+				"config.session_id="),
 		)
 		require.Equal(t, 1, guest.wait(t, time.Minute))
 		logs := guest.logs.String()
@@ -173,10 +169,8 @@ func TestControlPort(t *testing.T) {
 	require.NoError(t, err)
 	port := l.Addr().(*net.TCPAddr).Port
 	require.NoError(t, l.Close())
-	env := append(
-		b.environ("host", "task-1", "Sleep", map[string]string{"seconds": "600"}, nil, nil),
-		fmt.Sprint("system.control_port=", port),
-	)
+	env := append(b.environ("host", "task-1", "Sleep", map[string]string{"seconds": "600"}, nil, nil),
+		fmt.Sprint("system.control_port=", port))
 	b.start(env)
 	var answer struct {
 		Code         int
@@ -199,10 +193,8 @@ func TestControlPort(t *testing.T) {
 
 	// A port in use does not fail the task.
 	q := b.start(
-		append(
-			b.environ("guest", "task-1", "Sleep", map[string]string{"seconds": "0.01"}, nil, nil),
-			fmt.Sprint("system.control_port=", port),
-		),
+		append(b.environ("guest", "task-1", "Sleep", map[string]string{"seconds": "0.01"}, nil, nil),
+			fmt.Sprint("system.control_port=", port)),
 	)
 	require.Zero(t, q.wait(t, 20*time.Second))
 	require.Contains(t, q.logs.String(), "system.control_port")

@@ -59,10 +59,8 @@ func TestRegistration(t *testing.T) {
 		require.Equal(t, doc.Name, described.Provider)
 		require.Equal(t, doc.Version, described.Version)
 		require.Equal(t, c.roles, described.RoleList)
-		require.Equal(
-			t, slices.Sorted(slices.Values(c.parameters)),
-			slices.Sorted(slices.Values(names(described.InputParam))),
-		)
+		require.Equal(t, slices.Sorted(slices.Values(c.parameters)),
+			slices.Sorted(slices.Values(names(described.InputParam))))
 		require.Equal(t, c.inputs, names(described.InputData))
 		require.Equal(t, c.outputs, names(described.OutputData))
 	}

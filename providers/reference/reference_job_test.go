@@ -197,12 +197,8 @@ func TestPartnerFails(t *testing.T) {
 	require.Equal(t, 1, guest.wait(t, 20*time.Second))
 	require.Contains(t, host.logs.String(), "its metadata")
 	require.Contains(t, guest.logs.String(), "host.0 failed: an internal error")
-	require.NotContains(
-		t,
-		guest.logs.String(),
-		strings.TrimPrefix(b.storage["host"], "file://"),
-		"paths stay at their party",
-	)
+	require.NotContains(t, guest.logs.String(), strings.TrimPrefix(b.storage["host"], "file://"),
+		"paths stay at their party")
 	for _, c := range b.takeCallbacks() {
 		require.Equal(t, "FAILED", c["status"])
 		require.Equal(t, "task-1", c["task_id"])
@@ -222,10 +218,8 @@ func TestPartnerHasOtherParameters(t *testing.T) {
 	host := b.start(b.environ("host", "task-1", "Intersection", intersectionParameters, input("host"), nil))
 	require.Equal(t, 1, guest.wait(t, 20*time.Second))
 	require.Equal(t, 1, host.wait(t, 20*time.Second))
-	require.Contains(
-		t, host.logs.String(),
-		`guest.0 failed: parameter intersect_method: \"raw\" is not supported; supported: rsa`,
-	)
+	require.Contains(t, host.logs.String(),
+		`guest.0 failed: parameter intersect_method: \"raw\" is not supported; supported: rsa`)
 
 	// Rows that do not match are detected before anything is computed.
 	boostWith := func(role string) *process {
@@ -275,16 +269,12 @@ func TestAlone(t *testing.T) {
 		log        string
 	}{
 		{"callback only", "CallbackOnly", nil, 0, "SUCCESS", "done"},
-		{
-			"unknown", "Magic", nil, 1, "FAILED",
-			"has the components CallbackOnly, HeteroLR, HeteroSecureBoost, Intersection, Probe, Sleep",
-		},
+		{"unknown", "Magic", nil, 1, "FAILED",
+			"has the components CallbackOnly, HeteroLR, HeteroSecureBoost, Intersection, Probe, Sleep"},
 		{"sleep", "Sleep", map[string]string{"seconds": "0.01"}, 0, "SUCCESS", "sleeping, second 1"},
 		{"sleep wrong", "Sleep", map[string]string{"seconds": "long"}, 1, "FAILED", "parameter seconds"},
-		{
-			"crash", "Sleep", map[string]string{"seconds": "0.01", "exit_code": "7"}, 7, "",
-			"exiting as parameter exit_code requires",
-		},
+		{"crash", "Sleep", map[string]string{"seconds": "0.01", "exit_code": "7"}, 7, "",
+			"exiting as parameter exit_code requires"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := b.start(b.environ("guest", "task-1", c.component, c.parameters, nil, nil))

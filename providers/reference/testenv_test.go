@@ -246,10 +246,8 @@ var boostParameters = map[string]string{
 }
 
 // startAll starts a component in several roles with the same parameters and outputs.
-func (b *testEnv) startAll(
-	roles []string, task, component string, parameters map[string]string,
-	input func(role string) (name, namespace string), outputs []string,
-) map[string]*process {
+func (b *testEnv) startAll(roles []string, task, component string, parameters map[string]string,
+	input func(role string) (name, namespace string), outputs []string) map[string]*process {
 	started := map[string]*process{}
 	for _, role := range roles {
 		inputs := map[string]string{}
@@ -270,10 +268,8 @@ func (b *testEnv) intersection(task string) map[string]*process {
 			roles = append(roles, role)
 		}
 	}
-	return b.startAll(
-		roles, task, "Intersection", intersectionParameters, uploadedAddress,
-		[]string{"train_data", "train-intersection"},
-	)
+	return b.startAll(roles, task, "Intersection", intersectionParameters, uploadedAddress,
+		[]string{"train_data", "train-intersection"})
 }
 
 // trainingOutputs lists the outputs of the training components.

@@ -29,9 +29,9 @@ type Store interface {
 	Delete(ctx context.Context, key string) error
 	// DeletePrefix removes all objects under prefix; there may be none.
 	DeletePrefix(ctx context.Context, prefix string) error
-	// Create makes the files that fill leaves in the folder that it gets the objects under prefix. It is
-	// CodeConflict if there are objects under prefix already, and fill's error if that fails; then nothing
-	// changes.
+	// Create calls fill with an empty folder and stores the files that fill writes there as the objects under
+	// prefix. If objects exist under prefix, it returns CodeConflict. If fill fails, it returns fill's error.
+	// In both cases nothing changes.
 	Create(ctx context.Context, prefix string, fill func(dir string) error) error
 	// Sweep removes half-written objects of dead processes, if they are older than age.
 	Sweep(ctx context.Context, age time.Duration) error
@@ -80,11 +80,8 @@ func CheckKey(key string) error {
 	case !utf8.ValidString(key):
 		return bfia.Errorf(bfia.CodeBadRequest, "storage key: is not UTF-8")
 	case strings.ContainsFunc(key, func(r rune) bool { return unicode.IsControl(r) || r == '\\' }):
-		return bfia.Errorf(
-			bfia.CodeBadRequest,
-			"storage key %q: contains a control character or a backslash",
-			key,
-		)
+		return bfia.Errorf(bfia.CodeBadRequest, "storage key %q: contains a control character or a backslash",
+			key)
 	}
 	for part := range strings.SplitSeq(key, "/") {
 		switch {
@@ -93,11 +90,8 @@ func CheckKey(key string) error {
 		case part[0] == '.':
 			return bfia.Errorf(bfia.CodeBadRequest, "storage key %q: has a part that begins with '.'", key)
 		case len(part) > maxPart:
-			return bfia.Errorf(
-				bfia.CodeBadRequest,
-				"storage key: has a part that is longer than %d bytes",
-				maxPart,
-			)
+			return bfia.Errorf(bfia.CodeBadRequest, "storage key: has a part that is longer than %d bytes",
+				maxPart)
 		}
 	}
 	return nil

@@ -126,20 +126,14 @@ func TestPutIsWholeOrNot(t *testing.T) {
 		require.NoError(t, s.Put(ctx, "a/b", strings.NewReader("old")))
 		broken := errors.New("broken")
 		for _, n := range []int{0, 10, 20 << 20} { // within the first part of an upload, and in the second
-			err := s.Put(
-				ctx,
-				"a/b",
-				io.MultiReader(io.LimitReader(rand.Reader, int64(n)), iotest.ErrReader(broken)),
-			)
+			err := s.Put(ctx, "a/b",
+				io.MultiReader(io.LimitReader(rand.Reader, int64(n)), iotest.ErrReader(broken)))
 			require.ErrorIs(t, err, broken)
 			require.Equal(t, "old", get(t, s, "a/b"))
 			require.Error(
 				t,
-				s.Put(
-					ctx,
-					"a/new",
-					io.MultiReader(io.LimitReader(rand.Reader, int64(n)), iotest.ErrReader(broken)),
-				),
+				s.Put(ctx, "a/new",
+					io.MultiReader(io.LimitReader(rand.Reader, int64(n)), iotest.ErrReader(broken))),
 			)
 		}
 		gone, cancel := context.WithCancel(ctx)
@@ -178,20 +172,14 @@ func TestCreate(t *testing.T) {
 		require.NoError(t, s.Put(ctx, "ns/other/data_0", strings.NewReader("other")))
 		require.NoError(
 			t,
-			s.Create(
-				ctx,
-				"ns/d",
-				fill(map[string]string{"data_0": "1", "data_1": "1", "sub/x": "1", "metadata": "1"}),
-			),
+			s.Create(ctx, "ns/d",
+				fill(map[string]string{"data_0": "1", "data_1": "1", "sub/x": "1", "metadata": "1"})),
 		)
 		all := []string{"ns/d/data_0", "ns/d/data_1", "ns/d/metadata", "ns/d/sub/x", "ns/other/data_0"}
 		require.Equal(t, all, keys(t, s, ""))
 		require.Equal(t, "1", get(t, s, "ns/d/data_0"))
-		requireCode(
-			t,
-			bfia.CodeConflict,
-			s.Create(ctx, "ns/d", fill(map[string]string{"data_0": "2", "metadata": "2"})),
-		)
+		requireCode(t, bfia.CodeConflict,
+			s.Create(ctx, "ns/d", fill(map[string]string{"data_0": "2", "metadata": "2"})))
 		require.Equal(t, all, keys(t, s, ""))
 		require.Equal(t, "1", get(t, s, "ns/d/data_0"))
 		require.Equal(t, "1", get(t, s, "ns/d/metadata"))

@@ -2,8 +2,8 @@
 // (s3://host:port?username=..&password=..&bucket=..).
 //
 // An object has a key, parts divided by "/", such as "experiment/breast_hetero_guest.9f86d081884c7d65/data_0"
-// ([CheckKey]). It appears whole or not at all. [Store.Create] writes the objects under a new prefix, which
-// is a folder of keys: so a generation of a dataset is uploaded.
+// ([CheckKey]). It appears whole or not at all. [Store.Create] writes all objects under a new prefix, such
+// as the files of a dataset's new generation.
 //
 // In a folder, an object is the file of its key, so that containers can get it by a bind mount ([File.Path]).
 // Containers control what they may write there. So no symbolic link in there is followed, and only regular

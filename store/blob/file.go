@@ -51,8 +51,8 @@ func (f *File) Path(key string) (string, error) {
 }
 
 // walk opens the folder of a key, part by part so that no symbolic link leads elsewhere, and returns its
-// descriptor and the last part of the key. With create it creates missing folders. Without, a missing folder,
-// or one that is no folder, is ErrNotExist.
+// descriptor and the last part of the key. With create it creates missing folders. Without create it
+// returns ErrNotExist if a part of the path is missing or is not a folder.
 func (f *File) walk(key string, create bool) (dir int, name string, err error) {
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	dir, err = unix.Open(f.root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

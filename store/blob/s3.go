@@ -52,11 +52,8 @@ func openS3(ctx context.Context, u *url.URL) (*S3, error) {
 		region = "us-east-1"
 	}
 	client, err := minio.New(u.Host, &minio.Options{
-		Creds: credentials.NewStaticV4(
-			q.Get("username"),
-			q.Get("password"),
-			"",
-		), Secure: secure, Region: region,
+		Creds: credentials.NewStaticV4(q.Get("username"), q.Get("password"),
+			""), Secure: secure, Region: region,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open storage: %w", err)
@@ -93,11 +90,8 @@ func (s *S3) wrap(err error, doing, key string) error {
 		}
 		var uerr *url.Error
 		if errors.As(err, &uerr) {
-			return bfia.Wrap(
-				bfia.CodeUnavailable,
-				fmt.Errorf("%s: %w", doing, err),
-				"the storage does not answer",
-			)
+			return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", doing, err),
+				"the storage does not answer")
 		}
 		return fmt.Errorf("%s: %w", doing, err)
 	}
@@ -105,11 +99,8 @@ func (s *S3) wrap(err error, doing, key string) error {
 	case resp.Code == minio.NoSuchKey || resp.StatusCode == http.StatusNotFound && key != "":
 		return notFound(key)
 	case resp.StatusCode >= 500:
-		return bfia.Wrap(
-			bfia.CodeUnavailable,
-			fmt.Errorf("%s: %w", doing, err),
-			"the storage does not answer",
-		)
+		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", doing, err),
+			"the storage does not answer")
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }
@@ -158,14 +149,8 @@ func (s *S3) Put(ctx context.Context, key string, r io.Reader) error {
 	case errors.Is(err, io.EOF):
 		_, err = s.client.PutObject(ctx, s.bucket, key, &first, n, opts)
 	case err == nil:
-		_, err = s.client.PutObject(
-			ctx,
-			s.bucket,
-			key,
-			io.MultiReader(&first, contextReader{ctx, r}),
-			-1,
-			opts,
-		)
+		_, err = s.client.PutObject(ctx, s.bucket, key, io.MultiReader(&first, contextReader{ctx, r}), -1,
+			opts)
 	}
 	return s.wrap(err, "put", key)
 }

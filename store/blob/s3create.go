@@ -79,13 +79,9 @@ func (s *S3) putFolder(ctx context.Context, dir, prefix string) error {
 		puts.SetLimit(parallelPuts)
 		for _, key := range keys {
 			puts.Go(func() error {
-				_, err := s.client.FPutObject(
-					ctx,
-					s.bucket,
-					prefix+"/"+key,
+				_, err := s.client.FPutObject(ctx, s.bucket, prefix+"/"+key,
 					filepath.Join(dir, filepath.FromSlash(key)),
-					minio.PutObjectOptions{PartSize: partSize, NumThreads: 1},
-				)
+					minio.PutObjectOptions{PartSize: partSize, NumThreads: 1})
 				return s.wrap(err, "put", prefix+"/"+key)
 			})
 		}

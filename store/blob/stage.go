@@ -71,7 +71,7 @@ func (s *stage) remove() {
 	s.lock.Close()
 }
 
-// write makes data a file with the content of r, and syncs it.
+// write writes the content of r to the stage's data file, and syncs it.
 func (s *stage) write(ctx context.Context, r io.Reader) error {
 	file, err := os.OpenFile(s.data(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {

@@ -78,9 +78,9 @@ func GenerationAddress(namespace, name, generation string) bfia.Address {
 }
 
 // Ingest reads a CSV file, writes it as a new generation of the dataset, and makes that the current one.
-// Readers of an older generation keep reading it. A fault of the request or the file is CodeBadRequest with
-// the field or the line. When Ingest fails, the current generation stays the same. It returns the dataset's
-// row.
+// Readers of an older generation keep reading it. If the request or the file is invalid, it returns
+// CodeBadRequest with the field or the line. When Ingest fails, the current generation stays the same. It
+// returns the dataset's row.
 func (d *Datasets) Ingest(ctx context.Context, req IngestRequest, r io.Reader) (store.DataTable, error) {
 	if _, err := Key(req.Namespace, req.Name); err != nil {
 		return store.DataTable{}, err
@@ -120,10 +120,8 @@ func (d *Datasets) discard(ctx context.Context, req IngestRequest, generation st
 	case err == nil && current.Generation == generation:
 		return nil
 	}
-	return d.removeGeneration(
-		ctx,
-		store.DataGeneration{Namespace: req.Namespace, Name: req.Name, Generation: generation},
-	)
+	return d.removeGeneration(ctx,
+		store.DataGeneration{Namespace: req.Namespace, Name: req.Name, Generation: generation})
 }
 
 // removeGeneration removes the objects of a generation, then its row.
@@ -142,12 +140,7 @@ func (d *Datasets) removeGeneration(ctx context.Context, g store.DataGeneration)
 // Write reads a CSV file and writes it under the address of a generation, which must have no objects. Without
 // a generation it writes under the dataset's own address, where other platforms look for their datasets. The
 // package's documentation describes the file.
-func Write(
-	ctx context.Context,
-	blobs blob.Store,
-	req IngestRequest,
-	generation string,
-	r io.Reader,
+func Write(ctx context.Context, blobs blob.Store, req IngestRequest, generation string, r io.Reader,
 ) (store.DataTable, error) {
 	address := GenerationAddress(req.Namespace, req.Name, generation)
 	key, err := Key(address.Namespace, address.Name)
@@ -174,12 +167,8 @@ func Write(
 		return err
 	})
 	if err != nil {
-		return store.DataTable{}, fmt.Errorf(
-			"failed to upload dataset %s/%s: %w",
-			req.Namespace,
-			req.Name,
-			err,
-		)
+		return store.DataTable{}, fmt.Errorf("failed to upload dataset %s/%s: %w", req.Namespace, req.Name,
+			err)
 	}
 	return store.DataTable{
 		Namespace: req.Namespace, Name: req.Name, Generation: generation, Columns: t.columns(), Rows: t.rows,
@@ -188,19 +177,14 @@ func Write(
 }
 
 // fill writes the objects of an upload as files in dir, and returns their total size.
-func fill(
-	ctx context.Context,
-	dir string,
-	t *table,
-	req IngestRequest,
-	r io.Reader,
-	now time.Time,
+func fill(ctx context.Context, dir string, t *table, req IngestRequest, r io.Reader, now time.Time,
 ) (int64, error) {
-	// In the same folder as the objects, and removed before they are published.
+	// Temporary files are in the same folder as the objects, and are removed before these are published.
 	work := filepath.Join(dir, ".work")
 	if err := os.Mkdir(work, 0o700); err != nil {
 		return 0, err
 	}
+
 	ids := newIDs(work)
 	parts := newPartitions(dir, req.Partitions)
 	if err := t.read(ctx, r, parts, ids); err != nil {
@@ -210,19 +194,16 @@ func fill(
 	if err != nil {
 		return 0, err
 	}
+
 	first, second, err := ids.duplicate(ctx)
 	if err != nil {
 		return 0, err
 	}
 	if second > 0 {
-		return 0, bfia.Errorf(
-			bfia.CodeBadRequest,
-			"line %d: has the same id (column %q) as line %d",
-			second,
-			t.names[t.id],
-			first,
-		)
+		return 0, bfia.Errorf(bfia.CodeBadRequest, "line %d: has the same id (column %q) as line %d",
+			second, t.names[t.id], first)
 	}
+
 	if err := os.RemoveAll(work); err != nil {
 		return 0, err
 	}
@@ -240,9 +221,9 @@ func fill(
 	return size + int64(len(raw)), nil
 }
 
-// Locate returns the address of a dataset: of its current generation if it was uploaded here, its own
-// otherwise. The outputs of tasks, and what other platforms put into the storage, have no row and no
-// generations.
+// Locate returns the address of a dataset. If it was uploaded to this party, that is the address of its
+// current generation. Outputs of tasks, and datasets that other platforms put into the storage, have no row
+// and no generations.
 func (d *Datasets) Locate(ctx context.Context, namespace, name string) (bfia.Address, error) {
 	if _, err := Key(namespace, name); err != nil {
 		return bfia.Address{}, err

@@ -173,11 +173,8 @@ func TestIngest(t *testing.T) {
 		require.Equal(t, `"sid"`, string(m.Metadata["sample_id_name"]))
 		require.Equal(t, `"k"`, string(m.Metadata["match_id_name"]))
 		g := strings.Trim(string(m.Metadata["generation"]), `"`)
-		require.Equal(
-			t,
-			"sid,k,v\n"+g+"-1,7,8\n"+g+"-2,9,10\n",
-			whole(t, d, "experiment", "breast_hetero_guest"),
-		)
+		require.Equal(t, "sid,k,v\n"+g+"-1,7,8\n"+g+"-2,9,10\n",
+			whole(t, d, "experiment", "breast_hetero_guest"))
 		require.NotEqual(t, place, "experiment/breast_hetero_guest."+table.Generation)
 		infos, err := blobs.List(ctx, place)
 		require.NoError(t, err)
@@ -215,11 +212,9 @@ func TestIngestWithoutHeader(t *testing.T) {
 		{`null`, "id,x0,x1\n1,2,3\n"},
 	} {
 		d, _ := folder(t)
-		_, err := d.Ingest(
-			t.Context(),
+		_, err := d.Ingest(t.Context(),
 			IngestRequest{Namespace: "n", Name: "d", Meta: json.RawMessage(c.meta)},
-			strings.NewReader("1,2,3\n"),
-		)
+			strings.NewReader("1,2,3\n"))
 		require.NoError(t, err, c.meta)
 		require.Equal(t, c.want, whole(t, d, "n", "d"))
 	}
@@ -338,26 +333,18 @@ func TestIngestOfABrokenUpload(t *testing.T) {
 		_, err := d.Ingest(ctx, req, strings.NewReader("id,x\nold,1\n"))
 		require.NoError(t, err)
 		broken := errors.New("connection lost")
-		_, err = d.Ingest(
-			ctx,
-			req,
-			io.MultiReader(strings.NewReader("id,x\n1,2\n3,4"), iotest.ErrReader(broken)),
-		)
+		_, err = d.Ingest(ctx, req,
+			io.MultiReader(strings.NewReader("id,x\n1,2\n3,4"), iotest.ErrReader(broken)))
 		require.ErrorIs(t, err, broken)
-		_, err = d.Ingest(
-			ctx,
-			req,
-			io.MultiReader(strings.NewReader("id,x\n1,2\n3,\"4"), iotest.ErrReader(io.ErrUnexpectedEOF)),
-		)
+		_, err = d.Ingest(ctx, req,
+			io.MultiReader(strings.NewReader("id,x\n1,2\n3,\"4"), iotest.ErrReader(io.ErrUnexpectedEOF)))
 		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 		gone, cancel := context.WithCancel(ctx)
 		_, err = d.Ingest(
 			gone,
 			req,
-			io.MultiReader(
-				strings.NewReader("id,x\n1,2\n"),
-				readFunc(func([]byte) (int, error) { cancel(); return 0, nil }),
-			),
+			io.MultiReader(strings.NewReader("id,x\n1,2\n"),
+				readFunc(func([]byte) (int, error) { cancel(); return 0, nil })),
 		)
 		require.ErrorIs(t, err, context.Canceled)
 		require.Equal(t, "id,x\nold,1\n", whole(t, d, "n", "d"))
@@ -407,11 +394,9 @@ func TestOpenOfContainersDatasets(t *testing.T) {
 func TestManyPartitions(t *testing.T) {
 	t.Parallel()
 	d, blobs := folder(t)
-	table, err := d.Ingest(
-		t.Context(),
+	table, err := d.Ingest(t.Context(),
 		IngestRequest{Namespace: "n", Name: "d", Head: true, Partitions: MaxPartitions, ExtendSID: true},
-		&rows{left: 3 << 20, cols: 4},
-	)
+		&rows{left: 3 << 20, cols: 4})
 	require.NoError(t, err)
 	infos, err := blobs.List(t.Context(), "n/d."+table.Generation)
 	require.NoError(t, err)
@@ -486,14 +471,8 @@ func TestIDs(t *testing.T) {
 			}
 			first, second, err := s.duplicate(t.Context())
 			require.NoError(t, err)
-			require.Equal(
-				t,
-				[2]int64{wantFirst, wantSecond},
-				[2]int64{first, second},
-				"limit %d, double %v",
-				limit,
-				double,
-			)
+			require.Equal(t, [2]int64{wantFirst, wantSecond}, [2]int64{first, second}, "limit %d, double %v",
+				limit, double)
 		}
 	}
 }

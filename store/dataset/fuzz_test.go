@@ -23,13 +23,8 @@ import (
 // compares with another parse of the file.
 func FuzzIngest(f *testing.F) {
 	f.Add([]byte("id,x,y\n1,0.5,a\n2,1,b\n"), `{"label_name":"y"}`, true, false, 2)
-	f.Add(
-		[]byte("\uFEFFid;x\r\n1;\"a;\"\"b\"\"\r\nc\"\r\n"),
-		`{"delimiter":";","match_id_name":"id"}`,
-		true,
-		true,
-		3,
-	)
+	f.Add([]byte("\uFEFFid;x\r\n1;\"a;\"\"b\"\"\r\nc\"\r\n"), `{"delimiter":";","match_id_name":"id"}`, true,
+		true, 3)
 	f.Add([]byte("1,2\n3,4"), `{"header":["a","b"]}`, false, false, 1)
 	f.Add([]byte("1\n\n1\n"), ``, false, false, 1)
 	f.Add([]byte("a\r,b\n\r\r\n,x"), `{"delimiter":"，"}`, true, false, 1)

@@ -61,13 +61,9 @@ func TestOpenWhileOverwritten(t *testing.T) {
 		ctx := t.Context()
 		put := func(v string) {
 			require.NoError(t, blobs.DeletePrefix(ctx, "n/d"))
-			_, err := Write(
-				ctx,
-				blobs,
-				IngestRequest{Namespace: "n", Name: "d", Head: true, Partitions: 3, ExtendSID: true},
-				"",
-				strings.NewReader(csvOf(v)),
-			)
+			_, err := Write(ctx, blobs,
+				IngestRequest{Namespace: "n", Name: "d", Head: true, Partitions: 3, ExtendSID: true}, "",
+				strings.NewReader(csvOf(v)))
 			require.NoError(t, err)
 		}
 		put("old")
@@ -98,11 +94,9 @@ func TestUploadsAtOnce(t *testing.T) {
 			New(blobs, storetest.Open(t, address)),
 		}
 		upload := func(n, i int) error {
-			_, err := processes[n%2].Ingest(
-				ctx,
+			_, err := processes[n%2].Ingest(ctx,
 				IngestRequest{Namespace: "n", Name: "d", Head: true, Partitions: 3},
-				strings.NewReader(csvOf(fmt.Sprintf("v%d-%d", n, i))),
-			)
+				strings.NewReader(csvOf(fmt.Sprintf("v%d-%d", n, i))))
 			return err
 		}
 		wholeUpload := func(text string) error {
@@ -162,11 +156,8 @@ func TestSweepKeepsWhatJobsRead(t *testing.T) {
 		rows := storetest.Open(t, address)
 		d := New(blobs, rows)
 		upload := func(v string) store.DataTable {
-			table, err := d.Ingest(
-				ctx,
-				IngestRequest{Namespace: "n", Name: "d", Head: true},
-				strings.NewReader("id,x\n1,"+v+"\n"),
-			)
+			table, err := d.Ingest(ctx, IngestRequest{Namespace: "n", Name: "d", Head: true},
+				strings.NewReader("id,x\n1,"+v+"\n"))
 			require.NoError(t, err)
 			return table
 		}

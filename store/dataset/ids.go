@@ -21,8 +21,10 @@ const (
 
 // ids finds an id that occurs twice, among more ids than fit into memory. It stores a 128-bit hash of each id
 // with its line. Once there are too many, it partitions them by hash into files, and in the end sorts each
-// file on its own. The hash has random seeds: nobody can construct two ids with the same hash, and by chance
-// two of a billion ids have it once in 10²⁰ files.
+// file on its own.
+//
+// The hash has random seeds, so nobody can construct two ids with the same hash. The probability that any two
+// of a billion ids share a hash by chance is below 10⁻²⁰.
 type ids struct {
 	dir     string
 	limit   int // of recent, and of the ids that are sorted together
@@ -47,10 +49,8 @@ func compareIDs(a, b idEntry) int {
 
 // add adds the id of a line.
 func (s *ids) add(id string, line int64) error {
-	s.recent = append(
-		s.recent,
-		idEntry{hi: maphash.String(s.seeds[0], id), lo: maphash.String(s.seeds[1], id), line: line},
-	)
+	s.recent = append(s.recent,
+		idEntry{hi: maphash.String(s.seeds[0], id), lo: maphash.String(s.seeds[1], id), line: line})
 	if len(s.recent) < s.limit {
 		return nil
 	}

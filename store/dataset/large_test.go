@@ -138,14 +138,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	for _, c := range []struct{ name, parts, cols string }{{"one partition", "1", "0"}, {"many partitions",
 		"1024", "10"}} {
 		t.Run(c.name, func(t *testing.T) {
-			cmd := childCommand(
-				t,
-				"file://"+t.TempDir(),
-				storetest.SQLite(t),
-				"MIB="+mib,
-				"PARTS="+c.parts,
-				"COLS="+c.cols,
-			)
+			cmd := childCommand(t, "file://"+t.TempDir(), storetest.SQLite(t), "MIB="+mib, "PARTS="+c.parts,
+				"COLS="+c.cols)
 			out, err := cmd.CombinedOutput()
 			require.NoError(t, err, string(out))
 			peak := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss >> 10 // of KiB
@@ -164,11 +158,8 @@ func TestKilledInTheMiddle(t *testing.T) {
 	address := storetest.SQLite(t)
 	rows := storetest.Open(t, address)
 	d := New(blobs, rows)
-	_, err := d.Ingest(
-		ctx,
-		IngestRequest{Namespace: "n", Name: "d", Head: true},
-		strings.NewReader("id,x\nold,1\n"),
-	)
+	_, err := d.Ingest(ctx, IngestRequest{Namespace: "n", Name: "d", Head: true},
+		strings.NewReader("id,x\nold,1\n"))
 	require.NoError(t, err)
 	place, err := blobs.Path("n")
 	require.NoError(t, err)

@@ -18,22 +18,24 @@ type meta struct {
 	rest        map[string]json.RawMessage
 }
 
-// parseMeta parses the meta of an upload; all fields have defaults. It keeps unknown fields.
+// parseMeta parses the field meta of an upload. All its fields have defaults. It keeps unknown ones.
 func parseMeta(raw json.RawMessage) (meta, error) {
 	m := meta{delimiter: ',', rest: map[string]json.RawMessage{}}
 	if len(bytes.TrimSpace(raw)) == 0 {
 		return m, nil
 	}
-	// null sets the map to nil.
+
 	if err := json.Unmarshal(raw, &m.rest); err != nil {
 		return m, bfia.Errorf(bfia.CodeBadRequest, "meta: is not a JSON object")
 	}
-	if m.rest == nil {
+	if m.rest == nil { // raw is null
 		m.rest = map[string]json.RawMessage{}
 	}
+
 	delimiter := ""
 	for field, into := range map[string]*string{"delimiter": &delimiter, "label_name": &m.labelName,
 		"match_id_name": &m.matchIDName} {
+
 		if err := m.take(field, into); err != nil {
 			return m, bfia.Errorf(bfia.CodeBadRequest, "meta.%s: is not a string", field)
 		}
@@ -41,17 +43,16 @@ func parseMeta(raw json.RawMessage) (meta, error) {
 	if delimiter != "" {
 		r, size := utf8.DecodeRuneInString(delimiter)
 		if size != len(delimiter) || r == utf8.RuneError || strings.ContainsRune("\"\r\n\x00", r) {
-			return m, bfia.Errorf(
-				bfia.CodeBadRequest,
-				"meta.delimiter: must be one character, and neither a quote, a line end nor NUL",
-			)
+			return m, bfia.Errorf(bfia.CodeBadRequest,
+				"meta.delimiter: must be one character, but not a quote, a line end or NUL")
 		}
 		m.delimiter = r
 	}
-	var one string
-	if m.take("header", &one) == nil {
-		if one != "" {
-			m.header = strings.Split(one, string(m.delimiter))
+
+	var line string
+	if m.take("header", &line) == nil {
+		if line != "" {
+			m.header = strings.Split(line, string(m.delimiter))
 		}
 	} else if m.take("header", &m.header) != nil {
 		return m, bfia.Errorf(bfia.CodeBadRequest, "meta.header: is neither a string nor a list of strings")

@@ -63,13 +63,8 @@ func newMetadata(t *table, req IngestRequest, now time.Time) (Metadata, error) {
 func (d *Datasets) metadata(ctx context.Context, namespace, name, key string) (Metadata, []byte, error) {
 	r, err := d.blobs.Get(ctx, key+"/"+metadataObject)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
-		return Metadata{}, nil, bfia.Wrap(
-			bfia.CodeNotFound,
-			err,
-			"dataset %q in namespace %q is not known",
-			name,
-			namespace,
-		)
+		return Metadata{}, nil, bfia.Wrap(bfia.CodeNotFound, err, "dataset %q in namespace %q is not known",
+			name, namespace)
 	}
 	if err != nil {
 		return Metadata{}, nil, err
@@ -87,12 +82,8 @@ func (d *Datasets) metadata(ctx context.Context, namespace, name, key string) (M
 	case err != nil:
 		return m, nil, fmt.Errorf("failed to parse the metadata of dataset %s: %w", key, err)
 	case m.Partitions < 1 || m.Partitions > MaxPartitions:
-		return m, nil, fmt.Errorf(
-			"the metadata of dataset %s names %d partitions, not 1 to %d",
-			key,
-			m.Partitions,
-			MaxPartitions,
-		)
+		return m, nil, fmt.Errorf("the metadata of dataset %s names %d partitions, not 1 to %d", key,
+			m.Partitions, MaxPartitions)
 	}
 	return m, raw, nil
 }

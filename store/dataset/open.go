@@ -39,13 +39,8 @@ func (d *Datasets) Open(ctx context.Context, namespace, name string) (io.ReadClo
 		return nil, err
 	}
 	if m.FileType != "" && m.FileType != "csv" { // FATE's own tables leave it empty
-		return nil, bfia.Errorf(
-			bfia.CodeBadRequest,
-			"dataset %q in namespace %q is not CSV: its file_type is %q",
-			name,
-			namespace,
-			m.FileType,
-		)
+		return nil, bfia.Errorf(bfia.CodeBadRequest,
+			"dataset %q in namespace %q is not CSV: its file_type is %q", name, namespace, m.FileType)
 	}
 
 	r := &reader{
@@ -140,12 +135,8 @@ func (r *reader) checkUnchanged() error {
 		return err
 	}
 	if err != nil || !bytes.Equal(now, r.metadata) {
-		return bfia.Errorf(
-			bfia.CodeConflict,
-			"dataset %q in namespace %q was replaced while it was read: read it again",
-			r.name,
-			r.namespace,
-		)
+		return bfia.Errorf(bfia.CodeConflict,
+			"dataset %q in namespace %q was replaced while it was read: read it again", r.name, r.namespace)
 	}
 	return nil
 }

@@ -88,14 +88,8 @@ func (t *table) read(ctx context.Context, r io.Reader, parts *partitions, ids *i
 		in.from = start + cr.InputOffset()
 		line, _ := cr.FieldPos(0)
 		if len(row) != len(t.names) {
-			return bfia.Errorf(
-				bfia.CodeBadRequest,
-				"line %d: %d fields, %s %d",
-				line,
-				len(row),
-				widths,
-				len(t.names),
-			)
+			return bfia.Errorf(bfia.CodeBadRequest, "line %d: %d fields, %s %d", line, len(row), widths,
+				len(t.names))
 		}
 		for i, v := range row {
 			if t.types[i] != typeString && v != "" {
@@ -104,12 +98,8 @@ func (t *table) read(ctx context.Context, r io.Reader, parts *partitions, ids *i
 		}
 		id := row[t.id]
 		if id == "" {
-			return bfia.Errorf(
-				bfia.CodeBadRequest,
-				"line %d: the id (column %q) is empty",
-				line,
-				t.names[t.id],
-			)
+			return bfia.Errorf(bfia.CodeBadRequest, "line %d: the id (column %q) is empty", line,
+				t.names[t.id])
 		}
 		t.rows++
 		out = out[:0]
@@ -145,12 +135,9 @@ func (t *table) next(cr *csv.Reader, in *input) ([]string, error) {
 	}
 	if errors.Is(err, errLongRow) {
 		// The CSV reader does not say which line it reached, but where the row begins.
-		return nil, bfia.Errorf(
-			bfia.CodeTooLarge,
+		return nil, bfia.Errorf(bfia.CodeTooLarge,
 			"the row that begins %d bytes into the file is longer than %d MiB (is a quote not closed?)",
-			in.from,
-			MaxRow>>20,
-		)
+			in.from, MaxRow>>20)
 	}
 	if perr := (*csv.ParseError)(nil); errors.As(err, &perr) {
 		at := fmt.Sprintf("line %d", perr.StartLine)
@@ -182,13 +169,8 @@ func (t *table) next(cr *csv.Reader, in *input) ([]string, error) {
 // begin determines the columns from the first row, and writes the header of each partition.
 func (t *table) begin(row []string, line int, parts *partitions) error {
 	if len(row) > MaxColumns {
-		return bfia.Errorf(
-			bfia.CodeTooLarge,
-			"line %d: %d fields, at most %d are allowed",
-			line,
-			len(row),
-			MaxColumns,
-		)
+		return bfia.Errorf(bfia.CodeTooLarge, "line %d: %d fields, at most %d are allowed", line, len(row),
+			MaxColumns)
 	}
 	switch {
 	case t.head:
@@ -196,13 +178,8 @@ func (t *table) begin(row []string, line int, parts *partitions) error {
 	case t.meta.header != nil:
 		t.names = t.meta.header
 		if len(t.names) != len(row) {
-			return bfia.Errorf(
-				bfia.CodeBadRequest,
-				"line %d: %d fields, meta.header names %d",
-				line,
-				len(row),
-				len(t.names),
-			)
+			return bfia.Errorf(bfia.CodeBadRequest, "line %d: %d fields, meta.header names %d", line,
+				len(row), len(t.names))
 		}
 	default:
 		t.names = []string{t.meta.matchIDName}
@@ -252,24 +229,14 @@ func (t *table) checkNames(line int) error {
 		case name == "":
 			return bfia.Errorf(bfia.CodeBadRequest, "%s: column %d has no name", where, i+1)
 		case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
-			return bfia.Errorf(
-				bfia.CodeBadRequest,
-				"%s: the name of column %d contains a control character",
-				where,
-				i+1,
-			)
+			return bfia.Errorf(bfia.CodeBadRequest, "%s: the name of column %d contains a control character",
+				where, i+1)
 		case t.sid && name == sidColumn:
 			return bfia.Errorf(bfia.CodeBadRequest, "extend_sid: the file has a column %q already", sidColumn)
 		}
 		if first, ok := indexes[name]; ok {
-			return bfia.Errorf(
-				bfia.CodeBadRequest,
-				"%s: columns %d and %d have the same name, %q",
-				where,
-				first+1,
-				i+1,
-				shorten(name),
-			)
+			return bfia.Errorf(bfia.CodeBadRequest, "%s: columns %d and %d have the same name, %q", where,
+				first+1, i+1, shorten(name))
 		}
 		indexes[name] = i
 	}

@@ -79,13 +79,9 @@ rmdir "$1" 2>/dev/null || true
 	address := &url.URL{Scheme: "postgres", User: url.User("postgres"), Path: "/postgres",
 		RawQuery: url.Values{"host": {dir}, "sslmode": {"disable"}}.Encode()}
 	db := sql.OpenDB(
-		pgdriver.NewConnector(
-			pgdriver.WithNetwork("unix"),
-			pgdriver.WithAddr(filepath.Join(dir, ".s.PGSQL.5432")),
-			pgdriver.WithUser("postgres"),
-			pgdriver.WithDatabase("postgres"),
-			pgdriver.WithInsecure(true),
-		),
+		pgdriver.NewConnector(pgdriver.WithNetwork("unix"),
+			pgdriver.WithAddr(filepath.Join(dir, ".s.PGSQL.5432")), pgdriver.WithUser("postgres"),
+			pgdriver.WithDatabase("postgres"), pgdriver.WithInsecure(true)),
 	)
 	defer db.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

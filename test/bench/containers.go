@@ -82,7 +82,7 @@ func (c dockerCase) warmUp(ctx context.Context, d *deployment, docker *client.Cl
 	if _, err := w.awaitDestroyed(ctx, 4); err != nil {
 		return nil, err
 	}
-	if err := d.awaitParticipants(ctx, t); err != nil {
+	if err := d.awaitHost(ctx, t); err != nil {
 		return nil, err
 	}
 	a, err := newDockerBaseline(docker, d.guest, d.dir, w.inspected)
@@ -123,7 +123,7 @@ func (c dockerCase) measureOne(ctx context.Context, o options, d *deployment, a 
 			}
 			spent = spansOf(happened, t.submitted, t.answered, t.finished)
 			where.hutong.add(t.finished.Sub(t.submitted), spent[:])
-			if err := d.awaitParticipants(ctx, t); err != nil {
+			if err := d.awaitHost(ctx, t); err != nil {
 				return err
 			}
 			where.log(o)

@@ -123,11 +123,8 @@ func (a *dockerBaseline) runJob(ctx context.Context) (began, ended time.Time, er
 func (a *dockerBaseline) runMany(ctx context.Context, n int) (time.Duration, error) {
 	all := slices.Concat(a.waves...)
 	began := time.Now()
-	err := forEachParallel(
-		n*len(all),
-		2*slots,
-		func(i int) error { return a.runContainer(ctx, all[i%len(all)]) },
-	)
+	err := forEachParallel(n*len(all), 2*slots,
+		func(i int) error { return a.runContainer(ctx, all[i%len(all)]) })
 	return time.Since(began), err
 }
 

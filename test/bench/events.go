@@ -112,10 +112,12 @@ var spanNames = [8]string{
 	"→ next container created", "→ both started", "→ both ended", "→ FINISHED (baseline: removed)",
 }
 
+// spansOf computes the spans of a job of the reference tasks. A task's containers are created when the first
+// one is, and have started or ended when the last one has.
 func spansOf(all []events.Message, submitted, answered, finished time.Time) spans {
 	at := []time.Time{submitted, answered}
 	for _, task := range referenceTasks {
-		var made, started, ended time.Time
+		var created, started, ended time.Time
 		for _, m := range all {
 			if m.Actor.Attributes["hutong.task"] != task {
 				continue
@@ -123,8 +125,8 @@ func spansOf(all []events.Message, submitted, answered, finished time.Time) span
 			moment := time.Unix(0, m.TimeNano)
 			switch m.Action {
 			case events.ActionCreate:
-				if made.IsZero() || moment.Before(made) {
-					made = moment
+				if created.IsZero() || moment.Before(created) {
+					created = moment
 				}
 			case events.ActionStart:
 				if moment.After(started) {
@@ -136,9 +138,10 @@ func spansOf(all []events.Message, submitted, answered, finished time.Time) span
 				}
 			}
 		}
-		at = append(at, made, started, ended)
+		at = append(at, created, started, ended)
 	}
 	at = append(at, finished)
+
 	var s spans
 	for i := range s {
 		s[i] = at[i+1].Sub(at[i])

@@ -30,7 +30,7 @@ func measureTemporal(ctx context.Context, o options, into *report) error {
 	if err != nil {
 		return err
 	}
-	if err := d.awaitParticipants(ctx, t); err != nil {
+	if err := d.awaitHost(ctx, t); err != nil {
 		return err
 	}
 	cost, err := d.historyOf(ctx, t.status.JobID)
@@ -115,7 +115,7 @@ func measureDAGs(ctx context.Context, o options, into *report) error {
 					if last, err = d.runJob(ctx, document); err != nil {
 						return err
 					}
-					return d.awaitParticipants(ctx, last)
+					return d.awaitHost(ctx, last)
 				})
 				if err != nil {
 					return fmt.Errorf("failed to run a %s of %d tasks: %w", s.name, n, err)
@@ -141,9 +141,7 @@ func measureDAGs(ctx context.Context, o options, into *report) error {
 						fmt.Sprintf(
 							"Hutong's CPU for each task: %s; submission answered in %s; "+
 								"longest history %d events, largest %.1f MB; %.0f MB of memory",
-							formatDuration(
-								cpu,
-							),
+							formatDuration(cpu),
 							formatDuration(last.answered.Sub(last.submitted)),
 							cost.longest,
 							float64(cost.bytes)/1e6,

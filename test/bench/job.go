@@ -95,9 +95,9 @@ func (d *deployment) status(ctx context.Context, node, jobID string, into *bfia.
 	return nil
 }
 
-// awaitParticipants waits until the other party has ended the job too, so that it does not disturb the next
+// awaitHost waits until the job has ended at the other party too, so that it does not disturb the next
 // measurement.
-func (d *deployment) awaitParticipants(ctx context.Context, t jobTimes) error {
+func (d *deployment) awaitHost(ctx context.Context, t jobTimes) error {
 	for {
 		var own bfia.JobStatus
 		if err := d.status(ctx, d.host, t.status.JobID, &own); err != nil {
@@ -164,7 +164,7 @@ func (d *deployment) runMany(ctx context.Context, document []byte, n int) (time.
 		if err := t.checkSuccess(); err != nil {
 			return 0, nil, err
 		}
-		if err := d.awaitParticipants(ctx, t); err != nil {
+		if err := d.awaitHost(ctx, t); err != nil {
 			return 0, nil, err
 		}
 	}

@@ -55,11 +55,8 @@ type section struct {
 }
 
 var sections = []section{
-	{
-		"bridge",
-		true,
-		dockerCase{short: "bridge", name: "containers on a bridge", one: atMost(1.3), many: atMost(1.2)}.run,
-	},
+	{"bridge", true,
+		dockerCase{short: "bridge", name: "containers on a bridge", one: atMost(1.3), many: atMost(1.2)}.run},
 	{"host", true, dockerCase{short: "host", name: "containers on the host network", hostNetwork: true}.run},
 	{"process", true, measureProcesses},
 	{"temporal", true, measureTemporal},
@@ -150,6 +147,7 @@ func selectSections(only string) ([]section, error) {
 // imageTag is the reference provider's image under a name that nothing else uses.
 const imageTag = "hutong/bench:1"
 
+// run runs the chosen sections and prints their report. missed reports whether a figure misses its target.
 func run(ctx context.Context, o options, chosen []section) (missed bool, err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -167,6 +165,7 @@ func run(ctx context.Context, o options, chosen []section) (missed bool, err err
 			return false, fmt.Errorf("%w: run 'make build' first", err)
 		}
 	}
+
 	var all report
 	defer func() { all.print(os.Stdout) }() // also after a failure
 	for _, s := range chosen {

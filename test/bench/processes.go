@@ -64,14 +64,8 @@ func (p *processBaseline) runMany(ctx context.Context, n int) (time.Duration, er
 }
 
 // statusSpans are the phases of a job according to its status.
-var statusSpans = []string{
-	"submitted → answered",
-	"→ first task starts",
-	"→ it ends",
-	"→ second task starts",
-	"→ it ends",
-	"→ FINISHED",
-}
+var statusSpans = []string{"submitted → answered", "→ first task starts", "→ it ends", "→ second task starts",
+	"→ it ends", "→ FINISHED"}
 
 func spansOfStatus(t jobTimes) ([]time.Duration, error) {
 	at := []time.Time{t.submitted, t.answered}
@@ -125,7 +119,7 @@ func measureProcesses(ctx context.Context, o options, into *report) error {
 		if err != nil {
 			return err
 		}
-		if err := d.awaitParticipants(ctx, t); err != nil {
+		if err := d.awaitHost(ctx, t); err != nil {
 			return err
 		}
 		spent, err := spansOfStatus(t)

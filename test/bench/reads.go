@@ -47,10 +47,8 @@ func measureReads(ctx context.Context, o options, into *report) error {
 			cursor := store.JobCursor{CreatedAt: storedAt(stored / 2), JobID: storedID(stored / 2)}
 			return bfia.PathPlatformJobList + "?before=" + url.QueryEscape(cursor.String())
 		}},
-		{
-			"2 jobs of one flow",
-			func(int, int) string { return bfia.PathPlatformJobList + "?limit=2&flow_id=flow0" },
-		},
+		{"2 jobs of one flow",
+			func(int, int) string { return bfia.PathPlatformJobList + "?limit=2&flow_id=flow0" }},
 	}
 	type result struct {
 		rate float64
@@ -87,15 +85,10 @@ func measureReads(ctx context.Context, o options, into *report) error {
 						baseline: fmt.Sprintf("%.0f /s", before.rate),
 						ratio:    mine.rate / before.rate,
 						notes: []string{
-							fmt.Sprintf(
-								"median %s, p99 %s (with few jobs: %s, %s)",
-								formatDuration(median(mine.each)),
-								formatDuration(percentile(mine.each, 99)),
-								formatDuration(
-									median(before.each),
-								),
-								formatDuration(percentile(before.each, 99)),
-							),
+							fmt.Sprintf("median %s, p99 %s (with few jobs: %s, %s)",
+								formatDuration(median(mine.each)), formatDuration(percentile(mine.each, 99)),
+								formatDuration(median(before.each)),
+								formatDuration(percentile(before.each, 99))),
 						},
 					},
 				)

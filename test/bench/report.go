@@ -139,26 +139,25 @@ func (r *report) missesTarget() bool {
 
 // print writes the report as Markdown tables.
 func (r *report) print(w io.Writer) {
-	for _, c := range r.sections {
-		if len(c.figures) == 0 {
+	for _, s := range r.sections {
+		if len(s.figures) == 0 {
 			continue
 		}
+
 		_, _ = fmt.Fprintf(w,
-			"\n| %s | Hutong | %s | ratio | target | |\n| --- | --- | --- | --- | --- | --- |\n", c.title,
-			c.baseline)
-		for _, f := range c.figures {
-			ratio := fmt.Sprintf("%.2f", f.ratio)
+			"\n| %s | Hutong | %s | ratio | target | |\n| --- | --- | --- | --- | --- | --- |\n",
+			s.title, s.baseline)
+		for _, f := range s.figures {
+			ratio, notes := fmt.Sprintf("%.2f", f.ratio), f.notes
 			if f.missesTarget() {
 				ratio = "**" + ratio + "**"
-			}
-			notes := f.notes
-			if f.missesTarget() {
 				notes = append([]string{"**missed**"}, notes...)
 			}
 			_, _ = fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s |\n", f.name, f.measured, f.baseline,
 				ratio, f.target, strings.Join(notes, "; "))
 		}
 	}
+
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, s := range r.splits {
 		_, _ = fmt.Fprintf(w, "\nWhere the time goes: %s\n", s.name)

@@ -16,11 +16,8 @@ import (
 var clientCounts = []int{1, 8, 64}
 
 // sendRequests has n clients send one request after the other for a while, and returns the latencies.
-func sendRequests(
-	n int,
-	length time.Duration,
-	send func(i int) error,
-) (each []time.Duration, took time.Duration, err error) {
+func sendRequests(n int, length time.Duration,
+	send func(i int) error) (each []time.Duration, took time.Duration, err error) {
 	var mu sync.Mutex
 	var count atomic.Int64
 	var failed atomic.Bool

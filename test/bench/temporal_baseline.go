@@ -55,10 +55,8 @@ func startTemporalBaseline(d *deployment) (*temporalBaseline, error) {
 	w := worker.New(c, baselineQueue,
 		worker.Options{MaxConcurrentWorkflowTaskPollers: 4, MaxConcurrentActivityTaskPollers: 4})
 	w.RegisterWorkflowWithOptions(baselineWorkflow, workflow.RegisterOptions{Name: "bare"})
-	w.RegisterActivityWithOptions(
-		func(context.Context) error { return nil },
-		activity.RegisterOptions{Name: "nothing"},
-	)
+	w.RegisterActivityWithOptions(func(context.Context) error { return nil },
+		activity.RegisterOptions{Name: "nothing"})
 	if err := w.Start(); err != nil {
 		c.Close()
 		return nil, err

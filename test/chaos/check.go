@@ -54,15 +54,10 @@ func (p *party) openDatabase() (*sql.DB, error) {
 		return sql.Open("sqlite", "file:"+u.Path+"?mode=ro&_pragma=busy_timeout(10000)")
 	}
 	return sql.OpenDB(
-		pgdriver.NewConnector(
-			pgdriver.WithNetwork("unix"),
+		pgdriver.NewConnector(pgdriver.WithNetwork("unix"),
 			pgdriver.WithAddr(filepath.Join(u.Query().Get("host"), ".s.PGSQL.5432")),
-			pgdriver.WithUser(
-				"postgres",
-			),
-			pgdriver.WithDatabase(strings.TrimPrefix(u.Path, "/")),
-			pgdriver.WithInsecure(true),
-		),
+			pgdriver.WithUser("postgres"), pgdriver.WithDatabase(strings.TrimPrefix(u.Path, "/")),
+			pgdriver.WithInsecure(true)),
 	), nil
 }
 
@@ -179,10 +174,8 @@ func check(f *observations) *findings {
 				v.duplicated = append(v.duplicated,
 					fmt.Sprintf("%s at %s was created %d times", run, party, n))
 			}
-			if !slices.ContainsFunc(
-				f.jobs,
-				func(j *jobRun) bool { return strings.HasPrefix(run, "hutong-"+j.ID+"-") },
-			) {
+			if !slices.ContainsFunc(f.jobs,
+				func(j *jobRun) bool { return strings.HasPrefix(run, "hutong-"+j.ID+"-") }) {
 				v.orphaned = append(v.orphaned, fmt.Sprintf("%s at %s belongs to no job", run, party))
 			}
 		}
@@ -273,21 +266,11 @@ func isFailure(text, kind string, exitCode int) bool {
 }
 
 // checkTask compares a participant's row of a part with its scheduler's row, its outputs and its containers.
-func checkTask(
-	f *observations,
-	j *jobRun,
-	party string,
-	r *rows,
-	t taskRow,
-	scheduler *rows,
-	v *findings,
-	wrong func(string, ...any),
-) {
+func checkTask(f *observations, j *jobRun, party string, r *rows, t taskRow, scheduler *rows, v *findings,
+	wrong func(string, ...any)) {
 	part := fmt.Sprintf("task %s %s.%d", t.name, t.role, t.index)
-	i := slices.IndexFunc(
-		scheduler.parts,
-		func(p partRow) bool { return p.task == t.name && p.role == t.role && p.index == t.index },
-	)
+	i := slices.IndexFunc(scheduler.parts,
+		func(p partRow) bool { return p.task == t.name && p.role == t.role && p.index == t.index })
 	if i < 0 {
 		wrong("%s at %s is unknown to its scheduler", part, party)
 		return

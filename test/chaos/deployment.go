@@ -327,12 +327,8 @@ func (d *deployment) startParty(ctx context.Context, p *party) error {
 	}); err != nil {
 		return err
 	}
-	return awaitReady(
-		ctx,
-		"the transport of "+p.name,
-		d.processes[p.name+" transport"],
-		func() bool { return canConnect("tcp", p.transport) },
-	)
+	return awaitReady(ctx, "the transport of "+p.name, d.processes[p.name+" transport"],
+		func() bool { return canConnect("tcp", p.transport) })
 }
 
 // stop stops everything in the reverse order of the starts.

@@ -1,6 +1,6 @@
 // Command chaos tests that faults lose, duplicate or corrupt nothing. It runs jobs between three parties
 // while it kills, stops and pauses their processes and disturbs the network between them. An independent
-// checker then examines the outcome of every job. See the documentation of reliability in docs.
+// checker then examines the outcome of every job. See docs/operators/reliability.md.
 //
 // Each party is deployed as in production: separate processes for the API, the control worker, the runner
 // worker and the transport, a Temporal namespace, a database and a storage. Two parties have a Docker Engine

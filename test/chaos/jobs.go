@@ -41,10 +41,8 @@ func (d *deployment) registerAndUpload(ctx context.Context, root string) error {
 				return fmt.Errorf("failed to register a provider at %s: %w", p.name, err)
 			}
 		}
-		for file, args := range map[string][]string{
-			"guest.csv": {"--name", "breast_guest", "--label", "y"},
-			"host.csv":  {"--name", "breast_host"},
-		} {
+		for file, args := range map[string][]string{"guest.csv": {"--name", "breast_guest", "--label", "y"},
+			"host.csv": {"--name", "breast_host"}} {
 			args = append([]string{"--url", p.url(), "data", "upload", "--namespace", "demo", "--id", "id",
 				"--partitions", "4", "--file", filepath.Join(root, "testdata", "breast", file)}, args...)
 			out, err := exec.CommandContext(ctx, filepath.Join(d.bin, "hutong"), args...).CombinedOutput()

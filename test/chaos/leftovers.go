@@ -63,8 +63,8 @@ func processesIn(dir string) (found []string) {
 	return found
 }
 
-// openWorkflows lists the workflows that run according to the Temporal server's own database. Only the
-// housekeeping should run.
+// openWorkflows returns a message for each workflow, except housekeeping, that still runs according to the
+// Temporal server's own database.
 func openWorkflows(ctx context.Context, file string) ([]string, error) {
 	db, err := sql.Open("sqlite", "file:"+file+"?mode=ro&_pragma=busy_timeout(10000)")
 	if err != nil {

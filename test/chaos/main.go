@@ -216,8 +216,8 @@ func (d *deployment) runReferenceJobs(ctx context.Context,
 	return want, runs, nil
 }
 
-// checkOutcome checks that a job ended as its kind must when no fault disturbs it. Without that there is
-// nothing to compare with.
+// checkOutcome checks that a job without faults ended as its kind must. Otherwise there is no reference with
+// which to compare jobs under faults.
 func (d *deployment) checkOutcome(ctx context.Context, r *jobRun) error {
 	guest := d.parties[r.Roles["guest"]]
 	db, err := guest.openDatabase()
@@ -233,32 +233,37 @@ func (d *deployment) checkOutcome(ctx context.Context, r *jobRun) error {
 	if j == nil {
 		return fmt.Errorf("job %s (%s) is unknown to its scheduler %s", r.ID, r.Kind, guest.name)
 	}
+
 	if good := j.failure == ""; good != (r.Kind != jobFails) {
-		return fmt.Errorf("job %s (%s) ended unexpectedly: failure %q, parts %+v", r.ID, r.Kind,
-			j.failure, j.parts)
+		return fmt.Errorf("job %s (%s) ended unexpectedly: failure %q, parts %+v",
+			r.ID, r.Kind, j.failure, j.parts)
 	}
 	return nil
 }
 
-// injectFaults injects the planned faults, and ends them all before it returns.
+// injectFaults injects each planned fault at its time. It returns when all faults have ended.
 func (d *deployment) injectFaults(ctx context.Context, plan Plan, began time.Time, done *progress) {
-	var under sync.WaitGroup
-	defer under.Wait()
+	var running sync.WaitGroup
+	defer running.Wait()
+
 	for _, f := range plan.Faults {
 		if !waitUntil(ctx, began.Add(f.At)) {
 			return
 		}
-		under.Go(func() {
+
+		running.Go(func() {
 			done.mu.Lock()
 			done.active++
 			done.mu.Unlock()
-			hit, touched := d.injectFault(ctx, f)
+
+			hit, affected := d.injectFault(ctx, f)
+
 			done.mu.Lock()
 			defer done.mu.Unlock()
 			done.active--
 			if hit {
 				done.faults[f.Kind]++
-				done.hits[f.Kind] += touched
+				done.hits[f.Kind] += affected
 			}
 		})
 	}
@@ -266,7 +271,7 @@ func (d *deployment) injectFaults(ctx context.Context, plan Plan, began time.Tim
 
 // injectFault injects one fault for its duration. It reports whether the fault had a target, and how many
 // requests it affected.
-func (d *deployment) injectFault(ctx context.Context, f Fault) (hit bool, touched int) {
+func (d *deployment) injectFault(ctx context.Context, f Fault) (hit bool, affected int) {
 	if l := d.links[f.Target]; l != nil {
 		l.setFault(f.Kind)
 		waitUntil(ctx, time.Now().Add(f.For))

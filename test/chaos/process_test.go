@@ -16,13 +16,8 @@ import (
 func TestProcess(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "logs"), 0o755))
-	p := launch(
-		dir,
-		"it",
-		false,
-		func() *exec.Cmd { return exec.Command("sh", "-c", "echo started; exec sleep 600") },
-		nil,
-	)
+	p := launch(dir, "it", false,
+		func() *exec.Cmd { return exec.Command("sh", "-c", "echo started; exec sleep 600") }, nil)
 	starts := func() int {
 		b, _ := os.ReadFile(p.log)
 		return strings.Count(string(b), "started\n")

@@ -110,12 +110,8 @@ func TestStall(t *testing.T) {
 		_, err := ask(t.Context(), "")
 		failed <- err
 	}()
-	require.Eventually(
-		t,
-		func() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.hits == 2 },
-		20*time.Second,
-		time.Millisecond,
-	)
+	require.Eventually(t, func() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.hits == 2 },
+		20*time.Second, time.Millisecond)
 	l.clearFault()
 	require.Error(t, <-failed)
 	require.Zero(t, to.got.Load())
@@ -174,12 +170,8 @@ func TestReorder(t *testing.T) {
 			}
 			answers <- answer
 		}()
-		require.Eventually(
-			t,
-			func() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.hits > before },
-			20*time.Second,
-			time.Millisecond,
-		)
+		require.Eventually(t, func() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.hits > before },
+			20*time.Second, time.Millisecond)
 	}
 	inOrder := true
 	for range 20 {

@@ -151,10 +151,8 @@ func (env *environment) dockerGateway(t *testing.T) netip.Addr {
 }
 
 // containers returns the names of both parties' containers in any state that satisfy a condition.
-func (env *environment) containers(
-	ctx context.Context,
-	wanted func(container.Summary) bool,
-) ([]string, error) {
+func (env *environment) containers(ctx context.Context,
+	wanted func(container.Summary) bool) ([]string, error) {
 	all, err := env.docker.ContainerList(ctx, container.ListOptions{All: true})
 	if err != nil {
 		return nil, err

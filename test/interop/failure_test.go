@@ -55,12 +55,8 @@ func (env *environment) requireFailed(t *testing.T, d direction, id string) {
 	t.Helper()
 	d.await(t, env, id)
 	env.requireNoContainers(t, id)
-	require.Eventually(
-		t,
-		func() bool { return env.fateFlow.tasks(t, id)["s1"].Terminal() },
-		jobTimeout,
-		pollInterval,
-	)
+	require.Eventually(t, func() bool { return env.fateFlow.tasks(t, id)["s1"].Terminal() }, jobTimeout,
+		pollInterval)
 	env.requireEnded(t, d, id)
 	failed := map[string]bfia.TaskState{"s1": bfia.TaskFailed}
 	require.Equal(t, failed, env.fateFlow.tasks(t, id), "at FATE-Flow")

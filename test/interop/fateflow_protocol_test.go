@@ -105,14 +105,8 @@ func (env *environment) submitFateFlow(t *testing.T, d fateFlowDAG) string {
 // at Hutong.
 func (env *environment) awaitFateFlowProtocol(t *testing.T, id, state string) bfia.JobStatus {
 	t.Helper()
-	require.Eventually(
-		t,
-		func() bool { return string(env.fateFlow.scheduledState(t, id)) == state },
-		jobTimeout,
-		pollInterval,
-		"the job must end as %s at FATE-Flow",
-		state,
-	)
+	require.Eventually(t, func() bool { return string(env.fateFlow.scheduledState(t, id)) == state },
+		jobTimeout, pollInterval, "the job must end as %s at FATE-Flow", state)
 	status := env.awaitHutong(t, id, isFinished)
 	env.requireNoContainers(t, id)
 	return status
@@ -173,18 +167,10 @@ func TestFateFlowProtocol(t *testing.T) {
 			sleepProvider("fixed", providerImage), nil)
 		a := env.fateFlow.request(t, http.MethodPost, "/v2/job/rerun", map[string]any{"job_id": id})
 		require.True(t, a.OK(), a.raw)
-		require.Eventually(
-			t,
-			func() bool { return env.fateFlow.scheduledState(t, id) == "success" },
-			jobTimeout,
-			pollInterval,
-			"the job must succeed when it is run again",
-		)
-		status = env.awaitHutong(
-			t,
-			id,
-			func(s bfia.JobStatus) bool { return isFinished(s) && statesByName(s)["s2"] == bfia.TaskSuccess },
-		)
+		require.Eventually(t, func() bool { return env.fateFlow.scheduledState(t, id) == "success" },
+			jobTimeout, pollInterval, "the job must succeed when it is run again")
+		status = env.awaitHutong(t, id,
+			func(s bfia.JobStatus) bool { return isFinished(s) && statesByName(s)["s2"] == bfia.TaskSuccess })
 		require.Equal(t, map[string]bfia.TaskState{"s1": bfia.TaskSuccess, "s2": bfia.TaskSuccess},
 			statesByName(status))
 		env.requireNoContainers(t, id)
@@ -208,22 +194,13 @@ func TestFateFlowProtocol(t *testing.T) {
 	})
 	t.Run("stop by a user of Hutong", func(t *testing.T) {
 		id := env.submitFateFlow(t, fateFlowDAG{seconds: "300", sync: "poll"})
-		require.Eventually(
-			t,
-			func() bool { return env.hutong.status(t, id).State == bfia.JobRunning },
-			jobTimeout,
-			pollInterval,
-			"the job runs",
-		)
+		require.Eventually(t, func() bool { return env.hutong.status(t, id).State == bfia.JobRunning },
+			jobTimeout, pollInterval, "the job runs")
 		env.hutong.mustRequest(t, http.MethodPost, bfia.PathPlatformStopAll, map[string]any{"job_id": id},
 			nil)
-		require.Eventually(
-			t,
+		require.Eventually(t,
 			func() bool { s := env.fateFlow.scheduledState(t, id); return s == "failed" || s == "canceled" },
-			jobTimeout,
-			pollInterval,
-			"the job ends at FATE-Flow",
-		)
+			jobTimeout, pollInterval, "the job ends at FATE-Flow")
 		env.awaitHutong(t, id, isFinished)
 		env.requireNoContainers(t, id)
 	})

@@ -86,11 +86,8 @@ func (h *hutongParty) startPart(t *testing.T, part string) {
 // awaitReady waits until all processes serve.
 func (h *hutongParty) awaitReady(t *testing.T) {
 	h.parts["transport"].await(t, time.Minute, func() bool { return isListening(h.transport) })
-	h.parts["worker"].await(
-		t,
-		time.Minute,
-		func() bool { return strings.Contains(h.parts["worker"].tail(), "is ready") },
-	)
+	h.parts["worker"].await(t, time.Minute,
+		func() bool { return strings.Contains(h.parts["worker"].tail(), "is ready") })
 	h.parts["api"].await(t, time.Minute, func() bool {
 		resp, err := http.Get(h.url + bfia.PathReady)
 		if err != nil {

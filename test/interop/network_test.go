@@ -85,12 +85,9 @@ func (env *environment) requireStuckJob(t *testing.T, before [][]string) {
 		if slices.ContainsFunc(before, func(b []string) bool { return b[0] == row[0] }) {
 			continue
 		}
-		require.Eventually(
-			t,
-			func() bool { return len(env.toHutong.exchangesWith(bfia.PathStart, row[0])) > 0 },
-			jobTimeout,
-			pollInterval,
-		)
+		require.Eventually(t,
+			func() bool { return len(env.toHutong.exchangesWith(bfia.PathStart, row[0])) > 0 }, jobTimeout,
+			pollInterval)
 		for _, start := range env.toHutong.exchangesWith(bfia.PathStart, row[0]) {
 			require.Contains(t, start.answer, "does not know job")
 		}
@@ -196,14 +193,8 @@ func TestDuplicatedMessages(t *testing.T) {
 // start is answered so, so only its polls and callbacks are affected.
 func TestGarbledAnswers(t *testing.T) {
 	env := sharedEnvironment(t)
-	nonsense := []string{
-		"<html>sorry</html>",
-		`{}`,
-		`[]`,
-		`{"code":"zero"}`,
-		"",
-		`{"code":0,"data":{"status":17}}`,
-	}
+	nonsense := []string{"<html>sorry</html>", `{}`, `[]`, `{"code":"zero"}`, "",
+		`{"code":0,"data":{"status":17}}`}
 	garble := func(paths ...string) func(string, int) (int, string, bool) {
 		return func(path string, count int) (int, string, bool) {
 			if len(paths) > 0 && !slices.Contains(paths, path) {

@@ -61,11 +61,8 @@ func TestFateFlowSchedules(t *testing.T) {
 func isFinished(s bfia.JobStatus) bool { return s.State == bfia.JobFinished }
 
 // awaitHutong waits until a job's status at Hutong satisfies a condition, and returns that status.
-func (env *environment) awaitHutong(
-	t *testing.T,
-	id string,
-	wanted func(bfia.JobStatus) bool,
-) bfia.JobStatus {
+func (env *environment) awaitHutong(t *testing.T, id string,
+	wanted func(bfia.JobStatus) bool) bfia.JobStatus {
 	t.Helper()
 	deadline := time.Now().Add(jobTimeout)
 	for {
@@ -84,15 +81,8 @@ func (env *environment) awaitHutong(
 // awaitFateFlow waits until a job that FATE-Flow schedules reaches a state there.
 func (env *environment) awaitFateFlow(t *testing.T, id string, state bfia.JobState) {
 	t.Helper()
-	require.Eventually(
-		t,
-		func() bool { return env.fateFlow.scheduledState(t, id) == state },
-		jobTimeout,
-		200*time.Millisecond,
-		"job %s did not become %s at FATE-Flow",
-		id,
-		state,
-	)
+	require.Eventually(t, func() bool { return env.fateFlow.scheduledState(t, id) == state }, jobTimeout,
+		200*time.Millisecond, "job %s did not become %s at FATE-Flow", id, state)
 }
 
 // requireSuccess checks in both parties' APIs and databases that a job and its tasks succeeded.

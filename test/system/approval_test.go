@@ -44,13 +44,8 @@ func TestApproval(t *testing.T) {
 		require.Equal(t, bfia.JobPending, pair.host.status(id).State)
 	}
 	// A scheduler that starts the job without the approval is refused.
-	env, _ := pair.host.request(
-		http.MethodPost,
-		bfia.PathStart,
-		[]byte(`{"job_id":"`+approved+`"}`),
-		"x-source-node-id",
-		guestNode,
-	)
+	env, _ := pair.host.request(http.MethodPost, bfia.PathStart, []byte(`{"job_id":"`+approved+`"}`),
+		"x-source-node-id", guestNode)
 	require.Equal(t, bfia.CodeConflict, env.Code, env.Text())
 
 	stopGuest() // the scheduler is down while the host decides

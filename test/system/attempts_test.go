@@ -150,13 +150,8 @@ func TestRunnerLost(t *testing.T) {
 	require.NotEqual(t, lostHost, tasks[0].RunnerID)
 
 	startHutong(t, env, "worker", "--only", "runner", "--config", file).awaitOutput("is ready")
-	require.Eventually(
-		t,
-		func() bool { return syscall.Kill(pid, 0) != nil },
-		time.Minute,
-		50*time.Millisecond,
-		"the lost runner is online again, and its old process still runs",
-	)
+	require.Eventually(t, func() bool { return syscall.Kill(pid, 0) != nil }, time.Minute,
+		50*time.Millisecond, "the lost runner is online again, and its old process still runs")
 	s := pair.guest.awaitJob(jobID, time.Minute, isFinished)
 	requireSuccess(t, s)
 	require.Equal(t, 2, s.Tasks[0].Attempt)

@@ -63,16 +63,8 @@ func startHutong(t *testing.T, env []string, args ...string) *program {
 // awaitOutput waits until the program has printed a text.
 func (p *program) awaitOutput(text string) {
 	p.t.Helper()
-	require.Eventually(
-		p.t,
-		func() bool { return strings.Contains(p.output.String(), text) },
-		time.Minute,
-		20*time.Millisecond,
-		"%s did not print %q: %s",
-		p.cmd.Args,
-		text,
-		p.output,
-	)
+	require.Eventually(p.t, func() bool { return strings.Contains(p.output.String(), text) }, time.Minute,
+		20*time.Millisecond, "%s did not print %q: %s", p.cmd.Args, text, p.output)
 }
 
 // kill sends the program a signal and waits until it has ended.
@@ -111,14 +103,8 @@ func TestKillDeployment(t *testing.T) {
 			s := guest.awaitJob(jobID, 20*time.Second, isTaskRunning("s1"))
 			task := s.Tasks[0].TaskID
 			for _, n := range []*testParty{guest, host} {
-				require.Eventually(
-					t,
-					func() bool { return countLogLines(n, task) > 0 },
-					20*time.Second,
-					50*time.Millisecond,
-					"the task has not begun at %s",
-					n.url,
-				)
+				require.Eventually(t, func() bool { return countLogLines(n, task) > 0 }, 20*time.Second,
+					50*time.Millisecond, "the task has not begun at %s", n.url)
 			}
 			p.kill(signal)
 			p = startHutong(t, nil, args...)
@@ -187,12 +173,8 @@ func TestSeparateProcesses(t *testing.T) {
 	pair.guest.register(sleepProvider(t), bfia.DeviceProcess)
 	jobID := pair.guest.submit(sleepJob(t, 2, map[string]any{"s1": seconds(5), "s2": seconds(1)}, nil))
 	s := pair.guest.awaitJob(jobID, 20*time.Second, isTaskRunning("s1"))
-	require.Eventually(
-		t,
-		func() bool { return countLogLines(pair.guest, s.Tasks[0].TaskID) > 0 },
-		20*time.Second,
-		50*time.Millisecond,
-	)
+	require.Eventually(t, func() bool { return countLogLines(pair.guest, s.Tasks[0].TaskID) > 0 },
+		20*time.Second, 50*time.Millisecond)
 	for _, p := range []*program{api, runnerProcess, control} {
 		p.kill(syscall.SIGKILL)
 	}

@@ -88,10 +88,8 @@ func TestWorkflowTerminated(t *testing.T) {
 	)
 	require.NoError(t, err)
 	defer c.Close()
-	require.NoError(
-		t,
-		c.TerminateWorkflow(t.Context(), workflows.ParticipantJobID(jobID), "", "terminated by an operator"),
-	)
+	require.NoError(t,
+		c.TerminateWorkflow(t.Context(), workflows.ParticipantJobID(jobID), "", "terminated by an operator"))
 	require.Eventually(t, func() bool {
 		tasks, err := db.Tasks(t.Context(), jobID)
 		return err == nil && tasks[0].ExitCode != nil
@@ -142,11 +140,8 @@ func TestPartnerDown(t *testing.T) {
 	pair.guest.start()
 	pair.guest.register(sleepProvider(t), bfia.DeviceProcess)
 	jobID := bfia.NewJobID(time.Now(), 1)
-	document := editJSON(
-		t,
-		sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil),
-		func(f map[string]any) { f["job_id"] = jobID },
-	)
+	document := editJSON(t, sleepJob(t, 1, map[string]any{"s1": seconds(0)}, nil),
+		func(f map[string]any) { f["job_id"] = jobID })
 	begun := time.Now()
 	env, status := pair.guest.request(http.MethodPost, bfia.PathPlatformCreateAll, document)
 	require.False(t, env.OK())
@@ -201,11 +196,8 @@ func TestSameJobTwice(t *testing.T) {
 	t.Parallel()
 	pair := startSleepPair(t, nil)
 	jobID := bfia.NewJobID(time.Now(), 3)
-	document := editJSON(
-		t,
-		sleepJob(t, 1, map[string]any{"s1": seconds(1)}, nil),
-		func(f map[string]any) { f["job_id"] = jobID },
-	)
+	document := editJSON(t, sleepJob(t, 1, map[string]any{"s1": seconds(1)}, nil),
+		func(f map[string]any) { f["job_id"] = jobID })
 	var group sync.WaitGroup
 	answers := make([]string, 4)
 	for i := range answers {

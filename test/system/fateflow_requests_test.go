@@ -103,11 +103,8 @@ func replayRequests(t *testing.T, wire []capturedRequest, pair *partyPair) {
 				require.Equal(t, bfia.JobReady, job)
 				require.Equal(t, "READY READY ", tasks)
 			case bfia.PathStart:
-				n.awaitJob(
-					jobID,
-					time.Minute,
-					func(s bfia.JobStatus) bool { return s.State == bfia.JobRunning },
-				)
+				n.awaitJob(jobID, time.Minute,
+					func(s bfia.JobStatus) bool { return s.State == bfia.JobRunning })
 			case bfia.PathTaskStart:
 				n.awaitJob(jobID, time.Minute, func(s bfia.JobStatus) bool {
 					return len(s.Tasks) == 2 &&

@@ -64,10 +64,8 @@ func saveHistory(t *testing.T, dir, node, kind string, h *history.History) {
 	t.Helper()
 	text, err := protojson.Marshal(h)
 	require.NoError(t, err)
-	text = identity.ReplaceAll(
-		bytes.ReplaceAll(text, []byte(`": `), []byte(`":`)),
-		[]byte(`"identity":"worker"`),
-	)
+	text = identity.ReplaceAll(bytes.ReplaceAll(text, []byte(`": `), []byte(`":`)),
+		[]byte(`"identity":"worker"`))
 	// Two of each kind are enough: the jobs of a test may end in different ways.
 	for _, n := range []string{"", "-2"} {
 		name := filepath.Join(dir, strings.ReplaceAll(t.Name(), "/", "-")+"-"+kind+"-"+node+n+".json")

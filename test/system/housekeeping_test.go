@@ -204,10 +204,8 @@ func TestOrphans(t *testing.T) {
 	pair.guest.start()
 	pair.guest.register(sleepProvider(t), bfia.DeviceProcess)
 	pair.host.startAs(party.Roles{API: true, Control: true, Transport: true})
-	pair.host.register(
-		editJSON(t, sleepProvider(t), func(f map[string]any) { f["device"] = "docker" }),
-		bfia.DeviceDocker,
-	)
+	pair.host.register(editJSON(t, sleepProvider(t), func(f map[string]any) { f["device"] = "docker" }),
+		bfia.DeviceDocker)
 	stop := pair.host.startAs(party.Roles{Runner: true})
 	jobID := pair.guest.submit(sleepJob(t, 1, map[string]any{"s1": seconds(300)}, nil))
 	db := pair.host.database()

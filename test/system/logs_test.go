@@ -66,13 +66,8 @@ func TestLogsWhileRunning(t *testing.T) {
 				}
 				return strings.Split(log.Data, "\n")
 			}
-			require.Eventually(
-				t,
-				func() bool { n, _ := count("debug"); return n >= 3 },
-				2*time.Minute,
-				100*time.Millisecond,
-				"the container logged fewer than three lines",
-			)
+			require.Eventually(t, func() bool { n, _ := count("debug"); return n >= 3 }, 2*time.Minute,
+				100*time.Millisecond, "the container logged fewer than three lines")
 			n, complete := count("debug")
 			require.False(t, complete, "the container still runs")
 			errors, _ := count("error")
@@ -82,19 +77,11 @@ func TestLogsWhileRunning(t *testing.T) {
 			require.Contains(t, strings.Join(before, "\n"), "sleeping, second 1")
 			require.Equal(t, before[1:2], read("start=1&length=1"))
 
-			pair.guest.mustRequest(
-				http.MethodPost,
-				bfia.PathPlatformStopAll,
-				[]byte(`{"job_id":"`+jobID+`"}`),
-				nil,
-			)
+			pair.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll,
+				[]byte(`{"job_id":"`+jobID+`"}`), nil)
 			pair.guest.awaitJob(jobID, 2*time.Minute, isFinished)
-			require.Eventually(
-				t,
-				func() bool { _, complete := count("debug"); return complete },
-				2*time.Minute,
-				100*time.Millisecond,
-			)
+			require.Eventually(t, func() bool { _, complete := count("debug"); return complete },
+				2*time.Minute, 100*time.Millisecond)
 			requireNoContainers(t, pair.guest, jobID, device)
 			after := read("start=0")
 			require.Equal(t, before, after[:len(before)], "the log changed when its container was removed")

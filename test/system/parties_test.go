@@ -229,11 +229,8 @@ func (n *testParty) status(jobID string) bfia.JobStatus {
 }
 
 // awaitJob waits until a job's status satisfies a condition, and returns that status.
-func (n *testParty) awaitJob(
-	jobID string,
-	limit time.Duration,
-	wanted func(bfia.JobStatus) bool,
-) bfia.JobStatus {
+func (n *testParty) awaitJob(jobID string, limit time.Duration,
+	wanted func(bfia.JobStatus) bool) bfia.JobStatus {
 	n.t.Helper()
 	deadline := time.Now().Add(limit)
 	for {

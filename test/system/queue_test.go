@@ -55,12 +55,8 @@ func TestQueue(t *testing.T) {
 	assert.Equal(t, 5, s.Queued.Priority)
 	pair.guest.awaitJob(second, time.Minute, place(2))
 	pair.guest.awaitJob(third, time.Minute, place(3))
-	pair.guest.mustRequest(
-		http.MethodPost,
-		bfia.PathPlatformPriority,
-		[]byte(`{"job_id":"`+third+`","priority":9}`),
-		nil,
-	)
+	pair.guest.mustRequest(http.MethodPost, bfia.PathPlatformPriority,
+		[]byte(`{"job_id":"`+third+`","priority":9}`), nil)
 	pair.guest.awaitJob(third, time.Minute, place(1))
 
 	pair.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+second+`"}`), nil)
@@ -74,11 +70,8 @@ func TestQueue(t *testing.T) {
 	requireSuccess(t, a)
 	requireSuccess(t, b)
 	assert.False(t, b.StartedAt.Before(*a.StartedAt), "the job of higher priority started first")
-	env, _ := pair.guest.request(
-		http.MethodPost,
-		bfia.PathPlatformPriority,
-		[]byte(`{"job_id":"`+third+`","priority":1}`),
-	)
+	env, _ := pair.guest.request(http.MethodPost, bfia.PathPlatformPriority,
+		[]byte(`{"job_id":"`+third+`","priority":1}`))
 	assert.Equal(t, bfia.CodeConflict, env.Code)
 }
 
@@ -174,12 +167,8 @@ func TestRunnerComesOnline(t *testing.T) {
 	hosts, err := pair.guest.database().Runners(t.Context(), time.Now().Add(-time.Minute))
 	require.NoError(t, err)
 	drain := func(draining bool) {
-		pair.guest.mustRequest(
-			http.MethodPost,
-			"/v2/runner/drain",
-			fmt.Appendf(nil, `{"runner_id":%q,"draining":%t}`, hosts[0].RunnerID, draining),
-			nil,
-		)
+		pair.guest.mustRequest(http.MethodPost, "/v2/runner/drain",
+			fmt.Appendf(nil, `{"runner_id":%q,"draining":%t}`, hosts[0].RunnerID, draining), nil)
 	}
 	drain(true)
 	jobID = pair.guest.submit(sleepFor(t, 0, nil))

@@ -143,10 +143,8 @@ func TestImageMissing(t *testing.T) {
 		editJSON(t, containerProvider(t, absent), func(f map[string]any) { f["name"] = "absent" }),
 		bfia.DeviceDocker,
 	)
-	pair.guest.register(
-		editJSON(t, sleepProvider(t), func(f map[string]any) { f["name"] = "absent" }),
-		bfia.DeviceProcess,
-	)
+	pair.guest.register(editJSON(t, sleepProvider(t), func(f map[string]any) { f["name"] = "absent" }),
+		bfia.DeviceProcess)
 	jobID := pair.guest.submit(withProvider(t, hostJob(t, seconds(0)), "absent"))
 	failure := pair.requireFailure(jobID, bfia.FailedImage, absent, "not on this runner")
 	require.Contains(t, failure.Hint, "load the image")
@@ -164,10 +162,8 @@ func TestImageCannotStart(t *testing.T) {
 		editJSON(t, containerProvider(t, broken), func(f map[string]any) { f["name"] = "broken" }),
 		bfia.DeviceDocker,
 	)
-	pair.guest.register(
-		editJSON(t, sleepProvider(t), func(f map[string]any) { f["name"] = "broken" }),
-		bfia.DeviceProcess,
-	)
+	pair.guest.register(editJSON(t, sleepProvider(t), func(f map[string]any) { f["name"] = "broken" }),
+		bfia.DeviceProcess)
 	jobID := pair.guest.submit(withProvider(t, hostJob(t, seconds(0)), "broken"))
 	pair.requireFailure(jobID, bfia.FailedStart, "could not be started", "/no/such/program")
 	unharmed()
@@ -189,12 +185,8 @@ func importEmptyImage(t *testing.T, cli *client.Client, tag, program string) {
 	w := tar.NewWriter(&files)
 	require.NoError(t, w.WriteHeader(&tar.Header{Name: "empty/", Typeflag: tar.TypeDir, Mode: 0o755}))
 	require.NoError(t, w.Close())
-	progress, err := cli.ImageImport(
-		t.Context(),
-		dockerimage.ImportSource{Source: &files, SourceName: "-"},
-		tag,
-		dockerimage.ImportOptions{Changes: []string{`ENTRYPOINT ["` + program + `"]`}},
-	)
+	progress, err := cli.ImageImport(t.Context(), dockerimage.ImportSource{Source: &files, SourceName: "-"},
+		tag, dockerimage.ImportOptions{Changes: []string{`ENTRYPOINT ["` + program + `"]`}})
 	require.NoError(t, err)
 	_, err = io.Copy(io.Discard, progress)
 	require.NoError(t, err)
@@ -210,12 +202,8 @@ func TestIgnoresStop(t *testing.T) {
 	)
 	unharmed := pair.submitUnrelatedJob()
 	for _, n := range []*testParty{pair.guest, pair.host} {
-		require.Eventually(
-			t,
-			func() bool { return strings.Contains(n.log(jobID, "s1"), "sleeping, second") },
-			time.Minute,
-			50*time.Millisecond,
-		)
+		require.Eventually(t, func() bool { return strings.Contains(n.log(jobID, "s1"), "sleeping, second") },
+			time.Minute, 50*time.Millisecond)
 	}
 	begun := time.Now()
 	pair.guest.mustRequest(http.MethodPost, bfia.PathPlatformStopAll, []byte(`{"job_id":"`+jobID+`"}`), nil)
@@ -265,11 +253,8 @@ func TestLargeParameter(t *testing.T) {
 	})
 	for _, device := range []bfia.Device{bfia.DeviceProcess, bfia.DeviceDocker} {
 		t.Run(string(device), func(t *testing.T) {
-			pair := startLimitedPair(
-				t,
-				device == bfia.DeviceDocker,
-				func(cfg *party.Config) { cfg.Jobs.MaxDocumentBytes = 100 << 20 },
-			)
+			pair := startLimitedPair(t, device == bfia.DeviceDocker,
+				func(cfg *party.Config) { cfg.Jobs.MaxDocumentBytes = 100 << 20 })
 			unharmed := pair.submitUnrelatedJob()
 			env, status := pair.guest.request(http.MethodPost, bfia.PathPlatformCreateAll,
 				hostJob(t, map[string]any{"seconds": 0, "note": strings.Repeat("x", 200_000)}))
@@ -369,10 +354,8 @@ func TestDiskFull(t *testing.T) {
 	require.NoError(t, f.Close())
 	// The guest's part has ended, and the host has no disk space to record its own.
 	pair.guest.awaitJob(jobID, time.Minute, func(s bfia.JobStatus) bool {
-		return slices.ContainsFunc(
-			s.Tasks[0].Parties,
-			func(p bfia.PartStatus) bool { return p.NodeID == guestNode && p.State == bfia.TaskSuccess },
-		)
+		return slices.ContainsFunc(s.Tasks[0].Parties,
+			func(p bfia.PartStatus) bool { return p.NodeID == guestNode && p.State == bfia.TaskSuccess })
 	})
 	env, status := pair.host.request(
 		http.MethodPost,

@@ -137,10 +137,8 @@ func newMultiRunnerParty(t *testing.T) (multiRunnerParty, string) {
 		startHutong(t, []string{"HUTONG_RUNNER_DOCKER_ENABLED=false"}, "worker", "--only", "control",
 			"--config", file).awaitOutput("is ready")
 	}
-	n.register(
-		editJSON(t, sleepProvider(t), func(fields map[string]any) { fields["device"] = "docker" }),
-		bfia.DeviceDocker,
-	)
+	n.register(editJSON(t, sleepProvider(t), func(fields map[string]any) { fields["device"] = "docker" }),
+		bfia.DeviceDocker)
 	return multiRunnerParty{n, n.database()}, file
 }
 
@@ -257,7 +255,7 @@ func TestRunners(t *testing.T) {
 	gpu.start()
 	hosts := b.runners()
 	require.Len(t, hosts, 2)
-	assert.Equal(t, bfia.RunnerReady, hosts[big.id].State)
+	assert.Equal(t, bfia.RunnerOnline, hosts[big.id].State)
 	assert.Equal(t, []string{"docker"}, hosts[big.id].Devices)
 	assert.Equal(t, 4, hosts[big.id].Total.Slots)
 	assert.Equal(t, int64(4000), hosts[big.id].Total.CPUMilli)
@@ -299,7 +297,7 @@ func TestRunners(t *testing.T) {
 	jobs, on = b.submitHeldJobs(3, nil)
 	assert.Equal(t, map[string]int{big.id: 3}, on)
 	gpu.stop()
-	assert.Equal(t, bfia.RunnerLeft, b.runners()[gpu.id].State)
+	assert.Equal(t, bfia.RunnerDeregistered, b.runners()[gpu.id].State)
 	gpu.start()
 	assert.True(t, b.runners()[gpu.id].Draining)
 	requireSuccess(t, b.awaitJob(chain, 2*time.Minute, isFinished))

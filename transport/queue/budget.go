@@ -56,6 +56,7 @@ func (s *Session) Allocate(ctx context.Context, d Direction, n int64) (*Allocati
 	return s.b.allocate(ctx, u, n)
 }
 
+// allocate implements [Session.Allocate]: it charges n bytes to the budget, or queues a waiter for them.
 func (b *Broker) allocate(ctx context.Context, u *budget, n int64) (*Allocation, error) {
 	b.mu.Lock()
 	if err := b.refusal(u.session); err != nil {

@@ -10,8 +10,8 @@ import (
 )
 
 // Pop takes the first message of a topic's queue. It waits until wait is over (status.Timeout), the session
-// or the topic is released (status.SessionReleased) or ctx ends (its error). None of these loses a message. A
-// pop with the id of the last one gets the same message again.
+// or the topic is released (status.SessionReleased) or ctx ends (its error). None of these loses a message.
+// If a pop repeats the id of the pop before it, it gets the same message again.
 func (s *Session) Pop(ctx context.Context, topic, id string, wait time.Duration) (*Delivery, error) {
 	d, err := s.read(ctx, topic, &reader{id: keyOf(id), ready: make(chan struct{})}, wait)
 	if d == nil && err == nil {

@@ -99,7 +99,7 @@ func (sp *spool) newSessionDir() string {
 	return filepath.Join(sp.dir, "s"+strconv.FormatInt(sp.nextNumber(), 10))
 }
 
-// remove deletes files and folders without a reference.
+// remove deletes files and folders to which nothing refers any more. It only logs what it cannot delete.
 func (sp *spool) remove(paths []string) {
 	for _, p := range paths {
 		if err := os.RemoveAll(p); err != nil {

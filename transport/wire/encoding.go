@@ -55,8 +55,8 @@ func (e Encoding) DecodeAnswer(b []byte) (Answer, error) {
 // innerEncoding guesses the encoding of the push inside a wrapped body from its first bytes. Transports wrap
 // what their container sent, whatever the outer encoding is.
 //
-// No PushInbound begins with a brace, which would be the tag of a group. It may well begin with a line feed,
-// the tag of its topic, so white space is not skipped.
+// An encoded PushInbound never begins with a brace: as a protobuf tag, that byte starts a group. It can begin
+// with a line feed, the tag of its topic, so white space is not skipped.
 func innerEncoding(b []byte) Encoding {
 	if len(b) > 0 && b[0] == '{' {
 		return JSON

@@ -38,10 +38,8 @@ func IsGRPC(contentType string) bool {
 }
 
 // ErrCompressed refuses a gRPC message that is compressed.
-var ErrCompressed = status.Errorf(
-	status.BadRequest,
-	"compressed messages are not supported; send them uncompressed",
-)
+var ErrCompressed = status.Errorf(status.BadRequest,
+	"compressed messages are not supported; send them uncompressed")
 
 // ReadGRPCFrame reads the head of the next gRPC frame and returns its message's bytes and length. io.EOF is
 // the end of the stream.

@@ -55,10 +55,8 @@ func (h *fakeActivities) do(name, what string) error {
 	return nil
 }
 
-func (h *fakeActivities) find(
-	_ context.Context,
-	in housekeeping.FindLostJobsInput,
-) (housekeeping.FoundLostJobs, error) {
+func (h *fakeActivities) find(_ context.Context,
+	in housekeeping.FindLostJobsInput) (housekeeping.FoundLostJobs, error) {
 	var found housekeeping.FoundLostJobs
 	if err := h.do("FindLostJobs", "find"); err != nil {
 		return found, err
@@ -86,17 +84,13 @@ func (h *fakeActivities) end(_ context.Context, in housekeeping.EndLostJobsInput
 	return h.do("EndLostJobs", "end "+in.Jobs[0].JobID)
 }
 
-func (h *fakeActivities) remove(
-	_ context.Context,
-	in housekeeping.RemoveExpiredJobsInput,
-) (housekeeping.RemovalProgress, error) {
+func (h *fakeActivities) remove(_ context.Context,
+	in housekeeping.RemoveExpiredJobsInput) (housekeeping.RemovalProgress, error) {
 	err := h.do("RemoveExpiredJobs", "remove after "+in.After)
 	i := 0
 	if in.After != "" {
-		i = slices.IndexFunc(
-			h.expired,
-			func(r housekeeping.RemovalProgress) bool { return r.Next == in.After },
-		) + 1
+		i = slices.IndexFunc(h.expired,
+			func(r housekeeping.RemovalProgress) bool { return r.Next == in.After }) + 1
 	}
 	if err != nil || i >= len(h.expired) {
 		return housekeeping.RemovalProgress{}, err
@@ -150,29 +144,16 @@ func TestHousekeeping(t *testing.T) {
 	)
 	assert.Equal(
 		t,
-		[]string{
-			"find",
-			"end s1",
-			"find",
-			"end p1",
-			"find",
-			"end p2",
-			"release reservations",
-			"remove after ",
-			"remove after j50",
-			"sweep",
-		},
+		[]string{"find", "end s1", "find", "end p1", "find", "end p2", "release reservations",
+			"remove after ", "remove after j50", "sweep"},
 		h.did,
 	)
 	sent := slices.Compact(slices.Sorted(slices.Values(h.sent)))
 	assert.Equal(
 		t,
-		[]string{
-			"release session_p1",
-			"release session_p2",
+		[]string{"release session_p1", "release session_p2",
 			"stop s1 at " + flowtest.NodeA + ": it was terminated",
-			"stop s1 at " + flowtest.NodeB + ": it was terminated",
-		},
+			"stop s1 at " + flowtest.NodeB + ": it was terminated"},
 		sent,
 	)
 	assert.Less(t, h.env.Now().Sub(began), 2*notifyLimit, "an unreachable participant does not block it")

@@ -60,7 +60,8 @@ func (j *job) decide(ctx workflow.Context, a workflows.Audit) {
 	}
 }
 
-// reportDecision reports this party's decision to the scheduler, for as long as it matters there.
+// reportDecision reports this party's decision to the scheduler. It stops retrying once the scheduler knows
+// the decision or has ended the job.
 func (j *job) reportDecision(ctx workflow.Context) {
 	j.active++
 	defer func() { j.active-- }()

@@ -90,10 +90,8 @@ func TestParticipantRejectedElsewhere(t *testing.T) {
 			c.at(time.Minute, func() { c.audit(bfia.JobReady, "") })
 		}
 		c.at(time.Hour, func() {
-			c.env.SignalWorkflow(
-				workflows.SignalStop,
-				workflows.Stop{By: flowtest.NodeB, Rejected: true, Reason: "rejected by C: no"},
-			)
+			c.env.SignalWorkflow(workflows.SignalStop,
+				workflows.Stop{By: flowtest.NodeB, Rejected: true, Reason: "rejected by C: no"})
 		})
 		r, err := c.play()
 		require.NoError(t, err)
@@ -115,17 +113,13 @@ func TestParticipantStoppedWhileItWaits(t *testing.T) {
 	c.at(time.Hour, func() { c.stop("") })
 	r, err := c.play()
 	require.NoError(t, err)
-	assert.Equal(
-		t,
+	assert.Equal(t,
 		workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"},
-		r,
-	)
+		r)
 
 	c = newUnapproved(t)
-	c.at(
-		time.Hour,
-		func() { c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Undo: true}) },
-	)
+	c.at(time.Hour,
+		func() { c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Undo: true}) })
 	_, err = c.play()
 	require.Error(t, err)
 	assert.Empty(t, c.rows)

@@ -74,10 +74,8 @@ func (how container) result() activities.PartResult {
 		return activities.PartResult{}
 	}
 	return activities.PartResult{Failure: &bfia.Failure{Kind: bfia.FailedExit, ExitCode: how.exit,
-		Message: strings.TrimPrefix(
-			how.reason,
-			fmt.Sprintf("exit code %d: ", how.exit),
-		), Log: []string{"its last line"}}}
+		Message: strings.TrimPrefix(how.reason,
+			fmt.Sprintf("exit code %d: ", how.exit)), Log: []string{"its last line"}}}
 }
 
 func newFakeBackend(t flowtest.T, p bfia.Plan) *fakeBackend {
@@ -150,10 +148,8 @@ func (c *fakeBackend) start(tasks ...string) {
 }
 
 func (c *fakeBackend) startTask(name string) {
-	c.env.SignalWorkflow(
-		workflows.SignalTaskStart,
-		bfia.TaskRef{JobID: c.in.Plan.JobID, TaskID: c.taskID(name), TaskName: name},
-	)
+	c.env.SignalWorkflow(workflows.SignalTaskStart,
+		bfia.TaskRef{JobID: c.in.Plan.JobID, TaskID: c.taskID(name), TaskName: name})
 }
 
 func (c *fakeBackend) taskID(name string) string {
@@ -211,10 +207,8 @@ func (c *fakeBackend) sendAudit(_ context.Context, in participant.SendAuditInput
 
 // callback sends a container's callback.
 func (c *fakeBackend) callback(task, role string, state bfia.TaskState) {
-	c.env.SignalWorkflow(
-		workflows.SignalTaskCallback,
-		bfia.TaskReport{TaskID: c.taskID(task), Role: role, Status: state},
-	)
+	c.env.SignalWorkflow(workflows.SignalTaskCallback,
+		bfia.TaskReport{TaskID: c.taskID(task), Role: role, Status: state})
 }
 
 func (c *fakeBackend) breaks(format string, args ...any) {
@@ -323,15 +317,8 @@ func (c *fakeBackend) report(_ context.Context, in participant.SendCallbackInput
 			}
 			key := flowtest.PartKey(t.Name, part)
 			if node != flowtest.NodeB || c.rows[key] != r.Status || r.Reason != r.Failure.Text() {
-				c.breaks(
-					"%s got %s %s %q, its row has %s %q",
-					node,
-					key,
-					r.Status,
-					r.Reason,
-					c.rows[key],
-					c.reasons[key],
-				)
+				c.breaks("%s got %s %s %q, its row has %s %q", node, key, r.Status, r.Reason, c.rows[key],
+					c.reasons[key])
 			}
 			c.happens(fmt.Sprintf("report %s %s", key, r.Status))
 		}
@@ -455,22 +442,13 @@ func (c *fakeBackend) checkEnd(r workflows.Result) {
 				require.Equal(c.t, "report "+key+" "+string(state), what)
 			}
 		}
-		require.Equal(
-			c.t,
-			state.Terminal(),
-			reports == 1,
-			"%s is %s, and %d reports went out",
-			key,
-			state,
-			reports,
-		)
+		require.Equal(c.t, state.Terminal(), reports == 1, "%s is %s, and %d reports went out", key, state,
+			reports)
 	}
 }
 
-func (c *fakeBackend) admit(
-	_ context.Context,
-	req participant.ReserveInput,
-) (participant.ReserveResult, error) {
+func (c *fakeBackend) admit(_ context.Context,
+	req participant.ReserveInput) (participant.ReserveResult, error) {
 	defer c.enter()()
 	grant := bfia.Grant{Granted: true, Parallelism: 100}
 	if c.admits != nil && !c.reserved {
@@ -481,10 +459,8 @@ func (c *fakeBackend) admit(
 	return participant.ReserveResult{Grant: grant}, nil
 }
 
-func (c *fakeBackend) giveBack(
-	_ context.Context,
-	_ participant.ReleaseReservationInput,
-) ([]participant.Waiting, error) {
+func (c *fakeBackend) giveBack(_ context.Context,
+	_ participant.ReleaseReservationInput) ([]participant.Waiting, error) {
 	defer c.enter()()
 	if c.down != nil && c.down("ReleaseReservation") {
 		return nil, flowtest.ErrAway

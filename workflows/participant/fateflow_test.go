@@ -61,10 +61,8 @@ func (c *fakeBackend) fateStart(task string, version int) {
 }
 
 func (c *fakeBackend) fateStop(task string, version int) {
-	c.env.SignalWorkflow(
-		workflows.SignalStop,
-		workflows.Stop{Task: task, By: flowtest.NodeB, Attempt: version + 1},
-	)
+	c.env.SignalWorkflow(workflows.SignalStop,
+		workflows.Stop{Task: task, By: flowtest.NodeB, Attempt: version + 1})
 }
 
 // TestParticipantFateFlow checks that FATE-Flow's scheduler learns that a version runs before it learns its
@@ -100,14 +98,8 @@ func TestParticipantFateFlow(t *testing.T) {
 	}
 	assert.Equal(
 		t,
-		[]string{
-			"report a guest 0 running",
-			"report a guest 0 failed",
-			"report a guest 1 running",
-			"report a guest 1 success",
-			"report b guest 0 running",
-			"report b guest 0 success",
-		},
+		[]string{"report a guest 0 running", "report a guest 0 failed", "report a guest 1 running",
+			"report a guest 1 success", "report b guest 0 running", "report b guest 0 success"},
 		reports,
 	)
 	assert.InDelta(t, 20, c.times["stop a guest.0"].Seconds(), 1, "it waits for no report")

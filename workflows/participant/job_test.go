@@ -123,10 +123,8 @@ func TestParticipantCallbackOfNoTask(t *testing.T) {
 		c.callback("what", "guest", bfia.TaskFailed)
 	})
 	c.at(2*time.Second, func() {
-		c.env.SignalWorkflow(
-			workflows.SignalTaskCallback,
-			bfia.TaskReport{Role: "guest", Status: bfia.TaskFailed},
-		)
+		c.env.SignalWorkflow(workflows.SignalTaskCallback,
+			bfia.TaskReport{Role: "guest", Status: bfia.TaskFailed})
 	})
 	c.at(5*time.Second, func() { c.startTask("b") })
 	c.at(time.Minute, func() { c.stop("") })
@@ -313,11 +311,9 @@ func TestParticipantStoppedBeforeStart(t *testing.T) {
 	c.at(time.Second, func() { c.stop("") })
 	r, err := c.play()
 	require.NoError(t, err)
-	assert.Equal(
-		t,
+	assert.Equal(t,
 		workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"},
-		r,
-	)
+		r)
 	assert.Equal(t, bfia.TaskReady, c.rows["a guest.0"])
 }
 
@@ -335,11 +331,9 @@ func TestParticipantStopOfTasks(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, map[string]bfia.TaskState{"a guest.0": bfia.TaskSuccess, "b guest.0": bfia.TaskFailed,
 		"c guest.0": bfia.TaskSuccess, "d guest.0": bfia.TaskSuccess}, c.rows)
-	assert.Equal(
-		t,
+	assert.Equal(t,
 		workflows.Result{State: bfia.JobFinished, Outcome: workflows.OutcomeStopped, Reason: "stopped by B"},
-		r,
-	)
+		r)
 	assert.Equal(t, 10*time.Second, c.times["stop b guest.0"].Truncate(time.Second))
 }
 
@@ -353,11 +347,8 @@ func TestParticipantStopOfForeignTask(t *testing.T) {
 	c.at(time.Minute, func() { c.stop("") })
 	_, err := c.play()
 	require.NoError(t, err)
-	assert.Equal(
-		t,
-		map[string]bfia.TaskState{"a guest.0": bfia.TaskSuccess, "b guest.0": bfia.TaskReady},
-		c.rows,
-	)
+	assert.Equal(t, map[string]bfia.TaskState{"a guest.0": bfia.TaskSuccess, "b guest.0": bfia.TaskReady},
+		c.rows)
 }
 
 // TestParticipantContainerDoesNotExit checks that a container which has reported its end and does not exit is
@@ -406,11 +397,8 @@ func TestParticipantSchedulerAway(t *testing.T) {
 	r, err := c.play()
 	require.NoError(t, err)
 	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
-	assert.Equal(
-		t,
-		map[string]bfia.TaskState{"a guest.0": bfia.TaskSuccess, "b guest.0": bfia.TaskSuccess},
-		c.rows,
-	)
+	assert.Equal(t, map[string]bfia.TaskState{"a guest.0": bfia.TaskSuccess, "b guest.0": bfia.TaskSuccess},
+		c.rows)
 }
 
 // TestParticipantOutlastsItsDatabase checks that a database that is unreachable for an hour delays reports,
@@ -431,10 +419,8 @@ func TestParticipantOutlastsItsDatabase(t *testing.T) {
 // workflow fails, so that the id can be used again.
 func TestParticipantUndone(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
-	c.at(
-		time.Second,
-		func() { c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Undo: true}) },
-	)
+	c.at(time.Second,
+		func() { c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Undo: true}) })
 	_, err := c.play()
 	code, words, refused := workflows.RefusalCode(err)
 	require.True(t, refused, "%v", err)
@@ -484,10 +470,8 @@ func TestParticipantCreatedAsItIsUndone(t *testing.T) {
 func TestParticipantUndoneBeforeItIsRecorded(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
 	c.errors["RecordJob"] = flowtest.ErrAway
-	c.at(
-		time.Second,
-		func() { c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Undo: true}) },
-	)
+	c.at(time.Second,
+		func() { c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Undo: true}) })
 	c.at(2*time.Second, func() {
 		c.env.UpdateWorkflow(workflows.UpdateCreate, "again", &testsuite.TestUpdateCallback{
 			OnAccept: func() {}, OnReject: func(err error) { c.breaks("create was rejected: %v", err) },

@@ -48,14 +48,8 @@ func TestParticipantProperties(t *testing.T) {
 					stays: rapid.IntRange(0, 9).Draw(t, "stays") == 0,
 				}
 				c.runs[key] = how
-				reported, at2 := bfia.TaskState(
-					"",
-				), at+flowtest.DrawSeconds(
-					t,
-					"callback after",
-					0,
-					60,
-				)+time.Second/2
+				reported, at2 := bfia.TaskState(""), at+flowtest.DrawSeconds(t, "callback after", 0,
+					60)+time.Second/2
 				if rapid.Bool().Draw(t, "sends callback") {
 					reported = rapid.SampledFrom([]bfia.TaskState{bfia.TaskRunning, bfia.TaskSuccess,
 						bfia.TaskFailed}).

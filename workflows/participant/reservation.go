@@ -105,8 +105,8 @@ func (j *job) release(ctx workflow.Context, request bfia.ReleaseRequest) error {
 	return j.releaseLocked(ctx, "")
 }
 
-// releaseLocked releases the reservation and sends hints to jobs that wait for one. Ended is why the job
-// ended, unless it succeeded or continues; see [participant.Activities.ReleaseReservation].
+// releaseLocked releases the reservation and sends capacity hints to jobs that wait for one. If the job ended
+// without success, ended holds the reason; see [participant.Activities.ReleaseReservation].
 func (j *job) releaseLocked(ctx workflow.Context, ended string) error {
 	var waiting []participant.Waiting
 	in := participant.ReleaseReservationInput{JobID: j.Plan.JobID, At: workflow.Now(ctx), Ended: ended}

@@ -113,22 +113,14 @@ func TestParticipantReleasesTwice(t *testing.T) {
 		}
 	}
 	job := c.in.Plan.JobID
-	c.at(
-		1*time.Second,
-		update(workflows.UpdateReserve, bfia.ReserveRequest{JobID: job, Generation: 1}, "apply 1"),
-	)
-	c.at(
-		2*time.Second,
-		update(workflows.UpdateRelease, bfia.ReleaseRequest{JobID: job, Generation: 1}, "return 1"),
-	)
-	c.at(
-		4*time.Second,
-		update(workflows.UpdateRelease, bfia.ReleaseRequest{JobID: job, Generation: 1}, "return 1 again"),
-	)
-	c.at(
-		5*time.Second,
-		update(workflows.UpdateReserve, bfia.ReserveRequest{JobID: job, Generation: 2}, "apply 2"),
-	)
+	c.at(1*time.Second,
+		update(workflows.UpdateReserve, bfia.ReserveRequest{JobID: job, Generation: 1}, "apply 1"))
+	c.at(2*time.Second,
+		update(workflows.UpdateRelease, bfia.ReleaseRequest{JobID: job, Generation: 1}, "return 1"))
+	c.at(4*time.Second,
+		update(workflows.UpdateRelease, bfia.ReleaseRequest{JobID: job, Generation: 1}, "return 1 again"))
+	c.at(5*time.Second,
+		update(workflows.UpdateReserve, bfia.ReserveRequest{JobID: job, Generation: 2}, "apply 2"))
 	c.at(50*time.Second, func() { assert.True(t, c.reserved, "the job has its reservation") })
 	c.at(60*time.Second, func() { c.stop("") })
 	_, err := c.play()
@@ -179,10 +171,8 @@ func TestParticipantReservesUnasked(t *testing.T) {
 		return bfia.Grant{Granted: true, Parallelism: 1}
 	}
 	c.at(time.Second, func() { c.start("a", "b") })
-	c.at(
-		3*time.Second,
-		func() { assert.Empty(t, c.tried); c.env.SignalWorkflow(workflows.SignalCapacityHint, nil) },
-	)
+	c.at(3*time.Second,
+		func() { assert.Empty(t, c.tried); c.env.SignalWorkflow(workflows.SignalCapacityHint, nil) })
 	c.at(time.Minute, func() { c.stop("") })
 	r, err := c.play()
 	require.NoError(t, err)
@@ -210,10 +200,8 @@ func TestParticipantStoppedWithoutReservation(t *testing.T) {
 func TestParticipantForwardsHint(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan([]bfia.Part{flowtest.GuestA}, "a"))
 	c.admits = func() bfia.Grant { return bfia.Grant{Reason: "it is full"} }
-	c.at(
-		time.Second,
-		func() { c.env.SignalWorkflow(workflows.SignalCapacityHint, nil) },
-	) // before its request
+	c.at(time.Second,
+		func() { c.env.SignalWorkflow(workflows.SignalCapacityHint, nil) }) // before its request
 	c.at(2*time.Second, func() {
 		assert.Empty(t, c.hints)
 		c.env.UpdateWorkflow(

@@ -19,10 +19,8 @@ func TestParticipantReuses(t *testing.T) {
 			c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
 			if refused != nil {
 				c.errors["ReuseTask"] = refused
-				c.at(
-					time.Second/2,
-					func() { c.mu.Lock(); c.rows["a guest.0"] = bfia.TaskReady; c.mu.Unlock() },
-				)
+				c.at(time.Second/2,
+					func() { c.mu.Lock(); c.rows["a guest.0"] = bfia.TaskReady; c.mu.Unlock() })
 			}
 			c.at(time.Second, func() {
 				c.start()

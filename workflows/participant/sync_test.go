@@ -24,10 +24,7 @@ func TestParticipantStopsRemainingContainer(t *testing.T) {
 	r, err := c.play()
 	require.NoError(t, err)
 	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
-	assert.Equal(
-		t,
-		map[string]bfia.TaskState{"a guest.0": bfia.TaskSuccess, "b guest.0": bfia.TaskSuccess},
-		c.rows,
-	)
+	assert.Equal(t, map[string]bfia.TaskState{"a guest.0": bfia.TaskSuccess, "b guest.0": bfia.TaskSuccess},
+		c.rows)
 	assert.InDelta(t, 16, c.times["stop a guest.0"].Seconds(), 1)
 }

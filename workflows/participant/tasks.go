@@ -29,7 +29,7 @@ type task struct {
 	parts           []*taskPart
 	parallelIndex   int           // of the job's reservation, in which the attempt runs
 	stopped         *bfia.Failure // why it must not start, or must end
-	thisAttemptOnly bool          // it is stopped, and another attempt may follow
+	thisAttemptOnly bool          // stopped concerns the current attempt only: another attempt may follow
 }
 
 // ended reports whether all parts of the task have ended.
@@ -129,7 +129,7 @@ func (t *task) begin() []*taskPart {
 }
 
 // runTask runs this party's parts of an attempt of a task: it occupies slots of the reservation, claims a
-// runner for each part, and runs its container there.
+// runner for each part, and runs the part's container there.
 func (j *job) runTask(ctx workflow.Context, t *task) {
 	parts := t.begin()
 	j.reportBegin(ctx, t, parts)

@@ -46,14 +46,8 @@ func TestJobRetriesLostTask(t *testing.T) {
 	// Late reports of a lost attempt are ignored.
 	f.at(30*time.Second, func() {
 		f.signal(flowtest.NodeB, "b", 1, "host", bfia.TaskSuccess, nil)
-		f.signal(
-			flowtest.NodeA,
-			"b",
-			2,
-			"guest",
-			bfia.TaskFailed,
-			&bfia.Failure{Kind: bfia.FailedExit, ExitCode: 1},
-		)
+		f.signal(flowtest.NodeA, "b", 2, "guest", bfia.TaskFailed,
+			&bfia.Failure{Kind: bfia.FailedExit, ExitCode: 1})
 	})
 	f.later["b host.0 3"], f.later["b guest.0 3"] = end{
 		state: bfia.TaskSuccess,

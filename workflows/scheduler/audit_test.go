@@ -18,19 +18,14 @@ import (
 func TestJobWaitsForApprovals(t *testing.T) {
 	f := newFakeParties(
 		t,
-		flowtest.Plan(
-			[]bfia.Part{flowtest.GuestA, flowtest.HostB, {Role: "arbiter", NodeID: "C"}},
-			"a",
-			"b<a",
-		),
+		flowtest.Plan([]bfia.Part{flowtest.GuestA, flowtest.HostB, {Role: "arbiter", NodeID: "C"}}, "a",
+			"b<a"),
 	)
 	f.accepted["B"] = bfia.JobAccepted{State: bfia.JobPending}
 	f.accepted["C"] = bfia.JobAccepted{State: bfia.JobPending}
 	const days = 24 * time.Hour
-	f.at(
-		time.Minute,
-		func() { assert.Equal(t, []error{nil}, f.answers, "who submits does not wait for approvals") },
-	)
+	f.at(time.Minute,
+		func() { assert.Equal(t, []error{nil}, f.answers, "who submits does not wait for approvals") })
 	f.at(1*days, f.audit("C", bfia.JobReady, ""))
 	f.at(2*days, f.audit("C", bfia.JobReady, "")) // repeated
 	f.at(3*days, f.audit("X", bfia.JobRejected, "who?"))
@@ -75,11 +70,8 @@ func TestJobRejected(t *testing.T) {
 		},
 		r,
 	)
-	assert.False(
-		t,
-		slices.ContainsFunc(f.sent, func(s string) bool { return s == "start A" || s == "start B" }),
-		f.sent,
-	)
+	assert.False(t,
+		slices.ContainsFunc(f.sent, func(s string) bool { return s == "start A" || s == "start B" }), f.sent)
 	for _, ref := range f.stops {
 		assert.Equal(t, "rejected by B: not with our customers", ref.Reason)
 	}

@@ -61,12 +61,8 @@ func (f *fakeParties) sendRelease(_ context.Context, in scheduler.SendReleaseInp
 	node, back := in.Node, in.Request
 	defer f.enter()()
 	if f.granted[node] != back.Generation && !f.waitsAt[node] {
-		f.breaks(
-			"%s got the release of generation %d, and granted %d",
-			node,
-			back.Generation,
-			f.granted[node],
-		)
+		f.breaks("%s got the release of generation %d, and granted %d", node, back.Generation,
+			f.granted[node])
 	}
 	delete(f.granted, node)
 	delete(f.waitsAt, node)

@@ -166,13 +166,8 @@ func (f *fakeParties) callback(node, task, role string, state bfia.TaskState, re
 	f.signal(node, task, max(f.attempt[task+" "+node], 1), role, state, bfia.FailureOf(state, nil, reason))
 }
 
-func (f *fakeParties) signal(
-	node, task string,
-	attempt int,
-	role string,
-	state bfia.TaskState,
-	failure *bfia.Failure,
-) {
+func (f *fakeParties) signal(node, task string, attempt int, role string, state bfia.TaskState,
+	failure *bfia.Failure) {
 	f.env.SignalWorkflow(
 		workflows.SignalCallback,
 		workflows.Callback{
@@ -232,10 +227,8 @@ func (f *fakeParties) arrives(ctx context.Context, command string) error {
 	return nil
 }
 
-func (f *fakeParties) sendCreate(
-	ctx context.Context,
-	in scheduler.SendCreateInput,
-) (bfia.JobAccepted, error) {
+func (f *fakeParties) sendCreate(ctx context.Context,
+	in scheduler.SendCreateInput) (bfia.JobAccepted, error) {
 	defer f.enter()()
 	return f.accepted[in.Node], f.arrives(ctx, "create "+in.Node)
 }
@@ -243,10 +236,8 @@ func (f *fakeParties) sendCreate(
 // audit is a party's approval or rejection.
 func (f *fakeParties) audit(node string, status bfia.JobState, reason string) func() {
 	return func() {
-		f.env.SignalWorkflow(
-			workflows.SignalAudit,
-			workflows.Audit{Node: node, Status: status, Reason: reason},
-		)
+		f.env.SignalWorkflow(workflows.SignalAudit,
+			workflows.Audit{Node: node, Status: status, Reason: reason})
 	}
 }
 
@@ -267,13 +258,8 @@ func (f *fakeParties) sendTaskStart(ctx context.Context, in scheduler.SendTaskSt
 		up, _ := f.in.Plan.Task(dep)
 		for _, part := range up.Parts {
 			if s := f.parts[flowtest.PartKey(dep, part)]; s != bfia.TaskSuccess {
-				f.breaks(
-					"%s started at %s while %s is %s",
-					ref.TaskName,
-					node,
-					flowtest.PartKey(dep, part),
-					s,
-				)
+				f.breaks("%s started at %s while %s is %s", ref.TaskName, node, flowtest.PartKey(dep, part),
+					s)
 			}
 		}
 	}
@@ -401,10 +387,8 @@ func (f *fakeParties) sendStopAgain(ctx context.Context, in scheduler.SendStopAg
 		f.breaks("%s for nothing", command)
 	}
 	for _, t := range f.in.Plan.Tasks {
-		succeeded := !slices.ContainsFunc(
-			t.PartsOf(node),
-			func(p bfia.Part) bool { return f.partRows[flowtest.PartKey(t.Name, p)] != bfia.TaskSuccess },
-		)
+		succeeded := !slices.ContainsFunc(t.PartsOf(node),
+			func(p bfia.Part) bool { return f.partRows[flowtest.PartKey(t.Name, p)] != bfia.TaskSuccess })
 		if succeeded && slices.Contains(tasks, f.taskID(t.Name, max(f.written[t.Name], 1))) {
 			f.breaks("%s for %s, which succeeded", command, t.Name)
 		}
@@ -412,10 +396,8 @@ func (f *fakeParties) sendStopAgain(ctx context.Context, in scheduler.SendStopAg
 	return f.arrives(ctx, command)
 }
 
-func (f *fakeParties) pollTask(
-	ctx context.Context,
-	req scheduler.PollTaskInput,
-) ([]scheduler.PollTaskResult, error) {
+func (f *fakeParties) pollTask(ctx context.Context,
+	req scheduler.PollTaskInput) ([]scheduler.PollTaskResult, error) {
 	defer f.enter()()
 	f.polled = append(f.polled, req)
 	f.times[fmt.Sprintf("poll %d", len(f.polled))] = f.env.Now().Sub(f.began)

@@ -112,8 +112,8 @@ func (j *job) handleUpdates(ctx workflow.Context) error {
 	return workflow.SetUpdateHandler(ctx, workflows.UpdatePriority, j.setPriority)
 }
 
-// create records the job and creates it at every party. If one does not accept it, it is undone at those that
-// did, the rows are removed, and the submitter learns who refused it, and why.
+// create records the job and creates it at every party. If a party does not accept the job, create undoes it
+// at those that did and removes its rows. The submitter gets an error with that party and its reason.
 func (j *job) create(ctx workflow.Context) error {
 	answer := func(err error) error {
 		j.created, j.createError = true, err

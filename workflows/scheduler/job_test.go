@@ -59,15 +59,8 @@ func TestJobWalksDAG(t *testing.T) {
 	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
 	for _, node := range f.in.Nodes {
 		for task, second := range map[string]int{"a": 0, "b": 1, "c": 1, "slow": 1, "d": 2, "e": 6} {
-			assert.InDelta(
-				t,
-				float64(second),
-				f.times["start "+task+" "+node].Seconds(),
-				0.9,
-				"start of %s at %s",
-				task,
-				node,
-			)
+			assert.InDelta(t, float64(second), f.times["start "+task+" "+node].Seconds(), 0.9,
+				"start of %s at %s", task, node)
 		}
 	}
 	assert.Equal(t, 3, f.most)
@@ -78,10 +71,8 @@ func TestJobBoundsTasksInFlight(t *testing.T) {
 	for i := range 30 {
 		tasks = append(tasks, fmt.Sprintf("t%d", i))
 	}
-	f := newFakeParties(
-		t,
-		flowtest.Plan(flowtest.TwoNodes, append(tasks, "last<"+strings.Join(tasks, ","))...),
-	)
+	f := newFakeParties(t,
+		flowtest.Plan(flowtest.TwoNodes, append(tasks, "last<"+strings.Join(tasks, ","))...))
 	f.in.Settings.TasksInFlight = 7
 	r, err := f.run()
 	require.NoError(t, err)
@@ -127,12 +118,8 @@ func TestJobNotCreated(t *testing.T) {
 			require.NotEmpty(t, f.answers)
 			for _, answer := range f.answers {
 				code, words, refused := workflows.RefusalCode(answer)
-				assert.True(
-					t,
-					refused,
-					"the caller must read the refusal, not the workflow's end: %v",
-					answer,
-				)
+				assert.True(t, refused, "the caller must read the refusal, not the workflow's end: %v",
+					answer)
 				assert.Equal(t, c.code, code)
 				assert.Equal(t, c.words, words)
 			}
@@ -155,9 +142,7 @@ func TestJobNotCreated(t *testing.T) {
 // which gets the undoing once it is back.
 func TestJobNotCreatedAnswersBeforeAllIsUndone(t *testing.T) {
 	f := newFakeParties(t, flowtest.Plan(flowtest.TwoNodes, referenceDAG...))
-	f.errors["create B"], f.errors["undo B"] = errors.New(
-		"connection refused",
-	), errors.New(
+	f.errors["create B"], f.errors["undo B"] = errors.New("connection refused"), errors.New(
 		"connection refused",
 	)
 	var answered time.Duration
@@ -229,11 +214,8 @@ func TestJobTaskRefused(t *testing.T) {
 	assert.Equal(t, map[string]bfia.TaskState{"a": bfia.TaskFailed, "b": bfia.TaskReady}, f.rows)
 	assert.Equal(t, "B (host.0): did not start: no such image", f.whys["a"])
 	assert.Equal(t, "did not start: no such image", f.partWhys["a host.0"])
-	assert.Equal(
-		t,
-		"stopped, since the task failed at B (host.0): did not start: no such image",
-		f.partWhys["a guest.0"],
-	)
+	assert.Equal(t, "stopped, since the task failed at B (host.0): did not start: no such image",
+		f.partWhys["a guest.0"])
 }
 
 // TestJobPartFails checks that a failed part ends the job at all parties: running tasks are FAILED, and

@@ -15,9 +15,9 @@ import (
 	"hutong/workflows"
 )
 
-// pollDelay returns the silence of a task after which its parties are polled. In a job of sync_type poll, the
-// delay is short if a party has not promised callbacks in its answer to the creation. Every Hutong party
-// promises them.
+// pollDelay returns how long no callback of a task may arrive before its parties are polled. In a job of
+// sync_type poll, the delay is short if a party has not promised callbacks in its answer to the creation.
+// Every Hutong party promises them.
 func (j *job) pollDelay(t *task) time.Duration {
 	if j.Plan.SyncType == bfia.SyncPoll {
 		for k, p := range t.plan.Parts {

@@ -82,10 +82,8 @@ func TestJobProperties(t *testing.T) {
 			stopped = true
 		}
 		for some("stop a task") {
-			f.at(
-				flowtest.DrawSeconds(t, "stop a task at", 0, 200),
-				f.stop(rapid.SampledFrom(f.in.Plan.Tasks).Draw(t, "stopped").Name),
-			)
+			f.at(flowtest.DrawSeconds(t, "stop a task at", 0, 200),
+				f.stop(rapid.SampledFrom(f.in.Plan.Tasks).Draw(t, "stopped").Name))
 			stopped = true
 		}
 		for range rapid.IntRange(0, 20).Draw(t, "noises") { // repeated or meaningless callbacks

@@ -15,10 +15,10 @@ import (
 const (
 	// reserveLimit bounds the retries of a reservation request, before the job waits for the party.
 	reserveLimit = 10 * time.Second
-	// holdGrace is how long a job that is the head of a party's queue keeps its reservations at other
-	// parties, before it releases them. A job that ends releases its reservation at one party a moment before
-	// the next: a job notified by the first would be denied by the second. Holding cannot deadlock, since all
-	// schedulers ask the parties in the same order.
+	// holdGrace is how long a job keeps its reservations at other parties while it waits at the head of one
+	// party's queue. A job that ends releases its reservations at its parties a moment apart. The next job is
+	// notified by the first party that releases, while the second party could still deny it. Holding cannot
+	// deadlock, since all schedulers ask the parties in the same order.
 	holdGrace = 500 * time.Millisecond
 )
 
@@ -91,9 +91,10 @@ func (j *job) requeue(ctx workflow.Context, denied, reason string) {
 	j.notifyJobs(ctx, next)
 }
 
-// reserve asks the parties for reservations, one after the other, and all schedulers in the same order, so
-// that no two jobs each hold what the other needs. At the first denial it releases what others have granted,
-// and returns that party and its reason. It returns nothing if all have granted, or if the job ends.
+// reserve asks the parties for reservations, one after the other. All schedulers ask in the same order, so no
+// two jobs each hold what the other needs. At the first denial it releases what other parties have granted,
+// and returns the party that denied, and its reason. It returns nothing if all have granted, or if the job
+// ends.
 func (j *job) reserve(ctx workflow.Context) (denied, reason string) {
 	j.generation++
 	ctx, cancel := workflow.WithCancel(ctx)
@@ -132,12 +133,14 @@ func (j *job) reserve(ctx workflow.Context) (denied, reason string) {
 			continue
 		}
 
-		// It no longer waits at the party that denied it before.
+		// The job no longer waits at the party that denied it before, so it also withdraws its request there.
+		toRelease := granted
 		if j.deniedBy != "" && j.deniedBy != node && !slices.Contains(granted, j.deniedBy) {
-			granted = append(granted, j.deniedBy)
+			toRelease = append(toRelease, j.deniedBy)
 		}
 		j.deniedBy = node
-		j.release(ctx, granted)
+		j.release(ctx, toRelease)
+
 		if reason = grant.Reason; grant.Total > 1 {
 			reason += fmt.Sprintf(" (position %d of %d there)", grant.Position, grant.Total)
 		}

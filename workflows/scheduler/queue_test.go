@@ -135,11 +135,8 @@ func TestJobAdoptsLaterGeneration(t *testing.T) {
 	r, err := f.run()
 	require.NoError(t, err)
 	assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
-	assert.Equal(
-		t,
-		[]string{"may reserve true", "reserve A 1: false", "reserve A 3: true", "reserve B 3: true"},
-		f.queue,
-	)
+	assert.Equal(t,
+		[]string{"may reserve true", "reserve A 1: false", "reserve A 3: true", "reserve B 3: true"}, f.queue)
 }
 
 // TestJobIgnoresEndlessGenerations checks that a party that always reports a later generation does not keep
@@ -177,11 +174,8 @@ func TestJobQueued(t *testing.T) {
 	f.at(3*time.Second, func() { f.env.SignalWorkflow(workflows.SignalQueueChanged, nil) })
 	_, err := f.run()
 	require.NoError(t, err)
-	assert.Equal(
-		t,
-		[]string{"may reserve false", "may reserve true", "reserve A 1: true", "reserve B 1: true"},
-		f.queue,
-	)
+	assert.Equal(t,
+		[]string{"may reserve false", "may reserve true", "reserve A 1: true", "reserve B 1: true"}, f.queue)
 	assert.GreaterOrEqual(t, f.times["start a A"], 3*time.Second)
 	assert.Less(t, f.times["start a A"], workflows.FirstPoll, "it was notified")
 }
@@ -217,23 +211,13 @@ func TestJobKeepsItsPosition(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
 		want := append(
-			[]string{
-				"may reserve true",
-				"reserve A 1: true",
-				"reserve B 1: false",
-				"release A",
-				"waits at B: it is full",
-				"may reserve false",
-			},
+			[]string{"may reserve true", "reserve A 1: true", "reserve B 1: false", "release A",
+				"waits at B: it is full", "may reserve false"},
 			c.then...)
 		assert.Equal(t, append(want, "may reserve true", "reserve A 2: true", "reserve B 2: true"), f.queue)
 		if c.soon {
-			assert.Less(
-				t,
-				f.times["start a A"],
-				time.Second+workflows.FirstPoll+time.Second,
-				"it asks again soon",
-			)
+			assert.Less(t, f.times["start a A"], time.Second+workflows.FirstPoll+time.Second,
+				"it asks again soon")
 		}
 	}
 }

@@ -43,12 +43,8 @@ func TestJobSyncType(t *testing.T) {
 				return
 			}
 			require.NotEmpty(t, f.polled)
-			assert.InDelta(
-				t,
-				(c.first + f.times["start a "+flowtest.NodeB]).Seconds(),
-				f.times["poll 1"].Seconds(),
-				1,
-			)
+			assert.InDelta(t, (c.first + f.times["start a "+flowtest.NodeB]).Seconds(),
+				f.times["poll 1"].Seconds(), 1)
 			assert.Equal(t, []string{flowtest.NodeB}, f.polled[0].Nodes)
 		})
 	}

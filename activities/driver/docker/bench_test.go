@@ -28,11 +28,8 @@ func BenchmarkDocker(b *testing.B) {
 		})
 		b.Run(network+"/driver", func(b *testing.B) {
 			for b.Loop() {
-				drivertest.RunOnce(
-					b,
-					r,
-					driver.Spec{Name: "bench-" + rand.Text(), Image: prog.image, Command: []string{"/prog"}},
-				)
+				drivertest.RunOnce(b, r,
+					driver.Spec{Name: "bench-" + rand.Text(), Image: prog.image, Command: []string{"/prog"}})
 			}
 		})
 		b.Run(network+"/bare", func(b *testing.B) {
@@ -77,14 +74,8 @@ func BenchmarkDockerOptions(b *testing.B) {
 
 func bare(b *testing.B, engine *client.Client, host *container.HostConfig) {
 	ctx := context.Background()
-	made, err := engine.ContainerCreate(
-		ctx,
-		&container.Config{Image: prog.image, Cmd: []string{"/prog"}},
-		host,
-		nil,
-		nil,
-		"bench-"+rand.Text(),
-	)
+	made, err := engine.ContainerCreate(ctx, &container.Config{Image: prog.image, Cmd: []string{"/prog"}},
+		host, nil, nil, "bench-"+rand.Text())
 	require.NoError(b, err)
 	ended, failed := engine.ContainerWait(ctx, made.ID, container.WaitConditionNextExit)
 	require.NoError(b, engine.ContainerStart(ctx, made.ID, container.StartOptions{}))

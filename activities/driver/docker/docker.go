@@ -149,10 +149,8 @@ func (d *Driver) LogPath(string) string { return path.Join(driver.ContainerRoot,
 func (d *Driver) List(ctx context.Context) ([]driver.Container, error) {
 	list, err := d.calls.ContainerList(ctx, container.ListOptions{
 		All: true,
-		Filters: filters.NewArgs(
-			filters.Arg("label", labelNode+"="+d.opts.NodeID),
-			filters.Arg("label", labelContainer),
-		),
+		Filters: filters.NewArgs(filters.Arg("label", labelNode+"="+d.opts.NodeID),
+			filters.Arg("label", labelContainer)),
 	})
 	if err != nil {
 		return nil, driver.WrapError("list containers", "", classify(err))

@@ -117,9 +117,7 @@ func createDuplicate(ctx context.Context, engine *client.Client, name, nodeID st
 	defer func() { _ = conn.Close() }()
 	request := "POST /v1.41/networks/create HTTP/1.0\r\nHost: docker\r\n" +
 		"Content-Type: application/json\r\nContent-Length: " +
-		strconv.Itoa(
-			len(body),
-		) + "\r\n\r\n" + body
+		strconv.Itoa(len(body)) + "\r\n\r\n" + body
 	if _, err := io.WriteString(conn, request); err != nil {
 		return err
 	}
@@ -134,11 +132,8 @@ func TestDockerForeignNetwork(t *testing.T) {
 	t.Parallel()
 	needDocker(t)
 	engine := dockerClient(t)
-	made, err := engine.NetworkCreate(
-		t.Context(),
-		"test-"+rand.Text(),
-		network.CreateOptions{Driver: "bridge"},
-	)
+	made, err := engine.NetworkCreate(t.Context(), "test-"+rand.Text(),
+		network.CreateOptions{Driver: "bridge"})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, engine.NetworkRemove(context.Background(), made.ID)) })
 	n, err := engine.NetworkInspect(t.Context(), made.ID, network.InspectOptions{})
@@ -251,10 +246,8 @@ func TestDockerForeignContainer(t *testing.T) {
 	made, err := engine.ContainerCreate(ctx, &container.Config{Image: prog.image}, nil, nil, nil, spec.Name)
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		require.NoError(
-			t,
-			engine.ContainerRemove(context.Background(), made.ID, container.RemoveOptions{Force: true}),
-		)
+		require.NoError(t,
+			engine.ContainerRemove(context.Background(), made.ID, container.RemoveOptions{Force: true}))
 	})
 	_, createErr := d.Driver.Create(ctx, spec)
 	_, waitErr := d.Driver.Wait(ctx, spec.Name)

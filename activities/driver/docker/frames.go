@@ -13,7 +13,7 @@ import (
 // frameWriter converts the log frames of Docker Engine to lines. It skips frames that it took from an earlier
 // stream.
 //
-// A frame is one piece of a line, of at most 16 KiB, after a time of its own. Only the last piece of a line
+// A frame holds one piece of a line, of at most 16 KiB, preceded by its time. Only the last piece of a line
 // ends in a newline, and pieces of stdout and stderr are interleaved.
 type frameWriter struct {
 	w       io.Writer

@@ -39,16 +39,9 @@ func (d *Driver) Wait(ctx context.Context, name string) (driver.Exit, error) {
 		}
 
 		if delay == driver.MinReconnectDelay {
-			slog.WarnContext(
-				ctx,
+			slog.WarnContext(ctx,
 				"lost the connection to Docker Engine while waiting for a container; reconnecting",
-				"container",
-				name,
-				"node_id",
-				d.opts.NodeID,
-				"error",
-				err,
-			)
+				"container", name, "node_id", d.opts.NodeID, "error", err)
 		}
 
 		if err := driver.Sleep(ctx, delay); err != nil {

@@ -78,10 +78,8 @@ func testConcurrentStopAndStart(t *testing.T, ctx context.Context, d Fixture) {
 		exit := Await(t, ctx, d.Driver, spec.Name)
 		codes := []int{137, driver.StoppedExitCode}
 		if d.Kubernetes {
-			codes = append(
-				codes,
-				2,
-			) // of a Go program at SIGTERM, because the grace period is at least one second
+			// The grace period is at least one second there, and a Go program ends with 2 at SIGTERM.
+			codes = append(codes, 2)
 		}
 		require.Contains(t, codes, exit.Code)
 	}
@@ -114,18 +112,8 @@ func testNothingOutlivesTheCommand(t *testing.T, ctx context.Context, d Fixture)
 	dir := TempDir(t)
 	spec := d.Spec()
 	root := d.Share(d.Driver, &spec, dir) + "/"
-	spec.Command = append(
-		spec.Command,
-		"child",
-		"append",
-		root+"there",
-		"x",
-		"wait",
-		root+"go",
-		"append",
-		root+"survived",
-		"x",
-	)
+	spec.Command = append(spec.Command, "child", "append", root+"there", "x", "wait", root+"go", "append",
+		root+"survived", "x")
 	// The parent exits when the child runs.
 	spec.Command = append([]string{spec.Command[0], "until", root + "there"}, spec.Command[1:]...)
 	Launch(t, ctx, d.Driver, spec)

@@ -320,12 +320,8 @@ func testEnvironment(t *testing.T, ctx context.Context, d Fixture) {
 		require.Len(t, got, len(want), "no other variables")
 	}
 	for name, value := range want {
-		require.Contains(
-			t,
-			got,
-			fmt.Sprintf("%q %d %x", name, len(value), sha256.Sum256([]byte(value))),
-			name,
-		)
+		require.Contains(t, got, fmt.Sprintf("%q %d %x", name, len(value), sha256.Sum256([]byte(value))),
+			name)
 	}
 }
 
@@ -341,25 +337,11 @@ func testMounts(t *testing.T, ctx context.Context, d Fixture) {
 		{Source: in, Target: "ns/in", ReadOnly: true},
 		{Source: out, Target: "guest-互通/out"},
 	}
-	spec.Command = append(
-		spec.Command,
-		"cat",
-		root+"/ns/in/data_0",
-		"append",
-		root+"/guest-互通/out/data_0",
-		"result",
-		"append",
-		d.Driver.LogPath(spec.Name)+"/own.log",
-		"words",
-	)
+	spec.Command = append(spec.Command, "cat", root+"/ns/in/data_0", "append", root+"/guest-互通/out/data_0",
+		"result", "append", d.Driver.LogPath(spec.Name)+"/own.log", "words")
 	if !d.Process {
-		spec.Command = append(
-			spec.Command,
-			"cannotappend",
-			root+"/ns/in/data_0",
-			"cannotappend",
-			root+"/ns/in/new",
-		)
+		spec.Command = append(spec.Command, "cannotappend", root+"/ns/in/data_0", "cannotappend",
+			root+"/ns/in/new")
 	}
 	Launch(t, ctx, d.Driver, spec)
 	exit := Await(t, ctx, d.Driver, spec.Name)

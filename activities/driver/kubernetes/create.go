@@ -84,10 +84,8 @@ func check(spec *driver.Spec) error {
 
 	for _, name := range slices.Sorted(maps.Keys(spec.Env)) {
 		if strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r > '~' }) {
-			return driver.NonRetryablef(
-				"env %q: Kubernetes requires names of printable ASCII characters",
-				name,
-			)
+			return driver.NonRetryablef("env %q: Kubernetes requires names of printable ASCII characters",
+				name)
 		}
 	}
 

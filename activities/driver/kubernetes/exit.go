@@ -103,10 +103,8 @@ func inspectWithoutPod(job *batchv1.Job, now time.Time) progress {
 
 // startProblem returns why a container waits if it cannot recover without help, and how long to tolerate
 // that.
-func startProblem(
-	w corev1.ContainerStateWaiting,
-	pull time.Duration,
-) (failure string, timeout time.Duration) {
+func startProblem(w corev1.ContainerStateWaiting,
+	pull time.Duration) (failure string, timeout time.Duration) {
 	switch w.Reason {
 	case "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "SignatureValidationFailed":
 		return "its image is unusable: " + w.Reason + ": " + w.Message, 0

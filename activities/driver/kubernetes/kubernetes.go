@@ -117,10 +117,8 @@ func clusterConfig(opts *Options) (*rest.Config, error) {
 	if opts.Kubeconfig == "" {
 		config, err := rest.InClusterConfig()
 		if err != nil {
-			return nil, driver.NonRetryablef(
-				"no kubeconfig is configured, and this process is not a pod: %w",
-				err,
-			)
+			return nil, driver.NonRetryablef("no kubeconfig is configured, and this process is not a pod: %w",
+				err)
 		}
 
 		if opts.Namespace == "" {

@@ -85,12 +85,8 @@ func (b manual) end(t *testing.T) driver.Exit {
 }
 
 // status returns the status of a pod with one container.
-func status(
-	phase corev1.PodPhase,
-	state corev1.ContainerState,
-	reason, message string,
-	conditions ...corev1.PodCondition,
-) corev1.PodStatus {
+func status(phase corev1.PodPhase, state corev1.ContainerState, reason, message string,
+	conditions ...corev1.PodCondition) corev1.PodStatus {
 	return corev1.PodStatus{Phase: phase, Reason: reason, Message: message, Conditions: conditions,
 		ContainerStatuses: []corev1.ContainerStatus{{Name: "task", State: state}}}
 }
@@ -207,11 +203,8 @@ func TestKubernetesEnds(t *testing.T) {
 			require.Equal(t, test.killed, exit.Killed)
 			require.Equal(t, test.reason, exit.Reason)
 			if test.status.Phase == corev1.PodPending {
-				require.True(
-					t,
-					*b.job(t).Spec.Suspend,
-					"a container that was reported as not started must not start later",
-				)
+				require.True(t, *b.job(t).Spec.Suspend,
+					"a container that was reported as not started must not start later")
 				require.True(t, driver.IsNonRetryable(b.Start(t.Context(), "manual")))
 			}
 			require.NoError(t, removeManual(t, b))
@@ -268,12 +261,9 @@ func TestKubernetesNodeLost(t *testing.T) {
 		setPodStatus(
 			k8s.admin,
 			pod,
-			status(
-				corev1.PodRunning,
-				corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}},
-				"",
-				"",
-			),
+			status(corev1.PodRunning,
+				corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}}, "",
+				""),
 		),
 	)
 	grace := int64(1)
@@ -294,10 +284,8 @@ func TestKubernetesPodDeleted(t *testing.T) {
 	t.Parallel()
 	b := newManual(t, pendingImage)
 	pod := b.pod(t, false)
-	require.NoError(
-		t,
-		k8s.admin.CoreV1().Pods(b.namespace).Delete(t.Context(), pod.Name, metav1.DeleteOptions{}),
-	)
+	require.NoError(t,
+		k8s.admin.CoreV1().Pods(b.namespace).Delete(t.Context(), pod.Name, metav1.DeleteOptions{}))
 	exit := b.end(t)
 	require.True(t, exit.Killed)
 	require.Equal(t, driver.StoppedExitCode, exit.Code)
@@ -347,11 +335,8 @@ func TestKubernetesJob(t *testing.T) {
 	require.Equal(t, "pull", pod.ImagePullSecrets[0].Name)
 	require.Equal(t, int32(0), *job.Spec.BackoffLimit)
 	limits := pod.Containers[0].Resources.Limits
-	require.Equal(
-		t,
-		[]int64{250, 64 << 20, 1 << 30},
-		[]int64{limits.Cpu().MilliValue(), limits.Memory().Value(), limits.StorageEphemeral().Value()},
-	)
+	require.Equal(t, []int64{250, 64 << 20, 1 << 30},
+		[]int64{limits.Cpu().MilliValue(), limits.Memory().Value(), limits.StorageEphemeral().Value()})
 	require.Equal(t, []string{"$$(config.token)"}, pod.Containers[0].Args)
 	containers, err := r.List(t.Context())
 	require.NoError(t, err)
@@ -367,13 +352,8 @@ func TestKubernetesJob(t *testing.T) {
 	}
 	require.Equal(t, 1, secrets())
 	require.NoError(t, r.Remove(t.Context(), spec.Name))
-	require.Eventually(
-		t,
-		func() bool { return secrets() == 0 },
-		time.Minute,
-		20*time.Millisecond,
-		"the environment is deleted with its Job",
-	)
+	require.Eventually(t, func() bool { return secrets() == 0 }, time.Minute, 20*time.Millisecond,
+		"the environment is deleted with its Job")
 }
 
 // requireForeign checks that another party in the same namespace neither lists nor changes a container.

@@ -70,15 +70,13 @@ func (c *lineCopier) copyFrom(r io.Reader, complete bool) error {
 	}
 }
 
-// cutStamp splits the time from the start of a line. It reuses the memory of stamp.
+// cutStamp splits a line of a pod's log into its time, in driver.LogTimeFormat, and the rest. The time is
+// written into the memory of stamp.
 func cutStamp(stamp, line []byte) (newStamp, rest []byte, err error) {
-	head, rest, ok := bytes.Cut(line, []byte(" "))
+	head, rest, _ := bytes.Cut(line, []byte(" "))
 	at, err := time.Parse(time.RFC3339Nano, string(head))
 	if err != nil {
 		return nil, nil, fmt.Errorf("a log line does not start with a time: %.40q", line)
-	}
-	if !ok {
-		rest = nil
 	}
 
 	return at.UTC().AppendFormat(stamp[:0], driver.LogTimeFormat), rest, nil

@@ -80,12 +80,10 @@ func startNode(client *clientset.Clientset) (*fakeNode, error) {
 	node.Status.DaemonEndpoints.KubeletEndpoint.Port = int32(port)
 	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
 	node.Status.Allocatable = corev1.ResourceList{
-		corev1.ResourceCPU:    resource.MustParse("3500m"),
-		corev1.ResourceMemory: resource.MustParse("7Gi"),
-		corev1.ResourceEphemeralStorage: resource.MustParse(
-			"90Gi",
-		),
-		corev1.ResourcePods: resource.MustParse("110"),
+		corev1.ResourceCPU:              resource.MustParse("3500m"),
+		corev1.ResourceMemory:           resource.MustParse("7Gi"),
+		corev1.ResourceEphemeralStorage: resource.MustParse("90Gi"),
+		corev1.ResourcePods:             resource.MustParse("110"),
 	}
 	node.Status.Capacity = node.Status.Allocatable
 	if _, err := client.CoreV1().Nodes().UpdateStatus(ctx, node, metav1.UpdateOptions{}); err != nil {
@@ -269,11 +267,8 @@ func (n *fakeNode) report(p *nodePod, phase corev1.PodPhase, state corev1.Contai
 	if err != nil {
 		p.log.mu.Lock()
 		defer p.log.mu.Unlock()
-		fmt.Fprintf(
-			&p.log.b,
-			"failed to report a status: %v\n",
-			err,
-		) // without a timestamp, so that a test fails
+		fmt.Fprintf(&p.log.b, "failed to report a status: %v\n",
+			err) // without a timestamp, so that a test fails
 	}
 }
 

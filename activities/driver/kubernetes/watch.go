@@ -156,10 +156,8 @@ func (k *Driver) list(
 		observed[pod.UID], listed[pod.UID] = pod, true
 	}
 
-	maps.DeleteFunc(
-		observed,
-		func(_ types.UID, pod *corev1.Pod) bool { return !metav1.IsControlledBy(pod, job) },
-	)
+	maps.DeleteFunc(observed,
+		func(_ types.UID, pod *corev1.Pod) bool { return !metav1.IsControlledBy(pod, job) })
 	for uid := range observed {
 		s.gone[uid] = !listed[uid]
 	}
@@ -171,11 +169,8 @@ func (k *Driver) list(
 // when the API server has dropped the events in between, or denies access.
 type watches struct{ jobs, pods *watchtools.RetryWatcher }
 
-func (k *Driver) startWatches(
-	ctx context.Context,
-	job *batchv1.Job,
-	podsVersion string,
-) (w watches, err error) {
+func (k *Driver) startWatches(ctx context.Context, job *batchv1.Job,
+	podsVersion string) (w watches, err error) {
 	// RetryWatcher logs each failed attempt, which is one per second. watcher logs each outage once instead.
 	ctx = logr.NewContext(ctx, logr.Discard())
 
@@ -220,16 +215,9 @@ func (k *Driver) watcher(container string, start cache.WatchFuncWithContext) cac
 }
 
 func (k *Driver) logReconnect(ctx context.Context, container string, err error) {
-	slog.WarnContext(
-		ctx,
-		"lost the connection to the Kubernetes API server while waiting for a Job; reconnecting",
-		"container",
-		container,
-		"node_id",
-		k.opts.NodeID,
-		"error",
-		err,
-	)
+	slog.WarnContext(ctx,
+		"lost the connection to the Kubernetes API server while waiting for a Job; reconnecting", "container",
+		container, "node_id", k.opts.NodeID, "error", err)
 }
 
 func (w watches) stop() {

@@ -37,21 +37,8 @@ func TestProcessOutlivesWorker(t *testing.T) {
 	opts := processOptions(t)
 	file := filepath.Join(t.TempDir(), "go")
 	name := "test-" + rand.Text()
-	worker := exec.Command(
-		os.Args[0],
-		"worker",
-		opts.Dir,
-		prog.path,
-		name,
-		"print",
-		"before",
-		"wait",
-		file,
-		"print",
-		"after",
-		"exit",
-		"9",
-	)
+	worker := exec.Command(os.Args[0], "worker", opts.Dir, prog.path, name, "print", "before", "wait", file,
+		"print", "after", "exit", "9")
 	out, err := worker.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, worker.Start())
@@ -142,12 +129,7 @@ func killSupervisor(t *testing.T, dir string) {
 	pid := supervisorPID(t, dir)
 	require.NotZero(t, pid)
 	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
-	require.Eventually(
-		t,
-		func() bool { return supervisorPID(t, dir) == 0 },
-		10*time.Second,
-		time.Millisecond,
-	)
+	require.Eventually(t, func() bool { return supervisorPID(t, dir) == 0 }, 10*time.Second, time.Millisecond)
 }
 
 // requireRunning checks that the given containers run, and that all others have exited.
@@ -224,10 +206,6 @@ func TestProcessAfterReboot(t *testing.T) {
 
 func waitFile(t *testing.T, file string) {
 	t.Helper()
-	require.Eventually(
-		t,
-		func() bool { _, err := os.Stat(file); return err == nil },
-		30*time.Second,
-		5*time.Millisecond,
-	)
+	require.Eventually(t, func() bool { _, err := os.Stat(file); return err == nil }, 30*time.Second,
+		5*time.Millisecond)
 }

@@ -82,10 +82,8 @@ func (f folder) spec() (spec specRecord, err error) {
 		_, specErr := os.Stat(f.path(specFile))
 		after, err := os.Stat(string(f))
 		if err == nil && os.SameFile(before, after) && errors.Is(specErr, fs.ErrNotExist) {
-			return spec, driver.NonRetryablef(
-				"the folder %s was not created by Hutong; rename or remove it",
-				f,
-			)
+			return spec, driver.NonRetryablef("the folder %s was not created by Hutong; rename or remove it",
+				f)
 		}
 	}
 }
@@ -136,6 +134,8 @@ func (f folder) process() (pid int, alive bool) {
 	return 0, false
 }
 
+// searchProcess finds the container's process among all of the machine: a session leader whose working
+// directory is the folder.
 func (f folder) searchProcess() (pid int, alive bool) {
 	dirs, _ := filepath.Glob("/proc/[0-9]*/cwd")
 	for _, dir := range dirs {

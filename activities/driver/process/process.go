@@ -58,10 +58,8 @@ func New(opts Options) (*Driver, error) {
 
 	dir, err := filepath.Abs(opts.Dir)
 	if err != nil || opts.Dir == "" {
-		return nil, driver.NonRetryablef(
-			"process driver: %q is not a valid directory for containers",
-			opts.Dir,
-		)
+		return nil, driver.NonRetryablef("process driver: %q is not a valid directory for containers",
+			opts.Dir)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("process driver: %w", err)
@@ -84,10 +82,8 @@ func New(opts Options) (*Driver, error) {
 	if opts.Supervisor == nil {
 		self, err := os.Executable()
 		if err != nil {
-			return nil, fmt.Errorf(
-				"process driver: failed to find this program, which is the supervisor: %w",
-				err,
-			)
+			return nil, fmt.Errorf("process driver: failed to find this program, which is the supervisor: %w",
+				err)
 		}
 		opts.Supervisor = []string{self, "supervise"}
 	}

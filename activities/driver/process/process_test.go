@@ -156,16 +156,8 @@ func TestProcessAllowedCommands(t *testing.T) {
 	dir := t.TempDir()
 	copied, err := os.ReadFile(prog.path)
 	require.NoError(t, err)
-	target, link, foreign := filepath.Join(
-		dir,
-		"target",
-	), filepath.Join(
-		dir,
-		"link",
-	), filepath.Join(
-		dir,
-		"foreign",
-	)
+	target, link, foreign := filepath.Join(dir, "target"), filepath.Join(dir,
+		"link"), filepath.Join(dir, "foreign")
 	require.NoError(t, os.WriteFile(target, copied, 0o755))
 	require.NoError(t, os.Symlink(target, link))
 	require.NoError(t, os.Symlink(link, foreign))

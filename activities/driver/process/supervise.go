@@ -21,8 +21,8 @@ import (
 // idleTimeout is how long an idle supervisor stays alive.
 const idleTimeout = time.Minute
 
-// Supervise is the main function of the supervisor of a directory, args[0]. It returns the program's exit
-// code after one idle minute, or soon if the directory already has a supervisor.
+// Supervise runs the supervisor of the directory args[0], as the main function of its process, and returns
+// the exit code. It returns after one idle minute, or soon if the directory already has a supervisor.
 //
 // The program must call it before anything that takes time or has side effects.
 func Supervise(args []string) int {

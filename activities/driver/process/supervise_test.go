@@ -20,12 +20,8 @@ func TestSupervisorExitsWhenIdle(t *testing.T) {
 	require.False(t, client.alive())
 	ended := make(chan error, 1)
 	go func() { ended <- supervise(dir, 3*time.Second) }()
-	require.Eventually(
-		t,
-		func() bool { c, err := client.dial(); return err == nil && c.Close() == nil },
-		10*time.Second,
-		time.Millisecond,
-	)
+	require.Eventually(t, func() bool { c, err := client.dial(); return err == nil && c.Close() == nil },
+		10*time.Second, time.Millisecond)
 	require.True(t, client.alive())
 	require.NoError(t, supervise(dir, time.Hour), "a second one exits")
 	select {

@@ -86,9 +86,9 @@ func (r response) err() error {
 	return nil
 }
 
-// wait waits until the container has ended, and reports whether the supervisor observed that. It returns
-// false at once if there is no supervisor or it does not track the container, and later if it dies or ctx
-// ends.
+// wait waits until the container has ended, and reports whether the supervisor observed that. Without a
+// supervisor that tracks the container, it returns false at once. If the supervisor dies or ctx ends, it
+// returns false then.
 func (s *supervisorClient) wait(ctx context.Context, name string) bool {
 	conn, err := s.dial()
 	if err != nil {

@@ -56,10 +56,8 @@ func Run(ctx context.Context, task component.Task, store component.Store, peers 
 	return out.Err()
 }
 
-func runGuest(
-	ctx context.Context, task component.Task, table *component.Table, ids []string, p Params,
-	peers component.Peers, out *outputs.Writer,
-) error {
+func runGuest(ctx context.Context, task component.Task, table *component.Table, ids []string, p Params,
+	peers component.Peers, out *outputs.Writer) error {
 	labels, err := table.Labels(p.Label)
 	if err != nil {
 		return err
@@ -99,10 +97,8 @@ func runGuest(
 	for i, loss := range result.losses {
 		losses = append(losses, treeLoss{i + 1, loss})
 	}
-	out.JSON(
-		"train-loss", "report", "loss by tree",
-		outputs.Loss{Component: name, Role: role, Metric: "loss", Data: losses},
-	)
+	out.JSON("train-loss", "report", "loss by tree",
+		outputs.Loss{Component: name, Role: role, Metric: "loss", Data: losses})
 	probabilities := make([]float64, len(ids))
 	for i, score := range result.scores {
 		probabilities[i] = sigmoid(score)
@@ -112,10 +108,8 @@ func runGuest(
 	return nil
 }
 
-func runHost(
-	ctx context.Context, task component.Task, table *component.Table, ids []string, p Params,
-	peers component.Peers, out *outputs.Writer,
-) error {
+func runHost(ctx context.Context, task component.Task, table *component.Table, ids []string, p Params,
+	peers component.Peers, out *outputs.Writer) error {
 	if slices.Contains(table.Columns, p.Label) {
 		return fmt.Errorf(
 			"input train_data has the label column %q: a host must have no label; remove the column", p.Label,

@@ -54,6 +54,8 @@ func (t TreeParams) weight(s sum) float64 {
 	return -fromFixed(s.gradient) / d
 }
 
+// score returns the quality of a node with these sums, G²/(H+λ). The gain of a split is a difference of
+// scores.
 func (t TreeParams) score(s sum) float64 {
 	d := fromFixed(s.hessian) + t.Lambda
 	if d <= 0 {

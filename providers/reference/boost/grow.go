@@ -138,8 +138,9 @@ func subtract(parent, child [][]histogram) [][]histogram {
 func splitLevel(
 	ctx context.Context, sources []source, level []*growingNode, gradients []sum, tree *Tree, t TreeParams,
 ) ([]*growingNode, error) {
+	// The splits that each source makes, and the nodes that they split.
 	cuts := make([][]split, len(sources))
-	owners := make([][]*growingNode, len(sources))
+	cutNodes := make([][]*growingNode, len(sources))
 	for _, g := range level {
 		best := candidate{source: -1, gain: t.MinGain}
 		for s, features := range g.hists {
@@ -153,7 +154,7 @@ func splitLevel(
 		if best.source >= 0 {
 			s := best.source
 			cuts[s] = append(cuts[s], split{best.feature, best.bin, g.rows})
-			owners[s] = append(owners[s], g)
+			cutNodes[s] = append(cutNodes[s], g)
 		}
 	}
 
@@ -166,7 +167,7 @@ func splitLevel(
 		if err != nil {
 			return nil, err
 		}
-		for i, g := range owners[s] {
+		for i, g := range cutNodes[s] {
 			answers[g] = parts[i]
 		}
 	}
@@ -175,14 +176,16 @@ func splitLevel(
 	for _, g := range level {
 		answer, ok := answers[g]
 		if !ok {
-			continue
+			continue // no split gains enough, so the node is a leaf
 		}
+
 		left := &growingNode{index: len(tree.Nodes), parent: g.hists}
 		right := &growingNode{index: len(tree.Nodes) + 1, parent: g.hists, sibling: left}
 		left.sibling = right
 		tree.Nodes = append(tree.Nodes, Node{}, Node{})
 		node := &tree.Nodes[g.index]
 		node.Rule, node.Left, node.Right = &answer.rule, left.index, right.index
+
 		for i, row := range g.rows {
 			side := right
 			if answer.left[i] {

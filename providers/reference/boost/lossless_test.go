@@ -127,10 +127,8 @@ func TestLossless(t *testing.T) {
 	}{
 		{1, 120, 3, 4, map[string]string{"tree_param": `{"max_depth": 1}`}, true, false},
 		{2, 120, 3, 4, map[string]string{"tree_param": `{"max_depth": 3}`}, true, true},
-		{
-			3, 150, 4, 3, map[string]string{"tree_param": `{"max_depth": 5}`, "learning_rate": "0.5"},
-			true, true,
-		},
+		{3, 150, 4, 3, map[string]string{"tree_param": `{"max_depth": 5}`, "learning_rate": "0.5"},
+			true, true},
 		{4, 80, 0, 3, nil, true, false},
 		{
 			5, 100, 3, 3,
@@ -139,11 +137,9 @@ func TestLossless(t *testing.T) {
 			},
 			true, true,
 		},
-		{
-			6, 100, 3, 3,
+		{6, 100, 3, 3,
 			map[string]string{"tree_param": `{"max_depth": 4, "min_impurity_split": 1.5}`, "num_trees": "5"},
-			true, false,
-		},
+			true, false},
 		{7, 100, 5, 1, map[string]string{"bin_num": "64", "tree_param": `{"max_depth": 6}`}, true, true},
 	} {
 		t.Run(fmt.Sprint("seed ", c.seed), func(t *testing.T) {
@@ -272,11 +268,9 @@ func TestStopsEarly(t *testing.T) {
 func TestPureNodesAreLeaves(t *testing.T) {
 	labels := []uint8{0, 0, 0, 1, 1, 1}
 	p := testParams(t, map[string]string{"num_trees": "1", "tree_param": `{"max_depth": 5}`})
-	result, err := train(
-		t.Context(),
+	result, err := train(t.Context(),
 		[]source{newLocal("guest.0", []*feature{newFeature("x", []float64{1, 2, 3, 4, 5, 6}, 8)}, p)}, labels,
-		p,
-	)
+		p)
 	require.NoError(t, err)
 	require.Len(t, result.trees[0].Nodes, 3)
 	require.Equal(t, 3.0, *result.trees[0].Nodes[0].Rule.Threshold)

@@ -173,6 +173,8 @@ func (r *remote) decryptCells(ctx context.Context, body []byte, cells int) ([]su
 	return sums, err
 }
 
+// split splits nodes at bins of the host's features, and returns for each the rule and which of its rows go
+// left. The host's answer has a bitset of rows for each node, in the order of cuts.
 func (r *remote) split(ctx context.Context, cuts []split) ([]splitResult, error) {
 	nodes := make([][]int32, len(cuts))
 	orders := make([]splitOrder, len(cuts))
@@ -189,25 +191,27 @@ func (r *remote) split(ctx context.Context, cuts []split) ([]splitResult, error)
 			"splits of %s: received %d for %d nodes", r.owner, len(ans.Splits), len(cuts),
 		)
 	}
-	out := make([]splitResult, len(cuts))
+
+	results := make([]splitResult, len(cuts))
 	for i, c := range cuts {
 		left := make([]bool, len(c.rows))
 		if len(body) < len(newBitset(len(left))) {
 			return nil, channel.Errorf("splits of %s: the answer is too short", r.owner)
 		}
-		lefts := 0
+
+		leftRows := 0
 		for j := range left {
 			if left[j] = bitset(body).has(j); left[j] {
-				lefts++
+				leftRows++
 			}
 		}
-		if lefts == 0 || lefts == len(left) {
+		if leftRows == 0 || leftRows == len(left) {
 			return nil, channel.Errorf("splits of %s: a split leaves one side empty", r.owner)
 		}
 		body = body[len(newBitset(len(left))):]
-		out[i] = splitResult{Rule{Owner: r.owner, Split: &ans.Splits[i]}, left}
+		results[i] = splitResult{Rule{Owner: r.owner, Split: &ans.Splits[i]}, left}
 	}
-	return out, nil
+	return results, nil
 }
 
 // end notifies the host of the end of the training.

@@ -52,10 +52,8 @@ func TestReadParams(t *testing.T) {
 func TestNewFeature(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		values := rapid.SliceOfN(
-			rapid.OneOf(
-				rapid.Float64Range(-5, 5),
-				rapid.Map(rapid.IntRange(0, 4), func(i int) float64 { return float64(i) }),
-			),
+			rapid.OneOf(rapid.Float64Range(-5, 5),
+				rapid.Map(rapid.IntRange(0, 4), func(i int) float64 { return float64(i) })),
 			1, 60,
 		).
 			Draw(t, "values")

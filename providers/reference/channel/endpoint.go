@@ -89,10 +89,8 @@ var errEmpty = errors.New("the topic is empty")
 // pop removes one message from a topic at the own node, or returns errEmpty.
 func (e *endpoint) pop(ctx context.Context, node, topic string) ([]byte, error) {
 	began := time.Now()
-	a, err := e.call(
-		ctx, "pop", node, request{Topic: topic, Timeout: pollTimeout.Milliseconds()},
-		pollTimeout+responseTimeout,
-	)
+	a, err := e.call(ctx, "pop", node, request{Topic: topic, Timeout: pollTimeout.Milliseconds()},
+		pollTimeout+responseTimeout)
 	if errors.Is(err, errEmpty) && time.Since(began) < minBackoff {
 		// Avoid a busy loop if the transport does not hold the poll.
 		if err := sleep(ctx, minBackoff); err != nil {

@@ -74,10 +74,8 @@ func newTransportProcess(t *testing.T) *transportProcess {
 
 func (p *transportProcess) start() {
 	p.command = exec.Command(p.program, "transport")
-	p.command.Env = append(
-		os.Environ(), "HUTONG_NODE_ID=node", "HUTONG_TRANSPORT_LISTEN="+p.address,
-		"HUTONG_DATA_DIR="+p.folder, "HUTONG_LOG_LEVEL=warn",
-	)
+	p.command.Env = append(os.Environ(), "HUTONG_NODE_ID=node", "HUTONG_TRANSPORT_LISTEN="+p.address,
+		"HUTONG_DATA_DIR="+p.folder, "HUTONG_LOG_LEVEL=warn")
 	p.command.Stdout, p.command.Stderr = &p.log, &p.log
 	require.NoError(p.t, p.command.Start())
 }

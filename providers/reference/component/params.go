@@ -188,11 +188,9 @@ func (r *Reader) Paillier(name string) (keyBits int) {
 	e.OneOf("method", "Paillier", "Paillier")
 	keyBits = e.Int("key_length", 2048, 0, 1<<20)
 	if keyBits < 1024 || keyBits > 8192 || keyBits%2 != 0 {
-		e.Fail(
-			"key_length",
+		e.Fail("key_length",
 			"%d is not supported; supported: even numbers from 1024 to 8192; use 2048 or more for real data",
-			keyBits,
-		)
+			keyBits)
 	}
 	return keyBits
 }

@@ -131,12 +131,9 @@ func (t Task) readNamed(key, value string) error {
 
 // requiredVariables lists the variables that sections 3.3 and 3.4 call mandatory, except those of the
 // parties.
-var requiredVariables = []string{
-	"system.storage", "system.callback", "system.transport",
+var requiredVariables = []string{"system.storage", "system.callback", "system.transport",
 	"config.self_role", "config.task_id", "config.session_id", "config.trace_id", "config.token",
-	"config.log.path",
-	"runtime.component.name",
-}
+	"config.log.path", "runtime.component.name"}
 
 // missingVariables returns the required variables that have no value.
 func missingVariables(given map[string]bool, t Task) (names []string) {

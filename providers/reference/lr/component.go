@@ -72,10 +72,8 @@ func runArbiter(
 }
 
 // runParty runs the guest or a host.
-func runParty(
-	ctx context.Context, task component.Task, store component.Store, p Params, all roles,
-	peers component.Peers, out *outputs.Writer,
-) error {
+func runParty(ctx context.Context, task component.Task, store component.Store, p Params, all roles,
+	peers component.Peers, out *outputs.Writer) error {
 	address, err := task.Input("train_data")
 	if err != nil {
 		return err

@@ -152,10 +152,8 @@ func values(shares map[string][]*big.Int) [][]*big.Int {
 // addLoss adds this party's terms of Σ z² - 4yz, where z is the sum of all shares, and of the penalty. The
 // guest adds its own terms and its products with all hosts. A host adds its own square and its products with
 // the hosts of lower number.
-func (w *party) addLoss(
-	ctx context.Context, z, part []int64, shares map[string][]*big.Int, theirs []*big.Int,
-	objective *partialSum,
-) error {
+func (w *party) addLoss(ctx context.Context, z, part []int64, shares map[string][]*big.Int, theirs []*big.Int,
+	objective *partialSum) error {
 	penalty := 0.0
 	for j, weight := range w.weights {
 		switch {

@@ -88,12 +88,8 @@ func (w *Writer) Predictions(
 		if p >= threshold {
 			predicted = "1"
 		}
-		rows[i] = []string{
-			ids[i],
-			strconv.Itoa(int(labels[i])),
-			strconv.FormatFloat(p, 'g', -1, 64),
-			predicted,
-		}
+		rows[i] = []string{ids[i], strconv.Itoa(int(labels[i])), strconv.FormatFloat(p, 'g', -1, 64),
+			predicted}
 	}
 
 	w.Table("train_data", "predictions on the training data", &component.Table{

@@ -33,7 +33,8 @@ func Each(ctx context.Context, count int, do func(i int) error) error {
 	return g.Wait()
 }
 
-// Ranges splits 0..count into one range per CPU, for work that carries state from one item to the next.
+// Ranges splits 0..count into one range per CPU and calls do for each, concurrently. It suits work that
+// carries state from one item to the next.
 func Ranges(ctx context.Context, count int, do func(ctx context.Context, from, to int) error) error {
 	workers := min(runtime.GOMAXPROCS(0), count)
 	g, ctx := errgroup.WithContext(ctx)

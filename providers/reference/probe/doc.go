@@ -1,6 +1,6 @@
 // Package probe implements the component Probe. It runs inside of containers, where algorithms run, and
 // checks everything that they need, at all parties of a job at once. A job of this one component finds faults
-// before a real job is lost to them.
+// before they make a real job fail.
 //
 // Checks, by their names in the report:
 //
@@ -8,8 +8,8 @@
 //     and 3.4). Other missing variables that the specification requires are listed in "note".
 //   - storage: a document can be written to the address of the report and read back. Nothing else is touched.
 //   - callback: the address answers HTTP. The check sends a GET, accepts any response, and reports no task.
-//   - transport_from and transport_to, for each other party: a message of 1 MiB arrived from it, or at it,
-//     complete.
+//   - transport_from, for each other party: its message of 1 MiB arrived here complete.
+//   - transport_to, for each other party: a message of 1 MiB from here arrived there complete.
 //   - clock, for each other party with which both directions work: its clock and the own one differ by at
 //     most the parameter max_clock_offset. The check measures five round trips and uses the shortest one.
 //

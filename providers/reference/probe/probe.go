@@ -92,10 +92,8 @@ func (f *results) start(do func() []Check) {
 func summarize(ctx context.Context, task component.Task, checks []Check) error {
 	order := []string{"environment", "storage", "callback", "transport_from", "transport_to", "clock"}
 	slices.SortStableFunc(checks, func(a, b Check) int {
-		return cmp.Or(
-			cmp.Compare(a.Peer, b.Peer),
-			cmp.Compare(slices.Index(order, a.Name), slices.Index(order, b.Name)),
-		)
+		return cmp.Or(cmp.Compare(a.Peer, b.Peer),
+			cmp.Compare(slices.Index(order, a.Name), slices.Index(order, b.Name)))
 	})
 	rep := Report{
 		Component: task.Component, Role: task.Self.String(), NodeID: task.Self.NodeID,

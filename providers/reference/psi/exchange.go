@@ -58,8 +58,7 @@ const maxIDs = 1 << 31
 
 // Guest runs the guest's side. It returns the positions of its ids that all hosts have, and the number of ids
 // of each host.
-func Guest(
-	ctx context.Context, hosts []Peer, ids []string, o Options,
+func Guest(ctx context.Context, hosts []Peer, ids []string, o Options,
 ) (positions []int, hostIDs []int, err error) {
 	tokens := make([][][]byte, len(hosts)) // by host and own id
 	common := make([][]bool, len(hosts))
@@ -97,8 +96,7 @@ func Guest(
 
 // intersectWith runs the exchange with one host. It returns the tokens of all own ids under that host's key,
 // and reports for each id whether the host has it.
-func intersectWith(
-	ctx context.Context, peer Peer, ids []string, o Options,
+func intersectWith(ctx context.Context, peer Peer, ids []string, o Options,
 ) (tokens [][]byte, common []bool, hostIDs int, err error) {
 	s, err := receiveKey(ctx, peer, o)
 	if err != nil {
@@ -140,17 +138,15 @@ func receiveKey(ctx context.Context, peer Peer, o Options) (*scheme, error) {
 	}
 	n := new(big.Int).SetBytes(key.N)
 	if n.BitLen() != o.KeyBits || n.Bit(0) == 0 || key.E != exponent {
-		return nil, channel.Errorf(
-			"the host's RSA key must have %d bits and exponent %d", o.KeyBits, exponent,
-		)
+		return nil, channel.Errorf("the host's RSA key must have %d bits and exponent %d", o.KeyBits,
+			exponent)
 	}
 	return &scheme{n, big.NewInt(exponent), hashes[o.Hash], hashes[o.FinalHash]}, nil
 }
 
 // sendBlinded sends all ids, hashed and blinded. It returns the hashes and the numbers that remove the
 // blinding.
-func sendBlinded(
-	ctx context.Context, peer Peer, s *scheme, ids []string,
+func sendBlinded(ctx context.Context, peer Peer, s *scheme, ids []string,
 ) (hashed, unblind []*big.Int, err error) {
 	hashed, unblind = make([]*big.Int, len(ids)), make([]*big.Int, len(ids))
 	for from := 0; from < len(ids) || from == 0; from += batch {
@@ -181,8 +177,7 @@ func sendBlinded(
 
 // receiveSigned receives the signatures of all blinded ids. It removes the blinding, verifies the signatures
 // and returns the tokens.
-func receiveSigned(
-	ctx context.Context, peer Peer, s *scheme, hashed, unblind []*big.Int,
+func receiveSigned(ctx context.Context, peer Peer, s *scheme, hashed, unblind []*big.Int,
 ) (tokens [][]byte, err error) {
 	tokens = make([][]byte, len(hashed))
 	for from := 0; from < len(hashed); from += batch {
@@ -218,8 +213,7 @@ func receiveSigned(
 
 // Host runs the host's side. It returns the positions of its ids that are in the intersection, and the number
 // of ids of the guest. Without Options.Sync it returns no positions.
-func Host(
-	ctx context.Context, peer Peer, ids []string, o Options,
+func Host(ctx context.Context, peer Peer, ids []string, o Options,
 ) (positions []int, guestIDs int, err error) {
 	s, err := newSigner(o.KeyBits, o.Hash, o.FinalHash)
 	if err != nil {
@@ -271,7 +265,8 @@ func Host(
 	return positions, guestIDs, nil
 }
 
-// signBatches signs batches of the guest until the announced number of ids is signed.
+// signBatches signs batches of blinded ids for the guest. The first batch announces the total number of ids;
+// signBatches returns it once all are signed.
 func signBatches(ctx context.Context, peer Peer, s *signer) (total int, err error) {
 	for done, first := 0, true; first || done < total; first = false {
 		var head batchHead
@@ -282,6 +277,7 @@ func signBatches(ctx context.Context, peer Peer, s *signer) (total int, err erro
 		if first {
 			total = head.Total
 		}
+
 		xs, err := decodeNumbers(body, s.width(), s.n)
 		switch {
 		case err != nil:
@@ -293,15 +289,17 @@ func signBatches(ctx context.Context, peer Peer, s *signer) (total int, err erro
 		if err != nil {
 			return 0, channel.Errorf("blinded ids of the guest: %v", err)
 		}
-		if len(xs) == 0 {
+		if len(xs) == 0 { // the guest has no ids
 			return 0, nil
 		}
+
 		if err := s.sign(ctx, xs); err != nil {
 			return 0, err
 		}
 		if err := peer.Send(ctx, stepSigned, head, encodeNumbers(xs, s.width())); err != nil {
 			return 0, err
 		}
+
 		done += len(xs)
 		slog.Info("signed for the guest", "done", done, "of", total)
 	}

@@ -303,10 +303,8 @@ func TestParameters(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			require.ErrorContains(
 				t,
-				Run(
-					t.Context(), component.Task{Component: "Intersection", Parameters: c.parameters}, nil,
-					nil,
-				),
+				Run(t.Context(), component.Task{Component: "Intersection", Parameters: c.parameters}, nil,
+					nil),
 				c.want,
 			)
 		})

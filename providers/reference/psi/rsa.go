@@ -29,7 +29,8 @@ type scheme struct {
 
 func (s *scheme) width() int { return (s.n.BitLen() + 7) / 8 }
 
-// hashID maps an id to a pseudorandom number below n (full-domain hash).
+// hashID maps an id to a pseudorandom number below n (full-domain hash). It hashes to 16 bytes more than n
+// has, so that the remainder is nearly uniform.
 func (s *scheme) hashID(id string) *big.Int {
 	want := s.width() + 16
 	out := make([]byte, 0, want+64)

@@ -129,20 +129,15 @@ func (h *Server) Command() (program string, args, env []string) {
 			"venv",
 			"bin",
 			"python",
-		), []string{
-			filepath.Join(python, "fate_flow", "fate_flow_server.py"),
-		},
+		), []string{filepath.Join(python, "fate_flow", "fate_flow_server.py")},
 		[]string{"PYTHONPATH=" + python, "PYTHONUNBUFFERED=1"}
 }
 
 // IsReady reports whether the server answers BFIA's endpoints. An error means that it never will, since its
 // adapter failed to load.
 func (h *Server) IsReady() (bool, error) {
-	resp, err := http.Post(
-		h.URL()+bfia.PathTaskPoll,
-		"application/json",
-		strings.NewReader(`{"task_id":"none","role":""}`),
-	)
+	resp, err := http.Post(h.URL()+bfia.PathTaskPoll, "application/json",
+		strings.NewReader(`{"task_id":"none","role":""}`))
 	if err != nil {
 		return false, nil // not yet
 	}

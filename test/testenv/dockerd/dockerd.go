@@ -55,12 +55,10 @@ func (d *Daemon) pidFile() string { return filepath.Join(d.Dir, "pid") }
 
 // Command returns the command that starts it. Call [Daemon.Prepare] first.
 func (d *Daemon) Command() *exec.Cmd {
-	args := []string{
-		"--config-file", d.configFile(), "--data-root", filepath.Join(d.Dir, "data"),
+	args := []string{"--config-file", d.configFile(), "--data-root", filepath.Join(d.Dir, "data"),
 		"--exec-root", filepath.Join(d.Dir, "exec"), "--pidfile", d.pidFile(),
 		"-H", "unix://" + d.Socket(), "--bridge=" + d.Bridge, "--iptables=false", "--ip6tables=false",
-		"--ip-forward=false", "--ip-masq=false", "--userland-proxy=false",
-	}
+		"--ip-forward=false", "--ip-masq=false", "--userland-proxy=false"}
 	if d.LiveRestore {
 		args = append(args, "--live-restore")
 	}
