@@ -120,7 +120,7 @@ func ContainerSpec(ctx context.Context, db *store.Store, key TaskKey, part bfia.
 	if err != nil {
 		return nil, err
 	}
-	readGeneration(spec, generation)
+	setGeneration(spec, generation)
 
 	return spec, nil
 }

@@ -30,8 +30,8 @@ func Refuse(err error) error {
 		bfia.CodeOf(err))
 }
 
-// Classify makes a refusal of every error that no retry can fix: one that is about the request. An error of
-// the database stays as it is, and is retried.
+// Classify converts errors that no retry can resolve, those about the request, to refusals. It returns other
+// errors, such as the database's, as they are, so that Temporal retries the activity.
 func Classify(err error) error {
 	switch bfia.CodeOf(err) {
 	case bfia.CodeOK:

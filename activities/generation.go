@@ -83,8 +83,8 @@ func currentGeneration(ctx context.Context, db *store.Store, address bfia.Addres
 	return table.Generation, err
 }
 
-// readGeneration makes the input that is an uploaded dataset the generation that is recorded for the part.
-func readGeneration(spec *bfia.ContainerSpec, generation string) {
+// setGeneration points the input that is an uploaded dataset to the generation that is recorded for the part.
+func setGeneration(spec *bfia.ContainerSpec, generation string) {
 	for i, in := range spec.Inputs {
 		if in.Key == "" {
 			spec.Inputs[i].Address = dataset.GenerationAddress(in.Address.Namespace, in.Address.Name,

@@ -144,10 +144,12 @@ func (r *Runner) freeShare() float64 {
 // succeeds.
 const searchSteps = 20_000
 
-// Place chooses a runner for each slot, all or none, and allocates the slots on runners. It prefers the
-// runners with the greatest free share, so that work spreads, and places the largest slots first, so that
-// small ones fill gaps. If it fails, it returns why, and leaves runners unchanged. Equal inputs give equal
-// results.
+// Place chooses a runner for each slot, all or none, and allocates the slots on runners. If it fails, it
+// returns why, and leaves runners unchanged. Equal inputs give equal results.
+//
+// It is a backtracking search of at most searchSteps steps. It prefers the runners with the greatest free
+// share, so that work spreads. It places the slots with the most labels first, then the largest ones, so that
+// small ones fill gaps.
 func Place(runners []Runner, slots []Slot) (ids []string, unmet string) {
 	order := make([]int, len(slots))
 	for i := range order {
@@ -160,7 +162,7 @@ func Place(runners []Runner, slots []Slot) (ids []string, unmet string) {
 			-cmp.Compare(x.Disk, y.Disk))
 	})
 
-	chosen := make([]int, len(slots))
+	chosen := make([]int, len(slots)) // indexes of runners
 	steps := 0
 	var place func(k int) bool
 	place = func(k int) bool {
@@ -175,6 +177,7 @@ func Place(runners []Runner, slots []Slot) (ids []string, unmet string) {
 			if runners[r].insufficient(s) != "" {
 				continue
 			}
+
 			runners[r].allocate(s)
 			chosen[order[k]] = r
 			if place(k + 1) {

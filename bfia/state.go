@@ -93,9 +93,9 @@ func ParseTaskState(s string) (TaskState, error) {
 	return "", Errorf(CodeBadRequest, "status: %q is none of PENDING, READY, RUNNING, SUCCESS, FAILED", s)
 }
 
-// MergeTaskStates returns the state of a task from the states of its parts: any FAILED makes it FAILED, else
-// any RUNNING, then READY, then PENDING; only all SUCCESS make it SUCCESS. Unknown states count as PENDING. A
-// task without parts is SUCCESS, since it has nothing to do.
+// MergeTaskStates returns the state of a task from the states of its parts. The first of FAILED, RUNNING,
+// READY and PENDING that a part has is the task's state. The task is SUCCESS only if all parts are. Unknown
+// states count as PENDING. A task without parts is SUCCESS, since it has nothing to do.
 func MergeTaskStates(parts ...TaskState) TaskState {
 	for _, state := range []TaskState{TaskFailed, TaskRunning, TaskReady} {
 		if slices.Contains(parts, state) {

@@ -90,7 +90,7 @@ func (s *Store) PutDataTable(ctx context.Context, t DataTable) error {
 	}), "record dataset %s#%s", t.Namespace, t.Name)
 }
 
-// DataTable returns the row of a dataset; CodeNotFound when there is none.
+// DataTable returns the row of a dataset, or CodeNotFound if there is none.
 func (s *Store) DataTable(ctx context.Context, namespace, name string) (DataTable, error) {
 	var row dataTableRow
 	err := selectOne(ctx, s.r.NewSelect().Where("namespace = ? AND name = ?", namespace, name), &row,

@@ -46,7 +46,7 @@ func (s *Store) PutDocument(ctx context.Context, jobID string, doc []byte) error
 	}), "store the document of job %s", jobID)
 }
 
-// Document returns the document of a job, byte for byte; CodeNotFound when there is none.
+// Document returns the document of a job, byte for byte, or CodeNotFound if there is none.
 func (s *Store) Document(ctx context.Context, jobID string) ([]byte, error) {
 	var row document
 	err := selectOne(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &row, "job_id: the document of job %q",

@@ -25,8 +25,8 @@ type cachedDocument struct {
 	doc   *bfia.Document
 }
 
-// JobDocument returns the parsed document of a job, which must not be changed; CodeNotFound when there is
-// none.
+// JobDocument returns the parsed document of a job, or CodeNotFound if there is none. The caller must not
+// change it.
 func (s *Store) JobDocument(ctx context.Context, jobID string) (*bfia.Document, error) {
 	body, err := s.Document(ctx, jobID)
 	if err != nil {

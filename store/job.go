@@ -76,8 +76,8 @@ type JobFilter struct {
 
 // CreateJob records a job and this party's parts of its tasks, all or nothing. It fills in the JobID of
 // tasks. The default state is PENDING for the job and READY for tasks, the default CreatedAt is now. Called
-// again with the same content it changes nothing, whatever state the job has reached; other content is
-// CodeConflict.
+// again with the same content it changes nothing, whatever state the job has reached; with other content it
+// returns CodeConflict.
 func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 	job, tasks, err := jobRows(job, tasks)
 	if err != nil {
@@ -206,7 +206,7 @@ func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
 	return wrap(err, "reopen job %s", jobID)
 }
 
-// Job returns the participant's record of a job; CodeNotFound when there is none.
+// Job returns the participant's record of a job, or CodeNotFound if there is none.
 func (s *Store) Job(ctx context.Context, jobID string) (Job, error) {
 	var job Job
 	err := selectOne(ctx, s.r.NewSelect().Where("job_id = ?", jobID), &job, "job_id: job %q", jobID)

@@ -83,9 +83,9 @@ type ReservationTimes struct {
 
 // Reserve decides on a request and records the outcome, in one transaction with the input of the decision:
 // the reserved slots, or that the job waits. decide returns the runners of the slots, ordered by parallel
-// index, or none. A job that holds a reservation keeps it; decide is not called. A job that has ended is
-// CodeConflict. waited reports that the job was waiting and no longer is: others may now get what the
-// scheduler withheld for it.
+// index, or none. A job that holds a reservation keeps it; decide is not called. If the job has ended,
+// Reserve returns CodeConflict. waited reports that the job was waiting and no longer is: others may now get
+// what the scheduler withheld for it.
 func (s *Store) Reserve(ctx context.Context, request ReservationRequest, times ReservationTimes,
 	decide func(ReservationView) (runners []string)) (granted []ReservedSlot, waited bool, err error) {
 	if err := checkText("scheduler", request.SchedulerNode, "initiator", request.InitiatorNode, "flow_id",

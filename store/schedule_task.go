@@ -179,7 +179,7 @@ func scheduleParts(ctx context.Context, db bun.IDB, jobID string) ([]SchedulePar
 	return parts, wrap(err, "read the parts of the tasks of job %s", jobID)
 }
 
-// ScheduleTaskByID returns one task by its id; CodeNotFound when there is none.
+// ScheduleTaskByID returns one task by its id, or CodeNotFound if there is none.
 func (s *Store) ScheduleTaskByID(ctx context.Context, taskID string) (ScheduleTask, error) {
 	var task ScheduleTask
 	err := selectOne(ctx, s.r.NewSelect().Where("task_id = ?", taskID), &task, "task_id: task %q", taskID)

@@ -114,7 +114,7 @@ func (s *Store) tasks(ctx context.Context, db bun.IDB, where string, args ...any
 	return tasks, wrap(err, "read tasks of %v", args)
 }
 
-// Task returns one part of a task; CodeNotFound when there is none.
+// Task returns one part of a task, or CodeNotFound if there is none.
 func (s *Store) Task(ctx context.Context, key TaskKey) (Task, error) {
 	var task Task
 	err := selectOne(ctx, s.r.NewSelect().Where(taskKeyWhere, key.args()...), &task, "task %s", key)

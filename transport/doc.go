@@ -2,9 +2,9 @@
 // transport layer, v1.2.0).
 //
 // A container calls its own party's transport only. It pushes a message and names the node that receives it.
-// The transport puts the message into a queue of its own, or forwards it to the target node's transport,
-// which does. The container at the other party pops it there. Each session and topic has one queue, first in,
-// first out.
+// If the receiver is another node, the transport forwards the message to that node's transport. The
+// receiver's transport puts the message into a queue, and a container of the receiver pops it there. Each
+// session and topic has one queue, first in, first out.
 //
 //	container A --push--> transport A --invoke--> transport B <--pop-- container B
 //
@@ -38,8 +38,8 @@
 // queues and wakes their readers, but the next task can still use the session. Only the job's end
 // ([Transport.ReleaseSession]) or a long idle time closes a session.
 //
-// FATE's containers give no ids and repeat nothing. If a transport restarts during a call of theirs, the call
-// fails, and with it the task.
+// FATE's containers give no ids and repeat nothing. If a transport restarts during one of their calls, the
+// call fails, and with it the task.
 //
 // This package is the front: the HTTP and gRPC handlers, and forwarding to partners. Package queue holds the
 // queues and the spool and knows no HTTP. Package wire reads and writes the messages in bounded memory,

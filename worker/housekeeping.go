@@ -71,10 +71,10 @@ func startHousekeeping(c client.Client) error {
 	return nil
 }
 
-// sweepContainers sweeps the runner's orphan containers, at once and then at intervals until ctx ends. After
-// each sweep it calls also.
+// sweepContainers sweeps the runner's orphan containers, at once and then at intervals until ctx ends. It
+// calls afterSweep after each.
 func sweepContainers(ctx context.Context, c client.Client, r *runner.Runner, logger *slog.Logger,
-	also func()) {
+	afterSweep func()) {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
 	for {
@@ -82,7 +82,7 @@ func sweepContainers(ctx context.Context, c client.Client, r *runner.Runner, log
 			logger.Warn("failed to sweep all containers; the next sweep tries again",
 				"runner_id", r.RunnerID, "error", err)
 		}
-		also()
+		afterSweep()
 		select {
 		case <-ctx.Done():
 			return

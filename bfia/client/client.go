@@ -80,7 +80,7 @@ func newHTTP(timeout time.Duration) *http.Client {
 		Transport: tr,
 		Timeout:   timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error {
-			// A partner must not redirect us: commands go only to the addresses of our route table.
+			// Do not follow redirects: commands go only to the addresses of this party's route table.
 			return http.ErrUseLastResponse
 		},
 	}

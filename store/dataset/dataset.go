@@ -257,7 +257,7 @@ func (d *Datasets) Exists(ctx context.Context, namespace, name string) (bool, er
 	return err == nil, err
 }
 
-// Metadata returns the metadata of a dataset; CodeNotFound when there is none.
+// Metadata returns the metadata of a dataset, or CodeNotFound if there is none.
 func (d *Datasets) Metadata(ctx context.Context, namespace, name string) (Metadata, error) {
 	key, err := d.locateKey(ctx, namespace, name)
 	if err != nil {

@@ -14,8 +14,9 @@
 // outputs of tasks, and datasets that other platforms put into the storage, have no generation: their objects
 // are under <namespace>/<name>/.
 //
-// An upload is read once, as a stream, in bounded memory. What concerns the whole file (no id occurs twice)
-// is kept on disk until the end. The file becomes a generation only if all of it is valid.
+// An upload is read once, as a stream, in bounded memory. The check that no id occurs twice concerns the
+// whole file, so its data is kept on disk until the end. The file becomes a generation only if all of it is
+// valid.
 //
 // A valid file is UTF-8 (a byte order mark is dropped), has rows of equal width, lines that end with LF or
 // CRLF, fields quoted as in RFC 4180, and no NUL. Empty lines are skipped. An error names the line of the

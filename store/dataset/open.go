@@ -26,9 +26,9 @@ type reader struct {
 	last    byte // the last byte that was read
 }
 
-// Open opens a dataset as one CSV file with one header, partition after partition; CodeNotFound when there is
-// none. The caller closes it. A reader of an uploaded dataset reads one generation to its end. A dataset of
-// another platform may change meanwhile: then reading fails with CodeConflict.
+// Open opens a dataset as one CSV file with one header, partition after partition. It returns CodeNotFound if
+// there is none. The caller closes it. A reader of an uploaded dataset reads one generation to its end. A
+// dataset of another platform may change meanwhile: then reading fails with CodeConflict.
 func (d *Datasets) Open(ctx context.Context, namespace, name string) (io.ReadCloser, error) {
 	key, err := d.locateKey(ctx, namespace, name)
 	if err != nil {
@@ -87,6 +87,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	}
 }
 
+// nextPartition opens the next partition. It drops the partition's header, unless it is the first.
 func (r *reader) nextPartition() error {
 	if err := r.Close(); err != nil {
 		return err
@@ -102,8 +103,9 @@ func (r *reader) nextPartition() error {
 		return err
 	}
 	r.current = open
-	// An open object stays the same. Metadata changes before it: unchanged metadata proves that the object
-	// belongs to it.
+
+	// An open object does not change, and a dataset's metadata changes before its objects do. So if the
+	// metadata is unchanged now, the object belongs to it.
 	if err := r.checkUnchanged(); err != nil {
 		return err
 	}

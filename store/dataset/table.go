@@ -169,17 +169,18 @@ func (t *table) next(cr *csv.Reader, in *input) ([]string, error) {
 // begin determines the columns from the first row, and writes the header of each partition.
 func (t *table) begin(row []string, line int, parts *partitions) error {
 	if len(row) > MaxColumns {
-		return bfia.Errorf(bfia.CodeTooLarge, "line %d: %d fields, at most %d are allowed", line, len(row),
-			MaxColumns)
+		return bfia.Errorf(bfia.CodeTooLarge, "line %d: %d fields, at most %d are allowed",
+			line, len(row), MaxColumns)
 	}
+
 	switch {
 	case t.head:
 		t.names = slices.Clone(row)
 	case t.meta.header != nil:
 		t.names = t.meta.header
 		if len(t.names) != len(row) {
-			return bfia.Errorf(bfia.CodeBadRequest, "line %d: %d fields, meta.header names %d", line,
-				len(row), len(t.names))
+			return bfia.Errorf(bfia.CodeBadRequest, "line %d: %d fields, meta.header names %d",
+				line, len(row), len(t.names))
 		}
 	default:
 		t.names = []string{t.meta.matchIDName}
@@ -190,6 +191,7 @@ func (t *table) begin(row []string, line int, parts *partitions) error {
 			t.names = append(t.names, "x"+strconv.Itoa(i))
 		}
 	}
+
 	t.types = make([]colType, len(t.names))
 	if err := t.checkNames(line); err != nil {
 		return err
@@ -207,6 +209,7 @@ func (t *table) begin(row []string, line int, parts *partitions) error {
 			return bfia.Errorf(bfia.CodeBadRequest, "meta.label_name: column %q is the id", label)
 		}
 	}
+
 	header := t.names
 	if t.sid {
 		header = append([]string{sidColumn}, t.names...)

@@ -138,6 +138,8 @@ func loadPeerImage(ctx context.Context, docker *client.Client) error {
 	return nil
 }
 
+// startFateFlowPair installs and starts two FATE-Flow servers, as guest and host, and an S3 server for both.
+// It returns when all of them answer.
 func startFateFlowPair(ctx context.Context, o options, d *deployment) (p *fateFlowPair, err error) {
 	if o.cache == "" {
 		return nil, errors.New("-cache is required: 'make bench-peer' installs FATE-Flow and sets it")
@@ -146,6 +148,7 @@ func startFateFlowPair(ctx context.Context, o options, d *deployment) (p *fateFl
 	if p.dir, err = os.MkdirTemp("", "hutong-bench-peer-"); err != nil {
 		return nil, err
 	}
+
 	first, err := ports.Free("127.0.0.1", 7)
 	if err != nil {
 		return p, err
@@ -160,37 +163,40 @@ func startFateFlowPair(ctx context.Context, o options, d *deployment) (p *fateFl
 	if err := p.launch("s3", program, args, env); err != nil {
 		return p, err
 	}
+
 	routes := map[string]string{d.guest: local(0), d.host: local(1)}
 	for i, node := range []string{d.guest, d.host} {
 		side := []string{"guest", "host"}[i]
 		// The containers only call back and use no transport, so nothing needs to listen on its address.
-		h := &fateflow.Server{Dir: filepath.Join(p.dir, side, "fate_flow"), Cache: o.cache, Node: node,
+		server := &fateflow.Server{Dir: filepath.Join(p.dir, side, "fate_flow"), Cache: o.cache, Node: node,
 			Address: local(i), GRPCPort: first + 2 + i, Storage: fateflow.StorageURL(storage, side),
 			Transport: local(4 + i), Routes: routes}
-		if err := h.Install(); err != nil {
+		if err := server.Install(); err != nil {
 			return p, err
 		}
-		program, args, env := h.Command()
+		program, args, env := server.Command()
 		if err := p.launch(side, program, args, env); err != nil {
 			return p, err
 		}
 		if i == 0 {
-			p.guest = h
+			p.guest = server
 		} else {
-			p.host = h
+			p.host = server
 		}
 	}
-	for _, h := range []*fateflow.Server{p.guest, p.host} {
-		if err := pollUntil(ctx, 2*time.Minute, h.IsReady); err != nil {
-			return p, fmt.Errorf("failed to start FATE-Flow at %s: %w", h.Address, err)
+
+	for _, server := range []*fateflow.Server{p.guest, p.host} {
+		if err := pollUntil(ctx, 2*time.Minute, server.IsReady); err != nil {
+			return p, fmt.Errorf("failed to start FATE-Flow at %s: %w", server.Address, err)
 		}
-		if err := h.EnableWAL(ctx); err != nil {
+		if err := server.EnableWAL(ctx); err != nil {
 			return p, err
 		}
-		if err := p.register(ctx, h); err != nil {
+		if err := p.register(ctx, server); err != nil {
 			return p, err
 		}
 	}
+
 	return p, pollUntil(ctx, time.Minute, func() (bool, error) {
 		c, err := net.Dial("tcp", storage)
 		if err != nil {

@@ -168,9 +168,7 @@ func measureManyProcesses(
 		cpu = append(cpu, (d.cpu()-before)/time.Duration(n))
 		many.log(o)
 	}
-	section.add(
-		compareMedians(many.name, many.hutong, many.baseline, target{},
-			"Hutong's CPU for each job: "+formatDuration(median(cpu))),
-	)
+	section.add(compareMedians(many.name, many.hutong, many.baseline, target{},
+		"Hutong's CPU for each job: "+formatDuration(median(cpu))))
 	return nil
 }

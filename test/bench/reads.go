@@ -114,7 +114,8 @@ func measureDatabase(ctx context.Context, o options, d *deployment, into *report
 	if err := fillStore(ctx, db, d.guest, d.host, 0, fewStored); err != nil {
 		return err
 	}
-	c := into.addSection(fmt.Sprintf("PostgreSQL: reads of the store, with %d jobs", o.stored),
+
+	section := into.addSection(fmt.Sprintf("PostgreSQL: reads of the store, with %d jobs", o.stored),
 		fmt.Sprintf("with %d jobs", fewStored))
 	reads := []struct {
 		name string
@@ -136,7 +137,8 @@ func measureDatabase(ctx context.Context, o options, d *deployment, into *report
 			return err
 		}},
 	}
-	before := map[string]time.Duration{}
+
+	withFew := map[string]time.Duration{} // medians
 	for _, stored := range []int{fewStored, o.stored} {
 		if stored > fewStored {
 			if err := fillStore(ctx, db, d.guest, d.host, fewStored, stored); err != nil {
@@ -149,16 +151,18 @@ func measureDatabase(ctx context.Context, o options, d *deployment, into *report
 				return fmt.Errorf("failed to read %s: %w", read.name, err)
 			}
 			if stored == fewStored {
-				before[read.name] = median(each)
+				withFew[read.name] = median(each)
 				continue
 			}
-			mine := median(each)
-			c.add(
-				figure{name: read.name + ", 8 clients", measured: formatDuration(mine),
-					baseline: formatDuration(before[read.name]),
-					ratio:    float64(mine) / float64(before[read.name]),
-					notes:    []string{"p99 " + formatDuration(percentile(each, 99))}},
-			)
+
+			measured := median(each)
+			section.add(figure{
+				name:     read.name + ", 8 clients",
+				measured: formatDuration(measured),
+				baseline: formatDuration(withFew[read.name]),
+				ratio:    float64(measured) / float64(withFew[read.name]),
+				notes:    []string{"p99 " + formatDuration(percentile(each, 99))},
+			})
 		}
 	}
 	return nil

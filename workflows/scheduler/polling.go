@@ -15,7 +15,7 @@ import (
 	"hutong/workflows"
 )
 
-// pollDelay returns how long no callback of a task may arrive before its parties are polled. In a job of
+// pollDelay returns how long a task may be without a callback before its parties are polled. In a job of
 // sync_type poll, the delay is short if a party has not promised callbacks in its answer to the creation.
 // Every Hutong party promises them.
 func (j *job) pollDelay(t *task) time.Duration {

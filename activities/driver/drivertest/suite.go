@@ -98,13 +98,9 @@ func testRunToCompletion(t *testing.T, ctx context.Context, d Fixture) {
 		require.Equal(t, code, fmt.Sprint(exit.Code))
 		require.Equal(t, reason, exit.Reason)
 		require.False(t, exit.OOMKilled)
-		require.True(
-			t,
-			before.Before(exit.StartedAt) && !exit.FinishedAt.Before(exit.StartedAt) &&
-				exit.FinishedAt.Before(time.Now().Add(time.Second)),
-			"%+v",
-			exit,
-		)
+		inOrder := before.Before(exit.StartedAt) && !exit.FinishedAt.Before(exit.StartedAt) &&
+			exit.FinishedAt.Before(time.Now().Add(time.Second))
+		require.True(t, inOrder, "%+v", exit)
 		require.ElementsMatch(t, []string{"out", "err"}, Logs(t, ctx, d.Driver, spec.Name, false))
 		require.NoError(t, d.Driver.Remove(ctx, spec.Name))
 		_, err := d.Driver.Wait(ctx, spec.Name)

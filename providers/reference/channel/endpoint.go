@@ -92,7 +92,7 @@ func (e *endpoint) pop(ctx context.Context, node, topic string) ([]byte, error) 
 	a, err := e.call(ctx, "pop", node, request{Topic: topic, Timeout: pollTimeout.Milliseconds()},
 		pollTimeout+responseTimeout)
 	if errors.Is(err, errEmpty) && time.Since(began) < minBackoff {
-		// Avoid a busy loop if the transport does not hold the poll.
+		// Avoid a busy loop if the transport answers a long poll at once.
 		if err := sleep(ctx, minBackoff); err != nil {
 			return nil, err
 		}

@@ -44,7 +44,8 @@ type ping struct {
 
 type pong struct {
 	ping
-	Came time.Time `json:"came"` // the ping, by the answering party's clock
+	// When the ping arrived and the pong departed, by the answering party's clock.
+	Came time.Time `json:"came"`
 	Left time.Time `json:"left"`
 }
 
@@ -205,30 +206,32 @@ func (d *peerProbe) compareClocks(ctx context.Context) (offset, trip time.Durati
 			return 0, 0, err
 		}
 	}
+
 	for round := range pings {
-		asked := ping{d.nonce, round}
-		left := d.now()
-		if err := d.send(ctx, stepPing, asked, nil); err != nil {
+		sent := ping{d.nonce, round}
+		sentAt := d.now()
+		if err := d.send(ctx, stepPing, sent, nil); err != nil {
 			return 0, 0, err
 		}
+
 		var p pong
 		if _, err := d.receive(ctx, stepPong, &p); err != nil {
 			return 0, 0, err
 		}
-		came := d.now()
-		if p.ping != asked {
-			return 0, 0, fmt.Errorf("%s answered another ping than the expected one", d.partner)
+		receivedAt := d.now()
+		if p.ping != sent {
+			return 0, 0, fmt.Errorf("%s answered a ping that was not sent", d.partner)
 		}
-		// Exclude the time between arrival and departure at the other party.
-		t := came.Sub(left) - p.Left.Sub(p.Came)
+
+		// Exclude the time that the other party took to answer.
+		t := receivedAt.Sub(sentAt) - p.Left.Sub(p.Came)
 		if t < 0 {
 			return 0, 0, errors.New(
-				"a response arrived before its request: a clock was set during the measurement",
-			)
+				"a response arrived before its request: a clock was set during the measurement")
 		}
 		if round == 0 || t < trip {
 			trip = t
-			offset = (p.Came.Sub(left) + p.Left.Sub(came)) / 2
+			offset = (p.Came.Sub(sentAt) + p.Left.Sub(receivedAt)) / 2
 		}
 	}
 

@@ -194,6 +194,7 @@ func storage(ctx context.Context, task component.Task) Check {
 	return c.withDuration(time.Since(began))
 }
 
+// callback checks that the address of callbacks answers HTTP.
 func callback(ctx context.Context, address string) Check {
 	c := Check{Name: "callback"}
 	if address == "" {
