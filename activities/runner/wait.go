@@ -27,16 +27,21 @@ func (r *Runner) wait(ctx context.Context, d driver.Driver, req activities.PartR
 		exit driver.Exit
 		err  error
 	}
+
+	// The job's cancellation must not end the wait: the container is stopped first, and its exit is read.
 	waitCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+
 	done := make(chan ended, 1)
 	go func() {
 		exit, err := d.Wait(waitCtx, name)
 		done <- ended{exit, err}
 	}()
+
 	logs := make(chan error, 1)
 	var logged atomic.Int64
 	go func() { logs <- r.followLogs(waitCtx, d, name, &logged) }()
+
 	var polling sync.WaitGroup
 	polling.Go(func() { r.watchControl(waitCtx, d, req, log) })
 	defer polling.Wait()
@@ -53,16 +58,14 @@ func (r *Runner) wait(ctx context.Context, d driver.Driver, req activities.PartR
 			}
 			if !awaitLog(ctx, logs, &logged, log) {
 				return driver.Exit{}, fmt.Errorf(
-					"the worker is shutting down; another worker reads the exit of %s",
-					name,
-				)
+					"the worker is shutting down; another worker reads the exit of %s", name)
 			}
 			return e.exit, nil
+
 		case <-activity.GetWorkerStopChannel(ctx):
 			return driver.Exit{}, fmt.Errorf(
-				"the worker is shutting down; %s continues, and another worker watches it",
-				name,
-			)
+				"the worker is shutting down; %s continues, and another worker watches it", name)
+
 		case <-cancelled:
 			cancelled = nil // handle it once
 			if owned, err := r.stillOwned(ctx, req); err != nil {
@@ -70,13 +73,15 @@ func (r *Runner) wait(ctx context.Context, d driver.Driver, req activities.PartR
 			} else if owned {
 				// Temporal got no heartbeat in time, as happens on a busy machine, and started another
 				// attempt of the activity. It watches the same container.
-				return driver.Exit{}, fmt.Errorf("another attempt of the activity watches %s: %w", name,
-					context.Cause(ctx))
+				return driver.Exit{}, fmt.Errorf("another attempt of the activity watches %s: %w",
+					name, context.Cause(ctx))
 			}
+
 			log.Info("stopping the container")
 			if err := d.Stop(waitCtx, name, r.StopGrace); err != nil {
 				return driver.Exit{}, fmt.Errorf("failed to stop %s: %w", name, err)
 			}
+
 		case <-beat.C:
 			activity.RecordHeartbeat(ctx)
 		}

@@ -155,49 +155,51 @@ type observations struct {
 
 // check compares the observations of a run with what must hold, and returns the violations.
 func check(f *observations) *findings {
-	v := &findings{orphaned: f.leftovers, wrong: slices.Concat(f.unreadable, f.limitViolations)}
+	found := &findings{orphaned: f.leftovers, wrong: slices.Concat(f.unreadable, f.limitViolations)}
 	known := map[string]bool{}
 	for _, j := range f.jobs {
 		known[j.ID] = true
-		checkJob(f, j, v)
+		checkJob(f, j, found)
 	}
 	for party, jobs := range f.rows {
 		for id := range jobs {
 			if !known[id] {
-				v.wrong = append(v.wrong, fmt.Sprintf("%s has job %s, which no client submitted", party, id))
+				found.wrong = append(found.wrong,
+					fmt.Sprintf("%s has job %s, which no client submitted", party, id))
 			}
 		}
 	}
-	for party, runs := range f.created {
-		for run, n := range runs {
+	for party, containers := range f.created {
+		for name, n := range containers {
 			if n > 1 {
-				v.duplicated = append(v.duplicated,
-					fmt.Sprintf("%s at %s was created %d times", run, party, n))
+				found.duplicated = append(found.duplicated,
+					fmt.Sprintf("%s at %s was created %d times", name, party, n))
 			}
 			if !slices.ContainsFunc(f.jobs,
-				func(j *jobRun) bool { return strings.HasPrefix(run, "hutong-"+j.ID+"-") }) {
-				v.orphaned = append(v.orphaned, fmt.Sprintf("%s at %s belongs to no job", run, party))
+				func(j *jobRun) bool { return strings.HasPrefix(name, "hutong-"+j.ID+"-") }) {
+				found.orphaned = append(found.orphaned, fmt.Sprintf("%s at %s belongs to no job", name, party))
 			}
 		}
 	}
-	return v
+	return found
 }
 
 // checkJob checks one job at its scheduler and its participants.
-func checkJob(f *observations, j *jobRun, v *findings) {
+func checkJob(f *observations, j *jobRun, found *findings) {
 	guest := j.Roles["guest"]
 	scheduler := f.rows[guest][j.ID]
 	if j.ended.IsZero() || scheduler == nil || scheduler.scheduled != "FINISHED" {
-		v.lost = append(
-			v.lost,
-			fmt.Sprintf("job %s (%s) of %s has not ended: %+v, last error of its client: %v", j.ID,
-				j.Kind, guest, scheduler, j.err),
-		)
+		found.lost = append(found.lost,
+			fmt.Sprintf("job %s (%s) of %s has not ended: %+v, last error of its client: %v",
+				j.ID, j.Kind, guest, scheduler, j.err))
 		return
 	}
+
 	wrong := func(format string, args ...any) {
-		v.wrong = append(v.wrong, fmt.Sprintf("job %s (%s): ", j.ID, j.Kind)+fmt.Sprintf(format, args...))
+		found.wrong = append(found.wrong,
+			fmt.Sprintf("job %s (%s): ", j.ID, j.Kind)+fmt.Sprintf(format, args...))
 	}
+
 	for _, name := range j.Roles {
 		r := f.rows[name][j.ID]
 		if r == nil || r.job != "FINISHED" {
@@ -205,9 +207,10 @@ func checkJob(f *observations, j *jobRun, v *findings) {
 			continue
 		}
 		for _, t := range r.tasks {
-			checkTask(f, j, name, r, t, scheduler, v, wrong)
+			checkTask(f, j, name, r, t, scheduler, found, wrong)
 		}
 	}
+
 	failed, success := 0, 0
 	for _, p := range scheduler.parts {
 		switch p.state {
