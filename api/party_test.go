@@ -233,6 +233,7 @@ func newParty(t testing.TB, change ...func(*Config)) *party {
 	p.address = p.serve(p.server.Serve)
 	p.container = p.serve(p.server.ServeContainers)
 	p.peer(guest, "http://"+p.address)
+	p.peer(host, "http://127.0.0.1:1") // nothing listens there
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()

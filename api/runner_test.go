@@ -12,7 +12,7 @@ import (
 	"hutong/store"
 )
 
-func TestHosts(t *testing.T) {
+func TestRunnerStates(t *testing.T) {
 	p := newParty(t)
 	hosts := func() []bfia.Runner {
 		var list []bfia.Runner

@@ -13,6 +13,7 @@ import (
 
 	"hutong/activities"
 	"hutong/bfia"
+	"hutong/bfia/client"
 	"hutong/store"
 	"hutong/workflows"
 )
@@ -31,16 +32,23 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	job, err := s.store.ScheduleJob(c.UserContext(), doc.JobID)
+	known := err == nil
+	switch {
+	case err != nil && bfia.CodeOf(err) != bfia.CodeNotFound:
+		return err
+	case !known:
+		// Retries would not help against a missing route.
+		if err := s.checkRoutes(doc); err != nil {
+			return err
+		}
+	}
 	if err := s.store.PutDocument(c.UserContext(), doc.JobID, doc.Bytes()); err != nil {
 		return err
 	}
-	job, err := s.store.ScheduleJob(c.UserContext(), doc.JobID)
-	switch {
-	case err == nil && (job.State == bfia.JobRunning || job.State.Terminal()):
+	if known && (job.State == bfia.JobRunning || job.State.Terminal()) {
 		// a repeated request; PutDocument refuses another document
 		return ok(c, bfia.JobCreated{JobID: doc.JobID})
-	case err != nil && bfia.CodeOf(err) != bfia.CodeNotFound:
-		return err
 	}
 	// The row alone does not prove that all parties have accepted the job. Its workflow knows.
 	in := workflows.SchedulerJobInput{Plan: *plan, Node: s.Node, Nodes: doc.Config.Nodes(),
@@ -56,6 +64,16 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 		return err
 	}
 	return ok(c, bfia.JobCreated{JobID: doc.JobID})
+}
+
+// checkRoutes refuses a job with a party to which this scheduler has no route.
+func (s *Server) checkRoutes(doc *bfia.Document) error {
+	for _, node := range doc.Config.Nodes() {
+		if _, ok := s.remote.Route(node); !ok {
+			return bfia.PrefixPlace("config.role", client.NoRoute(node, s.Node))
+		}
+	}
+	return nil
 }
 
 // workflowTaskTimeout is the time after which another worker repeats a workflow task whose worker died.

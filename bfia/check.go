@@ -37,7 +37,7 @@ func RefuseWarnings(warnings []Warning) error {
 }
 
 // CheckParameters compares the parameters of a job with the self-descriptions of its components: types,
-// bindingData, validator and dependsOn (part 2, 6.5).
+// bindingData, validator and dependsOn (part 2, 6.5), and misspelt names.
 //
 // It ignores parameters that a description does not have. With a node it checks that node's parts only; an
 // empty node checks all. The document must have a [Plan].
@@ -49,6 +49,17 @@ func CheckParameters(doc *Document, plan *Plan, describe Describe, node string) 
 			return nil, PrefixPlace("task "+t.Name, err)
 		}
 		first := len(warnings)
+		warn := func(part Part, parameter, message string) {
+			// Roles with the same problem share one warning.
+			same := slices.IndexFunc(warnings[first:],
+				func(w Warning) bool { return w.Parameter == parameter && w.Message == message })
+			if same >= 0 {
+				warnings[first+same].Role += ", " + part.Self()
+				return
+			}
+			warnings = append(warnings,
+				Warning{Task: t.Name, Role: part.Self(), Parameter: parameter, Message: message})
+		}
 		for _, part := range t.Parts {
 			if node != "" && part.NodeID != node {
 				continue
@@ -62,23 +73,55 @@ func CheckParameters(doc *Document, plan *Plan, describe Describe, node string) 
 				if !given {
 					continue
 				}
-				message := p.contradiction(raw, desc, values)
-				if message == "" {
-					continue
+				if message := p.contradiction(raw, desc, values); message != "" {
+					warn(part, p.Name, message)
 				}
-				// Roles with the same problem share one warning.
-				same := slices.IndexFunc(warnings[first:],
-					func(w Warning) bool { return w.Parameter == p.Name && w.Message == message })
-				if same >= 0 {
-					warnings[first+same].Role += ", " + part.Self()
-				} else {
-					w := Warning{Task: t.Name, Role: part.Self(), Parameter: p.Name, Message: message}
-					warnings = append(warnings, w)
+			}
+			for _, name := range sortedKeys(values) {
+				if meant := desc.misspelt(name, values); meant != "" {
+					warn(part, name, "is not in the component's description; did you mean "+meant+"?")
 				}
 			}
 		}
 	}
 	return warnings, nil
+}
+
+// misspelt returns the described parameter that a name resembles, or "". Names that resemble none pass:
+// components may read parameters that their descriptions omit.
+func (d *Description) misspelt(name string, values map[string]json.RawMessage) string {
+	if slices.ContainsFunc(d.InputParam, func(p InputParam) bool { return p.Name == name }) {
+		return ""
+	}
+	for _, p := range d.InputParam {
+		_, given := values[p.Name]
+		if !given && min(len(name), len(p.Name)) > 4 && editDistance(name, p.Name) <= 2 {
+			return p.Name
+		}
+	}
+	return ""
+}
+
+// editDistance returns the Levenshtein distance of two texts, in bytes and without regard to case.
+func editDistance(a, b string) int {
+	a, b = strings.ToLower(a), strings.ToLower(b)
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			substitution := diagonal
+			if a[i] != b[j] {
+				substitution++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(substitution, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
 }
 
 // contradiction returns how a value contradicts the description, or "" if it does not.

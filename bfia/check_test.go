@@ -127,6 +127,29 @@ func TestCheckParametersVector(t *testing.T) {
 	require.Empty(t, none)
 }
 
+// TestMisspeltParameters warns of names that resemble a described parameter, and of no others.
+func TestMisspeltParameters(t *testing.T) {
+	desc := &Description{InputParam: []InputParam{
+		inputParam(t, `{"name":"num_trees","type":"int"}`),
+		inputParam(t, `{"name":"max_depth","type":"int"}`),
+		inputParam(t, `{"name":"id","type":"string"}`),
+	}}
+	for _, test := range []struct{ name, values, meant string }{
+		{"num_tree", `{"num_tree":1}`, "num_trees"},
+		{"Num_Trees", `{"Num_Trees":1}`, "num_trees"},
+		{"maxdepht", `{"maxdepht":1}`, ""}, // three edits
+		{"max_dept", `{"max_dept":1}`, "max_depth"},
+		{"max_dept", `{"max_dept":1,"max_depth":2}`, ""}, // both are given
+		{"num_trees", `{"num_trees":1}`, ""},
+		{"ids", `{"ids":1}`, ""}, // too short to judge
+		{"dataset_id", `{"dataset_id":"a#b"}`, ""},
+	} {
+		var values map[string]json.RawMessage
+		require.NoError(t, json.Unmarshal([]byte(test.values), &values))
+		require.Equal(t, test.meant, desc.misspelt(test.name, values), test.name)
+	}
+}
+
 func FuzzContradiction(f *testing.F) {
 	for _, seed := range [][3]string{
 		{`{"type":"int","validator":"(0,1000)","bindingData":[{"value":1}],"dependsOn":["a.b"]}`, `5`,

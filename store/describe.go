@@ -29,7 +29,8 @@ func (s *Store) Describe(ctx context.Context) bfia.Describe {
 			byName[provider] = found
 		}
 		if len(found) == 0 {
-			return nil, bfia.Errorf(bfia.CodeNotFound, "provider: %q is not registered", provider)
+			return nil, bfia.Errorf(bfia.CodeNotFound,
+				"provider: %q is not registered; register it with 'hutong provider register'", provider)
 		}
 		versions, components := map[string]bool{}, map[string]bool{}
 		for _, p := range found {

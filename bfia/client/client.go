@@ -203,6 +203,13 @@ func (c *Client) Post(ctx context.Context, node, path, traceID string, body any)
 	return c.send(ctx, node, http.MethodPost, path, traceID, body, nil)
 }
 
+// NoRoute returns the error for a node that the routes of party self don't contain.
+func NoRoute(node, self string) error {
+	return bfia.Errorf(bfia.CodeNotFound,
+		"the route table has no node %s; correct the node id, or add it to routes in the configuration of %s",
+		node, self)
+}
+
 // send sends a request and decodes the data of the answer.
 func (c *Client) send(ctx context.Context, node, method, path, trace string, body, data any) error {
 	fail := func(o Outcome, cause error) error {
@@ -210,7 +217,7 @@ func (c *Client) send(ctx context.Context, node, method, path, trace string, bod
 	}
 	base, ok := c.Route(node)
 	if !ok {
-		return fail(NotDelivered, bfia.Errorf(bfia.CodeNotFound, "the route table has no node %s", node))
+		return fail(NotDelivered, NoRoute(node, c.NodeID))
 	}
 	payload, ok := body.([]byte)
 	if !ok {

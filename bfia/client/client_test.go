@@ -311,7 +311,8 @@ func TestNoRoute(t *testing.T) {
 	require.ErrorAs(t, err, &e)
 	require.Equal(t, NotDelivered, e.Outcome)
 	require.EqualError(t, err,
-		"X /v1/interconn/schedule/job/start: not delivered: the route table has no node X")
+		"X /v1/interconn/schedule/job/start: not delivered: the route table has no node X; "+
+			"correct the node id, or add it to routes in the configuration of A")
 	require.Equal(t, bfia.CodeNotFound, bfia.CodeOf(err), "the cause is kept")
 }
 

@@ -46,6 +46,9 @@ func newJobSubmit(c *client) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := printWarnings(cmd, unknownFields(document)); err != nil {
+				return err
+			}
 			jobID, err := ensureJobID(document)
 			if err != nil {
 				return fmt.Errorf("%s: %w", file, err)
@@ -54,10 +57,12 @@ func newJobSubmit(c *client) *cobra.Command {
 			if jobID, warnings, err = c.submit(cmd.Context(), document, jobID); err != nil {
 				return err
 			}
+			var texts []string
 			for _, w := range warnings {
-				if _, err := fmt.Fprintln(cmd.ErrOrStderr(), "warning:", plain(w.String())); err != nil {
-					return err
-				}
+				texts = append(texts, w.String())
+			}
+			if err := printWarnings(cmd, texts); err != nil {
+				return err
 			}
 			if follow {
 				return c.watch(cmd, jobID)
@@ -70,6 +75,15 @@ func newJobSubmit(c *client) *cobra.Command {
 	cmd.Flags().BoolVar(&follow, "watch", false, "watch the job until it has ended")
 	_ = cmd.MarkFlagRequired("file")
 	return cmd
+}
+
+func printWarnings(cmd *cobra.Command, texts []string) error {
+	for _, text := range texts {
+		if _, err := fmt.Fprintln(cmd.ErrOrStderr(), "warning:", plain(text)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ensureJobID returns the document's job id, or adds a new one.

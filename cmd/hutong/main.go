@@ -50,7 +50,7 @@ func (m Main) Run(ctx context.Context, args []string, stdin io.Reader, stdout, s
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	var wrong usageError
 	switch {
 	case err == nil:
@@ -58,7 +58,11 @@ func (m Main) Run(ctx context.Context, args []string, stdin io.Reader, stdout, s
 	case errors.Is(err, errSaid):
 		return exitFailed
 	case !started || errors.As(err, &wrong):
-		_, _ = fmt.Fprintf(stderr, "hutong: %v\nSee 'hutong --help'.\n", err)
+		_, _ = fmt.Fprintf(stderr, "hutong: %v\n", err)
+		if !cmd.HasSubCommands() {
+			_, _ = fmt.Fprintf(stderr, "Usage: %s\n", cmd.UseLine())
+		}
+		_, _ = fmt.Fprintf(stderr, "See '%s --help'.\n", cmd.CommandPath())
 		return exitUsage
 	}
 	_, _ = fmt.Fprintln(stderr, "hutong:", err)

@@ -15,7 +15,7 @@ import (
 
 func newProviderCommand(c *client) *cobra.Command {
 	return group("provider", "Register, list and delete providers",
-		newProviderRegister(c), newProviderQuery(c), newProviderDelete(c))
+		newProviderRegister(c), newProviderList(c), newProviderDelete(c))
 }
 
 func newProviderRegister(c *client) *cobra.Command {
@@ -55,7 +55,7 @@ type providerFilter struct{ name, version, device string }
 func (f *providerFilter) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.name, "name", "", "the provider's name")
 	cmd.Flags().StringVar(&f.version, "version", "", "its version")
-	cmd.Flags().StringVar(&f.device, "device", "", "its device: docker or process")
+	cmd.Flags().StringVar(&f.device, "device", "", "its device: docker, process or k8s")
 }
 
 func (f *providerFilter) values() map[string]string {
@@ -64,11 +64,11 @@ func (f *providerFilter) values() map[string]string {
 	return values
 }
 
-func newProviderQuery(c *client) *cobra.Command {
+func newProviderList(c *client) *cobra.Command {
 	var filter providerFilter
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "query", Short: "List providers and their components", Args: cobra.NoArgs,
+		Use: "list", Short: "List providers and their components", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			query := url.Values{}
 			for name, value := range filter.values() {

@@ -45,8 +45,11 @@ func summary(status *bfia.JobStatus, v view) []string {
 		text += " in " + took(status.CreatedAt, status.EndedAt, time.Time{})
 	}
 	if succeeded(status) {
-		text += fmt.Sprintf(": all %d tasks SUCCESS. See 'hutong job outputs %s --show'",
-			len(status.Tasks), plain(status.JobID))
+		all := fmt.Sprintf("all %d tasks", len(status.Tasks))
+		if len(status.Tasks) == 1 {
+			all = "1 task"
+		}
+		text += fmt.Sprintf(": %s SUCCESS. See 'hutong job outputs %s --show'", all, plain(status.JobID))
 		lines = append(lines, line{{text, green}})
 	} else {
 		text += fmt.Sprintf(": %d of %d tasks SUCCESS", good, len(status.Tasks))
@@ -94,7 +97,7 @@ func failedParts(jobID string, t bfia.TaskStatus, first *bfia.Failure) []line {
 	if len(lines) == 0 && !described {
 		lines = []line{{{"FAILED", red}, {"  " + plain(t.Name), bold}}}
 	}
-	hint := fmt.Sprintf("        log: hutong job logs %s --task %s", plain(jobID), plain(t.Name))
+	hint := fmt.Sprintf("        this party's log: hutong job logs %s --task %s", plain(jobID), plain(t.Name))
 
 	return append(lines, line{{hint, dim}})
 }

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"sync"
 	"time"
 
 	"hutong/activities/driver/docker"
@@ -35,11 +38,13 @@ func (p *Party) openDocker(ctx context.Context) (*docker.Driver, error) {
 	return d, nil
 }
 
-// bridgeRetry is the interval between attempts to listen on the bridge's address.
-const bridgeRetry = 5 * time.Second
+// bridgeCheck is the interval at which a party checks the address of its bridge network.
+const bridgeCheck = 5 * time.Second
 
 // serveBridge serves a party's containers at the gateway address of their bridge network, on the port of
-// listen, so that the party need not listen on all interfaces. It retries until that address exists.
+// listen, so that the party need not listen on all interfaces. It waits until that address exists, and
+// follows it: "docker network prune" removes a network without containers, and the next one may have another
+// address.
 func (p *Party) serveBridge(ctx context.Context, docker *docker.Driver, listen string,
 	server func() (func(net.Listener) error, func(context.Context) error)) {
 	host, port, err := net.SplitHostPort(listen)
@@ -48,42 +53,13 @@ func (p *Party) serveBridge(ctx context.Context, docker *docker.Driver, listen s
 		return // containers reach a server that listens on all interfaces
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	listening := make(chan net.Listener, 1)
-	try := func() error {
-		gateway, err := docker.EnsureNetwork(ctx)
-		if err != nil {
-			return err
-		}
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(gateway.String(), port))
-		if err != nil {
-			return err
-		}
-		listening <- l
-		return nil
-	}
 	serve, shutdown := server()
+	b := &bridge{ensure: docker.EnsureNetwork, port: port, serve: serve, logger: p.logger}
+	b.update(ctx)
 	done := make(chan struct{})
-	firstErr := try()
 	go func() {
 		defer close(done)
-		for err := firstErr; err != nil; err = try() {
-			p.logger.Warn("failed to listen on the bridge network; containers can't reach this party yet",
-				"port", port, "error", err)
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(bridgeRetry):
-			}
-		}
-		l := <-listening
-		go func() {
-			<-ctx.Done()
-			_ = l.Close()
-		}()
-		if err := serve(l); err != nil && ctx.Err() == nil && !errors.Is(err, http.ErrServerClosed) {
-			p.logger.Error("failed to serve the bridge network; containers can't reach this party", "error",
-				err)
-		}
+		b.follow(ctx)
 	}()
 	p.onStop(func(stopCtx context.Context) error {
 		err := shutdown(stopCtx)
@@ -91,4 +67,85 @@ func (p *Party) serveBridge(ctx context.Context, docker *docker.Driver, listen s
 		<-done
 		return err
 	})
+}
+
+// bridge serves the current gateway address of a bridge network.
+type bridge struct {
+	ensure func(context.Context) (netip.Addr, error) // creates the network if it does not exist
+	port   string
+	serve  func(net.Listener) error
+	logger *slog.Logger
+
+	gateway  netip.Addr
+	listener net.Listener // nil until the first success
+}
+
+// follow updates the listener until ctx ends, and then closes it.
+func (b *bridge) follow(ctx context.Context) {
+	ticker := time.NewTicker(bridgeCheck)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			if b.listener != nil {
+				_ = b.listener.Close()
+			}
+			return
+		case <-ticker.C:
+			b.update(ctx)
+		}
+	}
+}
+
+// update listens on the gateway address if it has changed, and then closes the listener of the old address.
+func (b *bridge) update(ctx context.Context) {
+	gateway, err := b.ensure(ctx)
+	if err == nil && gateway == b.gateway {
+		return
+	}
+	var l net.Listener
+	if err == nil {
+		l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(gateway.String(), b.port))
+	}
+	switch {
+	case ctx.Err() != nil:
+		if l != nil {
+			_ = l.Close()
+		}
+		return
+	case err != nil && !b.gateway.IsValid():
+		b.logger.Warn("failed to listen on the bridge network; containers can't reach this party yet",
+			"port", b.port, "error", err)
+		return
+	case err != nil:
+		// Docker Engine may be away for a moment. The old address is served until a new one is known.
+		b.logger.Warn("failed to check the address of the bridge network", "port", b.port, "error", err)
+		return
+	}
+	if b.listener != nil {
+		b.logger.Warn("the bridge network was created again; serving its new address",
+			"port", b.port, "old_address", b.gateway, "new_address", gateway)
+		_ = b.listener.Close()
+	}
+	b.gateway, b.listener = gateway, &onceListener{Listener: l}
+	go b.run(ctx, b.listener)
+}
+
+func (b *bridge) run(ctx context.Context, l net.Listener) {
+	err := b.serve(l)
+	closed := ctx.Err() != nil || errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed)
+	if err != nil && !closed {
+		b.logger.Error("failed to serve the bridge network; containers can't reach this party", "error", err)
+	}
+}
+
+// onceListener is a listener that may be closed twice, first by a bridge and then by its server.
+type onceListener struct {
+	net.Listener
+	once sync.Once
+}
+
+func (l *onceListener) Close() (err error) {
+	l.once.Do(func() { err = l.Listener.Close() })
+	return err
 }
