@@ -37,10 +37,10 @@ func RefuseWarnings(warnings []Warning) error {
 }
 
 // CheckParameters compares the parameters of a job with the self-descriptions of its components: types,
-// bindingData, validator and dependsOn (part 2, 6.5), and misspelt names.
+// bindingData, validator and dependsOn (part 2, 6.5).
 //
-// It ignores parameters that a description does not have. With a node it checks that node's parts only; an
-// empty node checks all. The document must have a [Plan].
+// It ignores a parameter that the description does not have, unless the name seems to be a misspelt one. With
+// a node it checks that node's parts only; an empty node checks all. The document must have a [Plan].
 func CheckParameters(doc *Document, plan *Plan, describe Describe, node string) ([]Warning, error) {
 	var warnings []Warning
 	for _, t := range plan.Tasks {

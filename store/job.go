@@ -144,6 +144,7 @@ func checkSameJob(ctx context.Context, tx bun.Tx, job Job, tasks []Task) error {
 	if err := tx.NewSelect().Model(&keptTasks).Where("job_id = ?", job.JobID).Scan(ctx); err != nil {
 		return err
 	}
+
 	same := kept.FlowID == job.FlowID && slices.Equal(kept.Roles, job.Roles) &&
 		kept.InitiatorNode == job.InitiatorNode && kept.SchedulerNode == job.SchedulerNode
 	byKey := func(a, b Task) int {
@@ -155,9 +156,7 @@ func checkSameJob(ctx context.Context, tx bun.Tx, job Job, tasks []Task) error {
 	same = same && slices.EqualFunc(keptTasks, tasks, func(a, b Task) bool {
 		// The start of a task adds its id: that is no difference.
 		return byKey(a, b) == 0 && a.Component == b.Component && a.Provider == b.Provider &&
-			a.Version == b.Version &&
-			a.Seq == b.Seq &&
-			(b.TaskID == "" || a.TaskID == b.TaskID)
+			a.Version == b.Version && a.Seq == b.Seq && (b.TaskID == "" || a.TaskID == b.TaskID)
 	})
 	if !same {
 		return bfia.Errorf(bfia.CodeConflict, "job_id: job %q already exists with other content", job.JobID)

@@ -51,8 +51,8 @@ func (s *Store) UpdateScheduleTasks(ctx context.Context, changes []ScheduleTaskC
 	}), "update tasks")
 }
 
-// FailRunningScheduleTasks makes all tasks of a job that are RUNNING, and all their RUNNING parts, FAILED.
-// Those that have not started keep their state, as the protocol requires for a stopped job. Parts without a
+// FailRunningScheduleTasks sets all RUNNING tasks of a job, and their RUNNING parts, to FAILED. Tasks and
+// parts that have not started keep their state, as the protocol requires for a stopped job. Parts without a
 // failure get this one.
 func (s *Store) FailRunningScheduleTasks(ctx context.Context, jobID string, failure *bfia.Failure,
 	at time.Time) error {

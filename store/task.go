@@ -123,9 +123,10 @@ func (s *Store) Task(ctx context.Context, key TaskKey) (Task, error) {
 
 // StartTask makes this party's parts of a task RUNNING under the scheduler's task id, and returns them.
 // Called again with the same id it changes nothing, also after the task's end. A later attempt, under an id
-// of its own, replaces the one before, of which nothing stays but its dataset generation. CodeConflict: the
-// task has another id for this attempt or a later attempt, or the id belongs to another task. CodeNotFound:
-// the job has no such task here.
+// of its own, replaces the one before, of which nothing stays but its dataset generation.
+//
+// It returns CodeConflict if the task has another id for this attempt, or a later attempt, or if the id
+// belongs to another task. It returns CodeNotFound if the job has no such task at this party.
 func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attempt int,
 	at time.Time) ([]Task, error) {
 	if taskID == "" {

@@ -155,8 +155,8 @@ func stopJob(path string, task bool) func(context.Context, *session) (string, er
 		if err := a.checkSuccess(); err != nil && !isDeviation(err) {
 			return "", err
 		}
-		word, err := s.awaitJob(ctx, t, "FINISHED")
-		return word, worst(err, a.checkSuccess())
+		state, err := s.awaitJob(ctx, t, "FINISHED")
+		return state, worst(err, a.checkSuccess())
 	}
 }
 
