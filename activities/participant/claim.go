@@ -36,11 +36,11 @@ type ClaimTaskInput struct {
 	At            time.Time    `json:"at"`
 }
 
-// ClaimTask makes the parts of an attempt of a task RUNNING and returns the runner of each: that of a slot
-// which its job has reserved, in the given set. A slot moves to another runner with free resources if its own
-// is silent, is draining, does not meet the task's constraints, or is the one to avoid. A part whose
-// container was created stays on its runner. If no runner can run a part, it fails with CodeUnavailable, and
-// the task waits.
+// ClaimTask makes the parts of an attempt of a task RUNNING and returns the runner of each. The runners are
+// those of the slots in one set of the job's reservation, given by in.ParallelIndex. A slot moves to another
+// runner with free resources if its own is silent, is draining, does not meet the task's constraints, or is
+// the one to avoid. A part whose container was created stays on its runner. If no runner can run a part, it
+// fails with CodeUnavailable, and the task waits.
 func (a *Activities) ClaimTask(ctx context.Context, in ClaimTaskInput) ([]Claim, error) {
 	rows, err := a.Store.StartTask(ctx, in.Task.JobID, in.Task.TaskName, in.Task.TaskID,
 		in.Task.AttemptNumber(), in.At)

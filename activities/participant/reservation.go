@@ -130,8 +130,8 @@ func (a *Activities) grantable(ctx context.Context, at time.Time) ([]Waiting, er
 	return waiting[:min(len(waiting), activities.MaxHints)], nil
 }
 
-// CheckFeasible refuses a job that would not fit at this party even if its runners were idle, with the
-// numbers.
+// CheckFeasible refuses a job that would not fit at this party even if its runners were idle. The error
+// compares the job's demand with what the runners have.
 func CheckFeasible(ctx context.Context, db *store.Store, node string, limits admission.Limits,
 	doc *bfia.Document, plan *bfia.Plan) error {
 	var parts []taskPart

@@ -138,8 +138,8 @@ func (j *job) startTask(ctx, startCtx workflow.Context, t *task, node string) {
 
 	send := workflows.SendLocalFirst
 	if !j.accepted[node].Callbacks {
-		// A foreign party may run a task twice that is started twice. SendTaskStart asks before it starts a
-		// task again, but cannot know of a first try as a local activity.
+		// A party of another implementation may run a task twice if the command is repeated. SendTaskStart
+		// asks before it starts a task again, but cannot know of a first try as a local activity.
 		send = workflows.SendCommand
 	}
 	f := send(startCtx, id, j.Settings.GiveUpAfter, act.SendTaskStart,
