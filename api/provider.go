@@ -96,11 +96,17 @@ func (s *Server) queryProviders(c *fiber.Ctx) error {
 	}
 	list := []map[string]any{}
 	for _, p := range found {
-		list = append(list, map[string]any{"name": p.Name, "version": p.Version, "device": p.Device,
-			"protocol":      p.Protocol,
-			"provider_name": p.Name + ":" + p.Version + "@" + p.Device, "metadata": p.Metadata,
-			"components_description": p.Components, "create_time": p.CreatedAt.UnixMilli(),
-			"update_time": p.UpdatedAt.UnixMilli()})
+		list = append(list, map[string]any{
+			"provider_name":          p.Name + ":" + p.Version + "@" + p.Device,
+			"name":                   p.Name,
+			"version":                p.Version,
+			"device":                 p.Device,
+			"protocol":               p.Protocol,
+			"metadata":               p.Metadata,
+			"components_description": p.Components,
+			"create_time":            p.CreatedAt.UnixMilli(),
+			"update_time":            p.UpdatedAt.UnixMilli(),
+		})
 	}
 	return answer(c, "success", list, nil)
 }

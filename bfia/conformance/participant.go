@@ -257,16 +257,16 @@ func (s *session) poll(ctx context.Context, id, role string) (bfia.TaskState, er
 	if err != nil {
 		return "", err
 	}
-	form := a.checkSuccess()
-	if form != nil && !isDeviation(form) {
-		return "", form
+	formErr := a.checkSuccess()
+	if formErr != nil && !isDeviation(formErr) {
+		return "", formErr
 	}
-	word, err := a.stringField("status")
+	text, err := a.stringField("status")
 	if err != nil && !isDeviation(err) {
 		return "", err
 	}
-	state, stateErr := bfia.ParseTaskState(word)
-	return state, worst(stateErr, form, err)
+	state, stateErr := bfia.ParseTaskState(text)
+	return state, worst(stateErr, formErr, err)
 }
 
 // finishedTask returns a task of the participant's job that has succeeded.
