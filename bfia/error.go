@@ -70,7 +70,7 @@ func (c Code) HTTPStatus() int {
 // Error is Hutong's error type: a code for programs and a message for people.
 //
 // The message names the field or thing and the problem, and can be shown to the other side. The cause is for
-// our log only.
+// this party's log only.
 type Error struct {
 	Code    Code
 	Message string

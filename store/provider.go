@@ -148,12 +148,14 @@ func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, er
 	if err := q.Scan(ctx); err != nil {
 		return nil, wrap(err, "read providers")
 	}
+
 	var components []componentRow
 	q = s.r.NewSelect().Model(&components)
 	f.where("provider", func(where string, arg any) { q.Where(where, arg) })
 	if err := q.Scan(ctx); err != nil {
 		return nil, wrap(err, "read components")
 	}
+
 	byProvider := make(map[ProviderFilter]map[string]json.RawMessage)
 	for _, c := range components {
 		key := ProviderFilter{Name: c.Provider, Version: c.Version, Device: c.Device}
@@ -162,12 +164,13 @@ func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, er
 		}
 		byProvider[key][c.Name] = json.RawMessage(c.Description)
 	}
+
 	providers := make([]Provider, 0, len(rows))
 	for _, r := range rows {
 		normalizeTimes(&r.CreatedAt, &r.UpdatedAt)
 		p := Provider{
-			Name: r.Name, Version: r.Version, Device: r.Device, Protocol: r.Protocol, CreatedAt: r.CreatedAt,
-			UpdatedAt:  r.UpdatedAt,
+			Name: r.Name, Version: r.Version, Device: r.Device, Protocol: r.Protocol,
+			CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
 			Components: byProvider[ProviderFilter{Name: r.Name, Version: r.Version, Device: r.Device}],
 		}
 		if r.Metadata != "" {

@@ -18,9 +18,10 @@ import (
 	"hutong/store/blob"
 )
 
-// prepare derives a container from the job's document: the driver that runs it and its spec.
-func (r *Runner) prepare(ctx context.Context, req activities.PartRequest) (driver.Driver, driver.Spec,
-	error) {
+// prepare derives the container of a part from the job's document. It returns the driver that runs it, and
+// its spec.
+func (r *Runner) prepare(ctx context.Context, req activities.PartRequest,
+) (driver.Driver, driver.Spec, error) {
 	var none driver.Spec
 	if err := activities.RecordGeneration(ctx, r.Store, req.Key, req.Part); err != nil {
 		return nil, none, err
@@ -29,6 +30,7 @@ func (r *Runner) prepare(ctx context.Context, req activities.PartRequest) (drive
 	if err != nil {
 		return nil, none, err
 	}
+
 	providers, err := r.Store.Providers(ctx,
 		store.ProviderFilter{Name: container.Task.Provider, Version: container.Task.Version})
 	if err != nil {
@@ -48,6 +50,7 @@ func (r *Runner) prepare(ctx context.Context, req activities.PartRequest) (drive
 	if err != nil {
 		return nil, none, err
 	}
+
 	d := r.Drivers[provider.Device]
 	spec := driver.Spec{
 		Name: req.ContainerName(), Image: metadata.Image, Command: metadata.Command,
@@ -62,6 +65,7 @@ func (r *Runner) prepare(ctx context.Context, req activities.PartRequest) (drive
 	if spec.Mounts, err = r.mounts(container); err != nil {
 		return nil, none, err
 	}
+
 	sys := r.System(provider.Device)
 	sys.SessionID = bfia.AttemptSessionID(req.Key.JobID, req.TaskID, req.Attempt)
 	sys.Token, sys.TraceID = sys.SessionID, req.Key.JobID

@@ -248,11 +248,11 @@ func (d *peerProbe) answerPings(ctx context.Context) error {
 		if _, err := d.receive(ctx, stepPing, &p); err != nil {
 			return err
 		}
-		came := d.now()
+		receivedAt := d.now()
 		if p != (ping{d.partnerNonce, round}) {
-			return fmt.Errorf("%s sent another ping than the expected one", d.partner)
+			return fmt.Errorf("%s sent an unexpected ping", d.partner)
 		}
-		if err := d.send(ctx, stepPong, pong{p, came, d.now()}, nil); err != nil {
+		if err := d.send(ctx, stepPong, pong{p, receivedAt, d.now()}, nil); err != nil {
 			return err
 		}
 	}
