@@ -174,7 +174,7 @@ func (p *Participant) acknowledgeJob(ctx context.Context, cmd *Command) (any, er
 }
 
 // updateJobStatus receives the scheduler's state of a job. An end of the job there ends it here, also for a
-// job that was not created at every party. "waiting" runs an ended job once more.
+// job that was not created at every party. The status waiting reopens a job that has ended.
 func (p *Participant) updateJobStatus(ctx context.Context, cmd *Command) (any, error) {
 	switch {
 	case JobEnded(cmd.Status):

@@ -54,13 +54,8 @@ func supersedeGenerations(ctx context.Context, tx bun.Tx, namespace, name, curre
 			return err
 		}
 		if n == 0 {
-			return bfia.Errorf(
-				bfia.CodeConflict,
-				"dataset %q in namespace %q: housekeeping removed the upload, which took too long; upload "+
-					"it again",
-				name,
-				namespace,
-			)
+			return bfia.Errorf(bfia.CodeConflict, "dataset %q in namespace %q: "+
+				"housekeeping removed the upload, which took too long; upload it again", name, namespace)
 		}
 	}
 

@@ -154,6 +154,8 @@ func (s *Store) CreateScheduleJob(ctx context.Context, job ScheduleJob, tasks []
 	return wrap(err, "create schedule job %s", job.JobID)
 }
 
+// scheduleRows returns the rows to insert for a job: with defaults, and with the job's id in the rows of its
+// tasks and parts. It fails if a value is not valid.
 func scheduleRows(job ScheduleJob, tasks []ScheduleTask,
 	parts []SchedulePart) (ScheduleJob, []ScheduleTask, []SchedulePart, error) {
 	job.State = cmp.Or(job.State, bfia.JobPending)
@@ -169,24 +171,25 @@ func scheduleRows(job ScheduleJob, tasks []ScheduleTask,
 		"initiator.node_id", job.InitiatorNode, "sync_type", job.SyncType); err != nil {
 		return job, nil, nil, err
 	}
+
 	tasks, parts = slices.Clone(tasks), slices.Clone(parts)
 	for i := range tasks {
 		t := &tasks[i]
-		t.JobID, t.State, t.Reason, t.Attempt = job.JobID, cmp.Or(t.State, bfia.TaskPending), cleanReason(
-			t.Reason,
-		), max(t.Attempt, 1)
+		t.JobID, t.State = job.JobID, cmp.Or(t.State, bfia.TaskPending)
+		t.Reason, t.Attempt = cleanReason(t.Reason), max(t.Attempt, 1)
 		if t.DependsOn == nil {
 			t.DependsOn = []string{}
 		}
 		if err := checkTaskState(t.State); err != nil {
 			return job, nil, nil, err
 		}
-		if err := checkText(append(fieldValues("depends_on", t.DependsOn), "task_id", t.TaskID, "name",
-			t.Name,
-			"componentName", t.Component, "provider", t.Provider, "version", t.Version)...); err != nil {
+		texts := append(fieldValues("depends_on", t.DependsOn), "task_id", t.TaskID, "name", t.Name,
+			"componentName", t.Component, "provider", t.Provider, "version", t.Version)
+		if err := checkText(texts...); err != nil {
 			return job, nil, nil, err
 		}
 	}
+
 	for i := range parts {
 		p := &parts[i]
 		p.JobID, p.State, p.Reason = job.JobID, cmp.Or(p.State, bfia.TaskPending), cleanReason(p.Reason)

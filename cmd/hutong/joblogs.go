@@ -46,8 +46,8 @@ func newJobLogs(c *client) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&l.task, "task", "", "only this task")
-	cmd.Flags().
-		StringVar(&l.role, "role", "", "only this role, such as guest.0 (default: all roles of this party)")
+	cmd.Flags().StringVar(&l.role, "role", "",
+		"only this role, such as guest.0 (default: all roles of this party)")
 	cmd.Flags().StringVar(&l.level, "level", "info", "lowest level to print: debug, info, warning or error")
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "print new lines until the job has ended")
 	return cmd
