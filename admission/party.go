@@ -188,8 +188,7 @@ func (p Party) feasible(d Demand) bool {
 
 // backfillRunners returns the runners that r may use despite the head reservation: all but those that could
 // serve head. It reports false if r does not fit on them, or if r would use up a limit that head needs.
-func (p Party) backfillRunners(
-	head Request, runners []Runner, running []Job, used int, r Request,
+func (p Party) backfillRunners(head Request, runners []Runner, running []Job, used int, r Request,
 ) (others []Runner, fits bool) {
 	others = slices.Clone(runners)
 	for i := range others {

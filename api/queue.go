@@ -42,8 +42,7 @@ func (s *Server) reserve(c *fiber.Ctx) error {
 	}
 	var grant bfia.Grant
 	gone, err := s.update(c.UserContext(), workflows.ParticipantJobID(req.JobID), workflows.UpdateReserve,
-		req,
-		&grant)
+		req, &grant)
 	if err != nil {
 		return err
 	}
@@ -80,8 +79,7 @@ func (s *Server) release(c *fiber.Ctx) error {
 		return err
 	}
 	if _, err := s.update(c.UserContext(), workflows.ParticipantJobID(req.JobID), workflows.UpdateRelease,
-		req,
-		nil); err != nil {
+		req, nil); err != nil {
 		return err
 	}
 	return ok(c, nil) // a job that has ended holds nothing
@@ -105,8 +103,7 @@ func (s *Server) capacityHint(c *fiber.Ctx) error {
 	}
 	if job.State == bfia.JobReady {
 		if _, err := s.signal(c.UserContext(), workflows.SchedulerJobID(ref.JobID),
-			workflows.SignalQueueChanged,
-			nil); err != nil {
+			workflows.SignalQueueChanged, nil); err != nil {
 			return err
 		}
 	}

@@ -71,12 +71,8 @@ func ParseDocument(body []byte) (*Document, error) {
 	if d.fields == nil {
 		return nil, Errorf(CodeBadRequest, "body: is null, must be an object")
 	}
-	err := DecodeFields(d.fields,
-		Optional("job_id", &d.JobID),
-		Optional("flow_id", &d.FlowID),
-		Optional("old_job_id", &d.OldJobID),
-		Required("dag", &d.DAG),
-		Required("config", &d.Config))
+	err := DecodeFields(d.fields, Optional("job_id", &d.JobID), Optional("flow_id", &d.FlowID),
+		Optional("old_job_id", &d.OldJobID), Required("dag", &d.DAG), Required("config", &d.Config))
 	if err != nil {
 		return nil, err
 	}
@@ -108,13 +104,9 @@ func (c *Component) UnmarshalJSON(b []byte) error {
 	if err := DecodeJSON(b, &object); err != nil {
 		return err
 	}
-	return DecodeFields(object,
-		Optional("name", &c.Name),
-		Optional("componentName", &c.ComponentName),
-		Optional("provider", &c.Provider),
-		Optional("version", &c.Version),
-		Optional("input", ListOf(&c.Input)),
-		Optional("output", ListOf(&c.Output)))
+	return DecodeFields(object, Optional("name", &c.Name), Optional("componentName", &c.ComponentName),
+		Optional("provider", &c.Provider), Optional("version", &c.Version),
+		Optional("input", ListOf(&c.Input)), Optional("output", ListOf(&c.Output)))
 }
 
 // UnmarshalJSON reads the config. Its errors name the role and the index.

@@ -47,8 +47,7 @@ func (s *Store) PutOutputs(ctx context.Context, outputs []Output) error {
 		o := &rows[i]
 		o.CreatedAt = timeOrNow(o.CreatedAt)
 		if err := checkText("task_name", o.TaskName, "role", o.Role, "type", o.Type, "key", o.Key, "port",
-			o.Port, "task_id", o.TaskID,
-			"namespace", o.Namespace, "name", o.Name); err != nil {
+			o.Port, "task_id", o.TaskID, "namespace", o.Namespace, "name", o.Name); err != nil {
 			return err
 		}
 	}

@@ -116,8 +116,7 @@ func (s *Store) putProvider(ctx context.Context, p Provider, replace bool) (crea
 
 // upsertProvider inserts a provider's row, or updates it, and reports whether it was inserted. The update
 // also locks the row, which serialises writers of the provider's components.
-func upsertProvider(
-	ctx context.Context, tx bun.Tx, row *providerRow, replace bool,
+func upsertProvider(ctx context.Context, tx bun.Tx, row *providerRow, replace bool,
 ) (created bool, err error) {
 	for { // again if the provider is deleted between the two statements
 		insert := tx.NewInsert().Model(row).On("CONFLICT (name, version, device) DO NOTHING")

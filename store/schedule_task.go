@@ -113,9 +113,8 @@ func (s *Store) RestartScheduleTask(ctx context.Context, jobID, name, taskID str
 	at time.Time) error {
 	return wrap(s.tx(ctx, func(ctx context.Context, tx bun.Tx) error {
 		var task ScheduleTask
-		if err := selectOne(ctx, tx.NewSelect().
-			Where("job_id = ? AND name = ?", jobID, name), &task, "task_name: task %q of job %q", name,
-			jobID); err != nil {
+		if err := selectOne(ctx, tx.NewSelect().Where("job_id = ? AND name = ?", jobID, name), &task,
+			"task_name: task %q of job %q", name, jobID); err != nil {
 			return err
 		}
 		if task.Attempt >= attempt {

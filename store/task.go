@@ -191,8 +191,7 @@ func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attem
 func resetEarlierAttempts(ctx context.Context, tx bun.Tx, jobID, name, taskID string, attempt int) error {
 	if _, err := tx.NewUpdate().Model((*Task)(nil)).
 		Set("state = ?, task_id = '', stop_requested = ?", bfia.TaskReady, false).
-		Set("runner_id = '', container_name = '', container_id = '', exit_code = NULL, exited_at = "+
-			"NULL").
+		Set("runner_id = '', container_name = '', container_id = '', exit_code = NULL, exited_at = NULL").
 		Set("reason = '', progress = '', failure = NULL, reused_job_id = '', reused_task_id = ''").
 		Set("started_at = NULL, ended_at = NULL").
 		Where("job_id = ? AND name = ? AND task_id <> ? AND attempt < ?", jobID, name, taskID,
@@ -215,14 +214,7 @@ func (s *Store) EndTask(ctx context.Context, key TaskKey, taskID string, state b
 	if err := checkTaskState(state); err != nil {
 		return err
 	}
-	err := advanceTask(
-		ctx,
-		s.w,
-		(*Task)(nil),
-		state,
-		reason,
-		at,
-		taskKeyWhere+sameAttempt,
+	err := advanceTask(ctx, s.w, (*Task)(nil), state, reason, at, taskKeyWhere+sameAttempt,
 		append(key.args(), taskID)...)
 	if bfia.CodeOf(err) == bfia.CodeNotFound {
 		_, err = s.Task(ctx, key) // a row of another attempt is no error

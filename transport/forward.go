@@ -76,8 +76,7 @@ func (t *Transport) forward(
 }
 
 // lockForward waits until the earlier pushes of the same queue were forwarded.
-func (t *Transport) lockForward(
-	ctx context.Context, s *queue.Session, key forwardKey, deadline time.Time,
+func (t *Transport) lockForward(ctx context.Context, s *queue.Session, key forwardKey, deadline time.Time,
 ) error {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()

@@ -158,8 +158,7 @@ func (t *Transport) parsePush(x *exchange, p *incomingPush, form wire.PushForm, 
 
 // enqueue pushes a received message into its queue. Metadata of the wrapped form counts where a header is
 // missing.
-func (t *Transport) enqueue(
-	ctx context.Context, x *exchange, s *queue.Session, p *incomingPush,
+func (t *Transport) enqueue(ctx context.Context, x *exchange, s *queue.Session, p *incomingPush,
 ) (duplicate bool, err error) {
 	for name, value := range p.metadata {
 		if x.headers[name] == "" {
@@ -183,8 +182,7 @@ func (t *Transport) enqueue(
 
 // enqueueInNamedSession enqueues a push that names its session only in its metadata. It was received on the
 // budget of the session "" and moves to that of its own session.
-func (t *Transport) enqueueInNamedSession(
-	ctx context.Context, x *exchange, topic string, p *incomingPush,
+func (t *Transport) enqueueInNamedSession(ctx context.Context, x *exchange, topic string, p *incomingPush,
 ) (duplicate bool, err error) {
 	err = t.inSession(x, func(_ *Transport, x *exchange, s *queue.Session) error {
 		if s.ID() == "" {

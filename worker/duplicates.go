@@ -43,8 +43,7 @@ func duplicateRunners(pollers []*taskqueue.PollerInfo, self string, since time.T
 }
 
 // findDuplicateRunners asks Temporal for the other workers that poll a runner's queue.
-func findDuplicateRunners(
-	ctx context.Context, c client.Client, runnerID, self string, since time.Time,
+func findDuplicateRunners(ctx context.Context, c client.Client, runnerID, self string, since time.Time,
 ) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, temporalTimeout)
 	defer cancel()

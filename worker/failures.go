@@ -31,8 +31,7 @@ type loggedActivity struct {
 
 // ExecuteActivity runs an activity and logs its failure. It leaves out refusals, which the workflow handles,
 // and commands, which log their failures themselves.
-func (a *loggedActivity) ExecuteActivity(
-	ctx context.Context, in *interceptor.ExecuteActivityInput,
+func (a *loggedActivity) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput,
 ) (any, error) {
 	result, err := a.Next.ExecuteActivity(ctx, in)
 	info := activity.GetInfo(ctx)

@@ -16,9 +16,8 @@ var (
 )
 
 func attributes(plan *bfia.Plan, node string, roles []string, state bfia.JobState) temporal.SearchAttributes {
-	return temporal.NewSearchAttributes(
-		AttributeJobID.ValueSet(plan.JobID), AttributeFlowID.ValueSet(plan.FlowID),
-		AttributeNodeID.ValueSet(node), AttributeRoles.ValueSet(roles),
+	return temporal.NewSearchAttributes(AttributeJobID.ValueSet(plan.JobID),
+		AttributeFlowID.ValueSet(plan.FlowID), AttributeNodeID.ValueSet(node), AttributeRoles.ValueSet(roles),
 		AttributeState.ValueSet(string(state)))
 }
 

@@ -90,8 +90,7 @@ func failedParts(jobID string, t bfia.TaskStatus, first *bfia.Failure) []line {
 	lines := append(withReason, rest...)
 	described := first != nil && first.Task == t.Name
 	if reason := plain(t.Reason); reason != "" && !strings.Contains(renderAll(lines), reason) && !described {
-		lines = append(
-			[]line{{{"FAILED", red}, {"  " + plain(t.Name), bold}, {": " + reason, normal}}},
+		lines = append([]line{{{"FAILED", red}, {"  " + plain(t.Name), bold}, {": " + reason, normal}}},
 			lines...)
 	}
 	if len(lines) == 0 && !described {

@@ -26,8 +26,7 @@ func partnerChecks(cfg *party.Config) []check {
 	checks := []check{
 		{"listen", func(ctx context.Context) Check { return checkAPI(ctx, cfg) }},
 		{"transport.listen", func(ctx context.Context) Check {
-			return checkTransport(ctx,
-				cfg.Transport.Listen)
+			return checkTransport(ctx, cfg.Transport.Listen)
 		}},
 	}
 	if address := cfg.Transport.PartnerListen; address != "" {
@@ -182,8 +181,7 @@ func checkPartner(ctx context.Context, self, node, base string) Check {
 
 	if skew := time.Since(date).Abs(); !date.IsZero() && skew > maxClockSkew {
 		return warning("synchronise both clocks with NTP",
-			"%s answers, but its clock differs from this one by %s",
-			node, skew.Round(time.Second))
+			"%s answers, but its clock differs from this one by %s", node, skew.Round(time.Second))
 	}
 	if reported == "" {
 		return ok("a party answers at %s; it does not report its node id, which only Hutong parties do", base)

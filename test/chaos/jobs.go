@@ -270,8 +270,7 @@ func (d *deployment) results(ctx context.Context, r *jobRun) (map[string]string,
 
 func download(ctx context.Context, p *party, o bfia.Output) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet,
-		fmt.Sprintf("%s%s?namespace=%s&name=%s", p.url(), bfia.PathDataDownload, o.Namespace, o.Name),
-		nil)
+		fmt.Sprintf("%s%s?namespace=%s&name=%s", p.url(), bfia.PathDataDownload, o.Namespace, o.Name), nil)
 	if err != nil {
 		return "", err
 	}

@@ -50,8 +50,7 @@ func writeReport(w io.Writer, plan Plan, f *observations, done *progress, v *fin
 			}
 		}
 	}
-	say(
-		"containers and processes: %d, of which %d were created exactly once, and %d belong to retries\n\n",
+	say("containers and processes: %d, of which %d were created exactly once, and %d belong to retries\n\n",
 		runs, once, retries)
 	for _, part := range []struct {
 		name  string

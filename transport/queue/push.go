@@ -34,8 +34,7 @@ func (s *Session) Push(topic, id string, body *Body, a *Allocation) (duplicate b
 
 // appendMessage writes a message to the queue's log and makes it visible to readers. The caller holds logMu,
 // so the order is the same in both.
-func (b *Broker) appendMessage(
-	q *topicQueue, id idKey, body *Body, a *Allocation,
+func (b *Broker) appendMessage(q *topicQueue, id idKey, body *Body, a *Allocation,
 ) (duplicate bool, err error) {
 	b.mu.Lock()
 	if q.hasSeen(id) {

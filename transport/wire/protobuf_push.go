@@ -15,8 +15,7 @@ var errGroup = errors.New("groups are not part of this protocol")
 
 // streamFields reads one protobuf message to the end of r, field by field. visit gets fields of bytes and
 // must read all of each; other fields are skipped.
-func streamFields(
-	r *bufio.Reader, visit func(num protowire.Number, size int64, value *bufio.Reader) error,
+func streamFields(r *bufio.Reader, visit func(num protowire.Number, size int64, value *bufio.Reader) error,
 ) error {
 	for {
 		tag, err := binary.ReadUvarint(r)
@@ -92,8 +91,7 @@ func parseProtobufPush(r *bufio.Reader, payload PayloadWriter) (topic string, er
 }
 
 // parseProtobufWrapped reads an Inbound to the end of r, and the push inside it.
-func parseProtobufWrapped(
-	r *bufio.Reader, payload PayloadWriter,
+func parseProtobufWrapped(r *bufio.Reader, payload PayloadWriter,
 ) (topic string, metadata Headers, err error) {
 	metadata = make(Headers)
 	left := int64(MaxParameters) // for all metadata together

@@ -55,8 +55,7 @@ func (f PushForm) MaxBody(enc Encoding, message int64) int64 {
 }
 
 // Parse reads a push to the end of r and writes its payload. metadata comes from the wrapped form only.
-func (f PushForm) Parse(
-	enc Encoding, r *bufio.Reader, payload PayloadWriter,
+func (f PushForm) Parse(enc Encoding, r *bufio.Reader, payload PayloadWriter,
 ) (topic string, metadata Headers, err error) {
 	switch {
 	case f == Wrapped && enc == Protobuf:
@@ -75,8 +74,7 @@ func (f PushForm) Parse(
 
 // ParseNextJSON reads one push of a stream of JSON objects. After an error the position in the stream is
 // unknown.
-func (f PushForm) ParseNextJSON(
-	r *bufio.Reader, payload PayloadWriter,
+func (f PushForm) ParseNextJSON(r *bufio.Reader, payload PayloadWriter,
 ) (topic string, metadata Headers, err error) {
 	if f == Wrapped {
 		return readJSONWrapped(r, payload)

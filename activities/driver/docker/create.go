@@ -119,8 +119,7 @@ func (d *Driver) checkImage(ctx context.Context, image string, err error) error 
 	return err
 }
 
-func (d *Driver) containerConfig(
-	spec driver.Spec, network networkInfo,
+func (d *Driver) containerConfig(spec driver.Spec, network networkInfo,
 ) (*container.Config, *container.HostConfig) {
 	initProcess, limit := false, int64(pidsLimit)
 	config := &container.Config{

@@ -51,8 +51,7 @@ func (d *Driver) logs(ctx context.Context, name string, follow bool, w io.Writer
 }
 
 // logsOnce copies the log from its start, without what was copied before, and reports whether it is complete.
-func (d *Driver) logsOnce(
-	ctx context.Context, name string, follow bool, out *frameWriter,
+func (d *Driver) logsOnce(ctx context.Context, name string, follow bool, out *frameWriter,
 ) (complete bool, err error) {
 	c, err := d.find(ctx, name, name)
 	if err != nil {

@@ -61,8 +61,7 @@ func (k *Driver) waitStarted(ctx context.Context, name string) error {
 }
 
 // logsOnce copies the log from its start, without what was copied before, and reports whether it is complete.
-func (k *Driver) logsOnce(
-	ctx context.Context, name string, follow bool, out *lineCopier,
+func (k *Driver) logsOnce(ctx context.Context, name string, follow bool, out *lineCopier,
 ) (complete bool, err error) {
 	job, err := k.find(ctx, name)
 	if err != nil {

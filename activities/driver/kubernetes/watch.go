@@ -99,8 +99,7 @@ func (k *Driver) watch(ctx context.Context, name string, do step) (driver.Exit, 
 
 // watchOnce lists the Job and its pods, and then watches them. It returns when the container has ended, at an
 // error, or when the watch has expired and cannot resume.
-func (k *Driver) watchOnce(
-	ctx context.Context, name string, observed map[types.UID]*corev1.Pod, do step,
+func (k *Driver) watchOnce(ctx context.Context, name string, observed map[types.UID]*corev1.Pod, do step,
 ) (exit driver.Exit, ended bool, err error) {
 	s, podsVersion, err := k.list(ctx, name, observed)
 	if err != nil {
@@ -138,8 +137,7 @@ func (k *Driver) watchOnce(
 
 // list gets the Job and its pods, and adds the pods to those observed before. It also returns the resource
 // version from which to watch pods.
-func (k *Driver) list(
-	ctx context.Context, name string, observed map[types.UID]*corev1.Pod,
+func (k *Driver) list(ctx context.Context, name string, observed map[types.UID]*corev1.Pod,
 ) (s jobState, podsVersion string, err error) {
 	job, err := k.find(ctx, name)
 	if err != nil {

@@ -124,12 +124,8 @@ func (h *Server) URL() string { return "http://" + h.Address }
 // Command returns the server's program, its arguments, and the additions to its environment.
 func (h *Server) Command() (program string, args, env []string) {
 	python := filepath.Join(h.Dir, "python")
-	return filepath.Join(
-			h.Cache,
-			"venv",
-			"bin",
-			"python",
-		), []string{filepath.Join(python, "fate_flow", "fate_flow_server.py")},
+	return filepath.Join(h.Cache, "venv", "bin", "python"),
+		[]string{filepath.Join(python, "fate_flow", "fate_flow_server.py")},
 		[]string{"PYTHONPATH=" + python, "PYTHONUNBUFFERED=1"}
 }
 
