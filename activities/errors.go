@@ -71,7 +71,7 @@ const (
 )
 
 // RetryDelay returns the pause before an attempt of a command, from the second on: exponential backoff with
-// jitter. Chance, from 0 to 1, spreads it by a quarter to either side, so that jobs that lost a partner
+// jitter. chance, from 0 to 1, spreads it by a quarter to either side, so that jobs that lost a partner
 // together do not all return to it at once.
 func RetryDelay(attempt int32, chance float64) time.Duration {
 	delay := maxRetryDelay

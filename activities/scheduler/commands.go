@@ -76,9 +76,8 @@ type SendTaskStartInput struct {
 	Task bfia.TaskRef `json:"task"`
 }
 
-// SendTaskStart starts a task at a party (BFIA part 2, 3.4). A party of another
-// implementation may run a task twice if the command is repeated. A second try therefore asks first whether
-// the party has started the task.
+// SendTaskStart starts a task at a party (BFIA part 2, 3.4). A party of another implementation may run a task
+// twice if the command is repeated. A second try therefore asks first whether the party has started the task.
 func (a *Activities) SendTaskStart(ctx context.Context, in SendTaskStartInput) error {
 	if activity.GetInfo(ctx).Attempt > 1 {
 		started, err := a.hasStarted(ctx, in.Node, in.Task.TaskID)
