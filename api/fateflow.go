@@ -104,8 +104,9 @@ func (p fateFlowParty) Catalog(ctx context.Context) fateflow.Catalog {
 			return nil, err
 		}
 
+		// The list is sorted by name and version. A version that is registered for several devices has a row
+		// for each.
 		var found []fateflow.Provider
-		// sorted by name and version; one may be registered for several devices
 		for _, r := range registered {
 			if _, has := r.Components[component]; has {
 				found = append(found, fateflow.Provider{Name: r.Name, Version: r.Version})

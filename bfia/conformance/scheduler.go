@@ -29,9 +29,9 @@ func scheduler() []Check {
 			if a.code != nil && *a.code != 0 && method == http.MethodGet && body == nil || a.code == nil {
 				return "", deviates("is not read this way: %s", a)
 			}
-			word, err := a.stringField("job_status")
-			if err == nil && !slices.Contains(jobStates, word) {
-				err = fmt.Errorf("data.job_status is %q", word)
+			jobState, err := a.stringField("job_status")
+			if err == nil && !slices.Contains(jobStates, jobState) {
+				err = fmt.Errorf("data.job_status is %q", jobState)
 			}
 			tasks, tasksErr := a.mapField("status")
 			for name, state := range tasks {
@@ -39,26 +39,14 @@ func scheduler() []Check {
 					tasksErr = fmt.Errorf("data.status.%s is %q", name, state)
 				}
 			}
-			return fmt.Sprintf("%s, %d tasks", word, len(tasks)), worst(a.checkSuccess(), err, tasksErr)
+			return fmt.Sprintf("%s, %d tasks", jobState, len(tasks)), worst(a.checkSuccess(), err, tasksErr)
 		}
 	}
+	emptyJob := map[string]any{"job_id": unknownID, "dag": map[string]any{}, "config": map[string]any{}}
+
 	return []Check{
-		missingField(
-			bfia.PathCreateAll,
-			"job_id",
-			"2/3.1",
-			constantBody(
-				map[string]any{"job_id": unknownID, "dag": map[string]any{}, "config": map[string]any{}},
-			),
-		),
-		missingField(
-			bfia.PathCreateAll,
-			"dag",
-			"2/3.1",
-			constantBody(
-				map[string]any{"job_id": unknownID, "dag": map[string]any{}, "config": map[string]any{}},
-			),
-		),
+		missingField(bfia.PathCreateAll, "job_id", "2/3.1", constantBody(emptyJob)),
+		missingField(bfia.PathCreateAll, "dag", "2/3.1", constantBody(emptyJob)),
 		{
 			"POST " + bfia.PathCreateAll,
 			"a job is created on every party",
@@ -105,16 +93,8 @@ func scheduler() []Check {
 					return "", &skipError{"no scheduled job has run"}
 				}
 				for _, id := range t.tasks {
-					a, err := s.ask(
-						ctx,
-						http.MethodPost,
-						bfia.PathTaskCallback,
-						bfia.TaskReport{
-							TaskID: id,
-							Status: bfia.TaskFailed,
-							Role:   t.doc.Config.Initiator.Role,
-						},
-					)
+					a, err := s.ask(ctx, http.MethodPost, bfia.PathTaskCallback, bfia.TaskReport{
+						TaskID: id, Status: bfia.TaskFailed, Role: t.doc.Config.Initiator.Role})
 					if err != nil {
 						return "", err
 					}
@@ -150,8 +130,8 @@ func scheduler() []Check {
 				if err := a.checkSuccess(); err != nil && !isDeviation(err) {
 					return "", err
 				}
-				word, err := s.awaitJob(ctx, t, "FINISHED")
-				return word, worst(err, a.checkSuccess())
+				state, err := s.awaitJob(ctx, t, "FINISHED")
+				return state, worst(err, a.checkSuccess())
 			},
 		},
 		missingField(bfia.PathStopAll, "job_id", "2/3.5", constantBody(map[string]any{"job_id": unknownID})),

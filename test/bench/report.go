@@ -82,9 +82,9 @@ func (f *figure) missesTarget() bool {
 
 // compareMedians compares the medians of two sides.
 func compareMedians(name string, hutong, other samples, t target, notes ...string) figure {
-	mine, theirs := median(hutong.total), median(other.total)
-	return figure{name: name, measured: formatDuration(mine), baseline: formatDuration(theirs),
-		ratio: float64(mine) / float64(theirs), target: t, notes: notes}
+	measured, baseline := median(hutong.total), median(other.total)
+	return figure{name: name, measured: formatDuration(measured), baseline: formatDuration(baseline),
+		ratio: float64(measured) / float64(baseline), target: t, notes: notes}
 }
 
 // report collects the results by section.

@@ -177,7 +177,8 @@ func check(f *observations) *findings {
 			}
 			if !slices.ContainsFunc(f.jobs,
 				func(j *jobRun) bool { return strings.HasPrefix(name, "hutong-"+j.ID+"-") }) {
-				found.orphaned = append(found.orphaned, fmt.Sprintf("%s at %s belongs to no job", name, party))
+				found.orphaned = append(found.orphaned,
+					fmt.Sprintf("%s at %s belongs to no job", name, party))
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-// Package participant holds the workflow of a job at a participant, as its story from top to bottom:
+// Package participant holds the workflow of a job at a participant. In the order of a job's life:
 //
 //   - job.go takes the scheduler's commands, and ends the job once its containers are gone;
 //   - approval.go waits for an approver of this party, and reports the decision to the scheduler;

@@ -41,7 +41,8 @@ func (j *job) receiveAudits(ctx workflow.Context) {
 			return
 		}
 		if j.state != bfia.JobPending || j.ending() || !slices.Contains(j.Nodes, a.Node) {
-			j.logger.Info("ignored an approval or rejection", "from", a.Node, "status", a.Status, "state", j.state)
+			j.logger.Info("ignored an approval or rejection",
+				"from", a.Node, "status", a.Status, "state", j.state)
 
 			continue
 		}

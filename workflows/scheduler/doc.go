@@ -1,4 +1,4 @@
-// Package scheduler holds the workflow of a job at its scheduler, as its story from top to bottom:
+// Package scheduler holds the workflow of a job at its scheduler. In the order of a job's life:
 //
 //   - job.go creates the job at every party or at none, starts it, walks its DAG, and ends it at every party;
 //   - approval.go waits until all parties have approved the job;
