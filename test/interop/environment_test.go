@@ -145,7 +145,13 @@ func (env *environment) dockerGateway(t *testing.T) netip.Addr {
 	bridge, err := env.docker.NetworkInspect(t.Context(), network.NetworkBridge, network.InspectOptions{})
 	require.NoError(t, err)
 	require.NotEmpty(t, bridge.IPAM.Config)
-	gateway, err := netip.ParseAddr(bridge.IPAM.Config[0].Gateway)
+	config := bridge.IPAM.Config[0]
+	if config.Gateway == "" { // Docker Engine 20.10 omits it until its second start
+		subnet, err := netip.ParsePrefix(config.Subnet)
+		require.NoError(t, err)
+		return subnet.Masked().Addr().Next() // Docker's default: the first address
+	}
+	gateway, err := netip.ParseAddr(config.Gateway)
 	require.NoError(t, err)
 	return gateway
 }
