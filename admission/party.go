@@ -46,9 +46,7 @@ func (p Party) Infeasible(d Demand) string {
 	if p.Limits.Tasks > 0 && len(d.Slots) > p.Limits.Tasks {
 		return fmt.Sprintf(
 			"a task of the job has %d parts here, this party runs at most %d at once (jobs.max_containers)",
-			len(d.Slots),
-			p.Limits.Tasks,
-		)
+			len(d.Slots), p.Limits.Tasks)
 	}
 	if len(p.Runners) == 0 {
 		return ""

@@ -359,6 +359,8 @@ func topological(components []Component, place map[string]int) ([]int, error) {
 			}
 		}
 	}
+
+	// A depth-first search. A task that is found again while it is open closes a cycle.
 	const (
 		unseen = iota
 		open
@@ -382,6 +384,7 @@ func topological(components []Component, place map[string]int) ([]int, error) {
 			return Errorf(CodeBadRequest, "dag.components: the tasks %s form a cycle",
 				strings.Join(names, ", "))
 		}
+
 		state[i] = open
 		path = append(path, i)
 		for _, upstream := range components[i].Upstreams() {

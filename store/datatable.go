@@ -47,8 +47,8 @@ type dataTableRow struct {
 func (r dataTableRow) table() DataTable {
 	normalizeTimes(&r.CreatedAt, &r.UpdatedAt)
 	t := DataTable{
-		Namespace: r.Namespace, Name: r.Name, Generation: r.Generation, Columns: r.Columns, Rows: r.Rows,
-		Partitions: r.Partitions, Bytes: r.Bytes,
+		Namespace: r.Namespace, Name: r.Name, Generation: r.Generation,
+		Columns: r.Columns, Rows: r.Rows, Partitions: r.Partitions, Bytes: r.Bytes,
 		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
 	}
 	if r.Meta != "" {

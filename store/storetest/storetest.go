@@ -78,6 +78,7 @@ func Postgres(t testing.TB) string {
 	return own.String()
 }
 
+// admin runs a statement on the server's own database.
 func admin(t testing.TB, server *url.URL, statement string) {
 	t.Helper()
 	dsn := *server
@@ -86,9 +87,9 @@ func admin(t testing.TB, server *url.URL, statement string) {
 		q.Set("host", filepath.Join(host, ".s.PGSQL.5432"))
 		dsn.RawQuery = q.Encode()
 	}
-	db := sql.OpenDB(
-		pgdriver.NewConnector(pgdriver.WithDSN(dsn.String()), pgdriver.WithTimeout(5*time.Minute)),
-	)
+
+	connector := pgdriver.NewConnector(pgdriver.WithDSN(dsn.String()), pgdriver.WithTimeout(5*time.Minute))
+	db := sql.OpenDB(connector)
 	defer db.Close()
 	if _, err := db.Exec(statement); err != nil {
 		t.Fatalf("%s: %v", statement, err)
