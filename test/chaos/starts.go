@@ -57,9 +57,9 @@ func newCreationCounter() *creationCounter {
 }
 
 // watch reads the events of the Docker Engine. After an interruption it resumes where it stopped: a Docker
-// Engine that starts creates nothing before it answers, and it keeps its last 256 events. It also reads starts: a
-// Docker Engine that is killed while it creates a container may keep the container and lose the event. Ids are
-// counted once.
+// Engine that starts creates nothing before it answers, and it keeps its last 256 events. It also reads
+// starts: a Docker Engine that is killed while it creates a container may keep the container and lose the
+// event. Ids are counted once.
 func (c *creationCounter) watch(ctx context.Context, docker *client.Client, since time.Time) {
 	for ctx.Err() == nil {
 		asked := time.Now()
