@@ -40,7 +40,7 @@ func TestCreateAllAndCreateTwice(t *testing.T) {
 	require.Len(t, p.engine.started(), 2)
 	stored, err := p.store.Job(t.Context(), "j1")
 	require.NoError(t, err)
-	require.Equal(t, host, stored.SchedulerNode, "whoever sent it")
+	require.Equal(t, host, stored.SchedulerNode, "the sender")
 }
 
 // The sender's header is read in the spelling of the specification, of FATE-Flow and of Kuscia. Only the

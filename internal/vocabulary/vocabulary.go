@@ -1,5 +1,5 @@
-// Package vocabulary checks that the project's code, messages and documents use the words of docs/glossary.md. Its test
-// runs with `make check`.
+// Package vocabulary checks that the project's code, messages and documents use the words of
+// docs/glossary.md. Its test runs with `make check`.
 package vocabulary
 
 import (
@@ -28,7 +28,8 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s:%d: %q: %s", f.File, f.Line, f.Word, f.Use)
 }
 
-// rule is a pattern that must not occur in prose (comments, messages, documents), and what to use in its place.
+// rule is a pattern that must not occur in prose (comments, messages, documents), and what to use in its
+// place.
 type rule struct {
 	pattern *regexp.Regexp
 	use     string
@@ -60,6 +61,7 @@ var prose = []rule{
 	words(`outdated?|outdates`, `"supersede"`),
 	words(`is there already|are there already`, `"already exists"`),
 	words(`(?:begins?|began|begun|done|made|run|runs) afresh`, `"again"`),
+	words(`whoever`, `name the actor`),
 	words(`is wanted|are wanted`, `"is required", "must be"`),
 	words(`stands? (?:there|here|for|first|before|behind|in)`, `say what it does`),
 	words(`mends?|mended|mending`, `"fix"`),
@@ -141,7 +143,8 @@ func CheckGo(name string, src []byte) ([]Finding, error) {
 
 func isField(n *ast.Ident) bool { return n.Obj == nil && ast.IsExported(n.Name) }
 
-// CheckText checks a document, script or configuration file. Fenced code of Markdown is checked too: readers copy it.
+// CheckText checks a document, script or configuration file. Fenced code of Markdown is checked too: readers
+// copy it.
 func CheckText(name string, text []byte) []Finding {
 	var found []Finding
 	for i, l := range strings.Split(string(text), "\n") {

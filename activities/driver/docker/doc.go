@@ -7,8 +7,8 @@
 // The containers of a party share a bridge network. On it they reach the party, by the name
 // [Options].PartyHost, and the Internet, but not each other.
 //
-// Whoever may talk to Docker Engine can read a container's environment, secrets included. Access to Docker
-// Engine equals root access to the runner anyway.
+// Everyone with access to Docker Engine can read a container's environment, secrets included. Access to
+// Docker Engine equals root access to the runner anyway.
 //
 // # Start at most once
 //

@@ -1,5 +1,5 @@
 // Package component implements the BFIA component contract (API_SPECS, part 3): everything that any algorithm
-// needs in order to run as a container of a BFIA scheduler, whoever wrote it.
+// needs in order to run as a container of a BFIA scheduler of any vendor.
 //
 //   - The environment: which task this is, which role runs here, and who the other parties are
 //     ([FromEnviron], [Task]).

@@ -196,7 +196,7 @@ func (t *Table) OnlyColumn(column string) (*Table, error) {
 	return out, nil
 }
 
-// WriteTable writes a dataset of one partition, then its metadata. Whoever sees the metadata sees a complete
+// WriteTable writes a dataset of one partition, then its metadata. A reader of the metadata finds a complete
 // dataset.
 func WriteTable(ctx context.Context, s Store, a Address, t *Table, description string) error {
 	var buf bytes.Buffer
