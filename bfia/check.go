@@ -90,38 +90,16 @@ func CheckParameters(doc *Document, plan *Plan, describe Describe, node string) 
 // misspelt returns the described parameter that a name resembles, or "". Names that resemble none pass:
 // components may read parameters that their descriptions omit.
 func (d *Description) misspelt(name string, values map[string]json.RawMessage) string {
-	if slices.ContainsFunc(d.InputParam, func(p InputParam) bool { return p.Name == name }) {
-		return ""
-	}
+	var missing []string
 	for _, p := range d.InputParam {
-		_, given := values[p.Name]
-		if !given && min(len(name), len(p.Name)) > 4 && editDistance(name, p.Name) <= 2 {
-			return p.Name
+		if p.Name == name {
+			return ""
+		}
+		if _, given := values[p.Name]; !given {
+			missing = append(missing, p.Name)
 		}
 	}
-	return ""
-}
-
-// editDistance returns the Levenshtein distance of two texts, in bytes and without regard to case.
-func editDistance(a, b string) int {
-	a, b = strings.ToLower(a), strings.ToLower(b)
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			substitution := diagonal
-			if a[i] != b[j] {
-				substitution++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(substitution, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return Closest(name, missing)
 }
 
 // contradiction returns how a value contradicts the description, or "" if it does not.
