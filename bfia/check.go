@@ -8,19 +8,24 @@ import (
 	"strings"
 )
 
-// Warning is a parameter that contradicts its component's self-description.
+// Warning is a parameter that contradicts its component's self-description, or a field of the document that has no
+// effect.
 //
-// Published descriptions contradict published jobs. A warning therefore refuses a job only at a party that is
-// configured as strict, and the parameter reaches the component as the job has it.
+// Published descriptions contradict published jobs. A parameter's warning therefore refuses a job only at a party
+// that is configured as strict, and the parameter reaches the component as the job has it.
 type Warning struct {
-	Task      string `json:"task"`
-	Role      string `json:"role"` // guest.0, or several: guest.0, host.0
-	Parameter string `json:"parameter"`
+	Field     string `json:"field,omitempty"` // the field's path; then Task, Role and Parameter are empty
+	Task      string `json:"task,omitempty"`
+	Role      string `json:"role,omitempty"` // guest.0, or several: guest.0, host.0
+	Parameter string `json:"parameter,omitempty"`
 	Message   string `json:"message"`
 }
 
 // String returns the warning as one sentence.
 func (w Warning) String() string {
+	if w.Field != "" {
+		return w.Field + ": " + w.Message
+	}
 	return fmt.Sprintf("task %s at %s: parameter %s %s", w.Task, w.Role, w.Parameter, w.Message)
 }
 

@@ -26,6 +26,7 @@ const (
 	PathPlatformAudit     = "/v1/platform/schedule/job/audit_confirm"  // Hutong's addition, after 3.10
 	PathPlatformCallback  = "/v1/platform/schedule/task/callback"      // 4.1
 	PathPlatformPriority  = "/v1/platform/schedule/job/priority"       // Hutong's addition
+	PathPlatformCheck     = "/v1/platform/schedule/job/check"          // Hutong's addition
 	PathJobOutputs        = "/v2/job/output/query"
 
 	// East-west: party to party.
@@ -46,6 +47,9 @@ const (
 	PathRelease      = "/v1/interconn/schedule/job/resource/return"
 	PathCapacityHint = "/v1/interconn/schedule/job/resource/capacity_hint"
 	PathPriority     = "/v1/interconn/schedule/job/priority"
+
+	// East-west, Hutong's addition: a check of a job that creates nothing.
+	PathCheck = "/v1/interconn/schedule/job/check"
 
 	// Operation.
 	PathHealth  = "/healthz"

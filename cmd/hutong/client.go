@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -30,6 +29,7 @@ type client struct {
 	url          string
 	timeout      time.Duration // of one request
 	stdoutColour bool          // colours are allowed on a terminal
+	wide         bool          // tables have more columns
 }
 
 // refused is a response that reports an error.
@@ -189,38 +189,4 @@ func openEnvelope(response *http.Response, body []byte) (bfia.Envelope, error) {
 	text := fmt.Sprintf("%s answered %s", response.Request.URL.Host, response.Status)
 
 	return envelope, &refused{response.StatusCode, envelope.Code, text}
-}
-
-// readFile reads a JSON object from a file, or from standard input if name is "-". It keeps the values as
-// they are written.
-func readFile(name string, stdin io.Reader) (map[string]json.RawMessage, error) {
-	var document []byte
-	var err error
-	if name == "-" {
-		name = "standard input"
-		document, err = io.ReadAll(stdin)
-	} else {
-		document, err = os.ReadFile(name)
-	}
-	if err != nil {
-		return nil, err
-	}
-	var object map[string]json.RawMessage
-	if err := json.Unmarshal(document, &object); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, locateJSON(document, err))
-	}
-	if object == nil {
-		return nil, fmt.Errorf("%s: must be a JSON object, but is null", name)
-	}
-	return object, nil
-}
-
-// locateJSON adds the line number of a syntax error.
-func locateJSON(document []byte, err error) error {
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
-		line := 1 + bytes.Count(document[:min(int(syntax.Offset), len(document))], []byte("\n"))
-		return fmt.Errorf("line %d: %w", line, err)
-	}
-	return errors.New("must be a JSON object")
 }

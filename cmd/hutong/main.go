@@ -75,7 +75,8 @@ func (m Main) newRootCommand() *cobra.Command {
 		Short:         "Run federated jobs between institutions over the BFIA interconnection protocol",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Args:          subcommandsOnly(true),
+		Version:       version(),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	c := &client{url: valueOr(m.getenv("HUTONG_URL"), defaultURL), stdoutColour: m.getenv("NO_COLOR") == ""}
@@ -97,6 +98,11 @@ func (m Main) newRootCommand() *cobra.Command {
 		newMigrateCommand(),
 		newDoctorCommand(), newTemporalCommand(), m.newConfigCommand(), m.newDemoCommand())
 	root.AddCommand(newVersionCommand(), newSuperviseCommand())
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetFlagErrorFunc(explainFlagError)
+	acceptPrefixes(root, c)
+	addFormats(root, c)
+	addCompletions(root, c)
 	return root
 }
 
@@ -112,11 +118,6 @@ func (m Main) getenv(name string) (value string) {
 
 // errSaid is a failure that the command has already reported.
 var errSaid = errors.New("failed")
-
-// usageError is an error in the command line that cobra does not detect.
-type usageError struct{ error }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 // markStarted makes each command record that it was started, which means that cobra accepted the command
 // line.
@@ -137,12 +138,7 @@ func markStarted(cmd *cobra.Command, started *bool) {
 func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: use, Short: short,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
-			}
-			return fmt.Errorf("%s needs a subcommand", cmd.CommandPath())
-		},
+		Args: subcommandsOnly(false),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(commands...)
