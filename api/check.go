@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -141,4 +142,21 @@ func (s *Server) checkSubmission(ctx context.Context, doc *bfia.Document) ([]bfi
 		return nil, err
 	}
 	return append(bfia.CheckDocument(doc, plan), warnings...), s.checkInitiator(doc)
+}
+
+// jobDocument returns the document with which a job was created.
+func (s *Server) jobDocument(c *fiber.Ctx) error {
+	get, err := s.params(c)
+	if err != nil {
+		return err
+	}
+	jobID := get("job_id")
+	if err := bfia.CheckID("job_id", jobID); err != nil {
+		return err
+	}
+	doc, err := s.document(c.UserContext(), jobID)
+	if err != nil {
+		return unknownJob(err, jobID, s.Node)
+	}
+	return ok(c, map[string]any{"document": json.RawMessage(doc.Bytes())})
 }

@@ -52,7 +52,32 @@ func (l listener) Close() error {
 type conn struct {
 	net.Conn
 	timeout time.Duration
+	begun   bool        // something was read
 	unread  atomic.Bool // a request was not read to its end
+}
+
+const (
+	// tlsHandshake is the first byte of a TLS connection. No HTTP request begins with it.
+	tlsHandshake = 0x16
+	// notHTTPS is the answer to a TLS handshake. Clients recognize its beginning, and say that the port speaks HTTP.
+	notHTTPS = "HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\nClient sent an HTTPS request to an HTTP server.\n"
+)
+
+// Read answers a TLS handshake at once, since both sides would otherwise wait for the other until a timeout.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.begun || n == 0 {
+		return n, err
+	}
+	c.begun = true
+	if b[0] != tlsHandshake {
+		return n, err
+	}
+	c.unread.Store(true)
+	if _, err := c.Write([]byte(notHTTPS)); err != nil {
+		return 0, err
+	}
+	return 0, io.EOF
 }
 
 func (c *conn) Write(b []byte) (int, error) {

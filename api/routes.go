@@ -42,6 +42,7 @@ func (s *Server) routes() []route {
 		{http.MethodGet, bfia.PathPlatformLogLines, s.countLogLines, false},
 		{http.MethodGet, bfia.PathPlatformLog, s.readLog, false},
 		{http.MethodGet, bfia.PathJobOutputs, s.listOutputs, false},
+		{http.MethodGet, bfia.PathJobDocument, s.jobDocument, false},
 
 		// Containers.
 		{http.MethodPost, bfia.PathPlatformCallback, s.containerCallback, true},

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hutong/internal/devserver"
-	"hutong/internal/duration"
+	durationflag "hutong/internal/duration"
 	"hutong/internal/party"
 )
 
@@ -25,6 +25,9 @@ func newVersionCommand() *cobra.Command {
 	}
 }
 
+// commit is the commit that make build found.
+var commit string
+
 // version returns the versions of this program, with the commit that it was built from.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
@@ -35,9 +38,10 @@ func version() string {
 }
 
 func describeBuild(info *debug.BuildInfo) string {
-	revision, changed := "unknown", ""
+	revision, changed := valueOr(commit, "unknown"), ""
 	for _, setting := range info.Settings {
 		switch {
+		case commit != "": // the build has set it
 		case setting.Key == "vcs.revision":
 			revision = setting.Value[:min(len(setting.Value), 12)]
 		case setting.Key == "vcs.modified" && setting.Value == "true":
@@ -121,7 +125,7 @@ func newTemporalCommand() *cobra.Command {
 	f.IntVar(&o.UIPort, "ui-port", 0, "port of the web UI on 127.0.0.1; 0 disables the UI")
 	f.StringArrayVar(&o.Namespaces, "namespace", []string{"default"},
 		"a namespace to create if it is missing; repeatable")
-	duration.Flag(f, &o.Retention, "retention", devserver.DefaultRetention,
+	durationflag.Flag(f, &o.Retention, "retention", devserver.DefaultRetention,
 		"how long the namespaces keep the history of closed workflows, at least")
 
 	return cmd

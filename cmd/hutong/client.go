@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,6 +63,10 @@ type unanswered struct {
 }
 
 func (u *unanswered) Error() string {
+	if u.speaksHTTP() {
+		return fmt.Sprintf("%s speaks HTTP, not HTTPS: set --url or HUTONG_URL to http://%s", u.url,
+			strings.TrimPrefix(u.url, "https://"))
+	}
 	if errors.Is(u.err, syscall.ECONNREFUSED) {
 		return fmt.Sprintf("failed to connect to %s: nothing listens there; start the party, "+
 			"or set --url or HUTONG_URL to its API", u.url)
@@ -75,6 +80,12 @@ func (u *unanswered) Error() string {
 
 func (u *unanswered) Unwrap() error { return u.err }
 
+// speaksHTTP reports that an https URL led to an HTTP server.
+func (u *unanswered) speaksHTTP() bool {
+	var plain tls.RecordHeaderError
+	return errors.Is(u.err, http.ErrSchemeMismatch) || errors.As(u.err, &plain)
+}
+
 // isRetryable reports whether a request that failed with err may succeed later.
 func isRetryable(err error) bool {
 	var no *refused
@@ -82,7 +93,7 @@ func isRetryable(err error) bool {
 		return no.retryable()
 	}
 	var none *unanswered
-	return errors.As(err, &none)
+	return errors.As(err, &none) && !none.speaksHTTP()
 }
 
 // get sends a GET request and decodes the response's data into data.
@@ -186,6 +197,10 @@ func openEnvelope(response *http.Response, body []byte) (bfia.Envelope, error) {
 		)
 	}
 
+	if response.StatusCode == http.StatusBadRequest && strings.Contains(string(body), "HTTP request to an HTTPS server") {
+		return envelope, fmt.Errorf("%s speaks HTTPS, not HTTP: set --url or HUTONG_URL to https://%s",
+			response.Request.URL.Host, response.Request.URL.Host)
+	}
 	text := fmt.Sprintf("%s answered %s", response.Request.URL.Host, response.Status)
 
 	return envelope, &refused{response.StatusCode, envelope.Code, text}

@@ -305,27 +305,31 @@ func newDataDownload(c *client) *cobra.Command {
 		Long: "Downloads a dataset as CSV, or another output as its JSON document. The file appears\n" +
 			"only when the download is complete, and only its owner can read it.",
 		Example: "  hutong data download demo breast_guest -o guest.csv",
-		Args:    cobra.ExactArgs(2),
+		Args:    exactly("NAMESPACE", "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, cancel := untilSignal(cmd.Context()) // an interrupted download removes its temporary file
-			defer cancel()
-			body, length, err := c.download(ctx, args[0], args[1])
-			if err != nil {
-				return err
-			}
-			defer func() { _ = body.Close() }()
-			if out == "" || out == "-" {
-				_, err = io.Copy(cmd.OutOrStdout(), body)
-				return explainTransfer(err)
-			}
-			progress := &transfer{reader: body, total: length, what: filepath.Base(out),
-				to: terminal(cmd.ErrOrStderr())}
-			defer progress.end()
-			return writeAtomically(out, progress)
+			return c.downloadTo(cmd, args[0], args[1], out)
 		},
 	}
 	cmd.Flags().StringVarP(&out, "out", "o", "", "the file to write (default: standard output)")
 	return cmd
+}
+
+// downloadTo writes a dataset or document to a file, or to standard output if out is "" or "-".
+func (c *client) downloadTo(cmd *cobra.Command, namespace, name, out string) error {
+	ctx, cancel := untilSignal(cmd.Context()) // an interrupted download removes its temporary file
+	defer cancel()
+	body, length, err := c.download(ctx, namespace, name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = body.Close() }()
+	if out == "" || out == "-" {
+		_, err = io.Copy(cmd.OutOrStdout(), body)
+		return explainTransfer(err)
+	}
+	progress := &transfer{reader: body, total: length, what: filepath.Base(out), to: terminal(cmd.ErrOrStderr())}
+	defer progress.end()
+	return writeAtomically(out, progress)
 }
 
 // download opens the stream of a dataset or document. length is -1 if it is unknown.

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	durationflag "hutong/internal/duration"
 )
 
 // The exit statuses.
@@ -82,7 +84,7 @@ func (m Main) newRootCommand() *cobra.Command {
 	c := &client{url: valueOr(m.getenv("HUTONG_URL"), defaultURL), stdoutColour: m.getenv("NO_COLOR") == ""}
 	root.PersistentFlags().
 		StringVar(&c.url, "url", c.url, "URL of the party's API, for client commands (HUTONG_URL)")
-	root.PersistentFlags().DurationVar(&c.timeout, "timeout", defaultTimeout,
+	durationflag.Flag(root.PersistentFlags(), &c.timeout, "timeout", defaultTimeout,
 		"time limit of one request of a client command, except uploads and downloads")
 	root.AddGroup(&cobra.Group{ID: "client", Title: "Client commands:"},
 		&cobra.Group{ID: "serve", Title: "Server commands:"})

@@ -81,7 +81,7 @@ func newRunnerDrain(c *client, draining bool) *cobra.Command {
 		Long: "Gives a runner no new tasks until 'hutong runner undrain', also after a restart of its\n" +
 			"worker or machine. Running containers continue to their end. When 'hutong runner list'\n" +
 			"shows drained, the machine can be switched off.",
-		Args: cobra.ExactArgs(1),
+		Args: exactly("RUNNER"),
 	}
 	if !draining {
 		cmd.Use, cmd.Short, cmd.Long = "undrain RUNNER", "Give a drained runner new tasks again", ""

@@ -44,8 +44,8 @@ func Format(d time.Duration) string {
 type value struct{ to *time.Duration }
 
 func (v value) String() string {
-	if v.to == nil {
-		return ""
+	if v.to == nil || *v.to == 0 {
+		return "0" // the help does not show it as a default
 	}
 	return Format(*v.to)
 }
