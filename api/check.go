@@ -16,8 +16,8 @@ import (
 	"hutong/bfia/client"
 )
 
-// checkJob checks a client's job at this party and at the partners, and creates nothing. This party's refusal is the
-// answer's error; a partner's refusal is a part of the answer.
+// checkJob checks a client's job at this party and at the partners, and creates nothing. This party's refusal
+// is the answer's error; a partner's refusal is a part of the answer.
 func (s *Server) checkJob(c *fiber.Ctx) error {
 	doc, err := s.readSubmission(c)
 	if err != nil {
@@ -60,7 +60,8 @@ func (s *Server) checkJob(c *fiber.Ctx) error {
 func (s *Server) askPartner(ctx context.Context, doc *bfia.Document, node string) bfia.PartyCheck {
 	if _, known := s.remote.Route(node); !known {
 		no := false
-		return bfia.PartyCheck{NodeID: node, Accepts: &no, Reason: bfia.MessageOf(client.NoRoute(node, s.Node))}
+		return bfia.PartyCheck{NodeID: node, Accepts: &no,
+			Reason: bfia.MessageOf(client.NoRoute(node, s.Node))}
 	}
 	check, err := s.remote.Check(ctx, node, doc)
 	var sent *client.Error

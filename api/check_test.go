@@ -57,7 +57,8 @@ func TestCheckJob(t *testing.T) {
 	require.Empty(t, jobs)
 }
 
-// TestCheckJobAtPartners asks the partners too. A partner that refuses, can't check or does not answer is told.
+// TestCheckJobAtPartners asks the partners too. A partner that refuses, can't check or does not answer is
+// told.
 func TestCheckJobAtPartners(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	body := edited(t, "", []string{host}, "config", "role", "host")

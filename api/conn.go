@@ -59,8 +59,10 @@ type conn struct {
 const (
 	// tlsHandshake is the first byte of a TLS connection. No HTTP request begins with it.
 	tlsHandshake = 0x16
-	// notHTTPS is the answer to a TLS handshake. Clients recognize its beginning, and say that the port speaks HTTP.
-	notHTTPS = "HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\nClient sent an HTTPS request to an HTTP server.\n"
+	// notHTTPS is the answer to a TLS handshake. Clients recognize its beginning, and say that the port
+	// speaks HTTP.
+	notHTTPS = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" +
+		`{"code":4000,"msg":"this port speaks HTTP, not HTTPS"}`
 )
 
 // Read answers a TLS handshake at once, since both sides would otherwise wait for the other until a timeout.

@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// Warning is a parameter that contradicts its component's self-description, or a field of the document that has no
-// effect.
+// Warning is a parameter that contradicts its component's self-description, or a field of the document that
+// has no effect.
 //
-// Published descriptions contradict published jobs. A parameter's warning therefore refuses a job only at a party
-// that is configured as strict, and the parameter reaches the component as the job has it.
+// Published descriptions contradict published jobs. A parameter's warning therefore refuses a job only at a
+// party that is configured as strict, and the parameter reaches the component as the job has it.
 type Warning struct {
 	Field     string `json:"field,omitempty"` // the field's path; then Task, Role and Parameter are empty
 	Task      string `json:"task,omitempty"`

@@ -29,8 +29,8 @@ func DidYouMean(name string, candidates []string) string {
 	return ""
 }
 
-// editDistance returns how many bytes must be inserted, removed or replaced, or neighbours swapped, to get from
-// one text to the other (the Damerau-Levenshtein distance of optimal string alignment).
+// editDistance returns how many bytes must be inserted, removed or replaced, or neighbours swapped, to get
+// from one text to the other (the Damerau-Levenshtein distance of optimal string alignment).
 func editDistance(a, b string) int {
 	var before []int // the row before the last one
 	last := make([]int, len(b)+1)

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// fieldNames lists the fields of a JSON object that a party reads, each with the fields of its value. The key "*"
-// matches every key of an object and every element of a list. A nil value may have any fields.
+// fieldNames lists the fields of a JSON object that a party reads, each with the fields of its value. The key
+// "*" matches every key of an object and every element of a list. A nil value may have any fields.
 type fieldNames map[string]fieldNames
 
 // jobFields lists what a party reads of a job's document.
@@ -31,8 +31,8 @@ var jobFields = func() fieldNames {
 	}
 }()
 
-// UnknownFields warns of the fields of a job's document that no party of Hutong reads. Parties accept them, because
-// they may be meant for another vendor's party. More likely they are misspelt.
+// UnknownFields warns of the fields of a job's document that no party of Hutong reads. Parties accept them,
+// because they may be meant for another vendor's party. More likely they are misspelt.
 func UnknownFields(document map[string]json.RawMessage) []Warning {
 	raw, err := json.Marshal(document)
 	var value any
@@ -72,20 +72,22 @@ func (f fieldNames) unknown(path string, value any) []Warning {
 			if hint == "" {
 				hint = "; known are " + strings.Join(names, ", ")
 			}
-			warnings = append(warnings, Warning{Field: at, Message: "is not a field of a job and is ignored" + hint})
+			warnings = append(warnings, Warning{Field: at, Message: "is not a field of a job and is ignored" +
+				hint})
 		}
 	}
 	return warnings
 }
 
-// CheckDocument warns of what a job's document has without effect: unknown fields, values that are ignored, roles at
-// which no task runs. The document must have a [Plan].
+// CheckDocument warns of what a job's document has without effect: unknown fields, values that are ignored,
+// roles at which no task runs. The document must have a [Plan].
 func CheckDocument(doc *Document, plan *Plan) []Warning {
 	warnings := UnknownFields(doc.fields)
 	for _, v := range []struct{ field, version string }{{"dag.version", doc.DAG.Version},
 		{"config.version", doc.Config.Version}} {
 		if major, _, _ := strings.Cut(v.version, "."); v.version != "" && major != "1" && major != "2" {
-			warnings = append(warnings, Warning{Field: v.field, Message: "is " + strconv.Quote(shorten(v.version, 20)) +
+			warnings = append(warnings, Warning{Field: v.field, Message: "is " +
+				strconv.Quote(shorten(v.version, 20)) +
 				", but the versions of the format are 1.x and 2.x; the job is read as 2.0"})
 		}
 	}
@@ -119,7 +121,8 @@ func checkSyncType(doc *Document) []Warning {
 		return nil
 	}
 	text, _ := ParameterText(raw)
-	return []Warning{{Field: "config.job_params.common.sync_type", Message: "is " + strconv.Quote(shorten(text, 40)) +
+	return []Warning{{Field: "config.job_params.common.sync_type", Message: "is " +
+		strconv.Quote(shorten(text, 40)) +
 		", which is ignored; must be " + SyncCallback + " or " + SyncPoll +
 		DidYouMean(text, []string{SyncCallback, SyncPoll})}}
 }

@@ -19,7 +19,8 @@ func texts(warnings []Warning) []string {
 // TestUnknownFields misspells fields of the reference job.
 func TestUnknownFields(t *testing.T) {
 	t.Parallel()
-	for _, file := range []string{"../deploy/demo/job.json", "../testdata/vectors/job_create_all.request.json"} {
+	for _, file := range []string{"../deploy/demo/job.json",
+		"../testdata/vectors/job_create_all.request.json"} {
 		raw, err := os.ReadFile(file)
 		require.NoError(t, err)
 		var document map[string]json.RawMessage
@@ -69,8 +70,9 @@ func TestCheckDocument(t *testing.T) {
 	check := func(config string) []string {
 		doc, err := ParseDocument([]byte(`{"dag": {"version": "2.0"}, "config": ` + config + `}`))
 		require.NoError(t, err)
-		plan := &Plan{Tasks: []PlannedTask{{Name: "a", Parts: []Part{{Role: "guest", NodeID: "A"}, {Role: "host",
-			NodeID: "B"}}}}}
+		plan := &Plan{Tasks: []PlannedTask{{Name: "a",
+			Parts: []Part{{Role: "guest", NodeID: "A"}, {Role: "host",
+				NodeID: "B"}}}}}
 		return texts(CheckDocument(doc, plan))
 	}
 	require.Empty(t, check(`{"version": "2.0.0", "role": {"guest": ["A"], "host": ["B"], "arbiter": []},

@@ -109,7 +109,8 @@ type PollResult struct {
 	Failure *Failure  `json:"failure,omitempty"`
 }
 
-// JobCheck is the data of the answer to a check of a job, which creates nothing: what each party would do with it.
+// JobCheck is the data of the answer to a check of a job, which creates nothing: what each party would do
+// with it.
 type JobCheck struct {
 	Warnings []Warning    `json:"warnings,omitempty"`
 	Parties  []PartyCheck `json:"parties"`

@@ -14,10 +14,10 @@ import (
 
 func newVersionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the versions of Hutong, Go and the embedded Temporal server, and the commit",
+		Use:     "version",
+		Short:   "Print the versions of Hutong, Go and the embedded Temporal server, and the commit",
 		Example: "  hutong version",
-		Args:  cobra.NoArgs,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), version())
 			return err
@@ -54,7 +54,8 @@ func describeBuild(info *debug.BuildInfo) string {
 			temporal = "embedded Temporal " + module.Version
 		}
 	}
-	return fmt.Sprintf("hutong %s, commit %s%s, %s, %s", valueOr(info.Main.Version, "(devel)"), revision, changed,
+	return fmt.Sprintf("hutong %s, commit %s%s, %s, %s", valueOr(info.Main.Version, "(devel)"), revision,
+		changed,
 		info.GoVersion, temporal)
 }
 

@@ -197,7 +197,8 @@ func openEnvelope(response *http.Response, body []byte) (bfia.Envelope, error) {
 		)
 	}
 
-	if response.StatusCode == http.StatusBadRequest && strings.Contains(string(body), "HTTP request to an HTTPS server") {
+	if response.StatusCode == http.StatusBadRequest &&
+		strings.Contains(string(body), "HTTP request to an HTTPS server") {
 		return envelope, fmt.Errorf("%s speaks HTTPS, not HTTP: set --url or HUTONG_URL to https://%s",
 			response.Request.URL.Host, response.Request.URL.Host)
 	}

@@ -22,8 +22,8 @@ const maxCompletions = 100
 // completer finds the values of arguments and flags at the party. Without an answer it offers nothing.
 type completer struct{ *client }
 
-// addCompletions lets the shell complete the arguments and flags of all commands: names of jobs, tasks, datasets,
-// providers and runners from the party, fixed values, and files by their extension.
+// addCompletions lets the shell complete the arguments and flags of all commands: names of jobs, tasks,
+// datasets, providers and runners from the party, fixed values, and files by their extension.
 func addCompletions(cmd *cobra.Command, c *client) {
 	at := completer{c}
 	for _, sub := range cmd.Commands() {
@@ -101,7 +101,8 @@ func (c completer) flags(cmd *cobra.Command) map[string]cobra.CompletionFunc {
 }
 
 // encodings are the encodings of uploads that the shell offers; others work too.
-var encodings = []string{"utf-8", "gbk", "gb18030", "big5", "utf-16", "windows-1252", "iso-8859-1", "shift_jis", "euc-kr"}
+var encodings = []string{"utf-8", "gbk", "gb18030", "big5", "utf-16", "windows-1252", "iso-8859-1",
+	"shift_jis", "euc-kr"}
 
 func (c completer) firstArgument(complete func(context.Context, []string) []string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -135,7 +136,8 @@ func (c completer) jobs(ctx context.Context, _ []string) []string {
 	jobs, _ := c.jobsBeginning(ctx, "", maxCompletions)
 	var found []string
 	for _, j := range jobs {
-		found = append(found, cobra.CompletionWithDesc(j.JobID, strings.TrimSpace(string(j.State)+" "+plain(j.FlowID))))
+		found = append(found, cobra.CompletionWithDesc(j.JobID,
+			strings.TrimSpace(string(j.State)+" "+plain(j.FlowID))))
 	}
 	return found
 }
@@ -180,7 +182,8 @@ func (c completer) tables(ctx context.Context) []bfia.Address {
 }
 
 // datasets completes the arguments NAMESPACE NAME.
-func (c completer) datasets(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+func (c completer) datasets(cmd *cobra.Command, args []string, _ string) ([]string,
+	cobra.ShellCompDirective) {
 	ctx, cancel := c.limit(cmd)
 	defer cancel()
 	var found []string

@@ -12,8 +12,9 @@ import (
 	"golang.org/x/text/transform"
 )
 
-// readFile reads a JSON object from a file, or from standard input if name is "-". It keeps the values as they
-// are written. A byte order mark is dropped; with one the file may also be UTF-16, as PowerShell writes it.
+// readFile reads a JSON object from a file, or from standard input if name is "-". It keeps the values as
+// they are written. A byte order mark is dropped; with one the file may also be UTF-16, as PowerShell writes
+// it.
 func readFile(name string, stdin io.Reader) (map[string]json.RawMessage, error) {
 	var document []byte
 	var err error

@@ -20,9 +20,9 @@ func takesJobID(cmd *cobra.Command) bool {
 	return len(words) > 1 && slices.Contains([]string{"ID", "JOB", "JOB_ID"}, words[1])
 }
 
-// acceptPrefixes lets every job command take the beginning of a job id. It runs the command with the argument as
-// given, so that a whole id costs no request. Only if the party does not know that job, it looks for a job whose id
-// begins with the argument.
+// acceptPrefixes lets every job command take the beginning of a job id. It runs the command with the argument
+// as given, so that a whole id costs no request. Only if the party does not know that job, it looks for a job
+// whose id begins with the argument.
 func acceptPrefixes(cmd *cobra.Command, c *client) {
 	for _, sub := range cmd.Commands() {
 		acceptPrefixes(sub, c)
@@ -51,8 +51,8 @@ func acceptPrefixes(cmd *cobra.Command, c *client) {
 // maxAmbiguous is the number of jobs that the error of an ambiguous prefix lists.
 const maxAmbiguous = 5
 
-// completeJobID returns the id of the only job whose id begins with a prefix, or "" if there is none. Several are an
-// error.
+// completeJobID returns the id of the only job whose id begins with a prefix, or "" if there is none. Several
+// are an error.
 func (c *client) completeJobID(ctx context.Context, prefix string) (string, error) {
 	ids, err := c.jobIDs(ctx, prefix, maxAmbiguous+1)
 	switch {
@@ -67,7 +67,8 @@ func (c *client) completeJobID(ctx context.Context, prefix string) (string, erro
 	if len(ids) > maxAmbiguous {
 		ids, more = ids[:maxAmbiguous], ", ..."
 	}
-	return "", fmt.Errorf("several jobs begin with %s: %s%s; give more of the id", prefix, strings.Join(ids, ", "), more)
+	return "", fmt.Errorf("several jobs begin with %s: %s%s; give more of the id", prefix,
+		strings.Join(ids, ", "), more)
 }
 
 // jobIDs returns the ids of the newest jobs whose ids begin with a prefix.
@@ -89,7 +90,8 @@ func (c *client) jobsBeginning(ctx context.Context, prefix string, limit int) ([
 	if err := c.get(ctx, bfia.PathPlatformJobList, query, &list); err != nil {
 		return nil, err
 	}
-	jobs := slices.DeleteFunc(summaries(list), func(j bfia.JobSummary) bool { // a party may ignore the parameter
+	// a party may ignore the parameter
+	jobs := slices.DeleteFunc(summaries(list), func(j bfia.JobSummary) bool {
 		return !strings.HasPrefix(j.JobID, prefix)
 	})
 	return jobs, nil

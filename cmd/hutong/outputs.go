@@ -15,8 +15,8 @@ import (
 // outputFilter selects outputs of a job.
 type outputFilter struct{ task, role, output string }
 
-// matches reports whether the filter selects an output. An output has the name of its port; a key of the document
-// works too.
+// matches reports whether the filter selects an output. An output has the name of its port; a key of the
+// document works too.
 func (f outputFilter) matches(o bfia.Output) bool {
 	return (f.task == "" || f.task == o.TaskName) &&
 		(f.role == "" || f.role == o.Role || strings.HasPrefix(o.Role, f.role+".")) &&
@@ -49,7 +49,8 @@ func newJobOutputs(c *client) *cobra.Command {
 			if err := c.get(cmd.Context(), bfia.PathJobOutputs, query, &data); err != nil {
 				return err
 			}
-			selected := slices.DeleteFunc(slices.Clone(data.Outputs), func(o bfia.Output) bool { return !filter.matches(o) })
+			selected := slices.DeleteFunc(slices.Clone(data.Outputs),
+				func(o bfia.Output) bool { return !filter.matches(o) })
 			if len(selected) == 0 && filter != (outputFilter{}) {
 				return c.noOutput(cmd, args[0], filter, data.Outputs)
 			}
@@ -65,7 +66,8 @@ func newJobOutputs(c *client) *cobra.Command {
 			case filter.output == "":
 				return printTable(cmd.OutOrStdout(), outputTable(selected))
 			case len(selected) > 1:
-				return fmt.Errorf("several outputs match; choose one with --task and --role: %s", describeOutputs(selected))
+				return fmt.Errorf("several outputs match; choose one with --task and --role: %s",
+					describeOutputs(selected))
 			}
 			return c.downloadTo(cmd, selected[0].Namespace, selected[0].Name, out)
 		},
@@ -83,7 +85,8 @@ func newJobOutputs(c *client) *cobra.Command {
 func outputTable(outputs []bfia.Output) [][]string {
 	rows := [][]string{{"TASK", "ROLE", "TYPE", "OUTPUT", "SIZE", "NAMESPACE", "NAME"}}
 	for _, o := range outputs {
-		rows = append(rows, []string{o.TaskName, o.Role, o.Type, outputName(o), size(o.Bytes), o.Namespace, o.Name})
+		rows = append(rows, []string{o.TaskName, o.Role, o.Type, outputName(o), size(o.Bytes), o.Namespace,
+			o.Name})
 	}
 	return rows
 }

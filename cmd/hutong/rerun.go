@@ -30,7 +30,8 @@ func newJobRerun(c *client) *cobra.Command {
 				return err
 			}
 			if !ended(status) {
-				return fmt.Errorf("job %s has not ended: it is %s; wait for it, or stop it first", args[0], status.State)
+				return fmt.Errorf("job %s has not ended: it is %s; wait for it, or stop it first", args[0],
+					status.State)
 			}
 			document, err := c.document(cmd, args[0])
 			if err != nil {

@@ -54,7 +54,8 @@ func alreadyEnded(status *bfia.JobStatus, task string) string {
 		if status.EndedAt != nil {
 			at = " at " + clock(status.EndedAt)
 		}
-		return fmt.Sprintf("job %s has already ended%s: it is %s (%s)", status.JobID, at, status.State, outcome)
+		return fmt.Sprintf("job %s has already ended%s: it is %s (%s)", status.JobID, at, status.State,
+			outcome)
 	}
 	if task == "" {
 		return ""
@@ -62,7 +63,8 @@ func alreadyEnded(status *bfia.JobStatus, task string) string {
 	stopped := map[string]bool{task: true}
 	state := ""
 	for _, t := range status.Tasks { // dependencies come first
-		if !slices.ContainsFunc(append(t.DependsOn, t.Name), func(name string) bool { return stopped[name] }) {
+		if !slices.ContainsFunc(append(t.DependsOn, t.Name),
+			func(name string) bool { return stopped[name] }) {
 			continue
 		}
 		if !t.State.Terminal() {

@@ -15,8 +15,8 @@ import (
 	"hutong/bfia"
 )
 
-// maxSubmissions limits how often a job is sent while the response gets lost. All requests carry the same job id, so
-// that the party creates the job once.
+// maxSubmissions limits how often a job is sent while the response gets lost. All requests carry the same job
+// id, so that the party creates the job once.
 const maxSubmissions = 4
 
 // submission holds the flags of the commands that submit a job.

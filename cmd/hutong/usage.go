@@ -32,7 +32,8 @@ func subcommandsOnly(mayBeBare bool) cobra.PositionalArgs {
 				names = append(names, sub.Name())
 			}
 		}
-		return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), bfia.DidYouMean(args[0], names))
+		return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(),
+			bfia.DidYouMean(args[0], names))
 	}
 }
 
@@ -79,7 +80,8 @@ func (c choice) String() string {
 
 func (c choice) Set(text string) error {
 	if !slices.Contains(c.choices, text) {
-		return fmt.Errorf("must be one of %s%s", strings.Join(c.choices, ", "), bfia.DidYouMean(text, c.choices))
+		return fmt.Errorf("must be one of %s%s", strings.Join(c.choices, ", "),
+			bfia.DidYouMean(text, c.choices))
 	}
 	*c.to = text
 	return nil

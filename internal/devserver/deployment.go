@@ -159,8 +159,8 @@ func configs(o Options) ([]*party.Config, error) {
 	return all, nil
 }
 
-// checkPartyPorts checks that the ports of all parties are free, because the errors of their servers would not name
-// the flag.
+// checkPartyPorts checks that the ports of all parties are free, because the errors of their servers would
+// not name the flag.
 func checkPartyPorts(parties []*party.Config) error {
 	var flags []string
 	for _, cfg := range parties {
@@ -180,7 +180,8 @@ func checkPartyPorts(parties []*party.Config) error {
 					server.listen, server.name, cfg.NodeID, strings.Join(flags, " "))
 			}
 			if err != nil {
-				return fmt.Errorf("--party: failed to listen on %s for party %s: %w", server.listen, cfg.NodeID, err)
+				return fmt.Errorf("--party: failed to listen on %s for party %s: %w", server.listen,
+					cfg.NodeID, err)
 			}
 		}
 	}

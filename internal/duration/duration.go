@@ -11,8 +11,8 @@ import (
 	"github.com/xhit/go-str2duration/v2"
 )
 
-// Parse reads a duration: numbers with the units w, d, h, m, s, ms, us or ns, such as 30d, 12h or 1m30s. Only 0
-// needs no unit. A day is 24 hours.
+// Parse reads a duration: numbers with the units w, d, h, m, s, ms, us or ns, such as 30d, 12h or 1m30s. Only
+// 0 needs no unit. A day is 24 hours.
 func Parse(text string) (time.Duration, error) {
 	d, err := str2duration.ParseDuration(strings.TrimSpace(text))
 	if err != nil {
@@ -27,7 +27,8 @@ func Format(d time.Duration) string {
 	days := d / (24 * time.Hour)
 	rest := (d - days*24*time.Hour).String()
 	for _, zero := range []string{"0s", "0m"} { // 12h0m0s is 12h
-		if shorter, ok := strings.CutSuffix(rest, zero); ok && strings.TrimRight(shorter, "0123456789") == shorter {
+		if shorter, ok := strings.CutSuffix(rest, zero); ok &&
+			strings.TrimRight(shorter, "0123456789") == shorter {
 			rest = shorter
 		}
 	}

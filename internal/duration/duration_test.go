@@ -22,7 +22,8 @@ func TestParse(t *testing.T) {
 	}
 	for _, text := range []string{"", "10", "soon", "30 d", "1y", "3month", "1e3s", "9999999w", "d", "1,5h"} {
 		_, err := Parse(text)
-		assert.ErrorContains(t, err, "is not a duration: write numbers with units, such as 30d, 12h or 1m30s", text)
+		assert.ErrorContains(t, err, "is not a duration: write numbers with units, such as 30d, 12h or 1m30s",
+			text)
 	}
 }
 

@@ -98,8 +98,10 @@ func TestEmptyFile(t *testing.T) {
 func TestInvalidFile(t *testing.T) {
 	for _, c := range []struct{ name, document, want string }{
 		{"unknown key", "node_id: A\nlistn: x\n", "line 2: unknown field listn; did you mean listen?"},
-		{"unknown key below", "node_id: A\nrunner:\n  docker:\n    imag: x\n", "line 4: unknown field runner.docker.imag"},
-		{"unknown key in a route", "node_id: A\nroutes:\n  B:\n    uri: x\n", "line 4: unknown field routes.B.uri; did you mean url?"},
+		{"unknown key below", "node_id: A\nrunner:\n  docker:\n    imag: x\n",
+			"line 4: unknown field runner.docker.imag"},
+		{"unknown key in a route", "node_id: A\nroutes:\n  B:\n    uri: x\n",
+			"line 4: unknown field routes.B.uri; did you mean url?"},
 		{"two errors", "a: 1\nb: 2\n", "line 1: unknown field a; line 2: unknown field b"},
 		{"twice", "node_id: A\nlisten: a\nlisten: b\n", `mapping key "listen" already defined`},
 		{"type", "node_id: A\nrunner: {slots: many}\n", "line 2: cannot unmarshal !!str `many` into int"},
@@ -120,8 +122,8 @@ func TestInvalidFile(t *testing.T) {
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }
 
-// TestDurations checks that a duration means the same in the file and in the environment, and is printed as it can
-// be written.
+// TestDurations checks that a duration means the same in the file and in the environment, and is printed as
+// it can be written.
 func TestDurations(t *testing.T) {
 	path := write(t, "node_id: A\njobs: &jobs\n  retention: 30d\n  poll_after: ~\nremote: {timeout: 1m30s}\n"+
 		"transport: {session_ttl: 1w}\n")
@@ -134,17 +136,19 @@ func TestDurations(t *testing.T) {
 	assert.Equal(t, 60*time.Hour, c.Remote.GiveUpAfter)
 	document, err := c.YAML()
 	require.NoError(t, err)
-	for _, line := range []string{"retention: 30d", "timeout: 1m30s", "session_ttl: 7d", "give_up_after: 2d12h"} {
+	for _, line := range []string{"retention: 30d", "timeout: 1m30s", "session_ttl: 7d",
+		"give_up_after: 2d12h"} {
 		assert.Contains(t, string(document), line)
 	}
 }
 
-// TestWithoutConfiguration checks that the words are about the missing file, not about the fields that it would
-// have.
+// TestWithoutConfiguration checks that the words are about the missing file, not about the fields that it
+// would have.
 func TestWithoutConfiguration(t *testing.T) {
 	_, err := Load("", nil)
-	require.EqualError(t, err, "no configuration is given: name the party's file with -c FILE or HUTONG_CONFIG, or set "+
-		"HUTONG_NODE_ID; deploy/config/party.example.yaml explains every field")
+	require.EqualError(t, err,
+		"no configuration is given: name the party's file with -c FILE or HUTONG_CONFIG, or set "+
+			"HUTONG_NODE_ID; deploy/config/party.example.yaml explains every field")
 	_, err = Load("nowhere.yaml", nil)
 	require.ErrorContains(t, err, "failed to read the configuration: open nowhere.yaml: no such file")
 }

@@ -32,8 +32,8 @@ const (
 	endlessHistoryRetention = 100 * 365 * 24 * time.Hour
 )
 
-// HistoryRetention returns how long Temporal must keep the histories of closed workflows: as long as the party
-// keeps the results of their jobs.
+// HistoryRetention returns how long Temporal must keep the histories of closed workflows: as long as the
+// party keeps the results of their jobs.
 func (c *Config) HistoryRetention() time.Duration {
 	if c.Jobs.Retention == 0 {
 		return endlessHistoryRetention

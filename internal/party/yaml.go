@@ -54,7 +54,8 @@ func (c *Config) readYAML(document []byte) error {
 		return errors.New("contains more than one YAML document")
 	}
 
-	// The library knows the durations of package time only, and reports neither paths nor unknown keys of a node.
+	// The library knows the durations of package time only, and reports neither paths nor unknown keys of a
+	// node.
 	w := yamlWalk{onDuration: func(n *yaml.Node) error {
 		if n.Tag == "!!null" {
 			return nil

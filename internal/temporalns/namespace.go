@@ -97,8 +97,8 @@ func register(ctx context.Context, c client.Client, namespace string, retention 
 	return err
 }
 
-// extendRetention sets the retention of an existing namespace. Where this process may not (Temporal Cloud), it
-// leaves the retention; hutong doctor reports it.
+// extendRetention sets the retention of an existing namespace. Where this process may not (Temporal Cloud),
+// it leaves the retention; hutong doctor reports it.
 func extendRetention(ctx context.Context, c client.Client, namespace string, retention time.Duration) error {
 	_, err := c.WorkflowService().UpdateNamespace(ctx, &workflowservice.UpdateNamespaceRequest{
 		Namespace: namespace,
