@@ -68,7 +68,8 @@ func explainTotal(idle []Runner, slots []Slot) string {
 	}
 	for i := range idle {
 		r := &idle[i]
-		if r.Draining || !slices.ContainsFunc(slots, func(s Slot) bool { return r.Unmet(s.Constraints) == "" }) {
+		if r.Draining || !slices.ContainsFunc(slots,
+			func(s Slot) bool { return r.Unmet(s.Constraints) == "" }) {
 			continue
 		}
 		has += r.Slots
@@ -137,7 +138,8 @@ func (r *Runner) free() string {
 			cores(r.Total.CPUMilli))
 	}
 	if r.Total.Memory > 0 {
-		text += fmt.Sprintf(", %s of %s GiB of memory", gib(r.Total.Memory-r.Used.Memory), gib(r.Total.Memory))
+		text += fmt.Sprintf(", %s of %s GiB of memory", gib(r.Total.Memory-r.Used.Memory),
+			gib(r.Total.Memory))
 	}
 	if r.Total.Disk > 0 {
 		text += fmt.Sprintf(", %s of %s GiB of disk", gib(r.Total.Disk-r.Used.Disk), gib(r.Total.Disk))

@@ -180,9 +180,11 @@ func TestInfeasible(t *testing.T) {
 		"a task of the job has 3 parts here, this party runs at most 2 at once (jobs.max_containers)",
 		p.Infeasible(Demand{Slots: make([]Slot, 3)}))
 	small := Party{Runners: []Runner{runner("h", 2, 0, 0)}}
-	assert.Equal(t, "a task of the job needs 3 slots here at once (for guest.0, host.0, host.1), the runners "+
-		"have 2 (runner.slots)", small.Infeasible(Demand{Slots: []Slot{slot("guest", 0, 0), slot("host", 0, 0),
-		{Role: "host", Index: 1, Constraints: slot("host", 0, 0).Constraints}}}))
+	assert.Equal(t,
+		"a task of the job needs 3 slots here at once (for guest.0, host.0, host.1), the runners "+
+			"have 2 (runner.slots)", small.Infeasible(Demand{Slots: []Slot{slot("guest", 0, 0),
+			slot("host", 0, 0),
+			{Role: "host", Index: 1, Constraints: slot("host", 0, 0).Constraints}}}))
 	assert.Empty(t, Party{}.Infeasible(Demand{Slots: []Slot{slot("guest", 4500, 8)}}),
 		"without a runner nothing is known")
 }

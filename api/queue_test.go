@@ -64,8 +64,8 @@ func TestInfeasibleJob(t *testing.T) {
 		"config", "job_params", "guest", "0", "resources")).from(host))
 }
 
-// A job that needs more slots than the party has is told how many it needs, how many there are, and the
-// setting. Nothing is said to be in use on an idle runner.
+// A job that needs more slots than the party has is rejected with how many it needs, how many there are, and
+// the setting. Nothing is said to be in use on an idle runner.
 func TestInfeasibleJobForLackOfSlots(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	require.NoError(t, p.store.PutRunner(t.Context(),

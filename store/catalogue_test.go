@@ -241,7 +241,8 @@ func TestRunners(t *testing.T) {
 		}
 		require.NoError(t, s.PutRunner(ctx, h))
 		require.NoError(t,
-			s.PutRunner(ctx, store.Runner{RunnerID: "h0", Slots: 1, HeartbeatAt: time.Now().Add(-3 * time.Hour)}))
+			s.PutRunner(ctx, store.Runner{RunnerID: "h0", Slots: 1,
+				HeartbeatAt: time.Now().Add(-3 * time.Hour)}))
 		runners, err := s.Runners(ctx, 2*time.Hour)
 		require.NoError(t, err)
 		want := h

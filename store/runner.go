@@ -122,8 +122,8 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	return normalizeTime(now), nil
 }
 
-// RunnerSilence returns the time since a runner's last heartbeat. found is false for an unknown runner, or one
-// that deregistered.
+// RunnerSilence returns the time since a runner's last heartbeat. found is false for an unknown runner, or
+// one that deregistered.
 func (s *Store) RunnerSilence(ctx context.Context, runnerID string) (silence time.Duration, found bool,
 	err error) {
 	var runner Runner
