@@ -213,11 +213,28 @@ func demandOf(ctx context.Context, db *store.Store, doc *bfia.Document, parts []
 		if err != nil {
 			return demand, err
 		}
+		if res.GPU == 0 && bfia.RequiresGPU(constraints.Labels) {
+			if res.GPU, err = gpuOfLabel(ctx, db, constraints); err != nil {
+				return demand, err
+			}
+		}
 		demand.Slots = append(demand.Slots, admission.Slot{Role: p.part.Role, Index: p.part.Index,
 			Constraints: constraints, Resources: res})
 	}
 	demand.Parallelism = doc.DAG.Width(func(task string) bool { return tasks[task] })
 	return demand, nil
+}
+
+// gpuOfLabel returns the number of GPUs that a slot gets because its task requires the label of GPUs: one, if
+// an online runner that meets the constraints offers GPUs.
+func gpuOfLabel(ctx context.Context, db *store.Store, constraints admission.Constraints) (int64, error) {
+	runners, err := db.Runners(ctx, activities.RunnerSilentAfter)
+	for _, r := range runners {
+		if candidate := r.AdmissionRunner(); r.GPU > 0 && candidate.Unmet(constraints) == "" {
+			return 1, err
+		}
+	}
+	return 0, err
 }
 
 // constraintsOf returns what a part of a task requires of its runner.

@@ -58,6 +58,14 @@ func (r *Runner) prepare(ctx context.Context, req activities.PartRequest,
 			"role": req.Part.Self(), "component": container.Task.ComponentName},
 		Resources: container.Resources,
 	}
+	labels, err := bfia.ProviderConstraints(provider.Metadata)
+	if err != nil {
+		return nil, none, err
+	}
+	spec.Resources.GPU, err = r.requestedGPUs(ctx, container.Resources.GPU, labels, req)
+	if err != nil {
+		return nil, none, err
+	}
 	if container.Image != "" {
 		spec.Image = container.Image
 	}
