@@ -146,7 +146,9 @@ func (h *testParty) recordEndedJob(id string, ended time.Time, old string) {
 	body, err := h.db.Document(ctx, jobID)
 	require.NoError(h.t, err)
 	text := strings.Replace(string(body), jobID, id, 1)
-	require.NoError(h.t, h.db.PutDocument(ctx, id, []byte(text)))
+	doc, err := bfia.ParseDocument([]byte(text))
+	require.NoError(h.t, err)
+	h.putRecord(doc)
 	plan := h.own
 	plan.JobID = id
 	require.NoError(h.t, h.participant.RecordJob(ctx,
