@@ -47,7 +47,8 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 			return err
 		}
 	}
-	if err := s.store.PutJobRecord(c.UserContext(), doc.JobID, doc.Bytes(), record.Registry.Of(doc)); err != nil {
+	if err := s.store.PutJobRecord(c.UserContext(), doc.JobID, doc.Bytes(),
+		record.Registry.Of(doc)); err != nil {
 		return err
 	}
 	if known && (job.State == bfia.JobRunning || job.State.Terminal()) {

@@ -29,8 +29,8 @@ type Command struct {
 // Party gives [Participant] access to the jobs of a party. Its methods refuse a sender that is neither the
 // scheduler nor the initiator of the job, and a job that the party does not know (code [bfia.CodeNotFound]).
 type Party interface {
-	// Catalog returns access to the providers of a job: those in the job's record, and for a new job those that
-	// the party has now.
+	// Catalog returns access to the providers of a job: those in the job's record, and for a new job those
+	// that the party has now.
 	Catalog(ctx context.Context, jobID string) (Catalog, error)
 	// CreateJob creates the party's part of a job. A request that is repeated changes nothing. ownProtocol is
 	// set for a scheduler that speaks FATE-Flow's own protocol.

@@ -77,8 +77,8 @@ type JobFilter struct {
 // CreateJob records a job and this party's parts of its tasks, all or nothing. It fills in the JobID of
 // tasks, and the current generations of their datasets. The default state is PENDING for the job and READY
 // for tasks, the default CreatedAt is now. Called again with the same content it changes nothing, whatever
-// state the job has reached; with other content it returns CodeConflict. It returns CodeNotFound if a required
-// dataset is not registered.
+// state the job has reached; with other content it returns CodeConflict. It returns CodeNotFound if a
+// required dataset is not registered.
 func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 	job, tasks, err := jobRows(job, tasks)
 	if err != nil {
