@@ -17,6 +17,9 @@ import (
 // client sent.
 const maxMessage = 2 << 10
 
+// retryAfter is the number of seconds after which a client may repeat a request that was answered with 503.
+const retryAfter = "5"
+
 // isV2 reports whether answers on a path use the field message; all others use msg.
 func isV2(path string) bool { return strings.HasPrefix(path, "/v2/") }
 
@@ -60,6 +63,10 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 	var wrong *wrongMethod
 	if errors.As(err, &wrong) {
 		c.Set(fiber.HeaderAllow, strings.Join(wrong.allowed, ", "))
+	}
+
+	if status == http.StatusServiceUnavailable {
+		c.Set(fiber.HeaderRetryAfter, retryAfter)
 	}
 
 	eastWest := strings.HasPrefix(c.Path(), "/v1/interconn/") ||
