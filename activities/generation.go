@@ -2,6 +2,7 @@ package activities
 
 import (
 	"hutong/bfia"
+	"hutong/store"
 	"hutong/store/dataset"
 )
 
@@ -15,14 +16,10 @@ func setGeneration(spec *bfia.ContainerSpec, generation string) {
 	}
 }
 
-// RootDataset returns the dataset that a part's parameters name, as namespace#name, or an empty string.
-// Malformed parameters name none; the job's plan refused them.
-func RootDataset(doc *bfia.Document, task string, part bfia.Part) string {
-	values, err := doc.Config.TaskParameters(task, part)
-	if err != nil {
-		return ""
-	}
-	root, err := bfia.RootDataset(values)
+// RootDataset returns the dataset that a part reads, as namespace#name, or an empty string. A job that can't
+// be planned reads none; its plan refused it.
+func RootDataset(record *store.JobRecord, task string, part bfia.Part) string {
+	root, err := record.Document.RootDataset(record.Registry.Describe, task, part)
 	if err != nil || root == nil {
 		return ""
 	}

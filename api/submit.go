@@ -132,11 +132,7 @@ func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string)
 	}
 	for _, t := range plan.Tasks {
 		for _, part := range t.PartsOf(s.Node) {
-			values, err := doc.Config.TaskParameters(t.Name, part)
-			if err != nil {
-				return nil, err
-			}
-			address, err := bfia.RootDataset(values)
+			address, err := doc.RootDataset(record.Registry.Describe, t.Name, part)
 			if err != nil || address == nil {
 				continue // NewPlan refuses malformed ones
 			}

@@ -25,7 +25,7 @@ func (a *Activities) RecordJob(ctx context.Context, in RecordJobInput) error {
 	job := store.Job{JobID: plan.JobID, FlowID: plan.FlowID, State: in.State, Roles: in.Roles,
 		InitiatorNode: plan.Initiator.NodeID, SchedulerNode: in.Scheduler, CreatedAt: in.At}
 
-	doc, err := a.Store.JobDocument(ctx, plan.JobID)
+	record, err := a.Store.JobRecord(ctx, plan.JobID)
 	if err != nil {
 		return activities.Classify(err)
 	}
@@ -35,7 +35,7 @@ func (a *Activities) RecordJob(ctx context.Context, in RecordJobInput) error {
 			tasks = append(tasks, store.Task{JobID: plan.JobID, Name: t.Name, Role: p.Role,
 				RoleIndex: p.Index, Seq: i,
 				Component: t.Component, Provider: t.Provider, Version: t.Version, State: bfia.TaskReady,
-				Dataset: activities.RootDataset(doc, t.Name, p), RequireDataset: a.CheckDatasets})
+				Dataset: activities.RootDataset(record, t.Name, p), RequireDataset: a.CheckDatasets})
 		}
 	}
 
