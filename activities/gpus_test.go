@@ -24,6 +24,13 @@ func (h *testParty) requireGPULabel() {
 	require.NoError(h.t, err)
 	_, err = h.db.PutProvider(h.t.Context(), found[0])
 	require.NoError(h.t, err)
+
+	record, err := h.db.JobRecord(h.t.Context(), jobID)
+	require.NoError(h.t, err)
+	registry, err := h.db.RegistryFor(h.t.Context(), record.Document)
+	require.NoError(h.t, err)
+	require.NoError(h.t, h.db.DeleteDocument(h.t.Context(), jobID))
+	require.NoError(h.t, h.db.PutJobRecord(h.t.Context(), jobID, record.Document.Bytes(), registry))
 }
 
 // A task that requires the label gpu reserves a GPU and gets one that no other container has. It waits while

@@ -140,7 +140,7 @@ func CheckFeasible(ctx context.Context, db *store.Store, node string, limits adm
 			parts = append(parts, taskPart{t.Name, component{t.Provider, t.Version, t.Component}, p})
 		}
 	}
-	demand, err := demandOf(record, parts)
+	demand, err := demandOf(ctx, db, record, parts)
 	if err != nil {
 		return err
 	}
@@ -185,12 +185,13 @@ func (a *Activities) demand(ctx context.Context, jobID string) (admission.Demand
 			component{row.Provider, row.Version, row.Component},
 			bfia.Part{Role: row.Role, Index: row.RoleIndex, NodeID: a.Node}})
 	}
-	return demandOf(record, parts)
+	return demandOf(ctx, a.Store, record, parts)
 }
 
 // demandOf returns one slot for each part and each set of constraints of its tasks. The parallelism is the
 // number of tasks that could run at once.
-func demandOf(record *store.JobRecord, parts []taskPart) (admission.Demand, error) {
+func demandOf(ctx context.Context, db *store.Store, record *store.JobRecord,
+	parts []taskPart) (admission.Demand, error) {
 	var demand admission.Demand
 	tasks := map[string]bool{}
 	added := map[string]bool{}

@@ -9,6 +9,7 @@ import (
 	"hutong/activities"
 	"hutong/activities/driver"
 	"hutong/bfia"
+	"hutong/store"
 )
 
 // labelGPUs names the GPUs of a container, separated by commas.
@@ -47,19 +48,23 @@ func (r *Runner) freeGPUs(ctx context.Context, name string, n int64) ([]string, 
 	return free[:n], nil
 }
 
-// requestedGPUs returns how many GPUs a container gets on this runner.
-func (r *Runner) requestedGPUs(ctx context.Context, requested int64, provider map[string]string,
-	req activities.PartRequest) (int64, error) {
-	doc, err := activities.JobDocument(ctx, r.Store, req.Key.JobID)
-	if err != nil {
-		return 0, err
-	}
-	labels, err := doc.Config.Constraints(req.Key.Task, req.Part)
-	if err != nil {
-		return 0, err
-	}
-	if requested > 0 || !bfia.RequiresGPU(provider) && !bfia.RequiresGPU(labels) {
+// requestedGPUs returns how many GPUs a container gets on this runner: as many as its job requests, or one if
+// the job or its provider requires the label of GPUs.
+func (r *Runner) requestedGPUs(ctx context.Context, requested int64, record *store.JobRecord,
+	provider store.Provider, req activities.PartRequest) (int64, error) {
+	if requested > 0 {
 		return requested, nil
+	}
+	ofProvider, err := bfia.ProviderConstraints(provider.Metadata)
+	if err != nil {
+		return 0, err
+	}
+	ofJob, err := record.Document.Config.Constraints(req.Key.Task, req.Part)
+	if err != nil {
+		return 0, err
+	}
+	if !bfia.RequiresGPU(ofProvider) && !bfia.RequiresGPU(ofJob) {
+		return 0, nil
 	}
 	runners, err := r.Store.Runners(ctx, activities.RunnerSilentAfter)
 	if err != nil {

@@ -56,11 +56,7 @@ func (r *Runner) prepare(ctx context.Context, req activities.PartRequest,
 			"role": req.Part.Self(), "component": task.ComponentName},
 		Resources: container.Resources,
 	}
-	labels, err := bfia.ProviderConstraints(provider.Metadata)
-	if err != nil {
-		return nil, none, err
-	}
-	spec.Resources.GPU, err = r.requestedGPUs(ctx, container.Resources.GPU, labels, req)
+	spec.Resources.GPU, err = r.requestedGPUs(ctx, container.Resources.GPU, record, provider, req)
 	if err != nil {
 		return nil, none, err
 	}
