@@ -48,7 +48,7 @@ func (s *Server) checkJob(c *fiber.Ctx) error {
 		asked.Go(func() { answer.Parties[i] = s.askPartner(ctx, doc, answer.Parties[i].NodeID) })
 	}
 	asked.Wait()
-	for i := range answer.Parties { // what this party has told already
+	for i := range answer.Parties { // which this party reports itself
 		answer.Parties[i].Warnings = slices.DeleteFunc(answer.Parties[i].Warnings, func(w bfia.Warning) bool {
 			return slices.Contains(warnings, w)
 		})
@@ -102,15 +102,19 @@ func (s *Server) checkOwnPart(ctx context.Context, doc *bfia.Document) ([]bfia.W
 	if len(doc.Config.PartsOf(s.Node)) == 0 {
 		return nil, bfia.Errorf(bfia.CodeBadRequest, "config.role: %s has no role in this job", s.Node)
 	}
-	plan, err := s.plan(ctx, doc, s.Node)
+	record, err := s.record(ctx, doc)
 	if err != nil {
 		return nil, err
 	}
-	warnings, err := s.checkParameters(ctx, doc, plan, s.Node)
+	plan, err := s.plan(ctx, record, s.Node)
 	if err != nil {
 		return nil, err
 	}
-	return warnings, participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, doc, plan)
+	warnings, err := s.checkParameters(record, plan, s.Node)
+	if err != nil {
+		return nil, err
+	}
+	return warnings, participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, record, plan)
 }
 
 // readSubmission reads a job's document, and gives it an id if it has none.
@@ -131,11 +135,15 @@ func (s *Server) checkSubmission(ctx context.Context, doc *bfia.Document) ([]bfi
 		return nil, bfia.Errorf(bfia.CodeBadRequest, "config.initiator.node_id: is %q, this party is %s",
 			doc.Config.Initiator.NodeID, s.Node)
 	}
-	plan, err := s.plan(ctx, doc, "")
+	record, err := s.record(ctx, doc)
 	if err != nil {
 		return nil, err
 	}
-	warnings, err := s.checkParameters(ctx, doc, plan, "")
+	plan, err := s.plan(ctx, record, "")
+	if err != nil {
+		return nil, err
+	}
+	warnings, err := s.checkParameters(record, plan, "")
 	if err != nil {
 		return nil, err
 	}

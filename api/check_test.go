@@ -24,7 +24,7 @@ func TestCheckJob(t *testing.T) {
 	require.Equal(t, guest, answer.Parties[0].NodeID)
 	require.True(t, *answer.Parties[0].Accepts)
 
-	// Typing errors are told.
+	// Typing errors are reported.
 	for _, c := range []struct {
 		body, field, message string
 	}{

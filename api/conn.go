@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"hutong/internal/httpguard"
 )
 
 // Limits for slow clients, besides [Config.ClientTimeout].
@@ -52,34 +54,18 @@ func (l listener) Close() error {
 type conn struct {
 	net.Conn
 	timeout time.Duration
-	begun   bool        // something was read
 	unread  atomic.Bool // a request was not read to its end
 }
 
-const (
-	// tlsHandshake is the first byte of a TLS connection. No HTTP request begins with it.
-	tlsHandshake = 0x16
-	// notHTTPS is the answer to a TLS handshake. Clients recognize its beginning, and say that the port
-	// speaks HTTP.
-	notHTTPS = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" +
-		`{"code":4000,"msg":"this port speaks HTTP, not HTTPS"}`
-)
-
-// Read answers a TLS handshake at once, since both sides would otherwise wait for the other until a timeout.
-func (c *conn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	if c.begun || n == 0 {
-		return n, err
+// forbidden returns why a connection's last request is refused as HTTP, or nil.
+func forbidden(c net.Conn) *httpguard.Error {
+	if own, ok := c.(*conn); ok {
+		c = own.Conn
 	}
-	c.begun = true
-	if b[0] != tlsHandshake {
-		return n, err
+	if guarded, ok := c.(*httpguard.Conn); ok {
+		return guarded.Fault()
 	}
-	c.unread.Store(true)
-	if _, err := c.Write([]byte(notHTTPS)); err != nil {
-		return 0, err
-	}
-	return 0, io.EOF
+	return nil
 }
 
 func (c *conn) Write(b []byte) (int, error) {
@@ -146,6 +132,9 @@ func (b *body) Read(p []byte) (int, error) {
 	case errors.Is(err, io.EOF):
 		b.ended = true
 	case err != nil:
+		if fault := forbidden(b.conn); fault != nil {
+			err = fault // the HTTP server hides it
+		}
 		b.err = err
 	}
 	return n, err

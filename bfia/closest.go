@@ -2,7 +2,7 @@ package bfia
 
 import "strings"
 
-// Closest returns the candidate that a misspelt name most likely stands for, or "" if it resembles none. Case
+// Closest returns the candidate that a misspelt name most likely means, or "" if it resembles none. Case
 // does not count. The longer the names, the more they may differ.
 func Closest(name string, candidates []string) string {
 	closest, least := "", 1<<30

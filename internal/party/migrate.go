@@ -28,7 +28,7 @@ func Migrate(ctx context.Context, cfg *Config) error {
 const (
 	// leastHistoryRetention is the shortest retention that Temporal accepts.
 	leastHistoryRetention = 24 * time.Hour
-	// endlessHistoryRetention stands for results that are kept forever, which Temporal does not know.
+	// endlessHistoryRetention is for results that are kept forever, which Temporal has no value for.
 	endlessHistoryRetention = 100 * 365 * 24 * time.Hour
 )
 

@@ -18,8 +18,8 @@ import (
 // utf8Name is the encoding of files without another one.
 const utf8Name = "utf-8"
 
-// findEncoding returns the encoding of a name from the WHATWG's list, which has the names that browsers and iconv
-// use, and its canonical name. "" is UTF-8.
+// findEncoding returns the encoding of a name from the WHATWG's list, which has the names that browsers and
+// iconv use, and its canonical name. "" is UTF-8.
 func findEncoding(name string) (encoding.Encoding, string, error) {
 	if strings.TrimSpace(name) == "" {
 		return nil, utf8Name, nil
@@ -37,8 +37,8 @@ func findEncoding(name string) (encoding.Encoding, string, error) {
 	return found, canonical, nil
 }
 
-// decode returns a file as UTF-8 without a byte order mark, and the name of its encoding. A byte order mark says more
-// about the file than the given encoding.
+// decode returns a file as UTF-8 without a byte order mark, and the name of its encoding. A byte order mark
+// says more about the file than the given encoding.
 func decode(r *bufio.Reader, given string) (io.Reader, string, error) {
 	from, name, err := findEncoding(given)
 	if err != nil {

@@ -49,11 +49,13 @@ func TestIngestEncodings(t *testing.T) {
 	}
 
 	for _, c := range []struct{ encoding, file, want string }{
-		{"", gbk, "line 1: field 2 is not UTF-8; give the file's encoding, such as gbk (encoding, or --encoding gbk)"},
+		{"", gbk,
+			"line 1: field 2 is not UTF-8; give the file's encoding, such as gbk (encoding, or --encoding gbk)"},
 		{"gbk", "id,x\n1,2\n3,\xff\xff\n", "line 3: field 2 is not GBK"},
 		{"gkb", gbk, `encoding: "gkb" is not known; known are utf-8, gbk`},
 	} {
-		_, err := d.Ingest(t.Context(), IngestRequest{Namespace: "n", Name: "t", Head: true, Encoding: c.encoding},
+		_, err := d.Ingest(t.Context(), IngestRequest{Namespace: "n", Name: "t", Head: true,
+			Encoding: c.encoding},
 			strings.NewReader(c.file))
 		requireCode(t, bfia.CodeBadRequest, err)
 		require.ErrorContains(t, err, c.want)
