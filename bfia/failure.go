@@ -26,15 +26,15 @@ type FailureKind string
 
 // The kinds of failures.
 const (
-	FailedExit     FailureKind = "exit_code"     // the container's exit code is not 0
-	FailedMemory   FailureKind = "out_of_memory" // the container hit its memory limit
-	FailedImage    FailureKind = "image_missing"
-	FailedStart    FailureKind = "not_started"   // the container could not be created or started
-	FailedInput    FailureKind = "input_missing" // a dataset or a provider is missing
+	FailedExit   FailureKind = "exit_code"     // the container's exit code is not 0
+	FailedMemory FailureKind = "out_of_memory" // the container hit its memory limit
+	FailedImage  FailureKind = "image_missing"
+	FailedStart  FailureKind = "not_started"   // the container could not be created or started
+	FailedInput  FailureKind = "input_missing" // a dataset or a provider is missing
 	// the container wrote an output that its party can't read or record
 	FailedOutput   FailureKind = "output_unreadable"
 	FailedReported FailureKind = "reported" // the component reported it
-	FailedVanished FailureKind = "vanished"      // the container was removed from outside
+	FailedVanished FailureKind = "vanished" // the container was removed from outside
 	// the container was killed by a user, or with its daemon or machine
 	FailedKilled FailureKind = "killed"
 	// the component's exit code is 75, EX_TEMPFAIL of sysexits.h
