@@ -295,8 +295,9 @@ func TestPrefixes(t *testing.T) {
 func TestFormats(t *testing.T) {
 	p := newParty(t, map[string]http.HandlerFunc{
 		"GET " + bfia.PathProviderQuery: data([]any{map[string]any{"name": "p", "version": "1",
-			"device":   "docker",
-			"metadata": map[string]any{"image": "p:1"}, "components_description": map[string]any{"C": map[string]any{}}}}),
+			"device":                 "docker",
+			"metadata":               map[string]any{"image": "p:1"},
+			"components_description": map[string]any{"C": map[string]any{}}}}),
 		"GET " + bfia.PathDataQuery: data([]any{map[string]any{"namespace": "n", "name": "t",
 			"count":   12345678901,
 			"columns": []any{map[string]any{"name": "id", "type": "int64"}}}}),

@@ -277,15 +277,15 @@ func newDataList(c *client) *cobra.Command {
 				return printJSON(cmd.OutOrStdout(), data)
 			}
 			var tables []struct {
-				Namespace  string          `json:"namespace"`
-				Name       string          `json:"name"`
-				Count      int64           `json:"count"`
-				Partitions int             `json:"partitions"`
-				Bytes      int64           `json:"bytes"`
+				Namespace  string `json:"namespace"`
+				Name       string `json:"name"`
+				Count      int64  `json:"count"`
+				Partitions int    `json:"partitions"`
+				Bytes      int64  `json:"bytes"`
 				Columns    []struct {
 					Name string `json:"name"`
 				} `json:"columns"`
-				Updated    int64           `json:"update_time"` // Unix milliseconds
+				Updated int64 `json:"update_time"` // Unix milliseconds
 			}
 			if err := json.Unmarshal(data, &tables); err != nil {
 				return fmt.Errorf("failed to decode the list of datasets: %w", err)

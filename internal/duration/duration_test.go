@@ -14,7 +14,7 @@ func TestParse(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"30d": 720 * time.Hour, "12h": 12 * time.Hour, "1w": 168 * time.Hour, "1m30s": 90 * time.Second,
 		"1d12h": 36 * time.Hour, "1.5h": 90 * time.Minute, "250ms": 250 * time.Millisecond, "0": 0,
-		"-1h": -time.Hour,
+		"-1h":  -time.Hour,
 		" 5s ": 5 * time.Second, "720h0m0s": 720 * time.Hour, "2d05h": 53 * time.Hour,
 	} {
 		got, err := Parse(text)
