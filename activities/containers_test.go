@@ -294,7 +294,7 @@ func TestRunTaskWithUnusableProvider(t *testing.T) {
 		kinds   []bfia.FailureKind
 	}{
 		{"no provider for a driver of this runner", func(h *testParty) {
-			_, err := h.db.DeleteProvider(h.t.Context(), store.ProviderFilter{Name: "vendor-a"})
+			_, err := h.db.DeleteProvider(h.t.Context(), store.ProviderFilter{Name: "vendor-a"}, true)
 			require.NoError(h.t, err)
 			_, err = h.db.PutProvider(h.t.Context(),
 				store.Provider{Name: "vendor-a", Version: "1", Device: "spark", Metadata: []byte("{}"),

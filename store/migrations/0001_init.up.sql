@@ -9,6 +9,7 @@ CREATE TABLE t_job_document (
 );
 --bun:split
 -- Jobs that this party schedules.
+--   removing           the ended job is removed
 --   failure            why the job failed, as JSON (bfia.Failure)
 --   queued_at          when the job entered the scheduler's queue
 --   dequeued_at        when the queue let the job request its reservations; NULL while it waits
@@ -24,6 +25,7 @@ CREATE TABLE t_schedule_job (
   participant_nodes TEXT        NOT NULL,
   sync_type         TEXT        NOT NULL,
   priority          INTEGER     NOT NULL,
+  removing          BOOLEAN     NOT NULL DEFAULT FALSE,
   reason            TEXT        NOT NULL,
   failure           TEXT,
   queued_at         TIMESTAMPTZ,
@@ -78,8 +80,8 @@ CREATE TABLE t_schedule_part (
 --bun:split
 CREATE INDEX i_schedule_part_job ON t_schedule_part (job_id);
 --bun:split
--- Jobs in which this party takes part. removing is set once housekeeping removes an expired job; no other job may reuse
--- its outputs from then on.
+-- Jobs in which this party takes part. removing is set once an ended job is removed; no other job may reuse its outputs
+-- from then on. old_job_id is the job whose outputs it may reuse, or empty.
 CREATE TABLE t_job (
   job_id         TEXT        NOT NULL PRIMARY KEY,
   flow_id        TEXT        NOT NULL,
@@ -90,6 +92,7 @@ CREATE TABLE t_job (
   reason         TEXT        NOT NULL,
   failure        TEXT,
   removing       BOOLEAN     NOT NULL DEFAULT FALSE,
+  old_job_id     TEXT        NOT NULL,
   created_at     TIMESTAMPTZ NOT NULL,
   started_at     TIMESTAMPTZ,
   ended_at       TIMESTAMPTZ

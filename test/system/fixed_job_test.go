@@ -101,7 +101,7 @@ func TestJobKeepsItsProvider(t *testing.T) {
 	parties := []*testParty{pair.guest, pair.host}
 	remove := func(n *testParty) {
 		n.mustRequest(http.MethodPost, bfia.PathProviderDelete,
-			[]byte(`{"name":"sh","version":"1","device":"process"}`), nil)
+			[]byte(`{"name":"sh","version":"1","device":"process","force":true}`), nil)
 	}
 	for name, change := range map[string]func(*testParty){
 		"deleted":                                remove,
