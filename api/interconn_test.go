@@ -181,8 +181,9 @@ func TestCallbacks(t *testing.T) {
 	}
 	for _, status := range []string{"success", "Failed", "running"} { // as FATE-Flow takes them
 		p.good(own(status, "guest.0"))
-		want = append(want, signal{workflows.ParticipantJobID("j1"), workflows.SignalTaskCallback, bfia.TaskReport{
-			TaskID: "t1", Status: bfia.TaskState(strings.ToUpper(status)), Role: "guest.0"}})
+		want = append(want, signal{workflows.ParticipantJobID("j1"), workflows.SignalTaskCallback,
+			bfia.TaskReport{
+				TaskID: "t1", Status: bfia.TaskState(strings.ToUpper(status)), Role: "guest.0"}})
 	}
 	p.good(own("SUCCESS", "guest"))
 	want = append(want, signal{workflows.ParticipantJobID("j1"), workflows.SignalTaskCallback,
