@@ -19,7 +19,8 @@ func readme(t *testing.T, name, language string) (blocks []string) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(testenv.Root(t), name))
 	require.NoError(t, err)
-	for _, m := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(string(text),
+		-1) {
 		blocks = append(blocks, m[1])
 	}
 	return blocks
@@ -36,8 +37,8 @@ func readmeScript(t *testing.T, name string) (script string) {
 	return script
 }
 
-// TestReadme runs the README's commands and curl examples as they are written, with the README's job. Only the ports
-// of the two parties differ, and the registration is for the process driver.
+// TestReadme runs the README's commands and curl examples as they are written, with the README's job. Only
+// the ports of the two parties differ, and the registration is for the process driver.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	pair := newPartyPair(t, nil)
@@ -62,13 +63,15 @@ func TestReadme(t *testing.T) {
 			fields["device"] = "process"
 			fields["metadata"] = map[string]any{"command": []string{testenv.Binary(t, "provider")}}
 		}), 0o600))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "job.json"), []byte(readme(t, "README.md", "json")[0]), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "job.json"), []byte(readme(t, "README.md", "json")[0]),
+		0o600))
 
 	script := "set -euo pipefail\n" +
 		// An answer of curl must report success. The function keeps what the user sees.
 		"curl() { command curl -sS \"$@\" > answer; cat answer; echo; grep -q '\"code\": *0' answer; }\n" +
 		readmeScript(t, "README.md")
-	script = strings.NewReplacer("http://127.0.0.1:9380", pair.guest.url, "http://127.0.0.1:9480", pair.host.url).
+	script = strings.NewReplacer("http://127.0.0.1:9380", pair.guest.url, "http://127.0.0.1:9480",
+		pair.host.url).
 		Replace(script)
 	require.NotContains(t, script, ":9380")
 	cmd := exec.CommandContext(t.Context(), "bash", "-xc", script)
