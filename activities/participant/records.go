@@ -2,12 +2,15 @@ package participant
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"hutong/activities"
 	"hutong/bfia"
 	"hutong/store"
+	"hutong/store/blob"
 )
 
 // RecordJobInput is a job in which this party takes part. Its plan has only this party's parts.
@@ -142,6 +145,12 @@ func (a *Activities) recordOutputs(ctx context.Context, in RecordTaskEndInput) e
 	var rows []store.Output
 	for _, out := range spec.Outputs {
 		objects, err := a.Blobs.List(ctx, out.Address.Namespace+"/"+out.Address.Name)
+		if err == nil {
+			err = blob.CheckReadable(a.Blobs, objects)
+		}
+		if errors.Is(err, fs.ErrPermission) { // no retry helps
+			return bfia.Wrap(bfia.CodeRefused, err, "output %s can't be read: %v", out.Port, err)
+		}
 		if err != nil {
 			return fmt.Errorf("failed to list output %s of task %s: %w", out.Port, in.TaskID, err)
 		}

@@ -289,7 +289,9 @@ func (f *File) DeletePrefix(_ context.Context, prefix string) error {
 		return fmt.Errorf("storage: failed to delete %s: %w", prefix, err)
 	}
 	if err := root.RemoveAll(prefix); err != nil {
-		return fmt.Errorf("storage: failed to delete %s: %w", prefix, err)
+		return fmt.Errorf("storage: failed to delete %s: %w",
+			filepath.Join(f.root, filepath.FromSlash(prefix)),
+			err)
 	}
 	f.prune(path.Dir(prefix))
 	return nil
@@ -308,4 +310,22 @@ func (f *File) prune(dir string) {
 			return
 		}
 	}
+}
+
+// CheckReadable returns an error with the path of the first object that this process can't read. Only objects
+// in a folder can be such: a container wrote them as another user.
+func CheckReadable(s Store, objects []Info) error {
+	f, local := s.(*File)
+	if !local {
+		return nil
+	}
+	for _, o := range objects {
+		path := filepath.Join(f.root, filepath.FromSlash(o.Key))
+		err := unix.Access(path, unix.R_OK)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("storage: failed to read %s: %w", o.Key,
+				&fs.PathError{Op: "open", Path: path, Err: err})
+		}
+	}
+	return nil
 }
