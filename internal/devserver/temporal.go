@@ -25,6 +25,7 @@ import (
 	"go.temporal.io/server/common/primitives"
 	"go.temporal.io/server/temporal"
 
+	"hutong/internal/httpclient"
 	"hutong/internal/temporalns"
 )
 
@@ -270,12 +271,13 @@ func (s *TemporalServer) waitReady(ctx context.Context, o TemporalServerOptions)
 	if s.uiAddress == "" {
 		return nil
 	}
+	client := &http.Client{Transport: httpclient.Direct()}
 	err = temporalns.Poll(ctx, func() (bool, error) {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.uiAddress+"/healthz", nil)
 		if err != nil {
 			return true, err
 		}
-		response, err := http.DefaultClient.Do(request)
+		response, err := client.Do(request)
 		if err != nil {
 			return false, err
 		}

@@ -22,7 +22,6 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"hutong/activities"
-	"hutong/activities/driver/docker"
 	"hutong/internal/party"
 	"hutong/internal/temporalns"
 	"hutong/store"
@@ -195,7 +194,7 @@ func checkStorage(ctx context.Context, cfg *party.Config) Check {
 
 	const fix = "start the storage, or correct storage.url; its user must be able to write, read, list and " +
 		"delete"
-	blobs, err := blob.Open(ctx, cfg.Storage.URL.Reveal())
+	blobs, err := blob.OpenThrough(ctx, cfg.Storage.URL.Reveal(), cfg.Proxy.Rule())
 	if err != nil {
 		return failed(fix, "%v", err)
 	}
@@ -244,8 +243,7 @@ func checkDocker(ctx context.Context, cfg *party.Config) Check {
 		return ok("off")
 	}
 
-	d, err := docker.New(docker.Options{NodeID: cfg.NodeID, Network: o.Network, HostNetwork: o.HostNetwork,
-		PartyHost: o.PartyHost})
+	d, err := cfg.NewDocker()
 	if err == nil {
 		defer func() { _ = d.Close() }()
 		_, err = d.RunnerID(ctx)

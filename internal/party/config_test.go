@@ -294,7 +294,7 @@ func TestExample(t *testing.T) {
 	want := Default()
 	want.NodeID, want.Runner.Slots, want.Runner.Process.Allow, want.Runner.Labels = c.NodeID, 2, []string{},
 		map[string]string{}
-	want.Runner.K8s.ImagePullSecrets = []string{}
+	want.Runner.K8s.ImagePullSecrets, want.Proxy.NoProxy = []string{}, []string{}
 	require.NoError(t, want.Complete())
 	assert.Equal(t, want, c)
 }

@@ -2,8 +2,9 @@ package party
 
 import "hutong/activities/driver/kubernetes"
 
-// Open returns the Kubernetes driver. It does not connect to the cluster.
-func (c KubernetesConfig) Open(node string) (*kubernetes.Driver, error) {
-	return kubernetes.New(kubernetes.Options{NodeID: node, Kubeconfig: c.Kubeconfig, Namespace: c.Namespace,
-		ImagePullSecrets: c.ImagePullSecrets})
+// OpenKubernetes returns the party's Kubernetes driver. It does not connect to the cluster.
+func (c *Config) OpenKubernetes() (*kubernetes.Driver, error) {
+	k := c.Runner.K8s
+	return kubernetes.New(kubernetes.Options{NodeID: c.NodeID, Kubeconfig: k.Kubeconfig,
+		Namespace: k.Namespace, ImagePullSecrets: k.ImagePullSecrets, Proxy: c.Proxy.Rule()})
 }
