@@ -126,7 +126,10 @@ func noRoute(method, path string, allowed []string) error {
 func (s *Server) broken(ctx *fasthttp.RequestCtx, err error) {
 	var tooLong *fasthttp.ErrSmallBuffer
 	code, message := bfia.CodeBadRequest, "failed to read the HTTP request: it is malformed"
+	fault := forbidden(ctx.Conn())
 	switch {
+	case fault != nil:
+		message = "failed to read the HTTP request: " + fault.Message
 	case errors.As(err, &tooLong):
 		code, message = bfia.CodeTooLarge, "the headers of the request are too large"
 	// the server hides the type of some errors

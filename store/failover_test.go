@@ -22,7 +22,7 @@ func openThrough(t *testing.T, r *relay.Relay) *store.Store {
 	s := storetest.Open(t, "postgres://postgres@"+r.Address()+"/postgres?sslmode=disable")
 	var all sync.WaitGroup
 	for range 8 {
-		all.Go(func() { _, _ = s.Runners(t.Context(), time.Now()) })
+		all.Go(func() { _, _ = s.Runners(t.Context(), time.Minute) })
 	}
 	all.Wait()
 	_, err := s.DeploymentID(t.Context())
@@ -59,7 +59,7 @@ func requireRecovered(t *testing.T, s *store.Store) {
 			if _, err := s.DeploymentID(t.Context()); err != nil {
 				failures <- err
 			}
-			if _, err := s.Runners(t.Context(), time.Now()); err != nil {
+			if _, err := s.Runners(t.Context(), time.Minute); err != nil {
 				failures <- err
 			}
 		})
@@ -128,7 +128,7 @@ func TestStaleSessionsAreChecked(t *testing.T) {
 	server.Exec(t, "ALTER SYSTEM SET default_transaction_read_only = on")
 	server.Exec(t, "SELECT pg_reload_conf()")
 	require.Eventually(t, func() bool {
-		_, err := s.Runners(t.Context(), time.Now())
+		_, err := s.Runners(t.Context(), time.Minute)
 		if err != nil {
 			requireUnavailable(t, err)
 		}
