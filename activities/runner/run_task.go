@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"hutong/activities"
@@ -137,6 +138,14 @@ func (t *taskRun) createNew(ctx context.Context) error {
 	d, spec, err := t.prepare(ctx, t.req)
 	if err != nil {
 		return err
+	}
+	if spec.Resources.GPU > 0 && d.Device() != string(bfia.DeviceKubernetes) {
+		t.gpus.Lock()
+		defer t.gpus.Unlock()
+		if spec.GPUs, err = t.freeGPUs(ctx, spec.Name, spec.Resources.GPU); err != nil {
+			return err
+		}
+		spec.Labels[labelGPUs] = strings.Join(spec.GPUs, ",")
 	}
 	id, err := d.Create(ctx, spec)
 	if err != nil {

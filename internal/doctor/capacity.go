@@ -41,6 +41,9 @@ func checkCapacity(ctx context.Context, cfg *party.Config) Check {
 		cfg.Runner.Slots, amount(cores(offered.CPUMilli)), amount(gib(offered.Memory)),
 		amount(gib(offered.Disk)), source, amount(gib(available.DiskFree)))
 
+	if offered.GPU > 0 {
+		offer += fmt.Sprintf(", %d GPU(s)", offered.GPU)
+	}
 	found := []string{offer}
 	var fix string
 	report := func(problem, suggestion string) { found, fix = append(found, problem), suggestion }

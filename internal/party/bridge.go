@@ -18,7 +18,7 @@ import (
 func (c *Config) NewDocker() (*docker.Driver, error) {
 	d := c.Runner.Docker
 	return docker.New(docker.Options{NodeID: c.NodeID, Network: d.Network, HostNetwork: d.HostNetwork,
-		PartyHost: d.PartyHost, Proxy: c.Proxy.Rule()})
+		PartyHost: d.PartyHost, SharedMemory: c.Runner.sharedMemory(), Proxy: c.Proxy.Rule()})
 }
 
 // openDocker opens the Docker driver. It returns nil if the driver is off, or if it is auto and Docker Engine

@@ -211,6 +211,18 @@ func TestValidate(t *testing.T) {
 		{"transport address for pods",
 			func(c *Config) { enableKubernetes(c); c.Runner.K8s.TransportAdvertise = "x" },
 			"runner.k8s.transport_advertise:"},
+		{"GPU", func(c *Config) { c.Runner.GPUs = []string{"0", "any"} },
+			"runner.gpus[1]: must be an index or UUID that nvidia-smi -L shows"},
+		{"same GPU", func(c *Config) { c.Runner.GPUs = []string{"0", "0"} },
+			`runner.gpus[1]: is given twice: "0"`},
+		{"names of GPUs", func(c *Config) {
+			c.Runner.GPUs = []string{"0", "GPU-8f3c11aa-0000-1111-2222-333344445555", "nvidia.com/gpu=0",
+				"/dev/dri/renderD128"}
+		}, ""},
+		{"GPUs of a cluster", func(c *Config) { enableKubernetes(c); c.Runner.GPUs = []string{"0"} },
+			"runner.gpus: must be empty with Kubernetes"},
+		{"shared memory", func(c *Config) { c.Runner.SharedMemory = -1 },
+			"runner.shared_memory: must be from"},
 		{"program", func(c *Config) { c.Runner.Process.Allow = []string{"/ok", "python"} },
 			`runner.process.allow[1]: must be an absolute path, but is "python"`},
 		{"timeout", func(c *Config) { c.Remote.Timeout = 0 }, "remote.timeout:"},
@@ -294,7 +306,8 @@ func TestExample(t *testing.T) {
 	want := Default()
 	want.NodeID, want.Runner.Slots, want.Runner.Process.Allow, want.Runner.Labels = c.NodeID, 2, []string{},
 		map[string]string{}
-	want.Runner.K8s.ImagePullSecrets, want.Proxy.NoProxy = []string{}, []string{}
+	want.Runner.K8s.ImagePullSecrets, want.Runner.GPUs = []string{}, []string{}
+	want.Proxy.NoProxy = []string{}
 	require.NoError(t, want.Complete())
 	assert.Equal(t, want, c)
 }

@@ -39,7 +39,8 @@ func Default() *Config {
 			RunnerLostAfter: 5 * time.Minute,
 			Approval:        ApprovalAuto, ShareFailure: bfia.ShareKind, Retention: 30 * 24 * time.Hour},
 		Runner: RunnerConfig{Slots: max(2, runtime.NumCPU()), StopGrace: 10 * time.Second,
-			Docker: DockerConfig{Enabled: SwitchAuto, PartyHost: "hutong"}},
+			Docker: DockerConfig{Enabled: SwitchAuto, PartyHost: "hutong"},
+			K8s:    KubernetesConfig{GPUResource: "nvidia.com/gpu"}},
 		Remote: RemoteConfig{Timeout: 10 * time.Second, GiveUpAfter: 10 * time.Minute},
 		Log:    LogConfig{Level: slog.LevelInfo, Format: LogText},
 	}

@@ -229,6 +229,7 @@ CREATE TABLE t_deployment (
 --   slots      containers at once; 0 for a drained runner that deregistered
 --   cpu_milli  resources for containers: CPU in thousandths of a core, memory and disk in bytes; 0 is unknown and
 --              limits nothing
+--   gpu        GPUs for containers; 0 is none
 --   labels     a JSON object
 --   draining   the runner gets no new containers
 --   heartbeat_at   of its last heartbeat, by the database's clock
@@ -243,6 +244,7 @@ CREATE TABLE t_runner (
   cpu_milli    BIGINT      NOT NULL,
   memory       BIGINT      NOT NULL,
   disk         BIGINT      NOT NULL,
+  gpu          BIGINT      NOT NULL,
   draining     BOOLEAN     NOT NULL,
   heartbeat_at TIMESTAMPTZ NOT NULL,
   clock_skew_ms BIGINT     NOT NULL DEFAULT 0
@@ -280,6 +282,7 @@ CREATE TABLE t_reservation (
   cpu_milli      BIGINT  NOT NULL,
   memory         BIGINT  NOT NULL,
   disk           BIGINT  NOT NULL,
+  gpu            BIGINT  NOT NULL,
   PRIMARY KEY (job_id, parallel_index, slot_index)
 );
 --bun:split
