@@ -21,6 +21,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"hutong/activities"
+	"hutong/internal/duration"
 	"hutong/internal/party"
 	"hutong/internal/temporalns"
 	"hutong/store"
@@ -95,9 +96,14 @@ func checkTemporal(ctx context.Context, cfg *party.Config) Check {
 			address, activities.ControlQueue, namespace)
 	}
 
+	kept := described.GetConfig().GetWorkflowExecutionRetentionTtl().AsDuration()
+	if needed := cfg.HistoryRetention(); kept < needed {
+		return warning(fixMigrate+", or set the namespace's retention",
+			"namespace %s keeps histories for %s, but results are kept for %s (jobs.retention)",
+			namespace, duration.Format(kept), duration.Format(needed))
+	}
 	return ok("Temporal at %s answers; namespace %s keeps histories for %s; %d control worker(s) online",
-		address, namespace,
-		described.GetConfig().GetWorkflowExecutionRetentionTtl().AsDuration(), len(queue.GetPollers()))
+		address, namespace, duration.Format(kept), len(queue.GetPollers()))
 }
 
 // checkRunners checks that the party has online runners which poll their task queues.
