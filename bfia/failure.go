@@ -31,8 +31,8 @@ const (
 	FailedImage  FailureKind = "image_missing"
 	FailedStart  FailureKind = "not_started"   // the container could not be created or started
 	FailedInput  FailureKind = "input_missing" // a dataset or a provider is missing
-	// an output that the container wrote can't be recorded or read
-	FailedOutput   FailureKind = "output_lost"
+	// the container wrote an output that its party can't read or record
+	FailedOutput   FailureKind = "output_unreadable"
 	FailedReported FailureKind = "reported" // the component reported it
 	FailedVanished FailureKind = "vanished" // the container was removed from outside
 	// the container was killed by a user, or with its daemon or machine
@@ -139,7 +139,7 @@ func (f *Failure) Text() string {
 	case FailedInput:
 		return "a dataset or a provider is missing"
 	case FailedOutput:
-		return "an output can't be read"
+		return "an output could not be read"
 	case FailedReported:
 		return "the component reported that it failed"
 	case FailedVanished:
@@ -227,10 +227,9 @@ func (f *Failure) hint(self, jobID string) string {
 		return fmt.Sprintf("ask %s to load the provider's image", f.NodeID)
 	case FailedOutput:
 		if ours {
-			return "give this party's user read access to the files and folders that the component writes; the image " +
-				"should create them readable for all"
+			return "have the component write its outputs so that the user of this party's processes can read them"
 		}
-		return fmt.Sprintf("ask %s for the details in its log", f.NodeID)
+		return ask
 	case FailedStart, FailedInput, FailedInternal:
 		if ours {
 			return "check the provider's registration, the inputs and the runner; this party's log has the details"

@@ -238,6 +238,11 @@ func (t *taskRun) finish(ctx context.Context, exit driver.Exit) (activities.Part
 		exit.FinishedAt); err != nil {
 		return activities.PartResult{}, fmt.Errorf("failed to record the exit of %s: %w", t.name, err)
 	}
+	if failure == nil {
+		if err := t.recordLateOutputs(ctx, exit.FinishedAt); err != nil {
+			return activities.PartResult{}, err
+		}
+	}
 	t.log.Info("container ended", "exit_code", exit.Code, "seconds",
 		exit.FinishedAt.Sub(exit.StartedAt).Seconds())
 
@@ -249,4 +254,19 @@ func (t *taskRun) finish(ctx context.Context, exit driver.Exit) (activities.Part
 	})
 
 	return activities.PartResult{Failure: failure}, nil
+}
+
+// recordLateOutputs records the outputs again of a part whose callback ended it before its container exited:
+// the container may have written some of them in between.
+func (t *taskRun) recordLateOutputs(ctx context.Context, at time.Time) error {
+	row, err := t.Store.Task(ctx, t.req.Key.Row())
+	if err != nil || row.State != bfia.TaskSuccess || row.TaskID != t.req.TaskID {
+		return err
+	}
+	err = activities.RecordOutputs(ctx, t.Store, t.Blobs, t.req, at)
+	if bfia.CodeOf(err) == bfia.CodeRefused {
+		t.log.Error("failed to record an output that was written after the callback", "error", err)
+		return nil // the part has ended
+	}
+	return err
 }

@@ -123,6 +123,7 @@ func TestBroken(t *testing.T) {
 		"listen":                   {doctor.Failed, cfg.Listen, "another port"},
 		"transport.listen":         {doctor.Warning, "not running", "hutong transport"},
 		"transport.partner_listen": {doctor.Failed, "192.0.2.1", "address of this machine"},
+		"proxy":                    {doctor.OK, "none", ""},
 		"routes":                   {doctor.Warning, "DUPLICATE", "gateway"},
 		"routes.IMPOSTOR":          {doctor.Failed, "OTHER", "node id"},
 		"routes.DUPLICATE":         {doctor.Failed, "OTHER", "node id"},

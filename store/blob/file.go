@@ -311,21 +311,3 @@ func (f *File) prune(dir string) {
 		}
 	}
 }
-
-// CheckReadable returns an error with the path of the first object that this process can't read. Only objects
-// in a folder can be such: a container wrote them as another user.
-func CheckReadable(s Store, objects []Info) error {
-	f, local := s.(*File)
-	if !local {
-		return nil
-	}
-	for _, o := range objects {
-		path := filepath.Join(f.root, filepath.FromSlash(o.Key))
-		err := unix.Access(path, unix.R_OK)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("storage: failed to read %s: %w", o.Key,
-				&fs.PathError{Op: "open", Path: path, Err: err})
-		}
-	}
-	return nil
-}

@@ -32,8 +32,6 @@ type fakeBackend struct {
 	runs   map[string]container // by "task guest.0"; without an entry it exits with 0 after a second
 	claims func(task string) error
 	errors map[string]error // by activity name
-	// unreadable is why the outputs of a part can't be recorded; "" while they can.
-	unreadable string
 
 	mu     sync.Mutex
 	over   bool
@@ -294,8 +292,8 @@ func (c *fakeBackend) recordEnd(_ context.Context, in participant.RecordTaskEndI
 	if err := c.errors["RecordTaskEnd"]; err != nil {
 		return err
 	}
-	if c.unreadable != "" && s == bfia.TaskSuccess {
-		return activities.Refuse(bfia.Errorf(bfia.CodeRefused, "%s", c.unreadable))
+	if err := c.errors["RecordOutputs"]; err != nil && s == bfia.TaskSuccess {
+		return err
 	}
 	if taskID != c.taskID(key.Task) || key.Role != part.Role || key.Index != part.Index {
 		c.breaks("the end of %v %v %s", key, part, taskID)
