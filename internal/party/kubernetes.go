@@ -2,8 +2,14 @@ package party
 
 import "hutong/activities/driver/kubernetes"
 
-// Open returns the Kubernetes driver. It does not connect to the cluster.
-func (c KubernetesConfig) Open(node string) (*kubernetes.Driver, error) {
-	return kubernetes.New(kubernetes.Options{NodeID: node, Kubeconfig: c.Kubeconfig, Namespace: c.Namespace,
-		ImagePullSecrets: c.ImagePullSecrets})
+// OpenKubernetes returns the party's Kubernetes driver. It does not connect to the cluster.
+func (c *Config) OpenKubernetes() (*kubernetes.Driver, error) {
+	k := c.Runner.K8s
+
+	return kubernetes.New(kubernetes.Options{NodeID: c.NodeID, Kubeconfig: k.Kubeconfig,
+		Namespace: k.Namespace, ImagePullSecrets: k.ImagePullSecrets, GPUResource: k.GPUResource,
+		SharedMemory: c.Runner.sharedMemory(), Proxy: c.Proxy.Rule()})
 }
+
+// sharedMemory returns the configured size of /dev/shm in bytes.
+func (c RunnerConfig) sharedMemory() int64 { return int64(c.SharedMemory * (1 << 30)) }
