@@ -159,7 +159,8 @@ func partnerError(err error, who string) error {
 	}
 	var foreign *client.ForeignAnswer
 	if errors.As(err, &foreign) {
-		return bfia.Wrap(bfia.CodeUnavailable, err, "%s, %s, did not answer: %v; try again later", who, sent.Node,
+		return bfia.Wrap(bfia.CodeUnavailable, err, "%s, %s, did not answer: %v; try again later", who,
+			sent.Node,
 			foreign)
 	}
 	return bfia.Wrap(bfia.CodeUnavailable, err,

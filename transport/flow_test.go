@@ -136,8 +136,8 @@ func TestPartnerStaysDown(t *testing.T) {
 	require.Zero(t, a.Stats().Bytes)
 }
 
-// TestInvalidPartnerAnswers checks that an answer that is not the protocol's counts as an unknown outcome: the
-// push is tried again, and its refusal names what answered. A redirect is not followed.
+// TestInvalidPartnerAnswers checks that the outcome counts as unknown if the answer is not the protocol's:
+// the push is tried again, and its refusal names what answered. A redirect is not followed.
 func TestInvalidPartnerAnswers(t *testing.T) {
 	var followed bool
 	elsewhere := httptest.NewServer(
@@ -170,15 +170,16 @@ func TestInvalidPartnerAnswers(t *testing.T) {
 			c := (&node{a, serve(t, a)}).container(t, "s").with(wire.HeaderTimeout, "300")
 			out := c.push("B", "x", []byte("hello"))
 			require.Equal(t, status.Network, out.Code, out.Message)
-			require.Contains(t, out.Message, "answered by something that is not the partner's transport: HTTP ")
+			require.Contains(t, out.Message,
+				"answered by something that is not the partner's transport: HTTP ")
 			require.NotZero(t, a.Stats().Retries)
 		})
 	}
 	require.False(t, followed)
 }
 
-// TestGatewayWithoutBackend puts a gateway before the partner that first answers with pages of its own. The push
-// is tried again, and the message arrives once.
+// TestGatewayWithoutBackend puts a gateway before the partner. It first answers with pages of its own. The
+// push is tried again, and the message arrives once.
 func TestGatewayWithoutBackend(t *testing.T) {
 	b := open(t, Config{NodeID: "B", Logger: quiet()})
 	backend, err := url.Parse(serve(t, b))

@@ -28,9 +28,9 @@ func (l listener) Accept() (net.Conn, error) {
 // of a broken body, and io.EOF from then on.
 type Conn struct {
 	net.Conn
-	parser parser
-	fault  *Error
-	reported   bool // the fault was returned
+	parser   parser
+	fault    *Error
+	reported bool // the fault was returned
 }
 
 // Read reads from the connection. The server sees no byte after a fault.

@@ -18,7 +18,7 @@ import (
 	"hutong/store"
 )
 
-// gateway stands before a party. It answers some requests with a page of its own, as if its backend were
+// gateway is a proxy in front of a party. It answers some requests with a page of its own, as if its backend were
 // gone.
 type gateway struct {
 	url   string

@@ -21,7 +21,7 @@ const (
 	createLimit = 8 * time.Second
 	// undoWait bounds how long the submitter waits for the undoing of a job that was not created everywhere.
 	undoWait = 3 * time.Second
-	// stopLimit bounds the retries of the job's end to a party. Until then the party also asks by itself.
+	// stopLimit bounds the retries of the job's end to a party. The party also asks on its own.
 	stopLimit = 7 * 24 * time.Hour
 	// endGrace is the time after which Temporal's UI shows which parties the end of a job has not reached.
 	endGrace = 15 * time.Second
