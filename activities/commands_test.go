@@ -21,6 +21,7 @@ import (
 	"hutong/bfia"
 	"hutong/bfia/client"
 	"hutong/fateflow"
+	"hutong/internal/httpclient"
 )
 
 // oneDocument holds the document of one job.
@@ -41,7 +42,7 @@ type controlWorker struct {
 
 func newControlWorker(p *partner) controlWorker {
 	partners := client.New("A", func(node string) (string, bool) { return p.URL, node == "B" || node == "C" },
-		2*time.Second)
+		httpclient.Direct(), 2*time.Second)
 
 	return controlWorker{
 		scheduler: &scheduler.Activities{Client: partners, Logger: quiet,
@@ -377,8 +378,8 @@ func TestPollTaskResumesTimeout(t *testing.T) {
 // RetryDelay is an exponential backoff with a limit and jitter.
 func TestRetryDelay(t *testing.T) {
 	for attempt, want := range map[int32]time.Duration{2: 200 * time.Millisecond, 3: 400 * time.Millisecond,
-		7: 6400 * time.Millisecond, 8: 10 * time.Second,
-		1000: 10 * time.Second, 1 << 30: 10 * time.Second} {
+		7: 6400 * time.Millisecond, 8: 10 * time.Second, 179: 10 * time.Second, 180: time.Minute,
+		1000: time.Minute, 1 << 30: time.Minute} {
 		assert.Equal(t, want, activities.RetryDelay(attempt, 0.5), "before attempt %d", attempt)
 		assert.Equal(t, want*3/4, activities.RetryDelay(attempt, 0))
 		assert.Equal(t, want*5/4, activities.RetryDelay(attempt, 1))

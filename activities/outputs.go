@@ -50,15 +50,8 @@ func readableOutput(ctx context.Context, blobs blob.Store, address bfia.Address)
 	if err != nil {
 		return 0, 0, err
 	}
-	_, local := blobs.(*blob.File)
 	for _, o := range list {
 		bytes += o.Size
-		if !local { // a container may have written files that only its own user can read
-			continue
-		}
-		if _, err := blobs.Stat(ctx, o.Key); err != nil {
-			return 0, 0, err
-		}
 	}
-	return len(list), bytes, nil
+	return len(list), bytes, blob.CheckReadable(blobs, list)
 }

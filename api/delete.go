@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -32,6 +34,9 @@ func (s *Server) deleteJob(c *fiber.Ctx) error {
 		}
 	}
 	removed, err := s.remover.RemoveJob(ctx, ref.JobID)
+	if errors.Is(err, fs.ErrPermission) {
+		return bfia.Wrap(bfia.CodeRefused, err, "%v; housekeeping tries again once the party may remove it", err)
+	}
 	if err != nil {
 		return err
 	}

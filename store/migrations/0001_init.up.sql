@@ -81,7 +81,8 @@ CREATE TABLE t_schedule_part (
 CREATE INDEX i_schedule_part_job ON t_schedule_part (job_id);
 --bun:split
 -- Jobs in which this party takes part. removing is set once an ended job is removed; no other job may reuse its outputs
--- from then on. old_job_id is the job whose outputs it may reuse, or empty.
+-- from then on. removal_failure is why that failed, until it succeeds. old_job_id is the job whose outputs it may reuse,
+-- or empty.
 CREATE TABLE t_job (
   job_id         TEXT        NOT NULL PRIMARY KEY,
   flow_id        TEXT        NOT NULL,
@@ -93,6 +94,7 @@ CREATE TABLE t_job (
   failure        TEXT,
   removing       BOOLEAN     NOT NULL DEFAULT FALSE,
   old_job_id     TEXT        NOT NULL,
+  removal_failure TEXT       NOT NULL DEFAULT '',
   created_at     TIMESTAMPTZ NOT NULL,
   started_at     TIMESTAMPTZ,
   ended_at       TIMESTAMPTZ

@@ -65,6 +65,7 @@ func (j *job) receiveTaskStarts(ctx workflow.Context) {
 			return
 		}
 
+		j.silence.heard++
 		t, ok := j.tasks[ref.TaskName]
 		if !ok || t.attempt >= ref.AttemptNumber() || j.state == bfia.JobPending {
 			j.logger.Info("ignored task/start", "task_id", ref.TaskID, "task_name", ref.TaskName, "known", ok)
@@ -312,6 +313,11 @@ func (j *job) endPart(
 	j.describe(ctx)
 
 	err := j.recordEnd(ctx, t, part)
+	if err != nil && state == bfia.TaskSuccess && part.run != nil && !part.run.IsReady() {
+		// Its runner makes the outputs readable for the party once the container has ended.
+		workflows.AwaitFor(ctx, exitWait, part.run.IsReady)
+		err = j.recordEnd(ctx, t, part)
+	}
 	if err != nil && state == bfia.TaskSuccess {
 		// Nobody could read what it wrote, so it has not succeeded.
 		part.state = bfia.TaskFailed
