@@ -21,8 +21,8 @@ func tableAnswer(t store.DataTable) map[string]any {
 		"columns": t.Columns, "create_time": t.CreatedAt.UnixMilli(), "update_time": t.UpdatedAt.UnixMilli()}
 }
 
-// queryDatasets lists the datasets that were uploaded to this party, of one namespace or all. With jobs=true it
-// also lists the jobs that read them.
+// queryDatasets lists the datasets that were uploaded to this party, of one namespace or all. With jobs=true
+// it also lists the jobs that read them.
 func (s *Server) queryDatasets(c *fiber.Ctx) error {
 	get, err := s.params(c)
 	if err != nil {
@@ -39,7 +39,8 @@ func (s *Server) queryDatasets(c *fiber.Ctx) error {
 		}
 		entry := tableAnswer(t)
 		if get("jobs") == "true" {
-			if entry["jobs"], err = s.store.JobsWithDataset(c.UserContext(), t.Namespace, t.Name); err != nil {
+			if entry["jobs"], err = s.store.JobsWithDataset(c.UserContext(), t.Namespace,
+				t.Name); err != nil {
 				return err
 			}
 		}
@@ -70,8 +71,8 @@ func (s *Server) downloadDataset(c *fiber.Ctx) error {
 	return nil
 }
 
-// openData opens a dataset as one CSV stream. It opens the only object of another output unchanged, and several
-// objects as a tar archive.
+// openData opens a dataset as one CSV stream. It opens the only object of another output unchanged, and
+// several objects as a tar archive.
 func (s *Server) openData(ctx context.Context, namespace, name string) (io.ReadCloser, string, error) {
 	m, err := s.datasets.Metadata(ctx, namespace, name)
 	switch {

@@ -35,7 +35,8 @@ func (s *Server) deleteJob(c *fiber.Ctx) error {
 	}
 	removed, err := s.remover.RemoveJob(ctx, ref.JobID)
 	if errors.Is(err, fs.ErrPermission) {
-		return bfia.Wrap(bfia.CodeRefused, err, "%v; housekeeping tries again once the party may remove it", err)
+		return bfia.Wrap(bfia.CodeRefused, err, "%v; housekeeping tries again once the party may remove it",
+			err)
 	}
 	if err != nil {
 		return err

@@ -118,8 +118,8 @@ func (s *Server) queryProviders(c *fiber.Ctx) error {
 	return answer(c, "success", list, nil)
 }
 
-// deleteProvider deletes the providers that match the filter. It refuses those that unfinished jobs use, unless
-// force is set. Jobs keep what was registered when they were created.
+// deleteProvider deletes the providers that match the filter. It refuses those that unfinished jobs use,
+// unless force is set. Jobs keep what was registered when they were created.
 func (s *Server) deleteProvider(c *fiber.Ctx) error {
 	var fields map[string]json.RawMessage
 	if err := s.readJSON(c, &fields); err != nil {

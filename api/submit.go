@@ -122,8 +122,8 @@ func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string)
 	return plan, nil
 }
 
-// checkDataset refuses a root dataset of a new job that is an output of another one, or that is not registered
-// where this party checks that.
+// checkDataset refuses a root dataset of a new job that is an output of another one, or that is not
+// registered where this party checks that.
 func (s *Server) checkDataset(ctx context.Context, jobID string, address bfia.Address) error {
 	if err := s.refuseOutput(ctx, address); err != nil || !s.CheckDatasets {
 		return err

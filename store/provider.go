@@ -185,8 +185,8 @@ func (s *Store) Providers(ctx context.Context, f ProviderFilter) ([]Provider, er
 }
 
 // DeleteProvider deletes the providers that match the filter, with their components, and returns how many. An
-// empty filter is CodeBadRequest. Without force it returns CodeConflict, with the jobs, if unfinished jobs use
-// one of them. Jobs do not need them any more: they keep what was registered at their creation.
+// empty filter is CodeBadRequest. Without force it returns CodeConflict, with the jobs, if unfinished jobs
+// use one of them. Jobs do not need them any more: they keep what was registered at their creation.
 func (s *Store) DeleteProvider(ctx context.Context, f ProviderFilter, force bool) (int, error) {
 	if f == (ProviderFilter{}) {
 		return 0, bfia.Errorf(bfia.CodeBadRequest,
@@ -211,7 +211,8 @@ func (s *Store) DeleteProvider(ctx context.Context, f ProviderFilter, force bool
 			if force {
 				continue
 			}
-			users, err := jobsWithProvider(ctx, tx, ProviderFilter{Name: row.Name, Version: row.Version}, true)
+			users, err := jobsWithProvider(ctx, tx, ProviderFilter{Name: row.Name, Version: row.Version},
+				true)
 			if err != nil {
 				return err
 			}

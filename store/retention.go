@@ -64,7 +64,8 @@ func (s *Store) ClaimJobRemoval(ctx context.Context, jobID string) error {
 			}
 			known = known || len(state) > 0
 			if len(state) > 0 && !state[0].Terminal() {
-				return bfia.Errorf(bfia.CodeConflict, "job_id: job %s is %s; stop it, or wait for its end", jobID,
+				return bfia.Errorf(bfia.CodeConflict, "job_id: job %s is %s; stop it, or wait for its end",
+					jobID,
 					state[0])
 			}
 		}
@@ -79,13 +80,14 @@ func (s *Store) ClaimJobRemoval(ctx context.Context, jobID string) error {
 		if err != nil || len(users) == 0 {
 			return err
 		}
-		return bfia.Errorf(bfia.CodeConflict, "job_id: outputs of job %s are reused by %s; delete those first",
+		return bfia.Errorf(bfia.CodeConflict,
+			"job_id: outputs of job %s are reused by %s; delete those first",
 			jobID, DescribeUses(users))
 	}), "claim job %s for removal", jobID)
 }
 
-// checkNotRemoving locks the job whose outputs a new job may reuse, and returns CodeUnavailable if it is being
-// removed.
+// checkNotRemoving locks the job whose outputs a new job may reuse, and returns CodeUnavailable if it is
+// being removed.
 func checkNotRemoving(ctx context.Context, tx bun.Tx, oldJobID string) error {
 	if oldJobID == "" {
 		return nil
@@ -96,7 +98,8 @@ func checkNotRemoving(ctx context.Context, tx bun.Tx, oldJobID string) error {
 	}
 	removing, err := tx.NewSelect().Model((*Job)(nil)).Where("job_id = ? AND removing", oldJobID).Exists(ctx)
 	if err == nil && removing {
-		return bfia.Errorf(bfia.CodeConflict, "old_job_id: job %s is being deleted; submit the job again later",
+		return bfia.Errorf(bfia.CodeConflict,
+			"old_job_id: job %s is being deleted; submit the job again later",
 			oldJobID)
 	}
 	return err

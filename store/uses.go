@@ -98,8 +98,8 @@ func jobsWithProvider(ctx context.Context, db bun.IDB, f ProviderFilter, unfinis
 	return all[:min(len(all), maxUses)], nil
 }
 
-// jobUses returns the jobs of a table that a condition selects, unfinished ones first and then newer ones. The
-// table has the alias j.
+// jobUses returns the jobs of a table that a condition selects, unfinished ones first and then newer ones.
+// The table has the alias j.
 func jobUses(ctx context.Context, db bun.IDB, table string, unfinished bool, where string, args ...any,
 ) ([]JobUse, error) {
 	uses := []JobUse{}

@@ -18,8 +18,8 @@ import (
 	"hutong/store/blob"
 )
 
-// Remover removes ended jobs with all that they left at a party: outputs, logs, workflows, rows and documents.
-// Outputs that another job reuses stay as long as that job. Datasets stay.
+// Remover removes ended jobs with all that they left at a party: outputs, logs, workflows, rows and
+// documents. Outputs that another job reuses stay as long as that job. Datasets stay.
 type Remover struct {
 	Node  string
 	Store *store.Store
@@ -104,7 +104,7 @@ func (a Remover) removeJob(ctx context.Context, jobID string, done *RemovalProgr
 		}
 	}
 	if err := a.DeleteWorkflows(ctx, jobID); err != nil {
-		// Temporal forgets them by itself when its retention is over; a party may not have the right to do it.
+		// Temporal removes them after its own retention; a party may lack the right to do it.
 		a.Logger.Warn("failed to delete the workflows of a removed job", "job_id", jobID, "error", err)
 	}
 	return a.Store.RemoveJob(ctx, jobID)

@@ -81,7 +81,8 @@ func newProviderShow(c *client) *cobra.Command {
 				if i > 0 {
 					between = "\n"
 				}
-				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%sprovider    %s\nruns        %s\ncomponents  %s\n",
+				if _, err := fmt.Fprintf(cmd.OutOrStdout(),
+					"%sprovider    %s\nruns        %s\ncomponents  %s\n",
 					between, p.Provider, p.Metadata,
 					strings.Join(slices.Sorted(maps.Keys(p.Description)), ", ")); err != nil {
 					return err
@@ -114,7 +115,8 @@ func newDataShow(c *client) *cobra.Command {
 				return err
 			}
 			if len(found) == 0 {
-				return fmt.Errorf("this party has no dataset %s; hutong data list shows all", address.String())
+				return fmt.Errorf("this party has no dataset %s; hutong data list shows all",
+					address.String())
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), found[0])
@@ -137,7 +139,8 @@ func newDataShow(c *client) *cobra.Command {
 			updated := time.UnixMilli(t.Updated)
 			if _, err := fmt.Fprintf(cmd.OutOrStdout(),
 				"dataset     %s\nrows        %s\npartitions  %d\nsize        %s\nupdated     %s\ncolumns     %s\n",
-				address.String(), strconv.FormatInt(t.Count, 10), t.Partitions, size(t.Bytes), clock(&updated),
+				address.String(), strconv.FormatInt(t.Count,
+					10), t.Partitions, size(t.Bytes), clock(&updated),
 				strings.Join(columns, ", ")); err != nil {
 				return err
 			}

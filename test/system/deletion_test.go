@@ -117,8 +117,8 @@ func (pair *partyPair) gatedJob(dataset, old string) (jobID string, open func())
 	return jobID, func() { require.NoError(pair.t, os.WriteFile(gate, nil, 0o600)) }
 }
 
-// Datasets, jobs and providers are deleted as a whole, at the command line. Each deletion is refused, with the
-// jobs, while jobs use the thing; show says by which jobs.
+// Datasets, jobs and providers are deleted as a whole, at the command line. Each deletion is refused, with
+// the jobs, while jobs use the thing; show says by which jobs.
 func TestDeletionIsWhole(t *testing.T) {
 	t.Parallel()
 	pair := shellParties(t)
@@ -193,8 +193,8 @@ func TestDeleteProviderByForce(t *testing.T) {
 	requireSuccess(t, pair.guest.awaitJob(jobID, time.Minute, isFinished))
 }
 
-// The address of a job's output can't become a dataset by any endpoint, nor be deleted as one, and a job reads
-// registered datasets only, never outputs of another one.
+// The address of a job's output can't become a dataset by any endpoint, nor be deleted as one, and a job
+// reads registered datasets only, never outputs of another one.
 func TestOutputsBelongToTheirJob(t *testing.T) {
 	t.Parallel()
 	pair := shellParties(t)
@@ -208,7 +208,8 @@ func TestOutputsBelongToTheirJob(t *testing.T) {
 
 	err := n.uploadRows(model.Namespace, model.Name, "forged")
 	require.ErrorContains(t, err, "belongs to job "+jobID)
-	require.ErrorContains(t, n.uploadRows(model.Namespace, "later", "forged"), "is reserved for outputs of jobs")
+	require.ErrorContains(t, n.uploadRows(model.Namespace, "later", "forged"),
+		"is reserved for outputs of jobs")
 	file := filepath.Join(n.cfg.Upload.Dir, "rows.csv")
 	require.NoError(t, os.MkdirAll(n.cfg.Upload.Dir, 0o750))
 	require.NoError(t, os.WriteFile(file, []byte("id,x\n1,forged\n"), 0o600))
