@@ -1,5 +1,5 @@
-// Command pictures draws the pictures of the README anew: docs/watch.png and docs/temporal-ui.png. It runs the
-// reference job in a development deployment, and needs bin/hutong, Chromium and script (util-linux).
+// Command pictures draws the pictures of the README anew: docs/watch.png and docs/temporal-ui.png. It runs
+// the reference job in a development deployment, and needs bin/hutong, Chromium and script (util-linux).
 package main
 
 import (
@@ -63,7 +63,8 @@ func startDev(ctx context.Context, dir string) (guest, ui string, stop func(), e
 		return "", "", nil, err
 	}
 	guestAddress, hostAddress := "127.0.0.1:"+port(2), "127.0.0.1:"+port(4)
-	cmd := exec.CommandContext(ctx, "bin/hutong", "dev", "--no-docker", "--data-dir", filepath.Join(dir, "data"),
+	cmd := exec.CommandContext(ctx, "bin/hutong", "dev", "--no-docker", "--data-dir",
+		filepath.Join(dir, "data"),
 		"--temporal-port", port(0), "--ui-port", port(1), "--party", "JG0100001100000010="+guestAddress,
 		"--party", "JG0110017800000000="+hostAddress)
 	cmd.Stderr = os.Stderr
@@ -84,7 +85,8 @@ func startDev(ctx context.Context, dir string) (guest, ui string, stop func(), e
 		{guest, "provider", "register", provider}, {host, "provider", "register", provider},
 		{guest, "data", "upload", "--file", "testdata/breast/guest.csv", "--namespace", "demo", "--name",
 			"breast_guest", "--id", "id", "--label", "y"},
-		{host, "data", "upload", "--file", "testdata/breast/host.csv", "--namespace", "demo", "--name", "breast_host",
+		{host, "data", "upload", "--file", "testdata/breast/host.csv", "--namespace", "demo", "--name",
+			"breast_host",
 			"--id", "id"},
 	} {
 		if err := retry(ctx, step[0], step[1:]...); err != nil {
@@ -124,7 +126,8 @@ func writeProvider(path string) error {
 // retry runs a client command until it succeeds, since the party may still start.
 func retry(ctx context.Context, url string, args ...string) error {
 	for {
-		out, err := exec.CommandContext(ctx, "bin/hutong", append([]string{"--url", url}, args...)...).CombinedOutput()
+		out, err := exec.CommandContext(ctx, "bin/hutong",
+			append([]string{"--url", url}, args...)...).CombinedOutput()
 		if err == nil {
 			return nil
 		}
@@ -142,7 +145,8 @@ func watchJob(ctx context.Context, guest string) (jobID, screen string, err erro
 		screen += text
 		return err
 	}
-	out, err := exec.CommandContext(ctx, "bin/hutong", "--url", guest, "job", "submit", "deploy/demo/job.json").Output()
+	out, err := exec.CommandContext(ctx, "bin/hutong", "--url", guest, "job", "submit",
+		"deploy/demo/job.json").Output()
 	if err != nil {
 		return "", "", err
 	}
@@ -153,7 +157,8 @@ func watchJob(ctx context.Context, guest string) (jobID, screen string, err erro
 		return "", "", err
 	}
 	screen += "\n  …\n\n"
-	if out, err := exec.CommandContext(ctx, "bin/hutong", "--url", guest, "job", "watch", jobID).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "bin/hutong", "--url", guest, "job", "watch",
+		jobID).CombinedOutput(); err != nil {
 		return "", "", fmt.Errorf("%w: %s", err, out)
 	}
 	for _, command := range []string{"job status " + jobID, "job outputs " + jobID + " --show"} {
@@ -166,7 +171,8 @@ func watchJob(ctx context.Context, guest string) (jobID, screen string, err erro
 
 // onTerminal returns what a client command prints on a terminal of 110 columns, with its colours.
 func onTerminal(ctx context.Context, url, command string) (string, error) {
-	cmd := exec.CommandContext(ctx, "script", "-qec", "stty cols 110 rows 50; bin/hutong --url "+url+" "+command,
+	cmd := exec.CommandContext(ctx, "script", "-qec",
+		"stty cols 110 rows 50; bin/hutong --url "+url+" "+command,
 		"/dev/null")
 	cmd.Env = append(os.Environ(), "TERM=xterm-256color")
 	out, err := cmd.Output()
@@ -179,7 +185,8 @@ func onTerminal(ctx context.Context, url, command string) (string, error) {
 var sequence = regexp.MustCompile("\x1b\\[([0-9;]*)([A-Za-z])")
 
 // colours are those of a usual terminal, by the code of ANSI.
-var colours = map[string]string{"31": "#f55", "32": "#3f3", "33": "#fd4", "34": "#66f", "91": "#f55", "92": "#3f3",
+var colours = map[string]string{"31": "#f55", "32": "#3f3", "33": "#fd4", "34": "#66f", "91": "#f55",
+	"92": "#3f3",
 	"93": "#fd4", "94": "#66f"}
 
 // terminalPage returns a page that shows text with ANSI's colours as a terminal does.
@@ -218,7 +225,8 @@ func terminalPage(text string) string {
 }
 
 func screenshot(ctx context.Context, chromium, dir, url, to string, width, height int) error {
-	out, err := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+	out, err := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu",
+		"--hide-scrollbars",
 		"--user-data-dir="+filepath.Join(dir, "browser"), "--virtual-time-budget=15000",
 		fmt.Sprintf("--window-size=%d,%d", width, height), "--force-device-scale-factor=1",
 		"--screenshot="+to, url).CombinedOutput()
