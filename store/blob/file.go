@@ -289,7 +289,7 @@ func (f *File) DeletePrefix(_ context.Context, prefix string) error {
 		return diskError(err, "delete", prefix)
 	}
 	if err := root.RemoveAll(prefix); err != nil {
-		return diskError(err, "delete", prefix)
+		return diskError(err, "delete", filepath.Join(f.root, filepath.FromSlash(prefix)))
 	}
 	f.prune(path.Dir(prefix))
 	return nil

@@ -79,7 +79,7 @@ CREATE TABLE t_schedule_part (
 CREATE INDEX i_schedule_part_job ON t_schedule_part (job_id);
 --bun:split
 -- Jobs in which this party takes part. removing is set once housekeeping removes an expired job; no other job may reuse
--- its outputs from then on.
+-- its outputs from then on. removal_failure is why that failed, until it succeeds.
 CREATE TABLE t_job (
   job_id         TEXT        NOT NULL PRIMARY KEY,
   flow_id        TEXT        NOT NULL,
@@ -90,6 +90,7 @@ CREATE TABLE t_job (
   reason         TEXT        NOT NULL,
   failure        TEXT,
   removing       BOOLEAN     NOT NULL DEFAULT FALSE,
+  removal_failure TEXT       NOT NULL DEFAULT '',
   created_at     TIMESTAMPTZ NOT NULL,
   started_at     TIMESTAMPTZ,
   ended_at       TIMESTAMPTZ
