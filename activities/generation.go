@@ -20,9 +20,13 @@ func ResolveGenerations(ctx context.Context, db *store.Store, jobID string, task
 	}
 
 	current := map[bfia.Address]string{} // parts of one job read the same
+	describe := db.Describe(ctx)
 	for i := range tasks {
 		t := &tasks[i]
-		root := rootDataset(doc, t.Name, t.Role, t.RoleIndex)
+		root, err := rootDataset(doc, describe, t.Name, bfia.Part{Role: t.Role, Index: t.RoleIndex})
+		if err != nil {
+			return err
+		}
 		if root == nil {
 			continue
 		}
@@ -43,9 +47,9 @@ func RecordGeneration(ctx context.Context, db *store.Store, key TaskKey, part bf
 	if err != nil {
 		return err
 	}
-	root := rootDataset(doc, key.Task, part.Role, part.Index)
-	if root == nil {
-		return nil
+	root, err := rootDataset(doc, db.Describe(ctx), key.Task, part)
+	if err != nil || root == nil {
+		return err
 	}
 	row, err := db.Task(ctx, key.Row())
 	if err != nil || row.DatasetGeneration != "" {
@@ -60,18 +64,16 @@ func RecordGeneration(ctx context.Context, db *store.Store, key TaskKey, part bf
 	return err
 }
 
-// rootDataset returns the dataset that a part's parameters name, or nil. Malformed parameters name none; the
-// job's plan refused them.
-func rootDataset(doc *bfia.Document, task, role string, index int) *bfia.Address {
-	values, err := doc.Config.TaskParameters(task, bfia.Part{Role: role, Index: index})
-	if err != nil {
-		return nil
+// rootDataset returns the root dataset of a part, or nil. A job that can't be planned has none; its plan
+// refused it.
+func rootDataset(doc *bfia.Document, describe bfia.Describe, task string, part bfia.Part) (*bfia.Address,
+	error) {
+	root, err := doc.RootDataset(describe, task, part)
+	switch bfia.CodeOf(err) {
+	case bfia.CodeInternal, bfia.CodeUnavailable: // the database
+		return nil, err
 	}
-	root, err := bfia.RootDataset(values)
-	if err != nil {
-		return nil
-	}
-	return root
+	return root, nil
 }
 
 // currentGeneration returns the current generation of a dataset; empty for one that was not uploaded here.

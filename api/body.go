@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"hutong/bfia"
+	"hutong/internal/httpguard"
 )
 
 // readBody reads a request's body. It refuses one that is not UTF-8 or longer than limit bytes.
@@ -90,6 +92,10 @@ func (s *Server) endBody(ctx *fasthttp.RequestCtx) {
 }
 
 func readError(err error) error {
+	var fault *httpguard.Error
+	if errors.As(err, &fault) {
+		return bfia.Wrap(bfia.CodeBadRequest, err, "body: %s", fault.Message)
+	}
 	if timedOut(err) {
 		return bfia.Wrap(bfia.CodeTimeout, err, "body: did not arrive in time")
 	}

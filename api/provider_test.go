@@ -128,7 +128,7 @@ func TestRegisterRefuses(t *testing.T) {
 		"protocol":  {`"protocol": "bfia"`, `"protocol": "soap"`, "protocol:"},
 		"image":     {`"image": "unionpay:2.0.0"`, `"image": ""`, "metadata.image: is required"},
 		"role list": {`"roleList": [`, `"roleList": "guest", "was": [`, "components_description."},
-		"category":  {`"category": "dataset"`, `"category": "thing"`, "category"},
+		"category":  {`"category": "dataset"`, `"category": "a thing"`, "category"},
 		"other name": {`"componentName": "Intersection"`, `"componentName": "Union"`,
 			`components_description.Intersection.componentName: is "Union"`},
 		"no JSON":       {`{`, `[`, "body: is not valid JSON"},

@@ -112,11 +112,7 @@ func (s *Server) plan(ctx context.Context, doc *bfia.Document, node string) (*bf
 	}
 	for _, t := range plan.Tasks {
 		for _, part := range t.PartsOf(s.Node) {
-			values, err := doc.Config.TaskParameters(t.Name, part)
-			if err != nil {
-				return nil, err
-			}
-			address, err := bfia.RootDataset(values)
+			address, err := doc.RootDataset(s.store.Describe(ctx), t.Name, part)
 			if err != nil || address == nil {
 				continue // NewPlan refuses malformed ones
 			}

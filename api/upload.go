@@ -15,6 +15,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/bfia"
+	"hutong/internal/httpguard"
 	"hutong/store/dataset"
 )
 
@@ -69,7 +70,12 @@ func (s *Server) uploadFile(c *fiber.Ctx) error {
 			return err
 		}
 	}
-	_, _ = io.CopyN(io.Discard, stream, s.MaxDocumentBytes) // ignore what follows the form's end
+	// What follows the form's end does not matter, unless it breaks HTTP's framing.
+	_, err := io.CopyN(io.Discard, stream, s.MaxDocumentBytes)
+	var fault *httpguard.Error
+	if errors.As(err, &fault) {
+		return readError(err)
+	}
 	if form.file == nil {
 		return bfia.Errorf(bfia.CodeBadRequest, "file: is required")
 	}

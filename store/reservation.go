@@ -76,9 +76,11 @@ type ReservationView struct {
 	Waiting   []ReservationRequest
 }
 
-// ReservationTimes says since when a runner's heartbeat and a waiting request must have come to count.
+// ReservationTimes says how old the last heartbeat of a runner may be, and since when a waiting request must
+// have come to count.
 type ReservationTimes struct {
-	Now, HeartbeatSince, RequestedSince time.Time
+	Now, RequestedSince time.Time
+	SilentAfter         time.Duration
 }
 
 // Reserve decides on a request and records the outcome, in one transaction with the input of the decision:
@@ -112,7 +114,7 @@ func (s *Store) Reserve(ctx context.Context, request ReservationRequest, times R
 		if ended {
 			return bfia.Errorf(bfia.CodeConflict, "job_id: job %q has ended", request.JobID)
 		}
-		view, err := readView(ctx, tx, request.JobID, times)
+		view, err := s.readView(ctx, tx, request.JobID, times)
 		if err != nil {
 			return err
 		}
@@ -159,7 +161,7 @@ func reservedSlots(request ReservationRequest, runners []string) []ReservedSlot 
 // ReservationView returns the input of decisions. It is not a snapshot: it may or may not contain concurrent
 // changes.
 func (s *Store) ReservationView(ctx context.Context, times ReservationTimes) (ReservationView, error) {
-	view, err := readView(ctx, s.r, "", times)
+	view, err := s.readView(ctx, s.r, "", times)
 	if err == nil {
 		view.Waiting, err = waitingRequests(ctx, s.r, "", times.RequestedSince)
 	}
@@ -195,13 +197,11 @@ func lockAdmission(ctx context.Context, tx bun.Tx) error {
 }
 
 // readView reads the runners with their use, and the jobs that hold reservations, except one job.
-func readView(ctx context.Context, db bun.IDB, except string,
+func (s *Store) readView(ctx context.Context, db bun.IDB, except string,
 	times ReservationTimes) (ReservationView, error) {
 	var view ReservationView
-	var runners []Runner
-	if err := db.NewSelect().Model(&runners).
-		Where("heartbeat_at >= ? AND slots > 0", normalizeTime(times.HeartbeatSince)).Order("runner_id").
-		Scan(ctx); err != nil {
+	runners, err := s.onlineRunners(ctx, db, times.SilentAfter)
+	if err != nil {
 		return view, err
 	}
 	used, err := readUsedResources(ctx, db)
@@ -279,7 +279,7 @@ func (s *Store) MoveSlot(ctx context.Context, slot ReservedSlot, times Reservati
 			"job_id: slot %d.%d of job %q", slot.ParallelIndex, slot.SlotIndex, slot.JobID); err != nil {
 			return err
 		}
-		view, err := readView(ctx, tx, slot.JobID, times)
+		view, err := s.readView(ctx, tx, slot.JobID, times)
 		if err != nil {
 			return err
 		}

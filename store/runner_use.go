@@ -59,10 +59,11 @@ func (s *Store) RunnerUses(ctx context.Context) ([]RunnerUse, error) {
 	return uses, nil
 }
 
-// ForgetRunners deletes runners without a heartbeat since a time that have no running parts, and returns how
-// many. It also deletes that they are draining.
-func (s *Store) ForgetRunners(ctx context.Context, before time.Time) (int, error) {
-	n, err := affected(s.w.NewDelete().Model((*Runner)(nil)).Where("heartbeat_at < ?", normalizeTime(before)).
+// ForgetRunners deletes runners whose last heartbeat is older than age and that have no running parts, and
+// returns how many. It also deletes that they are draining.
+func (s *Store) ForgetRunners(ctx context.Context, age time.Duration) (int, error) {
+	where, arg := s.olderThan(age)
+	n, err := affected(s.w.NewDelete().Model((*Runner)(nil)).Where(where, arg).
 		Where("NOT EXISTS (SELECT 1 FROM t_task AS t WHERE t.runner_id = r.runner_id AND t.state = ?)",
 			bfia.TaskRunning).
 		Exec(ctx))

@@ -65,7 +65,7 @@ func (a *announcer) announce(ctx context.Context) error {
 		RunnerID: a.runner.RunnerID, NodeID: a.runner.Node,
 		Devices:   slices.Sorted(maps.Keys(a.runner.Drivers)),
 		TaskQueue: activities.TaskQueueOfRunner(a.runner.RunnerID),
-		Slots:     a.offer.Slots, HeartbeatAt: time.Now(),
+		Slots:     a.offer.Slots, Clock: time.Now(),
 		CPUMilli: a.last.CPUMilli, Memory: a.last.Memory, Disk: a.last.Disk, Labels: a.offer.Labels})
 }
 

@@ -19,8 +19,9 @@ type Claim struct {
 	// ContainerCreated reports that the container has been created; the part stays on its runner. This and
 	// the fields below are set only in a claim that avoids a runner.
 	ContainerCreated bool `json:"container_created,omitempty"`
-	// HeartbeatAt is the last heartbeat of the container's runner; zero if the runner is unknown.
-	HeartbeatAt time.Time `json:"heartbeat_at,omitzero"`
+	// SilentFor is the time since the last heartbeat of the container's runner; negative if the runner is
+	// unknown.
+	SilentFor time.Duration `json:"silent_for,omitempty"`
 	// OtherRunnerOnline reports that another online runner could run the part.
 	OtherRunnerOnline bool `json:"other_runner_online,omitempty"`
 	// Ended is the end of the container, if it is recorded.
@@ -51,7 +52,7 @@ func (a *Activities) ClaimTask(ctx context.Context, in ClaimTaskInput) ([]Claim,
 	if err != nil {
 		return nil, activities.Classify(err)
 	}
-	runners, err := a.Store.Runners(ctx, in.At.Add(-activities.RunnerSilentAfter))
+	runners, err := a.Store.Runners(ctx, activities.RunnerSilentAfter)
 	if err != nil {
 		return nil, activities.Classify(err)
 	}
@@ -143,8 +144,10 @@ func (a *Activities) claimCreated(ctx context.Context, row store.Task, part bfia
 	if row.ExitCode != nil {
 		c.Ended = &activities.PartResult{Failure: row.Failure}
 	}
-	var err error
-	c.HeartbeatAt, err = a.Store.LastHeartbeat(ctx, row.RunnerID)
+	silence, found, err := a.Store.RunnerSilence(ctx, row.RunnerID)
+	if c.SilentFor = silence; !found {
+		c.SilentFor = -1
+	}
 	return c, err
 }
 

@@ -87,7 +87,7 @@ func (a *Activities) party(view store.ReservationView) admission.Party {
 
 // reservationTimes returns the times that select online runners and live requests.
 func reservationTimes(at time.Time) store.ReservationTimes {
-	return store.ReservationTimes{Now: at, HeartbeatSince: at.Add(-activities.RunnerSilentAfter),
+	return store.ReservationTimes{Now: at, SilentAfter: activities.RunnerSilentAfter,
 		RequestedSince: at.Add(-admission.RequestTTL)}
 }
 
@@ -144,8 +144,7 @@ func CheckFeasible(ctx context.Context, db *store.Store, node string, limits adm
 	if err != nil {
 		return err
 	}
-	at := time.Now()
-	runners, err := db.Runners(ctx, at.Add(-activities.RunnerSilentAfter))
+	runners, err := db.Runners(ctx, activities.RunnerSilentAfter)
 	if err != nil {
 		return err
 	}

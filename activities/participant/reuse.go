@@ -59,11 +59,11 @@ func canReuse(ctx context.Context, db *store.Store, blobs blob.Store, old *bfia.
 		return false, nil
 	}
 	part := bfia.Part{Role: row.Role, Index: row.RoleIndex}
-	values, err := old.Config.TaskParameters(row.Name, part)
+	root, err := old.RootDataset(db.Describe(ctx), row.Name, part)
 	if err != nil {
-		return false, nil
+		return false, nil // what it read is not known any more
 	}
-	if root, err := bfia.RootDataset(values); err == nil && root != nil {
+	if root != nil {
 		table, err := db.DataTable(ctx, root.Namespace, root.Name)
 		switch {
 		// stored elsewhere or deleted, so changes can't be excluded

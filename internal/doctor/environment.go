@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/operatorservice/v1"
@@ -35,6 +34,7 @@ func environmentChecks(cfg *party.Config) []check {
 		{"temporal", func(ctx context.Context) Check { return checkTemporal(ctx, cfg) }},
 		{"database", func(ctx context.Context) Check { return checkDatabase(ctx, cfg) }},
 		{"storage", func(ctx context.Context) Check { return checkStorage(ctx, cfg) }},
+		{"clocks", func(ctx context.Context) Check { return checkClocks(ctx, cfg) }},
 		{"runners", func(ctx context.Context) Check { return checkRunners(ctx, cfg) }},
 		{"docker", func(ctx context.Context) Check { return checkDocker(ctx, cfg) }},
 		{"capacity", func(ctx context.Context) Check { return checkCapacity(ctx, cfg) }},
@@ -103,17 +103,13 @@ func checkTemporal(ctx context.Context, cfg *party.Config) Check {
 
 // checkRunners checks that the party has online runners which poll their task queues.
 func checkRunners(ctx context.Context, cfg *party.Config) Check {
-	const fixDatabase = "see the check database"
-	if path, missing := missingFile(cfg.Database.URL.Reveal(), "sqlite"); missing {
-		return failed(fixMigrate, "database %s does not exist", path)
-	}
-	db, err := store.Open(ctx, cfg.Database.URL.Reveal())
-	if err != nil {
-		return failed(fixDatabase, "failed to open the database: %v", err)
+	db, refused := openDatabase(ctx, cfg)
+	if refused != nil {
+		return *refused
 	}
 	defer func() { _ = db.Close() }()
 
-	runners, err := db.Runners(ctx, time.Now().Add(-time.Minute))
+	runners, err := db.Runners(ctx, activities.RunnerSilentAfter)
 	if err != nil {
 		return failed(fixDatabase, "failed to read the table of runners: %v", err)
 	}

@@ -225,6 +225,8 @@ CREATE TABLE t_deployment (
 --              limits nothing
 --   labels     a JSON object
 --   draining   the runner gets no new containers
+--   heartbeat_at   of its last heartbeat, by the database's clock
+--   clock_skew_ms  milliseconds by which the runner's clock was ahead of the database's then
 CREATE TABLE t_runner (
   runner_id    TEXT        NOT NULL PRIMARY KEY,
   node_id      TEXT        NOT NULL,
@@ -236,7 +238,8 @@ CREATE TABLE t_runner (
   memory       BIGINT      NOT NULL,
   disk         BIGINT      NOT NULL,
   draining     BOOLEAN     NOT NULL,
-  heartbeat_at TIMESTAMPTZ NOT NULL
+  heartbeat_at TIMESTAMPTZ NOT NULL,
+  clock_skew_ms BIGINT     NOT NULL DEFAULT 0
 );
 --bun:split
 -- Requests for a reservation at this party that were denied and wait.
