@@ -297,13 +297,15 @@ func TestRunTaskWithUnusableProvider(t *testing.T) {
 				store.Provider{Name: "vendor-a", Version: "1", Device: "spark", Metadata: []byte("{}"),
 					Components: map[string]json.RawMessage{"C": component("vendor-a")}})
 			require.NoError(h.t, err)
-		}, "is registered for no device of this runner", []bfia.FailureKind{bfia.FailedInput}},
+			h.recordAgain()
+		}, "had component C for no device of this runner", []bfia.FailureKind{bfia.FailedInput}},
 		{"a program that is not allowed or does not exist", func(h *testParty) {
 			_, err := h.db.PutProvider(h.t.Context(),
 				store.Provider{Name: "vendor-a", Version: "1", Device: h.driver.Device(),
 					Metadata:   []byte(`{"image":"no-such-image:1","command":["/not/there"]}`),
 					Components: map[string]json.RawMessage{"C": component("vendor-a")}})
 			require.NoError(h.t, err)
+			h.recordAgain()
 		}, "failed to create container hutong-", []bfia.FailureKind{bfia.FailedImage, bfia.FailedStart}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

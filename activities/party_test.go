@@ -105,8 +105,8 @@ func newTestParty(t *testing.T, address string, d testDriver, a, b []string) *te
 			"job_params":{},"task_params":{}}}`),
 	)
 	require.NoError(t, err)
-	require.NoError(t, h.db.PutDocument(ctx, jobID, doc.Bytes()))
-	plan, err := bfia.NewPlan(doc, h.db.Describe(ctx), "")
+	registry := h.putRecord(doc)
+	plan, err := bfia.NewPlan(doc, registry.Describe, "")
 	require.NoError(t, err)
 	h.plan, h.own = *plan, *plan
 	h.own.Tasks = slices.Clone(plan.Tasks)
@@ -343,4 +343,24 @@ func (p *partner) bodies(path string) (bodies []string) {
 		}
 	}
 	return bodies
+}
+
+// putRecord stores the record of a job, with the providers that are registered now, and returns these.
+func (h *testParty) putRecord(doc *bfia.Document) *store.Registry {
+	h.t.Helper()
+	registry, err := h.db.RegistryFor(h.t.Context(), doc)
+	require.NoError(h.t, err)
+	require.NoError(h.t, h.db.PutJobRecord(h.t.Context(), doc.JobID, doc.Bytes(), registry.Of(doc)))
+	return registry
+}
+
+// recordAgain replaces the record of the party's job by one with the providers that are registered now.
+func (h *testParty) recordAgain() {
+	h.t.Helper()
+	doc, err := h.db.JobDocument(h.t.Context(), jobID)
+	require.NoError(h.t, err)
+	require.NoError(h.t, h.db.DeleteDocument(h.t.Context(), jobID))
+	registry, err := h.db.RegistryFor(h.t.Context(), doc)
+	require.NoError(h.t, err)
+	require.NoError(h.t, h.db.PutJobRecord(h.t.Context(), jobID, doc.Bytes(), registry))
 }

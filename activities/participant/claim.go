@@ -48,7 +48,7 @@ func (a *Activities) ClaimTask(ctx context.Context, in ClaimTaskInput) ([]Claim,
 	if err != nil {
 		return nil, activities.Classify(err)
 	}
-	doc, err := activities.JobDocument(ctx, a.Store, in.Task.JobID)
+	record, err := activities.JobRecord(ctx, a.Store, in.Task.JobID)
 	if err != nil {
 		return nil, activities.Classify(err)
 	}
@@ -73,8 +73,8 @@ func (a *Activities) ClaimTask(ctx context.Context, in ClaimTaskInput) ([]Claim,
 				in.Task.TaskName, in.Task.JobID, part.Self()))
 		}
 		row := rows[k]
-		constraints, err := constraintsOf(ctx, a.Store, doc,
-			taskPart{row.Name, row.Provider, row.Version, part})
+		constraints, err := constraintsOf(record,
+			taskPart{row.Name, component{row.Provider, row.Version, row.Component}, part})
 		if err != nil {
 			return nil, activities.Classify(err)
 		}
@@ -111,23 +111,17 @@ func (a *Activities) claimPart(ctx context.Context, in ClaimTaskInput, part bfia
 	return Claim{Part: part, RunnerID: runnerID, Attempt: attempt}, nil
 }
 
-// slotFor returns the slot of a part, in one set of the reservation. It prefers a slot with the given
-// constraints. If the part's provider was registered again with other constraints, another slot of the part
-// serves: a set serves one task at a time.
+// slotFor returns the slot of a part with the given constraints, in one set of the reservation.
 func slotFor(slots []store.ReservedSlot, parallelIndex int, part bfia.Part,
 	constraints admission.Constraints) (slot store.ReservedSlot, found bool) {
-	for _, s := range slots {
-		if s.ParallelIndex != parallelIndex || s.Role != part.Role || s.RoleIndex != part.Index {
-			continue
-		}
-		if s.Constraints == constraints.Key() {
-			return s, true
-		}
-		if !found {
-			slot, found = s, true
-		}
+	i := slices.IndexFunc(slots, func(s store.ReservedSlot) bool {
+		return s.ParallelIndex == parallelIndex && s.Role == part.Role && s.RoleIndex == part.Index &&
+			s.Constraints == constraints.Key()
+	})
+	if i < 0 {
+		return slot, false
 	}
-	return slot, found
+	return slots[i], true
 }
 
 // claimCreated returns the claim of a part whose container was created: it stays on its runner.

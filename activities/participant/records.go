@@ -25,17 +25,18 @@ func (a *Activities) RecordJob(ctx context.Context, in RecordJobInput) error {
 	job := store.Job{JobID: plan.JobID, FlowID: plan.FlowID, State: in.State, Roles: in.Roles,
 		InitiatorNode: plan.Initiator.NodeID, SchedulerNode: in.Scheduler, CreatedAt: in.At}
 
+	record, err := a.Store.JobRecord(ctx, plan.JobID)
+	if err != nil {
+		return activities.Classify(err)
+	}
 	var tasks []store.Task
 	for i, t := range plan.Tasks {
 		for _, p := range t.Parts {
 			tasks = append(tasks, store.Task{JobID: plan.JobID, Name: t.Name, Role: p.Role,
 				RoleIndex: p.Index, Seq: i,
-				Component: t.Component, Provider: t.Provider, Version: t.Version, State: bfia.TaskReady})
+				Component: t.Component, Provider: t.Provider, Version: t.Version, State: bfia.TaskReady,
+				Dataset: activities.RootDataset(record, t.Name, p), RequireDataset: a.CheckDatasets})
 		}
-	}
-
-	if err := activities.ResolveGenerations(ctx, a.Store, plan.JobID, tasks); err != nil {
-		return activities.Classify(err)
 	}
 
 	return activities.Classify(a.Store.CreateJob(ctx, job, tasks))

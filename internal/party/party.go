@@ -281,8 +281,10 @@ func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob
 			Client: partners,
 			Logger: p.logger},
 		&participant.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits(),
-			Client:    partners,
-			Transport: "http://" + localAddress(p.cfg.Transport.Listen), HTTP: httpClient, Logger: p.logger},
+			CheckDatasets: p.cfg.Jobs.CheckDatasets,
+			Client:        partners,
+			Transport:     "http://" + localAddress(p.cfg.Transport.Listen), HTTP: httpClient,
+			Logger: p.logger},
 		&housekeeping.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.Retention,
 			Logger: p.logger})
 	if err := w.Start(); err != nil {

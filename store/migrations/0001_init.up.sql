@@ -1,7 +1,10 @@
--- The job document (DAG and configuration), byte for byte as received.
+-- What this party fixed of a job at its creation.
+--   document   the DAG and configuration, byte for byte as received
+--   providers  the registered providers of its components as they were then, as a JSON list (store.Provider)
 CREATE TABLE t_job_document (
   job_id     TEXT        NOT NULL PRIMARY KEY,
   document   BYTEA       NOT NULL,
+  providers  BYTEA       NOT NULL,
   created_at TIMESTAMPTZ NOT NULL
 );
 --bun:split
@@ -105,9 +108,9 @@ CREATE INDEX i_job_ended ON t_job (ended_at);
 --   runner_id       the runner of the attempt's container, with the container's name and id
 --   reused_job_id   the earlier job whose outputs the part reuses instead of running a container
 --   reused_task_id  the task id under which these outputs are stored
+--   dataset         the dataset that the part reads, as namespace#name; empty where it reads none
 --   dataset_generation
---                   the generation of the uploaded dataset that the part reads; empty where it reads none, or one that
---                   was not uploaded through this party
+--                   the generation of that dataset which was current when the job was created
 CREATE TABLE t_task (
   job_id         TEXT    NOT NULL REFERENCES t_job (job_id) ON DELETE CASCADE,
   name           TEXT    NOT NULL,
@@ -131,6 +134,7 @@ CREATE TABLE t_task (
   progress       TEXT    NOT NULL,
   reused_job_id  TEXT    NOT NULL,
   reused_task_id TEXT    NOT NULL,
+  dataset        TEXT    NOT NULL,
   dataset_generation TEXT NOT NULL,
   started_at     TIMESTAMPTZ,
   ended_at       TIMESTAMPTZ,
@@ -156,6 +160,8 @@ CREATE INDEX i_earlier_attempt_task ON t_earlier_attempt (task_id);
 CREATE INDEX i_task_reused ON t_task (reused_task_id) WHERE reused_task_id <> '';
 --bun:split
 CREATE INDEX i_task_generation ON t_task (dataset_generation) WHERE dataset_generation <> '';
+--bun:split
+CREATE INDEX i_task_dataset ON t_task (dataset) WHERE dataset <> '';
 --bun:split
 -- Outputs of these parts, with their address (namespace, name) in the object storage.
 CREATE TABLE t_task_output (
