@@ -31,7 +31,10 @@ type Runner struct {
 	OnReport func(ctx context.Context, jobID string, report bfia.TaskReport) error
 	// StopGrace is the time between SIGTERM and SIGKILL if RunTask or Sweep stops a container.
 	StopGrace time.Duration
-	Logger    *slog.Logger
+	// LogFilesLimit bounds the files of a container below config.log.path, in bytes; 0: no limit. A container
+	// that exceeds it is stopped.
+	LogFilesLimit int64
+	Logger        *slog.Logger
 	// Deployment labels the containers: Sweep ignores those of other deployments.
 	Deployment string
 

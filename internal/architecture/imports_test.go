@@ -39,7 +39,8 @@ var imports = []struct {
 	{"activities/...",
 		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/..."}},
 	{"activities/driver", []string{"bfia"}},
-	{"activities/driver/...", []string{"activities/driver", "bfia"}},
+	{"activities/driver/...", []string{"activities/driver", "activities/logline", "bfia"}},
+	{"activities/logline", nil},
 	{"worker", []string{"workflows/...", "activities/...", "admission", "bfia", "store/..."}},
 
 	// Interfaces to the outside.
@@ -76,7 +77,7 @@ var imports = []struct {
 }
 
 // pure lists the packages that do no I/O.
-var pure = []string{"bfia", "fateflow", "admission"}
+var pure = []string{"bfia", "fateflow", "admission", "activities/logline"}
 
 // ioPackages lists the packages of the standard library that do I/O. net/http is missing, since bfia uses its
 // status codes and its header type.

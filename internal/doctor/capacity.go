@@ -85,7 +85,7 @@ func checkCapacity(ctx context.Context, cfg *party.Config) Check {
 func machineCapacity(ctx context.Context, cfg *party.Config) (available driver.Capacity, source string,
 	err error) {
 	if cfg.Runner.K8s.Enabled {
-		k, err := cfg.Runner.K8s.Open(cfg.NodeID)
+		k, err := cfg.Runner.OpenKubernetes(cfg.NodeID)
 		if err != nil {
 			return available, "", err
 		}

@@ -2,8 +2,9 @@ package party
 
 import "hutong/activities/driver/kubernetes"
 
-// Open returns the Kubernetes driver. It does not connect to the cluster.
-func (c KubernetesConfig) Open(node string) (*kubernetes.Driver, error) {
-	return kubernetes.New(kubernetes.Options{NodeID: node, Kubeconfig: c.Kubeconfig, Namespace: c.Namespace,
-		ImagePullSecrets: c.ImagePullSecrets})
+// OpenKubernetes returns the Kubernetes driver. It does not connect to the cluster.
+func (c RunnerConfig) OpenKubernetes(node string) (*kubernetes.Driver, error) {
+	return kubernetes.New(kubernetes.Options{NodeID: node, Kubeconfig: c.K8s.Kubeconfig,
+		Namespace: c.K8s.Namespace, ImagePullSecrets: c.K8s.ImagePullSecrets,
+		LogFilesLimit: int64(c.LogFilesMiB) << 20})
 }

@@ -298,7 +298,7 @@ func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *sto
 	docker *docker.Driver) error {
 	runs := &runner.Runner{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Drivers: map[string]driver.Driver{},
 		System: p.system, OnReport: forwardReports(temporal), StopGrace: p.cfg.Runner.StopGrace,
-		Logger: p.logger}
+		LogFilesLimit: int64(p.cfg.Runner.LogFilesMiB) << 20, Logger: p.logger}
 	var named driver.Driver // its id becomes the runner's id
 	if len(p.cfg.Runner.Process.Allow) > 0 {
 		processes, err := process.New(process.Options{Dir: filepath.Join(p.cfg.DataDir, "runs"),
@@ -314,7 +314,7 @@ func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *sto
 		named = docker // the id of Docker Engine identifies the runner independently of the data folder
 	}
 	if p.cfg.Runner.K8s.Enabled {
-		cluster, err := p.cfg.Runner.K8s.Open(p.cfg.NodeID)
+		cluster, err := p.cfg.Runner.OpenKubernetes(p.cfg.NodeID)
 		if err != nil {
 			return fmt.Errorf("failed to open the Kubernetes driver of party %s: %w", p.cfg.NodeID, err)
 		}

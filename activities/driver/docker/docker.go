@@ -41,6 +41,9 @@ type Options struct {
 	// Host is the address of Docker Engine. "" is DOCKER_HOST or the default socket.
 	Host string
 
+	// RemoteEngine says that this process can't read Docker Engine's files. Without it the driver finds out.
+	RemoteEngine bool
+
 	// MaxLog limits the stored output of each container, in bytes. The oldest output is dropped. 0 is 100
 	// MiB.
 	MaxLog int64
@@ -141,8 +144,7 @@ func (d *Driver) RunnerID(ctx context.Context) (string, error) {
 // StorageRoot returns the same folder for every container.
 func (d *Driver) StorageRoot(string) string { return path.Join(driver.ContainerRoot, "storage") }
 
-// LogPath returns a file system in memory that is deleted when the container ends. It counts against the
-// container's memory.
+// LogPath returns the path of an anonymous volume, which is deleted with the container.
 func (d *Driver) LogPath(string) string { return path.Join(driver.ContainerRoot, "logs") }
 
 // List returns the party's containers.

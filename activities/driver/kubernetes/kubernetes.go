@@ -39,6 +39,10 @@ type Options struct {
 	// ImagePullSecrets are the names of the namespace's secrets by which nodes pull images.
 	ImagePullSecrets []string
 
+	// LogFilesLimit bounds a pod's files below LogPath, in bytes. Its node evicts a pod that exceeds it. 0 is
+	// no limit.
+	LogFilesLimit int64
+
 	// PullTimeout is how long pulling an image may fail before the container fails. 0 is two minutes.
 	PullTimeout time.Duration
 
