@@ -103,5 +103,10 @@ func (p *Driver) ScanLogFiles(_ context.Context, name string, visit func(driver.
 		return driver.WrapError("read the log files of", name, err)
 	}
 
-	return driver.WrapError("read the log files of", name, driver.ScanFolder(p.LogPath(name), visit))
+	_, err := p.folder(name).spec()
+	if err == nil {
+		err = driver.ScanFolder(p.LogPath(name), visit)
+	}
+
+	return driver.WrapError("read the log files of", name, err)
 }
