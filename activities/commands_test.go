@@ -21,6 +21,7 @@ import (
 	"hutong/bfia"
 	"hutong/bfia/client"
 	"hutong/fateflow"
+	"hutong/internal/httpclient"
 )
 
 // oneDocument holds the document of one job.
@@ -41,7 +42,7 @@ type controlWorker struct {
 
 func newControlWorker(p *partner) controlWorker {
 	partners := client.New("A", func(node string) (string, bool) { return p.URL, node == "B" || node == "C" },
-		2*time.Second)
+		httpclient.Direct(), 2*time.Second)
 
 	return controlWorker{
 		scheduler: &scheduler.Activities{Client: partners, Logger: quiet,

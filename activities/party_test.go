@@ -29,6 +29,7 @@ import (
 	"hutong/activities/scheduler"
 	"hutong/bfia"
 	"hutong/bfia/client"
+	"hutong/internal/httpclient"
 	"hutong/store"
 	"hutong/store/blob"
 	"hutong/store/storetest"
@@ -57,8 +58,10 @@ type testParty struct {
 	participant  *participant.Activities
 	runner       *runner.Runner
 	housekeeping *housekeeping.Activities
-	plan         bfia.Plan // the parts of both parties
-	own          bfia.Plan // only this party's parts
+	plan         bfia.Plan    // the parts of both parties
+	own          bfia.Plan    // only this party's parts
+	offers       store.Runner // labels and GPUs of its runner
+	gpus         []string     // their names
 	// receives the reports of containers that are asked on their control port
 	onReport func(context.Context, string, bfia.TaskReport) error
 }
@@ -72,7 +75,7 @@ func newTestParty(t *testing.T, address string, d testDriver, a, b []string) *te
 	require.NoError(t, err)
 	h := &testParty{t: t, db: storetest.Open(t, address), blobs: blobs, driver: d, partner: newPartner(t)}
 	partners := client.New("A", func(node string) (string, bool) { return h.partner.URL, node == "B" },
-		10*time.Second)
+		httpclient.Direct(), 10*time.Second)
 	h.scheduler = &scheduler.Activities{Node: "A", Store: h.db, Documents: h.db, Client: partners,
 		Logger: quiet}
 	h.participant = &participant.Activities{Node: "A", Store: h.db, Blobs: blobs, Client: partners,
@@ -133,7 +136,7 @@ func (h *testParty) newRunner(r driver.Driver) *runner.Runner {
 		System: func(string) bfia.System {
 			return bfia.System{Transport: "hutong:9381",
 				Callback: "http://hutong:9380"}
-		}, StopGrace: time.Second, Logger: quiet, OnReport: h.onReport}
+		}, StopGrace: time.Second, GPUs: h.gpus, Logger: quiet, OnReport: h.onReport}
 }
 
 // activities returns the structs whose methods are registered anywhere.
@@ -191,7 +194,7 @@ func (h *testParty) claimTaskA() {
 			State: bfia.JobReady, At: time.Now()}))
 	require.NoError(h.t, h.db.PutRunner(ctx,
 		store.Runner{RunnerID: "runner-1", NodeID: "A", Devices: []string{h.driver.Device()}, TaskQueue: "q",
-			Slots: 2}))
+			Slots: 2, Labels: h.offers.Labels, GPU: h.offers.GPU}))
 	answer, err := h.participant.Reserve(ctx, h.reserveInput(time.Now()))
 	require.NoError(h.t, err)
 	require.True(h.t, answer.Grant.Granted, answer.Grant.Reason)

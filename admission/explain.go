@@ -65,6 +65,7 @@ func explainTotal(idle []Runner, slots []Slot) string {
 		needed.CPUMilli += s.CPUMilli
 		needed.Memory += s.Memory
 		needed.Disk += s.Disk
+		needed.GPU += s.GPU
 	}
 	for i := range idle {
 		r := &idle[i]
@@ -76,6 +77,7 @@ func explainTotal(idle []Runner, slots []Slot) string {
 		total.CPUMilli += r.Total.CPUMilli
 		total.Memory += r.Total.Memory
 		total.Disk += r.Total.Disk
+		total.GPU += r.Total.GPU
 		for k, amount := range []int64{r.Total.CPUMilli, r.Total.Memory, r.Total.Disk} {
 			limited[k] = limited[k] && amount > 0
 		}
@@ -98,6 +100,9 @@ func explainTotal(idle []Runner, slots []Slot) string {
 	case limited[2] && needed.Disk > total.Disk:
 		return fmt.Sprintf("a task of the job needs %s GiB of disk here, %s have %s (runner.disk)",
 			gib(needed.Disk), on, gib(total.Disk))
+	case needed.GPU > total.GPU:
+		return fmt.Sprintf("a task of the job needs %d GPUs here, %s have %d (runner.gpus)",
+			needed.GPU, on, total.GPU)
 	}
 
 	return ""
@@ -122,6 +127,8 @@ func (r *Runner) neverSuffices(s Slot) string {
 			gib(s.Memory))
 	case exceeds(r.Total.Disk, 0, s.Disk):
 		return fmt.Sprintf("has %s GiB of disk (runner.disk), asked for %s", gib(r.Total.Disk), gib(s.Disk))
+	case r.lacksGPUs(s, 0):
+		return fmt.Sprintf("has %d GPUs (runner.gpus), asked for %d", r.Total.GPU, s.GPU)
 	}
 
 	return ""
@@ -143,6 +150,9 @@ func (r *Runner) free() string {
 	}
 	if r.Total.Disk > 0 {
 		text += fmt.Sprintf(", %s of %s GiB of disk", gib(r.Total.Disk-r.Used.Disk), gib(r.Total.Disk))
+	}
+	if r.Total.GPU > 0 {
+		text += fmt.Sprintf(", %d of %d GPUs", r.Total.GPU-r.Used.GPU, r.Total.GPU)
 	}
 
 	return text + " free"

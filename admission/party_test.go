@@ -48,6 +48,10 @@ func TestPlace(t *testing.T) {
 	draining.Draining = true
 	inUse, full := runner("u", 3, 4000, 8), runner("f", 2, 0, 0)
 	inUse.UsedSlots, full.UsedSlots = 2, 2
+	oneGPU, withGPUs := slot("host", 0, 0), runner("t", 9, 0, 0)
+	oneGPU.GPU, withGPUs.Total.GPU = 1, 2
+	gpusInUse := withGPUs
+	gpusInUse.Used.GPU = 2
 	for _, c := range []struct {
 		name    string
 		runners []Runner
@@ -79,6 +83,15 @@ func TestPlace(t *testing.T) {
 				"8 of 8 GiB of memory free"},
 		{"all slots in use", []Runner{full}, []Slot{slot("guest", 0, 0)}, nil,
 			"no runner has the resources for guest.0: runner f uses all its 2 slots"},
+		{"GPUs", []Runner{runner("a", 9, 0, 0), withGPUs}, []Slot{slot("guest", 0, 0), oneGPU},
+			[]string{"a", "t"},
+			""},
+		{"no GPUs are not an unknown number of them", []Runner{runner("a", 9, 0, 0)}, []Slot{oneGPU}, nil,
+			"no runner has the resources for host.0: runner a has 0 GPUs (runner.gpus), asked for 1"},
+		{"too few GPUs", []Runner{withGPUs}, []Slot{oneGPU, oneGPU, oneGPU}, nil,
+			"a task of the job needs 3 GPUs here, the runners have 2 (runner.gpus)"},
+		{"GPUs in use", []Runner{gpusInUse}, []Slot{oneGPU}, nil,
+			"no runner has the resources for host.0: runner t has 0 of 2 GPUs free, asked for 1"},
 		{"a puzzle", []Runner{runner("a", 2, 3000, 0), runner("b", 2, 3000, 0)},
 			[]Slot{slot("guest", 2000, 0), slot("host", 2000, 0), slot("arbiter", 2000, 0)}, nil,
 			"the 3 containers of a task do not fit together on idle runners: runner a has 2 of 2 slots, 3 of 3 " +

@@ -101,9 +101,16 @@ func (r *Runner) insufficient(s Slot) string {
 	case exceeds(r.Total.Disk, r.Used.Disk, s.Disk):
 		return fmt.Sprintf("has %s of %s GiB of disk free, asked for %s", gib(r.Total.Disk-r.Used.Disk),
 			gib(r.Total.Disk), gib(s.Disk))
+	case r.lacksGPUs(s, r.Used.GPU):
+		return fmt.Sprintf("has %d of %d GPUs free, asked for %d", max(r.Total.GPU-r.Used.GPU, 0),
+			r.Total.GPU,
+			s.GPU)
 	}
 	return ""
 }
+
+// lacksGPUs reports whether a slot requests more GPUs than the runner has unused.
+func (r *Runner) lacksGPUs(s Slot, used int64) bool { return s.GPU > 0 && used+s.GPU > r.Total.GPU }
 
 // exceeds reports whether want does not fit into what used leaves of total. A total of 0 is unknown and never
 // exceeded.
@@ -121,6 +128,7 @@ func (r *Runner) allocate(s Slot) {
 	r.Used.CPUMilli += s.CPUMilli
 	r.Used.Memory += s.Memory
 	r.Used.Disk += s.Disk
+	r.Used.GPU += s.GPU
 }
 
 // release reverses allocate.
@@ -129,12 +137,13 @@ func (r *Runner) release(s Slot) {
 	r.Used.CPUMilli -= s.CPUMilli
 	r.Used.Memory -= s.Memory
 	r.Used.Disk -= s.Disk
+	r.Used.GPU -= s.GPU
 }
 
 // couldServe reports whether the idle runner could take a slot.
 func (r *Runner) couldServe(s Slot) bool {
 	return r.Unmet(s.Constraints) == "" && !exceeds(r.Total.CPUMilli, 0, s.CPUMilli) &&
-		!exceeds(r.Total.Memory, 0, s.Memory) && !exceeds(r.Total.Disk, 0, s.Disk)
+		!exceeds(r.Total.Memory, 0, s.Memory) && !exceeds(r.Total.Disk, 0, s.Disk) && !r.lacksGPUs(s, 0)
 }
 
 // freeShare returns the smallest free share of the runner's slots, CPU and memory, between 0 and 1.
@@ -181,7 +190,8 @@ func place(runners []Runner, slots []Slot) (chosen []int) {
 	slices.SortStableFunc(order, func(a, b int) int {
 		x, y := slots[a], slots[b]
 		return cmp.Or(-cmp.Compare(len(x.Constraints.Labels), len(y.Constraints.Labels)),
-			-cmp.Compare(x.Memory, y.Memory), -cmp.Compare(x.CPUMilli, y.CPUMilli),
+			-cmp.Compare(x.GPU, y.GPU), -cmp.Compare(x.Memory, y.Memory), -cmp.Compare(x.CPUMilli,
+				y.CPUMilli),
 			-cmp.Compare(x.Disk, y.Disk))
 	})
 

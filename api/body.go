@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -27,6 +28,7 @@ func (s *Server) readBody(c *fiber.Ctx, limit int64) ([]byte, error) {
 	if int64(len(b)) > limit {
 		return nil, tooLarge(limit)
 	}
+	b = bytes.TrimPrefix(b, []byte("\uFEFF")) // a byte order mark, which editors of Windows write
 	if !utf8.Valid(b) {
 		return nil, bfia.Errorf(bfia.CodeBadRequest, "body: is not UTF-8")
 	}

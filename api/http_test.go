@@ -115,7 +115,7 @@ func TestBodiesThatAreNoJSON(t *testing.T) {
 		"NUL":              {"{\"job_id\": \"a\x00\"}", "body: is not valid JSON"},
 		"escaped NUL":      {`{"job_id": "a\u0000"}`, "job_id:"},
 		"lone surrogate":   {`{"job_id": "\ud800"}`, "job_id:"},
-		"byte order mark":  {"\uFEFF{}", "body: is not valid JSON"},
+		"byte order mark":  {"\uFEFF{}", "job_id: is required"}, // it is dropped
 		"list":             {`[1]`, "body:"},
 		"string":           {`"a"`, "body:"},
 		"number":           {`1e999`, "body:"},

@@ -37,9 +37,10 @@ func runnerOf(u store.RunnerUse, now time.Time) bfia.Runner {
 	r := bfia.Runner{RunnerID: u.RunnerID, Devices: u.Devices, Labels: u.Labels, Draining: u.Draining,
 		HeartbeatAt: u.HeartbeatAt, ClockSkew: float64(u.ClockSkewMS) / 1000, Running: u.RunningParts,
 		Total: bfia.RunnerCapacity{Slots: u.Slots,
-			Resources: bfia.Resources{CPUMilli: u.CPUMilli, Memory: u.Memory, Disk: u.Disk}},
+			Resources: bfia.Resources{CPUMilli: u.CPUMilli, Memory: u.Memory, Disk: u.Disk, GPU: u.GPU}},
 		Used: bfia.RunnerCapacity{Slots: u.UsedSlots,
-			Resources: bfia.Resources{CPUMilli: u.UsedCPUMilli, Memory: u.UsedMemory, Disk: u.UsedDisk}}}
+			Resources: bfia.Resources{CPUMilli: u.UsedCPUMilli, Memory: u.UsedMemory, Disk: u.UsedDisk,
+				GPU: u.UsedGPU}}}
 	switch {
 	case u.Deregistered:
 		r.State = bfia.RunnerDeregistered

@@ -212,13 +212,14 @@ func later(a, b *time.Time) *time.Time {
 // jobPage is the default number of jobs in a page of the list.
 const jobPage = 100
 
-// listJobs lists jobs, newest first (part 2, 5.6): of a flow, or all. limit and before select a page.
+// listJobs lists jobs, newest first (part 2, 5.6): of a flow, or all. prefix is the beginning of their ids.
+// limit and before select a page.
 func (s *Server) listJobs(c *fiber.Ctx) error {
 	get, err := s.params(c)
 	if err != nil {
 		return err
 	}
-	filter := store.JobFilter{Limit: jobPage}
+	filter := store.JobFilter{Limit: jobPage, Prefix: get("prefix")}
 	if flow := get("flow_id"); flow != "" {
 		filter.FlowID = &flow
 	}

@@ -17,33 +17,12 @@ import (
 // its scheduler. A client that chooses the job_id may repeat the request if the answer was lost; nothing
 // starts twice.
 func (s *Server) submitJob(c *fiber.Ctx) error {
-	doc, err := s.readDocument(c)
+	doc, err := s.readSubmission(c)
 	if err != nil {
 		return err
 	}
-	if doc.JobID == "" {
-		doc = doc.WithJobID(bfia.NewJobID(time.Now(), s.jobSalt))
-	}
-	if doc.Config.Initiator.NodeID != s.Node {
-		return bfia.Errorf(bfia.CodeBadRequest, "config.initiator.node_id: is %q, this party is %s",
-			doc.Config.Initiator.NodeID, s.Node)
-	}
-	record, err := s.record(c.UserContext(), doc)
+	warnings, err := s.checkSubmission(c.UserContext(), doc)
 	if err != nil {
-		return err
-	}
-	plan, err := s.plan(c.UserContext(), record, "")
-	if err != nil {
-		return err
-	}
-	warnings, err := s.checkParameters(record, plan, "")
-	if err != nil {
-		return err
-	}
-	if err := s.checkOldJob(c.UserContext(), doc); err != nil {
-		return err
-	}
-	if err := s.checkInitiator(doc); err != nil {
 		return err
 	}
 	done, err := s.admit(c.UserContext())

@@ -169,7 +169,8 @@ func formValue(b []byte) json.RawMessage {
 }
 
 // uploadFields lists the fields of an upload besides its file.
-var uploadFields = []string{"head", "partitions", "extend_sid", "meta", "namespace", "name"}
+var uploadFields = []string{"head", "partitions", "extend_sid", "meta", "namespace", "name",
+	"encoding"}
 
 func unknownUploadField(name string) error {
 	return bfia.Errorf(bfia.CodeBadRequest, "%s: is not a field of an upload (file, %s)", name,
@@ -194,6 +195,8 @@ func parseUpload(fields map[string]json.RawMessage) (dataset.IngestRequest, erro
 			into = &req.Partitions
 		case "extend_sid":
 			into = &req.ExtendSID
+		case "encoding":
+			into = &req.Encoding
 		case "meta":
 			req.Meta = raw
 			continue

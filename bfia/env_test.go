@@ -152,7 +152,7 @@ func TestContainerSpecWithSeveralHosts(t *testing.T) {
 		{Part{"guest", 0, "A"}, Address{"guest", "ns"}, map[string]string{}, Resources{}},
 		{Part{"host", 0, "B"}, Address{"hosts", "ns"}, map[string]string{"label": "y"}, Resources{}},
 		{Part{"host", 1, "A"}, Address{"host1", "ns"}, map[string]string{"label": "y"},
-			Resources{2000, 4 << 30, 0}},
+			Resources{2000, 4 << 30, 0, 0}},
 	} {
 		run := specOf(t, testJob, "psi_0", test.part)
 		maps.Copy(test.params,

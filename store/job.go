@@ -28,6 +28,8 @@ type Job struct {
 	CreatedAt     time.Time     `bun:"created_at"`
 	StartedAt     *time.Time    `bun:"started_at"`
 	EndedAt       *time.Time    `bun:"ended_at"`
+	// RemovalFailure is why the job could not be removed after its retention.
+	RemovalFailure string `bun:"removal_failure"`
 }
 
 var _ bun.AfterScanRowHook = (*Job)(nil)
@@ -70,6 +72,7 @@ const MaxJobs = 1000
 type JobFilter struct {
 	FlowID *string
 	States []bfia.JobState
+	Prefix string     // the beginning of the job ids
 	Limit  int        // 1 to MaxJobs; 0 is MaxJobs
 	Before *JobCursor // jobs after this position: the cursor of the previous page's last job
 }
@@ -217,6 +220,9 @@ func (s *Store) Job(ctx context.Context, jobID string) (Job, error) {
 	return job, err
 }
 
+// prefixEscape makes a text literal in a pattern of LIKE ... ESCAPE '!'.
+var prefixEscape = strings.NewReplacer("!", "!!", "%", "!%", "_", "!_")
+
 // Jobs returns a page of the list of jobs, newest first. All pages cost the same. The next page starts at the
 // cursor of the last job of this one.
 func (s *Store) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
@@ -236,6 +242,12 @@ func (s *Store) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
 	}
 	if len(f.States) > 0 {
 		q.Where("state IN (?)", bun.List(f.States))
+	}
+	if f.Prefix != "" {
+		if err := checkText("prefix", f.Prefix); err != nil {
+			return nil, err
+		}
+		q.Where("job_id LIKE ? ESCAPE '!'", prefixEscape.Replace(f.Prefix)+"%")
 	}
 	if f.Before != nil {
 		q.Where("(created_at, job_id) < (?, ?)", normalizeTime(f.Before.CreatedAt), f.Before.JobID)

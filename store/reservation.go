@@ -26,6 +26,7 @@ type ReservedSlot struct {
 	CPUMilli      int64  `bun:"cpu_milli"`
 	Memory        int64  `bun:"memory"`
 	Disk          int64  `bun:"disk"`
+	GPU           int64  `bun:"gpu"`
 }
 
 // ReservationRequest is the demand of a job at this party, before its start.
@@ -152,7 +153,7 @@ func reservedSlots(request ReservationRequest, runners []string) []ReservedSlot 
 		reserved = append(reserved, ReservedSlot{
 			JobID: request.JobID, ParallelIndex: i / len(demand), SlotIndex: i % len(demand),
 			Role: slot.Role, RoleIndex: slot.Index, Constraints: slot.Constraints.Key(), RunnerID: runnerID,
-			CPUMilli: slot.CPUMilli, Memory: slot.Memory, Disk: slot.Disk,
+			CPUMilli: slot.CPUMilli, Memory: slot.Memory, Disk: slot.Disk, GPU: slot.GPU,
 		})
 	}
 	return reserved
@@ -216,6 +217,7 @@ func (s *Store) readView(ctx context.Context, db bun.IDB, except string,
 					CPUMilli: t.CPUMilli,
 					Memory:   t.Memory,
 					Disk:     t.Disk,
+					GPU:      t.GPU,
 				}
 			}
 		}

@@ -29,6 +29,7 @@ type Runner struct {
 	CPUMilli int64 `bun:"cpu_milli"`
 	Memory   int64 `bun:"memory"`
 	Disk     int64 `bun:"disk"`
+	GPU      int64 `bun:"gpu"` // GPUs; 0 is none
 	// Labels are what a provider or a task can require, such as gpu: "1".
 	Labels map[string]string `bun:"labels"`
 	// Draining: the runner gets no new containers. Heartbeats don't change it; see [Store.DrainRunner].
@@ -81,7 +82,7 @@ func (s *Store) PutRunner(ctx context.Context, runner Runner) error {
 		Set("node_id = EXCLUDED.node_id, devices = EXCLUDED.devices, task_queue = EXCLUDED.task_queue").
 		Set("slots = EXCLUDED.slots, heartbeat_at = EXCLUDED.heartbeat_at, clock_skew_ms = " +
 			"EXCLUDED.clock_skew_ms").
-		Set("cpu_milli = EXCLUDED.cpu_milli, memory = EXCLUDED.memory, disk = EXCLUDED.disk, labels = " +
+		Set("cpu_milli = EXCLUDED.cpu_milli, memory = EXCLUDED.memory, disk = EXCLUDED.disk, gpu = EXCLUDED.gpu, labels = " +
 			"EXCLUDED.labels").
 		Exec(ctx)
 	return wrap(err, "record runner %s", runner.RunnerID)
@@ -184,6 +185,6 @@ func (r Runner) AdmissionRunner() admission.Runner {
 		Labels:   r.Labels,
 		Slots:    r.Slots,
 		Draining: r.Draining,
-		Total:    bfia.Resources{CPUMilli: r.CPUMilli, Memory: r.Memory, Disk: r.Disk},
+		Total:    bfia.Resources{CPUMilli: r.CPUMilli, Memory: r.Memory, Disk: r.Disk, GPU: r.GPU},
 	}
 }

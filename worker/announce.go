@@ -66,7 +66,8 @@ func (a *announcer) announce(ctx context.Context) error {
 		Devices:   slices.Sorted(maps.Keys(a.runner.Drivers)),
 		TaskQueue: activities.TaskQueueOfRunner(a.runner.RunnerID),
 		Slots:     a.offer.Slots, Clock: time.Now(),
-		CPUMilli: a.last.CPUMilli, Memory: a.last.Memory, Disk: a.last.Disk, Labels: a.offer.Labels})
+		CPUMilli: a.last.CPUMilli, Memory: a.last.Memory, Disk: a.last.Disk, GPU: a.last.GPU,
+		Labels: a.offer.Labels})
 }
 
 // sendHeartbeats announces the runner at intervals, until ctx ends.

@@ -78,6 +78,13 @@ type Driver interface {
 	List(ctx context.Context) ([]Container, error)
 }
 
+// OutputOwner is implemented by drivers whose containers may run as another user than this process.
+type OutputOwner interface {
+	// OwnOutputs makes this process's user the owner of what an ended container left in its writable mounts,
+	// so that it can be read and removed. It returns ErrNotFound if the container was removed.
+	OwnOutputs(ctx context.Context, name string) error
+}
+
 const (
 	// LogTimeFormat is the format of the time before each line of Logs: RFC 3339 in UTC. The seconds always
 	// have nine decimals, so that lines sort.
@@ -108,6 +115,9 @@ type Spec struct {
 	// Resources are limits. 0 means unlimited. They are not enforced for processes. Memory includes swap;
 	// only Kubernetes enforces Disk.
 	Resources bfia.Resources
+	// GPUs names the GPUs of this runner that the container gets, see [KindOfGPU]. Kubernetes chooses them
+	// itself, by the number in Resources.
+	GPUs []string
 
 	// Labels are returned by List. They must not hold secrets.
 	Labels map[string]string

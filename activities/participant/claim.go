@@ -173,7 +173,8 @@ func (a *Activities) placeSlot(ctx context.Context, slot store.ReservedSlot,
 		var to []string
 		to, unmet = admission.Place(others, []admission.Slot{{Role: slot.Role, Index: slot.RoleIndex,
 			Constraints: constraints,
-			Resources:   bfia.Resources{CPUMilli: slot.CPUMilli, Memory: slot.Memory, Disk: slot.Disk}}})
+			Resources: bfia.Resources{CPUMilli: slot.CPUMilli, Memory: slot.Memory, Disk: slot.Disk,
+				GPU: slot.GPU}}})
 		if unmet != "" {
 			return ""
 		}

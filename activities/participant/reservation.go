@@ -140,7 +140,7 @@ func CheckFeasible(ctx context.Context, db *store.Store, node string, limits adm
 			parts = append(parts, taskPart{t.Name, component{t.Provider, t.Version, t.Component}, p})
 		}
 	}
-	demand, err := demandOf(record, parts)
+	demand, err := demandOf(ctx, db, record, parts)
 	if err != nil {
 		return err
 	}
@@ -185,12 +185,13 @@ func (a *Activities) demand(ctx context.Context, jobID string) (admission.Demand
 			component{row.Provider, row.Version, row.Component},
 			bfia.Part{Role: row.Role, Index: row.RoleIndex, NodeID: a.Node}})
 	}
-	return demandOf(record, parts)
+	return demandOf(ctx, a.Store, record, parts)
 }
 
 // demandOf returns one slot for each part and each set of constraints of its tasks. The parallelism is the
 // number of tasks that could run at once.
-func demandOf(record *store.JobRecord, parts []taskPart) (admission.Demand, error) {
+func demandOf(ctx context.Context, db *store.Store, record *store.JobRecord,
+	parts []taskPart) (admission.Demand, error) {
 	var demand admission.Demand
 	tasks := map[string]bool{}
 	added := map[string]bool{}
@@ -216,11 +217,28 @@ func demandOf(record *store.JobRecord, parts []taskPart) (admission.Demand, erro
 		if err != nil {
 			return demand, err
 		}
+		if res.GPU == 0 && bfia.RequiresGPU(constraints.Labels) {
+			if res.GPU, err = gpuOfLabel(ctx, db, constraints); err != nil {
+				return demand, err
+			}
+		}
 		demand.Slots = append(demand.Slots, admission.Slot{Role: p.part.Role, Index: p.part.Index,
 			Constraints: constraints, Resources: res})
 	}
 	demand.Parallelism = record.Document.DAG.Width(func(task string) bool { return tasks[task] })
 	return demand, nil
+}
+
+// gpuOfLabel returns the number of GPUs that a slot gets because its task requires the label of GPUs: one, if
+// an online runner that meets the constraints offers GPUs.
+func gpuOfLabel(ctx context.Context, db *store.Store, constraints admission.Constraints) (int64, error) {
+	runners, err := db.Runners(ctx, activities.RunnerSilentAfter)
+	for _, r := range runners {
+		if candidate := r.AdmissionRunner(); r.GPU > 0 && candidate.Unmet(constraints) == "" {
+			return 1, err
+		}
+	}
+	return 0, err
 }
 
 // constraintsOf returns what a part of a task requires of its runner.

@@ -56,6 +56,10 @@ func (r *Runner) prepare(ctx context.Context, req activities.PartRequest,
 			"role": req.Part.Self(), "component": task.ComponentName},
 		Resources: container.Resources,
 	}
+	spec.Resources.GPU, err = r.requestedGPUs(ctx, container.Resources.GPU, record, provider, req)
+	if err != nil {
+		return nil, none, err
+	}
 	if container.Image != "" {
 		spec.Image = container.Image
 	}

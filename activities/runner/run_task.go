@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -140,6 +141,14 @@ func (t *taskRun) createNew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if spec.Resources.GPU > 0 && d.Device() != string(bfia.DeviceKubernetes) {
+		t.gpus.Lock()
+		defer t.gpus.Unlock()
+		if spec.GPUs, err = t.freeGPUs(ctx, spec.Name, spec.Resources.GPU); err != nil {
+			return err
+		}
+		spec.Labels[labelGPUs] = strings.Join(spec.GPUs, ",")
+	}
 	id, err := d.Create(ctx, spec)
 	if err != nil {
 		return err
@@ -223,6 +232,7 @@ func (t *taskRun) finish(ctx context.Context, exit waited) (activities.PartResul
 	}
 	failure = withPlace(failure, t.req.Key, t.req.Part)
 
+	t.ownOutputs(ctx, t.driver, t.name, t.log)
 	t.tidyOutputs(ctx, t.req)
 	// Before the exit: nobody looks at the container once that is recorded.
 	if err := t.Store.SetTaskFailure(ctx, t.req.Key.Row(), t.req.TaskID, failure); err != nil {
@@ -231,6 +241,11 @@ func (t *taskRun) finish(ctx context.Context, exit waited) (activities.PartResul
 	if err := t.Store.SetTaskExit(ctx, t.req.Key.Row(), t.req.Attempt, exit.Code, failure.Text(),
 		exit.FinishedAt); err != nil {
 		return activities.PartResult{}, fmt.Errorf("failed to record the exit of %s: %w", t.name, err)
+	}
+	if failure == nil {
+		if err := t.recordLateOutputs(ctx, exit.FinishedAt); err != nil {
+			return activities.PartResult{}, err
+		}
 	}
 	t.log.Info("container ended", "exit_code", exit.Code, "seconds",
 		exit.FinishedAt.Sub(exit.StartedAt).Seconds())
@@ -243,4 +258,19 @@ func (t *taskRun) finish(ctx context.Context, exit waited) (activities.PartResul
 	})
 
 	return activities.PartResult{Failure: failure}, nil
+}
+
+// recordLateOutputs records the outputs again of a part whose callback ended it before its container exited:
+// the container may have written some of them in between.
+func (t *taskRun) recordLateOutputs(ctx context.Context, at time.Time) error {
+	row, err := t.Store.Task(ctx, t.req.Key.Row())
+	if err != nil || row.State != bfia.TaskSuccess || row.TaskID != t.req.TaskID {
+		return err
+	}
+	err = activities.RecordOutputs(ctx, t.Store, t.Blobs, t.req, at)
+	if bfia.CodeOf(err) == bfia.CodeRefused {
+		t.log.Error("failed to record an output that was written after the callback", "error", err)
+		return nil // the part has ended
+	}
+	return err
 }

@@ -30,7 +30,7 @@ func newJobLogs(c *client) *cobra.Command {
 			"If a task was repeated, the log is that of its latest attempt, unless --attempt names another.",
 		Example: "  hutong job logs 202601021200000000001 --task intersect_rsa_1 --level debug\n" +
 			"  hutong job logs 202601021200000000001 --task intersect_rsa_1 --attempt 1 --level error",
-		Args: cobra.ExactArgs(1),
+		Args: exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l.client, l.out = c, cmd.OutOrStdout()
 			status, err := c.status(cmd.Context(), args[0])
@@ -41,6 +41,9 @@ func newJobLogs(c *client) *cobra.Command {
 				return errors.New("--attempt: attempts are numbered from 1")
 			}
 			if err := l.selectTask(status, args[0]); err != nil {
+				return err
+			}
+			if err := c.checkRole(cmd.Context(), status, l.role); err != nil {
 				return err
 			}
 			if follow {
@@ -55,7 +58,8 @@ func newJobLogs(c *client) *cobra.Command {
 	cmd.Flags().IntVar(&l.attempt, "attempt", 0, "this attempt of the tasks (default: the latest)")
 	cmd.Flags().StringVar(&l.role, "role", "",
 		"only this role, such as guest.0 (default: all roles of this party)")
-	cmd.Flags().StringVar(&l.level, "level", "info", "lowest level to print: debug, info, warning or error")
+	choiceFlag(cmd, &l.level, "level", "", "info", "lowest level to print", "debug", "info", "warning",
+		"error")
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "print new lines until the job has ended")
 	return cmd
 }
@@ -78,7 +82,7 @@ func (l *logReader) selectTask(status *bfia.JobStatus, jobID string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("--task: job %s has no task %q; it has %s", jobID, l.task, strings.Join(names, ", "))
+	return unknownTask(jobID, l.task, names)
 }
 
 func taskNames(status *bfia.JobStatus) []string {

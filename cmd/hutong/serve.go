@@ -16,12 +16,20 @@ import (
 
 	"hutong/activities/driver/process"
 	"hutong/internal/devserver"
+	durationflag "hutong/internal/duration"
 	"hutong/internal/party"
 	"hutong/internal/temporalns"
 )
 
 // stopTimeout limits the graceful stop of the process.
 const stopTimeout = 30 * time.Second
+
+// The defaults of dev, which the demo uses too, so that dev shows what the demo did.
+const (
+	defaultDataDir      = "hutong-data"
+	defaultTemporalPort = 7233
+	defaultUIPort       = 8233
+)
 
 // untilSignal returns a context that SIGINT and SIGTERM cancel.
 func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -46,7 +54,7 @@ func newDevCommand() *cobra.Command {
 			for _, text := range parties {
 				a, err := devserver.ParsePartyAddress(text)
 				if err != nil {
-					return fmt.Errorf("--party: %w", err)
+					return usagef("--party: %w", err)
 				}
 				o.Parties = append(o.Parties, a)
 			}
@@ -71,11 +79,11 @@ func newDevCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.DataDir, "data-dir", "hutong-data", "folder of Temporal and the parties")
+	f.StringVar(&o.DataDir, "data-dir", defaultDataDir, "folder of Temporal and the parties")
 	f.StringArrayVar(&parties, "party", nil, "a party as NODE_ID=HOST:PORT; repeatable "+
 		"(default: JG0100001100000010 on port 9380, JG0110017800000000 on port 9480)")
-	f.IntVar(&o.TemporalPort, "temporal-port", 7233, "port of Temporal on 127.0.0.1")
-	f.IntVar(&o.UIPort, "ui-port", 8233, "port of Temporal's web UI on 127.0.0.1")
+	f.IntVar(&o.TemporalPort, "temporal-port", defaultTemporalPort, "port of Temporal on 127.0.0.1")
+	f.IntVar(&o.UIPort, "ui-port", defaultUIPort, "port of Temporal's web UI on 127.0.0.1")
 	f.StringArrayVar(&o.Allow, "allow", nil,
 		"a program that providers of device process may run; repeatable "+
 			"(default: the reference provider next to this program)")
@@ -200,14 +208,7 @@ func newWorkerCommand() *cobra.Command {
 			"(tasks on this machine). --only runs one of them. Control workers may run on any\n"+
 			"machine; each machine that runs tasks needs one runner.",
 		func() party.Roles { return party.Roles{Control: only != runner, Runner: only != control} })
-	cmd.Flags().StringVar(&only, "only", "", "run only this worker: control or runner")
-	cmd.PreRunE = func(*cobra.Command, []string) error {
-		if only != "" && only != control && only != runner {
-			return fmt.Errorf("--only: %q is not one of %s, %s", only, control, runner)
-		}
-
-		return nil
-	}
+	choiceFlag(cmd, &only, "only", "", "", "run only this worker", control, runner)
 
 	return cmd
 }
@@ -235,6 +236,9 @@ func newMigrateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if retention == 0 {
+				retention = cfg.HistoryRetention()
+			}
 			if err := temporalns.Ensure(cmd.Context(), options, cfg.Temporal.Namespace,
 				retention); err != nil {
 				return err
@@ -245,8 +249,9 @@ func newMigrateCommand() *cobra.Command {
 		},
 	}
 	configFlag(cmd, &file)
-	cmd.Flags().DurationVar(&retention, "retention", 7*24*time.Hour,
-		"how long Temporal keeps the history of closed workflows, if the namespace is new")
+	durationflag.Flag(cmd.Flags(), &retention, "retention", 0,
+		"how long Temporal keeps the history of closed workflows, at least (default: jobs.retention, as long as "+
+			"results)")
 	return cmd
 }
 

@@ -3,6 +3,7 @@
 package devserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 	"go.temporal.io/server/common/primitives"
 	"go.temporal.io/server/temporal"
 
+	"hutong/internal/httpclient"
 	"hutong/internal/temporalns"
 )
 
@@ -98,12 +100,12 @@ func (s *TemporalServer) Stop() {
 
 func (s *TemporalServer) start(ctx context.Context, o TemporalServerOptions) error {
 	if o.Port != 0 {
-		if err := checkPort(o.Port, "--port"); err != nil {
+		if err := checkPort(o.Port, cmp.Or(o.PortFlag, "--port")); err != nil {
 			return err
 		}
 	}
 	if o.UIPort != 0 {
-		if err := checkPort(o.UIPort, "--ui-port"); err != nil {
+		if err := checkPort(o.UIPort, cmp.Or(o.UIPortFlag, "--ui-port")); err != nil {
 			return err
 		}
 	}
@@ -270,12 +272,13 @@ func (s *TemporalServer) waitReady(ctx context.Context, o TemporalServerOptions)
 	if s.uiAddress == "" {
 		return nil
 	}
+	client := &http.Client{Transport: httpclient.Direct()}
 	err = temporalns.Poll(ctx, func() (bool, error) {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.uiAddress+"/healthz", nil)
 		if err != nil {
 			return true, err
 		}
-		response, err := http.DefaultClient.Do(request)
+		response, err := client.Do(request)
 		if err != nil {
 			return false, err
 		}

@@ -21,7 +21,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"hutong/activities"
-	"hutong/activities/driver/docker"
+	"hutong/internal/duration"
 	"hutong/internal/party"
 	"hutong/internal/temporalns"
 	"hutong/store"
@@ -35,6 +35,7 @@ func environmentChecks(cfg *party.Config) []check {
 		{"database", func(ctx context.Context) Check { return checkDatabase(ctx, cfg) }},
 		{"storage", func(ctx context.Context) Check { return checkStorage(ctx, cfg) }},
 		{"clocks", func(ctx context.Context) Check { return checkClocks(ctx, cfg) }},
+		{"housekeeping", func(ctx context.Context) Check { return checkRemovals(ctx, cfg) }},
 		{"runners", func(ctx context.Context) Check { return checkRunners(ctx, cfg) }},
 		{"docker", func(ctx context.Context) Check { return checkDocker(ctx, cfg) }},
 		{"capacity", func(ctx context.Context) Check { return checkCapacity(ctx, cfg) }},
@@ -96,9 +97,14 @@ func checkTemporal(ctx context.Context, cfg *party.Config) Check {
 			address, activities.ControlQueue, namespace)
 	}
 
+	kept := described.GetConfig().GetWorkflowExecutionRetentionTtl().AsDuration()
+	if needed := cfg.HistoryRetention(); kept < needed {
+		return warning(fixMigrate+", or set the namespace's retention",
+			"namespace %s keeps histories for %s, but results are kept for %s (jobs.retention)",
+			namespace, duration.Format(kept), duration.Format(needed))
+	}
 	return ok("Temporal at %s answers; namespace %s keeps histories for %s; %d control worker(s) online",
-		address, namespace,
-		described.GetConfig().GetWorkflowExecutionRetentionTtl().AsDuration(), len(queue.GetPollers()))
+		address, namespace, duration.Format(kept), len(queue.GetPollers()))
 }
 
 // checkRunners checks that the party has online runners which poll their task queues.
@@ -191,7 +197,7 @@ func checkStorage(ctx context.Context, cfg *party.Config) Check {
 
 	const fix = "start the storage, or correct storage.url; its user must be able to write, read, list and " +
 		"delete"
-	blobs, err := blob.Open(ctx, cfg.Storage.URL.Reveal())
+	blobs, err := blob.OpenThrough(ctx, cfg.Storage.URL.Reveal(), cfg.Proxy.Rule())
 	if err != nil {
 		return failed(fix, "%v", err)
 	}
@@ -240,8 +246,7 @@ func checkDocker(ctx context.Context, cfg *party.Config) Check {
 		return ok("off")
 	}
 
-	d, err := docker.New(docker.Options{NodeID: cfg.NodeID, Network: o.Network, HostNetwork: o.HostNetwork,
-		PartyHost: o.PartyHost})
+	d, err := cfg.NewDocker()
 	if err == nil {
 		defer func() { _ = d.Close() }()
 		_, err = d.RunnerID(ctx)

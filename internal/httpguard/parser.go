@@ -29,6 +29,10 @@ const (
 	// maxSizeDigits bounds the digits of a chunk's size, so that it fits in 63 bits.
 	maxSizeDigits = 15
 
+	// tlsHandshake is the first byte of a TLS connection. Without the refusal, both sides would wait for the
+	// other until a timeout.
+	tlsHandshake = 0x16
+
 	preface = "PRI * HTTP/2.0\r\n"
 )
 
@@ -76,6 +80,9 @@ func (p *parser) parse(b []byte) (good int, fault *Error) {
 			}
 
 		default:
+			if p.state == inHead && len(p.lines) == 0 && len(p.line) == 0 && b[i] == tlsHandshake {
+				return i, refuse("this port speaks HTTP, not HTTPS")
+			}
 			end := bytes.IndexByte(b[i:], '\n')
 			part := b[i:]
 			if end >= 0 {

@@ -2,9 +2,15 @@ package party
 
 import "hutong/activities/driver/kubernetes"
 
-// OpenKubernetes returns the Kubernetes driver. It does not connect to the cluster.
-func (c RunnerConfig) OpenKubernetes(node string) (*kubernetes.Driver, error) {
-	return kubernetes.New(kubernetes.Options{NodeID: node, Kubeconfig: c.K8s.Kubeconfig,
-		Namespace: c.K8s.Namespace, ImagePullSecrets: c.K8s.ImagePullSecrets,
-		LogFilesLimit: int64(c.LogFilesMiB) << 20})
+// OpenKubernetes returns the party's Kubernetes driver. It does not connect to the cluster.
+func (c *Config) OpenKubernetes() (*kubernetes.Driver, error) {
+	k := c.Runner.K8s
+
+	return kubernetes.New(kubernetes.Options{NodeID: c.NodeID, Kubeconfig: k.Kubeconfig,
+		Namespace: k.Namespace, ImagePullSecrets: k.ImagePullSecrets, GPUResource: k.GPUResource,
+		SharedMemory: c.Runner.sharedMemory(), Proxy: c.Proxy.Rule(),
+		LogFilesLimit: int64(c.Runner.LogFilesMiB) << 20})
 }
+
+// sharedMemory returns the configured size of /dev/shm in bytes.
+func (c RunnerConfig) sharedMemory() int64 { return int64(c.SharedMemory * (1 << 30)) }

@@ -79,7 +79,7 @@ CREATE TABLE t_schedule_part (
 CREATE INDEX i_schedule_part_job ON t_schedule_part (job_id);
 --bun:split
 -- Jobs in which this party takes part. removing is set once housekeeping removes an expired job; no other job may reuse
--- its outputs from then on.
+-- its outputs from then on. removal_failure is why that failed, until it succeeds.
 CREATE TABLE t_job (
   job_id         TEXT        NOT NULL PRIMARY KEY,
   flow_id        TEXT        NOT NULL,
@@ -90,6 +90,7 @@ CREATE TABLE t_job (
   reason         TEXT        NOT NULL,
   failure        TEXT,
   removing       BOOLEAN     NOT NULL DEFAULT FALSE,
+  removal_failure TEXT       NOT NULL DEFAULT '',
   created_at     TIMESTAMPTZ NOT NULL,
   started_at     TIMESTAMPTZ,
   ended_at       TIMESTAMPTZ
@@ -243,6 +244,7 @@ CREATE TABLE t_deployment (
 --   slots      containers at once; 0 for a drained runner that deregistered
 --   cpu_milli  resources for containers: CPU in thousandths of a core, memory and disk in bytes; 0 is unknown and
 --              limits nothing
+--   gpu        GPUs for containers; 0 is none
 --   labels     a JSON object
 --   draining   the runner gets no new containers
 --   heartbeat_at   of its last heartbeat, by the database's clock
@@ -257,6 +259,7 @@ CREATE TABLE t_runner (
   cpu_milli    BIGINT      NOT NULL,
   memory       BIGINT      NOT NULL,
   disk         BIGINT      NOT NULL,
+  gpu          BIGINT      NOT NULL,
   draining     BOOLEAN     NOT NULL,
   heartbeat_at TIMESTAMPTZ NOT NULL,
   clock_skew_ms BIGINT     NOT NULL DEFAULT 0
@@ -294,6 +297,7 @@ CREATE TABLE t_reservation (
   cpu_milli      BIGINT  NOT NULL,
   memory         BIGINT  NOT NULL,
   disk           BIGINT  NOT NULL,
+  gpu            BIGINT  NOT NULL,
   PRIMARY KEY (job_id, parallel_index, slot_index)
 );
 --bun:split

@@ -42,6 +42,33 @@ func TestParticipantSucceeds(t *testing.T) {
 	assert.InDelta(t, 10, c.times["release"].Seconds(), 0.9, "nothing is waited for")
 }
 
+// A part whose outputs can't be recorded has failed, in its row and at its scheduler, whatever its container
+// reported.
+func TestParticipantRecordsNoOutputs(t *testing.T) {
+	for name, reported := range map[string]bool{"exit 0": false, "SUCCESS": true} {
+		t.Run(name, func(t *testing.T) {
+			c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
+			c.errors["RecordOutputs"] = workflows.Refuse(bfia.CodeRefused, "output out: /s/out: permission denied")
+			c.at(time.Second, func() { c.start("a") })
+			if reported {
+				c.runs["a guest.0"] = container{after: 5 * time.Second}
+				c.at(3*time.Second, func() {
+					c.env.SignalWorkflow(workflows.SignalTaskCallback,
+						bfia.TaskReport{TaskID: c.taskID("a"), Role: "guest", Status: bfia.TaskSuccess})
+				})
+			}
+			c.at(10*time.Second, func() { c.stop("") })
+			r, err := c.play()
+			require.NoError(t, err)
+			assert.Equal(t, workflows.OutcomeFailed, r.Outcome)
+			assert.Contains(t, r.Reason, "output out: /s/out: permission denied")
+			assert.Equal(t, bfia.TaskFailed, c.rows["a guest.0"])
+			assert.Contains(t, c.log, "report a guest.0 FAILED")
+			assert.NotContains(t, c.log, "report a guest.0 SUCCESS")
+		})
+	}
+}
+
 // callbacks are the callbacks of a container, by time after its start.
 type callbacks map[time.Duration]bfia.TaskState
 
@@ -108,6 +135,39 @@ func TestParticipantContainerEnds(t *testing.T) {
 			assert.Equal(t, c.state == bfia.TaskSuccess, r.Outcome == workflows.OutcomeSuccess)
 			assert.InDelta(t, 1+c.after, y.times["report a guest.0 "+string(c.state)].Seconds(), 0.9)
 			assert.NotContains(t, y.log, "stop a guest.0", "it exited on its own")
+		})
+	}
+}
+
+// TestParticipantUnreadableOutputs runs a container whose outputs the party can't read. They may become
+// readable at its exit; otherwise the part fails with the path, although the component reported SUCCESS.
+func TestParticipantUnreadableOutputs(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		readableAt time.Duration
+		state      bfia.TaskState
+		end        float64
+	}{
+		{"until its exit", 5 * time.Second, bfia.TaskSuccess, 6},
+		{"for ever", 50 * time.Second, bfia.TaskFailed, 6},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
+			c.runs["a guest.0"] = container{after: 5 * time.Second}
+			c.errors["RecordOutputs"] = workflows.Refuse(bfia.CodeRefused,
+				"output out: open /data/private: permission denied")
+			c.at(time.Second, func() { c.start("a") })
+			c.at(3*time.Second, func() { c.callback("a", "guest", bfia.TaskSuccess) })
+			c.at(test.readableAt, func() { delete(c.errors, "RecordOutputs") })
+			c.at(time.Minute, func() { c.stop("") })
+			r, err := c.play()
+			require.NoError(t, err)
+			assert.Equal(t, test.state, c.rows["a guest.0"])
+			assert.InDelta(t, test.end, c.times["report a guest.0 "+string(test.state)].Seconds(), 0.9)
+			if test.state == bfia.TaskFailed {
+				assert.Contains(t, c.reasons["a guest.0"], "open /data/private: permission denied")
+				assert.Equal(t, workflows.OutcomeFailed, r.Outcome)
+			}
 		})
 	}
 }

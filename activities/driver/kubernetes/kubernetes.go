@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"hutong/activities/driver"
+	"hutong/internal/httpclient"
 )
 
 // Options configure a Driver.
@@ -42,6 +43,16 @@ type Options struct {
 	// LogFilesLimit bounds a pod's files below LogPath, in bytes. Its node evicts a pod that exceeds it. 0 is
 	// no limit.
 	LogFilesLimit int64
+
+	// Proxy chooses the proxy of the connection to the cluster, unless the kubeconfig names one.
+	Proxy httpclient.Proxy
+
+	// GPUResource is the name by which nodes offer GPUs. "" is nvidia.com/gpu.
+	GPUResource string
+
+	// SharedMemory is the size of /dev/shm in bytes. 0 is the container's memory limit, or what the node
+	// allows if it has none.
+	SharedMemory int64
 
 	// PullTimeout is how long pulling an image may fail before the container fails. 0 is two minutes.
 	PullTimeout time.Duration
@@ -84,6 +95,9 @@ func New(opts Options) (*Driver, error) {
 	if opts.NodeID == "" {
 		return nil, driver.NonRetryablef("kubernetes driver: the node id is missing")
 	}
+	if opts.GPUResource == "" {
+		opts.GPUResource = "nvidia.com/gpu"
+	}
 	if opts.PullTimeout == 0 {
 		opts.PullTimeout = defaultPullTimeout
 	}
@@ -100,6 +114,9 @@ func New(opts Options) (*Driver, error) {
 			opts.Namespace, strings.Join(problems, "; "))
 	}
 	config.UserAgent = "hutong"
+	if config.Proxy == nil { // the kubeconfig has no proxy-url
+		config.Proxy = opts.Proxy.For
+	}
 	config.QPS = -1 // unlimited, because the API server has its own priority and fairness
 
 	k := &Driver{opts: opts}
@@ -224,6 +241,8 @@ func (k *Driver) Capacity(ctx context.Context) (driver.Capacity, error) {
 			c.CPUMilli += node.Status.Allocatable.Cpu().MilliValue()
 			c.Memory += node.Status.Allocatable.Memory().Value()
 			c.Disk += node.Status.Allocatable.StorageEphemeral().Value()
+			gpus := node.Status.Allocatable[corev1.ResourceName(k.opts.GPUResource)]
+			c.GPU += gpus.Value()
 		}
 
 		if options.Continue = list.Continue; options.Continue == "" {
