@@ -26,6 +26,10 @@ func (j *job) table() string {
 	if j.state == bfia.JobRunning && !j.reservation.granted && j.reservation.denied != "" {
 		fmt.Fprintf(&b, "Its tasks wait for resources: %s\n\n", j.reservation.denied)
 	}
+	if !j.silence.since.IsZero() {
+		fmt.Fprintf(&b, "The scheduler, %s, has not answered since %s: %s\n\n", j.Scheduler,
+			j.silence.since.UTC().Format("2006-01-02 15:04:05 MST"), workflows.Cell(j.silence.reason))
+	}
 	fmt.Fprintf(&b, "Job %s, scheduled by %s, is %s here\n\n", j.Plan.JobID, j.Scheduler, j.state)
 	b.WriteString("| task | part | state | runner |\n| --- | --- | --- | --- |\n")
 	for i, planned := range j.Plan.Tasks {

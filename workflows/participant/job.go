@@ -40,6 +40,7 @@ func Job(ctx workflow.Context, in workflows.ParticipantJobInput) (workflows.Resu
 	workflow.Go(ctx, j.receiveCallbacks)
 	workflow.Go(ctx, j.receiveCapacityHints)
 	workflow.Go(ctx, j.reportDecision)
+	workflow.Go(ctx, j.watchScheduler)
 	_ = workflow.Await(ctx, func() bool { return j.stoppedBy != "" })
 	if j.undone {
 		return workflows.Result{}, j.undo(ctx)
@@ -61,6 +62,7 @@ type job struct {
 	failure     *bfia.Failure // why the job was stopped, if that is known
 	undone      bool          // the job was not created at every party, and is removed here
 	reservation reservation
+	silence     silence // of the scheduler
 	tasks       map[string]*task
 	sessions    []string // of further attempts of tasks; the job has one more
 
@@ -158,6 +160,7 @@ func (j *job) create(ctx workflow.Context) {
 // receiveStart receives job/start. A job that waits for its approval ignores it.
 func (j *job) receiveStart(ctx workflow.Context) {
 	for workflow.GetSignalChannel(ctx, workflows.SignalStart).Receive(ctx, nil) {
+		j.silence.heard++
 		if j.state != bfia.JobPending {
 			j.moveToRunning(ctx)
 		}
