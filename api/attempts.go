@@ -56,20 +56,23 @@ func (s *Server) attempt(ctx context.Context, jobID, name, role string, number i
 	for _, e := range earlier {
 		if e.Attempt == number {
 			// It has ended, or is being stopped, since another one has followed.
-			parts = append(parts, store.Task{JobID: e.JobID, Name: e.Name, Role: e.Role, RoleIndex: e.RoleIndex,
-				Attempt: e.Attempt, TaskID: e.TaskID, ContainerName: e.ContainerName, State: bfia.TaskFailed,
+			parts = append(parts, store.Task{JobID: e.JobID, Name: e.Name, Role: e.Role,
+				RoleIndex: e.RoleIndex,
+				Attempt:   e.Attempt, TaskID: e.TaskID, ContainerName: e.ContainerName, State: bfia.TaskFailed,
 				ExitCode: new(int)})
 		}
 	}
 	if len(parts) == 0 {
-		return nil, bfia.Errorf(bfia.CodeNotFound, "attempt: task %s of job %s has no attempt %d at %s; its latest is %d",
+		return nil, bfia.Errorf(bfia.CodeNotFound,
+			"attempt: task %s of job %s has no attempt %d at %s; its latest is %d",
 			name, jobID, number, s.Node, most)
 	}
 	parts = slices.DeleteFunc(parts, func(t store.Task) bool {
 		return role != "" && role != t.Role && role != bfia.Part{Role: t.Role, Index: t.RoleIndex}.Self()
 	})
 	if len(parts) == 0 {
-		return nil, bfia.Errorf(bfia.CodeNotFound, "role: %s has no part %q of attempt %d of task %s", s.Node, role,
+		return nil, bfia.Errorf(bfia.CodeNotFound, "role: %s has no part %q of attempt %d of task %s", s.Node,
+			role,
 			number, name)
 	}
 	return parts, nil

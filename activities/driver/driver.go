@@ -57,9 +57,9 @@ type Driver interface {
 	// ErrNotFound if the container was removed.
 	Logs(ctx context.Context, name string, follow bool, w io.Writer) error
 
-	// Unfinished calls show with the output after the last newline, whenever it has changed, such as the state
-	// of a progress bar; with nothing once the line is ended. Output from before the call may be missing. It
-	// returns when the container has ended, and at once if the device can't tell.
+	// Unfinished calls show with the output after the last newline, whenever it has changed, such as the
+	// state of a progress bar; with nothing once the line is ended. Output from before the call may be
+	// missing. It returns when the container has ended, and at once if the device can't tell.
 	Unfinished(ctx context.Context, name string, show func(line []byte)) error
 
 	// ScanLogFiles visits the files below LogPath once, while the container runs or after its end, until it

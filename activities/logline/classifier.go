@@ -129,7 +129,8 @@ func isWarning(line string) bool {
 		return false
 	}
 	place := line[:strings.LastIndexByte(line[:i], ' ')+1]
-	return strings.HasSuffix(place, ": ") && len(place) > 4 && isDigit(place[len(place)-3]) || place == "" && i > 0
+	return strings.HasSuffix(place, ": ") && len(place) > 4 && isDigit(place[len(place)-3]) || place == "" &&
+		i > 0
 }
 
 // Split returns the time before a line and the rest. The time is zero if the line has none.
@@ -152,7 +153,8 @@ func withoutWorker(text string) string {
 		return text
 	}
 	if text[0] == '(' {
-		if i := strings.Index(text[:min(len(text), 100)], ") "); i > 0 && (strings.Contains(text[:i], "pid=") || strings.HasPrefix(text, "(raylet")) {
+		if i := strings.Index(text[:min(len(text), 100)], ") "); i > 0 &&
+			(strings.Contains(text[:i], "pid=") || strings.HasPrefix(text, "(raylet")) {
 			return text[i+2:]
 		}
 		return text

@@ -14,8 +14,8 @@ import (
 var levelOfLetter = map[string]Level{"D": Debug, "I": Info, "W": Warning, "E": Error}
 
 // TestLevelsOfUsualLoggers classifies outputs of the loggers and runtimes that algorithms of this field use.
-// Most were recorded from the real programs. Each section of testdata/levels.txt is one log; each line has its
-// level, a bar, and the text, in which <ESC> is an escape and <TAB> a tab.
+// Most were recorded from the real programs. Each section of testdata/levels.txt is one log; each line has
+// its level, a bar, and the text, in which <ESC> is an escape and <TAB> a tab.
 func TestLevelsOfUsualLoggers(t *testing.T) {
 	file, err := os.Open("testdata/levels.txt")
 	require.NoError(t, err)
@@ -41,8 +41,8 @@ func TestLevelsOfUsualLoggers(t *testing.T) {
 	require.Greater(t, lines, 200)
 }
 
-// TestLevelOfLaterLines checks where an entry ends if a line has neither a level nor an indent: the lines of an
-// entry are written at once.
+// TestLevelOfLaterLines checks where an entry ends if a line has neither a level nor an indent: the lines of
+// an entry are written at once.
 func TestLevelOfLaterLines(t *testing.T) {
 	const start = "2026-11-23T04:00:00.000000000Z "
 	const soon, later = "2026-11-23T04:00:00.010000000Z ", "2026-11-23T04:00:00.300000000Z "
@@ -58,7 +58,8 @@ func TestLevelOfLaterLines(t *testing.T) {
 		{"a bracket of a debug entry", start + "DEBUG {", soon + "}", Debug},
 		{"a frame that comes late", start + "panic: x", later + "main.main()", Error},
 		{"a print long after a panic", start + "panic serving x", muchLater + "done", Info},
-		{"an exception that comes late", start + "Traceback (most recent call last):", muchLater + "KeyboardInterrupt", Error},
+		{"an exception that comes late", start + "Traceback (most recent call last):", muchLater +
+			"KeyboardInterrupt", Error},
 		{"a line before any entry", start + "one", soon + "  two", Info},
 		{"a line with a time of its own", start + "ERROR one", soon + "2026/11/23 04:00:00 two", Info},
 		{"an empty line", start + "ERROR one", soon, Error},
@@ -85,7 +86,8 @@ func TestParseLevel(t *testing.T) {
 // FuzzClassifier checks that no line makes the classifier fail, and that the same lines have the same levels
 // again.
 func FuzzClassifier(f *testing.F) {
-	for _, seed := range []string{"Traceback (most recent call last):\n  File\nE", "[E 1", "E1122 06:36:01", "{\"level\":", "<3>", "a=\"",
+	for _, seed := range []string{"Traceback (most recent call last):\n  File\nE", "[E 1", "E1122 06:36:01",
+		"{\"level\":", "<3>", "a=\"",
 		"level=\"", "(pid=", "[rank0]:", "2026-11-23T04:00:00Z x", "12:ERROR:", "\x1b[31mERROR\x1b["} {
 		f.Add(seed)
 	}

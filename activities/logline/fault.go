@@ -27,18 +27,34 @@ var faultPrefixes = []string{
 
 // weakFaults lists those of faultPrefixes that need more than their first words.
 var weakFaults = map[string]func(line string) bool{
-	"thread '":     func(line string) bool { return containsAny(line, " panicked at", "has overflowed its stack") },
-	"runtime: ":    func(line string) bool { return containsAny(line, "out of memory", "goroutine stack exceeds", "cannot") },
+	"thread '": func(line string) bool {
+		return containsAny(line, " panicked at",
+			"has overflowed its stack")
+	},
+	"runtime: ": func(line string) bool {
+		return containsAny(line, "out of memory",
+			"goroutine stack exceeds", "cannot")
+	},
 	"terminating ": func(line string) bool { return containsAny(line, "uncaught exception", "due to ") },
 	"*** ": func(line string) bool {
-		return containsAny(line, "Aborted at", "SIG", "Error in", "stack smashing", "buffer overflow", "Check failure",
+		return containsAny(line, "Aborted at", "SIG", "Error in", "stack smashing", "buffer overflow",
+			"Check failure",
 			"Process received signal", "bit out of range", "invalid %N$", "longjmp causes")
 	},
-	"Aborted":       func(line string) bool { return line == "Aborted" || strings.HasPrefix(line, "Aborted (") },
-	"Killed":        func(line string) bool { return line == "Killed" },
-	"OOM":           func(line string) bool { return strings.HasPrefix(line, "OOM") && containsAny(line, "kill") },
-	"Error in ":     func(line string) bool { return strings.Contains(line, ":") },
-	"SIGQUIT: ":     func(line string) bool { return strings.Contains(line, "PC=") || strings.Contains(line, "quit") },
+	"Aborted": func(line string) bool {
+		return line == "Aborted" ||
+			strings.HasPrefix(line, "Aborted (")
+	},
+	"Killed": func(line string) bool { return line == "Killed" },
+	"OOM": func(line string) bool {
+		return strings.HasPrefix(line, "OOM") &&
+			containsAny(line, "kill")
+	},
+	"Error in ": func(line string) bool { return strings.Contains(line, ":") },
+	"SIGQUIT: ": func(line string) bool {
+		return strings.Contains(line, "PC=") ||
+			strings.Contains(line, "quit")
+	},
 	"fatal error: ": func(string) bool { return true },
 }
 

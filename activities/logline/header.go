@@ -216,7 +216,8 @@ func (p *headerParser) word(text string, end int) bool {
 	separated := p.separator != 0 && after != "" && (after[0] == '|' || after[0] == '-' || after[0] == ':')
 	colon := rest != "" || p.tokens == 1 && strings.HasPrefix(after, ":")
 	switch {
-	case isUpper(name) && (p.tokens == 1 || p.structure && p.words <= maxPlainWords || separated || rest != "" && p.words <= maxPlainWords):
+	case isUpper(name) && (p.tokens == 1 || p.structure && p.words <= maxPlainWords || separated ||
+		rest != "" && p.words <= maxPlainWords):
 	case p.tokens == 1 && colon:
 	case separated:
 	case p.structure && rest != "" && p.words <= maxPlainWords && p.lastTime:
@@ -235,7 +236,8 @@ func (p *headerParser) isField(name string) bool {
 		return false
 	}
 	return strings.IndexFunc(name, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '.' && r != '@'
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '.' &&
+			r != '@'
 	}) < 0
 }
 

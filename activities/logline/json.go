@@ -12,9 +12,11 @@ var jsonKeys = []struct {
 	name   string
 	number func(int) (Level, bool)
 }{
-	{"level", nil}, {"severity", nil}, {"levelname", nil}, {"lvl", nil}, {"log_level", nil}, {"loglevel", nil},
+	{"level", nil}, {"severity", nil}, {"levelname", nil}, {"lvl", nil}, {"log_level", nil}, {"loglevel",
+		nil},
 	{"log.level", nil}, {"@level", nil}, {"severity_text", nil}, {"severitytext", nil}, {"level_name", nil},
-	{"levelno", pythonLevel}, {"severity_number", otelLevel}, {"severitynumber", otelLevel}, {"priority", nil},
+	{"levelno", pythonLevel}, {"severity_number", otelLevel}, {"severitynumber", otelLevel}, {"priority",
+		nil},
 	{"@l", nil}, {"l", nil}, {"s", nil},
 }
 

@@ -185,13 +185,14 @@ func (w *chunkWriter) setUnfinished(line string) {
 	w.unfinished = line
 }
 
-// flushUnfinished stores the line that is not ended yet, in an object of its own, or removes the object. If the
-// storage fails, the next flush tries again; nothing is lost.
+// flushUnfinished stores the line that is not ended yet, in an object of its own, or removes the object. If
+// the storage fails, the next flush tries again; nothing is lost.
 func (w *chunkWriter) flushUnfinished(end bool) {
 	if end {
 		w.unfinished = ""
 	}
-	if w.unfinished == w.storedUnfinished || !end && w.unfinished != "" && time.Since(w.unfinishedAt) < unfinishedEvery {
+	if w.unfinished == w.storedUnfinished || !end && w.unfinished != "" &&
+		time.Since(w.unfinishedAt) < unfinishedEvery {
 		return
 	}
 	key, err := w.prefix+"/"+activities.UnfinishedLine, error(nil)

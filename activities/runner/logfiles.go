@@ -133,7 +133,8 @@ func (f *logFiles) read(key string, file driver.LogFile, names []string) (more b
 	state := f.states[key]
 	if state == nil {
 		if len(f.states) >= maxFollowedFiles {
-			f.note("many", fmt.Sprintf("hutong: more than %d log files; the others are not read", maxFollowedFiles))
+			f.note("many", fmt.Sprintf("hutong: more than %d log files; the others are not read",
+				maxFollowedFiles))
 			return false, nil
 		}
 		if f.states == nil {
@@ -195,7 +196,8 @@ func (f *logFiles) note(problem, text string) {
 		}
 		return r
 	}, text)
-	_, _ = fmt.Fprintf(f.source, "%s level=WARN msg=%q\n", time.Now().UTC().Format(driver.LogTimeFormat), text)
+	_, _ = fmt.Fprintf(f.source, "%s level=WARN msg=%q\n", time.Now().UTC().Format(driver.LogTimeFormat),
+		text)
 }
 
 var errQuantum = errors.New("enough of this file for now")
@@ -251,7 +253,10 @@ func isLogFile(name string, names []string) bool {
 	folder, base := path.Split(name)
 	lower := strings.ToLower(base)
 	if strings.HasPrefix(base, ".") ||
-		slices.ContainsFunc(dataSuffixes, func(suffix string) bool { return strings.HasSuffix(lower, suffix) }) {
+		slices.ContainsFunc(dataSuffixes, func(suffix string) bool {
+			return strings.HasSuffix(lower,
+				suffix)
+		}) {
 		return false
 	}
 	// FATE's containers keep their inputs and outputs at jobs/<task id>/<role>/ in the same folder. Only what

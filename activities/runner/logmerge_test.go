@@ -43,10 +43,12 @@ func TestMergeResolvesProgressBars(t *testing.T) {
 		{"empty lines", []string{"t \nt \n"}, []string{"", ""}},
 		{"a bar", []string{"t \r 0%|  |\r50%|█ |", "\r100%|██|\nt done\n"}, []string{"100%|██|", "done"}},
 		{"windows", []string{"t one\r\n"}, []string{"one"}},
-		{"nested bars", []string{"t \router 0%\nt \rinner 10%\x1b[A\nt \rinner 20%\x1b[A\nt \rinner 30%\nt end\n"},
+		{"nested bars",
+			[]string{"t \router 0%\nt \rinner 10%\x1b[A\nt \rinner 20%\x1b[A\nt \rinner 30%\nt end\n"},
 			[]string{"outer 0%", "inner 30%", "end"}},
 		{"nested bars that end so", []string{"t \rinner 20%\x1b[A\n"}, []string{"inner 20%\x1b[A"}},
-		{"nested bars before an empty line", []string{"t \rinner 20%\x1b[A\nt \n"}, []string{"inner 20%\x1b[A"}},
+		{"nested bars before an empty line", []string{"t \rinner 20%\x1b[A\nt \n"},
+			[]string{"inner 20%\x1b[A"}},
 	} {
 		var out bytes.Buffer
 		m := &logMerge{out: &out}
@@ -62,8 +64,8 @@ func TestMergeResolvesProgressBars(t *testing.T) {
 	}
 }
 
-// TestMergeLeavesOutCopies checks that an entry that a program writes to several places is in the log once, with
-// all its lines, and that lines without a time are never taken for copies.
+// TestMergeLeavesOutCopies checks that an entry that a program writes to several places is in the log once,
+// with all its lines, and that lines without a time are never taken for copies.
 func TestMergeLeavesOutCopies(t *testing.T) {
 	var out bytes.Buffer
 	m := &logMerge{out: &out}
@@ -74,7 +76,8 @@ func TestMergeLeavesOutCopies(t *testing.T) {
 			require.NoError(t, err)
 		}
 	}
-	failed := []string{"2024-11-22 06:36:01,002 ERROR failed", "Traceback (most recent call last):", "KeyError: 1"}
+	failed := []string{"2024-11-22 06:36:01,002 ERROR failed", "Traceback (most recent call last):",
+		"KeyError: 1"}
 	write(file, "2024-11-22 06:36:01,001 INFO begin")
 	write(file, failed...)
 	write(errors, failed...)
@@ -83,7 +86,8 @@ func TestMergeLeavesOutCopies(t *testing.T) {
 	write(file, "2024-11-22 06:36:01,004 INFO end", "epoch 1")
 	write(file, "2024-11-22 06:36:01,004 INFO end", "epoch 1")
 	want := append([]string{"2024-11-22 06:36:01,001 INFO begin"}, failed...)
-	want = append(want, "2024-11-22 06:36:01,003 INFO only here", "epoch 1", "2024-11-22 06:36:01,004 INFO end",
+	want = append(want, "2024-11-22 06:36:01,003 INFO only here", "epoch 1",
+		"2024-11-22 06:36:01,004 INFO end",
 		"epoch 1", "2024-11-22 06:36:01,004 INFO end", "epoch 1")
 	require.Equal(t, want, mergedLines(out.String()))
 }
@@ -109,7 +113,8 @@ type fileReader struct {
 
 func readFiles(t *testing.T, limit int64) *fileReader {
 	r := &fileReader{t: t, overflow: make(chan int64, 1)}
-	r.logFiles = &logFiles{driver: folderDriver{folder: t.TempDir()}, merge: &logMerge{out: &r.out}, limit: limit,
+	r.logFiles = &logFiles{driver: folderDriver{folder: t.TempDir()}, merge: &logMerge{out: &r.out},
+		limit:    limit,
 		overflow: r.overflow, bytes: new(atomic.Int64)}
 	return r
 }
@@ -188,8 +193,9 @@ func TestLogFilesOfFATE(t *testing.T) {
 	entries := []struct{ level, text string }{
 		{"DEBUG", "[DEBUG][2024-11-22 06:36:01,001][7][psi.run][line:3]: d"},
 		{"INFO", "[INFO][2024-11-22 06:36:01,002][7][psi.run][line:4]: i"},
-		{"ERROR", "[ERROR][2024-11-22 06:36:01,003][7][psi.run][line:5]: e\nTraceback (most recent call last):\n" +
-			"  File \"psi.py\", line 5, in run\nKeyError: 'key'"},
+		{"ERROR",
+			"[ERROR][2024-11-22 06:36:01,003][7][psi.run][line:5]: e\nTraceback (most recent call last):\n" +
+				"  File \"psi.py\", line 5, in run\nKeyError: 'key'"},
 	}
 	var want []string
 	levels := []string{"DEBUG", "INFO", "WARNING", "ERROR"}
@@ -265,8 +271,8 @@ func (d scriptedDriver) Unfinished(ctx context.Context, _ string, show func([]by
 	}
 }
 
-// TestLogIsStoredWithinASecond follows a container and reads from the storage what it writes: output, files, and
-// a line that it does not end.
+// TestLogIsStoredWithinASecond follows a container and reads from the storage what it writes: output, files,
+// and a line that it does not end.
 func TestLogIsStoredWithinASecond(t *testing.T) {
 	s := newStorage(t)
 	d := scriptedDriver{folderDriver{folder: t.TempDir()}, make(chan string), make(chan string)}
@@ -277,7 +283,8 @@ func TestLogIsStoredWithinASecond(t *testing.T) {
 
 	stored := func(want string, read func() string) {
 		began := time.Now()
-		require.Eventually(t, func() bool { return strings.Contains(read(), want) }, 20*time.Second, 10*time.Millisecond, want)
+		require.Eventually(t, func() bool { return strings.Contains(read(), want) }, 20*time.Second,
+			10*time.Millisecond, want)
 		if took := time.Since(began); took > time.Second {
 			t.Logf("%s took %s; the machine is busy", want, took)
 		}
@@ -344,7 +351,8 @@ func FuzzMerge(f *testing.F) {
 func BenchmarkMerge(b *testing.B) {
 	var text strings.Builder
 	for i := range 1000 {
-		fmt.Fprintf(&text, "2026-11-23T04:00:00.%09dZ 2026-11-23 04:00:00,%03d|alice|INFO|secretflow|psi.py:88| row\n", i, i)
+		fmt.Fprintf(&text,
+			"2026-11-23T04:00:00.%09dZ 2026-11-23 04:00:00,%03d|alice|INFO|secretflow|psi.py:88| row\n", i, i)
 	}
 	lines := []byte(text.String())
 	b.SetBytes(int64(len(lines)))

@@ -35,9 +35,11 @@ type containerLog struct {
 	overflow chan int64
 }
 
-func (r *Runner) newContainerLog(ctx context.Context, d driver.Driver, name string, logger *slog.Logger) *containerLog {
+func (r *Runner) newContainerLog(ctx context.Context, d driver.Driver, name string,
+	logger *slog.Logger) *containerLog {
 	l := &containerLog{name: name, driver: d, logger: logger, overflow: make(chan int64, 1),
-		out: &chunkWriter{ctx: ctx, blobs: r.Blobs, prefix: activities.LogPrefix(name) + "/" + uuid.NewString()}}
+		out: &chunkWriter{ctx: ctx, blobs: r.Blobs, prefix: activities.LogPrefix(name) + "/" +
+			uuid.NewString()}}
 	l.merge = logMerge{out: l.out}
 	l.files = logFiles{driver: d, name: name, merge: &l.merge, limit: r.LogFilesLimit, overflow: l.overflow,
 		bytes: &l.bytes}
@@ -113,8 +115,8 @@ func (c countingWriter) Write(b []byte) (int, error) {
 }
 
 // logMerge merges the lines of several sources, each with its time before it, into one log. It resolves what
-// progress bars overwrite, and leaves out entries that another source had: many programs log to standard error
-// and to files, or to a file for each level.
+// progress bars overwrite, and leaves out entries that another source had: many programs log to standard
+// error and to files, or to a file for each level.
 type logMerge struct {
 	out io.Writer
 

@@ -161,8 +161,8 @@ func (d *Driver) containerConfig(spec driver.Spec, network networkInfo,
 		host.CapAdd = []string{"DAC_OVERRIDE"}
 	}
 
-	// An anonymous volume outlives the container's end, so that its log files can be read, and is removed with
-	// it.
+	// An anonymous volume outlives the container's end, so that its log files can be read, and is removed
+	// with it.
 	host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeVolume, Target: d.LogPath(spec.Name)})
 
 	for _, m := range spec.Mounts {

@@ -34,7 +34,8 @@ func (d *Driver) openLogPath(ctx context.Context, c container.InspectResponse) e
 	// Docker Engine runs elsewhere, or only root can access its files.
 	var archive bytes.Buffer
 	w := tar.NewWriter(&archive)
-	err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: path.Base(d.LogPath(name)) + "/", Mode: 0o1777})
+	err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: path.Base(d.LogPath(name)) + "/",
+		Mode: 0o1777})
 	if err == nil {
 		err = w.Close()
 	}

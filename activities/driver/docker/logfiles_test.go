@@ -26,13 +26,15 @@ func TestDockerLogFiles(t *testing.T) {
 	t.Cleanup(remove)
 	for _, remote := range []bool{false, true} {
 		t.Run(fmt.Sprintf("remote %t", remote), func(t *testing.T) {
-			d, err := docker.New(docker.Options{NodeID: "T" + rand.Text(), HostNetwork: true, RemoteEngine: remote})
+			d, err := docker.New(docker.Options{NodeID: "T" + rand.Text(), HostNetwork: true,
+				RemoteEngine: remote})
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, d.Close()) })
 			drivertest.RemoveAllAfter(t, d)
 			own := d.LogPath("") + "/own.log"
-			spec := driver.Spec{Name: "test-" + rand.Text(), Image: ref, Command: []string{"/prog", "append", own, "one\n",
-				"append", own, "two\n", "exit", "3"}}
+			spec := driver.Spec{Name: "test-" + rand.Text(), Image: ref,
+				Command: []string{"/prog", "append", own, "one\n",
+					"append", own, "two\n", "exit", "3"}}
 			_, err = d.Create(t.Context(), spec)
 			require.NoError(t, err)
 			require.NoError(t, d.Start(t.Context(), spec.Name))
@@ -55,8 +57,9 @@ func TestDockerLogFiles(t *testing.T) {
 			c, err := engine.ContainerInspect(t.Context(), spec.Name)
 			require.NoError(t, err)
 			require.NoError(t, d.Remove(t.Context(), spec.Name))
-			volumes, err := engine.VolumeList(t.Context(), volume.ListOptions{Filters: filters.NewArgs(filters.Arg("name",
-				c.Mounts[0].Name))})
+			volumes, err := engine.VolumeList(t.Context(),
+				volume.ListOptions{Filters: filters.NewArgs(filters.Arg("name",
+					c.Mounts[0].Name))})
 			require.NoError(t, err)
 			require.Empty(t, volumes.Volumes, "nothing of the log files is left")
 		})

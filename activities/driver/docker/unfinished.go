@@ -19,9 +19,9 @@ const (
 	// maxUnfinished bounds an unfinished line that is shown.
 	maxUnfinished = 16 << 10
 
-	// attachBudget bounds the output that is read for unfinished lines in attachPeriod. Progress bars take far
-	// less. A container that writes more is left alone for a while: what is attached to it must keep up with
-	// it, or Docker Engine stops it.
+	// attachBudget bounds the output that is read for unfinished lines in attachPeriod. Progress bars take
+	// far less. A container that writes more is left alone for a while: what is attached to it must keep up
+	// with it, or Docker Engine stops it.
 	attachBudget = 1 << 20
 	attachPeriod = 10 * time.Second
 )
@@ -68,7 +68,8 @@ var errTooMuchOutput = errors.New("the container writes too much to follow its u
 
 // attach shows the unfinished lines of a container until its output ends.
 func (d *Driver) attach(ctx context.Context, id string, show func(line []byte)) error {
-	stream, err := d.stream.ContainerAttach(ctx, id, container.AttachOptions{Stream: true, Stdout: true, Stderr: true})
+	stream, err := d.stream.ContainerAttach(ctx, id,
+		container.AttachOptions{Stream: true, Stdout: true, Stderr: true})
 	if err != nil {
 		return classify(err)
 	}

@@ -116,7 +116,8 @@ func testLogFiles(t *testing.T, ctx context.Context, d Fixture) {
 	spec := d.Spec()
 	file := d.Share(d.Driver, &spec, dir) + "/go"
 	own := d.Driver.LogPath(spec.Name) + "/own.log"
-	spec.Command = append(spec.Command, "append", own, "one\n", "print", "written", "wait", file, "append", own, "two\n",
+	spec.Command = append(spec.Command, "append", own, "one\n", "print", "written", "wait", file, "append",
+		own, "two\n",
 		"exit", "3")
 	scan := func() map[string]string {
 		files := map[string]string{}

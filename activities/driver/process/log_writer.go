@@ -11,8 +11,8 @@ import (
 	"hutong/activities/logline"
 )
 
-// logWriter writes lines with a timestamp each, and rotates two files of half the maximum size. Of a line that
-// overwrites itself, such as a progress bar, it writes the last state.
+// logWriter writes lines with a timestamp each, and rotates two files of half the maximum size. Of a line
+// that overwrites itself, such as a progress bar, it writes the last state.
 type logWriter struct {
 	f     folder
 	limit int64 // of one file
