@@ -58,7 +58,8 @@ func (s *Server) attempt(ctx context.Context, jobID, name, role string, number i
 			// It has ended, or is being stopped, since another one has followed.
 			parts = append(parts, store.Task{JobID: e.JobID, Name: e.Name, Role: e.Role,
 				RoleIndex: e.RoleIndex,
-				Attempt:   e.Attempt, TaskID: e.TaskID, ContainerName: e.ContainerName, State: bfia.TaskFailed,
+				Attempt:   e.Attempt, TaskID: e.TaskID, ContainerName: e.ContainerName,
+				State:    bfia.TaskFailed,
 				ExitCode: new(int)})
 		}
 	}

@@ -42,7 +42,8 @@ func (s *Server) countLogLines(c *fiber.Ctx) error {
 		}
 	}
 	return answer(c, "success",
-		map[string]any{"num": num, "complete": query.complete(), "attempt": query.attempt, "unfinished": unfinished},
+		map[string]any{"num": num, "complete": query.complete(), "attempt": query.attempt,
+			"unfinished": unfinished},
 		map[string]any{"num": num})
 }
 
@@ -113,8 +114,8 @@ func (q *logQuery) complete() bool {
 	return true
 }
 
-// logQuery reads the parameters of a request for a log: task_id, of any attempt, or with the attempt's number;
-// role, by default all of this party; and the lowest level.
+// logQuery reads the parameters of a request for a log: task_id, of any attempt, or with the attempt's
+// number; role, by default all of this party; and the lowest level.
 func (s *Server) logQuery(c *fiber.Ctx) (*logQuery, error) {
 	get, err := s.params(c)
 	if err != nil {
@@ -124,7 +125,8 @@ func (s *Server) logQuery(c *fiber.Ctx) (*logQuery, error) {
 	if word := get("log_level"); word != "" {
 		level, valid := logline.ParseLevel(word)
 		if !valid {
-			return nil, bfia.Errorf(bfia.CodeBadRequest, "log_level: %q is none of debug, info, warning, error", word)
+			return nil, bfia.Errorf(bfia.CodeBadRequest,
+				"log_level: %q is none of debug, info, warning, error", word)
 		}
 		q.level = level
 	}
@@ -152,7 +154,8 @@ func (s *Server) openLog(ctx context.Context, part logPart) (*logReader, error) 
 	}
 	log, err := activities.OpenLog(ctx, s.blobs, part.container)
 	if err != nil {
-		return nil, bfia.Wrap(bfia.CodeUnavailable, err, "the storage of %s does not answer; try again later", s.Node)
+		return nil, bfia.Wrap(bfia.CodeUnavailable, err, "the storage of %s does not answer; try again later",
+			s.Node)
 	}
 	return &logReader{Log: log, index: &s.logIndex}, nil
 }

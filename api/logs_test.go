@@ -75,7 +75,8 @@ func TestLogs(t *testing.T) {
 	} {
 		require.Len(t, p.logs(words), want, words)
 		r := p.good(get(bfia.PathPlatformLogLines + "?task_id=t1&" + words))
-		require.JSONEq(t, fmt.Sprintf(`{"num":%d,"complete":false,"attempt":1,"unfinished":[]}`, want), string(r.Data))
+		require.JSONEq(t, fmt.Sprintf(`{"num":%d,"complete":false,"attempt":1,"unfinished":[]}`, want),
+			string(r.Data))
 		require.Equal(t, fmt.Sprint(want), string(r.Fields["num"]), "next to data, as in FATE-Flow")
 	}
 	all := p.logs("log_level=debug")
@@ -116,12 +117,13 @@ func FuzzLog(f *testing.F) {
 	f.Add([]byte("t {\"level\":\"error\"}\n\nt WARN x\r\nt  at\n"))
 	f.Add([]byte("t {\"level\":{\"level\":7}}\nERROR\n\xff"))
 	f.Fuzz(func(t *testing.T, log []byte) {
-		more, err := scanLog(bytes.NewReader(log), &logline.Classifier{}, func(line string, _ logline.Level) bool {
-			require.True(t, utf8.ValidString(line))
-			require.NotEmpty(t, line)
-			require.NotContains(t, line, "\n")
-			return true
-		})
+		more, err := scanLog(bytes.NewReader(log), &logline.Classifier{},
+			func(line string, _ logline.Level) bool {
+				require.True(t, utf8.ValidString(line))
+				require.NotEmpty(t, line)
+				require.NotContains(t, line, "\n")
+				return true
+			})
 		require.NoError(t, err)
 		require.True(t, more)
 	})
@@ -171,7 +173,8 @@ func TestLongLogs(t *testing.T) {
 // putLog stores a chunk of a container's log.
 func (p *party) putLog(container string, chunk int, lines ...string) {
 	p.t.Helper()
-	require.NoError(p.t, p.blobs.Put(p.t.Context(), fmt.Sprintf("%s/w/%08d", activities.LogPrefix(container), chunk),
+	require.NoError(p.t, p.blobs.Put(p.t.Context(),
+		fmt.Sprintf("%s/w/%08d", activities.LogPrefix(container), chunk),
 		strings.NewReader(strings.Join(lines, "\n")+"\n")))
 }
 
@@ -190,13 +193,16 @@ func TestLogLevelsOfUsualFormats(t *testing.T) {
 		"2026-11-23T04:01:00.500000000Z terminate called after throwing an instance of 'std::runtime_error'",
 		"2026-11-23T04:01:00.500000000Z   what():  no such column",
 	}
-	p.putLog("run-host", 1, append([]string{"2026-11-23T04:00:59.000000000Z 2024-11-22 06:36:01.002 | INFO     | psi:run:3 - ERROR"},
-		append(errors, "2026-11-23T04:01:09.000000000Z [2024-11-22 06:36:01.002] [info] done")...)...)
-	require.Equal(t, append([]string{"2026-11-23T04:00:06Z ERROR host"}, errors...), p.logs("role=host&log_level=error"))
+	p.putLog("run-host", 1,
+		append([]string{"2026-11-23T04:00:59.000000000Z 2024-11-22 06:36:01.002 | INFO     | psi:run:3 - ERROR"},
+			append(errors, "2026-11-23T04:01:09.000000000Z [2024-11-22 06:36:01.002] [info] done")...)...)
+	require.Equal(t, append([]string{"2026-11-23T04:00:06Z ERROR host"}, errors...),
+		p.logs("role=host&log_level=error"))
 	require.Len(t, p.logs("role=host"), len(errors)+3)
 }
 
-// TestLogsOfEachAttempt reads the logs of both attempts of a task, by the attempt's number and by its task id.
+// TestLogsOfEachAttempt reads the logs of both attempts of a task, by the attempt's number and by its task
+// id.
 func TestLogsOfEachAttempt(t *testing.T) {
 	p := withLogs(t)
 	_, err := p.store.StartTask(t.Context(), "j1", first, "t1-2", 2, time.Now())
@@ -238,11 +244,13 @@ func TestLogsOfEachAttempt(t *testing.T) {
 func TestUnfinishedLine(t *testing.T) {
 	p := withLogs(t)
 	bar := activities.LogPrefix("run-host") + "/w/" + activities.UnfinishedLine
-	require.NoError(t, p.blobs.Put(t.Context(), bar, strings.NewReader("2026-11-23T04:00:07Z  33%|███ | 1/3\n")))
+	require.NoError(t, p.blobs.Put(t.Context(), bar,
+		strings.NewReader("2026-11-23T04:00:07Z  33%|███ | 1/3\n")))
 	count := func(query string) string {
 		return string(p.good(get(bfia.PathPlatformLogLines + "?task_id=t1&role=host&" + query)).Data)
 	}
-	require.JSONEq(t, `{"num":1,"complete":false,"attempt":1,"unfinished":["2026-11-23T04:00:07Z  33%|███ | 1/3"]}`, count(""))
+	require.JSONEq(t,
+		`{"num":1,"complete":false,"attempt":1,"unfinished":["2026-11-23T04:00:07Z  33%|███ | 1/3"]}`, count(""))
 	require.JSONEq(t, `{"num":1,"complete":false,"attempt":1,"unfinished":[]}`, count("log_level=error"))
 	require.Equal(t, []string{"2026-11-23T04:00:06Z ERROR host"}, p.logs("role=host"))
 	key := store.TaskKey{JobID: "j1", Name: first, Role: "host"}
@@ -274,7 +282,8 @@ func TestLongLogIsReadOnce(t *testing.T) {
 		var lines []string
 		for j := range perChunk {
 			level := []string{"DEBUG", "INFO", "WARNING", "ERROR"}[(i+j)%4]
-			lines = append(lines, fmt.Sprintf("2026-11-23T04:00:00.%09dZ %s line %d", i*perChunk+j, level, j), "  its second line")
+			lines = append(lines, fmt.Sprintf("2026-11-23T04:00:00.%09dZ %s line %d", i*perChunk+j, level, j),
+				"  its second line")
 		}
 		// An entry that continues in the next chunk.
 		lines = append(lines, "2026-11-23T04:00:00Z ERROR last")
@@ -299,7 +308,8 @@ func TestLongLogIsReadOnce(t *testing.T) {
 			require.Equal(t, all, whole)
 		}
 		for start := 0; start < len(whole); start += 37 {
-			require.Equal(t, whole[start:min(start+10, len(whole))], read(level, start, 10), "level %d from %d", level, start)
+			require.Equal(t, whole[start:min(start+10, len(whole))], read(level, start, 10),
+				"level %d from %d", level, start)
 		}
 	}
 	counting.gets.Store(0)

@@ -24,14 +24,16 @@ type EarlierAttempt struct {
 func recordEarlierAttempts(ctx context.Context, tx bun.Tx, jobID, name, taskID string, attempt int) error {
 	var rows []Task
 	if err := tx.NewSelect().Model(&rows).
-		Where("job_id = ? AND name = ? AND task_id NOT IN ('', ?) AND attempt < ?", jobID, name, taskID, attempt).
+		Where("job_id = ? AND name = ? AND task_id NOT IN ('', ?) AND attempt < ?", jobID, name, taskID,
+			attempt).
 		Scan(ctx); err != nil || len(rows) == 0 {
 		return err
 	}
 	var earlier []EarlierAttempt
 	for _, t := range rows {
-		earlier = append(earlier, EarlierAttempt{JobID: t.JobID, Name: t.Name, Role: t.Role, RoleIndex: t.RoleIndex,
-			Attempt: t.Attempt, TaskID: t.TaskID, ContainerName: t.ContainerName})
+		earlier = append(earlier, EarlierAttempt{JobID: t.JobID, Name: t.Name, Role: t.Role,
+			RoleIndex: t.RoleIndex,
+			Attempt:   t.Attempt, TaskID: t.TaskID, ContainerName: t.ContainerName})
 	}
 	_, err := tx.NewInsert().Model(&earlier).On("CONFLICT DO NOTHING").Exec(ctx)
 	return err
@@ -43,14 +45,15 @@ func (s *Store) EarlierAttempts(ctx context.Context, jobID, name string) ([]Earl
 	return s.earlierAttempts(ctx, "job_id = ? AND name = ?", jobID, name)
 }
 
-// EarlierAttemptByTaskID returns this party's parts of the attempt that a task id named before a later attempt
-// followed; none for an unknown id.
+// EarlierAttemptByTaskID returns this party's parts of the attempt that a task id named before a later
+// attempt followed; none for an unknown id.
 func (s *Store) EarlierAttemptByTaskID(ctx context.Context, taskID string) ([]EarlierAttempt, error) {
 	return s.earlierAttempts(ctx, "task_id = ?", taskID)
 }
 
 func (s *Store) earlierAttempts(ctx context.Context, where string, args ...any) ([]EarlierAttempt, error) {
 	var attempts []EarlierAttempt
-	err := s.r.NewSelect().Model(&attempts).Where(where, args...).Order("attempt", "role", "role_index").Scan(ctx)
+	err := s.r.NewSelect().Model(&attempts).Where(where, args...).Order("attempt", "role",
+		"role_index").Scan(ctx)
 	return attempts, wrap(err, "read earlier attempts of %v", args)
 }

@@ -59,7 +59,7 @@ type Driver interface {
 
 	// Unfinished calls show with the output after the last newline, whenever it has changed, such as the
 	// state of a progress bar; with nothing once the line is ended. Output from before the call may be
-	// missing. It returns when the container has ended, and at once if the device can't tell.
+	// missing. It returns when the container has ended, and at once if the device does not support it.
 	Unfinished(ctx context.Context, name string, show func(line []byte)) error
 
 	// ScanLogFiles visits the files below LogPath once, while the container runs or after its end, until it

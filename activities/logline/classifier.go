@@ -7,7 +7,7 @@ import (
 
 const (
 	// entryGap is the longest pause within an entry. A logger writes all lines of an entry at once, so an
-	// unindented line without a level that comes later is another program's word.
+	// unindented line without a level that comes later belongs to no entry.
 	entryGap = 50 * time.Millisecond
 	// faultGap is the longest pause within a traceback or a panic, which some runtimes write line by line.
 	faultGap = time.Second

@@ -72,7 +72,8 @@ func TestLevelOfLaterLines(t *testing.T) {
 
 func TestParseLevel(t *testing.T) {
 	for word, want := range map[string]Level{"debug": Debug, "Trace": Debug, "INFO": Info, "success": Info,
-		"Warn": Warning, "warning": Warning, "ERR": Error, "fatal": Error, "CRITICAL": Error, "ERROR+4": Error, "DEBUG-4": Debug} {
+		"Warn": Warning, "warning": Warning, "ERR": Error, "fatal": Error, "CRITICAL": Error,
+		"ERROR+4": Error, "DEBUG-4": Debug} {
 		level, ok := ParseLevel(word)
 		assert.True(t, ok, word)
 		assert.Equal(t, want, level, word)

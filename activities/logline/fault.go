@@ -5,22 +5,23 @@ import "strings"
 // faultPrefixes lists how the first line of a traceback, a panic or an abort begins.
 var faultPrefixes = []string{
 	// Python.
-	"Traceback (", "Fatal Python error:", "Exception in thread ", "Exception ignored in", "Exception Group Traceback",
-	"+ Exception Group Traceback", "multiprocessing.pool.RemoteTraceback:", "During handling of the above exception",
-	"The above exception was the direct cause",
+	"Traceback (", "Fatal Python error:", "Exception in thread ", "Exception ignored in",
+	"Exception Group Traceback", "+ Exception Group Traceback", "multiprocessing.pool.RemoteTraceback:",
+	"During handling of the above exception", "The above exception was the direct cause",
 	// Go.
-	"panic: ", "fatal error: ", "unexpected fault address ", "SIGSEGV: ", "SIGABRT: ", "SIGBUS: ", "SIGFPE: ",
-	"SIGQUIT: ", "WARNING: DATA RACE", "runtime: ",
+	"panic: ", "fatal error: ", "unexpected fault address ", "SIGSEGV: ", "SIGABRT: ", "SIGBUS: ",
+	"SIGFPE: ", "SIGQUIT: ", "WARNING: DATA RACE", "runtime: ",
 	// Java and .NET.
 	"Caused by: ", "# A fatal error has been detected", "# There is insufficient memory",
 	"Error: Could not find or load main class", "Unhandled exception. ", "Unhandled Exception: ",
 	// Rust.
 	"thread '", "fatal runtime error: ",
 	// C and C++.
-	"AddressSanitizer:", "terminate called ", "terminating ", "libc++abi: ", "*** ", "free(): ", "malloc(): ", "realloc(): ",
-	"munmap_chunk(): ", "malloc_consolidate(): ", "double free or corruption", "corrupted size vs. prev_size",
-	"corrupted double-linked list", "tcache_thread_shutdown(): ", "Segmentation fault", "Aborted", "Bus error",
-	"Illegal instruction", "Floating point exception", "Check failed: ", "C++ Traceback",
+	"AddressSanitizer:", "terminate called ", "terminating ", "libc++abi: ", "*** ", "free(): ",
+	"malloc(): ", "realloc(): ", "munmap_chunk(): ", "malloc_consolidate(): ", "double free or corruption",
+	"corrupted size vs. prev_size", "corrupted double-linked list", "tcache_thread_shutdown(): ",
+	"Segmentation fault", "Aborted", "Bus error", "Illegal instruction", "Floating point exception",
+	"Check failed: ", "C++ Traceback",
 	// Others.
 	"Uncaught ", "UnhandledPromiseRejection", "Error in ", "Execution halted", "OOM", "Killed",
 }
@@ -61,9 +62,10 @@ var weakFaults = map[string]func(line string) bool{
 // faultParts lists what shows a fault anywhere in a line.
 var faultParts = []string{
 	"Segmentation fault", " Aborted  ", " Killed  ", " Bus error  ", " Illegal instruction  ",
-	" Floating point exception  ", "RemoteTraceback:", "exec format error", "panic serving ", ": Assertion `", ": Assertion '",
-	"==ERROR: AddressSanitizer", "==ERROR: LeakSanitizer", "==ERROR: ThreadSanitizer", "==WARNING: ThreadSanitizer",
-	": runtime error: ", ": error while loading shared libraries: ", "Process received signal ***",
+	" Floating point exception  ", "RemoteTraceback:", "exec format error", "panic serving ",
+	": Assertion `", ": Assertion '", "==ERROR: AddressSanitizer", "==ERROR: LeakSanitizer",
+	"==ERROR: ThreadSanitizer", "==WARNING: ThreadSanitizer", ": runtime error: ",
+	": error while loading shared libraries: ", "Process received signal ***",
 	"Traceback (most recent call last)", "(core dumped)", " MPI_ABORT was invoked",
 }
 
@@ -113,7 +115,8 @@ func isExceptionLine(line string) bool {
 		return false
 	}
 	return strings.IndexFunc(name, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '.' && r != '$'
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') &&
+			r != '_' && r != '.' && r != '$'
 	}) < 0 && !isDigit(name[0])
 }
 
@@ -126,13 +129,15 @@ func isShellFault(line string) bool {
 	}
 	rest := line[len(program)+2:]
 	switch {
-	case strings.HasPrefix(rest, "error: "), strings.HasPrefix(rest, "fatal: "), strings.HasPrefix(rest, "can't open file "),
+	case strings.HasPrefix(rest, "error: "), strings.HasPrefix(rest, "fatal: "),
+		strings.HasPrefix(rest, "can't open file "),
 		strings.HasPrefix(rest, "cannot execute"):
 		return true
 	}
 	// As the last words only: a message of a program may mention them.
 	return strings.HasSuffix(rest, ": not found") || strings.HasSuffix(rest, ": command not found") ||
-		strings.HasSuffix(rest, ": No such file or directory") || strings.HasSuffix(rest, ": Permission denied")
+		strings.HasSuffix(rest, ": No such file or directory") ||
+		strings.HasSuffix(rest, ": Permission denied")
 }
 
 // isSourceLine reports whether a line is one of Python's "  File "x.py", line 3", which comes before the
@@ -143,9 +148,12 @@ func isSourceLine(line string) bool {
 }
 
 // continuations lists how unindented lines begin that belong to the entry before them.
-var continuations = []string{"... ", "goroutine ", "created by ", "exit status ", "note: ", "stack backtrace:",
-	"Stack trace", "Stacktrace", "Suppressed: ", "at ", "}", "]", ")", `"""`, "│", "╭", "╰", "└", "├", "> ", "| ", "+-", "+ ",
-	"^", "~", "====", "----", "[signal ", "[Previous line repeated", "Current thread ", "Thread ", "@ "}
+var continuations = []string{
+	"... ", "goroutine ", "created by ", "exit status ", "note: ", "stack backtrace:", "Stack trace",
+	"Stacktrace", "Suppressed: ", "at ", "}", "]", ")", `"""`, "│", "╭", "╰", "└", "├", "> ", "| ", "+-",
+	"+ ", "^", "~", "====", "----", "[signal ", "[Previous line repeated", "Current thread ", "Thread ",
+	"@ ",
+}
 
 func isContinuation(line string) bool {
 	for _, prefix := range continuations {

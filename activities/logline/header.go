@@ -7,7 +7,7 @@ import (
 const (
 	// maxHeader is how far into a line its level is looked for.
 	maxHeader = 300
-	// maxPlainWords is how many words, such as a logger's or a machine's name, may stand before a level that
+	// maxPlainWords is how many words, such as a logger's or a machine's name, may precede a level that
 	// only its capitals distinguish from prose.
 	maxPlainWords = 1
 )
@@ -19,7 +19,7 @@ type header struct {
 	timed bool // it begins with a time
 }
 
-// parseHeader finds the level near the start of a line of text. Prose mentions levels too, so a word counts
+// parseHeader finds the level near the start of a line of text. Prose mentions levels too, so one counts
 // only where loggers write levels: first, in brackets, between separators, as a field, or in capitals after
 // a time or other parts of a header.
 func parseHeader(line string) header {
@@ -198,7 +198,7 @@ func (p *headerParser) separatorAfter(text string) byte {
 	return 0
 }
 
-// word reads a level's word, and reports whether the token is one.
+// word reads the name of a level, and reports whether the token is one.
 func (p *headerParser) word(text string, end int) bool {
 	name, rest := text, ""
 	if i := strings.IndexByte(text, ':'); i >= 0 {
@@ -322,8 +322,8 @@ func isTime(token string) bool {
 	}
 	if !isDigit(token[0]) {
 		switch strings.TrimRight(token, ".,") {
-		case "UTC", "GMT", "Z", "AM", "PM", "CST", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep",
-			"Oct", "Nov", "Dec", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun":
+		case "UTC", "GMT", "Z", "AM", "PM", "CST", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug",
+			"Sep", "Oct", "Nov", "Dec", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun":
 			return true
 		}
 		return (token[0] == '+' || token[0] == '-') && len(token) == 5 && isTime(token[1:])

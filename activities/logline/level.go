@@ -29,7 +29,7 @@ var levelWords = map[string]Level{
 // maxLevelWord is the length of the longest word of levelWords.
 const maxLevelWord = 13
 
-// ParseLevel returns the level that a word names, in any case. It accepts slog's offsets (ERROR+2).
+// ParseLevel returns the level of a name, in any case. It accepts slog's offsets (ERROR+2).
 func ParseLevel(word string) (Level, bool) {
 	if n := len(word); n > 2 && (word[n-2] == '+' || word[n-2] == '-') && isDigit(word[n-1]) {
 		word = word[:n-2]
@@ -49,7 +49,7 @@ func ParseLevel(word string) (Level, bool) {
 	return level, ok
 }
 
-// letterLevel returns the level of the letter that glog, TensorFlow and others write instead of a word.
+// letterLevel returns the level of the letter that glog, TensorFlow and others write instead of a name.
 func letterLevel(letter byte) (Level, bool) {
 	switch letter {
 	case 'D', 'T', 'V':

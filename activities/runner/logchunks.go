@@ -18,7 +18,7 @@ import (
 // its removal. A watcher that takes over starts again with the first line, in a folder of its own, so that
 // two watchers don't disturb each other. Readers choose the folder that holds most.
 const (
-	// logFlushEvery bounds how long a line waits. Whoever follows a log sees it within a second.
+	// logFlushEvery bounds how long a line waits. A client that follows a log sees it within a second.
 	logFlushEvery = 250 * time.Millisecond
 	// unfinishedEvery is how often a line that is not ended yet, such as a progress bar, is stored.
 	unfinishedEvery = time.Second

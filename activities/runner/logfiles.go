@@ -243,9 +243,11 @@ func (w *fileWriter) Write(b []byte) (int, error) {
 var _ io.Writer = (*fileWriter)(nil)
 
 // dataSuffixes lists the ends of names of files that are no logs. Data must not get into a log.
-var dataSuffixes = []string{".yaml", ".yml", ".csv", ".tsv", ".parquet", ".arrow", ".npy", ".npz", ".pkl",
-	".pickle", ".pt", ".pth", ".onnx", ".h5", ".model", ".pid", ".lock", ".sock", ".gz", ".zip", ".tar", ".bz2", ".xz",
-	".zst", ".png", ".html", ".pem", ".key", ".db", ".sqlite", ".swp", ".tmp"}
+var dataSuffixes = []string{
+	".yaml", ".yml", ".csv", ".tsv", ".parquet", ".arrow", ".npy", ".npz", ".pkl", ".pickle", ".pt",
+	".pth", ".onnx", ".h5", ".model", ".pid", ".lock", ".sock", ".gz", ".zip", ".tar", ".bz2", ".xz",
+	".zst", ".png", ".html", ".pem", ".key", ".db", ".sqlite", ".swp", ".tmp",
+}
 
 // isLogFile reports whether a file below config.log.path is a part of the log. names are those before it in
 // the order of the scan, which is by name.

@@ -178,7 +178,8 @@ func TestLogFilesAreOnlyLogs(t *testing.T) {
 	require.NoError(t, os.Symlink(secret, r.path("link.log")))
 	require.NoError(t, os.Symlink(filepath.Dir(secret), r.path("folder")))
 	for _, name := range []string{"data.csv", "conf.yaml", "model.pkl", "old.log.gz", ".hidden", "a.pid",
-		"jobs/7/guest/input/task_parameters.yaml", "jobs/7/guest/output/output_model", "jobs/7/guest/output/std/x"} {
+		"jobs/7/guest/input/task_parameters.yaml",
+		"jobs/7/guest/output/output_model", "jobs/7/guest/output/std/x"} {
 		r.append(name, "data\n")
 	}
 	r.append("core", "ELF\x00\x01\n")
@@ -244,7 +245,7 @@ func TestManyLogFiles(t *testing.T) {
 	require.Empty(t, r.new())
 }
 
-// scriptedDriver writes lines, and an unfinished one, when it is told.
+// scriptedDriver writes lines, and an unfinished one, on demand.
 type scriptedDriver struct {
 	folderDriver
 	lines      chan string

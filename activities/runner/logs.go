@@ -202,7 +202,7 @@ func (s *logSource) isKnown(text []byte) bool {
 	return s.skipping
 }
 
-// maxEntryKey bounds how much of a line tells entries apart.
+// maxEntryKey bounds how much of a line distinguishes entries.
 const maxEntryKey = 4 << 10
 
 // add appends a line to the log.

@@ -105,10 +105,12 @@ func attemptsParty(t *testing.T, first, second string) *stubParty {
 			Tasks: []bfia.TaskStatus{{Name: "psi", TaskID: second, Attempt: 2}}}),
 		"GET " + bfia.PathPlatformLogLines: func(w http.ResponseWriter, r *http.Request) {
 			if logs[attempt(r)] == "" {
-				refuse(w, http.StatusNotFound, bfia.CodeNotFound, "attempt: task psi has no attempt "+attempt(r))
+				refuse(w, http.StatusNotFound, bfia.CodeNotFound,
+					"attempt: task psi has no attempt "+attempt(r))
 				return
 			}
-			data(map[string]any{"num": 1, "complete": false, "unfinished": []string{" 33%|\x1b[32m██\x1b[0m"}})(w, r)
+			data(map[string]any{"num": 1, "complete": false,
+				"unfinished": []string{" 33%|\x1b[32m██\x1b[0m"}})(w, r)
 		},
 		"GET " + bfia.PathPlatformLog: func(w http.ResponseWriter, r *http.Request) {
 			data(map[string]any{"data": logs[attempt(r)]})(w, r)
@@ -116,8 +118,8 @@ func attemptsParty(t *testing.T, first, second string) *stubParty {
 	})
 }
 
-// TestJobLogsOfAnAttempt prints the log of one attempt, by its number and by its task id, and the line that its
-// container has not ended yet.
+// TestJobLogsOfAnAttempt prints the log of one attempt, by its number and by its task id, and the line that
+// its container has not ended yet.
 func TestJobLogsOfAnAttempt(t *testing.T) {
 	first, second := bfia.AttemptID("j", "psi", 1), bfia.AttemptID("j", "psi", 2)
 	p := attemptsParty(t, first, second)
@@ -136,9 +138,10 @@ func TestJobLogsOfAnAttempt(t *testing.T) {
 		require.Equal(t, c.want, stdout, "%v", c.args)
 	}
 	for want, args := range map[string][]string{
-		"has no attempt 3":                                            {"--attempt", "3"},
-		"--attempt: attempts are numbered from 1":                     {"--attempt", "0"},
-		`--task: job j has no task "` + bfia.AttemptID("j", "psi", 3): {"--task", bfia.AttemptID("j", "psi", 3)},
+		"has no attempt 3":                        {"--attempt", "3"},
+		"--attempt: attempts are numbered from 1": {"--attempt", "0"},
+		`--task: job j has no task "` + bfia.AttemptID("j", "psi", 3): {"--task",
+			bfia.AttemptID("j", "psi", 3)},
 	} {
 		status, _, stderr := p.run(t, append([]string{"job", "logs", "j"}, args...)...)
 		require.Equal(t, exitFailed, status)

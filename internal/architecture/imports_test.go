@@ -40,7 +40,8 @@ var imports = []struct {
 		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
 			"internal/httpclient"}},
 	{"activities/driver", []string{"bfia"}},
-	{"activities/driver/...", []string{"activities/driver", "activities/logline", "bfia", "internal/httpclient"}},
+	{"activities/driver/...", []string{"activities/driver", "activities/logline", "bfia",
+		"internal/httpclient"}},
 	{"activities/logline", nil},
 	{"worker", []string{"workflows/...", "activities/...", "admission", "bfia", "store/..."}},
 

@@ -16,8 +16,8 @@ import (
 	"hutong/activities/driver/drivertest"
 )
 
-// TestDockerLogFiles reads the log files of a container whose image runs as an ordinary user: where Docker
-// Engine's files can be read, and where only its API can.
+// TestDockerLogFiles reads the log files of a container whose image runs as an ordinary user: where the
+// files of Docker Engine can be read, and where only its API can.
 func TestDockerLogFiles(t *testing.T) {
 	needDocker(t)
 	ref := "hutong-driver-user-test:" + strings.ToLower(rand.Text())
