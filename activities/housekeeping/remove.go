@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"go.temporal.io/api/common/v1"
 	"go.temporal.io/api/serviceerror"
@@ -44,28 +45,62 @@ func WorkflowDeleter(c client.Client, namespace string, ids func(jobID string) [
 	}
 }
 
-// deleteWorkflow deletes all runs of a workflow. Temporal lists a run some time after its end only, so the
-// newest one is deleted by the workflow's id.
+// listWait bounds the wait until Temporal lists the end of a workflow.
+const listWait = 10 * time.Second
+
+// deleteWorkflow deletes all runs of a workflow. Temporal lists the end of a run some time after it. A run
+// that is deleted before that would stay in the list, so deleteWorkflow waits for it.
 func deleteWorkflow(ctx context.Context, c client.Client, namespace, id string) error {
-	runs := []string{""}
-	list, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Namespace: namespace,
-		Query: fmt.Sprintf("WorkflowId = '%s'", id)})
+	newest := ""
+	found, err := c.DescribeWorkflowExecution(ctx, id, "")
+	var gone *serviceerror.NotFound
+	switch {
+	case err == nil:
+		newest = found.GetWorkflowExecutionInfo().GetExecution().GetRunId()
+	case !errors.As(err, &gone):
+		return fmt.Errorf("failed to describe workflow %s: %w", id, err)
+	}
+
+	runs, err := listRuns(ctx, c, namespace, id, newest)
 	if err != nil {
 		return fmt.Errorf("failed to list the runs of workflow %s: %w", id, err)
-	}
-	for _, e := range list.GetExecutions() {
-		runs = append(runs, e.GetExecution().GetRunId())
 	}
 	for _, run := range runs {
 		_, err := c.WorkflowService().DeleteWorkflowExecution(ctx,
 			&workflowservice.DeleteWorkflowExecutionRequest{Namespace: namespace,
 				WorkflowExecution: &common.WorkflowExecution{WorkflowId: id, RunId: run}})
-		var gone *serviceerror.NotFound
 		if err != nil && !errors.As(err, &gone) {
 			return fmt.Errorf("failed to delete workflow %s: %w", id, err)
 		}
 	}
 	return nil
+}
+
+// listRuns returns the ids of a workflow's runs, once the newest one is listed as ended.
+func listRuns(ctx context.Context, c client.Client, namespace, id, newest string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, listWait)
+	defer cancel()
+	for {
+		list, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Namespace: namespace,
+			Query: fmt.Sprintf("WorkflowId = '%s'", id)})
+		if err != nil {
+			return nil, err
+		}
+		ended := newest == ""
+		var runs []string
+		for _, e := range list.GetExecutions() {
+			runs = append(runs, e.GetExecution().GetRunId())
+			ended = ended || e.GetExecution().GetRunId() == newest && e.GetCloseTime() != nil
+		}
+		if ended {
+			return runs, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // RemoveJob removes one job and returns what it removed. Data goes first and rows last, so that a repetition

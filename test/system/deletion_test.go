@@ -112,7 +112,8 @@ func (pair *partyPair) gatedJob(dataset, old string) (jobID string, open func())
 				f["old_job_id"] = old
 			}
 			params := f["config"].(map[string]any)["task_params"].(map[string]any)
-			params["guest"] = map[string]any{"0": map[string]any{"a": map[string]string{"dataset_id": dataset}}}
+			reads := map[string]string{"dataset_id": dataset}
+			params["guest"] = map[string]any{"0": map[string]any{"a": reads}}
 		}))
 	return jobID, func() { require.NoError(pair.t, os.WriteFile(gate, nil, 0o600)) }
 }
