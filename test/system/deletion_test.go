@@ -171,7 +171,7 @@ func TestDeletionIsWhole(t *testing.T) {
 		require.Empty(t, n.remains(text))
 	}
 	for _, id := range []string{jobID, again} {
-		require.Eventually(t, func() bool { return n.workflowsOf(id) == 0 }, 30*time.Second,
+		require.Eventually(t, func() bool { return n.workflowsOf(id) == 0 }, 2*time.Minute,
 			100*time.Millisecond, "Temporal deletes in the background")
 		out, ok = n.command("job", "status", id)
 		require.False(t, ok, out)
