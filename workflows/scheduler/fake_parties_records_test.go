@@ -17,7 +17,7 @@ func (f *fakeParties) recordJob(_ context.Context, in scheduler.RecordScheduleJo
 	if err := f.errors["record"]; err != nil {
 		return err
 	}
-	f.known, f.job = true, bfia.JobPending
+	f.known, f.job, f.waits = true, bfia.JobPending, in.Waiting
 	for _, t := range in.Plan.Tasks {
 		f.rows[t.Name] = bfia.TaskReady
 		for _, part := range t.Parts {
@@ -30,6 +30,16 @@ func (f *fakeParties) recordJob(_ context.Context, in scheduler.RecordScheduleJo
 func (f *fakeParties) forget(context.Context, scheduler.ForgetScheduleJobInput) error {
 	defer f.enter()()
 	f.known, f.forgot = false, true
+	return nil
+}
+
+func (f *fakeParties) recordWaits(_ context.Context, in scheduler.RecordScheduleWaitsInput) error {
+	defer f.enter()()
+	if !f.known {
+		f.breaks("waits of a job without rows")
+	}
+	f.waits = in.Waiting
+	f.waited = append(f.waited, in.Waiting...)
 	return nil
 }
 
@@ -107,6 +117,7 @@ func (f *fakeParties) checkEnd(r workflows.Result) {
 		require.Equal(f.t, r.Outcome == workflows.OutcomeRejected, ref.State == bfia.JobRejected, "%v", ref)
 	}
 	require.Equal(f.t, r.Reason, f.reason)
+	require.Empty(f.t, f.waits, "an ended job waits")
 	stopping := 0 // a task that is being stopped may still run while the next starts
 	for _, command := range f.sent {
 		if strings.HasPrefix(command, "stop ") && strings.Count(command, " ") == 2 {
