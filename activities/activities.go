@@ -72,24 +72,25 @@ type PartResult struct {
 	Failure *bfia.Failure `json:"failure,omitempty"` // nil if it succeeded
 }
 
-// JobDocument reads a job's document from the store.
-func JobDocument(ctx context.Context, db *store.Store, jobID string) (*bfia.Document, error) {
-	doc, err := db.JobDocument(ctx, jobID)
+// JobRecord reads what this party fixed of a job at its creation.
+func JobRecord(ctx context.Context, db *store.Store, jobID string) (*store.JobRecord, error) {
+	record, err := db.JobRecord(ctx, jobID)
 	if err != nil {
 		return nil, fmt.Errorf("failed to read the document of job %s: %w", jobID, err)
 	}
 
-	return doc, nil
+	return record, nil
 }
 
-// ContainerSpec derives from a job's document the inputs, outputs and parameters of a part in the attempt
+// ContainerSpec derives from a job's record the inputs, outputs and parameters of a part in the attempt
 // that taskID names.
 func ContainerSpec(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part, taskID string,
 ) (*bfia.ContainerSpec, error) {
-	doc, err := JobDocument(ctx, db, key.JobID)
+	record, err := JobRecord(ctx, db, key.JobID)
 	if err != nil {
 		return nil, err
 	}
+	doc := record.Document
 
 	names := []string{key.Task} // only the rows that matter: a job may have very many tasks
 	for _, c := range doc.DAG.Components {
@@ -116,7 +117,7 @@ func ContainerSpec(ctx context.Context, db *store.Store, key TaskKey, part bfia.
 		}
 	}
 
-	spec, err := bfia.NewContainerSpec(doc, db.Describe(ctx), key.Task, part, ids)
+	spec, err := bfia.NewContainerSpec(doc, record.Registry.Describe, key.Task, part, ids)
 	if err != nil {
 		return nil, err
 	}

@@ -1,87 +1,10 @@
 package activities
 
 import (
-	"context"
-
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/store/dataset"
 )
-
-// ResolveGenerations fills in which generation of its dataset each part of a new job reads: that which is
-// current now.
-func ResolveGenerations(ctx context.Context, db *store.Store, jobID string, tasks []store.Task) error {
-	doc, err := db.JobDocument(ctx, jobID)
-	if bfia.CodeOf(err) == bfia.CodeNotFound {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-
-	current := map[bfia.Address]string{} // parts of one job read the same
-	for i := range tasks {
-		t := &tasks[i]
-		root := rootDataset(doc, t.Name, t.Role, t.RoleIndex)
-		if root == nil {
-			continue
-		}
-		if _, ok := current[*root]; !ok {
-			if current[*root], err = currentGeneration(ctx, db, *root); err != nil {
-				return err
-			}
-		}
-		t.DatasetGeneration = current[*root]
-	}
-	return nil
-}
-
-// RecordGeneration records which generation of its dataset a part reads, if that was not known when the job
-// was created: the dataset may have been uploaded since.
-func RecordGeneration(ctx context.Context, db *store.Store, key TaskKey, part bfia.Part) error {
-	doc, err := JobDocument(ctx, db, key.JobID)
-	if err != nil {
-		return err
-	}
-	root := rootDataset(doc, key.Task, part.Role, part.Index)
-	if root == nil {
-		return nil
-	}
-	row, err := db.Task(ctx, key.Row())
-	if err != nil || row.DatasetGeneration != "" {
-		return err
-	}
-
-	generation, err := currentGeneration(ctx, db, *root)
-	if err != nil || generation == "" {
-		return err
-	}
-	_, err = db.SetTaskGeneration(ctx, key.Row(), generation)
-	return err
-}
-
-// rootDataset returns the dataset that a part's parameters name, or nil. Malformed parameters name none; the
-// job's plan refused them.
-func rootDataset(doc *bfia.Document, task, role string, index int) *bfia.Address {
-	values, err := doc.Config.TaskParameters(task, bfia.Part{Role: role, Index: index})
-	if err != nil {
-		return nil
-	}
-	root, err := bfia.RootDataset(values)
-	if err != nil {
-		return nil
-	}
-	return root
-}
-
-// currentGeneration returns the current generation of a dataset; empty for one that was not uploaded here.
-func currentGeneration(ctx context.Context, db *store.Store, address bfia.Address) (string, error) {
-	table, err := db.DataTable(ctx, address.Namespace, address.Name)
-	if bfia.CodeOf(err) == bfia.CodeNotFound {
-		return "", nil
-	}
-	return table.Generation, err
-}
 
 // setGeneration points the input that is an uploaded dataset to the generation that is recorded for the part.
 func setGeneration(spec *bfia.ContainerSpec, generation string) {
@@ -91,4 +14,14 @@ func setGeneration(spec *bfia.ContainerSpec, generation string) {
 				generation)
 		}
 	}
+}
+
+// RootDataset returns the dataset that a part reads, as namespace#name, or an empty string. A job that can't
+// be planned reads none; its plan refused it.
+func RootDataset(record *store.JobRecord, task string, part bfia.Part) string {
+	root, err := record.Document.RootDataset(record.Registry.Describe, task, part)
+	if err != nil || root == nil {
+		return ""
+	}
+	return root.String()
 }

@@ -40,8 +40,7 @@ func (r *specRecorder) input() string {
 	return r.spec.Env["runtime.component.input.in"]
 }
 
-// A job reads the generation of its dataset that was current when it was created, in all attempts. If the
-// dataset did not exist yet, that is the generation which is current when its first container starts.
+// A job reads the generation of its dataset that was current when it was created, in all attempts.
 func TestJobReadsOneGeneration(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d testDriver) {
 		ctx := t.Context()
@@ -67,7 +66,7 @@ func TestJobReadsOneGeneration(t *testing.T) {
 			return doc
 		}
 		create := func(id, name string) {
-			require.NoError(t, h.db.PutDocument(ctx, id, document(id, name, "").Bytes()))
+			h.putRecord(document(id, name, ""))
 			plan := h.own
 			plan.JobID = id
 			for range 2 { // recording it twice changes nothing
@@ -119,12 +118,13 @@ func TestJobReadsOneGeneration(t *testing.T) {
 		require.Contains(t, runAttempt(first, 2), `"d.`+old+`"`, "another attempt reads the same")
 		require.Equal(t, old, generation(first))
 
-		create(late, "late")
-		require.Empty(t, generation(late))
-		uploaded := upload("late", "1")
-		require.Contains(t, runAttempt(late, 1), `"late.`+uploaded+`"`)
-		upload("late", "2")
-		require.Contains(t, runAttempt(late, 2), `"late.`+uploaded+`"`)
-		require.Equal(t, uploaded, generation(late))
+		// A job whose dataset does not exist is not created, whatever is uploaded later.
+		h.participant.CheckDatasets = true
+		h.putRecord(document(late, "late", ""))
+		plan := h.own
+		plan.JobID = late
+		err = h.participant.RecordJob(ctx, participant.RecordJobInput{Plan: plan, Roles: []string{"guest.0"},
+			Scheduler: "B", State: bfia.JobReady, At: time.Now()})
+		require.ErrorContains(t, err, `dataset_id: dataset "n#late" is not known`)
 	})
 }

@@ -57,8 +57,10 @@ type testParty struct {
 	participant  *participant.Activities
 	runner       *runner.Runner
 	housekeeping *housekeeping.Activities
-	plan         bfia.Plan // the parts of both parties
-	own          bfia.Plan // only this party's parts
+	plan         bfia.Plan    // the parts of both parties
+	own          bfia.Plan    // only this party's parts
+	offers       store.Runner // labels and GPUs of its runner
+	gpus         []string     // their names
 	// receives the reports of containers that are asked on their control port
 	onReport func(context.Context, string, bfia.TaskReport) error
 }
@@ -105,8 +107,8 @@ func newTestParty(t *testing.T, address string, d testDriver, a, b []string) *te
 			"job_params":{},"task_params":{}}}`),
 	)
 	require.NoError(t, err)
-	require.NoError(t, h.db.PutDocument(ctx, jobID, doc.Bytes()))
-	plan, err := bfia.NewPlan(doc, h.db.Describe(ctx), "")
+	registry := h.putRecord(doc)
+	plan, err := bfia.NewPlan(doc, registry.Describe, "")
 	require.NoError(t, err)
 	h.plan, h.own = *plan, *plan
 	h.own.Tasks = slices.Clone(plan.Tasks)
@@ -133,7 +135,7 @@ func (h *testParty) newRunner(r driver.Driver) *runner.Runner {
 		System: func(string) bfia.System {
 			return bfia.System{Transport: "hutong:9381",
 				Callback: "http://hutong:9380"}
-		}, StopGrace: time.Second, Logger: quiet, OnReport: h.onReport}
+		}, StopGrace: time.Second, GPUs: h.gpus, Logger: quiet, OnReport: h.onReport}
 }
 
 // activities returns the structs whose methods are registered anywhere.
@@ -191,7 +193,7 @@ func (h *testParty) claimTaskA() {
 			State: bfia.JobReady, At: time.Now()}))
 	require.NoError(h.t, h.db.PutRunner(ctx,
 		store.Runner{RunnerID: "runner-1", NodeID: "A", Devices: []string{h.driver.Device()}, TaskQueue: "q",
-			Slots: 2}))
+			Slots: 2, Labels: h.offers.Labels, GPU: h.offers.GPU}))
 	answer, err := h.participant.Reserve(ctx, h.reserveInput(time.Now()))
 	require.NoError(h.t, err)
 	require.True(h.t, answer.Grant.Granted, answer.Grant.Reason)
@@ -343,4 +345,24 @@ func (p *partner) bodies(path string) (bodies []string) {
 		}
 	}
 	return bodies
+}
+
+// putRecord stores the record of a job, with the providers that are registered now, and returns these.
+func (h *testParty) putRecord(doc *bfia.Document) *store.Registry {
+	h.t.Helper()
+	registry, err := h.db.RegistryFor(h.t.Context(), doc)
+	require.NoError(h.t, err)
+	require.NoError(h.t, h.db.PutJobRecord(h.t.Context(), doc.JobID, doc.Bytes(), registry.Of(doc)))
+	return registry
+}
+
+// recordAgain replaces the record of the party's job by one with the providers that are registered now.
+func (h *testParty) recordAgain() {
+	h.t.Helper()
+	doc, err := h.db.JobDocument(h.t.Context(), jobID)
+	require.NoError(h.t, err)
+	require.NoError(h.t, h.db.DeleteDocument(h.t.Context(), jobID))
+	registry, err := h.db.RegistryFor(h.t.Context(), doc)
+	require.NoError(h.t, err)
+	require.NoError(h.t, h.db.PutJobRecord(h.t.Context(), jobID, doc.Bytes(), registry))
 }

@@ -29,7 +29,7 @@ func TestReuse(t *testing.T) {
 		doc, err := bfia.ParseDocument(bytes.Replace(body, []byte("{"), []byte(`{"old_job_id":"`+jobID+`",`),
 			1))
 		require.NoError(t, err)
-		require.NoError(t, h.db.PutDocument(ctx, other, doc.Bytes()))
+		h.putRecord(doc)
 		plan := h.own
 		plan.JobID = other
 		require.NoError(t, h.participant.RecordJob(ctx,

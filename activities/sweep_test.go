@@ -146,7 +146,9 @@ func (h *testParty) recordEndedJob(id string, ended time.Time, old string) {
 	body, err := h.db.Document(ctx, jobID)
 	require.NoError(h.t, err)
 	text := strings.Replace(string(body), jobID, id, 1)
-	require.NoError(h.t, h.db.PutDocument(ctx, id, []byte(text)))
+	doc, err := bfia.ParseDocument([]byte(text))
+	require.NoError(h.t, err)
+	h.putRecord(doc)
 	plan := h.own
 	plan.JobID = id
 	require.NoError(h.t, h.participant.RecordJob(ctx,
@@ -243,7 +245,7 @@ func TestRemoveExpiredJobs(t *testing.T) {
 	require.NoError(t, h.execute(&removed, "RemoveExpiredJobs",
 		housekeeping.RemoveExpiredJobsInput{After: ""}))
 	assert.Zero(t, removed, "jobs are kept for ever")
-	runners, err := h.db.Runners(ctx, time.Time{})
+	runners, err := h.db.Runners(ctx, 1000*24*time.Hour)
 	require.NoError(t, err)
 	assert.False(t, slices.ContainsFunc(runners, func(h store.Runner) bool { return h.RunnerID == "gone" }))
 	assert.True(t, slices.ContainsFunc(runners, func(h store.Runner) bool { return h.RunnerID == "silent" }))
@@ -327,6 +329,9 @@ func TestLostJobs(t *testing.T) {
 			hourAgo := time.Now().Add(-time.Hour)
 			young := h.own
 			young.JobID = "young"
+			body, err := h.db.Document(ctx, jobID)
+			require.NoError(t, err)
+			require.NoError(t, h.db.PutJobRecord(ctx, "young", body, store.NewRegistry(nil)))
 			require.NoError(t, h.participant.RecordJob(ctx,
 				participant.RecordJobInput{Plan: young, Roles: []string{"guest.0"}, Scheduler: "B",
 					State: bfia.JobReady, At: time.Now()}))
@@ -335,7 +340,7 @@ func TestLostJobs(t *testing.T) {
 					State: bfia.JobReady, At: hourAgo}))
 			require.NoError(t, h.scheduler.RecordScheduleJob(ctx,
 				scheduler.RecordScheduleJobInput{Plan: h.plan, At: hourAgo}))
-			_, err := h.participant.Reserve(ctx, h.reserveInput(time.Now()))
+			_, err = h.participant.Reserve(ctx, h.reserveInput(time.Now()))
 			require.NoError(t, err)
 			_, err = h.participant.ClaimTask(ctx,
 				participant.ClaimTaskInput{Task: h.taskRef("a"), Parts: []bfia.Part{guestA}, At: hourAgo})

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"hutong/bfia"
 )
 
 // Request is a job's request for a reservation at a party.
@@ -51,11 +49,11 @@ func (p Party) Infeasible(d Demand) string {
 	if len(p.Runners) == 0 {
 		return ""
 	}
-	empty := slices.Clone(p.Runners)
-	for i := range empty {
-		empty[i].UsedSlots, empty[i].Used, empty[i].Draining = 0, bfia.Resources{}, false
+	idle := idleRunners(p.Runners)
+	for i := range idle {
+		idle[i].Draining = false
 	}
-	_, unmet := Place(empty, d.Slots)
+	_, unmet := Place(idle, d.Slots)
 	return unmet
 }
 
@@ -101,8 +99,11 @@ func (p Party) Decide(r Request, now time.Time) (Grant, *Denial) {
 	}
 
 	ids, unmet := Place(runners, r.Demand.Slots)
-	if unmet != "" {
-		return deny("%s", unmet)
+	switch {
+	case unmet != "" && own > 0 && fit(p.Runners, r.Demand.Slots):
+		return deny("what is free is kept for jobs ahead in the queue (%d)", own)
+	case unmet != "":
+		return deny("%s", explainNoPlace(p.Runners, r.Demand.Slots))
 	}
 	return p.raiseParallelism(Grant{Parallelism: 1, Runners: ids}, r, runners, used+len(r.Demand.Slots)), nil
 }
@@ -176,12 +177,7 @@ func (p Party) headReservation(r Request, now time.Time) (Request, bool) {
 
 // feasible reports whether the online runners that are not draining could serve a demand if they were idle.
 func (p Party) feasible(d Demand) bool {
-	idle := slices.Clone(p.Runners)
-	for i := range idle {
-		idle[i].UsedSlots, idle[i].Used = 0, bfia.Resources{}
-	}
-	_, unmet := Place(idle, d.Slots)
-	return unmet == ""
+	return fit(idleRunners(p.Runners), d.Slots)
 }
 
 // backfillRunners returns the runners that r may use despite the head reservation: all but those that could

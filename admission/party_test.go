@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -45,6 +46,12 @@ func TestPlace(t *testing.T) {
 	withGPU.Labels = map[string]string{"gpu": "1", "region": "north"}
 	draining := runner("c", 9, 0, 0)
 	draining.Draining = true
+	inUse, full := runner("u", 3, 4000, 8), runner("f", 2, 0, 0)
+	inUse.UsedSlots, full.UsedSlots = 2, 2
+	oneGPU, withGPUs := slot("host", 0, 0), runner("t", 9, 0, 0)
+	oneGPU.GPU, withGPUs.Total.GPU = 1, 2
+	gpusInUse := withGPUs
+	gpusInUse.Used.GPU = 2
 	for _, c := range []struct {
 		name    string
 		runners []Runner
@@ -63,22 +70,44 @@ func TestPlace(t *testing.T) {
 		{"a search that must backtrack", []Runner{runner("a", 1, 2000, 8), runner("b", 1, 4000, 1)},
 			[]Slot{slot("guest", 2000, 1), slot("host", 1000, 2)}, []string{"b", "a"}, ""},
 		{"CPU", []Runner{runner("a", 9, 1500, 8)}, []Slot{slot("guest", 1000, 0), slot("host", 1000, 0)}, nil,
-			"no runner has the resources for host.0: runner a has 0.5 of 1.5 CPU cores free, asked for 1"},
+			"a task of the job needs 2 CPU cores here, the runners have 1.5 (runner.cpu)"},
 		{"memory", []Runner{runner("a", 9, 0, 8)}, []Slot{slot("guest", 0, 9)}, nil,
-			"no runner has the resources for guest.0: runner a has 8 of 8 GiB of memory free, asked for 9"},
+			"no runner has the resources for guest.0: runner a has 8 GiB of memory (runner.memory), asked for 9"},
 		{"slots", []Runner{runner("a", 1, 0, 0)}, []Slot{slot("guest", 0, 0), slot("host", 0, 0)}, nil,
-			"no runner has the resources for host.0: runner a uses all its 1 slots"},
+			"a task of the job needs 2 slots here at once (for guest.0, host.0), the runners have 1 (runner.slots)"},
+		{"slots of runners with a label", []Runner{withGPU, runner("a", 9, 0, 0)}, []Slot{gpu, gpu, gpu}, nil,
+			"a task of the job needs 3 slots here at once (for guest.0, guest.0, guest.0), the runners with " +
+				"gpu=1 have 2 (runner.slots)"},
+		{"slots in use", []Runner{inUse}, []Slot{slot("guest", 0, 0), slot("host", 0, 0)}, nil,
+			"the 2 containers of a task do not fit together now: runner u has 1 of 3 slots, 4 of 4 CPU cores, " +
+				"8 of 8 GiB of memory free"},
+		{"all slots in use", []Runner{full}, []Slot{slot("guest", 0, 0)}, nil,
+			"no runner has the resources for guest.0: runner f uses all its 2 slots"},
+		{"GPUs", []Runner{runner("a", 9, 0, 0), withGPUs}, []Slot{slot("guest", 0, 0), oneGPU},
+			[]string{"a", "t"},
+			""},
+		{"no GPUs are not an unknown number of them", []Runner{runner("a", 9, 0, 0)}, []Slot{oneGPU}, nil,
+			"no runner has the resources for host.0: runner a has 0 GPUs (runner.gpus), asked for 1"},
+		{"too few GPUs", []Runner{withGPUs}, []Slot{oneGPU, oneGPU, oneGPU}, nil,
+			"a task of the job needs 3 GPUs here, the runners have 2 (runner.gpus)"},
+		{"GPUs in use", []Runner{gpusInUse}, []Slot{oneGPU}, nil,
+			"no runner has the resources for host.0: runner t has 0 of 2 GPUs free, asked for 1"},
+		{"a puzzle", []Runner{runner("a", 2, 3000, 0), runner("b", 2, 3000, 0)},
+			[]Slot{slot("guest", 2000, 0), slot("host", 2000, 0), slot("arbiter", 2000, 0)}, nil,
+			"the 3 containers of a task do not fit together on idle runners: runner a has 2 of 2 slots, 3 of 3 " +
+				"CPU cores free; runner b has 2 of 2 slots, 3 of 3 CPU cores free"},
 		{"a draining runner", []Runner{draining}, []Slot{slot("guest", 0, 0)}, nil,
 			"no runner has the resources for guest.0: runner c is draining"},
 		{"no runner", nil, []Slot{slot("guest", 0, 0)}, nil, "no runner is online"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			before := slices.Clone(c.runners)
 			ids, unmet := Place(c.runners, c.slots)
 			assert.Equal(t, c.ids, ids)
 			assert.Equal(t, c.unmet, unmet)
 			used := 0
-			for _, h := range c.runners {
-				used += h.UsedSlots
+			for i, h := range c.runners {
+				used += h.UsedSlots - before[i].UsedSlots
 			}
 			assert.Equal(t, len(c.ids), used, "all slots or none are allocated")
 		})
@@ -86,7 +115,8 @@ func TestPlace(t *testing.T) {
 }
 
 func TestDecide(t *testing.T) {
-	one := slot("guest", 0, 0)
+	one, full := slot("guest", 0, 0), runner("f", 2, 0, 0)
+	full.UsedSlots = 2
 	a := request("new", "A", 0, 1, one)
 	urgent := a
 	urgent.Priority = 9
@@ -116,7 +146,10 @@ func TestDecide(t *testing.T) {
 			Running: []Job{{JobID: "x", Initiator: "A"}}, Limits: Limits{PerPartner: 1}}, a, 1, "", 0},
 		{"an earlier request", Party{Runners: []Runner{runner("h", 1, 0, 0)},
 			Waiting: []Request{request("w", "A", time.Minute, 1, one)}}, a, 0,
-			"no runner has the resources for guest.0: runner h uses all its 1 slots", 2},
+			"what is free is kept for jobs ahead in the queue (1)", 2},
+		{"an earlier request, and nothing is free", Party{Runners: []Runner{full},
+			Waiting: []Request{request("w", "A", time.Minute, 1, one)}}, a, 0,
+			"no runner has the resources for guest.0: runner f uses all its 2 slots", 2},
 		{"a higher priority", Party{Runners: []Runner{runner("h", 1, 0, 0)},
 			Waiting: []Request{request("w", "A", time.Minute, 1, one)}}, urgent, 1, "", 0},
 		{"fair share: the initiator without jobs first",
@@ -154,11 +187,17 @@ func TestInfeasible(t *testing.T) {
 	p.Runners[0].UsedSlots, p.Runners[0].Draining = 4, true // which may change
 	assert.Empty(t, p.Infeasible(Demand{Slots: []Slot{slot("guest", 4000, 8)}}))
 	assert.Equal(t,
-		"no runner has the resources for guest.0: runner h has 4 of 4 CPU cores free, asked for 4.5",
+		"no runner has the resources for guest.0: runner h has 4 CPU cores (runner.cpu), asked for 4.5",
 		p.Infeasible(Demand{Slots: []Slot{slot("guest", 4500, 8)}}))
 	assert.Equal(t,
 		"a task of the job has 3 parts here, this party runs at most 2 at once (jobs.max_containers)",
 		p.Infeasible(Demand{Slots: make([]Slot, 3)}))
+	small := Party{Runners: []Runner{runner("h", 2, 0, 0)}}
+	assert.Equal(t,
+		"a task of the job needs 3 slots here at once (for guest.0, host.0, host.1), the runners "+
+			"have 2 (runner.slots)", small.Infeasible(Demand{Slots: []Slot{slot("guest", 0, 0),
+			slot("host", 0, 0),
+			{Role: "host", Index: 1, Constraints: slot("host", 0, 0).Constraints}}}))
 	assert.Empty(t, Party{}.Infeasible(Demand{Slots: []Slot{slot("guest", 4500, 8)}}),
 		"without a runner nothing is known")
 }

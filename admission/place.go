@@ -29,6 +29,15 @@ func (n Constraints) Key() string {
 	return string(raw)
 }
 
+// labels returns the required labels as NAME=VALUE, sorted.
+func (n Constraints) labels() string {
+	var texts []string
+	for _, k := range slices.Sorted(maps.Keys(n.Labels)) {
+		texts = append(texts, k+"="+n.Labels[k])
+	}
+	return strings.Join(texts, ", ")
+}
+
 // Slot is the right of a job to run one container at a time on one runner. It serves one part, in those tasks
 // of the job that have the same constraints.
 type Slot struct {
@@ -92,9 +101,16 @@ func (r *Runner) insufficient(s Slot) string {
 	case exceeds(r.Total.Disk, r.Used.Disk, s.Disk):
 		return fmt.Sprintf("has %s of %s GiB of disk free, asked for %s", gib(r.Total.Disk-r.Used.Disk),
 			gib(r.Total.Disk), gib(s.Disk))
+	case r.lacksGPUs(s, r.Used.GPU):
+		return fmt.Sprintf("has %d of %d GPUs free, asked for %d", max(r.Total.GPU-r.Used.GPU, 0),
+			r.Total.GPU,
+			s.GPU)
 	}
 	return ""
 }
+
+// lacksGPUs reports whether a slot requests more GPUs than the runner has unused.
+func (r *Runner) lacksGPUs(s Slot, used int64) bool { return s.GPU > 0 && used+s.GPU > r.Total.GPU }
 
 // exceeds reports whether want does not fit into what used leaves of total. A total of 0 is unknown and never
 // exceeded.
@@ -112,6 +128,7 @@ func (r *Runner) allocate(s Slot) {
 	r.Used.CPUMilli += s.CPUMilli
 	r.Used.Memory += s.Memory
 	r.Used.Disk += s.Disk
+	r.Used.GPU += s.GPU
 }
 
 // release reverses allocate.
@@ -120,12 +137,13 @@ func (r *Runner) release(s Slot) {
 	r.Used.CPUMilli -= s.CPUMilli
 	r.Used.Memory -= s.Memory
 	r.Used.Disk -= s.Disk
+	r.Used.GPU -= s.GPU
 }
 
 // couldServe reports whether the idle runner could take a slot.
 func (r *Runner) couldServe(s Slot) bool {
 	return r.Unmet(s.Constraints) == "" && !exceeds(r.Total.CPUMilli, 0, s.CPUMilli) &&
-		!exceeds(r.Total.Memory, 0, s.Memory) && !exceeds(r.Total.Disk, 0, s.Disk)
+		!exceeds(r.Total.Memory, 0, s.Memory) && !exceeds(r.Total.Disk, 0, s.Disk) && !r.lacksGPUs(s, 0)
 }
 
 // freeShare returns the smallest free share of the runner's slots, CPU and memory, between 0 and 1.
@@ -151,6 +169,20 @@ const searchSteps = 20_000
 // share, so that work spreads. It places the slots with the most labels first, then the largest ones, so that
 // small ones fill gaps.
 func Place(runners []Runner, slots []Slot) (ids []string, unmet string) {
+	chosen := place(runners, slots)
+	if chosen == nil {
+		return nil, explainNoPlace(runners, slots)
+	}
+
+	ids = make([]string, len(slots))
+	for i, r := range chosen {
+		ids[i] = runners[r].ID
+	}
+	return ids, ""
+}
+
+// place returns the index of the chosen runner for each slot, or nil. See [Place].
+func place(runners []Runner, slots []Slot) (chosen []int) {
 	order := make([]int, len(slots))
 	for i := range order {
 		order[i] = i
@@ -158,14 +190,15 @@ func Place(runners []Runner, slots []Slot) (ids []string, unmet string) {
 	slices.SortStableFunc(order, func(a, b int) int {
 		x, y := slots[a], slots[b]
 		return cmp.Or(-cmp.Compare(len(x.Constraints.Labels), len(y.Constraints.Labels)),
-			-cmp.Compare(x.Memory, y.Memory), -cmp.Compare(x.CPUMilli, y.CPUMilli),
+			-cmp.Compare(x.GPU, y.GPU), -cmp.Compare(x.Memory, y.Memory), -cmp.Compare(x.CPUMilli,
+				y.CPUMilli),
 			-cmp.Compare(x.Disk, y.Disk))
 	})
 
-	chosen := make([]int, len(slots)) // indexes of runners
+	chosen = make([]int, len(slots))
 	steps := 0
-	var place func(k int) bool
-	place = func(k int) bool {
+	var search func(k int) bool
+	search = func(k int) bool {
 		if k == len(order) {
 			return true
 		}
@@ -180,25 +213,17 @@ func Place(runners []Runner, slots []Slot) (ids []string, unmet string) {
 
 			runners[r].allocate(s)
 			chosen[order[k]] = r
-			if place(k + 1) {
+			if search(k + 1) {
 				return true
 			}
 			runners[r].release(s)
 		}
-		if unmet == "" {
-			unmet = explainNoPlace(runners, s)
-		}
 		return false
 	}
-	if !place(0) {
-		return nil, unmet
+	if !search(0) {
+		return nil
 	}
-
-	ids = make([]string, len(slots))
-	for i, r := range chosen {
-		ids[i] = runners[r].ID
-	}
-	return ids, ""
+	return chosen
 }
 
 // byFreeShare returns the indexes of runners, the one with the greatest free share first.
@@ -211,24 +236,4 @@ func byFreeShare(runners []Runner) []int {
 		return -cmp.Compare(runners[a].freeShare(), runners[b].freeShare())
 	})
 	return order
-}
-
-// explainNoPlace returns why no runner can take a slot.
-func explainNoPlace(runners []Runner, s Slot) string {
-	if len(runners) == 0 {
-		return "no runner is online"
-	}
-	var why []string
-	for i := range runners {
-		if len(why) == 4 {
-			why = append(why, fmt.Sprintf("and %d more", len(runners)-i))
-			break
-		}
-		reason := runners[i].insufficient(s)
-		if reason == "" {
-			reason = "is used by the job's other slots"
-		}
-		why = append(why, fmt.Sprintf("runner %s %s", runners[i].ID, reason))
-	}
-	return fmt.Sprintf("no runner has the resources for %s.%d: %s", s.Role, s.Index, strings.Join(why, "; "))
 }

@@ -17,6 +17,9 @@ import (
 // client sent.
 const maxMessage = 2 << 10
 
+// retryAfter is the number of seconds after which a client may repeat a request that was answered with 503.
+const retryAfter = "5"
+
 // isV2 reports whether answers on a path use the field message; all others use msg.
 func isV2(path string) bool { return strings.HasPrefix(path, "/v2/") }
 
@@ -60,6 +63,10 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 	var wrong *wrongMethod
 	if errors.As(err, &wrong) {
 		c.Set(fiber.HeaderAllow, strings.Join(wrong.allowed, ", "))
+	}
+
+	if status == http.StatusServiceUnavailable {
+		c.Set(fiber.HeaderRetryAfter, retryAfter)
 	}
 
 	eastWest := strings.HasPrefix(c.Path(), "/v1/interconn/") ||
@@ -119,7 +126,10 @@ func noRoute(method, path string, allowed []string) error {
 func (s *Server) broken(ctx *fasthttp.RequestCtx, err error) {
 	var tooLong *fasthttp.ErrSmallBuffer
 	code, message := bfia.CodeBadRequest, "failed to read the HTTP request: it is malformed"
+	fault := forbidden(ctx.Conn())
 	switch {
+	case fault != nil:
+		message = "failed to read the HTTP request: " + fault.Message
 	case errors.As(err, &tooLong):
 		code, message = bfia.CodeTooLarge, "the headers of the request are too large"
 	// the server hides the type of some errors

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"hutong/bfia"
+	"hutong/internal/httpguard"
 )
 
 // readBody reads a request's body. It refuses one that is not UTF-8 or longer than limit bytes.
@@ -25,6 +28,7 @@ func (s *Server) readBody(c *fiber.Ctx, limit int64) ([]byte, error) {
 	if int64(len(b)) > limit {
 		return nil, tooLarge(limit)
 	}
+	b = bytes.TrimPrefix(b, []byte("\uFEFF")) // a byte order mark, which editors of Windows write
 	if !utf8.Valid(b) {
 		return nil, bfia.Errorf(bfia.CodeBadRequest, "body: is not UTF-8")
 	}
@@ -90,6 +94,10 @@ func (s *Server) endBody(ctx *fasthttp.RequestCtx) {
 }
 
 func readError(err error) error {
+	var fault *httpguard.Error
+	if errors.As(err, &fault) {
+		return bfia.Wrap(bfia.CodeBadRequest, err, "body: %s", fault.Message)
+	}
 	if timedOut(err) {
 		return bfia.Wrap(bfia.CodeTimeout, err, "body: did not arrive in time")
 	}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"hutong/internal/httpguard"
 )
 
 // Limits for slow clients, besides [Config.ClientTimeout].
@@ -53,6 +55,17 @@ type conn struct {
 	net.Conn
 	timeout time.Duration
 	unread  atomic.Bool // a request was not read to its end
+}
+
+// forbidden returns why a connection's last request is refused as HTTP, or nil.
+func forbidden(c net.Conn) *httpguard.Error {
+	if own, ok := c.(*conn); ok {
+		c = own.Conn
+	}
+	if guarded, ok := c.(*httpguard.Conn); ok {
+		return guarded.Fault()
+	}
+	return nil
 }
 
 func (c *conn) Write(b []byte) (int, error) {
@@ -119,6 +132,9 @@ func (b *body) Read(p []byte) (int, error) {
 	case errors.Is(err, io.EOF):
 		b.ended = true
 	case err != nil:
+		if fault := forbidden(b.conn); fault != nil {
+			err = fault // the HTTP server hides it
+		}
 		b.err = err
 	}
 	return n, err

@@ -97,24 +97,37 @@ type fateFlowParty struct {
 	from string
 }
 
-func (p fateFlowParty) Catalog(ctx context.Context) fateflow.Catalog {
-	find := func(component string) ([]fateflow.Provider, error) {
-		registered, err := p.store.Providers(ctx, store.ProviderFilter{})
-		if err != nil {
-			return nil, err
-		}
+func (p fateFlowParty) Catalog(ctx context.Context, jobID string) (fateflow.Catalog, error) {
+	registry, err := p.registry(ctx, jobID)
+	if err != nil {
+		return fateflow.Catalog{}, err
+	}
 
+	find := func(component string) ([]fateflow.Provider, error) {
 		// The list is sorted by name and version. A version that is registered for several devices has a row
 		// for each.
 		var found []fateflow.Provider
-		for _, r := range registered {
+		for _, r := range registry.Providers() {
 			if _, has := r.Components[component]; has {
 				found = append(found, fateflow.Provider{Name: r.Name, Version: r.Version})
 			}
 		}
 		return slices.Compact(found), nil
 	}
-	return fateflow.Catalog{Describe: p.store.Describe(ctx), Find: find}
+	return fateflow.Catalog{Describe: registry.Describe, Find: find}, nil
+}
+
+// registry returns the providers of a job's record, or all that are registered now if the job is new.
+func (p fateFlowParty) registry(ctx context.Context, jobID string) (*store.Registry, error) {
+	record, err := p.store.JobRecord(ctx, jobID)
+	switch {
+	case err == nil:
+		return record.Registry, nil
+	case bfia.CodeOf(err) != bfia.CodeNotFound:
+		return nil, err
+	}
+	registered, err := p.store.Providers(ctx, store.ProviderFilter{})
+	return store.NewRegistry(registered), err
 }
 
 func (p fateFlowParty) CreateJob(ctx context.Context, doc *bfia.Document, scheduler string,

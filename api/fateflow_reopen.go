@@ -28,11 +28,11 @@ func (s *Server) reopen(ctx context.Context, job *store.Job) error {
 		return err
 	}
 
-	doc, err := s.document(ctx, job.JobID)
+	record, err := s.store.JobRecord(ctx, job.JobID)
 	if err != nil {
 		return err
 	}
-	plan, err := s.plan(ctx, doc, s.Node)
+	plan, err := s.plan(ctx, record, s.Node)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
+	"hutong/workflows"
 )
 
 // dial opens a connection that is closed when the test ends.
@@ -114,7 +115,7 @@ func TestBodiesThatAreNoJSON(t *testing.T) {
 		"NUL":              {"{\"job_id\": \"a\x00\"}", "body: is not valid JSON"},
 		"escaped NUL":      {`{"job_id": "a\u0000"}`, "job_id:"},
 		"lone surrogate":   {`{"job_id": "\ud800"}`, "job_id:"},
-		"byte order mark":  {"\uFEFF{}", "body: is not valid JSON"},
+		"byte order mark":  {"\uFEFF{}", "job_id: is required"}, // it is dropped
 		"list":             {`[1]`, "body:"},
 		"string":           {`"a"`, "body:"},
 		"number":           {`1e999`, "body:"},
@@ -212,7 +213,7 @@ func TestBrokenHTTP(t *testing.T) {
 			" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{}\r\n", 400},
 		"chunk without end": {"POST " + bfia.PathStart +
 			" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}x", 400},
-		"NUL in the path":   {"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n", 404},
+		"NUL in the path":   {"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n", 400},
 		"NUL in a header":   {"GET /healthz HTTP/1.1\r\nHost: x\r\nx-node-id: \x00\r\n\r\n", 0},
 		"UTF-8 in the path": {"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n", 404},
 		"garbage behind it": {good + "garbage\r\n\r\n", 0},
@@ -231,6 +232,62 @@ func TestBrokenHTTP(t *testing.T) {
 	require.NotContains(t, p.log.String(), "level=ERROR")
 	require.NotContains(t, p.log.String(), "yyyyyyyy",
 		"a request's headers, which may be secret, are not logged")
+}
+
+// TestForbiddenHTTP checks that requests that HTTP forbids are answered with 400, and the connection closed, by
+// both servers.
+func TestForbiddenHTTP(t *testing.T) {
+	p := newParty(t)
+	const good = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+	post := "POST " + bfia.PathPlatformCallback + " HTTP/1.1\r\n"
+	for name, c := range map[string]struct{ request, words string }{
+		"length and chunks": {post +
+			"Host: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "both given"},
+		"two lengths": {post + "Host: x\r\nContent-Length: 4\r\nContent-Length: 2\r\n\r\n{}  ",
+			"header Content-Length: is given twice, as 4 and 2"},
+		"other coding": {post + "Host: x\r\nTransfer-Encoding: gzip\r\n\r\n", "the last coding must be chunked"},
+		"no host":      {post + "Content-Length: 2\r\n\r\n{}", "header Host: is required"},
+		"two hosts":    {post + "Host: x\r\nHost: y\r\nContent-Length: 2\r\n\r\n{}", "header Host: is given"},
+		"folded line":  {post + "Host: x\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\n{}", "continues on the next"},
+		"space before the colon": {post + "Host: x\r\nContent-Length : 2\r\n\r\n{}",
+			"is not a name of a header"},
+		"LF alone":    {strings.ReplaceAll(good, "\r\n", "\n"), "ends with LF alone"},
+		"bad chunk":   {post + "Host: x\r\nTransfer-Encoding: chunked\r\n\r\n+2\r\n{}\r\n0\r\n\r\n", "body: "},
+		"long chunk":  {post + "Host: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}x\r\n0\r\n\r\n", "body: "},
+		"bad trailer": {post + "Host: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\na b\r\n\r\n", "body: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, address := range []string{p.address, p.container} {
+				list := raw(t, address, good+c.request+good, 0)
+				require.Len(t, list, 2, "the connection ends")
+				require.Equal(t, 400, list[1].Status)
+				require.True(t, list[1].Close)
+				require.Contains(t, list[1].Text(), c.words)
+			}
+		})
+	}
+}
+
+// TestContainerPaths checks that repeated and trailing slashes don't matter where containers call, and nowhere
+// else.
+func TestContainerPaths(t *testing.T) {
+	p := running(t, "j1")
+	_, err := p.store.StartTask(t.Context(), "j1", first, "t1", 1, time.Now())
+	require.NoError(t, err)
+	p.engine.takeSignals()
+	body := `{"task_id":"t1","status":"success","role":"guest.0"}`
+	for _, address := range []string{p.address, p.container} {
+		for _, path := range []string{"/" + bfia.PathPlatformCallback, bfia.PathPlatformCallback + "/",
+			strings.ReplaceAll(bfia.PathPlatformCallback, "/", "///") + "//"} {
+			list := raw(t, address, fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s",
+				path, len(body), body), 1)
+			require.Equal(t, 200, list[0].Status, "%s: %s", path, list[0].Body)
+			require.Equal(t, []signal{{workflows.ParticipantJobID("j1"), workflows.SignalTaskCallback,
+				bfia.TaskReport{TaskID: "t1", Status: bfia.TaskSuccess, Role: "guest.0"}}}, p.engine.takeSignals())
+		}
+		list := raw(t, address, "POST /"+bfia.PathStop+" HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 1)
+		require.Equal(t, 404, list[0].Status)
+	}
 }
 
 // The rest of a body is never parsed as the next request.

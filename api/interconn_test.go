@@ -1,6 +1,7 @@
 package api
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -178,6 +179,11 @@ func TestCallbacks(t *testing.T) {
 		want = append(want, signal{workflows.ParticipantJobID("j1"), workflows.SignalTaskCallback,
 			bfia.TaskReport{TaskID: "t1", Status: status, Role: "guest.0"}})
 	}
+	for _, status := range []string{"success", "Failed", "running"} { // as FATE-Flow takes them
+		p.good(own(status, "guest.0"))
+		want = append(want, signal{workflows.ParticipantJobID("j1"), workflows.SignalTaskCallback, bfia.TaskReport{
+			TaskID: "t1", Status: bfia.TaskState(strings.ToUpper(status)), Role: "guest.0"}})
+	}
 	p.good(own("SUCCESS", "guest"))
 	want = append(want, signal{workflows.ParticipantJobID("j1"), workflows.SignalTaskCallback,
 		bfia.TaskReport{TaskID: "t1", Status: "SUCCESS", Role: "guest"}})
@@ -203,7 +209,10 @@ func TestCallbacks(t *testing.T) {
 	p.good(report.from(guest))
 	p.good(report.with("x_node_id", guest))
 	callback := workflows.Callback{Node: guest, TaskID: id, Role: "host.0", State: bfia.TaskSuccess}
+	p.good(post(bfia.PathTaskCallback, map[string]string{"task_id": id, "status": "success",
+		"role": "host.0"}).from(guest))
 	require.Equal(t, []signal{{workflows.SchedulerJobID("j1"), workflows.SignalCallback, callback},
+		{workflows.SchedulerJobID("j1"), workflows.SignalCallback, callback},
 		{workflows.SchedulerJobID("j1"), workflows.SignalCallback, callback}}, p.engine.takeSignals())
 	p.bad(report, 200, bfia.CodeBadRequest, "header x-source-node-id: is required")
 	p.bad(report.from(host), 200, bfia.CodeForbidden, host+" is not a participant of job j1")

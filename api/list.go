@@ -14,8 +14,8 @@ import (
 // jobPage is the default number of jobs in a page of the list.
 const jobPage = 100
 
-// listJobs lists jobs, newest first (part 2, 5.6): of a flow, or all. Further filters are Hutong's addition.
-// limit and before select a page.
+// listJobs lists jobs, newest first (part 2, 5.6): of a flow, or all. Further filters are Hutong's addition;
+// prefix is the beginning of the ids. limit and before select a page.
 func (s *Server) listJobs(c *fiber.Ctx) error {
 	get, err := s.params(c)
 	if err != nil {
@@ -55,7 +55,7 @@ func (s *Server) listJobs(c *fiber.Ctx) error {
 // jobFilter reads the filters of a list of jobs. job_status and outcome may list several values, separated by
 // commas.
 func jobFilter(get func(string) string) (store.JobFilter, error) {
-	filter := store.JobFilter{Partner: get("partner")}
+	filter := store.JobFilter{Partner: get("partner"), Prefix: get("prefix")}
 	if flow := get("flow_id"); flow != "" {
 		filter.FlowID = &flow
 	}

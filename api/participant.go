@@ -45,11 +45,15 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 			s.Node, doc.JobID)
 	}
 
-	plan, err := s.plan(ctx, doc, s.Node)
+	record, err := s.record(ctx, doc)
 	if err != nil {
 		return refused, err
 	}
-	warnings, err := s.checkParameters(ctx, doc, plan, s.Node)
+	plan, err := s.plan(ctx, record, s.Node)
+	if err != nil {
+		return refused, err
+	}
+	warnings, err := s.checkParameters(record, plan, s.Node)
 	if err != nil {
 		return refused, err
 	}
@@ -58,10 +62,10 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 			"task", w.Task, "role", w.Role, "parameter", w.Parameter, "warning", w.Message)
 	}
 
-	if err := participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, doc, plan); err != nil {
+	if err := participant.CheckFeasible(ctx, s.store, s.Node, s.Limits, record, plan); err != nil {
 		return refused, err
 	}
-	if err := s.store.PutDocument(ctx, doc.JobID, doc.Bytes()); err != nil {
+	if err := s.store.PutJobRecord(ctx, doc.JobID, doc.Bytes(), record.Registry.Of(doc)); err != nil {
 		return refused, err
 	}
 	reuses, err := s.reusable(ctx, doc, plan)
@@ -73,7 +77,7 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 	recorded := err == nil
 	switch {
 	case recorded && (job.State == bfia.JobRunning || job.State.Terminal()):
-		return accepted(job.State, reuses), nil // a repeated request; PutDocument refuses another document
+		return accepted(job.State, reuses), nil // a repeated request; PutJobRecord refuses another document
 	case !recorded && bfia.CodeOf(err) != bfia.CodeNotFound:
 		return refused, err
 	}

@@ -63,10 +63,10 @@ func TestRegisterComponent(t *testing.T) {
 	require.Len(t, found[1].Components, 5)
 	require.Contains(t, string(found[1].Metadata), "unionpay:2.0.0")
 	require.Contains(t, string(found[1].Components["Union"]), `"vendor_field":1.5`)
-	desc, err := p.store.Describe(t.Context())("unionpay", "2.0.0", "Difference")
+	desc, err := store.NewRegistry(found).Describe("unionpay", "2.0.0", "Difference")
 	require.NoError(t, err)
 	require.Equal(t, "hub/Difference:1", desc.ImageURL)
-	desc, err = p.store.Describe(t.Context())("unionpay", "2.0.0", "Intersection")
+	desc, err = store.NewRegistry(found).Describe("unionpay", "2.0.0", "Intersection")
 	require.NoError(t, err)
 	require.Empty(t, desc.ImageURL, "it runs with its provider's image")
 
@@ -128,7 +128,7 @@ func TestRegisterRefuses(t *testing.T) {
 		"protocol":  {`"protocol": "bfia"`, `"protocol": "soap"`, "protocol:"},
 		"image":     {`"image": "unionpay:2.0.0"`, `"image": ""`, "metadata.image: is required"},
 		"role list": {`"roleList": [`, `"roleList": "guest", "was": [`, "components_description."},
-		"category":  {`"category": "dataset"`, `"category": "thing"`, "category"},
+		"category":  {`"category": "dataset"`, `"category": "a thing"`, "category"},
 		"other name": {`"componentName": "Intersection"`, `"componentName": "Union"`,
 			`components_description.Intersection.componentName: is "Union"`},
 		"no JSON":       {`{`, `[`, "body: is not valid JSON"},

@@ -58,10 +58,21 @@ func TestInfeasibleJob(t *testing.T) {
 		post(bfia.PathCreate, greedy).from(host),
 		200,
 		bfia.CodeBadRequest,
-		"config.job_params: "+guest+" could never run the job: no runner has the resources for guest.0: runner h has 8 of 8 CPU cores free, asked for 64",
+		"config.job_params: "+guest+" could never run the job: no runner has the resources for guest.0: runner h has 8 CPU cores (runner.cpu), asked for 64",
 	)
 	p.good(post(bfia.PathCreate, edited(t, "j2", map[string]any{"cpu": 8, "memory": 0.5, "disk": 10},
 		"config", "job_params", "guest", "0", "resources")).from(host))
+}
+
+// A job that needs more slots than the party has is rejected with how many it needs, how many there are, and
+// the setting. Nothing is said to be in use on an idle runner.
+func TestInfeasibleJobForLackOfSlots(t *testing.T) {
+	p := newParty(t).withProvider().withData()
+	require.NoError(t, p.store.PutRunner(t.Context(),
+		store.Runner{RunnerID: "h", NodeID: guest, Devices: []string{"docker"}, TaskQueue: "q", Slots: 1}))
+	p.bad(post(bfia.PathCreate, job(t, "j1")).from(host), 200, bfia.CodeBadRequest,
+		"config.job_params: "+guest+" could never run the job: a task of the job needs 2 slots here at once "+
+			"(for guest.0, host.0), the runners have 1 (runner.slots)")
 }
 
 func TestCapacityHint(t *testing.T) {

@@ -16,6 +16,18 @@ type route struct {
 	container bool
 }
 
+// containerPaths returns the paths that containers call. They count in any spelling that [httpguard.CleanPath] reduces to
+// them: some containers append the path to an address that ends with a slash.
+func containerPaths(routes []route) map[string]bool {
+	paths := map[string]bool{}
+	for _, r := range routes {
+		if r.container {
+			paths[r.path] = true
+		}
+	}
+	return paths
+}
+
 // routes returns the table of all endpoints. A test compares it with openapi.json.
 func (s *Server) routes() []route {
 	routes := []route{
@@ -32,6 +44,7 @@ func (s *Server) routes() []route {
 		{http.MethodGet, bfia.PathDataDownload, s.downloadDataset, false},
 		{http.MethodPost, bfia.PathPlatformCreateAll, s.submitJob, false},
 		{http.MethodPost, bfia.PathV2CreateAll, s.submitJob, false},
+		{http.MethodPost, bfia.PathPlatformCheck, s.checkJob, false},
 		{http.MethodPost, bfia.PathPlatformStopAll, s.platformStop, false},
 		{http.MethodPost, bfia.PathPlatformStopTask, s.platformStopTask, false},
 		{http.MethodPost, bfia.PathPlatformAudit, s.platformAudit, false},
@@ -41,6 +54,7 @@ func (s *Server) routes() []route {
 		{http.MethodGet, bfia.PathPlatformLogLines, s.countLogLines, false},
 		{http.MethodGet, bfia.PathPlatformLog, s.readLog, false},
 		{http.MethodGet, bfia.PathJobOutputs, s.listOutputs, false},
+		{http.MethodGet, bfia.PathJobDocument, s.jobDocument, false},
 
 		// Containers.
 		{http.MethodPost, bfia.PathPlatformCallback, s.containerCallback, true},
@@ -56,6 +70,7 @@ func (s *Server) routes() []route {
 		{http.MethodPost, bfia.PathPriority, s.changePriority, false},
 
 		// Other parties: as participant.
+		{http.MethodPost, bfia.PathCheck, s.checkPart, false},
 		{http.MethodPost, bfia.PathCreate, s.createJob, false},
 		{http.MethodPost, bfia.PathStart, s.startJob, false},
 		{http.MethodPost, bfia.PathTaskStart, s.startTask, false},

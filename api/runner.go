@@ -21,9 +21,13 @@ func (s *Server) queryRunners(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	now, err := s.store.Now(c.UserContext())
+	if err != nil {
+		return err
+	}
 	runners := make([]bfia.Runner, len(uses))
 	for i, u := range uses {
-		runners[i] = runnerOf(u, time.Now())
+		runners[i] = runnerOf(u, now)
 	}
 	return ok(c, runners)
 }
@@ -31,11 +35,12 @@ func (s *Server) queryRunners(c *fiber.Ctx) error {
 // runnerOf returns a runner as clients see it.
 func runnerOf(u store.RunnerUse, now time.Time) bfia.Runner {
 	r := bfia.Runner{RunnerID: u.RunnerID, Devices: u.Devices, Labels: u.Labels, Draining: u.Draining,
-		HeartbeatAt: u.HeartbeatAt, Running: u.RunningParts,
+		HeartbeatAt: u.HeartbeatAt, ClockSkew: float64(u.ClockSkewMS) / 1000, Running: u.RunningParts,
 		Total: bfia.RunnerCapacity{Slots: u.Slots,
-			Resources: bfia.Resources{CPUMilli: u.CPUMilli, Memory: u.Memory, Disk: u.Disk}},
+			Resources: bfia.Resources{CPUMilli: u.CPUMilli, Memory: u.Memory, Disk: u.Disk, GPU: u.GPU}},
 		Used: bfia.RunnerCapacity{Slots: u.UsedSlots,
-			Resources: bfia.Resources{CPUMilli: u.UsedCPUMilli, Memory: u.UsedMemory, Disk: u.UsedDisk}}}
+			Resources: bfia.Resources{CPUMilli: u.UsedCPUMilli, Memory: u.UsedMemory, Disk: u.UsedDisk,
+				GPU: u.UsedGPU}}}
 	switch {
 	case u.Deregistered:
 		r.State = bfia.RunnerDeregistered

@@ -28,7 +28,11 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 	if err := bfia.CheckID("job_id", doc.JobID); err != nil {
 		return err
 	}
-	plan, err := s.plan(c.UserContext(), doc, s.Node)
+	record, err := s.record(c.UserContext(), doc)
+	if err != nil {
+		return err
+	}
+	plan, err := s.plan(c.UserContext(), record, s.Node)
 	if err != nil {
 		return err
 	}
@@ -43,11 +47,12 @@ func (s *Server) createAll(c *fiber.Ctx) error {
 			return err
 		}
 	}
-	if err := s.store.PutDocument(c.UserContext(), doc.JobID, doc.Bytes()); err != nil {
+	if err := s.store.PutJobRecord(c.UserContext(), doc.JobID, doc.Bytes(),
+		record.Registry.Of(doc)); err != nil {
 		return err
 	}
 	if known && (job.State == bfia.JobRunning || job.State.Terminal()) {
-		// a repeated request; PutDocument refuses another document
+		// a repeated request; PutJobRecord refuses another document
 		return ok(c, bfia.JobCreated{JobID: doc.JobID})
 	}
 	// The row alone does not prove that all parties have accepted the job. Its workflow knows.
@@ -100,7 +105,8 @@ func (s *Server) create(ctx context.Context, id, workflow string, in any,
 	}
 	free, readErr := s.idIsFree(ctx, id)
 	if readErr != nil {
-		return bfia.Wrap(bfia.CodeUnavailable, readErr, "Temporal of %s does not answer; try again later", s.Node)
+		return bfia.Wrap(bfia.CodeUnavailable, readErr, "Temporal of %s does not answer; try again later",
+			s.Node)
 	}
 	if !free {
 		return err

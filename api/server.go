@@ -21,6 +21,7 @@ import (
 
 	"hutong/admission"
 	"hutong/bfia/client"
+	"hutong/internal/httpguard"
 	"hutong/store"
 	"hutong/store/blob"
 	"hutong/store/dataset"
@@ -140,7 +141,11 @@ func (s *Server) newApp(include func(route) bool) *fiber.App {
 	server, handle := app.Server(), app.Handler()
 	server.SecureErrorLogMessage = true // otherwise an error quotes the request, which may hold secrets
 	server.ErrorHandler = s.broken
+	lenient := containerPaths(served)
 	server.Handler = func(ctx *fasthttp.RequestCtx) {
+		if path := httpguard.CleanPath(string(ctx.URI().PathOriginal())); lenient[path] {
+			ctx.URI().SetPath(path)
+		}
 		if !slices.Contains(fiber.DefaultMethods, string(ctx.Method())) {
 			c := app.AcquireCtx(ctx) // Fiber itself answers unknown methods, and not in JSON
 			_ = s.fail(c, noRoute(string(ctx.Method()), string(ctx.Path()),
@@ -161,7 +166,7 @@ func (s *Server) Serve(l net.Listener) error { return s.serve(s.app, l) }
 func (s *Server) ServeContainers(l net.Listener) error { return s.serve(s.containers, l) }
 
 func (s *Server) serve(app *fiber.App, l net.Listener) error {
-	l = listener{l, s.ClientTimeout}
+	l = listener{httpguard.Listener(l, false), s.ClientTimeout}
 	s.mu.Lock()
 	if s.ended {
 		s.mu.Unlock()

@@ -93,7 +93,8 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 	}
 	status := &bfia.JobStatus{JobID: job.JobID, FlowID: job.FlowID, State: job.State,
 		Status:  map[string]bfia.TaskState{},
-		Outcome: job.Outcome, Reason: job.Reason, Failure: job.Failure, Waiting: job.Waiting, Scheduler: s.Node,
+		Outcome: job.Outcome, Reason: job.Reason, Failure: job.Failure, Waiting: job.Waiting,
+		Scheduler: s.Node,
 		CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
 	if status.Queued, err = s.queuePosition(ctx, job); err != nil {
 		return nil, err
@@ -187,8 +188,9 @@ func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 		}
 		t.Parties = append(t.Parties, bfia.PartStatus{NodeID: s.Node, Role: r.Role, Index: r.RoleIndex,
 			State:  r.State,
-			Reason: r.Reason, Progress: progress, Waiting: waiting, Failure: failureOf(r), ReusedFrom: r.ReusedJobID,
-			StartedAt: r.StartedAt, EndedAt: r.EndedAt})
+			Reason: r.Reason, Progress: progress, Waiting: waiting, Failure: failureOf(r),
+			ReusedFrom: r.ReusedJobID,
+			StartedAt:  r.StartedAt, EndedAt: r.EndedAt})
 		t.StartedAt, t.EndedAt = earlier(t.StartedAt, r.StartedAt), later(t.EndedAt, r.EndedAt)
 		var states []bfia.TaskState
 		for _, p := range t.Parties {

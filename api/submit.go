@@ -10,35 +10,19 @@ import (
 
 	"hutong/bfia"
 	"hutong/bfia/client"
+	"hutong/store"
 )
 
 // submitJob accepts a job from a client (part 2, 5.1), checks it as far as this party can, and sends it to
 // its scheduler. A client that chooses the job_id may repeat the request if the answer was lost; nothing
 // starts twice.
 func (s *Server) submitJob(c *fiber.Ctx) error {
-	doc, err := s.readDocument(c)
+	doc, err := s.readSubmission(c)
 	if err != nil {
 		return err
 	}
-	if doc.JobID == "" {
-		doc = doc.WithJobID(bfia.NewJobID(time.Now(), s.jobSalt))
-	}
-	if doc.Config.Initiator.NodeID != s.Node {
-		return bfia.Errorf(bfia.CodeBadRequest, "config.initiator.node_id: is %q, this party is %s",
-			doc.Config.Initiator.NodeID, s.Node)
-	}
-	plan, err := s.plan(c.UserContext(), doc, "")
+	warnings, err := s.checkSubmission(c.UserContext(), doc)
 	if err != nil {
-		return err
-	}
-	warnings, err := s.checkParameters(c.UserContext(), doc, plan, "")
-	if err != nil {
-		return err
-	}
-	if err := s.checkOldJob(c.UserContext(), doc); err != nil {
-		return err
-	}
-	if err := s.checkInitiator(doc); err != nil {
 		return err
 	}
 	done, err := s.admit(c.UserContext())
@@ -100,10 +84,25 @@ func (s *Server) readDocument(c *fiber.Ctx) (*bfia.Document, error) {
 	return doc, nil
 }
 
-// plan checks that a job can run with the providers that are registered at this party, and that the root
-// datasets of its own parts exist. node limits the check of parameters to the parts of one node.
-func (s *Server) plan(ctx context.Context, doc *bfia.Document, node string) (*bfia.Plan, error) {
-	plan, err := bfia.NewPlan(doc, s.store.Describe(ctx), node)
+// record returns the record of a job that this party knows. For a new job it returns the record that the job
+// will have: with the providers that are registered now.
+func (s *Server) record(ctx context.Context, doc *bfia.Document) (*store.JobRecord, error) {
+	known, err := s.store.JobRecord(ctx, doc.JobID)
+	switch {
+	case err == nil:
+		return &store.JobRecord{Document: doc, Registry: known.Registry}, nil
+	case bfia.CodeOf(err) != bfia.CodeNotFound:
+		return nil, err
+	}
+	registry, err := s.store.RegistryFor(ctx, doc)
+	return &store.JobRecord{Document: doc, Registry: registry}, err
+}
+
+// plan checks that a job can run with the providers in its record, and that the root datasets of its own
+// parts exist. node limits the check of parameters to the parts of one node.
+func (s *Server) plan(ctx context.Context, record *store.JobRecord, node string) (*bfia.Plan, error) {
+	doc := record.Document
+	plan, err := bfia.NewPlan(doc, record.Registry.Describe, node)
 	if err != nil {
 		return nil, err
 	}
@@ -112,11 +111,7 @@ func (s *Server) plan(ctx context.Context, doc *bfia.Document, node string) (*bf
 	}
 	for _, t := range plan.Tasks {
 		for _, part := range t.PartsOf(s.Node) {
-			values, err := doc.Config.TaskParameters(t.Name, part)
-			if err != nil {
-				return nil, err
-			}
-			address, err := bfia.RootDataset(values)
+			address, err := doc.RootDataset(record.Registry.Describe, t.Name, part)
 			if err != nil || address == nil {
 				continue // NewPlan refuses malformed ones
 			}
@@ -137,9 +132,9 @@ func (s *Server) plan(ctx context.Context, doc *bfia.Document, node string) (*bf
 
 // checkParameters compares the parameters of one node's parts, or of all, with their descriptions. It returns
 // contradictions as warnings, or as an error if this party is strict.
-func (s *Server) checkParameters(ctx context.Context, doc *bfia.Document, plan *bfia.Plan,
-	node string) ([]bfia.Warning, error) {
-	warnings, err := bfia.CheckParameters(doc, plan, s.store.Describe(ctx), node)
+func (s *Server) checkParameters(record *store.JobRecord, plan *bfia.Plan, node string) ([]bfia.Warning,
+	error) {
+	warnings, err := bfia.CheckParameters(record.Document, plan, record.Registry.Describe, node)
 	if err == nil && s.StrictParameters {
 		err = bfia.RefuseWarnings(warnings)
 	}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -185,6 +186,36 @@ func TestSubmitRequiresParameters(t *testing.T) {
 }
 
 // A party whose vendors keep data elsewhere can turn the check off.
+// TestSubmitFATEsTypes checks that the types that FATE's pipeline and its UnionPay job write are taken, from
+// clients and from partners.
+func TestSubmitFATEsTypes(t *testing.T) {
+	p := newParty(t).withProvider().withData()
+	for i, kind := range []string{"data", "datasets", "validate_set", "training_set"} {
+		document := edited(t, fmt.Sprintf("types-%d", i), kind, "dag", "components", 0, "output", 0, "type")
+		document = strings.Replace(document, `"type":"report"`, `"type":"summary"`, 1)
+		require.Contains(t, document, "summary")
+		p.good(post(bfia.PathPlatformCreateAll, document))
+		p.good(post(bfia.PathCreateAll, strings.Replace(document, "types-", "scheduled-", 1)).from(host))
+		p.good(post(bfia.PathCreate, strings.Replace(document, "types-", "created-", 1)).from(host))
+	}
+}
+
+// TestSubmitParametersThatNameNoDataset checks that name, namespace and dataset_id of a task whose dataset input
+// the DAG feeds are its own parameters, as those of FATE's dataframe_transformer and Writer.
+func TestSubmitParametersThatNameNoDataset(t *testing.T) {
+	p := newParty(t).withProvider().withData()
+	for i, params := range []map[string]any{
+		{"namespace": "experiment", "name": "breast_hetero_guest"},
+		{"namespace": "any where", "name": "../x"},
+		{"dataset_id": "experiment#breast_hetero_guest"},
+	} {
+		document := edited(t, fmt.Sprintf("writer-%d", i), map[string]any{"intersect_rsa_1": map[string]any{
+			"dataset_id": "testspace#test_guest"}, second: params}, "config", "task_params", "guest", "0")
+		p.good(post(bfia.PathPlatformCreateAll, document))
+		p.good(post(bfia.PathCreate, strings.Replace(document, "writer-", "created-", 1)).from(host))
+	}
+}
+
 func TestSubmitWithoutCheckOfDatasets(t *testing.T) {
 	p := newParty(t, func(c *Config) { c.CheckDatasets = false }).withProvider()
 	p.good(post(bfia.PathPlatformCreateAll, job(t, "")))

@@ -15,6 +15,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/bfia"
+	"hutong/internal/httpguard"
 	"hutong/store/dataset"
 )
 
@@ -69,7 +70,12 @@ func (s *Server) uploadFile(c *fiber.Ctx) error {
 			return err
 		}
 	}
-	_, _ = io.CopyN(io.Discard, stream, s.MaxDocumentBytes) // ignore what follows the form's end
+	// What follows the form's end does not matter, unless it breaks HTTP's framing.
+	_, err := io.CopyN(io.Discard, stream, s.MaxDocumentBytes)
+	var fault *httpguard.Error
+	if errors.As(err, &fault) {
+		return readError(err)
+	}
 	if form.file == nil {
 		return bfia.Errorf(bfia.CodeBadRequest, "file: is required")
 	}
@@ -163,7 +169,8 @@ func formValue(b []byte) json.RawMessage {
 }
 
 // uploadFields lists the fields of an upload besides its file.
-var uploadFields = []string{"head", "partitions", "extend_sid", "meta", "namespace", "name"}
+var uploadFields = []string{"head", "partitions", "extend_sid", "meta", "namespace", "name",
+	"encoding"}
 
 func unknownUploadField(name string) error {
 	return bfia.Errorf(bfia.CodeBadRequest, "%s: is not a field of an upload (file, %s)", name,
@@ -188,6 +195,8 @@ func parseUpload(fields map[string]json.RawMessage) (dataset.IngestRequest, erro
 			into = &req.Partitions
 		case "extend_sid":
 			into = &req.ExtendSID
+		case "encoding":
+			into = &req.Encoding
 		case "meta":
 			req.Meta = raw
 			continue

@@ -8,19 +8,24 @@ import (
 	"strings"
 )
 
-// Warning is a parameter that contradicts its component's self-description.
+// Warning is a parameter that contradicts its component's self-description, or a field of the document that
+// has no effect.
 //
-// Published descriptions contradict published jobs. A warning therefore refuses a job only at a party that is
-// configured as strict, and the parameter reaches the component as the job has it.
+// Published descriptions contradict published jobs. A parameter's warning therefore refuses a job only at a
+// party that is configured as strict, and the parameter reaches the component as the job has it.
 type Warning struct {
-	Task      string `json:"task"`
-	Role      string `json:"role"` // guest.0, or several: guest.0, host.0
-	Parameter string `json:"parameter"`
+	Field     string `json:"field,omitempty"` // the field's path; then Task, Role and Parameter are empty
+	Task      string `json:"task,omitempty"`
+	Role      string `json:"role,omitempty"` // guest.0, or several: guest.0, host.0
+	Parameter string `json:"parameter,omitempty"`
 	Message   string `json:"message"`
 }
 
 // String returns the warning as one sentence.
 func (w Warning) String() string {
+	if w.Field != "" {
+		return w.Field + ": " + w.Message
+	}
 	return fmt.Sprintf("task %s at %s: parameter %s %s", w.Task, w.Role, w.Parameter, w.Message)
 }
 
@@ -90,38 +95,16 @@ func CheckParameters(doc *Document, plan *Plan, describe Describe, node string) 
 // misspelt returns the described parameter that a name resembles, or "". Names that resemble none pass:
 // components may read parameters that their descriptions omit.
 func (d *Description) misspelt(name string, values map[string]json.RawMessage) string {
-	if slices.ContainsFunc(d.InputParam, func(p InputParam) bool { return p.Name == name }) {
-		return ""
-	}
+	var missing []string
 	for _, p := range d.InputParam {
-		_, given := values[p.Name]
-		if !given && min(len(name), len(p.Name)) > 4 && editDistance(name, p.Name) <= 2 {
-			return p.Name
+		if p.Name == name {
+			return ""
+		}
+		if _, given := values[p.Name]; !given {
+			missing = append(missing, p.Name)
 		}
 	}
-	return ""
-}
-
-// editDistance returns the Levenshtein distance of two texts, in bytes and without regard to case.
-func editDistance(a, b string) int {
-	a, b = strings.ToLower(a), strings.ToLower(b)
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			substitution := diagonal
-			if a[i] != b[j] {
-				substitution++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(substitution, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return Closest(name, missing)
 }
 
 // contradiction returns how a value contradicts the description, or "" if it does not.

@@ -137,7 +137,8 @@ func TestMisspeltParameters(t *testing.T) {
 	for _, test := range []struct{ name, values, meant string }{
 		{"num_tree", `{"num_tree":1}`, "num_trees"},
 		{"Num_Trees", `{"Num_Trees":1}`, "num_trees"},
-		{"maxdepht", `{"maxdepht":1}`, ""}, // three edits
+		{"maxdepht", `{"maxdepht":1}`, "max_depth"}, // a swap of neighbours is one edit
+		{"mxdepht", `{"mxdepht":1}`, ""},            // three edits
 		{"max_dept", `{"max_dept":1}`, "max_depth"},
 		{"max_dept", `{"max_dept":1,"max_depth":2}`, ""}, // both are given
 		{"num_trees", `{"num_trees":1}`, ""},

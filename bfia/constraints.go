@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 )
 
 // AnyTask is the key for all tasks in a job's requires.
@@ -105,4 +107,15 @@ func CheckLabels(field string, labels map[string]string) error {
 		}
 	}
 	return nil
+}
+
+// LabelGPU is the label of runners with GPUs. A task that requires it, and requests no number of GPUs in its
+// resources, gets one.
+const LabelGPU = "gpu"
+
+// RequiresGPU reports whether labels require a runner with a GPU.
+func RequiresGPU(labels map[string]string) bool {
+	value, required := labels[LabelGPU]
+
+	return required && !slices.Contains([]string{"0", "false", "no", "none"}, strings.ToLower(value))
 }

@@ -38,15 +38,41 @@ func OutputAddress(taskID string, part Part, out Port) Address {
 	}
 }
 
-// RootDataset returns the dataset that a task's parameters name for its first input: dataset_id
-// "namespace#name", or name and namespace. It returns nil if they name none.
-func RootDataset(values map[string]json.RawMessage) (*Address, error) {
-	address, _, err := rootDataset(values)
-	return address, err
+// RootDataset returns the dataset that the parameters of a part name for the first dataset input that the DAG
+// does not feed: dataset_id "namespace#name", or name and namespace. It returns nil if they name none, or if
+// there is no such input: then these parameters are the component's own.
+func (d *Document) RootDataset(describe Describe, task string, part Part) (*Address, error) {
+	c, ok := d.DAG.component(task)
+	if !ok {
+		return nil, Errorf(CodeNotFound, "task_name: job %s has no task %q", d.JobID, task)
+	}
+	desc, err := describe(c.Provider, c.Version, c.ComponentName)
+	if err != nil {
+		return nil, PrefixPlace("task "+task, err)
+	}
+	values, err := d.Config.TaskParameters(task, part)
+	if err != nil {
+		return nil, err
+	}
+	inputs, err := BindInputs(c, desc, true)
+	if err != nil {
+		return nil, PrefixPlace("task "+task, err)
+	}
+	address, _, err := rootDataset(inputs, values)
+	return address, prefixedTask(task, part, err)
 }
 
-// rootDataset also returns the names of the parameters that name the dataset.
-func rootDataset(values map[string]json.RawMessage) (*Address, []string, error) {
+// rootDataset returns the root dataset that parameters name, and the names of these parameters. inputs has a
+// place for it if the DAG leaves a dataset input free.
+func rootDataset(inputs []Binding, values map[string]json.RawMessage) (*Address, []string, error) {
+	if !slices.ContainsFunc(inputs, func(b Binding) bool { return b.Key == "" }) {
+		return nil, nil, nil
+	}
+	return namedDataset(values)
+}
+
+// namedDataset returns the dataset that parameters name, and the names of these parameters.
+func namedDataset(values map[string]json.RawMessage) (*Address, []string, error) {
 	var id string
 	if err := DecodeFields(values, Optional("dataset_id", &id)); err != nil {
 		return nil, nil, err
@@ -72,23 +98,36 @@ func rootDataset(values map[string]json.RawMessage) (*Address, []string, error) 
 	return &address, []string{"name", "namespace"}, nil
 }
 
-// family returns the group of a category. Categories of one group match each other between a DAG and a
-// description.
-func family(category string) string {
-	switch category {
-	case "report", "metric":
-		return "report"
-	case "dataset", "datasets", "training_set", "test_set":
-		return "dataset"
+// family groups the types of inputs and outputs, in a DAG, and the categories of a description.
+type family string
+
+const (
+	familyData   family = "dataset"
+	familyModel  family = "model"
+	familyMetric family = "metric"
+)
+
+// familyOf returns the family of a type: FATE-Flow's rule, by substrings. Every type that is neither data nor
+// a model is a metric, such as a report. The type itself is passed on unchanged.
+func familyOf(kind string) family {
+	for _, part := range []string{"data", "training_set", "test_set", "validate_set"} {
+		if strings.Contains(kind, part) {
+			return familyData
+		}
 	}
-	return category
+	if strings.Contains(kind, "model") {
+		return familyModel
+	}
+	return familyMetric
 }
 
-func sameFamily(a, b string) bool { return family(a) == family(b) }
+// SameFamily reports whether two types match each other between a DAG and a description: both are data, both
+// models, or both metrics.
+func SameFamily(a, b string) bool { return familyOf(a) == familyOf(b) }
 
-// sameKind reports whether two categories are equal; report and metric count as equal.
+// sameKind reports whether two types are equal; all metrics count as equal.
 func sameKind(a, b string) bool {
-	return a == b || family(a) == "report" && family(b) == "report"
+	return a == b || familyOf(a) == familyMetric && familyOf(b) == familyMetric
 }
 
 // Binding connects a port of a component to an address.
@@ -109,7 +148,7 @@ func assign(ports []DataPort, kinds []string) []int {
 	for i := range assigned {
 		assigned[i] = -1
 	}
-	for _, fits := range []func(a, b string) bool{sameKind, sameFamily} {
+	for _, fits := range []func(a, b string) bool{sameKind, SameFamily} {
 		for i, kind := range kinds {
 			for j := 0; assigned[i] < 0 && j < len(ports); j++ {
 				if !used[j] && fits(ports[j].Category, kind) {
@@ -128,7 +167,8 @@ func BindInputs(c Component, desc *Description, root bool) ([]Binding, error) {
 	for _, in := range c.Input {
 		kinds = append(kinds, in.Type)
 	}
-	free := slices.Clone(desc.InputData)
+	free := make([]DataPort, 0, len(desc.InputData))
+	fed := make([]bool, len(desc.InputData))
 	var bound []Binding
 	for j, port := range assign(desc.InputData, kinds) {
 		in := c.Input[j]
@@ -137,12 +177,19 @@ func BindInputs(c Component, desc *Description, root bool) ([]Binding, error) {
 				j, c.ComponentName, in.Type, DescribePorts(desc.InputData))
 		}
 		bound = append(bound, Binding{Port: desc.InputData[port].Name, Type: in.Type, Key: in.Key})
-		free[port].Category = ""
+		fed[port] = true
 	}
-	if root {
-		if port := assign(free, []string{"dataset"})[0]; port >= 0 {
-			bound = append(bound, Binding{Port: free[port].Name, Type: "dataset"})
+	if !root {
+		return bound, nil
+	}
+
+	for j, port := range desc.InputData {
+		if !fed[j] {
+			free = append(free, port)
 		}
+	}
+	if port := assign(free, []string{"dataset"})[0]; port >= 0 {
+		bound = append(bound, Binding{Port: free[port].Name, Type: "dataset"})
 	}
 	return bound, nil
 }
@@ -210,7 +257,11 @@ func NewContainerSpec(doc *Document, describe Describe, task string, part Part,
 	if err != nil {
 		return nil, err
 	}
-	root, rootNames, err := rootDataset(values)
+	inputs, err := BindInputs(c, desc, true)
+	if err != nil {
+		return nil, PrefixPlace("task "+task, err)
+	}
+	root, rootNames, err := rootDataset(inputs, values)
 	if err != nil {
 		return nil, prefixedTask(task, part, err)
 	}
@@ -231,14 +282,12 @@ func NewContainerSpec(doc *Document, describe Describe, task string, part Part,
 	if r.Resources, err = doc.Config.Resources(part); err != nil {
 		return nil, err
 	}
-	inputs, err := BindInputs(c, desc, root != nil)
-	if err != nil {
-		return nil, PrefixPlace("task "+task, err)
-	}
-	rooted := false
 	for _, in := range inputs {
 		if in.Key == "" {
-			in.Address, rooted = *root, true
+			if root == nil {
+				continue
+			}
+			in.Address = *root
 		} else {
 			address, err := inputAddress(doc, describe, task, in, part, taskIDs)
 			if err != nil {
@@ -259,7 +308,7 @@ func NewContainerSpec(doc *Document, describe Describe, task string, part Part,
 		out.Address = OutputAddress(r.TaskID, part, Port{Type: out.Type, Key: out.Key})
 	}
 	for name, raw := range values {
-		if rooted && slices.Contains(rootNames, name) {
+		if slices.Contains(rootNames, name) {
 			continue
 		}
 		if r.Params[name], err = ParameterText(raw); err != nil {
@@ -312,7 +361,7 @@ func (c *Component) outputType(key, kind string) string {
 		return kind
 	}
 	for _, o := range c.Output {
-		if o.Key == key && sameFamily(o.Type, kind) {
+		if o.Key == key && SameFamily(o.Type, kind) {
 			return o.Type
 		}
 	}

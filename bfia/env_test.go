@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -151,7 +152,7 @@ func TestContainerSpecWithSeveralHosts(t *testing.T) {
 		{Part{"guest", 0, "A"}, Address{"guest", "ns"}, map[string]string{}, Resources{}},
 		{Part{"host", 0, "B"}, Address{"hosts", "ns"}, map[string]string{"label": "y"}, Resources{}},
 		{Part{"host", 1, "A"}, Address{"host1", "ns"}, map[string]string{"label": "y"},
-			Resources{2000, 4 << 30, 0}},
+			Resources{2000, 4 << 30, 0, 0}},
 	} {
 		run := specOf(t, testJob, "psi_0", test.part)
 		maps.Copy(test.params,
@@ -220,6 +221,26 @@ func TestContainerSpecOfModelsAndSets(t *testing.T) {
 	}, warm.Inputs)
 }
 
+// TestContainerSpecOfFATEsTypes checks that the types of FATE's pipeline are taken and reach the addresses as
+// they came.
+func TestContainerSpecOfFATEsTypes(t *testing.T) {
+	host := Part{"host", 1, "A"}
+	fates := strings.NewReplacer(`{"type": "training_set", "key": "train"}`, `{"type": "data", "key": "train"}`,
+		`{"type": "test_set", "key": "test"}`, `{"type": "validate_set", "key": "test"}`,
+		`"type": "metric"`, `"type": "summary"`).Replace(testJob)
+	require.NotEqual(t, testJob, fates)
+	require.Equal(t, []Binding{
+		{"test", "data", "train", Address{"t-split", "host-A-data-train"}},
+		{"train", "validate_set", "test", Address{"t-split", "host-A-validate_set-test"}},
+	}, specOf(t, fates, "split_0", host).Outputs, "by the position in the list, as in FATE-Flow")
+	require.Equal(t, []Binding{
+		{"train_data", "dataset", "split_0.train", Address{"t-split", "host-A-data-train"}},
+		{"test_data", "test_set", "split_0.test", Address{"t-split", "host-A-validate_set-test"}},
+	}, specOf(t, fates, "lr_0", host).Inputs)
+	require.Equal(t, Binding{"loss", "summary", "r0", Address{"t-lr0", "host-A-summary-r0"}},
+		specOf(t, fates, "lr_0", host).Outputs[0])
+}
+
 func TestAssign(t *testing.T) {
 	ports := func(categories ...string) (list []DataPort) {
 		for _, c := range categories {
@@ -242,10 +263,26 @@ func TestAssign(t *testing.T) {
 		{ports("report", "metric", "report"), []string{"metric", "report", "report", "report"},
 			[]int{0, 1, 2, -1}},
 		{ports("model", "dataset"), []string{"report", "model"}, []int{-1, 0}},
+		{ports("training_set", "dataset"), []string{"data", "validate_set"}, []int{0, 1}},
+		{ports("data", "model", "anything"), []string{"dataset", "lr_model", "metrics"}, []int{0, 1, 2}},
 		{nil, []string{"model"}, []int{-1}},
 		{ports("model"), nil, []int{}},
 	} {
 		require.Equal(t, test.want, assign(test.ports, test.kinds), "%v for %v", test.ports, test.kinds)
+	}
+}
+
+// TestFamilyOf checks FATE-Flow's rule, get_source_type of its translator.
+func TestFamilyOf(t *testing.T) {
+	for kind, want := range map[string]family{
+		"data": familyData, "dataset": familyData, "datasets": familyData, "training_set": familyData,
+		"test_set": familyData, "validate_set": familyData, "metadata": familyData,
+		"dataframe": familyData, "dataset_model": familyData,
+		"model": familyModel, "lr_model": familyModel, "models": familyModel,
+		"report": familyMetric, "metric": familyMetric, "metrics": familyMetric, "anything": familyMetric,
+		"Data": familyMetric, "train_set": familyMetric, "": familyMetric,
+	} {
+		require.Equal(t, want, familyOf(kind), kind)
 	}
 }
 
@@ -272,6 +309,12 @@ func TestContainerSpecRootDatasetWithInputs(t *testing.T) {
 			map[string]string{"dataset_id": "ns#x"}},
 		{"psi", input, `{"name": "x", "namespace": "ns"}`, []Binding{{"data", "dataset", "psi_0.d", fromPSI}},
 			map[string]string{"name": "x", "namespace": "ns"}},
+		// FATE's Writer: where to write to is its own business, and need not be valid as a dataset's name.
+		{"psi", input, `{"name": "../x", "namespace": "a b"}`,
+			[]Binding{{"data", "dataset", "psi_0.d", fromPSI}},
+			map[string]string{"name": "../x", "namespace": "a b"}},
+		{"psi", input, `{"dataset_id": "no hash"}`, []Binding{{"data", "dataset", "psi_0.d", fromPSI}},
+			map[string]string{"dataset_id": "no hash"}},
 		{"read", ``, `{"name": "x", "namespace": "ns"}`, nil,
 			map[string]string{"name": "x", "namespace": "ns"}},
 		{"psi", ``, `{"dataset_id": "ns#x", "name": "n", "namespace": "m"}`,
@@ -351,7 +394,7 @@ func TestContainerSpecRefusals(t *testing.T) {
 	}
 }
 
-func TestRootDataset(t *testing.T) {
+func TestNamedDataset(t *testing.T) {
 	for text, want := range map[string]*Address{
 		`{}`:                              nil,
 		`{"dataset_id": "a#b"}`:           {"b", "a"},
@@ -366,7 +409,7 @@ func TestRootDataset(t *testing.T) {
 	} {
 		var values map[string]json.RawMessage
 		require.NoError(t, json.Unmarshal([]byte(text), &values))
-		got, err := RootDataset(values)
+		got, _, err := namedDataset(values)
 		require.NoError(t, err, text)
 		require.Equal(t, want, got, text)
 	}
@@ -384,7 +427,7 @@ func TestRootDataset(t *testing.T) {
 	} {
 		var values map[string]json.RawMessage
 		require.NoError(t, json.Unmarshal([]byte(text), &values))
-		_, err := RootDataset(values)
+		_, _, err := namedDataset(values)
 		requireRefusal(t, err, CodeBadRequest, message)
 	}
 }

@@ -26,13 +26,15 @@ type FailureKind string
 
 // The kinds of failures.
 const (
-	FailedExit     FailureKind = "exit_code"     // the container's exit code is not 0
-	FailedMemory   FailureKind = "out_of_memory" // the container hit its memory limit
-	FailedImage    FailureKind = "image_missing"
-	FailedStart    FailureKind = "not_started"   // the container could not be created or started
-	FailedInput    FailureKind = "input_missing" // a dataset or a provider is missing
-	FailedReported FailureKind = "reported"      // the component reported it
-	FailedVanished FailureKind = "vanished"      // the container was removed from outside
+	FailedExit   FailureKind = "exit_code"     // the container's exit code is not 0
+	FailedMemory FailureKind = "out_of_memory" // the container hit its memory limit
+	FailedImage  FailureKind = "image_missing"
+	FailedStart  FailureKind = "not_started"   // the container could not be created or started
+	FailedInput  FailureKind = "input_missing" // a dataset or a provider is missing
+	// the container wrote an output that its party can't read or record
+	FailedOutput   FailureKind = "output_unreadable"
+	FailedReported FailureKind = "reported" // the component reported it
+	FailedVanished FailureKind = "vanished" // the container was removed from outside
 	// the container was killed by a user, or with its daemon or machine
 	FailedKilled FailureKind = "killed"
 	// the component's exit code is 75, EX_TEMPFAIL of sysexits.h
@@ -136,6 +138,8 @@ func (f *Failure) Text() string {
 		return "the container could not be started"
 	case FailedInput:
 		return "a dataset or a provider is missing"
+	case FailedOutput:
+		return "an output could not be read"
 	case FailedReported:
 		return "the component reported that it failed"
 	case FailedVanished:
@@ -221,6 +225,11 @@ func (f *Failure) hint(self, jobID string) string {
 			return "load the image on the runner, or register the provider with an image that the runner has"
 		}
 		return fmt.Sprintf("ask %s to load the provider's image", f.NodeID)
+	case FailedOutput:
+		if ours {
+			return "have the component write its outputs so that the user of this party's processes can read them"
+		}
+		return ask
 	case FailedStart, FailedInput, FailedInternal:
 		if ours {
 			return "check the provider's registration, the inputs and the runner; this party's log has the details"

@@ -143,7 +143,7 @@ func FuzzParameters(f *testing.F) {
 		if json.Unmarshal(body, &values) != nil {
 			return
 		}
-		if a, err := RootDataset(values); err != nil {
+		if a, _, err := namedDataset(values); err != nil {
 			requireRefused(t, err)
 		} else if a != nil && (CheckID("", a.Name) != nil || CheckID("", a.Namespace) != nil) {
 			t.Fatalf("a dataset that is no place in the storage: %q", a)

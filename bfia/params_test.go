@@ -93,14 +93,16 @@ func TestResources(t *testing.T) {
 		want Resources
 	}{
 		{`{}`, Resources{}},
-		{`{"host":{"1":{"resources":{"cpu":0.5,"memory":2,"disk":-1}}}}`, Resources{500, 2 << 30, 0}},
+		{`{"host":{"1":{"resources":{"cpu":0.5,"memory":2,"disk":-1}}}}`, Resources{500, 2 << 30, 0, 0}},
 		{`{"host":{"0":{"resources":{"cpu":4}}}}`, Resources{}},
-		{`{"host":{"0|1":{"resources":{"cpu":4,"memory":null}}}}`, Resources{4000, 0, 0}},
+		{`{"host":{"0|1":{"resources":{"cpu":4,"memory":null}}}}`, Resources{4000, 0, 0, 0}},
 		{`{"common":{"resources":{"cpu":1,"disk":10}},"host":{"1":{"resources":{"cpu":2}}}}`,
-			Resources{2000, 0, 10 << 30}},
+			Resources{2000, 0, 10 << 30, 0}},
 		{`{"common":{"resources":null}}`, Resources{}},
+		{`{"common":{"resources":{"gpu":2}}}`, Resources{GPU: 2}},
+		{`{"common":{"resources":{"gpu":2}},"host":{"1":{"resources":{"gpu":-1}}}}`, Resources{}},
 		{`{"common":{"resources":{"cpu":0,"memory":0.0078125,"disk":1000000}}}`,
-			Resources{0, 1 << 23, 1000000 << 30}},
+			Resources{0, 1 << 23, 1000000 << 30, 0}},
 	} {
 		c := Config{JobParams: params(t, test.text)}
 		got, err := c.Resources(Part{Role: "host", Index: 1})
@@ -122,6 +124,11 @@ func TestResources(t *testing.T) {
 			"config.job_params.host.1.resources.memory: is 0.001 GiB, must be at least 0.0078125"},
 		{`{"host":{"1":{"resources":{"disk":1e10}}}}`,
 			"config.job_params.host.1.resources.disk: is 1e+10 GiB, must be at most 1000000"},
+		{`{"common":{"resources":{"gpu":0.5}}}`,
+			"config.job_params.common.resources.gpu: the number 0.5 is too large or not whole"},
+		{`{"common":{"resources":{"gpu":-2}}}`,
+			"config.job_params.common.resources.gpu: is -2, must be a number " +
+				"of GPUs from 0 to 1000, or -1 for none"},
 		{`{"common":{"resources":{"memory":1e400}}}`,
 			"config.job_params.common.resources.memory: the number 1e400 is too large or not whole"},
 	} {

@@ -143,7 +143,8 @@ func planTask(doc *Document, describe Describe, i int, node string) (*PlannedTas
 	if err != nil {
 		return nil, PrefixPlace(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
 	}
-	if _, err := BindInputs(c, desc, false); err != nil {
+	inputs, err := BindInputs(c, desc, true)
+	if err != nil {
 		return nil, PrefixField(fmt.Sprintf("dag.components[%d] (%s)", i, c.Name), err)
 	}
 	if _, err := bindOutputs(c, desc); err != nil {
@@ -164,7 +165,7 @@ func planTask(doc *Document, describe Describe, i int, node string) (*PlannedTas
 	}
 	for _, p := range t.Parts {
 		if node == "" || p.NodeID == node {
-			if err := checkParameters(&doc.Config, c.Name, p, desc); err != nil {
+			if err := checkParameters(&doc.Config, c.Name, p, desc, inputs); err != nil {
 				return nil, err
 			}
 		}
@@ -282,9 +283,9 @@ func checkComponent(i int, c Component) error {
 		if err := CheckID(fmt.Sprintf("dag.components[%d].output[%d].key", i, j), out.Key); err != nil {
 			return err
 		}
-		if !slices.Contains(outputCategories, out.Type) {
-			return Errorf(CodeBadRequest, "dag.components[%d].output[%d].type: %q is none of %s", i, j,
-				out.Type, strings.Join(outputCategories, ", "))
+		// The type is a part of the output's address.
+		if err := CheckID(fmt.Sprintf("dag.components[%d].output[%d].type", i, j), out.Type); err != nil {
+			return err
 		}
 		if seen[out] {
 			return Errorf(CodeBadRequest, "dag.components[%d].output[%d]: %s %q is given twice", i, j,
@@ -353,7 +354,7 @@ func topological(components []Component, place map[string]int) ([]int, error) {
 				return nil, Errorf(CodeBadRequest, "%s.key: the DAG has no task %q", field, task)
 			}
 			if !slices.ContainsFunc(components[from].Output,
-				func(o Port) bool { return o.Key == output && sameFamily(o.Type, in.Type) }) {
+				func(o Port) bool { return o.Key == output && SameFamily(o.Type, in.Type) }) {
 				return nil, Errorf(CodeBadRequest, "%s.key: task %q has no %s output %q", field, task,
 					in.Type, output)
 			}
@@ -405,7 +406,7 @@ func topological(components []Component, place map[string]int) ([]int, error) {
 	return order, nil
 }
 
-func checkParameters(c *Config, task string, part Part, desc *Description) error {
+func checkParameters(c *Config, task string, part Part, desc *Description, inputs []Binding) error {
 	values, err := c.TaskParameters(task, part)
 	if err != nil {
 		return err
@@ -437,7 +438,7 @@ func checkParameters(c *Config, task string, part Part, desc *Description) error
 				task, part.Self(), name, n, MaxParameterBytes)
 		}
 	}
-	_, err = RootDataset(values)
+	_, _, err = rootDataset(inputs, values)
 	return prefixedTask(task, part, err)
 }
 

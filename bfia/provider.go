@@ -3,7 +3,6 @@ package bfia
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -157,11 +156,6 @@ func (f *flexBool) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-var (
-	inputCategories  = []string{"model", "dataset", "training_set", "test_set", "datasets"}
-	outputCategories = []string{"model", "dataset", "training_set", "test_set", "report", "metric"}
-)
-
 // ParseDescription reads and checks the self-description of a component.
 func ParseDescription(name string, raw []byte) (*Description, error) {
 	var present map[string]json.RawMessage
@@ -212,24 +206,23 @@ func ParseDescription(name string, raw []byte) (*Description, error) {
 		}
 		seen[p.Name] = true
 	}
-	if err := checkPorts("inputData", d.InputData, inputCategories); err != nil {
+	if err := checkPorts("inputData", d.InputData); err != nil {
 		return nil, err
 	}
-	if err := checkPorts("outputData", d.OutputData, outputCategories); err != nil {
+	if err := checkPorts("outputData", d.OutputData); err != nil {
 		return nil, err
 	}
 	return &d, nil
 }
 
-func checkPorts(field string, ports []DataPort, categories []string) error {
+func checkPorts(field string, ports []DataPort) error {
 	seen := map[string]bool{}
 	for i, p := range ports {
 		if err := CheckID(fmt.Sprintf("%s[%d].name", field, i), p.Name); err != nil {
 			return err
 		}
-		if !slices.Contains(categories, p.Category) {
-			return Errorf(CodeBadRequest, "%s[%d].category: %q is none of %s", field, i, p.Category,
-				strings.Join(categories, ", "))
+		if err := CheckID(fmt.Sprintf("%s[%d].category", field, i), p.Category); err != nil {
+			return err
 		}
 		if seen[p.Name] {
 			return Errorf(CodeBadRequest, "%s[%d].name: %q is given twice", field, i, p.Name)

@@ -108,11 +108,9 @@ func TestParseRegistrationRefusals(t *testing.T) {
 		{psi + ".inputData", nil, psi + ".inputData: is required"},
 		{psi + ".inputData.0", 7, psi + ".inputData[0]: is a JSON number, must be an object"},
 		{psi + ".inputData.0.name", nil, psi + ".inputData[0].name: is required"},
-		{psi + ".inputData.0.category", "report", psi +
-			`.inputData[0].category: "report" is none of model, dataset, training_set, test_set, datasets`},
+		{psi + ".inputData.0.category", "", psi + ".inputData[0].category: is required"},
 		{psi + ".outputData", nil, psi + ".outputData: is required"},
-		{psi + ".outputData.1.category", "datasets", psi +
-			`.outputData[1].category: "datasets" is none of model, dataset, training_set, test_set, report, metric`},
+		{psi + ".outputData.1.category", "a/b", psi + `.outputData[1].category: "a/b"` + form},
 		{psi + ".outputData.1.name", "train_data", psi + `.outputData[1].name: "train_data" is given twice`},
 		{psi + ".outputData.1.name", "../x", psi + `.outputData[1].name: "../x"` + form},
 	} {

@@ -5,14 +5,16 @@ import (
 	"math"
 )
 
-// Resources is an amount of CPU, memory and disk: what a container may use, or what a runner has. It is the
-// one type for resources; the documents of the protocol write them in cores and GiB.
+// Resources is an amount of CPU, memory, disk and GPUs: what a container may use, or what a runner has. It is
+// the one type for resources; the documents of the protocol write them in cores and GiB.
 //
-// In a request, 0 sets no limit and reserves nothing. In a total, 0 is unknown and limits nothing.
+// In a request, 0 sets no limit and reserves nothing. In a total, 0 is unknown and limits nothing, except for
+// GPUs: a container gets those that it requests and no others, and a runner has none that are not configured.
 type Resources struct {
 	CPUMilli int64 `json:"cpu_milli,omitempty"` // thousandths of a core
 	Memory   int64 `json:"memory,omitempty"`    // bytes
 	Disk     int64 `json:"disk,omitempty"`      // bytes
+	GPU      int64 `json:"gpu,omitempty"`       // whole GPUs
 }
 
 // documentResources are resources as documents write them.
@@ -20,6 +22,7 @@ type documentResources struct {
 	CPU    float64 `json:"cpu"`    // cores
 	Memory float64 `json:"memory"` // GiB
 	Disk   float64 `json:"disk"`   // GiB
+	GPU    int64   `json:"gpu"`
 }
 
 const gib = 1 << 30
@@ -30,13 +33,15 @@ func (d documentResources) resources() Resources {
 		CPUMilli: int64(math.Round(max(d.CPU, 0) * 1000)),
 		Memory:   int64(max(d.Memory, 0) * gib),
 		Disk:     int64(max(d.Disk, 0) * gib),
+		GPU:      max(d.GPU, 0),
 	}
 }
 
 // document converts r, and rounds memory and disk to thousandths of a GiB.
 func (r Resources) document() documentResources {
 	round := func(bytes int64) float64 { return math.Round(float64(bytes)/gib*1000) / 1000 }
-	return documentResources{CPU: float64(r.CPUMilli) / 1000, Memory: round(r.Memory), Disk: round(r.Disk)}
+	return documentResources{CPU: float64(r.CPUMilli) / 1000, Memory: round(r.Memory), Disk: round(r.Disk),
+		GPU: r.GPU}
 }
 
 // Resources returns job_params.<role>.<n>.resources (part 2, 6.6): what each container of a part may use. In
@@ -59,6 +64,7 @@ func (c *Config) Resources(part Part) (Resources, error) {
 const (
 	leastCPU, leastMemory, leastDisk = 0.01, 1.0 / 128, 1.0 / 1024 // cores, GiB
 	mostResources                    = 1_000_000
+	mostGPUs                         = 1000
 )
 
 func (d documentResources) check() error {
@@ -82,6 +88,10 @@ func (d documentResources) check() error {
 			return Errorf(CodeBadRequest, "%s: is %v %s, must be at most %d",
 				f.name, f.value, f.unit, mostResources)
 		}
+	}
+	if d.GPU < -1 || d.GPU > mostGPUs {
+		return Errorf(CodeBadRequest, "gpu: is %d, must be a number of GPUs from 0 to %d, or -1 for none",
+			d.GPU, mostGPUs)
 	}
 	return nil
 }

@@ -26,7 +26,9 @@ const (
 	PathPlatformAudit     = "/v1/platform/schedule/job/audit_confirm"  // Hutong's addition, after 3.10
 	PathPlatformCallback  = "/v1/platform/schedule/task/callback"      // 4.1
 	PathPlatformPriority  = "/v1/platform/schedule/job/priority"       // Hutong's addition
+	PathPlatformCheck     = "/v1/platform/schedule/job/check"          // Hutong's addition
 	PathJobOutputs        = "/v2/job/output/query"
+	PathJobDocument       = "/v2/job/document" // Hutong's addition
 
 	// East-west: party to party.
 	PathCreateAll    = "/v1/interconn/schedule/job/create_all"    // 3.1
@@ -46,6 +48,9 @@ const (
 	PathRelease      = "/v1/interconn/schedule/job/resource/return"
 	PathCapacityHint = "/v1/interconn/schedule/job/resource/capacity_hint"
 	PathPriority     = "/v1/interconn/schedule/job/priority"
+
+	// East-west, Hutong's addition: a check of a job that creates nothing.
+	PathCheck = "/v1/interconn/schedule/job/check"
 
 	// Operation.
 	PathHealth  = "/healthz"

@@ -10,7 +10,9 @@ type Runner struct {
 	State    RunnerState       `json:"state"`
 	// Draining is set if an operator has drained the runner.
 	Draining    bool      `json:"draining"`
-	HeartbeatAt time.Time `json:"heartbeat_at"`
+	HeartbeatAt time.Time `json:"heartbeat_at"` // by the database's clock
+	// ClockSkew is by how many seconds its clock was ahead of the database's at that heartbeat.
+	ClockSkew float64 `json:"clock_skew"`
 	// Running is the number of its containers. A drained runner can be switched off when it has none.
 	Running int            `json:"running"`
 	Total   RunnerCapacity `json:"total"`

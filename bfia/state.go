@@ -1,6 +1,10 @@
 package bfia
 
-import "slices"
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+)
 
 // JobState is the state of a job (part 2, 3.7). A job that was stopped, or whose task failed, is FINISHED
 // too: its tasks say whether it succeeded.
@@ -14,6 +18,22 @@ const (
 	JobRunning  JobState = "RUNNING"
 	JobFinished JobState = "FINISHED"
 )
+
+// UnmarshalJSON reads a state in any case, as FATE-Flow does: some containers and parties write them in lower
+// case.
+func (s *JobState) UnmarshalJSON(b []byte) error { return unmarshalUpper(b, s) }
+
+// UnmarshalJSON reads a state in any case, as FATE-Flow does.
+func (s *TaskState) UnmarshalJSON(b []byte) error { return unmarshalUpper(b, s) }
+
+func unmarshalUpper[T ~string](b []byte, into *T) error {
+	text := string(*into) // null leaves it as it is
+	if err := json.Unmarshal(b, &text); err != nil {
+		return err
+	}
+	*into = T(strings.ToUpper(text))
+	return nil
+}
 
 // Terminal reports whether the state never changes again.
 func (s JobState) Terminal() bool { return s == JobFinished || s == JobRejected }
@@ -87,7 +107,7 @@ func (s TaskState) Next(reported TaskState) TaskState {
 
 // ParseTaskState reads a state from the wire.
 func ParseTaskState(s string) (TaskState, error) {
-	if st := TaskState(s); st.rank() > 0 {
+	if st := TaskState(strings.ToUpper(s)); st.rank() > 0 {
 		return st, nil
 	}
 	return "", Errorf(CodeBadRequest, "status: %q is none of PENDING, READY, RUNNING, SUCCESS, FAILED", s)

@@ -2,6 +2,7 @@ package bfia
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -61,11 +62,21 @@ func TestTaskStateNext(t *testing.T) {
 
 func TestParseTaskState(t *testing.T) {
 	for _, s := range taskStates {
-		got, err := ParseTaskState(string(s))
-		require.NoError(t, err)
-		require.Equal(t, s, got)
+		for _, spelling := range []string{string(s), strings.ToLower(string(s)), string(s[:1]) +
+			strings.ToLower(string(s[1:]))} {
+			got, err := ParseTaskState(spelling)
+			require.NoError(t, err)
+			require.Equal(t, s, got)
+			var report TaskReport
+			require.NoError(t, DecodeJSON([]byte(`{"status": "`+spelling+`"}`), &report))
+			require.Equal(t, s, report.Status)
+			var status JobStatus
+			require.NoError(t, DecodeJSON([]byte(`{"job_status": "`+strings.ToLower(string(JobFinished))+`"}`),
+				&status))
+			require.Equal(t, JobFinished, status.State)
+		}
 	}
-	for _, s := range []string{"", "FINISHED", "success", " SUCCESS"} {
+	for _, s := range []string{"", "FINISHED", "succeeded", " SUCCESS"} {
 		_, err := ParseTaskState(s)
 		requireRefusal(t, err, CodeBadRequest,
 			fmt.Sprintf("status: %q is none of PENDING, READY, RUNNING, SUCCESS, FAILED", s))

@@ -50,7 +50,7 @@ var defaultWaiting = map[WaitingKind]string{
 	WaitsForDatabase:  "waits for the database",
 }
 
-// Text returns the reason in words.
+// Text returns the reason.
 func (w *Waiting) Text() string {
 	switch {
 	case w == nil:
@@ -115,8 +115,8 @@ func WaitForApproval(jobID, node string, since time.Time) Waiting {
 		node, jobID)}
 }
 
-// WaitForSlot describes a task whose inputs exist, and which waits for the end of another task of its job: the
-// job's reservation at a party, or its scheduler if node is empty, lets no more tasks run at once.
+// WaitForSlot describes a task whose inputs exist, and which waits for the end of another task of its job:
+// the job's reservation at a party, or its scheduler if node is empty, lets no more tasks run at once.
 func WaitForSlot(node string, parallelism int, since time.Time) Waiting {
 	by, tasks := "the reservation at "+node, "tasks"
 	if node == "" {

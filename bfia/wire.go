@@ -110,8 +110,24 @@ type PollResult struct {
 	Waiting *Waiting  `json:"waiting,omitempty"` // Hutong's addition: why it does not proceed
 }
 
+// JobCheck is the data of the answer to a check of a job, which creates nothing: what each party would do
+// with it.
+type JobCheck struct {
+	Warnings []Warning    `json:"warnings,omitempty"`
+	Parties  []PartyCheck `json:"parties"`
+}
+
+// PartyCheck is what one party would do with a job.
+type PartyCheck struct {
+	NodeID string `json:"node_id,omitempty"`
+	// Accepts says whether the party would accept the job now. Empty: it could not be asked, for Reason.
+	Accepts  *bool     `json:"accepts,omitempty"`
+	Reason   string    `json:"reason,omitempty"` // why it would not, or could not be asked
+	Warnings []Warning `json:"warnings,omitempty"`
+}
+
 // JobCreated is the data of the answer to create_all. Warnings is Hutong's addition: the parameters that
-// contradict the descriptions of their components.
+// contradict the descriptions of their components, and the fields without effect.
 type JobCreated struct {
 	JobID    string    `json:"job_id"`
 	Warnings []Warning `json:"warnings,omitempty"`

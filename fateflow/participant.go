@@ -29,8 +29,9 @@ type Command struct {
 // Party gives [Participant] access to the jobs of a party. Its methods refuse a sender that is neither the
 // scheduler nor the initiator of the job, and a job that the party does not know (code [bfia.CodeNotFound]).
 type Party interface {
-	// Catalog returns access to the party's providers.
-	Catalog(ctx context.Context) Catalog
+	// Catalog returns access to the providers of a job: those in the job's record, and for a new job those
+	// that the party has now.
+	Catalog(ctx context.Context, jobID string) (Catalog, error)
 	// CreateJob creates the party's part of a job. A request that is repeated changes nothing. ownProtocol is
 	// set for a scheduler that speaks FATE-Flow's own protocol.
 	CreateJob(ctx context.Context, doc *bfia.Document, scheduler string,
@@ -127,7 +128,11 @@ func (p *Participant) createJob(ctx context.Context, cmd *Command) (any, error) 
 		return nil, bfia.Errorf(bfia.CodeBadRequest, "dag: is required")
 	}
 
-	job, err := Translate(cmd.DAG, cmd.JobID, p.Node, p.Party.Catalog(ctx))
+	catalog, err := p.Party.Catalog(ctx, cmd.JobID)
+	if err != nil {
+		return nil, err
+	}
+	job, err := Translate(cmd.DAG, cmd.JobID, p.Node, catalog)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package store_test
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -232,7 +233,7 @@ func TestRunners(t *testing.T) {
 			Devices:     []string{"docker", "process"},
 			TaskQueue:   "host/h1",
 			Slots:       4,
-			HeartbeatAt: at,
+			HeartbeatAt: time.Now().Add(-time.Hour),
 			CPUMilli:    1500,
 			Memory:      1 << 40,
 			Disk:        3,
@@ -240,24 +241,64 @@ func TestRunners(t *testing.T) {
 		}
 		require.NoError(t, s.PutRunner(ctx, h))
 		require.NoError(t,
-			s.PutRunner(ctx, store.Runner{RunnerID: "h0", Slots: 1, HeartbeatAt: at.Add(-time.Minute)}))
-		runners, err := s.Runners(ctx, at)
+			s.PutRunner(ctx, store.Runner{RunnerID: "h0", Slots: 1,
+				HeartbeatAt: time.Now().Add(-3 * time.Hour)}))
+		runners, err := s.Runners(ctx, 2*time.Hour)
 		require.NoError(t, err)
 		want := h
-		want.HeartbeatAt = kept
+		want.HeartbeatAt = want.HeartbeatAt.UTC().Truncate(time.Microsecond)
 		require.Equal(t, []store.Runner{want}, runners)
 		requireCode(t, bfia.CodeNotFound, s.DrainRunner(ctx, "no", true))
 		require.NoError(t, s.DrainRunner(ctx, "h1", true))
-		h.Slots, h.HeartbeatAt = 8, at.Add(500*time.Millisecond)
+		h.Slots, h.HeartbeatAt = 8, time.Time{}
 		require.NoError(t, s.PutRunner(ctx, h))
-		runners, err = s.Runners(ctx, at.Add(time.Millisecond))
+		runners, err = s.Runners(ctx, time.Minute)
 		require.NoError(t, err)
 		require.Len(t, runners, 1)
 		require.Equal(t, 8, runners[0].Slots)
 		require.True(t, runners[0].Draining, "a heartbeat leaves the runner drained")
 		require.NoError(t, s.DrainRunner(ctx, "h1", false))
-		runners, err = s.Runners(ctx, time.Time{})
+		runners, err = s.Runners(ctx, 4*time.Hour)
 		require.NoError(t, err)
 		require.Len(t, runners, 2)
+	})
+}
+
+// A runner's heartbeat counts by the database's clock, so a runner with a slow clock is online. How far its
+// clock is off is kept.
+func TestHeartbeatOfRunnerWithOtherClock(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, address string) {
+		ctx, s := t.Context(), storetest.Open(t, address)
+		for id, skew := range map[string]time.Duration{"slow": -90 * time.Second, "fast": time.Hour} {
+			require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: id, Slots: 1,
+				Clock: time.Now().Add(skew)}))
+			runners, err := s.Runners(ctx, time.Minute)
+			require.NoError(t, err)
+			require.Len(t, runners, 1)
+			now, err := s.Now(ctx)
+			require.NoError(t, err)
+			require.WithinDuration(t, now, runners[0].HeartbeatAt, 10*time.Second)
+			if strings.HasPrefix(address, "postgres") { // SQLite has no clock of its own
+				got := time.Duration(runners[0].ClockSkewMS) * time.Millisecond
+				require.InDelta(t, skew.Seconds(), got.Seconds(), 10)
+			}
+			silence, found, err := s.RunnerSilence(ctx, id)
+			require.NoError(t, err)
+			require.True(t, found)
+			require.Less(t, silence, 10*time.Second)
+			require.NoError(t, s.DeregisterRunner(ctx, id))
+			_, found, err = s.RunnerSilence(ctx, id)
+			require.NoError(t, err)
+			require.False(t, found)
+		}
+		require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: "old", Slots: 1,
+			HeartbeatAt: time.Now().Add(-8 * 24 * time.Hour)}))
+		n, err := s.ForgetRunners(ctx, 9*24*time.Hour)
+		require.NoError(t, err)
+		require.Zero(t, n)
+		n, err = s.ForgetRunners(ctx, 7*24*time.Hour)
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
 	})
 }

@@ -3,6 +3,8 @@ package store
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -12,60 +14,77 @@ import (
 // maxCachedBytes bounds the total size of the documents in the cache, in bytes.
 const maxCachedBytes = 16 << 20
 
-// documentCache is an LRU cache of parsed documents: each container of a job needs the document, and a large
-// DAG takes milliseconds to parse.
+// documentCache is an LRU cache of parsed records: each container of a job needs its record, and a large DAG
+// takes milliseconds to parse.
 type documentCache struct {
 	mu      sync.Mutex
 	entries []cachedDocument // least recently used first
 }
 
 type cachedDocument struct {
-	jobID string
-	body  []byte
-	doc   *bfia.Document
+	row    document
+	record *JobRecord
 }
+
+func (e cachedDocument) size() int { return len(e.row.Document) + len(e.row.Providers) }
 
 // JobDocument returns the parsed document of a job, or CodeNotFound if there is none. The caller must not
 // change it.
 func (s *Store) JobDocument(ctx context.Context, jobID string) (*bfia.Document, error) {
-	body, err := s.Document(ctx, jobID)
+	record, err := s.JobRecord(ctx, jobID)
+	if err != nil {
+		return nil, err
+	}
+	return record.Document, nil
+}
+
+// JobRecord returns the record of a job, or CodeNotFound if there is none. The caller must not change it.
+func (s *Store) JobRecord(ctx context.Context, jobID string) (*JobRecord, error) {
+	row, err := s.documentRow(ctx, jobID)
 	if err != nil {
 		return nil, err
 	}
 	// Compare the bytes: a job whose creation was undone may be created again with another document.
-	if doc := s.documents.get(jobID, body); doc != nil {
-		return doc, nil
+	if record := s.documents.get(row); record != nil {
+		return record, nil
 	}
-	doc, err := bfia.ParseDocument(body)
+
+	doc, err := bfia.ParseDocument(row.Document)
 	if err != nil {
 		return nil, err
 	}
-	s.documents.put(cachedDocument{jobID, body, doc})
-	return doc, nil
+	var providers []Provider
+	if err := json.Unmarshal(row.Providers, &providers); err != nil {
+		return nil, fmt.Errorf("store: failed to decode the providers of job %s: %w", jobID, err)
+	}
+	record := &JobRecord{Document: doc, Registry: NewRegistry(providers)}
+	s.documents.put(cachedDocument{row, record})
+	return record, nil
 }
 
-func (p *documentCache) get(jobID string, body []byte) *bfia.Document {
+func (p *documentCache) get(row document) *JobRecord {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i := slices.IndexFunc(p.entries, func(e cachedDocument) bool { return e.jobID == jobID })
-	if i < 0 || !bytes.Equal(p.entries[i].body, body) {
+	i := slices.IndexFunc(p.entries, func(e cachedDocument) bool { return e.row.JobID == row.JobID })
+	if i < 0 || !bytes.Equal(p.entries[i].row.Document, row.Document) ||
+		!bytes.Equal(p.entries[i].row.Providers, row.Providers) {
 		return nil
 	}
 	e := p.entries[i]
 	p.entries = append(slices.Delete(p.entries, i, i+1), e)
-	return e.doc
+	return e.record
 }
 
 func (p *documentCache) put(e cachedDocument) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.entries = append(
-		slices.DeleteFunc(p.entries, func(old cachedDocument) bool { return old.jobID == e.jobID }),
+		slices.DeleteFunc(p.entries, func(old cachedDocument) bool { return old.row.JobID == e.row.JobID }),
 		e,
 	)
 	size := 0
 	for i, e := range slices.Backward(p.entries) {
-		if size += len(e.body); size > maxCachedBytes {
+		if size += e.size(); size > maxCachedBytes {
 			p.entries = slices.Delete(p.entries, 0, i+1)
 			break
 		}

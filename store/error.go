@@ -2,10 +2,8 @@ package store
 
 import (
 	"context"
-	"database/sql/driver"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 
@@ -17,7 +15,7 @@ import (
 )
 
 // wrap adds to an error which operation failed; nil stays nil. A [bfia.Error] keeps its code and message, a
-// database that is busy, full or unreachable becomes CodeUnavailable, any other error is internal.
+// database that is busy, full, read-only or unreachable becomes CodeUnavailable, any other error is internal.
 func wrap(err error, doing string, args ...any) error {
 	if err == nil {
 		return nil
@@ -32,6 +30,9 @@ func wrap(err error, doing string, args ...any) error {
 	case diskFull(err):
 		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", what, err),
 			"the disk of the database is full")
+	case isReadOnly(err):
+		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", what, err),
+			"the database accepts no writes now")
 	case isBusy(err) || isUnreachable(err):
 		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", what, err),
 			"the database does not answer")
@@ -44,18 +45,12 @@ func wrap(err error, doing string, args ...any) error {
 
 // isUnreachable reports whether the connection, or the server behind it, is gone.
 func isUnreachable(err error) bool {
-	var nerr net.Error
-	if errors.As(err, &nerr) || errors.Is(err, driver.ErrBadConn) {
+	if lostConnection(err) || isServerAway(err) {
 		return true
 	}
 	var perr pgdriver.Error
-	if errors.As(err, &perr) {
-		code := perr.Field('C')
-		// 08: connection; 53: out of connections, memory or disk; 57P: shutting down or starting.
-		return strings.HasPrefix(code, "08") || strings.HasPrefix(code, "53") ||
-			strings.HasPrefix(code, "57P")
-	}
-	return false
+	// 53: out of connections, memory or disk.
+	return errors.As(err, &perr) && strings.HasPrefix(perr.Field('C'), "53")
 }
 
 // isNotText reports whether PostgreSQL refused a text in a query. Writes are checked before, see checkText.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -106,31 +107,56 @@ func (s *Store) DeleteGeneration(ctx context.Context, generation string) error {
 	return wrap(err, "delete generation %s", generation)
 }
 
-// SetTaskGeneration records which generation of its dataset a part of a task reads, once: it returns the
-// generation that is recorded, which may be an earlier one.
-func (s *Store) SetTaskGeneration(ctx context.Context, key TaskKey, generation string) (string, error) {
-	if err := checkText("dataset_generation", generation); err != nil {
-		return "", err
+// resolveGenerations sets the dataset generation of each task that names a dataset to the current one. It
+// stays empty for a dataset that is not registered, unless the task requires that. The datasets are locked
+// until the transaction ends, so that none is deleted meanwhile.
+func (s *Store) resolveGenerations(ctx context.Context, tx bun.Tx, tasks []Task) error {
+	current := map[string]string{} // parts of one job read the same
+	for i := range tasks {
+		t := &tasks[i]
+		if t.Dataset == "" {
+			continue
+		}
+		if _, found := current[t.Dataset]; !found {
+			namespace, name, _ := strings.Cut(t.Dataset, "#")
+			q := tx.NewSelect().Where("namespace = ? AND name = ?", namespace, name)
+			if s.pg { // SQLite has one writer at a time
+				q.For("SHARE")
+			}
+			var row dataTableRow
+			err := selectOne(ctx, q, &row, "dataset_id: dataset %q", t.Dataset)
+			if err != nil && (t.RequireDataset || bfia.CodeOf(err) != bfia.CodeNotFound) {
+				return err
+			}
+			current[t.Dataset] = row.Generation
+		}
+		t.DatasetGeneration = current[t.Dataset]
 	}
-
-	err := s.updateTask(ctx, key, "record the dataset generation of", s.w.NewUpdate().
-		Set("dataset_generation = ?", generation).Where("dataset_generation = ''"))
-	if err != nil {
-		return "", err
-	}
-
-	var row Task
-	err = selectOne(ctx, s.w.NewSelect().Where(taskKeyWhere, key.args()...), &row, "task %s", key)
-	return row.DatasetGeneration, err
+	return nil
 }
 
-// forgetRemovedGenerations makes the tasks of a reopened job read the current generation where that which
-// they read before was removed.
-func forgetRemovedGenerations(ctx context.Context, tx bun.Tx, jobID string) error {
-	_, err := tx.NewUpdate().Model((*Task)(nil)).Set("dataset_generation = ''").
-		Where("job_id = ? AND dataset_generation <> ''", jobID).
+// renewRemovedGenerations makes the tasks of a reopened job read the current generation where that which they
+// read before was removed.
+func (s *Store) renewRemovedGenerations(ctx context.Context, tx bun.Tx, jobID string) error {
+	var tasks []Task
+	err := tx.NewSelect().Model(&tasks).Where("job_id = ? AND dataset_generation <> ''", jobID).
 		Where("NOT EXISTS (SELECT 1 FROM t_data_generation AS g WHERE g.generation = t.dataset_generation " +
 			"AND NOT g.removing)").
-		Exec(ctx)
-	return err
+		Scan(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range tasks {
+		tasks[i].RequireDataset = true
+	}
+	if err := s.resolveGenerations(ctx, tx, tasks); err != nil {
+		return err
+	}
+	for _, t := range tasks {
+		if _, err := tx.NewUpdate().Model((*Task)(nil)).Set("dataset_generation = ?", t.DatasetGeneration).
+			Where(taskKeyWhere, t.Key().args()...).Exec(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }

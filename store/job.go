@@ -73,6 +73,7 @@ const MaxJobs = 1000
 // JobFilter selects jobs. The zero value selects all.
 type JobFilter struct {
 	FlowID   *string
+	Prefix   string // the beginning of the job ids
 	States   []bfia.JobState
 	Outcomes []bfia.Outcome
 	Partner  string     // a party of the job
@@ -83,9 +84,10 @@ type JobFilter struct {
 }
 
 // CreateJob records a job and this party's parts of its tasks, all or nothing. It fills in the JobID of
-// tasks. The default state is PENDING for the job and READY for tasks, the default CreatedAt is now. Called
-// again with the same content it changes nothing, whatever state the job has reached; with other content it
-// returns CodeConflict.
+// tasks, and the current generations of their datasets. The default state is PENDING for the job and READY
+// for tasks, the default CreatedAt is now. Called again with the same content it changes nothing, whatever
+// state the job has reached; with other content it returns CodeConflict. It returns CodeNotFound if a
+// required dataset is not registered.
 func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 	job, tasks, err := jobRows(job, tasks)
 	if err != nil {
@@ -99,9 +101,13 @@ func (s *Store) CreateJob(ctx context.Context, job Job, tasks []Task) error {
 		if n == 0 {
 			return checkSameJob(ctx, tx, job, tasks)
 		}
-		if len(tasks) > 0 {
-			_, err = tx.NewInsert().Model(&tasks).Exec(ctx)
+		if len(tasks) == 0 {
+			return nil
 		}
+		if err := s.resolveGenerations(ctx, tx, tasks); err != nil {
+			return err
+		}
+		_, err = tx.NewInsert().Model(&tasks).Exec(ctx)
 		return err
 	})
 	if isDuplicate(err) {
@@ -137,7 +143,7 @@ func jobRows(job Job, tasks []Task) (Job, []Task, error) {
 			return job, nil, err
 		}
 		if err := checkText("name", t.Name, "role", t.Role, "task_id", t.TaskID, "componentName", t.Component,
-			"provider", t.Provider, "version", t.Version); err != nil {
+			"provider", t.Provider, "version", t.Version, "dataset_id", t.Dataset); err != nil {
 			return job, nil, err
 		}
 	}
@@ -191,7 +197,7 @@ func (s *Store) UpdateJob(ctx context.Context, jobID string, state bfia.JobState
 
 // ReopenJob makes a FINISHED job READY again and clears the reason, failure and times of its end. Its tasks
 // keep their rows until they start again. A job in another state stays unchanged. ReopenJob returns
-// CodeNotFound for a job that is unknown or being removed.
+// CodeNotFound for a job that is unknown or being removed, or whose dataset was deleted.
 func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
 	var n int
 	err := s.tx(ctx, func(ctx context.Context, tx bun.Tx) (err error) {
@@ -204,7 +210,7 @@ func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
 		if err != nil || n == 0 {
 			return err
 		}
-		return forgetRemovedGenerations(ctx, tx, jobID)
+		return s.renewRemovedGenerations(ctx, tx, jobID)
 	})
 	if err != nil || n > 0 {
 		return wrap(err, "reopen job %s", jobID)
@@ -262,6 +268,12 @@ func (s *Store) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
 	}
 	if !f.Until.IsZero() {
 		q.Where("created_at < ?", normalizeTime(f.Until))
+	}
+	if f.Prefix != "" {
+		if err := checkText("prefix", f.Prefix); err != nil {
+			return nil, err
+		}
+		q.Where("job_id LIKE ? ESCAPE '!'", likeEscape.Replace(f.Prefix)+"%")
 	}
 	if f.Before != nil {
 		q.Where("(created_at, job_id) < (?, ?)", normalizeTime(f.Before.CreatedAt), f.Before.JobID)

@@ -299,6 +299,11 @@ func TestJobsPages(t *testing.T) {
 			walk(store.JobFilter{States: []bfia.JobState{bfia.JobReady, bfia.JobRunning}, Limit: 2}))
 		empty := ""
 		require.Empty(t, walk(store.JobFilter{FlowID: &empty}))
+		require.Equal(t, want, walk(store.JobFilter{Prefix: want[0][:1]}))
+		require.Equal(t, want[:1], walk(store.JobFilter{Prefix: want[0]}))
+		require.Empty(t, walk(store.JobFilter{Prefix: want[0][:1] + "%"}),
+			"the prefix is text, not a pattern")
+		require.Empty(t, walk(store.JobFilter{Prefix: "_"}))
 		_, err := s.Jobs(ctx, store.JobFilter{Limit: -1})
 		requireCode(t, bfia.CodeBadRequest, err)
 		for _, bad := range []string{"", "-", "x-j", "1-", "1", "99999999999999999999-j"} {

@@ -16,14 +16,14 @@ import (
 // Provider holds a vendor's algorithms at one version on one device. Metadata and descriptions are stored
 // byte for byte.
 type Provider struct {
-	Name       string
-	Version    string
-	Device     string
-	Protocol   string
-	Metadata   json.RawMessage
-	Components map[string]json.RawMessage // by the component's name
-	CreatedAt  time.Time
-	UpdatedAt  time.Time
+	Name       string                     `json:"name"`
+	Version    string                     `json:"version"`
+	Device     string                     `json:"device"`
+	Protocol   string                     `json:"protocol"`
+	Metadata   json.RawMessage            `json:"metadata,omitempty"`
+	Components map[string]json.RawMessage `json:"components"` // by the component's name
+	CreatedAt  time.Time                  `json:"-"`
+	UpdatedAt  time.Time                  `json:"-"`
 }
 
 // ProviderFilter selects providers; an empty field matches all.

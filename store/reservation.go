@@ -26,6 +26,7 @@ type ReservedSlot struct {
 	CPUMilli      int64  `bun:"cpu_milli"`
 	Memory        int64  `bun:"memory"`
 	Disk          int64  `bun:"disk"`
+	GPU           int64  `bun:"gpu"`
 }
 
 // ReservationRequest is the demand of a job at this party, before its start.
@@ -77,18 +78,21 @@ type ReservationView struct {
 	Waiting   []ReservationRequest
 }
 
-// ReservationTimes says since when a runner's heartbeat and a waiting request must have come to count.
+// ReservationTimes says how old the last heartbeat of a runner may be, and since when a waiting request must
+// have come to count.
 type ReservationTimes struct {
-	Now, HeartbeatSince, RequestedSince time.Time
+	Now, RequestedSince time.Time
+	SilentAfter         time.Duration
 }
 
 // Reserve decides on a request and records the outcome, in one transaction with the input of the decision:
 // the reserved slots, or that the job waits. decide returns the runners of the slots, ordered by parallel
-// index, or none and the reason. A job that holds a reservation keeps it; decide is not called. If the job has ended,
-// Reserve returns CodeConflict. waited reports that the job was waiting and no longer is: others may now get
-// what the scheduler withheld for it.
+// index, or none and the reason. A job that holds a reservation keeps it; decide is not called. If the job
+// has ended, Reserve returns CodeConflict. waited reports that the job was waiting and no longer is: others
+// may now get what the scheduler withheld for it.
 func (s *Store) Reserve(ctx context.Context, request ReservationRequest, times ReservationTimes,
-	decide func(ReservationView) (runners []string, reason string)) (granted []ReservedSlot, waited bool, err error) {
+	decide func(ReservationView) (runners []string,
+		reason string)) (granted []ReservedSlot, waited bool, err error) {
 	if err := checkText("scheduler", request.SchedulerNode, "initiator", request.InitiatorNode, "flow_id",
 		request.FlowID); err != nil {
 		return nil, false, err
@@ -113,7 +117,7 @@ func (s *Store) Reserve(ctx context.Context, request ReservationRequest, times R
 		if ended {
 			return bfia.Errorf(bfia.CodeConflict, "job_id: job %q has ended", request.JobID)
 		}
-		view, err := readView(ctx, tx, request.JobID, times)
+		view, err := s.readView(ctx, tx, request.JobID, times)
 		if err != nil {
 			return err
 		}
@@ -152,7 +156,7 @@ func reservedSlots(request ReservationRequest, runners []string) []ReservedSlot 
 		reserved = append(reserved, ReservedSlot{
 			JobID: request.JobID, ParallelIndex: i / len(demand), SlotIndex: i % len(demand),
 			Role: slot.Role, RoleIndex: slot.Index, Constraints: slot.Constraints.Key(), RunnerID: runnerID,
-			CPUMilli: slot.CPUMilli, Memory: slot.Memory, Disk: slot.Disk,
+			CPUMilli: slot.CPUMilli, Memory: slot.Memory, Disk: slot.Disk, GPU: slot.GPU,
 		})
 	}
 	return reserved
@@ -161,7 +165,7 @@ func reservedSlots(request ReservationRequest, runners []string) []ReservedSlot 
 // ReservationView returns the input of decisions. It is not a snapshot: it may or may not contain concurrent
 // changes.
 func (s *Store) ReservationView(ctx context.Context, times ReservationTimes) (ReservationView, error) {
-	view, err := readView(ctx, s.r, "", times)
+	view, err := s.readView(ctx, s.r, "", times)
 	if err == nil {
 		view.Waiting, err = waitingRequests(ctx, s.r, "", times.RequestedSince)
 	}
@@ -197,13 +201,11 @@ func lockAdmission(ctx context.Context, tx bun.Tx) error {
 }
 
 // readView reads the runners with their use, and the jobs that hold reservations, except one job.
-func readView(ctx context.Context, db bun.IDB, except string,
+func (s *Store) readView(ctx context.Context, db bun.IDB, except string,
 	times ReservationTimes) (ReservationView, error) {
 	var view ReservationView
-	var runners []Runner
-	if err := db.NewSelect().Model(&runners).
-		Where("heartbeat_at >= ? AND slots > 0", normalizeTime(times.HeartbeatSince)).Order("runner_id").
-		Scan(ctx); err != nil {
+	runners, err := s.onlineRunners(ctx, db, times.SilentAfter)
+	if err != nil {
 		return view, err
 	}
 	used, err := readUsedResources(ctx, db)
@@ -218,6 +220,7 @@ func readView(ctx context.Context, db bun.IDB, except string,
 					CPUMilli: t.CPUMilli,
 					Memory:   t.Memory,
 					Disk:     t.Disk,
+					GPU:      t.GPU,
 				}
 			}
 		}
@@ -281,7 +284,7 @@ func (s *Store) MoveSlot(ctx context.Context, slot ReservedSlot, times Reservati
 			"job_id: slot %d.%d of job %q", slot.ParallelIndex, slot.SlotIndex, slot.JobID); err != nil {
 			return err
 		}
-		view, err := readView(ctx, tx, slot.JobID, times)
+		view, err := s.readView(ctx, tx, slot.JobID, times)
 		if err != nil {
 			return err
 		}

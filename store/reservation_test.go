@@ -41,7 +41,7 @@ func request(id string) store.ReservationRequest {
 func times(now time.Time) store.ReservationTimes {
 	return store.ReservationTimes{
 		Now:            now,
-		HeartbeatSince: now.Add(-time.Minute),
+		SilentAfter:    time.Minute,
 		RequestedSince: now.Add(-time.Hour),
 	}
 }
@@ -55,11 +55,10 @@ func TestReserve(t *testing.T) {
 			s.PutRunner(
 				ctx,
 				store.Runner{
-					RunnerID:    "h",
-					Devices:     []string{"docker"},
-					Slots:       3,
-					CPUMilli:    4000,
-					HeartbeatAt: at,
+					RunnerID: "h",
+					Devices:  []string{"docker"},
+					Slots:    3,
+					CPUMilli: 4000,
 				},
 			),
 		)
@@ -71,7 +70,7 @@ func TestReserve(t *testing.T) {
 					RunnerID:    "silent",
 					Devices:     []string{"docker"},
 					Slots:       3,
-					HeartbeatAt: at.Add(-time.Hour),
+					HeartbeatAt: time.Now().Add(-time.Hour),
 				},
 			),
 		)
@@ -198,7 +197,7 @@ func TestReserveAtOnce(t *testing.T) {
 		require.NoError(
 			t,
 			stores[0].PutRunner(ctx,
-				store.Runner{RunnerID: "h", Devices: []string{"docker"}, Slots: 4, HeartbeatAt: at}),
+				store.Runner{RunnerID: "h", Devices: []string{"docker"}, Slots: 4}),
 		)
 		var all sync.WaitGroup
 		for i := range 16 {
@@ -241,7 +240,7 @@ func TestMoveSlot(t *testing.T) {
 			require.NoError(
 				t,
 				s.PutRunner(ctx,
-					store.Runner{RunnerID: id, Devices: []string{"docker"}, Slots: 1, HeartbeatAt: at}),
+					store.Runner{RunnerID: id, Devices: []string{"docker"}, Slots: 1}),
 			)
 		}
 		slots, _, err := s.Reserve(ctx, request("j1"), times(at),

@@ -93,7 +93,7 @@ func TestRemoveJob(t *testing.T) {
 		ctx, s := t.Context(), storetest.Open(t, address)
 		for _, id := range []string{"first", "second", "third", "other"} {
 			endedJob(t, s, id, at)
-			require.NoError(t, s.PutDocument(ctx, id, []byte("{}")))
+			require.NoError(t, s.PutJobRecord(ctx, id, []byte("{}"), store.NewRegistry(nil)))
 		}
 		scheduledJob(t, s, "first")
 		require.NoError(
@@ -151,7 +151,7 @@ func TestRemoveUnusedDocuments(t *testing.T) {
 		endedJob(t, s, "taken", at)
 		scheduledJob(t, s, "scheduled")
 		for _, id := range []string{"taken", "scheduled", "never"} {
-			require.NoError(t, s.PutDocument(ctx, id, []byte(id)))
+			require.NoError(t, s.PutJobRecord(ctx, id, []byte(id), store.NewRegistry(nil)))
 		}
 		n, err := s.RemoveUnusedDocuments(ctx, time.Now().Add(-time.Hour))
 		require.NoError(t, err)

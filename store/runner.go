@@ -16,15 +16,20 @@ type Runner struct {
 
 	RunnerID    string    `bun:"runner_id,pk"`
 	NodeID      string    `bun:"node_id"`
-	Devices     []string  `bun:"devices"`    // the devices of its drivers, such as docker
-	TaskQueue   string    `bun:"task_queue"` // its own Temporal task queue
-	Slots       int       `bun:"slots"`      // containers at once; 0 for a drained runner that deregistered
-	HeartbeatAt time.Time `bun:"heartbeat_at"`
+	Devices     []string  `bun:"devices"`      // the devices of its drivers, such as docker
+	TaskQueue   string    `bun:"task_queue"`   // its own Temporal task queue
+	Slots       int       `bun:"slots"`        // containers at once; 0 for a drained runner that deregistered
+	HeartbeatAt time.Time `bun:"heartbeat_at"` // by the database's clock
+	// Clock is the time at the runner when it sends a heartbeat. PutRunner keeps how far it is ahead of the
+	// database's clock, or behind if negative.
+	Clock       time.Time `bun:"-"`
+	ClockSkewMS int64     `bun:"clock_skew_ms"`
 
 	// Resources for containers, in thousandths of a core and in bytes; 0 is unknown and limits nothing.
 	CPUMilli int64 `bun:"cpu_milli"`
 	Memory   int64 `bun:"memory"`
 	Disk     int64 `bun:"disk"`
+	GPU      int64 `bun:"gpu"` // GPUs; 0 is none
 	// Labels are what a provider or a task can require, such as gpu: "1".
 	Labels map[string]string `bun:"labels"`
 	// Draining: the runner gets no new containers. Heartbeats don't change it; see [Store.DrainRunner].
@@ -39,13 +44,13 @@ func (r *Runner) AfterScanRow(context.Context) error {
 	return nil
 }
 
-// PutRunner records a runner with a heartbeat at HeartbeatAt, by default now.
+// PutRunner records a runner with a heartbeat at HeartbeatAt, by default now by the database's clock: the
+// clocks of machines differ, and a runner must not look silent for that.
 func (s *Store) PutRunner(ctx context.Context, runner Runner) error {
 	if err := checkText(append(fieldValues("devices", runner.Devices), "runner_id", runner.RunnerID,
 		"node_id", runner.NodeID, "queue", runner.TaskQueue)...); err != nil {
 		return err
 	}
-	runner.HeartbeatAt = timeOrNow(runner.HeartbeatAt)
 	if runner.Devices == nil {
 		runner.Devices = []string{}
 	}
@@ -58,38 +63,80 @@ func (s *Store) PutRunner(ctx context.Context, runner Runner) error {
 		}
 	}
 	runner.Draining = false
-	_, err := s.w.NewInsert().Model(&runner).On("CONFLICT (runner_id) DO UPDATE").
+	insert := s.w.NewInsert().Model(&runner)
+	switch {
+	case !runner.HeartbeatAt.IsZero():
+		runner.HeartbeatAt = normalizeTime(runner.HeartbeatAt)
+	case s.pg:
+		insert = insert.Value("heartbeat_at", "clock_timestamp()")
+	default:
+		runner.HeartbeatAt = normalizeTime(time.Now()) // SQLite is in this process
+	}
+	runner.ClockSkewMS = 0
+	if s.pg && !runner.Clock.IsZero() {
+		insert = insert.Value("clock_skew_ms",
+			"CAST(EXTRACT(EPOCH FROM CAST(? AS TIMESTAMPTZ) - clock_timestamp()) * 1000 AS BIGINT)",
+			normalizeTime(runner.Clock))
+	}
+	_, err := insert.On("CONFLICT (runner_id) DO UPDATE").
 		Set("node_id = EXCLUDED.node_id, devices = EXCLUDED.devices, task_queue = EXCLUDED.task_queue").
-		Set("slots = EXCLUDED.slots, heartbeat_at = EXCLUDED.heartbeat_at").
-		Set("cpu_milli = EXCLUDED.cpu_milli, memory = EXCLUDED.memory, disk = EXCLUDED.disk, labels = " +
+		Set("slots = EXCLUDED.slots, heartbeat_at = EXCLUDED.heartbeat_at, clock_skew_ms = " +
+			"EXCLUDED.clock_skew_ms").
+		Set("cpu_milli = EXCLUDED.cpu_milli, memory = EXCLUDED.memory, disk = EXCLUDED.disk, gpu = EXCLUDED.gpu, labels = " +
 			"EXCLUDED.labels").
 		Exec(ctx)
 	return wrap(err, "record runner %s", runner.RunnerID)
 }
 
-// Runners returns the runners with a heartbeat since a time, by id, without those that deregistered.
-func (s *Store) Runners(ctx context.Context, heartbeatSince time.Time) ([]Runner, error) {
-	var runners []Runner
-	err := s.r.NewSelect().
-		Model(&runners).
-		Where("heartbeat_at >= ? AND slots > 0", normalizeTime(heartbeatSince)).
-		Order("runner_id").
-		Scan(ctx)
+// Runners returns the runners whose last heartbeat is not older than within, by id, without those that
+// deregistered.
+func (s *Store) Runners(ctx context.Context, within time.Duration) ([]Runner, error) {
+	runners, err := s.onlineRunners(ctx, s.r, within)
 	return runners, wrap(err, "list runners")
 }
 
-// LastHeartbeat returns the time of a runner's last heartbeat; zero for an unknown runner, or one that
-// deregistered.
-func (s *Store) LastHeartbeat(ctx context.Context, runnerID string) (time.Time, error) {
+func (s *Store) onlineRunners(ctx context.Context, db bun.IDB, within time.Duration) ([]Runner, error) {
+	var runners []Runner
+	where, age := s.olderThan(within)
+	err := db.NewSelect().Model(&runners).Where("NOT ("+where+") AND slots > 0", age).Order("runner_id").
+		Scan(ctx)
+	return runners, err
+}
+
+// olderThan returns a condition on a runner's heartbeat, with its argument. It compares by the database's
+// clock.
+func (s *Store) olderThan(age time.Duration) (condition string, arg any) {
+	if s.pg {
+		return "heartbeat_at < clock_timestamp() - make_interval(secs => ?)", age.Seconds()
+	}
+	return "heartbeat_at < ?", normalizeTime(time.Now().Add(-age))
+}
+
+// Now returns the time by the database's clock.
+func (s *Store) Now(ctx context.Context) (time.Time, error) {
+	now := time.Now() // SQLite is in this process
+	if s.pg {
+		if err := s.r.NewSelect().ColumnExpr("clock_timestamp()").Scan(ctx, &now); err != nil {
+			return now, wrap(err, "read the database's clock")
+		}
+	}
+	return normalizeTime(now), nil
+}
+
+// RunnerSilence returns the time since a runner's last heartbeat. found is false for an unknown runner, or
+// one that deregistered.
+func (s *Store) RunnerSilence(ctx context.Context, runnerID string) (silence time.Duration, found bool,
+	err error) {
 	var runner Runner
-	err := selectOne(ctx, s.r.NewSelect().Where("runner_id = ?", runnerID), &runner, "runner %q", runnerID)
-	if bfia.CodeOf(err) == bfia.CodeNotFound {
-		return time.Time{}, nil
+	err = selectOne(ctx, s.r.NewSelect().Where("runner_id = ?", runnerID), &runner, "runner %q", runnerID)
+	if bfia.CodeOf(err) == bfia.CodeNotFound || err == nil && runner.Slots == 0 {
+		return 0, false, nil
 	}
-	if runner.Slots == 0 {
-		return time.Time{}, err
+	if err != nil {
+		return 0, false, err
 	}
-	return runner.HeartbeatAt, err
+	now, err := s.Now(ctx)
+	return max(now.Sub(runner.HeartbeatAt), 0), true, err
 }
 
 // DeregisterRunner deletes a runner. If it is draining, its row stays, with no slots, so that it is drained
@@ -138,6 +185,6 @@ func (r Runner) AdmissionRunner() admission.Runner {
 		Labels:   r.Labels,
 		Slots:    r.Slots,
 		Draining: r.Draining,
-		Total:    bfia.Resources{CPUMilli: r.CPUMilli, Memory: r.Memory, Disk: r.Disk},
+		Total:    bfia.Resources{CPUMilli: r.CPUMilli, Memory: r.Memory, Disk: r.Disk, GPU: r.GPU},
 	}
 }

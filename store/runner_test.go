@@ -26,21 +26,22 @@ func TestDrainedRunnerDeregisters(t *testing.T) {
 			Slots:     2,
 		}
 		online := func() []store.Runner {
-			runners, err := s.Runners(ctx, time.Now().Add(-time.Minute))
+			runners, err := s.Runners(ctx, time.Minute)
 			require.NoError(t, err)
 			return runners
 		}
 		require.NoError(t, s.PutRunner(ctx, runner))
 		require.NoError(t, s.DrainRunner(ctx, "h1", true))
-		seen, err := s.LastHeartbeat(ctx, "h1")
+		silence, found, err := s.RunnerSilence(ctx, "h1")
 		require.NoError(t, err)
-		require.WithinDuration(t, time.Now(), seen, time.Minute)
+		require.True(t, found)
+		require.Less(t, silence, time.Minute)
 
 		job, tasks := partyJob("j1")
 		require.NoError(t, s.CreateJob(ctx, job, tasks))
 		offered := func() (runners []admission.Runner) {
 			_, _, err := s.Reserve(ctx, store.ReservationRequest{JobID: "j1"},
-				store.ReservationTimes{Now: time.Now(), HeartbeatSince: time.Now().Add(-time.Minute)},
+				store.ReservationTimes{Now: time.Now(), SilentAfter: time.Minute},
 				func(a store.ReservationView) ([]string, string) { runners = a.Runners; return nil, "full" })
 			require.NoError(t, err)
 			return runners
@@ -51,9 +52,9 @@ func TestDrainedRunnerDeregisters(t *testing.T) {
 		require.NoError(t, s.DeregisterRunner(ctx, "h1"))
 		require.Empty(t, online())
 		require.Empty(t, offered())
-		seen, err = s.LastHeartbeat(ctx, "h1")
+		_, found, err = s.RunnerSilence(ctx, "h1")
 		require.NoError(t, err)
-		require.Zero(t, seen, "it deregistered")
+		require.False(t, found, "it deregistered")
 		uses, err := s.RunnerUses(ctx)
 		require.NoError(t, err)
 		require.Len(t, uses, 1)
@@ -84,6 +85,7 @@ func TestRunnerUses(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, address string) {
 		ctx, s := t.Context(), storetest.Open(t, address)
+		long := time.Now().Add(-24 * time.Hour)
 		require.NoError(
 			t,
 			s.PutRunner(
@@ -91,14 +93,14 @@ func TestRunnerUses(t *testing.T) {
 				store.Runner{
 					RunnerID:    "h1",
 					Slots:       2,
-					HeartbeatAt: at,
+					HeartbeatAt: long,
 					Labels:      map[string]string{"gpu": "1"},
 				},
 			),
 		)
-		require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: "h2", Slots: 2, HeartbeatAt: at}))
+		require.NoError(t, s.PutRunner(ctx, store.Runner{RunnerID: "h2", Slots: 2, HeartbeatAt: long}))
 		require.NoError(t,
-			s.PutRunner(ctx, store.Runner{RunnerID: "h3", Slots: 2, HeartbeatAt: at.Add(time.Hour)}))
+			s.PutRunner(ctx, store.Runner{RunnerID: "h3", Slots: 2, HeartbeatAt: long.Add(time.Hour)}))
 		job, tasks := partyJob("j1")
 		require.NoError(t, s.CreateJob(ctx, job, tasks))
 		_, err := s.StartTask(ctx, "j1", "a", "id-a", 1, at)
@@ -128,7 +130,7 @@ func TestRunnerUses(t *testing.T) {
 		require.NoError(t, s.SetTaskExit(ctx, guest, 1, 0, "", at))
 		require.Equal(t, map[string]int{"h1": 1, "h2": 0, "h3": 0}, running())
 
-		n, err := s.ForgetRunners(ctx, at.Add(time.Hour))
+		n, err := s.ForgetRunners(ctx, 23*time.Hour+30*time.Minute)
 		require.NoError(t, err)
 		require.Equal(t, 1, n, "h2: h1 has a running part, and h3 a later heartbeat")
 		require.Equal(t, map[string]int{"h1": 1, "h3": 0}, running())

@@ -15,8 +15,8 @@ type RunnerUse struct {
 	// Deregistered: the row only records that the runner is draining.
 	Deregistered bool
 	// UsedSlots are the reserved slots, with the resources reserved for them, in the units of [Runner].
-	UsedSlots                          int
-	UsedCPUMilli, UsedMemory, UsedDisk int64
+	UsedSlots                                   int
+	UsedCPUMilli, UsedMemory, UsedDisk, UsedGPU int64
 	// RunningParts are the parts of tasks whose containers run there.
 	RunningParts int
 }
@@ -40,6 +40,7 @@ func (s *Store) RunnerUses(ctx context.Context) ([]RunnerUse, error) {
 	for _, t := range used {
 		if u := byID[t.RunnerID]; u != nil {
 			u.UsedSlots, u.UsedCPUMilli, u.UsedMemory, u.UsedDisk = t.Slots, t.CPUMilli, t.Memory, t.Disk
+			u.UsedGPU = t.GPU
 		}
 	}
 	var parts []struct {
@@ -59,10 +60,11 @@ func (s *Store) RunnerUses(ctx context.Context) ([]RunnerUse, error) {
 	return uses, nil
 }
 
-// ForgetRunners deletes runners without a heartbeat since a time that have no running parts, and returns how
-// many. It also deletes that they are draining.
-func (s *Store) ForgetRunners(ctx context.Context, before time.Time) (int, error) {
-	n, err := affected(s.w.NewDelete().Model((*Runner)(nil)).Where("heartbeat_at < ?", normalizeTime(before)).
+// ForgetRunners deletes runners whose last heartbeat is older than age and that have no running parts, and
+// returns how many. It also deletes that they are draining.
+func (s *Store) ForgetRunners(ctx context.Context, age time.Duration) (int, error) {
+	where, arg := s.olderThan(age)
+	n, err := affected(s.w.NewDelete().Model((*Runner)(nil)).Where(where, arg).
 		Where("NOT EXISTS (SELECT 1 FROM t_task AS t WHERE t.runner_id = r.runner_id AND t.state = ?)",
 			bfia.TaskRunning).
 		Exec(ctx))
@@ -71,9 +73,9 @@ func (s *Store) ForgetRunners(ctx context.Context, before time.Time) (int, error
 
 // usedResources sums up the reserved slots of one runner.
 type usedResources struct {
-	RunnerID               string
-	Slots                  int
-	CPUMilli, Memory, Disk int64
+	RunnerID                    string
+	Slots                       int
+	CPUMilli, Memory, Disk, GPU int64
 }
 
 // readUsedResources returns the used resources of all runners with reserved slots.
@@ -81,6 +83,7 @@ func readUsedResources(ctx context.Context, db bun.IDB) (used []usedResources, e
 	err = db.NewSelect().Model((*ReservedSlot)(nil)).
 		ColumnExpr("runner_id, COUNT(*) AS slots, CAST(SUM(cpu_milli) AS BIGINT) AS cpu_milli").
 		ColumnExpr("CAST(SUM(memory) AS BIGINT) AS memory, CAST(SUM(disk) AS BIGINT) AS disk").
+		ColumnExpr("CAST(SUM(gpu) AS BIGINT) AS gpu").
 		Group("runner_id").Scan(ctx, &used)
 	return used, err
 }

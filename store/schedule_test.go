@@ -81,26 +81,26 @@ func TestDocument(t *testing.T) {
 		ctx, s := t.Context(), storetest.Open(t, address)
 		// Bytes stay bytes: spellings, NUL, what is no UTF-8, and a question mark that is no placeholder.
 		doc := []byte("{\"a\": 0.0001, \"b\": 12345678901234567890, \"q\": \"it's ? \\u0000 \x00\xff\"}")
-		require.NoError(t, s.PutDocument(ctx, "j1", doc))
-		require.NoError(t, s.PutDocument(ctx, "j1", doc))
-		requireCode(t, bfia.CodeConflict, s.PutDocument(ctx, "j1", []byte("{}")))
+		require.NoError(t, s.PutJobRecord(ctx, "j1", doc, store.NewRegistry(nil)))
+		require.NoError(t, s.PutJobRecord(ctx, "j1", doc, store.NewRegistry(nil)))
+		requireCode(t, bfia.CodeConflict, s.PutJobRecord(ctx, "j1", []byte("{}"), store.NewRegistry(nil)))
 		got, err := s.Document(ctx, "j1")
 		require.NoError(t, err)
 		require.Equal(t, doc, got)
 
 		big := []byte(strings.Repeat("0123456789abcdef", 1<<18)) // 4 MiB
-		require.NoError(t, s.PutDocument(ctx, "big", big))
+		require.NoError(t, s.PutJobRecord(ctx, "big", big, store.NewRegistry(nil)))
 		got, err = s.Document(ctx, "big")
 		require.NoError(t, err)
 		require.Equal(t, big, got)
-		require.NoError(t, s.PutDocument(ctx, "empty", nil))
-		require.NoError(t, s.PutDocument(ctx, "empty", []byte{}))
+		require.NoError(t, s.PutJobRecord(ctx, "empty", nil, store.NewRegistry(nil)))
+		require.NoError(t, s.PutJobRecord(ctx, "empty", []byte{}, store.NewRegistry(nil)))
 
 		require.NoError(t, s.DeleteDocument(ctx, "j1"))
 		require.NoError(t, s.DeleteDocument(ctx, "j1"))
 		_, err = s.Document(ctx, "j1")
 		requireCode(t, bfia.CodeNotFound, err)
-		requireCode(t, bfia.CodeBadRequest, s.PutDocument(ctx, "a\x00b", doc))
+		requireCode(t, bfia.CodeBadRequest, s.PutJobRecord(ctx, "a\x00b", doc, store.NewRegistry(nil)))
 	})
 }
 

@@ -149,8 +149,8 @@ func openPostgres(u *url.URL) (_ *Store, err error) {
 		q.Del("port")
 		dsn.RawQuery = q.Encode()
 	}
-	connector := pgdriver.NewConnector(pgdriver.WithApplicationName("hutong"), pgdriver.WithTracing(false),
-		pgdriver.WithDSN(dsn.String()))
+	connector := &writableConnector{Connector: pgdriver.NewConnector(
+		pgdriver.WithApplicationName("hutong"), pgdriver.WithTracing(false), pgdriver.WithDSN(dsn.String()))}
 	open := func(conns int) *sql.DB {
 		db := sql.OpenDB(connector)
 		db.SetMaxOpenConns(conns)

@@ -51,7 +51,10 @@ type Task struct {
 	Waiting       *bfia.Waiting  `bun:"waiting"`        // what it waits for, if its container does not run
 	ReusedJobID   string         `bun:"reused_job_id"`  // the earlier job whose outputs it reuses
 	ReusedTaskID  string         `bun:"reused_task_id"` // the task id under which they are stored
-	// DatasetGeneration is the generation of the uploaded dataset that it reads. All attempts read the same.
+	// Dataset is the dataset that it reads, as namespace#name, and DatasetGeneration the generation that was
+	// current when the job was created. All attempts read the same.
+	Dataset           string     `bun:"dataset"`
+	RequireDataset    bool       `bun:"-"` // refuse to create the task if Dataset is not registered
 	DatasetGeneration string     `bun:"dataset_generation"`
 	StartedAt         *time.Time `bun:"started_at"`
 	EndedAt           *time.Time `bun:"ended_at"`

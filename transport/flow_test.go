@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"hutong/internal/httpguard"
 	"hutong/transport/queue"
 	"hutong/transport/status"
 	"hutong/transport/wire"
@@ -329,7 +330,8 @@ func TestCloseLeavesNothing(t *testing.T) {
 		limits := Limits{SessionBytes: mib}
 		a := open(t, Config{NodeID: "A", Logger: quiet(), Route: routeTo(down), Limits: limits})
 		srv := httptest.NewUnstartedServer(nil)
-		srv.Config = a.Server()
+		srv.Config = a.Server().Server
+		srv.Listener = httpguard.Listener(srv.Listener, true)
 		srv.Start()
 		n := &node{a, srv.URL}
 		type result struct {

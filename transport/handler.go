@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"hutong/internal/httpguard"
 	"hutong/transport/queue"
 	"hutong/transport/status"
 	"hutong/transport/wire"
@@ -69,6 +70,7 @@ func (t *Transport) PartnerHandler() http.Handler { return t.routes(partnerRoute
 
 func (t *Transport) routes(routes map[string]operation) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.URL.Path = httpguard.CleanPath(r.URL.Path)
 		x := t.newExchange(w, r)
 		op, ok := routes[r.URL.Path]
 		switch {

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"hutong/internal/httpguard"
 	"hutong/transport/status"
 	"hutong/transport/wire"
 )
@@ -74,7 +75,8 @@ func open(t testing.TB, cfg Config) *Transport {
 func serve(t testing.TB, tr *Transport) string {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(nil)
-	srv.Config = tr.Server()
+	srv.Config = tr.Server().Server
+	srv.Listener = httpguard.Listener(srv.Listener, true)
 	srv.Start()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"hutong/internal/httpguard"
 	"hutong/transport/queue"
 )
 
@@ -187,12 +188,17 @@ func withoutRedirects(c *http.Client) *http.Client {
 // be unknown.
 func (t *Transport) ReleaseSession(sessionID string) { t.broker.ReleaseSession(sessionID) }
 
-// Server returns an http.Server for all routes, without an address. For another set of routes replace its
-// Handler.
+// Server is an http.Server whose listener refuses requests that HTTP forbids.
+type Server struct{ *http.Server }
+
+// Serve serves a listener until Shutdown.
+func (s *Server) Serve(l net.Listener) error { return s.Server.Serve(httpguard.Listener(l, true)) }
+
+// Server returns a server for all routes, without an address. For another set of routes replace its Handler.
 //
 // It bounds headers and idle connections, not whole requests: a pop may wait for hours, and bodies have
 // deadlines by their size. Its Shutdown stops this transport, so that waiting pops do not delay it.
-func (t *Transport) Server() *http.Server {
+func (t *Transport) Server() *Server {
 	srv := &http.Server{
 		Handler:           t.Handler(),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -208,7 +214,7 @@ func (t *Transport) Server() *http.Server {
 	srv.Protocols.SetHTTP2(true)
 	srv.Protocols.SetUnencryptedHTTP2(true) // gRPC, on the same port
 	srv.RegisterOnShutdown(t.stop)
-	return srv
+	return &Server{srv}
 }
 
 // Close refuses new calls with status.NoInstance, wakes those that wait, and waits until all have ended.

@@ -65,8 +65,9 @@ func (a *announcer) announce(ctx context.Context) error {
 		RunnerID: a.runner.RunnerID, NodeID: a.runner.Node,
 		Devices:   slices.Sorted(maps.Keys(a.runner.Drivers)),
 		TaskQueue: activities.TaskQueueOfRunner(a.runner.RunnerID),
-		Slots:     a.offer.Slots, HeartbeatAt: time.Now(),
-		CPUMilli: a.last.CPUMilli, Memory: a.last.Memory, Disk: a.last.Disk, Labels: a.offer.Labels})
+		Slots:     a.offer.Slots, Clock: time.Now(),
+		CPUMilli: a.last.CPUMilli, Memory: a.last.Memory, Disk: a.last.Disk, GPU: a.last.GPU,
+		Labels: a.offer.Labels})
 }
 
 // sendHeartbeats announces the runner at intervals, until ctx ends.

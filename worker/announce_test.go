@@ -39,10 +39,11 @@ func TestAnnounce(t *testing.T) {
 	require.ErrorIs(t, a.announce(ctx), broken, "there is no last capacity")
 
 	announced := func() store.Runner {
-		runners, err := db.Runners(ctx, time.Now().Add(-time.Minute))
+		runners, err := db.Runners(ctx, time.Minute)
 		require.NoError(t, err)
 		require.Len(t, runners, 1)
 		r := runners[0]
+		require.WithinDuration(t, time.Now(), r.HeartbeatAt, time.Minute)
 		r.HeartbeatAt = time.Time{}
 
 		return r

@@ -96,7 +96,8 @@ func (w *Waits) Markdown() string {
 
 // Keep has changes of the waits recorded, for as long as the workflow runs. It also shows them: as the memo
 // of the workflow, and by calling show.
-func (w *Waits) Keep(ctx workflow.Context, show func(), record func(ctx workflow.Context, now []bfia.Waiting)) {
+func (w *Waits) Keep(ctx workflow.Context, show func(),
+	record func(ctx workflow.Context, now []bfia.Waiting)) {
 	for {
 		changed := func() bool { return w.memo != w.memoText() || !w.same() }
 		if err := workflow.Await(ctx, changed); err != nil {
@@ -142,7 +143,7 @@ func WithWaits(ctx workflow.Context, w *Waits) workflow.Context {
 }
 
 // WithoutWaits returns a context in which commands and records do not count as waits, because the workflow
-// says itself what it waits for, or goes on without their answer.
+// says itself what it waits for, or continues without their answer.
 func WithoutWaits(ctx workflow.Context) workflow.Context { return WithWaits(ctx, nil) }
 
 func waitsOf(ctx workflow.Context) *Waits {

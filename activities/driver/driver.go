@@ -99,6 +99,9 @@ type Spec struct {
 	// Resources are limits. 0 means unlimited. They are not enforced for processes. Memory includes swap;
 	// only Kubernetes enforces Disk.
 	Resources bfia.Resources
+	// GPUs names the GPUs of this runner that the container gets, see [KindOfGPU]. Kubernetes chooses them
+	// itself, by the number in Resources.
+	GPUs []string
 
 	// Labels are returned by List. They must not hold secrets.
 	Labels map[string]string

@@ -45,6 +45,12 @@ func (s *Spec) Check() error {
 		return NonRetryable(err)
 	}
 
+	for _, gpu := range s.GPUs {
+		if err := CheckGPU(gpu); err != nil {
+			return NonRetryable(fmt.Errorf("gpu: %w", err))
+		}
+	}
+
 	total := 0
 	for name, value := range s.Env {
 		total += len(name) + len(value) + 2 + 8 // '=', NUL and a pointer
@@ -129,6 +135,10 @@ func checkResources(r bfia.Resources) error {
 
 	if r.Disk < 0 {
 		return fmt.Errorf("resources: %d is not an amount of disk space", r.Disk)
+	}
+
+	if r.GPU < 0 {
+		return fmt.Errorf("resources: %d is not a number of GPUs", r.GPU)
 	}
 
 	return nil

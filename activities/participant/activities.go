@@ -17,6 +17,8 @@ type Activities struct {
 	Node  string
 	Store *store.Store
 	Blobs blob.Store
+	// CheckDatasets refuses a job whose root datasets are not registered at this party.
+	CheckDatasets bool
 	// Limits bound what runs at once at this party.
 	Limits admission.Limits
 	Client *client.Client

@@ -19,8 +19,9 @@ type Claim struct {
 	// ContainerCreated reports that the container has been created; the part stays on its runner. This and
 	// the fields below are set only in a claim that avoids a runner.
 	ContainerCreated bool `json:"container_created,omitempty"`
-	// HeartbeatAt is the last heartbeat of the container's runner; zero if the runner is unknown.
-	HeartbeatAt time.Time `json:"heartbeat_at,omitzero"`
+	// SilentFor is the time since the last heartbeat of the container's runner; negative if the runner is
+	// unknown.
+	SilentFor time.Duration `json:"silent_for,omitempty"`
 	// OtherRunnerOnline reports that another online runner could run the part.
 	OtherRunnerOnline bool `json:"other_runner_online,omitempty"`
 	// Ended is the end of the container, if it is recorded.
@@ -47,11 +48,11 @@ func (a *Activities) ClaimTask(ctx context.Context, in ClaimTaskInput) ([]Claim,
 	if err != nil {
 		return nil, activities.Classify(err)
 	}
-	doc, err := activities.JobDocument(ctx, a.Store, in.Task.JobID)
+	record, err := activities.JobRecord(ctx, a.Store, in.Task.JobID)
 	if err != nil {
 		return nil, activities.Classify(err)
 	}
-	runners, err := a.Store.Runners(ctx, in.At.Add(-activities.RunnerSilentAfter))
+	runners, err := a.Store.Runners(ctx, activities.RunnerSilentAfter)
 	if err != nil {
 		return nil, activities.Classify(err)
 	}
@@ -72,8 +73,8 @@ func (a *Activities) ClaimTask(ctx context.Context, in ClaimTaskInput) ([]Claim,
 				in.Task.TaskName, in.Task.JobID, part.Self()))
 		}
 		row := rows[k]
-		constraints, err := constraintsOf(ctx, a.Store, doc,
-			taskPart{row.Name, row.Provider, row.Version, part})
+		constraints, err := constraintsOf(record,
+			taskPart{row.Name, component{row.Provider, row.Version, row.Component}, part})
 		if err != nil {
 			return nil, activities.Classify(err)
 		}
@@ -111,23 +112,17 @@ func (a *Activities) claimPart(ctx context.Context, in ClaimTaskInput, part bfia
 	return Claim{Part: part, RunnerID: runnerID, Attempt: attempt}, nil
 }
 
-// slotFor returns the slot of a part, in one set of the reservation. It prefers a slot with the given
-// constraints. If the part's provider was registered again with other constraints, another slot of the part
-// serves: a set serves one task at a time.
+// slotFor returns the slot of a part with the given constraints, in one set of the reservation.
 func slotFor(slots []store.ReservedSlot, parallelIndex int, part bfia.Part,
 	constraints admission.Constraints) (slot store.ReservedSlot, found bool) {
-	for _, s := range slots {
-		if s.ParallelIndex != parallelIndex || s.Role != part.Role || s.RoleIndex != part.Index {
-			continue
-		}
-		if s.Constraints == constraints.Key() {
-			return s, true
-		}
-		if !found {
-			slot, found = s, true
-		}
+	i := slices.IndexFunc(slots, func(s store.ReservedSlot) bool {
+		return s.ParallelIndex == parallelIndex && s.Role == part.Role && s.RoleIndex == part.Index &&
+			s.Constraints == constraints.Key()
+	})
+	if i < 0 {
+		return slot, false
 	}
-	return slot, found
+	return slots[i], true
 }
 
 // claimCreated returns the claim of a part whose container was created: it stays on its runner.
@@ -144,8 +139,10 @@ func (a *Activities) claimCreated(ctx context.Context, row store.Task, part bfia
 	if row.ExitCode != nil {
 		c.Ended = &activities.PartResult{Failure: row.Failure}
 	}
-	var err error
-	c.HeartbeatAt, err = a.Store.LastHeartbeat(ctx, row.RunnerID)
+	silence, found, err := a.Store.RunnerSilence(ctx, row.RunnerID)
+	if c.SilentFor = silence; !found {
+		c.SilentFor = -1
+	}
 	return c, err
 }
 
@@ -177,7 +174,8 @@ func (a *Activities) placeSlot(ctx context.Context, slot store.ReservedSlot,
 		var to []string
 		to, unmet = admission.Place(others, []admission.Slot{{Role: slot.Role, Index: slot.RoleIndex,
 			Constraints: constraints,
-			Resources:   bfia.Resources{CPUMilli: slot.CPUMilli, Memory: slot.Memory, Disk: slot.Disk}}})
+			Resources: bfia.Resources{CPUMilli: slot.CPUMilli, Memory: slot.Memory, Disk: slot.Disk,
+				GPU: slot.GPU}}})
 		if unmet != "" {
 			return ""
 		}

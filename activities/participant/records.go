@@ -2,7 +2,6 @@ package participant
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"hutong/activities"
@@ -28,17 +27,18 @@ func (a *Activities) RecordJob(ctx context.Context, in RecordJobInput) error {
 		InitiatorNode: plan.Initiator.NodeID, SchedulerNode: in.Scheduler, PartyNodes: in.Nodes,
 		Waiting: in.Waiting, CreatedAt: in.At}
 
+	record, err := a.Store.JobRecord(ctx, plan.JobID)
+	if err != nil {
+		return activities.Classify(err)
+	}
 	var tasks []store.Task
 	for i, t := range plan.Tasks {
 		for _, p := range t.Parts {
 			tasks = append(tasks, store.Task{JobID: plan.JobID, Name: t.Name, Role: p.Role,
 				RoleIndex: p.Index, Seq: i,
-				Component: t.Component, Provider: t.Provider, Version: t.Version, State: bfia.TaskReady})
+				Component: t.Component, Provider: t.Provider, Version: t.Version, State: bfia.TaskReady,
+				Dataset: activities.RootDataset(record, t.Name, p), RequireDataset: a.CheckDatasets})
 		}
-	}
-
-	if err := activities.ResolveGenerations(ctx, a.Store, plan.JobID, tasks); err != nil {
-		return activities.Classify(err)
 	}
 
 	return activities.Classify(a.Store.CreateJob(ctx, job, tasks))
@@ -145,7 +145,9 @@ func (a *Activities) RecordTaskEnd(ctx context.Context, in RecordTaskEndInput) e
 
 	if in.State == bfia.TaskSuccess {
 		// Before the state: a reader of SUCCESS must find the outputs.
-		if err := a.recordOutputs(ctx, in); err != nil {
+		err := activities.RecordOutputs(ctx, a.Store, a.Blobs, activities.PartRequest{
+			Key: in.Key, Part: in.Part, TaskID: in.TaskID}, in.At)
+		if err != nil {
 			return activities.Classify(err)
 		}
 	}
@@ -157,34 +159,4 @@ func (a *Activities) RecordTaskEnd(ctx context.Context, in RecordTaskEndInput) e
 
 	return activities.Classify(a.Store.EndTask(ctx, in.Key.Row(), in.TaskID, in.State, in.Failure.Text(),
 		in.At))
-}
-
-// recordOutputs writes the outputs of a part that are in the storage.
-func (a *Activities) recordOutputs(ctx context.Context, in RecordTaskEndInput) error {
-	spec, err := activities.ContainerSpec(ctx, a.Store, in.Key, in.Part, in.TaskID)
-	if err != nil {
-		return err
-	}
-
-	var rows []store.Output
-	for _, out := range spec.Outputs {
-		objects, err := a.Blobs.List(ctx, out.Address.Namespace+"/"+out.Address.Name)
-		if err != nil {
-			return fmt.Errorf("failed to list output %s of task %s: %w", out.Port, in.TaskID, err)
-		}
-		if len(objects) == 0 {
-			continue
-		}
-
-		var bytes int64
-		for _, o := range objects {
-			bytes += o.Size
-		}
-		rows = append(rows, store.Output{JobID: in.Key.JobID, TaskName: in.Key.Task, Role: in.Part.Role,
-			RoleIndex: in.Part.Index,
-			Type:      out.Type, Key: out.Key, Port: out.Port, TaskID: in.TaskID,
-			Namespace: out.Address.Namespace, Name: out.Address.Name, Bytes: bytes, CreatedAt: in.At})
-	}
-
-	return a.Store.PutOutputs(ctx, rows)
 }

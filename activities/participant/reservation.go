@@ -89,7 +89,7 @@ func (a *Activities) party(view store.ReservationView) admission.Party {
 
 // reservationTimes returns the times that select online runners and live requests.
 func reservationTimes(at time.Time) store.ReservationTimes {
-	return store.ReservationTimes{Now: at, HeartbeatSince: at.Add(-activities.RunnerSilentAfter),
+	return store.ReservationTimes{Now: at, SilentAfter: activities.RunnerSilentAfter,
 		RequestedSince: at.Add(-admission.RequestTTL)}
 }
 
@@ -135,19 +135,18 @@ func (a *Activities) grantable(ctx context.Context, at time.Time) ([]Waiting, er
 // CheckFeasible refuses a job that would not fit at this party even if its runners were idle. The error
 // compares the job's demand with what the runners have.
 func CheckFeasible(ctx context.Context, db *store.Store, node string, limits admission.Limits,
-	doc *bfia.Document, plan *bfia.Plan) error {
+	record *store.JobRecord, plan *bfia.Plan) error {
 	var parts []taskPart
 	for _, t := range plan.Tasks {
 		for _, p := range t.PartsOf(node) {
-			parts = append(parts, taskPart{t.Name, t.Provider, t.Version, p})
+			parts = append(parts, taskPart{t.Name, component{t.Provider, t.Version, t.Component}, p})
 		}
 	}
-	demand, err := demandOf(ctx, db, doc, parts)
+	demand, err := demandOf(ctx, db, record, parts)
 	if err != nil {
 		return err
 	}
-	at := time.Now()
-	runners, err := db.Runners(ctx, at.Add(-activities.RunnerSilentAfter))
+	runners, err := db.Runners(ctx, activities.RunnerSilentAfter)
 	if err != nil {
 		return err
 	}
@@ -162,15 +161,19 @@ func CheckFeasible(ctx context.Context, db *store.Store, node string, limits adm
 	return nil
 }
 
-// taskPart is a part of a task with its provider.
+// component names a component of a provider.
+type component struct{ provider, version, name string }
+
+// taskPart is a part of a task with its component.
 type taskPart struct {
-	task, provider, version string
-	part                    bfia.Part
+	task      string
+	component component
+	part      bfia.Part
 }
 
-// demand derives what a job requests of this party from its document and rows.
+// demand derives what a job requests of this party from its record and rows.
 func (a *Activities) demand(ctx context.Context, jobID string) (admission.Demand, error) {
-	doc, err := activities.JobDocument(ctx, a.Store, jobID)
+	record, err := activities.JobRecord(ctx, a.Store, jobID)
 	if err != nil {
 		return admission.Demand{}, err
 	}
@@ -180,30 +183,30 @@ func (a *Activities) demand(ctx context.Context, jobID string) (admission.Demand
 	}
 	var parts []taskPart
 	for _, row := range rows {
-		parts = append(parts, taskPart{row.Name, row.Provider, row.Version,
+		parts = append(parts, taskPart{row.Name,
+			component{row.Provider, row.Version, row.Component},
 			bfia.Part{Role: row.Role, Index: row.RoleIndex, NodeID: a.Node}})
 	}
-	return demandOf(ctx, a.Store, doc, parts)
+	return demandOf(ctx, a.Store, record, parts)
 }
 
 // demandOf returns one slot for each part and each set of constraints of its tasks. The parallelism is the
 // number of tasks that could run at once.
-func demandOf(ctx context.Context, db *store.Store, doc *bfia.Document, parts []taskPart) (admission.Demand,
-	error) {
+func demandOf(ctx context.Context, db *store.Store, record *store.JobRecord,
+	parts []taskPart) (admission.Demand, error) {
 	var demand admission.Demand
 	tasks := map[string]bool{}
 	added := map[string]bool{}
-	byProvider := map[[2]string]admission.Constraints{}
+	byComponent := map[component]admission.Constraints{}
 	for _, p := range parts {
 		tasks[p.task] = true
-		from := [2]string{p.provider, p.version}
-		if _, found := byProvider[from]; !found { // a job may have very many tasks of few providers
+		if _, found := byComponent[p.component]; !found { // a job may have very many tasks of few components
 			var err error
-			if byProvider[from], err = providerConstraints(ctx, db, p.provider, p.version); err != nil {
+			if byComponent[p.component], err = providerConstraints(record.Registry, p.component); err != nil {
 				return demand, err
 			}
 		}
-		constraints, err := addJobConstraints(byProvider[from], doc, p)
+		constraints, err := addJobConstraints(byComponent[p.component], record.Document, p)
 		if err != nil {
 			return demand, err
 		}
@@ -212,37 +215,48 @@ func demandOf(ctx context.Context, db *store.Store, doc *bfia.Document, parts []
 			continue
 		}
 		added[key] = true
-		res, err := doc.Config.Resources(p.part)
+		res, err := record.Document.Config.Resources(p.part)
 		if err != nil {
 			return demand, err
+		}
+		if res.GPU == 0 && bfia.RequiresGPU(constraints.Labels) {
+			if res.GPU, err = gpuOfLabel(ctx, db, constraints); err != nil {
+				return demand, err
+			}
 		}
 		demand.Slots = append(demand.Slots, admission.Slot{Role: p.part.Role, Index: p.part.Index,
 			Constraints: constraints, Resources: res})
 	}
-	demand.Parallelism = doc.DAG.Width(func(task string) bool { return tasks[task] })
+	demand.Parallelism = record.Document.DAG.Width(func(task string) bool { return tasks[task] })
 	return demand, nil
 }
 
+// gpuOfLabel returns the number of GPUs that a slot gets because its task requires the label of GPUs: one, if
+// an online runner that meets the constraints offers GPUs.
+func gpuOfLabel(ctx context.Context, db *store.Store, constraints admission.Constraints) (int64, error) {
+	runners, err := db.Runners(ctx, activities.RunnerSilentAfter)
+	for _, r := range runners {
+		if candidate := r.AdmissionRunner(); r.GPU > 0 && candidate.Unmet(constraints) == "" {
+			return 1, err
+		}
+	}
+	return 0, err
+}
+
 // constraintsOf returns what a part of a task requires of its runner.
-func constraintsOf(ctx context.Context, db *store.Store, doc *bfia.Document,
-	p taskPart) (admission.Constraints, error) {
-	constraints, err := providerConstraints(ctx, db, p.provider, p.version)
+func constraintsOf(record *store.JobRecord, p taskPart) (admission.Constraints, error) {
+	constraints, err := providerConstraints(record.Registry, p.component)
 	if err != nil {
 		return admission.Constraints{}, err
 	}
-	return addJobConstraints(constraints, doc, p)
+	return addJobConstraints(constraints, record.Document, p)
 }
 
-// providerConstraints returns what a provider requires of a runner: one of its registered devices, and its
-// labels.
-func providerConstraints(ctx context.Context, db *store.Store, name, version string) (admission.Constraints,
-	error) {
+// providerConstraints returns what a component's provider requires of a runner: one of the devices for which
+// it was registered, and its labels.
+func providerConstraints(registry *store.Registry, c component) (admission.Constraints, error) {
 	constraints := admission.Constraints{Labels: map[string]string{}}
-	providers, err := db.Providers(ctx, store.ProviderFilter{Name: name, Version: version})
-	if err != nil {
-		return constraints, err
-	}
-	for _, provider := range providers {
+	for _, provider := range registry.Entries(c.provider, c.version, c.name) {
 		if !slices.Contains(constraints.Devices, provider.Device) {
 			constraints.Devices = append(constraints.Devices, provider.Device)
 		}
@@ -271,7 +285,7 @@ func addJobConstraints(constraints admission.Constraints, doc *bfia.Document,
 				p.part.Self(),
 				k,
 				required,
-				p.provider,
+				p.component.provider,
 				k,
 				v,
 			)

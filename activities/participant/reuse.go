@@ -3,6 +3,7 @@ package participant
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"hutong/activities"
@@ -40,7 +41,7 @@ func Reusable(ctx context.Context, db *store.Store, blobs blob.Store, doc *bfia.
 			holds[row.Name] = true
 		}
 		if holds[row.Name] {
-			if holds[row.Name], err = canReuse(ctx, db, blobs, old, row); err != nil {
+			if holds[row.Name], err = canReuse(ctx, db, blobs, row); err != nil {
 				return nil, err
 			}
 		}
@@ -53,21 +54,14 @@ func Reusable(ctx context.Context, db *store.Store, blobs blob.Store, doc *bfia.
 
 // canReuse reports whether a part of an earlier job succeeded, its outputs still exist, and its dataset is
 // unchanged.
-func canReuse(ctx context.Context, db *store.Store, blobs blob.Store, old *bfia.Document,
-	row store.Task) (bool, error) {
+func canReuse(ctx context.Context, db *store.Store, blobs blob.Store, row store.Task) (bool, error) {
 	if row.State != bfia.TaskSuccess || row.StartedAt == nil {
 		return false, nil
 	}
-	part := bfia.Part{Role: row.Role, Index: row.RoleIndex}
-	values, err := old.Config.TaskParameters(row.Name, part)
-	if err != nil {
-		return false, nil
-	}
-	if root, err := bfia.RootDataset(values); err == nil && root != nil {
-		table, err := db.DataTable(ctx, root.Namespace, root.Name)
+	if namespace, name, ok := strings.Cut(row.Dataset, "#"); ok {
+		table, err := db.DataTable(ctx, namespace, name)
 		switch {
-		// stored elsewhere or deleted, so changes can't be excluded
-		case bfia.CodeOf(err) == bfia.CodeNotFound:
+		case bfia.CodeOf(err) == bfia.CodeNotFound: // deleted
 			return false, nil
 		case err != nil:
 			return false, err

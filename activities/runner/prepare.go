@@ -18,33 +18,31 @@ import (
 	"hutong/store/blob"
 )
 
-// prepare derives the container of a part from the job's document. It returns the driver that runs it, and
+// prepare derives the container of a part from the job's record. It returns the driver that runs it, and
 // its spec.
 func (r *Runner) prepare(ctx context.Context, req activities.PartRequest,
 ) (driver.Driver, driver.Spec, error) {
 	var none driver.Spec
-	if err := activities.RecordGeneration(ctx, r.Store, req.Key, req.Part); err != nil {
-		return nil, none, err
-	}
 	container, err := activities.ContainerSpec(ctx, r.Store, req.Key, req.Part, req.TaskID)
 	if err != nil {
 		return nil, none, err
 	}
 
-	providers, err := r.Store.Providers(ctx,
-		store.ProviderFilter{Name: container.Task.Provider, Version: container.Task.Version})
+	record, err := activities.JobRecord(ctx, r.Store, req.Key.JobID)
 	if err != nil {
 		return nil, none, err
 	}
+	task := container.Task
+	entries := record.Registry.Entries(task.Provider, task.Version, task.ComponentName)
 	var devices []string
 	for device := range r.Drivers {
 		devices = append(devices, device)
 	}
-	provider, ok := chooseProvider(providers, devices)
+	provider, ok := chooseProvider(entries, devices)
 	if !ok {
 		return nil, none, bfia.Errorf(bfia.CodeNotFound,
-			"provider %s:%s is registered for no device of this runner (%s)",
-			container.Task.Provider, container.Task.Version, strings.Join(devices, ", "))
+			"provider %s:%s had component %s for no device of this runner (%s) when the job was created",
+			task.Provider, task.Version, task.ComponentName, strings.Join(devices, ", "))
 	}
 	metadata, err := parseMetadata(provider)
 	if err != nil {
@@ -55,8 +53,12 @@ func (r *Runner) prepare(ctx context.Context, req activities.PartRequest,
 	spec := driver.Spec{
 		Name: req.ContainerName(), Image: metadata.Image, Command: metadata.Command,
 		Labels: map[string]string{"job_id": req.Key.JobID, "task_id": req.TaskID, "task": req.Key.Task,
-			"role": req.Part.Self(), "component": container.Task.ComponentName},
+			"role": req.Part.Self(), "component": task.ComponentName},
 		Resources: container.Resources,
+	}
+	spec.Resources.GPU, err = r.requestedGPUs(ctx, container.Resources.GPU, record, provider, req)
+	if err != nil {
+		return nil, none, err
 	}
 	if container.Image != "" {
 		spec.Image = container.Image

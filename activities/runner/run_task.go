@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"hutong/activities"
@@ -148,6 +149,14 @@ func (t *taskRun) createNew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if spec.Resources.GPU > 0 && d.Device() != string(bfia.DeviceKubernetes) {
+		t.gpus.Lock()
+		defer t.gpus.Unlock()
+		if spec.GPUs, err = t.freeGPUs(ctx, spec.Name, spec.Resources.GPU); err != nil {
+			return err
+		}
+		spec.Labels[labelGPUs] = strings.Join(spec.GPUs, ",")
+	}
 	id, err := d.Create(ctx, spec)
 	if err != nil {
 		return err
@@ -241,6 +250,11 @@ func (t *taskRun) finish(ctx context.Context, exit driver.Exit) (activities.Part
 		exit.FinishedAt); err != nil {
 		return activities.PartResult{}, fmt.Errorf("failed to record the exit of %s: %w", t.name, err)
 	}
+	if failure == nil {
+		if err := t.recordLateOutputs(ctx, exit.FinishedAt); err != nil {
+			return activities.PartResult{}, err
+		}
+	}
 	t.log.Info("container ended", "exit_code", exit.Code, "seconds",
 		exit.FinishedAt.Sub(exit.StartedAt).Seconds())
 
@@ -252,4 +266,19 @@ func (t *taskRun) finish(ctx context.Context, exit driver.Exit) (activities.Part
 	})
 
 	return activities.PartResult{Failure: failure}, nil
+}
+
+// recordLateOutputs records the outputs again of a part whose callback ended it before its container exited:
+// the container may have written some of them in between.
+func (t *taskRun) recordLateOutputs(ctx context.Context, at time.Time) error {
+	row, err := t.Store.Task(ctx, t.req.Key.Row())
+	if err != nil || row.State != bfia.TaskSuccess || row.TaskID != t.req.TaskID {
+		return err
+	}
+	err = activities.RecordOutputs(ctx, t.Store, t.Blobs, t.req, at)
+	if bfia.CodeOf(err) == bfia.CodeRefused {
+		t.log.Error("failed to record an output that was written after the callback", "error", err)
+		return nil // the part has ended
+	}
+	return err
 }

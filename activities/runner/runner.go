@@ -31,11 +31,14 @@ type Runner struct {
 	OnReport func(ctx context.Context, jobID string, report bfia.TaskReport) error
 	// StopGrace is the time between SIGTERM and SIGKILL if RunTask or Sweep stops a container.
 	StopGrace time.Duration
-	Logger    *slog.Logger
+	// GPUs names the GPUs that containers may get; see [driver.KindOfGPU].
+	GPUs   []string
+	Logger *slog.Logger
 	// Deployment labels the containers: Sweep ignores those of other deployments.
 	Deployment string
 
-	watched  nameSet // containers that a RunTask of this process handles
+	watched  nameSet    // containers that a RunTask of this process handles
+	gpus     sync.Mutex // held from the choice of GPUs until their container exists
 	removing sync.WaitGroup
 }
 

@@ -83,8 +83,10 @@ func (a *Activities) pollParty(ctx context.Context, in PollTaskInput, node strin
 	}
 	if silentSince[node].IsZero() {
 		until := time.Now().UTC().Add(in.GiveUpAfter)
-		a.recordWait(ctx, in, node, noted, &bfia.Waiting{Kind: bfia.WaitsForPartner, NodeID: node, Until: &until,
-			Since: time.Now().UTC(), Message: fmt.Sprintf("%s does not say what its part does: %v", node, err)})
+		a.recordWait(ctx, in, node, noted, &bfia.Waiting{Kind: bfia.WaitsForPartner, NodeID: node,
+			Until: &until,
+			Since: time.Now().UTC(), Message: fmt.Sprintf("%s does not say what its part does: %v", node,
+				err)})
 		silentSince[node] = time.Now().UTC()
 		a.Logger.Warn("failed to poll a party for a task", "job_id", in.JobID, "task_id", in.TaskID,
 			"node_id", node, "error", err)
@@ -99,7 +101,8 @@ func (a *Activities) pollParty(ctx context.Context, in PollTaskInput, node strin
 		NodeID: node, Message: fmt.Sprintf("no good answer for %s: %v", in.GiveUpAfter, err)}}, true
 }
 
-// recordWait writes what a task waits for at a party, if that has changed. A poll that can't write it goes on.
+// recordWait writes what a task waits for at a party, if that has changed. A poll that can't write it
+// continues.
 func (a *Activities) recordWait(ctx context.Context, in PollTaskInput, node string,
 	noted map[string]*bfia.Waiting, w *bfia.Waiting,
 ) {

@@ -108,6 +108,13 @@ func (c *Client) Create(ctx context.Context, node string, doc *bfia.Document) (b
 	return accepted, nil
 }
 
+// Check asks a party whether it would accept a job, which creates nothing. It is Hutong's addition.
+func (c *Client) Check(ctx context.Context, node string, doc *bfia.Document) (bfia.PartyCheck, error) {
+	var check bfia.PartyCheck
+	err := c.send(ctx, node, http.MethodPost, bfia.PathCheck, doc.JobID, doc.Bytes(), &check)
+	return check, err
+}
+
 // AuditConfirm sends a party's approval or rejection of a job to the scheduler (3.10).
 func (c *Client) AuditConfirm(ctx context.Context, node string, audit bfia.Audit) error {
 	return c.send(ctx, node, http.MethodPost, bfia.PathAuditConfirm, audit.JobID, audit, nil)

@@ -2,54 +2,61 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
 	"hutong/internal/devserver"
+	durationflag "hutong/internal/duration"
 	"hutong/internal/party"
 )
 
 func newVersionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the versions of Hutong, Go and the embedded Temporal server",
-		Args:  cobra.NoArgs,
+		Use:     "version",
+		Short:   "Print the versions of Hutong, Go and the embedded Temporal server, and the commit",
+		Example: "  hutong version",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			info, ok := debug.ReadBuildInfo()
-			if !ok {
-				info = &debug.BuildInfo{}
-			}
-
-			return printVersion(cmd.OutOrStdout(), info)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), version())
+			return err
 		},
 	}
 }
 
-func printVersion(w io.Writer, info *debug.BuildInfo) error {
-	revision, changed := "", ""
+// commit is the commit that make build found.
+var commit string
+
+// version returns the versions of this program, with the commit that it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		info = &debug.BuildInfo{}
+	}
+	return describeBuild(info)
+}
+
+func describeBuild(info *debug.BuildInfo) string {
+	revision, changed := valueOr(commit, "unknown"), ""
 	for _, setting := range info.Settings {
 		switch {
+		case commit != "": // the build has set it
 		case setting.Key == "vcs.revision":
-			revision = " " + setting.Value[:min(len(setting.Value), 12)]
+			revision = setting.Value[:min(len(setting.Value), 12)]
 		case setting.Key == "vcs.modified" && setting.Value == "true":
 			changed = " with changes"
 		}
 	}
-
 	temporal := "no embedded Temporal"
 	for _, module := range info.Deps {
 		if module.Path == "go.temporal.io/server" {
 			temporal = "embedded Temporal " + module.Version
 		}
 	}
-
-	version := valueOr(info.Main.Version, "(devel)")
-	_, err := fmt.Fprintf(w, "hutong %s%s%s, %s, %s\n", version, revision, changed, info.GoVersion, temporal)
-
-	return err
+	return fmt.Sprintf("hutong %s, commit %s%s, %s, %s", valueOr(info.Main.Version, "(devel)"), revision,
+		changed,
+		info.GoVersion, temporal)
 }
 
 func (m Main) newConfigCommand() *cobra.Command {
@@ -119,8 +126,8 @@ func newTemporalCommand() *cobra.Command {
 	f.IntVar(&o.UIPort, "ui-port", 0, "port of the web UI on 127.0.0.1; 0 disables the UI")
 	f.StringArrayVar(&o.Namespaces, "namespace", []string{"default"},
 		"a namespace to create if it is missing; repeatable")
-	f.DurationVar(&o.Retention, "retention", devserver.DefaultRetention,
-		"how long new namespaces keep the history of closed workflows")
+	durationflag.Flag(f, &o.Retention, "retention", devserver.DefaultRetention,
+		"how long the namespaces keep the history of closed workflows, at least")
 
 	return cmd
 }

@@ -3,13 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -30,6 +30,7 @@ type client struct {
 	url          string
 	timeout      time.Duration // of one request
 	stdoutColour bool          // colours are allowed on a terminal
+	wide         bool          // tables have more columns
 }
 
 // refused is a response that reports an error.
@@ -62,6 +63,10 @@ type unanswered struct {
 }
 
 func (u *unanswered) Error() string {
+	if u.speaksHTTP() {
+		return fmt.Sprintf("%s speaks HTTP, not HTTPS: set --url or HUTONG_URL to http://%s", u.url,
+			strings.TrimPrefix(u.url, "https://"))
+	}
 	if errors.Is(u.err, syscall.ECONNREFUSED) {
 		return fmt.Sprintf("failed to connect to %s: nothing listens there; start the party, "+
 			"or set --url or HUTONG_URL to its API", u.url)
@@ -75,6 +80,12 @@ func (u *unanswered) Error() string {
 
 func (u *unanswered) Unwrap() error { return u.err }
 
+// speaksHTTP reports that an https URL led to an HTTP server.
+func (u *unanswered) speaksHTTP() bool {
+	var plain tls.RecordHeaderError
+	return errors.Is(u.err, http.ErrSchemeMismatch) || errors.As(u.err, &plain)
+}
+
 // isRetryable reports whether a request that failed with err may succeed later.
 func isRetryable(err error) bool {
 	var no *refused
@@ -82,7 +93,7 @@ func isRetryable(err error) bool {
 		return no.retryable()
 	}
 	var none *unanswered
-	return errors.As(err, &none)
+	return errors.As(err, &none) && !none.speaksHTTP()
 }
 
 // get sends a GET request and decodes the response's data into data.
@@ -186,41 +197,12 @@ func openEnvelope(response *http.Response, body []byte) (bfia.Envelope, error) {
 		)
 	}
 
+	if response.StatusCode == http.StatusBadRequest &&
+		strings.Contains(string(body), "HTTP request to an HTTPS server") {
+		return envelope, fmt.Errorf("%s speaks HTTPS, not HTTP: set --url or HUTONG_URL to https://%s",
+			response.Request.URL.Host, response.Request.URL.Host)
+	}
 	text := fmt.Sprintf("%s answered %s", response.Request.URL.Host, response.Status)
 
 	return envelope, &refused{response.StatusCode, envelope.Code, text}
-}
-
-// readFile reads a JSON object from a file, or from standard input if name is "-". It keeps the values as
-// they are written.
-func readFile(name string, stdin io.Reader) (map[string]json.RawMessage, error) {
-	var document []byte
-	var err error
-	if name == "-" {
-		name = "standard input"
-		document, err = io.ReadAll(stdin)
-	} else {
-		document, err = os.ReadFile(name)
-	}
-	if err != nil {
-		return nil, err
-	}
-	var object map[string]json.RawMessage
-	if err := json.Unmarshal(document, &object); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, locateJSON(document, err))
-	}
-	if object == nil {
-		return nil, fmt.Errorf("%s: must be a JSON object, but is null", name)
-	}
-	return object, nil
-}
-
-// locateJSON adds the line number of a syntax error.
-func locateJSON(document []byte, err error) error {
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
-		line := 1 + bytes.Count(document[:min(int(syntax.Offset), len(document))], []byte("\n"))
-		return fmt.Errorf("line %d: %w", line, err)
-	}
-	return errors.New("must be a JSON object")
 }

@@ -349,8 +349,8 @@ func TestStop(t *testing.T) {
 	assert.Equal(t, "job j is stopping\n", stdout)
 	status, _, _ = p.run(t, "job", "stop", "j", "--task", "t")
 	assert.Equal(t, exitOK, status)
-	assert.JSONEq(t, `{"job_id":"j"}`, p.requests()[0].body)
-	assert.JSONEq(t, `{"job_id":"j","task_name":"t"}`, p.requests()[1].body)
+	assert.JSONEq(t, `{"job_id":"j"}`, p.requests()[1].body)
+	assert.JSONEq(t, `{"job_id":"j","task_name":"t"}`, p.requests()[3].body)
 }
 
 func TestApproveAndReject(t *testing.T) {
@@ -541,7 +541,7 @@ func TestConfigAndVersion(t *testing.T) {
 	assert.NotContains(t, stdout, "hush")
 	status, _, stderr = runMain(t, t.Context(), []string{}, "", "config")
 	assert.Equal(t, exitFailed, status)
-	assert.Contains(t, stderr, "node_id: is required")
+	assert.Contains(t, stderr, "no configuration is given: name the party's file with -c FILE")
 	status, stdout, _ = runMain(t, t.Context(), []string{}, "", "version")
 	assert.Equal(t, exitOK, status)
 	assert.Regexp(t, `^hutong .*go1\.`, stdout)

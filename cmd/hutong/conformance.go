@@ -11,6 +11,7 @@ import (
 
 	"hutong/bfia"
 	"hutong/bfia/conformance"
+	durationflag "hutong/internal/duration"
 )
 
 func newConformanceCommand(c *client) *cobra.Command {
@@ -59,7 +60,7 @@ func newConformanceCommand(c *client) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&node, "node", "", "node id of the tested party (default: as reported by it)")
 	f.StringVar(&jobFile, "job", "", "a job that succeeds with the tested party in all roles (JSON)")
-	f.DurationVar(&target.Timeout, "job-timeout", 0, "time limit of the job (default 5m)")
+	durationflag.Flag(f, &target.Timeout, "job-timeout", 0, "time limit of the job (default 5m)")
 	cmd.Flags().BoolVar(&markdown, "markdown", false, "print the table as Markdown")
 	jsonFlag(cmd, &asJSON)
 	cmd.MarkFlagsMutuallyExclusive("json", "markdown")

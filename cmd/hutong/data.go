@@ -34,6 +34,7 @@ type upload struct {
 	partitions                int
 	noHeader, extendSID       bool
 	id, label, delimiter      string
+	encoding                  string
 }
 
 func newDataUpload(c *client) *cobra.Command {
@@ -43,9 +44,10 @@ func newDataUpload(c *client) *cobra.Command {
 		Short: "Create a dataset from a CSV file",
 		Long: "Creates a dataset from a CSV file. --file uploads a file of this machine. --server-file\n" +
 			"names a file in the party's upload folder. -f reads a request in the endpoint's format;\n" +
-			"other flags override its fields.",
+			"other flags override its fields. A byte order mark is dropped.",
 		Example: "  hutong data upload --file guest.csv --namespace demo --name breast_guest --id id " +
-			"--label y",
+			"--label y\n" +
+			"  hutong data upload --file customers.txt --namespace demo --name customers --delimiter '\\t' --encoding gbk",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			fields, err := u.fields(cmd)
@@ -88,7 +90,8 @@ func newDataUpload(c *client) *cobra.Command {
 	f.BoolVar(&u.extendSID, "extend-sid", false, "add a column sid that numbers the rows")
 	f.StringVar(&u.id, "id", "", "the column that identifies rows")
 	f.StringVar(&u.label, "label", "", "the column that holds labels")
-	f.StringVar(&u.delimiter, "delimiter", "", "the separator of columns (default: a comma)")
+	f.StringVar(&u.delimiter, "delimiter", "", "the separator of columns; '\\t' is a tab (default: a comma)")
+	f.StringVar(&u.encoding, "encoding", "", "the file's encoding, such as gbk or utf-16 (default: utf-8)")
 	cmd.MarkFlagsMutuallyExclusive("file", "server-file")
 	cmd.MarkFlagsOneRequired("file", "server-file", "request")
 	return cmd
@@ -114,6 +117,7 @@ func (u *upload) fields(cmd *cobra.Command) (map[string]json.RawMessage, error) 
 	set(fields, "partitions", u.partitions, changed("partitions"))
 	set(fields, "head", !u.noHeader, changed("no-header") || fields["head"] == nil)
 	set(fields, "extend_sid", u.extendSID, changed("extend-sid"))
+	set(fields, "encoding", u.encoding, changed("encoding"))
 	meta := map[string]json.RawMessage{}
 	if raw := fields["meta"]; raw != nil {
 		if err := json.Unmarshal(raw, &meta); err != nil || meta == nil {
@@ -305,27 +309,32 @@ func newDataDownload(c *client) *cobra.Command {
 		Long: "Downloads a dataset as CSV, or another output as its JSON document. The file appears\n" +
 			"only when the download is complete, and only its owner can read it.",
 		Example: "  hutong data download demo breast_guest -o guest.csv",
-		Args:    cobra.ExactArgs(2),
+		Args:    exactly("NAMESPACE", "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, cancel := untilSignal(cmd.Context()) // an interrupted download removes its temporary file
-			defer cancel()
-			body, length, err := c.download(ctx, args[0], args[1])
-			if err != nil {
-				return err
-			}
-			defer func() { _ = body.Close() }()
-			if out == "" || out == "-" {
-				_, err = io.Copy(cmd.OutOrStdout(), body)
-				return explainTransfer(err)
-			}
-			progress := &transfer{reader: body, total: length, what: filepath.Base(out),
-				to: terminal(cmd.ErrOrStderr())}
-			defer progress.end()
-			return writeAtomically(out, progress)
+			return c.downloadTo(cmd, args[0], args[1], out)
 		},
 	}
 	cmd.Flags().StringVarP(&out, "out", "o", "", "the file to write (default: standard output)")
 	return cmd
+}
+
+// downloadTo writes a dataset or document to a file, or to standard output if out is "" or "-".
+func (c *client) downloadTo(cmd *cobra.Command, namespace, name, out string) error {
+	ctx, cancel := untilSignal(cmd.Context()) // an interrupted download removes its temporary file
+	defer cancel()
+	body, length, err := c.download(ctx, namespace, name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = body.Close() }()
+	if out == "" || out == "-" {
+		_, err = io.Copy(cmd.OutOrStdout(), body)
+		return explainTransfer(err)
+	}
+	progress := &transfer{reader: body, total: length, what: filepath.Base(out),
+		to: terminal(cmd.ErrOrStderr())}
+	defer progress.end()
+	return writeAtomically(out, progress)
 }
 
 // download opens the stream of a dataset or document. length is -1 if it is unknown.

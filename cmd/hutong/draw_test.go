@@ -216,7 +216,8 @@ func TestDrawFits(t *testing.T) {
 						require.LessOrEqual(t, ansi.StringWidth(l), width, "%q", l)
 					}
 					v := view{width: width}
-					if heads := layoutFor(status, rows(status.Tasks), v).heads(v); height > 0 && (len(heads) > 2 || width < 8) {
+					heads := layoutFor(status, rows(status.Tasks), v).heads(v)
+					if height > 0 && (len(heads) > 2 || width < 8) {
 						continue // the legend may need more lines than there are
 					}
 					if height > 0 && status.Reason == "" && len(status.Waiting) == 0 {
@@ -395,9 +396,9 @@ func TestShortenNodes(t *testing.T) {
 	assert.False(t, distinct, "the columns get numbers, and a legend has the whole ids")
 }
 
-// TestStopIsToldOnce checks that people read once who stopped a job: in the status, in the watched picture,
+// TestStopIsShownOnce checks that people read only once who stopped a job: in the status, in the watched picture,
 // and in the lines of a watched job without a terminal.
-func TestStopIsToldOnce(t *testing.T) {
+func TestStopIsShownOnce(t *testing.T) {
 	running := manyParties(3)
 	stopped := manyParties(3)
 	by := &bfia.Failure{Kind: bfia.FailedStopped, By: guestNode}

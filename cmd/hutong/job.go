@@ -5,12 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,113 +20,7 @@ func newJobCommand(c *client) *cobra.Command {
 	return group("job", "Submit, watch and stop jobs; read their logs and outputs",
 		newJobSubmit(c), newJobStatus(c), newJobWatch(c), newJobList(c), newJobStop(c),
 		newJobAudit(c, "approve", bfia.JobReady), newJobAudit(c, "reject", bfia.JobRejected),
-		newJobPriority(c), newJobLogs(c), newJobOutputs(c), newJobProbe(c))
-}
-
-// maxSubmissions limits how often a job is sent while the response gets lost. All requests carry the same job
-// id, so that the party creates the job once.
-const maxSubmissions = 4
-
-func newJobSubmit(c *client) *cobra.Command {
-	var file string
-	var follow bool
-	cmd := &cobra.Command{
-		Use:   "submit -f FILE",
-		Short: "Submit a job and print its id",
-		Long: "Submits a job, which is a JSON document with the fields dag and config, and prints its\n" +
-			"id. The client generates the id if the document has none. A lost response is safe: the\n" +
-			"client submits the same id again, and the party creates the job once. --watch then\n" +
-			"watches the job like 'hutong job watch'.",
-		Example: "  hutong job submit -f deploy/demo/job.json --watch",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			document, err := readFile(file, cmd.InOrStdin())
-			if err != nil {
-				return err
-			}
-			if err := printWarnings(cmd, unknownFields(document)); err != nil {
-				return err
-			}
-			jobID, err := ensureJobID(document)
-			if err != nil {
-				return fmt.Errorf("%s: %w", file, err)
-			}
-			var warnings []bfia.Warning
-			if jobID, warnings, err = c.submit(cmd.Context(), document, jobID); err != nil {
-				return err
-			}
-			var texts []string
-			for _, w := range warnings {
-				texts = append(texts, w.String())
-			}
-			if err := printWarnings(cmd, texts); err != nil {
-				return err
-			}
-			if follow {
-				return c.watch(cmd, jobID)
-			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), jobID)
-			return err
-		},
-	}
-	cmd.Flags().StringVarP(&file, "file", "f", "", "the job (JSON); - reads standard input")
-	cmd.Flags().BoolVar(&follow, "watch", false, "watch the job until it has ended")
-	_ = cmd.MarkFlagRequired("file")
-	return cmd
-}
-
-func printWarnings(cmd *cobra.Command, texts []string) error {
-	for _, text := range texts {
-		if _, err := fmt.Fprintln(cmd.ErrOrStderr(), "warning:", plain(text)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// ensureJobID returns the document's job id, or adds a new one.
-func ensureJobID(document map[string]json.RawMessage) (string, error) {
-	if raw := document["job_id"]; raw != nil {
-		var id string
-		if err := json.Unmarshal(raw, &id); err != nil {
-			return "", errors.New("job_id: must be a string")
-		}
-		if id != "" {
-			return id, nil
-		}
-	}
-	id := bfia.NewJobID(time.Now(), rand.IntN(10))
-	document["job_id"], _ = json.Marshal(id) // a string always marshals
-	return id, nil
-}
-
-// submit sends a job until the party responds, and returns the job's id and the party's warnings. It does not
-// retry when the connection is refused, because then the job was certainly not created.
-func (c *client) submit(ctx context.Context, document map[string]json.RawMessage,
-	jobID string) (string, []bfia.Warning, error) {
-	var created bfia.JobCreated
-	for try := 1; ; try++ {
-		_, err := c.post(ctx, bfia.PathPlatformCreateAll, document, &created)
-		var lost *unanswered
-		if err == nil {
-			return valueOr(created.JobID, jobID), created.Warnings, nil
-		}
-		if !errors.As(err, &lost) || errors.Is(err, syscall.ECONNREFUSED) {
-			return "", nil, err
-		}
-		if try == maxSubmissions || ctx.Err() != nil {
-			return "", nil, fmt.Errorf(
-				"%w; job %s may have been created: check it with 'hutong job status %s'",
-				err,
-				jobID,
-				jobID,
-			)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Duration(try) * 200 * time.Millisecond):
-		}
-	}
+		newJobPriority(c), newJobRerun(c), newJobLogs(c), newJobOutputs(c), newJobProbe(c))
 }
 
 func (c *client) status(ctx context.Context, jobID string) (*bfia.JobStatus, error) {
@@ -149,7 +41,7 @@ func newJobStatus(c *client) *cobra.Command {
 		Short: "Show a job's status",
 		Long: "Shows a job's status. The exit status is 1 if the job has ended and a task is not\n" +
 			"SUCCESS.",
-		Args: cobra.ExactArgs(1),
+		Args: exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var data json.RawMessage
 			if err := c.get(cmd.Context(), bfia.PathPlatformStatusAll, url.Values{"job_id": {args[0]}},
@@ -196,7 +88,7 @@ func newJobWatch(c *client) *cobra.Command {
 		Long: "Watches a job until it has ended. On a terminal it draws the DAG with the state of each\n" +
 			"part; otherwise it prints a line for each change. Ctrl-C stops watching, not the job.\n" +
 			"The exit status is 0 if the job finished and every task is SUCCESS.",
-		Args: cobra.ExactArgs(1),
+		Args: exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.watch(cmd, args[0]) },
 	}
 }
@@ -258,27 +150,6 @@ func summaries(list bfia.JobList) []bfia.JobSummary {
 	return rows
 }
 
-func newJobStop(c *client) *cobra.Command {
-	var task string
-	cmd := &cobra.Command{
-		Use: "stop ID", Short: "Stop a job, or a task and the tasks that depend on it",
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			path, ref, what := bfia.PathPlatformStopAll, bfia.JobRef{JobID: args[0]}, "job "+args[0]
-			if task != "" {
-				path, ref.TaskName, what = bfia.PathPlatformStopTask, task, "task "+task+" of "+what
-			}
-			if _, err := c.post(cmd.Context(), path, ref, nil); err != nil {
-				return err
-			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), what, "is stopping")
-			return err
-		},
-	}
-	cmd.Flags().StringVar(&task, "task", "", "stop only this task and the tasks that depend on it")
-	return cmd
-}
-
 func newJobPriority(c *client) *cobra.Command {
 	return &cobra.Command{
 		Use: "priority ID PRIORITY", Short: "Change the priority of a queued job, from 0 to 9",
@@ -286,11 +157,11 @@ func newJobPriority(c *client) *cobra.Command {
 			"queue raise it by one (priority aging). Set it in the job's document with\n" +
 			"config.job_params.common.priority.",
 		Example: "  hutong job priority 202601021200000000001 5",
-		Args:    cobra.ExactArgs(2),
+		Args:    exactly("ID", "PRIORITY"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			priority, err := strconv.Atoi(args[1])
 			if err != nil {
-				return fmt.Errorf("priority: %q is not a number from 0 to 9", args[1])
+				return usagef("priority: %q is not a number from 0 to 9", args[1])
 			}
 			if err := bfia.CheckPriority(priority); err != nil {
 				return err
@@ -314,7 +185,7 @@ func newJobAudit(c *client, verb string, status bfia.JobState) *cobra.Command {
 			"rejected"
 	}
 	cmd := &cobra.Command{
-		Use: verb + " ID", Short: short, Args: cobra.ExactArgs(1),
+		Use: verb + " ID", Short: short, Args: exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			audit.JobID = args[0]
 			if _, err := c.post(cmd.Context(), bfia.PathPlatformAudit, audit, nil); err != nil {
@@ -325,48 +196,5 @@ func newJobAudit(c *client, verb string, status bfia.JobState) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&audit.Reason, "reason", "", "the reason, which the other parties can read")
-	return cmd
-}
-
-func newJobOutputs(c *client) *cobra.Command {
-	var asJSON, show bool
-	cmd := &cobra.Command{
-		Use:   "outputs ID",
-		Short: "List the outputs of a job at this party, or draw its reports",
-		Long: "Lists the outputs of a job's tasks at this party. Download one with 'hutong data\n" +
-			"download NAMESPACE NAME'. --show draws the reports.",
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			var data json.RawMessage
-			if err := c.get(cmd.Context(), bfia.PathJobOutputs, url.Values{"job_id": {args[0]}},
-				&data); err != nil {
-				return err
-			}
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), data)
-			}
-			var list struct {
-				Outputs []bfia.Output `json:"outputs"`
-			}
-			if err := json.Unmarshal(data, &list); err != nil {
-				return fmt.Errorf("failed to decode the list of outputs: %w", err)
-			}
-			if show {
-				return c.showReports(cmd.Context(), cmd.OutOrStdout(), list.Outputs)
-			}
-			rows := [][]string{{"TASK", "ROLE", "TYPE", "OUTPUT", "SIZE", "NAMESPACE", "NAME"}}
-			for _, o := range list.Outputs {
-				rows = append(
-					rows,
-					[]string{o.TaskName, o.Role, o.Type, valueOr(o.Output, o.Key), size(o.Bytes),
-						o.Namespace, o.Name},
-				)
-			}
-			return printTable(cmd.OutOrStdout(), rows)
-		},
-	}
-	cmd.Flags().BoolVar(&show, "show", false, "draw the reports instead of listing outputs")
-	jsonFlag(cmd, &asJSON)
-	cmd.MarkFlagsMutuallyExclusive("show", "json")
 	return cmd
 }

@@ -26,7 +26,7 @@ func newJobLogs(c *client) *cobra.Command {
 		Long: "Prints the logs of a job's tasks at this party. -f also prints new lines until the job\n" +
 			"has ended.",
 		Example: "  hutong job logs 202601021200000000001 --task intersect_rsa_1 --level debug",
-		Args:    cobra.ExactArgs(1),
+		Args:    exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l.client, l.out = c, cmd.OutOrStdout()
 			status, err := c.status(cmd.Context(), args[0])

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	durationflag "hutong/internal/duration"
 )
 
 // The exit statuses.
@@ -75,13 +77,14 @@ func (m Main) newRootCommand() *cobra.Command {
 		Short:         "Run federated jobs between institutions over the BFIA interconnection protocol",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Args:          subcommandsOnly(true),
+		Version:       version(),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	c := &client{url: valueOr(m.getenv("HUTONG_URL"), defaultURL), stdoutColour: m.getenv("NO_COLOR") == ""}
 	root.PersistentFlags().
 		StringVar(&c.url, "url", c.url, "URL of the party's API, for client commands (HUTONG_URL)")
-	root.PersistentFlags().DurationVar(&c.timeout, "timeout", defaultTimeout,
+	durationflag.Flag(root.PersistentFlags(), &c.timeout, "timeout", defaultTimeout,
 		"time limit of one request of a client command, except uploads and downloads")
 	root.AddGroup(&cobra.Group{ID: "client", Title: "Client commands:"},
 		&cobra.Group{ID: "serve", Title: "Server commands:"})
@@ -97,6 +100,11 @@ func (m Main) newRootCommand() *cobra.Command {
 		newMigrateCommand(),
 		newDoctorCommand(), newTemporalCommand(), m.newConfigCommand(), m.newDemoCommand())
 	root.AddCommand(newVersionCommand(), newSuperviseCommand())
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetFlagErrorFunc(explainFlagError)
+	acceptPrefixes(root, c)
+	addFormats(root, c)
+	addCompletions(root, c)
 	return root
 }
 
@@ -112,11 +120,6 @@ func (m Main) getenv(name string) (value string) {
 
 // errSaid is a failure that the command has already reported.
 var errSaid = errors.New("failed")
-
-// usageError is an error in the command line that cobra does not detect.
-type usageError struct{ error }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 // markStarted makes each command record that it was started, which means that cobra accepted the command
 // line.
@@ -137,12 +140,7 @@ func markStarted(cmd *cobra.Command, started *bool) {
 func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: use, Short: short,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
-			}
-			return fmt.Errorf("%s needs a subcommand", cmd.CommandPath())
-		},
+		Args: subcommandsOnly(false),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(commands...)

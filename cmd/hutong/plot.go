@@ -24,7 +24,7 @@ const maxReport = 16 << 20
 func (c *client) showReports(ctx context.Context, w io.Writer, outputs []bfia.Output) error {
 	shown := 0
 	for _, o := range outputs {
-		if o.Type != "report" && o.Type != "metric" {
+		if !bfia.SameFamily(o.Type, "report") {
 			continue
 		}
 		body, _, err := c.download(ctx, o.Namespace, o.Name)

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hutong/bfia"
+	durationflag "hutong/internal/duration"
 )
 
 // probeReport holds the fields of a probe's report that this command shows. The report's format is the
@@ -74,7 +75,8 @@ func newJobProbe(c *client) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&provider, "provider", "hutong", "the provider of the component Probe")
 	cmd.Flags().StringVar(&version, "version", "1.0.0", "its version")
-	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "how long a party waits for another party")
+	durationflag.Flag(cmd.Flags(), &timeout, "timeout", time.Minute,
+		"how long a party waits for another party")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }

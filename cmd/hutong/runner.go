@@ -47,7 +47,8 @@ func newRunnerList(c *client) *cobra.Command {
 
 func runnerTable(runners []bfia.Runner) [][]string {
 	rows := [][]string{
-		{"RUNNER", "STATE", "DEVICES", "SLOTS", "CPU", "MEMORY", "DISK", "RUNNING", "LABELS", "HEARTBEAT"},
+		{"RUNNER", "STATE", "DEVICES", "SLOTS", "CPU", "MEMORY", "DISK", "GPU", "RUNNING", "LABELS",
+			"HEARTBEAT"},
 	}
 	for _, r := range runners {
 		var labels []string
@@ -58,6 +59,7 @@ func runnerTable(runners []bfia.Runner) [][]string {
 			fmt.Sprintf("%d/%d", r.Used.Slots, r.Total.Slots), ofTotal(r.Used.CPUMilli, r.Total.CPUMilli,
 				1000),
 			ofTotal(r.Used.Memory, r.Total.Memory, 1<<30), ofTotal(r.Used.Disk, r.Total.Disk, 1<<30),
+			fmt.Sprintf("%d/%d", r.Used.GPU, r.Total.GPU),
 			strconv.Itoa(r.Running), strings.Join(labels, ", "), clock(&r.HeartbeatAt)})
 	}
 	return rows
@@ -81,7 +83,7 @@ func newRunnerDrain(c *client, draining bool) *cobra.Command {
 		Long: "Gives a runner no new tasks until 'hutong runner undrain', also after a restart of its\n" +
 			"worker or machine. Running containers continue to their end. When 'hutong runner list'\n" +
 			"shows drained, the machine can be switched off.",
-		Args: cobra.ExactArgs(1),
+		Args: exactly("RUNNER"),
 	}
 	if !draining {
 		cmd.Use, cmd.Short, cmd.Long = "undrain RUNNER", "Give a drained runner new tasks again", ""

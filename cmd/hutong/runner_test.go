@@ -44,11 +44,11 @@ func TestRunner(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(stdout), "\n")
 	require.Len(t, lines, 3)
 	seen := at.Local().Format("2006-01-02 15:04:05")
-	assert.Equal(t, "RUNNER STATE DEVICES SLOTS CPU MEMORY DISK RUNNING LABELS HEARTBEAT",
+	assert.Equal(t, "RUNNER STATE DEVICES SLOTS CPU MEMORY DISK GPU RUNNING LABELS HEARTBEAT",
 		strings.Join(strings.Fields(lines[0]), " "))
-	assert.Equal(t, "a online docker 3/8 1.5/7.5 0.5/31.12 0/200 2 gpu=1, region=north "+seen,
+	assert.Equal(t, "a online docker 3/8 1.5/7.5 0.5/31.12 0/200 0/0 2 gpu=1, region=north "+seen,
 		strings.Join(strings.Fields(lines[1]), " "))
-	assert.Equal(t, "b drained docker, process 0/2 0/? 0/? 0/? 0 "+seen,
+	assert.Equal(t, "b drained docker, process 0/2 0/? 0/? 0/? 0/0 0 "+seen,
 		strings.Join(strings.Fields(lines[2]), " "))
 	_, stdout, _ = p.run(t, "runner", "list", "--json")
 	assert.Contains(t, stdout, `"runner_id": "a"`)

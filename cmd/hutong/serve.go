@@ -16,6 +16,7 @@ import (
 
 	"hutong/activities/driver/process"
 	"hutong/internal/devserver"
+	durationflag "hutong/internal/duration"
 	"hutong/internal/party"
 	"hutong/internal/temporalns"
 )
@@ -46,7 +47,7 @@ func newDevCommand() *cobra.Command {
 			for _, text := range parties {
 				a, err := devserver.ParsePartyAddress(text)
 				if err != nil {
-					return fmt.Errorf("--party: %w", err)
+					return usagef("--party: %w", err)
 				}
 				o.Parties = append(o.Parties, a)
 			}
@@ -235,6 +236,9 @@ func newMigrateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if retention == 0 {
+				retention = cfg.HistoryRetention()
+			}
 			if err := temporalns.Ensure(cmd.Context(), options, cfg.Temporal.Namespace,
 				retention); err != nil {
 				return err
@@ -245,8 +249,9 @@ func newMigrateCommand() *cobra.Command {
 		},
 	}
 	configFlag(cmd, &file)
-	cmd.Flags().DurationVar(&retention, "retention", 7*24*time.Hour,
-		"how long Temporal keeps the history of closed workflows, if the namespace is new")
+	durationflag.Flag(cmd.Flags(), &retention, "retention", 0,
+		"how long Temporal keeps the history of closed workflows, at least (default: jobs.retention, as long as "+
+			"results)")
 	return cmd
 }
 

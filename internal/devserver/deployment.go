@@ -2,12 +2,14 @@ package devserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"hutong/internal/party"
 )
@@ -70,12 +72,16 @@ func Start(ctx context.Context, o Options) (_ *Deployment, err error) {
 	if d.Parties, err = configs(o); err != nil {
 		return nil, err
 	}
+	if err := checkPartyPorts(d.Parties); err != nil {
+		return nil, err
+	}
 	var namespaces []string
 	for _, cfg := range d.Parties {
 		namespaces = append(namespaces, cfg.Temporal.Namespace)
 	}
 	if d.Temporal, err = StartTemporalServer(ctx, TemporalServerOptions{
 		DataDir: filepath.Join(o.DataDir, "temporal"), Port: o.TemporalPort, UIPort: o.UIPort,
+		PortFlag: "--temporal-port", UIPortFlag: "--ui-port",
 		Namespaces: namespaces, Logger: o.Logger}); err != nil {
 		return nil, err
 	}
@@ -151,6 +157,35 @@ func configs(o Options) ([]*party.Config, error) {
 		}
 	}
 	return all, nil
+}
+
+// checkPartyPorts checks that the ports of all parties are free, because the errors of their servers would
+// not name the flag.
+func checkPartyPorts(parties []*party.Config) error {
+	var flags []string
+	for _, cfg := range parties {
+		host, _, _ := net.SplitHostPort(cfg.Listen)
+		flags = append(flags, fmt.Sprintf("--party %s=%s", cfg.NodeID, net.JoinHostPort(host, "PORT")))
+	}
+	for _, cfg := range parties {
+		for _, server := range []struct{ name, listen string }{{"API", cfg.Listen},
+			{"transport", cfg.Transport.Listen}} {
+			l, err := net.Listen("tcp", server.listen)
+			if err == nil {
+				err = l.Close()
+			}
+			if errors.Is(err, syscall.EADDRINUSE) {
+				return fmt.Errorf("--party: %s is in use, where the %s of party %s would listen: stop the program that "+
+					"listens there, or choose other ports with %s (a party also uses the next port, for its transport)",
+					server.listen, server.name, cfg.NodeID, strings.Join(flags, " "))
+			}
+			if err != nil {
+				return fmt.Errorf("--party: failed to listen on %s for party %s: %w", server.listen,
+					cfg.NodeID, err)
+			}
+		}
+	}
+	return nil
 }
 
 // Failed returns a channel that receives the error of a party's server that has stopped unexpectedly.

@@ -3,6 +3,7 @@
 package devserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,12 +99,12 @@ func (s *TemporalServer) Stop() {
 
 func (s *TemporalServer) start(ctx context.Context, o TemporalServerOptions) error {
 	if o.Port != 0 {
-		if err := checkPort(o.Port, "--port"); err != nil {
+		if err := checkPort(o.Port, cmp.Or(o.PortFlag, "--port")); err != nil {
 			return err
 		}
 	}
 	if o.UIPort != 0 {
-		if err := checkPort(o.UIPort, "--ui-port"); err != nil {
+		if err := checkPort(o.UIPort, cmp.Or(o.UIPortFlag, "--ui-port")); err != nil {
 			return err
 		}
 	}

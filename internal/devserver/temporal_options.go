@@ -21,6 +21,8 @@ type TemporalServerOptions struct {
 	DataDir string
 	// Port is the port of the frontend on 127.0.0.1; 0 chooses a free one.
 	Port int
+	// PortFlag and UIPortFlag are the flags of the command that set the ports, for errors.
+	PortFlag, UIPortFlag string
 	// UIPort is the port of the web UI on 127.0.0.1; 0 disables the UI.
 	UIPort int
 	// Namespaces are created if they are missing. At least one is required.

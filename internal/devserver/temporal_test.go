@@ -27,6 +27,7 @@ import (
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
+	"hutong/internal/party"
 	"hutong/internal/temporalns"
 	"hutong/workflows"
 )
@@ -287,6 +288,19 @@ func TestEnsureNamespace(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 7*24*time.Hour, described.Config.WorkflowExecutionRetentionTtl.AsDuration())
 	assert.Equal(t, enums.NAMESPACE_STATE_REGISTERED, described.NamespaceInfo.State)
+
+	// Histories are kept as long as results, also in a namespace that exists. A longer retention stays.
+	for _, keep := range []struct{ asked, want time.Duration }{
+		{30 * 24 * time.Hour, 30 * 24 * time.Hour},
+		{24 * time.Hour, 30 * 24 * time.Hour},
+		{(&party.Config{}).HistoryRetention(), 100 * 365 * 24 * time.Hour},
+	} {
+		require.NoError(t, temporalns.Ensure(t.Context(), options, "late", keep.asked))
+		described, err := c.WorkflowService().DescribeNamespace(t.Context(),
+			&workflowservice.DescribeNamespaceRequest{Namespace: "late"})
+		require.NoError(t, err)
+		assert.Equal(t, keep.want, described.Config.WorkflowExecutionRetentionTtl.AsDuration())
+	}
 
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()

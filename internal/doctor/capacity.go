@@ -42,6 +42,9 @@ func checkCapacity(ctx context.Context, cfg *party.Config) Check {
 		cfg.Runner.Slots, amount(cores(offered.CPUMilli)), amount(gib(offered.Memory)),
 		amount(gib(offered.Disk)), source, amount(gib(available.DiskFree)))
 
+	if offered.GPU > 0 {
+		offer += fmt.Sprintf(", %d GPU(s)", offered.GPU)
+	}
 	found := []string{offer}
 	var fix string
 	report := func(problem, suggestion string) { found, fix = append(found, problem), suggestion }
@@ -85,7 +88,7 @@ func checkCapacity(ctx context.Context, cfg *party.Config) Check {
 func machineCapacity(ctx context.Context, cfg *party.Config) (available driver.Capacity, source string,
 	err error) {
 	if cfg.Runner.K8s.Enabled {
-		k, err := cfg.Runner.K8s.Open(cfg.NodeID)
+		k, err := cfg.Runner.OpenKubernetes(cfg.NodeID)
 		if err != nil {
 			return available, "", err
 		}

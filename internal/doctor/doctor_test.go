@@ -15,6 +15,8 @@ import (
 
 	"hutong/internal/doctor"
 	"hutong/internal/party"
+	"hutong/store"
+	"hutong/store/storetest"
 )
 
 const node = "JG0100001100000010"
@@ -130,6 +132,7 @@ func TestBroken(t *testing.T) {
 		"routes.WEB":               {doctor.Failed, "not the BFIA protocol", "at which URL"},
 		"routes.FATE":              {doctor.OK, "a party answers", ""},
 		"runners":                  {doctor.Failed, "", "database"},
+		"clocks":                   {doctor.Failed, "", "database"},
 
 		"routes.IMPOSTOR.transport_url":  {doctor.Failed, "is not a transport", "transport's address"},
 		"routes.DUPLICATE.transport_url": {doctor.Failed, "is not a transport", "transport's address"},
@@ -170,6 +173,27 @@ func TestFiles(t *testing.T) {
 	found = examine(t, cfg)
 	assert.Equal(t, doctor.OK, found["database"].State, "%+v", found["database"])
 	assert.Equal(t, doctor.OK, found["storage"].State, "%+v", found["storage"])
+}
+
+// TestRunnerClock examines a party with a runner whose clock is slow. The runner is online, and the doctor
+// names it.
+func TestRunnerClock(t *testing.T) {
+	address := storetest.Postgres(t)
+	db := storetest.Open(t, address)
+	cfg := party.Default()
+	cfg.NodeID, cfg.DataDir, cfg.Database.URL = node, t.TempDir(), party.Secret(address)
+	cfg.Listen, cfg.Transport.Listen, cfg.Temporal.Address = freeAddress(t), freeAddress(t), freeAddress(t)
+	cfg.Runner.Docker.Enabled = party.SwitchOff
+	require.NoError(t, db.PutRunner(t.Context(), store.Runner{RunnerID: "fine", Slots: 1, Clock: time.Now()}))
+	clocks := examine(t, cfg)["clocks"]
+	assert.Equal(t, doctor.OK, clocks.State, "%+v", clocks)
+
+	require.NoError(t, db.PutRunner(t.Context(),
+		store.Runner{RunnerID: "slow", Slots: 1, Clock: time.Now().Add(-90 * time.Second)}))
+	clocks = examine(t, cfg)["clocks"]
+	assert.Equal(t, doctor.Warning, clocks.State)
+	assert.Regexp(t, `^the clock of runner slow is 1m[23][0-9]s behind the database's$`, clocks.Detail)
+	assert.Contains(t, clocks.Fix, "synchronize the clocks")
 }
 
 func TestPrivate(t *testing.T) {

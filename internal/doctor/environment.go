@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/operatorservice/v1"
@@ -23,6 +22,7 @@ import (
 
 	"hutong/activities"
 	"hutong/activities/driver/docker"
+	"hutong/internal/duration"
 	"hutong/internal/party"
 	"hutong/internal/temporalns"
 	"hutong/store"
@@ -35,6 +35,7 @@ func environmentChecks(cfg *party.Config) []check {
 		{"temporal", func(ctx context.Context) Check { return checkTemporal(ctx, cfg) }},
 		{"database", func(ctx context.Context) Check { return checkDatabase(ctx, cfg) }},
 		{"storage", func(ctx context.Context) Check { return checkStorage(ctx, cfg) }},
+		{"clocks", func(ctx context.Context) Check { return checkClocks(ctx, cfg) }},
 		{"runners", func(ctx context.Context) Check { return checkRunners(ctx, cfg) }},
 		{"docker", func(ctx context.Context) Check { return checkDocker(ctx, cfg) }},
 		{"capacity", func(ctx context.Context) Check { return checkCapacity(ctx, cfg) }},
@@ -96,24 +97,25 @@ func checkTemporal(ctx context.Context, cfg *party.Config) Check {
 			address, activities.ControlQueue, namespace)
 	}
 
+	kept := described.GetConfig().GetWorkflowExecutionRetentionTtl().AsDuration()
+	if needed := cfg.HistoryRetention(); kept < needed {
+		return warning(fixMigrate+", or set the namespace's retention",
+			"namespace %s keeps histories for %s, but results are kept for %s (jobs.retention)",
+			namespace, duration.Format(kept), duration.Format(needed))
+	}
 	return ok("Temporal at %s answers; namespace %s keeps histories for %s; %d control worker(s) online",
-		address, namespace,
-		described.GetConfig().GetWorkflowExecutionRetentionTtl().AsDuration(), len(queue.GetPollers()))
+		address, namespace, duration.Format(kept), len(queue.GetPollers()))
 }
 
 // checkRunners checks that the party has online runners which poll their task queues.
 func checkRunners(ctx context.Context, cfg *party.Config) Check {
-	const fixDatabase = "see the check database"
-	if path, missing := missingFile(cfg.Database.URL.Reveal(), "sqlite"); missing {
-		return failed(fixMigrate, "database %s does not exist", path)
-	}
-	db, err := store.Open(ctx, cfg.Database.URL.Reveal())
-	if err != nil {
-		return failed(fixDatabase, "failed to open the database: %v", err)
+	db, refused := openDatabase(ctx, cfg)
+	if refused != nil {
+		return *refused
 	}
 	defer func() { _ = db.Close() }()
 
-	runners, err := db.Runners(ctx, time.Now().Add(-time.Minute))
+	runners, err := db.Runners(ctx, activities.RunnerSilentAfter)
 	if err != nil {
 		return failed(fixDatabase, "failed to read the table of runners: %v", err)
 	}

@@ -21,7 +21,8 @@ func (p *Party) openDocker(ctx context.Context) (*docker.Driver, error) {
 		return nil, nil
 	}
 	d, err := docker.New(docker.Options{NodeID: p.cfg.NodeID, Network: p.cfg.Runner.Docker.Network,
-		HostNetwork: p.cfg.Runner.Docker.HostNetwork, PartyHost: p.cfg.Runner.Docker.PartyHost})
+		HostNetwork: p.cfg.Runner.Docker.HostNetwork, PartyHost: p.cfg.Runner.Docker.PartyHost,
+		SharedMemory: p.cfg.Runner.sharedMemory()})
 	if err == nil {
 		_, err = d.RunnerID(ctx)
 	}

@@ -18,13 +18,16 @@ func (c RunnerConfig) Offered(machine driver.Capacity) driver.Capacity {
 	if c.Disk > 0 {
 		machine.Disk = int64(c.Disk * (1 << 30))
 	}
+	if len(c.GPUs) > 0 {
+		machine.GPU = int64(len(c.GPUs))
+	}
 	return machine
 }
 
 // capacityOf returns a function that reads the capacity from a driver, unless all amounts are configured.
 func (c RunnerConfig) capacityOf(d driver.Driver) func(context.Context) (driver.Capacity, error) {
 	return func(ctx context.Context) (driver.Capacity, error) {
-		if c.CPU > 0 && c.Memory > 0 && c.Disk > 0 {
+		if c.CPU > 0 && c.Memory > 0 && c.Disk > 0 && !c.K8s.Enabled { // GPUs are not configured there
 			return c.Offered(driver.Capacity{}), nil
 		}
 		machine, err := d.Capacity(ctx)

@@ -171,6 +171,14 @@ type RunnerConfig struct {
 	CPU    float64 `yaml:"cpu" env:"CPU"`
 	Memory float64 `yaml:"memory" env:"MEMORY"`
 	Disk   float64 `yaml:"disk" env:"DISK"`
+	// GPUs lists the GPUs of this machine that tasks may use. A container gets as many of them as its job
+	// requests with resources.gpu, and no container shares one. An entry is an index or UUID that nvidia-smi
+	// -L shows, a CDI name (vendor.com/class=name), or the path of a device file. In the environment,
+	// separated by commas.
+	GPUs []string `yaml:"gpus" env:"GPUS"`
+	// SharedMemory is the size of /dev/shm in containers, in GiB. 0: the memory limit of the task, or half of
+	// the machine's memory if it has none.
+	SharedMemory float64 `yaml:"shared_memory" env:"SHARED_MEMORY"`
 	// Labels describe this machine for the constraints of providers and tasks. In the environment:
 	// NAME=VALUE, separated by commas.
 	Labels map[string]string `yaml:"labels" env:"LABELS" envKeyValSeparator:"="`
@@ -220,6 +228,8 @@ type KubernetesConfig struct {
 	Kubeconfig string `yaml:"kubeconfig" env:"KUBECONFIG"`
 	// Namespace is the namespace of the Jobs. Empty: that of the kubeconfig's context, or of this pod.
 	Namespace string `yaml:"namespace" env:"NAMESPACE"`
+	// GPUResource is the name by which the cluster's nodes offer GPUs.
+	GPUResource string `yaml:"gpu_resource" env:"GPU_RESOURCE"`
 	// ImagePullSecrets are names of secrets in the namespace. In the environment, separated by commas.
 	ImagePullSecrets []string `yaml:"image_pull_secrets" env:"IMAGE_PULL_SECRETS"`
 	// Advertise and TransportAdvertise are the host:port at which pods reach the party's API and transport.

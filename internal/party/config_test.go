@@ -97,14 +97,18 @@ func TestEmptyFile(t *testing.T) {
 
 func TestInvalidFile(t *testing.T) {
 	for _, c := range []struct{ name, document, want string }{
-		{"unknown key", "node_id: A\nlistn: x\n", "line 2: unknown field listn"},
-		{"unknown key below", "node_id: A\nrunner:\n  docker:\n    imag: x\n", "line 4: unknown field imag"},
-		{"unknown key in a route", "node_id: A\nroutes:\n  B:\n    uri: x\n", "line 4: unknown field uri"},
+		{"unknown key", "node_id: A\nlistn: x\n", "line 2: unknown field listn; did you mean listen?"},
+		{"unknown key below", "node_id: A\nrunner:\n  docker:\n    imag: x\n",
+			"line 4: unknown field runner.docker.imag"},
+		{"unknown key in a route", "node_id: A\nroutes:\n  B:\n    uri: x\n",
+			"line 4: unknown field routes.B.uri; did you mean url?"},
 		{"two errors", "a: 1\nb: 2\n", "line 1: unknown field a; line 2: unknown field b"},
 		{"twice", "node_id: A\nlisten: a\nlisten: b\n", `mapping key "listen" already defined`},
 		{"type", "node_id: A\nrunner: {slots: many}\n", "line 2: cannot unmarshal !!str `many` into int"},
 		{"duration without unit", "node_id: A\nremote: {timeout: 10}\n",
-			"line 2: cannot unmarshal !!int `10` into time.Duration"},
+			`line 2: remote.timeout: "10" is not a duration: write numbers with units, such as 30d, 12h or 1m30s`},
+		{"a list for a duration", "node_id: A\nremote:\n  timeout: [1s]\n",
+			"line 3: remote.timeout: must be a duration"},
 		{"level", "node_id: A\nlog: {level: loud}\n", "loud"},
 		{"two documents", "node_id: A\n---\nnode_id: B\n", "more than one YAML document"},
 		{"not YAML", "\tx", "found character"},
@@ -118,10 +122,41 @@ func TestInvalidFile(t *testing.T) {
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }
 
+// TestDurations checks that a duration means the same in the file and in the environment, and is printed as
+// it can be written.
+func TestDurations(t *testing.T) {
+	path := write(t, "node_id: A\njobs: &jobs\n  retention: 30d\n  poll_after: ~\nremote: {timeout: 1m30s}\n"+
+		"transport: {session_ttl: 1w}\n")
+	c, err := Load(path, []string{"HUTONG_REMOTE_GIVE_UP_AFTER=2d12h"})
+	require.NoError(t, err)
+	assert.Equal(t, 30*24*time.Hour, c.Jobs.Retention)
+	assert.Equal(t, 10*time.Second, c.Jobs.PollAfter, "null leaves the default")
+	assert.Equal(t, 90*time.Second, c.Remote.Timeout)
+	assert.Equal(t, 7*24*time.Hour, c.Transport.SessionTTL)
+	assert.Equal(t, 60*time.Hour, c.Remote.GiveUpAfter)
+	document, err := c.YAML()
+	require.NoError(t, err)
+	for _, line := range []string{"retention: 30d", "timeout: 1m30s", "session_ttl: 7d",
+		"give_up_after: 2d12h"} {
+		assert.Contains(t, string(document), line)
+	}
+}
+
+// TestWithoutConfiguration checks that the words are about the missing file, not about the fields that it
+// would have.
+func TestWithoutConfiguration(t *testing.T) {
+	_, err := Load("", nil)
+	require.EqualError(t, err,
+		"no configuration is given: name the party's file with -c FILE or HUTONG_CONFIG, or set "+
+			"HUTONG_NODE_ID; deploy/config/party.example.yaml explains every field")
+	_, err = Load("nowhere.yaml", nil)
+	require.ErrorContains(t, err, "failed to read the configuration: open nowhere.yaml: no such file")
+}
+
 func TestInvalidEnvironment(t *testing.T) {
 	for _, c := range []struct{ variable, want string }{
 		{"HUTONG_RUNNER_SLOTS=many", `HUTONG_RUNNER_SLOTS: strconv.ParseInt: parsing "many"`},
-		{"HUTONG_REMOTE_TIMEOUT=10", "HUTONG_REMOTE_TIMEOUT:"},
+		{"HUTONG_REMOTE_TIMEOUT=10", `HUTONG_REMOTE_TIMEOUT: "10" is not a duration`},
 		{"HUTONG_RUNNER_LABELS=gpu", "HUTONG_RUNNER_LABELS:"},
 		{"HUTONG_RUNNER_LABELS=gpu=", "runner.labels.gpu: is required"},
 		{"HUTONG_RUNNER_MEMORY=4GiB", "HUTONG_RUNNER_MEMORY:"},
@@ -211,6 +246,18 @@ func TestValidate(t *testing.T) {
 		{"transport address for pods",
 			func(c *Config) { enableKubernetes(c); c.Runner.K8s.TransportAdvertise = "x" },
 			"runner.k8s.transport_advertise:"},
+		{"GPU", func(c *Config) { c.Runner.GPUs = []string{"0", "any"} },
+			"runner.gpus[1]: must be an index or UUID that nvidia-smi -L shows"},
+		{"same GPU", func(c *Config) { c.Runner.GPUs = []string{"0", "0"} },
+			`runner.gpus[1]: is given twice: "0"`},
+		{"names of GPUs", func(c *Config) {
+			c.Runner.GPUs = []string{"0", "GPU-8f3c11aa-0000-1111-2222-333344445555", "nvidia.com/gpu=0",
+				"/dev/dri/renderD128"}
+		}, ""},
+		{"GPUs of a cluster", func(c *Config) { enableKubernetes(c); c.Runner.GPUs = []string{"0"} },
+			"runner.gpus: must be empty with Kubernetes"},
+		{"shared memory", func(c *Config) { c.Runner.SharedMemory = -1 },
+			"runner.shared_memory: must be from"},
 		{"program", func(c *Config) { c.Runner.Process.Allow = []string{"/ok", "python"} },
 			`runner.process.allow[1]: must be an absolute path, but is "python"`},
 		{"timeout", func(c *Config) { c.Remote.Timeout = 0 }, "remote.timeout:"},
@@ -294,7 +341,7 @@ func TestExample(t *testing.T) {
 	want := Default()
 	want.NodeID, want.Runner.Slots, want.Runner.Process.Allow, want.Runner.Labels = c.NodeID, 2, []string{},
 		map[string]string{}
-	want.Runner.K8s.ImagePullSecrets = []string{}
+	want.Runner.K8s.ImagePullSecrets, want.Runner.GPUs = []string{}, []string{}
 	require.NoError(t, want.Complete())
 	assert.Equal(t, want, c)
 }

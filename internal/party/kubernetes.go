@@ -2,8 +2,13 @@ package party
 
 import "hutong/activities/driver/kubernetes"
 
-// Open returns the Kubernetes driver. It does not connect to the cluster.
-func (c KubernetesConfig) Open(node string) (*kubernetes.Driver, error) {
-	return kubernetes.New(kubernetes.Options{NodeID: node, Kubeconfig: c.Kubeconfig, Namespace: c.Namespace,
-		ImagePullSecrets: c.ImagePullSecrets})
+// OpenKubernetes returns the Kubernetes driver. It does not connect to the cluster.
+func (c RunnerConfig) OpenKubernetes(node string) (*kubernetes.Driver, error) {
+	k := c.K8s
+
+	return kubernetes.New(kubernetes.Options{NodeID: node, Kubeconfig: k.Kubeconfig, Namespace: k.Namespace,
+		ImagePullSecrets: k.ImagePullSecrets, GPUResource: k.GPUResource, SharedMemory: c.sharedMemory()})
 }
+
+// sharedMemory returns the configured size of /dev/shm in bytes.
+func (c RunnerConfig) sharedMemory() int64 { return int64(c.SharedMemory * (1 << 30)) }

@@ -1,25 +1,24 @@
 package party
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/caarlos0/env/v11"
-	"gopkg.in/yaml.v3"
 
 	"hutong/bfia"
+	"hutong/internal/duration"
 )
 
 // EnvPrefix is the prefix of the configuration's environment variables.
@@ -39,7 +38,8 @@ func Default() *Config {
 			RunnerLostAfter: 5 * time.Minute,
 			Approval:        ApprovalAuto, ShareFailure: bfia.ShareKind, Retention: 30 * 24 * time.Hour},
 		Runner: RunnerConfig{Slots: max(2, runtime.NumCPU()), StopGrace: 10 * time.Second,
-			Docker: DockerConfig{Enabled: SwitchAuto, PartyHost: "hutong"}},
+			Docker: DockerConfig{Enabled: SwitchAuto, PartyHost: "hutong"},
+			K8s:    KubernetesConfig{GPUResource: "nvidia.com/gpu"}},
 		Remote: RemoteConfig{Timeout: 10 * time.Second, GiveUpAfter: 10 * time.Minute},
 		Log:    LogConfig{Level: slog.LevelInfo, Format: LogText},
 	}
@@ -62,6 +62,10 @@ func Load(path string, environ []string) (*Config, error) {
 	if err := c.readEnv(environ); err != nil {
 		return nil, fmt.Errorf("invalid configuration in the environment: %w", err)
 	}
+	if path == "" && c.NodeID == "" {
+		return nil, errors.New("no configuration is given: name the party's file with -c FILE or HUTONG_CONFIG, " +
+			"or set HUTONG_NODE_ID; deploy/config/party.example.yaml explains every field")
+	}
 	if err := c.Complete(); err != nil {
 		return nil, err
 	}
@@ -71,50 +75,13 @@ func Load(path string, environ []string) (*Config, error) {
 	return c, nil
 }
 
-// YAML returns the configuration in the format of the file, with secrets hidden.
-func (c *Config) YAML() ([]byte, error) {
-	var out bytes.Buffer
-	e := yaml.NewEncoder(&out)
-	e.SetIndent(2)
-	if err := e.Encode(c); err != nil {
-		return nil, fmt.Errorf("failed to encode the configuration: %w", err)
-	}
-	return out.Bytes(), nil
-}
-
-func (c *Config) readYAML(document []byte) error {
-	d := yaml.NewDecoder(bytes.NewReader(document))
-	d.KnownFields(true)
-	if err := d.Decode(c); err != nil && !errors.Is(err, io.EOF) {
-		var invalid *yaml.TypeError
-		if errors.As(err, &invalid) {
-			return errors.New(strings.Join(plainYAML(invalid.Errors), "; "))
-		}
-		return err
-	}
-	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return errors.New("contains more than one YAML document")
-	}
-	return nil
-}
-
-// plainYAML removes the names of Go types from errors of the YAML library: "line 3: unknown field listn".
-func plainYAML(messages []string) []string {
-	plain := slices.Clone(messages)
-	for i, message := range plain {
-		line, what, ok := strings.Cut(message, ": field ")
-		if field, _, unknown := strings.Cut(what, " not found in type "); ok && unknown {
-			plain[i] = fmt.Sprintf("%s: unknown field %s", line, field)
-		}
-	}
-	return plain
-}
-
 func (c *Config) readEnv(environ []string) error {
 	vars := env.ToMap(slices.DeleteFunc(slices.Clone(environ), func(v string) bool {
 		return !strings.HasPrefix(v, EnvPrefix)
 	}))
-	options := env.Options{Environment: vars, Prefix: EnvPrefix}
+	options := env.Options{Environment: vars, Prefix: EnvPrefix, FuncMap: map[reflect.Type]env.ParserFunc{
+		reflect.TypeFor[time.Duration](): func(text string) (any, error) { return duration.Parse(text) },
+	}}
 	err := env.ParseWithOptions(c, options)
 	if err == nil {
 		return nil

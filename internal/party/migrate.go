@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"hutong/store"
 )
@@ -22,4 +23,20 @@ func Migrate(ctx context.Context, cfg *Config) error {
 		return fmt.Errorf("failed to migrate the database of party %s: %w", cfg.NodeID, err)
 	}
 	return nil
+}
+
+const (
+	// leastHistoryRetention is the shortest retention that Temporal accepts.
+	leastHistoryRetention = 24 * time.Hour
+	// endlessHistoryRetention is for results that are kept forever, which Temporal has no value for.
+	endlessHistoryRetention = 100 * 365 * 24 * time.Hour
+)
+
+// HistoryRetention returns how long Temporal must keep the histories of closed workflows: as long as the
+// party keeps the results of their jobs.
+func (c *Config) HistoryRetention() time.Duration {
+	if c.Jobs.Retention == 0 {
+		return endlessHistoryRetention
+	}
+	return max(c.Jobs.Retention, leastHistoryRetention)
 }

@@ -281,8 +281,10 @@ func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob
 			Client: partners,
 			Logger: p.logger},
 		&participant.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits(),
-			Client:    partners,
-			Transport: "http://" + localAddress(p.cfg.Transport.Listen), HTTP: httpClient, Logger: p.logger},
+			CheckDatasets: p.cfg.Jobs.CheckDatasets,
+			Client:        partners,
+			Transport:     "http://" + localAddress(p.cfg.Transport.Listen), HTTP: httpClient,
+			Logger: p.logger},
 		&housekeeping.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.Retention,
 			Logger: p.logger})
 	if err := w.Start(); err != nil {
@@ -296,7 +298,7 @@ func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *sto
 	docker *docker.Driver) error {
 	runs := &runner.Runner{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Drivers: map[string]driver.Driver{},
 		System: p.system, OnReport: forwardReports(temporal), StopGrace: p.cfg.Runner.StopGrace,
-		Logger: p.logger}
+		GPUs: p.cfg.Runner.GPUs, Logger: p.logger}
 	var named driver.Driver // its id becomes the runner's id
 	if len(p.cfg.Runner.Process.Allow) > 0 {
 		processes, err := process.New(process.Options{Dir: filepath.Join(p.cfg.DataDir, "runs"),
@@ -312,7 +314,7 @@ func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *sto
 		named = docker // the id of Docker Engine identifies the runner independently of the data folder
 	}
 	if p.cfg.Runner.K8s.Enabled {
-		cluster, err := p.cfg.Runner.K8s.Open(p.cfg.NodeID)
+		cluster, err := p.cfg.Runner.OpenKubernetes(p.cfg.NodeID)
 		if err != nil {
 			return fmt.Errorf("failed to open the Kubernetes driver of party %s: %w", p.cfg.NodeID, err)
 		}

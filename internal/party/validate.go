@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"hutong/activities/driver"
 	"hutong/bfia"
 )
 
@@ -102,6 +103,15 @@ func (v *validation) runner(c RunnerConfig) {
 	v.amount("runner.cpu", c.CPU, "cores")
 	v.amount("runner.memory", c.Memory, "GiB")
 	v.amount("runner.disk", c.Disk, "GiB")
+	v.amount("runner.shared_memory", c.SharedMemory, "GiB")
+	for i, gpu := range c.GPUs {
+		field := fmt.Sprintf("runner.gpus[%d]", i)
+		if err := driver.CheckGPU(gpu); err != nil {
+			v.wrong(field, "%v", err)
+		} else if slices.Contains(c.GPUs[:i], gpu) {
+			v.wrong(field, "is given twice: %q", gpu)
+		}
+	}
 	if err := bfia.CheckLabels("runner.labels", c.Labels); err != nil {
 		v.errors = append(v.errors, err)
 	}
@@ -138,6 +148,11 @@ func (v *validation) kubernetes(c *Config) {
 		v.wrong("runner.k8s.enabled",
 			"must be the only driver of a worker: set runner.docker.enabled to false and "+
 				"runner.process.allow to [], and use another worker for those drivers")
+	}
+	if len(c.Runner.GPUs) > 0 {
+		v.wrong("runner.gpus",
+			"must be empty with Kubernetes, which assigns the GPUs of its nodes itself: set "+
+				"runner.k8s.gpu_resource")
 	}
 	v.reachable("runner.k8s.advertise", k.Advertise)
 	v.reachable("runner.k8s.transport_advertise", k.TransportAdvertise)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	enums "go.temporal.io/api/enums/v1"
+	namespacepb "go.temporal.io/api/namespace/v1"
 	"go.temporal.io/api/operatorservice/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
@@ -39,8 +40,8 @@ func SearchAttributes() map[string]enums.IndexedValueType {
 const ensureTimeout = 60 * time.Second
 
 // Ensure creates the namespace and its search attributes where they are missing, in the cluster that options
-// connect to. It returns when workflows can be started and found there. An existing namespace keeps its
-// retention.
+// connect to. It returns when workflows can be started and found there. An existing namespace that keeps its
+// histories for less than retention gets that retention; a longer one stays.
 //
 // Ensure is idempotent and may run concurrently. Where namespaces are created by other means (Temporal
 // Cloud), Ensure succeeds if nothing is missing. Otherwise the error names what is missing.
@@ -64,10 +65,13 @@ func Ensure(ctx context.Context, options client.Options, namespace string, reten
 }
 
 func ensure(ctx context.Context, c client.Client, namespace string, retention time.Duration) error {
-	_, err := c.WorkflowService().DescribeNamespace(ctx,
+	described, err := c.WorkflowService().DescribeNamespace(ctx,
 		&workflowservice.DescribeNamespaceRequest{Namespace: namespace})
-	if isNotFound(err) {
+	switch {
+	case isNotFound(err):
 		err = register(ctx, c, namespace, retention)
+	case err == nil && described.GetConfig().GetWorkflowExecutionRetentionTtl().AsDuration() < retention:
+		err = extendRetention(ctx, c, namespace, retention)
 	}
 	if err != nil {
 		return err
@@ -91,6 +95,25 @@ func register(ctx context.Context, c client.Client, namespace string, retention 
 	}
 
 	return err
+}
+
+// extendRetention sets the retention of an existing namespace. Where this process may not (Temporal Cloud),
+// it leaves the retention; hutong doctor reports it.
+func extendRetention(ctx context.Context, c client.Client, namespace string, retention time.Duration) error {
+	_, err := c.WorkflowService().UpdateNamespace(ctx, &workflowservice.UpdateNamespaceRequest{
+		Namespace: namespace,
+		Config: &namespacepb.NamespaceConfig{
+			WorkflowExecutionRetentionTtl: durationpb.New(retention),
+		},
+	})
+	denied, missing := (*serviceerror.PermissionDenied)(nil), (*serviceerror.Unimplemented)(nil)
+	if errors.As(err, &denied) || errors.As(err, &missing) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("failed to extend the retention of histories to %s: %w", retention, err)
+	}
+	return nil
 }
 
 func ensureAttributes(ctx context.Context, c client.Client, namespace string) error {

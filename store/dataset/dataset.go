@@ -38,6 +38,8 @@ type IngestRequest struct {
 	Head            bool // the first line names the columns
 	Partitions      int  // 1 to MaxPartitions; 0 is 1
 	ExtendSID       bool // add a first column "sid"
+	// Encoding is the encoding of the file, such as gbk. Empty: UTF-8. The dataset is UTF-8.
+	Encoding string
 	// Meta has delimiter, label_name, match_id_name (default: the first column) and header. It may have
 	// other fields.
 	Meta json.RawMessage
@@ -159,7 +161,8 @@ func Write(ctx context.Context, blobs blob.Store, req IngestRequest, generation 
 		return store.DataTable{}, err
 	}
 
-	t := &table{meta: m, head: req.Head, sid: req.ExtendSID, generation: cmp.Or(generation, newGeneration())}
+	t := &table{encoding: req.Encoding, meta: m, head: req.Head, sid: req.ExtendSID,
+		generation: cmp.Or(generation, newGeneration())}
 	now := time.Now().UTC().Truncate(time.Second)
 	var bytes int64
 	err = blobs.Create(ctx, key, func(dir string) (err error) {

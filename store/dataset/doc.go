@@ -18,9 +18,10 @@
 // whole file, so its data is kept on disk until the end. The file becomes a generation only if all of it is
 // valid.
 //
-// A valid file is UTF-8 (a byte order mark is dropped), has rows of equal width, lines that end with LF or
-// CRLF, fields quoted as in RFC 4180, and no NUL. Empty lines are skipped. An error names the line of the
-// file, never a value: rows are a party's secret, and errors travel.
+// A valid file is text in the encoding that the upload names, which is UTF-8 by default. A byte order mark
+// takes precedence and is dropped. The dataset is UTF-8. A valid file has rows of equal width, lines that end
+// with LF or CRLF, fields quoted as in RFC 4180, and no NUL. Empty lines are skipped. An error names the line
+// of the file, never a value: rows are a party's secret, and errors travel.
 //
 // A row belongs to partition fnv1a64(id) mod partitions, where id is the bytes of its id column. This never
 // changes, so that two datasets with the same ids and partitions are partitioned alike. Rows keep their order

@@ -164,7 +164,7 @@ func TestSweepKeepsWhatJobsRead(t *testing.T) {
 		old := upload("old")
 		key := store.TaskKey{JobID: "j1", Name: "a", Role: "guest"}
 		require.NoError(t, rows.CreateJob(ctx, store.Job{JobID: "j1"},
-			[]store.Task{{Name: "a", Role: "guest", DatasetGeneration: old.Generation}}))
+			[]store.Task{{Name: "a", Role: "guest", Dataset: "n#d"}}))
 		dir, err := blobs.(*blob.File).Path("n/d." + old.Generation)
 		require.NoError(t, err)
 		mount, err := os.OpenRoot(dir) // keeps the folder open as a bind mount does
@@ -174,7 +174,7 @@ func TestSweepKeepsWhatJobsRead(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, os.FileMode(0o644), info.Mode().Perm(), "readable for a container's user")
 
-		upload("new")
+		renewed := upload("new")
 		readable := func() {
 			t.Helper()
 			text, err := mount.ReadFile("data_0")
@@ -203,7 +203,7 @@ func TestSweepKeepsWhatJobsRead(t *testing.T) {
 		require.NoError(t, rows.ReopenJob(ctx, "j1"))
 		row, err = rows.Task(ctx, key)
 		require.NoError(t, err)
-		require.Empty(t, row.DatasetGeneration, "it reads the current generation when it starts")
+		require.Equal(t, renewed.Generation, row.DatasetGeneration, "it reads the current generation")
 	})
 }
 

@@ -40,11 +40,14 @@ func parseMeta(raw json.RawMessage) (meta, error) {
 			return m, bfia.Errorf(bfia.CodeBadRequest, "meta.%s: is not a string", field)
 		}
 	}
+	if delimiter == `\t` { // shells do not write a tab easily
+		delimiter = "\t"
+	}
 	if delimiter != "" {
 		r, size := utf8.DecodeRuneInString(delimiter)
 		if size != len(delimiter) || r == utf8.RuneError || strings.ContainsRune("\"\r\n\x00", r) {
 			return m, bfia.Errorf(bfia.CodeBadRequest,
-				"meta.delimiter: must be one character, but not a quote, a line end or NUL")
+				"meta.delimiter: must be one character, or \\t for a tab, but not a quote, a line end or NUL")
 		}
 		m.delimiter = r
 	}

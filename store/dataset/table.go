@@ -31,6 +31,7 @@ type table struct {
 	meta       meta
 	head, sid  bool
 	generation string
+	encoding   string // of the file
 
 	names []string // of the file's columns
 	types []colType
@@ -52,12 +53,13 @@ func (t *table) columns() []store.Column {
 
 // read reads the whole file: it writes its rows to parts and adds their ids to ids.
 func (t *table) read(ctx context.Context, r io.Reader, parts *partitions, ids *ids) error {
-	in := &input{ctx: ctx, r: r}
-	buffered := bufio.NewReaderSize(in, 64<<10)
-	if bom, err := buffered.Peek(3); err == nil && string(bom) == "\uFEFF" {
-		buffered.Discard(3) // can't fail after Peek
-		in.from += 3
+	decoded, name, err := decode(bufio.NewReaderSize(r, 64<<10), t.encoding)
+	if err != nil {
+		return err
 	}
+	t.encoding = name
+	in := &input{ctx: ctx, r: decoded}
+	buffered := bufio.NewReaderSize(in, 64<<10)
 	cr := csv.NewReader(buffered) // uses this buffer, which is large enough
 	cr.Comma = t.meta.delimiter
 	cr.FieldsPerRecord = -1
@@ -154,9 +156,11 @@ func (t *table) next(cr *csv.Reader, in *input) ([]string, error) {
 		return nil, fmt.Errorf("failed to read the file: %w", err)
 	}
 	for i, v := range row {
-		if !utf8.ValidString(v) {
+		if !t.validText(v) {
 			line, _ := cr.FieldPos(i)
-			return nil, bfia.Errorf(bfia.CodeBadRequest, "line %d: field %d is not UTF-8", line, i+1)
+			return nil, bfia.Errorf(bfia.CodeBadRequest,
+				"line %d: field %d is not %s; give the file's encoding, such as gbk (encoding, or --encoding gbk)",
+				line, i+1, strings.ToUpper(t.encoding))
 		}
 		if strings.IndexByte(v, 0) >= 0 {
 			line, _ := cr.FieldPos(i)
@@ -164,6 +168,15 @@ func (t *table) next(cr *csv.Reader, in *input) ([]string, error) {
 		}
 	}
 	return row, nil
+}
+
+// validText reports whether a field is text in the file's encoding. The decoders of other encodings than
+// UTF-8 replace what is not.
+func (t *table) validText(field string) bool {
+	if t.encoding == utf8Name {
+		return utf8.ValidString(field)
+	}
+	return !strings.ContainsRune(field, utf8.RuneError)
 }
 
 // begin determines the columns from the first row, and writes the header of each partition.

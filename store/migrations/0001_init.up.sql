@@ -1,7 +1,10 @@
--- The job document (DAG and configuration), byte for byte as received.
+-- What this party fixed of a job at its creation.
+--   document   the DAG and configuration, byte for byte as received
+--   providers  the registered providers of its components as they were then, as a JSON list (store.Provider)
 CREATE TABLE t_job_document (
   job_id     TEXT        NOT NULL PRIMARY KEY,
   document   BYTEA       NOT NULL,
+  providers  BYTEA       NOT NULL,
   created_at TIMESTAMPTZ NOT NULL
 );
 --bun:split
@@ -119,9 +122,9 @@ CREATE INDEX i_job_ended ON t_job (ended_at);
 --   waiting         what a part without a running container waits for, as JSON (bfia.Waiting)
 --   reused_job_id   the earlier job whose outputs the part reuses instead of running a container
 --   reused_task_id  the task id under which these outputs are stored
+--   dataset         the dataset that the part reads, as namespace#name; empty where it reads none
 --   dataset_generation
---                   the generation of the uploaded dataset that the part reads; empty where it reads none, or one that
---                   was not uploaded through this party
+--                   the generation of that dataset which was current when the job was created
 CREATE TABLE t_task (
   job_id         TEXT    NOT NULL REFERENCES t_job (job_id) ON DELETE CASCADE,
   name           TEXT    NOT NULL,
@@ -146,6 +149,7 @@ CREATE TABLE t_task (
   progress       TEXT    NOT NULL,
   reused_job_id  TEXT    NOT NULL,
   reused_task_id TEXT    NOT NULL,
+  dataset        TEXT    NOT NULL,
   dataset_generation TEXT NOT NULL,
   started_at     TIMESTAMPTZ,
   ended_at       TIMESTAMPTZ,
@@ -157,6 +161,8 @@ CREATE UNIQUE INDEX i_task_id ON t_task (task_id, role, role_index) WHERE task_i
 CREATE INDEX i_task_reused ON t_task (reused_task_id) WHERE reused_task_id <> '';
 --bun:split
 CREATE INDEX i_task_generation ON t_task (dataset_generation) WHERE dataset_generation <> '';
+--bun:split
+CREATE INDEX i_task_dataset ON t_task (dataset) WHERE dataset <> '';
 --bun:split
 -- Outputs of these parts, with their address (namespace, name) in the object storage.
 CREATE TABLE t_task_output (
@@ -238,8 +244,11 @@ CREATE TABLE t_deployment (
 --   slots      containers at once; 0 for a drained runner that deregistered
 --   cpu_milli  resources for containers: CPU in thousandths of a core, memory and disk in bytes; 0 is unknown and
 --              limits nothing
+--   gpu        GPUs for containers; 0 is none
 --   labels     a JSON object
 --   draining   the runner gets no new containers
+--   heartbeat_at   of its last heartbeat, by the database's clock
+--   clock_skew_ms  milliseconds by which the runner's clock was ahead of the database's then
 CREATE TABLE t_runner (
   runner_id    TEXT        NOT NULL PRIMARY KEY,
   node_id      TEXT        NOT NULL,
@@ -250,8 +259,10 @@ CREATE TABLE t_runner (
   cpu_milli    BIGINT      NOT NULL,
   memory       BIGINT      NOT NULL,
   disk         BIGINT      NOT NULL,
+  gpu          BIGINT      NOT NULL,
   draining     BOOLEAN     NOT NULL,
-  heartbeat_at TIMESTAMPTZ NOT NULL
+  heartbeat_at TIMESTAMPTZ NOT NULL,
+  clock_skew_ms BIGINT     NOT NULL DEFAULT 0
 );
 --bun:split
 -- Requests for a reservation at this party that were denied and wait.
@@ -288,6 +299,7 @@ CREATE TABLE t_reservation (
   cpu_milli      BIGINT  NOT NULL,
   memory         BIGINT  NOT NULL,
   disk           BIGINT  NOT NULL,
+  gpu            BIGINT  NOT NULL,
   PRIMARY KEY (job_id, parallel_index, slot_index)
 );
 --bun:split

@@ -57,12 +57,9 @@ func Postgres(t testing.TB) string {
 	t.Helper()
 	server := os.Getenv("HUTONG_TEST_POSTGRES")
 	if server == "" {
-		own, err := startPostgres()
+		own, err := startShared()
 		if err != nil {
-			if os.Getenv("HUTONG_REQUIRE_POSTGRES") == "1" {
-				t.Fatalf("PostgreSQL is required: %v", err)
-			}
-			t.Skipf("no PostgreSQL: %v", err)
+			skipWithoutPostgres(t, err)
 		}
 		server = own
 	}
@@ -76,6 +73,15 @@ func Postgres(t testing.TB) string {
 	own := *u
 	own.Path = "/" + name
 	return own.String()
+}
+
+// skipWithoutPostgres skips a test that has no PostgreSQL, or fails it where PostgreSQL is required.
+func skipWithoutPostgres(t testing.TB, err error) {
+	t.Helper()
+	if os.Getenv("HUTONG_REQUIRE_POSTGRES") == "1" {
+		t.Fatalf("PostgreSQL is required: %v", err)
+	}
+	t.Skipf("no PostgreSQL: %v", err)
 }
 
 // admin runs a statement on the server's own database.

@@ -143,7 +143,10 @@ func (j *job) startContainer(ctx workflow.Context, t *task, part *taskPart) work
 				return
 			}
 			if part.claim.ContainerCreated && part.claim.OtherRunnerOnline {
-				silence := workflow.Now(ctx).Sub(latest(silentSince, part.claim.HeartbeatAt))
+				silence := workflow.Now(ctx).Sub(silentSince)
+				if part.claim.SilentFor >= 0 { // by the database's clock; the runner's may differ
+					silence = min(silence, part.claim.SilentFor)
+				}
 				if silence >= j.Settings.RunnerLostAfter {
 					end.Set(activities.PartResult{Failure: &bfia.Failure{Kind: bfia.FailedRunnerLost,
 						Message: fmt.Sprintf("its runner %s has been silent for %s",

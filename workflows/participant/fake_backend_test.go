@@ -314,6 +314,9 @@ func (c *fakeBackend) recordEnd(_ context.Context, in participant.RecordTaskEndI
 	if err := c.errors["RecordTaskEnd"]; err != nil {
 		return err
 	}
+	if err := c.errors["RecordOutputs"]; err != nil && s == bfia.TaskSuccess {
+		return err
+	}
 	if taskID != c.taskID(key.Task) || key.Role != part.Role || key.Index != part.Index {
 		c.breaks("the end of %v %v %s", key, part, taskID)
 	}

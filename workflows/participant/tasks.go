@@ -346,12 +346,27 @@ func (j *job) endPart(
 	part.state = state
 	j.describe(ctx)
 
-	in := participant.RecordTaskEndInput{Key: j.key(part), Part: part.part, TaskID: part.taskID,
-		State: state, Failure: part.failure, At: workflow.Now(ctx)}
-	summary := fmt.Sprintf("record %s %s of %s", part.part.Self(), state, t.plan.Name)
-	if err := workflows.Record(ctx, summary, act.RecordTaskEnd, in).Get(ctx, nil); err != nil {
+	err := j.recordEnd(ctx, t, part)
+	if err != nil && state == bfia.TaskSuccess {
+		// Nobody could read what it wrote, so it has not succeeded.
+		part.state = bfia.TaskFailed
+		part.failure = &bfia.Failure{Kind: bfia.FailedOutput, NodeID: j.Node, Role: part.part.Self(),
+			Task: t.plan.Name, Message: workflows.Reason(err)}
+		j.describe(ctx)
+		err = j.recordEnd(ctx, t, part)
+	}
+	if err != nil {
 		j.logger.Error("failed to record the end of a task",
 			"task_id", part.taskID, "role", part.part.Self(), "error", err)
 	}
 	j.reportEnd(ctx, t, part)
+}
+
+// recordEnd writes the end of a part, and the outputs of one that succeeded.
+func (j *job) recordEnd(ctx workflow.Context, t *task, part *taskPart) error {
+	in := participant.RecordTaskEndInput{Key: j.key(part), Part: part.part, TaskID: part.taskID,
+		State: part.state, Failure: part.failure, At: workflow.Now(ctx)}
+	summary := fmt.Sprintf("record %s %s of %s", part.part.Self(), part.state, t.plan.Name)
+
+	return workflows.Record(ctx, summary, act.RecordTaskEnd, in).Get(ctx, nil)
 }

@@ -119,8 +119,9 @@ func newFakeParties(t flowtest.T, p bfia.Plan) *fakeParties {
 	slices.Sort(f.in.Nodes)
 	f.in.Nodes = slices.Compact(f.in.Nodes)
 	for name, fn := range map[string]any{
-		"RecordScheduleJob": f.recordJob, "RecordProgress": f.recordProgress, "RecordScheduleWaits": f.recordWaits,
-		"ForgetScheduleJob": f.forget, "SendCreate": f.sendCreate,
+		"RecordScheduleJob": f.recordJob, "RecordProgress": f.recordProgress,
+		"RecordScheduleWaits": f.recordWaits,
+		"ForgetScheduleJob":   f.forget, "SendCreate": f.sendCreate,
 		"SendStart": f.sendStart, "SendTaskStart": f.sendTaskStart,
 		"Enqueue": f.enqueue, "Requeue": f.requeue, "SetPriority": f.setPriority,
 		"SendReserve": f.sendReserve, "SendRelease": f.sendRelease,

@@ -147,7 +147,8 @@ func (j *job) create(ctx workflow.Context) error {
 	j.logger.Warn("failed to create a job", "reason", refusal.Error())
 	undone := make([]workflow.Future, len(undo))
 	for i, node := range undo {
-		undone[i] = workflows.SendCommand(workflows.WithoutWaits(ctx), "undo at "+node, j.Settings.GiveUpAfter, act.SendStop,
+		undone[i] = workflows.SendCommand(workflows.WithoutWaits(ctx), "undo at "+node,
+			j.Settings.GiveUpAfter, act.SendStop,
 			scheduler.SendStopInput{Node: node, Job: bfia.JobRef{JobID: j.Plan.JobID, Undo: true}})
 	}
 

@@ -185,7 +185,8 @@ func (j *job) reserveAt(ctx workflow.Context, node string, holdsOthers bool) (gr
 	for {
 		request := bfia.ReserveRequest{JobID: j.Plan.JobID, Priority: j.Plan.Priority, Created: j.createdAt,
 			Generation: j.generation}
-		f := workflows.SendLocalFirst(workflows.WithoutWaits(ctx), "reserve at "+node, reserveLimit, act.SendReserve,
+		f := workflows.SendLocalFirst(workflows.WithoutWaits(ctx), "reserve at "+node, reserveLimit,
+			act.SendReserve,
 			scheduler.SendReserveInput{Node: node, Request: request})
 		_ = workflow.Await(ctx, func() bool { return f.IsReady() || j.ending() })
 		if j.ending() {
@@ -226,7 +227,8 @@ func (j *job) release(ctx workflow.Context, nodes []string) {
 	for _, node := range nodes {
 		delete(j.parallelism, node)
 		id := fmt.Sprintf("release at %s (%d)", node, j.generation)
-		f := workflows.SendLocalFirst(workflows.WithoutWaits(ctx), id, j.Settings.GiveUpAfter, act.SendRelease,
+		f := workflows.SendLocalFirst(workflows.WithoutWaits(ctx), id, j.Settings.GiveUpAfter,
+			act.SendRelease,
 			scheduler.SendReleaseInput{Node: node, Request: request})
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			if err := f.Get(ctx, nil); err != nil {

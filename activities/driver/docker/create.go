@@ -49,6 +49,9 @@ func (d *Driver) create(ctx context.Context, spec driver.Spec) (string, error) {
 	defer unlock()
 
 	config, host := d.containerConfig(spec, network)
+	if host.ShmSize, err = d.sharedMemory(ctx, spec.Resources.Memory); err != nil {
+		return "", err
+	}
 	for attempt := 0; ; attempt++ {
 		created, err := d.calls.ContainerCreate(ctx, config, host, nil, nil, spec.Name)
 		switch {
@@ -152,6 +155,8 @@ func (d *Driver) containerConfig(spec driver.Spec, network networkInfo,
 		host.MemorySwap = spec.Resources.Memory
 	}
 
+	addGPUs(&host.Resources, spec.GPUs)
+
 	if os.Geteuid() != 0 {
 		// The mounted directories belong to the worker's user. Without this capability, root in the container
 		// could not write to them.
@@ -168,4 +173,43 @@ func (d *Driver) containerConfig(spec driver.Spec, network networkInfo,
 	}
 
 	return config, host
+}
+
+// sharedMemory returns the size of /dev/shm. Docker Engine's own default of 64 MiB is too little for
+// frameworks that pass tensors between processes there. What is in it counts against the container's memory
+// limit.
+func (d *Driver) sharedMemory(ctx context.Context, limit int64) (int64, error) {
+	switch {
+	case d.opts.SharedMemory > 0:
+		return d.opts.SharedMemory, nil
+	case limit > 0:
+		return limit, nil
+	}
+	m, err := d.readMachine(ctx)
+
+	return m.memory / 2, err // as Linux does for the machine's own /dev/shm
+}
+
+// addGPUs gives a container GPUs: NVIDIA's and those with a CDI name by requests to Docker Engine, others as
+// device files.
+func addGPUs(r *container.Resources, gpus []string) {
+	var nvidia, cdi []string
+	for _, gpu := range gpus {
+		switch driver.KindOfGPU(gpu) {
+		case driver.GPUNvidia:
+			nvidia = append(nvidia, gpu)
+		case driver.GPUCDI:
+			cdi = append(cdi, gpu)
+		case driver.GPUDeviceFile:
+			r.Devices = append(r.Devices,
+				container.DeviceMapping{PathOnHost: gpu, PathInContainer: gpu, CgroupPermissions: "rwm"})
+		}
+	}
+	if len(nvidia) > 0 {
+		r.DeviceRequests = append(r.DeviceRequests, container.DeviceRequest{
+			Driver: "nvidia", DeviceIDs: nvidia, Capabilities: [][]string{{"gpu"}}})
+	}
+	if len(cdi) > 0 {
+		r.DeviceRequests = append(r.DeviceRequests, container.DeviceRequest{Driver: "cdi", DeviceIDs: cdi})
+	}
 }

@@ -41,6 +41,10 @@ type Options struct {
 	// Host is the address of Docker Engine. "" is DOCKER_HOST or the default socket.
 	Host string
 
+	// SharedMemory is the size of /dev/shm in bytes. 0 is the container's memory limit, or half of the
+	// machine's memory if it has none.
+	SharedMemory int64
+
 	// MaxLog limits the stored output of each container, in bytes. The oldest output is dropped. 0 is 100
 	// MiB.
 	MaxLog int64
@@ -54,9 +58,15 @@ type Driver struct {
 	calls  *client.Client // with a timeout, for a Docker Engine that hangs
 	stream *client.Client // without a timeout, for waits and logs, which take as long as the container runs
 
-	mu       sync.Mutex
-	network  *networkInfo // nil until it is ensured
-	runnerID string
+	mu      sync.Mutex
+	network *networkInfo // nil until it is ensured
+	machine machine      // zero until it is read
+}
+
+// machine is what the driver needs to know of Docker Engine's machine.
+type machine struct {
+	engineID string
+	memory   int64 // in bytes
 }
 
 type networkInfo struct {
@@ -124,18 +134,24 @@ func (d *Driver) Device() string { return "docker" }
 
 // RunnerID returns the id of Docker Engine.
 func (d *Driver) RunnerID(ctx context.Context) (string, error) {
+	m, err := d.readMachine(ctx)
+
+	return m.engineID, driver.WrapError("get the id of Docker Engine", "", err)
+}
+
+func (d *Driver) readMachine(ctx context.Context) (machine, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 
-	if d.runnerID == "" {
+	if d.machine.engineID == "" {
 		info, err := d.calls.Info(ctx)
 		if err != nil {
-			return "", driver.WrapError("get the id of Docker Engine", "", classify(err))
+			return machine{}, classify(err)
 		}
-		d.runnerID = info.ID
+		d.machine = machine{engineID: info.ID, memory: info.MemTotal}
 	}
 
-	return d.runnerID, nil
+	return d.machine, nil
 }
 
 // StorageRoot returns the same folder for every container.

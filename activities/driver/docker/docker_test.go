@@ -237,6 +237,74 @@ func TestDockerLimits(t *testing.T) {
 	}
 }
 
+// A container's GPUs reach Docker Engine as requests, or as device files. A device file is usable there.
+func TestDockerGPUs(t *testing.T) {
+	t.Parallel()
+	d := newFixture(t)
+	ctx := t.Context()
+	spec := dockerSpec("exit", "0")
+	spec.GPUs = []string{"1", "GPU-8f3c11aa", "vendor.com/gpu=all", "/dev/full"}
+	_, err := d.Driver.Create(ctx, spec)
+	require.NoError(t, err)
+	c, err := dockerClient(t).ContainerInspect(ctx, spec.Name)
+	require.NoError(t, err)
+	require.Equal(t, []container.DeviceMapping{
+		{PathOnHost: "/dev/full", PathInContainer: "/dev/full",
+			CgroupPermissions: "rwm"}}, c.HostConfig.Devices)
+	requests := c.HostConfig.DeviceRequests
+	require.Len(t, requests, 2)
+	require.Equal(t, "nvidia", requests[0].Driver)
+	require.Equal(t, []string{"1", "GPU-8f3c11aa"}, requests[0].DeviceIDs)
+	require.Equal(t, [][]string{{"gpu"}}, requests[0].Capabilities)
+	require.Equal(t, "cdi", requests[1].Driver)
+	require.Equal(t, []string{"vendor.com/gpu=all"}, requests[1].DeviceIDs)
+
+	const device = "/dev/fuse" // no container has it by default
+	if _, err := os.Stat(device); err != nil {
+		t.Skip(err)
+	}
+	spec = dockerSpec("wait", device, "exit", "0")
+	spec.GPUs = []string{device}
+	drivertest.Launch(t, ctx, d.Driver, spec)
+	require.Equal(t, 0, drivertest.Await(t, ctx, d.Driver, spec.Name).Code)
+
+	spec.Name, spec.GPUs = "test-"+rand.Text(), []string{"two"}
+	_, err = d.Driver.Create(ctx, spec)
+	require.True(t, driver.IsNonRetryable(err))
+	require.ErrorContains(t, err,
+		`gpu: must be an index or UUID that nvidia-smi -L shows, a CDI name such as `+
+			`nvidia.com/gpu=0, or the path of a device file below /dev, but is "two"`)
+}
+
+// /dev/shm follows the memory limit, the configuration, or the machine's memory, as the container sees it.
+func TestDockerSharedMemory(t *testing.T) {
+	t.Parallel()
+	d := newFixture(t)
+	ctx := t.Context()
+	shm := func(r driver.Driver, memory int64) int64 {
+		spec := dockerSpec("size", "/dev/shm", "exit", "0")
+		spec.Resources.Memory = memory
+		drivertest.Launch(t, ctx, r, spec)
+		require.Equal(t, 0, drivertest.Await(t, ctx, r, spec.Name).Code)
+		size, err := strconv.ParseInt(drivertest.Logs(t, ctx, r, spec.Name, true)[0], 10, 64)
+		require.NoError(t, err)
+		return size
+	}
+	require.Equal(t, int64(300<<20), shm(d.Driver, 300<<20))
+	require.Equal(t, int64(20<<20), shm(d.Driver, 20<<20), "less than Docker Engine's default")
+
+	info, err := dockerClient(t).Info(ctx)
+	require.NoError(t, err)
+	require.InDelta(t, info.MemTotal/2, shm(d.Driver, 0), 1<<20)
+
+	configured, err := docker.New(docker.Options{NodeID: "T" + rand.Text(), HostNetwork: true,
+		SharedMemory: 128 << 20})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, configured.Close()) })
+	drivertest.RemoveAllAfter(t, configured)
+	require.Equal(t, int64(128<<20), shm(configured, 300<<20))
+}
+
 func TestDockerForeignContainer(t *testing.T) {
 	t.Parallel()
 	d := newFixture(t)

@@ -139,15 +139,19 @@ func (k *Driver) podSpec(spec driver.Spec, secrets string) corev1.PodSpec {
 		SecurityContext: &corev1.PodSecurityContext{
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
-		Volumes: []corev1.Volume{{
-			Name: "logs", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}},
-		}},
+		Volumes: []corev1.Volume{
+			{Name: "logs", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+			{Name: "shm", VolumeSource: corev1.VolumeSource{EmptyDir: k.sharedMemory(spec.Resources.Memory)}},
+		},
 		Containers: []corev1.Container{{
 			Name: containerName, Image: spec.Image,
 			Args: escape(spec.Command), Env: envRefs(secrets, spec.Env),
 			// Requests equal the limits where none are set.
-			Resources:    corev1.ResourceRequirements{Limits: limits(spec.Resources)},
-			VolumeMounts: []corev1.VolumeMount{{Name: "logs", MountPath: k.LogPath(spec.Name)}},
+			Resources: corev1.ResourceRequirements{Limits: k.limits(spec.Resources)},
+			VolumeMounts: []corev1.VolumeMount{
+				{Name: "logs", MountPath: k.LogPath(spec.Name)},
+				{Name: "shm", MountPath: "/dev/shm"},
+			},
 			SecurityContext: &corev1.SecurityContext{
 				AllowPrivilegeEscalation: &no, Privileged: &no,
 				Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
@@ -156,7 +160,20 @@ func (k *Driver) podSpec(spec driver.Spec, secrets string) corev1.PodSpec {
 	}
 }
 
-func limits(r bfia.Resources) corev1.ResourceList {
+// sharedMemory returns the volume of /dev/shm. What is in it counts against the container's memory limit.
+func (k *Driver) sharedMemory(limit int64) *corev1.EmptyDirVolumeSource {
+	volume := &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}
+	if k.opts.SharedMemory > 0 {
+		limit = k.opts.SharedMemory
+	}
+	if limit > 0 {
+		volume.SizeLimit = resource.NewQuantity(limit, resource.BinarySI)
+	}
+
+	return volume
+}
+
+func (k *Driver) limits(r bfia.Resources) corev1.ResourceList {
 	list := corev1.ResourceList{}
 	if r.CPUMilli > 0 {
 		list[corev1.ResourceCPU] = *resource.NewMilliQuantity(r.CPUMilli, resource.DecimalSI)
@@ -166,6 +183,9 @@ func limits(r bfia.Resources) corev1.ResourceList {
 	}
 	if r.Disk > 0 {
 		list[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(r.Disk, resource.BinarySI)
+	}
+	if r.GPU > 0 {
+		list[corev1.ResourceName(k.opts.GPUResource)] = *resource.NewQuantity(r.GPU, resource.DecimalSI)
 	}
 
 	return list

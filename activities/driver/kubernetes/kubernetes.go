@@ -39,6 +39,13 @@ type Options struct {
 	// ImagePullSecrets are the names of the namespace's secrets by which nodes pull images.
 	ImagePullSecrets []string
 
+	// GPUResource is the name by which nodes offer GPUs. "" is nvidia.com/gpu.
+	GPUResource string
+
+	// SharedMemory is the size of /dev/shm in bytes. 0 is the container's memory limit, or what the node
+	// allows if it has none.
+	SharedMemory int64
+
 	// PullTimeout is how long pulling an image may fail before the container fails. 0 is two minutes.
 	PullTimeout time.Duration
 
@@ -79,6 +86,9 @@ var _ driver.Driver = (*Driver)(nil)
 func New(opts Options) (*Driver, error) {
 	if opts.NodeID == "" {
 		return nil, driver.NonRetryablef("kubernetes driver: the node id is missing")
+	}
+	if opts.GPUResource == "" {
+		opts.GPUResource = "nvidia.com/gpu"
 	}
 	if opts.PullTimeout == 0 {
 		opts.PullTimeout = defaultPullTimeout
@@ -220,6 +230,8 @@ func (k *Driver) Capacity(ctx context.Context) (driver.Capacity, error) {
 			c.CPUMilli += node.Status.Allocatable.Cpu().MilliValue()
 			c.Memory += node.Status.Allocatable.Memory().Value()
 			c.Disk += node.Status.Allocatable.StorageEphemeral().Value()
+			gpus := node.Status.Allocatable[corev1.ResourceName(k.opts.GPUResource)]
+			c.GPU += gpus.Value()
 		}
 
 		if options.Continue = list.Continue; options.Continue == "" {

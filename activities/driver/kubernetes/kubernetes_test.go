@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -46,7 +47,7 @@ func newManual(t *testing.T, image string) manual {
 		driver.Spec{
 			Name:      "manual",
 			Image:     image,
-			Resources: bfia.Resources{CPUMilli: 250, Memory: 64 << 20, Disk: 1 << 30},
+			Resources: bfia.Resources{CPUMilli: 250, Memory: 64 << 20, Disk: 1 << 30, GPU: 2},
 		},
 	}
 	drivertest.Launch(t, t.Context(), r, b.spec)
@@ -337,6 +338,13 @@ func TestKubernetesJob(t *testing.T) {
 	limits := pod.Containers[0].Resources.Limits
 	require.Equal(t, []int64{250, 64 << 20, 1 << 30},
 		[]int64{limits.Cpu().MilliValue(), limits.Memory().Value(), limits.StorageEphemeral().Value()})
+	gpus := limits["nvidia.com/gpu"]
+	require.Equal(t, int64(2), gpus.Value())
+	require.Contains(t, pod.Containers[0].VolumeMounts,
+		corev1.VolumeMount{Name: "shm", MountPath: "/dev/shm"})
+	shm := pod.Volumes[slices.IndexFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Name == "shm" })]
+	require.Equal(t, corev1.StorageMediumMemory, shm.EmptyDir.Medium)
+	require.Equal(t, int64(64<<20), shm.EmptyDir.SizeLimit.Value(), "the memory limit")
 	require.Equal(t, []string{"$$(config.token)"}, pod.Containers[0].Args)
 	containers, err := r.List(t.Context())
 	require.NoError(t, err)
@@ -375,7 +383,7 @@ func TestKubernetesCapacity(t *testing.T) {
 	c, err := d.Driver.Capacity(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, driver.Capacity{Resources: bfia.Resources{CPUMilli: 3500, Memory: 7 << 30,
-		Disk: 90 << 30}}, c)
+		Disk: 90 << 30, GPU: 4}}, c)
 }
 
 // TestKubernetesUnreachable calls an API server that does not exist.

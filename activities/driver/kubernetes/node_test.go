@@ -83,6 +83,7 @@ func startNode(client *clientset.Clientset) (*fakeNode, error) {
 		corev1.ResourceCPU:              resource.MustParse("3500m"),
 		corev1.ResourceMemory:           resource.MustParse("7Gi"),
 		corev1.ResourceEphemeralStorage: resource.MustParse("90Gi"),
+		"nvidia.com/gpu":                resource.MustParse("4"),
 		corev1.ResourcePods:             resource.MustParse("110"),
 	}
 	node.Status.Capacity = node.Status.Allocatable

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -120,11 +121,31 @@ func (f folder) fill(record specRecord, spec driver.Spec) error {
 		}
 	}
 
-	if err := writeJSON(f.path(envFile), spec.Env); err != nil {
+	if err := writeJSON(f.path(envFile), withGPUs(spec.Env, spec.GPUs)); err != nil {
 		return fmt.Errorf("failed to write the environment: %w", err)
 	}
 
 	return writeJSON(f.path(specFile), record)
+}
+
+// withGPUs returns env with the variable by which CUDA hides the other GPUs of the machine.
+func withGPUs(env map[string]string, gpus []string) map[string]string {
+	var nvidia []string
+	for _, gpu := range gpus {
+		if driver.KindOfGPU(gpu) == driver.GPUNvidia {
+			nvidia = append(nvidia, gpu)
+		}
+	}
+	if len(nvidia) == 0 {
+		return env
+	}
+	env = maps.Clone(env)
+	if env == nil {
+		env = map[string]string{}
+	}
+	env["CUDA_VISIBLE_DEVICES"] = strings.Join(nvidia, ",")
+
+	return env
 }
 
 // minimalEnviron returns env, with defaults for the variables that most programs require.

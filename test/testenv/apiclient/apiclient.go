@@ -20,6 +20,7 @@ var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 200}}
 type Answer struct {
 	bfia.Envelope
 	Status int
+	Header http.Header
 	Body   []byte
 }
 
@@ -52,7 +53,7 @@ func Send(ctx context.Context, method, url string, body []byte, headers ...strin
 		return a, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	a.Status = resp.StatusCode
+	a.Status, a.Header = resp.StatusCode, resp.Header
 	if a.Body, err = io.ReadAll(resp.Body); err != nil {
 		return a, err
 	}

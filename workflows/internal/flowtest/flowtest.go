@@ -64,8 +64,8 @@ func NewEnv() *testsuite.TestWorkflowEnvironment {
 	return env
 }
 
-// Result returns the result of a job's workflow that has ended: also of one that closed as Failed or Canceled.
-// For a job that was not created it returns the refusal as an error.
+// Result returns the result of a job's workflow that has ended: also of one that closed as Failed or
+// Canceled. For a job that was not created it returns the refusal as an error.
 func Result(env *testsuite.TestWorkflowEnvironment) (workflows.Result, error) {
 	var result workflows.Result
 	if err := env.GetWorkflowError(); err != nil {
@@ -78,7 +78,8 @@ func Result(env *testsuite.TestWorkflowEnvironment) (workflows.Result, error) {
 			return ended, nil
 		}
 
-		return ended, fmt.Errorf("the workflow of a job that is %s closed with an error: %w", ended.Outcome, err)
+		return ended, fmt.Errorf("the workflow of a job that is %s closed with an error: %w", ended.Outcome,
+			err)
 	}
 	if err := env.GetWorkflowResult(&result); err != nil {
 		return result, err

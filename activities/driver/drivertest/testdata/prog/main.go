@@ -51,6 +51,7 @@ var commands = map[string]command{
 	"child":        {-1, startChild}, // child ARG...: run the rest in a child process, without waiting
 	"kill":         {1, kill},        // kill SIGNAL: send it to this process
 	"pwd":          {0, printDir},
+	"size":         {1, printSize}, // size DIR: print the bytes of its file system
 }
 
 func main() {
@@ -204,6 +205,12 @@ func startChild(args []string) {
 func kill(args []string) {
 	check(syscall.Kill(os.Getpid(), syscall.Signal(number(args[0]))))
 	select {}
+}
+
+func printSize(args []string) {
+	var s syscall.Statfs_t
+	check(syscall.Statfs(args[0], &s))
+	fmt.Println(int64(s.Blocks) * s.Bsize)
 }
 
 func printDir([]string) {

@@ -1,0 +1,78 @@
+package activities_test
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hutong/activities/driver"
+	"hutong/bfia"
+	"hutong/store"
+	"hutong/store/storetest"
+)
+
+// requireGPULabel registers the provider of task a again, so that it requires a runner with the label gpu.
+func (h *testParty) requireGPULabel() {
+	found, err := h.db.Providers(h.t.Context(), store.ProviderFilter{Name: "vendor-a"})
+	require.NoError(h.t, err)
+	var metadata map[string]any
+	require.NoError(h.t, json.Unmarshal(found[0].Metadata, &metadata))
+	metadata["requires"] = map[string]string{"gpu": "1"}
+	found[0].Metadata, err = json.Marshal(metadata)
+	require.NoError(h.t, err)
+	_, err = h.db.PutProvider(h.t.Context(), found[0])
+	require.NoError(h.t, err)
+
+	record, err := h.db.JobRecord(h.t.Context(), jobID)
+	require.NoError(h.t, err)
+	registry, err := h.db.RegistryFor(h.t.Context(), record.Document)
+	require.NoError(h.t, err)
+	require.NoError(h.t, h.db.DeleteDocument(h.t.Context(), jobID))
+	require.NoError(h.t, h.db.PutJobRecord(h.t.Context(), jobID, record.Document.Bytes(), registry))
+}
+
+// A task that requires the label gpu reserves a GPU and gets one that no other container has. It waits while
+// all are in use, with a reason.
+func TestRunTaskWithGPU(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, d testDriver) {
+		gpus, program := []string{"/dev/fuse", "/dev/full"}, []string{"wait", "/dev/full"}
+		if d.Device() == string(bfia.DeviceProcess) {
+			gpus, program = []string{"0", "GPU-1f"}, []string{"env"}
+		}
+		h := newTestParty(t, storetest.SQLite(t), d, program, nil)
+		h.requireGPULabel()
+		h.gpus = gpus
+		h.offers = store.Runner{Labels: map[string]string{"gpu": "1"}, GPU: 2}
+		h.claimTaskA()
+		slots, err := h.db.ReservedSlots(t.Context(), jobID)
+		require.NoError(t, err)
+		require.Contains(t, []int64{slots[0].GPU, slots[1].GPU}, int64(1), "a GPU is reserved for the label")
+
+		occupy := func(gpu string) (name string) {
+			spec := driver.Spec{Name: "other-" + rand.Text(), Image: prog.image,
+				Command: []string{d.program, "forever"}, Labels: map[string]string{"gpus": gpu}}
+			_, err := d.Create(t.Context(), spec)
+			require.NoError(t, err)
+			return spec.Name
+		}
+		occupy(gpus[0])
+		second := occupy(gpus[1])
+		_, err = h.runTaskA(t.Context(), d, nil)
+		require.ErrorContains(t, err, "it waits for 1 GPUs of runner runner-1: 0 of 2 are free")
+
+		require.NoError(t, d.Remove(t.Context(), second))
+		var created driver.Spec
+		result, err := h.runTaskA(t.Context(),
+			&specObserver{testDriver: d, seen: func(s driver.Spec) { created = s }}, nil)
+		require.NoError(t, err)
+		require.Nil(t, result.Failure)
+		require.Equal(t, gpus[1:], created.GPUs)
+		require.Equal(t, gpus[1], created.Labels["gpus"])
+		if d.Device() == string(bfia.DeviceProcess) {
+			require.Contains(t, h.readLog("a"), `"CUDA_VISIBLE_DEVICES" 6 `)
+		}
+	})
+}

@@ -1,0 +1,97 @@
+package api
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hutong/bfia"
+	"hutong/store"
+)
+
+// TestCheckJob checks a job at this party, and creates nothing.
+func TestCheckJob(t *testing.T) {
+	p := newParty(t).withProvider().withData()
+	check := func(body string) bfia.JobCheck {
+		t.Helper()
+		var answer bfia.JobCheck
+		p.good(post(bfia.PathPlatformCheck, body)).into(&answer)
+		return answer
+	}
+	answer := check(job(t, ""))
+	require.Len(t, answer.Parties, 1)
+	require.Equal(t, guest, answer.Parties[0].NodeID)
+	require.True(t, *answer.Parties[0].Accepts)
+
+	// Typing errors are reported.
+	for _, c := range []struct {
+		body, field, message string
+	}{
+		{edited(t, "", "99", "dag", "version"), "dag.version", "the versions of the format are 1.x and 2.x"},
+		{edited(t, "", "carrier-pigeon", "config", "job_params", "common", "sync_type"),
+			"config.job_params.common.sync_type", `is "carrier-pigeon", which is ignored; must be callback or poll`},
+		{edited(t, "", map[string]any{"network": 1}, "config", "job_params", "guest", "0", "resources"),
+			"config.job_params.guest.0.resources.network", "is not a field of a job and is ignored; known are"},
+		{edited(t, "", []string{guest}, "config", "role", "gust"), "config.role.gust",
+			"no component of the job runs at this role; did you mean guest?"},
+	} {
+		found := false
+		for _, w := range check(c.body).Warnings {
+			found = found || w.Field == c.field && len(w.Message) > 0
+			if w.Field == c.field {
+				require.Contains(t, w.Message, c.message)
+			}
+		}
+		require.True(t, found, c.field)
+	}
+
+	p.bad(post(bfia.PathPlatformCheck, edited(t, "", []any{}, "dag", "components")), 400, bfia.CodeBadRequest,
+		"dag.components: at least one component is required")
+	p.bad(post(bfia.PathPlatformCheck, job(t, "", "test_guest", "test_gust")), 404, bfia.CodeNotFound,
+		`has no dataset "testspace#test_gust"`)
+
+	require.Empty(t, p.engine.started())
+	jobs, err := p.store.Jobs(t.Context(), store.JobFilter{})
+	require.NoError(t, err)
+	require.Empty(t, jobs)
+}
+
+// TestCheckJobAtPartners asks the partners too. A partner that refuses, can't check or does not answer is
+// told.
+func TestCheckJobAtPartners(t *testing.T) {
+	p := newParty(t).withProvider().withData()
+	body := edited(t, "", []string{host}, "config", "role", "host")
+	ask := func() bfia.PartyCheck {
+		t.Helper()
+		var answer bfia.JobCheck
+		p.good(post(bfia.PathPlatformCheck, body)).into(&answer)
+		require.Len(t, answer.Parties, 2)
+		require.Equal(t, host, answer.Parties[1].NodeID)
+		return answer.Parties[1]
+	}
+	unreachable := ask()
+	require.Nil(t, unreachable.Accepts)
+	require.Contains(t, unreachable.Reason, "it did not answer: ")
+
+	other := newParty(t, func(c *Config) { c.Node, c.Scheduler = host, host })
+	p.peer(host, "http://"+other.address)
+	without := ask()
+	require.False(t, *without.Accepts)
+	require.Contains(t, without.Reason, "is not registered")
+	other.withProvider()
+	require.Contains(t, ask().Reason, `has no dataset "testspace#test_host"`)
+	other.withData()
+	require.True(t, *ask().Accepts)
+	require.Empty(t, other.engine.started())
+
+	asked := p.answering(host, http.StatusNotFound, `{"retcode":404,"retmsg":"404 Not Found"}`)
+	require.Equal(t, "its software can't check a job before the creation", ask().Reason)
+	require.Equal(t, []string{bfia.PathCheck}, asked())
+
+	body = edited(t, "", []string{"JG0199999900000000"}, "config", "role", "host")
+	var answer bfia.JobCheck
+	p.good(post(bfia.PathPlatformCheck, body)).into(&answer)
+	require.False(t, *answer.Parties[1].Accepts)
+	require.Contains(t, answer.Parties[1].Reason, "the route table has no node JG0199999900000000")
+}

@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"hutong/bfia"
+)
+
+// completionTimeout limits how long the shell waits for a party's answer.
+const completionTimeout = 3 * time.Second
+
+// maxCompletions is the number of jobs that the shell offers.
+const maxCompletions = 100
+
+// completer finds the values of arguments and flags at the party. Without an answer it offers nothing.
+type completer struct{ *client }
+
+// addCompletions lets the shell complete the arguments and flags of all commands: names of jobs, tasks,
+// datasets, providers and runners from the party, fixed values, and files by their extension.
+func addCompletions(cmd *cobra.Command, c *client) {
+	at := completer{c}
+	for _, sub := range cmd.Commands() {
+		addCompletions(sub, c)
+	}
+	if cmd.ValidArgsFunction == nil && cmd.RunE != nil && !cmd.HasSubCommands() {
+		cmd.ValidArgsFunction = at.arguments(cmd)
+	}
+	for name, complete := range at.flags(cmd) {
+		if cmd.Flags().Lookup(name) != nil {
+			_ = cmd.RegisterFlagCompletionFunc(name, complete) // a command's own function stays
+		}
+	}
+}
+
+// arguments returns the completion of a command's arguments, which its usage names.
+func (c completer) arguments(cmd *cobra.Command) cobra.CompletionFunc {
+	parent := ""
+	if cmd.HasParent() {
+		parent = cmd.Parent().Name()
+	}
+	words := strings.Fields(cmd.Use)[1:]
+	first := ""
+	if len(words) > 0 {
+		first = words[0]
+	}
+	switch {
+	case takesJobID(cmd):
+		return c.firstArgument(c.jobs)
+	case parent == "runner" && first == "RUNNER":
+		return c.firstArgument(c.runners)
+	case parent == "provider" && first == "NAME":
+		return c.firstArgument(c.providers("name"))
+	case parent == "data" && first == "NAMESPACE":
+		return c.datasets
+	case first == "[FILE]":
+		return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return []string{"json"}, cobra.ShellCompDirectiveFilterFileExt
+		}
+	}
+	return cobra.NoFileCompletions
+}
+
+// flags returns the completions of a command's flags by name.
+func (c completer) flags(cmd *cobra.Command) map[string]cobra.CompletionFunc {
+	jsonFiles := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return []string{"json"}, cobra.ShellCompDirectiveFilterFileExt
+	}
+	all := map[string]cobra.CompletionFunc{
+		"request":   jsonFiles,
+		"namespace": c.anywhere(c.namespaces),
+		"provider":  c.anywhere(c.providers("name")),
+		"version":   c.anywhere(c.providers("version")),
+		"device": cobra.FixedCompletions([]string{string(bfia.DeviceDocker), string(bfia.DeviceProcess),
+			string(bfia.DeviceKubernetes)}, cobra.ShellCompDirectiveNoFileComp),
+		"flow":     c.anywhere(c.flows),
+		"encoding": cobra.FixedCompletions(encodings, cobra.ShellCompDirectiveNoFileComp),
+		"config": func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
+		},
+	}
+	if takesJobID(cmd) {
+		all["task"], all["role"] = c.anywhere(c.tasks), c.anywhere(c.roles)
+		all["output"] = c.anywhere(c.outputs)
+	} else {
+		all["file"] = jsonFiles
+	}
+	if cmd.Name() == "upload" {
+		delete(all, "file") // any file
+	}
+	if cmd.HasParent() && cmd.Parent().Name() == "provider" {
+		all["name"] = c.anywhere(c.providers("name"))
+	}
+	return all
+}
+
+// encodings are the encodings of uploads that the shell offers; others work too.
+var encodings = []string{"utf-8", "gbk", "gb18030", "big5", "utf-16", "windows-1252", "iso-8859-1",
+	"shift_jis", "euc-kr"}
+
+func (c completer) firstArgument(complete func(context.Context, []string) []string) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ctx, cancel := c.limit(cmd)
+		defer cancel()
+		return complete(ctx, args), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// anywhere returns the completion of a flag.
+func (c completer) anywhere(complete func(context.Context, []string) []string) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		ctx, cancel := c.limit(cmd)
+		defer cancel()
+		return complete(ctx, args), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+func (c completer) limit(cmd *cobra.Command) (context.Context, context.CancelFunc) {
+	ctx := cmd.Context()
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	return context.WithTimeout(ctx, completionTimeout)
+}
+
+func (c completer) jobs(ctx context.Context, _ []string) []string {
+	jobs, _ := c.jobsBeginning(ctx, "", maxCompletions)
+	var found []string
+	for _, j := range jobs {
+		found = append(found, cobra.CompletionWithDesc(j.JobID,
+			strings.TrimSpace(string(j.State)+" "+plain(j.FlowID))))
+	}
+	return found
+}
+
+func (c completer) runners(ctx context.Context, _ []string) []string {
+	var runners []bfia.Runner
+	_ = c.get(ctx, bfia.PathRunnerQuery, nil, &runners)
+	var found []string
+	for _, r := range runners {
+		found = append(found, cobra.CompletionWithDesc(r.RunnerID, string(r.State)))
+	}
+	return found
+}
+
+// providers completes a field of the registered providers.
+func (c completer) providers(field string) func(context.Context, []string) []string {
+	return func(ctx context.Context, _ []string) []string {
+		var providers []map[string]json.RawMessage
+		_ = c.get(ctx, bfia.PathProviderQuery, nil, &providers)
+		var found []string
+		for _, p := range providers {
+			var value string
+			if json.Unmarshal(p[field], &value) == nil {
+				found = append(found, value)
+			}
+		}
+		return distinct(found)
+	}
+}
+
+func (c completer) tables(ctx context.Context) []bfia.Address {
+	var tables []struct {
+		Namespace string `json:"namespace"`
+		Name      string `json:"name"`
+	}
+	_ = c.get(ctx, bfia.PathDataQuery, nil, &tables)
+	var found []bfia.Address
+	for _, t := range tables {
+		found = append(found, bfia.Address{Namespace: t.Namespace, Name: t.Name})
+	}
+	return found
+}
+
+// datasets completes the arguments NAMESPACE NAME.
+func (c completer) datasets(cmd *cobra.Command, args []string, _ string) ([]string,
+	cobra.ShellCompDirective) {
+	ctx, cancel := c.limit(cmd)
+	defer cancel()
+	var found []string
+	for _, t := range c.tables(ctx) {
+		switch {
+		case len(args) == 0:
+			found = append(found, t.Namespace)
+		case len(args) == 1 && t.Namespace == args[0]:
+			found = append(found, t.Name)
+		}
+	}
+	return distinct(found), cobra.ShellCompDirectiveNoFileComp
+}
+
+func (c completer) namespaces(ctx context.Context, _ []string) []string {
+	var found []string
+	for _, t := range c.tables(ctx) {
+		found = append(found, t.Namespace)
+	}
+	return distinct(found)
+}
+
+func (c completer) flows(ctx context.Context, _ []string) []string {
+	jobs, _ := c.jobsBeginning(ctx, "", maxCompletions)
+	var found []string
+	for _, j := range jobs {
+		if j.FlowID != "" {
+			found = append(found, plain(j.FlowID))
+		}
+	}
+	return distinct(found)
+}
+
+// tasks completes the tasks of the job that is the first argument.
+func (c completer) tasks(ctx context.Context, args []string) []string {
+	if len(args) == 0 {
+		return nil
+	}
+	status, err := c.status(ctx, args[0])
+	if err != nil {
+		return nil
+	}
+	return taskNames(status)
+}
+
+func (c completer) roles(ctx context.Context, args []string) []string {
+	if len(args) == 0 {
+		return nil
+	}
+	status, err := c.status(ctx, args[0])
+	if err != nil {
+		return nil
+	}
+	var found []string
+	for _, t := range status.Tasks {
+		for _, p := range t.Parties {
+			found = append(found, cobra.CompletionWithDesc(partName(p), p.NodeID))
+		}
+	}
+	return distinct(found)
+}
+
+func (c completer) outputs(ctx context.Context, args []string) []string {
+	if len(args) == 0 {
+		return nil
+	}
+	var list struct {
+		Outputs []bfia.Output `json:"outputs"`
+	}
+	_ = c.get(ctx, bfia.PathJobOutputs, url.Values{"job_id": {args[0]}}, &list)
+	var found []string
+	for _, o := range list.Outputs {
+		found = append(found, cobra.CompletionWithDesc(outputName(o), o.TaskName+" "+o.Type))
+	}
+	return distinct(found)
+}
+
+func distinct(list []string) []string {
+	slices.Sort(list)
+	return slices.Compact(list)
+}
