@@ -93,15 +93,13 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 	}
 	status := &bfia.JobStatus{JobID: job.JobID, FlowID: job.FlowID, State: job.State,
 		Status:  map[string]bfia.TaskState{},
-		Outcome: job.Outcome, Reason: job.Reason, Failure: job.Failure, Waiting: job.Waiting,
+		Outcome: job.Outcome, Reason: job.Reason, Failure: job.Failure,
 		Scheduler: s.Node,
 		CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
 	if status.Queued, err = s.queuePosition(ctx, job); err != nil {
 		return nil, err
 	}
-	if status.Queued != nil {
-		status.Waiting = append(status.Waiting, status.Queued.Waiting(job.WaitNode))
-	}
+	status.Waiting = waitsOf(job, status.Queued)
 	own, err := s.store.Tasks(ctx, jobID)
 	if err != nil {
 		return nil, err

@@ -68,12 +68,20 @@ func (s *Server) scheduledWaits(ctx context.Context, jobIDs []string) (map[strin
 	}
 	waits := map[string][]bfia.Waiting{}
 	for _, j := range jobs {
-		waits[j.JobID] = j.Waiting
-		if queued := positions.of(j); queued != nil {
-			waits[j.JobID] = append(waits[j.JobID], queued.Waiting(j.WaitNode))
-		}
+		waits[j.JobID] = waitsOf(j, positions.of(j))
 	}
 	return waits, nil
+}
+
+// waitsOf returns what a job that this party schedules waits for.
+func waitsOf(j store.ScheduleJob, queued *bfia.Queued) []bfia.Waiting {
+	switch {
+	case queued != nil:
+		return append(j.Waiting, queued.Waiting(j.WaitNode))
+	case j.State == bfia.JobPending && len(j.Waiting) == 0:
+		return []bfia.Waiting{bfia.WaitForCreation(j.ParticipantNodes, j.CreatedAt)}
+	}
+	return j.Waiting
 }
 
 // positions are the positions in this scheduler's queue, by job id.

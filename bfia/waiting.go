@@ -2,6 +2,7 @@ package bfia
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -140,4 +141,10 @@ func WaitForScheduler(scheduler string, since time.Time) Waiting {
 func WaitForResources(node, reason string, since time.Time) Waiting {
 	return Waiting{Kind: WaitsForResources, NodeID: node, Since: since,
 		Message: fmt.Sprintf("waits for resources at %s: %s", node, reason)}
+}
+
+// WaitForCreation describes a job that is being created at its parties.
+func WaitForCreation(nodes []string, since time.Time) Waiting {
+	return Waiting{Kind: WaitsForPartner, Since: since,
+		Message: "waits for its creation at " + strings.Join(nodes, ", ")}
 }

@@ -11,10 +11,9 @@ import (
 
 // RecordScheduleJobInput is a new job of this scheduler.
 type RecordScheduleJobInput struct {
-	Plan    bfia.Plan      `json:"plan"`
-	Nodes   []string       `json:"nodes"`
-	Waiting []bfia.Waiting `json:"waiting,omitempty"`
-	At      time.Time      `json:"at"`
+	Plan  bfia.Plan `json:"plan"`
+	Nodes []string  `json:"nodes"`
+	At    time.Time `json:"at"`
 }
 
 // RecordScheduleJob writes a job of this scheduler, with its tasks and their parts.
@@ -22,8 +21,7 @@ func (a *Activities) RecordScheduleJob(ctx context.Context, in RecordScheduleJob
 	plan := in.Plan
 	job := store.ScheduleJob{Priority: plan.Priority, ParticipantNodes: in.Nodes, JobID: plan.JobID,
 		FlowID: plan.FlowID, State: bfia.JobPending,
-		InitiatorRole: plan.Initiator.Role, InitiatorNode: plan.Initiator.NodeID, SyncType: plan.SyncType,
-		Waiting: in.Waiting, CreatedAt: in.At}
+		InitiatorRole: plan.Initiator.Role, InitiatorNode: plan.Initiator.NodeID, SyncType: plan.SyncType, CreatedAt: in.At}
 
 	var tasks []store.ScheduleTask
 	var parts []store.SchedulePart

@@ -17,7 +17,7 @@ func (f *fakeParties) recordJob(_ context.Context, in scheduler.RecordScheduleJo
 	if err := f.errors["record"]; err != nil {
 		return err
 	}
-	f.known, f.job, f.waits = true, bfia.JobPending, in.Waiting
+	f.known, f.job = true, bfia.JobPending
 	for _, t := range in.Plan.Tasks {
 		f.rows[t.Name] = bfia.TaskReady
 		for _, part := range t.Parts {

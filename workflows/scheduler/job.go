@@ -130,10 +130,7 @@ func (j *job) create(ctx workflow.Context) error {
 
 	workflow.SetCurrentDetails(ctx, "Creating the job at "+strings.Join(j.Nodes, ", "))
 	j.createdAt = workflow.Now(ctx)
-	waiting := []bfia.Waiting{{Kind: bfia.WaitsForPartner, Since: j.createdAt,
-		Message: "waits for its creation at " + strings.Join(j.Nodes, ", ")}}
-	j.waits.SetRecorded(waiting)
-	in := scheduler.RecordScheduleJobInput{Plan: j.Plan, Nodes: j.Nodes, Waiting: waiting, At: j.createdAt}
+	in := scheduler.RecordScheduleJobInput{Plan: j.Plan, Nodes: j.Nodes, At: j.createdAt}
 	if err := workflows.Record(ctx, "record the job", act.RecordScheduleJob, in).Get(ctx, nil); err != nil {
 		return answer(err)
 	}
