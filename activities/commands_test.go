@@ -21,6 +21,7 @@ import (
 	"hutong/bfia"
 	"hutong/bfia/client"
 	"hutong/fateflow"
+	"hutong/internal/httpclient"
 	"hutong/store/storetest"
 )
 
@@ -42,7 +43,7 @@ type controlWorker struct {
 
 func newControlWorker(t testing.TB, p *partner) controlWorker {
 	partners := client.New("A", func(node string) (string, bool) { return p.URL, node == "B" || node == "C" },
-		2*time.Second)
+		httpclient.Direct(), 2*time.Second)
 
 	return controlWorker{
 		scheduler: &scheduler.Activities{Node: "A", Client: partners, Logger: quiet,

@@ -29,6 +29,7 @@ import (
 	"hutong/activities/scheduler"
 	"hutong/bfia"
 	"hutong/bfia/client"
+	"hutong/internal/httpclient"
 	"hutong/store"
 	"hutong/store/blob"
 	"hutong/store/storetest"
@@ -74,7 +75,7 @@ func newTestParty(t *testing.T, address string, d testDriver, a, b []string) *te
 	require.NoError(t, err)
 	h := &testParty{t: t, db: storetest.Open(t, address), blobs: blobs, driver: d, partner: newPartner(t)}
 	partners := client.New("A", func(node string) (string, bool) { return h.partner.URL, node == "B" },
-		10*time.Second)
+		httpclient.Direct(), 10*time.Second)
 	h.scheduler = &scheduler.Activities{Node: "A", Store: h.db, Documents: h.db, Client: partners,
 		Logger: quiet}
 	h.participant = &participant.Activities{Node: "A", Store: h.db, Blobs: blobs, Client: partners,

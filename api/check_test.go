@@ -30,9 +30,11 @@ func TestCheckJob(t *testing.T) {
 	}{
 		{edited(t, "", "99", "dag", "version"), "dag.version", "the versions of the format are 1.x and 2.x"},
 		{edited(t, "", "carrier-pigeon", "config", "job_params", "common", "sync_type"),
-			"config.job_params.common.sync_type", `is "carrier-pigeon", which is ignored; must be callback or poll`},
+			"config.job_params.common.sync_type",
+			"is \"carrier-pigeon\", which is ignored; must be callback or poll"},
 		{edited(t, "", map[string]any{"network": 1}, "config", "job_params", "guest", "0", "resources"),
-			"config.job_params.guest.0.resources.network", "is not a field of a job and is ignored; known are"},
+			"config.job_params.guest.0.resources.network",
+			"is not a field of a job and is ignored; known are"},
 		{edited(t, "", []string{guest}, "config", "role", "gust"), "config.role.gust",
 			"no component of the job runs at this role; did you mean guest?"},
 	} {
@@ -57,8 +59,8 @@ func TestCheckJob(t *testing.T) {
 	require.Empty(t, jobs)
 }
 
-// TestCheckJobAtPartners asks the partners too. A partner that refuses, can't check or does not answer is
-// told.
+// TestCheckJobAtPartners asks the partners too. A partner that refuses, can't check or does not
+// answer is reported.
 func TestCheckJobAtPartners(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	body := edited(t, "", []string{host}, "config", "role", "host")

@@ -13,7 +13,8 @@ import (
 func TestHTTPSRequest(t *testing.T) {
 	p := newParty(t)
 	begun := time.Now()
-	https := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}}
+	settings := &tls.Config{MinVersion: tls.VersionTLS12}
+	https := &http.Client{Transport: &http.Transport{TLSClientConfig: settings}}
 	_, err := https.Get("https://" + p.address + "/healthz")
 	require.ErrorIs(t, err, http.ErrSchemeMismatch)
 	require.Less(t, time.Since(begun), 5*time.Second)

@@ -27,6 +27,7 @@ import (
 	"hutong/activities/scheduler"
 	"hutong/bfia"
 	"hutong/bfia/client"
+	"hutong/internal/httpclient"
 	"hutong/store"
 	"hutong/store/blob"
 	"hutong/store/dataset"
@@ -226,7 +227,7 @@ func newParty(t testing.TB, change ...func(*Config)) *party {
 		defer p.mu.Unlock()
 		u, ok := p.peers[node]
 		return u, ok
-	}, time.Minute)
+	}, httpclient.Direct(), time.Minute)
 	p.server = New(cfg, Dependencies{Store: p.store, Blobs: blobs, Datasets: dataset.New(blobs, p.store),
 		Temporal: p.engine, Remote: remote,
 		Logger: slog.New(slog.NewTextHandler(p.log, nil))})

@@ -15,7 +15,7 @@ type fieldNames map[string]fieldNames
 // jobFields lists what a party reads of a job's document.
 var jobFields = func() fieldNames {
 	params := fieldNames{"sync_type": nil, "priority": nil, "requires": nil,
-		"resources": {"cpu": nil, "memory": nil, "disk": nil}}
+		"resources": {"cpu": nil, "memory": nil, "disk": nil, "gpu": nil}}
 	port := fieldNames{"*": {"type": nil, "key": nil}}
 	return fieldNames{
 		"job_id": nil, "flow_id": nil, "old_job_id": nil,

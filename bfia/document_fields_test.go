@@ -45,7 +45,7 @@ func TestUnknownFields(t *testing.T) {
 	require.Equal(t, []string{
 		"config.job_params.common.prioritty" + ignored + "; did you mean priority?",
 		"config.job_params.host.0.resources.cpus" + ignored + "; did you mean cpu?",
-		"config.job_params.host.0.resources.network" + ignored + "; known are cpu, disk, memory",
+		"config.job_params.host.0.resources.network" + ignored + "; known are cpu, disk, gpu, memory",
 		"config.job_parms" + ignored + "; did you mean job_params?",
 		"dag.components[0].componetName" + ignored + "; did you mean componentName?",
 		"dag.components[0].input[0].kind" + ignored + "; known are key, type",

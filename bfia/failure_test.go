@@ -81,6 +81,7 @@ func TestFailureOf(t *testing.T) {
 // TestFailureHints checks that every kind has its hint, at the failed party and at others.
 func TestFailureHints(t *testing.T) {
 	for _, kind := range []FailureKind{FailedExit, FailedMemory, FailedImage, FailedStart, FailedInput,
+		FailedOutput,
 		FailedReported, FailedVanished,
 		FailedRefused, FailedTimeout, FailedInternal, FailedUnknown} {
 		f := &Failure{Kind: kind, NodeID: "B", Role: "host.0", Task: "a"}

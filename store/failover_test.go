@@ -13,10 +13,11 @@ import (
 	"hutong/bfia"
 	"hutong/store"
 	"hutong/store/storetest"
+	"hutong/test/testenv/relay"
 )
 
 // openThrough opens a store through a relay, with several pooled sessions.
-func openThrough(t *testing.T, r *storetest.Relay) *store.Store {
+func openThrough(t *testing.T, r *relay.Relay) *store.Store {
 	t.Helper()
 	s := storetest.Open(t, "postgres://postgres@"+r.Address()+"/postgres?sslmode=disable")
 	var all sync.WaitGroup
@@ -74,7 +75,7 @@ func requireRecovered(t *testing.T, s *store.Store) {
 func TestReadOnlySessionsAreDropped(t *testing.T) {
 	t.Parallel()
 	server := storetest.StartServer(t, nil)
-	s := openThrough(t, storetest.NewRelay(t, server))
+	s := openThrough(t, relay.New(t, "127.0.0.1", "unix", server.Socket()))
 	server.Exec(t, "ALTER SYSTEM SET default_transaction_read_only = on")
 	server.Exec(t, "SELECT pg_reload_conf()")
 	require.Eventually(t, func() bool {
@@ -95,7 +96,7 @@ func TestReadOnlySessionsAreDropped(t *testing.T) {
 func TestFailOver(t *testing.T) {
 	t.Parallel()
 	primary := storetest.StartServer(t, nil)
-	r := storetest.NewRelay(t, primary)
+	r := relay.New(t, "127.0.0.1", "unix", primary.Socket())
 	s := openThrough(t, r)
 	id, err := s.DeploymentID(t.Context())
 	require.NoError(t, err)
@@ -103,7 +104,7 @@ func TestFailOver(t *testing.T) {
 
 	primary.Exec(t, "ALTER SYSTEM SET default_transaction_read_only = on")
 	primary.Exec(t, "SELECT pg_reload_conf()")
-	r.Lead(standby)
+	r.Lead("unix", standby.Socket())
 	require.Eventually(t, func() bool {
 		_, err := s.DeploymentID(t.Context())
 		return err != nil
@@ -123,7 +124,7 @@ func TestFailOver(t *testing.T) {
 func TestStaleSessionsAreChecked(t *testing.T) {
 	t.Parallel()
 	server := storetest.StartServer(t, nil)
-	s := openThrough(t, storetest.NewRelay(t, server))
+	s := openThrough(t, relay.New(t, "127.0.0.1", "unix", server.Socket()))
 	server.Exec(t, "ALTER SYSTEM SET default_transaction_read_only = on")
 	server.Exec(t, "SELECT pg_reload_conf()")
 	require.Eventually(t, func() bool {
@@ -139,7 +140,7 @@ func TestStaleSessionsAreChecked(t *testing.T) {
 func TestPrimaryCrashes(t *testing.T) {
 	t.Parallel()
 	primary := storetest.StartServer(t, nil)
-	r := storetest.NewRelay(t, primary)
+	r := relay.New(t, "127.0.0.1", "unix", primary.Socket())
 	s := openThrough(t, r)
 	standby := storetest.StartServer(t, primary)
 
@@ -152,7 +153,7 @@ func TestPrimaryCrashes(t *testing.T) {
 	}, 10*time.Second, 10*time.Millisecond)
 	_, err := s.DeploymentID(t.Context())
 	requireUnavailable(t, err)
-	r.Lead(standby)
+	r.Lead("unix", standby.Socket())
 	standby.Exec(t, "SELECT pg_promote()")
 	requireRecovered(t, s)
 }

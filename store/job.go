@@ -32,6 +32,8 @@ type Job struct {
 	CreatedAt time.Time      `bun:"created_at"`
 	StartedAt *time.Time     `bun:"started_at"`
 	EndedAt   *time.Time     `bun:"ended_at"`
+	// RemovalFailure is why the job could not be removed after its retention.
+	RemovalFailure string `bun:"removal_failure"`
 }
 
 var _ bun.AfterScanRowHook = (*Job)(nil)

@@ -170,3 +170,18 @@ func endLostJob(ctx context.Context, tx bun.Tx, model any, jobID string, failure
 	n, err := affected(q.Exec(ctx))
 	return n > 0, err
 }
+
+// SetRemovalFailure records why an expired job of this party could not be removed. The record goes with the
+// job.
+func (s *Store) SetRemovalFailure(ctx context.Context, jobID, reason string) error {
+	_, err := s.w.NewUpdate().Model((*Job)(nil)).Set("removal_failure = ?", cleanReason(reason)).
+		Where("job_id = ?", jobID).Exec(ctx)
+	return wrap(err, "record that job %s could not be removed", jobID)
+}
+
+// RemovalFailures returns the jobs that could not be removed, with the reasons, at most limit.
+func (s *Store) RemovalFailures(ctx context.Context, limit int) ([]Job, error) {
+	var jobs []Job
+	err := s.r.NewSelect().Model(&jobs).Where("removal_failure <> ''").Order("job_id").Limit(limit).Scan(ctx)
+	return jobs, wrap(err, "list the jobs that could not be removed")
+}

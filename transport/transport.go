@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"hutong/internal/httpclient"
 	"hutong/internal/httpguard"
 	"hutong/transport/queue"
 )
@@ -28,9 +29,8 @@ type Config struct {
 	// Authorize, if set, decides on every call before its body is read. Its error is sent with
 	// status.Forbidden.
 	Authorize func(ctx context.Context, call Call) error
-	// HTTP calls partners. It must not have a Timeout below Limits.PushTimeout. Redirects are never followed.
-	// The default has its own connection pool.
-	HTTP *http.Client
+	// Proxy chooses the proxies of the connections to partners; the zero value is none.
+	Proxy httpclient.Proxy
 	// Logger receives what an operator should know; never a message's content.
 	Logger *slog.Logger
 	// Limits bounds bytes and time.
@@ -100,7 +100,7 @@ type Transport struct {
 	route     func(string) (string, bool)
 	authorize func(context.Context, Call) error
 	client    *http.Client
-	ownPool   *http.Transport // nil if the client was configured
+	pool      *http.Transport // of client
 	log       *slog.Logger
 	limits    Limits
 	broker    *queue.Broker
@@ -137,12 +137,12 @@ func New(cfg Config) (*Transport, error) {
 	}
 	t.log = t.log.With("node_id", t.nodeID)
 
-	client := cfg.HTTP
-	if client == nil {
-		t.ownPool = newPartnerPool()
-		client = &http.Client{Transport: t.ownPool}
+	t.pool = newPartnerPool(cfg.Proxy)
+	t.client = &http.Client{
+		Transport: t.pool,
+		// A partner must not send a message on to an address of its choice.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	t.client = withoutRedirects(client)
 
 	var err error
 	t.broker, err = queue.Open(queue.Config{Dir: cfg.Spool, Limits: t.limits.queueLimits(), Logger: t.log})
@@ -153,34 +153,12 @@ func New(cfg Config) (*Transport, error) {
 	return t, nil
 }
 
-// newPartnerPool returns a connection pool for partners. A dial that hangs must leave time for another try,
-// and a partner that vanished must be detected.
-func newPartnerPool() *http.Transport {
-	dialer := &net.Dialer{
-		Timeout: 5 * time.Second,
-		KeepAliveConfig: net.KeepAliveConfig{
-			Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3,
-		},
-	}
-	return &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         dialer.DialContext,
-		TLSHandshakeTimeout: 10 * time.Second,
-		ForceAttemptHTTP2:   true,
-		MaxIdleConns:        256,
-		MaxIdleConnsPerHost: 64,
-		IdleConnTimeout:     60 * time.Second,
-		DisableCompression:  true,
-		WriteBufferSize:     64 << 10,
-	}
-}
-
-// withoutRedirects returns a copy of a client that follows no redirects: a partner must not send a message on
-// to an address of its choice.
-func withoutRedirects(c *http.Client) *http.Client {
-	clone := *c
-	clone.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &clone
+// newPartnerPool returns a connection pool for partners.
+func newPartnerPool(proxy httpclient.Proxy) *http.Transport {
+	pool := proxy.Transport()
+	pool.DisableCompression = true
+	pool.WriteBufferSize = 64 << 10
+	return pool
 }
 
 // ReleaseSession closes a session: it drops the messages, wakes the readers and writers, and refuses later
@@ -228,9 +206,7 @@ func (t *Transport) Close(ctx context.Context) error {
 	}
 
 	t.broker.Close()
-	if t.ownPool != nil {
-		t.ownPool.CloseIdleConnections()
-	}
+	t.pool.CloseIdleConnections()
 	return nil
 }
 

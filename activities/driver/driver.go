@@ -69,6 +69,13 @@ type Driver interface {
 	List(ctx context.Context) ([]Container, error)
 }
 
+// OutputOwner is implemented by drivers whose containers may run as another user than this process.
+type OutputOwner interface {
+	// OwnOutputs makes this process's user the owner of what an ended container left in its writable mounts,
+	// so that it can be read and removed. It returns ErrNotFound if the container was removed.
+	OwnOutputs(ctx context.Context, name string) error
+}
+
 const (
 	// LogTimeFormat is the format of the time before each line of Logs: RFC 3339 in UTC. The seconds always
 	// have nine decimals, so that lines sort.

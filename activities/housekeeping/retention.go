@@ -2,7 +2,9 @@ package housekeeping
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -25,8 +27,16 @@ type RemovalProgress struct {
 	Jobs    int   `json:"jobs"`
 	Objects int   `json:"objects"`
 	Bytes   int64 `json:"bytes"`
+	// Failed holds jobs that could not be removed. The next run of the housekeeping tries again.
+	Failed []FailedRemoval `json:"failed,omitempty"`
 	// Next is the After of the next batch, or "" after the last one.
 	Next string `json:"next,omitempty"`
+}
+
+// FailedRemoval says why a job could not be removed.
+type FailedRemoval struct {
+	JobID  string `json:"job_id"`
+	Reason string `json:"reason"`
 }
 
 const (
@@ -66,7 +76,17 @@ func (a *Activities) RemoveExpiredJobs(ctx context.Context, in RemoveExpiredJobs
 		if running { // its row has ended, but its workflow still cleans up
 			continue
 		}
-		if err := a.removeJob(ctx, id, &done); err != nil {
+		err = a.removeJob(ctx, id, &done)
+		if errors.Is(err, fs.ErrPermission) { // of this job's files only: the others can be removed
+			if err := a.Store.SetRemovalFailure(ctx, id, err.Error()); err != nil {
+				return done, err
+			}
+			a.Logger.Warn("failed to remove a job whose retention is over; the next run tries again",
+				"job_id", id, "error", err)
+			done.Failed = append(done.Failed, FailedRemoval{JobID: id, Reason: err.Error()})
+			continue
+		}
+		if err != nil {
 			return done, fmt.Errorf("failed to remove job %s: %w", id, err)
 		}
 		done.Jobs++

@@ -16,6 +16,7 @@ import (
 	"hutong/activities"
 	"hutong/activities/driver"
 	"hutong/bfia"
+	"hutong/internal/httpclient"
 )
 
 // labelControlPort holds a container's control port, so that a worker that takes over finds it.
@@ -101,6 +102,8 @@ func (r *Runner) findControl(ctx context.Context, d driver.Driver, name string) 
 	if err != nil {
 		return nil, err
 	}
+	transport := httpclient.Direct()
+	transport.DisableKeepAlives = true
 	return &control{
 		url: "http://" + net.JoinHostPort(host, containers[i].Labels[labelControlPort]) +
 			bfia.PathAlgorithmQuery,
@@ -108,7 +111,7 @@ func (r *Runner) findControl(ctx context.Context, d driver.Driver, name string) 
 			Timeout: pollTimeout,
 			// A component must neither redirect the poll nor keep connections open.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-			Transport:     &http.Transport{DisableKeepAlives: true},
+			Transport:     transport,
 		},
 	}, nil
 }

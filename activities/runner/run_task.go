@@ -241,6 +241,7 @@ func (t *taskRun) finish(ctx context.Context, exit driver.Exit) (activities.Part
 	}
 	failure = withPlace(failure, t.req.Key, t.req.Part)
 
+	t.ownOutputs(ctx, t.driver, t.name, t.log)
 	t.tidyOutputs(ctx, t.req)
 	// Before the exit: nobody looks at the container once that is recorded.
 	if err := t.Store.SetTaskFailure(ctx, t.req.Key.Row(), t.req.TaskID, failure); err != nil {

@@ -4,6 +4,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -82,6 +83,19 @@ func (r *Runner) stop(ctx context.Context, name string, grace time.Duration) err
 func (r *Runner) removeAll(ctx context.Context, name string, log *slog.Logger) {
 	for _, d := range r.Drivers {
 		r.remove(ctx, d, name, log)
+	}
+}
+
+// ownOutputs makes the outputs of an ended container readable and removable for the party. If that fails, the
+// record of the outputs says so.
+func (r *Runner) ownOutputs(ctx context.Context, d driver.Driver, name string, log *slog.Logger) {
+	owner, ok := d.(driver.OutputOwner)
+	if !ok {
+		return
+	}
+	if err := owner.OwnOutputs(ctx, name); err != nil && !errors.Is(err, driver.ErrNotFound) {
+		log.Warn("failed to take over a container's outputs; the party may not be able to read or remove them",
+			"error", err)
 	}
 }
 

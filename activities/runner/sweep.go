@@ -89,6 +89,7 @@ func (r *Runner) sweepContainer(ctx context.Context, d driver.Driver, container 
 	if err := d.Stop(ctx, container.Name, r.StopGrace); err != nil {
 		return fmt.Errorf("failed to stop it (%s): %w", reason, err)
 	}
+	r.ownOutputs(ctx, d, container.Name, log)
 	if err := d.Remove(ctx, container.Name); err != nil {
 		return fmt.Errorf("failed to remove it (%s): %w", reason, err)
 	}

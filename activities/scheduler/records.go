@@ -21,7 +21,8 @@ func (a *Activities) RecordScheduleJob(ctx context.Context, in RecordScheduleJob
 	plan := in.Plan
 	job := store.ScheduleJob{Priority: plan.Priority, ParticipantNodes: in.Nodes, JobID: plan.JobID,
 		FlowID: plan.FlowID, State: bfia.JobPending,
-		InitiatorRole: plan.Initiator.Role, InitiatorNode: plan.Initiator.NodeID, SyncType: plan.SyncType, CreatedAt: in.At}
+		InitiatorRole: plan.Initiator.Role, InitiatorNode: plan.Initiator.NodeID, SyncType: plan.SyncType,
+		CreatedAt: in.At}
 
 	var tasks []store.ScheduleTask
 	var parts []store.SchedulePart

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"hutong/bfia"
+	"hutong/internal/httpclient"
 )
 
 // Outcome is the outcome of a request that did not succeed.
@@ -63,21 +64,19 @@ type Client struct {
 	NodeID string
 	// Route returns the base URL of a node, such as http://host:9380.
 	Route func(nodeID string) (string, bool)
-	// HTTP sends the requests; nil is a client with a timeout of 10 s.
+	// HTTP sends the requests; nil is a client without a proxy and with a timeout of 10 s.
 	HTTP *http.Client
 }
 
-// New returns a client with its own connections and a timeout for each request.
-func New(nodeID string, route func(string) (string, bool), timeout time.Duration) *Client {
-	return &Client{NodeID: nodeID, Route: route, HTTP: newHTTP(timeout)}
+// New returns a client that sends its requests over a transport, with a timeout for each.
+func New(nodeID string, route func(string) (string, bool), over http.RoundTripper,
+	timeout time.Duration) *Client {
+	return &Client{NodeID: nodeID, Route: route, HTTP: newHTTP(over, timeout)}
 }
 
-func newHTTP(timeout time.Duration) *http.Client {
-	tr := http.DefaultTransport.(*http.Transport).Clone()
-	tr.MaxIdleConnsPerHost = 64
-	tr.Proxy = nil
+func newHTTP(over http.RoundTripper, timeout time.Duration) *http.Client {
 	return &http.Client{
-		Transport: tr,
+		Transport: over,
 		Timeout:   timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			// Do not follow redirects: commands go only to the addresses of this party's route table.
@@ -87,7 +86,9 @@ func newHTTP(timeout time.Duration) *http.Client {
 }
 
 // defaultHTTP serves clients without an HTTP client.
-var defaultHTTP = sync.OnceValue(func() *http.Client { return newHTTP(10 * time.Second) })
+var defaultHTTP = sync.OnceValue(func() *http.Client {
+	return newHTTP(httpclient.Direct(), 10*time.Second)
+})
 
 // CreateAll asks the scheduler to create a job on every party (3.1).
 func (c *Client) CreateAll(ctx context.Context, node string, doc *bfia.Document) error {

@@ -22,12 +22,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hutong/bfia"
+	"hutong/internal/httpclient"
 )
 
 // newTestClient returns a client of node A whose only partner, B, is at base.
 func newTestClient(t *testing.T, base string, timeout time.Duration) *Client {
 	t.Helper()
-	c := New("A", func(node string) (string, bool) { return base, node == "B" }, timeout)
+	c := New("A", func(node string) (string, bool) { return base, node == "B" }, httpclient.Direct(),
+		timeout)
 	t.Cleanup(c.HTTP.CloseIdleConnections)
 	return c
 }

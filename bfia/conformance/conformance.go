@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"hutong/bfia"
+	"hutong/internal/httpclient"
 )
 
 // Outcome is the outcome of a check.
@@ -124,7 +125,7 @@ func newSession(t Target) (*session, error) {
 		return nil, bfia.Errorf(bfia.CodeBadRequest, "node: the tested party's node id is required")
 	}
 	if t.HTTP == nil {
-		t.HTTP = &http.Client{Timeout: 30 * time.Second}
+		t.HTTP = &http.Client{Transport: httpclient.Direct(), Timeout: 30 * time.Second}
 	}
 	if t.Timeout == 0 {
 		t.Timeout = 5 * time.Minute

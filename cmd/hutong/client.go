@@ -11,10 +11,12 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"hutong/bfia"
+	"hutong/internal/httpclient"
 )
 
 const (
@@ -164,12 +166,19 @@ func (c *client) do(request *http.Request, data any) (message string, err error)
 }
 
 func (c *client) roundTrip(request *http.Request) (*http.Response, error) {
-	response, err := http.DefaultClient.Do(request)
+	// Like curl, the commands of a user follow the proxy variables of his environment.
+	client := &http.Client{Transport: userTransport()}
+	response, err := client.Do(request)
 	if err != nil {
 		return nil, c.noAnswer(err)
 	}
 	return response, nil
 }
+
+// userTransport returns the transport of all requests of a command.
+var userTransport = sync.OnceValue(func() http.RoundTripper {
+	return httpclient.FromEnvironment().Transport()
+})
 
 func (c *client) noAnswer(err error) error {
 	var wrapped *url.Error

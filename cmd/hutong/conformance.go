@@ -49,7 +49,8 @@ func newConformanceCommand(c *client) *cobra.Command {
 				}
 				target.Job = job
 			}
-			target.URL, target.Node, target.HTTP = c.url, node, &http.Client{Timeout: c.timeout}
+			target.URL, target.Node, target.HTTP = c.url, node,
+				&http.Client{Transport: userTransport(), Timeout: c.timeout}
 			results, err := conformance.Run(cmd.Context(), target, nil)
 			if err != nil {
 				return err

@@ -263,6 +263,7 @@ func newDataList(c *client) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the uploaded datasets", Args: cobra.NoArgs,
+		Example: "  hutong data list --namespace demo",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			query := url.Values{}
 			if namespace != "" {
@@ -276,22 +277,35 @@ func newDataList(c *client) *cobra.Command {
 				return printJSON(cmd.OutOrStdout(), data)
 			}
 			var tables []struct {
-				Namespace  string          `json:"namespace"`
-				Name       string          `json:"name"`
-				Count      int64           `json:"count"`
-				Partitions int             `json:"partitions"`
-				Bytes      int64           `json:"bytes"`
-				Columns    json.RawMessage `json:"columns"`
-				Updated    int64           `json:"update_time"` // Unix milliseconds
+				Namespace  string `json:"namespace"`
+				Name       string `json:"name"`
+				Count      int64  `json:"count"`
+				Partitions int    `json:"partitions"`
+				Bytes      int64  `json:"bytes"`
+				Columns    []struct {
+					Name string `json:"name"`
+				} `json:"columns"`
+				Updated int64 `json:"update_time"` // Unix milliseconds
 			}
 			if err := json.Unmarshal(data, &tables); err != nil {
 				return fmt.Errorf("failed to decode the list of datasets: %w", err)
 			}
 			rows := [][]string{{"NAMESPACE", "NAME", "ROWS", "PARTITIONS", "SIZE", "UPDATED"}}
+			if c.wide {
+				rows[0] = append(rows[0], "COLUMNS")
+			}
 			for _, t := range tables {
 				updated := time.UnixMilli(t.Updated)
-				rows = append(rows, []string{t.Namespace, t.Name, strconv.FormatInt(t.Count, 10),
-					strconv.Itoa(t.Partitions), size(t.Bytes), clock(&updated)})
+				row := []string{t.Namespace, t.Name, strconv.FormatInt(t.Count, 10),
+					strconv.Itoa(t.Partitions), size(t.Bytes), clock(&updated)}
+				if c.wide {
+					var names []string
+					for _, column := range t.Columns {
+						names = append(names, column.Name)
+					}
+					row = append(row, strings.Join(names, ", "))
+				}
+				rows = append(rows, row)
 			}
 			return printTable(cmd.OutOrStdout(), rows)
 		},

@@ -39,8 +39,10 @@ func (m Main) newDemoCommand() *cobra.Command {
 		Short: "Run the reference job: two parties intersect their data and train a model",
 		Long: "Starts the same processes as 'hutong dev', then runs the commands of a user: registers\n" +
 			"the reference provider at both parties, uploads their data, submits the reference job,\n" +
-			"watches it and shows its results. Run it in the repository's root.",
-		Args: cobra.NoArgs,
+			"watches it and shows its results. Run it in the repository's root. The data is in the\n" +
+			"folder of 'hutong dev', which shows it afterwards.",
+		Example: "  hutong demo --keep",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d := demo{main: m, device: device, dataDir: dataDir, keep: keep,
 				out: cmd.OutOrStdout(), errOut: cmd.ErrOrStderr()}
@@ -49,10 +51,10 @@ func (m Main) newDemoCommand() *cobra.Command {
 			return d.run(ctx)
 		},
 	}
-	cmd.Flags().StringVar(&device, "device", "auto",
-		"docker, process, or auto: docker if Docker Engine answers")
-	cmd.Flags().StringVar(&dataDir, "data-dir", filepath.Join("data", "demo"),
-		"folder of Temporal and the parties")
+	choiceFlag(cmd, &device, "device", "", "auto",
+		"how the algorithms run; auto is docker if Docker Engine answers",
+		"auto", string(bfia.DeviceDocker), string(bfia.DeviceProcess))
+	cmd.Flags().StringVar(&dataDir, "data-dir", defaultDataDir, "folder of Temporal and the parties")
 	cmd.Flags().BoolVar(&keep, "keep", false, "keep everything running after the job, until Ctrl-C")
 	return cmd
 }
@@ -112,13 +114,29 @@ func (d *demo) run(ctx context.Context) error {
 		return err
 	}
 
-	d.print("\nThe data is in %s. To explore it, run bin/hutong dev --data-dir %s and open %s",
-		d.dataDir, d.dataDir, running.Temporal.UIAddress())
+	d.print("\nThe data is in %s. To explore it, run %s and open %s", d.dataDir, devCommand(o),
+		running.Temporal.UIAddress())
 	if d.keep {
 		d.print("Everything keeps running until Ctrl-C.")
 		return wait(ctx, running.Failed())
 	}
 	return nil
+}
+
+// devCommand returns the command that starts the same deployment again, on the same ports.
+func devCommand(o devserver.Options) string {
+	command := []string{"bin/hutong dev"}
+	if o.DataDir != defaultDataDir {
+		command = append(command, "--data-dir", o.DataDir)
+	}
+	if o.UIPort != defaultUIPort {
+		command = append(command, "--temporal-port", strconv.Itoa(o.TemporalPort), "--ui-port",
+			strconv.Itoa(o.UIPort))
+		for _, p := range o.Parties {
+			command = append(command, "--party", p.NodeID+"="+p.Listen)
+		}
+	}
+	return strings.Join(command, " ")
 }
 
 // printAddresses prints what runs, and where.
@@ -178,11 +196,11 @@ func (d *demo) deployment(providers []string) (devserver.Options, error) {
 	o := devserver.Options{
 		DataDir:      d.dataDir,
 		Parties:      devserver.DefaultParties(),
-		TemporalPort: 7233,
-		UIPort:       8233,
+		TemporalPort: defaultTemporalPort,
+		UIPort:       defaultUIPort,
 		Allow:        providers,
 	}
-	if portsFree(7233, 8233, 9380, 9381, 9480, 9481) {
+	if portsFree(defaultTemporalPort, defaultUIPort, 9380, 9381, 9480, 9481) {
 		return o, nil
 	}
 	// A party's transport uses the port after that of its API.
@@ -231,9 +249,6 @@ func (d *demo) prepareDevice(ctx context.Context, program string) ([]byte, error
 		}
 		d.print("Docker Engine does not answer, so the algorithms run as processes.")
 		d.device = string(bfia.DeviceProcess)
-	case string(bfia.DeviceProcess):
-	default:
-		return nil, usagef("--device: %q is not one of auto, docker, process", d.device)
 	}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(document, &fields); err != nil {

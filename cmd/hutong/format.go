@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
@@ -51,6 +53,16 @@ func addFormats(cmd *cobra.Command, c *client) {
 	}
 }
 
+// printFields prints a JSON document for people, as YAML.
+func printFields(w io.Writer, document []byte) error {
+	text, err := yaml.JSONToYAML(document)
+	if err != nil {
+		return fmt.Errorf("failed to convert the output to YAML: %w", err)
+	}
+	_, err = w.Write(text)
+	return err
+}
+
 // printAsYAML runs a command that prints one JSON document, and prints it as YAML.
 func printAsYAML(cmd *cobra.Command, run func() error) error {
 	out := cmd.OutOrStdout()
@@ -61,12 +73,5 @@ func printAsYAML(cmd *cobra.Command, run func() error) error {
 	if document.Len() == 0 {
 		return failed
 	}
-	text, err := yaml.JSONToYAML(document.Bytes())
-	if err != nil {
-		return fmt.Errorf("failed to convert the output to YAML: %w", err)
-	}
-	if _, err := out.Write(text); err != nil {
-		return err
-	}
-	return failed
+	return errors.Join(failed, printFields(out, document.Bytes()))
 }

@@ -37,8 +37,9 @@ func (c *client) status(ctx context.Context, jobID string) (*bfia.JobStatus, err
 func newJobStatus(c *client) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "status ID",
-		Short: "Show a job's status",
+		Use:     "status ID",
+		Short:   "Show a job's status",
+		Example: "  hutong job status 202601021200000000001\n  hutong job status 20260102 -o yaml",
 		Long: "Shows a job's status. The exit status is 1 if the job has ended and a task is not\n" +
 			"SUCCESS.",
 		Args: exactly("ID"),
@@ -83,8 +84,9 @@ func newJobStatus(c *client) *cobra.Command {
 
 func newJobWatch(c *client) *cobra.Command {
 	return &cobra.Command{
-		Use:   "watch ID",
-		Short: "Watch a job until it has ended",
+		Use:     "watch ID",
+		Short:   "Watch a job until it has ended",
+		Example: "  hutong job watch 202601021200000000001",
 		Long: "Watches a job until it has ended. On a terminal it draws the DAG with the state of each\n" +
 			"part; otherwise it prints a line for each change. Ctrl-C stops watching, not the job.\n" +
 			"The exit status is 0 if the job finished and every task is SUCCESS.",
@@ -99,6 +101,7 @@ func newJobList(c *client) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "list", Short: "List jobs, newest first", Args: cobra.NoArgs,
+		Example: "  hutong job list --limit 20\n  hutong job list --flow demo -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			query := url.Values{}
 			if flow != "" {
@@ -186,6 +189,7 @@ func newJobAudit(c *client, verb string, status bfia.JobState) *cobra.Command {
 	}
 	cmd := &cobra.Command{
 		Use: verb + " ID", Short: short, Args: exactly("ID"),
+		Example: "  hutong job " + verb + " 202601021200000000001 --reason 'contract 17'",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			audit.JobID = args[0]
 			if _, err := c.post(cmd.Context(), bfia.PathPlatformAudit, audit, nil); err != nil {

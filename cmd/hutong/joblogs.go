@@ -34,8 +34,10 @@ func newJobLogs(c *client) *cobra.Command {
 				return err
 			}
 			if names := taskNames(status); l.task != "" && len(names) > 0 && !slices.Contains(names, l.task) {
-				return fmt.Errorf("--task: job %s has no task %q; it has %s",
-					args[0], l.task, strings.Join(names, ", "))
+				return unknownTask(args[0], l.task, names)
+			}
+			if err := c.checkRole(cmd.Context(), status, l.role); err != nil {
+				return err
 			}
 			if follow {
 				ctx, cancel := untilSignal(cmd.Context())
@@ -48,7 +50,8 @@ func newJobLogs(c *client) *cobra.Command {
 	cmd.Flags().StringVar(&l.task, "task", "", "only this task")
 	cmd.Flags().StringVar(&l.role, "role", "",
 		"only this role, such as guest.0 (default: all roles of this party)")
-	cmd.Flags().StringVar(&l.level, "level", "info", "lowest level to print: debug, info, warning or error")
+	choiceFlag(cmd, &l.level, "level", "", "info", "lowest level to print", "debug", "info", "warning",
+		"error")
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "print new lines until the job has ended")
 	return cmd
 }

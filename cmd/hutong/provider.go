@@ -21,13 +21,18 @@ func newProviderCommand(c *client) *cobra.Command {
 func newProviderRegister(c *client) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
-		Use: "register -f FILE", Short: "Register or replace a provider, or register one component",
+		Use: "register [FILE]", Short: "Register or replace a provider, or register one component",
 		Long: "Registers a provider with its components and replaces those registered before. A\n" +
 			"document in the specification's format (imageUrl and component_info) registers one\n" +
 			"component.",
-		Example: "  hutong provider register -f providers/reference/provider.json",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Example: "  hutong provider register providers/reference/provider.json\n" +
+			"  generate-registration | hutong provider register -f -",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file, err := fileArgument(args, "-f", file)
+			if err != nil {
+				return err
+			}
 			document, err := readFile(file, cmd.InOrStdin())
 			if err != nil {
 				return err
@@ -45,7 +50,6 @@ func newProviderRegister(c *client) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "the registration (JSON); - reads standard input")
-	_ = cmd.MarkFlagRequired("file")
 	return cmd
 }
 
@@ -69,6 +73,7 @@ func newProviderList(c *client) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "list", Short: "List providers and their components", Args: cobra.NoArgs,
+		Example: "  hutong provider list -o wide",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			query := url.Values{}
 			for name, value := range filter.values() {
@@ -86,14 +91,22 @@ func newProviderList(c *client) *cobra.Command {
 				Version     string                     `json:"version"`
 				Device      string                     `json:"device"`
 				Description map[string]json.RawMessage `json:"components_description"`
+				Metadata    bfia.Metadata              `json:"metadata"`
 			}
 			if err := json.Unmarshal(data, &providers); err != nil {
 				return fmt.Errorf("failed to decode the list of providers: %w", err)
 			}
 			rows := [][]string{{"NAME", "VERSION", "DEVICE", "COMPONENTS"}}
+			if c.wide {
+				rows[0] = append(rows[0], "RUNS")
+			}
 			for _, p := range providers {
 				components := strings.Join(slices.Sorted(maps.Keys(p.Description)), ", ")
-				rows = append(rows, []string{p.Name, p.Version, p.Device, components})
+				row := []string{p.Name, p.Version, p.Device, components}
+				if c.wide {
+					row = append(row, valueOr(p.Metadata.Image, strings.Join(p.Metadata.Command, " ")))
+				}
+				rows = append(rows, row)
 			}
 			return printTable(cmd.OutOrStdout(), rows)
 		},
@@ -110,7 +123,8 @@ func newProviderDelete(c *client) *cobra.Command {
 		Short: "Delete a provider",
 		Long: "Deletes all versions of a provider on all devices. --version and --device restrict what\n" +
 			"is deleted.",
-		Args: cobra.NoArgs,
+		Example: "  hutong provider delete --name hutong --version 1.0.0",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var data struct {
 				Count int `json:"count"`

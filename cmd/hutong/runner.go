@@ -15,7 +15,7 @@ import (
 
 func newRunnerCommand(c *client) *cobra.Command {
 	return group("runner", "List and drain the machines that run this party's tasks",
-		newRunnerList(c), newRunnerDrain(c, true), newRunnerDrain(c, false))
+		newRunnerList(c), newRunnerShow(c), newRunnerDrain(c, true), newRunnerDrain(c, false))
 }
 
 func newRunnerList(c *client) *cobra.Command {
@@ -25,7 +25,8 @@ func newRunnerList(c *client) *cobra.Command {
 		Long: "Lists the runners of this party. SLOTS, CPU (cores), MEMORY and DISK (GiB) show what\n" +
 			"jobs have reserved of the total. RUNNING counts containers. Only a runner in state online\n" +
 			"gets new tasks.",
-		Args: cobra.NoArgs,
+		Example: "  hutong runner list\n  hutong runner list -o yaml",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var data json.RawMessage
 			if err := c.get(cmd.Context(), bfia.PathRunnerQuery, nil, &data); err != nil {
@@ -65,6 +66,40 @@ func runnerTable(runners []bfia.Runner) [][]string {
 	return rows
 }
 
+func newRunnerShow(c *client) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "show RUNNER", Short: "Show all that the party knows of a runner",
+		Example: "  hutong runner show worker-3",
+		Args:    exactly("RUNNER"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var runners []json.RawMessage
+			if err := c.get(cmd.Context(), bfia.PathRunnerQuery, nil, &runners); err != nil {
+				return err
+			}
+			var names []string
+			for _, raw := range runners {
+				var runner bfia.Runner
+				if err := json.Unmarshal(raw, &runner); err != nil {
+					return fmt.Errorf("failed to decode the list of runners: %w", err)
+				}
+				names = append(names, runner.RunnerID)
+				if runner.RunnerID != args[0] {
+					continue
+				}
+				if asJSON {
+					return printJSON(cmd.OutOrStdout(), raw)
+				}
+				return printFields(cmd.OutOrStdout(), raw)
+			}
+			return fmt.Errorf("this party has no runner %q; it has %s%s", args[0], strings.Join(names, ", "),
+				bfia.DidYouMean(args[0], names))
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
 // ofTotal formats an amount in use and the total, in units: 1.5/8. A total of 0 is unknown.
 func ofTotal(used, total, unit int64) string {
 	figure := func(n int64) string {
@@ -83,10 +118,12 @@ func newRunnerDrain(c *client, draining bool) *cobra.Command {
 		Long: "Gives a runner no new tasks until 'hutong runner undrain', also after a restart of its\n" +
 			"worker or machine. Running containers continue to their end. When 'hutong runner list'\n" +
 			"shows drained, the machine can be switched off.",
-		Args: exactly("RUNNER"),
+		Example: "  hutong runner drain worker-3",
+		Args:    exactly("RUNNER"),
 	}
 	if !draining {
 		cmd.Use, cmd.Short, cmd.Long = "undrain RUNNER", "Give a drained runner new tasks again", ""
+		cmd.Example = "  hutong runner undrain worker-3"
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		body := bfia.DrainRunner{RunnerID: args[0], Draining: &draining}

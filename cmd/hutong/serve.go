@@ -24,6 +24,13 @@ import (
 // stopTimeout limits the graceful stop of the process.
 const stopTimeout = 30 * time.Second
 
+// The defaults of dev, which the demo uses too, so that dev shows what the demo did.
+const (
+	defaultDataDir      = "hutong-data"
+	defaultTemporalPort = 7233
+	defaultUIPort       = 8233
+)
+
 // untilSignal returns a context that SIGINT and SIGTERM cancel.
 func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
@@ -72,11 +79,11 @@ func newDevCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.DataDir, "data-dir", "hutong-data", "folder of Temporal and the parties")
+	f.StringVar(&o.DataDir, "data-dir", defaultDataDir, "folder of Temporal and the parties")
 	f.StringArrayVar(&parties, "party", nil, "a party as NODE_ID=HOST:PORT; repeatable "+
 		"(default: JG0100001100000010 on port 9380, JG0110017800000000 on port 9480)")
-	f.IntVar(&o.TemporalPort, "temporal-port", 7233, "port of Temporal on 127.0.0.1")
-	f.IntVar(&o.UIPort, "ui-port", 8233, "port of Temporal's web UI on 127.0.0.1")
+	f.IntVar(&o.TemporalPort, "temporal-port", defaultTemporalPort, "port of Temporal on 127.0.0.1")
+	f.IntVar(&o.UIPort, "ui-port", defaultUIPort, "port of Temporal's web UI on 127.0.0.1")
 	f.StringArrayVar(&o.Allow, "allow", nil,
 		"a program that providers of device process may run; repeatable "+
 			"(default: the reference provider next to this program)")
@@ -201,14 +208,7 @@ func newWorkerCommand() *cobra.Command {
 			"(tasks on this machine). --only runs one of them. Control workers may run on any\n"+
 			"machine; each machine that runs tasks needs one runner.",
 		func() party.Roles { return party.Roles{Control: only != runner, Runner: only != control} })
-	cmd.Flags().StringVar(&only, "only", "", "run only this worker: control or runner")
-	cmd.PreRunE = func(*cobra.Command, []string) error {
-		if only != "" && only != control && only != runner {
-			return fmt.Errorf("--only: %q is not one of %s, %s", only, control, runner)
-		}
-
-		return nil
-	}
+	choiceFlag(cmd, &only, "only", "", "", "run only this worker", control, runner)
 
 	return cmd
 }

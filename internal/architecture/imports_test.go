@@ -23,23 +23,24 @@ var imports = []struct {
 }{
 	// The protocols and the admission algorithm: no I/O.
 	{"bfia", nil},
-	{"bfia/client", []string{"bfia"}},
-	{"bfia/conformance", []string{"bfia"}},
+	{"bfia/client", []string{"bfia", "internal/httpclient"}},
+	{"bfia/conformance", []string{"bfia", "internal/httpclient"}},
 	{"fateflow", []string{"bfia"}},
 	{"admission", []string{"bfia"}},
 
 	// Storage.
 	{"store", []string{"bfia", "admission"}},
-	{"store/blob", []string{"bfia"}},
+	{"store/blob", []string{"bfia", "internal/httpclient"}},
 	{"store/dataset", []string{"bfia", "store", "store/blob"}},
 	{"store/storetest", []string{"store"}},
 
 	// Execution.
 	{"workflows/...", []string{"bfia", "fateflow", "activities/...", "workflows/..."}},
 	{"activities/...",
-		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/..."}},
+		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
+			"internal/httpclient"}},
 	{"activities/driver", []string{"bfia"}},
-	{"activities/driver/...", []string{"activities/driver", "bfia"}},
+	{"activities/driver/...", []string{"activities/driver", "bfia", "internal/httpclient"}},
 	{"worker", []string{"workflows/...", "activities/...", "admission", "bfia", "store/..."}},
 
 	// Interfaces to the outside.
@@ -48,7 +49,7 @@ var imports = []struct {
 		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
 			"workflows/...", "internal/httpguard"},
 	},
-	{"transport", []string{"transport/...", "internal/httpguard"}},
+	{"transport", []string{"transport/...", "internal/httpguard", "internal/httpclient"}},
 	{"transport/queue", []string{"transport/status"}},
 	{"transport/wire", []string{"transport/status"}},
 	{"transport/status", nil},
@@ -59,12 +60,13 @@ var imports = []struct {
 	{
 		"internal/party",
 		[]string{"bfia/...", "fateflow", "admission", "store/...", "workflows/...", "activities/...",
-			"worker", "api", "transport/...", "console", "internal/duration"},
+			"worker", "api", "transport/...", "console", "internal/httpclient", "internal/duration"},
 	},
-	{"internal/devserver", []string{"internal/party", "internal/temporalns"}},
+	{"internal/devserver", []string{"internal/party", "internal/temporalns", "internal/httpclient"}},
 	{"internal/doctor",
 		[]string{"bfia", "activities/...", "store/...", "internal/party", "internal/temporalns",
-			"internal/duration"}},
+			"internal/httpclient", "internal/duration"}},
+	{"internal/httpclient", nil},
 	{"internal/temporalns", []string{"workflows/..."}},
 	{"internal/duration", nil},
 	{"internal/httpguard", nil},

@@ -26,6 +26,7 @@ import (
 	"go.temporal.io/server/common/primitives"
 	"go.temporal.io/server/temporal"
 
+	"hutong/internal/httpclient"
 	"hutong/internal/temporalns"
 )
 
@@ -271,12 +272,13 @@ func (s *TemporalServer) waitReady(ctx context.Context, o TemporalServerOptions)
 	if s.uiAddress == "" {
 		return nil
 	}
+	client := &http.Client{Transport: httpclient.Direct()}
 	err = temporalns.Poll(ctx, func() (bool, error) {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.uiAddress+"/healthz", nil)
 		if err != nil {
 			return true, err
 		}
-		response, err := http.DefaultClient.Do(request)
+		response, err := client.Do(request)
 		if err != nil {
 			return false, err
 		}

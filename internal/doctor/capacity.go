@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"hutong/activities/driver"
-	"hutong/activities/driver/docker"
 	"hutong/internal/party"
 )
 
@@ -88,7 +87,7 @@ func checkCapacity(ctx context.Context, cfg *party.Config) Check {
 func machineCapacity(ctx context.Context, cfg *party.Config) (available driver.Capacity, source string,
 	err error) {
 	if cfg.Runner.K8s.Enabled {
-		k, err := cfg.Runner.OpenKubernetes(cfg.NodeID)
+		k, err := cfg.OpenKubernetes()
 		if err != nil {
 			return available, "", err
 		}
@@ -96,11 +95,8 @@ func machineCapacity(ctx context.Context, cfg *party.Config) (available driver.C
 		return available, "Kubernetes", err
 	}
 
-	o := cfg.Runner.Docker
-	if o.Enabled != party.SwitchOff {
-		d, err := docker.New(docker.Options{NodeID: cfg.NodeID, Network: o.Network,
-			HostNetwork: o.HostNetwork,
-			PartyHost:   o.PartyHost})
+	if cfg.Runner.Docker.Enabled != party.SwitchOff {
+		d, err := cfg.NewDocker()
 		if err != nil {
 			return available, "", err
 		}

@@ -123,6 +123,7 @@ func TestBroken(t *testing.T) {
 		"listen":                   {doctor.Failed, cfg.Listen, "another port"},
 		"transport.listen":         {doctor.Warning, "not running", "hutong transport"},
 		"transport.partner_listen": {doctor.Failed, "192.0.2.1", "address of this machine"},
+		"proxy":                    {doctor.OK, "none", ""},
 		"routes":                   {doctor.Warning, "DUPLICATE", "gateway"},
 		"routes.IMPOSTOR":          {doctor.Failed, "OTHER", "node id"},
 		"routes.DUPLICATE":         {doctor.Failed, "OTHER", "node id"},
@@ -133,6 +134,7 @@ func TestBroken(t *testing.T) {
 		"routes.FATE":              {doctor.OK, "a party answers", ""},
 		"runners":                  {doctor.Failed, "", "database"},
 		"clocks":                   {doctor.Failed, "", "database"},
+		"housekeeping":             {doctor.Failed, "", "database"},
 
 		"routes.IMPOSTOR.transport_url":  {doctor.Failed, "is not a transport", "transport's address"},
 		"routes.DUPLICATE.transport_url": {doctor.Failed, "is not a transport", "transport's address"},
@@ -194,6 +196,24 @@ func TestRunnerClock(t *testing.T) {
 	assert.Equal(t, doctor.Warning, clocks.State)
 	assert.Regexp(t, `^the clock of runner slow is 1m[23][0-9]s behind the database's$`, clocks.Detail)
 	assert.Contains(t, clocks.Fix, "synchronize the clocks")
+}
+
+// TestFailedRemovals examines a party whose housekeeping could not remove a job.
+func TestFailedRemovals(t *testing.T) {
+	address := storetest.SQLite(t)
+	db := storetest.Open(t, address)
+	cfg := party.Default()
+	cfg.NodeID, cfg.DataDir, cfg.Database.URL = node, t.TempDir(), party.Secret(address)
+	cfg.Listen, cfg.Transport.Listen, cfg.Temporal.Address = freeAddress(t), freeAddress(t), freeAddress(t)
+	cfg.Runner.Docker.Enabled = party.SwitchOff
+	assert.Equal(t, doctor.OK, examine(t, cfg)["housekeeping"].State)
+
+	require.NoError(t, db.CreateJob(t.Context(), store.Job{JobID: "j1", CreatedAt: time.Now()}, nil))
+	require.NoError(t, db.SetRemovalFailure(t.Context(), "j1", "open /srv/out/private: permission denied"))
+	found := examine(t, cfg)["housekeeping"]
+	assert.Equal(t, doctor.Warning, found.State)
+	assert.Contains(t, found.Detail, "job j1: open /srv/out/private: permission denied")
+	assert.Contains(t, found.Fix, "chown")
 }
 
 func TestPrivate(t *testing.T) {

@@ -21,7 +21,6 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"hutong/activities"
-	"hutong/activities/driver/docker"
 	"hutong/internal/duration"
 	"hutong/internal/party"
 	"hutong/internal/temporalns"
@@ -36,6 +35,7 @@ func environmentChecks(cfg *party.Config) []check {
 		{"database", func(ctx context.Context) Check { return checkDatabase(ctx, cfg) }},
 		{"storage", func(ctx context.Context) Check { return checkStorage(ctx, cfg) }},
 		{"clocks", func(ctx context.Context) Check { return checkClocks(ctx, cfg) }},
+		{"housekeeping", func(ctx context.Context) Check { return checkRemovals(ctx, cfg) }},
 		{"runners", func(ctx context.Context) Check { return checkRunners(ctx, cfg) }},
 		{"docker", func(ctx context.Context) Check { return checkDocker(ctx, cfg) }},
 		{"capacity", func(ctx context.Context) Check { return checkCapacity(ctx, cfg) }},
@@ -197,7 +197,7 @@ func checkStorage(ctx context.Context, cfg *party.Config) Check {
 
 	const fix = "start the storage, or correct storage.url; its user must be able to write, read, list and " +
 		"delete"
-	blobs, err := blob.Open(ctx, cfg.Storage.URL.Reveal())
+	blobs, err := blob.OpenThrough(ctx, cfg.Storage.URL.Reveal(), cfg.Proxy.Rule())
 	if err != nil {
 		return failed(fix, "%v", err)
 	}
@@ -246,8 +246,7 @@ func checkDocker(ctx context.Context, cfg *party.Config) Check {
 		return ok("off")
 	}
 
-	d, err := docker.New(docker.Options{NodeID: cfg.NodeID, Network: o.Network, HostNetwork: o.HostNetwork,
-		PartyHost: o.PartyHost})
+	d, err := cfg.NewDocker()
 	if err == nil {
 		defer func() { _ = d.Close() }()
 		_, err = d.RunnerID(ctx)

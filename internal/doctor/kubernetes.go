@@ -10,7 +10,7 @@ import (
 func checkKubernetes(ctx context.Context, cfg *party.Config) Check {
 	const fix = "start the API server, correct runner.k8s.kubeconfig and runner.k8s.namespace, " +
 		"and grant the party its rights there (docs/operators/kubernetes.md)"
-	k, err := cfg.Runner.OpenKubernetes(cfg.NodeID)
+	k, err := cfg.OpenKubernetes()
 	if err != nil {
 		return failed(fix, "%v", err)
 	}

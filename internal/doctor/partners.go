@@ -9,11 +9,13 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"hutong/bfia"
+	"hutong/internal/httpclient"
 	"hutong/internal/party"
 )
 
@@ -34,6 +36,17 @@ func partnerChecks(cfg *party.Config) []check {
 			return checkTransport(ctx, address)
 		}})
 	}
+	if address := cfg.Advertise; address != "" {
+		checks = append(checks, check{"advertise", func(ctx context.Context) Check {
+			return checkAdvertise(ctx, cfg.NodeID, address)
+		}})
+	}
+	if address := cfg.Transport.Advertise; address != "" {
+		checks = append(checks, check{"transport.advertise", func(ctx context.Context) Check {
+			return checkTransportAdvertise(ctx, address)
+		}})
+	}
+	checks = append(checks, check{"proxy", func(ctx context.Context) Check { return checkProxy(ctx, cfg) }})
 	checks = append(checks, check{"routes", func(context.Context) Check { return checkRoutes(cfg) }})
 
 	for _, node := range slices.Sorted(maps.Keys(cfg.Routes)) {
@@ -42,10 +55,10 @@ func partnerChecks(cfg *party.Config) []check {
 		}
 		route := cfg.Routes[node]
 		checks = append(checks, check{"routes." + node, func(ctx context.Context) Check {
-			return checkPartner(ctx, cfg.NodeID, node, route.URL)
+			return checkPartner(ctx, cfg, node, route.URL)
 		}})
 		checks = append(checks, check{"routes." + node + ".transport_url", func(ctx context.Context) Check {
-			if err := probeTransport(ctx, route.Transport()); err != nil {
+			if err := probeTransport(ctx, cfg.Proxy.Rule(), route.Transport()); err != nil {
 				return failed("ask the partner for its transport's address and whether the transport runs; "+
 					"check firewalls",
 					"failed to reach the transport of %s: %v", node, err)
@@ -80,13 +93,14 @@ func checkRoutes(cfg *party.Config) Check {
 
 // readNodeID reads the node id and the clock of the party at a base URL. node is "" if the party does not
 // report it.
-func readNodeID(ctx context.Context, base string) (node string, date time.Time, err error) {
+func readNodeID(ctx context.Context, proxy httpclient.Proxy, base string) (node string, date time.Time,
+	err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(base, "/")+bfia.PathHealth,
 		nil)
 	if err != nil {
 		return "", date, err
 	}
-	tr := http.DefaultTransport.(*http.Transport).Clone()
+	tr := proxy.Transport()
 	defer tr.CloseIdleConnections()
 	resp, err := tr.RoundTrip(req) // like the partner client, it follows no redirects
 	if err != nil {
@@ -111,14 +125,14 @@ func readNodeID(ctx context.Context, base string) (node string, date time.Time, 
 }
 
 // post sends a request of the protocol and returns the body of the response.
-func post(ctx context.Context, address, from, to, body string) ([]byte, error) {
+func post(ctx context.Context, proxy httpclient.Proxy, address, from, to, body string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	bfia.SetHeaders(req.Header, from, to, "doctor", time.Now())
-	tr := http.DefaultTransport.(*http.Transport).Clone()
+	tr := proxy.Transport()
 	defer tr.CloseIdleConnections()
 	resp, err := tr.RoundTrip(req)
 	if err != nil {
@@ -129,8 +143,8 @@ func post(ctx context.Context, address, from, to, body string) ([]byte, error) {
 }
 
 // probeProtocol polls a task that does not exist. An implementation of the protocol answers with a code.
-func probeProtocol(ctx context.Context, self, node, base string) error {
-	answer, err := post(ctx, strings.TrimRight(base, "/")+bfia.PathTaskPoll, self, node,
+func probeProtocol(ctx context.Context, proxy httpclient.Proxy, self, node, base string) error {
+	answer, err := post(ctx, proxy, strings.TrimRight(base, "/")+bfia.PathTaskPoll, self, node,
 		`{"task_id":"doctor","role":""}`)
 	if err != nil {
 		return err
@@ -146,8 +160,8 @@ func probeProtocol(ctx context.Context, self, node, base string) error {
 
 // probeTransport sends a transport a message without a session. A transport rejects it with a code that
 // starts with E (BFIA specification, part 4).
-func probeTransport(ctx context.Context, base string) error {
-	answer, err := post(ctx, strings.TrimRight(base, "/")+"/v1/interconn/chan/invoke", "", "", "{}")
+func probeTransport(ctx context.Context, proxy httpclient.Proxy, base string) error {
+	answer, err := post(ctx, proxy, strings.TrimRight(base, "/")+"/v1/interconn/chan/invoke", "", "", "{}")
 	if err != nil {
 		return err
 	}
@@ -160,19 +174,20 @@ func probeTransport(ctx context.Context, base string) error {
 	return nil
 }
 
-func checkPartner(ctx context.Context, self, node, base string) Check {
-	reported, date, err := readNodeID(ctx, base)
+func checkPartner(ctx context.Context, cfg *party.Config, node, base string) Check {
+	proxy := cfg.Proxy.Rule()
+	reported, date, err := readNodeID(ctx, proxy, base)
 	switch {
 	case err != nil:
-		return failed("ask the partner whether its API runs and at which URL; check firewalls, DNS and "+
-			"certificates",
+		return failed("ask the partner whether its API runs and at which URL; check firewalls, DNS, "+
+			"certificates and the fields of proxy",
 			"failed to reach %s: %v", node, err)
 	case reported != "" && reported != node:
 		return failed("correct the URL or the node id in routes", "%s reports node id %s, not %s", base,
 			reported, node)
 	}
 	if reported == "" {
-		if err := probeProtocol(ctx, self, node, base); err != nil {
+		if err := probeProtocol(ctx, proxy, cfg.NodeID, node, base); err != nil {
 			return failed("ask the partner at which URL its API is; a gateway may answer instead of the "+
 				"partner",
 				"failed to reach %s: %v", node, err)
@@ -191,11 +206,12 @@ func checkPartner(ctx context.Context, self, node, base string) Check {
 }
 
 func checkAPI(ctx context.Context, cfg *party.Config) Check {
-	c := checkListener(ctx, cfg.Listen, "hutong api")
+	c := checkListener(ctx, cfg.Listen, "hutong api", "advertise")
 	if c.State != OK {
 		return c
 	}
-	if node, _, err := readNodeID(ctx, "http://"+localAddress(cfg.Listen)); err != nil || node != cfg.NodeID {
+	node, _, err := readNodeID(ctx, httpclient.Proxy{}, "http://"+localAddress(cfg.Listen))
+	if err != nil || node != cfg.NodeID {
 		return failed("stop the other program, or set listen to another port",
 			"a program other than the API of %s listens on %s", cfg.NodeID, cfg.Listen)
 	}
@@ -204,11 +220,11 @@ func checkAPI(ctx context.Context, cfg *party.Config) Check {
 }
 
 func checkTransport(ctx context.Context, address string) Check {
-	c := checkListener(ctx, address, "hutong transport")
+	c := checkListener(ctx, address, "hutong transport", "transport.advertise")
 	if c.State != OK {
 		return c
 	}
-	if err := probeTransport(ctx, "http://"+localAddress(address)); err != nil {
+	if err := probeTransport(ctx, httpclient.Proxy{}, "http://"+localAddress(address)); err != nil {
 		return failed("stop the other program, or use another port", "another program listens on %s: %v",
 			address, err)
 	}
@@ -218,12 +234,12 @@ func checkTransport(ctx context.Context, address string) Check {
 
 // checkListener checks that an HTTP server answers at an address. Otherwise it checks that the address can be
 // listened on.
-func checkListener(ctx context.Context, address, command string) Check {
+func checkListener(ctx context.Context, address, command, advertise string) Check {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", localAddress(address))
 	if err == nil {
 		_ = conn.Close()
 		server := url.URL{Scheme: "http", Host: localAddress(address)}
-		if _, _, err := readNodeID(ctx, server.String()); err != nil {
+		if _, _, err := readNodeID(ctx, httpclient.Proxy{}, server.String()); err != nil {
 			return failed("stop the other program, or use another port",
 				"a program that does not speak HTTP listens on %s: %v", address, err)
 		}
@@ -237,8 +253,61 @@ func checkListener(ctx context.Context, address, command string) Check {
 	}
 	_ = l.Close()
 
-	return warning("if "+command+" is meant to run on this machine, start it with this configuration",
+	return warning("if "+command+" is meant to run on this machine, start it with this configuration; "+
+		"if it runs on another one, set "+advertise+" to its address there",
 		"%s is not running: %s is free", command, address)
+}
+
+// checkAdvertise checks the address at which containers reach the API. They may reach it when this
+// machine can't.
+func checkAdvertise(ctx context.Context, self, address string) Check {
+	node, _, err := readNodeID(ctx, httpclient.Proxy{}, "http://"+address)
+	if err == nil && node != self {
+		err = fmt.Errorf("node id %q answers there", node)
+	}
+	if err != nil {
+		return warning("start hutong api, or set advertise to the address at which containers reach it",
+			"failed to reach this party's API from this machine at %s: %v", address, err)
+	}
+	return ok("this party's API answers at %s", address)
+}
+
+// checkTransportAdvertise checks the address at which containers and control workers reach the transport.
+func checkTransportAdvertise(ctx context.Context, address string) Check {
+	if err := probeTransport(ctx, httpclient.Proxy{}, "http://"+address); err != nil {
+		return warning("start hutong transport, or set transport.advertise to an address that containers and "+
+			"control workers reach",
+			"failed to reach this party's transport from this machine at %s: %v", address, err)
+	}
+	return ok("a transport answers at %s", address)
+}
+
+// checkProxy reports which connections use a proxy, and connects to it.
+func checkProxy(ctx context.Context, cfg *party.Config) Check {
+	switch setting := cfg.Proxy.URL.Reveal(); setting {
+	case "":
+		for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"} {
+			if os.Getenv(name) != "" {
+				return ok("none; %s in the environment is not used (proxy.url: environment would use it)",
+					name)
+			}
+		}
+		return ok("none")
+	case httpclient.Environment:
+		return ok("as HTTP_PROXY, HTTPS_PROXY and NO_PROXY in the environment say")
+	default:
+		address, err := httpclient.Address(setting)
+		if err == nil {
+			var conn net.Conn
+			if conn, err = (&net.Dialer{}).DialContext(ctx, "tcp", address); err == nil {
+				_ = conn.Close()
+			}
+		}
+		if err != nil {
+			return failed("start the proxy, or correct proxy.url", "failed to reach the proxy: %v", err)
+		}
+		return ok("%s answers", address)
+	}
 }
 
 // localAddress returns the address at which this machine reaches a server that listens on address.

@@ -13,7 +13,8 @@ import (
 func TestParse(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"30d": 720 * time.Hour, "12h": 12 * time.Hour, "1w": 168 * time.Hour, "1m30s": 90 * time.Second,
-		"1d12h": 36 * time.Hour, "1.5h": 90 * time.Minute, "250ms": 250 * time.Millisecond, "0": 0, "-1h": -time.Hour,
+		"1d12h": 36 * time.Hour, "1.5h": 90 * time.Minute, "250ms": 250 * time.Millisecond, "0": 0,
+		"-1h":  -time.Hour,
 		" 5s ": 5 * time.Second, "720h0m0s": 720 * time.Hour, "2d05h": 53 * time.Hour,
 	} {
 		got, err := Parse(text)
@@ -29,7 +30,8 @@ func TestParse(t *testing.T) {
 
 func TestFormat(t *testing.T) {
 	for want, d := range map[string]time.Duration{
-		"30d": 720 * time.Hour, "12h": 12 * time.Hour, "1m30s": 90 * time.Second, "0s": 0, "10s": 10 * time.Second,
+		"30d": 720 * time.Hour, "12h": 12 * time.Hour, "1m30s": 90 * time.Second, "0s": 0,
+		"10s": 10 * time.Second,
 		"10m": 10 * time.Minute, "1d1h": 25 * time.Hour, "1h0m1s": time.Hour + time.Second, "-1h": -time.Hour,
 		"1.5s": 1500 * time.Millisecond, "-1d1h": -25 * time.Hour, "20m": 20 * time.Minute,
 	} {

@@ -14,15 +14,20 @@ import (
 	"hutong/activities/driver/docker"
 )
 
+// NewDocker returns the party's Docker driver. It does not connect to Docker Engine.
+func (c *Config) NewDocker() (*docker.Driver, error) {
+	d := c.Runner.Docker
+	return docker.New(docker.Options{NodeID: c.NodeID, Network: d.Network, HostNetwork: d.HostNetwork,
+		PartyHost: d.PartyHost, SharedMemory: c.Runner.sharedMemory(), Proxy: c.Proxy.Rule()})
+}
+
 // openDocker opens the Docker driver. It returns nil if the driver is off, or if it is auto and Docker Engine
 // does not answer.
 func (p *Party) openDocker(ctx context.Context) (*docker.Driver, error) {
 	if p.cfg.Runner.Docker.Enabled == SwitchOff {
 		return nil, nil
 	}
-	d, err := docker.New(docker.Options{NodeID: p.cfg.NodeID, Network: p.cfg.Runner.Docker.Network,
-		HostNetwork: p.cfg.Runner.Docker.HostNetwork, PartyHost: p.cfg.Runner.Docker.PartyHost,
-		SharedMemory: p.cfg.Runner.sharedMemory()})
+	d, err := p.cfg.NewDocker()
 	if err == nil {
 		_, err = d.RunnerID(ctx)
 	}

@@ -1,10 +1,12 @@
 package party
 
 import (
+	"fmt"
 	"log/slog"
 	"time"
 
 	"hutong/bfia"
+	"hutong/internal/httpclient"
 )
 
 // Config is the configuration of a party. Create it with [Load], or with [Default], [Config.Complete] and
@@ -31,6 +33,7 @@ type Config struct {
 	Jobs      JobsConfig      `yaml:"jobs" envPrefix:"JOBS_"`
 	Runner    RunnerConfig    `yaml:"runner" envPrefix:"RUNNER_"`
 	Remote    RemoteConfig    `yaml:"remote" envPrefix:"REMOTE_"`
+	Proxy     ProxyConfig     `yaml:"proxy" envPrefix:"PROXY_"`
 	Log       LogConfig       `yaml:"log" envPrefix:"LOG_"`
 
 	// Routes holds the URLs of the partners, by node id. This party needs no entry. In the environment:
@@ -47,8 +50,8 @@ type TransportConfig struct {
 	// where they could also read messages for this party's containers. Set it unless all partners are
 	// trusted.
 	PartnerListen string `yaml:"partner_listen" env:"PARTNER_LISTEN"`
-	// Advertise is the host:port at which containers reach the transport. Empty: the party host of the runner
-	// and the port of Listen.
+	// Advertise is the host:port at which containers and control workers reach the transport. Empty: the
+	// party host of the runner and the port of Listen.
 	Advertise string `yaml:"advertise" env:"ADVERTISE"`
 	// SpoolDir is the folder that stores messages until they are read, on a disk of this machine. They
 	// survive a restart. Empty: the folder spool in the data folder.
@@ -243,6 +246,26 @@ type RemoteConfig struct {
 	// Timeout limits one request, GiveUpAfter all retries of it together.
 	Timeout     time.Duration `yaml:"timeout" env:"TIMEOUT"`
 	GiveUpAfter time.Duration `yaml:"give_up_after" env:"GIVE_UP_AFTER"`
+}
+
+// ProxyConfig configures the HTTP proxy of all connections that this party opens to partners, S3, Temporal,
+// Docker Engine and Kubernetes. Connections to the party's own processes and containers never use one.
+type ProxyConfig struct {
+	// URL is empty for none, "environment" for that of HTTP_PROXY, HTTPS_PROXY and NO_PROXY, or
+	// http://user:password@host:port or https://...
+	URL Secret `yaml:"url" env:"URL"`
+	// NoProxy lists the hosts that URL is not for: names, .domains, addresses and networks such as
+	// 10.0.0.0/8. In the environment, separated by commas.
+	NoProxy []string `yaml:"no_proxy" env:"NO_PROXY"`
+}
+
+// Rule returns the rule for this party's connections. The configuration must be valid.
+func (c ProxyConfig) Rule() httpclient.Proxy {
+	rule, err := httpclient.NewProxy(c.URL.Reveal(), c.NoProxy)
+	if err != nil {
+		panic(fmt.Sprintf("proxy.url: %v; Validate checks it", err))
+	}
+	return rule
 }
 
 // LogConfig configures the log on standard error.

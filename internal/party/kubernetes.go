@@ -2,12 +2,13 @@ package party
 
 import "hutong/activities/driver/kubernetes"
 
-// OpenKubernetes returns the Kubernetes driver. It does not connect to the cluster.
-func (c RunnerConfig) OpenKubernetes(node string) (*kubernetes.Driver, error) {
-	k := c.K8s
+// OpenKubernetes returns the party's Kubernetes driver. It does not connect to the cluster.
+func (c *Config) OpenKubernetes() (*kubernetes.Driver, error) {
+	k := c.Runner.K8s
 
-	return kubernetes.New(kubernetes.Options{NodeID: node, Kubeconfig: k.Kubeconfig, Namespace: k.Namespace,
-		ImagePullSecrets: k.ImagePullSecrets, GPUResource: k.GPUResource, SharedMemory: c.sharedMemory()})
+	return kubernetes.New(kubernetes.Options{NodeID: c.NodeID, Kubeconfig: k.Kubeconfig,
+		Namespace: k.Namespace, ImagePullSecrets: k.ImagePullSecrets, GPUResource: k.GPUResource,
+		SharedMemory: c.Runner.sharedMemory(), Proxy: c.Proxy.Rule()})
 }
 
 // sharedMemory returns the configured size of /dev/shm in bytes.

@@ -13,6 +13,7 @@ import (
 
 	"go.temporal.io/sdk/client"
 	temporallog "go.temporal.io/sdk/log"
+	"google.golang.org/grpc"
 
 	"hutong/activities/driver"
 	"hutong/activities/driver/docker"
@@ -25,6 +26,7 @@ import (
 	"hutong/api"
 	"hutong/bfia"
 	bfiaclient "hutong/bfia/client"
+	"hutong/internal/httpclient"
 	"hutong/store"
 	"hutong/store/blob"
 	"hutong/store/dataset"
@@ -47,6 +49,8 @@ type Party struct {
 	cfg     *Config
 	base    *slog.Logger
 	logger  *slog.Logger                  // with the attribute node_id
+	own     *memoryListener               // at which api serves the requests of this process
+	api     *api.Server                   // nil unless the process runs the role API or Control
 	closers []func(context.Context) error // in the order of the starts
 	failed  chan error
 }
@@ -57,7 +61,7 @@ const createTimeout = time.Minute
 // Start starts the given roles of the party that cfg describes. It returns when all of them are ready.
 func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (_ *Party, err error) {
 	p := &Party{cfg: cfg, base: logger, logger: logger.With("node_id", cfg.NodeID),
-		failed: make(chan error, 8)}
+		failed: make(chan error, 8), own: newMemoryListener()}
 	defer func() {
 		if err != nil {
 			p.Stop(context.WithoutCancel(ctx))
@@ -88,7 +92,7 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	if err := db.CheckSchema(ctx); err != nil {
 		return nil, fmt.Errorf("failed to use the database of party %s: %w", cfg.NodeID, err)
 	}
-	blobs, err := blob.Open(ctx, cfg.Storage.URL.Reveal())
+	blobs, err := blob.OpenThrough(ctx, cfg.Storage.URL.Reveal(), cfg.Proxy.Rule())
 	if err != nil {
 		return nil, fmt.Errorf("failed to open the storage of party %s: %w", cfg.NodeID, err)
 	}
@@ -98,6 +102,9 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 	}
 	p.onStop(func(context.Context) error { temporal.Close(); return nil })
 
+	if roles.API || roles.Control {
+		p.openAPI(temporal, db, blobs)
+	}
 	if roles.Control {
 		if err := p.startControl(temporal, db, blobs); err != nil {
 			return nil, err
@@ -109,7 +116,7 @@ func Start(ctx context.Context, cfg *Config, roles Roles, logger *slog.Logger) (
 		}
 	}
 	if roles.API {
-		if err := p.startAPI(ctx, temporal, db, blobs, docker); err != nil {
+		if err := p.startAPI(ctx, docker); err != nil {
 			return nil, err
 		}
 	}
@@ -147,6 +154,12 @@ func TemporalOptions(cfg *Config, logger *slog.Logger) (client.Options, error) {
 		Logger:   temporallog.NewStructuredLogger(slog.New(warnHandler{logger.Handler()})),
 	}
 	options.ConnectionOptions.TLS = tls
+	if proxy := cfg.Proxy.Rule(); proxy.IsNone() {
+		options.ConnectionOptions.DialOptions = []grpc.DialOption{grpc.WithNoProxy()}
+	} else {
+		options.HostPort = "passthrough:///" + cfg.Temporal.Address // the proxy may have to resolve the name
+		options.ConnectionOptions.DialOptions = []grpc.DialOption{grpc.WithContextDialer(proxy.Dial)}
+	}
 	if key := cfg.Temporal.APIKey.Reveal(); key != "" {
 		options.Credentials = client.NewAPIKeyStaticCredentials(key)
 	}
@@ -194,10 +207,19 @@ func (q warnHandler) WithGroup(name string) slog.Handler {
 // route returns the base URL of a party's API.
 func (p *Party) route(node string) (string, bool) {
 	if node == p.cfg.NodeID {
-		return "http://" + localAddress(p.cfg.Listen), true
+		return "http://" + ownAPI, true
 	}
 	r, ok := p.cfg.Routes[node]
 	return r.URL, ok
+}
+
+// TransportAddress returns the address at which the party's control workers, which release sessions, reach
+// its transport.
+func (c *Config) TransportAddress() string {
+	if c.Transport.Advertise != "" {
+		return c.Transport.Advertise
+	}
+	return localAddress(c.Transport.Listen)
 }
 
 // localAddress returns the address at which processes of this machine reach a server that listens on listen.
@@ -241,6 +263,7 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 			r, ok := p.cfg.Routes[node]
 			return r.Transport(), ok
 		},
+		Proxy:  p.cfg.Proxy.Rule(),
 		Logger: p.base, // it adds the node id itself
 		Limits: transport.Limits{MessageBytes: int64(p.cfg.Transport.MaxMessageMiB) * mib,
 			SessionBytes: int64(p.cfg.Transport.SessionMiB) * mib,
@@ -274,8 +297,7 @@ func (p *Party) startTransport(ctx context.Context, docker *docker.Driver) error
 }
 
 func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob.Store) error {
-	httpClient := &http.Client{Timeout: p.cfg.Remote.Timeout}
-	partners := bfiaclient.New(p.cfg.NodeID, p.route, p.cfg.Remote.Timeout)
+	partners := bfiaclient.New(p.cfg.NodeID, p.route, p.partnerTransport(), p.cfg.Remote.Timeout)
 	w := worker.NewControl(temporal,
 		&scheduler.Activities{Node: p.cfg.NodeID, Store: db, Documents: db, Limits: p.limits(),
 			Client: partners,
@@ -283,8 +305,9 @@ func (p *Party) startControl(temporal client.Client, db *store.Store, blobs blob
 		&participant.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Limits: p.limits(),
 			CheckDatasets: p.cfg.Jobs.CheckDatasets,
 			Client:        partners,
-			Transport:     "http://" + localAddress(p.cfg.Transport.Listen), HTTP: httpClient,
-			Logger: p.logger},
+			Transport:     "http://" + p.cfg.TransportAddress(),
+			HTTP:          &http.Client{Transport: httpclient.Direct(), Timeout: p.cfg.Remote.Timeout},
+			Logger:        p.logger},
 		&housekeeping.Activities{Node: p.cfg.NodeID, Store: db, Blobs: blobs, Keep: p.cfg.Jobs.Retention,
 			Logger: p.logger})
 	if err := w.Start(); err != nil {
@@ -314,7 +337,7 @@ func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *sto
 		named = docker // the id of Docker Engine identifies the runner independently of the data folder
 	}
 	if p.cfg.Runner.K8s.Enabled {
-		cluster, err := p.cfg.Runner.OpenKubernetes(p.cfg.NodeID)
+		cluster, err := p.cfg.OpenKubernetes()
 		if err != nil {
 			return fmt.Errorf("failed to open the Kubernetes driver of party %s: %w", p.cfg.NodeID, err)
 		}
@@ -353,10 +376,10 @@ func forwardReports(temporal client.Client) func(context.Context, string, bfia.T
 	}
 }
 
-func (p *Party) startAPI(ctx context.Context, temporal client.Client, db *store.Store, blobs blob.Store,
-	docker *docker.Driver) error {
+// openAPI creates the party's API and serves it to this process, at p.own.
+func (p *Party) openAPI(temporal client.Client, db *store.Store, blobs blob.Store) {
 	allow := p.cfg.Runner.Process.Allow
-	s := api.New(api.Config{
+	p.api = api.New(api.Config{
 		Node: p.cfg.NodeID, Scheduler: p.cfg.Scheduler, Settings: p.settings(), Limits: p.limits(),
 		Approval:      p.cfg.Jobs.Approval == ApprovalManual,
 		CheckDatasets: p.cfg.Jobs.CheckDatasets, StrictParameters: p.cfg.Jobs.Parameters == ParametersStrict,
@@ -366,8 +389,19 @@ func (p *Party) startAPI(ctx context.Context, temporal client.Client, db *store.
 		ClientTimeout: 30 * time.Second,
 	}, api.Dependencies{
 		Store: db, Blobs: blobs, Datasets: dataset.New(blobs, db), Temporal: temporal,
-		Remote: bfiaclient.New(p.cfg.NodeID, p.route, createTimeout), Logger: p.logger,
+		Remote: bfiaclient.New(p.cfg.NodeID, p.route, p.partnerTransport(), createTimeout), Logger: p.logger,
 	})
+	p.onStop(p.api.Shutdown)
+	go func() {
+		if err := p.api.Serve(p.own); err != nil {
+			p.failed <- fmt.Errorf("failed to serve the processes of party %s: %w", p.cfg.NodeID, err)
+		}
+	}()
+}
+
+// startAPI serves the party's API at its addresses. Stop shuts it down before the workers.
+func (p *Party) startAPI(ctx context.Context, docker *docker.Driver) error {
+	s := p.api
 	if err := p.serve(ctx, "listen", p.cfg.Listen, s.Serve, s.Shutdown); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"hutong/activities/driver"
 	"hutong/bfia"
+	"hutong/internal/httpclient"
 )
 
 // Validate returns the joined errors of all invalid fields, with their names in the file. It does no I/O, and
@@ -37,6 +38,12 @@ func (c *Config) Validate() error {
 	if c.Remote.GiveUpAfter < c.Remote.Timeout {
 		v.wrong("remote.give_up_after", "must be at least remote.timeout (%s), but is %s", c.Remote.Timeout,
 			c.Remote.GiveUpAfter)
+	}
+	if _, err := httpclient.NewProxy(c.Proxy.URL.Reveal(), c.Proxy.NoProxy); err != nil {
+		v.wrong("proxy.url", "%v", err)
+	}
+	if url := c.Proxy.URL; len(c.Proxy.NoProxy) > 0 && (url == "" || url == httpclient.Environment) {
+		v.wrong("proxy.no_proxy", "requires that proxy.url is the URL of a proxy")
 	}
 	oneOf(&v, "log.format", c.Log.Format, LogText, LogJSON)
 	return errors.Join(v.errors...)

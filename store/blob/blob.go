@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"hutong/bfia"
+	"hutong/internal/httpclient"
 )
 
 // Store holds objects. Errors are [bfia.Error]: CodeNotFound for a missing object, CodeBadRequest for an
@@ -49,6 +50,11 @@ type Info struct {
 // "&region=.." if the server needs one. The default bucket is "storage", as in FATE. No error contains the
 // password.
 func Open(ctx context.Context, address string) (Store, error) {
+	return OpenThrough(ctx, address, httpclient.Proxy{})
+}
+
+// OpenThrough is [Open] with a proxy for the connections to an S3 server.
+func OpenThrough(ctx context.Context, address string, proxy httpclient.Proxy) (Store, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return nil, errors.New(
@@ -59,7 +65,7 @@ func Open(ctx context.Context, address string) (Store, error) {
 	case "file":
 		return openFile(u)
 	case "s3":
-		return openS3(ctx, u)
+		return openS3(ctx, u, proxy)
 	}
 	return nil, errors.New("open storage: the address must begin with file:// or s3://")
 }

@@ -289,7 +289,9 @@ func (f *File) DeletePrefix(_ context.Context, prefix string) error {
 		return fmt.Errorf("storage: failed to delete %s: %w", prefix, err)
 	}
 	if err := root.RemoveAll(prefix); err != nil {
-		return fmt.Errorf("storage: failed to delete %s: %w", prefix, err)
+		return fmt.Errorf("storage: failed to delete %s: %w",
+			filepath.Join(f.root, filepath.FromSlash(prefix)),
+			err)
 	}
 	f.prune(path.Dir(prefix))
 	return nil

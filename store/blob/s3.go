@@ -9,11 +9,13 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"hutong/bfia"
+	"hutong/internal/httpclient"
 )
 
 // The size of an upload's parts; one is in memory at a time. S3 allows 10,000, which is 160 GiB for an upload
@@ -28,7 +30,7 @@ type S3 struct {
 
 var _ Store = (*S3)(nil)
 
-func openS3(ctx context.Context, u *url.URL) (*S3, error) {
+func openS3(ctx context.Context, u *url.URL, proxy httpclient.Proxy) (*S3, error) {
 	q := u.Query()
 	if u.Host == "" || q.Get("username") == "" || q.Get("password") == "" {
 		return nil, errors.New(
@@ -51,9 +53,12 @@ func openS3(ctx context.Context, u *url.URL) (*S3, error) {
 	if region == "" {
 		region = "us-east-1"
 	}
+	transport := proxy.Transport()
+	transport.ResponseHeaderTimeout = time.Minute
+	transport.DisableCompression = true // of objects that are compressed themselves
 	client, err := minio.New(u.Host, &minio.Options{
-		Creds: credentials.NewStaticV4(q.Get("username"), q.Get("password"),
-			""), Secure: secure, Region: region,
+		Creds:  credentials.NewStaticV4(q.Get("username"), q.Get("password"), ""),
+		Secure: secure, Region: region, Transport: transport,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open storage: %w", err)

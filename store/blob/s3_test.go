@@ -1,9 +1,11 @@
 package blob
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path"
@@ -11,10 +13,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/stretchr/testify/require"
+
+	"hutong/internal/httpclient"
 )
 
 // putRecorder records which objects are put, in order, and fails to put those whose name is refused.
@@ -87,4 +92,27 @@ func TestS3CreatePutsMetadataLast(t *testing.T) {
 		require.Equal(t, "metadata", recorder.puts[2])
 		require.NoError(t, s.DeletePrefix(ctx, "ns"))
 	}
+}
+
+// TestS3ThroughProxy opens a bucket of a server that only the proxy can resolve.
+func TestS3ThroughProxy(t *testing.T) {
+	hosts := make(chan string, 10)
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hosts <- r.Host
+		w.WriteHeader(http.StatusOK)
+	}))
+	defer proxy.Close()
+	const address = "s3://s3.invalid:9000?username=u&password=p&bucket=data"
+	rule, err := httpclient.NewProxy(proxy.URL, nil)
+	require.NoError(t, err)
+	_, err = OpenThrough(t.Context(), address, rule)
+	require.NoError(t, err)
+	require.Equal(t, "s3.invalid:9000", <-hosts)
+
+	t.Setenv("HTTP_PROXY", proxy.URL)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err = Open(ctx, address)
+	require.Error(t, err, "the environment's proxy is not used")
+	require.Empty(t, hosts)
 }

@@ -87,7 +87,8 @@ CREATE INDEX i_schedule_part_job ON t_schedule_part (job_id);
 --bun:split
 -- Jobs in which this party takes part. removing is set once housekeeping removes an expired job; no other job may reuse
 -- its outputs from then on. outcome and waiting are as in t_schedule_job. party_nodes holds the node ids of all parties of
--- the job, as a JSON list.
+-- the job, as a JSON list. removal_failure is why
+-- the removal failed, until it succeeds.
 CREATE TABLE t_job (
   job_id         TEXT        NOT NULL PRIMARY KEY,
   flow_id        TEXT        NOT NULL,
@@ -101,6 +102,7 @@ CREATE TABLE t_job (
   failure        TEXT,
   waiting        TEXT        NOT NULL,
   removing       BOOLEAN     NOT NULL DEFAULT FALSE,
+  removal_failure TEXT       NOT NULL DEFAULT '',
   created_at     TIMESTAMPTZ NOT NULL,
   started_at     TIMESTAMPTZ,
   ended_at       TIMESTAMPTZ

@@ -32,8 +32,8 @@ var startShared = sync.OnceValues(func() (string, error) {
 	return s.Address(), nil
 })
 
-// Server is a PostgreSQL server of a test's own, on a Unix socket in a new folder. It stops, and its folder is
-// removed, however this process ends.
+// Server is a PostgreSQL server of a test's own, on a Unix socket in a new folder. It stops, and its folder
+// is removed, however this process ends.
 type Server struct {
 	dir   string
 	alive io.Closer // the server stops when it is closed

@@ -50,7 +50,13 @@ func (l *lockedBuffer) String() string {
 // startHutong starts bin/hutong, which is killed at the end of the test.
 func startHutong(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
-	p := &program{t: t, cmd: exec.Command(testenv.Binary(t, "hutong"), args...), output: &lockedBuffer{},
+	return startProgram(t, env, testenv.Binary(t, "hutong"), args...)
+}
+
+// startProgram starts a program, which is killed at the end of the test.
+func startProgram(t *testing.T, env []string, name string, args ...string) *program {
+	t.Helper()
+	p := &program{t: t, cmd: exec.Command(name, args...), output: &lockedBuffer{},
 		done: make(chan error, 1)}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output

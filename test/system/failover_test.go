@@ -10,7 +10,9 @@ import (
 	"hutong/bfia"
 	"hutong/internal/party"
 	"hutong/store/storetest"
+
 	"hutong/test/testenv/apiclient"
+	"hutong/test/testenv/relay"
 )
 
 // TestDatabaseFailsOver makes the host's PostgreSQL read-only while a job runs, as a fail-over does, and then
@@ -19,10 +21,10 @@ import (
 func TestDatabaseFailsOver(t *testing.T) {
 	t.Parallel()
 	primary := storetest.StartServer(t, nil)
-	relay := storetest.NewRelay(t, primary)
+	front := relay.New(t, "127.0.0.1", "unix", primary.Socket())
 	pair := startSleepPair(t, func(cfg *party.Config) {
 		if cfg.NodeID == hostNode {
-			cfg.Database.URL = party.Secret("postgres://postgres@" + relay.Address() +
+			cfg.Database.URL = party.Secret("postgres://postgres@" + front.Address() +
 				"/postgres?sslmode=disable")
 		}
 	})
@@ -33,7 +35,7 @@ func TestDatabaseFailsOver(t *testing.T) {
 
 	primary.Exec(t, "ALTER SYSTEM SET default_transaction_read_only = on")
 	primary.Exec(t, "SELECT pg_reload_conf()")
-	relay.Lead(standby)
+	front.Lead("unix", standby.Socket())
 	require.Eventually(t, func() bool {
 		a, err := apiclient.Send(t.Context(), http.MethodGet,
 			pair.host.url+bfia.PathJobOutputs+"?job_id="+jobID, nil)

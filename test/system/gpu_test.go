@@ -24,7 +24,7 @@ func hostResources(t testing.TB, resources map[string]any) []byte {
 // memory. More GPUs than the host has are refused at once.
 func TestContainerGetsGPU(t *testing.T) {
 	t.Parallel()
-	const device = "/dev/fuse" // stands for a GPU: a device file that no container has by default
+	const device = "/dev/fuse" // in place of a GPU: no container has it by default
 	pair := startLimitedPair(t, true, func(cfg *party.Config) {
 		if cfg.NodeID == hostNode {
 			cfg.Runner.GPUs = []string{device}

@@ -49,15 +49,16 @@ func TestOutcomes(t *testing.T) {
 		}
 		pair.guest.requireWorkflowStatus(workflows.SchedulerJobID(c.job), c.status, c.outcome)
 		require.Equal(t, []string{c.job},
-			pair.guest.jobIDs(url.Values{"outcome": {string(c.outcome)}, "job_status": {"FINISHED"}}))
+			pair.guest.listedIDs(url.Values{"outcome": {string(c.outcome)}, "job_status": {"FINISHED"}}))
 	}
-	require.Empty(t, pair.guest.jobIDs(url.Values{"job_status": {"PENDING,READY,RUNNING"}}))
-	require.Equal(t, []string{stopped, failed}, pair.guest.jobIDs(url.Values{"outcome": {"failed,stopped"}}))
-	require.Len(t, pair.guest.jobIDs(url.Values{"partner": {hostNode}}), 3)
-	require.Empty(t, pair.guest.jobIDs(url.Values{"partner": {"JG9999999999999999"}}))
+	require.Empty(t, pair.guest.listedIDs(url.Values{"job_status": {"PENDING,READY,RUNNING"}}))
+	require.Equal(t, []string{stopped, failed},
+		pair.guest.listedIDs(url.Values{"outcome": {"failed,stopped"}}))
+	require.Len(t, pair.guest.listedIDs(url.Values{"partner": {hostNode}}), 3)
+	require.Empty(t, pair.guest.listedIDs(url.Values{"partner": {"JG9999999999999999"}}))
 	now := time.Now().UTC().Format(time.RFC3339)
-	require.Empty(t, pair.guest.jobIDs(url.Values{"since": {now}}))
-	require.Len(t, pair.guest.jobIDs(url.Values{"until": {now}}), 3)
+	require.Empty(t, pair.guest.listedIDs(url.Values{"since": {now}}))
+	require.Len(t, pair.guest.listedIDs(url.Values{"until": {now}}), 3)
 	env, _ := pair.guest.request(http.MethodGet, bfia.PathPlatformJobList+"?outcome=lost", nil)
 	require.Contains(t, env.Text(), `outcome: "LOST" is none of SUCCESS, FAILED, STOPPED, REJECTED`)
 }
@@ -78,9 +79,10 @@ func TestRefusedSubmission(t *testing.T) {
 	require.False(t, env.OK())
 	pair.guest.requireWorkflowStatus(workflows.SchedulerJobID(id), enums.WORKFLOW_EXECUTION_STATUS_COMPLETED,
 		bfia.OutcomeRefused)
-	pair.guest.requireWorkflowStatus(workflows.ParticipantJobID(id), enums.WORKFLOW_EXECUTION_STATUS_COMPLETED,
+	pair.guest.requireWorkflowStatus(workflows.ParticipantJobID(id),
+		enums.WORKFLOW_EXECUTION_STATUS_COMPLETED,
 		bfia.OutcomeRefused)
-	require.Empty(t, pair.guest.jobIDs(url.Values{}))
+	require.Empty(t, pair.guest.listedIDs(url.Values{}))
 
 	pair.host.register(sleepProvider(t), bfia.DeviceProcess)
 	require.Equal(t, id, pair.guest.submit(document))
@@ -113,7 +115,7 @@ func (n *testParty) jobs(filter url.Values) []bfia.JobSummary {
 	return list.Jobs
 }
 
-func (n *testParty) jobIDs(filter url.Values) (ids []string) {
+func (n *testParty) listedIDs(filter url.Values) (ids []string) {
 	for _, row := range n.jobs(filter) {
 		ids = append(ids, row.JobID)
 	}

@@ -15,10 +15,13 @@ import (
 
 // probe runs `hutong job probe` at the guest.
 func (pair *partyPair) probe(args ...string) (out string, err error) {
-	cmd := exec.CommandContext(
-		pair.t.Context(),
-		testenv.Binary(pair.t, "hutong"),
-		append([]string{"--url", pair.guest.url, "job", "probe"}, args...)...)
+	return pair.guest.probe(args...)
+}
+
+// probe runs `hutong job probe` at a party.
+func (n *testParty) probe(args ...string) (out string, err error) {
+	cmd := exec.CommandContext(n.t.Context(), testenv.Binary(n.t, "hutong"),
+		append([]string{"--url", n.url, "job", "probe"}, args...)...)
 	text, err := cmd.CombinedOutput()
 	return string(text), err
 }

@@ -30,7 +30,7 @@ const (
 	maxBatches = 200
 	// notifyLimit bounds the retries of the end of a lost job to a participant.
 	notifyLimit = 10 * time.Minute
-	// maxListed bounds the lost jobs that Temporal's UI shows.
+	// maxListed bounds the lost jobs that Temporal's UI shows, and those that could not be removed.
 	maxListed = 50
 )
 
@@ -111,6 +111,8 @@ func (r *run) removeExpiredJobs(ctx workflow.Context) {
 		total.Jobs += batch.Jobs
 		total.Objects += batch.Objects
 		total.Bytes += batch.Bytes
+		total.Failed = append(total.Failed, batch.Failed...)
+		total.Failed = total.Failed[:min(len(total.Failed), maxListed)]
 		total.Next = batch.Next
 		workflow.SetCurrentDetails(ctx, r.result.String())
 		if batch.Next == "" {
@@ -124,6 +126,9 @@ func (r Result) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Removed %d jobs after their retention, with %d stored objects of %d bytes",
 		r.Removed.Jobs, r.Removed.Objects, r.Removed.Bytes)
+	for _, f := range r.Removed.Failed {
+		fmt.Fprintf(&b, "\n\nFailed to remove job %s: %s", f.JobID, f.Reason)
+	}
 	if len(r.Lost) > 0 {
 		fmt.Fprintf(&b, "\n\nEnded jobs whose workflow was lost: %s",
 			strings.Join(r.Lost[:min(len(r.Lost), maxListed)], ", "))

@@ -36,6 +36,7 @@ type taskPart struct {
 	reported bfia.TaskState // by the container's callbacks
 
 	beginReport workflow.Future     // reports to FATE-Flow that it runs; nil for other schedulers
+	run         workflow.Future     // of its RunTask; nil until that is started
 	cancel      workflow.CancelFunc // cancels RunTask; nil while that does not run
 	stopping    bool
 }
@@ -69,6 +70,7 @@ func (j *job) runPart(ctx workflow.Context, t *task, part *taskPart) {
 	part.cancel = cancel
 	defer func() { part.cancel = nil }()
 	run := j.startContainer(runCtx, t, part)
+	part.run = run
 	_ = workflow.Await(ctx, func() bool {
 		return run.IsReady() || part.reported.Terminal() || part.state.Terminal()
 	})

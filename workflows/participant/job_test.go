@@ -139,6 +139,39 @@ func TestParticipantContainerEnds(t *testing.T) {
 	}
 }
 
+// TestParticipantUnreadableOutputs runs a container whose outputs the party can't read. They may become
+// readable at its exit; otherwise the part fails with the path, although the component reported SUCCESS.
+func TestParticipantUnreadableOutputs(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		readableAt time.Duration
+		state      bfia.TaskState
+		end        float64
+	}{
+		{"until its exit", 5 * time.Second, bfia.TaskSuccess, 6},
+		{"for ever", 50 * time.Second, bfia.TaskFailed, 6},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
+			c.runs["a guest.0"] = container{after: 5 * time.Second}
+			c.errors["RecordOutputs"] = workflows.Refuse(bfia.CodeRefused,
+				"output out: open /data/private: permission denied")
+			c.at(time.Second, func() { c.start("a") })
+			c.at(3*time.Second, func() { c.callback("a", "guest", bfia.TaskSuccess) })
+			c.at(test.readableAt, func() { delete(c.errors, "RecordOutputs") })
+			c.at(time.Minute, func() { c.stop("") })
+			r, err := c.play()
+			require.NoError(t, err)
+			assert.Equal(t, test.state, c.rows["a guest.0"])
+			assert.InDelta(t, test.end, c.times["report a guest.0 "+string(test.state)].Seconds(), 0.9)
+			if test.state == bfia.TaskFailed {
+				assert.Contains(t, c.reasons["a guest.0"], "open /data/private: permission denied")
+				assert.Equal(t, workflows.OutcomeFailed, r.Outcome)
+			}
+		})
+	}
+}
+
 // TestParticipantCallbackOfNoTask checks that a callback for a task that is unknown, or has not started, is
 // ignored.
 func TestParticipantCallbackOfNoTask(t *testing.T) {

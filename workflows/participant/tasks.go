@@ -347,6 +347,11 @@ func (j *job) endPart(
 	j.describe(ctx)
 
 	err := j.recordEnd(ctx, t, part)
+	if err != nil && state == bfia.TaskSuccess && part.run != nil && !part.run.IsReady() {
+		// Its runner makes the outputs readable for the party once the container has ended.
+		workflows.AwaitFor(ctx, exitWait, part.run.IsReady)
+		err = j.recordEnd(ctx, t, part)
+	}
 	if err != nil && state == bfia.TaskSuccess {
 		// Nobody could read what it wrote, so it has not succeeded.
 		part.state = bfia.TaskFailed

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/netip"
 	"os"
 	"path"
@@ -19,6 +20,7 @@ import (
 	"github.com/docker/docker/client"
 
 	"hutong/activities/driver"
+	"hutong/internal/httpclient"
 )
 
 // Options configure a Driver.
@@ -40,6 +42,9 @@ type Options struct {
 
 	// Host is the address of Docker Engine. "" is DOCKER_HOST or the default socket.
 	Host string
+
+	// Proxy chooses the proxy of the connection to a Docker Engine that is reached over TCP.
+	Proxy httpclient.Proxy
 
 	// SharedMemory is the size of /dev/shm in bytes. 0 is the container's memory limit, or half of the
 	// machine's memory if it has none.
@@ -110,6 +115,15 @@ func New(opts Options) (*Driver, error) {
 	if opts.Host != "" {
 		clientOpts = append(clientOpts, client.WithHost(opts.Host))
 	}
+
+	clientOpts = append(clientOpts, func(c *client.Client) error { // after WithHost, which sets another proxy
+		transport, ok := c.HTTPClient().Transport.(*http.Transport)
+		if !ok {
+			return errors.New("failed to set the proxy: the client has a transport of another kind")
+		}
+		transport.Proxy = opts.Proxy.For
+		return nil
+	})
 
 	var err error
 	if d.stream, err = client.NewClientWithOpts(clientOpts...); err != nil {

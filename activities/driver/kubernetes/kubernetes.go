@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"hutong/activities/driver"
+	"hutong/internal/httpclient"
 )
 
 // Options configure a Driver.
@@ -38,6 +39,9 @@ type Options struct {
 
 	// ImagePullSecrets are the names of the namespace's secrets by which nodes pull images.
 	ImagePullSecrets []string
+
+	// Proxy chooses the proxy of the connection to the cluster, unless the kubeconfig names one.
+	Proxy httpclient.Proxy
 
 	// GPUResource is the name by which nodes offer GPUs. "" is nvidia.com/gpu.
 	GPUResource string
@@ -106,6 +110,9 @@ func New(opts Options) (*Driver, error) {
 			opts.Namespace, strings.Join(problems, "; "))
 	}
 	config.UserAgent = "hutong"
+	if config.Proxy == nil { // the kubeconfig has no proxy-url
+		config.Proxy = opts.Proxy.For
+	}
 	config.QPS = -1 // unlimited, because the API server has its own priority and fairness
 
 	k := &Driver{opts: opts}

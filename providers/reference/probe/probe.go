@@ -207,7 +207,7 @@ func callback(ctx context.Context, address string) Check {
 	if err != nil {
 		return c.withError(fmt.Errorf("variable system.callback: %w", err))
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := component.PartyClient.Do(req)
 	if err != nil {
 		return c.withError(err)
 	}

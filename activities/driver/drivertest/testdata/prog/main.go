@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path"
 	"strconv"
 	"strings"
 	"syscall"
@@ -51,7 +52,8 @@ var commands = map[string]command{
 	"child":        {-1, startChild}, // child ARG...: run the rest in a child process, without waiting
 	"kill":         {1, kill},        // kill SIGNAL: send it to this process
 	"pwd":          {0, printDir},
-	"size":         {1, printSize}, // size DIR: print the bytes of its file system
+	"secret":       {1, writeSecrets}, // secret DIR: write files there that other users can't read
+	"size":         {1, printSize},    // size DIR: print the bytes of its file system
 }
 
 func main() {
@@ -205,6 +207,17 @@ func startChild(args []string) {
 func kill(args []string) {
 	check(syscall.Kill(os.Getpid(), syscall.Signal(number(args[0]))))
 	select {}
+}
+
+func writeSecrets(args []string) {
+	for _, f := range []struct {
+		name      string
+		file, dir os.FileMode
+	}{{"private/deep/data", 0o644, 0o700}, {"public/data", 0o600, 0o755}, {"data", 0o600, 0o777}} {
+		file := args[0] + "/" + f.name
+		check(os.MkdirAll(path.Dir(file), f.dir))
+		check(os.WriteFile(file, []byte("rows of "+f.name), f.file))
+	}
 }
 
 func printSize(args []string) {

@@ -1,0 +1,528 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"hutong/bfia"
+	"hutong/internal/devserver"
+)
+
+// leaves returns all commands that people run.
+func leaves(cmd *cobra.Command) (list []*cobra.Command) {
+	if !cmd.HasSubCommands() && cmd.IsAvailableCommand() {
+		return []*cobra.Command{cmd}
+	}
+	for _, sub := range cmd.Commands() {
+		list = append(list, leaves(sub)...)
+	}
+	return list
+}
+
+// TestHelpHasExamples checks that the help of each command shows how to call it, by examples that it accepts.
+func TestHelpHasExamples(t *testing.T) {
+	root := Main{Environ: []string{}}.newRootCommand()
+	for _, cmd := range leaves(root) {
+		require.NotEmpty(t, cmd.Example, cmd.CommandPath())
+		for _, line := range strings.Split(strings.TrimSpace(cmd.Example), "\n") {
+			require.Contains(t, line, strings.TrimPrefix(cmd.CommandPath(), "hutong "), cmd.CommandPath())
+		}
+		require.NotEmpty(t, cmd.Short, cmd.CommandPath())
+	}
+}
+
+// TestDurationFlags checks that all flags read durations alike.
+func TestDurationFlags(t *testing.T) {
+	root := Main{Environ: []string{}}.newRootCommand()
+	found := 0
+	check := func(f *pflag.Flag) {
+		if f.Value.Type() != "duration" {
+			return
+		}
+		found++
+		require.NoError(t, f.Value.Set("30d"), f.Name)
+		require.ErrorContains(t, f.Value.Set("30"), "is not a duration", f.Name)
+	}
+	root.PersistentFlags().VisitAll(check)
+	for _, cmd := range leaves(root) {
+		cmd.Flags().VisitAll(check)
+	}
+	require.GreaterOrEqual(t, found, 4)
+}
+
+func TestVersionNamesTheCommit(t *testing.T) {
+	for _, args := range [][]string{{"--version"}, {"version"}} {
+		status, stdout, _ := runMain(t, t.Context(), []string{}, "", args...)
+		assert.Equal(t, exitOK, status)
+		assert.Regexp(t, `^hutong \S+, commit \S.*, go1\.\S+, .*Temporal.*\n$`, stdout)
+	}
+	info := &debug.BuildInfo{GoVersion: "go1.26", Settings: []debug.BuildSetting{
+		{Key: "vcs.revision", Value: "0123456789abcdef"}, {Key: "vcs.modified", Value: "true"}}}
+	assert.Contains(t, describeBuild(info), "commit 0123456789ab with changes, go1.26")
+}
+
+// TestTypingErrors checks that errors of the command line name what was meant, and the command's own help.
+func TestTypingErrors(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"jbo"}, []string{`unknown command "jbo" for "hutong"; did you mean job?`,
+			"See 'hutong --help'."}},
+		{[]string{"job", "lst"}, []string{"did you mean list?", "See 'hutong job --help'."}},
+		{[]string{"job", "list", "--flaw", "x"},
+			[]string{"unknown flag: --flaw; did you mean --flow?", "See 'hutong job list --help'."}},
+		{[]string{"job", "status"}, []string{"ID is missing", "Usage: hutong job status ID",
+			"See 'hutong job status --help'."}},
+		{[]string{"job", "status", "a", "b"}, []string{`"b" is one argument too many`}},
+		{[]string{"job", "submit"}, []string{"no file is given: name it, or - for standard input",
+			"See 'hutong job submit --help'."}},
+		{[]string{"job", "submit", "a", "-f", "b"}, []string{"a and -f are both given"}},
+		{[]string{"job", "logs", "1", "--level", "eror"},
+			[]string{"must be one of debug, info, warning, error; did you mean error?"}},
+		{[]string{"job", "list", "-o", "yml"},
+			[]string{"must be one of json, yaml, wide; did you mean yaml?"}},
+		{[]string{"job", "outputs", "1", "-o", "file"}, []string{"-o: needs --output"}},
+		{[]string{"--timeout", "30", "job", "list"},
+			[]string{`"30" is not a duration: write numbers with units`}},
+		{[]string{"dev", "--party", "A"}, []string{"--party:", "See 'hutong dev --help'."}},
+		{[]string{"worker", "--only", "runer"},
+			[]string{"did you mean runner?", "See 'hutong worker --help'."}},
+	} {
+		status, _, stderr := runMain(t, t.Context(), []string{}, "", c.args...)
+		assert.Equal(t, exitUsage, status, c.args)
+		for _, want := range c.want {
+			assert.Contains(t, stderr, want, c.args)
+		}
+	}
+}
+
+// TestConfigurationMissing checks the words of all commands that read a configuration.
+func TestConfigurationMissing(t *testing.T) {
+	t.Setenv("HUTONG_NODE_ID", "")
+	t.Setenv("HUTONG_CONFIG", "")
+	for _, command := range []string{"api", "worker", "transport", "migrate", "config", "doctor"} {
+		status, stdout, stderr := runMain(t, t.Context(), []string{}, "", command)
+		assert.Equal(t, exitFailed, status)
+		assert.Contains(t, stdout+stderr, "no configuration is given: name the party's file with -c FILE",
+			command)
+		assert.NotContains(t, stdout+stderr, "node_id", command)
+	}
+}
+
+// TestDevDataFolderIsIgnored checks that git does not offer what dev and the demo write into the repository.
+func TestDevDataFolderIsIgnored(t *testing.T) {
+	ignored, err := os.ReadFile("../../.gitignore")
+	require.NoError(t, err)
+	require.Contains(t, strings.Split(string(ignored), "\n"), "/"+defaultDataDir+"/")
+	for _, command := range []string{"dev", "demo"} {
+		cmd, _, err := Main{Environ: []string{}}.newRootCommand().Find([]string{command})
+		require.NoError(t, err)
+		require.Equal(t, defaultDataDir, cmd.Flags().Lookup("data-dir").DefValue)
+	}
+}
+
+// TestDemoNamesTheCommandOfDev checks that dev, started with the printed command, has the ports that were
+// printed.
+func TestDemoNamesTheCommandOfDev(t *testing.T) {
+	standard := devserver.Options{DataDir: defaultDataDir, TemporalPort: defaultTemporalPort,
+		UIPort:  defaultUIPort,
+		Parties: devserver.DefaultParties()}
+	require.Equal(t, "bin/hutong dev", devCommand(standard))
+	other := devserver.Options{DataDir: "d", TemporalPort: 20000, UIPort: 20002,
+		Parties: []devserver.PartyAddress{{NodeID: "A", Listen: "127.0.0.1:20004"}}}
+	require.Equal(t,
+		"bin/hutong dev --data-dir d --temporal-port 20000 --ui-port 20002 --party A=127.0.0.1:20004",
+		devCommand(other))
+}
+
+// TestByteOrderMark reads documents as editors and shells of Windows write them.
+func TestByteOrderMark(t *testing.T) {
+	const document = `{"job_id": "j", "flow_id": "流程"}`
+	utf16 := func(order func(r rune) []byte) string {
+		out := string(order(0xFEFF))
+		for _, r := range document {
+			out += string(order(r))
+		}
+		return out
+	}
+	for name, text := range map[string]string{
+		"UTF-8":                    "\uFEFF" + document,
+		"UTF-16, little end first": utf16(func(r rune) []byte { return []byte{byte(r), byte(r >> 8)} }),
+		"UTF-16, big end first":    utf16(func(r rune) []byte { return []byte{byte(r >> 8), byte(r)} }),
+	} {
+		object, err := readFile("-", strings.NewReader(text))
+		require.NoError(t, err, name)
+		require.JSONEq(t, `"流程"`, string(object["flow_id"]), name)
+		object, err = readFile(file(t, text), nil)
+		require.NoError(t, err, name)
+		require.JSONEq(t, `"j"`, string(object["job_id"]), name)
+	}
+	_, err := readFile("-", strings.NewReader(""))
+	require.EqualError(t, err, "standard input: is empty; must be a JSON object")
+}
+
+// TestSubmitTakesAFile submits a job as argument, by flag and from standard input.
+func TestSubmitTakesAFile(t *testing.T) {
+	p := newParty(t, map[string]http.HandlerFunc{"POST " +
+		bfia.PathPlatformCreateAll: data(bfia.JobCreated{JobID: "j"}),
+		"POST " + bfia.PathProviderRegister: respond(`{"code":0,"message":"success"}`)})
+	path := file(t, `{"job_id": "j"}`)
+	for _, args := range [][]string{{"job", "submit", path}, {"job", "submit", "-f", path},
+		{"provider", "register", path}, {"provider", "register", "-f", path}} {
+		status, _, stderr := p.run(t, args...)
+		require.Equal(t, exitOK, status, stderr)
+	}
+	for _, args := range [][]string{{"job", "submit", "-f", "-"}, {"job", "submit", "-"},
+		{"provider", "register", "-f", "-"}} {
+		status, _, stderr := runMain(t, t.Context(), []string{"HUTONG_URL=" + p.URL}, `{"job_id":"j"}`,
+			args...)
+		require.Equal(t, exitOK, status, stderr)
+	}
+	for _, r := range p.requests() {
+		require.JSONEq(t, `{"job_id":"j"}`, r.body)
+	}
+}
+
+// TestDryRun checks a job, prints what each party would do, and submits nothing.
+func TestDryRun(t *testing.T) {
+	yes, no := true, false
+	check := bfia.JobCheck{
+		Warnings: []bfia.Warning{{Task: "a", Role: "guest.0", Parameter: "lable",
+			Message: "is not in the component's description; did you mean label?"}},
+		Parties: []bfia.PartyCheck{{NodeID: "A", Accepts: &yes}, {NodeID: "B", Reason: "it did not answer"}},
+	}
+	p := newParty(t, map[string]http.HandlerFunc{
+		"POST " + bfia.PathPlatformCheck: func(w http.ResponseWriter, r *http.Request) { data(check)(w, r) }})
+	job := file(t, `{"job_id": "j"}`)
+	status, stdout, stderr := p.run(t, "job", "submit", job, "--dry-run")
+	require.Equal(t, exitOK, status, stderr)
+	require.Regexp(t, `(?m)^A +yes$`, stdout)
+	require.Regexp(t, `(?m)^B +unknown +it did not answer$`, stdout)
+	require.Contains(t, stdout, "Nothing was created.")
+	require.Equal(t, "warning: task a at guest.0: parameter lable is not in the component's description; "+
+		"did you mean label?\n", stderr)
+
+	check.Parties[1] = bfia.PartyCheck{NodeID: "B", Accepts: &no, Reason: `B has no dataset "x#y"`}
+	status, stdout, _ = p.run(t, "job", "submit", job, "--dry-run")
+	require.Equal(t, exitFailed, status)
+	require.Regexp(t, `(?m)^B +no +B has no dataset "x#y"$`, stdout)
+	for _, r := range p.requests() {
+		require.Equal(t, bfia.PathPlatformCheck, r.path)
+	}
+}
+
+// TestPrefixes lets commands take the beginning of a job id.
+func TestPrefixes(t *testing.T) {
+	const id = "202601021200000000001"
+	jobs := []bfia.JobSummary{{JobID: id, State: bfia.JobRunning}, {JobID: "202601031200000000002"},
+		{JobID: "202601031200000000003"}}
+	known := func(next http.HandlerFunc, get func(*http.Request) string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if got := get(r); got != id {
+				refuse(w, http.StatusNotFound, bfia.CodeNotFound, "job_id: A does not know job "+got)
+				return
+			}
+			next(w, r)
+		}
+	}
+	query := func(r *http.Request) string { return r.URL.Query().Get("job_id") }
+	body := func(r *http.Request) string {
+		var ref bfia.JobRef
+		_ = json.NewDecoder(r.Body).Decode(&ref)
+		return ref.JobID
+	}
+	status := twoTasks()
+	status.JobID = id
+	p := newParty(t, map[string]http.HandlerFunc{
+		"GET " + bfia.PathPlatformJobList:   data(bfia.JobList{Jobs: jobs}), // it ignores the prefix
+		"GET " + bfia.PathPlatformStatusAll: known(data(status), query),
+		"GET " + bfia.PathJobOutputs:        known(data(map[string]any{"outputs": []any{}}), query),
+		"POST " + bfia.PathPlatformStopAll:  known(respond(`{"code":0,"msg":"success"}`), body),
+		"POST " + bfia.PathPlatformAudit:    known(respond(`{"code":0,"msg":"success"}`), body),
+		"POST " + bfia.PathPlatformPriority: known(respond(`{"code":0,"msg":"success"}`), body),
+	})
+	for _, args := range [][]string{{"status"}, {"outputs"}, {"stop"}, {"approve"}, {"reject"},
+		{"priority"}} {
+		args = append([]string{"job"}, append(args, "20260102")...)
+		if args[1] == "priority" {
+			args = append(args, "5")
+		}
+		code, stdout, stderr := p.run(t, args...)
+		require.Equal(t, exitOK, code, "%v: %s", args, stderr)
+		if args[1] != "outputs" {
+			require.Contains(t, stdout, id, args)
+		}
+	}
+
+	code, _, stderr := p.run(t, "job", "status", "20260103")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr,
+		"several jobs begin with 20260103: 202601031200000000002, 202601031200000000003; "+
+			"give more of the id")
+	code, _, stderr = p.run(t, "job", "status", "2025")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "A does not know job 2025")
+	before := len(p.requests())
+	_, _, _ = p.run(t, "job", "status", id)
+	require.Len(t, p.requests(), before+1, "a whole id costs one request")
+
+	root := Main{Environ: []string{}}.newRootCommand()
+	job, _, err := root.Find([]string{"job"})
+	require.NoError(t, err)
+	for _, cmd := range job.Commands() {
+		switch cmd.Name() {
+		case "submit", "list", "probe":
+		default:
+			require.True(t, takesJobID(cmd), cmd.Name())
+		}
+	}
+}
+
+// TestFormats prints the same data in each format.
+func TestFormats(t *testing.T) {
+	p := newParty(t, map[string]http.HandlerFunc{
+		"GET " + bfia.PathProviderQuery: data([]any{map[string]any{"name": "p", "version": "1",
+			"device":                 "docker",
+			"metadata":               map[string]any{"image": "p:1"},
+			"components_description": map[string]any{"C": map[string]any{}}}}),
+		"GET " + bfia.PathDataQuery: data([]any{map[string]any{"namespace": "n", "name": "t",
+			"count":   12345678901,
+			"columns": []any{map[string]any{"name": "id", "type": "int64"}}}}),
+		"GET " + bfia.PathRunnerQuery: data([]any{map[string]any{"runner_id": "worker-3",
+			"state": "online"}}),
+		"GET " + bfia.PathPlatformStatusAll: data(failedJob()),
+	})
+	for _, args := range [][]string{{"provider", "list"}, {"data", "list"}, {"runner", "list"},
+		{"runner", "show", "worker-3"}} {
+		_, want, _ := p.run(t, append(args, "--json")...)
+		status, stdout, stderr := p.run(t, append(args, "-o", "json")...)
+		require.Equal(t, exitOK, status, stderr)
+		require.JSONEq(t, want, stdout)
+	}
+	_, stdout, _ := p.run(t, "data", "list", "-o", "yaml")
+	require.Contains(t, stdout, "- columns:\n  - name: id\n    type: int64\n  count: 12345678901\n")
+	_, stdout, _ = p.run(t, "provider", "list", "-o", "wide")
+	require.Regexp(t, `NAME +VERSION +DEVICE +COMPONENTS +RUNS\np +1 +docker +C +p:1\n`, stdout)
+	_, stdout, _ = p.run(t, "data", "list", "-o", "wide")
+	require.Regexp(t, `UPDATED +COLUMNS\n.* id\n`, stdout)
+	_, stdout, _ = p.run(t, "runner", "show", "worker-3")
+	require.Contains(t, stdout, "runner_id: worker-3\n")
+	status, _, stderr := p.run(t, "runner", "show", "worker-4")
+	require.Equal(t, exitFailed, status)
+	require.Contains(t, stderr,
+		`this party has no runner "worker-4"; it has worker-3; did you mean worker-3?`)
+	status, stdout, _ = p.run(t, "job", "status", "j", "-o", "yaml")
+	require.Equal(t, exitFailed, status, "the job's exit status stays")
+	require.Contains(t, stdout, "job_status: ")
+}
+
+// TestCompletion completes what a shell asks for.
+func TestCompletion(t *testing.T) {
+	p := newParty(t, map[string]http.HandlerFunc{
+		"GET " + bfia.PathPlatformJobList: data(bfia.JobList{Jobs: []bfia.JobSummary{{JobID: "j1",
+			FlowID: "F",
+			State:  bfia.JobRunning}, {JobID: "k2"}}}),
+		"GET " + bfia.PathPlatformStatusAll: data(twoTasks()),
+		"GET " + bfia.PathJobOutputs: data(map[string]any{"outputs": []bfia.Output{{TaskName: "a",
+			Type:   "dataset",
+			Output: "predictions"}}}),
+		"GET " + bfia.PathRunnerQuery: data([]any{map[string]any{"runner_id": "worker-3",
+			"state": "online"}}),
+		"GET " + bfia.PathProviderQuery: data([]any{map[string]any{"name": "p", "version": "1.0.0"}}),
+		"GET " + bfia.PathDataQuery:     data([]any{map[string]any{"namespace": "n", "name": "t"}}),
+	})
+	for _, c := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"job", "status", ""}, []string{"j1\tRUNNING F", "k2"}},
+		{[]string{"job", "stop", "k"}, []string{"k2"}},
+		{[]string{"job", "logs", "j1", "--task", ""}, []string{"hetero_secureboost_1", "intersect_rsa_1"}},
+		{[]string{"job", "logs", "j1", "--role", ""}, []string{"guest.0\t", "host.0\t"}},
+		{[]string{"job", "logs", "j1", "--level", ""}, []string{"debug", "info", "warning", "error"}},
+		{[]string{"job", "outputs", "j1", "--output", ""}, []string{"predictions\ta dataset"}},
+		{[]string{"job", "list", "--flow", ""}, []string{"F"}},
+		{[]string{"job", "list", "-o", ""}, []string{"json", "yaml", "wide"}},
+		{[]string{"job", "submit", ""}, []string{"json", ":8"}},
+		{[]string{"runner", "drain", ""}, []string{"worker-3\tonline"}},
+		{[]string{"data", "download", ""}, []string{"n"}},
+		{[]string{"data", "download", "n", ""}, []string{"t"}},
+		{[]string{"data", "list", "--namespace", ""}, []string{"n"}},
+		{[]string{"data", "upload", "--encoding", ""}, []string{"gbk"}},
+		{[]string{"provider", "list", "--name", ""}, []string{"p"}},
+		{[]string{"provider", "list", "--device", ""}, []string{"docker", "process", "k8s"}},
+		{[]string{"worker", "--only", ""}, []string{"control", "runner"}},
+		{[]string{"demo", "--device", ""}, []string{"auto"}},
+		{[]string{"api", "-c", ""}, []string{"yaml", ":8"}},
+	} {
+		status, stdout, stderr := p.run(t, append([]string{"__complete"}, c.args...)...)
+		require.Equal(t, exitOK, status, stderr)
+		for _, want := range c.want {
+			require.Contains(t, "\n"+stdout, "\n"+want, c.args)
+		}
+	}
+	status, stdout, _ := runMain(t, t.Context(), []string{"HUTONG_URL=http://127.0.0.1:1"}, "", "__complete",
+		"job",
+		"status", "")
+	require.Equal(t, exitOK, status)
+	require.Equal(t, ":4\n", stdout, "without a party there is nothing to offer")
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		status, stdout, _ := runMain(t, t.Context(), []string{}, "", "completion", shell)
+		require.Equal(t, exitOK, status)
+		require.Contains(t, stdout, "__complete")
+	}
+}
+
+// TestStopOfEndedJobs says that there was nothing to stop.
+func TestStopOfEndedJobs(t *testing.T) {
+	job := twoTasks()
+	p := newParty(t, map[string]http.HandlerFunc{
+		"GET " + bfia.PathPlatformStatusAll: func(w http.ResponseWriter, r *http.Request) { data(job)(w, r) },
+		"POST " + bfia.PathPlatformStopAll:  respond(`{"code":0,"msg":"success"}`),
+		"POST " + bfia.PathPlatformStopTask: respond(`{"code":0,"msg":"success"}`),
+	})
+	job.Tasks[0].State = bfia.TaskSuccess
+	_, stdout, _ := p.run(t, "job", "stop", job.JobID, "--task", job.Tasks[0].Name)
+	require.Contains(t, stdout, "is stopping", "a task that depends on it still runs")
+	status, _, stderr := p.run(t, "job", "stop", job.JobID, "--task", "intersect_rsa_2")
+	require.Equal(t, exitFailed, status)
+	require.Contains(t, stderr,
+		`has no task "intersect_rsa_2"; it has intersect_rsa_1, hetero_secureboost_1; `+
+			"did you mean intersect_rsa_1?")
+	job.Tasks[1].State = bfia.TaskSuccess
+	_, stdout, _ = p.run(t, "job", "stop", job.JobID, "--task", job.Tasks[1].Name)
+	require.Contains(t, stdout,
+		"task hetero_secureboost_1 of job "+job.JobID+" has already ended: it is SUCCESS")
+	job.State, job.EndedAt = bfia.JobFinished, at(3)
+	status, stdout, _ = p.run(t, "job", "stop", job.JobID)
+	require.Equal(t, exitOK, status)
+	require.Regexp(t, "^job "+job.JobID+` has already ended at .*: it is FINISHED \(all tasks succeeded\)\n$`,
+		stdout)
+	requests := p.requests()
+	require.Equal(t, bfia.PathPlatformStopAll, requests[len(requests)-1].path, "it is sent all the same")
+}
+
+// TestLogsOfAnotherParty says at which party a role's log is.
+func TestLogsOfAnotherParty(t *testing.T) {
+	job := twoTasks()
+	own, other := job.Tasks[0].Parties[0].NodeID, job.Tasks[0].Parties[1].NodeID
+	p := newParty(t, map[string]http.HandlerFunc{
+		"GET " + bfia.PathPlatformStatusAll: data(job),
+		"GET " + bfia.PathHealth:            data(map[string]string{"node_id": own}),
+	})
+	status, _, stderr := p.run(t, "job", "logs", job.JobID, "--role", "host.0")
+	require.Equal(t, exitFailed, status)
+	require.Contains(t, stderr,
+		"--role: this party ("+own+") has no part host.0 in job "+job.JobID+"; it runs at "+other)
+	_, _, stderr = p.run(t, "job", "logs", job.JobID, "--role", "hots")
+	require.Contains(t, stderr, `has no part "hots"; it has guest.0, host.0; did you mean host?`)
+}
+
+// TestWrongScheme names the scheme that the port speaks.
+func TestWrongScheme(t *testing.T) {
+	p := newParty(t, nil)
+	address := strings.TrimPrefix(p.URL, "http://")
+	begun := time.Now()
+	for _, args := range [][]string{{"job", "list"}, {"job", "watch", "j"},
+		{"job", "submit", file(t, "{}")}} {
+		status, _, stderr := runMain(t, t.Context(), []string{"HUTONG_URL=https://" + address}, "", args...)
+		require.Equal(t, exitFailed, status)
+		require.Equal(t,
+			"hutong: https://"+address+" speaks HTTP, not HTTPS: set --url or HUTONG_URL to http://"+
+				address+"\n", stderr)
+	}
+	require.Less(t, time.Since(begun), 5*time.Second, "nothing is tried again")
+
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	defer secure.Close()
+	address = strings.TrimPrefix(secure.URL, "https://")
+	_, _, stderr := runMain(t, t.Context(), []string{"HUTONG_URL=http://" + address}, "", "job", "list")
+	require.Contains(t, stderr, "speaks HTTPS, not HTTP: set --url or HUTONG_URL to https://"+address)
+}
+
+// TestRerun submits the document of a job again.
+func TestRerun(t *testing.T) {
+	job := failedJob()
+	p := newParty(t, map[string]http.HandlerFunc{
+		"GET " + bfia.PathPlatformStatusAll: func(w http.ResponseWriter, r *http.Request) { data(job)(w, r) },
+		"GET " + bfia.PathJobDocument: data(map[string]any{"document": map[string]any{"job_id": "j",
+			"flow_id":    "F",
+			"old_job_id": "older"}}),
+		"POST " + bfia.PathPlatformCreateAll: data(map[string]string{"job_id": "new"}),
+	})
+	submitted := func() map[string]string {
+		requests := p.requests()
+		var document map[string]string
+		require.NoError(t, json.Unmarshal([]byte(requests[len(requests)-1].body), &document))
+		require.Regexp(t, `^\d{21}$`, document["job_id"])
+		delete(document, "job_id")
+		return document
+	}
+	status, stdout, stderr := p.run(t, "job", "rerun", "j")
+	require.Equal(t, exitOK, status, stderr)
+	require.Equal(t, "new\n", stdout)
+	require.Equal(t, map[string]string{"flow_id": "F", "old_job_id": "j"}, submitted())
+	_, _, _ = p.run(t, "job", "rerun", "j", "--fresh")
+	require.Equal(t, map[string]string{"flow_id": "F"}, submitted())
+
+	job = twoTasks()
+	status, _, stderr = p.run(t, "job", "rerun", "j")
+	require.Equal(t, exitFailed, status)
+	require.Contains(t, stderr, "job j has not ended: it is RUNNING; wait for it, or stop it first")
+}
+
+// TestOutputByName downloads an output by the names of the job's document.
+func TestOutputByName(t *testing.T) {
+	outputs := []bfia.Output{
+		{TaskName: "a", Role: "guest.0", Type: "dataset", Output: "rows", Key: "train_data", Namespace: "n1",
+			Name: "t1"},
+		{TaskName: "a", Role: "host.0", Type: "dataset", Output: "rows", Key: "train_data", Namespace: "n2",
+			Name: "t1"},
+		{TaskName: "b", Role: "guest.0", Type: "model", Output: "model", Namespace: "n3", Name: "t2"},
+	}
+	p := newParty(t, map[string]http.HandlerFunc{
+		"GET " + bfia.PathJobOutputs:        data(map[string]any{"outputs": outputs}),
+		"GET " + bfia.PathPlatformStatusAll: data(twoTasks()),
+		"GET " + bfia.PathDataDownload: func(w http.ResponseWriter, r *http.Request) {
+			respond("rows of "+r.URL.Query().Get("namespace"))(w, r)
+		},
+	})
+	path := filepath.Join(t.TempDir(), "out.csv")
+	status, _, stderr := p.run(t, "job", "outputs", "j", "--task", "b", "--output", "model", "-o", path)
+	require.Equal(t, exitOK, status, stderr)
+	got, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, "rows of n3", string(got))
+	_, stdout, _ := p.run(t, "job", "outputs", "j", "--task", "a", "--role", "host", "--output", "train_data")
+	require.Equal(t, "rows of n2", stdout)
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--task", "a", "--output", "rows"},
+			"several outputs match; choose one with --task and --role: " +
+				"rows of task a at guest.0, rows of task a at host.0"},
+		{[]string{"--output", "rowz"},
+			"no output of job j at this party matches; it has rows of task a at guest.0"},
+		{[]string{"--task", "intersect_rsa_2", "--output", "x"}, "did you mean intersect_rsa_1?"},
+	} {
+		status, _, stderr := p.run(t, append([]string{"job", "outputs", "j"}, c.args...)...)
+		require.Equal(t, exitFailed, status)
+		require.Contains(t, stderr, c.want)
+	}
+	_, stdout, _ = p.run(t, "job", "outputs", "j", "--task", "b", "--json")
+	require.NotContains(t, stdout, "n1")
+}

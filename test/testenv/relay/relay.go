@@ -1,0 +1,66 @@
+// Package relay gives tests one address before several servers, as a virtual IP or a proxy is.
+package relay
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+)
+
+// Relay forwards TCP connections to a server.
+type Relay struct {
+	listener net.Listener
+
+	mu               sync.Mutex
+	network, address string // of the server to which new connections lead
+}
+
+// New returns a relay that listens on a host, until the test ends, and leads to the server at an address of a
+// network such as tcp or unix.
+func New(t testing.TB, host, network, address string) *Relay {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	r := &Relay{listener: l, network: network, address: address}
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go r.forward(client)
+		}
+	}()
+	return r
+}
+
+// Address returns the host:port of the relay.
+func (r *Relay) Address() string { return r.listener.Addr().String() }
+
+// Lead makes new connections lead to another server. The others stay.
+func (r *Relay) Lead(network, address string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.network, r.address = network, address
+}
+
+func (r *Relay) forward(client net.Conn) {
+	defer func() { _ = client.Close() }()
+	r.mu.Lock()
+	network, address := r.network, r.address
+	r.mu.Unlock()
+	server, err := net.Dial(network, address)
+	if err != nil {
+		return
+	}
+	defer func() { _ = server.Close() }()
+	go func() {
+		_, _ = io.Copy(server, client)
+		_ = server.Close()
+	}()
+	_, _ = io.Copy(client, server)
+}
