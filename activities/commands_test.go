@@ -380,8 +380,8 @@ func TestPollTaskResumesTimeout(t *testing.T) {
 // RetryDelay is an exponential backoff with a limit and jitter.
 func TestRetryDelay(t *testing.T) {
 	for attempt, want := range map[int32]time.Duration{2: 200 * time.Millisecond, 3: 400 * time.Millisecond,
-		7: 6400 * time.Millisecond, 8: 10 * time.Second,
-		1000: 10 * time.Second, 1 << 30: 10 * time.Second} {
+		7: 6400 * time.Millisecond, 8: 10 * time.Second, 179: 10 * time.Second, 180: time.Minute,
+		1000: time.Minute, 1 << 30: time.Minute} {
 		assert.Equal(t, want, activities.RetryDelay(attempt, 0.5), "before attempt %d", attempt)
 		assert.Equal(t, want*3/4, activities.RetryDelay(attempt, 0))
 		assert.Equal(t, want*5/4, activities.RetryDelay(attempt, 1))

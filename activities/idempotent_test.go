@@ -149,6 +149,7 @@ func (h *testParty) activitiesOfEnd(at time.Time) []call {
 		{name: "RecordJobState", arg: participant.RecordJobStateInput{JobID: jobID, State: bfia.JobFinished,
 			Failure: stopped, At: at}},
 		{name: "ReleaseReservation", arg: participant.ReleaseReservationInput{JobID: jobID, At: at}},
+		{name: "AskScheduler", arg: participant.AskSchedulerInput{Node: "B", JobID: jobID}},
 		{name: "SendCapacityHint", arg: participant.SendCapacityHintInput{Node: "B", JobID: jobID}},
 		{name: "ReleaseSession", arg: participant.ReleaseSessionInput{Session: bfia.SessionID(jobID)}},
 		{name: "ForgetScheduleJob", arg: scheduler.ForgetScheduleJobInput{JobID: jobID}},

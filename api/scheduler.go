@@ -3,7 +3,10 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -212,7 +215,45 @@ func (s *Server) stopAll(c *fiber.Ctx) error {
 		workflows.Stop{Task: ref.TaskName, By: by}); err != nil {
 		return err
 	}
-	return ok(c, nil) // a job that has ended needs no stop
+	if job.State.Terminal() && ref.TaskName == "" {
+		if err := s.stopParticipants(c.UserContext(), &job); err != nil {
+			return err
+		}
+	}
+	return ok(c, nil)
+}
+
+// stopParticipants ends a job that this party has ended at its participants again, since an earlier job/stop
+// may have been lost. At those that have ended the job it changes nothing.
+func (s *Server) stopParticipants(ctx context.Context, job *store.ScheduleJob) error {
+	doc, err := s.document(ctx, job.JobID)
+	if err != nil {
+		return err
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, schedulerTimeout)
+	defer cancel()
+	nodes := doc.Config.Nodes()
+	failures := make([]error, len(nodes))
+	stop := bfia.JobRef{JobID: job.JobID, Failure: job.Failure.ForPartners(s.Settings.FailureSharing)}
+	if job.State == bfia.JobRejected {
+		stop.State, stop.Reason = bfia.JobRejected, job.Failure.Text()
+	}
+	var sent sync.WaitGroup
+	for i, node := range nodes {
+		sent.Go(func() {
+			if err := s.remote.Stop(ctx, node, stop); err != nil {
+				failures[i] = fmt.Errorf("%s did not take the end of the job: %w", node, err)
+			}
+		})
+	}
+	sent.Wait()
+	if err := errors.Join(failures...); err != nil {
+		reasons := strings.ReplaceAll(err.Error(), "\n", "; ")
+		return bfia.Wrap(bfia.CodePartnerDown, err, "job_id: job %s has ended, but %s; it is sent again",
+			job.JobID, reasons)
+	}
+	return nil
 }
 
 // partyCallback accepts a participant's report about its part of a task (part 2, 3.9).

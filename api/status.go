@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -9,8 +10,10 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/bfia"
+	"hutong/bfia/client"
 	"hutong/fateflow"
 	"hutong/store"
+	"hutong/workflows"
 )
 
 // platformStatus returns a job's status to a client (part 2, 5.3), with tasks by id. The job's scheduler
@@ -294,8 +297,9 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 		return err
 	}
 	stop := func() error { return s.remote.StopAll(c.UserContext(), scheduler, ref) }
-	if doc, err := s.document(c.UserContext(), ref.JobID); err == nil && fateflow.Scheduled(doc) &&
-		scheduler != s.Node {
+	doc, err := s.document(c.UserContext(), ref.JobID)
+	fateFlow := err == nil && fateflow.Scheduled(doc) && scheduler != s.Node
+	if fateFlow {
 		if ref.TaskName != "" {
 			return bfia.Errorf(bfia.CodeRefused,
 				"task_name: %s schedules by the FATE-Flow protocol, which can stop a job, but not a task",
@@ -303,10 +307,53 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 		}
 		stop = func() error { return fateflow.SendStop(c.UserContext(), s.remote, scheduler, ref.JobID) }
 	}
-	if err := stop(); err != nil {
+	err = stop()
+	if scheduler != s.Node && ref.TaskName == "" {
+		err = s.stopHere(c.UserContext(), ref.JobID, scheduler, fateFlow, err)
+	}
+	if bfia.CodeOf(err) == bfia.CodePartnerDown {
+		return err
+	}
+	if err != nil {
 		return partnerError(err, "the scheduler")
 	}
 	return ok(c, nil)
+}
+
+// stopHere stops this party's part of a job whose scheduler, another party, will not: it has ended the job,
+// and its job/stop did not arrive; it does not know the job; or it can't be reached. sent is the outcome of
+// the request to the scheduler. A FATE-Flow that speaks its own protocol can't be asked for the job's state.
+func (s *Server) stopHere(ctx context.Context, jobID, scheduler string, fateFlow bool, sent error) error {
+	job, err := s.store.Job(ctx, jobID)
+	if err != nil || job.State.Terminal() {
+		return sent
+	}
+
+	var outcome *client.Error
+	failed := errors.As(sent, &outcome)
+	unreachable := failed && outcome.Outcome != client.Refused
+	stop := workflows.Stop{By: s.Node}
+	if unknown := failed && outcome.Code == bfia.CodeNotFound; !unreachable && !unknown {
+		if fateFlow {
+			return sent
+		}
+		status, err := s.remote.StatusAll(ctx, scheduler, jobID)
+		if err != nil || !status.State.Terminal() {
+			return sent // if it was taken, job/stop follows
+		}
+		stop = workflows.Stop{By: scheduler, Failure: status.Failure.Truncate(),
+			Rejected: status.State == bfia.JobRejected, Reason: status.Reason}
+	}
+
+	if _, err := s.signal(ctx, workflows.ParticipantJobID(jobID), workflows.SignalStop, stop); err != nil {
+		return err
+	}
+	if unreachable {
+		return bfia.Wrap(bfia.CodePartnerDown, sent, "%s, the scheduler, did not answer: %s. "+
+			"The job is being stopped at %s only; the other parties end it once %[1]s learns of that",
+			scheduler, outcome.Cause, s.Node)
+	}
+	return nil
 }
 
 // health succeeds as long as the process serves requests.

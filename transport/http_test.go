@@ -17,7 +17,8 @@ import (
 // TestForbiddenHTTP checks that requests that HTTP forbids are answered with 400, and the connection closed.
 func TestForbiddenHTTP(t *testing.T) {
 	address := strings.TrimPrefix(serve(t, open(t, Config{NodeID: "A", Logger: quiet()})), "http://")
-	const request = "POST " + pathPop + " HTTP/1.1\r\nContent-Type: application/json\r\nx-ptp-session-id: s\r\n"
+	const request = "POST " + pathPop +
+		" HTTP/1.1\r\nContent-Type: application/json\r\nx-ptp-session-id: s\r\n"
 	const good = request + "Host: x\r\nContent-Length: 26\r\n\r\n{\"topic\":\"t\",\"timeout\":50}"
 	const chunks = request + "Host: x\r\nTransfer-Encoding: chunked\r\n"
 	for name, text := range map[string]string{

@@ -2,12 +2,14 @@ package participant
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 
 	"hutong/activities"
 	"hutong/bfia"
+	"hutong/bfia/client"
 	"hutong/fateflow"
 )
 
@@ -63,6 +65,39 @@ type SendCapacityHintInput struct {
 // is sent once, since the scheduler polls anyway.
 func (a *Activities) SendCapacityHint(ctx context.Context, in SendCapacityHintInput) error {
 	return a.result(ctx, in.Node, a.Client.CapacityHint(ctx, in.Node, in.JobID))
+}
+
+// AskSchedulerInput names a job and its scheduler.
+type AskSchedulerInput struct {
+	Node  string `json:"node"`
+	JobID string `json:"job_id"`
+}
+
+// SchedulerAnswer is what the scheduler of a job answers about it.
+type SchedulerAnswer struct {
+	State   bfia.JobState `json:"state,omitempty"`
+	Failure *bfia.Failure `json:"failure,omitempty"`
+	// Unknown is set if the scheduler has no such job, or no longer.
+	Unknown bool `json:"unknown,omitempty"`
+}
+
+// AskScheduler asks a job's scheduler for the state of the job (BFIA part 2, 3.7).
+func (a *Activities) AskScheduler(ctx context.Context, in AskSchedulerInput) (SchedulerAnswer, error) {
+	status, err := a.Client.StatusAll(ctx, in.Node, in.JobID)
+	var refusal *client.Error
+	if errors.As(err, &refusal) && refusal.Outcome == client.Refused && refusal.Code == bfia.CodeNotFound {
+		return SchedulerAnswer{Unknown: true}, nil // the code of Hutong; others have none for it
+	}
+	if err != nil {
+		return SchedulerAnswer{}, a.result(ctx, in.Node, err)
+	}
+
+	answer := SchedulerAnswer{State: status.State, Failure: status.Failure.Truncate()}
+	if answer.Failure == nil && answer.State == bfia.JobRejected {
+		answer.Failure = &bfia.Failure{Kind: bfia.FailedRejected, By: in.Node, Message: status.Reason}
+	}
+
+	return answer, nil
 }
 
 // ReleaseSessionInput names a session of the party's transport.

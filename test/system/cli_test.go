@@ -212,7 +212,8 @@ func TestMigrateKeepsHistories(t *testing.T) {
 		t.Helper()
 		require.NoError(t, os.WriteFile(path,
 			fmt.Appendf(nil, "node_id: A\ndata_dir: %s\ntemporal: {address: %q, "+
-				"namespace: %s}\njobs: {retention: %s}\n", t.TempDir(), address, namespace, retention), 0o600))
+				"namespace: %s}\njobs: {retention: %s}\n", t.TempDir(), address, namespace, retention),
+			0o600))
 		out, err := exec.CommandContext(t.Context(), testenv.Binary(t, "hutong"), "migrate", "-c",
 			path).CombinedOutput()
 		require.NoError(t, err, "%s", out)

@@ -62,6 +62,8 @@ type fakeBackend struct {
 	asked         int            // counts approvals and rejections
 	audits        []error        // answers to approvals and rejections
 	versions      map[string]int // of FATE-Flow's tasks, by name, from 0
+	asks          []time.Duration
+	scheduler     func() (participant.SchedulerAnswer, error) // answers a question; nil: the job runs
 }
 
 // container is the behaviour of a container.
@@ -113,7 +115,8 @@ func newFakeBackend(t flowtest.T, p bfia.Plan) *fakeBackend {
 		"SendCallback": c.report, "SendFateReport": c.fateReport, "ReopenJob": c.reopen,
 		"ReleaseSession": c.release,
 		"Reserve":        c.admit, "ReleaseReservation": c.giveBack, "SendCapacityHint": c.sendHint,
-		"SendAudit": c.sendAudit, "ReuseTask": c.reuse, "RunTask": c.run, "StopTask": c.stopRun,
+		"AskScheduler": c.ask,
+		"SendAudit":    c.sendAudit, "ReuseTask": c.reuse, "RunTask": c.run, "StopTask": c.stopRun,
 	} {
 		c.env.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
 	}
@@ -232,6 +235,19 @@ func (c *fakeBackend) enter() (leave func()) {
 func (c *fakeBackend) happens(what string) {
 	c.log = append(c.log, what)
 	c.times[what] = c.env.Now().Sub(c.began)
+}
+
+func (c *fakeBackend) ask(_ context.Context, in participant.AskSchedulerInput) (
+	participant.SchedulerAnswer, error) {
+	defer c.enter()()
+	if in.Node != flowtest.NodeB || in.JobID != c.in.Plan.JobID {
+		c.breaks("%s is asked for %s", in.Node, in.JobID)
+	}
+	c.asks = append(c.asks, c.env.Now().Sub(c.began))
+	if c.scheduler == nil {
+		return participant.SchedulerAnswer{State: bfia.JobRunning}, nil
+	}
+	return c.scheduler()
 }
 
 func (c *fakeBackend) recordJob(_ context.Context, in participant.RecordJobInput) error {

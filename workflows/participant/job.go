@@ -43,6 +43,7 @@ func Job(ctx workflow.Context, in workflows.ParticipantJobInput) (workflows.Resu
 	workflow.Go(ctx, j.receiveCallbacks)
 	workflow.Go(ctx, j.receiveCapacityHints)
 	workflow.Go(ctx, j.reportDecision)
+	workflow.Go(ctx, j.watchScheduler)
 	_ = workflow.Await(ctx, func() bool { return j.stoppedBy != "" })
 	if j.undone {
 		return j.undo(ctx)
@@ -66,6 +67,7 @@ type job struct {
 	undone      bool          // the job was not created at every party, and is removed here
 	waits       *workflows.Waits
 	reservation reservation
+	silence     silence // of the scheduler
 	tasks       map[string]*task
 	sessions    []string // of further attempts of tasks; the job has one more
 
@@ -183,6 +185,7 @@ func (j *job) keepWaits(ctx workflow.Context) {
 // receiveStart receives job/start. A job that waits for its approval ignores it.
 func (j *job) receiveStart(ctx workflow.Context) {
 	for workflow.GetSignalChannel(ctx, workflows.SignalStart).Receive(ctx, nil) {
+		j.silence.heard++
 		if j.state != bfia.JobPending {
 			j.moveToRunning(ctx)
 		}
@@ -252,6 +255,7 @@ func (j *job) stop(s workflows.Stop) {
 // undo removes the job's rows. The same job may be created again.
 func (j *job) undo(ctx workflow.Context) (workflows.Result, error) {
 	j.waits.End(approvalWait)
+	j.waits.End(schedulerWait)
 	_ = workflow.Await(ctx, j.waits.Idle)
 	if err := workflows.Record(ctx, "forget the job", act.ForgetJob,
 		participant.ForgetJobInput{JobID: j.Plan.JobID}).Get(ctx, nil); err != nil {
@@ -265,6 +269,7 @@ func (j *job) undo(ctx workflow.Context) (workflows.Result, error) {
 // end stops what still runs, waits until the containers are gone, and releases what the job held.
 func (j *job) end(ctx workflow.Context) (workflows.Result, error) {
 	j.waits.End(approvalWait)
+	j.waits.End(schedulerWait)
 	workflow.SetCurrentDetails(ctx, "Ending the job, as "+j.stoppedBy+" asked\n\n"+j.table())
 	if j.state == bfia.JobRejected {
 		return j.endRejected(ctx)

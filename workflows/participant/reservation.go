@@ -40,6 +40,7 @@ func (r *reservation) lock(ctx workflow.Context) { _ = r.mutex.Lock(ctx) }
 
 // reserve handles the scheduler's reservation request (see [bfia.ReserveRequest]).
 func (j *job) reserve(ctx workflow.Context, request bfia.ReserveRequest) (bfia.Grant, error) {
+	j.silence.heard++
 	ctx = workflows.Disconnect(ctx, nil)
 	_ = workflow.Await(ctx, func() bool { return j.created })
 	workflows.DrainSignals(ctx)
@@ -95,6 +96,7 @@ func (j *job) reserveLocked(ctx workflow.Context, in participant.ReserveInput) (
 // release handles a release by the scheduler: another party has denied its reservation. It also withdraws the
 // request of a job that waits here. The reservation of a later generation stays.
 func (j *job) release(ctx workflow.Context, request bfia.ReleaseRequest) error {
+	j.silence.heard++
 	ctx = workflows.Disconnect(ctx, nil)
 	_ = workflow.Await(ctx, func() bool { return j.created })
 	// The same release again, or the next request, waits: what this one releases late would not be its own.

@@ -65,6 +65,7 @@ func (j *job) receiveTaskStarts(ctx workflow.Context) {
 			return
 		}
 
+		j.silence.heard++
 		t, ok := j.tasks[ref.TaskName]
 		if !ok || t.attempt >= ref.AttemptNumber() || j.state == bfia.JobPending {
 			j.logger.Info("ignored task/start", "task_id", ref.TaskID, "task_name", ref.TaskName, "known", ok)

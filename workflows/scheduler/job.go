@@ -22,6 +22,8 @@ const (
 	createLimit = 8 * time.Second
 	// undoWait bounds how long the submitter waits for the undoing of a job that was not created everywhere.
 	undoWait = 3 * time.Second
+	// stopLimit bounds the retries of the job's end to a party. The party also asks on its own.
+	stopLimit = 7 * 24 * time.Hour
 )
 
 // Job runs the scheduler's side of a job (BFIA part 2, 3). It creates the job at every party or at none,
@@ -326,15 +328,15 @@ func (j *job) end(ctx workflow.Context) (workflows.Result, error) {
 	j.describe(ctx)
 	workflows.SetFailureMemo(ctx, j.failure)
 
-	left := len(j.Nodes)
+	left := slices.Clone(j.Nodes)
 	for _, node := range j.Nodes {
 		workflow.Go(ctx, func(ctx workflow.Context) {
-			defer func() { left-- }()
 			j.stopAt(ctx, node, stop)
+			left = slices.DeleteFunc(left, func(n string) bool { return n == node })
 		})
 	}
 	_ = workflow.Await(ctx, func() bool {
-		return left == 0 && j.unwritten.empty() && j.notifying == 0 && j.waits.Idle()
+		return len(left) == 0 && j.unwritten.empty() && j.notifying == 0 && j.waits.Idle()
 	})
 	details := workflows.EndDetails(j.outcome, j.failure, j.Node, j.Plan.JobID)
 	workflow.SetCurrentDetails(ctx, details+j.table())
@@ -362,7 +364,7 @@ func (j *job) stopAt(ctx workflow.Context, node string, stop bfia.JobRef) {
 	// What a start that arrived after the stop began, nobody would stop.
 	_ = workflow.Await(ctx, func() bool { return j.starts[node] == 0 })
 
-	if err := workflows.SendLocalFirst(ctx, "stop at "+node, j.Settings.GiveUpAfter, act.SendStop,
+	if err := workflows.SendLocalFirst(ctx, "stop at "+node, stopLimit, act.SendStop,
 		scheduler.SendStopInput{Node: node, Job: stop}).Get(ctx, nil); err != nil {
 		j.logger.Warn("failed to notify a party of the job's end",
 			"party", node, "reason", workflows.Reason(err))
