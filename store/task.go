@@ -193,6 +193,9 @@ func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attem
 // resetEarlierAttempts makes this party's parts of a task READY again, with nothing of an attempt before the
 // given one but its dataset generation.
 func resetEarlierAttempts(ctx context.Context, tx bun.Tx, jobID, name, taskID string, attempt int) error {
+	if err := recordEarlierAttempts(ctx, tx, jobID, name, taskID, attempt); err != nil {
+		return err
+	}
 	if _, err := tx.NewUpdate().Model((*Task)(nil)).
 		Set("state = ?, task_id = '', stop_requested = ?", bfia.TaskReady, false).
 		Set("runner_id = '', container_name = '', container_id = '', exit_code = NULL, exited_at = NULL").

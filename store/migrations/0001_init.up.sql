@@ -160,6 +160,20 @@ CREATE TABLE t_task (
 --bun:split
 CREATE UNIQUE INDEX i_task_id ON t_task (task_id, role, role_index) WHERE task_id <> '';
 --bun:split
+-- Attempts of parts before the one in t_task, so that their logs stay readable.
+CREATE TABLE t_earlier_attempt (
+  job_id         TEXT    NOT NULL REFERENCES t_job (job_id) ON DELETE CASCADE,
+  name           TEXT    NOT NULL,
+  role           TEXT    NOT NULL,
+  role_index     INTEGER NOT NULL,
+  attempt        INTEGER NOT NULL,
+  task_id        TEXT    NOT NULL,
+  container_name TEXT    NOT NULL,
+  PRIMARY KEY (job_id, name, role, role_index, attempt)
+);
+--bun:split
+CREATE INDEX i_earlier_attempt_task ON t_earlier_attempt (task_id);
+--bun:split
 CREATE INDEX i_task_reused ON t_task (reused_task_id) WHERE reused_task_id <> '';
 --bun:split
 CREATE INDEX i_task_generation ON t_task (dataset_generation) WHERE dataset_generation <> '';
