@@ -90,7 +90,7 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 	// The scheduler may at the same time undo the creation of a job that has not started. Only the job's
 	// workflow can order the two, so this starts it, or finds it, also for a recorded job.
 	in := workflows.ParticipantJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: scheduler,
-		Settings: s.Settings, Approval: s.Approval, FateFlow: fateFlow}
+		Nodes: doc.Config.Nodes(), Settings: s.Settings, Approval: s.Approval, FateFlow: fateFlow}
 	for _, part := range own {
 		in.Roles = append(in.Roles, part.Self())
 	}
@@ -327,14 +327,18 @@ func (s *Server) pollTask(c *fiber.Ctx) error {
 	}
 	var states []bfia.TaskState
 	var failure *bfia.Failure // limited to what partners may know
+	var waiting *bfia.Waiting
 	for _, t := range tasks {
 		states = append(states, t.State)
 		if t.State == bfia.TaskFailed && failure == nil {
 			failure = t.Failure.ForPartners(s.Settings.FailureSharing)
 		}
+		if !t.State.Terminal() && waiting == nil {
+			waiting = t.Waiting.ForPartners(s.Settings.FailureSharing)
+		}
 	}
 	return ok(c, bfia.PollResult{Status: bfia.MergeTaskStates(states...), Reason: failure.Text(),
-		Failure: failure})
+		Failure: failure, Waiting: waiting})
 }
 
 // tasksByID returns this party's parts of a task, of one role or all. It fails with CodeNotFound if there are

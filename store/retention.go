@@ -172,7 +172,7 @@ func endLostJob(ctx context.Context, tx bun.Tx, model any, jobID string, failure
 	}
 	q := tx.NewUpdate().
 		Model(model).
-		Set("state = ?", bfia.JobFinished).
+		Set("state = ?, outcome = ?, waiting = '[]'", bfia.JobFinished, bfia.OutcomeFailed).
 		Set("failure = COALESCE(failure, ?)", text).
 		Where("job_id = ? AND state NOT IN (?)", jobID, bun.List(terminalJobs))
 	setTransition(q, failure.String(), at, false, true)

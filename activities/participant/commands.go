@@ -19,6 +19,9 @@ type SendAuditInput struct {
 	Audit bfia.Audit `json:"audit"`
 }
 
+// Party returns the receiver.
+func (in SendAuditInput) Party() string { return in.Node }
+
 // SendAudit sends the scheduler this party's approval or rejection of a job (BFIA part 2, 3.10).
 func (a *Activities) SendAudit(ctx context.Context, in SendAuditInput) error {
 	return a.result(ctx, in.Node, a.Client.AuditConfirm(ctx, in.Node, in.Audit))
@@ -30,6 +33,9 @@ type SendCallbackInput struct {
 	Report bfia.TaskReport `json:"report"`
 }
 
+// Party returns the receiver.
+func (in SendCallbackInput) Party() string { return in.Node }
+
 // SendCallback reports a task's state to the scheduler (BFIA part 2, 3.9).
 func (a *Activities) SendCallback(ctx context.Context, in SendCallbackInput) error {
 	return a.result(ctx, in.Node, a.Client.TaskCallback(ctx, in.Node, in.Report))
@@ -40,6 +46,9 @@ type SendFateReportInput struct {
 	Node   string          `json:"node"`
 	Report fateflow.Report `json:"report"`
 }
+
+// Party returns the receiver.
+func (in SendFateReportInput) Party() string { return in.Node }
 
 // SendFateReport reports the state of a part to a FATE-Flow that speaks its own protocol.
 func (a *Activities) SendFateReport(ctx context.Context, in SendFateReportInput) error {
