@@ -16,8 +16,8 @@ import (
 	"hutong/internal/party"
 )
 
-// pythonComponent writes what algorithms write. Its first attempt is killed. The second one logs to its output
-// and to a file, draws a progress bar until the gate opens, and dies of an exception.
+// pythonComponent writes what algorithms write. Its first attempt is killed. The second one logs to its
+// output and to a file, draws a progress bar until the gate opens, and dies of an exception.
 const pythonComponent = `
 import os, signal, sys, time
 env = os.environ
@@ -82,8 +82,8 @@ func (n *testParty) submitPython(program, source, gate string) (jobID string) {
 	return n.submit(job)
 }
 
-// TestLogsOfAnAlgorithm reads the logs of a program in Python as a user does: while it draws a progress bar, the
-// errors of its death, what it wrote to files, and the log of an attempt that was killed.
+// TestLogsOfAnAlgorithm reads the logs of a program in Python as a user does: while it draws a progress bar,
+// the errors of its death, what it wrote to files, and the log of an attempt that was killed.
 func TestLogsOfAnAlgorithm(t *testing.T) {
 	t.Parallel()
 	program, gate := pythonProgram(t), filepath.Join(t.TempDir(), "gate")
@@ -155,7 +155,7 @@ func without(lines []string, a, b, c string, among bool) (found []string) {
 	return found
 }
 
-// TestLogFilesLimit stops a component whose log files exceed the configured room, and says why.
+// TestLogFilesLimit stops a component whose log files exceed the configured size, and says why.
 func TestLogFilesLimit(t *testing.T) {
 	t.Parallel()
 	program := pythonProgram(t)
