@@ -96,9 +96,47 @@ func (s *Server) create(ctx context.Context, id, workflow string, in any,
 	options.TaskQueue = activities.ControlQueue
 	options.WorkflowTaskTimeout = workflowTaskTimeout
 	options.WorkflowIDConflictPolicy = enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING
-	if options.WorkflowIDReusePolicy == enums.WORKFLOW_ID_REUSE_POLICY_UNSPECIFIED {
-		options.WorkflowIDReusePolicy = enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY
+	if options.WorkflowIDReusePolicy != enums.WORKFLOW_ID_REUSE_POLICY_UNSPECIFIED {
+		return s.startOrFind(ctx, workflow, in, options)
 	}
+
+	options.WorkflowIDReusePolicy = enums.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE
+	err := s.startOrFind(ctx, workflow, in, options)
+	var started *serviceerror.WorkflowExecutionAlreadyStarted
+	if !errors.As(err, &started) {
+		return err
+	}
+	free, readErr := s.idIsFree(ctx, id)
+	if readErr != nil {
+		return bfia.Wrap(bfia.CodeUnavailable, readErr, "Temporal of %s does not answer; try again later",
+			s.Node)
+	}
+	if !free {
+		return err
+	}
+	options.WorkflowIDReusePolicy = enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE
+
+	return s.startOrFind(ctx, workflow, in, options)
+}
+
+// idIsFree reports whether a job may be created under a workflow id that another workflow has had: the job
+// was refused or undone, or Temporal lost it. A workflow that runs is found.
+func (s *Server) idIsFree(ctx context.Context, id string) (bool, error) {
+	last, err := s.temporal.DescribeWorkflow(ctx, id, "")
+	var gone *serviceerror.NotFound
+	if errors.As(err, &gone) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+
+	return !workflows.HasOutcome(last.TypedSearchAttributes), nil
+}
+
+// startOrFind starts a workflow, or finds the running one, and waits for the result of its create update.
+func (s *Server) startOrFind(ctx context.Context, workflow string, in any,
+	options temporal.StartWorkflowOptions) error {
 	handle, err := s.temporal.UpdateWithStartWorkflow(ctx, temporal.UpdateWithStartWorkflowOptions{
 		StartWorkflowOperation: s.temporal.NewWithStartWorkflowOperation(options, workflow, in),
 		UpdateOptions: temporal.UpdateWorkflowOptions{

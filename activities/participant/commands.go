@@ -19,6 +19,9 @@ type SendAuditInput struct {
 	Audit bfia.Audit `json:"audit"`
 }
 
+// Party returns the receiver.
+func (in SendAuditInput) Party() string { return in.Node }
+
 // SendAudit sends the scheduler this party's approval or rejection of a job (BFIA part 2, 3.10).
 func (a *Activities) SendAudit(ctx context.Context, in SendAuditInput) error {
 	return a.result(ctx, in.Node, a.Client.AuditConfirm(ctx, in.Node, in.Audit))
@@ -30,6 +33,9 @@ type SendCallbackInput struct {
 	Report bfia.TaskReport `json:"report"`
 }
 
+// Party returns the receiver.
+func (in SendCallbackInput) Party() string { return in.Node }
+
 // SendCallback reports a task's state to the scheduler (BFIA part 2, 3.9).
 func (a *Activities) SendCallback(ctx context.Context, in SendCallbackInput) error {
 	return a.result(ctx, in.Node, a.Client.TaskCallback(ctx, in.Node, in.Report))
@@ -40,6 +46,9 @@ type SendFateReportInput struct {
 	Node   string          `json:"node"`
 	Report fateflow.Report `json:"report"`
 }
+
+// Party returns the receiver.
+func (in SendFateReportInput) Party() string { return in.Node }
 
 // SendFateReport reports the state of a part to a FATE-Flow that speaks its own protocol.
 func (a *Activities) SendFateReport(ctx context.Context, in SendFateReportInput) error {
@@ -108,7 +117,16 @@ func (a *Activities) ReleaseSession(ctx context.Context, in ReleaseSessionInput)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("x-ptp-session-id", in.Session)
 	req.Header.Set("x-ptp-target-node-id", a.Client.NodeID)
-	req.Header.Set("x-ptp-final", "true") // ends the session, and not only its messages
+	// It ends the session, and not only its messages. Containers may have derived sessions of their own from
+	// it.
+	final := "derived"
+	jobID := strings.TrimPrefix(in.Session, bfia.SessionID(""))
+	if other, err := a.Store.HasUnfinishedJobLike(ctx, jobID+bfia.DerivedSession); err != nil {
+		return err
+	} else if other {
+		final = "true" // they can't be told from the sessions of the other job; they expire when idle
+	}
+	req.Header.Set("x-ptp-final", final)
 	resp, err := a.HTTP.Do(req)
 	if err != nil {
 		return fmt.Errorf("failed to release session %s at the transport: %w", in.Session, err)

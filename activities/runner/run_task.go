@@ -26,6 +26,16 @@ func (a *Activities) RunTask(ctx context.Context, req activities.PartRequest) (a
 			"container", name)}
 	defer r.watched.hold(name)()
 
+	result, err := t.run(ctx)
+	if err != nil && ctx.Err() == nil && !workerStops(ctx) {
+		t.noteWait(context.WithoutCancel(ctx), waitAfter(err))
+	}
+
+	return result, err
+}
+
+// run does the work of RunTask.
+func (t *taskRun) run(ctx context.Context) (activities.PartResult, error) {
 	// Only the wait for the exit reacts to a cancellation, and stops the container. Cut off in any other
 	// phase, RunTask would leave a container that nobody watches. The other phases are short.
 	cancellable := ctx
@@ -187,6 +197,9 @@ func (t *taskRun) start(ctx context.Context) error {
 	row, err := t.Store.Task(ctx, t.req.Key.Row())
 	if err != nil {
 		return fmt.Errorf("failed to read the row of %s: %w", t.name, err)
+	}
+	if row.Waiting != nil {
+		t.noteWait(ctx, nil)
 	}
 	if row.StopRequested || row.Attempt > t.req.Attempt {
 		if err := t.driver.Stop(ctx, t.name, t.StopGrace); err != nil {

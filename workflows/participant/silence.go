@@ -24,10 +24,12 @@ const (
 
 // silence is what a job knows of a scheduler from which it gets no commands.
 type silence struct {
-	heard  int       // counts the commands and answers of the scheduler
-	since  time.Time // since when the scheduler does not answer; zero while it does
-	reason string    // why it does not
+	heard      int  // counts the commands and answers of the scheduler
+	unanswered bool // the last question
 }
+
+// schedulerWait is the key of the wait for a scheduler that does not answer.
+const schedulerWait = "scheduler"
 
 // watchScheduler asks a silent scheduler whether the job still runs, and ends the job if it does not: the
 // scheduler's job/stop may have been lost on its way. A FATE-Flow that speaks its own protocol can't be
@@ -51,7 +53,7 @@ func (j *job) watchScheduler(ctx workflow.Context) {
 		}
 
 		id := fmt.Sprintf("ask %s for the job (%d)", j.Scheduler, asks)
-		f := workflows.SendLocalFirst(ctx, id, askLimit, act.AskScheduler,
+		f := workflows.SendLocalFirst(workflows.WithoutWaits(ctx), id, askLimit, act.AskScheduler,
 			participant.AskSchedulerInput{Node: j.Scheduler, JobID: j.Plan.JobID})
 		_ = workflow.Await(ctx, func() bool { return f.IsReady() || over() })
 		if over() {
@@ -71,20 +73,21 @@ func (j *job) watchScheduler(ctx workflow.Context) {
 // takeAnswer ends the job if its scheduler has.
 func (j *job) takeAnswer(ctx workflow.Context, answer participant.SchedulerAnswer, err error) {
 	if err != nil {
-		j.silence.reason = workflows.Reason(err)
-		if j.silence.since.IsZero() {
-			j.silence.since = workflow.Now(ctx)
+		if !j.silence.unanswered {
+			j.silence.unanswered = true
 			j.logger.Warn("failed to ask the scheduler whether the job still runs", "scheduler", j.Scheduler,
-				"reason", j.silence.reason)
+				"reason", workflows.Reason(err))
 		}
-		j.describe(ctx)
+		if j.stoppedBy == "" {
+			j.waits.Begin(ctx, schedulerWait, bfia.Waiting{Kind: bfia.WaitsForPartner, NodeID: j.Scheduler,
+				Message: fmt.Sprintf("has no answer from its scheduler %s: %s", j.Scheduler,
+					workflows.Reason(err))})
+		}
 
 		return
 	}
-	if !j.silence.since.IsZero() {
-		j.silence.since, j.silence.reason = time.Time{}, ""
-		j.describe(ctx)
-	}
+	j.silence.unanswered = false
+	j.waits.End(schedulerWait)
 
 	switch {
 	case answer.Unknown:
