@@ -48,7 +48,8 @@ func TestParticipantRecordsNoOutputs(t *testing.T) {
 	for name, reported := range map[string]bool{"exit 0": false, "SUCCESS": true} {
 		t.Run(name, func(t *testing.T) {
 			c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
-			c.errors["RecordOutputs"] = workflows.Refuse(bfia.CodeRefused, "output out: /s/out: permission denied")
+			c.errors["RecordOutputs"] = workflows.Refuse(bfia.CodeRefused,
+				"output out: /s/out: permission denied")
 			c.at(time.Second, func() { c.start("a") })
 			if reported {
 				c.runs["a guest.0"] = container{after: 5 * time.Second}
@@ -167,6 +168,41 @@ func TestParticipantUnreadableOutputs(t *testing.T) {
 			if test.state == bfia.TaskFailed {
 				assert.Contains(t, c.reasons["a guest.0"], "open /data/private: permission denied")
 				assert.Equal(t, workflows.OutcomeFailed, r.Outcome)
+			}
+		})
+	}
+}
+
+// TestParticipantMissingImage runs a part on a runner that lacks its image. Another runner is tried. If none
+// has it, the failure names all.
+func TestParticipantMissingImage(t *testing.T) {
+	for name, others := range map[string]bool{"another runner": true, "no other runner": false} {
+		t.Run(name, func(t *testing.T) {
+			c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
+			c.missingImage = map[string]string{"a guest.0": "the image p:1 is not on runner r1"}
+			claims := 0
+			c.claims = func(string) error {
+				if claims++; claims == 2 && !others {
+					return workflows.Refuse(bfia.CodeNotFound, "no other runner could have the image p:1")
+				}
+				if claims == 2 {
+					return workflows.Refuse(bfia.CodeUnavailable, "runner r2 uses all its slots")
+				}
+				if claims == 3 {
+					c.missingImage = nil
+				}
+				return nil
+			}
+			c.at(time.Second, func() { c.start("a") })
+			c.at(time.Minute, func() { c.stop("") })
+			r, err := c.play()
+			require.NoError(t, err)
+			if others {
+				assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
+				assert.Equal(t, 3, claims)
+			} else {
+				assert.Equal(t, workflows.OutcomeFailed, r.Outcome)
+				assert.Contains(t, r.Reason, "the image p:1 is not on runner r1")
 			}
 		})
 	}
