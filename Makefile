@@ -23,7 +23,7 @@ FOR         ?= 10m
 BENCH_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-race test-memory test-s3 test-k8s test-temporal check histories image interop chaos bench bench-peer clean FORCE
+.PHONY: help build demo test test-race test-memory test-s3 test-k8s test-temporal check histories image interop chaos bench bench-peer pictures clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -97,6 +97,9 @@ bench-peer: build ## measure the same jobs on FATE-Flow 2.2.0 and on Hutong; ins
 	test/interop/fateflow/install.sh "$(CACHE)"
 	$(STATIC) $(GO) build -o bin/bench ./test/bench
 	bin/bench -only peer -cache "$(CACHE)" $(BENCH_FLAGS)
+
+pictures: build ## draw docs/*.png again, with Chromium
+	$(GO) run $(SLIM) ./test/pictures
 
 clean: ## remove the built programs
 	rm -rf bin

@@ -22,6 +22,7 @@ import (
 	"hutong/bfia/client"
 	"hutong/fateflow"
 	"hutong/internal/httpclient"
+	"hutong/store/storetest"
 )
 
 // oneDocument holds the document of one job.
@@ -40,12 +41,13 @@ type controlWorker struct {
 	participant *participant.Activities
 }
 
-func newControlWorker(p *partner) controlWorker {
+func newControlWorker(t testing.TB, p *partner) controlWorker {
 	partners := client.New("A", func(node string) (string, bool) { return p.URL, node == "B" || node == "C" },
 		httpclient.Direct(), 2*time.Second)
 
 	return controlWorker{
-		scheduler: &scheduler.Activities{Client: partners, Logger: quiet,
+		scheduler: &scheduler.Activities{Node: "A", Client: partners, Logger: quiet,
+			Store:     storetest.Open(t, storetest.SQLite(t)),
 			Documents: oneDocument(`{"job_id":"` + jobID + `","dag":{"components":[]},"config":{}}`)},
 		participant: &participant.Activities{Client: partners, Transport: p.URL, HTTP: http.DefaultClient,
 			Logger: quiet},
@@ -131,7 +133,7 @@ func TestSendTaskStartAsksFirst(t *testing.T) {
 				}
 				return false
 			}
-			err := newControlWorker(p).execute("SendTaskStart",
+			err := newControlWorker(t, p).execute("SendTaskStart",
 				scheduler.SendTaskStartInput{Node: "B", Task: task})
 			if c.failed == "" {
 				require.NoError(t, err)
@@ -173,7 +175,7 @@ func TestCommandsAreRetried(t *testing.T) {
 				return len(p.bodies(path)) < 3 &&
 					hangUp(w)
 			}
-			require.NoError(t, newControlWorker(p).execute(name, c.arg))
+			require.NoError(t, newControlWorker(t, p).execute(name, c.arg))
 			sent := p.bodies(c.path)
 			require.Len(t, sent, 3)
 			assert.Equal(t, sent[0], sent[2], "each try sends the same body")
@@ -185,7 +187,7 @@ func TestCommandsAreRetried(t *testing.T) {
 					_ string) bool {
 					return refuse(w, code, "we won't")
 				}
-				err := newControlWorker(p).execute(name, c.arg)
+				err := newControlWorker(t, p).execute(name, c.arg)
 				var app *temporal.ApplicationError
 				require.ErrorAs(t, err, &app)
 				assert.Equal(t, activities.FailureRefused, app.Type())
@@ -214,7 +216,7 @@ func TestSendStopAgain(t *testing.T) {
 		assert.Empty(t, p.bodies(bfia.PathStop))
 		return accept(w, bfia.PollResult{Status: bfia.TaskFailed})
 	}
-	require.NoError(t, newControlWorker(p).execute("SendStopAgain",
+	require.NoError(t, newControlWorker(t, p).execute("SendStopAgain",
 		scheduler.SendStopAgainInput{Node: "B", Job: bfia.JobRef{JobID: jobID},
 			TaskIDs: []string{"unknown", "task"}}))
 	assert.Len(t, p.bodies(bfia.PathTaskPoll), 4)
@@ -223,7 +225,7 @@ func TestSendStopAgain(t *testing.T) {
 
 func TestSendCreateOfUnknownJob(t *testing.T) {
 	p := newPartner(t)
-	require.Error(t, newControlWorker(p).execute("SendCreate",
+	require.Error(t, newControlWorker(t, p).execute("SendCreate",
 		scheduler.SendCreateInput{Node: "B", JobID: "unknown"}))
 	assert.Empty(t, p.distinctRequests())
 }
@@ -278,7 +280,7 @@ func TestPollTask(t *testing.T) {
 				_ = json.NewEncoder(w).Encode(map[string]any{"code": 0, "data": c.states(nth)})
 				return true
 			}
-			got, err := pollOnce(t, newControlWorker(p), pollRequest)
+			got, err := pollOnce(t, newControlWorker(t, p), pollRequest)
 			require.NoError(t, err)
 			assert.Equal(t, c.want, got)
 			assert.GreaterOrEqual(t, len(p.bodies(bfia.PathTaskPoll)), c.polls)
@@ -299,7 +301,7 @@ func TestPollTaskGivesUp(t *testing.T) {
 		return true
 	}
 	began := time.Now()
-	got, err := pollOnce(t, newControlWorker(p), pollRequest)
+	got, err := pollOnce(t, newControlWorker(t, p), pollRequest)
 	require.NoError(t, err)
 	require.Len(t, got, 1)
 	assert.Equal(t, "B", got[0].Node)
@@ -320,7 +322,7 @@ func TestPollTaskWorkerShutsDown(t *testing.T) {
 		}
 		return false
 	}
-	env := pollEnv(newControlWorker(p))
+	env := pollEnv(newControlWorker(t, p))
 	env.SetWorkerStopChannel(stop)
 	_, err := env.ExecuteActivity("PollTask", pollRequest)
 	require.ErrorContains(t, err, "another worker continues to poll")
@@ -345,7 +347,7 @@ func pollOnce(t *testing.T, c controlWorker, req scheduler.PollTaskInput) (ended
 
 func TestReleaseSession(t *testing.T) {
 	p := newPartner(t)
-	c := newControlWorker(p)
+	c := newControlWorker(t, p)
 	require.NoError(t, c.execute("ReleaseSession", participant.ReleaseSessionInput{Session: "session_1"}))
 	assert.Equal(t, []string{"POST /v1/interconn/chan/release session_1 {}"}, p.distinctRequests())
 	p.answer = func(w http.ResponseWriter, _, _ string) bool {
@@ -362,7 +364,7 @@ func TestReleaseSession(t *testing.T) {
 func TestPollTaskResumesTimeout(t *testing.T) {
 	p := newPartner(t)
 	p.answer = func(w http.ResponseWriter, _, _ string) bool { return hangUp(w) }
-	env := pollEnv(newControlWorker(p))
+	env := pollEnv(newControlWorker(t, p))
 	env.SetHeartbeatDetails(map[string]time.Time{"B": time.Now().Add(-time.Hour)})
 	value, err := env.ExecuteActivity("PollTask",
 		scheduler.PollTaskInput{JobID: jobID, TaskID: "task", Nodes: []string{"B"},
@@ -378,8 +380,8 @@ func TestPollTaskResumesTimeout(t *testing.T) {
 // RetryDelay is an exponential backoff with a limit and jitter.
 func TestRetryDelay(t *testing.T) {
 	for attempt, want := range map[int32]time.Duration{2: 200 * time.Millisecond, 3: 400 * time.Millisecond,
-		7: 6400 * time.Millisecond, 8: 10 * time.Second,
-		1000: 10 * time.Second, 1 << 30: 10 * time.Second} {
+		7: 6400 * time.Millisecond, 8: 10 * time.Second, 179: 10 * time.Second, 180: time.Minute,
+		1000: time.Minute, 1 << 30: time.Minute} {
 		assert.Equal(t, want, activities.RetryDelay(attempt, 0.5), "before attempt %d", attempt)
 		assert.Equal(t, want*3/4, activities.RetryDelay(attempt, 0))
 		assert.Equal(t, want*5/4, activities.RetryDelay(attempt, 1))

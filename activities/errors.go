@@ -68,13 +68,19 @@ func CommandError(ctx context.Context, logger *slog.Logger, node string, err err
 const (
 	firstRetryDelay = 200 * time.Millisecond
 	maxRetryDelay   = 10 * time.Second
+	lateRetryDelay  = time.Minute
+	// lateAttempt is the first attempt that comes after half an hour of pauses of [maxRetryDelay].
+	lateAttempt = 180
 )
 
 // RetryDelay returns the pause before an attempt of a command, from the second on: exponential backoff with
 // jitter. chance, from 0 to 1, spreads it by a quarter to either side, so that jobs that lost a partner
-// together do not all return to it at once.
+// together do not all return to it at once. A partner that stays away is tried once a minute.
 func RetryDelay(attempt int32, chance float64) time.Duration {
 	delay := maxRetryDelay
+	if attempt >= lateAttempt {
+		delay = lateRetryDelay
+	}
 	if doublings := attempt - 2; doublings < 6 {
 		delay = min(maxRetryDelay, firstRetryDelay<<max(doublings, 0))
 	}

@@ -5,17 +5,31 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"slices"
+	"strings"
 
+	"hutong/bfia"
 	"hutong/store/blob"
 )
 
-// LogPrefix returns the storage prefix of a container's log. Below it, each watcher has a folder of chunks.
+// LogPrefix returns the storage prefix of a container's log. Below it, each watcher has a folder of chunks,
+// and of one object for the line that the container has not ended yet.
 func LogPrefix(container string) string { return "_log/" + container }
 
-// ReadLog opens the whole log of a container in the storage. It reads the chunks of the watcher that stored
-// most, in order, one at a time.
-func ReadLog(ctx context.Context, blobs blob.Store, container string) (io.ReadCloser, error) {
+// UnfinishedLine is the name of the object that holds a line which its container has not ended yet, such as a
+// progress bar.
+const UnfinishedLine = "unfinished"
+
+// Log is the log of a container as the storage has it.
+type Log struct {
+	// Chunks are the parts of the log, in order. Each consists of whole lines. All but the last are final.
+	Chunks []blob.Info
+
+	blobs      blob.Store
+	unfinished string // the key of the line that is not ended
+}
+
+// OpenLog looks up a container's log: the chunks of the watcher that stored most.
+func OpenLog(ctx context.Context, blobs blob.Store, container string) (*Log, error) {
 	objects, err := blobs.List(ctx, LogPrefix(container))
 	if err != nil {
 		return nil, fmt.Errorf("failed to list the log of %s: %w", container, err)
@@ -30,8 +44,56 @@ func ReadLog(ctx context.Context, blobs blob.Store, container string) (io.ReadCl
 			largest = watcher
 		}
 	}
-	objects = slices.DeleteFunc(objects, func(o blob.Info) bool { return path.Dir(o.Key) != largest })
-	return &chunkReader{ctx: ctx, blobs: blobs, left: objects}, nil
+
+	log := &Log{blobs: blobs}
+	for _, o := range objects {
+		switch {
+		case path.Dir(o.Key) != largest:
+		case path.Base(o.Key) == UnfinishedLine:
+			log.unfinished = o.Key
+		default:
+			log.Chunks = append(log.Chunks, o)
+		}
+	}
+	return log, nil
+}
+
+// Chunk opens one of Chunks.
+func (l *Log) Chunk(ctx context.Context, i int) (io.ReadCloser, error) {
+	chunk, err := l.blobs.Get(ctx, l.Chunks[i].Key)
+	if err != nil {
+		return nil, fmt.Errorf("failed to read %s: %w", l.Chunks[i].Key, err)
+	}
+	return chunk, nil
+}
+
+// Unfinished returns the line that the container has not ended yet, with its time, or "".
+func (l *Log) Unfinished(ctx context.Context) (string, error) {
+	if l.unfinished == "" {
+		return "", nil
+	}
+	object, err := l.blobs.Get(ctx, l.unfinished)
+	if bfia.CodeOf(err) == bfia.CodeNotFound {
+		return "", nil // it was ended meanwhile
+	}
+	if err != nil {
+		return "", fmt.Errorf("failed to read %s: %w", l.unfinished, err)
+	}
+	defer func() { _ = object.Close() }()
+	text, err := io.ReadAll(io.LimitReader(object, 64<<10))
+	if err != nil {
+		return "", fmt.Errorf("failed to read %s: %w", l.unfinished, err)
+	}
+	return strings.TrimRight(string(text), "\r\n"), nil
+}
+
+// ReadLog opens the whole log of a container.
+func ReadLog(ctx context.Context, blobs blob.Store, container string) (io.ReadCloser, error) {
+	log, err := OpenLog(ctx, blobs, container)
+	if err != nil {
+		return nil, err
+	}
+	return &chunkReader{ctx: ctx, blobs: blobs, left: log.Chunks}, nil
 }
 
 // chunkReader reads chunks one after the other.

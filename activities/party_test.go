@@ -319,6 +319,9 @@ func newPartner(t *testing.T) *partner {
 		if req.URL.Path == bfia.PathReserve {
 			data = bfia.Grant{Granted: true, Parallelism: 1}
 		}
+		if req.URL.Path == bfia.PathStatusAll {
+			data = bfia.JobStatus{State: bfia.JobRunning}
+		}
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(map[string]any{"code": 0, "msg": "success", "data": data})
 	}))

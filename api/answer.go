@@ -11,6 +11,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"hutong/bfia"
+	"hutong/store/blob"
 )
 
 // maxMessage bounds the bytes of an error's message that are sent and logged, since it may quote what the
@@ -50,6 +51,9 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 	var fiberErr *fiber.Error
 	if errors.As(err, &fiberErr) && fiberErr.Code < 500 {
 		err = bfia.Errorf(bfia.CodeBadRequest, "%s", fiberErr.Message)
+	}
+	if bfia.CodeOf(err) == bfia.CodeInternal && blob.IsDiskFull(err) {
+		err = bfia.Wrap(bfia.CodeUnavailable, err, "this party has no space left on its disk")
 	}
 	code, message := bfia.CodeOf(err), cut(bfia.MessageOf(err))
 	status := code.HTTPStatus()

@@ -89,13 +89,18 @@ func (s *Server) askScheduler(ctx context.Context, own *bfia.JobStatus) *bfia.Jo
 	status.Status = map[string]bfia.TaskState{}
 	status.Scheduler = job.SchedulerNode
 	status.Failure = status.Failure.Truncate()
+	for i := range status.Waiting {
+		status.Waiting[i] = *status.Waiting[i].Truncate()
+	}
 	for i := range status.Tasks {
 		t := &status.Tasks[i]
 		if t.DependsOn == nil {
 			t.DependsOn = []string{}
 		}
+		t.Waiting = t.Waiting.Truncate()
 		for k := range t.Parties {
-			t.Parties[k].Failure = t.Parties[k].Failure.Truncate()
+			p := &t.Parties[k]
+			p.Failure, p.Waiting = p.Failure.Truncate(), p.Waiting.Truncate()
 		}
 	}
 	return status

@@ -42,8 +42,8 @@ func (s *Server) reopen(ctx context.Context, job *store.Job) error {
 	}
 
 	in := workflows.ParticipantJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node,
-		Scheduler: job.SchedulerNode,
-		Settings:  s.Settings, FateFlow: true, Roles: job.Roles, Before: previousParts(tasks)}
+		Scheduler: job.SchedulerNode, Nodes: job.PartyNodes,
+		Settings: s.Settings, FateFlow: true, Roles: job.Roles, Before: previousParts(tasks)}
 	return s.create(ctx, workflows.ParticipantJobID(job.JobID), workflows.ParticipantJobType, in,
 		temporal.StartWorkflowOptions{
 			TypedSearchAttributes: in.SearchAttributes(),

@@ -234,8 +234,8 @@ func TestBrokenHTTP(t *testing.T) {
 		"a request's headers, which may be secret, are not logged")
 }
 
-// TestForbiddenHTTP checks that requests that HTTP forbids are answered with 400, and the connection closed, by
-// both servers.
+// TestForbiddenHTTP checks that requests that HTTP forbids are answered with 400, and the connection closed,
+// by both servers.
 func TestForbiddenHTTP(t *testing.T) {
 	p := newParty(t)
 	const good = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -245,16 +245,21 @@ func TestForbiddenHTTP(t *testing.T) {
 			"Host: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "both given"},
 		"two lengths": {post + "Host: x\r\nContent-Length: 4\r\nContent-Length: 2\r\n\r\n{}  ",
 			"header Content-Length: is given twice, as 4 and 2"},
-		"other coding": {post + "Host: x\r\nTransfer-Encoding: gzip\r\n\r\n", "the last coding must be chunked"},
-		"no host":      {post + "Content-Length: 2\r\n\r\n{}", "header Host: is required"},
-		"two hosts":    {post + "Host: x\r\nHost: y\r\nContent-Length: 2\r\n\r\n{}", "header Host: is given"},
-		"folded line":  {post + "Host: x\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\n{}", "continues on the next"},
+		"other coding": {post + "Host: x\r\nTransfer-Encoding: gzip\r\n\r\n",
+			"the last coding must be chunked"},
+		"no host":   {post + "Content-Length: 2\r\n\r\n{}", "header Host: is required"},
+		"two hosts": {post + "Host: x\r\nHost: y\r\nContent-Length: 2\r\n\r\n{}", "header Host: is given"},
+		"folded line": {post + "Host: x\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\n{}",
+			"continues on the next"},
 		"space before the colon": {post + "Host: x\r\nContent-Length : 2\r\n\r\n{}",
 			"is not a name of a header"},
-		"LF alone":    {strings.ReplaceAll(good, "\r\n", "\n"), "ends with LF alone"},
-		"bad chunk":   {post + "Host: x\r\nTransfer-Encoding: chunked\r\n\r\n+2\r\n{}\r\n0\r\n\r\n", "body: "},
-		"long chunk":  {post + "Host: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}x\r\n0\r\n\r\n", "body: "},
-		"bad trailer": {post + "Host: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\na b\r\n\r\n", "body: "},
+		"LF alone": {strings.ReplaceAll(good, "\r\n", "\n"), "ends with LF alone"},
+		"bad chunk": {post + "Host: x\r\nTransfer-Encoding: chunked\r\n\r\n+2\r\n{}\r\n0\r\n\r\n",
+			"body: "},
+		"long chunk": {post + "Host: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}x\r\n0\r\n\r\n",
+			"body: "},
+		"bad trailer": {post + "Host: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\na b\r\n\r\n",
+			"body: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, address := range []string{p.address, p.container} {
@@ -268,8 +273,8 @@ func TestForbiddenHTTP(t *testing.T) {
 	}
 }
 
-// TestContainerPaths checks that repeated and trailing slashes don't matter where containers call, and nowhere
-// else.
+// TestContainerPaths checks that repeated and trailing slashes don't matter where containers call, and
+// nowhere else.
 func TestContainerPaths(t *testing.T) {
 	p := running(t, "j1")
 	_, err := p.store.StartTask(t.Context(), "j1", first, "t1", 1, time.Now())
@@ -283,9 +288,11 @@ func TestContainerPaths(t *testing.T) {
 				path, len(body), body), 1)
 			require.Equal(t, 200, list[0].Status, "%s: %s", path, list[0].Body)
 			require.Equal(t, []signal{{workflows.ParticipantJobID("j1"), workflows.SignalTaskCallback,
-				bfia.TaskReport{TaskID: "t1", Status: bfia.TaskSuccess, Role: "guest.0"}}}, p.engine.takeSignals())
+				bfia.TaskReport{TaskID: "t1", Status: bfia.TaskSuccess,
+					Role: "guest.0"}}}, p.engine.takeSignals())
 		}
-		list := raw(t, address, "POST /"+bfia.PathStop+" HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 1)
+		list := raw(t, address, "POST /"+bfia.PathStop+" HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
+			1)
 		require.Equal(t, 404, list[0].Status)
 	}
 }

@@ -140,6 +140,79 @@ func TestStopAll(t *testing.T) {
 	require.Empty(t, p.engine.takeSignals())
 }
 
+// TestCreateWithoutARouteBack checks that a participant refuses a job for which it lacks a route to the
+// scheduler or to a party of its tasks.
+func TestCreateWithoutARouteBack(t *testing.T) {
+	p := newParty(t).withProvider().withData()
+	far := job(t, "j1", `"host": [
+        "JG0100001100000010"`, `"host": [
+        "JG999"`)
+	p.bad(post(bfia.PathCreate, far).from(guest), 200, bfia.CodeNotFound,
+		"task intersect_rsa_1 runs at JG999 too, and "+guest+" can't send to it", "the route table has no node JG999",
+		"add it to routes in the configuration of "+guest)
+	p.bad(post(bfia.PathCreate, job(t, "j2")).from("JG999"), 200, bfia.CodeNotFound,
+		"the job's scheduler: the route table has no node JG999")
+	require.Empty(t, p.engine.started())
+	_, err := p.store.Document(t.Context(), "j1")
+	require.Equal(t, bfia.CodeNotFound, bfia.CodeOf(err), "nothing of it is kept")
+}
+
+// TestStopAfterTheEnd checks that stopping a job that its scheduler has ended ends it at the participants
+// that may not know, and names those that can't be reached.
+func TestStopAfterTheEnd(t *testing.T) {
+	p := newParty(t).withProvider().withData()
+	stops := p.answering(host, 200, `{"code":0,"data":{}}`)
+	p.good(post(bfia.PathCreateAll, withHost(t, "j1")).from(guest))
+	require.NoError(t, p.store.UpdateScheduleJob(t.Context(), "j1", bfia.JobFinished, "", time.Now()))
+	p.peer(guest, "http://"+p.address)
+	p.good(post(bfia.PathPlatformStopAll, `{"job_id": "j1"}`))
+	require.Contains(t, stops(), bfia.PathStop)
+
+	p.answering(host, 404, `<html>no backend</html>`)
+	p.bad(post(bfia.PathPlatformStopAll, `{"job_id": "j1"}`), 502, bfia.CodePartnerDown,
+		"job j1 has ended, but "+host+" did not take the end of the job",
+		"answered by something that is not the partner's API: HTTP 404 Not Found")
+}
+
+// TestStopAtAParticipant checks that a stop has effect at a participant whose scheduler has ended the job,
+// does not know it, or can't be reached.
+func TestStopAtAParticipant(t *testing.T) {
+	for name, c := range map[string]struct {
+		status  int
+		answer  string
+		want    []signal
+		code    bfia.Code
+		message string
+	}{
+		"it has ended the job": {200,
+			`{"code":0,"data":{"job_status":"finished","failure":{"kind":"exit_code","exit_code":3}}}`,
+			[]signal{{workflows.ParticipantJobID("j1"), workflows.SignalStop, workflows.Stop{By: host,
+				Failure: &bfia.Failure{Kind: bfia.FailedExit, ExitCode: 3}}}}, bfia.CodeOK, ""},
+		"it runs the job": {200, `{"code":0,"data":{"job_status":"RUNNING"}}`, nil, bfia.CodeOK, ""},
+		"it does not know the job": {404, `{"code":4040,"msg":"job_id: unknown"}`,
+			[]signal{{workflows.ParticipantJobID("j1"), workflows.SignalStop, workflows.Stop{By: guest}}},
+			bfia.CodeOK, ""},
+		"it refuses": {200, `{"code":4030,"msg":"not a participant"}`, nil, bfia.CodeForbidden,
+			"not a participant"},
+		"a gateway answers": {503, `<html>no backend</html>`,
+			[]signal{{workflows.ParticipantJobID("j1"), workflows.SignalStop, workflows.Stop{By: guest}}},
+			bfia.CodePartnerDown, "The job is being stopped at " + guest + " only"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newParty(t).withProvider().withData()
+			p.good(post(bfia.PathCreate, job(t, "j1")).from(host))
+			p.answering(host, c.status, c.answer)
+			stop := post(bfia.PathPlatformStopAll, `{"job_id": "j1"}`)
+			if c.code == bfia.CodeOK {
+				p.good(stop)
+			} else {
+				p.bad(stop, c.code.HTTPStatus(), c.code, c.message)
+			}
+			require.Equal(t, c.want, p.engine.takeSignals())
+		})
+	}
+}
+
 func TestPoll(t *testing.T) {
 	p := running(t, "j1")
 	tasks, err := p.store.StartTask(t.Context(), "j1", first, "t1", 1, time.Now())
@@ -181,8 +254,9 @@ func TestCallbacks(t *testing.T) {
 	}
 	for _, status := range []string{"success", "Failed", "running"} { // as FATE-Flow takes them
 		p.good(own(status, "guest.0"))
-		want = append(want, signal{workflows.ParticipantJobID("j1"), workflows.SignalTaskCallback, bfia.TaskReport{
-			TaskID: "t1", Status: bfia.TaskState(strings.ToUpper(status)), Role: "guest.0"}})
+		want = append(want, signal{workflows.ParticipantJobID("j1"), workflows.SignalTaskCallback,
+			bfia.TaskReport{
+				TaskID: "t1", Status: bfia.TaskState(strings.ToUpper(status)), Role: "guest.0"}})
 	}
 	p.good(own("SUCCESS", "guest"))
 	want = append(want, signal{workflows.ParticipantJobID("j1"), workflows.SignalTaskCallback,

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -10,6 +11,7 @@ import (
 
 	"hutong/activities/participant"
 	"hutong/bfia"
+	"hutong/bfia/client"
 	"hutong/store"
 	"hutong/workflows"
 )
@@ -53,6 +55,9 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 	if err != nil {
 		return refused, err
 	}
+	if err := s.checkRoutesBack(plan, scheduler); err != nil {
+		return refused, err
+	}
 	warnings, err := s.checkParameters(record, plan, s.Node)
 	if err != nil {
 		return refused, err
@@ -85,7 +90,7 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 	// The scheduler may at the same time undo the creation of a job that has not started. Only the job's
 	// workflow can order the two, so this starts it, or finds it, also for a recorded job.
 	in := workflows.ParticipantJobInput{Plan: ownPlan(plan, s.Node), Node: s.Node, Scheduler: scheduler,
-		Settings: s.Settings, Approval: s.Approval, FateFlow: fateFlow}
+		Nodes: doc.Config.Nodes(), Settings: s.Settings, Approval: s.Approval, FateFlow: fateFlow}
 	for _, part := range own {
 		in.Roles = append(in.Roles, part.Self())
 	}
@@ -104,6 +109,28 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 		return accepted(bfia.JobPending, reuses), nil
 	}
 	return accepted(bfia.JobReady, reuses), nil
+}
+
+// checkRoutesBack refuses a job for which this party lacks a route to its scheduler, or to a party with which
+// it runs a task together: it could not report, and its containers could not send.
+func (s *Server) checkRoutesBack(plan *bfia.Plan, scheduler string) error {
+	if _, ok := s.remote.Route(scheduler); !ok {
+		return bfia.PrefixPlace("the job's scheduler", client.NoRoute(scheduler, s.Node))
+	}
+	for i := range plan.Tasks {
+		t := &plan.Tasks[i]
+		nodes := t.Nodes()
+		if !slices.Contains(nodes, s.Node) {
+			continue
+		}
+		for _, node := range nodes {
+			if _, ok := s.remote.Route(node); !ok {
+				return bfia.PrefixPlace("config.role: task "+t.Name+" runs at "+node+" too, and "+s.Node+
+					" can't send to it", client.NoRoute(node, s.Node))
+			}
+		}
+	}
+	return nil
 }
 
 // accepted returns what this party answers to job/create in addition to the protocol.
@@ -300,14 +327,18 @@ func (s *Server) pollTask(c *fiber.Ctx) error {
 	}
 	var states []bfia.TaskState
 	var failure *bfia.Failure // limited to what partners may know
+	var waiting *bfia.Waiting
 	for _, t := range tasks {
 		states = append(states, t.State)
 		if t.State == bfia.TaskFailed && failure == nil {
 			failure = t.Failure.ForPartners(s.Settings.FailureSharing)
 		}
+		if !t.State.Terminal() && waiting == nil {
+			waiting = t.Waiting.ForPartners(s.Settings.FailureSharing)
+		}
 	}
 	return ok(c, bfia.PollResult{Status: bfia.MergeTaskStates(states...), Reason: failure.Text(),
-		Failure: failure})
+		Failure: failure, Waiting: waiting})
 }
 
 // tasksByID returns this party's parts of a task, of one role or all. It fails with CodeNotFound if there are

@@ -180,16 +180,9 @@ func (s *Server) queuePosition(ctx context.Context, job store.ScheduleJob) (*bfi
 	if job.State != bfia.JobReady || job.QueuedAt == nil {
 		return nil, nil
 	}
-	q, err := s.store.Queue(ctx)
+	positions, err := s.queuePositions(ctx)
 	if err != nil {
 		return nil, err
 	}
-	q.Node, q.Limits = s.Node, s.Limits
-	for _, t := range q.Statuses(time.Now()) {
-		if t.JobID == job.JobID {
-			return &bfia.Queued{Priority: job.Priority, Position: t.Position, Total: len(q.Waiting),
-				Reason: t.Reason, Since: job.QueuedAt}, nil
-		}
-	}
-	return nil, nil // it has started meanwhile
+	return positions.of(job), nil
 }

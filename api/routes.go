@@ -16,8 +16,9 @@ type route struct {
 	container bool
 }
 
-// containerPaths returns the paths that containers call. They count in any spelling that [httpguard.CleanPath] reduces to
-// them: some containers append the path to an address that ends with a slash.
+// containerPaths returns the paths that containers call. They count in any spelling that
+// [httpguard.CleanPath] reduces to them: some containers append the path to an address that ends with a
+// slash.
 func containerPaths(routes []route) map[string]bool {
 	paths := map[string]bool{}
 	for _, r := range routes {

@@ -3,7 +3,10 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -93,9 +96,47 @@ func (s *Server) create(ctx context.Context, id, workflow string, in any,
 	options.TaskQueue = activities.ControlQueue
 	options.WorkflowTaskTimeout = workflowTaskTimeout
 	options.WorkflowIDConflictPolicy = enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING
-	if options.WorkflowIDReusePolicy == enums.WORKFLOW_ID_REUSE_POLICY_UNSPECIFIED {
-		options.WorkflowIDReusePolicy = enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY
+	if options.WorkflowIDReusePolicy != enums.WORKFLOW_ID_REUSE_POLICY_UNSPECIFIED {
+		return s.startOrFind(ctx, workflow, in, options)
 	}
+
+	options.WorkflowIDReusePolicy = enums.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE
+	err := s.startOrFind(ctx, workflow, in, options)
+	var started *serviceerror.WorkflowExecutionAlreadyStarted
+	if !errors.As(err, &started) {
+		return err
+	}
+	free, readErr := s.idIsFree(ctx, id)
+	if readErr != nil {
+		return bfia.Wrap(bfia.CodeUnavailable, readErr, "Temporal of %s does not answer; try again later",
+			s.Node)
+	}
+	if !free {
+		return err
+	}
+	options.WorkflowIDReusePolicy = enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE
+
+	return s.startOrFind(ctx, workflow, in, options)
+}
+
+// idIsFree reports whether a job may be created under a workflow id that another workflow has had: the job
+// was refused or undone, or Temporal lost it. A workflow that runs is found.
+func (s *Server) idIsFree(ctx context.Context, id string) (bool, error) {
+	last, err := s.temporal.DescribeWorkflow(ctx, id, "")
+	var gone *serviceerror.NotFound
+	if errors.As(err, &gone) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+
+	return !workflows.HasOutcome(last.TypedSearchAttributes), nil
+}
+
+// startOrFind starts a workflow, or finds the running one, and waits for the result of its create update.
+func (s *Server) startOrFind(ctx context.Context, workflow string, in any,
+	options temporal.StartWorkflowOptions) error {
 	handle, err := s.temporal.UpdateWithStartWorkflow(ctx, temporal.UpdateWithStartWorkflowOptions{
 		StartWorkflowOperation: s.temporal.NewWithStartWorkflowOperation(options, workflow, in),
 		UpdateOptions: temporal.UpdateWorkflowOptions{
@@ -174,7 +215,45 @@ func (s *Server) stopAll(c *fiber.Ctx) error {
 		workflows.Stop{Task: ref.TaskName, By: by}); err != nil {
 		return err
 	}
-	return ok(c, nil) // a job that has ended needs no stop
+	if job.State.Terminal() && ref.TaskName == "" {
+		if err := s.stopParticipants(c.UserContext(), &job); err != nil {
+			return err
+		}
+	}
+	return ok(c, nil)
+}
+
+// stopParticipants ends a job that this party has ended at its participants again, since an earlier job/stop
+// may have been lost. At those that have ended the job it changes nothing.
+func (s *Server) stopParticipants(ctx context.Context, job *store.ScheduleJob) error {
+	doc, err := s.document(ctx, job.JobID)
+	if err != nil {
+		return err
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, schedulerTimeout)
+	defer cancel()
+	nodes := doc.Config.Nodes()
+	failures := make([]error, len(nodes))
+	stop := bfia.JobRef{JobID: job.JobID, Failure: job.Failure.ForPartners(s.Settings.FailureSharing)}
+	if job.State == bfia.JobRejected {
+		stop.State, stop.Reason = bfia.JobRejected, job.Failure.Text()
+	}
+	var sent sync.WaitGroup
+	for i, node := range nodes {
+		sent.Go(func() {
+			if err := s.remote.Stop(ctx, node, stop); err != nil {
+				failures[i] = fmt.Errorf("%s did not take the end of the job: %w", node, err)
+			}
+		})
+	}
+	sent.Wait()
+	if err := errors.Join(failures...); err != nil {
+		reasons := strings.ReplaceAll(err.Error(), "\n", "; ")
+		return bfia.Wrap(bfia.CodePartnerDown, err, "job_id: job %s has ended, but %s; it is sent again",
+			job.JobID, reasons)
+	}
+	return nil
 }
 
 // partyCallback accepts a participant's report about its part of a task (part 2, 3.9).

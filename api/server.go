@@ -70,6 +70,9 @@ type Server struct {
 	// submissions limits the jobs that are created for clients at the same time.
 	submissions *semaphore.Weighted
 
+	// logIndex caches what is known of logs that clients follow.
+	logIndex logIndex
+
 	app        *fiber.App
 	containers *fiber.App
 

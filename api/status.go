@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -9,8 +10,10 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"hutong/bfia"
+	"hutong/bfia/client"
 	"hutong/fateflow"
 	"hutong/store"
+	"hutong/workflows"
 )
 
 // platformStatus returns a job's status to a client (part 2, 5.3), with tasks by id. The job's scheduler
@@ -52,6 +55,11 @@ func (s *Server) schedulerStatus(c *fiber.Ctx) error {
 	}
 	for _, t := range status.Tasks {
 		status.Status[t.Name] = t.State
+		for k := range t.Parties {
+			if p := &t.Parties[k]; p.NodeID == s.Node {
+				p.Waiting = p.Waiting.ForPartners(s.Settings.FailureSharing)
+			}
+		}
 	}
 	return ok(c, status)
 }
@@ -87,12 +95,14 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 		return nil, err
 	}
 	status := &bfia.JobStatus{JobID: job.JobID, FlowID: job.FlowID, State: job.State,
-		Status: map[string]bfia.TaskState{},
-		Reason: job.Reason, Failure: job.Failure, Scheduler: s.Node, CreatedAt: &job.CreatedAt,
-		StartedAt: job.StartedAt, EndedAt: job.EndedAt}
+		Status:  map[string]bfia.TaskState{},
+		Outcome: job.Outcome, Reason: job.Reason, Failure: job.Failure,
+		Scheduler: s.Node,
+		CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
 	if status.Queued, err = s.queuePosition(ctx, job); err != nil {
 		return nil, err
 	}
+	status.Waiting = waitsOf(job, status.Queued)
 	own, err := s.store.Tasks(ctx, jobID)
 	if err != nil {
 		return nil, err
@@ -101,9 +111,9 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 	for _, p := range parts {
 		byTask[p.TaskID] = append(byTask[p.TaskID], p)
 	}
-	progress := map[part]string{}
+	mine := map[part]store.Task{}
 	for _, t := range own {
-		progress[part{t.Name, t.Role, t.RoleIndex}] = t.Progress
+		mine[part{t.Name, t.Role, t.RoleIndex}] = t
 	}
 	for _, t := range tasks {
 		ts := bfia.TaskStatus{TaskID: t.TaskID, Name: t.Name, Component: t.Component, Provider: t.Provider +
@@ -113,13 +123,18 @@ func (s *Server) scheduledStatus(ctx context.Context, jobID string) (*bfia.JobSt
 		for _, p := range byTask[t.TaskID] {
 			ps := bfia.PartStatus{NodeID: p.NodeID, Role: p.Role, Index: p.RoleIndex, State: p.State,
 				Reason: p.Reason, Failure: p.Failure, StartedAt: p.StartedAt, EndedAt: p.EndedAt}
-			if p.NodeID == s.Node && !p.State.Terminal() { // running parts of this party report progress
-				ps.Progress = progress[part{t.Name, p.Role, p.RoleIndex}]
+			if !p.State.Terminal() {
+				ps.Waiting = p.Waiting
+			}
+			if p.NodeID == s.Node && !p.State.Terminal() { // this party knows most of its own parts
+				row := mine[part{t.Name, p.Role, p.RoleIndex}]
+				ps.Progress, ps.Waiting = row.Progress, row.Waiting
 			}
 			ts.Parties = append(ts.Parties, ps)
 		}
 		status.Tasks = append(status.Tasks, ts)
 	}
+	explainUnstarted(status, job.Parallelism, s.Settings.TasksInFlight)
 	return status, nil
 }
 
@@ -148,9 +163,14 @@ func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 		return nil, err
 	}
 	status := &bfia.JobStatus{JobID: job.JobID, FlowID: job.FlowID, State: job.State,
-		Status: map[string]bfia.TaskState{},
-		Reason: job.Reason, Failure: job.Failure, Scheduler: job.SchedulerNode, CreatedAt: &job.CreatedAt,
-		StartedAt: job.StartedAt, EndedAt: job.EndedAt}
+		Status:  map[string]bfia.TaskState{},
+		Outcome: job.Outcome, Reason: job.Reason, Failure: job.Failure, Scheduler: job.SchedulerNode,
+		CreatedAt: &job.CreatedAt, StartedAt: job.StartedAt, EndedAt: job.EndedAt}
+	waits, err := s.jobWaits(ctx, []store.Job{job})
+	if err != nil {
+		return nil, err
+	}
+	status.Waiting = waits[job.JobID]
 	place := map[string]int{}
 	for _, r := range rows {
 		i, found := place[r.Name]
@@ -163,14 +183,15 @@ func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 						r.Version, Attempt: laterAttempt(r.Attempt), DependsOn: []string{}})
 		}
 		t := &status.Tasks[i]
-		progress := r.Progress
+		progress, waiting := r.Progress, r.Waiting
 		if r.State.Terminal() {
-			progress = ""
+			progress, waiting = "", nil
 		}
 		t.Parties = append(t.Parties, bfia.PartStatus{NodeID: s.Node, Role: r.Role, Index: r.RoleIndex,
 			State:  r.State,
-			Reason: r.Reason, Progress: progress, Failure: failureOf(r), ReusedFrom: r.ReusedJobID,
-			StartedAt: r.StartedAt, EndedAt: r.EndedAt})
+			Reason: r.Reason, Progress: progress, Waiting: waiting, Failure: failureOf(r),
+			ReusedFrom: r.ReusedJobID,
+			StartedAt:  r.StartedAt, EndedAt: r.EndedAt})
 		t.StartedAt, t.EndedAt = earlier(t.StartedAt, r.StartedAt), later(t.EndedAt, r.EndedAt)
 		var states []bfia.TaskState
 		for _, p := range t.Parties {
@@ -188,6 +209,7 @@ func (s *Server) ownStatus(ctx context.Context, jobID string) (*bfia.JobStatus, 
 			}
 		}
 	}
+	explainUnstarted(status, nil, 0)
 	return status, nil
 }
 
@@ -207,48 +229,6 @@ func later(a, b *time.Time) *time.Time {
 		return b
 	}
 	return a
-}
-
-// jobPage is the default number of jobs in a page of the list.
-const jobPage = 100
-
-// listJobs lists jobs, newest first (part 2, 5.6): of a flow, or all. prefix is the beginning of their ids.
-// limit and before select a page.
-func (s *Server) listJobs(c *fiber.Ctx) error {
-	get, err := s.params(c)
-	if err != nil {
-		return err
-	}
-	filter := store.JobFilter{Limit: jobPage, Prefix: get("prefix")}
-	if flow := get("flow_id"); flow != "" {
-		filter.FlowID = &flow
-	}
-	if n, err := number(get, "limit", jobPage, 1, store.MaxJobs); err != nil {
-		return err
-	} else {
-		filter.Limit = n
-	}
-	if before := get("before"); before != "" {
-		cursor, err := store.ParseJobCursor(before)
-		if err != nil {
-			return bfia.Wrap(bfia.CodeBadRequest, err, "before: %q is not the field next of a page", before)
-		}
-		filter.Before = &cursor
-	}
-	jobs, err := s.store.Jobs(c.UserContext(), filter)
-	if err != nil {
-		return err
-	}
-	list := bfia.JobList{JobList: map[string]bfia.JobState{}, Jobs: []bfia.JobSummary{}}
-	for _, j := range jobs {
-		list.JobList[j.JobID] = j.State
-		list.Jobs = append(list.Jobs, bfia.JobSummary{JobID: j.JobID, FlowID: j.FlowID, State: j.State,
-			CreatedAt: &j.CreatedAt, StartedAt: j.StartedAt, EndedAt: j.EndedAt})
-	}
-	if len(jobs) == filter.Limit {
-		list.Next = jobs[len(jobs)-1].Cursor().String()
-	}
-	return answer(c, "success", list, map[string]any{"job_list": list.JobList})
 }
 
 // listOutputs lists the outputs of a job's tasks in this party's storage.
@@ -317,8 +297,9 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 		return err
 	}
 	stop := func() error { return s.remote.StopAll(c.UserContext(), scheduler, ref) }
-	if doc, err := s.document(c.UserContext(), ref.JobID); err == nil && fateflow.Scheduled(doc) &&
-		scheduler != s.Node {
+	doc, err := s.document(c.UserContext(), ref.JobID)
+	fateFlow := err == nil && fateflow.Scheduled(doc) && scheduler != s.Node
+	if fateFlow {
 		if ref.TaskName != "" {
 			return bfia.Errorf(bfia.CodeRefused,
 				"task_name: %s schedules by the FATE-Flow protocol, which can stop a job, but not a task",
@@ -326,10 +307,53 @@ func (s *Server) stop(c *fiber.Ctx, ref bfia.JobRef) error {
 		}
 		stop = func() error { return fateflow.SendStop(c.UserContext(), s.remote, scheduler, ref.JobID) }
 	}
-	if err := stop(); err != nil {
+	err = stop()
+	if scheduler != s.Node && ref.TaskName == "" {
+		err = s.stopHere(c.UserContext(), ref.JobID, scheduler, fateFlow, err)
+	}
+	if bfia.CodeOf(err) == bfia.CodePartnerDown {
+		return err
+	}
+	if err != nil {
 		return partnerError(err, "the scheduler")
 	}
 	return ok(c, nil)
+}
+
+// stopHere stops this party's part of a job whose scheduler, another party, will not: it has ended the job,
+// and its job/stop did not arrive; it does not know the job; or it can't be reached. sent is the outcome of
+// the request to the scheduler. A FATE-Flow that speaks its own protocol can't be asked for the job's state.
+func (s *Server) stopHere(ctx context.Context, jobID, scheduler string, fateFlow bool, sent error) error {
+	job, err := s.store.Job(ctx, jobID)
+	if err != nil || job.State.Terminal() {
+		return sent
+	}
+
+	var outcome *client.Error
+	failed := errors.As(sent, &outcome)
+	unreachable := failed && outcome.Outcome != client.Refused
+	stop := workflows.Stop{By: s.Node}
+	if unknown := failed && outcome.Code == bfia.CodeNotFound; !unreachable && !unknown {
+		if fateFlow {
+			return sent
+		}
+		status, err := s.remote.StatusAll(ctx, scheduler, jobID)
+		if err != nil || !status.State.Terminal() {
+			return sent // if it was taken, job/stop follows
+		}
+		stop = workflows.Stop{By: scheduler, Failure: status.Failure.Truncate(),
+			Rejected: status.State == bfia.JobRejected, Reason: status.Reason}
+	}
+
+	if _, err := s.signal(ctx, workflows.ParticipantJobID(jobID), workflows.SignalStop, stop); err != nil {
+		return err
+	}
+	if unreachable {
+		return bfia.Wrap(bfia.CodePartnerDown, sent, "%s, the scheduler, did not answer: %s. "+
+			"The job is being stopped at %s only; the other parties end it once %[1]s learns of that",
+			scheduler, outcome.Cause, s.Node)
+	}
+	return nil
 }
 
 // health succeeds as long as the process serves requests.

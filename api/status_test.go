@@ -155,7 +155,7 @@ func TestStop(t *testing.T) {
 	p.good(post(bfia.PathCreate, job(t, "j2")).from(host))
 	asked := p.answering(host, 200, `{"code":0,"msg":"success"}`)
 	p.good(post(bfia.PathPlatformStopAll, `{"job_id": "j2"}`))
-	require.Equal(t, []string{bfia.PathStopAll}, asked())
+	require.Equal(t, []string{bfia.PathStopAll, bfia.PathStatusAll}, asked())
 }
 
 func TestOutputs(t *testing.T) {

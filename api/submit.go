@@ -157,6 +157,12 @@ func partnerError(err error, who string) error {
 	if sent.Outcome == client.NotDelivered {
 		return bfia.Wrap(bfia.CodeUnavailable, err, "failed to reach %s, %s; try again later", who, sent.Node)
 	}
+	var foreign *client.ForeignAnswer
+	if errors.As(err, &foreign) {
+		return bfia.Wrap(bfia.CodeUnavailable, err, "%s, %s, did not answer: %v; try again later", who,
+			sent.Node,
+			foreign)
+	}
 	return bfia.Wrap(bfia.CodeUnavailable, err,
 		"%s, %s, did not answer; query the job's status before you submit it again", who, sent.Node)
 }

@@ -200,8 +200,8 @@ func TestSubmitFATEsTypes(t *testing.T) {
 	}
 }
 
-// TestSubmitParametersThatNameNoDataset checks that name, namespace and dataset_id of a task whose dataset input
-// the DAG feeds are its own parameters, as those of FATE's dataframe_transformer and Writer.
+// TestSubmitParametersThatNameNoDataset checks that name, namespace and dataset_id of a task whose dataset
+// input the DAG feeds are its own parameters, as those of FATE's dataframe_transformer and Writer.
 func TestSubmitParametersThatNameNoDataset(t *testing.T) {
 	p := newParty(t).withProvider().withData()
 	for i, params := range []map[string]any{

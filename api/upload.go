@@ -134,7 +134,7 @@ func (f *uploadForm) take(part *multipart.Part, stream *body) error {
 
 func (f *uploadForm) takeFile(part *multipart.Part, stream *body) (err error) {
 	if f.file, err = os.CreateTemp(f.server.TempDir, "upload-*"); err != nil {
-		return bfia.Wrap(bfia.CodeInternal, err, "failed to store the uploaded file; the disk may be full")
+		return bfia.Wrap(bfia.CodeInternal, err, "failed to store the uploaded file")
 	}
 	// Without a name the file disappears with this process, however that ends.
 	if err := os.Remove(f.file.Name()); err != nil {
@@ -144,7 +144,7 @@ func (f *uploadForm) takeFile(part *multipart.Part, stream *body) (err error) {
 	var disk *fs.PathError
 	switch {
 	case stream.err == nil && errors.As(err, &disk):
-		return bfia.Wrap(bfia.CodeInternal, err, "failed to store the uploaded file; the disk may be full")
+		return bfia.Wrap(bfia.CodeInternal, err, "failed to store the uploaded file")
 	case err != nil:
 		return readError(err)
 	case n > f.server.MaxUploadBytes:

@@ -7,6 +7,9 @@ import "strings"
 func Closest(name string, candidates []string) string {
 	closest, least := "", 1<<30
 	for _, c := range candidates {
+		if c == name {
+			continue // it is not misspelt
+		}
 		distance := editDistance(strings.ToLower(name), strings.ToLower(c))
 		allowed := 2
 		if shorter := min(len(name), len(c)); shorter < 3 {

@@ -61,7 +61,8 @@ func checkConstraints(c *Config, place map[string]int) error {
 		for _, task := range sortedKeys(byTask) {
 			if _, known := place[task]; !known && task != AnyTask {
 				return Errorf(CodeBadRequest,
-					"config.job_params.%s.requires.%s: the DAG has no task of that name", l.place, task)
+					"config.job_params.%s.requires.%s: the DAG has no task of that name%s", l.place, task,
+					DidYouMean(task, sortedKeys(place)))
 			}
 		}
 	}

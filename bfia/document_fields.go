@@ -104,9 +104,8 @@ func CheckDocument(doc *Document, plan *Plan) []Warning {
 		if len(doc.Config.Role[role]) == 0 || used[role] {
 			continue
 		}
-		standard := []string{"guest", "host", "arbiter"}
-		hint := DidYouMean(role, slices.Concat(roles, standard))
-		if hint == "" || slices.Contains(standard, role) {
+		hint := DidYouMean(role, slices.Concat(roles, []string{"guest", "host", "arbiter"}))
+		if hint == "" {
 			hint = "; they run at " + strings.Join(roles, ", ")
 		}
 		warnings = append(warnings, Warning{Field: "config.role." + role,

@@ -28,9 +28,11 @@ type FailureKind string
 const (
 	FailedExit   FailureKind = "exit_code"     // the container's exit code is not 0
 	FailedMemory FailureKind = "out_of_memory" // the container hit its memory limit
-	FailedImage  FailureKind = "image_missing"
-	FailedStart  FailureKind = "not_started"   // the container could not be created or started
-	FailedInput  FailureKind = "input_missing" // a dataset or a provider is missing
+	// the container's log files exceeded their limit
+	FailedLogFiles FailureKind = "log_files"
+	FailedImage    FailureKind = "image_missing"
+	FailedStart    FailureKind = "not_started"   // the container could not be created or started
+	FailedInput    FailureKind = "input_missing" // a dataset or a provider is missing
 	// the container wrote an output that its party can't read or record
 	FailedOutput   FailureKind = "output_unreadable"
 	FailedReported FailureKind = "reported" // the component reported it
@@ -132,6 +134,8 @@ func (f *Failure) Text() string {
 		return fmt.Sprintf("exit code %d", f.ExitCode)
 	case FailedMemory:
 		return "out of memory"
+	case FailedLogFiles:
+		return "the container's log files exceeded their limit"
 	case FailedImage:
 		return "the image is missing on the runner"
 	case FailedStart:
@@ -220,6 +224,11 @@ func (f *Failure) hint(self, jobID string) string {
 		role, index, _ := strings.Cut(f.Role, ".")
 		return fmt.Sprintf("give the task more memory: config.job_params.%s.%s.resources.memory, in GiB",
 			role, index)
+	case FailedLogFiles:
+		if ours {
+			return "let the component write less below config.log.path, or raise runner.log_files_mib"
+		}
+		return fmt.Sprintf("ask %s to raise its limit for log files", f.NodeID)
 	case FailedImage:
 		if ours {
 			return "load the image on the runner, or register the provider with an image that the runner has"

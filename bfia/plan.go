@@ -178,8 +178,8 @@ func checkTaskNames(p *Params, place map[string]int) error {
 	check := func(where string, values map[string]json.RawMessage) error {
 		for _, task := range sortedKeys(values) {
 			if _, ok := place[task]; !ok {
-				return Errorf(CodeBadRequest, "config.task_params.%s.%s: the DAG has no task of that name",
-					where, task)
+				return Errorf(CodeBadRequest, "config.task_params.%s.%s: the DAG has no task of that name%s",
+					where, task, DidYouMean(task, sortedKeys(place)))
 			}
 		}
 		return nil
@@ -239,8 +239,8 @@ func checkConfig(c *Config) error {
 		for _, role := range sortedKeys(kind.p.Roles) {
 			nodes := c.Role[role]
 			if len(nodes) == 0 && len(kind.p.Roles[role]) > 0 {
-				return Errorf(CodeBadRequest, "config.%s.%s: config.role has no node of that role",
-					kind.name, role)
+				return Errorf(CodeBadRequest, "config.%s.%s: config.role has no node of that role%s",
+					kind.name, role, DidYouMean(role, c.Roles()))
 			}
 
 			for _, key := range sortedKeys(kind.p.Roles[role]) {
@@ -351,7 +351,8 @@ func topological(components []Component, place map[string]int) ([]int, error) {
 			}
 			from, known := place[task]
 			if !known {
-				return nil, Errorf(CodeBadRequest, "%s.key: the DAG has no task %q", field, task)
+				return nil, Errorf(CodeBadRequest, "%s.key: the DAG has no task %q%s", field, task,
+					DidYouMean(task, sortedKeys(place)))
 			}
 			if !slices.ContainsFunc(components[from].Output,
 				func(o Port) bool { return o.Key == output && SameFamily(o.Type, in.Type) }) {

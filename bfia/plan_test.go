@@ -193,6 +193,10 @@ func TestPlanRefusals(t *testing.T) {
 		{name: "common parameters of an unknown task",
 			changes: []change{{"config.task_params.common.intersect.a", 1}},
 			message: "config.task_params.common.intersect: the DAG has no task of that name"},
+		{name: "parameters of a misspelt task",
+			changes: []change{{"config.task_params.common.intersect_rsa1.a", 1}},
+			message: "config.task_params.common.intersect_rsa1: the DAG has no task of that name; " +
+				"did you mean intersect_rsa_1?"},
 		{name: "a role's parameters of an unknown task",
 			changes: []change{{"config.task_params.host.0.intersect.a", 1}},
 			message: "config.task_params.host.0.intersect: the DAG has no task of that name"},

@@ -133,3 +133,33 @@ func (s JobState) String() string { return string(s) }
 
 // String returns the state for messages.
 func (s TaskState) String() string { return string(s) }
+
+// Outcome is how a job ended. The state FINISHED does not show whether the job succeeded.
+type Outcome string
+
+// The outcomes of a job. A job that was not created at every party is REFUSED: it never existed.
+const (
+	OutcomeSuccess  Outcome = "SUCCESS"
+	OutcomeFailed   Outcome = "FAILED"
+	OutcomeStopped  Outcome = "STOPPED"
+	OutcomeRejected Outcome = "REJECTED"
+	OutcomeRefused  Outcome = "REFUSED"
+)
+
+// ParseOutcome reads the outcome of a job that is listed, which is never REFUSED.
+func ParseOutcome(s string) (Outcome, error) {
+	switch o := Outcome(s); o {
+	case OutcomeSuccess, OutcomeFailed, OutcomeStopped, OutcomeRejected:
+		return o, nil
+	}
+	return "", Errorf(CodeBadRequest, "outcome: %q is none of SUCCESS, FAILED, STOPPED, REJECTED", s)
+}
+
+// ParseJobState reads the state of a job.
+func ParseJobState(s string) (JobState, error) {
+	if state := JobState(s); state.rank() > 0 {
+		return state, nil
+	}
+	return "", Errorf(CodeBadRequest,
+		"job_status: %q is none of PENDING, READY, RUNNING, REJECTED, FINISHED", s)
+}

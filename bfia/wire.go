@@ -107,6 +107,7 @@ type PollResult struct {
 	Status  TaskState `json:"status"`
 	Reason  string    `json:"reason,omitempty"`
 	Failure *Failure  `json:"failure,omitempty"`
+	Waiting *Waiting  `json:"waiting,omitempty"` // Hutong's addition: why it does not proceed
 }
 
 // JobCheck is the data of the answer to a check of a job, which creates nothing: what each party would do
@@ -138,9 +139,11 @@ type JobStatus struct {
 	JobID     string               `json:"job_id"`
 	FlowID    string               `json:"flow_id"`
 	State     JobState             `json:"job_status"`
-	Status    map[string]TaskState `json:"status"` // by task_id north-south (5.3), by task name east-west (as in FATE-Flow)
+	Status    map[string]TaskState `json:"status"`            // by task_id north-south (5.3), by task name east-west (as in FATE-Flow)
+	Outcome   Outcome              `json:"outcome,omitempty"` // once it has ended
 	Reason    string               `json:"reason"`
 	Failure   *Failure             `json:"failure,omitempty"`
+	Waiting   []Waiting            `json:"waiting,omitempty"` // why it does not proceed
 	Scheduler string               `json:"scheduler"`
 	Queued    *Queued              `json:"queued,omitempty"` // while it is queued
 	CreatedAt *time.Time           `json:"created_at"`
@@ -158,6 +161,7 @@ type TaskStatus struct {
 	Attempt   int          `json:"attempt,omitempty"` // above 1 if earlier ones were lost
 	State     TaskState    `json:"status"`
 	Reason    string       `json:"reason"`
+	Waiting   *Waiting     `json:"waiting,omitempty"` // why it has not started
 	DependsOn []string     `json:"depends_on"`
 	StartedAt *time.Time   `json:"started_at"`
 	EndedAt   *time.Time   `json:"ended_at"`
@@ -172,6 +176,7 @@ type PartStatus struct {
 	State   TaskState `json:"status"`
 	Reason  string    `json:"reason"`
 	Failure *Failure  `json:"failure,omitempty"`
+	Waiting *Waiting  `json:"waiting,omitempty"` // why its container does not run yet
 	// Progress is the component's own report on a running part. Only the part's own party has it.
 	Progress string `json:"progress,omitempty"`
 	// ReusedFrom is the job whose outputs replace those of the part. Only the part's own party has it.
@@ -185,6 +190,14 @@ type JobSummary struct {
 	JobID     string     `json:"job_id"`
 	FlowID    string     `json:"flow_id"`
 	State     JobState   `json:"job_status"`
+	Outcome   Outcome    `json:"outcome,omitempty"` // once it has ended
+	Reason    string     `json:"reason"`            // of an outcome other than SUCCESS
+	Failure   *Failure   `json:"failure,omitempty"`
+	Waiting   []Waiting  `json:"waiting,omitempty"` // why it does not proceed
+	Roles     []string   `json:"roles"`             // of this party
+	Parties   []string   `json:"parties"`           // node ids of all parties
+	Initiator string     `json:"initiator"`
+	Scheduler string     `json:"scheduler"`
 	CreatedAt *time.Time `json:"created_at"`
 	StartedAt *time.Time `json:"started_at"`
 	EndedAt   *time.Time `json:"ended_at"`
@@ -264,11 +277,13 @@ type Queued struct {
 	Since    *time.Time `json:"since,omitempty"`
 }
 
-// String describes what a queued job waits for; it is empty for a job that is not queued.
-func (q *Queued) String() string {
-	if q == nil {
-		return ""
+// Waiting describes what a queued job waits for. node is the party that denied it a reservation, or "".
+func (q *Queued) Waiting(node string) Waiting {
+	w := Waiting{Kind: WaitsForQueue, NodeID: node, Message: fmt.Sprintf(
+		"waits at position %d of %d in the queue, with priority %d: %s", q.Position, q.Total, q.Priority,
+		q.Reason)}
+	if q.Since != nil {
+		w.Since = *q.Since
 	}
-	return fmt.Sprintf("queued at position %d of %d, with priority %d: %s", q.Position, q.Total, q.Priority,
-		q.Reason)
+	return w
 }

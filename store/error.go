@@ -29,7 +29,7 @@ func wrap(err error, doing string, args ...any) error {
 		return fmt.Errorf("%s: %w", what, err)
 	case diskFull(err):
 		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", what, err),
-			"the disk of the database is full")
+			"the database has no space left on its disk")
 	case isReadOnly(err):
 		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", what, err),
 			"the database accepts no writes now")

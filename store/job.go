@@ -23,11 +23,15 @@ type Job struct {
 	Roles         []string      `bun:"roles"` // the roles of this party, such as "guest.0"
 	InitiatorNode string        `bun:"initiator_node"`
 	SchedulerNode string        `bun:"scheduler_node"`
+	PartyNodes    []string      `bun:"party_nodes"` // of all parties of the job
 	Reason        string        `bun:"reason"`
+	Outcome       bfia.Outcome  `bun:"outcome"`
 	Failure       *bfia.Failure `bun:"failure"`
-	CreatedAt     time.Time     `bun:"created_at"`
-	StartedAt     *time.Time    `bun:"started_at"`
-	EndedAt       *time.Time    `bun:"ended_at"`
+	// Waiting is what the job waits for here, unless other rows say it.
+	Waiting   []bfia.Waiting `bun:"waiting"`
+	CreatedAt time.Time      `bun:"created_at"`
+	StartedAt *time.Time     `bun:"started_at"`
+	EndedAt   *time.Time     `bun:"ended_at"`
 	// RemovalFailure is why the job could not be removed after its retention.
 	RemovalFailure string `bun:"removal_failure"`
 }
@@ -70,11 +74,15 @@ const MaxJobs = 1000
 
 // JobFilter selects jobs. The zero value selects all.
 type JobFilter struct {
-	FlowID *string
-	States []bfia.JobState
-	Prefix string     // the beginning of the job ids
-	Limit  int        // 1 to MaxJobs; 0 is MaxJobs
-	Before *JobCursor // jobs after this position: the cursor of the previous page's last job
+	FlowID   *string
+	Prefix   string // the beginning of the job ids
+	States   []bfia.JobState
+	Outcomes []bfia.Outcome
+	Partner  string     // a party of the job
+	Since    time.Time  // created then or later
+	Until    time.Time  // created before
+	Limit    int        // 1 to MaxJobs; 0 is MaxJobs
+	Before   *JobCursor // jobs after this position: the cursor of the previous page's last job
 }
 
 // CreateJob records a job and this party's parts of its tasks, all or nothing. It fills in the JobID of
@@ -115,6 +123,10 @@ func jobRows(job Job, tasks []Task) (Job, []Task, error) {
 	job.State = cmp.Or(job.State, bfia.JobPending)
 	job.CreatedAt = timeOrNow(job.CreatedAt)
 	job.Reason = cleanReason(job.Reason)
+	if job.PartyNodes == nil {
+		job.PartyNodes = []string{}
+	}
+	job.Waiting = cleanWaits(job.Waiting)
 	if job.Roles == nil {
 		job.Roles = []string{}
 	}
@@ -181,8 +193,8 @@ func (s *Store) DeleteJob(ctx context.Context, jobID string) error {
 // UpdateJob moves a job forward to state, as of at. It does nothing if the job is in that state or a later
 // one, and returns CodeNotFound for an unknown job. An empty reason leaves the recorded one.
 func (s *Store) UpdateJob(ctx context.Context, jobID string, state bfia.JobState, reason string,
-	at time.Time) error {
-	return s.advanceJob(ctx, (*Job)(nil), jobID, state, reason, at)
+	at time.Time, more ...JobChange) error {
+	return s.advanceJob(ctx, (*Job)(nil), jobID, state, reason, at, more...)
 }
 
 // ReopenJob makes a FINISHED job READY again and clears the reason, failure and times of its end. Its tasks
@@ -195,7 +207,7 @@ func (s *Store) ReopenJob(ctx context.Context, jobID string) error {
 			return err
 		}
 		n, err = affected(tx.NewUpdate().Model((*Job)(nil)).Set("state = ?", bfia.JobReady).
-			Set("reason = '', failure = NULL, started_at = NULL, ended_at = NULL").
+			Set("reason = '', outcome = '', failure = NULL, started_at = NULL, ended_at = NULL").
 			Where("job_id = ? AND state = ? AND NOT removing", jobID, bfia.JobFinished).Exec(ctx))
 		if err != nil || n == 0 {
 			return err
@@ -220,8 +232,8 @@ func (s *Store) Job(ctx context.Context, jobID string) (Job, error) {
 	return job, err
 }
 
-// prefixEscape makes a text literal in a pattern of LIKE ... ESCAPE '!'.
-var prefixEscape = strings.NewReplacer("!", "!!", "%", "!%", "_", "!_")
+// likeEscape makes a text literal in a pattern of LIKE ... ESCAPE '!'.
+var likeEscape = strings.NewReplacer("!", "!!", "%", "!%", "_", "!_")
 
 // Jobs returns a page of the list of jobs, newest first. All pages cost the same. The next page starts at the
 // cursor of the last job of this one.
@@ -243,11 +255,27 @@ func (s *Store) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
 	if len(f.States) > 0 {
 		q.Where("state IN (?)", bun.List(f.States))
 	}
+	if len(f.Outcomes) > 0 {
+		q.Where("outcome IN (?)", bun.List(f.Outcomes))
+	}
+	if f.Partner != "" {
+		if err := checkText("partner", f.Partner); err != nil {
+			return nil, err
+		}
+		q.Where("(scheduler_node = ?0 OR initiator_node = ?0 OR party_nodes LIKE ?1 ESCAPE '!')", f.Partner,
+			"%"+likeEscape.Replace(encode(f.Partner))+"%")
+	}
+	if !f.Since.IsZero() {
+		q.Where("created_at >= ?", normalizeTime(f.Since))
+	}
+	if !f.Until.IsZero() {
+		q.Where("created_at < ?", normalizeTime(f.Until))
+	}
 	if f.Prefix != "" {
 		if err := checkText("prefix", f.Prefix); err != nil {
 			return nil, err
 		}
-		q.Where("job_id LIKE ? ESCAPE '!'", prefixEscape.Replace(f.Prefix)+"%")
+		q.Where("job_id LIKE ? ESCAPE '!'", likeEscape.Replace(f.Prefix)+"%")
 	}
 	if f.Before != nil {
 		q.Where("(created_at, job_id) < (?, ?)", normalizeTime(f.Before.CreatedAt), f.Before.JobID)

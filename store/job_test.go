@@ -21,6 +21,8 @@ func partyJob(id string) (store.Job, []store.Task) {
 			Roles:         []string{"guest.0", "host.0"},
 			InitiatorNode: "A",
 			SchedulerNode: "B",
+			PartyNodes:    []string{"A", "B"},
+			Waiting:       []bfia.Waiting{},
 			CreatedAt:     at,
 		},
 		[]store.Task{

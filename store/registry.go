@@ -107,8 +107,8 @@ func (r *Registry) unknown(provider, version, component string) error {
 			"version: provider %q is registered in version %s, not %q", provider, list(versions), version)
 	}
 	return bfia.Errorf(bfia.CodeNotFound,
-		"componentName: provider %s:%s has no component %q, it has %s", provider, version, component,
-		list(components))
+		"componentName: provider %s:%s has no component %q, it has %s%s", provider, version, component,
+		list(components), bfia.DidYouMean(component, slices.Collect(maps.Keys(components))))
 }
 
 // Of returns the part of the registry that a document needs: the components that its tasks run.

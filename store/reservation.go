@@ -41,6 +41,7 @@ type ReservationRequest struct {
 	CreatedAt     time.Time        `bun:"created_at"`    // of the job, as its scheduler reports
 	WaitingSince  time.Time        `bun:"waiting_since"` // the first denial
 	RequestedAt   time.Time        `bun:"requested_at"`  // the last request
+	Reason        string           `bun:"reason"`        // why the last request was denied
 	Demand        admission.Demand `bun:"demand"`
 }
 
@@ -86,11 +87,12 @@ type ReservationTimes struct {
 
 // Reserve decides on a request and records the outcome, in one transaction with the input of the decision:
 // the reserved slots, or that the job waits. decide returns the runners of the slots, ordered by parallel
-// index, or none. A job that holds a reservation keeps it; decide is not called. If the job has ended,
-// Reserve returns CodeConflict. waited reports that the job was waiting and no longer is: others may now get
-// what the scheduler withheld for it.
+// index, or none and the reason. A job that holds a reservation keeps it; decide is not called. If the job
+// has ended, Reserve returns CodeConflict. waited reports that the job was waiting and no longer is: others
+// may now get what the scheduler withheld for it.
 func (s *Store) Reserve(ctx context.Context, request ReservationRequest, times ReservationTimes,
-	decide func(ReservationView) (runners []string)) (granted []ReservedSlot, waited bool, err error) {
+	decide func(ReservationView) (runners []string,
+		reason string)) (granted []ReservedSlot, waited bool, err error) {
 	if err := checkText("scheduler", request.SchedulerNode, "initiator", request.InitiatorNode, "flow_id",
 		request.FlowID); err != nil {
 		return nil, false, err
@@ -122,11 +124,12 @@ func (s *Store) Reserve(ctx context.Context, request ReservationRequest, times R
 		if view.Waiting, err = waitingRequests(ctx, tx, request.JobID, times.RequestedSince); err != nil {
 			return err
 		}
-		runners := decide(view)
+		runners, reason := decide(view)
 		if len(runners) == 0 {
+			request.Reason = cleanReason(reason)
 			_, err := tx.NewInsert().Model(&request).On("CONFLICT (job_id) DO UPDATE").
-				Set("requested_at = EXCLUDED.requested_at, priority = EXCLUDED.priority, demand = " +
-					"EXCLUDED.demand").
+				Set("requested_at = EXCLUDED.requested_at, priority = EXCLUDED.priority").
+				Set("demand = EXCLUDED.demand, reason = EXCLUDED.reason").
 				Exec(ctx)
 			return err
 		}

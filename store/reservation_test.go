@@ -83,7 +83,7 @@ func TestReserve(t *testing.T) {
 		}
 		var seen store.ReservationView
 		slots, _, err := s.Reserve(ctx, request("j1"), times(at),
-			func(a store.ReservationView) []string { seen = a; return []string{"h", "h"} })
+			func(a store.ReservationView) ([]string, string) { seen = a; return []string{"h", "h"}, "" })
 		require.NoError(t, err)
 		require.Equal(
 			t,
@@ -120,14 +120,18 @@ func TestReserve(t *testing.T) {
 				Disk:          7,
 			}}, slots)
 		again, _, err := s.Reserve(ctx, request("j1"), times(at),
-			func(store.ReservationView) []string { t.Error("it holds a reservation"); return nil })
+			func(store.ReservationView) ([]string, string) {
+				t.Error("it holds a reservation")
+				return nil,
+					"full"
+			})
 		require.NoError(t, err)
 		require.Equal(t, slots, again)
 
 		for _, later := range []time.Duration{time.Second,
 			time.Minute} { // asked twice, it waits since the first time
 			none, _, err := s.Reserve(ctx, request("j2"), times(at.Add(later)),
-				func(a store.ReservationView) []string { seen = a; return nil })
+				func(a store.ReservationView) ([]string, string) { seen = a; return nil, "full" })
 			require.NoError(t, err)
 			require.Empty(t, none)
 		}
@@ -136,7 +140,7 @@ func TestReserve(t *testing.T) {
 		require.Equal(t, 2, seen.UsedSlots)
 		require.Empty(t, seen.Waiting, "but for the one that asks")
 		_, _, err = s.Reserve(ctx, request("j3"), times(at),
-			func(a store.ReservationView) []string { seen = a; return nil })
+			func(a store.ReservationView) ([]string, string) { seen = a; return nil, "full" })
 		require.NoError(t, err)
 		require.Equal(t, 2, seen.Runners[0].UsedSlots)
 		require.Equal(t, bfia.Resources{CPUMilli: 3000, Memory: 2 << 40, Disk: 14}, seen.Runners[0].Used)
@@ -167,19 +171,19 @@ func TestReserve(t *testing.T) {
 		}
 		require.NoError(t, s.ReleaseReservation(ctx, "j2"))
 		_, _, err = s.Reserve(ctx, request("j3"), times(at),
-			func(a store.ReservationView) []string { seen = a; return nil })
+			func(a store.ReservationView) ([]string, string) { seen = a; return nil, "full" })
 		require.NoError(t, err)
 		require.Empty(t, seen.Waiting, "j2 no longer waits")
 		_, waited, err := s.Reserve(ctx, request("j3"), times(at),
-			func(store.ReservationView) []string { return []string{"h"} })
+			func(store.ReservationView) ([]string, string) { return []string{"h"}, "" })
 		require.NoError(t, err)
 		require.True(t, waited)
 		_, waited, err = s.Reserve(ctx, request("j2"), times(at),
-			func(store.ReservationView) []string { return []string{"h"} })
+			func(store.ReservationView) ([]string, string) { return []string{"h"}, "" })
 		require.NoError(t, err)
 		require.False(t, waited)
 		_, _, err = s.Reserve(ctx, request("no"), times(at),
-			func(store.ReservationView) []string { return nil })
+			func(store.ReservationView) ([]string, string) { return nil, "full" })
 		requireCode(t, bfia.CodeNotFound, err)
 	})
 }
@@ -201,20 +205,21 @@ func TestReserveAtOnce(t *testing.T) {
 			require.NoError(t, stores[0].CreateJob(ctx, store.Job{JobID: id, CreatedAt: at}, nil))
 			all.Go(func() {
 				own := request(id)
-				_, _, err := stores[i%2].Reserve(ctx, own, times(at), func(a store.ReservationView) []string {
-					p := admission.Party{Runners: a.Runners, Running: a.Holders, UsedSlots: a.UsedSlots}
-					grant, _ := p.Decide(
-						admission.Request{
-							Job: own.AdmissionJob(),
-							Demand: admission.Demand{
-								Parallelism: 1,
-								Slots:       []admission.Slot{{Role: "guest", Constraints: docker}},
+				_, _, err := stores[i%2].Reserve(ctx, own, times(at),
+					func(a store.ReservationView) ([]string, string) {
+						p := admission.Party{Runners: a.Runners, Running: a.Holders, UsedSlots: a.UsedSlots}
+						grant, _ := p.Decide(
+							admission.Request{
+								Job: own.AdmissionJob(),
+								Demand: admission.Demand{
+									Parallelism: 1,
+									Slots:       []admission.Slot{{Role: "guest", Constraints: docker}},
+								},
 							},
-						},
-						at,
-					)
-					return grant.Runners
-				})
+							at,
+						)
+						return grant.Runners, "full"
+					})
 				assert.NoError(t, err)
 			})
 		}
@@ -239,7 +244,7 @@ func TestMoveSlot(t *testing.T) {
 			)
 		}
 		slots, _, err := s.Reserve(ctx, request("j1"), times(at),
-			func(store.ReservationView) []string { return []string{"h"} })
+			func(store.ReservationView) ([]string, string) { return []string{"h"}, "" })
 		require.NoError(t, err)
 		moved, err := s.MoveSlot(ctx, slots[0], times(at), func(hosts []admission.Runner) string {
 			assert.Equal(t, []int{0, 1}, []int{hosts[0].UsedSlots, hosts[1].UsedSlots})

@@ -92,6 +92,15 @@ func (s *Store) unfinishedJobs(ctx context.Context, model any, before time.Time,
 	return ids, wrap(err, "list unfinished jobs")
 }
 
+// HasUnfinishedJobLike reports whether a job in which this party takes part, and whose id begins with a
+// prefix, has not ended.
+func (s *Store) HasUnfinishedJobLike(ctx context.Context, prefix string) (bool, error) {
+	found, err := s.r.NewSelect().Model((*Job)(nil)).
+		Where("state NOT IN (?)", bun.List(terminalJobs)).
+		Where("substr(job_id, 1, ?) = ?", len(prefix), prefix).Exists(ctx)
+	return found, wrap(err, "look for jobs whose id begins with %s", prefix)
+}
+
 // EndLostJob ends a job in which this party takes part and whose workflow no longer exists. It sets the job
 // to FINISHED and its running parts to FAILED, both with the failure, and releases the job's reservation. It
 // ignores a job that has ended or is unknown. ended reports whether this call ended the job.
@@ -163,7 +172,7 @@ func endLostJob(ctx context.Context, tx bun.Tx, model any, jobID string, failure
 	}
 	q := tx.NewUpdate().
 		Model(model).
-		Set("state = ?", bfia.JobFinished).
+		Set("state = ?, outcome = ?, waiting = '[]'", bfia.JobFinished, bfia.OutcomeFailed).
 		Set("failure = COALESCE(failure, ?)", text).
 		Where("job_id = ? AND state NOT IN (?)", jobID, bun.List(terminalJobs))
 	setTransition(q, failure.String(), at, false, true)

@@ -42,7 +42,7 @@ func TestDrainedRunnerDeregisters(t *testing.T) {
 		offered := func() (runners []admission.Runner) {
 			_, _, err := s.Reserve(ctx, store.ReservationRequest{JobID: "j1"},
 				store.ReservationTimes{Now: time.Now(), SilentAfter: time.Minute},
-				func(a store.ReservationView) []string { runners = a.Runners; return nil })
+				func(a store.ReservationView) ([]string, string) { runners = a.Runners; return nil, "full" })
 			require.NoError(t, err)
 			return runners
 		}

@@ -23,10 +23,15 @@ type ScheduleJob struct {
 	SyncType      string        `bun:"sync_type"`
 	Priority      int           `bun:"priority"`
 	Reason        string        `bun:"reason"`
+	Outcome       bfia.Outcome  `bun:"outcome"`
 	Failure       *bfia.Failure `bun:"failure"`
-	CreatedAt     time.Time     `bun:"created_at"`
-	StartedAt     *time.Time    `bun:"started_at"`
-	EndedAt       *time.Time    `bun:"ended_at"`
+	// Waiting is what the job waits for, unless the queue says it.
+	Waiting []bfia.Waiting `bun:"waiting"`
+	// Parallelism is how many tasks of the job its reservation lets run at once, by node id.
+	Parallelism map[string]int `bun:"parallelism"`
+	CreatedAt   time.Time      `bun:"created_at"`
+	StartedAt   *time.Time     `bun:"started_at"`
+	EndedAt     *time.Time     `bun:"ended_at"`
 
 	// The scheduler's queue: when the job entered and left it, and which party denied a reservation last,
 	// with its reason.
@@ -68,6 +73,7 @@ type SchedulePart struct {
 	State     bfia.TaskState `bun:"state"`
 	Reason    string         `bun:"reason"`
 	Failure   *bfia.Failure  `bun:"failure"`
+	Waiting   *bfia.Waiting  `bun:"waiting"`
 	StartedAt *time.Time     `bun:"started_at"`
 	EndedAt   *time.Time     `bun:"ended_at"`
 }
@@ -164,6 +170,10 @@ func scheduleRows(job ScheduleJob, tasks []ScheduleTask,
 	if job.ParticipantNodes == nil {
 		job.ParticipantNodes = []string{}
 	}
+	if job.Parallelism == nil {
+		job.Parallelism = map[string]int{}
+	}
+	job.Waiting = cleanWaits(job.Waiting)
 	if err := checkJobState(job.State); err != nil {
 		return job, nil, nil, err
 	}
@@ -256,13 +266,34 @@ func (s *Store) DeleteScheduleJob(ctx context.Context, jobID string) error {
 // UpdateScheduleJob moves a job forward to state, as of at. It does nothing if the job is in that state or a
 // later one, and returns CodeNotFound for an unknown job. An empty reason leaves the recorded one.
 func (s *Store) UpdateScheduleJob(ctx context.Context, jobID string, state bfia.JobState, reason string,
-	at time.Time) error {
-	return s.advanceJob(ctx, (*ScheduleJob)(nil), jobID, state, reason, at)
+	at time.Time, more ...JobChange) error {
+	return s.advanceJob(ctx, (*ScheduleJob)(nil), jobID, state, reason, at, more...)
+}
+
+// JobChange is a further change of a job's row that is written with a new state.
+type JobChange func(q *bun.UpdateQuery)
+
+// EndsAs records a job's outcome.
+func EndsAs(outcome bfia.Outcome) JobChange {
+	return func(q *bun.UpdateQuery) {
+		if outcome != "" {
+			q.Set("outcome = ?", outcome)
+		}
+	}
+}
+
+// RunsWith records how many tasks of a job its reservations let run at once, by node id.
+func RunsWith(parallelism map[string]int) JobChange {
+	return func(q *bun.UpdateQuery) {
+		if len(parallelism) > 0 {
+			q.Set("parallelism = ?", encode(parallelism))
+		}
+	}
 }
 
 // advanceJob moves a job's row forward, on either side. All changes of a job's state but a reopening use it.
 func (s *Store) advanceJob(ctx context.Context, model any, jobID string, state bfia.JobState, reason string,
-	at time.Time) error {
+	at time.Time, more ...JobChange) error {
 	if err := checkJobState(state); err != nil {
 		return err
 	}
@@ -273,6 +304,9 @@ func (s *Store) advanceJob(ctx context.Context, model any, jobID string, state b
 			Where("job_id = ?", jobID).
 			Where("state IN (?)", bun.List(before))
 		setTransition(q, reason, at, state == bfia.JobRunning, state.Terminal())
+		for _, change := range more {
+			change(q)
+		}
 		if n, err := affected(q.Exec(ctx)); err != nil || n > 0 {
 			return wrap(err, "update job %s to %s", jobID, state)
 		}

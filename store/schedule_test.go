@@ -36,6 +36,8 @@ func scheduleJob(id string) (store.ScheduleJob, []store.ScheduleTask, []store.Sc
 			SyncType:         "poll",
 			Priority:         1,
 			ParticipantNodes: []string{"JG0100001100000010"},
+			Waiting:          []bfia.Waiting{},
+			Parallelism:      map[string]int{},
 			CreatedAt:        at,
 		},
 		[]store.ScheduleTask{

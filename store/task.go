@@ -48,6 +48,7 @@ type Task struct {
 	Reason        string         `bun:"reason"`
 	Progress      string         `bun:"progress"` // as the container reports it
 	Failure       *bfia.Failure  `bun:"failure"`
+	Waiting       *bfia.Waiting  `bun:"waiting"`        // what it waits for, if its container does not run
 	ReusedJobID   string         `bun:"reused_job_id"`  // the earlier job whose outputs it reuses
 	ReusedTaskID  string         `bun:"reused_task_id"` // the task id under which they are stored
 	// Dataset is the dataset that it reads, as namespace#name, and DatasetGeneration the generation that was
@@ -192,10 +193,13 @@ func (s *Store) StartTask(ctx context.Context, jobID, name, taskID string, attem
 // resetEarlierAttempts makes this party's parts of a task READY again, with nothing of an attempt before the
 // given one but its dataset generation.
 func resetEarlierAttempts(ctx context.Context, tx bun.Tx, jobID, name, taskID string, attempt int) error {
+	if err := recordEarlierAttempts(ctx, tx, jobID, name, taskID, attempt); err != nil {
+		return err
+	}
 	if _, err := tx.NewUpdate().Model((*Task)(nil)).
 		Set("state = ?, task_id = '', stop_requested = ?", bfia.TaskReady, false).
 		Set("runner_id = '', container_name = '', container_id = '', exit_code = NULL, exited_at = NULL").
-		Set("reason = '', progress = '', failure = NULL, reused_job_id = '', reused_task_id = ''").
+		Set("reason = '', progress = '', failure = NULL, waiting = NULL, reused_job_id = '', reused_task_id = ''").
 		Set("started_at = NULL, ended_at = NULL").
 		Where("job_id = ? AND name = ? AND task_id <> ? AND attempt < ?", jobID, name, taskID,
 			attempt).Exec(ctx); err != nil {

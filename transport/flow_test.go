@@ -10,9 +10,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -133,8 +136,8 @@ func TestPartnerStaysDown(t *testing.T) {
 	require.Zero(t, a.Stats().Bytes)
 }
 
-// TestInvalidPartnerAnswers checks that an answer that is not the protocol's fails the push without a retry,
-// and that a redirect is not followed.
+// TestInvalidPartnerAnswers checks that the outcome counts as unknown if the answer is not the protocol's:
+// the push is tried again, and its refusal names what answered. A redirect is not followed.
 func TestInvalidPartnerAnswers(t *testing.T) {
 	var followed bool
 	elsewhere := httptest.NewServer(
@@ -143,6 +146,13 @@ func TestInvalidPartnerAnswers(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"text":      func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") },
 		"not found": http.NotFound,
+		"numeric code": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = io.WriteString(w, `{"code":404,"message":"no route"}`)
+		},
+		"code of its own": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, `{"code":"404","message":"no route"}`)
+		},
 		"no code": func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, `{"message":"fine"}`)
 		},
@@ -157,12 +167,43 @@ func TestInvalidPartnerAnswers(t *testing.T) {
 			partner := httptest.NewServer(answer)
 			defer partner.Close()
 			a := open(t, Config{NodeID: "A", Logger: quiet(), Route: routeTo(partner.URL)})
-			out := (&node{a, serve(t, a)}).container(t, "s").push("B", "x", []byte("hello"))
+			c := (&node{a, serve(t, a)}).container(t, "s").with(wire.HeaderTimeout, "300")
+			out := c.push("B", "x", []byte("hello"))
 			require.Equal(t, status.Network, out.Code, out.Message)
-			require.Zero(t, a.Stats().Retries)
+			require.Contains(t, out.Message,
+				"answered by something that is not the partner's transport: HTTP ")
+			require.NotZero(t, a.Stats().Retries)
 		})
 	}
 	require.False(t, followed)
+}
+
+// TestGatewayWithoutBackend puts a gateway before the partner. It first answers with pages of its own. The
+// push is tried again, and the message arrives once.
+func TestGatewayWithoutBackend(t *testing.T) {
+	b := open(t, Config{NodeID: "B", Logger: quiet()})
+	backend, err := url.Parse(serve(t, b))
+	require.NoError(t, err)
+	proxy := httputil.NewSingleHostReverseProxy(backend)
+	var calls atomic.Int32
+	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		pages := []int{404, 502, 503, 200, 301, 405}
+		if n := int(calls.Add(1)); n <= len(pages) {
+			w.Header().Set("Content-Type", "text/html")
+			w.WriteHeader(pages[n-1])
+			_, _ = io.WriteString(w, "<html>no backend</html>")
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	defer gateway.Close()
+	a := open(t, Config{NodeID: "A", Logger: quiet(), Route: routeTo(gateway.URL)})
+	out := (&node{a, serve(t, a)}).container(t, "s").push("B", "x", []byte("hello"))
+	require.Equal(t, status.OK, out.Code, out.Message)
+	require.EqualValues(t, 6, a.Stats().Retries)
+	nb := &node{b, backend.String()}
+	require.Equal(t, "hello", string(nb.container(t, "s").mustPop("x")))
+	require.Zero(t, b.Stats().Messages)
 }
 
 // TestPassThrough checks what is sent to the partner: the unchanged body and the protocol's headers.

@@ -1,12 +1,15 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -139,6 +142,11 @@ func (f *forwardedPush) send(ctx context.Context) (wire.Answer, error) {
 		backoff = min(backoff*2, maxBackoff)
 		if time.Until(f.deadline) <= wait {
 			log.Warn("failed to reach partner in time", "tries", try, "error", err)
+			var foreign *foreignAnswer
+			if errors.As(err, &foreign) {
+				return wire.Answer{}, status.Errorf(status.Network, "failed to reach node %s in %d tries: %v",
+					f.target, try, foreign)
+			}
 			return wire.Answer{}, status.Errorf(status.Network, "failed to reach node %s in %d tries",
 				f.target, try)
 		}
@@ -180,12 +188,32 @@ func (f *forwardedPush) try(ctx context.Context) (out wire.Answer, retryable boo
 	if err != nil {
 		return out, true, fmt.Errorf("failed to read the partner's answer: %w", err)
 	}
-	if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests {
-		return out, true, fmt.Errorf("partner answered HTTP %d", resp.StatusCode)
-	}
 	out, err = f.decodeAnswer(resp, b)
+	var foreign *foreignAnswer
+	if errors.As(err, &foreign) {
+		return wire.Answer{}, true, err
+	}
+	if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests {
+		return wire.Answer{}, true, fmt.Errorf("partner answered HTTP %d", resp.StatusCode)
+	}
 	return out, false, err
 }
+
+// foreignAnswer is an answer that is not the partner's: the page of a gateway before it, or of another server
+// at its address. Whether the partner has received the message is unknown.
+type foreignAnswer struct {
+	status      int
+	contentType string
+}
+
+// Error names the answer's HTTP status and type.
+func (e *foreignAnswer) Error() string {
+	return fmt.Sprintf("answered by something that is not the partner's transport: HTTP %d %s, %.100s",
+		e.status, http.StatusText(e.status), cmp.Or(e.contentType, "without a type"))
+}
+
+// codeForm is the form of the codes of API_SPECS part 4.
+var codeForm = regexp.MustCompile(`^E[0-9]{10}$`)
 
 // decodeAnswer decodes the partner's answer. Without a Content-Type it has the encoding of the request.
 func (f *forwardedPush) decodeAnswer(resp *http.Response, b []byte) (wire.Answer, error) {
@@ -194,9 +222,8 @@ func (f *forwardedPush) decodeAnswer(resp *http.Response, b []byte) (wire.Answer
 		enc = wire.EncodingOf(contentType)
 	}
 	out, err := enc.DecodeAnswer(b)
-	if err != nil || out.Code == "" {
-		return wire.Answer{}, status.Errorf(status.Network,
-			"the partner's answer (HTTP %d) is not the protocol's; check the route", resp.StatusCode)
+	if err != nil || !codeForm.MatchString(string(out.Code)) {
+		return wire.Answer{}, &foreignAnswer{resp.StatusCode, resp.Header.Get("Content-Type")}
 	}
 	if out.Code != status.OK {
 		return wire.Answer{}, &status.Error{Code: out.Code, Message: out.Message}

@@ -17,7 +17,8 @@ import (
 // TestForbiddenHTTP checks that requests that HTTP forbids are answered with 400, and the connection closed.
 func TestForbiddenHTTP(t *testing.T) {
 	address := strings.TrimPrefix(serve(t, open(t, Config{NodeID: "A", Logger: quiet()})), "http://")
-	const request = "POST " + pathPop + " HTTP/1.1\r\nContent-Type: application/json\r\nx-ptp-session-id: s\r\n"
+	const request = "POST " + pathPop +
+		" HTTP/1.1\r\nContent-Type: application/json\r\nx-ptp-session-id: s\r\n"
 	const good = request + "Host: x\r\nContent-Length: 26\r\n\r\n{\"topic\":\"t\",\"timeout\":50}"
 	const chunks = request + "Host: x\r\nTransfer-Encoding: chunked\r\n"
 	for name, text := range map[string]string{
@@ -63,5 +64,26 @@ func TestContainerPaths(t *testing.T) {
 			`{"topic":"t","timeout":20}`)
 		require.Equal(t, http.StatusOK, httpCode)
 		require.Equal(t, string(status.Timeout), answer["code"])
+	}
+}
+
+// TestReleaseDerivedSessions checks that the sessions which containers derive from their job's are released
+// with it, and no others.
+func TestReleaseDerivedSessions(t *testing.T) {
+	a := open(t, Config{NodeID: "A", Logger: quiet()})
+	n := &node{a, serve(t, a)}
+	all := []string{"session_1", "session_1_task", "session_1_task_2", "session_12", "session_2_session_1_"}
+	for _, session := range all {
+		n.container(t, session).mustPush("A", "x", []byte("hello"))
+	}
+	code, _ := raw(t, "POST", n.url+pathRelease, map[string]string{"x-ptp-session-id": "session_1",
+		"x-ptp-final": "derived"}, `{}`)
+	require.Equal(t, http.StatusOK, code)
+	for i, session := range all {
+		want := status.OK
+		if i < 3 {
+			want = status.SessionReleased
+		}
+		require.Equal(t, want, n.container(t, session).push("A", "x", []byte("more")).Code, session)
 	}
 }

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -11,29 +12,88 @@ import (
 	"hutong/bfia"
 )
 
-// recordLimit bounds the retries of a record. Without it, the local activity would be tried once only.
-const recordLimit = 24 * time.Hour
+const (
+	// recordLimit bounds the retries of a record.
+	recordLimit = 24 * time.Hour
+	// recordTry bounds the retries of its local activity. While a workflow task waits for a local activity,
+	// Temporal's UI cannot ask the workflow what it waits for.
+	recordTry = 10 * time.Second
+	// recordPause and maxRecordPause are the least and the longest pause between these local activities.
+	recordPause    = time.Second
+	maxRecordPause = 30 * time.Second
+)
+
+// Recording is a record that is being written.
+type Recording struct {
+	summary string
+	start   func() workflow.Future
+	first   workflow.Future
+}
 
 // Record runs an activity that writes to the party's database, as a local activity. It is short, and is
-// retried until the database answers.
-func Record(ctx workflow.Context, summary string, activity, in any) workflow.Future {
-	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
-		StartToCloseTimeout:    10 * time.Second,
-		ScheduleToCloseTimeout: recordLimit,
-		RetryPolicy: &temporal.RetryPolicy{
-			InitialInterval: 100 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: 30 * time.Second,
-			NonRetryableErrorTypes: []string{activities.FailureRefused},
-		},
-		Summary: summary,
-	})
+// retried until the database answers. Get must be called.
+func Record(ctx workflow.Context, summary string, activity, in any) Recording {
+	start := func() workflow.Future {
+		ctx := workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
+			StartToCloseTimeout:    recordTry,
+			ScheduleToCloseTimeout: recordTry,
+			RetryPolicy: &temporal.RetryPolicy{
+				InitialInterval: 100 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: time.Second,
+				NonRetryableErrorTypes: []string{activities.FailureRefused},
+			},
+			Summary: summary,
+		})
 
-	return workflow.ExecuteLocalActivity(ctx, activity, in)
+		return workflow.ExecuteLocalActivity(ctx, activity, in)
+	}
+
+	return Recording{summary: summary, start: start, first: start()}
+}
+
+// Get waits until the record is written or refused, and stores the activity's result in result unless that is
+// nil. Meanwhile the workflow counts as waiting for the database.
+func (r Recording) Get(ctx workflow.Context, result any) error {
+	err := r.first.Get(ctx, result)
+	if err == nil {
+		return nil
+	}
+
+	waits, key := waitsOf(ctx), "database: "+r.summary
+	limit := workflow.Now(ctx).Add(recordLimit)
+	for pause := recordPause; ; pause = min(2*pause, maxRecordPause) {
+		_, _, refused := RefusalCode(err)
+		if err == nil || refused || ctx.Err() != nil || !workflow.Now(ctx).Before(limit) {
+			break
+		}
+		if waits != nil {
+			waits.Begin(ctx, key, bfia.Waiting{Kind: bfia.WaitsForDatabase, NodeID: waits.node, Until: &limit,
+				Message: fmt.Sprintf("waits for the database: failed to %s: %s", r.summary, Reason(err))})
+		}
+		if slept := workflow.Sleep(ctx, pause); slept != nil {
+			break
+		}
+		err = r.start().Get(ctx, result)
+	}
+	if waits != nil {
+		waits.End(key)
+	}
+
+	return err
 }
 
 // SendCommand runs an activity that sends a command to a party, until the party accepts or refuses it or the
 // limit is over. Each try is short, so that a party that hangs is tried again. A cancelled command ends with
-// the try that is under way.
+// the try that is under way. While it takes long, the workflow counts as waiting for the party.
 func SendCommand(ctx workflow.Context, id string, limit time.Duration, activity, in any) workflow.Future {
+	f := sendCommand(ctx, id, limit, activity, in)
+	if waits := waitsOf(ctx); waits != nil {
+		workflow.Go(ctx, func(ctx workflow.Context) { waits.waitForCommand(ctx, id, limit, in, nil, f) })
+	}
+
+	return f
+}
+
+func sendCommand(ctx workflow.Context, id string, limit time.Duration, activity, in any) workflow.Future {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		ActivityID:             id,
 		TaskQueue:              activities.ControlQueue,
@@ -74,7 +134,11 @@ func SendLocalFirst(ctx workflow.Context, id string, limit time.Duration, activi
 
 			return
 		}
-		set.Chain(SendCommand(ctx, id, limit, activity, in))
+		f := sendCommand(ctx, id, limit, activity, in)
+		set.Chain(f)
+		if waits := waitsOf(ctx); waits != nil {
+			waits.waitForCommand(ctx, id, limit, in, err, f)
+		}
 	})
 
 	return done

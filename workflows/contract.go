@@ -60,10 +60,11 @@ const (
 // Outcomes of a job that has ended. [AttributeState] has them in place of the state FINISHED, which does not
 // show whether the job succeeded.
 const (
-	OutcomeSuccess  = "SUCCESS"
-	OutcomeFailed   = "FAILED"
-	OutcomeStopped  = "STOPPED"
-	OutcomeRejected = string(bfia.JobRejected)
+	OutcomeSuccess  = bfia.OutcomeSuccess
+	OutcomeFailed   = bfia.OutcomeFailed
+	OutcomeStopped  = bfia.OutcomeStopped
+	OutcomeRejected = bfia.OutcomeRejected
+	OutcomeRefused  = bfia.OutcomeRefused
 )
 
 // Settings are a party's settings for its jobs. They are fixed when a job is created.
@@ -103,6 +104,7 @@ type ParticipantJobInput struct {
 	Plan      bfia.Plan `json:"plan"`
 	Node      string    `json:"node"`
 	Scheduler string    `json:"scheduler"`
+	Nodes     []string  `json:"nodes"` // all parties of the job
 	Roles     []string  `json:"roles"`
 	Settings  Settings  `json:"settings"`
 	// Approval reports that someone must approve the job here before it starts.
@@ -166,8 +168,8 @@ func StoppedBy(who string) *bfia.Failure { return &bfia.Failure{Kind: bfia.Faile
 
 // Result is the result of a job's workflow.
 type Result struct {
-	State   bfia.JobState `json:"state"`
-	Outcome string        `json:"outcome"`
+	State   bfia.JobState `json:"state,omitempty"`
+	Outcome bfia.Outcome  `json:"outcome"`
 	Reason  string        `json:"reason,omitempty"`
 }
 

@@ -20,8 +20,8 @@ func SetFailureMemo(ctx workflow.Context, f *bfia.Failure) {
 
 // EndDetails returns the beginning of the details of a workflow that has ended: its outcome, why, the last
 // lines of the log, and what to try.
-func EndDetails(outcome string, f *bfia.Failure, self, jobID string) string {
-	lines := []string{outcome}
+func EndDetails(outcome bfia.Outcome, f *bfia.Failure, self, jobID string) string {
+	lines := []string{string(outcome)}
 	if reason := f.String(); reason != "" {
 		lines = append(lines, reason)
 	}

@@ -27,7 +27,7 @@ type Driver interface {
 	StorageRoot(name string) string
 
 	// LogPath returns a folder to which the container can write its own log files (config.log.path). The
-	// folder is deleted when the container is removed, or earlier.
+	// folder is deleted when the container is removed.
 	LogPath(name string) string
 
 	// ControlPort returns a port on which a new container may listen for status requests.
@@ -56,6 +56,15 @@ type Driver interface {
 	// it waits for the start and returns when the container has ended and all output is written. It returns
 	// ErrNotFound if the container was removed.
 	Logs(ctx context.Context, name string, follow bool, w io.Writer) error
+
+	// Unfinished calls show with the output after the last newline, whenever it has changed, such as the
+	// state of a progress bar; with nothing once the line is ended. Output from before the call may be
+	// missing. It returns when the container has ended, and at once if the device does not support it.
+	Unfinished(ctx context.Context, name string, show func(line []byte)) error
+
+	// ScanLogFiles visits the files below LogPath once, while the container runs or after its end, until it
+	// is removed. A device that can't read them visits none.
+	ScanLogFiles(ctx context.Context, name string, visit func(LogFile) error) error
 
 	// Stop sends SIGTERM, and SIGKILL after the grace period, and returns when the container has ended. A
 	// container that was created but not started can never start afterwards, and Wait returns an [Exit] for

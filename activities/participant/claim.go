@@ -43,7 +43,7 @@ type ClaimTaskInput struct {
 // those of the slots in one set of the job's reservation, given by in.ParallelIndex. A slot moves to another
 // runner with free resources if its own is silent, is draining, does not meet the task's constraints, or is
 // the one to avoid. A part whose container was created stays on its runner. If no runner can run a part, it
-// fails with CodeUnavailable, and the task waits.
+// fails with CodeUnavailable, and the task waits. A job whose reservation is gone fails with CodeConflict.
 func (a *Activities) ClaimTask(ctx context.Context, in ClaimTaskInput) ([]Claim, error) {
 	rows, err := a.Store.StartTask(ctx, in.Task.JobID, in.Task.TaskName, in.Task.TaskID,
 		in.Task.AttemptNumber(), in.At)
@@ -112,7 +112,8 @@ func (a *Activities) claimPart(ctx context.Context, in ClaimTaskInput, part bfia
 
 	slot, found := slotFor(slots, in.ParallelIndex, part, constraints)
 	if !found {
-		return Claim{}, activities.Refuse(bfia.Errorf(bfia.CodeUnavailable,
+		// Nobody would reserve it again.
+		return Claim{}, activities.Refuse(bfia.Errorf(bfia.CodeConflict,
 			"the job has no reserved slot for %s of %s: its reservation was released", part.Self(), row.Name))
 	}
 	runnerID, err := a.placeSlot(ctx, slot, needs, runners, in)

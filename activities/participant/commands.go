@@ -2,12 +2,14 @@ package participant
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 
 	"hutong/activities"
 	"hutong/bfia"
+	"hutong/bfia/client"
 	"hutong/fateflow"
 )
 
@@ -16,6 +18,9 @@ type SendAuditInput struct {
 	Node  string     `json:"node"`
 	Audit bfia.Audit `json:"audit"`
 }
+
+// Party returns the receiver.
+func (in SendAuditInput) Party() string { return in.Node }
 
 // SendAudit sends the scheduler this party's approval or rejection of a job (BFIA part 2, 3.10).
 func (a *Activities) SendAudit(ctx context.Context, in SendAuditInput) error {
@@ -28,6 +33,9 @@ type SendCallbackInput struct {
 	Report bfia.TaskReport `json:"report"`
 }
 
+// Party returns the receiver.
+func (in SendCallbackInput) Party() string { return in.Node }
+
 // SendCallback reports a task's state to the scheduler (BFIA part 2, 3.9).
 func (a *Activities) SendCallback(ctx context.Context, in SendCallbackInput) error {
 	return a.result(ctx, in.Node, a.Client.TaskCallback(ctx, in.Node, in.Report))
@@ -38,6 +46,9 @@ type SendFateReportInput struct {
 	Node   string          `json:"node"`
 	Report fateflow.Report `json:"report"`
 }
+
+// Party returns the receiver.
+func (in SendFateReportInput) Party() string { return in.Node }
 
 // SendFateReport reports the state of a part to a FATE-Flow that speaks its own protocol.
 func (a *Activities) SendFateReport(ctx context.Context, in SendFateReportInput) error {
@@ -54,6 +65,39 @@ type SendCapacityHintInput struct {
 // is sent once, since the scheduler polls anyway.
 func (a *Activities) SendCapacityHint(ctx context.Context, in SendCapacityHintInput) error {
 	return a.result(ctx, in.Node, a.Client.CapacityHint(ctx, in.Node, in.JobID))
+}
+
+// AskSchedulerInput names a job and its scheduler.
+type AskSchedulerInput struct {
+	Node  string `json:"node"`
+	JobID string `json:"job_id"`
+}
+
+// SchedulerAnswer is what the scheduler of a job answers about it.
+type SchedulerAnswer struct {
+	State   bfia.JobState `json:"state,omitempty"`
+	Failure *bfia.Failure `json:"failure,omitempty"`
+	// Unknown is set if the scheduler has no such job, or no longer.
+	Unknown bool `json:"unknown,omitempty"`
+}
+
+// AskScheduler asks a job's scheduler for the state of the job (BFIA part 2, 3.7).
+func (a *Activities) AskScheduler(ctx context.Context, in AskSchedulerInput) (SchedulerAnswer, error) {
+	status, err := a.Client.StatusAll(ctx, in.Node, in.JobID)
+	var refusal *client.Error
+	if errors.As(err, &refusal) && refusal.Outcome == client.Refused && refusal.Code == bfia.CodeNotFound {
+		return SchedulerAnswer{Unknown: true}, nil // the code of Hutong; others have none for it
+	}
+	if err != nil {
+		return SchedulerAnswer{}, a.result(ctx, in.Node, err)
+	}
+
+	answer := SchedulerAnswer{State: status.State, Failure: status.Failure.Truncate()}
+	if answer.Failure == nil && answer.State == bfia.JobRejected {
+		answer.Failure = &bfia.Failure{Kind: bfia.FailedRejected, By: in.Node, Message: status.Reason}
+	}
+
+	return answer, nil
 }
 
 // ReleaseSessionInput names a session of the party's transport.
@@ -73,7 +117,16 @@ func (a *Activities) ReleaseSession(ctx context.Context, in ReleaseSessionInput)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("x-ptp-session-id", in.Session)
 	req.Header.Set("x-ptp-target-node-id", a.Client.NodeID)
-	req.Header.Set("x-ptp-final", "true") // ends the session, and not only its messages
+	// It ends the session, and not only its messages. Containers may have derived sessions of their own from
+	// it.
+	final := "derived"
+	jobID := strings.TrimPrefix(in.Session, bfia.SessionID(""))
+	if other, err := a.Store.HasUnfinishedJobLike(ctx, jobID+bfia.DerivedSession); err != nil {
+		return err
+	} else if other {
+		final = "true" // they can't be told from the sessions of the other job; they expire when idle
+	}
+	req.Header.Set("x-ptp-final", final)
 	resp, err := a.HTTP.Do(req)
 	if err != nil {
 		return fmt.Errorf("failed to release session %s at the transport: %w", in.Session, err)

@@ -11,18 +11,21 @@ import (
 
 // RecordJobInput is a job in which this party takes part. Its plan has only this party's parts.
 type RecordJobInput struct {
-	Plan      bfia.Plan     `json:"plan"`
-	Roles     []string      `json:"roles"`
-	Scheduler string        `json:"scheduler"`
-	State     bfia.JobState `json:"state"` // PENDING if it must be approved, else READY
-	At        time.Time     `json:"at"`
+	Plan      bfia.Plan      `json:"plan"`
+	Roles     []string       `json:"roles"`
+	Scheduler string         `json:"scheduler"`
+	Nodes     []string       `json:"nodes"` // all parties of the job
+	State     bfia.JobState  `json:"state"` // PENDING if it must be approved, else READY
+	Waiting   []bfia.Waiting `json:"waiting,omitempty"`
+	At        time.Time      `json:"at"`
 }
 
 // RecordJob writes a job in which this party takes part, with its own parts of the tasks.
 func (a *Activities) RecordJob(ctx context.Context, in RecordJobInput) error {
 	plan := in.Plan
 	job := store.Job{JobID: plan.JobID, FlowID: plan.FlowID, State: in.State, Roles: in.Roles,
-		InitiatorNode: plan.Initiator.NodeID, SchedulerNode: in.Scheduler, CreatedAt: in.At}
+		InitiatorNode: plan.Initiator.NodeID, SchedulerNode: in.Scheduler, PartyNodes: in.Nodes,
+		Waiting: in.Waiting, CreatedAt: in.At}
 
 	record, err := a.Store.JobRecord(ctx, plan.JobID)
 	if err != nil {
@@ -69,6 +72,7 @@ func (a *Activities) ForgetJob(ctx context.Context, in ForgetJobInput) error {
 type RecordJobStateInput struct {
 	JobID   string        `json:"job_id"`
 	State   bfia.JobState `json:"state"`
+	Outcome bfia.Outcome  `json:"outcome,omitempty"` // once it has ended
 	Failure *bfia.Failure `json:"failure,omitempty"`
 	At      time.Time     `json:"at"`
 }
@@ -79,7 +83,31 @@ func (a *Activities) RecordJobState(ctx context.Context, in RecordJobStateInput)
 		return activities.Classify(err)
 	}
 
-	return activities.Classify(a.Store.UpdateJob(ctx, in.JobID, in.State, in.Failure.String(), in.At))
+	return activities.Classify(a.Store.UpdateJob(ctx, in.JobID, in.State, in.Failure.String(), in.At,
+		store.EndsAs(in.Outcome)))
+}
+
+// RecordWaitsInput is all that a job waits for now.
+type RecordWaitsInput struct {
+	JobID   string         `json:"job_id"`
+	Waiting []bfia.Waiting `json:"waiting"`
+}
+
+// RecordWaits writes what a job waits for at this party.
+func (a *Activities) RecordWaits(ctx context.Context, in RecordWaitsInput) error {
+	return activities.Classify(a.Store.SetJobWaiting(ctx, in.JobID, in.Waiting))
+}
+
+// RecordTaskWaitInput is what an attempt of a part waits for; nil if it no longer waits.
+type RecordTaskWaitInput struct {
+	Key     activities.TaskKey `json:"key"`
+	TaskID  string             `json:"task_id"`
+	Waiting *bfia.Waiting      `json:"waiting,omitempty"`
+}
+
+// RecordTaskWait writes what an attempt of a part waits for.
+func (a *Activities) RecordTaskWait(ctx context.Context, in RecordTaskWaitInput) error {
+	return activities.Classify(a.Store.SetTaskWaiting(ctx, in.Key.Row(), in.TaskID, in.Waiting))
 }
 
 // RequestStopInput names an attempt of a part.

@@ -53,12 +53,14 @@ func (a *Activities) Reserve(ctx context.Context, req ReserveInput) (ReserveResu
 		InitiatorNode: job.InitiatorNode, FlowID: job.FlowID,
 		Priority: req.Priority, CreatedAt: req.Created, Demand: demand}
 	slots, waited, err := a.Store.Reserve(ctx, request, reservationTimes(req.At),
-		func(view store.ReservationView) []string {
+		func(view store.ReservationView) (runners []string, reason string) {
 			grant, denied := a.party(view).Decide(admission.Request{Job: request.AdmissionJob(),
 				Demand: demand},
 				req.At)
-			denial = denied
-			return grant.Runners
+			if denial = denied; denied != nil {
+				reason = denied.Reason
+			}
+			return grant.Runners, reason
 		})
 	if err != nil {
 		return ReserveResult{}, activities.Classify(err)

@@ -3,8 +3,11 @@ package runner
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,30 +17,40 @@ import (
 
 	"hutong/activities"
 	"hutong/activities/driver"
-	"hutong/store/blob"
+	"hutong/activities/logline"
 )
 
-// A container's log is stored in the party's storage as chunks, _log/<container>/<watcher>/<number>, which
-// are written as lines arrive. So any process of the party can read it, while the container runs and after
-// its removal. A watcher that takes over starts again with the first line, in a folder of its own, so that
-// two watchers don't disturb each other. Readers choose the folder that holds most.
-const (
-	logFlushEvery = time.Second
-	logChunkBytes = 256 << 10
-	// maxPendingChunkBytes bounds a chunk while the storage fails. A larger one is dropped.
-	maxPendingChunkBytes = 16 << 20
-	// logHeadBytes and logTailBytes bound the stored log: its head is stored as it arrives, its tail at the
-	// end. A line between them says how much was skipped.
-	logHeadBytes = 56 << 20
-	logTailBytes = 8 << 20
-)
+// containerLog follows the log of a container: its output and its log files, in the order in which their
+// lines arrive.
+type containerLog struct {
+	name   string
+	driver driver.Driver
+	out    *chunkWriter
+	merge  logMerge
+	files  logFiles
+	logger *slog.Logger
+	// bytes counts what arrived.
+	bytes atomic.Int64
+	// overflow receives the size of the log files once, if it exceeds the limit.
+	overflow chan int64
+}
 
-// followLogs stores a container's log until its end, and counts its bytes in logged.
-func (r *Runner) followLogs(ctx context.Context, d driver.Driver, name string, logged *atomic.Int64) error {
-	w := &chunkWriter{ctx: ctx, blobs: r.Blobs, prefix: activities.LogPrefix(name) + "/" + uuid.NewString()}
+func (r *Runner) newContainerLog(ctx context.Context, d driver.Driver, name string,
+	logger *slog.Logger) *containerLog {
+	l := &containerLog{name: name, driver: d, logger: logger, overflow: make(chan int64, 1),
+		out: &chunkWriter{ctx: ctx, blobs: r.Blobs, prefix: activities.LogPrefix(name) + "/" +
+			uuid.NewString()}}
+	l.merge = logMerge{out: l.out}
+	l.files = logFiles{driver: d, name: name, merge: &l.merge, limit: r.LogFilesLimit, overflow: l.overflow,
+		bytes: &l.bytes}
+	return l
+}
+
+// follow stores the log until the container's end.
+func (l *containerLog) follow(ctx context.Context) error {
 	stop := make(chan struct{})
-	var flusher sync.WaitGroup
-	flusher.Go(func() {
+	var background sync.WaitGroup
+	background.Go(func() {
 		tick := time.NewTicker(logFlushEvery)
 		defer tick.Stop()
 		for {
@@ -45,18 +58,48 @@ func (r *Runner) followLogs(ctx context.Context, d driver.Driver, name string, l
 			case <-stop:
 				return
 			case <-tick.C:
-				w.flush(false)
+				l.out.flush(false)
 			}
 		}
 	})
-	err := d.Logs(ctx, name, true, countingWriter{w, logged})
+	sideCtx, cancel := context.WithCancel(ctx)
+	background.Go(func() {
+		err := l.driver.Unfinished(sideCtx, l.name, func(line []byte) {
+			l.out.setUnfinished(strings.ToValidUTF8(string(line), "\uFFFD"))
+		})
+		if err != nil && sideCtx.Err() == nil && !errors.Is(err, driver.ErrNotFound) {
+			l.logger.Warn("failed to follow the container's unfinished lines", "error", err)
+		}
+	})
+	background.Go(func() { l.files.follow(sideCtx) })
+
+	err := l.driver.Logs(ctx, l.name, true, countingWriter{l.merge.source(), &l.bytes})
+	cancel()
 	close(stop)
-	flusher.Wait()
-	w.flush(true)
-	if err != nil {
-		return err
+	background.Wait()
+
+	filesErr := l.files.finish(ctx)
+	l.merge.finish()
+	l.out.flush(true)
+	if err == nil {
+		err = l.out.err
 	}
-	return w.err
+	if err == nil && filesErr != nil && !errors.Is(filesErr, driver.ErrNotFound) {
+		err = fmt.Errorf("failed to read the log files: %w", filesErr)
+	}
+	return err
+}
+
+// lastLines returns the last lines of the log, for a failure.
+func (l *containerLog) lastLines() (lines []string) {
+	for _, line := range l.merge.lastLines() {
+		line = logline.StripANSI(line)
+		if len(line) > 400 {
+			line = line[:150] + "…" + line[len(line)-250:] // causes come last
+		}
+		lines = append(lines, strings.ToValidUTF8(line, "?"))
+	}
+	return lines
 }
 
 // countingWriter counts the bytes that it passes on.
@@ -71,191 +114,159 @@ func (c countingWriter) Write(b []byte) (int, error) {
 	return c.Writer.Write(b)
 }
 
-// chunkWriter cuts a stream into chunks at line ends. It stores the current chunk repeatedly as it grows.
-type chunkWriter struct {
-	ctx    context.Context
-	blobs  blob.Store
-	prefix string
+// logMerge merges the lines of several sources, each with its time before it, into one log. It resolves what
+// progress bars overwrite, and leaves out entries that another source had: many programs log to standard
+// error and to files, or to a file for each level.
+type logMerge struct {
+	out io.Writer
 
 	mu      sync.Mutex
+	sources []*logSource
+	known   knownEntries
+	last    []string // the last lines, without their times
+}
+
+// logSource is one of the sources of a logMerge. It is an io.Writer of lines with their times.
+type logSource struct {
+	merge   *logMerge
 	number  int
-	chunk   bytes.Buffer
-	written int // bytes of chunk that are stored
-	tryAt   int // the size at which a full chunk is tried again after the storage failed
-	lost    bool
-	err     error // why some bytes are not stored
-
-	head       int // bytes in the chunks before the current one
-	tail       logTail
-	notedLines int // skipped lines that the stored note counts
-}
-
-// logTail holds the end of a log that is too long, in pieces of whole lines. Together they exceed
-// logTailBytes by at most one piece.
-type logTail struct {
-	started      bool
-	pieces       [][]byte
-	size         int
-	skippedLines int
-	skippedBytes int64
-}
-
-// add appends a line, or a part of one.
-func (t *logTail) add(b []byte) {
-	if n := len(t.pieces); n == 0 || len(t.pieces[n-1]) >= logChunkBytes &&
-		bytes.HasSuffix(t.pieces[n-1], []byte("\n")) {
-		t.pieces = append(t.pieces, make([]byte, 0, logChunkBytes+logChunkBytes/4))
-	}
-	last := len(t.pieces) - 1
-	t.pieces[last] = append(t.pieces[last], b...)
-	for t.size += len(b); t.size > logTailBytes && len(t.pieces) > 1; t.pieces = t.pieces[1:] {
-		t.skippedLines += bytes.Count(t.pieces[0], []byte("\n"))
-		t.skippedBytes += int64(len(t.pieces[0]))
-		t.size -= len(t.pieces[0])
-	}
-}
-
-func (w *chunkWriter) Write(b []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	n := len(b)
-	for len(b) > 0 {
-		line := len(b)
-		if i := bytes.IndexByte(b, '\n'); i >= 0 {
-			line = i + 1
-		}
-		if w.tail.started {
-			w.tail.add(b[:line])
-			b = b[line:]
-			continue
-		}
-		w.chunk.Write(b[:line])
-		if w.chunk.Len() >= max(logChunkBytes, w.tryAt) && b[line-1] == '\n' {
-			w.tryAt = w.chunk.Len() + logChunkBytes
-			w.put()
-			if w.written == w.chunk.Len() || w.chunk.Len() >= maxPendingChunkBytes {
-				w.next()
-			}
-		}
-		b = b[line:]
-	}
-	return n, nil
-}
-
-// next starts another chunk, or the tail.
-func (w *chunkWriter) next() {
-	w.lost = w.lost || w.written < w.chunk.Len()
-	w.head += w.chunk.Len()
-	w.number++
-	w.chunk.Reset()
-	w.written, w.tryAt = 0, 0
-	w.tail.started = w.head >= logHeadBytes
-}
-
-// flush stores new lines; at the end also an incomplete one.
-func (w *chunkWriter) flush(end bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.tail.started {
-		w.flushTail(end)
-		return
-	}
-	if w.chunk.Len() > w.written && (end || bytes.HasSuffix(w.chunk.Bytes(), []byte("\n"))) {
-		w.put()
-	}
-}
-
-// flushTail stores a note of how much was skipped so far, and at the end the tail after it.
-func (w *chunkWriter) flushTail(end bool) {
-	t := &w.tail
-	left, leftBytes := t.skippedLines, t.skippedBytes
-	if !end {
-		left, leftBytes = left+countLines(t.pieces), leftBytes+int64(t.size)
-	}
-	if left > 0 && (left != w.notedLines || end) {
-		w.chunk.Reset()
-		_, _ = fmt.Fprintf(&w.chunk,
-			"%s level=WARN msg=\"hutong: the log is too long; lines skipped here\" lines=%d bytes=%d\n",
-			time.Now().UTC().Format(driver.LogTimeFormat), left, leftBytes)
-		w.put()
-		w.notedLines = left
-	}
-	if !end {
-		return
-	}
-	for _, piece := range t.pieces {
-		w.number++
-		w.chunk.Reset()
-		w.chunk.Write(piece)
-		w.put()
-		w.lost = w.lost || w.err != nil
-	}
-	t.pieces = nil
-}
-
-func countLines(pieces [][]byte) (n int) {
-	for _, piece := range pieces {
-		n += bytes.Count(piece, []byte("\n"))
-	}
-	return n
-}
-
-// put stores the current chunk.
-func (w *chunkWriter) put() {
-	key := fmt.Sprintf("%s/%08d", w.prefix, w.number)
-	if err := w.blobs.Put(context.WithoutCancel(w.ctx), key, bytes.NewReader(w.chunk.Bytes())); err != nil {
-		w.err = fmt.Errorf("failed to write %s: %w", key, err)
-		return
-	}
-	w.written = w.chunk.Len()
-	if !w.lost {
-		w.err = nil // everything is stored
-	}
+	partial []byte
+	// overwritten is a line that the next one overwrites, since it moved the cursor up.
+	overwritten []byte
+	skipping    bool // the current entry is left out
 }
 
 // failureLogLines is the number of last log lines in a failure.
 const failureLogLines = 5
 
-// lastLines returns the last lines of a failed container's log.
-func (r *Runner) lastLines(ctx context.Context, d driver.Driver, name string) []string {
-	ctx, cancel := context.WithTimeout(ctx, logEndTimeout)
-	defer cancel()
-	tail := &tailWriter{}
-	if err := d.Logs(ctx, name, false, tail); err != nil {
-		return nil
-	}
-	var lines []string
-	for _, line := range tail.lines {
-		if _, text, ok := strings.Cut(line, " "); ok {
-			line = text // without the timestamp
-		}
-		if len(line) > 400 {
-			line = line[:150] + "…" + line[len(line)-250:] // causes come last
-		}
-		lines = append(lines, strings.ToValidUTF8(line, "?"))
-	}
-	return lines
+// source returns a new source.
+func (m *logMerge) source() *logSource {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := &logSource{merge: m, number: len(m.sources)}
+	m.sources = append(m.sources, s)
+	return s
 }
 
-// tailWriter keeps the last failureLogLines lines.
-type tailWriter struct {
-	lines []string
-	rest  []byte
-}
-
-func (t *tailWriter) Write(b []byte) (int, error) {
+// Write implements [io.Writer].
+func (s *logSource) Write(b []byte) (int, error) {
+	s.merge.mu.Lock()
+	defer s.merge.mu.Unlock()
 	n := len(b)
 	for {
 		i := bytes.IndexByte(b, '\n')
 		if i < 0 {
-			t.rest = append(t.rest, b...)
+			s.partial = append(s.partial, b...)
 			return n, nil
 		}
-		t.lines = append(t.lines, string(append(t.rest, b[:i]...)))
-		if len(t.lines) > failureLogLines {
-			t.lines = t.lines[1:]
+		line := b[:i]
+		if len(s.partial) > 0 {
+			line = append(s.partial, line...)
 		}
-		t.rest = nil
+		s.line(line)
+		s.partial = s.partial[:0]
 		b = b[i+1:]
 	}
+}
+
+// line adds a line, which it may change.
+func (s *logSource) line(line []byte) {
+	at, text := splitTime(line)
+	above := logline.EndsBelow(text)
+	if bytes.ContainsAny(text, "\r\b") {
+		text = logline.Resolve(text)
+	}
+	if above {
+		s.overwritten = append(append(append(s.overwritten[:0], at...), ' '), text...)
+		return
+	}
+	if len(s.overwritten) > 0 {
+		old := s.overwritten
+		s.overwritten = nil
+		if len(bytes.TrimSpace(text)) == 0 {
+			at, text = splitTime(old)
+		}
+	}
+	if !s.isKnown(text) {
+		s.merge.add(at, text)
+	}
+}
+
+// isKnown reports whether another source had the line's entry. Entries without a time are never taken for
+// equal. Lines that don't begin an entry share its fate.
+func (s *logSource) isKnown(text []byte) bool {
+	plain := logline.StripANSI(string(text[:min(len(text), maxEntryKey)]))
+	if logline.HasClock(plain) {
+		s.skipping = s.merge.known.fromOther(plain, s.number)
+	}
+	return s.skipping
+}
+
+// maxEntryKey bounds how much of a line distinguishes entries.
+const maxEntryKey = 4 << 10
+
+// add appends a line to the log.
+func (m *logMerge) add(at, text []byte) {
+	line := make([]byte, 0, len(at)+len(text)+2)
+	line = append(append(append(append(line, at...), ' '), text...), '\n')
+	_, _ = m.out.Write(line)
+	m.last = append(m.last, string(text[:min(len(text), driver.MaxLogLine)]))
+	if len(m.last) > failureLogLines {
+		m.last = m.last[len(m.last)-failureLogLines:]
+	}
+}
+
+// finish adds lines without an end.
+func (m *logMerge) finish() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.sources {
+		if len(s.partial) > 0 {
+			s.line(s.partial)
+			s.partial = nil
+		}
+		if len(s.overwritten) > 0 {
+			at, text := splitTime(s.overwritten)
+			s.overwritten = nil
+			m.add(at, text)
+		}
+	}
+}
+
+func (m *logMerge) lastLines() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]string(nil), m.last...)
+}
+
+// splitTime splits a line at the space after its time.
+func splitTime(line []byte) (at, text []byte) {
+	at, text, _ = bytes.Cut(line, []byte(" "))
+	return at, text
+}
+
+// knownEntries remembers which source had a recent entry first. Copies of an entry are written at the same
+// time, so recent ones suffice.
+type knownEntries struct {
+	recent, older map[string]int
+}
+
+// maxKnownEntries bounds the entries of each of two generations.
+const maxKnownEntries = 1 << 14
+
+// fromOther reports whether another source had an entry, and otherwise notes it.
+func (k *knownEntries) fromOther(entry string, source int) bool {
+	sum := sha256.Sum256([]byte(entry))
+	key := string(sum[:16])
+	first, ok := k.recent[key]
+	if !ok {
+		if first, ok = k.older[key]; !ok {
+			first = source
+		}
+		if k.recent == nil || len(k.recent) >= maxKnownEntries {
+			k.older, k.recent = k.recent, make(map[string]int, 64)
+		}
+		k.recent[key] = first
+	}
+	return first != source
 }

@@ -181,27 +181,6 @@ func TestReadLogWithoutChunks(t *testing.T) {
 	assert.Empty(t, readLog(t, newStorage(t)))
 }
 
-func TestTailWriter(t *testing.T) {
-	for _, c := range []struct {
-		write []string
-		lines []string
-	}{
-		{nil, nil},
-		{[]string{"one\ntwo\n"}, []string{"one", "two"}},
-		{[]string{"o", "ne\nt", "wo\n"}, []string{"one", "two"}},
-		{[]string{"1\n2\n3\n4\n5\n6\n7\n"}, []string{"3", "4", "5", "6", "7"}},
-		{[]string{"\n\n"}, []string{"", ""}},
-	} {
-		w := &tailWriter{}
-		for _, piece := range c.write {
-			n, err := w.Write([]byte(piece))
-			require.NoError(t, err)
-			require.Equal(t, len(piece), n)
-		}
-		assert.Equal(t, c.lines, w.lines, "%q", c.write)
-	}
-}
-
 // A watcher that timed out may still write. It has read less, and its chunks do not affect the log.
 func TestReadLogOfSeveralWatchers(t *testing.T) {
 	s := newStorage(t)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"hutong/activities"
 	"hutong/activities/driver"
 	"hutong/bfia"
@@ -24,6 +26,16 @@ func (a *Activities) RunTask(ctx context.Context, req activities.PartRequest) (a
 			"container", name)}
 	defer r.watched.hold(name)()
 
+	result, err := t.run(ctx)
+	if err != nil && ctx.Err() == nil && !workerStops(ctx) {
+		t.noteWait(context.WithoutCancel(ctx), waitAfter(err))
+	}
+
+	return result, err
+}
+
+// run does the work of RunTask.
+func (t *taskRun) run(ctx context.Context) (activities.PartResult, error) {
 	// Only the wait for the exit reacts to a cancellation, and stops the container. Cut off in any other
 	// phase, RunTask would leave a container that nobody watches. The other phases are short.
 	cancellable := ctx
@@ -232,6 +244,9 @@ func (t *taskRun) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("failed to read the row of %s: %w", t.name, err)
 	}
+	if row.Waiting != nil {
+		t.noteWait(ctx, nil)
+	}
 	if row.StopRequested || row.Attempt > t.req.Attempt {
 		if err := t.driver.Stop(ctx, t.name, t.StopGrace); err != nil {
 			return fmt.Errorf("failed to stop %s: %w", t.name, err)
@@ -244,7 +259,7 @@ func (t *taskRun) start(ctx context.Context) error {
 
 // await waits for the container's exit. It returns a result instead if another attempt of the activity, which
 // was only believed dead, has recorded the exit and removed the container.
-func (t *taskRun) await(cancellable context.Context) (driver.Exit, *activities.PartResult, error) {
+func (t *taskRun) await(cancellable context.Context) (waited, *activities.PartResult, error) {
 	exit, err := t.wait(cancellable, t.driver, t.req, t.log)
 	if !errors.Is(err, driver.ErrNotFound) {
 		return exit, nil, err
@@ -258,17 +273,19 @@ func (t *taskRun) await(cancellable context.Context) (driver.Exit, *activities.P
 		return exit, &activities.PartResult{Failure: row.Failure}, nil
 	}
 
-	return driver.Exit{Code: driver.UnknownExitCode, Reason: "its container was removed by someone else",
-		FinishedAt: time.Now()}, nil, nil
+	exit.Exit = driver.Exit{Code: driver.UnknownExitCode, Reason: "its container was removed by someone else",
+		FinishedAt: time.Now()}
+	return exit, nil, nil
 }
 
 // finish records the exit, and has the container removed.
-func (t *taskRun) finish(ctx context.Context, exit driver.Exit) (activities.PartResult, error) {
-	var tail []string
-	if exit.Code != 0 {
-		tail = t.lastLines(ctx, t.driver, t.name)
+func (t *taskRun) finish(ctx context.Context, exit waited) (activities.PartResult, error) {
+	failure := exitFailure(exit.Exit, exit.log)
+	if failure != nil && exit.overflow > 0 {
+		failure.Kind, failure.Message = bfia.FailedLogFiles, fmt.Sprintf(
+			"its log files take %s, more than the limit of %s (runner.log_files_mib)",
+			humanize.IBytes(uint64(exit.overflow)), humanize.IBytes(uint64(t.LogFilesLimit)))
 	}
-	failure := exitFailure(exit, tail)
 	if exit.Code == driver.StoppedExitCode && t.startErr != nil {
 		failure = &bfia.Failure{Kind: bfia.FailedStart, Message: t.startErr.Error()}
 	}

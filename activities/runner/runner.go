@@ -33,6 +33,9 @@ type Runner struct {
 	OnReport func(ctx context.Context, jobID string, report bfia.TaskReport) error
 	// StopGrace is the time between SIGTERM and SIGKILL if RunTask or Sweep stops a container.
 	StopGrace time.Duration
+	// LogFilesLimit bounds the files of a container below config.log.path, in bytes; 0: no limit. A container
+	// that exceeds it is stopped.
+	LogFilesLimit int64
 	// GPUs names the GPUs that containers may get; see [driver.KindOfGPU].
 	GPUs   []string
 	Logger *slog.Logger

@@ -18,10 +18,17 @@ import (
 	"hutong/activities/driver"
 )
 
+// waited is how a container ended.
+type waited struct {
+	driver.Exit
+	log      []string // its last lines
+	overflow int64    // the size of its log files, for which it was stopped; 0: it was not
+}
+
 // wait waits for a container's exit. Meanwhile it follows the log, and stops the container if its activity is
-// cancelled by the job.
+// cancelled by the job, or if its log files exceed their limit.
 func (r *Runner) wait(ctx context.Context, d driver.Driver, req activities.PartRequest,
-	log *slog.Logger) (driver.Exit, error) {
+	log *slog.Logger) (waited, error) {
 	name := req.ContainerName()
 	type ended struct {
 		exit driver.Exit
@@ -39,8 +46,9 @@ func (r *Runner) wait(ctx context.Context, d driver.Driver, req activities.PartR
 	}()
 
 	logs := make(chan error, 1)
-	var logged atomic.Int64
-	go func() { logs <- r.followLogs(waitCtx, d, name, &logged) }()
+	follower := r.newContainerLog(waitCtx, d, name, log)
+	go func() { logs <- follower.follow(waitCtx) }()
+	var overflow int64
 
 	var polling sync.WaitGroup
 	polling.Go(func() { r.watchControl(waitCtx, d, req, log) })
@@ -54,32 +62,43 @@ func (r *Runner) wait(ctx context.Context, d driver.Driver, req activities.PartR
 		select {
 		case e := <-done:
 			if e.err != nil {
-				return e.exit, fmt.Errorf("failed to wait for %s: %w", name, e.err)
+				return waited{Exit: e.exit}, fmt.Errorf("failed to wait for %s: %w", name, e.err)
 			}
-			if !awaitLog(ctx, logs, &logged, log) {
-				return driver.Exit{}, fmt.Errorf(
+			if !awaitLog(ctx, logs, &follower.bytes, log) {
+				return waited{}, fmt.Errorf(
 					"the worker is shutting down; another worker reads the exit of %s", name)
 			}
-			return e.exit, nil
+			select {
+			case overflow = <-follower.overflow:
+			default:
+			}
+			return waited{e.exit, follower.lastLines(), overflow}, nil
+
+		case overflow = <-follower.overflow:
+			log.Info("stopping the container, since its log files exceed their limit", "bytes", overflow,
+				"limit", r.LogFilesLimit)
+			if err := d.Stop(waitCtx, name, r.StopGrace); err != nil {
+				return waited{}, fmt.Errorf("failed to stop %s: %w", name, err)
+			}
 
 		case <-activity.GetWorkerStopChannel(ctx):
-			return driver.Exit{}, fmt.Errorf(
+			return waited{}, fmt.Errorf(
 				"the worker is shutting down; %s continues, and another worker watches it", name)
 
 		case <-cancelled:
 			cancelled = nil // handle it once
 			if owned, err := r.stillOwned(ctx, req); err != nil {
-				return driver.Exit{}, err
+				return waited{}, err
 			} else if owned {
 				// Temporal got no heartbeat in time, as happens on a busy machine, and started another
 				// attempt of the activity. It watches the same container.
-				return driver.Exit{}, fmt.Errorf("another attempt of the activity watches %s: %w",
+				return waited{}, fmt.Errorf("another attempt of the activity watches %s: %w",
 					name, context.Cause(ctx))
 			}
 
 			log.Info("stopping the container")
 			if err := d.Stop(waitCtx, name, r.StopGrace); err != nil {
-				return driver.Exit{}, fmt.Errorf("failed to stop %s: %w", name, err)
+				return waited{}, fmt.Errorf("failed to stop %s: %w", name, err)
 			}
 
 		case <-beat.C:

@@ -19,6 +19,9 @@ type SendCreateInput struct {
 	JobID string `json:"job_id"`
 }
 
+// Party returns the receiver.
+func (in SendCreateInput) Party() string { return in.Node }
+
 // SendCreate creates a job at a party (BFIA part 2, 3.2), and returns the party's answer.
 func (a *Activities) SendCreate(ctx context.Context, in SendCreateInput) (bfia.JobAccepted, error) {
 	body, err := a.Documents.Document(ctx, in.JobID)
@@ -40,6 +43,9 @@ type SendStartInput struct {
 	Node  string `json:"node"`
 	JobID string `json:"job_id"`
 }
+
+// Party returns the receiver.
+func (in SendStartInput) Party() string { return in.Node }
 
 // SendStart starts a job at a party (BFIA part 2, 3.3).
 func (a *Activities) SendStart(ctx context.Context, in SendStartInput) error {
@@ -76,6 +82,9 @@ type SendTaskStartInput struct {
 	Task bfia.TaskRef `json:"task"`
 }
 
+// Party returns the receiver.
+func (in SendTaskStartInput) Party() string { return in.Node }
+
 // SendTaskStart starts a task at a party (BFIA part 2, 3.4). A party of another implementation may run a task
 // twice if the command is repeated. A second try therefore asks first whether the party has started the task.
 func (a *Activities) SendTaskStart(ctx context.Context, in SendTaskStartInput) error {
@@ -109,6 +118,9 @@ type SendStopInput struct {
 	Job  bfia.JobRef `json:"job"`
 }
 
+// Party returns the receiver.
+func (in SendStopInput) Party() string { return in.Node }
+
 // SendStop stops a job, or a task and all that depends on it, at a party (BFIA part 2, 3.6).
 func (a *Activities) SendStop(ctx context.Context, in SendStopInput) error {
 	return a.result(ctx, in.Node, a.Client.Stop(ctx, in.Node, in.Job))
@@ -127,6 +139,9 @@ type SendStopAgainInput struct {
 	Job     bfia.JobRef `json:"job"`
 	TaskIDs []string    `json:"task_ids"`
 }
+
+// Party returns the receiver.
+func (in SendStopAgainInput) Party() string { return in.Node }
 
 // SendStopAgain repeats job/stop to a party once the given tasks have ended there, or after a limit.
 func (a *Activities) SendStopAgain(ctx context.Context, in SendStopAgainInput) error {

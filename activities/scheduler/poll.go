@@ -42,12 +42,13 @@ func (a *Activities) PollTask(ctx context.Context, in PollTaskInput) ([]PollTask
 		}
 	}
 
+	noted := map[string]*bfia.Waiting{}
 	tick := time.NewTicker(in.Every)
 	defer tick.Stop()
 	for {
 		var ended []PollTaskResult
 		for _, node := range in.Nodes {
-			if result, ok := a.pollParty(ctx, in, node, silentSince); ok {
+			if result, ok := a.pollParty(ctx, in, node, silentSince, noted); ok {
 				ended = append(ended, result)
 			}
 		}
@@ -67,7 +68,7 @@ func (a *Activities) PollTask(ctx context.Context, in PollTaskInput) ([]PollTask
 
 // pollParty asks one party for the state of a task, and reports whether the task has ended there.
 func (a *Activities) pollParty(ctx context.Context, in PollTaskInput, node string,
-	silentSince map[string]time.Time,
+	silentSince map[string]time.Time, noted map[string]*bfia.Waiting,
 ) (PollTaskResult, bool) {
 	stop := keepHeartbeat(ctx, maps.Clone(silentSince)) // a slow party must not look like a dead worker
 	result, err := a.Client.TaskPoll(ctx, node, in.TaskID, "")
@@ -75,11 +76,17 @@ func (a *Activities) pollParty(ctx context.Context, in PollTaskInput, node strin
 
 	if err == nil {
 		delete(silentSince, node)
+		a.recordWait(ctx, in, node, noted, result.Waiting.Truncate())
 		failure := bfia.FailureOf(result.Status, result.Failure, result.Reason)
 
 		return PollTaskResult{Node: node, State: result.Status, Failure: failure}, result.Status.Terminal()
 	}
 	if silentSince[node].IsZero() {
+		until := time.Now().UTC().Add(in.GiveUpAfter)
+		a.recordWait(ctx, in, node, noted, &bfia.Waiting{Kind: bfia.WaitsForPartner, NodeID: node,
+			Until: &until,
+			Since: time.Now().UTC(), Message: fmt.Sprintf("%s does not say what its part does: %v", node,
+				err)})
 		silentSince[node] = time.Now().UTC()
 		a.Logger.Warn("failed to poll a party for a task", "job_id", in.JobID, "task_id", in.TaskID,
 			"node_id", node, "error", err)
@@ -92,6 +99,25 @@ func (a *Activities) pollParty(ctx context.Context, in PollTaskInput, node strin
 
 	return PollTaskResult{Node: node, State: bfia.TaskFailed, Failure: &bfia.Failure{Kind: bfia.FailedTimeout,
 		NodeID: node, Message: fmt.Sprintf("no good answer for %s: %v", in.GiveUpAfter, err)}}, true
+}
+
+// recordWait writes what a task waits for at a party, if that has changed. A poll that can't write it
+// continues.
+func (a *Activities) recordWait(ctx context.Context, in PollTaskInput, node string,
+	noted map[string]*bfia.Waiting, w *bfia.Waiting,
+) {
+	before, known := noted[node]
+	if node == a.Node || known && before.Same(w) {
+		return // this party reads its own rows
+	}
+
+	if err := a.Store.SetSchedulePartWaiting(ctx, in.TaskID, node, w); err != nil {
+		a.Logger.Warn("failed to record what a task waits for", "job_id", in.JobID, "task_id", in.TaskID,
+			"node_id", node, "error", err)
+
+		return
+	}
+	noted[node] = w
 }
 
 // keepHeartbeat sends heartbeats with details, at once and then at intervals, until it is stopped.

@@ -44,11 +44,14 @@ func (a *Activities) RecordScheduleJob(ctx context.Context, in RecordScheduleJob
 // Progress holds what changed of a job: its own state, and those of its tasks and their parts. States only
 // move forward, so the same progress twice changes nothing.
 type Progress struct {
-	JobID   string         `json:"job_id"`
-	State   bfia.JobState  `json:"state,omitempty"`
-	Failure *bfia.Failure  `json:"failure,omitempty"` // why the job ends early
-	Tasks   []TaskProgress `json:"tasks,omitempty"`
-	At      time.Time      `json:"at"`
+	JobID   string        `json:"job_id"`
+	State   bfia.JobState `json:"state,omitempty"`
+	Outcome bfia.Outcome  `json:"outcome,omitempty"` // once it has ended
+	Failure *bfia.Failure `json:"failure,omitempty"` // why the job ends early
+	// Parallelism is how many tasks of the job its reservations let run at once, by node id.
+	Parallelism map[string]int `json:"parallelism,omitempty"`
+	Tasks       []TaskProgress `json:"tasks,omitempty"`
+	At          time.Time      `json:"at"`
 }
 
 // TaskProgress holds the state of a task, and those of its parts that changed.
@@ -133,7 +136,19 @@ func (a *Activities) recordState(ctx context.Context, p Progress) error {
 		return err
 	}
 
-	return a.Store.UpdateScheduleJob(ctx, p.JobID, p.State, p.Failure.String(), p.At)
+	return a.Store.UpdateScheduleJob(ctx, p.JobID, p.State, p.Failure.String(), p.At,
+		store.EndsAs(p.Outcome), store.RunsWith(p.Parallelism))
+}
+
+// RecordScheduleWaitsInput is all that a job waits for now.
+type RecordScheduleWaitsInput struct {
+	JobID   string         `json:"job_id"`
+	Waiting []bfia.Waiting `json:"waiting"`
+}
+
+// RecordScheduleWaits writes what a job waits for at its scheduler.
+func (a *Activities) RecordScheduleWaits(ctx context.Context, in RecordScheduleWaitsInput) error {
+	return activities.Classify(a.Store.SetScheduleJobWaiting(ctx, in.JobID, in.Waiting))
 }
 
 // ForgetScheduleJobInput names a job that was not created.

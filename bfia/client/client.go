@@ -311,6 +311,27 @@ func traceDelivery(ctx context.Context) (context.Context, func(error) bool) {
 	}
 }
 
+// ForeignAnswer is an answer that is not the partner's: the page of a gateway before it, or of another server
+// at its address. Whether the partner has received the request is unknown.
+type ForeignAnswer struct {
+	Status int    // of HTTP
+	Type   string // the Content-Type
+}
+
+// Error names the answer's HTTP status and type.
+func (e *ForeignAnswer) Error() string {
+	kind := e.Type
+	if kind == "" {
+		kind = "without a type"
+	}
+	return fmt.Sprintf("answered by something that is not the partner's API: HTTP %d %s, %.100s", e.Status,
+		http.StatusText(e.Status), kind)
+}
+
+// leastErrorCode is the least code of an envelope that comes with an HTTP error. Gateways with envelopes of
+// their own repeat the HTTP status in them, or use the codes of gRPC.
+const leastErrorCode bfia.Code = 1000
+
 // readEnvelope reads the envelope of an answer. Its error is an [*Error] if the outcome is known.
 func readEnvelope(resp *http.Response, answer []byte) (*bfia.Envelope, error) {
 	var env struct {
@@ -321,25 +342,17 @@ func readEnvelope(resp *http.Response, answer []byte) (*bfia.Envelope, error) {
 	enveloped := json.Unmarshal(answer, &env) == nil && env.Code != nil
 	if enveloped {
 		env.Envelope.Code = *env.Code
+		foreign := status >= 400 && !env.OK() && env.Envelope.Code < leastErrorCode
+		enveloped = !foreign
 	}
 	switch {
 	case status == http.StatusRequestTimeout, status == http.StatusTooManyRequests:
-		return nil, &Error{
-			Outcome: NotDelivered,
-			Cause:   fmt.Errorf("HTTP %d: %s", status, messageOf(env.Envelope, status)),
-		}
+		cause := fmt.Errorf("HTTP %d: %s", status, messageOf(env.Envelope, status))
+		return nil, &Error{Outcome: NotDelivered, Cause: cause}
+	case !enveloped:
+		return nil, &ForeignAnswer{Status: status, Type: resp.Header.Get("Content-Type")}
 	case status >= 500:
 		return nil, fmt.Errorf("HTTP %d: %s", status, messageOf(env.Envelope, status))
-	case !enveloped && status >= 300:
-		// The page of a proxy: the request did not reach the partner, and a retry would get the same answer.
-		return nil, &Error{
-			Outcome: Refused,
-			Code:    bfia.CodeRefused,
-			Text: fmt.Sprintf("HTTP %d %s and an answer that is not a JSON envelope", status,
-				http.StatusText(status)),
-		}
-	case !enveloped:
-		return nil, fmt.Errorf("HTTP %d and an answer that is not a JSON envelope", status)
 	case env.OK() && status >= 300:
 		return nil, fmt.Errorf("HTTP %d and the code %d, which contradict each other", status,
 			env.Envelope.Code)

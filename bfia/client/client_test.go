@@ -205,6 +205,8 @@ func TestSuccessInEverySpelling(t *testing.T) {
 
 func TestAnswersThatAreNoSuccess(t *testing.T) {
 	html := "<html><body>Bad Gateway</body></html>"
+	foreign := "B " + bfia.PathTaskPoll +
+		": outcome unknown: answered by something that is not the partner's API: "
 	for _, test := range []struct {
 		name    string
 		status  int
@@ -222,10 +224,17 @@ func TestAnswersThatAreNoSuccess(t *testing.T) {
 			"B refused /v1/interconn/schedule/task/poll: OK (code 1)"},
 		{"4xx envelope", 404, `{"code":4040,"msg":"task_id: unknown"}`, Refused, 4040,
 			"B refused /v1/interconn/schedule/task/poll: task_id: unknown (code 4040)"},
-		{"4xx page", 413, html, Refused, bfia.CodeRefused,
-			"B refused /v1/interconn/schedule/task/poll: HTTP 413 Request Entity Too Large and an answer that is not a JSON envelope (code 6001)"},
-		{"4xx of a framework", 404, `{"detail":"Not Found"}`, Refused, bfia.CodeRefused,
-			"B refused /v1/interconn/schedule/task/poll: HTTP 404 Not Found and an answer that is not a JSON envelope (code 6001)"},
+		{"4xx page", 413, html, Unknown, 0, foreign + "HTTP 413 Request Entity Too Large, text/html"},
+		{"a gateway's page", 404, html, Unknown, 0, foreign + "HTTP 404 Not Found, text/html"},
+		{"a gateway's envelope", 404, `{"code":404,"msg":"no service","data":null}`, Unknown, 0,
+			foreign + "HTTP 404 Not Found, text/html"},
+		{"a gateway's gRPC code", 404, `{"code":5,"message":"Not Found","details":[]}`, Unknown, 0,
+			foreign + "HTTP 404 Not Found, text/html"},
+		{"a gateway's 503", 503, `{"code":503,"message":"no upstream"}`, Unknown, 0,
+			foreign + "HTTP 503 Service Unavailable, text/html"},
+		{"a login page", 302, html, Unknown, 0, foreign + "HTTP 302 Found, text/html"},
+		{"4xx of a framework", 404, `{"detail":"Not Found"}`, Unknown, 0,
+			foreign + "HTTP 404 Not Found, text/html"},
 		{"429", 429, html, NotDelivered, 0,
 			"B /v1/interconn/schedule/task/poll: not delivered: HTTP 429: Too Many Requests"},
 		{"408", 408, `{"code":4080,"msg":"the body did not arrive"}`, NotDelivered, 0,
@@ -235,24 +244,24 @@ func TestAnswersThatAreNoSuccess(t *testing.T) {
 		{"503 envelope", 503, `{"code":5030,"msg":"later"}`, Unknown, 0,
 			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 503: later"},
 		{"5xx page", 502, html, Unknown, 0,
-			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 502: Bad Gateway"},
+			foreign + "HTTP 502 Bad Gateway, text/html"},
 		{"5xx of a framework, without a code", 500,
 			`{"status":500,"error":"Internal Server Error","data":{"status":"SUCCESS"}}`, Unknown, 0,
-			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 500: Internal Server Error"},
+			foreign + "HTTP 500 Internal Server Error, text/html"},
 		{"5xx that says success", 500, `{"code":0,"msg":"success","data":{"status":"SUCCESS"}}`, Unknown, 0,
 			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 500: success"},
 		{"4xx that says success", 400, `{"code":0,"msg":"success","data":{"status":"SUCCESS"}}`, Unknown, 0,
 			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 400 and the code 0, which contradict each other"},
 		{"HTML with 200", 200, html, Unknown, 0,
-			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 and an answer that is not a JSON envelope"},
+			foreign + "HTTP 200 OK, text/html"},
 		{"empty", 200, ``, Unknown, 0,
-			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 and an answer that is not a JSON envelope"},
+			foreign + "HTTP 200 OK, text/html"},
 		{"an object without a code", 200, `{"data":{"status":"SUCCESS"}}`, Unknown, 0,
-			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 and an answer that is not a JSON envelope"},
+			foreign + "HTTP 200 OK, text/html"},
 		{"null", 200, `null`, Unknown, 0,
-			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 and an answer that is not a JSON envelope"},
+			foreign + "HTTP 200 OK, text/html"},
 		{"half an envelope", 200, `{"code":0,"data":{"sta`, Unknown, 0,
-			"B /v1/interconn/schedule/task/poll: outcome unknown: HTTP 200 and an answer that is not a JSON envelope"},
+			foreign + "HTTP 200 OK, text/html"},
 		{"missing data", 200, `{"code":0,"msg":"success"}`, Unknown, 0,
 			"B /v1/interconn/schedule/task/poll: outcome unknown: the answer has no data"},
 		{"null data", 200, `{"code":0,"msg":"success","data":null}`, Unknown, 0,
@@ -301,7 +310,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 				http.Redirect(w, r, victim.URL,
 					status)
 			}).Start(t.Context(), "B", "j1")
-		require.Equal(t, Refused, outcome(t, err).Outcome)
+		require.Equal(t, Unknown, outcome(t, err).Outcome)
 		require.ErrorContains(t, err, strconv.Itoa(status))
 	}
 	require.Zero(t, visits.Load())

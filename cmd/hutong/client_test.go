@@ -400,7 +400,7 @@ func TestLogs(t *testing.T) {
 			})
 			status, stdout, stderr := p.run(t, "job", "logs", "j", "--role", "guest.0", "--level", "error")
 			assert.Equal(t, exitOK, status, stderr)
-			assert.Equal(t, "==> intersect_rsa_1 <==\none\ntwo[2J\n==> hetero_secureboost_1 <==\nthree\n",
+			assert.Equal(t, "==> intersect_rsa_1 <==\none\ntwo\n==> hetero_secureboost_1 <==\nthree\n",
 				stdout)
 			status, stdout, _ = p.run(t, "job", "logs", "j", "--role", "guest.0", "--level", "error",
 				"--task", "hetero_secureboost_1")

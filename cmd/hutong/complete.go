@@ -53,6 +53,8 @@ func (c completer) arguments(cmd *cobra.Command) cobra.CompletionFunc {
 	switch {
 	case takesJobID(cmd):
 		return c.firstArgument(c.jobs)
+	case parent == "job" && first == "ID...":
+		return c.anywhere(c.jobs)
 	case parent == "runner" && first == "RUNNER":
 		return c.firstArgument(c.runners)
 	case parent == "provider" && first == "NAME":

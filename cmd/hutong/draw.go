@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,8 +15,9 @@ import (
 // draw returns a picture of a job: a header, a line for each task in topological order with a cell for each
 // part, and a progress bar. It fits the width of the view, and its height if that is at least five lines.
 func draw(status *bfia.JobStatus, now time.Time, v view) []string {
-	lines := header(status, now)
+	lines := header(status, now, v)
 	lines = append(lines, taskLines(status, now, v)...)
+	lines = append(lines, waitLines(status, now, v)...)
 	lines = append(lines, progress(status, v))
 
 	var out []string
@@ -44,11 +44,12 @@ func stateSymbol(s bfia.TaskState) (string, lipgloss.Style) {
 	return "·", dim
 }
 
-func header(status *bfia.JobStatus, now time.Time) []line {
+// header returns the lines above the tasks. The reason of an ended job is left to its summary.
+func header(status *bfia.JobStatus, now time.Time, v view) []line {
 	var l line
 	l.add(bold, "job "+plain(status.JobID))
 	l.add(normal, "  ")
-	l.add(jobStyle(status), string(status.State))
+	l.add(jobStyle(status), stateOf(status))
 	if elapsed := took(status.CreatedAt, status.EndedAt, now); elapsed != "" {
 		l.add(normal, "  "+elapsed)
 	}
@@ -60,14 +61,20 @@ func header(status *bfia.JobStatus, now time.Time) []line {
 	}
 
 	lines := []line{l}
-	if reason := plain(status.Reason); reason != "" {
-		lines = append(lines, line{{reason, jobStyle(status)}})
-	}
-	if queued := plain(status.Queued.String()); queued != "" {
-		lines = append(lines, line{{queued, jobStyle(status)}})
+	if reason := plain(status.Reason); reason != "" && !ended(status) {
+		lines = append(lines, wrapped(reason, v)...)
 	}
 
 	return lines
+}
+
+// stateOf returns the state of a job, or its outcome once it has ended.
+func stateOf(status *bfia.JobStatus) string {
+	if status.Outcome != "" {
+		return string(status.Outcome)
+	}
+
+	return string(status.State)
 }
 
 func jobStyle(status *bfia.JobStatus) lipgloss.Style {
@@ -83,150 +90,34 @@ func jobStyle(status *bfia.JobStatus) lipgloss.Style {
 	return yellow
 }
 
-// column identifies the column of a part: a role at a party.
-type column struct {
-	role, node string
-}
-
-func columns(status *bfia.JobStatus) []column {
-	var found []column
-	for _, t := range status.Tasks {
-		for _, p := range t.Parties {
-			c := column{partName(p), p.NodeID}
-			if !slices.Contains(found, c) {
-				found = append(found, c)
-			}
-		}
-	}
-	slices.SortStableFunc(found, func(a, b column) int {
-		return cmp.Or(roleRank(a.role)-roleRank(b.role), strings.Compare(a.role, b.role))
-	})
-
-	return found
-}
-
-func partName(p bfia.PartStatus) string { return bfia.Part{Role: p.Role, Index: p.Index}.Self() }
-
-func roleRank(role string) int {
-	for i, first := range []string{"guest", "host", "arbiter"} {
-		if strings.HasPrefix(role, first+".") {
-			return i
-		}
-	}
-
-	return 3
-}
-
-const (
-	symbolWidth = 2 // the state's symbol and a space
-	timeWidth   = 8
-	gapWidth    = 2
-	// cellWidth holds a symbol and the longest duration, and a shortened node id that can still be
-	// recognised.
-	cellWidth = 9
-	// minNameWidth is the width of a task's name below which the parts' cells lose their durations.
-	minNameWidth = 24
-)
-
-// layout holds the widths of a picture: "✓ name  12.3s  cells".
-type layout struct {
-	parts  []column
-	widths []int // of the parts' cells
-	narrow bool  // cells show a symbol only
-	name   int
-}
-
-// layoutFor chooses the most detailed layout that fits: cells with durations below whole node ids, below
-// shortened node ids, symbols only, no cells.
-func layoutFor(status *bfia.JobStatus, shown []row, v view) layout {
-	l := layout{parts: columns(status), name: len("task")}
-	for _, r := range shown {
-		l.name = max(l.name, ansi.StringWidth(r.name()))
-	}
-
-	available := v.width - symbolWidth - timeWidth - gapWidth
-	forCells := available - min(l.name, minNameWidth)
-
-	var total int
-	if l.widths, total = cellWidths(l.parts, true); forCells < total {
-		l.widths, total = cellWidths(l.parts, false)
-	}
-	if l.narrow = forCells < total; l.narrow {
-		total = 2 * len(l.parts)
-		for i := range l.widths {
-			l.widths[i] = 2
-		}
-	}
-	if available-12 < total {
-		l.parts, total = nil, 0
-	}
-	l.name = max(min(l.name, available-total), 4)
-
-	return l
-}
-
-// cellsAt returns the column in which the parts' cells start.
-func (l layout) cellsAt() int { return symbolWidth + l.name + gapWidth + timeWidth }
-
-func cellWidths(parts []column, wholeNodes bool) (widths []int, total int) {
-	for _, p := range parts {
-		width := max(cellWidth, ansi.StringWidth(p.role))
-		if wholeNodes {
-			width = max(width, ansi.StringWidth(plain(p.node)))
-		}
-		widths = append(widths, width+gapWidth)
-		total += width + gapWidth
-	}
-
-	return widths, total
-}
-
 func taskLines(status *bfia.JobStatus, now time.Time, v view) []line {
 	all := rows(status.Tasks)
 	shown, hidden := all, []row(nil)
 	if v.height > 0 {
-		// The other lines: the header, two column heads, the count of hidden tasks, and the progress.
-		shown, hidden = selectRows(all, v.height-len(header(status, now))-4)
+		// The other lines: the header, the column heads, the count of hidden tasks, the waits, and the
+		// progress.
+		layout := layoutFor(status, all, v)
+		others := len(header(status, now, v)) + len(layout.heads(v)) + len(waitLines(status, now, v)) + 2
+		limit := v.height - others
+		if layout.below && len(all) > 0 {
+			limit /= 1 + len(cellLines(all[0], layout, v))
+		}
+		shown, hidden = selectRows(all, limit)
 	}
 	layout := layoutFor(status, shown, v)
 
-	var lines []line
-	if len(layout.parts) > 0 && !layout.narrow {
-		lines = append(lines, columnHeads(layout)...)
-	}
+	lines := layout.heads(v)
 	for _, r := range shown {
 		lines = append(lines, taskLine(r, now, layout))
+		if layout.below {
+			lines = append(lines, cellLines(r, layout, v)...)
+		}
 	}
 	if len(hidden) > 0 {
 		lines = append(lines, line{{"  … and " + countStates(hidden), dim}})
 	}
 
 	return lines
-}
-
-func columnHeads(layout layout) []line {
-	var roles, nodes line
-	at := layout.cellsAt()
-	roles.padTo(at)
-	nodes.padTo(at)
-	for i, p := range layout.parts {
-		roles.add(normal, p.role)
-		nodes.add(dim, shortNode(p.node, layout.widths[i]-gapWidth))
-		at += layout.widths[i]
-		roles.padTo(at)
-		nodes.padTo(at)
-	}
-
-	return []line{roles, nodes}
-}
-
-// shortNode keeps the end of a node id, because the ids of one numbering scheme differ there.
-func shortNode(node string, width int) string {
-	if node = plain(node); ansi.StringWidth(node) > width {
-		node = ansi.TruncateLeft(node, ansi.StringWidth(node)-width+1, "…")
-	}
-
-	return node
 }
 
 func taskLine(r row, now time.Time, layout layout) line {
@@ -241,14 +132,13 @@ func taskLine(r row, now time.Time, layout layout) line {
 	at := layout.cellsAt()
 	l.padTo(at)
 	for i, c := range layout.parts {
-		part := slices.IndexFunc(r.task.Parties, func(p bfia.PartStatus) bool {
-			return partName(p) == c.role && p.NodeID == c.node
-		})
-		if part >= 0 {
-			p := r.task.Parties[part]
+		if layout.below {
+			break
+		}
+		if p, found := partOf(r, c); found {
 			symbol, style := stateSymbol(p.State)
 			l.add(style, symbol)
-			if !layout.narrow {
+			if !layout.numbered {
 				l.add(normal, " "+took(p.StartedAt, p.EndedAt, now))
 			}
 		}
@@ -259,6 +149,39 @@ func taskLine(r row, now time.Time, layout layout) line {
 	l.add(dim, strings.Join(remarks(r), "  "))
 
 	return l
+}
+
+// partOf returns the part of a task that belongs to a column.
+func partOf(r row, c column) (bfia.PartStatus, bool) {
+	i := slices.IndexFunc(r.task.Parties, func(p bfia.PartStatus) bool {
+		return partName(p) == c.role && p.NodeID == c.node
+	})
+	if i < 0 {
+		return bfia.PartStatus{}, false
+	}
+
+	return r.task.Parties[i], true
+}
+
+// cellLines returns the cells of a task on lines of their own: "1✓ 2●".
+func cellLines(r row, layout layout, v view) []line {
+	var lines []line
+	current := line{{strings.Repeat(" ", symbolWidth), normal}}
+	for i, c := range layout.parts {
+		p, found := partOf(r, c)
+		if !found {
+			continue
+		}
+		number := fmt.Sprint(i + 1)
+		if current.width()+len(number)+2 > v.width && current.width() > symbolWidth {
+			lines, current = append(lines, current), line{{strings.Repeat(" ", symbolWidth), normal}}
+		}
+		symbol, style := stateSymbol(p.State)
+		current.add(dim, number)
+		current.add(style, symbol+" ")
+	}
+
+	return append(lines, current)
 }
 
 // remarks returns what a task's line shows behind its cells: the attempt, the dependencies, and reported

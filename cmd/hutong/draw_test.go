@@ -127,6 +127,39 @@ func many(n int) *bfia.JobStatus {
 	return s
 }
 
+// manyParties returns the reference job with several hosts, whose node ids differ in the middle.
+func manyParties(n int) *bfia.JobStatus {
+	s := twoTasks()
+	for i := range s.Tasks {
+		t := &s.Tasks[i]
+		host := t.Parties[1]
+		for k := 1; k < n-1; k++ {
+			host.Index, host.NodeID = k, fmt.Sprintf("JG0110%02d7800000000", 20+k)
+			t.Parties = append(t.Parties, host)
+		}
+	}
+
+	return s
+}
+
+// waitingJob returns a job whose tasks and parts wait for different things.
+func waitingJob() *bfia.JobStatus {
+	s := manyParties(3)
+	slot := bfia.WaitForSlot(hostNode, 1, *at(3))
+	for _, name := range []string{"evaluate_1", "evaluate_2"} {
+		waiting := slot
+		s.Tasks = append(s.Tasks, bfia.TaskStatus{Name: name, State: bfia.TaskReady, Waiting: &waiting,
+			DependsOn: []string{"intersect_rsa_1"}, Parties: []bfia.PartStatus{
+				part(guestNode, "guest", 0, bfia.TaskReady, nil, nil),
+				part(hostNode, "host", 0, bfia.TaskReady, nil, nil)}})
+	}
+	s.Tasks[1].Parties[1].Waiting = &bfia.Waiting{Kind: bfia.WaitsForRunner, NodeID: hostNode, Since: *at(2),
+		Message: "waits for a runner: runner r1 is offline, and no other runner is online"}
+	s.Waiting = []bfia.Waiting{bfia.WaitForApproval(s.JobID, hostNode, *at(1))}
+
+	return s
+}
+
 // golden compares text with a file. With HUTONG_GOLDEN=write it writes the file.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
@@ -154,6 +187,11 @@ func TestDraw(t *testing.T) {
 		{"colour", twoTasks(), view{width: 80, colour: true, note: "no answer for 3.0s, retrying"}},
 		{"failed", failedJob(), view{width: 90}},
 		{"diamond", diamond(), view{width: 90}},
+		{"three", manyParties(3), view{width: 79}},
+		{"six", manyParties(6), view{width: 79}},
+		{"twelve", manyParties(12), view{width: 79}},
+		{"twelve_tiny", manyParties(12), view{width: 30}},
+		{"waiting", waitingJob(), view{width: 79}},
 		{"low", many(40), view{width: 60, height: 12}},
 		{"new", &bfia.JobStatus{JobID: "N", State: bfia.JobPending, CreatedAt: at(12)}, view{width: 60}},
 	} {
@@ -166,7 +204,9 @@ func TestDraw(t *testing.T) {
 
 // TestDrawFits checks that the picture fits a terminal of any size.
 func TestDrawFits(t *testing.T) {
-	for _, status := range []*bfia.JobStatus{twoTasks(), failedJob(), diamond(), many(100), {}} {
+	for _, status := range []*bfia.JobStatus{
+		twoTasks(), failedJob(), diamond(), many(100), {}, manyParties(3), manyParties(12), waitingJob(),
+	} {
 		for width := 1; width < 130; width++ {
 			for _, height := range []int{0, 7, 10, 24} {
 				for _, colour := range []bool{false, true} {
@@ -175,7 +215,12 @@ func TestDrawFits(t *testing.T) {
 					for _, l := range lines {
 						require.LessOrEqual(t, ansi.StringWidth(l), width, "%q", l)
 					}
-					if height > 0 && status.Reason == "" {
+					v := view{width: width}
+					heads := layoutFor(status, rows(status.Tasks), v).heads(v)
+					if height > 0 && (len(heads) > 2 || width < 8) {
+						continue // the legend may need more lines than there are
+					}
+					if height > 0 && status.Reason == "" && len(status.Waiting) == 0 {
 						require.LessOrEqual(t, len(lines), height)
 					}
 				}
@@ -238,7 +283,7 @@ func TestChanges(t *testing.T) {
 	assert.Equal(t, []string{"task hetero_secureboost_1 guest.0 at " + guestNode + " FAILED",
 		"task hetero_secureboost_1 host.0 at " + hostNode + " FAILED: exit code 1: no column  [2J\"标签\"",
 		"task hetero_secureboost_1 FAILED",
-		"job 202601021200000000001 FINISHED: task hetero_secureboost_1 failed"}, changes(first, failedJob()))
+		"job 202601021200000000001 FINISHED"}, changes(first, failedJob()))
 }
 
 func TestDuration(t *testing.T) {
@@ -307,4 +352,73 @@ func TestDrawAttempt(t *testing.T) {
 	require.Contains(t, strings.Join(draw(second, time.Now(), view{width: noLimit}), "\n"), "attempt 2")
 	require.Equal(t, []string{"task boost is retried, attempt 2"}, changes(first, second))
 	require.Empty(t, changes(second, second))
+}
+
+// TestDrawKeepsColumns checks that at any width each party of a job has a column, and that shortened node ids
+// differ.
+func TestDrawKeepsColumns(t *testing.T) {
+	for parties := 2; parties <= 12; parties++ {
+		status := manyParties(parties)
+		for width := 20; width <= 200; width++ {
+			l := layoutFor(status, rows(status.Tasks), view{width: width})
+			require.Len(t, l.parts, parties)
+			distinct := map[string]bool{}
+			for _, node := range l.nodes {
+				distinct[node] = true
+			}
+			require.Len(t, distinct, parties, "%d parties at %d columns: %v", parties, width, l.nodes)
+
+			text := renderAll(append(l.heads(view{width: width}), taskLine(rows(status.Tasks)[0], noon, l)))
+			cells := strings.Count(text, "✓") - 1
+			if l.below {
+				cells = strings.Count(renderAll(cellLines(rows(status.Tasks)[0], l, view{width: width})), "✓")
+			}
+			require.Equal(t, parties, cells, "%d parties at %d columns:\n%s", parties, width, text)
+		}
+	}
+}
+
+// TestShortenNodes checks that shortened node ids differ, wherever their differences are.
+func TestShortenNodes(t *testing.T) {
+	for _, c := range []struct{ nodes, short []string }{
+		{[]string{"A", "B"}, []string{"A", "B"}},
+		{[]string{"JG0100001100000010", "JG0110017800000000"}, []string{"…00000010", "…00000000"}},
+		{[]string{"JG0100001100000010", "XX0100001100000010"}, []string{"J…0000010", "X…0000010"}},
+		{[]string{"party-of-bank-one", "party-of-bank-two"}, []string{"…bank-one", "…bank-two"}},
+		{[]string{"JG0100001100000010", "JG0100001100000010"}, []string{"…00000010", "…00000010"}},
+	} {
+		short, distinct := shortenNodes(c.nodes, 9)
+		assert.True(t, distinct)
+		assert.Equal(t, c.short, short)
+	}
+	_, distinct := shortenNodes([]string{"aaaaaaaaXaaaaaaaaaaaaaaa", "aaaaaaaaYaaaaaaaaaaaaaaa",
+		"aaaaaaaaaaaaaaaXaaaaaaaa"}, 9)
+	assert.False(t, distinct, "the columns get numbers, and a legend has the whole ids")
+}
+
+// TestStopIsShownOnce checks that people read only once who stopped a job: in the status, in the watched picture,
+// and in the lines of a watched job without a terminal.
+func TestStopIsShownOnce(t *testing.T) {
+	running := manyParties(3)
+	stopped := manyParties(3)
+	by := &bfia.Failure{Kind: bfia.FailedStopped, By: guestNode}
+	stopped.State, stopped.Outcome, stopped.EndedAt = bfia.JobFinished, bfia.OutcomeStopped, at(20)
+	stopped.Failure, stopped.Reason = by, by.String()
+	task := &stopped.Tasks[1]
+	task.State, task.Reason = bfia.TaskFailed, guestNode+" (guest.0): the job was stopped: "+by.String()
+	for k := range task.Parties {
+		p := &task.Parties[k]
+		p.State, p.EndedAt = bfia.TaskFailed, at(20)
+		p.Failure = &bfia.Failure{Kind: bfia.FailedStopped, Message: "the job was stopped: " + by.String()}
+		p.Reason = p.Failure.Message
+	}
+
+	status := strings.Join(append(draw(stopped, noon, view{width: 79}), summary(stopped, view{width: 79})...),
+		"\n")
+	piped := strings.Join(append(changes(running, stopped), summary(stopped, view{width: 79})...), "\n")
+	for _, text := range []string{status, piped} {
+		assert.Equal(t, 1, strings.Count(text, "stopped by"), text)
+		assert.NotContains(t, text, "the job was stopped", text)
+		assert.Contains(t, text, "job "+stopped.JobID+" STOPPED", text)
+	}
 }

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/charmbracelet/x/ansi"
 	"github.com/spf13/cobra"
 
 	"hutong/bfia"
@@ -23,18 +25,23 @@ func newJobLogs(c *client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "logs ID",
 		Short: "Print the logs of a job's tasks at this party",
-		Long: "Prints the logs of a job's tasks at this party. -f also prints new lines until the job\n" +
-			"has ended.",
-		Example: "  hutong job logs 202601021200000000001 --task intersect_rsa_1 --level debug",
-		Args:    exactly("ID"),
+		Long: "Prints the logs of a job's tasks at this party: what their containers wrote to standard output and\n" +
+			"error, and to files under config.log.path. -f also prints new lines until the job has ended.\n\n" +
+			"If a task was repeated, the log is that of its latest attempt, unless --attempt names another.",
+		Example: "  hutong job logs 202601021200000000001 --task intersect_rsa_1 --level debug\n" +
+			"  hutong job logs 202601021200000000001 --task intersect_rsa_1 --attempt 1 --level error",
+		Args: exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l.client, l.out = c, cmd.OutOrStdout()
 			status, err := c.status(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			if names := taskNames(status); l.task != "" && len(names) > 0 && !slices.Contains(names, l.task) {
-				return unknownTask(args[0], l.task, names)
+			if cmd.Flags().Changed("attempt") && l.attempt < 1 {
+				return errors.New("--attempt: attempts are numbered from 1")
+			}
+			if err := l.selectTask(status, args[0]); err != nil {
+				return err
 			}
 			if err := c.checkRole(cmd.Context(), status, l.role); err != nil {
 				return err
@@ -47,13 +54,35 @@ func newJobLogs(c *client) *cobra.Command {
 			return l.read(cmd.Context(), status)
 		},
 	}
-	cmd.Flags().StringVar(&l.task, "task", "", "only this task")
+	cmd.Flags().StringVar(&l.task, "task", "", "only this task, by its name or by the id of one of its attempts")
+	cmd.Flags().IntVar(&l.attempt, "attempt", 0, "this attempt of the tasks (default: the latest)")
 	cmd.Flags().StringVar(&l.role, "role", "",
 		"only this role, such as guest.0 (default: all roles of this party)")
 	choiceFlag(cmd, &l.level, "level", "", "info", "lowest level to print", "debug", "info", "warning",
 		"error")
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "print new lines until the job has ended")
 	return cmd
+}
+
+// selectTask finds the task that --task names, by its name or by the id of one of its attempts.
+func (l *logReader) selectTask(status *bfia.JobStatus, jobID string) error {
+	names := taskNames(status)
+	if l.task == "" || len(names) == 0 || slices.Contains(names, l.task) {
+		return nil
+	}
+	for _, t := range status.Tasks {
+		for attempt := 1; attempt <= max(t.Attempt, 1); attempt++ {
+			if l.task == bfia.AttemptID(jobID, t.Name, attempt) {
+				l.task, l.attempt = t.Name, attempt
+				return nil
+			}
+		}
+		if l.task == t.TaskID {
+			l.task = t.Name
+			return nil
+		}
+	}
+	return unknownTask(jobID, l.task, names)
 }
 
 func taskNames(status *bfia.JobStatus) []string {
@@ -72,44 +101,55 @@ type logReader struct {
 	client            *client
 	out               io.Writer
 	task, role, level string
+	attempt           int    // 0: the latest
 	heading           string // heading of the last printed line
+	bar               progressLine
 }
 
 // logSource is the log of one part of a task, with the number of lines already printed.
 type logSource struct {
-	task, role, taskID string
-	printed            int
+	role, taskID string
+	printed      int
 }
 
 // read prints the logs that exist now: of each task, for all roles of this party or for one.
 func (l *logReader) read(ctx context.Context, status *bfia.JobStatus) error {
 	tasks := slices.DeleteFunc(slices.Clone(status.Tasks), func(t bfia.TaskStatus) bool {
-		return l.task != "" && t.Name != l.task
+		return l.task != "" && t.Name != l.task || t.TaskID == "" // it has not started
 	})
+	var missing error
+	found := len(tasks) == 0
 	for _, t := range tasks {
-		if t.TaskID == "" {
-			continue // it has not started
-		}
 		heading := ""
 		if len(tasks) > 1 {
 			heading = t.Name
 		}
-		source := &logSource{task: t.Name, role: l.role, taskID: t.TaskID}
-		_, err := l.print(ctx, source, heading, true)
+		source := &logSource{role: l.role, taskID: t.TaskID}
+		answer, err := l.print(ctx, source, heading, true)
 		var no *refused
-		if len(tasks) > 1 && errors.As(err, &no) && no.code == bfia.CodeNotFound {
-			continue // this party has no part in the task or the role
+		if errors.As(err, &no) && no.code == bfia.CodeNotFound {
+			missing = err // this party has no part in the task or the role, or no such attempt
+			continue
 		}
 		if err != nil {
 			return fmt.Errorf("failed to read the log of task %s: %w", t.Name, err)
 		}
+		found = true
+		for _, line := range answer.Unfinished {
+			if _, err := fmt.Fprintln(l.out, plainLog(line)); err != nil {
+				return err
+			}
+		}
+	}
+	if !found {
+		return missing
 	}
 	return nil
 }
 
 const (
 	// followInterval is the polling interval of a followed log.
-	followInterval = 500 * time.Millisecond
+	followInterval = 250 * time.Millisecond
 	// maxQuiet is how long follow waits for new lines after the job's end if the party does not report that
 	// the logs are complete.
 	maxQuiet = 10 * time.Second
@@ -117,6 +157,8 @@ const (
 
 // follow prints the lines of each part as they arrive, until the job has ended and its logs are complete.
 func (l *logReader) follow(ctx context.Context, jobID string) error {
+	l.bar = progressLine{out: l.out, screen: terminal(l.out)}
+	defer l.bar.clear()
 	sources := map[string]*logSource{}
 	lastLine, lastAnswer := time.Now(), time.Now()
 	tick := time.NewTicker(followInterval)
@@ -155,6 +197,7 @@ func (l *logReader) follow(ctx context.Context, jobID string) error {
 func (l *logReader) printNew(ctx context.Context, status *bfia.JobStatus, sources map[string]*logSource) (
 	lines int, complete bool, err error) {
 	complete = true
+	var unfinished []string
 	for _, t := range status.Tasks {
 		if t.TaskID == "" || l.task != "" && t.Name != l.task {
 			continue
@@ -164,13 +207,18 @@ func (l *logReader) printNew(ctx context.Context, status *bfia.JobStatus, source
 			if l.role != "" && l.role != role && l.role != part.Role {
 				continue
 			}
-			source := sources[t.Name+" "+role]
+			key := t.TaskID + " " + role // each attempt has an id of its own
+			source := sources[key]
 			if source == nil {
-				source = &logSource{task: t.Name, role: role, taskID: t.TaskID}
-				sources[t.Name+" "+role] = source
+				source = &logSource{role: role, taskID: t.TaskID}
+				sources[key] = source
+			}
+			heading := t.Name + " " + role
+			if t.Attempt > 1 && l.attempt == 0 {
+				heading = fmt.Sprintf("%s, attempt %d", heading, t.Attempt)
 			}
 			before := source.printed
-			ended, err := l.print(ctx, source, t.Name+" "+role, false)
+			answer, err := l.print(ctx, source, heading, false)
 			lines += source.printed - before
 			var no *refused
 			if errors.As(err, &no) && no.code == bfia.CodeNotFound {
@@ -179,32 +227,42 @@ func (l *logReader) printNew(ctx context.Context, status *bfia.JobStatus, source
 			if err != nil {
 				return lines, false, err
 			}
-			complete = complete && ended
+			complete = complete && answer.Complete
+			unfinished = append(unfinished, answer.Unfinished...)
 		}
 	}
-	return lines, complete, nil
+	return lines, complete, l.bar.show(strings.Join(unfinished, "  "), time.Now())
+}
+
+// logCount is a party's answer to a request for the number of lines.
+type logCount struct {
+	Num        int      `json:"num"`
+	Complete   bool     `json:"complete"`   // the log has ended
+	Unfinished []string `json:"unfinished"` // lines that are not ended yet
 }
 
 // print prints the new lines of one source. It prints the heading if the previous lines came from another
-// source, with always set even without lines. complete is the party's report that the log has ended.
-func (l *logReader) print(ctx context.Context, s *logSource, heading string,
-	always bool) (complete bool, err error) {
+// source, with always set even without lines.
+func (l *logReader) print(ctx context.Context, s *logSource, heading string, always bool) (logCount, error) {
 	query := url.Values{"task_id": {s.taskID}, "log_level": {l.level}}
 	if s.role != "" {
 		query.Set("role", s.role)
 	}
-	var count struct {
-		Num      int  `json:"num"`
-		Complete bool `json:"complete"`
+	if l.attempt > 0 {
+		query.Set("attempt", strconv.Itoa(l.attempt))
 	}
+	var count logCount
 	if err := l.client.get(ctx, bfia.PathPlatformLogLines, query, &count); err != nil {
-		return false, err
+		return count, err
 	}
-	if heading != l.heading && heading != "" && (always || count.Num > s.printed) {
-		if _, err := fmt.Fprintf(l.out, "==> %s <==\n", plain(heading)); err != nil {
-			return false, err
+	if always || count.Num > s.printed {
+		l.bar.clear()
+		if heading != l.heading && heading != "" {
+			if _, err := fmt.Fprintf(l.out, "==> %s <==\n", plain(heading)); err != nil {
+				return count, err
+			}
+			l.heading = heading
 		}
-		l.heading = heading
 	}
 	query.Set("length", strconv.Itoa(logPage))
 	for s.printed < count.Num {
@@ -213,19 +271,59 @@ func (l *logReader) print(ctx context.Context, s *logSource, heading string,
 			Data logLines `json:"data"`
 		}
 		if err := l.client.get(ctx, bfia.PathPlatformLog, query, &page); err != nil {
-			return false, err
+			return count, err
 		}
 		if len(page.Data) == 0 {
-			return count.Complete, nil
+			return count, nil
 		}
 		for _, line := range page.Data {
 			if _, err := fmt.Fprintln(l.out, plainLog(line)); err != nil {
-				return false, err
+				return count, err
 			}
 		}
 		s.printed += len(page.Data)
 	}
-	return count.Complete, nil
+	return count, nil
+}
+
+// progressLine shows lines that are not ended yet, such as progress bars. On a terminal it draws them below
+// the log. Elsewhere it prints their state every progressEvery.
+type progressLine struct {
+	out    io.Writer
+	screen *os.File // nil: no terminal
+	shown  string
+	at     time.Time
+}
+
+// progressEvery is how often progress is printed where nothing can be drawn.
+const progressEvery = 5 * time.Second
+
+func (p *progressLine) show(text string, now time.Time) error {
+	text = plainLog(text)
+	if text == p.shown || text == "" && p.screen == nil {
+		return nil
+	}
+	if p.screen == nil {
+		if now.Sub(p.at) < progressEvery {
+			return nil
+		}
+		p.shown, p.at = text, now
+		_, err := fmt.Fprintln(p.out, text)
+		return err
+	}
+	p.clear()
+	p.shown = text
+	width, _ := screenSize(p.screen)
+	_, err := io.WriteString(p.out, ansi.Truncate(text, width-1, "…"))
+	return err
+}
+
+// clear removes what is drawn.
+func (p *progressLine) clear() {
+	if p.screen != nil && p.shown != "" {
+		_, _ = io.WriteString(p.out, "\r"+ansi.EraseLineRight)
+		p.shown = ""
+	}
 }
 
 // logLines are the lines of a get_log response. The specification has one string; FATE-Flow has a list of

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -85,7 +86,76 @@ func TestJobLogsFollow(t *testing.T) {
 	require.Equal(
 		t,
 		"==> psi guest.0 <==\nguest 2\nguest 3\n==> psi host.0 <==\nhost 3\n==> psi guest.0 <==\nthe last "+
-			"[31mwords\n",
+			"words\n",
 		stdout,
 	)
+}
+
+// attemptsParty is a party whose task psi is in its second attempt, with a log of each attempt.
+func attemptsParty(t *testing.T, first, second string) *stubParty {
+	logs := map[string]string{"1": "the first attempt", "2": "the second attempt"}
+	attempt := func(r *http.Request) string {
+		if number := r.URL.Query().Get("attempt"); number != "" {
+			return number
+		}
+		return map[string]string{first: "1", second: "2"}[r.URL.Query().Get("task_id")]
+	}
+	return newParty(t, map[string]http.HandlerFunc{
+		"GET " + bfia.PathPlatformStatusAll: data(bfia.JobStatus{JobID: "j", State: bfia.JobFinished,
+			Tasks: []bfia.TaskStatus{{Name: "psi", TaskID: second, Attempt: 2}}}),
+		"GET " + bfia.PathPlatformLogLines: func(w http.ResponseWriter, r *http.Request) {
+			if logs[attempt(r)] == "" {
+				refuse(w, http.StatusNotFound, bfia.CodeNotFound,
+					"attempt: task psi has no attempt "+attempt(r))
+				return
+			}
+			data(map[string]any{"num": 1, "complete": false,
+				"unfinished": []string{" 33%|\x1b[32m██\x1b[0m"}})(w, r)
+		},
+		"GET " + bfia.PathPlatformLog: func(w http.ResponseWriter, r *http.Request) {
+			data(map[string]any{"data": logs[attempt(r)]})(w, r)
+		},
+	})
+}
+
+// TestJobLogsOfAnAttempt prints the log of one attempt, by its number and by its task id, and the line that
+// its container has not ended yet.
+func TestJobLogsOfAnAttempt(t *testing.T) {
+	first, second := bfia.AttemptID("j", "psi", 1), bfia.AttemptID("j", "psi", 2)
+	p := attemptsParty(t, first, second)
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "the second attempt\n 33%|██\n"},
+		{[]string{"--task", "psi", "--attempt", "1"}, "the first attempt\n 33%|██\n"},
+		{[]string{"--attempt", "1"}, "the first attempt\n 33%|██\n"},
+		{[]string{"--task", first}, "the first attempt\n 33%|██\n"},
+		{[]string{"--task", second}, "the second attempt\n 33%|██\n"},
+	} {
+		status, stdout, stderr := p.run(t, append([]string{"job", "logs", "j"}, c.args...)...)
+		require.Equal(t, exitOK, status, stderr)
+		require.Equal(t, c.want, stdout, "%v", c.args)
+	}
+	for want, args := range map[string][]string{
+		"has no attempt 3":                        {"--attempt", "3"},
+		"--attempt: attempts are numbered from 1": {"--attempt", "0"},
+		`--task: job j has no task "` + bfia.AttemptID("j", "psi", 3): {"--task",
+			bfia.AttemptID("j", "psi", 3)},
+	} {
+		status, _, stderr := p.run(t, append([]string{"job", "logs", "j"}, args...)...)
+		require.Equal(t, exitFailed, status)
+		require.Contains(t, stderr, want)
+	}
+}
+
+// TestProgressLine prints a progress bar's state as a line now and then if the output is no terminal.
+func TestProgressLine(t *testing.T) {
+	var out strings.Builder
+	p := progressLine{out: &out}
+	start := time.Now()
+	for i, text := range []string{"1%", "2%", "2%", "", "3%"} {
+		require.NoError(t, p.show(text, start.Add(time.Duration(i)*2*time.Second)))
+	}
+	require.Equal(t, "1%\n3%\n", out.String())
 }

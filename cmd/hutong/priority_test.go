@@ -28,7 +28,8 @@ func TestWatchQueued(t *testing.T) {
 	queued := func(position int, reason string) *bfia.JobStatus {
 		status := twoTasks()
 		status.State = bfia.JobReady
-		status.Queued = &bfia.Queued{Position: position, Total: 3, Reason: reason}
+		status.Queued = &bfia.Queued{Position: position, Total: 3, Reason: reason, Since: at(2)}
+		status.Waiting = []bfia.Waiting{status.Queued.Waiting("")}
 		return status
 	}
 	p := newParty(t, map[string]http.HandlerFunc{"GET " + bfia.PathPlatformStatusAll: sequence(
@@ -40,10 +41,10 @@ func TestWatchQueued(t *testing.T) {
 	_, stdout, _ := p.run(t, "job", "watch", "j")
 	assert.Regexp(
 		t,
-		`(?s)READY: queued at position 2 of 3, with priority 0: 2 jobs run\n`+
-			`.*READY: queued at position 1 of 3, with priority 0: B: no free slot\n`,
+		`(?s)READY: waits at position 2 of 3 in the queue, with priority 0: 2 jobs run\n`+
+			`.*READY: waits at position 1 of 3 in the queue, with priority 0: B: no free slot\n`,
 		stdout,
 	)
-	assert.Equal(t, "queued at position 2 of 3, with priority 0: 2 jobs run",
-		header(queued(2, "2 jobs run"), *at(9))[1].render(view{width: 200}))
+	assert.Equal(t, "waits at position 2 of 3 in the queue, with priority 0: 2 jobs run, for 7.0s",
+		waitLines(queued(2, "2 jobs run"), *at(9), view{width: 200})[0].render(view{width: 200}))
 }

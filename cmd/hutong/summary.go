@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,9 +39,9 @@ func summary(status *bfia.JobStatus, v view) []string {
 		lines = append(lines, failedParts(status.JobID, t, status.Failure)...)
 	}
 	if reason := plain(status.Reason); reason != "" && !succeeded(status) && len(lines) == 0 {
-		lines = append(lines, line{{string(status.State), red}, {"  " + reason, normal}})
+		lines = append(lines, line{{stateOf(status), red}, {"  " + reason, normal}})
 	}
-	text := fmt.Sprintf("job %s %s", plain(status.JobID), status.State)
+	text := fmt.Sprintf("job %s %s", plain(status.JobID), stateOf(status))
 	if status.EndedAt != nil && status.CreatedAt != nil {
 		text += " in " + took(status.CreatedAt, status.EndedAt, time.Time{})
 	}
@@ -64,16 +65,22 @@ func summary(status *bfia.JobStatus, v view) []string {
 }
 
 // failedParts lists the parts of a task that failed, with their reasons, and the command that prints the log.
-// Parts without a reason come last. It skips the part that the job's failure already describes.
+// Parts without a reason come last. It skips the part that the job's failure already describes, and those
+// that were only stopped for it.
 func failedParts(jobID string, t bfia.TaskStatus, first *bfia.Failure) []line {
-	if t.State != bfia.TaskFailed {
+	stopped := func(p bfia.PartStatus) bool {
+		return p.State != bfia.TaskFailed || p.Failure != nil && p.Failure.Kind == bfia.FailedStopped
+	}
+	allStopped := len(t.Parties) > 0 &&
+		!slices.ContainsFunc(t.Parties, func(p bfia.PartStatus) bool { return !stopped(p) })
+	if t.State != bfia.TaskFailed || first != nil && allStopped {
 		return nil
 	}
 	var withReason, rest []line
 	for _, p := range t.Parties {
 		isFirst := first != nil && first.Task == t.Name && first.NodeID == p.NodeID &&
 			first.Role == partName(p)
-		if p.State != bfia.TaskFailed || isFirst {
+		if p.State != bfia.TaskFailed || isFirst || first != nil && stopped(p) {
 			continue
 		}
 		l := line{

@@ -9,6 +9,7 @@ import (
 
 	"charm.land/lipgloss/v2"
 	"charm.land/lipgloss/v2/table"
+	"github.com/charmbracelet/x/ansi"
 	"github.com/dustin/go-humanize"
 )
 
@@ -51,14 +52,14 @@ func plain(s string) string {
 	}, s))
 }
 
-// plainLog removes the control characters of a log line, but keeps tabs and indentation.
+// plainLog removes the colours and control characters of a log line, but keeps tabs and indentation.
 func plainLog(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r != '\t' && isControl(r) {
 			return -1
 		}
 		return r
-	}, s)
+	}, ansi.Strip(s))
 }
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -183,9 +184,11 @@ func changes(before, after *bfia.JobStatus) []string {
 		before = &bfia.JobStatus{}
 	}
 	jobDone := before.State == after.State && before.Reason == after.Reason
-	if queued := after.Queued.String(); queued != "" && queued != before.Queued.String() {
-		add("job "+after.JobID, string(after.State), queued)
-		jobDone = true
+	for _, w := range after.Waiting {
+		if !slices.ContainsFunc(before.Waiting, func(b bfia.Waiting) bool { return b.Same(&w) }) {
+			add("job "+after.JobID, string(after.State), w.Text())
+			jobDone = true
+		}
 	}
 	if !jobDone && !ended(after) {
 		add("job "+after.JobID, string(after.State), after.Reason)
@@ -198,22 +201,37 @@ func changes(before, after *bfia.JobStatus) []string {
 		}
 		for _, p := range r.task.Parties {
 			was := findPart(old, p)
-			if was.State != p.State || was.Reason != p.Reason {
-				part := fmt.Sprintf("task %s %s at %s", r.task.Name, partName(p), p.NodeID)
-				add(part, string(p.State), p.Reason)
+			part := fmt.Sprintf("task %s %s at %s", r.task.Name, partName(p), p.NodeID)
+			if reason := ownReason(p); was.State != p.State || ownReason(was) != reason {
+				add(part, string(p.State), reason)
+			}
+			if p.Waiting != nil && !p.Waiting.Same(was.Waiting) {
+				add(part, string(p.State), p.Waiting.Text())
 			}
 		}
-		if old.State != r.task.State || old.Reason != r.task.Reason {
-			add("task "+r.task.Name, string(r.task.State), r.task.Reason)
+		if old.State != r.task.State {
+			add("task "+r.task.Name, string(r.task.State), "")
+		}
+		if w := r.task.Waiting; w != nil && w.Kind != bfia.WaitsForInputs && !w.Same(old.Waiting) {
+			add("task "+r.task.Name, string(r.task.State), w.Text())
 		}
 	}
 
-	// The end of a job follows the end of the task that caused it.
-	if !jobDone && ended(after) {
-		add("job "+after.JobID, string(after.State), after.Reason)
+	// The end of a job follows the end of the task that caused it. Its summary has the reason.
+	if before.State != after.State && ended(after) {
+		add("job "+after.JobID, stateOf(after), "")
 	}
 
 	return out
+}
+
+// ownReason returns why a part failed. A part that was stopped with its job has no reason of its own.
+func ownReason(p bfia.PartStatus) string {
+	if p.Failure != nil && p.Failure.Kind == bfia.FailedStopped {
+		return ""
+	}
+
+	return p.Reason
 }
 
 func findTask(status *bfia.JobStatus, name string) bfia.TaskStatus {

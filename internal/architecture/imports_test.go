@@ -40,7 +40,9 @@ var imports = []struct {
 		[]string{"bfia", "bfia/client", "fateflow", "admission", "store/...", "activities/...",
 			"internal/httpclient"}},
 	{"activities/driver", []string{"bfia"}},
-	{"activities/driver/...", []string{"activities/driver", "bfia", "internal/httpclient"}},
+	{"activities/driver/...", []string{"activities/driver", "activities/logline", "bfia",
+		"internal/httpclient"}},
+	{"activities/logline", nil},
 	{"worker", []string{"workflows/...", "activities/...", "admission", "bfia", "store/..."}},
 
 	// Interfaces to the outside.
@@ -80,7 +82,7 @@ var imports = []struct {
 }
 
 // pure lists the packages that do no I/O.
-var pure = []string{"bfia", "fateflow", "admission"}
+var pure = []string{"bfia", "fateflow", "admission", "activities/logline"}
 
 // ioPackages lists the packages of the standard library that do I/O. net/http is missing, since bfia uses its
 // status codes and its header type.

@@ -170,6 +170,15 @@ func missingFile(address, scheme string) (path string, missing bool) {
 	return path, errors.Is(err, fs.ErrNotExist)
 }
 
+// checkFolderOf checks the free space of the disk that holds a URL's file or folder, if it has the scheme.
+func checkFolderOf(address, scheme string) Check {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != scheme {
+		return ok("not on a disk of this machine")
+	}
+	return checkSpace(filepath.FromSlash(u.Path))
+}
+
 func checkDatabase(ctx context.Context, cfg *party.Config) Check {
 	const fix = "start the database, or correct database.url (host, port, user, password, name, sslmode)"
 	if path, missing := missingFile(cfg.Database.URL.Reveal(), "sqlite"); missing {
@@ -188,6 +197,9 @@ func checkDatabase(ctx context.Context, cfg *party.Config) Check {
 		return failed(fixMigrate+", using the newest binary", "%v", err)
 	}
 
+	if space := checkFolderOf(cfg.Database.URL.Reveal(), "sqlite"); space.State != OK {
+		return space
+	}
 	return ok("the database answers and has this binary's schema")
 }
 
@@ -207,7 +219,9 @@ func checkStorage(ctx context.Context, cfg *party.Config) Check {
 	key := prefix + "/probe"
 	defer func() { _ = blobs.Delete(context.WithoutCancel(ctx), key) }()
 
-	if err := blobs.Put(ctx, key, strings.NewReader(text)); err != nil {
+	if err := blobs.Put(ctx, key, strings.NewReader(text)); blob.IsDiskFull(err) {
+		return failed("free space on the disk of the storage", "failed to write a probe object: %v", err)
+	} else if err != nil {
 		return failed(fix, "failed to write a probe object: %v", err)
 	}
 	r, err := blobs.Get(ctx, key)
@@ -233,6 +247,9 @@ func checkStorage(ctx context.Context, cfg *party.Config) Check {
 		return failed(fix, "failed to delete the probe object: %v", err)
 	}
 
+	if space := checkFolderOf(cfg.Storage.URL.Reveal(), "file"); space.State != OK {
+		return space
+	}
 	return ok("a probe object was written, read, listed and deleted")
 }
 

@@ -18,6 +18,9 @@ import (
 // lowSpace is the free space below which the checks of folders and runners warn.
 const lowSpace = 1 << 30
 
+// lowFiles is the number of files that still fit, below which they warn.
+const lowFiles = 1000
+
 // Fixes that several checks suggest.
 const (
 	fixCreate  = "nothing if the party's user may create it; otherwise create it and make that user its owner"
@@ -105,6 +108,9 @@ func checkSpace(dir string) Check {
 		return warning("check that the disk is mounted", "failed to read the free space of %s: %v", dir, err)
 	}
 
+	if s.Files > 0 && s.Ffree < lowFiles {
+		return warning("remove files from the disk", "%s can hold only %d more files", dir, s.Ffree)
+	}
 	free := s.Bavail * uint64(s.Bsize)
 	if free < lowSpace {
 		return warning("free space on the disk", "%s has only %s free", dir, humanize.IBytes(free))

@@ -24,22 +24,22 @@ func (l listener) Accept() (net.Conn, error) {
 	return &Conn{Conn: c, parser: parser{http2: l.http2}}, nil
 }
 
-// Conn is a connection of a server. Its Read returns an [*Error] in place of the end of a forbidden head, or of
-// a broken body, and io.EOF from then on.
+// Conn is a connection of a server. Its Read returns an [*Error] in place of the end of a forbidden head, or
+// of a broken body, and io.EOF from then on.
 type Conn struct {
 	net.Conn
-	parser parser
-	fault  *Error
-	told   bool // the fault was returned
+	parser   parser
+	fault    *Error
+	reported bool // the fault was returned
 }
 
 // Read reads from the connection. The server sees no byte after a fault.
 func (c *Conn) Read(p []byte) (int, error) {
 	if c.fault != nil {
-		if c.told {
+		if c.reported {
 			return 0, io.EOF
 		}
-		c.told = true
+		c.reported = true
 		return 0, c.fault
 	}
 
@@ -50,7 +50,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 	c.fault = fault
 	if good == 0 {
-		c.told = true
+		c.reported = true
 		return 0, fault
 	}
 	return good, nil

@@ -186,10 +186,13 @@ type RunnerConfig struct {
 	// NAME=VALUE, separated by commas.
 	Labels map[string]string `yaml:"labels" env:"LABELS" envKeyValSeparator:"="`
 	// StopGrace is the time between SIGTERM and SIGKILL of a stopped task.
-	StopGrace time.Duration    `yaml:"stop_grace" env:"STOP_GRACE"`
-	Docker    DockerConfig     `yaml:"docker" envPrefix:"DOCKER_"`
-	Process   ProcessConfig    `yaml:"process" envPrefix:"PROCESS_"`
-	K8s       KubernetesConfig `yaml:"k8s" envPrefix:"K8S_"`
+	StopGrace time.Duration `yaml:"stop_grace" env:"STOP_GRACE"`
+	// LogFilesMiB limits the files that one container writes below config.log.path. A container that exceeds
+	// it is stopped. 0: no limit.
+	LogFilesMiB int              `yaml:"log_files_mib" env:"LOG_FILES_MIB"`
+	Docker      DockerConfig     `yaml:"docker" envPrefix:"DOCKER_"`
+	Process     ProcessConfig    `yaml:"process" envPrefix:"PROCESS_"`
+	K8s         KubernetesConfig `yaml:"k8s" envPrefix:"K8S_"`
 }
 
 // DockerConfig configures the Docker driver.

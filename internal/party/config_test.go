@@ -226,6 +226,8 @@ func TestValidate(t *testing.T) {
 		{"share", func(c *Config) { c.Jobs.ShareFailure = "all" },
 			`jobs.share_failure: must be one of [kind reason log], but is "all"`},
 		{"slots", func(c *Config) { c.Runner.Slots = 0 }, "runner.slots: must be positive, but is 0"},
+		{"log files", func(c *Config) { c.Runner.LogFilesMiB = -1 },
+			"runner.log_files_mib: must not be negative, but is -1"},
 		{"grace", func(c *Config) { c.Runner.StopGrace = -time.Second },
 			"runner.stop_grace: must not be negative, but is -1s"},
 		{"docker", func(c *Config) { c.Runner.Docker.Enabled = "yes" },

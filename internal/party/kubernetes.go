@@ -8,7 +8,8 @@ func (c *Config) OpenKubernetes() (*kubernetes.Driver, error) {
 
 	return kubernetes.New(kubernetes.Options{NodeID: c.NodeID, Kubeconfig: k.Kubeconfig,
 		Namespace: k.Namespace, ImagePullSecrets: k.ImagePullSecrets, GPUResource: k.GPUResource,
-		SharedMemory: c.Runner.sharedMemory(), Proxy: c.Proxy.Rule()})
+		SharedMemory: c.Runner.sharedMemory(), Proxy: c.Proxy.Rule(),
+		LogFilesLimit: int64(c.Runner.LogFilesMiB) << 20})
 }
 
 // sharedMemory returns the configured size of /dev/shm in bytes.

@@ -37,7 +37,7 @@ func Default() *Config {
 			PollAfter: 10 * time.Second, PollEvery: 2 * time.Second, MaxAttempts: 3,
 			RunnerLostAfter: 5 * time.Minute,
 			Approval:        ApprovalAuto, ShareFailure: bfia.ShareKind, Retention: 30 * 24 * time.Hour},
-		Runner: RunnerConfig{Slots: max(2, runtime.NumCPU()), StopGrace: 10 * time.Second,
+		Runner: RunnerConfig{Slots: max(2, runtime.NumCPU()), StopGrace: 10 * time.Second, LogFilesMiB: 1024,
 			Docker: DockerConfig{Enabled: SwitchAuto, PartyHost: "hutong"},
 			K8s:    KubernetesConfig{GPUResource: "nvidia.com/gpu"}},
 		Remote: RemoteConfig{Timeout: 10 * time.Second, GiveUpAfter: 10 * time.Minute},

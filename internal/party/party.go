@@ -322,7 +322,8 @@ func (p *Party) startRunner(ctx context.Context, temporal client.Client, db *sto
 	runs := &runner.Runner{Node: p.cfg.NodeID, Machine: hostname(), Store: db, Blobs: blobs,
 		Drivers: map[string]driver.Driver{},
 		System:  p.system, OnReport: forwardReports(temporal), StopGrace: p.cfg.Runner.StopGrace,
-		GPUs: p.cfg.Runner.GPUs, Logger: p.logger}
+		GPUs: p.cfg.Runner.GPUs, LogFilesLimit: int64(p.cfg.Runner.LogFilesMiB) << 20,
+		Logger: p.logger}
 	var named driver.Driver // its id becomes the runner's id
 	if len(p.cfg.Runner.Process.Allow) > 0 {
 		processes, err := process.New(process.Options{Dir: filepath.Join(p.cfg.DataDir, "runs"),

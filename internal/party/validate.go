@@ -122,6 +122,9 @@ func (v *validation) runner(c RunnerConfig) {
 	if err := bfia.CheckLabels("runner.labels", c.Labels); err != nil {
 		v.errors = append(v.errors, err)
 	}
+	if c.LogFilesMiB < 0 {
+		v.wrong("runner.log_files_mib", "must not be negative, but is %d", c.LogFilesMiB)
+	}
 	if c.StopGrace < 0 {
 		v.wrong("runner.stop_grace", "must not be negative, but is %s", c.StopGrace)
 	}

@@ -120,7 +120,7 @@ func (f *File) Get(_ context.Context, key string) (io.ReadCloser, error) {
 		return nil, notFound(key)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("storage: failed to get %s: %w", key, err)
+		return nil, diskError(err, "get", key)
 	}
 	return file, nil
 }
@@ -135,7 +135,7 @@ func (f *File) Stat(_ context.Context, key string) (Info, error) {
 		return Info{}, notFound(key)
 	}
 	if err != nil {
-		return Info{}, fmt.Errorf("storage: failed to stat %s: %w", key, err)
+		return Info{}, diskError(err, "stat", key)
 	}
 	return Info{Key: key, Size: info.Size(), ModTime: info.ModTime().UTC()}, file.Close()
 }
@@ -147,14 +147,14 @@ func (f *File) Put(ctx context.Context, key string, r io.Reader) error {
 	}
 	s, err := f.newStage()
 	if err != nil {
-		return fmt.Errorf("storage: failed to put %s: %w", key, err)
+		return diskError(err, "put", key)
 	}
 	defer s.remove()
 	if err := s.write(ctx, r); err != nil {
-		return fmt.Errorf("storage: failed to put %s: %w", key, err)
+		return diskError(err, "put", key)
 	}
 	if err := f.moveTo(s.data(), key); err != nil {
-		return fmt.Errorf("storage: failed to put %s: %w", key, err)
+		return diskError(err, "put", key)
 	}
 	return nil
 }
@@ -192,7 +192,7 @@ func (f *File) List(ctx context.Context, prefix string) ([]Info, error) {
 			return nil, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("storage: failed to list %s: %w", prefix, err)
+			return nil, diskError(err, "list", prefix)
 		}
 		var st unix.Stat_t
 		err = unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
@@ -201,7 +201,7 @@ func (f *File) List(ctx context.Context, prefix string) ([]Info, error) {
 			return nil, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("storage: failed to list %s: %w", prefix, err)
+			return nil, diskError(err, "list", prefix)
 		}
 	}
 	var infos []Info
@@ -241,7 +241,7 @@ func (f *File) List(ctx context.Context, prefix string) ([]Info, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("storage: failed to list %s: %w", prefix, err)
+		return nil, diskError(err, "list", prefix)
 	}
 	slices.SortFunc(infos, func(a, b Info) int { return cmp.Compare(a.Key, b.Key) })
 	return infos, nil
@@ -261,7 +261,7 @@ func (f *File) Delete(_ context.Context, key string) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("storage: failed to delete %s: %w", key, err)
+		return diskError(err, "delete", key)
 	}
 	f.prune(path.Dir(key))
 	return nil
@@ -279,19 +279,17 @@ func (f *File) DeletePrefix(_ context.Context, prefix string) error {
 	}
 	root, err := os.OpenRoot(f.root)
 	if err != nil {
-		return fmt.Errorf("storage: failed to delete %s: %w", prefix, err)
+		return diskError(err, "delete", prefix)
 	}
 	defer root.Close()
 	if info, err := root.Lstat(prefix); err != nil || !info.IsDir() {
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
 			return nil // an object of this key is not under the prefix
 		}
-		return fmt.Errorf("storage: failed to delete %s: %w", prefix, err)
+		return diskError(err, "delete", prefix)
 	}
 	if err := root.RemoveAll(prefix); err != nil {
-		return fmt.Errorf("storage: failed to delete %s: %w",
-			filepath.Join(f.root, filepath.FromSlash(prefix)),
-			err)
+		return diskError(err, "delete", filepath.Join(f.root, filepath.FromSlash(prefix)))
 	}
 	f.prune(path.Dir(prefix))
 	return nil

@@ -103,6 +103,8 @@ func (s *S3) wrap(err error, doing, key string) error {
 	switch {
 	case resp.Code == minio.NoSuchKey || resp.StatusCode == http.StatusNotFound && key != "":
 		return notFound(key)
+	case isFullS3(resp):
+		return storageFull(fmt.Errorf("%s: %w", doing, err))
 	case resp.StatusCode >= 500:
 		return bfia.Wrap(bfia.CodeUnavailable, fmt.Errorf("%s: %w", doing, err),
 			"the storage does not answer")

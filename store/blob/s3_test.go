@@ -19,6 +19,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/stretchr/testify/require"
 
+	"hutong/bfia"
 	"hutong/internal/httpclient"
 )
 
@@ -115,4 +116,28 @@ func TestS3ThroughProxy(t *testing.T) {
 	_, err = Open(ctx, address)
 	require.Error(t, err, "the environment's proxy is not used")
 	require.Empty(t, hosts)
+}
+
+// TestS3Full checks that a server without space is unavailable, and says so.
+func TestS3Full(t *testing.T) {
+	for _, c := range []struct {
+		code   string
+		status int
+	}{{"XMinioStorageFull", 507}, {"QuotaExceeded", 403}, {"XMinioAdminBucketQuotaExceeded", 400}} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodHead {
+				return
+			}
+			w.Header().Set("Content-Type", "application/xml")
+			w.WriteHeader(c.status)
+			_, _ = w.Write([]byte("<Error><Code>" + c.code + "</Code><Message>full</Message></Error>"))
+		}))
+		store, err := Open(t.Context(), "s3://"+strings.TrimPrefix(server.URL, "http://")+
+			"?username=u&password=p&bucket=data")
+		require.NoError(t, err)
+		err = store.Put(t.Context(), "a/b", strings.NewReader("x"))
+		require.Equal(t, bfia.CodeUnavailable, bfia.CodeOf(err), "%s: %v", c.code, err)
+		require.Equal(t, "the storage has no space left on its disk", bfia.MessageOf(err))
+		server.Close()
+	}
 }

@@ -93,14 +93,17 @@ func (f *File) Create(ctx context.Context, prefix string, fill func(dir string) 
 	}
 	s, err := f.newStage()
 	if err != nil {
-		return fmt.Errorf("storage: failed to create %s: %w", prefix, err)
+		return diskError(err, "create", prefix)
 	}
 	defer s.remove()
 	if err := os.Mkdir(s.data(), 0o755); err != nil {
-		return fmt.Errorf("storage: failed to create %s: %w", prefix, err)
+		return diskError(err, "create", prefix)
 	}
 
 	if err := fill(s.data()); err != nil {
+		if IsDiskFull(err) {
+			return storageFull(err)
+		}
 		return err
 	}
 	err = ctx.Err()
@@ -115,7 +118,7 @@ func (f *File) Create(ctx context.Context, prefix string, fill func(dir string) 
 		return bfia.Wrap(bfia.CodeConflict, err, "storage: %s already exists", prefix)
 	}
 	if err != nil {
-		return fmt.Errorf("storage: failed to create %s: %w", prefix, err)
+		return diskError(err, "create", prefix)
 	}
 	return nil
 }

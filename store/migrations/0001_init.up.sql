@@ -9,7 +9,10 @@ CREATE TABLE t_job_document (
 );
 --bun:split
 -- Jobs that this party schedules.
+--   outcome            how the job ended (bfia.Outcome); empty until then
 --   failure            why the job failed, as JSON (bfia.Failure)
+--   waiting            what the job waits for, as a JSON list (bfia.Waiting), unless the queue says it
+--   parallelism        how many tasks of the job its reservations let run at once, as JSON by node id
 --   queued_at          when the job entered the scheduler's queue
 --   dequeued_at        when the queue let the job request its reservations; NULL while it waits
 --   wait_node          the party that denied a reservation last, and
@@ -25,7 +28,10 @@ CREATE TABLE t_schedule_job (
   sync_type         TEXT        NOT NULL,
   priority          INTEGER     NOT NULL,
   reason            TEXT        NOT NULL,
+  outcome           TEXT        NOT NULL,
   failure           TEXT,
+  waiting           TEXT        NOT NULL,
+  parallelism       TEXT        NOT NULL,
   queued_at         TIMESTAMPTZ,
   dequeued_at       TIMESTAMPTZ,
   wait_node         TEXT        NOT NULL,
@@ -71,6 +77,7 @@ CREATE TABLE t_schedule_part (
   state      TEXT    NOT NULL,
   reason     TEXT    NOT NULL,
   failure    TEXT,
+  waiting    TEXT,
   started_at TIMESTAMPTZ,
   ended_at   TIMESTAMPTZ,
   PRIMARY KEY (task_id, role, role_index)
@@ -79,7 +86,9 @@ CREATE TABLE t_schedule_part (
 CREATE INDEX i_schedule_part_job ON t_schedule_part (job_id);
 --bun:split
 -- Jobs in which this party takes part. removing is set once housekeeping removes an expired job; no other job may reuse
--- its outputs from then on. removal_failure is why that failed, until it succeeds.
+-- its outputs from then on. outcome and waiting are as in t_schedule_job. party_nodes holds the node ids of all parties of
+-- the job, as a JSON list. removal_failure is why
+-- the removal failed, until it succeeds.
 CREATE TABLE t_job (
   job_id         TEXT        NOT NULL PRIMARY KEY,
   flow_id        TEXT        NOT NULL,
@@ -87,8 +96,11 @@ CREATE TABLE t_job (
   roles          TEXT        NOT NULL,
   initiator_node TEXT        NOT NULL,
   scheduler_node TEXT        NOT NULL,
+  party_nodes    TEXT        NOT NULL,
   reason         TEXT        NOT NULL,
+  outcome        TEXT        NOT NULL,
   failure        TEXT,
+  waiting        TEXT        NOT NULL,
   removing       BOOLEAN     NOT NULL DEFAULT FALSE,
   removal_failure TEXT       NOT NULL DEFAULT '',
   created_at     TIMESTAMPTZ NOT NULL,
@@ -102,11 +114,14 @@ CREATE INDEX i_job_flow ON t_job (flow_id, created_at DESC, job_id DESC);
 --bun:split
 CREATE INDEX i_job_state ON t_job (state, created_at DESC, job_id DESC);
 --bun:split
+CREATE INDEX i_job_outcome ON t_job (outcome, created_at DESC, job_id DESC);
+--bun:split
 CREATE INDEX i_job_ended ON t_job (ended_at);
 --bun:split
 -- This party's parts of the tasks of these jobs.
 --   task_id         the scheduler's id of the attempt; empty until the task starts
 --   runner_id       the runner of the attempt's container, with the container's name and id
+--   waiting         what a part without a running container waits for, as JSON (bfia.Waiting)
 --   reused_job_id   the earlier job whose outputs the part reuses instead of running a container
 --   reused_task_id  the task id under which these outputs are stored
 --   dataset         the dataset that the part reads, as namespace#name; empty where it reads none
@@ -132,6 +147,7 @@ CREATE TABLE t_task (
   stop_requested BOOLEAN NOT NULL,
   reason         TEXT    NOT NULL,
   failure        TEXT,
+  waiting        TEXT,
   progress       TEXT    NOT NULL,
   reused_job_id  TEXT    NOT NULL,
   reused_task_id TEXT    NOT NULL,
@@ -143,6 +159,20 @@ CREATE TABLE t_task (
 );
 --bun:split
 CREATE UNIQUE INDEX i_task_id ON t_task (task_id, role, role_index) WHERE task_id <> '';
+--bun:split
+-- Attempts of parts before the one in t_task, so that their logs stay readable.
+CREATE TABLE t_earlier_attempt (
+  job_id         TEXT    NOT NULL REFERENCES t_job (job_id) ON DELETE CASCADE,
+  name           TEXT    NOT NULL,
+  role           TEXT    NOT NULL,
+  role_index     INTEGER NOT NULL,
+  attempt        INTEGER NOT NULL,
+  task_id        TEXT    NOT NULL,
+  container_name TEXT    NOT NULL,
+  PRIMARY KEY (job_id, name, role, role_index, attempt)
+);
+--bun:split
+CREATE INDEX i_earlier_attempt_task ON t_earlier_attempt (task_id);
 --bun:split
 CREATE INDEX i_task_reused ON t_task (reused_task_id) WHERE reused_task_id <> '';
 --bun:split
@@ -260,6 +290,7 @@ CREATE TABLE t_runner (
 --   priority, created_at  of the job, as reported by its scheduler
 --   waiting_since         the first denial
 --   requested_at          the last request
+--   reason                why the last request was denied
 --   demand                slots and parallelism, as JSON (admission.Demand)
 CREATE TABLE t_reservation_request (
   job_id         TEXT        NOT NULL PRIMARY KEY REFERENCES t_job (job_id) ON DELETE CASCADE,
@@ -270,6 +301,7 @@ CREATE TABLE t_reservation_request (
   created_at     TIMESTAMPTZ NOT NULL,
   waiting_since  TIMESTAMPTZ NOT NULL,
   requested_at   TIMESTAMPTZ NOT NULL,
+  reason         TEXT        NOT NULL,
   demand         TEXT        NOT NULL
 );
 --bun:split

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -201,6 +202,32 @@ func TestDemoThenDev(t *testing.T) {
 	require.Contains(t, text, "auc")
 }
 
+// TestDevPortTaken checks that dev names the flag of the port that another program uses.
+func TestDevPortTaken(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = l.Close() }()
+	_, taken, err := net.SplitHostPort(l.Addr().String())
+	require.NoError(t, err)
+	free := func() string {
+		_, port, err := net.SplitHostPort(testenv.FreeAddress(t))
+		require.NoError(t, err)
+		return port
+	}
+	for flag, ports := range map[string][3]string{"--temporal-port": {taken, free(), free()},
+		"--ui-port": {free(), taken, free()}, "--party": {free(), free(), taken}} {
+		begun := time.Now()
+		dev := exec.CommandContext(t.Context(), testenv.Binary(t, "hutong"), "dev", "--no-docker",
+			"--data-dir", t.TempDir(), "--temporal-port", ports[0], "--ui-port", ports[1],
+			"--party", "A=127.0.0.1:"+ports[2])
+		out, err := dev.CombinedOutput()
+		require.Error(t, err)
+		require.Regexp(t, flag+`: .*\b`+taken+`\b.* is in use`, string(out))
+		require.Less(t, time.Since(begun), 30*time.Second)
+	}
+}
+
 // TestMigrateKeepsHistories checks that the namespace of a new party keeps histories as long as the party
 // keeps results, and that a longer retention of results extends it.
 func TestMigrateKeepsHistories(t *testing.T) {
@@ -212,7 +239,8 @@ func TestMigrateKeepsHistories(t *testing.T) {
 		t.Helper()
 		require.NoError(t, os.WriteFile(path,
 			fmt.Appendf(nil, "node_id: A\ndata_dir: %s\ntemporal: {address: %q, "+
-				"namespace: %s}\njobs: {retention: %s}\n", t.TempDir(), address, namespace, retention), 0o600))
+				"namespace: %s}\njobs: {retention: %s}\n", t.TempDir(), address, namespace, retention),
+			0o600))
 		out, err := exec.CommandContext(t.Context(), testenv.Binary(t, "hutong"), "migrate", "-c",
 			path).CombinedOutput()
 		require.NoError(t, err, "%s", out)

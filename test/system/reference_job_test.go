@@ -148,7 +148,7 @@ func requireWorkflowSuccess(t *testing.T, n *testParty, workflowID string) {
 	require.NoError(t, err)
 	state, ok := described.TypedSearchAttributes.GetKeyword(workflows.AttributeState)
 	require.True(t, ok)
-	require.Equal(t, workflows.OutcomeSuccess, state)
+	require.Equal(t, string(workflows.OutcomeSuccess), state)
 }
 
 // requireMemo checks that a workflow's memo has the reason why its job failed.
@@ -160,7 +160,8 @@ func requireMemo(t *testing.T, n *testParty, workflowID, want string) {
 	require.NoError(t, err)
 	defer c.Close()
 	// The job's rows have its end before the last workflow task completes.
-	require.NoError(t, c.GetWorkflow(t.Context(), workflowID, "").Get(t.Context(), nil))
+	_, ended := workflows.ResultOf(c.GetWorkflow(t.Context(), workflowID, "").Get(t.Context(), nil))
+	require.True(t, ended)
 	described, err := c.DescribeWorkflow(t.Context(), workflowID, "")
 	require.NoError(t, err)
 	var memo string

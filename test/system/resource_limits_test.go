@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -20,7 +19,6 @@ import (
 	dockerimage "github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"hutong/activities"
 	"hutong/bfia"
@@ -28,6 +26,7 @@ import (
 	"hutong/internal/party"
 	"hutong/store/blob"
 	"hutong/test/testenv"
+	"hutong/test/testenv/disk"
 )
 
 // limitsImage names the provider's image for these tests; no other test uses this tag.
@@ -317,14 +316,11 @@ func TestLogFlood(t *testing.T) {
 // fits fails and reports it. Jobs that run meanwhile wait until there is free space again, and succeed.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
-	disk := t.TempDir()
-	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=64m"); err != nil {
-		t.Skipf("failed to mount a small file system: %v", err)
-	}
-	t.Cleanup(func() { require.NoError(t, unix.Unmount(disk, unix.MNT_DETACH)) })
+	dir := t.TempDir()
+	disk.Mount(t, dir, "64m")
 	pair := startLimitedPair(t, false, func(cfg *party.Config) {
 		if cfg.NodeID == hostNode {
-			cfg.DataDir = filepath.Join(disk, hostNode)
+			cfg.DataDir = filepath.Join(dir, hostNode)
 		}
 	})
 	unharmed := pair.submitUnrelatedJob()
@@ -342,16 +338,7 @@ func TestDiskFull(t *testing.T) {
 		tasks, err := db.Tasks(t.Context(), jobID)
 		return err == nil && tasks[0].ContainerID != ""
 	}, time.Minute, 20*time.Millisecond)
-	filler := filepath.Join(disk, "filler")
-	f, err := os.Create(filler)
-	require.NoError(t, err)
-	for block := 1 << 20; block > 0; block /= 2 {
-		for err = nil; err == nil; {
-			_, err = f.Write(make([]byte, block))
-		}
-		require.ErrorIs(t, err, unix.ENOSPC)
-	}
-	require.NoError(t, f.Close())
+	empty := disk.Fill(t, dir)
 	// The guest's part has ended, and the host has no disk space to record its own.
 	pair.guest.awaitJob(jobID, time.Minute, func(s bfia.JobStatus) bool {
 		return slices.ContainsFunc(s.Tasks[0].Parties,
@@ -366,9 +353,9 @@ func TestDiskFull(t *testing.T) {
 		}),
 	)
 	require.Equal(t, http.StatusServiceUnavailable, status, env.Text())
-	require.Contains(t, env.Text(), "the disk of the database is full")
+	require.Contains(t, env.Text(), "no space left on its disk")
 	require.False(t, isFinished(pair.guest.status(jobID)))
-	require.NoError(t, os.Remove(filler))
+	empty()
 	requireSuccess(t, pair.guest.awaitJob(jobID, 2*time.Minute, isFinished))
 	require.EqualValues(t, 1<<20, pair.host.outputs(jobID)["s2 host.0 out"].Bytes)
 	file, err := sql.Open(

@@ -46,13 +46,14 @@ func (j *job) decide(ctx workflow.Context, a workflows.Audit) {
 	if a.Status == bfia.JobRejected {
 		j.failure = a.Rejection()
 	}
-	j.recordState(ctx, a.Status, j.failure)
+	j.recordState(ctx, a.Status, "", j.failure)
 	j.decisionRecorded = true
+	j.waits.End(approvalWait)
 	if j.stoppedBy != "" && j.state != bfia.JobPending {
 		return // rejected elsewhere meanwhile
 	}
 
-	j.state = a.Status
+	j.state, j.readySince = a.Status, workflow.Now(ctx)
 	_ = workflow.UpsertTypedSearchAttributes(ctx, workflows.AttributeState.ValueSet(string(j.state)))
 	j.describe(ctx)
 	if a.Status == bfia.JobRejected && j.stoppedBy == "" {

@@ -26,10 +26,12 @@ const (
 // taskPart is a part of a task in one attempt, which runs as one container.
 type taskPart struct {
 	part     bfia.Part
+	task     string
 	taskID   string // of its attempt
 	attempt  int
 	state    bfia.TaskState
 	failure  *bfia.Failure
+	waiting  *bfia.Waiting // why its container does not run, as far as the workflow knows
 	claim    participant.Claim
 	reported bfia.TaskState // by the container's callbacks
 
@@ -48,14 +50,14 @@ func (part *taskPart) title(t *task) string {
 	return t.plan.Name + " " + part.part.Self()
 }
 
-func (j *job) key(t *task, part *taskPart) activities.TaskKey {
+func (j *job) key(part *taskPart) activities.TaskKey {
 	return activities.TaskKey{
-		JobID: j.Plan.JobID, Task: t.plan.Name, Role: part.part.Role, Index: part.part.Index}
+		JobID: j.Plan.JobID, Task: part.task, Role: part.part.Role, Index: part.part.Index}
 }
 
-func (j *job) partRequest(t *task, part *taskPart) activities.PartRequest {
+func (j *job) partRequest(part *taskPart) activities.PartRequest {
 	return activities.PartRequest{
-		Key: j.key(t, part), Part: part.part, TaskID: part.taskID, Attempt: part.attempt}
+		Key: j.key(part), Part: part.part, TaskID: part.taskID, Attempt: part.attempt}
 }
 
 // runPart runs a container to its end. Its callback ends the part at once; without one, its exit does.
@@ -137,6 +139,9 @@ func (j *job) startContainer(ctx workflow.Context, t *task, part *taskPart) work
 			if silentSince.IsZero() {
 				silentSince = latest(tried, workflow.Now(ctx).Add(-wait))
 			}
+			j.wait(ctx, []*taskPart{part}, &bfia.Waiting{Kind: bfia.WaitsForRunner, NodeID: j.Node,
+				Message: fmt.Sprintf("waits for a runner: %s has not started its container within %s",
+					part.claim.RunnerID, wait)})
 			j.claimAnotherRunner(ctx, ref, part, t.parallelIndex)
 			if part.claim.Ended != nil {
 				end.Set(*part.claim.Ended, nil)
@@ -176,7 +181,7 @@ func (j *job) runOnRunner(ctx workflow.Context, t *task, part *taskPart, wait ti
 		RetryPolicy: &temporal.RetryPolicy{
 			InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 15 * time.Second},
 	})
-	err = workflow.ExecuteActivity(ctx, runnerAct.RunTask, j.partRequest(t, part)).Get(ctx, &result)
+	err = workflow.ExecuteActivity(ctx, runnerAct.RunTask, j.partRequest(part)).Get(ctx, &result)
 
 	return result, err
 }
@@ -217,7 +222,7 @@ func (j *job) claimAnotherRunner(ctx workflow.Context, ref bfia.TaskRef, part *t
 // does not mean that the container is gone.
 func (j *job) stopPart(ctx workflow.Context, t *task, part *taskPart, cancel workflow.CancelFunc) {
 	title := "stop " + part.title(t)
-	in := participant.RequestStopInput{Key: j.key(t, part), TaskID: part.taskID}
+	in := participant.RequestStopInput{Key: j.key(part), TaskID: part.taskID}
 	if err := workflows.Record(ctx, title, act.RequestStop, in).Get(ctx, nil); err != nil {
 		j.logger.Error("failed to record a stop", "task_id", part.taskID, "error", err)
 	}
@@ -229,7 +234,7 @@ func (j *job) stopPart(ctx workflow.Context, t *task, part *taskPart, cancel wor
 		StartToCloseTimeout: grace + time.Minute, ScheduleToCloseTimeout: j.Settings.GiveUpAfter,
 		RetryPolicy: &temporal.RetryPolicy{
 			InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 15 * time.Second},
-	}), runnerAct.StopTask, runner.StopTaskInput{PartRequest: j.partRequest(t, part), Grace: grace})
+	}), runnerAct.StopTask, runner.StopTaskInput{PartRequest: j.partRequest(part), Grace: grace})
 	j.endPart(ctx, t, part, bfia.TaskFailed, j.stopFailure(t))
 	if err := stopped.Get(ctx, nil); err != nil {
 		j.logger.Warn("failed to stop a container", "task_id", part.taskID, "role", part.part.Self(),

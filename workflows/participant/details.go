@@ -19,14 +19,11 @@ func (j *job) describe(ctx workflow.Context) { workflow.SetCurrentDetails(ctx, j
 // table returns the state of the job and of its parts here, in Markdown.
 func (j *job) table() string {
 	var b strings.Builder
-	if j.state == bfia.JobPending {
-		fmt.Fprintf(&b, "Waiting for an approver here: hutong job approve %s, or hutong job reject %[1]s\n\n",
-			j.Plan.JobID)
-	}
-	if j.state == bfia.JobRunning && !j.reservation.granted && j.reservation.denied != "" {
-		fmt.Fprintf(&b, "Its tasks wait for resources: %s\n\n", j.reservation.denied)
-	}
 	fmt.Fprintf(&b, "Job %s, scheduled by %s, is %s here\n\n", j.Plan.JobID, j.Scheduler, j.state)
+	b.WriteString(j.waits.Markdown())
+	if waiting := j.unstarted(); waiting != nil {
+		fmt.Fprintf(&b, "- It %s\n\n", waiting)
+	}
 	b.WriteString("| task | part | state | runner |\n| --- | --- | --- | --- |\n")
 	for i, planned := range j.Plan.Tasks {
 		if i == maxTableRows {
@@ -43,12 +40,32 @@ func (j *job) table() string {
 	return b.String()
 }
 
+// unstarted returns why the job has not started, or nil. The status derives the same from the rows.
+func (j *job) unstarted() *bfia.Waiting {
+	var waiting bfia.Waiting
+	switch denied := j.reservation.denied; {
+	case j.stoppedBy != "" || j.state != bfia.JobReady && j.state != bfia.JobRunning:
+		return nil
+	case !j.reservation.granted && denied != "":
+		waiting = bfia.WaitForResources(j.Node, denied, j.reservation.deniedSince)
+	case j.state == bfia.JobReady:
+		waiting = bfia.WaitForScheduler(j.Scheduler, j.readySince)
+	default:
+		return nil
+	}
+
+	return &waiting
+}
+
 func (part *taskPart) details() string {
 	text := string(part.state)
+	if part.waiting != nil && !part.state.Terminal() {
+		text += ": " + workflows.Cell(part.waiting.String())
+	}
 	if part.attempt > 1 {
 		text += fmt.Sprintf(" in attempt %d", part.attempt)
 	}
-	if why := part.failure.Text(); why != "" {
+	if why := part.failure.Text(); why != "" && part.failure.Kind != bfia.FailedStopped {
 		text += " (" + workflows.Cell(why) + ")"
 	}
 

@@ -57,10 +57,15 @@ type fakeBackend struct {
 	parallelIndex map[string]int // parallel indexes, by task
 	hints         []string       // capacity hints sent
 	waiters       []participant.Waiting
+	waits         []bfia.Waiting           // in the job's row
+	partWaits     map[string]*bfia.Waiting // in the parts' rows
+	waited        []bfia.Waiting           // that were in any row, in order
 	answers       []error
 	asked         int            // counts approvals and rejections
 	audits        []error        // answers to approvals and rejections
 	versions      map[string]int // of FATE-Flow's tasks, by name, from 0
+	asks          []time.Duration
+	scheduler     func() (participant.SchedulerAnswer, error) // answers a question; nil: the job runs
 }
 
 // container is the behaviour of a container.
@@ -103,14 +108,17 @@ func newFakeBackend(t flowtest.T, p bfia.Plan) *fakeBackend {
 		versions:      map[string]int{},
 		parallelIndex: map[string]int{},
 		requested:     map[string]bool{},
+		partWaits:     map[string]*bfia.Waiting{},
 	}
 	for name, fn := range map[string]any{
 		"RecordJob": c.recordJob, "RecordJobState": c.recordState, "ClaimTask": c.claim,
+		"RecordWaits": c.recordWaits, "RecordTaskWait": c.recordTaskWait,
 		"RecordTaskEnd": c.recordEnd, "RequestStop": c.requestStop, "ForgetJob": c.forget,
 		"SendCallback": c.report, "SendFateReport": c.fateReport, "ReopenJob": c.reopen,
 		"ReleaseSession": c.release,
 		"Reserve":        c.admit, "ReleaseReservation": c.giveBack, "SendCapacityHint": c.sendHint,
-		"SendAudit": c.sendAudit, "ReuseTask": c.reuse, "RunTask": c.run, "StopTask": c.stopRun,
+		"AskScheduler": c.ask,
+		"SendAudit":    c.sendAudit, "ReuseTask": c.reuse, "RunTask": c.run, "StopTask": c.stopRun,
 	} {
 		c.env.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
 	}
@@ -131,11 +139,10 @@ func (c *fakeBackend) play() (workflows.Result, error) {
 	c.over = true
 	c.mu.Unlock()
 	require.Empty(c.t, c.broken)
-	if err := c.env.GetWorkflowError(); err != nil {
+	r, err := flowtest.Result(c.env)
+	if err != nil {
 		return workflows.Result{}, err
 	}
-	var r workflows.Result
-	require.NoError(c.t, c.env.GetWorkflowResult(&r))
 	c.checkEnd(r)
 	return r, nil
 }
@@ -232,6 +239,19 @@ func (c *fakeBackend) happens(what string) {
 	c.times[what] = c.env.Now().Sub(c.began)
 }
 
+func (c *fakeBackend) ask(_ context.Context, in participant.AskSchedulerInput) (
+	participant.SchedulerAnswer, error) {
+	defer c.enter()()
+	if in.Node != flowtest.NodeB || in.JobID != c.in.Plan.JobID {
+		c.breaks("%s is asked for %s", in.Node, in.JobID)
+	}
+	c.asks = append(c.asks, c.env.Now().Sub(c.began))
+	if c.scheduler == nil {
+		return participant.SchedulerAnswer{State: bfia.JobRunning}, nil
+	}
+	return c.scheduler()
+}
+
 func (c *fakeBackend) recordJob(_ context.Context, in participant.RecordJobInput) error {
 	defer c.enter()()
 	if err := c.errors["RecordJob"]; err != nil {
@@ -240,6 +260,8 @@ func (c *fakeBackend) recordJob(_ context.Context, in participant.RecordJobInput
 	if !slices.Equal(in.Roles, c.in.Roles) || in.Scheduler != flowtest.NodeB {
 		c.breaks("recorded as %v of %s", in.Roles, in.Scheduler)
 	}
+	c.waits = in.Waiting
+	c.waited = append(c.waited, in.Waiting...)
 	if c.job = in.State; in.State == bfia.JobPending != c.in.Approval {
 		c.breaks("recorded as %s", in.State)
 	}
@@ -247,6 +269,22 @@ func (c *fakeBackend) recordJob(_ context.Context, in participant.RecordJobInput
 		for _, part := range t.Parts {
 			c.rows[flowtest.PartKey(t.Name, part)] = bfia.TaskReady
 		}
+	}
+	return nil
+}
+
+func (c *fakeBackend) recordWaits(_ context.Context, in participant.RecordWaitsInput) error {
+	defer c.enter()()
+	c.waits = in.Waiting
+	c.waited = append(c.waited, in.Waiting...)
+	return nil
+}
+
+func (c *fakeBackend) recordTaskWait(_ context.Context, in participant.RecordTaskWaitInput) error {
+	defer c.enter()()
+	key := flowtest.PartKey(in.Key.Task, bfia.Part{Role: in.Key.Role, Index: in.Key.Index})
+	if c.partWaits[key] = in.Waiting; in.Waiting != nil {
+		c.waited = append(c.waited, *in.Waiting)
 	}
 	return nil
 }
@@ -407,7 +445,7 @@ func (c *fakeBackend) release(_ context.Context, in participant.ReleaseSessionIn
 	known := session == bfia.SessionID(c.in.Plan.JobID)
 	for task, version := range c.versions {
 		known = known ||
-			version > 0 && session == bfia.AttemptSessionID(c.in.Plan.JobID, c.taskID(task), version+1)
+			version > 0 && session == bfia.AttemptSessionID(c.in.Plan.JobID, c.taskID(task), version+1, "")
 	}
 	if len(c.running) > 0 || !known {
 		c.breaks("session %s released while %d containers are there", session, len(c.running))
@@ -435,6 +473,7 @@ func (c *fakeBackend) checkEnd(r workflows.Result) {
 	}
 	require.Equal(c.t, r.State, c.job)
 	require.Equal(c.t, r.Reason, c.jobReason)
+	require.Empty(c.t, c.waits, "an ended job waits")
 	require.Empty(c.t, c.running, "containers are left")
 	require.False(c.t, c.reserved, "a reservation is held")
 	require.Equal(c.t, "release", c.log[len(c.log)-1])

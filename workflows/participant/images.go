@@ -41,6 +41,7 @@ func (j *job) claimRunnerWithImage(ctx workflow.Context, t *task, part *taskPart
 		err := workflows.Record(ctx, summary, act.ClaimTask, in).Get(ctx, &claims)
 		if err == nil {
 			part.claim = claims[0]
+			j.wait(ctx, []*taskPart{part}, nil)
 			j.describe(ctx)
 
 			return true
@@ -48,8 +49,8 @@ func (j *job) claimRunnerWithImage(ctx workflow.Context, t *task, part *taskPart
 		if code, _, refused := workflows.RefusalCode(err); refused && code != bfia.CodeUnavailable {
 			break
 		}
-		workflow.SetCurrentDetails(ctx, "Task "+t.plan.Name+" waits for a runner with its image: "+
-			workflows.Reason(err)+"\n\n"+j.table())
+		j.wait(ctx, []*taskPart{part}, &bfia.Waiting{Kind: bfia.WaitsForImage, NodeID: j.Node,
+			Message: "waits for a runner with its image: " + workflows.Reason(err)})
 		workflows.AwaitFor(ctx, wait, over)
 	}
 	failure.Message = strings.Join(lacking.reports, "; ")

@@ -24,15 +24,18 @@ var (
 func Job(ctx workflow.Context, in workflows.ParticipantJobInput) (workflows.Result, error) {
 	j := newJob(ctx, in)
 	ctx = workflows.Disconnect(ctx, func() { j.stop(workflows.Stop{By: workflows.Operator}) })
+	ctx = workflows.WithWaits(ctx, j.waits)
 	if err := j.handleUpdates(ctx); err != nil {
 		return workflows.Result{}, err
 	}
 
 	j.createdAt = workflow.Now(ctx)
+	j.readySince = j.createdAt
 	workflow.Go(ctx, j.receiveStops) // also those that come before the job is recorded
 	if j.create(ctx); j.createError != nil {
-		return workflows.Result{}, workflows.AwaitHandlers(ctx, j.createError)
+		return workflows.Refused(ctx, j.createError)
 	}
+	workflow.Go(ctx, j.keepWaits)
 	j.describe(ctx)
 
 	workflow.Go(ctx, j.receiveStart)
@@ -40,9 +43,10 @@ func Job(ctx workflow.Context, in workflows.ParticipantJobInput) (workflows.Resu
 	workflow.Go(ctx, j.receiveCallbacks)
 	workflow.Go(ctx, j.receiveCapacityHints)
 	workflow.Go(ctx, j.reportDecision)
+	workflow.Go(ctx, j.watchScheduler)
 	_ = workflow.Await(ctx, func() bool { return j.stoppedBy != "" })
 	if j.undone {
-		return workflows.Result{}, j.undo(ctx)
+		return j.undo(ctx)
 	}
 
 	return j.end(ctx)
@@ -57,10 +61,13 @@ type job struct {
 	createError error
 
 	state       bfia.JobState
+	readySince  time.Time
 	stoppedBy   string
 	failure     *bfia.Failure // why the job was stopped, if that is known
 	undone      bool          // the job was not created at every party, and is removed here
+	waits       *workflows.Waits
 	reservation reservation
+	silence     silence // of the scheduler
 	tasks       map[string]*task
 	sessions    []string // of further attempts of tasks; the job has one more
 
@@ -78,6 +85,7 @@ func newJob(ctx workflow.Context, in workflows.ParticipantJobInput) *job {
 		logger:              log.With(workflow.GetLogger(ctx), "job_id", in.Plan.JobID, "node_id", in.Node),
 		state:               bfia.JobReady,
 		tasks:               map[string]*task{},
+		waits:               workflows.NewWaits(in.Node),
 		reservation:         newReservation(ctx),
 	}
 	if in.Approval && in.Before == nil {
@@ -87,7 +95,7 @@ func newJob(ctx workflow.Context, in workflows.ParticipantJobInput) *job {
 	for i := range in.Plan.Tasks {
 		t := &task{plan: &in.Plan.Tasks[i]}
 		for _, part := range t.plan.Parts {
-			t.parts = append(t.parts, &taskPart{part: part, state: bfia.TaskReady})
+			t.parts = append(t.parts, &taskPart{part: part, task: t.plan.Name, state: bfia.TaskReady})
 		}
 		j.tasks[t.plan.Name] = t
 	}
@@ -144,9 +152,14 @@ func (j *job) handleCreate(ctx workflow.Context) error {
 
 // create records the job, or reopens it if its scheduler reruns it.
 func (j *job) create(ctx workflow.Context) {
+	if j.state == bfia.JobPending {
+		j.waits.Begin(ctx, approvalWait, bfia.WaitForApproval(j.Plan.JobID, j.Node, j.createdAt))
+	}
+	waiting := j.waits.List()
+	j.waits.SetRecorded(waiting)
 	if j.Before == nil {
-		in := participant.RecordJobInput{
-			Plan: j.Plan, Roles: j.Roles, Scheduler: j.Scheduler, State: j.state, At: j.createdAt}
+		in := participant.RecordJobInput{Plan: j.Plan, Roles: j.Roles, Scheduler: j.Scheduler,
+			Nodes: j.Nodes, State: j.state, Waiting: waiting, At: j.createdAt}
 		j.createError = workflows.Record(ctx, "record the job", act.RecordJob, in).Get(ctx, nil)
 	} else {
 		j.createError = workflows.Record(ctx, "reopen the job", act.ReopenJob,
@@ -155,9 +168,24 @@ func (j *job) create(ctx workflow.Context) {
 	j.created = true
 }
 
+// approvalWait is the key of the wait for an approval here.
+const approvalWait = "approval"
+
+// keepWaits shows and records what the job waits for.
+func (j *job) keepWaits(ctx workflow.Context) {
+	j.waits.Keep(ctx, func() { j.describe(ctx) }, func(ctx workflow.Context, now []bfia.Waiting) {
+		in := participant.RecordWaitsInput{JobID: j.Plan.JobID, Waiting: now}
+		if err := workflows.Record(ctx, "record what it waits for", act.RecordWaits, in).
+			Get(ctx, nil); err != nil {
+			j.logger.Error("failed to record what the job waits for", "error", err)
+		}
+	})
+}
+
 // receiveStart receives job/start. A job that waits for its approval ignores it.
 func (j *job) receiveStart(ctx workflow.Context) {
 	for workflow.GetSignalChannel(ctx, workflows.SignalStart).Receive(ctx, nil) {
+		j.silence.heard++
 		if j.state != bfia.JobPending {
 			j.moveToRunning(ctx)
 		}
@@ -176,13 +204,15 @@ func (j *job) moveToRunning(ctx workflow.Context) {
 		workflow.Go(ctx, j.reserveUnasked)
 	}
 	j.describe(ctx)
-	j.recordState(ctx, j.state, nil)
+	j.recordState(ctx, j.state, "", nil)
 }
 
-// recordState writes a state of the job, and why the job ended early, if it did.
-func (j *job) recordState(ctx workflow.Context, state bfia.JobState, failure *bfia.Failure) {
+// recordState writes a state of the job, and how and why the job ended, if it did.
+func (j *job) recordState(ctx workflow.Context, state bfia.JobState, outcome bfia.Outcome,
+	failure *bfia.Failure,
+) {
 	in := participant.RecordJobStateInput{
-		JobID: j.Plan.JobID, State: state, Failure: failure, At: workflow.Now(ctx)}
+		JobID: j.Plan.JobID, State: state, Outcome: outcome, Failure: failure, At: workflow.Now(ctx)}
 	err := workflows.Record(ctx, "record "+string(state), act.RecordJobState, in).Get(ctx, nil)
 	if err != nil {
 		j.logger.Error("failed to record the job's state", "state", state, "error", err)
@@ -222,19 +252,24 @@ func (j *job) stop(s workflows.Stop) {
 	}
 }
 
-// undo removes the job's rows. The workflow fails, so that the same job may be created again.
-func (j *job) undo(ctx workflow.Context) error {
+// undo removes the job's rows. The same job may be created again.
+func (j *job) undo(ctx workflow.Context) (workflows.Result, error) {
+	j.waits.End(approvalWait)
+	j.waits.End(schedulerWait)
+	_ = workflow.Await(ctx, j.waits.Idle)
 	if err := workflows.Record(ctx, "forget the job", act.ForgetJob,
 		participant.ForgetJobInput{JobID: j.Plan.JobID}).Get(ctx, nil); err != nil {
-		return workflows.AwaitHandlers(ctx, err)
+		return workflows.Result{}, workflows.AwaitHandlers(ctx, err)
 	}
 
-	return workflows.AwaitHandlers(ctx, workflows.Refuse(bfia.CodeRefused,
+	return workflows.Refused(ctx, workflows.Refuse(bfia.CodeRefused,
 		"the job was not created at every party, so "+j.stoppedBy+" had it undone"))
 }
 
 // end stops what still runs, waits until the containers are gone, and releases what the job held.
 func (j *job) end(ctx workflow.Context) (workflows.Result, error) {
+	j.waits.End(approvalWait)
+	j.waits.End(schedulerWait)
 	workflow.SetCurrentDetails(ctx, "Ending the job, as "+j.stoppedBy+" asked\n\n"+j.table())
 	if j.state == bfia.JobRejected {
 		return j.endRejected(ctx)
@@ -242,8 +277,8 @@ func (j *job) end(ctx workflow.Context) (workflows.Result, error) {
 
 	outcome, failure := j.stopTasks(ctx)
 	j.state = bfia.JobFinished
-	_ = workflow.UpsertTypedSearchAttributes(ctx, workflows.AttributeState.ValueSet(outcome))
-	j.recordState(ctx, j.state, failure)
+	_ = workflow.UpsertTypedSearchAttributes(ctx, workflows.AttributeState.ValueSet(string(outcome)))
+	j.recordState(ctx, j.state, outcome, failure)
 	workflows.SetFailureMemo(ctx, failure)
 
 	if !workflows.AwaitFor(ctx, exitWait, func() bool { return j.active == 0 }) {
@@ -254,16 +289,15 @@ func (j *job) end(ctx workflow.Context) (workflows.Result, error) {
 	_ = workflow.Await(ctx, func() bool { return j.active == 0 })
 	j.releaseAtEnd(ctx, failure.String())
 	j.releaseSessions(ctx)
-	_ = workflow.Await(ctx, func() bool { return j.active == 0 })
+	_ = workflow.Await(ctx, func() bool { return j.active == 0 && j.waits.Idle() })
 	workflow.SetCurrentDetails(ctx, workflows.EndDetails(outcome, failure, j.Node, j.Plan.JobID)+j.table())
 
-	result := workflows.Result{State: j.state, Outcome: outcome, Reason: failure.String()}
-
-	return result, workflows.AwaitHandlers(ctx, nil)
+	return workflows.Close(ctx,
+		workflows.Result{State: j.state, Outcome: outcome, Reason: failure.String()})
 }
 
 // stopTasks stops the tasks that have not ended, and returns the job's outcome here, with its failure.
-func (j *job) stopTasks(ctx workflow.Context) (outcome string, failure *bfia.Failure) {
+func (j *job) stopTasks(ctx workflow.Context) (outcome bfia.Outcome, failure *bfia.Failure) {
 	outcome = workflows.OutcomeSuccess
 	for _, planned := range j.Plan.Tasks {
 		t := j.tasks[planned.Name]
@@ -282,10 +316,12 @@ func (j *job) stopTasks(ctx workflow.Context) (outcome string, failure *bfia.Fai
 		}
 	}
 
-	// A failure elsewhere explains why tasks were stopped here. This party knows best what failed here.
-	if j.failure != nil && outcome == workflows.OutcomeStopped {
-		if failure = j.failure; failure.Kind != bfia.FailedStopped {
-			outcome = workflows.OutcomeFailed
+	// This party knows best what failed here. Otherwise the scheduler knows how the job ended, also if all
+	// tasks succeeded here.
+	if j.failure != nil && outcome != workflows.OutcomeFailed {
+		outcome, failure = workflows.OutcomeFailed, j.failure
+		if failure.Kind == bfia.FailedStopped {
+			outcome = workflows.OutcomeStopped
 		}
 	}
 
@@ -295,16 +331,15 @@ func (j *job) stopTasks(ctx workflow.Context) (outcome string, failure *bfia.Fai
 // endRejected ends a job that was rejected here or elsewhere. No part of it has run.
 func (j *job) endRejected(ctx workflow.Context) (workflows.Result, error) {
 	outcome := workflows.OutcomeRejected
-	_ = workflow.UpsertTypedSearchAttributes(ctx, workflows.AttributeState.ValueSet(outcome))
-	j.recordState(ctx, j.state, j.failure)
+	_ = workflow.UpsertTypedSearchAttributes(ctx, workflows.AttributeState.ValueSet(string(outcome)))
+	j.recordState(ctx, j.state, outcome, j.failure)
 	workflows.SetFailureMemo(ctx, j.failure)
 	workflow.SetCurrentDetails(ctx, workflows.EndDetails(outcome, j.failure, j.Node, j.Plan.JobID))
-	_ = workflow.Await(ctx, func() bool { return j.active == 0 })
+	_ = workflow.Await(ctx, func() bool { return j.active == 0 && j.waits.Idle() })
 	j.releaseSessions(ctx)
 
-	result := workflows.Result{State: j.state, Outcome: outcome, Reason: j.failure.String()}
-
-	return result, workflows.AwaitHandlers(ctx, nil)
+	return workflows.Close(ctx,
+		workflows.Result{State: j.state, Outcome: outcome, Reason: j.failure.String()})
 }
 
 // releaseSessions releases the job's sessions at the party's transport.

@@ -2,6 +2,7 @@ package participant
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -200,6 +201,11 @@ func TestParticipantMissingImage(t *testing.T) {
 			if others {
 				assert.Equal(t, workflows.OutcomeSuccess, r.Outcome)
 				assert.Equal(t, 3, claims)
+				assert.True(t, slices.ContainsFunc(c.waited, func(w bfia.Waiting) bool {
+					return w.Kind == bfia.WaitsForImage && !w.Since.IsZero() &&
+						strings.Contains(w.Message, "runner r2 uses all its slots")
+				}), "%v", c.waited)
+				assert.Nil(t, c.partWaits["a guest.0"])
 			} else {
 				assert.Equal(t, workflows.OutcomeFailed, r.Outcome)
 				assert.Contains(t, r.Reason, "the image p:1 is not on runner r1")
@@ -512,16 +518,13 @@ func TestParticipantOutlastsItsDatabase(t *testing.T) {
 }
 
 // TestParticipantUndone checks that a job that was not created at every party leaves no row, and that its
-// workflow fails, so that the id can be used again.
+// workflow is Completed, and not Failed.
 func TestParticipantUndone(t *testing.T) {
 	c := newFakeBackend(t, flowtest.Plan(onlyGuest, "a"))
 	c.at(time.Second,
 		func() { c.env.SignalWorkflow(workflows.SignalStop, workflows.Stop{By: flowtest.NodeB, Undo: true}) })
 	_, err := c.play()
-	code, words, refused := workflows.RefusalCode(err)
-	require.True(t, refused, "%v", err)
-	assert.Equal(t, bfia.CodeRefused, code)
-	assert.Equal(t, "the job was not created at every party, so B had it undone", words)
+	require.EqualError(t, err, "the job was not created at every party, so B had it undone")
 	assert.Equal(t, []string{"forget"}, c.log)
 	assert.Empty(t, c.rows)
 	assert.Equal(t, []error{nil}, c.answers)
@@ -552,11 +555,10 @@ func TestParticipantCreatedAsItIsUndone(t *testing.T) {
 		})
 	})
 	_, err := c.play()
-	_, _, refused := workflows.RefusalCode(err)
-	require.True(t, refused, "%v", err)
+	require.ErrorContains(t, err, "had it undone")
 	require.Len(t, c.answers, 2)
 	require.NoError(t, c.answers[0])
-	_, _, refused = workflows.RefusalCode(c.answers[1])
+	_, _, refused := workflows.RefusalCode(c.answers[1])
 	assert.True(t, refused, "%v", c.answers[1])
 }
 
@@ -578,8 +580,7 @@ func TestParticipantUndoneBeforeItIsRecorded(t *testing.T) {
 		delete(c.errors, "RecordJob")
 	})
 	_, err := c.play()
-	_, _, refused := workflows.RefusalCode(err)
-	require.True(t, refused, "%v", err)
+	require.ErrorContains(t, err, "had it undone")
 	assert.Empty(t, c.rows)
 	require.Len(t, c.answers, 2)
 	for _, answer := range c.answers {

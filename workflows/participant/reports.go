@@ -43,7 +43,10 @@ func (j *job) reportEnd(ctx workflow.Context, t *task, part *taskPart) {
 	if err := sent.Get(ctx, nil); err != nil {
 		j.logger.Warn("failed to send a callback to the scheduler",
 			"task_id", part.taskID, "role", part.part.Self(), "reason", workflows.Reason(err))
+
+		return
 	}
+	j.silence.heard++
 }
 
 func (j *job) reportToFateFlow(ctx workflow.Context, t *task, part *taskPart, state bfia.TaskState,

@@ -22,8 +22,10 @@ type reservation struct {
 	busy       []bool // by parallel index: whether a task runs there
 	generation int    // of the scheduler's last request
 	denied     string // why it was denied, if it was
-	hinted     bool   // a capacity hint came since it was denied
-	hints      int    // sent, for their activity ids
+	// deniedSince is the first denial since the last grant.
+	deniedSince time.Time
+	hinted      bool // a capacity hint came since it was denied
+	hints       int  // sent, for their activity ids
 	// hinting holds the waiting jobs whose scheduler gets a hint just now; true means that another one
 	// follows.
 	hinting map[participant.Waiting]bool
@@ -38,6 +40,7 @@ func (r *reservation) lock(ctx workflow.Context) { _ = r.mutex.Lock(ctx) }
 
 // reserve handles the scheduler's reservation request (see [bfia.ReserveRequest]).
 func (j *job) reserve(ctx workflow.Context, request bfia.ReserveRequest) (bfia.Grant, error) {
+	j.silence.heard++
 	ctx = workflows.Disconnect(ctx, nil)
 	_ = workflow.Await(ctx, func() bool { return j.created })
 	workflows.DrainSignals(ctx)
@@ -79,6 +82,9 @@ func (j *job) reserveLocked(ctx workflow.Context, in participant.ReserveInput) (
 
 	j.sendHints(ctx, result.Waiting)
 	grant := result.Grant
+	if j.reservation.denied == "" {
+		j.reservation.deniedSince = in.At
+	}
 	j.reservation.denied = grant.Reason
 	if grant.Granted && !j.reservation.granted {
 		j.reservation.granted, j.reservation.busy = true, make([]bool, grant.Parallelism)
@@ -90,6 +96,7 @@ func (j *job) reserveLocked(ctx workflow.Context, in participant.ReserveInput) (
 // release handles a release by the scheduler: another party has denied its reservation. It also withdraws the
 // request of a job that waits here. The reservation of a later generation stays.
 func (j *job) release(ctx workflow.Context, request bfia.ReleaseRequest) error {
+	j.silence.heard++
 	ctx = workflows.Disconnect(ctx, nil)
 	_ = workflow.Await(ctx, func() bool { return j.created })
 	// The same release again, or the next request, waits: what this one releases late would not be its own.
@@ -172,7 +179,7 @@ func (j *job) sendHint(ctx workflow.Context, w participant.Waiting) workflow.Fut
 	j.reservation.hints++
 	id := fmt.Sprintf("hint to %s for %s (%d)", w.Scheduler, w.JobID, j.reservation.hints)
 
-	return workflows.SendLocalFirst(ctx, id, hintLimit, act.SendCapacityHint,
+	return workflows.SendLocalFirst(workflows.WithoutWaits(ctx), id, hintLimit, act.SendCapacityHint,
 		participant.SendCapacityHintInput{Node: w.Scheduler, JobID: w.JobID})
 }
 
@@ -212,16 +219,32 @@ func (j *job) reserveUnasked(ctx workflow.Context) {
 	}
 }
 
+// waitForSlot describes the wait of a part for the reservation, or for a free slot of it.
+func (j *job) waitForSlot() *bfia.Waiting {
+	r := &j.reservation
+	waiting := bfia.WaitForSlot(j.Node, len(r.busy), time.Time{})
+	if !r.granted {
+		waiting = bfia.WaitForResources(j.Node, "the job has no reservation yet", time.Time{})
+	}
+
+	return &waiting
+}
+
 // occupy waits until the reservation has free slots for one more task, or over returns true. It returns the
 // task's parallel index, and a function that vacates it.
-func (j *job) occupy(ctx workflow.Context, over func() bool) (index int, vacate func()) {
+func (j *job) occupy(ctx workflow.Context, parts []*taskPart, over func() bool) (index int, vacate func()) {
 	r := &j.reservation
-	_ = workflow.Await(ctx, func() bool { return over() || r.granted && slices.Contains(r.busy, false) })
+	free := func() bool { return over() || r.granted && slices.Contains(r.busy, false) }
+	if !free() {
+		j.wait(ctx, parts, j.waitForSlot())
+		_ = workflow.Await(ctx, free)
+	}
 	index = slices.Index(r.busy, false)
 	if over() || index < 0 {
 		return 0, func() {}
 	}
 	r.busy[index] = true
+	j.wait(ctx, parts, nil) // after it has taken the slot, since another task may run meanwhile
 
 	return index, func() { r.busy[index] = false }
 }

@@ -65,6 +65,7 @@ func (j *job) receiveTaskStarts(ctx workflow.Context) {
 			return
 		}
 
+		j.silence.heard++
 		t, ok := j.tasks[ref.TaskName]
 		if !ok || t.attempt >= ref.AttemptNumber() || j.state == bfia.JobPending {
 			j.logger.Info("ignored task/start", "task_id", ref.TaskID, "task_name", ref.TaskName, "known", ok)
@@ -82,7 +83,8 @@ func (j *job) startAttempt(ctx workflow.Context, t *task, ref bfia.TaskRef) {
 	}
 	if t.attempt > 0 && j.stoppedBy == "" && t.stopped == nil {
 		t.supersede()
-		j.sessions = append(j.sessions, bfia.AttemptSessionID(j.Plan.JobID, ref.TaskID, ref.AttemptNumber()))
+		id := bfia.AttemptSessionID(j.Plan.JobID, ref.TaskID, ref.AttemptNumber(), bfia.SessionPerJob)
+		j.sessions = append(j.sessions, id)
 	}
 	t.id, t.attempt = ref.TaskID, ref.AttemptNumber()
 	if j.stoppedBy != "" || t.stopped != nil {
@@ -114,7 +116,7 @@ func (t *task) supersede() {
 		if part.cancel != nil {
 			part.cancel()
 		}
-		t.parts[i] = &taskPart{part: part.part, state: bfia.TaskReady}
+		t.parts[i] = &taskPart{part: part.part, task: part.task, state: bfia.TaskReady}
 	}
 }
 
@@ -137,10 +139,10 @@ func (j *job) runTask(ctx workflow.Context, t *task) {
 	ref := j.ref(t)
 	superseded := func() bool { return t.attempt != ref.AttemptNumber() }
 	over := func() bool { return t.stopped != nil || j.stoppedBy != "" || superseded() }
-	index, vacate := j.occupy(ctx, over)
+	index, vacate := j.occupy(ctx, parts, over)
 	t.parallelIndex = index
 
-	claims, failure := j.claimRunners(ctx, t, ref, over)
+	claims, failure := j.claimRunners(ctx, t, parts, over)
 	switch {
 	case failure != nil:
 	case superseded():
@@ -180,26 +182,61 @@ func (j *job) runTask(ctx workflow.Context, t *task) {
 
 // claimRunners claims a runner for each part of a task. If no runner can run it now, it waits for one, until
 // over returns true. It returns a failure if none ever can.
-func (j *job) claimRunners(ctx workflow.Context, t *task, ref bfia.TaskRef, over func() bool,
+func (j *job) claimRunners(ctx workflow.Context, t *task, parts []*taskPart, over func() bool,
 ) (claims []participant.Claim, failure *bfia.Failure) {
+	ref := j.ref(t)
 	for wait := claimRetry; !over(); wait = min(2*wait, maxClaimRetry) {
 		in := participant.ClaimTaskInput{
 			Task: ref, Parts: t.plan.Parts, ParallelIndex: t.parallelIndex, At: workflow.Now(ctx)}
 		err := workflows.Record(ctx, "claim runners for "+t.plan.Name, act.ClaimTask, in).Get(ctx, &claims)
 		if err == nil || over() {
+			j.wait(ctx, parts, nil)
+
 			break
 		}
 		if code, reason, refused := workflows.RefusalCode(err); refused && code != bfia.CodeUnavailable {
 			return nil, &bfia.Failure{Kind: bfia.FailedStart, Message: reason}
 		}
 
-		workflow.SetCurrentDetails(ctx, "Task "+t.plan.Name+" waits: "+workflows.Reason(err)+"\n\n"+j.table())
+		j.wait(ctx, parts, &bfia.Waiting{Kind: bfia.WaitsForRunner, NodeID: j.Node,
+			Message: "waits for a runner: " + workflows.Reason(err)})
 		if workflows.AwaitFor(ctx, wait, over) {
 			break
 		}
 	}
 
 	return claims, nil
+}
+
+// wait sets and records what parts wait for; nil if they no longer wait. A wait of the same kind keeps the
+// time of its beginning.
+func (j *job) wait(ctx workflow.Context, parts []*taskPart, w *bfia.Waiting) {
+	changed := false
+	for _, part := range parts {
+		if part.state.Terminal() || part.waiting.Same(w) {
+			continue
+		}
+		var now *bfia.Waiting
+		if w != nil {
+			kept := *w
+			kept.Since = workflow.Now(ctx)
+			if part.waiting != nil && part.waiting.Kind == w.Kind {
+				kept.Since = part.waiting.Since
+			}
+			now = &kept
+		}
+		part.waiting, changed = now, true
+
+		in := participant.RecordTaskWaitInput{Key: j.key(part), TaskID: part.taskID, Waiting: now}
+		if err := workflows.Record(ctx, "record what "+part.part.Self()+" waits for", act.RecordTaskWait, in).
+			Get(ctx, nil); err != nil {
+			j.logger.Error("failed to record what a part waits for", "task_id", part.taskID,
+				"role", part.part.Self(), "error", err)
+		}
+	}
+	if changed {
+		j.describe(ctx)
+	}
 }
 
 // reuseTask ends a task at once: it takes its outputs from the job's old_job_id.
@@ -334,7 +371,7 @@ func (j *job) endPart(
 
 // recordEnd writes the end of a part, and the outputs of one that succeeded.
 func (j *job) recordEnd(ctx workflow.Context, t *task, part *taskPart) error {
-	in := participant.RecordTaskEndInput{Key: j.key(t, part), Part: part.part, TaskID: part.taskID,
+	in := participant.RecordTaskEndInput{Key: j.key(part), Part: part.part, TaskID: part.taskID,
 		State: part.state, Failure: part.failure, At: workflow.Now(ctx)}
 	summary := fmt.Sprintf("record %s %s of %s", part.part.Self(), part.state, t.plan.Name)
 

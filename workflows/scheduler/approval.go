@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"slices"
-	"strings"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -14,8 +13,16 @@ import (
 // the job. All others approved it by accepting it. One rejection ends the job.
 func (j *job) awaitApprovals(ctx workflow.Context) {
 	for nodes := j.unapproved(); len(nodes) > 0 && !j.ending(); nodes = j.unapproved() {
-		workflow.SetCurrentDetails(ctx, "Waiting for the approval of "+strings.Join(nodes, ", "))
+		for _, node := range nodes {
+			j.waits.Begin(ctx, "approval of "+node,
+				bfia.WaitForApproval(j.Plan.JobID, node, workflow.Now(ctx)))
+		}
 		_ = workflow.Await(ctx, func() bool { return j.ending() || len(j.unapproved()) < len(nodes) })
+		for _, node := range nodes {
+			if j.ending() || !slices.Contains(j.unapproved(), node) {
+				j.waits.End("approval of " + node)
+			}
+		}
 	}
 	if !j.ending() {
 		j.state = j.state.Next(bfia.JobReady) // recorded when the job is enqueued

@@ -19,8 +19,8 @@ func (j *job) describe(ctx workflow.Context) { workflow.SetCurrentDetails(ctx, j
 // table returns the state of the job, its tasks and their parts, in Markdown.
 func (j *job) table() string {
 	var b strings.Builder
-	b.WriteString(j.queueDetails())
 	fmt.Fprintf(&b, "Job %s is %s\n\n", j.Plan.JobID, j.state)
+	b.WriteString(j.waits.Markdown())
 	b.WriteString("| task | state | after | parts |\n| --- | --- | --- | --- |\n")
 	for i, t := range j.tasks {
 		if i == maxTableRows {
@@ -33,6 +33,9 @@ func (j *job) table() string {
 		if t.attempt > 1 {
 			state += fmt.Sprintf(" (attempt %d)", t.attempt)
 		}
+		if waiting := j.waitsForSlot(t); waiting != nil {
+			state += ": " + waiting.String()
+		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n",
 			t.plan.Name, state, strings.Join(t.plan.DependsOn, ", "), strings.Join(t.partDetails(), "; "))
 	}
@@ -43,21 +46,11 @@ func (j *job) table() string {
 func (t *task) partDetails() (parts []string) {
 	for k, p := range t.plan.Parts {
 		text := fmt.Sprintf("%s at %s: %s", p.Self(), p.NodeID, t.parts[k])
-		if why := t.failures[k].Text(); why != "" {
+		if why := t.failures[k].Text(); why != "" && t.failures[k].Kind != bfia.FailedStopped {
 			text += " (" + why + ")"
 		}
 		parts = append(parts, workflows.Cell(text))
 	}
 
 	return parts
-}
-
-// queueDetails returns what a queued job waits for, or nothing.
-func (j *job) queueDetails() string {
-	if j.state != bfia.JobReady || j.queueState.Position == 0 {
-		return ""
-	}
-
-	return fmt.Sprintf("Queued at position %d of %d: %s\n\n",
-		j.queueState.Position, j.queueState.Total, strings.TrimSpace(j.queueState.Reason))
 }

@@ -33,6 +33,16 @@ func (f *fakeParties) forget(context.Context, scheduler.ForgetScheduleJobInput) 
 	return nil
 }
 
+func (f *fakeParties) recordWaits(_ context.Context, in scheduler.RecordScheduleWaitsInput) error {
+	defer f.enter()()
+	if !f.known {
+		f.breaks("waits of a job without rows")
+	}
+	f.waits = in.Waiting
+	f.waited = append(f.waited, in.Waiting...)
+	return nil
+}
+
 // recordProgress checks each write against the table of states.
 func (f *fakeParties) recordProgress(_ context.Context, p scheduler.Progress) error {
 	defer f.enter()()
@@ -107,6 +117,7 @@ func (f *fakeParties) checkEnd(r workflows.Result) {
 		require.Equal(f.t, r.Outcome == workflows.OutcomeRejected, ref.State == bfia.JobRejected, "%v", ref)
 	}
 	require.Equal(f.t, r.Reason, f.reason)
+	require.Empty(f.t, f.waits, "an ended job waits")
 	stopping := 0 // a task that is being stopped may still run while the next starts
 	for _, command := range f.sent {
 		if strings.HasPrefix(command, "stop ") && strings.Count(command, " ") == 2 {

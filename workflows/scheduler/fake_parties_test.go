@@ -67,9 +67,11 @@ type fakeParties struct {
 	granted     map[string]int                          // generations of the reservations held, by node
 	waitsAt     map[string]bool                         // nodes in whose queue the job is
 
-	reused  []string      // tasks that are reused, with their nodes
-	stops   []bfia.JobRef // sent to the parties at the end
-	answers []error       // to the callers of the create update
+	reused  []string       // tasks that are reused, with their nodes
+	waits   []bfia.Waiting // in the row
+	waited  []bfia.Waiting // that were in the row, in order
+	stops   []bfia.JobRef  // sent to the parties at the end
+	answers []error        // to the callers of the create update
 }
 
 // end is the end of a part at its party.
@@ -118,7 +120,8 @@ func newFakeParties(t flowtest.T, p bfia.Plan) *fakeParties {
 	f.in.Nodes = slices.Compact(f.in.Nodes)
 	for name, fn := range map[string]any{
 		"RecordScheduleJob": f.recordJob, "RecordProgress": f.recordProgress,
-		"ForgetScheduleJob": f.forget, "SendCreate": f.sendCreate,
+		"RecordScheduleWaits": f.recordWaits,
+		"ForgetScheduleJob":   f.forget, "SendCreate": f.sendCreate,
 		"SendStart": f.sendStart, "SendTaskStart": f.sendTaskStart,
 		"Enqueue": f.enqueue, "Requeue": f.requeue, "SetPriority": f.setPriority,
 		"SendReserve": f.sendReserve, "SendRelease": f.sendRelease,
@@ -139,11 +142,10 @@ func (f *fakeParties) run() (workflows.Result, error) {
 	f.over = true
 	f.mu.Unlock()
 	require.Empty(f.t, f.broken)
-	if err := f.env.GetWorkflowError(); err != nil {
+	r, err := flowtest.Result(f.env)
+	if err != nil {
 		return workflows.Result{}, err
 	}
-	var r workflows.Result
-	require.NoError(f.t, f.env.GetWorkflowResult(&r))
 	f.checkEnd(r)
 	return r, nil
 }

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +22,8 @@ const (
 	createLimit = 8 * time.Second
 	// undoWait bounds how long the submitter waits for the undoing of a job that was not created everywhere.
 	undoWait = 3 * time.Second
+	// stopLimit bounds the retries of the job's end to a party. The party also asks on its own.
+	stopLimit = 7 * 24 * time.Hour
 )
 
 // Job runs the scheduler's side of a job (BFIA part 2, 3). It creates the job at every party or at none,
@@ -31,6 +34,7 @@ func Job(ctx workflow.Context, in workflows.SchedulerJobInput) (workflows.Result
 	ctx = workflows.Disconnect(ctx, func() {
 		j.finish(workflows.OutcomeStopped, workflows.StoppedBy(workflows.Operator))
 	})
+	ctx = workflows.WithWaits(ctx, j.waits)
 	if err := j.handleUpdates(ctx); err != nil {
 		return workflows.Result{}, err
 	}
@@ -42,14 +46,15 @@ func Job(ctx workflow.Context, in workflows.SchedulerJobInput) (workflows.Result
 	workflow.Go(ctx, j.watchSilence)
 
 	if err := j.create(ctx); err != nil {
-		return workflows.Result{}, workflows.AwaitHandlers(ctx, err)
+		return workflows.Refused(ctx, err)
 	}
+	workflow.Go(ctx, j.keepWaits)
 	j.awaitApprovals(ctx)
 	j.queue(ctx)
 	j.start(ctx)
 	j.walk(ctx)
 
-	return j.end(ctx), workflows.AwaitHandlers(ctx, nil)
+	return j.end(ctx)
 }
 
 type job struct {
@@ -70,7 +75,10 @@ type job struct {
 	starts   map[string]int      // commands under way that start the job or a task, by node
 	silentAt map[*task]time.Time // when a running task counts as silent, unless a report comes first
 	failure  *bfia.Failure       // why the job ends before its tasks have; nil while it continues
-	outcome  string
+	outcome  bfia.Outcome
+	waits    *workflows.Waits
+
+	runningSince time.Time
 
 	queueing
 	inFlight
@@ -83,7 +91,8 @@ func newJob(ctx workflow.Context, in workflows.SchedulerJobInput) *job {
 		logger:            log.With(workflow.GetLogger(ctx), "job_id", in.Plan.JobID, "node_id", in.Node),
 		state:             bfia.JobPending,
 		accepted:          map[string]bfia.JobAccepted{}, audits: map[string]bfia.JobState{},
-		byID: map[string]*task{}, byName: map[string]*task{},
+		waits: workflows.NewWaits(in.Node),
+		byID:  map[string]*task{}, byName: map[string]*task{},
 		starts: map[string]int{}, silentAt: map[*task]time.Time{},
 		queueing:  queueing{parallelism: map[string]int{}, silentSince: map[string]time.Time{}},
 		inFlight:  inFlight{byNode: map[string]int{}},
@@ -128,7 +137,7 @@ func (j *job) create(ctx workflow.Context) error {
 		return answer(err)
 	}
 
-	undo, refusal := j.createAtParties(ctx)
+	undo, refusal := j.createAtParties(workflows.WithoutWaits(ctx))
 	if refusal == nil {
 		return answer(nil)
 	}
@@ -137,7 +146,8 @@ func (j *job) create(ctx workflow.Context) error {
 	j.logger.Warn("failed to create a job", "reason", refusal.Error())
 	undone := make([]workflow.Future, len(undo))
 	for i, node := range undo {
-		undone[i] = workflows.SendCommand(ctx, "undo at "+node, j.Settings.GiveUpAfter, act.SendStop,
+		undone[i] = workflows.SendCommand(workflows.WithoutWaits(ctx), "undo at "+node,
+			j.Settings.GiveUpAfter, act.SendStop,
 			scheduler.SendStopInput{Node: node, Job: bfia.JobRef{JobID: j.Plan.JobID, Undo: true}})
 	}
 
@@ -235,6 +245,8 @@ func (j *job) start(ctx workflow.Context) {
 	_ = workflow.Await(ctx, func() bool { return required == 0 || j.ending() })
 	if !j.ending() {
 		j.moveTo(bfia.JobRunning)
+		j.runningSince = workflow.Now(ctx)
+		j.progress.Parallelism = maps.Clone(j.parallelism)
 		state := workflows.AttributeState.ValueSet(string(bfia.JobRunning))
 		_ = workflow.UpsertTypedSearchAttributes(ctx, state)
 	}
@@ -251,6 +263,7 @@ func (j *job) walk(ctx workflow.Context) {
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			j.describe(ctx)
 			j.runTask(ctx, t)
+			t.endedAt = workflow.Now(ctx)
 			j.inFlight.remove(t)
 			running--
 			j.changed = true
@@ -298,12 +311,12 @@ func (j *job) readiness(t *task) (begins, never bool) {
 }
 
 // end ends the job at every party and returns its result.
-func (j *job) end(ctx workflow.Context) workflows.Result {
+func (j *job) end(ctx workflow.Context) (workflows.Result, error) {
 	if !j.ending() {
 		j.conclude()
 	}
 
-	j.progress.Failure = j.failure
+	j.progress.Outcome, j.progress.Failure = j.outcome, j.failure
 	stop := bfia.JobRef{JobID: j.Plan.JobID, Failure: j.failure}
 	if j.outcome == workflows.OutcomeRejected {
 		j.moveTo(bfia.JobRejected)
@@ -311,22 +324,25 @@ func (j *job) end(ctx workflow.Context) workflows.Result {
 	}
 	j.moveTo(bfia.JobFinished)
 
-	_ = workflow.UpsertTypedSearchAttributes(ctx, workflows.AttributeState.ValueSet(j.outcome))
-	workflow.SetCurrentDetails(ctx, "Ending the job at "+strings.Join(j.Nodes, ", ")+"\n\n"+j.table())
+	_ = workflow.UpsertTypedSearchAttributes(ctx, workflows.AttributeState.ValueSet(string(j.outcome)))
+	j.describe(ctx)
 	workflows.SetFailureMemo(ctx, j.failure)
 
-	left := len(j.Nodes)
+	left := slices.Clone(j.Nodes)
 	for _, node := range j.Nodes {
 		workflow.Go(ctx, func(ctx workflow.Context) {
-			defer func() { left-- }()
 			j.stopAt(ctx, node, stop)
+			left = slices.DeleteFunc(left, func(n string) bool { return n == node })
 		})
 	}
-	_ = workflow.Await(ctx, func() bool { return left == 0 && j.unwritten.empty() && j.notifying == 0 })
+	_ = workflow.Await(ctx, func() bool {
+		return len(left) == 0 && j.unwritten.empty() && j.notifying == 0 && j.waits.Idle()
+	})
 	details := workflows.EndDetails(j.outcome, j.failure, j.Node, j.Plan.JobID)
 	workflow.SetCurrentDetails(ctx, details+j.table())
 
-	return workflows.Result{State: j.state, Outcome: j.outcome, Reason: j.failure.String()}
+	return workflows.Close(ctx,
+		workflows.Result{State: j.state, Outcome: j.outcome, Reason: j.failure.String()})
 }
 
 // conclude sets the outcome of a job whose tasks have all ended, or will never start.
@@ -348,7 +364,7 @@ func (j *job) stopAt(ctx workflow.Context, node string, stop bfia.JobRef) {
 	// What a start that arrived after the stop began, nobody would stop.
 	_ = workflow.Await(ctx, func() bool { return j.starts[node] == 0 })
 
-	if err := workflows.SendLocalFirst(ctx, "stop at "+node, j.Settings.GiveUpAfter, act.SendStop,
+	if err := workflows.SendLocalFirst(ctx, "stop at "+node, stopLimit, act.SendStop,
 		scheduler.SendStopInput{Node: node, Job: stop}).Get(ctx, nil); err != nil {
 		j.logger.Warn("failed to notify a party of the job's end",
 			"party", node, "reason", workflows.Reason(err))
@@ -385,7 +401,7 @@ func (j *job) stopAgain(ctx workflow.Context, node string, stop bfia.JobRef) {
 
 // finish ends the job early: no further task starts, and those that run are not waited for. It has no effect
 // on a job that is ending already.
-func (j *job) finish(outcome string, failure *bfia.Failure) {
+func (j *job) finish(outcome bfia.Outcome, failure *bfia.Failure) {
 	if !j.ending() && !j.state.Terminal() {
 		j.outcome, j.failure, j.changed = outcome, failure, true
 		j.logger.Info("job ends early", "outcome", outcome, "reason", failure.String())

@@ -4,6 +4,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"hutong/activities/scheduler"
+	"hutong/bfia"
 	"hutong/workflows"
 )
 
@@ -71,4 +72,15 @@ func (j *job) recordProgress(ctx workflow.Context) {
 		j.notifyJobs(ctx, next)
 		j.writing = false
 	}
+}
+
+// keepWaits shows and records what the job waits for.
+func (j *job) keepWaits(ctx workflow.Context) {
+	j.waits.Keep(ctx, func() { j.describe(ctx) }, func(ctx workflow.Context, now []bfia.Waiting) {
+		in := scheduler.RecordScheduleWaitsInput{JobID: j.Plan.JobID, Waiting: now}
+		if err := workflows.Record(ctx, "record what it waits for", act.RecordScheduleWaits, in).
+			Get(ctx, nil); err != nil {
+			j.logger.Error("failed to record what the job waits for", "error", err)
+		}
+	})
 }

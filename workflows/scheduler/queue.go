@@ -22,9 +22,11 @@ const (
 	holdGrace = 500 * time.Millisecond
 )
 
+// queueWait is the key of the wait in the queue.
+const queueWait = "queue"
+
 // queueing is the state of a job that is queued.
 type queueing struct {
-	queueState   scheduler.QueueState
 	queueChanged bool                 // the job must look at the queue before its next poll
 	notifying    int                  // signals to other jobs that are under way
 	generation   int                  // the fencing token of the last reservation requests
@@ -36,6 +38,7 @@ type queueing struct {
 // queue waits until the job may leave the queue of this scheduler, and has its reservations: at all parties
 // or at none.
 func (j *job) queue(ctx workflow.Context) {
+	defer j.waits.End(queueWait)
 	wait := workflows.FirstPoll
 	for polls := 1; !j.ending(); wait, polls = workflows.NextPoll(wait, polls), polls+1 {
 		j.queueChanged = false
@@ -72,7 +75,9 @@ func (j *job) queue(ctx workflow.Context) {
 			j.deniedBy = ""
 		}
 
-		j.queueState = state
+		j.waits.Begin(ctx, queueWait, bfia.Waiting{Kind: bfia.WaitsForQueue, NodeID: j.deniedBy,
+			Message: fmt.Sprintf("waits at position %d of %d in the queue: %s", state.Position, state.Total,
+				state.Reason)})
 		j.describe(ctx)
 		if workflows.AwaitFor(ctx, wait, func() bool { return j.queueChanged || j.ending() }) {
 			wait = workflows.FirstPoll / 2 // doubled before the next wait
@@ -180,7 +185,8 @@ func (j *job) reserveAt(ctx workflow.Context, node string, holdsOthers bool) (gr
 	for {
 		request := bfia.ReserveRequest{JobID: j.Plan.JobID, Priority: j.Plan.Priority, Created: j.createdAt,
 			Generation: j.generation}
-		f := workflows.SendLocalFirst(ctx, "reserve at "+node, reserveLimit, act.SendReserve,
+		f := workflows.SendLocalFirst(workflows.WithoutWaits(ctx), "reserve at "+node, reserveLimit,
+			act.SendReserve,
 			scheduler.SendReserveInput{Node: node, Request: request})
 		_ = workflow.Await(ctx, func() bool { return f.IsReady() || j.ending() })
 		if j.ending() {
@@ -221,7 +227,8 @@ func (j *job) release(ctx workflow.Context, nodes []string) {
 	for _, node := range nodes {
 		delete(j.parallelism, node)
 		id := fmt.Sprintf("release at %s (%d)", node, j.generation)
-		f := workflows.SendLocalFirst(ctx, id, j.Settings.GiveUpAfter, act.SendRelease,
+		f := workflows.SendLocalFirst(workflows.WithoutWaits(ctx), id, j.Settings.GiveUpAfter,
+			act.SendRelease,
 			scheduler.SendReleaseInput{Node: node, Request: request})
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			if err := f.Get(ctx, nil); err != nil {
@@ -300,14 +307,48 @@ func (c *inFlight) remove(t *task) {
 // fits reports whether one more task may run, within the job's own limit and the parallelism that parties
 // have granted.
 func (j *job) fits(t *task) bool {
+	_, limit := j.limitOf(t)
+
+	return limit == 0
+}
+
+// limitOf returns the limit that keeps a task from starting now, and the party whose limit it is: "" for the
+// job's own. It returns 0 if there is none.
+func (j *job) limitOf(t *task) (node string, limit int) {
 	if j.total >= j.Settings.TasksInFlight {
-		return false
+		return "", j.Settings.TasksInFlight
 	}
 	for _, node := range t.nodes {
 		if limit := j.parallelism[node]; limit > 0 && j.byNode[node] >= limit {
-			return false
+			return node, limit
 		}
 	}
 
-	return true
+	return "", 0
+}
+
+// waitsForSlot returns why a task whose inputs exist does not start, or nil. The status derives the same from
+// the rows.
+func (j *job) waitsForSlot(t *task) *bfia.Waiting {
+	if j.state != bfia.JobRunning || t.state != bfia.TaskReady || j.ending() || t.stopReason != "" {
+		return nil
+	}
+	since := j.runningSince
+	for _, d := range t.plan.DependsOn {
+		up := j.byName[d]
+		if up.state != bfia.TaskSuccess {
+			return nil
+		}
+		if up.endedAt.After(since) {
+			since = up.endedAt
+		}
+	}
+
+	node, limit := j.limitOf(t)
+	if limit == 0 {
+		return nil
+	}
+	waiting := bfia.WaitForSlot(node, limit, since)
+
+	return &waiting
 }

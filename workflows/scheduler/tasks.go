@@ -3,6 +3,7 @@ package scheduler
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -18,6 +19,7 @@ type task struct {
 	id         string   // of its attempt
 	attempt    int      // from 1
 	state      bfia.TaskState
+	endedAt    time.Time
 	parts      []bfia.TaskState
 	failures   []*bfia.Failure // of parts that FAILED
 	failure    *bfia.Failure   // of the part whose failure made the task FAILED

@@ -20,7 +20,6 @@ import (
 
 const (
 	pidsLimit = 4096
-	logTmpfs  = "rw,nosuid,nodev,noexec,size=256m,mode=1777"
 	logFiles  = 2
 	minMemory = 6 << 20 // Docker Engine refuses a lower memory limit
 )
@@ -151,7 +150,6 @@ func (d *Driver) containerConfig(spec driver.Spec, network networkInfo,
 		CapDrop:       []string{"ALL"},
 		SecurityOpt:   []string{"no-new-privileges"},
 		Init:          &initProcess,
-		Tmpfs:         map[string]string{d.LogPath(spec.Name): logTmpfs},
 		LogConfig: container.LogConfig{Type: "json-file", Config: map[string]string{
 			"max-size": strconv.FormatInt(max(d.opts.MaxLog/logFiles, 1), 10),
 			"max-file": strconv.Itoa(logFiles),
@@ -174,6 +172,10 @@ func (d *Driver) containerConfig(spec driver.Spec, network networkInfo,
 		// could not write to them.
 		host.CapAdd = []string{"DAC_OVERRIDE"}
 	}
+
+	// An anonymous volume outlives the container's end, so that its log files can be read, and is removed
+	// with it.
+	host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeVolume, Target: d.LogPath(spec.Name)})
 
 	for _, m := range spec.Mounts {
 		host.Mounts = append(host.Mounts, mount.Mount{

@@ -43,6 +43,9 @@ type Options struct {
 	// Host is the address of Docker Engine. "" is DOCKER_HOST or the default socket.
 	Host string
 
+	// RemoteEngine says that this process can't read Docker Engine's files. Without it the driver finds out.
+	RemoteEngine bool
+
 	// Proxy chooses the proxy of the connection to a Docker Engine that is reached over TCP.
 	Proxy httpclient.Proxy
 
@@ -171,8 +174,7 @@ func (d *Driver) readMachine(ctx context.Context) (machine, error) {
 // StorageRoot returns the same folder for every container.
 func (d *Driver) StorageRoot(string) string { return path.Join(driver.ContainerRoot, "storage") }
 
-// LogPath returns a file system in memory that is deleted when the container ends. It counts against the
-// container's memory.
+// LogPath returns the path of an anonymous volume, which is deleted with the container.
 func (d *Driver) LogPath(string) string { return path.Join(driver.ContainerRoot, "logs") }
 
 // List returns the party's containers.

@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"hutong/activities/driver"
+	"hutong/activities/logline"
 )
 
 // frameWriter converts the log frames of Docker Engine to lines. It skips frames that it took from an earlier
@@ -101,6 +102,7 @@ func (f *frameWriter) take(stream int, frame []byte) {
 	switch {
 	case line.Len() == 0:
 		line.Write(frame)
+		f.compact(line, len(stamp)+1)
 	case line.Len()+len(text) > driver.MaxLogLine+len(driver.LogTimeFormat):
 		f.flush(line)
 		line.Write(stamp)
@@ -108,10 +110,18 @@ func (f *frameWriter) take(stream int, frame []byte) {
 		line.Write(text)
 	default:
 		line.Write(text)
+		f.compact(line, len(stamp)+1)
 	}
 
 	if bytes.HasSuffix(text, []byte("\n")) {
 		f.flush(line)
+	}
+}
+
+// compact shortens a line that overwrites itself, such as a progress bar, to its last state.
+func (f *frameWriter) compact(line *bytes.Buffer, stamp int) {
+	if b := line.Bytes(); len(b) > stamp && bytes.IndexByte(b, '\r') >= 0 {
+		line.Truncate(stamp + len(logline.Compact(b[stamp:])))
 	}
 }
 

@@ -22,7 +22,7 @@ import (
 
 // prog is the image of the test program.
 var prog struct {
-	image string
+	path, image string
 
 	// dockerErr is why there is no image.
 	dockerErr error
@@ -46,7 +46,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	prog.image = "hutong-driver-test:" + strings.ToLower(rand.Text())
+	prog.path, prog.image = path, "hutong-driver-test:"+strings.ToLower(rand.Text())
 	removeImage, err := importImage(path, prog.image)
 	prog.dockerErr = err
 	if removeImage != nil {
@@ -84,7 +84,7 @@ func newFixture(t *testing.T) drivertest.Fixture {
 }
 
 // importImage creates an image of one program.
-func importImage(path, ref string) (remove func(), err error) {
+func importImage(path, ref string, changes ...string) (remove func(), err error) {
 	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 	if err != nil {
 		return nil, err
@@ -106,7 +106,7 @@ func importImage(path, ref string) (remove func(), err error) {
 	}
 	ctx := context.Background()
 	out, err := docker.ImageImport(ctx, image.ImportSource{Source: &layer, SourceName: "-"}, ref,
-		image.ImportOptions{Changes: []string{`CMD ["/prog","print","the image's own command"]`}})
+		image.ImportOptions{Changes: append(changes, `CMD ["/prog","print","the image's own command"]`)})
 	if err != nil {
 		return nil, err
 	}

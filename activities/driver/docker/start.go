@@ -41,6 +41,10 @@ func (d *Driver) start(ctx context.Context, name string) error {
 		return nil
 	}
 
+	if err := d.openLogPath(ctx, c); err != nil {
+		return err
+	}
+
 	// The request must not be cancelled: Docker Engine would continue with it, and the lock would be released
 	// too early. The client has a timeout.
 	err = d.calls.ContainerStart(context.WithoutCancel(ctx), c.ID, container.StartOptions{})

@@ -65,6 +65,8 @@ var tests = []struct {
 	{"FollowShortContainers", testFollowShortContainers},
 	{"LargeOutput", testLargeOutput},
 	{"LongLines", testLongLines},
+	{"Unfinished", testUnfinished},
+	{"LogFiles", testLogFiles},
 	{"StopGently", testStopGently},
 	{"StopByForce", testStopByForce},
 	{"StopBeforeStart", testStopBeforeStart},

@@ -130,6 +130,10 @@ func (k *Driver) podSpec(spec driver.Spec, secrets string) corev1.PodSpec {
 		pull = append(pull, corev1.LocalObjectReference{Name: name})
 	}
 	no := false
+	logs := &corev1.EmptyDirVolumeSource{}
+	if k.opts.LogFilesLimit > 0 {
+		logs.SizeLimit = resource.NewQuantity(k.opts.LogFilesLimit, resource.BinarySI)
+	}
 
 	return corev1.PodSpec{
 		RestartPolicy:                corev1.RestartPolicyNever,
@@ -140,7 +144,7 @@ func (k *Driver) podSpec(spec driver.Spec, secrets string) corev1.PodSpec {
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 		Volumes: []corev1.Volume{
-			{Name: "logs", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+			{Name: "logs", VolumeSource: corev1.VolumeSource{EmptyDir: logs}},
 			{Name: "shm", VolumeSource: corev1.VolumeSource{EmptyDir: k.sharedMemory(spec.Resources.Memory)}},
 		},
 		Containers: []corev1.Container{{

@@ -40,6 +40,10 @@ type Options struct {
 	// ImagePullSecrets are the names of the namespace's secrets by which nodes pull images.
 	ImagePullSecrets []string
 
+	// LogFilesLimit bounds a pod's files below LogPath, in bytes. Its node evicts a pod that exceeds it. 0 is
+	// no limit.
+	LogFilesLimit int64
+
 	// Proxy chooses the proxy of the connection to the cluster, unless the kubeconfig names one.
 	Proxy httpclient.Proxy
 

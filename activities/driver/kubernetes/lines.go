@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hutong/activities/driver"
+	"hutong/activities/logline"
 )
 
 // lineCopier copies lines that start with a time from several streams of the same log. It skips what it
@@ -52,6 +53,10 @@ func (c *lineCopier) copyFrom(r io.Reader, complete bool) error {
 			}
 		}
 
+		if bytes.IndexByte(part, '\r') >= 0 {
+			// Of a progress bar, only the last state counts.
+			part, text = logline.Compact(append(bytes.Clone(text), part...)), text[:0]
+		}
 		for len(text)+len(part) > driver.MaxLogLine {
 			n := driver.MaxLogLine - len(text)
 			text, part = append(text, part[:n]...), part[n:]

@@ -100,3 +100,9 @@ func (k *Driver) logsOnce(ctx context.Context, name string, follow bool, out *li
 
 	return !follow || ended, nil
 }
+
+// Unfinished returns at once: Kubernetes returns whole lines only.
+func (k *Driver) Unfinished(context.Context, string, func([]byte)) error { return nil }
+
+// ScanLogFiles visits no files: a pod's folder can't be read from outside.
+func (k *Driver) ScanLogFiles(context.Context, string, func(driver.LogFile) error) error { return nil }

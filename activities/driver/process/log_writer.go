@@ -4,19 +4,26 @@ import (
 	"bytes"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"hutong/activities/driver"
+	"hutong/activities/logline"
 )
 
-// logWriter writes lines with a timestamp each, and rotates two files of half the maximum size.
+// logWriter writes lines with a timestamp each, and rotates two files of half the maximum size. Of a line
+// that overwrites itself, such as a progress bar, it writes the last state.
 type logWriter struct {
-	f       folder
-	limit   int64 // of one file
-	file    *os.File
-	size    int64
-	partial []byte // an incomplete line with its timestamp
-	out     []byte
+	f     folder
+	limit int64 // of one file
+
+	mu         sync.Mutex
+	file       *os.File
+	size       int64
+	stamp      []byte // the time of text
+	text       []byte // an incomplete line
+	out        []byte
+	unfinished unfinishedFile
 }
 
 func newLogWriter(f folder, maxLog int64) (*logWriter, error) {
@@ -44,30 +51,40 @@ func (l *logWriter) ReadFrom(r io.Reader) (int64, error) {
 }
 
 func (l *logWriter) add(b []byte, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
 	stamp := append(now.UTC().AppendFormat(nil, driver.LogTimeFormat), ' ')
 	for len(b) > 0 {
 		line, rest, ended := bytes.Cut(b, []byte("\n"))
 
-		left := driver.MaxLogLine
-		if len(l.partial) > 0 {
-			left += len(stamp) - len(l.partial) // all timestamps have the same length
-		}
-		if len(line) > left {
+		if left := driver.MaxLogLine - len(l.text); len(line) > left {
 			line, rest, ended = b[:left], b[left:], true
 		}
 		b = rest
 
-		if len(l.partial) == 0 {
-			l.partial = append(l.partial, stamp...)
+		overwrites := bytes.IndexByte(line, '\r') >= 0
+		if len(l.text) == 0 || overwrites {
+			l.stamp = append(l.stamp[:0], stamp...) // of a progress bar, the time of the newest state
 		}
-		l.partial = append(l.partial, line...)
-		if ended {
-			l.out = append(append(l.out, l.partial...), '\n')
-			l.partial = l.partial[:0]
+		l.text = append(l.text, line...)
+		switch {
+		case ended:
+			l.end()
+		case overwrites:
+			l.text = logline.Compact(l.text)
 		}
 	}
 
 	l.flush()
+	l.showUnfinished()
+}
+
+// end ends the current line.
+func (l *logWriter) end() {
+	l.out = append(l.out, l.stamp...)
+	l.out = append(append(l.out, logline.Resolve(l.text)...), '\n')
+	l.text = l.text[:0]
 }
 
 // flush writes complete lines. A log that cannot be written, for example on a full disk, must not block the
@@ -99,11 +116,14 @@ func (l *logWriter) rotate() {
 }
 
 func (l *logWriter) finish() {
-	if len(l.partial) > 0 {
-		l.out = append(append(l.out, l.partial...), '\n')
-		l.partial = nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	if len(l.text) > 0 {
+		l.end()
 	}
 	l.flush()
+	l.removeUnfinished()
 }
 
 func (l *logWriter) close() { _ = l.file.Close() }

@@ -64,6 +64,36 @@ func NewEnv() *testsuite.TestWorkflowEnvironment {
 	return env
 }
 
+// Result returns the result of a job's workflow that has ended: also of one that closed as Failed or
+// Canceled. For a job that was not created it returns the refusal as an error.
+func Result(env *testsuite.TestWorkflowEnvironment) (workflows.Result, error) {
+	var result workflows.Result
+	if err := env.GetWorkflowError(); err != nil {
+		ended, ok := workflows.ResultOf(err)
+		if !ok {
+			return result, err
+		}
+		switch ended.Outcome {
+		case workflows.OutcomeFailed, workflows.OutcomeStopped, workflows.OutcomeRejected:
+			return ended, nil
+		}
+
+		return ended, fmt.Errorf("the workflow of a job that is %s closed with an error: %w", ended.Outcome,
+			err)
+	}
+	if err := env.GetWorkflowResult(&result); err != nil {
+		return result, err
+	}
+	switch result.Outcome {
+	case workflows.OutcomeSuccess:
+		return result, nil
+	case workflows.OutcomeRefused:
+		return result, errors.New(result.Reason)
+	}
+
+	return result, fmt.Errorf("the workflow of a job that is %s is Completed", result.Outcome)
+}
+
 // Plan returns a plan of tasks such as "c<a,b", which is c after a and b, each with the same parts.
 func Plan(parts []bfia.Part, tasks ...string) bfia.Plan {
 	p := bfia.Plan{JobID: "202609010000001234567", FlowID: "flow",

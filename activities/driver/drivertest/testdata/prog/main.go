@@ -31,6 +31,7 @@ var commands = map[string]command{
 	"printerr": {1, func(args []string) { fmt.Fprintln(os.Stderr, args[0]) }}, // printerr TEXT
 	// unended TEXT: without a newline
 	"unended": {1, func(args []string) { fmt.Print(args[0]) }},
+	"bar":     {1, drawBar}, // bar FILE: a progress bar until it exists
 	"long": {1, func(args []string) { // long BYTES: one line
 		fmt.Println(strings.Repeat("x", number(args[0])))
 	}},
@@ -148,6 +149,17 @@ func waitFile(file string) {
 			return
 		}
 		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func drawBar(args []string) {
+	for i := 0; ; i++ {
+		fmt.Printf("\r %d%%|█", i)
+		if _, err := os.Stat(args[0]); err == nil {
+			fmt.Print("\r 100%|██\n")
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 

@@ -1,0 +1,181 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"hutong/admission"
+	"hutong/bfia"
+	"hutong/store"
+)
+
+// jobWaits returns what jobs of this party wait for, by job id. What a job's workflow knows is recorded in
+// its row. The rest follows from the queue and from the requests for reservations.
+func (s *Server) jobWaits(ctx context.Context, jobs []store.Job) (map[string][]bfia.Waiting, error) {
+	waits := map[string][]bfia.Waiting{}
+	var open []string
+	for _, j := range jobs {
+		waits[j.JobID] = j.Waiting
+		if j.State == bfia.JobPending || j.State == bfia.JobReady || j.State == bfia.JobRunning {
+			open = append(open, j.JobID)
+		}
+	}
+	if len(open) == 0 {
+		return waits, nil
+	}
+
+	scheduled, err := s.scheduledWaits(ctx, open)
+	if err != nil {
+		return nil, err
+	}
+	requests, err := s.store.RequestsOf(ctx, open)
+	if err != nil {
+		return nil, err
+	}
+	denied := map[string]store.ReservationRequest{}
+	for _, r := range requests {
+		denied[r.JobID] = r
+	}
+	for _, j := range jobs {
+		own, here := scheduled[j.JobID]
+		request, isDenied := denied[j.JobID]
+		started := j.State != bfia.JobReady && j.State != bfia.JobRunning
+		switch {
+		case here:
+			waits[j.JobID] = own
+		case started:
+		case isDenied:
+			waits[j.JobID] = append(waits[j.JobID],
+				bfia.WaitForResources(s.Node, request.Reason, request.WaitingSince))
+		case j.State == bfia.JobReady:
+			waits[j.JobID] = append(waits[j.JobID], bfia.WaitForScheduler(j.SchedulerNode, j.CreatedAt))
+		}
+	}
+	return waits, nil
+}
+
+// scheduledWaits returns what the jobs that this party schedules wait for, by job id. It leaves out others.
+func (s *Server) scheduledWaits(ctx context.Context, jobIDs []string) (map[string][]bfia.Waiting, error) {
+	jobs, err := s.store.ScheduleJobs(ctx, jobIDs)
+	if err != nil || len(jobs) == 0 {
+		return nil, err
+	}
+	positions, err := s.queuePositions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	waits := map[string][]bfia.Waiting{}
+	for _, j := range jobs {
+		waits[j.JobID] = waitsOf(j, positions.of(j))
+	}
+	return waits, nil
+}
+
+// waitsOf returns what a job that this party schedules waits for.
+func waitsOf(j store.ScheduleJob, queued *bfia.Queued) []bfia.Waiting {
+	switch {
+	case queued != nil:
+		return append(j.Waiting, queued.Waiting(j.WaitNode))
+	case j.State == bfia.JobPending && len(j.Waiting) == 0:
+		return []bfia.Waiting{bfia.WaitForCreation(j.ParticipantNodes, j.CreatedAt)}
+	}
+	return j.Waiting
+}
+
+// positions are the positions in this scheduler's queue, by job id.
+type positions struct {
+	byJob map[string]admission.QueueStatus
+	total int
+}
+
+func (s *Server) queuePositions(ctx context.Context) (positions, error) {
+	q, err := s.store.Queue(ctx)
+	if err != nil {
+		return positions{}, err
+	}
+	q.Node, q.Limits = s.Node, s.Limits
+	p := positions{byJob: map[string]admission.QueueStatus{}, total: len(q.Waiting)}
+	for _, status := range q.Statuses(time.Now()) {
+		p.byJob[status.JobID] = status
+	}
+	return p, nil
+}
+
+// of returns the position of a job, or nil if it is not queued.
+func (p positions) of(job store.ScheduleJob) *bfia.Queued {
+	status, queued := p.byJob[job.JobID]
+	if !queued || job.State != bfia.JobReady || job.QueuedAt == nil {
+		return nil
+	}
+	return &bfia.Queued{Priority: job.Priority, Position: status.Position, Total: p.total,
+		Reason: status.Reason, Since: job.QueuedAt}
+}
+
+// explainUnstarted sets why the tasks of a job that runs have not started: they depend on others, or wait for
+// a slot. parallelism is how many tasks the job's reservations let run at once, by party, and most is the
+// scheduler's own limit. A participant does not know these.
+func explainUnstarted(status *bfia.JobStatus, parallelism map[string]int, most int) {
+	if status.State != bfia.JobRunning || status.StartedAt == nil {
+		return
+	}
+	byName, running, total := map[string]bfia.TaskStatus{}, map[string]int{}, 0
+	for _, t := range status.Tasks {
+		byName[t.Name] = t
+		if t.State == bfia.TaskRunning {
+			total++
+			for node := range nodesOf(t) {
+				running[node]++
+			}
+		}
+	}
+	for i := range status.Tasks {
+		t := &status.Tasks[i]
+		if t.State != bfia.TaskReady {
+			continue
+		}
+		since, missing := *status.StartedAt, []string(nil)
+		for _, name := range t.DependsOn {
+			up, known := byName[name]
+			if known && up.State == bfia.TaskSuccess && up.EndedAt != nil && up.EndedAt.After(since) {
+				since = *up.EndedAt
+			}
+			if known && up.State != bfia.TaskSuccess {
+				missing = append(missing, name)
+			}
+		}
+		var waiting bfia.Waiting
+		switch node := fullNode(*t, parallelism, running); {
+		case len(missing) > 0:
+			waiting = bfia.Waiting{Kind: bfia.WaitsForInputs, Since: since,
+				Message: "waits for " + strings.Join(missing, ", ")}
+		case most > 0 && total >= most:
+			waiting = bfia.WaitForSlot("", most, since)
+		case node != "":
+			waiting = bfia.WaitForSlot(node, parallelism[node], since)
+		default: // its start is under way
+			waiting = bfia.Waiting{Kind: bfia.WaitsForScheduler, NodeID: status.Scheduler, Since: since,
+				Message: fmt.Sprintf("waits for its start by %s", status.Scheduler)}
+		}
+		t.Waiting = &waiting
+	}
+}
+
+// fullNode returns a party of a task at which no more tasks may run at once, or "".
+func fullNode(t bfia.TaskStatus, parallelism, running map[string]int) string {
+	for _, p := range t.Parties {
+		if limit := parallelism[p.NodeID]; limit > 0 && running[p.NodeID] >= limit {
+			return p.NodeID
+		}
+	}
+	return ""
+}
+
+func nodesOf(t bfia.TaskStatus) map[string]bool {
+	nodes := map[string]bool{}
+	for _, p := range t.Parties {
+		nodes[p.NodeID] = true
+	}
+	return nodes
+}

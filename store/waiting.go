@@ -1,0 +1,135 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+
+	"github.com/uptrace/bun"
+
+	"hutong/bfia"
+)
+
+// encode returns a value as JSON for a column. The types of this package always marshal.
+func encode(v any) string {
+	b, _ := json.Marshal(v)
+	return string(b)
+}
+
+// cleanWaits returns waits that both databases accept.
+func cleanWaits(waits []bfia.Waiting) []bfia.Waiting {
+	kept := append([]bfia.Waiting{}, waits...)
+	for i := range kept {
+		kept[i] = *cleanWaiting(&kept[i])
+	}
+	return kept
+}
+
+func cleanWaiting(w *bfia.Waiting) *bfia.Waiting {
+	kept := *w
+	kept.Message, kept.NodeID = cleanReason(kept.Message), cleanReason(kept.NodeID)
+	kept.Since = normalizeTime(kept.Since)
+	if kept.Until != nil {
+		until := normalizeTime(*kept.Until)
+		kept.Until = &until
+	}
+	return &kept
+}
+
+// SetScheduleJobWaiting records what a job waits for, at its scheduler.
+func (s *Store) SetScheduleJobWaiting(ctx context.Context, jobID string, waits []bfia.Waiting) error {
+	return s.setJobWaiting(ctx, (*ScheduleJob)(nil), jobID, waits)
+}
+
+// SetJobWaiting records what a job waits for, at a participant.
+func (s *Store) SetJobWaiting(ctx context.Context, jobID string, waits []bfia.Waiting) error {
+	return s.setJobWaiting(ctx, (*Job)(nil), jobID, waits)
+}
+
+func (s *Store) setJobWaiting(ctx context.Context, model any, jobID string, waits []bfia.Waiting) error {
+	_, err := s.w.NewUpdate().Model(model).Set("waiting = ?", encode(cleanWaits(waits))).
+		Where("job_id = ?", jobID).Exec(ctx)
+	return wrap(err, "record what job %s waits for", jobID)
+}
+
+// SetTaskWaiting records what one attempt of a part waits for, or that it no longer waits. A wait of the same
+// kind keeps the time of its beginning. It does nothing if the part has ended or has another attempt.
+func (s *Store) SetTaskWaiting(ctx context.Context, key TaskKey, taskID string, w *bfia.Waiting) error {
+	row, err := s.Task(ctx, key)
+	if err != nil {
+		return err
+	}
+	if row.TaskID != "" && row.TaskID != taskID || row.State.Terminal() {
+		return nil
+	}
+	q := s.w.NewUpdate().Where(taskKeyWhere+sameAttempt, append(key.args(), taskID)...)
+	return wrap(setWaiting(ctx, q, (*Task)(nil), row.Waiting, w), "record what %s waits for", key)
+}
+
+// SetSchedulePartWaiting records what a party reports of its part of a task, at the scheduler. See
+// [Store.SetTaskWaiting].
+func (s *Store) SetSchedulePartWaiting(ctx context.Context, taskID, node string, w *bfia.Waiting) error {
+	var parts []SchedulePart
+	if err := s.r.NewSelect().Model(&parts).Where("task_id = ? AND node_id = ?", taskID, node).
+		Scan(ctx); err != nil {
+		return wrap(err, "read the parts of task %s at %s", taskID, node)
+	}
+	for _, part := range parts {
+		if part.State.Terminal() {
+			continue
+		}
+		q := s.w.NewUpdate().Where("task_id = ? AND role = ? AND role_index = ?", taskID, part.Role,
+			part.RoleIndex)
+		if err := setWaiting(ctx, q, (*SchedulePart)(nil), part.Waiting, w); err != nil {
+			return wrap(err, "record what task %s waits for at %s", taskID, node)
+		}
+	}
+	return nil
+}
+
+// setWaiting writes a wait if it differs from the recorded one. A part that has ended keeps none.
+func setWaiting(ctx context.Context, q *bun.UpdateQuery, model any, before, now *bfia.Waiting) error {
+	if now.Same(before) {
+		return nil
+	}
+	q.Model(model).Where("state NOT IN (?, ?)", bfia.TaskSuccess, bfia.TaskFailed)
+	if now == nil {
+		q.Set("waiting = NULL")
+	} else {
+		kept := *cleanWaiting(now)
+		if before != nil && before.Kind == kept.Kind {
+			kept.Since = before.Since
+		}
+		q.Set("waiting = ?", encode(kept))
+	}
+	_, err := q.Exec(ctx)
+	return err
+}
+
+// ScheduleJobs returns the scheduler's records of these jobs. It leaves out those that it does not schedule.
+func (s *Store) ScheduleJobs(ctx context.Context, jobIDs []string) ([]ScheduleJob, error) {
+	var jobs []ScheduleJob
+	const chunk = 500 // databases limit the length of a statement
+	for ids := range slices.Chunk(jobIDs, chunk) {
+		var some []ScheduleJob
+		if err := s.r.NewSelect().Model(&some).Where("job_id IN (?)", bun.List(ids)).Scan(ctx); err != nil {
+			return nil, wrap(err, "read schedule jobs")
+		}
+		jobs = append(jobs, some...)
+	}
+	return jobs, nil
+}
+
+// RequestsOf returns the requests with which these jobs wait for a reservation at this party.
+func (s *Store) RequestsOf(ctx context.Context, jobIDs []string) ([]ReservationRequest, error) {
+	var requests []ReservationRequest
+	const chunk = 500
+	for ids := range slices.Chunk(jobIDs, chunk) {
+		var some []ReservationRequest
+		if err := s.r.NewSelect().Model(&some).Where("job_id IN (?)", bun.List(ids)).Scan(ctx); err != nil {
+			return nil, wrap(err, "read reservation requests")
+		}
+		requests = append(requests, some...)
+	}
+	return requests, nil
+}
