@@ -98,7 +98,7 @@ bench-peer: build ## measure the same jobs on FATE-Flow 2.2.0 and on Hutong; ins
 	$(STATIC) $(GO) build -o bin/bench ./test/bench
 	bin/bench -only peer -cache "$(CACHE)" $(BENCH_FLAGS)
 
-pictures: build ## draw docs/*.png anew, with Chromium
+pictures: build ## draw docs/*.png again, with Chromium
 	$(GO) run $(SLIM) ./test/pictures
 
 clean: ## remove the built programs

@@ -29,7 +29,7 @@ func (s *Server) checkJob(c *fiber.Ctx) error {
 		return err
 	}
 	if len(doc.Config.PartsOf(s.Node)) > 0 {
-		if _, err := s.checkOwnPart(ctx, doc); err != nil {
+		if _, err := s.checkOwnPart(ctx, doc, ""); err != nil {
 			return err
 		}
 	}
@@ -65,9 +65,11 @@ func (s *Server) askPartner(ctx context.Context, doc *bfia.Document, node string
 	}
 	check, err := s.remote.Check(ctx, node, doc)
 	var sent *client.Error
+	var foreign *client.ForeignAnswer
 	switch {
 	case err == nil && check.Accepts != nil:
-	case err == nil, errors.As(err, &sent) && sent.Outcome == client.Refused:
+	case err == nil, errors.As(err, &sent) && sent.Outcome == client.Refused,
+		errors.As(err, &foreign) && (foreign.Status == 404 || foreign.Status == 405): // no such endpoint
 		check = bfia.PartyCheck{Reason: "its software can't check a job before the creation"}
 	case errors.As(err, &sent):
 		check = bfia.PartyCheck{Reason: fmt.Sprintf("it did not answer: %v", sent.Cause)}
@@ -84,7 +86,7 @@ func (s *Server) checkPart(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	warnings, err := s.checkOwnPart(c.UserContext(), doc)
+	warnings, err := s.checkOwnPart(c.UserContext(), doc, s.sender(c))
 	accepts := err == nil
 	check := bfia.PartyCheck{NodeID: s.Node, Accepts: &accepts, Warnings: warnings}
 	if err != nil {
@@ -97,8 +99,10 @@ func (s *Server) checkPart(c *fiber.Ctx) error {
 	return ok(c, check)
 }
 
-// checkOwnPart checks whether this party can run its part of a job.
-func (s *Server) checkOwnPart(ctx context.Context, doc *bfia.Document) ([]bfia.Warning, error) {
+// checkOwnPart checks whether this party can run its part of a job. Unless scheduler is
+// empty, it must have routes to it and to the parties of its tasks.
+func (s *Server) checkOwnPart(ctx context.Context, doc *bfia.Document, scheduler string) ([]bfia.Warning,
+	error) {
 	if len(doc.Config.PartsOf(s.Node)) == 0 {
 		return nil, bfia.Errorf(bfia.CodeBadRequest, "config.role: %s has no role in this job", s.Node)
 	}
@@ -109,6 +113,11 @@ func (s *Server) checkOwnPart(ctx context.Context, doc *bfia.Document) ([]bfia.W
 	plan, err := s.plan(ctx, record, s.Node)
 	if err != nil {
 		return nil, err
+	}
+	if scheduler != "" {
+		if err := s.checkRoutesBack(plan, scheduler); err != nil {
+			return nil, err
+		}
 	}
 	warnings, err := s.checkParameters(record, plan, s.Node)
 	if err != nil {

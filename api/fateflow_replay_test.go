@@ -31,6 +31,7 @@ func TestFateFlowReplay(t *testing.T) {
 			"roleList": []string{"guest", "host"}, "storageEngine": []string{"s3"}, "inputParam": []any{},
 			"inputData": data("in"), "outputData": data("out"), "result": []any{}}}}))
 	p.engine.grant = bfia.Grant{Granted: true}
+	p.peer("JG0100001100000072", "http://127.0.0.1:1")
 	text, err := os.ReadFile(filepath.Join("..", "testdata", "fate", "native-wire.json"))
 	require.NoError(t, err)
 	var wire []struct {

@@ -47,6 +47,7 @@ func fateCommand(more map[string]any) map[string]any {
 
 func newFateJob(t *testing.T, change ...func(*Config)) *party {
 	p := newParty(t, change...).withProvider().withData()
+	p.peer("9999", "http://127.0.0.1:1")
 	p.good(post(fateflow.PathJobCreate, fateCommand(fateCreate(t))).with("dest-party-id", guest))
 	return p
 }

@@ -140,6 +140,23 @@ func TestStopAll(t *testing.T) {
 	require.Empty(t, p.engine.takeSignals())
 }
 
+// TestCreateWithoutARouteBack checks that a participant refuses a job for which it lacks a route to the
+// scheduler or to a party of its tasks.
+func TestCreateWithoutARouteBack(t *testing.T) {
+	p := newParty(t).withProvider().withData()
+	far := job(t, "j1", `"host": [
+        "JG0100001100000010"`, `"host": [
+        "JG999"`)
+	p.bad(post(bfia.PathCreate, far).from(guest), 200, bfia.CodeNotFound,
+		"task intersect_rsa_1 runs at JG999 too, and "+guest+" can't send to it", "the route table has no node JG999",
+		"add it to routes in the configuration of "+guest)
+	p.bad(post(bfia.PathCreate, job(t, "j2")).from("JG999"), 200, bfia.CodeNotFound,
+		"the job's scheduler: the route table has no node JG999")
+	require.Empty(t, p.engine.started())
+	_, err := p.store.Document(t.Context(), "j1")
+	require.Equal(t, bfia.CodeNotFound, bfia.CodeOf(err), "nothing of it is kept")
+}
+
 // TestStopAfterTheEnd checks that stopping a job that its scheduler has ended ends it at the participants
 // that may not know, and names those that can't be reached.
 func TestStopAfterTheEnd(t *testing.T) {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -10,6 +11,7 @@ import (
 
 	"hutong/activities/participant"
 	"hutong/bfia"
+	"hutong/bfia/client"
 	"hutong/store"
 	"hutong/workflows"
 )
@@ -51,6 +53,9 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 	}
 	plan, err := s.plan(ctx, record, s.Node)
 	if err != nil {
+		return refused, err
+	}
+	if err := s.checkRoutesBack(plan, scheduler); err != nil {
 		return refused, err
 	}
 	warnings, err := s.checkParameters(record, plan, s.Node)
@@ -104,6 +109,28 @@ func (s *Server) acceptJob(ctx context.Context, doc *bfia.Document, scheduler st
 		return accepted(bfia.JobPending, reuses), nil
 	}
 	return accepted(bfia.JobReady, reuses), nil
+}
+
+// checkRoutesBack refuses a job for which this party lacks a route to its scheduler, or to a party with which
+// it runs a task together: it could not report, and its containers could not send.
+func (s *Server) checkRoutesBack(plan *bfia.Plan, scheduler string) error {
+	if _, ok := s.remote.Route(scheduler); !ok {
+		return bfia.PrefixPlace("the job's scheduler", client.NoRoute(scheduler, s.Node))
+	}
+	for i := range plan.Tasks {
+		t := &plan.Tasks[i]
+		nodes := t.Nodes()
+		if !slices.Contains(nodes, s.Node) {
+			continue
+		}
+		for _, node := range nodes {
+			if _, ok := s.remote.Route(node); !ok {
+				return bfia.PrefixPlace("config.role: task "+t.Name+" runs at "+node+" too, and "+s.Node+
+					" can't send to it", client.NoRoute(node, s.Node))
+			}
+		}
+	}
+	return nil
 }
 
 // accepted returns what this party answers to job/create in addition to the protocol.

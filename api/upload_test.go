@@ -162,6 +162,22 @@ func TestUploadForm(t *testing.T) {
 }
 
 // A failed upload leaves neither a temporary file nor a dataset.
+// TestUploadRepeatedIDs checks that ids may repeat if a sid identifies the rows, and only then.
+func TestUploadRepeatedIDs(t *testing.T) {
+	p := newParty(t)
+	upload := func(sid string) call {
+		return form(t, bfia.PathComponentFile, field{"head", "true"}, field{"partitions", "2"},
+			field{"extend_sid", sid}, field{"meta", `{"delimiter":",","match_id_name":"id"}`},
+			field{"namespace", "ns"}, field{"name", "repeated"}, field{"file",
+				"id,y,x\n1001,1,0.1\n1001,0,0.2\n"})
+	}
+	p.good(upload("true"))
+	r := p.send(get(bfia.PathDataDownload + "?namespace=ns&name=repeated"))
+	require.Equal(t, 200, r.Status)
+	require.Regexp(t, "^sid,id,y,x\n[^,]+-1,1001,1,0.1\n[^,]+-2,1001,0,0.2\n$", string(r.Body))
+	p.bad(upload("false"), 400, bfia.CodeBadRequest, `line 3: has the same id (column "id") as line 2`)
+}
+
 func TestUploadFormRefuses(t *testing.T) {
 	p := newParty(t)
 	to := []field{{"namespace", "n"}, {"name", "d"}}

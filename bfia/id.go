@@ -55,13 +55,18 @@ func CheckID(field, id string) error {
 func SessionID(jobID string) string { return "session_" + jobID }
 
 // AttemptSessionID returns the session of one attempt of a task. The first attempts of all tasks share the
-// job's session. A later attempt has its own, so that it never receives messages of an earlier one.
-func AttemptSessionID(jobID, taskID string, attempt int) string {
-	if attempt <= 1 {
+// job's session, unless their provider asks for one for each task ([SessionPerTask]). A later attempt has its
+// own, so that it never receives messages of an earlier one.
+func AttemptSessionID(jobID, taskID string, attempt int, session string) string {
+	if attempt <= 1 && session != SessionPerTask {
 		return SessionID(jobID)
 	}
-	return SessionID(jobID) + "_" + taskID
+	return SessionID(jobID) + DerivedSession + taskID
 }
+
+// DerivedSession follows the id of a job's session in the ids of sessions that the job, or one of its
+// containers, derives from it. They are released with the job.
+const DerivedSession = "_"
 
 var taskNamespace = uuid.MustParse("6f1d6a2e-5c1e-4d5a-9a68-0c8a4b6d9f11")
 

@@ -33,7 +33,16 @@ type Metadata struct {
 	Command []string `json:"command,omitempty"`
 	// Constraints are labels that a runner must have, such as gpu: "1". They are Hutong's addition.
 	Constraints providerLabels `json:"requires,omitempty"`
+	// Session is [SessionPerTask] if each task needs a session of its own, since its topics don't name the
+	// task. It is Hutong's addition, and must be the same at all parties.
+	Session string `json:"session,omitempty"`
 }
+
+// The values of [Metadata.Session].
+const (
+	SessionPerJob  = "job" // the default: all first attempts of tasks share the job's session
+	SessionPerTask = "task"
+)
 
 // FullName returns name:version@device.
 func (r *Registration) FullName() string {
@@ -89,6 +98,12 @@ func ParseRegistration(body []byte) (*Registration, error) {
 	}
 	if err := CheckLabels("metadata.requires", r.Metadata.Constraints); err != nil {
 		return nil, err
+	}
+	switch r.Metadata.Session {
+	case "", SessionPerJob, SessionPerTask:
+	default:
+		return nil, Errorf(CodeBadRequest, "metadata.session: is %q, must be \"job\" or \"task\"",
+			r.Metadata.Session)
 	}
 	if len(r.Description) == 0 {
 		return nil, Errorf(CodeBadRequest, "components_description: at least one component is required")

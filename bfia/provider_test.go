@@ -105,6 +105,7 @@ func TestParseRegistrationRefusals(t *testing.T) {
 		{psi + ".inputParam.2.optional", "yes", psi +
 			`.inputParam[2].optional: is "yes", must be true or false`},
 		{psi + ".inputParam.2.optional", 1, psi + ".inputParam[2].optional: is 1, must be true or false"},
+		{"metadata.session", "container", `metadata.session: is "container", must be "job" or "task"`},
 		{psi + ".inputData", nil, psi + ".inputData: is required"},
 		{psi + ".inputData.0", 7, psi + ".inputData[0]: is a JSON number, must be an object"},
 		{psi + ".inputData.0.name", nil, psi + ".inputData[0].name: is required"},

@@ -252,17 +252,31 @@ func (t *Transport) deliver(x *exchange, s *queue.Session, topic string, d *queu
 	return nil
 }
 
+// Values of the header x-ptp-final, with which the party itself releases a session at its job's end.
+const (
+	finalSession = "true"    // the session only
+	finalDerived = "derived" // also those whose ids begin with the session's id and derivedMark
+	derivedMark  = "_"
+)
+
 // serveRelease clears queues. With the header x-ptp-final the party itself releases the whole session at the
-// job's end.
+// job's end, and those that its containers have derived from it.
 func (t *Transport) serveRelease(x *exchange, s *queue.Session) error {
 	in, err := t.readRequest(x)
 	if err != nil {
 		return err
 	}
-	if x.headers[wire.HeaderFinal] == "true" && in.Topic == "" {
+	final := x.headers[wire.HeaderFinal]
+	switch {
+	case in.Topic == "" && (final == finalSession || final == finalDerived):
 		t.broker.ReleaseSession(s.ID())
-	} else if err := s.ClearTopic(in.Topic); err != nil {
-		return err
+		if final == finalDerived {
+			t.broker.ReleaseDerivedSessions(s.ID() + derivedMark)
+		}
+	default:
+		if err := s.ClearTopic(in.Topic); err != nil {
+			return err
+		}
 	}
 	return x.answer(http.StatusOK, wire.Answer{Code: status.OK, Message: "success"})
 }

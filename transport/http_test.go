@@ -66,3 +66,24 @@ func TestContainerPaths(t *testing.T) {
 		require.Equal(t, string(status.Timeout), answer["code"])
 	}
 }
+
+// TestReleaseDerivedSessions checks that the sessions which containers derive from their job's are released
+// with it, and no others.
+func TestReleaseDerivedSessions(t *testing.T) {
+	a := open(t, Config{NodeID: "A", Logger: quiet()})
+	n := &node{a, serve(t, a)}
+	all := []string{"session_1", "session_1_task", "session_1_task_2", "session_12", "session_2_session_1_"}
+	for _, session := range all {
+		n.container(t, session).mustPush("A", "x", []byte("hello"))
+	}
+	code, _ := raw(t, "POST", n.url+pathRelease, map[string]string{"x-ptp-session-id": "session_1",
+		"x-ptp-final": "derived"}, `{}`)
+	require.Equal(t, http.StatusOK, code)
+	for i, session := range all {
+		want := status.OK
+		if i < 3 {
+			want = status.SessionReleased
+		}
+		require.Equal(t, want, n.container(t, session).push("A", "x", []byte("more")).Code, session)
+	}
+}

@@ -117,7 +117,16 @@ func (a *Activities) ReleaseSession(ctx context.Context, in ReleaseSessionInput)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("x-ptp-session-id", in.Session)
 	req.Header.Set("x-ptp-target-node-id", a.Client.NodeID)
-	req.Header.Set("x-ptp-final", "true") // ends the session, and not only its messages
+	// It ends the session, and not only its messages. Containers may have derived sessions of their own from
+	// it.
+	final := "derived"
+	jobID := strings.TrimPrefix(in.Session, bfia.SessionID(""))
+	if other, err := a.Store.HasUnfinishedJobLike(ctx, jobID+bfia.DerivedSession); err != nil {
+		return err
+	} else if other {
+		final = "true" // they can't be told from the sessions of the other job; they expire when idle
+	}
+	req.Header.Set("x-ptp-final", final)
 	resp, err := a.HTTP.Do(req)
 	if err != nil {
 		return fmt.Errorf("failed to release session %s at the transport: %w", in.Session, err)

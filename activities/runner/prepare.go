@@ -69,7 +69,7 @@ func (r *Runner) prepare(ctx context.Context, req activities.PartRequest,
 	}
 
 	sys := r.System(provider.Device)
-	sys.SessionID = bfia.AttemptSessionID(req.Key.JobID, req.TaskID, req.Attempt)
+	sys.SessionID = bfia.AttemptSessionID(req.Key.JobID, req.TaskID, req.Attempt, metadata.Session)
 	sys.Token, sys.TraceID = sys.SessionID, req.Key.JobID
 	sys.LogPath = d.LogPath(spec.Name)
 	if _, local := r.Blobs.(*blob.File); local {

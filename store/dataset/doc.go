@@ -28,7 +28,8 @@
 // within a partition.
 //
 // With extend_sid, a first column "sid" is added: the generation, "-", and the number of the row from 1, such
-// as "9f86d081884c7d65-17".
+// as "9f86d081884c7d65-17". It identifies the row, so that ids may repeat. Without it, an id that repeats is
+// an error.
 //
 // The columns of a file without a header (head false) are those of meta.header, a list or one string divided
 // by the delimiter. Without meta.header, the first column has the name in meta.match_id_name, or "id", and

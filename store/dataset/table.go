@@ -111,6 +111,9 @@ func (t *table) read(ctx context.Context, r io.Reader, parts *partitions, ids *i
 		if err := parts.write(id, append(out, row...)); err != nil {
 			return err
 		}
+		if t.sid {
+			continue // ids may repeat
+		}
 		if err := ids.add(id, int64(line)); err != nil {
 			return err
 		}

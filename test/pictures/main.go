@@ -1,4 +1,4 @@
-// Command pictures draws the pictures of the README anew: docs/watch.png and docs/temporal-ui.png. It runs
+// Command pictures draws the pictures of the README again: docs/watch.png and docs/temporal-ui.png. It runs
 // the reference job in a development deployment, and needs bin/hutong, Chromium and script (util-linux).
 package main
 

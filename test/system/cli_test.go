@@ -218,10 +218,10 @@ func TestDevPortTaken(t *testing.T) {
 	for flag, ports := range map[string][3]string{"--temporal-port": {taken, free(), free()},
 		"--ui-port": {free(), taken, free()}, "--party": {free(), free(), taken}} {
 		begun := time.Now()
-		out, err := exec.CommandContext(t.Context(), testenv.Binary(t, "hutong"), "dev", "--no-docker",
-			"--data-dir",
-			t.TempDir(), "--temporal-port", ports[0], "--ui-port", ports[1], "--party", "A=127.0.0.1:"+ports[2]).
-			CombinedOutput()
+		dev := exec.CommandContext(t.Context(), testenv.Binary(t, "hutong"), "dev", "--no-docker",
+			"--data-dir", t.TempDir(), "--temporal-port", ports[0], "--ui-port", ports[1],
+			"--party", "A=127.0.0.1:"+ports[2])
+		out, err := dev.CombinedOutput()
 		require.Error(t, err)
 		require.Regexp(t, flag+`: .*\b`+taken+`\b.* is in use`, string(out))
 		require.Less(t, time.Since(begun), 30*time.Second)

@@ -18,8 +18,8 @@ import (
 	"hutong/store"
 )
 
-// gateway is a proxy in front of a party. It answers some requests with a page of its own, as if its backend were
-// gone.
+// gateway is a proxy in front of a party. It answers some requests with a page of its own, as if its backend
+// were gone.
 type gateway struct {
 	url   string
 	mu    sync.Mutex

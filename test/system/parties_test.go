@@ -42,6 +42,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "supervise" {
 		os.Exit(process.Supervise(os.Args[2:]))
 	}
+	if len(os.Args) == 2 && os.Args[1] == fateContainer {
+		os.Exit(runFATEContainer())
+	}
 	os.Exit(testenv.Main(m))
 }
 

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"strings"
 	"time"
 )
 
@@ -124,6 +125,23 @@ func (b *Broker) ReleaseSession(id string) {
 	b.markReleased(id)
 	if s := b.sessions[id]; s != nil {
 		b.end(s, errReleased(id))
+	}
+}
+
+// ReleaseDerivedSessions releases the sessions whose ids begin with a prefix, which are derived from another
+// session.
+func (b *Broker) ReleaseDerivedSessions(prefix string) {
+	b.mu.Lock()
+	var derived []string
+	for id := range b.sessions {
+		if strings.HasPrefix(id, prefix) {
+			derived = append(derived, id)
+		}
+	}
+	b.mu.Unlock()
+
+	for _, id := range derived {
+		b.ReleaseSession(id)
 	}
 }
 

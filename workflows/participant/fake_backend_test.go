@@ -440,7 +440,7 @@ func (c *fakeBackend) release(_ context.Context, in participant.ReleaseSessionIn
 	known := session == bfia.SessionID(c.in.Plan.JobID)
 	for task, version := range c.versions {
 		known = known ||
-			version > 0 && session == bfia.AttemptSessionID(c.in.Plan.JobID, c.taskID(task), version+1)
+			version > 0 && session == bfia.AttemptSessionID(c.in.Plan.JobID, c.taskID(task), version+1, "")
 	}
 	if len(c.running) > 0 || !known {
 		c.breaks("session %s released while %d containers are there", session, len(c.running))

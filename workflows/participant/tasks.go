@@ -83,7 +83,8 @@ func (j *job) startAttempt(ctx workflow.Context, t *task, ref bfia.TaskRef) {
 	}
 	if t.attempt > 0 && j.stoppedBy == "" && t.stopped == nil {
 		t.supersede()
-		j.sessions = append(j.sessions, bfia.AttemptSessionID(j.Plan.JobID, ref.TaskID, ref.AttemptNumber()))
+		id := bfia.AttemptSessionID(j.Plan.JobID, ref.TaskID, ref.AttemptNumber(), bfia.SessionPerJob)
+		j.sessions = append(j.sessions, id)
 	}
 	t.id, t.attempt = ref.TaskID, ref.AttemptNumber()
 	if j.stoppedBy != "" || t.stopped != nil {
